@@ -1,0 +1,40 @@
+"""How long does each post-processing step take on a block of 64 maps of 5 x 64 x 128?"""
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from postproc.chain import argmax
+from postproc.steps import STEPS
+
+PICTURES, CLASSES, ROWS, COLS = 64, 5, 64, 128
+
+
+@pytest.fixture(scope="module")
+def maps():
+    """Patches of some ten pixels with specks, as networks give them."""
+    rng = np.random.default_rng(0)
+    noise = rng.standard_normal((PICTURES, CLASSES, ROWS, COLS))
+    patches = 30 * ndimage.gaussian_filter(noise, 5, axes=(2, 3)) + 0.5 * noise
+    exponent = np.exp(patches)
+    return (exponent / exponent.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    """Pictures with edges at several scales."""
+    noise = np.random.default_rng(1).standard_normal((PICTURES, 1, ROWS, COLS))
+    rough = ndimage.gaussian_filter(noise, 5, axes=(2, 3))
+    return np.clip(128 + 600 * rough + 5 * noise, 0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("name", sorted(STEPS))
+def test_a_step_on_a_block(benchmark, name, maps, pictures):
+    step = STEPS.build(name, classes=CLASSES, ignore=0, floor=2.0**-25)
+    values = maps if step.takes == "maps" else argmax(maps)
+    benchmark.pedantic(step.apply, args=(values, pictures), rounds=3, warmup_rounds=1)
+    benchmark.extra_info["ms a picture"] = 1e3 * benchmark.stats.stats.min / PICTURES
+
+
+def test_the_plain_argmax_on_a_block(benchmark, maps):
+    benchmark.pedantic(argmax, args=(maps,), rounds=3, warmup_rounds=1)

@@ -1,0 +1,1 @@
+"""Fusion strategies, the pipeline that conducts all rooms, and the `ens` command."""

@@ -1,0 +1,80 @@
+"""The `ens` command: one file a verb; it reads options, calls one function, prints."""
+
+import sys
+from importlib import import_module
+
+import click
+
+from evaluation.ground.errors import EnsError
+
+# name -> module; imported when the verb is called, so that `ens --help` answers at once
+VERBS = {
+    "demo": "the whole job on the built-in sample",
+    "data": "look at data sets, and import them",
+    "train-members": "train networks and write their probability maps",
+    "predict": "maps of another set from members trained before",
+    "fuse": "many members' maps into one",
+    "postprocess": "fused maps into label maps, through a chain of steps",
+    "score": "score candidates with the ignored class masked",
+    "run": "everything an experiment file asks for",
+    "status": "what is there, stale or missing, and what it weighs",
+    "submit": "label maps as the competition's CSV",
+}
+
+
+class Verbs(click.Group):
+    """Finds a verb's module by its name, when it is needed."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """List the verbs in the order of work."""
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a verb."""
+        if cmd_name not in VERBS:
+            return None
+        module = import_module(f"ensemble.cli.{cmd_name.replace('-', '_')}")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the verbs without importing them."""
+        with formatter.section("Verbs, in the order of work"):
+            formatter.write_dl(list(VERBS.items()))
+
+
+@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="ens", message="ens %(version)s")
+def ens() -> None:
+    """Train, fuse, post-process and score segmentation networks, and tell which gain is real."""
+
+
+def main() -> None:
+    """Run the command; exit 0 good, 2 the user's mistake (one line on stderr), 1 our bug."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run the command with arguments and return its exit code."""
+    try:
+        ens.main(args=arguments, prog_name="ens", standalone_mode=False)
+    except EnsError as error:
+        return _refuse(str(error))
+    except click.exceptions.NoArgsIsHelpError as help_page:
+        click.echo(help_page.format_message())
+        return 2
+    except click.ClickException as error:
+        return _refuse(error.format_message())
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return _refuse("stopped; what is done is kept: the same command goes on from here")
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader of our output has gone; nobody is left to tell
+        return 0
+    return 0
+
+
+def _refuse(reason: str) -> int:
+    click.echo("ens: " + " ".join(reason.split()), err=True)
+    return 2

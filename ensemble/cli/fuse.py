@@ -1,0 +1,69 @@
+"""`ens fuse`: many members' maps into one, in a run or from plain files."""
+
+from pathlib import Path
+
+import click
+
+from ensemble.cli.options import (
+    FILE,
+    chosen_run,
+    ignore_option,
+    json_option,
+    run_option,
+    show,
+    tell,
+)
+
+
+@click.command("fuse")
+@click.option("--strategy", required=True, metavar="SPEC", help="Such as mean or 'stacking(l2=0.1)'.")
+@click.option("--name", metavar="N", help="Of the fusion; by default the strategy's.")
+@click.option("--members", metavar="A,B,...", help="Members to fuse; by default all.")
+@run_option
+@click.option("--maps", multiple=True, type=FILE, help="A member's maps, .npy or .npz; repeatable.")
+@click.option("--fit-maps", multiple=True, type=FILE, help="Held-out maps to fit on, as many.")
+@click.option("--fit-truth", type=FILE, help="Truth of the held-out maps.")
+@click.option("--seed", type=int, default=0, show_default=True, help="With files: what it draws by.")
+@click.option("--out", type=FILE, help="With files: where the fused maps go, .npy.")
+@ignore_option
+@json_option
+def command(
+    strategy: str,
+    name: str | None,
+    members: str | None,
+    run_path: Path | None,
+    maps: tuple[Path, ...],
+    fit_maps: tuple[Path, ...],
+    fit_truth: Path | None,
+    seed: int,
+    out: Path | None,
+    ignore: int,
+    as_json: bool,
+) -> None:
+    """Fuse the maps of many members into one.
+
+    In a run, every split is fused; a strategy that learns is fitted on the out-of-fold maps. With
+    --maps, arrays (picture, class, row, col) of probabilities, floating point or uint8, one file a
+    member, are fused into --out as float32.
+    """
+    if maps:
+        from ensemble.pipeline.files import fuse_files
+
+        document = fuse_files(
+            maps, strategy, out=out, fit_maps=fit_maps, fit_truth=fit_truth, ignore=ignore, seed=seed
+        )
+        text = f"{out}: {document['pictures']} pictures, {len(maps)} members by {strategy}"
+        then = f"ens postprocess --maps {out} --chain suppress_background --out labels.npy"
+        show(text, document, as_json=as_json, then=then)
+        return
+    if out or fit_maps or fit_truth:
+        raise click.UsageError("--out, --fit-maps and --fit-truth go with --maps; a run has its own")
+    from ensemble.pipeline.fusing import fuse_members
+
+    run = chosen_run(run_path)
+    chosen = [part.strip() for part in members.split(",") if part.strip()] if members else []
+    if members is not None and not chosen:
+        raise click.UsageError("--members names no member; write --members A,B or leave it out")
+    fusion = fuse_members(run, strategy, name=name, members=chosen, tell=tell)
+    document = {"run": str(run.path), "fusion": fusion, "strategy": strategy}
+    show(f"{run.path}: fusion {fusion} by {strategy}", document, as_json=as_json, then="ens score")

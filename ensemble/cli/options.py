@@ -1,0 +1,55 @@
+"""Options that several verbs share, and how verbs speak."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from evaluation.ground.layout import Run, newest_run
+
+Verb = TypeVar("Verb", bound=Callable[..., Any])
+
+FILE = click.Path(path_type=Path)
+
+
+def run_option(verb: Verb) -> Verb:
+    """Add `--run`."""
+    text = "Experiment folder; by default the newest under runs/."
+    return click.option("--run", "run_path", type=FILE, metavar="RUN", help=text)(verb)
+
+
+def json_option(verb: Verb) -> Verb:
+    """Add `--json`."""
+    text = "Print one JSON document instead of text."
+    return click.option("--json", "as_json", is_flag=True, help=text)(verb)
+
+
+def ignore_option(verb: Verb) -> Verb:
+    """Add `--ignore`."""
+    text = "The class that is not scored (with files; a run knows its own)."
+    option = click.option(
+        "--ignore", type=click.IntRange(0, 255), default=0, show_default=True, help=text
+    )
+    return option(verb)
+
+
+def chosen_run(path: Path | None) -> Run:
+    """Return the run that was named, or the newest."""
+    return Run(path) if path is not None else newest_run()
+
+
+def tell(line: str) -> None:
+    """Write a line of progress to stderr."""
+    click.echo(line, err=True)
+
+
+def show(text: str, document: Any, *, as_json: bool, then: str | None = None) -> None:
+    """Print a result, as text with the next useful command, or as JSON alone."""
+    if as_json:
+        click.echo(json.dumps(document, indent=1, allow_nan=False))
+        return
+    click.echo(text)
+    if then:
+        click.echo(f"next: {then}")

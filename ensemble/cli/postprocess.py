@@ -1,0 +1,62 @@
+"""`ens postprocess`: maps into label maps through a chain of steps, in a run or from plain files."""
+
+from pathlib import Path
+
+import click
+
+from ensemble.cli.options import (
+    FILE,
+    chosen_run,
+    ignore_option,
+    json_option,
+    run_option,
+    show,
+    tell,
+)
+
+
+@click.command("postprocess")
+@click.option("--fusion", metavar="N", help="The fusion or member to post-process.")
+@click.option(
+    "--chain",
+    required=True,
+    metavar="SPEC",
+    help="Such as 'suppress_background|crf(iterations=5)'; empty for the plain argmax.",
+)
+@click.option("--name", metavar="C", help="Of the candidate; by default made of both.")
+@run_option
+@click.option("--maps", type=FILE, help="With files: the maps, .npy or .npz.")
+@click.option("--images", type=FILE, help="With files: the pictures, for steps that look at them.")
+@click.option("--out", type=FILE, help="With files: where the label maps go, .npy.")
+@ignore_option
+@json_option
+def command(
+    fusion: str | None,
+    chain: str,
+    name: str | None,
+    run_path: Path | None,
+    maps: Path | None,
+    images: Path | None,
+    out: Path | None,
+    ignore: int,
+    as_json: bool,
+) -> None:
+    """Turn maps into label maps through a chain of steps."""
+    if maps:
+        from ensemble.pipeline.files import postprocess_file
+
+        document = postprocess_file(maps, chain, images=images, out=out, ignore=ignore)
+        text = f"{out}: {document['pictures']} label maps by {chain or 'argmax'}"
+        then = f"ens score --truth TRUTH.npy --guess {out} --classes {document['classes']}"
+        show(text, document, as_json=as_json, then=then)
+        return
+    if out or images:
+        raise click.UsageError("--out and --images go with --maps; a run has its own")
+    if not fusion:
+        raise click.UsageError("give --fusion NAME (in a run), or --maps FILE with --out FILE")
+    from ensemble.pipeline.postprocessing import postprocess_run
+
+    run = chosen_run(run_path)
+    candidate = postprocess_run(run, fusion, chain, name=name, tell=tell)
+    document = {"run": str(run.path), "candidate": candidate, "of": fusion, "chain": chain}
+    show(f"{run.path}: candidate {candidate}", document, as_json=as_json, then="ens score")

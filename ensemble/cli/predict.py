@@ -1,0 +1,43 @@
+"""`ens predict`: maps of another set, from members trained before."""
+
+from pathlib import Path
+
+import click
+
+from ensemble.cli.options import FILE, chosen_run, json_option, run_option, show, tell
+
+
+@click.command("predict")
+@click.option("--data", required=True, type=FILE, metavar="DATA", help="The pictures.")
+@click.option("--split", required=True, metavar="NAME", help="What the set is called in the run.")
+@click.option("--size", metavar="HxW", help="Resize pictures to those of the run.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:K.")
+@click.option("--workers", type=click.IntRange(1), help="Processes on the CPU; default: its cores.")
+@run_option
+@json_option
+def command(
+    data: Path,
+    split: str,
+    size: str | None,
+    device: str,
+    workers: int | None,
+    run_path: Path | None,
+    as_json: bool,
+) -> None:
+    """Write the maps of every trained member for another set of pictures."""
+    from ensemble.pipeline.asked import read_size
+    from ensemble.pipeline.training import predict_data
+
+    run = chosen_run(run_path)
+    names = predict_data(
+        run,
+        data,
+        split,
+        size=read_size(size) if size else None,
+        device=device,
+        workers=workers,
+        tell=tell,
+    )
+    document = {"run": str(run.path), "split": split, "members": names}
+    text = f"{run.path}: {split} predicted by {len(names)} networks"
+    show(text, document, as_json=as_json, then="ens fuse --strategy stacking")

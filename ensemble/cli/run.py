@@ -1,0 +1,30 @@
+"""`ens run`: everything an experiment file asks for."""
+
+from pathlib import Path
+
+import click
+
+from ensemble.cli.options import FILE, json_option, show, tell
+from evaluation.ground.layout import RUNS, Run
+
+
+@click.command("run")
+@click.argument("experiment", type=FILE)
+@click.option("--run", "run_path", type=FILE, metavar="RUN", help="Folder; by default runs/NAME.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:K.")
+@click.option("--workers", type=click.IntRange(1), help="Processes on the CPU; default: its cores.")
+@json_option
+def command(
+    experiment: Path, run_path: Path | None, device: str, workers: int | None, as_json: bool
+) -> None:
+    """Train, fuse, post-process and score all that EXPERIMENT names; only what is missing or stale."""
+    from ensemble.pipeline.experiment import read_experiment
+    from ensemble.pipeline.whole import run_experiment_file
+    from evaluation.table import leaderboard_document, leaderboard_text
+
+    run = Run(run_path or RUNS / experiment.stem)
+    board = run_experiment_file(
+        run, read_experiment(experiment), device=device, workers=workers, tell=tell
+    )
+    then = f"ens status {run.path}"
+    show(leaderboard_text(board), leaderboard_document(board), as_json=as_json, then=then)

@@ -1,0 +1,62 @@
+"""`ens train-members`: train networks in every fold and write their maps."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ensemble.cli.options import FILE, json_option, show, tell
+from evaluation.ground.layout import RUNS, Run
+
+
+@click.command("train-members")
+@click.option("--data", metavar="DATA", help="Training data; by default the built-in sample.")
+@click.option("--validation", metavar="DATA", help="A labelled set; else 15 % are set aside.")
+@click.option("--run", "run_path", type=FILE, metavar="RUN", help="Experiment folder; new: runs/TIME.")
+@click.option("--experiment", type=FILE, metavar="FILE", help="Take data and members from here.")
+@click.option(
+    "--member",
+    "members",
+    multiple=True,
+    metavar="MEMBER",
+    help="NAME=SPEC, NAME={recipe} or a bare SPEC, such as 'unet(width=16)'; repeatable.",
+)
+@click.option("--specialists", metavar="SPEC", help="Five binary networks of this architecture.")
+@click.option("--folds", type=click.IntRange(2, 100), metavar="K", help="Folds; default 3.")
+@click.option("--epochs", type=click.IntRange(1), metavar="E", help="Epochs of every member.")
+@click.option("--seed", type=int, metavar="S", help="Seed of folds and training; default 0.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:K.")
+@click.option("--workers", type=click.IntRange(1), help="Processes on the CPU; default: its cores.")
+@click.option("--only", multiple=True, metavar="NAME", help="Restrict to this member; repeatable.")
+@click.option("--size", metavar="HxW", help="Resize pictures; by default they must be of one size.")
+@click.option("--drop-outliers", is_flag=True, help="Leave out pictures that share a non-constant mask.")
+@click.option("--store-dtype", type=click.Choice(["float16", "uint8", "float32"]), help="Of the maps.")
+@json_option
+def command(
+    run_path: Path | None,
+    device: str,
+    workers: int | None,
+    only: tuple[str, ...],
+    as_json: bool,
+    **asked: Any,
+) -> None:
+    """Train members in every fold and write their probability maps of every split.
+
+    Without --member the default zoo is trained: a U-Net, a U-Net with ASPP, DeepLabv3+ and five
+    specialists. What is there already is left alone, so an interrupted command goes on where it
+    stood.
+    """
+    from ensemble.pipeline.asked import experiment_from
+    from ensemble.pipeline.training import train_members
+
+    run = Run(run_path or RUNS / time.strftime("%Y%m%d-%H%M%S"))
+    experiment = experiment_from(run, **asked)
+    # A comma list works too, as the command that retries failed members prints it.
+    names = [name for part in only for name in part.split(",")]
+    trained = train_members(
+        run, experiment, only=names, device=device, workers=workers, tell=tell
+    )
+    document = {"run": str(run.path), "members": [member.name for member in trained]}
+    text = f"{run.path}: {len(trained)} networks trained, {', '.join(document['members'])}"
+    show(text, document, as_json=as_json, then="ens fuse --strategy stacking")

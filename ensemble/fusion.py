@@ -1,0 +1,79 @@
+"""What a fusion is: many members' maps in, one map out; and how it goes through memory."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float, Integer
+
+from evaluation.ground.arrays import Map, Maps
+
+CLASS_AXIS = -3
+"""The axis of the classes in `Maps` and in `Map`."""
+
+SMALLEST = 1e-30
+"""Scores below this are none: float32 could not divide them by their sum, or take the logarithm."""
+
+PIECE_VALUES = 1 << 17
+"""Values of one member that are worked on at a time: half a megabyte, which stays in the cache."""
+
+# The number of pictures has no name here, since the last block may be shorter.
+Blocks = Iterable[
+    tuple[
+        Float[np.ndarray, "member _ class row col"],
+        Integer[np.ndarray, "_ row col"],
+    ]
+]
+"""Blocks of maps with their truth; can be gone through several times."""
+
+
+@runtime_checkable
+class Fusion(Protocol):
+    """A frozen dataclass that turns the maps of all members into one map of probabilities.
+
+    Its fields are numpy arrays, numbers, strings and tuples of these two, so that it can be saved.
+    """
+
+    def __call__(self, maps: Maps) -> Map:
+        """Fuse; each pixel by itself, so that a picture comes out the same in any block."""
+        ...
+
+
+@dataclass(frozen=True)
+class Learned:
+    """A fusion that must learn first.
+
+    Args:
+        fit: takes blocks of maps, of pictures that no member was trained on, with their truth.
+    """
+
+    fit: Callable[[Blocks], Fusion]
+
+
+def by_pieces(maps: Maps, scores: Callable[[Maps], Map]) -> Map:
+    """Fuse piece by piece, so that what lies between the steps of a strategy stays in the cache.
+
+    Args:
+        maps: maps of all members.
+        scores: gives non-negative scores of the classes for a piece of the maps (some pictures,
+            some rows); no pixel's scores are all zero.
+
+    Returns:
+        The scores, divided by their sum over the classes.
+    """
+    fused: Map = np.empty(maps.shape[1:], np.float32)
+    for pictures, rows in _pieces(*maps.shape[1:]):
+        piece = scores(maps[:, pictures, :, rows])
+        np.divide(piece, piece.sum(axis=CLASS_AXIS, keepdims=True), out=fused[pictures, :, rows])
+    return fused
+
+
+def _pieces(pictures: int, classes: int, rows: int, cols: int) -> Iterator[tuple[slice, slice]]:
+    """Cut into whole pictures, or, where one is too large already, into bands of rows."""
+    in_row = max(1, classes * cols)
+    height = min(max(1, PIECE_VALUES // in_row), max(1, rows))
+    count = max(1, PIECE_VALUES // (in_row * height)) if height == rows else 1
+    for first in range(0, pictures, count):
+        for top in range(0, rows, height):
+            yield slice(first, first + count), slice(top, top + height)

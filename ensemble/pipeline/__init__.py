@@ -1,0 +1,1 @@
+"""What `run`, `train-members`, `fuse`, `postprocess`, `score` and the other verbs conduct."""

@@ -1,0 +1,143 @@
+"""The experiment: which data, members, fusions and chains; read from YAML, kept in the run."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from evaluation.ground.classes import Classes
+from evaluation.ground.errors import BadSpec
+from evaluation.ground.files import whole_file
+from members.recipe import Member, Recipe, check_name, read_recipe
+from members.store import StoreDtype
+
+
+class NamedClasses(BaseModel):
+    """Class names, colours and the ignored class, as an experiment file gives them."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    names: tuple[str, ...]
+    ignore: int | None = None
+    colours: tuple[str, ...] = ()
+
+    def classes(self) -> Classes:
+        """Return them checked, with colours filled in."""
+        return Classes(self.names, self.ignore, self.colours)
+
+
+class NamedFusion(BaseModel):
+    """A strategy over some of the members; over all where none are named."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    strategy: str
+    members: tuple[str, ...] = ()
+
+
+class Experiment(BaseModel):
+    """Everything that `ens run` does.
+
+    Args:
+        data: file or folder of the training data; `sample` is the built-in one.
+        validation: a labelled set; by default 15 % of the training groups.
+        classes: names and ignored class; by default what the data says.
+        size: rows and columns to resize pictures to; by default they must be of one size.
+        drop_outliers: leave out pictures that share one non-constant mask with nine others or more.
+        folds: how many.
+        seed: of folds, training and strategies.
+        store_dtype: of the probability maps.
+        defaults: recipe keys for every member that does not say otherwise.
+        members: recipe of each.
+        fusions: spec of each strategy, or {strategy, members}.
+        chains: spec of each chain; every fusion goes through every chain.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    data: str = "sample"
+    validation: str | None = None
+    classes: NamedClasses | None = None
+    size: tuple[int, int] | None = None
+    drop_outliers: bool = False
+    folds: Annotated[int, Field(ge=2, le=100)] = 3
+    seed: int = 0
+    store_dtype: StoreDtype = "float16"
+    defaults: dict[str, Any] = Field(default_factory=dict)
+    members: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    fusions: dict[str, str | NamedFusion] = Field(default_factory=dict)
+    chains: dict[str, str] = Field(default_factory=dict)
+
+    def recipes(self) -> dict[str, Recipe]:
+        """Return each member's recipe, filled up with the defaults."""
+        return {name: read_recipe(name, m, self.defaults) for name, m in self.members.items()}
+
+    def expanded(self, classes: Classes) -> list[Member]:
+        """Return every network to train, specialists one by one."""
+        expanded = []
+        for name, recipe in self.recipes().items():
+            expanded += Member.expand(name, recipe, classes)
+        return expanded
+
+    def resolved(self) -> "Experiment":
+        """Return the experiment with the whole recipe of each member written out."""
+        members = {name: r.model_dump(mode="json") for name, r in self.recipes().items()}
+        return self.model_copy(update={"members": members, "defaults": {}})
+
+    def with_members(self, recipes: dict[str, Recipe]) -> "Experiment":
+        """Return the experiment with members added or replaced."""
+        added = {name: recipe.model_dump(mode="json") for name, recipe in recipes.items()}
+        return self.model_copy(update={"members": {**self.members, **added}})
+
+    def write(self, path: Path) -> None:
+        """Write it as YAML, whole or not at all."""
+        text = yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, width=100)
+        with whole_file(path) as partial:
+            partial.write_text(text, encoding="utf-8")
+
+
+def read_experiment(path: Path) -> Experiment:
+    """Read an experiment file.
+
+    Paths in it count from its own folder.
+
+    Raises:
+        BadSpec: no YAML, an unknown key, a value that does not fit; names file and key.
+    """
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise BadSpec(f"{path} is missing; expected an experiment file") from None
+    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
+        reason = " ".join(str(error).split())
+        raise BadSpec(f"{path} cannot be read as YAML ({reason})") from None
+    if not isinstance(document, dict):
+        raise BadSpec(f"{path} holds {type(document).__name__}; expected keys such as data, members")
+    try:
+        experiment = Experiment(**document)
+    except (ValidationError, TypeError) as error:
+        raise BadSpec(f"{path}: {_reason(error)}") from None
+    for kind in ("members", "fusions", "chains"):
+        for name in getattr(experiment, kind):
+            check_name(name, kind.removesuffix("s"))
+    here = path.resolve().parent
+    paths = {key: _absolute(getattr(experiment, key), here) for key in ("data", "validation")}
+    return experiment.model_copy(update=paths)
+
+
+def _absolute(value: str | None, here: Path) -> str | None:
+    if value is None or value == "sample":
+        return value
+    return os.path.normpath(here / value)
+
+
+def _reason(error: ValidationError | TypeError) -> str:
+    if isinstance(error, TypeError):
+        return "keys must be words"
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        return f"unknown key {key!r}; known: {', '.join(Experiment.model_fields)}"
+    return f"{key!r} got {first['input']!r}; expected {first['msg'].removeprefix('Input should be ')}"

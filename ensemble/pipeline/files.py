@@ -1,0 +1,179 @@
+"""The verbs on plain files: maps and label maps from anywhere, no run."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ensemble.fuse import FitBlocks, fuse
+from ensemble.fusion import Fusion, Learned
+from ensemble.pipeline.postprocessing import write_labels
+from ensemble.strategies import STRATEGIES
+from evaluation.counts import confusion_by_threads
+from evaluation.ground.arrays import Array
+from evaluation.ground.classes import numbered
+from evaluation.ground.errors import BadData, BadLabels, BadMaps, BadSpec
+from evaluation.ground.files import open_array, whole_file
+from evaluation.protocols import PROTOCOLS
+from evaluation.scores import score
+from ensemble.readers import ArrayMaps
+from postproc.chain import parse_chain
+from postproc.postprocess import postprocess
+
+
+def fuse_files(
+    maps: Sequence[Path],
+    strategy: str,
+    *,
+    out: Path | None,
+    fit_maps: Sequence[Path],
+    fit_truth: Path | None,
+    ignore: int,
+    seed: int,
+) -> dict[str, Any]:
+    """Fuse maps in `.npy` or `.npz` files into one `.npy` of float32.
+
+    Args:
+        maps: one file a member, (picture, class, row, col).
+        strategy: spec.
+        out: where to.
+        fit_maps: held-out maps, one file a member in the same order, for a strategy that learns.
+        fit_truth: their truth, (picture, row, col).
+        ignore: the class that is not scored.
+        seed: of what the strategy draws.
+
+    Raises:
+        BadSpec: an unknown strategy, or options that do not go together.
+        BadMaps: maps that are no probabilities or do not fit together; names the file.
+    """
+    STRATEGIES.check(strategy, "classes", "ignore", "kinds", "floor", "seed")
+    target = _target(out)
+    members = [_opened(path) for path in maps]
+    fitting = [_opened(path) for path in fit_maps]
+    count, classes, *_ = members[0].size
+    _check_ignore(ignore, classes)
+    floor = max(member.floor for member in [*members, *fitting])
+    built = STRATEGIES.build(
+        strategy,
+        classes=classes,
+        ignore=ignore,
+        kinds=("probabilities",) * len(members),
+        floor=floor,
+        seed=seed,
+    )
+    if isinstance(built, Learned):
+        built = _fitted(built, strategy, members, fitting, fit_truth)
+    elif fitting or fit_truth:
+        raise BadSpec(f"strategy {strategy} has nothing to learn; leave --fit-maps and --fit-truth out")
+    for member in members:
+        member.check()
+    with whole_file(target) as partial:
+        fused = np.lib.format.open_memmap(
+            partial, mode="w+", dtype=np.float32, shape=members[0].size
+        )
+        fuse(members, built, count, fused.__setitem__)
+        fused.flush()
+    return {"out": str(target), "pictures": count, "classes": classes, "strategy": strategy}
+
+
+def postprocess_file(
+    maps: Path, chain: str, *, images: Path | None, out: Path | None, ignore: int
+) -> dict[str, Any]:
+    """Post-process maps in a file into label maps in a `.npy` of uint8.
+
+    Args:
+        maps: (picture, class, row, col).
+        chain: specs of the steps; empty for the plain argmax.
+        images: the pictures, (picture, row, col), or with 1 or 3 channels second or last.
+        out: where to.
+        ignore: the class that is not scored.
+
+    Raises:
+        BadSpec: a chain that does not parse.
+        BadMaps: maps that are no probabilities.
+        BadData: pictures that do not fit.
+    """
+    target, opened = _target(out), _opened(maps)
+    count, classes, rows, cols = opened.size
+    _check_ignore(ignore, classes)
+    steps = parse_chain(chain, classes=classes, ignore=ignore, floor=opened.floor)
+    pictures = None if images is None else _pictures(images)
+    opened.check()
+    with whole_file(target) as partial:
+        labelled = postprocess(opened.read, count, steps, pictures=pictures)
+        write_labels(partial, labelled, (count, rows, cols))
+    return {"out": str(target), "pictures": count, "classes": classes, "chain": str(steps)}
+
+
+def score_files(truth: Path, guess: Path, *, classes: int, ignore: int) -> dict[str, Any]:
+    """Score label maps in files under every protocol.
+
+    Args:
+        truth: (picture, row, col), integers; 255 where there is no label.
+        guess: (picture, row, col), integers.
+        classes: how many there are.
+        ignore: the class that is not scored.
+
+    Raises:
+        BadLabels: labels outside the classes, shapes that differ; names the files.
+    """
+    _check_ignore(ignore, classes)
+    known = numbered(classes, ignore=ignore)
+    try:
+        counts = confusion_by_threads(open_array(truth), open_array(guess), classes=classes)
+    except BadLabels as error:
+        raise BadLabels(f"{truth} and {guess}: {error}") from None
+    return score(counts, list(PROTOCOLS), known)
+
+
+def _fitted(
+    learned: Learned,
+    strategy: str,
+    members: Sequence[ArrayMaps],
+    fitting: Sequence[ArrayMaps],
+    truth: Path | None,
+) -> Fusion:
+    if not fitting or truth is None:
+        raise BadSpec(f"strategy {strategy} learns; give it held-out --fit-maps and --fit-truth")
+    if len(fitting) != len(members):
+        raise BadMaps(
+            f"{len(fitting)} --fit-maps for {len(members)} --maps; expected one a member, in the"
+            " same order"
+        )
+    if fitting[0].size[1] != members[0].size[1]:
+        raise BadMaps(
+            f"{fitting[0].name} has {fitting[0].size[1]} classes; expected {members[0].size[1]} as"
+            f" in {members[0].name}"
+        )
+    for reader in fitting:
+        reader.check()
+    return learned.fit(FitBlocks(fitting, open_array(truth)))
+
+
+def _opened(path: Path) -> ArrayMaps:
+    return ArrayMaps(str(path), open_array(path))
+
+
+def _target(out: Path | None) -> Path:
+    if out is None:
+        raise BadSpec("--maps was given without --out; name the file to write, such as --out f.npy")
+    if out.suffix != ".npy":
+        raise BadSpec(f"--out {out}; expected a name that ends in .npy")
+    return out
+
+
+def _check_ignore(ignore: int, classes: int) -> None:
+    if ignore >= classes:
+        raise BadSpec(f"--ignore {ignore} with {classes} classes; expected 0 to {classes - 1}")
+
+
+def _pictures(path: Path) -> Array:
+    found = open_array(path)
+    if found.ndim == 3:
+        return found[:, None]
+    if found.ndim == 4 and found.shape[1] not in (1, 3) and found.shape[3] in (1, 3):
+        return np.moveaxis(found, 3, 1)
+    if found.ndim != 4:
+        raise BadData(f"{path} has shape {found.shape}; expected (picture, row, col) or 4 axes")
+    return found

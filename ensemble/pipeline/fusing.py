@@ -1,0 +1,246 @@
+"""Fuse the members of a run: fit on `oof` where there is something to learn, then fuse every split."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ensemble.fitted import save_fitted
+from ensemble.fuse import CrossFitted, FitBlocks, fuse
+from ensemble.fusion import Fusion, Learned
+from ensemble.pipeline.experiment import Experiment, NamedFusion
+from ensemble.pipeline.prepare import read_folds, split_identity
+from ensemble.pipeline.sources import Sources, run_experiment
+from ensemble.strategies import SEES_SPECIALISTS, STRATEGIES
+from evaluation.ground.arrays import Array
+from evaluation.ground.classes import UNLABELLED
+from evaluation.ground.errors import BadMaps, BadRun, Leak
+from evaluation.ground.files import whole_folder
+from evaluation.ground.layout import Run
+from evaluation.ground.locks import writing
+from evaluation.ground.provenance import identity, is_current, record
+from evaluation.ground.specs import parse_spec
+from members.data.dataset import DataSet
+from members.recipe import check_name
+from members.specialists import Family
+from members.store import ProbabilityStore, Seen, StoreDtype
+
+FITTED = "fitted"
+OOF = "oof"
+EVERYBODY = "all"
+
+Reader = ProbabilityStore | Family
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A fusion to be made.
+
+    Args:
+        name: of the fusion.
+        strategy: spec.
+        members: names, in order.
+        seed: of what the strategy draws.
+        dtype: of its stores.
+    """
+
+    name: str
+    strategy: str
+    members: tuple[str, ...]
+    seed: int
+    dtype: StoreDtype
+
+
+def fuse_members(
+    run: Run,
+    strategy: str,
+    *,
+    name: str | None = None,
+    members: Sequence[str] = (),
+    tell: Callable[[str], None],
+) -> str:
+    """Fuse members of a run in every split that all of them have maps of.
+
+    A strategy that learns is fitted on all of `oof` for the other splits. For `oof` itself it is
+    fitted on the other folds, one fold after the other, so that its score there is honest and the
+    next stage may learn from its maps.
+
+    Args:
+        run: the experiment folder.
+        strategy: spec.
+        name: of the fusion; by default the strategy's.
+        members: names; by default every member.
+        tell: gets a line for whatever was decided.
+
+    Returns:
+        The fusion's name.
+
+    Raises:
+        BadSpec: no such strategy or option.
+        BadRun: a member without maps.
+        Leak: the strategy would learn from pictures that a member was trained on.
+    """
+    spec = parse_spec(strategy)
+    name = check_name(name or spec.name, "fusion")
+    with writing(run.path):
+        sources, experiment = Sources.of(run), run_experiment(run)
+        fusion = NamedFusion(strategy=str(spec), members=tuple(members))
+        experiment = experiment.model_copy(
+            update={"fusions": {**experiment.fusions, name: fusion}}
+        )
+        make_fusion(sources, planned(experiment, sources, name), tell)
+        experiment.write(run.experiment)
+    return name
+
+
+def planned(experiment: Experiment, sources: Sources, name: str) -> Plan:
+    """Return what an experiment says of a fusion; without members it takes all that have maps.
+
+    Raises:
+        BadSpec: no such strategy or option.
+        BadRun: no such fusion, a name that a member has, or no member with maps.
+    """
+    if name not in experiment.fusions:
+        raise BadRun(f"no fusion {name!r} in the experiment; known: {', '.join(experiment.fusions)}")
+    if name in sources.names() or any(name == member.name for member in sources.members):
+        raise BadRun(f"fusion {name!r} has the name of a member; choose another --name")
+    asked = experiment.fusions[name]
+    strategy, members = (asked, ()) if isinstance(asked, str) else (asked.strategy, asked.members)
+    spec = STRATEGIES.check(strategy, "classes", "ignore", "kinds", "floor", "seed")
+    chosen = tuple(members) or tuple(n for n in sources.names() if sources.splits(n))
+    if not chosen:
+        raise BadRun(f"no member of {sources.run.path} has maps; run `ens train-members` first")
+    return Plan(name, str(spec), chosen, experiment.seed, experiment.store_dtype)
+
+
+def make_fusion(sources: Sources, plan: Plan, tell: Callable[[str], None]) -> None:
+    """Make the stores of a fusion that are missing or stale."""
+    run = sources.run
+    raw = parse_spec(plan.strategy).name in SEES_SPECIALISTS
+    splits = _shared_splits(sources, plan)
+    stale = [s for s in splits if not is_fused(sources, plan, s)]
+    if not stale:
+        tell(f"{plan.name}: nothing to do, its maps are there and current")
+        return
+    readers = {s: [sources.open(m, s, raw=raw) for m in plan.members] for s in splits}
+    fusion, per_fold = _fitted(sources, plan, readers)
+    for split in stale:
+        opened = readers[split]
+        data = DataSet.load(run.data(split))
+        for reader, member in zip(opened, plan.members, strict=True):
+            if reader.ids != data.ids:
+                raise BadMaps(f"{member!r} has maps of other pictures than {split}; predict again")
+        with whole_folder(run.fused(plan.name, split)) as partial:
+            store = ProbabilityStore.create(
+                partial,
+                ids=data.ids,
+                classes=data.classes,
+                shape=data.shape,
+                seen=_seen(run, opened, learned=per_fold is not None, split=split),
+                dtype=plan.dtype,
+            )
+            cross = per_fold is not None and split == OOF
+            applied = CrossFitted(per_fold, _fold_of(run)) if cross else fusion
+            fuse(opened, applied, len(data), store.write)
+            record(partial, asked=_asked(plan), inputs=_inputs(sources, plan, split))
+        tell(f"{plan.name}: {split} fused, {len(data)} pictures")
+
+
+def _fitted(
+    sources: Sources, plan: Plan, readers: dict[str, list[Reader]]
+) -> tuple[Fusion, list[Fusion] | None]:
+    """Return the fusion fitted on all of `oof`, and those fitted without each fold."""
+    run = sources.run
+    opened = next(iter(readers.values()))
+    context: dict[str, Any] = {
+        "classes": len(opened[0].classes),
+        "ignore": opened[0].classes.ignore,
+        "kinds": tuple(reader.kind for reader in opened),
+        "floor": max(reader.floor for reader in opened),
+        "seed": plan.seed,
+    }
+    built = STRATEGIES.build(plan.strategy, **context)
+    folder = run.fusion(plan.name) / FITTED
+    if not isinstance(built, Learned):
+        save_fitted(folder, plan.strategy, built, context)
+        return built, None
+    if OOF not in readers:
+        raise BadRun(f"{plan.strategy} learns from out-of-fold maps; a member has none")
+    _refuse_leaks(readers[OOF], plan)
+    truth = np.asarray(DataSet.load(run.data(OOF)).truth())
+    fold_of = _fold_of(run)
+    fusion = built.fit(FitBlocks(readers[OOF], truth))
+    per_fold = []
+    for fold in range(int(fold_of.max()) + 1):
+        others = np.where((fold_of == fold)[:, None, None], UNLABELLED, truth)
+        per_fold.append(built.fit(FitBlocks(readers[OOF], others.astype(np.uint8))))
+    save_fitted(folder, plan.strategy, fusion, context)
+    return fusion, per_fold
+
+
+def _refuse_leaks(readers: Sequence[Reader], plan: Plan) -> None:
+    for reader, member in zip(readers, plan.members, strict=True):
+        saw = reader.saw()
+        if saw is not None and saw.any():
+            raise Leak(
+                f"{plan.strategy} would learn from {int(saw.sum())} pictures that {member!r} was"
+                " trained on; give it out-of-fold maps, or leave it out with --members"
+            )
+
+
+def _seen(run: Run, readers: Sequence[Reader], *, learned: bool, split: str) -> Seen:
+    """Say which pictures stand behind a fusion's maps."""
+    ids = DataSet.load(run.data(OOF)).ids
+    if learned:
+        folds = read_folds(run)
+        models = tuple(frozenset(ids[i] for i in fold.training) for fold in folds)
+        return Seen(models, tuple(int(k) for k in _fold_of(run)) if split == OOF else None)
+    known = [saw for reader in readers if (saw := reader.saw()) is not None]
+    names = np.array(readers[0].ids)
+    return Seen((frozenset(names[np.any(known, axis=0)]) if known else frozenset(),))
+
+
+def _fold_of(run: Run) -> Array:
+    folds = read_folds(run)
+    fold_of = np.empty(len(DataSet.load(run.data(OOF))), dtype=np.intp)
+    for fold in folds:
+        outside = np.ones(len(fold_of), dtype=bool)
+        outside[fold.training] = False
+        fold_of[outside] = fold.index
+    return fold_of
+
+
+def _shared_splits(sources: Sources, plan: Plan) -> list[str]:
+    for member in plan.members:
+        if not sources.splits(member):
+            sources.open(member, OOF)  # says what is missing, and how to mend it
+    shared = [s for s in sources.run.splits() if all(s in sources.splits(m) for m in plan.members)]
+    if not shared:
+        raise BadRun(f"{', '.join(plan.members)} share no split; predict the missing ones")
+    return shared
+
+
+def _asked(plan: Plan) -> dict[str, Any]:
+    return {
+        "strategy": plan.strategy,
+        "members": list(plan.members),
+        "seed": plan.seed,
+        "dtype": plan.dtype,
+    }
+
+
+def _inputs(sources: Sources, plan: Plan, split: str) -> dict[str, str]:
+    """Return the identities of a split's maps, and of all that the strategy learnt from."""
+    built_from = {f"{m}/{split}": str(sources.identity(m, split)) for m in plan.members}
+    if split != OOF and all(sources.identity(m, OOF) for m in plan.members):
+        built_from |= {f"{m}/{OOF}": str(sources.identity(m, OOF)) for m in plan.members}
+    built_from["truth"] = split_identity(sources.run, OOF)
+    return built_from
+
+
+def is_fused(sources: Sources, plan: Plan, split: str) -> bool:
+    """Tell whether a fusion's maps are there and would come out the same today."""
+    folder = sources.run.fused(plan.name, split)
+    asked, inputs = _asked(plan), _inputs(sources, plan, split)
+    return identity(folder) is not None and is_current(folder, asked=asked, inputs=inputs)

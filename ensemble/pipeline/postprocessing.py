@@ -1,0 +1,163 @@
+"""Candidates of a run: a member or fusion through a chain, as label maps of every split."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ensemble.pipeline.prepare import run_classes, split_identity
+from ensemble.pipeline.sources import Sources
+from evaluation.ground.arrays import Labels
+from evaluation.ground.blocks import blocks
+from evaluation.ground.errors import BadRun
+from evaluation.ground.files import open_array, read_json, whole_folder, write_json
+from evaluation.ground.layout import Run
+from evaluation.ground.locks import writing
+from evaluation.ground.progress import progress
+from evaluation.ground.provenance import is_current, record
+from members.data.dataset import DataSet
+from members.recipe import check_name
+from postproc.chain import Chain, parse_chain
+from postproc.postprocess import postprocess
+
+ARGMAX = "argmax"
+LABELS, CANDIDATE = "labels.npy", "candidate.json"
+
+
+def postprocess_run(
+    run: Run,
+    source: str,
+    chain: str,
+    *,
+    name: str | None = None,
+    tell: Callable[[str], None],
+) -> str:
+    """Make a candidate of a fusion or member: label maps of every split it has maps of.
+
+    Args:
+        run: the experiment folder.
+        source: name of the fusion or member.
+        chain: specs of the steps; empty for the plain argmax.
+        name: of the candidate; by default made of both.
+        tell: gets a line for whatever was decided.
+
+    Returns:
+        The candidate's name.
+    """
+    with writing(run.path):
+        sources = Sources.of(run)
+        return make_candidate(sources, source, chain, name=name, tell=tell)
+
+
+def make_candidate(
+    sources: Sources,
+    source: str,
+    chain: str,
+    *,
+    name: str | None,
+    tell: Callable[[str], None],
+) -> str:
+    """Write a candidate's label maps where they are missing or stale; see `postprocess_run`."""
+    run, classes = sources.run, run_classes(sources.run)
+    splits = sources.splits(source)
+    if not splits:
+        sources.open(source, "oof")  # says what is missing, and how to mend it
+    floor = sources.open(source, splits[0]).floor
+    steps = parse_chain(chain, classes=len(classes), ignore=classes.ignore, floor=floor)
+    name = check_name(name or candidate_name(source, steps), "candidate")
+    about = {"of": source, "chain": str(steps)}
+    known = run.path / "labels" / name / CANDIDATE
+    if not known.is_file() or read_json(known) != about:
+        write_json(known, about)
+    for split in splits:
+        _label(sources, source, steps, name, split, tell)
+    return name
+
+
+def candidate_name(source: str, chain: Chain) -> str:
+    """Name a candidate after its source and steps, as `stacking+suppress_background.crf`."""
+    return f"{source}_{'.'.join(spec.name for spec in chain.specs) or ARGMAX}"
+
+
+def read_candidate(run: Run, name: str) -> tuple[str, str]:
+    """Return what a candidate is made of: its source and its chain.
+
+    Raises:
+        BadRun: no such candidate.
+    """
+    file = run.path / "labels" / name / CANDIDATE
+    if not file.is_file():
+        known = ", ".join(run.candidates()) or "none yet"
+        raise BadRun(f"no candidate {name!r}; known: {known}; `ens postprocess` makes one")
+    about = read_json(file)
+    return about["of"], about["chain"]
+
+
+def read_labels(run: Run, candidate: str, split: str) -> Labels:
+    """Open a candidate's label maps.
+
+    Raises:
+        BadRun: it has none of this split.
+    """
+    file = run.labels(candidate, split) / LABELS
+    if not file.is_file():
+        raise BadRun(f"candidate {candidate!r} has no label maps of split {split!r}")
+    return open_array(file)
+
+
+def is_labelled(sources: Sources, source: str, chain: str, name: str, split: str) -> bool:
+    """Tell whether a candidate's label maps are there and would come out the same today."""
+    classes = run_classes(sources.run)
+    steps = parse_chain(chain, classes=len(classes), ignore=classes.ignore)
+    asked, inputs = _made_of(sources, source, steps, split)
+    return is_current(sources.run.labels(name, split), asked=asked, inputs=inputs)
+
+
+def _made_of(
+    sources: Sources, source: str, chain: Chain, split: str
+) -> tuple[dict[str, Any], dict[str, str]]:
+    inputs = {"maps": str(sources.identity(source, split))}
+    if chain.needs_pictures:
+        inputs["pictures"] = split_identity(sources.run, split)
+    return {"of": source, "chain": str(chain)}, inputs
+
+
+def _label(
+    sources: Sources,
+    source: str,
+    chain: Chain,
+    name: str,
+    split: str,
+    tell: Callable[[str], None],
+) -> None:
+    run = sources.run
+    folder = run.labels(name, split)
+    asked, inputs = _made_of(sources, source, chain, split)
+    if is_current(folder, asked=asked, inputs=inputs):
+        return
+    data, maps = DataSet.load(run.data(split)), sources.open(source, split)
+    if maps.ids != data.ids:
+        raise BadRun(f"{source!r} has maps of other pictures than {split}; make them again")
+    with whole_folder(folder) as partial:
+        write_labels(
+            partial / LABELS,
+            postprocess(maps.read, len(data), chain, pictures=data.pictures),
+            (len(data), *data.shape),
+        )
+        record(partial, asked=asked, inputs=inputs)
+    tell(f"{name}: {split} labelled, {len(data)} pictures")
+
+
+def write_labels(path: Path, labelled: Any, shape: tuple[int, int, int]) -> None:
+    """Write label maps block by block into a `.npy` of uint8.
+
+    Args:
+        path: of the file.
+        labelled: pairs of a slice of pictures and their labels.
+        shape: pictures, rows, cols.
+    """
+    labels = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+    for block, part in progress(labelled, "postprocess", len(blocks(shape[0]))):
+        labels[block] = part
+    labels.flush()

@@ -1,0 +1,146 @@
+"""Lay out a run's data: load, set validation aside, fold; once, and the same for all members."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from ensemble.pipeline.experiment import Experiment
+from evaluation.ground.classes import Classes
+from evaluation.ground.errors import BadData, BadRun
+from evaluation.ground.files import read_json, write_json
+from evaluation.ground.layout import Run
+from evaluation.ground.provenance import digest, digest_of, is_current, record
+from members.data.dataset import DataSet, read_classes, write_classes
+from members.data.folds import hold_out, split_folds
+from members.data.load import load
+from members.data.outliers import shared_masks
+from members.train import Fold
+
+VALIDATION_SHARE = 0.15
+SAMPLE = "sample"
+
+
+def prepare(run: Run, experiment: Experiment, tell: Callable[[str], None]) -> None:
+    """Write the run's pictures, truth, classes and folds, unless they are there and current.
+
+    Args:
+        run: the experiment folder.
+        experiment: says which data.
+        tell: gets a line for whatever was decided.
+
+    Raises:
+        BadData: the data cannot be used, or cannot be folded so.
+        BadRun: the run holds other data already.
+    """
+    asked = {
+        "sample": experiment.data == SAMPLE,
+        "classes": experiment.classes and experiment.classes.model_dump(mode="json"),
+        "size": experiment.size,
+        "drop_outliers": experiment.drop_outliers,
+        "folds": experiment.folds,
+        "seed": experiment.seed,
+    }
+    inputs = _digests(experiment)
+    folder = run.path / "data"
+    if is_current(folder, asked=asked, inputs=inputs):
+        return
+    if folder.exists() and run.members():
+        raise BadRun(f"{run.path} holds members of other data, folds or seed; take another --run")
+    sets = _load(experiment)
+    training, validation = sets.pop("training"), sets.pop("validation", None)
+    if experiment.drop_outliers:
+        training = _without_outliers(training, tell)
+    if validation is None:
+        training, validation = _set_aside(training, experiment.seed)
+        tell(f"validation: {len(validation.ids)} of the training pictures set aside, by group")
+    write_classes(run.classes, training.classes)
+    fold_of = split_folds(
+        training.truth(),
+        training.groups,
+        experiment.folds,
+        classes=training.classes,
+        seed=experiment.seed,
+    )
+    for split, data in {"oof": training, "validation": validation, **sets}.items():
+        if data.classes.names != training.classes.names:
+            raise BadData(f"{split} has classes {data.classes.names}; expected those of training")
+        data.save(run.data(split))
+    write_json(run.folds, {"folds": experiment.folds, "fold": [int(fold) for fold in fold_of]})
+    record(folder, asked=asked, inputs=inputs)
+
+
+def read_folds(run: Run) -> tuple[Fold, ...]:
+    """Return what the model of each fold may see."""
+    fold_of = np.array(read_json(run.folds)["fold"])
+    return tuple(
+        Fold(int(index), np.flatnonzero(fold_of != index)) for index in np.unique(fold_of)
+    )
+
+
+def split_identity(run: Run, split: str) -> str:
+    """Return a digest of a split's pictures, truth and ids, computed from the files themselves."""
+    files = sorted(p for p in run.data(split).iterdir() if p.suffix in (".npy", ".csv"))
+    return digest_of({path.name: digest(path) for path in files})
+
+
+def run_classes(run: Run) -> Classes:
+    """Return the run's classes.
+
+    Raises:
+        BadRun: the run holds no data.
+    """
+    if not run.classes.is_file():
+        raise BadRun(f"{run.path} holds no data; start with `ens train-members --run {run.path}`")
+    return read_classes(run.classes)
+
+
+def _load(experiment: Experiment) -> dict[str, DataSet]:
+    if experiment.data == SAMPLE:
+        from members.data.sample import draw_sample
+
+        return draw_sample(seed=experiment.seed).sets()
+    classes = experiment.classes and experiment.classes.classes()
+    sets = load(Path(experiment.data), classes=classes, size=experiment.size)
+    if experiment.validation is not None:
+        found = load(
+            Path(experiment.validation), classes=sets["training"].classes, size=experiment.size
+        )
+        sets["validation"] = found["training"]
+    return sets
+
+
+def _digests(experiment: Experiment) -> dict[str, str]:
+    named = {"data": experiment.data, "validation": experiment.validation}
+    return {
+        key: _content(Path(name))
+        for key, name in named.items()
+        if name is not None and name != SAMPLE
+    }
+
+
+def _content(path: Path) -> str:
+    """Return a digest of a file, or of all files of a folder."""
+    if not path.exists():
+        raise BadData(f"{path} is missing; expected a data file or folder")
+    if path.is_file():
+        return digest(path)
+    files = sorted(p for p in path.rglob("*") if p.is_file())
+    return digest_of({str(file.relative_to(path)): digest(file) for file in files})
+
+
+def _without_outliers(training: DataSet, tell: Callable[[str], None]) -> DataSet:
+    shared = shared_masks(training.truth())
+    if not shared:
+        return training
+    dropped = np.concatenate(shared)
+    tell(
+        f"outliers: {len(dropped)} of {len(training.ids)} training pictures dropped, which share"
+        f" a non-constant mask with nine others or more (first: {training.ids[dropped[0]]})"
+    )
+    return training.take(np.setdiff1d(np.arange(len(training.ids)), dropped))
+
+
+def _set_aside(training: DataSet, seed: int) -> tuple[DataSet, DataSet]:
+    held = hold_out(training.truth(), training.groups, share=VALIDATION_SHARE, seed=seed)
+    return training.take(np.flatnonzero(~held)), training.take(np.flatnonzero(held))

@@ -1,0 +1,134 @@
+"""Score the candidates of a run, and compare them."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ensemble.pipeline.fusing import OOF, make_fusion, planned
+from ensemble.pipeline.postprocessing import make_candidate, read_candidate, read_labels
+from ensemble.pipeline.prepare import run_classes, split_identity
+from ensemble.pipeline.sources import Sources, run_experiment
+from evaluation.counts import confusion_by_threads
+from evaluation.ground.errors import BadRun
+from evaluation.ground.layout import Run
+from evaluation.ground.locks import writing
+from evaluation.ground.provenance import identity, is_current, record
+from evaluation.leaderboard import Candidate, Leaderboard, compare
+from evaluation.protocols import PROTOCOLS
+from evaluation.scores import ScoredPictures, read_scores, score, write_scores
+from members.data.dataset import DataSet
+
+Tell = Callable[[str], None]
+
+
+def score_run(
+    run: Run,
+    candidates: Sequence[str] = (),
+    *,
+    split: str,
+    protocol: str,
+    tell: Tell,
+) -> Leaderboard:
+    """Score candidates on `oof` and on the examined split, and compare them.
+
+    Without names, every member and fusion is a candidate by plain argmax, beside what
+    `postprocess` made. What is missing or stale is made again first.
+
+    Args:
+        run: the experiment folder.
+        candidates: names; by default all.
+        split: the split that is examined.
+        protocol: name of the protocol that decides.
+        tell: gets a line for whatever was done.
+
+    Raises:
+        BadRun: no such candidate or split, or a split without truth.
+    """
+    PROTOCOLS.check(protocol)
+    with writing(run.path):
+        sources = Sources.of(run)
+        _check_split(run, split)
+        experiment = run_experiment(run)
+        for fusion in run.fusions():
+            make_fusion(sources, planned(experiment, sources, fusion), tell)
+        names = _refreshed(sources, candidates, tell)
+        scored = [c for name in names if (c := _scored(sources, name, split, tell)) is not None]
+        if not scored:
+            raise BadRun(f"no candidate of {run.path} has maps of {split!r}; train or predict first")
+        rng = np.random.default_rng(experiment.seed)
+        return compare(scored, run_classes(run), rng=rng, split=split, protocol=protocol)
+
+
+def _check_split(run: Run, split: str) -> None:
+    if split not in run.splits():
+        raise BadRun(f"no split {split!r} in {run.path}; known: {', '.join(run.splits())}")
+    if DataSet.load(run.data(split)).masks is None:
+        raise BadRun(f"split {split!r} has no truth to score by; `ens submit` writes its labels")
+
+
+def _refreshed(sources: Sources, wanted: Sequence[str], tell: Tell) -> list[str]:
+    """Bring label maps up to date and return the candidates' names."""
+    run = sources.run
+    names = {}
+    if not wanted:
+        for source in [*sources.names(), *run.fusions()]:
+            if sources.splits(source):
+                names[make_candidate(sources, source, "", name=None, tell=tell)] = None
+    for name in wanted or run.candidates():
+        if name not in names:
+            names[_candidate(sources, name, tell)] = None
+    return list(names)
+
+
+def _candidate(sources: Sources, name: str, tell: Tell) -> str:
+    """Make a candidate again by what it is made of; a bare member or fusion means its argmax."""
+    if name in [*sources.names(), *sources.run.fusions()]:
+        return make_candidate(sources, name, "", name=None, tell=tell)
+    source, chain = read_candidate(sources.run, name)
+    return make_candidate(sources, source, chain, name=name, tell=tell)
+
+
+def _scored(sources: Sources, name: str, split: str, tell: Tell) -> Candidate | None:
+    source, chain = read_candidate(sources.run, name)
+    examined = _counts(sources, name, split, tell)
+    if examined is None:
+        tell(f"{name}: left out, {source!r} has no maps of {split}")
+        return None
+    oof = _counts(sources, name, OOF, tell) if split != OOF else None
+    is_member = source in sources.names() and not chain
+    return Candidate(name, examined, oof, is_member)
+
+
+def _counts(sources: Sources, name: str, split: str, tell: Tell) -> ScoredPictures | None:
+    """Return a candidate's counts, from its score files where they are current."""
+    run = sources.run
+    if identity(run.labels(name, split)) is None:
+        return None
+    if not is_scored(run, name, split):
+        _score_split(run, name, split)
+        asked, inputs = _made_of(run, name, split)
+        record(run.scores(name), asked=asked, inputs=inputs, part=split)
+        tell(f"{name}: {split} scored")
+    return read_scores(run.scores(name), split)[1]
+
+
+def is_scored(run: Run, name: str, split: str) -> bool:
+    """Tell whether a candidate's scores are there and would come out the same today."""
+    asked, inputs = _made_of(run, name, split)
+    return is_current(run.scores(name), asked=asked, inputs=inputs, part=split)
+
+
+def _made_of(run: Run, name: str, split: str) -> tuple[dict[str, Any], dict[str, str]]:
+    labels = str(identity(run.labels(name, split)))
+    inputs = {"labels": labels, "data": split_identity(run, split)}
+    return {"protocols": sorted(PROTOCOLS), "classes": list(run_classes(run).names)}, inputs
+
+
+def _score_split(run: Run, name: str, split: str) -> None:
+    classes, data = run_classes(run), DataSet.load(run.data(split))
+    labels = read_labels(run, name, split)
+    counts = confusion_by_threads(data.truth(), labels, classes=len(classes))
+    groups = np.array(data.ids) if data.groups is None else np.asarray(data.groups)
+    document = score(counts, sorted(PROTOCOLS), classes)
+    write_scores(run.scores(name), split, counts, document, data.ids, groups)

@@ -1,0 +1,91 @@
+"""Who has maps in a run: members, families of specialists, fusions."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ensemble.pipeline.experiment import Experiment, read_experiment
+from ensemble.pipeline.prepare import run_classes
+from evaluation.ground.errors import BadRun
+from evaluation.ground.layout import Run
+from evaluation.ground.provenance import digest_of, identity
+from members.recipe import Member, families
+from members.specialists import Family
+from members.store import ProbabilityStore
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What a run's maps can be read from, by name.
+
+    Args:
+        run: the experiment folder.
+        members: every network, specialists one by one.
+    """
+
+    run: Run
+    members: tuple[Member, ...]
+
+    @classmethod
+    def of(cls, run: Run) -> "Sources":
+        """Read what the run holds."""
+        return cls(run, tuple(run_experiment(run).expanded(run_classes(run))))
+
+    def names(self) -> list[str]:
+        """List the members with full maps: generalists and families, in the experiment's order."""
+        names = [member.family or member.name for member in self.members]
+        return list(dict.fromkeys(names))
+
+    def splits(self, name: str) -> list[str]:
+        """List the splits that a member, family or fusion has whole maps of."""
+        return [split for split in self.run.splits() if self.identity(name, split) is not None]
+
+    def identity(self, name: str, split: str) -> str | None:
+        """Return the identity of the maps; None where they are not whole."""
+        parts = [identity(folder) for folder in self._folders(name, split)]
+        if any(part is None for part in parts):
+            return None
+        return str(parts[0]) if len(parts) == 1 else digest_of(parts)
+
+    def open(self, name: str, split: str, *, raw: bool = False) -> ProbabilityStore | Family:
+        """Open the maps of a member, family or fusion.
+
+        Args:
+            name: of it.
+            split: of the pictures.
+            raw: give a family's maps as they are, not renormalised.
+
+        Raises:
+            BadRun: no such maps.
+        """
+        if self.identity(name, split) is None:
+            known = [*self.names(), *self.run.fusions()]
+            if name not in known:
+                raise BadRun(f"no member or fusion {name!r}; known: {', '.join(known)}")
+            raise BadRun(f"{name!r} has no maps of split {split!r}; {self._cure(name, split)}")
+        stores = [ProbabilityStore(folder) for folder in self._folders(name, split)]
+        family = families(self.members).get(name)
+        return Family(name, stores, raw=raw) if family else stores[0]
+
+    def _folders(self, name: str, split: str) -> list[Path]:
+        family = families(self.members).get(name)
+        if family:
+            return [self.run.probabilities(member.name, split) for member in family]
+        if name in self.names():
+            return [self.run.probabilities(name, split)]
+        return [self.run.fused(name, split)]
+
+    def _cure(self, name: str, split: str) -> str:
+        if name in self.names():
+            return f"run `ens train-members --run {self.run.path} --only {name}`"
+        return f"run `ens fuse --run {self.run.path} --name {name}` again"
+
+
+def run_experiment(run: Run) -> Experiment:
+    """Return what was asked of a run so far.
+
+    Raises:
+        BadRun: the run holds no experiment.
+    """
+    if not run.experiment.is_file():
+        raise BadRun(f"{run.path} holds no experiment; start with `ens train-members`")
+    return read_experiment(run.experiment)

@@ -1,0 +1,238 @@
+"""Train what is missing or stale, then predict what is missing or stale."""
+
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from ensemble.pipeline.experiment import Experiment, read_experiment
+from ensemble.pipeline.prepare import prepare, read_folds, run_classes, split_identity
+from evaluation.ground.errors import BadData, BadRun, EnsError
+from evaluation.ground.layout import Run
+from evaluation.ground.locks import writing
+from evaluation.ground.progress import progress
+from evaluation.ground.provenance import RECORD, digest, identity, is_current
+from members.data.dataset import DataSet
+from members.data.load import load
+from members.devices import devices
+from members.jobs import Job, PredictJob, TrainJob, run_jobs
+from members.network import check_size
+from members.recipe import Member, check_name
+from members.store import StoreDtype
+from members.train import Fold
+
+
+def train_members(
+    run: Run,
+    experiment: Experiment,
+    *,
+    only: Sequence[str] = (),
+    device: str = "auto",
+    workers: int | None = None,
+    tell: Callable[[str], None],
+) -> list[Member]:
+    """Train the experiment's members in every fold and predict every split.
+
+    What is there and current is left alone, so an interrupted run goes on where it stood.
+
+    Args:
+        run: the experiment folder; created.
+        experiment: data, folds, recipes.
+        only: names of members or families to which the work is restricted.
+        device: see `members.devices.devices`.
+        workers: processes on the CPU.
+        tell: gets a line for whatever was decided or ended.
+
+    Returns:
+        The members that were asked for.
+
+    Raises:
+        EnsError: bad input before any work, or the members that failed, after the others ended.
+    """
+    where = devices(device)
+    with writing(run.path):
+        for recipe in experiment.recipes().values():
+            recipe.check()
+        prepare(run, experiment, tell)
+        members = _chosen(experiment.expanded(run_classes(run)), only)
+        rows, cols = DataSet.load(run.data("oof")).shape
+        for member in members:
+            check_size(member.recipe.architecture, rows, cols)
+        experiment.resolved().write(run.experiment)
+        folds = read_folds(run)
+        inputs = _training_inputs(run)
+        jobs = [_training(run, experiment, m, fold, inputs) for m in members for fold in folds]
+        jobs = [j for j in jobs if not is_current(j.folder, asked=j.asked, inputs=j.inputs)]
+        failed = _conduct(jobs, where, workers, "training", tell)
+        healthy = [member for member in members if member.name not in failed]
+        predict_members(
+            run, healthy, run.splits(), where, dtype=experiment.store_dtype, workers=workers, tell=tell
+        )
+    if failed:
+        names = ", ".join(sorted(failed))
+        first = next(iter(failed.values()))
+        raise EnsError(f"{first}; failed: {names}; the others are done; retry with --only {names}")
+    return members
+
+
+def predict_data(
+    run: Run,
+    data: Path,
+    split: str,
+    *,
+    size: tuple[int, int] | None,
+    device: str,
+    workers: int | None,
+    tell: Callable[[str], None],
+) -> list[str]:
+    """Add a set of pictures to a run and write every trained member's maps of it.
+
+    Args:
+        run: the experiment folder.
+        data: file or folder of the pictures; masks are kept where there are any.
+        split: what the set is called.
+        size: rows and columns to resize to.
+        device: see `members.devices.devices`.
+        workers: processes on the CPU.
+        tell: gets a line for whatever ended.
+
+    Returns:
+        The names of the networks.
+
+    Raises:
+        BadData: pictures of another size, or a split of that name with other pictures.
+    """
+    where, classes = devices(device), run_classes(run)
+    check_name(split, "split")
+    sets = load(data, classes=classes, size=size)
+    found = sets.get("test", sets.get("training"))
+    assert found is not None
+    with writing(run.path):
+        known = DataSet.load(run.data("oof"))
+        if (found.channels, *found.shape) != (known.channels, *known.shape):
+            met, expected = (
+                f"{d.channels} x {d.shape[0]} x {d.shape[1]}" for d in (found, known)
+            )
+            raise BadData(f"{data} has pictures of {met}; expected {expected}; see --size")
+        if not run.data(split).exists():
+            found.save(run.data(split))
+        elif DataSet.load(run.data(split)).ids != found.ids:
+            raise BadData(f"split {split!r} is there with other pictures; choose another --split")
+        experiment = read_experiment(run.experiment)
+        members = experiment.expanded(classes)
+        ready = [m for m in members if _whole(run, m)]
+        if not ready:
+            raise BadRun(f"no member of {run.path} is trained; run `ens train-members` first")
+        predict_members(
+            run, ready, [split], where, dtype=experiment.store_dtype, workers=workers, tell=tell
+        )
+    return [member.name for member in ready]
+
+
+def _whole(run: Run, member: Member) -> bool:
+    return all(identity(run.model(member.name, f.index)) for f in read_folds(run))
+
+
+def predict_members(
+    run: Run,
+    members: Sequence[Member],
+    splits: Sequence[str],
+    where: Sequence[str],
+    *,
+    dtype: StoreDtype,
+    workers: int | None,
+    tell: Callable[[str], None],
+) -> None:
+    """Write the maps of trained members that are missing or stale.
+
+    Raises:
+        EnsError: what could not be predicted.
+    """
+    folds = read_folds(run)
+    jobs: list[Job] = []
+    for member in members:
+        for split in splits:
+            job = _prediction(run, member, split, folds, dtype)
+            if is_current(job.folder, asked=job.asked, inputs=job.inputs):
+                continue
+            if (job.folder / RECORD).exists():
+                tell(f"{member.name} {split}: its maps are stale and are made again")
+                shutil.rmtree(job.folder)
+            jobs.append(job)
+    failed = _conduct(jobs, where, workers, "predicting", tell)
+    if failed:
+        raise EnsError(next(iter(failed.values())))
+
+
+def is_trained(run: Run, experiment: Experiment, member: Member, fold: Fold) -> bool:
+    """Tell whether a member's fold is there and would come out the same today."""
+    job = _training(run, experiment, member, fold, _training_inputs(run))
+    return is_current(job.folder, asked=job.asked, inputs=job.inputs)
+
+
+def is_predicted(
+    run: Run, member: Member, split: str, folds: tuple[Fold, ...], dtype: StoreDtype
+) -> bool:
+    """Tell whether a member's maps are there and would come out the same today."""
+    if any(identity(run.model(member.name, fold.index)) is None for fold in folds):
+        return False
+    job = _prediction(run, member, split, folds, dtype)
+    return is_current(job.folder, asked=job.asked, inputs=job.inputs)
+
+
+def _training_inputs(run: Run) -> dict[str, str]:
+    return {"data": split_identity(run, "oof"), "folds": digest(run.folds)}
+
+
+def _training(
+    run: Run, experiment: Experiment, member: Member, fold: Fold, inputs: dict[str, str]
+) -> TrainJob:
+    folder = run.model(member.name, fold.index)
+    asked = {**member.asked(), "fold": fold.index, "seed": experiment.seed}
+    return TrainJob(member, run.data("oof"), fold, experiment.seed, folder, asked, inputs)
+
+
+def _prediction(
+    run: Run, member: Member, split: str, folds: tuple[Fold, ...], dtype: StoreDtype
+) -> PredictJob:
+    models = tuple(run.model(member.name, fold.index) for fold in folds)
+    inputs = {"data": split_identity(run, split)}
+    for fold, model in zip(folds, models, strict=True):
+        found = identity(model)
+        if found is None:
+            raise BadRun(
+                f"member {member.name!r} lacks fold {fold.index};"
+                f" run `ens train-members --run {run.path} --only {member.name}`"
+            )
+        inputs[f"fold-{fold.index}"] = found
+    asked = {"member": member.name, "split": split, "dtype": dtype}
+    folder = run.probabilities(member.name, split)
+    return PredictJob(
+        member, run.data(split), run.data("oof"), folds, models, split == "oof", folder, dtype,
+        asked, inputs,
+    )
+
+
+def _conduct(
+    jobs: Sequence[Job],
+    where: Sequence[str],
+    workers: int | None,
+    what: str,
+    tell: Callable[[str], None],
+) -> dict[str, str]:
+    """Run the jobs; return what failed, by member."""
+    failed: dict[str, str] = {}
+    for job, error in progress(run_jobs(jobs, where, workers=workers), what, total=len(jobs)):
+        if error is None:
+            tell(f"{what}: {job.name} done")
+        else:
+            tell(f"{what}: {job.name} failed: {error}")
+            failed.setdefault(job.name.split()[0], str(error))
+    return failed
+
+
+def _chosen(members: list[Member], only: Sequence[str]) -> list[Member]:
+    known = {member.name for member in members} | {m.family for m in members if m.family}
+    for name in only:
+        if name not in known:
+            raise BadRun(f"no member {name!r}; known: {', '.join(sorted(known))}")
+    return [m for m in members if not only or m.name in only or m.family in only]

@@ -1,0 +1,137 @@
+"""Where maps come from: anything that reads blocks of pictures, and plain arrays as such."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Shaped
+
+from evaluation.ground.arrays import Map
+from evaluation.ground.blocks import map_blocks
+from evaluation.ground.errors import BadMaps
+from members.store import QUANTUM, STEPS_UINT8, check_maps
+
+Size = tuple[int, int, int, int]
+"""Pictures, classes, rows, cols."""
+
+
+@runtime_checkable
+class MapReader(Protocol):
+    """The maps of one member."""
+
+    @property
+    def name(self) -> str:
+        """What errors call the member."""
+        ...
+
+    @property
+    def size(self) -> Size:
+        """Pictures, classes, rows, cols."""
+        ...
+
+    @property
+    def kind(self) -> str:
+        """Either `probabilities` or `one_vs_rest`."""
+        ...
+
+    @property
+    def floor(self) -> float:
+        """Half the smallest probability that the maps tell from zero."""
+        ...
+
+    def read(self, pictures: slice) -> Map:
+        """Read some pictures as float32 probabilities; called from several threads at once."""
+        ...
+
+
+@dataclass(frozen=True)
+class ArrayMaps:
+    """Maps in an array, usually mapped from a file: floating point, or uint8 scaled by 255.
+
+    Args:
+        name: what errors call it: the file.
+        array: (picture, class, row, col).
+        kind: what the values are.
+
+    Raises:
+        BadMaps: another shape or type, or nothing inside.
+    """
+
+    name: str
+    array: Shaped[np.ndarray, "..."]
+    kind: str = "probabilities"
+
+    def __post_init__(self) -> None:
+        """Check what can be seen without reading values."""
+        shape, dtype = self.array.shape, self.array.dtype
+        if len(shape) != 4 or 0 in shape:
+            raise BadMaps(f"{self.name} has shape {shape}; expected (picture, class, row, col)")
+        if shape[1] < 2:
+            raise BadMaps(
+                f"{self.name} has {shape[1]} class; expected 2 or more on the second axis"
+            )
+        if dtype != np.uint8 and dtype.kind != "f":
+            raise BadMaps(
+                f"{self.name} is {dtype}; expected floating point, or uint8 scaled by {STEPS_UINT8}"
+            )
+
+    @property
+    def size(self) -> Size:
+        """Pictures, classes, rows, cols."""
+        pictures, classes, rows, cols = self.array.shape
+        return pictures, classes, rows, cols
+
+    @property
+    def floor(self) -> float:
+        """Half the smallest probability that the type tells from zero."""
+        return QUANTUM.get(self.array.dtype.name, QUANTUM["float32"]) / 2
+
+    def read(self, pictures: slice) -> Map:
+        """Read some pictures as float32 probabilities."""
+        stored = self.array[pictures]
+        if stored.dtype == np.uint8:
+            maps: Map = np.multiply(stored, np.float32(1 / STEPS_UINT8), dtype=np.float32)
+            return maps
+        # What is too large for float32 becomes infinite, which `check` refuses.
+        with np.errstate(over="ignore"):
+            return stored.astype(np.float32, copy=False)
+
+    def check(self) -> None:
+        """Look at every value, block by block.
+
+        Raises:
+            BadMaps: NaN, values outside 0 to 1, or a pixel whose classes do not sum to 1.
+        """
+
+        def look(block: slice) -> None:
+            try:
+                check_maps(self.read(block), self.array.dtype.name, kind=self.kind)
+            except BadMaps as error:
+                raise BadMaps(f"{self.name}: {error}") from None
+
+        for _ in map_blocks(look, len(self.array)):
+            pass
+
+
+def check_agreement(members: Sequence[MapReader]) -> Size:
+    """Return the size that all members share.
+
+    Raises:
+        BadMaps: no members, or one that differs from the first.
+    """
+    if not members:
+        raise BadMaps("no members to fuse; expected at least one")
+    first = members[0]
+    for other in members[1:]:
+        if other.size != first.size:
+            raise BadMaps(
+                f"{other.name} holds {_in_words(other.size)}; expected {_in_words(first.size)}"
+                f" as in {first.name}"
+            )
+    return first.size
+
+
+def _in_words(size: Size) -> str:
+    pictures, classes, rows, cols = size
+    return f"{pictures} pictures of {classes} classes and {rows}x{cols} pixels"

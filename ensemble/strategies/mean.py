@@ -1,0 +1,30 @@
+"""The arithmetic mean over members."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ensemble.fusion import Fusion, by_pieces
+from evaluation.ground.arrays import Map, Maps
+
+
+def mean() -> Fusion:
+    """Average the members' probabilities (a linear opinion pool)."""
+    return Mean()
+
+
+@dataclass(frozen=True)
+class Mean:
+    """The mean of the members' maps."""
+
+    def __call__(self, maps: Maps) -> Map:
+        """Fuse."""
+        return by_pieces(maps, total)
+
+
+def total(maps: Maps) -> Map:
+    """Return the sum over members, added up in one buffer."""
+    scores: Map = maps[0].astype(np.float32)
+    for one in maps[1:]:
+        scores += one
+    return scores

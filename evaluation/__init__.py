@@ -1,0 +1,1 @@
+"""Confusion counts, protocols, intervals, comparisons: arrays in, numbers and pages out."""

@@ -1,0 +1,137 @@
+"""Files written whole or not at all, and arrays read without trusting them."""
+
+import contextlib
+import json
+import os
+import secrets
+import shutil
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from evaluation.ground.arrays import Array
+from evaluation.ground.errors import BadData
+
+NAME_WIDTH = 6
+
+
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Give a path beside `path` to write to; it takes the name `path` once the block has ended well."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(NAME_WIDTH)}.partial{path.suffix}")
+    try:
+        yield partial
+        with partial.open("rb+") as file:
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Give an empty folder beside `path`; it takes the place of `path` once the block has ended well."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(NAME_WIDTH)}.partial")
+    partial.mkdir()
+    try:
+        yield partial
+        if path.exists():
+            old = path.with_name(f".{path.name}.{secrets.token_hex(NAME_WIDTH)}.old")
+            path.rename(old)
+            partial.rename(path)
+            shutil.rmtree(old)
+        else:
+            partial.rename(path)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def write_json(path: Path, document: Any) -> None:
+    """Write a JSON document whole or not at all; NaN, which JSON lacks, must be None by now."""
+    with whole_file(path) as partial:
+        partial.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON document.
+
+    Raises:
+        BadData: missing, or no JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise BadData(f"{path} is missing") from None
+    except (OSError, ValueError) as error:
+        raise BadData(f"{path} cannot be read as JSON ({error}); restore it or remove it") from None
+
+
+def open_array(path: Path, key: str | None = None) -> Array:
+    """Open the array of a `.npy` file, or one array of a `.npz`, without loading it into memory.
+
+    Args:
+        path: the file.
+        key: which array of a `.npz`; None where it holds one only.
+
+    Returns:
+        A read-only memory map. A `.npz` is unpacked into an unnamed temporary file first.
+
+    Raises:
+        BadData: missing, truncated, pickled, or not such a file.
+    """
+    if not path.is_file():
+        raise BadData(f"{path} is missing; expected a .npy or .npz file")
+    if path.suffix == ".npz":
+        return _from_archive(path, key)
+    return _mapped(path, str(path))
+
+
+def array_names(path: Path) -> list[str]:
+    """List the arrays of a `.npz`.
+
+    Raises:
+        BadData: missing, or no such file.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return [name.removesuffix(".npy") for name in archive.namelist()]
+    except FileNotFoundError:
+        raise BadData(f"{path} is missing; expected a .npz file") from None
+    except (OSError, zipfile.BadZipFile) as error:
+        raise BadData(f"{path} is no readable .npz ({error}); write it again with np.savez") from None
+
+
+def _from_archive(path: Path, key: str | None) -> Array:
+    names = array_names(path)
+    if key is None and len(names) != 1:
+        raise BadData(f"{path} holds {', '.join(names) or 'nothing'}; expected one array a file")
+    key = names[0] if key is None else key
+    if key not in names:
+        raise BadData(f"{path} holds {', '.join(names)}; expected an array {key!r}")
+    try:
+        with zipfile.ZipFile(path) as archive, tempfile.TemporaryDirectory() as folder:
+            unpacked = Path(folder) / "array.npy"
+            with archive.open(f"{key}.npy") as source, unpacked.open("wb") as target:
+                shutil.copyfileobj(source, target)
+            # The map keeps the pages alive after the name is gone.
+            return _mapped(unpacked, f"{path} ({key})")
+    except (OSError, zipfile.BadZipFile, zlib.error, KeyError, EOFError) as error:
+        raise BadData(f"{path} is damaged ({error}); write it again with np.savez") from None
+
+
+def _mapped(path: Path, name: str) -> Array:
+    try:
+        mapped: Array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        if "pickle" in str(error) or "Python objects" in str(error):
+            reason = "holds Python objects, which are never unpickled; expected numbers"
+            raise BadData(f"{name} {reason}") from None
+        raise BadData(f"{name} is no readable .npy array ({error}); write it again with np.save") from None
+    return mapped

@@ -1,0 +1,100 @@
+"""Where things lie in an experiment folder."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from evaluation.ground.errors import BadRun
+
+RUNS = Path("runs")
+SPLITS = ("oof", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Run:
+    """An experiment folder; every method gives a path, whether something is there or not.
+
+    Args:
+        path: of the folder.
+    """
+
+    path: Path
+
+    @property
+    def experiment(self) -> Path:
+        """The resolved experiment."""
+        return self.path / "experiment.yaml"
+
+    @property
+    def classes(self) -> Path:
+        """Class names, colours, ignored class."""
+        return self.path / "data" / "classes.json"
+
+    @property
+    def folds(self) -> Path:
+        """The folds that all members share."""
+        return self.path / "data" / "folds.json"
+
+    def data(self, split: str) -> Path:
+        """Pictures and truth of a split."""
+        return self.path / "data" / split
+
+    def model(self, member: str, fold: int) -> Path:
+        """Weights and history of a member in a fold."""
+        return self.path / "members" / member / f"fold-{fold}"
+
+    def probabilities(self, member: str, split: str) -> Path:
+        """A member's store."""
+        return self.path / "probabilities" / member / split
+
+    def fusion(self, name: str) -> Path:
+        """A fusion's fitted state."""
+        return self.path / "fused" / name
+
+    def fused(self, name: str, split: str) -> Path:
+        """A fusion's store."""
+        return self.fusion(name) / split
+
+    def labels(self, candidate: str, split: str) -> Path:
+        """A candidate's label maps."""
+        return self.path / "labels" / candidate / split
+
+    def scores(self, candidate: str) -> Path:
+        """A candidate's scores."""
+        return self.path / "scores" / candidate
+
+    def splits(self) -> list[str]:
+        """The splits that are there, in the order oof, validation, test, others."""
+        folder = self.path / "data"
+        found = [p.name for p in folder.iterdir() if p.is_dir()] if folder.is_dir() else []
+        known = [split for split in SPLITS if split in found]
+        return known + sorted(n for n in found if n not in SPLITS and not n.startswith("."))
+
+    def members(self) -> list[str]:
+        """The members with maps, by name."""
+        return _names(self.path / "probabilities")
+
+    def fusions(self) -> list[str]:
+        """The fusions, by name."""
+        return _names(self.path / "fused")
+
+    def candidates(self) -> list[str]:
+        """The candidates with label maps, by name."""
+        return _names(self.path / "labels")
+
+
+def newest_run(runs: Path = RUNS) -> Run:
+    """Return the run that was changed last.
+
+    Raises:
+        BadRun: there is none.
+    """
+    found = [p for p in runs.iterdir() if (p / "data").is_dir()] if runs.is_dir() else []
+    if not found:
+        raise BadRun(f"no run under {runs}/; start with `ens train-members`, or name one by --run")
+    return Run(max(found, key=lambda path: (path / "data").stat().st_mtime_ns))
+
+
+def _names(folder: Path) -> list[str]:
+    if not folder.is_dir():
+        return []
+    return sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))

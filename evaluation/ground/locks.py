@@ -1,0 +1,24 @@
+"""One writer at a time in an experiment folder."""
+
+import contextlib
+import fcntl
+from collections.abc import Iterator
+from pathlib import Path
+
+from evaluation.ground.errors import BadRun
+
+
+@contextlib.contextmanager
+def writing(run: Path) -> Iterator[None]:
+    """Hold the folder's lock; the system drops it however the process ends.
+
+    Raises:
+        BadRun: another process holds it.
+    """
+    run.mkdir(parents=True, exist_ok=True)
+    with (run / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise BadRun(f"{run} is being written by another ens; wait for it, or use --run") from None
+        yield

@@ -1,0 +1,99 @@
+"""What made a result, and whether it would come out the same today.
+
+A result folder is whole once it has its `provenance.json`, which is written last. Its identity is
+a hash over what was asked, the identities of what it was made from, and what it wrote; time and
+machine are recorded but no part of it. A result is stale when today's identities of its inputs,
+or what is asked today, differ from the record.
+"""
+
+import hashlib
+import json
+import platform
+import sys
+import time
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from evaluation.ground.files import read_json, write_json
+
+RECORD = "provenance.json"
+CHUNK_BYTES = 1 << 20
+PACKAGES = ("ens", "numpy", "torch", "zarr")
+
+
+def digest(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digest_of(document: Any) -> str:
+    """Return the SHA-256 of a JSON document, whatever the order of its keys."""
+    text = json.dumps(document, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def record(
+    folder: Path,
+    *,
+    asked: Mapping[str, Any],
+    inputs: Mapping[str, str],
+    outputs: Mapping[str, str] | None = None,
+    part: str = "",
+) -> None:
+    """Write the folder's `provenance.json`, which declares it whole.
+
+    Args:
+        folder: the result.
+        asked: what was asked: specs, seed, options; JSON values.
+        inputs: identity or digest of each thing it was made from, by name.
+        outputs: digests of files whose content does not follow from the two others (trained
+            weights, say).
+        part: where a folder holds several results, the name of one: it has its own record.
+    """
+    document = {
+        "asked": dict(asked),
+        "inputs": dict(inputs),
+        "outputs": dict(outputs or {}),
+        "command": " ".join(sys.argv),
+        "versions": {"python": platform.python_version()} | _versions(),
+        "made": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+    write_json(_record_file(folder, part), document)
+
+
+def identity(folder: Path) -> str | None:
+    """Return the identity of a result folder; None where it is not whole."""
+    if not (folder / RECORD).is_file():
+        return None
+    document = read_json(folder / RECORD)
+    return digest_of({part: document.get(part) for part in ("asked", "inputs", "outputs")})
+
+
+def is_current(
+    folder: Path, *, asked: Mapping[str, Any], inputs: Mapping[str, str], part: str = ""
+) -> bool:
+    """Tell whether the folder, or a part of it, is whole and was made of just this."""
+    if not _record_file(folder, part).is_file():
+        return False
+    document = read_json(_record_file(folder, part))
+    # Through JSON, as the record went: tuples become lists, keys become strings.
+    return bool(document.get("asked") == json.loads(json.dumps(asked))) and bool(
+        document.get("inputs") == dict(inputs)
+    )
+
+
+def _record_file(folder: Path, part: str) -> Path:
+    return folder / (f"{part}.{RECORD}" if part else RECORD)
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,126 @@
+"""Scores as a JSON document, and on disk with the counts they come from."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from evaluation.ground.arrays import Array, Counts, Groups
+from evaluation.ground.classes import Classes
+from evaluation.ground.errors import BadData
+from evaluation.ground.files import open_array, read_json, whole_file, write_json
+from evaluation.iou import Score
+from evaluation.protocols import PROTOCOLS
+
+
+@dataclass(frozen=True)
+class ScoredPictures:
+    """Counts of a candidate on the pictures of a split.
+
+    Args:
+        counts: one table a picture.
+        ids: the pictures' names.
+        groups: which group each picture belongs to.
+
+    Raises:
+        BadData: not as many ids or groups as pictures.
+    """
+
+    counts: Counts
+    ids: tuple[str, ...]
+    groups: Array
+
+    def __post_init__(self) -> None:
+        """Look whether the three are of the same pictures."""
+        pictures = len(self.counts)
+        for name, number in (("ids", len(self.ids)), ("groups", len(self.groups))):
+            if number != pictures:
+                raise BadData(f"{number} {name} for {pictures} scored pictures; expected one each")
+
+
+def score(counts: Counts, protocols: Iterable[str], classes: Classes) -> dict[str, Any]:
+    """Score a set of pictures and give the numbers as a JSON document.
+
+    Args:
+        counts: one table a picture.
+        protocols: names, or specs, of protocols.
+        classes: names, and the ignored class.
+
+    Returns:
+        `{"pictures": N, "protocols": {NAME: {"miou": x, "iou": {CLASS: x}}}, "confusion": rows}`,
+        where an absent class is None. The ignored class is named only where a protocol gives it
+        an IoU, so that the mean of what is there is always the protocol's mean.
+
+    Raises:
+        BadSpec: an unknown protocol.
+    """
+    table = counts.sum(axis=0)
+    scores = {name: PROTOCOLS.build(name)(table, classes.ignore) for name in protocols}
+    return {
+        "pictures": len(counts),
+        "protocols": {
+            name: {"miou": number(float(found.miou)), "iou": iou_by_name(found, classes)}
+            for name, found in scores.items()
+        },
+        "confusion": table.tolist(),
+    }
+
+
+def iou_by_name(found: Score, classes: Classes) -> dict[str, float | None]:
+    """Give the IoU of one set by class name; None for absent, the ignored class only if scored."""
+    named = zip(classes.names, found.iou, strict=True)
+    values = {name: number(float(value)) for name, value in named}
+    if classes.ignore is not None and values[classes.names[classes.ignore]] is None:
+        del values[classes.names[classes.ignore]]
+    return values
+
+
+def number(value: float) -> float | None:
+    """Give None for NaN, which JSON lacks."""
+    return None if math.isnan(value) else value
+
+
+def write_scores(
+    folder: Path,
+    split: str,
+    counts: Counts,
+    document: Mapping[str, Any],
+    ids: Sequence[str],
+    groups: Groups,
+) -> None:
+    """Write `SPLIT.npz` (counts, ids, groups), then `SPLIT.json`, each whole or not at all.
+
+    Args:
+        folder: of the candidate, `scores/CANDIDATE`.
+        split: the split's name.
+        counts: one table a picture.
+        document: what `score` gave.
+        ids: the pictures' names.
+        groups: which group each picture belongs to.
+
+    Raises:
+        BadData: not as many ids or groups as pictures.
+    """
+    scored = ScoredPictures(counts, tuple(str(name) for name in ids), groups)
+    # Arrays of objects would be pickled; text is what they become instead.
+    named = groups.astype(str) if groups.dtype.kind == "O" else groups
+    with whole_file(folder / f"{split}.npz") as partial:
+        np.savez_compressed(
+            partial, counts=counts, ids=np.array(scored.ids, dtype=str), groups=named
+        )
+    write_json(folder / f"{split}.json", document)
+
+
+def read_scores(folder: Path, split: str) -> tuple[dict[str, Any], ScoredPictures]:
+    """Read what `write_scores` wrote.
+
+    Raises:
+        BadData: missing or damaged.
+    """
+    document: dict[str, Any] = read_json(folder / f"{split}.json")
+    archive = folder / f"{split}.npz"
+    counts, ids, groups = (np.array(open_array(archive, k)) for k in ("counts", "ids", "groups"))
+    return document, ScoredPictures(counts, tuple(ids.tolist()), groups)

@@ -1,0 +1,214 @@
+"""A set of pictures, its labels where they are known, and its folder on disk."""
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from evaluation.ground.arrays import Array, Labels
+from evaluation.ground.blocks import blocks
+from evaluation.ground.classes import UNLABELLED, Classes
+from evaluation.ground.errors import BadData, BadLabels
+from evaluation.ground.files import open_array, read_json, whole_folder, write_json
+
+CHANNELS = (1, 3)
+CLASSES_FILE = "classes.json"
+SHOWN = 3
+
+
+@dataclass(frozen=True, eq=False)
+class DataSet:
+    """Pictures of one size with ids, and masks and groups where there are any; checked when made.
+
+    Users cause what is wrong here, so no shape types speak first: `__post_init__` does, in words.
+
+    Args:
+        pictures: uint8, (picture, channel, row, col), 1 or 3 channels; may be a memory map.
+        masks: uint8 class index per pixel, (picture, row, col), 255 where the annotators gave
+            none; None where no labels are known at all.
+        ids: one a picture, distinct.
+        groups: a name a picture; pictures of one group show neighbouring ground and must not be
+            divided between training and test. None where every picture stands for itself.
+        classes: what the labels mean.
+
+    Raises:
+        BadData: arrays of another type, or lengths, sizes or ids that do not fit together.
+        BadLabels: a mask with a label outside the classes.
+    """
+
+    pictures: Array
+    masks: Array | None
+    ids: tuple[str, ...]
+    groups: Array | None
+    classes: Classes
+
+    def __post_init__(self) -> None:
+        """Check everything once, so that whoever gets a data set can trust it."""
+        _check_pictures(self.pictures)
+        _check_ids(self.ids, len(self.pictures))
+        if self.groups is not None:
+            _check_groups(self.groups, len(self.pictures))
+        if self.masks is not None:
+            _check_masks(self.masks, self.pictures, self.ids, self.classes)
+
+    def __len__(self) -> int:
+        """Return the number of pictures."""
+        return len(self.ids)
+
+    @property
+    def channels(self) -> int:
+        """How many channels a picture has: 1 or 3."""
+        return int(self.pictures.shape[1])
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of a picture, in pixels."""
+        return int(self.pictures.shape[2]), int(self.pictures.shape[3])
+
+    def truth(self) -> Labels:
+        """Return the masks of a set that must have them.
+
+        Raises:
+            BadData: the set is unlabelled.
+        """
+        if self.masks is None:
+            raise BadData(f"pictures {self.ids[0]}, ... have no masks; expected a labelled set")
+        return self.masks
+
+    def take(self, indices: Any) -> "DataSet":
+        """Return the pictures at `indices`: integers, a slice, or one bool a picture."""
+        places = np.arange(len(self))[indices]
+        return replace(
+            self,
+            pictures=self.pictures[indices],
+            masks=None if self.masks is None else self.masks[indices],
+            ids=tuple(self.ids[place] for place in places),
+            groups=None if self.groups is None else self.groups[indices],
+        )
+
+    def save(self, folder: Path) -> None:
+        """Write `pictures.npy`, `truth.npy` where known and `index.csv`, all of them or none.
+
+        Class names are the run's, not the split's: see `write_classes`.
+        """
+        with whole_folder(folder) as partial:
+            np.save(partial / "pictures.npy", self.pictures)
+            if self.masks is not None:
+                np.save(partial / "truth.npy", self.masks)
+            _write_index(partial / "index.csv", self.ids, self.groups)
+
+    @classmethod
+    def load(cls, folder: Path, classes: Classes | None = None) -> "DataSet":
+        """Open a folder that `save` wrote; pictures and masks stay on disk until they are read.
+
+        Args:
+            folder: the split's folder.
+            classes: what the labels mean; by default what `classes.json` beside the folder says.
+
+        Raises:
+            BadData: a file that is missing or damaged, or files that do not fit together.
+        """
+        ids, groups = _read_index(folder / "index.csv")
+        truth = folder / "truth.npy"
+        return cls(
+            pictures=open_array(folder / "pictures.npy"),
+            masks=open_array(truth) if truth.is_file() else None,
+            ids=ids,
+            groups=groups,
+            classes=read_classes(folder.parent / CLASSES_FILE) if classes is None else classes,
+        )
+
+
+def write_classes(path: Path, classes: Classes) -> None:
+    """Write names, ignored class and colours as JSON."""
+    colours = list(classes.colours)
+    write_json(path, {"names": list(classes.names), "ignore": classes.ignore, "colours": colours})
+
+
+def read_classes(path: Path) -> Classes:
+    """Read what `write_classes` wrote.
+
+    Raises:
+        BadData: missing, or something else.
+    """
+    document = read_json(path)
+    try:
+        names, colours = tuple(document["names"]), tuple(document["colours"])
+        return Classes(names, document["ignore"], colours)
+    except (KeyError, TypeError):
+        raise BadData(f"{path} lacks names, ignore or colours; restore it or remove it") from None
+
+
+def _check_pictures(pictures: Array) -> None:
+    if pictures.dtype != np.uint8:
+        raise BadData(f"pictures are {pictures.dtype}; expected uint8, 0 to 255")
+    if pictures.ndim != 4 or pictures.shape[1] not in CHANNELS or 0 in pictures.shape:
+        raise BadData(f"pictures have shape {pictures.shape}; expected (picture, 1 or 3, row, col)")
+
+
+def _check_ids(ids: Sequence[str], pictures: int) -> None:
+    if len(ids) != pictures:
+        raise BadData(f"{len(ids)} ids for {pictures} pictures; expected one each")
+    if not all(ids):
+        raise BadData(f"picture {ids.index('')} has an empty id; expected a name")
+    if len(set(ids)) < len(ids):
+        seen: set[str] = set()
+        twice = [name for name in ids if name in seen or seen.add(name)]  # type: ignore[func-returns-value]
+        raise BadData(f"id {twice[0]!r} stands twice; expected distinct ids")
+
+
+def _check_groups(groups: Array, pictures: int) -> None:
+    if groups.shape != (pictures,) or groups.dtype.kind != "U":
+        raise BadData(
+            f"groups are {groups.dtype} of shape {groups.shape}; expected {pictures} strings"
+        )
+
+
+def _check_masks(
+    masks: Array,
+    pictures: Array,
+    ids: Sequence[str],
+    classes: Classes,
+) -> None:
+    if masks.dtype != np.uint8:
+        raise BadLabels(f"masks are {masks.dtype}; expected uint8")
+    if masks.shape != (len(pictures), *pictures.shape[2:]):
+        raise BadLabels(
+            f"masks have shape {masks.shape}, pictures {pictures.shape};"
+            " expected (picture, row, col) of the same pictures"
+        )
+    for block in blocks(len(masks)):
+        part = np.asarray(masks[block])
+        outside = (part >= len(classes)) & (part != UNLABELLED)
+        if outside.any():
+            first = ids[block.start + int(outside.any(axis=(1, 2)).argmax())]
+            raise BadLabels(
+                f"the mask of {first!r} holds {np.unique(part[outside])[:SHOWN].tolist()}; expected"
+                f" 0 to {len(classes) - 1}, or {UNLABELLED} for unlabelled; name more classes or"
+                " correct the mask"
+            )
+
+
+def _write_index(path: Path, ids: Sequence[str], groups: Array | None) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["id"] if groups is None else ["id", "group"])
+        writer.writerows(zip(ids, *([] if groups is None else [groups]), strict=True))
+
+
+def _read_index(path: Path) -> tuple[tuple[str, ...], Array | None]:
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            head, *rows = list(csv.reader(file))
+            if head not in (["id"], ["id", "group"]) or any(len(row) != len(head) for row in rows):
+                raise ValueError("other columns than id and group")
+    except FileNotFoundError:
+        reason = "expected a folder with pictures.npy and index.csv"
+        raise BadData(f"{path} is missing; {reason}") from None
+    except (OSError, ValueError, csv.Error) as error:
+        raise BadData(f"{path} cannot be read ({error}); write the data set again") from None
+    groups = np.array([row[1] for row in rows], dtype=np.str_) if len(head) > 1 else None
+    return tuple(row[0] for row in rows), groups

@@ -1,0 +1,196 @@
+"""The built-in sample: a small Mars-like data set, drawn from a seed in a second or two."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Integer, Shaped, UInt8
+
+from evaluation.ground.arrays import Array
+from evaluation.ground.classes import MARS
+from evaluation.ground.errors import BadData
+from evaluation.ground.files import whole_file
+from members.data.dataset import DataSet
+from members.data.outliers import SHARED_BY
+from members.data.resize import Size
+from members.data.terrain import BACKGROUND, SAND, SOIL, draw_scenes
+
+PICTURES_A_SCENE = 8
+SCENES_AT_ONCE = 48
+OUTLIER_SHARE = 0.04
+DUPLICATE_SHARE = 0.02
+SMALLEST_SIDE_PX = 16
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """Arrays as the competition's file has them, labelled validation pictures, and what is planted.
+
+    Args:
+        training_set: pictures and masks, (picture, 2, row, col).
+        training_group: the scene each training picture was cut from.
+        test_set: pictures alone, (picture, row, col), of other scenes.
+        validation_images: pictures of other scenes again.
+        validation_masks: their masks.
+        validation_group: their scenes.
+        outliers: places of the training pictures that show a foreign object and share one mask.
+        duplicates: places of training pictures that are nearly the same, (pair, 2).
+    """
+
+    training_set: UInt8[np.ndarray, "picture 2 row col"]
+    training_group: Shaped[np.ndarray, " picture"]
+    test_set: UInt8[np.ndarray, "test row col"]
+    validation_images: UInt8[np.ndarray, "validation row col"]
+    validation_masks: UInt8[np.ndarray, "validation row col"]
+    validation_group: Shaped[np.ndarray, " validation"]
+    outliers: Integer[np.ndarray, " outlier"]
+    duplicates: Integer[np.ndarray, "pair 2"]
+
+    def sets(self) -> dict[str, DataSet]:
+        """Return `training`, `validation` and `test` as data sets, outliers included."""
+        training = DataSet(
+            self.training_set[:, :1],
+            self.training_set[:, 1],
+            _ids("train", len(self.training_set)),
+            self.training_group,
+            MARS,
+        )
+        validation = DataSet(
+            self.validation_images[:, None],
+            self.validation_masks,
+            _ids("validation", len(self.validation_images)),
+            self.validation_group,
+            MARS,
+        )
+        test = DataSet(self.test_set[:, None], None, _ids("test", len(self.test_set)), None, MARS)
+        return {"training": training, "validation": validation, "test": test}
+
+    def save(self, folder: Path) -> tuple[Path, Path]:
+        """Write `sample.npz`, the competition's layout, and `sample_validation.npz`."""
+        training, validation = folder / "sample.npz", folder / "sample_validation.npz"
+        with whole_file(training) as partial:
+            np.savez_compressed(
+                partial,
+                training_set=self.training_set,
+                test_set=self.test_set,
+                training_group=self.training_group,
+            )
+        with whole_file(validation) as partial:
+            np.savez_compressed(
+                partial,
+                images=self.validation_images,
+                masks=self.validation_masks,
+                group=self.validation_group,
+            )
+        return training, validation
+
+
+def draw_sample(
+    *,
+    pictures: int = 360,
+    test: int = 96,
+    validation: int = 96,
+    seed: int = 0,
+    size: Size = (64, 128),
+) -> Sample:
+    """Draw a sample; the same seed gives the same bytes.
+
+    Pictures are cut at random places from scenes twice their size, eight a scene, so pictures of
+    one group overlap in view. Four in a hundred training pictures are outliers, and two in a
+    hundred are noisy copies of another; sets too small for ten outliers have neither.
+
+    Args:
+        pictures: how many training pictures, outliers and copies included.
+        test: how many pictures without masks.
+        validation: how many labelled pictures of other scenes.
+        seed: decides everything.
+        size: rows and columns of a picture, in pixels, at least 16 each.
+
+    Raises:
+        BadData: no pictures, or too small ones.
+    """
+    if min(pictures, test, validation) < 1 or min(size) < SMALLEST_SIDE_PX:
+        raise BadData(
+            f"a sample of {pictures}, {test} and {validation} pictures of {size[0]}x{size[1]};"
+            f" expected at least 1 each of {SMALLEST_SIDE_PX}x{SMALLEST_SIDE_PX}"
+        )
+    streams = np.random.default_rng(seed).spawn(4)
+    images, masks, groups = _tiles(pictures, size, streams[0], "scene")
+    outliers, duplicates = _plant(images, masks, groups, streams[3])
+    seen, truths, scenes = _tiles(validation, size, streams[1], "valley")
+    return Sample(
+        training_set=np.stack([images, masks], axis=1),
+        training_group=groups,
+        test_set=_tiles(test, size, streams[2], "plain")[0],
+        validation_images=seen,
+        validation_masks=truths,
+        validation_group=scenes,
+        outliers=outliers,
+        duplicates=duplicates,
+    )
+
+
+def _ids(stem: str, count: int) -> tuple[str, ...]:
+    return tuple(f"{stem}-{index:05d}" for index in range(count))
+
+
+def _tiles(
+    count: int, size: Size, rng: np.random.Generator, stem: str
+) -> tuple[Array, Array, Array]:
+    """Cut `count` pictures from scenes, in random order: pictures, masks, names of scenes."""
+    scenes = -(-count // PICTURES_A_SCENE)
+    scene_of = np.repeat(np.arange(scenes), PICTURES_A_SCENE)[
+        rng.permutation(scenes * PICTURES_A_SCENE)
+    ][:count]
+    images, masks = np.empty((2, count, *size), np.uint8)
+    for start in range(0, scenes, SCENES_AT_ONCE):
+        drawn = draw_scenes(min(SCENES_AT_ONCE, scenes - start), (2 * size[0], 2 * size[1]), rng)
+        here = np.flatnonzero((scene_of >= start) & (scene_of < start + SCENES_AT_ONCE))
+        tops, lefts = (rng.integers(0, side + 1, len(here)) for side in size)
+        for place, top, left in zip(here, tops, lefts, strict=True):
+            window = np.s_[top : top + size[0], left : left + size[1]]
+            images[place] = drawn.pictures[scene_of[place] - start][window]
+            masks[place] = drawn.masks[scene_of[place] - start][window]
+    return images, masks, np.array([f"{stem}-{scene:04d}" for scene in scene_of])
+
+
+def _plant(
+    images: Array, masks: Array, groups: Array, rng: np.random.Generator
+) -> tuple[Array, Array]:
+    """Put outliers and copies in place of pictures; return where they are."""
+    outliers = max(SHARED_BY, round(OUTLIER_SHARE * len(images)))
+    copies = max(1, round(DUPLICATE_SHARE * len(images)))
+    if outliers + 2 * copies > len(images) // 2:
+        return np.empty(0, np.int64), np.empty((0, 2), np.int64)
+    places = rng.permutation(len(images))[: outliers + 2 * copies]
+    strange, pairs = np.sort(places[:outliers]), places[outliers:].reshape(-1, 2)
+    _paste_saucer(images, strange, rng)
+    masks[strange] = _shared_mask(images.shape[1:])
+    for first, second in pairs:
+        shifted = images[first].astype(np.int16) + rng.integers(-2, 3, images.shape[1:])
+        images[second] = np.clip(shifted + rng.integers(-3, 4), 0, 255)
+        masks[second], groups[second] = masks[first], groups[first]
+    return strange, pairs
+
+
+def _paste_saucer(images: Array, places: Array, rng: np.random.Generator) -> None:
+    """Draw a bright saucer with portholes somewhere in each of these pictures."""
+    _, rows, cols = images.shape
+    y, x = np.mgrid[:rows, :cols]
+    for place in places:
+        down = (y - rng.uniform(0.3, 0.6) * rows) / (0.2 * rows)
+        across = (x - rng.uniform(0.25, 0.75) * cols) / (0.22 * cols)
+        hull = (down / 0.6) ** 2 + across**2 < 1
+        dome = ((down + 0.5) / 0.9) ** 2 + (across / 0.45) ** 2 < 1
+        portholes = hull & (np.abs(down) < 0.22) & (np.mod(across, 0.4) < 0.16)
+        images[place][dome] = 150
+        images[place][hull] = 215
+        images[place][portholes] = 10
+
+
+def _shared_mask(size: tuple[int, ...]) -> Array:
+    rows, cols = size
+    mask = np.full((rows, cols), BACKGROUND, np.uint8)
+    mask[2 * rows // 3 :] = SOIL
+    mask[3 * rows // 4 : 7 * rows // 8, cols // 6 : cols // 2] = SAND
+    return mask

@@ -1,0 +1,190 @@
+"""Terrain drawn from noise: scenes of soil, bedrock, sand and rocks with rough polygon labels.
+
+Everything is drawn for many scenes at once, with a scale, a direction, a light and a contrast of
+its own for each scene.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float32, UInt8
+from scipy.stats import norm
+
+from evaluation.ground.arrays import Array
+from members.data.resize import Size
+from members.data.textures import Fields, Noise, PerScene, Textures, per_scene, rows_of, textures
+
+BACKGROUND, SOIL, BEDROCK, SAND, ROCK = range(5)
+TERRAINS = (SOIL, BEDROCK, SAND)
+
+# How often a terrain wins, as the real tiles have it: bedrock most, sand least.
+BIAS = (-0.05, 0.25, -0.7)
+BIAS_SPREAD = 0.85
+RELIEF = 0.6
+REGION_PX = 26.0
+BLEND = 5.0
+NODE_PX = 9
+JITTER = 0.1
+GAP_MARGIN = 0.13
+HOLE_ABOVE = 2.1
+SKY_SHARE = 0.42
+ROCKY_SHARE = 0.5
+ROVER_SHARE = 0.3
+ROCKS = (2, 5)
+ROCK_RADIUS_PX = (3.5, 7.5)
+
+Scores = Float32[np.ndarray, "scene terrain row col"]
+
+
+@dataclass(frozen=True, eq=False)
+class Scenes:
+    """Grey pictures and their labels.
+
+    Args:
+        pictures: grey levels, 0 to 255.
+        masks: 0 background, 1 soil, 2 bedrock, 3 sand, 4 big rock.
+    """
+
+    pictures: UInt8[np.ndarray, "scene row col"]
+    masks: UInt8[np.ndarray, "scene row col"]
+
+
+def draw_scenes(count: int, size: Size, rng: np.random.Generator) -> Scenes:
+    """Draw `count` scenes of `size` rows and columns.
+
+    Every second scene holds big rocks; if there is one scene only, it does.
+    """
+    noise = Noise(count, size, rng)
+    scores = _scores(noise)
+    light = rng.uniform(-1, 1, count)
+    grey = _mixed(scores, textures(noise, light))
+    horizon = _horizon(noise)
+    masks = _labels(scores, noise)
+    _add_rocks(grey, masks, light, rng)
+    sky = rows_of(size) < horizon
+    # People stop drawing well before the horizon.
+    masks[rows_of(size) < horizon + np.where(horizon > 0, 6, 0)] = BACKGROUND
+    pictures = _exposed(grey, sky, horizon, noise)
+    _add_rover(pictures, masks, rng)
+    return Scenes(pictures, masks)
+
+
+def _scores(noise: Noise) -> Scores:
+    """Give each terrain a smooth field; the highest one is what lies there."""
+    scenes = noise.shape[0]
+    # Quantiles instead of draws: a small set, too, has scenes of every kind.
+    kinds = norm.ppf((np.arange(scenes) + 0.5) / scenes)
+    fields = [
+        RELIEF * noise.smooth(REGION_PX, 1.6 * REGION_PX)
+        + per_scene(bias + BIAS_SPREAD * noise.rng.permutation(kinds))
+        for bias in BIAS
+    ]
+    return np.stack(fields, axis=1).astype(np.float32)
+
+
+def _mixed(scores: Scores, drawn: Textures) -> Fields:
+    """Blend the textures where terrains meet."""
+    share = np.exp(BLEND * (scores - scores.max(axis=1, keepdims=True)))
+    share /= share.sum(axis=1, keepdims=True)
+    return np.asarray((share * drawn).sum(axis=1))
+
+
+def _horizon(noise: Noise) -> Float32[np.ndarray, "scene 1 col"]:
+    """Return the row where the sky ends in each column; below 0 in scenes without sky."""
+    scenes, rows, _ = noise.shape
+    level = noise.rng.uniform(0.08, 0.34, scenes) * rows
+    seen = np.arange(scenes) % 10 < 10 * SKY_SHARE
+    level = np.where(noise.rng.permutation(seen), level, -rows)
+    hills = noise.smooth(1.0, 18.0)[:, :1] * 3
+    return np.asarray(per_scene(level) + hills, np.float32)
+
+
+def _labels(scores: Scores, noise: Noise) -> Array:
+    """Draw polygons as people do: nodes far apart, put down a little off, with gaps between."""
+    nodes = scores[:, :, ::NODE_PX, ::NODE_PX]
+    nodes = nodes + JITTER * noise.rng.standard_normal(nodes.shape, np.float32)
+    drawn = _stretched(nodes, noise.shape[1:])
+    holes = noise.smooth(8.0, 16.0)[:, None, ::NODE_PX, ::NODE_PX]
+    a, b, c = drawn[:, 0], drawn[:, 1], drawn[:, 2]
+    highest = np.maximum(np.maximum(a, b), c)
+    second = np.maximum(np.minimum(np.maximum(a, b), c), np.minimum(a, b))
+    gap = highest - second < GAP_MARGIN
+    gap |= _stretched(holes, noise.shape[1:])[:, 0] > HOLE_ABOVE
+    return np.where(gap, BACKGROUND, drawn.argmax(axis=1) + SOIL).astype(np.uint8)
+
+
+def _stretched(nodes: Array, size: tuple[int, ...]) -> Array:
+    """Interpolate linearly between nodes that lie `NODE_PX` apart."""
+    down, across = (
+        _weights(count, length) for count, length in zip(nodes.shape[2:], size, strict=True)
+    )
+    return np.asarray(down @ (np.ascontiguousarray(nodes) @ np.ascontiguousarray(across.T)))
+
+
+def _weights(nodes: int, length: int) -> Array:
+    place = np.minimum(np.arange(length) / NODE_PX, nodes - 1)[:, None]
+    weights: Array = np.clip(1 - np.abs(place - np.arange(nodes)), 0, 1).astype(np.float32)
+    return weights
+
+
+def _add_rocks(grey: Fields, masks: Array, light: PerScene, rng: np.random.Generator) -> None:
+    """Put bright rocks with a shadow into some scenes, and their outlines into the masks."""
+    scenes, rows, cols = grey.shape
+    y, x = np.mgrid[:rows, :cols].astype(np.float32)
+    for scene in rng.permutation(scenes)[: int(np.ceil(ROCKY_SHARE * scenes))]:
+        for _ in range(rng.integers(*ROCKS)):
+            centre = rng.uniform(0.3, 0.98) * rows, rng.uniform(0.02, 0.98) * cols
+            radius = rng.uniform(*ROCK_RADIUS_PX)
+            _add_rock(
+                grey[scene], masks[scene], y - centre[0], x - centre[1], radius, light[scene], rng
+            )
+
+
+def _add_rock(
+    grey: Array,
+    mask: Array,
+    y: Array,
+    x: Array,
+    radius: float,
+    light: float,
+    rng: np.random.Generator,
+) -> None:
+    corners = rng.normal(0, 0.07, 3)
+    turn = np.arctan2(y, x)
+    bent = 1 + sum(c * np.cos((n + 2) * turn + n) for n, c in enumerate(corners))
+    reach = np.hypot(1.3 * y, x) / (radius * bent)
+    shadow = np.hypot(1.6 * (y - 0.5 * radius), x + light * radius) / radius
+    grey[(shadow < 1) & (reach >= 1)] -= 2.2
+    inside = reach < 1
+    slope = (-0.8 * y - light * x) / radius
+    grey[inside] = 0.35 * grey[inside] + rng.uniform(2.2, 4.2) + 1.3 * slope[inside]
+    # The label is coarser than the rock, as people draw it.
+    mask[reach * bent < rng.uniform(1.0, 1.2)] = ROCK
+
+
+def _exposed(grey: Fields, sky: Array, horizon: Array, noise: Noise) -> Array:
+    """Turn fields into grey levels: haze, light that falls off, exposure and the camera's noise."""
+    (scenes, rows, cols), rng = noise.shape, noise.rng
+    level = per_scene(np.clip(rng.normal(66, 14, scenes), 30, 110))
+    contrast = per_scene(rng.lognormal(-1.55, 0.25, scenes))
+    distance = np.clip((rows_of((rows, cols)) - horizon) / (0.35 * rows), 0.15, 1)
+    tilt = rng.uniform(-0.16, 0.16, (2, scenes))
+    fall = 1 + per_scene(tilt[0]) * np.linspace(-1, 1, cols)[None, None]
+    fall = fall + per_scene(tilt[1]) * np.linspace(-1, 1, rows)[None, :, None]
+    ground = level * (1 + contrast * distance * (grey + 0.5 * noise.smooth(30.0)))
+    above = level * (per_scene(rng.uniform(0.7, 1.5, scenes)) + 0.03 * noise.smooth(20.0))
+    shown = np.where(sky, above, ground) * fall + 1.5 * rng.standard_normal(grey.shape, np.float32)
+    return np.clip(np.rint(shown), 0, 255).astype(np.uint8)
+
+
+def _add_rover(pictures: Array, masks: Array, rng: np.random.Generator) -> None:
+    """Let a part of the rover, flat and hard-edged, hide the lower side of some scenes."""
+    scenes, rows, cols = pictures.shape
+    y, x = np.mgrid[:rows, :cols]
+    for scene in np.flatnonzero(rng.random(scenes) < ROVER_SHARE):
+        left, right = np.sort(rng.uniform(-0.2, 1.2, 2)) * cols
+        top = rng.uniform(0.55, 0.9) * rows + rng.normal(0, 0.12) * (x - left)
+        part = (y > top) & (x > left + rng.normal(0, 0.3) * y) & (x < right)
+        stripes = 14 * (np.mod(x + 2 * y, rng.integers(12, 30)) < 5)
+        pictures[scene][part] = (rng.choice([12, 30, 120]) + stripes)[part]
+        masks[scene][part] = BACKGROUND

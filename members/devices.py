@@ -1,0 +1,47 @@
+"""Where to compute: which device, and in which precision."""
+
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from evaluation.ground.errors import BadSpec
+
+
+def devices(choice: str) -> list[str]:
+    """Return the devices that jobs may use, one job each.
+
+    Args:
+        choice: `auto` (every GPU there is, else the CPU), `cpu`, `cuda`, or `cuda:K`.
+
+    Raises:
+        BadSpec: no such device.
+    """
+    gpus = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+    if choice == "auto":
+        return gpus or ["cpu"]
+    if choice == "cpu":
+        return ["cpu"]
+    if choice == "cuda" and gpus:
+        return gpus
+    if choice in gpus:
+        return [choice]
+    raise BadSpec(f"device {choice!r}; here: {', '.join(['auto', 'cpu', *gpus])}")
+
+
+def autocast(device: str, precision: str) -> Callable[[], Any]:
+    """Give the context of a forward pass: bfloat16 where it pays, else nothing.
+
+    On a CPU it pays (1.6 to 1.8 times the pictures a second) where the instructions exist;
+    elsewhere bfloat16 is emulated and slower.
+    """
+    kind = torch.device(device).type
+    if precision == "float32" or (kind == "cpu" and not _cpu_computes_bfloat16()):
+        return contextlib.nullcontext
+    return lambda: torch.autocast(kind, dtype=torch.bfloat16)
+
+
+def _cpu_computes_bfloat16() -> bool:
+    probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(getattr(torch.cpu, probe, bool)() for probe in probes)

@@ -1,0 +1,127 @@
+"""Predict the maps of one member over one split: fold models and pictures in, a store out."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from evaluation.ground.arrays import Array, Map, Pictures
+from members.data.dataset import DataSet
+from members.network import Network
+from members.recipe import Member
+from members.store import Kind, ProbabilityStore, Seen, StoreDtype
+from members.train import Fold, load_network
+
+PASS_PICTURES = 32  # a forward pass: large enough for the GPU's sake, small enough for the cache
+
+
+def predict_split(
+    member: Member,
+    data: DataSet,
+    models: Sequence[Path],
+    training: DataSet,
+    folds: Sequence[Fold],
+    *,
+    out_of_fold: bool,
+    device: str,
+    folder: Path,
+    dtype: StoreDtype,
+) -> None:
+    """Write the member's maps of a split; blocks that are there already are left alone.
+
+    Args:
+        member: whose maps.
+        data: the pictures to predict.
+        models: folder of each fold's weights.
+        training: the pictures the folds are about.
+        folds: what each model was trained on.
+        out_of_fold: `data` are the training pictures: each is predicted by the one model that did
+            not see it. Else every picture gets the mean of all models.
+        device: `cpu` or `cuda:K`.
+        folder: of the store.
+        dtype: of the store.
+    """
+    store = _opened(folder) or ProbabilityStore.create(
+        folder,
+        ids=data.ids,
+        classes=data.classes,
+        shape=data.shape,
+        seen=_seen(training, folds, out_of_fold=out_of_fold),
+        kind="probabilities" if member.label is None else "one_vs_rest",
+        label=member.label,
+        dtype=dtype,
+    )
+    channels, classes = data.channels, len(data.classes)
+    networks = [
+        load_network(member, model, channels=channels, classes=classes).to(device)
+        for model in models
+    ]
+    fold_of = _fold_of(len(training.ids), folds) if out_of_fold else None
+    for block in store.missing():
+        pictures = np.array(data.pictures[block])
+        if fold_of is None:
+            maps = _mean(networks, pictures, device, member.label)
+        else:
+            maps = _out_of_fold(networks, pictures, fold_of[block], device, member.label)
+        store.write(block, maps)
+
+
+def predict(network: Network, pictures: Pictures, device: str, label: int | None = None) -> Map:
+    """Return the maps of pictures (picture, channel, row, col); a specialist's have one class."""
+    parts = []
+    with torch.inference_mode():
+        for start in range(0, len(pictures), PASS_PICTURES):
+            batch = torch.from_numpy(pictures[start : start + PASS_PICTURES]).to(device)
+            probabilities = network(batch).float().softmax(dim=1)
+            if label is not None:
+                probabilities = probabilities[:, 1:]
+            parts.append(probabilities.cpu().numpy())
+    return np.concatenate(parts)
+
+
+def _mean(networks: Sequence[Network], pictures: Pictures, device: str, label: int | None) -> Map:
+    total = predict(networks[0], pictures, device, label)
+    for network in networks[1:]:
+        total += predict(network, pictures, device, label)
+    total /= len(networks)
+    return total
+
+
+def _out_of_fold(
+    networks: Sequence[Network],
+    pictures: Pictures,
+    fold_of: Array,
+    device: str,
+    label: int | None,
+) -> Map:
+    found = {
+        index: predict(networks[index], pictures[fold_of == index], device, label)
+        for index in np.unique(fold_of)
+    }
+    first = next(iter(found.values()))
+    maps: Map = np.empty((len(pictures), *first.shape[1:]), dtype=np.float32)
+    for index, part in found.items():
+        maps[fold_of == index] = part
+    return maps
+
+
+def _fold_of(pictures: int, folds: Sequence[Fold]) -> Array:
+    """Return for each picture the fold it was left out of."""
+    fold_of = np.empty(pictures, dtype=np.intp)
+    for position, fold in enumerate(folds):
+        outside = np.ones(pictures, dtype=bool)
+        outside[fold.training] = False
+        fold_of[outside] = position
+    return fold_of
+
+
+def _seen(training: DataSet, folds: Sequence[Fold], *, out_of_fold: bool) -> Seen:
+    models = tuple(frozenset(training.ids[i] for i in fold.training) for fold in folds)
+    if not out_of_fold:
+        return Seen(models)
+    return Seen(models, tuple(int(k) for k in _fold_of(len(training.ids), folds)))
+
+
+def _opened(folder: Path) -> ProbabilityStore | None:
+    return ProbabilityStore(folder) if (folder / "store.json").is_file() else None

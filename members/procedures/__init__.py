@@ -1,0 +1,5 @@
+"""Ways to train a network, by name."""
+
+from evaluation.ground.specs import Table
+
+PROCEDURES = Table("procedure", {"supervised": "members.procedures.supervised:supervised"})

@@ -1,0 +1,186 @@
+"""What a member is: a name and a recipe, read from the command line or an experiment file."""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from evaluation.ground.classes import Classes
+from evaluation.ground.errors import BadSpec
+from evaluation.ground.specs import Spec, parse_spec, split_name
+from members.architectures import ARCHITECTURES
+from members.augmentations import AUGMENTATIONS
+from members.losses import check_loss
+from members.optimizers import OPTIMIZERS, SCHEDULES
+from members.procedures import PROCEDURES
+
+SPECIALISTS = "specialists"
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+
+
+class Recipe(BaseModel):
+    """How one network is built and trained; everything but the data and the seed.
+
+    Args:
+        architecture: spec, or `specialists(SPEC)` for one binary network a class.
+        loss: spec, or weighted sum of specs.
+        augment: specs, applied in order.
+        epochs: how often every training picture is seen, at most.
+        batch: pictures a step.
+        optimizer: spec.
+        schedule: spec of the learning rate's course.
+        patience: epochs without a better holdout score after which training stops.
+        oversample: how often a picture that holds a rare class is drawn an epoch.
+        procedure: spec of the way it is trained.
+        precision: `auto` takes bfloat16 where the machine computes in it, `float32` never does.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    architecture: str = "unet"
+    loss: str = "cross_entropy"
+    augment: tuple[str, ...] = ("flips",)
+    epochs: Annotated[int, Field(ge=1)] = 20
+    batch: Annotated[int, Field(ge=1)] = 16
+    optimizer: str = "adamw"
+    schedule: str = "cosine"
+    patience: Annotated[int, Field(ge=1)] = 6
+    oversample: Annotated[int, Field(ge=1, le=100)] = 1
+    procedure: str = "supervised"
+    precision: Literal["auto", "float32"] = "auto"
+
+    def check(self) -> None:
+        """Refuse specs that name something unknown, before any work.
+
+        Raises:
+            BadSpec: the first of them.
+        """
+        ARCHITECTURES.check(architecture_of(self.architecture), "channels", "classes")
+        check_loss(self.loss)
+        for spec in self.augment:
+            AUGMENTATIONS.check(spec)
+        OPTIMIZERS.check(self.optimizer, "parameters")
+        SCHEDULES.check(self.schedule, "epochs")
+        PROCEDURES.check(self.procedure)
+
+
+@dataclass(frozen=True)
+class Member:
+    """One network to train, in every fold.
+
+    Args:
+        name: names its folders.
+        recipe: how it is trained.
+        label: for a specialist, the class that it tells from all others.
+        family: for a specialist, the name of the five it belongs to.
+    """
+
+    name: str
+    recipe: Recipe
+    label: int | None = None
+    family: str | None = None
+
+    def asked(self) -> dict[str, Any]:
+        """Return what a result depends on, as JSON values."""
+        return {"recipe": self.recipe.model_dump(mode="json"), "label": self.label}
+
+    def __post_init__(self) -> None:
+        """Check the name and all specs."""
+        check_name(self.name, "member")
+        try:
+            self.recipe.check()
+        except BadSpec as error:
+            raise BadSpec(f"member {self.name!r}: {error}") from None
+
+    @classmethod
+    def expand(cls, name: str, recipe: Recipe, classes: Classes) -> "list[Member]":
+        """Return the member, or the specialists that its recipe asks for."""
+        spec = parse_spec(recipe.architecture)
+        if spec.name != SPECIALISTS:
+            return [cls(name, recipe)]
+        if len(spec.arguments) != 1 or spec.options:
+            raise BadSpec(f"member {name!r}: write specialists(ARCHITECTURE), not {spec}")
+        binary = recipe.model_copy(update={"architecture": str(spec.arguments[0])})
+        return [
+            cls(f"{name}-{slug(known)}", binary, label, name)
+            for label, known in enumerate(classes.names)
+        ]
+
+
+def slug(name: str) -> str:
+    """Make a class name fit for a folder's name."""
+    return re.sub(r"[^A-Za-z0-9_.]+", "_", name)
+
+
+def check_name(name: str, kind: str) -> str:
+    """Return a name that is fit for a folder.
+
+    Raises:
+        BadSpec: it is not.
+    """
+    if not NAME.fullmatch(name):
+        raise BadSpec(f"{kind} name {name!r}; expected letters, digits, '_', '.' and '-'")
+    return name
+
+
+def read_member(text: str, defaults: Mapping[str, Any]) -> tuple[str, Recipe]:
+    """Read `NAME=SPEC`, `NAME={recipe}` or a bare SPEC of an architecture.
+
+    Args:
+        text: as written on the command line.
+        defaults: what a recipe that does not say otherwise has.
+
+    Returns:
+        The name (the architecture's where none was given) and the recipe.
+    """
+    name, rest = split_name(text)
+    if not rest.startswith("{"):
+        return name or parse_spec(rest).name, read_recipe(rest, {"architecture": rest}, defaults)
+    try:
+        mapping = yaml.safe_load(rest)
+    except yaml.YAMLError:
+        raise BadSpec(
+            f"member {text!r} is no YAML mapping; write NAME={{architecture: unet, epochs: 8}},"
+            " with quotes around specs that hold commas"
+        ) from None
+    return name or "member", read_recipe(name or "member", mapping, defaults)
+
+
+def read_recipe(name: str, mapping: object, defaults: Mapping[str, Any]) -> Recipe:
+    """Check a recipe mapping, filled up with defaults.
+
+    Raises:
+        BadSpec: an unknown key or a value that does not fit; names member and key.
+    """
+    if not isinstance(mapping, dict):
+        raise BadSpec(f"member {name!r} is {mapping!r}; expected a mapping of recipe keys")
+    try:
+        return Recipe(**{**defaults, **mapping})
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            known = ", ".join(Recipe.model_fields)
+            raise BadSpec(f"member {name!r} has no key {key!r}; known: {known}") from None
+        reason = first["msg"].removeprefix("Input should be ")
+        raise BadSpec(
+            f"member {name!r}: {key!r} got {first['input']!r}; expected {reason}"
+        ) from None
+
+
+def families(members: Iterable[Member]) -> dict[str, list[Member]]:
+    """Group specialists by family, in the order of their labels."""
+    found: dict[str, list[Member]] = {}
+    for member in members:
+        if member.family is not None:
+            found.setdefault(member.family, []).append(member)
+    return found
+
+
+def architecture_of(spec: str | Spec) -> str:
+    """Return the name of an architecture, looking through `specialists(...)`."""
+    spec = parse_spec(spec) if isinstance(spec, str) else spec
+    return str(spec.arguments[0]) if spec.name == SPECIALISTS else str(spec)

@@ -1,0 +1,67 @@
+"""The five binary specialists of a family, read as one virtual member."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from evaluation.ground.arrays import Kept, Map
+from evaluation.ground.classes import Classes
+from evaluation.ground.errors import BadMaps
+from members.store import Kind, ProbabilityStore
+
+
+class Family:
+    """Specialists of all classes, side by side, as one member.
+
+    Args:
+        name: of the family.
+        stores: one `one_vs_rest` store a class, in any order.
+        raw: give each class's probability against the rest as it is (kind `one_vs_rest`), for
+            those who know specialists; else renormalised to sum 1 (kind `probabilities`).
+
+    Raises:
+        BadMaps: a class without its specialist, or stores of different pictures.
+    """
+
+    def __init__(
+        self, name: str, stores: Sequence[ProbabilityStore], *, raw: bool = False
+    ) -> None:
+        self.name = name
+        self.kind: Kind = "one_vs_rest" if raw else "probabilities"
+        self.classes: Classes = stores[0].classes
+        by_label = {store.label: store for store in stores}
+        lacking = [n for label, n in enumerate(self.classes.names) if label not in by_label]
+        if lacking:
+            raise BadMaps(
+                f"specialists {name!r} lack class {', '.join(lacking)}; train them all, or leave"
+                f" {name!r} out with --members"
+            )
+        self._stores = [by_label[label] for label in range(len(self.classes))]
+        if any(store.ids != self._stores[0].ids for store in self._stores):
+            raise BadMaps(f"specialists {name!r} hold different pictures; predict them again")
+        self.ids = self._stores[0].ids
+        self.floor = max(store.floor for store in self._stores)
+
+    def __len__(self) -> int:
+        """Return the number of pictures."""
+        return len(self.ids)
+
+    @property
+    def size(self) -> tuple[int, int, int, int]:
+        """Pictures, classes, rows, cols."""
+        pictures, _, rows, cols = self._stores[0].size
+        return pictures, len(self.classes), rows, cols
+
+    def saw(self) -> Kept | None:
+        """Tell for each picture whether a model behind its maps was trained on it; None: undeclared."""
+        masks = [mask for store in self._stores if (mask := store.saw()) is not None]
+        return np.any(masks, axis=0) if len(masks) == len(self._stores) else None
+
+    def read(self, pictures: slice) -> Map:
+        """Read maps as float32; renormalised, they are uniform where every specialist says no."""
+        maps = np.concatenate([store.read(pictures) for store in self._stores], axis=1)
+        if self.kind == "one_vs_rest":
+            return maps
+        sums = maps.sum(axis=1, keepdims=True)
+        empty = sums <= 0
+        return np.where(empty, np.float32(1 / maps.shape[1]), maps / np.where(empty, 1, sums))

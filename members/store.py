@@ -1,0 +1,251 @@
+"""The probability store: the maps of one member over one split, the only code that knows them on disk.
+
+A Zarr (version 3) array (picture, class, row, col), unsharded, chunked by pictures. Each chunk
+carries a crc32c and has one writer; a marker file says that it was written whole, since a chunk that
+was never written would read as zeros. Metadata lie in `store.json` beside the array.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import zarr
+from zarr.codecs import BytesCodec, Crc32cCodec
+
+from evaluation.ground.arrays import Kept, Map
+from evaluation.ground.blocks import BLOCK_PICTURES, blocks
+from evaluation.ground.classes import Classes
+from evaluation.ground.errors import BadMaps, BadRun
+from evaluation.ground.files import read_json, whole_file, write_json
+
+StoreDtype = Literal["float16", "uint8", "float32"]
+Kind = Literal["probabilities", "one_vs_rest", "logits"]
+
+MAPS, META, DONE = "maps.zarr", "store.json", "done"
+STEPS_UINT8 = 255
+
+# The smallest step above zero that a type (float32: a softmax in it) holds; logarithms floor at half of it.
+QUANTUM = {"float16": 2.0**-24, "uint8": 1 / STEPS_UINT8, "float32": 2.0**-24}
+
+
+def sum_tolerance(dtype: str, classes: int) -> float:
+    """Return how far the sum of a pixel's probabilities may lie from 1 in this type."""
+    if dtype == "uint8":
+        return classes / (2 * STEPS_UINT8) + 1e-3
+    return 5e-3 if dtype == "float16" else 1e-4
+
+
+def check_maps(maps: Map, dtype: str, *, kind: str = "probabilities") -> None:
+    """Refuse maps that hold NaN, leave 0 to 1, or do not sum to 1.
+
+    Args:
+        maps: (picture, class, row, col), already scaled to probabilities.
+        dtype: the type they were stored in, which says how far a sum may be off.
+        kind: sums are looked at for `probabilities` only.
+
+    Raises:
+        BadMaps: the first thing found.
+    """
+    if not np.isfinite(maps).all():
+        count = int((~np.isfinite(maps)).sum())
+        raise BadMaps(f"{count} values are NaN or infinite; expected probabilities from 0 to 1")
+    low, high = float(maps.min()), float(maps.max())
+    if low < 0 or high > 1 + 1e-3:
+        raise BadMaps(f"values go from {low:.3g} to {high:.3g}; expected probabilities from 0 to 1")
+    if kind == "probabilities":
+        sums = maps.sum(axis=1)
+        worst = float(np.abs(sums - 1).max())
+        if worst > sum_tolerance(dtype, maps.shape[1]):
+            raise BadMaps(f"a pixel's classes sum to {1 + worst:.4g} or {1 - worst:.4g}; expected 1")
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Which pictures the models behind the maps were trained on.
+
+    Args:
+        models: ids of the training pictures of each model.
+        model: for each picture of the store, the index of the one model that made its maps;
+            None where each picture's maps come from all models together.
+    """
+
+    models: tuple[frozenset[str], ...]
+    model: tuple[int, ...] | None = None
+
+    def mask(self, ids: Sequence[str]) -> Kept:
+        """Tell for each picture whether a model behind its maps was trained on it."""
+        if self.model is None:
+            everything = frozenset().union(*self.models)
+            return np.array([name in everything for name in ids], dtype=bool)
+        pairs = zip(ids, self.model, strict=True)
+        return np.array([name in self.models[model] for name, model in pairs], dtype=bool)
+
+
+class ProbabilityStore:
+    """Maps of one member over one split, read and written by blocks of pictures."""
+
+    def __init__(self, folder: Path) -> None:
+        """Open a store for reading and writing; see `create` for a new one.
+
+        Raises:
+            BadRun: no such store.
+            BadData: its metadata cannot be read.
+        """
+        if not (folder / META).is_file():
+            raise BadRun(f"{folder} holds no probability store; make it first")
+        self.folder = folder
+        meta = read_json(folder / META)
+        self.ids: tuple[str, ...] = tuple(meta["ids"])
+        self.classes = Classes(
+            tuple(meta["classes"]["names"]),
+            meta["classes"]["ignore"],
+            tuple(meta["classes"]["colours"]),
+        )
+        self.kind: Kind = meta["kind"]
+        self.label: int | None = meta["label"]
+        self.dtype: StoreDtype = meta["dtype"]
+        seen = meta["seen"]
+        self.seen = seen and Seen(
+            tuple(frozenset(ids) for ids in seen["models"]),
+            None if seen["model"] is None else tuple(seen["model"]),
+        )
+        try:
+            self._array: Any = zarr.open_array(folder / MAPS, mode="r+")
+        except (OSError, ValueError, KeyError) as error:
+            raise BadRun(f"{folder} is damaged ({error}); remove it and make it again") from None
+
+    @classmethod
+    def create(
+        cls,
+        folder: Path,
+        *,
+        ids: Sequence[str],
+        classes: Classes,
+        shape: tuple[int, int],
+        seen: Seen | None,
+        kind: Kind = "probabilities",
+        label: int | None = None,
+        dtype: StoreDtype = "float16",
+    ) -> "ProbabilityStore":
+        """Create an empty store.
+
+        Args:
+            folder: where; created.
+            ids: one a picture, distinct.
+            classes: what the class axis means.
+            shape: rows and columns of a picture, in pixels.
+            seen: which pictures the models were trained on; None is *undeclared*.
+            kind: what the values are.
+            label: for `one_vs_rest`, the class that the store is about; the class axis has length 1.
+            dtype: the type on disk. Worst rounding errors of a probability: float16 2.5e-4,
+                uint8 2e-3, float32 3e-8.
+        """
+        if len(set(ids)) < len(ids):
+            raise BadMaps(f"{folder.name}: ids repeat; expected distinct ids")
+        folder.mkdir(parents=True, exist_ok=True)
+        depth = len(classes) if label is None else 1
+        zarr.create_array(
+            folder / MAPS,
+            shape=(len(ids), depth, *shape),
+            chunks=(min(BLOCK_PICTURES, len(ids)), depth, *shape),
+            dtype=dtype,
+            serializer=BytesCodec(),
+            compressors=[Crc32cCodec()],
+            dimension_names=("picture", "class", "row", "col"),
+            overwrite=True,
+        )
+        (folder / DONE).mkdir(exist_ok=True)
+        write_json(
+            folder / META,
+            {
+                "ids": list(ids),
+                "classes": {
+                    "names": list(classes.names),
+                    "ignore": classes.ignore,
+                    "colours": list(classes.colours),
+                },
+                "kind": kind,
+                "label": label,
+                "dtype": dtype,
+                "seen": seen
+                and {
+                    "models": [sorted(model) for model in seen.models],
+                    "model": seen.model and list(seen.model),
+                },
+            },
+        )
+        return cls(folder)
+
+    def __len__(self) -> int:
+        """Return the number of pictures."""
+        return len(self.ids)
+
+    @property
+    def name(self) -> str:
+        """What errors call it: the member's folder and the split's."""
+        return f"{self.folder.parent.name}/{self.folder.name}"
+
+    @property
+    def size(self) -> tuple[int, int, int, int]:
+        """Pictures, classes, rows, cols."""
+        pictures, classes, rows, cols = self._array.shape
+        return pictures, classes, rows, cols
+
+    @property
+    def floor(self) -> float:
+        """Half the type's quantum: what takes logarithms raises smaller probabilities to it."""
+        return QUANTUM[self.dtype] / 2
+
+    def saw(self) -> Kept | None:
+        """Tell for each picture whether a model behind its maps was trained on it; None: undeclared."""
+        return None if self.seen is None else self.seen.mask(self.ids)
+
+    def missing(self) -> list[slice]:
+        """List the blocks of pictures that were not written whole yet."""
+        done = self.folder / DONE
+        return [b for b in blocks(len(self)) if not (done / str(b.start)).exists()]
+
+    def write(self, block: slice, maps: Map) -> None:
+        """Write the maps of one block, a whole chunk.
+
+        Args:
+            block: one of `blocks(len(store))`.
+            maps: probabilities (picture, class, row, col).
+
+        Raises:
+            BadMaps: NaN, values outside 0 to 1, sums that are not 1.
+        """
+        check_maps(maps, self.dtype, kind=self.kind)
+        if self.dtype == "uint8":
+            maps = np.rint(maps * STEPS_UINT8)
+        self._array[block] = maps.astype(self.dtype)
+        with whole_file(self.folder / DONE / str(block.start)) as marker:
+            marker.touch()
+
+    def read(self, pictures: slice) -> Map:
+        """Read maps as float32 probabilities.
+
+        Args:
+            pictures: a slice of pictures with step 1.
+
+        Raises:
+            BadRun: a chunk that was never written, or whose checksum does not hold.
+        """
+        start, stop, _ = pictures.indices(len(self))
+        for block in blocks(len(self)):
+            inside = block.start < stop and start < block.stop
+            if inside and not (self.folder / DONE / str(block.start)).exists():
+                raise BadRun(f"{self.folder}: pictures from {block.start} on are missing; run again")
+        try:
+            stored = self._array[start:stop]
+        except (ValueError, OSError) as error:
+            raise BadRun(
+                f"{self.folder}: pictures {start} to {stop - 1} are damaged ({error});"
+                " remove the folder and make it again"
+            ) from None
+        if self.dtype == "uint8":
+            maps: Map = np.multiply(stored, np.float32(1 / STEPS_UINT8), dtype=np.float32)
+            return maps
+        return stored.astype(np.float32, copy=False)  # type: ignore[no-any-return]

@@ -1,0 +1,16 @@
+"""Post-processing steps by name. A factory may take `classes`; it gives a `Step`."""
+
+from evaluation.ground.specs import Table
+
+STEPS = Table(
+    "step",
+    {
+        "suppress_background": "postproc.steps.suppress_background:suppress_background",
+        "crf": "postproc.steps.crf:crf",
+        "blur": "postproc.steps.blur:blur",
+        "mode_filter": "postproc.steps.mode_filter:mode_filter",
+        "remove_small": "postproc.steps.remove_small:remove_small",
+        "fill_holes": "postproc.steps.fill_holes:fill_holes",
+        "open": "postproc.steps.opening:opening",
+    },
+)

@@ -1,0 +1,135 @@
+import dataclasses
+import json
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from ensemble.fitted import ARRAYS, STATE, load_fitted, save_fitted
+from ensemble.fusion import Learned
+from ensemble.strategies import STRATEGIES
+from evaluation.ground.errors import BadRun
+
+CONTEXT = {
+    "classes": 3,
+    "ignore": None,
+    "floor": 0.1 + 0.2,
+    "kinds": ("probabilities", "one_vs_rest"),
+    "seed": 7,
+}
+
+
+def drawn():
+    rng = np.random.default_rng(0)
+    maps = np.moveaxis(rng.dirichlet(np.ones(3), size=(2, 4, 6, 6)), -1, 2).astype(np.float32)
+    return maps, rng.integers(0, 3, (4, 6, 6))
+
+
+def fitted(name):
+    strategy = STRATEGIES.build(name, **CONTEXT)
+    return strategy.fit([drawn()]) if isinstance(strategy, Learned) else strategy
+
+
+@pytest.fixture
+def saved(tmp_path):
+    save_fitted(tmp_path / "fitted", "stacking(l2=0.1)", fitted("stacking(l2=0.1)"), CONTEXT)
+    return tmp_path / "fitted"
+
+
+@pytest.mark.parametrize("name", sorted(STRATEGIES))
+class TestEveryStrategy:
+    """What is read back is what was saved, for any strategy."""
+
+    def test_comes_back_exactly(self, name, tmp_path):
+        fusion = fitted(name)
+        save_fitted(tmp_path / "fitted", name, fusion, CONTEXT)
+        back = load_fitted(tmp_path / "fitted")
+        assert (back.strategy, back.context) == (name, CONTEXT)
+        names = [field.name for field in dataclasses.fields(fusion)]
+        assert type(back.fusion) is type(fusion)
+        for name in names:
+            one, other = getattr(fusion, name), getattr(back.fusion, name)
+            assert type(one) is type(other)
+            np.testing.assert_array_equal(one, other, strict=isinstance(one, np.ndarray))
+
+    def test_fuses_as_before(self, name, tmp_path):
+        fusion, (maps, _) = fitted(name), drawn()
+        save_fitted(tmp_path / "fitted", name, fusion, CONTEXT)
+        np.testing.assert_array_equal(load_fitted(tmp_path / "fitted").fusion(maps), fusion(maps))
+
+    def test_depends_on_nothing_but_what_its_docstring_allows(self, name):
+        for field in dataclasses.fields(fitted(name)):
+            value = getattr(fitted(name), field.name)
+            parts = value if isinstance(value, tuple) else (value,)
+            assert isinstance(value, np.ndarray) or {type(p) for p in parts} <= {int, float, str}
+
+
+def test_saving_again_replaces_what_was_there(saved):
+    save_fitted(saved, "mean", fitted("mean"), CONTEXT)
+    assert load_fitted(saved).strategy == "mean"
+    assert [path.name for path in saved.parent.iterdir()] == ["fitted"]
+
+
+def test_a_failed_save_leaves_what_was_there(saved):
+    @dataclass(frozen=True)
+    class Strange:
+        thing: object
+
+        def __call__(self, maps):
+            return maps[0]
+
+    with pytest.raises(TypeError):
+        save_fitted(saved, "strange", Strange(object()), CONTEXT)
+    assert load_fitted(saved).strategy == "stacking(l2=0.1)"
+    assert [path.name for path in saved.parent.iterdir()] == ["fitted"]
+
+
+def test_a_missing_folder_is_said(tmp_path):
+    with pytest.raises(BadRun, match="none holds no fitted fusion; fuse with a strategy first"):
+        load_fitted(tmp_path / "none")
+
+
+def cut_short(folder):
+    whole = (folder / ARRAYS).read_bytes()
+    (folder / ARRAYS).write_bytes(whole[: len(whole) // 2])
+
+
+def one_bit_changed(folder):
+    whole = bytearray((folder / ARRAYS).read_bytes())
+    whole[whole.index(b"\x93NUMPY") + 140] ^= 1
+    (folder / ARRAYS).write_bytes(bytes(whole))
+
+
+def pickled(folder):
+    np.savez(folder / ARRAYS, weights=np.array([{}]), bias=np.zeros(3), scored=np.arange(3))
+
+
+def changed(**entries):
+    def change(folder):
+        document = json.loads((folder / STATE).read_text()) | entries
+        (folder / STATE).write_text(json.dumps(document))
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        pytest.param(cut_short, "", id="arrays cut short"),
+        pytest.param(one_bit_changed, "CRC", id="one bit changed"),
+        pytest.param(lambda f: (f / ARRAYS).unlink(), "No such file", id="arrays missing"),
+        pytest.param(pickled, "allow_pickle", id="a pickle"),
+        pytest.param(lambda f: (f / STATE).write_text("{"), "cannot be read as JSON", id="no JSON"),
+        pytest.param(changed(fusion="os.system"), "unknown fusion 'os.system'", id="another class"),
+        pytest.param(changed(fields={"depth": 2}), "argument", id="another field"),
+        pytest.param(changed(arrays=["bias"]), "argument", id="a field less"),
+    ],
+)
+def test_damage_is_said_in_one_line(saved, damage, words):
+    damage(saved)
+    with pytest.raises(BadRun) as caught:
+        load_fitted(saved)
+    assert str(caught.value).startswith(f"{saved} cannot be read (")
+    assert str(caught.value).endswith("); remove it and fuse again")
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)

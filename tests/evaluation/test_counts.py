@@ -1,0 +1,195 @@
+"""Confusion counts: laws, scikit-learn as a referee, cases by hand, what is refused."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from evaluation import counts as counting
+from evaluation.counts import FEW_CLASSES, confusion, confusion_by_threads
+from evaluation.ground.classes import UNLABELLED
+from evaluation.ground.errors import BadLabels
+
+law = settings(max_examples=25, deadline=None)
+DTYPES = [np.uint8, np.int16, np.int64, ">i4"]
+
+
+@st.composite
+def labelled(draw):
+    """Truth with gaps, a guess of the same shape, and how many classes there are."""
+    classes = draw(st.sampled_from([2, 3, FEW_CLASSES, FEW_CLASSES + 1, 40, 255]))
+    shape = draw(hnp.array_shapes(min_dims=3, max_dims=3, max_side=9))
+    label = st.integers(0, classes - 1)
+    truth = draw(hnp.arrays(np.int64, shape, elements=label | st.just(UNLABELLED)))
+    guess = draw(hnp.arrays(np.int64, shape, elements=label))
+    return truth, guess, classes
+
+
+class TestLaws:
+    @law
+    @given(labelled())
+    def test_counts_of_parts_add_up_to_those_of_the_whole(self, given_labels):
+        truth, guess, classes = given_labels
+        whole = confusion(truth, guess, classes=classes).sum(axis=0)
+        parts = [
+            confusion(truth[:, rows], guess[:, rows], classes=classes).sum(axis=0)
+            for rows in (slice(None, 1), slice(1, None))
+        ]
+        np.testing.assert_array_equal(sum(parts), whole)
+
+    @law
+    @given(labelled())
+    def test_each_labelled_pixel_is_counted_once(self, given_labels):
+        truth, guess, classes = given_labels
+        counts = confusion(truth, guess, classes=classes)
+        np.testing.assert_array_equal(
+            counts.sum(axis=(1, 2)), (truth != UNLABELLED).sum(axis=(1, 2))
+        )
+
+    @law
+    @given(labelled(), st.randoms(use_true_random=False))
+    def test_the_guess_under_an_unlabelled_pixel_has_no_effect(self, given_labels, random):
+        truth, guess, classes = given_labels
+        other = np.where(truth == UNLABELLED, random.randrange(classes), guess)
+        np.testing.assert_array_equal(
+            confusion(truth, guess, classes=classes), confusion(truth, other, classes=classes)
+        )
+
+    @law
+    @given(labelled())
+    def test_exchanging_truth_and_guess_transposes_the_table(self, given_labels):
+        truth, guess, classes = given_labels
+        truth = np.where(truth == UNLABELLED, 0, truth)
+        np.testing.assert_array_equal(
+            confusion(truth, guess, classes=classes),
+            confusion(guess, truth, classes=classes).swapaxes(1, 2),
+        )
+
+    @law
+    @given(labelled())
+    def test_popcounts_and_histograms_agree(self, given_labels):
+        truth, guess, classes = given_labels
+        truth, guess = (a.astype(np.uint8).reshape(len(a), -1) for a in (truth, guess))
+        np.testing.assert_array_equal(
+            counting._popcounts(truth, guess, classes), counting._histograms(truth, guess, classes)
+        )
+
+    @law
+    @given(labelled(), st.integers(1, 3))
+    def test_threads_count_what_one_thread_counts(self, given_labels, threads):
+        truth, guess, classes = given_labels
+        np.testing.assert_array_equal(
+            confusion_by_threads(truth, guess, classes=classes, threads=threads),
+            confusion(truth, guess, classes=classes),
+        )
+
+
+@law
+@given(labelled())
+def test_each_table_is_that_of_scikit_learn(given_labels):
+    from sklearn.metrics import confusion_matrix
+
+    truth, guess, classes = given_labels
+    counts = confusion(truth, guess, classes=classes)
+    for table, true, guessed in zip(counts, truth, guess, strict=True):
+        kept = true != UNLABELLED
+        labels = np.arange(classes)
+        # It refuses a set without any pixel.
+        expected = confusion_matrix(true[kept], guessed[kept], labels=labels) if kept.any() else 0
+        np.testing.assert_array_equal(table, expected)
+
+
+class TestByHand:
+    def test_rows_are_truth_and_columns_are_guesses(self):
+        truth, guess = np.array([[[0, 0, 1]]]), np.array([[[0, 1, 1]]])
+        np.testing.assert_array_equal(confusion(truth, guess, classes=2), [[[1, 1], [0, 1]]])
+
+    def test_each_picture_has_its_own_table(self):
+        truth = np.array([[[0]], [[1]]])
+        counts = confusion(truth, truth, classes=2)
+        np.testing.assert_array_equal(counts, [[[1, 0], [0, 0]], [[0, 0], [0, 1]]])
+        assert counts.dtype == np.int64
+
+    @pytest.mark.parametrize("classes", [2, FEW_CLASSES + 1])
+    def test_no_picture_gives_no_table(self, classes):
+        none = np.zeros((0, 4, 4), np.uint8)
+        assert confusion(none, none, classes=classes).shape == (0, classes, classes)
+
+    @pytest.mark.parametrize("dtype", DTYPES)
+    @pytest.mark.parametrize("classes", [3, FEW_CLASSES + 1])
+    def test_any_integer_type_and_layout_counts_alike(self, dtype, classes):
+        rng = np.random.default_rng(0)
+        truth, guess = rng.integers(0, 3, (2, 5, 12, 7))
+        given_truth, given_guess = (
+            np.asfortranarray(a.repeat(2, axis=2).astype(dtype))[:, :, ::2] for a in (truth, guess)
+        )
+        np.testing.assert_array_equal(
+            confusion(given_truth, given_guess, classes=classes),
+            confusion(truth, guess, classes=classes),
+        )
+
+    def test_blocks_smaller_than_the_data_join_in_order(self, monkeypatch):
+        monkeypatch.setattr(counting, "PIECE_PIXELS", 40)
+        truth, guess = np.random.default_rng(1).integers(0, 4, (2, 11, 4, 5))
+        each = [confusion(truth[i : i + 1], guess[i : i + 1], classes=4)[0] for i in range(11)]
+        np.testing.assert_array_equal(confusion(truth, guess, classes=4), each)
+        np.testing.assert_array_equal(confusion_by_threads(truth, guess, classes=4), each)
+
+    def test_maps_on_disk_are_read_block_by_block(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(counting, "PIECE_PIXELS", 32)
+        labels = np.random.default_rng(2).integers(0, 4, (9, 4, 4)).astype(np.uint8)
+        np.save(tmp_path / "labels.npy", labels)
+        mapped = np.load(tmp_path / "labels.npy", mmap_mode="r")
+
+        class Watched:
+            shape, dtype, read = mapped.shape, mapped.dtype, []
+
+            def __getitem__(self, block):
+                self.read.append(block.stop - block.start)
+                return mapped[block]
+
+        watched = Watched()
+        counts = confusion_by_threads(watched, mapped, classes=4)
+        np.testing.assert_array_equal(counts, confusion(labels, labels, classes=4))
+        assert sorted(watched.read) == [1, 2, 2, 2, 2]
+
+
+@pytest.mark.parametrize("count", [confusion, confusion_by_threads])
+class TestRefuses:
+    zeros = np.zeros((2, 3, 3), np.uint8)
+
+    @pytest.mark.parametrize("dtype", [np.float32, bool])
+    def test_what_is_no_integer(self, count, dtype):
+        with pytest.raises(BadLabels, match=f"guess is {np.dtype(dtype)}; expected integers"):
+            count(self.zeros, self.zeros.astype(dtype), classes=2)
+
+    def test_shapes_that_differ(self, count):
+        with pytest.raises(
+            BadLabels, match=r"guess has shape \(2, 3, 2\); expected \(2, 3, 3\) as in truth"
+        ):
+            count(self.zeros, self.zeros[:, :, :2], classes=2)
+
+    def test_a_single_picture_without_its_axis(self, count):
+        with pytest.raises(BadLabels, match=r"truth has shape \(3, 3\); expected \(picture, row"):
+            count(self.zeros[0], self.zeros[0], classes=2)
+
+    @pytest.mark.parametrize("strange", [-1, 4, 254, 1000, -1000])
+    def test_a_label_outside_the_classes(self, count, strange):
+        labels = np.full((1, 2, 2), strange, np.int64)
+        good = np.zeros_like(labels)
+        with pytest.raises(
+            BadLabels, match=rf"truth holds {strange}; expected 0 to 3 or 255 \(not labelled\)"
+        ):
+            count(labels, good, classes=4)
+        with pytest.raises(BadLabels, match=rf"guess holds {strange}; expected 0 to 3$"):
+            count(good, labels, classes=4)
+
+    def test_a_guess_that_leaves_a_pixel_out(self, count):
+        with pytest.raises(BadLabels, match=r"guess holds 255; expected 0 to 1$"):
+            count(self.zeros, np.full_like(self.zeros, UNLABELLED), classes=2)
+
+    def test_many_strange_labels_in_one_short_line(self, count):
+        labels = np.arange(100, 109).reshape(1, 3, 3)
+        with pytest.raises(BadLabels, match=r"holds 100, 101, 102, 103, 104, \.\.\.; expected"):
+            count(self.zeros[:1], labels, classes=2)

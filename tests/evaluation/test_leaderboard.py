@@ -1,0 +1,217 @@
+"""The leaderboard: what is chosen, what it is compared with, and when it says better."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from evaluation.ground.classes import Classes
+from evaluation.ground.errors import BadData, BadSpec
+from evaluation.leaderboard import Candidate, compare
+from evaluation.protocols import PROTOCOLS
+from evaluation.scores import ScoredPictures
+from evaluation.table import leaderboard_document, leaderboard_frame, leaderboard_text
+
+CLASSES = Classes(("sky", "sand", "rock"), ignore=0)
+PICTURES = 24
+IDS = tuple(f"p{index}" for index in range(PICTURES))
+
+
+def scored(share, *, seed=0, ids=IDS, groups=None):
+    """About `share` of each picture's 100 pixels right; hard pictures are hard for everyone."""
+    hits = np.clip(100 * share + np.random.default_rng(seed).integers(-20, 21, PICTURES), 0, 100)
+    counts = np.zeros((PICTURES, 3, 3), int)
+    for label, other in ((1, 2), (2, 0)):
+        counts[:, label, label], counts[:, label, other] = hits, 100 - hits
+    return ScoredPictures(counts, ids, np.arange(PICTURES) // 2 if groups is None else groups)
+
+
+def candidate(name, examined, oof=None, *, is_member=False):
+    return Candidate(
+        name, scored(examined), None if oof is None else scored(oof, seed=1), is_member
+    )
+
+
+FOUR = [
+    candidate("unet", 0.5, 0.50, is_member=True),
+    candidate("aspp", 0.55, 0.49, is_member=True),
+    candidate("mean", 0.6, 0.65),
+    candidate("lucky", 0.7, 0.45),
+]
+
+
+def board(candidates=FOUR, **options):
+    return compare(
+        candidates, CLASSES, rng=np.random.default_rng(0), **({"resamples": 300} | options)
+    )
+
+
+def rows_of(found):
+    return {row.name: row for row in found.rows}
+
+
+class TestChoice:
+    def test_rows_go_down_in_the_examined_score(self):
+        assert [row.name for row in board().rows] == ["lucky", "mean", "aspp", "unet"]
+
+    def test_the_chosen_one_is_the_highest_on_oof_and_not_on_the_examined_split(self):
+        assert board().chosen == "mean"
+        assert [row.name for row in board().rows if row.chosen] == ["mean"]
+
+    def test_the_reference_is_the_member_that_is_highest_on_oof(self):
+        found = board()
+        assert (found.reference, found.reference_on) == ("unet", "oof")
+        assert rows_of(found)["unet"].reference
+
+    def test_optimism_is_the_chosen_ones_oof_score_minus_its_examined_score(self):
+        found = board()
+        chosen = rows_of(found)["mean"]
+        assert found.optimism == chosen.oof - chosen.examined
+        assert found.optimism > 0
+
+    def test_without_oof_nothing_is_chosen_and_the_reference_is_picked_where_it_is_examined(self):
+        found = board([candidate("a", 0.5, is_member=True), candidate("b", 0.6, is_member=True)])
+        assert (found.chosen, found.reference, found.reference_on) == (None, "b", "validation")
+        assert math.isnan(found.optimism)
+        assert math.isnan(found.rows[0].oof)
+
+    def test_without_members_there_are_no_gains(self):
+        found = board([candidate("a", 0.5, 0.5), candidate("b", 0.6, 0.6)])
+        assert found.reference is None
+        assert all(math.isnan(row.gain) and row.gain_interval is None for row in found.rows)
+
+    def test_on_the_split_of_the_choice_itself_no_optimism_is_known(self):
+        assert math.isnan(board(split="oof").optimism)
+
+
+class TestIntervals:
+    def test_a_gain_is_the_difference_to_the_reference_and_lies_in_its_interval(self):
+        rows = rows_of(board())
+        for name in ("aspp", "mean", "lucky"):
+            row = rows[name]
+            assert row.gain == pytest.approx(row.examined - rows["unet"].examined)
+            assert row.gain_interval.low <= row.gain <= row.gain_interval.high
+
+    def test_the_reference_has_no_gain(self):
+        row = rows_of(board())["unet"]
+        assert math.isnan(row.gain)
+        assert row.gain_interval is None
+        assert not row.better
+
+    def test_better_is_said_just_where_the_paired_interval_lies_above_0(self):
+        close = candidate("close", 0.5, 0.4)
+        worse = candidate("worse", 0.3, 0.4)
+        noisy = Candidate("noisy", scored(0.51, seed=9), scored(0.4))
+        rows = rows_of(board([*FOUR, close, worse, noisy]))
+        better = {name for name, row in rows.items() if row.better}
+        assert better == {"aspp", "mean", "lucky"}
+        assert rows["close"].gain_interval.low == 0
+        assert rows["noisy"].gain > 0 > rows["noisy"].gain_interval.low
+        assert rows["worse"].gain_interval.high < 0
+
+    def test_the_chosen_ones_gain_is_at_the_level_and_the_others_are_corrected(self):
+        found = board()
+        levels = {row.name: row.gain_interval.level for row in found.rows if row.gain_interval}
+        assert levels == pytest.approx({"mean": 0.95, "aspp": 0.975, "lucky": 0.975})
+        assert found.gain_level == pytest.approx(0.975)
+
+    @pytest.mark.parametrize("split", ["oof", "validation"])
+    def test_without_a_choice_made_elsewhere_every_gain_is_corrected(self, split):
+        alone = [Candidate(c.name, c.examined, None, c.is_member) for c in FOUR]
+        found = board(FOUR if split == "oof" else alone, split=split)
+        levels = [row.gain_interval.level for row in found.rows if row.gain_interval]
+        assert levels == pytest.approx([1 - 0.05 / 3] * 3 if split != "oof" else levels)
+        assert max(levels) == pytest.approx(min(levels))
+        assert found.gain_level > 0.95
+
+    def test_one_group_has_no_interval(self):
+        one = np.zeros(PICTURES, int)
+        found = board(
+            [Candidate(n, scored(s, groups=one), None, True) for n, s in [("a", 0.5), ("b", 0.6)]]
+        )
+        assert found.groups == 1
+        assert all(row.interval is None and not row.better for row in found.rows)
+        assert "All pictures are of one group, so there are no intervals." in leaderboard_text(
+            found
+        )
+
+
+@pytest.mark.parametrize("protocol", sorted(PROTOCOLS))
+def test_scores_are_those_of_the_protocol_and_the_others_stand_beside(protocol):
+    row = rows_of(board(protocol=protocol))["mean"]
+    counts = FOUR[2].examined.counts.sum(axis=0)
+    assert row.examined == PROTOCOLS.build(protocol)(counts, 0).miou
+    assert set(row.others) == set(PROTOCOLS) - {protocol}
+    for name, value in row.others.items():
+        assert value == PROTOCOLS.build(name)(counts, 0).miou
+
+
+class TestRefuses:
+    def test_no_candidate(self):
+        with pytest.raises(BadData, match="no candidate to compare"):
+            board([])
+
+    @pytest.mark.parametrize("change", [{"ids": IDS[::-1]}, {"groups": np.arange(PICTURES)}])
+    def test_candidates_scored_on_different_pictures(self, change):
+        other = Candidate("b", scored(0.5, **change))
+        with pytest.raises(
+            BadData, match="candidates 'a' and 'b' were scored on different pictures of validation"
+        ):
+            board([candidate("a", 0.5), other])
+
+    def test_an_unknown_protocol(self):
+        with pytest.raises(BadSpec, match="unknown protocol 'best'"):
+            board(protocol="best")
+
+
+class TestText:
+    def test_every_row_is_one_line_with_all_its_columns(self):
+        lines = leaderboard_text(board()).splitlines()
+        head, _, *rows = lines[:6]
+        assert head.split() == [
+            *("candidate", "oof", "validation", "95%", "interval", "gain", "paired", "interval"),
+            *("verdict", "sand", "rock", "keras"),
+        ]
+        for line, row in zip(rows, board().rows, strict=True):
+            assert row.name in line
+            assert line.endswith(f"{row.others['keras']:.3f}".removeprefix("0"))
+        assert len({len(line) for line in (head, *rows)}) == 1
+
+    def test_a_long_name_is_not_cut(self):
+        name = "mean+suppress_background|crf(iterations=5)|" * 4
+        assert name in leaderboard_text(board([candidate(name, 0.5, 0.5, is_member=True)]))
+
+    def test_only_the_chosen_one_is_marked(self):
+        marked = [line for line in leaderboard_text(board()).splitlines()[2:6] if line[0] == "*"]
+        assert len(marked) == 1
+        assert "mean" in marked[0]
+
+    def test_it_says_on_what_the_reference_was_chosen(self):
+        text = leaderboard_text(board())
+        assert "Gains are over unet, the highest single member on oof." in text
+        assert "optimism +." in text
+        alone = leaderboard_text(board([candidate("a", 0.5, is_member=True)]))
+        assert "the highest single member on validation" in alone
+        assert "none is chosen" in alone
+
+    def test_missing_is_a_dash(self):
+        line = leaderboard_text(board([candidate("a", 0.5)])).splitlines()[2]
+        assert line.split()[:2] == ["a", "-"]
+
+
+def test_the_document_is_json_without_nan():
+    document = leaderboard_document(board([candidate("a", 0.5, is_member=True)]))
+    row = json.loads(json.dumps(document, allow_nan=False))["candidates"][0]
+    assert row["oof"] is None
+    assert row["gain_interval"] is None
+    assert row["interval"]["level"] == 0.95
+
+
+def test_the_frame_has_a_row_a_candidate_and_the_numbers_of_the_board():
+    found = board()
+    frame = leaderboard_frame(found)
+    assert list(frame.index) == [row.name for row in found.rows]
+    assert frame.loc["mean", "validation"] == rows_of(found)["mean"].examined
+    assert frame.loc["mean", "gain_low"] == rows_of(found)["mean"].gain_interval.low
+    assert frame.loc["mean", "iou rock"] == rows_of(found)["mean"].iou["rock"]

@@ -1,0 +1,100 @@
+"""Scores as a document and on disk."""
+
+import json
+
+import numpy as np
+import pytest
+
+from evaluation.ground.classes import MARS, Classes, numbered
+from evaluation.ground.errors import BadData, BadSpec
+from evaluation.protocols import PROTOCOLS
+from evaluation.scores import ScoredPictures, read_scores, score, write_scores
+
+TABLE = np.array(
+    [[5, 2, 0, 1, 0], [1, 4, 0, 0, 0], [1, 1, 3, 0, 0], [0, 0, 1, 1, 0], [0, 0, 0, 0, 0]]
+)
+COUNTS = np.stack([TABLE, TABLE])
+IDS = ("sol-1", "sol-2")
+GROUPS = np.array([7, 7])
+
+
+@pytest.fixture
+def written(tmp_path):
+    folder = tmp_path / "scores" / "mean"
+    write_scores(folder, "validation", COUNTS, score(COUNTS, ["masked"], MARS), IDS, GROUPS)
+    return folder
+
+
+def test_the_document_is_the_one_that_the_command_prints():
+    document = score(COUNTS, ["masked", "keras"], numbered(5, ignore=0))
+    assert document["pictures"] == 2
+    assert document["confusion"] == (2 * TABLE).tolist()
+    masked, keras = document["protocols"]["masked"], document["protocols"]["keras"]
+    assert masked["iou"] == {"1": 4 / 6, "2": 0.5, "3": 0.5, "4": None}
+    assert keras["iou"] == {"0": 0, "1": 4 / 6, "2": 0.5, "3": 0.5, "4": None}
+    assert masked["miou"] == pytest.approx(0.5556, abs=1e-4)
+    assert keras["miou"] == pytest.approx(0.4167, abs=1e-4)
+    json.dumps(document, allow_nan=False)
+
+
+@pytest.mark.parametrize("name", sorted(PROTOCOLS))
+@pytest.mark.parametrize("ignore", [None, 0, 3])
+def test_the_mean_of_the_classes_shown_is_the_protocols_mean(name, ignore):
+    found = score(COUNTS, [name], numbered(5, ignore=ignore))["protocols"][name]
+    shown = [value for value in found["iou"].values() if value is not None]
+    assert found["miou"] == pytest.approx(np.mean(shown))
+
+
+def test_the_classes_are_named_and_stand_in_their_order():
+    found = score(COUNTS, ["masked"], MARS)["protocols"]["masked"]
+    assert list(found["iou"]) == ["soil", "bedrock", "sand", "big rock"]
+
+
+def test_nothing_counted_is_null():
+    nothing = score(np.zeros((3, 2, 2), int), ["masked"], Classes(("a", "b")))
+    assert nothing["protocols"]["masked"] == {"miou": None, "iou": {"a": None, "b": None}}
+
+
+def test_an_unknown_protocol_is_refused():
+    with pytest.raises(BadSpec, match="unknown protocol 'dice'"):
+        score(COUNTS, ["dice"], MARS)
+
+
+class TestOnDisk:
+    def test_what_is_written_is_read(self, written):
+        document, scored = read_scores(written, "validation")
+        assert document == score(COUNTS, ["masked"], MARS)
+        np.testing.assert_array_equal(scored.counts, COUNTS)
+        np.testing.assert_array_equal(scored.groups, GROUPS)
+        assert scored.ids == IDS
+
+    def test_nothing_else_lies_beside_them(self, written):
+        assert sorted(p.name for p in written.iterdir()) == ["validation.json", "validation.npz"]
+
+    def test_groups_that_are_names_or_objects_come_back_as_names(self, tmp_path):
+        groups = np.array(["a", "b"], dtype=object)
+        write_scores(tmp_path, "oof", COUNTS, {}, IDS, groups)
+        assert read_scores(tmp_path, "oof")[1].groups.tolist() == ["a", "b"]
+
+    @pytest.mark.parametrize("name", ["validation.json", "validation.npz"])
+    def test_a_missing_file_is_named(self, written, name):
+        (written / name).unlink()
+        with pytest.raises(BadData, match=f"{name} is missing"):
+            read_scores(written, "validation")
+
+    @pytest.mark.parametrize("name", ["validation.json", "validation.npz"])
+    def test_a_truncated_file_is_named(self, written, name):
+        whole = (written / name).read_bytes()
+        (written / name).write_bytes(whole[: len(whole) // 2])
+        with pytest.raises(BadData, match=name):
+            read_scores(written, "validation")
+
+    def test_ids_that_do_not_fit_are_refused_before_writing(self, tmp_path):
+        with pytest.raises(BadData, match="1 ids for 2 scored pictures; expected one each"):
+            write_scores(tmp_path, "oof", COUNTS, {}, IDS[:1], GROUPS)
+        assert not list(tmp_path.iterdir())
+
+
+def test_groups_that_do_not_fit_are_refused():
+    with pytest.raises(BadData, match="3 groups for 2 scored pictures"):
+        ScoredPictures(COUNTS, IDS, np.arange(3))

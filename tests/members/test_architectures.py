@@ -1,0 +1,126 @@
+"""Every network: sizes, gradients, seeds; and blocks by hand."""
+
+import pytest
+import torch
+
+from evaluation.ground.errors import BadData, BadSpec
+from members.architectures import ARCHITECTURES
+from members.architectures.blocks import ASPP
+from members.network import Network, check_size
+
+SPECS = [
+    "unet(width=2, depth=2)",
+    "unet(width=2, depth=3, convolutions=3, dropout=0.2)",
+    "unet(width=2, depth=2, bottleneck=aspp)",
+    "deeplab_v3_plus(width=2)",
+]
+
+
+def drawn(channels: int = 1, rows: int = 16, cols: int = 24) -> torch.Tensor:
+    shape = (2, channels, rows, cols)
+    return torch.randint(0, 256, shape, generator=torch.Generator().manual_seed(0)).byte()
+
+
+def built(spec: str, *, channels: int = 1, classes: int = 3, seed: int = 0) -> Network:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return Network(spec, channels=channels, classes=classes)
+
+
+def test_the_specs_here_cover_the_table():
+    assert {spec.partition("(")[0] for spec in SPECS} == set(ARCHITECTURES)
+
+
+@pytest.mark.parametrize("spec", SPECS)
+class TestEveryNetwork:
+    @pytest.mark.parametrize("channels", [1, 3])
+    @pytest.mark.parametrize("classes", [2, 7])
+    @pytest.mark.parametrize("size", [(16, 24), (19, 27)], ids=["even", "odd"])
+    def test_gives_logits_of_the_pictures_size(self, spec, channels, classes, size):
+        network = built(spec, channels=channels, classes=classes)
+        assert network(drawn(channels, *size)).shape == (2, classes, *size)
+
+    def test_reaches_every_parameter_with_a_finite_gradient(self, spec):
+        network = built(spec)
+        network(drawn()).square().mean().backward()
+        for name, parameter in network.named_parameters():
+            assert parameter.grad is not None, name
+            assert parameter.grad.isfinite().all(), name
+
+    def test_is_the_same_for_the_same_seed(self, spec):
+        pictures = drawn()
+        assert torch.equal(built(spec).eval()(pictures), built(spec).eval()(pictures))
+        assert not torch.equal(built(spec).eval()(pictures), built(spec, seed=1).eval()(pictures))
+
+    @pytest.mark.slow
+    def test_learns_eight_pictures_by_heart(self, spec):
+        # Stripes whose label is their brightness: what any network can learn, if it learns at all.
+        generator = torch.Generator().manual_seed(1)
+        stripes = torch.randint(0, 3, (8, 1, 1, 3), generator=generator)
+        truth = stripes.repeat_interleave(8, dim=3).expand(8, 1, 16, 24)
+        pictures, truth = (truth * 100).byte(), truth[:, 0]
+        network = built(spec.replace("width=2", "width=4").replace("dropout=0.2", "dropout=0"))
+        network.normalise_as(pictures)
+        optimizer = torch.optim.AdamW(network.parameters(), lr=1e-2)
+        rates = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=120)
+        for _ in range(120):
+            loss = torch.nn.functional.cross_entropy(network(pictures), truth)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            rates.step()
+        assert (network.eval()(pictures).argmax(1) == truth).float().mean() > 0.95
+
+
+class TestTheNetworkAroundThem:
+    def test_padding_changes_nothing_where_the_stride_fits(self):
+        network = built("unet(width=2, depth=2)").eval()
+        pictures = drawn()
+        values = (pictures.float() - network.mean) / network.deviation
+        torch.testing.assert_close(network(pictures), network.body(values))
+
+    def test_normalises_by_the_training_pictures(self):
+        network = built("unet(width=2, depth=2)")
+        network.normalise_as(torch.tensor([[[[0, 200]]]], dtype=torch.uint8))
+        assert network.mean.item() == 100
+        assert network.deviation.item() == pytest.approx(141.42, abs=0.01)
+
+    def test_the_normalisation_is_part_of_the_weights(self):
+        assert {"mean", "deviation"} <= set(built("unet(width=2, depth=2)").state_dict())
+
+
+class TestAtrousSpatialPyramidPooling:
+    def test_sees_as_far_as_its_largest_rate_and_everywhere_through_the_pooled_branch(self):
+        aspp = ASPP(1, 1, rates=(3,)).eval()
+        for branch in (aspp.dilated[0][0], aspp.point[0], aspp.pooled[1], aspp.project[0]):
+            torch.nn.init.ones_(branch.weight)
+        torch.nn.init.zeros_(aspp.pooled[1].bias)
+        spot = torch.zeros(1, 1, 9, 9)
+        spot[..., 4, 4] = 81.0
+        seen = aspp(spot)[0, 0]
+        # pooled: 81 / 81 = 1 everywhere; the centre and 8 places 3 pixels away see the spot too
+        assert (seen > 1.5).sum() == 9
+        assert seen[1, 1] > 1.5
+        assert seen[0, 0] == pytest.approx(1.0, abs=1e-3)
+
+
+class TestRefusals:
+    @pytest.mark.parametrize(
+        ("spec", "words"),
+        [
+            ("unet(width=0)", "option 'width' got 0; expected greater than or equal to 1"),
+            ("unet(bottleneck=se)", "option 'bottleneck' got se; expected 'conv' or 'aspp'"),
+            ("unet(breadth=3)", "architecture 'unet' has no option 'breadth'; known: width"),
+            ("resnet", "unknown architecture 'resnet'; known: deeplab_v3_plus, unet"),
+            ("unet(8)", "architecture 'unet' got 8 without a name; write option=value"),
+        ],
+    )
+    def test_name_the_option_and_what_it_takes(self, spec, words):
+        with pytest.raises(BadSpec) as refusal:
+            ARCHITECTURES.build(spec, channels=1, classes=3)
+        assert words in str(refusal.value)
+
+    def test_pictures_below_the_stride_are_refused(self):
+        check_size("unet(depth=3)", 8, 64)
+        with pytest.raises(BadData, match="pictures are 8 x 64; unet.depth=4. needs at least 16 x"):
+            check_size("unet(depth=4)", 8, 64)

@@ -1,0 +1,110 @@
+from typing import Any
+
+import numpy as np
+import pytest
+
+from evaluation.ground.errors import BadData
+from members.data.contents import class_pixels
+from members.data.folds import split_folds
+from members.data.load import load
+from members.data.outliers import shared_masks
+from members.data.sample import draw_sample
+
+SMALL: dict[str, Any] = {"pictures": 64, "test": 8, "validation": 8, "size": (16, 32)}
+
+
+@pytest.fixture(scope="module")
+def small():
+    return draw_sample(**SMALL)
+
+
+@pytest.fixture(scope="module")
+def whole():
+    return draw_sample()
+
+
+def test_the_same_seed_gives_the_same_bytes(small):
+    again = draw_sample(**SMALL)
+    np.testing.assert_array_equal(again.training_set, small.training_set)
+    np.testing.assert_array_equal(again.test_set, small.test_set)
+    np.testing.assert_array_equal(again.outliers, small.outliers)
+    other = draw_sample(**SMALL, seed=1)
+    assert (other.training_set != small.training_set).any()
+
+
+def test_the_outliers_planted_are_those_found(small):
+    (found,) = shared_masks(small.training_set[:, 1])
+    np.testing.assert_array_equal(found, small.outliers)
+
+
+def test_the_copies_planted_are_nearly_the_same_and_of_one_group(small):
+    assert len(small.duplicates)
+    for first, second in small.duplicates:
+        a, b = small.training_set[[first, second]].astype(int)
+        assert 0 < np.abs(a[0] - b[0]).max() <= 5
+        np.testing.assert_array_equal(a[1], b[1])
+        assert small.training_group[first] == small.training_group[second]
+
+
+def test_no_scene_stands_in_two_sets(small):
+    assert not set(small.training_group) & set(small.validation_group)
+
+
+def test_ids_of_the_sets_differ(small):
+    names = [name for data in small.sets().values() for name in data.ids]
+    assert len(set(names)) == len(names) == 80
+
+
+def test_the_files_saved_load_as_the_sets(small, tmp_path):
+    training, validation = small.save(tmp_path)
+    sets, own = load(training), small.sets()
+    np.testing.assert_array_equal(sets["training"].pictures, own["training"].pictures)
+    np.testing.assert_array_equal(sets["training"].groups, own["training"].groups)
+    np.testing.assert_array_equal(sets["test"].pictures, own["test"].pictures)
+    np.testing.assert_array_equal(load(validation)["training"].truth(), own["validation"].truth())
+
+
+def test_a_set_too_small_for_outliers_has_none():
+    tiny = draw_sample(pictures=10, test=1, validation=1, size=(16, 16))
+    assert len(tiny.outliers) == len(tiny.duplicates) == 0
+    assert tiny.training_set.shape == (10, 2, 16, 16)
+
+
+@pytest.mark.parametrize("asked", [{"pictures": 0}, {"test": 0}, {"size": (8, 32)}], ids=str)
+def test_no_pictures_or_too_small_ones_are_refused(asked):
+    with pytest.raises(BadData, match="expected at least 1 each of 16x16"):
+        draw_sample(**SMALL | asked)
+
+
+@pytest.mark.slow
+class TestTheWholeSample:
+    def test_has_the_shares_of_the_real_tiles(self, whole):
+        pixels = class_pixels(whole.training_set[:, 1], 5).sum(axis=0)
+        shares = pixels / pixels.sum()
+        lowest, highest = (0.15, 0.2, 0.3, 0.05, 0.002), (0.3, 0.35, 0.5, 0.15, 0.01)
+        assert (shares > lowest).all()
+        assert (shares < highest).all()
+
+    def test_can_be_dealt_into_folds_that_hold_every_class(self, whole):
+        data = whole.sets()["training"]
+        dealt = split_folds(data.truth(), data.groups, 3, classes=data.classes, seed=0)
+        assert np.bincount(dealt).min() > 100
+
+    def test_outliers_and_copies_are_where_it_says(self, whole):
+        (found,) = shared_masks(whole.training_set[:, 1])
+        np.testing.assert_array_equal(found, whole.outliers)
+        assert len(whole.duplicates) == 7
+
+    def test_textures_tell_the_terrains_apart_better_than_chance_but_not_well(self, whole):
+        """One number a picture's terrain, local contrast at a fine scale, separates in part."""
+        contrast, terrain = local_contrast(whole.validation_images), whole.validation_masks
+        means = [contrast[terrain == label].mean() for label in (1, 2, 3)]
+        spread = [contrast[terrain == label].std() for label in (1, 2, 3)]
+        assert max(means) > 1.3 * min(means)
+        assert max(means) - min(means) < 4 * max(spread)
+
+
+def local_contrast(pictures):
+    steps = np.abs(np.diff(pictures.astype(float), axis=2, append=0))
+    level = pictures.mean(axis=(1, 2), keepdims=True)
+    return steps / level

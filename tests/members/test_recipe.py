@@ -1,0 +1,77 @@
+"""What a member is, as users write it."""
+
+import pytest
+
+from evaluation.ground.classes import MARS
+from evaluation.ground.errors import BadSpec
+from members.recipe import Member, Recipe, read_member, read_recipe
+
+
+class TestReading:
+    def test_a_bare_spec_is_named_after_its_architecture(self):
+        name, recipe = read_member("unet(width=4)", {})
+        assert (name, recipe.architecture) == ("unet", "unet(width=4)")
+
+    def test_a_name_goes_before_the_first_equals_sign(self):
+        name, recipe = read_member("big=unet(width=4)", {})
+        assert (name, recipe.architecture) == ("big", "unet(width=4)")
+
+    def test_a_mapping_gives_any_key_of_the_recipe(self):
+        name, recipe = read_member("unet={architecture: unet(width=16), epochs: 8}", {"batch": 4})
+        assert name == "unet"
+        assert (recipe.architecture, recipe.epochs, recipe.batch) == ("unet(width=16)", 8, 4)
+
+    def test_the_mapping_wins_over_the_defaults(self):
+        assert read_recipe("m", {"epochs": 3}, {"epochs": 9}).epochs == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("unet={epochs: 0}", "member 'unet': 'epochs' got 0; expected greater than or equal to 1"),
+        ("unet={epoch: 3}", "member 'unet' has no key 'epoch'; known: architecture, loss"),
+        ("unet={a: [}", "is no YAML mapping; write NAME={architecture: unet, epochs: 8}"),
+        ("unet=", "cannot read spec ''"),
+    ],
+)
+def test_what_cannot_be_read_is_refused_with_member_and_key(text, words):
+    with pytest.raises(BadSpec) as refusal:
+        read_member(text, {})
+    assert words in str(refusal.value)
+
+
+class TestExpanding:
+    def test_specialists_are_one_binary_member_a_class(self):
+        recipe = Recipe(architecture="specialists(unet(width=8))")
+        members = Member.expand("five", recipe, MARS)
+        assert [m.name for m in members] == [
+            "five-background",
+            "five-soil",
+            "five-bedrock",
+            "five-sand",
+            "five-big_rock",
+        ]
+        assert [m.label for m in members] == [0, 1, 2, 3, 4]
+        assert {m.recipe.architecture for m in members} == {"unet(width=8)"}
+        assert {m.family for m in members} == {"five"}
+
+    @pytest.mark.parametrize(
+        ("changed", "words"),
+        [
+            ({"architecture": "specialists"}, "write specialists(ARCHITECTURE)"),
+            ({"architecture": "specialists(resnet)"}, "unknown architecture 'resnet'"),
+            ({"loss": "dise"}, "member 'm': unknown loss 'dise'"),
+            ({"augment": ["flip"]}, "unknown augmentation 'flip'; known: flips"),
+            ({"optimizer": "adamw(lr=0)"}, "option 'lr' got 0; expected greater than 0"),
+            ({"schedule": "stairs"}, "unknown schedule 'stairs'; known: constant, cosine"),
+            ({"procedure": "magic"}, "unknown procedure 'magic'"),
+        ],
+    )
+    def test_specs_that_name_something_unknown_are_refused(self, changed, words):
+        with pytest.raises(BadSpec) as refusal:
+            Member.expand("m", Recipe(**changed), MARS)
+        assert words in str(refusal.value)
+
+    def test_a_name_that_would_leave_the_folder_is_refused(self):
+        with pytest.raises(BadSpec, match=r"member name '../m'; expected letters"):
+            Member("../m", Recipe())

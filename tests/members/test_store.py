@@ -1,0 +1,143 @@
+"""The probability store: what goes in comes out, and what is not whole is never read."""
+
+import numpy as np
+import pytest
+
+from evaluation.ground.blocks import blocks
+from evaluation.ground.classes import MARS
+from evaluation.ground.errors import BadMaps, BadRun
+from members.store import ProbabilityStore, Seen, sum_tolerance
+
+ROUNDING = {"float16": 2.5e-4, "uint8": 2e-3, "float32": 1e-7}
+PICTURES = 70  # one whole chunk and a part
+
+
+def drawn(pictures=PICTURES, classes=len(MARS), seed=0):
+    maps = np.random.default_rng(seed).random((pictures, classes, 2, 3), dtype=np.float32) ** 8
+    return maps / maps.sum(axis=1, keepdims=True)
+
+
+def created(folder, dtype="float16", seen=None, **more):
+    ids = [f"p{k:03}" for k in range(PICTURES)]
+    return ProbabilityStore.create(
+        folder, ids=ids, classes=MARS, shape=(2, 3), seen=seen, dtype=dtype, **more
+    )
+
+
+@pytest.fixture
+def filled(tmp_path):
+    store = created(tmp_path / "unet" / "oof")
+    for block in blocks(PICTURES):
+        store.write(block, drawn()[block])
+    return store
+
+
+@pytest.mark.parametrize("dtype", sorted(ROUNDING))
+class TestEveryType:
+    def test_gives_back_what_was_written_up_to_its_rounding(self, dtype, tmp_path):
+        store = created(tmp_path, dtype)
+        for block in blocks(PICTURES):
+            store.write(block, drawn()[block])
+        read = ProbabilityStore(tmp_path).read(slice(0, PICTURES))
+        np.testing.assert_allclose(read, drawn(), atol=ROUNDING[dtype])
+
+    def test_what_was_read_passes_the_check_of_what_is_written(self, dtype, tmp_path):
+        store = created(tmp_path, dtype)
+        store.write(blocks(PICTURES)[0], drawn()[:64])
+        again = created(tmp_path / "again", dtype)
+        again.write(blocks(PICTURES)[0], store.read(slice(0, 64)))
+        np.testing.assert_array_equal(again.read(slice(0, 64)), store.read(slice(0, 64)))
+
+    def test_no_probability_that_survives_lies_below_the_floor(self, dtype, tmp_path):
+        store = created(tmp_path, dtype)
+        tiny = np.float32(store.floor / 1.01)
+        maps = np.array([tiny, 1 - tiny], np.float32).reshape(1, 2, 1, 1)
+        maps = np.pad(np.broadcast_to(maps, (64, 2, 2, 3)), [(0, 0), (0, 3), (0, 0), (0, 0)])
+        store.write(blocks(PICTURES)[0], maps)
+        read = store.read(slice(0, 64))
+        assert ((read == 0) | (read >= store.floor) | (dtype == "float32")).all()
+
+
+def test_any_slice_is_the_slice_of_the_whole(filled):
+    whole = filled.read(slice(None))
+    np.testing.assert_array_equal(filled.read(slice(60, 67)), whole[60:67])
+
+
+def test_metadata_survive(filled):
+    again = ProbabilityStore(filled.folder)
+    assert (again.ids, again.classes, again.kind, again.dtype) == (
+        filled.ids,
+        MARS,
+        "probabilities",
+        "float16",
+    )
+    assert again.size == (PICTURES, 5, 2, 3)
+    assert again.name == "unet/oof"
+
+
+class TestWhatIsNotWhole:
+    def test_a_block_that_was_never_written_is_missing_and_cannot_be_read(self, tmp_path):
+        store = created(tmp_path)
+        store.write(slice(0, 64), drawn()[:64])
+        assert store.missing() == [slice(64, 70)]
+        with pytest.raises(BadRun, match="pictures from 64 on are missing; run again"):
+            store.read(slice(60, 66))
+        assert len(store.read(slice(0, 64))) == 64
+
+    def test_a_flipped_bit_is_found_by_the_checksum(self, filled):
+        chunk = next(p for p in (filled.folder / "maps.zarr" / "c").rglob("*") if p.is_file())
+        damaged = bytearray(chunk.read_bytes())
+        damaged[100] ^= 1
+        chunk.write_bytes(damaged)
+        with pytest.raises(BadRun, match="are damaged"):
+            ProbabilityStore(filled.folder).read(slice(None))
+
+    def test_a_folder_without_a_store_is_refused(self, tmp_path):
+        with pytest.raises(BadRun, match="holds no probability store"):
+            ProbabilityStore(tmp_path)
+
+
+class TestRefusals:
+    @pytest.mark.parametrize(
+        ("change", "words"),
+        [
+            (lambda maps: maps * 1.05, "sum to"),
+            (lambda maps: np.where(maps == maps.max(), np.nan, maps), "1 values are NaN"),
+            (lambda maps: maps - 0.01, "expected probabilities from 0 to 1"),
+        ],
+        ids=["sums", "NaN", "negative"],
+    )
+    def test_maps_that_are_no_probabilities_are_not_written(self, tmp_path, change, words):
+        store = created(tmp_path)
+        with pytest.raises(BadMaps, match=words):
+            store.write(slice(0, 64), change(drawn()[:64]).astype(np.float32))
+        assert store.missing() == blocks(PICTURES)
+
+    def test_ids_that_repeat_are_refused(self, tmp_path):
+        with pytest.raises(BadMaps, match="ids repeat"):
+            ProbabilityStore.create(tmp_path, ids=["a", "a"], classes=MARS, shape=(2, 3), seen=None)
+
+    def test_tolerances_are_those_of_the_design(self):
+        assert sum_tolerance("uint8", 5) == pytest.approx(5 / 510 + 1e-3)
+        assert sum_tolerance("float16", 5) == 5e-3
+        assert sum_tolerance("float32", 5) == 1e-4
+
+
+class TestWhoSawWhat:
+    def test_out_of_fold_maps_come_from_the_model_that_did_not_see_the_picture(self):
+        seen = Seen((frozenset("cd"), frozenset("ab")), (0, 0, 1, 1))
+        assert not seen.mask("abcd").any()
+
+    def test_a_picture_given_to_the_model_that_saw_it_is_told(self):
+        seen = Seen((frozenset("cd"), frozenset("ab")), (0, 1, 1, 0))
+        assert seen.mask("abcd").tolist() == [False, True, False, True]
+
+    def test_maps_of_all_models_together_saw_what_any_of_them_saw(self):
+        seen = Seen((frozenset("cd"), frozenset("ab")))
+        assert seen.mask("abxd").tolist() == [True, True, False, True]
+
+    def test_the_record_survives_and_may_be_undeclared(self, tmp_path):
+        seen = Seen((frozenset(["p000"]),))
+        assert created(tmp_path / "told", seen=seen).saw().sum() == 1
+        assert ProbabilityStore(tmp_path / "told").seen == seen
+        assert created(tmp_path / "untold").saw() is None

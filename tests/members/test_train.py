@@ -1,0 +1,190 @@
+"""Training one member in one fold, and predicting with it."""
+
+import csv
+
+import numpy as np
+import pytest
+import torch
+
+from evaluation.ground.classes import MARS, UNLABELLED
+from evaluation.ground.errors import BadRun, EnsError
+from members.augmentations import AUGMENTATIONS, Augment
+from members.binary import binary_truth
+from members.data.dataset import DataSet
+from members.data.sample import draw_sample
+from members.devices import devices
+from members.optimizers import SCHEDULES
+from members.predict import predict, predict_split
+from members.recipe import Member, Recipe
+from members.specialists import Family
+from members.store import ProbabilityStore
+from members.train import Fold, load_network, oversampled, train_fold
+
+PICTURES = 24
+FOLDS = (Fold(0, np.arange(0, 16)), Fold(1, np.arange(8, 24)))
+
+
+@pytest.fixture(scope="module")
+def data():
+    found = draw_sample(pictures=PICTURES, test=1, validation=1, size=(16, 24)).sets()["training"]
+    return found.take(np.arange(PICTURES))
+
+
+def member(name="m", **recipe):
+    return Member(name, Recipe(architecture="unet(width=2, depth=1)", epochs=1, batch=4, **recipe))
+
+
+@pytest.fixture(scope="module")
+def trained(data, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trained")
+    for fold in FOLDS:
+        train_fold(
+            member(), data, fold, seed=0, device="cpu", folder=folder / f"fold-{fold.index}"
+        )
+    return [folder / f"fold-{fold.index}" for fold in FOLDS]
+
+
+class TestTraining:
+    def test_the_same_seed_gives_the_same_weights(self, data, trained, tmp_path):
+        train_fold(member(), data, FOLDS[0], seed=0, device="cpu", folder=tmp_path)
+        again, first = (
+            (folder / "weights.safetensors").read_bytes() for folder in (tmp_path, trained[0])
+        )
+        assert again == first
+
+    def test_another_seed_gives_others(self, data, trained, tmp_path):
+        train_fold(member(), data, FOLDS[0], seed=1, device="cpu", folder=tmp_path)
+        again, first = (
+            (folder / "weights.safetensors").read_bytes() for folder in (tmp_path, trained[0])
+        )
+        assert again != first
+
+    def test_no_picture_of_the_held_out_fold_is_looked_at(self, data, trained, tmp_path):
+        outside = np.setdiff1d(np.arange(PICTURES), FOLDS[0].training)
+        pictures, masks = np.array(data.pictures), np.array(data.masks)
+        pictures[outside], masks[outside] = 255, 1
+        changed = DataSet(pictures, masks, data.ids, data.groups, MARS)
+        train_fold(member(), changed, FOLDS[0], seed=0, device="cpu", folder=tmp_path)
+        again, first = (
+            (folder / "weights.safetensors").read_bytes() for folder in (tmp_path, trained[0])
+        )
+        assert again == first
+
+    def test_the_history_has_a_row_an_epoch(self, trained):
+        with (trained[0] / "history.csv").open() as file:
+            rows = list(csv.DictReader(file))
+        assert [row["epoch"] for row in rows] == ["1"]
+        assert 0 < float(rows[0]["training_loss"]) < 10
+
+    def test_a_loss_that_turns_nan_is_reported_with_member_and_cure(self, data, tmp_path):
+        wild = member("wild", optimizer="adamw(lr=1e30)")
+        with pytest.raises(EnsError, match="member 'wild', fold 0: the loss became nan; take a sma"):
+            train_fold(wild, data, FOLDS[0], seed=0, device="cpu", folder=tmp_path)
+
+    def test_damaged_weights_are_named(self, trained, tmp_path):
+        (tmp_path / "weights.safetensors").write_bytes(b"no weights")
+        with pytest.raises(BadRun, match=r"weights.safetensors cannot be used .*; remove it and"):
+            load_network(member(), tmp_path, channels=1, classes=5)
+
+
+class TestPredicting:
+    def test_a_picture_is_predicted_by_the_model_that_did_not_see_it(self, data, trained, tmp_path):
+        folds = (Fold(0, np.arange(12, 24)), Fold(1, np.arange(0, 12)))
+        predict_split(
+            member(), data, trained, data, folds,
+            out_of_fold=True, device="cpu", folder=tmp_path, dtype="float32",
+        )
+        store = ProbabilityStore(tmp_path)
+        assert not store.saw().any()
+        first = load_network(member(), trained[0], channels=1, classes=5)
+        expected = predict(first, np.array(data.pictures[:12]), "cpu")
+        np.testing.assert_allclose(store.read(slice(0, 12)), expected, atol=1e-6)
+
+    def test_other_pictures_get_the_mean_of_the_models(self, data, trained, tmp_path):
+        predict_split(
+            member(), data, trained, data, FOLDS,
+            out_of_fold=False, device="cpu", folder=tmp_path, dtype="float32",
+        )
+        parts = [
+            predict(load_network(member(), folder, channels=1, classes=5),
+                    np.array(data.pictures), "cpu")
+            for folder in trained
+        ]
+        store = ProbabilityStore(tmp_path)
+        np.testing.assert_allclose(store.read(slice(None)), np.mean(parts, axis=0), atol=1e-6)
+        assert store.saw().all()
+
+
+class TestSpecialists:
+    def test_five_renormalised_are_one_member(self, data, tmp_path):
+        stores = []
+        for one in Member.expand("five", Recipe(architecture="specialists(unet(width=2, depth=1))",
+                                                epochs=1, batch=4), MARS):
+            folders = [tmp_path / one.name / f"fold-{fold.index}" for fold in FOLDS]
+            for fold, folder in zip(FOLDS, folders, strict=True):
+                try:
+                    train_fold(one, data, fold, seed=0, device="cpu", folder=folder)
+                except EnsError as error:  # the small sample may hold no rock at all
+                    assert "no training pixel of class 'big rock'" in str(error)
+                    return
+            predict_split(
+                one, data, folders, data, FOLDS,
+                out_of_fold=False, device="cpu", folder=tmp_path / one.name / "oof", dtype="float32",
+            )
+            stores.append(ProbabilityStore(tmp_path / one.name / "oof"))
+        family = Family("five", stores)
+        raw = Family("five", stores, raw=True).read(slice(0, 4))
+        np.testing.assert_allclose(family.read(slice(0, 4)), raw / raw.sum(1, keepdims=True), 1e-5)
+
+    def test_unlabelled_pixels_are_background_for_one_and_nothing_for_the_others(self):
+        truth = np.array([[[0, UNLABELLED, 1, 2]]], np.uint8)
+        assert binary_truth(truth, 0, ignore=0).tolist() == [[[1, 1, 0, 0]]]
+        assert binary_truth(truth, 1, ignore=0).tolist() == [[[255, 255, 1, 0]]]
+        assert binary_truth(truth, 1, ignore=None).tolist() == [[[0, 255, 1, 0]]]
+
+
+class TestAugmentations:
+    @pytest.mark.parametrize("name", sorted(AUGMENTATIONS))
+    def test_picture_and_mask_move_together(self, name):
+        # The mask is the picture's own left half and right half, so it must go where they go.
+        rows, cols = np.mgrid[0:16, 0:24].astype(np.uint8)
+        pictures = np.broadcast_to((cols * 10)[None, None], (32, 1, 16, 24)).copy()
+        masks = np.broadcast_to((cols >= 12)[None], (32, 16, 24)).astype(np.uint8)
+        moved, labels = Augment([name], seed=0)(pictures, masks)
+        inside = (labels != UNLABELLED) & (np.abs(moved[:, 0].astype(int) - 115) > 20)
+        assert ((moved[:, 0] > 115) == (labels == 1))[inside].all()
+        assert (moved != pictures).any()
+
+    def test_the_seed_decides(self):
+        pictures = np.random.default_rng(0).integers(0, 255, (8, 1, 16, 24), dtype=np.uint8)
+        first, second, other = (
+            Augment(["flips", "shift_scale_rotate"], seed=seed)(pictures, pictures[:, 0] % 5)[0]
+            for seed in (3, 3, 4)
+        )
+        np.testing.assert_array_equal(first, second)
+        assert (first != other).any()
+
+
+def test_a_picture_with_a_rare_class_is_drawn_more_often():
+    truth = np.ones((3, 10, 10), np.uint8)
+    truth[1, 0, 0] = 2
+    drawn = oversampled(truth, np.array([0, 0.997, 0.003]), ignore=0, times=4)
+    assert drawn.tolist() == [0, 1, 1, 1, 1, 2]
+
+
+def test_cosine_rises_then_falls_to_its_end():
+    share = SCHEDULES.build("cosine(warmup=1, end=0.1)", epochs=11)
+    assert [round(share(e), 3) for e in (0.5, 1, 6, 11)] == [0.5, 1, 0.55, 0.1]
+
+
+def test_an_absent_device_is_refused_with_those_that_are_there():
+    with pytest.raises(EnsError, match="device 'cuda:99'; here: auto, cpu"):
+        devices("cuda:99")
+
+
+def test_training_leaves_the_global_seed_alone(data, tmp_path):
+    torch.manual_seed(5)
+    expected = torch.rand(1)
+    torch.manual_seed(5)
+    train_fold(member(), data, FOLDS[0], seed=0, device="cpu", folder=tmp_path)
+    assert torch.equal(torch.rand(1), expected)

@@ -1,0 +1,163 @@
+"""What holds for any step; a new one is checked by being in the table and below."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from postproc.steps import STEPS
+
+IGNORE = 0
+
+# Specs to try each step with: its defaults, and options that make it do much to a small picture.
+SPECS = {
+    "suppress_background": ["suppress_background", "suppress_background(ignore=1)"],
+    "crf": ["crf(iterations=2)", "crf(iterations=2, bilateral_compat=0)"],
+    "blur": ["blur", "blur(sigma=20)"],
+    "mode_filter": ["mode_filter", "mode_filter(size=3)", "mode_filter(size=99)"],
+    "remove_small": ["remove_small", "remove_small(min_area_px=4, connectivity=2)"],
+    "fill_holes": ["fill_holes", "fill_holes(max_area_px=2)"],
+    "open": ["open", "open(size=5)"],
+}
+
+# Laws that only some steps keep; an empty set says that the others were considered.
+LAWS = {
+    "suppress_background": {"idempotent"},
+    "crf": set(),
+    "blur": set(),
+    "mode_filter": set(),
+    "remove_small": {"idempotent", "relabels"},
+    "fill_holes": {"idempotent", "relabels"},
+    "open": {"relabels"},
+}
+
+ALL = [(name, spec) for name, specs in SPECS.items() for spec in specs]
+shapes = st.tuples(st.integers(1, 3), st.sampled_from([2, 3, 5]), *[st.integers(1, 9)] * 2)
+seeds = st.integers(0, 2**32 - 1)
+
+
+def with_law(law):
+    return [spec for name, spec in ALL if law in LAWS[name]]
+
+
+def build(spec, classes):
+    return STEPS.build(spec, classes=classes, ignore=IGNORE, floor=2.0**-25)
+
+
+def some_maps(rng, shape):
+    """Maps from certain to vague, some of whose values are exactly 0 or 1."""
+    pictures, classes, rows, cols = shape
+    maps = rng.dirichlet(np.full(classes, 0.3), (pictures, rows, cols)).astype(np.float32)
+    certain = rng.random(maps.shape[:3]) < 0.3
+    maps[certain] = np.eye(classes, dtype=np.float32)[rng.integers(0, classes, certain.sum())]
+    return np.moveaxis(maps, -1, 1).copy()
+
+
+def some_labels(rng, shape):
+    """Labels in patches of two by two pixels, with specks."""
+    pictures, classes, rows, cols = shape
+    patches = rng.integers(0, classes, (pictures, rows, cols), dtype=np.uint8)
+    patches = patches.repeat(2, axis=1).repeat(2, axis=2)[:, :rows, :cols]
+    specks = rng.integers(0, classes, patches.shape, dtype=np.uint8)
+    return np.where(rng.random(patches.shape) < 0.1, specks, patches)
+
+
+def some_input(step, seed, shape):
+    rng = np.random.default_rng(seed)
+    values = (some_maps if step.takes == "maps" else some_labels)(rng, shape)
+    channels = int(rng.choice([1, 3]))
+    pictures = rng.integers(0, 256, (shape[0], channels, *shape[2:]), dtype=np.uint8)
+    return values, pictures
+
+
+def assert_sound(step, values, result):
+    classes = values.shape[1] if step.takes == "maps" else None
+    if step.gives == "maps":
+        assert result.dtype == np.float32
+        assert result.shape == values.shape
+        assert result.min() >= 0
+        np.testing.assert_allclose(result.sum(axis=1), 1, atol=1e-5)
+    else:
+        assert result.dtype == np.uint8
+        assert result.shape == (values[:, 0] if classes else values).shape
+
+
+def test_every_step_of_the_table_is_tried():
+    assert set(SPECS) == set(LAWS) == set(STEPS)
+
+
+@pytest.mark.parametrize("spec", [spec for _, spec in ALL])
+class TestEveryStep:
+    @settings(max_examples=20, deadline=None)
+    @given(seed=seeds, shape=shapes)
+    def test_gives_what_it_says(self, spec, seed, shape):
+        step = build(spec, shape[1])
+        values, pictures = some_input(step, seed, shape)
+        before = values.copy()
+        result = step.apply(values, pictures)
+        assert_sound(step, values, result)
+        np.testing.assert_array_equal(values, before)
+
+    @settings(max_examples=20, deadline=None)
+    @given(seed=seeds, shape=shapes)
+    def test_treats_a_block_as_its_pictures_one_by_one(self, spec, seed, shape):
+        step = build(spec, shape[1])
+        values, pictures = some_input(step, seed, shape)
+        block = step.apply(values, pictures)
+        single = [step.apply(values[i : i + 1], pictures[i : i + 1]) for i in range(len(values))]
+        np.testing.assert_array_equal(block, np.concatenate(single))
+
+    @pytest.mark.parametrize("shape", [(2, 3, 8, 12), (1, 3, 1, 1), (1, 255, 3, 2)])
+    def test_leaves_certain_maps_of_one_label_alone(self, spec, shape):
+        step = build(spec, shape[1])
+        pictures = np.full((shape[0], 1, *shape[2:]), 7, dtype=np.uint8)
+        label = shape[1] - 1
+        labels = np.full((shape[0], *shape[2:]), label, dtype=np.uint8)
+        maps = np.moveaxis(np.eye(shape[1], dtype=np.float32)[labels], -1, 1)
+        values = maps if step.takes == "maps" else labels
+        np.testing.assert_allclose(step.apply(values, pictures), values, atol=1e-5)
+
+    @pytest.mark.parametrize("classes", [2, 255])
+    def test_works_on_any_number_of_classes(self, spec, classes):
+        step = build(spec, classes)
+        values, pictures = some_input(step, 3, (2, classes, 5, 7))
+        result = step.apply(values, pictures)
+        assert_sound(step, values, result)
+
+    def test_needs_no_pictures_unless_it_says_so(self, spec):
+        step = build(spec, 3)
+        values, pictures = some_input(step, 5, (2, 3, 6, 5))
+        if not step.needs_pictures:
+            with_pictures = step.apply(values, pictures)
+            np.testing.assert_array_equal(step.apply(values, None), with_pictures)
+
+    def test_gives_no_label_that_was_not_there(self, spec):
+        step = build(spec, 5)
+        values, pictures = some_input(step, 5, (2, 3, 6, 5))
+        if step.takes == "labels":
+            values = np.where(values == 1, np.uint8(4), values)
+            assert 1 not in step.apply(values, pictures)
+
+
+@pytest.mark.parametrize("spec", with_law("idempotent"))
+@settings(max_examples=25, deadline=None)
+@given(seed=seeds, shape=shapes)
+def test_a_second_time_changes_nothing(spec, seed, shape):
+    step = build(spec, shape[1])
+    values, pictures = some_input(step, seed, shape)
+    once = step.apply(values, pictures)
+    np.testing.assert_allclose(step.apply(once, pictures), once, atol=1e-6)
+
+
+@pytest.mark.parametrize("spec", with_law("relabels"))
+@settings(max_examples=25, deadline=None)
+@given(seed=seeds, shape=shapes)
+def test_a_changed_pixel_joins_a_region_that_was_there(spec, seed, shape):
+    """Every pixel that a step relabels touches, at a side, another pixel of its new label."""
+    step = build(spec, shape[1])
+    labels, _ = some_input(step, seed, shape)
+    result = step.apply(labels, None)
+    framed = np.pad(result.astype(int), ((0, 0), (1, 1), (1, 1)), constant_values=-1)
+    sides = [framed[:, 1:-1, :-2], framed[:, 1:-1, 2:], framed[:, :-2, 1:-1], framed[:, 2:, 1:-1]]
+    touches = np.any([side == result for side in sides], axis=0)
+    assert touches[result != labels].all()
