@@ -9,12 +9,12 @@ from jaxtyping import Shaped
 
 from ensemble.blas import one_blas_thread
 from ensemble.fusion import Fusion
-from ensemble.readers import MapReader, check_agreement
 from evaluation.ground.arrays import Groups, Labels, Map, Maps
 from evaluation.ground.blocks import BLOCK_PICTURES, blocks, map_blocks
 from evaluation.ground.classes import UNLABELLED
 from evaluation.ground.errors import BadLabels, BadMaps
 from evaluation.ground.progress import progress
+from members.maps import MapReader, check_agreement
 
 MEMORY_BYTES = 2 << 30
 """What the blocks under way may take together, before fewer are worked on at a time."""

@@ -12,8 +12,8 @@ from evaluation.ground.arrays import Map, Maps
 CLASS_AXIS = -3
 """The axis of the classes in `Maps` and in `Map`."""
 
-SMALLEST = 1e-30
-"""Scores below this are none: float32 could not divide them by their sum, or take the logarithm."""
+SMALLEST = 1e-12
+"""Scores below this are none, which keeps quotients and logarithms well inside float32."""
 
 PIECE_VALUES = 1 << 17
 """Values of one member that are worked on at a time: half a megabyte, which stays in the cache."""

@@ -7,7 +7,7 @@ from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
@@ -21,20 +21,9 @@ from members.store import StoreDtype
 from members.train import WEIGHTS, Fold, train_fold
 
 
-class Job(Protocol):
-    """Something to do on a device; picklable, and whole or not at all."""
-
-    @property
-    def name(self) -> str:
-        """What progress and errors call it."""
-
-    def __call__(self, device: str) -> None:
-        """Do it."""
-
-
 @dataclass(frozen=True)
 class TrainJob:
-    """Train one member in one fold."""
+    """Train one member in one fold; picklable, and done whole or not at all."""
 
     member: Member
     data: Path
@@ -66,7 +55,7 @@ class TrainJob:
 
 @dataclass(frozen=True)
 class PredictJob:
-    """Predict one member's maps of one split."""
+    """Predict one member's maps of one split; picklable, and goes on where it was stopped."""
 
     member: Member
     data: Path
@@ -100,14 +89,17 @@ class PredictJob:
         record(self.folder, asked=self.asked, inputs=self.inputs)
 
 
+Job = TrainJob | PredictJob
+
+
 def run_jobs(
     jobs: Sequence[Job], devices: Sequence[str], *, workers: int | None = None
 ) -> Iterator[tuple[Job, EnsError | None]]:
     """Run jobs side by side and yield each as it ends, with the error that ended it.
 
     On the CPU each job has one core to itself: two small networks on a core each train faster
-    (1.2 to 1.5 times, width 8 to 16) than one after the other on both, and the result does not depend
-    on how many cores there are.
+    (1.2 to 1.5 times, width 8 to 16) than one after the other on both, and the result does not
+    depend on how many cores there are.
 
     Args:
         jobs: what to do; a failed one does not stop the others.

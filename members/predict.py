@@ -10,7 +10,7 @@ from evaluation.ground.arrays import Array, Map, Pictures
 from members.data.dataset import DataSet
 from members.network import Network
 from members.recipe import Member
-from members.store import Kind, ProbabilityStore, Seen, StoreDtype
+from members.store import ProbabilityStore, Seen, StoreDtype
 from members.train import Fold, load_network
 
 PASS_PICTURES = 32  # a forward pass: large enough for the GPU's sake, small enough for the cache

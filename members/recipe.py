@@ -98,7 +98,10 @@ class Member:
     @classmethod
     def expand(cls, name: str, recipe: Recipe, classes: Classes) -> "list[Member]":
         """Return the member, or the specialists that its recipe asks for."""
-        spec = parse_spec(recipe.architecture)
+        try:
+            spec = parse_spec(recipe.architecture)
+        except BadSpec as error:
+            raise BadSpec(f"member {name!r}: {error}") from None
         if spec.name != SPECIALISTS:
             return [cls(name, recipe)]
         if len(spec.arguments) != 1 or spec.options:

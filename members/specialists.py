@@ -23,9 +23,7 @@ class Family:
         BadMaps: a class without its specialist, or stores of different pictures.
     """
 
-    def __init__(
-        self, name: str, stores: Sequence[ProbabilityStore], *, raw: bool = False
-    ) -> None:
+    def __init__(self, name: str, stores: Sequence[ProbabilityStore], *, raw: bool = False) -> None:
         self.name = name
         self.kind: Kind = "one_vs_rest" if raw else "probabilities"
         self.classes: Classes = stores[0].classes
@@ -53,7 +51,7 @@ class Family:
         return pictures, len(self.classes), rows, cols
 
     def saw(self) -> Kept | None:
-        """Tell for each picture whether a model behind its maps was trained on it; None: undeclared."""
+        """Tell whether a model behind a picture's maps was trained on it; None is undeclared."""
         masks = [mask for store in self._stores if (mask := store.saw()) is not None]
         return np.any(masks, axis=0) if len(masks) == len(self._stores) else None
 

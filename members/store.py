@@ -1,8 +1,8 @@
-"""The probability store: the maps of one member over one split, the only code that knows them on disk.
+"""The probability store: maps of one member over one split; no other code knows them on disk.
 
-A Zarr (version 3) array (picture, class, row, col), unsharded, chunked by pictures. Each chunk
-carries a crc32c and has one writer; a marker file says that it was written whole, since a chunk that
-was never written would read as zeros. Metadata lie in `store.json` beside the array.
+A Zarr (version 3) array (picture, class, row, col), unsharded, chunked by pictures. Each chunk has
+a crc32c and one writer; a marker file says that it was written whole, since a chunk that was never
+written would read as zeros. Metadata lie in `store.json` beside the array.
 """
 
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ Kind = Literal["probabilities", "one_vs_rest", "logits"]
 MAPS, META, DONE = "maps.zarr", "store.json", "done"
 STEPS_UINT8 = 255
 
-# The smallest step above zero that a type (float32: a softmax in it) holds; logarithms floor at half of it.
+# The smallest step above zero in each type (float32: of a softmax); logarithms floor at half.
 QUANTUM = {"float16": 2.0**-24, "uint8": 1 / STEPS_UINT8, "float32": 2.0**-24}
 
 
@@ -56,9 +56,9 @@ def check_maps(maps: Map, dtype: str, *, kind: str = "probabilities") -> None:
         raise BadMaps(f"values go from {low:.3g} to {high:.3g}; expected probabilities from 0 to 1")
     if kind == "probabilities":
         sums = maps.sum(axis=1)
-        worst = float(np.abs(sums - 1).max())
-        if worst > sum_tolerance(dtype, maps.shape[1]):
-            raise BadMaps(f"a pixel's classes sum to {1 + worst:.4g} or {1 - worst:.4g}; expected 1")
+        worst = sums.flat[np.abs(sums - 1).argmax()]
+        if abs(worst - 1) > sum_tolerance(dtype, maps.shape[1]):
+            raise BadMaps(f"a pixel's classes sum to {worst:.4g}; expected 1")
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ class ProbabilityStore:
             shape: rows and columns of a picture, in pixels.
             seen: which pictures the models were trained on; None is *undeclared*.
             kind: what the values are.
-            label: for `one_vs_rest`, the class that the store is about; the class axis has length 1.
+            label: for `one_vs_rest`, the store's one class; the class axis has length 1.
             dtype: the type on disk. Worst rounding errors of a probability: float16 2.5e-4,
                 uint8 2e-3, float32 3e-8.
         """
@@ -199,7 +199,7 @@ class ProbabilityStore:
         return QUANTUM[self.dtype] / 2
 
     def saw(self) -> Kept | None:
-        """Tell for each picture whether a model behind its maps was trained on it; None: undeclared."""
+        """Tell whether a model behind a picture's maps was trained on it; None is undeclared."""
         return None if self.seen is None else self.seen.mask(self.ids)
 
     def missing(self) -> list[slice]:
@@ -237,7 +237,9 @@ class ProbabilityStore:
         for block in blocks(len(self)):
             inside = block.start < stop and start < block.stop
             if inside and not (self.folder / DONE / str(block.start)).exists():
-                raise BadRun(f"{self.folder}: pictures from {block.start} on are missing; run again")
+                raise BadRun(
+                    f"{self.folder}: pictures from {block.start} on are missing; run again"
+                )
         try:
             stored = self._array[start:stop]
         except (ValueError, OSError) as error:

@@ -102,7 +102,9 @@ def load_network(member: Member, folder: Path, *, channels: int, classes: int) -
         network.load_state_dict(load_file(folder / WEIGHTS))
     except (OSError, RuntimeError, ValueError, SafetensorError) as error:
         reason = str(error).splitlines()[0]
-        raise BadRun(f"{folder / WEIGHTS} cannot be used ({reason}); remove it and train again") from None
+        raise BadRun(
+            f"{folder / WEIGHTS} cannot be used ({reason}); remove it and train again"
+        ) from None
     return network.eval()
 
 
@@ -129,7 +131,9 @@ def _trained(
     network.normalise_as(torch.from_numpy(pictures[~held]))
     loss = build_loss(recipe.loss, frequencies=shares, ignore=ignore).to(device)
     drawn = oversampled(truth[~held], shares, ignore=ignore, times=recipe.oversample)
-    sampler = Sampler(pictures[~held], truth[~held], drawn, recipe.batch, recipe.augment, seed, device)
+    sampler = Sampler(
+        pictures[~held], truth[~held], drawn, recipe.batch, recipe.augment, seed, device
+    )
     inner = autocast(device, recipe.precision)
     task = Task(
         network=network,
@@ -208,9 +212,7 @@ def class_shares(truth: Labels, classes: int) -> Shares:
     return shares
 
 
-def oversampled(
-    truth: Labels, shares: Array, *, ignore: int | None, times: int
-) -> Array:
+def oversampled(truth: Labels, shares: Array, *, ignore: int | None, times: int) -> Array:
     """Return the indices of the pictures, those that hold a rare class `times` times.
 
     A class is rare below a tenth of an equal share of the pixels (2 % among 5 classes).
@@ -237,7 +239,7 @@ def _write_tensorboard(folder: Path, history: History) -> None:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:  # the extra `tensorboard` is not installed
         return
-    with SummaryWriter(str(folder)) as events:  # type: ignore[no-untyped-call]
+    with SummaryWriter(str(folder)) as events:
         for row in history:
             for name, value in row.items():
-                events.add_scalar(name, value, int(row["epoch"]))  # type: ignore[no-untyped-call]
+                events.add_scalar(name, value, int(row["epoch"]))

@@ -58,7 +58,9 @@ def test_every_import_goes_down_the_house(path):
     for imported in imports_of(path):
         if imported.split(".")[0] in ROOMS:
             assert any(within(imported, room) for room in allowed), f"imports {imported}"
-            if not within(name_of(path), "ensemble.pipeline") and "ensemble.cli" not in name_of(path):
+            if not within(name_of(path), "ensemble.pipeline") and "ensemble.cli" not in name_of(
+                path
+            ):
                 assert not any(within(imported, top) for top in TOP_FLOOR), f"imports {imported}"
 
 
@@ -79,7 +81,9 @@ def test_help_imports_no_torch():
     import subprocess
     import sys
 
-    script = "import sys; from ensemble.cli import run; run(['--help']); print('torch' in sys.modules)"
+    script = (
+        "import sys; from ensemble.cli import run; run(['--help']); print('torch' in sys.modules)"
+    )
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT
     )

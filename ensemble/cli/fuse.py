@@ -16,14 +16,18 @@ from ensemble.cli.options import (
 
 
 @click.command("fuse")
-@click.option("--strategy", required=True, metavar="SPEC", help="Such as mean or 'stacking(l2=0.1)'.")
+@click.option(
+    "--strategy", required=True, metavar="SPEC", help="Such as mean or 'stacking(l2=0.1)'."
+)
 @click.option("--name", metavar="N", help="Of the fusion; by default the strategy's.")
 @click.option("--members", metavar="A,B,...", help="Members to fuse; by default all.")
 @run_option
 @click.option("--maps", multiple=True, type=FILE, help="A member's maps, .npy or .npz; repeatable.")
 @click.option("--fit-maps", multiple=True, type=FILE, help="Held-out maps to fit on, as many.")
 @click.option("--fit-truth", type=FILE, help="Truth of the held-out maps.")
-@click.option("--seed", type=int, default=0, show_default=True, help="With files: what it draws by.")
+@click.option(
+    "--seed", type=int, default=0, show_default=True, help="With files: what it draws by."
+)
 @click.option("--out", type=FILE, help="With files: where the fused maps go, .npy.")
 @ignore_option
 @json_option
@@ -50,14 +54,22 @@ def command(
         from ensemble.pipeline.files import fuse_files
 
         document = fuse_files(
-            maps, strategy, out=out, fit_maps=fit_maps, fit_truth=fit_truth, ignore=ignore, seed=seed
+            maps,
+            strategy,
+            out=out,
+            fit_maps=fit_maps,
+            fit_truth=fit_truth,
+            ignore=ignore,
+            seed=seed,
         )
         text = f"{out}: {document['pictures']} pictures, {len(maps)} members by {strategy}"
         then = f"ens postprocess --maps {out} --chain suppress_background --out labels.npy"
         show(text, document, as_json=as_json, then=then)
         return
     if out or fit_maps or fit_truth:
-        raise click.UsageError("--out, --fit-maps and --fit-truth go with --maps; a run has its own")
+        raise click.UsageError(
+            "--out, --fit-maps and --fit-truth go with --maps; a run has its own"
+        )
     from ensemble.pipeline.fusing import fuse_members
 
     run = chosen_run(run_path)

@@ -1,4 +1,4 @@
-"""`ens postprocess`: maps into label maps through a chain of steps, in a run or from plain files."""
+"""`ens postprocess`: maps into label maps through a chain, in a run or from plain files."""
 
 from pathlib import Path
 

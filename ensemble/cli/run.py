@@ -17,7 +17,7 @@ from evaluation.ground.layout import RUNS, Run
 def command(
     experiment: Path, run_path: Path | None, device: str, workers: int | None, as_json: bool
 ) -> None:
-    """Train, fuse, post-process and score all that EXPERIMENT names; only what is missing or stale."""
+    """Do all that EXPERIMENT names, from training to scores; only what is missing or stale."""
     from ensemble.pipeline.experiment import read_experiment
     from ensemble.pipeline.whole import run_experiment_file
     from evaluation.table import leaderboard_document, leaderboard_text

@@ -13,9 +13,7 @@ from ensemble.cli.options import FILE, chosen_run, json_option, run_option, show
 @click.option("--out", required=True, type=FILE, metavar="F.csv", help="Where to.")
 @run_option
 @json_option
-def command(
-    candidate: str, split: str, out: Path, run_path: Path | None, as_json: bool
-) -> None:
+def command(candidate: str, split: str, out: Path, run_path: Path | None, as_json: bool) -> None:
     """Write label maps as CSV: `id`, then one column a pixel, row by row."""
     from ensemble.pipeline.submission import submit
 

@@ -13,7 +13,9 @@ from evaluation.ground.layout import RUNS, Run
 @click.command("train-members")
 @click.option("--data", metavar="DATA", help="Training data; by default the built-in sample.")
 @click.option("--validation", metavar="DATA", help="A labelled set; else 15 % are set aside.")
-@click.option("--run", "run_path", type=FILE, metavar="RUN", help="Experiment folder; new: runs/TIME.")
+@click.option(
+    "--run", "run_path", type=FILE, metavar="RUN", help="Experiment folder; new: runs/TIME."
+)
 @click.option("--experiment", type=FILE, metavar="FILE", help="Take data and members from here.")
 @click.option(
     "--member",
@@ -30,8 +32,12 @@ from evaluation.ground.layout import RUNS, Run
 @click.option("--workers", type=click.IntRange(1), help="Processes on the CPU; default: its cores.")
 @click.option("--only", multiple=True, metavar="NAME", help="Restrict to this member; repeatable.")
 @click.option("--size", metavar="HxW", help="Resize pictures; by default they must be of one size.")
-@click.option("--drop-outliers", is_flag=True, help="Leave out pictures that share a non-constant mask.")
-@click.option("--store-dtype", type=click.Choice(["float16", "uint8", "float32"]), help="Of the maps.")
+@click.option(
+    "--drop-outliers", is_flag=True, help="Leave out pictures that share a non-constant mask."
+)
+@click.option(
+    "--store-dtype", type=click.Choice(["float16", "uint8", "float32"]), help="Of the maps."
+)
 @json_option
 def command(
     run_path: Path | None,
@@ -54,9 +60,7 @@ def command(
     experiment = experiment_from(run, **asked)
     # A comma list works too, as the command that retries failed members prints it.
     names = [name for part in only for name in part.split(",")]
-    trained = train_members(
-        run, experiment, only=names, device=device, workers=workers, tell=tell
-    )
+    trained = train_members(run, experiment, only=names, device=device, workers=workers, tell=tell)
     document = {"run": str(run.path), "members": [member.name for member in trained]}
     text = f"{run.path}: {len(trained)} networks trained, {', '.join(document['members'])}"
     show(text, document, as_json=as_json, then="ens fuse --strategy stacking")

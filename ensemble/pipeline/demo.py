@@ -12,7 +12,10 @@ DEMO = Experiment(
         "oversample": 2,
     },
     members={
-        "unet": {"architecture": "unet(width=6, depth=3)", "loss": "cross_entropy(ignored_weight=1)"},
+        "unet": {
+            "architecture": "unet(width=6, depth=3)",
+            "loss": "cross_entropy(ignored_weight=1)",
+        },
         "unet_aspp": {"architecture": "unet(width=6, depth=3, bottleneck=aspp)"},
         "deeplab": {"architecture": "deeplab_v3_plus(width=6)"},
         "five": {"architecture": "specialists(unet(width=4, depth=3))", "epochs": 5},

@@ -23,10 +23,6 @@ class NamedClasses(BaseModel):
     ignore: int | None = None
     colours: tuple[str, ...] = ()
 
-    def classes(self) -> Classes:
-        """Return them checked, with colours filled in."""
-        return Classes(self.names, self.ignore, self.colours)
-
 
 class NamedFusion(BaseModel):
     """A strategy over some of the members; over all where none are named."""
@@ -69,6 +65,12 @@ class Experiment(BaseModel):
     members: dict[str, dict[str, Any]] = Field(default_factory=dict)
     fusions: dict[str, str | NamedFusion] = Field(default_factory=dict)
     chains: dict[str, str] = Field(default_factory=dict)
+
+    def named_classes(self) -> Classes | None:
+        """Return the classes that the experiment names; None where it leaves them to the data."""
+        if self.classes is None:
+            return None
+        return Classes(self.classes.names, self.classes.ignore, self.classes.colours)
 
     def recipes(self) -> dict[str, Recipe]:
         """Return each member's recipe, filled up with the defaults."""
@@ -114,7 +116,9 @@ def read_experiment(path: Path) -> Experiment:
         reason = " ".join(str(error).split())
         raise BadSpec(f"{path} cannot be read as YAML ({reason})") from None
     if not isinstance(document, dict):
-        raise BadSpec(f"{path} holds {type(document).__name__}; expected keys such as data, members")
+        raise BadSpec(
+            f"{path} holds {type(document).__name__}; expected keys such as data, members"
+        )
     try:
         experiment = Experiment(**document)
     except (ValidationError, TypeError) as error:
@@ -140,4 +144,6 @@ def _reason(error: ValidationError | TypeError) -> str:
     key = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
         return f"unknown key {key!r}; known: {', '.join(Experiment.model_fields)}"
-    return f"{key!r} got {first['input']!r}; expected {first['msg'].removeprefix('Input should be ')}"
+    return (
+        f"{key!r} got {first['input']!r}; expected {first['msg'].removeprefix('Input should be ')}"
+    )

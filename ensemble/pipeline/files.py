@@ -17,7 +17,7 @@ from evaluation.ground.errors import BadData, BadLabels, BadMaps, BadSpec
 from evaluation.ground.files import open_array, whole_file
 from evaluation.protocols import PROTOCOLS
 from evaluation.scores import score
-from ensemble.readers import ArrayMaps
+from members.maps import ArrayMaps
 from postproc.chain import parse_chain
 from postproc.postprocess import postprocess
 
@@ -65,7 +65,9 @@ def fuse_files(
     if isinstance(built, Learned):
         built = _fitted(built, strategy, members, fitting, fit_truth)
     elif fitting or fit_truth:
-        raise BadSpec(f"strategy {strategy} has nothing to learn; leave --fit-maps and --fit-truth out")
+        raise BadSpec(
+            f"strategy {strategy} has nothing to learn; leave --fit-maps and --fit-truth out"
+        )
     for member in members:
         member.check()
     with whole_file(target) as partial:

@@ -1,4 +1,4 @@
-"""Fuse the members of a run: fit on `oof` where there is something to learn, then fuse every split."""
+"""Fuse the members of a run: fit on `oof` what there is to learn, then fuse every split."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -86,9 +86,7 @@ def fuse_members(
     with writing(run.path):
         sources, experiment = Sources.of(run), run_experiment(run)
         fusion = NamedFusion(strategy=str(spec), members=tuple(members))
-        experiment = experiment.model_copy(
-            update={"fusions": {**experiment.fusions, name: fusion}}
-        )
+        experiment = experiment.model_copy(update={"fusions": {**experiment.fusions, name: fusion}})
         make_fusion(sources, planned(experiment, sources, name), tell)
         experiment.write(run.experiment)
     return name
@@ -102,7 +100,9 @@ def planned(experiment: Experiment, sources: Sources, name: str) -> Plan:
         BadRun: no such fusion, a name that a member has, or no member with maps.
     """
     if name not in experiment.fusions:
-        raise BadRun(f"no fusion {name!r} in the experiment; known: {', '.join(experiment.fusions)}")
+        raise BadRun(
+            f"no fusion {name!r} in the experiment; known: {', '.join(experiment.fusions)}"
+        )
     if name in sources.names() or any(name == member.name for member in sources.members):
         raise BadRun(f"fusion {name!r} has the name of a member; choose another --name")
     asked = experiment.fusions[name]
@@ -141,7 +141,7 @@ def make_fusion(sources: Sources, plan: Plan, tell: Callable[[str], None]) -> No
                 dtype=plan.dtype,
             )
             cross = per_fold is not None and split == OOF
-            applied = CrossFitted(per_fold, _fold_of(run)) if cross else fusion
+            applied = CrossFitted(per_fold, _fold_of(run)) if cross and per_fold else fusion
             fuse(opened, applied, len(data), store.write)
             record(partial, asked=_asked(plan), inputs=_inputs(sources, plan, split))
         tell(f"{plan.name}: {split} fused, {len(data)} pictures")

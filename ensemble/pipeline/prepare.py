@@ -1,6 +1,7 @@
 """Lay out a run's data: load, set validation aside, fold; once, and the same for all members."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from members.data.dataset import DataSet, read_classes, write_classes
 from members.data.folds import hold_out, split_folds
 from members.data.load import load
 from members.data.outliers import shared_masks
+from members.data.sample import draw_sample
 from members.train import Fold
 
 VALIDATION_SHARE = 0.15
@@ -73,9 +75,7 @@ def prepare(run: Run, experiment: Experiment, tell: Callable[[str], None]) -> No
 def read_folds(run: Run) -> tuple[Fold, ...]:
     """Return what the model of each fold may see."""
     fold_of = np.array(read_json(run.folds)["fold"])
-    return tuple(
-        Fold(int(index), np.flatnonzero(fold_of != index)) for index in np.unique(fold_of)
-    )
+    return tuple(Fold(int(index), np.flatnonzero(fold_of != index)) for index in np.unique(fold_of))
 
 
 def split_identity(run: Run, split: str) -> str:
@@ -97,17 +97,25 @@ def run_classes(run: Run) -> Classes:
 
 def _load(experiment: Experiment) -> dict[str, DataSet]:
     if experiment.data == SAMPLE:
-        from members.data.sample import draw_sample
-
         return draw_sample(seed=experiment.seed).sets()
-    classes = experiment.classes and experiment.classes.classes()
+    classes = experiment.named_classes()
     sets = load(Path(experiment.data), classes=classes, size=experiment.size)
+    training = _labelled(sets, experiment.data)
     if experiment.validation is not None:
-        found = load(
-            Path(experiment.validation), classes=sets["training"].classes, size=experiment.size
-        )
-        sets["validation"] = found["training"]
+        found = load(Path(experiment.validation), classes=training.classes, size=experiment.size)
+        validation = _labelled(found, experiment.validation)
+        if set(validation.ids) & set(training.ids):
+            # Ids are what tells a leak: the same name must mean the same picture.
+            renamed = tuple(f"validation-{name}" for name in validation.ids)
+            validation = replace(validation, ids=renamed)
+        sets["validation"] = validation
     return sets
+
+
+def _labelled(sets: dict[str, DataSet], name: str) -> DataSet:
+    if "training" not in sets:
+        raise BadData(f"{name} holds no masks; expected labelled pictures")
+    return sets["training"]
 
 
 def _digests(experiment: Experiment) -> dict[str, str]:

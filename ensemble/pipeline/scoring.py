@@ -55,7 +55,9 @@ def score_run(
         names = _refreshed(sources, candidates, tell)
         scored = [c for name in names if (c := _scored(sources, name, split, tell)) is not None]
         if not scored:
-            raise BadRun(f"no candidate of {run.path} has maps of {split!r}; train or predict first")
+            raise BadRun(
+                f"no candidate of {run.path} has maps of {split!r}; train or predict first"
+            )
         rng = np.random.default_rng(experiment.seed)
         return compare(scored, run_classes(run), rng=rng, split=split, protocol=protocol)
 
@@ -70,7 +72,7 @@ def _check_split(run: Run, split: str) -> None:
 def _refreshed(sources: Sources, wanted: Sequence[str], tell: Tell) -> list[str]:
     """Bring label maps up to date and return the candidates' names."""
     run = sources.run
-    names = {}
+    names: dict[str, None] = {}
     if not wanted:
         for source in [*sources.names(), *run.fusions()]:
             if sources.splits(source):

@@ -7,6 +7,7 @@ import numpy as np
 
 from ensemble.pipeline.postprocessing import read_labels
 from ensemble.pipeline.prepare import run_classes
+from evaluation.ground.arrays import Labels
 from evaluation.ground.blocks import blocks
 from evaluation.ground.errors import BadRun
 from evaluation.ground.files import whole_file
@@ -50,7 +51,7 @@ def submit(run: Run, candidate: str, split: str, out: Path) -> tuple[int, float]
     return len(labels), ignored / labels.size
 
 
-def _read_back(path: Path, data: DataSet, labels: np.ndarray) -> None:  # type: ignore[type-arg]
+def _read_back(path: Path, data: DataSet, labels: Labels) -> None:
     with path.open(newline="", encoding="utf-8") as file:
         reader = csv.reader(file)
         next(reader)

@@ -65,7 +65,13 @@ def train_members(
         failed = _conduct(jobs, where, workers, "training", tell)
         healthy = [member for member in members if member.name not in failed]
         predict_members(
-            run, healthy, run.splits(), where, dtype=experiment.store_dtype, workers=workers, tell=tell
+            run,
+            healthy,
+            run.splits(),
+            where,
+            dtype=experiment.store_dtype,
+            workers=workers,
+            tell=tell,
         )
     if failed:
         names = ", ".join(sorted(failed))
@@ -109,9 +115,7 @@ def predict_data(
     with writing(run.path):
         known = DataSet.load(run.data("oof"))
         if (found.channels, *found.shape) != (known.channels, *known.shape):
-            met, expected = (
-                f"{d.channels} x {d.shape[0]} x {d.shape[1]}" for d in (found, known)
-            )
+            met, expected = (f"{d.channels} x {d.shape[0]} x {d.shape[1]}" for d in (found, known))
             raise BadData(f"{data} has pictures of {met}; expected {expected}; see --size")
         if not run.data(split).exists():
             found.save(run.data(split))
@@ -207,8 +211,16 @@ def _prediction(
     asked = {"member": member.name, "split": split, "dtype": dtype}
     folder = run.probabilities(member.name, split)
     return PredictJob(
-        member, run.data(split), run.data("oof"), folds, models, split == "oof", folder, dtype,
-        asked, inputs,
+        member,
+        run.data(split),
+        run.data("oof"),
+        folds,
+        models,
+        split == "oof",
+        folder,
+        dtype,
+        asked,
+        inputs,
     )
 
 

@@ -59,7 +59,7 @@ def check_specs(experiment: Experiment) -> None:
     for fusion in experiment.fusions.values():
         strategy = fusion if isinstance(fusion, str) else fusion.strategy
         STRATEGIES.check(strategy, "classes", "ignore", "kinds", "floor", "seed")
-    classes = experiment.classes and experiment.classes.classes()
+    classes = experiment.named_classes()
     for chain in experiment.chains.values():
         count, ignore = (len(classes), classes.ignore) if classes else (2, 0)
         parse_chain(chain, classes=count, ignore=ignore)

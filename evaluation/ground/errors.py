@@ -1,4 +1,4 @@
-"""Everything a user can cause derives from `EnsError`; the command prints it on one line and exits 2."""
+"""Everything a user can cause derives from `EnsError`: one line on stderr, exit code 2."""
 
 
 class EnsError(Exception):

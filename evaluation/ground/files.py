@@ -22,7 +22,7 @@ NAME_WIDTH = 6
 
 @contextlib.contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """Give a path beside `path` to write to; it takes the name `path` once the block has ended well."""
+    """Give a path to write to; it takes the name `path` once the block has ended well."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{secrets.token_hex(NAME_WIDTH)}.partial{path.suffix}")
     try:
@@ -36,7 +36,7 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
-    """Give an empty folder beside `path`; it takes the place of `path` once the block has ended well."""
+    """Give an empty folder; it takes the place of `path` once the block has ended well."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{secrets.token_hex(NAME_WIDTH)}.partial")
     partial.mkdir()
@@ -105,7 +105,9 @@ def array_names(path: Path) -> list[str]:
     except FileNotFoundError:
         raise BadData(f"{path} is missing; expected a .npz file") from None
     except (OSError, zipfile.BadZipFile) as error:
-        raise BadData(f"{path} is no readable .npz ({error}); write it again with np.savez") from None
+        raise BadData(
+            f"{path} is no readable .npz ({error}); write it again with np.savez"
+        ) from None
 
 
 def _from_archive(path: Path, key: str | None) -> Array:
@@ -133,5 +135,7 @@ def _mapped(path: Path, name: str) -> Array:
         if "pickle" in str(error) or "Python objects" in str(error):
             reason = "holds Python objects, which are never unpickled; expected numbers"
             raise BadData(f"{name} {reason}") from None
-        raise BadData(f"{name} is no readable .npy array ({error}); write it again with np.save") from None
+        raise BadData(
+            f"{name} is no readable .npy array ({error}); write it again with np.save"
+        ) from None
     return mapped

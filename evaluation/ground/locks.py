@@ -20,5 +20,7 @@ def writing(run: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise BadRun(f"{run} is being written by another ens; wait for it, or use --run") from None
+            raise BadRun(
+                f"{run} is being written by another ens; wait for it, or use --run"
+            ) from None
         yield

@@ -14,7 +14,10 @@ def progress(items: Iterable[Item], what: str, total: int) -> Iterator[Item]:
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(
-        *columns, TimeRemainingColumn(), console=console, transient=True,
+        *columns,
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
         disable=not console.is_terminal,
     ) as bar:
         task = bar.add_task(what, total=total)

@@ -62,7 +62,7 @@ def parse_sum(text: str) -> list[tuple[float, Spec]]:
 
 
 def split_chain(text: str) -> list[str]:
-    """Split `a|b(x=1)|c` at the bars that stand outside brackets and quotes; empty text gives []."""
+    """Split `a|b(x=1)|c` at the bars outside brackets and quotes; empty text gives []."""
     parts, depth, quote, escaped, start = [], 0, "", False, 0
     for index, sign in enumerate(text):
         if escaped:
@@ -182,7 +182,11 @@ class Table(Mapping[str, str]):
         options = {name: context[name] for name in allowed if name in context}
         for name, value in spec.options.items():
             options[name] = _checked(value, hints[name], f"{where}: option {name!r}")
-        needed = [p for p in allowed if p not in options and parameters[p].default is inspect.Parameter.empty]
+        needed = [
+            p
+            for p in allowed
+            if p not in options and parameters[p].default is inspect.Parameter.empty
+        ]
         if needed:
             raise BadSpec(f"{where} needs option {needed[0]!r}; write {spec.name}({needed[0]}=...)")
         return options
@@ -224,7 +228,9 @@ def _expression(text: str) -> ast.expr:
     try:
         return ast.parse(text.strip(), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        raise BadSpec(f"cannot read spec {text!r}; expected NAME or NAME(option=value, ...)") from None
+        raise BadSpec(
+            f"cannot read spec {text!r}; expected NAME or NAME(option=value, ...)"
+        ) from None
 
 
 def _value(node: ast.expr, text: str) -> Value:

@@ -1,4 +1,4 @@
-"""Networks by name. A factory takes (channels, classes) and gives a module from pictures to logits."""
+"""Networks by name: a factory takes (channels, classes), its module turns pictures into logits."""
 
 from evaluation.ground.specs import Table
 

@@ -9,7 +9,9 @@ from torch.nn import functional
 
 from members.architectures.blocks import ASPP, ConvBlock, PointBlock, he_initialise
 
-LOW_LEVEL_SHARE = 4  # the decoder sees this fraction of the low-level channels, lest they drown ASPP
+LOW_LEVEL_SHARE = (
+    4  # the decoder sees this fraction of the low-level channels, lest they drown ASPP
+)
 
 
 class Residual(nn.Module):

@@ -1,7 +1,7 @@
 """Augmentations by name: each moves a picture and its mask together.
 
-A factory gives an albumentations transform. The library asks the network for a newer version when it
-is imported, unless told not to; this is the only room that imports it.
+A factory gives an albumentations transform. The library asks the network for a newer version
+when it is imported, unless told not to; this is the only room that imports it.
 """
 
 import os

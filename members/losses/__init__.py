@@ -4,6 +4,7 @@ A factory takes what the training pixels look like (`frequencies`, `ignore`) and
 logits (picture, class, row, col) and truth (picture, row, col), one number for the batch.
 """
 
+import torch
 from torch import Tensor, nn
 
 from evaluation.ground.arrays import Shares
@@ -30,7 +31,7 @@ class WeightedSum(nn.Module):
     def forward(self, logits: Tensor, truth: Tensor) -> Tensor:
         """Return the sum of the weighted terms."""
         values = [w * term(logits, truth) for w, term in zip(self.weights, self.terms, strict=True)]
-        return sum(values[1:], values[0])
+        return torch.stack(values).sum()
 
 
 def build_loss(text: str, *, frequencies: Shares, ignore: int | None) -> nn.Module:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from evaluation.ground.errors import EnsError
@@ -45,11 +44,11 @@ class Task:
     autocast: Callable[[], Any]
 
 
-History = list[dict[str, float]]
+History = list[dict[str, int | float]]
 
 
 def supervised() -> Callable[[Task], History]:
-    """Train until the epochs or the patience are used up; the network ends with its best weights."""
+    """Train until epochs or patience are used up; the network ends with its best weights."""
     return _train
 
 

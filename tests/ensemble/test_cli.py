@@ -23,10 +23,27 @@ def trained(sample, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "tiny"
     data, validation = map(str, sample)
     code = run(
-        ["train-members", "--data", data, "--validation", validation, "--run", str(folder),
-         "--folds", "2", "--workers", "1", "--epochs", "1",
-         "--member", f"one={TINY}", "--member", f"two={{architecture: '{TINY}', loss: dice}}",
-         "--specialists", TINY]
+        [
+            "train-members",
+            "--data",
+            data,
+            "--validation",
+            validation,
+            "--run",
+            str(folder),
+            "--folds",
+            "2",
+            "--workers",
+            "1",
+            "--epochs",
+            "1",
+            "--member",
+            f"one={TINY}",
+            "--member",
+            f"two={{architecture: '{TINY}', loss: dice}}",
+            "--specialists",
+            TINY,
+        ]
     )
     assert code == 0
     return folder
@@ -60,8 +77,13 @@ class TestARun:
         board = json.loads(answer(capsys, "score", "--run", trained, "--json"))
         names = {row["name"] for row in board["candidates"]}
         assert names == {
-            "one_argmax", "two_argmax", "five_argmax", "mean_argmax", "stacking_argmax",
-            "per_class_vote_argmax", "mean_suppress_background.mode_filter",
+            "one_argmax",
+            "two_argmax",
+            "five_argmax",
+            "mean_argmax",
+            "stacking_argmax",
+            "per_class_vote_argmax",
+            "mean_suppress_background.mode_filter",
         }
         assert board["chosen"] in names
         assert board["reference"] in {"one_argmax", "two_argmax", "five_argmax"}
@@ -97,8 +119,18 @@ class TestARun:
         assert len({p["name"] for p in parts if p["stage"] == "member"}) == 7
 
     def test_predict_adds_a_split(self, trained, sample, capsys):
-        answer(capsys, "predict", "--run", trained, "--data", sample[1], "--split", "more",
-               "--workers", "1")
+        answer(
+            capsys,
+            "predict",
+            "--run",
+            trained,
+            "--data",
+            sample[1],
+            "--split",
+            "more",
+            "--workers",
+            "1",
+        )
         assert (trained / "probabilities" / "one" / "more" / "store.json").is_file()
 
     def test_submit_writes_a_row_a_picture_and_a_column_a_pixel(self, trained, capsys, tmp_path):
@@ -117,7 +149,10 @@ class TestARun:
         ("arguments", "words"),
         [
             (["fuse", "--strategy", "stackin"], "unknown fusion strategy 'stackin'; known: geo"),
-            (["fuse", "--strategy", "mean", "--members", "uno"], "no member or fusion 'uno'; known"),
+            (
+                ["fuse", "--strategy", "mean", "--members", "uno"],
+                "no member or fusion 'uno'; known",
+            ),
             (["fuse", "--strategy", "mean", "--name", "one"], "has the name of a member"),
             (["fuse", "--strategy", "mean", "--members", ","], "--members names no member"),
             (["postprocess", "--fusion", "one", "--chain", "blurr"], "unknown step 'blurr'"),
@@ -195,17 +230,50 @@ class TestPlainFiles:
 
     def test_go_from_maps_to_a_score(self, files, capsys):
         fused, labels = files / "fused.npy", files / "labels.npy"
-        answer(capsys, "fuse", "--maps", files / "a.npy", "--maps", files / "b.npz",
-               "--strategy", "mean", "--out", fused)
+        answer(
+            capsys,
+            "fuse",
+            "--maps",
+            files / "a.npy",
+            "--maps",
+            files / "b.npz",
+            "--strategy",
+            "mean",
+            "--out",
+            fused,
+        )
         expected = (np.load(files / "a.npy") + np.load(files / "b.npy")) / 2
         np.testing.assert_allclose(np.load(fused), expected, atol=1e-6)
         assert np.load(fused).dtype == np.float32
-        answer(capsys, "postprocess", "--maps", fused, "--images", files / "images.npy",
-               "--chain", "suppress_background|crf(iterations=2)", "--out", labels)
+        answer(
+            capsys,
+            "postprocess",
+            "--maps",
+            fused,
+            "--images",
+            files / "images.npy",
+            "--chain",
+            "suppress_background|crf(iterations=2)",
+            "--out",
+            labels,
+        )
         assert np.load(labels).dtype == np.uint8
         assert (np.load(labels) != 0).all()
-        document = json.loads(answer(capsys, "score", "--truth", files / "truth.npy",
-                                     "--guess", labels, "--classes", 3, "--ignore", 0, "--json"))
+        document = json.loads(
+            answer(
+                capsys,
+                "score",
+                "--truth",
+                files / "truth.npy",
+                "--guess",
+                labels,
+                "--classes",
+                3,
+                "--ignore",
+                0,
+                "--json",
+            )
+        )
         assert document["pictures"] == 70
         assert set(document["protocols"]) == {"masked", "keras"}
         assert set(document["protocols"]["masked"]["iou"]) == {"1", "2"}
@@ -213,26 +281,48 @@ class TestPlainFiles:
 
     def test_a_strategy_that_learns_takes_held_out_maps(self, files, capsys):
         out = files / "fused.npy"
-        answer(capsys, "fuse", "--maps", files / "a.npy", "--maps", files / "b.npy",
-               "--strategy", "stacking(l2=0.1)", "--fit-maps", files / "a.npy",
-               "--fit-maps", files / "b.npy", "--fit-truth", files / "truth.npy", "--out", out)
+        answer(
+            capsys,
+            "fuse",
+            "--maps",
+            files / "a.npy",
+            "--maps",
+            files / "b.npy",
+            "--strategy",
+            "stacking(l2=0.1)",
+            "--fit-maps",
+            files / "a.npy",
+            "--fit-maps",
+            files / "b.npy",
+            "--fit-truth",
+            files / "truth.npy",
+            "--out",
+            out,
+        )
         np.testing.assert_allclose(np.load(out).sum(axis=1), 1, atol=1e-4)
 
     @pytest.mark.parametrize(
         ("arguments", "words"),
         [
             (["--maps", "a.npy", "--strategy", "mean"], "name the file to write"),
-            (["--maps", "a.npy", "--strategy", "stacking", "--out", "o.npy"], "learns; give it held"),
+            (
+                ["--maps", "a.npy", "--strategy", "stacking", "--out", "o.npy"],
+                "learns; give it held",
+            ),
             (["--maps", "no.npy", "--strategy", "mean", "--out", "o.npy"], "no.npy is missing"),
             (["--maps", "cut.npy", "--strategy", "mean", "--out", "o.npy"], "no readable .npy"),
             (["--maps", "pickle.npy", "--strategy", "mean", "--out", "o.npy"], "Python objects"),
             (["--maps", "nan.npy", "--strategy", "mean", "--out", "o.npy"], "NaN or infinite"),
             (["--maps", "sums.npy", "--strategy", "mean", "--out", "o.npy"], "classes sum to"),
             (["--maps", "truth.npy", "--strategy", "mean", "--out", "o.npy"], "expected (picture"),
-            (["--maps", "a.npy", "--maps", "less.npy", "--strategy", "mean", "--out", "o.npy"],
-             "holds 69 pictures"),
-            (["--maps", "a.npy", "--strategy", "mean", "--out", "o.npy", "--ignore", "3"],
-             "--ignore 3 with 3 classes; expected 0 to 2"),
+            (
+                ["--maps", "a.npy", "--maps", "less.npy", "--strategy", "mean", "--out", "o.npy"],
+                "holds 69 pictures",
+            ),
+            (
+                ["--maps", "a.npy", "--strategy", "mean", "--out", "o.npy", "--ignore", "3"],
+                "--ignore 3 with 3 classes; expected 0 to 2",
+            ),
             (["--maps", "a.npy", "--strategy", "mean(x=1)", "--out", "o.npy"], "no option 'x'"),
         ],
     )
@@ -261,8 +351,16 @@ class TestPlainFiles:
     )
     def test_bad_labels_are_refused(self, files, capsys, change, words):
         np.save(files / "guess.npy", change(np.load(files / "truth.npy")))
-        said = refusal(capsys, "score", "--truth", files / "truth.npy", "--guess",
-                       files / "guess.npy", "--classes", 3)
+        said = refusal(
+            capsys,
+            "score",
+            "--truth",
+            files / "truth.npy",
+            "--guess",
+            files / "guess.npy",
+            "--classes",
+            3,
+        )
         assert words in said
 
     def test_half_of_a_call_is_refused(self, files, capsys):

@@ -525,7 +525,7 @@ class TestSample:
         ("stacking(l2=0)", "option 'l2' got 0; expected greater than 0"),
         ("stacking(sample_pixels=0)", "expected greater than or equal to 1"),
         ("geometric_mean(floor=2)", "expected less than 1"),
-        ("geometric_mean(floor=1e-50)", "expected greater than or equal to 1e-30"),
+        ("geometric_mean(floor=1e-50)", "expected greater than or equal to 0.000000000001"),
         ("per_class_vote(votes=loud)", "option 'votes' got loud; expected 'soft' or 'hard'"),
         ("mean(weights=[1])", "has no option 'weights'"),
     ],

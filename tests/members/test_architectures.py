@@ -122,5 +122,7 @@ class TestRefusals:
 
     def test_pictures_below_the_stride_are_refused(self):
         check_size("unet(depth=3)", 8, 64)
-        with pytest.raises(BadData, match="pictures are 8 x 64; unet.depth=4. needs at least 16 x"):
+        with pytest.raises(
+            BadData, match=r"pictures are 8 x 64; unet\(depth=4\) needs at least 16 x"
+        ):
             check_size("unet(depth=4)", 8, 64)

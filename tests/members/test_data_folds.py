@@ -50,13 +50,22 @@ def test_groups_that_hold_the_rare_class_go_to_different_folds(seed):
     assert np.bincount(dealt).tolist() == [20, 20, 20]
 
 
+@settings(max_examples=20, deadline=None)
+@given(seeds)
+def test_small_groups_make_up_for_large_ones(seed):
+    sizes = [20, 12, 8, 5, 5, 4, 3, 1, 1, 1]
+    groups = np.repeat([f"g{index}" for index in range(len(sizes))], sizes)
+    dealt = split_folds(masks_with([]), groups, 3, classes=THREE, seed=seed)
+    assert np.bincount(dealt).tolist() == [20, 20, 20]
+
+
 def test_the_same_seed_deals_alike_and_another_one_does_not():
     masks = masks_with(range(6))
-    again: dict[int, list] = {}
+    again: dict[int, list[np.ndarray]] = {}
     for seed in (1, 1, 2):
         dealt = split_folds(masks, None, 3, classes=THREE, seed=seed)
         again.setdefault(seed, []).append(dealt)
-    np.testing.assert_array_equal(*again[1])
+    np.testing.assert_array_equal(again[1][0], again[1][1])
     assert (again[1][0] != again[2][0]).any()
 
 
@@ -123,8 +132,9 @@ def test_the_only_group_with_a_class_is_learnt_from(seed):
     assert not hold_out(masks_with([7]), groups, 0.15, seed)[7]
 
 
-def test_two_groups_are_enough_to_set_one_aside():
-    held = hold_out(masks_with([]), np.array(["a"] * 50 + ["b"] * 10), 0.1, 0)
+@pytest.mark.parametrize("share", [0.02, 0.2])
+def test_two_groups_are_enough_to_set_one_aside(share):
+    held = hold_out(masks_with([]), np.array(["a"] * 50 + ["b"] * 10), share, 0)
     assert held.tolist() == [False] * 50 + [True] * 10
 
 

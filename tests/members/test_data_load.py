@@ -55,6 +55,7 @@ class TestCompetitionFile:
             ({"training_set": BOTH, "test_set": PICTURES[:, :4]}, r"expected \(M, 8, 10\)"),
             ({"training_set": BOTH.astype(float)}, "float64; expected uint8"),
             ({"training_set": BOTH.astype(int) - 300}, "expected 0 to 255"),
+            ({"training_set": BOTH.astype(int) + 200}, "expected 0 to 255"),
             ({"training_set": BOTH, "training_group": GROUPS[:3]}, "expected 6 strings"),
             ({"training_set": BOTH, "training_groups": GROUPS}, "'training_groups'; expected"),
         ],

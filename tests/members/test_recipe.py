@@ -31,7 +31,6 @@ class TestReading:
         ("unet={epochs: 0}", "member 'unet': 'epochs' got 0; expected greater than or equal to 1"),
         ("unet={epoch: 3}", "member 'unet' has no key 'epoch'; known: architecture, loss"),
         ("unet={a: [}", "is no YAML mapping; write NAME={architecture: unet, epochs: 8}"),
-        ("unet=", "cannot read spec ''"),
     ],
 )
 def test_what_cannot_be_read_is_refused_with_member_and_key(text, words):
@@ -60,6 +59,7 @@ class TestExpanding:
         [
             ({"architecture": "specialists"}, "write specialists(ARCHITECTURE)"),
             ({"architecture": "specialists(resnet)"}, "unknown architecture 'resnet'"),
+            ({"architecture": ""}, "member 'm': cannot read spec ''"),
             ({"loss": "dise"}, "member 'm': unknown loss 'dise'"),
             ({"augment": ["flip"]}, "unknown augmentation 'flip'; known: flips"),
             ({"optimizer": "adamw(lr=0)"}, "option 'lr' got 0; expected greater than 0"),
