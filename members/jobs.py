@@ -2,7 +2,7 @@
 
 import multiprocessing
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from members.store import StoreDtype
 from members.train import WEIGHTS, Fold, train_fold
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TrainJob:
     """Train one member in one fold; picklable, and done whole or not at all."""
 
@@ -53,7 +53,7 @@ class TrainJob:
             record(partial, asked=self.asked, inputs=self.inputs, outputs=outputs)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PredictJob:
     """Predict one member's maps of one split; picklable, and goes on where it was stopped."""
 
@@ -114,17 +114,39 @@ def run_jobs(
     if len(slots) == 1:
         yield from _here(jobs, slots[0])
         return
+    waiting = list(jobs)
+    while waiting:
+        waiting, suspects = yield from _pooled(waiting, slots)
+        # Alone, so that the one that kills its worker is known, and the others are not lost.
+        for suspect in suspects:
+            _, killers = yield from _pooled([suspect], slots[:1])
+            for killer in killers:
+                yield killer, EnsError("its process died, perhaps for want of memory")
+
+
+def _pooled(
+    jobs: Sequence[Job], slots: Sequence[str]
+) -> Generator[tuple[Job, EnsError | None], None, tuple[list[Job], list[Job]]]:
+    """Run jobs in a pool; where a worker dies, return those not begun, and those under way."""
     context = multiprocessing.get_context("spawn")
     queue = context.Queue()
     for slot in slots:
         queue.put(slot)
+    left = dict.fromkeys(jobs)
     with ProcessPoolExecutor(len(slots), context, _settle, (queue,)) as pool:
-        waiting: dict[Future[None], Job] = {pool.submit(_run, job): job for job in jobs}
+        futures: dict[Future[None], Job] = {pool.submit(_run, job): job for job in jobs}
         try:
-            for future in as_completed(waiting):
-                yield waiting[future], _outcome(future.result)
+            for future in as_completed(futures):
+                try:
+                    outcome = _outcome(future.result)
+                except BrokenProcessPool:
+                    continue
+                del left[futures[future]]
+                yield futures[future], outcome
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+    # Jobs are begun in order, so those under way were the first of what is left.
+    return list(left)[len(slots) :], list(left)[: len(slots)]
 
 
 def _here(jobs: Sequence[Job], device: str) -> Iterator[tuple[Job, EnsError | None]]:
@@ -142,8 +164,6 @@ def _outcome(work: Callable[[], None]) -> EnsError | None:
         work()
     except EnsError as error:
         return error
-    except BrokenProcessPool:
-        return EnsError("a worker process died, perhaps for want of memory; try --workers 1")
     return None
 
 

@@ -52,7 +52,7 @@ def within(module, prefix):
     return module == prefix or module.startswith(prefix + ".")
 
 
-@pytest.mark.parametrize("path", modules(), ids=name_of)
+@pytest.mark.parametrize("path", list(modules()), ids=name_of)
 def test_every_import_goes_down_the_house(path):
     allowed = law_for(name_of(path))
     for imported in imports_of(path):

@@ -112,7 +112,8 @@ class TestByHand:
     ("spec", "words"),
     [
         ("dise", "unknown loss 'dise'; known: cross_entropy, dice, focal"),
-        ("-1*dice", "expected a sum such as 0.5*dice + 0.5*focal"),
+        ("-1*dice", "weight -1 in '-1*dice'; expected a number above 0"),
+        ("dice - focal", "cannot read 'dice - focal'"),
         ("0*dice + focal", "weight 0 in '0*dice + focal'; expected a number above 0"),
         ("focal(gamma=-1)", "option 'gamma' got -1; expected greater than or equal to 0"),
         ("cross_entropy(weights=often)", "option 'weights' got often; expected"),

@@ -1,0 +1,59 @@
+"""Jobs side by side: every one ends, whatever becomes of the others."""
+
+import importlib
+
+import pytest
+
+from members.jobs import run_jobs
+from members.recipe import Member, Recipe
+from members.train import Fold
+
+MODULE = """
+import os
+from dataclasses import dataclass
+
+from evaluation.ground.errors import EnsError
+from members.jobs import TrainJob
+
+
+@dataclass(frozen=True, eq=False)
+class Told(TrainJob):
+    def __call__(self, device):
+        if self.asked["what"] == "die":
+            os._exit(9)
+        if self.asked["what"] == "refuse":
+            raise EnsError("no")
+        (self.folder / self.asked["name"]).write_text(device)
+"""
+
+
+@pytest.fixture
+def told(tmp_path, monkeypatch):
+    import numpy as np
+
+    (tmp_path / "told_jobs.py").write_text(MODULE)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    module = importlib.import_module("told_jobs")
+    fold = Fold(0, np.arange(3))
+
+    def make(name, what):
+        asked = {"name": name, "what": what}
+        return module.Told(Member("m", Recipe()), tmp_path, fold, 0, tmp_path, asked, {})
+
+    return make
+
+
+@pytest.mark.slow
+def test_a_job_that_kills_its_worker_takes_no_other_with_it(told, tmp_path):
+    jobs = [told(f"j{k}", "die" if k == 1 else "refuse" if k == 3 else "do") for k in range(6)]
+    ended = {job.asked["name"]: error for job, error in run_jobs(jobs, ["cpu"], workers=2)}
+    assert sorted(ended) == ["j0", "j1", "j2", "j3", "j4", "j5"]
+    assert "its process died" in str(ended["j1"])
+    assert str(ended["j3"]) == "no"
+    assert all(ended[name] is None for name in ("j0", "j2", "j4", "j5"))
+    assert {p.name for p in tmp_path.glob("j*")} == {"j0", "j2", "j4", "j5"}
+
+
+def test_a_single_worker_needs_no_process(told, tmp_path):
+    assert [error for _, error in run_jobs([told("j", "do")], ["cpu"], workers=1)] == [None]
+    assert (tmp_path / "j").read_text() == "cpu"
