@@ -63,6 +63,9 @@ def run(arguments: list[str]) -> int:
     except click.exceptions.NoArgsIsHelpError as help_page:
         click.echo(help_page.format_message())
         return 2
+    except click.UsageError as error:
+        where = error.ctx.command_path if error.ctx else "ens"
+        return _refuse(f"{error.format_message().rstrip('.')}; see `{where} --help`")
     except click.ClickException as error:
         return _refuse(error.format_message())
     except click.exceptions.Exit as stop:

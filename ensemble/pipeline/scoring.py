@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from ensemble.pipeline.experiment import Experiment
 from ensemble.pipeline.fusing import OOF, make_fusion, planned
 from ensemble.pipeline.postprocessing import make_candidate, read_candidate, read_labels
 from ensemble.pipeline.prepare import run_classes, split_identity
@@ -50,9 +51,9 @@ def score_run(
         sources = Sources.of(run)
         _check_split(run, split)
         experiment = run_experiment(run)
-        for fusion in run.fusions():
+        for fusion in fused(run, experiment):
             make_fusion(sources, planned(experiment, sources, fusion), tell)
-        names = _refreshed(sources, candidates, tell)
+        names = _refreshed(sources, candidates or _all(sources, experiment, tell), tell)
         scored = [c for name in names if (c := _scored(sources, name, split, tell)) is not None]
         if not scored:
             raise BadRun(
@@ -69,23 +70,31 @@ def _check_split(run: Run, split: str) -> None:
         raise BadRun(f"split {split!r} has no truth to score by; `ens submit` writes its labels")
 
 
+def fused(run: Run, experiment: Experiment) -> list[str]:
+    """List the fusions that the experiment names and the run holds."""
+    return [name for name in experiment.fusions if name in run.fusions()]
+
+
+def _all(sources: Sources, experiment: Experiment, tell: Tell) -> list[str]:
+    """List every member and fusion by itself, and every candidate that was made of one."""
+    known = [*sources.names(), *fused(sources.run, experiment)]
+    names = [source for source in known if sources.splits(source)]
+    for name in sources.run.candidates():
+        if read_candidate(sources.run, name)[0] in known:
+            names.append(name)
+        else:
+            tell(f"{name}: left out, the experiment no longer names what it was made of")
+    return names
+
+
 def _refreshed(sources: Sources, wanted: Sequence[str], tell: Tell) -> list[str]:
-    """Bring label maps up to date and return the candidates' names."""
-    run = sources.run
-    names: dict[str, None] = {}
-    if not wanted:
-        for source in [*sources.names(), *run.fusions()]:
-            if sources.splits(source):
-                names[make_candidate(sources, source, "", name=None, tell=tell)] = None
-    for name in wanted or run.candidates():
-        if name not in names:
-            names[_candidate(sources, name, tell)] = None
-    return list(names)
+    """Bring label maps up to date and return the candidates' names, each once."""
+    return list(dict.fromkeys(_candidate(sources, name, tell) for name in wanted))
 
 
 def _candidate(sources: Sources, name: str, tell: Tell) -> str:
     """Make a candidate again by what it is made of; a bare member or fusion means its argmax."""
-    if name in [*sources.names(), *sources.run.fusions()]:
+    if name in [*sources.names(), *sources.run.fusions()] and name not in sources.run.candidates():
         return make_candidate(sources, name, "", name=None, tell=tell)
     source, chain = read_candidate(sources.run, name)
     return make_candidate(sources, source, chain, name=name, tell=tell)

@@ -7,7 +7,7 @@ from typing import Any
 from ensemble.pipeline.fusing import is_fused, planned
 from ensemble.pipeline.postprocessing import is_labelled, read_candidate
 from ensemble.pipeline.prepare import read_folds, run_classes
-from ensemble.pipeline.scoring import is_scored
+from ensemble.pipeline.scoring import fused, is_scored
 from ensemble.pipeline.sources import Sources, run_experiment
 from ensemble.pipeline.training import is_predicted, is_trained
 from evaluation.ground.layout import Run
@@ -53,7 +53,7 @@ def status(run: Run) -> list[Part]:
             folder = run.probabilities(member.name, split)
             current = is_predicted(run, member, split, folds, experiment.store_dtype)
             parts.append(_part("maps", member.name, split, folder, current))
-    for name in run.fusions():
+    for name in fused(run, experiment):
         plan = planned(experiment, sources, name)
         for split in splits:
             current = is_fused(sources, plan, split)

@@ -90,7 +90,7 @@ def import_ai4mars(
     rover_mask: bool = True,
     range_mask: bool = True,
 ) -> int:
-    """Write a tree's tiles as a general `.npz`: images, masks, group, source.
+    """Write a tree's tiles as a general `.npz`: images, masks, group, source, classes.
 
     Pictures are reduced by area and labels by the nearest pixel; tiles are cut from the top left
     corner, and what is left over at the right and bottom is dropped. The group is site and drive.
@@ -116,7 +116,14 @@ def import_ai4mars(
     cut = Cut(Fraction(scale), tile, max_null, rover_mask, range_mask)
     images, masks, groups, sources = _joined(folder, cut)
     with whole_file(out) as partial:
-        np.savez_compressed(partial, images=images, masks=masks, group=groups, source=sources)
+        np.savez_compressed(
+            partial,
+            images=images,
+            masks=masks,
+            group=groups,
+            source=sources,
+            classes=np.array(MARS.names),
+        )
     return len(images)
 
 

@@ -15,7 +15,7 @@ from members.data.contents import highest_label
 from members.data.dataset import CHANNELS, DataSet
 
 KEY = "images"
-KNOWN = (KEY, "masks", "group", "source")
+KNOWN = (KEY, "masks", "group", "source", "classes")
 HIGHEST_BYTE = 255
 ALIKE = 0.75
 
@@ -23,9 +23,9 @@ ALIKE = 0.75
 def read(path: Path, classes: Classes | None) -> dict[str, DataSet]:
     """Read `images`, and `masks` (N, H, W), `group` (N,) and `source` (N,) where they are there.
 
-    Images are (N, H, W), (N, H, W, channel) or (N, channel, H, W) with 1 or 3 channels. Ids are
-    the sources, numbered where several pictures have one source; without sources the file's name,
-    numbered.
+    `classes`, where it is there, names the labels from 0 upwards; 0 is ignored. Images are
+    (N, H, W), (N, H, W, channel) or (N, channel, H, W) with 1 or 3 channels. Ids are the sources,
+    numbered where several pictures have one source; without sources the file's name, numbered.
 
     Raises:
         BadData: other shapes or types.
@@ -43,6 +43,9 @@ def read(path: Path, classes: Classes | None) -> dict[str, DataSet]:
     if "source" in names:
         named = as_names(f"{path}: source", open_array(path, "source"), len(pictures))
         sources = [str(name) for name in named]
+    if classes is None and "classes" in names:
+        found = open_array(path, "classes")
+        classes = Classes(tuple(as_names(f"{path}: classes", found, len(found)).tolist()), ignore=0)
     if classes is None:
         classes = MARS if masks is None else classes_of(masks)
     data = DataSet(pictures, masks, distinct(sources), groups, classes)

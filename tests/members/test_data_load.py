@@ -131,6 +131,13 @@ class TestClassNames:
     def test_five_classes_are_those_of_mars(self, tmp_path):
         assert load(written(tmp_path, images=PICTURES, masks=MASKS))["training"].classes == MARS
 
+    def test_the_file_may_name_its_classes(self, tmp_path):
+        names = np.array(["sky", "rock", "dust", "sand", "ice", "gravel"])
+        path = tmp_path / "named.npz"
+        np.savez(path, images=PICTURES, masks=MASKS, classes=names)
+        classes = load(path)["training"].classes
+        assert (classes.names, classes.ignore) == (tuple(names.tolist()), 0)
+
     def test_other_numbers_of_classes_are_numbered(self, tmp_path):
         data = load(written(tmp_path, images=PICTURES, masks=np.minimum(MASKS, 2)))["training"]
         assert data.classes.names == ("0", "1", "2")
