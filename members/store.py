@@ -98,11 +98,7 @@ class ProbabilityStore:
         self.folder = folder
         meta = read_json(folder / META)
         self.ids: tuple[str, ...] = tuple(meta["ids"])
-        self.classes = Classes(
-            tuple(meta["classes"]["names"]),
-            meta["classes"]["ignore"],
-            tuple(meta["classes"]["colours"]),
-        )
+        self.classes = Classes.from_document(meta["classes"])
         self.kind: Kind = meta["kind"]
         self.label: int | None = meta["label"]
         self.dtype: StoreDtype = meta["dtype"]
@@ -161,11 +157,7 @@ class ProbabilityStore:
             folder / META,
             {
                 "ids": list(ids),
-                "classes": {
-                    "names": list(classes.names),
-                    "ignore": classes.ignore,
-                    "colours": list(classes.colours),
-                },
+                "classes": classes.document(),
                 "kind": kind,
                 "label": label,
                 "dtype": dtype,

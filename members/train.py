@@ -161,7 +161,7 @@ class Sampler:
         device: str,
     ) -> None:
         self._pictures, self._truth, self._drawn = pictures, truth, drawn
-        self._batch, self._augment, self._seed, self._device = batch, augment, seed, device
+        self._augment, self._seed, self._device = augment, seed, device
         self.steps = -(-len(drawn) // batch)
 
     def epoch(self, number: int) -> Iterator[tuple[Tensor, Tensor]]:

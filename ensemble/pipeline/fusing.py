@@ -28,7 +28,6 @@ from members.store import ProbabilityStore, Seen, StoreDtype
 
 FITTED = "fitted"
 OOF = "oof"
-EVERYBODY = "all"
 
 Reader = ProbabilityStore | Family
 

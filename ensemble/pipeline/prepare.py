@@ -15,7 +15,7 @@ from evaluation.ground.provenance import digest, digest_of, is_current, record
 from members.data.dataset import DataSet, read_classes, write_classes
 from members.data.folds import hold_out, split_folds
 from members.data.load import load
-from members.data.outliers import shared_masks
+from members.data.outliers import clean
 from members.data.sample import draw_sample
 from members.train import Fold
 
@@ -138,15 +138,13 @@ def _content(path: Path) -> str:
 
 
 def _without_outliers(training: DataSet, tell: Callable[[str], None]) -> DataSet:
-    shared = shared_masks(training.truth())
-    if not shared:
-        return training
-    dropped = np.concatenate(shared)
-    tell(
-        f"outliers: {len(dropped)} of {len(training.ids)} training pictures dropped, which share"
-        f" a non-constant mask with nine others or more (first: {training.ids[dropped[0]]})"
-    )
-    return training.take(np.setdiff1d(np.arange(len(training.ids)), dropped))
+    kept = clean(training.truth())
+    if not kept.all():
+        tell(
+            f"outliers: {(~kept).sum()} of {len(training)} training pictures dropped, which share a"
+            f" non-constant mask with nine others or more (first: {training.ids[kept.argmin()]})"
+        )
+    return training.take(kept)
 
 
 def _set_aside(training: DataSet, seed: int) -> tuple[DataSet, DataSet]:

@@ -12,12 +12,14 @@ from ensemble.pipeline.prepare import run_classes, split_identity
 from ensemble.pipeline.sources import Sources, run_experiment
 from evaluation.counts import confusion_by_threads
 from evaluation.ground.errors import BadRun
+from evaluation.ground.files import whole_file
 from evaluation.ground.layout import Run
 from evaluation.ground.locks import writing
 from evaluation.ground.provenance import identity, is_current, record
 from evaluation.leaderboard import Candidate, Leaderboard, compare
 from evaluation.protocols import PROTOCOLS
 from evaluation.scores import ScoredPictures, read_scores, score, write_scores
+from evaluation.table import leaderboard_frame
 from members.data.dataset import DataSet
 
 Tell = Callable[[str], None]
@@ -34,7 +36,8 @@ def score_run(
     """Score candidates on `oof` and on the examined split, and compare them.
 
     Without names, every member and fusion is a candidate by plain argmax, beside what
-    `postprocess` made. What is missing or stale is made again first.
+    `postprocess` made. What is missing or stale is made again first. The comparison is written to
+    `scores/leaderboard.csv` too.
 
     Args:
         run: the experiment folder.
@@ -60,7 +63,10 @@ def score_run(
                 f"no candidate of {run.path} has maps of {split!r}; train or predict first"
             )
         rng = np.random.default_rng(experiment.seed)
-        return compare(scored, run_classes(run), rng=rng, split=split, protocol=protocol)
+        board = compare(scored, run_classes(run), rng=rng, split=split, protocol=protocol)
+        with whole_file(run.path / "scores" / "leaderboard.csv") as partial:
+            leaderboard_frame(board).to_csv(partial)
+        return board
 
 
 def _check_split(run: Run, split: str) -> None:

@@ -1,6 +1,7 @@
 """Class names, colours and the ignored class of a data set."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from evaluation.ground.errors import BadData
 
@@ -43,6 +44,23 @@ class Classes:
     def __len__(self) -> int:
         """Return how many classes there are, the ignored one included."""
         return len(self.names)
+
+    def document(self) -> dict[str, Any]:
+        """Return them as a JSON document, which `from_document` reads."""
+        return {"names": list(self.names), "ignore": self.ignore, "colours": list(self.colours)}
+
+    @classmethod
+    def from_document(cls, document: Any) -> "Classes":
+        """Read a JSON document.
+
+        Raises:
+            BadData: something else.
+        """
+        try:
+            names, colours = tuple(document["names"]), tuple(document["colours"])
+            return cls(names, document["ignore"], colours)
+        except (KeyError, TypeError):
+            raise BadData("classes lack names, ignore or colours") from None
 
     @property
     def scored(self) -> tuple[int, ...]:

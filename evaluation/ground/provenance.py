@@ -19,7 +19,6 @@ from typing import Any
 from evaluation.ground.files import read_json, write_json
 
 RECORD = "provenance.json"
-CHUNK_BYTES = 1 << 20
 PACKAGES = ("ens", "numpy", "torch", "zarr")
 
 

@@ -124,8 +124,7 @@ class DataSet:
 
 def write_classes(path: Path, classes: Classes) -> None:
     """Write names, ignored class and colours as JSON."""
-    colours = list(classes.colours)
-    write_json(path, {"names": list(classes.names), "ignore": classes.ignore, "colours": colours})
+    write_json(path, classes.document())
 
 
 def read_classes(path: Path) -> Classes:
@@ -134,12 +133,10 @@ def read_classes(path: Path) -> Classes:
     Raises:
         BadData: missing, or something else.
     """
-    document = read_json(path)
     try:
-        names, colours = tuple(document["names"]), tuple(document["colours"])
-        return Classes(names, document["ignore"], colours)
-    except (KeyError, TypeError):
-        raise BadData(f"{path} lacks names, ignore or colours; restore it or remove it") from None
+        return Classes.from_document(read_json(path))
+    except BadData as error:
+        raise BadData(f"{path}: {error}; restore it or remove it") from None
 
 
 def _check_pictures(pictures: Array) -> None:

@@ -64,7 +64,7 @@ def test_classes_beside_the_folder_are_found(tmp_path):
 
 def test_classes_that_lack_something_are_refused(tmp_path):
     (tmp_path / "classes.json").write_text('{"names": ["a", "b"]}')
-    with pytest.raises(BadData, match=r"lacks names, ignore or colours"):
+    with pytest.raises(BadData, match=r"lack names, ignore or colours; restore"):
         read_classes(tmp_path / "classes.json")
 
 
