@@ -1,6 +1,7 @@
 """Options that several verbs share, and how verbs speak."""
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -41,8 +42,9 @@ def chosen_run(path: Path | None) -> Run:
 
 
 def tell(line: str) -> None:
-    """Write a line of progress to stderr."""
-    click.echo(line, err=True)
+    """Write a line of progress to stderr, above the bar where one is shown."""
+    # Not click.echo, which goes past the bar's own sys.stderr and into the middle of the bar.
+    sys.stderr.write(f"{line}\n")
 
 
 def show(text: str, document: Any, *, as_json: bool, then: str | None = None) -> None:
