@@ -89,7 +89,7 @@ def draw_sample(
     *,
     pictures: int = 360,
     test: int = 96,
-    validation: int = 96,
+    validation: int = 192,
     seed: int = 0,
     size: Size = (64, 128),
 ) -> Sample:
