@@ -16,14 +16,14 @@ DEMO = Experiment(
             "architecture": "unet(width=6, depth=3)",
             "loss": "cross_entropy(ignored_weight=1)",
         },
-        "unet_aspp": {"architecture": "unet(width=6, depth=3, bottleneck=aspp)"},
-        "deeplab": {"architecture": "deeplab_v3_plus(width=6)"},
+        "unet_aspp": {"architecture": "unet(width=8, depth=3, bottleneck=aspp)"},
+        "deeplab": {"architecture": "deeplab_v3_plus(width=4)"},
         "five": {"architecture": "specialists(unet(width=4, depth=3))", "epochs": 5},
     },
     fusions={"mean": "mean", "per_class_vote": "per_class_vote", "stacking": "stacking"},
     chains={
         "suppressed": "suppress_background",
-        "crf": "suppress_background|crf(iterations=5)",
+        "crf": "suppress_background|crf(iterations=5, bilateral_compat=3)",
         "cleaned": "suppress_background|mode_filter(size=5)|remove_small(min_area_px=64)",
     },
 )
