@@ -36,16 +36,21 @@ class Network(nn.Module):
         self.mean.copy_(values.mean(dim=(0, 2, 3))[:, None, None])
         self.deviation.copy_(values.std(dim=(0, 2, 3)).clamp_min(1.0)[:, None, None])
 
-    def forward(self, pictures: Tensor) -> Tensor:
-        """Return logits (N, classes, H, W) of pictures (N, channel, H, W) with values 0 to 255."""
+    def forward(self, pictures: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """Return logits (N, classes, H, W) of pictures (N, channel, H, W) with values 0 to 255.
+
+        In training, an architecture with deep supervision returns several, the main ones first.
+        """
         rows, cols = pictures.shape[2:]
         values = (pictures.float() - self.mean) / self.deviation
         values = values.contiguous(memory_format=torch.channels_last)
         down, right = -rows % self.stride, -cols % self.stride
         if down or right:
             values = functional.pad(values, (0, right, 0, down), mode="replicate")
-        logits: Tensor = self.body(values)
-        return logits[:, :, :rows, :cols]
+        outputs: Tensor | tuple[Tensor, ...] = self.body(values)
+        if isinstance(outputs, tuple):
+            return tuple(logits[:, :, :rows, :cols] for logits in outputs)
+        return outputs[:, :, :rows, :cols]
 
 
 def check_size(architecture: str | Spec, rows: int, cols: int) -> None:

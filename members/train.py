@@ -28,7 +28,7 @@ from members.devices import autocast
 from members.losses import build_loss
 from members.network import Network
 from members.procedures import PROCEDURES
-from members.procedures.supervised import History, Task
+from members.procedures.fitting import History, Task
 from members.recipe import Member
 
 HOLDOUT_SHARE = 0.1

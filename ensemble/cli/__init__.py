@@ -11,6 +11,7 @@ from evaluation.ground.errors import EnsError
 VERBS = {
     "demo": "the whole job on the built-in sample",
     "data": "look at data sets, and import them",
+    "members": "what can be trained, and what it costs",
     "train-members": "train networks and write their probability maps",
     "predict": "maps of another set from members trained before",
     "fuse": "many members' maps into one",
@@ -45,8 +46,12 @@ class Verbs(click.Group):
 
 @click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="ens", message="ens %(version)s")
-def ens() -> None:
+@click.option("--plugin", "plugins", multiple=True, metavar="MODULE", help="Take entries from it.")
+def ens(plugins: tuple[str, ...]) -> None:
     """Train, fuse, post-process and score segmentation networks, and tell which gain is real."""
+    from evaluation.ground import plugins as outside
+
+    outside.use(plugins)
 
 
 def main() -> None:

@@ -49,9 +49,9 @@ def train_members(
         EnsError: bad input before any work, or the members that failed, after the others ended.
     """
     where = devices(device)
+    for recipe in experiment.recipes().values():
+        recipe.check()
     with writing(run.path):
-        for recipe in experiment.recipes().values():
-            recipe.check()
         prepare(run, experiment, tell)
         members = _chosen(experiment.expanded(run_classes(run)), only)
         rows, cols = DataSet.load(run.data("oof")).shape

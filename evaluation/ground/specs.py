@@ -16,6 +16,7 @@ from typing import Any, get_type_hints
 from pydantic import ConfigDict, PydanticSchemaGenerationError, TypeAdapter, ValidationError
 
 from evaluation.ground.errors import BadSpec
+from evaluation.ground.plugins import outside
 
 Value = Any  # a literal, a bare name as str, or a nested Spec
 
@@ -109,15 +110,19 @@ class Table(Mapping[str, str]):
 
     def __getitem__(self, name: str) -> str:
         """Return the reference of an entry."""
-        return self._entries[name]
+        return self._all()[name]
 
     def __iter__(self) -> Iterator[str]:
         """Iterate over the names."""
-        return iter(self._entries)
+        return iter(self._all())
 
     def __len__(self) -> int:
         """Return how many entries there are."""
-        return len(self._entries)
+        return len(self._all())
+
+    def _all(self) -> dict[str, str]:
+        """Return our entries and those from outside; a name of ours stays ours."""
+        return {**self._entries, **outside(self.kind), **self._entries}
 
     def factory(self, name: str) -> Callable[..., Any]:
         """Import and return the factory of an entry.
@@ -125,9 +130,9 @@ class Table(Mapping[str, str]):
         Raises:
             BadSpec: no such entry; the known ones are listed.
         """
-        if name not in self._entries:
+        if name not in self:
             raise BadSpec(f"unknown {self.kind} {name!r}; known: {', '.join(sorted(self))}")
-        module, _, attribute = self._entries[name].partition(":")
+        module, _, attribute = self[name].partition(":")
         factory: Callable[..., Any] = getattr(import_module(module), attribute)
         return factory
 

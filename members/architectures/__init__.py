@@ -6,6 +6,18 @@ ARCHITECTURES = Table(
     "architecture",
     {
         "unet": "members.architectures.unet:unet",
+        "unet_plus_plus": "members.architectures.unet_plus_plus:unet_plus_plus",
+        "double_unet": "members.architectures.double_unet:double_unet",
+        "hierarchical_unet": "members.architectures.hierarchical_unet:hierarchical_unet",
+        "basnet": "members.architectures.basnet:basnet",
         "deeplab_v3_plus": "members.architectures.deeplab_v3_plus:deeplab_v3_plus",
+        "pan": "members.architectures.pan:pan",
+        "segnet": "members.architectures.segnet:segnet",
+        "efferdeepnet": "members.architectures.efferdeepnet:efferdeepnet",
+        "segformer": "members.architectures.segformer:segformer",
+        "hierarchical_attention": (
+            "members.architectures.hierarchical_attention:hierarchical_attention"
+        ),
+        "mars_seg": "members.architectures.mars_seg:mars_seg",
     },
 )

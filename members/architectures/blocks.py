@@ -1,13 +1,27 @@
 """Blocks that several networks are built from."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
+
+from members.architectures.attention import SqueezeExcitation
+
+Activation = Literal["relu", "leaky_relu", "elu", "gelu"]
+
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "relu": partial(nn.ReLU, inplace=True),
+    "leaky_relu": partial(nn.LeakyReLU, inplace=True),
+    "elu": partial(nn.ELU, inplace=True),
+    "gelu": nn.GELU,
+}
 
 
 class ConvBlock(nn.Sequential):
-    """Convolutions 3 x 3 with batch normalisation and ReLU, dropout at the end; keeps the size.
+    """Convolutions with batch normalisation and activation, dropout at the end; keeps the size.
 
     Args:
         channels: of the input.
@@ -15,6 +29,9 @@ class ConvBlock(nn.Sequential):
         convolutions: how many, one after the other.
         dropout: share of the channels dropped in training.
         dilation: of every convolution, in pixels.
+        kernel_size: of every convolution, odd.
+        activation: after each normalisation.
+        se: whether to end with squeeze-and-excitation (before the dropout).
     """
 
     def __init__(
@@ -25,15 +42,23 @@ class ConvBlock(nn.Sequential):
         convolutions: int = 2,
         dropout: float = 0.0,
         dilation: int = 1,
+        kernel_size: int = 3,
+        activation: Activation = "relu",
+        se: bool = False,
     ) -> None:
+        padding = dilation * (kernel_size // 2)
         layers: list[nn.Module] = []
         for index in range(convolutions):
             source = channels if index == 0 else width
             layers += [
-                nn.Conv2d(source, width, 3, padding=dilation, dilation=dilation, bias=False),
+                nn.Conv2d(
+                    source, width, kernel_size, padding=padding, dilation=dilation, bias=False
+                ),
                 nn.BatchNorm2d(width),
-                nn.ReLU(inplace=True),
+                ACTIVATIONS[activation](),
             ]
+        if se:
+            layers.append(SqueezeExcitation(width))
         if dropout:
             layers.append(nn.Dropout2d(dropout))
         super().__init__(*layers)
@@ -76,6 +101,13 @@ class ASPP(nn.Module):
         views = [self.point(features), *(branch(features) for branch in self.dilated), pooled]
         result: Tensor = self.project(torch.cat(views, dim=1))
         return result
+
+
+def resized(features: Tensor, like: Tensor) -> Tensor:
+    """Return the features at the size of `like`, interpolated bilinearly."""
+    return functional.interpolate(
+        features, size=like.shape[2:], mode="bilinear", align_corners=False
+    )
 
 
 def he_initialise(network: nn.Module) -> None:

@@ -5,44 +5,13 @@ from typing import Annotated
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn import functional
 
-from members.architectures.blocks import ASPP, ConvBlock, PointBlock, he_initialise
+from members.architectures.blocks import ASPP, ConvBlock, PointBlock, he_initialise, resized
+from members.architectures.residual import Residual
 
 LOW_LEVEL_SHARE = (
     4  # the decoder sees this fraction of the low-level channels, lest they drown ASPP
 )
-
-
-class Residual(nn.Module):
-    """Two convolutions with a shortcut, as in ResNet's basic block."""
-
-    def __init__(self, channels: int, width: int, *, stride: int = 1, dilation: int = 1) -> None:
-        super().__init__()
-        self.first = nn.Sequential(
-            nn.Conv2d(
-                channels, width, 3, stride=stride, padding=dilation, dilation=dilation, bias=False
-            ),
-            nn.BatchNorm2d(width),
-            nn.ReLU(inplace=True),
-        )
-        self.second = nn.Sequential(
-            nn.Conv2d(width, width, 3, padding=dilation, dilation=dilation, bias=False),
-            nn.BatchNorm2d(width),
-        )
-        self.stride = stride
-        self.shortcut: nn.Module = nn.Identity()
-        if stride > 1 or channels != width:
-            self.shortcut = nn.Sequential(
-                nn.Conv2d(channels, width, 1, bias=False), nn.BatchNorm2d(width)
-            )
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Add what the convolutions find to the features."""
-        # A 1 x 1 convolution of every second pixel: the same as one with stride 2, whose bfloat16
-        # gradient corrupts memory in torch 2.13 on a CPU (8 channels, channels last).
-        passed = features[:, :, :: self.stride, :: self.stride]
-        return functional.relu(self.second(self.first(features)) + self.shortcut(passed))
 
 
 class DeepLabV3Plus(nn.Module):
@@ -74,18 +43,16 @@ class DeepLabV3Plus(nn.Module):
         self.head = nn.Conv2d(4 * width, classes, 1)
         he_initialise(self)
 
+    def features(self, pictures: Tensor) -> Tensor:
+        """Return the features that the head classifies, (N, 4 * width, H / 2, W / 2)."""
+        low = self.low(self.stem(pictures))
+        deep = resized(self.aspp(self.high(low)), low)
+        seen: Tensor = self.decoder(torch.cat([self.reduce(low), deep], dim=1))
+        return seen
+
     def forward(self, pictures: Tensor) -> Tensor:
         """Return the logits of each pixel."""
-        low = self.low(self.stem(pictures))
-        deep = _resized(self.aspp(self.high(low)), low)
-        features = self.decoder(torch.cat([self.reduce(low), deep], dim=1))
-        return _resized(self.head(features), pictures)
-
-
-def _resized(features: Tensor, like: Tensor) -> Tensor:
-    return functional.interpolate(
-        features, size=like.shape[2:], mode="bilinear", align_corners=False
-    )
+        return resized(self.head(self.features(pictures)), pictures)
 
 
 def deeplab_v3_plus(

@@ -1,61 +1,53 @@
 """U-Net: an encoder, a bottleneck, and a decoder that sees the encoder's features again."""
 
+from collections.abc import Sequence
+from functools import partial
 from typing import Annotated, Literal
 
-import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from members.architectures.blocks import ASPP, ConvBlock, he_initialise
+from members.architectures.blocks import Activation, ConvBlock, he_initialise
+from members.architectures.bottlenecks import BottleneckName, bottom
+from members.architectures.decoders import Decoder, UpName
+from members.architectures.encoders import Encoder, EncoderName, layout
+from members.architectures.skips import SkipName
 
 
 class UNet(nn.Module):
-    """Pictures (N, channels, H, W) to logits (N, classes, H, W); H and W multiples of `stride`."""
+    """Pictures (N, channels, H, W) to logits (N, classes, H, W); H and W multiples of `stride`.
+
+    Args:
+        encoder: finds features, each level at half the size.
+        bottleneck: works on the coarsest.
+        decoder: brings them back to full size.
+        head: from its features to logits.
+    """
 
     def __init__(
-        self,
-        channels: int,
-        classes: int,
-        *,
-        width: int,
-        depth: int,
-        convolutions: int,
-        dropout: float,
-        bottleneck: str,
+        self, encoder: Encoder, bottleneck: nn.Module, decoder: Decoder, head: nn.Module
     ) -> None:
         super().__init__()
-        self.stride = 2**depth
-        widths = [width * 2**level for level in range(depth + 1)]
-        sources = [channels, *widths]
-
-        def block(source: int, target: int) -> ConvBlock:
-            return ConvBlock(source, target, convolutions=convolutions, dropout=dropout)
-
-        self.encoder = nn.ModuleList(block(sources[k], widths[k]) for k in range(depth))
-        self.pool = nn.MaxPool2d(2)
-        self.bottleneck = (
-            ASPP(widths[-2], widths[-1]) if bottleneck == "aspp" else block(widths[-2], widths[-1])
-        )
-        levels = range(depth - 1, -1, -1)
-        self.up = nn.ModuleList(
-            nn.ConvTranspose2d(widths[k + 1], widths[k], 2, stride=2) for k in levels
-        )
-        self.decoder = nn.ModuleList(block(2 * widths[k], widths[k]) for k in levels)
-        self.head = nn.Conv2d(width, classes, 1)
+        self.stride = 2 ** len(encoder)
+        self.encoder = encoder
+        self.bottleneck = bottleneck
+        self.decoder = decoder
+        self.head = head
         he_initialise(self)
+
+    def encode(self, pictures: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Return the bottleneck's features, and the skips, finest first."""
+        *skips, deepest = self.encoder(pictures)
+        return self.bottleneck(deepest), skips
+
+    def decode(self, features: Tensor, skips: Sequence[Tensor]) -> Tensor:
+        """Return the logits of each pixel, from what `encode` returns."""
+        logits: Tensor = self.head(self.decoder(features, skips))
+        return logits
 
     def forward(self, pictures: Tensor) -> Tensor:
         """Return the logits of each pixel."""
-        features, skips = pictures, []
-        for block in self.encoder:
-            features = block(features)
-            skips.append(features)
-            features = self.pool(features)
-        features = self.bottleneck(features)
-        for up, block in zip(self.up, self.decoder, strict=True):
-            features = block(torch.cat([skips.pop(), up(features)], dim=1))
-        logits: Tensor = self.head(features)
-        return logits
+        return self.decode(*self.encode(pictures))
 
 
 def unet(
@@ -65,29 +57,62 @@ def unet(
     width: Annotated[int, Field(ge=1)] = 16,
     depth: Annotated[int, Field(ge=1, le=7)] = 4,
     convolutions: Annotated[int, Field(ge=1, le=4)] = 2,
+    kernel_size: Literal[1, 3, 5, 7, 9] = 3,
+    activation: Activation = "relu",
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0,
-    bottleneck: Literal["conv", "aspp"] = "conv",
+    up: UpName = "transpose",
+    encoder: EncoderName = "plain",
+    bottleneck: BottleneckName = "conv",
+    skip: SkipName = "concat",
+    se: bool = False,
 ) -> UNet:
     """Build a U-Net; 1.9 million parameters at width 16.
+
+    The deep, squeeze-and-excitation, gated, attention, ASPP, pyramid and transformer U-Nets of the
+    literature are options of this one. Pictures (N, channels, H, W) to logits (N, classes, H, W).
 
     Args:
         channels: of the pictures.
         classes: how many logits a pixel.
         width: channels of the first level; each level below has twice as many.
         depth: how often the picture is halved.
-        convolutions: in each block.
+        convolutions: in each block; with `encoder=vgg16`, of the decoder's.
+        kernel_size: of each convolution in a block.
+        activation: after each convolution in a block.
         dropout: share of the channels dropped after each block, in training.
-        bottleneck: `conv`, or `aspp` with rates 6, 12, 18 and the pooled branch.
+        up: a transposed convolution, or a 1 x 1 convolution and interpolation.
+        encoder: `plain`, or `vgg16` with 2, 2, 3, 3, 3 convolutions and 1, 2, 4, 8, 8 times
+            `width` channels, from scratch; its fifth level is the bottleneck at depth 4.
+        bottleneck: `conv`, `se`, `transformer` (two layers after the convolutions), or in place of
+            the convolutions `aspp` (rates 6, 12, 18 and the pooled branch) or `ppm`.
+        skip: `concat`; `gate_add` or `gate_concat`, where a gate a value weighs the encoder's
+            features; `attention`, with a gate a pixel.
+        se: squeeze-and-excitation after every block.
 
     Source: Ronneberger et al., "U-Net: Convolutional Networks for Biomedical Image Segmentation",
-        2015; with padding and batch normalisation, as is usual since.
+        2015; with padding and batch normalisation, as is usual since. The blocks name their own;
+        VGG-16 is Simonyan and Zisserman, "Very Deep Convolutional Networks", 2015.
     """
-    return UNet(
-        channels,
-        classes,
-        width=width,
-        depth=depth,
+    widths, counts = layout(encoder, width=width, depth=depth, convolutions=convolutions)
+    block = partial(
+        ConvBlock,
         convolutions=convolutions,
+        kernel_size=kernel_size,
+        activation=activation,
         dropout=dropout,
-        bottleneck=bottleneck,
+        se=se,
+    )
+    return UNet(
+        Encoder(channels, widths[:-1], counts[:-1], block),
+        bottom(
+            bottleneck,
+            widths[-2],
+            widths[-1],
+            block,
+            convolutions=counts[-1],
+            dropout=dropout,
+            se=se,
+        ),
+        Decoder(widths, block, up=up, skip=skip),
+        nn.Conv2d(width, classes, 1),
     )

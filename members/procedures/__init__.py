@@ -2,4 +2,10 @@
 
 from evaluation.ground.specs import Table
 
-PROCEDURES = Table("procedure", {"supervised": "members.procedures.supervised:supervised"})
+PROCEDURES = Table(
+    "procedure",
+    {
+        "supervised": "members.procedures.supervised:supervised",
+        "staged": "members.procedures.staged:staged",
+    },
+)

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.nn import functional
 
 from evaluation.ground.errors import BadData, BadSpec
 from members.architectures import ARCHITECTURES
@@ -12,7 +13,32 @@ SPECS = [
     "unet(width=2, depth=2)",
     "unet(width=2, depth=3, convolutions=3, dropout=0.2)",
     "unet(width=2, depth=2, bottleneck=aspp)",
+    "unet(width=2, depth=2, kernel_size=5, activation=leaky_relu, up=bilinear)",
+    "unet(width=2, depth=2, activation=elu, bottleneck=se)",
+    "unet(width=2, depth=2, activation=gelu, bottleneck=transformer)",
+    "unet(width=2, depth=5, encoder=vgg16, dropout=0.2)",
+    "unet(width=2, depth=2, bottleneck=ppm, se=True)",
+    "unet(width=2, depth=2, bottleneck=aspp, se=True)",
+    "unet(width=2, depth=2, skip=gate_add)",
+    "unet(width=2, depth=2, skip=gate_concat)",
+    "unet(width=2, depth=2, skip=attention)",
+    "unet_plus_plus(width=2, depth=3)",
+    "unet_plus_plus(width=2, depth=2, up=bilinear, deep_supervision=True, se=True)",
+    "double_unet(width=2, depth=2)",
+    "hierarchical_unet(width=2, depth=2)",
+    "hierarchical_unet(width=2, depth=1, levels=2, se=True)",
+    "basnet(width=2)",
+    "basnet(width=2, depth=2, deep_supervision=False)",
     "deeplab_v3_plus(width=2)",
+    "pan(width=2)",
+    "pan(width=2, decoder=fpn, se=True, dropout=0.2)",
+    "segnet(width=2, depth=3)",
+    "efferdeepnet(width=2, dropout=0.2)",
+    "segformer(width=2, dropout=0.2)",
+    "hierarchical_attention(width=2, dropout=0.2)",
+    "hierarchical_attention(width=2, scales=3, dropout=0.2)",
+    "mars_seg(width=2)",
+    "mars_seg(width=2, deep_supervision=True)",
 ]
 
 
@@ -27,6 +53,11 @@ def built(spec: str, *, channels: int = 1, classes: int = 3, seed: int = 0) -> N
         return Network(spec, channels=channels, classes=classes)
 
 
+def outputs(network: Network, pictures: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    found = network(pictures)
+    return found if isinstance(found, tuple) else (found,)
+
+
 def test_the_specs_here_cover_the_table():
     assert {spec.partition("(")[0] for spec in SPECS} == set(ARCHITECTURES)
 
@@ -35,14 +66,16 @@ def test_the_specs_here_cover_the_table():
 class TestEveryNetwork:
     @pytest.mark.parametrize("channels", [1, 3])
     @pytest.mark.parametrize("classes", [2, 7])
-    @pytest.mark.parametrize("size", [(16, 24), (19, 27)], ids=["even", "odd"])
+    @pytest.mark.parametrize("size", [(64, 128), (70, 97)], ids=["even", "odd"])
     def test_gives_logits_of_the_pictures_size(self, spec, channels, classes, size):
         network = built(spec, channels=channels, classes=classes)
-        assert network(drawn(channels, *size)).shape == (2, classes, *size)
+        for logits in outputs(network, drawn(channels, *size)):
+            assert logits.shape == (2, classes, *size)
+        assert network.eval()(drawn(channels, *size)).shape == (2, classes, *size)
 
     def test_reaches_every_parameter_with_a_finite_gradient(self, spec):
         network = built(spec)
-        network(drawn()).square().mean().backward()
+        sum(logits.square().mean() for logits in outputs(network, drawn())).backward()
         for name, parameter in network.named_parameters():
             assert parameter.grad is not None, name
             assert parameter.grad.isfinite().all(), name
@@ -64,7 +97,8 @@ class TestEveryNetwork:
         optimizer = torch.optim.AdamW(network.parameters(), lr=1e-2)
         rates = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=120)
         for _ in range(120):
-            loss = torch.nn.functional.cross_entropy(network(pictures), truth)
+            losses = [functional.cross_entropy(o, truth) for o in outputs(network, pictures)]
+            loss = torch.stack(losses).mean()
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -110,9 +144,10 @@ class TestRefusals:
         ("spec", "words"),
         [
             ("unet(width=0)", "option 'width' got 0; expected greater than or equal to 1"),
-            ("unet(bottleneck=se)", "option 'bottleneck' got se; expected 'conv' or 'aspp'"),
+            ("unet(skip=add)", "option 'skip' got add; expected 'concat', 'gate_add', 'gate_"),
+            ("unet(kernel_size=4)", "option 'kernel_size' got 4; expected 1, 3, 5, 7 or 9"),
             ("unet(breadth=3)", "architecture 'unet' has no option 'breadth'; known: width"),
-            ("resnet", "unknown architecture 'resnet'; known: deeplab_v3_plus, unet"),
+            ("resnet", "unknown architecture 'resnet'; known: basnet, deeplab_v3_plus, "),
             ("unet(8)", "architecture 'unet' got 8 without a name; write option=value"),
         ],
     )

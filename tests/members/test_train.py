@@ -1,5 +1,6 @@
 """Training one member in one fold, and predicting with it."""
 
+import contextlib
 import csv
 
 import numpy as np
@@ -7,13 +8,16 @@ import pytest
 import torch
 
 from evaluation.ground.classes import MARS, UNLABELLED
-from evaluation.ground.errors import BadData, BadMaps, BadRun, EnsError
+from evaluation.ground.errors import BadData, BadMaps, BadRun, BadSpec, EnsError
 from members.augmentations import AUGMENTATIONS, Augment
 from members.binary import binary_truth
 from members.data.dataset import DataSet
 from members.devices import devices
+from members.losses import build_loss
+from members.network import Network
 from members.optimizers import SCHEDULES
 from members.predict import predict, predict_split
+from members.procedures.fitting import Task, fit
 from members.recipe import Member, Recipe
 from members.specialists import Family
 from members.store import ProbabilityStore
@@ -101,6 +105,53 @@ class TestTraining:
         (tmp_path / "weights.safetensors").write_bytes(b"no weights")
         with pytest.raises(BadRun, match=r"weights.safetensors cannot be used .*; remove it and"):
             load_network(member(), tmp_path, channels=1, classes=5)
+
+
+class TestStaged:
+    def test_trains_the_parts_one_by_one_and_then_the_whole(self, data, tmp_path):
+        recipe = Recipe(
+            architecture="double_unet(width=2, depth=1)", procedure="staged", epochs=4, batch=4
+        )
+        one = Member("two", recipe)
+        train_fold(one, data, FOLDS[0], seed=0, device="cpu", folder=tmp_path)
+        with (tmp_path / "history.csv").open() as file:
+            rows = list(csv.DictReader(file))
+        assert [row["epoch"] for row in rows] == ["1", "2", "3", "4"]
+        network = load_network(one, tmp_path, channels=1, classes=5)
+        assert network(torch.from_numpy(np.array(data.pictures[:2]))).shape == (2, 5, 16, 24)
+
+    def test_a_part_learns_while_the_others_stay(self, data):
+        network = Network("double_unet(width=2, depth=1)", channels=1, classes=5)
+        before = {name: value.clone() for name, value in network.named_parameters()}
+        task = task_of(network, data)
+        fit(task, network.body.parts[0].parameters(), epochs=1, output=1)
+        moved = {n for n, v in network.named_parameters() if not torch.equal(v, before[n])}
+        assert moved
+        assert all(name.startswith("body.first.") for name in moved)
+
+    def test_a_network_without_parts_is_refused(self, data, tmp_path):
+        with pytest.raises(BadSpec, match="'staged' trains parts one by one, which unet"):
+            train_fold(
+                member(procedure="staged"),
+                data,
+                FOLDS[0],
+                seed=0,
+                device="cpu",
+                folder=tmp_path,
+            )
+
+
+def task_of(network, data):
+    pictures, truth = torch.from_numpy(data.pictures), torch.from_numpy(data.truth())
+    return Task(
+        network=network,
+        loss=build_loss("cross_entropy", frequencies=np.ones(5) / 5, ignore=0),
+        batches=lambda _: iter([(pictures, truth)]),
+        steps=1,
+        examine=lambda _: (0.0, 0.0),
+        recipe=member().recipe,
+        autocast=contextlib.nullcontext,
+    )
 
 
 class TestPredicting:

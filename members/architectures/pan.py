@@ -1,0 +1,179 @@
+"""Pyramid attention network: context at several scales weighs features, deep ones guide shallow."""
+
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional
+
+from members.architectures.attention import SqueezeExcitation
+from members.architectures.blocks import ConvBlock, PointBlock, he_initialise, resized
+from members.architectures.residual import Residual, ResidualEncoder
+
+PYRAMID_KERNELS = (7, 5, 3)  # the coarser the view, the smaller the kernel
+SE_REDUCTION = 8
+
+
+class KernelBlock(nn.Sequential):
+    """A convolution of any odd size with batch normalisation and ReLU; keeps the size."""
+
+    def __init__(self, channels: int, width: int, kernel: int) -> None:
+        super().__init__(
+            nn.Conv2d(channels, width, kernel, padding=kernel // 2, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(inplace=True),
+        )
+
+
+class FeaturePyramidAttention(nn.Module):
+    """Weigh the features by a pyramid of views, and add the mean of the picture.
+
+    (N, channels, H, W) to (N, width, H, W). The views are halved three times, to a single cell at
+    least, and have a quarter of the width.
+    """
+
+    def __init__(self, channels: int, width: int) -> None:
+        super().__init__()
+        narrow = max(1, width // 4)
+        sources = (channels, narrow, narrow)
+        self.down = nn.ModuleList(
+            KernelBlock(source, narrow, kernel)
+            for source, kernel in zip(sources, PYRAMID_KERNELS, strict=True)
+        )
+        self.across = nn.ModuleList(
+            KernelBlock(narrow, narrow, kernel) for kernel in PYRAMID_KERNELS
+        )
+        self.widen = nn.Conv2d(narrow, width, 1)
+        self.main = PointBlock(channels, width)
+        # No normalisation here: a batch of one picture has no variance to normalise by.
+        self.mean = nn.Sequential(
+            nn.AdaptiveAvgPool2d(1), nn.Conv2d(channels, width, 1), nn.ReLU(inplace=True)
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Attend to the features."""
+        views, view = [], features
+        for down in self.down:
+            view = down(functional.max_pool2d(view, 2, ceil_mode=True))
+            views.append(view)
+        merged = self.across[-1](views[-1])
+        for across, finer in zip(self.across[-2::-1], views[-2::-1], strict=True):
+            merged = across(finer) + resized(merged, finer)
+        main = self.main(features)
+        attended: Tensor = main * resized(self.widen(merged), main) + self.mean(features)
+        return attended
+
+
+class GlobalAttentionUpsample(nn.Module):
+    """Let the mean of the deep features choose among the channels of the shallow ones, and add up.
+
+    Shallow (N, low, H, W) and deep (N, high, h, w) to (N, high, H, W). The gate is a sigmoid in
+    place of the paper's batch normalisation and ReLU: a batch of one picture has no variance to
+    normalise by, and a ReLU that falls to 0 would shut the shallow features out for ever.
+    """
+
+    def __init__(self, low: int, high: int) -> None:
+        super().__init__()
+        self.shallow = ConvBlock(low, high, convolutions=1)
+        self.gate = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(high, high, 1), nn.Sigmoid())
+
+    def forward(self, shallow: Tensor, deep: Tensor) -> Tensor:
+        """Return the deep features at the shallow ones' size."""
+        chosen: Tensor = self.shallow(shallow) * self.gate(deep)
+        return chosen + resized(deep, shallow)
+
+
+class GlobalAttentionDecoder(nn.Module):
+    """Global attention up-sampling from level to level."""
+
+    def __init__(self, widths: list[int], width: int) -> None:
+        super().__init__()
+        self.steps = nn.ModuleList(GlobalAttentionUpsample(low, width) for low in widths[::-1])
+
+    def forward(self, features: list[Tensor], deep: Tensor) -> Tensor:
+        """Return features at the finest level's size."""
+        for step, shallow in zip(self.steps, features[::-1], strict=True):
+            deep = step(shallow, deep)
+        return deep
+
+
+class FeaturePyramidDecoder(nn.Module):
+    """A feature pyramid: each level added to the coarser one, smoothed, and all of them summed.
+
+    Source: Lin et al., "Feature Pyramid Networks for Object Detection", 2017; levels summed at the
+        finest size as in Kirillov et al., "Panoptic Feature Pyramid Networks", 2019.
+    """
+
+    def __init__(self, widths: list[int], width: int) -> None:
+        super().__init__()
+        self.lateral = nn.ModuleList(nn.Conv2d(low, width, 1) for low in widths[::-1])
+        self.smooth = nn.ModuleList(ConvBlock(width, width, convolutions=1) for _ in widths)
+
+    def forward(self, features: list[Tensor], deep: Tensor) -> Tensor:
+        """Return features at the finest level's size."""
+        levels = []
+        for lateral, smooth, shallow in zip(self.lateral, self.smooth, features[::-1], strict=True):
+            deep = lateral(shallow) + resized(deep, shallow)
+            levels.append(smooth(deep))
+        return torch.stack([resized(level, features[0]) for level in levels]).sum(dim=0)
+
+
+class PAN(nn.Module):
+    """Pictures (N, channels, H, W) to logits (N, classes, H, W); H and W multiples of 8."""
+
+    stride = 8
+
+    def __init__(
+        self, channels: int, classes: int, *, width: int, decoder: str, se: bool, dropout: float
+    ) -> None:
+        super().__init__()
+        self.encoder = ResidualEncoder(channels, width)
+        widths = self.encoder.widths[1:]
+        self.weigh = nn.ModuleList(
+            SqueezeExcitation(level, reduction=SE_REDUCTION) if se else nn.Identity()
+            for level in widths
+        )
+        # Dilated instead of a fourth halving, which would leave the pyramid 4 x 8 cells to halve.
+        self.deepest = Residual(widths[-1], widths[-1], dilation=2)
+        self.attention = FeaturePyramidAttention(widths[-1], 4 * width)
+        decoders = {"gau": GlobalAttentionDecoder, "fpn": FeaturePyramidDecoder}
+        self.decoder = decoders[decoder](widths, 4 * width)
+        self.dropout = nn.Dropout2d(dropout)
+        self.head = nn.Conv2d(4 * width, classes, 1)
+        he_initialise(self)
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """Return the logits of each pixel."""
+        levels = self.encoder(pictures)[1:]
+        levels = [weigh(level) for weigh, level in zip(self.weigh, levels, strict=True)]
+        deep = self.attention(self.deepest(levels[-1]))
+        return resized(self.head(self.dropout(self.decoder(levels, deep))), pictures)
+
+
+def pan(
+    channels: int,
+    classes: int,
+    *,
+    width: Annotated[int, Field(ge=1)] = 16,
+    decoder: Literal["gau", "fpn"] = "gau",
+    se: bool = False,
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0,
+) -> PAN:
+    """Build a pyramid attention network; 1.3 million parameters.
+
+    Pictures (N, channels, H, W) to logits (N, classes, H, W). The encoder is a basic-block ResNet
+    at output stride 8 instead of the paper's ResNet-101 at 16, so that the attention's pyramid can
+    halve the 8 x 16 cells of a 64 x 128 picture three times.
+
+    Args:
+        channels: of the pictures.
+        classes: how many logits a pixel.
+        width: channels at full size; the encoder ends with 8 times as many, the decoder has 4.
+        decoder: `gau`, the paper's global attention up-sampling, or `fpn`, a feature pyramid.
+        se: whether squeeze-and-excitation weighs the channels of each level.
+        dropout: share of the decoder's channels dropped in training.
+
+    Source: Li et al., "Pyramid Attention Network for Semantic Segmentation", 2018.
+    """
+    return PAN(channels, classes, width=width, decoder=decoder, se=se, dropout=dropout)

@@ -1,0 +1,53 @@
+"""What can be trained, and what it costs."""
+
+from dataclasses import dataclass
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from members.architectures import ARCHITECTURES
+from members.network import Network
+
+FLOPS_A_MULTIPLY_ADD = 2
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What an architecture costs at its defaults.
+
+    Args:
+        name: of the architecture.
+        parameters: how many numbers are learnt.
+        multiply_adds: of one picture, once through the network.
+        source: what it is, from its docstring.
+    """
+
+    name: str
+    parameters: int
+    multiply_adds: int
+    source: str
+
+
+def zoo(*, channels: int = 1, classes: int = 5, rows: int = 64, cols: int = 128) -> list[Cost]:
+    """Return the cost of every architecture for pictures of one size.
+
+    Args:
+        channels: of the pictures.
+        classes: how many logits a pixel.
+        rows: of the pictures, in pixels.
+        cols: of the pictures, in pixels.
+    """
+    return [_cost(name, channels, classes, rows, cols) for name in ARCHITECTURES]
+
+
+def _cost(name: str, channels: int, classes: int, rows: int, cols: int) -> Cost:
+    # Shapes are all that counting needs: no memory is taken, nothing is computed.
+    with torch.device("meta"):
+        network = Network(name, channels=channels, classes=classes).eval()
+        picture = torch.zeros(1, channels, rows, cols)
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            network(picture)
+    flops = counter.get_total_flops()
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    about = (ARCHITECTURES.factory(name).__doc__ or "").partition("\n")[0]
+    return Cost(name, parameters, flops // FLOPS_A_MULTIPLY_ADD, about)
