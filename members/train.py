@@ -143,6 +143,8 @@ def _trained(
         examine=Examination(pictures[held], truth[held], loss, classes, ignore, device, inner),
         recipe=recipe,
         autocast=inner,
+        classes=classes,
+        ignore=ignore,
     )
     return network, PROCEDURES.build(recipe.procedure)(task)
 

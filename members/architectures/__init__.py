@@ -18,6 +18,7 @@ ARCHITECTURES = Table(
         "hierarchical_attention": (
             "members.architectures.hierarchical_attention:hierarchical_attention"
         ),
+        "pix2pix": "members.architectures.pix2pix:pix2pix",
         "mars_seg": "members.architectures.mars_seg:mars_seg",
     },
 )

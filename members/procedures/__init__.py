@@ -6,6 +6,7 @@ PROCEDURES = Table(
     "procedure",
     {
         "supervised": "members.procedures.supervised:supervised",
+        "adversarial": "members.procedures.adversarial:adversarial",
         "staged": "members.procedures.staged:staged",
     },
 )

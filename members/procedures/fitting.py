@@ -20,6 +20,9 @@ Batches = Callable[[int], Iterator[tuple[Tensor, Tensor]]]
 Examine = Callable[[nn.Module], tuple[float, float]]
 """From a network to its loss and its score on the holdout."""
 
+Judged = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""From pictures, main logits and truth to a loss."""
+
 GRADIENT_NORM = 5.0  # far above the usual norm (about 1): it only tames the rare step that is not
 
 
@@ -35,6 +38,8 @@ class Task:
         examine: loss and score on the holdout.
         recipe: epochs, optimiser, schedule, patience.
         autocast: gives the context in which the forward pass runs.
+        classes: how many logits a pixel has.
+        ignore: the class whose pixels do not count, or None.
     """
 
     network: Network
@@ -44,6 +49,8 @@ class Task:
     examine: Examine
     recipe: Recipe
     autocast: Callable[[], Any]
+    classes: int
+    ignore: int | None
 
 
 History = list[dict[str, int | float]]
@@ -56,6 +63,7 @@ def fit(
     epochs: int,
     first_epoch: int = 0,
     output: int | None = None,
+    judge: Judged | None = None,
 ) -> History:
     """Train until epochs or patience are used up; the network ends with its best weights.
 
@@ -66,6 +74,7 @@ def fit(
         first_epoch: its number, which decides the draws.
         output: the one output of several that is trained. The holdout is scored by the main output,
             so a network trained by another keeps its last weights and all its epochs.
+        judge: gives a loss besides the recipe's, of pictures, main logits and truth.
 
     Returns:
         A row an epoch.
@@ -87,7 +96,7 @@ def fit(
             share = schedule(epoch + step / task.steps)
             for group, rate in zip(optimizer.param_groups, full_rates, strict=True):
                 group["lr"] = rate * share
-            total += _step(task, optimizer, pictures, truth, output)
+            total += _step(task, optimizer, pictures, truth, output, judge)
         network.eval()
         holdout_loss, score = task.examine(network)
         history.append(
@@ -109,7 +118,14 @@ def fit(
     return history
 
 
-def _step(task: Task, optimizer: Any, pictures: Tensor, truth: Tensor, output: int | None) -> float:
+def _step(
+    task: Task,
+    optimizer: Any,
+    pictures: Tensor,
+    truth: Tensor,
+    output: int | None,
+    judge: Judged | None,
+) -> float:
     with task.autocast():
         outputs = task.network(pictures)
     # Deep supervision: every output answers for itself.
@@ -117,6 +133,8 @@ def _step(task: Task, optimizer: Any, pictures: Tensor, truth: Tensor, output: i
     chosen = outputs if output is None else outputs[output : output + 1]
     losses = [task.loss(logits.float(), truth) for logits in chosen]
     loss: Tensor = torch.stack(losses).mean()
+    if judge is not None:
+        loss = loss + judge(pictures, outputs[0].float(), truth)
     value = float(loss.detach())
     if not math.isfinite(value):
         raise EnsError(

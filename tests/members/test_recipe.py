@@ -64,7 +64,7 @@ class TestExpanding:
             ({"augment": ["flip"]}, "unknown augmentation 'flip'; known: flips"),
             ({"optimizer": "adamw(lr=0)"}, "option 'lr' got 0; expected greater than 0"),
             ({"schedule": "stairs"}, "unknown schedule 'stairs'; known: constant, cosine"),
-            ({"procedure": "magic"}, "unknown procedure 'magic'; known: staged, supervised"),
+            ({"procedure": "magic"}, "unknown procedure 'magic'; known: adversarial, staged"),
         ],
     )
     def test_specs_that_name_something_unknown_are_refused(self, changed, words):

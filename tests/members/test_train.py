@@ -17,6 +17,7 @@ from members.losses import build_loss
 from members.network import Network
 from members.optimizers import SCHEDULES
 from members.predict import predict, predict_split
+from members.procedures.adversarial import Judge, PatchGAN
 from members.procedures.fitting import Task, fit
 from members.recipe import Member, Recipe
 from members.specialists import Family
@@ -141,6 +142,37 @@ class TestStaged:
             )
 
 
+class TestAdversarial:
+    def test_the_generator_alone_is_the_member(self, data, tmp_path):
+        recipe = Recipe(
+            architecture="pix2pix(width=2, depth=2)", procedure="adversarial", epochs=1, batch=4
+        )
+        one = Member("gan", recipe)
+        train_fold(one, data, FOLDS[0], seed=0, device="cpu", folder=tmp_path / "a")
+        train_fold(one, data, FOLDS[0], seed=0, device="cpu", folder=tmp_path / "b")
+        first, second = ((tmp_path / name / "weights.safetensors").read_bytes() for name in "ab")
+        assert first == second
+        load_network(one, tmp_path / "a", channels=1, classes=5)
+
+    def test_the_judge_learns_to_tell_and_then_blames_the_network(self, data):
+        pictures, truth = torch.from_numpy(data.pictures), torch.from_numpy(data.truth())
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            judge = Judge(PatchGAN(6, 4), ignore=0, weight=1.0)
+            blind = torch.zeros(len(pictures), 5, 16, 24, requires_grad=True)
+            blames = [float(judge(pictures, blind, truth).detach()) for _ in range(60)]
+        assert blames[-1] > blames[0] + 0.5
+
+    def test_pixels_that_do_not_count_give_no_hint(self, data):
+        pictures, truth = torch.from_numpy(data.pictures), torch.from_numpy(data.truth())
+        judge = Judge(PatchGAN(6, 4), ignore=0, weight=1.0)
+        logits = torch.zeros(len(pictures), 5, 16, 24, requires_grad=True)
+        judge(pictures, logits, truth).backward()
+        pushed = logits.grad.abs().sum(dim=1)
+        assert (pushed[truth == 0] == 0).all()
+        assert (pushed[truth != 0] > 0).any()
+
+
 def task_of(network, data):
     pictures, truth = torch.from_numpy(data.pictures), torch.from_numpy(data.truth())
     return Task(
@@ -151,6 +183,8 @@ def task_of(network, data):
         examine=lambda _: (0.0, 0.0),
         recipe=member().recipe,
         autocast=contextlib.nullcontext,
+        classes=5,
+        ignore=0,
     )
 
 
