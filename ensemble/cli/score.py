@@ -57,5 +57,8 @@ def command(
 
     run = chosen_run(run_path)
     board = score_run(run, candidates, split=split, protocol=protocol, tell=tell)
-    then = f"ens submit --candidate {board.chosen or board.rows[0].name} --split test --out F.csv"
+    chosen = board.chosen or board.rows[0].name
+    then = f"ens submit --candidate {chosen} --split test --out F.csv"
+    if "test" not in run.splits():
+        then = "ens predict --data MORE.npz --split test"
     show(leaderboard_text(board), leaderboard_document(board), as_json=as_json, then=then)

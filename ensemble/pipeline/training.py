@@ -18,7 +18,7 @@ from members.jobs import Job, PredictJob, TrainJob, run_jobs
 from members.network import check_size
 from members.recipe import Member, check_name
 from members.store import StoreDtype
-from members.train import Fold
+from members.train import Fold, class_shares
 
 
 def train_members(
@@ -54,9 +54,7 @@ def train_members(
     with writing(run.path):
         prepare(run, experiment, tell)
         members = _chosen(experiment.expanded(run_classes(run)), only)
-        rows, cols = DataSet.load(run.data("oof")).shape
-        for member in members:
-            check_size(member.recipe.architecture, rows, cols)
+        _check_trainable(members, DataSet.load(run.data("oof")))
         experiment.resolved().write(run.experiment)
         folds = read_folds(run)
         inputs = _training_inputs(run)
@@ -74,9 +72,9 @@ def train_members(
             tell=tell,
         )
     if failed:
-        names = ", ".join(sorted(failed))
+        names = ",".join(sorted(failed))
         first = next(iter(failed.values()))
-        raise EnsError(f"{first}; failed: {names}; the others are done; retry with --only {names}")
+        raise EnsError(f"{first}; the others are done; retry with --only {names}")
     return members
 
 
@@ -165,6 +163,19 @@ def predict_members(
     failed = _conduct(jobs, where, workers, "predicting", tell)
     if failed:
         raise EnsError(next(iter(failed.values())))
+
+
+def _check_trainable(members: Sequence[Member], training: DataSet) -> None:
+    """Refuse what would fail after hours: pictures too small, specialists of an absent class."""
+    shares = class_shares(training.truth(), len(training.classes))
+    for member in members:
+        check_size(member.recipe.architecture, *training.shape)
+        if member.label not in (None, training.classes.ignore) and shares[member.label] == 0:
+            raise BadData(
+                f"member {member.name!r}: no training picture holds class"
+                f" {training.classes.names[member.label]!r}; specialists need a pixel of every"
+                " class: leave them out, or name the classes that there are"
+            )
 
 
 def is_trained(run: Run, experiment: Experiment, member: Member, fold: Fold) -> bool:

@@ -163,6 +163,7 @@ class TestARun:
             (["score", "--split", "test"], "split 'test' has no truth to score by"),
             (["score", "--protocol", "mask"], "unknown protocol 'mask'; known: keras, masked"),
             (["train-members", "--folds", "3"], "take another --run"),
+            (["train-members", "--only", "nobody"], "no member 'nobody'; known: five, five-"),
             (["train-members", "--member", "x={epochs: -1}"], "'epochs' got -1; expected"),
             (["train-members", "--member", "unet(width=0)"], "option 'width' got 0"),
             (["train-members", "--member", "unet(depth=6)"], "needs at least 64 x 64"),
@@ -175,6 +176,52 @@ class TestARun:
         assert words in refusal(capsys, *arguments, "--run", trained)
         assert {p for p in before if not p.exists()} == set()
         assert not list(trained.rglob("*.partial"))
+
+
+class TestDataThatCannotBeTrainedOn:
+    def test_specialists_of_an_absent_class_are_refused_before_any_work(self, tmp_path, capsys):
+        rng = np.random.default_rng(0)
+        masks = rng.integers(0, 2, (30, 16, 24)).astype(np.uint8) * 3
+        np.savez(tmp_path / "data.npz", images=masks * 60, masks=masks)
+        run_folder = tmp_path / "run"
+        said = refusal(
+            capsys,
+            "train-members",
+            "--data",
+            tmp_path / "data.npz",
+            "--run",
+            run_folder,
+            "--specialists",
+            TINY,
+            "--folds",
+            "2",
+        )
+        assert "member 'five-1': no training picture holds class '1'" in said
+        assert not (run_folder / "members").exists()
+
+    def test_a_member_that_fails_does_not_stop_the_others(self, sample, tmp_path, capsys):
+        said = refusal(
+            capsys,
+            "train-members",
+            "--data",
+            sample[0],
+            "--run",
+            tmp_path,
+            "--folds",
+            "2",
+            "--epochs",
+            "1",
+            "--workers",
+            "1",
+            "--member",
+            f"good={TINY}",
+            "--member",
+            f"wild={{architecture: '{TINY}', optimizer: adamw(lr=1e30)}}",
+        )
+        assert said.startswith("ens: member 'wild', fold 0: the loss became nan")
+        assert said.endswith("the others are done; retry with --only wild")
+        assert (tmp_path / "probabilities" / "good" / "oof" / "provenance.json").is_file()
+        assert not (tmp_path / "members" / "wild" / "fold-0").exists()
 
 
 class TestAnExperimentFile:
