@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ensemble.fuse import FitBlocks, fuse, stacked
+from ensemble.fuse import CrossFitted, FitBlocks, fuse, stacked
 from ensemble.strategies import STRATEGIES
 from evaluation.ground.errors import BadLabels, BadMaps
 from members.maps import ArrayMaps, check_agreement
@@ -235,3 +235,18 @@ class TestFitBlocks:
         truth = truth_of().astype(np.uint8)
         truth[0, 0] = 255
         assert len(list(FitBlocks(readers(1), truth))) == 1
+
+
+def test_cross_fitted_pictures_are_fused_by_the_fusion_of_their_fold():
+    fold_of = np.arange(150) % 3
+    members = readers(2, pictures=150)
+    weights = [(1.0, 0.0), (0.0, 1.0), (0.5, 0.5)]
+    context = {"classes": CLASSES, "ignore": 0, "kinds": ("probabilities",) * 2, "seed": 0}
+    fusions = [STRATEGIES.build(f"weighted_mean(weights={list(w)})", **context) for w in weights]
+    fused = np.zeros((150, CLASSES, 4, 5), np.float32)
+    fuse(members, CrossFitted(fusions, fold_of), 150, fused.__setitem__)
+    first, second = (member.array for member in members)
+    for fold, (one, other) in enumerate(weights):
+        chosen = fold_of == fold
+        expected = one * first[chosen] + other * second[chosen]
+        np.testing.assert_allclose(fused[chosen], expected, atol=1e-6)
