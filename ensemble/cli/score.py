@@ -50,7 +50,8 @@ def command(
         from evaluation.table import scores_text
 
         document = score_files(truth, guess, classes=classes, ignore=ignore)
-        show(scores_text(document), document, as_json=as_json)
+        then = "ens postprocess --maps MAPS.npy --chain suppress_background --out LABELS.npy"
+        show(scores_text(document), document, as_json=as_json, then=then)
         return
     from ensemble.pipeline.scoring import score_run
     from evaluation.table import leaderboard_document, leaderboard_text

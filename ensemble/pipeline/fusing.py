@@ -120,7 +120,6 @@ def make_fusion(sources: Sources, plan: Plan, tell: Callable[[str], None]) -> No
     splits = _shared_splits(sources, plan)
     stale = [s for s in splits if not is_fused(sources, plan, s)]
     if not stale:
-        tell(f"{plan.name}: nothing to do, its maps are there and current")
         return
     readers = {s: [sources.open(m, s, raw=raw) for m in plan.members] for s in splits}
     fusion, per_fold = _fitted(sources, plan, readers)

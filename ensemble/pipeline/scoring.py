@@ -53,6 +53,8 @@ def score_run(
     with writing(run.path):
         sources = Sources.of(run)
         _check_split(run, split)
+        for name in candidates:
+            _made_from(sources, name)
         experiment = run_experiment(run)
         for fusion in fused(run, experiment):
             make_fusion(sources, planned(experiment, sources, fusion), tell)
@@ -100,10 +102,15 @@ def _refreshed(sources: Sources, wanted: Sequence[str], tell: Tell) -> list[str]
 
 def _candidate(sources: Sources, name: str, tell: Tell) -> str:
     """Make a candidate again by what it is made of; a bare member or fusion means its argmax."""
+    source, chain, known = _made_from(sources, name)
+    return make_candidate(sources, source, chain, name=known, tell=tell)
+
+
+def _made_from(sources: Sources, name: str) -> tuple[str, str, str | None]:
+    """Return a candidate's source, its chain and its name, None where the two make the name."""
     if name in [*sources.names(), *sources.run.fusions()] and name not in sources.run.candidates():
-        return make_candidate(sources, name, "", name=None, tell=tell)
-    source, chain = read_candidate(sources.run, name)
-    return make_candidate(sources, source, chain, name=name, tell=tell)
+        return name, "", None
+    return *read_candidate(sources.run, name), name
 
 
 def _scored(sources: Sources, name: str, split: str, tell: Tell) -> Candidate | None:

@@ -52,9 +52,13 @@ def train_members(
     for recipe in experiment.recipes().values():
         recipe.check()
     with writing(run.path):
-        prepare(run, experiment, tell)
+        # What was decided is told once nothing can be refused any more: a refusal is one line.
+        decided: list[str] = []
+        prepare(run, experiment, decided.append)
         members = _chosen(experiment.expanded(run_classes(run)), only)
         _check_trainable(members, DataSet.load(run.data("oof")))
+        for line in decided:
+            tell(line)
         experiment.resolved().write(run.experiment)
         folds = read_folds(run)
         inputs = _training_inputs(run)
