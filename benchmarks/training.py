@@ -14,11 +14,12 @@ import numpy as np
 import torch
 
 from evaluation.ground.classes import MARS
+from members.augmentations import Augment
+from members.batches import Sampler, class_shares
 from members.devices import autocast
 from members.losses import build_loss
 from members.network import Network
 from members.optimizers import OPTIMIZERS
-from members.train import Sampler, class_shares
 
 BATCH, STEPS, ROUNDS = 16, 12, 7
 
@@ -31,7 +32,15 @@ def main() -> None:
     pictures = rng.integers(0, 256, (BATCH * STEPS, 1, 64, 128), dtype=np.uint8)
     truth = rng.integers(0, len(MARS), (BATCH * STEPS, 64, 128), dtype=np.uint8)
     drawn = np.arange(len(pictures))
-    sampler = Sampler(pictures, truth, drawn, BATCH, ("flips",), 0, "cpu")
+    sampler = Sampler(
+        torch.from_numpy(pictures),
+        torch.from_numpy(truth),
+        drawn,
+        batch=BATCH,
+        augment=Augment(("flips",)),
+        seed=0,
+        device="cpu",
+    )
     ready = [
         (torch.from_numpy(p), torch.from_numpy(t))
         for p, t in zip(np.split(pictures, STEPS), np.split(truth, STEPS), strict=True)

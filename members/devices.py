@@ -8,6 +8,8 @@ import torch
 
 from evaluation.ground.errors import BadSpec
 
+SHARE_FOR_PICTURES = 0.1
+
 
 def devices(choice: str) -> list[str]:
     """Return the devices that jobs may use, one job each.
@@ -34,14 +36,32 @@ def autocast(device: str, precision: str) -> Callable[[], Any]:
     """Give the context of a forward pass: bfloat16 where it pays, else nothing.
 
     On a CPU it pays (1.6 to 1.8 times the pictures a second) where the instructions exist;
-    elsewhere bfloat16 is emulated and slower.
+    elsewhere, and on a GPU before Ampere, bfloat16 is emulated and slower.
     """
     kind = torch.device(device).type
-    if precision == "float32" or (kind == "cpu" and not _cpu_computes_bfloat16()):
+    able = _cpu_computes_bfloat16 if kind == "cpu" else _gpu_computes_bfloat16
+    if precision == "float32" or not able():
         return contextlib.nullcontext
     return lambda: torch.autocast(kind, dtype=torch.bfloat16)
+
+
+def home_of(size_bytes: int, device: str) -> str:
+    """Return where training pictures should lie: on the device, unless they would crowd it.
+
+    Args:
+        size_bytes: of the pictures and masks.
+        device: where they will be used, several jobs side by side.
+    """
+    if device == "cpu":
+        return device
+    free_bytes, _ = torch.cuda.mem_get_info(device)
+    return device if size_bytes < free_bytes * SHARE_FOR_PICTURES else "cpu"
 
 
 def _cpu_computes_bfloat16() -> bool:
     probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     return any(getattr(torch.cpu, probe, bool)() for probe in probes)
+
+
+def _gpu_computes_bfloat16() -> bool:
+    return bool(torch.cuda.is_bf16_supported(including_emulation=False))

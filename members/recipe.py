@@ -12,10 +12,11 @@ from evaluation.ground.classes import Classes
 from evaluation.ground.errors import BadSpec
 from evaluation.ground.specs import Spec, parse_spec, split_name
 from members.architectures import ARCHITECTURES
-from members.augmentations import AUGMENTATIONS
+from members.augmentations import Augment
 from members.losses import check_loss
 from members.optimizers import OPTIMIZERS, SCHEDULES
 from members.procedures import PROCEDURES
+from members.procedures.rates import Monitor
 
 SPECIALISTS = "specialists"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -35,6 +36,13 @@ class Recipe(BaseModel):
         patience: epochs without a better holdout score after which training stops.
         oversample: how often a picture that holds a rare class is drawn an epoch.
         procedure: spec of the way it is trained.
+        monitor: what stops the training, picks its best weights and drives `plateau`: the masked
+            mIoU of the holdout, or its loss.
+        clip: gradients longer than this are shortened to it; the default, far above the usual norm
+            (about 1), only tames the rare step that is not.
+        ema: decay of an exponential moving average of the weights, which then is what is examined
+            and kept, such as 0.99; 0 keeps the weights themselves.
+        train_share: learn from this share of the training groups only.
         precision: `auto` takes bfloat16 where the machine computes in it, `float32` never does.
     """
 
@@ -50,6 +58,10 @@ class Recipe(BaseModel):
     patience: Annotated[int, Field(ge=1)] = 6
     oversample: Annotated[int, Field(ge=1, le=100)] = 1
     procedure: str = "supervised"
+    monitor: Monitor = "miou"
+    clip: Annotated[float, Field(gt=0)] = 5.0
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    train_share: Annotated[float, Field(gt=0, le=1)] = 1.0
     precision: Literal["auto", "float32"] = "auto"
 
     def check(self) -> None:
@@ -60,8 +72,7 @@ class Recipe(BaseModel):
         """
         ARCHITECTURES.check(architecture_of(self.architecture), "channels", "classes")
         check_loss(self.loss)
-        for spec in self.augment:
-            AUGMENTATIONS.check(spec)
+        Augment(self.augment)
         OPTIMIZERS.check(self.optimizer, "parameters")
         SCHEDULES.check(self.schedule, "epochs")
         PROCEDURES.check(self.procedure)

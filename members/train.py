@@ -1,30 +1,27 @@
 """Train one member in one fold: data in, a folder with weights and history out."""
 
-import csv
 import hashlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 
-from evaluation.counts import confusion
-from evaluation.ground.arrays import Array, Labels, Pictures, Shares
-from evaluation.ground.blocks import BLOCK_PICTURES, blocks
-from evaluation.ground.classes import UNLABELLED
+from evaluation.ground.arrays import Array, Labels
 from evaluation.ground.errors import BadData, BadRun, EnsError
 from evaluation.ground.files import whole_file
-from evaluation.protocols import PROTOCOLS
 from members.augmentations import Augment
+from members.augmentations.kinds import Ground
+from members.batches import Sampler, class_shares, oversampled
 from members.binary import binary_truth
+from members.curves import write_curves
 from members.data.dataset import DataSet
 from members.data.folds import hold_out
-from members.devices import autocast
+from members.devices import autocast, home_of
+from members.examination import Examination
 from members.losses import build_loss
 from members.network import Network
 from members.procedures import PROCEDURES
@@ -32,8 +29,7 @@ from members.procedures.fitting import History, Task
 from members.recipe import Member
 
 HOLDOUT_SHARE = 0.1
-RARE = 0.1  # of the share that a class would have if all had the same
-WEIGHTS, HISTORY = "weights.safetensors", "history.csv"
+WEIGHTS = "weights.safetensors"
 BINARY = 2
 
 
@@ -64,7 +60,7 @@ def train_fold(
         fold: which of them may be seen.
         seed: of weights, batches and augmentation.
         device: `cpu` or `cuda:K`.
-        folder: gets `weights.safetensors` and `history.csv`.
+        folder: gets `weights.safetensors`, `history.csv` and `curves.png`.
 
     Raises:
         EnsError: the member cannot be trained so; names member and fold.
@@ -81,7 +77,7 @@ def train_fold(
     with whole_file(folder / WEIGHTS) as partial:
         state = {name: value.cpu().contiguous() for name, value in network.state_dict().items()}
         save_file(state, partial)
-    _write_history(folder, history)
+    write_curves(folder, history)
 
 
 def load_network(member: Member, folder: Path, *, channels: int, classes: int) -> Network:
@@ -112,27 +108,35 @@ def _trained(
     member: Member, data: DataSet, fold: Fold, *, seed: int, device: str
 ) -> tuple[Network, History]:
     recipe, ignore = member.recipe, data.classes.ignore
-    pictures = np.asarray(data.pictures[fold.training])
-    truth = np.asarray(data.truth()[fold.training])
-    groups = None if data.groups is None else data.groups[fold.training]
-    held = hold_out(truth, groups, share=HOLDOUT_SHARE, seed=seed)
+    learnt, held = _parts(data, fold, recipe.train_share, seed)
+    augment = Augment(recipe.augment)
+    ground = Ground(len(data.classes), device, recipe.batch)
+    pictures, truth = augment.enlarge(
+        *_tensors(data, learnt, device), ground, np.random.default_rng(seed)
+    )
+    held_pictures, held_truth = _tensors(data, held, device)
     classes = len(data.classes)
     if member.label is not None:
-        truth = binary_truth(truth, member.label, ignore=ignore)
-        classes, ignore = BINARY, None
-    shares = class_shares(truth[~held], classes)
-    if member.label is not None and shares[1] == 0:
-        raise BadData(
-            f"no training pixel of class {data.classes.names[member.label]!r};"
-            " take fewer folds, another seed or more data"
+        truth, held_truth = (
+            _binary(labels, member.label, ignore=ignore) for labels in (truth, held_truth)
         )
-    network = Network(recipe.architecture, channels=pictures.shape[1], classes=classes).to(device)
+        classes, ignore = BINARY, None
+    labels = truth.cpu().numpy()
+    shares = class_shares(labels, classes)
+    _check_shares(member, data, shares)
+    network = Network(recipe.architecture, channels=data.channels, classes=classes).to(device)
     network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    network.normalise_as(torch.from_numpy(pictures[~held]))
+    network.normalise_as(pictures)
     loss = build_loss(recipe.loss, frequencies=shares, ignore=ignore).to(device)
-    drawn = oversampled(truth[~held], shares, ignore=ignore, times=recipe.oversample)
+    drawn = oversampled(labels, shares, ignore=ignore, times=recipe.oversample)
     sampler = Sampler(
-        pictures[~held], truth[~held], drawn, recipe.batch, recipe.augment, seed, device
+        pictures,
+        truth,
+        drawn,
+        batch=recipe.batch,
+        augment=augment,
+        seed=seed,
+        device=device,
     )
     inner = autocast(device, recipe.precision)
     task = Task(
@@ -140,7 +144,7 @@ def _trained(
         loss=loss,
         batches=sampler.epoch,
         steps=sampler.steps,
-        examine=Examination(pictures[held], truth[held], loss, classes, ignore, device, inner),
+        examine=Examination(held_pictures, held_truth, loss, classes, ignore, device, inner),
         recipe=recipe,
         autocast=inner,
         classes=classes,
@@ -149,99 +153,47 @@ def _trained(
     return network, PROCEDURES.build(recipe.procedure)(task)
 
 
-class Sampler:
-    """Shuffled, augmented batches; the draws of an epoch follow from its number and the seed."""
-
-    def __init__(
-        self,
-        pictures: Pictures,
-        truth: Labels,
-        drawn: Array,
-        batch: int,
-        augment: tuple[str, ...],
-        seed: int,
-        device: str,
-    ) -> None:
-        self._pictures, self._truth, self._drawn = pictures, truth, drawn
-        self._augment, self._seed, self._device = augment, seed, device
-        self.steps = -(-len(drawn) // batch)
-
-    def epoch(self, number: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield the batches of one epoch, on the device."""
-        order = np.random.default_rng((self._seed, number)).permutation(self._drawn)
-        augment = Augment(self._augment, seed=self._seed + number)
-        # Batches of equal size, so that no batch holds a single picture (its variance is 0).
-        for chosen in np.array_split(order, self.steps):
-            pictures, truth = augment(self._pictures[chosen], self._truth[chosen])
-            yield (
-                torch.from_numpy(np.ascontiguousarray(pictures)).to(self._device),
-                torch.from_numpy(np.ascontiguousarray(truth)).to(self._device),
-            )
+def _parts(data: DataSet, fold: Fold, share: float, seed: int) -> tuple[Array, Array]:
+    """Return the indices of the pictures to learn from, and of those that stop the training."""
+    seen = fold.training
+    held = _hold_out(data, seen, HOLDOUT_SHARE, seed)
+    learnt = seen[~held]
+    if share < 1:
+        learnt = learnt[~_hold_out(data, learnt, 1 - share, seed)]
+    return learnt, seen[held]
 
 
-@dataclass(frozen=True)
-class Examination:
-    """Loss and masked mIoU of a network on the holdout."""
-
-    pictures: Pictures
-    truth: Labels
-    loss: nn.Module
-    classes: int
-    ignore: int | None
-    device: str
-    autocast: Any
-
-    def __call__(self, network: nn.Module) -> tuple[float, float]:
-        """Return (loss, score); the score is minus the loss where no pixel can be scored."""
-        losses, counts = [], np.zeros((self.classes, self.classes), dtype=np.int64)
-        for block in blocks(len(self.pictures), BLOCK_PICTURES):
-            pictures = torch.from_numpy(self.pictures[block]).to(self.device)
-            truth = torch.from_numpy(self.truth[block]).to(self.device)
-            with torch.inference_mode(), self.autocast():
-                logits = network(pictures).float()
-            losses.append(float(self.loss(logits, truth)) * len(pictures))
-            guess = logits.argmax(dim=1).to(torch.uint8).cpu().numpy()
-            counts += confusion(self.truth[block], guess, classes=self.classes).sum(axis=0)
-        loss = sum(losses) / max(1, len(self.pictures))
-        score = float(PROTOCOLS.build("masked")(counts, self.ignore).miou)
-        return loss, -loss if np.isnan(score) else score
+def _hold_out(data: DataSet, places: Array, share: float, seed: int) -> Array:
+    groups = None if data.groups is None else data.groups[places]
+    return hold_out(np.asarray(data.truth()[places]), groups, share=share, seed=seed)
 
 
-def class_shares(truth: Labels, classes: int) -> Shares:
-    """Return the share of each class in the labelled pixels."""
-    counted = np.bincount(truth[truth != UNLABELLED].ravel(), minlength=classes)[:classes]
-    shares: Shares = counted / max(1, counted.sum())
-    return shares
+def _tensors(data: DataSet, places: Array, device: str) -> tuple[Tensor, Tensor]:
+    arrays = np.asarray(data.pictures[places]), np.asarray(data.truth()[places])
+    home = home_of(sum(array.nbytes for array in arrays), device)
+    pictures, truth = (torch.from_numpy(array).to(home) for array in arrays)
+    return pictures, truth
 
 
-def oversampled(truth: Labels, shares: Array, *, ignore: int | None, times: int) -> Array:
-    """Return the indices of the pictures, those that hold a rare class `times` times.
-
-    A class is rare below a tenth of an equal share of the pixels (2 % among 5 classes).
-    """
-    rare = [
-        label
-        for label, share in enumerate(shares)
-        if label != ignore and 0 < share < RARE / len(shares)
-    ]
-    holds = np.isin(truth, rare).any(axis=(1, 2))
-    return np.repeat(np.arange(len(truth)), np.where(holds, times, 1))
+def _binary(truth: Tensor, label: int, *, ignore: int | None) -> Tensor:
+    labels: Labels = truth.cpu().numpy()
+    return torch.from_numpy(binary_truth(labels, label, ignore=ignore)).to(truth.device)
 
 
-def _write_history(folder: Path, history: History) -> None:
-    with whole_file(folder / HISTORY) as partial, partial.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(history[0]))
-        writer.writeheader()
-        writer.writerows({k: round(v, 6) for k, v in row.items()} for row in history)
-    _write_tensorboard(folder, history)
-
-
-def _write_tensorboard(folder: Path, history: History) -> None:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:  # the extra `tensorboard` is not installed
-        return
-    with SummaryWriter(str(folder)) as events:
-        for row in history:
-            for name, value in row.items():
-                events.add_scalar(name, value, int(row["epoch"]))
+def _check_shares(member: Member, data: DataSet, shares: Array) -> None:
+    """Refuse to train where a class would never be seen, which the other folds' models have."""
+    names, ignore = data.classes.names, data.classes.ignore
+    if member.label is not None:
+        lacking = [names[member.label]] if shares[1] == 0 else []
+    else:
+        everywhere = class_shares(np.asarray(data.truth()), len(names))
+        lacking = [
+            names[label]
+            for label in range(len(names))
+            if label != ignore and shares[label] == 0 and everywhere[label] > 0
+        ]
+    if lacking:
+        raise BadData(
+            f"no training pixel of class {lacking[0]!r};"
+            " take fewer folds, another seed or more data"
+        )

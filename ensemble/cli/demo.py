@@ -4,14 +4,13 @@ from pathlib import Path
 
 import click
 
-from ensemble.cli.options import FILE, json_option, show, tell
+from ensemble.cli.options import FILE, device_options, json_option, show, tell
 from evaluation.ground.layout import RUNS, Run
 
 
 @click.command("demo")
 @click.option("--out", type=FILE, metavar="RUN", default=RUNS / "demo", show_default=True)
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:K.")
-@click.option("--workers", type=click.IntRange(1), help="Processes on the CPU; default: its cores.")
+@device_options
 @json_option
 def command(out: Path, device: str, workers: int | None, as_json: bool) -> None:
     """Train, fuse, post-process and score on a sample that is drawn by code; under two minutes."""

@@ -27,6 +27,15 @@ def json_option(verb: Verb) -> Verb:
     return click.option("--json", "as_json", is_flag=True, help=text)(verb)
 
 
+def device_options(verb: Verb) -> Verb:
+    """Add `--device` and `--workers`."""
+    device = click.option(
+        "--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:K."
+    )
+    text = "Processes on each device; default: the CPU's cores, four a GPU."
+    return device(click.option("--workers", type=click.IntRange(1), help=text)(verb))
+
+
 def ignore_option(verb: Verb) -> Verb:
     """Add `--ignore`."""
     text = "The class that is not scored (with files; a run knows its own)."

@@ -4,15 +4,22 @@ from pathlib import Path
 
 import click
 
-from ensemble.cli.options import FILE, chosen_run, json_option, run_option, show, tell
+from ensemble.cli.options import (
+    FILE,
+    chosen_run,
+    device_options,
+    json_option,
+    run_option,
+    show,
+    tell,
+)
 
 
 @click.command("predict")
 @click.option("--data", required=True, type=FILE, metavar="DATA", help="The pictures.")
 @click.option("--split", required=True, metavar="NAME", help="What the set is called in the run.")
 @click.option("--size", metavar="HxW", help="Resize pictures to those of the run.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:K.")
-@click.option("--workers", type=click.IntRange(1), help="Processes on the CPU; default: its cores.")
+@device_options
 @run_option
 @json_option
 def command(

@@ -4,15 +4,14 @@ from pathlib import Path
 
 import click
 
-from ensemble.cli.options import FILE, json_option, show, tell
+from ensemble.cli.options import FILE, device_options, json_option, show, tell
 from evaluation.ground.layout import RUNS, Run
 
 
 @click.command("run")
 @click.argument("experiment", type=FILE)
 @click.option("--run", "run_path", type=FILE, metavar="RUN", help="Folder; by default runs/NAME.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:K.")
-@click.option("--workers", type=click.IntRange(1), help="Processes on the CPU; default: its cores.")
+@device_options
 @json_option
 def command(
     experiment: Path, run_path: Path | None, device: str, workers: int | None, as_json: bool

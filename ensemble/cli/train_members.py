@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from ensemble.cli.options import FILE, json_option, show, tell
+from ensemble.cli.options import FILE, device_options, json_option, show, tell
 from evaluation.ground.layout import RUNS, Run
 
 
@@ -28,8 +28,7 @@ from evaluation.ground.layout import RUNS, Run
 @click.option("--folds", type=click.IntRange(2, 100), metavar="K", help="Folds; default 3.")
 @click.option("--epochs", type=click.IntRange(1), metavar="E", help="Epochs of every member.")
 @click.option("--seed", type=int, metavar="S", help="Seed of folds and training; default 0.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:K.")
-@click.option("--workers", type=click.IntRange(1), help="Processes on the CPU; default: its cores.")
+@device_options
 @click.option("--only", multiple=True, metavar="NAME", help="Restrict to this member; repeatable.")
 @click.option("--size", metavar="HxW", help="Resize pictures; by default they must be of one size.")
 @click.option(

@@ -11,6 +11,7 @@ from evaluation.ground.layout import Run
 from evaluation.ground.locks import writing
 from evaluation.ground.progress import progress
 from evaluation.ground.provenance import RECORD, digest, identity, is_current
+from members.batches import class_shares
 from members.data.dataset import DataSet
 from members.data.load import load
 from members.devices import devices
@@ -18,7 +19,7 @@ from members.jobs import Job, PredictJob, TrainJob, run_jobs
 from members.network import check_size
 from members.recipe import Member, check_name
 from members.store import StoreDtype
-from members.train import Fold, class_shares
+from members.train import Fold
 
 
 def train_members(
@@ -39,7 +40,7 @@ def train_members(
         experiment: data, folds, recipes.
         only: names of members or families to which the work is restricted.
         device: see `members.devices.devices`.
-        workers: processes on the CPU.
+        workers: processes on each device.
         tell: gets a line for whatever was decided or ended.
 
     Returns:
@@ -100,7 +101,7 @@ def predict_data(
         split: what the set is called.
         size: rows and columns to resize to.
         device: see `members.devices.devices`.
-        workers: processes on the CPU.
+        workers: processes on each device.
         tell: gets a line for whatever ended.
 
     Returns:

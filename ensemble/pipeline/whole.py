@@ -27,7 +27,7 @@ def run_experiment_file(
         run: the experiment folder.
         experiment: what is asked.
         device: see `members.devices.devices`.
-        workers: processes on the CPU.
+        workers: processes on each device.
         tell: gets a line for whatever was decided or done.
 
     Raises:

@@ -1,51 +1,78 @@
-"""Augmentations by name: each moves a picture and its mask together.
+"""Augmentations by name: each changes pictures and their masks together.
 
-A factory gives an albumentations transform. The library asks the network for a newer version
-when it is imported, unless told not to; this is the only room that imports it.
+A factory gives an `Augmentation`, which every batch goes through, or an `OffLine`, which adds pairs
+to the training pictures once, before training. The library behind some of them asks the network for
+a newer version when it is imported, unless told not to; this is the only room that imports it.
 """
 
 import os
-
-import numpy as np
 
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
 
 from collections.abc import Sequence
 
-from evaluation.ground.arrays import Labels, Pictures
-from evaluation.ground.specs import Table
+import numpy as np
+import torch
+from torch import Tensor
+
+from evaluation.ground.specs import Spec, Table
+from members.augmentations.kinds import Augmentation, Ground, OffLine
 
 AUGMENTATIONS = Table(
     "augmentation",
     {
         "flips": "members.augmentations.flips:flips",
-        "shift_scale_rotate": "members.augmentations.shift_scale_rotate:shift_scale_rotate",
+        "translation": "members.augmentations.affine:translation",
+        "rotation": "members.augmentations.affine:rotation",
+        "scale": "members.augmentations.affine:scale",
+        "shift_scale_rotate": "members.augmentations.affine:shift_scale_rotate",
+        "elastic": "members.augmentations.elastic:elastic",
+        "negative": "members.augmentations.grey_values:negative",
+        "brightness_contrast": "members.augmentations.grey_values:brightness_contrast",
+        "noise": "members.augmentations.grey_values:noise",
+        "blur": "members.augmentations.grey_values:blur",
+        "cut_out": "members.augmentations.cut_out:cut_out",
+        "cut_mix": "members.augmentations.cut_mix:cut_mix",
+        "mask_dropout": "members.augmentations.mask_dropout:mask_dropout",
+        "rand_augment": "members.augmentations.rand_augment:rand_augment",
+        "generated": "members.augmentations.generated:generated",
+        "offline": "members.augmentations.offline:offline",
     },
 )
 
 
 class Augment:
-    """Augmentations one after the other, drawn from one seed.
+    """The augmentations of a recipe, in order.
 
     Args:
-        specs: the augmentations, in order.
-        seed: same seed, same draws.
+        specs: of each.
+
+    Raises:
+        BadSpec: an unknown name or option, or a value that its option does not take.
     """
 
-    def __init__(self, specs: Sequence[str], *, seed: int) -> None:
-        import albumentations
+    def __init__(self, specs: Sequence[str | Spec]) -> None:
+        built = [AUGMENTATIONS.build(spec) for spec in specs]
+        self._off_line: list[OffLine] = [one for one in built if isinstance(one, OffLine)]
+        self._on_line: list[Augmentation] = [one for one in built if not isinstance(one, OffLine)]
 
-        steps = [AUGMENTATIONS.build(spec) for spec in specs]
-        self._transform = albumentations.Compose(steps, seed=seed)
+    @property
+    def only_on_line(self) -> bool:
+        """Whether nothing is added before training."""
+        return not self._off_line
 
-    def __call__(self, pictures: Pictures, masks: Labels) -> tuple[Pictures, Labels]:
-        """Augment each picture (picture, channel, row, col) with its mask (picture, row, col)."""
-        if not self._transform.transforms:
-            return pictures, masks
-        # The library takes one picture at a time, channels last.
-        pairs = [
-            self._transform(image=np.ascontiguousarray(picture.transpose(1, 2, 0)), mask=mask)
-            for picture, mask in zip(pictures, masks, strict=True)
-        ]
-        moved = np.stack([pair["image"] for pair in pairs])
-        return moved.transpose(0, 3, 1, 2), np.stack([pair["mask"] for pair in pairs])
+    def __call__(
+        self, pictures: Tensor, masks: Tensor, rng: np.random.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Augment a batch: pictures (picture, channel, row, col), masks (picture, row, col)."""
+        for augmentation in self._on_line:
+            pictures, masks = augmentation(pictures, masks, rng)
+        return pictures, masks
+
+    def enlarge(
+        self, pictures: Tensor, masks: Tensor, ground: Ground, rng: np.random.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Return the training pictures followed by what is added to them before training."""
+        drawn = [one.draw(pictures, masks, ground, rng) for one in self._off_line]
+        more_pictures, more_masks = zip((pictures, masks), *drawn, strict=True)
+        return torch.cat(more_pictures), torch.cat(more_masks)

@@ -8,22 +8,22 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from evaluation.ground.errors import EnsError
 from members.network import Network
 from members.optimizers import OPTIMIZERS, SCHEDULES
+from members.procedures.rates import Rates, rates, tally
 from members.recipe import Recipe
 
 Batches = Callable[[int], Iterator[tuple[Tensor, Tensor]]]
 """From an epoch's number to its batches: pictures and truth, on the device."""
 
-Examine = Callable[[nn.Module], tuple[float, float]]
-"""From a network to its loss and its score on the holdout."""
+Examine = Callable[[nn.Module], Rates]
+"""From a network to how it does on the holdout."""
 
 Judged = Callable[[Tensor, Tensor, Tensor], Tensor]
 """From pictures, main logits and truth to a loss."""
-
-GRADIENT_NORM = 5.0  # far above the usual norm (about 1): it only tames the rare step that is not
 
 
 @dataclass(frozen=True)
@@ -32,10 +32,10 @@ class Task:
 
     Args:
         network: trained in place.
-        loss: over logits and truth.
+        loss: over logits and truth; its own parameters are learnt too.
         batches: of one epoch.
         steps: batches an epoch.
-        examine: loss and score on the holdout.
+        examine: how a network does on the holdout.
         recipe: epochs, optimiser, schedule, patience.
         autocast: gives the context in which the forward pass runs.
         classes: how many logits a pixel has.
@@ -54,6 +54,7 @@ class Task:
 
 
 History = list[dict[str, int | float]]
+Tensors = tuple[Tensor, ...] | list[Tensor]
 
 
 def fit(
@@ -82,70 +83,115 @@ def fit(
     Raises:
         EnsError: the loss became NaN or infinite.
     """
-    network = task.network
-    optimizer = OPTIMIZERS.build(task.recipe.optimizer, parameters=list(parameters))
-    schedule = SCHEDULES.build(task.recipe.schedule, epochs=epochs)
-    full_rates = [group["lr"] for group in optimizer.param_groups]
+    recipe = task.recipe
+    learner = _Learner(task, [*parameters, *task.loss.parameters()], epochs, output, judge)
     history: History = []
-    best, best_score, since_best = _copied(network), -math.inf, 0
+    scores: list[float] = []
+    best, best_epoch = _copied(learner.shown), 0
     for epoch in range(epochs):
         started = time.perf_counter()
-        network.train()
-        total = 0.0
-        for step, (pictures, truth) in enumerate(task.batches(first_epoch + epoch)):
-            share = schedule(epoch + step / task.steps)
-            for group, rate in zip(optimizer.param_groups, full_rates, strict=True):
-                group["lr"] = rate * share
-            total += _step(task, optimizer, pictures, truth, output, judge)
-        network.eval()
-        holdout_loss, score = task.examine(network)
+        training = learner.learn(task.batches(first_epoch + epoch), epoch, scores)
+        holdout = task.examine(learner.shown.eval())
         history.append(
             {
                 "epoch": first_epoch + epoch + 1,
-                "learning_rate": optimizer.param_groups[0]["lr"],
-                "training_loss": total / task.steps,
-                "holdout_loss": holdout_loss,
-                "holdout_miou": score,
+                "learning_rate": learner.learning_rate,
+                **{f"training_{name}": value for name, value in training.row().items()},
+                **{f"holdout_{name}": value for name, value in holdout.row().items()},
                 "seconds": time.perf_counter() - started,
             }
         )
-        since_best += 1
-        if score > best_score or output is not None:
-            best, best_score, since_best = _copied(network), score, 0
-        if since_best >= task.recipe.patience:
+        scores.append(holdout.watched(recipe.monitor))
+        if scores[-1] > max(scores[:-1], default=-math.inf) or output is not None:
+            best, best_epoch = _copied(learner.shown), epoch
+        if epoch - best_epoch >= recipe.patience:
             break
-    network.load_state_dict(best)
+    task.network.load_state_dict(best)
     return history
 
 
-def _step(
-    task: Task,
-    optimizer: Any,
-    pictures: Tensor,
-    truth: Tensor,
-    output: int | None,
-    judge: Judged | None,
-) -> float:
-    with task.autocast():
-        outputs = task.network(pictures)
-    # Deep supervision: every output answers for itself.
-    outputs = outputs if isinstance(outputs, tuple) else (outputs,)
-    chosen = outputs if output is None else outputs[output : output + 1]
-    losses = [task.loss(logits.float(), truth) for logits in chosen]
-    loss: Tensor = torch.stack(losses).mean()
-    if judge is not None:
-        loss = loss + judge(pictures, outputs[0].float(), truth)
-    value = float(loss.detach())
-    if not math.isfinite(value):
-        raise EnsError(
-            f"the loss became {value}; take a smaller learning rate than {task.recipe.optimizer}"
-        )
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
-    nn.utils.clip_grad_norm_(task.network.parameters(), GRADIENT_NORM)
-    optimizer.step()
-    return value
+class _Learner:
+    """A network with its optimiser, schedule and average, which learns epoch by epoch."""
+
+    def __init__(
+        self,
+        task: Task,
+        learnt: list[nn.Parameter],
+        epochs: int,
+        output: int | None,
+        judge: Judged | None,
+    ) -> None:
+        recipe = task.recipe
+        self._task, self._learnt, self._output, self._judge = task, learnt, output, judge
+        self._optimizer = OPTIMIZERS.build(recipe.optimizer, parameters=learnt)
+        self._schedule = SCHEDULES.build(recipe.schedule, epochs=epochs)
+        self._full_rates = [group["lr"] for group in self._optimizer.param_groups]
+        self._averaged = _moving_average(task.network, recipe.ema) if recipe.ema else None
+        self.shown: nn.Module = task.network if not self._averaged else self._averaged.module
+
+    @property
+    def learning_rate(self) -> float:
+        """Of the latest step."""
+        return float(self._optimizer.param_groups[0]["lr"])
+
+    def learn(
+        self, batches: Iterator[tuple[Tensor, Tensor]], epochs_done: int, scores: list[float]
+    ) -> Rates:
+        """Go through one epoch; return how the batches went while they were learnt from."""
+        task = self._task
+        task.network.train()
+        total = 0.0
+        counts = torch.zeros(task.classes, task.classes, dtype=torch.int64)
+        for step, (pictures, truth) in enumerate(batches):
+            share = self._schedule(epochs_done + step / task.steps, scores)
+            for group, rate in zip(self._optimizer.param_groups, self._full_rates, strict=True):
+                group["lr"] = rate * share
+            value, logits = self._step(pictures, truth)
+            total += value
+            counts += tally(logits, truth, task.classes).cpu()
+            if self._averaged is not None:
+                self._averaged.update_parameters(task.network)
+        return rates(total / task.steps, counts, task.ignore)
+
+    def _step(self, pictures: Tensor, truth: Tensor) -> tuple[float, Tensor]:
+        """Learn from one batch; return its loss and its main logits."""
+        task = self._task
+        with task.autocast():
+            outputs = task.network(pictures)
+        # Deep supervision: every output answers for itself.
+        outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+        number = self._output
+        chosen = outputs if number is None else outputs[number : number + 1]
+        losses = [task.loss(logits.float(), truth) for logits in chosen]
+        loss: Tensor = torch.stack(losses).mean()
+        if self._judge is not None:
+            loss = loss + self._judge(pictures, outputs[0].float(), truth)
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise EnsError(
+                f"the loss became {value};"
+                f" take a smaller learning rate than {task.recipe.optimizer}"
+            )
+        self._optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self._learnt, task.recipe.clip)
+        self._optimizer.step()
+        return value, outputs[0].detach()
 
 
 def _copied(network: nn.Module) -> dict[str, Tensor]:
     return {name: value.detach().clone() for name, value in network.state_dict().items()}
+
+
+def _moving_average(network: nn.Module, decay: float) -> AveragedModel:
+    """Follow the network with an exponential moving average of its weights and statistics."""
+
+    def average(averaged: Tensors, current: Tensors, steps: Tensor | int) -> None:
+        # Short at first, so that the start is forgotten as soon as there is something better.
+        kept = min(decay, (1 + int(steps)) / (10 + int(steps)))
+        if averaged[0].is_floating_point():
+            torch._foreach_lerp_(averaged, current, 1 - kept)
+        else:
+            torch._foreach_copy_(averaged, current)  # counters of batches
+
+    return AveragedModel(network, multi_avg_fn=average, use_buffers=True)

@@ -4,7 +4,7 @@ import importlib
 
 import pytest
 
-from members.jobs import run_jobs
+from members.jobs import _slots, run_jobs
 from members.recipe import Member, Recipe
 from members.train import Fold
 
@@ -57,3 +57,14 @@ def test_a_job_that_kills_its_worker_takes_no_other_with_it(told, tmp_path):
 def test_a_single_worker_needs_no_process(told, tmp_path):
     assert [error for _, error in run_jobs([told("j", "do")], ["cpu"], workers=1)] == [None]
     assert (tmp_path / "j").read_text() == "cpu"
+
+
+def test_each_device_gets_its_processes_by_turns(monkeypatch):
+    monkeypatch.setattr("os.cpu_count", lambda: 6)
+    gpus = ["cuda:0", "cuda:1"]
+    assert _slots(["cpu"], None, 9) == ["cpu"] * 6
+    assert _slots(["cpu"], None, 2) == ["cpu"] * 2
+    assert _slots(gpus, None, 99) == gpus * 3
+    assert _slots(gpus[:1], None, 99) == gpus[:1] * 4
+    assert _slots(gpus, 2, 99) == gpus * 2
+    assert _slots(gpus, 5, 3) == ["cuda:0", "cuda:1", "cuda:0"]

@@ -9,20 +9,25 @@ import torch
 
 from evaluation.ground.classes import MARS, UNLABELLED
 from evaluation.ground.errors import BadData, BadMaps, BadRun, BadSpec, EnsError
-from members.augmentations import AUGMENTATIONS, Augment
+from members.augmentations import Augment
+from members.augmentations.generated import one_hot
+from members.augmentations.kinds import Ground
+from members.batches import oversampled
 from members.binary import binary_truth
 from members.data.dataset import DataSet
-from members.devices import devices
+from members.devices import devices, home_of
+from members.discriminator import Judge, PatchGAN
 from members.losses import build_loss
 from members.network import Network
 from members.optimizers import SCHEDULES
 from members.predict import predict, predict_split
-from members.procedures.adversarial import Judge, PatchGAN
-from members.procedures.fitting import Task, fit
+from members.procedures.adversarial import MaskJudge
+from members.procedures.fitting import Task, _moving_average, fit
+from members.procedures.rates import Rates, rates, tally
 from members.recipe import Member, Recipe
 from members.specialists import Family
 from members.store import ProbabilityStore
-from members.train import Fold, load_network, oversampled, train_fold
+from members.train import Fold, _parts, load_network, train_fold
 
 PICTURES = 24
 FOLDS = (Fold(0, np.arange(0, 16)), Fold(1, np.arange(8, 24)))
@@ -94,6 +99,8 @@ class TestTraining:
             rows = list(csv.DictReader(file))
         assert [row["epoch"] for row in rows] == ["1"]
         assert 0 < float(rows[0]["training_loss"]) < 10
+        for part in ("training", "holdout"):
+            assert 0 <= float(rows[0][f"{part}_miou"]) <= float(rows[0][f"{part}_accuracy"]) <= 1
 
     def test_a_loss_that_turns_nan_is_reported_with_member_and_cure(self, data, tmp_path):
         wild = member("wild", optimizer="adamw(lr=1e30)")
@@ -143,6 +150,18 @@ class TestStaged:
 
 
 class TestAdversarial:
+    def test_pictures_smaller_than_a_patch_are_refused(self, data, tmp_path):
+        small = DataSet(data.pictures[:, :, :8], data.masks[:, :8], data.ids, None, MARS)
+        with pytest.raises(BadData, match="member 'm', fold 0: pictures are 8 x 24; a PatchGAN"):
+            train_fold(
+                member(procedure="adversarial"),
+                small,
+                FOLDS[0],
+                seed=0,
+                device="cpu",
+                folder=tmp_path,
+            )
+
     def test_the_generator_alone_is_the_member(self, data, tmp_path):
         recipe = Recipe(
             architecture="pix2pix(width=2, depth=2)", procedure="adversarial", epochs=1, batch=4
@@ -158,14 +177,14 @@ class TestAdversarial:
         pictures, truth = torch.from_numpy(data.pictures), torch.from_numpy(data.truth())
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            judge = Judge(PatchGAN(6, 4), ignore=0, weight=1.0)
+            judge = MaskJudge(Judge(PatchGAN(6, 4)), ignore=0, weight=1.0)
             blind = torch.zeros(len(pictures), 5, 16, 24, requires_grad=True)
             blames = [float(judge(pictures, blind, truth).detach()) for _ in range(60)]
         assert blames[-1] > blames[0] + 0.5
 
     def test_pixels_that_do_not_count_give_no_hint(self, data):
         pictures, truth = torch.from_numpy(data.pictures), torch.from_numpy(data.truth())
-        judge = Judge(PatchGAN(6, 4), ignore=0, weight=1.0)
+        judge = MaskJudge(Judge(PatchGAN(6, 4)), ignore=0, weight=1.0)
         logits = torch.zeros(len(pictures), 5, 16, 24, requires_grad=True)
         judge(pictures, logits, truth).backward()
         pushed = logits.grad.abs().sum(dim=1)
@@ -180,7 +199,7 @@ def task_of(network, data):
         loss=build_loss("cross_entropy", frequencies=np.ones(5) / 5, ignore=0),
         batches=lambda _: iter([(pictures, truth)]),
         steps=1,
-        examine=lambda _: (0.0, 0.0),
+        examine=lambda _: Rates(0.0, 0.0, 0.0),
         recipe=member().recipe,
         autocast=contextlib.nullcontext,
         classes=5,
@@ -244,28 +263,128 @@ class TestSpecialists:
         assert binary_truth(truth, 1, ignore=None).tolist() == [[[0, 255, 1, 0]]]
 
 
-class TestAugmentations:
-    @pytest.mark.parametrize("name", sorted(AUGMENTATIONS))
-    def test_picture_and_mask_move_together(self, name):
-        # The mask says where the picture is bright; both must say the same after the move,
-        # but for pixels at the edge, which the picture blends and the mask does not.
-        cols = np.mgrid[0:32, 0:48][1]
-        masks = np.broadcast_to(cols >= 24, (32, 32, 48)).astype(np.uint8)
-        moved, labels = Augment([name], seed=0)(masks[:, None] * 200, masks)
-        inside = (labels != UNLABELLED) & np.isin(moved[:, 0], (0, 200))
-        assert inside.mean() > 0.8
-        agree = (moved[:, 0] == 200) == (labels == 1)
-        assert agree[inside].mean() > 0.99
-        assert (moved[:, 0] != masks * 200).any()
+class TestGenerated:
+    @pytest.fixture
+    def ground(self):
+        return Ground(len(MARS), "cpu", 4)
 
-    def test_the_seed_decides(self):
-        pictures = np.random.default_rng(0).integers(0, 255, (8, 1, 16, 24), dtype=np.uint8)
-        first, second, other = (
-            Augment(["flips", "shift_scale_rotate"], seed=seed)(pictures, pictures[:, 0] % 5)[0]
-            for seed in (3, 3, 4)
+    def test_pairs_are_painted_from_training_masks(self, data, ground):
+        pictures, masks = torch.from_numpy(data.pictures), torch.from_numpy(data.truth())
+        drawn = [
+            Augment(["generated(share=0.5, epochs=1, width=2)"]).enlarge(
+                pictures, masks, ground, np.random.default_rng(seed)
+            )
+            for seed in (0, 0, 1)
+        ]
+        more, labels = drawn[0]
+        assert more.shape == (36, 1, 16, 24)
+        assert more.dtype == labels.dtype == torch.uint8
+        assert torch.equal(more[:24], pictures)
+        known = {mask.numpy().tobytes() for one in masks for mask in (one, one.flip(-1))}
+        assert all(mask.numpy().tobytes() in known for mask in labels[24:])
+        assert not torch.equal(labels[24:], drawn[2][1][24:])
+
+    @pytest.mark.slow
+    def test_the_generator_learns_what_a_mask_looks_like(self, data, ground):
+        pictures, masks = torch.from_numpy(data.pictures), torch.from_numpy(data.truth())
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            more, labels = Augment(["generated(share=1, epochs=25, width=8)"]).enlarge(
+                pictures, masks, ground, np.random.default_rng(0)
+            )
+        painted, wanted = more[24:, 0].float(), labels[24:]
+        # The data's grey values are 40 times the label, plus noise of mean 30.
+        means = [float(painted[wanted == label].mean()) for label in range(5)]
+        assert means == sorted(means)
+        assert means[4] - means[0] > 60
+
+    def test_the_same_seed_trains_the_same_member_on_them(self, data, tmp_path):
+        one = member(augment=("flips", "generated(share=0.5, epochs=1, width=2)"))
+        for name in "ab":
+            train_fold(one, data, FOLDS[0], seed=0, device="cpu", folder=tmp_path / name)
+        train_fold(member(), data, FOLDS[0], seed=0, device="cpu", folder=tmp_path / "c")
+        first, second, without = (
+            (tmp_path / name / "weights.safetensors").read_bytes() for name in "abc"
         )
-        np.testing.assert_array_equal(first, second)
-        assert (first != other).any()
+        assert first == second
+        assert first != without
+
+    def test_unlabelled_pixels_are_in_no_plane(self):
+        planes = one_hot(torch.tensor([[[0, 2, UNLABELLED]]], dtype=torch.uint8), 3)
+        assert planes[0, :, 0].T.tolist() == [[1, 0, 0], [0, 0, 1], [0, 0, 0]]
+
+
+class TestWeightsAndRates:
+    def test_an_average_of_weights_moves_less_than_the_weights(self, data, tmp_path):
+        ends = []
+        for ema in (0.0, 0.9, 0.999):
+            one = member(ema=ema, monitor="loss", optimizer="adamw(lr=1e-3)")
+            train_fold(one, data, FOLDS[0], seed=0, device="cpu", folder=tmp_path / str(ema))
+            network = load_network(one, tmp_path / str(ema), channels=1, classes=5)
+            ends.append(torch.cat([p.detach().flatten() for p in network.parameters()]))
+        assert not torch.equal(ends[0], ends[1])
+        assert torch.isfinite(ends[1]).all()
+
+    def test_the_average_starts_short_and_grows_to_its_decay(self):
+        network = torch.nn.Linear(1, 1, bias=False)
+        torch.nn.init.zeros_(network.weight)
+        averaged = _moving_average(network, 0.5)
+        seen = []
+        for value in (1.0, 2.0, 3.0, 4.0):
+            network.weight.data.fill_(value)
+            averaged.update_parameters(network)
+            seen.append(float(averaged.module.weight.detach()))
+        # The first call copies; then weights of the past are 2/11, 3/12, 4/13.
+        expected = [1.0]
+        for value, kept in zip((2.0, 3.0, 4.0), (2 / 11, 3 / 12, 4 / 13), strict=True):
+            expected.append(kept * expected[-1] + (1 - kept) * value)
+        np.testing.assert_allclose(seen, expected, rtol=1e-6)
+
+    def test_rates_of_three_pixels(self):
+        logits = torch.tensor([[[[9.0, 0, 0, 0]], [[0, 9.0, 0, 0]], [[0, 0, 9.0, 9.0]]]])
+        truth = torch.tensor([[[1, 1, 2, UNLABELLED]]], dtype=torch.uint8)
+        found = rates(0.5, tally(logits, truth, 3), 0)
+        assert found.accuracy == pytest.approx(2 / 3)
+        assert found.miou == pytest.approx((1 / 2 + 1) / 2)
+        assert found.watched("miou") == found.miou
+        assert found.watched("loss") == -0.5
+
+    def test_without_a_scored_pixel_the_loss_is_watched(self):
+        empty = rates(0.5, torch.zeros(3, 3, dtype=torch.int64), 0)
+        assert np.isnan([empty.accuracy, empty.miou]).all()
+        assert empty.watched("miou") == -0.5
+
+    def test_a_share_of_the_groups_is_learnt_from(self, data):
+        groups = np.repeat([f"g{k}" for k in range(12)], 2)
+        grouped = DataSet(data.pictures, data.masks, data.ids, groups, MARS)
+        fold = Fold(0, np.arange(20))
+        whole, held = _parts(grouped, fold, 1.0, 0)
+        half, held_again = _parts(grouped, fold, 0.5, 0)
+        np.testing.assert_array_equal(held, held_again)
+        assert set(half) < set(whole)
+        assert len(half) == pytest.approx(len(whole) / 2, abs=2)
+        assert not set(groups[half]) & set(groups[np.setdiff1d(whole, half)])
+
+    def test_a_class_that_the_fold_loses_is_named(self, data, tmp_path):
+        masks = np.where(data.truth() == 4, 1, data.truth()).astype(np.uint8)
+        masks[20] = 4  # outside fold 0
+        rare = DataSet(data.pictures, masks, data.ids, None, MARS)
+        with pytest.raises(BadData, match="member 'm', fold 0: no training pixel of class 'big"):
+            train_fold(member(), rare, FOLDS[0], seed=0, device="cpu", folder=tmp_path)
+
+
+def test_the_curves_are_drawn(trained):
+    from PIL import Image
+
+    with Image.open(trained[0] / "curves.png") as picture:
+        assert picture.size == (1000, 300)
+
+
+def test_pictures_that_would_crowd_a_gpu_stay_beside_it(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (1000, 2000))
+    assert home_of(99, "cuda:0") == "cuda:0"
+    assert home_of(101, "cuda:0") == "cpu"
+    assert home_of(10**15, "cpu") == "cpu"
 
 
 def test_a_picture_with_a_rare_class_is_drawn_more_often():
@@ -277,7 +396,27 @@ def test_a_picture_with_a_rare_class_is_drawn_more_often():
 
 def test_cosine_rises_then_falls_to_its_end():
     share = SCHEDULES.build("cosine(warmup=1, end=0.1)", epochs=11)
-    assert [round(share(e), 3) for e in (0.5, 1.0, 6.0, 11.0)] == [0.5, 1, 0.55, 0.1]
+    assert [round(share(e, []), 3) for e in (0.5, 1.0, 6.0, 11.0)] == [0.5, 1, 0.55, 0.1]
+
+
+def test_plateau_reduces_as_torch_does():
+    scores = np.random.default_rng(0).normal(np.minimum(np.arange(40), 12), 2).tolist()
+    weight = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([weight], lr=1.0)
+    referee = torch.optim.lr_scheduler.ReduceLROnPlateau(
+        optimizer, mode="max", factor=0.5, patience=2, threshold=0, min_lr=0.01
+    )
+    share = SCHEDULES.build("plateau(factor=0.5, wait=2, warmup=0)", epochs=40)
+    for epoch, score in enumerate(scores):
+        assert share(float(epoch), scores[:epoch]) == pytest.approx(optimizer.param_groups[0]["lr"])
+        referee.step(score)
+    assert optimizer.param_groups[0]["lr"] < 0.1
+
+
+@pytest.mark.parametrize("schedule", ["constant(warmup=2)", "plateau(warmup=2)"])
+def test_a_warm_up_rises_linearly(schedule):
+    share = SCHEDULES.build(schedule, epochs=9)
+    assert [share(done, []) for done in (0.0, 1.0, 2.0, 3.0)] == [0.01, 0.5, 1, 1]
 
 
 def test_an_absent_device_is_refused_with_those_that_are_there():

@@ -1,0 +1,73 @@
+"""Shuffled, augmented batches of training pictures, from tensors on the device."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from evaluation.ground.arrays import Array, Labels, Shares
+from evaluation.ground.classes import UNLABELLED
+from members.augmentations import Augment
+
+RARE = 0.1  # of the share that a class would have if all had the same
+
+
+class Sampler:
+    """Shuffled, augmented batches; the draws of an epoch follow from its number and the seed.
+
+    Args:
+        pictures: uint8 (picture, channel, row, col), on the device or, where they would fill it,
+            beside it.
+        truth: uint8 (picture, row, col), in the same place.
+        drawn: indices of the pictures of an epoch, some more than once.
+        batch: pictures a step, at most.
+        augment: changes each batch.
+        seed: decides the draws.
+        device: where batches are wanted.
+    """
+
+    def __init__(
+        self,
+        pictures: Tensor,
+        truth: Tensor,
+        drawn: Array,
+        *,
+        batch: int,
+        augment: Augment,
+        seed: int,
+        device: str,
+    ) -> None:
+        self._pictures, self._truth, self._drawn = pictures, truth, drawn
+        self._augment, self._seed, self._device = augment, seed, device
+        self.steps = -(-len(drawn) // batch)
+
+    def epoch(self, number: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the batches of one epoch, on the device."""
+        rng = np.random.default_rng((self._seed, number))
+        order = torch.from_numpy(rng.permutation(self._drawn)).to(self._pictures.device)
+        # Batches of equal size, so that no batch holds a single picture (its variance is 0).
+        for chosen in order.tensor_split(self.steps):
+            pictures, truth = self._augment(self._pictures[chosen], self._truth[chosen], rng)
+            yield pictures.to(self._device), truth.to(self._device)
+
+
+def class_shares(truth: Labels, classes: int) -> Shares:
+    """Return the share of each class in the labelled pixels."""
+    counted = np.bincount(truth[truth != UNLABELLED].ravel(), minlength=classes)[:classes]
+    shares: Shares = counted / max(1, counted.sum())
+    return shares
+
+
+def oversampled(truth: Labels, shares: Array, *, ignore: int | None, times: int) -> Array:
+    """Return the indices of the pictures, those that hold a rare class `times` times.
+
+    A class is rare below a tenth of an equal share of the pixels (2 % among 5 classes).
+    """
+    rare = [
+        label
+        for label, share in enumerate(shares)
+        if label != ignore and 0 < share < RARE / len(shares)
+    ]
+    holds = np.isin(truth, rare).any(axis=(1, 2))
+    return np.repeat(np.arange(len(truth)), np.where(holds, times, 1))
