@@ -25,7 +25,7 @@ from members.examination import Examination
 from members.losses import build_loss
 from members.network import Network
 from members.procedures import PROCEDURES
-from members.procedures.fitting import History, Task
+from members.procedures.fitting import History, Task, Watch
 from members.recipe import Member
 
 HOLDOUT_SHARE = 0.1
@@ -47,7 +47,14 @@ class Fold:
 
 
 def train_fold(
-    member: Member, data: DataSet, fold: Fold, *, seed: int, device: str, folder: Path
+    member: Member,
+    data: DataSet,
+    fold: Fold,
+    *,
+    seed: int,
+    device: str,
+    folder: Path,
+    watch: Watch = lambda _, __: None,
 ) -> None:
     """Train a member on the pictures outside one fold.
 
@@ -60,6 +67,8 @@ def train_fold(
         fold: which of them may be seen.
         seed: of weights, batches and augmentation.
         device: `cpu` or `cuda:K`.
+        watch: gets the number and the monitored score of each epoch; by raising, it stops the
+            training, and nothing is written.
         folder: gets `weights.safetensors`, `history.csv` and `curves.png`.
 
     Raises:
@@ -71,7 +80,7 @@ def train_fold(
     try:
         with torch.random.fork_rng(devices=[device] if device != "cpu" else []):
             torch.manual_seed(seed)
-            network, history = _trained(member, data, fold, seed=seed, device=device)
+            network, history = _trained(member, data, fold, seed=seed, device=device, watch=watch)
     except EnsError as error:
         raise type(error)(f"member {member.name!r}, fold {fold.index}: {error}") from None
     with whole_file(folder / WEIGHTS) as partial:
@@ -105,7 +114,7 @@ def load_network(member: Member, folder: Path, *, channels: int, classes: int) -
 
 
 def _trained(
-    member: Member, data: DataSet, fold: Fold, *, seed: int, device: str
+    member: Member, data: DataSet, fold: Fold, *, seed: int, device: str, watch: Watch
 ) -> tuple[Network, History]:
     recipe, ignore = member.recipe, data.classes.ignore
     learnt, held = _parts(data, fold, recipe.train_share, seed)
@@ -149,6 +158,7 @@ def _trained(
         autocast=inner,
         classes=classes,
         ignore=ignore,
+        watch=watch,
     )
     return network, PROCEDURES.build(recipe.procedure)(task)
 

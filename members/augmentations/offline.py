@@ -37,7 +37,8 @@ class Copies(OffLine):
         self, pictures: Tensor, masks: Tensor, ground: Ground, rng: np.random.Generator
     ) -> tuple[Tensor, Tensor]:
         order = torch.from_numpy(rng.permutation(len(pictures))).to(pictures.device)
-        parts = [self._augment(pictures[p], masks[p], rng) for p in torch.split(order, ground.batch)]
+        batches = torch.split(order, ground.batch)
+        parts = [self._augment(pictures[places], masks[places], rng) for places in batches]
         moved, labels = (torch.cat(part) for part in zip(*parts, strict=True))
         return moved, labels
 

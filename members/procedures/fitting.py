@@ -26,6 +26,10 @@ Judged = Callable[[Tensor, Tensor, Tensor], Tensor]
 """From pictures, main logits and truth to a loss."""
 
 
+Watch = Callable[[int, float], None]
+"""From the number of an epoch, from 1, and its score to nothing."""
+
+
 @dataclass(frozen=True)
 class Task:
     """What a procedure trains with.
@@ -40,6 +44,8 @@ class Task:
         autocast: gives the context in which the forward pass runs.
         classes: how many logits a pixel has.
         ignore: the class whose pixels do not count, or None.
+        watch: gets the number of each epoch and what the recipe monitors, higher being better; by
+            raising, it stops the training.
     """
 
     network: Network
@@ -51,6 +57,7 @@ class Task:
     autocast: Callable[[], Any]
     classes: int
     ignore: int | None
+    watch: Watch = lambda _, __: None
 
 
 History = list[dict[str, int | float]]
@@ -102,6 +109,7 @@ def fit(
             }
         )
         scores.append(holdout.watched(recipe.monitor))
+        task.watch(first_epoch + epoch + 1, scores[-1])
         if scores[-1] > max(scores[:-1], default=-math.inf) or output is not None:
             best, best_epoch = _copied(learner.shown), epoch
         if epoch - best_epoch >= recipe.patience:
