@@ -1,4 +1,4 @@
-"""Losses by name, and weighted sums of them.
+"""Losses by name, weighted sums of them, and sums whose weights are learnt.
 
 A factory takes what the training pixels look like (`frequencies`, `ignore`) and gives a module over
 logits (picture, class, row, col) and truth (picture, row, col), one number for the batch.
@@ -8,16 +8,22 @@ import torch
 from torch import Tensor, nn
 
 from evaluation.ground.arrays import Shares
-from evaluation.ground.specs import Table, parse_sum
+from evaluation.ground.errors import BadSpec
+from evaluation.ground.specs import Spec, Table, parse_sum
+from members.losses.learned_weights import LearnedWeights
 
 LOSSES = Table(
     "loss",
     {
+        "boundary": "members.losses.boundary:boundary",
         "cross_entropy": "members.losses.cross_entropy:cross_entropy",
         "dice": "members.losses.dice:dice",
         "focal": "members.losses.focal:focal",
+        "lovasz": "members.losses.lovasz:lovasz",
+        "ssim": "members.losses.ssim:ssim",
     },
 )
+LEARNED = "learned_weights"
 
 
 class WeightedSum(nn.Module):
@@ -37,19 +43,44 @@ class WeightedSum(nn.Module):
 def build_loss(text: str, *, frequencies: Shares, ignore: int | None) -> nn.Module:
     """Build a loss from a spec or a sum such as `0.5*dice + 0.5*focal(gamma=2)`.
 
+    `learned_weights(dice, focal(gamma=2))` is a term too: a sum whose weights are learnt.
+
     Args:
         text: the spec.
         frequencies: share of each class in the training pixels.
         ignore: the class whose pixels are left out, or None.
+
+    Raises:
+        BadSpec: unknown name or option, a value that its option does not take, or a bad sum.
     """
-    terms = [
-        (weight, LOSSES.build(spec, frequencies=frequencies, ignore=ignore))
-        for weight, spec in parse_sum(text)
-    ]
-    return WeightedSum(terms)
+
+    def built(spec: Spec) -> nn.Module:
+        if spec.name == LEARNED:
+            return LearnedWeights([built(term) for term in _learned_terms(spec)])
+        module: nn.Module = LOSSES.build(spec, frequencies=frequencies, ignore=ignore)
+        return module
+
+    return WeightedSum([(weight, built(spec)) for weight, spec in parse_sum(text)])
 
 
 def check_loss(text: str) -> None:
     """Refuse a loss spec that `build_loss` would refuse, without building anything."""
     for _, spec in parse_sum(text):
-        LOSSES.check(spec, "frequencies", "ignore")
+        for term in _learned_terms(spec) if spec.name == LEARNED else [spec]:
+            LOSSES.check(term, "frequencies", "ignore")
+
+
+def _learned_terms(spec: Spec) -> list[Spec]:
+    """Return the losses inside `learned_weights(...)`."""
+    example = f"write {LEARNED}(dice, focal(gamma=2))"
+    if spec.options:
+        raise BadSpec(f"{spec} has no option {next(iter(spec.options))!r}; {example}")
+    if len(spec.arguments) < 2:
+        raise BadSpec(
+            f"{spec} weighs too few losses ({len(spec.arguments)}); expected 2 or more, {example}"
+        )
+    terms = [Spec(term) if isinstance(term, str) else term for term in spec.arguments]
+    for term in terms:
+        if not isinstance(term, Spec) or term.name == LEARNED:
+            raise BadSpec(f"{spec} cannot weigh {term}; {example}")
+    return terms

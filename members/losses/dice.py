@@ -1,45 +1,93 @@
 """Dice loss: one minus the overlap of prediction and truth, class by class."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
+import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from members.losses.kept import flat_kept
+from evaluation.ground.arrays import Shares
+from members.losses.class_weights import class_weights
+from members.losses.kept import IgnoredWeight, Kept, mean_or_zero
 
 
 class Dice(nn.Module):
-    """Soft Dice over the kept pixels of the whole batch."""
+    """Soft Dice over the whole batch: a weighted mean of the classes' losses."""
 
-    def __init__(self, ignore: int | None, smooth: float) -> None:
+    weights: Tensor
+
+    def __init__(self, kept: Kept, weights: Tensor, smooth: float) -> None:
         super().__init__()
-        self.ignore = ignore
+        self.kept = kept
+        self.smooth = smooth
+        self.register_buffer("weights", weights)
+
+    def forward(self, logits: Tensor, truth: Tensor) -> Tensor:
+        """Return the mean over the classes that occur in the batch; 0 where none does."""
+        overlap, sizes, volumes = _sums(*self.kept.pixels(logits, truth))
+        losses = 1 - (2 * overlap + self.smooth) / (sizes + self.smooth)
+        return mean_or_zero(losses, self.kept.classes(logits) * (volumes > 0) * self.weights)
+
+
+class GeneralisedDice(nn.Module):
+    """Soft Dice of all classes at once, each weighted by 1 / volume^2."""
+
+    def __init__(self, kept: Kept, smooth: float) -> None:
+        super().__init__()
+        self.kept = kept
         self.smooth = smooth
 
     def forward(self, logits: Tensor, truth: Tensor) -> Tensor:
-        """Return the mean over the scored classes that occur in the batch; 0 where none does."""
-        classes = logits.shape[1]
-        values, labels = flat_kept(logits, truth, self.ignore)
-        probabilities = values.float().softmax(dim=1)
-        certain = functional.one_hot(labels, classes).float()
-        overlap = (probabilities * certain).sum(dim=0)
-        sizes = (probabilities + certain).sum(dim=0)
-        losses = 1 - (2 * overlap + self.smooth) / (sizes + self.smooth)
-        occurs = certain.sum(dim=0) > 0
-        return (losses * occurs).sum() / occurs.sum().clamp_min(1)
+        """Return one minus the weighted overlap by the weighted sizes; 0 where no pixel counts."""
+        overlap, sizes, volumes = _sums(*self.kept.pixels(logits, truth))
+        weights = self.kept.classes(logits) * (volumes > 0) / volumes.clamp_min(1) ** 2
+        # Only their ratios matter; with the largest at 1, `smooth` is in pixels here too.
+        weights = weights / weights.max().clamp_min(torch.finfo(weights.dtype).tiny)
+        top, bottom = (weights * overlap).sum(), (weights * sizes).sum()
+        return 1 - (2 * top + self.smooth) / (bottom + self.smooth)
 
 
-def dice(ignore: int | None, *, smooth: Annotated[float, Field(gt=0)] = 1.0) -> Dice:
+def dice(
+    frequencies: Shares,
+    ignore: int | None,
+    *,
+    smooth: Annotated[float, Field(gt=0)] = 1.0,
+    weights: Literal["none", "frequency", "generalised"] = "none",
+    ignored_weight: IgnoredWeight = 0.0,
+) -> Dice | GeneralisedDice:
     """Build a Dice loss.
 
     Overlaps are summed over the batch before they are divided, since a rare class is absent from
-    most single pictures.
+    most single pictures. A class that the batch lacks has no loss.
 
     Args:
+        frequencies: share of each class in the training pixels.
         ignore: the ignored class, or None.
         smooth: pixels added to both sides of the fraction.
+        weights: of the classes: `none`; `frequency` as of `cross_entropy`; `generalised` divides
+            the weighted sum of the overlaps by that of the sizes, with weights 1 / volume^2 by the
+            pixels of each class in the batch.
+        ignored_weight: of the ignored class, for its pixels in all sums and for its own overlap: 0
+            leaves both out, 1 learns it like any other.
 
-    Source: Milletari et al., "V-Net", 2016; sizes are plain sums, not sums of squares.
+    Source: Milletari et al., "V-Net", 2016; sizes are plain sums, not sums of squares. Sudre et
+        al., "Generalised Dice overlap as a deep learning loss function for highly unbalanced
+        segmentations", 2017.
     """
-    return Dice(ignore, smooth)
+    kept = Kept(ignore, ignored_weight)
+    if weights == "generalised":
+        return GeneralisedDice(kept, smooth)
+    return Dice(kept, class_weights(weights, frequencies, ignore), smooth)
+
+
+def _sums(logits: Tensor, labels: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return per class: overlap and size in weighted pixels, and pixels that count by truth."""
+    classes = logits.shape[1]
+    probabilities = logits.softmax(dim=1)
+    certain = functional.one_hot(labels, classes).movedim(-1, 1).float() * (weights > 0)[:, None]
+    weighted = probabilities * weights[:, None]
+    axes = (0, 2, 3)
+    overlap = (weighted * certain).sum(dim=axes)
+    sizes = weighted.sum(dim=axes) + (certain * weights[:, None]).sum(dim=axes)
+    return overlap, sizes, certain.sum(dim=axes)

@@ -1,4 +1,4 @@
-"""Every loss: what is left out, what it is worth, and what the sum of several is."""
+"""Every loss: what is left out, what it is worth; sums of losses, and what is refused."""
 
 import numpy as np
 import pytest
@@ -11,10 +11,17 @@ from members.losses import LOSSES, build_loss, check_loss
 
 CLASSES = 4
 FREQUENCIES = np.array([0.2, 0.4, 0.3, 0.1])
+VARIANTS = [
+    "cross_entropy(weights=frequency, power=0.5)",
+    "focal(weights=frequency, gamma=1)",
+    "dice(weights=frequency)",
+    "dice(weights=generalised)",
+]
 SPECS = [
     *sorted(LOSSES),
-    "cross_entropy(weights=frequency, power=0.5)",
+    *VARIANTS,
     "0.5*dice + 0.5*focal(gamma=3)",
+    "learned_weights(dice, focal(gamma=2), lovasz)",
 ]
 
 
@@ -28,103 +35,216 @@ def loss(spec: str, ignore: int | None = 0) -> torch.nn.Module:
     return build_loss(spec, frequencies=FREQUENCIES, ignore=ignore)
 
 
+def value_and_slope(module, logits, truth) -> tuple[torch.Tensor, torch.Tensor]:
+    leaf = logits.clone().requires_grad_()
+    value = module(leaf, truth)
+    value.backward()
+    assert leaf.grad is not None
+    return value.detach(), leaf.grad
+
+
 @pytest.mark.parametrize("spec", SPECS)
 class TestEveryLoss:
     @pytest.mark.parametrize("label", [0, UNLABELLED], ids=["ignored class", "unlabelled"])
-    def test_pixels_that_do_not_count_change_nothing(self, spec, label):
+    @pytest.mark.parametrize("fill", [7.0, -1e30, float("nan"), float("inf")])
+    def test_logits_that_do_not_count_change_neither_value_nor_slope(self, spec, label, fill):
+        logits, truth = batch()
+        truth[:, 1:3] = label
+        other = logits.clone()
+        other[:, 1:, 1:3] = fill
+        value, slope = value_and_slope(loss(spec), logits, truth)
+        value_of_other, slope_of_other = value_and_slope(loss(spec), other, truth)
+        assert torch.equal(value, value_of_other)
+        assert torch.equal(slope, slope_of_other)
+        assert slope[:, :, 1:3].count_nonzero() == 0
+        assert slope.count_nonzero() > 0
+
+    @pytest.mark.parametrize("label", [0, UNLABELLED], ids=["ignored class", "unlabelled"])
+    def test_rows_that_do_not_count_are_as_if_cut_off(self, spec, label):
         logits, truth = batch()
         truth[:, :2] = label
-        other = logits.clone()
-        other[:, :, :2] = 7 * torch.rand_like(other[:, :, :2])
-        torch.testing.assert_close(loss(spec)(logits, truth), loss(spec)(other, truth))
+        torch.testing.assert_close(
+            loss(spec)(logits, truth), loss(spec)(logits[:, :, 2:], truth[:, 2:])
+        )
 
     def test_is_smaller_for_the_truth_than_for_a_guess(self, spec):
         logits, truth = batch()
         right = 20.0 * functional.one_hot(truth.long(), CLASSES).movedim(-1, 1)
         assert loss(spec)(right, truth) < 0.05 < loss(spec)(logits, truth)
 
-    def test_has_a_finite_gradient_even_where_nothing_counts(self, spec):
+    @pytest.mark.parametrize("label", [0, UNLABELLED], ids=["ignored class", "unlabelled"])
+    def test_is_0_with_a_slope_of_0_where_nothing_counts(self, spec, label):
         logits, truth = batch()
-        for labels in (truth, torch.full_like(truth, UNLABELLED)):
-            leaf = logits.clone().requires_grad_()
-            loss(spec)(leaf, labels).backward()
-            assert leaf.grad is not None
-            assert leaf.grad.isfinite().all()
+        value, slope = value_and_slope(loss(spec), logits, torch.full_like(truth, label))
+        assert value == 0
+        assert slope.count_nonzero() == 0
+
+    @pytest.mark.parametrize("label", range(CLASSES))
+    def test_has_a_finite_slope_where_only_one_class_occurs_and_is_sure(self, spec, label):
+        logits, truth = batch()
+        logits[:, 1] += 60
+        value, slope = value_and_slope(loss(spec), logits, torch.full_like(truth, label))
+        assert value.isfinite()
+        assert slope.isfinite().all()
 
     def test_its_slope_is_that_of_finite_differences(self, spec):
         logits, truth = batch()
-        module = loss(spec).double()
-        leaf = logits[:1, :, :2, :2].double().requires_grad_()
-        labels = truth[:1, :2, :2]
-        module(leaf, labels).backward()
-        assert leaf.grad is not None
-        step = torch.zeros_like(leaf)
+        module = loss(spec)
+        logits, truth = logits[:1, :, :2, :2], truth[:1, :2, :2]
+        _, slope = value_and_slope(module, logits, truth)
+        step = torch.zeros_like(logits)
         step[0, 1, 0, 0] = 1e-2
         with torch.no_grad():
-            slope = (module(leaf + step, labels) - module(leaf - step, labels)) / 2e-2
-        assert slope.item() == pytest.approx(leaf.grad[0, 1, 0, 0].item(), rel=0.02, abs=1e-4)
+            found = (module(logits + step, truth) - module(logits - step, truth)) / 2e-2
+        assert found.item() == pytest.approx(slope[0, 1, 0, 0].item(), rel=0.02, abs=1e-4)
 
-
-class TestAgainstTorch:
-    def test_cross_entropy_without_weights_is_torchs(self):
-        logits, truth = batch(low=0)
-        expected = functional.cross_entropy(logits, truth.long(), ignore_index=0)
-        torch.testing.assert_close(loss("cross_entropy")(logits, truth), expected)
-
-    def test_cross_entropy_with_weights_is_torchs(self):
-        logits, truth = batch(low=0)
-        weights = [0.0, 1.0, 2.0, 3.0]
-        expected = functional.cross_entropy(logits, truth.long(), weight=torch.tensor(weights))
-        found = loss(f"cross_entropy(weights={weights})")(logits, truth)
-        torch.testing.assert_close(found, expected)
-
-    def test_focal_with_gamma_0_is_cross_entropy(self):
+    def test_computes_bfloat16_logits_in_float32(self, spec):
         logits, truth = batch()
-        expected = functional.cross_entropy(logits, truth.long())
-        torch.testing.assert_close(loss("focal(gamma=0)")(logits, truth), expected)
+        rough = logits.bfloat16()
+        value, slope = value_and_slope(loss(spec), rough, truth)
+        expected, expected_slope = value_and_slope(loss(spec), rough.float(), truth)
+        assert value.dtype == torch.float32
+        assert torch.equal(value, expected)
+        torch.testing.assert_close(slope, expected_slope.bfloat16())
 
-
-class TestByHand:
-    def test_frequency_weights_make_the_class_in_the_middle_weigh_1(self):
-        module = LOSSES.build("cross_entropy(weights=frequency)", frequencies=FREQUENCIES, ignore=0)
-        np.testing.assert_allclose(module.weights, [0, 0.75, 1, 3], rtol=1e-6)
-
-    def test_the_ignored_class_can_be_learnt_with_its_own_weight(self):
-        module = LOSSES.build(
-            "cross_entropy(ignored_weight=0.5)", frequencies=FREQUENCIES, ignore=0
+    def test_a_flip_of_the_pictures_and_their_order_change_nothing(self, spec):
+        logits, truth = batch()
+        truth[0, 1, 1:4] = 0
+        torch.testing.assert_close(
+            loss(spec)(logits.flip(0, 2, 3), truth.flip(0, 1, 2)), loss(spec)(logits, truth)
         )
-        np.testing.assert_allclose(module.weights, [0.5, 1, 1, 1])
 
-    def test_dice_of_half_the_pixels_right_is_half(self):
-        truth = torch.tensor([[[1, 1, 1, 1]]]).byte()
-        logits = torch.full((1, 2, 1, 4), -50.0)
-        logits[0, 1, 0, :2] = logits[0, 0, 0, 2:] = 50.0
-        found = build_loss("dice(smooth=1e-6)", frequencies=np.ones(2) / 2, ignore=None)
-        assert found(logits, truth).item() == pytest.approx(1 - 2 * 2 / (2 + 4), abs=1e-5)
 
-    def test_a_sum_adds_weighted_terms(self):
+def with_ignored_weight(spec: str, weight: float) -> str:
+    option = f"ignored_weight={weight})"
+    return f"{spec[:-1]}, {option}" if spec.endswith(")") else f"{spec}({option}"
+
+
+@pytest.mark.parametrize("spec", [*sorted(LOSSES), *VARIANTS])
+class TestIgnoredWeight:
+    def test_of_1_is_as_if_no_class_were_ignored(self, spec):
+        logits, truth = batch(low=0)
+        truth[1, 2] = UNLABELLED
+        found = value_and_slope(loss(with_ignored_weight(spec, 1)), logits, truth)
+        expected = value_and_slope(loss(spec, ignore=None), logits, truth)
+        # Weights by frequency are relative to the median, which then is another.
+        exact = "weights=frequency" not in spec
+        torch.testing.assert_close(found, expected, **({"rtol": 0, "atol": 0} if exact else {}))
+
+    def test_of_0_is_the_default_which_leaves_the_class_out(self, spec):
+        logits, truth = batch(low=0)
+        found = value_and_slope(loss(with_ignored_weight(spec, 0)), logits, truth)
+        unlabelled = truth.masked_fill(truth == 0, UNLABELLED)
+        for expected in (
+            value_and_slope(loss(spec), logits, truth),
+            value_and_slope(loss(spec), logits, unlabelled),
+        ):
+            torch.testing.assert_close(found, expected, rtol=0, atol=0)
+
+    def test_leads_steadily_from_one_to_the_other(self, spec):
+        logits, truth = batch(low=0)
+        logits[:, 0] -= 4  # the ignored class is guessed badly, so that each bit of weight shows
+        values = [
+            loss(with_ignored_weight(spec, weight))(logits, truth) for weight in (0, 0.3, 0.6, 1)
+        ]
+        steps = torch.stack(values).diff()
+        assert (steps > 0).all() or (steps < 0).all()
+
+    @pytest.mark.parametrize("weight", [-0.1, 1.1])
+    def test_outside_0_to_1_is_refused(self, spec, weight):
+        with pytest.raises(BadSpec, match=rf"option 'ignored_weight' got {weight}; expected "):
+            check_loss(with_ignored_weight(spec, weight))
+
+
+class TestLearnedWeights:
+    SPEC = "learned_weights(dice, cross_entropy(weights=frequency))"
+
+    def parts(self, logits, truth):
+        return [loss(spec)(logits, truth) for spec in ("dice", "cross_entropy(weights=frequency)")]
+
+    def test_start_as_a_plain_sum(self):
         logits, truth = batch()
-        parts = 0.25 * loss("dice")(logits, truth) + 2 * loss("focal")(logits, truth)
-        torch.testing.assert_close(loss("0.25*dice + 2*focal")(logits, truth), parts)
+        torch.testing.assert_close(loss(self.SPEC)(logits, truth), sum(self.parts(logits, truth)))
+
+    def test_weigh_by_the_variance_and_add_the_logarithm_of_the_deviation(self):
+        logits, truth = batch()
+        module = loss(self.SPEC)
+        (log_variances,) = module.parameters()
+        variances = torch.tensor([0.25, 9.0])
+        log_variances.data = variances.log()
+        expected = (torch.stack(self.parts(logits, truth)) / variances).sum() + np.log(0.5 * 3)
+        torch.testing.assert_close(module(logits, truth), expected.float())
+
+    def test_come_to_rest_where_a_variance_is_twice_the_loss(self):
+        logits, truth = batch()
+        module = loss(self.SPEC)
+        (log_variances,) = module.parameters()
+        log_variances.data = (2 * torch.stack(self.parts(logits, truth))).log()
+        module(logits, truth).backward()
+        torch.testing.assert_close(log_variances.grad, torch.zeros(2))
+
+    def test_do_not_move_where_no_pixel_counts(self):
+        logits, truth = batch()
+        module = loss(self.SPEC)
+        (log_variances,) = module.parameters()
+        log_variances.data += 3
+        assert module(logits, torch.full_like(truth, UNLABELLED)) == 0
+        module(logits, torch.full_like(truth, UNLABELLED)).backward()
+        assert log_variances.grad.count_nonzero() == 0
+
+    def test_can_be_a_term_of_a_sum(self):
+        logits, truth = batch()
+        parts = 2 * loss("lovasz")(logits, truth) + 0.5 * loss(self.SPEC)(logits, truth)
+        torch.testing.assert_close(loss(f"2*lovasz + 0.5*{self.SPEC}")(logits, truth), parts)
+
+
+def test_a_sum_adds_weighted_terms():
+    logits, truth = batch()
+    parts = 0.25 * loss("dice")(logits, truth) + 2 * loss("focal")(logits, truth)
+    torch.testing.assert_close(loss("0.25*dice + 2*focal")(logits, truth), parts)
 
 
 @pytest.mark.parametrize(
     ("spec", "words"),
     [
-        ("dise", "unknown loss 'dise'; known: cross_entropy, dice, focal"),
+        ("dise", "unknown loss 'dise'; known: boundary, cross_entropy, dice, focal, lovasz, ssim"),
         ("-1*dice", "weight -1 in '-1*dice'; expected a number above 0"),
         ("dice - focal", "cannot read 'dice - focal'"),
         ("0*dice + focal", "weight 0 in '0*dice + focal'; expected a number above 0"),
+        ("dice(focal)", "loss 'dice' got focal without a name; write option=value"),
+        ("dice(weights=[1, 2])", "option 'weights' got [1, 2]; expected 'none', 'frequency' or"),
         ("focal(gamma=-1)", "option 'gamma' got -1; expected greater than or equal to 0"),
         ("cross_entropy(weights=often)", "option 'weights' got often; expected"),
+        (
+            "learned_weights",
+            "too few losses (0); expected 2 or more, write learned_weights(dice, focal(gamma=2))",
+        ),
+        (
+            "learned_weights(dice)",
+            "learned_weights(dice) weighs too few losses (1); expected 2 or more",
+        ),
+        ("learned_weights(dice, 3)", "learned_weights(dice, 3) cannot weigh 3; write"),
+        ("learned_weights(dice, [focal])", "cannot weigh ['focal']; write"),
+        ("learned_weights(dice, focal, start=1)", "has no option 'start'; write"),
+        ("learned_weights(dice, dise)", "unknown loss 'dise'; known: boundary"),
+        ("learned_weights(dice, focal(gamma=-1))", "loss 'focal': option 'gamma' got -1"),
+        ("learned_weights(0.5*dice, focal)", "cannot read '0.5*dice' in spec"),
+        ("learned_weights(dice + focal, focal)", "cannot read 'dice + focal' in spec"),
+        (
+            "learned_weights(dice, learned_weights(dice, focal))",
+            "cannot weigh learned_weights(dice, focal); write",
+        ),
     ],
 )
 def test_a_loss_that_cannot_be_built_is_refused_before_any_work(spec, words):
-    with pytest.raises(BadSpec) as refusal:
-        check_loss(spec)
-    assert words in str(refusal.value)
+    for refuse in (check_loss, loss):
+        with pytest.raises(BadSpec) as refusal:
+            refuse(spec)
+        assert words in str(refusal.value)
+        assert "\n" not in str(refusal.value)
 
 
-def test_weights_for_another_number_of_classes_are_refused():
+@pytest.mark.parametrize("name", ["cross_entropy", "focal"])
+def test_weights_for_another_number_of_classes_are_refused(name):
     with pytest.raises(BadSpec, match=r"'weights' got \[1.0, 2.0\]; expected 4 numbers from 0"):
-        loss("cross_entropy(weights=[1.0, 2.0])")
+        loss(f"{name}(weights=[1.0, 2.0])")
