@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import Shaped
 
 from ensemble.blas import one_blas_thread
-from ensemble.fusion import Fusion
-from evaluation.ground.arrays import Groups, Labels, Map, Maps
+from ensemble.fusion import Block, Fusion
+from evaluation.ground.arrays import Groups, Map, Maps
 from evaluation.ground.blocks import BLOCK_PICTURES, blocks, map_blocks
 from evaluation.ground.classes import UNLABELLED
 from evaluation.ground.errors import BadLabels, BadMaps
@@ -130,11 +130,11 @@ class FitBlocks:
                     f"truth holds {strange.tolist()}; expected 0 to {classes - 1} and {UNLABELLED}"
                 )
 
-    def __iter__(self) -> Iterator[tuple[Maps, Labels]]:
+    def __iter__(self) -> Iterator[Block]:
         """Read block after block."""
 
-        def read(block: slice) -> tuple[Maps, Labels]:
-            return stacked(self.members, block), np.asarray(self.truth[block])
+        def read(block: slice) -> Block:
+            return Block(stacked(self.members, block), np.asarray(self.truth[block]))
 
         # One thread reads the next block while this one is learned from.
         return map_blocks(read, len(self.truth), size=self.size, threads=1)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Integer
@@ -18,14 +18,24 @@ SMALLEST = 1e-12
 PIECE_VALUES = 1 << 17
 """Values of one member that are worked on at a time: half a megabyte, which stays in the cache."""
 
+
 # The number of pictures has no name here, since the last block may be shorter.
-Blocks = Iterable[
-    tuple[
-        Float[np.ndarray, "member _ class row col"],
-        Integer[np.ndarray, "_ row col"],
-    ]
-]
-"""Blocks of maps with their truth; can be gone through several times."""
+class Block(NamedTuple):
+    """Some pictures to learn from.
+
+    Args:
+        maps: of all members, float32.
+        truth: class index per pixel; 255 where the annotators gave none.
+        pictures: uint8, with 1 or 3 channels; None where nothing looks at them.
+    """
+
+    maps: Float[np.ndarray, "member _ class row col"]
+    truth: Integer[np.ndarray, "_ row col"]
+    pictures: Integer[np.ndarray, "_ channel row col"] | None = None
+
+
+Blocks = Iterable[Block]
+"""Blocks of pictures; can be gone through several times."""
 
 
 @runtime_checkable

@@ -60,7 +60,7 @@ def sample(
     generator = np.random.default_rng(seed)
     scored = [label for label in range(classes) if label != ignore]
     drawn = {label: _Lowest(max(1, -(-pixels // len(scored)))) for label in scored}
-    for maps, truth in blocks:
+    for maps, truth, _ in blocks:
         keys = generator.random(truth.shape)
         for label, lowest in drawn.items():
             lowest.offer(maps, keys, truth == label)

@@ -92,7 +92,7 @@ def _iou(blocks: Blocks, classes: int, ignore: int | None, kinds: tuple[str, ...
     A specialist's IoU is that of its own yes against its class, the others not asked.
     """
     both, either = np.zeros((2, len(kinds), classes))
-    for maps, truth in blocks:
+    for maps, truth, _ in blocks:
         kept = truth != UNLABELLED if ignore is None else (truth != UNLABELLED) & (truth != ignore)
         true = np.stack([truth == label for label in range(classes)], axis=1) & kept[:, None]
         for member, kind in enumerate(kinds):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ensemble.fitted import ARRAYS, STATE, load_fitted, save_fitted
-from ensemble.fusion import Learned
+from ensemble.fusion import Block, Learned
 from ensemble.strategies import STRATEGIES
 from evaluation.ground.errors import BadRun
 
@@ -27,7 +27,7 @@ def drawn():
 
 def fitted(name):
     strategy = STRATEGIES.build(name, **CONTEXT)
-    return strategy.fit([drawn()]) if isinstance(strategy, Learned) else strategy
+    return strategy.fit([Block(*drawn())]) if isinstance(strategy, Learned) else strategy
 
 
 @pytest.fixture

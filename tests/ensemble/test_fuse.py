@@ -211,7 +211,7 @@ class TestFitBlocks:
     def test_gives_all_pictures_in_order_again_and_again(self):
         fit_blocks = FitBlocks(readers(2), truth_of(), size=3)
         for _ in range(2):
-            maps, truth = zip(*fit_blocks, strict=True)
+            maps, truth, _ = zip(*fit_blocks, strict=True)
             assert [len(part) for part in truth] == [3, 3, 1]
             np.testing.assert_array_equal(np.concatenate(truth), truth_of())
             np.testing.assert_array_equal(np.concatenate(maps, axis=1)[1], drawn(1))

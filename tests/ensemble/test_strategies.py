@@ -9,7 +9,7 @@ from scipy.special import log_softmax, softmax
 from sklearn.linear_model import LogisticRegression
 
 import ensemble.fusion
-from ensemble.fusion import CLASS_AXIS, Learned
+from ensemble.fusion import CLASS_AXIS, Block, Learned
 from ensemble.sample import sample
 from ensemble.strategies import FUSIONS, LAWS, SEES_SPECIALISTS, STRATEGIES
 from evaluation.ground.errors import BadData, BadSpec
@@ -61,7 +61,7 @@ def fitted(spec, maps, truth, *, blocks=None, **context):
         return strategy
     pictures = maps.shape[1]
     cuts = blocks or [slice(0, pictures)]
-    return strategy.fit([(maps[:, cut], truth[cut]) for cut in cuts])
+    return strategy.fit([Block(maps[:, cut], truth[cut]) for cut in cuts])
 
 
 def masked_miou(maps, truth):
@@ -387,7 +387,7 @@ class TestPerClassVote:
 class TestStacking:
     def reference(self, maps, truth, l2):
         """Fit scikit-learn's regression on the very pixels that stacking takes."""
-        taken = sample([(maps, truth)], classes=CLASSES, ignore=IGNORE, pixels=900, seed=0)
+        taken = sample([Block(maps, truth)], classes=CLASSES, ignore=IGNORE, pixels=900, seed=0)
         features = np.log(np.maximum(taken.maps, 1e-3)).reshape(len(taken.truth), -1)
         model = LogisticRegression(C=1 / (l2 * len(taken.truth)), max_iter=5000, tol=1e-8)
         return model.fit(features, taken.truth, taken.weight * len(taken.truth))
@@ -411,7 +411,7 @@ class TestStacking:
         maps, truth = drawn(16)
         l2 = 0.1
         fusion = fitted(f"stacking(l2={l2})", maps, truth)
-        taken = sample([(maps, truth)], classes=CLASSES, ignore=IGNORE, pixels=10**5, seed=0)
+        taken = sample([Block(maps, truth)], classes=CLASSES, ignore=IGNORE, pixels=10**5, seed=0)
         logs = np.log(np.maximum(taken.maps, 1e-3)).reshape(len(taken.truth), -1).astype(float)
         pool = np.tile(np.eye(CLASSES)[SCORED], 3) / 3
 
@@ -467,7 +467,7 @@ class TestStacking:
 class TestSample:
     def take(self, maps, truth, **options):
         defaults = {"classes": CLASSES, "ignore": IGNORE, "pixels": 30, "seed": 0}
-        return sample([(maps, truth)], **defaults | options)
+        return sample([Block(maps, truth)], **defaults | options)
 
     def test_takes_as_many_of_each_class_and_weighs_them_back(self):
         maps, truth = drawn(23)
@@ -502,7 +502,7 @@ class TestSample:
         truth[:] = 1
         maps[0, :, 0] = np.arange(128).reshape(2, 8, 8)
         one_class = {"classes": 2, "ignore": 0, "pixels": 16}
-        cut = [(maps[:, p : p + 1], truth[p : p + 1]) for p in range(2)]
+        cut = [Block(maps[:, p : p + 1], truth[p : p + 1]) for p in range(2)]
         taken = [sample(cut, **one_class, seed=s).maps[:, 0, 0] for s in range(400)]
         assert {len(np.unique(t)) for t in taken} == {16}
         times = np.bincount(np.concatenate(taken).astype(int), minlength=128)
