@@ -1,0 +1,239 @@
+"""`ens data refine-masks` and `ens data disagreements`, as a user types them."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ensemble.cli import run
+from ensemble.pipeline.experiment import Experiment
+from evaluation.ground.blocks import blocks
+from evaluation.ground.classes import MARS
+from evaluation.ground.layout import Run
+from evaluation.ground.provenance import record
+from members.data.dataset import DataSet, write_classes
+from members.data.load import load
+from members.store import ProbabilityStore, Seen
+
+RNG = np.random.default_rng(0)
+PICTURES = RNG.integers(90, 94, (6, 16, 20)).astype(np.uint8)
+MASKS = np.zeros((6, 16, 20), np.uint8)
+MASKS[:, 5:9, 5:9] = np.arange(6)[:, None, None] % 4 + 1
+MASKS[0, 0, 0] = 4
+
+
+def answer(capsys, *arguments):
+    capsys.readouterr()
+    code = run(["data", *map(str, arguments)])
+    said = capsys.readouterr()
+    assert code == 0, said.err
+    return said.out
+
+
+def refusal(capsys, *arguments):
+    capsys.readouterr()
+    assert run(["data", *map(str, arguments)]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.count("\n") == 1, said.err
+    return said.err
+
+
+@pytest.fixture
+def competition(tmp_path):
+    path = tmp_path / "students.npz"
+    both = np.stack([PICTURES, MASKS], axis=1).astype(np.int32)
+    np.savez(path, training_set=both, test_set=PICTURES[:2], training_group=np.arange(6))
+    return path
+
+
+class TestRefineMasks:
+    def test_keeps_the_competition_layout_and_the_input(self, competition, tmp_path, capsys):
+        before, out = competition.read_bytes(), tmp_path / "new.npz"
+        said = json.loads(answer(capsys, "refine-masks", competition, "--out", out, "--json"))
+        assert competition.read_bytes() == before
+        with np.load(competition) as old, np.load(out) as new:
+            assert sorted(new) == sorted(old)
+            assert new["training_set"].dtype == np.int32
+            np.testing.assert_array_equal(new["training_set"][:, 0], PICTURES)
+            np.testing.assert_array_equal(new["test_set"], old["test_set"])
+            np.testing.assert_array_equal(new["training_group"], old["training_group"])
+            added = new["training_set"][:, 1] != MASKS
+            assert added.sum() == said["anew"]["pixels"] > 0
+            sand = new["training_set"][:, 1] == 3
+            assert (sand & added).sum() == said["anew"]["classes"]["sand"]
+            unlabelled = (new["training_set"][:, 1] == 0).mean()
+        assert said["background"] == {"before": (MASKS == 0).mean(), "after": unlabelled}
+
+    def test_keeps_the_general_layout_and_says_so_in_words(self, tmp_path, capsys):
+        data, out, sheet = (tmp_path / name for name in ("own.npz", "new.npz", "sheet.png"))
+        colour = np.repeat(PICTURES[..., None], 3, axis=-1)
+        extra = {"source": np.array(list("uvwxyz")), "group": np.array(list("aabbcc"))}
+        np.savez(data, images=colour, masks=MASKS, **extra)
+        text = answer(capsys, "refine-masks", data, "--out", out, "--preview", sheet)
+        assert "pixels labelled anew in 6 of 6 pictures" in text
+        assert text.endswith(f"next: ens train-members --data {out}\n")
+        with np.load(out) as new:
+            assert sorted(new) == ["group", "images", "masks", "source"]
+            np.testing.assert_array_equal(new["images"], colour)
+        assert load(out)["training"].ids == tuple("uvwxyz")
+        with Image.open(sheet) as picture:
+            assert picture.format == "PNG"
+
+    def test_a_folder_becomes_a_general_file(self, tmp_path, capsys):
+        for name, arrays in (("images", PICTURES), ("masks", MASKS)):
+            (tmp_path / "pairs" / name).mkdir(parents=True)
+            for place, array in enumerate(arrays):
+                Image.fromarray(array).save(tmp_path / "pairs" / name / f"p{place}.png")
+        answer(capsys, "refine-masks", tmp_path / "pairs", "--out", tmp_path / "new.npz")
+        new = load(tmp_path / "new.npz")["training"]
+        assert new.ids == tuple(f"p{place}" for place in range(6))
+        assert new.classes == MARS
+        np.testing.assert_array_equal(new.pictures[:, 0], PICTURES)
+
+    def test_options_reach_the_algorithm(self, competition, tmp_path, capsys):
+        def pixels(name, *options):
+            out = tmp_path / f"{name}.npz"
+            text = answer(capsys, "refine-masks", competition, "--out", out, *options, "--json")
+            return json.loads(text)["anew"]["pixels"]
+
+        one = pixels("one", "--rounds", 1)
+        assert 0 < one < pixels("default")
+        assert pixels("strict", "--max-std", 0.1) == 0
+        assert pixels("wide", "--radius", 5, "--rounds", 1, "--max-std", 1.2) != one
+
+    @pytest.mark.parametrize(
+        ("options", "words"),
+        [
+            (["--radius", 0], "'--radius': 0 is not in the range 1<=x<=32"),
+            (["--rounds", 0], "'--rounds': 0 is not in the range x>=1"),
+            (["--max-std", -1], "'--max-std': -1.0 is not in the range"),
+            (["--out", "students.npz"], "is the input, which stays as it is"),
+            (["--out", "there.npz"], "exists and is not overwritten; name a new file"),
+            (["--out", "new.npy"], "expected a name that ends in .npz"),
+            (["--preview", "new.txt"], "--preview"),
+        ],
+    )
+    def test_bad_options_are_one_line(
+        self, competition, tmp_path, capsys, monkeypatch, options, words
+    ):
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "there.npz").write_bytes(b"mine")
+        arguments = ["--out", "new.npz", *options]
+        assert words in refusal(capsys, "refine-masks", competition, *arguments)
+        assert (tmp_path / "there.npz").read_bytes() == b"mine"
+        assert not (tmp_path / "new.npz").exists()
+
+    def test_an_unlabelled_set_is_refused(self, tmp_path, capsys):
+        np.savez(tmp_path / "own.npz", images=PICTURES)
+        said = refusal(capsys, "refine-masks", tmp_path / "own.npz", "--out", tmp_path / "n.npz")
+        assert "holds no masks; expected labelled pictures" in said
+        assert not (tmp_path / "n.npz").exists()
+
+
+COUNT = 70  # one whole block and a part
+IDS = tuple(f"p{place:02}" for place in range(COUNT))
+
+
+def truth():
+    masks = np.random.default_rng(1).integers(1, 5, (COUNT, 4, 6)).astype(np.uint8)
+    masks[:, 0] = 0
+    masks[5], masks[66] = 2, 3  # pictures of one ground, whose masks are swapped below
+    return masks
+
+
+def planted(path, *, seen, members=("good", "fair")):
+    """Write a run whose members know the ground; the masks of p05 and p66 are swapped."""
+    run_folder, masks = Run(path), truth()
+    given = masks.copy()
+    given[[5, 66]] = masks[[66, 5]]
+    pictures = np.full((COUNT, 1, 4, 6), 100, np.uint8)
+    groups = np.array([f"g{place // 2}" for place in range(COUNT)])
+    DataSet(pictures, given, IDS, groups, MARS).save(run_folder.data("oof"))
+    write_classes(run_folder.classes, MARS)
+    recipes = {name: {"architecture": "unet(width=2, depth=1)"} for name in members}
+    Experiment(data="sample", members=recipes).write(run_folder.experiment)
+    for place, name in enumerate(members):
+        rng = np.random.default_rng(place)
+        maps = np.eye(5, dtype=np.float32)[masks].transpose(0, 3, 1, 2) * (2 - place)
+        maps += rng.random(maps.shape, dtype=np.float32)
+        maps /= maps.sum(axis=1, keepdims=True)
+        store = ProbabilityStore.create(
+            run_folder.probabilities(name, "oof"), ids=IDS, classes=MARS, shape=(4, 6), seen=seen
+        )
+        for block in blocks(COUNT):
+            store.write(block, maps[block])
+        record(store.folder, asked={}, inputs={})
+    return path
+
+
+OUT_OF_FOLD = Seen((frozenset(IDS[35:]), frozenset(IDS[:35])), (0,) * 35 + (1,) * 35)
+
+
+@pytest.fixture
+def swapped(tmp_path):
+    return planted(tmp_path / "run", seen=OUT_OF_FOLD)
+
+
+class TestDisagreements:
+    @pytest.mark.parametrize("member", ["all", "good", "fair"])
+    def test_swapped_masks_come_first(self, swapped, capsys, member):
+        found = json.loads(
+            answer(capsys, "disagreements", "--run", swapped, "--member", member, "--json")
+        )
+        first, second, third = found["top"][:3]
+        assert {first["id"], second["id"]} == {"p05", "p66"}
+        told = {entry["id"]: entry for entry in (first, second)}
+        assert told["p05"]["confusion"] == ["sand", "bedrock"]
+        assert told["p66"]["confusion"] == ["bedrock", "sand"]
+        assert told["p66"]["group"] == "g33"
+        assert min(first["score"], second["score"]) > third["score"] + 0.1
+        assert found["members"] == (["good", "fair"] if member == "all" else [member])
+        assert len(found["top"]) == 30
+
+    def test_all_is_the_mean_over_members(self, swapped, capsys):
+        def score(member):
+            text = answer(
+                capsys, "disagreements", "--run", swapped, "--member", member, "--json", "--top", 1
+            )
+            return json.loads(text)["top"][0]["score"]
+
+        low, high = sorted((score("good"), score("fair")))
+        assert low < score("all") < high
+
+    def test_writes_ids_and_a_sheet_and_prints_a_table(self, swapped, tmp_path, capsys):
+        out, sheet = tmp_path / "ids.txt", tmp_path / "sheet.png"
+        text = answer(
+            capsys,
+            *("disagreements", "--run", swapped, "--top", 2, "--out", out, "--sheet", sheet),
+        )
+        assert sorted(out.read_text().splitlines()) == ["p05", "p66"]
+        assert "sand -> bedrock" in text
+        with Image.open(sheet) as picture:
+            assert picture.format == "PNG"
+        assert "is not overwritten" in refusal(
+            capsys, "disagreements", "--run", swapped, "--out", out
+        )
+
+    @pytest.mark.parametrize(
+        ("seen", "words"),
+        [
+            (Seen((frozenset(IDS[:3]),)), "was trained on 3 of these pictures and agrees"),
+            (None, "does not say which pictures it was trained on"),
+        ],
+        ids=["seen", "undeclared"],
+    )
+    def test_maps_of_models_that_saw_the_picture_are_refused(self, tmp_path, capsys, seen, words):
+        folder = planted(tmp_path / "run", seen=seen, members=("one",))
+        out = tmp_path / "ids.txt"
+        assert words in refusal(capsys, "disagreements", "--run", folder, "--out", out)
+        assert not out.exists()
+
+    def test_a_run_without_maps_and_an_unknown_member_are_refused(self, swapped, capsys):
+        said = refusal(capsys, "disagreements", "--run", swapped, "--member", "nobody")
+        assert "no member or fusion 'nobody'; known: good, fair" in said
+        for name in ("good", "fair"):
+            (swapped / "probabilities" / name / "oof" / "provenance.json").unlink()
+        said = refusal(capsys, "disagreements", "--run", swapped)
+        assert "has out-of-fold maps; run `ens train-members` first" in said

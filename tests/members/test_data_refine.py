@@ -1,0 +1,161 @@
+"""Growing masks over even ground: laws, a slow referee, and cases by hand."""
+
+import numpy as np
+import pytest
+
+from members.data.refine import even, grow, refine
+
+FOREVER = 1000
+
+
+def ground(pictures=3, channels=1, rows=20, cols=24):
+    """Pictures with even and uneven parts, and masks with gaps, 0 and 255."""
+    rng = np.random.default_rng(0)
+    smooth = np.cumsum(rng.integers(-2, 3, (pictures, channels, rows, cols)), axis=-1) + 120
+    rough = rng.integers(0, 60, (pictures, channels, rows, cols)) * (rng.random(cols) < 0.2)
+    masks = rng.choice([0, 0, 0, 1, 2, 3, 255], (pictures, rows // 4, cols // 4))
+    masks = masks.repeat(4, axis=1).repeat(4, axis=2)
+    return (smooth + rough).clip(0, 255).astype(np.uint8), masks.astype(np.uint8)
+
+
+def disc(rows, cols, row, col, radius):
+    y, x = np.mgrid[:rows, :cols]
+    return (y - row) ** 2 + (x - col) ** 2 <= radius**2
+
+
+def slow_grow(pictures, masks, *, ignore, radius_px, max_std, rounds):
+    """Return what the definition says, pixel by pixel."""
+    result = masks.copy()
+    _, rows, cols = masks.shape
+    for picture, labels in zip(pictures, result, strict=True):
+        for _ in range(rounds):
+            before = labels.copy()
+            labelled = (before != 255) & (before != ignore)
+            for row, col in np.argwhere(~labelled):
+                inside = disc(rows, cols, row, col, radius_px)
+                beside = disc(rows, cols, row, col, 1) & labelled
+                if beside.any() and picture[:, inside].astype(float).std(axis=1).max() <= max_std:
+                    votes = np.bincount(before[inside & labelled])
+                    labels[row, col] = votes.argmax()
+    return result
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("radius", [1, 2, 4])
+def test_it_is_what_the_definition_says_pixel_by_pixel(radius, channels):
+    pictures, masks = ground(2, channels, 12, 16)
+    options = {"ignore": 0, "radius_px": radius, "max_std": 11.3, "rounds": 3}
+    grown = grow(pictures, masks, **options)
+    np.testing.assert_array_equal(grown, slow_grow(pictures, masks, **options))
+    assert (grown != masks).any()
+    assert (grown == 0).any()
+
+
+def test_evenness_is_the_standard_deviation_inside_the_picture():
+    pictures, _ = ground(1, 1, 9, 11)
+    wanted = [
+        [pictures[0, 0][disc(9, 11, row, col, 3)].std() <= 7.1 for col in range(11)]
+        for row in range(9)
+    ]
+    np.testing.assert_array_equal(even(pictures, 3, 7.1)[0], wanted)
+
+
+class TestLaws:
+    def test_labelled_pixels_never_change(self):
+        pictures, masks = ground()
+        grown = grow(pictures, masks, ignore=0, max_std=20.0, rounds=FOREVER)
+        labelled = (masks != 0) & (masks != 255)
+        np.testing.assert_array_equal(grown[labelled], masks[labelled])
+        assert (grown != masks).any()
+
+    def test_once_nothing_changes_nothing_ever_does(self):
+        pictures, masks = ground()
+        once = grow(pictures, masks, ignore=0, max_std=16.0, rounds=FOREVER)
+        again = grow(pictures, once, ignore=0, max_std=16.0, rounds=FOREVER)
+        np.testing.assert_array_equal(again, once)
+
+    def test_more_rounds_only_add(self):
+        pictures, masks = ground()
+        few, more = (grow(pictures, masks, ignore=0, max_std=16.0, rounds=n) for n in (1, 3))
+        np.testing.assert_array_equal(more[few != masks], few[few != masks])
+        assert (more != few).any()
+
+    def test_rounds_add_up(self):
+        pictures, masks = ground()
+        one = grow(pictures, masks, ignore=0, max_std=16.0, rounds=1)
+        three = grow(pictures, one, ignore=0, max_std=16.0, rounds=2)
+        np.testing.assert_array_equal(
+            three, grow(pictures, masks, ignore=0, max_std=16.0, rounds=3)
+        )
+
+    def test_a_picture_does_not_depend_on_its_neighbours(self):
+        pictures, masks = ground()
+        alone = [grow(pictures[k : k + 1], masks[k : k + 1], ignore=0)[0] for k in range(3)]
+        np.testing.assert_array_equal(grow(pictures, masks, ignore=0), np.stack(alone))
+
+
+class TestByHand:
+    FLAT = np.full((1, 1, 9, 20), 100, np.uint8)
+
+    def masks(self, **columns):
+        masks = np.zeros((1, 9, 20), np.uint8)
+        for label, column in columns.items():
+            masks[:, :, column] = int(label[1:])
+        return masks
+
+    def test_no_label_crosses_a_step_of_grey(self):
+        halves = self.FLAT.copy()
+        halves[..., 10:] = 140
+        grown = grow(halves, self.masks(c2=0), ignore=0, radius_px=2, rounds=FOREVER)
+        assert (grown[..., :8] == 2).all()
+        assert (grown[..., 8:] == 0).all()
+
+    def test_no_label_crosses_a_step_that_one_colour_channel_has(self):
+        halves = np.repeat(self.FLAT, 3, axis=1)
+        halves[:, 0, :, 10:], halves[:, 1, :, 10:] = 140, 60
+        grown = grow(halves, self.masks(c2=0), ignore=0, radius_px=2, rounds=FOREVER)
+        assert (grown[..., :8] == 2).all()
+        assert (grown[..., 8:] == 0).all()
+
+    def test_flat_ground_is_filled_to_the_last_pixel(self):
+        grown = grow(self.FLAT, self.masks(c3=4), ignore=0, max_std=0.0, rounds=FOREVER)
+        assert (grown == 3).all()
+
+    def test_a_round_is_one_pixel(self):
+        grown = grow(self.FLAT, self.masks(c3=10), ignore=0, rounds=4)
+        assert (grown[0, 4] == 3).nonzero()[0].tolist() == list(range(6, 15))
+
+    def test_two_regions_meet_halfway_and_a_tie_goes_to_the_lowest(self):
+        grown = grow(self.FLAT, self.masks(c4=2, c1=10), ignore=0, radius_px=1, rounds=FOREVER)
+        assert grown[0, 4, :7].tolist() == [4, 4, 4, 4, 4, 4, 1]
+        assert (grown[0, 4, 6:] == 1).all()
+
+    def test_255_is_unlabelled_and_without_an_ignored_class_0_is_a_label(self):
+        masks = np.full((1, 9, 20), 255, np.uint8)
+        masks[:, :, 0] = 0
+        assert (grow(self.FLAT, masks, ignore=None, rounds=FOREVER) == 0).all()
+        np.testing.assert_array_equal(grow(self.FLAT, masks, ignore=0, rounds=FOREVER), masks)
+
+    def test_a_disc_larger_than_the_picture_is_cut_at_its_border(self):
+        grown = grow(self.FLAT, self.masks(c3=4), ignore=0, radius_px=30, rounds=FOREVER)
+        assert (grown == 3).all()
+
+
+class TestADataSet:
+    def test_masks_shared_by_many_are_left_alone(self):
+        masks = np.zeros((100, 8, 8), np.uint8)
+        masks[:, 2, 2] = 1 + np.arange(100) % 2
+        masks[np.arange(90), 4 + np.arange(90) % 4, np.arange(90) % 8] = 1 + np.arange(90) % 4
+        masks[np.arange(90), 0, np.arange(90) % 7] = 1 + np.arange(90) // 45
+        masks[90:] = masks[90]
+        grown, kept = refine(np.full((100, 1, 8, 8), 9, np.uint8), masks, ignore=0)
+        assert (~kept).nonzero()[0].tolist() == list(range(90, 100))
+        np.testing.assert_array_equal(grown[90:], masks[90:])
+        assert (grown[:90] != masks[:90]).any(axis=(1, 2)).all()
+
+    def test_blocks_change_nothing(self, monkeypatch):
+        monkeypatch.setattr("members.data.refine.BLOCK_PIXELS", 20 * 24 * 4)
+        pictures, masks = ground(30)
+        grown, kept = refine(pictures, masks, ignore=0)
+        assert kept.all()
+        np.testing.assert_array_equal(grown, grow(pictures, masks, ignore=0))
