@@ -4,12 +4,17 @@ from pathlib import Path
 
 import click
 
+from ensemble.cli import data_masks
 from ensemble.cli.options import FILE, json_option, show
 
 
 @click.group("data")
 def command() -> None:
     """Look at data sets, and import them."""
+
+
+command.add_command(data_masks.refine_masks)
+command.add_command(data_masks.disagreements)
 
 
 @command.command("inspect")
