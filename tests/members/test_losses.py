@@ -115,6 +115,24 @@ class TestEveryLoss:
         )
 
 
+# Alone the boundary loss does not care about rims.
+@pytest.mark.parametrize(
+    "spec", [*(spec for spec in SPECS if spec != "boundary"), "dice + boundary"]
+)
+def test_descending_a_loss_leads_to_the_truth(spec):
+    logits, truth = batch()
+    truth[0, 1, 1:4] = 0
+    leaf, module = logits.clone().requires_grad_(), loss(spec)
+    descent = torch.optim.Adam([leaf], lr=0.3)
+    for _ in range(60):
+        descent.zero_grad()
+        module(leaf, truth).backward()
+        descent.step()
+    kept = truth != 0
+    assert torch.equal(leaf.argmax(dim=1)[kept], truth[kept].long())
+    assert not torch.equal(logits.argmax(dim=1)[kept], truth[kept].long())
+
+
 def with_ignored_weight(spec: str, weight: float) -> str:
     option = f"ignored_weight={weight})"
     return f"{spec[:-1]}, {option}" if spec.endswith(")") else f"{spec}({option}"
