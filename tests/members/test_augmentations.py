@@ -1,0 +1,369 @@
+"""Augmentations: pictures and masks move together, and nothing else happens to them."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageEnhance, ImageOps
+from scipy.ndimage import binary_erosion
+
+from evaluation.ground.classes import UNLABELLED
+from evaluation.ground.errors import BadSpec
+from members.augmentations import AUGMENTATIONS, Augment, tones
+from members.augmentations.kinds import Ground
+from members.augmentations.warp import warp
+
+OFF_LINE = {"generated", "offline"}
+ON_LINE = sorted(set(AUGMENTATIONS) - OFF_LINE)
+GREY_VALUES = ["blur", "brightness_contrast", "negative", "noise"]
+MOVING = sorted(set(ON_LINE) - set(GREY_VALUES) - {"rand_augment"})
+GROUND = Ground(classes=5, device="cpu", batch=4)
+ROWS, COLS = 13, 19  # 247 pixels, so that each has a label of its own
+STEP = 12  # of grey from one row or column to the next
+
+
+def coordinates(count):
+    """Pictures whose grey values tell row, column and row; masks whose labels tell both.
+
+    Every second one is mirrored, so that not all are equal.
+    """
+    row, col = np.mgrid[:ROWS, :COLS]
+    picture = torch.from_numpy(np.stack([STEP * row, STEP * col, STEP * row]) + 4).to(torch.uint8)
+    mask = torch.from_numpy(row * COLS + col).to(torch.uint8)
+    pictures, masks = picture.repeat(count, 1, 1, 1), mask.repeat(count, 1, 1)
+    pictures[1::2], masks[1::2] = pictures[1::2].flip(-1), masks[1::2].flip(-1)
+    return pictures, masks
+
+
+def terrain(count=16, *, channels=1, rows=13, cols=21, labels=5):
+    rng = np.random.default_rng(1)
+    pictures = rng.integers(1, 256, (count, channels, rows, cols), dtype=np.uint8)
+    masks = rng.integers(0, labels, (count, rows, cols), dtype=np.uint8)
+    return torch.from_numpy(pictures), torch.from_numpy(masks)
+
+
+def augmented(spec, pictures, masks, *, seed=0):
+    """Return the added pairs of an off-line augmentation, the changed ones of any other."""
+    augment, rng = Augment([spec]), np.random.default_rng(seed)
+    if augment.only_on_line:
+        return augment(pictures, masks, rng)
+    both = augment.enlarge(pictures, masks, GROUND, rng)
+    return both[0][len(pictures) :], both[1][len(masks) :]
+
+
+def astray(pictures, masks):
+    """By how many pixels each labelled pixel's grey value and label disagree on its origin.
+
+    Pixels beside an unlabelled one or at the border are left out: there, the picture is blended
+    with what is outside, and the mask is not.
+    """
+    labels = masks.numpy().astype(int)
+    inside = binary_erosion(labels != UNLABELLED, np.ones((1, 3, 3)))
+    assert inside.sum() > 100
+    row, col = np.divmod(labels, COLS)
+    seen = (pictures.numpy().astype(float) - 4) / STEP
+    return np.abs(seen - np.stack([row, col, row], axis=1)).max(axis=1)[inside]
+
+
+class TestPictureAndMask:
+    @pytest.mark.parametrize("spec", [*MOVING, "offline(by=[elastic, flips])"])
+    def test_move_together(self, spec):
+        pictures, masks = coordinates(32)
+        moved, labels = augmented(spec, pictures, masks)
+        assert len(labels) != len(masks) or (labels != masks).any()
+        # Half a pixel is the nearest neighbour's due, the rest rounding.
+        assert astray(moved, labels).max() < 0.65
+
+    @pytest.mark.parametrize("magnitude", [5, 30])
+    def test_move_together_in_rand_augment(self, magnitude):
+        pictures, masks = coordinates(200)
+        spec = f"rand_augment(operations=1, magnitude={magnitude})"
+        moved, labels = augmented(spec, pictures, masks)
+        went = (labels != masks).flatten(1).any(1)
+        assert 40 < went.sum() < 120
+        assert astray(moved[went], labels[went]).max() < 0.65
+        toned = (moved != pictures).flatten(1).any(1) & ~went
+        assert 50 < toned.sum() < 140
+
+    @pytest.mark.parametrize("spec", MOVING)
+    def test_move_together_in_one_channel(self, spec):
+        pictures, masks = coordinates(32)
+        moved, labels = augmented(spec, pictures[:, 1:2], masks)
+        together, same_labels = augmented(spec, pictures, masks)
+        assert torch.equal(labels, same_labels)
+        assert torch.equal(moved[:, 0], together[:, 1])
+
+    @pytest.mark.parametrize("name", GREY_VALUES)
+    def test_masks_stay_where_only_grey_values_change(self, name):
+        pictures, masks = terrain()
+        moved, labels = augmented(name, pictures, masks)
+        assert torch.equal(labels, masks)
+        changed = (moved != pictures).flatten(1).any(1)
+        assert 0 < changed.sum() < len(pictures)
+
+    def test_a_negative_twice_is_the_picture(self):
+        pictures, masks = coordinates(3)
+        once, _ = augmented("negative(probability=1)", pictures, masks)
+        twice, _ = augmented("negative(probability=1)", once, masks)
+        assert torch.equal(once, 255 - pictures)
+        assert torch.equal(twice, pictures)
+
+
+@pytest.mark.parametrize("name", ON_LINE)
+class TestEveryOnLineAugmentation:
+    """What holds for any; a new one is checked by being in the table."""
+
+    @pytest.mark.parametrize("channels", [1, 3])
+    @pytest.mark.parametrize("count", [1, 8])
+    def test_keeps_shapes_and_types(self, name, channels, count):
+        pictures, masks = terrain(count, channels=channels)
+        for seed in range(3):
+            moved, labels = augmented(name, pictures, masks, seed=seed)
+            assert (moved.shape, moved.dtype) == (pictures.shape, torch.uint8)
+            assert (labels.shape, labels.dtype) == (masks.shape, torch.uint8)
+
+    def test_leaves_its_input_alone(self, name):
+        pictures, masks = terrain()
+        before = pictures.clone(), masks.clone()
+        augmented(name, pictures, masks)
+        assert torch.equal(pictures, before[0])
+        assert torch.equal(masks, before[1])
+
+    def test_follows_its_seed(self, name):
+        pictures, masks = terrain()
+        first, again, other = (
+            torch.cat([part.flatten() for part in augmented(name, pictures, masks, seed=seed)])
+            for seed in (3, 3, 4)
+        )
+        assert torch.equal(first, again)
+        assert not torch.equal(first, other)
+
+    def test_invents_no_label(self, name):
+        pictures, masks = terrain(32)
+        masks = masks * 3 + 2
+        _, labels = augmented(name, pictures, masks)
+        assert set(labels.unique().tolist()) <= {2, 5, 8, 11, 14, UNLABELLED}
+
+
+@pytest.mark.parametrize("name", sorted(set(ON_LINE) - {"flips", "rand_augment"}))
+def test_nothing_happens_at_probability_0(name):
+    pictures, masks = terrain()
+    moved, labels = augmented(f"{name}(probability=0)", pictures, masks)
+    assert torch.equal(moved, pictures)
+    assert torch.equal(labels, masks)
+
+
+def test_zooming_keeps_the_proportions():
+    moved, _ = augmented("scale(zoom=0.5, probability=1)", *coordinates(20))
+    middle = moved[:, :, 4:9, 6:13].numpy().astype(float)
+    down = np.median(np.diff(middle[:, 0], axis=1), axis=(1, 2))
+    right = np.abs(np.median(np.diff(middle[:, 1], axis=2), axis=(1, 2)))
+    assert down.min() < STEP / 1.2
+    assert down.max() > STEP / 0.8
+    np.testing.assert_allclose(down, right, atol=1)
+
+
+def test_alpha_and_sigma_say_how_far_elastic_displaces():
+    # A ramp of 1 grey a pixel: what changes in the middle is the displacement.
+    ramp = torch.arange(200, dtype=torch.uint8).expand(8, 1, 120, 200)
+    moved, _ = augmented("elastic(alpha=60, sigma=5, probability=1)", ramp, ramp[:, 0].clone())
+    displaced = (moved.float() - ramp.float())[:, :, 20:-20, 20:-20]
+    assert displaced.std().item() == pytest.approx(60 / (3**0.5 * 3.545 * 5), rel=0.1)
+
+
+class TestCutOut:
+    @pytest.mark.parametrize(("fill", "grey"), [("zero", 0), ("mean", 150)])
+    def test_covers_one_rectangle_in_picture_and_mask(self, fill, grey):
+        pictures = torch.tensor([100, 200]).repeat(10 * 10).reshape(1, 1, 10, 20)
+        pictures = pictures.expand(30, 1, 10, 20).to(torch.uint8)
+        masks = torch.ones(30, 10, 20, dtype=torch.uint8)
+        moved, labels = augmented(f"cut_out(fill={fill}, probability=1)", pictures, masks)
+        covered = labels == UNLABELLED
+        assert torch.equal(moved[:, 0] == grey, covered)
+        assert torch.equal(moved[:, 0][~covered], pictures[:, 0][~covered])
+        for hole in covered:
+            rows, cols = hole.any(1).sum(), hole.any(0).sum()
+            assert 1 <= rows <= 4
+            assert 1 <= cols <= 8
+            assert hole.sum() == rows * cols
+
+    def test_more_rectangles_cover_more(self):
+        pictures, masks = terrain(64)
+        few, many = (
+            (augmented(f"cut_out(count={n}, probability=1)", pictures, masks)[1] == 255).sum()
+            for n in (1, 4)
+        )
+        assert many > 2 * few
+
+
+class TestCutMix:
+    def test_pastes_a_rectangle_of_another_picture_with_its_labels(self):
+        pictures, masks = terrain(8, channels=3, labels=250)
+        moved, labels = augmented("cut_mix(probability=1)", pictures, masks)
+        sources = [
+            [p for p in range(8) if p != n and _is_pasted(n, p, moved, labels, pictures, masks)]
+            for n in range(8)
+        ]
+        # Where nothing came in, anybody may have given it.
+        assert all(sources)
+        assert sum(len(source) == 1 for source in sources) >= 5
+
+    def test_a_batch_of_one_has_no_other_picture(self):
+        pictures, masks = terrain(1)
+        moved, labels = augmented("cut_mix(probability=1)", pictures, masks)
+        assert torch.equal(moved, pictures)
+        assert torch.equal(labels, masks)
+
+    def test_even_shares_stay(self):
+        count = 4000
+        masks = (torch.arange(count) % 251).to(torch.uint8).repeat_interleave(16 * 16)
+        masks = masks.reshape(count, 16, 16)
+        _, labels = augmented("cut_mix(probability=1)", masks[:, None], masks)
+        stays = (labels == masks).float().mean((1, 2))
+        # Half would be pasted, and about a third of that lies outside.
+        assert 0.55 < stays.mean() < 0.72
+
+
+def _is_pasted(place, other, moved, labels, pictures, masks):
+    """Whether a picture is its old self but for a rectangle that it has from the other."""
+    changed = (moved[place] != pictures[place]).any(0) | (labels[place] != masks[place])
+    rows, cols = changed.any(1).nonzero()[:, 0], changed.any(0).nonzero()[:, 0]
+    if not len(rows):
+        return True
+    box = (slice(rows[0], rows[-1] + 1), slice(cols[0], cols[-1] + 1))
+    return torch.equal(moved[place][:, *box], pictures[other][:, *box]) and torch.equal(
+        labels[place][box], masks[other][box]
+    )
+
+
+class TestMaskDropout:
+    def test_erases_one_label_from_picture_and_mask(self):
+        pictures, masks = terrain(32)
+        moved, labels = augmented("mask_dropout(probability=1)", pictures, masks)
+        erased = set()
+        for before, after, seen, picture in zip(masks, labels, moved, pictures, strict=True):
+            gone = set(before.unique().tolist()) - set(after.unique().tolist())
+            assert len(gone) == 1
+            where = before == next(iter(gone))
+            assert torch.equal(after == UNLABELLED, where)
+            assert torch.equal(seen[0], picture[0].masked_fill(where, 0))
+            erased |= gone
+        assert erased == set(range(5))
+
+    def test_never_erases_an_only_label(self):
+        pictures, masks = terrain(8)
+        masks[:4], masks[:4, :5] = 3, UNLABELLED
+        moved, labels = augmented("mask_dropout(probability=1)", pictures, masks)
+        assert torch.equal(labels[:4], masks[:4])
+        assert torch.equal(moved[:4], pictures[:4])
+        assert (labels[4:] != masks[4:]).flatten(1).any(1).all()
+
+    def test_a_label_that_is_named_is_the_one(self):
+        pictures, masks = terrain(64, labels=3)
+        masks[:8] = masks[:8] % 2
+        _, labels = augmented("mask_dropout(label=2, probability=0.9)", pictures, masks)
+        assert torch.equal(labels[:8], masks[:8])
+        assert set(masks[labels == UNLABELLED].tolist()) == {2}
+        assert ((labels == 2).flatten(1).any(1)).any()
+
+    def test_a_class_must_stay_somewhere(self):
+        with pytest.raises(BadSpec, match="would leave no picture with class 2"):
+            Augment(["mask_dropout(label=2, probability=1)"])
+
+
+class TestTones:
+    """Pillow is the referee; its pictures are (row, col), ours (picture, channel, row, col)."""
+
+    STRENGTHS = (-1.0, -0.4, 0.0, 0.3, 1.0)
+    GREY = np.random.default_rng(0).normal(120, 30, (40, 60)).clip(0, 255).astype(np.uint8)
+
+    @pytest.mark.parametrize(
+        ("tone", "referee"),
+        [
+            (tones.autocontrast, lambda image, _: ImageOps.autocontrast(image)),
+            (tones.equalize, lambda image, _: ImageOps.equalize(image)),
+            (
+                tones.brightness,
+                lambda image, s: ImageEnhance.Brightness(image).enhance(1 + 0.9 * s),
+            ),
+            (tones.contrast, lambda image, s: ImageEnhance.Contrast(image).enhance(1 + 0.9 * s)),
+            (tones.sharpness, lambda image, s: ImageEnhance.Sharpness(image).enhance(1 + 0.9 * s)),
+            (tones.posterize, lambda image, s: ImageOps.posterize(image, 8 - round(4 * abs(s)))),
+            (tones.solarize, lambda image, s: ImageOps.solarize(image, 255 * (1 - abs(s)))),
+        ],
+        ids=lambda one: getattr(one, "__name__", ""),
+    )
+    def test_are_those_of_pillow(self, tone, referee):
+        strengths = torch.tensor(self.STRENGTHS)[:, None, None, None]
+        pictures = torch.from_numpy(self.GREY).expand(len(strengths), 1, -1, -1)
+        ours = tone(pictures, strengths)[:, 0].numpy().astype(int)
+        for got, strength in zip(ours, self.STRENGTHS, strict=True):
+            theirs = np.array(referee(Image.fromarray(self.GREY), strength)).astype(int)
+            # Pillow cuts fractions off, and leaves the border unsharpened.
+            assert np.abs(got - theirs)[1:-1, 1:-1].max() <= 2
+        exact = (tones.equalize, tones.posterize, tones.solarize)
+        assert tone not in exact or (got == theirs).all()
+
+    @pytest.mark.parametrize("tone", [tones.autocontrast, tones.equalize])
+    def test_a_picture_of_one_grey_stays(self, tone):
+        pictures = torch.full((2, 1, 9, 9), 77, dtype=torch.uint8)
+        assert torch.equal(tone(pictures, torch.ones(2, 1, 1, 1)), pictures)
+
+
+class TestWarp:
+    def test_by_nothing_changes_nothing(self):
+        pictures, masks = terrain()
+        still = torch.eye(2).expand(16, 2, 2), torch.zeros(16, 2)
+        moved, labels = warp(pictures, masks, *still)
+        assert torch.equal(moved, pictures)
+        assert torch.equal(labels, masks)
+
+    def test_by_whole_pixels_shows_the_outside(self):
+        pictures, masks = terrain(1)
+        moved, labels = warp(pictures, masks, torch.eye(2)[None], torch.tensor([[2.0, -1.0]]))
+        assert torch.equal(moved[..., 1:, :-2], pictures[..., :-1, 2:])
+        assert torch.equal(labels[..., 1:, :-2], masks[..., :-1, 2:])
+        assert not moved[..., 0, :].any()
+        assert (labels[..., -2:] == UNLABELLED).all()
+
+    def test_by_a_quarter_turn(self):
+        pictures, masks = terrain(1, rows=15, cols=15)
+        turn = torch.tensor([[[0.0, -1.0], [1.0, 0.0]]])
+        moved, labels = warp(pictures, masks, turn, torch.zeros(1, 2))
+        assert torch.equal(moved, pictures.rot90(1, (2, 3)))
+        assert torch.equal(labels, masks.rot90(1, (1, 2)))
+
+
+class TestOffLine:
+    def test_copies_that_equal_their_origin_are_dropped(self):
+        pictures, masks = terrain(10)
+        pictures[:4] = pictures[:4] // 2 + pictures[:4].flip(-1) // 2  # their own mirror images
+        copies, labels = augmented("offline(by=[flips], times=20)", pictures, masks)
+        mirrored = {picture.numpy().tobytes(): n for n, picture in enumerate(pictures.flip(-1))}
+        origins = [mirrored[copy.numpy().tobytes()] for copy in copies]
+        assert sorted(origins) == [4, 5, 6, 7, 8, 9]
+        assert torch.equal(labels, masks.flip(-1)[origins])
+
+    def test_the_set_becomes_at_most_as_many_times_as_large(self):
+        pictures, masks = terrain(10)
+        moved, _ = augmented("offline(by=[cut_out(probability=1)], times=3)", pictures, masks)
+        few, _ = augmented("offline(by=[cut_out(probability=0.2)], times=3)", pictures, masks)
+        assert 15 <= len(moved) <= 20
+        assert len(few) < 12
+
+    @pytest.mark.parametrize(
+        ("spec", "words"),
+        [
+            ("offline(by=[flip])", r"by=\[flip\]\): unknown augmentation 'flip'; known: .*flips"),
+            ("offline(by=[flips(up=1)])", "'flips' has no option 'up'; known: horizontal"),
+            ("offline(by=[offline(by=[flips])])", "works off line itself"),
+            ("offline(by=[generated])", "works off line itself"),
+            ("offline(by=flips)", "option 'by' got flips; expected a valid list"),
+            ("offline", r"needs option 'by'; write offline\(by=...\)"),
+            ("offline(by=[flips], times=1)", "'times' got 1; expected greater than or equal to 2"),
+            ("offline(by=[mask_dropout(label=1, probability=1)])", "no picture with class 1"),
+        ],
+    )
+    def test_a_wrong_spec_is_refused_in_one_line(self, spec, words):
+        with pytest.raises(BadSpec, match=words) as refused:
+            Augment([spec])
+        assert "\n" not in str(refused.value)
