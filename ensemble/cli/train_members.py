@@ -27,9 +27,18 @@ from evaluation.ground.layout import RUNS, Run
 @click.option("--specialists", metavar="SPEC", help="Five binary networks of this architecture.")
 @click.option("--folds", type=click.IntRange(2, 100), metavar="K", help="Folds; default 3.")
 @click.option("--epochs", type=click.IntRange(1), metavar="E", help="Epochs of every member.")
+@click.option(
+    "--train-share",
+    type=click.FloatRange(0, 1, min_open=True),
+    metavar="S",
+    help="Learn from this share of each fold's training groups only.",
+)
 @click.option("--seed", type=int, metavar="S", help="Seed of folds and training; default 0.")
 @device_options
 @click.option("--only", multiple=True, metavar="NAME", help="Restrict to this member; repeatable.")
+@click.option(
+    "--drop", type=click.Path(), metavar="IDS.txt", help="Leave these training pictures out."
+)
 @click.option("--size", metavar="HxW", help="Resize pictures; by default they must be of one size.")
 @click.option(
     "--drop-outliers", is_flag=True, help="Leave out pictures that share a non-constant mask."

@@ -34,7 +34,9 @@ def experiment_from(
     members: Sequence[str],
     specialists: str | None,
     folds: int | None,
+    drop: str | None,
     epochs: int | None,
+    train_share: float | None,
     seed: int | None,
     size: str | None,
     drop_outliers: bool,
@@ -49,6 +51,7 @@ def experiment_from(
     given: dict[str, Any] = {
         "data": data and _absolute(data),
         "validation": validation and _absolute(validation),
+        "drop": drop and _absolute(drop),
         "folds": folds,
         "seed": seed,
         "size": size and read_size(size),
@@ -56,7 +59,9 @@ def experiment_from(
         "store_dtype": store_dtype,
     }
     base = base.model_copy(update={key: v for key, v in given.items() if v is not None})
-    defaults = {**base.defaults, **({"epochs": epochs} if epochs else {})}
+    asked = {"epochs": epochs, "train_share": train_share}
+    changed = {key: value for key, value in asked.items() if value is not None}
+    defaults = {**base.defaults, **changed}
     wanted = [*members, *([f"five={SPECIALISTS}({specialists})"] if specialists else [])]
     recipes = {}
     for text in wanted:
@@ -67,8 +72,8 @@ def experiment_from(
     if not recipes and not base.members:
         zoo = {**ZOO_RECIPE, **defaults}
         return base.model_copy(update={"members": ZOO, "defaults": zoo})
-    if epochs and not recipes:
-        members_now = {name: {**m, "epochs": epochs} for name, m in base.members.items()}
+    if changed and not recipes:
+        members_now = {name: {**m, **changed} for name, m in base.members.items()}
         base = base.model_copy(update={"members": members_now})
     return base.with_members(recipes)
 

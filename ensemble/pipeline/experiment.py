@@ -13,6 +13,8 @@ from evaluation.ground.files import whole_file
 from members.recipe import Member, Recipe, check_name, read_recipe
 from members.store import StoreDtype
 
+PATHS = ("data", "validation", "drop")
+
 
 class NamedClasses(BaseModel):
     """Class names, colours and the ignored class, as an experiment file gives them."""
@@ -42,6 +44,7 @@ class Experiment(BaseModel):
         classes: names and ignored class; by default what the data says.
         size: rows and columns to resize pictures to; by default they must be of one size.
         drop_outliers: leave out pictures that share one non-constant mask with nine others or more.
+        drop: a text file with ids of training pictures to leave out, one a line.
         folds: how many.
         seed: of folds, training and strategies.
         store_dtype: of the probability maps.
@@ -58,6 +61,7 @@ class Experiment(BaseModel):
     classes: NamedClasses | None = None
     size: tuple[int, int] | None = None
     drop_outliers: bool = False
+    drop: str | None = None
     folds: Annotated[int, Field(ge=2, le=100)] = 3
     seed: int = 0
     store_dtype: StoreDtype = "float16"
@@ -127,7 +131,7 @@ def read_experiment(path: Path) -> Experiment:
         for name in getattr(experiment, kind):
             check_name(name, kind.removesuffix("s"))
     here = path.resolve().parent
-    paths = {key: _absolute(getattr(experiment, key), here) for key in ("data", "validation")}
+    paths = {key: _absolute(getattr(experiment, key), here) for key in PATHS}
     return experiment.model_copy(update=paths)
 
 

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import numpy as np
 
-from ensemble.pipeline.experiment import Experiment
+from ensemble.pipeline.experiment import PATHS, Experiment
 from evaluation.ground.classes import Classes
 from evaluation.ground.errors import BadData, BadRun
 from evaluation.ground.files import read_json, write_json
 from evaluation.ground.layout import Run
 from evaluation.ground.provenance import digest, digest_of, is_current, record
+from members.data.cleaning.lists import read_drop_list
+from members.data.cleaning.reasons import Drop, Reason, refuse_lost_class
 from members.data.dataset import DataSet, read_classes, write_classes
 from members.data.folds import hold_out, split_folds
 from members.data.load import load
@@ -51,6 +53,8 @@ def prepare(run: Run, experiment: Experiment, tell: Callable[[str], None]) -> No
         raise BadRun(f"{run.path} holds members of other data, folds or seed; take another --run")
     sets = _load(experiment)
     training, validation = sets.pop("training"), sets.pop("validation", None)
+    if experiment.drop is not None:
+        training = _without_listed(training, Path(experiment.drop), tell)
     if experiment.drop_outliers:
         training = _without_outliers(training, tell)
     if validation is None:
@@ -119,7 +123,7 @@ def _labelled(sets: dict[str, DataSet], name: str) -> DataSet:
 
 
 def _digests(experiment: Experiment) -> dict[str, str]:
-    named = {"data": experiment.data, "validation": experiment.validation}
+    named = {key: getattr(experiment, key) for key in PATHS}
     return {
         key: _content(Path(name))
         for key, name in named.items()
@@ -135,6 +139,15 @@ def _content(path: Path) -> str:
         return digest(path)
     files = sorted(p for p in path.rglob("*") if p.is_file())
     return digest_of({str(file.relative_to(path)): digest(file) for file in files})
+
+
+def _without_listed(training: DataSet, path: Path, tell: Callable[[str], None]) -> DataSet:
+    kept = read_drop_list(path, training.ids)
+    why = f"named in {path}"
+    drops = [Drop(int(place), Reason.LISTED, why) for place in np.flatnonzero(~kept)]
+    refuse_lost_class(training, drops)
+    tell(f"drop list: {(~kept).sum()} of {len(training)} training pictures dropped")
+    return training.take(kept)
 
 
 def _without_outliers(training: DataSet, tell: Callable[[str], None]) -> DataSet:
