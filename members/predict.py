@@ -12,6 +12,7 @@ from members.network import Network
 from members.recipe import Member
 from members.store import ProbabilityStore, Seen, StoreDtype
 from members.train import Fold, load_network
+from members.views import augmented
 
 PASS_PICTURES = 32  # a forward pass: large enough for the GPU's sake, small enough for the cache
 
@@ -61,29 +62,31 @@ def predict_split(
     for block in store.missing():
         pictures = np.array(data.pictures[block])
         if fold_of is None:
-            maps = _mean(networks, pictures, device, member.label)
+            maps = _mean(networks, pictures, device, member)
         else:
-            maps = _out_of_fold(networks, pictures, fold_of[block], device, member.label)
+            maps = _out_of_fold(networks, pictures, fold_of[block], device, member)
         store.write(block, maps)
 
 
-def predict(network: Network, pictures: Pictures, device: str, label: int | None = None) -> Map:
+def predict(network: Network, pictures: Pictures, device: str, member: Member) -> Map:
     """Return the maps of pictures (picture, channel, row, col); a specialist's have one class."""
+    recipe = member.recipe
+    probabilities = augmented(
+        lambda batch: network(batch).float().softmax(dim=1), recipe.tta, recipe.tta_merge
+    )
     parts = []
     with torch.inference_mode():
         for start in range(0, len(pictures), PASS_PICTURES):
             batch = torch.from_numpy(pictures[start : start + PASS_PICTURES]).to(device)
-            probabilities = network(batch).float().softmax(dim=1)
-            if label is not None:
-                probabilities = probabilities[:, 1:]
-            parts.append(probabilities.cpu().numpy())
+            maps = probabilities(batch)
+            parts.append((maps if member.label is None else maps[:, 1:]).cpu().numpy())
     return np.concatenate(parts)
 
 
-def _mean(networks: Sequence[Network], pictures: Pictures, device: str, label: int | None) -> Map:
-    total = predict(networks[0], pictures, device, label)
+def _mean(networks: Sequence[Network], pictures: Pictures, device: str, member: Member) -> Map:
+    total = predict(networks[0], pictures, device, member)
     for network in networks[1:]:
-        total += predict(network, pictures, device, label)
+        total += predict(network, pictures, device, member)
     total /= len(networks)
     return total
 
@@ -93,10 +96,10 @@ def _out_of_fold(
     pictures: Pictures,
     fold_of: Array,
     device: str,
-    label: int | None,
+    member: Member,
 ) -> Map:
     found = {
-        index: predict(networks[index], pictures[fold_of == index], device, label)
+        index: predict(networks[index], pictures[fold_of == index], device, member)
         for index in np.unique(fold_of)
     }
     first = next(iter(found.values()))

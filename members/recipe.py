@@ -17,8 +17,11 @@ from members.losses import check_loss
 from members.optimizers import OPTIMIZERS, SCHEDULES
 from members.procedures import PROCEDURES
 from members.procedures.rates import Monitor
+from members.views import Merge, check_test_time
 
 SPECIALISTS = "specialists"
+PREDICTION = {"tta", "tta_merge"}
+"""Keys of a recipe that change its maps alone: weights are kept when they change."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
@@ -43,6 +46,8 @@ class Recipe(BaseModel):
         ema: decay of an exponential moving average of the weights, which then is what is examined
             and kept, such as 0.99; 0 keeps the weights themselves.
         train_share: learn from this share of the training groups only.
+        tta: test-time augmentation of every split's maps alike, such as `flips` or `flips+scales`.
+        tta_merge: how the maps of its views become one.
         precision: `auto` takes bfloat16 where the machine computes in it, `float32` never does.
     """
 
@@ -62,6 +67,8 @@ class Recipe(BaseModel):
     clip: Annotated[float, Field(gt=0)] = 5.0
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
     train_share: Annotated[float, Field(gt=0, le=1)] = 1.0
+    tta: str | None = None
+    tta_merge: Merge = "mean"
     precision: Literal["auto", "float32"] = "auto"
 
     def check(self) -> None:
@@ -76,6 +83,7 @@ class Recipe(BaseModel):
         OPTIMIZERS.check(self.optimizer, "parameters")
         SCHEDULES.check(self.schedule, "epochs")
         PROCEDURES.check(self.procedure)
+        check_test_time(self.tta)
 
 
 @dataclass(frozen=True)
@@ -95,8 +103,13 @@ class Member:
     family: str | None = None
 
     def asked(self) -> dict[str, Any]:
-        """Return what a result depends on, as JSON values."""
-        return {"recipe": self.recipe.model_dump(mode="json"), "label": self.label}
+        """Return what the weights depend on, as JSON values."""
+        recipe = self.recipe.model_dump(mode="json", exclude=PREDICTION)
+        return {"recipe": recipe, "label": self.label}
+
+    def asked_of_maps(self) -> dict[str, Any]:
+        """Return what the maps depend on besides the weights, as JSON values."""
+        return {"member": self.name, **self.recipe.model_dump(mode="json", include=PREDICTION)}
 
     def __post_init__(self) -> None:
         """Check the name and all specs."""

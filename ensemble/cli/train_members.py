@@ -33,6 +33,12 @@ from evaluation.ground.layout import RUNS, Run
     metavar="S",
     help="Learn from this share of each fold's training groups only.",
 )
+@click.option("--tta", metavar="SPEC", help="Test-time augmentation: flips or flips+scales.")
+@click.option(
+    "--tta-merge",
+    type=click.Choice(["mean", "geometric_mean", "max"]),
+    help="How the maps of the views become one; default mean.",
+)
 @click.option("--seed", type=int, metavar="S", help="Seed of folds and training; default 0.")
 @device_options
 @click.option("--only", multiple=True, metavar="NAME", help="Restrict to this member; repeatable.")

@@ -37,6 +37,8 @@ def experiment_from(
     drop: str | None,
     epochs: int | None,
     train_share: float | None,
+    tta: str | None,
+    tta_merge: str | None,
     seed: int | None,
     size: str | None,
     drop_outliers: bool,
@@ -59,7 +61,7 @@ def experiment_from(
         "store_dtype": store_dtype,
     }
     base = base.model_copy(update={key: v for key, v in given.items() if v is not None})
-    asked = {"epochs": epochs, "train_share": train_share}
+    asked = {"epochs": epochs, "train_share": train_share, "tta": tta, "tta_merge": tta_merge}
     changed = {key: value for key, value in asked.items() if value is not None}
     defaults = {**base.defaults, **changed}
     wanted = [*members, *([f"five={SPECIALISTS}({specialists})"] if specialists else [])]

@@ -224,7 +224,7 @@ def _prediction(
                 f" run `ens train-members --run {run.path} --only {member.name}`"
             )
         inputs[f"fold-{fold.index}"] = found
-    asked = {"member": member.name, "split": split, "dtype": dtype}
+    asked = {**member.asked_of_maps(), "split": split, "dtype": dtype}
     folder = run.probabilities(member.name, split)
     return PredictJob(
         member,

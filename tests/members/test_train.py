@@ -214,13 +214,13 @@ class TestPredicting:
         store = ProbabilityStore(tmp_path)
         assert not store.saw().any()
         first = load_network(member(), trained[0], channels=1, classes=5)
-        expected = predict(first, np.array(data.pictures[:12]), "cpu")
+        expected = predict(first, np.array(data.pictures[:12]), "cpu", member())
         np.testing.assert_allclose(store.read(slice(0, 12)), expected, atol=1e-6)
 
     def test_other_pictures_get_the_mean_of_the_models(self, data, trained, tmp_path):
         predicted(member(), data, trained, tmp_path)
         networks = [load_network(member(), f, channels=1, classes=5) for f in trained]
-        parts = [predict(network, np.array(data.pictures), "cpu") for network in networks]
+        parts = [predict(network, np.array(data.pictures), "cpu", member()) for network in networks]
         store = ProbabilityStore(tmp_path)
         np.testing.assert_allclose(store.read(slice(None)), np.mean(parts, axis=0), atol=1e-6)
         assert store.saw().all()
