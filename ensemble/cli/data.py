@@ -1,18 +1,19 @@
-"""`ens data`: look at data sets, and import them."""
+"""`ens data`: look at data sets, clean them, and import them."""
 
 from pathlib import Path
 
 import click
 
-from ensemble.cli import data_masks
+from ensemble.cli import data_clean, data_masks
 from ensemble.cli.options import FILE, json_option, show
 
 
 @click.group("data")
 def command() -> None:
-    """Look at data sets, and import them."""
+    """Look at data sets, clean them, and import them."""
 
 
+command.add_command(data_clean.command)
 command.add_command(data_masks.refine_masks)
 command.add_command(data_masks.disagreements)
 

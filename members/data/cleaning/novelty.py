@@ -1,0 +1,62 @@
+"""Novelty by a one-class SVM: how far a picture lies from what most pictures look like."""
+
+import numpy as np
+from jaxtyping import Float
+
+from evaluation.ground.arrays import Kept
+from members.data.cleaning.copies import Thumbnails
+
+# A fifth of the pictures may lie outside: outliers are not rare, and only the ranking is used.
+NU = 0.2
+COMPONENTS = 100
+FEWEST = 10
+
+Scores = Float[np.ndarray, "picture"]
+Features = Float[np.ndarray, "picture component"]
+
+
+def features(thumbnails: Thumbnails, known: Kept) -> Features:
+    """Return principal components of the standardised pixels of thumbnails.
+
+    Args:
+        thumbnails: grey, of one size.
+        known: the pictures whose spread decides scales and components.
+    """
+    from sklearn.decomposition import PCA
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+    from threadpoolctl import threadpool_limits
+
+    pixels = thumbnails.reshape(len(thumbnails), -1).astype(np.float32)
+    count = min(COMPONENTS, int(known.sum()), pixels.shape[1])
+    reduced = make_pipeline(StandardScaler(), PCA(count, svd_solver="covariance_eigh"))
+    # Threads that wait for each other on a busy machine make it many times slower.
+    with threadpool_limits(1):
+        reduced.fit(pixels[known])
+        return np.asarray(reduced.transform(pixels), np.float32)
+
+
+def novelty(described: Features, known: Kept) -> Scores:
+    """Score pictures by a one-class SVM: the higher, the stranger.
+
+    Above 0 lies outside of what it learned; 1 is like none of the pictures at all.
+
+    Args:
+        described: see `features`.
+        known: the pictures that the machine learns from; with fewer than ten all score 0.
+
+    Source: Schoelkopf et al., "Estimating the Support of a High-Dimensional Distribution", Neural
+    Computation 2001, as scikit-learn has it.
+    """
+    from sklearn.svm import OneClassSVM
+
+    if known.sum() < FEWEST:
+        return np.zeros(len(described))
+    machine = OneClassSVM(nu=NU, gamma="scale").fit(described[known])
+    return np.asarray(-machine.decision_function(described) / machine.offset_, np.float64)
+
+
+def strangest(scores: Scores, among: Kept, count: int) -> list[int]:
+    """Return the places of the `count` highest scores among some pictures, highest first."""
+    places = np.flatnonzero(among)
+    return [int(place) for place in places[np.argsort(-scores[places], kind="stable")][:count]]

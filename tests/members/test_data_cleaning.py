@@ -1,0 +1,232 @@
+"""What is dropped, why, and what stays."""
+
+import imagehash
+import numpy as np
+import pytest
+from PIL import Image
+
+from evaluation.ground.classes import MARS
+from evaluation.ground.errors import BadData
+from members.data.cleaning.copies import near_duplicates, thumbnails_and_hashes
+from members.data.cleaning.find import find
+from members.data.cleaning.lists import read_drop_list
+from members.data.cleaning.novelty import features, novelty, strangest
+from members.data.cleaning.reasons import Reason, Rules
+from members.data.dataset import DataSet
+from members.data.sample import draw_sample
+
+IDS = ("a", "b", "c #1", "d")
+
+
+def ids_file(folder, text):
+    path = folder / "ids.txt"
+    path.write_bytes(text.encode())
+    return path
+
+
+class TestADropList:
+    def test_keeps_what_it_does_not_name(self, tmp_path):
+        path = ids_file(tmp_path, "# strange ones\n\nb  # blurred\r\n a\n")
+        assert read_drop_list(path, IDS).tolist() == [False, False, True, True]
+
+    def test_finds_an_id_that_holds_the_comment_sign(self, tmp_path):
+        assert read_drop_list(ids_file(tmp_path, "c #1\n"), IDS).tolist() == [1, 1, 0, 1]
+
+    def test_may_start_with_a_byte_order_mark(self, tmp_path):
+        assert read_drop_list(ids_file(tmp_path, "\ufeffa\n"), IDS).tolist() == [0, 1, 1, 1]
+
+    def test_with_unknown_ids_is_refused_and_the_first_named(self, tmp_path):
+        expected = r"names 2 unknown ids \(first: 'x'\); expected ids of the data set, such as 'a'"
+        with pytest.raises(BadData, match=expected):
+            read_drop_list(ids_file(tmp_path, "a\nx\ny\n"), IDS)
+
+    def test_that_is_missing_is_refused(self, tmp_path):
+        with pytest.raises(BadData, match="is missing; expected a text file"):
+            read_drop_list(tmp_path / "none.txt", IDS)
+
+    def test_that_is_no_text_is_refused(self, tmp_path):
+        (tmp_path / "x").write_bytes(b"\xff\xfe\x00")
+        with pytest.raises(BadData, match="cannot be read"):
+            read_drop_list(tmp_path / "x", IDS)
+
+
+def noise(count, *, channels=1, seed=0):
+    """Pictures whose coarse content differs, so that their hashes do."""
+    coarse = np.random.default_rng(seed).integers(0, 200, (count, channels, 8, 16), np.uint8)
+    return coarse.repeat(4, axis=2).repeat(4, axis=3)
+
+
+def copies_in(pictures, worth=None, **options):
+    worth = np.zeros(len(pictures), np.int64) if worth is None else np.array(worth)
+    return near_duplicates(*thumbnails_and_hashes(pictures), worth, **options)
+
+
+class TestNearDuplicates:
+    def test_hashes_are_those_of_imagehash(self):
+        for pictures in (noise(3), noise(3, channels=3)):
+            _, hashes = thumbnails_and_hashes(pictures)
+            for picture, found in zip(pictures, hashes, strict=True):
+                image = Image.fromarray(np.moveaxis(picture, 0, -1).squeeze())
+                assert np.packbits(imagehash.phash(image).hash).tolist() == found.tolist()
+
+    def test_blocks_find_what_a_loop_over_pairs_finds(self):
+        """More pictures than a block of rows holds, and hashes alone to decide."""
+        pictures = noise(300)
+        thumbnails, hashes = thumbnails_and_hashes(pictures)
+        bits = np.unpackbits(hashes, axis=1).astype(int)
+        kept, dropped = [], {}
+        for place in range(len(bits)):
+            near = [(int(np.abs(bits[place] - bits[k]).sum()), k) for k in kept]
+            if near and min(near)[0] <= 20:
+                dropped[place] = min(near)[0]
+            else:
+                kept.append(place)
+        worth = np.zeros(300, np.int64)
+        found = near_duplicates(thumbnails, hashes, worth, distance=20, alike=-1.0)
+        assert len(dropped) > 20
+        assert {c.place for c in found}.isdisjoint(c.of for c in found)
+        # A loop over pictures with partners keeps the first of them, as this one does.
+        assert {c.place: c.distance for c in found} == dropped
+
+    def test_a_brighter_copy_of_more_contrast_is_one(self):
+        pictures = noise(6)
+        pictures[4] = pictures[1] // 2 + 90
+        (copy,) = copies_in(pictures)
+        assert (copy.place, copy.of) == (4, 1)
+        assert copy.correlation > 0.999
+
+    def test_the_worthiest_of_a_set_stays(self):
+        pictures = noise(6)
+        pictures[[2, 4]] = pictures[1]
+        found = copies_in(pictures, worth=[0, 1, 1, 9, 2, 0])
+        assert [(copy.place, copy.of) for copy in found] == [(1, 4), (2, 4)]
+
+    def test_pictures_of_like_hash_that_do_not_correlate_are_two(self):
+        pictures = noise(6)
+        thumbnails, hashes = thumbnails_and_hashes(pictures)
+        hashes[3] = hashes[0]
+        worth = np.zeros(6, np.int64)
+        assert near_duplicates(thumbnails, hashes, worth) == []
+        assert [c.place for c in near_duplicates(thumbnails, hashes, worth, alike=-1.0)] == [3]
+
+    def test_constant_pictures_are_copies_of_each_other_only(self):
+        pictures = noise(4)
+        pictures[[1, 3]] = 0
+        assert [(copy.place, copy.of) for copy in copies_in(pictures, distance=64)] == [(3, 1)]
+
+
+def small_set(count=40, **changes):
+    """Distinct pictures and masks; picture 0 alone holds big rock."""
+    rng = np.random.default_rng(1)
+    masks = rng.integers(0, 4, (count, 32, 64)).astype(np.uint8)
+    masks[0, 0, 0] = 4
+    ids = tuple(f"p{index}" for index in range(count))
+    return DataSet(**{"pictures": noise(count), "masks": masks, "ids": ids} | changes, **REST)
+
+
+REST = {"groups": None, "classes": MARS}
+
+
+def found_in(data, *, listed=(), exempt=(), **rules):
+    marks = [np.isin(np.arange(len(data)), places) for places in (listed, exempt)]
+    return find(data, listed=marks[0], exempt=marks[1], rules=Rules(**rules))
+
+
+def reasons(findings):
+    return {drop.place: drop.reason for drop in findings.drops}
+
+
+class TestFinding:
+    def test_a_clean_set_loses_nothing(self):
+        findings = found_in(small_set())
+        assert findings.drops == ()
+        assert findings.kept.all()
+
+    def test_each_picture_has_one_reason_and_the_surest(self):
+        data = small_set()
+        data.masks[10:22] = data.masks[10]
+        data.pictures[[11, 30]] = data.pictures[5]
+        found = reasons(found_in(data, listed=[12, 7], novelty=0.1))
+        assert {p for p, why in found.items() if why == Reason.LISTED} == {7, 12}
+        assert {p for p, why in found.items() if why == Reason.SHARED_MASK} == {
+            10,
+            *range(13, 22),
+            11,
+        }
+        assert {p for p, why in found.items() if why == Reason.COPY} == {30}
+        # 40 less 2 listed, 11 sharing and 1 copy leave 26.
+        assert sum(why == Reason.NOVELTY for why in found.values()) == 3
+
+    def test_the_copy_with_more_labelled_pixels_stays(self):
+        data = small_set()
+        data.pictures[9] = data.pictures[3]
+        data.masks[3, :16] = 0
+        (drop,) = found_in(data).drops
+        assert (drop.place, drop.like) == (3, 9)
+        assert drop.why == "copy of p9, distance 0, 1.000 alike"
+
+    def test_a_copy_of_a_listed_picture_stays(self):
+        data = small_set()
+        data.pictures[9] = data.pictures[3]
+        assert set(reasons(found_in(data, listed=[9]))) == {9}
+
+    def test_what_is_exempt_stays_whatever_it_is(self):
+        data = small_set()
+        data.masks[10:22] = data.masks[10]
+        data.pictures[[25, 26]] = data.pictures[24]
+        exempt = [0, 11, 26]
+        found = reasons(found_in(data, exempt=exempt, novelty=0.9))
+        assert not set(found) & set(exempt)
+        assert found[24] == found[25] == Reason.COPY
+
+    def test_pictures_without_masks_are_cleaned_of_copies(self):
+        data = small_set(masks=None)
+        data.pictures[9] = data.pictures[3]
+        assert reasons(found_in(data)) == {9: Reason.COPY}
+
+    def test_the_last_picture_of_a_class_is_not_dropped(self):
+        expected = r"class 'big rock' would be dropped \(p0: on the drop list\); take it off"
+        with pytest.raises(BadData, match=expected):
+            found_in(small_set(), listed=[0, 3])
+
+    def test_nor_by_another_reason(self):
+        data = small_set()
+        data.pictures[9] = data.pictures[0]
+        data.masks[0, 1:] = 0
+        with pytest.raises(
+            BadData, match=r"'big rock' would be dropped \(p0: copy of p9.*; name it in --keep"
+        ):
+            found_in(data)
+
+    def test_not_all_pictures_are_dropped(self):
+        with pytest.raises(BadData, match="all 40 pictures would be dropped"):
+            found_in(small_set(masks=None), listed=range(40))
+
+    def test_few_pictures_have_no_novelty(self):
+        assert found_in(small_set(5)).scores.tolist() == [0] * 5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 4])
+class TestTheSample:
+    """Seed 4 has clean pictures that were cut at almost the same place of a scene."""
+
+    def test_all_planted_is_found_and_hardly_any_clean_picture_dropped(self, seed):
+        sample = draw_sample(seed=seed)
+        findings = found_in(sample.sets()["training"])
+        dropped = ~findings.kept
+        assert {d.place for d in findings.of(Reason.SHARED_MASK)} == set(sample.outliers.tolist())
+        assert (dropped[sample.duplicates].sum(axis=1) == 1).all()
+        planted = np.union1d(sample.outliers, sample.duplicates)
+        clean = ~np.isin(np.arange(len(dropped)), planted)
+        assert dropped[clean].sum() <= 0.01 * clean.sum()
+
+    def test_the_outliers_are_in_the_strangest_tenth_for_a_svm_that_sees_no_masks(self, seed):
+        sample = draw_sample(seed=seed)
+        thumbnails, _ = thumbnails_and_hashes(sample.sets()["training"].pictures)
+        known = np.ones(len(thumbnails), bool)
+        scores = novelty(features(thumbnails, known), known)
+        found = set(strangest(scores, known, len(scores) // 10))
+        recall = len(found & set(sample.outliers.tolist())) / len(sample.outliers)
+        assert recall >= 0.95
+        assert scores.max() <= 1
