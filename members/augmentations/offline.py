@@ -1,6 +1,6 @@
 """Augmented copies made once, before training, instead of anew for every batch."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -8,6 +8,7 @@ from pydantic import Field
 from torch import Tensor
 
 from evaluation.ground.errors import BadSpec
+from evaluation.ground.specs import Spec
 from members.augmentations import Augment
 from members.augmentations.kinds import Ground, OffLine
 from members.data.outliers import identical
@@ -43,7 +44,11 @@ class Copies(OffLine):
         return moved, labels
 
 
-def offline(*, by: list[Any], times: Annotated[int, Field(ge=2, le=100)] = 2) -> Copies:
+def offline(
+    *,
+    by: Annotated[list[str | Spec], Field(min_length=1)],
+    times: Annotated[int, Field(ge=2, le=100)] = 2,
+) -> Copies:
     """Make the training set `times` as large by augmented copies, made once before training.
 
     Copies that come out equal to their origin or to another copy are dropped, so the set may end
