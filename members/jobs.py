@@ -102,7 +102,7 @@ def run_jobs(
     On the CPU each job has one core to itself: two small networks on a core each train faster
     (1.2 to 1.5 times, width 8 to 16) than one after the other on both, and the result does not
     depend on how many cores there are. On a GPU small networks wait for their next kernel to be
-    launched most of the time, so several processes share it.
+    launched most of the time, so several processes share it (docs/decisions/0008).
 
     Args:
         jobs: what to do; a failed one does not stop the others.
@@ -174,6 +174,8 @@ def _outcome(work: Callable[[], None]) -> EnsError | None:
         work()
     except EnsError as error:
         return error
+    except torch.OutOfMemoryError:
+        return EnsError("the GPU ran out of memory; take fewer --workers or a smaller batch")
     return None
 
 

@@ -23,6 +23,10 @@ class Told(TrainJob):
             os._exit(9)
         if self.asked["what"] == "refuse":
             raise EnsError("no")
+        if self.asked["what"] == "fill":
+            import torch
+
+            raise torch.OutOfMemoryError("CUDA out of memory")
         (self.folder / self.asked["name"]).write_text(device)
 """
 
@@ -57,6 +61,11 @@ def test_a_job_that_kills_its_worker_takes_no_other_with_it(told, tmp_path):
 def test_a_single_worker_needs_no_process(told, tmp_path):
     assert [error for _, error in run_jobs([told("j", "do")], ["cpu"], workers=1)] == [None]
     assert (tmp_path / "j").read_text() == "cpu"
+
+
+def test_a_job_that_fills_the_gpu_says_what_to_do(told):
+    [(_, error)] = run_jobs([told("j", "fill")], ["cpu"], workers=1)
+    assert str(error) == "the GPU ran out of memory; take fewer --workers or a smaller batch"
 
 
 def test_each_device_gets_its_processes_by_turns(monkeypatch):
