@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -315,6 +316,15 @@ class TestGenerated:
 
 
 class TestWeightsAndRates:
+    def test_the_weights_of_losses_are_learnt_with_the_network(self, data):
+        network = Network("unet(width=2, depth=1)", channels=1, classes=5)
+        loss = build_loss(
+            "learned_weights(cross_entropy, dice)", frequencies=np.ones(5) / 5, ignore=0
+        )
+        fit(replace(task_of(network, data), loss=loss), network.parameters(), epochs=1)
+        [weights] = loss.parameters()
+        assert (weights != 0).all()
+
     def test_an_average_of_weights_moves_less_than_the_weights(self, data, tmp_path):
         ends = []
         for ema in (0.0, 0.9, 0.999):
