@@ -10,7 +10,6 @@ from evaluation.ground.errors import BadData
 from members.data.cleaning.apply import refuse_target, write_kept
 from members.data.cleaning.find import find
 from members.data.cleaning.lists import named_in, read_drop_list
-from members.data.cleaning.novelty import strangest
 from members.data.cleaning.page import PAGE, RINGED, refuse_folder, write_page
 from members.data.cleaning.reasons import Findings, Reason, Rules
 from members.data.dataset import DataSet
@@ -104,6 +103,6 @@ def _document(path: Path, findings: Findings) -> Document:
         "why": {ids[drop.place]: drop.why for drop in findings.drops},
         "strangest_kept": [
             {"id": ids[place], "score": float(findings.scores[place])}
-            for place in strangest(findings.scores, findings.kept, RINGED)
+            for place in findings.strangest_kept(RINGED)
         ],
     }

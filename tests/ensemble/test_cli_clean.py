@@ -128,6 +128,16 @@ class TestLooking:
         )
         assert "Novelty: " in (data.parent / "cleaning/index.html").read_text(encoding="utf-8")
 
+    def test_a_handful_of_unlabelled_colour_pictures_has_a_page_too(self, capsys, somewhere):
+        pictures = np.random.default_rng(0).integers(0, 256, (4, 16, 24, 3), np.uint8)
+        np.savez(somewhere / "few.npz", images=pictures[[0, 1, 2, 3, 0]])
+        found = document(capsys, "few.npz")
+        assert found["ids"]["near-duplicate"] == ["few-00004"]
+        assert found["strangest_kept"] == []
+        page = (somewhere / "cleaning/index.html").read_text(encoding="utf-8")
+        assert page.count("<img") == 2
+        assert "t-SNE" not in page
+
 
 class TestLists:
     def test_listed_pictures_go_and_exempt_ones_stay(self, data, sample, capsys, somewhere):

@@ -88,6 +88,11 @@ class TestNearDuplicates:
         # A loop over pictures with partners keeps the first of them, as this one does.
         assert {c.place: c.distance for c in found} == dropped
 
+    def test_equal_pictures_are_found_however_alike_copies_must_be(self):
+        pictures = np.concatenate([noise(20)] * 2)
+        found = copies_in(pictures, distance=0, alike=1.0)
+        assert [(copy.place, copy.of) for copy in found] == [(20 + n, n) for n in range(20)]
+
     def test_a_brighter_copy_of_more_contrast_is_one(self):
         pictures = noise(6)
         pictures[4] = pictures[1] // 2 + 90
@@ -202,8 +207,16 @@ class TestFinding:
         with pytest.raises(BadData, match="all 40 pictures would be dropped"):
             found_in(small_set(masks=None), listed=range(40))
 
-    def test_few_pictures_have_no_novelty(self):
-        assert found_in(small_set(5)).scores.tolist() == [0] * 5
+    def test_not_all_pictures_share_a_mask(self):
+        data = small_set()
+        data.masks[:] = data.masks[0]
+        with pytest.raises(BadData, match="all 40 pictures would be dropped"):
+            found_in(data)
+
+    def test_of_few_pictures_none_is_strange(self):
+        findings = found_in(small_set(5), novelty=0.0)
+        assert findings.scores.tolist() == [0] * 5
+        assert findings.strangest_kept(3) == []
 
 
 @pytest.mark.slow

@@ -16,6 +16,7 @@ THUMBNAIL_PX = 32
 DISTANCE = 10
 ALIKE = 0.95
 ROWS_AT_ONCE = 256
+ROUNDING = 1e-5
 
 Thumbnails = UInt8[np.ndarray, "picture 32 32"]
 Hashes = UInt8[np.ndarray, "picture 8"]
@@ -103,7 +104,7 @@ def _alike(
         # Above the diagonal, so that each pair comes once.
         first, second = np.nonzero(np.triu(bits <= distance, 1))
         correlation = np.einsum("pf,pf->p", units[start + first], units[start + second])
-        near = correlation >= alike
+        near = correlation >= alike - ROUNDING
         first, second, correlation = first[near], second[near], correlation[near]
         differ = bits[first, second].tolist()
         yield from zip(

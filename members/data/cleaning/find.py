@@ -29,8 +29,8 @@ def find(data: DataSet, *, listed: Kept, exempt: Kept, rules: Rules) -> Findings
         BadData: a class would lose its last picture, or the set all its pictures.
     """
     drops = [Drop(int(p), Reason.LISTED, "on the drop list") for p in np.flatnonzero(listed)]
-    refuse_lost_class(data, drops)
     drops += _sharing(data, ~listed & ~exempt)
+    refuse_lost_class(data, drops)
     left = without(np.ones(len(data), bool), drops)
     thumbnails, hashes = thumbnails_and_hashes(data.pictures)
     drops += _copies(data, thumbnails, hashes, left, exempt, rules)

@@ -20,13 +20,16 @@ def features(thumbnails: Thumbnails, known: Kept) -> Features:
 
     Args:
         thumbnails: grey, of one size.
-        known: the pictures whose spread decides scales and components.
+        known: the pictures whose spread decides scales and components; fewer than ten are too few,
+            and every picture is described by a single 0.
     """
     from sklearn.decomposition import PCA
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
     from threadpoolctl import threadpool_limits
 
+    if known.sum() < FEWEST:
+        return np.zeros((len(thumbnails), 1), np.float32)
     pixels = thumbnails.reshape(len(thumbnails), -1).astype(np.float32)
     count = min(COMPONENTS, int(known.sum()), pixels.shape[1])
     reduced = make_pipeline(StandardScaler(), PCA(count, svd_solver="covariance_eigh"))

@@ -13,7 +13,6 @@ from evaluation.ground.arrays import Array
 from evaluation.ground.classes import UNLABELLED, Classes
 from evaluation.ground.errors import BadData
 from evaluation.ground.files import whole_file
-from members.data.cleaning.novelty import strangest
 from members.data.cleaning.reasons import Findings, Reason
 from members.data.cleaning.scatter import scatter
 from members.data.dataset import DataSet
@@ -83,7 +82,7 @@ def _write_lists(findings: Findings, folder: Path) -> None:
 
 def _content(findings: Findings, name: str) -> dict[str, Any]:
     data, classes = findings.data, findings.data.classes
-    ringed = strangest(findings.scores, findings.kept, RINGED)
+    ringed = findings.strangest_kept(RINGED)
     drawn = scatter(findings, ringed)
     by_reason = {reason: findings.of(reason) for reason in Reason}
     by_reason[Reason.NOVELTY].sort(key=lambda drop: -findings.scores[drop.place])

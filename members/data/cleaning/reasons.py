@@ -9,7 +9,7 @@ import numpy as np
 from evaluation.ground.arrays import Kept
 from evaluation.ground.errors import BadData
 from members.data.cleaning.copies import ALIKE, DISTANCE
-from members.data.cleaning.novelty import Features, Scores
+from members.data.cleaning.novelty import Features, Scores, strangest
 from members.data.contents import class_pixels
 from members.data.dataset import DataSet
 
@@ -74,6 +74,10 @@ class Findings:
     def of(self, reason: Reason) -> list[Drop]:
         """Return what is dropped for one reason."""
         return [drop for drop in self.drops if drop.reason == reason]
+
+    def strangest_kept(self, count: int) -> list[int]:
+        """Return the places of the strangest pictures that stay; none where nothing was learned."""
+        return strangest(self.scores, self.kept, count) if self.described.any() else []
 
     @property
     def kept(self) -> Kept:

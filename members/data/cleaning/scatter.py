@@ -9,9 +9,8 @@ from members.data.cleaning.novelty import Features
 from members.data.cleaning.reasons import Findings, Reason
 
 # t-SNE of more takes minutes; what is dropped is always shown.
-MOST_KEPT = 2000
+MOST_KEPT = 2500
 ROUNDS = 500
-FEWEST = 10
 PERPLEXITY = 30
 NEIGHBOUR_SHARE = 1 / 4
 STAYS = "#BBBBBB"
@@ -29,15 +28,15 @@ Ringed = Bool[np.ndarray, "shown"]
 
 
 def scatter(findings: Findings, ringed: list[int], *, seed: int = 0) -> bytes | None:
-    """Draw the t-SNE picture as PNG; None where there are too few pictures.
+    """Draw the t-SNE picture as PNG; None where there are too few pictures or all are the same.
 
     Args:
         findings: what was found.
         ringed: places of pictures that stay and get a ring.
-        seed: decides the embedding, and which pictures stand for more than 2,000 that stay.
+        seed: decides the embedding, and which pictures stand for more than 2,500 that stay.
     """
     shown = _shown(findings, ringed, seed)
-    if len(shown) < FEWEST:
+    if not findings.described.any():
         return None
     points = embedding(findings.described[shown], seed=seed)
     return _drawn(findings, shown, points, np.isin(shown, ringed))
@@ -70,7 +69,8 @@ def _drawn(findings: Findings, shown: Places, points: Points, ringed: Ringed) ->
     axes = figure.add_subplot()
     x, y = points.T
     kept = findings.kept[shown]
-    label = f"stays ({kept.sum()} of {findings.kept.sum()})"
+    part = "" if kept.sum() == findings.kept.sum() else f"{kept.sum()} of "
+    label = f"stays ({part}{findings.kept.sum()})"
     axes.scatter(x[kept], y[kept], s=7, color=STAYS, label=label)
     for reason, colour in COLOURS.items():
         drops = findings.of(reason)
