@@ -13,6 +13,8 @@ VERBS = {
     "data": "look at data sets, and import them",
     "members": "what can be trained, and what it costs",
     "train-members": "train networks and write their probability maps",
+    "search": "the best options of a recipe, by Optuna",
+    "search-loss": "mixtures of losses, cross-validated",
     "predict": "maps of another set from members trained before",
     "fuse": "many members' maps into one",
     "postprocess": "fused maps into label maps, through a chain of steps",

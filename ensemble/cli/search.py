@@ -1,0 +1,88 @@
+"""`ens search`: Optuna over the options of a member's recipe."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from ensemble.cli.options import FILE, device_options, json_option, show, tell
+from evaluation.ground.layout import RUNS, Run
+
+Verb = TypeVar("Verb", bound=Callable[..., Any])
+
+DATA_OPTIONS = (
+    click.option("--data", metavar="DATA", help="Training data; by default the run's, or sample."),
+    click.option("--validation", metavar="DATA", help="A labelled set; no search looks at it."),
+    click.option("--experiment", type=FILE, metavar="FILE", help="Take data and folds from here."),
+    click.option("--folds", type=click.IntRange(2, 100), metavar="K", help="Folds; default 3."),
+    click.option("--seed", type=int, metavar="S", help="Of folds, training, draws; default 0."),
+)
+
+
+def data_options(verb: Verb) -> Verb:
+    """Add what says which data a search goes over."""
+    for option in reversed(DATA_OPTIONS):
+        verb = option(verb)
+    return verb
+
+
+@click.command("search")
+@click.argument("space", type=FILE, metavar="SPACE.yaml")
+@data_options
+@click.option("--run", "run_path", type=FILE, metavar="RUN", help="Folder; by default runs/SPACE.")
+@click.option(
+    "--trials",
+    type=click.IntRange(1),
+    default=30,
+    show_default=True,
+    help="How many in all, those of an interrupted call included.",
+)
+@click.option(
+    "--sampler",
+    type=click.Choice(["tpe", "gp", "random", "grid"]),
+    default="tpe",
+    show_default=True,
+    help="Where trials look.",
+)
+@click.option(
+    "--folds-used",
+    type=click.IntRange(1, 100),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Train each trial in so many of the folds.",
+)
+@click.option(
+    "--timeout", type=click.FloatRange(0), metavar="SECONDS", help="Then no trial is begun."
+)
+@device_options
+@json_option
+def command(
+    space: Path,
+    run_path: Path | None,
+    trials: int,
+    sampler: Any,
+    folds_used: int,
+    timeout: float | None,
+    device: str,
+    workers: int | None,
+    as_json: bool,
+    **asked: Any,
+) -> None:
+    """Search the options of a recipe for the highest masked mIoU on held-out pictures.
+
+    SPACE.yaml holds a `recipe` and a `space`: from options such as architecture.width to lists of
+    choices or ranges. Hopeless trials are stopped; an interrupted command goes on where it stood.
+    """
+    from ensemble.pipeline.search.data import searched_experiment
+    from ensemble.pipeline.search.searching import Effort, search
+    from ensemble.pipeline.search.space import read_space
+
+    run = Run(run_path or RUNS / space.stem)
+    experiment = searched_experiment(run, **asked)
+    effort = Effort(trials, sampler, folds_used, timeout, device, workers)
+    found = search(run, experiment, read_space(space, experiment.defaults), effort, tell=tell)
+    only = " --only best" if experiment.members else ""
+    then = f"ens train-members --experiment {found.experiment} --run {run.path}{only}"
+    show(found.text(), found.document(), as_json=as_json, then=then)

@@ -1,0 +1,95 @@
+"""`ens search-loss`: cross-validation over mixtures of losses."""
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ensemble.cli.options import FILE, device_options, json_option, show, tell
+from ensemble.cli.search import data_options
+from evaluation.ground.layout import RUNS, Run
+
+
+@click.command("search-loss")
+@click.option(
+    "--mixture",
+    "written",
+    multiple=True,
+    metavar="LOSS",
+    help="Such as '0.5*dice + 0.5*focal'; repeatable.",
+)
+@click.option("--losses", metavar="A,B,...", help="All their mixtures, weights summing to 1.")
+@click.option(
+    "--step", type=float, default=0.25, show_default=True, help="Between weights of --losses."
+)
+@click.option(
+    "--threshold",
+    type=click.FloatRange(0, 1),
+    default=0.0,
+    show_default=True,
+    help="A mixture whose first fold scores less is stopped.",
+)
+@click.option(
+    "--member",
+    default="unet(width=8)",
+    show_default=True,
+    metavar="MEMBER",
+    help="SPEC or {recipe} of what is trained; its loss gives way.",
+)
+@data_options
+@click.option(
+    "--run",
+    "run_path",
+    type=FILE,
+    metavar="RUN",
+    default=RUNS / "search-loss",
+    show_default=True,
+    help="Experiment folder.",
+)
+@device_options
+@json_option
+def command(
+    written: tuple[str, ...],
+    losses: str | None,
+    step: float,
+    threshold: float,
+    member: str,
+    run_path: Path,
+    device: str,
+    workers: int | None,
+    as_json: bool,
+    **asked: Any,
+) -> None:
+    """Cross-validate mixtures of losses by masked mIoU on held-out pictures.
+
+    What is trained is kept: an interrupted command goes on where it stood, and more mixtures or
+    another threshold train only what is missing.
+    """
+    from ensemble.pipeline.search.data import searched_experiment
+    from ensemble.pipeline.search.loss_search import FOLDER, LossSearch
+    from ensemble.pipeline.search.loss_table import (
+        TABLE,
+        best_recipe,
+        member_option,
+        rows,
+        table_document,
+        table_text,
+        write_table,
+    )
+    from ensemble.pipeline.search.mixtures import mixtures
+    from members.recipe import read_member
+
+    run = Run(run_path)
+    experiment = searched_experiment(run, **asked)
+    _, recipe = read_member(member, experiment.defaults)
+    search = LossSearch(run, experiment, recipe, threshold, device, workers, tell)
+    lines = rows(search(mixtures(written, losses, step)), experiment.folds, threshold)
+    write_table(run.path / FOLDER / TABLE, lines)
+    best = best_recipe(lines, recipe)
+    then = None
+    if best is not None:
+        only = " --only best" if experiment.members else ""
+        option = shlex.quote(member_option(best))
+        then = f"ens train-members --run {run.path} --member {option}{only}"
+    show(table_text(lines), table_document(lines, recipe), as_json=as_json, then=then)

@@ -1,0 +1,164 @@
+"""What a search found: the best recipe as an experiment, a table of trials, two plots."""
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from ensemble.pipeline.experiment import Experiment
+from ensemble.pipeline.search.paths import NAME, filled
+from ensemble.pipeline.search.plots import draw_history, draw_importance
+from ensemble.pipeline.search.space import Space
+from ensemble.pipeline.search.trials import ENDED, REASON
+from evaluation.ground.errors import EnsError
+from evaluation.ground.files import whole_file
+from members.recipe import Recipe
+
+BEST, TABLE, HISTORY, IMPORTANCE = "best.yaml", "trials.csv", "history.png", "importance.png"
+STATES = {
+    TrialState.COMPLETE: "complete",
+    TrialState.PRUNED: "pruned",
+    TrialState.FAIL: "failed",
+}
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search found.
+
+    Args:
+        experiment: file that `train-members --experiment` takes.
+        trials: how many there are of each state.
+        number: of the best trial.
+        score: its masked mIoU over the held-out pictures.
+        options: its options.
+        recipe: the whole of it.
+        importance: share of each option in what single options explain of the scores; None where
+            it cannot be told.
+        unknown: why it cannot be told; empty where it can.
+        folds: whose held-out pictures the scores are of.
+    """
+
+    experiment: Path
+    trials: dict[str, int]
+    number: int
+    score: float
+    options: dict[str, Any]
+    recipe: Recipe
+    importance: dict[str, float] | None
+    unknown: str
+    folds: list[int]
+
+    def document(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+        best = {
+            "trial": self.number,
+            "score": self.score,
+            "options": self.options,
+            "recipe": self.recipe.model_dump(mode="json"),
+        }
+        return {
+            "experiment": str(self.experiment),
+            "trials": self.trials,
+            "folds": self.folds,
+            "best": best,
+            "importance": self.importance,
+        }
+
+    def text(self) -> str:
+        """Write it for people."""
+        counts = ", ".join(f"{number} {state}" for state, number in self.trials.items())
+        folds = " and ".join(str(fold) for fold in self.folds)
+        width = max(len(path) for path in self.options)
+        shares = self.importance or {}
+        best = f"trial {self.number}, masked mIoU {self.score:.4f}"
+        lines = [
+            f"{self.experiment.parent}: {sum(self.trials.values())} trials ({counts})",
+            f"best: {best} on the held-out pictures of fold {folds}",
+        ]
+        for path, value in self.options.items():
+            share = f"  importance {shares[path]:.2f}" if path in shares else ""
+            shown = f"{value:.4g}" if isinstance(value, float) else value
+            lines.append(f"  {path:{width}}  {shown}{share}")
+        lines += [f"no {IMPORTANCE}: {self.unknown}"] if self.unknown else []
+        lines.append(
+            f"That score is optimistic: it is the highest of {self.trials['complete']} on the"
+            " pictures they were compared on. `ens score` examines it on validation."
+        )
+        return "\n".join(lines)
+
+
+def write_results(
+    folder: Path, experiment: Experiment, space: Space, study: optuna.Study, folds: list[int]
+) -> Found:
+    """Write `trials.csv`, `best.yaml`, `history.png` and, where it can be told, `importance.png`.
+
+    Args:
+        folder: of the study.
+        experiment: data, folds and seed, and the members that are there.
+        space: what was searched.
+        study: the trials.
+        folds: in which each was trained.
+
+    Raises:
+        EnsError: no trial came to its end.
+    """
+    trials = study.get_trials(deepcopy=False, states=ENDED)
+    _write_table(folder / TABLE, trials, space)
+    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+    if not complete:
+        raise EnsError(_nothing(folder, trials))
+    draw_history(folder / HISTORY, trials)
+    importance, unknown = draw_importance(folder / IMPORTANCE, study)
+    # The first of equals, as in Optuna's own `best_trial`.
+    best = max(complete, key=lambda trial: (trial.value, -trial.number))
+    options = space.decoded(best.params)
+    recipe = filled(space.recipe, options)
+    experiment.with_members({NAME: recipe}).write(folder / BEST)
+    assert best.value is not None
+    return Found(
+        folder / BEST,
+        {name: sum(trial.state == state for trial in trials) for state, name in STATES.items()},
+        best.number,
+        best.value,
+        options,
+        recipe,
+        importance,
+        unknown,
+        folds,
+    )
+
+
+def _nothing(folder: Path, trials: list[FrozenTrial]) -> str:
+    failed = [trial.user_attrs[REASON] for trial in trials if REASON in trial.user_attrs]
+    first = f" (the first: {failed[0]})" if failed else ""
+    pruned = len(trials) - len(failed)
+    return (
+        f"no trial came to its end: {len(failed)} failed{first}, {pruned} were pruned; see"
+        f" {folder / TABLE}, and search for longer or elsewhere"
+    )
+
+
+def _write_table(path: Path, trials: list[FrozenTrial], space: Space) -> None:
+    head = ["trial", "state", "score", "epochs", "seconds", *space.options, REASON]
+    with whole_file(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(head)
+        for trial in trials:
+            options = space.decoded(trial.params)
+            seconds = trial.duration.total_seconds() if trial.duration else 0.0
+            writer.writerow(
+                [
+                    trial.number,
+                    STATES[trial.state],
+                    # Optuna gives a pruned trial its last epoch's score, which is another quantity.
+                    f"{trial.value:.6f}" if trial.state == TrialState.COMPLETE else "",
+                    len(trial.intermediate_values),
+                    f"{seconds:.1f}",
+                    *(options.get(path, "") for path in space.options),
+                    trial.user_attrs.get(REASON, ""),
+                ]
+            )

@@ -1,0 +1,107 @@
+"""Jobs drawn one by one as a process gets free, so that each may depend on those that ended."""
+
+import multiprocessing
+import os
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any, TypeVar
+
+import torch
+
+from evaluation.ground.errors import EnsError
+from members.jobs import WORKERS_A_GPU
+
+Job = TypeVar("Job", bound=Callable[[str], Any])
+
+
+def places(devices: Sequence[str], workers: int | None, jobs: int) -> list[str]:
+    """Return the device of each process, the devices by turns; no more than there are jobs.
+
+    Args:
+        devices: `cpu`, or GPUs.
+        workers: processes on each; by default as in `members.jobs.run_jobs`.
+        jobs: how many there will be at most.
+    """
+    cores = os.cpu_count() or 1
+    if list(devices) != ["cpu"]:
+        cores = max(1, min(WORKERS_A_GPU, cores // len(devices)))
+    return (list(devices) * (workers or cores))[: max(1, jobs)]
+
+
+def side_by_side(jobs: Iterator[Job], where: Sequence[str]) -> Iterator[tuple[Job, Any]]:
+    """Draw a job whenever a process is free; yield each as it ends, with its result.
+
+    On the CPU a process has one core, so a result does not depend on how many there are.
+
+    Args:
+        jobs: drawn late: the caller has dealt with all that was yielded before.
+        where: the device of each process; with one, the work is done in this process.
+
+    Yields:
+        A job, and what it returned or the `EnsError` that ended it. Where a process dies, all jobs
+        that were under way end so, since none can tell whose fault it was.
+    """
+    if len(where) > 1:
+        while (yield from _pooled(jobs, where)):
+            pass
+        return
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        for job in jobs:
+            yield job, _outcome(job, where[0])
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _pooled(jobs: Iterator[Job], where: Sequence[str]) -> Generator[tuple[Job, Any], None, bool]:
+    """Run jobs in a pool until there are no more; tell whether it broke before."""
+    context = multiprocessing.get_context("spawn")
+    queue = context.Queue()
+    for device in where:
+        queue.put(device)
+    under_way: list[Job] = []
+    futures: dict[Future[Any], Job] = {}
+    with ProcessPoolExecutor(len(where), context, _settle, (queue,)) as pool:
+        try:
+            while True:
+                while len(under_way) < len(where) and (job := next(jobs, None)) is not None:
+                    under_way.append(job)
+                    futures[pool.submit(_run, job)] = job
+                if not under_way:
+                    return False
+                for future in wait(futures, return_when=FIRST_COMPLETED).done:
+                    outcome = future.result()
+                    job = futures.pop(future)
+                    under_way.remove(job)
+                    yield job, outcome
+        except BrokenProcessPool:
+            for job in under_way:
+                yield job, EnsError("a process died, perhaps for want of memory")
+            return True
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _outcome(job: Callable[[str], Any], device: str) -> Any:
+    try:
+        return job(device)
+    except EnsError as error:
+        return error
+    except torch.OutOfMemoryError as error:
+        return EnsError(f"{device} is out of memory ({str(error).splitlines()[0]})")
+
+
+_device = "cpu"
+
+
+def _settle(queue: Any) -> None:
+    """Take a device for the life of a process."""
+    global _device
+    _device = queue.get()
+    torch.set_num_threads(1)
+
+
+def _run(job: Callable[[str], Any]) -> Any:
+    return _outcome(job, _device)

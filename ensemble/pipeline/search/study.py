@@ -1,0 +1,154 @@
+"""Optuna's study in a sqlite file: made whole, opened with care, and quiet."""
+
+import contextlib
+import sqlite3
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from optuna.exceptions import StorageInternalError
+from optuna.pruners import BasePruner
+from optuna.storages import RDBStorage
+from optuna.trial import Trial
+from sqlalchemy.exc import SQLAlchemyError
+
+from evaluation.ground.errors import BadRun
+from evaluation.ground.files import whole_file
+
+STUDY = "recipe"
+ASKED = "asked"
+PATIENCE_SECONDS = 60  # for another process that writes
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep Optuna's log and warnings to itself; what matters is told in our own words."""
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        optuna.logging.set_verbosity(verbosity)
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A study with the storage it lies in.
+
+    Args:
+        study: Optuna's.
+        storage: of the file.
+    """
+
+    study: optuna.Study
+    storage: RDBStorage
+
+    def trial(self, number: int) -> Trial:
+        """Return a trial that was begun, to be gone on with."""
+        study_id = self.storage.get_study_id_from_name(STUDY)
+        trial_id = self.storage.get_trial_id_from_study_id_trial_number(study_id, number)
+        with quiet():
+            return Trial(self.study, trial_id)
+
+
+@contextlib.contextmanager
+def opened(path: Path, pruner: BasePruner | None = None) -> Iterator[Opened]:
+    """Open the study in a file that `create` made.
+
+    Args:
+        path: of the file.
+        pruner: says which trials are hopeless; None where nobody will ask.
+
+    Raises:
+        BadRun: it cannot be read or written.
+    """
+    storage = _storage(path)
+    try:
+        with quiet():
+            study = optuna.load_study(study_name=STUDY, storage=storage, pruner=pruner)
+        yield Opened(study, storage)
+    except (SQLAlchemyError, StorageInternalError) as error:
+        raise _unusable(path, error.__cause__ or error) from None
+    finally:
+        _close(storage)
+
+
+def check(path: Path) -> None:
+    """Refuse a file that is no whole study; it stays as it is, byte for byte.
+
+    Raises:
+        BadRun: it is damaged, another program's, or held by one.
+    """
+    try:
+        address = f"{path.resolve().as_uri()}?mode=rw"
+        with contextlib.closing(sqlite3.connect(address, uri=True)) as file:
+            found = file.execute("PRAGMA quick_check(1)").fetchone()[0]
+            if found != "ok":
+                raise _unusable(path, found)
+            names = file.execute("SELECT study_name FROM studies").fetchall()
+    except sqlite3.Error as error:
+        raise _unusable(path, error) from None
+    if names != [(STUDY,)]:
+        raise _unusable(path, f"it holds other studies than {STUDY!r}")
+
+
+def create(path: Path, asked: Mapping[str, Any]) -> None:
+    """Make an empty study, whole or not at all.
+
+    Args:
+        path: of the file.
+        asked: what the trials depend on besides their options; kept with the study.
+    """
+    with whole_file(path) as partial, quiet():
+        storage = RDBStorage(f"sqlite:///{partial}")
+        study = optuna.create_study(study_name=STUDY, storage=storage, direction="maximize")
+        study.set_user_attr(ASKED, dict(asked))
+        _close(storage)
+
+
+def draw(trial: Trial, distributions: Mapping[str, BaseDistribution]) -> dict[str, Any]:
+    """Return the value of each option in a trial; what was drawn before stays."""
+    with quiet():
+        return {path: _drawn(trial, path, among) for path, among in distributions.items()}
+
+
+def _drawn(trial: Trial, path: str, among: BaseDistribution) -> Any:
+    if isinstance(among, CategoricalDistribution):
+        return trial.suggest_categorical(path, among.choices)
+    if isinstance(among, IntDistribution):
+        return trial.suggest_int(path, among.low, among.high, step=among.step, log=among.log)
+    assert isinstance(among, FloatDistribution)
+    return trial.suggest_float(path, among.low, among.high, step=among.step, log=among.log)
+
+
+def _storage(path: Path) -> RDBStorage:
+    patient = {"connect_args": {"timeout": PATIENCE_SECONDS}}
+    try:
+        with quiet():
+            return RDBStorage(f"sqlite:///{path}", engine_kwargs=patient, skip_table_creation=True)
+    except (SQLAlchemyError, RuntimeError) as error:  # the latter: of another version of Optuna
+        raise _unusable(path, error) from None
+
+
+def _close(storage: RDBStorage) -> None:
+    storage.remove_session()
+    storage.engine.dispose()
+
+
+def _unusable(path: Path, reason: object) -> BadRun:
+    first = str(reason).splitlines()[0]
+    return BadRun(
+        f"{path} cannot be used as a study ({first}); it is left as it is:"
+        " move it away, or take another --run"
+    )
