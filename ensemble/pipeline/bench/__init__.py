@@ -1,0 +1,1 @@
+"""Measurements that users can repeat: ways of doing the same, side by side in one run."""
