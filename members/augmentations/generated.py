@@ -16,7 +16,11 @@ from members.devices import autocast
 from members.discriminator import BETAS, RATE, Judge, PatchGAN
 from members.network import Network
 
-DISTANCE_WEIGHT = 100.0  # the paper's weight of the L1 distance beside the adversarial loss
+DISTANCE_WEIGHT = 10.0
+"""Of the L1 distance (of values from -1 to 1) beside the adversarial loss; the paper's 100 leaves
+ground of one class without texture."""
+
+NOISE_PLANES = 4
 
 
 class Generated(OffLine):
@@ -32,10 +36,10 @@ class Generated(OffLine):
         generator = self._trained(pictures, masks, ground, rng)
         chosen = rng.choice(len(masks), max(1, round(self._share * len(masks))), replace=False)
         _, wanted = flips()(pictures[chosen], masks[chosen], rng)
-        # Batch statistics and dropout stay on, as in the paper: they are its only noise.
+        # Batch statistics and dropout stay on, as in the paper.
         with torch.no_grad(), autocast(ground.device, "auto")():
             painted = [
-                generator(one_hot(part, ground.classes)).sigmoid().mul(255).round()
+                generator(_with_noise(one_hot(part, ground.classes))).sigmoid().mul(255).round()
                 for part in torch.split(wanted, ground.batch)
             ]
         return torch.cat(painted).to(torch.uint8), wanted
@@ -45,7 +49,9 @@ class Generated(OffLine):
     ) -> Network:
         channels = pictures.shape[1]
         generator = Network(
-            f"pix2pix(width={self._width})", channels=ground.classes, classes=channels
+            f"pix2pix(width={self._width})",
+            channels=ground.classes + NOISE_PLANES,
+            classes=channels,
         ).to(ground.device)
         judge = Judge(PatchGAN(ground.classes + channels, self._width).to(ground.device))
         optimizer = torch.optim.Adam(generator.parameters(), lr=RATE, betas=BETAS)
@@ -53,12 +59,12 @@ class Generated(OffLine):
             order = torch.from_numpy(rng.permutation(len(pictures))).to(pictures.device)
             for places in order.tensor_split(-(-len(order) // ground.batch)):
                 seen, labels = flips()(pictures[places], masks[places], rng)
-                condition, true = one_hot(labels, ground.classes), seen.float() / 255
+                condition, true = one_hot(labels, ground.classes), seen.float() / 127.5 - 1
                 with autocast(ground.device, "auto")():
-                    logits = generator(condition)
-                made = logits.float().sigmoid()
+                    logits = generator(_with_noise(condition))
+                made = 2 * logits.float().sigmoid() - 1
                 loss = DISTANCE_WEIGHT * functional.l1_loss(made, true)
-                loss = loss + judge(condition, 2 * true - 1, 2 * made - 1)
+                loss = loss + judge(condition, true, made)
                 if not torch.isfinite(loss):
                     raise EnsError("the loss of augmentation 'generated' is no number any more")
                 optimizer.zero_grad(set_to_none=True)
@@ -72,6 +78,13 @@ def one_hot(masks: Tensor, classes: int) -> Tensor:
     labelled = masks != UNLABELLED
     planes = functional.one_hot(torch.where(labelled, masks, 0).long(), classes)
     return (planes * labelled[..., None]).movedim(-1, 1).float()
+
+
+def _with_noise(condition: Tensor) -> Tensor:
+    """Add planes of noise: the paper's dropout drops whole planes here, and paints no texture."""
+    rows, cols = condition.shape[2:]
+    noise = torch.randn(len(condition), NOISE_PLANES, rows, cols, device=condition.device)
+    return torch.cat([condition, noise], dim=1)
 
 
 def generated(
