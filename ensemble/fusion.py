@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, cast, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Integer
 
-from evaluation.ground.arrays import Map, Maps
+from evaluation.ground.arrays import Array, Map, Maps, Pictures
+from evaluation.ground.errors import BadData
 
 CLASS_AXIS = -3
 """The axis of the classes in `Maps` and in `Map`."""
@@ -42,11 +43,13 @@ Blocks = Iterable[Block]
 class Fusion(Protocol):
     """A frozen dataclass that turns the maps of all members into one map of probabilities.
 
-    Its fields are numpy arrays, numbers, strings and tuples of these two, so that it can be saved.
+    Its fields are numpy arrays, numbers, strings and tuples of these two, or other fusions, so that
+    it can be saved. One that looks at the pictures too says `needs_pictures = True` and takes them
+    as a second argument; see `fuse_block`.
     """
 
     def __call__(self, maps: Maps) -> Map:
-        """Fuse; each pixel by itself, so that a picture comes out the same in any block."""
+        """Fuse; each picture by itself, so that it comes out the same in any block."""
         ...
 
 
@@ -56,25 +59,48 @@ class Learned:
 
     Args:
         fit: takes blocks of maps, of pictures that no member was trained on, with their truth.
+        needs_pictures: whether it looks at the pictures, which the blocks must hold then.
     """
 
     fit: Callable[[Blocks], Fusion]
+    needs_pictures: bool = False
 
 
-def by_pieces(maps: Maps, scores: Callable[[Maps], Map]) -> Map:
+def needs_pictures(fusion: object) -> bool:
+    """Tell whether a fusion, or what learns one, looks at the pictures."""
+    return bool(getattr(fusion, "needs_pictures", False))
+
+
+def fuse_block(fusion: Fusion, maps: Maps, pictures: Pictures | None = None) -> Map:
+    """Fuse maps, with the pictures where the fusion looks at them.
+
+    Raises:
+        BadData: it looks at pictures and there are none.
+    """
+    if not needs_pictures(fusion):
+        return fusion(maps)
+    if pictures is None:
+        raise BadData(f"{type(fusion).__name__} looks at the pictures; give them beside the maps")
+    looking = cast("Callable[[Maps, Pictures], Map]", fusion)
+    return looking(maps, pictures)
+
+
+def by_pieces(maps: Maps, scores: Callable[..., Map], *beside: Array) -> Map:
     """Fuse piece by piece, so that what lies between the steps of a strategy stays in the cache.
 
     Args:
         maps: maps of all members.
         scores: gives non-negative scores of the classes for a piece of the maps (some pictures,
-            some rows); no pixel's scores are all zero.
+            some rows) and the same piece of what is beside; no pixel's scores are all zero.
+        beside: features of the same pixels, (picture, feature, row, col).
 
     Returns:
         The scores, divided by their sum over the classes.
     """
     fused: Map = np.empty(maps.shape[1:], np.float32)
     for pictures, rows in _pieces(*maps.shape[1:]):
-        piece = scores(maps[:, pictures, :, rows])
+        more = [features[pictures, :, rows] for features in beside]
+        piece = scores(maps[:, pictures, :, rows], *more)
         np.divide(piece, piece.sum(axis=CLASS_AXIS, keepdims=True), out=fused[pictures, :, rows])
     return fused
 

@@ -1,16 +1,20 @@
 """Pixels to learn from, drawn from a stream of blocks, about as many of each class."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, Integer, Shaped
 
-from ensemble.fusion import Blocks
+from ensemble.fusion import Block, Blocks
 from evaluation.ground.errors import BadData
 
 PerPixel = Float[np.ndarray, "pixel"]
 PerLabel = Integer[np.ndarray, "label"]
 PixelTruth = Integer[np.ndarray, "pixel"]
+PerPixelMaps = Float[np.ndarray, "pixel member class"]
+PerPixelFeatures = Float[np.ndarray, "pixel feature"]
+Kept = tuple[PerPixel, PerPixelMaps, PerPixelFeatures]
 
 
 @dataclass(frozen=True)
@@ -22,12 +26,18 @@ class PixelSample:
         truth: class index a pixel; no ignored pixel is among them.
         weight: how much each counts; they sum to 1.
         counts: how many pixels of each class there were to draw from.
+        beside: what else was asked for about each pixel; no columns where nothing was.
     """
 
-    maps: Float[np.ndarray, "pixel member class"]
+    maps: PerPixelMaps
     truth: PixelTruth
     weight: PerPixel
     counts: PerLabel
+    beside: PerPixelFeatures
+
+
+Beside = Callable[[Block], Float[np.ndarray, "picture feature row col"]]
+"""Gives features that a pixel's own maps do not hold."""
 
 
 def sample(
@@ -38,6 +48,7 @@ def sample(
     pixels: int,
     seed: int,
     balance: float = 0.0,
+    beside: Beside | None = None,
 ) -> PixelSample:
     """Draw pixels of each scored class in one pass, without replacement and with flat memory.
 
@@ -53,6 +64,7 @@ def sample(
         seed: of the keys.
         balance: the weight of a class is its share of the pixels, to the power 1 - balance: 0
             weighs the sample back to the true shares, 1 weighs classes alike.
+        beside: gives further features of a block's pixels.
 
     Raises:
         BadData: no pixel of a scored class.
@@ -60,48 +72,60 @@ def sample(
     generator = np.random.default_rng(seed)
     scored = [label for label in range(classes) if label != ignore]
     drawn = {label: _Lowest(max(1, -(-pixels // len(scored)))) for label in scored}
-    for maps, truth, _ in blocks:
-        keys = generator.random(truth.shape)
+    for block in blocks:
+        keys = generator.random(block.truth.shape)
+        more = None if beside is None else beside(block)
         for label, lowest in drawn.items():
-            lowest.offer(maps, keys, truth == label)
+            lowest.offer(block.maps, more, keys, block.truth == label)
     counts = np.array([drawn[k].offered if k in drawn else 0 for k in range(classes)])
     if not counts.any():
         raise BadData("the truth to fit on has no scored pixel; give pictures that have some")
     present = [label for label in scored if counts[label]]
     shares = (counts[present] / counts.sum()) ** (1 - balance)
-    kept = np.array([len(drawn[label].keys) for label in present])
+    _, maps, more = zip(*[drawn[label].lowest() for label in present], strict=True)
+    kept = np.array([len(part) for part in maps])
     return PixelSample(
-        np.concatenate([drawn[label].maps for label in present]),
+        np.concatenate(maps),
         np.repeat(present, kept),
         np.repeat(shares / shares.sum() / kept, kept),
         counts,
+        np.concatenate(more),
     )
 
 
 class _Lowest:
-    """The pixels with the lowest keys among those offered."""
+    """The pixels with the lowest keys among those offered, and up to as many more."""
 
     def __init__(self, quota: int) -> None:
         self.quota = quota
         self.offered = 0
-        self.keys: PerPixel = np.empty(0)
-        self.maps: Float[np.ndarray, "pixel member class"] = np.empty((0, 0, 0), np.float32)
+        self.limit = np.inf
+        self.parts: list[Kept] = []
+        self.held = 0
 
     def offer(
         self,
         maps: Shaped[np.ndarray, "member picture class row col"],
+        beside: Shaped[np.ndarray, "picture feature row col"] | None,
         keys: Float[np.ndarray, "picture row col"],
         among: Bool[np.ndarray, "picture row col"],
     ) -> None:
-        """Take what is lower than the highest held, and let go of as many."""
+        """Take what is not above the limit, which falls as more is offered."""
         self.offered += int(np.count_nonzero(among))
-        limit = np.inf
-        together = np.concatenate([self.keys, keys[among]])
-        if len(together) > self.quota:
-            limit = np.partition(together, self.quota - 1)[self.quota - 1]
-        taken = among & (keys <= limit)
+        taken = among & (keys <= self.limit)
         found = np.moveaxis(maps, (0, 2), (-2, -1))[taken]
-        stay = self.keys <= limit
-        held = self.maps[stay] if len(self.keys) else found[:0]
-        self.maps = np.concatenate([held, found])
-        self.keys = np.concatenate([self.keys[stay], keys[taken]])
+        more = np.moveaxis(beside, 1, -1)[taken] if beside is not None else found[:, 0, :0]
+        self.parts.append((keys[taken], found, more))
+        self.held += len(found)
+        if self.held > 2 * self.quota:
+            self.lowest()
+
+    def lowest(self) -> Kept:
+        """Return no more than the quota, and let go of all others."""
+        keys, maps, beside = (np.concatenate(part) for part in zip(*self.parts, strict=True))
+        if len(keys) > self.quota:
+            self.limit = np.partition(keys, self.quota - 1)[self.quota - 1]
+            stay = keys <= self.limit
+            keys, maps, beside = keys[stay], maps[stay], beside[stay]
+        self.parts, self.held = [(keys, maps, beside)], len(keys)
+        return self.parts[0]

@@ -101,7 +101,7 @@ def one_bit_changed(folder):
 
 
 def pickled(folder):
-    np.savez(folder / ARRAYS, weights=np.array([{}]), bias=np.zeros(3), scored=np.arange(3))
+    np.savez(folder / ARRAYS, beside=np.array([{}]), bias=np.zeros(3), scored=np.arange(3))
 
 
 def changed(**entries):
