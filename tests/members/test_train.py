@@ -84,14 +84,20 @@ class TestTraining:
         )
         assert again != first
 
-    def test_no_picture_of_the_held_out_fold_is_looked_at(self, data, trained, tmp_path):
+    @pytest.mark.parametrize(
+        "added", ["offline(by=[flips, noise], times=3)", "generated(share=0.5, epochs=1, width=2)"]
+    )
+    def test_no_picture_of_the_held_out_fold_is_looked_at(self, data, tmp_path, added):
         outside = np.setdiff1d(np.arange(PICTURES), FOLDS[0].training)
         pictures, masks = np.array(data.pictures), np.array(data.masks)
         pictures[outside], masks[outside] = 255, 1
         changed = DataSet(pictures, masks, data.ids, data.groups, MARS)
-        train_fold(member(), changed, FOLDS[0], seed=0, device="cpu", folder=tmp_path)
-        again, first = (
-            (folder / "weights.safetensors").read_bytes() for folder in (tmp_path, trained[0])
+        one = member(augment=("flips", added))
+        for name, seen in (("as it is", data), ("changed", changed)):
+            train_fold(one, seen, FOLDS[0], seed=0, device="cpu", folder=tmp_path / name)
+        first, again = (
+            (tmp_path / name / "weights.safetensors").read_bytes()
+            for name in ("as it is", "changed")
         )
         assert again == first
 
