@@ -10,19 +10,24 @@ from evaluation.ground.errors import EnsError
 # name -> module; imported when the verb is called, so that `ens --help` answers at once
 VERBS = {
     "demo": "the whole job on the built-in sample",
-    "data": "look at data sets, and import them",
-    "members": "what can be trained, and what it costs",
+    "data": "look at data sets, clean and refine them, import them",
+    "members": "what can be trained, and what each is worth",
     "train-members": "train networks and write their probability maps",
     "search": "the best options of a recipe, by Optuna",
     "search-loss": "mixtures of losses, cross-validated",
     "predict": "maps of another set from members trained before",
+    "import": "maps of anybody's networks, as a member",
     "fuse": "many members' maps into one",
     "postprocess": "fused maps into label maps, through a chain of steps",
     "score": "score candidates with the ignored class masked",
     "run": "everything an experiment file asks for",
     "status": "what is there, stale or missing, and what it weighs",
+    "bench": "how fast, measured on this machine",
     "submit": "label maps as the competition's CSV",
 }
+
+# verbs that are words of the language
+MODULES = {"import": "import_maps"}
 
 
 class Verbs(click.Group):
@@ -36,7 +41,8 @@ class Verbs(click.Group):
         """Import a verb."""
         if cmd_name not in VERBS:
             return None
-        module = import_module(f"ensemble.cli.{cmd_name.replace('-', '_')}")
+        name = MODULES.get(cmd_name, cmd_name.replace("-", "_"))
+        module = import_module(f"ensemble.cli.{name}")
         command: click.Command = module.command
         return command
 

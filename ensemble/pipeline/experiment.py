@@ -131,11 +131,12 @@ def read_experiment(path: Path) -> Experiment:
         for name in getattr(experiment, kind):
             check_name(name, kind.removesuffix("s"))
     here = path.resolve().parent
-    paths = {key: _absolute(getattr(experiment, key), here) for key in PATHS}
+    paths = {key: absolute(getattr(experiment, key), here) for key in PATHS}
     return experiment.model_copy(update=paths)
 
 
-def _absolute(value: str | None, here: Path) -> str | None:
+def absolute(value: str | None, here: Path) -> str | None:
+    """Return a data set's path counted from a folder; the built-in sample is none."""
     if value is None or value == "sample":
         return value
     return os.path.normpath(here / value)

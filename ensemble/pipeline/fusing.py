@@ -10,6 +10,7 @@ from ensemble.fitted import save_fitted
 from ensemble.fuse import CrossFitted, FitBlocks, fuse
 from ensemble.fusion import Fusion, Learned
 from ensemble.pipeline.experiment import Experiment, NamedFusion
+from ensemble.pipeline.leaks import leak_notes
 from ensemble.pipeline.prepare import read_folds, split_identity
 from ensemble.pipeline.sources import Sources, run_experiment
 from ensemble.strategies import SEES_SPECIALISTS, STRATEGIES
@@ -122,7 +123,7 @@ def make_fusion(sources: Sources, plan: Plan, tell: Callable[[str], None]) -> No
     if not stale:
         return
     readers = {s: [sources.open(m, s, raw=raw) for m in plan.members] for s in splits}
-    fusion, per_fold = _fitted(sources, plan, readers)
+    fusion, per_fold = _fitted(sources, plan, readers, tell)
     for split in stale:
         opened = readers[split]
         data = DataSet.load(run.data(split))
@@ -146,7 +147,10 @@ def make_fusion(sources: Sources, plan: Plan, tell: Callable[[str], None]) -> No
 
 
 def _fitted(
-    sources: Sources, plan: Plan, readers: dict[str, list[Reader]]
+    sources: Sources,
+    plan: Plan,
+    readers: dict[str, list[Reader]],
+    tell: Callable[[str], None],
 ) -> tuple[Fusion, list[Fusion] | None]:
     """Return the fusion fitted on all of `oof`, and those fitted without each fold."""
     run = sources.run
@@ -174,10 +178,17 @@ def _fitted(
         others = np.where((fold_of == fold)[:, None, None], UNLABELLED, truth)
         per_fold.append(built.fit(FitBlocks(readers[OOF], others.astype(np.uint8))))
     save_fitted(folder, plan.strategy, fusion, context)
+    for line in leak_notes(sources, plan.members):
+        tell(f"{plan.name}: {line}")
     return fusion, per_fold
 
 
 def _refuse_leaks(readers: Sequence[Reader], plan: Plan) -> None:
+    """Refuse what is known to leak; undeclared maps are let pass, and `leak_notes` says so.
+
+    Nobody who hands maps over knows our ids, so refusing the undeclared would keep most foreign
+    maps from every strategy that learns.
+    """
     for reader, member in zip(readers, plan.members, strict=True):
         saw = reader.saw()
         if saw is not None and saw.any():
@@ -187,16 +198,20 @@ def _refuse_leaks(readers: Sequence[Reader], plan: Plan) -> None:
             )
 
 
-def _seen(run: Run, readers: Sequence[Reader], *, learned: bool, split: str) -> Seen:
-    """Say which pictures stand behind a fusion's maps."""
+def _seen(run: Run, readers: Sequence[Reader], *, learned: bool, split: str) -> Seen | None:
+    """Say which pictures stand behind a fusion's maps; None where a member does not declare it."""
     ids = DataSet.load(run.data(OOF)).ids
+    masks = [reader.saw() for reader in readers]
+    known = [saw for saw in masks if saw is not None]
+    names = np.array(readers[0].ids)
+    leaked = frozenset(names[np.any(known, axis=0)]) if known else frozenset()
+    if len(known) < len(readers) and not leaked:
+        return None
     if learned:
         folds = read_folds(run)
         models = tuple(frozenset(ids[i] for i in fold.training) for fold in folds)
         return Seen(models, tuple(int(k) for k in _fold_of(run)) if split == OOF else None)
-    known = [saw for reader in readers if (saw := reader.saw()) is not None]
-    names = np.array(readers[0].ids)
-    return Seen((frozenset(names[np.any(known, axis=0)]) if known else frozenset(),))
+    return Seen((leaked,))
 
 
 def _fold_of(run: Run) -> Array:

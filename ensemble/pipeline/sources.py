@@ -6,11 +6,15 @@ from pathlib import Path
 from ensemble.pipeline.experiment import Experiment, read_experiment
 from ensemble.pipeline.prepare import run_classes
 from evaluation.ground.errors import BadRun
+from evaluation.ground.files import read_json
 from evaluation.ground.layout import Run
-from evaluation.ground.provenance import digest_of, identity
+from evaluation.ground.provenance import RECORD, digest_of, identity
 from members.recipe import Member, families
 from members.specialists import Family
 from members.store import ProbabilityStore
+
+FOREIGN = "foreign"
+"""Key of a store's record that says that its maps were imported."""
 
 
 @dataclass(frozen=True)
@@ -20,20 +24,26 @@ class Sources:
     Args:
         run: the experiment folder.
         members: every network, specialists one by one.
+        foreign: names of the members whose maps were imported.
     """
 
     run: Run
     members: tuple[Member, ...]
+    foreign: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, run: Run) -> "Sources":
         """Read what the run holds."""
-        return cls(run, tuple(run_experiment(run).expanded(run_classes(run))))
+        members = tuple(run_experiment(run).expanded(run_classes(run)))
+        return cls(run, members, foreign_members(run))
 
     def names(self) -> list[str]:
-        """List the members with full maps: generalists and families, in the experiment's order."""
+        """List the members with full maps: generalists and families, in the experiment's order.
+
+        Foreign members come last.
+        """
         names = [member.family or member.name for member in self.members]
-        return list(dict.fromkeys(names))
+        return list(dict.fromkeys([*names, *self.foreign]))
 
     def splits(self, name: str) -> list[str]:
         """List the splits that a member, family or fusion has whole maps of."""
@@ -75,9 +85,24 @@ class Sources:
         return [self.run.fused(name, split)]
 
     def _cure(self, name: str, split: str) -> str:
+        if name in self.foreign:
+            return f"run `ens import --run {self.run.path} --name {name} --split {split} PATHS`"
         if name in self.names():
             return f"run `ens train-members --run {self.run.path} --only {name}`"
         return f"run `ens fuse --run {self.run.path} --name {name}` again"
+
+
+def foreign_members(run: Run) -> tuple[str, ...]:
+    """List the members whose maps were imported; their stores' own records say so."""
+    return tuple(
+        name
+        for name in run.members()
+        if any(_is_foreign(run.probabilities(name, split)) for split in run.splits())
+    )
+
+
+def _is_foreign(folder: Path) -> bool:
+    return (folder / RECORD).is_file() and FOREIGN in read_json(folder / RECORD)["asked"]
 
 
 def run_experiment(run: Run) -> Experiment:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ensemble.pipeline.fusing import is_fused, planned
+from ensemble.pipeline.importing import is_imported
 from ensemble.pipeline.postprocessing import is_labelled, read_candidate
 from ensemble.pipeline.prepare import read_folds, run_classes
 from ensemble.pipeline.scoring import fused, is_scored
@@ -53,6 +54,11 @@ def status(run: Run) -> list[Part]:
             folder = run.probabilities(member.name, split)
             current = is_predicted(run, member, split, folds, experiment.store_dtype)
             parts.append(_part("maps", member.name, split, folder, current))
+    parts += [
+        _part("maps", name, split, run.probabilities(name, split), is_imported(run, name, split))
+        for name in sources.foreign
+        for split in sources.splits(name)
+    ]
     for name in fused(run, experiment):
         plan = planned(experiment, sources, name)
         for split in splits:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ensemble.pipeline.experiment import Experiment, read_experiment
 from ensemble.pipeline.prepare import prepare, read_folds, run_classes, split_identity
+from ensemble.pipeline.sources import foreign_members
 from evaluation.ground.errors import BadData, BadRun, EnsError
 from evaluation.ground.layout import Run
 from evaluation.ground.locks import writing
@@ -57,7 +58,8 @@ def train_members(
         decided: list[str] = []
         prepare(run, experiment, decided.append)
         members = _chosen(experiment.expanded(run_classes(run)), only)
-        _check_trainable(members, DataSet.load(run.data("oof")))
+        refuse_foreign(run, members)
+        check_trainable(members, DataSet.load(run.data("oof")))
         for line in decided:
             tell(line)
         experiment.resolved().write(run.experiment)
@@ -170,8 +172,25 @@ def predict_members(
         raise EnsError(next(iter(failed.values())))
 
 
-def _check_trainable(members: Sequence[Member], training: DataSet) -> None:
-    """Refuse what would fail after hours: pictures too small, specialists of an absent class."""
+def refuse_foreign(run: Run, members: Sequence[Member]) -> None:
+    """Refuse to train a member whose name foreign maps have, which would be overwritten.
+
+    Raises:
+        BadRun: there is one.
+    """
+    taken = set(foreign_members(run)) & {m for one in members for m in (one.name, one.family)}
+    if taken:
+        raise BadRun(
+            f"member {min(taken)!r} was imported into {run.path}; give the network another name"
+        )
+
+
+def check_trainable(members: Sequence[Member], training: DataSet) -> None:
+    """Refuse what would fail after hours: pictures too small, specialists of an absent class.
+
+    Raises:
+        BadData: the first of them.
+    """
     shares = class_shares(training.truth(), len(training.classes))
     for member in members:
         check_size(member.recipe.architecture, *training.shape)

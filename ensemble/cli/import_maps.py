@@ -1,0 +1,65 @@
+"""`ens import`: maps of anybody's networks, as a member of a run."""
+
+from pathlib import Path
+
+import click
+
+from ensemble.cli.options import FILE, chosen_run, json_option, run_option, show, tell
+from evaluation.ground.layout import Run
+
+
+@click.command("import")
+@click.argument("paths", type=FILE, nargs=-1, required=True, metavar="PATHS...")
+@click.option("--name", required=True, metavar="N", help="Of the member.")
+@click.option("--split", required=True, metavar="S", help="Whose pictures: oof, validation, test.")
+@click.option("--trained-on", type=FILE, metavar="IDS.txt", help="Ids it was trained on, by line.")
+@click.option("--fix", is_flag=True, help="Mend what is odd about the maps.")
+@click.option("--as-is", is_flag=True, help="Leave classes and axes although they look odd.")
+@click.option("--data", metavar="DATA", help="Lay out a new run with this labelled set.")
+@click.option("--validation", metavar="DATA", help="With --data: its validation set.")
+@run_option
+@json_option
+def command(
+    paths: tuple[Path, ...],
+    name: str,
+    split: str,
+    trained_on: Path | None,
+    fix: bool,
+    as_is: bool,
+    data: str | None,
+    validation: str | None,
+    run_path: Path | None,
+    as_json: bool,
+) -> None:
+    """Take maps of one split from PATHS: probabilities, logits or label maps.
+
+    PATHS are one stack (.npy, .npz or a Zarr array: picture, class, row, col), or one file a
+    picture (.npy, .npz, nnU-Net's .npz, .png of class indices) or folders of them, named by the
+    pictures' ids. A stack without `ids` must be in the order of the split's index.csv.
+
+    What looks odd is refused with the evidence, and mended by --fix: logits, sums that are not 1,
+    a permuted or shifted class order, flipped axes, pictures that the split lacks. --trained-on
+    lists the pictures that a model behind their maps was trained on: empty for maps that are all
+    held out. What learns refuses maps of those, and notes where nothing is declared.
+    """
+    from ensemble.pipeline.importing import import_maps, lay_out
+
+    if validation and not data:
+        raise click.UsageError("--validation goes with --data")
+    if data and run_path is None:
+        raise click.UsageError("--data lays out a new run; name its folder by --run")
+    run = Run(run_path) if run_path and data else chosen_run(run_path)
+    if data:
+        lay_out(run, data, validation, tell)
+    document = import_maps(
+        run,
+        name,
+        paths,
+        split=split,
+        trained_on=trained_on,
+        fix=fix,
+        as_is=as_is,
+        tell=tell,
+    )
+    text = f"{run.path}: {document['pictures']} maps of {split} imported as {name}"
+    show(text, document, as_json=as_json, then=f"ens plan --run {run.path}")

@@ -1,0 +1,180 @@
+"""How foreign labels go together with known ones: by which turn, and in which order of classes."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Integer
+from scipy.optimize import linear_sum_assignment
+
+from evaluation.ground.arrays import Array
+from evaluation.ground.classes import UNLABELLED
+from members.foreign.turns import Turn
+
+Order = tuple[int | None, ...]
+"""The foreign channel of each class; None where there is no such channel."""
+
+Tables = Integer[np.ndarray, "turn unit channel class"]
+Recalls = Float[np.ndarray, "channel class"]
+
+MARGIN = 0.1
+"""An explanation must add this much to the agreement, on the average of the classes it moves."""
+
+ERRORS = 3
+"""The gain must be this many of its standard errors."""
+
+FEWEST_UNITS = 8
+FEWEST_HOLDING = 4
+"""Classes that fewer units hold are not compared."""
+
+UNITS = 32
+PICTURES = 512
+PIXELS = 1 << 14
+"""A picture's pixels that are looked at, about: every few rows and columns of large pictures."""
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What best explains foreign labels.
+
+    Args:
+        turn: index of the turn.
+        order: of the classes.
+        plain: how often they agree as they are, the mean over the classes; NaN where sizes or
+            numbers of classes forbid it.
+        agreement: how often they agree so explained.
+        chance: how often labels would agree that know nothing of the picture, at most.
+        certain: the gain is clear on pictures that did not choose the explanation.
+    """
+
+    turn: int
+    order: Order
+    plain: float
+    agreement: float
+    chance: float
+    certain: bool
+
+    @property
+    def credible(self) -> bool:
+        """Tell whether the labels, so explained, know something of the pictures."""
+        return self.agreement >= self.chance + MARGIN
+
+
+def tables(
+    foreign: Callable[[Array], Array],
+    known: Callable[[Array], Array],
+    ways: Sequence[Turn],
+    *,
+    pictures: int,
+    channels: int,
+    classes: int,
+) -> Tables:
+    """Count pixels by foreign and known label, for each turn and each unit of pictures.
+
+    A unit is a run of neighbouring pictures, which resemble each other; units are what counts
+    as one observation.
+
+    Args:
+        foreign: gives the foreign labels of places (picture, row, col).
+        known: gives our labels of the same places; 255 where they do not count.
+        ways: turns to try on the foreign labels.
+        pictures: how many there are.
+        channels: of the foreign maps.
+        classes: of ours.
+    """
+    chosen = np.unique(np.linspace(0, pictures - 1, min(pictures, PICTURES)).astype(int))
+    units = np.array_split(chosen, min(UNITS, len(chosen)))
+    counted = np.zeros((len(ways), len(units), channels, classes), np.int64)
+    for unit, places in enumerate(units):
+        truth, given = known(places), foreign(places)
+        step = max(1, int(np.sqrt(truth[0].size / PIXELS)))
+        truth = truth[:, ::step, ::step].ravel()
+        kept = truth != UNLABELLED
+        for way, turn in enumerate(ways):
+            turned = turn(given)[:, ::step, ::step].ravel()
+            cell = turned[kept].astype(np.int64) * classes + truth[kept]
+            cells = np.bincount(cell, minlength=channels * classes)
+            counted[way, unit] = cells.reshape(channels, classes)
+    return counted
+
+
+def explain(counted: Tables) -> Explanation | None:
+    """Find the turn and the order of classes that agree best, the plain ones where none is clear.
+
+    Agreement is the mean over the classes of the share of their pixels that is labelled so. What
+    turns or moves classes pays `MARGIN` for each class it concerns. Whether the gain is real is
+    told from pictures that did not choose: each half of the units is examined by the explanation
+    that the other half chose.
+
+    Args:
+        counted: see `tables`; the first turn is the simplest.
+
+    Returns:
+        The explanation; None where nothing was counted, or too few units to tell.
+    """
+    _, units, channels, classes = counted.shape
+    # A class that a unit or two hold says nothing: its few pixels would count as a class's all.
+    often = (counted[0].sum(axis=1) > 0).sum(axis=0) >= FEWEST_HOLDING
+    counted = counted * often
+    total = counted.sum(axis=1)
+    present = total[0].sum(axis=0) > 0
+    if units < FEWEST_UNITS or not present.any():
+        return None
+    plain = tuple(range(classes))
+    turn, order = _best(total)
+    gains = np.zeros(units)
+    pixels = total[0].sum(axis=0)[present]
+    for half in (slice(0, None, 2), slice(1, None, 2)):
+        rest = np.ones(units, dtype=bool)
+        rest[half] = False
+        chosen = _best(counted[:, rest].sum(axis=1))
+        told = [_right(counted[way, half], by) for way, by in (chosen, (0, plain))]
+        gains[half] = ((told[0] - told[1])[:, present] / pixels).sum(axis=1)
+    error = np.sqrt(units * gains.var(ddof=1))
+    moved = present.sum() if turn else sum(order[c] != c for c in np.flatnonzero(present))
+    certain = moved > 0 and gains.sum() >= max(MARGIN * moved, ERRORS * error)
+    agreement, before = (
+        float(np.mean(_right(total[way][None], by)[0, present] / pixels))
+        for way, by in ((turn, order), (0, plain))
+    )
+    as_it_is = before if channels == classes else float("nan")
+    chance = 1 / int(present.sum())
+    return Explanation(turn, order, as_it_is, agreement, chance, bool(certain))
+
+
+def _best(total: Integer[np.ndarray, "turn channel class"]) -> tuple[int, Order]:
+    """Return the turn and order that agree best after paying for what they change."""
+    pixels = total[0].sum(axis=0)
+    present = pixels > 0
+    found: list[tuple[float, int, Order]] = []
+    for way, table in enumerate(total):
+        recalls = table / np.maximum(pixels, 1)
+        for order in _orders(recalls):
+            right = (_right(table[None], order)[0] / np.maximum(pixels, 1)).sum()
+            same = recalls.shape[0] == recalls.shape[1]
+            moved = sum(order[c] != c for c in np.flatnonzero(present)) if same else 0
+            paid = MARGIN * (moved + (present.sum() if way else 0))
+            found.append((float(right - paid), way, order))
+    # The first of equals: the simplest turn, the lowest channel.
+    _, way, order = max(found, key=lambda one: one[0])
+    return way, order
+
+
+def _orders(recalls: Recalls) -> list[Order]:
+    """List orders of classes: the best one, or with one class too many or too few, each in turn."""
+    channels, classes = recalls.shape
+    if channels == classes + 1:
+        return [tuple(c for c in range(channels) if c != k) for k in range(channels)]
+    if channels == classes - 1:
+        return [(*range(k), None, *range(k, channels)) for k in range(classes)]
+    of, to = linear_sum_assignment(recalls + MARGIN * np.eye(classes), maximize=True)
+    return [tuple(int(channel) for channel in of[np.argsort(to)])]
+
+
+def _right(
+    counted: Integer[np.ndarray, "unit channel class"], order: Order
+) -> Integer[np.ndarray, "unit class"]:
+    """Return how many pixels of each class are right."""
+    padded = np.concatenate([counted, np.zeros_like(counted[:, :1])], axis=1)
+    channels = [padded.shape[1] - 1 if channel is None else channel for channel in order]
+    return padded[:, channels, np.arange(len(order))]

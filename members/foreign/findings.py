@@ -1,0 +1,209 @@
+"""What is odd about foreign maps, with the evidence, and what mends it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from evaluation.ground.arrays import Array
+from evaluation.ground.classes import Classes
+from evaluation.ground.errors import BadMaps
+from members.foreign.agreement import Explanation, Order, explain, tables
+from members.foreign.formats import Foreign
+from members.foreign.repair import Repair
+from members.foreign.turns import Turn, turns
+from members.foreign.values import AS_THEY_ARE, Range, judged, look
+
+
+@dataclass(frozen=True)
+class Known:
+    """Labels to compare foreign maps with.
+
+    Args:
+        name: what they are, in words.
+        labels: gives them for places of our pictures; 255 where they do not count.
+    """
+
+    name: str
+    labels: Callable[[Array], Array]
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What an examination found.
+
+    Args:
+        oddities: kind and evidence of each, mended by `repair`.
+        notes: what else a user should know.
+        repair: makes the maps; does as little as possible where nothing is odd.
+        doubtful: an oddity is told from agreement alone, so that a bad member may look like it.
+    """
+
+    oddities: tuple[str, ...]
+    notes: tuple[str, ...]
+    repair: Repair
+    doubtful: bool
+
+
+def examine(
+    foreign: Foreign,
+    places: Array,
+    *,
+    classes: Classes,
+    shape: tuple[int, int],
+    known: Known | None,
+    as_is: bool = False,
+) -> Findings:
+    """Look for all that is odd before anything is written.
+
+    Args:
+        foreign: the maps.
+        places: the foreign place of each of our pictures.
+        classes: ours.
+        shape: rows and columns of our pictures.
+        known: what to compare with; None skips what needs it, and says so.
+        as_is: note what agreement alone tells, and leave it.
+
+    Raises:
+        BadMaps: what cannot be mended: NaN, another size, another number of classes that
+            nothing explains, labels that are none.
+    """
+    rows, cols = foreign.size[-2:]
+    ways = turns((rows, cols), shape)
+    if not ways:
+        raise BadMaps(
+            f"{foreign.name} holds pictures of {rows} x {cols} pixels; expected"
+            f" {shape[0]} x {shape[1]}"
+        )
+    found = look(foreign)
+    channels = _channels(foreign, found, len(classes))
+    scale, odd = AS_THEY_ARE, ""
+    if not foreign.labels:
+        scale, odd = judged(found, classes=channels, dtype=foreign.dtype)
+    given = Given(foreign, ways, channels, classes, found)
+    told = None if known is None else _compared(given, places, known)
+    turn, order, said, note = ways[0], tuple(range(len(classes))), "", ""
+    doubtful = False
+    if known is None or told is None:
+        why = "there are no other members and no truth" if known is None else "too few pictures"
+        note = f"order of classes and direction of axes were not examined: {why}"
+        order, said = _without_comparison(given)
+    elif given.forced or (told.certain and told.credible):
+        said = _explained(given, told, known.name)
+        doubtful = not given.forced
+        if doubtful and as_is:
+            note, said = f"taken as they are: {said}", ""
+        else:
+            turn, order = ways[told.turn], told.order
+    elif told.plain < told.chance:
+        note = (
+            f"agrees with {known.name} in {told.plain:.2f} of each class's pixels, no more than by"
+            " chance: are these maps of these pictures, in this order?"
+        )
+    repair = Repair(channels if foreign.labels else None, foreign.dtype, scale, turn, order)
+    oddities, notes = (tuple(line for line in lines if line) for lines in ((odd, said), (note,)))
+    return Findings(oddities, notes, repair, doubtful)
+
+
+@dataclass(frozen=True)
+class Given:
+    """What is seen of foreign maps before they are compared.
+
+    Args:
+        foreign: the maps.
+        ways: turns that give pictures of our size, the simplest first.
+        channels: how many classes they have.
+        classes: ours.
+        found: range of the values.
+    """
+
+    foreign: Foreign
+    ways: Sequence[Turn]
+    channels: int
+    classes: Classes
+    found: Range
+
+    @property
+    def forced(self) -> bool:
+        """Tell whether they cannot be taken as they are."""
+        return self.channels != len(self.classes) or self.ways[0].swapped
+
+    @property
+    def sizes(self) -> str:
+        """Classes and pixels, in words."""
+        rows, cols = self.foreign.size[-2:]
+        return f"{self.channels} classes of {rows} x {cols} pixels"
+
+
+def _channels(foreign: Foreign, found: Range, count: int) -> int:
+    """Return how many channels the maps have; labels have as many as they name."""
+    if not foreign.labels:
+        channels = foreign.size[1]
+        if abs(channels - count) > 1:
+            raise BadMaps(f"{foreign.name} holds {channels} classes; expected {count}")
+        return channels
+    if found.low < 0 or found.high > count:
+        raise BadMaps(
+            f"{foreign.name} holds labels from {found.low:g} to {found.high:g}; expected 0 to"
+            f" {count - 1}"
+        )
+    return max(count, int(found.high) + 1)
+
+
+def _compared(given: Given, places: Array, known: Known) -> Explanation | None:
+    def labels(of: Array) -> Array:
+        values = given.foreign.read(places[of])
+        return values if given.foreign.labels else values.argmax(axis=1)
+
+    counted = tables(
+        labels,
+        known.labels,
+        given.ways,
+        pictures=len(places),
+        channels=given.channels,
+        classes=len(given.classes),
+    )
+    return explain(counted)
+
+
+def _without_comparison(given: Given) -> tuple[Order, str]:
+    """Return the order of classes, and what is odd, from sizes and labels alone."""
+    count, turn = len(given.classes), given.ways[0]
+    swapped = f"{turn}: {given.sizes}" if turn.swapped else ""
+    if given.channels == count:
+        return tuple(range(count)), swapped
+    if given.foreign.labels and given.found.low >= 1:
+        shifted = f"classes shifted by one: labels go from 1 to {count}"
+        return tuple(range(1, count + 1)), " and ".join(
+            [shifted, swapped] if swapped else [shifted]
+        )
+    raise BadMaps(
+        f"{given.foreign.name} holds {given.channels} classes; expected {count}, and nothing to"
+        " compare with tells which is which: give as many, in the order of the run"
+    )
+
+
+def _explained(given: Given, told: Explanation, known: str) -> str:
+    """Describe an explanation with its evidence; refuse one that explains nothing."""
+    if not told.credible:
+        raise BadMaps(
+            f"{given.foreign.name} holds {given.sizes}; expected {len(given.classes)} classes, and"
+            f" however they are laid they agree with {known} in {told.agreement:.2f} of each"
+            " class's pixels at most: give them as the run has them"
+        )
+    turn = str(given.ways[told.turn])
+    said = " and ".join(part for part in (turn, _order(told.order, given)) if part)
+    plainly = "" if given.forced else f", {told.plain:.2f} as they are"
+    return f"{said}: so they agree with {known} in {told.agreement:.2f} of each class{plainly}"
+
+
+def _order(order: Order, given: Given) -> str:
+    channels, names, count = given.channels, given.classes.names, len(given.classes)
+    if channels > count:
+        (extra,) = set(range(channels)) - set(order)
+        return f"classes shifted by one ({channels} for {count}, of which {extra} is too many)"
+    if channels < count:
+        return f"classes shifted by one ({channels} for {count}: no {names[order.index(None)]!r})"
+    if order == tuple(range(count)):
+        return ""
+    rolled = any(order == tuple((c + by) % count for c in range(count)) for by in (1, -1))
+    what = "classes shifted by one" if rolled else "a permuted class order"
+    return f"{what} ({', '.join(names)} are channels {', '.join(map(str, order))})"

@@ -1,0 +1,236 @@
+"""Foreign maps as members of a run: imported, fused, scored, and refused where they would leak."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ensemble.cli import run
+from evaluation.ground.layout import Run
+from members.data.dataset import DataSet
+from members.data.sample import draw_sample
+from members.store import ProbabilityStore
+
+
+@pytest.fixture(scope="module")
+def laid_out(tmp_path_factory):
+    """A run with data and two clean foreign members, and the files they came from."""
+    folder = tmp_path_factory.mktemp("import")
+    data, validation = draw_sample(pictures=90, test=12, validation=64, size=(16, 24)).save(folder)
+    for seed, name in enumerate(("good", "other")):
+        for split in ("oof", "validation"):
+            extra = ["--data", data, "--validation", validation] if not seed else []
+            if not (folder / "run").exists():
+                (folder / "none.npy").touch()
+                arguments = ["import", folder / "none.npy", "--name", "x", "--split", "oof", *extra]
+                assert run([*map(str, arguments), "--run", str(folder / "run")]) == 2
+            maps(folder, split, seed)
+            arguments = ["import", folder / f"{split}-{seed}.npy", "--name", name, "--split", split]
+            if name == "good":
+                (folder / "empty.txt").touch()
+                arguments += ["--trained-on", folder / "empty.txt"]
+            assert run([*map(str, arguments), "--run", str(folder / "run")]) == 0
+    return folder
+
+
+@pytest.fixture
+def place(laid_out, tmp_path):
+    shutil.copytree(laid_out, tmp_path / "copy")
+    return tmp_path / "copy"
+
+
+def data_of(folder, split):
+    return DataSet.load(Run(folder / "run").data(split))
+
+
+def maps(folder, split, seed, accuracy=0.7):
+    rng = np.random.default_rng(seed)
+    truth = np.asarray(data_of(folder, split).masks)
+    guess = np.where(rng.random(truth.shape) > accuracy, rng.integers(1, 5, truth.shape), truth)
+    found = 2 * np.eye(5, dtype=np.float32)[guess].transpose(0, 3, 1, 2)
+    found += rng.random(found.shape, dtype=np.float32)
+    found /= found.sum(axis=1, keepdims=True)
+    np.save(folder / f"{split}-{seed}.npy", found)
+    return found
+
+
+def called(capsys, *arguments, code=0):
+    capsys.readouterr()
+    assert run([str(argument) for argument in arguments]) == code
+    return capsys.readouterr()
+
+
+def imported(capsys, folder, *arguments, code=0):
+    return called(capsys, "import", *arguments, "--run", folder / "run", code=code)
+
+
+class TestAForeignMember:
+    @pytest.mark.slow
+    def test_is_fused_scored_and_told_of_like_any_other(self, place, capsys):
+        where = ["--run", place / "run"]
+        called(capsys, "fuse", "--strategy", "mean", *where)
+        said = called(capsys, "fuse", "--strategy", "stacking", *where).err
+        assert said.count("'other' does not declare what it was trained on") == 1
+        assert "'good' does not declare" not in said
+        board = json.loads(called(capsys, "score", "--json", *where).out)
+        scores = {row["name"] for row in board["candidates"]}
+        assert scores == {"good_argmax", "other_argmax", "mean_argmax", "stacking_argmax"}
+        parts = json.loads(called(capsys, "status", place / "run", "--json").out)["parts"]
+        assert {p["name"] for p in parts if p["stage"] == "maps"} == {"good", "other"}
+        assert {p["state"] for p in parts if p["part"] != "test"} == {"current"}
+
+    def test_is_written_as_it_was_given(self, place):
+        store = ProbabilityStore(place / "run" / "probabilities" / "good" / "oof")
+        np.testing.assert_allclose(store.read(slice(None)), np.load(place / "oof-0.npy"), atol=3e-4)
+        assert store.ids == data_of(place, "oof").ids
+
+    def test_may_come_as_png_label_maps_named_by_the_pictures(self, place, capsys):
+        data = data_of(place, "validation")
+        (place / "pngs").mkdir()
+        for name, mask in zip(data.ids, data.masks, strict=True):
+            Image.fromarray(mask).save(place / "pngs" / f"{name}.png")
+        imported(capsys, place, place / "pngs", "--name", "drawn", "--split", "validation")
+        store = ProbabilityStore(place / "run" / "probabilities" / "drawn" / "validation")
+        np.testing.assert_array_equal(store.read(slice(None)).argmax(axis=1), data.masks)
+
+    def test_is_compared_with_the_other_members_where_there_is_no_truth(self, place, capsys):
+        truth = np.asarray(data_of(place, "validation").masks)[:12]
+        clean = 0.9 * np.eye(5, dtype=np.float32)[truth].transpose(0, 3, 1, 2) + 0.02
+        np.save(place / "a.npy", clean)
+        np.save(place / "b.npy", clean[:, [0, 1, 3, 2, 4], ::-1])
+        said = imported(capsys, place, place / "a.npy", "--name", "a", "--split", "test").err
+        assert "were not examined: there are no other members and no truth" in said
+        arguments = [place / "b.npy", "--name", "b", "--split", "test"]
+        refused = imported(capsys, place, *arguments, code=2).err
+        assert "rows upside down and a permuted class order" in refused
+        assert "agree with the mean of a in 1.00" in refused
+        imported(capsys, place, *arguments, "--fix")
+        store = ProbabilityStore(place / "run" / "probabilities" / "b" / "test")
+        np.testing.assert_allclose(store.read(slice(None)), clean, atol=1e-3)
+
+    def test_stale_pictures_make_it_stale(self, place, capsys):
+        data = data_of(place, "validation")
+        np.save(place / "run" / "data" / "validation" / "pictures.npy", 255 - data.pictures)
+        parts = json.loads(called(capsys, "status", place / "run", "--json").out)["parts"]
+        stale = {(p["name"], p["part"]) for p in parts if p["state"] == "stale"}
+        assert {("good", "validation"), ("other", "validation")} <= stale
+
+
+class TestOddMaps:
+    @pytest.fixture
+    def odd(self, place):
+        found = np.load(place / "validation-0.npy")
+        ids = list(data_of(place, "validation").ids)
+        np.save(place / "logits.npy", np.log(found) * 2)
+        np.save(place / "order.npy", found[:, [0, 2, 1, 3, 4]])
+        np.savez(place / "extra.npz", maps=found[[0, *range(64)]], ids=["stranger", *ids])
+        np.savez(place / "missing.npz", maps=found[:60], ids=ids[:60])
+        np.save(place / "short.npy", found[:60])
+        np.save(place / "nan.npy", np.where(found == found.max(), np.nan, found))
+        return place
+
+    @pytest.mark.parametrize(
+        ("file", "words"),
+        [
+            ("logits.npy", "logits given as probabilities: values go from"),
+            ("order.npy", "a permuted class order"),
+            ("extra.npz", "1 of 65 pictures are none of the split (first: 'stranger')"),
+        ],
+    )
+    def test_are_refused_and_mended_on_demand(self, odd, capsys, file, words):
+        arguments = [odd / file, "--name", "odd", "--split", "validation"]
+        said = imported(capsys, odd, *arguments, code=2).err
+        assert said.startswith("ens: member 'odd': ")
+        assert words in said
+        assert "--fix" in said
+        assert len(said.splitlines()) == 1
+        assert not (odd / "run" / "probabilities" / "odd").exists()
+        document = json.loads(imported(capsys, odd, *arguments, "--fix", "--json").out)
+        assert len(document["fixed"]) == 1
+        assert words in document["fixed"][0]
+        store = ProbabilityStore(odd / "run" / "probabilities" / "odd" / "validation")
+        expected = np.load(odd / "validation-0.npy").argmax(axis=1)
+        np.testing.assert_array_equal(store.read(slice(None)).argmax(axis=1), expected)
+
+    def test_may_be_taken_as_they_are_where_only_agreement_speaks(self, odd, capsys):
+        arguments = [odd / "order.npy", "--name", "odd", "--split", "validation"]
+        assert "or take the maps --as-is" in imported(capsys, odd, *arguments, code=2).err
+        assert "taken as they are" in imported(capsys, odd, *arguments, "--as-is").err
+
+    @pytest.mark.parametrize(
+        ("file", "words"),
+        [
+            ("missing.npz", "lacks 4 of 64 pictures (first:"),
+            ("short.npy", "holds 60 pictures without ids; expected the split's 64, in its order"),
+            ("nan.npy", "nan.npy holds NaN or infinite values (first in picture"),
+        ],
+    )
+    def test_that_cannot_be_mended_are_refused_with_the_name(self, odd, capsys, file, words):
+        arguments = [odd / file, "--name", "odd", "--split", "validation", "--fix"]
+        said = imported(capsys, odd, *arguments, code=2).err
+        assert said.startswith("ens: member 'odd': ")
+        assert words in said
+
+    @pytest.mark.parametrize(
+        ("arguments", "words"),
+        [
+            (["--name", "x", "--split", "exam"], "no split 'exam' in"),
+            (["--name", "x/y", "--split", "oof"], "member name 'x/y'; expected letters"),
+            (["--name", "x", "--split", "oof", "--trained-on", "no.txt"], "no.txt cannot be read"),
+            (["--name", "x", "--split", "oof", "--validation", "v"], "--validation goes with"),
+            (["--name", "mean", "--split", "oof"], "'mean' is a fusion of"),
+        ],
+    )
+    def test_wrong_words_are_refused(self, odd, capsys, arguments, words):
+        called(capsys, "fuse", "--strategy", "mean", "--run", odd / "run")
+        assert words in imported(capsys, odd, odd / "oof-0.npy", *arguments, code=2).err
+
+    def test_without_data_it_says_how_to_lay_a_run_out(self, odd, capsys, tmp_path):
+        arguments = ["import", odd / "oof-0.npy", "--name", "x", "--split", "oof"]
+        said = called(capsys, *arguments, "--run", tmp_path / "new", code=2).err
+        assert "holds no pictures; lay it out with --data" in said
+
+    def test_the_name_of_a_trained_member_is_taken(self, odd, capsys):
+        experiment = odd / "run" / "experiment.yaml"
+        experiment.write_text(experiment.read_text().replace("members: {}", "members: {net: {}}"))
+        said = imported(
+            capsys, odd, odd / "oof-0.npy", "--name", "net", "--split", "oof", code=2
+        ).err
+        assert "'net' is a trained member of" in said
+
+    def test_a_network_cannot_take_the_name_of_foreign_maps(self, odd, capsys):
+        arguments = ["train-members", "--run", odd / "run", "--member", "good=unet(width=2)"]
+        said = called(capsys, *arguments, code=2).err
+        assert "member 'good' was imported" in said
+        assert (odd / "run" / "probabilities" / "good" / "oof" / "store.json").is_file()
+
+
+class TestLeaks:
+    def test_declared_ones_are_refused_with_the_count(self, place, capsys):
+        ids = data_of(place, "oof").ids
+        (place / "ids.txt").write_text("\n".join([*ids[:7], "elsewhere"]))
+        arguments = [place / "oof-0.npy", "--name", "good", "--split", "oof"]
+        said = imported(capsys, place, *arguments, "--trained-on", place / "ids.txt").err
+        assert "7 of these" in said
+        refused = called(
+            capsys, "fuse", "--strategy", "stacking", "--run", place / "run", code=2
+        ).err
+        assert "would learn from 7 pictures that 'good' was trained on" in refused
+        called(capsys, "fuse", "--strategy", "mean", "--run", place / "run")
+
+    def test_a_fusion_of_undeclared_maps_is_undeclared_itself(self, place, capsys):
+        where = ["--run", place / "run"]
+        called(capsys, "fuse", "--strategy", "mean", *where)
+        assert ProbabilityStore(place / "run" / "fused" / "mean" / "oof").seen is None
+        called(capsys, "fuse", "--strategy", "mean", "--members", "good", "--name", "m", *where)
+        assert ProbabilityStore(place / "run" / "fused" / "m" / "oof").seen is not None
+
+    @pytest.mark.slow
+    def test_a_member_too_good_on_what_is_held_out_is_told(self, place, capsys):
+        maps(place, "oof", 5, accuracy=0.99)
+        imported(capsys, place, place / "oof-5.npy", "--name", "other", "--split", "oof")
+        said = called(capsys, "fuse", "--strategy", "stacking", "--run", place / "run").err
+        assert "'other' is right on oof more often than on validation by +0.2" in said
+        assert "'good' is right" not in said
