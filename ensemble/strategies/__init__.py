@@ -16,11 +16,23 @@ from evaluation.ground.specs import Table
 STRATEGIES = Table(
     "fusion strategy",
     {
+        "evidence": "ensemble.strategies.evidence:evidence",
+        "gate": "ensemble.strategies.gate:gate",
         "geometric_mean": "ensemble.strategies.geometric_mean:geometric_mean",
+        "greedy": "ensemble.strategies.greedy:greedy",
+        "harmonic_mean": "ensemble.strategies.harmonic_mean:harmonic_mean",
+        "log_odds": "ensemble.strategies.log_odds:log_odds",
         "majority_vote": "ensemble.strategies.majority_vote:majority_vote",
+        "max": "ensemble.strategies.order_statistics:maximum",
         "mean": "ensemble.strategies.mean:mean",
+        "median": "ensemble.strategies.order_statistics:median",
+        "min": "ensemble.strategies.order_statistics:minimum",
         "per_class_vote": "ensemble.strategies.per_class_vote:per_class_vote",
+        "power_mean": "ensemble.strategies.power_mean:power_mean",
+        "simple": "ensemble.strategies.simple:simple",
         "stacking": "ensemble.strategies.stacking:stacking",
+        "stacking_boosted": "ensemble.strategies.stacking_boosted:stacking_boosted",
+        "staple": "ensemble.strategies.staple:staple",
         "weighted_mean": "ensemble.strategies.weighted_mean:weighted_mean",
     },
 )
@@ -28,26 +40,50 @@ STRATEGIES = Table(
 FUSIONS = Table(
     "fusion",
     {
+        "Evidence": "ensemble.strategies.evidence:Evidence",
+        "Gate": "ensemble.strategies.gate:Gate",
         "GeometricMean": "ensemble.strategies.geometric_mean:GeometricMean",
+        "HarmonicMean": "ensemble.strategies.harmonic_mean:HarmonicMean",
+        "LogOdds": "ensemble.strategies.log_odds:LogOdds",
         "MajorityVote": "ensemble.strategies.majority_vote:MajorityVote",
         "Mean": "ensemble.strategies.mean:Mean",
+        "OrderStatistic": "ensemble.strategies.order_statistics:OrderStatistic",
         "PerClassVote": "ensemble.strategies.per_class_vote:PerClassVote",
+        "PowerMean": "ensemble.strategies.power_mean:PowerMean",
         "Stacking": "ensemble.strategies.stacking:Stacking",
+        "StackingBoosted": "ensemble.strategies.stacking_boosted:StackingBoosted",
+        "Staple": "ensemble.strategies.staple:Staple",
         "WeightedMean": "ensemble.strategies.weighted_mean:WeightedMean",
+        "WeightedVote": "ensemble.strategies.simple:WeightedVote",
     },
 )
 """What the strategies give, by class name: only these are read back from disk."""
 
-SEES_SPECIALISTS = frozenset({"per_class_vote"})
+SEES_SPECIALISTS = frozenset({"evidence", "gate", "per_class_vote"})
 """Strategies that take a family of specialists as it is (kind `one_vs_rest`: each class against the
 rest, not summing to 1); all others get it renormalised, as one more member."""
 
+MAPS, GUESSES = "leaves agreeing maps", "leaves agreeing guesses"
+ORDER, WEIGHT_0, FINDS = "any order", "weight 0 has no effect", "as good as the one good member"
+
 LAWS = {
-    "geometric_mean": frozenset({"leaves agreeing maps", "leaves agreeing guesses", "any order"}),
-    "majority_vote": frozenset({"leaves agreeing guesses", "any order"}),
-    "mean": frozenset({"leaves agreeing maps", "leaves agreeing guesses", "any order"}),
-    "per_class_vote": frozenset({"leaves agreeing maps", "leaves agreeing guesses", "any order"}),
-    "stacking": frozenset({"any order"}),
-    "weighted_mean": frozenset({"leaves agreeing maps", "leaves agreeing guesses", "any order"}),
+    "evidence": frozenset({ORDER, FINDS}),
+    "gate": frozenset({MAPS, GUESSES, ORDER}),
+    "geometric_mean": frozenset({MAPS, GUESSES, ORDER}),
+    "greedy": frozenset({MAPS, GUESSES, WEIGHT_0, FINDS}),
+    "harmonic_mean": frozenset({MAPS, GUESSES, ORDER}),
+    "log_odds": frozenset({MAPS, GUESSES, ORDER}),
+    "majority_vote": frozenset({GUESSES, ORDER}),
+    "max": frozenset({MAPS, GUESSES, ORDER}),
+    "mean": frozenset({MAPS, GUESSES, ORDER}),
+    "median": frozenset({MAPS, GUESSES, ORDER}),
+    "min": frozenset({MAPS, GUESSES, ORDER}),
+    "per_class_vote": frozenset({MAPS, GUESSES, ORDER, WEIGHT_0, FINDS}),
+    "power_mean": frozenset({GUESSES, ORDER}),
+    "simple": frozenset({GUESSES, ORDER, WEIGHT_0}),
+    "stacking": frozenset({ORDER, FINDS}),
+    "stacking_boosted": frozenset({FINDS}),
+    "staple": frozenset({GUESSES, ORDER}),
+    "weighted_mean": frozenset({MAPS, GUESSES, ORDER, WEIGHT_0, FINDS}),
 }
 """What each strategy promises beyond giving probabilities; the tests hold it to that."""

@@ -1,6 +1,7 @@
 """One vote a member."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool
@@ -9,36 +10,58 @@ from ensemble.fusion import CLASS_AXIS, Fusion, by_pieces
 from ensemble.strategies.mean import total
 from evaluation.ground.arrays import Map, Maps
 
-TIE_BREAK = 0.5
-"""What the mean probability counts beside one vote; below 1 it never overturns a majority."""
+TIE_BREAK = 1 / 128
+"""What the winner of a tie gets beside its share of the votes: two steps of a uint8 store, so that
+it stays ahead there too."""
 
 
-def majority_vote() -> Fusion:
+def majority_vote(
+    *, ties: Literal["mean_probability", "first_member", "lowest"] = "mean_probability"
+) -> Fusion:
     """Give each class its share of the members' votes; a member votes for its most probable class.
 
-    A tie goes to the class with the higher mean probability, and if that ties as well, to the
-    lowest class. To that end the mean probability is added as half a vote more, so the result is
-    close to the share of votes but not equal to it.
+    A member in doubt between classes votes for the lowest. The winner of a tie gets 1/128 more than
+    its share, before the shares are made to sum to 1 again; elsewhere they are what was counted.
+
+    Args:
+        ties: which of the classes with the most votes wins. `mean_probability`: the most probable
+            on average, of equal ones the lowest. `first_member`: the choice of the first member
+            that voted for any of them. `lowest`: the lowest; as that is where argmax finds it,
+            nothing is added.
     """
-    return MajorityVote()
+    return MajorityVote(ties)
 
 
 @dataclass(frozen=True)
 class MajorityVote:
-    """The share of the votes that each class gets."""
+    """The share of the votes that each class gets, with a winner wherever some tie."""
+
+    ties: str
 
     def __call__(self, maps: Maps) -> Map:
         """Fuse."""
         return by_pieces(maps, self._scores)
 
     def _scores(self, maps: Maps) -> Map:
-        scores = total(maps)
-        scores *= np.float32(TIE_BREAK / len(maps))
-        votes = np.zeros(scores.shape, np.uint8 if len(maps) < 256 else np.uint32)
+        votes = np.zeros(maps.shape[1:], np.uint8 if len(maps) < 256 else np.uint32)
         for one in maps:
             votes += guesses(one).view(np.uint8)
-        scores += votes
+        most = votes.max(axis=CLASS_AXIS, keepdims=True)
+        tied = votes == most
+        several = tied.sum(axis=CLASS_AXIS, keepdims=True, dtype=np.uint8) > 1
+        scores: Map = votes.astype(np.float32)
+        if self.ties != "lowest" and several.any():
+            winner = guesses(np.where(tied, self._rank(maps), np.float32(-1)))
+            scores += (winner & several) * np.float32(len(maps) * TIE_BREAK)
         return scores
+
+    def _rank(self, maps: Maps) -> Map:
+        if self.ties == "mean_probability":
+            return total(maps)
+        rank: Map = np.zeros(maps.shape[1:], np.float32)
+        for after, one in enumerate(maps[::-1], start=1):
+            rank[guesses(one)] = after
+        return rank
 
 
 def guesses(one: Map) -> Bool[np.ndarray, "picture class row col"]:

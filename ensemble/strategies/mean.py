@@ -1,10 +1,11 @@
 """The arithmetic mean over members."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from ensemble.fusion import Fusion, by_pieces
+from ensemble.fusion import CLASS_AXIS, SMALLEST, Fusion, by_pieces
 from evaluation.ground.arrays import Map, Maps
 
 
@@ -22,9 +23,17 @@ class Mean:
         return by_pieces(maps, total)
 
 
-def total(maps: Maps) -> Map:
+def total(maps: Maps | Sequence[Map]) -> Map:
     """Return the sum over members, added up in one buffer."""
     scores: Map = maps[0].astype(np.float32)
     for one in maps[1:]:
         scores += one
+    return scores
+
+
+def or_mean(scores: Map, maps: Maps) -> Map:
+    """Return the scores, and the sum over members where no class has a score."""
+    nothing = scores.max(axis=CLASS_AXIS, keepdims=True) < SMALLEST
+    if np.any(nothing):
+        np.copyto(scores, total(maps), where=nothing)
     return scores

@@ -17,7 +17,14 @@ from evaluation.ground.errors import BadData, BadSpec
 CLASSES, IGNORE, UNLABELLED = 4, 0, 255
 SCORED = [1, 2, 3]
 EVERY = sorted(STRATEGIES)
-LEARNED = ["per_class_vote", "stacking", "weighted_mean"]
+
+
+def learns(name):
+    context = {"classes": CLASSES, "ignore": IGNORE, "kinds": ("probabilities",) * 3}
+    return isinstance(STRATEGIES.build(name, **context), Learned)
+
+
+LEARNED = [name for name in EVERY if learns(name)]
 
 seeds = st.integers(0, 2**32 - 1)
 few = settings(max_examples=8, deadline=None)
@@ -192,7 +199,26 @@ def test_the_order_of_the_members_has_no_effect(name, seed, order):
     np.testing.assert_allclose(other, fused, atol=2e-3 if name == "stacking" else 2e-4)
 
 
-@pytest.mark.parametrize("name", LEARNED)
+@pytest.mark.parametrize("name", names_with_law("weight 0 has no effect"))
+def test_a_member_with_weight_0_has_no_effect(name):
+    maps, truth = drawn(31)
+    fusion = fitted(name, maps, truth)
+    weights = fusion.weights.copy()
+    weights[1] = 0
+    weights[0] += weights.sum(axis=0) == 0
+    fusion = dataclasses.replace(fusion, weights=weights)
+    other = maps.copy()
+    other[1] = member(np.random.default_rng(32), truth, 3)
+    np.testing.assert_array_equal(fusion(other), fusion(maps))
+
+
+def test_what_learns_weights_keeps_the_law_of_weight_0():
+    with_weights = {name for name in LEARNED if hasattr(fitted(name, *drawn(33)), "weights")}
+    # Their weights are of features, where 0 is no say but no member's absence either.
+    assert with_weights - {"evidence", "stacking"} == set(names_with_law("weight 0 has no effect"))
+
+
+@pytest.mark.parametrize("name", names_with_law("as good as the one good member"))
 @pytest.mark.parametrize("place", [0, 2])
 def test_what_learns_is_as_good_as_the_one_good_member(name, place):
     skills = [0.3, 0.3, 0.3]
@@ -203,6 +229,12 @@ def test_what_learns_is_as_good_as_the_one_good_member(name, place):
     alone = masked_miou(held_out[place], truth[12:])
     assert alone < 0.999
     assert masked_miou(fusion(held_out), truth[12:]) >= alone - 0.002
+
+
+def test_what_looks_at_the_truth_finds_the_one_good_member():
+    # Two never look at the truth and trust the majority; one pools all members of full maps alike.
+    finds = {name for name in LEARNED if "as good as the one good member" in LAWS[name]}
+    assert set(LEARNED) - finds == {"gate", "simple", "staple"}
 
 
 def test_every_law_and_every_user_of_specialists_is_in_the_table():
@@ -269,6 +301,45 @@ class TestWeightedMean:
             fitted("weighted_mean", maps, truth).weights, [0, 1, 0], atol=1e-3
         )
 
+    def test_given_weights_of_classes_are_used(self):
+        maps, _ = drawn(28)
+        weights = np.array([[1, 0, 2, 1], [1, 5, 0, 1], [2, 0, 2, 1]])
+        fused = built(f"weighted_mean(weights={weights.tolist()})", 3)(maps)
+        scores = np.einsum("mc,mpchw->pchw", weights / weights.sum(axis=0), maps)
+        np.testing.assert_allclose(fused, scores / scores.sum(axis=1, keepdims=True), rtol=1e-5)
+
+    def test_where_nobody_asked_names_a_class_those_asked_for_any_decide(self):
+        said = np.array([[0, 0, 0.6, 0.4], [1, 0, 0, 0], [0, 1, 0, 0]], np.float32)
+        maps = said.reshape(3, 1, 4, 1, 1)
+        weights = [[1, 1, 0, 0], [0, 0, 1, 1], [0, 0, 0, 0]]
+        fused = built(f"weighted_mean(weights={weights})", 3)(maps)
+        np.testing.assert_allclose(fused.ravel(), [0.5, 0, 0.3, 0.2], rtol=1e-6)
+
+    @few
+    @given(seed=seeds)
+    def test_learned_weights_of_a_class_lose_no_more_than_those_of_a_long_em(self, seed):
+        maps, truth = drawn(seed, skills=(0.5, 1, 1.5))
+        kept = (truth != IGNORE) & (truth != UNLABELLED)
+        pixels = np.moveaxis(maps, (0, 2), (-2, -1))[kept].astype(float)
+        found = fitted("weighted_mean(per_class=true)", maps, truth, floor=1e-9).weights
+        for label in SCORED:
+            yes = pixels[:, :, label]
+            told = np.where((truth[kept] == label)[:, None], yes, 1 - yes)
+            weights = np.full(3, 1 / 3)
+            for _ in range(2000):
+                weights *= (told / (told @ weights)[:, None]).mean(axis=0)
+            losses = [-np.log(told @ w).mean() for w in (found[:, label], weights)]
+            assert losses[0] <= losses[1] + 1e-5
+        np.testing.assert_array_equal(found[:, IGNORE], np.float32(1 / 3))
+
+    def test_each_class_gets_the_member_that_knows_it(self):
+        maps, truth = drawn(29, skills=(4, 4), pictures=24)
+        maps[0, :, 2:] = maps[0, :, 2:].mean(axis=1, keepdims=True)
+        maps[1, :, :2] = maps[1, :, :2].mean(axis=1, keepdims=True)
+        weights = fitted("weighted_mean(per_class=true)", maps, truth).weights
+        assert weights[0, 1] > 0.9
+        assert (weights[1, 2:] > 0.9).all()
+
     @pytest.mark.parametrize(
         ("weights", "words"),
         [
@@ -277,6 +348,9 @@ class TestWeightedMean:
             ("[1, 1e999, 0]", "hold inf; expected numbers from 0 up"),
             ("[0, 0, 0]", "weights [0.0, 0.0, 0.0] are all 0; expected one above 0"),
             ("[]", "weights [] are 0; expected 3, one a member"),
+            (f"{[[1, 1, 0, 1]] * 3}", "are all 0 for class 2; expected one above 0"),
+            ("[[1, 1], [1, 1], [1, 1]]", "hold a list of 2; expected 4, one a class"),
+            (f"{[[1, 1, 1, -1]] * 3}", "hold -1; expected numbers from 0 up"),
         ],
     )
     def test_refuses_weights_that_are_none(self, weights, words):
@@ -316,6 +390,42 @@ class TestMajorityVote:
     def test_by_hand(self, pixel, guess):
         maps = np.array(pixel, np.float32)[:, None, :, None, None]
         assert built("majority_vote", len(pixel), classes=2)(maps).ravel().argmax() == guess
+
+    @few
+    @given(seed=seeds)
+    def test_gives_the_share_of_the_votes_but_where_they_tie(self, seed):
+        maps, truth = drawn(seed, skills=(0.5,) * 4)
+        fused = fitted("majority_vote", maps, truth)(maps)
+        votes = sum(
+            maps[m].argmax(axis=1)[:, None] == np.arange(CLASSES)[:, None, None] for m in range(4)
+        )
+        tied = votes == votes.max(axis=1, keepdims=True)
+        clear = np.broadcast_to(tied.sum(axis=1, keepdims=True) == 1, votes.shape)
+        np.testing.assert_array_equal(fused[clear], (votes / 4)[clear])
+        np.testing.assert_allclose(fused, votes / 4, atol=1 / 128)
+        assert 0 < clear.mean() < 1
+
+    @few
+    @given(seed=seeds, members=st.sampled_from([2, 10]))
+    def test_the_winner_of_a_tie_is_still_ahead_in_a_uint8_store(self, seed, members):
+        maps, truth = drawn(seed, skills=(0.5,) * members)
+        fused = fitted("majority_vote", maps, truth)(maps)
+        stored = np.rint(fused * 255)
+        np.testing.assert_array_equal(stored.argmax(axis=1), fused.argmax(axis=1))
+
+    @pytest.mark.parametrize(
+        ("ties", "guess"), [("mean_probability", 3), ("first_member", 2), ("lowest", 1)]
+    )
+    def test_ties_go_by_the_rule(self, ties, guess):
+        # One vote for 0; two each for 1, 2 and 3: the last more probable, 2 named before 1.
+        votes = [0, 2, 3, 1, 1, 2, 3]
+        maps = (
+            0.1
+            + 0.5 * np.eye(4, dtype=np.float32)[votes]
+            + 0.1 * (np.array(votes) == 3)[:, None] * np.eye(4)[3]
+        )
+        maps = (maps / maps.sum(axis=1, keepdims=True)).astype(np.float32)[:, None, :, None, None]
+        assert built(f"majority_vote(ties={ties})", 7)(maps).ravel().argmax() == guess
 
     def test_counts_more_votes_than_a_byte_holds(self):
         maps = np.zeros((300, 1, 2, 1, 1), np.float32)
@@ -521,12 +631,20 @@ class TestSample:
 @pytest.mark.parametrize(
     ("spec", "words"),
     [
-        ("stackin", "unknown fusion strategy 'stackin'; known: geometric_mean, majority_vote"),
+        (
+            "stackin",
+            "unknown fusion strategy 'stackin'; known: evidence, gate, geometric_mean, greedy",
+        ),
         ("stacking(l2=0)", "option 'l2' got 0; expected greater than 0"),
         ("stacking(sample_pixels=0)", "expected greater than or equal to 1"),
         ("geometric_mean(floor=2)", "expected less than 1"),
         ("geometric_mean(floor=1e-50)", "expected greater than or equal to 0.000000000001"),
         ("per_class_vote(votes=loud)", "option 'votes' got loud; expected 'soft' or 'hard'"),
+        ("majority_vote(ties=coin)", "option 'ties' got coin; expected 'mean_probability', 'first"),
+        ("power_mean(exponent=0)", "expected greater than or equal to 1"),
+        ("log_odds(floor=0.5)", "expected less than 0.5"),
+        ("greedy(bag_share=0)", "expected greater than 0"),
+        ("simple(alpha=-1)", "expected greater than or equal to 0"),
         ("mean(weights=[1])", "has no option 'weights'"),
     ],
 )

@@ -1,0 +1,132 @@
+"""Simultaneous truth and performance level estimation: votes of members whose errors are known."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+from scipy.sparse import csr_array
+
+from ensemble.combinations import Combinations, combinations
+from ensemble.fusion import SMALLEST, Blocks, Fusion, Learned, by_pieces
+from ensemble.softmax import softmax_scores
+from ensemble.strategies.majority_vote import guesses
+from evaluation.ground.arrays import Map, Maps
+
+TOLERANCE = 1e-5
+MAX_STEPS = 1000
+
+Confusion = Float[np.ndarray, "member guess class"]
+Posterior = Float[np.ndarray, "combination class"]
+Prior = Float[np.ndarray, "class"]
+
+
+def staple(classes: int, ignore: int | None) -> Learned:
+    """Fuse label maps by how each member confuses classes, learned from agreement alone.
+
+    Expectation-maximisation over all pictures at once: given how often each member takes one class
+    for another, the probability of each class at a pixel; given those, how often each member does.
+    It starts from the majority vote. The truth is not looked at, but for which pixels are scored,
+    and members count as independent of each other given the class: where they share their errors,
+    it takes these for the truth.
+
+    It goes over each combination of the members' guesses once, with its count, and gives the label
+    maps of SimpleITK's `MultiLabelSTAPLE` on the same pixels, but for pixels that this leaves
+    undecided.
+
+    Args:
+        classes: how many classes there are.
+        ignore: the class whose pixels are not learned from.
+
+    Source: Warfield, Zou and Wells, "Simultaneous truth and performance level estimation (STAPLE)",
+    IEEE Transactions on Medical Imaging 2004. For several labels, start, prior (the share of the
+    label among all guesses) and end (no change above 1e-5): `itk::MultiLabelSTAPLEImageFilter`.
+    """
+
+    def fit(blocks: Blocks) -> Fusion:
+        met = combinations(blocks, classes=classes, ignore=ignore)
+        prior = np.bincount(
+            met.guesses.ravel(), np.repeat(met.times, met.guesses.shape[1]), minlength=classes
+        )
+        prior /= prior.sum()
+        return _fusion(prior, _estimated(met, prior))
+
+    return Learned(fit)
+
+
+@dataclass(frozen=True)
+class Staple:
+    """The posterior of each class, given the members' guesses.
+
+    Args:
+        evidence: the logarithm of how often a member makes this guess where this is the class.
+        prior: the logarithm of how often the class occurs.
+    """
+
+    evidence: Float[np.ndarray, "class member guess"]
+    prior: Prior
+
+    def __call__(self, maps: Maps) -> Map:
+        """Fuse."""
+        return by_pieces(maps, self._scores)
+
+    def _scores(self, maps: Maps) -> Map:
+        marked = np.empty(maps.swapaxes(0, 1).shape, np.float32)
+        for place, one in enumerate(maps):
+            marked[:, place] = guesses(one)
+        return softmax_scores(marked, self.evidence, self.prior)
+
+
+def _estimated(met: Combinations, prior: Prior) -> Confusion:
+    """Repeat both steps until no confusion changes by the tolerance."""
+    members, classes = met.guesses.shape[1], len(prior)
+    marked = _marked(met, classes)
+    confusion = _from_votes(marked, met, classes)
+    for _ in range(MAX_STEPS):
+        weighed = _posterior(marked, confusion, prior) * met.times[:, None]
+        counts = (marked.T @ weighed).reshape(members, classes, classes)
+        before, confusion = (
+            confusion,
+            counts / np.maximum(counts.sum(axis=1, keepdims=True), 1e-300),
+        )
+        if np.abs(confusion - before).max() < TOLERANCE:
+            break
+    return confusion
+
+
+def _marked(met: Combinations, classes: int) -> csr_array:
+    """Return a 1 where a member (column: its turn times classes plus the class) made a guess."""
+    count, members = met.guesses.shape
+    columns = met.guesses + classes * np.arange(members)
+    starts = members * np.arange(count + 1)
+    ones = np.ones(columns.size)
+    return csr_array((ones, columns.ravel(), starts), shape=(count, members * classes))
+
+
+def _from_votes(marked: csr_array, met: Combinations, classes: int) -> Confusion:
+    """Start from the majority vote; pixels with a tie are left out."""
+    members = met.guesses.shape[1]
+    votes = sum(met.guesses[:, [m]] == np.arange(classes) for m in range(members))
+    won = votes == votes.max(axis=1, keepdims=True)
+    won &= won.sum(axis=1, keepdims=True) == 1
+    counts = (marked.T @ (won * met.times[:, None])).reshape(members, classes, classes)
+    # By guess and not by class, as in the source; the first step mends it.
+    return counts / np.maximum(counts.sum(axis=2, keepdims=True), 1)
+
+
+def _posterior(marked: csr_array, confusion: Confusion, prior: Prior) -> Posterior:
+    with np.errstate(divide="ignore"):
+        evidence, start = np.log(confusion), np.log(prior)
+    logs = marked @ evidence.reshape(-1, len(prior)) + start
+    highest = logs.max(axis=1, keepdims=True)
+    possible = np.exp(logs - np.where(np.isfinite(highest), highest, 0))
+    posterior: Posterior = possible / np.maximum(possible.sum(axis=1, keepdims=True), 1e-300)
+    return posterior
+
+
+def _fusion(prior: Prior, confusion: Confusion) -> Staple:
+    # Nobody has met a class without counts: whoever names it is believed.
+    unmet = confusion.sum(axis=(0, 1)) == 0
+    confusion[:, :, unmet] = np.eye(len(prior))[:, unmet]
+    evidence = np.log(np.maximum(confusion, SMALLEST)).transpose(2, 0, 1)
+    start = np.log(np.maximum(prior, SMALLEST))
+    return Staple(np.ascontiguousarray(evidence, np.float32), start.astype(np.float32))
