@@ -82,7 +82,7 @@ LAWS = {
     "power_mean": frozenset({GUESSES, ORDER}),
     "simple": frozenset({GUESSES, ORDER, WEIGHT_0}),
     "stacking": frozenset({ORDER, FINDS}),
-    "stacking_boosted": frozenset({FINDS}),
+    "stacking_boosted": frozenset(),
     "staple": frozenset({GUESSES, ORDER}),
     "weighted_mean": frozenset({MAPS, GUESSES, ORDER, WEIGHT_0, FINDS}),
 }
