@@ -77,7 +77,7 @@ def command(
     """
     from ensemble.pipeline.search.data import searched_experiment
     from ensemble.pipeline.search.searching import Effort, search
-    from ensemble.pipeline.search.space import read_space
+    from ensemble.pipeline.search.space_file import read_space
 
     run = Run(run_path or RUNS / space.stem)
     experiment = searched_experiment(run, **asked)

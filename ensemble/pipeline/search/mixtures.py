@@ -47,7 +47,7 @@ def _read(text: str) -> str:
 
 def _losses(text: str) -> list[Spec]:
     names = parse_spec(f"losses({text})").arguments
-    losses = [parse_spec(name) if isinstance(name, str) else name for name in names]
+    losses = [parse_spec(str(name)) for name in names]
     if len({str(loss) for loss in losses}) < max(2, len(losses)):
         raise BadSpec(f"losses {text!r}; expected two or more that differ, such as dice,focal")
     for loss in losses:

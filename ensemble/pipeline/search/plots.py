@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import optuna
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, TrialState
 
@@ -40,7 +41,7 @@ def draw_history(path: Path, trials: list[FrozenTrial]) -> None:
             at_axis = axes.get_xaxis_transform()
             axes.plot(stopped, [0.02] * len(stopped), "x", c=colour, label=name, transform=at_axis)
     axes.set(xlabel="trial", ylabel=SCORE, title="History of the search")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
     axes.legend()
     _save(figure, path)

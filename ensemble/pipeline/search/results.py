@@ -1,94 +1,26 @@
 """What a search found: the best recipe as an experiment, a table of trials, two plots."""
 
 import csv
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from ensemble.pipeline.experiment import Experiment
+from ensemble.pipeline.search.found import IMPORTANCE, Found
 from ensemble.pipeline.search.paths import NAME, filled
 from ensemble.pipeline.search.plots import draw_history, draw_importance
 from ensemble.pipeline.search.space import Space
 from ensemble.pipeline.search.trials import ENDED, REASON
 from evaluation.ground.errors import EnsError
 from evaluation.ground.files import whole_file
-from members.recipe import Recipe
 
-BEST, TABLE, HISTORY, IMPORTANCE = "best.yaml", "trials.csv", "history.png", "importance.png"
+BEST, TABLE, HISTORY = "best.yaml", "trials.csv", "history.png"
 STATES = {
     TrialState.COMPLETE: "complete",
     TrialState.PRUNED: "pruned",
     TrialState.FAIL: "failed",
 }
-
-
-@dataclass(frozen=True)
-class Found:
-    """What a search found.
-
-    Args:
-        experiment: file that `train-members --experiment` takes.
-        trials: how many there are of each state.
-        number: of the best trial.
-        score: its masked mIoU over the held-out pictures.
-        options: its options.
-        recipe: the whole of it.
-        importance: share of each option in what single options explain of the scores; None where
-            it cannot be told.
-        unknown: why it cannot be told; empty where it can.
-        folds: whose held-out pictures the scores are of.
-    """
-
-    experiment: Path
-    trials: dict[str, int]
-    number: int
-    score: float
-    options: dict[str, Any]
-    recipe: Recipe
-    importance: dict[str, float] | None
-    unknown: str
-    folds: list[int]
-
-    def document(self) -> dict[str, Any]:
-        """Return it as JSON values."""
-        best = {
-            "trial": self.number,
-            "score": self.score,
-            "options": self.options,
-            "recipe": self.recipe.model_dump(mode="json"),
-        }
-        return {
-            "experiment": str(self.experiment),
-            "trials": self.trials,
-            "folds": self.folds,
-            "best": best,
-            "importance": self.importance,
-        }
-
-    def text(self) -> str:
-        """Write it for people."""
-        counts = ", ".join(f"{number} {state}" for state, number in self.trials.items())
-        folds = " and ".join(str(fold) for fold in self.folds)
-        width = max(len(path) for path in self.options)
-        shares = self.importance or {}
-        best = f"trial {self.number}, masked mIoU {self.score:.4f}"
-        lines = [
-            f"{self.experiment.parent}: {sum(self.trials.values())} trials ({counts})",
-            f"best: {best} on the held-out pictures of fold {folds}",
-        ]
-        for path, value in self.options.items():
-            share = f"  importance {shares[path]:.2f}" if path in shares else ""
-            shown = f"{value:.4g}" if isinstance(value, float) else value
-            lines.append(f"  {path:{width}}  {shown}{share}")
-        lines += [f"no {IMPORTANCE}: {self.unknown}"] if self.unknown else []
-        lines.append(
-            f"That score is optimistic: it is the highest of {self.trials['complete']} on the"
-            " pictures they were compared on. `ens score` examines it on validation."
-        )
-        return "\n".join(lines)
 
 
 def write_results(

@@ -11,7 +11,8 @@ from optuna.pruners import BasePruner, MedianPruner, NopPruner
 from ensemble.pipeline.experiment import Experiment
 from ensemble.pipeline.prepare import read_folds
 from ensemble.pipeline.search.data import data_identity, lay_out
-from ensemble.pipeline.search.results import Found, write_results
+from ensemble.pipeline.search.found import Found
+from ensemble.pipeline.search.results import write_results
 from ensemble.pipeline.search.samplers import SamplerName, sampler
 from ensemble.pipeline.search.side_by_side import places
 from ensemble.pipeline.search.space import Space

@@ -64,7 +64,7 @@ class Opened:
 
 @contextlib.contextmanager
 def opened(path: Path, pruner: BasePruner | None = None) -> Iterator[Opened]:
-    """Open the study in a file that `create` made.
+    """Open the study in a file that `create` made and `check` has looked at.
 
     Args:
         path: of the file.
@@ -73,7 +73,12 @@ def opened(path: Path, pruner: BasePruner | None = None) -> Iterator[Opened]:
     Raises:
         BadRun: it cannot be read or written.
     """
-    storage = _storage(path)
+    storage = RDBStorage(
+        f"sqlite:///{path}",
+        engine_kwargs={"connect_args": {"timeout": PATIENCE_SECONDS}},
+        skip_table_creation=True,
+        skip_compatibility_check=True,
+    )
     try:
         with quiet():
             study = optuna.load_study(study_name=STUDY, storage=storage, pruner=pruner)
@@ -101,6 +106,11 @@ def check(path: Path) -> None:
         raise _unusable(path, error) from None
     if names != [(STUDY,)]:
         raise _unusable(path, f"it holds other studies than {STUDY!r}")
+    try:
+        with quiet():
+            _close(RDBStorage(f"sqlite:///{path}", skip_table_creation=True))
+    except RuntimeError as error:  # of another version of Optuna
+        raise _unusable(path, error) from None
 
 
 def create(path: Path, asked: Mapping[str, Any]) -> None:
@@ -130,15 +140,6 @@ def _drawn(trial: Trial, path: str, among: BaseDistribution) -> Any:
         return trial.suggest_int(path, among.low, among.high, step=among.step, log=among.log)
     assert isinstance(among, FloatDistribution)
     return trial.suggest_float(path, among.low, among.high, step=among.step, log=among.log)
-
-
-def _storage(path: Path) -> RDBStorage:
-    patient = {"connect_args": {"timeout": PATIENCE_SECONDS}}
-    try:
-        with quiet():
-            return RDBStorage(f"sqlite:///{path}", engine_kwargs=patient, skip_table_creation=True)
-    except (SQLAlchemyError, RuntimeError) as error:  # the latter: of another version of Optuna
-        raise _unusable(path, error) from None
 
 
 def _close(storage: RDBStorage) -> None:

@@ -1,0 +1,542 @@
+"""`ens search`: spaces, samplers, pruning, going on, and what is handed over."""
+
+import csv
+import itertools
+import json
+import pickle
+import sqlite3
+from pathlib import Path
+
+import numpy as np
+import optuna
+import pytest
+import yaml
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.pruners import BasePruner, MedianPruner
+from sqlalchemy import Engine, event
+
+from ensemble.cli import run as ens
+from ensemble.pipeline.experiment import read_experiment
+from ensemble.pipeline.prepare import read_folds
+from ensemble.pipeline.search import results
+from ensemble.pipeline.search import trial as trial_module
+from ensemble.pipeline.search.data import searched_experiment
+from ensemble.pipeline.search.paths import filled
+from ensemble.pipeline.search.plots import draw_importance
+from ensemble.pipeline.search.samplers import sampler
+from ensemble.pipeline.search.searching import Effort, search
+from ensemble.pipeline.search.side_by_side import side_by_side
+from ensemble.pipeline.search.space_file import read_space
+from ensemble.pipeline.search.study import draw, quiet
+from ensemble.pipeline.search.trial import TrialJob
+from evaluation.ground.errors import BadRun, BadSpec, EnsError
+from evaluation.ground.layout import Run
+from members.data.sample import draw_sample
+from members.recipe import Recipe
+
+TINY = "unet(width=2, depth=1)"
+SPACE = f"""
+recipe: {{architecture: "{TINY}", epochs: 2}}
+space:
+  architecture.width: [2, 3, 4, 5, 6]
+  optimizer.lr: {{low: 1e-4, high: 1e-1, log: true}}
+"""
+CLASSES = 5
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sample")
+    return draw_sample(pictures=80, test=9, validation=40, size=(16, 24)).save(folder)
+
+
+@pytest.fixture(autouse=True)
+def no_waiting_for_the_disk():
+    """Spare the tests what protects a search from a power cut."""
+
+    def unsafe(connection, _):
+        connection.execute("PRAGMA synchronous = OFF")
+
+    event.listen(Engine, "connect", unsafe)
+    yield
+    event.remove(Engine, "connect", unsafe)
+
+
+@pytest.fixture
+def space(tmp_path):
+    path = tmp_path / "space.yaml"
+    path.write_text(SPACE)
+    return path
+
+
+@pytest.fixture
+def fake(monkeypatch):
+    """Put a score that the width decides in place of training: width 2 gives .2, and so on."""
+    trained = []
+
+    def counts(member, data, fold, *, seed, device, watch=lambda _, __: None):
+        width = int(member.recipe.architecture.split("width=")[1][0])
+        trained.append((fold.index, width))
+        if width == 6:
+            raise EnsError("the loss became nan")
+        for epoch in (1, 2):
+            watch(epoch, width / 10)
+        table = np.zeros((CLASSES, CLASSES), np.int64)
+        table[1, 1], table[1, 0] = width, 10 - width
+        return table
+
+    monkeypatch.setattr(trial_module, "held_out_counts", counts)
+    monkeypatch.setattr(results, "draw_history", lambda path, trials: None)
+    monkeypatch.setattr(results, "draw_importance", lambda path, study: (None, "none drawn"))
+    return trained
+
+
+def found_by(folder, space, sample, *, pruner=None, seed=0, **effort):
+    run = Run(folder)
+    data, validation = map(str, sample)
+    experiment = searched_experiment(
+        run, data=data, validation=validation, experiment=None, folds=2, seed=seed
+    )
+    effort = Effort(**{"device": "cpu", "workers": 1, **effort})
+    told = []
+    space = read_space(space, experiment.defaults)
+    return search(run, experiment, space, effort, tell=told.append, pruner=pruner)
+
+
+def table(folder):
+    with (folder / "search" / "trials.csv").open() as file:
+        return [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(file)]
+
+
+def refusal(capsys, *arguments):
+    capsys.readouterr()
+    assert ens([str(argument) for argument in arguments]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    (line,) = said.err.splitlines()
+    return line
+
+
+class TestTheSpace:
+    def test_of_the_docs_can_be_read_and_names_what_the_docs_say(self):
+        read = read_space(DOCS / "search-space.yaml", {})
+        assert list(read.options) == [
+            "architecture.width",
+            "architecture.activation",
+            "architecture.kernel_size",
+            "architecture.depth",
+            "architecture.dropout",
+        ]
+
+    @pytest.mark.parametrize(
+        ("path", "value", "key", "expected"),
+        [
+            ("batch", 4, "batch", 4),
+            ("architecture", "pan", "architecture", "pan"),
+            ("architecture.width", 4, "architecture", "unet(width=4)"),
+            ("optimizer.lr", 0.01, "optimizer", "adamw(lr=0.01)"),
+            ("loss.focal.gamma", 3, "loss", "0.5*dice + 0.5*focal(gamma=3)"),
+            ("loss.dice.weight", 0.25, "loss", "0.25*dice + 0.5*focal"),
+            ("augment.flips.vertical", False, "augment", ("flips(vertical=False)", "cut_out")),
+            ("augment", ["cut_out"], "augment", ("cut_out",)),
+        ],
+    )
+    def test_reaches_any_option_by_its_path(self, path, value, key, expected):
+        base = Recipe(loss="0.5*dice + 0.5*focal", augment=("flips", "cut_out"))
+        assert getattr(filled(base, {path: value}), key) == expected
+
+    def test_sets_a_whole_key_before_an_option_inside_it(self):
+        options = {"architecture.width": 3, "architecture": "pan"}
+        assert filled(Recipe(), options).architecture == "pan(width=3)"
+
+    def test_knows_whole_numbers_and_choices_that_are_lists(self, tmp_path):
+        path = tmp_path / "space.yaml"
+        path.write_text(
+            "space:\n  batch: {low: 4, high: 8, step: 2}\n  augment: [[flips], [flips, cut_out]]\n"
+        )
+        read = read_space(path, {})
+        among = read.distributions()
+        assert among["batch"] == IntDistribution(4, 8, step=2)
+        assert isinstance(among["augment"], CategoricalDistribution)
+        drawn = {"augment": among["augment"].choices[1]}
+        assert read.decoded(drawn) == {"augment": ["flips", "cut_out"]}
+
+    @pytest.mark.parametrize(
+        ("text", "words"),
+        [
+            ("recipe: {epochs: 2}", "`space` names no option"),
+            ("space: {}", "`space` names no option"),
+            ("[1]", "expected the keys recipe and space"),
+            ("space: {batch: [2]}\nmembers: {}", "unknown key 'members'"),
+            ("space: {width: [2]}", "a recipe has no key 'width'; known: architecture, loss"),
+            ("space: {architecture.widht: [2]}", "has no option 'widht'; known: width"),
+            ("space: {architecture.width: [2, 0]}", "option 'width' got 0"),
+            ("space: {architecture.dropout: {low: 0, high: 1.5}}", "option 'dropout' got 1.5"),
+            ("space: {architecture.width: []}", "expected a list of choices or {low"),
+            ("space: {architecture.width: 4}", "expected a list of choices or {low"),
+            ("space: {architecture.width: {low: 4}}", "'high': field required"),
+            ("space: {architecture.width: {low: 4, high: 2}}", "low 4 is not below high 2"),
+            ("space: {batch: {low: 4, high: 9, step: 2}}", "steps of 2 do not lead from 4 to 9"),
+            ("space: {optimizer.lr: {low: 0, high: 1, log: true}}", "log goes with a low above 0"),
+            ("space: {optimizer.lr: [.nan]}", "choice nan is no number"),
+            ("space: {batch: [4, 4]}", "choice 4 stands twice"),
+            ("space: {batch.size: [4]}", "batch.size names no option; expected KEY.OPTION"),
+            ("space: {loss.dice.smooth: [1]}", "loss holds cross_entropy; expected 'dice' once"),
+            ("space: {architecture: [unet, specialists(unet)]}", "is several networks"),
+            ("recipe: {batch: 0}\nspace: {epochs: [2]}", "'batch' got 0"),
+            ("recipe: {loss: no}\nspace: {epochs: [2]}", "'loss' got False"),
+            ("space: {batch: [", "cannot be read as YAML"),
+        ],
+    )
+    def test_that_is_wrong_is_refused_before_any_work(self, text, words, tmp_path, capsys):
+        path = tmp_path / "space.yaml"
+        path.write_text(text)
+        line = refusal(capsys, "search", path, "--run", tmp_path / "run")
+        assert line.startswith(f"ens: {path}")
+        assert words in line
+        assert not (tmp_path / "run").exists()
+
+    def test_must_be_there(self, tmp_path, capsys):
+        line = refusal(capsys, "search", tmp_path / "no.yaml", "--run", tmp_path / "run")
+        assert "is missing; expected a space file" in line
+
+
+class TestPlots:
+    @pytest.mark.parametrize(
+        ("trials", "reason"),
+        [
+            ([(0.1, 0.2, 0.3)], "importance needs two complete trials"),
+            ([(0.1, 0.2, 0.3), (0.4, 0.2, 0.5)], "importance needs two options that vary"),
+            ([(0.1, 0.2, 0.3), (0.4, 0.3, 0.3)], "all scores are the same"),
+        ],
+    )
+    def test_skip_importance_where_it_cannot_be_told(self, trials, reason, tmp_path):
+        assert draw_importance(tmp_path / "i.png", study_of(trials)) == (None, reason)
+        assert not (tmp_path / "i.png").exists()
+
+    def test_give_the_larger_share_to_the_option_that_matters(self, tmp_path):
+        draws = np.random.default_rng(0).random((30, 2))
+        shares, reason = draw_importance(
+            tmp_path / "i.png", study_of([(a, b, a + b / 10) for a, b in draws])
+        )
+        assert reason == ""
+        assert shares["a"] > 0.8
+        assert sum(shares.values()) == pytest.approx(1)
+        assert (tmp_path / "i.png").read_bytes().startswith(b"\x89PNG")
+
+
+def study_of(trials):
+    """Make a study of options a and b, and a score."""
+    study = optuna.create_study(direction="maximize")
+    among = {"a": FloatDistribution(0, 1), "b": FloatDistribution(0, 1)}
+    for a, b, score in trials:
+        trial = optuna.create_trial(
+            params={"a": float(a), "b": float(b)}, distributions=among, value=float(score)
+        )
+        study.add_trial(trial)
+    return study
+
+
+class TestSamplers:
+    @pytest.mark.parametrize("name", ["tpe", "gp", "random"])
+    def test_draw_by_number_seed_and_history_alone(self, name):
+        among = {"a": FloatDistribution(0, 1), "b": CategoricalDistribution([1, 2, 3])}
+        studies = [optuna.create_study(direction="maximize") for _ in range(2)]
+        once = sampler(name, among, 0)
+        # Twelve: TPE and GP begin to learn after ten.
+        for number in range(12):
+            drawn = []
+            for study, looks in zip(studies, (once, sampler(name, among, 0)), strict=True):
+                study.sampler = looks(number)
+                with quiet():
+                    trial = study.ask()
+                    drawn.append(draw(trial, among))
+                    study.tell(trial, drawn[-1]["a"] + drawn[-1]["b"])
+            assert drawn[0] == drawn[1]
+
+    def test_go_on_as_if_never_interrupted(self, space, sample, fake, tmp_path):
+        found_by(tmp_path / "whole", space, sample, trials=4)
+        for trials in (1, 4):
+            found_by(tmp_path / "parts", space, sample, trials=trials)
+        assert table(tmp_path / "parts") == table(tmp_path / "whole")
+        assert len(table(tmp_path / "whole")) == 4
+
+    def test_draw_otherwise_with_another_seed(self, space, sample, fake, tmp_path):
+        for seed in (0, 1):
+            found_by(tmp_path / str(seed), space, sample, trials=2, sampler="random", seed=seed)
+        assert table(tmp_path / "0") != table(tmp_path / "1")
+
+    def test_go_over_a_grid_once(self, sample, fake, tmp_path):
+        space = tmp_path / "space.yaml"
+        space.write_text(
+            f'recipe: {{architecture: "{TINY}"}}\nspace:\n  architecture.width: [2, 3]\n'
+            "  architecture.dropout: {low: 0.0, high: 0.2, step: 0.1}\n  batch: [4, 8]\n"
+        )
+        found_by(tmp_path / "run", space, sample, trials=5, sampler="grid")
+        found_by(tmp_path / "run", space, sample, trials=100, sampler="grid")
+        paths = ["architecture.width", "architecture.dropout", "batch"]
+        seen = [tuple(round(float(row[p]), 6) for p in paths) for row in table(tmp_path / "run")]
+        assert len(seen) == 12
+        assert set(seen) == set(itertools.product((2, 3), (0, 0.1, 0.2), (4, 8)))
+
+    def test_refuse_a_grid_over_a_range_without_steps(self, space, sample, tmp_path):
+        with pytest.raises(BadSpec, match=r"optimizer\.lr: a grid needs a list of choices"):
+            found_by(tmp_path / "run", space, sample, sampler="grid")
+
+    def test_refuse_a_grid_that_nobody_could_walk(self):
+        among = {f"o{n}": IntDistribution(0, 9) for n in range(6)}
+        with pytest.raises(BadSpec, match="1000000 points; expected 100000 at most"):
+            sampler("grid", among, 0)
+
+
+class PruneThree(BasePruner):
+    """Stop width 3 after its first epoch."""
+
+    def prune(self, study, trial):
+        return trial.params["architecture.width"] == 3
+
+
+class PruneAll(BasePruner):
+    def prune(self, study, trial):
+        return True
+
+
+class TestTrials:
+    @pytest.fixture
+    def widths(self, tmp_path):
+        path = tmp_path / "widths.yaml"
+        choices = "[2, 3, 5, 6]"
+        path.write_text(
+            f'recipe: {{architecture: "{TINY}", epochs: 2}}\nspace:\n'
+            f"  architecture.width: {choices}\n  batch: [16]\n"
+        )
+        return path
+
+    def test_that_are_hopeless_are_stopped_and_those_that_fail_stop_nothing(
+        self, widths, sample, fake, tmp_path
+    ):
+        best = found_by(
+            tmp_path, widths, sample, trials=9, sampler="grid", folds_used=2, pruner=PruneThree()
+        )
+        rows = {row["architecture.width"]: row for row in table(tmp_path)}
+        assert {width: row["state"] for width, row in rows.items()} == {
+            "2": "complete",
+            "3": "pruned",
+            "5": "complete",
+            "6": "failed",
+        }
+        assert (rows["3"]["epochs"], rows["3"]["score"]) == ("1", "")
+        assert rows["6"]["reason"] == "the loss became nan"
+        assert (best.score, best.options["architecture.width"]) == (0.5, 5)
+        assert best.trials == {"complete": 2, "pruned": 1, "failed": 1}
+        # The second fold is only for those that came through the first.
+        assert sorted(width for fold, width in fake if fold == 1) == [2, 5]
+
+    def test_below_the_median_are_stopped_by_default(self, sample, fake, tmp_path):
+        space = tmp_path / "space.yaml"
+        space.write_text(
+            f'recipe: {{architecture: "{TINY}", epochs: 2}}\n'
+            "space: {architecture.width: [2, 3, 4, 5], batch: [4, 5, 6]}\n"
+        )
+        found_by(tmp_path / "run", space, sample, trials=12, sampler="grid")
+        rows = table(tmp_path / "run")
+        assert {row["state"] for row in rows[:5]} == {"complete"}
+        pruned = [row for row in rows if row["state"] == "pruned"]
+        assert pruned
+        assert {row["architecture.width"] for row in pruned} <= {"2", "3", "4"}
+
+    def test_all_stopped_leave_a_table_and_a_clear_word(self, widths, sample, fake, tmp_path):
+        with pytest.raises(EnsError, match=r"no trial came to its end: 1 failed .*nan.*3 were pru"):
+            found_by(tmp_path, widths, sample, trials=4, sampler="grid", pruner=PruneAll())
+        assert len(table(tmp_path)) == 4
+        assert not (tmp_path / "search" / "best.yaml").exists()
+
+    def test_that_were_interrupted_are_done_again_under_their_number(
+        self, space, sample, fake, tmp_path, monkeypatch
+    ):
+        found_by(tmp_path / "whole", space, sample, trials=4)
+        real = trial_module.held_out_counts
+        calls = []
+
+        def interrupted(*arguments, **options):
+            calls.append(1)
+            if len(calls) == 3:
+                options["watch"](1, 0.9)
+                raise KeyboardInterrupt
+            return real(*arguments, **options)
+
+        monkeypatch.setattr(trial_module, "held_out_counts", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            found_by(tmp_path / "parts", space, sample, trials=4)
+        found_by(tmp_path / "parts", space, sample, trials=4)
+        assert table(tmp_path / "parts") == table(tmp_path / "whole")
+
+    def test_can_be_sent_to_another_process(self, space, sample, fake, tmp_path):
+        found_by(tmp_path, space, sample, trials=1)
+        fold = read_folds(Run(tmp_path))[0]
+        job = TrialJob(
+            0,
+            read_space(space, {}),
+            {"architecture.width": 4, "optimizer.lr": 0.01},
+            Run(tmp_path).data("oof"),
+            (fold,),
+            0,
+            tmp_path / "search" / "study.sqlite",
+            MedianPruner(),
+        )
+        assert pickle.loads(pickle.dumps(job))("cpu") == 0.4
+
+    def test_enough_of_them_train_nothing_more(self, space, sample, fake, tmp_path):
+        found_by(tmp_path, space, sample, trials=3)
+        fake.clear()
+        assert sum(found_by(tmp_path, space, sample, trials=3).trials.values()) == 3
+        assert fake == []
+
+    def test_are_not_begun_after_the_time(self, space, sample, fake, tmp_path):
+        with pytest.raises(EnsError, match="no trial came to its end: 0 failed, 0 were pruned"):
+            found_by(tmp_path, space, sample, trials=3, timeout_seconds=-1.0)
+
+    def test_whose_losses_do_not_compare_are_not_pruned(self, sample, fake, tmp_path):
+        space = tmp_path / "space.yaml"
+        space.write_text(
+            f'recipe: {{architecture: "{TINY}", epochs: 2}}\n'
+            "space: {architecture.width: [2, 3, 4, 5], monitor: [miou, loss]}\n"
+        )
+        found_by(tmp_path / "run", space, sample, trials=8, sampler="grid")
+        assert {row["state"] for row in table(tmp_path / "run")} == {"complete"}
+
+
+class TestGoingOn:
+    def test_with_another_space_is_refused_with_the_difference(self, space, sample, fake, tmp_path):
+        found_by(tmp_path / "run", space, sample, trials=1)
+        space.write_text(SPACE.replace("[2, 3, 4, 5, 6]", "[2, 3]"))
+        before = (tmp_path / "run" / "search" / "study.sqlite").read_bytes()
+        with pytest.raises(BadRun, match=r"another space: architecture\.width is .* there, \[2, 3"):
+            found_by(tmp_path / "run", space, sample, trials=2)
+        assert (tmp_path / "run" / "search" / "study.sqlite").read_bytes() == before
+
+    def test_with_another_recipe_or_other_folds_is_refused(self, space, sample, fake, tmp_path):
+        found_by(tmp_path / "run", space, sample, trials=1)
+        with pytest.raises(BadRun, match="another search: folds used is 1 there, 2 here"):
+            found_by(tmp_path / "run", space, sample, trials=2, folds_used=2)
+        space.write_text(SPACE.replace("epochs: 2", "epochs: 3"))
+        with pytest.raises(BadRun, match="another recipe: epochs is 2 there, 3 here"):
+            found_by(tmp_path / "run", space, sample, trials=2)
+
+    def test_with_other_data_is_refused(self, space, sample, fake, tmp_path):
+        found_by(tmp_path / "run", space, sample, trials=1)
+        other = draw_sample(pictures=81, test=9, validation=40, size=(16, 24)).save(tmp_path)
+        with pytest.raises(BadRun, match="another data: data is"):
+            found_by(tmp_path / "run", space, other, trials=2)
+
+    def test_more_folds_than_there_are_is_refused(self, space, sample, tmp_path):
+        with pytest.raises(BadSpec, match="--folds-used 3; there are 2 folds"):
+            found_by(tmp_path / "run", space, sample, folds_used=3)
+
+    @pytest.mark.parametrize("damage", ["cut", "text", "empty", "overwritten", "foreign"])
+    def test_from_a_broken_file_names_it_and_leaves_it(
+        self, damage, space, sample, fake, tmp_path, capsys
+    ):
+        folder = tmp_path / "run"
+        found_by(folder, space, sample, trials=1)
+        file = folder / "search" / "study.sqlite"
+        whole = file.read_bytes()
+        if damage == "foreign":
+            file.unlink()
+            with sqlite3.connect(file) as other:
+                other.execute("CREATE TABLE letters (text)")
+            other.close()
+        else:
+            file.write_bytes(
+                {
+                    "cut": whole[: len(whole) // 2],
+                    "text": b"not a database\n" * 100,
+                    "empty": b"",
+                    "overwritten": whole[:20000] + b"\xff" * 40000 + whole[60000:],
+                }[damage]
+            )
+        before = file.read_bytes()
+        line = refusal(capsys, "search", space, "--run", folder, "--trials", "2")
+        assert f"{file} cannot be used as a study" in line
+        assert "it is left as it is" in line
+        assert file.read_bytes() == before
+
+    def test_beside_another_process_is_refused(self, space, sample, fake, tmp_path, capsys):
+        from evaluation.ground.locks import writing
+
+        with writing(tmp_path / "run"):
+            line = refusal(capsys, "search", space, "--run", tmp_path / "run")
+        assert "is being written by another ens" in line
+
+
+class TestTheCommand:
+    @pytest.mark.slow
+    def test_hands_over_what_train_members_takes_and_scores_alike(
+        self, space, sample, tmp_path, capsys
+    ):
+        data, validation = map(str, sample)
+        folder = tmp_path / "run"
+        arguments = ["search", space, "--run", folder, "--data", data, "--validation", validation]
+        arguments += ["--folds", 2, "--folds-used", 2, "--trials", 2, "--workers", 1, "--json"]
+        assert ens([str(argument) for argument in arguments]) == 0
+        document = json.loads(capsys.readouterr().out)
+        assert document["trials"] == {"complete": 2, "pruned": 0, "failed": 0}
+        best = document["experiment"]
+        assert read_experiment(Path(best)).members["best"] == document["best"]["recipe"]
+        assert (folder / "search" / "history.png").read_bytes().startswith(b"\x89PNG")
+        train = ["train-members", "--experiment", best, "--run", str(folder), "--workers", "1"]
+        assert ens([*train, "--store-dtype", "float32"]) == 0
+        assert ens(["score", "--run", str(folder), "--split", "oof", "--json"]) == 0
+        said = capsys.readouterr().out
+        board = json.loads(said[said.index('{\n "split"') :])
+        assert board["candidates"][0]["examined"] == pytest.approx(
+            document["best"]["score"], abs=1e-12
+        )
+
+    def test_says_that_the_score_is_optimistic_and_what_comes_next(
+        self, space, sample, fake, tmp_path, capsys
+    ):
+        data, validation = map(str, sample)
+        arguments = ["search", space, "--run", tmp_path, "--data", data, "--trials", 1]
+        arguments += ["--validation", validation, "--workers", 1, "--folds", 2]
+        assert ens([str(argument) for argument in arguments]) == 0
+        said = capsys.readouterr().out
+        assert "That score is optimistic" in said
+        assert "no importance.png: none drawn" in said
+        best = tmp_path / "search" / "best.yaml"
+        assert f"next: ens train-members --experiment {best} --run {tmp_path}\n" in said
+
+    def test_keeps_the_members_that_the_run_has(self, space, sample, fake, tmp_path):
+        (tmp_path / "experiment.yaml").write_text("members: {mine: {architecture: pan}}\nfolds: 2")
+        found_by(tmp_path, space, sample, trials=1)
+        assert set(read_experiment(tmp_path / "search" / "best.yaml").members) == {"mine", "best"}
+        written = yaml.safe_load((tmp_path / "experiment.yaml").read_text())
+        assert written["members"] == {"mine": {"architecture": "pan"}}
+
+
+@pytest.mark.slow
+class TestSideBySide:
+    @pytest.fixture
+    def jobs(self, tmp_path, monkeypatch):
+        """Make jobs that worker processes can import."""
+        (tmp_path / "searched_jobs.py").write_text(
+            "import os\n"
+            "def fine(device): return device\n"
+            "def dies(device): os._exit(3)\n"
+            "def fails(device):\n"
+            "    from evaluation.ground.errors import EnsError\n"
+            "    raise EnsError('so it is')\n"
+        )
+        monkeypatch.syspath_prepend(str(tmp_path))
+        import searched_jobs
+
+        return searched_jobs
+
+    def test_a_process_that_dies_ends_what_was_under_way_and_the_rest_is_done(self, jobs):
+        work = [jobs.dies, jobs.fails, jobs.fine, jobs.fine]
+        ended = list(side_by_side(iter(work), ["cpu", "cpu"]))
+        assert len(ended) == 4
+        reasons = {job.__name__: str(outcome) for job, outcome in ended}
+        assert "a process died" in reasons["dies"]
+        assert ended[-1][1] == "cpu"
