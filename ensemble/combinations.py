@@ -6,13 +6,13 @@ import numpy as np
 from jaxtyping import Integer
 
 from ensemble.fusion import Blocks
-from evaluation.ground.arrays import Maps
+from ensemble.labels import highest
 from evaluation.ground.classes import UNLABELLED
 from evaluation.ground.errors import BadData
 
 LARGEST_CODE = 2**63
 
-Guesses = Integer[np.ndarray, "combination member"]
+Guesses = Integer[np.ndarray, "member combination"]
 Times = Integer[np.ndarray, "combination"]
 
 
@@ -24,7 +24,7 @@ class Combinations:
     can go over them again and again.
 
     Args:
-        guesses: the most probable class of each member; of equal ones, the lowest.
+        guesses: the most probable class by each member; of equal ones, the lowest.
         times: how many scored pixels have them.
     """
 
@@ -43,28 +43,24 @@ def combinations(blocks: Blocks, *, classes: int, ignore: int | None) -> Combina
     met: list[Combinations] = []
     for maps, truth, _ in blocks:
         kept = truth != UNLABELLED if ignore is None else (truth != UNLABELLED) & (truth != ignore)
-        found = _guesses(maps)[kept]
+        found = np.stack([highest(one.swapaxes(0, 1))[kept] for one in maps])
         # Merged at once, so that memory grows with the combinations and not with the blocks.
-        met = [_merged([*met, Combinations(found, np.ones(len(found), np.int64))], classes)]
+        met = [_merged([*met, Combinations(found, np.ones(found.shape[1], np.int64))], classes)]
     if not met or not len(met[0].times):
         raise BadData("the truth to fit on has no scored pixel; give pictures that have some")
     return met[0]
 
 
-def _guesses(maps: Maps) -> Integer[np.ndarray, "picture row col member"]:
-    return np.stack([one.argmax(axis=1).astype(np.uint8) for one in maps], axis=-1)
-
-
 def _merged(parts: list[Combinations], classes: int) -> Combinations:
-    guesses = np.concatenate([part.guesses for part in parts])
+    guesses = np.concatenate([part.guesses for part in parts], axis=1)
     times = np.concatenate([part.times for part in parts])
-    code, codes = np.zeros(len(guesses), np.int64), 1
-    for column in guesses.T:
+    code, codes = np.zeros(len(times), np.int64), 1
+    for row in guesses:
         if codes * classes > LARGEST_CODE:
             distinct, code = np.unique(code, return_inverse=True)
             codes = len(distinct)
-        code, codes = code * classes + column, codes * classes
+        code, codes = code * classes + row, codes * classes
     _, first, place = np.unique(code, return_index=True, return_inverse=True)
     # Sums in float64 are exact up to 2^53 pixels.
     counts = np.bincount(place, weights=times, minlength=len(first)).astype(np.int64)
-    return Combinations(guesses[first], counts)
+    return Combinations(guesses[:, first], counts)

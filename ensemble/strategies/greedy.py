@@ -9,6 +9,7 @@ from jaxtyping import Float, Integer
 from pydantic import Field
 
 from ensemble.fusion import Blocks, Fusion, Learned
+from ensemble.labels import highest
 from ensemble.sample import PixelSample, PixelTruth, sample
 from ensemble.strategies.weighted_mean import WeightedMean
 
@@ -87,7 +88,7 @@ class _Target:
     def __call__(self, sums: Sums) -> float:
         """Return the mean IoU over the scored classes that occur in truth or guess."""
         classes = len(self.share)
-        pairs = np.bincount(self.truth * classes + _highest(sums), minlength=classes**2)
+        pairs = np.bincount(self.truth * classes + highest(sums), minlength=classes**2)
         counts = pairs.reshape(classes, classes) * self.share[:, None]
         hits = counts.diagonal()
         either = counts.sum(axis=0) + counts.sum(axis=1) - hits
@@ -122,12 +123,3 @@ def selected(
         if scores[added] > best:
             best, best_used = scores[added], used.copy()
     return best_used / best_used.sum()
-
-
-def _highest(sums: Sums) -> PixelTruth:
-    """Return the class with the highest sum, of equal ones the lowest, faster than argmax."""
-    guess, highest = np.zeros(sums.shape[1], np.int64), sums[0].copy()
-    for label, one in enumerate(sums[1:], start=1):
-        np.copyto(guess, label, where=one > highest)
-        np.maximum(highest, one, out=highest)
-    return guess

@@ -80,7 +80,7 @@ def _selected(
     met: Combinations, classes: int, scored: Labelled, alpha: float
 ) -> tuple[Weights, Kept]:
     """Return how well each member agrees with those that are kept, and who is kept."""
-    members = met.guesses.shape[1]
+    members = len(met.guesses)
     kept, performance = np.ones(members, bool), np.ones(members)
     while True:
         estimate = _vote(met, np.where(kept, performance, 0), classes)
@@ -95,15 +95,15 @@ def _selected(
 def _vote(met: Combinations, weights: Weights, classes: int) -> Estimate:
     votes = np.zeros((len(met.times), classes))
     rows = np.arange(len(met.times))
-    for guessed, weight in zip(met.guesses.T, weights, strict=True):
+    for guessed, weight in zip(met.guesses, weights, strict=True):
         votes[rows, guessed] += weight
     return votes.argmax(axis=1)
 
 
 def _dice(met: Combinations, estimate: Estimate, classes: int, scored: Labelled) -> Weights:
     named = np.bincount(estimate, met.times, classes)
-    performance = np.empty(met.guesses.shape[1])
-    for place, guessed in enumerate(met.guesses.T):
+    performance = np.empty(len(met.guesses))
+    for place, guessed in enumerate(met.guesses):
         both = np.bincount(guessed, met.times * (guessed == estimate), classes)[scored]
         either = (np.bincount(guessed, met.times, classes) + named)[scored]
         occurs = either > 0

@@ -29,9 +29,10 @@ def staple(classes: int, ignore: int | None) -> Learned:
     and members count as independent of each other given the class: where they share their errors,
     it takes these for the truth.
 
-    It goes over each combination of the members' guesses once, with its count, and gives the label
-    maps of SimpleITK's `MultiLabelSTAPLE` on the same pixels, but for pixels that this leaves
-    undecided.
+    It goes over each combination of the members' guesses once, with its count. The label maps are
+    those of SimpleITK's `MultiLabelSTAPLE` on the same pixels, but for two things: what that leaves
+    undecided gets a class here, and SimpleITK 2.5 starts with ties of the vote counted for the
+    lowest class, so that of two members it finds another solution.
 
     Args:
         classes: how many classes there are.
@@ -39,13 +40,14 @@ def staple(classes: int, ignore: int | None) -> Learned:
 
     Source: Warfield, Zou and Wells, "Simultaneous truth and performance level estimation (STAPLE)",
     IEEE Transactions on Medical Imaging 2004. For several labels, start, prior (the share of the
-    label among all guesses) and end (no change above 1e-5): `itk::MultiLabelSTAPLEImageFilter`.
+    label among all guesses) and end (no change of 1e-5 or more): the current
+    `itk::MultiLabelSTAPLEImageFilter`.
     """
 
     def fit(blocks: Blocks) -> Fusion:
         met = combinations(blocks, classes=classes, ignore=ignore)
         prior = np.bincount(
-            met.guesses.ravel(), np.repeat(met.times, met.guesses.shape[1]), minlength=classes
+            met.guesses.ravel(), np.tile(met.times, len(met.guesses)), minlength=classes
         )
         prior /= prior.sum()
         return _fusion(prior, _estimated(met, prior))
@@ -78,7 +80,7 @@ class Staple:
 
 def _estimated(met: Combinations, prior: Prior) -> Confusion:
     """Repeat both steps until no confusion changes by the tolerance."""
-    members, classes = met.guesses.shape[1], len(prior)
+    members, classes = len(met.guesses), len(prior)
     marked = _marked(met, classes)
     confusion = _from_votes(marked, met, classes)
     for _ in range(MAX_STEPS):
@@ -95,8 +97,8 @@ def _estimated(met: Combinations, prior: Prior) -> Confusion:
 
 def _marked(met: Combinations, classes: int) -> csr_array:
     """Return a 1 where a member (column: its turn times classes plus the class) made a guess."""
-    count, members = met.guesses.shape
-    columns = met.guesses + classes * np.arange(members)
+    members, count = met.guesses.shape
+    columns = met.guesses.T + classes * np.arange(members)
     starts = members * np.arange(count + 1)
     ones = np.ones(columns.size)
     return csr_array((ones, columns.ravel(), starts), shape=(count, members * classes))
@@ -104,8 +106,8 @@ def _marked(met: Combinations, classes: int) -> csr_array:
 
 def _from_votes(marked: csr_array, met: Combinations, classes: int) -> Confusion:
     """Start from the majority vote; pixels with a tie are left out."""
-    members = met.guesses.shape[1]
-    votes = sum(met.guesses[:, [m]] == np.arange(classes) for m in range(members))
+    members = len(met.guesses)
+    votes = (met.guesses[..., None] == np.arange(classes)).sum(axis=0)
     won = votes == votes.max(axis=1, keepdims=True)
     won &= won.sum(axis=1, keepdims=True) == 1
     counts = (marked.T @ (won * met.times[:, None])).reshape(members, classes, classes)
