@@ -60,7 +60,7 @@ class MajorityVote:
             return total(maps)
         rank: Map = np.zeros(maps.shape[1:], np.float32)
         for after, one in enumerate(maps[::-1], start=1):
-            rank[guesses(one)] = after
+            np.copyto(rank, np.float32(after), where=guesses(one))
         return rank
 
 
