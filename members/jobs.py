@@ -112,7 +112,7 @@ def run_jobs(
     """
     if not jobs:
         return
-    slots = _slots(devices, workers, len(jobs))
+    slots = device_slots(devices, workers, len(jobs))
     if len(slots) == 1:
         yield from _here(jobs, slots[0])
         return
@@ -126,7 +126,7 @@ def run_jobs(
                 yield killer, EnsError("its process died, perhaps for want of memory")
 
 
-def _slots(devices: Sequence[str], workers: int | None, jobs: int) -> list[str]:
+def device_slots(devices: Sequence[str], workers: int | None, jobs: int) -> list[str]:
     """Return the device of each process, the devices by turns; no more than there are jobs."""
     cores = os.cpu_count() or 1
     if list(devices) != ["cpu"]:

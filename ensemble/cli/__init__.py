@@ -17,6 +17,7 @@ VERBS = {
     "search-loss": "mixtures of losses, cross-validated",
     "predict": "maps of another set from members trained before",
     "import": "maps of anybody's networks, as a member",
+    "plan": "what a run would take, and what would stop it",
     "fuse": "many members' maps into one",
     "postprocess": "fused maps into label maps, through a chain of steps",
     "score": "score candidates with the ignored class masked",

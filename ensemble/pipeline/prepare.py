@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -37,20 +38,9 @@ def prepare(run: Run, experiment: Experiment, tell: Callable[[str], None]) -> No
         BadData: the data cannot be used, or cannot be folded so.
         BadRun: the run holds other data already.
     """
-    asked = {
-        "sample": experiment.data == SAMPLE,
-        "classes": experiment.classes and experiment.classes.model_dump(mode="json"),
-        "size": experiment.size,
-        "drop_outliers": experiment.drop_outliers,
-        "folds": experiment.folds,
-        "seed": experiment.seed,
-    }
-    inputs = _digests(experiment)
-    folder = run.path / "data"
-    if is_current(folder, asked=asked, inputs=inputs):
+    if is_prepared(run, experiment):
         return
-    if folder.exists() and run.members():
-        raise BadRun(f"{run.path} holds members of other data, folds or seed; take another --run")
+    inputs = _digests(experiment)  # before the data are read: a change meanwhile makes it stale
     sets = _load(experiment)
     training, validation = sets.pop("training"), sets.pop("validation", None)
     if experiment.drop is not None:
@@ -73,7 +63,22 @@ def prepare(run: Run, experiment: Experiment, tell: Callable[[str], None]) -> No
             raise BadData(f"{split} has classes {data.classes.names}; expected those of training")
         data.save(run.data(split))
     write_json(run.folds, {"folds": experiment.folds, "fold": [int(fold) for fold in fold_of]})
-    record(folder, asked=asked, inputs=inputs)
+    record(run.path / "data", asked=_asked(experiment), inputs=inputs)
+
+
+def is_prepared(run: Run, experiment: Experiment) -> bool:
+    """Tell whether the run holds the experiment's pictures, truth and folds already.
+
+    Raises:
+        BadData: the data are missing.
+        BadRun: the run holds other data, and members of them.
+    """
+    folder = run.path / "data"
+    if is_current(folder, asked=_asked(experiment), inputs=_digests(experiment)):
+        return True
+    if folder.exists() and run.members():
+        raise BadRun(f"{run.path} holds members of other data, folds or seed; take another --run")
+    return False
 
 
 def read_folds(run: Run) -> tuple[Fold, ...]:
@@ -120,6 +125,17 @@ def _labelled(sets: dict[str, DataSet], name: str) -> DataSet:
     if "training" not in sets:
         raise BadData(f"{name} holds no masks; expected labelled pictures")
     return sets["training"]
+
+
+def _asked(experiment: Experiment) -> dict[str, Any]:
+    return {
+        "sample": experiment.data == SAMPLE,
+        "classes": experiment.classes and experiment.classes.model_dump(mode="json"),
+        "size": experiment.size,
+        "drop_outliers": experiment.drop_outliers,
+        "folds": experiment.folds,
+        "seed": experiment.seed,
+    }
 
 
 def _digests(experiment: Experiment) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Foreign maps: every format is read, each oddity planted is found, and a weak member raises none."""
+"""Foreign maps: each format is read, each oddity planted is found; a weak member raises none."""
 
 import numpy as np
 import pytest

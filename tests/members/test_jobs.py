@@ -4,7 +4,7 @@ import importlib
 
 import pytest
 
-from members.jobs import _slots, run_jobs
+from members.jobs import device_slots, run_jobs
 from members.recipe import Member, Recipe
 from members.train import Fold
 
@@ -71,9 +71,9 @@ def test_a_job_that_fills_the_gpu_says_what_to_do(told):
 def test_each_device_gets_its_processes_by_turns(monkeypatch):
     monkeypatch.setattr("os.cpu_count", lambda: 6)
     gpus = ["cuda:0", "cuda:1"]
-    assert _slots(["cpu"], None, 9) == ["cpu"] * 6
-    assert _slots(["cpu"], None, 2) == ["cpu"] * 2
-    assert _slots(gpus, None, 99) == gpus * 3
-    assert _slots(gpus[:1], None, 99) == gpus[:1] * 4
-    assert _slots(gpus, 2, 99) == gpus * 2
-    assert _slots(gpus, 5, 3) == ["cuda:0", "cuda:1", "cuda:0"]
+    assert device_slots(["cpu"], None, 9) == ["cpu"] * 6
+    assert device_slots(["cpu"], None, 2) == ["cpu"] * 2
+    assert device_slots(gpus, None, 99) == gpus * 3
+    assert device_slots(gpus[:1], None, 99) == gpus[:1] * 4
+    assert device_slots(gpus, 2, 99) == gpus * 2
+    assert device_slots(gpus, 5, 3) == ["cuda:0", "cuda:1", "cuda:0"]

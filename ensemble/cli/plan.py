@@ -1,0 +1,37 @@
+"""`ens plan`: what a run would take, and what would stop it."""
+
+from pathlib import Path
+
+import click
+
+from ensemble.cli.options import FILE, chosen_run, device_options, json_option, run_option, show
+from evaluation.ground.layout import RUNS, Run
+
+
+@click.command("plan")
+@click.option("--experiment", type=FILE, metavar="FILE", help="By default the run's own.")
+@run_option
+@device_options
+@json_option
+def command(
+    experiment: Path | None, run_path: Path | None, device: str, workers: int | None, as_json: bool
+) -> None:
+    """Tell time, disk and memory of what is missing, and all that is odd, before a long run.
+
+    Nothing is written. Exits 2 when the run would fail, with every reason.
+    """
+    from ensemble.pipeline.experiment import read_experiment
+    from ensemble.pipeline.forecast import as_text, refuse_failing
+    from ensemble.pipeline.planning import plan_run
+    from ensemble.pipeline.sources import run_experiment
+
+    if experiment is None:
+        run = chosen_run(run_path)
+        asked = run_experiment(run)
+    else:
+        run = Run(run_path or RUNS / experiment.stem)
+        asked = read_experiment(experiment)
+    found = plan_run(run, asked, device=device, workers=workers)
+    then = None if found.fails else f"ens run {experiment or run.experiment} --run {run.path}"
+    show(as_text(found), found.document(), as_json=as_json, then=then)
+    refuse_failing(found)

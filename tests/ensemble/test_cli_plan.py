@@ -1,0 +1,196 @@
+"""`ens plan`: every reason is told before a long run, and a good one is told what it takes."""
+
+import json
+
+import numpy as np
+import pytest
+import yaml
+
+from ensemble.cli import run
+from ensemble.pipeline.experiment import Experiment, read_experiment
+from ensemble.pipeline.leaks import alike_across_folds, differences, leak_notes
+from ensemble.pipeline.planning import plan_run
+from ensemble.pipeline.prepare import prepare, read_folds
+from ensemble.pipeline.sources import Sources
+from evaluation.ground.layout import Run
+from members.data.sample import draw_sample
+
+TINY = "unet(width=2, depth=1)"
+GOOD = {
+    "folds": 2,
+    "defaults": {"epochs": 1},
+    "members": {"net": {"architecture": TINY}, "five": {"architecture": f"specialists({TINY})"}},
+    "fusions": {"mean": "mean", "stacked": "stacking(l2=0.1)"},
+    "chains": {"plain": "", "dark": "suppress_background|mode_filter(size=3)"},
+}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("plan")
+    return draw_sample(pictures=72, test=10, validation=24, size=(48, 64)).save(folder)
+
+
+def asked(folder, files, **changes):
+    """Write an experiment file."""
+    paths = {"data": str(files[0]), "validation": str(files[1])}
+    file = folder / "experiment.yaml"
+    file.write_text(yaml.safe_dump({**paths, **GOOD, **changes}, sort_keys=False))
+    return file
+
+
+def planned(capsys, *arguments, code):
+    capsys.readouterr()
+    assert run(["plan", *map(str, arguments), "--workers", "1", "--json"]) == code
+    said = capsys.readouterr()
+    return json.loads(said.out), said.err.splitlines()
+
+
+def weight(folder):
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+
+
+@pytest.fixture(scope="module")
+def foretold(data, tmp_path_factory):
+    """A forecast, then the run."""
+    folder = tmp_path_factory.mktemp("good")
+    members = {"net": {"architecture": TINY}, "other": {"architecture": TINY, "loss": "dice"}}
+    there, file = Run(folder / "run"), asked(folder, data, members=members)
+    forecast = plan_run(there, read_experiment(file), device="auto", workers=1)
+    assert not there.path.exists()
+    assert run(["run", str(file), "--run", str(there.path), "--workers", "1"]) == 0
+    return forecast, there
+
+
+class TestAGoodRun:
+    @pytest.mark.slow
+    def test_writes_what_was_foretold(self, foretold):
+        forecast, there = foretold
+        kinds = {step.step for step in forecast.steps}
+        assert kinds == {"data", "train", "predict", "fuse", "postprocess"}
+        assert all(step.missing == step.parts for step in forecast.steps)
+        foretold_bytes = forecast.document()["bytes_to_write"]
+        assert weight(there.path) == pytest.approx(foretold_bytes, rel=0.1)
+        assert 0 < forecast.document()["seconds"] < 600
+        assert 0 < forecast.memory_bytes < 4e9
+
+    @pytest.mark.slow
+    def test_has_nothing_to_do_once_done(self, foretold, capsys):
+        document, said = planned(capsys, "--run", foretold[1].path, code=0)
+        assert said == []
+        assert {step["missing"] for step in document["steps"]} == {0}
+        assert document["bytes_to_write"] == document["seconds"] == 0
+
+    @pytest.mark.slow
+    def test_is_not_suspected_of_a_leak(self, foretold):
+        sources = Sources.of(foretold[1])
+        assert len(differences(sources, ["net", "other"])) == 2
+        assert leak_notes(sources, ["net", "other"]) == []
+
+    def test_is_told_in_lines(self, data, tmp_path, capsys):
+        file = asked(tmp_path, data, members={"net": {"architecture": TINY}}, chains={})
+        arguments = ["plan", "--experiment", str(file), "--run", str(tmp_path / "run")]
+        assert run(arguments) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert any(line.startswith("train       net") for line in lines)
+        assert any(line.startswith("disk: about") for line in lines)
+        assert lines[-1] == f"next: ens run {file} --run {tmp_path / 'run'}"
+
+
+class TestARunThatWouldFail:
+    @pytest.mark.parametrize(
+        ("changes", "words"),
+        [
+            ({"data": "/nowhere.npz"}, ["/nowhere.npz is missing"]),
+            ({"members": {}}, ["there is no member"]),
+            ({"members": {"x": {"architecture": "unett"}}}, ["unknown architecture 'unett'"]),
+            ({"members": {"x": {"epoch": 1}}}, ["member 'x' has no key 'epoch'"]),
+            (
+                {"members": {"x": {"architecture": "unet(depth=7)"}}},
+                ["needs at least 128 x 128 pixels"],
+            ),
+            ({"fusions": {"m": "meen"}}, ["unknown fusion strategy 'meen'"]),
+            ({"fusions": {"net": "mean"}}, ["fusion 'net' has the name of a member"]),
+            (
+                {"fusions": {"m": {"strategy": "mean", "members": ["nett"]}}},
+                ["fusion 'm' takes 'nett'; known: net, five"],
+            ),
+            (
+                {"fusions": {"m": "weighted_mean(weights=[1, 2, 3])"}},
+                ["fusion 'm': fusion strategy weighted_mean", "are 3; expected 2, one a member"],
+            ),
+            ({"fusions": {"m": "weighted_mean(weights=[0, 0])"}}, ["are all 0"]),
+            ({"chains": {"c": "mode_filter|crf"}}, ["step 'crf' needs maps"]),
+            ({"folds": 90}, ["expected at least one each"]),
+            (
+                {"chains": {"c": "blurr"}, "fusions": {"m": "meen"}, "data": "/nowhere.npz"},
+                ["unknown step 'blurr'", "unknown fusion strategy 'meen'", "/nowhere.npz is miss"],
+            ),
+        ],
+    )
+    def test_is_told_every_reason(self, data, tmp_path, capsys, changes, words):
+        where = ["--experiment", asked(tmp_path, data, **changes), "--run", tmp_path / "run"]
+        document, said = planned(capsys, *where, code=2)
+        told = "\n".join(document["fails"])
+        assert all(part in told for part in words), told
+        assert len(said) == 1
+        assert said[0].startswith(f"ens: {tmp_path / 'run'} would fail: ")
+        assert said[0].endswith("reasons more") is (len(document["fails"]) > 1)
+        assert not (tmp_path / "run").exists()
+
+    def test_for_want_of_disk_says_how_much(self, data, tmp_path, capsys, monkeypatch):
+        import shutil
+
+        full = shutil._ntuple_diskusage(10**9, 10**9 - 1, 1)
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: full)
+        file = asked(tmp_path, data, members={"net": {"architecture": TINY}}, chains={})
+        document, _ = planned(capsys, "--experiment", file, "--run", tmp_path / "run", code=2)
+        assert "GB would be written and 0.0 GB are free" in document["fails"][0]
+
+    def test_of_a_device_that_is_not_here(self, data, tmp_path, capsys):
+        where = ["--experiment", asked(tmp_path, data), "--device", "cuda:9"]
+        document, _ = planned(capsys, *where, "--run", tmp_path / "run", code=2)
+        assert "device 'cuda:9'; here: auto, cpu" in document["fails"][0]
+
+    def test_without_a_file_is_one_line(self, tmp_path, capsys):
+        assert run(["plan", "--experiment", str(tmp_path / "no.yaml")]) == 2
+        assert "no.yaml is missing" in capsys.readouterr().err
+
+
+class TestWhatIsOdd:
+    def test_classes_that_nobody_shows_and_pictures_alike_are_told(self, tmp_path, capsys):
+        rng = np.random.default_rng(0)
+        images = rng.integers(0, 255, (40, 4, 6)).astype(np.uint8)
+        images = np.kron(images, np.ones((1, 8, 8), np.uint8))
+        images[20:] = images[:20] // 2 + 20
+        masks = rng.integers(0, 3, (40, 32, 48)).astype(np.uint8)
+        masks[masks == 1] = 4
+        np.savez(tmp_path / "tiles.npz", images=images, masks=masks)
+        file = asked(
+            tmp_path, (tmp_path / "tiles.npz",) * 2, members={"net": {"architecture": TINY}}
+        )
+        odd = planned(capsys, "--experiment", file, "--run", tmp_path / "run", code=0)[0]["odd"]
+        assert any("oof: no pixel of soil, sand" in line for line in odd)
+        assert any("show the same as one in another fold or in validation" in o for o in odd)
+
+    def test_pictures_alike_in_one_fold_are_no_leak(self, tmp_path):
+        rng = np.random.default_rng(0)
+        images = np.kron(rng.integers(0, 255, (40, 4, 6)), np.ones((1, 8, 8))).astype(np.uint8)
+        images[1::2] = images[::2]
+        masks = rng.integers(0, 5, images.shape).astype(np.uint8)
+        groups = np.array([f"pair {k // 2}" for k in range(40)])
+        np.savez(tmp_path / "a.npz", images=images, masks=masks, group=groups)
+        np.savez(tmp_path / "b.npz", images=images, masks=masks)
+        alike = {}
+        for name in "ab":
+            laid_out = Run(tmp_path / name)
+            prepare(laid_out, Experiment(data=str(tmp_path / f"{name}.npz")), lambda _: None)
+            alike[name] = alike_across_folds(laid_out)
+            assert len(read_folds(laid_out)) == 3
+        assert alike["a"] == []
+        assert len(alike["b"]) >= 5
+        assert all(abs(int(x) - int(y)) == 1 for x, y in map(_numbers, alike["b"]))
+
+
+def _numbers(pair):
+    return [name.rsplit("-", 1)[-1] for name in pair]
