@@ -118,7 +118,7 @@ def _difference(name: str, oof: GroupTallies, fresh: GroupTallies) -> Difference
     (right, right_error), (sure, sure_error) = (
         (
             _mean(oof, column) - _mean(fresh, column),
-            float(np.hypot(*(_error(tallies, column, rng) for tallies in (oof, fresh)))),
+            float(np.hypot(_error(oof, column, rng), _error(fresh, column, rng))),
         )
         for column in (0, 1)
     )

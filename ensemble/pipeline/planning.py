@@ -3,6 +3,7 @@
 import os
 import shutil
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -55,11 +56,11 @@ def plan_run(run: Run, experiment: Experiment, *, device: str, workers: int | No
             return found
         data = DataSet.load(laid_out.data("oof"))
         for member in members:
-            found.attempt(lambda member=member: check_trainable([member], data))
+            found.attempt(partial(check_trainable, [member], data))
         found.odd += odd_about_data(laid_out)
         sources = Sources(laid_out, tuple(members), foreign_members(laid_out))
         for name in experiment.fusions:
-            found.attempt(lambda name=name: check_fusion(sources, experiment, name))
+            found.attempt(partial(check_fusion, sources, experiment, name))
         if not found.fails:
             laid = Laid(
                 sources,
@@ -80,7 +81,7 @@ def _look_at_specs(found: Forecast, experiment: Experiment) -> None:
     for kind in nothing:
         for name, value in getattr(experiment, kind).items():
             alone = experiment.model_copy(update={**nothing, kind: {name: value}})
-            found.attempt(lambda alone=alone: check_specs(alone))
+            found.attempt(partial(check_specs, alone))
 
 
 def _laid_out(run: Run, experiment: Experiment, folder: Path) -> Run:

@@ -80,8 +80,8 @@ def examine(
         scale, odd = judged(found, classes=channels, dtype=foreign.dtype)
     given = Given(foreign, ways, channels, classes, found)
     told = None if known is None else _compared(given, places, known)
-    turn, order, said, note = ways[0], tuple(range(len(classes))), "", ""
-    doubtful = False
+    turn, said, note, doubtful = ways[0], "", "", False
+    order: Order = tuple(range(len(classes)))
     if known is None or told is None:
         why = "there are no other members and no truth" if known is None else "too few pictures"
         note = f"order of classes and direction of axes were not examined: {why}"

@@ -83,8 +83,7 @@ class Stack:
             )
         if self.ids is not None and len(self.ids) != shape[0]:
             raise BadMaps(
-                f"{self.name} holds {len(self.ids)} ids for {shape[0]} pictures;"
-                " expected one each"
+                f"{self.name} holds {len(self.ids)} ids for {shape[0]} pictures; expected one each"
             )
 
     @property

@@ -47,7 +47,7 @@ class Range:
 def scaled(values: Array, dtype: str) -> Array:
     """Return values (picture, class, row, col) as float32; uint8 holds 255 times the values."""
     if dtype == "uint8":
-        return np.multiply(values, np.float32(1 / STEPS_UINT8), dtype=np.float32)
+        return np.asarray(np.multiply(values, np.float32(1 / STEPS_UINT8), dtype=np.float32))
     with np.errstate(over="ignore"):  # becomes infinite, and is refused as such
         return values.astype(np.float32, copy=False)
 
