@@ -39,12 +39,13 @@ def side_by_side(jobs: Iterator[Job], where: Sequence[str]) -> Iterator[tuple[Jo
         where: the device of each process; with one, the work is done in this process.
 
     Yields:
-        A job, and what it returned or the `EnsError` that ended it. Where a process dies, all jobs
-        that were under way end so, since none can tell whose fault it was.
+        A job, and what it returned or the `EnsError` that ended it.
     """
     if len(where) > 1:
-        while (yield from _pooled(jobs, where)):
-            pass
+        while suspects := (yield from _pooled(jobs, where)):
+            # Alone, so that the one that kills its process is known, and the others are not lost.
+            for suspect in suspects:
+                yield suspect, _alone(suspect, where[0])
         return
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -55,33 +56,46 @@ def side_by_side(jobs: Iterator[Job], where: Sequence[str]) -> Iterator[tuple[Jo
         torch.set_num_threads(threads)
 
 
-def _pooled(jobs: Iterator[Job], where: Sequence[str]) -> Generator[tuple[Job, Any], None, bool]:
-    """Run jobs in a pool until there are no more; tell whether it broke before."""
-    context = multiprocessing.get_context("spawn")
-    queue = context.Queue()
-    for device in where:
-        queue.put(device)
+def _pooled(
+    jobs: Iterator[Job], where: Sequence[str]
+) -> Generator[tuple[Job, Any], None, list[Job]]:
+    """Run jobs in a pool; return none of them, or, where a process died, those under way."""
     under_way: list[Job] = []
     futures: dict[Future[Any], Job] = {}
-    with ProcessPoolExecutor(len(where), context, _settle, (queue,)) as pool:
+    with _pool(where) as pool:
         try:
             while True:
                 while len(under_way) < len(where) and (job := next(jobs, None)) is not None:
                     under_way.append(job)
                     futures[pool.submit(_run, job)] = job
                 if not under_way:
-                    return False
+                    break
                 for future in wait(futures, return_when=FIRST_COMPLETED).done:
                     outcome = future.result()
                     job = futures.pop(future)
                     under_way.remove(job)
                     yield job, outcome
         except BrokenProcessPool:
-            for job in under_way:
-                yield job, EnsError("a process died, perhaps for want of memory")
-            return True
+            pass
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+    return under_way
+
+
+def _alone(job: Callable[[str], Any], device: str) -> Any:
+    with _pool([device]) as pool:
+        try:
+            return pool.submit(_run, job).result()
+        except BrokenProcessPool:
+            return EnsError("its process died, perhaps for want of memory")
+
+
+def _pool(where: Sequence[str]) -> ProcessPoolExecutor:
+    context = multiprocessing.get_context("spawn")
+    queue = context.Queue()
+    for device in where:
+        queue.put(device)
+    return ProcessPoolExecutor(len(where), context, _settle, (queue,))
 
 
 def _outcome(job: Callable[[str], Any], device: str) -> Any:
