@@ -28,7 +28,7 @@ from members.procedures.rates import Rates, rates, tally
 from members.recipe import Member, Recipe
 from members.specialists import Family
 from members.store import ProbabilityStore
-from members.train import Fold, _parts, load_network, train_fold
+from members.train import Fold, _parts, load_network, seed_of, train_fold
 
 PICTURES = 24
 FOLDS = (Fold(0, np.arange(0, 16)), Fold(1, np.arange(8, 24)))
@@ -84,15 +84,12 @@ class TestTraining:
         )
         assert again != first
 
-    @pytest.mark.parametrize(
-        "added", ["offline(by=[flips, noise], times=3)", "generated(share=0.5, epochs=1, width=2)"]
-    )
-    def test_no_picture_of_the_held_out_fold_is_looked_at(self, data, tmp_path, added):
+    def test_no_picture_of_the_held_out_fold_is_looked_at(self, data, tmp_path):
         outside = np.setdiff1d(np.arange(PICTURES), FOLDS[0].training)
         pictures, masks = np.array(data.pictures), np.array(data.masks)
         pictures[outside], masks[outside] = 255, 1
         changed = DataSet(pictures, masks, data.ids, data.groups, MARS)
-        one = member(augment=("flips", added))
+        one = member(augment=("flips", "offline(by=[flips, noise], times=3)"))
         for name, seen in (("as it is", data), ("changed", changed)):
             train_fold(one, seen, FOLDS[0], seed=0, device="cpu", folder=tmp_path / name)
         first, again = (
@@ -100,6 +97,17 @@ class TestTraining:
             for name in ("as it is", "changed")
         )
         assert again == first
+
+    def test_pairs_are_added_from_what_is_learnt_from_alone(self, data, tmp_path, monkeypatch):
+        given = []
+        monkeypatch.setattr(
+            Augment, "enlarge", lambda _, *pairs: given.append(pairs[0]) or pairs[:2]
+        )
+        train_fold(member(), data, FOLDS[0], seed=0, device="cpu", folder=tmp_path)
+        learnt, held = _parts(data, FOLDS[0], 1.0, seed_of("m", FOLDS[0], 0))
+        np.testing.assert_array_equal(given[0], data.pictures[learnt])
+        assert not set(learnt) & set(held)
+        assert set(learnt) | set(held) == set(FOLDS[0].training)
 
     def test_the_history_has_a_row_an_epoch(self, trained):
         with (trained[0] / "history.csv").open() as file:
