@@ -5,7 +5,7 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -38,18 +38,12 @@ def save_fitted(folder: Path, strategy: str, fusion: Fusion, context: Mapping[st
     Args:
         folder: where; what is in it goes.
         strategy: the spec.
-        fusion: a frozen dataclass of arrays, numbers, strings and tuples of these two.
+        fusion: see `ensemble.fusion.Fusion`.
         context: the surroundings that it was built in: JSON values.
     """
-    fields = {f.name: getattr(fusion, f.name) for f in dataclasses.fields(fusion)}  # type: ignore[arg-type]
-    arrays = {name: value for name, value in fields.items() if isinstance(value, np.ndarray)}
-    document = {
-        "strategy": strategy,
-        "context": dict(context),
-        "fusion": type(fusion).__name__,
-        "arrays": sorted(arrays),
-        "fields": {name: value for name, value in fields.items() if name not in arrays},
-    }
+    arrays: dict[str, np.ndarray] = {}
+    parts = _taken_apart(fusion, "", arrays)
+    document = {"strategy": strategy, "context": dict(context), **parts}
     with whole_folder(folder) as partial:
         np.savez(partial / ARRAYS, allow_pickle=False, **arrays)
         write_json(partial / STATE, document)
@@ -65,11 +59,8 @@ def load_fitted(folder: Path) -> Fitted:
         raise BadRun(f"{folder} holds no fitted fusion; fuse with a strategy first")
     try:
         document = read_json(folder / STATE)
-        kind = FUSIONS.factory(document["fusion"])
         with (folder / ARRAYS).open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in document["arrays"]}
-        numbers = {name: _frozen(value) for name, value in document["fields"].items()}
-        fusion: Fusion = kind(**arrays, **numbers)
+            fusion = _put_together(document, "", archive)
         return Fitted(document["strategy"], fusion, _frozen(document["context"]))
     except (
         EnsError,
@@ -82,6 +73,44 @@ def load_fitted(folder: Path) -> Fitted:
     ) as error:
         reason = str(error).splitlines()[0]
         raise BadRun(f"{folder} cannot be read ({reason}); remove it and fuse again") from None
+
+
+def _taken_apart(fusion: Fusion, within: str, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Return a fusion as JSON values; arrays go to `arrays`, by the path of their field."""
+    own, fields, parts = [], {}, {}
+    for field in dataclasses.fields(fusion):  # type: ignore[arg-type]
+        name, value = field.name, getattr(fusion, field.name)
+        if isinstance(value, np.ndarray):
+            own.append(name)
+            arrays[within + name] = value
+        elif dataclasses.is_dataclass(value):
+            parts[name] = _taken_apart(cast("Fusion", value), f"{within}{name}.", arrays)
+        elif isinstance(value, tuple) and any(map(dataclasses.is_dataclass, value)):
+            parts[name] = [
+                _taken_apart(part, f"{within}{name}.{place}.", arrays)
+                for place, part in enumerate(value)
+            ]
+        else:
+            fields[name] = value
+    kind = type(fusion).__name__
+    return {"fusion": kind, "arrays": sorted(own), "fields": fields, "parts": parts}
+
+
+def _put_together(document: Mapping[str, Any], within: str, archive: Any) -> Fusion:
+    """Return the fusion that `_taken_apart` was given."""
+    kind = FUSIONS.factory(document["fusion"])
+    arrays = {name: archive[within + name] for name in document["arrays"]}
+    values = {name: _frozen(value) for name, value in document["fields"].items()}
+    for name, part in document["parts"].items():
+        if isinstance(part, list):
+            values[name] = tuple(
+                _put_together(one, f"{within}{name}.{place}.", archive)
+                for place, one in enumerate(part)
+            )
+        else:
+            values[name] = _put_together(part, f"{within}{name}.", archive)
+    fusion: Fusion = kind(**arrays, **values)
+    return fusion
 
 
 def _frozen(value: Any) -> Any:

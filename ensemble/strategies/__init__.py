@@ -40,10 +40,13 @@ STRATEGIES = Table(
 FUSIONS = Table(
     "fusion",
     {
+        "Calibrated": "ensemble.calibration.calibrated:Calibrated",
+        "CalibratedMembers": "ensemble.calibration.calibrated:CalibratedMembers",
         "Evidence": "ensemble.strategies.evidence:Evidence",
         "Gate": "ensemble.strategies.gate:Gate",
         "GeometricMean": "ensemble.strategies.geometric_mean:GeometricMean",
         "HarmonicMean": "ensemble.strategies.harmonic_mean:HarmonicMean",
+        "Isotonic": "ensemble.calibration.isotonic:Isotonic",
         "LogOdds": "ensemble.strategies.log_odds:LogOdds",
         "MajorityVote": "ensemble.strategies.majority_vote:MajorityVote",
         "Mean": "ensemble.strategies.mean:Mean",
@@ -53,6 +56,8 @@ FUSIONS = Table(
         "Stacking": "ensemble.strategies.stacking:Stacking",
         "StackingBoosted": "ensemble.strategies.stacking_boosted:StackingBoosted",
         "Staple": "ensemble.strategies.staple:Staple",
+        "Temperature": "ensemble.calibration.temperature:Temperature",
+        "Vector": "ensemble.calibration.vector:Vector",
         "WeightedMean": "ensemble.strategies.weighted_mean:WeightedMean",
         "WeightedVote": "ensemble.strategies.simple:WeightedVote",
     },

@@ -1,0 +1,16 @@
+"""Calibrators: probabilities into such that are right as often as they say.
+
+A factory gives what learns one from a sample of pixels; the result is a fusion of a single member.
+Where a class is not scored nothing is known about it, so it is left out of what is learned.
+"""
+
+from evaluation.ground.specs import Table
+
+CALIBRATORS = Table(
+    "calibrator",
+    {
+        "isotonic": "ensemble.calibration.isotonic:isotonic",
+        "temperature": "ensemble.calibration.temperature:temperature",
+        "vector": "ensemble.calibration.vector:vector",
+    },
+)

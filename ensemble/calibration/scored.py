@@ -1,0 +1,43 @@
+"""The scored classes among themselves: what the ignored one has is neither learned nor changed."""
+
+from collections.abc import Callable
+
+import numpy as np
+from jaxtyping import Float, Integer
+
+from ensemble.fusion import CLASS_AXIS, SMALLEST, Fusion
+from ensemble.sample import PixelSample, PixelTruth
+from evaluation.ground.arrays import Map
+
+Calibrator = Callable[[PixelSample], Fusion]
+"""Learns from what one member said about some pixels."""
+
+Labelled = Integer[np.ndarray, "scored"]
+Shares = Float[np.ndarray, "pixel scored"]
+Odds = Float[np.ndarray, "picture scored row col"]
+
+
+def among_scored(drawn: PixelSample, ignore: int | None) -> tuple[Labelled, Shares, PixelTruth]:
+    """Return the labels of the scored classes, their shares of each pixel, and the truth's place.
+
+    A class without a pixel counts as scored, too: that it never occurs is something to learn.
+    """
+    scored = np.array([label for label in range(drawn.maps.shape[2]) if label != ignore])
+    said = drawn.maps[:, 0, scored].astype(np.float64)
+    said /= np.maximum(said.sum(axis=1, keepdims=True), SMALLEST)
+    return scored, said, np.searchsorted(scored, drawn.truth)
+
+
+def with_ignored(one: Map, scored: Labelled, odds: Odds) -> Map:
+    """Divide among the scored classes, by their odds, what the ignored class leaves them.
+
+    Args:
+        one: the probabilities before.
+        scored: labels of the scored classes.
+        odds: of the scored classes; no pixel's are all zero. Overwritten.
+    """
+    rest = one[:, scored].sum(axis=CLASS_AXIS, keepdims=True)
+    odds *= rest / odds.sum(axis=CLASS_AXIS, keepdims=True)
+    scores: Map = one.copy()
+    scores[:, scored] = odds
+    return scores

@@ -1,0 +1,201 @@
+import dataclasses
+
+import numpy as np
+import pytest
+from scipy.special import softmax
+from sklearn.isotonic import IsotonicRegression
+
+from ensemble.calibration import CALIBRATORS
+from ensemble.fitted import load_fitted, save_fitted
+from ensemble.fusion import CLASS_AXIS, Block
+from ensemble.strategy import build_strategy, check_strategy
+from evaluation.calibration import ece, reliability
+from evaluation.ground.errors import BadData, BadSpec
+
+CLASSES, IGNORE, UNLABELLED = 4, 0, 255
+SCORED = [1, 2, 3]
+CONTEXT = {
+    "classes": CLASSES,
+    "ignore": IGNORE,
+    "floor": 1e-6,
+    "kinds": ("probabilities",) * 3,
+    "seed": 0,
+}
+
+
+def drawn(seed, sharpness=1.0, pictures=20):
+    """Members that are right as often as they say where `sharpness` is 1, and too sure above."""
+    rng = np.random.default_rng(seed)
+    shape = (pictures, CLASSES, 16, 16)
+    logits = 1.5 * rng.normal(size=shape)
+    odds = softmax(logits[:, SCORED], axis=1).cumsum(axis=1)
+    truth = 1 + (rng.random((pictures, 1, 16, 16)) > odds).sum(axis=1).clip(max=2)
+    noise = [np.exp(rng.normal(size=(pictures, 1, 16, 16)) * 0.01) for _ in range(3)]
+    maps = [softmax(sharpness * logits * part, axis=1) for part in noise]
+    truth[0, 0, :3] = IGNORE, UNLABELLED, IGNORE
+    return np.stack(maps).astype(np.float32), truth.astype(np.uint8)
+
+
+def fitted(spec, maps, truth, cuts=(slice(None),)):
+    return build_strategy(spec, **CONTEXT).fit([Block(maps[:, c], truth[c]) for c in cuts])
+
+
+def error(fused, truth):
+    return ece(reliability(fused, truth, ignore=IGNORE))
+
+
+def log_loss(fused, truth):
+    kept = np.isin(truth, SCORED)
+    said = np.moveaxis(fused, 1, -1)[kept][:, SCORED]
+    said = said / said.sum(axis=1, keepdims=True)
+    return -np.log(said[np.arange(len(said)), truth[kept] - 1]).mean()
+
+
+@pytest.mark.parametrize("at", ["pool", "members"])
+@pytest.mark.parametrize("name", sorted(CALIBRATORS))
+@pytest.mark.parametrize("strategy", ["mean", "stacking"])
+class TestEveryCalibrator:
+    """What holds for any calibrator behind any strategy, before or after it pools."""
+
+    def spec(self, strategy, name, at):
+        return f"{strategy}(calibrate={name}, calibrate_at={at})"
+
+    def test_gives_probabilities_that_are_nearly_right(self, strategy, name, at):
+        maps, truth = drawn(0, sharpness=3)
+        seen, unseen = slice(0, 10), slice(10, 20)
+        fused = fitted(self.spec(strategy, name, at), maps[:, seen], truth[seen])(maps[:, unseen])
+        assert fused.dtype == np.float32
+        np.testing.assert_allclose(fused.sum(axis=CLASS_AXIS), 1, atol=1e-5)
+        before = error(maps[0, unseen], truth[unseen])
+        assert before > 0.15
+        assert error(fused, truth[unseen]) < 0.05
+
+    def test_blocks_and_whole_agree(self, strategy, name, at):
+        maps, truth = drawn(1, sharpness=2)
+        spec = self.spec(strategy, name, at)
+        whole = fitted(spec, maps, truth)
+        parts = fitted(spec, maps, truth, cuts=[slice(0, 7), slice(7, 20)])
+        np.testing.assert_allclose(parts(maps), whole(maps), rtol=1e-5, atol=1e-7)
+        halves = np.concatenate([whole(maps[:, :3]), whole(maps[:, 3:])])
+        np.testing.assert_allclose(halves, whole(maps), rtol=1e-5)
+
+    def test_comes_back_from_disk(self, strategy, name, at, tmp_path):
+        maps, truth = drawn(2)
+        spec = self.spec(strategy, name, at)
+        fusion = fitted(spec, maps, truth)
+        save_fitted(tmp_path / "fitted", spec, fusion, CONTEXT)
+        back = load_fitted(tmp_path / "fitted").fusion
+        assert type(back) is type(fusion)
+        np.testing.assert_array_equal(back(maps), fusion(maps))
+
+
+class TestTemperature:
+    def test_finds_how_much_too_sure_the_maps_are(self):
+        maps, truth = drawn(3, sharpness=2.5, pictures=80)
+        fusion = fitted("mean(calibrate=temperature)", maps[:1].repeat(3, axis=0), truth)
+        np.testing.assert_allclose(fusion.calibrator.temperature, 2.5, rtol=0.05)
+
+    def test_changes_no_guess(self):
+        maps, truth = drawn(4, sharpness=3)
+        pooled = build_strategy("mean")(maps)
+        fused = fitted("mean(calibrate=temperature)", maps, truth)(maps)
+        np.testing.assert_array_equal(fused.argmax(axis=1), pooled.argmax(axis=1))
+
+    def test_what_is_0_stays_0(self):
+        maps, truth = drawn(5)
+        fused = fitted("stacking(calibrate=temperature)", maps, truth)(maps)
+        np.testing.assert_array_equal(fused[:, IGNORE], 0)
+
+    def test_no_other_temperature_has_a_lower_log_loss(self):
+        maps, truth = drawn(6, sharpness=2)
+        fusion = fitted("mean(calibrate=temperature)", maps, truth)
+        best = log_loss(fusion(maps), truth)
+        for factor in (0.95, 1.05):
+            other = dataclasses.replace(
+                fusion.calibrator, temperature=fusion.calibrator.temperature * factor
+            )
+            assert log_loss(dataclasses.replace(fusion, calibrator=other)(maps), truth) > best
+
+
+@pytest.mark.parametrize("name", ["vector", "isotonic"])
+def test_the_ignored_class_keeps_what_it_had(name):
+    maps, truth = drawn(7, sharpness=2)
+    pooled = build_strategy("mean")(maps)
+    fused = fitted(f"mean(calibrate={name})", maps, truth)(maps)
+    np.testing.assert_allclose(fused[:, IGNORE], pooled[:, IGNORE], rtol=1e-4)
+
+
+def test_vector_takes_back_a_class_that_is_named_too_often():
+    maps, truth = drawn(8)
+    maps = maps * np.array([1, 1, 1, 8], np.float32)[:, None, None]
+    maps /= maps.sum(axis=2, keepdims=True)
+    often = (build_strategy("mean")(maps).argmax(axis=1) == 3).mean()
+    fused = fitted("mean(calibrate=vector)", maps, truth)(maps)
+    assert often > 0.5
+    assert (fused[:, SCORED].argmax(axis=1) == 2).mean() < 0.4
+
+
+def test_isotonic_is_the_curve_of_scikit_learn():
+    maps, truth = drawn(9, sharpness=2)
+    calibrator = fitted("mean(calibrate=isotonic)", maps, truth).calibrator
+    pooled, kept = build_strategy("mean")(maps), np.isin(truth, SCORED)
+    said = np.moveaxis(pooled, 1, -1)[kept][:, SCORED].astype(float)
+    said /= said.sum(axis=1, keepdims=True)
+    curves = [
+        IsotonicRegression(out_of_bounds="clip").fit(said[:, k], truth[kept] == label)
+        for k, label in enumerate(SCORED)
+    ]
+    rows = np.stack([curve.predict(said[:, k]) for k, curve in enumerate(curves)], axis=1)
+    rows = np.maximum(rows, 1e-6)
+    ours = np.moveaxis(calibrator(pooled[None]), 1, -1)[kept][:, SCORED]
+    ours /= ours.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(ours, rows / rows.sum(axis=1, keepdims=True), atol=1e-3)
+
+
+def test_a_calibrator_does_not_learn_from_what_its_strategy_learned_from():
+    # Members that say nothing, and trees that know their few pixels by heart.
+    rng = np.random.default_rng(0)
+    maps = np.moveaxis(rng.dirichlet(np.ones(CLASSES), (3, 10, 6, 6)), -1, 2).astype(np.float32)
+    truth = rng.integers(1, CLASSES, (10, 6, 6))
+    spec = "stacking_boosted(rounds=15, rate=1.0, calibrate=temperature)"
+    fusion = fitted(spec, maps, truth)
+    seen = np.moveaxis(fusion.inner(maps), 1, -1).max(axis=-1).mean()
+    assert seen > 0.7
+    assert fusion(maps).max(axis=1).mean() < 0.5
+
+
+def test_too_few_pictures_are_refused():
+    maps, truth = drawn(10, pictures=4)
+    with pytest.raises(BadData, match=r"^4 pictures with truth .* needs 5 or more: add pictures"):
+        fitted("stacking(calibrate=vector)", maps, truth)
+
+
+def test_every_fifth_picture_that_has_truth_is_kept_for_the_calibrator():
+    maps, truth = drawn(11, pictures=25)
+    truth[np.arange(25) % 5 == 4] = UNLABELLED
+    fused = fitted("stacking(calibrate=vector)", maps, truth)(maps)
+    assert np.isfinite(fused).all()
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ("mean(calibrate=temprature)", "unknown calibrator 'temprature'; known: isotonic, temp"),
+        ("mean(calibrate=vector(l=1))", "calibrator 'vector' has no option 'l'; known: floor"),
+        ("mean(calibrate=vector, calibrate_at=end)", "got end; expected pool or members"),
+        ("mean(calibrate_at=pool)", "has calibrate_at without calibrate; add calibrate=NAME"),
+        ("meen(calibrate=vector)", "unknown fusion strategy 'meen'"),
+        ("mean(calibrate=[1])", "cannot read spec '[1]'"),
+    ],
+)
+def test_refuses_what_is_no_spec(spec, words):
+    with pytest.raises(BadSpec) as caught:
+        check_strategy(spec)
+    assert words in str(caught.value)
+
+
+def test_specialists_are_not_calibrated_one_by_one():
+    context = CONTEXT | {"kinds": ("probabilities", "one_vs_rest", "one_vs_rest")}
+    spec = "per_class_vote(calibrate=vector, calibrate_at=members)"
+    with pytest.raises(BadSpec, match="specialists have no map to calibrate one by one"):
+        build_strategy(spec, **context)
