@@ -8,13 +8,13 @@ import numpy as np
 from jaxtyping import Shaped
 
 from ensemble.blas import one_blas_thread
-from ensemble.fusion import Block, Fusion
-from evaluation.ground.arrays import Groups, Map, Maps
+from ensemble.fusion import Block, Fusion, fuse_block, needs_pictures
+from evaluation.ground.arrays import Array, Groups, Map, Maps, Pictures
 from evaluation.ground.blocks import BLOCK_PICTURES, blocks, map_blocks
 from evaluation.ground.classes import UNLABELLED
-from evaluation.ground.errors import BadLabels, BadMaps
+from evaluation.ground.errors import BadData, BadLabels, BadMaps
 from evaluation.ground.progress import progress
-from members.maps import MapReader, check_agreement
+from members.maps import MapReader, Size, check_agreement
 
 MEMORY_BYTES = 2 << 30
 """What the blocks under way may take together, before fewer are worked on at a time."""
@@ -34,15 +34,25 @@ class CrossFitted:
 
     def at(self, block: slice) -> Fusion:
         """Return the fusion of a block of pictures."""
-        folds = self.fold_of[block]
+        return _FoldByFold(self.fusions, self.fold_of[block])
 
-        def fuse_each(maps: Maps) -> Map:
-            fused: Map = np.empty(maps.shape[1:], np.float32)
-            for fold in np.unique(folds):
-                fused[folds == fold] = self.fusions[fold](maps[:, folds == fold])
-            return fused
 
-        return fuse_each
+@dataclass(frozen=True)
+class _FoldByFold:
+    fusions: Sequence[Fusion]
+    folds: Groups
+
+    @property
+    def needs_pictures(self) -> bool:
+        return any(map(needs_pictures, self.fusions))
+
+    def __call__(self, maps: Maps, pictures: Pictures | None = None) -> Map:
+        fused: Map = np.empty(maps.shape[1:], np.float32)
+        for fold in np.unique(self.folds):
+            chosen = self.folds == fold
+            seen = None if pictures is None else pictures[chosen]
+            fused[chosen] = fuse_block(self.fusions[fold], maps[:, chosen], seen)
+        return fused
 
 
 def fuse(
@@ -51,6 +61,7 @@ def fuse(
     count: int,
     write: Callable[[slice, Map], object],
     *,
+    pictures: Array | None = None,
     size: int = BLOCK_PICTURES,
 ) -> None:
     """Fuse all pictures; memory does not grow with their number.
@@ -61,19 +72,26 @@ def fuse(
         count: how many pictures each member has.
         write: takes the pictures of a block and their fused map; called from several threads at
             once, in no order, once for each block.
+        pictures: uint8, (picture, channel, row, col); read where the fusion looks at them.
         size: pictures a block.
 
     Raises:
         BadMaps: members that differ in pictures, classes or pixels, or do not have `count`
             pictures.
+        BadData: pictures that are asked for and missing, or do not fit.
     """
     shape = check_agreement(members)
     if shape[0] != count:
         raise BadMaps(f"{members[0].name} holds {shape[0]} pictures; expected {count}")
 
+    if pictures is not None:
+        check_pictures(pictures, shape)
+
     def work(block: slice) -> None:
         apply = fusion.at(block) if isinstance(fusion, CrossFitted) else fusion
-        write(block, apply(stacked(members, block)))
+        looks = pictures is not None and needs_pictures(apply)
+        seen = np.asarray(pictures[block]) if looks and pictures is not None else None
+        write(block, fuse_block(apply, stacked(members, block), seen))
 
     block_bytes = 4 * len(members) * min(size, count) * int(np.prod(shape[1:]))
     threads = max(1, min(os.cpu_count() or 1, MEMORY_BYTES // block_bytes))
@@ -81,6 +99,20 @@ def fuse(
     with one_blas_thread():
         for _ in progress(done, "fuse", len(blocks(count, size))):
             pass
+
+
+def check_pictures(pictures: Array, size: Size) -> None:
+    """Refuse pictures that do not go with maps.
+
+    Raises:
+        BadData: another number, another size, or values that are no uint8.
+    """
+    count, _, rows, cols = size
+    expected = f"uint8 ({count}, 1 or 3, {rows}, {cols}), as the maps are"
+    shape = pictures.shape
+    fits = len(shape) == 4 and shape[1] in (1, 3) and (shape[0], *shape[2:]) == (count, rows, cols)
+    if pictures.dtype != np.uint8 or not fits:
+        raise BadData(f"pictures are {pictures.dtype} {shape}; expected {expected}")
 
 
 def stacked(members: Sequence[MapReader], block: slice) -> Maps:
@@ -101,20 +133,25 @@ class FitBlocks:
         members: readers, all of the same pictures.
         truth: class index per pixel, (picture, row, col); 255 where the annotators gave none.
         size: pictures a block.
+        pictures: uint8, (picture, channel, row, col), for what looks at them.
 
     Raises:
         BadMaps: members that do not agree.
+        BadData: pictures that do not fit.
         BadLabels: truth of another shape or type, or with a label outside the classes.
     """
 
     members: Sequence[MapReader]
     truth: Shaped[np.ndarray, "..."]
     size: int = BLOCK_PICTURES
+    pictures: Array | None = None
 
     def __post_init__(self) -> None:
         """Check all but the maps' values."""
         pictures, classes, *pixels = check_agreement(self.members)
         expected = (pictures, *pixels)
+        if self.pictures is not None:
+            check_pictures(self.pictures, (pictures, classes, *pixels))
         if self.truth.shape != expected:
             raise BadLabels(
                 f"truth has shape {self.truth.shape}; expected {expected} as in"
@@ -134,7 +171,8 @@ class FitBlocks:
         """Read block after block."""
 
         def read(block: slice) -> Block:
-            return Block(stacked(self.members, block), np.asarray(self.truth[block]))
+            seen = None if self.pictures is None else np.asarray(self.pictures[block])
+            return Block(stacked(self.members, block), np.asarray(self.truth[block]), seen)
 
         # One thread reads the next block while this one is learned from.
         return map_blocks(read, len(self.truth), size=self.size, threads=1)

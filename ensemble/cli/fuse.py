@@ -1,6 +1,7 @@
 """`ens fuse`: many members' maps into one, in a run or from plain files."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -25,6 +26,8 @@ from ensemble.cli.options import (
 @click.option("--maps", multiple=True, type=FILE, help="A member's maps, .npy or .npz; repeatable.")
 @click.option("--fit-maps", multiple=True, type=FILE, help="Held-out maps to fit on, as many.")
 @click.option("--fit-truth", type=FILE, help="Truth of the held-out maps.")
+@click.option("--images", type=FILE, help="The pictures of --maps, for what looks at them.")
+@click.option("--fit-images", type=FILE, help="The pictures of --fit-maps.")
 @click.option(
     "--seed", type=int, default=0, show_default=True, help="With files: what it draws by."
 )
@@ -39,6 +42,8 @@ def command(
     maps: tuple[Path, ...],
     fit_maps: tuple[Path, ...],
     fit_truth: Path | None,
+    images: Path | None,
+    fit_images: Path | None,
     seed: int,
     out: Path | None,
     ignore: int,
@@ -59,23 +64,37 @@ def command(
             out=out,
             fit_maps=fit_maps,
             fit_truth=fit_truth,
+            images=images,
+            fit_images=fit_images,
             ignore=ignore,
             seed=seed,
         )
         text = f"{out}: {document['pictures']} pictures, {len(maps)} members by {strategy}"
+        text += _calibration(document.get("calibration"))
         then = f"ens postprocess --maps {out} --chain suppress_background --out labels.npy"
         show(text, document, as_json=as_json, then=then)
         return
-    if out or fit_maps or fit_truth:
+    if out or fit_maps or fit_truth or images or fit_images:
         raise click.UsageError(
-            "--out, --fit-maps and --fit-truth go with --maps; a run has its own"
+            "--out, --images and the --fit- options go with --maps; a run has its own"
         )
-    from ensemble.pipeline.fusing import fuse_members
+    from ensemble.pipeline.fusing import calibration_of, fuse_members
 
     run = chosen_run(run_path)
     chosen = [part.strip() for part in members.split(",") if part.strip()] if members else []
     if members is not None and not chosen:
         raise click.UsageError("--members names no member; write --members A,B or leave it out")
     fusion = fuse_members(run, strategy, name=name, members=chosen, tell=tell)
-    document = {"run": str(run.path), "fusion": fusion, "strategy": strategy}
-    show(f"{run.path}: fusion {fusion} by {strategy}", document, as_json=as_json, then="ens score")
+    document: dict[str, Any] = {"run": str(run.path), "fusion": fusion, "strategy": strategy}
+    if found := calibration_of(run, fusion):
+        document["calibration"] = found
+    text = f"{run.path}: fusion {fusion} by {strategy}{_calibration(found)}"
+    show(text, document, as_json=as_json, then="ens score")
+
+
+def _calibration(found: dict[str, Any] | None) -> str:
+    if not found:
+        return ""
+    from ensemble.calibration.measure import in_words
+
+    return f"; {in_words(found)}"

@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from ensemble.fuse import FitBlocks, fuse
-from ensemble.fusion import Fusion, Learned
+from ensemble.calibration.measure import cross_fit, measure
+from ensemble.fuse import FitBlocks, check_pictures, fuse
+from ensemble.fusion import Fusion, Learned, needs_pictures
 from ensemble.pipeline.postprocessing import write_labels
-from ensemble.strategies import STRATEGIES
+from ensemble.strategy import build_strategy, check_strategy, is_calibrated
 from evaluation.counts import confusion_by_threads
 from evaluation.ground.arrays import Array
 from evaluation.ground.classes import numbered
@@ -29,6 +30,8 @@ def fuse_files(
     out: Path | None,
     fit_maps: Sequence[Path],
     fit_truth: Path | None,
+    images: Path | None = None,
+    fit_images: Path | None = None,
     ignore: int,
     seed: int,
 ) -> dict[str, Any]:
@@ -40,6 +43,8 @@ def fuse_files(
         out: where to.
         fit_maps: held-out maps, one file a member in the same order, for a strategy that learns.
         fit_truth: their truth, (picture, row, col).
+        images: the pictures of `maps`, for a strategy that looks at them.
+        fit_images: the pictures of `fit_maps`.
         ignore: the class that is not scored.
         seed: of what the strategy draws.
 
@@ -47,14 +52,14 @@ def fuse_files(
         BadSpec: an unknown strategy, or options that do not go together.
         BadMaps: maps that are no probabilities or do not fit together; names the file.
     """
-    STRATEGIES.check(strategy, "classes", "ignore", "kinds", "floor", "seed")
+    check_strategy(strategy)
     target = _target(out)
     members = [_opened(path) for path in maps]
     fitting = [_opened(path) for path in fit_maps]
     count, classes, *_ = members[0].size
     _check_ignore(ignore, classes)
     floor = max(member.floor for member in [*members, *fitting])
-    built = STRATEGIES.build(
+    built = build_strategy(
         strategy,
         classes=classes,
         ignore=ignore,
@@ -62,8 +67,20 @@ def fuse_files(
         floor=floor,
         seed=seed,
     )
+    pictures = _looked_at(built, strategy, images, fit_images)
+    if pictures is not None:
+        check_pictures(pictures, members[0].size)
+    document: dict[str, Any] = {
+        "out": str(target),
+        "pictures": count,
+        "classes": classes,
+        "strategy": strategy,
+    }
     if isinstance(built, Learned):
-        built = _fitted(built, strategy, members, fitting, fit_truth)
+        blocks = _fit_blocks(strategy, members, fitting, fit_truth, fit_images)
+        if is_calibrated(strategy):
+            document["calibration"] = _measured(built, blocks, ignore)
+        built = built.fit(blocks)
     elif fitting or fit_truth:
         raise BadSpec(
             f"strategy {strategy} has nothing to learn; leave --fit-maps and --fit-truth out"
@@ -74,9 +91,9 @@ def fuse_files(
         fused = np.lib.format.open_memmap(
             partial, mode="w+", dtype=np.float32, shape=members[0].size
         )
-        fuse(members, built, count, fused.__setitem__)
+        fuse(members, built, count, fused.__setitem__, pictures=pictures)
         fused.flush()
-    return {"out": str(target), "pictures": count, "classes": classes, "strategy": strategy}
+    return document
 
 
 def postprocess_file(
@@ -129,13 +146,37 @@ def score_files(truth: Path, guess: Path, *, classes: int, ignore: int) -> dict[
     return score(counts, list(PROTOCOLS), known)
 
 
-def _fitted(
-    learned: Learned,
+def _looked_at(
+    built: Fusion | Learned, strategy: str, images: Path | None, fit_images: Path | None
+) -> Array | None:
+    """Open the pictures where the strategy looks at them."""
+    if needs_pictures(built):
+        if images is None or fit_images is None:
+            raise BadSpec(f"strategy {strategy} looks at pictures; give --images and --fit-images")
+        return _pictures(images)
+    if images or fit_images:
+        raise BadSpec(
+            f"strategy {strategy} looks at no pictures; leave --images and --fit-images out"
+        )
+    return None
+
+
+def _measured(built: Learned, blocks: FitBlocks, ignore: int) -> dict[str, Any]:
+    """Measure calibration on one half of the pictures by what was fitted on the other."""
+    halves = np.arange(len(blocks.truth)) % 2
+    try:
+        return measure(blocks, cross_fit(built, blocks, halves), halves, ignore=ignore)
+    except BadData as error:
+        return {"not_measured": f"{error} (in half of the pictures)"}
+
+
+def _fit_blocks(
     strategy: str,
     members: Sequence[ArrayMaps],
     fitting: Sequence[ArrayMaps],
     truth: Path | None,
-) -> Fusion:
+    images: Path | None,
+) -> FitBlocks:
     if not fitting or truth is None:
         raise BadSpec(f"strategy {strategy} learns; give it held-out --fit-maps and --fit-truth")
     if len(fitting) != len(members):
@@ -150,7 +191,8 @@ def _fitted(
         )
     for reader in fitting:
         reader.check()
-    return learned.fit(FitBlocks(fitting, open_array(truth)))
+    pictures = None if images is None else _pictures(images)
+    return FitBlocks(fitting, open_array(truth), pictures=pictures)
 
 
 def _opened(path: Path) -> ArrayMaps:

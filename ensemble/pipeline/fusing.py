@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ensemble.calibration.measure import cross_fit, in_words, measure
 from ensemble.fitted import save_fitted
 from ensemble.fuse import CrossFitted, FitBlocks, fuse
 from ensemble.fusion import Fusion, Learned
@@ -13,11 +14,11 @@ from ensemble.pipeline.experiment import Experiment, NamedFusion
 from ensemble.pipeline.leaks import leak_notes
 from ensemble.pipeline.prepare import read_folds, split_identity
 from ensemble.pipeline.sources import Sources, run_experiment
-from ensemble.strategies import SEES_SPECIALISTS, STRATEGIES
+from ensemble.strategies import SEES_SPECIALISTS
+from ensemble.strategy import build_strategy, check_strategy, is_calibrated
 from evaluation.ground.arrays import Array
-from evaluation.ground.classes import UNLABELLED
 from evaluation.ground.errors import BadMaps, BadRun, Leak
-from evaluation.ground.files import whole_folder
+from evaluation.ground.files import read_json, whole_folder, write_json
 from evaluation.ground.layout import Run
 from evaluation.ground.locks import writing
 from evaluation.ground.provenance import identity, is_current, record
@@ -28,6 +29,7 @@ from members.specialists import Family
 from members.store import ProbabilityStore, Seen, StoreDtype
 
 FITTED = "fitted"
+CALIBRATION = "calibration.json"
 OOF = "oof"
 
 Reader = ProbabilityStore | Family
@@ -92,6 +94,12 @@ def fuse_members(
     return name
 
 
+def calibration_of(run: Run, name: str) -> dict[str, Any] | None:
+    """Return a fusion's calibration error before and after; None where it has no calibrator."""
+    path = run.fusion(name) / CALIBRATION
+    return read_json(path) if path.is_file() else None
+
+
 def planned(experiment: Experiment, sources: Sources, name: str) -> Plan:
     """Return what an experiment says of a fusion; without members it takes all that have maps.
 
@@ -107,7 +115,7 @@ def planned(experiment: Experiment, sources: Sources, name: str) -> Plan:
         raise BadRun(f"fusion {name!r} has the name of a member; choose another --name")
     asked = experiment.fusions[name]
     strategy, members = (asked, ()) if isinstance(asked, str) else (asked.strategy, asked.members)
-    spec = STRATEGIES.check(strategy, "classes", "ignore", "kinds", "floor", "seed")
+    spec = check_strategy(strategy)
     chosen = tuple(members) or tuple(n for n in sources.names() if sources.splits(n))
     if not chosen:
         raise BadRun(f"no member of {sources.run.path} has maps; run `ens train-members` first")
@@ -141,7 +149,7 @@ def make_fusion(sources: Sources, plan: Plan, tell: Callable[[str], None]) -> No
             )
             cross = per_fold is not None and split == OOF
             applied = CrossFitted(per_fold, _fold_of(run)) if cross and per_fold else fusion
-            fuse(opened, applied, len(data), store.write)
+            fuse(opened, applied, len(data), store.write, pictures=data.pictures)
             record(partial, asked=_asked(plan), inputs=_inputs(sources, plan, split))
         tell(f"{plan.name}: {split} fused, {len(data)} pictures")
 
@@ -162,22 +170,25 @@ def _fitted(
         "floor": max(reader.floor for reader in opened),
         "seed": plan.seed,
     }
-    built = STRATEGIES.build(plan.strategy, **context)
+    built = build_strategy(plan.strategy, **context)
     folder = run.fusion(plan.name) / FITTED
+    (run.fusion(plan.name) / CALIBRATION).unlink(missing_ok=True)
     if not isinstance(built, Learned):
         save_fitted(folder, plan.strategy, built, context)
         return built, None
     if OOF not in readers:
         raise BadRun(f"{plan.strategy} learns from out-of-fold maps; a member has none")
     _refuse_leaks(readers[OOF], plan)
-    truth = np.asarray(DataSet.load(run.data(OOF)).truth())
-    fold_of = _fold_of(run)
-    fusion = built.fit(FitBlocks(readers[OOF], truth))
-    per_fold = []
-    for fold in range(int(fold_of.max()) + 1):
-        others = np.where((fold_of == fold)[:, None, None], UNLABELLED, truth)
-        per_fold.append(built.fit(FitBlocks(readers[OOF], others.astype(np.uint8))))
+    data, fold_of = DataSet.load(run.data(OOF)), _fold_of(run)
+    pictures = data.pictures if built.needs_pictures else None
+    blocks = FitBlocks(readers[OOF], np.asarray(data.truth()), pictures=pictures)
+    fusion = built.fit(blocks)
+    per_fold = cross_fit(built, blocks, fold_of)
     save_fitted(folder, plan.strategy, fusion, context)
+    if is_calibrated(plan.strategy):
+        found = measure(blocks, per_fold, fold_of, ignore=context["ignore"])
+        write_json(run.fusion(plan.name) / CALIBRATION, found)
+        tell(f"{plan.name}: {in_words(found)}")
     for line in leak_notes(sources, plan.members):
         tell(f"{plan.name}: {line}")
     return fusion, per_fold

@@ -9,7 +9,7 @@ from ensemble.pipeline.prepare import run_classes
 from ensemble.pipeline.scoring import score_run
 from ensemble.pipeline.sources import Sources
 from ensemble.pipeline.training import train_members
-from ensemble.strategies import STRATEGIES
+from ensemble.strategy import check_strategy
 from evaluation.ground.layout import Run
 from evaluation.ground.locks import writing
 from evaluation.leaderboard import Leaderboard
@@ -58,7 +58,7 @@ def check_specs(experiment: Experiment) -> None:
         recipe.check()
     for fusion in experiment.fusions.values():
         strategy = fusion if isinstance(fusion, str) else fusion.strategy
-        STRATEGIES.check(strategy, "classes", "ignore", "kinds", "floor", "seed")
+        check_strategy(strategy)
     classes = experiment.named_classes()
     for chain in experiment.chains.values():
         count, ignore = (len(classes), classes.ignore) if classes else (2, 0)

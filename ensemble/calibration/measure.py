@@ -1,0 +1,68 @@
+"""Calibration error before and after, on pictures that nothing in the fusion learned from."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ensemble.blas import one_blas_thread
+from ensemble.calibration.calibrated import Calibrated, CalibratedMembers
+from ensemble.fuse import CrossFitted, FitBlocks, stacked
+from ensemble.fusion import Fusion, Learned, fuse_block
+from evaluation.calibration import BINS, Reliability, ece, reliability
+from evaluation.ground.arrays import Groups
+from evaluation.ground.blocks import map_blocks
+from evaluation.ground.classes import UNLABELLED
+
+
+def measure(
+    blocks: FitBlocks, per_fold: Sequence[Fusion], fold_of: Groups, *, ignore: int | None
+) -> dict[str, Any]:
+    """Return the calibration error of cross-fitted fusions, without their calibrator and with it.
+
+    Args:
+        blocks: maps and truth of all pictures.
+        per_fold: one a fold, fitted on the others.
+        fold_of: the fold of each picture.
+        ignore: the class that is not scored.
+    """
+    with_it = CrossFitted(per_fold, fold_of)
+    without = CrossFitted([uncalibrated(fusion) for fusion in per_fold], fold_of)
+
+    def work(block: slice) -> Reliability:
+        maps, truth = stacked(blocks.members, block), np.asarray(blocks.truth[block])
+        pictures = None if blocks.pictures is None else np.asarray(blocks.pictures[block])
+        fused = [fuse_block(each.at(block), maps, pictures) for each in (without, with_it)]
+        return np.stack([reliability(one, truth, ignore=ignore) for one in fused])
+
+    with one_blas_thread():
+        before, after = sum(map_blocks(work, len(blocks.truth), size=blocks.size, threads=1))
+    return {
+        "measure": f"expected calibration error, top label, {BINS} bins, scored pixels",
+        "pixels": int(before[0].sum()),
+        "before": ece(before),
+        "after": ece(after),
+    }
+
+
+def in_words(found: dict[str, Any]) -> str:
+    """Say what `measure` found in a line."""
+    if "not_measured" in found:
+        return f"calibration error not measured: {found['not_measured']}"
+    return f"calibration error {found['before']:.4f} before, {found['after']:.4f} after"
+
+
+def uncalibrated(fusion: Fusion) -> Fusion:
+    """Return what pools inside a calibrated fusion, on the members' maps as they are."""
+    return fusion.inner if isinstance(fusion, Calibrated | CalibratedMembers) else fusion
+
+
+def cross_fit(built: Learned, blocks: FitBlocks, fold_of: Groups) -> list[Fusion]:
+    """Fit once for each fold, on the truth of the others."""
+    fitted = []
+    for fold in range(int(fold_of.max()) + 1):
+        others = np.where((fold_of == fold)[:, None, None], UNLABELLED, blocks.truth)
+        fitted.append(
+            built.fit(FitBlocks(blocks.members, others.astype(np.uint8), pictures=blocks.pictures))
+        )
+    return fitted
