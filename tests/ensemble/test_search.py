@@ -197,6 +197,12 @@ class TestTheSpace:
         assert words in line
         assert not (tmp_path / "run").exists()
 
+    def test_gives_steps_as_they_are_written(self, tmp_path):
+        path = tmp_path / "space.yaml"
+        path.write_text("space: {architecture.dropout: {low: 0.0, high: 0.4, step: 0.1}}")
+        read = read_space(path, {})
+        assert read.decoded({"architecture.dropout": 0.1 * 3}) == {"architecture.dropout": 0.3}
+
     def test_must_be_there(self, tmp_path, capsys):
         line = refusal(capsys, "search", tmp_path / "no.yaml", "--run", tmp_path / "run")
         assert "is missing; expected a space file" in line

@@ -18,6 +18,8 @@ from ensemble.pipeline.search.paths import filled
 from evaluation.ground.errors import BadSpec
 from members.recipe import Recipe
 
+DECIMALS = 10
+
 Number = Annotated[float, Field(allow_inf_nan=False)]
 
 
@@ -121,7 +123,8 @@ class Space:
     def _value(self, path: str, drawn: Any) -> Any:
         values = self.options[path]
         if not isinstance(values, list):
-            return drawn
+            # Steps are added up in binary: 0.1 three times is a little more than 0.3.
+            return drawn if values.step is None else round(drawn, DECIMALS)
         return next(choice for choice in values if label(choice) == drawn)
 
 
