@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from ensemble.fusion import CLASS_AXIS, Fusion, by_pieces
+from ensemble.labels import highest
 from ensemble.strategies.mean import total
 from evaluation.ground.arrays import Map, Maps
 
@@ -66,12 +67,8 @@ class MajorityVote:
 
 def guesses(one: Map) -> Bool[np.ndarray, "picture class row col"]:
     """Mark the most probable class of each pixel; of equal ones, the lowest."""
-    marked: Bool[np.ndarray, "picture class row col"] = one == one.max(
-        axis=CLASS_AXIS, keepdims=True
+    classes = np.arange(one.shape[CLASS_AXIS], dtype=np.uint8)
+    marked: Bool[np.ndarray, "picture class row col"] = (
+        highest(one.swapaxes(0, 1))[:, None] == classes[:, None, None]
     )
-    taken = marked[:, 0].copy()
-    for label in range(1, one.shape[CLASS_AXIS]):
-        # On booleans "greater" is "and not".
-        np.greater(marked[:, label], taken, out=marked[:, label])
-        np.logical_or(taken, marked[:, label], out=taken)
     return marked

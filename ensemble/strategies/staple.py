@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Num
 from scipy.sparse import csr_array
 
 from ensemble.combinations import Combinations, combinations
@@ -14,9 +14,11 @@ from evaluation.ground.arrays import Map, Maps
 
 TOLERANCE = 1e-5
 MAX_STEPS = 1000
+TINY, LOWEST = 1e-300, -1e300
+"""What stands for 0 in a quotient, and for the logarithm of 0 in a difference."""
 
 Confusion = Float[np.ndarray, "member guess class"]
-Posterior = Float[np.ndarray, "combination class"]
+Posterior = Num[np.ndarray, "class combination"]
 Prior = Float[np.ndarray, "class"]
 
 
@@ -80,16 +82,12 @@ class Staple:
 
 def _estimated(met: Combinations, prior: Prior) -> Confusion:
     """Repeat both steps until no confusion changes by the tolerance."""
-    members, classes = len(met.guesses), len(prior)
-    marked = _marked(met, classes)
-    confusion = _from_votes(marked, met, classes)
+    marked = _marked(met, len(prior))
+    confusion = _from_votes(marked, met, len(prior))
     for _ in range(MAX_STEPS):
-        weighed = _posterior(marked, confusion, prior) * met.times[:, None]
-        counts = (marked.T @ weighed).reshape(members, classes, classes)
-        before, confusion = (
-            confusion,
-            counts / np.maximum(counts.sum(axis=1, keepdims=True), 1e-300),
-        )
+        before = confusion
+        weighed = _posterior(marked, confusion, prior) * met.times
+        confusion = _shares(_counts(marked, weighed), axis=1)
         if np.abs(confusion - before).max() < TOLERANCE:
             break
     return confusion
@@ -106,22 +104,32 @@ def _marked(met: Combinations, classes: int) -> csr_array:
 
 def _from_votes(marked: csr_array, met: Combinations, classes: int) -> Confusion:
     """Start from the majority vote; pixels with a tie are left out."""
-    members = len(met.guesses)
-    votes = (met.guesses[..., None] == np.arange(classes)).sum(axis=0)
-    won = votes == votes.max(axis=1, keepdims=True)
-    won &= won.sum(axis=1, keepdims=True) == 1
-    counts = (marked.T @ (won * met.times[:, None])).reshape(members, classes, classes)
+    votes = np.stack([(met.guesses == label).sum(axis=0) for label in range(classes)])
+    won = votes == votes.max(axis=0)
+    clear = won & (won.sum(axis=0) == 1)
     # By guess and not by class, as in the source; the first step mends it.
-    return counts / np.maximum(counts.sum(axis=2, keepdims=True), 1)
+    return _shares(_counts(marked, clear * met.times), axis=2)
+
+
+def _counts(marked: csr_array, weighed: Posterior) -> Confusion:
+    classes = len(weighed)
+    counts: Confusion = (marked.T @ weighed.T).reshape(-1, classes, classes)
+    return counts
+
+
+def _shares(counts: Confusion, axis: int) -> Confusion:
+    return counts / np.maximum(counts.sum(axis=axis, keepdims=True), TINY)
 
 
 def _posterior(marked: csr_array, confusion: Confusion, prior: Prior) -> Posterior:
     with np.errstate(divide="ignore"):
         evidence, start = np.log(confusion), np.log(prior)
-    logs = marked @ evidence.reshape(-1, len(prior)) + start
-    highest = logs.max(axis=1, keepdims=True)
-    possible = np.exp(logs - np.where(np.isfinite(highest), highest, 0))
-    posterior: Posterior = possible / np.maximum(possible.sum(axis=1, keepdims=True), 1e-300)
+    # Classes go first, for sums along a short last axis are slow.
+    logs = np.ascontiguousarray((marked @ evidence.reshape(-1, len(prior))).T)
+    logs += start[:, None]
+    logs -= np.maximum(logs.max(axis=0), LOWEST)
+    posterior: Posterior = np.exp(logs, out=logs)
+    posterior /= np.maximum(posterior.sum(axis=0), TINY)
     return posterior
 
 
