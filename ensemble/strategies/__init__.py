@@ -32,6 +32,7 @@ STRATEGIES = Table(
         "simple": "ensemble.strategies.simple:simple",
         "stacking": "ensemble.strategies.stacking:stacking",
         "stacking_boosted": "ensemble.strategies.stacking_boosted:stacking_boosted",
+        "stacking_conv": "ensemble.strategies.stacking_conv:stacking_conv",
         "staple": "ensemble.strategies.staple:staple",
         "weighted_mean": "ensemble.strategies.weighted_mean:weighted_mean",
     },
@@ -55,6 +56,7 @@ FUSIONS = Table(
         "PowerMean": "ensemble.strategies.power_mean:PowerMean",
         "Stacking": "ensemble.strategies.stacking:Stacking",
         "StackingBoosted": "ensemble.strategies.stacking_boosted:StackingBoosted",
+        "StackingConv": "ensemble.strategies.stacking_conv:StackingConv",
         "Staple": "ensemble.strategies.staple:Staple",
         "Temperature": "ensemble.calibration.temperature:Temperature",
         "Vector": "ensemble.calibration.vector:Vector",
@@ -67,6 +69,9 @@ FUSIONS = Table(
 SEES_SPECIALISTS = frozenset({"evidence", "gate", "per_class_vote"})
 """Strategies that take a family of specialists as it is (kind `one_vs_rest`: each class against the
 rest, not summing to 1); all others get it renormalised, as one more member."""
+
+LOOKS_AROUND = frozenset({"stacking_conv"})
+"""Strategies that look at the maps around a pixel, those of pixels that are not scored too."""
 
 MAPS, GUESSES = "leaves agreeing maps", "leaves agreeing guesses"
 ORDER, WEIGHT_0, FINDS = "any order", "weight 0 has no effect", "as good as the one good member"
@@ -88,6 +93,7 @@ LAWS = {
     "simple": frozenset({GUESSES, ORDER, WEIGHT_0}),
     "stacking": frozenset({ORDER, FINDS}),
     "stacking_boosted": frozenset(),
+    "stacking_conv": frozenset(),
     "staple": frozenset({GUESSES, ORDER}),
     "weighted_mean": frozenset({MAPS, GUESSES, ORDER, WEIGHT_0, FINDS}),
 }

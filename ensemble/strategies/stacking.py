@@ -10,7 +10,7 @@ from scipy.linalg.blas import sgemm
 
 from ensemble.fusion import SMALLEST, Blocks, Fusion, Learned, by_pieces
 from ensemble.regression import regression
-from ensemble.sample import PixelSample, sample
+from ensemble.sample import PerLabel, PixelSample, sample
 from ensemble.surroundings import Surroundings
 from evaluation.ground.arrays import Array, Map, Maps, Pictures
 from evaluation.ground.errors import BadData
@@ -69,20 +69,20 @@ def stacking(
             seed=seed,
             beside=around.of if around.count(classes) else None,
         )
-        scored = scored_classes(drawn, ignore, "stacking")
+        scored = scored_classes(drawn.counts, ignore, "stacking")
         return _learned(drawn, scored, l2=l2, around=around)
 
     return Learned(fit, needs_pictures=intensity)
 
 
-def scored_classes(drawn: PixelSample, ignore: int | None, strategy: str) -> Labelled:
+def scored_classes(counts: PerLabel, ignore: int | None, strategy: str) -> Labelled:
     """Return the labels of the scored classes.
 
     Raises:
         BadData: one of them has no pixel to learn from.
     """
-    scored = [label for label in range(len(drawn.counts)) if label != ignore]
-    lacking = [label for label in scored if not drawn.counts[label]]
+    scored = [label for label in range(len(counts)) if label != ignore]
+    lacking = [label for label in scored if not counts[label]]
     if lacking:
         raise BadData(
             f"the truth to fit on has no pixel of class {lacking[0]}; {strategy} needs some of"

@@ -72,7 +72,7 @@ def stacking_boosted(
             seed=seed,
             beside=around.of if around.count(classes) else None,
         )
-        scored = scored_classes(drawn, ignore, "stacking_boosted")
+        scored = scored_classes(drawn.counts, ignore, "stacking_boosted")
         trees, start = _grown(drawn, rounds=rounds, leaves=leaves, rate=rate, seed=seed)
         nodes = (trees.feature, trees.threshold, trees.left, trees.value)
         return StackingBoosted(*nodes, start, scored, floor, neighbours, int(intensity))

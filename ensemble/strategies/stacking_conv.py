@@ -1,0 +1,191 @@
+"""Stacking by a small convolutional network: what members say around a pixel counts too."""
+
+import math
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from pydantic import Field
+from threadpoolctl import threadpool_limits
+from torch import Tensor
+from torch.nn.functional import conv2d, cross_entropy, pad
+
+from ensemble.fusion import SMALLEST, Block, Blocks, Fusion, Learned
+from ensemble.picture_sample import PictureSample, sample_pictures
+from ensemble.strategies.stacking import Labelled, scored_classes
+from ensemble.surroundings import grey
+from evaluation.ground.arrays import Array, Map, Maps, Pictures
+
+BATCH = 4
+WARM_UP = 0.1
+NOT_SCORED = -100
+
+Features = Float[np.ndarray, "picture feature row col"]
+PerWidth = Float[np.ndarray, "width"]
+PerScored = Float[np.ndarray, "scored"]
+
+
+def stacking_conv(
+    classes: int,
+    ignore: int | None,
+    *,
+    width: Annotated[int, Field(ge=1)] = 16,
+    epochs: Annotated[int, Field(ge=1)] = 15,
+    rate: Annotated[float, Field(gt=0)] = 5e-3,
+    intensity: bool = False,
+    sample_pixels: Annotated[int, Field(ge=1)] = 1_600_000,
+    floor: Annotated[float, Field(ge=SMALLEST, lt=1)] = 1e-6,
+    seed: Annotated[int, Field(ge=0)] = 0,
+) -> Learned:
+    """Learn a network of three layers over the log-probabilities of all members.
+
+    The first layer mixes members pixel by pixel, the two others look at 5x5 pixels; beyond the
+    border the outermost pixels go on. What it gives is added to the geometric mean, with which it
+    starts. It learns with masked cross-entropy on one core of the processor.
+
+    As by `stacking`, the ignored class gets probability 0 everywhere.
+
+    Args:
+        classes: how many classes there are.
+        ignore: the class whose pixels are not learned from.
+        width: channels between the layers.
+        epochs: times that it goes through the drawn pictures.
+        rate: the highest learning rate; it rises first and falls to 0 (one cycle).
+        intensity: whether the picture's grey value is a channel too.
+        sample_pixels: as many pictures are drawn as have about so many pixels; kept as float16.
+        floor: probabilities below this are raised to it before the logarithm.
+        seed: of the draw of pictures, the start and the order.
+    """
+
+    def features(block: Block) -> Features:
+        return _features(block.maps, block.pictures if intensity else None, floor)
+
+    def fit(blocks: Blocks) -> Fusion:
+        drawn = sample_pictures(
+            blocks, features, classes=classes, ignore=ignore, pixels=sample_pixels, seed=seed
+        )
+        scored = scored_classes(drawn.counts, ignore, "stacking_conv")
+        with threadpool_limits(1):
+            layers = _trained(drawn, scored, classes, (width, epochs, rate, seed))
+        return StackingConv(*layers, scored, floor, int(intensity))
+
+    return Learned(fit, needs_pictures=intensity)
+
+
+@dataclass(frozen=True)
+class StackingConv:
+    """A softmax over the geometric mean plus a network's word.
+
+    Args:
+        mix: the first layer, for features as they come.
+        mix_bias: of the first layer.
+        inner: the second layer.
+        inner_bias: of the second layer.
+        outer: the third layer.
+        outer_bias: of the third layer.
+        scored: the labels of the scored classes; others get probability 0.
+        floor: probabilities below this are raised to it.
+        intensity: 1 where the picture is looked at, else 0.
+    """
+
+    mix: Float[np.ndarray, "width feature 1 1"]
+    mix_bias: PerWidth
+    inner: Float[np.ndarray, "width width 3 3"]
+    inner_bias: PerWidth
+    outer: Float[np.ndarray, "scored width 3 3"]
+    outer_bias: PerScored
+    scored: Labelled
+    floor: float
+    intensity: int
+
+    @property
+    def needs_pictures(self) -> bool:
+        """Whether the grey value is a channel."""
+        return bool(self.intensity)
+
+    def __call__(self, maps: Maps, pictures: Pictures | None = None) -> Map:
+        """Fuse picture by picture, since a sum may round otherwise in a larger batch."""
+        layers = (self.mix, self.mix_bias, self.inner, self.inner_bias)
+        tensors = [torch.from_numpy(a) for a in (*layers, self.outer, self.outer_bias)]
+        fused: Map = np.zeros(maps.shape[1:], np.float32)
+        with torch.inference_mode():
+            for place in range(len(fused)):
+                one = slice(place, place + 1)
+                seen = pictures[one] if self.intensity and pictures is not None else None
+                logs = torch.from_numpy(_features(maps[:, one], seen, self.floor))
+                logits = _logits(logs, tensors, self.scored, maps.shape[2])
+                fused[place, self.scored] = logits.softmax(dim=1)[0].numpy()
+        return fused
+
+
+def _features(maps: Maps, pictures: Pictures | None, floor: float) -> Features:
+    members, count, classes, rows, cols = maps.shape
+    more = 0 if pictures is None else 1
+    found: Features = np.empty((count, members * classes + more, rows, cols), np.float32)
+    logs = found[:, : members * classes].reshape(count, members, classes, rows, cols)
+    np.log(np.maximum(maps.swapaxes(0, 1), np.float32(floor)), out=logs)
+    if pictures is not None:
+        found[:, -1] = grey(pictures)
+    return found
+
+
+def _logits(features: Tensor, layers: list[Tensor], scored: Labelled, classes: int) -> Tensor:
+    mix, mix_bias, inner, inner_bias, outer, outer_bias = layers
+    members = features.shape[1] // classes
+    logs = features[:, : members * classes].unflatten(1, (members, classes))
+    pooled = logs.mean(dim=1)[:, torch.from_numpy(scored)]
+    hidden = conv2d(features, mix, mix_bias).relu()
+    hidden = conv2d(_padded(hidden), inner, inner_bias).relu()
+    return pooled + conv2d(_padded(hidden), outer, outer_bias)
+
+
+def _padded(hidden: Tensor) -> Tensor:
+    return pad(hidden, (1, 1, 1, 1), mode="replicate")
+
+
+def _trained(
+    drawn: PictureSample, scored: Labelled, classes: int, how: tuple[int, int, float, int]
+) -> list[Array]:
+    width, epochs, rate, seed = how
+    generator = torch.Generator().manual_seed(seed)
+    layers = _start(drawn, len(scored), width, generator)
+    place = np.full(256, NOT_SCORED)
+    place[scored] = np.arange(len(scored))
+    features, truth = torch.from_numpy(drawn.features), torch.from_numpy(place[drawn.truth])
+    batches = math.ceil(len(truth) / BATCH)
+    optimizer = torch.optim.AdamW(layers, lr=rate, weight_decay=1e-4)
+    cycle = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, rate, total_steps=epochs * batches + 1, pct_start=WARM_UP
+    )
+    for _ in range(epochs):
+        order = torch.randperm(len(truth), generator=generator)
+        for chosen in order.split(BATCH):
+            logits = _logits(features[chosen].float(), layers, scored, classes)
+            loss = cross_entropy(logits, truth[chosen], ignore_index=NOT_SCORED)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            cycle.step()
+    return [layer.detach().numpy() for layer in layers]
+
+
+def _start(
+    drawn: PictureSample, scored: int, width: int, generator: torch.Generator
+) -> list[Tensor]:
+    """Return layers that say nothing yet; the first is drawn for centred features of spread 1."""
+    found = drawn.features
+    centre = torch.from_numpy(found.mean(axis=(0, 2, 3), dtype=np.float64)).float()
+    spread = torch.from_numpy(found.std(axis=(0, 2, 3), dtype=np.float64)).float() + 1e-3
+    mix = torch.randn(width, len(centre), generator=generator) * math.sqrt(2 / len(centre)) / spread
+    inner = torch.randn(width, width, 3, 3, generator=generator) * math.sqrt(2 / (9 * width))
+    layers = [
+        mix[:, :, None, None],
+        -(mix @ centre),
+        inner,
+        torch.zeros(width),
+        torch.zeros(scored, width, 3, 3),
+        torch.zeros(scored),
+    ]
+    return [layer.requires_grad_() for layer in layers]
