@@ -1,0 +1,92 @@
+"""How members differ by twos: whether the same pixels are wrong in both."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int64, Shaped
+
+from ensemble.blas import one_blas_thread
+from ensemble.diversity.subsets import highest
+from evaluation.ground.blocks import blocks, map_blocks
+from evaluation.ground.classes import UNLABELLED
+from evaluation.ground.progress import progress
+from members.maps import MapReader, check_agreement
+
+BothRight = Int64[np.ndarray, "member member"]
+Measure = Float[np.ndarray, "member member"]
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Measures of two members each, from which pixels are right in one, in both, in none.
+
+    Args:
+        disagreement: share of the pixels where one is right and the other wrong.
+        double_fault: share of the pixels where both are wrong; on the diagonal where one is.
+        correlation: of being right, -1 to 1 (the phi coefficient); NaN where a member is always
+            right or always wrong.
+
+    Source: Kuncheva and Whitaker, "Measures of Diversity in Classifier Ensembles and Their
+    Relationship with the Ensemble Accuracy", Machine Learning 51, 2003.
+    """
+
+    disagreement: Measure
+    double_fault: Measure
+    correlation: Measure
+
+
+def measure_pairs(both: BothRight, pixels: int) -> Pairs:
+    """Return the measures.
+
+    Args:
+        both: in how many pixels two members are right; on the diagonal, one.
+        pixels: how many were looked at; more than none.
+    """
+    right = both / pixels
+    first = np.diagonal(right)[:, np.newaxis]
+    second = first.T
+    wrong = 1 - first - second + right
+    spread = np.sqrt(first * (1 - first) * second * (1 - second))
+    correlation = np.full(right.shape, np.nan)
+    np.divide(right - first * second, spread, out=correlation, where=spread > 0)
+    return Pairs(first + second - 2 * right, wrong, correlation)
+
+
+def count_both_right(
+    members: Sequence[MapReader], truth: Shaped[np.ndarray, "..."], *, ignore: int | None
+) -> tuple[BothRight, int]:
+    """Count in how many scored pixels two members are right, and how many are scored.
+
+    Args:
+        members: readers of the same pictures.
+        truth: class index per pixel, (picture, row, col); 255 where the annotators gave none.
+        ignore: pixels of this true class are left out too.
+
+    Raises:
+        BadMaps: members that do not agree.
+    """
+    pictures = check_agreement(members)[0]
+
+    def work(block: slice) -> tuple[BothRight, int]:
+        true = np.asarray(truth[block])
+        scored = true != UNLABELLED
+        if ignore is not None:
+            scored &= true != ignore
+        # Ones and zeros: float32 counts them exactly up to 2^24 pixels, int64 would be slow.
+        right = np.stack([(highest(m.read(block)) == true)[scored] for m in members])
+        return _products(right.astype(np.float32)), int(scored.sum())
+
+    both, pixels = np.zeros((len(members),) * 2, np.int64), 0
+    with one_blas_thread():
+        for found in progress(map_blocks(work, pictures), "pairs", len(blocks(pictures))):
+            both, pixels = both + found[0], pixels + found[1]
+    return both, pixels
+
+
+def _products(right: Float[np.ndarray, "member pixel"]) -> BothRight:
+    pieces = [right[:, part] for part in blocks(right.shape[1], 1 << 24)]
+    return sum(
+        (np.rint(piece @ piece.T).astype(np.int64) for piece in pieces),
+        start=np.zeros((len(right),) * 2, np.int64),
+    )

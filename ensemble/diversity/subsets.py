@@ -1,0 +1,157 @@
+"""Count what the mean of a subset of members gets right, for many subsets in one pass."""
+
+import math
+import os
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+from jaxtyping import Float, Int64, Shaped
+
+from ensemble.fuse import MEMORY_BYTES, stacked
+from ensemble.fusion import PIECE_VALUES
+from evaluation.bootstrap import GroupSums
+from evaluation.counts import confusion
+from evaluation.ground.arrays import Groups, Labels, Map, Maps
+from evaluation.ground.blocks import BLOCK_PICTURES, blocks, map_blocks
+from evaluation.ground.progress import progress
+from members.maps import MapReader, check_agreement
+
+Subset = tuple[int, ...]
+"""Places of members in ascending order; at least one."""
+
+Places = Int64[np.ndarray, " picture"]
+Sums = Int64[np.ndarray, "group true guess"]
+
+SUMS_BYTES = 512 << 20
+"""What the counts of all subsets may take together, before groups are put together."""
+
+
+class SubsetCounts:
+    """Counts of the mean of any subset of members, by group of pictures; each counted once.
+
+    Memory does not grow with the number of pictures: a block of every member's maps a thread, and
+    for each subset asked for a table (classes x classes x 8 bytes) a group.
+
+    Args:
+        members: readers of the same pictures.
+        truth: class index per pixel, (picture, row, col); 255 where the annotators gave none.
+        places: the group of each picture, 0, 1, 2, ...
+    """
+
+    def __init__(
+        self, members: Sequence[MapReader], truth: Shaped[np.ndarray, "..."], places: Places
+    ) -> None:
+        self._members, self._truth, self._places = members, truth, places
+        self._known: dict[Subset, Sums] = {}
+        self.groups = int(places.max()) + 1
+
+    def of(self, subsets: Iterable[Subset]) -> GroupSums:
+        """Return the counts of subsets in their order; new ones take one pass over the maps.
+
+        Raises:
+            BadMaps: members that do not agree.
+        """
+        subsets = list(subsets)
+        new = sorted(set(subsets) - self._known.keys())
+        if new:
+            sums = count_subsets(self._members, self._truth, self._places, new)
+            self._known.update(zip(new, sums, strict=True))
+        return np.stack([self._known[subset] for subset in subsets])
+
+
+def count_subsets(
+    members: Sequence[MapReader],
+    truth: Shaped[np.ndarray, "..."],
+    places: Places,
+    subsets: Sequence[Subset],
+) -> GroupSums:
+    """Count pixels by (group, true class, class that the mean of a subset guesses).
+
+    Args:
+        members: readers of the same pictures.
+        truth: class index per pixel, (picture, row, col); 255 where the annotators gave none.
+        places: the group of each picture, 0, 1, 2, ...
+        subsets: distinct, in ascending order.
+
+    Raises:
+        BadMaps: members that do not agree.
+    """
+    pictures, classes, rows, cols = check_agreement(members)
+    groups = int(places.max()) + 1
+    sums = np.zeros((groups, len(subsets), classes, classes), np.int64)
+    piece = max(1, PIECE_VALUES // (classes * rows * cols))
+
+    def work(block: slice) -> Int64[np.ndarray, "picture subset true guess"]:
+        maps, true = stacked(members, block), np.asarray(truth[block])
+        counts = np.empty((len(true), *sums.shape[1:]), np.int64)
+        for part in blocks(len(true), piece):
+            for place, scores in enumerate(_totals(maps[:, part], subsets)):
+                counts[part, place] = confusion(true[part], highest(scores), classes=classes)
+        return counts
+
+    done = map_blocks(work, pictures, threads=threads_for(members))
+    every = blocks(pictures)
+    for block, counts in zip(every, progress(done, "subsets", len(every)), strict=True):
+        for place, table in zip(places[block], counts, strict=True):
+            sums[place] += table
+    return sums.swapaxes(0, 1)
+
+
+def threads_for(members: Sequence[MapReader]) -> int:
+    """Return how many blocks of all members' maps may be in memory at a time."""
+    block_bytes = 4 * len(members) * BLOCK_PICTURES * math.prod(members[0].size[1:])
+    return max(1, min(os.cpu_count() or 1, MEMORY_BYTES // block_bytes))
+
+
+def highest(scores: Map) -> Labels:
+    """Return the class with the highest score, the first of equals, as `argmax` does.
+
+    Ten times as fast as `argmax` along this axis: each step is one instruction for many pixels.
+    """
+    best = scores[:, 0].copy()
+    labels = np.zeros(best.shape, np.uint8)
+    for label in range(1, scores.shape[1]):
+        higher = (scores[:, label] > best).view(np.uint8)
+        np.maximum(labels, higher * np.uint8(label), out=labels)
+        np.maximum(best, scores[:, label], out=best)
+    return labels
+
+
+def group_places(groups: Groups, *, subsets: int, classes: int, rng: np.random.Generator) -> Places:
+    """Number the groups of pictures; put groups together where memory would not hold them.
+
+    Independent groups put together at random are independent still, so intervals stay right.
+
+    Args:
+        groups: which group each picture belongs to.
+        subsets: how many subsets will be counted.
+        classes: how many classes there are.
+        rng: draws which groups come together.
+    """
+    names, places = np.unique(groups, return_inverse=True)
+    most = max(2, SUMS_BYTES // (8 * subsets * classes**2))
+    if len(names) <= most:
+        return places.astype(np.int64)
+    return (rng.permutation(len(names)) % most)[places].astype(np.int64)
+
+
+def _totals(
+    maps: Maps, subsets: Sequence[Subset]
+) -> Iterator[Float[np.ndarray, "_ class row col"]]:
+    """Yield the sum of each subset's maps, always added in the members' order.
+
+    So a subset's guess is what fusing it by `mean` gives, whatever else is counted beside it. What
+    a subset begins like the one before it is not added again.
+    """
+    begun: list[Map] = []
+    before: Subset = ()
+    for subset in subsets:
+        shared = next(
+            (i for i, (a, b) in enumerate(zip(subset, before, strict=False)) if a != b),
+            min(len(subset), len(before)),
+        )
+        del begun[shared:]
+        for member in subset[shared:]:
+            begun.append(begun[-1] + maps[member] if begun else maps[member])
+        before = subset
+        yield begun[-1]

@@ -1,0 +1,298 @@
+"""What members are worth, how they differ and where they are unsure: laws, by hand, referees."""
+
+from itertools import permutations
+
+import numpy as np
+import pytest
+
+from ensemble.diversity.elimination import eliminate, without_one
+from ensemble.diversity.judge import Change, Judge
+from ensemble.diversity.pairs import count_both_right, measure_pairs
+from ensemble.diversity.shapley import EXACT_MEMBERS, exact, formula_for, sampled, shapley
+from ensemble.diversity.subsets import SubsetCounts, group_places, highest
+from ensemble.diversity.uncertainty import entropy, uncertainty
+from ensemble.strategies.mean import mean
+from evaluation.bootstrap import Interval, group_sums, interval, paired_interval
+from evaluation.counts import confusion
+from evaluation.ground.classes import UNLABELLED
+from evaluation.protocols.masked import masked
+from members.maps import ArrayMaps
+
+PICTURES, CLASSES, ROWS, COLS = 70, 4, 5, 6  # one whole block and a part
+GROUPS = np.arange(PICTURES) // 4
+
+
+def drawn(sharpness, *, seed=0):
+    """Draw truth and one map a member, right the more often the sharper."""
+    rng = np.random.default_rng(seed)
+    truth = rng.integers(0, CLASSES, (PICTURES, ROWS, COLS)).astype(np.uint8)
+    right = np.eye(CLASSES, dtype=np.float32)[truth].transpose(0, 3, 1, 2)
+    maps = [s * right + rng.random(right.shape, dtype=np.float32) for s in sharpness]
+    truth[:, 0, 0] = UNLABELLED
+    return truth, np.stack([one / one.sum(axis=1, keepdims=True) for one in maps])
+
+
+def readers(maps):
+    return [ArrayMaps(f"m{place}", one) for place, one in enumerate(maps)]
+
+
+def judge(truth, maps, *, groups=GROUPS):
+    places = np.unique(groups, return_inverse=True)[1]
+    counts = SubsetCounts(readers(maps), truth, places.astype(np.int64))
+    return Judge(counts, masked(), 0, seed=0)
+
+
+class TestSubsetCounts:
+    def test_are_those_of_the_fused_mean_whatever_the_blocks(self):
+        truth, maps = drawn([0.3, 0.5, 0.1, 0.4])
+        subsets = [(0,), (2, 3), (0, 1, 3), (0, 1, 2, 3), (1,)]
+        found = judge(truth, maps).counts.of(subsets)
+        for subset, sums in zip(subsets, found, strict=True):
+            guess = mean()(maps[list(subset)]).argmax(axis=1).astype(np.uint8)
+            counts = confusion(truth, guess, classes=CLASSES)
+            np.testing.assert_array_equal(sums, group_sums(counts[None], GROUPS)[0])
+
+    def test_of_small_pieces_are_those_of_large_ones(self, monkeypatch):
+        truth, maps = drawn([0.3, 0.5])
+        whole = judge(truth, maps).counts.of([(0, 1), (1,)])
+        monkeypatch.setattr("ensemble.diversity.subsets.PIECE_VALUES", 1)
+        np.testing.assert_array_equal(judge(truth, maps).counts.of([(0, 1), (1,)]), whole)
+
+    def test_go_over_the_maps_once_for_what_is_known_already(self):
+        truth, maps = drawn([0.3, 0.5])
+        counts = judge(truth, maps).counts
+        first = counts.of([(0, 1), (0,)])
+        counts._members = []  # whoever reads now fails
+        np.testing.assert_array_equal(counts.of([(0,), (0, 1)]), first[::-1])
+
+    @pytest.mark.parametrize("classes", [2, 5])
+    def test_the_highest_class_is_the_first_of_equals_as_argmax_has_it(self, classes):
+        scores = np.random.default_rng(0).integers(0, 3, (6, classes, 7, 8)).astype(np.float32)
+        np.testing.assert_array_equal(highest(scores), scores.argmax(axis=1))
+
+    def test_groups_come_together_only_where_memory_asks_for_it(self, monkeypatch):
+        def places():
+            return group_places(GROUPS, subsets=4, classes=5, rng=np.random.default_rng(0))
+
+        np.testing.assert_array_equal(places(), GROUPS)
+        monkeypatch.setattr("ensemble.diversity.subsets.SUMS_BYTES", 6 * 8 * 4 * 25)
+        few = places()
+        assert set(few) == set(range(6))
+        for group in np.unique(GROUPS):
+            assert len(set(few[group == GROUPS])) == 1
+
+
+def brute_force(scores, members):
+    """Average what a member adds over all orders."""
+    values = np.zeros(members)
+    orders = list(permutations(range(members)))
+    for order in orders:
+        for size, member in enumerate(order):
+            before = scores[tuple(sorted(order[:size]))] if size else 0.0
+            values[member] += scores[tuple(sorted(order[: size + 1]))] - before
+    return values / len(orders)
+
+
+def game(members, *, seed=0):
+    shares = exact(members)
+    return shares, np.random.default_rng(seed).random(len(shares.subsets))
+
+
+class TestShapley:
+    @pytest.mark.parametrize("members", [1, 2, 3, 5])
+    def test_exact_values_are_the_average_over_all_orders(self, members):
+        shares, scores = game(members)
+        expected = brute_force(dict(zip(shares.subsets, scores, strict=True)), members)
+        np.testing.assert_allclose(shares.values(scores), expected)
+        assert (shares.sampling_errors(scores) == 0).all()
+
+    def test_values_sum_to_the_score_of_all_even_of_few_orders(self):
+        for shares in (exact(5), sampled(5, orders=2, rng=np.random.default_rng(1))):
+            scores = np.random.default_rng(0).random((len(shares.subsets), 3))
+            whole = scores[shares.subsets.index((0, 1, 2, 3, 4))]
+            np.testing.assert_allclose(shares.values(scores).sum(axis=0), whole)
+
+    def test_sampled_values_come_close_to_the_exact_ones_by_their_error(self):
+        shares, scores = game(5)
+        known = dict(zip(shares.subsets, scores, strict=True))
+        few, many = (sampled(5, orders=n, rng=np.random.default_rng(2)) for n in (50, 4000))
+        errors = []
+        for some in (few, many):
+            mine = np.array([known[subset] for subset in some.subsets])
+            off = np.abs(some.values(mine) - shares.values(scores))
+            assert (off < 4 * some.sampling_errors(mine)).all()
+            errors.append(some.sampling_errors(mine).max())
+        assert errors[1] < errors[0] / 6  # by the square root of 80
+        assert errors[1] < 0.01
+
+    def test_an_order_comes_with_its_reverse(self):
+        """What each member adds depends on its place alone: the two cancel."""
+        some = sampled(6, orders=2, rng=np.random.default_rng(0))
+        scores = np.array([len(subset) ** 2 / 36 for subset in some.subsets])
+        np.testing.assert_allclose(some.values(scores), 1 / 6)
+        np.testing.assert_allclose(some.sampling_errors(scores), 0, atol=1e-12)
+
+    def test_orders_are_drawn_only_where_members_are_many(self):
+        rng = np.random.default_rng(0)
+        assert formula_for(EXACT_MEMBERS, orders=4, rng=rng).exact
+        many = formula_for(EXACT_MEMBERS + 1, orders=4, rng=rng)
+        assert not many.exact
+        assert len(many.subsets) <= 8 * (EXACT_MEMBERS + 1)
+
+    def test_twins_are_worth_the_same_and_all_intervals_hold_their_value(self):
+        truth, maps = drawn([0.4, 0.2, 0.05])
+        found = shapley(judge(truth, np.concatenate([maps, maps[:1]])), exact(4))
+        assert found.value[0] == pytest.approx(found.value[3])
+        assert found.value[0] > found.value[1] > found.value[2]
+        for value, ends in zip(found.value, found.intervals, strict=True):
+            assert ends.low < value < ends.high
+
+    def test_the_interval_of_one_member_is_that_of_its_score(self):
+        truth, maps = drawn([0.4])
+        ends = shapley(judge(truth, maps), exact(1)).intervals[0]
+        guess = maps[0].argmax(axis=1).astype(np.uint8)
+        counts = confusion(truth, guess, classes=CLASSES)
+        rng = np.random.default_rng(0)
+        assert ends == interval(counts, GROUPS, masked(), 0, rng=rng, resamples=2000)
+
+
+class TestChange:
+    def test_is_the_difference_of_two_scores_with_the_paired_interval(self):
+        truth, maps = drawn([0.4, 0.3])
+        a, b = (confusion(truth, m.argmax(axis=1).astype(np.uint8), classes=CLASSES) for m in maps)
+        found = judge(truth, maps).change((0,), (1,))
+        expected = masked()(a.sum(axis=0), 0).miou - masked()(b.sum(axis=0), 0).miou
+        assert found.value == pytest.approx(float(expected))
+        ends = paired_interval(a, b, GROUPS, masked(), 0, rng=np.random.default_rng(0))
+        assert found.interval == ends
+        assert found.half_width == pytest.approx((ends.high - ends.low) / 2)
+
+    def test_of_one_group_has_no_interval(self):
+        truth, maps = drawn([0.4, 0.3])
+        found = judge(truth, maps, groups=np.zeros(PICTURES)).change((0,), (1,))
+        assert found.interval is None
+        assert found.half_width is None
+
+    @pytest.mark.parametrize(
+        ("value", "high", "within"),
+        [
+            pytest.param(-0.001, 0.001, True, id="a small loss that may be none"),
+            pytest.param(-0.001, -0.0005, False, id="a small loss for sure"),
+            pytest.param(-0.003, 0.001, False, id="a large loss that may be none"),
+            pytest.param(0.003, 0.004, True, id="a gain for sure"),
+            pytest.param(-0.001, None, True, id="a small loss of nobody knows what noise"),
+        ],
+    )
+    def test_tells_a_loss_from_noise(self, value, high, within):
+        ends = None if high is None else Interval(value - 1, high, 0.95)
+        assert Change(value, ends).within_noise(0.002) is within
+
+
+class TestEliminate:
+    def test_a_duplicate_has_no_value_and_goes(self):
+        truth, maps = drawn([0.5, 0.5, 0.5], seed=3)
+        four = judge(truth, np.concatenate([maps, maps[2:]]))
+        everyone = (0, 1, 2, 3)
+        gains = [four.change(everyone, others).value for others in without_one(everyone)]
+        assert gains[2] == gains[3]
+        assert max(gains[2], gains[3]) < min(gains[0], gains[1])
+        found = eliminate(four, 4, tolerance=0.002)
+        assert found.steps[0].dropped in (2, 3)
+        assert found.refused.dropped in found.steps[-1].kept
+
+    def test_what_is_exactly_twice_there_changes_nothing(self):
+        truth, maps = drawn([0.5])
+        twice = judge(truth, np.concatenate([maps, maps]))
+        assert twice.change((0, 1), (0,)) == Change(0.0, Interval(0.0, 0.0, 0.95))
+        found = eliminate(twice, 2, tolerance=0.002)
+        assert [step.kept for step in found.steps] == [(1,)]
+        assert found.refused is None
+
+    def test_noise_goes_first_and_no_more_than_the_tolerance_is_lost(self):
+        truth, maps = drawn([0.6, 0.0, 0.6, 0.6])
+        found = eliminate(judge(truth, maps), 4, tolerance=0.002)
+        assert found.steps[0].dropped == 1
+        assert found.steps[0].change.value > 0
+        assert all(step.change.value > -0.002 for step in found.steps)
+        assert found.refused.change.value <= -0.002 or found.refused.change.interval.high < 0
+
+    def test_the_best_of_each_step_goes(self):
+        truth, maps = drawn([0.3, 0.2, 0.25, 0.1])
+        four = judge(truth, maps)
+        found = eliminate(four, 4, tolerance=1.0)
+        kept = (0, 1, 2, 3)
+        for step in found.steps:
+            scores = four.score(without_one(kept)).miou
+            assert four.score([step.kept]).miou[0] == scores.max()
+            assert {*step.kept, step.dropped} == set(kept)
+            kept = step.kept
+
+
+class TestPairs:
+    def test_by_hand(self):
+        """Right in both, in the first, in the second, in none: one pixel each but two in both."""
+        both = np.array([[3, 2], [2, 3]])
+        found = measure_pairs(both, 5)
+        np.testing.assert_allclose(found.disagreement, [[0, 2 / 5], [2 / 5, 0]], atol=1e-12)
+        np.testing.assert_allclose(found.double_fault, [[2 / 5, 1 / 5], [1 / 5, 2 / 5]])
+        np.testing.assert_allclose(found.correlation, [[1, 1 / 6], [1 / 6, 1]])
+
+    def test_four_pixels_by_hand_the_ignored_and_the_unlabelled_left_out(self):
+        truth = np.array([[[1, 1, 2, 2, 0, 255]]], np.uint8)
+        guesses = [[1, 2, 2, 1, 1, 1], [1, 1, 1, 1, 0, 2]]  # right 1010, 1100
+        maps = [np.eye(3, dtype=np.float32)[[[g]]].transpose(0, 3, 1, 2) for g in guesses]
+        both, pixels = count_both_right(readers(maps), truth, ignore=0)
+        assert pixels == 4
+        np.testing.assert_array_equal(both, [[2, 1], [1, 2]])
+        found = measure_pairs(both, pixels)
+        assert found.disagreement[0, 1] == 0.5
+        assert found.double_fault[0, 1] == 0.25
+        assert found.correlation[0, 1] == 0
+
+    def test_the_correlation_is_pearsons_of_right_and_wrong(self):
+        truth, maps = drawn([0.3, 0.5, 0.1])
+        both, pixels = count_both_right(readers(maps), truth, ignore=None)
+        right = (maps.argmax(axis=2) == truth)[:, truth != UNLABELLED]
+        assert pixels == right.shape[1]
+        found = measure_pairs(both, pixels)
+        np.testing.assert_allclose(found.correlation, np.corrcoef(right), atol=1e-12)
+        np.testing.assert_allclose(found.disagreement[0, 1], (right[0] != right[1]).mean())
+        np.testing.assert_allclose(found.double_fault[0, 1], (~right[0] & ~right[1]).mean())
+
+    def test_a_member_that_is_always_right_correlates_with_nobody(self):
+        found = measure_pairs(np.array([[4, 2], [2, 2]]), 4)
+        assert np.isnan(found.correlation[0]).all()
+        assert found.correlation[1, 1] == 1
+        assert found.disagreement[0, 1] == 0.5
+
+
+def pixel(*members):
+    return np.array(members, np.float32)[:, None, :, None, None]
+
+
+class TestUncertainty:
+    def test_members_that_say_the_same_have_no_mutual_information(self):
+        whole, mutual = uncertainty(pixel([0.5, 0.25, 0.25], [0.5, 0.25, 0.25]))
+        np.testing.assert_allclose(whole, 1.5 * np.log(2), rtol=1e-6)
+        np.testing.assert_allclose(mutual, 0, atol=1e-6)
+
+    def test_two_sure_members_of_different_mind_have_log_2(self):
+        whole, mutual = uncertainty(pixel([1, 0, 0], [0, 1, 0]))
+        np.testing.assert_allclose(whole, np.log(2), rtol=1e-6)
+        np.testing.assert_allclose(mutual, np.log(2), rtol=1e-6)
+
+    def test_entropy_goes_from_nothing_to_the_logarithm_of_the_classes(self):
+        found = entropy(pixel([1, 0, 0, 0], [0.25, 0.25, 0.25, 0.25]))
+        np.testing.assert_allclose(found.ravel(), [0, np.log(4)], rtol=1e-6)
+
+    def test_rounded_sums_are_made_1(self):
+        _, maps = drawn([0.5, 0.1])
+        for plain, scaled in zip(uncertainty(maps), uncertainty(maps * 0.99), strict=True):
+            np.testing.assert_allclose(plain, scaled, atol=1e-5)
+
+    def test_mutual_information_lies_between_nothing_and_the_entropy(self):
+        _, maps = drawn([0.5, 0.1, 3])
+        whole, mutual = uncertainty(maps)
+        assert (mutual >= 0).all()
+        assert (mutual <= whole + 1e-6).all()
+        assert mutual.mean() > 0.01
