@@ -1,15 +1,69 @@
-"""`ens members`: what can be trained."""
+"""`ens members`: what each member of a run is worth, and what can be trained."""
 
 from dataclasses import asdict
+from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
-from ensemble.cli.options import json_option, show
+from ensemble.cli.members_uncertainty import uncertainty
+from ensemble.cli.options import chosen_run, json_option, run_option, show, tell
 
 
-@click.group("members")
-def command() -> None:
-    """Tell what can be trained, and what it costs."""
+@click.group("members", invoke_without_command=True)
+@run_option
+@click.option(
+    "--split",
+    default="oof",
+    show_default=True,
+    help="Where they are valued; oof, where choices are made, leaves validation to examine them.",
+)
+@click.option(
+    "--orders",
+    type=click.IntRange(min=2),
+    default=16,
+    show_default=True,
+    help="Of more than 8 members, as many random orders and their reverses.",
+)
+@click.option(
+    "--tolerance",
+    type=click.FloatRange(min=0),
+    default=0.002,
+    show_default=True,
+    help="Largest loss of mIoU for which members are dropped.",
+)
+@json_option
+@click.pass_context
+def command(
+    context: click.Context,
+    run_path: Path | None,
+    split: str,
+    orders: int,
+    tolerance: float,
+    as_json: bool,
+) -> None:
+    """Tell which members of a run matter: scores, worth to the ensemble, costs, whom to drop."""
+    if context.invoked_subcommand is not None:
+        _refuse_options(context)
+        return
+    from ensemble.pipeline.member_table import as_text
+    from ensemble.pipeline.member_values import value_members
+
+    run = chosen_run(run_path)
+    document = value_members(run, split=split, orders=orders, tolerance=tolerance, tell=tell)
+    kept = ",".join(document["advice"]["keep"])
+    then = f"ens fuse --run {run.path} --strategy mean --members {kept} --name kept"
+    if not document["advice"]["drop"]:
+        then = f"ens members uncertainty --run {run.path} --out unsure"
+    show(as_text(document), document, as_json=as_json, then=then)
+
+
+def _refuse_options(context: click.Context) -> None:
+    """Refuse options before a subcommand, which would not hear of them."""
+    for name in context.params:
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            verb = context.invoked_subcommand
+            raise click.UsageError(f"give options after {verb!r}: `ens members {verb} --help`")
 
 
 @command.command("list")
@@ -27,3 +81,6 @@ def list_members(as_json: bool) -> None:
     ]
     document = {"architectures": [asdict(cost) for cost in found]}
     show("\n".join(lines), document, as_json=as_json, then="ens train-members --member unet")
+
+
+command.add_command(uncertainty)

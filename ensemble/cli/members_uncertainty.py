@@ -1,0 +1,31 @@
+"""`ens members uncertainty`: the pictures on which the ensemble is least sure."""
+
+from pathlib import Path
+
+import click
+
+from ensemble.cli.options import FILE, chosen_run, json_option, run_option, show, tell
+
+
+@click.command("uncertainty")
+@run_option
+@click.option("--split", default="oof", show_default=True, help="Whose pictures; truth or not.")
+@click.option("--out", required=True, type=FILE, metavar="DIR", help="Where to; a new folder.")
+@click.option(
+    "--by",
+    type=click.Choice(["mutual_information", "entropy"]),
+    default="mutual_information",
+    show_default=True,
+    help="What ranks: members' quarrel, or all doubt.",
+)
+@click.option("--top", type=click.IntRange(1, 100), default=20, show_default=True, help="To draw.")
+@json_option
+def uncertainty(
+    run_path: Path | None, split: str, out: Path, by: str, top: int, as_json: bool
+) -> None:
+    """Rank pictures by how unsure the mean of the members is, and draw the first."""
+    from ensemble.pipeline.uncertainty import as_text, rank_pictures
+
+    run = chosen_run(run_path)
+    document = rank_pictures(run, split=split, out=out, by=by, top=top, tell=tell)
+    show(as_text(document), document, as_json=as_json)

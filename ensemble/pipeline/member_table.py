@@ -1,0 +1,114 @@
+"""The document of `value_members` as text for people."""
+
+from collections.abc import Iterator
+from itertools import combinations
+from typing import Any
+
+from ensemble.pipeline.member_advice import advice_line
+
+SHOWN_PAIRS = 3
+NOTHING = "-"
+
+Document = dict[str, Any]
+
+
+def as_text(document: Document) -> str:
+    """Write scores, values with costs, the pairs that stand out, and the advice."""
+    lines = [
+        _head(document),
+        "",
+        *_table(_scores(document)),
+        "",
+        *_table(_values(document)),
+        *_remarks(document),
+        "",
+        *_table(_pairs(document), left=2),
+        "",
+        advice_line(document),
+    ]
+    return "\n".join(lines)
+
+
+def _head(document: Document) -> str:
+    return (
+        f"{len(document['members'])} members on {document['split']}: {document['pictures']}"
+        f" pictures, {document['groups']} groups; {document['protocol']} mIoU"
+    )
+
+
+def _scores(document: Document) -> list[list[str]]:
+    names = list(document["iou"])
+    everyone = {"name": f"{document['strategy']} of all", **document}
+    return [
+        ["member", "mIoU", *names],
+        *(
+            [row["name"], _decimal(row["miou"]), *(_decimal(row["iou"].get(n)) for n in names)]
+            for row in [everyone, *document["members"]]
+        ),
+    ]
+
+
+def _values(document: Document) -> list[list[str]]:
+    head = ["member", "gain", "95% interval", "Shapley", "95% interval", "ms", "params", "disk"]
+    return [head, *(_value(row) for row in document["members"])]
+
+
+def _value(row: Document) -> list[str]:
+    gain, shapley = row["leave_one_out"], row["shapley"]
+    time, parameters = row["milliseconds"], row["parameters"]
+    return [
+        row["name"],
+        _decimal(gain["change"], "+"),
+        _ends(gain["interval"], "+"),
+        _decimal(shapley["value"]),
+        _ends(shapley["interval"]),
+        NOTHING if time is None else f"{time:.1f}",
+        NOTHING if parameters is None else f"{parameters / 1e6:.2f} M",
+        f"{row['bytes'] / 1e6:.0f} MB",
+    ]
+
+
+def _remarks(document: Document) -> Iterator[str]:
+    yield "gain: what the member adds to the mean of the others, paired; Shapley values sum to the"
+    yield "mIoU of all. ms: a picture through one fold's network on one core of this machine."
+    if document["orders"] is not None:
+        worst = max(row["shapley"]["sampling_error"] for row in document["members"])
+        yield f"Shapley values: {document['orders']} random orders, standard error {worst:.4f}."
+
+
+def _pairs(document: Document) -> list[list[str]]:
+    """List the pairs whose errors are most alike, then those whose errors differ most."""
+    pairs = document["pairs"]
+    names, correlation = pairs["members"], pairs["correlation"]
+    known = [(a, b) for a, b in combinations(range(len(names)), 2) if correlation[a][b] is not None]
+    known.sort(key=lambda pair: -correlation[pair[0]][pair[1]])
+    few = len(known) <= 2 * SHOWN_PAIRS
+    shown = known if few else [*known[:SHOWN_PAIRS], *known[-SHOWN_PAIRS:]]
+    head = ["pair, most alike first", "", "correlation of errors", "disagreement", "both wrong"]
+    measures = ("correlation", "disagreement", "double_fault")
+    return [
+        head,
+        *([names[a], names[b], *(_decimal(pairs[m][a][b]) for m in measures)] for a, b in shown),
+    ]
+
+
+def _table(cells: list[list[str]], left: int = 1) -> list[str]:
+    widths = [max(len(cell) for cell in column) for column in zip(*cells, strict=True)]
+    return [
+        "  ".join(
+            cell.ljust(width) if place < left else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in cells
+    ]
+
+
+def _decimal(value: float | None, sign: str = "") -> str:
+    """Write three decimals without the leading zero, as scores are written."""
+    return NOTHING if value is None else f"{value:{sign}.3f}".replace("0.", ".", 1)
+
+
+def _ends(interval: Document | None, sign: str = "") -> str:
+    if interval is None:
+        return NOTHING
+    return f"{_decimal(interval['low'], sign)} to {_decimal(interval['high'], sign)}"
