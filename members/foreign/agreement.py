@@ -18,7 +18,12 @@ Tables = Integer[np.ndarray, "turn unit channel class"]
 Recalls = Float[np.ndarray, "channel class"]
 
 MARGIN = 0.1
-"""An explanation must add this much to the agreement, on the average of the classes it moves."""
+"""Another order must add this much to the agreement, on the average of the classes it moves: weak
+members confuse classes."""
+
+TURN_MARGIN = 0.02
+"""A turn must add this much, on the average of all classes: no member is better upside down, but
+pictures of one class nearly everywhere change little."""
 
 ERRORS = 3
 """The gain must be this many of its standard errors."""
@@ -102,9 +107,9 @@ def explain(counted: Tables) -> Explanation | None:
     """Find the turn and the order of classes that agree best, the plain ones where none is clear.
 
     Agreement is the mean over the classes of the share of their pixels that is labelled so. What
-    turns or moves classes pays `MARGIN` for each class it concerns. Whether the gain is real is
-    told from pictures that did not choose: each half of the units is examined by the explanation
-    that the other half chose.
+    turns or moves classes pays for each class it concerns. Whether the gain is real is told from
+    pictures that did not choose: each half of the units is examined by the explanation that the
+    other half chose.
 
     Args:
         counted: see `tables`; the first turn is the simplest.
@@ -122,24 +127,40 @@ def explain(counted: Tables) -> Explanation | None:
         return None
     plain = tuple(range(classes))
     turn, order = _best(total)
-    gains = np.zeros(units)
-    pixels = total[0].sum(axis=0)[present]
+    pixels = counted[0].sum(axis=1)[:, present]
+    gained = np.zeros_like(pixels)
     for half in (slice(0, None, 2), slice(1, None, 2)):
         rest = np.ones(units, dtype=bool)
         rest[half] = False
         chosen = _best(counted[:, rest].sum(axis=1))
-        told = [_right(counted[way, half], by) for way, by in (chosen, (0, plain))]
-        gains[half] = ((told[0] - told[1])[:, present] / pixels).sum(axis=1)
-    error = np.sqrt(units * gains.var(ddof=1))
-    moved = present.sum() if turn else sum(order[c] != c for c in np.flatnonzero(present))
-    certain = moved > 0 and gains.sum() >= max(MARGIN * moved, ERRORS * error)
+        now, was = (_right(counted[way, half], by) for way, by in (chosen, (0, plain)))
+        gained[half] = (now - was)[:, present]
+    gains, error = _mean_gain(gained, pixels)
+    moved = sum(order[c] != c for c in np.flatnonzero(present))
+    least = MARGIN * moved + TURN_MARGIN * present.sum() * (turn > 0)
+    certain = least > 0 and gains >= max(least, ERRORS * error)
     agreement, before = (
-        float(np.mean(_right(total[way][None], by)[0, present] / pixels))
+        float(np.mean(_right(total[way][None], by)[0, present] / pixels.sum(axis=0)))
         for way, by in ((turn, order), (0, plain))
     )
     as_it_is = before if channels == classes else float("nan")
     chance = 1 / int(present.sum())
     return Explanation(turn, order, as_it_is, agreement, chance, bool(certain))
+
+
+def _mean_gain(
+    gained: Integer[np.ndarray, "unit class"], pixels: Integer[np.ndarray, "unit class"]
+) -> tuple[float, float]:
+    """Return the sum over the classes of the share of pixels gained, and its standard error.
+
+    Shares are ratios: what counts is how far the gain of a unit lies from what its pixels of each
+    class let expect, not how many of them it has.
+    """
+    sums = pixels.sum(axis=0)
+    shares = gained.sum(axis=0) / sums
+    residuals = ((gained - shares * pixels) / sums).sum(axis=1)
+    units = len(pixels)
+    return float(shares.sum()), float(np.sqrt(units / (units - 1) * (residuals**2).sum()))
 
 
 def _best(total: Integer[np.ndarray, "turn channel class"]) -> tuple[int, Order]:
@@ -153,7 +174,7 @@ def _best(total: Integer[np.ndarray, "turn channel class"]) -> tuple[int, Order]
             right = (_right(table[None], order)[0] / np.maximum(pixels, 1)).sum()
             same = recalls.shape[0] == recalls.shape[1]
             moved = sum(order[c] != c for c in np.flatnonzero(present)) if same else 0
-            paid = MARGIN * (moved + (present.sum() if way else 0))
+            paid = MARGIN * moved + TURN_MARGIN * present.sum() * (way > 0)
             found.append((float(right - paid), way, order))
     # The first of equals: the simplest turn, the lowest channel.
     _, way, order = max(found, key=lambda one: one[0])
