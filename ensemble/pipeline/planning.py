@@ -10,11 +10,12 @@ from typing import Any
 from ensemble.fuse import MEMORY_BYTES
 from ensemble.pipeline.experiment import Experiment
 from ensemble.pipeline.forecast import Forecast
+from ensemble.pipeline.laid import Laid
 from ensemble.pipeline.leaks import leak_notes
 from ensemble.pipeline.odd import check_fusion, odd_about_data
 from ensemble.pipeline.prepare import is_prepared, prepare
 from ensemble.pipeline.sources import Sources, foreign_members
-from ensemble.pipeline.steps import Laid, steps
+from ensemble.pipeline.steps import steps
 from ensemble.pipeline.training import check_trainable, refuse_foreign
 from ensemble.pipeline.whole import check_specs
 from evaluation.ground.blocks import BLOCK_PICTURES

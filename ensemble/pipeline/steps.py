@@ -3,22 +3,18 @@
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
-from ensemble.pipeline.experiment import Experiment
 from ensemble.pipeline.fusing import is_fused, planned
+from ensemble.pipeline.laid import Laid
 from ensemble.pipeline.leaks import OOF
 from ensemble.pipeline.odd import check_fusion
-from ensemble.pipeline.pace import Pace, chain_seconds, disk_seconds, network_pace
+from ensemble.pipeline.pace import Pace, chain_seconds, network_pace
 from ensemble.pipeline.postprocessing import ARGMAX, is_labelled
 from ensemble.pipeline.prepare import read_folds
-from ensemble.pipeline.sources import Sources
 from ensemble.pipeline.training import is_predicted, is_trained
-from evaluation.ground.blocks import BLOCK_PICTURES
 from members.batches import class_shares, oversampled
-from members.data.dataset import DataSet
 from members.recipe import Member
 from members.train import HOLDOUT_SHARE
 from postproc.chain import FLOAT16_FLOOR, parse_chain
@@ -48,56 +44,6 @@ class Step:
     seconds: float
     bytes_to_write: int
     memory_bytes: int = 0
-
-
-@dataclass(frozen=True)
-class Laid:
-    """A run whose data are laid out.
-
-    Args:
-        sources: its members.
-        experiment: what is asked.
-        where: devices.
-        slots: processes side by side.
-        new: the data are still to be written.
-    """
-
-    sources: Sources
-    experiment: Experiment
-    where: list[str]
-    slots: int
-    new: bool
-
-    def data(self, split: str) -> DataSet:
-        """Open the pictures of a split."""
-        return DataSet.load(self.sources.run.data(split))
-
-    def size(self, split: str) -> tuple[int, int, int, int]:
-        """Pictures, classes, rows, cols."""
-        data = self.data(split)
-        return len(data), len(data.classes), *data.shape
-
-    def map_bytes(self, split: str, *, depth: int | None = None) -> int:
-        """Bytes of the maps of a split in the store's type; a last, short block takes a whole one.
-
-        Args:
-            split: of the pictures.
-            depth: classes; by default all.
-        """
-        pictures, classes, rows, cols = self.size(split)
-        block = min(BLOCK_PICTURES, pictures)
-        values = -(-pictures // block) * block * (depth or classes) * rows * cols
-        return int(values * np.dtype(self.experiment.store_dtype).itemsize)
-
-    def label_bytes(self, split: str) -> int:
-        """Bytes of label maps."""
-        pictures, _, rows, cols = self.size(split)
-        return pictures * rows * cols
-
-    @cached_property
-    def disk(self) -> tuple[float, float]:
-        """Seconds to read and to write the maps of a picture."""
-        return disk_seconds(self.data(OOF), self.experiment.store_dtype)
 
 
 def steps(laid: Laid) -> list[Step]:

@@ -1,20 +1,16 @@
 """How foreign labels go together with known ones: by which turn, and in which order of classes."""
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Integer
 from scipy.optimize import linear_sum_assignment
 
-from evaluation.ground.arrays import Array
-from evaluation.ground.classes import UNLABELLED
-from members.foreign.turns import Turn
+from members.foreign.counting import Tables
 
 Order = tuple[int | None, ...]
 """The foreign channel of each class; None where there is no such channel."""
 
-Tables = Integer[np.ndarray, "turn unit channel class"]
 Recalls = Float[np.ndarray, "channel class"]
 
 MARGIN = 0.1
@@ -31,11 +27,6 @@ ERRORS = 3
 FEWEST_UNITS = 8
 FEWEST_HOLDING = 4
 """Classes that fewer units hold are not compared."""
-
-UNITS = 32
-PICTURES = 512
-PIXELS = 1 << 14
-"""A picture's pixels that are looked at, about: every few rows and columns of large pictures."""
 
 
 @dataclass(frozen=True)
@@ -65,44 +56,6 @@ class Explanation:
         return self.agreement >= self.chance + MARGIN
 
 
-def tables(
-    foreign: Callable[[Array], Array],
-    known: Callable[[Array], Array],
-    ways: Sequence[Turn],
-    *,
-    pictures: int,
-    channels: int,
-    classes: int,
-) -> Tables:
-    """Count pixels by foreign and known label, for each turn and each unit of pictures.
-
-    A unit is a run of neighbouring pictures, which resemble each other; units are what counts
-    as one observation.
-
-    Args:
-        foreign: gives the foreign labels of places (picture, row, col).
-        known: gives our labels of the same places; 255 where they do not count.
-        ways: turns to try on the foreign labels.
-        pictures: how many there are.
-        channels: of the foreign maps.
-        classes: of ours.
-    """
-    chosen = np.unique(np.linspace(0, pictures - 1, min(pictures, PICTURES)).astype(int))
-    units = np.array_split(chosen, min(UNITS, len(chosen)))
-    counted = np.zeros((len(ways), len(units), channels, classes), np.int64)
-    for unit, places in enumerate(units):
-        truth, given = known(places), foreign(places)
-        step = max(1, int(np.sqrt(truth[0].size / PIXELS)))
-        truth = truth[:, ::step, ::step].ravel()
-        kept = truth != UNLABELLED
-        for way, turn in enumerate(ways):
-            turned = turn(given)[:, ::step, ::step].ravel()
-            cell = turned[kept].astype(np.int64) * classes + truth[kept]
-            cells = np.bincount(cell, minlength=channels * classes)
-            counted[way, unit] = cells.reshape(channels, classes)
-    return counted
-
-
 def explain(counted: Tables) -> Explanation | None:
     """Find the turn and the order of classes that agree best, the plain ones where none is clear.
 
@@ -112,7 +65,7 @@ def explain(counted: Tables) -> Explanation | None:
     other half chose.
 
     Args:
-        counted: see `tables`; the first turn is the simplest.
+        counted: see `members.foreign.counting.tables`; the first turn is the simplest.
 
     Returns:
         The explanation; None where nothing was counted, or too few units to tell.
