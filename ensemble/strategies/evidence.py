@@ -109,7 +109,8 @@ class Evidence:
 
 
 def _against(probability: Array, floor: float) -> Array:
-    return np.maximum(1 - probability, np.float32(max(floor, NEAREST)))
+    against: Array = np.maximum(1 - probability, np.float32(max(floor, NEAREST)))
+    return against
 
 
 def _learned(
@@ -127,7 +128,7 @@ def _learned(
     true = drawn.truth[:, None] == scored
     which = _parameters(special, len(scored))
     pool = np.zeros(which.max() + 1)
-    pool[which[:-1][~special]] = 1 / max(np.count_nonzero(~special), 1)
+    pool[which[:-1][~special]] = 1 / np.maximum(np.count_nonzero(~special), 1)
 
     def loss(parameters: Parameters) -> tuple[float, Parameters]:
         table, away = parameters[which], parameters - pool
@@ -138,8 +139,14 @@ def _learned(
         slope = np.bincount(which.ravel(), np.ravel(by_table)) + l2 * away
         return l2 / 2 * float(away @ away) - float(drawn.weight @ found[true]), slope
 
-    options = {"maxiter": STEPS, "gtol": GRADIENT_TOLERANCE}
-    best = minimize(loss, pool, jac=True, method="L-BFGS-B", options=options).x[which]
+    found = minimize(
+        loss,
+        pool,
+        jac=True,
+        method="L-BFGS-B",
+        options={"maxiter": STEPS, "gtol": GRADIENT_TOLERANCE},
+    )
+    best = found.x[which]
     weights = np.zeros((len(scored), *drawn.maps.shape[1:]), np.float32)
     weights[np.arange(len(scored)), :, scored] = best[:-1].T
     return weights, best[-1].astype(np.float32)

@@ -86,7 +86,8 @@ class Gate:
             said = _log_odds(maps[self.keeper[label], :, label], self.floor)
             scores[:, label] = expit(said * self.slope[label] + self.offset[label])
         # Nobody may be left with any class at all.
-        return np.maximum(scores, np.float32(SMALLEST), out=scores)
+        np.maximum(scores, np.float32(SMALLEST), out=scores)
+        return scores
 
 
 def _mean(maps: Maps, kinds: tuple[str, ...]) -> Map:

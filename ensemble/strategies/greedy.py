@@ -122,4 +122,5 @@ def selected(
         used[added] += 1
         if scores[added] > best:
             best, best_used = scores[added], used.copy()
-    return best_used / best_used.sum()
+    shares: Weights = best_used / best_used.sum()
+    return shares

@@ -38,4 +38,5 @@ class HarmonicMean:
         buffer = np.empty_like(scores)
         for one in maps:
             scores += np.reciprocal(np.maximum(one, floor, out=buffer), out=buffer)
-        return np.reciprocal(scores, out=scores)
+        np.reciprocal(scores, out=scores)
+        return scores

@@ -97,7 +97,8 @@ def _vote(met: Combinations, weights: Weights, classes: int) -> Estimate:
     rows = np.arange(len(met.times))
     for guessed, weight in zip(met.guesses, weights, strict=True):
         votes[rows, guessed] += weight
-    return votes.argmax(axis=1)
+    estimate: Estimate = votes.argmax(axis=1)
+    return estimate
 
 
 def _dice(met: Combinations, estimate: Estimate, classes: int, scored: Labelled) -> Weights:

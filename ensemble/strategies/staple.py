@@ -51,8 +51,8 @@ def staple(classes: int, ignore: int | None) -> Learned:
         prior = np.bincount(
             met.guesses.ravel(), np.tile(met.times, len(met.guesses)), minlength=classes
         )
-        prior /= prior.sum()
-        return _fusion(prior, _estimated(met, prior))
+        shares = prior / prior.sum()
+        return _fusion(shares, _estimated(met, shares))
 
     return Learned(fit)
 
@@ -118,7 +118,8 @@ def _counts(marked: csr_array, weighed: Posterior) -> Confusion:
 
 
 def _shares(counts: Confusion, axis: int) -> Confusion:
-    return counts / np.maximum(counts.sum(axis=axis, keepdims=True), TINY)
+    shares: Confusion = counts / np.maximum(counts.sum(axis=axis, keepdims=True), TINY)
+    return shares
 
 
 def _posterior(marked: csr_array, confusion: Confusion, prior: Prior) -> Posterior:

@@ -91,9 +91,8 @@ class WeightedMean:
         scores: Map = np.zeros(maps.shape[1:], np.float32)
         weighed = np.empty_like(scores)
         asked = self.weights.reshape(len(maps), -1).any(axis=1)
-        for one, weight, is_asked in zip(maps, self.weights, asked, strict=True):
-            if is_asked:
-                scores += np.multiply(one, weight[..., None, None], out=weighed)
+        for place in np.flatnonzero(asked):
+            scores += np.multiply(maps[place], self.weights[place][..., None, None], out=weighed)
         # Those who count for a class may all give it nothing, and so for every class.
         return or_mean(scores, maps[asked]) if self.weights.ndim > 1 else scores
 
