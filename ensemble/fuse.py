@@ -8,13 +8,17 @@ import numpy as np
 from jaxtyping import Shaped
 
 from ensemble.blas import one_blas_thread
-from ensemble.fusion import Block, Fusion, fuse_block, needs_pictures
+from ensemble.fusion import Block, Fusion, OneByOne, fuse_block, needs_pictures
 from evaluation.ground.arrays import Array, Groups, Map, Maps, Pictures
 from evaluation.ground.blocks import BLOCK_PICTURES, blocks, map_blocks
 from evaluation.ground.classes import UNLABELLED
 from evaluation.ground.errors import BadData, BadLabels, BadMaps
 from evaluation.ground.progress import progress
 from members.maps import MapReader, Size, check_agreement
+
+CACHE_PICTURES = 16
+"""Pictures a block where any number can be read: what is added up then stays in the cache. Stores
+are read by whole chunks instead."""
 
 MEMORY_BYTES = 2 << 30
 """What the blocks under way may take together, before fewer are worked on at a time."""
@@ -89,6 +93,9 @@ def fuse(
 
     def work(block: slice) -> None:
         apply = fusion.at(block) if isinstance(fusion, CrossFitted) else fusion
+        if isinstance(apply, OneByOne):
+            write(block, apply.one_by_one(member.read(block) for member in members))
+            return
         looks = pictures is not None and needs_pictures(apply)
         seen = np.asarray(pictures[block]) if looks and pictures is not None else None
         write(block, fuse_block(apply, stacked(members, block), seen))

@@ -53,6 +53,15 @@ class Fusion(Protocol):
         ...
 
 
+@runtime_checkable
+class OneByOne(Protocol):
+    """A fusion that needs no two members at once: they are read and added, not copied together."""
+
+    def one_by_one(self, maps: Iterable[Map]) -> Map:
+        """Fuse the maps of the members as they come."""
+        ...
+
+
 @dataclass(frozen=True)
 class Learned:
     """A fusion that must learn first.

@@ -1,6 +1,6 @@
 """The arithmetic mean over members."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,11 +22,22 @@ class Mean:
         """Fuse."""
         return by_pieces(maps, total)
 
+    def one_by_one(self, maps: Iterable[Map]) -> Map:
+        """Fuse the maps of the members as they come."""
+        scores = total(maps)
+        scores /= scores.sum(axis=CLASS_AXIS, keepdims=True)
+        return scores
 
-def total(maps: Maps | Sequence[Map]) -> Map:
+
+def total(maps: Maps | Iterable[Map]) -> Map:
     """Return the sum over members, added up in one buffer."""
-    scores: Map = maps[0].astype(np.float32)
-    for one in maps[1:]:
+    members = iter(maps)
+    first = next(members)
+    second = next(members, None)
+    if second is None:
+        return first.astype(np.float32)
+    scores: Map = np.add(first, second, dtype=np.float32)
+    for one in members:
         scores += one
     return scores
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ensemble.blas import one_blas_thread
-from ensemble.fuse import fuse
+from ensemble.fuse import CACHE_PICTURES, fuse
 from ensemble.fusion import Block, Fusion, Learned
 from ensemble.pipeline.bench.timing import compared, in_turns, machine
 from ensemble.strategies import STRATEGIES
@@ -20,7 +20,6 @@ from members.maps import ArrayMaps, MapReader
 from members.store import ProbabilityStore, StoreDtype
 
 CLASSES, ROWS, COLS = 5, 64, 128
-READ_PICTURES = 16
 STEP_PICTURES = 64
 FIT_PICTURES = 4
 SMALLEST_NNUNET = 20
@@ -101,11 +100,11 @@ def _files(maps: Sequence[ArrayMaps], size: Size) -> dict[str, Any]:
             for one in maps:
                 np.add.reduce(one.array[block], axis=None)
 
-        for _ in map_blocks(look, size.pictures, size=READ_PICTURES):
+        for _ in map_blocks(look, size.pictures, size=CACHE_PICTURES):
             pass
 
     def mean() -> None:
-        fuse(maps, STRATEGIES.build("mean"), size.pictures, out.__setitem__, size=READ_PICTURES)
+        fuse(maps, STRATEGIES.build("mean"), size.pictures, out.__setitem__, size=CACHE_PICTURES)
 
     return compared(in_turns({"read": only_read, "mean": mean}, size.rounds), "read")
 
@@ -117,7 +116,7 @@ def _memory(maps: Sequence[ArrayMaps], size: Size) -> dict[str, Any]:
     out = np.empty(arrays[0].shape, np.float32)
     sides = {
         "mean": lambda: fuse(
-            readers, STRATEGIES.build("mean"), count, out.__setitem__, size=READ_PICTURES
+            readers, STRATEGIES.build("mean"), count, out.__setitem__, size=CACHE_PICTURES
         ),
         "np.stack(...).mean(0)": lambda: np.stack(arrays).mean(0),
     }
