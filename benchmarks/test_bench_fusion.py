@@ -5,9 +5,10 @@ pytest benchmarks/test_bench_fusion.py --benchmark-only
 
 import numpy as np
 import pytest
+import SimpleITK
 
 from ensemble.blas import one_blas_thread
-from ensemble.fusion import Learned
+from ensemble.fusion import Block, Learned
 from ensemble.strategies import STRATEGIES
 
 MEMBERS, PICTURES, CLASSES, ROWS, COLS = 10, 64, 5, 64, 128
@@ -20,8 +21,11 @@ CONTEXT = {
 }
 SPECS = [
     *sorted(set(STRATEGIES) - {"weighted_mean"}),
+    "majority_vote(ties=first_member)",
     "per_class_vote(votes=hard)",
+    "power_mean(exponent=7)",
     f"weighted_mean(weights={[1.0] * MEMBERS})",
+    f"weighted_mean(weights={[[1.0] * CLASSES] * MEMBERS})",
 ]
 
 
@@ -39,7 +43,7 @@ def truth(maps):
 
 def fitted(spec, maps, truth):
     strategy = STRATEGIES.build(spec, **CONTEXT)
-    return strategy.fit([(maps, truth)]) if isinstance(strategy, Learned) else strategy
+    return strategy.fit([Block(maps, truth)]) if isinstance(strategy, Learned) else strategy
 
 
 def test_reading(benchmark, maps):
@@ -55,7 +59,38 @@ def test_fuse(benchmark, spec, maps, truth):
         benchmark(fusion, maps)
 
 
-@pytest.mark.parametrize("spec", ["per_class_vote", "stacking", "weighted_mean"])
+LEARNED = ["evidence", "gate", "greedy", "per_class_vote", "simple", "stacking", "weighted_mean"]
+
+
+@pytest.mark.parametrize("spec", [*LEARNED, "weighted_mean(per_class=true)"])
 def test_fit(benchmark, spec, maps, truth):
     benchmark.group = "fit"
     benchmark.pedantic(fitted, (spec, maps, truth), rounds=2)
+
+
+@pytest.fixture(scope="module")
+def rated():
+    """Label maps of members that are right with a probability of their own, on 24 pictures."""
+    rng = np.random.default_rng(0)
+    shape = (MEMBERS, 24, ROWS, COLS)
+    truth = rng.integers(0, CLASSES, (24, ROWS // 4, COLS // 4)).repeat(4, 1).repeat(4, 2)
+    right = rng.random(shape) < np.linspace(0.6, 0.95, MEMBERS)[:, None, None, None]
+    return np.where(right, truth, rng.integers(0, CLASSES, shape)).astype(np.uint8)
+
+
+def test_staple(benchmark, rated):
+    benchmark.group = "staple"
+    maps = np.moveaxis(np.eye(CLASSES, dtype=np.float32)[rated], -1, 2).copy()
+    strategy = STRATEGIES.build("staple", **CONTEXT | {"ignore": None})
+
+    def fit_and_fuse():
+        return strategy.fit([Block(maps, rated[0])])(maps)
+
+    with one_blas_thread():
+        benchmark(fit_and_fuse)
+
+
+def test_staple_of_simple_itk(benchmark, rated):
+    benchmark.group = "staple"
+    images = [SimpleITK.GetImageFromArray(np.concatenate(labels)) for labels in rated]
+    benchmark(SimpleITK.MultiLabelSTAPLE, images)

@@ -99,10 +99,10 @@ class Evidence:
 
     def _scores(self, maps: Maps) -> Map:
         logs = np.maximum(maps.swapaxes(0, 1), np.float32(self.floor), order="C")
-        np.log(logs, out=logs)
         for place, kind in enumerate(self.kinds):
             if kind == ONE_VS_REST:
-                logs[:, place] -= np.log(_against(maps[place], self.floor))
+                logs[:, place] /= _against(maps[place], self.floor)
+        np.log(logs, out=logs)
         scores: Map = np.zeros(maps.shape[1:], np.float32)
         scores[:, self.scored] = softmax_scores(logs, self.weights, self.bias)
         return scores

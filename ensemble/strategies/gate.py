@@ -92,11 +92,11 @@ class Gate:
 
 def _mean(maps: Maps, kinds: tuple[str, ...]) -> Map:
     """Return the mean of the generalists, and where there are none, no preference."""
-    general = [one for one, kind in zip(maps, kinds, strict=True) if kind != ONE_VS_REST]
-    if not general:
+    general = np.array([kind != ONE_VS_REST for kind in kinds])
+    if not general.any():
         return np.full(maps.shape[1:], 1 / maps.shape[CLASS_AXIS], np.float32)
-    scores = total(general)
-    scores /= np.float32(len(general))
+    scores = total(maps if general.all() else maps[general])
+    scores /= np.float32(np.count_nonzero(general))
     return scores
 
 

@@ -59,10 +59,12 @@ class MajorityVote:
     def _rank(self, maps: Maps) -> Map:
         if self.ties == "mean_probability":
             return total(maps)
-        rank: Map = np.zeros(maps.shape[1:], np.float32)
-        for after, one in enumerate(maps[::-1], start=1):
-            np.copyto(rank, np.float32(after), where=guesses(one))
-        return rank
+        small = np.uint8 if len(maps) < 256 else np.uint32
+        rank = np.zeros(maps.shape[1:], small)
+        for place, one in enumerate(maps):
+            np.maximum(rank, guesses(one) * small(len(maps) - place), out=rank)
+        ranked: Map = rank.astype(np.float32)
+        return ranked
 
 
 def guesses(one: Map) -> Bool[np.ndarray, "picture class row col"]:
