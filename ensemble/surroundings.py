@@ -14,6 +14,7 @@ GREY_FEATURES = 2
 WHITE = 255
 
 Features = Float[np.ndarray, "picture feature row col"]
+Shades = Float[np.ndarray, "picture row col"]
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class Surroundings:
         return self(block.maps, block.pictures)
 
 
-def grey(pictures: Pictures | None) -> Float[np.ndarray, "picture row col"]:
+def grey(pictures: Pictures | None) -> Shades:
     """Return the mean over channels, from 0 to 1.
 
     Raises:
@@ -68,5 +69,5 @@ def grey(pictures: Pictures | None) -> Float[np.ndarray, "picture row col"]:
     """
     if pictures is None:
         raise BadData("a strategy with intensity=True looks at the pictures; give them too")
-    shades: Float[np.ndarray, "picture row col"] = pictures.mean(axis=1, dtype=np.float32) / WHITE
+    shades: Shades = pictures.mean(axis=1, dtype=np.float32) / WHITE
     return shades

@@ -1,7 +1,9 @@
 """Stacking by a small convolutional network: what members say around a pixel counts too."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Annotated
 
 import numpy as np
@@ -15,7 +17,7 @@ from torch.nn.functional import conv2d, cross_entropy, pad
 from ensemble.fusion import SMALLEST, Block, Blocks, Fusion, Learned
 from ensemble.picture_sample import PictureSample, sample_pictures
 from ensemble.strategies.stacking import Labelled, scored_classes
-from ensemble.surroundings import grey
+from ensemble.surroundings import Shades, grey
 from evaluation.ground.arrays import Array, Map, Maps, Pictures
 
 BATCH = 4
@@ -32,7 +34,7 @@ def stacking_conv(
     ignore: int | None,
     *,
     width: Annotated[int, Field(ge=1)] = 16,
-    epochs: Annotated[int, Field(ge=1)] = 15,
+    steps: Annotated[int, Field(ge=1)] = 600,
     rate: Annotated[float, Field(gt=0)] = 5e-3,
     intensity: bool = False,
     sample_pixels: Annotated[int, Field(ge=1)] = 1_600_000,
@@ -51,7 +53,7 @@ def stacking_conv(
         classes: how many classes there are.
         ignore: the class whose pixels are not learned from.
         width: channels between the layers.
-        epochs: times that it goes through the drawn pictures.
+        steps: how many batches of 4 pictures it learns from.
         rate: the highest learning rate; it rises first and falls to 0 (one cycle).
         intensity: whether the picture's grey value is a channel too.
         sample_pixels: as many pictures are drawn as have about so many pixels; kept as float16.
@@ -60,7 +62,7 @@ def stacking_conv(
     """
 
     def features(block: Block) -> Features:
-        return _features(block.maps, block.pictures if intensity else None, floor)
+        return _features(block.maps, grey(block.pictures) if intensity else None, floor)
 
     def fit(blocks: Blocks) -> Fusion:
         drawn = sample_pictures(
@@ -68,7 +70,7 @@ def stacking_conv(
         )
         scored = scored_classes(drawn.counts, ignore, "stacking_conv")
         with threadpool_limits(1):
-            layers = _trained(drawn, scored, classes, (width, epochs, rate, seed))
+            layers = _trained(drawn, scored, classes, (width, steps, rate, seed))
         return StackingConv(*layers, scored, floor, int(intensity))
 
     return Learned(fit, needs_pictures=intensity)
@@ -110,24 +112,26 @@ class StackingConv:
         layers = (self.mix, self.mix_bias, self.inner, self.inner_bias)
         tensors = [torch.from_numpy(a) for a in (*layers, self.outer, self.outer_bias)]
         fused: Map = np.zeros(maps.shape[1:], np.float32)
-        with torch.inference_mode():
+        shades = grey(pictures) if self.intensity else None
+        # Threads inside so small a convolution wait for each other more than they work.
+        with torch.inference_mode(), threadpool_limits(1, user_api="openmp"):
             for place in range(len(fused)):
                 one = slice(place, place + 1)
-                seen = pictures[one] if self.intensity and pictures is not None else None
-                logs = torch.from_numpy(_features(maps[:, one], seen, self.floor))
+                shade = None if shades is None else shades[one]
+                logs = torch.from_numpy(_features(maps[:, one], shade, self.floor))
                 logits = _logits(logs, tensors, self.scored, maps.shape[2])
                 fused[place, self.scored] = logits.softmax(dim=1)[0].numpy()
         return fused
 
 
-def _features(maps: Maps, pictures: Pictures | None, floor: float) -> Features:
+def _features(maps: Maps, shades: Shades | None, floor: float) -> Features:
     members, count, classes, rows, cols = maps.shape
-    more = 0 if pictures is None else 1
+    more = 0 if shades is None else 1
     found: Features = np.empty((count, members * classes + more, rows, cols), np.float32)
     logs = found[:, : members * classes].reshape(count, members, classes, rows, cols)
     np.log(np.maximum(maps.swapaxes(0, 1), np.float32(floor)), out=logs)
-    if pictures is not None:
-        found[:, -1] = grey(pictures)
+    if shades is not None:
+        found[:, -1] = shades
     return found
 
 
@@ -148,27 +152,29 @@ def _padded(hidden: Tensor) -> Tensor:
 def _trained(
     drawn: PictureSample, scored: Labelled, classes: int, how: tuple[int, int, float, int]
 ) -> list[Array]:
-    width, epochs, rate, seed = how
+    width, steps, rate, seed = how
     generator = torch.Generator().manual_seed(seed)
     layers = _start(drawn, len(scored), width, generator)
     place = np.full(256, NOT_SCORED)
     place[scored] = np.arange(len(scored))
     features, truth = torch.from_numpy(drawn.features), torch.from_numpy(place[drawn.truth])
-    batches = math.ceil(len(truth) / BATCH)
     optimizer = torch.optim.AdamW(layers, lr=rate, weight_decay=1e-4)
     cycle = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, rate, total_steps=epochs * batches + 1, pct_start=WARM_UP
+        optimizer, rate, total_steps=steps + 1, pct_start=WARM_UP
     )
-    for _ in range(epochs):
-        order = torch.randperm(len(truth), generator=generator)
-        for chosen in order.split(BATCH):
-            logits = _logits(features[chosen].float(), layers, scored, classes)
-            loss = cross_entropy(logits, truth[chosen], ignore_index=NOT_SCORED)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            cycle.step()
+    for chosen in islice(_batches(len(truth), generator), steps):
+        logits = _logits(features[chosen].float(), layers, scored, classes)
+        loss = cross_entropy(logits, truth[chosen], ignore_index=NOT_SCORED)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        cycle.step()
     return [layer.detach().numpy() for layer in layers]
+
+
+def _batches(pictures: int, generator: torch.Generator) -> Iterator[Tensor]:
+    while True:
+        yield from torch.randperm(pictures, generator=generator).split(BATCH)
 
 
 def _start(

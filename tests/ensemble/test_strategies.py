@@ -19,7 +19,7 @@ SCORED = [1, 2, 3]
 EVERY = sorted(STRATEGIES)
 QUICK = {
     "stacking_boosted": "stacking_boosted(rounds=2)",
-    "stacking_conv": "stacking_conv(width=4, epochs=1)",
+    "stacking_conv": "stacking_conv(width=4, steps=2)",
 }
 """What a strategy is tested as whose default takes long to learn."""
 
