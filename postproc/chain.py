@@ -1,18 +1,17 @@
 """Chains: `suppress_background|crf(iterations=5)` becomes one function from maps to labels."""
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from evaluation.ground.arrays import Array, Labels, Map
-from evaluation.ground.errors import BadData, BadMaps, BadSpec
+from evaluation.ground.errors import BadMaps, BadSpec
 from evaluation.ground.specs import Spec, parse_spec, split_chain
-from postproc.step import Step
+from postproc.pictures import check_pictures
+from postproc.step import Learned, Step
 from postproc.steps import STEPS
 
 CLASS_AXIS = 1
-CHANNELS = (1, 3)
 FLOAT16_FLOOR = 2.0**-25
 
 
@@ -32,10 +31,11 @@ def parse_chain(
         BadSpec: an unknown step or option, a value out of range, or a step that needs maps after
             one that gives labels.
     """
+    around = Surroundings(classes, ignore, floor)
     specs = [parse_spec(part) for part in split_chain(text)]
-    steps: list[Step] = []
+    steps: list[Step | Learned] = []
     for spec in specs:
-        step: Step = STEPS.build(spec, classes=classes, ignore=ignore, floor=floor)
+        step = around.build(spec)
         if steps and (steps[-1].gives, step.takes) == ("labels", "maps"):
             before = specs[len(steps) - 1].name
             raise BadSpec(
@@ -43,7 +43,23 @@ def parse_chain(
                 f" put {spec.name!r} before the first step on labels"
             )
         steps.append(step)
-    return Chain(tuple(specs), tuple(steps), classes)
+    return Chain(tuple(specs), tuple(steps), around)
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What steps are built in; see `parse_chain`."""
+
+    classes: int
+    ignore: int | None
+    floor: float
+
+    def build(self, spec: Spec) -> Step | Learned:
+        """Build the step that a spec names."""
+        step: Step | Learned = STEPS.build(
+            spec, classes=self.classes, ignore=self.ignore, floor=self.floor
+        )
+        return step
 
 
 @dataclass(frozen=True)
@@ -53,12 +69,12 @@ class Chain:
     Args:
         specs: what was asked, one a step; none for the plain argmax.
         steps: what the specs name, checked to fit one after the other.
-        classes: how many classes the maps must have.
+        around: what the steps were built in.
     """
 
     specs: tuple[Spec, ...]
-    steps: tuple[Step, ...]
-    classes: int
+    steps: tuple[Step | Learned, ...]
+    around: Surroundings
 
     def __str__(self) -> str:
         """Give the canonical text, which `parse_chain` reads again."""
@@ -75,6 +91,32 @@ class Chain:
         pairs = zip(self.specs, self.steps, strict=True)
         return next((spec.name for spec, step in pairs if step.needs_pictures), None)
 
+    @property
+    def classes(self) -> int:
+        """How many classes the maps must have."""
+        return self.around.classes
+
+    @property
+    def learns(self) -> bool:
+        """Whether a step must learn before the chain can be applied; see `fit_chain`."""
+        return any(isinstance(step, Learned) for step in self.steps)
+
+    @property
+    def before_learning(self) -> "Chain":
+        """The steps before the last one that learns: what held-out maps must go through."""
+        places = [k for k, step in enumerate(self.steps) if isinstance(step, Learned)]
+        return self.head(max(places, default=0))
+
+    def head(self, place: int) -> "Chain":
+        """Return the chain of the steps before a place."""
+        return replace(self, specs=self.specs[:place], steps=self.steps[:place])
+
+    def put(self, place: int, spec: Spec) -> "Chain":
+        """Return the chain with another step, of the same kind, at a place."""
+        specs, steps = list(self.specs), list(self.steps)
+        specs[place], steps[place] = spec, self.around.build(spec)
+        return replace(self, specs=tuple(specs), steps=tuple(steps))
+
     def __call__(self, maps: Array, pictures: Array | None = None) -> Labels:
         """Turn a block of maps into label maps.
 
@@ -89,16 +131,25 @@ class Chain:
         Raises:
             BadMaps: maps of another shape than (picture, class, row, col).
             BadData: pictures that are missing, or do not fit the maps.
+            BadSpec: a step has not learned yet.
         """
+        values = self.through(maps, pictures)
+        labels: Labels = argmax(values) if values.ndim == maps.ndim else values
+        return labels
+
+    def through(self, maps: Array, pictures: Array | None = None) -> Array:
+        """Return what the last step gives, maps or labels; see `__call__`."""
         self._check(maps, pictures)
-        values: Any = maps
-        are: str = "maps"
-        for step in self.steps:
+        values, are = maps, "maps"
+        for spec, step in zip(self.specs, self.steps, strict=True):
+            if isinstance(step, Learned):
+                raise BadSpec(
+                    f"step {spec.name!r} has not learned; give it held-out maps and truth"
+                )
             if step.takes == "labels" and are == "maps":
                 values = argmax(values)
             values, are = step.apply(values, pictures), step.gives
-        labels: Labels = argmax(values) if are == "maps" else values
-        return labels
+        return values
 
     # Any array comes in here, so that the errors are ours, which a user understands.
     def _check(self, maps: Array, pictures: Array | None) -> None:
@@ -106,39 +157,6 @@ class Chain:
             expected = f"(pictures, {self.classes} classes, rows, cols)"
             raise BadMaps(f"maps of shape {maps.shape}; expected {expected}")
         check_pictures(pictures, maps.shape[0], maps.shape[2:], needed_by=self.first_in_need)
-
-
-def check_pictures(
-    pictures: Array | None,
-    count: int,
-    size: tuple[int, ...] | None = None,
-    *,
-    needed_by: str | None,
-) -> None:
-    """Refuse pictures that are missing where a step needs them, or do not fit the maps.
-
-    Args:
-        pictures: what was given.
-        count: how many pictures the maps are of.
-        size: rows and columns of the maps; None where they are not known yet.
-        needed_by: the step that needs pictures; None where none does.
-
-    Raises:
-        BadData: the first thing found.
-    """
-    if pictures is None:
-        if needed_by:
-            raise BadData(f"step {needed_by!r} looks at the pictures; give them with --images")
-        return
-    shape = pictures.shape
-    if pictures.ndim != 4 or shape[1] not in CHANNELS or pictures.dtype != np.uint8:
-        expected = "uint8 (pictures, 1 or 3 channels, rows, cols)"
-        raise BadData(f"pictures are {pictures.dtype} of shape {shape}; expected {expected}")
-    if shape[0] != count:
-        raise BadData(f"{shape[0]} pictures for maps of {count}; expected the same pictures")
-    if size is not None and shape[2:] != size:
-        met, expected = ("x".join(map(str, sides)) for sides in (shape[2:], size))
-        raise BadData(f"pictures of {met} pixels; expected {expected}, the size of the maps")
 
 
 def argmax(maps: Map) -> Labels:

@@ -1,20 +1,54 @@
 """Maps to label maps through a chain, block of pictures by block, with flat memory."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from evaluation.ground.arrays import Array, Labels, Map
+from evaluation.ground.arrays import Array, Groups, Labels, Map
 from evaluation.ground.blocks import map_blocks
-from postproc.chain import Chain, check_pictures
+from postproc.chain import Chain
+from postproc.pictures import check_pictures
 
 Reader = Callable[[slice], Map]
+
+
+@dataclass(frozen=True)
+class CrossFitted:
+    """A chain for each fold, fitted on the others: what labels a picture never saw its truth.
+
+    Args:
+        chains: one a fold, alike but for what their steps have learned.
+        fold_of: the fold of each picture.
+    """
+
+    chains: Sequence[Chain]
+    fold_of: Groups
+
+    @property
+    def first_in_need(self) -> str | None:
+        """The name of the first step that looks at the pictures; None where none does."""
+        return self.chains[0].first_in_need
+
+    def at(self, block: slice) -> Callable[[Map, Array | None], Labels]:
+        """Return what labels a block of pictures."""
+        folds = self.fold_of[block]
+
+        def label_each(maps: Map, pictures: Array | None) -> Labels:
+            labels: Labels = np.empty((len(maps), *maps.shape[2:]), np.uint8)
+            for fold in np.unique(folds):
+                own = folds == fold
+                seen = None if pictures is None else pictures[own]
+                labels[own] = self.chains[fold](maps[own], seen)
+            return labels
+
+        return label_each
 
 
 def postprocess(
     read: Reader,
     count: int,
-    chain: Chain,
+    chain: Chain | CrossFitted,
     *,
     pictures: Array | None = None,
     threads: int | None = None,
@@ -38,13 +72,15 @@ def postprocess(
     Raises:
         BadMaps: maps that do not fit the chain.
         BadData: pictures that are missing or do not fit; before any work where that can be told.
+        BadSpec: a step has not learned yet.
     """
     check_pictures(pictures, count, needed_by=chain.first_in_need)
-    if not chain.needs_pictures:
+    if chain.first_in_need is None:
         pictures = None
 
     def label(block: slice) -> tuple[slice, Labels]:
         seen = None if pictures is None else np.asarray(pictures[block])
-        return block, chain(read(block), seen)
+        apply = chain.at(block) if isinstance(chain, CrossFitted) else chain
+        return block, apply(read(block), seen)
 
     return map_blocks(label, count, threads=threads)

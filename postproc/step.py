@@ -1,10 +1,14 @@
 """What a post-processing step is: one operation on a block of pictures, of a declared kind."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Integer
 
 from evaluation.ground.arrays import Pictures
+from evaluation.ground.specs import Spec
 
 Kind = Literal["maps", "labels"]
 
@@ -30,3 +34,33 @@ class Step:
     def __post_init__(self) -> None:
         """Look that labels are not turned back into maps."""
         assert (self.takes, self.gives) != ("labels", "maps")
+
+
+# The number of pictures has no name here, since the last block may be shorter.
+class FitBlock(NamedTuple):
+    """Some pictures to learn from.
+
+    Args:
+        maps: what the steps before gave, of pictures that the member was not trained on.
+        truth: class index per pixel; 255 where nothing is to be learned.
+    """
+
+    maps: Float[np.ndarray, "_ class row col"]
+    truth: Integer[np.ndarray, "_ row col"]
+
+
+@dataclass(frozen=True)
+class Learned:
+    """A step on maps that must learn first.
+
+    Args:
+        gives: what comes out once it has learned.
+        fit: takes blocks of pictures, which it may go through several times, and returns the spec
+            of the step that it has become. So what was learned is saved, read and typed as any
+            other step is.
+    """
+
+    gives: Kind
+    fit: Callable[[Iterable[FitBlock]], Spec]
+    takes: Kind = "maps"
+    needs_pictures: bool = False

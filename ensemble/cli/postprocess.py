@@ -27,6 +27,9 @@ from ensemble.cli.options import (
 @run_option
 @click.option("--maps", type=FILE, help="With files: the maps, .npy or .npz.")
 @click.option("--images", type=FILE, help="With files: the pictures, for steps that look at them.")
+@click.option("--fit-maps", type=FILE, help="With files: held-out maps, for steps that learn.")
+@click.option("--fit-truth", type=FILE, help="With files: truth of the held-out maps.")
+@click.option("--fit-images", type=FILE, help="With files: pictures of the held-out maps.")
 @click.option("--out", type=FILE, help="With files: where the label maps go, .npy.")
 @ignore_option
 @json_option
@@ -37,26 +40,49 @@ def command(
     run_path: Path | None,
     maps: Path | None,
     images: Path | None,
+    fit_maps: Path | None,
+    fit_truth: Path | None,
+    fit_images: Path | None,
     out: Path | None,
     ignore: int,
     as_json: bool,
 ) -> None:
-    """Turn maps into label maps through a chain of steps."""
+    """Turn maps into label maps through a chain of steps.
+
+    In a run, steps that learn (class_bias) learn from the out-of-fold maps: from all of them for
+    other splits, and for each fold from the other folds.
+    """
     if maps:
         from ensemble.pipeline.files import postprocess_file
 
-        document = postprocess_file(maps, chain, images=images, out=out, ignore=ignore)
-        text = f"{out}: {document['pictures']} label maps by {chain or 'argmax'}"
+        document = postprocess_file(
+            maps,
+            chain,
+            images=images,
+            out=out,
+            fit_maps=fit_maps,
+            fit_truth=fit_truth,
+            fit_images=fit_images,
+            ignore=ignore,
+        )
+        by = document.get("fitted", document["chain"]) or "argmax"
+        text = f"{out}: {document['pictures']} label maps by {by}"
         then = f"ens score --truth TRUTH.npy --guess {out} --classes {document['classes']}"
         show(text, document, as_json=as_json, then=then)
         return
-    if out or images:
-        raise click.UsageError("--out and --images go with --maps; a run has its own")
+    if out or images or fit_maps or fit_truth or fit_images:
+        raise click.UsageError("--out, --images and --fit-... go with --maps; a run has its own")
     if not fusion:
         raise click.UsageError("give --fusion NAME (in a run), or --maps FILE with --out FILE")
+    from ensemble.pipeline.chains import read_fitted_chain
     from ensemble.pipeline.postprocessing import postprocess_run
 
     run = chosen_run(run_path)
     candidate = postprocess_run(run, fusion, chain, name=name, tell=tell)
     document = {"run": str(run.path), "candidate": candidate, "of": fusion, "chain": chain}
-    show(f"{run.path}: candidate {candidate}", document, as_json=as_json, then="ens score")
+    text = f"{run.path}: candidate {candidate}"
+    fitted = read_fitted_chain(run, candidate)
+    if fitted is not None:
+        document["fitted"] = fitted
+        text += f", fitted: {fitted['chain']}"
+    show(text, document, as_json=as_json, then="ens score")

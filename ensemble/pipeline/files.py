@@ -19,7 +19,8 @@ from evaluation.ground.files import open_array, whole_file
 from evaluation.protocols import PROTOCOLS
 from evaluation.scores import score
 from members.maps import ArrayMaps
-from postproc.chain import parse_chain
+from postproc.chain import Chain, parse_chain
+from postproc.fit import fit_chain
 from postproc.postprocess import postprocess
 
 
@@ -97,7 +98,15 @@ def fuse_files(
 
 
 def postprocess_file(
-    maps: Path, chain: str, *, images: Path | None, out: Path | None, ignore: int
+    maps: Path,
+    chain: str,
+    *,
+    images: Path | None,
+    out: Path | None,
+    fit_maps: Path | None = None,
+    fit_truth: Path | None = None,
+    fit_images: Path | None = None,
+    ignore: int,
 ) -> dict[str, Any]:
     """Post-process maps in a file into label maps in a `.npy` of uint8.
 
@@ -109,23 +118,55 @@ def postprocess_file(
         ignore: the class that is not scored.
 
     Raises:
-        BadSpec: a chain that does not parse.
+        BadSpec: a chain that does not parse, or one that learns and has nothing to learn from.
         BadMaps: maps that are no probabilities.
         BadData: pictures that do not fit.
     """
+        fit_maps: held-out maps, for a chain that learns.
+        fit_truth: their truth, (picture, row, col).
+        fit_images: their pictures, where a step before one that learns looks at them.
     target, opened = _target(out), _opened(maps)
     count, classes, rows, cols = opened.size
+    Returns:
+        What was done; a chain that has learned stands under `fitted`, as `--chain` takes it.
+
     _check_ignore(ignore, classes)
-    steps = parse_chain(chain, classes=classes, ignore=ignore, floor=opened.floor)
+    floor = max(reader.floor for reader in (opened, fitting) if reader is not None)
+    steps = parse_chain(chain, classes=classes, ignore=ignore, floor=floor)
     pictures = None if images is None else _pictures(images)
+        BadLabels: truth that does not fit the held-out maps.
     opened.check()
     with whole_file(target) as partial:
-        labelled = postprocess(opened.read, count, steps, pictures=pictures)
+        labelled = postprocess(opened.read, count, fitted, pictures=pictures)
+    fitting = None if fit_maps is None else _opened(fit_maps)
         write_labels(partial, labelled, (count, rows, cols))
-    return {"out": str(target), "pictures": count, "classes": classes, "chain": str(steps)}
+    document = {"out": str(target), "pictures": count, "classes": classes, "chain": str(steps)}
+    return document | ({"fitted": str(fitted)} if steps.learns else {})
+
+
+def _fitted_chain(
+    chain: Chain, fitting: ArrayMaps | None, truth: Path | None, images: Path | None
+) -> Chain:
+    if not chain.learns:
+        if fitting or truth or images:
+            raise BadSpec(
+                f"chain '{chain}' has nothing to learn; leave --fit-maps, --fit-truth and"
+                " --fit-images out"
+            )
+        return chain
+    if fitting is None or truth is None:
+        raise BadSpec(f"chain '{chain}' learns; give it held-out --fit-maps and --fit-truth")
+    if fitting.size[1] != chain.classes:
+        raise BadMaps(
+            f"{fitting.name} has {fitting.size[1]} classes; expected {chain.classes} as the maps"
+        )
+    fitting.check()
+    pictures = None if images is None else _pictures(images)
+    return fit_chain(chain, fitting, open_array(truth), pictures)
 
 
 def score_files(truth: Path, guess: Path, *, classes: int, ignore: int) -> dict[str, Any]:
+    fitted = _fitted_chain(steps, fitting, fit_truth, fit_images)
     """Score label maps in files under every protocol.
 
     Args:

@@ -11,13 +11,13 @@ from ensemble.fitted import save_fitted
 from ensemble.fuse import CrossFitted, FitBlocks, fuse
 from ensemble.fusion import Fusion, Learned
 from ensemble.pipeline.experiment import Experiment, NamedFusion
+from ensemble.pipeline.folds import OOF, fold_of, refuse_leak
 from ensemble.pipeline.leaks import leak_notes
 from ensemble.pipeline.prepare import read_folds, split_identity
 from ensemble.pipeline.sources import Sources, run_experiment
 from ensemble.strategies import SEES_SPECIALISTS
 from ensemble.strategy import build_strategy, check_strategy, is_calibrated
-from evaluation.ground.arrays import Array
-from evaluation.ground.errors import BadMaps, BadRun, Leak
+from evaluation.ground.errors import BadMaps, BadRun
 from evaluation.ground.files import read_json, whole_folder, write_json
 from evaluation.ground.layout import Run
 from evaluation.ground.locks import writing
@@ -30,7 +30,6 @@ from members.store import ProbabilityStore, Seen, StoreDtype
 
 FITTED = "fitted"
 CALIBRATION = "calibration.json"
-OOF = "oof"
 
 Reader = ProbabilityStore | Family
 
@@ -148,7 +147,7 @@ def make_fusion(sources: Sources, plan: Plan, tell: Callable[[str], None]) -> No
                 dtype=plan.dtype,
             )
             cross = per_fold is not None and split == OOF
-            applied = CrossFitted(per_fold, _fold_of(run)) if cross and per_fold else fusion
+            applied = CrossFitted(per_fold, fold_of(run)) if cross and per_fold else fusion
             fuse(opened, applied, len(data), store.write, pictures=data.pictures)
             record(partial, asked=_asked(plan), inputs=_inputs(sources, plan, split))
         tell(f"{plan.name}: {split} fused, {len(data)} pictures")
@@ -178,35 +177,21 @@ def _fitted(
         return built, None
     if OOF not in readers:
         raise BadRun(f"{plan.strategy} learns from out-of-fold maps; a member has none")
-    _refuse_leaks(readers[OOF], plan)
-    data, fold_of = DataSet.load(run.data(OOF)), _fold_of(run)
+    for reader, member in zip(readers[OOF], plan.members, strict=True):
+        refuse_leak(plan.strategy, member, reader, cure="or leave it out with --members")
+    data, folds = DataSet.load(run.data(OOF)), fold_of(run)
     pictures = data.pictures if built.needs_pictures else None
     blocks = FitBlocks(readers[OOF], np.asarray(data.truth()), pictures=pictures)
     fusion = built.fit(blocks)
-    per_fold = cross_fit(built, blocks, fold_of)
+    per_fold = cross_fit(built, blocks, folds)
     save_fitted(folder, plan.strategy, fusion, context)
     if is_calibrated(plan.strategy):
-        found = measure(blocks, per_fold, fold_of, ignore=context["ignore"])
+        found = measure(blocks, per_fold, folds, ignore=context["ignore"])
         write_json(run.fusion(plan.name) / CALIBRATION, found)
         tell(f"{plan.name}: {in_words(found)}")
     for line in leak_notes(sources, plan.members):
         tell(f"{plan.name}: {line}")
     return fusion, per_fold
-
-
-def _refuse_leaks(readers: Sequence[Reader], plan: Plan) -> None:
-    """Refuse what is known to leak; undeclared maps are let pass, and `leak_notes` says so.
-
-    Nobody who hands maps over knows our ids, so refusing the undeclared would keep most foreign
-    maps from every strategy that learns.
-    """
-    for reader, member in zip(readers, plan.members, strict=True):
-        saw = reader.saw()
-        if saw is not None and saw.any():
-            raise Leak(
-                f"{plan.strategy} would learn from {int(saw.sum())} pictures that {member!r} was"
-                " trained on; give it out-of-fold maps, or leave it out with --members"
-            )
 
 
 def _seen(run: Run, readers: Sequence[Reader], *, learned: bool, split: str) -> Seen | None:
@@ -221,18 +206,8 @@ def _seen(run: Run, readers: Sequence[Reader], *, learned: bool, split: str) -> 
     if learned:
         folds = read_folds(run)
         models = tuple(frozenset(ids[i] for i in fold.training) for fold in folds)
-        return Seen(models, tuple(int(k) for k in _fold_of(run)) if split == OOF else None)
+        return Seen(models, tuple(int(k) for k in fold_of(run)) if split == OOF else None)
     return Seen((leaked,))
-
-
-def _fold_of(run: Run) -> Array:
-    folds = read_folds(run)
-    fold_of = np.empty(len(DataSet.load(run.data(OOF))), dtype=np.intp)
-    for fold in folds:
-        outside = np.ones(len(fold_of), dtype=bool)
-        outside[fold.training] = False
-        fold_of[outside] = fold.index
-    return fold_of
 
 
 def _shared_splits(sources: Sources, plan: Plan) -> list[str]:

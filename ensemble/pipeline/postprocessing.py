@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ensemble.pipeline.chains import FittedChain, fit_inputs, fit_on_oof, save_fitted_chain
 from ensemble.pipeline.prepare import run_classes, split_identity
 from ensemble.pipeline.sources import Sources
 from evaluation.ground.arrays import Labels
@@ -35,6 +36,9 @@ def postprocess_run(
 ) -> str:
     """Make a candidate of a fusion or member: label maps of every split it has maps of.
 
+    A chain that learns is fitted on all of `oof` for the other splits, and for each fold of `oof`
+    itself on the other folds.
+
     Args:
         run: the experiment folder.
         source: name of the fusion or member.
@@ -44,6 +48,11 @@ def postprocess_run(
 
     Returns:
         The candidate's name.
+
+    Raises:
+        BadSpec: a chain that does not parse.
+        BadRun: no such maps, or a chain that learns and no out-of-fold maps.
+        Leak: the chain would learn from pictures that the source was trained on.
     """
     with writing(run.path):
         sources = Sources.of(run)
@@ -66,12 +75,16 @@ def make_candidate(
     floor = sources.open(source, splits[0]).floor
     steps = parse_chain(chain, classes=len(classes), ignore=classes.ignore, floor=floor)
     name = check_name(name or candidate_name(source, steps), "candidate")
+    stale = [s for s in splits if not _is_current(sources, source, steps, name, s)]
+    fitted = fit_on_oof(sources, source, steps, tell) if stale else None
     about = {"of": source, "chain": str(steps)}
     known = run.path / "labels" / name / CANDIDATE
     if not known.is_file() or read_json(known) != about:
         write_json(known, about)
-    for split in splits:
-        _label(sources, source, steps, name, split, tell)
+    if fitted is not None:
+        save_fitted_chain(run, name, fitted)
+        for split in stale:
+            _label(sources, source, steps, fitted, name, split, tell)
     return name
 
 
@@ -110,7 +123,11 @@ def is_labelled(sources: Sources, source: str, chain: str, name: str, split: str
     """Tell whether a candidate's label maps are there and would come out the same today."""
     classes = run_classes(sources.run)
     steps = parse_chain(chain, classes=len(classes), ignore=classes.ignore)
-    asked, inputs = _made_of(sources, source, steps, split)
+    return _is_current(sources, source, steps, name, split)
+
+
+def _is_current(sources: Sources, source: str, chain: Chain, name: str, split: str) -> bool:
+    asked, inputs = _made_of(sources, source, chain, split)
     return is_current(sources.run.labels(name, split), asked=asked, inputs=inputs)
 
 
@@ -120,29 +137,28 @@ def _made_of(
     inputs = {"maps": str(sources.identity(source, split))}
     if chain.needs_pictures:
         inputs["pictures"] = split_identity(sources.run, split)
+    inputs |= fit_inputs(sources, source, chain)
     return {"of": source, "chain": str(chain)}, inputs
 
 
 def _label(
     sources: Sources,
     source: str,
-    chain: Chain,
+    asked_chain: Chain,
+    fitted: FittedChain,
     name: str,
     split: str,
     tell: Callable[[str], None],
 ) -> None:
     run = sources.run
-    folder = run.labels(name, split)
-    asked, inputs = _made_of(sources, source, chain, split)
-    if is_current(folder, asked=asked, inputs=inputs):
-        return
+    asked, inputs = _made_of(sources, source, asked_chain, split)
     data, maps = DataSet.load(run.data(split)), sources.open(source, split)
     if maps.ids != data.ids:
         raise BadRun(f"{source!r} has maps of other pictures than {split}; make them again")
-    with whole_folder(folder) as partial:
+    with whole_folder(run.labels(name, split)) as partial:
         write_labels(
             partial / LABELS,
-            postprocess(maps.read, len(data), chain, pictures=data.pictures),
+            postprocess(maps.read, len(data), fitted.of(split), pictures=data.pictures),
             (len(data), *data.shape),
         )
         record(partial, asked=asked, inputs=inputs)

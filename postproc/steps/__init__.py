@@ -1,4 +1,7 @@
-"""Post-processing steps by name. A factory may take `classes`; it gives a `Step`."""
+"""Post-processing steps by name. A factory may take `classes` and `ignore`.
+
+It gives a `Step`, or what is `Learned` and becomes one.
+"""
 
 from evaluation.ground.specs import Table
 
@@ -6,6 +9,7 @@ STEPS = Table(
     "step",
     {
         "suppress_background": "postproc.steps.suppress_background:suppress_background",
+        "class_bias": "postproc.steps.class_bias:class_bias",
         "crf": "postproc.steps.crf:crf",
         "blur": "postproc.steps.blur:blur",
         "mode_filter": "postproc.steps.mode_filter:mode_filter",

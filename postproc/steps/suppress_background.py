@@ -1,13 +1,11 @@
 """No pixel is left to the ignored class."""
 
 import numpy as np
-from jaxtyping import Int
 
 from evaluation.ground.arrays import Map, Pictures
 from evaluation.ground.errors import BadSpec
+from postproc.renormalise import CLASS_AXIS, renormalise
 from postproc.step import Step
-
-CLASS_AXIS = 1
 
 
 def suppress_background(classes: int, *, ignore: int | None) -> Step:
@@ -33,18 +31,6 @@ def suppress_background(classes: int, *, ignore: int | None) -> Step:
         left[:, ignore] = 0
         total = left.sum(axis=CLASS_AXIS, keepdims=True)
         np.copyto(left, even, where=total == 0)
-        winner = left.argmax(axis=CLASS_AXIS)[:, None]
-        left /= np.where(total == 0, np.float32(1), total)
-        return _won_by(winner, left)
+        return renormalise(left)
 
     return Step("maps", "maps", apply)
-
-
-def _won_by(winner: Int[np.ndarray, "picture 1 row col"], maps: Map) -> Map:
-    """Undo ties that rounding has made, in place: a division may merge two neighbouring floats."""
-    tied = maps.argmax(axis=CLASS_AXIS)[:, None] != winner
-    if tied.any():
-        value = np.take_along_axis(maps, winner, CLASS_AXIS)
-        raised = np.where(tied, np.nextafter(value, np.float32(np.inf)), value)
-        np.put_along_axis(maps, winner, raised, CLASS_AXIS)
-    return maps

@@ -82,7 +82,7 @@ def test_the_text_of_a_chain_is_canonical_and_reads_again(text, canonical):
 @settings(max_examples=25, deadline=None)
 @given(names=st.lists(st.sampled_from(sorted(STEPS)), max_size=4))
 def test_a_chain_parses_exactly_if_no_step_on_labels_stands_before_one_on_maps(names):
-    on_maps = [name in {"suppress_background", "crf", "blur"} for name in names]
+    on_maps = [name in {"suppress_background", "class_bias", "crf", "blur"} for name in names]
     text = "|".join(names)
     if on_maps == sorted(on_maps, reverse=True):
         assert str(parsed(text)) == text
@@ -94,7 +94,10 @@ def test_a_chain_parses_exactly_if_no_step_on_labels_stands_before_one_on_maps(n
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("smooth", "unknown step 'smooth'; known: blur, crf, fill_holes, mode_filter, open"),
+        (
+            "smooth",
+            "unknown step 'smooth'; known: blur, class_bias, crf, fill_holes, mode_filter, open",
+        ),
         ("blur||crf", "has an empty step; expected STEP|STEP|..."),
         ("|", "has an empty step"),
         ("blur|", "has an empty step"),

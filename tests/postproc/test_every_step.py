@@ -1,10 +1,14 @@
 """What holds for any step; a new one is checked by being in the table and below."""
 
+import functools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from postproc.chain import argmax
+from postproc.step import FitBlock, Learned
 from postproc.steps import STEPS
 
 IGNORE = 0
@@ -12,6 +16,7 @@ IGNORE = 0
 # Specs to try each step with: its defaults, and options that make it do much to a small picture.
 SPECS = {
     "suppress_background": ["suppress_background", "suppress_background(ignore=1)"],
+    "class_bias": ["class_bias", "class_bias(floor=0.01)"],
     "crf": ["crf(iterations=2)", "crf(iterations=2, bilateral_compat=0)"],
     "blur": ["blur", "blur(sigma=20)"],
     "mode_filter": ["mode_filter", "mode_filter(size=3)", "mode_filter(size=99)"],
@@ -23,6 +28,7 @@ SPECS = {
 # Laws that only some steps keep; an empty set says that the others were considered.
 LAWS = {
     "suppress_background": {"idempotent"},
+    "class_bias": set(),
     "crf": set(),
     "blur": set(),
     "mode_filter": set(),
@@ -40,8 +46,16 @@ def with_law(law):
     return [spec for name, spec in ALL if law in LAWS[name]]
 
 
+@functools.cache
 def build(spec, classes):
-    return STEPS.build(spec, classes=classes, ignore=IGNORE, floor=2.0**-25)
+    """Build a step; one that learns has learned."""
+    context = {"classes": classes, "ignore": IGNORE, "floor": 2.0**-25}
+    step = STEPS.build(spec, **context)
+    if isinstance(step, Learned):
+        size = (4, classes, 6, 7) if classes < 9 else (1, classes, 3, 4)
+        maps = some_maps(np.random.default_rng(9), size)
+        step = STEPS.build(step.fit([FitBlock(maps, argmax(maps))]), **context)
+    return step
 
 
 def some_maps(rng, shape):

@@ -1,0 +1,99 @@
+"""Chains that learn: fitted on the out-of-fold maps of a run, and kept beside the candidate."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ensemble.pipeline.folds import OOF, fold_of, refuse_leak, without_each_fold
+from ensemble.pipeline.leaks import leak_notes
+from ensemble.pipeline.prepare import split_identity
+from ensemble.pipeline.sources import Sources
+from evaluation.ground.errors import BadRun
+from evaluation.ground.files import read_json, write_json
+from evaluation.ground.layout import Run
+from members.data.dataset import DataSet
+from postproc.chain import Chain
+from postproc.fit import fit_chain
+from postproc.postprocess import CrossFitted
+
+FITTED = "fitted.json"
+
+
+@dataclass(frozen=True)
+class FittedChain:
+    """What a chain has become, for each split.
+
+    Args:
+        chain: fitted on all of `oof`, or one that learns nothing.
+        crossed: for `oof` itself: a chain for each fold, fitted on the others.
+    """
+
+    chain: Chain
+    crossed: CrossFitted | None = None
+
+    def of(self, split: str) -> Chain | CrossFitted:
+        """Return what labels a split."""
+        return self.crossed if split == OOF and self.crossed else self.chain
+
+
+def fit_on_oof(
+    sources: Sources, source: str, chain: Chain, tell: Callable[[str], None]
+) -> FittedChain:
+    """Fit the steps of a chain that learn, on all of `oof` and without each fold.
+
+    Args:
+        sources: of the run.
+        source: name of the fusion or member.
+        chain: what to fit; one that learns nothing comes back as it is.
+        tell: gets a line for whatever looks like a leak.
+
+    Raises:
+        BadRun: the source has no maps of `oof`, or those of other pictures.
+        Leak: it was trained on some of the pictures.
+        BadData: no scored pixel, in all folds but one even.
+    """
+    if not chain.learns:
+        return FittedChain(chain)
+    run = sources.run
+    if OOF not in sources.splits(source):
+        raise BadRun(f"chain {chain} learns from out-of-fold maps; {source!r} has none")
+    maps, data = sources.open(source, OOF), DataSet.load(run.data(OOF))
+    if maps.ids != data.ids:
+        raise BadRun(f"{source!r} has maps of other pictures than {OOF}; make them again")
+    refuse_leak(f"chain {chain}", source, maps, cure="or take a chain that learns nothing")
+    truth, folds = np.asarray(data.truth()), fold_of(run)
+    fitted = fit_chain(chain, maps, truth, data.pictures)
+    each = [
+        fit_chain(chain, maps, others, data.pictures) for others in without_each_fold(truth, folds)
+    ]
+    for line in leak_notes(sources, [source]):
+        tell(line)
+    return FittedChain(fitted, CrossFitted(each, folds))
+
+
+def fit_inputs(sources: Sources, source: str, chain: Chain) -> dict[str, str]:
+    """Return the identities of all that a chain learned from; nothing where it does not learn."""
+    if not chain.learns:
+        return {}
+    return {
+        "fit_maps": str(sources.identity(source, OOF)),
+        "fit_data": split_identity(sources.run, OOF),
+    }
+
+
+def save_fitted_chain(run: Run, candidate: str, fitted: FittedChain) -> None:
+    """Write what a candidate's chain has become, in the words that `--chain` takes."""
+    file = run.path / "labels" / candidate / FITTED
+    if fitted.crossed is None:
+        file.unlink(missing_ok=True)
+        return
+    without = [str(chain) for chain in fitted.crossed.chains]
+    write_json(file, {"chain": str(fitted.chain), "without_fold": without})
+
+
+def read_fitted_chain(run: Run, candidate: str) -> dict[str, Any] | None:
+    """Return what a candidate's chain has become; None where it learned nothing."""
+    file = run.path / "labels" / candidate / FITTED
+    return dict(read_json(file)) if file.is_file() else None
