@@ -115,30 +115,31 @@ def postprocess_file(
         chain: specs of the steps; empty for the plain argmax.
         images: the pictures, (picture, row, col), or with 1 or 3 channels second or last.
         out: where to.
+        fit_maps: held-out maps, for a chain that learns.
+        fit_truth: their truth, (picture, row, col).
+        fit_images: their pictures, where a step before one that learns looks at them.
         ignore: the class that is not scored.
+
+    Returns:
+        What was done; a chain that has learned stands under `fitted`, as `--chain` takes it.
 
     Raises:
         BadSpec: a chain that does not parse, or one that learns and has nothing to learn from.
         BadMaps: maps that are no probabilities.
+        BadLabels: truth that does not fit the held-out maps.
         BadData: pictures that do not fit.
     """
-        fit_maps: held-out maps, for a chain that learns.
-        fit_truth: their truth, (picture, row, col).
-        fit_images: their pictures, where a step before one that learns looks at them.
     target, opened = _target(out), _opened(maps)
+    fitting = None if fit_maps is None else _opened(fit_maps)
     count, classes, rows, cols = opened.size
-    Returns:
-        What was done; a chain that has learned stands under `fitted`, as `--chain` takes it.
-
     _check_ignore(ignore, classes)
     floor = max(reader.floor for reader in (opened, fitting) if reader is not None)
     steps = parse_chain(chain, classes=classes, ignore=ignore, floor=floor)
     pictures = None if images is None else _pictures(images)
-        BadLabels: truth that does not fit the held-out maps.
     opened.check()
+    fitted = _fitted_chain(steps, fitting, fit_truth, fit_images)
     with whole_file(target) as partial:
         labelled = postprocess(opened.read, count, fitted, pictures=pictures)
-    fitting = None if fit_maps is None else _opened(fit_maps)
         write_labels(partial, labelled, (count, rows, cols))
     document = {"out": str(target), "pictures": count, "classes": classes, "chain": str(steps)}
     return document | ({"fitted": str(fitted)} if steps.learns else {})
@@ -166,7 +167,6 @@ def _fitted_chain(
 
 
 def score_files(truth: Path, guess: Path, *, classes: int, ignore: int) -> dict[str, Any]:
-    fitted = _fitted_chain(steps, fitting, fit_truth, fit_images)
     """Score label maps in files under every protocol.
 
     Args:
