@@ -19,11 +19,11 @@ from ensemble.cli.options import chosen_run, json_option, run_option, show, tell
     help="Where they are valued; oof, where choices are made, leaves validation to examine them.",
 )
 @click.option(
-    "--orders",
+    "--circles",
     type=click.IntRange(min=2),
-    default=16,
+    default=4,
     show_default=True,
-    help="Of more than 8 members, as many random orders and their reverses.",
+    help="With more than 8 members: random circles that Shapley values are drawn from.",
 )
 @click.option(
     "--tolerance",
@@ -38,7 +38,7 @@ def command(
     context: click.Context,
     run_path: Path | None,
     split: str,
-    orders: int,
+    circles: int,
     tolerance: float,
     as_json: bool,
 ) -> None:
@@ -50,7 +50,7 @@ def command(
     from ensemble.pipeline.member_values import value_members
 
     run = chosen_run(run_path)
-    document = value_members(run, split=split, orders=orders, tolerance=tolerance, tell=tell)
+    document = value_members(run, split=split, circles=circles, tolerance=tolerance, tell=tell)
     kept = ",".join(document["advice"]["keep"])
     then = f"ens fuse --run {run.path} --strategy mean --members {kept} --name kept"
     if not document["advice"]["drop"]:

@@ -13,10 +13,10 @@ from ensemble.cli.options import FILE, chosen_run, json_option, run_option, show
 @click.option("--out", required=True, type=FILE, metavar="DIR", help="Where to; a new folder.")
 @click.option(
     "--by",
-    type=click.Choice(["mutual_information", "entropy"]),
-    default="mutual_information",
+    type=click.Choice(["entropy", "mutual_information"]),
+    default="entropy",
     show_default=True,
-    help="What ranks: members' quarrel, or all doubt.",
+    help="What ranks: all doubt, or the part of it that is members' quarrel.",
 )
 @click.option("--top", type=click.IntRange(1, 100), default=20, show_default=True, help="To draw.")
 @json_option

@@ -54,7 +54,14 @@ class SubsetCounts:
         subsets = list(subsets)
         new = sorted(set(subsets) - self._known.keys())
         if new:
-            sums = count_subsets(self._members, self._truth, self._places, new)
+            needed = sorted({member for subset in new for member in subset})
+            place = {member: number for number, member in enumerate(needed)}
+            sums = count_subsets(
+                [self._members[member] for member in needed],
+                self._truth,
+                self._places,
+                [tuple(place[member] for member in subset) for subset in new],
+            )
             self._known.update(zip(new, sums, strict=True))
         return np.stack([self._known[subset] for subset in subsets])
 

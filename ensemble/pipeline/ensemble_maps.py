@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ensemble.pipeline.fusing import OOF, Reader
+from ensemble.pipeline.folds import OOF
+from ensemble.pipeline.fusing import Reader
 from ensemble.pipeline.sources import Sources
 from evaluation.ground.arrays import Array
 from evaluation.ground.errors import BadMaps, BadRun, Leak

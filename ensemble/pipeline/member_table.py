@@ -71,9 +71,9 @@ def _value(row: Document) -> list[str]:
 def _remarks(document: Document) -> Iterator[str]:
     yield "gain: what the member adds to the mean of the others, paired; Shapley values sum to the"
     yield "mIoU of all. ms: a picture through one fold's network on one core of this machine."
-    if document["orders"] is not None:
+    if document["circles"] is not None:
         worst = max(row["shapley"]["sampling_error"] for row in document["members"])
-        yield f"Shapley values: {document['orders']} random orders, standard error {worst:.4f}."
+        yield f"Shapley values: {document['circles']} random circles, standard error {worst:.4f}."
 
 
 def _pairs(document: Document) -> list[list[str]]:

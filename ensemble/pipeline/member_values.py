@@ -11,7 +11,7 @@ from ensemble.diversity.pairs import Measure, count_both_right, measure_pairs
 from ensemble.diversity.shapley import Formula, formula_for, shapley
 from ensemble.diversity.subsets import SubsetCounts, group_places
 from ensemble.pipeline.ensemble_maps import EnsembleMaps, open_members
-from ensemble.pipeline.fusing import OOF
+from ensemble.pipeline.folds import OOF
 from ensemble.pipeline.member_advice import advise, change_document, interval_document
 from ensemble.pipeline.member_costs import member_cost
 from ensemble.pipeline.sources import Sources, run_experiment
@@ -29,7 +29,7 @@ Document = dict[str, Any]
 
 
 def value_members(
-    run: Run, *, split: str, orders: int, tolerance: float, tell: Callable[[str], None]
+    run: Run, *, split: str, circles: int, tolerance: float, tell: Callable[[str], None]
 ) -> Document:
     """Tell what each member of a run is worth to the mean of all, and advise whom to drop.
 
@@ -38,8 +38,8 @@ def value_members(
     Args:
         run: the experiment folder.
         split: where the members are valued; it must have truth.
-        orders: how many orders of the members Shapley values are drawn from, where members are too
-            many for all of them; each comes with its reverse.
+        circles: how many circles of the members Shapley values are drawn from, where members are
+            too many for all orders; see `ensemble.diversity.shapley.sampled`.
         tolerance: the largest loss of mean IoU that dropping members may cost.
         tell: gets a line for whatever was left out.
 
@@ -54,7 +54,7 @@ def value_members(
     sources, rng = Sources.of(run), np.random.default_rng(run_experiment(run).seed)
     maps = open_members(sources, split, tell)
     everyone = tuple(range(len(maps.names)))
-    shares = formula_for(len(everyone), orders=orders, rng=rng)
+    shares = formula_for(len(everyone), circles=circles, rng=rng)
     subsets = [*shares.subsets, *((m,) for m in everyone), *without_one(everyone), everyone]
     judge = _judge(sources, maps, len(subsets))
     judge.counts.of(subsets)  # in one pass, which leaves all that follows to memory
@@ -74,7 +74,7 @@ def value_members(
         "groups": judge.counts.groups,
         **whole,
         "members": sorted(rows, key=lambda row: -row["shapley"]["value"]),
-        "orders": None if shares.exact else 2 * len(shares.weights),
+        "circles": None if shares.exact else len(shares.weights),
         "pairs": _pairs(maps),
         "tolerance": tolerance,
         "advice": advice,

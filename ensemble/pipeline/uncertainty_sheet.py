@@ -15,6 +15,7 @@ from evaluation.ground.classes import UNLABELLED, Classes
 
 WIDTH_IN, GAP_IN, HEAD_IN, DPI = 3.0, 0.08, 0.65, 100
 IN_LEGEND = 8
+MOST = 0.995
 CAPTION_SHARE = 0.22
 """Height of a caption's line as a share of the picture's."""
 
@@ -44,10 +45,10 @@ class Unsure:
 
 
 def draw_sheet(path: Path, pictures: Sequence[Unsure], classes: Classes) -> None:
-    """Write a PNG with a row a picture; heat goes from 0 to the highest value that is possible.
+    """Write a PNG with a row a picture.
 
-    Entropy reaches the logarithm of the number of classes; so does mutual information where there
-    are members enough, but it rarely comes near: it is drawn to the highest value on the sheet.
+    Heat goes from 0 to what entropy can reach, the logarithm of the number of classes. Mutual
+    information rarely comes near: its heat ends where all but a few pixels of the sheet lie below.
 
     Args:
         path: where to.
@@ -60,7 +61,7 @@ def draw_sheet(path: Path, pictures: Sequence[Unsure], classes: Classes) -> None
     columns["guess"] = [_painted(one.guess, classes) for one in pictures]
     high = float(np.log(len(classes)))
     columns[f"entropy ({NATS.format(high)})"] = [_heat(one.entropy, high) for one in pictures]
-    high = max(float(one.mutual.max()) for one in pictures) or 1.0
+    high = float(np.quantile([one.mutual for one in pictures], MOST)) or 1.0
     columns[f"mutual information ({NATS.format(high)})"] = [
         _heat(one.mutual, high) for one in pictures
     ]

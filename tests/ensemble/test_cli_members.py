@@ -141,6 +141,7 @@ class TestMembers:
             assert row["iou"]["sand"] == pytest.approx(expected.iou[3])
         total = sum(row["shapley"]["value"] for row in found["members"])
         assert total == pytest.approx(found["miou"])
+        assert found["circles"] is None
         assert found["pictures"] == COUNT
         assert found["groups"] == COUNT // 2
 
@@ -178,12 +179,14 @@ class TestMembers:
         assert found["advice"]["drop"] == ["noise"]
         assert found["advice"]["examined"] is None
 
-    def test_many_members_get_drawn_orders(self, three, capsys, monkeypatch):
+    def test_many_members_get_values_of_drawn_circles(self, three, capsys, monkeypatch):
         monkeypatch.setattr("ensemble.diversity.shapley.EXACT_MEMBERS", 2)
-        found = json.loads(answer(capsys, "--run", three, "--orders", 3, "--json"))
-        assert found["orders"] == 6
-        assert found["members"][0]["shapley"]["sampling_error"] > 0
-        assert "6 random orders, standard error" in answer(capsys, "--run", three, "--orders", 3)
+        found = json.loads(answer(capsys, "--run", three, "--circles", 3, "--json"))
+        assert found["circles"] == 3
+        total = sum(row["shapley"]["value"] for row in found["members"])
+        assert total == pytest.approx(found["miou"])
+        text = answer(capsys, "--run", three, "--circles", 3)
+        assert "Shapley values: 3 random circles, standard error 0." in text
 
     def test_no_tolerance_keeps_whoever_helps(self, three, capsys):
         strict = json.loads(answer(capsys, "--run", three, "--tolerance", 0, "--json"))
@@ -296,8 +299,8 @@ def test_advice_is_one_line(document, line):
 class TestUncertainty:
     def test_the_picture_that_members_quarrel_over_comes_first(self, three, tmp_path, capsys):
         out = tmp_path / "unsure"
-        arguments = ("uncertainty", "--run", three, "--out", out, "--top", 3, "--json")
-        found = json.loads(answer(capsys, *arguments))
+        arguments = ("uncertainty", "--run", three, "--out", out, "--by", "mutual_information")
+        found = json.loads(answer(capsys, *arguments, "--top", 3, "--json"))
         with (out / "ranking.csv").open(newline="") as file:
             rows = list(csv.DictReader(file))
         assert len(rows) == COUNT
@@ -329,8 +332,10 @@ class TestUncertainty:
             pairs = [(float(row[name]), float(row["wrong"])) for row in rows]
             assert value == pytest.approx(spearmanr(pairs).statistic, abs=1e-4)
 
-    def test_unlabelled_pictures_are_ranked_too_by_entropy_on_demand(self, three, tmp_path, capsys):
-        arguments = ("uncertainty", "--run", three, "--split", "test", "--by", "entropy")
+    def test_unlabelled_pictures_are_ranked_too_and_by_entropy_unless_told(
+        self, three, tmp_path, capsys
+    ):
+        arguments = ("uncertainty", "--run", three, "--split", "test")
         text = answer(capsys, *arguments, "--out", tmp_path / "u", "--top", 4)
         assert "rank correlation" not in text
         assert text.splitlines()[2].endswith(" -")

@@ -58,6 +58,14 @@ class TestSubsetCounts:
         monkeypatch.setattr("ensemble.diversity.subsets.PIECE_VALUES", 1)
         np.testing.assert_array_equal(judge(truth, maps).counts.of([(0, 1), (1,)]), whole)
 
+    def test_do_not_read_members_that_no_new_subset_holds(self):
+        truth, maps = drawn([0.3, 0.5, 0.4])
+        counts = judge(truth, maps).counts
+        expected = counts.of([(1, 2), (2,)])
+        fresh = judge(truth, maps).counts
+        fresh._members[0] = None  # whoever reads it now fails
+        np.testing.assert_array_equal(fresh.of([(1, 2), (2,)]), expected)
+
     def test_go_over_the_maps_once_for_what_is_known_already(self):
         truth, maps = drawn([0.3, 0.5])
         counts = judge(truth, maps).counts
@@ -106,8 +114,8 @@ class TestShapley:
         np.testing.assert_allclose(shares.values(scores), expected)
         assert (shares.sampling_errors(scores) == 0).all()
 
-    def test_values_sum_to_the_score_of_all_even_of_few_orders(self):
-        for shares in (exact(5), sampled(5, orders=2, rng=np.random.default_rng(1))):
+    def test_values_sum_to_the_score_of_all_even_of_few_circles(self):
+        for shares in (exact(5), sampled(5, circles=2, rng=np.random.default_rng(1))):
             scores = np.random.default_rng(0).random((len(shares.subsets), 3))
             whole = scores[shares.subsets.index((0, 1, 2, 3, 4))]
             np.testing.assert_allclose(shares.values(scores).sum(axis=0), whole)
@@ -115,7 +123,7 @@ class TestShapley:
     def test_sampled_values_come_close_to_the_exact_ones_by_their_error(self):
         shares, scores = game(5)
         known = dict(zip(shares.subsets, scores, strict=True))
-        few, many = (sampled(5, orders=n, rng=np.random.default_rng(2)) for n in (50, 4000))
+        few, many = (sampled(5, circles=n, rng=np.random.default_rng(2)) for n in (20, 1600))
         errors = []
         for some in (few, many):
             mine = np.array([known[subset] for subset in some.subsets])
@@ -125,19 +133,20 @@ class TestShapley:
         assert errors[1] < errors[0] / 6  # by the square root of 80
         assert errors[1] < 0.01
 
-    def test_an_order_comes_with_its_reverse(self):
-        """What each member adds depends on its place alone: the two cancel."""
-        some = sampled(6, orders=2, rng=np.random.default_rng(0))
-        scores = np.array([len(subset) ** 2 / 36 for subset in some.subsets])
+    def test_each_member_takes_each_place_as_often(self):
+        """What a member adds depends on its place alone here, so nothing is left to chance."""
+        some = sampled(6, circles=2, rng=np.random.default_rng(0))
+        scores = np.array([np.sqrt(len(subset) / 6) for subset in some.subsets])
         np.testing.assert_allclose(some.values(scores), 1 / 6)
         np.testing.assert_allclose(some.sampling_errors(scores), 0, atol=1e-12)
 
-    def test_orders_are_drawn_only_where_members_are_many(self):
+    def test_circles_are_drawn_only_where_members_are_many(self):
         rng = np.random.default_rng(0)
-        assert formula_for(EXACT_MEMBERS, orders=4, rng=rng).exact
-        many = formula_for(EXACT_MEMBERS + 1, orders=4, rng=rng)
+        assert formula_for(EXACT_MEMBERS, circles=4, rng=rng).exact
+        many = formula_for(EXACT_MEMBERS + 1, circles=2, rng=rng)
         assert not many.exact
-        assert len(many.subsets) <= 8 * (EXACT_MEMBERS + 1)
+        a_circle = EXACT_MEMBERS * (EXACT_MEMBERS + 1)
+        assert a_circle < len(many.subsets) <= 2 * a_circle + 1
 
     def test_twins_are_worth_the_same_and_all_intervals_hold_their_value(self):
         truth, maps = drawn([0.4, 0.2, 0.05])
