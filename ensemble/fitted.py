@@ -77,7 +77,9 @@ def load_fitted(folder: Path) -> Fitted:
 
 def _taken_apart(fusion: Fusion, within: str, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
     """Return a fusion as JSON values; arrays go to `arrays`, by the path of their field."""
-    own, fields, parts = [], {}, {}
+    own: list[str] = []
+    fields: dict[str, Any] = {}
+    parts: dict[str, Any] = {}
     for field in dataclasses.fields(fusion):  # type: ignore[arg-type]
         name, value = field.name, getattr(fusion, field.name)
         if isinstance(value, np.ndarray):

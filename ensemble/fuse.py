@@ -155,10 +155,11 @@ class FitBlocks:
 
     def __post_init__(self) -> None:
         """Check all but the maps' values."""
-        pictures, classes, *pixels = check_agreement(self.members)
+        size = check_agreement(self.members)
+        pictures, classes, *pixels = size
         expected = (pictures, *pixels)
         if self.pictures is not None:
-            check_pictures(self.pictures, (pictures, classes, *pixels))
+            check_pictures(self.pictures, size)
         if self.truth.shape != expected:
             raise BadLabels(
                 f"truth has shape {self.truth.shape}; expected {expected} as in"

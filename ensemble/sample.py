@@ -82,14 +82,14 @@ def sample(
         raise BadData("the truth to fit on has no scored pixel; give pictures that have some")
     present = [label for label in scored if counts[label]]
     shares = (counts[present] / counts.sum()) ** (1 - balance)
-    _, maps, more = zip(*[drawn[label].lowest() for label in present], strict=True)
+    _, maps, features = zip(*[drawn[label].lowest() for label in present], strict=True)
     kept = np.array([len(part) for part in maps])
     return PixelSample(
         np.concatenate(maps),
         np.repeat(present, kept),
         np.repeat(shares / shares.sum() / kept, kept),
         counts,
-        np.concatenate(more),
+        np.concatenate(features),
     )
 
 

@@ -11,6 +11,7 @@ LEAVES = 8
 """Of a tree at most: a bit each in a byte."""
 
 Values = Float[np.ndarray, "round tree leaf"]
+PerByte = Integer[np.ndarray, "byte"]
 Places = Integer[np.ndarray, "round tree node"]
 Thresholds = Float[np.ndarray, "round tree node"]
 
@@ -93,7 +94,8 @@ def _rounded_down(threshold: float) -> np.float32:
     return np.nextafter(near, np.float32(-np.inf)) if near > threshold else near
 
 
-def _first_left() -> Integer[np.ndarray, "256"]:
+def _first_left() -> PerByte:
     """Return, for each byte, the place of the lowest bit that is 0; none is in no tree."""
     bits = np.arange(256)[:, None] >> np.arange(LEAVES) & 1
-    return bits.argmin(axis=1)
+    places: PerByte = bits.argmin(axis=1)
+    return places

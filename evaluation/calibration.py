@@ -8,7 +8,7 @@ from evaluation.ground.classes import UNLABELLED
 
 BINS = 15
 
-Reliability = Float[np.ndarray, "3 bin"]
+Reliability = Float[np.ndarray, "*sets 3 bin"]
 """For each bin of confidence: pixels, their confidences added up, and how many were right."""
 
 

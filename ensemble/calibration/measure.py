@@ -36,7 +36,8 @@ def measure(
         return np.stack([reliability(one, truth, ignore=ignore) for one in fused])
 
     with one_blas_thread():
-        before, after = sum(map_blocks(work, len(blocks.truth), size=blocks.size, threads=1))
+        parts = map_blocks(work, len(blocks.truth), size=blocks.size, threads=1)
+        before, after = np.sum(list(parts), axis=0)
     return {
         "measure": f"expected calibration error, top label, {BINS} bins, scored pixels",
         "pixels": int(before[0].sum()),

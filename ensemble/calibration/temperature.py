@@ -62,4 +62,5 @@ class Temperature:
             logs: Map = np.log(maps[0])
         logs -= logs.max(axis=1, keepdims=True)
         logs *= np.float32(1 / self.temperature)
-        return np.exp(logs, out=logs)
+        np.exp(logs, out=logs)
+        return logs

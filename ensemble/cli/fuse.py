@@ -85,7 +85,7 @@ def command(
     if members is not None and not chosen:
         raise click.UsageError("--members names no member; write --members A,B or leave it out")
     fusion = fuse_members(run, strategy, name=name, members=chosen, tell=tell)
-    document: dict[str, Any] = {"run": str(run.path), "fusion": fusion, "strategy": strategy}
+    document = {"run": str(run.path), "fusion": fusion, "strategy": strategy}
     if found := calibration_of(run, fusion):
         document["calibration"] = found
     text = f"{run.path}: fusion {fusion} by {strategy}{_calibration(found)}"

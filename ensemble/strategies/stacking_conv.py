@@ -71,7 +71,9 @@ def stacking_conv(
         scored = scored_classes(drawn.counts, ignore, "stacking_conv")
         with threadpool_limits(1):
             layers = _trained(drawn, scored, classes, (width, steps, rate, seed))
-        return StackingConv(*layers, scored, floor, int(intensity))
+        mix, mix_bias, inner, inner_bias, outer, outer_bias = layers
+        network = (mix, mix_bias, inner, inner_bias, outer, outer_bias)
+        return StackingConv(*network, scored, floor, int(intensity))
 
     return Learned(fit, needs_pictures=intensity)
 
@@ -138,7 +140,7 @@ def _features(maps: Maps, shades: Shades | None, floor: float) -> Features:
 def _logits(features: Tensor, layers: list[Tensor], scored: Labelled, classes: int) -> Tensor:
     mix, mix_bias, inner, inner_bias, outer, outer_bias = layers
     members = features.shape[1] // classes
-    logs = features[:, : members * classes].unflatten(1, (members, classes))
+    logs = features[:, : members * classes].reshape(-1, members, classes, *features.shape[2:])
     pooled = logs.mean(dim=1)[:, torch.from_numpy(scored)]
     hidden = conv2d(features, mix, mix_bias).relu()
     hidden = conv2d(_padded(hidden), inner, inner_bias).relu()
@@ -146,7 +148,8 @@ def _logits(features: Tensor, layers: list[Tensor], scored: Labelled, classes: i
 
 
 def _padded(hidden: Tensor) -> Tensor:
-    return pad(hidden, (1, 1, 1, 1), mode="replicate")
+    padded: Tensor = pad(hidden, (1, 1, 1, 1), mode="replicate")
+    return padded
 
 
 def _trained(
@@ -174,7 +177,7 @@ def _trained(
 
 def _batches(pictures: int, generator: torch.Generator) -> Iterator[Tensor]:
     while True:
-        yield from torch.randperm(pictures, generator=generator).split(BATCH)
+        yield from torch.split(torch.randperm(pictures, generator=generator), BATCH)
 
 
 def _start(

@@ -1,4 +1,5 @@
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -6,8 +7,10 @@ from scipy.special import softmax
 from sklearn.isotonic import IsotonicRegression
 
 from ensemble.calibration import CALIBRATORS
+from ensemble.calibration.measure import in_words
 from ensemble.fitted import load_fitted, save_fitted
 from ensemble.fusion import CLASS_AXIS, Block
+from ensemble.pipeline.files import fuse_files
 from ensemble.strategy import build_strategy, check_strategy
 from evaluation.calibration import ece, reliability
 from evaluation.ground.errors import BadData, BadSpec
@@ -199,3 +202,58 @@ def test_specialists_are_not_calibrated_one_by_one():
     spec = "per_class_vote(calibrate=vector, calibrate_at=members)"
     with pytest.raises(BadSpec, match="specialists have no map to calibrate one by one"):
         build_strategy(spec, **context)
+
+
+def written(folder, maps, truth):
+    paths = [folder / f"{place}.npy" for place in range(len(maps))]
+    for path, one in zip(paths, maps, strict=True):
+        np.save(path, one)
+    np.save(folder / "truth.npy", truth)
+    return paths
+
+
+def fused_files(folder, maps, truth, spec, **options):
+    paths = written(folder, maps, truth)
+    return fuse_files(
+        paths,
+        spec,
+        out=folder / "out.npy",
+        fit_maps=paths,
+        fit_truth=folder / "truth.npy",
+        ignore=IGNORE,
+        seed=0,
+        **options,
+    )
+
+
+def test_files_say_the_error_before_and_after_of_what_was_fitted_on_the_other_half(tmp_path):
+    maps, truth = drawn(12, sharpness=3)
+    found = fused_files(tmp_path, maps, truth, "mean(calibrate=temperature)")["calibration"]
+    pooled = build_strategy("mean")(maps)
+    assert found["before"] == pytest.approx(error(pooled, truth))
+    halves = [np.arange(20) % 2 == half for half in (0, 1)]
+    after = np.empty_like(pooled)
+    for one, other in (halves, halves[::-1]):
+        learnt = fitted("mean(calibrate=temperature)", maps[:, one], truth[one])
+        after[other] = learnt(maps[:, other])
+    assert found["after"] == pytest.approx(error(after, truth), abs=1e-3)
+    assert found["pixels"] == np.isin(truth, SCORED).sum()
+
+
+def test_files_say_where_half_of_the_pictures_are_too_few_to_measure(tmp_path):
+    maps, truth = drawn(13, pictures=6)
+    found = fused_files(tmp_path, maps, truth, "stacking(calibrate=temperature)")["calibration"]
+    assert "3 pictures with truth to fit on" in found["not_measured"]
+    assert in_words(found).startswith("calibration error not measured: 3 pictures")
+
+
+@pytest.mark.parametrize(
+    ("spec", "options", "words"),
+    [
+        ("stacking(intensity=True)", {}, "looks at pictures; give --images and --fit-images"),
+        ("stacking", {"images": Path("truth.npy")}, "looks at no pictures; leave --images and"),
+    ],
+)
+def test_files_and_pictures_go_together(tmp_path, spec, options, words):
+    with pytest.raises(BadSpec, match=words):
+        fused_files(tmp_path, *drawn(14), spec, **options)
