@@ -8,10 +8,10 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from members.architectures.blocks import ConvBlock
-from members.architectures.bottlenecks import BottleneckName, bottom
+from members.architectures.bottlenecks import BottleneckName
 from members.architectures.decoders import Decoder
-from members.architectures.encoders import Encoder, layout
-from members.architectures.unet import UNet
+from members.architectures.encoders import layout
+from members.architectures.unet import UNet, assembled
 
 
 class DoubleUNet(nn.Module):
@@ -79,19 +79,7 @@ def double_unet(
     block = partial(ConvBlock, dropout=dropout, se=se)
 
     def part(source: int, *, encoders: int) -> UNet:
-        return UNet(
-            Encoder(source, widths[:-1], counts[:-1], block),
-            bottom(
-                bottleneck,
-                widths[-2],
-                widths[-1],
-                block,
-                convolutions=counts[-1],
-                dropout=dropout,
-                se=se,
-            ),
-            Decoder(widths, block, skips=[encoders * each for each in widths]),
-            nn.Conv2d(width, classes, 1),
-        )
+        decoder = Decoder(widths, block, skips=[encoders * each for each in widths])
+        return assembled(source, classes, widths, counts, block, bottleneck, decoder)
 
     return DoubleUNet(part(channels, encoders=1), part(channels + classes, encoders=2))

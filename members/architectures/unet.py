@@ -102,17 +102,38 @@ def unet(
         dropout=dropout,
         se=se,
     )
-    return UNet(
-        Encoder(channels, widths[:-1], counts[:-1], block),
-        bottom(
-            bottleneck,
-            widths[-2],
-            widths[-1],
-            block,
-            convolutions=counts[-1],
-            dropout=dropout,
-            se=se,
-        ),
-        Decoder(widths, block, up=up, skip=skip),
-        nn.Conv2d(width, classes, 1),
+    decoder = Decoder(widths, block, up=up, skip=skip)
+    return assembled(channels, classes, widths, counts, block, bottleneck, decoder)
+
+
+def assembled(
+    channels: int,
+    classes: int,
+    widths: Sequence[int],
+    counts: Sequence[int],
+    block: "partial[ConvBlock]",
+    bottleneck: BottleneckName,
+    decoder: Decoder,
+) -> UNet:
+    """Put a U-Net together.
+
+    Args:
+        channels: that come in.
+        classes: how many logits a pixel.
+        widths: channels of each level, the bottleneck's last.
+        counts: convolutions of each level's block.
+        block: of every level, with its dropout and squeeze-and-excitation.
+        bottleneck: what the last level is.
+        decoder: the way up.
+    """
+    last = bottom(
+        bottleneck,
+        widths[-2],
+        widths[-1],
+        block,
+        convolutions=counts[-1],
+        dropout=block.keywords["dropout"],
+        se=block.keywords["se"],
     )
+    encoder = Encoder(channels, widths[:-1], counts[:-1], block)
+    return UNet(encoder, last, decoder, nn.Conv2d(widths[0], classes, 1))
