@@ -126,6 +126,7 @@ def assembled(
         bottleneck: what the last level is.
         decoder: the way up.
     """
+    encoder = Encoder(channels, widths[:-1], counts[:-1], block)
     last = bottom(
         bottleneck,
         widths[-2],
@@ -135,5 +136,4 @@ def assembled(
         dropout=block.keywords["dropout"],
         se=block.keywords["se"],
     )
-    encoder = Encoder(channels, widths[:-1], counts[:-1], block)
     return UNet(encoder, last, decoder, nn.Conv2d(widths[0], classes, 1))
