@@ -22,8 +22,8 @@ Subset = tuple[int, ...]
 Places = Int64[np.ndarray, " picture"]
 Sums = Int64[np.ndarray, "group true guess"]
 
-SUMS_BYTES = 512 << 20
-"""What the counts of all subsets may take together, before groups are put together."""
+SUMS_BYTES = 128 << 20
+"""What the counts of all subsets may take, before groups are put together; intervals copy them."""
 
 
 class SubsetCounts:
