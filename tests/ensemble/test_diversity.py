@@ -140,6 +140,13 @@ class TestShapley:
         np.testing.assert_allclose(some.values(scores), 1 / 6)
         np.testing.assert_allclose(some.sampling_errors(scores), 0, atol=1e-12)
 
+    def test_each_member_comes_before_each_other_as_often(self):
+        """Two members that work only together share their work evenly, by one circle already."""
+        some = sampled(6, circles=2, rng=np.random.default_rng(0))
+        scores = np.array([float({1, 4} <= set(subset)) for subset in some.subsets])
+        np.testing.assert_allclose(some.values(scores), [0, 0.5, 0, 0, 0.5, 0], atol=1e-12)
+        np.testing.assert_allclose(some.sampling_errors(scores), 0, atol=1e-12)
+
     def test_circles_are_drawn_only_where_members_are_many(self):
         rng = np.random.default_rng(0)
         assert formula_for(EXACT_MEMBERS, circles=4, rng=rng).exact
