@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ensemble.calibration.measure import cross_fit, measure
-from ensemble.fuse import FitBlocks, check_pictures, fuse
+from ensemble.fuse import CACHE_PICTURES, FitBlocks, check_pictures, fuse
 from ensemble.fusion import Fusion, Learned, needs_pictures
 from ensemble.pipeline.postprocessing import write_labels
 from ensemble.strategy import build_strategy, check_strategy, is_calibrated
@@ -92,7 +92,14 @@ def fuse_files(
         fused = np.lib.format.open_memmap(
             partial, mode="w+", dtype=np.float32, shape=members[0].size
         )
-        fuse(members, built, count, fused.__setitem__, pictures=pictures)
+        fuse(
+            members,
+            built,
+            count,
+            fused.__setitem__,
+            pictures=pictures,
+            size=CACHE_PICTURES,
+        )
         fused.flush()
     return document
 

@@ -6,7 +6,7 @@ from ensemble.fusion import Learned
 from ensemble.pipeline.experiment import Experiment
 from ensemble.pipeline.leaks import OOF, alike_across_folds
 from ensemble.pipeline.sources import Sources
-from ensemble.strategies import STRATEGIES
+from ensemble.strategy import build_strategy
 from evaluation.ground.errors import BadRun, BadSpec, Leak
 from evaluation.ground.layout import Run
 from members.batches import class_shares
@@ -62,7 +62,7 @@ def check_fusion(sources: Sources, experiment: Experiment, name: str) -> bool:
     members = chosen or sources.names()
     data = DataSet.load(sources.run.data(OOF))
     try:
-        built = STRATEGIES.build(
+        built = build_strategy(
             strategy,
             classes=len(data.classes),
             ignore=data.classes.ignore,

@@ -15,6 +15,7 @@ from members.batches import class_shares
 from members.data.dataset import DataSet
 from members.devices import autocast
 from members.losses import build_loss
+from members.maps import ArrayMaps
 from members.network import Network
 from members.predict import predict
 from members.procedures import PROCEDURES
@@ -22,7 +23,8 @@ from members.procedures.fitting import Task
 from members.procedures.rates import Rates
 from members.recipe import Member
 from members.store import ProbabilityStore, StoreDtype
-from postproc.chain import Chain
+from postproc.chain import Chain, argmax
+from postproc.fit import fit_chain
 
 TRIED_PICTURES = 4
 BINARY = 2
@@ -81,7 +83,10 @@ def chain_seconds(chain: Chain, data: DataSet, floor: float) -> float:
         floor: as the chain was parsed with.
     """
     pictures = np.array(data.pictures[:TRIED_PICTURES])
-    maps = _drawn(len(pictures), data) + np.float32(floor)
+    maps = _drawn(len(pictures), data)
+    if chain.learns:
+        chain = fit_chain(chain, ArrayMaps("drawn", maps), argmax(maps), pictures)
+    maps += np.float32(floor)
     return timed(lambda: chain(maps, pictures)) / len(pictures)
 
 

@@ -148,7 +148,7 @@ class TestARun:
     @pytest.mark.parametrize(
         ("arguments", "words"),
         [
-            (["fuse", "--strategy", "stackin"], "unknown fusion strategy 'stackin'; known: geo"),
+            (["fuse", "--strategy", "stackin"], "unknown fusion strategy 'stackin'; known: evi"),
             (
                 ["fuse", "--strategy", "mean", "--members", "uno"],
                 "no member or fusion 'uno'; known",
