@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from ensemble.pipeline.fusing import OOF, Reader
+from ensemble.pipeline.folds import OOF
+from ensemble.pipeline.fusing import Reader
 from ensemble.pipeline.refining import check_new
 from ensemble.pipeline.sources import Sources
 from evaluation.ground.arrays import Array, Map

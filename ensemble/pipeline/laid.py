@@ -6,7 +6,7 @@ from functools import cached_property
 import numpy as np
 
 from ensemble.pipeline.experiment import Experiment
-from ensemble.pipeline.leaks import OOF
+from ensemble.pipeline.folds import OOF
 from ensemble.pipeline.pace import disk_seconds
 from ensemble.pipeline.sources import Sources
 from evaluation.ground.blocks import BLOCK_PICTURES

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
+from ensemble.pipeline.folds import OOF
 from ensemble.pipeline.prepare import read_folds
 from ensemble.pipeline.sources import Sources
 from evaluation.ground.arrays import Array
@@ -16,7 +17,7 @@ from members.data.cleaning.copies import near_duplicates, thumbnails_and_hashes
 from members.data.dataset import DataSet
 from members.maps import MapReader
 
-OOF, FRESH = "oof", "validation"
+FRESH = "validation"
 
 RIGHT_MARGIN, SURE_MARGIN = 0.05, 0.1
 """How much more often right, or how much surer, is a sign; the mean of K fold models, which is

@@ -4,7 +4,8 @@ import numpy as np
 
 from ensemble.fusion import Learned
 from ensemble.pipeline.experiment import Experiment
-from ensemble.pipeline.leaks import OOF, alike_across_folds
+from ensemble.pipeline.folds import OOF
+from ensemble.pipeline.leaks import alike_across_folds
 from ensemble.pipeline.sources import Sources
 from ensemble.strategy import build_strategy
 from evaluation.ground.errors import BadRun, BadSpec, Leak

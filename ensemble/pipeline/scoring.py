@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from ensemble.pipeline.experiment import Experiment
-from ensemble.pipeline.fusing import OOF, make_fusion, planned
+from ensemble.pipeline.folds import OOF
+from ensemble.pipeline.fusing import make_fusion, planned
 from ensemble.pipeline.postprocessing import make_candidate, read_candidate, read_labels
 from ensemble.pipeline.prepare import run_classes, split_identity
 from ensemble.pipeline.sources import Sources, run_experiment

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ensemble.pipeline.folds import OOF
 from ensemble.pipeline.fusing import is_fused, planned
 from ensemble.pipeline.laid import Laid
-from ensemble.pipeline.leaks import OOF
 from ensemble.pipeline.odd import check_fusion
 from ensemble.pipeline.pace import Pace, chain_seconds, network_pace
 from ensemble.pipeline.postprocessing import ARGMAX, is_labelled

@@ -11,6 +11,7 @@ from ensemble.calibration.measure import in_words
 from ensemble.fitted import load_fitted, save_fitted
 from ensemble.fusion import CLASS_AXIS, Block
 from ensemble.pipeline.files import fuse_files
+from ensemble.strategies.mean import Mean
 from ensemble.strategy import build_strategy, check_strategy
 from evaluation.calibration import ece, reliability
 from evaluation.ground.errors import BadData, BadSpec
@@ -100,7 +101,7 @@ class TestTemperature:
 
     def test_changes_no_guess(self):
         maps, truth = drawn(4, sharpness=3)
-        pooled = build_strategy("mean")(maps)
+        pooled = Mean()(maps)
         fused = fitted("mean(calibrate=temperature)", maps, truth)(maps)
         np.testing.assert_array_equal(fused.argmax(axis=1), pooled.argmax(axis=1))
 
@@ -123,7 +124,7 @@ class TestTemperature:
 @pytest.mark.parametrize("name", ["vector", "isotonic"])
 def test_the_ignored_class_keeps_what_it_had(name):
     maps, truth = drawn(7, sharpness=2)
-    pooled = build_strategy("mean")(maps)
+    pooled = Mean()(maps)
     fused = fitted(f"mean(calibrate={name})", maps, truth)(maps)
     np.testing.assert_allclose(fused[:, IGNORE], pooled[:, IGNORE], rtol=1e-4)
 
@@ -132,7 +133,7 @@ def test_vector_takes_back_a_class_that_is_named_too_often():
     maps, truth = drawn(8)
     maps = maps * np.array([1, 1, 1, 8], np.float32)[:, None, None]
     maps /= maps.sum(axis=2, keepdims=True)
-    often = (build_strategy("mean")(maps).argmax(axis=1) == 3).mean()
+    often = (Mean()(maps).argmax(axis=1) == 3).mean()
     fused = fitted("mean(calibrate=vector)", maps, truth)(maps)
     assert often > 0.5
     assert (fused[:, SCORED].argmax(axis=1) == 2).mean() < 0.4
@@ -141,7 +142,7 @@ def test_vector_takes_back_a_class_that_is_named_too_often():
 def test_isotonic_is_the_curve_of_scikit_learn():
     maps, truth = drawn(9, sharpness=2)
     calibrator = fitted("mean(calibrate=isotonic)", maps, truth).calibrator
-    pooled, kept = build_strategy("mean")(maps), np.isin(truth, SCORED)
+    pooled, kept = Mean()(maps), np.isin(truth, SCORED)
     said = np.moveaxis(pooled, 1, -1)[kept][:, SCORED].astype(float)
     said /= said.sum(axis=1, keepdims=True)
     curves = [
@@ -229,7 +230,7 @@ def fused_files(folder, maps, truth, spec, **options):
 def test_files_say_the_error_before_and_after_of_what_was_fitted_on_the_other_half(tmp_path):
     maps, truth = drawn(12, sharpness=3)
     found = fused_files(tmp_path, maps, truth, "mean(calibrate=temperature)")["calibration"]
-    pooled = build_strategy("mean")(maps)
+    pooled = Mean()(maps)
     assert found["before"] == pytest.approx(error(pooled, truth))
     halves = [np.arange(20) % 2 == half for half in (0, 1)]
     after = np.empty_like(pooled)

@@ -206,6 +206,7 @@ class TestMembers:
         good = ProbabilityStore(run_folder.probabilities("good", "oof")).read(slice(None))
         parts = [member for member in Sources.of(run_folder).members if member.family]
         for member in parts:
+            assert member.label is not None
             one = good[:, member.label : member.label + 1]
             folder = run_folder.probabilities(member.name, "oof")
             write(folder, one, seen=OUT_OF_FOLD, label=member.label)

@@ -236,7 +236,7 @@ class TestEliminate:
         truth, maps = drawn([0.3, 0.2, 0.25, 0.1])
         four = judge(truth, maps)
         found = eliminate(four, 4, tolerance=1.0)
-        kept = (0, 1, 2, 3)
+        kept: tuple[int, ...] = (0, 1, 2, 3)
         for step in found.steps:
             scores = four.score(without_one(kept)).miou
             assert four.score([step.kept]).miou[0] == scores.max()
