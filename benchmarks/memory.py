@@ -1,4 +1,4 @@
-"""Peak memory of `ens fuse`, `postprocess` and `score` on plain files, for N and 4 N pictures.
+"""Peak memory of `ens fuse`, `postprocess` and `score` on plain files, for N and 10 N pictures.
 
     .venv/bin/python benchmarks/memory.py [N]
 
@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 CLASSES, ROWS, COLS = 5, 64, 128
+MORE = 10
 
 
 def make(folder: Path, pictures: int) -> None:
@@ -24,9 +25,10 @@ def make(folder: Path, pictures: int) -> None:
     for name in ("a", "b"):
         shape = (pictures, CLASSES, ROWS, COLS)
         maps = np.lib.format.open_memmap(folder / f"{name}.npy", "w+", np.float32, shape)
+        block = rng.random((64, *shape[1:]), dtype=np.float32)
+        block /= block.sum(axis=1, keepdims=True)
         for start in range(0, pictures, 64):
-            block = rng.random((min(64, pictures - start), *shape[1:]), dtype=np.float32)
-            maps[start : start + 64] = block / block.sum(axis=1, keepdims=True)
+            maps[start : start + 64] = block[: pictures - start]
         maps.flush()
     truth = rng.integers(0, CLASSES, (pictures, ROWS, COLS), dtype=np.uint8)
     np.save(folder / "truth.npy", truth)
@@ -65,14 +67,14 @@ VERBS = {
 
 def main() -> None:
     """Print the table."""
-    pictures = int(sys.argv[1]) if len(sys.argv) > 1 else 1000
+    pictures = int(sys.argv[1]) if len(sys.argv) > 1 else 2000
     found: dict[str, list[float]] = {name: [] for name in VERBS}
-    for count in (pictures, 4 * pictures):
+    for count in (pictures, MORE * pictures):
         with tempfile.TemporaryDirectory() as folder:
             make(Path(folder), count)
             for name, arguments in VERBS.items():
                 found[name].append(peak_anonymous_mb(arguments.split(), Path(folder)))
-    print(f"| verb | MB, {pictures} pictures | MB, {4 * pictures} pictures | ratio |")
+    print(f"| verb | MB, {pictures} pictures | MB, {MORE * pictures} pictures | ratio |")
     print("|---|---|---|---|")
     for name, (few, many) in found.items():
         print(f"| {name} | {few:.0f} | {many:.0f} | {many / few:.2f} |")
