@@ -6,9 +6,9 @@ import numpy as np
 from jaxtyping import Integer
 
 from ensemble.fusion import Blocks
-from ensemble.labels import highest
 from evaluation.ground.classes import UNLABELLED
 from evaluation.ground.errors import BadData
+from evaluation.ground.highest import highest
 
 LARGEST_CODE = 2**63
 
@@ -43,7 +43,7 @@ def combinations(blocks: Blocks, *, classes: int, ignore: int | None) -> Combina
     met: list[Combinations] = []
     for maps, truth, _ in blocks:
         kept = truth != UNLABELLED if ignore is None else (truth != UNLABELLED) & (truth != ignore)
-        found = np.stack([highest(one.swapaxes(0, 1))[kept] for one in maps])
+        found = np.stack([highest(one)[kept] for one in maps])
         # Merged at once, so that memory grows with the combinations and not with the blocks.
         met = [_merged([*met, Combinations(found, np.ones(found.shape[1], np.int64))], classes)]
     if not met or not len(met[0].times):

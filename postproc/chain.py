@@ -2,10 +2,9 @@
 
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from evaluation.ground.arrays import Array, Labels, Map
 from evaluation.ground.errors import BadMaps, BadSpec
+from evaluation.ground.highest import highest
 from evaluation.ground.specs import Spec, parse_spec, split_chain
 from postproc.pictures import check_pictures
 from postproc.step import Learned, Step
@@ -161,5 +160,5 @@ class Chain:
 
 def argmax(maps: Map) -> Labels:
     """Give each pixel its most probable class, the lowest of several; uint8."""
-    labels: Labels = maps.argmax(axis=CLASS_AXIS).astype(np.uint8)
+    labels: Labels = highest(maps)
     return labels

@@ -1,9 +1,9 @@
 """Scores of the classes become probabilities, and nobody's label changes by it."""
 
 import numpy as np
-from jaxtyping import Int
 
-from evaluation.ground.arrays import Map
+from evaluation.ground.arrays import Labels, Map
+from evaluation.ground.highest import highest
 
 CLASS_AXIS = 1
 
@@ -14,15 +14,16 @@ def renormalise(scores: Map) -> Map:
     Args:
         scores: not negative, float32; no pixel's are all zero.
     """
-    winner = scores.argmax(axis=CLASS_AXIS)[:, None]
+    winner = highest(scores)
     scores /= scores.sum(axis=CLASS_AXIS, keepdims=True)
     return _won_by(winner, scores)
 
 
-def _won_by(winner: Int[np.ndarray, "picture 1 row col"], maps: Map) -> Map:
+def _won_by(winner: Labels, maps: Map) -> Map:
     """Undo ties that rounding has made, in place: a division may merge two neighbouring floats."""
-    tied = maps.argmax(axis=CLASS_AXIS)[:, None] != winner
+    tied = (highest(maps) != winner)[:, None]
     if tied.any():
+        winner = winner[:, None].astype(np.intp)
         value = np.take_along_axis(maps, winner, CLASS_AXIS)
         raised = np.where(tied, np.nextafter(value, np.float32(np.inf)), value)
         np.put_along_axis(maps, winner, raised, CLASS_AXIS)

@@ -7,9 +7,9 @@ import numpy as np
 from jaxtyping import Float, Int64, Shaped
 
 from ensemble.blas import one_blas_thread
-from ensemble.diversity.subsets import highest
 from evaluation.ground.blocks import blocks, map_blocks
 from evaluation.ground.classes import UNLABELLED
+from evaluation.ground.highest import highest
 from evaluation.ground.progress import progress
 from members.maps import MapReader, check_agreement
 

@@ -14,6 +14,7 @@ from evaluation.ground.arrays import Array, Map
 from evaluation.ground.blocks import map_blocks
 from evaluation.ground.errors import BadMaps, BadRun, Leak
 from evaluation.ground.files import whole_file
+from evaluation.ground.highest import highest
 from evaluation.ground.layout import Run
 from members.data.dataset import DataSet
 from members.data.disagreement import Disagreement, among_scored, disagreement, joined
@@ -152,7 +153,7 @@ def _write_sheet(
     path: Path, readers: Sequence[Reader], data: DataSet, places: Array, listed: list[Document]
 ) -> None:
     maps = [_mean_map(readers, slice(int(place), int(place) + 1)) for place in places]
-    guess = among_scored(np.concatenate(maps), data.classes).argmax(axis=1)
+    guess = highest(among_scored(np.concatenate(maps), data.classes))
     captions = [
         f"{entry['id']}: {entry['score']:.2f}, {' -> '.join(entry['confusion'] or [])}"
         for entry in listed

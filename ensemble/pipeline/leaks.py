@@ -12,6 +12,7 @@ from ensemble.pipeline.sources import Sources
 from evaluation.ground.arrays import Array
 from evaluation.ground.blocks import blocks
 from evaluation.ground.classes import UNLABELLED
+from evaluation.ground.highest import highest
 from evaluation.ground.layout import Run
 from members.data.cleaning.copies import near_duplicates, thumbnails_and_hashes
 from members.data.dataset import DataSet
@@ -149,7 +150,7 @@ def _tallies(maps: MapReader, data: DataSet) -> GroupTallies:
         read = maps.read(block)
         truth = np.asarray(data.truth()[block])
         scored = (truth != UNLABELLED) & (truth != data.classes.ignore)
-        right = (read.argmax(axis=1) == truth) & scored
+        right = (highest(read) == truth) & scored
         sure = np.where(scored, read.max(axis=1), 0)
         sums = [part.sum(axis=(1, 2), dtype=np.float64) for part in (right, sure, scored)]
         rows.append(np.stack(sums, axis=1))

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ensemble.diversity.subsets import highest, threads_for
+from ensemble.diversity.subsets import threads_for
 from ensemble.diversity.uncertainty import uncertainty
 from ensemble.fuse import stacked
 from ensemble.fusion import PIECE_VALUES
@@ -19,6 +19,7 @@ from evaluation.ground.blocks import blocks, map_blocks
 from evaluation.ground.classes import UNLABELLED
 from evaluation.ground.errors import BadSpec
 from evaluation.ground.files import whole_folder
+from evaluation.ground.highest import highest
 from evaluation.ground.layout import Run
 from evaluation.ground.progress import progress
 from evaluation.scores import number

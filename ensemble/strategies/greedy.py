@@ -9,9 +9,9 @@ from jaxtyping import Float, Integer
 from pydantic import Field
 
 from ensemble.fusion import Blocks, Fusion, Learned
-from ensemble.labels import highest
 from ensemble.sample import PixelSample, PixelTruth, sample
 from ensemble.strategies.weighted_mean import WeightedMean
+from evaluation.ground.highest import highest
 
 Weights = Float[np.ndarray, "member"]
 Said = Float[np.ndarray, "member class pixel"]
@@ -88,7 +88,7 @@ class _Target:
     def __call__(self, sums: Sums) -> float:
         """Return the mean IoU over the scored classes that occur in truth or guess."""
         classes = len(self.share)
-        pairs = np.bincount(self.truth * classes + highest(sums), minlength=classes**2)
+        pairs = np.bincount(self.truth * classes + highest(sums, axis=0), minlength=classes**2)
         counts = pairs.reshape(classes, classes) * self.share[:, None]
         hits = counts.diagonal()
         either = counts.sum(axis=0) + counts.sum(axis=1) - hits

@@ -7,9 +7,9 @@ import numpy as np
 from jaxtyping import Bool
 
 from ensemble.fusion import CLASS_AXIS, Fusion, by_pieces
-from ensemble.labels import highest
 from ensemble.strategies.mean import total
 from evaluation.ground.arrays import Map, Maps
+from evaluation.ground.highest import highest
 
 TIE_BREAK = 1 / 128
 """What the winner of a tie gets beside its share of the votes: two steps of a uint8 store, so that
@@ -71,6 +71,6 @@ def guesses(one: Map) -> Bool[np.ndarray, "picture class row col"]:
     """Mark the most probable class of each pixel; of equal ones, the lowest."""
     classes = np.arange(one.shape[CLASS_AXIS], dtype=np.uint8)
     marked: Bool[np.ndarray, "picture class row col"] = (
-        highest(one.swapaxes(0, 1))[:, None] == classes[:, None, None]
+        highest(one)[:, None] == classes[:, None, None]
     )
     return marked

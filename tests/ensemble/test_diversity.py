@@ -9,12 +9,13 @@ from ensemble.diversity.elimination import eliminate, without_one
 from ensemble.diversity.judge import Change, Judge
 from ensemble.diversity.pairs import count_both_right, measure_pairs
 from ensemble.diversity.shapley import EXACT_MEMBERS, exact, formula_for, sampled, shapley
-from ensemble.diversity.subsets import SubsetCounts, group_places, highest
+from ensemble.diversity.subsets import SubsetCounts, group_places
 from ensemble.diversity.uncertainty import entropy, uncertainty
 from ensemble.strategies.mean import mean
 from evaluation.bootstrap import Interval, group_sums, interval, paired_interval
 from evaluation.counts import confusion
 from evaluation.ground.classes import UNLABELLED
+from evaluation.ground.highest import highest
 from evaluation.protocols.masked import masked
 from members.maps import ArrayMaps
 

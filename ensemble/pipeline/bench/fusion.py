@@ -16,6 +16,7 @@ from ensemble.strategies import STRATEGIES
 from evaluation.ground.arrays import Labels, Map, Maps
 from evaluation.ground.blocks import blocks, map_blocks
 from evaluation.ground.classes import numbered
+from evaluation.ground.highest import highest
 from members.maps import ArrayMaps, MapReader
 from members.store import ProbabilityStore, StoreDtype
 
@@ -154,7 +155,7 @@ def _argmax(readers: Sequence[MapReader]) -> Labels:
     labels: Labels = np.empty((count, rows, cols), np.uint8)
 
     def write(block: slice, fused: Map) -> None:
-        labels[block] = fused.argmax(axis=1)
+        labels[block] = highest(fused)
 
     fuse(readers, STRATEGIES.build("mean"), count, write)
     return labels

@@ -8,6 +8,7 @@ import numpy as np
 
 from evaluation.counts import confusion
 from evaluation.ground.blocks import blocks
+from evaluation.ground.highest import highest
 from evaluation.iou import Tables
 from evaluation.protocols import PROTOCOLS
 from members.data.dataset import DataSet
@@ -55,7 +56,7 @@ def held_out_counts(
     for block in blocks(len(held)):
         maps = predict(network, np.asarray(data.pictures[held[block]]), device, member)
         truth = np.asarray(data.truth()[held[block]])
-        guess = maps.argmax(axis=1)
+        guess = highest(maps)
         total += confusion(truth, guess, classes=len(data.classes)).sum(axis=0)
     return total
 

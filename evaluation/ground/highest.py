@@ -1,0 +1,27 @@
+"""The class with the highest score."""
+
+import numpy as np
+
+from evaluation.ground.arrays import Array
+
+
+def highest(scores: Array, *, axis: int = 1) -> Array:
+    """Return the class with the highest score, of equal ones the lowest, as `argmax` does.
+
+    NumPy's `argmax` along this axis goes pixel by pixel and takes fifty times as long; here each
+    step is one instruction for many pixels.
+
+    Args:
+        scores: of up to 255 classes, such as maps (picture, class, row, col).
+        axis: of the classes.
+
+    Returns:
+        Labels, uint8, without that axis.
+    """
+    first, *others = np.moveaxis(scores, axis, 0)
+    label, top = np.zeros(first.shape, np.uint8), first.copy()
+    for place, one in enumerate(others, start=1):
+        # The classes go up, so the last that was higher is the maximum; masked copies are slow.
+        np.maximum(label, (one > top) * np.uint8(place), out=label)
+        np.maximum(top, one, out=top)
+    return label
