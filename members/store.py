@@ -14,7 +14,7 @@ import numpy as np
 import zarr
 from zarr.codecs import BytesCodec, Crc32cCodec
 
-from evaluation.ground.arrays import Kept, Map
+from evaluation.ground.arrays import Array, Kept, Map
 from evaluation.ground.blocks import BLOCK_PICTURES, blocks
 from evaluation.ground.classes import Classes
 from evaluation.ground.errors import BadMaps, BadRun
@@ -25,6 +25,8 @@ Kind = Literal["probabilities", "one_vs_rest", "logits"]
 
 MAPS, META, DONE = "maps.zarr", "store.json", "done"
 STEPS_UINT8 = 255
+ONE_THREAD = 32_000
+"""So many values torch converts without a second thread, which busy cores would have to wait for."""
 
 # The smallest step above zero in each type (float32: of a softmax); logarithms floor at half.
 QUANTUM = {"float16": 2.0**-24, "uint8": 1 / STEPS_UINT8, "float32": 2.0**-24}
@@ -242,9 +244,16 @@ class ProbabilityStore:
         if self.dtype == "uint8":
             maps: Map = np.multiply(stored, np.float32(1 / STEPS_UINT8), dtype=np.float32)
             return maps
-        if self.dtype == "float16":
-            import torch
+        return _from_half(stored) if self.dtype == "float16" else stored
 
-            # Twenty times faster than NumPy's conversion, and to the same bits.
-            return torch.from_numpy(stored).float().numpy()
-        return stored  # type: ignore[no-any-return]
+
+def _from_half(stored: Array) -> Map:
+    """Convert float16 to float32: eight times as fast as NumPy does, and to the same bits."""
+    import torch
+
+    maps: Map = np.empty(stored.shape, np.float32)
+    target, source = torch.from_numpy(maps).flatten(), torch.from_numpy(stored).flatten()
+    parts = zip(target.split(ONE_THREAD), source.split(ONE_THREAD), strict=True)  # type: ignore[no-untyped-call]
+    for part, half in parts:
+        part.copy_(half)
+    return maps
