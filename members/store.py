@@ -26,7 +26,7 @@ Kind = Literal["probabilities", "one_vs_rest", "logits"]
 MAPS, META, DONE = "maps.zarr", "store.json", "done"
 STEPS_UINT8 = 255
 ONE_THREAD = 32_000
-"""So many values torch converts without a second thread, which busy cores would have to wait for."""
+"""So many values torch converts without a second thread, waited for on busy cores."""
 
 # The smallest step above zero in each type (float32: of a softmax); logarithms floor at half.
 QUANTUM = {"float16": 2.0**-24, "uint8": 1 / STEPS_UINT8, "float32": 2.0**-24}

@@ -240,8 +240,11 @@ def test_what_learns_is_as_good_as_the_one_good_member(name, place):
 
 def test_what_looks_at_the_truth_finds_the_one_good_member():
     # Two never look at the truth and trust the majority; one pools all members of full maps alike.
+    exempt = {"gate", "simple", "staple"}
+    # These learn much from few pixels: test_stacking.py holds them to it on more of them.
+    elsewhere = {"stacking_boosted", "stacking_conv"}
     finds = {name for name in LEARNED if "as good as the one good member" in LAWS[name]}
-    assert set(LEARNED) - finds == {"gate", "simple", "staple"}
+    assert set(LEARNED) - finds == exempt | elsewhere
 
 
 def test_every_law_and_every_user_of_specialists_is_in_the_table():
