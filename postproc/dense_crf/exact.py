@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Float, Shaped
 
-from evaluation.ground.arrays import Map, Pictures
+from evaluation.ground.arrays import Array, Map, Pictures
 from evaluation.ground.errors import BadMaps
 from postproc.dense_crf.model import Kernel, Model, softmax, unary
 
@@ -44,7 +44,7 @@ def infer(maps: Map, pictures: Pictures | None, model: Model) -> Map:
     return result
 
 
-def _one(map_: Map, picture: Pictures | None, model: Model) -> Map:
+def _one(map_: Map, picture: Array | None, model: Model) -> Map:
     size = map_.shape[2:]
     filters = [_filter(kernel, size, picture) for kernel in model.kernels]
     costs = unary(map_, model.floor)
@@ -58,7 +58,7 @@ def _one(map_: Map, picture: Pictures | None, model: Model) -> Map:
     return q
 
 
-def _filter(kernel: Kernel, size: tuple[int, ...], picture: Pictures | None) -> Filter:
+def _filter(kernel: Kernel, size: tuple[int, ...], picture: Array | None) -> Filter:
     rows, cols = (_gaussian(np.arange(length)[:, None] / kernel.sxy) for length in size)
     if kernel.srgb is None or picture is None:
         row, col = (_normalised(matrix) for matrix in (rows, cols))

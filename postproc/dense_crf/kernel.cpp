@@ -569,7 +569,7 @@ template <int CHUNKS> struct Field {
     void run(const float* maps, const uint8_t* grey, float* out) {
         prepare(maps, grey);
         pass(true, false);
-        float change = 1;
+        float change = 0;
         for (int iteration = 1; iteration <= problem->iterations; ++iteration) {
             if (problem->place) spatial.filter(problem->classes);
             if (problem->colour) bilateral.filter(problem->classes);
