@@ -1,8 +1,8 @@
 """Compile the dense CRF's kernel when the package is built; a C++ compiler is all that it takes.
 
-pip calls this for `pip install .`, `pip install -e .` and for a wheel. The library is written beside
-its sources. It is called through ctypes and knows nothing of Python, so one wheel serves every
-version of Python on a kind of machine.
+pip calls this for `pip install .`, `pip install -e .` and for a wheel. The library is written
+beside its sources. It is called through ctypes and knows nothing of Python, so one wheel serves
+every version of Python on a kind of machine.
 """
 
 import os
@@ -18,10 +18,10 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 FOLDER = "postproc/dense_crf"
 LIBRARY = "kernel.so"
-FLAGS = (
-    "-O3 -std=c++17 -fPIC -fvisibility=hidden -fno-exceptions -fno-rtti"
-    " -fno-math-errno -fno-trapping-math -ffp-contract=fast"
-).split()
+FLAGS = [
+    *("-O3", "-std=c++17", "-fPIC", "-fvisibility=hidden", "-fno-exceptions", "-fno-rtti"),
+    *("-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast"),
+]
 # The kernel is compiled once for each kind of vector unit; the library chooses when it is loaded.
 X86 = {
     "avx512": "-mavx512f -mavx512dq -mavx512vl -mavx512bw -mfma -mprefer-vector-width=512",
@@ -69,7 +69,7 @@ def _run(command: list[str]) -> None:
         subprocess.run(command, check=True)
     except FileNotFoundError:
         raise SystemExit(
-            f"{command[0]} was not found; install a C++ compiler (g++ or clang++), or name one in CXX"
+            f"{command[0]} was not found; install a C++ compiler (g++, clang++), or name one in CXX"
         ) from None
 
 

@@ -3,7 +3,7 @@
 import ctypes
 import functools
 from collections.abc import Callable
-from ctypes import POINTER, Structure, c_float, c_int, c_int32, c_void_p
+from ctypes import POINTER, Structure, c_float, c_int, c_int32, c_void_p, pointer
 from pathlib import Path
 
 import numpy as np
@@ -71,10 +71,10 @@ def infer(maps: Map, greys: Pictures | None, model: Model, quality: Quality) -> 
         place, level = grid.axes(kernel, quality)
         if level is None:
             scales = handed.floats(place.scales(rows)), handed.floats(place.scales(cols))
-            problem.place.contents = Place(handed.axis(place), *scales, *handed.gains(kernel))
+            problem.place = pointer(Place(handed.axis(place), *scales, *handed.gains(kernel)))
         else:
             pair = handed.axis(place), handed.axis(level)
-            problem.colour.contents = Colour(*pair, *handed.gains(kernel))
+            problem.colour = pointer(Colour(*pair, *handed.gains(kernel)))
     maps = np.ascontiguousarray(maps, np.float32)
     greys = None if greys is None else np.ascontiguousarray(greys)
     result = np.empty(maps.shape, np.float32)

@@ -69,12 +69,13 @@ class Axis:
         ones = np.bincount(cell, 1 - share, cells) + np.bincount(cell + 1, share, cells)
         reach = len(self.taps) - 1
         blurred = np.convolve(ones, [*self.taps[:0:-1], *self.taps])[reach : reach + cells]
-        received: Floats = blurred[cell] * (1 - share) + blurred[cell + 1] * share
-        return 1 / np.sqrt(received)
+        received = blurred[cell] * (1 - share) + blurred[cell + 1] * share
+        scales: Floats = 1 / np.sqrt(received)
+        return scales
 
 
 def axes(kernel: Kernel, quality: Quality) -> tuple[Axis, Axis | None]:
-    """Return the axis of places, rows and columns alike, and that of grey levels where there is one.
+    """Return the axis of places (rows and columns alike) and that of grey levels, if any.
 
     Of a grey picture the three channels are equal, so a difference of d levels is one of
     sqrt(3) d in colour: along grey levels the kernel's deviation is srgb / sqrt(3).
@@ -114,5 +115,5 @@ def _taps(sigma: float, step: int) -> Floats:
         for tap in range(reach + 1):
             design[..., tap] += np.where(apart == tap, weight, 0)
     target = np.broadcast_to(np.exp(-((distance / sigma) ** 2) / 2), design.shape[:2])
-    taps, *_ = np.linalg.lstsq(design.reshape(-1, reach + 1), target.ravel(), rcond=None)
+    taps: Floats = np.linalg.lstsq(design.reshape(-1, reach + 1), target.ravel(), rcond=None)[0]
     return taps

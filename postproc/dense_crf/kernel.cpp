@@ -29,8 +29,8 @@ constexpr int LANES = 8, ROW_UNIT = 16, STREAMS = 4, USUAL_STEP = 3, MOST_REACH 
 constexpr float TINY = 1e-20f;
 
 // A picture has settled when no probability moved by more than SETTLED, and the moves shrink so fast
-// that all later ones together are smaller still.
-constexpr float SETTLED = 1e-5f, SHRINKING = 0.25f;
+// that all later ones together come to a tenth of it.
+constexpr float SETTLED = 1e-4f, SHRINKING = 0.1f;
 
 typedef float Lanes __attribute__((vector_size(4 * LANES)));
 typedef int32_t LanesInt __attribute__((vector_size(4 * LANES)));

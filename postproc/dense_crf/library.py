@@ -39,6 +39,4 @@ def _add(field: dcrf.DenseCRF2D, kernel: Kernel, picture: Array | None) -> None:
     three = np.broadcast_to(picture, (RGB, *picture.shape[1:]))
     # A copy in any case: the library takes no read-only arrays, such as memory maps give.
     colours = np.moveaxis(three, 0, -1).copy(order="C")
-    field.addPairwiseBilateral(
-        sxy=kernel.sxy, srgb=kernel.srgb, rgbim=colours, compat=compat
-    )
+    field.addPairwiseBilateral(sxy=kernel.sxy, srgb=kernel.srgb, rgbim=colours, compat=compat)

@@ -221,7 +221,7 @@ def test_taps_make_a_gaussian_of_two_interpolations(sigma, quality):
 def test_a_kernel_that_was_not_built_is_told(monkeypatch, tmp_path):
     monkeypatch.setattr(compiled, "LIBRARY", tmp_path / "kernel.so")
     compiled.load.cache_clear()
-    with pytest.raises(BadSpec, match="run `pip install -e .` in the source folder"):
+    with pytest.raises(BadSpec, match=r"run `pip install -e \.` in the source folder"):
         build("crf", 2)
     assert build("crf(backend=numpy)", 2)
     compiled.load.cache_clear()
