@@ -12,6 +12,7 @@ from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
+from scipy import optimize
 
 from postproc.dense_crf.model import Kernel
 
@@ -115,5 +116,6 @@ def _taps(sigma: float, step: int) -> Floats:
         for tap in range(reach + 1):
             design[..., tap] += np.where(apart == tap, weight, 0)
     target = np.broadcast_to(np.exp(-((distance / sigma) ** 2) / 2), design.shape[:2])
-    taps: Floats = np.linalg.lstsq(design.reshape(-1, reach + 1), target.ravel(), rcond=None)[0]
+    # None is negative: a colour that few pixels have would else receive less than nothing.
+    taps: Floats = optimize.nnls(design.reshape(-1, reach + 1), target.ravel())[0]
     return taps
