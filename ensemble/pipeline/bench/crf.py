@@ -184,7 +184,8 @@ def _threads(cases: Cases, rounds: int) -> float:
 
     def run(threads: int) -> None:
         def work(block: slice) -> Map:
-            return step.apply(maps[block], pictures[block])
+            found: Map = step.apply(maps[block], pictures[block])
+            return found
 
         list(map_blocks(work, len(maps), size=BLOCK_PICTURES, threads=threads))
 
