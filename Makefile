@@ -21,7 +21,9 @@ bench: .venv/installed-dev
 	.venv/bin/pytest -q benchmarks --benchmark-only --benchmark-group-by=group \
 		--benchmark-columns=median,iqr,ops --benchmark-json=benchmarks/results/latest.json
 
-.venv/installed: pyproject.toml constraints.txt
+KERNEL = hatch_build.py $(wildcard postproc/dense_crf/*.cpp postproc/dense_crf/*.h)
+
+.venv/installed: pyproject.toml constraints.txt $(KERNEL)
 	$(PYTHON) -m venv .venv
 	$(PIP) -e .
 	touch $@

@@ -1,8 +1,11 @@
 """`ens bench`: how fast, measured side by side on this machine."""
 
+from pathlib import Path
+
 import click
 
-from ensemble.cli.options import json_option, show, tell
+from ensemble.cli.options import FILE, json_option, show, tell
+from evaluation.ground.layout import Run
 
 
 @click.group("bench")
@@ -20,4 +23,32 @@ def fuse(members: int, pictures: int, rounds: int, as_json: bool) -> None:
     from ensemble.pipeline.bench.fusion import Size, as_text, bench_fuse
 
     document = bench_fuse(Size(members, pictures, rounds), tell)
+    show(as_text(document), document, as_json=as_json)
+
+
+@command.command("crf")
+@click.option("--run", "run_path", type=FILE, metavar="RUN", help="Take a member's maps from it.")
+@click.option("--member", metavar="NAME", help="Or a fusion; by default the first member.")
+@click.option("--split", default="validation", show_default=True, metavar="SPLIT")
+@click.option("--pictures", type=click.IntRange(1), default=24, show_default=True)
+@click.option("--rounds", type=click.IntRange(1), default=7, show_default=True)
+@click.option("--sweep/--no-sweep", default=True, show_default=True, help="Go through sxy, srgb.")
+@json_option
+def crf(
+    run_path: Path | None,
+    member: str | None,
+    split: str,
+    pictures: int,
+    rounds: int,
+    sweep: bool,
+    as_json: bool,
+) -> None:
+    """Compare the dense CRF with pydensecrf and the exact field; without --run on drawn maps."""
+    from ensemble.pipeline.bench.crf import as_text, bench_crf, cases_of_run, drawn_cases
+
+    if run_path is None:
+        cases = drawn_cases(pictures)
+    else:
+        cases = cases_of_run(Run(run_path), member, split, pictures)
+    document = bench_crf(cases, rounds, sweep=sweep, tell=tell)
     show(as_text(document), document, as_json=as_json)

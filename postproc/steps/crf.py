@@ -1,75 +1,133 @@
-"""The fully connected conditional random field, by pydensecrf."""
+"""The fully connected conditional random field: labels drawn to the edges of the picture."""
 
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, Literal
 
 import numpy as np
-import pydensecrf.densecrf as dcrf
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from pydantic import Field
 
-from evaluation.ground.arrays import Map, Pictures
+from evaluation.ground.arrays import Kept, Map, Pictures
+from evaluation.ground.errors import BadSpec
+from postproc.dense_crf.grid import Quality
+from postproc.dense_crf.model import Kernel, Model
 from postproc.step import Step
 
 Sigma = Annotated[float, Field(ge=0.1, allow_inf_nan=False)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-OneMap = Float[np.ndarray, "class row col"]
-OnePicture = UInt8[np.ndarray, "row col rgb"]
-RGB = 3
+Cost = Annotated[float, Field(allow_inf_nan=False)]
+Compat = Weight | list[list[Cost]]
+Backend = Literal["ours", "pydensecrf", "exact", "numpy"]
+Infer = Callable[[Map, Pictures | None], Map]
+Costs = Float[np.ndarray, "class other"]
+
+SMALLEST_NORMAL = 2.0**-126
 
 
 def crf(
+    classes: int,
     *,
     iterations: Annotated[int, Field(ge=1)] = 10,
     gaussian_sxy: Sigma = 3.0,
-    gaussian_compat: Weight = 3.0,
+    gaussian_compat: Compat = 3.0,
     bilateral_sxy: Sigma = 30.0,
     bilateral_srgb: Sigma = 13.0,
-    bilateral_compat: Weight = 10.0,
+    bilateral_compat: Compat = 10.0,
     floor: Annotated[float, Field(gt=0, lt=1)] = 2.0**-25,
+    quality: Quality = "default",
+    backend: Backend = "ours",
 ) -> Step:
     """Draw labels to the edges of the picture: pixels near in place and colour want the same label.
 
-    A grey picture is repeated to three channels, as is usual, so published settings mean the same
-    here; one grey level of difference then weighs as three, and two of the lattice's five
-    dimensions are wasted. A kernel with compat 0 is left out, and without the bilateral one no
-    pictures are needed. The library holds Python's lock, so threads do not make this step faster.
+    A grey picture counts as three equal channels, as is usual, so published settings mean the same
+    here; one grey level of difference then weighs as three. A kernel with compat 0 is left out, and
+    without the bilateral one no pictures are needed.
+
+    A pixel with label a pays compat for each neighbour with another label, or, where compat is a
+    symmetric matrix [[...], ...], its entry (a, b) for a neighbour with label b.
 
     Args:
-        iterations: of mean-field inference.
+        classes: how many there are.
+        iterations: of mean-field inference; a picture whose probabilities have settled stops early.
         gaussian_sxy: reach of the kernel on place alone, in pixels.
         gaussian_compat: its weight.
         bilateral_sxy: reach of the kernel on place and colour, in pixels.
         bilateral_srgb: its reach in colour, in grey levels of 0 to 255.
         bilateral_compat: its weight.
         floor: probabilities below this are raised to it before the logarithm.
+        quality: of backend `ours`: `high` has finer cells, nearer to exact, and takes longer.
+        backend: `ours`, compiled, for grey pictures (those in colour go to pydensecrf);
+            `pydensecrf`; `exact`, the referee, full kernels in float64 for pictures of at most
+            10,000 pixels, a second or more a picture; `numpy`, what `ours` computes, slowly.
 
     Source: Krähenbühl and Koltun, "Efficient Inference in Fully Connected CRFs with Gaussian Edge
         Potentials", NIPS 2011.
     """
-
-    def infer(map_: OneMap, picture: OnePicture | None) -> OneMap:
-        classes, rows, cols = map_.shape
-        field = dcrf.DenseCRF2D(cols, rows, classes)
-        costs = -np.log(np.maximum(map_, np.float32(floor)), dtype=np.float32)
-        field.setUnaryEnergy(np.ascontiguousarray(costs.reshape(classes, -1)))
-        if gaussian_compat:
-            field.addPairwiseGaussian(sxy=gaussian_sxy, compat=gaussian_compat)
-        if picture is not None:
-            field.addPairwiseBilateral(
-                sxy=bilateral_sxy, srgb=bilateral_srgb, rgbim=picture, compat=bilateral_compat
-            )
-        return np.array(field.inference(iterations), dtype=np.float32).reshape(map_.shape)
+    gaussian = _costs("gaussian_compat", gaussian_compat, classes)
+    bilateral = _costs("bilateral_compat", bilateral_compat, classes)
+    kernels = (
+        Kernel(gaussian_sxy, gaussian),
+        Kernel(bilateral_sxy, bilateral, srgb=bilateral_srgb),
+    )
+    used = tuple(kernel for kernel in kernels if kernel.costs.any())
+    # Smaller numbers are not told apart by the kernel's logarithm.
+    model = Model(classes, used, iterations, max(floor, SMALLEST_NORMAL))
+    infer = _backend(backend, model, quality)
+    in_colour = bool(bilateral.any())
 
     def apply(maps: Map, pictures: Pictures | None) -> Map:
-        # One by one, since the library knows single pictures only.
-        seen = pictures if bilateral_compat else None
-        colours = [None] * len(maps) if seen is None else _rgb(seen)
-        return np.stack([infer(*pair) for pair in zip(maps, colours, strict=True)])
+        return infer(maps, pictures if in_colour else None)
 
-    return Step("maps", "maps", apply, needs_pictures=bilateral_compat > 0)
+    return Step("maps", "maps", apply, needs_pictures=in_colour)
 
 
-def _rgb(pictures: Pictures) -> UInt8[np.ndarray, "picture row col rgb"]:
-    three = np.broadcast_to(pictures, (len(pictures), RGB, *pictures.shape[2:]))
-    # A copy in any case: the library takes no read-only arrays, such as memory maps give.
-    return np.moveaxis(three, 1, -1).copy(order="C")
+def _costs(option: str, compat: Compat, classes: int) -> Costs:
+    """Return what pairs of labels cost; Potts' weight as a reward for equal ones."""
+    if isinstance(compat, int | float):
+        return np.float32(-compat) * np.eye(classes, dtype=np.float32)
+    shape = f"{len(compat)} rows of {' or '.join(map(str, sorted({len(row) for row in compat})))}"
+    if [len(row) for row in compat] != [classes] * classes:
+        raise BadSpec(f"{option} has {shape}; expected {classes} rows of {classes}, or one number")
+    costs: Costs = np.array(compat, dtype=np.float32)
+    if not np.array_equal(costs, costs.T):
+        raise BadSpec(f"{option} is not symmetric; expected the same cost for (a, b) and (b, a)")
+    return costs
+
+
+def _backend(name: Backend, model: Model, quality: Quality) -> Infer:
+    if name == "exact":
+        from postproc.dense_crf import exact
+
+        return lambda maps, pictures: exact.infer(maps, pictures, model)
+    if name == "pydensecrf":
+        return lambda maps, pictures: _by_library(maps, pictures, model)
+    return _ours(name, model, quality)
+
+
+def _ours(name: Backend, model: Model, quality: Quality) -> Infer:
+    """Send pictures in colour to the library, since the grid has one axis for grey levels."""
+    if name == "numpy":
+        from postproc.dense_crf.twin import infer
+    else:
+        from postproc.dense_crf.compiled import infer, load
+
+        load()
+
+    def choose(maps: Map, pictures: Pictures | None) -> Map:
+        if pictures is None:
+            return infer(maps, None, model, quality)
+        grey: Kept = (pictures == pictures[:, :1]).all(axis=(1, 2, 3))
+        if grey.all():
+            return infer(maps, pictures[:, :1], model, quality)
+        result = np.empty(maps.shape, np.float32)
+        result[grey] = infer(maps[grey], pictures[grey, :1], model, quality)
+        result[~grey] = _by_library(maps[~grey], pictures[~grey], model)
+        return result
+
+    return choose
+
+
+def _by_library(maps: Map, pictures: Pictures | None, model: Model) -> Map:
+    from postproc.dense_crf import library
+
+    return library.infer(maps, pictures, model)

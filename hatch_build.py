@@ -1,0 +1,77 @@
+"""Compile the dense CRF's kernel when the package is built; a C++ compiler is all that it takes.
+
+pip calls this for `pip install .`, `pip install -e .` and for a wheel. The library is written
+beside its sources. It is called through ctypes and knows nothing of Python, so one wheel serves
+every version of Python on a kind of machine.
+"""
+
+import os
+import platform
+import shlex
+import subprocess
+import sysconfig
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+FOLDER = "postproc/dense_crf"
+LIBRARY = "kernel.so"
+FLAGS = [
+    *("-O3", "-std=c++17", "-fPIC", "-fvisibility=hidden", "-fno-exceptions", "-fno-rtti"),
+    *("-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast"),
+]
+# The kernel is compiled once for each kind of vector unit; the library chooses when it is loaded.
+X86 = {
+    "avx512": "-mavx512f -mavx512dq -mavx512vl -mavx512bw -mfma -mprefer-vector-width=512",
+    "avx2": "-mavx2 -mfma",
+    "plain": "",
+}
+VARIANTS = X86 if platform.machine().lower() in ("x86_64", "amd64") else {"plain": ""}
+
+
+class KernelHook(BuildHookInterface):  # type: ignore[type-arg]
+    """Builds the library and puts it into the wheel."""
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        """Compile before the files are gathered, for an editable install too."""
+        build(Path(self.root) / FOLDER)
+        build_data["artifacts"].append(f"{FOLDER}/{LIBRARY}")
+        build_data["pure_python"] = False
+        build_data["tag"] = f"py3-none-{_platform()}"
+
+
+def build(folder: Path) -> None:
+    """Write the library into the folder of its sources, whole or not at all."""
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        parts = [_compiled(folder / "dispatch.cpp", Path(scratch), "dispatch", "")]
+        for name, flags in VARIANTS.items():
+            parts.append(_compiled(folder / "kernel.cpp", Path(scratch), name, flags))
+        whole = Path(scratch) / LIBRARY
+        _run([*_compiler(), "-shared", *map(str, parts), "-o", str(whole)])
+        whole.replace(folder / LIBRARY)
+
+
+def _compiled(source: Path, scratch: Path, name: str, flags: str) -> Path:
+    target = scratch / f"{name}.o"
+    arguments = [*FLAGS, *flags.split(), f"-DVARIANT={name}", "-c", str(source), "-o", str(target)]
+    _run([*_compiler(), *arguments])
+    return target
+
+
+def _compiler() -> list[str]:
+    return shlex.split(os.environ.get("CXX", "c++"))
+
+
+def _run(command: list[str]) -> None:
+    try:
+        subprocess.run(command, check=True)
+    except FileNotFoundError:
+        raise SystemExit(
+            f"{command[0]} was not found; install a C++ compiler (g++, clang++), or name one in CXX"
+        ) from None
+
+
+def _platform() -> str:
+    return sysconfig.get_platform().replace("-", "_").replace(".", "_")

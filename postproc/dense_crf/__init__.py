@@ -1,0 +1,5 @@
+"""Mean-field inference in a fully connected conditional random field, four ways.
+
+`compiled` is the fast one, `twin` the same in NumPy, `exact` the referee with the full kernels in
+float64, `library` pydensecrf. All take the same block of pictures and the same `Model`.
+"""

@@ -1,0 +1,41 @@
+// What Python hands over; postproc/dense_crf/compiled.py mirrors these structures.
+#pragma once
+
+#include <cstdint>
+
+extern "C" {
+
+// Cells along one axis: their width, and the blur's weights by distance from 0 to `reach`.
+struct Axis {
+    int32_t step, reach;
+    const float* taps;
+};
+
+// The kernel on place: separable scales that normalise it; Potts' gain, or gains (class, other).
+struct Place {
+    Axis axis;
+    const float *scale_y, *scale_x;
+    float gain;
+    const float* gains;
+};
+
+// The kernel on place and grey level.
+struct Colour {
+    Axis place, level;
+    float gain;
+    const float* gains;
+};
+
+struct Problem {
+    int32_t pictures, classes, rows, cols, iterations;
+    float floor;
+    const Place* place;    // null: no such kernel
+    const Colour* colour;  // null: no such kernel
+};
+
+// Maps are float (picture, class, row, col), grey levels uint8 (picture, row, col).
+// Returns 1 where memory ran out, else 0.
+typedef int Infer(const Problem*, const float* maps, const uint8_t* grey, float* out);
+
+Infer infer_avx512, infer_avx2, infer_plain;
+}

@@ -1,0 +1,60 @@
+"""`ens bench crf`: sides by side on the same maps, and distances from the exact field."""
+
+import json
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from ensemble.cli.bench import command
+from ensemble.pipeline.bench.crf import DEFAULT, HIGH, LIBRARY, Cases, bench_crf, drawn_cases
+from evaluation.ground.errors import BadRun
+
+
+@pytest.fixture(scope="module")
+def small():
+    cases = drawn_cases(3)
+    maps, pictures = cases.maps[..., :24, :32], cases.pictures[..., :24, :32]
+    return Cases(maps, pictures, cases.ids, cases.floor, cases.about)
+
+
+@pytest.fixture(scope="module")
+def document(small):
+    return bench_crf(small, 1, sweep=False, tell=lambda line: None)
+
+
+def test_says_what_was_measured_and_where(document):
+    assert document["pictures"] == ["0", "1", "2"]
+    assert document["shape"] == [5, 24, 32]
+    assert document["cores"] == 1
+    assert "processor" in document["machine"]
+    json.dumps(document, allow_nan=False)
+
+
+def test_the_library_is_measured_against_itself(document):
+    library = document["sides"][LIBRARY]
+    assert library["times_faster"] == 1
+    assert library["mean_error_of_library"] == 1
+    assert set(document["sides"]) == {LIBRARY, DEFAULT, HIGH}
+
+
+@pytest.mark.parametrize(
+    ("side", "options"),
+    [(LIBRARY, {"backend": "pydensecrf"}), (DEFAULT, {}), (HIGH, {"quality": "high"})],
+)
+def test_errors_are_distances_from_the_exact_field(document, small, side, options):
+    exact = small.step(backend="exact").apply(small.maps, small.pictures)
+    found = small.step(**options).apply(small.maps, small.pictures)
+    error = np.abs(found - exact).mean(dtype=np.float64)
+    assert document["sides"][side]["mean_error"] == pytest.approx(error)
+
+
+def test_drawn_maps_are_probabilities():
+    cases = drawn_cases(2)
+    np.testing.assert_allclose(cases.maps.sum(axis=1), 1, atol=1e-5)
+    assert "drawn" in cases.about
+
+
+def test_an_unknown_run_is_refused(tmp_path):
+    answer = CliRunner().invoke(command, ["crf", "--run", str(tmp_path / "none")])
+    assert isinstance(answer.exception, BadRun)

@@ -1,0 +1,227 @@
+"""The dense CRF: the compiled kernel against its NumPy twin, the exact field and the library."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from evaluation.ground.blocks import map_blocks
+from evaluation.ground.errors import BadMaps, BadSpec
+from postproc.dense_crf import compiled, exact
+from postproc.dense_crf.grid import WIDTHS, axes
+from postproc.dense_crf.model import Kernel, Model
+from postproc.steps import STEPS
+
+FLOOR = 2.0**-25
+
+
+def build(spec, classes):
+    return STEPS.build(spec, classes=classes, ignore=0, floor=FLOOR)
+
+
+def scene(seed, classes, size, pictures=1):
+    """A grey picture in two tones with texture, and soft maps that know little of it."""
+    rng = np.random.default_rng(seed)
+    edge = np.add.outer(np.arange(size[0]), np.arange(size[1])) > sum(size) / 2
+    grey = 80 + 60 * edge + rng.normal(0, 6, (pictures, *size))
+    scores = rng.normal(0, 1.5, (pictures, classes, *size))
+    scores[:, 0] += 1.5 * edge
+    maps = np.exp(scores)
+    maps /= maps.sum(axis=1, keepdims=True)
+    return maps.astype(np.float32), grey.clip(0, 255).astype(np.uint8)[:, None]
+
+
+SHAPES = [
+    (2, (1, 1)),
+    (3, (1, 7)),
+    (5, (13, 21)),
+    (5, (70, 97)),
+    (8, (9, 33)),
+    (9, (12, 17)),
+    (255, (5, 6)),
+]
+
+
+@pytest.mark.parametrize("quality", WIDTHS)
+@pytest.mark.parametrize(("classes", "size"), SHAPES)
+@pytest.mark.parametrize(
+    "options",
+    [
+        "",
+        ", bilateral_sxy=5, bilateral_srgb=30, gaussian_sxy=1.2",
+        ", bilateral_compat=0",
+        ", gaussian_compat=0, bilateral_sxy=60, bilateral_srgb=2",
+    ],
+)
+def test_the_compiled_kernel_gives_what_its_twin_gives(options, classes, size, quality):
+    maps, picture = scene(1, classes, size)
+    ours, twin = (
+        build(f"crf(quality={quality}, backend={backend}{options})", classes).apply(maps, picture)
+        for backend in ("ours", "numpy")
+    )
+    np.testing.assert_allclose(ours, twin, atol=1e-4)
+
+
+@pytest.mark.parametrize("fill", [0, 128, 255])
+def test_a_constant_picture_is_no_special_case(fill):
+    maps, picture = scene(2, 4, (11, 19))
+    picture[:] = fill
+    ours, twin, full = (
+        build(f"crf(backend={backend})", 4).apply(maps, picture)
+        for backend in ("ours", "numpy", "exact")
+    )
+    np.testing.assert_allclose(ours, twin, atol=1e-4)
+    np.testing.assert_allclose(ours, full, atol=0.01)
+
+
+def test_maps_of_uint8_quanta_and_of_zeros_stay_maps():
+    maps, picture = scene(3, 3, (8, 8))
+    coarse = np.round(maps * 255).astype(np.float32) / np.float32(255)
+    coarse[..., :4] = 0
+    ours, twin = (
+        build(f"crf(backend={backend}, floor=0.002)", 3).apply(coarse, picture)
+        for backend in ("ours", "numpy")
+    )
+    np.testing.assert_allclose(ours.sum(axis=1), 1, atol=1e-5)
+    np.testing.assert_allclose(ours, twin, atol=1e-4)
+
+
+class TestMatrix:
+    def test_potts_is_a_matrix_with_equal_costs(self):
+        maps, picture = scene(4, 3, (10, 12))
+        costs = (10.0 * (1 - np.eye(3))).tolist()
+        for backend in ("ours", "numpy", "exact"):
+            number = build(f"crf(backend={backend})", 3).apply(maps, picture)
+            matrix = build(f"crf(backend={backend}, bilateral_compat={costs})", 3)
+            np.testing.assert_allclose(matrix.apply(maps, picture), number, atol=1e-4)
+
+    @pytest.mark.parametrize("classes", [3, 9])
+    @pytest.mark.parametrize("backend", ["numpy", "pydensecrf"])
+    def test_other_backends_read_it_alike(self, backend, classes):
+        maps, picture = scene(5, classes, (6, 7))
+        drawn = np.random.default_rng(6).uniform(0, 2, (classes, classes))
+        costs = (drawn + drawn.T).round(2).tolist()
+        options = f"gaussian_compat={costs}, bilateral_compat={costs}, iterations=2"
+        ours, other = (
+            build(f"crf(backend={name}, {options})", classes).apply(maps, picture)
+            for name in ("ours", backend)
+        )
+        np.testing.assert_allclose(ours, other, atol=1e-4 if backend == "numpy" else 0.05)
+        assert np.abs(ours - maps).max() > 0.1
+
+    @pytest.mark.parametrize(
+        ("costs", "words"),
+        [
+            ("[[0, 1], [1, 0]]", "bilateral_compat has 2 rows of 2; expected 3 rows of 3"),
+            ("[[0, 1], [1, 0, 2], [0, 0, 0]]", "bilateral_compat has 3 rows of 2 or 3"),
+            ("[[0, 1, 2], [1, 0, 1], [1, 1, 0]]", "bilateral_compat is not symmetric"),
+        ],
+    )
+    def test_another_shape_is_refused(self, costs, words):
+        with pytest.raises(BadSpec, match=words):
+            build(f"crf(bilateral_compat={costs})", 3)
+
+
+class TestExact:
+    def test_is_the_sum_over_all_pairs(self):
+        """One iteration by three loops."""
+        maps, picture = scene(7, 2, (3, 4))
+        place = np.indices((3, 4)).reshape(2, -1).T
+        grey = picture.ravel().astype(float)
+        logs = np.log(maps.reshape(2, -1).astype(np.float64))
+        scores = logs.copy()
+        for sxy, srgb, weight in ((3, np.inf, 3), (30, 13, 10)):
+            k = np.empty((12, 12))
+            for i in range(12):
+                for j in range(12):
+                    apart = ((place[i] - place[j]) ** 2).sum() / sxy**2
+                    k[i, j] = np.exp(-(apart + 3 * (grey[i] - grey[j]) ** 2 / srgb**2) / 2)
+            scale = 1 / np.sqrt(k.sum(axis=1))
+            scores += weight * (np.exp(logs) * scale) @ k * scale
+        expected = np.exp(scores) / np.exp(scores).sum(axis=0)
+        found = build("crf(backend=exact, iterations=1)", 2).apply(maps, picture)
+        np.testing.assert_allclose(found.reshape(2, -1), expected, atol=1e-6)
+
+    def test_is_nearer_to_ours_than_to_the_library(self):
+        maps, picture = scene(8, 5, (48, 64), pictures=3)
+        full = build("crf(backend=exact)", 5).apply(maps, picture)
+        off = {
+            spec: np.abs(build(f"crf({spec})", 5).apply(maps, picture) - full).mean()
+            for spec in ("backend=pydensecrf", "quality=default", "quality=high")
+        }
+        assert off["quality=default"] <= off["backend=pydensecrf"] / 2
+        assert off["quality=high"] <= off["backend=pydensecrf"] / 4
+
+    def test_refuses_large_pictures(self):
+        maps = np.full((1, 2, 101, 100), 0.5, dtype=np.float32)
+        with pytest.raises(BadMaps, match="maps of 10100 pixels; expected at most 10000"):
+            exact.infer(maps, None, Model(2, (), 1, FLOOR))
+
+
+def test_the_kernel_needs_no_pictures_for_place_alone():
+    maps, _ = scene(9, 3, (9, 9))
+    ours, full = (
+        build(f"crf(bilateral_compat=0, backend={backend})", 3).apply(maps, None)
+        for backend in ("ours", "exact")
+    )
+    np.testing.assert_allclose(ours, full, atol=0.02)
+
+
+@settings(max_examples=10, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), pictures=st.integers(1, 4))
+def test_threads_change_nothing(seed, pictures):
+    maps, greys = scene(seed, 5, (17, 40), pictures)
+    step = build("crf", 5)
+    whole = step.apply(maps, greys)
+    parts = map_blocks(lambda b: step.apply(maps[b], greys[b]), pictures, size=1, threads=3)
+    np.testing.assert_array_equal(np.concatenate(list(parts)), whole)
+
+
+def test_a_picture_in_colour_goes_another_way_than_the_grey_ones_of_its_block():
+    maps, greys = scene(10, 3, (12, 14), 3)
+    pictures = greys.repeat(3, axis=1)
+    pictures[1, 0] //= 2
+    together = build("crf", 3).apply(maps, pictures)
+    grey = build("crf", 3).apply(maps, greys)
+    library = build("crf(backend=pydensecrf)", 3).apply(maps, pictures)
+    np.testing.assert_array_equal(together[[0, 2]], grey[[0, 2]])
+    np.testing.assert_array_equal(together[1], library[1])
+
+
+def test_a_picture_that_starts_even_is_not_taken_for_settled():
+    """Probabilities that hardly move at first, but each time more than before."""
+    maps = np.full((1, 2, 16, 16), 0.5, dtype=np.float32)
+    maps[:, 0] += np.float32(1e-6)
+    maps[:, 1] -= np.float32(1e-6)
+    picture = np.full((1, 1, 16, 16), 90, dtype=np.uint8)
+    ours, twin = (
+        build(f"crf(backend={backend})", 2).apply(maps, picture) for backend in ("ours", "numpy")
+    )
+    assert ours[0, 0].min() > 0.99
+    np.testing.assert_allclose(ours, twin, atol=1e-4)
+
+
+@pytest.mark.parametrize("quality", WIDTHS)
+@pytest.mark.parametrize("sigma", [0.1, 0.7, 1.0, 2.2, 3.0, 7.5, 30.0, 61.3, 5000.0])
+def test_taps_make_a_gaussian_of_two_interpolations(sigma, quality):
+    """What a pixel receives from another, over all pairs of a stretch, normalised."""
+    axis, _ = axes(Kernel(sigma, np.eye(2, dtype=np.float32)), quality)
+    length = min(300, int(6 * sigma) + 2)
+    value = np.arange(length)
+    hats = np.maximum(0, 1 - np.abs(value[:, None] / axis.step - np.arange(axis.cells(length))))
+    apart = np.abs(np.subtract.outer(*[np.arange(axis.cells(length))] * 2))
+    blur = np.where(apart < len(axis.taps), axis.taps[np.minimum(apart, len(axis.taps) - 1)], 0)
+    scale = axis.scales(length)
+    found = scale[:, None] * (hats @ blur @ hats.T) * scale
+    full = np.exp(-(np.subtract.outer(value, value) ** 2) / (2 * sigma**2))
+    expected = full / np.sqrt(np.outer(full.sum(axis=0), full.sum(axis=0)))
+    assert np.abs(found - expected).max() < 0.19 * expected.max()
+
+
+def test_a_kernel_that_was_not_built_is_told(monkeypatch, tmp_path):
+    monkeypatch.setattr(compiled, "LIBRARY", tmp_path / "kernel.so")
+    compiled.load.cache_clear()
+    with pytest.raises(BadSpec, match=r"run `pip install -e \.` in the source folder"):
+        build("crf", 2)
+    assert build("crf(backend=numpy)", 2)
+    compiled.load.cache_clear()
