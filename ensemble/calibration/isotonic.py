@@ -7,7 +7,14 @@ import numpy as np
 from jaxtyping import Float
 from pydantic import Field
 
-from ensemble.calibration.scored import Calibrator, Labelled, Odds, among_scored, with_ignored
+from ensemble.calibration.scored import (
+    Calibrator,
+    Labelled,
+    Odds,
+    among_scored,
+    shares_of_scored,
+    with_ignored,
+)
 from ensemble.fusion import SMALLEST, Fusion, by_pieces
 from ensemble.sample import PixelSample
 from evaluation.ground.arrays import Map, Maps
@@ -69,8 +76,7 @@ class Isotonic:
         return by_pieces(maps, self._scores)
 
     def _scores(self, maps: Maps) -> Map:
-        said = maps[0][:, self.scored]
-        said /= np.maximum(said.sum(axis=1, keepdims=True), np.float32(SMALLEST))
+        said = shares_of_scored(maps[0], self.scored)
         curves = zip(
             np.split(self.inputs, self.ends[:-1]),
             np.split(self.outputs, self.ends[:-1]),

@@ -28,6 +28,13 @@ def among_scored(drawn: PixelSample, ignore: int | None) -> tuple[Labelled, Shar
     return scored, said, np.searchsorted(scored, drawn.truth)
 
 
+def shares_of_scored(one: Map, scored: Labelled) -> Odds:
+    """Return what the scored classes have of each pixel among themselves."""
+    said: Odds = one[:, scored]
+    said /= np.maximum(said.sum(axis=CLASS_AXIS, keepdims=True), np.float32(SMALLEST))
+    return said
+
+
 def with_ignored(one: Map, scored: Labelled, odds: Odds) -> Map:
     """Divide among the scored classes, by their odds, what the ignored class leaves them.
 

@@ -15,6 +15,7 @@ from ensemble.calibration.scored import (
     Odds,
     Shares,
     among_scored,
+    shares_of_scored,
     with_ignored,
 )
 from ensemble.fusion import SMALLEST, Fusion, by_pieces
@@ -74,8 +75,7 @@ class Vector:
         return by_pieces(maps, self._scores)
 
     def _scores(self, maps: Maps) -> Map:
-        said = maps[0][:, self.scored]
-        said /= np.maximum(said.sum(axis=1, keepdims=True), np.float32(SMALLEST))
+        said = shares_of_scored(maps[0], self.scored)
         logs: Odds = np.log(np.maximum(said, np.float32(self.floor)))
         logs *= self.scale[:, None, None]
         logs += self.bias[:, None, None]

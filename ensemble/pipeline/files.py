@@ -86,21 +86,7 @@ def fuse_files(
         raise BadSpec(
             f"strategy {strategy} has nothing to learn; leave --fit-maps and --fit-truth out"
         )
-    for member in members:
-        member.check()
-    with whole_file(target) as partial:
-        fused = np.lib.format.open_memmap(
-            partial, mode="w+", dtype=np.float32, shape=members[0].size
-        )
-        fuse(
-            members,
-            built,
-            count,
-            fused.__setitem__,
-            pictures=pictures,
-            size=CACHE_PICTURES,
-        )
-        fused.flush()
+    _write_fused(target, members, built, pictures)
     return document
 
 
@@ -192,6 +178,20 @@ def score_files(truth: Path, guess: Path, *, classes: int, ignore: int) -> dict[
     except BadLabels as error:
         raise BadLabels(f"{truth} and {guess}: {error}") from None
     return score(counts, list(PROTOCOLS), known)
+
+
+def _write_fused(
+    target: Path, members: Sequence[ArrayMaps], fusion: Fusion, pictures: Array | None
+) -> None:
+    for member in members:
+        member.check()
+    with whole_file(target) as partial:
+        fused = np.lib.format.open_memmap(
+            partial, mode="w+", dtype=np.float32, shape=members[0].size
+        )
+        write = fused.__setitem__
+        fuse(members, fusion, len(fused), write, pictures=pictures, size=CACHE_PICTURES)
+        fused.flush()
 
 
 def _looked_at(
