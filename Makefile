@@ -18,6 +18,7 @@ check: .venv/installed-dev
 	.venv/bin/pytest -q tests/test_layout.py
 
 bench: .venv/installed-dev
+	@mkdir -p benchmarks/results
 	.venv/bin/pytest -q benchmarks --benchmark-only --benchmark-group-by=group \
 		--benchmark-columns=median,iqr,ops --benchmark-json=benchmarks/results/latest.json
 
