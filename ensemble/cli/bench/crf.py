@@ -1,4 +1,4 @@
-"""`ens bench`: how fast, measured side by side on this machine."""
+"""`ens bench crf`: the dense CRF beside pydensecrf and the exact field."""
 
 from pathlib import Path
 
@@ -8,25 +8,7 @@ from ensemble.cli.options import FILE, json_option, show, tell
 from evaluation.ground.layout import Run
 
 
-@click.group("bench")
-def command() -> None:
-    """Measure on this machine, ways of doing the same side by side in one run."""
-
-
-@command.command("fuse")
-@click.option("--members", type=click.IntRange(2), default=10, show_default=True)
-@click.option("--pictures", type=click.IntRange(64), default=2000, show_default=True)
-@click.option("--rounds", type=click.IntRange(1), default=7, show_default=True)
-@json_option
-def fuse(members: int, pictures: int, rounds: int, as_json: bool) -> None:
-    """Time fusing on drawn maps of 5 x 64 x 128; needs 3 GB of disk for each 1,000 pictures."""
-    from ensemble.pipeline.bench.fusion import Size, as_text, bench_fuse
-
-    document = bench_fuse(Size(members, pictures, rounds), tell)
-    show(as_text(document), document, as_json=as_json)
-
-
-@command.command("crf")
+@click.command("crf")
 @click.option("--run", "run_path", type=FILE, metavar="RUN", help="Take a member's maps from it.")
 @click.option("--member", metavar="NAME", help="Or a fusion; by default the first member.")
 @click.option("--split", default="validation", show_default=True, metavar="SPLIT")

@@ -1,0 +1,15 @@
+"""`ens bench`: how fast, measured side by side on this machine; one file a measurement."""
+
+import click
+
+from ensemble.cli.bench.crf import crf
+from ensemble.cli.bench.fuse import fuse
+
+
+@click.group("bench")
+def command() -> None:
+    """Measure on this machine, ways of doing the same side by side in one run."""
+
+
+for measurement in (fuse, crf):
+    command.add_command(measurement)
