@@ -1,4 +1,4 @@
-"""A general `.npz`: images, masks, and a group and a source for each picture."""
+"""A general `.npz` (images, masks, a group and a source for each picture), a `.npy` of pictures."""
 
 import difflib
 from collections import Counter
@@ -50,6 +50,17 @@ def read(path: Path, classes: Classes | None) -> dict[str, DataSet]:
         classes = MARS if masks is None else classes_of(masks)
     data = DataSet(pictures, masks, distinct(sources), groups, classes)
     return {"test" if masks is None else "training": data}
+
+
+def read_stack(path: Path, classes: Classes | None) -> dict[str, DataSet]:
+    """Read a `.npy` of pictures without labels, shaped as `images` in `read`.
+
+    Raises:
+        BadData: other shapes or types.
+    """
+    pictures = _channels_first(path, as_bytes(str(path), open_array(path)))
+    ids = distinct([path.stem] * len(pictures))
+    return {"test": DataSet(pictures, None, ids, None, classes or MARS)}
 
 
 def as_bytes(name: str, array: Array) -> Array:
@@ -122,6 +133,6 @@ def _channels_first(path: Path, images: Array) -> Array:
         if first != last:
             return images if first else np.moveaxis(images, -1, 1)
     raise BadData(
-        f"{path}: images have shape {images.shape}; expected (N, H, W), (N, H, W, C) or"
+        f"{path}: pictures have shape {images.shape}; expected (N, H, W), (N, H, W, C) or"
         " (N, C, H, W) with 1 or 3 channels C"
     )

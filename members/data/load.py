@@ -12,8 +12,8 @@ from members.data.dataset import DataSet
 from members.data.resize import Size, resize_mask, resize_picture
 
 EXPECTED = (
-    "a .npz with training_set and test_set, a .npz with images and masks,"
-    " a folder with images/ and masks/, or an AI4Mars tree"
+    "a .npz with training_set and test_set, a .npz with images and masks, a .npy of pictures,"
+    " a folder with images/ and masks/ or of .png and .jpg pictures, or an AI4Mars tree"
 )
 
 
@@ -23,8 +23,9 @@ def load(
     """Load a data set from a file or folder.
 
     Args:
-        path: a competition file, a general `.npz`, a folder of PNG pairs or an AI4Mars tree (whose
-            pictures come as tiles, cut with the defaults of `ai4mars.Cut`).
+        path: a competition file, a general `.npz`, a folder of pairs or an AI4Mars tree (whose
+            pictures come as tiles, cut with the defaults of `ai4mars.Cut`); for pictures without
+            labels a `.npy` or a folder of PNG and JPEG files too.
         classes: what the labels mean; by default the Mars classes where the highest label is 4,
             else as many numbered classes as there are, of which 0 is ignored.
         size: rows and columns to bring all pictures to; None refuses pictures of several sizes.
@@ -60,8 +61,10 @@ def resized(data: DataSet, size: Size) -> DataSet:
 
 
 def _from_file(path: Path, classes: Classes | None) -> dict[str, DataSet]:
+    if path.suffix == ".npy":
+        return arrays.read_stack(path, classes)
     if path.suffix != ".npz":
-        raise BadData(f"{path} is no .npz file; expected {EXPECTED}")
+        raise BadData(f"{path} is no .npz or .npy file; expected {EXPECTED}")
     names = array_names(path)
     if competition.KEY in names:
         return competition.read(path, classes)
@@ -73,6 +76,6 @@ def _from_file(path: Path, classes: Classes | None) -> dict[str, DataSet]:
 def _from_folder(path: Path, classes: Classes | None, size: Size | None) -> dict[str, DataSet]:
     if ai4mars.root(path) is not None:
         return ai4mars.read(path, classes)
-    if (path / png_pairs.PICTURES).is_dir():
+    if (path / png_pairs.PICTURES).is_dir() or png_pairs.picture_files(path):
         return png_pairs.read(path, classes, size)
-    raise BadData(f"{path} is a folder without images/ and masks/ or msl/; expected {EXPECTED}")
+    raise BadData(f"{path} is a folder without images/, msl/ or pictures; expected {EXPECTED}")

@@ -1,4 +1,4 @@
-"""A folder of PNG pairs: `images/NAME.png` and `masks/NAME.png`."""
+"""A folder of pairs, `images/NAME.png` (or `.jpg`) and `masks/NAME.png`, or of pictures alone."""
 
 from pathlib import Path
 
@@ -14,21 +14,25 @@ from members.data.resize import Size, resize_mask, resize_picture
 
 PICTURES = "images"
 MASKS = "masks"
+SUFFIXES = (".png", ".jpg", ".jpeg")
 SHOWN = 3
 
 
 def read(path: Path, classes: Classes | None, size: Size | None) -> dict[str, DataSet]:
     """Read pairs with equal names; the names are the ids. Without `masks/` they are unlabelled.
 
+    Pictures that lie in the folder itself are unlabelled too.
+
     Raises:
         BadData: pictures without masks or the reverse, several sizes without `size`, damaged
             files, or pictures neither grey nor of three channels.
         BadLabels: a mask that is no picture of class indices, or with a label outside the classes.
     """
-    files = {file.stem: file for file in sorted((path / PICTURES).glob("*.png"))}
+    paired = (path / PICTURES).is_dir()
+    files = picture_files(path / PICTURES if paired else path)
     if not files:
-        raise BadData(f"{path / PICTURES} holds no .png file; expected images/NAME.png")
-    labelled = (path / MASKS).is_dir()
+        raise BadData(f"{path / PICTURES} holds no picture; expected images/NAME.png (or .jpg)")
+    labelled = paired and (path / MASKS).is_dir()
     if labelled:
         _check_pairs(path, set(files))
     found = {name: _picture(file) for name, file in files.items()}
@@ -43,6 +47,21 @@ def read(path: Path, classes: Classes | None, size: Size | None) -> dict[str, Da
         classes = MARS if masks is None else classes_of(masks)
     data = DataSet(pictures, masks, tuple(files), None, classes)
     return {"training" if labelled else "test": data}
+
+
+def picture_files(folder: Path) -> dict[str, Path]:
+    """List the PNG and JPEG files of a folder by their names without suffix, sorted.
+
+    Raises:
+        BadData: two files of one name.
+    """
+    found: dict[str, Path] = {}
+    for file in sorted(folder.iterdir()):
+        if file.suffix.lower() in SUFFIXES and file.is_file():
+            if file.stem in found:
+                raise BadData(f"{folder} holds {found[file.stem].name} and {file.name}; remove one")
+            found[file.stem] = file
+    return found
 
 
 def open_picture(file: Path) -> Image.Image:

@@ -240,13 +240,41 @@ class TestResizing:
         assert data.pictures.shape == (6, 1, 1, 1)
 
 
+class TestPicturesAlone:
+    def test_a_stack_is_numbered_after_its_file(self, tmp_path):
+        np.save(tmp_path / "new.npy", PICTURES)
+        data = load(tmp_path / "new.npy")["test"]
+        np.testing.assert_array_equal(data.pictures[:, 0], PICTURES)
+        assert data.ids[:2] == ("new-00000", "new-00001")
+        assert data.masks is None
+
+    def test_a_stack_of_another_shape_is_refused(self, tmp_path):
+        np.save(tmp_path / "new.npy", PICTURES[0])
+        with pytest.raises(BadData, match=r"new\.npy: pictures have shape \(8, 10\)"):
+            load(tmp_path / "new.npy")
+
+    def test_a_folder_of_png_and_jpeg_is_read_by_name(self, tmp_path):
+        for name, picture in zip(("b.png", "a.jpg", "c.JPEG"), PICTURES, strict=False):
+            Image.fromarray(picture).save(tmp_path / name)
+        (tmp_path / "notes.txt").write_text("not a picture")
+        data = load(tmp_path)["test"]
+        assert data.ids == ("a", "b", "c")
+        np.testing.assert_array_equal(data.pictures[1, 0], PICTURES[0])
+
+    def test_two_files_of_one_name_are_refused(self, tmp_path):
+        for name in ("a.png", "a.jpg"):
+            Image.fromarray(PICTURES[0]).save(tmp_path / name)
+        with pytest.raises(BadData, match=r"holds a\.jpg and a\.png; remove one"):
+            load(tmp_path)
+
+
 class TestWhatIsNoDataSet:
     def test_a_missing_path_is_named(self, tmp_path):
         with pytest.raises(BadData, match=r"nowhere is missing; expected a \.npz"):
             load(tmp_path / "nowhere")
 
     def test_a_folder_of_something_else_is_refused(self, tmp_path):
-        with pytest.raises(BadData, match="a folder without images/ and masks/"):
+        with pytest.raises(BadData, match="a folder without images/, msl/ or pictures"):
             load(tmp_path)
 
     def test_a_truncated_file_is_refused(self, tmp_path):
@@ -281,9 +309,9 @@ class TestWhatIsNoDataSet:
         assert not (tmp_path / "sprung").exists()
 
     def test_another_suffix_is_refused(self, tmp_path):
-        np.save(tmp_path / "x.npy", PICTURES)
-        with pytest.raises(BadData, match=r"x\.npy is no \.npz file"):
-            load(tmp_path / "x.npy")
+        (tmp_path / "x.tif").write_bytes(b"II*")
+        with pytest.raises(BadData, match=r"x\.tif is no \.npz or \.npy file"):
+            load(tmp_path / "x.tif")
 
 
 class _Trap:
