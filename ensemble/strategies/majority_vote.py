@@ -9,11 +9,12 @@ from jaxtyping import Bool
 from ensemble.fusion import CLASS_AXIS, Fusion, by_pieces
 from ensemble.strategies.mean import total
 from evaluation.ground.arrays import Map, Maps
-from evaluation.ground.highest import highest
 
 TIE_BREAK = 1 / 128
 """What the winner of a tie gets beside its share of the votes: two steps of a uint8 store, so that
 it stays ahead there too."""
+
+Marked = Bool[np.ndarray, "picture class row col"]
 
 
 def majority_vote(
@@ -47,16 +48,16 @@ class MajorityVote:
         votes = np.zeros(maps.shape[1:], np.uint8 if len(maps) < 256 else np.uint32)
         for one in maps:
             votes += guesses(one).view(np.uint8)
-        most = votes.max(axis=CLASS_AXIS, keepdims=True)
-        tied = votes == most
-        several = tied.sum(axis=CLASS_AXIS, keepdims=True, dtype=np.uint8) > 1
         scores: Map = votes.astype(np.float32)
-        if self.ties != "lowest" and several.any():
-            winner = guesses(np.where(tied, self._rank(maps), np.float32(-1)))
-            scores += (winner & several) * np.float32(len(maps) * TIE_BREAK)
+        tied = votes == votes.max(axis=CLASS_AXIS, keepdims=True)
+        if self.ties != "lowest" and _several(tied):
+            tied &= tied.sum(axis=CLASS_AXIS, keepdims=True, dtype=np.uint8) > 1
+            winner = guesses(self._rank(maps) * tied) & tied
+            scores += winner * np.float32(len(maps) * TIE_BREAK)
         return scores
 
     def _rank(self, maps: Maps) -> Map:
+        """Score the classes; the winner is the highest, and above 0 where anybody voted for it."""
         if self.ties == "mean_probability":
             return total(maps)
         small = np.uint8 if len(maps) < 256 else np.uint32
@@ -67,10 +68,18 @@ class MajorityVote:
         return ranked
 
 
-def guesses(one: Map) -> Bool[np.ndarray, "picture class row col"]:
+def guesses(one: Map) -> Marked:
     """Mark the most probable class of each pixel; of equal ones, the lowest."""
-    classes = np.arange(one.shape[CLASS_AXIS], dtype=np.uint8)
-    marked: Bool[np.ndarray, "picture class row col"] = (
-        highest(one)[:, None] == classes[:, None, None]
-    )
+    # Twice as fast as finding its number first and comparing that with each class.
+    marked: Marked = one == one.max(axis=CLASS_AXIS, keepdims=True)
+    if _several(marked):
+        taken = marked[:, 0].copy()
+        for marks in marked.swapaxes(0, 1)[1:]:
+            np.greater(marks, taken, out=marks)
+            taken |= marks
     return marked
+
+
+def _several(marked: Marked) -> bool:
+    """Tell whether any pixel has more than one mark; each has one at least."""
+    return bool(np.count_nonzero(marked) > marked[:, 0].size)

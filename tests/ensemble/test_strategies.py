@@ -12,6 +12,7 @@ import ensemble.fusion
 from ensemble.fusion import CLASS_AXIS, Block, Learned
 from ensemble.sample import sample
 from ensemble.strategies import FUSIONS, LAWS, LOOKS_AROUND, SEES_SPECIALISTS, STRATEGIES
+from ensemble.strategies.majority_vote import guesses
 from evaluation.ground.errors import BadData, BadSpec
 
 CLASSES, IGNORE, UNLABELLED = 4, 0, 255
@@ -400,6 +401,14 @@ class TestMajorityVote:
     def test_by_hand(self, pixel, guess):
         maps = np.array(pixel, np.float32)[:, None, :, None, None]
         assert built("majority_vote", len(pixel), classes=2)(maps).ravel().argmax() == guess
+
+    @few
+    @given(seed=seeds, steps=st.sampled_from([1, 3, 255]))
+    def test_a_member_votes_where_argmax_points(self, seed, steps):
+        one = np.rint(np.random.default_rng(seed).random((3, CLASSES, 8, 8)) * steps)
+        voted = guesses(one.astype(np.float32))
+        np.testing.assert_array_equal(voted.argmax(axis=1), one.argmax(axis=1))
+        np.testing.assert_array_equal(voted.sum(axis=1), 1)
 
     @few
     @given(seed=seeds)
