@@ -3,25 +3,23 @@
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Int64, Shaped, UInt8, UInt64
+from jaxtyping import Int64, Shaped, UInt8
 
 from evaluation.ground.arrays import Counts
 from evaluation.ground.blocks import BLOCK_PICTURES, blocks, map_blocks
 from evaluation.ground.classes import UNLABELLED
 from evaluation.ground.errors import BadLabels
+from evaluation.popcounts import Kept, popcounts
 
 Pixels = UInt8[np.ndarray, "picture pixel"]
 BlockCounts = Int64[np.ndarray, "_ true guess"]
 Given = Shaped[np.ndarray, "picture row col"]
-Bits = UInt64[np.ndarray, "picture word"]
 
 PIECE_PIXELS = 1 << 19
 """Pixels worked on at a time; their bits stay in the cache, and large pictures stay flat."""
 
 FEW_CLASSES = 8
 """Up to here popcounts of class masks are faster than a histogram (measured, see `benchmarks/`)."""
-
-WORD_BYTES = 8
 
 
 @runtime_checkable
@@ -61,9 +59,10 @@ def confusion(truth: GivenLabels, guess: GivenLabels, *, classes: int) -> Counts
     Raises:
         BadLabels: no integers, an index outside the classes, or shapes that differ.
     """
-    size = _checked_size(truth, guess)
+    size, kept = _checked_size(truth, guess), Kept()
     tables = [
-        _counted(truth[block], guess[block], classes) for block in blocks(truth.shape[0], size)
+        _counted(truth[block], guess[block], classes, kept)
+        for block in blocks(truth.shape[0], size)
     ]
     return _joined(tables, classes)
 
@@ -87,10 +86,10 @@ def confusion_by_threads(
     Raises:
         BadLabels: as in `confusion`.
     """
-    size = _checked_size(truth, guess)
+    size, kept = _checked_size(truth, guess), Kept()
 
     def work(block: slice) -> Counts:
-        return _counted(truth[block], guess[block], classes)
+        return _counted(truth[block], guess[block], classes, kept)
 
     return _joined(list(map_blocks(work, truth.shape[0], size=size, threads=threads)), classes)
 
@@ -108,15 +107,15 @@ def _checked_size(truth: GivenLabels, guess: GivenLabels) -> int:
     return max(1, min(BLOCK_PICTURES, PIECE_PIXELS // pixels))
 
 
-def _counted(truth: Any, guess: Any, classes: int) -> Counts:
+def _counted(truth: Any, guess: Any, classes: int, kept: Kept) -> Counts:
     true = _pixels("truth", np.asarray(truth), classes, besides=(UNLABELLED,))
     guessed = _pixels("guess", np.asarray(guess), classes, besides=())
-    count = _popcounts if classes <= FEW_CLASSES else _histograms
-    return count(true, guessed, classes)
+    count = popcounts if classes <= FEW_CLASSES else _histograms
+    return count(true, guessed, classes, kept)
 
 
 def _pixels(name: str, labels: Given, classes: int, *, besides: tuple[int, ...]) -> Pixels:
-    if labels.min(initial=0) < 0 or labels.max(initial=0) >= classes:
+    if not _fit(labels, classes, besides):
         found = np.unique(labels)
         inside = ((found >= 0) & (found < classes)) | np.isin(found, besides)
         if not inside.all():
@@ -127,27 +126,14 @@ def _pixels(name: str, labels: Given, classes: int, *, besides: tuple[int, ...])
     return labels.astype(np.uint8, copy=False).reshape(len(labels), labels[:1].size)
 
 
-def _popcounts(truth: Pixels, guess: Pixels, classes: int) -> Counts:
-    """Count by one mask a class, 64 pixels a word: time grows with the square of the classes."""
-    guessed = np.stack([_bits(guess, label) for label in range(classes)], axis=1)
-    counts: Int64[np.ndarray, "picture true guess"] = np.empty(
-        (len(truth), classes, classes), np.int64
-    )
-    for label in range(classes):
-        both = _bits(truth, label)[:, np.newaxis] & guessed
-        counts[:, label] = np.bitwise_count(both).sum(axis=-1, dtype=np.int64)
-    return counts
+def _fit(labels: Given, classes: int, besides: tuple[int, ...]) -> bool:
+    """Tell without sorting whether all labels are known, where that is told by the extremes."""
+    if labels.dtype == np.uint8 and besides == (UNLABELLED,):
+        return bool((labels + np.uint8(1)).max(initial=0) <= classes)  # 255 comes round to 0
+    return bool(labels.min(initial=0) >= 0 and labels.max(initial=0) < classes)
 
 
-def _bits(labels: Pixels, label: int) -> Bits:
-    packed = np.packbits(labels == label, axis=1)
-    missing = -packed.shape[1] % WORD_BYTES
-    if missing:
-        packed = np.pad(packed, ((0, 0), (0, missing)))
-    return packed.view(np.uint64)
-
-
-def _histograms(truth: Pixels, guess: Pixels, classes: int) -> Counts:
+def _histograms(truth: Pixels, guess: Pixels, classes: int, _: Kept) -> Counts:
     """Count by a number for each (true, guess); one row more takes the pixels without truth."""
     # 255 rows of 255 and one more: the largest number is 65,279.
     cell = np.minimum(truth, np.uint8(classes)).astype(np.uint16)

@@ -10,6 +10,7 @@ from evaluation import counts as counting
 from evaluation.counts import FEW_CLASSES, confusion, confusion_by_threads
 from evaluation.ground.classes import UNLABELLED
 from evaluation.ground.errors import BadLabels
+from evaluation.popcounts import Kept, popcounts
 
 law = settings(max_examples=25, deadline=None)
 DTYPES = [np.uint8, np.int16, np.int64, ">i4"]
@@ -72,7 +73,20 @@ class TestLaws:
         truth, guess, classes = given_labels
         truth, guess = (a.astype(np.uint8).reshape(len(a), -1) for a in (truth, guess))
         np.testing.assert_array_equal(
-            counting._popcounts(truth, guess, classes), counting._histograms(truth, guess, classes)
+            popcounts(truth, guess, classes, Kept()),
+            counting._histograms(truth, guess, classes, Kept()),
+        )
+
+    @law
+    @given(labelled())
+    def test_memory_that_was_used_before_counts_the_same(self, given_labels):
+        truth, guess, classes = given_labels
+        truth, guess = (a.astype(np.uint8).reshape(len(a), -1) for a in (truth, guess))
+        used = Kept()
+        ones = np.full((9, 90), UNLABELLED, np.uint8)
+        popcounts(ones, np.zeros_like(ones), 255, used)
+        np.testing.assert_array_equal(
+            popcounts(truth, guess, classes, used), popcounts(truth, guess, classes, Kept())
         )
 
     @law
