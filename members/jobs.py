@@ -15,7 +15,7 @@ from evaluation.ground.errors import EnsError
 from evaluation.ground.files import whole_folder
 from evaluation.ground.provenance import digest, record
 from members.data.dataset import DataSet
-from members.predict import predict_split
+from members.predict import predict_split, seen_by
 from members.recipe import Member
 from members.store import StoreDtype
 from members.train import WEIGHTS, Fold, train_fold
@@ -77,13 +77,12 @@ class PredictJob:
 
     def __call__(self, device: str) -> None:
         """Write the store; blocks that are there already are left alone."""
+        training = DataSet.load(self.training)
         predict_split(
             self.member,
             DataSet.load(self.data),
             self.models,
-            DataSet.load(self.training),
-            self.folds,
-            out_of_fold=self.out_of_fold,
+            seen=seen_by(training, self.folds, out_of_fold=self.out_of_fold),
             device=device,
             folder=self.folder,
             dtype=self.dtype,

@@ -21,10 +21,8 @@ def predict_split(
     member: Member,
     data: DataSet,
     models: Sequence[Path],
-    training: DataSet,
-    folds: Sequence[Fold],
     *,
-    out_of_fold: bool,
+    seen: Seen | None,
     device: str,
     folder: Path,
     dtype: StoreDtype,
@@ -35,10 +33,8 @@ def predict_split(
         member: whose maps.
         data: the pictures to predict.
         models: folder of each fold's weights.
-        training: the pictures the folds are about.
-        folds: what each model was trained on.
-        out_of_fold: `data` are the training pictures: each is predicted by the one model that did
-            not see it. Else every picture gets the mean of all models.
+        seen: what each model was trained on (see `seen_by`), None where nobody knows; where it
+            names a model for each picture, that one predicts it, else all do, and the mean counts.
         device: `cpu` or `cuda:K`.
         folder: of the store.
         dtype: of the store.
@@ -48,7 +44,7 @@ def predict_split(
         ids=data.ids,
         classes=data.classes,
         shape=data.shape,
-        seen=_seen(training, folds, out_of_fold=out_of_fold),
+        seen=seen,
         kind="probabilities" if member.label is None else "one_vs_rest",
         label=member.label,
         dtype=dtype,
@@ -58,7 +54,7 @@ def predict_split(
         load_network(member, model, channels=channels, classes=classes).to(device)
         for model in models
     ]
-    fold_of = _fold_of(len(training.ids), folds) if out_of_fold else None
+    fold_of = np.array(seen.model) if seen is not None and seen.model is not None else None
     for block in store.missing():
         pictures = np.array(data.pictures[block])
         if fold_of is None:
@@ -66,6 +62,20 @@ def predict_split(
         else:
             maps = _out_of_fold(networks, pictures, fold_of[block], device, member)
         store.write(block, maps)
+
+
+def seen_by(training: DataSet, folds: Sequence[Fold], *, out_of_fold: bool) -> Seen:
+    """Tell what the models of the folds were trained on.
+
+    Args:
+        training: the pictures the folds are about.
+        folds: what each model was trained on.
+        out_of_fold: the pictures to predict are these, each by the one model that did not see it.
+    """
+    models = tuple(frozenset(training.ids[i] for i in fold.training) for fold in folds)
+    if not out_of_fold:
+        return Seen(models)
+    return Seen(models, tuple(int(k) for k in _fold_of(len(training.ids), folds)))
 
 
 def predict(network: Network, pictures: Pictures, device: str, member: Member) -> Map:
@@ -117,13 +127,6 @@ def _fold_of(pictures: int, folds: Sequence[Fold]) -> Array:
         outside[fold.training] = False
         fold_of[outside] = position
     return fold_of
-
-
-def _seen(training: DataSet, folds: Sequence[Fold], *, out_of_fold: bool) -> Seen:
-    models = tuple(frozenset(training.ids[i] for i in fold.training) for fold in folds)
-    if not out_of_fold:
-        return Seen(models)
-    return Seen(models, tuple(int(k) for k in _fold_of(len(training.ids), folds)))
 
 
 def _opened(folder: Path) -> ProbabilityStore | None:

@@ -20,11 +20,15 @@ VERBS = {
     "plan": "what a run would take, and what would stop it",
     "fuse": "many members' maps into one",
     "postprocess": "fused maps into label maps, through a chain of steps",
+    "tune-postproc": "the chain that helps, searched and examined by nested folds",
     "score": "score candidates with the ignored class masked",
     "run": "everything an experiment file asks for",
     "status": "what is there, stale or missing, and what it weighs",
     "bench": "how fast, measured on this machine",
-    "submit": "label maps as the competition's CSV",
+    "overlay": "pictures with a candidate's labels laid over them",
+    "submit": "label maps as CSV, run lengths or PNG",
+    "freeze": "a candidate with all it needs, in one folder",
+    "apply": "label new pictures by a frozen candidate",
 }
 
 # verbs that are words of the language

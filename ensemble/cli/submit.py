@@ -1,6 +1,7 @@
-"""`ens submit`: a candidate's label maps as CSV."""
+"""`ens submit`: a candidate's label maps as files that others read."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -10,19 +11,32 @@ from ensemble.cli.options import FILE, chosen_run, json_option, run_option, show
 @click.command("submit")
 @click.option("--candidate", required=True, metavar="C", help="Whose label maps.")
 @click.option("--split", default="test", show_default=True, help="Of which pictures.")
-@click.option("--out", required=True, type=FILE, metavar="F.csv", help="Where to.")
+@click.option("--out", required=True, type=FILE, metavar="F", help="The CSV, or the new folder.")
+@click.option(
+    "--form",
+    type=click.Choice(["csv", "runs", "png"]),
+    default="csv",
+    show_default=True,
+    help="csv: a column a pixel. runs: run lengths. png: indices with a palette.",
+)
 @run_option
 @json_option
-def command(candidate: str, split: str, out: Path, run_path: Path | None, as_json: bool) -> None:
-    """Write label maps as CSV: `id`, then one column a pixel, row by row."""
-    from ensemble.pipeline.submission import submit
+def command(
+    candidate: str, split: str, out: Path, form: Any, run_path: Path | None, as_json: bool
+) -> None:
+    """Write label maps for others, and read them back before it counts as done.
+
+    csv has `id`, then one column a pixel, row by row. runs has `id,class,runs`, where runs are
+    `start length ...` and pixels count from 1, down the first column, then the second, as Kaggle's.
+    """
+    from ensemble.pipeline.submission.writing import submit
 
     run = chosen_run(run_path)
-    pictures, ignored = submit(run, candidate, split, out)
+    pictures, ignored = submit(run, candidate, split, out, form)
     if ignored:
         tell(
             f"warning: {ignored:.2%} of the pixels got the ignored class, which costs score under"
             " every protocol; a chain with suppress_background leaves none"
         )
-    document = {"out": str(out), "pictures": pictures, "ignored_share": ignored}
+    document = {"out": str(out), "form": form, "pictures": pictures, "ignored_share": ignored}
     show(f"{out}: {pictures} pictures, read back", document, as_json=as_json, then="ens status")

@@ -26,6 +26,7 @@ def write_sheet(
     *,
     classes: Classes,
     captions: Sequence[str],
+    opacity: float = 1.0,
 ) -> None:
     """Write a PNG with one row a picture: the picture itself, then each label map.
 
@@ -35,9 +36,13 @@ def write_sheet(
         columns: label maps by heading, (picture, row, col); 255 is drawn grey.
         classes: their colours and names, which stand in the first line.
         captions: a line a picture.
+        opacity: of the label maps; below 1 the picture shines through.
     """
-    panels = {"picture": _as_colour(pictures)}
-    panels |= {name: _painted(labels, classes) for name, labels in columns.items()}
+    seen = _as_colour(pictures)
+    panels = {"picture": seen}
+    for name, labels in columns.items():
+        painted = _painted(labels, classes)
+        panels[name] = (opacity * painted + (1 - opacity) * seen).round().astype(np.uint8)
     _, _, rows, cols = pictures.shape
     times = max(1, round(WIDTH_PX / cols))
     wide, high = cols * times + GAP_PX, rows * times + LINE_PX + GAP_PX

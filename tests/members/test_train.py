@@ -22,7 +22,7 @@ from members.discriminator import Judge, PatchGAN
 from members.losses import build_loss
 from members.network import Network
 from members.optimizers import SCHEDULES
-from members.predict import predict, predict_split
+from members.predict import predict, predict_split, seen_by
 from members.procedures.adversarial import MaskJudge
 from members.procedures.fitting import Task, _moving_average, fit
 from members.procedures.rates import Rates, rates, tally
@@ -61,9 +61,7 @@ def predicted(one, data, models, folder, *, folds=FOLDS, out_of_fold=False):
         one,
         data,
         models,
-        data,
-        folds,
-        out_of_fold=out_of_fold,
+        seen=seen_by(data, folds, out_of_fold=out_of_fold),
         device="cpu",
         folder=folder,
         dtype="float32",

@@ -1,0 +1,27 @@
+"""`ens freeze`: a candidate with all that it needs, in one folder."""
+
+from pathlib import Path
+
+import click
+
+from ensemble.cli.options import FILE, chosen_run, json_option, run_option, show, tell
+
+
+@click.command("freeze")
+@click.option("--candidate", required=True, metavar="C", help="What to freeze.")
+@click.option("--out", required=True, type=FILE, metavar="DIR", help="Where to.")
+@click.option("--device", default="auto", show_default=True, help="Where it is tried.")
+@run_option
+@json_option
+def command(candidate: str, out: Path, device: str, run_path: Path | None, as_json: bool) -> None:
+    """Pack weights, recipes, fitted fusion and chain, class names and checksums.
+
+    The package is tried on pictures that the run has labelled before it counts as done.
+    """
+    from ensemble.pipeline.package.freeze import freeze
+
+    package = freeze(chosen_run(run_path), candidate, out, device=device, tell=tell)
+    size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
+    document = {"out": str(out), "bytes": size, **package.contents.model_dump(mode="json")}
+    text = f"{out}: {candidate}, {len(package.networks)} networks, {size / 1e6:.1f} MB"
+    show(text, document, as_json=as_json, then=f"ens apply {out} PICTURES --out LABELS.npy")

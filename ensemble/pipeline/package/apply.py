@@ -1,0 +1,60 @@
+"""A package on new pictures: labels into one file, or a PNG a picture."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ensemble.pipeline.package.contents import read_package
+from ensemble.pipeline.package.label import label
+from ensemble.pipeline.postprocessing import write_labels
+from ensemble.pipeline.submission.label_pngs import write_pngs
+from evaluation.ground.errors import BadData
+from evaluation.ground.files import whole_file, whole_folder
+from members.data.load import load
+from members.devices import devices
+
+
+def apply_package(
+    folder: Path, pictures: Path, out: Path, *, device: str, tell: Callable[[str], None]
+) -> dict[str, Any]:
+    """Label pictures.
+
+    Args:
+        folder: the package.
+        pictures: file or folder; see `members.data.load.load`. Masks are not looked at.
+        out: a `.npy`, (picture, row, col) uint8, in the order of the pictures' names; or a folder,
+            which gets `ID.png` with the class index of each pixel in the classes' colours.
+        device: see `members.devices.devices`.
+        tell: gets a line for whatever was decided.
+
+    Returns:
+        A JSON document: the package, how many pictures, where their labels are.
+
+    Raises:
+        BadRun: no package, or a damaged one.
+        BadData: pictures of another size or number of channels, or a folder that is not empty.
+    """
+    package, where = read_package(folder), devices(device)[0]
+    contents, classes = package.contents, package.classes
+    sets = load(pictures, classes=classes)
+    data = sets.get("test") or sets["training"]
+    if (data.channels, data.shape) != (contents.channels, contents.shape):
+        met, expected = (
+            f"{channels} x {rows} x {cols}"
+            for channels, (rows, cols) in (
+                (data.channels, data.shape),
+                (contents.channels, contents.shape),
+            )
+        )
+        raise BadData(f"{pictures} has pictures of {met}; the package takes {expected}")
+    if out.suffix != ".npy" and out.exists() and (out.is_file() or any(out.iterdir())):
+        raise BadData(f"{out} is there; choose a new folder, or a .npy file, as --out")
+    tell(f"{contents.candidate}: {len(data)} pictures on {where}")
+    labelled = label(package, data, where)
+    if out.suffix == ".npy":
+        with whole_file(out) as partial:
+            write_labels(partial, labelled, (len(data), *data.shape))
+    else:
+        with whole_folder(out) as partial:
+            write_pngs(partial, data.ids, labelled, classes)
+    return {"package": str(folder), "out": str(out), "pictures": len(data)}

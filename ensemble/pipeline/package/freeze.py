@@ -1,0 +1,140 @@
+"""Pack a candidate: weights, recipes, the fitted fusion and chain, class names, checksums."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+import ensemble.fitted as fitted
+from ensemble.pipeline.chains import read_fitted_chain
+from ensemble.pipeline.folds import OOF
+from ensemble.pipeline.fusing import FITTED, make_fusion, planned
+from ensemble.pipeline.package.contents import (
+    CONTENTS,
+    FUSION,
+    README,
+    Contents,
+    Package,
+    model_folder,
+)
+from ensemble.pipeline.package.label import label
+from ensemble.pipeline.package.readme import readme
+from ensemble.pipeline.postprocessing import make_candidate, read_candidate, read_labels
+from ensemble.pipeline.prepare import read_folds, run_classes
+from ensemble.pipeline.sources import Sources, run_experiment
+from evaluation.ground.blocks import BLOCK_PICTURES
+from evaluation.ground.errors import BadRun
+from evaluation.ground.files import whole_folder, write_json
+from evaluation.ground.layout import Run
+from evaluation.ground.locks import writing
+from evaluation.ground.provenance import digest
+from members.data.dataset import DataSet
+from members.devices import devices
+from members.recipe import Recipe
+from members.train import WEIGHTS
+
+Tell = Callable[[str], None]
+
+
+def freeze(run: Run, candidate: str, out: Path, *, device: str, tell: Tell) -> Package:
+    """Write a package and try it on pictures that the run has labelled.
+
+    What the candidate is made of is made again first where it is stale.
+
+    Args:
+        run: the experiment folder.
+        candidate: what to freeze.
+        out: the package's folder; an older package there is replaced.
+        device: where it is tried; see `members.devices.devices`.
+        tell: gets a line for whatever was done.
+
+    Returns:
+        The package.
+
+    Raises:
+        BadRun: no such candidate, one with imported maps, or a folder that is no package.
+    """
+    if out.exists() and not (out / CONTENTS).is_file() and (out.is_file() or any(out.iterdir())):
+        raise BadRun(f"{out} is there and is no package; choose another --out")
+    where = devices(device)[0]
+    with writing(run.path):
+        sources = Sources.of(run)
+        source, chain = read_candidate(run, candidate)
+        strategy, members = _made_of(sources, source, tell)
+        foreign = sorted(set(members) & set(sources.foreign))
+        if foreign:
+            raise BadRun(
+                f"{candidate!r} needs the imported maps of {', '.join(foreign)}, which no network"
+                " here can make of new pictures; freeze a candidate without them"
+            )
+        make_candidate(sources, source, chain, name=candidate, tell=tell)
+        with whole_folder(out) as partial:
+            package = _packed(sources, candidate, strategy, members, partial)
+            _try_out(run, package, where, tell)
+    return Package(out, package.contents)
+
+
+def _made_of(sources: Sources, source: str, tell: Tell) -> tuple[str | None, tuple[str, ...]]:
+    """Return the strategy and its members, or the one member; the fusion is brought up to date."""
+    if source in sources.names():
+        return None, (source,)
+    plan = planned(run_experiment(sources.run), sources, source)
+    make_fusion(sources, plan, tell)
+    return plan.strategy, plan.members
+
+
+def _packed(
+    sources: Sources, candidate: str, strategy: str | None, members: tuple[str, ...], to: Path
+) -> Package:
+    run, experiment = sources.run, run_experiment(sources.run)
+    source, chain = read_candidate(run, candidate)
+    learned = read_fitted_chain(run, candidate)
+    data = DataSet.load(run.data(OOF))
+    recipes = experiment.recipes()
+    contents = Contents(
+        candidate=candidate,
+        classes=run_classes(run).document(),
+        channels=data.channels,
+        shape=data.shape,
+        store_dtype=experiment.store_dtype,
+        folds=len(read_folds(run)),
+        members={name: Recipe(**recipes[name].model_dump()) for name in members},
+        strategy=strategy,
+        chain=learned["chain"] if learned else chain,
+        files={},
+    )
+    package = Package(to, contents)
+    for network in package.networks:
+        for fold in range(contents.folds):
+            target = to / model_folder(network.name, fold)
+            target.mkdir(parents=True)
+            shutil.copyfile(run.model(network.name, fold) / WEIGHTS, target / WEIGHTS)
+    if strategy is not None:
+        (to / FUSION).mkdir()
+        for name in (fitted.STATE, fitted.ARRAYS):
+            shutil.copyfile(run.fusion(source) / FITTED / name, to / FUSION / name)
+    (to / README).write_text(readme(contents), encoding="utf-8")
+    files = {path: digest(to / path) for path in package.expected()}
+    package = Package(to, contents.model_copy(update={"files": files}))
+    write_json(to / CONTENTS, package.contents.model_dump(mode="json"))
+    return package
+
+
+def _try_out(run: Run, package: Package, device: str, tell: Tell) -> None:
+    """Label a block of a split that the run has labelled, and compare pixel by pixel."""
+    candidate = package.contents.candidate
+    split = next((s for s in run.splits() if s != OOF and run.labels(candidate, s).is_dir()), None)
+    if split is None:
+        tell(f"{candidate} has labels of {OOF} alone, so the package could not be tried")
+        return
+    first = DataSet.load(run.data(split)).take(slice(0, BLOCK_PICTURES))
+    labels = np.concatenate([labels for _, labels in label(package, first, device)])
+    changed = (labels != read_labels(run, candidate, split)[: len(labels)]).mean()
+    if changed:
+        tell(
+            f"warning: {changed:.4%} of the pixels of {len(labels)} pictures of {split} differ from"
+            " the run's, as they may on another kind of device"
+        )
+    else:
+        tell(f"tried on {len(labels)} pictures of {split}: every pixel as in the run")

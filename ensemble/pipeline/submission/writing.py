@@ -1,0 +1,108 @@
+"""Hand a candidate's label maps over, and read them back before it counts as done."""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from ensemble.pipeline.postprocessing import read_labels
+from ensemble.pipeline.prepare import run_classes
+from ensemble.pipeline.submission import label_pngs, pixels_csv, runs_csv
+from evaluation.ground.arrays import Array, Labels
+from evaluation.ground.blocks import blocks
+from evaluation.ground.classes import Classes
+from evaluation.ground.errors import BadLabels, BadRun
+from evaluation.ground.files import whole_file, whole_folder
+from evaluation.ground.layout import Run
+from members.data.dataset import DataSet
+
+Form = Literal["csv", "runs", "png"]
+
+
+class Submitted(NamedTuple):
+    """What was written.
+
+    Args:
+        pictures: how many.
+        ignored_share: the share of pixels that have the ignored class.
+    """
+
+    pictures: int
+    ignored_share: float
+
+
+def submit(run: Run, candidate: str, split: str, out: Path, form: Form = "csv") -> Submitted:
+    """Write a candidate's label maps of a split, and read them back before it counts as done.
+
+    Args:
+        run: the experiment folder.
+        candidate: whose label maps.
+        split: of the pictures.
+        out: the CSV, or the folder of PNGs, which must be new or empty.
+        form: `csv`, one column a pixel; `runs`, run lengths as CSV; `png`, one palette PNG each.
+
+    Raises:
+        BadRun: no such label maps, or not of every picture.
+        BadLabels: values that are no class.
+    """
+    if split not in run.splits():
+        raise BadRun(f"no split {split!r} in {run.path}; known: {', '.join(run.splits())}")
+    if form == "png" and out.exists() and (out.is_file() or any(out.iterdir())):
+        raise BadRun(f"{out} is there; choose a new folder as --out")
+    labels, data = read_labels(run, candidate, split), DataSet.load(run.data(split))
+    classes = run_classes(run)
+    if labels.shape != (len(data), *data.shape):
+        raise BadRun(
+            f"{candidate} has labels of shape {labels.shape}; expected {(len(data), *data.shape)};"
+            " postprocess again"
+        )
+    ignored = _checked(labels, classes, candidate)
+    whole: Callable[[Path], AbstractContextManager[Path]] = (
+        whole_folder if form == "png" else whole_file
+    )
+    with whole(out) as partial:
+        _write(partial, data, labels, classes, form)
+        _compare(partial, _read(partial, data, classes, form), data, labels)
+    return Submitted(len(labels), ignored / labels.size)
+
+
+def _checked(labels: Array, classes: Classes, candidate: str) -> int:
+    """Count the pixels of the ignored class; refuse what is no class."""
+    ignored = 0
+    for block in blocks(len(labels)):
+        part = np.asarray(labels[block])
+        if part.dtype != np.uint8 or part.max(initial=0) >= len(classes):
+            raise BadLabels(
+                f"{candidate} holds {part.dtype} labels up to {part.max()}; expected uint8 up to"
+                f" {len(classes) - 1}; remove them and postprocess again"
+            )
+        ignored += int((part == classes.ignore).sum()) if classes.ignore is not None else 0
+    return ignored
+
+
+def _write(path: Path, data: DataSet, labels: Labels, classes: Classes, form: Form) -> None:
+    if form == "png":
+        parts = ((block, np.asarray(labels[block])) for block in blocks(len(labels)))
+        label_pngs.write_pngs(path, data.ids, parts, classes)
+    else:
+        writer: Any = pixels_csv if form == "csv" else runs_csv
+        writer.write(path, data.ids, labels, classes)
+
+
+def _read(path: Path, data: DataSet, classes: Classes, form: Form) -> Iterator[tuple[str, Array]]:
+    if form == "png":
+        return label_pngs.read(path, data.ids)
+    if form == "runs":
+        return runs_csv.read(path, data.shape, classes)
+    return pixels_csv.read(path, data.shape)
+
+
+def _compare(path: Path, found: Iterable[tuple[str, Array]], data: DataSet, labels: Labels) -> None:
+    place = -1
+    for place, (name, written) in enumerate(found):
+        if name != data.ids[place] or not np.array_equal(written, labels[place]):
+            raise OSError(f"{path} does not read back as it was written, from {name!r} on")
+    if place + 1 != len(labels):
+        raise OSError(f"{path} holds {place + 1} pictures of {len(labels)}")
