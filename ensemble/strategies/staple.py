@@ -32,9 +32,12 @@ def staple(classes: int, ignore: int | None) -> Learned:
     it takes these for the truth.
 
     It goes over each combination of the members' guesses once, with its count. The label maps are
-    those of SimpleITK's `MultiLabelSTAPLE` on the same pixels, but for two things: what that leaves
-    undecided gets a class here, and SimpleITK 2.5 starts with ties of the vote counted for the
-    lowest class, so that of two members it finds another solution.
+    those of SimpleITK's `MultiLabelSTAPLE` on the same pixels, but for two things. What that leaves
+    undecided gets a class here. And of pixels where the first vote ties, ITK writes past the end of
+    a row of its table: they count as class 0, of the guess after the one that was made; here they
+    are left out of the start. With three members and more both end alike. With two, all that they
+    disagree on is a tie, and ITK's start led to a poorer solution: on drawn members, .78 of the
+    pixels right, with the vote .84, here .86.
 
     Args:
         classes: how many classes there are.
