@@ -2,14 +2,20 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
-from jaxtyping import Float, Num
+from jaxtyping import Bool, Float, Num
 
 Tables = Num[np.ndarray, "*sets true guess"]
 """Counts of one or more sets of pictures; the leading axes are whatever the sets are."""
 
 PerClass = Float[np.ndarray, "*sets class"]
+Means = Float[np.ndarray, "*sets"]
+Scored = Bool[np.ndarray, "*sets"]
+
+Absent = Literal["skip", "zero", "one", "nan"]
+"""What a class counts that is in neither truth nor guess: nothing, 0, 1, or no mean at all."""
 
 
 @dataclass(frozen=True)
@@ -17,16 +23,22 @@ class Score:
     """What a protocol says about sets of pictures.
 
     Args:
-        iou: of each class; NaN where a class is absent or not scored.
+        iou: of each class; NaN where a class does not enter the mean.
         miou: the protocol's mean; NaN where nothing was counted.
+        absent: what absent classes counted; None where no class is averaged.
     """
 
     iou: Float[np.ndarray, "*sets class"]
     miou: Float[np.ndarray, "*sets"]
+    absent: Absent | None = "skip"
 
 
 Protocol = Callable[[Tables, int | None], Score]
-"""A definition of the score: counts, (..., true, guess), and the ignored class give a `Score`."""
+"""A definition of the score: counts, (..., true, guess), and the ignored class give a `Score`.
+
+Most look at the summed counts of a set. Those that look at each picture are of the class
+`evaluation.by_picture.ByPicture`, and `evaluation.by_picture.score_pictures` scores with any.
+"""
 
 
 def overlap(counts: Tables, ignore: int | None) -> PerClass:
@@ -40,6 +52,16 @@ def overlap(counts: Tables, ignore: int | None) -> PerClass:
         Intersection over union; NaN where a class is in neither truth nor guess. The ignored
         class has no intersection left: 0 where it was guessed on a kept pixel, else NaN.
     """
+    return shares(*intersection_and_union(counts, ignore))
+
+
+def intersection_and_union(counts: Tables, ignore: int | None) -> tuple[PerClass, PerClass]:
+    """Count pixels of each class in both truth and guess, and in one of the two.
+
+    Args:
+        counts: as in `overlap`.
+        ignore: as in `overlap`.
+    """
     hits = np.diagonal(counts, axis1=-2, axis2=-1).astype(np.float64)
     true = counts.sum(axis=-1)
     guessed = counts.sum(axis=-2)
@@ -47,20 +69,46 @@ def overlap(counts: Tables, ignore: int | None) -> PerClass:
         guessed = guessed - counts[..., ignore, :]
         hits[..., ignore] = 0
         true[..., ignore] = 0
-    union = true + guessed - hits
-    return _divided(hits, union)
+    return hits, true + guessed - hits
 
 
-def mean_over_present(iou: PerClass) -> Float[np.ndarray, "*sets"]:
+def any_pixel(counts: Tables, ignore: int | None) -> Scored:
+    """Tell which sets hold a pixel whose truth is not the ignored class."""
+    pixels = counts.sum(axis=(-2, -1))
+    if ignore is not None:
+        pixels = pixels - counts[..., ignore, :].sum(axis=-1)
+    return np.asarray(pixels > 0)
+
+
+def class_mean(iou: PerClass, absent: Absent, *, left_out: int | None, scored: Scored) -> Score:
+    """Average over classes, by what an absent one counts.
+
+    Args:
+        iou: of each class; NaN where it is absent.
+        absent: what an absent class counts.
+        left_out: a class that the mean is not over; None where it is over all.
+        scored: which sets have a pixel to count; the others have no score whatever `absent` is.
+    """
+    filled = np.where(np.isnan(iou), {"zero": 0.0, "one": 1.0}.get(absent, np.nan), iou)
+    filled[~scored] = np.nan
+    others = filled if left_out is None else np.delete(filled, left_out, axis=-1)
+    if left_out is not None:
+        filled[..., left_out] = np.nan
+    mean = np.asarray(others.mean(axis=-1)) if absent == "nan" else mean_over_present(others)
+    return Score(filled, mean, absent)
+
+
+def mean_over_present(iou: PerClass) -> Means:
     """Average over the classes that have an IoU; NaN where none has."""
     present = ~np.isnan(iou)
     total = np.asarray(np.where(present, iou, 0).sum(axis=-1))
-    return _divided(total, np.asarray(present.sum(axis=-1)))
+    return shares(total, np.asarray(present.sum(axis=-1)))
 
 
-def _divided(
+def shares(
     part: Float[np.ndarray, "*shape"], whole: Num[np.ndarray, "*shape"]
 ) -> Float[np.ndarray, "*shape"]:
-    shares: Float[np.ndarray, "*shape"] = np.full(part.shape, np.nan)
-    np.divide(part, whole, out=shares, where=whole > 0)
-    return shares
+    """Divide; NaN where there is nothing to divide by."""
+    found: Float[np.ndarray, "*shape"] = np.full(part.shape, np.nan)
+    np.divide(part, whole, out=found, where=whole > 0)
+    return found

@@ -8,12 +8,17 @@ from typing import Any
 
 import numpy as np
 
+from evaluation.by_picture import score_pictures
 from evaluation.ground.arrays import Array, Counts, Groups
 from evaluation.ground.classes import Classes
 from evaluation.ground.errors import BadData
 from evaluation.ground.files import open_array, read_json, whole_file, write_json
-from evaluation.iou import Score
+from evaluation.iou import Score, any_pixel, overlap
 from evaluation.protocols import PROTOCOLS
+
+NOTHING_SCORED = (
+    "no pixel can be scored: all of the truth is the ignored class or missing; scores are null"
+)
 
 
 @dataclass(frozen=True)
@@ -50,23 +55,36 @@ def score(counts: Counts, protocols: Iterable[str], classes: Classes) -> dict[st
         classes: names, and the ignored class.
 
     Returns:
-        `{"pictures": N, "protocols": {NAME: {"miou": x, "iou": {CLASS: x}}}, "confusion": rows}`,
-        where an absent class is None. The ignored class is named only where a protocol gives it
-        an IoU, so that the mean of what is there is always the protocol's mean.
+        `{"pictures": N, "protocols": {NAME: {"miou": x, "iou": {CLASS: x}, "absent": POLICY}},
+        "absent": [CLASS], "confusion": rows}`: the classes in neither truth nor guess, and what
+        they counted under each protocol; None is no number. The ignored class is named only
+        where a protocol gives it an IoU, so that the mean of what is there is the mean of a
+        protocol that averages classes last. Where no pixel can be scored, `warning` says so.
 
     Raises:
         BadSpec: an unknown protocol.
     """
     table = counts.sum(axis=0)
-    scores = {name: PROTOCOLS.build(name)(table, classes.ignore) for name in protocols}
-    return {
+    scores = {
+        name: score_pictures(PROTOCOLS.build(name), counts, classes.ignore) for name in protocols
+    }
+    lacking = np.isnan(overlap(table, classes.ignore))
+    document = {
         "pictures": len(counts),
         "protocols": {
-            name: {"miou": number(float(found.miou)), "iou": iou_by_name(found, classes)}
+            name: {
+                "miou": number(float(found.miou)),
+                "iou": iou_by_name(found, classes),
+                "absent": found.absent,
+            }
             for name, found in scores.items()
         },
+        "absent": [classes.names[label] for label in classes.scored if lacking[label]],
         "confusion": table.tolist(),
     }
+    if not any_pixel(table, classes.ignore):
+        document["warning"] = NOTHING_SCORED
+    return document
 
 
 def iou_by_name(found: Score, classes: Classes) -> dict[str, float | None]:

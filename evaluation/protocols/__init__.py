@@ -1,4 +1,4 @@
-"""Protocols by name: public definitions of the score. A factory takes no options so far."""
+"""Protocols by name: public definitions of the score."""
 
 from evaluation.ground.specs import Table
 
@@ -7,5 +7,13 @@ PROTOCOLS = Table(
     {
         "masked": "evaluation.protocols.masked:masked",
         "keras": "evaluation.protocols.keras:keras",
+        "sklearn": "evaluation.protocols.sklearn:sklearn",
+        "monai": "evaluation.protocols.monai:monai",
+        "huggingface": "evaluation.protocols.huggingface:huggingface",
+        "mmseg": "evaluation.protocols.mmseg:mmseg",
+        "smp": "evaluation.protocols.smp:smp",
+        "nnunet": "evaluation.protocols.nnunet:nnunet",
+        "micro": "evaluation.protocols.micro:micro",
+        "per_picture": "evaluation.protocols.per_picture:per_picture",
     },
 )

@@ -1,4 +1,4 @@
-"""The protocols against torchmetrics and Keras themselves (slow to import)."""
+"""The protocols against torchmetrics, Keras, scikit-learn and MONAI themselves (slow to import)."""
 
 import os
 import warnings
@@ -6,6 +6,7 @@ import warnings
 import numpy as np
 import pytest
 
+from evaluation.by_picture import score_pictures
 from evaluation.counts import confusion
 from evaluation.protocols import PROTOCOLS
 
@@ -23,9 +24,9 @@ def drawn(seed):
         yield rng.choice(true, (2, 4, 4)), rng.choice(guessed, (2, 4, 4))
 
 
-def scored(name, truth, guess):
-    counts = confusion(truth, guess, classes=CLASSES).sum(axis=0)
-    return PROTOCOLS.build(name)(counts, IGNORE)
+def scored(spec, truth, guess):
+    counts = confusion(truth, guess, classes=CLASSES)
+    return score_pictures(PROTOCOLS.build(spec), counts, IGNORE)
 
 
 @pytest.fixture(scope="module")
@@ -89,3 +90,115 @@ def test_keras_drops_unlabelled_pixels_too(mean_iou):
     truth, guess = np.array([[[1, 255, 2]]]), np.array([[[1, 3, 2]]])
     assert scored("keras", truth, guess).miou == 1
     assert mean_iou(truth, guess) == pytest.approx(1)
+
+
+def test_sklearn_is_the_macro_jaccard_score_over_the_kept_pixels():
+    from sklearn.metrics import jaccard_score
+
+    for truth, guess in drawn(2):
+        kept = truth != IGNORE
+        if not kept.any():
+            assert np.isnan(scored("sklearn", truth, guess).miou)
+            continue
+        theirs = jaccard_score(truth[kept], guess[kept], average="macro")
+        np.testing.assert_allclose(scored("sklearn", truth, guess).miou, theirs)
+        theirs = jaccard_score(
+            truth[kept], guess[kept], average="macro", labels=range(CLASSES), zero_division=0
+        )
+        np.testing.assert_allclose(scored("sklearn(absent=zero)", truth, guess).miou, theirs)
+
+
+def test_micro_is_the_micro_jaccard_index_of_torchmetrics(torch, jaccard):
+    for truth, guess in drawn(3):
+        theirs = jaccard(
+            torch.tensor(guess), torch.tensor(truth), CLASSES, average="micro", ignore_index=IGNORE
+        )
+        ours = scored("micro", truth, guess).miou
+        np.testing.assert_allclose(0 if np.isnan(ours) else ours, theirs, atol=1e-6)
+
+
+def test_per_picture_is_the_mean_of_the_pictures_jaccard_indices(torch, jaccard):
+    for truth, guess in drawn(4):
+        each = [
+            float(jaccard(torch.tensor(g), torch.tensor(t), CLASSES, ignore_index=IGNORE))
+            for t, g in zip(truth, guess, strict=True)
+            if (t != IGNORE).any()
+        ]
+        expected = np.mean(each) if each else np.nan
+        np.testing.assert_allclose(
+            scored("per_picture", truth, guess).miou, expected, atol=1e-6, equal_nan=True
+        )
+
+
+@pytest.mark.parametrize(("absent", "ignore_empty"), [("skip", True), ("one", False)])
+def test_monai_is_mean_iou_of_monai_without_background(torch, absent, ignore_empty):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from monai.metrics import MeanIoU
+
+    def hot(labels):
+        return torch.nn.functional.one_hot(torch.tensor(labels), CLASSES).permute(0, 3, 1, 2)
+
+    for truth, guess in drawn(5):
+        metric = MeanIoU(include_background=False, ignore_empty=ignore_empty)
+        metric(hot(guess), hot(truth))
+        ours = scored(f"monai(absent={absent})", truth, guess).miou
+        np.testing.assert_allclose(0 if np.isnan(ours) else ours, metric.aggregate(), atol=1e-6)
+
+
+def histograms(truth, guess, classes):
+    """What Hugging Face's and MMSegmentation's scorers add up for a picture."""
+    kept = truth != IGNORE
+    label, pred = truth[kept], guess[kept]
+    hits, preds, labels = (
+        np.histogram(a, bins=classes, range=(0, classes - 1))[0]
+        for a in (pred[pred == label], pred, label)
+    )
+    return hits, preds + labels - hits
+
+
+@pytest.mark.parametrize("name", ["huggingface", "mmseg"])
+@pytest.mark.filterwarnings("ignore:Mean of empty slice")
+def test_these_are_nanmeans_of_summed_histograms(name):
+    """By the formula: neither library is installed here."""
+    for truth, guess in drawn(6):
+        hits, union = np.sum(
+            [histograms(*pair, CLASSES) for pair in zip(truth, guess, strict=True)], axis=0
+        )
+        with np.errstate(invalid="ignore"):
+            iou = hits / union
+        np.testing.assert_allclose(scored(name, truth, guess).miou, np.nanmean(iou))
+        if union.any():
+            filled = np.nan_to_num(iou, nan=0)  # as MMSegmentation's nan_to_num=0, before the mean
+            ours = scored(f"{name}(absent=zero)", truth, guess).miou
+            np.testing.assert_allclose(ours, filled.mean())
+
+
+def test_smp_is_its_macro_iou_with_labels_shifted_until_the_ignored_is_minus_one():
+    """By the formula: segmentation_models_pytorch is not installed here."""
+    for truth, guess in drawn(7):
+        label, pred = truth - 1, np.where(truth == IGNORE, -1, guess - 1)
+        inside = range(CLASSES - 1)
+        tp = np.array([((pred == c) & (label == c)).sum() for c in inside])
+        fp = np.array([(pred == c).sum() for c in inside]) - tp
+        fn = np.array([(label == c).sum() for c in inside]) - tp
+        with np.errstate(invalid="ignore"):
+            iou = np.nan_to_num(tp / (tp + fp + fn), nan=1.0)
+        if (truth != IGNORE).any():
+            np.testing.assert_allclose(scored("smp", truth, guess).miou, iou.mean())
+
+
+@pytest.mark.filterwarnings("ignore:Mean of empty slice")
+def test_nnunet_is_its_foreground_mean():
+    """By the formula: nnU-Net is not installed here."""
+    for truth, guess in drawn(8):
+        means = []
+        for label in range(1, CLASSES):
+            used = truth != IGNORE
+            ref, pred = truth == label, guess == label
+            tp, fp, fn = (
+                (mask & used).sum(axis=(1, 2)) for mask in (ref & pred, ~ref & pred, ref & ~pred)
+            )
+            with np.errstate(invalid="ignore"):
+                means.append(np.nanmean(tp / (tp + fp + fn)))
+        np.testing.assert_allclose(scored("nnunet", truth, guess).miou, np.mean(means))

@@ -37,10 +37,11 @@ def test_the_document_is_the_one_that_the_command_prints():
     json.dumps(document, allow_nan=False)
 
 
-@pytest.mark.parametrize("name", sorted(PROTOCOLS))
+@pytest.mark.parametrize("name", sorted(set(PROTOCOLS) - {"micro"}))
 @pytest.mark.parametrize("ignore", [None, 0, 3])
 def test_the_mean_of_the_classes_shown_is_the_protocols_mean(name, ignore):
-    found = score(COUNTS, [name], numbered(5, ignore=ignore))["protocols"][name]
+    spec = f"{name}(absent=skip)"
+    found = score(COUNTS, [spec], numbered(5, ignore=ignore))["protocols"][spec]
     shown = [value for value in found["iou"].values() if value is not None]
     assert found["miou"] == pytest.approx(np.mean(shown))
 
@@ -52,7 +53,21 @@ def test_the_classes_are_named_and_stand_in_their_order():
 
 def test_nothing_counted_is_null():
     nothing = score(np.zeros((3, 2, 2), int), ["masked"], Classes(("a", "b")))
-    assert nothing["protocols"]["masked"] == {"miou": None, "iou": {"a": None, "b": None}}
+    found = nothing["protocols"]["masked"]
+    assert found == {"miou": None, "iou": {"a": None, "b": None}, "absent": "skip"}
+    assert "no pixel can be scored" in nothing["warning"]
+    assert "warning" not in score(COUNTS, ["masked"], MARS)
+
+
+def test_absent_classes_are_named_with_what_they_counted():
+    document = score(COUNTS, list(PROTOCOLS), MARS)
+    assert document["absent"] == ["big rock"]
+    policies = {name: found["absent"] for name, found in document["protocols"].items()}
+    assert policies["masked"] == "skip"
+    assert policies["smp"] == "one"
+    assert policies["nnunet"] == "nan"
+    assert policies["micro"] is None
+    assert document["protocols"]["smp"]["iou"]["big rock"] == 1
 
 
 def test_an_unknown_protocol_is_refused():
