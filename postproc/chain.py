@@ -27,20 +27,17 @@ def parse_chain(
             of the maps' type on disk; by default float16's.
 
     Raises:
-        BadSpec: an unknown step or option, a value out of range, or a step that needs maps after
-            one that gives labels.
+        BadSpec: an unknown step or option, a value out of range, a step that needs maps after
+            one that gives labels, or one right after itself where that makes no sense: the second
+            would change nothing, or both would be one with other options.
     """
     around = Surroundings(classes, ignore, floor)
     specs = [parse_spec(part) for part in split_chain(text)]
     steps: list[Step | Learned] = []
     for spec in specs:
         step = around.build(spec)
-        if steps and (steps[-1].gives, step.takes) == ("labels", "maps"):
-            before = specs[len(steps) - 1].name
-            raise BadSpec(
-                f"step {spec.name!r} needs maps, but {before!r} before it gives labels;"
-                f" put {spec.name!r} before the first step on labels"
-            )
+        if steps:
+            _check_order(specs[len(steps) - 1], steps[-1], spec, step)
         steps.append(step)
     return Chain(tuple(specs), tuple(steps), around)
 
@@ -156,6 +153,19 @@ class Chain:
             expected = f"(pictures, {self.classes} classes, rows, cols)"
             raise BadMaps(f"maps of shape {maps.shape}; expected {expected}")
         check_pictures(pictures, maps.shape[0], maps.shape[2:], needed_by=self.first_in_need)
+
+
+def _check_order(before: Spec, first: Step | Learned, spec: Spec, step: Step | Learned) -> None:
+    """Refuse a step that cannot follow the one before it, or need not."""
+    if (first.gives, step.takes) == ("labels", "maps"):
+        raise BadSpec(
+            f"step {spec.name!r} needs maps, but {before.name!r} before it gives labels;"
+            f" put {spec.name!r} before the first step on labels"
+        )
+    if spec.name == before.name and step.again == "merges":
+        raise BadSpec(f"step {spec.name!r} stands twice in a row; one with other options does both")
+    if spec == before and step.again == "nothing":
+        raise BadSpec(f"step '{spec}' stands twice in a row, and the second would change nothing")
 
 
 def argmax(maps: Map) -> Labels:

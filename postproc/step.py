@@ -11,6 +11,7 @@ from evaluation.ground.arrays import Pictures
 from evaluation.ground.specs import Spec
 
 Kind = Literal["maps", "labels"]
+Again = Literal["more", "nothing", "merges"]
 
 
 @dataclass(frozen=True)
@@ -24,12 +25,15 @@ class Step:
         apply: the operation on (maps or labels, pictures). It treats each picture of the block as
             if it were alone, leaves what it is given unchanged, and may run in several threads.
         needs_pictures: whether it looks at the pictures; otherwise they may be None.
+        again: what it does right after itself: `more`; `nothing`, done twice is done once; or it
+            `merges`, and two are one with other options. Chains refuse what has no sense.
     """
 
     takes: Kind
     gives: Kind
     apply: Callable[[Any, Pictures | None], Any]
     needs_pictures: bool = False
+    again: Again = "more"
 
     def __post_init__(self) -> None:
         """Look that labels are not turned back into maps."""
@@ -58,9 +62,11 @@ class Learned:
         fit: takes blocks of pictures, which it may go through several times, and returns the spec
             of the step that it has become. So what was learned is saved, read and typed as any
             other step is.
+        again: see `Step`.
     """
 
     gives: Kind
     fit: Callable[[Iterable[FitBlock]], Spec]
     takes: Kind = "maps"
     needs_pictures: bool = False
+    again: Again = "more"

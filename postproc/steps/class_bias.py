@@ -57,7 +57,7 @@ def class_bias(
         scores *= factors
         return renormalise(scores)
 
-    return Step("maps", "maps", apply)
+    return Step("maps", "maps", apply, again="merges")
 
 
 def _learned(classes: int, ignore: int | None, floor: float) -> Learned:
@@ -70,4 +70,4 @@ def _learned(classes: int, ignore: int | None, floor: float) -> Learned:
             found[label] = value
         return Spec("class_bias", options={"bias": found})
 
-    return Learned("maps", fit)
+    return Learned("maps", fit, again="merges")

@@ -1,11 +1,11 @@
 """Thin parts and rough edges go: a morphological opening of all classes at once."""
 
 import numpy as np
-from scipy import ndimage
 
 from evaluation.ground.arrays import Labels, Pictures
-from postproc.regions import nearest_label
+from postproc.refill import nearest_label
 from postproc.step import Step
+from postproc.tall import highest, lowest
 from postproc.window import OddSize
 
 
@@ -20,14 +20,9 @@ def opening(*, size: OddSize = 3) -> Step:
     Args:
         size: side of the square in pixels, odd.
     """
-    square = (1, size, size)
 
     def apply(labels: Labels, _: Pictures | None) -> Labels:
-        # "nearest" repeats the edge, which lies in the window anyway: the same as cutting it.
-        lowest = ndimage.minimum_filter(labels, square, mode="nearest")
-        highest = ndimage.maximum_filter(labels, square, mode="nearest")
-        centre = (lowest == highest).astype(np.uint8)
-        covered = ndimage.maximum_filter(centre, square, mode="nearest")
-        return nearest_label(labels, covered == 0)
+        centre = (lowest(labels, size) == highest(labels, size)).view(np.uint8)
+        return nearest_label(labels, highest(centre, size) == 0)
 
     return Step("labels", "labels", apply)

@@ -33,4 +33,4 @@ def suppress_background(classes: int, *, ignore: int | None) -> Step:
         np.copyto(left, even, where=total == 0)
         return renormalise(left)
 
-    return Step("maps", "maps", apply)
+    return Step("maps", "maps", apply, again="nothing")

@@ -79,10 +79,13 @@ def test_the_text_of_a_chain_is_canonical_and_reads_again(text, canonical):
     assert str(parsed(str(chain))) == canonical
 
 
+ON_MAPS = {"suppress_background", "class_bias", "crf", "superpixel_vote", "blur", "median"}
+
+
 @settings(max_examples=25, deadline=None)
-@given(names=st.lists(st.sampled_from(sorted(STEPS)), max_size=4))
+@given(names=st.lists(st.sampled_from(sorted(STEPS)), max_size=4, unique=True))
 def test_a_chain_parses_exactly_if_no_step_on_labels_stands_before_one_on_maps(names):
-    on_maps = [name in {"suppress_background", "class_bias", "crf", "blur"} for name in names]
+    on_maps = [name in ON_MAPS for name in names]
     text = "|".join(names)
     if on_maps == sorted(on_maps, reverse=True):
         assert str(parsed(text)) == text
@@ -96,7 +99,7 @@ def test_a_chain_parses_exactly_if_no_step_on_labels_stands_before_one_on_maps(n
     [
         (
             "smooth",
-            "unknown step 'smooth'; known: blur, class_bias, crf, fill_holes, mode_filter, open",
+            "unknown step 'smooth'; known: blur, class_bias, close, crf, fill_holes, keep_largest",
         ),
         ("blur||crf", "has an empty step; expected STEP|STEP|..."),
         ("|", "has an empty step"),
@@ -107,6 +110,26 @@ def test_a_chain_parses_exactly_if_no_step_on_labels_stands_before_one_on_maps(n
         ("crf(iterations=0)", "option 'iterations' got 0; expected greater than or equal to 1"),
         ("mode_filter|crf", "step 'crf' needs maps, but 'mode_filter' before it gives labels"),
         ("open|blur", "put 'blur' before the first step on labels"),
+        (
+            "open|remove_small(refill=next_best)",
+            "step 'remove_small' needs maps, but 'open' before it gives labels",
+        ),
+        (
+            "remove_small(refill=next_best)|keep_largest(refill=next_best)",
+            "step 'keep_largest' needs maps, but 'remove_small' before it gives labels",
+        ),
+        (
+            "suppress_background|suppress_background",
+            "step 'suppress_background' stands twice in a row, and the second would change nothing",
+        ),
+        (
+            "remove_small(min_area_px=9)|remove_small(min_area_px=9)",
+            "step 'remove_small(min_area_px=9)' stands twice in a row, and the second",
+        ),
+        (
+            "class_bias|class_bias(floor=0.01)",
+            "step 'class_bias' stands twice in a row; one with other options does both",
+        ),
         ("__import__('os')", "unknown step '__import__'"),
     ],
 )
@@ -115,6 +138,21 @@ def test_refuses(text, words):
         parsed(text)
     assert words in str(refusal.value)
     assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "blur|blur",
+        "mode_filter|mode_filter",
+        "open|open",
+        "suppress_background|crf|suppress_background",
+        "remove_small(min_area_px=4)|remove_small(min_area_px=16)",
+        "remove_small(refill=next_best)|remove_small",
+    ],
+)
+def test_a_step_may_stand_twice_where_the_second_may_change_more(text):
+    assert str(parsed(text)) == text
 
 
 def test_suppress_background_asks_for_the_ignored_class():

@@ -20,9 +20,23 @@ SPECS = {
     "crf": ["crf(iterations=2)", "crf(iterations=2, bilateral_compat=0)"],
     "blur": ["blur", "blur(sigma=20)"],
     "mode_filter": ["mode_filter", "mode_filter(size=3)", "mode_filter(size=99)"],
-    "remove_small": ["remove_small", "remove_small(min_area_px=4, connectivity=2)"],
-    "fill_holes": ["fill_holes", "fill_holes(max_area_px=2)"],
+    "remove_small": [
+        "remove_small",
+        "remove_small(min_area_px=4, connectivity=2)",
+        "remove_small(min_area_px=4, refill=majority)",
+        "remove_small(min_area_px=4, refill=next_best)",
+    ],
+    "keep_largest": [
+        "keep_largest",
+        "keep_largest(only=[1], connectivity=2)",
+        "keep_largest(refill=majority)",
+        "keep_largest(refill=next_best)",
+    ],
+    "fill_holes": ["fill_holes", "fill_holes(max_area_px=2, only=[1], connectivity=2)"],
     "open": ["open", "open(size=5)"],
+    "close": ["close", "close(size=5, only=[1])"],
+    "median": ["median", "median(size=5)"],
+    "superpixel_vote": ["superpixel_vote", "superpixel_vote(size_px=2, compactness=100)"],
 }
 
 # Laws that only some steps keep; an empty set says that the others were considered.
@@ -34,16 +48,16 @@ LAWS = {
     "mode_filter": set(),
     "remove_small": {"idempotent", "relabels"},
     "fill_holes": {"idempotent", "relabels"},
+    "keep_largest": {"idempotent", "relabels"},
     "open": {"relabels"},
+    "close": set(),
+    "median": set(),
+    "superpixel_vote": set(),
 }
 
 ALL = [(name, spec) for name, specs in SPECS.items() for spec in specs]
 shapes = st.tuples(st.integers(1, 3), st.sampled_from([2, 3, 5]), *[st.integers(1, 9)] * 2)
 seeds = st.integers(0, 2**32 - 1)
-
-
-def with_law(law):
-    return [spec for name, spec in ALL if law in LAWS[name]]
 
 
 @functools.cache
@@ -56,6 +70,12 @@ def build(spec, classes):
         maps = some_maps(np.random.default_rng(9), size)
         step = STEPS.build(step.fit([FitBlock(maps, argmax(maps))]), **context)
     return step
+
+
+def with_law(law):
+    """List the specs that keep a law; those that turn maps to labels have no second time."""
+    kept = [spec for name, spec in ALL if law in LAWS[name]]
+    return [spec for spec in kept if build(spec, 3).takes == build(spec, 3).gives]
 
 
 def some_maps(rng, shape):
@@ -128,8 +148,9 @@ class TestEveryStep:
         label = shape[1] - 1
         labels = np.full((shape[0], *shape[2:]), label, dtype=np.uint8)
         maps = np.moveaxis(np.eye(shape[1], dtype=np.float32)[labels], -1, 1)
-        values = maps if step.takes == "maps" else labels
-        np.testing.assert_allclose(step.apply(values, pictures), values, atol=1e-5)
+        same = {"maps": maps, "labels": labels}
+        result = step.apply(same[step.takes], pictures)
+        np.testing.assert_allclose(result, same[step.gives], atol=1e-5)
 
     @pytest.mark.parametrize("classes", [2, 255])
     def test_works_on_any_number_of_classes(self, spec, classes):
@@ -153,6 +174,13 @@ class TestEveryStep:
             assert 1 not in step.apply(values, pictures)
 
 
+@pytest.mark.parametrize(("name", "spec"), ALL)
+def test_a_step_says_of_itself_that_a_second_time_changes_nothing(name, spec):
+    step = build(spec, 3)
+    kept = "idempotent" in LAWS[name] and step.takes == step.gives
+    assert (step.again == "nothing") == kept
+
+
 @pytest.mark.parametrize("spec", with_law("idempotent"))
 @settings(max_examples=25, deadline=None)
 @given(seed=seeds, shape=shapes)
@@ -161,6 +189,32 @@ def test_a_second_time_changes_nothing(spec, seed, shape):
     values, pictures = some_input(step, seed, shape)
     once = step.apply(values, pictures)
     np.testing.assert_allclose(step.apply(once, pictures), once, atol=1e-6)
+
+
+AWKWARD = {
+    "all zero": lambda maps: np.zeros_like(maps),
+    "some pixels all zero": lambda maps: maps * (maps[:, :1] > 0.2),
+    "as a store of uint8 gives them": lambda maps: (maps * 255).round() / np.float32(255),
+    "constant": lambda maps: np.full_like(maps, 1 / maps.shape[1]),
+}
+
+
+@pytest.mark.parametrize("awkward", AWKWARD)
+@pytest.mark.parametrize("spec", [spec for _, spec in ALL if build(spec, 5).takes == "maps"])
+def test_maps_that_sum_to_nothing_or_almost_to_one_give_finite_ones(spec, awkward):
+    maps, pictures = some_input(build(spec, 5), 11, (2, 5, 9, 7))
+    result = build(spec, 5).apply(AWKWARD[awkward](maps).astype(np.float32), pictures)
+    assert np.isfinite(result).all()
+    assert result.min() >= 0
+    assert result.max() <= (1.01 if result.ndim == maps.ndim else 4)
+
+
+@pytest.mark.parametrize("value", [0, 128, 255])
+@pytest.mark.parametrize("spec", [spec for _, spec in ALL if build(spec, 3).needs_pictures])
+def test_a_constant_picture_says_nothing_wrong(spec, value):
+    maps, pictures = some_input(build(spec, 3), 12, (2, 3, 9, 7))
+    result = build(spec, 3).apply(maps, np.full_like(pictures, value))
+    assert_sound(build(spec, 3), maps, result)
 
 
 @pytest.mark.parametrize("spec", with_law("relabels"))

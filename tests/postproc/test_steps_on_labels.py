@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evaluation.ground.errors import BadSpec
-from postproc.regions import connected, nearest_label
+from postproc.refill import nearest_label
+from postproc.regions import Regions
 from postproc.steps import STEPS
 
 SIDES = [(-1, 0), (1, 0), (0, -1), (0, 1)]
@@ -198,9 +199,9 @@ def test_fill_holes_of_nested_rings_ends_with_one_class():
 
 
 def test_regions_of_two_pictures_are_never_one():
-    numbers = connected(np.ones((3, 2, 2), dtype=bool), connectivity=2)
-    assert [len(np.unique(picture)) for picture in numbers] == [1, 1, 1]
-    assert len(np.unique(numbers)) == 3
+    regions = Regions.of(np.ones((3, 2, 2), dtype=np.uint8), connectivity=2)
+    np.testing.assert_array_equal(regions.areas, [4, 4, 4])
+    np.testing.assert_array_equal(regions.pictures, [0, 1, 2])
 
 
 def test_the_nearest_label_is_of_the_same_picture():
@@ -225,7 +226,7 @@ def test_the_largest_window_does_not_overflow_its_counts():
         ("open(size=2)", "got 2; expected an odd number of pixels"),
         ("remove_small(min_area_px=0)", "got 0; expected greater than or equal to 1"),
         ("remove_small(connectivity=4)", "got 4; expected 1 or 2"),
-        ("remove_small(area=4)", "no option 'area'; known: min_area_px, connectivity"),
+        ("remove_small(area=4)", "no option 'area'; known: min_area_px, connectivity, refill"),
         ("fill_holes(max_area_px=-1)", "got -1; expected greater than or equal to 1"),
     ],
 )

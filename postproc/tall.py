@@ -1,0 +1,58 @@
+"""A block of pictures as one tall picture, which OpenCV filters in one call."""
+
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, Shaped, UInt8
+
+Block = Shaped[np.ndarray, "picture row col"]
+Bytes = UInt8[np.ndarray, "picture row col"]
+Kernel = UInt8[np.ndarray, "side side"]
+TallPicture = Shaped[np.ndarray, "row col"]
+
+
+def stacked(block: Block, *, gap: int, fill: int) -> Shaped[np.ndarray, "picture taller col"]:
+    """Return the block with rows of `fill` after each picture, so that none sees the next.
+
+    Args:
+        block: of any type.
+        gap: how many rows; half the side of the window that will go over it.
+        fill: what stands in them, and so beyond the pictures' lower and upper border.
+    """
+    pictures, rows, cols = block.shape
+    tall = np.full((pictures, rows + gap, cols), fill, dtype=block.dtype)
+    tall[:, :rows] = block
+    return tall
+
+
+def filtered(
+    block: Block, operation: Callable[[TallPicture], TallPicture], *, gap: int, fill: int
+) -> Block:
+    """Apply an operation on one picture to each picture of the block; see `stacked`."""
+    tall = stacked(block, gap=gap, fill=fill)
+    flat = tall.reshape(-1, tall.shape[2])
+    return operation(flat).reshape(tall.shape)[:, : block.shape[1]]
+
+
+def square(size: int) -> Kernel:
+    """Return a square window of that side."""
+    return np.ones((size, size), np.uint8)
+
+
+def lowest(block: Bytes, size: int) -> Bytes:
+    """Return the minimum in the square around each pixel, cut where the picture ends."""
+    return filtered(block, lambda tall: cv2.erode(tall, square(size)), gap=size // 2, fill=255)
+
+
+def highest(block: Bytes, size: int) -> Bytes:
+    """Return the maximum in the square around each pixel, cut where the picture ends."""
+    return filtered(block, lambda tall: cv2.dilate(tall, square(size)), gap=size // 2, fill=0)
+
+
+def closed(
+    mask: Bool[np.ndarray, "picture row col"], size: int
+) -> Bool[np.ndarray, "picture row col"]:
+    """Close a mask with a square, cut where the picture ends: no square that misses it fits in."""
+    grown = highest(mask.view(np.uint8), size)
+    return lowest(grown, size).view(np.bool_)
