@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from evaluation.bootstrap import paired_interval
 from evaluation.by_picture import ByPicture, score_pictures, terms, total
 from evaluation.ground.errors import BadSpec
 from evaluation.iou import mean_over_present, overlap
@@ -232,3 +233,13 @@ def test_an_unknown_protocol_is_refused_with_the_known_ones():
 def test_an_unknown_policy_is_refused_with_the_known_ones():
     with pytest.raises(BadSpec, match="'absent' got ignore; expected 'skip', 'zero', 'one' or 'na"):
         PROTOCOLS.build("masked(absent=ignore)")
+
+
+@pytest.mark.parametrize("name", ["per_picture", "nnunet(absent=skip)", "monai"])
+def test_intervals_hold_for_means_over_pictures_too(name):
+    pictures = np.random.default_rng(0).integers(0, 30, (60, 4, 4))
+    better = pictures + 20 * np.eye(4, dtype=int)
+    protocol, rng = PROTOCOLS.build(name), np.random.default_rng(0)
+    found = paired_interval(better, pictures, np.arange(60), protocol, 0, rng=rng)
+    gain = of_pictures(name, better).miou - of_pictures(name, pictures).miou
+    assert 0 < found.low < gain < found.high
