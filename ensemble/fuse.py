@@ -141,6 +141,7 @@ class FitBlocks:
         truth: class index per pixel, (picture, row, col); 255 where the annotators gave none.
         size: pictures a block.
         pictures: uint8, (picture, channel, row, col), for what looks at them.
+        groups: a name a picture, where neighbours must not be divided; None where none are known.
 
     Raises:
         BadMaps: members that do not agree.
@@ -152,6 +153,7 @@ class FitBlocks:
     truth: Shaped[np.ndarray, "..."]
     size: int = BLOCK_PICTURES
     pictures: Array | None = None
+    groups: Groups | None = None
 
     def __post_init__(self) -> None:
         """Check all but the maps' values."""

@@ -6,16 +6,13 @@ from typing import Literal
 
 import numpy as np
 
+from ensemble.calibration.held_out import Part, held_out, labelled
 from ensemble.calibration.scored import Calibrator
 from ensemble.fusion import Block, Blocks, Fusion, Learned, fuse_block, needs_pictures
 from ensemble.sample import PixelSample, sample
-from evaluation.ground.arrays import Kept, Map, Maps, Pictures
-from evaluation.ground.classes import UNLABELLED
-from evaluation.ground.errors import BadData
+from evaluation.ground.arrays import Map, Maps, Pictures
 
 PIXELS = 100_000
-PART = 5
-"""One picture of so many is kept from a strategy that learns, for its calibrator."""
 
 At = Literal["pool", "members"]
 
@@ -34,7 +31,8 @@ def calibrated(
     Pooling calibrated members makes the pool too unsure of itself, so by default the pool is
     calibrated. A strategy that learns is surer on what it learned from than elsewhere: the
     calibrator learns from a fifth of the pictures, fused by what was fitted on the others; then the
-    strategy is fitted on all.
+    strategy is fitted on all. Where groups of neighbouring pictures are known, none is divided
+    between the two.
 
     Args:
         strategy: what pools.
@@ -53,9 +51,9 @@ def calibrated(
     def fit_pool(blocks: Blocks) -> Fusion:
         if not isinstance(strategy, Learned):
             return Calibrated(strategy, learn(drawn(_Fused(blocks, strategy))))
-        _check_enough(blocks)
-        partial = strategy.fit(_Part(blocks, held_out=False))
-        calibrator = learn(drawn(_Fused(_Part(blocks, held_out=True), partial)))
+        kept_back = held_out(blocks, seed)
+        partial = strategy.fit(Part(blocks, ~kept_back))
+        calibrator = learn(drawn(_Fused(Part(blocks, kept_back), partial)))
         return Calibrated(strategy.fit(blocks), calibrator)
 
     def fit_members(blocks: Blocks) -> Fusion:
@@ -143,39 +141,8 @@ class _Fused:
 
     def __iter__(self) -> Iterator[Block]:
         for block in self.blocks:
-            known = _labelled(block)
+            known = labelled(block)
             pictures = None if block.pictures is None else block.pictures[known]
             if known.any():
                 fused = fuse_block(self.fusion, block.maps[:, known], pictures)
                 yield Block(fused[None], block.truth[known])
-
-
-@dataclass(frozen=True)
-class _Part:
-    """All blocks with the truth of some pictures only: every fifth that has any, or the others."""
-
-    blocks: Blocks
-    held_out: bool
-
-    def __iter__(self) -> Iterator[Block]:
-        before = 0
-        for block in self.blocks:
-            place = before + np.cumsum(_labelled(block))
-            before = int(place[-1])
-            kept = (place % PART == 0) == self.held_out
-            truth = np.where(kept[:, None, None], block.truth, UNLABELLED)
-            yield block._replace(truth=truth)
-
-
-def _labelled(block: Block) -> Kept:
-    known: Kept = (block.truth != UNLABELLED).any(axis=(1, 2))
-    return known
-
-
-def _check_enough(blocks: Blocks) -> None:
-    found = sum(int(_labelled(block).sum()) for block in blocks)
-    if found < PART:
-        raise BadData(
-            f"{found} pictures with truth to fit on; calibrating a strategy that learns needs"
-            f" {PART} or more: add pictures, or leave calibrate= out"
-        )

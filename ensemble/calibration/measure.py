@@ -1,6 +1,7 @@
 """Calibration error before and after, on pictures that nothing in the fusion learned from."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -63,7 +64,5 @@ def cross_fit(built: Learned, blocks: FitBlocks, fold_of: Groups) -> list[Fusion
     fitted = []
     for fold in range(int(fold_of.max()) + 1):
         others = np.where((fold_of == fold)[:, None, None], UNLABELLED, blocks.truth)
-        fitted.append(
-            built.fit(FitBlocks(blocks.members, others.astype(np.uint8), pictures=blocks.pictures))
-        )
+        fitted.append(built.fit(replace(blocks, truth=others.astype(np.uint8))))
     return fitted

@@ -181,7 +181,8 @@ def _fitted(
         refuse_leak(plan.strategy, member, reader, cure="or leave it out with --members")
     data, folds = DataSet.load(run.data(OOF)), fold_of(run)
     pictures = data.pictures if built.needs_pictures else None
-    blocks = FitBlocks(readers[OOF], np.asarray(data.truth()), pictures=pictures)
+    truth = np.asarray(data.truth())
+    blocks = FitBlocks(readers[OOF], truth, pictures=pictures, groups=data.groups)
     fusion = built.fit(blocks)
     per_fold = cross_fit(built, blocks, folds)
     save_fitted(folder, plan.strategy, fusion, context)

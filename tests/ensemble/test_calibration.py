@@ -7,14 +7,17 @@ from scipy.special import softmax
 from sklearn.isotonic import IsotonicRegression
 
 from ensemble.calibration import CALIBRATORS
+from ensemble.calibration.calibrated import calibrated
 from ensemble.calibration.measure import in_words
 from ensemble.fitted import load_fitted, save_fitted
-from ensemble.fusion import CLASS_AXIS, Block
+from ensemble.fuse import FitBlocks
+from ensemble.fusion import CLASS_AXIS, Block, Learned
 from ensemble.pipeline.files import fuse_files
 from ensemble.strategies.mean import Mean
 from ensemble.strategy import build_strategy, check_strategy
 from evaluation.calibration import ece, reliability
 from evaluation.ground.errors import BadData, BadSpec
+from members.maps import ArrayMaps
 
 CLASSES, IGNORE, UNLABELLED = 4, 0, 255
 SCORED = [1, 2, 3]
@@ -196,6 +199,62 @@ def test_refuses_what_is_no_spec(spec, words):
     with pytest.raises(BadSpec) as caught:
         check_strategy(spec)
     assert words in str(caught.value)
+
+
+def numbered_blocks(groups, truth):
+    """Blocks of one member whose probability of class 1 is the picture's number in percent."""
+    maps = np.zeros((len(truth), CLASSES, 4, 4), np.float32)
+    maps[:, 1] = np.arange(len(truth))[:, None, None] / 100
+    maps[:, 2] = 1 - maps[:, 1]
+    return FitBlocks([ArrayMaps("numbers", maps)], truth, size=7, groups=groups)
+
+
+def split(blocks):
+    """Return the pictures that the first strategy, the calibrator and the last strategy saw."""
+    strategies, calibrators = [], []
+
+    def fit(given):
+        known = [(block.truth != UNLABELLED).any(axis=(1, 2)) for block in given]
+        strategies.append(np.flatnonzero(np.concatenate(known)))
+        return Mean()
+
+    def learn(drawn):
+        calibrators.append(np.unique(np.rint(100 * drawn.maps[:, 0, 1]).astype(int)))
+        return Mean()
+
+    both = {"classes": CLASSES, "ignore": IGNORE, "seed": 0, "at": "pool"}
+    calibrated(Learned(fit), learn, **both).fit(blocks)
+    first, last = strategies
+    return first, calibrators[0], last
+
+
+@pytest.mark.parametrize("sizes", [[4] * 10, [1, 20, 2, 9, 8], [39, 1]])
+def test_no_group_teaches_both_a_strategy_and_its_calibrator(sizes):
+    rng = np.random.default_rng(0)
+    groups = rng.permutation(np.repeat([f"g{place}" for place in range(len(sizes))], sizes))
+    truth = rng.integers(1, CLASSES, (40, 4, 4)).astype(np.uint8)
+    truth[[3, 17]] = UNLABELLED
+    first, held_out, last = split(numbered_blocks(groups, truth))
+    assert len(first)
+    assert len(held_out)
+    assert not set(groups[first]) & set(groups[held_out])
+    labelled = sorted(set(range(40)) - {3, 17})
+    np.testing.assert_array_equal(np.sort(np.concatenate([first, held_out])), labelled)
+    np.testing.assert_array_equal(last, labelled)
+
+
+def test_without_groups_a_calibrator_learns_from_every_fifth_picture_with_truth():
+    truth = np.ones((20, 4, 4), np.uint8)
+    truth[0] = UNLABELLED
+    first, held_out, _ = split(numbered_blocks(None, truth))
+    np.testing.assert_array_equal(held_out, [5, 10, 15])
+    assert len(first) == 16
+
+
+def test_a_strategy_that_learns_is_not_calibrated_on_a_single_group():
+    blocks = numbered_blocks(np.array(["here"] * 20), np.ones((20, 4, 4), np.uint8))
+    with pytest.raises(BadData, match="1 group of pictures with truth to fit on; calibrating a"):
+        split(blocks)
 
 
 def test_specialists_are_not_calibrated_one_by_one():

@@ -2,9 +2,13 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from ensemble.cli import run
+from ensemble.fuse import FitBlocks
+from ensemble.pipeline import fusing
+from members.data.dataset import DataSet
 from members.data.sample import draw_sample
 
 TINY = "unet(width=2, depth=1)"
@@ -32,6 +36,21 @@ def test_a_calibrated_fusion_tells_its_error_before_and_after(trained, capsys, s
     assert found["after"] != found["before"]
     assert run(arguments) == 0
     assert f"{found['after']:.4f} after" in capsys.readouterr().out
+
+
+def test_what_learns_is_told_the_groups(trained, monkeypatch):
+    built = []
+
+    def recorded(*given, **named):
+        built.append(FitBlocks(*given, **named))
+        return built[-1]
+
+    monkeypatch.setattr(fusing, "FitBlocks", recorded)
+    arguments = ["fuse", "--run", str(trained), "--strategy", "weighted_mean(calibrate=vector)"]
+    assert run(arguments) == 0
+    groups = DataSet.load(trained / "data" / "oof").groups
+    assert len(set(groups)) > 1
+    np.testing.assert_array_equal(built[0].groups, groups)
 
 
 def test_views_change_the_maps_and_keep_the_weights(trained, capsys):
