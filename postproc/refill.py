@@ -9,7 +9,7 @@ import numpy as np
 from evaluation.ground.arrays import Labels, Map, Pictures
 from evaluation.ground.classes import UNLABELLED
 from evaluation.ground.highest import highest
-from postproc.regions import Mask, Pairs, Regions
+from postproc.regions import Mask, Pairs, Regions, placed, sides
 from postproc.step import Step
 from postproc.tall import stacked
 
@@ -88,14 +88,11 @@ def majority_label(labels: Labels, missing: Mask) -> Labels:
 
 def _edges(missing: Mask) -> Pairs:
     """Pair missing pixels, by their places, with others that share a side with them."""
-    places = np.arange(missing.size).reshape(missing.shape)
     found = []
-    for axis in (1, 2):
-        length = missing.shape[axis]
-        first, second = (np.take(places, range(k, length - 1 + k), axis=axis) for k in (0, 1))
-        for inside, beside in ((first, second), (second, first)):
-            edge = missing.ravel()[inside] & ~missing.ravel()[beside]
-            found.append(np.stack([inside[edge], beside[edge]]))
+    for shift, first, second in sides(missing.shape, connectivity=1):
+        for inside, other, step in ((first, second, shift), (second, first, -shift)):
+            places = placed(inside, missing[inside] & ~missing[other], missing.shape)
+            found.append(np.stack([places, places + step]))
     return np.concatenate(found, axis=1)
 
 

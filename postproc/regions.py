@@ -79,9 +79,10 @@ class Regions:
     def neighbours(self) -> Pairs:
         """Return pairs of regions that touch, by `connectivity`; a pair may come several times."""
         numbers = self.numbers()
-        pairs = [(numbers[:, :, :-1], numbers[:, :, 1:])]
-        pairs += [(numbers[a], numbers[b]) for _, a, b in _sides(self._shape, self.connectivity)]
-        found = [np.stack([one[one != other], other[one != other]]) for one, other in pairs]
+        flat, found = numbers.ravel(), []
+        for shift, one, other in sides(self._shape, self.connectivity):
+            places = placed(one, numbers[one] != numbers[other], self._shape)
+            found.append(np.stack([flat[places], flat[places + shift]]))
         return np.concatenate(found, axis=1)
 
 
@@ -92,32 +93,42 @@ def joined_regions(
     return _joined(pairs[:, among[pairs].all(axis=0)], len(regions.areas))
 
 
+def sides(shape: tuple[int, ...], connectivity: Connectivity) -> list[tuple[int, Part, Part]]:
+    """Return where pixels are and where others that they touch, and how far these are.
+
+    Each pair of pixels comes once; the first are those beside each other in a row.
+    """
+    cols = shape[2]
+    every, up, down = slice(None), slice(None, -1), slice(1, None)
+    found = [
+        (1, (every, every, up), (every, every, down)),
+        (cols, (every, up, every), (every, down, every)),
+        (cols + 1, (every, up, up), (every, down, down)),
+        (cols - 1, (every, up, down), (every, down, up)),
+    ]
+    return found[: 2 * connectivity]
+
+
+def placed(part: Part, mask: Mask, shape: tuple[int, ...]) -> Int[np.ndarray, " place"]:
+    """Return the places, in the flat block, of what a mask of a part of it marks."""
+    whole = np.zeros(shape, dtype=bool)
+    whole[part] = mask
+    return np.flatnonzero(whole)
+
+
 def _touching(
     labels: Labels, begins: Mask, lengths: Int[np.ndarray, " run"], connectivity: Connectivity
 ) -> Pairs:
     """Pair runs of one label that touch in two neighbouring rows."""
     run = np.repeat(np.arange(len(lengths), dtype=np.int32), lengths)
     found = []
-    for shift, above, below in _sides(labels.shape, connectivity):
-        same = labels[above] == labels[below]
+    for shift, above, below in sides(labels.shape, connectivity)[1:]:
         # Two runs overlap in one stretch; it begins where one of them does, or at the left edge.
-        meet = np.zeros(labels.shape, dtype=bool)
-        meet[above] = same & (begins[above] | begins[below])
-        meet[above][:, :, :1] |= same[:, :, :1]
-        places = np.flatnonzero(meet)
+        first = begins[above] | begins[below]
+        first[:, :, :1] = True
+        places = placed(above, (labels[above] == labels[below]) & first, labels.shape)
         found.append(np.stack([run[places], run[places + shift]]))
     return np.concatenate(found, axis=1)
-
-
-def _sides(shape: tuple[int, ...], connectivity: Connectivity) -> list[tuple[int, Part, Part]]:
-    """Return where pixels are and those of the next row that they touch, and how far these are."""
-    cols = shape[2]
-    every, up, down = slice(None), slice(None, -1), slice(1, None)
-    sides = [(cols, (every, up, every), (every, down, every))]
-    if connectivity == 2:
-        sides.append((cols + 1, (every, up, up), (every, down, down)))
-        sides.append((cols - 1, (every, up, down), (every, down, up)))
-    return sides
 
 
 def _joined(pairs: Pairs, count: int) -> tuple[int, Integer[np.ndarray, " node"]]:

@@ -11,6 +11,7 @@ Owners = Int[np.ndarray, "picture row col"]
 Feature = Float[np.ndarray, "_ _ _ _"]
 Centres = Float[np.ndarray, "picture down across"]
 FAR = np.float32(1e6)
+AROUND = tuple(itertools.product((0, -1, 1), repeat=2))
 
 
 def superpixels(
@@ -95,17 +96,17 @@ def _nearest(
     """Return how far each pixel's nearest centre is from its own cell's, as cells are counted."""
     across, size_px = centres[0].shape[2], shape[2]
     framed = [np.pad(one, ((0, 0), (1, 1), (1, 1)), constant_values=FAR) for one in centres]
-    least, nearest = np.full(shape, np.inf, np.float32), np.zeros(shape, np.intp)
+    least, nearest = np.full(shape, np.inf, np.float32), np.zeros(shape, np.uint8)
     distance, part = np.empty((2, *shape), np.float32)
-    for down, right in itertools.product(range(3), range(3)):
+    for place, (down, right) in enumerate(AROUND):
         distance[:] = 0
         for feature, one in zip(features, framed, strict=True):
-            moved = one[:, down : down + shape[1], right : right + across]
+            moved = one[:, 1 + down : 1 + down + shape[1], 1 + right : 1 + right + across]
             np.subtract(feature, _along(moved, size_px), out=part)
             distance += np.square(part, out=part)
-        np.copyto(nearest, (down - 1) * across + right - 1, where=distance < least)
+        np.copyto(nearest, place, where=distance < least)
         np.minimum(least, distance, out=least)
-    return nearest
+    return np.array([down * across + right for down, right in AROUND])[nearest]
 
 
 def _along(
