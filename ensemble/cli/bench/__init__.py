@@ -4,6 +4,7 @@ import click
 
 from ensemble.cli.bench.crf import crf
 from ensemble.cli.bench.fuse import fuse
+from ensemble.cli.bench.postproc import postproc
 
 
 @click.group("bench")
@@ -11,5 +12,5 @@ def command() -> None:
     """Measure on this machine, ways of doing the same side by side in one run."""
 
 
-for measurement in (fuse, crf):
+for measurement in (fuse, crf, postproc):
     command.add_command(measurement)

@@ -1,0 +1,1 @@
+"""Chains of post-processing on the same fusion, compared: `comparison` conducts the others."""

@@ -1,0 +1,64 @@
+"""Scores of chains under every protocol, each gain with its paired interval."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from evaluation.bootstrap import Interval
+from evaluation.ground.arrays import Counts
+from evaluation.leaderboard import Candidate, Leaderboard, compare
+from evaluation.protocols import PROTOCOLS
+from evaluation.scores import ScoredPictures, number
+from members.data.dataset import DataSet
+
+
+def boards_of(
+    counts: Mapping[str, Counts], data: DataSet, split: str, *, seed: int
+) -> dict[str, Leaderboard]:
+    """Compare candidates with the first of them, under each protocol on the same resamples.
+
+    Args:
+        counts: per picture, by name; all gains are over the first.
+        data: the pictures.
+        split: their name.
+        seed: of the resamples.
+
+    Returns:
+        A leaderboard a protocol, by name.
+    """
+    groups = np.array(data.ids) if data.groups is None else np.asarray(data.groups)
+    first, *_ = counts
+    candidates = [
+        Candidate(name, ScoredPictures(table, data.ids, groups), is_member=name == first)
+        for name, table in counts.items()
+    ]
+    return {
+        protocol: compare(
+            candidates,
+            data.classes,
+            rng=np.random.default_rng(seed),
+            split=split,
+            protocol=protocol,
+        )
+        for protocol in PROTOCOLS
+    }
+
+
+def scores_document(boards: Mapping[str, Leaderboard], name: str) -> dict[str, Any]:
+    """Give a candidate's score, gain and interval under each protocol as a JSON document."""
+    return {protocol: _row(board, name) for protocol, board in boards.items()}
+
+
+def _row(board: Leaderboard, name: str) -> dict[str, Any]:
+    row = next(row for row in board.rows if row.name == name)
+    return {
+        "miou": number(row.examined),
+        "gain": number(row.gain),
+        "interval": _interval(row.gain_interval),
+        "iou": dict(row.iou),
+    }
+
+
+def _interval(found: Interval | None) -> dict[str, float] | None:
+    return None if found is None else {"low": found.low, "high": found.high, "level": found.level}

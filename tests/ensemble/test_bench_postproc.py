@@ -1,0 +1,308 @@
+"""`ens bench postproc`: gains, ledger and costs of chains on the same maps; what is refused."""
+
+import json
+
+import numpy as np
+import pytest
+
+from ensemble.cli import run
+from ensemble.pipeline.bench.postproc.chains import USUAL, read_chains
+from ensemble.pipeline.bench.postproc.comparison import Asked, bench_postproc
+from ensemble.pipeline.bench.postproc.costs import costs
+from ensemble.pipeline.bench.postproc.peak import peak_memory
+from ensemble.pipeline.bench.postproc.text import as_text
+from ensemble.pipeline.experiment import Experiment
+from ensemble.pipeline.postprocessing import postprocess_run, read_labels
+from ensemble.pipeline.scoring import score_run
+from ensemble.pipeline.sources import FOREIGN, Sources
+from evaluation.counts import confusion
+from evaluation.ground.classes import UNLABELLED, Classes, numbered
+from evaluation.ground.errors import BadRun, BadSpec
+from evaluation.ground.files import write_json
+from evaluation.ground.layout import Run
+from evaluation.ground.provenance import record
+from evaluation.ground.specs import Spec
+from evaluation.protocols import PROTOCOLS
+from members.data.dataset import DataSet, write_classes
+from members.maps import ArrayMaps
+from members.store import ProbabilityStore, Seen
+from postproc.chain import Chain, Surroundings, parse_chain
+from postproc.step import Step
+
+MEMBER, FUSION = "one", "mean"
+CLASSES, ROWS, COLS = 4, 16, 24
+CHAINS = """
+# what does nothing, in two ways
+plain:
+nothing: mode_filter(size=1)
+suppress_background
+cleaned: "suppress_background|mode_filter(size=3)|remove_small(min_area_px=4)"
+class_bias
+"""
+
+
+def silent(line):
+    """Take a line of progress and drop it."""
+
+
+def smoothed(rng, shape):
+    """Draw values in [0, 1) that are alike in neighbouring pixels."""
+    coarse = rng.random((*shape[:-2], shape[-2] // 4, shape[-1] // 4))
+    return coarse.repeat(4, axis=-2).repeat(4, axis=-1)
+
+
+def drawn_split(rng, pictures):
+    """Draw a split, and maps that name each class too seldom or too often, the ignored one too."""
+    truth = smoothed(rng, (pictures, CLASSES, ROWS, COLS)).argmax(axis=1).astype(np.uint8)
+    truth[:, 0, 0] = UNLABELLED
+    right = np.eye(CLASSES + 1)[np.minimum(truth, CLASSES)][..., :CLASSES].transpose(0, 3, 1, 2)
+    maps = right + 2.5 * rng.random(right.shape) * np.array([0.8, 1.2, 1, 0.8])[:, None, None]
+    groups = (np.arange(pictures) // 4).astype(str)
+    pixels = rng.integers(0, 256, (pictures, 1, ROWS, COLS), dtype=np.uint8)
+    return pixels, truth, groups, (maps / maps.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def at(tmp_path_factory):
+    """A run with one member's maps from elsewhere, and their mean."""
+    found = Run(tmp_path_factory.mktemp("chains") / "run")
+    rng, classes = np.random.default_rng(0), Classes(("sky", "soil", "sand", "rock"), ignore=0)
+    for split, pictures in (("oof", 40), ("validation", 70)):
+        pixels, truth, groups, maps = drawn_split(rng, pictures)
+        ids = tuple(f"{split}-{number}" for number in range(pictures))
+        DataSet(pixels, truth, ids, groups, classes).save(found.data(split))
+        store = ProbabilityStore.create(
+            found.probabilities(MEMBER, split),
+            ids=ids, classes=classes, shape=(ROWS, COLS), seen=Seen((frozenset(),)),
+        )  # fmt: skip
+        for block in store.missing():
+            store.write(block, maps[block])
+        record(store.folder, asked={FOREIGN: True}, inputs={})
+    write_classes(found.classes, classes)
+    write_json(found.folds, {"folds": 2, "fold": [number // 20 for number in range(40)]})
+    Experiment(folds=2).write(found.experiment)
+    assert run(["fuse", "--run", str(found.path), "--strategy", "mean"]) == 0
+    return found
+
+
+@pytest.fixture(scope="module")
+def chains(tmp_path_factory):
+    file = tmp_path_factory.mktemp("named") / "chains.yaml"
+    file.write_text(CHAINS)
+    return file
+
+
+def files_of(folder):
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+
+
+@pytest.fixture(scope="module")
+def document(at, chains):
+    before = files_of(at.path)
+    found = bench_postproc(at, Asked(None, chains, "validation", 1), silent)
+    assert files_of(at.path) == before
+    return found
+
+
+def rows(document):
+    return {row["name"]: row for row in document["chains"]}
+
+
+def plain_and_chain(at, text, split="validation"):
+    """Label a split by the plain argmax and by a chain, in another way than the bench does."""
+    data = DataSet.load(at.data(split))
+    maps = Sources.of(at).open(FUSION, split)
+    values, classes = maps.read(slice(0, len(data))), data.classes
+    context = {"classes": len(classes), "ignore": classes.ignore, "floor": maps.floor}
+    labels = (parse_chain(t, **context)(values, np.asarray(data.pictures)) for t in ("", text))
+    return [confusion(data.truth(), one, classes=len(classes)).sum(axis=0) for one in labels]
+
+
+def net(step):
+    return step["fixed"] - step["broken"]
+
+
+class TestTheDocument:
+    def test_says_what_was_measured_and_where(self, document):
+        assert (document["source"], document["split"], document["cores"]) == (
+            FUSION,
+            "validation",
+            1,
+        )
+        assert (document["pictures"], document["rounds"]) == (70, 1)
+        assert "processor" in document["machine"]
+        assert list(rows(document)) == [
+            "plain", "nothing", "suppress_background", "cleaned", "class_bias",
+        ]  # fmt: skip
+        json.dumps(document, allow_nan=False)
+
+    @pytest.mark.parametrize("name", ["plain", "nothing"])
+    def test_a_chain_that_does_nothing_gains_nothing(self, document, name):
+        for found in rows(document)[name]["protocols"].values():
+            assert (found["gain"], found["interval"]["low"], found["interval"]["high"]) == (0, 0, 0)
+        for step in rows(document)[name]["ledger"]:
+            assert (step["fixed"], step["broken"], step["moved"]) == (0, 0, 0)
+
+    def test_a_row_of_the_ledger_is_a_step(self, document):
+        steps = {name: [s["step"] for s in row["ledger"]] for name, row in rows(document).items()}
+        assert steps["plain"] == []
+        assert steps["cleaned"] == [
+            "suppress_background",
+            "mode_filter(size=3)",
+            "remove_small(min_area_px=4)",
+        ]
+
+    def test_classes_of_a_step_add_up_and_the_ignored_one_is_not_among_them(self, document, at):
+        scored = [n for k, n in enumerate(DataSet.load(at.data("oof")).classes.names) if k != 0]
+        for row in document["chains"]:
+            for step in row["ledger"]:
+                assert list(step["classes"]) == scored
+                for change in ("fixed", "broken", "moved"):
+                    assert sum(c[change] for c in step["classes"].values()) == step[change]
+
+    @pytest.mark.parametrize("name", ["suppress_background", "cleaned"])
+    def test_gain_and_ledger_are_those_of_the_label_maps(self, document, at, name):
+        row = rows(document)[name]
+        before, after = plain_and_chain(at, row["chain"])
+        right = np.diagonal(after - before)[1:].sum()
+        assert sum(net(step) for step in row["ledger"]) == right
+        assert any(step["fixed"] or step["broken"] for step in row["ledger"])
+        for protocol in PROTOCOLS:
+            score = PROTOCOLS.build(protocol)
+            expected = float(score(after, 0).miou - score(before, 0).miou)
+            assert row["protocols"][protocol]["gain"] == pytest.approx(expected)
+
+    def test_intervals_are_so_wide_that_all_chains_hold_together(self, document):
+        found = rows(document)["cleaned"]["protocols"]["masked"]["interval"]
+        assert found["level"] == pytest.approx(1 - 0.05 / len(document["chains"]))
+
+    def test_a_chain_that_learns_says_what_it_became(self, document):
+        assert rows(document)["class_bias"]["fitted"].startswith("class_bias(bias=['-inf', 0.0, ")
+        assert rows(document)["cleaned"]["fitted"] is None
+
+    def test_costs_are_beside_those_of_the_plain_argmax(self, document):
+        plain = document["plain"]
+        assert (plain["times_as_long"], plain["peak_mb_over_plain"]) == (1, 0)
+        assert rows(document)["cleaned"]["times_as_long"] > 1
+        for row in document["chains"]:
+            assert row["pictures_per_s"] > 0
+            assert row["peak_mb_over_plain"] == row["peak_mb"] - plain["peak_mb"]
+
+    def test_the_text_has_both_gains_and_the_metrics_part_side_by_side(self, document):
+        lines = as_text(document).splitlines()
+        head = next(line for line in lines if line.startswith("chain "))
+        order = [head.index(word) for word in ("masked", "keras", "metric's", "pictures/s")]
+        assert order == sorted(order)
+        assert any("divided by, not from pixels" in line for line in lines)
+        assert sum(line.startswith("  suppress_background ") for line in lines) == 2
+
+
+@pytest.mark.slow
+def test_on_oof_what_has_learned_labels_the_fold_that_it_did_not_learn_from(at, tmp_path):
+    file = tmp_path / "one.txt"
+    file.write_text("class_bias")
+    found = rows(bench_postproc(at, Asked(MEMBER, file, "oof", 1), silent))["class_bias"]
+    name = postprocess_run(at, MEMBER, "class_bias", tell=silent)
+    data = DataSet.load(at.data("oof"))
+    counts = confusion(data.truth(), read_labels(at, name, "oof"), classes=len(data.classes))
+    expected = PROTOCOLS.build("masked")(counts.sum(axis=0), 0).miou
+    assert found["protocols"]["masked"]["miou"] == pytest.approx(float(expected))
+
+
+class TestTheChoice:
+    @pytest.mark.slow
+    def test_the_first_fusion_where_none_is_scored_else_the_highest(self, at, chains):
+        told = []
+        with pytest.raises(BadRun):
+            bench_postproc(at, Asked(None, chains, "nowhere", 1), told.append)
+        assert told == ["no fusion is scored on oof (`ens score` does), so the first: mean"]
+        assert run(["fuse", "--run", str(at.path), "--strategy", "max", "--name", "upper"]) == 0
+        board = score_run(at, ["mean", "upper"], split="oof", protocol="masked", tell=silent)
+        with pytest.raises(BadRun):
+            bench_postproc(at, Asked(None, chains, "nowhere", 1), told.append)
+        assert f"{board.rows[0].name.removesuffix('_argmax')}: the highest of 2 scored" in told[-1]
+
+    def test_a_split_that_is_not_there_is_refused(self, at, chains):
+        with pytest.raises(BadRun, match=r"no split 'nowhere' in .*; known: oof, validation"):
+            bench_postproc(at, Asked(FUSION, chains, "nowhere", 1), silent)
+
+
+class TestChainFiles:
+    def test_a_line_is_a_chain_and_may_have_a_name(self, tmp_path):
+        file = tmp_path / "chains.txt"
+        file.write_text("blur|open\n\n# no\nb: 'crf(iterations=5)'\nmine: crf(floor={a: 1})\n")
+        assert read_chains(file) == {
+            "blur|open": "blur|open",
+            "b": "crf(iterations=5)",
+            "mine": "crf(floor={a: 1})",
+        }
+
+    def test_a_colon_inside_brackets_names_nothing(self, tmp_path):
+        file = tmp_path / "chains.txt"
+        file.write_text("class_bias(bias={a: 1})\n")
+        assert list(read_chains(file)) == ["class_bias(bias={a: 1})"]
+
+    @pytest.mark.parametrize(
+        ("text", "words"),
+        [
+            ("", "chains.txt holds no chain; expected one a line, CHAIN or NAME: CHAIN"),
+            ("a: blur\na: open", "chains.txt, line 2: 'a' is there already; take another name"),
+            ("a b: blur", "chain name 'a b'; expected letters"),
+            ("good: blur\nbad: blurr", "chains.txt, chain 'bad': unknown step 'blurr'; known:"),
+            ("x: open|crf", "chain 'x': step 'crf' needs maps, but 'open' before it gives labels"),
+        ],
+    )
+    def test_a_bad_file_is_refused_in_one_line(self, at, tmp_path, capsys, text, words):
+        file = tmp_path / "chains.txt"
+        file.write_text(text)
+        where = ["--run", str(at.path), "--fusion", FUSION, "--chains", str(file)]
+        assert run(["bench", "postproc", *where]) == 2
+        said = capsys.readouterr().err
+        assert words in said
+        assert len(said.splitlines()) == 1
+
+    def test_a_missing_file_is_refused(self, tmp_path):
+        with pytest.raises(BadSpec, match=r"none.txt cannot be read .*; expected a chain a line"):
+            read_chains(tmp_path / "none.txt")
+
+
+def test_every_usual_chain_parses():
+    for chain in USUAL.values():
+        parse_chain(chain, classes=5, ignore=0)
+
+
+@pytest.mark.slow
+def test_the_parents_memory_is_not_the_childs(tmp_path):
+    held = np.ones(600_000_000 // 8)
+    maps = np.full((2, 3, 8, 8), 1 / 3, np.float32)
+    pictures = np.zeros((2, 1, 8, 8), np.uint8)
+    (found,) = peak_memory([parse_chain("", classes=3, ignore=0)], maps, pictures, tmp_path)
+    assert 20 < found < held.nbytes / 1e6
+
+
+def test_pictures_of_every_timed_block_are_counted(monkeypatch):
+    seen = []
+
+    def turns(sides, rounds, *, clock):
+        assert clock.__name__ == "process_time"
+        for side in sides.values():
+            side()
+        return {name: [2.0] * rounds for name in sides}
+
+    where = "ensemble.pipeline.bench.postproc.costs"
+    monkeypatch.setattr(f"{where}.in_turns", turns)
+    monkeypatch.setattr(f"{where}.peak_memory", lambda chains, *rest: [None] * len(chains))
+    maps = ArrayMaps("drawn", np.full((130, 2, 1, 1), 0.5, np.float32))
+    pictures = np.zeros((130, 1, 1, 1), np.uint8)
+    ids = tuple(map(str, range(130)))
+    data = DataSet(pictures, None, ids, None, numbered(2, ignore=0))
+
+    def look(values, _):
+        seen.append(len(values))
+        return values
+
+    around = Surroundings(classes=2, ignore=0, floor=2.0**-25)
+    chain = Chain((Spec("look"),), (Step("maps", "maps", look),), around)
+    found = costs({"": chain}, maps, data, 3)
+    assert seen == [64, 64, 2]
+    assert found[""]["pictures_per_s"] == 65
