@@ -56,7 +56,7 @@ def value_members(
     everyone = tuple(range(len(maps.names)))
     shares = formula_for(len(everyone), circles=circles, rng=rng)
     subsets = [*shares.subsets, *((m,) for m in everyone), *without_one(everyone), everyone]
-    judge = _judge(sources, maps, len(subsets))
+    judge = judge_of(sources, maps, len(subsets))
     judge.counts.of(subsets)  # in one pass, which leaves all that follows to memory
     whole = _by_class(judge.score([everyone]), 0, maps)
     if whole["miou"] is None:
@@ -81,7 +81,17 @@ def value_members(
     }
 
 
-def _judge(sources: Sources, maps: EnsembleMaps, subsets: int) -> Judge:
+def judge_of(sources: Sources, maps: EnsembleMaps, subsets: int) -> Judge:
+    """Return who scores means of a run's members.
+
+    Args:
+        sources: of the run.
+        maps: of all members.
+        subsets: how many means will be asked for.
+
+    Raises:
+        BadRun: the split has no truth.
+    """
     data, seed = maps.data, run_experiment(sources.run).seed
     if data.masks is None:
         raise BadRun(f"split {maps.split!r} has no truth to score by; take another --split")
@@ -149,5 +159,5 @@ def _examined(sources: Sources, names: tuple[str, ...], kept: list[str]) -> Docu
         tuple(place for place, name in enumerate(maps.names) if name in among)
         for among in (kept, names)
     )
-    change = _judge(sources, maps, 2).change(new, old)
+    change = judge_of(sources, maps, 2).change(new, old)
     return {"split": VALIDATION, **change_document(change)}

@@ -1,0 +1,1 @@
+"""`ens report`: gathers what a run holds; `evaluation.report` draws it."""

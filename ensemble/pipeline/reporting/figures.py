@@ -1,0 +1,93 @@
+"""What the figures of the page need, gathered from a run."""
+
+import csv
+from collections.abc import Callable
+
+import numpy as np
+
+from ensemble.diversity.elimination import without_one
+from ensemble.diversity.pairs import count_both_right, measure_pairs
+from ensemble.pipeline.ensemble_maps import open_members
+from ensemble.pipeline.member_values import judge_of
+from ensemble.pipeline.prepare import read_folds
+from ensemble.pipeline.reporting.walk import Walk
+from ensemble.pipeline.sources import Sources
+from evaluation.calibration import Reliability, reliability
+from evaluation.ground.blocks import map_blocks
+from evaluation.ground.errors import BadRun
+from evaluation.report.figures.curves import Points, training_curves
+from evaluation.report.figures.members import Worth, error_correlation, member_worth
+from evaluation.report.figures.reliability import reliability_diagram
+from evaluation.report.page import Figure
+from members.curves import TABLE
+from members.maps import MapReader
+
+SCORE = "holdout_miou"
+
+
+def reliability_figure(walk: Walk) -> Figure:
+    """Draw how far the reference member's and the source's confidence can be trusted."""
+    shown = {walk.source: walk.readers[-1]}
+    if walk.reference in walk.members:
+        place = walk.members.index(str(walk.reference))
+        shown = {str(walk.reference): walk.readers[place], **shown}
+    found = {name: _reliability(walk, reader) for name, reader in shown.items()}
+    return Figure(
+        reliability_diagram(found),
+        "Of the guesses made with some confidence, the share that is right. ECE: the mean distance"
+        " from the diagonal.",
+    )
+
+
+def _reliability(walk: Walk, reader: MapReader) -> Reliability:
+    truth, ignore = walk.data.truth(), walk.data.classes.ignore
+
+    def count(block: slice) -> Reliability:
+        return reliability(reader.read(block), np.asarray(truth[block]), ignore=ignore)
+
+    parts = list(map_blocks(count, len(walk.data)))
+    total: Reliability = np.sum(parts, axis=0)
+    return total
+
+
+def curves_figure(sources: Sources) -> Figure | None:
+    """Draw the trainings of the run's networks; None where it has none."""
+    run = sources.run
+    found: dict[str, list[Points]] = {}
+    for member in sources.members:
+        for fold in read_folds(run):
+            file = run.model(member.name, fold.index) / TABLE
+            if not file.is_file():
+                continue
+            with file.open(newline="", encoding="utf-8") as text:
+                points = [(float(row["epoch"]), float(row[SCORE])) for row in csv.DictReader(text)]
+            found.setdefault(member.name, []).append(points)
+    if not found:
+        return None
+    return Figure(training_curves(found), "Each line is one fold's model of a member.")
+
+
+def member_figures(sources: Sources, split: str, tell: Callable[[str], None]) -> list[Figure]:
+    """Draw what members add to the mean of the others, and how alike their errors are."""
+    try:
+        maps = open_members(sources, split, tell)
+    except BadRun:
+        return []  # fewer than two members: nobody to compare with
+    everyone = tuple(range(len(maps.names)))
+    judge = judge_of(sources, maps, len(everyone) + 1)
+    judge.counts.of([everyone, *without_one(everyone)])
+    worth = []
+    for name, others in zip(maps.names, without_one(everyone), strict=True):
+        change = judge.change(everyone, others)
+        ends = change.interval
+        low, high = (change.value,) * 2 if ends is None else (ends.low, ends.high)
+        worth.append(Worth(name, change.value, low, high))
+    data = maps.data
+    both, pixels = count_both_right(maps.readers, data.truth(), ignore=data.classes.ignore)
+    correlation = measure_pairs(both, pixels).correlation
+    return [
+        Figure(member_worth(worth), "What the mean of all gains by each member, with intervals."),
+        Figure(
+            error_correlation(maps.names, correlation), "How alike the errors of two members are."
+        ),
+    ]

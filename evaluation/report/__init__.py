@@ -1,0 +1,1 @@
+"""The page that people look at: arrays and numbers in, one HTML file out."""

@@ -1,0 +1,57 @@
+"""Axes that become SVG which takes its colours from the page, in light and dark."""
+
+import io
+from collections.abc import Callable
+
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+# matplotlib wants colours; the page's own take the place of these two.
+INK, FAINT = "#010203", "#030201"
+THEME = {INK: "var(--ink)", FAINT: "var(--faint)"}
+# Okabe and Ito's colours that stand out from both light and dark paper.
+SERIES = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#8a7a00", "#7a6fd0")
+
+STYLE = {
+    "svg.fonttype": "none",
+    "text.parse_math": False,
+    "font.family": "sans-serif",
+    "font.size": 10,
+    "text.color": INK,
+    "axes.edgecolor": FAINT,
+    "axes.labelcolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": False,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "grid.color": FAINT,
+    "grid.linewidth": 0.5,
+    "legend.frameon": False,
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+    "savefig.facecolor": "none",
+}
+
+
+def drawn(
+    name: str, paint: Callable[[Axes], None], *, width: float = 6.4, height: float = 3.2
+) -> str:
+    """Return one SVG element with one pair of axes.
+
+    Args:
+        name: of the figure; keeps its ids apart from those of others, and describes it.
+        paint: draws.
+        width: in inches of 72 pixels.
+        height: in inches.
+    """
+    with rc_context({**STYLE, "svg.hashsalt": name}):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        paint(figure.subplots())
+        file = io.StringIO()
+        figure.savefig(file, format="svg", metadata={"Date": None, "Title": name})
+    text = file.getvalue()
+    for placeholder, colour in THEME.items():
+        text = text.replace(placeholder, colour)
+    return text[text.index("<svg") :]

@@ -1,0 +1,156 @@
+"""One HTML file that opens from disk: no network, nothing of a name is taken for markup."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+from typing import NamedTuple
+
+import jinja2
+from markupsafe import Markup
+
+from evaluation.ground.classes import Classes
+from evaluation.ground.files import whole_file
+from evaluation.report.gallery import Gallery
+from evaluation.report.images import BROKEN, CHANGES, FIXED
+
+
+class Cell(NamedTuple):
+    """A cell of a table.
+
+    Args:
+        text: what is read.
+        value: what it is sorted by; empty for nothing.
+    """
+
+    text: str
+    value: str | float = ""
+
+
+class Row(NamedTuple):
+    """A row of a table.
+
+    Args:
+        cells: one a heading.
+        chosen: whether it stands out.
+    """
+
+    cells: Sequence[Cell]
+    chosen: bool = False
+
+
+class Table(NamedTuple):
+    """A table whose headings sort it."""
+
+    heads: Sequence[str]
+    rows: Sequence[Row]
+
+
+class Figure(NamedTuple):
+    """A drawing: an SVG element of ours, and what it shows."""
+
+    svg: str
+    caption: str
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page.
+
+    Args:
+        key: its anchor.
+        title: its heading.
+        text: paragraphs.
+        table: below them.
+        figures: below that.
+    """
+
+    key: str
+    title: str
+    text: Sequence[str] = ()
+    table: Table | None = None
+    figures: Sequence[Figure] = ()
+
+
+class Queued(NamedTuple):
+    """A picture to look at, and why."""
+
+    id: str
+    note: str
+
+
+class Queue(NamedTuple):
+    """Pictures to look at, the worst first."""
+
+    title: str
+    text: str
+    items: Sequence[Queued]
+
+
+@dataclass(frozen=True)
+class Page:
+    """All that the page shows.
+
+    Args:
+        title: its heading.
+        subtitle: a line below it.
+        sections: from top to bottom.
+        gallery: pictures to walk through; None for none.
+        queues: pictures to look at.
+        classes: their names and colours.
+        footer: the last line.
+    """
+
+    title: str
+    subtitle: str
+    sections: Sequence[Section]
+    gallery: Gallery | None
+    queues: Sequence[Queue]
+    classes: Classes
+    footer: str
+    colours: Sequence[tuple[str, str]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Pair class names with colours, for the legend."""
+        pairs = tuple(zip(self.classes.names, self.classes.colours, strict=True))
+        object.__setattr__(self, "colours", pairs)
+
+    @property
+    def rows(self) -> int:
+        """Rows of a picture of the gallery."""
+        return 1 if self.gallery is None else int(self.gallery.truth.shape[1])
+
+    @property
+    def cols(self) -> int:
+        """Columns of a picture of the gallery."""
+        return 1 if self.gallery is None else int(self.gallery.truth.shape[2])
+
+
+def write_page(path: Path, page: Page) -> None:
+    """Write the page whole or not at all.
+
+    Args:
+        path: of the HTML file.
+        page: what it shows.
+    """
+    here = files("evaluation.report")
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    template = environment.from_string((here / "page.html.jinja").read_text(encoding="utf-8"))
+    shown = page.gallery.document(page.classes) if page.gallery else []
+    text = template.render(
+        page=page,
+        gallery=bool(shown),
+        gallery_json=_inside_script(shown),
+        fixed=CHANGES[FIXED],
+        broken=CHANGES[BROKEN],
+        style=Markup((here / "page.css").read_text(encoding="utf-8")),
+        script=Markup((here / "page.js").read_text(encoding="utf-8")),
+    )
+    with whole_file(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def _inside_script(document: object) -> str:
+    """Return JSON in which no `<` could end the script element."""
+    return json.dumps(document, separators=(",", ":")).replace("<", "\\u003c")

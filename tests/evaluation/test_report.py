@@ -1,0 +1,200 @@
+"""The page as a file: what it holds, and what it never lets through."""
+
+import base64
+import io
+import json
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from evaluation.ground.classes import MARS
+from evaluation.report import gallery as gallery_module
+from evaluation.report.figures.classes import class_bars
+from evaluation.report.figures.confusion import confusion_matrix
+from evaluation.report.figures.costs import Point, score_against_cost
+from evaluation.report.figures.curves import training_curves
+from evaluation.report.figures.members import Worth, error_correlation, member_worth
+from evaluation.report.figures.reliability import reliability_diagram
+from evaluation.report.figures.waterfall import Stage, waterfall
+from evaluation.report.gallery import Gallery, Layer
+from evaluation.report.images import BROKEN, FIXED, SAME, changes, labels_uri
+from evaluation.report.page import (
+    Cell,
+    Figure,
+    Page,
+    Queue,
+    Queued,
+    Row,
+    Section,
+    Table,
+    write_page,
+)
+
+NASTY = '</script><script>alert("x")</script>'
+RNG = np.random.default_rng(0)
+NAN = float("nan")
+
+FIGURES = {
+    "classes": lambda: class_bars(
+        ["a", NASTY],
+        MARS.names[1:],
+        np.array([[0.5, 0.6, NAN, 0.1]] * 2),
+        np.array([[0.4, 0.5, NAN, 0.0]] * 2),
+        np.array([[0.6, 0.7, NAN, 0.3]] * 2),
+    ),
+    "confusion": lambda: confusion_matrix(
+        NASTY, MARS.names, np.array([[0] * 5, *np.arange(20).reshape(4, 5)])
+    ),
+    "costs": lambda: score_against_cost(
+        [Point("$a_1$", 3.0, 0.4, True), Point(NASTY, 9.0, 0.5, True), Point("c", 9.5, 0.4, False)]
+    ),
+    "curves": lambda: training_curves({NASTY: [[(1.0, 0.2), (2.0, 0.3)], [(1.0, 0.1)]]}),
+    "worth": lambda: member_worth([Worth(NASTY, 0.01, -0.02, 0.03), Worth("b", 0.0, 0.0, 0.0)]),
+    "correlation": lambda: error_correlation([NASTY, "b", "c"], np.array([[NAN] * 3] * 3)),
+    "reliability": lambda: reliability_diagram(
+        {NASTY: np.array([[0.0, 4, 2], [0, 2.4, 1.9], [0, 2, 2]])}
+    ),
+    "waterfall": lambda: waterfall(
+        "keras", [Stage("best", 0.4), Stage(NASTY, 0.5, -0.02, 0.12), Stage("c", 0.45, -0.05)]
+    ),
+}
+
+
+def some_gallery(count=3, *, ids=None):
+    labels = RNG.integers(0, 5, (3, count, 6, 8), dtype=np.uint8)
+    layers = [
+        Layer("one", labels[0], None),
+        Layer("fused", labels[1], 0),
+        Layer("last", labels[2], 1),
+    ]
+    truth = RNG.integers(0, 5, (count, 6, 8), dtype=np.uint8)
+    pictures = RNG.integers(0, 255, (count, 1, 6, 8), dtype=np.uint8)
+    names = ids or [f"p{k}" for k in range(count)]
+    return Gallery(names, ["note"] * count, pictures, truth, layers)
+
+
+def page(tmp_path, **changed):
+    board = Table(["candidate", "mIoU"], [Row([Cell(NASTY, NASTY), Cell(".500", 0.5)], True)])
+    parts = {
+        "title": NASTY,
+        "subtitle": NASTY,
+        "sections": [Section("board", NASTY, [NASTY], board, [Figure(FIGURES["curves"](), NASTY)])],
+        "gallery": some_gallery(ids=[NASTY, "b", "c"]),
+        "queues": [Queue(NASTY, NASTY, [Queued(NASTY, NASTY)])],
+        "classes": MARS,
+        "footer": NASTY,
+    }
+    write_page(tmp_path / "page.html", Page(**{**parts, **changed}))
+    return (tmp_path / "page.html").read_text()
+
+
+def pixels(uri):
+    return Image.open(io.BytesIO(base64.b64decode(uri.removeprefix("data:image/png;base64,"))))
+
+
+class Reader(HTMLParser):
+    def __init__(self, text):
+        super().__init__()
+        self.scripts, self.addresses, self.inside = [], [], False
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.inside = tag == "script"
+        if self.inside:
+            self.scripts.append("")
+        self.addresses += [v for k, v in attributes if k in ("src", "href", "xlink:href") and v]
+
+    def handle_endtag(self, tag):
+        self.inside = False
+
+    def handle_data(self, data):
+        if self.inside:
+            self.scripts[-1] += data
+
+
+class TestThePage:
+    def test_takes_no_name_for_markup(self, tmp_path):
+        scripts = Reader(page(tmp_path)).scripts
+        assert len(scripts) == 2
+        assert not any("alert" in script and "<" in script for script in scripts)
+
+    def test_keeps_what_looks_like_markup_as_text(self, tmp_path):
+        shown = json.loads(Reader(page(tmp_path)).scripts[0])
+        assert shown[0]["id"] == NASTY
+
+    def test_asks_no_network(self, tmp_path):
+        text = page(tmp_path)
+        assert "default-src 'none'" in text
+        addresses = Reader(text).addresses
+        assert addresses
+        assert all(a.startswith(("#", "data:")) for a in addresses)
+
+    def test_needs_neither_gallery_nor_queues(self, tmp_path):
+        text = page(tmp_path, gallery=None, queues=[])
+        assert "Review queue" not in text
+        assert "slider" not in text.split("<script")[0]
+
+
+class TestTheGallery:
+    def test_holds_labels_in_class_colours(self):
+        labels = np.array([[0, 1, 4], [2, 3, 255]], np.uint8)
+        image = pixels(labels_uri(labels, MARS))
+        np.testing.assert_array_equal(np.asarray(image), labels)
+        assert image.convert("RGBA").getpixel((1, 0)) == (0xE6, 0x9F, 0x00, 255)
+        assert image.convert("RGBA").getpixel((2, 1))[3] == 0
+
+    def test_marks_fixed_and_broken_among_scored_pixels(self):
+        truth = np.array([1, 1, 1, 1, 0, 255])
+        before = np.array([1, 2, 1, 2, 1, 1])
+        after = np.array([2, 1, 1, 3, 0, 255])
+        expected = [BROKEN, FIXED, SAME, SAME, SAME, SAME]
+        assert changes(truth, before, after, ignore=0).tolist() == expected
+
+    def test_compares_each_layer_with_the_one_it_names(self):
+        found = some_gallery()
+        entry = found.document(MARS)[1]
+        assert entry["layers"][0]["changes"] == ""
+        marked = changes(
+            found.truth[1], found.layers[1].labels[1], found.layers[2].labels[1], ignore=0
+        )
+        np.testing.assert_array_equal(np.asarray(pixels(entry["layers"][2]["changes"])), marked)
+
+    def test_stops_where_the_budget_ends(self, monkeypatch):
+        whole = some_gallery(9).document(MARS)
+        size = sum(len(json.dumps(entry)) for entry in whole)
+        monkeypatch.setattr(gallery_module, "BUDGET_BYTES", size // 2)
+        fewer = some_gallery(9).document(MARS)
+        assert 2 <= len(fewer) <= 6
+
+    def test_thins_large_pictures(self):
+        assert pixels(labels_uri(np.zeros((1500, 700), np.uint8), MARS)).size == (234, 500)
+
+
+@pytest.mark.parametrize("name", FIGURES)
+class TestFigures:
+    def test_take_their_ink_from_the_page(self, name):
+        svg = FIGURES[name]()
+        assert "var(--ink)" in svg
+        assert "#010203" not in svg
+
+    def test_are_one_element_without_scripts(self, name):
+        svg = FIGURES[name]()
+        assert svg.startswith("<svg")
+        assert svg.rstrip().endswith("</svg>")
+        assert "<script" not in svg
+
+    def test_come_out_the_same_again(self, name):
+        assert FIGURES[name]() == FIGURES[name]()
+
+
+def test_ids_of_different_figures_differ():
+    found = [
+        set(re.findall(r'id="(m?[0-9a-f]{10,}|p[0-9a-f]{10})"', FIGURES[n]())) for n in FIGURES
+    ]
+    clips = [set(re.findall(r'<clipPath id="([^"]+)"', FIGURES[n]())) for n in FIGURES]
+    for kind in (found, clips):
+        everything = [one for group in kind for one in group]
+        assert len(everything) == len(set(everything))
