@@ -1,6 +1,5 @@
 """The mean of the members' log-odds."""
 
-import math
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -8,12 +7,11 @@ import numpy as np
 from pydantic import Field
 
 from ensemble.fusion import SMALLEST, Fusion, by_pieces
+from ensemble.strategies.vetoing_means import factors_at_once
 from evaluation.ground.arrays import Map, Maps
 
 NEAREST = 2.0**-24
 """Float32 tells no probability apart from 1 that is nearer to it."""
-
-SMALLEST_PRODUCT = 1e-37
 
 
 def log_odds(*, floor: Annotated[float, Field(ge=SMALLEST, lt=0.5)] = 1e-6) -> Fusion:
@@ -41,8 +39,7 @@ class LogOdds:
 
     def _scores(self, maps: Maps) -> Map:
         floor = max(self.floor, NEAREST)
-        # A logarithm costs as much as three products: one for as many members as float32 allows.
-        at_once = max(1, int(math.log(SMALLEST_PRODUCT) / math.log(floor)))
+        at_once = factors_at_once(floor)
         odds: Map = np.zeros(maps.shape[1:], np.float32)
         yes, no, probability = np.empty((3, *odds.shape), np.float32)
         for first in range(0, len(maps), at_once):
