@@ -1,0 +1,66 @@
+"""`ens tune-postproc`: a chain that helps, and how much of that is luck."""
+
+import shlex
+from pathlib import Path
+
+import click
+
+from ensemble.cli.options import FILE, chosen_run, json_option, run_option, show, tell
+
+
+@click.command("tune-postproc")
+@click.option("--fusion", required=True, metavar="N", help="The fusion or member to tune for.")
+@run_option
+@click.option(
+    "--trials",
+    type=click.IntRange(1),
+    default=60,
+    show_default=True,
+    help="Chains tried in each search; there is one on all pictures and one without each fold.",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Of all draws.")
+@click.option("--space", type=FILE, help="YAML: steps, and what their options may be.")
+@click.option("--name", metavar="T", help="Of the result; by default the fusion's.")
+@click.option(
+    "--grid",
+    "axes",
+    multiple=True,
+    metavar="STEP.OPTION=A,B,...",
+    help="Twice, with --out: no search, a picture of one step's outcome over two options.",
+)
+@click.option("--chain", default="", metavar="SPEC", help="With --grid: around the step.")
+@click.option("--out", type=FILE, help="With --grid: where the picture goes, .png.")
+@json_option
+def command(
+    fusion: str,
+    run_path: Path | None,
+    trials: int,
+    seed: int,
+    space: Path | None,
+    name: str | None,
+    axes: tuple[str, ...],
+    chain: str,
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    """Search steps, their order and options, and examine the search on pictures it did not see.
+
+    A step is kept if its gain is above 0 beyond noise and no class falls. What is done is kept in
+    the run: the same command goes on, and more --trials add to those there are.
+    """
+    run = chosen_run(run_path)
+    if axes or out or chain:
+        if len(axes) != 2 or out is None:
+            raise click.UsageError("a picture needs --grid twice and --out; --chain goes with it")
+        from ensemble.pipeline.tuning.grid import draw_grid
+
+        document = draw_grid(run, fusion, axes, chain=chain, out=out)
+        show(f"{out}: {document['cells']} chains", document, as_json=as_json)
+        return
+    from ensemble.pipeline.tuning.results import as_text
+    from ensemble.pipeline.tuning.tuning import Effort, tune
+
+    result = tune(run, fusion, Effort(trials, seed, space), name=name, tell=tell)
+    to_run = f"ens postprocess --run {run.path} --fusion {fusion} --chain "
+    then = to_run + shlex.quote(result["chain"]) if result["chain"] else None
+    show(as_text(result), result, as_json=as_json, then=then)

@@ -1,0 +1,115 @@
+"""The maps that a search may see: of a member as they are, of a fusion that learns fitted anew."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ensemble.calibration.measure import cross_fit
+from ensemble.fuse import CrossFitted, FitBlocks, fuse
+from ensemble.fusion import Fusion, Learned
+from ensemble.pipeline.folds import OOF
+from ensemble.pipeline.fusing import Plan, Reader
+from ensemble.pipeline.sources import Sources
+from ensemble.pipeline.tuning.heads import NamedMaps
+from ensemble.pipeline.tuning.pool import Pool
+from ensemble.strategies import SEES_SPECIALISTS
+from ensemble.strategy import build_strategy
+from evaluation.ground.arrays import Array, Map
+from evaluation.ground.blocks import blocks
+from evaluation.ground.classes import UNLABELLED
+from evaluation.ground.files import open_array, whole_file
+from evaluation.ground.specs import parse_spec
+from members.store import ProbabilityStore
+
+
+def maps_of(sources: Sources, source: str, folder: Path) -> NamedMaps:
+    """Return the out-of-fold maps of a member or fusion, laid out for reading here and there."""
+    reader, file = sources.open(source, OOF), folder / "oof.npy"
+    if not file.is_file():
+        dtype = reader.dtype if isinstance(reader, ProbabilityStore) else "float32"
+        with whole_file(file) as partial:
+            laid = _laid_out(partial, reader.size, dtype)
+            for block in blocks(reader.size[0]):
+                laid[block] = reader.read(block)
+            laid.flush()
+    return NamedMaps(OOF, open_array(file))
+
+
+class Refits:
+    """A fusion fitted anew for each outer fold, on pictures outside of it alone."""
+
+    def __init__(self, sources: Sources, plan: Plan) -> None:
+        """Open the members.
+
+        Args:
+            sources: of the run.
+            plan: of the fusion.
+        """
+        raw = parse_spec(plan.strategy).name in SEES_SPECIALISTS
+        self._readers = [sources.open(name, OOF, raw=raw) for name in plan.members]
+        self._dtype = plan.dtype
+        self._built = build_strategy(plan.strategy, **_context(self._readers, plan))
+
+    @property
+    def needed(self) -> bool:
+        """Tell whether the fusion learns anything."""
+        return isinstance(self._built, Learned)
+
+    def without(self, pool: Pool, examined: int, folder: Path) -> NamedMaps:
+        """Return maps of all pictures by fusions that never saw the truth of an outer fold.
+
+        Those of the examined pictures come from the fusion fitted on all others, those of each
+        inner fold from one fitted on the other inner folds.
+
+        Args:
+            pool: of all pictures.
+            examined: the outer fold.
+            folder: where they are kept.
+        """
+        name = f"without-{examined}"
+        file = folder / f"{name}.npy"
+        if not file.is_file():
+            inner = pool.inner(examined)
+            count = 1 + max(fold for fold in inner if fold is not None)
+            fold_of = np.empty(len(pool.data), np.intp)
+            for block in pool.blocks:
+                fold = inner[block.part]
+                fold_of[block.places] = count if fold is None else fold
+            per_fold = self._fitted(pool, fold_of, count)
+            with whole_file(file) as partial:
+                self._fuse(pool, CrossFitted(per_fold, fold_of), partial)
+        return NamedMaps(name, open_array(file))
+
+    def _fitted(self, pool: Pool, fold_of: Array, hidden: int) -> list[Fusion]:
+        """Fit without each inner fold and, the last, on all of them; one fold is never seen."""
+        assert isinstance(self._built, Learned)
+        truth = np.where((fold_of == hidden)[:, None, None], UNLABELLED, pool.data.truth())
+        pictures = pool.data.pictures if self._built.needs_pictures else None
+        seen = FitBlocks(self._readers, truth.astype(np.uint8), pictures=pictures)
+        return cross_fit(self._built, seen, fold_of)
+
+    def _fuse(self, pool: Pool, fusion: CrossFitted, file: Path) -> None:
+        laid = _laid_out(file, self._readers[0].size, self._dtype)
+
+        def write(block: slice, fused: Map) -> None:
+            laid[block] = fused
+
+        fuse(self._readers, fusion, len(pool.data), write, pictures=pool.data.pictures)
+        laid.flush()
+
+
+def _context(readers: list[Reader], plan: Plan) -> dict[str, Any]:
+    return {
+        "classes": len(readers[0].classes),
+        "ignore": readers[0].classes.ignore,
+        "kinds": tuple(reader.kind for reader in readers),
+        "floor": max(reader.floor for reader in readers),
+        "seed": plan.seed,
+    }
+
+
+def _laid_out(file: Path, size: tuple[int, ...], dtype: str) -> Any:
+    """Open a file to write to; uint8 would need a scale, so it is float16, which is finer."""
+    kind = "float16" if dtype == "uint8" else dtype
+    return np.lib.format.open_memmap(file, mode="w+", dtype=kind, shape=size)
