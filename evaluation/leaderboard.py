@@ -5,31 +5,21 @@ highest single member lies above 0.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from evaluation.bootstrap import (
-    LEVEL,
-    RESAMPLES,
-    Interval,
-    Level,
-    Replicates,
-    Resamples,
-    expanded_percentile,
-    group_sums,
-    replicates,
-)
+from evaluation.bootstrap import LEVEL, Interval, Level
+from evaluation.by_picture import score_pictures
+from evaluation.choice import OOF, Choice, choose
+from evaluation.gaps import Gap, gaps_to_first, pareto_front
 from evaluation.ground.arrays import Counts
 from evaluation.ground.classes import Classes
 from evaluation.ground.errors import BadData
-from evaluation.iou import Score
+from evaluation.measured import Measured
 from evaluation.protocols import PROTOCOLS
 from evaluation.scores import ScoredPictures, iou_by_name
-
-OOF = "oof"
-"""The split on which candidates are chosen."""
 
 
 @dataclass(frozen=True)
@@ -41,12 +31,16 @@ class Candidate:
         examined: its counts on the split that is examined.
         oof: its counts on the split that candidates are chosen on; None where there is none.
         is_member: whether it is one member with nothing done to its maps but argmax.
+        members: the members whose maps it needs.
+        milliseconds: what a picture costs from the members' networks on; NaN where unknown.
     """
 
     name: str
     examined: ScoredPictures
     oof: ScoredPictures | None = None
     is_member: bool = False
+    members: tuple[str, ...] = ()
+    milliseconds: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -63,9 +57,13 @@ class Row:
         interval: of the examined score; None where one group is all there is.
         gain: examined score minus the reference's; NaN for the reference itself.
         gain_interval: paired, of the gain; None as above, and for the reference itself.
-        better: whether the paired interval lies above 0.
         iou: per class on the examined split, by name; None where absent.
+        iou_intervals: of each of them, by name; None as above.
         others: examined score under the other protocols, by name.
+        gap: to the first; None for the first itself.
+        members: the members whose maps it needs.
+        milliseconds: what a picture costs; NaN where unknown.
+        front: whether nobody scores as high at less cost.
     """
 
     name: str
@@ -77,9 +75,18 @@ class Row:
     interval: Interval | None
     gain: float
     gain_interval: Interval | None
-    better: bool
     iou: Mapping[str, float | None]
+    iou_intervals: Mapping[str, Interval | None]
     others: Mapping[str, float]
+    gap: Gap | None
+    members: tuple[str, ...]
+    milliseconds: float
+    front: bool
+
+    @property
+    def better(self) -> bool:
+        """Whether the paired interval of the gain lies above 0."""
+        return self.gain_interval is not None and self.gain_interval.low > 0
 
 
 @dataclass(frozen=True)
@@ -96,9 +103,9 @@ class Leaderboard:
         reference_on: `oof` or the examined split: where the reference is the highest.
         optimism: the chosen candidate's oof score minus its examined score; NaN where nothing
             was chosen, or where the examined split is oof itself.
-        level: of the intervals of scores, and of the chosen candidate's gain.
+        level: of the intervals of scores, gaps, and the chosen candidate's gain.
         gain_level: of the other candidates' gains, so that all of them together hold at `level`.
-        groups: how many groups of pictures were resampled.
+        groups: how many groups of pictures there are.
     """
 
     split: str
@@ -121,7 +128,6 @@ def compare(
     split: str = "validation",
     protocol: str = "masked",
     level: Level = LEVEL,
-    resamples: Resamples = RESAMPLES,
 ) -> Leaderboard:
     """Compare candidates that were scored on the same pictures.
 
@@ -133,11 +139,10 @@ def compare(
     Args:
         candidates: at least one; names differ.
         classes: names, and the ignored class.
-        rng: where the resamples come from; all candidates are scored on the same ones.
+        rng: what the tests of gaps draw from.
         split: the name of the examined split.
         protocol: name of the protocol that decides.
         level: of the intervals.
-        resamples: how many.
 
     Returns:
         The leaderboard, highest examined score first.
@@ -148,70 +153,55 @@ def compare(
     """
     _check(candidates, split)
     ignore = classes.ignore
-    scorer = PROTOCOLS.build(protocol)
-    scores = [_score(c.examined.counts, protocol, ignore) for c in candidates]
-    picks = _pick(candidates, [float(found.miou) for found in scores], protocol, ignore, split)
-    sums = group_sums(
-        np.stack([c.examined.counts for c in candidates]), candidates[0].examined.groups
-    )
-    drawn = replicates(sums, scorer, ignore, rng=rng, resamples=resamples)
-    gain_level = 1 - (1 - level) / max(1, picks.looked_at)
-    intervals = [expanded_percentile(s, groups=sums.shape[1], level=level) for s in drawn]
-    gains = [
-        _gain_interval(drawn, place, picks, sums.shape[1], level, gain_level)
-        for place in range(len(candidates))
-    ]
+    examined = [candidate.examined for candidate in candidates]
+    measured = Measured.of(examined, PROTOCOLS.build(protocol), ignore)
+    mious = measured.mious.tolist()
+    oof = [math.nan if c.oof is None else _miou(c.oof.counts, protocol, ignore) for c in candidates]
+    members = [place for place, candidate in enumerate(candidates) if candidate.is_member]
+    choice = choose(oof, mious, members, split)
+    gaps = gaps_to_first(measured, rng=rng, level=level)
+    front = pareto_front(mious, [candidate.milliseconds for candidate in candidates])
     rows = [
         Row(
             name=candidate.name,
             is_member=candidate.is_member,
-            chosen=place == picks.chosen,
-            reference=place == picks.reference,
-            oof=picks.oof[place],
-            examined=float(scores[place].miou),
-            interval=intervals[place],
-            gain=_gain(scores, place, picks.reference),
-            gain_interval=gains[place],
-            better=_above_zero(gains[place]),
-            iou=iou_by_name(scores[place], classes),
+            chosen=place == choice.chosen,
+            reference=place == choice.reference,
+            oof=oof[place],
+            examined=mious[place],
+            interval=measured.interval(place, level),
+            gain=_gain(mious, place, choice.reference),
+            gain_interval=_gain_interval(measured, place, choice, level),
+            iou=iou_by_name(measured.whole[place], classes),
+            iou_intervals=measured.class_intervals(place, classes, level),
             others=_others(candidate.examined.counts, protocol, ignore),
+            gap=gaps[place],
+            members=candidate.members,
+            milliseconds=candidate.milliseconds,
+            front=front[place],
         )
         for place, candidate in enumerate(candidates)
     ]
-    chosen = None if picks.chosen is None else rows[picks.chosen]
+    return _board(rows, choice, measured.groups, protocol, level)
+
+
+def _board(
+    rows: Sequence[Row], choice: Choice, groups: int, protocol: str, level: float
+) -> Leaderboard:
+    chosen = None if choice.chosen is None else rows[choice.chosen]
+    examined_elsewhere = chosen is not None and choice.split != OOF
     return Leaderboard(
-        split=split,
+        split=choice.split,
         protocol=protocol,
         rows=tuple(sorted(rows, key=lambda row: -_or_lowest(row.examined))),
         chosen=None if chosen is None else chosen.name,
-        reference=None if picks.reference is None else candidates[picks.reference].name,
-        reference_on=picks.reference_on,
-        optimism=math.nan if chosen is None or split == OOF else chosen.oof - chosen.examined,
+        reference=None if choice.reference is None else rows[choice.reference].name,
+        reference_on=choice.reference_on,
+        optimism=chosen.oof - chosen.examined if chosen and examined_elsewhere else math.nan,
         level=level,
-        gain_level=gain_level,
-        groups=sums.shape[1],
+        gain_level=_gain_level(choice, level),
+        groups=groups,
     )
-
-
-@dataclass(frozen=True)
-class _Picks:
-    """Places of the candidates that matter, in the order in which they were given."""
-
-    oof: tuple[float, ...]
-    chosen: int | None
-    reference: int | None
-    reference_on: str
-    split: str
-
-    @property
-    def fixed(self) -> int | None:
-        """The candidate whose comparison was fixed before the examined split was looked at."""
-        return self.chosen if self.reference_on == OOF != self.split else None
-
-    @property
-    def looked_at(self) -> int:
-        """How many other comparisons there are."""
-        return len(set(range(len(self.oof))) - {self.fixed, self.reference})
 
 
 def _check(candidates: Sequence[Candidate], split: str) -> None:
@@ -230,60 +220,29 @@ def _check(candidates: Sequence[Candidate], split: str) -> None:
                 )
 
 
-def _pick(
-    candidates: Sequence[Candidate],
-    examined: Sequence[float],
-    protocol: str,
-    ignore: int | None,
-    split: str,
-) -> _Picks:
-    oof = tuple(
-        math.nan if c.oof is None else float(_score(c.oof.counts, protocol, ignore).miou)
-        for c in candidates
-    )
-    members = [place for place, candidate in enumerate(candidates) if candidate.is_member]
-    reference, reference_on = _highest(oof, members), OOF
-    if reference is None:
-        reference, reference_on = _highest(examined, members), split
-    return _Picks(oof, _highest(oof, range(len(oof))), reference, reference_on, split)
-
-
-def _highest(scores: Sequence[float], among: Iterable[int]) -> int | None:
-    known = [place for place in among if not math.isnan(scores[place])]
-    return max(known, key=lambda place: scores[place], default=None)
-
-
-def _score(counts: Counts, protocol: str, ignore: int | None) -> Score:
-    found: Score = PROTOCOLS.build(protocol)(counts.sum(axis=0), ignore)
-    return found
+def _miou(counts: Counts, protocol: str, ignore: int | None) -> float:
+    return float(score_pictures(PROTOCOLS.build(protocol), counts, ignore).miou)
 
 
 def _others(counts: Counts, protocol: str, ignore: int | None) -> dict[str, float]:
-    return {
-        other: float(_score(counts, other, ignore).miou) for other in PROTOCOLS if other != protocol
-    }
+    return {other: _miou(counts, other, ignore) for other in PROTOCOLS if other != protocol}
 
 
-def _gain(scores: Sequence[Score], place: int, reference: int | None) -> float:
+def _gain(mious: Sequence[float], place: int, reference: int | None) -> float:
     if reference is None or place == reference:
         return math.nan
-    return float(scores[place].miou - scores[reference].miou)
+    return mious[place] - mious[reference]
 
 
-def _gain_interval(
-    drawn: Replicates, place: int, picks: _Picks, groups: int, level: float, gain_level: float
-) -> Interval | None:
-    if picks.reference is None or place == picks.reference:
+def _gain_level(choice: Choice, level: float) -> float:
+    return 1 - (1 - level) / max(1, choice.looked_at)
+
+
+def _gain_interval(measured: Measured, place: int, choice: Choice, level: float) -> Interval | None:
+    if choice.reference is None or place == choice.reference:
         return None
-    return expanded_percentile(
-        drawn[place] - drawn[picks.reference],
-        groups=groups,
-        level=level if place == picks.fixed else gain_level,
-    )
-
-
-def _above_zero(interval: Interval | None) -> bool:
-    return interval is not None and interval.low > 0
+    its_level = level if place == choice.fixed else _gain_level(choice, level)
+    return measured.difference(place, choice.reference, its_level)
 
 
 def _or_lowest(score: float) -> float:

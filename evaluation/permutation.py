@@ -1,0 +1,114 @@
+"""Tests of candidates on the same pictures: would exchanging their labels give gaps as large?"""
+
+from collections.abc import Iterator, Sequence
+from typing import Annotated
+
+import numpy as np
+from jaxtyping import Float, Num
+from pydantic import Field
+
+from evaluation.iou import Protocol
+
+Flips = Annotated[int, Field(ge=100)]
+
+FLIPS = 10_000
+BATCH_VALUES = 1 << 22
+"""Numbers in memory at a time (32 MB as float64)."""
+MANY_GROUPS = 32
+"""With as many, there are more ways to exchange than anybody asks for."""
+ROUNDING = 1e-12
+"""Gaps closer than this are equal: sums in another order differ in their last bits."""
+
+GroupCounts = Num[np.ndarray, "group true guess"]
+Signs = Float[np.ndarray, "flip group"]
+PValues = Float[np.ndarray, " candidate"]
+
+
+def sign_flip_test(
+    first: GroupCounts,
+    others: Sequence[GroupCounts],
+    protocol: Protocol,
+    ignore: int | None,
+    *,
+    rng: np.random.Generator,
+    flips: Flips = FLIPS,
+) -> PValues:
+    """Test each candidate against the first by exchanging the two in groups drawn by lot.
+
+    If nothing but chance told two candidates apart, either could have got the other's labels in any
+    group; the statistic is their difference in mean IoU after such exchanges. Where there are fewer
+    ways to exchange than flips asked for, all of them are gone through.
+
+    Args:
+        first: what each group adds to its score.
+        others: each candidate's, of the same groups.
+        protocol: what scores sums of it.
+        ignore: the ignored class, or None.
+        rng: which groups are exchanged; the same ones for all candidates.
+        flips: how often.
+
+    Returns:
+        A p-value each, two-sided: the share of exchanges that give a gap as large, what was seen
+        being one of them; NaN where the gap is.
+
+    Source: Good, "Permutation, Parametric, and Bootstrap Tests of Hypotheses", 3rd edition, 2005.
+    """
+    groups, *table = first.shape
+    seen = np.array([_gap(first.sum(axis=0), o.sum(axis=0), protocol, ignore) for o in others])
+    halves = [(first - other).reshape(groups, -1) / 2 for other in others]
+    middles = [(first + other).sum(axis=0) / 2 for other in others]
+    larger, tried = np.zeros(len(others)), 0
+    for signs in _signs(groups, flips, rng):
+        for place, (half, middle) in enumerate(zip(halves, middles, strict=True)):
+            moved = (signs @ half).reshape(len(signs), *table)
+            gaps = _gap(middle + moved, middle - moved, protocol, ignore)
+            larger[place] += (np.abs(gaps) >= abs(seen[place]) - ROUNDING).sum()
+        tried += len(signs)
+    sampled = tried == flips
+    p_values: PValues = (larger + sampled) / (tried + sampled)
+    return np.where(np.isnan(seen), np.nan, p_values)
+
+
+def holm(p_values: PValues, *, tests: int) -> PValues:
+    """Correct p-values for the number of tests, so that all are right together.
+
+    The smallest is multiplied by that number, the next by one less, and none falls below the one
+    before.
+
+    Args:
+        p_values: of the tests that are looked at; NaN stay NaN.
+        tests: how many there were to choose from, those included.
+
+    Source: Holm, "A Simple Sequentially Rejective Multiple Test Procedure", Scandinavian Journal of
+    Statistics 6, 1979.
+    """
+    order = np.argsort(p_values)  # NaN last
+    stepped = np.minimum(1, p_values[order] * (tests - np.arange(len(order))))
+    corrected = np.empty(len(order))
+    corrected[order] = np.maximum.accumulate(stepped)
+    return corrected
+
+
+def _gap(
+    a: Num[np.ndarray, "*sets true guess"],
+    b: Num[np.ndarray, "*sets true guess"],
+    protocol: Protocol,
+    ignore: int | None,
+) -> Float[np.ndarray, "*sets"]:
+    return np.asarray(protocol(a, ignore).miou - protocol(b, ignore).miou)
+
+
+def _signs(groups: int, flips: int, rng: np.random.Generator) -> Iterator[Signs]:
+    """Yield batches of signs: -1 where a group is exchanged.
+
+    Exchanging all groups but one is exchanging that one, and turns the difference round; so when
+    all ways are gone through, the last group stays.
+    """
+    size = max(1, BATCH_VALUES // groups)
+    ways = 1 << (groups - 1) if groups < MANY_GROUPS else flips
+    if ways < flips:
+        numbers = np.arange(ways)[:, np.newaxis]
+        yield 1.0 - 2.0 * (numbers >> np.arange(groups) & 1)
+        return
+    for start in range(0, flips, size):
+        yield 1.0 - 2.0 * rng.integers(2, size=(min(size, flips - start), groups))
