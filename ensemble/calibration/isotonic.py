@@ -12,8 +12,7 @@ from ensemble.calibration.scored import (
     Labelled,
     Odds,
     among_scored,
-    shares_of_scored,
-    with_ignored,
+    divided_anew,
 )
 from ensemble.fusion import SMALLEST, Fusion, by_pieces
 from ensemble.sample import PixelSample
@@ -76,7 +75,9 @@ class Isotonic:
         return by_pieces(maps, self._scores)
 
     def _scores(self, maps: Maps) -> Map:
-        said = shares_of_scored(maps[0], self.scored)
+        return divided_anew(maps[0], self.scored, self._odds)
+
+    def _odds(self, said: Odds) -> Odds:
         curves = zip(
             np.split(self.inputs, self.ends[:-1]),
             np.split(self.outputs, self.ends[:-1]),
@@ -84,5 +85,4 @@ class Isotonic:
         )
         for place, (inputs, outputs) in enumerate(curves):
             said[:, place] = np.interp(said[:, place], inputs, outputs)
-        odds: Odds = np.maximum(said, np.float32(self.floor))
-        return with_ignored(maps[0], self.scored, odds)
+        return np.maximum(said, np.float32(self.floor), out=said)

@@ -28,22 +28,19 @@ def among_scored(drawn: PixelSample, ignore: int | None) -> tuple[Labelled, Shar
     return scored, said, np.searchsorted(scored, drawn.truth)
 
 
-def shares_of_scored(one: Map, scored: Labelled) -> Odds:
-    """Return what the scored classes have of each pixel among themselves."""
-    said: Odds = one[:, scored]
-    said /= np.maximum(said.sum(axis=CLASS_AXIS, keepdims=True), np.float32(SMALLEST))
-    return said
-
-
-def with_ignored(one: Map, scored: Labelled, odds: Odds) -> Map:
-    """Divide among the scored classes, by their odds, what the ignored class leaves them.
+def divided_anew(one: Map, scored: Labelled, change: Callable[[Odds], Odds]) -> Map:
+    """Divide among the scored classes, by new odds, what the ignored class leaves them.
 
     Args:
         one: the probabilities before.
         scored: labels of the scored classes.
-        odds: of the scored classes; no pixel's are all zero. Overwritten.
+        change: turns what the scored classes have of each pixel among themselves, which it may
+            overwrite, into odds; no pixel's are all zero.
     """
-    rest = one[:, scored].sum(axis=CLASS_AXIS, keepdims=True)
+    said: Odds = one[:, scored]
+    rest = said.sum(axis=CLASS_AXIS, keepdims=True)
+    said /= np.maximum(rest, np.float32(SMALLEST))
+    odds = change(said)
     odds *= rest / odds.sum(axis=CLASS_AXIS, keepdims=True)
     scores: Map = one.copy()
     scores[:, scored] = odds

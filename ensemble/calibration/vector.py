@@ -15,8 +15,7 @@ from ensemble.calibration.scored import (
     Odds,
     Shares,
     among_scored,
-    shares_of_scored,
-    with_ignored,
+    divided_anew,
 )
 from ensemble.fusion import SMALLEST, Fusion, by_pieces
 from ensemble.sample import PerPixel, PixelSample
@@ -75,12 +74,14 @@ class Vector:
         return by_pieces(maps, self._scores)
 
     def _scores(self, maps: Maps) -> Map:
-        said = shares_of_scored(maps[0], self.scored)
-        logs: Odds = np.log(np.maximum(said, np.float32(self.floor)))
+        return divided_anew(maps[0], self.scored, self._odds)
+
+    def _odds(self, said: Odds) -> Odds:
+        logs: Odds = np.log(np.maximum(said, np.float32(self.floor), out=said), out=said)
         logs *= self.scale[:, None, None]
         logs += self.bias[:, None, None]
         logs -= logs.max(axis=1, keepdims=True)
-        return with_ignored(maps[0], self.scored, np.exp(logs, out=logs))
+        return np.exp(logs, out=logs)
 
 
 def _best(
