@@ -1,0 +1,76 @@
+"""Fusion of arrays, for use from Python."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ensemble.fuse import CACHE_PICTURES, FitBlocks, fuse
+from ensemble.fusion import Learned
+from ensemble.strategy import build_strategy
+from evaluation.ground.arrays import Array, Map
+from evaluation.ground.errors import BadMaps, BadSpec
+from members.maps import ArrayMaps
+
+
+def fuse_maps(
+    maps: Sequence[Array],
+    strategy: str = "mean",
+    *,
+    fit_maps: Sequence[Array] = (),
+    fit_truth: Array | None = None,
+    pictures: Array | None = None,
+    fit_pictures: Array | None = None,
+    ignore: int | None = None,
+    seed: int = 0,
+) -> Map:
+    """Fuse the maps of several members.
+
+    Args:
+        maps: one array a member, (picture, class, row, col): probabilities as floating point, or
+            uint8 scaled by 255; memory maps are read block by block.
+        strategy: spec, such as `stacking(l2=0.1)`.
+        fit_maps: for a strategy that learns, maps of pictures that no member was trained on, in
+            the same order.
+        fit_truth: their class index per pixel, (picture, row, col), 255 where unlabelled.
+        pictures: uint8 (picture, channel, row, col), for a strategy that looks at them.
+        fit_pictures: those of `fit_maps`.
+        ignore: the class that is not scored, or None.
+        seed: of what the strategy draws.
+
+    Returns:
+        One map a picture, float32.
+
+    Raises:
+        BadSpec: an unknown strategy or option, or one that learns and has nothing to learn from.
+        BadMaps: no maps, none that are probabilities, or some that do not fit together.
+        BadLabels: truth of another shape or type.
+    """
+    if not maps:
+        raise BadMaps("no maps were given; expected one array a member")
+    members, fitting = _readers(maps, "maps"), _readers(fit_maps, "fit_maps")
+    built = build_strategy(
+        strategy,
+        classes=members[0].size[1],
+        ignore=ignore,
+        kinds=("probabilities",) * len(members),
+        floor=max(member.floor for member in [*members, *fitting]),
+        seed=seed,
+    )
+    if isinstance(built, Learned):
+        if fit_truth is None or len(fitting) != len(members):
+            raise BadSpec(
+                f"strategy {strategy} learns: expected fit_truth and {len(members)} fit_maps of"
+                f" held-out pictures; got {len(fitting)}"
+            )
+        built = built.fit(FitBlocks(fitting, fit_truth, pictures=fit_pictures))
+    fused: Map = np.empty(members[0].size, np.float32)
+    count = members[0].size[0]
+    fuse(members, built, count, fused.__setitem__, pictures=pictures, size=CACHE_PICTURES)
+    return fused
+
+
+def _readers(arrays: Sequence[Array], what: str) -> list[ArrayMaps]:
+    readers = [ArrayMaps(f"{what}[{place}]", array) for place, array in enumerate(arrays)]
+    for reader in readers:
+        reader.check()
+    return readers
