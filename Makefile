@@ -17,10 +17,17 @@ check: .venv/installed-dev
 	.venv/bin/mypy
 	.venv/bin/pytest -q tests/test_layout.py
 
+# BENCH names a part of the suite, such as benchmarks/test_bench_scoring.py; BENCH_TIMER=time.process_time
+# leaves out other work on the machine. No type checks as in the tests: they would be timed too.
+BENCH ?= benchmarks
+BENCH_TIMER ?= time.perf_counter
+BENCH_RESULT = benchmarks/results/$(shell date +%Y-%m-%dT%H%M%S)-$(shell git rev-parse --short HEAD 2>/dev/null || echo no-commit).json
+
 bench: .venv/installed-dev
-	@mkdir -p benchmarks/results
-	.venv/bin/pytest -q benchmarks --benchmark-only --benchmark-group-by=group \
-		--benchmark-columns=median,iqr,ops --benchmark-json=benchmarks/results/latest.json
+	@mkdir -p $(dir $(BENCH_RESULT))
+	.venv/bin/pytest -q -o addopts=--import-mode=importlib $(BENCH) --benchmark-only \
+		--benchmark-timer=$(BENCH_TIMER) --benchmark-group-by=group \
+		--benchmark-columns=min,median,iqr --benchmark-json=$(BENCH_RESULT)
 
 KERNEL = hatch_build.py $(wildcard postproc/dense_crf/*.cpp postproc/dense_crf/*.h)
 
