@@ -1,6 +1,7 @@
 """From readers of maps through a fusion to a writer, block of pictures by block."""
 
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ from evaluation.ground.blocks import BLOCK_PICTURES, blocks, map_blocks
 from evaluation.ground.classes import UNLABELLED
 from evaluation.ground.errors import BadData, BadLabels, BadMaps
 from evaluation.ground.progress import progress
+from members.chunks import PIECE_VALUES
 from members.maps import MapReader, Size, check_agreement
 
 CACHE_PICTURES = 16
@@ -74,8 +76,8 @@ def fuse(
         members: in the order in which the fusion was built or fitted.
         fusion: what makes one map of theirs.
         count: how many pictures each member has.
-        write: takes the pictures of a block and their fused map; called from several threads at
-            once, in no order, once for each block.
+        write: takes the pictures of a block and their fused map, whose memory is used again once
+            it returns; called from several threads at once, in no order, once for each block.
         pictures: uint8, (picture, channel, row, col); read where the fusion looks at them.
         size: pictures a block.
 
@@ -90,15 +92,17 @@ def fuse(
 
     if pictures is not None:
         check_pictures(pictures, shape)
+    room = _Room(len(members), (min(size, count), *shape[1:]))
 
     def work(block: slice) -> None:
         apply = fusion.at(block) if isinstance(fusion, CrossFitted) else fusion
         if isinstance(apply, OneByOne):
-            write(block, apply.one_by_one(member.read(block) for member in members))
+            write(block, _one_by_one(members, apply, block, room))
             return
         looks = pictures is not None and needs_pictures(apply)
         seen = np.asarray(pictures[block]) if looks and pictures is not None else None
-        write(block, fuse_block(apply, stacked(members, block), seen))
+        maps = stacked(members, block, room.maps[:, : block.stop - block.start])
+        write(block, fuse_block(apply, maps, seen))
 
     block_bytes = 4 * len(members) * min(size, count) * int(np.prod(shape[1:]))
     threads = max(1, min(os.cpu_count() or 1, MEMORY_BYTES // block_bytes))
@@ -106,6 +110,26 @@ def fuse(
     with one_blas_thread():
         for _ in progress(done, "fuse", len(blocks(count, size))):
             pass
+
+
+class _Room(threading.local):
+    """Memory of one thread, used again for each of its blocks; what is not used is not taken."""
+
+    def __init__(self, members: int, block: Size) -> None:
+        self.maps: Maps = np.empty((members, *block), np.float32)
+        self.fused: Map = np.empty(block, np.float32)
+        self.one: Map = np.empty(block, np.float32)
+
+
+def _one_by_one(members: Sequence[MapReader], fusion: OneByOne, block: slice, room: _Room) -> Map:
+    """Fuse a block few pictures at a time, so that what is added up stays in the cache."""
+    fused = room.fused[: block.stop - block.start]
+    parts = blocks(len(fused), max(1, PIECE_VALUES // fused[0].size))
+    places = [room.one[: part.stop - part.start] for part in parts]
+    streams = [member.stream(block, places) for member in members]
+    for part in parts:
+        fusion.one_by_one((next(stream) for stream in streams), fused[part])
+    return fused
 
 
 def check_pictures(pictures: Array, size: Size) -> None:
@@ -122,13 +146,21 @@ def check_pictures(pictures: Array, size: Size) -> None:
         raise BadData(f"pictures are {pictures.dtype} {shape}; expected {expected}")
 
 
-def stacked(members: Sequence[MapReader], block: slice) -> Maps:
-    """Read a block of every member into one array."""
+def stacked(members: Sequence[MapReader], block: slice, room: Maps | None = None) -> Maps:
+    """Read a block of every member into one array.
+
+    Args:
+        members: readers of the same pictures.
+        block: which pictures.
+        room: memory of the result's shape; new where it is None.
+    """
     pictures, *rest = members[0].size
-    length = len(range(*block.indices(pictures)))
-    maps: Maps = np.empty((len(members), length, *rest), np.float32)
+    shape = (len(members), len(range(*block.indices(pictures))), *rest)
+    maps: Maps = np.empty(shape, np.float32) if room is None else room
     for place, member in zip(maps, members, strict=True):
-        place[...] = member.read(block)
+        found = member.read(block, place)
+        if found is not place:
+            place[...] = found
     return maps
 
 

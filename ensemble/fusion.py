@@ -57,8 +57,13 @@ class Fusion(Protocol):
 class OneByOne(Protocol):
     """A fusion that needs no two members at once: they are read and added, not copied together."""
 
-    def one_by_one(self, maps: Iterable[Map]) -> Map:
-        """Fuse the maps of the members as they come."""
+    def one_by_one(self, maps: Iterable[Map], out: Map) -> None:
+        """Fuse the maps of the members as they come.
+
+        Args:
+            maps: one a member; the next takes the place of the last.
+            out: takes the fused map.
+        """
         ...
 
 

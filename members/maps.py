@@ -1,6 +1,6 @@
 """Where maps come from: anything that reads blocks of pictures, and plain arrays as such."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -10,7 +10,8 @@ from jaxtyping import Shaped
 from evaluation.ground.arrays import Map
 from evaluation.ground.blocks import map_blocks
 from evaluation.ground.errors import BadMaps
-from members.store import QUANTUM, STEPS_UINT8, check_maps
+from members.chunks import STEPS_UINT8
+from members.store import QUANTUM, Few, check_maps
 
 Size = tuple[int, int, int, int]
 """Pictures, classes, rows, cols."""
@@ -40,8 +41,26 @@ class MapReader(Protocol):
         """Half the smallest probability that the maps tell from zero."""
         ...
 
-    def read(self, pictures: slice) -> Map:
-        """Read some pictures as float32 probabilities; called from several threads at once."""
+    def read(self, pictures: slice, room: Map | None = None) -> Map:
+        """Read some pictures as float32 probabilities; called from several threads at once.
+
+        Args:
+            pictures: which.
+            room: contiguous memory of their shape, which a reader that converts uses instead of
+                new memory; one that need not convert may return a view of what it has.
+        """
+        ...
+
+    def stream(self, pictures: slice, places: Sequence[Few]) -> Iterator[Few]:
+        """Read some pictures few at a time, so that they can be used while they are in the cache.
+
+        Nothing made of them may leave before the last was given, since only then it is known that
+        what was read is whole.
+
+        Args:
+            pictures: which.
+            places: `room` for the first few, for the next, and so on to the last of `pictures`.
+        """
         ...
 
 
@@ -87,15 +106,26 @@ class ArrayMaps:
         """Half the smallest probability that the type tells from zero."""
         return QUANTUM.get(self.array.dtype.name, QUANTUM["float32"]) / 2
 
-    def read(self, pictures: slice) -> Map:
-        """Read some pictures as float32 probabilities."""
+    def read(self, pictures: slice, room: Map | None = None) -> Map:
+        """Read some pictures as float32 probabilities; of a float32 array, a view."""
         stored = self.array[pictures]
-        if stored.dtype == np.uint8:
-            maps: Map = np.multiply(stored, np.float32(1 / STEPS_UINT8), dtype=np.float32)
-            return maps
+        if stored.dtype == np.float32:
+            return stored
+        maps: Map = np.empty(stored.shape, np.float32) if room is None else room
         # What is too large for float32 becomes infinite, which `check` refuses.
         with np.errstate(over="ignore"):
-            return stored.astype(np.float32, copy=False)
+            np.copyto(maps, stored, casting="same_kind")
+        if stored.dtype == np.uint8:
+            maps *= np.float32(1 / STEPS_UINT8)
+        return maps
+
+    def stream(self, pictures: slice, places: Sequence[Few]) -> Iterator[Few]:
+        """Read some pictures few at a time; see `MapReader`."""
+        start = pictures.indices(len(self.array))[0]
+        for place in places:
+            stop = start + len(place)
+            yield self.read(slice(start, stop), place)
+            start = stop
 
     def check(self) -> None:
         """Look at every value, block by block.

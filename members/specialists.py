@@ -1,13 +1,13 @@
 """The five binary specialists of a family, read as one virtual member."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from evaluation.ground.arrays import Kept, Map
 from evaluation.ground.classes import Classes
 from evaluation.ground.errors import BadMaps
-from members.store import Kind, ProbabilityStore
+from members.store import Few, Kind, ProbabilityStore
 
 
 class Family:
@@ -55,11 +55,28 @@ class Family:
         masks = [mask for store in self._stores if (mask := store.saw()) is not None]
         return np.any(masks, axis=0) if len(masks) == len(self._stores) else None
 
-    def read(self, pictures: slice) -> Map:
+    def read(self, pictures: slice, room: Map | None = None) -> Map:
         """Read maps as float32; renormalised, they are uniform where every specialist says no."""
-        maps = np.concatenate([store.read(pictures) for store in self._stores], axis=1)
-        if self.kind == "one_vs_rest":
-            return maps
-        sums = maps.sum(axis=1, keepdims=True)
-        empty = sums <= 0
-        return np.where(empty, np.float32(1 / maps.shape[1]), maps / np.where(empty, 1, sums))
+        length = len(range(*pictures.indices(len(self))))
+        maps: Map = np.empty((length, *self.size[1:]), np.float32) if room is None else room
+        for _ in self.stream(pictures, [maps]):
+            pass
+        return maps
+
+    def stream(self, pictures: slice, places: Sequence[Few]) -> Iterator[Few]:
+        """Read some pictures few at a time; see `MapReader`."""
+        # Each class is read by itself first: inside a place it is not contiguous.
+        rooms = [np.empty_like(place[:, :1]) for place in places]
+        streams = [store.stream(pictures, rooms) for store in self._stores]
+        for place in places:
+            for label, stream in enumerate(streams):
+                place[:, label] = next(stream)[:, 0]
+            if self.kind == "probabilities":
+                _renormalise(place)
+            yield place
+
+
+def _renormalise(maps: Map) -> None:
+    sums = maps.sum(axis=1, keepdims=True)
+    maps /= np.where(sums > 0, sums, 1)
+    np.copyto(maps, np.float32(1 / maps.shape[1]), where=sums <= 0)

@@ -2,31 +2,34 @@
 
 A Zarr (version 3) array (picture, class, row, col), unsharded, chunked by pictures. Each chunk has
 a crc32c and one writer; a marker file says that it was written whole, since a chunk that was never
-written would read as zeros. Metadata lie in `store.json` beside the array.
+written reads as zeros in Zarr. Metadata lie in `store.json` beside the array. Zarr writes; chunks
+are read by `members.chunks`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import zarr
+from jaxtyping import Float
 from zarr.codecs import BytesCodec, Crc32cCodec
 
-from evaluation.ground.arrays import Array, Kept, Map
+from evaluation.ground.arrays import Kept, Map
 from evaluation.ground.blocks import BLOCK_PICTURES, blocks
 from evaluation.ground.classes import Classes
 from evaluation.ground.errors import BadMaps, BadRun
 from evaluation.ground.files import read_json, whole_file, write_json
+from members.chunks import STEPS_UINT8, ChunkFile, DamagedChunk
 
 StoreDtype = Literal["float16", "uint8", "float32"]
 Kind = Literal["probabilities", "one_vs_rest", "logits"]
 
+Few = Float[np.ndarray, "_ class row col"]
+"""Maps of some pictures; their number has no name, since the next may be fewer."""
+
 MAPS, META, DONE = "maps.zarr", "store.json", "done"
-STEPS_UINT8 = 255
-ONE_THREAD = 32_000
-"""So many values torch converts without a second thread, waited for on busy cores."""
 
 # The smallest step above zero in each type (float32: of a softmax); logarithms floor at half.
 QUANTUM = {"float16": 2.0**-24, "uint8": 1 / STEPS_UINT8, "float32": 2.0**-24}
@@ -113,6 +116,8 @@ class ProbabilityStore:
             self._array: Any = zarr.open_array(folder / MAPS, mode="r+")
         except (OSError, ValueError, KeyError) as error:
             raise BadRun(f"{folder} is damaged ({error}); remove it and make it again") from None
+        # Zarr leaves chunks of zeros out, which would then look like lost ones.
+        self._array = self._array.with_config({"write_empty_chunks": True})
 
     @classmethod
     def create(
@@ -218,42 +223,65 @@ class ProbabilityStore:
         with whole_file(self.folder / DONE / str(block.start)) as marker:
             marker.touch()
 
-    def read(self, pictures: slice) -> Map:
+    def read(self, pictures: slice, room: Map | None = None) -> Map:
         """Read maps as float32 probabilities.
 
         Args:
             pictures: a slice of pictures with step 1.
+            room: where to put them, contiguous; new memory where it is None.
 
         Raises:
             BadRun: a chunk that was never written, or whose checksum does not hold.
         """
-        start, stop, _ = pictures.indices(len(self))
-        for block in blocks(len(self)):
-            inside = block.start < stop and start < block.stop
-            if inside and not (self.folder / DONE / str(block.start)).exists():
-                raise BadRun(
-                    f"{self.folder}: pictures from {block.start} on are missing; run again"
-                )
+        length = len(range(*pictures.indices(len(self))))
+        maps: Map = np.empty((length, *self.size[1:]), np.float32) if room is None else room
+        for _ in self.stream(pictures, [maps]):
+            pass
+        return maps
+
+    def stream(self, pictures: slice, places: Sequence[Few]) -> Iterator[Few]:
+        """Read maps place after place; see `MapReader`.
+
+        The last place of a chunk is given only when the checksum of the chunk holds.
+
+        Raises:
+            BadRun: a chunk that was never written, or whose checksum does not hold.
+        """
+        at, stop, _ = pictures.indices(len(self))
+        length: int = self._array.chunks[0]
+        file: ChunkFile | None = None
         try:
-            stored = self._array[start:stop]
-        except (ValueError, OSError) as error:
+            for place in places:
+                rest = place
+                while len(rest):
+                    end = min(stop, at - at % length + length)
+                    file = file or self._opened(at)
+                    now, rest = rest[: end - at], rest[end - at :]
+                    file.read_into(now)
+                    at += len(now)
+                    if at == end:
+                        file.finish()
+                        file = None
+                yield place
+        except (DamagedChunk, OSError) as error:
             raise BadRun(
-                f"{self.folder}: pictures {start} to {stop - 1} are damaged ({error});"
+                f"{self.folder}: pictures from {at - at % length} on are damaged ({error});"
                 " remove the folder and make it again"
             ) from None
-        if self.dtype == "uint8":
-            maps: Map = np.multiply(stored, np.float32(1 / STEPS_UINT8), dtype=np.float32)
-            return maps
-        return _from_half(stored) if self.dtype == "float16" else stored
+        finally:
+            if file:
+                file.close()
 
-
-def _from_half(stored: Array) -> Map:
-    """Convert float16 to float32: eight times as fast as NumPy does, and to the same bits."""
-    import torch
-
-    maps: Map = np.empty(stored.shape, np.float32)
-    target, source = torch.from_numpy(maps).flatten(), torch.from_numpy(stored).flatten()
-    parts = zip(target.split(ONE_THREAD), source.split(ONE_THREAD), strict=True)  # type: ignore[no-untyped-call]
-    for part, half in parts:
-        part.copy_(half)
-    return maps
+    def _opened(self, picture: int) -> ChunkFile:
+        """Open the chunk of a picture, there."""
+        length, *shape = self._array.chunks
+        number, before = divmod(picture, length)
+        if not (self.folder / DONE / str(picture - before)).exists():
+            raise BadRun(
+                f"{self.folder}: pictures from {picture - before} on are missing; run again"
+            )
+        values = int(np.prod(shape))
+        path = self.folder.joinpath(MAPS, "c", str(number), "0", "0", "0")
+        file = ChunkFile(path, self.dtype, length * values)
+        file.skip(before * values)
+        return file

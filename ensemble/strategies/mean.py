@@ -22,21 +22,23 @@ class Mean:
         """Fuse."""
         return by_pieces(maps, total)
 
-    def one_by_one(self, maps: Iterable[Map]) -> Map:
-        """Fuse the maps of the members as they come."""
-        scores = total(maps)
+    def one_by_one(self, maps: Iterable[Map], out: Map) -> None:
+        """Fuse the maps of the members as they come, few pictures at a time."""
+        scores = total(maps, out)
         scores /= scores.sum(axis=CLASS_AXIS, keepdims=True)
-        return scores
 
 
-def total(maps: Maps | Iterable[Map]) -> Map:
-    """Return the sum over members, added up in one buffer."""
+def total(maps: Maps | Iterable[Map], out: Map | None = None) -> Map:
+    """Return the sum over members, added up in one buffer.
+
+    Args:
+        maps: one a member; each may be gone when the next comes.
+        out: the buffer; a new one where it is None.
+    """
     members = iter(maps)
     first = next(members)
-    second = next(members, None)
-    if second is None:
-        return first.astype(np.float32)
-    scores: Map = np.add(first, second, dtype=np.float32)
+    scores: Map = np.empty(first.shape, np.float32) if out is None else out
+    np.copyto(scores, first)
     for one in members:
         scores += one
     return scores

@@ -20,8 +20,12 @@ def highest(scores: Array, *, axis: int = 1) -> Array:
     """
     first, *others = np.moveaxis(scores, axis, 0)
     label, top = np.zeros(first.shape, np.uint8), first.copy()
+    higher = np.empty(first.shape, np.bool_)
+    places = higher.view(np.uint8)
     for place, one in enumerate(others, start=1):
         # The classes go up, so the last that was higher is the maximum; masked copies are slow.
-        np.maximum(label, (one > top) * np.uint8(place), out=label)
+        np.greater(one, top, out=higher)
+        np.multiply(places, np.uint8(place), out=places)
+        np.maximum(label, places, out=label)
         np.maximum(top, one, out=top)
     return label

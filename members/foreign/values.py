@@ -8,8 +8,9 @@ import numpy as np
 from evaluation.ground.arrays import Array
 from evaluation.ground.blocks import map_blocks
 from evaluation.ground.errors import BadMaps
+from members.chunks import STEPS_UINT8
 from members.foreign.formats import Foreign
-from members.store import STEPS_UINT8, sum_tolerance
+from members.store import sum_tolerance
 
 Scale = Literal["as they are", "softmax", "divide by the sum"]
 

@@ -3,8 +3,11 @@
 import numpy as np
 import pytest
 
+from evaluation.ground.classes import numbered
 from evaluation.ground.errors import BadMaps
 from members.maps import ArrayMaps
+from members.specialists import Family
+from members.store import ProbabilityStore
 
 PICTURES = 130
 
@@ -53,3 +56,46 @@ def test_other_arrays_are_refused(shape, dtype, words):
     with pytest.raises(BadMaps) as refusal:
         ArrayMaps("a.npy", np.zeros(shape, dtype=dtype))
     assert words in str(refusal.value)
+
+
+def stored(folder, maps, **more):
+    store = ProbabilityStore.create(
+        folder,
+        ids=[str(number) for number in range(PICTURES)],
+        classes=numbered(3, ignore=None),
+        shape=(4, 5),
+        seen=None,
+        **more,
+    )
+    for block in store.missing():
+        store.write(block, maps[block])
+    return store
+
+
+def family(folder, maps, *, raw):
+    each = [
+        stored(folder / str(label), maps[:, label : label + 1], label=label, kind="one_vs_rest")
+        for label in range(3)
+    ]
+    return Family("three", each, raw=raw)
+
+
+READERS = {
+    "array": lambda _, maps: ArrayMaps("a.npy", maps),
+    "uint8 array": lambda _, maps: ArrayMaps("a.npy", np.rint(maps * 255).astype(np.uint8)),
+    "store": stored,
+    "uint8 store": lambda folder, maps: stored(folder, maps, dtype="uint8"),
+    "family": lambda folder, maps: family(folder, maps, raw=False),
+    "raw family": lambda folder, maps: family(folder, maps, raw=True),
+}
+
+
+@pytest.mark.parametrize("kind", READERS)
+def test_every_reader_streams_what_it_reads(kind, maps, tmp_path):
+    reader = READERS[kind](tmp_path, maps)
+    whole = reader.read(slice(50, 130))
+    np.testing.assert_allclose(whole, maps[50:130], atol=1 / 200)
+    room = np.empty((30, 3, 4, 5), np.float32)
+    places = [room[:count] for count in (5, 30, 30, 1, 14)]
+    streamed = [few.copy() for few in reader.stream(slice(50, 130), places)]
+    np.testing.assert_array_equal(np.concatenate(streamed), whole)

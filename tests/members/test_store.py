@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import zarr
 
 from evaluation.ground.blocks import blocks
 from evaluation.ground.classes import MARS
@@ -22,6 +23,10 @@ def created(folder, dtype="float16", seen=None, **more):
     return ProbabilityStore.create(
         folder, ids=ids, classes=MARS, shape=(2, 3), seen=seen, dtype=dtype, **more
     )
+
+
+def chunk(store, number):
+    return store.folder / "maps.zarr" / "c" / str(number) / "0" / "0" / "0"
 
 
 @pytest.fixture
@@ -63,6 +68,21 @@ def test_any_slice_is_the_slice_of_the_whole(filled):
     np.testing.assert_array_equal(filled.read(slice(60, 67)), whole[60:67])
 
 
+def test_zarr_alone_reads_the_same(filled):
+    alone = zarr.open_array(filled.folder / "maps.zarr", mode="r")[:]
+    np.testing.assert_array_equal(filled.read(slice(None)), alone.astype(np.float32))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "uint8"])
+def test_chunks_of_many_pieces_are_read_whole(dtype, tmp_path, monkeypatch):
+    monkeypatch.setattr("members.chunks.PIECE_VALUES", 7)
+    monkeypatch.setattr("members.chunks.PART_VALUES", 3)
+    store = created(tmp_path, dtype)
+    for block in blocks(PICTURES):
+        store.write(block, drawn()[block])
+    np.testing.assert_allclose(store.read(slice(3, 69)), drawn()[3:69], atol=ROUNDING[dtype])
+
+
 def test_metadata_survive(filled):
     again = ProbabilityStore(filled.folder)
     assert (again.ids, again.classes, again.kind, again.dtype) == (
@@ -85,12 +105,47 @@ class TestWhatIsNotWhole:
         assert len(store.read(slice(0, 64))) == 64
 
     def test_a_flipped_bit_is_found_by_the_checksum(self, filled):
-        chunk = next(p for p in (filled.folder / "maps.zarr" / "c").rglob("*") if p.is_file())
-        damaged = bytearray(chunk.read_bytes())
+        damaged = bytearray(chunk(filled, 0).read_bytes())
         damaged[100] ^= 1
-        chunk.write_bytes(damaged)
-        with pytest.raises(BadRun, match="are damaged"):
-            ProbabilityStore(filled.folder).read(slice(None))
+        chunk(filled, 0).write_bytes(damaged)
+        with pytest.raises(BadRun, match=r"from 0 on are damaged .the checksum of .* does"):
+            ProbabilityStore(filled.folder).read(slice(0, 1))
+        assert len(ProbabilityStore(filled.folder).read(slice(64, 70))) == 6
+
+    @pytest.mark.parametrize(
+        ("change", "words"),
+        [
+            (lambda whole: whole[:1000], "is too short"),
+            (lambda whole: whole[:-2], "is too short"),
+            (lambda whole: whole + b"1", "is too long"),
+        ],
+        ids=["values are missing", "the checksum is cut", "too many bytes"],
+    )
+    def test_a_chunk_of_another_length_is_damaged(self, filled, change, words):
+        chunk(filled, 1).write_bytes(change(chunk(filled, 1).read_bytes()))
+        with pytest.raises(BadRun, match=f"pictures from 64 on are damaged .*/1/0/0/0 {words}"):
+            filled.read(slice(None))
+
+    def test_a_chunk_that_was_written_and_lost_is_damaged(self, filled):
+        chunk(filled, 0).unlink()
+        with pytest.raises(BadRun, match=r"are damaged .* is not there.; remove the folder"):
+            filled.read(slice(0, 3))
+
+    def test_a_chunk_of_zeros_is_none_that_was_lost(self, tmp_path):
+        created(tmp_path, label=1, kind="one_vs_rest")
+        store = ProbabilityStore(tmp_path)
+        store.write(slice(0, 64), np.zeros((64, 1, 2, 3), np.float32))
+        assert not store.read(slice(0, 64)).any()
+
+    def test_nothing_of_a_damaged_chunk_but_its_first_places_is_given(self, filled):
+        damaged = bytearray(chunk(filled, 0).read_bytes())
+        damaged[-10] ^= 1
+        chunk(filled, 0).write_bytes(damaged)
+        places = [np.empty((count, 5, 2, 3), np.float32) for count in (10, 54, 6)]
+        given_ = filled.stream(slice(None), places)
+        next(given_)
+        with pytest.raises(BadRun, match="the checksum"):
+            next(given_)
 
     def test_a_folder_without_a_store_is_refused(self, tmp_path):
         with pytest.raises(BadRun, match="holds no probability store"):
