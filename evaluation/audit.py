@@ -1,0 +1,106 @@
+"""What a gain is made of: better pixels, or a mean over other classes."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from evaluation.by_picture import ByPicture, score_pictures
+from evaluation.ground.arrays import Counts
+from evaluation.iou import Protocol, class_mean, mean_over_present, shares
+
+Cells = Float[np.ndarray, "set class"]
+Entered = Bool[np.ndarray, "set class"]
+Mean = Callable[[Cells, Entered], float]
+
+
+@dataclass(frozen=True)
+class Gain:
+    """The same two candidates under one protocol.
+
+    Args:
+        before: score of the first.
+        after: score of the second.
+        pixels: what IoUs gained, over the classes that were averaged before and after.
+        denominator: what was gained by averaging over other classes; the two add up to the gain.
+        averaged: how many classes the means are over, before and after: of the set, or, where
+            pictures are scored one by one, on average in a picture.
+    """
+
+    before: float
+    after: float
+    pixels: float
+    denominator: float
+    averaged: tuple[float, float]
+
+
+def audit(protocol: Protocol, before: Counts, after: Counts, ignore: int | None) -> Gain:
+    """Split the gain from one candidate to another into pixels and denominator.
+
+    A score is a mean m(V, E) of IoUs V over the cells E that enter it: classes of the set or, for
+    a `ByPicture`, classes of each picture. A class that does not enter has no pixel in truth and,
+    where it enters for the other candidate, only wrong guesses: its IoU is 0 in both. So either
+    part can be changed alone. Changing V before E and E before V gives two splits of
+
+        m(V', E') - m(V, E)
+
+    and the parts are their averages, the Shapley values of the two changes:
+
+        pixels      = (m(V', E) - m(V, E) + m(V', E') - m(V, E')) / 2
+        denominator = (m(V, E') - m(V, E) + m(V', E') - m(V', E)) / 2
+
+    Args:
+        protocol: any; one that averages no classes (`micro`) gains by pixels alone.
+        before: counts of the first candidate, a table a picture.
+        after: counts of the second on the same pictures.
+        ignore: the ignored class, or None.
+
+    Returns:
+        The parts; NaN where one of the scores is.
+
+    Source: for two changes, Shapley, "A Value for n-Person Games", 1953.
+    """
+    scores = [score_pictures(protocol, counts, ignore) for counts in (before, after)]
+    first, second = (float(score.miou) for score in scores)
+    if scores[0].absent is None:
+        return Gain(first, second, second - first, 0.0, (np.nan, np.nan))
+    mean = _mean(protocol, ignore)
+    cells = [_cells(protocol, counts, ignore) for counts in (before, after)]
+    entered = [~np.isnan(iou) for iou in cells]
+    (v, w), (e, f) = [np.nan_to_num(iou) for iou in cells], entered
+    pixels = (mean(w, e) - mean(v, e) + mean(w, f) - mean(v, f)) / 2
+    denominator = (mean(v, f) - mean(v, e) + mean(w, f) - mean(w, e)) / 2
+    lost = first + second - first - second  # NaN where a score is
+    return Gain(first, second, pixels + lost, denominator + lost, (_averaged(e), _averaged(f)))
+
+
+def _cells(protocol: Protocol, counts: Counts, ignore: int | None) -> Cells:
+    if isinstance(protocol, ByPicture):
+        return protocol.picture(counts, ignore).iou
+    return protocol(counts.sum(axis=0), ignore).iou[np.newaxis]
+
+
+def _mean(protocol: Protocol, ignore: int | None) -> Mean:
+    """Return how a protocol comes from its cells to its score."""
+    if isinstance(protocol, ByPicture) and protocol.first == "pictures":
+        absent = protocol.absent
+
+        def over_classes(values: Cells, entered: Entered) -> float:
+            iou = shares(np.where(entered, values, 0).sum(axis=0), entered.sum(axis=0))
+            scored = np.asarray(entered.any())
+            return float(class_mean(iou, absent, left_out=ignore, scored=scored).miou)
+
+        return over_classes
+
+    def over_pictures(values: Cells, entered: Entered) -> float:
+        each = mean_over_present(np.where(entered, values, np.nan))
+        return float(mean_over_present(each))
+
+    return over_pictures
+
+
+def _averaged(entered: Entered) -> float:
+    """Count the classes of a picture, on average over the pictures that have any."""
+    numbers = entered.sum(axis=1)
+    return float(numbers[numbers > 0].mean()) if numbers.any() else 0.0
