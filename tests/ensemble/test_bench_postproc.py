@@ -167,7 +167,7 @@ class TestTheDocument:
         right = np.diagonal(after - before)[1:].sum()
         assert sum(net(step) for step in row["ledger"]) == right
         assert any(step["fixed"] or step["broken"] for step in row["ledger"])
-        for protocol in PROTOCOLS:
+        for protocol in ("masked", "keras"):
             score = PROTOCOLS.build(protocol)
             expected = float(score(after, 0).miou - score(before, 0).miou)
             assert row["protocols"][protocol]["gain"] == pytest.approx(expected)

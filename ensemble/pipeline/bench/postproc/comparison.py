@@ -53,7 +53,7 @@ def bench_postproc(run: Run, asked: Asked, tell: Tell) -> dict[str, Any]:
 
     Returns:
         A JSON document: the machine and what was compared; `plain`, the argmax alone, and
-        `chains`: of each the score under every protocol with its gain over plain and the paired
+        `chains`: of each the score under both protocols with its gain over plain and the paired
         interval, pictures a second of processor time, peak memory, and the ledger, a row a step.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Scores of chains under every protocol, each gain with its paired interval."""
+"""Scores of chains under two protocols, each gain with its paired interval."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,21 +8,23 @@ import numpy as np
 from evaluation.bootstrap import Interval
 from evaluation.ground.arrays import Counts
 from evaluation.leaderboard import Candidate, Leaderboard, compare
-from evaluation.protocols import PROTOCOLS
 from evaluation.scores import ScoredPictures, number
 from members.data.dataset import DataSet
+
+JUDGES = ("masked", "keras")
+"""The score, and the one that a suppressed background raises without a pixel's being right."""
 
 
 def boards_of(
     counts: Mapping[str, Counts], data: DataSet, split: str, *, seed: int
 ) -> dict[str, Leaderboard]:
-    """Compare candidates with the first of them, under each protocol on the same resamples.
+    """Compare candidates with the first of them, under each protocol.
 
     Args:
         counts: per picture, by name; all gains are over the first.
         data: the pictures.
         split: their name.
-        seed: of the resamples.
+        seed: of what the comparison draws.
 
     Returns:
         A leaderboard a protocol, by name.
@@ -41,7 +43,7 @@ def boards_of(
             split=split,
             protocol=protocol,
         )
-        for protocol in PROTOCOLS
+        for protocol in JUDGES
     }
 
 
