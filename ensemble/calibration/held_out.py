@@ -36,7 +36,8 @@ def held_out(blocks: Blocks, seed: int) -> Kept:
             f"{known.sum()} pictures with truth to fit on; calibrating a strategy that learns needs"
             f" {PART} or more: add pictures, or leave calibrate= out"
         )
-    return known & (np.cumsum(known) % PART == 0)
+    chosen: Kept = known & (np.cumsum(known) % PART == 0)
+    return chosen
 
 
 @dataclass(frozen=True)

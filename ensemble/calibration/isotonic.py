@@ -85,4 +85,5 @@ class Isotonic:
         )
         for place, (inputs, outputs) in enumerate(curves):
             said[:, place] = np.interp(said[:, place], inputs, outputs)
-        return np.maximum(said, np.float32(self.floor), out=said)
+        np.maximum(said, np.float32(self.floor), out=said)
+        return said

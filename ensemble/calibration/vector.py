@@ -81,7 +81,8 @@ class Vector:
         logs *= self.scale[:, None, None]
         logs += self.bias[:, None, None]
         logs -= logs.max(axis=1, keepdims=True)
-        return np.exp(logs, out=logs)
+        np.exp(logs, out=logs)
+        return logs
 
 
 def _best(

@@ -10,9 +10,8 @@ from scipy.optimize import minimize
 from scipy.special import logsumexp
 
 from ensemble.blas import one_blas_thread
-from ensemble.fusion import SMALLEST, Blocks, Fusion, Learned, by_pieces
+from ensemble.fusion import CLASS_AXIS, SMALLEST, Blocks, Fusion, Learned, by_pieces
 from ensemble.sample import PixelSample, sample
-from ensemble.softmax import softmax_scores
 from ensemble.strategies.log_odds import NEAREST
 from ensemble.strategies.per_class_vote import ONE_VS_REST
 from evaluation.ground.arrays import Array, Map, Maps
@@ -98,13 +97,24 @@ class Evidence:
         return by_pieces(maps, self._scores)
 
     def _scores(self, maps: Maps) -> Map:
-        logs = np.maximum(maps.swapaxes(0, 1), np.float32(self.floor), order="C")
-        for place, kind in enumerate(self.kinds):
+        # From the first to the last scored class: a view, not a copy as of single classes.
+        first, end = self.scored[0], self.scored[-1] + 1
+        places = self.scored - first
+        table = np.zeros((len(maps), end - first), np.float32)
+        table[:, places] = self.weights[np.arange(len(places)), :, self.scored].T
+        found = np.zeros_like(maps[0][:, first:end])
+        logs, floor = np.empty_like(found), np.full_like(found, self.floor)
+        for one, kind, weights in zip(maps[:, :, first:end], self.kinds, table, strict=True):
+            np.maximum(one, floor, out=logs)
             if kind == ONE_VS_REST:
-                logs[:, place] /= _against(maps[place], self.floor)
-        np.log(logs, out=logs)
+                logs /= _against(one, self.floor)
+            np.log(logs, out=logs)
+            logs *= weights[:, None, None]
+            found += logs
         scores: Map = np.zeros(maps.shape[1:], np.float32)
-        scores[:, self.scored] = softmax_scores(logs, self.weights, self.bias)
+        odds = found[:, places] + self.bias[:, None, None]
+        odds -= odds.max(axis=CLASS_AXIS, keepdims=True)
+        scores[:, self.scored] = np.exp(odds, out=odds)
         return scores
 
 

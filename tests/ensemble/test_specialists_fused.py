@@ -9,6 +9,7 @@ from sklearn.linear_model import LogisticRegression
 
 from ensemble.fusion import Block
 from ensemble.strategies import STRATEGIES
+from ensemble.strategies.evidence import Evidence
 
 CLASSES, IGNORE = 4, 0
 SCORED = [1, 2, 3]
@@ -64,6 +65,19 @@ class TestEvidence:
         expected = softmax(scores + fusion.bias[:, None, None], axis=1)
         np.testing.assert_allclose(fusion(maps)[:, SCORED], expected, rtol=1e-3, atol=1e-6)
         np.testing.assert_array_equal(fusion(maps)[:, IGNORE], 0)
+
+    @pytest.mark.parametrize("ignored", range(4))
+    def test_any_class_may_be_the_ignored_one(self, ignored):
+        rng = np.random.default_rng(ignored)
+        scored, weights = np.delete(np.arange(4), ignored), np.zeros((3, 2, 4), np.float32)
+        own = weights[np.arange(3), :, scored] = rng.normal(size=(3, 2)).astype(np.float32)
+        maps = rng.dirichlet(np.ones(4), (2, 3, 8, 8)).transpose(0, 1, 4, 2, 3).astype(np.float32)
+        bias = rng.normal(size=3).astype(np.float32)
+        fused = Evidence(weights, bias, scored, (GENERAL, SPECIAL), 1e-6)(maps)
+        said = np.stack([np.log(maps[0]), logit(maps[1])])[:, :, scored]
+        expected = softmax(np.einsum("km,mpkhw->pkhw", own, said) + bias[:, None, None], axis=1)
+        np.testing.assert_allclose(fused[:, scored], expected, rtol=1e-3, atol=1e-6)
+        np.testing.assert_array_equal(fused[:, ignored], 0)
 
     def test_a_generalist_has_one_weight_and_a_specialist_one_a_class_for_its_own_alone(self):
         members, truth = self.case()

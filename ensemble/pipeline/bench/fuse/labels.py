@@ -1,6 +1,7 @@
 """From stores to label maps, beside one compressed `.npz` a picture and member."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +33,9 @@ def labels(size: Size, folder: Path) -> dict[str, Any]:
     few = min(size.pictures, max(FEWEST, size.pictures // SHARE))
     stores = _written(folder, size, few)
     sides: dict[str, Callable[[], object]] = {
-        f"store {dtype}": lambda of=of: _argmax(of) for dtype, of in stores.items()
+        f"store {dtype}": partial(_argmax, of) for dtype, of in stores.items()
     }
-    sides[SLOW] = lambda: _one_by_one(folder, size.members, few)
+    sides[SLOW] = partial(_one_by_one, folder, size.members, few)
     seconds = {
         name: [s / (few if name == SLOW else size.pictures) for s in times]
         for name, times in in_turns(sides, size.rounds).items()

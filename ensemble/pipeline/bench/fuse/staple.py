@@ -25,7 +25,7 @@ def staple(size: Size, folder: Path) -> dict[str, Any]:
         size: how much.
         folder: nothing is written.
     """
-    import SimpleITK
+    import SimpleITK  # of the extra `bench`
 
     rated = _rated(size.members, min(size.pictures, PICTURES))
     images = [SimpleITK.GetImageFromArray(np.concatenate(labels)) for labels in rated]
@@ -37,7 +37,7 @@ def staple(size: Size, folder: Path) -> dict[str, Any]:
         return highest(strategy.fit([Block(maps, rated[0])])(maps))
 
     def theirs() -> Array:
-        found = SimpleITK.GetArrayFromImage(SimpleITK.MultiLabelSTAPLE(images))
+        found = SimpleITK.GetArrayFromImage(SimpleITK.MultiLabelSTAPLE(images))  # type: ignore[no-untyped-call]
         return np.reshape(found, rated[0].shape)
 
     seconds = in_turns({"ours": ours, "SimpleITK": theirs}, size.rounds)

@@ -31,7 +31,8 @@ def steps(size: Size, folder: Path) -> dict[str, Any]:
         folder: nothing is written.
     """
     maps = drawn_members(size.members, min(size.pictures, PICTURES))
-    truth = maps[0].argmax(axis=1)
+    # All members are of some use, or what selects them would have little to do.
+    truth = maps.mean(axis=0).argmax(axis=1)
     block = Block(maps[:, :FIT_PICTURES], truth[:FIT_PICTURES])
     fusions = {spec: _fitted(spec, block, size.members) for spec in (*STRATEGIES, *VARIANTS)}
     sides = {spec: lambda fusion=fusion: fusion(maps) for spec, fusion in fusions.items()}
