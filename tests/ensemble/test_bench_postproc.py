@@ -215,12 +215,12 @@ class TestTheChoice:
         told = []
         with pytest.raises(BadRun):
             bench_postproc(at, Asked(None, chains, "nowhere", 1), told.append)
-        assert told == ["no fusion is scored on oof (`ens score` does), so the first: mean"]
+        assert told == ["no fusion has been scored on oof (`ens score` does), so the first: mean"]
         assert run(["fuse", "--run", str(at.path), "--strategy", "max", "--name", "upper"]) == 0
         board = score_run(at, ["mean", "upper"], split="oof", protocol="masked", tell=silent)
         with pytest.raises(BadRun):
             bench_postproc(at, Asked(None, chains, "nowhere", 1), told.append)
-        assert f"{board.rows[0].name.removesuffix('_argmax')}: the highest of 2 scored" in told[-1]
+        assert f"{board.rows[0].name.removesuffix('_argmax')}: the highest of 2 fusions" in told[-1]
 
     def test_a_split_that_is_not_there_is_refused(self, at, chains):
         with pytest.raises(BadRun, match=r"no split 'nowhere' in .*; known: oof, validation"):

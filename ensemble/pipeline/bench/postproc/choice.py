@@ -4,22 +4,24 @@ import math
 from collections.abc import Callable
 
 from ensemble.pipeline.folds import OOF
-from ensemble.pipeline.postprocessing import read_candidate
-from ensemble.pipeline.scoring import fused, is_scored
+from ensemble.pipeline.postprocessing import is_labelled, read_candidate, read_labels
+from ensemble.pipeline.prepare import run_classes
+from ensemble.pipeline.scoring import fused
 from ensemble.pipeline.sources import Sources, run_experiment
+from evaluation.counts import confusion_by_threads
+from evaluation.ground.arrays import Labels
 from evaluation.ground.errors import BadRun
-from evaluation.scores import read_scores
+from evaluation.protocols.masked import masked
 from members.data.dataset import DataSet
 from members.specialists import Family
 from members.store import ProbabilityStore
 
-PROTOCOL = "masked"
-
 
 def scored_highest(sources: Sources, tell: Callable[[str], None]) -> str:
-    """Return the fusion whose plain argmax is the highest on `oof`, the first where none is scored.
+    """Return the fusion whose plain argmax is the highest on `oof`, by `masked`.
 
-    Scores that are there and current are looked at; nothing is scored here.
+    Only label maps that are there and current are looked at, as `ens score` leaves them; where
+    none are, it is the first fusion.
 
     Args:
         sources: of the run.
@@ -35,13 +37,14 @@ def scored_highest(sources: Sources, tell: Callable[[str], None]) -> str:
             f"{run.path} holds no fusion; make one: `ens fuse --run {run.path} --strategy mean`,"
             " or name a member by --fusion"
         )
-    scores = {name: _on_oof(sources, name) for name in names}
+    truth = DataSet.load(run.data(OOF)).truth()
+    scores = {name: _on_oof(sources, name, truth) for name in names}
     known = {name: score for name, score in scores.items() if not math.isnan(score)}
     if not known:
-        tell(f"no fusion is scored on {OOF} (`ens score` does), so the first: {names[0]}")
+        tell(f"no fusion has been scored on {OOF} (`ens score` does), so the first: {names[0]}")
         return names[0]
     best = max(known, key=lambda name: known[name])
-    tell(f"{best}: the highest of {len(known)} scored fusions on {OOF}, {known[best]:.3f}")
+    tell(f"{best}: the highest of {len(known)} fusions on {OOF}, {known[best]:.3f} by plain argmax")
     return best
 
 
@@ -64,11 +67,13 @@ def open_split(
     return maps, data
 
 
-def _on_oof(sources: Sources, fusion: str) -> float:
-    """Return the score of the candidates that are the fusion's argmax; NaN where none is known."""
-    run = sources.run
+def _on_oof(sources: Sources, fusion: str, truth: Labels) -> float:
+    """Score the label maps that are the fusion's plain argmax; NaN where none are there."""
+    run, classes = sources.run, run_classes(sources.run)
     for name in run.candidates():
-        if read_candidate(run, name) == (fusion, "") and is_scored(run, name, OOF):
-            document, _ = read_scores(run.scores(name), OOF)
-            return float(document["protocols"][PROTOCOL]["miou"])
+        is_plain = read_candidate(run, name) == (fusion, "")
+        if is_plain and is_labelled(sources, fusion, "", name, OOF):
+            labels = read_labels(run, name, OOF)
+            counts = confusion_by_threads(truth, labels, classes=len(classes))
+            return float(masked()(counts.sum(axis=0), classes.ignore).miou)
     return math.nan
