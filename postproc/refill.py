@@ -14,6 +14,7 @@ from postproc.step import Step
 from postproc.tall import stacked
 
 Refill = Literal["neighbour", "majority", "next_best"]
+STEPS = 4
 CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
 
 
@@ -50,20 +51,27 @@ def nearest_label(labels: Labels, missing: Mask) -> Labels:
         labels: uint8.
         missing: the pixels whose label does not count.
     """
-    rows, cols = labels.shape[1:]
-    # Nobody's pixels hold 255, higher than any label, so that the lowest neighbour is a minimum.
-    tall = stacked(np.where(missing, UNLABELLED, labels), gap=1, fill=UNLABELLED)
+    result = np.where(missing, np.uint8(UNLABELLED), labels)
+    todo = np.flatnonzero(missing.any(axis=(1, 2)) & ~missing.all(axis=(1, 2)))
+    while len(todo):
+        grown = _grown(result[todo])
+        result[todo] = grown
+        todo = todo[(grown == UNLABELLED).any(axis=(1, 2))]
+    return np.where(result == UNLABELLED, labels, result)
+
+
+def _grown(labels: Labels) -> Labels:
+    """Let labels grow over unlabelled pixels beside them, some steps far."""
+    tall = stacked(labels, gap=1, fill=UNLABELLED)
     settled = np.full_like(tall, UNLABELLED)
-    np.multiply(~missing, np.uint8(UNLABELLED), out=settled[:, :rows])
-    flat, fixed = tall.reshape(-1, cols), settled.reshape(-1, cols)
-    while True:
-        found = np.minimum(flat, cv2.erode(flat, CROSS) | fixed)
-        if np.array_equal(found, flat):
-            break
-        flat = found
-        np.maximum(fixed, np.multiply(flat != UNLABELLED, np.uint8(UNLABELLED)), out=fixed)
-    filled = flat.reshape(tall.shape)[:, :rows]
-    return np.where(filled == UNLABELLED, labels, filled)
+    flat, fixed = (part.reshape(-1, labels.shape[2]) for part in (tall, settled))
+    inside = settled[:, : labels.shape[1]]
+    for _ in range(STEPS):
+        np.multiply(tall[:, :-1] != UNLABELLED, np.uint8(UNLABELLED), out=inside)
+        # Nobody's pixels hold 255, higher than any label, so the lowest neighbour is a minimum.
+        found = cv2.erode(flat, CROSS)
+        np.minimum(flat, np.maximum(found, fixed, out=found), out=flat)
+    return tall[:, :-1]
 
 
 def majority_label(labels: Labels, missing: Mask) -> Labels:

@@ -14,8 +14,9 @@ def closing(classes: int, *, size: OddSize = 3, only: Only = None) -> Step:
 
     A pixel goes to the class where no square that covers it is free of that class: cracks and
     notches narrower than the square. A class finds what those below it have left, so where two
-    lay claim to a pixel the higher gets it; name the classes in `only` where that matters. At the
-    border the square is cut, so that the border closes nothing and nothing is eroded from outside.
+    lay claim to a pixel the higher gets it; name the classes in `only` where that matters. Squares
+    have their middle in the picture and are cut at the border, as OpenCV and scikit-image do: a
+    strip between the class and the border closes up to half the square's width.
 
     Args:
         classes: how many there are.

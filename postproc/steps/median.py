@@ -29,7 +29,9 @@ def median(*, size: Literal[3, 5] = 3) -> Step:
         tall = cv2.medianBlur(framed.reshape(-1, maps.shape[3]), size)
         medians = tall.reshape(framed.shape)[:, :, reach:-reach].copy()
         nothing = medians.sum(axis=CLASS_AXIS, keepdims=True) == 0
-        np.copyto(medians, np.maximum(maps, np.finfo(np.float32).tiny), where=nothing)
+        if nothing.any():
+            np.copyto(medians, maps, where=nothing)
+            np.copyto(medians, 1, where=~medians.any(axis=CLASS_AXIS, keepdims=True))
         return renormalise(medians)
 
     return Step("maps", "maps", apply)

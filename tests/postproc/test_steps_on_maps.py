@@ -185,3 +185,28 @@ class TestBlur:
     def test_refuses_a_width_that_is_none(self, sigma):
         with pytest.raises(BadSpec, match="option 'sigma' got"):
             build(f"blur(sigma={sigma})", classes=3)
+
+
+class TestMedian:
+    def test_a_spike_goes_and_an_edge_stays(self):
+        maps = np.full((1, 2, 5, 6), 0.2, dtype=np.float32)
+        maps[:, 0, :, :3] = maps[:, 1, :, 3:] = 0.8
+        spiked = maps.copy()
+        spiked[0, :, 2, 4] = 0.8, 0.2
+        result = build("median", classes=2).apply(spiked, None)
+        np.testing.assert_allclose(result, maps, atol=1e-6)
+
+    def test_where_three_certain_classes_meet_the_pixel_keeps_its_own(self):
+        labels = np.array([[[0, 0, 1], [0, 2, 1], [2, 2, 1]]])
+        maps = np.moveaxis(np.eye(3, dtype=np.float32)[labels], -1, 1)
+        result = build("median", classes=3).apply(maps, None)
+        np.testing.assert_array_equal(result[0, :, 1, 1], maps[0, :, 1, 1])
+
+    def test_all_zero_maps_say_nothing(self):
+        zeros = np.zeros((1, 4, 3, 3), dtype=np.float32)
+        np.testing.assert_array_equal(build("median", classes=4).apply(zeros, None), 0.25)
+
+    @pytest.mark.parametrize("size", [1, 2, 4, 7, -3])
+    def test_refuses_a_window_that_opencv_has_not(self, size):
+        with pytest.raises(BadSpec, match=f"option 'size' got {size}; expected 3 or 5"):
+            build(f"median(size={size})", classes=3)
