@@ -71,8 +71,9 @@ def audit(protocol: Protocol, before: Counts, after: Counts, ignore: int | None)
     (v, w), (e, f) = [np.nan_to_num(iou) for iou in cells], entered
     pixels = (mean(w, e) - mean(v, e) + mean(w, f) - mean(v, f)) / 2
     denominator = (mean(v, f) - mean(v, e) + mean(w, f) - mean(w, e)) / 2
-    lost = first + second - first - second  # NaN where a score is
-    return Gain(first, second, pixels + lost, denominator + lost, (_averaged(e), _averaged(f)))
+    if np.isnan(first + second):
+        pixels = denominator = np.nan
+    return Gain(first, second, pixels, denominator, (_averaged(e), _averaged(f)))
 
 
 def _cells(protocol: Protocol, counts: Counts, ignore: int | None) -> Cells:

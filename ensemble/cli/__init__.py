@@ -22,6 +22,8 @@ VERBS = {
     "postprocess": "fused maps into label maps, through a chain of steps",
     "tune-postproc": "the chain that helps, searched and examined by nested folds",
     "score": "score candidates with the ignored class masked",
+    "compare": "rank what is scored: gaps to the first, tests, costs",
+    "audit": "what a gain is made of: pixels or denominator",
     "run": "everything an experiment file asks for",
     "status": "what is there, stale or missing, and what it weighs",
     "bench": "how fast, measured on this machine",

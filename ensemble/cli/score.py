@@ -20,7 +20,9 @@ from ensemble.cli.options import (
     "--candidate", "candidates", multiple=True, metavar="C", help="Repeatable; by default all."
 )
 @click.option("--split", default="validation", show_default=True, help="The examined split.")
-@click.option("--protocol", default="masked", show_default=True, help="What decides.")
+@click.option(
+    "--protocol", metavar="SPEC", help="What decides, by default masked; with files: only this."
+)
 @run_option
 @click.option("--truth", type=FILE, help="With files: true label maps, .npy or .npz.")
 @click.option("--guess", type=FILE, help="With files: guessed label maps.")
@@ -30,7 +32,7 @@ from ensemble.cli.options import (
 def command(
     candidates: tuple[str, ...],
     split: str,
-    protocol: str,
+    protocol: str | None,
     run_path: Path | None,
     truth: Path | None,
     guess: Path | None,
@@ -47,17 +49,21 @@ def command(
         if not (truth and guess and classes):
             raise click.UsageError("--truth, --guess and --classes belong together; give all three")
         from ensemble.pipeline.files import score_files
+        from evaluation.protocols import PROTOCOLS
         from evaluation.table import scores_text
 
-        document = score_files(truth, guess, classes=classes, ignore=ignore)
+        protocols = list(PROTOCOLS) if protocol is None else [protocol]
+        document = score_files(truth, guess, protocols=protocols, classes=classes, ignore=ignore)
         then = "ens postprocess --maps MAPS.npy --chain suppress_background --out LABELS.npy"
+        if "warning" in document:
+            tell(f"warning: {document['warning']}")
         show(scores_text(document), document, as_json=as_json, then=then)
         return
     from ensemble.pipeline.scoring import score_run
     from evaluation.table import leaderboard_document, leaderboard_text
 
     run = chosen_run(run_path)
-    board = score_run(run, candidates, split=split, protocol=protocol, tell=tell)
+    board = score_run(run, candidates, split=split, protocol=protocol or "masked", tell=tell)
     chosen = board.chosen or board.rows[0].name
     then = f"ens submit --candidate {chosen} --split test --out F.csv"
     if "test" not in run.splits():

@@ -12,7 +12,7 @@ from ensemble.fusion import Fusion, Learned, needs_pictures
 from ensemble.pipeline.postprocessing import write_labels
 from ensemble.strategy import build_strategy, check_strategy, is_calibrated
 from evaluation.counts import confusion_by_threads
-from evaluation.ground.arrays import Array
+from evaluation.ground.arrays import Array, Counts
 from evaluation.ground.classes import numbered
 from evaluation.ground.errors import BadData, BadLabels, BadMaps, BadSpec
 from evaluation.ground.files import open_array, whole_file
@@ -159,25 +159,46 @@ def _fitted_chain(
     return fit_chain(chain, fitting, open_array(truth), pictures)
 
 
-def score_files(truth: Path, guess: Path, *, classes: int, ignore: int) -> dict[str, Any]:
-    """Score label maps in files under every protocol.
+def score_files(
+    truth: Path, guess: Path, *, protocols: Sequence[str], classes: int, ignore: int
+) -> dict[str, Any]:
+    """Score label maps in files.
 
     Args:
         truth: (picture, row, col), integers; 255 where there is no label.
         guess: (picture, row, col), integers.
+        protocols: names or specs.
         classes: how many there are.
         ignore: the class that is not scored.
 
     Raises:
+        BadSpec: an unknown protocol.
         BadLabels: labels outside the classes, shapes that differ; names the files.
     """
+    for spec in protocols:
+        PROTOCOLS.build(spec)
+    counts = count_files(truth, guess, classes=classes, ignore=ignore)
+    return score(counts, protocols, numbered(classes, ignore=ignore))
+
+
+def count_files(truth: Path, guess: Path, *, classes: int, ignore: int) -> Counts:
+    """Count label maps in files, a table a picture.
+
+    Args:
+        truth: as in `score_files`.
+        guess: as in `score_files`.
+        classes: how many there are.
+        ignore: the class that is not scored; only looked at.
+
+    Raises:
+        BadSpec: an ignored class outside the classes.
+        BadLabels: as in `score_files`.
+    """
     _check_ignore(ignore, classes)
-    known = numbered(classes, ignore=ignore)
     try:
-        counts = confusion_by_threads(open_array(truth), open_array(guess), classes=classes)
+        return confusion_by_threads(open_array(truth), open_array(guess), classes=classes)
     except BadLabels as error:
         raise BadLabels(f"{truth} and {guess}: {error}") from None
-    return score(counts, list(PROTOCOLS), known)
 
 
 def _write_fused(
@@ -240,7 +261,7 @@ def _fit_blocks(
     for reader in fitting:
         reader.check()
     pictures = None if images is None else _pictures(images)
-    return FitBlocks(fitting, open_array(truth), pictures=pictures)
+    return FitBlocks(fitting, open_array(truth), size=CACHE_PICTURES, pictures=pictures)
 
 
 def _opened(path: Path) -> ArrayMaps:

@@ -50,7 +50,7 @@ def score_run(
     Raises:
         BadRun: no such candidate or split, or a split without truth.
     """
-    PROTOCOLS.check(protocol)
+    PROTOCOLS.build(protocol)
     with writing(run.path):
         sources = Sources.of(run)
         _check_split(run, split)
@@ -70,6 +70,30 @@ def score_run(
         with whole_file(run.path / "scores" / "leaderboard.csv") as partial:
             leaderboard_frame(board).to_csv(partial)
         return board
+
+
+def counts_of(run: Run, names: Sequence[str], *, split: str, tell: Tell) -> list[ScoredPictures]:
+    """Return candidates' counts on a split; what is missing or stale is made again first.
+
+    Args:
+        run: the experiment folder.
+        names: of candidates; a member's or fusion's own name means its argmax.
+        split: the pictures they are scored on.
+        tell: gets a line for whatever was done.
+
+    Raises:
+        BadRun: no such candidate or split, a split without truth, or no maps of it.
+    """
+    with writing(run.path):
+        sources = Sources.of(run)
+        _check_split(run, split)
+        found = []
+        for name in names:
+            counts = _counts(sources, _candidate(sources, name, tell), split, tell)
+            if counts is None:
+                raise BadRun(f"{name!r} has no maps of {split}; `ens predict` makes them")
+            found.append(counts)
+        return found
 
 
 def _check_split(run: Run, split: str) -> None:

@@ -1,0 +1,55 @@
+"""`ens audit`: two candidates under every protocol, and what the gain is made of."""
+
+from pathlib import Path
+
+import click
+
+from ensemble.cli.options import (
+    FILE,
+    chosen_run,
+    ignore_option,
+    json_option,
+    run_option,
+    show,
+    tell,
+)
+
+FROM_FILES = "with files give --truth, --guess twice and --classes, and no candidates"
+
+
+@click.command("audit")
+@click.argument("candidates", nargs=-1, metavar="[A B]")
+@click.option("--split", default="validation", show_default=True)
+@run_option
+@click.option("--truth", type=FILE, help="With files: true label maps, .npy or .npz.")
+@click.option("--guess", "guesses", type=FILE, multiple=True, help="With files: A's, then B's.")
+@click.option("--classes", type=click.IntRange(2, 255), help="With files: how many classes.")
+@ignore_option
+@json_option
+def command(
+    candidates: tuple[str, ...],
+    split: str,
+    run_path: Path | None,
+    truth: Path | None,
+    guesses: tuple[Path, ...],
+    classes: int | None,
+    ignore: int,
+    as_json: bool,
+) -> None:
+    """Split the gain from A to B, under every protocol, into pixels and denominator.
+
+    Pixels is what the classes' IoUs gained; denominator is what came of averaging over fewer or
+    other classes. Nothing is gained for the reader by the second.
+    """
+    from ensemble.pipeline.auditing import as_text, audit_files, audit_run
+
+    if truth or guesses:
+        if not truth or len(guesses) != 2 or not classes or candidates:
+            raise click.UsageError(FROM_FILES)
+        document = audit_files(truth, (guesses[0], guesses[1]), classes=classes, ignore=ignore)
+    elif len(candidates) != 2:
+        raise click.UsageError(f"{len(candidates)} candidates; expected two: A and B")
+    else:
+        names = (candidates[0], candidates[1])
+        document = audit_run(chosen_run(run_path), names, split=split, tell=tell)
+    show(as_text(document), document, as_json=as_json)

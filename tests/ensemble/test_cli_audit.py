@@ -1,0 +1,136 @@
+"""`ens audit` and `ens score --protocol`: from files and from a run."""
+
+import json
+
+import numpy as np
+import pytest
+
+from ensemble.cli import run
+from evaluation.protocols import PROTOCOLS
+from members.data.sample import draw_sample
+
+
+@pytest.fixture
+def files(tmp_path, monkeypatch):
+    """Sand is found by both; what A calls background on rock, B calls sand."""
+    truth = np.zeros((4, 6, 8), np.uint8)
+    truth[:, 1:] = 1
+    truth[:, 4:] = 2
+    first = truth.copy()
+    first[:, 4:] = 0
+    first[:, 1, :4] = 2
+    second = np.where(first == 0, 2, first).astype(np.uint8)
+    second[:, 4:] = 0
+    second[:, 4:][first[:, 4:] == 0] = 1
+    for name, labels in (("truth", truth), ("a", first), ("b", second)):
+        np.save(tmp_path / f"{name}.npy", labels)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+FILES = ["--truth", "truth.npy", "--guess", "a.npy", "--guess", "b.npy", "--classes", "3"]
+
+
+def said(capsys, *arguments, code=0):
+    capsys.readouterr()
+    assert run([str(argument) for argument in arguments]) == code
+    found = capsys.readouterr()
+    return found.err if code else found.out
+
+
+class TestAudit:
+    def test_every_protocol_is_split_exactly(self, files, capsys):
+        document = json.loads(said(capsys, "audit", *FILES, "--json"))
+        assert set(document["protocols"]) == set(PROTOCOLS)
+        for found in document["protocols"].values():
+            assert found["pixels"] + found["denominator"] == pytest.approx(found["gain"])
+            assert found["after"] - found["before"] == pytest.approx(found["gain"])
+
+    def test_keras_gains_by_the_denominator_what_masked_does_not(self, files, capsys):
+        protocols = json.loads(said(capsys, "audit", *FILES, "--json"))["protocols"]
+        assert protocols["masked"]["gain"] < 0
+        assert protocols["masked"]["denominator"] == 0
+        assert protocols["keras"]["denominator"] > 0
+        assert protocols["keras"]["averaged"] == {"before": 3, "after": 2}
+
+    def test_the_text_has_a_line_a_protocol(self, files, capsys):
+        lines = said(capsys, "audit", *FILES).splitlines()
+        assert lines[0] == "from a.npy to b.npy, 4 pictures"
+        assert [line.split()[0] for line in lines[2 : 2 + len(PROTOCOLS)]] == list(PROTOCOLS)
+        assert "3 -> 2" in next(line for line in lines if line.startswith("keras"))
+
+    @pytest.mark.parametrize(
+        ("arguments", "words"),
+        [
+            ([], "0 candidates; expected two: A and B"),
+            (["a"], "1 candidates; expected two"),
+            (FILES[:4], "give --truth, --guess twice and --classes"),
+            ([*FILES, "a", "b"], "and no candidates"),
+            ([*FILES, "--ignore", "3"], "--ignore 3 with 3 classes; expected 0 to 2"),
+        ],
+    )
+    def test_half_a_question_is_refused_in_a_line(self, files, capsys, arguments, words):
+        line = said(capsys, "audit", *arguments, code=2)
+        assert words in line
+        assert line.count("\n") == 1
+
+
+class TestScore:
+    ONE = ("score", *FILES[:4], "--classes", "3")
+
+    def test_files_are_scored_under_the_protocol_that_was_asked(self, files, capsys):
+        document = json.loads(
+            said(capsys, *self.ONE, "--protocol", "masked(absent=zero)", "--json")
+        )
+        assert list(document["protocols"]) == ["masked(absent=zero)"]
+        assert document["protocols"]["masked(absent=zero)"]["absent"] == "zero"
+        assert set(json.loads(said(capsys, *self.ONE, "--json"))["protocols"]) == set(PROTOCOLS)
+
+    @pytest.mark.parametrize(
+        ("spec", "words"),
+        [
+            ("dice", "unknown protocol 'dice'; known: huggingface"),
+            ("masked(absent=2)", "option 'absent' got 2; expected 'skip', 'zero', 'one' or 'nan'"),
+            ("micro(absent=zero)", "has no option 'absent'"),
+        ],
+    )
+    def test_an_unknown_protocol_is_refused_before_a_file_is_read(self, capsys, spec, words):
+        arguments = ["score", "--truth", "no", "--guess", "no", "--classes", "3"]
+        assert words in said(capsys, *arguments, "--protocol", spec, code=2)
+
+    def test_without_a_pixel_to_score_it_is_null_with_a_warning(self, files, capsys):
+        np.save("truth.npy", np.where(np.arange(8) < 4, 0, 255)[None, None].repeat(6, 1))
+        np.save("a.npy", np.ones((1, 6, 8), np.uint8))
+        capsys.readouterr()
+        assert run([*self.ONE, "--json"]) == 0
+        found = capsys.readouterr()
+        assert "warning: no pixel can be scored" in found.err
+        document = json.loads(found.out)
+        assert {p["miou"] for p in document["protocols"].values()} == {None}
+        assert document["warning"].startswith("no pixel can be scored")
+
+
+@pytest.mark.slow
+def test_candidates_of_a_run_are_audited_and_scored(tmp_path, capsys):
+    sample = draw_sample(pictures=80, test=2, validation=40, size=(16, 24))
+    data, validation = sample.save(tmp_path)
+    folder = tmp_path / "run"
+    given = ["--data", data, "--validation", validation, "--run", folder, "--folds", 2]
+    recipe = ["--workers", 1, "--epochs", 1, "--member", "one=unet(width=2, depth=1)"]
+    said(capsys, "train-members", *given, *recipe)
+    chain = ["--fusion", "one", "--chain", "suppress_background", "--name", "without"]
+    said(capsys, "postprocess", "--run", folder, *chain)
+    document = json.loads(said(capsys, "audit", "one", "without", "--run", folder, "--json"))
+    assert (document["before"], document["after"], document["split"]) == (
+        *("one", "without"),
+        "validation",
+    )
+    scores = json.loads((folder / "scores" / "without" / "validation.json").read_text())
+    assert set(scores["protocols"]) == set(PROTOCOLS)
+    for name, found in scores["protocols"].items():
+        assert found["miou"] == pytest.approx(document["protocols"][name]["after"])
+    board = json.loads(
+        said(capsys, "score", "--run", folder, "--protocol", "per_picture", "--json")
+    )
+    examined = {row["name"]: row["examined"] for row in board["candidates"]}
+    assert examined["without"] == pytest.approx(scores["protocols"]["per_picture"]["miou"])
