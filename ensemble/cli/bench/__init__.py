@@ -4,7 +4,9 @@ import click
 
 from ensemble.cli.bench.crf import crf
 from ensemble.cli.bench.fuse import fuse
+from ensemble.cli.bench.morphology import morphology
 from ensemble.cli.bench.postproc import postproc
+from ensemble.cli.bench.score import score
 
 
 @click.group("bench")
@@ -12,5 +14,5 @@ def command() -> None:
     """Measure on this machine, ways of doing the same side by side in one run."""
 
 
-for measurement in (fuse, crf, postproc):
+for measurement in (fuse, crf, postproc, morphology, score):
     command.add_command(measurement)

@@ -1,0 +1,26 @@
+"""`ens bench score`: the sides count the same, and the document says what a pass is."""
+
+import json
+
+import pytest
+
+from ensemble.pipeline.bench.score import OURS, PASS, as_text, bench_score
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def document():
+    return bench_score(8, 1, lambda line: None)
+
+
+def test_sides_are_compared_with_ours(document):
+    assert {PASS, OURS, "torchmetrics"} < set(document["sides"])
+    assert document["sides"][OURS]["ratio"] == 1
+    assert document["passes"] == pytest.approx(1 / document["sides"][PASS]["ratio"])
+    json.dumps(document, allow_nan=False)
+
+
+def test_the_text_says_what_a_pass_is(document):
+    assert "one pass: truth.sum() and guess.sum()" in as_text(document)
+    assert "passes" in as_text(document).splitlines()[-1]
