@@ -29,6 +29,7 @@ from ensemble.cli.options import FILE, chosen_run, json_option, run_option, show
     help="Twice, with --out: no search, a picture of one step's outcome over two options.",
 )
 @click.option("--chain", default="", metavar="SPEC", help="With --grid: around the step.")
+@click.option("--picture", "pictures", multiple=True, metavar="ID", help="With --grid: repeatable.")
 @click.option("--out", type=FILE, help="With --grid: where the picture goes, .png.")
 @json_option
 def command(
@@ -40,6 +41,7 @@ def command(
     name: str | None,
     axes: tuple[str, ...],
     chain: str,
+    pictures: tuple[str, ...],
     out: Path | None,
     as_json: bool,
 ) -> None:
@@ -49,13 +51,14 @@ def command(
     the run: the same command goes on, and more --trials add to those there are.
     """
     run = chosen_run(run_path)
-    if axes or out or chain:
+    if axes or out or chain or pictures:
         if len(axes) != 2 or out is None:
-            raise click.UsageError("a picture needs --grid twice and --out; --chain goes with it")
+            raise click.UsageError("--chain, --picture and --out go with --grid, given twice")
         from ensemble.pipeline.tuning.grid import draw_grid
 
-        document = draw_grid(run, fusion, axes, chain=chain, out=out)
-        show(f"{out}: {document['cells']} chains", document, as_json=as_json)
+        document = draw_grid(run, fusion, axes, chain=chain, pictures=pictures, out=out)
+        of = ", ".join(document["pictures"])
+        show(f"{out}: {document['cells']} chains on {of}", document, as_json=as_json)
         return
     from ensemble.pipeline.tuning.results import as_text
     from ensemble.pipeline.tuning.tuning import Effort, tune

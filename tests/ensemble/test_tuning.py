@@ -179,6 +179,7 @@ class TestWhatIsFound:
 
 
 class TestHonesty:
+    @pytest.mark.slow
     def test_luck_is_tuned_but_not_examined(self, tmp_path, lottery):
         rng = np.random.default_rng(3)
         truth = np.broadcast_to(rng.integers(1, 3, (PICTURES, 1, 1)), (PICTURES, *SIZE))
@@ -186,12 +187,13 @@ class TestHonesty:
         (tmp_path / "space.yaml").write_text("lottery: {ticket: {low: 0, high: 10000}}\n")
         # Half of the plain labels are right, as half of the tickets.
         at = made(tmp_path / "run", truth.astype(np.uint8), {"one": maps})
-        result = tuned(at, number=40)
+        result = tuned(at, number=25)
         assert result["chain"].startswith("lottery")
         assert result["tuned"] > result["plain"] + 0.1
         assert result["optimism"] > 0.1
         assert result["examined_gain"]["interval"]["low"] < result["tuned"] - result["plain"] - 0.1
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("source", ["one", "weighted"])
     def test_the_examined_truth_has_no_say_in_what_is_chosen(self, planted, source, capsys):
         fused(planted, capsys)
@@ -259,8 +261,9 @@ class TestWork:
             )
         assert small.heads.runs["blur"] == 2 * large.heads.runs["blur"]
 
+    @pytest.mark.slow
     def test_a_search_that_was_stopped_goes_on_as_if_it_had_not(self, planted, monkeypatch):
-        whole = tuned(planted, name="whole", number=9)
+        whole = tuned(planted, name="whole", number=7)
         left, real = [4], journal.enter
 
         def enter(file, tried):
@@ -271,11 +274,11 @@ class TestWork:
 
         monkeypatch.setattr(trials, "enter", enter)
         with pytest.raises(KeyboardInterrupt):
-            tuned(planted, name="parts", number=9)
+            tuned(planted, name="parts", number=7)
         file = planted.path / "tuning" / "parts" / "all.jsonl"
         file.write_text(file.read_text() + '{"number": 4, "cha')
-        parts = tuned(planted, name="parts", number=9)
-        assert left[0] == 4 - 3 * 9
+        parts = tuned(planted, name="parts", number=7)
+        assert left[0] == 4 - 3 * 7
         assert {**parts, "name": "whole"} == whole
         for name in ("all", "without-0", "without-1"):
             rows = [
@@ -343,8 +346,9 @@ class TestTheVerb:
         out = planted.path.parent / "grid.png"
         asked = ["tune-postproc", "--run", str(planted.path), "--fusion", "one", "--out", str(out)]
         asked += ["--grid", "remove_small.min_area_px=1,6", "--grid", "blur.sigma=0.5,1,2"]
-        assert run([*asked, "--json"]) == 0
+        assert run([*asked, "--picture", "p05", "--json"]) == 0
         document = json.loads(capsys.readouterr().out)
+        assert document["pictures"] == ["p05"]
         assert (document["cells"], len(document["scores"]), len(document["scores"][0])) == (6, 2, 3)
         assert document["scores"][1][0] > document["plain"] + 0.05
         assert out.read_bytes().startswith(b"\x89PNG")
@@ -415,7 +419,7 @@ class TestBadInput:
     @pytest.mark.parametrize(
         ("grids", "words"),
         [
-            (["blur.sigma=1,2"], "a picture needs --grid twice and --out"),
+            (["blur.sigma=1,2"], "--chain, --picture and --out go with --grid, given twice"),
             (["blur.sigma", "blur.sigma=1"], "expected STEP.OPTION=A,B,... such as crf."),
             (["blur.sigma=-1", "open.size=3"], "option 'sigma' got -1"),
             (["class_bias.floor=0.1", "open.size=3"], "learns; write what it has learned"),
@@ -426,4 +430,7 @@ class TestBadInput:
         out = tmp_path / "grid.png"
         said = refused(capsys, planted, "--fusion", "one", "--out", out, *options)
         assert words in said
+        named = ["--grid", "blur.sigma=1", "--grid", "open.size=3", "--picture", "px"]
+        said = refused(capsys, planted, "--fusion", "one", "--out", out, *named)
+        assert "no picture 'px' in oof; known: p00, ..." in said
         assert not out.exists()

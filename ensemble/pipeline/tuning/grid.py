@@ -9,58 +9,71 @@ import numpy as np
 
 from ensemble.pipeline.folds import OOF
 from ensemble.pipeline.sources import Sources
+from ensemble.pipeline.tuning.axis import Axis, named, read_axis, with_options
 from ensemble.pipeline.tuning.judge import Judge
 from ensemble.pipeline.tuning.space import ChainSpace
 from evaluation.counts import confusion
 from evaluation.ground.arrays import Array, Labels
 from evaluation.ground.errors import BadRun, BadSpec
 from evaluation.ground.layout import Run
-from evaluation.ground.specs import Spec, parse_spec
 from members.data.dataset import DataSet
 from members.data.sheet import write_sheet
+from members.maps import MapReader
 from postproc.chain import Chain, Surroundings, parse_chain
 from postproc.postprocess import postprocess
 
-EXAMPLE = "crf.bilateral_sxy=5,15,30"
-SHOWN = 2
+SHOWN = (0.05, 0.2)
+"""Places of the pictures shown, in the order of how much changes, as shares of all."""
 
 
 @dataclass(frozen=True)
-class Axis:
-    """One option and its values.
+class Drawn:
+    """What is drawn.
 
     Args:
-        step: its name.
-        option: of the step.
-        values: to be shown.
+        rows: the option whose values go down.
+        cols: the option whose values go across.
+        chains: row by row.
+        scores: theirs.
+        plain_score: of the argmax.
+        plain: its labels.
     """
 
-    step: str
-    option: str
-    values: tuple[Any, ...]
+    rows: Axis
+    cols: Axis
+    chains: list[list[Chain]]
+    scores: list[list[float]]
+    plain_score: float
+    plain: Labels
 
 
 def draw_grid(
-    run: Run, source: str, axes: Sequence[str], *, chain: str, out: Path
+    run: Run,
+    source: str,
+    axes: Sequence[str],
+    *,
+    chain: str,
+    pictures: Sequence[str] = (),
+    out: Path,
 ) -> dict[str, Any]:
     """Write a PNG of what a chain gives of out-of-fold maps over two options.
 
-    Shown are the pictures whose labels differ most over the grid; the score of each cell is of all
-    pictures.
+    The scores are of all pictures.
 
     Args:
         run: the experiment folder.
         source: name of the fusion or member.
         axes: two of `STEP.OPTION=A,B,...`: the rows, and the columns.
         chain: what the options are set in; empty for the steps that are named.
+        pictures: ids of those to show; by default two of which much changes over the grid.
         out: the file.
 
     Returns:
-        `out`, `of`, `chain`, `cells` and `scores`, row by row.
+        `out`, `of`, `chain`, `pictures` shown, `cells`, the score `plain` and `scores`, row by row.
 
     Raises:
         BadSpec: axes that cannot be read, or a chain that learns.
-        BadRun: no out-of-fold maps.
+        BadRun: no out-of-fold maps, or no such picture.
     """
     if out.suffix != ".png" or out.exists():
         raise BadSpec(f"--out {out}; expected a new file that ends in .png")
@@ -70,99 +83,72 @@ def draw_grid(
         raise BadRun(f"{source!r} has maps of other pictures than {OOF}; make them again")
     around = Surroundings(len(maps.classes), maps.classes.ignore, maps.floor)
     parsed = parse_chain(chain, classes=around.classes, ignore=around.ignore, floor=around.floor)
-    specs, space = list(parsed.specs) or _named(rows, cols), ChainSpace({}, around)
+    specs, space = list(parsed.specs) or named(rows, cols), ChainSpace({}, around)
     chains = [
-        [space.chain(_set(specs, (rows, r), (cols, c))) for c in cols.values] for r in rows.values
+        [space.chain(with_options(specs, (rows, r), (cols, c))) for c in cols.values]
+        for r in rows.values
     ]
     if chains[0][0].learns:
         raise BadSpec(f"chain {chains[0][0]} learns; write what it has learned, or leave it out")
+    unknown = sorted(set(pictures) - set(data.ids))
+    if unknown:
+        raise BadRun(f"no picture {unknown[0]!r} in {OOF}; known: {data.ids[0]}, ...")
     plain = _labelled(space.chain([]), maps, data)
-    labels = [[_labelled(one, maps, data) for one in line] for line in chains]
-    judge = Judge(data.classes, np.array(data.ids), 0)
-    scores = [[_score(judge, data, found) for found in line] for line in [*labels, [plain]]]
-    _write(out, data, rows, cols, plain, labels, scores)
+    looked = [[_looked(one, maps, data, plain) for one in line] for line in chains]
+    scores = [[score for score, _ in line] for line in looked]
+    changed = np.sum([changes for line in looked for _, changes in line], axis=0)
+    shown = [data.ids.index(name) for name in pictures] or _telling(changed)
+    drawn = Drawn(rows, cols, chains, scores, _score(plain, data), plain)
+    _write(out, drawn, maps, data, shown)
     return {
         "out": str(out),
         "of": source,
         "chain": str(chains[0][0]),
+        "pictures": [data.ids[place] for place in shown],
         "cells": len(rows.values) * len(cols.values),
-        "plain": scores.pop()[0],
+        "plain": drawn.plain_score,
         "scores": scores,
     }
 
 
-def read_axis(text: str) -> Axis:
-    """Read `STEP.OPTION=A,B,...`.
-
-    Raises:
-        BadSpec: anything else.
-    """
-    path, equals, values = text.partition("=")
-    step, dot, option = path.strip().partition(".")
-    if not (equals and dot and step.isidentifier() and option.isidentifier()):
-        raise BadSpec(f"--grid {text!r}; expected STEP.OPTION=A,B,... such as {EXAMPLE}")
-    given = parse_spec(f"{step}({option}=[{values}])").options[option]
-    if not given:
-        raise BadSpec(f"--grid {text!r} names no value; expected {EXAMPLE}")
-    return Axis(step, option, tuple(given))
-
-
-def _named(rows: Axis, cols: Axis) -> list[Spec]:
-    return [Spec(name) for name in dict.fromkeys([rows.step, cols.step])]
-
-
-def _set(specs: list[Spec], *chosen: tuple[Axis, Any]) -> list[Spec]:
-    for axis, value in chosen:
-        if all(spec.name != axis.step for spec in specs):
-            raise BadSpec(f"--grid {axis.step}.{axis.option}; --chain has no step {axis.step!r}")
-        specs = [
-            Spec(spec.name, spec.arguments, {**spec.options, axis.option: value})
-            if spec.name == axis.step
-            else spec
-            for spec in specs
-        ]
-    return specs
-
-
-def _labelled(chain: Chain, maps: Any, data: DataSet) -> Labels:
+def _labelled(chain: Chain, maps: MapReader, data: DataSet) -> Labels:
     labels: Labels = np.empty((len(data), *data.shape), np.uint8)
     for block, part in postprocess(maps.read, len(data), chain, pictures=data.pictures):
         labels[block] = part
     return labels
 
 
-def _score(judge: Judge, data: DataSet, labels: Labels) -> float:
-    return judge.score(confusion(np.asarray(data.truth()), labels, classes=len(data.classes)))
+def _looked(chain: Chain, maps: MapReader, data: DataSet, plain: Labels) -> tuple[float, Array]:
+    """Return a chain's score, and how many pixels it changes in each picture."""
+    labels = _labelled(chain, maps, data)
+    return _score(labels, data), (labels != plain).sum(axis=(1, 2))
 
 
-def _write(
-    out: Path,
-    data: DataSet,
-    rows: Axis,
-    cols: Axis,
-    plain: Labels,
-    labels: list[list[Labels]],
-    scores: list[list[float]],
-) -> None:
+def _score(labels: Labels, data: DataSet) -> float:
+    judge = Judge(data.classes, np.array(data.ids), 0)
+    return judge.score(confusion(data.truth(), labels, classes=len(data.classes)))
+
+
+def _telling(changed: Array) -> list[int]:
+    """Return the places of pictures that change more than most, but are none of the oddest."""
+    order = np.argsort(-changed, kind="stable")
+    return [int(order[int(share * len(order))]) for share in SHOWN]
+
+
+def _write(out: Path, drawn: Drawn, maps: MapReader, data: DataSet, shown: Sequence[int]) -> None:
     """Draw a line for each shown picture and value of the rows."""
-    shown = np.repeat(_telling(plain, labels), len(rows.values))
-    line = np.tile(np.arange(len(rows.values)), len(shown) // len(rows.values))
-    columns = {"truth": data.truth()[shown], f"argmax {scores[-1][0]:.3f}": plain[shown]}
-    for j, value in enumerate(cols.values):
-        cells = [labels[i][j][place] for i, place in zip(line, shown, strict=True)]
-        columns[f"{cols.option}={value}"] = np.stack(cells)
-    captions = [
-        f"{data.ids[place]}  {rows.option}={rows.values[i]}  mIoU of all pictures: "
-        + "  ".join(f"{score:.3f}" for score in scores[i])
-        for i, place in zip(line, shown, strict=True)
-    ]
-    pictures = np.asarray(data.pictures[shown])
-    write_sheet(out, pictures, columns, classes=data.classes, captions=captions)
-
-
-def _telling(plain: Labels, labels: list[list[Labels]]) -> Array:
-    """Return the places of the pictures whose pixels change most over the grid."""
-    changes = sum((found != plain).sum(axis=(1, 2)) for line in labels for found in line)
-    spread = (labels[0][0] != labels[-1][-1]).sum(axis=(1, 2))
-    places: Array = np.argsort(-(changes + spread), kind="stable")[:SHOWN]
-    return places
+    across = drawn.cols.values
+    columns: dict[str, list[Array]] = {f"{drawn.cols.option}={value}": [] for value in across}
+    captions = []
+    for place in shown:
+        at = slice(place, place + 1)
+        for value, line, scores in zip(drawn.rows.values, drawn.chains, drawn.scores, strict=True):
+            for cells, chain in zip(columns.values(), line, strict=True):
+                cells.append(chain(maps.read(at), np.asarray(data.pictures[at]))[0])
+            named = ", ".join(f"{score:.3f}" for score in scores)
+            captions.append(f"{data.ids[place]}  {drawn.rows.option}={value}  masked mIoU: {named}")
+    rows = np.repeat(np.array(shown), len(drawn.rows.values))
+    panels = {"truth": data.truth()[rows], f"argmax {drawn.plain_score:.3f}": drawn.plain[rows]}
+    panels |= {name: np.stack(cells) for name, cells in columns.items()}
+    pictures = np.asarray(data.pictures[rows])
+    write_sheet(out, pictures, panels, classes=data.classes, captions=captions)
