@@ -86,9 +86,9 @@ def test_resampling(benchmark, counted, groups):
 @pytest.mark.parametrize("groups", [100, 1_000, 10_000])
 def test_paired_interval(benchmark, counted, groups):
     benchmark.group = "paired interval over 10,000 pictures"
-    place = np.arange(10_000) % groups
+    (a, b), place = counted, np.arange(10_000) % groups
 
     def interval():
-        return paired_interval(*counted, place, masked(), 0, rng=np.random.default_rng(0))
+        return paired_interval(a, b, place, masked(), 0, rng=np.random.default_rng(0))
 
     benchmark.pedantic(interval, rounds=3, warmup_rounds=1)

@@ -277,6 +277,7 @@ def test_the_parents_memory_is_not_the_childs(tmp_path):
     maps = np.full((2, 3, 8, 8), 1 / 3, np.float32)
     pictures = np.zeros((2, 1, 8, 8), np.uint8)
     (found,) = peak_memory([parse_chain("", classes=3, ignore=0)], maps, pictures, tmp_path)
+    assert found is not None
     assert 20 < found < held.nbytes / 1e6
 
 
