@@ -4,7 +4,6 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy.linalg import cholesky, solve_triangular
 from scipy.optimize import minimize
-from scipy.special import logsumexp
 
 from ensemble.blas import one_blas_thread
 from ensemble.sample import PerPixel, PixelTruth
@@ -13,6 +12,9 @@ STEPS = 1000
 GRADIENT_TOLERANCE = 1e-6
 LOSS_TOLERANCE = 1e-11
 RIDGE = 1e-8
+
+PIECE_PIXELS = 1 << 12
+"""Worked on at a time: their features are still in the cache when the slope needs them again."""
 
 Features = Float[np.ndarray, "pixel feature"]
 Weights = Float[np.ndarray, "class feature"]
@@ -55,7 +57,7 @@ def _minimum(
     features -= centre
     steps = _steps(features, weight, l2)
     count, depth = around.shape
-    true = truth[:, None] == np.arange(count)
+    true = truth == np.arange(count)[:, None]
 
     def unpacked(moved: Moved) -> tuple[Weights, Bias]:
         return moved[:-count].reshape(count, depth) @ steps.T, moved[-count:]
@@ -91,14 +93,21 @@ def _steps(features: Features, weight: PerPixel, l2: float) -> Float[np.ndarray,
 
 def _log_loss(
     features: Features,
-    true: Bool[np.ndarray, "pixel class"],
+    true: Bool[np.ndarray, "class pixel"],
     weight: PerPixel,
     weights: Weights,
     bias: Bias,
 ) -> tuple[float, Weights, Bias]:
     """Return the mean log-loss in nats, and its slope by weights and bias."""
-    logs = features @ weights.T + bias
-    logs -= logsumexp(logs, axis=1, keepdims=True)
-    value = -float(weight @ logs[true])
-    excess = (np.exp(logs) - true) * weight[:, None]
-    return value, excess.T @ features, excess.sum(axis=0)
+    value, by_weights, by_bias = 0.0, np.zeros_like(weights), np.zeros_like(bias)
+    for first in range(0, len(features), PIECE_PIXELS):
+        piece = slice(first, first + PIECE_PIXELS)
+        logs = weights @ features[piece].T + bias[:, None]
+        logs -= logs.max(axis=0)
+        odds = np.exp(logs)
+        sums = odds.sum(axis=0)
+        value += float(weight[piece] @ (np.log(sums) - (logs * true[:, piece]).sum(axis=0)))
+        excess = (odds / sums - true[:, piece]) * weight[piece]
+        by_weights += excess @ features[piece]
+        by_bias += excess.sum(axis=1)
+    return value, by_weights, by_bias
