@@ -56,6 +56,7 @@ def effective_groups(left_out: LeftOut) -> float:
     groups, squares = len(left_out), _squares(left_out)
     if not squares.any():
         return float(groups)
+    squares /= squares.max()  # the squares of small squares would be 0
     kurtosis = float((squares**2).mean() / squares.mean() ** 2)
     freedom = groups - 1 if kurtosis <= 1 else 2 * groups / (kurtosis - 1)
     return float(np.clip(freedom, 1, groups - 1)) + 1
@@ -88,4 +89,5 @@ def student_ends(score: float, left_out: LeftOut, *, level: float, is_share: boo
 
 
 def _squares(left_out: LeftOut) -> LeftOut:
-    return (left_out - left_out.mean()) ** 2
+    squares: LeftOut = (left_out - left_out.mean()) ** 2
+    return squares

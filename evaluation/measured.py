@@ -45,7 +45,7 @@ class Measured:
     @property
     def groups(self) -> int:
         """How many groups of pictures there are."""
-        return self.sums.shape[1]
+        return int(self.sums.shape[1])
 
     @property
     def mious(self) -> Float[np.ndarray, " candidate"]:

@@ -90,4 +90,5 @@ def _counts(
     counts = (area * (1 - recall))[..., None] * spread
     each = np.arange(area.shape[1])
     counts[:, each, each] = area * recall
-    return np.rint(counts).astype(np.int64)
+    whole: Int64[np.ndarray, "picture class class"] = np.rint(counts).astype(np.int64)
+    return whole

@@ -101,6 +101,7 @@ def _gap_document(gap: Gap) -> dict[str, Any]:
     return {
         "value": number(gap.value),
         "interval": _interval_document(gap.interval),
+        "p_alone": number(gap.p_alone),
         "p": number(gap.p),
         "told_apart": gap.told_apart,
     }
@@ -113,7 +114,7 @@ def _interval_document(interval: Interval | None) -> dict[str, float] | None:
 
 
 def _flat(board: Leaderboard, row: Row) -> dict[str, Any]:
-    gap = row.gap or Gap(0.0, None, math.nan, told_apart=False)
+    gap = row.gap or Gap(0.0, None, math.nan, math.nan, told_apart=False)
     return {
         "name": row.name,
         "is_member": row.is_member,
@@ -127,6 +128,7 @@ def _flat(board: Leaderboard, row: Row) -> dict[str, Any]:
         "better": row.better,
         "gap": gap.value,
         **_pair("gap_", gap.interval),
+        "p_alone": gap.p_alone,
         "p": gap.p,
         "told_apart": gap.told_apart,
         "milliseconds": row.milliseconds,

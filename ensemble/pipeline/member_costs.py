@@ -70,7 +70,7 @@ def _trained(run: Run, member: Member) -> bool:
 
 
 def _milliseconds(network: Network, member: Member, pictures: Array) -> float:
-    with _one_thread():
+    with one_thread():
         predict(network, pictures, "cpu", member)  # warms code and caches
         seconds = []
         for _ in range(PASSES):
@@ -81,7 +81,8 @@ def _milliseconds(network: Network, member: Member, pictures: Array) -> float:
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
+    """Keep torch on one thread for as long as the context lasts."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -1,5 +1,7 @@
 """Intervals: laws, the slow way, cases by hand, and how often they hold the truth."""
 
+from typing import get_args
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -8,10 +10,13 @@ from hypothesis import strategies as st
 from evaluation import bootstrap
 from evaluation.bootstrap import (
     Interval,
+    Method,
+    bca,
     expanded_percentile,
     group_sums,
     interval,
     paired_interval,
+    percentile,
     replicates,
 )
 from evaluation.protocols import PROTOCOLS
@@ -20,6 +25,7 @@ law = settings(max_examples=15, deadline=None)
 MASKED = PROTOCOLS.build("masked")
 CLASSES = 3
 FAST = {"resamples": 200}
+METHODS = get_args(Method)
 seeds = st.integers(0, 2**32 - 1)
 
 
@@ -39,17 +45,17 @@ def paired(a, b, groups, *, seed=0, **options):
 
 class TestLaws:
     @law
-    @given(seeds)
-    def test_the_score_lies_inside_its_interval(self, seed):
+    @given(seeds, st.sampled_from(METHODS))
+    def test_the_score_lies_inside_its_interval(self, seed, method):
         counts = drawn_counts(seed)
-        found = made(counts, np.arange(12) // 2)
+        found = made(counts, np.arange(12) // 2, method=method)
         assert found.low <= MASKED(counts.sum(axis=0), 0).miou <= found.high
 
     @law
-    @given(seeds)
-    def test_a_higher_level_is_wider(self, seed):
+    @given(seeds, st.sampled_from(METHODS))
+    def test_a_higher_level_is_wider(self, seed, method):
         counts, groups = drawn_counts(seed), np.arange(12) // 2
-        narrow, wide = (made(counts, groups, level=level) for level in (0.5, 0.95))
+        narrow, wide = (made(counts, groups, level=level, method=method) for level in (0.5, 0.95))
         assert wide.low <= narrow.low <= narrow.high <= wide.high
 
     @law
@@ -64,6 +70,14 @@ class TestLaws:
     def test_a_candidate_differs_from_itself_by_nothing(self, seed):
         counts = drawn_counts(seed)
         assert paired(counts, counts, np.arange(12)) == Interval(0.0, 0.0, 0.95)
+
+    @law
+    @given(seeds)
+    def test_exchanging_the_two_turns_every_quantile_round(self, seed):
+        a, b, groups = drawn_counts(seed), drawn_counts(seed + 1), np.arange(12) // 2
+        for method in METHODS[1:]:
+            one, other = paired(a, b, groups, method=method), paired(b, a, groups, method=method)
+            np.testing.assert_allclose([one.low, one.high], [-other.high, -other.low])
 
     @law
     @given(seeds, st.permutations(range(12)))
@@ -118,14 +132,42 @@ class TestAgainstTheSlowWay:
         plain = np.quantile(drawn, [0.05, 0.95])
         assert found.low < plain[0] < plain[1] < found.high
 
+    def test_bca_and_percentile_are_scipys(self):
+        from scipy import stats
+
+        sums = drawn_counts(3, 25)
+        both = {"n_resamples": 4_000, "rng": np.random.default_rng(0), "vectorized": False}
+
+        def score(places):
+            return float(MASKED(sums[places.astype(int)].sum(axis=0), 0).miou)
+
+        for ours, theirs in (("bca", "BCa"), ("percentile", "percentile")):
+            found = made(sums, np.arange(25), method=ours, resamples=20_000)
+            reference = stats.bootstrap((np.arange(25),), score, method=theirs, **both)
+            ends = reference.confidence_interval
+            atol = 0.06 * (found.high - found.low)
+            np.testing.assert_allclose([found.low, found.high], ends, atol=atol)
+
+    def test_bca_moves_both_ends_to_where_one_group_pulls(self):
+        rng = np.random.default_rng(0)
+        values = np.append(rng.normal(0, 0.1, 30), 3.0)
+        drawn = rng.choice(values, (5_000, 31)).mean(axis=1)
+        left_out = (values.sum() - values) / 30
+        plain, found = percentile(drawn), bca(values.mean(), drawn, left_out)
+        assert found.low > plain.low
+        assert found.high > plain.high
+
 
 class TestByHand:
-    def test_one_group_gives_no_interval(self):
-        assert made(drawn_counts(0), np.zeros(12, int)) is None
-        assert paired(drawn_counts(0), drawn_counts(1), np.zeros(12, int)) is None
+    @pytest.mark.parametrize("method", METHODS)
+    def test_one_group_gives_no_interval(self, method):
+        one = np.zeros(12, int)
+        assert made(drawn_counts(0), one, method=method) is None
+        assert paired(drawn_counts(0), drawn_counts(1), one, method=method) is None
 
-    def test_nothing_counted_gives_no_interval(self):
-        assert made(np.zeros((4, 3, 3), int), np.arange(4)) is None
+    @pytest.mark.parametrize("method", METHODS)
+    def test_nothing_counted_gives_no_interval(self, method):
+        assert made(np.zeros((4, 3, 3), int), np.arange(4), method=method) is None
 
     def test_resamples_with_nothing_to_score_are_left_out(self):
         found = expanded_percentile(np.array([np.nan, 0.5, np.nan]), groups=3)

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from evaluation.ground.classes import Classes
 from evaluation.ground.errors import BadData, BadSpec
 from evaluation.leaderboard import Candidate, compare
 from evaluation.protocols import PROTOCOLS
+from evaluation.ranking import ranking_text
 from evaluation.scores import ScoredPictures
 from evaluation.table import leaderboard_document, leaderboard_frame, leaderboard_text
 
@@ -40,6 +42,8 @@ FOUR = [
     candidate("mean", 0.6, 0.65),
     candidate("lucky", 0.7, 0.45),
 ]
+
+TWO = [("a", 0.5), ("b", 0.6)]
 
 
 def board(candidates=FOUR, **options):
@@ -126,9 +130,7 @@ class TestIntervals:
 
     def test_one_group_has_no_interval(self):
         one = np.zeros(PICTURES, int)
-        found = board(
-            [Candidate(n, scored(s, groups=one), None, True) for n, s in [("a", 0.5), ("b", 0.6)]]
-        )
+        found = board([Candidate(n, scored(s, groups=one), None, True) for n, s in TWO])
         assert found.groups == 1
         assert all(row.interval is None and not row.better for row in found.rows)
         assert "All pictures are of one group, so there are no intervals." in leaderboard_text(
@@ -213,3 +215,74 @@ def test_the_frame_has_a_row_a_candidate_and_the_numbers_of_the_board():
     assert frame.loc["mean", "validation"] == rows_of(found)["mean"].examined
     assert frame.loc["mean", "gain_low"] == rows_of(found)["mean"].gain_interval.low
     assert frame.loc["mean", "iou rock"] == rows_of(found)["mean"].iou["rock"]
+
+
+class TestRanking:
+    def test_the_first_has_no_gap_and_the_others_have_theirs(self):
+        rows = board().rows
+        assert rows[0].gap is None
+        for row in rows[1:]:
+            assert row.gap.value == pytest.approx(row.examined - rows[0].examined)
+            assert row.gap.interval.level == 0.95
+
+    def test_the_front_is_of_score_against_cost(self):
+        priced = [
+            replace(one, milliseconds=ms, members=("unet",))
+            for one, ms in zip(FOUR, (1.0, 3.0, math.nan, 3.0), strict=True)
+        ]
+        front = {row.name for row in board(priced).rows if row.front}
+        assert front == {"unet", "lucky"}
+
+    def test_every_row_is_one_line_with_gap_verdict_cost_and_members(self):
+        priced = replace(FOUR[3], milliseconds=12.34, members=("unet", "aspp"))
+        head, _, first, *others = ranking_text(board([*FOUR[:3], priced])).splitlines()[:6]
+        assert head.split() == [
+            *("candidate", "validation", "95%", "interval", "gap", "paired", "interval", "p"),
+            *("ms", "members", "sand", "rock", "keras"),
+        ]
+        assert first.split()[5:12] == ["-", "-", "-", "first", "12.3", "2", "front"]
+        assert [line.split()[-6] for line in others] == ["lower", "lower", "lower"]
+        assert all(line.split()[-5:-3] == ["-", "-"] for line in others)
+
+    def test_who_cannot_be_told_from_the_first_is_open(self):
+        noisy = Candidate("noisy", scored(0.7, seed=9))
+        lines = ranking_text(board([FOUR[3], noisy])).splitlines()
+        assert "first" in lines[2]
+        assert "open" in lines[3]
+
+    def test_it_says_what_such_intervals_did_with_few_groups(self):
+        assert "12 groups: in simulations with 20" in ranking_text(board())
+        assert "12 groups: in simulations with 20" in leaderboard_text(board())
+
+    def test_it_says_how_many_pairs_were_corrected_for(self):
+        assert "Holm's correction for all 6 pairs" in ranking_text(board())
+
+    def test_one_group_has_no_interval_and_says_so(self):
+        one = np.zeros(PICTURES, int)
+        text = ranking_text(board([Candidate(n, scored(s, groups=one)) for n, s in TWO]))
+        assert "All pictures are of one group, so there are no intervals." in text
+        assert "simulations" not in text
+
+    def test_nothing_scored_is_a_dash_and_says_so(self):
+        nothing = ScoredPictures(np.zeros((PICTURES, 3, 3), int), IDS, np.arange(PICTURES))
+        found = board([Candidate("empty", nothing)])
+        assert "No pixel of validation can be scored" in ranking_text(found)
+        assert ranking_text(found).splitlines()[2].split()[:2] == ["empty", "-"]
+        assert leaderboard_document(found)["candidates"][0]["examined"] is None
+
+    def test_document_and_frame_have_gap_p_cost_and_front(self):
+        found = board([*FOUR[:3], replace(FOUR[3], milliseconds=2.0, members=("unet",))])
+        first, second = leaderboard_document(found)["candidates"][:2]
+        assert (first["gap"], first["milliseconds"], first["front"]) == (None, 2.0, True)
+        assert set(second["gap"]) == {"value", "interval", "p_alone", "p", "told_apart"}
+        assert second["milliseconds"] is None
+        assert set(second["iou_intervals"]["rock"]) == {"low", "high", "level"}
+        frame = leaderboard_frame(found)
+        assert frame.loc["lucky", "gap"] == 0
+        assert frame.loc["mean", "p"] == second["gap"]["p"]
+
+    @pytest.mark.parametrize("name", ["sand", "rock"])
+    def test_class_intervals_hold_the_class(self, name):
+        for row in board().rows:
+            assert row.iou_intervals[name].low < row.iou[name] < row.iou_intervals[name].high
+        assert all(row.iou_intervals["sky"] is None for row in board().rows)

@@ -1,0 +1,34 @@
+"""`ens compare`: rank what is scored, with gaps to the first and costs."""
+
+from pathlib import Path
+
+import click
+
+from ensemble.cli.options import FILE, chosen_run, json_option, run_option, show, tell
+
+
+@click.command("compare")
+@run_option
+@click.option("--split", default="validation", show_default=True, help="The examined split.")
+@click.option("--protocol", default="masked", show_default=True, help="What decides.")
+@click.option("--csv", type=FILE, metavar="F", help="Write the table to this file too.")
+@json_option
+def command(
+    run_path: Path | None, split: str, protocol: str, csv: Path | None, as_json: bool
+) -> None:
+    """Rank the scored candidates: the gap to the first, whether it may be chance, and the cost.
+
+    `ens score` makes and scores what is missing; this only compares. Costs are measured once, on
+    one core of this machine, and kept in the run.
+    """
+    from ensemble.pipeline.comparing import compare_run
+    from evaluation.ranking import ranking_text
+    from evaluation.table import leaderboard_document
+
+    run = chosen_run(run_path)
+    board = compare_run(run, split=split, protocol=protocol, csv=csv, tell=tell)
+    chosen = board.chosen or board.rows[0].name
+    then = f"ens submit --candidate {chosen} --split test --out F.csv"
+    if "test" not in run.splits():
+        then = "ens predict --data MORE.npz --split test"
+    show(ranking_text(board), leaderboard_document(board), as_json=as_json, then=then)

@@ -1,0 +1,218 @@
+"""`ens compare`, as a user types it after `ens score`."""
+
+import csv
+import json
+import shutil
+
+import numpy as np
+import pytest
+from safetensors.torch import save_file
+
+from ensemble.cli import run
+from ensemble.pipeline.experiment import Experiment
+from evaluation.ground.classes import MARS
+from evaluation.ground.files import write_json
+from evaluation.ground.layout import Run
+from evaluation.ground.provenance import record
+from members.data.dataset import DataSet, write_classes
+from members.network import Network
+from members.store import ProbabilityStore, Seen
+
+SHAPE, IDS = (4, 6), tuple(f"p{place:02}" for place in range(60))
+GROUPS = np.array([f"g{place // 2:02}" for place in range(60)])
+FOLD = np.arange(60) // 2 % 2
+ELSEWHERE = Seen((frozenset({"somewhere else"}),))
+OTHERS = tuple(frozenset(i for i, f in zip(IDS, FOLD, strict=True) if f != k) for k in (0, 1))
+SEEN = {"oof": Seen(OTHERS, tuple(FOLD.tolist())), "validation": ELSEWHERE, "test": ELSEWHERE}
+NETWORK = "unet(width=2, depth=1)"
+CHAIN = "suppress_background"
+CHAINED = "mean_suppress_background"
+
+
+def said(capsys, *arguments):
+    capsys.readouterr()
+    code = run([str(argument) for argument in arguments])
+    told = capsys.readouterr()
+    return code, told.out, told.err
+
+
+def answer(capsys, *arguments):
+    code, out, err = said(capsys, *arguments)
+    assert code == 0, err
+    return out
+
+
+def compared(capsys, folder, *options):
+    return json.loads(answer(capsys, "compare", "--run", folder, "--json", *options))
+
+
+def by_name(board):
+    return {row["name"]: row for row in board["candidates"]}
+
+
+def write(folder, maps, seen):
+    store = ProbabilityStore.create(folder, ids=IDS, classes=MARS, shape=SHAPE, seen=seen)
+    store.write(slice(0, len(IDS)), maps)
+    record(folder, asked={}, inputs={})
+
+
+def plant_member(at, name, truths, sharpness, rng):
+    """Write a member's maps, the sharper the more often right, and the weights of both folds."""
+    for split, truth in truths.items():
+        maps = np.eye(5, dtype=np.float32)[truth].transpose(0, 3, 1, 2) * sharpness
+        maps += rng.random(maps.shape, dtype=np.float32)
+        write(at.probabilities(name, split), maps / maps.sum(axis=1, keepdims=True), SEEN[split])
+    for fold in (0, 1):
+        at.model(name, fold).mkdir(parents=True)
+        network = Network(NETWORK, channels=1, classes=5)
+        save_file(network.state_dict(), at.model(name, fold) / "weights.safetensors")
+
+
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory):
+    at, rng = Run(tmp_path_factory.mktemp("compare") / "run"), np.random.default_rng(0)
+    pictures = rng.integers(0, 255, (len(IDS), 1, *SHAPE)).astype(np.uint8)
+    truths = {s: rng.integers(0, 5, (len(IDS), *SHAPE)).astype(np.uint8) for s in SEEN}
+    for split, truth in truths.items():
+        known = None if split == "test" else truth
+        DataSet(pictures, known, IDS, GROUPS, MARS).save(at.data(split))
+    for name, sharpness in (("one", 0.5), ("two", 0.6)):
+        plant_member(at, name, truths, sharpness, rng)
+    write_classes(at.classes, MARS)
+    write_json(at.folds, {"folds": 2, "fold": FOLD.tolist()})
+    recipes = {name: {"architecture": NETWORK} for name in ("one", "two")}
+    Experiment(data="sample", members=recipes).write(at.experiment)
+    return at.path
+
+
+@pytest.fixture(scope="module")
+def scored(planted):
+    at = ["--run", str(planted)]
+    assert run(["fuse", "--strategy", "mean", *at]) == 0
+    assert run(["fuse", "--strategy", "weighted_mean(weights=[1, 0])", "--name", "lone", *at]) == 0
+    assert run(["postprocess", "--fusion", "mean", "--chain", CHAIN, *at]) == 0
+    assert run(["score", *at]) == 0
+    assert run(["compare", *at]) == 0  # measures the costs
+    return planted
+
+
+@pytest.fixture
+def copy(scored, tmp_path):
+    shutil.copytree(scored, tmp_path / "copy")
+    return tmp_path / "copy"
+
+
+class TestCompare:
+    def test_ranks_all_that_is_scored_with_gaps_to_the_first(self, scored, capsys):
+        board = compared(capsys, scored)
+        rows = board["candidates"]
+        assert {row["name"] for row in rows} == {
+            *("one_argmax", "two_argmax", "mean_argmax", "lone_argmax", CHAINED)
+        }
+        scores = [row["examined"] for row in rows]
+        assert scores == sorted(scores, reverse=True)
+        assert rows[0]["gap"] is None
+        for row in rows[1:]:
+            assert row["gap"]["value"] == pytest.approx(row["examined"] - scores[0])
+            assert row["gap"]["p_alone"] <= row["gap"]["p"] <= 1
+
+    def test_says_the_same_scores_as_score(self, scored, capsys):
+        board = compared(capsys, scored)
+        again = json.loads(answer(capsys, "score", "--run", scored, "--json"))
+        keys = ("examined", "interval", "gain_interval", "iou", "others", "chosen")
+        for name, row in by_name(again).items():
+            assert {key: by_name(board)[name][key] for key in keys} == {k: row[k] for k in keys}
+
+    def test_a_fusion_costs_all_its_members_and_itself(self, scored, capsys):
+        rows = by_name(compared(capsys, scored))
+        assert rows["mean_argmax"]["members"] == ["one", "two"]
+        members = [rows[f"{name}_argmax"]["milliseconds"] for name in ("one", "two")]
+        kept = json.loads((scored / "costs.json").read_text())
+        alone = [kept[f"member {name}"]["milliseconds"] for name in ("one", "two")]
+        assert all(whole > part > 0 for whole, part in zip(members, alone, strict=True))
+        fusing = kept["fusion mean"]["milliseconds"]
+        chain = kept[f"chain of {CHAINED}"]["milliseconds"]
+        assert rows[CHAINED]["milliseconds"] == pytest.approx(sum(alone) + fusing + chain)
+
+    def test_a_member_without_weight_is_not_needed(self, scored, capsys):
+        row = by_name(compared(capsys, scored))["lone_argmax"]
+        assert row["members"] == ["one"]
+
+    def test_costs_are_measured_once_and_then_kept(self, scored, capsys):
+        before = (scored / "costs.json").read_bytes()
+        code, _, err = said(capsys, "compare", "--run", scored)
+        assert (code, err) == (0, "")
+        assert (scored / "costs.json").read_bytes() == before
+
+    def test_a_part_that_changed_is_measured_again(self, copy, capsys):
+        file = copy / "costs.json"
+        kept = json.loads(file.read_text())
+        kept["fusion mean"]["of"] = "of something else"
+        file.write_text(json.dumps(kept))
+        _, _, err = said(capsys, "compare", "--run", copy)
+        assert [line.split(":")[0] for line in err.splitlines()] == ["fusion mean"]
+
+    def test_a_member_without_weights_has_unknown_cost_and_so_has_its_fusion(self, copy, capsys):
+        (copy / "costs.json").unlink()
+        (copy / "members" / "two" / "fold-0" / "weights.safetensors").unlink()
+        rows = by_name(compared(capsys, copy))
+        assert rows["two_argmax"]["milliseconds"] is rows["mean_argmax"]["milliseconds"] is None
+        assert rows["one_argmax"]["milliseconds"] > 0
+        assert not rows["mean_argmax"]["front"]
+
+    def test_writes_the_table_that_it_prints(self, scored, capsys, tmp_path):
+        board = compared(capsys, scored, "--csv", tmp_path / "board.csv")
+        with (tmp_path / "board.csv").open() as file:
+            rows = list(csv.DictReader(file))
+        assert [row["name"] for row in rows] == [row["name"] for row in board["candidates"]]
+        assert [float(row["validation"]) for row in rows] == pytest.approx(
+            [row["examined"] for row in board["candidates"]]
+        )
+        assert rows[0]["p"] == ""
+
+    def test_the_text_names_the_first_and_what_to_do_next(self, scored, capsys):
+        lines = answer(capsys, "compare", "--run", scored).splitlines()
+        assert lines[2].split()[-1] != "first"
+        assert "first" in lines[2]
+        assert all("open" in line or "lower" in line for line in lines[3:7])
+        assert lines[-1].startswith("next: ens submit --candidate ")
+
+    @pytest.mark.parametrize("protocol", ["keras", "per_picture"])
+    def test_any_protocol_can_decide(self, scored, capsys, protocol):
+        board = compared(capsys, scored, "--protocol", protocol)
+        masked = by_name(compared(capsys, scored))
+        assert board["protocol"] == protocol
+        for row in board["candidates"]:
+            assert row["examined"] == pytest.approx(masked[row["name"]]["others"][protocol])
+            assert row["interval"]["low"] <= row["examined"] <= row["interval"]["high"]
+
+    def test_what_is_stale_is_left_out_by_name(self, copy, capsys):
+        record = copy / "labels" / "two_argmax" / "validation" / "provenance.json"
+        document = json.loads(record.read_text())
+        document["inputs"]["maps"] = "others"
+        record.write_text(json.dumps(document))
+        code, out, err = said(capsys, "compare", "--run", copy, "--json")
+        assert code == 0
+        assert "two_argmax" not in by_name(json.loads(out))
+        assert "left out, scored before something changed: two_argmax; run `ens score`" in err
+
+
+class TestRefuses:
+    @pytest.mark.parametrize(
+        ("options", "words"),
+        [
+            (["--split", "exam"], "no split 'exam' in"),
+            (["--protocol", "mask"], "unknown protocol 'mask'; known: huggingface, keras"),
+            (["--split", "test"], "is scored on 'test' as it is today; run `ens score --run"),
+        ],
+    )
+    def test_in_one_line_before_any_work(self, scored, capsys, options, words):
+        code, out, err = said(capsys, "compare", "--run", scored, *options)
+        assert (code, out, err.count("\n")) == (2, "", 1)
+        assert words in err
+
+    def test_a_run_that_is_not_scored_yet(self, copy, capsys):
+        shutil.rmtree(copy / "scores")
+        code, _, err = said(capsys, "compare", "--run", copy)
+        assert code == 2
+        assert f"no candidate of {copy} is scored on 'validation' as it is today" in err
