@@ -125,8 +125,10 @@ def _one_by_one(members: Sequence[MapReader], fusion: OneByOne, block: slice, ro
     """Fuse a block few pictures at a time, so that what is added up stays in the cache."""
     fused = room.fused[: block.stop - block.start]
     parts = blocks(len(fused), max(1, PIECE_VALUES // fused[0].size))
+    first, *others = members
     places = [room.one[: part.stop - part.start] for part in parts]
-    streams = [member.stream(block, places) for member in members]
+    streams = [first.stream(block, [fused[part] for part in parts])]
+    streams += [member.stream(block, places) for member in others]
     for part in parts:
         fusion.one_by_one((next(stream) for stream in streams), fused[part])
     return fused

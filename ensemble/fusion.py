@@ -61,8 +61,8 @@ class OneByOne(Protocol):
         """Fuse the maps of the members as they come.
 
         Args:
-            maps: one a member; the next takes the place of the last.
-            out: takes the fused map.
+            maps: one a member; each but the first is gone when the next comes.
+            out: takes the fused map; the first map may lie in it.
         """
         ...
 

@@ -108,7 +108,7 @@ class ArrayMaps:
 
     def read(self, pictures: slice, room: Map | None = None) -> Map:
         """Read some pictures as float32 probabilities; of a float32 array, a view."""
-        stored = self.array[pictures]
+        stored = np.asarray(self.array)[pictures]  # cutting a memmap as such takes microseconds
         if stored.dtype == np.float32:
             return stored
         maps: Map = np.empty(stored.shape, np.float32) if room is None else room

@@ -32,13 +32,17 @@ def total(maps: Maps | Iterable[Map], out: Map | None = None) -> Map:
     """Return the sum over members, added up in one buffer.
 
     Args:
-        maps: one a member; each may be gone when the next comes.
-        out: the buffer; a new one where it is None.
+        maps: one a member; each but the first may be gone when the next comes.
+        out: the buffer, in which the first map may lie already; a new one where it is None.
     """
     members = iter(maps)
     first = next(members)
     scores: Map = np.empty(first.shape, np.float32) if out is None else out
-    np.copyto(scores, first)
+    second = next(members, None)
+    if second is None:
+        np.copyto(scores, first)
+        return scores
+    np.add(first, second, out=scores)
     for one in members:
         scores += one
     return scores
