@@ -4,12 +4,12 @@ from collections.abc import Callable
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Shaped, UInt8
+from jaxtyping import Shaped, UInt8
 
 Block = Shaped[np.ndarray, "picture row col"]
 Bytes = UInt8[np.ndarray, "picture row col"]
 Kernel = UInt8[np.ndarray, "side side"]
-TallPicture = Shaped[np.ndarray, "row col"]
+TallPicture = Shaped[np.ndarray, "height width"]
 
 
 def stacked(block: Block, *, gap: int, fill: int) -> Shaped[np.ndarray, "picture taller col"]:
@@ -31,8 +31,13 @@ def filtered(
 ) -> Block:
     """Apply an operation on one picture to each picture of the block; see `stacked`."""
     tall = stacked(block, gap=gap, fill=fill)
-    flat = tall.reshape(-1, tall.shape[2])
-    return operation(flat).reshape(tall.shape)[:, : block.shape[1]]
+    return operation(flat(tall)).reshape(tall.shape)[:, : block.shape[1]]
+
+
+def flat(tall: Block) -> TallPicture:
+    """Return what `stacked` gave as one picture that OpenCV takes; the same memory."""
+    values = tall.view(np.uint8) if tall.dtype == bool else tall
+    return values.reshape(-1, tall.shape[2])
 
 
 def square(size: int) -> Kernel:
@@ -48,11 +53,3 @@ def lowest(block: Bytes, size: int) -> Bytes:
 def highest(block: Bytes, size: int) -> Bytes:
     """Return the maximum in the square around each pixel, cut where the picture ends."""
     return filtered(block, lambda tall: cv2.dilate(tall, square(size)), gap=size // 2, fill=0)
-
-
-def closed(
-    mask: Bool[np.ndarray, "picture row col"], size: int
-) -> Bool[np.ndarray, "picture row col"]:
-    """Close a mask with a square, cut where the picture ends: no square that misses it fits in."""
-    grown = highest(mask.view(np.uint8), size)
-    return lowest(grown, size).view(np.bool_)

@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 from pydantic import Field
 
-from evaluation.ground.arrays import Map, Pictures
+from evaluation.ground.arrays import Map
+from postproc.pieces import by_pieces
 from postproc.step import Step
 
 CUT = 4
@@ -32,8 +33,8 @@ def blur(*, sigma: Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)] = 
         smooth = cv2.sepFilter2D(rows, -1, taps, only, borderType=cv2.BORDER_REFLECT)
         return smooth.reshape(maps.shape)
 
-    def apply(maps: Map, _: Pictures | None) -> Map:
+    def smooth(maps: Map) -> Map:
         turned = np.ascontiguousarray(along_rows(maps).swapaxes(*ROW_COL))
-        return np.ascontiguousarray(along_rows(turned).swapaxes(*ROW_COL))
+        return along_rows(turned).swapaxes(*ROW_COL)
 
-    return Step("maps", "maps", apply)
+    return Step("maps", "maps", lambda maps, _: by_pieces(maps, smooth))

@@ -5,7 +5,8 @@ from typing import Literal
 import cv2
 import numpy as np
 
-from evaluation.ground.arrays import Map, Pictures
+from evaluation.ground.arrays import Map
+from postproc.pieces import by_pieces
 from postproc.renormalise import CLASS_AXIS, renormalise
 from postproc.step import Step
 
@@ -23,7 +24,7 @@ def median(*, size: Literal[3, 5] = 3) -> Step:
     """
     reach = size // 2
 
-    def apply(maps: Map, _: Pictures | None) -> Map:
+    def medians_of(maps: Map) -> Map:
         framed = np.pad(maps, ((0, 0), (0, 0), (reach, reach), (0, 0)), mode="edge")
         # OpenCV repeats the last column by itself.
         tall = cv2.medianBlur(framed.reshape(-1, maps.shape[3]), size)
@@ -34,4 +35,4 @@ def median(*, size: Literal[3, 5] = 3) -> Step:
             np.copyto(medians, 1, where=~medians.any(axis=CLASS_AXIS, keepdims=True))
         return renormalise(medians)
 
-    return Step("maps", "maps", apply)
+    return Step("maps", "maps", lambda maps, _: by_pieces(maps, medians_of))
