@@ -1,0 +1,39 @@
+"""What is compared: a step, and what users of a library would write for one picture."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+
+from evaluation.ground.arrays import Array
+
+Picture = UInt8[np.ndarray, "row col"]
+PictureMask = Bool[np.ndarray, "row col"]
+PictureMap = Float[np.ndarray, "class row col"]
+
+
+@dataclass(frozen=True)
+class Referee:
+    """One library's way.
+
+    Args:
+        apply: from the labels or the map of one picture, and the grey picture, to the same kind.
+        differs: in what its answers may differ, and why; empty where they are the same.
+    """
+
+    apply: Callable[[Array, Picture], Array]
+    differs: str = ""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One step and its referees.
+
+    Args:
+        spec: of the step.
+        referees: by the library's name.
+    """
+
+    spec: str
+    referees: Mapping[str, Referee]
