@@ -1,6 +1,7 @@
 """`ens score`: score candidates of a run, or label maps in plain files."""
 
 from pathlib import Path
+from typing import Any, Literal
 
 import click
 
@@ -14,6 +15,11 @@ from ensemble.cli.options import (
     tell,
 )
 
+Per = Literal["set", "group", "picture"]
+
+MASKED = "masked"
+TOGETHER = "--truth, --guess and --classes belong together; give all three"
+
 
 @click.command("score")
 @click.option(
@@ -23,9 +29,20 @@ from ensemble.cli.options import (
 @click.option(
     "--protocol", metavar="SPEC", help="What decides, by default masked; with files: only this."
 )
+@click.option(
+    "--metric", "metrics", multiple=True, metavar="SPEC", help="Repeatable, or all: print these."
+)
+@click.option(
+    "--per",
+    type=click.Choice(["set", "group", "picture"]),
+    default="set",
+    show_default=True,
+    help="With --metric: of what.",
+)
 @run_option
 @click.option("--truth", type=FILE, help="With files: true label maps, .npy or .npz.")
 @click.option("--guess", type=FILE, help="With files: guessed label maps.")
+@click.option("--maps", type=FILE, help="With files: their maps, for metrics of probabilities.")
 @click.option("--classes", type=click.IntRange(2, 255), help="With files: how many classes.")
 @ignore_option
 @json_option
@@ -33,9 +50,12 @@ def command(
     candidates: tuple[str, ...],
     split: str,
     protocol: str | None,
+    metrics: tuple[str, ...],
+    per: Per,
     run_path: Path | None,
     truth: Path | None,
     guess: Path | None,
+    maps: Path | None,
     classes: int | None,
     ignore: int,
     as_json: bool,
@@ -43,29 +63,59 @@ def command(
     """Score candidates with the ignored class masked, and compare them.
 
     Candidates are chosen on the out-of-fold pictures and examined once on the split; each gain over
-    the highest single member comes with its paired interval.
+    the highest single member comes with its paired interval. With --metric other quantities are
+    measured instead, by class and, where asked, by group or picture.
     """
-    if truth or guess:
+    then = None
+    if truth or guess or maps:
         if not (truth and guess and classes):
-            raise click.UsageError("--truth, --guess and --classes belong together; give all three")
-        from ensemble.pipeline.files import score_files
-        from evaluation.protocols import PROTOCOLS
-        from evaluation.table import scores_text
+            raise click.UsageError(TOGETHER)
+        if metrics:
+            from ensemble.pipeline.measuring import as_text, measure_files
 
-        protocols = list(PROTOCOLS) if protocol is None else [protocol]
-        document = score_files(truth, guess, protocols=protocols, classes=classes, ignore=ignore)
-        then = "ens postprocess --maps MAPS.npy --chain suppress_background --out LABELS.npy"
-        if "warning" in document:
-            tell(f"warning: {document['warning']}")
-        show(scores_text(document), document, as_json=as_json, then=then)
-        return
+            document = measure_files(
+                truth, guess, maps, metrics, classes=classes, ignore=ignore, per=per
+            )
+            text = as_text(document)
+        else:
+            text, document = _scored_files(truth, guess, protocol, classes, ignore)
+            then = "ens postprocess --maps MAPS.npy --chain suppress_background --out LABELS.npy"
+    elif metrics:
+        from ensemble.pipeline.measuring import as_text, measure_run
+
+        document = measure_run(
+            chosen_run(run_path), candidates, metrics, split=split, per=per, tell=tell
+        )
+        text = as_text(document)
+    else:
+        text, document, then = _scored_run(run_path, candidates, split, protocol or MASKED)
+    show(text, document, as_json=as_json, then=then)
+
+
+def _scored_files(
+    truth: Path, guess: Path, protocol: str | None, classes: int, ignore: int
+) -> tuple[str, dict[str, Any]]:
+    from ensemble.pipeline.files import score_files
+    from evaluation.protocols import PROTOCOLS
+    from evaluation.table import scores_text
+
+    protocols = list(PROTOCOLS) if protocol is None else [protocol]
+    document = score_files(truth, guess, protocols=protocols, classes=classes, ignore=ignore)
+    if "warning" in document:
+        tell(f"warning: {document['warning']}")
+    return scores_text(document), document
+
+
+def _scored_run(
+    run_path: Path | None, candidates: tuple[str, ...], split: str, protocol: str
+) -> tuple[str, dict[str, Any], str]:
     from ensemble.pipeline.scoring import score_run
     from evaluation.table import leaderboard_document, leaderboard_text
 
     run = chosen_run(run_path)
-    board = score_run(run, candidates, split=split, protocol=protocol or "masked", tell=tell)
+    board = score_run(run, candidates, split=split, protocol=protocol, tell=tell)
     chosen = board.chosen or board.rows[0].name
     then = f"ens submit --candidate {chosen} --split test --out F.csv"
     if "test" not in run.splits():
         then = "ens predict --data MORE.npz --split test"
-    show(leaderboard_text(board), leaderboard_document(board), as_json=as_json, then=then)
+    return leaderboard_text(board), leaderboard_document(board), then

@@ -58,7 +58,7 @@ def fuse_files(
     members = [_opened(path) for path in maps]
     fitting = [_opened(path) for path in fit_maps]
     count, classes, *_ = members[0].size
-    _check_ignore(ignore, classes)
+    check_ignore(ignore, classes)
     floor = max(member.floor for member in [*members, *fitting])
     built = build_strategy(
         strategy,
@@ -125,7 +125,7 @@ def postprocess_file(
     target, opened = _target(out), _opened(maps)
     fitting = None if fit_maps is None else _opened(fit_maps)
     count, classes, rows, cols = opened.size
-    _check_ignore(ignore, classes)
+    check_ignore(ignore, classes)
     floor = max(reader.floor for reader in (opened, fitting) if reader is not None)
     steps = parse_chain(chain, classes=classes, ignore=ignore, floor=floor)
     pictures = None if images is None else _pictures(images)
@@ -194,7 +194,7 @@ def count_files(truth: Path, guess: Path, *, classes: int, ignore: int) -> Count
         BadSpec: an ignored class outside the classes.
         BadLabels: as in `score_files`.
     """
-    _check_ignore(ignore, classes)
+    check_ignore(ignore, classes)
     try:
         return confusion_by_threads(open_array(truth), open_array(guess), classes=classes)
     except BadLabels as error:
@@ -276,7 +276,12 @@ def _target(out: Path | None) -> Path:
     return out
 
 
-def _check_ignore(ignore: int, classes: int) -> None:
+def check_ignore(ignore: int, classes: int) -> None:
+    """Refuse an ignored class outside the classes.
+
+    Raises:
+        BadSpec: where it is.
+    """
     if ignore >= classes:
         raise BadSpec(f"--ignore {ignore} with {classes} classes; expected 0 to {classes - 1}")
 

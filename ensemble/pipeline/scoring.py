@@ -159,7 +159,10 @@ def _counts(sources: Sources, name: str, split: str, tell: Tell) -> ScoredPictur
         asked, inputs = _made_of(run, name, split)
         record(run.scores(name), asked=asked, inputs=inputs, part=split)
         tell(f"{name}: {split} scored")
-    return read_scores(run.scores(name), split)[1]
+    document, counts = read_scores(run.scores(name), split)
+    if "warning" in document:
+        tell(f"{name}: warning: {split}: {document['warning']}")
+    return counts
 
 
 def is_scored(run: Run, name: str, split: str) -> bool:

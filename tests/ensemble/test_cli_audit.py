@@ -110,6 +110,45 @@ class TestScore:
         assert document["warning"].startswith("no pixel can be scored")
 
 
+class TestMetrics:
+    ONE = ("score", *FILES[:4], "--classes", "3")
+
+    def test_files_are_measured_by_class_and_picture(self, files, capsys):
+        asked = ["--metric", "dice", "--metric", "surface_dice(tolerance_px=2)", "--per", "picture"]
+        document = json.loads(said(capsys, *self.ONE, *asked, "--json"))
+        found = document["candidates"]["a.npy"]
+        assert list(found) == ["dice", "surface_dice(tolerance_px=2)"]
+        assert list(found["dice"]["each"]) == ["0", "1", "2", "3"]
+        truth, guess = np.load("truth.npy"), np.load("a.npy")
+        hits = ((truth == 1) & (guess == 1)).sum()
+        areas = (truth == 1).sum() + ((truth != 0) & (guess == 1)).sum()
+        assert found["dice"]["classes"]["1"] == pytest.approx(2 * hits / areas)
+
+    def test_all_needs_maps_for_what_looks_at_them(self, files, capsys):
+        document = json.loads(said(capsys, *self.ONE, "--metric", "all", "--json"))
+        found = document["candidates"]["a.npy"]
+        assert found["brier"] == {"not_measured": "there are no maps of these labels"}
+        assert "not_measured" not in found["hausdorff_95"]
+        hot = np.load("a.npy")[:, None] == np.arange(3)[:, None, None]
+        np.save("maps.npy", (0.1 + 0.7 * hot).astype(np.float32))
+        asked = ["--metric", "brier", "--metric", "ece", "--maps", "maps.npy"]
+        assert "brier" in said(capsys, *self.ONE, *asked)
+
+    @pytest.mark.parametrize(
+        ("arguments", "words"),
+        [
+            (["--metric", "f1"], "unknown metric 'f1'; known: boundary_iou"),
+            (["--metric", "dice", "--per", "group"], "which have no groups"),
+            (["--metric", "dice", "--maps", "few.npy"], "few.npy has shape (2, 3, 6, 8); expected"),
+        ],
+    )
+    def test_what_cannot_be_measured_is_refused_in_a_line(self, files, capsys, arguments, words):
+        np.save("few.npy", np.full((2, 3, 6, 8), 1 / 3, np.float32))
+        line = said(capsys, *self.ONE, *arguments, code=2)
+        assert words in line
+        assert line.count("\n") == 1
+
+
 @pytest.mark.slow
 def test_candidates_of_a_run_are_audited_and_scored(tmp_path, capsys):
     sample = draw_sample(pictures=80, test=2, validation=40, size=(16, 24))
@@ -134,3 +173,10 @@ def test_candidates_of_a_run_are_audited_and_scored(tmp_path, capsys):
     )
     examined = {row["name"]: row["examined"] for row in board["candidates"]}
     assert examined["without"] == pytest.approx(scores["protocols"]["per_picture"]["miou"])
+    asked = ["--metric", "all", "--per", "group", "--candidate", "one", "--candidate", "without"]
+    measured = json.loads(said(capsys, "score", "--run", folder, *asked, "--json"))["candidates"]
+    assert measured["one"]["log_loss"]["overall"] > 0
+    assert measured["without"]["log_loss"] == {"not_measured": "there are no maps of these labels"}
+    masked = scores["protocols"]["masked"]["miou"]
+    assert measured["without"]["iou"]["overall"] == pytest.approx(masked)
+    assert len(measured["one"]["dice"]["each"]) > 1

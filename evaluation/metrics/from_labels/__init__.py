@@ -1,0 +1,1 @@
+"""Metrics of where regions end, from label maps."""
