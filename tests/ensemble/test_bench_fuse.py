@@ -37,6 +37,7 @@ def measure(name, size=TINY, tell=lambda line: None):
     return bench_fuse(size, [name], tell)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(SIDES))
 def test_a_part_times_its_sides_in_turns(name, monkeypatch):
     turns = []
@@ -61,14 +62,26 @@ def test_steps_are_those_of_every_strategy_against_the_mean(small):
     assert sides["mean"]["ratio"] == 1
 
 
-@pytest.mark.slow
-def test_peaks_are_of_ten_times_the_pictures():
+def test_peaks_are_of_ten_times_the_pictures(monkeypatch):
+    asked = []
+
+    def instead(arguments, folder):
+        asked.append(len(np.load(folder / "b.npy", mmap_mode="r")))
+        return {4: 100.0, 40: 120.0}[asked[-1]]
+
+    monkeypatch.setattr(peak, "anonymous_mb", instead)
     found = measure("peak")["peak"]
+    assert asked == [4, 4, 40, 40]
     assert (found["fewer"], found["more"]) == (4, 40)
+    assert found["sides"]["mean"] == {"mb_fewer": 100.0, "mb_more": 120.0, "ratio": 1.2}
     assert set(found["sides"]) == {"mean", "stacking"}
-    for side in found["sides"].values():
-        assert side["ratio"] == side["mb_more"] / side["mb_fewer"]
-        assert side["mb_fewer"] > 50
+
+
+@pytest.mark.slow
+def test_fusing_takes_more_memory_than_an_interpreter_alone(tmp_path):
+    found = peak._peaks_mb(tmp_path, 4)
+    assert set(found) == {"mean", "stacking"}
+    assert min(found.values()) > 50
 
 
 def test_a_peak_is_that_of_the_process(tmp_path, monkeypatch):
