@@ -1,12 +1,14 @@
 """`ens bench postproc`: gains, ledger and costs of chains on the same maps; what is refused."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 
 from ensemble.cli import run
 from ensemble.pipeline.bench.postproc.chains import USUAL, read_chains
+from ensemble.pipeline.bench.postproc.choice import scored_highest
 from ensemble.pipeline.bench.postproc.comparison import Asked, bench_postproc
 from ensemble.pipeline.bench.postproc.costs import costs
 from ensemble.pipeline.bench.postproc.peak import peak_memory
@@ -211,20 +213,40 @@ def test_on_oof_what_has_learned_labels_the_fold_that_it_did_not_learn_from(at, 
 
 class TestTheChoice:
     @pytest.mark.slow
-    def test_the_first_fusion_where_none_is_scored_else_the_highest(self, at, chains):
+    def test_is_the_first_fusion_where_none_is_scored_else_the_highest(self, at):
         told = []
-        with pytest.raises(BadRun):
-            bench_postproc(at, Asked(None, chains, "nowhere", 1), told.append)
+        assert scored_highest(Sources.of(at), told.append) == FUSION
         assert told == ["no fusion has been scored on oof (`ens score` does), so the first: mean"]
         assert run(["fuse", "--run", str(at.path), "--strategy", "max", "--name", "upper"]) == 0
         board = score_run(at, ["mean", "upper"], split="oof", protocol="masked", tell=silent)
-        with pytest.raises(BadRun):
-            bench_postproc(at, Asked(None, chains, "nowhere", 1), told.append)
-        assert f"{board.rows[0].name.removesuffix('_argmax')}: the highest of 2 fusions" in told[-1]
+        highest = scored_highest(Sources.of(at), told.append)
+        assert f"{highest}_argmax" == board.rows[0].name
+        assert told[-1].startswith(f"{highest}: the highest of 2 fusions on oof, ")
 
-    def test_a_split_that_is_not_there_is_refused(self, at, chains):
-        with pytest.raises(BadRun, match=r"no split 'nowhere' in .*; known: oof, validation"):
-            bench_postproc(at, Asked(FUSION, chains, "nowhere", 1), silent)
+    def test_a_run_without_a_fusion_says_how_to_make_one(self, at):
+        without = Run(at.path.parent / "without")
+        Experiment(folds=2).write(without.experiment)
+        write_classes(without.classes, Classes(("sky", "soil"), ignore=0))
+        with pytest.raises(BadRun, match="holds no fusion; make one: `ens fuse --run "):
+            scored_highest(Sources.of(without), silent)
+
+    @pytest.mark.parametrize(
+        ("split", "words"),
+        [
+            ("nowhere", r"no split 'nowhere' in .*; known: oof, validation, untold"),
+            ("untold", "split 'untold' has no truth to score by; take one with masks"),
+        ],
+    )
+    def test_a_split_without_truth_is_refused_before_anything_is_told(self, at, split, words):
+        data = DataSet.load(at.data("validation"))
+        DataSet(data.pictures, None, data.ids, data.groups, data.classes).save(at.data("untold"))
+        told = []
+        try:
+            with pytest.raises(BadRun, match=words):
+                bench_postproc(at, Asked(None, None, split, 1), told.append)
+        finally:
+            shutil.rmtree(at.data("untold"))
+        assert told == []
 
 
 class TestChainFiles:
@@ -255,14 +277,14 @@ class TestChainFiles:
     def test_a_bad_file_is_refused_in_one_line(self, at, tmp_path, capsys, text, words):
         file = tmp_path / "chains.txt"
         file.write_text(text)
-        where = ["--run", str(at.path), "--fusion", FUSION, "--chains", str(file)]
+        where = ["--run", str(at.path), "--chains", str(file)]
         assert run(["bench", "postproc", *where]) == 2
         said = capsys.readouterr().err
         assert words in said
         assert len(said.splitlines()) == 1
 
     def test_a_missing_file_is_refused(self, tmp_path):
-        with pytest.raises(BadSpec, match=r"none.txt cannot be read .*; expected a chain a line"):
+        with pytest.raises(BadSpec, match=r"none\.txt is missing; expected a file with a chain"):
             read_chains(tmp_path / "none.txt")
 
 

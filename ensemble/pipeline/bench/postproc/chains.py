@@ -65,6 +65,8 @@ def read_chains(path: Path) -> dict[str, str]:
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        raise BadSpec(f"{path} is missing; expected a file with a chain a line") from None
     except (OSError, ValueError) as error:
         raise BadSpec(f"{path} cannot be read ({error}); expected a chain a line") from None
     found: dict[str, str] = {}

@@ -11,6 +11,7 @@ from ensemble.pipeline.sources import Sources, run_experiment
 from evaluation.counts import confusion_by_threads
 from evaluation.ground.arrays import Labels
 from evaluation.ground.errors import BadRun
+from evaluation.ground.layout import Run
 from evaluation.protocols.masked import masked
 from members.data.dataset import DataSet
 from members.specialists import Family
@@ -48,23 +49,32 @@ def scored_highest(sources: Sources, tell: Callable[[str], None]) -> str:
     return best
 
 
-def open_split(
-    sources: Sources, source: str, split: str
-) -> tuple[ProbabilityStore | Family, DataSet]:
-    """Open maps of a split, with its pictures and truth.
+def open_truth(run: Run, split: str) -> DataSet:
+    """Open a split that has truth.
 
     Raises:
-        BadRun: no such split, no truth, no such maps, or maps of other pictures.
+        BadRun: no such split, or one without truth.
     """
-    run = sources.run
     if split not in run.splits():
         raise BadRun(f"no split {split!r} in {run.path}; known: {', '.join(run.splits())}")
-    maps, data = sources.open(source, split), DataSet.load(run.data(split))
+    data = DataSet.load(run.data(split))
     if data.masks is None:
         raise BadRun(f"split {split!r} has no truth to score by; take one with masks")
+    return data
+
+
+def open_maps(
+    sources: Sources, source: str, split: str, data: DataSet
+) -> ProbabilityStore | Family:
+    """Open maps of the pictures of a split.
+
+    Raises:
+        BadRun: no such maps, or maps of other pictures.
+    """
+    maps = sources.open(source, split)
     if maps.ids != data.ids:
         raise BadRun(f"{source!r} has maps of other pictures than {split}; make them again")
-    return maps, data
+    return maps
 
 
 def _on_oof(sources: Sources, fusion: str, truth: Labels) -> float:

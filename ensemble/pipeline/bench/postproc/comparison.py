@@ -1,6 +1,6 @@
 """Chains on the same maps: score, speed, memory, and what each step does to the pixels."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from ensemble.pipeline.bench.postproc.chains import (
     read_chains,
     usual,
 )
-from ensemble.pipeline.bench.postproc.choice import open_split, scored_highest
+from ensemble.pipeline.bench.postproc.choice import open_maps, open_truth, scored_highest
 from ensemble.pipeline.bench.postproc.costs import TIMED_BLOCKS, costs
 from ensemble.pipeline.bench.postproc.labelling import label_all, ledger_document
 from ensemble.pipeline.bench.postproc.scores import boards_of, scores_document
@@ -20,7 +20,7 @@ from ensemble.pipeline.bench.timing import machine
 from ensemble.pipeline.chains import FittedChain
 from ensemble.pipeline.sources import Sources, run_experiment
 from evaluation.ground.layout import Run
-from postproc.chain import Chain, Surroundings
+from postproc.chain import FLOAT16_FLOOR, Chain, Surroundings
 
 PLAIN = ""
 """The name of no post-processing, which no chain of a file can have."""
@@ -61,11 +61,14 @@ def bench_postproc(run: Run, asked: Asked, tell: Tell) -> dict[str, Any]:
         BadRun: no such maps or split, or a chain that learns and no out-of-fold maps.
         Leak: a chain would learn from pictures that the source was trained on.
     """
-    named = None if asked.chains is None else read_chains(asked.chains)
-    sources = Sources.of(run)
+    sources, data = Sources.of(run), open_truth(run, asked.split)
+    classes, named = data.classes, None if asked.chains is None else read_chains(asked.chains)
+    around = Surroundings(len(classes), classes.ignore, FLOAT16_FLOOR)
+    # Before anything is told; a second time with the floor of the maps, once they are chosen.
+    parse_all(named or {}, around, str(asked.chains))
     source = asked.fusion or scored_highest(sources, tell)
-    maps, data = open_split(sources, source, asked.split)
-    around = Surroundings(len(data.classes), data.classes.ignore, maps.floor)
+    maps = open_maps(sources, source, asked.split, data)
+    around = replace(around, floor=maps.floor)
     if named is None:
         chains = usual(sources, source, around, tell)
     else:
