@@ -24,13 +24,14 @@ VERBS = {
     "score": "score candidates with the ignored class masked",
     "compare": "rank what is scored: gaps to the first, tests, costs",
     "audit": "what a gain is made of: pixels or denominator",
-    "run": "everything an experiment file asks for",
-    "status": "what is there, stale or missing, and what it weighs",
-    "bench": "how fast, measured on this machine",
+    "report": "one HTML page: the board, the story of the score, pictures",
     "overlay": "pictures with a candidate's labels laid over them",
     "submit": "label maps as CSV, run lengths or PNG",
     "freeze": "a candidate with all it needs, in one folder",
     "apply": "label new pictures by a frozen candidate",
+    "run": "everything an experiment file asks for",
+    "status": "what is there, stale or missing, and what it weighs",
+    "bench": "how fast, measured on this machine",
 }
 
 # verbs that are words of the language

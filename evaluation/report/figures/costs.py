@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from evaluation.report.figures.drawing import FAINT, INK, SERIES, drawn
 
@@ -52,6 +53,10 @@ def score_against_cost(points: Sequence[Point]) -> str:
                 fontsize=8,
             )
         axes.set(xlabel="ms a picture", ylabel="masked mIoU", xscale="log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.margins(0.12)
         axes.legend(loc="lower right")
 
     return drawn("score against cost", paint)

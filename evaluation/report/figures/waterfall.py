@@ -4,10 +4,12 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from matplotlib.axes import Axes
+from matplotlib.patches import Patch
 
 from evaluation.report.figures.drawing import FAINT, INK, SERIES, drawn
 
-WIDTH, ROOM = 0.6, 0.04
+WIDTH = 0.6
+ROOM, LEAST_ROOM = 0.3, 0.005
 PIXELS, DENOMINATOR = SERIES[0], SERIES[1]
 
 
@@ -28,7 +30,7 @@ class Stage(NamedTuple):
 
 
 def waterfall(protocol: str, stages: Sequence[Stage]) -> str:
-    """Draw the first stage as a bar from 0, each gain as a step, and each score as a number.
+    """Draw each score as a line with its number, and what leads from one to the next as bars.
 
     Args:
         protocol: under which the scores are.
@@ -36,21 +38,31 @@ def waterfall(protocol: str, stages: Sequence[Stage]) -> str:
     """
 
     def paint(axes: Axes) -> None:
-        height = stages[0].miou
-        axes.bar(0, height, WIDTH, color=FAINT)
-        for place, stage in enumerate(stages[1:], start=1):
-            axes.hlines(height, place - 1, place, color=FAINT, linewidth=1)
-            for gain, colour in ((stage.pixels, PIXELS), (stage.denominator, DENOMINATOR)):
-                axes.bar(place, gain, WIDTH, bottom=height, color=colour)
-                height += gain
+        levels = [stage.miou for stage in stages]
         for place, stage in enumerate(stages):
-            axes.text(place, stage.miou + ROOM / 4, f"{stage.miou:.3f}", color=INK, ha="center")
-        scores = [stage.miou for stage in stages]
+            reach = min(place + 1, len(stages) - 1)
+            axes.hlines(stage.miou, place - WIDTH / 2, reach + WIDTH / 2, color=FAINT, linewidth=1)
+            height, top = stages[max(place - 1, 0)].miou, stage.miou
+            parts = ((-0.25, stage.pixels, PIXELS), (0.25, stage.denominator, DENOMINATOR))
+            for side, gain, colour in parts:
+                axes.bar(place + side * WIDTH, gain, WIDTH / 2, bottom=height, color=colour)
+                height += gain
+                top = max(top, height, height - gain)
+                levels.append(height)
+            axes.annotate(
+                f"{stage.miou:.3f}",
+                (place, top),
+                xytext=(0, 4),
+                textcoords="offset points",
+                color=INK,
+                ha="center",
+            )
         axes.set_xticks(range(len(stages)), [stage.name for stage in stages])
-        axes.set(title=protocol, ylabel="mIoU", ylim=(max(0, min(scores) - 3 * ROOM), None))
-        axes.margins(y=0.2)
-        axes.bar(0, 0, color=PIXELS, label="pixels")
-        axes.bar(0, 0, color=DENOMINATOR, label="denominator")
-        axes.legend(loc="lower right", ncols=2)
+        axes.set(title=f"mIoU under {protocol}")
+        room = max(LEAST_ROOM, ROOM * (max(levels) - min(levels)))
+        axes.set_ylim(min(levels) - room, max(levels) + room)
+        named = {"pixels": PIXELS, "denominator": DENOMINATOR}
+        patches = [Patch(color=colour, label=name) for name, colour in named.items()]
+        axes.legend(handles=patches, loc="lower center", ncols=2, bbox_to_anchor=(0.5, -0.3))
 
     return drawn(f"story under {protocol}", paint)

@@ -1,0 +1,30 @@
+"""`ens report`: the page that people look at."""
+
+from pathlib import Path
+
+import click
+
+from ensemble.cli.options import FILE, chosen_run, json_option, run_option, show, tell
+
+
+@click.command("report")
+@run_option
+@click.option("--candidate", metavar="C", help="Whose story; by default the one chosen on oof.")
+@click.option("--split", default="validation", show_default=True, help="The examined split.")
+@click.option("--out", type=FILE, metavar="F.html", help="Default: RUN/report/index.html.")
+@json_option
+def command(
+    run_path: Path | None, candidate: str | None, split: str, out: Path | None, as_json: bool
+) -> None:
+    """Write one HTML page of what `ens score` has scored; it opens from disk, with no network.
+
+    The leaderboard, what each stage gained (pixels against denominator), classes, confidence,
+    members, cost, training, a gallery to walk through, and pictures that deserve a second look.
+    """
+    from ensemble.pipeline.reporting.reporting import report
+
+    run = chosen_run(run_path)
+    page, chosen = report(run, split=split, candidate=candidate, out=out, tell=tell)
+    document = {"run": str(run.path), "page": str(page), "candidate": chosen}
+    text = f"{page}: {page.stat().st_size / 1e6:.1f} MB, the story of {chosen}"
+    show(text, document, as_json=as_json, then=f"ens freeze --candidate {chosen} --out DIR")

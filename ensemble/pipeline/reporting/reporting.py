@@ -1,0 +1,128 @@
+"""Write `report/index.html`: the board, the story of the score, and pictures to look at."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from ensemble.pipeline.comparing import compare_run
+from ensemble.pipeline.postprocessing import ARGMAX, read_candidate
+from ensemble.pipeline.reporting.board import board_table, cost_figure
+from ensemble.pipeline.reporting.figures import curves_figure, member_figures, reliability_figure
+from ensemble.pipeline.reporting.review import Review, review
+from ensemble.pipeline.reporting.story import (
+    class_figure,
+    confusion_figures,
+    stations,
+    told,
+    waterfalls,
+)
+from ensemble.pipeline.reporting.walk import Walk
+from ensemble.pipeline.sources import Sources
+from evaluation.ground.errors import BadRun
+from evaluation.ground.layout import Run
+from evaluation.leaderboard import Leaderboard
+from evaluation.remarks import rank_remarks
+from evaluation.report.gallery import Gallery
+from evaluation.report.page import Figure, Page, Section, write_page
+
+SPREAD = 12
+"""Pictures of the gallery beside those of the review queue, evenly spaced."""
+
+Tell = Callable[[str], None]
+
+
+def report(
+    run: Run, *, split: str, candidate: str | None, out: Path | None, tell: Tell
+) -> tuple[Path, str]:
+    """Gather what a run holds, and write the page.
+
+    Args:
+        run: the experiment folder, scored.
+        split: the split that is examined.
+        candidate: whose story is told; by default the one chosen on oof.
+        out: of the page; by default `report/index.html` in the run.
+        tell: gets a line for whatever was measured or left out.
+
+    Returns:
+        Where the page is, and the candidate.
+
+    Raises:
+        BadRun: nothing scored on the split, or no such candidate among what is.
+    """
+    board = compare_run(run, split=split, protocol="masked", tell=tell)
+    names = [row.name for row in board.rows]
+    chosen = candidate or board.chosen or names[0]
+    if chosen not in names:
+        raise BadRun(f"no candidate {chosen!r} is scored on {split}; known: {', '.join(names)}")
+    sources = Sources.of(run)
+    reference = None if board.reference is None else read_candidate(run, board.reference)[0]
+    walk = Walk.of(sources, chosen, split, reference)
+    found = review(walk)
+    page = Page(
+        title=f"{run.path.resolve().name}: {chosen}",
+        subtitle=_subtitle(board, walk),
+        sections=_sections(sources, board, walk, chosen, tell),
+        gallery=_gallery(walk, found),
+        queues=found.queues(walk.data.ids),
+        classes=walk.data.classes,
+        footer=f"Written by ens from {run.path}.",
+    )
+    target = out or run.path / "report" / "index.html"
+    write_page(target, page)
+    return target, chosen
+
+
+def _subtitle(board: Leaderboard, walk: Walk) -> str:
+    return (
+        f"{len(board.rows)} candidates examined on {board.split}: {len(walk.data):,} pictures in"
+        f" {board.groups} groups"
+    )
+
+
+def _sections(
+    sources: Sources, board: Leaderboard, walk: Walk, candidate: str, tell: Tell
+) -> list[Section]:
+    classes = walk.data.classes
+    way = stations(sources, board, candidate)
+    costs, curves = cost_figure(board), curves_figure(sources)
+    sections = [
+        Section("board", "Leaderboard", rank_remarks(board), board_table(board)),
+        Section(
+            "story",
+            "The story of the score",
+            [_way(walk, candidate), told(way, classes.ignore)],
+            figures=waterfalls(way, classes.ignore),
+        ),
+        Section(
+            "classes",
+            "Classes",
+            figures=[class_figure(way, board, classes), *confusion_figures(way, classes)],
+        ),
+        Section("trust", "Confidence", figures=[reliability_figure(walk)]),
+        Section("members", "Members", figures=member_figures(sources, board.split, tell)),
+        Section("cost", "Score against cost", figures=_known(costs)),
+        Section("training", "Training", figures=_known(curves)),
+    ]
+    return [section for section in sections if section.figures or section.table]
+
+
+def _known(figure: Figure | None) -> list[Figure]:
+    return [] if figure is None else [figure]
+
+
+def _way(walk: Walk, candidate: str) -> str:
+    fused = f"{', '.join(walk.members)} fused by {walk.source}" if walk.fused else walk.source
+    return f"{candidate}: {fused}, then {walk.chain or ARGMAX}."
+
+
+def _gallery(walk: Walk, found: Review) -> Gallery:
+    spread = np.linspace(0, len(walk.data) - 1, min(SPREAD, len(walk.data))).astype(int).tolist()
+    places = list(dict.fromkeys([*found.places(), *spread]))
+    return Gallery(
+        ids=[walk.data.ids[place] for place in places],
+        notes=[found.note(place) for place in places],
+        pictures=np.asarray(walk.data.pictures[places]),
+        truth=np.asarray(walk.data.truth()[places]),
+        layers=walk.layers(places),
+    )

@@ -1,0 +1,105 @@
+"""`ens report` on a run: what the page tells is what the run holds."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ensemble.cli import run
+from ensemble.pipeline.reporting.review import BROKEN, DISPUTED, LABEL, review
+from ensemble.pipeline.reporting.walk import Walk
+from ensemble.pipeline.sources import Sources
+from evaluation.ground.layout import Run
+from members.data.sample import draw_sample
+from tests.evaluation.test_report import Reader
+
+TINY = "unet(width=2, depth=1)"
+CHAIN = "suppress_background|mode_filter(size=3)"
+NAME = "greedy_suppress_background.mode_filter"
+
+
+@pytest.fixture(scope="module")
+def scored(tmp_path_factory):
+    sample = draw_sample(pictures=80, test=9, validation=40, size=(16, 24))
+    data, validation = sample.save(tmp_path_factory.mktemp("sample"))
+    folder = str(tmp_path_factory.mktemp("runs") / "tiny")
+    sets = ["--data", str(data), "--validation", str(validation), "--folds", "2"]
+    training = ["--epochs", "1", "--workers", "1", "--member", f"one={TINY}"]
+    training += ["--member", f"two={{architecture: '{TINY}', loss: dice}}"]
+    for words in (
+        ["train-members", *sets, *training],
+        ["fuse", "--strategy", "greedy"],
+        ["postprocess", "--fusion", "greedy", "--chain", CHAIN],
+        ["score"],
+    ):
+        assert run([*words, "--run", folder]) == 0
+    return folder
+
+
+def page_of(scored, *words):
+    assert run(["report", "--run", scored, *words]) == 0
+    return Path(scored, "report", "index.html").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def walk(scored):
+    return Walk.of(Sources.of(Run(Path(scored))), NAME, "validation", "one")
+
+
+class TestThePage:
+    def test_walks_from_members_over_the_fusion_through_each_step(self, scored):
+        shown = json.loads(Reader(page_of(scored, "--candidate", NAME)).scripts[0])
+        names = [layer["name"] for layer in shown[0]["layers"]]
+        assert names == ["one", "two", "greedy", "suppress_background", "mode_filter"]
+
+    def test_names_every_candidate_and_its_score(self, scored, capsys):
+        text = page_of(scored)
+        capsys.readouterr()
+        assert run(["compare", "--run", scored, "--json"]) == 0
+        for row in json.loads(capsys.readouterr().out)["candidates"]:
+            assert row["name"] in text
+            assert f"{row['examined']:.3f}" in text
+
+    def test_tells_of_one_member_alone_too(self, scored):
+        text = page_of(scored, "--candidate", "one_argmax")
+        shown = json.loads(Reader(text).scripts[0])
+        assert [layer["name"] for layer in shown[0]["layers"]] == ["one"]
+
+    def test_of_nobody_is_refused(self, scored, capsys):
+        capsys.readouterr()
+        assert run(["report", "--run", scored, "--candidate", "nobody"]) == 2
+        assert "no candidate 'nobody' is scored" in capsys.readouterr().err
+
+
+class TestTheWay:
+    def test_ends_at_the_labels_of_the_run(self, scored, walk):
+        labels = np.load(f"{scored}/labels/{NAME}/validation/labels.npy")
+        places = [3, 39, 0]
+        np.testing.assert_array_equal(walk.layers(places)[-1].labels, labels[places])
+
+    def test_compares_the_fusion_with_the_reference_and_each_step_with_the_one_before(self, walk):
+        assert [layer.before for layer in walk.layers([0])] == [None, None, 0, 2, 3]
+
+
+class TestReview:
+    def test_measures_what_it_says(self, walk):
+        found = review(walk).shares
+        truth = np.asarray(walk.data.truth())
+        one, two, fused = np.concatenate([guesses for _, guesses in walk.guesses()], axis=1)
+        scored = (truth != 0) & (truth != 255)
+        total = scored.sum(axis=(1, 2))
+
+        def share(pixels):
+            counted = (pixels & scored).sum(axis=(1, 2))
+            return np.divide(counted, total, out=np.zeros(len(total)), where=total > 0)
+
+        np.testing.assert_allclose(found[LABEL], share((one == two) & (one != truth) & (one != 0)))
+        np.testing.assert_allclose(found[DISPUTED], share(one != two) / 2)
+        np.testing.assert_allclose(found[BROKEN], share((one == truth) & (fused != truth)))
+
+    def test_lists_the_worst_first_and_nothing_that_is_fine(self, walk):
+        for queue in review(walk).queues(walk.data.ids):
+            shares = [int(item.note.rstrip("%")) for item in queue.items]
+            assert shares == sorted(shares, reverse=True)
+            assert len(shares) <= 12
