@@ -13,19 +13,19 @@ class Choice:
     """Places of the candidates that matter, in the order in which they were given.
 
     Args:
+        oof: the candidates' scores that were chosen by; NaN where there is none.
         chosen: the highest on oof; None where nobody has oof scores.
         reference: the highest single member on oof; on the examined split where no member has oof
             scores; None without members.
         reference_on: where the reference is the highest: `oof` or the examined split.
         split: the examined split.
-        candidates: how many there are.
     """
 
+    oof: tuple[float, ...]
     chosen: int | None
     reference: int | None
     reference_on: str
     split: str
-    candidates: int
 
     @property
     def fixed(self) -> int | None:
@@ -35,7 +35,7 @@ class Choice:
     @property
     def looked_at(self) -> int:
         """How many other comparisons there are."""
-        return len(set(range(self.candidates)) - {self.fixed, self.reference})
+        return len(set(range(len(self.oof))) - {self.fixed, self.reference})
 
 
 def choose(
@@ -53,7 +53,8 @@ def choose(
     reference, reference_on = _highest(oof, single), OOF
     if reference is None:
         reference, reference_on = _highest(examined, single), split
-    return Choice(_highest(oof, range(len(oof))), reference, reference_on, split, len(oof))
+    chosen = _highest(oof, range(len(oof)))
+    return Choice(tuple(oof), chosen, reference, reference_on, split)
 
 
 def _highest(scores: Sequence[float], among: Iterable[int]) -> int | None:

@@ -155,26 +155,39 @@ def compare(
     ignore = classes.ignore
     examined = [candidate.examined for candidate in candidates]
     measured = Measured.of(examined, PROTOCOLS.build(protocol), ignore)
-    mious = measured.mious.tolist()
     oof = [math.nan if c.oof is None else _miou(c.oof.counts, protocol, ignore) for c in candidates]
     members = [place for place, candidate in enumerate(candidates) if candidate.is_member]
-    choice = choose(oof, mious, members, split)
+    choice = choose(oof, measured.mious.tolist(), members, split)
     gaps = gaps_to_first(measured, rng=rng, level=level)
+    rows = _rows(candidates, classes, measured, choice, gaps, protocol, level)
+    return _board(rows, choice, measured.groups, protocol, level)
+
+
+def _rows(
+    candidates: Sequence[Candidate],
+    classes: Classes,
+    measured: Measured,
+    choice: Choice,
+    gaps: Sequence[Gap | None],
+    protocol: str,
+    level: float,
+) -> list[Row]:
+    mious = measured.mious.tolist()
     front = pareto_front(mious, [candidate.milliseconds for candidate in candidates])
-    rows = [
+    return [
         Row(
             name=candidate.name,
             is_member=candidate.is_member,
             chosen=place == choice.chosen,
             reference=place == choice.reference,
-            oof=oof[place],
+            oof=choice.oof[place],
             examined=mious[place],
             interval=measured.interval(place, level),
             gain=_gain(mious, place, choice.reference),
             gain_interval=_gain_interval(measured, place, choice, level),
             iou=iou_by_name(measured.whole[place], classes),
             iou_intervals=measured.class_intervals(place, classes, level),
-            others=_others(candidate.examined.counts, protocol, ignore),
+            others=_others(candidate.examined.counts, protocol, classes.ignore),
             gap=gaps[place],
             members=candidate.members,
             milliseconds=candidate.milliseconds,
@@ -182,7 +195,6 @@ def compare(
         )
         for place, candidate in enumerate(candidates)
     ]
-    return _board(rows, choice, measured.groups, protocol, level)
 
 
 def _board(

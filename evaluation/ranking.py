@@ -41,5 +41,5 @@ def _gap(row: Row, place: int) -> list[str]:
         return [NOTHING, NOTHING, NOTHING, "first" if place == 0 else ""]
     p = row.gap.p
     shown = f"<{LEAST_P}".replace("0.", ".") if p < LEAST_P else decimal(p)
-    verdict = "lower" if row.gap.told_apart else "open"
+    verdict = "" if math.isnan(p) else "lower" if row.gap.told_apart else "open"
     return [decimal(row.gap.value, "+"), ends(row.gap.interval, "+"), shown, verdict]

@@ -82,7 +82,7 @@ def used_members(sources: Sources, plan: Plan) -> tuple[str, ...]:
     fusion: Fusion = load_fitted(sources.run.fusion(plan.name) / FITTED).fusion
     if not isinstance(fusion, WeightedMean):
         return plan.members
-    weighs = fusion.weights.reshape(len(plan.members), -1).any(axis=1)
+    weighs = np.asarray(fusion.weights.reshape(len(plan.members), -1).any(axis=1))
     return tuple(name for name, has in zip(plan.members, weighs, strict=True) if has)
 
 

@@ -1,6 +1,6 @@
 """Intervals: laws, the slow way, cases by hand, and how often they hold the truth."""
 
-from typing import get_args
+from typing import Literal, get_args
 
 import numpy as np
 import pytest
@@ -132,18 +132,27 @@ class TestAgainstTheSlowWay:
         plain = np.quantile(drawn, [0.05, 0.95])
         assert found.low < plain[0] < plain[1] < found.high
 
+    @pytest.mark.slow
     def test_bca_and_percentile_are_scipys(self):
         from scipy import stats
 
         sums = drawn_counts(3, 25)
-        both = {"n_resamples": 4_000, "rng": np.random.default_rng(0), "vectorized": False}
 
         def score(places):
             return float(MASKED(sums[places.astype(int)].sum(axis=0), 0).miou)
 
-        for ours, theirs in (("bca", "BCa"), ("percentile", "percentile")):
+        pairs: list[tuple[Method, Literal["BCa", "percentile"]]]
+        pairs = [("bca", "BCa"), ("percentile", "percentile")]
+        for ours, theirs in pairs:
             found = made(sums, np.arange(25), method=ours, resamples=20_000)
-            reference = stats.bootstrap((np.arange(25),), score, method=theirs, **both)
+            reference = stats.bootstrap(
+                (np.arange(25),),
+                score,
+                method=theirs,
+                n_resamples=3_000,
+                vectorized=False,
+                rng=np.random.default_rng(0),
+            )
             ends = reference.confidence_interval
             atol = 0.06 * (found.high - found.low)
             np.testing.assert_allclose([found.low, found.high], ends, atol=atol)

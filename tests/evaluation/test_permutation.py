@@ -43,6 +43,7 @@ class TestSignFlips:
         expected = np.mean(np.array(gaps) >= abs(gap(a, b)) - 1e-12)
         assert p_value(a, b) == pytest.approx(expected)
 
+    @pytest.mark.slow
     def test_with_more_groups_it_is_scipys(self):
         a, b = drawn(16, seed=3)
         both, places = np.stack([a, b]), np.arange(16)
