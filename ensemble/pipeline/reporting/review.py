@@ -85,11 +85,13 @@ def _measure(title: str, walk: Walk, guesses: Array, truth: Array) -> Array:
     """Return a number from 0 to 1 for each pixel."""
     members = guesses[: len(walk.members)]
     if title == LABEL:
-        same = (members == members[0]).all(axis=0)
-        return same & (members[0] != truth) & (members[0] != walk.data.classes.ignore)
+        against: Array = (members == members[0]).all(axis=0)
+        against &= (members[0] != truth) & (members[0] != walk.data.classes.ignore)
+        return against
     if title == DISPUTED:
         votes = [(members == label).sum(axis=0) for label in range(len(walk.data.classes))]
         shares: Array = 1 - np.max(votes, axis=0) / len(members)
         return shares
     reference = members[walk.members.index(str(walk.reference))]
-    return (reference == truth) & (guesses[-1] != truth)
+    broken: Array = (reference == truth) & (guesses[-1] != truth)
+    return broken

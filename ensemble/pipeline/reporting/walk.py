@@ -45,7 +45,7 @@ class Walk:
         run = sources.run
         source, text = read_candidate(run, candidate)
         fitted = read_fitted_chain(run, candidate)
-        members = (source,)
+        members: tuple[str, ...] = (source,)
         if source not in sources.names():
             members = planned(run_experiment(run), sources, source).members
         opened = tuple(sources.open(name, split) for name in dict.fromkeys([*members, source]))

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from evaluation.report.figures.drawing import SERIES, drawn
 
@@ -29,7 +30,7 @@ def training_curves(found: Mapping[str, Sequence[Points]]) -> str:
                     label=name if fold == 0 else None,
                 )
         axes.set(xlabel="epoch", ylabel="masked mIoU of the holdout")
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
 
     return drawn("training curves", paint, width=7.6)
