@@ -85,4 +85,5 @@ def _masks(labels: Pixels, classes: int, bits: int, kept: Kept, name: str) -> Ma
 
 def _set_bits(words: UInt64[np.ndarray, "*sets word"]) -> Int64[np.ndarray, "*sets"]:
     sums = np.uint16 if words.shape[-1] < SHORT_WORDS else np.int64  # short ones add up faster
-    return np.bitwise_count(words).sum(axis=-1, dtype=sums).astype(np.int64)
+    ones: Int64[np.ndarray, "*sets"] = np.bitwise_count(words).sum(-1, dtype=sums).astype(np.int64)
+    return ones

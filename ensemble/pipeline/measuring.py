@@ -140,6 +140,8 @@ def _measured(
     keys: Array,
     per: Per,
 ) -> Document:
+    if not truth.shape[0]:
+        raise BadLabels("truth holds no picture; expected at least one")
     possible = {name: m for name, m in metrics.items() if maps is not None or m.takes != "maps"}
     seen = _blocks(truth, guess, maps if len(possible) else None, classes, keys)
     found: Document = measure(possible, seen, classes, per=per)

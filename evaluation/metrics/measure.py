@@ -54,7 +54,7 @@ class Seen:
     @property
     def classes(self) -> int:
         """How many classes there are."""
-        return self.counts.shape[-1]
+        return int(self.counts.shape[-1])
 
 
 @dataclass(frozen=True)

@@ -139,11 +139,21 @@ class TestMetrics:
         [
             (["--metric", "f1"], "unknown metric 'f1'; known: boundary_iou"),
             (["--metric", "dice", "--per", "group"], "which have no groups"),
+            (
+                ["--metric", "dice", "--guess", "few.npy"],
+                "truth.npy and few.npy: guess has shape (2,",
+            ),
+            (
+                ["--metric", "dice", "--truth", "none.npy"],
+                "none.npy and a.npy: truth holds no picture",
+            ),
+            (["--metric", "dice", "--classes", "2"], "truth holds 2; expected 0 to 1 or 255"),
             (["--metric", "dice", "--maps", "few.npy"], "few.npy has shape (2, 3, 6, 8); expected"),
         ],
     )
     def test_what_cannot_be_measured_is_refused_in_a_line(self, files, capsys, arguments, words):
         np.save("few.npy", np.full((2, 3, 6, 8), 1 / 3, np.float32))
+        np.save("none.npy", np.zeros((0, 6, 8), np.uint8))
         line = said(capsys, *self.ONE, *arguments, code=2)
         assert words in line
         assert line.count("\n") == 1

@@ -46,7 +46,7 @@ def by_edges(measured: OfEdges, *, one_lacks: Callable[[Seen], float]) -> Metric
         truth, guess = regions(seen)
         there, guessed = truth.any(axis=(2, 3)), guess.any(axis=(2, 3))
         values: PerClass = np.where(there ^ guessed, one_lacks(seen), np.nan)
-        for place, distances in edge_distances(truth, guess, there & guessed):
+        for place, distances in edge_distances(truth, guess, np.asarray(there & guessed)):
             values[place] = measured(*distances)
         return mean_of_pictures(values)
 
