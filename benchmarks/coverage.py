@@ -17,7 +17,7 @@ from evaluation.permutation import holm, sign_flip_test
 from evaluation.protocols import PROTOCOLS
 from evaluation.simulated import IGNORE, simulate
 
-GROUPS = (20, 92, 400)
+GROUPS = (8, 20, 92, 400)
 RESAMPLES = FLIPS = 1_000
 POPULATION, CHUNK = 200_000, 5_000
 MASKED = PROTOCOLS.build("masked")

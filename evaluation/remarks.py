@@ -6,12 +6,13 @@ from evaluation.cells import decimal
 from evaluation.choice import OOF
 from evaluation.gaps import pairs_of
 from evaluation.leaderboard import Leaderboard
-from evaluation.tried import tried_with
+from evaluation.tried import erred_with, tried_with
 
 COST = (
     "ms: a picture through the networks of all folds, the fusion and the chain, on one core of this"
     ' machine. "front": nobody scores as high at less cost.'
 )
+TOO_FEW = " No gap can be told from chance with so few groups for so many candidates."
 ONE_GROUP = "All pictures are of one group, so there are no intervals."
 
 
@@ -25,7 +26,7 @@ def score_remarks(board: Leaderboard) -> list[str]:
 
 def rank_remarks(board: Leaderboard) -> list[str]:
     """Say what was chosen, who cannot be told from the first, and what costs are."""
-    return [_choice(board), _tests(board), COST, *_warnings(board)]
+    return [_choice(board), *_tests(board), COST, *_warnings(board)]
 
 
 def _choice(board: Leaderboard) -> str:
@@ -69,16 +70,17 @@ def _levels(board: Leaderboard) -> str:
     )
 
 
-def _tests(board: Leaderboard) -> str:
-    level, pairs = f"{100 * board.level:g}%", pairs_of(len(board.rows))
+def _tests(board: Leaderboard) -> list[str]:
     if board.groups < 2:
-        return ONE_GROUP
-    return (
+        return [ONE_GROUP]
+    level, error = f"{100 * board.level:g}%", f"{1 - board.level:.2g}"
+    return [
         f"Gaps are to the first, over {board.groups} groups of pictures; intervals at {level} each."
-        f" p: sign-flip test, Holm's correction for all {pairs} pairs, since the first was found by"
-        f' looking. "open": cannot be told from the first; "lower": can be, by p up to'
-        f" {1 - board.level:.2g}."
-    )
+        f' "open": cannot be told from the first; "lower": p is {error} or less.',
+        f"p: sign-flip test (at 5%, {erred_with(board.groups)}); Holm's correction for all"
+        f" {pairs_of(len(board.rows))} pairs, since the first was found by looking."
+        f"{TOO_FEW if _too_few(board) else ''}",
+    ]
 
 
 def _warnings(board: Leaderboard) -> list[str]:
@@ -87,3 +89,9 @@ def _warnings(board: Leaderboard) -> list[str]:
         return [f"No pixel of {board.split} can be scored, so there are no scores."]
     tried = tried_with(board.groups) if board.groups > 1 else None
     return [] if tried is None else [tried]
+
+
+def _too_few(board: Leaderboard) -> bool:
+    """Tell whether even the clearest gap has a corrected p-value above the level."""
+    clearest = 2.0 ** (1 - board.groups)
+    return clearest * pairs_of(len(board.rows)) > 1 - board.level

@@ -89,7 +89,7 @@ class TestWhatIsSaid:
         assert f"the true difference in {difference:g}%" in said
 
     def test_fewer_than_were_tried_are_told_so(self):
-        assert (tried_with(8) or "").endswith("with fewer, trust them less.")
+        assert (tried_with(5) or "").endswith("with fewer, trust them less.")
 
     def test_many_groups_are_told_nothing(self):
         assert tried_with(400) is None

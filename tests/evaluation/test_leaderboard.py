@@ -251,11 +251,21 @@ class TestRanking:
         assert "open" in lines[3]
 
     def test_it_says_what_such_intervals_did_with_few_groups(self):
-        assert "12 groups: in simulations with 20" in ranking_text(board())
-        assert "12 groups: in simulations with 20" in leaderboard_text(board())
+        assert "12 groups: in simulations with 8" in ranking_text(board())
+        assert "12 groups: in simulations with 8" in leaderboard_text(board())
 
     def test_it_says_how_many_pairs_were_corrected_for(self):
         assert "Holm's correction for all 6 pairs" in ranking_text(board())
+        assert "(at 5%, erred in 4% of simulations with 8 groups)" in ranking_text(board())
+
+    def test_too_few_groups_for_so_many_candidates_are_told(self):
+        told = "No gap can be told from chance with so few groups for so many candidates."
+        groups = np.arange(PICTURES) // 4
+        few = [
+            Candidate(f"c{number}", scored(0.1 * number, groups=groups)) for number in range(1, 5)
+        ]
+        assert told in ranking_text(board(few))
+        assert told not in ranking_text(board(few[:2]))
 
     def test_one_group_has_no_interval_and_says_so(self):
         one = np.zeros(PICTURES, int)
