@@ -28,7 +28,12 @@ def pictures():
     return np.clip(128 + 600 * rough + 5 * noise, 0, 255).astype(np.uint8)
 
 
-SPECS = [*sorted(set(STEPS) - {"class_bias"}), "class_bias(bias=['-inf', 0, 0.1, 0.2, 0.3])"]
+SPECS = [
+    *sorted(set(STEPS) - {"class_bias"}),
+    "class_bias(bias=['-inf', 0, 0.1, 0.2, 0.3])",
+    "remove_small(refill=majority)",
+    "remove_small(refill=next_best)",
+]
 
 
 @pytest.mark.parametrize("spec", SPECS)

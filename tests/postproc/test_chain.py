@@ -167,6 +167,8 @@ def test_suppress_background_asks_for_the_ignored_class():
         ("blur|mode_filter", False),
         ("blur|crf", True),
         ("crf(bilateral_compat=0)", False),
+        ("superpixel_vote", True),
+        ("median|remove_small(refill=next_best)", False),
     ],
 )
 def test_knows_whether_it_needs_pictures(text, needed):
