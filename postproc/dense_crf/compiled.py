@@ -3,18 +3,20 @@
 import ctypes
 import functools
 from collections.abc import Callable
-from ctypes import POINTER, Structure, c_float, c_int, c_int32, c_void_p, pointer
+from ctypes import POINTER, Structure, c_float, c_int, c_int32, c_int64, c_void_p, pointer
 from pathlib import Path
 
 import numpy as np
 
-from evaluation.ground.arrays import Array, Map, Pictures
+from evaluation.ground.arrays import Array, Kept, Map, Pictures
 from evaluation.ground.errors import BadSpec
 from postproc.dense_crf import grid
 from postproc.dense_crf.grid import Quality
+from postproc.dense_crf.lattice import lattice
 from postproc.dense_crf.model import Kernel, Model
 
 LIBRARY = Path(__file__).with_name("kernel.so")
+MOST_CELLS = 8  # a pixel: with more, pydensecrf is faster
 
 
 class Axis(Structure):
@@ -35,10 +37,25 @@ class Place(Structure):
     )
 
 
+class Grey(Structure):
+    """Mirrors `Grey` of kernel.h."""
+
+    _fields_ = (("place", Axis), ("level", Axis), ("gain", c_float), ("gains", c_void_p))
+
+
 class Colour(Structure):
     """Mirrors `Colour` of kernel.h."""
 
-    _fields_ = (("place", Axis), ("level", Axis), ("gain", c_float), ("gains", c_void_p))
+    _fields_ = (
+        ("place", Axis),
+        ("reach", c_int32),
+        ("steps", c_void_p),
+        ("taps", c_void_p),
+        ("scale", c_float),
+        ("most_cells", c_int64),
+        ("gain", c_float),
+        ("gains", c_void_p),
+    )
 
 
 class Problem(Structure):
@@ -48,18 +65,24 @@ class Problem(Structure):
         *((name, c_int32) for name in ("pictures", "classes", "rows", "cols", "iterations")),
         ("floor", c_float),
         ("place", POINTER(Place)),
+        ("grey", POINTER(Grey)),
         ("colour", POINTER(Colour)),
     )
 
 
-def infer(maps: Map, greys: Pictures | None, model: Model, quality: Quality) -> Map:
-    """Return the mean-field maps of a block of grey pictures; other threads run meanwhile.
+def infer(maps: Map, pictures: Pictures | None, model: Model, quality: Quality) -> tuple[Map, Kept]:
+    """Return the mean-field maps of a block of pictures; other threads run meanwhile.
 
     Args:
         maps: (picture, class, row, col).
-        greys: uint8 (picture, 1, row, col); None where no kernel looks at colour.
+        pictures: uint8 (picture, channel, row, col), grey or of three colours; None where no kernel
+            looks at colour.
         model: the field.
         quality: how narrow the cells of the grid are.
+
+    Returns:
+        The maps, and which are done. Those of pictures in colour are not where their colours are so
+        many, for kernels so small, that the grid would have over MOST_CELLS cells a pixel.
 
     Raises:
         MemoryError: no room for one picture's work.
@@ -68,20 +91,19 @@ def infer(maps: Map, greys: Pictures | None, model: Model, quality: Quality) -> 
     handed = _Handed()
     problem = Problem(count, classes, rows, cols, model.iterations, model.floor)
     for kernel in model.kernels:
-        place, level = grid.axes(kernel, quality)
-        if level is None:
-            scales = handed.floats(place.scales(rows)), handed.floats(place.scales(cols))
-            problem.place = pointer(Place(handed.axis(place), *scales, *handed.gains(kernel)))
+        if kernel.srgb is None:
+            problem.place = pointer(handed.place(kernel, quality, rows, cols))
+        elif pictures is not None and pictures.shape[1] == 1:
+            problem.grey = pointer(handed.grey(kernel, quality))
         else:
-            pair = handed.axis(place), handed.axis(level)
-            problem.colour = pointer(Colour(*pair, *handed.gains(kernel)))
+            problem.colour = pointer(handed.colour(kernel, quality, rows * cols))
     maps = np.ascontiguousarray(maps, np.float32)
-    greys = None if greys is None else np.ascontiguousarray(greys)
-    result = np.empty(maps.shape, np.float32)
-    seen = None if greys is None else greys.ctypes.data
-    if load()(problem, maps.ctypes.data, seen, result.ctypes.data):
+    pictures = None if pictures is None else np.ascontiguousarray(pictures)
+    result, left = np.empty(maps.shape, np.float32), np.empty(count, np.bool_)
+    seen = None if pictures is None else pictures.ctypes.data
+    if load()(problem, maps.ctypes.data, seen, result.ctypes.data, left.ctypes.data):
         raise MemoryError(f"no room for a picture of {classes} x {rows} x {cols}")
-    return result
+    return result, ~left
 
 
 @functools.cache
@@ -98,7 +120,7 @@ def load() -> Callable[..., int]:
             f"its compiled kernel cannot be loaded ({error}); run `pip install -e .` in the source"
             " folder, or write backend=pydensecrf"
         ) from None
-    function.argtypes = (POINTER(Problem), c_void_p, c_void_p, c_void_p)
+    function.argtypes = (POINTER(Problem), *[c_void_p] * 4)
     function.restype = c_int
     found: Callable[..., int] = function
     return found
@@ -110,14 +132,35 @@ class _Handed:
     def __init__(self) -> None:
         self._arrays: list[Array] = []
 
-    def floats(self, values: Array) -> int:
-        self._arrays.append(np.ascontiguousarray(values, np.float32))
+    def place(self, kernel: Kernel, quality: Quality, rows: int, cols: int) -> Place:
+        axis, _ = grid.axes(kernel, quality)
+        scales = self._floats(axis.scales(rows)), self._floats(axis.scales(cols))
+        return Place(self._axis(axis), *scales, *self._gains(kernel))
+
+    def grey(self, kernel: Kernel, quality: Quality) -> Grey:
+        place, level = grid.axes(kernel, quality)
+        assert level is not None
+        return Grey(self._axis(place), self._axis(level), *self._gains(kernel))
+
+    def colour(self, kernel: Kernel, quality: Quality, pixels: int) -> Colour:
+        assert kernel.srgb is not None
+        place, colours = grid.place_beside_colours(kernel, quality), lattice(kernel.srgb, quality)
+        steps = self._kept(colours.steps[:, :3].astype(np.int32))
+        taps = len(colours.taps), steps, self._floats(colours.taps)
+        room = colours.scale, MOST_CELLS * pixels
+        return Colour(self._axis(place), *taps, *room, *self._gains(kernel))
+
+    def _kept(self, values: Array) -> int:
+        self._arrays.append(np.ascontiguousarray(values))
         return self._arrays[-1].ctypes.data
 
-    def axis(self, axis: grid.Axis) -> Axis:
-        return Axis(axis.step, len(axis.taps) - 1, self.floats(axis.taps))
+    def _floats(self, values: Array) -> int:
+        return self._kept(values.astype(np.float32))
 
-    def gains(self, kernel: Kernel) -> tuple[float, int | None]:
+    def _axis(self, axis: grid.Axis) -> Axis:
+        return Axis(axis.step, len(axis.taps) - 1, self._floats(axis.taps))
+
+    def _gains(self, kernel: Kernel) -> tuple[float, int | None]:
         if kernel.potts is not None:
             return kernel.potts, None
-        return 1.0, self.floats(-kernel.costs)
+        return 1.0, self._floats(-kernel.costs)

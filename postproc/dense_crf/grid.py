@@ -39,11 +39,13 @@ class Width:
     least: int = 1
 
 
-# Place where colour plays no part; place beside colour; colour.
+# Place where colour plays no part; place beside grey levels; grey levels.
 WIDTHS: dict[Quality, tuple[Width, Width, Width]] = {
     "default": (Width(1.0), Width(2 / 3, least=5), Width(1.0, least=3)),
     "high": (Width(2 / 3), Width(1 / 2, least=3), Width(1 / 2, least=2)),
 }
+# Place beside the lattice of colours.
+BESIDE_COLOURS: dict[Quality, Width] = {"default": Width(1.0), "high": Width(2 / 3)}
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,12 @@ class Axis:
     def cells(self, length: int) -> int:
         """Return how many cells values from 0 to `length - 1` touch."""
         return (length - 1) // self.step + 2
+
+    def matrix(self, cells: int) -> Float[np.ndarray, "cell other"]:
+        """Return the blur: what a cell gives another."""
+        apart = np.abs(np.arange(cells)[:, None] - np.arange(cells))
+        reach = len(self.taps) - 1
+        return np.where(apart <= reach, self.taps[np.minimum(apart, reach)], 0)
 
     def scales(self, length: int) -> Floats:
         """Return 1 / sqrt(K 1) at values 0 to length - 1: symmetric normalisation."""
@@ -85,6 +93,11 @@ def axes(kernel: Kernel, quality: Quality) -> tuple[Axis, Axis | None]:
     if kernel.srgb is None:
         return _axis(kernel.sxy, alone), None
     return _axis(kernel.sxy, place), _axis(kernel.srgb / math.sqrt(RGB), level)
+
+
+def place_beside_colours(kernel: Kernel, quality: Quality) -> Axis:
+    """Return the axis of places of a kernel on place and three colours."""
+    return _axis(kernel.sxy, BESIDE_COLOURS[quality])
 
 
 @functools.cache

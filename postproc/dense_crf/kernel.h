@@ -20,8 +20,20 @@ struct Place {
 };
 
 // The kernel on place and grey level.
-struct Colour {
+struct Grey {
     Axis place, level;
+    float gain;
+    const float* gains;
+};
+
+// The kernel on place and colour: a lattice whose vertices receive from others `steps` away.
+struct Colour {
+    Axis place;
+    int32_t reach;  // how many steps
+    const int32_t (*steps)[3];
+    const float* taps;
+    float scale;  // of the lattice, per level of colour
+    int64_t most_cells;
     float gain;
     const float* gains;
 };
@@ -30,12 +42,14 @@ struct Problem {
     int32_t pictures, classes, rows, cols, iterations;
     float floor;
     const Place* place;    // null: no such kernel
+    const Grey* grey;      // null: no such kernel
     const Colour* colour;  // null: no such kernel
 };
 
-// Maps are float (picture, class, row, col), grey levels uint8 (picture, row, col).
+// Maps are float (picture, class, row, col); pictures are uint8 (picture, row, col) where grey, else
+// (picture, 3, row, col). `left` gets 1 for a picture of too many colours, which is not done, else 0.
 // Returns 1 where memory ran out, else 0.
-typedef int Infer(const Problem*, const float* maps, const uint8_t* grey, float* out);
+typedef int Infer(const Problem*, const float* maps, const uint8_t* pictures, float* out, uint8_t* left);
 
 Infer infer_avx512, infer_avx2, infer_plain;
 }

@@ -17,10 +17,11 @@ Sigma = Annotated[float, Field(ge=0.1, allow_inf_nan=False)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Cost = Annotated[float, Field(allow_inf_nan=False)]
 Compat = Weight | list[list[Cost]]
-Backend = Literal["ours", "pydensecrf", "exact", "numpy"]
+Backend = Literal["ours", "torch", "pydensecrf", "exact", "numpy"]
 Infer = Callable[[Map, Pictures | None], Map]
 Costs = Float[np.ndarray, "class other"]
 
+RGB = 3
 SMALLEST_NORMAL = 2.0**-126
 
 
@@ -56,9 +57,11 @@ def crf(
         bilateral_compat: its weight.
         floor: probabilities below this are raised to it before the logarithm.
         quality: of backend `ours`: `high` has finer cells, nearer to exact, and takes longer.
-        backend: `ours`, compiled, for grey pictures (those in colour go to pydensecrf);
-            `pydensecrf`; `exact`, the referee, full kernels in float64 for pictures of at most
-            10,000 pixels, a second or more a picture; `numpy`, what `ours` computes, slowly.
+        backend: `ours`, compiled (pictures of very many colours for small kernels go to
+            pydensecrf); `torch`, the same for blocks of grey pictures on a GPU, those in colour go
+            through `ours`; `pydensecrf`; `exact`, the referee, full kernels in float64 for pictures
+            of at most 10,000 pixels, a second or more a picture; `numpy`, what `ours` computes,
+            slowly.
 
     Source: Krähenbühl and Koltun, "Efficient Inference in Fully Connected CRFs with Gaussian Edge
         Potentials", NIPS 2011.
@@ -105,26 +108,46 @@ def _backend(name: Backend, model: Model, quality: Quality) -> Infer:
 
 
 def _ours(name: Backend, model: Model, quality: Quality) -> Infer:
-    """Send pictures in colour to the library, since the grid has one axis for grey levels."""
-    if name == "numpy":
-        from postproc.dense_crf.twin import infer
-    else:
-        from postproc.dense_crf.compiled import infer, load
-
-        load()
+    in_colour = _grid(name, model, quality)
+    in_grey = _on_gpu(model, quality) if name == "torch" else in_colour
 
     def choose(maps: Map, pictures: Pictures | None) -> Map:
         if pictures is None:
-            return infer(maps, None, model, quality)
+            return in_grey(maps, None)
         grey: Kept = (pictures == pictures[:, :1]).all(axis=(1, 2, 3))
         if grey.all():
-            return infer(maps, pictures[:, :1], model, quality)
+            return in_grey(maps, pictures[:, :1])
         result = np.empty(maps.shape, np.float32)
-        result[grey] = infer(maps[grey], pictures[grey, :1], model, quality)
-        result[~grey] = _by_library(maps[~grey], pictures[~grey], model)
+        for kind, channels, infer in ((grey, 1, in_grey), (~grey, RGB, in_colour)):
+            if kind.any():
+                result[kind] = infer(maps[kind], pictures[kind, :channels])
         return result
 
     return choose
+
+
+def _grid(name: Backend, model: Model, quality: Quality) -> Infer:
+    if name == "numpy":
+        from postproc.dense_crf import twin
+
+        return lambda maps, pictures: twin.infer(maps, pictures, model, quality)
+    from postproc.dense_crf import compiled
+
+    compiled.load()
+
+    def infer(maps: Map, pictures: Pictures | None) -> Map:
+        result, done = compiled.infer(maps, pictures, model, quality)
+        if pictures is not None and not done.all():
+            result[~done] = _by_library(maps[~done], pictures[~done], model)
+        return result
+
+    return infer
+
+
+def _on_gpu(model: Model, quality: Quality) -> Infer:
+    from postproc.dense_crf import batched
+
+    return lambda maps, pictures: batched.infer(maps, pictures, model, quality)
 
 
 def _by_library(maps: Map, pictures: Pictures | None, model: Model) -> Map:

@@ -7,7 +7,8 @@ import pytest
 from click.testing import CliRunner
 
 from ensemble.cli.bench import command
-from ensemble.pipeline.bench.crf import DEFAULT, HIGH, LIBRARY, Cases, bench_crf, drawn_cases
+from ensemble.pipeline.bench.crf import DEFAULT, HIGH, LIBRARY, TORCH, as_text, bench_crf
+from ensemble.pipeline.bench.crf_cases import Cases, colour_cases, drawn_cases
 from evaluation.ground.errors import BadRun
 
 
@@ -20,7 +21,10 @@ def small():
 
 @pytest.fixture(scope="module")
 def document(small):
-    return bench_crf(small, 1, sweep=False, tell=lambda line: None)
+    colour = colour_cases(2)
+    maps, pictures = colour.maps[..., :24, :32], colour.pictures[..., :24, :32]
+    colour = Cases(maps, pictures, colour.ids, colour.floor, colour.about)
+    return bench_crf(small, 1, colour=colour, sweep=False, torch=True, tell=lambda line: None)
 
 
 def test_says_what_was_measured_and_where(document):
@@ -35,7 +39,7 @@ def test_the_library_is_measured_against_itself(document):
     library = document["sides"][LIBRARY]
     assert library["times_faster"] == 1
     assert library["mean_error_of_library"] == 1
-    assert set(document["sides"]) == {LIBRARY, DEFAULT, HIGH}
+    assert set(document["sides"]) == {LIBRARY, DEFAULT, HIGH, TORCH}
 
 
 @pytest.mark.parametrize(
@@ -53,6 +57,21 @@ def test_drawn_maps_are_probabilities():
     cases = drawn_cases(2)
     np.testing.assert_allclose(cases.maps.sum(axis=1), 1, atol=1e-5)
     assert "drawn" in cases.about
+
+
+def test_pictures_in_colour_are_pieces_of_photographs(document):
+    cases = colour_cases(4)
+    assert cases.pictures.shape == (4, 3, 64, 128)
+    assert (cases.pictures != cases.pictures[:, :1]).mean() > 0.3
+    np.testing.assert_allclose(cases.maps.sum(axis=1), 1, atol=1e-5)
+    assert [name.split()[0] for name in cases.ids] == [
+        "astronaut",
+        "coffee",
+        "chelsea",
+        "astronaut",
+    ]
+    assert set(document["colour"]["sides"]) == {LIBRARY, DEFAULT, HIGH}
+    assert "photographs" in as_text(document)
 
 
 def test_an_unknown_run_is_refused(tmp_path):

@@ -177,17 +177,6 @@ def test_threads_change_nothing(seed, pictures):
     np.testing.assert_array_equal(np.concatenate(list(parts)), whole)
 
 
-def test_a_picture_in_colour_goes_another_way_than_the_grey_ones_of_its_block():
-    maps, greys = scene(10, 3, (12, 14), 3)
-    pictures = greys.repeat(3, axis=1)
-    pictures[1, 0] //= 2
-    together = build("crf", 3).apply(maps, pictures)
-    grey = build("crf", 3).apply(maps, greys)
-    library = build("crf(backend=pydensecrf)", 3).apply(maps, pictures)
-    np.testing.assert_array_equal(together[[0, 2]], grey[[0, 2]])
-    np.testing.assert_array_equal(together[1], library[1])
-
-
 def test_a_picture_that_starts_even_is_not_taken_for_settled():
     """Probabilities that hardly move at first, but each time more than before."""
     maps = np.full((1, 2, 16, 16), 0.5, dtype=np.float32)

@@ -1,0 +1,154 @@
+"""The dense CRF on pictures in colour: the lattice of colours, the kernel, and its referees."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import ndimage
+
+from postproc.dense_crf import compiled, grid
+from postproc.dense_crf.lattice import EDGES, lattice, simplices
+from postproc.dense_crf.model import Kernel, Model
+from postproc.steps import STEPS
+
+FLOOR = 2.0**-25
+WIDE = "bilateral_sxy=5, bilateral_srgb=30, gaussian_sxy=1.2"
+
+
+def build(spec, classes):
+    return STEPS.build(spec, classes=classes, ignore=0, floor=FLOOR)
+
+
+def scene(seed, classes, size, pictures=1):
+    """Two colours with texture, and soft maps that know little of them."""
+    rng = np.random.default_rng(seed)
+    edge = np.add.outer(np.arange(size[0]), np.arange(size[1])) > sum(size) / 2
+    away = np.array([60, -30, 20])[:, None, None]
+    colours = 110 + away * edge + rng.normal(0, 6, (pictures, 3, *size))
+    scores = rng.normal(0, 1.5, (pictures, classes, *size))
+    scores[:, 0] += 1.5 * edge
+    maps = np.exp(scores)
+    maps /= maps.sum(axis=1, keepdims=True)
+    return maps.astype(np.float32), colours.clip(0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("quality", EDGES)
+@pytest.mark.parametrize(
+    ("classes", "size"),
+    [(2, (1, 1)), (3, (1, 7)), (5, (13, 21)), (8, (9, 33)), (9, (12, 17)), (255, (5, 6))],
+)
+@pytest.mark.parametrize("options", ["", "gaussian_compat=0, bilateral_sxy=60", WIDE])
+def test_the_compiled_kernel_gives_what_its_twin_gives(
+    options, classes, size, quality, monkeypatch
+):
+    monkeypatch.setattr(compiled, "MOST_CELLS", 1000)
+    maps, pictures = scene(1, classes, size, 2)
+    ours, twin = (
+        build(f"crf(quality={quality}, backend={backend}, {options})", classes).apply(
+            maps, pictures
+        )
+        for backend in ("ours", "numpy")
+    )
+    np.testing.assert_allclose(ours, twin, atol=1e-4)
+
+
+def test_is_nearer_to_exact_than_the_library(monkeypatch):
+    monkeypatch.setattr(compiled, "MOST_CELLS", 1000)
+    maps, _ = scene(2, 5, (32, 48), pictures=2)
+    rng = np.random.default_rng(2)
+    drawn = ndimage.gaussian_filter(rng.normal(0, 1, (2, 3, 32, 48)), 5, axes=(2, 3))
+    colours = 128 + 45 * drawn / drawn.std() + rng.normal(0, 4, drawn.shape)
+    pictures = colours.clip(0, 255).astype(np.uint8)
+    full = build("crf(backend=exact)", 5).apply(maps, pictures)
+    off = {
+        spec: np.abs(build(f"crf({spec})", 5).apply(maps, pictures) - full).mean()
+        for spec in ("backend=pydensecrf", "quality=default", "quality=high")
+    }
+    assert off["quality=default"] < 0.8 * off["backend=pydensecrf"]
+    assert off["quality=high"] < 0.4 * off["backend=pydensecrf"]
+
+
+def test_grey_and_coloured_pictures_of_a_block_go_their_own_ways():
+    maps, pictures = scene(3, 3, (12, 14), 3)
+    pictures[[0, 2]] = pictures[[0, 2], :1]
+    together = build("crf", 3).apply(maps, pictures)
+    np.testing.assert_array_equal(together[[0, 2]], build("crf", 3).apply(maps, pictures)[[0, 2]])
+    np.testing.assert_array_equal(
+        together[[0, 2]], build("crf", 3).apply(maps[[0, 2]], pictures[[0, 2], :1])
+    )
+    np.testing.assert_array_equal(together[1:2], build("crf", 3).apply(maps[1:2], pictures[1:2]))
+
+
+def test_too_many_colours_go_to_the_library():
+    maps, pictures = scene(4, 3, (24, 30), 2)
+    pictures[1] = np.random.default_rng(5).integers(0, 256, pictures[1].shape)
+    few = "bilateral_sxy=8, bilateral_srgb=12"
+    kernel = Kernel(8.0, -10 * np.eye(3, dtype=np.float32), srgb=12.0)
+    _, done = compiled.infer(maps, pictures, Model(3, (kernel,), 2, FLOOR), "default")
+    assert done.tolist() == [True, False]
+    ours = build(f"crf({few})", 3).apply(maps, pictures)
+    library = build(f"crf({few}, backend=pydensecrf)", 3).apply(maps, pictures)
+    np.testing.assert_array_equal(ours[1], library[1])
+    assert np.abs(ours[0] - library[0]).max() > 0
+
+
+def test_a_matrix_is_read_as_the_twin_reads_it():
+    maps, pictures = scene(6, 3, (10, 12))
+    costs = "[[0, 1, 5], [1, 0, 2], [5, 2, 1]]"
+    ours, twin = (
+        build(f"crf(backend={backend}, bilateral_compat={costs})", 3).apply(maps, pictures)
+        for backend in ("ours", "numpy")
+    )
+    np.testing.assert_allclose(ours, twin, atol=1e-4)
+
+
+def test_pictures_of_one_colour_are_no_special_case():
+    maps, pictures = scene(7, 4, (11, 19))
+    pictures[:] = np.array([255, 0, 90], np.uint8)[:, None, None]
+    ours, full = (
+        build(f"crf(backend={backend})", 4).apply(maps, pictures) for backend in ("ours", "exact")
+    )
+    np.testing.assert_allclose(ours, full, atol=0.01)
+
+
+class TestLattice:
+    @settings(max_examples=50)
+    @given(st.lists(st.floats(0, 255), min_size=3, max_size=3), st.floats(0.01, 30))
+    def test_a_colour_is_the_weighted_mean_of_its_corners(self, colour, scale):
+        corners, weights = simplices(np.array([colour]), scale)
+        a, b, c = np.array(colour) * scale / np.sqrt([2, 6, 12])
+        mean = (corners[0] * weights[0][:, None]).sum(axis=0)
+        np.testing.assert_allclose(mean, [c + b + a, c + b - a, c - 2 * b, -3 * c], atol=1e-6)
+        assert weights.min() >= -1e-9
+        assert (corners.sum(axis=-1) == 0).all()
+
+    @pytest.mark.parametrize("quality", EDGES)
+    def test_steps_go_both_ways_with_the_same_weight(self, quality):
+        found = lattice(13.0, quality)
+        taps = {tuple(step): tap for step, tap in zip(found.steps, found.taps, strict=True)}
+        assert all(taps[tuple(-np.array(step))] == tap for step, tap in taps.items())
+        assert max(taps, key=lambda step: taps[step]) == (0, 0, 0, 0)
+
+    @pytest.mark.parametrize(("quality", "most"), [("default", 0.13), ("high", 0.08)])
+    def test_taps_make_a_gaussian(self, quality, most):
+        """What a colour receives from another, over drawn pairs."""
+        rng = np.random.default_rng(8)
+        found = lattice(1.0, quality)
+        here = rng.uniform(-3, 3, (2000, 3))
+        there = here + rng.normal(0, 1, here.shape)
+        (near, some), (far, others) = (simplices(each, found.scale) for each in (here, there))
+        taps = {tuple(step): tap for step, tap in zip(found.steps, found.taps, strict=True)}
+        apart = near[:, :, None] - far[:, None]
+        blurred = np.reshape([taps.get(tuple(a), 0) for a in apart.reshape(-1, 4)], apart.shape[:3])
+        received = (blurred * some[:, :, None] * others[:, None]).sum(axis=(1, 2))
+        expected = np.exp(-((here - there) ** 2).sum(axis=1) / 2)
+        assert np.abs(received - expected).max() < 2 * most
+        assert np.abs(received - expected).mean() < most / 3
+
+
+@pytest.mark.parametrize("quality", grid.BESIDE_COLOURS)
+def test_blocks_equal_their_pictures_one_by_one(quality):
+    maps, pictures = scene(9, 3, (12, 14), 4)
+    step = build(f"crf(quality={quality})", 3)
+    alone = [step.apply(maps[i : i + 1], pictures[i : i + 1]) for i in range(4)]
+    np.testing.assert_array_equal(np.concatenate(alone), step.apply(maps, pictures))

@@ -1,0 +1,69 @@
+"""The dense CRF in torch, on the processor: it gives what the compiled kernel gives."""
+
+import numpy as np
+import pytest
+
+from postproc.steps import STEPS
+
+FLOOR = 2.0**-25
+
+
+def build(spec, classes):
+    return STEPS.build(spec, classes=classes, ignore=0, floor=FLOOR)
+
+
+def scene(seed, classes, size, pictures):
+    """Smooth grey pictures, each of other levels than the next, and soft maps."""
+    rng = np.random.default_rng(seed)
+    slope = np.add.outer(np.arange(size[0]), 2 * np.arange(size[1])) % 90
+    level = rng.integers(0, 120, (pictures, 1, 1, 1))
+    greys = (slope + level + rng.integers(0, 30, (pictures, 1, *size))).astype(np.uint8)
+    maps = np.exp(rng.normal(0, 1, (pictures, classes, *size)))
+    maps /= maps.sum(axis=1, keepdims=True)
+    return maps.astype(np.float32), greys
+
+
+@pytest.mark.parametrize("quality", ["default", "high"])
+@pytest.mark.parametrize(
+    ("classes", "size", "pictures"),
+    [(2, (1, 1), 1), (3, (1, 7), 2), (5, (13, 21), 3), (9, (12, 17), 2), (255, (5, 6), 2)],
+)
+@pytest.mark.parametrize(
+    "options", ["", "bilateral_compat=0", "gaussian_compat=0, bilateral_srgb=40"]
+)
+def test_gives_what_the_twin_gives(options, classes, size, pictures, quality):
+    maps, greys = scene(1, classes, size, pictures)
+    found, twin = (
+        build(f"crf(backend={backend}, quality={quality}, {options})", classes).apply(maps, greys)
+        for backend in ("torch", "numpy")
+    )
+    np.testing.assert_allclose(found, twin, atol=1e-4)
+
+
+def test_is_near_exact():
+    maps, greys = scene(2, 4, (30, 40), 2)
+    found, full, library = (
+        build(f"crf(backend={backend})", 4).apply(maps, greys)
+        for backend in ("torch", "exact", "pydensecrf")
+    )
+    assert np.abs(found - full).mean() < np.abs(library - full).mean() / 2
+
+
+def test_a_matrix_is_read_as_the_twin_reads_it():
+    maps, greys = scene(3, 3, (9, 12), 2)
+    costs = "[[0, 1, 5], [1, 0, 2], [5, 2, 1]]"
+    found, twin = (
+        build(f"crf(backend={backend}, gaussian_compat={costs})", 3).apply(maps, greys)
+        for backend in ("torch", "numpy")
+    )
+    np.testing.assert_allclose(found, twin, atol=1e-4)
+
+
+def test_pictures_in_colour_go_through_the_compiled_kernel():
+    maps, greys = scene(4, 3, (9, 12), 2)
+    pictures = greys.repeat(3, axis=1)
+    pictures[:, 0] //= 2
+    found, ours = (
+        build(f"crf(backend={backend})", 3).apply(maps, pictures) for backend in ("torch", "ours")
+    )
+    np.testing.assert_array_equal(found, ours)
