@@ -74,13 +74,15 @@ def _tests(board: Leaderboard) -> list[str]:
     if board.groups < 2:
         return [ONE_GROUP]
     level, error = f"{100 * board.level:g}%", f"{1 - board.level:.2g}"
-    return [
+    gaps = (
         f"Gaps are to the first, over {board.groups} groups of pictures; intervals at {level} each."
-        f' "open": cannot be told from the first; "lower": p is {error} or less.',
+        f' "open": cannot be told from the first; "lower": p is {error} or less.'
+    )
+    tests = (
         f"p: sign-flip test (at 5%, {erred_with(board.groups)}); Holm's correction for all"
         f" {pairs_of(len(board.rows))} pairs, since the first was found by looking."
-        f"{TOO_FEW if _too_few(board) else ''}",
-    ]
+    )
+    return [gaps, tests + (TOO_FEW if _too_few(board) else "")]
 
 
 def _warnings(board: Leaderboard) -> list[str]:

@@ -170,7 +170,8 @@ class TestShapley:
         guess = maps[0].argmax(axis=1).astype(np.uint8)
         counts = confusion(truth, guess, classes=CLASSES)
         rng = np.random.default_rng(0)
-        assert ends == interval(counts, GROUPS, masked(), 0, rng=rng, resamples=2000)
+        options = {"rng": rng, "method": "expanded_percentile", "resamples": 2000}
+        assert ends == interval(counts, GROUPS, masked(), 0, **options)
 
 
 class TestChange:
