@@ -45,7 +45,7 @@ WIDTHS: dict[Quality, tuple[Width, Width, Width]] = {
     "high": (Width(2 / 3), Width(1 / 2, least=3), Width(1 / 2, least=2)),
 }
 # Place beside the lattice of colours.
-BESIDE_COLOURS: dict[Quality, Width] = {"default": Width(1.0), "high": Width(2 / 3)}
+BESIDE_COLOURS: dict[Quality, Width] = {"default": Width(0.8), "high": Width(2 / 3)}
 
 
 @dataclass(frozen=True)

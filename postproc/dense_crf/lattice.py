@@ -27,7 +27,7 @@ Taps = Float[np.ndarray, "tap"]
 Steps = Int[np.ndarray, "tap 4"]
 
 # The shortest edge of the lattice, in standard deviations.
-EDGES: dict[Quality, float] = {"default": 1.25, "high": 1.0}
+EDGES: dict[Quality, float] = {"default": 1.1, "high": 1.0}
 SHORTEST = math.sqrt(12)  # edge, in the lattice's coordinates
 UNIT = 4  # squares of distances are multiples of it
 REACH = 2.6  # of the blur, in standard deviations
