@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import secrets
 import shutil
 import tempfile
 import zipfile
@@ -16,15 +15,15 @@ import numpy as np
 
 from evaluation.ground.arrays import Array
 from evaluation.ground.errors import BadData
-
-NAME_WIDTH = 6
+from evaluation.ground.leftovers import clear_beside, old_name, partial_name
 
 
 @contextlib.contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """Give a path to write to; it takes the name `path` once the block has ended well."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(NAME_WIDTH)}.partial{path.suffix}")
+    clear_beside(path)
+    partial = partial_name(path)
     try:
         yield partial
         with partial.open("rb+") as file:
@@ -38,19 +37,39 @@ def whole_file(path: Path) -> Iterator[Path]:
 def whole_folder(path: Path) -> Iterator[Path]:
     """Give an empty folder; it takes the place of `path` once the block has ended well."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(NAME_WIDTH)}.partial")
+    clear_beside(path)
+    partial, old = partial_name(path), old_name(path)
     partial.mkdir()
     try:
         yield partial
         if path.exists():
-            old = path.with_name(f".{path.name}.{secrets.token_hex(NAME_WIDTH)}.old")
             path.rename(old)
-            partial.rename(path)
-            shutil.rmtree(old)
-        else:
-            partial.rename(path)
+        partial.rename(path)
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        if old.exists() and not path.exists():
+            old.rename(path)
+        for left in (old, partial):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def new_array(path: Path, *, dtype: Any, shape: tuple[int, ...]) -> Any:
+    """Make a `.npy` to be written to through memory.
+
+    Its room on the disk is taken at once: a disk that fills up later would end the process by a
+    signal, without a word.
+
+    Args:
+        path: of the file.
+        dtype: of the values.
+        shape: of the array.
+
+    Raises:
+        OSError: no room.
+    """
+    array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+    with path.open("rb+") as file:
+        os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    return array
 
 
 def write_json(path: Path, document: Any) -> None:

@@ -6,11 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from evaluation.ground.errors import BadRun
+from evaluation.ground.leftovers import clear_within
 
 
 @contextlib.contextmanager
 def writing(run: Path) -> Iterator[None]:
     """Hold the folder's lock; the system drops it however the process ends.
+
+    What earlier holders left half done is cleared away.
 
     Raises:
         BadRun: another process holds it.
@@ -19,8 +22,13 @@ def writing(run: Path) -> Iterator[None]:
     with (run / ".lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             raise BadRun(
                 f"{run} is being written by another ens; wait for it, or use --run"
             ) from None
-        yield
+        clear_within(run)
+        try:
+            yield
+        except BaseException:
+            clear_within(run)  # what killed workers left
+            raise
