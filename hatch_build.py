@@ -1,8 +1,8 @@
-"""Compile the dense CRF's kernel when the package is built; a C++ compiler is all that it takes.
+"""Compile the dense CRF and the reading of chunks; a C++ compiler is all that it takes.
 
-pip calls this for `pip install .`, `pip install -e .` and for a wheel. The library is written
-beside its sources. It is called through ctypes and knows nothing of Python, so one wheel serves
-every version of Python on a kind of machine.
+pip calls this for `pip install .`, `pip install -e .` and for a wheel. A library is written beside
+its sources. It is called through ctypes and knows nothing of Python, so one wheel serves every
+version of Python on a kind of machine.
 """
 
 import os
@@ -16,13 +16,12 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-FOLDER = "postproc/dense_crf"
-LIBRARY = "kernel.so"
+CRF, CHUNKS = "postproc/dense_crf/kernel.so", "members/chunk_read.so"
 FLAGS = [
     *("-O3", "-std=c++17", "-fPIC", "-fvisibility=hidden", "-fno-exceptions", "-fno-rtti"),
     *("-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast"),
 ]
-# The kernel is compiled once for each kind of vector unit; the library chooses when it is loaded.
+# The CRF is compiled once for each kind of vector unit; the library chooses when it is loaded.
 X86 = {
     "avx512": "-mavx512f -mavx512dq -mavx512vl -mavx512bw -mfma -mprefer-vector-width=512",
     "avx2": "-mavx2 -mfma",
@@ -36,21 +35,28 @@ class KernelHook(BuildHookInterface):  # type: ignore[type-arg]
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Compile before the files are gathered, for an editable install too."""
-        build(Path(self.root) / FOLDER)
-        build_data["artifacts"].append(f"{FOLDER}/{LIBRARY}")
+        root = Path(self.root)
+        kernel = (root / CRF).with_name("kernel.cpp")
+        variants = [(kernel, name, flags) for name, flags in VARIANTS.items()]
+        build(root / CRF, [(kernel.with_name("dispatch.cpp"), "dispatch", ""), *variants])
+        build(root / CHUNKS, [((root / CHUNKS).with_suffix(".cpp"), "chunk_read", "")])
+        build_data["artifacts"] += [CRF, CHUNKS]
         build_data["pure_python"] = False
         build_data["tag"] = f"py3-none-{_platform()}"
 
 
-def build(folder: Path) -> None:
-    """Write the library into the folder of its sources, whole or not at all."""
-    with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        parts = [_compiled(folder / "dispatch.cpp", Path(scratch), "dispatch", "")]
-        for name, flags in VARIANTS.items():
-            parts.append(_compiled(folder / "kernel.cpp", Path(scratch), name, flags))
-        whole = Path(scratch) / LIBRARY
+def build(library: Path, sources: list[tuple[Path, str, str]]) -> None:
+    """Write a library beside its sources, whole or not at all.
+
+    Args:
+        library: the file.
+        sources: of each part the file, its name, and flags of its own.
+    """
+    with tempfile.TemporaryDirectory(dir=library.parent) as scratch:
+        parts = [_compiled(source, Path(scratch), name, flags) for source, name, flags in sources]
+        whole = Path(scratch) / library.name
         _run([*_compiler(), "-shared", *map(str, parts), "-o", str(whole)])
-        whole.replace(folder / LIBRARY)
+        whole.replace(library)
 
 
 def _compiled(source: Path, scratch: Path, name: str, flags: str) -> Path:

@@ -2,39 +2,28 @@
 
 Such a file holds values, little-endian, and their crc32c. Zarr's own way through it, made for
 remote stores and any codec, takes new memory for each step; here a chunk goes through the cache in
-pieces, from the file to float32 in the place where it is wanted.
+small batches, from the file to float32 in the place where it is wanted, without Python's lock.
 """
 
-import threading
+import ctypes
+import functools
+from collections.abc import Callable
 from pathlib import Path
 
-import google_crc32c
-import numpy as np
-
 from evaluation.ground.arrays import Array
+from evaluation.ground.errors import BadRun
 
 STEPS_UINT8 = 255
 CHECKSUM_BYTES = 4
+KINDS = {"float16": 0, "uint8": 1, "float32": 2}
+LIBRARY = Path(__file__).with_name("chunk_read.so")
 
 PIECE_VALUES = 1 << 18
-"""So many values are read at a time; both they and their float32 stay in the cache."""
-
-PART_VALUES = 32_000
-"""So many torch converts without a second thread, which would be waited for on busy cores."""
+"""So many values of each member are worked on at a time: few calls, and they stay in the cache."""
 
 
 class DamagedChunk(Exception):
     """A file that does not hold what was written."""
-
-
-class _Piece(threading.local):
-    """Memory for what a thread reads, used again and again."""
-
-    def __init__(self) -> None:
-        self.bytes = np.empty(PIECE_VALUES * np.dtype(np.float32).itemsize, np.uint8)
-
-
-_PIECE = _Piece()
 
 
 class ChunkFile:
@@ -51,11 +40,11 @@ class ChunkFile:
 
     def __init__(self, path: Path, dtype: str, count: int) -> None:
         self._path = path
-        self._dtype = np.dtype(dtype).newbyteorder("<")
+        self._kind = KINDS[dtype]
         self._left = count
-        self._checksum = 0
+        self._checksum = ctypes.c_uint32(0)
         try:
-            self._file = path.open("rb")
+            self._file = path.open("rb", buffering=0)
         except FileNotFoundError:
             raise DamagedChunk(f"{path} is not there") from None
 
@@ -70,10 +59,7 @@ class ChunkFile:
         Raises:
             DamagedChunk: the file is too short.
         """
-        flat = out.reshape(-1)
-        for start in range(0, flat.size, PIECE_VALUES):
-            piece = flat[start : start + PIECE_VALUES]
-            _to_float32(self._next(piece.size), piece)
+        self._next(out.size, out.ctypes.data)
 
     def skip(self, count: int) -> None:
         """Read values for the checksum only.
@@ -81,8 +67,7 @@ class ChunkFile:
         Raises:
             DamagedChunk: the file is too short.
         """
-        for start in range(0, count, PIECE_VALUES):
-            self._next(min(PIECE_VALUES, count - start))
+        self._next(count, None)
 
     def finish(self) -> None:
         """Read what is left, compare the checksum, and close the file.
@@ -95,7 +80,7 @@ class ChunkFile:
         if len(stored) != CHECKSUM_BYTES:
             wrong = "short" if len(stored) < CHECKSUM_BYTES else "long"
             raise DamagedChunk(f"{self._path} is too {wrong}")
-        if int.from_bytes(stored, "little") != self._checksum:
+        if int.from_bytes(stored, "little") != self._checksum.value:
             raise DamagedChunk(f"the checksum of {self._path} does not hold")
         self.close()
 
@@ -103,31 +88,30 @@ class ChunkFile:
         """Close the file."""
         self._file.close()
 
-    def _next(self, count: int) -> Array:
-        piece = _PIECE.bytes[: count * self._dtype.itemsize]
-        if self._file.readinto(piece.data) != len(piece):
+    def _next(self, count: int, target: int | None) -> None:
+        checksum = ctypes.byref(self._checksum)
+        if _read()(self._file.fileno(), count, self._kind, target, checksum):
             raise DamagedChunk(f"{self._path} is too short")
         self._left -= count
-        unchanging = piece.view()  # the checksum takes no other
-        unchanging.flags.writeable = False
-        self._checksum = google_crc32c.extend(self._checksum, unchanging)
-        return piece.view(self._dtype)
 
 
-def _to_float32(stored: Array, out: Array) -> None:
-    if stored.dtype == np.float16:
-        _from_half(stored, out)
-        return
-    np.copyto(out, stored)
-    if stored.dtype == np.uint8:
-        out *= np.float32(1 / STEPS_UINT8)
-
-
-def _from_half(stored: Array, out: Array) -> None:
-    """Convert eight times as fast as NumPy does, and to the same bits."""
-    import torch
-
-    halves, wholes = torch.from_numpy(stored), torch.from_numpy(out)
-    parts = zip(wholes.split(PART_VALUES), halves.split(PART_VALUES), strict=True)  # type: ignore[no-untyped-call]
-    for whole, half in parts:
-        whole.copy_(half)
+@functools.cache
+def _read() -> Callable[..., int]:
+    """Return the compiled function; see chunk_read.cpp."""
+    try:
+        function = ctypes.CDLL(str(LIBRARY)).chunk_read
+    except OSError as error:
+        raise BadRun(
+            f"what reads stores cannot be loaded ({error}); run `pip install -e .` in the source"
+            " folder"
+        ) from None
+    function.restype = ctypes.c_int
+    function.argtypes = (
+        ctypes.c_int,
+        ctypes.c_int64,
+        ctypes.c_int32,
+        ctypes.c_void_p,
+        ctypes.POINTER(ctypes.c_uint32),
+    )
+    found: Callable[..., int] = function
+    return found

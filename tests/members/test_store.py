@@ -73,16 +73,6 @@ def test_zarr_alone_reads_the_same(filled):
     np.testing.assert_array_equal(filled.read(slice(None)), alone.astype(np.float32))
 
 
-@pytest.mark.parametrize("dtype", ["float16", "uint8"])
-def test_chunks_of_many_pieces_are_read_whole(dtype, tmp_path, monkeypatch):
-    monkeypatch.setattr("members.chunks.PIECE_VALUES", 7)
-    monkeypatch.setattr("members.chunks.PART_VALUES", 3)
-    store = created(tmp_path, dtype)
-    for block in blocks(PICTURES):
-        store.write(block, drawn()[block])
-    np.testing.assert_allclose(store.read(slice(3, 69)), drawn()[3:69], atol=ROUNDING[dtype])
-
-
 def test_metadata_survive(filled):
     again = ProbabilityStore(filled.folder)
     assert (again.ids, again.classes, again.kind, again.dtype) == (

@@ -1,0 +1,180 @@
+// Values of a chunk from its file to float32, with their crc32c, while they are in the cache.
+
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdint>
+#include <cstring>
+#include <vector>
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+namespace {
+
+constexpr int64_t kLane = 4096;       // bytes: three lanes are summed at a time
+constexpr int64_t kBatch = 1 << 16;   // bytes read at a time: they and their float32 stay in L2
+constexpr uint32_t kPolynomial = 0x82F63B78;  // Castagnoli's, reflected
+
+enum Kind : int32_t { kHalf = 0, kBytes = 1, kFloat = 2 };
+
+// --- crc32c (RFC 3720, appendix B.4) ---------------------------------------------------------
+
+struct Tables {
+    uint32_t byte[256];
+    uint32_t past[4][256];  // a checksum moved past kLane zero bytes, by the bytes of the checksum
+
+    Tables() {
+        for (uint32_t k = 0; k < 256; ++k) {
+            uint32_t crc = k;
+            for (int bit = 0; bit < 8; ++bit) crc = crc >> 1 ^ (crc & 1 ? kPolynomial : 0);
+            byte[k] = crc;
+        }
+        for (int place = 0; place < 4; ++place)
+            for (uint32_t k = 0; k < 256; ++k) {
+                uint32_t crc = k << 8 * place;
+                for (int64_t zero = 0; zero < kLane; ++zero) crc = crc >> 8 ^ byte[crc & 255];
+                past[place][k] = crc;
+            }
+    }
+};
+
+const Tables& tables() {
+    static const Tables built;
+    return built;
+}
+
+uint32_t by_bytes(uint32_t crc, const uint8_t* at, int64_t count) {
+    const Tables& known = tables();
+    for (int64_t k = 0; k < count; ++k) crc = crc >> 8 ^ known.byte[(crc ^ at[k]) & 255];
+    return crc;
+}
+
+#if defined(__x86_64__)
+uint32_t past_lane(uint32_t crc) {
+    const Tables& known = tables();
+    return known.past[0][crc & 255] ^ known.past[1][crc >> 8 & 255] ^
+           known.past[2][crc >> 16 & 255] ^ known.past[3][crc >> 24];
+}
+
+uint64_t word(const uint8_t* at) {
+    uint64_t value;
+    std::memcpy(&value, at, sizeof value);
+    return value;
+}
+
+// One instruction waits three cycles for the one before: three lanes keep the unit busy.
+__attribute__((target("sse4.2"))) uint32_t by_words(uint32_t crc, const uint8_t* at,
+                                                    int64_t count) {
+    for (; count >= 3 * kLane; count -= 3 * kLane, at += 3 * kLane) {
+        uint64_t first = crc, second = 0, third = 0;
+        for (int64_t k = 0; k < kLane; k += 8) {
+            first = _mm_crc32_u64(first, word(at + k));
+            second = _mm_crc32_u64(second, word(at + kLane + k));
+            third = _mm_crc32_u64(third, word(at + 2 * kLane + k));
+        }
+        crc = past_lane(past_lane(uint32_t(first)) ^ uint32_t(second)) ^ uint32_t(third);
+    }
+    for (; count >= 8; count -= 8, at += 8) crc = uint32_t(_mm_crc32_u64(crc, word(at)));
+    return by_bytes(crc, at, count);
+}
+#endif
+
+uint32_t summed(uint32_t crc, const uint8_t* at, int64_t count) {
+#if defined(__x86_64__)
+    static const bool able = (__builtin_cpu_init(), __builtin_cpu_supports("sse4.2"));
+    if (able) return by_words(crc, at, count);
+#endif
+    return by_bytes(crc, at, count);
+}
+
+// --- to float32 ------------------------------------------------------------------------------
+
+float from_half(uint16_t half) {
+    const uint32_t sign = uint32_t(half & 0x8000) << 16;
+    uint32_t bits = uint32_t(half & 0x7fff) << 13;
+    float value;
+    std::memcpy(&value, &bits, sizeof value);
+    value *= 0x1p112f;  // the exponents' biases differ by this; subnormal numbers come out right
+    std::memcpy(&bits, &value, sizeof bits);
+    if ((half & 0x7c00) == 0x7c00) bits |= 0x7f800000;  // infinite, or not a number
+    bits |= sign;
+    std::memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+void halves_one_by_one(const uint8_t* at, int64_t count, float* out) {
+    for (int64_t k = 0; k < count; ++k) {
+        uint16_t half;
+        std::memcpy(&half, at + 2 * k, sizeof half);
+        out[k] = from_half(half);
+    }
+}
+
+#if defined(__x86_64__)
+__attribute__((target("avx,f16c"))) void halves_by_eight(const uint8_t* at, int64_t count,
+                                                         float* out) {
+    int64_t k = 0;
+    for (; k + 8 <= count; k += 8) {
+        const __m128i eight = _mm_loadu_si128(reinterpret_cast<const __m128i*>(at + 2 * k));
+        _mm256_storeu_ps(out + k, _mm256_cvtph_ps(eight));
+    }
+    halves_one_by_one(at + 2 * k, count - k, out + k);
+}
+#endif
+
+void from_halves(const uint8_t* at, int64_t count, float* out) {
+#if defined(__x86_64__)
+    static const bool able = (__builtin_cpu_init(), __builtin_cpu_supports("avx") &&
+                                                        __builtin_cpu_supports("f16c"));
+    if (able) return halves_by_eight(at, count, out);
+#endif
+    halves_one_by_one(at, count, out);
+}
+
+void from_bytes(const uint8_t* at, int64_t count, float* out) {
+    constexpr float kStep = float(1.0 / 255);
+    for (int64_t k = 0; k < count; ++k) out[k] = float(at[k]) * kStep;
+}
+
+void converted(Kind kind, const uint8_t* at, int64_t count, float* out) {
+    if (kind == kHalf) from_halves(at, count, out);
+    else if (kind == kBytes) from_bytes(at, count, out);
+    else std::memcpy(out, at, size_t(count) * sizeof *out);
+}
+
+bool filled(int file, uint8_t* at, int64_t count) {
+    while (count) {
+        const ssize_t got = read(file, at, size_t(count));
+        if (got < 0 && errno == EINTR) continue;
+        if (got <= 0) return false;
+        at += got;
+        count -= got;
+    }
+    return true;
+}
+
+}  // namespace
+
+// Reads `count` values from a file to `out`, or past them where it is null, and adds them to the
+// checksum. Returns 0, or 1 where the file ends before.
+extern "C" __attribute__((visibility("default"))) int chunk_read(int file, int64_t count,
+                                                                 int32_t kind, float* out,
+                                                                 uint32_t* checksum) {
+    const int64_t width = kind == kHalf ? 2 : kind == kBytes ? 1 : 4;
+    static thread_local std::vector<uint8_t> batch(kBatch);
+    uint32_t crc = ~*checksum;
+    while (count) {
+        const int64_t now = count < kBatch / width ? count : kBatch / width;
+        if (!filled(file, batch.data(), now * width)) return 1;
+        crc = summed(crc, batch.data(), now * width);
+        if (out) {
+            converted(Kind(kind), batch.data(), now, out);
+            out += now;
+        }
+        count -= now;
+    }
+    *checksum = ~crc;
+    return 0;
+}

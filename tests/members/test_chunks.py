@@ -1,0 +1,91 @@
+"""Values and checksums of a chunk's file, beside NumPy and the library that Zarr writes them by."""
+
+import contextlib
+
+import google_crc32c
+import numpy as np
+import pytest
+
+from evaluation.ground.errors import BadRun
+from members import chunks
+from members.chunks import ChunkFile, DamagedChunk
+
+# Shorter than a word, odd, longer than three lanes of the checksum, longer than a batch.
+COUNTS = [1, 7, 4096, 3 * 4096 + 5, 200_003]
+
+
+def values(dtype, count):
+    rng = np.random.default_rng(count)
+    if dtype == "uint8":
+        return rng.integers(0, 256, count, np.uint8)
+    return rng.normal(size=count).astype(dtype)
+
+
+def written(path, array):
+    content = array.tobytes()
+    path.write_bytes(content + google_crc32c.value(content).to_bytes(4, "little"))
+    return path
+
+
+def read(path, dtype, count, *parts):
+    """Read a chunk in parts; what is left is read for the checksum only."""
+    found = []
+    with contextlib.closing(ChunkFile(path, dtype, count)) as file:
+        for part in parts or (count,):
+            out = np.empty(part, np.float32)
+            file.read_into(out)
+            found.append(out)
+        file.finish()
+    return np.concatenate(found)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "uint8", "float32"])
+@pytest.mark.parametrize("count", COUNTS)
+class TestAnyChunk:
+    def test_is_read_to_the_bit(self, dtype, count, tmp_path):
+        array = values(dtype, count)
+        expected = array.astype(np.float32)
+        if dtype == "uint8":
+            expected *= np.float32(1 / 255)
+        path = written(tmp_path / "0", array)
+        np.testing.assert_array_equal(read(path, dtype, count), expected)
+        first = count // 3
+        np.testing.assert_array_equal(read(path, dtype, count, first, count - first), expected)
+        np.testing.assert_array_equal(read(path, dtype, count, first), expected[:first])
+
+    def test_with_a_flipped_bit_anywhere_is_found(self, dtype, count, tmp_path):
+        path = written(tmp_path / "0", values(dtype, count))
+        whole = path.read_bytes()
+        for place in {0, len(whole) // 2, len(whole) - 5, len(whole) - 1}:
+            damaged = bytearray(whole)
+            damaged[place] ^= 16
+            path.write_bytes(damaged)
+            with pytest.raises(DamagedChunk, match="checksum"):
+                read(path, dtype, count)
+
+    def test_too_short_or_too_long_is_found(self, dtype, count, tmp_path):
+        path = written(tmp_path / "0", values(dtype, count))
+        whole = path.read_bytes()
+        for content, word in ((whole[:-1], "short"), (whole[:3], "short"), (whole + b"x", "long")):
+            path.write_bytes(content)
+            with pytest.raises(DamagedChunk, match=word):
+                read(path, dtype, count)
+
+
+def test_every_half_float_comes_out_as_by_numpy(tmp_path):
+    halves = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
+    # Alone, each goes the way of the last few values, which are not read by eights.
+    found = read(written(tmp_path / "0", halves), "float16", len(halves), *[7] * 9362, 2)
+    for way in (found, read(tmp_path / "0", "float16", len(halves))):
+        np.testing.assert_array_equal(way, halves.astype(np.float32))
+        np.testing.assert_array_equal(np.signbit(way), np.signbit(halves))
+
+
+def test_a_library_that_was_not_built_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(chunks, "LIBRARY", tmp_path / "chunk_read.so")
+    chunks._read.cache_clear()
+    try:
+        with pytest.raises(BadRun, match=r"run `pip install -e \.` in the source folder"):
+            read(written(tmp_path / "0", values("uint8", 4)), "uint8", 4)
+    finally:
+        chunks._read.cache_clear()
