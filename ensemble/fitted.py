@@ -13,6 +13,7 @@ from ensemble.fusion import Fusion
 from ensemble.strategies import FUSIONS
 from evaluation.ground.errors import BadRun, EnsError
 from evaluation.ground.files import read_json, whole_folder, write_json
+from evaluation.ground.outputs import check_outputs
 
 STATE, ARRAYS = "fitted.json", "fitted.npz"
 
@@ -57,6 +58,7 @@ def load_fitted(folder: Path) -> Fitted:
     """
     if not (folder / STATE).is_file():
         raise BadRun(f"{folder} holds no fitted fusion; fuse with a strategy first")
+    check_outputs(folder)
     try:
         document = read_json(folder / STATE)
         with (folder / ARRAYS).open("rb") as file, np.load(file, allow_pickle=False) as archive:

@@ -13,6 +13,7 @@ from evaluation.ground.arrays import Array, Counts, Groups
 from evaluation.ground.classes import Classes
 from evaluation.ground.errors import BadData
 from evaluation.ground.files import open_array, read_json, whole_file, write_json
+from evaluation.ground.outputs import check_outputs
 from evaluation.iou import Score, any_pixel, overlap
 from evaluation.protocols import PROTOCOLS
 
@@ -137,7 +138,9 @@ def read_scores(folder: Path, split: str) -> tuple[dict[str, Any], ScoredPicture
 
     Raises:
         BadData: missing or damaged.
+        BadRun: not what was written, by the record beside them.
     """
+    check_outputs(folder, split)
     document: dict[str, Any] = read_json(folder / f"{split}.json")
     archive = folder / f"{split}.npz"
     counts, ids, groups = (np.array(open_array(archive, k)) for k in ("counts", "ids", "groups"))

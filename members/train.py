@@ -13,6 +13,7 @@ from torch import Tensor
 from evaluation.ground.arrays import Array, Labels
 from evaluation.ground.errors import BadData, BadRun, EnsError
 from evaluation.ground.files import whole_file
+from evaluation.ground.outputs import check_outputs
 from members.augmentations import Augment
 from members.augmentations.kinds import Ground
 from members.batches import Sampler, class_shares, oversampled
@@ -83,9 +84,7 @@ def train_fold(
             network, history = _trained(member, data, fold, seed=seed, device=device, watch=watch)
     except EnsError as error:
         raise type(error)(f"member {member.name!r}, fold {fold.index}: {error}") from None
-    with whole_file(folder / WEIGHTS) as partial:
-        state = {name: value.cpu().contiguous() for name, value in network.state_dict().items()}
-        save_file(state, partial)
+    _save(network, folder / WEIGHTS)
     write_curves(folder, history)
 
 
@@ -105,10 +104,11 @@ def load_network(member: Member, folder: Path, *, channels: int, classes: int) -
         classes: of the data set; a specialist has two logits all the same.
 
     Raises:
-        BadRun: they are damaged, or of another network.
+        BadRun: they are damaged, not those that were trained, or of another network.
     """
     logits = classes if member.label is None else BINARY
     network = Network(member.recipe.architecture, channels=channels, classes=logits)
+    check_outputs(folder)
     try:
         network.load_state_dict(load_file(folder / WEIGHTS))
     except (OSError, RuntimeError, ValueError, SafetensorError) as error:
@@ -117,6 +117,15 @@ def load_network(member: Member, folder: Path, *, channels: int, classes: int) -
             f"{folder / WEIGHTS} cannot be used ({reason}); remove it and train again"
         ) from None
     return network.eval()
+
+
+def _save(network: Network, path: Path) -> None:
+    state = {name: value.cpu().contiguous() for name, value in network.state_dict().items()}
+    try:
+        with whole_file(path) as partial:
+            save_file(state, partial)
+    except SafetensorError as error:  # of the machine too: it knows no OSError
+        raise BadRun(f"{path} cannot be written ({error}); mend that and train again") from None
 
 
 def _trained(

@@ -6,6 +6,7 @@ from importlib import import_module
 import click
 
 from evaluation.ground.errors import EnsError
+from evaluation.ground.machine import in_words
 
 # name -> module; imported when the verb is called, so that `ens --help` answers at once
 VERBS = {
@@ -96,6 +97,11 @@ def run(arguments: list[str]) -> int:
     except BrokenPipeError:
         sys.stderr.close()  # the reader of our output has gone; nobody is left to tell
         return 0
+    except OSError as error:
+        reason = in_words(error)
+        if reason is None:
+            raise
+        return _refuse(reason)
     return 0
 
 

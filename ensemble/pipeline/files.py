@@ -15,7 +15,7 @@ from evaluation.counts import confusion_by_threads
 from evaluation.ground.arrays import Array, Counts
 from evaluation.ground.classes import numbered
 from evaluation.ground.errors import BadData, BadLabels, BadMaps, BadSpec
-from evaluation.ground.files import open_array, whole_file
+from evaluation.ground.files import new_array, open_array, whole_file
 from evaluation.protocols import PROTOCOLS
 from evaluation.scores import score
 from members.maps import ArrayMaps
@@ -207,9 +207,7 @@ def _write_fused(
     for member in members:
         member.check()
     with whole_file(target) as partial:
-        fused = np.lib.format.open_memmap(
-            partial, mode="w+", dtype=np.float32, shape=members[0].size
-        )
+        fused = new_array(partial, dtype=np.float32, shape=members[0].size)
         write = fused.__setitem__
         fuse(members, fusion, len(fused), write, pictures=pictures, size=CACHE_PICTURES)
         fused.flush()

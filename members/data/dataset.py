@@ -12,7 +12,7 @@ from evaluation.ground.arrays import Array, Labels
 from evaluation.ground.blocks import blocks
 from evaluation.ground.classes import UNLABELLED, Classes
 from evaluation.ground.errors import BadData, BadLabels
-from evaluation.ground.files import open_array, read_json, whole_folder, write_json
+from evaluation.ground.files import new_array, open_array, read_json, whole_folder, write_json
 
 CHANNELS = (1, 3)
 CLASSES_FILE = "classes.json"
@@ -95,9 +95,9 @@ class DataSet:
         Class names are the run's, not the split's: see `write_classes`.
         """
         with whole_folder(folder) as partial:
-            np.save(partial / "pictures.npy", self.pictures)
+            _save_array(partial / "pictures.npy", self.pictures)
             if self.masks is not None:
-                np.save(partial / "truth.npy", self.masks)
+                _save_array(partial / "truth.npy", self.masks)
             _write_index(partial / "index.csv", self.ids, self.groups)
 
     @classmethod
@@ -187,6 +187,12 @@ def _check_masks(
                 f" 0 to {len(classes) - 1}, or {UNLABELLED} for unlabelled; name more classes or"
                 " correct the mask"
             )
+
+
+def _save_array(path: Path, array: Array) -> None:
+    laid = new_array(path, dtype=array.dtype, shape=array.shape)
+    laid[...] = array
+    laid.flush()
 
 
 def _write_index(path: Path, ids: Sequence[str], groups: Array | None) -> None:

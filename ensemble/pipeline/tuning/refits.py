@@ -18,7 +18,7 @@ from ensemble.strategy import build_strategy
 from evaluation.ground.arrays import Array, Map
 from evaluation.ground.blocks import blocks
 from evaluation.ground.classes import UNLABELLED
-from evaluation.ground.files import open_array, whole_file
+from evaluation.ground.files import new_array, open_array, whole_file
 from evaluation.ground.specs import parse_spec
 from members.store import ProbabilityStore
 
@@ -112,4 +112,4 @@ def _context(readers: list[Reader], plan: Plan) -> dict[str, Any]:
 def _laid_out(file: Path, size: tuple[int, ...], dtype: str) -> Any:
     """Open a file to write to; uint8 would need a scale, so it is float16, which is finer."""
     kind = "float16" if dtype == "uint8" else dtype
-    return np.lib.format.open_memmap(file, mode="w+", dtype=kind, shape=size)
+    return new_array(file, dtype=kind, shape=size)
