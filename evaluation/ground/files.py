@@ -5,8 +5,6 @@ import json
 import os
 import shutil
 import tempfile
-import zipfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from evaluation.ground.arrays import Array
+from evaluation.ground.claims import HEAD_BYTES, header_of, opened_archive, read_header
 from evaluation.ground.errors import BadData
 from evaluation.ground.leftovers import clear_beside, old_name, partial_name
 
@@ -88,7 +87,7 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise BadData(f"{path} is missing") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise BadData(f"{path} cannot be read as JSON ({error}); restore it or remove it") from None
 
 
@@ -118,15 +117,8 @@ def array_names(path: Path) -> list[str]:
     Raises:
         BadData: missing, or no such file.
     """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return [name.removesuffix(".npy") for name in archive.namelist()]
-    except FileNotFoundError:
-        raise BadData(f"{path} is missing; expected a .npz file") from None
-    except (OSError, zipfile.BadZipFile) as error:
-        raise BadData(
-            f"{path} is no readable .npz ({error}); write it again with np.savez"
-        ) from None
+    with opened_archive(path) as (_, arrays):
+        return list(arrays)
 
 
 def _from_archive(path: Path, key: str | None) -> Array:
@@ -134,26 +126,21 @@ def _from_archive(path: Path, key: str | None) -> Array:
     if key is None and len(names) != 1:
         raise BadData(f"{path} holds {', '.join(names) or 'nothing'}; expected one array a file")
     key = names[0] if key is None else key
-    if key not in names:
-        raise BadData(f"{path} holds {', '.join(names)}; expected an array {key!r}")
-    try:
-        with zipfile.ZipFile(path) as archive, tempfile.TemporaryDirectory() as folder:
-            unpacked = Path(folder) / "array.npy"
-            with archive.open(f"{key}.npy") as source, unpacked.open("wb") as target:
-                shutil.copyfileobj(source, target)
-            # The map keeps the pages alive after the name is gone.
-            return _mapped(unpacked, f"{path} ({key})")
-    except (OSError, zipfile.BadZipFile, zlib.error, KeyError, EOFError) as error:
-        raise BadData(f"{path} is damaged ({error}); write it again with np.savez") from None
+    header_of(path, key)  # what it claims, before room is taken for it
+    with opened_archive(path) as (archive, arrays), tempfile.TemporaryDirectory() as folder:
+        unpacked = Path(folder) / "array.npy"
+        with archive.open(arrays[key]) as source, unpacked.open("wb") as target:
+            shutil.copyfileobj(source, target)
+        # The map keeps the pages alive after the name is gone.
+        return _mapped(unpacked, f"{path} ({key})")
 
 
 def _mapped(path: Path, name: str) -> Array:
     try:
+        with path.open("rb") as file:
+            read_header(file.read(HEAD_BYTES), path.stat().st_size, name)
         mapped: Array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
-        if "pickle" in str(error) or "Python objects" in str(error):
-            reason = "holds Python objects, which are never unpickled; expected numbers"
-            raise BadData(f"{name} {reason}") from None
         raise BadData(
             f"{name} is no readable .npy array ({error}); write it again with np.save"
         ) from None
