@@ -5,12 +5,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from evaluation.ground.classes import Classes
-from evaluation.ground.errors import BadSpec
+from evaluation.ground.errors import BadSpec, shown
 from evaluation.ground.specs import Spec, parse_spec, split_name
+from evaluation.ground.yaml_files import parse_yaml
 from members.architectures import ARCHITECTURES
 from members.augmentations import Augment
 from members.losses import check_loss
@@ -167,10 +167,10 @@ def read_member(text: str, defaults: Mapping[str, Any]) -> tuple[str, Recipe]:
     if not rest.startswith("{"):
         return name or parse_spec(rest).name, read_recipe(rest, {"architecture": rest}, defaults)
     try:
-        mapping = yaml.safe_load(rest)
-    except yaml.YAMLError:
+        mapping = parse_yaml(rest)
+    except BadSpec:
         raise BadSpec(
-            f"member {text!r} is no YAML mapping; write NAME={{architecture: unet, epochs: 8}},"
+            f"member {shown(text)} is no YAML mapping; write NAME={{architecture: unet, epochs: 8}},"
             " with quotes around specs that hold commas"
         ) from None
     return name or "member", read_recipe(name or "member", mapping, defaults)
@@ -183,7 +183,7 @@ def read_recipe(name: str, mapping: object, defaults: Mapping[str, Any]) -> Reci
         BadSpec: an unknown key or a value that does not fit; names member and key.
     """
     if not isinstance(mapping, dict):
-        raise BadSpec(f"member {name!r} is {mapping!r}; expected a mapping of recipe keys")
+        raise BadSpec(f"member {name!r} is {shown(mapping)}; expected a mapping of recipe keys")
     try:
         return Recipe(**{**defaults, **mapping})
     except ValidationError as error:
@@ -194,7 +194,7 @@ def read_recipe(name: str, mapping: object, defaults: Mapping[str, Any]) -> Reci
             raise BadSpec(f"member {name!r} has no key {key!r}; known: {known}") from None
         reason = first["msg"].removeprefix("Input should be ")
         raise BadSpec(
-            f"member {name!r}: {key!r} got {first['input']!r}; expected {reason}"
+            f"member {name!r}: {key!r} got {shown(first['input'])}; expected {reason}"
         ) from None
 
 

@@ -8,8 +8,9 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from evaluation.ground.classes import Classes
-from evaluation.ground.errors import BadSpec
+from evaluation.ground.errors import BadSpec, shown
 from evaluation.ground.files import whole_file
+from evaluation.ground.yaml_files import read_yaml
 from members.recipe import Member, Recipe, check_name, read_recipe
 from members.store import StoreDtype
 
@@ -112,13 +113,7 @@ def read_experiment(path: Path) -> Experiment:
     Raises:
         BadSpec: no YAML, an unknown key, a value that does not fit; names file and key.
     """
-    try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise BadSpec(f"{path} is missing; expected an experiment file") from None
-    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
-        reason = " ".join(str(error).split())
-        raise BadSpec(f"{path} cannot be read as YAML ({reason})") from None
+    document = read_yaml(path, "an experiment file")
     if not isinstance(document, dict):
         raise BadSpec(
             f"{path} holds {type(document).__name__}; expected keys such as data, members"
@@ -150,5 +145,6 @@ def _reason(error: ValidationError | TypeError) -> str:
     if first["type"] == "extra_forbidden":
         return f"unknown key {key!r}; known: {', '.join(Experiment.model_fields)}"
     return (
-        f"{key!r} got {first['input']!r}; expected {first['msg'].removeprefix('Input should be ')}"
+        f"{key!r} got {shown(first['input'])}; expected"
+        f" {first['msg'].removeprefix('Input should be ')}"
     )

@@ -1,8 +1,19 @@
 """Everything a user can cause derives from `EnsError`: one line on stderr, exit code 2."""
 
+from typing import Any
+
 
 class EnsError(Exception):
     """What was met, what was expected, what to do: in one line, without a traceback."""
+
+
+def shown(value: Any, most: int = 200) -> str:
+    """Write a value for a message, cut where it is long."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # Python writes no number of more than 4,300 digits
+        text = f"<{type(value).__name__} too long to be written>"
+    return text if len(text) <= most else f"{text[:most]}..."
 
 
 class BadSpec(EnsError):

@@ -15,10 +15,13 @@ from typing import Any, get_type_hints
 
 from pydantic import ConfigDict, PydanticSchemaGenerationError, TypeAdapter, ValidationError
 
-from evaluation.ground.errors import BadSpec
+from evaluation.ground.errors import BadSpec, shown
 from evaluation.ground.plugins import outside
 
 Value = Any  # a literal, a bare name as str, or a nested Spec
+
+MOST_SIGNS = 10_000
+MOST_BITS = 64
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,7 @@ def parse_spec(text: str) -> Spec:
         return spec
     if isinstance(spec, str) and spec.isidentifier():
         return Spec(spec)
-    raise BadSpec(f"cannot read spec {text!r}; expected NAME or NAME(option=value, ...)")
+    raise BadSpec(f"cannot read spec {shown(text)}; expected NAME or NAME(option=value, ...)")
 
 
 def parse_sum(text: str) -> list[tuple[float, Spec]]:
@@ -84,7 +87,7 @@ def split_chain(text: str) -> list[str]:
     if not text.strip():
         return []
     if not all(part.strip() for part in parts):
-        raise BadSpec(f"chain {text!r} has an empty step; expected STEP|STEP|...")
+        raise BadSpec(f"chain {shown(text)} has an empty step; expected STEP|STEP|...")
     return [part.strip() for part in parts]
 
 
@@ -131,7 +134,7 @@ class Table(Mapping[str, str]):
             BadSpec: no such entry; the known ones are listed.
         """
         if name not in self:
-            raise BadSpec(f"unknown {self.kind} {name!r}; known: {', '.join(sorted(self))}")
+            raise BadSpec(f"unknown {self.kind} {shown(name)}; known: {', '.join(sorted(self))}")
         module, _, attribute = self[name].partition(":")
         factory: Callable[..., Any] = getattr(import_module(module), attribute)
         return factory
@@ -182,7 +185,7 @@ class Table(Mapping[str, str]):
         unknown = [name for name in spec.options if name not in allowed]
         if unknown:
             known = ", ".join(allowed) if allowed else "it has none"
-            raise BadSpec(f"{where} has no option {unknown[0]!r}; known: {known}")
+            raise BadSpec(f"{where} has no option {shown(unknown[0])}; known: {known}")
         hints = _hints(factory)
         options = {name: context[name] for name in allowed if name in context}
         for name, value in spec.options.items():
@@ -231,10 +234,12 @@ def _written(value: Value) -> str:
 
 def _expression(text: str) -> ast.expr:
     try:
+        if len(text) > MOST_SIGNS:
+            raise ValueError
         return ast.parse(text.strip(), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         raise BadSpec(
-            f"cannot read spec {text!r}; expected NAME or NAME(option=value, ...)"
+            f"cannot read spec {shown(text)}; expected NAME or NAME(option=value, ...)"
         ) from None
 
 
@@ -244,28 +249,41 @@ def _value(node: ast.expr, text: str) -> Value:
             return name
         case ast.Call(func=ast.Name(id=name), args=args, keywords=keywords):
             if any(keyword.arg is None for keyword in keywords):
-                raise BadSpec(f"cannot read spec {text!r}; ** has no meaning in a spec")
+                raise BadSpec(f"cannot read spec {shown(text)}; ** has no meaning in a spec")
             options = {str(keyword.arg): _value(keyword.value, text) for keyword in keywords}
             return Spec(name, tuple(_value(arg, text) for arg in args), options)
         case ast.List(elts=elements) | ast.Tuple(elts=elements):
             return [_value(element, text) for element in elements]
-        case ast.Dict(keys=keys, values=values):
-            return {
-                _value(k, text): _value(v, text) for k, v in zip(keys, values, strict=True) if k
-            }
+        case ast.Dict(keys=keys, values=values) if all(isinstance(k, _KEYS) for k in keys):
+            pairs = zip(keys, values, strict=True)
+            return {_value(k, text): _value(v, text) for k, v in pairs if k is not None}
     try:
-        return ast.literal_eval(node)
+        value = ast.literal_eval(node)
+        if isinstance(value, str | float | None) or _is_small(value):
+            return value
     except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
-        piece = ast.get_source_segment(text.strip(), node) or text
-        raise BadSpec(
-            f"cannot read {piece!r} in spec {text!r}; values are numbers, words, lists or specs"
-        ) from None
+        pass
+    piece = ast.get_source_segment(text.strip(), node) or text
+    raise BadSpec(
+        f"cannot read {shown(piece)} in spec {shown(text)}; values are numbers, words, lists or"
+        " specs"
+    )
+
+
+_KEYS = ast.Name | ast.Constant | ast.UnaryOp
+
+
+def _is_small(value: object) -> bool:
+    """Tell whether a whole number can be written, stored and counted with."""
+    return isinstance(value, int) and value.bit_length() <= MOST_BITS
 
 
 def _terms(node: ast.expr) -> list[ast.expr]:
-    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
-        return [*_terms(node.left), *_terms(node.right)]
-    return [node]
+    last: list[ast.expr] = []
+    while isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+        last = _terms(node.right) + last
+        node = node.left
+    return [node, *last]
 
 
 def _term(node: ast.expr, text: str) -> tuple[float, Spec]:
@@ -273,11 +291,11 @@ def _term(node: ast.expr, text: str) -> tuple[float, Spec]:
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult):
         factor = _value(node.left, text)
         if not isinstance(factor, int | float) or isinstance(factor, bool) or factor <= 0:
-            raise BadSpec(f"weight {_written(factor)} in {text!r}; expected a number above 0")
+            raise BadSpec(f"weight {shown(factor)} in {shown(text)}; expected a number above 0")
         weight, node = float(factor), node.right
     value = _value(node, text)
     if isinstance(value, str) and value.isidentifier():
         value = Spec(value)
     if not isinstance(value, Spec):
-        raise BadSpec(f"cannot read {text!r}; expected a sum such as 0.5*dice + 0.5*focal")
+        raise BadSpec(f"cannot read {shown(text)}; expected a sum such as 0.5*dice + 0.5*focal")
     return weight, value

@@ -5,12 +5,12 @@ import re
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from ensemble.pipeline.search.paths import NAME
 from ensemble.pipeline.search.space import Range, Space, label
 from evaluation.ground.errors import BadSpec
+from evaluation.ground.yaml_files import read_yaml
 from members.recipe import read_recipe
 
 KEYS = {"recipe", "space"}
@@ -46,13 +46,7 @@ def read_space(path: Path, defaults: dict[str, Any]) -> Space:
 
 
 def _document(path: Path) -> dict[str, Any]:
-    try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise BadSpec(f"{path} is missing; expected a space file: recipe, space") from None
-    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
-        reason = " ".join(str(error).split())
-        raise BadSpec(f"{path} cannot be read as YAML ({reason})") from None
+    document = read_yaml(path, "a space file: recipe, space")
     if not isinstance(document, dict):
         met = type(document).__name__
         raise BadSpec(f"{path} holds {met}; expected the keys recipe and space")

@@ -3,13 +3,13 @@
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from ensemble.pipeline.search.space import Range
 from ensemble.pipeline.tuning.space import ChainSpace, Values
 from evaluation.ground.errors import BadSpec
 from evaluation.ground.specs import Spec
+from evaluation.ground.yaml_files import read_yaml
 from postproc.chain import Surroundings
 
 FORM = "expected a list of choices or {low: , high: , log: , step: }"
@@ -65,13 +65,7 @@ def read_space(path: Path, around: Surroundings) -> ChainSpace:
     Raises:
         BadSpec: no such file, an unknown step or option, or a value that its option refuses.
     """
-    try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise BadSpec(f"{path} is missing; expected lines such as {EXAMPLE}") from None
-    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
-        reason = " ".join(str(error).split())
-        raise BadSpec(f"{path} cannot be read as YAML ({reason})") from None
+    document = read_yaml(path, f"lines such as {EXAMPLE}")
     if not isinstance(document, dict) or not document:
         raise BadSpec(f"{path} names no step; expected lines such as {EXAMPLE}")
     try:
