@@ -19,8 +19,9 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 CRF, CHUNKS = "postproc/dense_crf/kernel.so", "members/chunk_read.so"
 FLAGS = [
     *("-O3", "-std=c++17", "-fPIC", "-fvisibility=hidden", "-fno-exceptions", "-fno-rtti"),
-    *("-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast"),
+    *("-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off"),
 ]
+FUSED = "-ffp-contract=fast"
 # The CRF is compiled once for each kind of vector unit; the library chooses when it is loaded.
 X86 = {
     "avx512": "-mavx512f -mavx512dq -mavx512vl -mavx512bw -mfma -mprefer-vector-width=512",
@@ -37,7 +38,7 @@ class KernelHook(BuildHookInterface):  # type: ignore[type-arg]
         """Compile before the files are gathered, for an editable install too."""
         root = Path(self.root)
         kernel = (root / CRF).with_name("kernel.cpp")
-        variants = [(kernel, name, flags) for name, flags in VARIANTS.items()]
+        variants = [(kernel, name, f"{flags} {FUSED}") for name, flags in VARIANTS.items()]
         build(root / CRF, [(kernel.with_name("dispatch.cpp"), "dispatch", ""), *variants])
         build(root / CHUNKS, [((root / CHUNKS).with_suffix(".cpp"), "chunk_read", "")])
         build_data["artifacts"] += [CRF, CHUNKS]

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Shaped
 
 from ensemble.blas import one_blas_thread
-from ensemble.fusion import Block, Fusion, OneByOne, fuse_block, needs_pictures
+from ensemble.fusion import Block, Fusion, OfSum, fuse_block, needs_pictures
 from evaluation.ground.arrays import Array, Groups, Map, Maps, Pictures
 from evaluation.ground.blocks import BLOCK_PICTURES, blocks, map_blocks
 from evaluation.ground.classes import UNLABELLED
@@ -96,8 +96,8 @@ def fuse(
 
     def work(block: slice) -> None:
         apply = fusion.at(block) if isinstance(fusion, CrossFitted) else fusion
-        if isinstance(apply, OneByOne):
-            write(block, _one_by_one(members, apply, block, room))
+        if isinstance(apply, OfSum):
+            write(block, _of_sum(members, apply, block, room))
             return
         looks = pictures is not None and needs_pictures(apply)
         seen = np.asarray(pictures[block]) if looks and pictures is not None else None
@@ -118,19 +118,20 @@ class _Room(threading.local):
     def __init__(self, members: int, block: Size) -> None:
         self.maps: Maps = np.empty((members, *block), np.float32)
         self.fused: Map = np.empty(block, np.float32)
-        self.one: Map = np.empty(block, np.float32)
 
 
-def _one_by_one(members: Sequence[MapReader], fusion: OneByOne, block: slice, room: _Room) -> Map:
+def _of_sum(members: Sequence[MapReader], fusion: OfSum, block: slice, room: _Room) -> Map:
     """Fuse a block few pictures at a time, so that what is added up stays in the cache."""
     fused = room.fused[: block.stop - block.start]
-    parts = blocks(len(fused), max(1, PIECE_VALUES // fused[0].size))
-    first, *others = members
-    places = [room.one[: part.stop - part.start] for part in parts]
-    streams = [first.stream(block, [fused[part] for part in parts])]
-    streams += [member.stream(block, places) for member in others]
-    for part in parts:
-        fusion.one_by_one((next(stream) for stream in streams), fused[part])
+    places = [fused[part] for part in blocks(len(fused), max(1, PIECE_VALUES // fused[0].size))]
+    first, *others = [m.stream(block, places, add=place > 0) for place, m in enumerate(members)]
+    for place in places:
+        maps = next(first)
+        if maps is not place:
+            np.copyto(place, maps)
+        for stream in others:
+            next(stream)
+        fusion.of_sum(place)
     return fused
 
 

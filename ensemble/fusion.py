@@ -54,16 +54,11 @@ class Fusion(Protocol):
 
 
 @runtime_checkable
-class OneByOne(Protocol):
-    """A fusion that needs no two members at once: they are read and added, not copied together."""
+class OfSum(Protocol):
+    """A fusion of the members' sum alone: maps are added as they are read."""
 
-    def one_by_one(self, maps: Iterable[Map], out: Map) -> None:
-        """Fuse the maps of the members as they come.
-
-        Args:
-            maps: one a member; each but the first is gone when the next comes.
-            out: takes the fused map; the first map may lie in it.
-        """
+    def of_sum(self, total: Map) -> None:
+        """Turn the sum over members into the fused map, in place."""
         ...
 
 

@@ -91,6 +91,12 @@ uint32_t summed(uint32_t crc, const uint8_t* at, int64_t count) {
 
 // --- to float32 ------------------------------------------------------------------------------
 
+// Each takes a value to its place, or adds it to what lies there.
+template <bool kAdd>
+void put(float value, float* out) {
+    *out = kAdd ? *out + value : value;
+}
+
 float from_half(uint16_t half) {
     const uint32_t sign = uint32_t(half & 0x8000) << 16;
     uint32_t bits = uint32_t(half & 0x7fff) << 13;
@@ -104,44 +110,59 @@ float from_half(uint16_t half) {
     return value;
 }
 
+template <bool kAdd>
 void halves_one_by_one(const uint8_t* at, int64_t count, float* out) {
     for (int64_t k = 0; k < count; ++k) {
         uint16_t half;
         std::memcpy(&half, at + 2 * k, sizeof half);
-        out[k] = from_half(half);
+        put<kAdd>(from_half(half), out + k);
     }
 }
 
 #if defined(__x86_64__)
+template <bool kAdd>
 __attribute__((target("avx,f16c"))) void halves_by_eight(const uint8_t* at, int64_t count,
                                                          float* out) {
     int64_t k = 0;
     for (; k + 8 <= count; k += 8) {
         const __m128i eight = _mm_loadu_si128(reinterpret_cast<const __m128i*>(at + 2 * k));
-        _mm256_storeu_ps(out + k, _mm256_cvtph_ps(eight));
+        const __m256 value = _mm256_cvtph_ps(eight);
+        _mm256_storeu_ps(out + k, kAdd ? _mm256_add_ps(_mm256_loadu_ps(out + k), value) : value);
     }
-    halves_one_by_one(at + 2 * k, count - k, out + k);
+    halves_one_by_one<kAdd>(at + 2 * k, count - k, out + k);
 }
 #endif
 
+template <bool kAdd>
 void from_halves(const uint8_t* at, int64_t count, float* out) {
 #if defined(__x86_64__)
     static const bool able = (__builtin_cpu_init(), __builtin_cpu_supports("avx") &&
                                                         __builtin_cpu_supports("f16c"));
-    if (able) return halves_by_eight(at, count, out);
+    if (able) return halves_by_eight<kAdd>(at, count, out);
 #endif
-    halves_one_by_one(at, count, out);
+    halves_one_by_one<kAdd>(at, count, out);
 }
 
+template <bool kAdd>
 void from_bytes(const uint8_t* at, int64_t count, float* out) {
     constexpr float kStep = float(1.0 / 255);
-    for (int64_t k = 0; k < count; ++k) out[k] = float(at[k]) * kStep;
+    for (int64_t k = 0; k < count; ++k) put<kAdd>(float(at[k]) * kStep, out + k);
 }
 
+template <bool kAdd>
+void from_floats(const uint8_t* at, int64_t count, float* out) {
+    for (int64_t k = 0; k < count; ++k) {
+        float value;
+        std::memcpy(&value, at + 4 * k, sizeof value);
+        put<kAdd>(value, out + k);
+    }
+}
+
+template <bool kAdd>
 void converted(Kind kind, const uint8_t* at, int64_t count, float* out) {
-    if (kind == kHalf) from_halves(at, count, out);
-    else if (kind == kBytes) from_bytes(at, count, out);
-    else std::memcpy(out, at, size_t(count) * sizeof *out);
+    if (kind == kHalf) from_halves<kAdd>(at, count, out);
+    else if (kind == kBytes) from_bytes<kAdd>(at, count, out);
+    else from_floats<kAdd>(at, count, out);
 }
 
 bool filled(int file, uint8_t* at, int64_t count) {
@@ -157,11 +178,11 @@ bool filled(int file, uint8_t* at, int64_t count) {
 
 }  // namespace
 
-// Reads `count` values from a file to `out`, or past them where it is null, and adds them to the
-// checksum. Returns 0, or 1 where the file ends before.
+// Reads `count` values from a file to `out`, adds them to what lies there, or reads past them where
+// `out` is null; the checksum goes on over them. Returns 0, or 1 where the file ends before.
 extern "C" __attribute__((visibility("default"))) int chunk_read(int file, int64_t count,
-                                                                 int32_t kind, float* out,
-                                                                 uint32_t* checksum) {
+                                                                 int32_t kind, int32_t add,
+                                                                 float* out, uint32_t* checksum) {
     const int64_t width = kind == kHalf ? 2 : kind == kBytes ? 1 : 4;
     static thread_local std::vector<uint8_t> batch(kBatch);
     uint32_t crc = ~*checksum;
@@ -170,7 +191,8 @@ extern "C" __attribute__((visibility("default"))) int chunk_read(int file, int64
         if (!filled(file, batch.data(), now * width)) return 1;
         crc = summed(crc, batch.data(), now * width);
         if (out) {
-            converted(Kind(kind), batch.data(), now, out);
+            add ? converted<true>(Kind(kind), batch.data(), now, out)
+                : converted<false>(Kind(kind), batch.data(), now, out);
             out += now;
         }
         count -= now;

@@ -48,18 +48,19 @@ class ChunkFile:
         except FileNotFoundError:
             raise DamagedChunk(f"{path} is not there") from None
 
-    def read_into(self, out: Array) -> None:
+    def read_into(self, out: Array, *, add: bool = False) -> None:
         """Read the next values as float32.
 
         Nothing may be done with them before `finish` has found the checksum of the whole right.
 
         Args:
             out: contiguous.
+            add: to what lies in `out`, in place of replacing it.
 
         Raises:
             DamagedChunk: the file is too short.
         """
-        self._next(out.size, out.ctypes.data)
+        self._next(out.size, out.ctypes.data, add)
 
     def skip(self, count: int) -> None:
         """Read values for the checksum only.
@@ -67,7 +68,7 @@ class ChunkFile:
         Raises:
             DamagedChunk: the file is too short.
         """
-        self._next(count, None)
+        self._next(count, None, add=False)
 
     def finish(self) -> None:
         """Read what is left, compare the checksum, and close the file.
@@ -88,9 +89,9 @@ class ChunkFile:
         """Close the file."""
         self._file.close()
 
-    def _next(self, count: int, target: int | None) -> None:
+    def _next(self, count: int, target: int | None, add: bool) -> None:
         checksum = ctypes.byref(self._checksum)
-        if _read()(self._file.fileno(), count, self._kind, target, checksum):
+        if _read()(self._file.fileno(), count, self._kind, add, target, checksum):
             raise DamagedChunk(f"{self._path} is too short")
         self._left -= count
 
@@ -109,6 +110,7 @@ def _read() -> Callable[..., int]:
     function.argtypes = (
         ctypes.c_int,
         ctypes.c_int64,
+        ctypes.c_int32,
         ctypes.c_int32,
         ctypes.c_void_p,
         ctypes.POINTER(ctypes.c_uint32),

@@ -239,7 +239,7 @@ class ProbabilityStore:
             pass
         return maps
 
-    def stream(self, pictures: slice, places: Sequence[Few]) -> Iterator[Few]:
+    def stream(self, pictures: slice, places: Sequence[Few], *, add: bool = False) -> Iterator[Few]:
         """Read maps place after place; see `MapReader`.
 
         The last place of a chunk is given only when the checksum of the chunk holds.
@@ -257,7 +257,7 @@ class ProbabilityStore:
                     end = min(stop, at - at % length + length)
                     file = file or self._opened(at)
                     now, rest = rest[: end - at], rest[end - at :]
-                    file.read_into(now)
+                    file.read_into(now, add=add)
                     at += len(now)
                     if at == end:
                         file.finish()

@@ -1,6 +1,5 @@
 """The arithmetic mean over members."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,28 +21,17 @@ class Mean:
         """Fuse."""
         return by_pieces(maps, total)
 
-    def one_by_one(self, maps: Iterable[Map], out: Map) -> None:
-        """Fuse the maps of the members as they come, few pictures at a time."""
-        scores = total(maps, out)
-        scores /= scores.sum(axis=CLASS_AXIS, keepdims=True)
+    def of_sum(self, total: Map) -> None:
+        """Divide by the sum over classes, which is the number of members but for rounding."""
+        total /= total.sum(axis=CLASS_AXIS, keepdims=True)
 
 
-def total(maps: Maps | Iterable[Map], out: Map | None = None) -> Map:
-    """Return the sum over members, added up in one buffer.
-
-    Args:
-        maps: one a member; each but the first may be gone when the next comes.
-        out: the buffer, in which the first map may lie already; a new one where it is None.
-    """
-    members = iter(maps)
-    first = next(members)
-    scores: Map = np.empty(first.shape, np.float32) if out is None else out
-    second = next(members, None)
-    if second is None:
-        np.copyto(scores, first)
-        return scores
-    np.add(first, second, out=scores)
-    for one in members:
+def total(maps: Maps) -> Map:
+    """Return the sum over members, added up in one buffer."""
+    if len(maps) == 1:
+        return maps[0].astype(np.float32)
+    scores: Map = np.add(maps[0], maps[1], dtype=np.float32)
+    for one in maps[2:]:
         scores += one
     return scores
 

@@ -53,6 +53,16 @@ class TestAnyChunk:
         np.testing.assert_array_equal(read(path, dtype, count, first, count - first), expected)
         np.testing.assert_array_equal(read(path, dtype, count, first), expected[:first])
 
+    def test_is_added_to_what_lies_there(self, dtype, count, tmp_path):
+        path = written(tmp_path / "0", values(dtype, count))
+        alone = read(path, dtype, count)
+        total = np.linspace(-1, 1, count, dtype=np.float32)
+        expected = total + alone
+        with contextlib.closing(ChunkFile(path, dtype, count)) as file:
+            file.read_into(total, add=True)
+            file.finish()
+        np.testing.assert_array_equal(total, expected)
+
     def test_with_a_flipped_bit_anywhere_is_found(self, dtype, count, tmp_path):
         path = written(tmp_path / "0", values(dtype, count))
         whole = path.read_bytes()
