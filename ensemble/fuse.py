@@ -119,6 +119,10 @@ class _Room(threading.local):
         self.maps: Maps = np.empty((members, *block), np.float32)
         self.fused: Map = np.empty(block, np.float32)
 
+    def __reduce__(self) -> tuple[type["_Room"], tuple[int, Size]]:
+        members, *block = self.maps.shape
+        return _Room, (members, tuple(block))
+
 
 def _of_sum(members: Sequence[MapReader], fusion: OfSum, block: slice, room: _Room) -> Map:
     """Fuse a block few pictures at a time, so that what is added up stays in the cache."""
@@ -220,4 +224,4 @@ class FitBlocks:
             return Block(stacked(self.members, block), np.asarray(self.truth[block]), seen)
 
         # One thread reads the next block while this one is learned from.
-        return map_blocks(read, len(self.truth), size=self.size, threads=1)
+        return map_blocks(read, len(self.truth), size=self.size, threads=1, here=True)

@@ -2,7 +2,7 @@
 
 import multiprocessing
 import os
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -11,12 +11,14 @@ from typing import Any
 
 import torch
 
+from evaluation.ground.cluster import current
 from evaluation.ground.errors import EnsError
 from evaluation.ground.files import whole_folder
 from evaluation.ground.provenance import digest, record
 from members.data.dataset import DataSet
 from members.predict import predict_split, seen_by
 from members.recipe import Member
+from members.remote import outcome_of, run_remotely
 from members.store import StoreDtype
 from members.train import WEIGHTS, Fold, train_fold
 
@@ -101,7 +103,8 @@ def run_jobs(
     On the CPU each job has one core to itself: two small networks on a core each train faster
     (1.2 to 1.5 times, width 8 to 16) than one after the other on both, and the result does not
     depend on how many cores there are. On a GPU small networks wait for their next kernel to be
-    launched most of the time, so several processes share it (docs/decisions/0008).
+    launched most of the time, so several processes share it (docs/decisions/0008). Within
+    `on_cluster` jobs go to its workers, which use the GPUs they declare.
 
     Args:
         jobs: what to do; a failed one does not stop the others.
@@ -110,6 +113,9 @@ def run_jobs(
             four, where there are as many cores to feed it.
     """
     if not jobs:
+        return
+    if (cluster := current()) is not None:
+        yield from run_remotely(jobs, cluster)
         return
     slots = device_slots(devices, workers, len(jobs))
     if len(slots) == 1:
@@ -147,7 +153,7 @@ def _pooled(
         try:
             for future in as_completed(futures):
                 try:
-                    outcome = _outcome(future.result)
+                    outcome = outcome_of(future.result)
                 except BrokenProcessPool:
                     continue
                 del left[futures[future]]
@@ -163,19 +169,9 @@ def _here(jobs: Sequence[Job], device: str) -> Iterator[tuple[Job, EnsError | No
     torch.set_num_threads(1)
     try:
         for job in jobs:
-            yield job, _outcome(lambda job=job: job(device))  # type: ignore[misc]
+            yield job, outcome_of(lambda job=job: job(device))  # type: ignore[misc]
     finally:
         torch.set_num_threads(threads)
-
-
-def _outcome(work: Callable[[], None]) -> EnsError | None:
-    try:
-        work()
-    except EnsError as error:
-        return error
-    except torch.OutOfMemoryError:
-        return EnsError("the GPU ran out of memory; take fewer --workers or a smaller batch")
-    return None
 
 
 _device = "cpu"

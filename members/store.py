@@ -177,6 +177,9 @@ class ProbabilityStore:
         )
         return cls(folder)
 
+    def __reduce__(self) -> tuple[type["ProbabilityStore"], tuple[Path]]:
+        return ProbabilityStore, (self.folder,)  # another process opens it anew
+
     def __len__(self) -> int:
         """Return the number of pictures."""
         return len(self.ids)

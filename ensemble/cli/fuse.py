@@ -13,6 +13,7 @@ from ensemble.cli.options import (
     run_option,
     show,
     tell,
+    workers_options,
 )
 
 
@@ -33,6 +34,7 @@ from ensemble.cli.options import (
 )
 @click.option("--out", type=FILE, help="With files: where the fused maps go, .npy.")
 @ignore_option
+@workers_options
 @json_option
 def command(
     strategy: str,

@@ -1,8 +1,10 @@
 """Options that several verbs share, and how verbs speak."""
 
+import contextlib
+import functools
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -34,6 +36,53 @@ def device_options(verb: Verb) -> Verb:
     )
     text = "Processes on each device; default: the CPU's cores, four a GPU."
     return device(click.option("--workers", type=click.IntRange(1), help=text)(verb))
+
+
+CLUSTER = click.option(
+    "--cluster", metavar="ADDRESS", help="Work on a Dask cluster; see docs/cluster.md."
+)
+
+
+def workers_options(verb: Verb) -> Verb:
+    """Add `--cluster` and `--workers`, and do the work on blocks of pictures where they say."""
+
+    @functools.wraps(verb)
+    def there(*args: Any, cluster: str | None, workers: int | None, **options: Any) -> Any:
+        with _working_on(cluster, workers):
+            return verb(*args, **options)
+
+    text = "Processes to work in; default: threads in this one."
+    return CLUSTER(click.option("--workers", type=click.IntRange(1), help=text)(there))  # type: ignore[return-value]
+
+
+def jobs_options(verb: Verb) -> Verb:
+    """Add `--device`, `--workers` and `--cluster`, and run jobs on the cluster that is named."""
+
+    @functools.wraps(verb)
+    def there(
+        *args: Any, cluster: str | None, device: str, workers: int | None, **options: Any
+    ) -> Any:
+        if cluster and device != "auto":
+            raise click.UsageError("--device is of this machine; workers of --cluster have theirs")
+        with _working_on(cluster, workers) if cluster else contextlib.nullcontext():
+            return verb(*args, device=device, workers=workers, **options)
+
+    return CLUSTER(device_options(there))  # type: ignore[return-value]
+
+
+@contextlib.contextmanager
+def _working_on(cluster: str | None, workers: int | None) -> Iterator[None]:
+    if cluster and workers:
+        raise click.UsageError("--workers starts processes here, --cluster has its own; give one")
+    if not cluster and not workers:
+        yield
+        return
+    from evaluation.ground.cluster import on_cluster
+
+    with on_cluster(cluster, workers or 1) as found:
+        if not found.width:
+            tell(f"{cluster} has no workers yet; waiting for them")
+        yield
 
 
 def ignore_option(verb: Verb) -> Verb:

@@ -12,6 +12,7 @@ from ensemble.cli.options import (
     run_option,
     show,
     tell,
+    workers_options,
 )
 
 
@@ -32,6 +33,7 @@ from ensemble.cli.options import (
 @click.option("--fit-images", type=FILE, help="With files: pictures of the held-out maps.")
 @click.option("--out", type=FILE, help="With files: where the label maps go, .npy.")
 @ignore_option
+@workers_options
 @json_option
 def command(
     fusion: str | None,

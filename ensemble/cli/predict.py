@@ -7,7 +7,7 @@ import click
 from ensemble.cli.options import (
     FILE,
     chosen_run,
-    device_options,
+    jobs_options,
     json_option,
     run_option,
     show,
@@ -19,7 +19,7 @@ from ensemble.cli.options import (
 @click.option("--data", required=True, type=FILE, metavar="DATA", help="The pictures.")
 @click.option("--split", required=True, metavar="NAME", help="What the set is called in the run.")
 @click.option("--size", metavar="HxW", help="Resize pictures to those of the run.")
-@device_options
+@jobs_options
 @run_option
 @json_option
 def command(

@@ -13,6 +13,7 @@ from ensemble.cli.options import (
     run_option,
     show,
     tell,
+    workers_options,
 )
 
 Per = Literal["set", "group", "picture"]
@@ -45,6 +46,7 @@ TOGETHER = "--truth, --guess and --classes belong together; give all three"
 @click.option("--maps", type=FILE, help="With files: their maps, for metrics of probabilities.")
 @click.option("--classes", type=click.IntRange(2, 255), help="With files: how many classes.")
 @ignore_option
+@workers_options
 @json_option
 def command(
     candidates: tuple[str, ...],

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 import click
 
-from ensemble.cli.options import FILE, device_options, json_option, show, tell
+from ensemble.cli.options import FILE, jobs_options, json_option, show, tell
 from evaluation.ground.layout import RUNS, Run
 
 Verb = TypeVar("Verb", bound=Callable[..., Any])
@@ -56,7 +56,7 @@ def data_options(verb: Verb) -> Verb:
 @click.option(
     "--timeout", type=click.FloatRange(0), metavar="SECONDS", help="Then no trial is begun."
 )
-@device_options
+@jobs_options
 @json_option
 def command(
     space: Path,

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from ensemble.cli.options import FILE, device_options, json_option, show, tell
+from ensemble.cli.options import FILE, jobs_options, json_option, show, tell
 from evaluation.ground.layout import RUNS, Run
 
 
@@ -40,7 +40,7 @@ from evaluation.ground.layout import RUNS, Run
     help="How the maps of the views become one; default mean.",
 )
 @click.option("--seed", type=int, metavar="S", help="Seed of folds and training; default 0.")
-@device_options
+@jobs_options
 @click.option("--only", multiple=True, metavar="NAME", help="Restrict to this member; repeatable.")
 @click.option(
     "--drop", type=click.Path(), metavar="IDS.txt", help="Leave these training pictures out."

@@ -5,7 +5,15 @@ from pathlib import Path
 
 import click
 
-from ensemble.cli.options import FILE, chosen_run, json_option, run_option, show, tell
+from ensemble.cli.options import (
+    FILE,
+    chosen_run,
+    json_option,
+    run_option,
+    show,
+    tell,
+    workers_options,
+)
 
 
 @click.command("tune-postproc")
@@ -31,6 +39,7 @@ from ensemble.cli.options import FILE, chosen_run, json_option, run_option, show
 @click.option("--chain", default="", metavar="SPEC", help="With --grid: around the step.")
 @click.option("--picture", "pictures", multiple=True, metavar="ID", help="With --grid: repeatable.")
 @click.option("--out", type=FILE, help="With --grid: where the picture goes, .png.")
+@workers_options
 @json_option
 def command(
     fusion: str,

@@ -9,8 +9,10 @@ from typing import Any, TypeVar
 
 import torch
 
+from evaluation.ground.cluster import Cluster, Task, current
 from evaluation.ground.errors import EnsError
 from members.jobs import WORKERS_A_GPU
+from members.remote import job_outcome, submit_job
 
 Job = TypeVar("Job", bound=Callable[[str], Any])
 
@@ -18,11 +20,15 @@ Job = TypeVar("Job", bound=Callable[[str], Any])
 def places(devices: Sequence[str], workers: int | None, jobs: int) -> list[str]:
     """Return the device of each process, the devices by turns; no more than there are jobs.
 
+    On a cluster there are as many as its GPUs, or its cores where it has none.
+
     Args:
         devices: `cpu`, or GPUs.
         workers: processes on each; by default as in `members.jobs.run_jobs`.
         jobs: how many there will be at most.
     """
+    if (cluster := current()) is not None:
+        return ["cluster"] * min(max(1, cluster.gpus or cluster.width), max(1, jobs))
     cores = os.cpu_count() or 1
     if list(devices) != ["cpu"]:
         cores = max(1, min(WORKERS_A_GPU, cores // len(devices)))
@@ -41,6 +47,9 @@ def side_by_side(jobs: Iterator[Job], where: Sequence[str]) -> Iterator[tuple[Jo
     Yields:
         A job, and what it returned or the `EnsError` that ended it.
     """
+    if (cluster := current()) is not None:
+        yield from _on_cluster(jobs, cluster, len(where))
+        return
     if len(where) > 1:
         while suspects := (yield from _pooled(jobs, where)):
             # Alone, so that the one that kills its process is known, and the others are not lost.
@@ -54,6 +63,21 @@ def side_by_side(jobs: Iterator[Job], where: Sequence[str]) -> Iterator[tuple[Jo
             yield job, _outcome(job, where[0])
     finally:
         torch.set_num_threads(threads)
+
+
+def _on_cluster(jobs: Iterator[Job], cluster: Cluster, width: int) -> Iterator[tuple[Job, Any]]:
+    tasks: dict[Task, Job] = {}
+    try:
+        while True:
+            while len(tasks) < width and (job := next(jobs, None)) is not None:
+                tasks[submit_job(cluster, job)] = job
+            if not tasks:
+                return
+            for task in cluster.ended(list(tasks)):
+                yield tasks.pop(task), job_outcome(task)
+    finally:
+        for task in tasks:
+            task.cancel()
 
 
 def _pooled(

@@ -4,6 +4,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Lock
+from uuid import uuid4
 
 import numpy as np
 
@@ -47,10 +48,14 @@ class Heads:
             kept_bytes: of what is kept, at most.
         """
         self._pool, self._left = pool, kept_bytes
+        self._made_by = (uuid4().hex, pool, kept_bytes)
         self._kept: OrderedDict[Key, Array] = OrderedDict()
         self._lock = Lock()
         self.runs: Counter[str] = Counter()
         """How many blocks each step ran on."""
+
+    def __reduce__(self) -> tuple[Callable[..., "Heads"], tuple[str, Pool, int]]:
+        return _same_heads, self._made_by
 
     def values(self, maps: NamedMaps, chain: Chain, block: Block) -> Array:
         """Return what a chain gives for a block: maps, or labels where its last step gives them."""
@@ -103,3 +108,14 @@ class Heads:
             while self._left < 0 and self._kept:
                 self._left += self._kept.popitem(last=False)[1].nbytes
         return found
+
+
+_SENT: dict[str, Heads] = {}
+
+
+def _same_heads(name: str, pool: Pool, kept_bytes: int) -> Heads:
+    """Return what a process has kept since these heads were first sent to it."""
+    if name not in _SENT:
+        _SENT.clear()
+        _SENT[name] = Heads(pool, kept_bytes)
+    return _SENT[name]

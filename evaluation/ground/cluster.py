@@ -1,0 +1,203 @@
+"""Workers of a Dask cluster, while a verb wants its work done there."""
+
+import contextlib
+import logging
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
+from typing import Any
+
+from evaluation.ground.errors import EnsError
+from evaluation.ground.on_worker import arrived, called, come_to_rest
+from evaluation.ground.parcels import Parcel, pack
+
+CONNECT_SECONDS = 10
+
+SETTINGS = {
+    # A worker holds one task more than it runs at most, so few are blamed when it dies.
+    "distributed.scheduler.worker-saturation": 1.0,
+    "distributed.admin.large-graph-warning-threshold": "1 GiB",
+}
+
+WORKER = {
+    "threads_per_worker": 1,
+    # Pages of mapped files count as memory of a worker, though the system takes them back.
+    "memory_limit": 0,
+    "dashboard_address": None,
+    "silence_logs": logging.CRITICAL,
+}
+
+
+class WorkerDied(EnsError):
+    """Work that ended the processes it was given to."""
+
+
+class Task:
+    """Work under way on a cluster.
+
+    Args:
+        future: of Dask.
+        name: what its errors call it, if anything.
+    """
+
+    def __init__(self, future: Any, name: str | None = None) -> None:
+        self.future, self._name = future, name
+
+    def result(self) -> Any:
+        """Wait for the end and return what came out, or raise what was raised.
+
+        Raises:
+            WorkerDied: the processes that did it died, again and again.
+            EnsError: what the work raises; or the cluster is gone.
+        """
+        try:
+            return self._result()
+        except EnsError as error:
+            if self._name is None:
+                raise
+            raise type(error)(f"{error} ({self._name})") from error
+
+    def cancel(self) -> None:
+        """Do not begin it, if it has not begun."""
+        self.future.cancel()
+
+    def _result(self) -> Any:
+        from distributed import KilledWorker
+        from distributed.client import FutureCancelledError
+
+        try:
+            return self.future.result()
+        except KilledWorker:
+            raise WorkerDied("its process died, perhaps for want of memory") from None
+        except FutureCancelledError as error:
+            raise EnsError(f"the cluster is gone ({error}); start it and run again") from None
+
+
+class Cluster:
+    """A connection to a scheduler."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    @property
+    def width(self) -> int:
+        """How many tasks run at a time now; 0 as long as there is no worker."""
+        return sum(self._client.nthreads().values())
+
+    @property
+    def gpus(self) -> int:
+        """How many GPUs the workers declare, by `--resources GPU=1`."""
+        workers = self._client.scheduler_info(n_workers=-1)["workers"].values()
+        return int(sum(worker["resources"].get("GPU", 0) for worker in workers))
+
+    @contextlib.contextmanager
+    def mapping(self, function: Callable[[slice], Any]) -> Iterator["Mapping"]:
+        """Give what calls a function on many blocks; it is sent once, and once to each worker."""
+        # The scheduler knows how to make it again, should the worker that holds it die.
+        sent = self._client.submit(arrived, pack(function), pure=False)
+        yield Mapping(self._client, sent)
+
+    def submit(self, work: Parcel, *, resources: Any = None) -> Task:
+        """Begin one task.
+
+        Args:
+            work: called without arguments.
+            resources: that a worker must declare, such as `{"GPU": 1}`.
+        """
+        return Task(self._client.submit(called, work, pure=False, resources=resources))
+
+    def ended(self, tasks: Sequence[Task]) -> list[Task]:
+        """Wait until at least one task has ended; return those that have."""
+        from distributed import wait
+
+        done = wait([task.future for task in tasks], return_when="FIRST_COMPLETED").done
+        return [task for task in tasks if task.future in done]
+
+
+class Mapping:
+    """A function that is called on blocks, on a cluster."""
+
+    def __init__(self, client: Any, sent: Any) -> None:
+        self._client, self._sent = client, sent
+
+    @property
+    def width(self) -> int:
+        """How many blocks are worked on at a time."""
+        return max(1, sum(self._client.nthreads().values()))
+
+    def submit(self, block: slice) -> Task:
+        """Begin one block."""
+        future = self._client.submit(called, self._sent, block, pure=False)
+        return Task(future, f"block {block.start}:{block.stop}")
+
+    def stop(self, tasks: Sequence[Task]) -> None:
+        """Forget tasks, and wait for those that are running: they may be writing."""
+        if tasks:
+            self._client.cancel([task.future for task in tasks])
+            self._client.run(come_to_rest, on_error="ignore")
+
+
+_CURRENT: ContextVar[Cluster | None] = ContextVar("cluster", default=None)
+
+
+def current() -> Cluster | None:
+    """Return the cluster that work goes to; None where this process does it."""
+    return _CURRENT.get()
+
+
+@contextlib.contextmanager
+def on_cluster(address: str | None = None, workers: int = 1) -> Iterator[Cluster]:
+    """Send work on blocks of pictures, and jobs, to a cluster as long as the context lasts.
+
+    Args:
+        address: of a scheduler; None starts workers on this machine.
+        workers: how many processes, without an address.
+
+    Raises:
+        EnsError: no scheduler answers.
+    """
+    import dask
+
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    with dask.config.set(SETTINGS), _client(address, workers) as client:
+        cluster = Cluster(client)
+        token = _CURRENT.set(cluster)
+        try:
+            yield cluster
+        finally:
+            _CURRENT.reset(token)
+
+
+@contextlib.contextmanager
+def _client(address: str | None, workers: int) -> Iterator[Any]:
+    from distributed import Client, LocalCluster
+
+    if address is None:
+        with _no_interrupts():
+            local = LocalCluster(n_workers=workers, **WORKER)
+        with local, Client(local) as client:
+            yield client
+        return
+    try:
+        client = Client(address, timeout=CONNECT_SECONDS)
+    except (OSError, ValueError) as error:
+        reason = str(error).split(";")[0]
+        raise EnsError(
+            f"no scheduler answers at {address!r} ({reason}); start one with `dask scheduler`"
+        ) from None
+    with client:
+        yield client
+
+
+@contextlib.contextmanager
+def _no_interrupts() -> Iterator[None]:
+    """Start processes that Ctrl-C in the terminal does not reach; this one ends them."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
