@@ -1,6 +1,6 @@
 """Chains that learn: fitted on the out-of-fold maps of a run, and kept beside the candidate."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,12 +13,14 @@ from ensemble.pipeline.sources import Sources
 from evaluation.ground.errors import BadRun
 from evaluation.ground.files import read_json, write_json
 from evaluation.ground.layout import Run
+from evaluation.ground.outputs import check_outputs, digests, forget
+from evaluation.ground.provenance import is_current, record
 from members.data.dataset import DataSet
 from postproc.chain import Chain
 from postproc.fit import fit_chain
 from postproc.postprocess import CrossFitted
 
-FITTED = "fitted.json"
+FITTED, PART = "fitted.json", "fitted"
 
 
 @dataclass(frozen=True)
@@ -83,17 +85,47 @@ def fit_inputs(sources: Sources, source: str, chain: Chain) -> dict[str, str]:
     }
 
 
-def save_fitted_chain(run: Run, candidate: str, fitted: FittedChain) -> None:
-    """Write what a candidate's chain has become, in the words that `--chain` takes."""
-    file = run.path / "labels" / candidate / FITTED
-    if fitted.crossed is None:
-        file.unlink(missing_ok=True)
-        return
-    without = [str(chain) for chain in fitted.crossed.chains]
-    write_json(file, {"chain": str(fitted.chain), "without_fold": without})
+def save_fitted_chain(
+    run: Run,
+    candidate: str,
+    fitted: FittedChain,
+    *,
+    asked: Mapping[str, Any],
+    inputs: Mapping[str, str],
+) -> None:
+    """Write what a candidate's chain has become, in the words that `--chain` takes.
+
+    Args:
+        run: the experiment folder.
+        candidate: its name.
+        fitted: its chain.
+        asked: what is asked of the candidate.
+        inputs: what the chain learned from; see `fit_inputs`.
+    """
+    folder = run.path / "labels" / candidate
+    forget(folder, PART)
+    (folder / FITTED).unlink(missing_ok=True)
+    if fitted.crossed is not None:
+        without = [str(chain) for chain in fitted.crossed.chains]
+        write_json(folder / FITTED, {"chain": str(fitted.chain), "without_fold": without})
+    written = digests(folder, [FITTED] if fitted.crossed else [])
+    record(folder, asked=asked, inputs=inputs, outputs=written, part=PART)
+
+
+def is_chain_kept(
+    run: Run, candidate: str, *, asked: Mapping[str, Any], inputs: Mapping[str, str]
+) -> bool:
+    """Tell whether what `save_fitted_chain` wrote is there and of just this."""
+    folder = run.path / "labels" / candidate
+    return is_current(folder, asked=asked, inputs=inputs, part=PART)
 
 
 def read_fitted_chain(run: Run, candidate: str) -> dict[str, Any] | None:
-    """Return what a candidate's chain has become; None where it learned nothing."""
+    """Return what a candidate's chain has become; None where it learned nothing.
+
+    Raises:
+        BadRun: it is not what was written.
+    """
     file = run.path / "labels" / candidate / FITTED
+    check_outputs(file.parent, PART)
     return dict(read_json(file)) if file.is_file() else None

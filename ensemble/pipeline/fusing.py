@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ensemble.calibration.measure import cross_fit, in_words, measure
-from ensemble.fitted import save_fitted
+from ensemble.fitted import ARRAYS, STATE, save_fitted
 from ensemble.fuse import CrossFitted, FitBlocks, fuse
 from ensemble.fusion import Fusion, Learned
 from ensemble.pipeline.experiment import Experiment, NamedFusion
@@ -21,6 +21,7 @@ from evaluation.ground.errors import BadMaps, BadRun
 from evaluation.ground.files import read_json, whole_folder, write_json
 from evaluation.ground.layout import Run
 from evaluation.ground.locks import writing
+from evaluation.ground.outputs import digests
 from evaluation.ground.provenance import identity, is_current, record
 from evaluation.ground.specs import parse_spec
 from members.data.dataset import DataSet
@@ -127,10 +128,13 @@ def make_fusion(sources: Sources, plan: Plan, tell: Callable[[str], None]) -> No
     raw = parse_spec(plan.strategy).name in SEES_SPECIALISTS
     splits = _shared_splits(sources, plan)
     stale = [s for s in splits if not is_fused(sources, plan, s)]
-    if not stale:
+    fitting = {"asked": _asked(plan), "inputs": _inputs(sources, plan, splits[0])}
+    if not stale and is_current(run.fusion(plan.name) / FITTED, **fitting):
         return
     readers = {s: [sources.open(m, s, raw=raw) for m in plan.members] for s in splits}
     fusion, per_fold = _fitted(sources, plan, readers, tell)
+    folder = run.fusion(plan.name) / FITTED
+    record(folder, **fitting, outputs=digests(folder, (STATE, ARRAYS)))
     for split in stale:
         opened = readers[split]
         data = DataSet.load(run.data(split))

@@ -6,15 +6,22 @@ from typing import Any
 
 import numpy as np
 
-from ensemble.pipeline.chains import FittedChain, fit_inputs, fit_on_oof, save_fitted_chain
+from ensemble.pipeline.chains import (
+    FittedChain,
+    fit_inputs,
+    fit_on_oof,
+    is_chain_kept,
+    save_fitted_chain,
+)
 from ensemble.pipeline.prepare import run_classes, split_identity
 from ensemble.pipeline.sources import Sources
-from evaluation.ground.arrays import Labels
+from evaluation.ground.arrays import Array
 from evaluation.ground.blocks import blocks
 from evaluation.ground.errors import BadRun
-from evaluation.ground.files import open_array, read_json, whole_folder, write_json
+from evaluation.ground.files import new_array, open_array, read_json, whole_folder, write_json
 from evaluation.ground.layout import Run
 from evaluation.ground.locks import writing
+from evaluation.ground.outputs import check_outputs, digests
 from evaluation.ground.progress import progress
 from evaluation.ground.provenance import is_current, record
 from members.data.dataset import DataSet
@@ -76,13 +83,15 @@ def make_candidate(
     steps = parse_chain(chain, classes=len(classes), ignore=classes.ignore, floor=floor)
     name = check_name(name or candidate_name(source, steps), "candidate")
     stale = [s for s in splits if not _is_current(sources, source, steps, name, s)]
-    fitted = fit_on_oof(sources, source, steps, tell) if stale else None
     about = {"of": source, "chain": str(steps)}
+    made_of = {"asked": about, "inputs": fit_inputs(sources, source, steps)}
+    kept = is_chain_kept(run, name, **made_of)
+    fitted = None if kept and not stale else fit_on_oof(sources, source, steps, tell)
     known = run.path / "labels" / name / CANDIDATE
     if not known.is_file() or read_json(known) != about:
         write_json(known, about)
     if fitted is not None:
-        save_fitted_chain(run, name, fitted)
+        save_fitted_chain(run, name, fitted, **made_of)
         for split in stale:
             _label(sources, source, steps, fitted, name, split, tell)
     return name
@@ -107,15 +116,16 @@ def read_candidate(run: Run, name: str) -> tuple[str, str]:
     return about["of"], about["chain"]
 
 
-def read_labels(run: Run, candidate: str, split: str) -> Labels:
+def read_labels(run: Run, candidate: str, split: str) -> Array:
     """Open a candidate's label maps.
 
     Raises:
-        BadRun: it has none of this split.
+        BadRun: it has none of this split, or they are not what was written.
     """
     file = run.labels(candidate, split) / LABELS
     if not file.is_file():
         raise BadRun(f"candidate {candidate!r} has no label maps of split {split!r}")
+    check_outputs(file.parent)
     return open_array(file)
 
 
@@ -161,7 +171,7 @@ def _label(
             postprocess(maps.read, len(data), fitted.of(split), pictures=data.pictures),
             (len(data), *data.shape),
         )
-        record(partial, asked=asked, inputs=inputs)
+        record(partial, asked=asked, inputs=inputs, outputs=digests(partial, [LABELS]))
     tell(f"{name}: {split} labelled, {len(data)} pictures")
 
 
@@ -173,7 +183,7 @@ def write_labels(path: Path, labelled: Any, shape: tuple[int, int, int]) -> None
         labelled: pairs of a slice of pictures and their labels.
         shape: pictures, rows, cols.
     """
-    labels = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+    labels = new_array(path, dtype=np.uint8, shape=shape)
     for block, part in progress(labelled, "postprocess", len(blocks(shape[0]))):
         labels[block] = part
     labels.flush()

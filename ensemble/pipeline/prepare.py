@@ -12,6 +12,7 @@ from evaluation.ground.classes import Classes
 from evaluation.ground.errors import BadData, BadRun
 from evaluation.ground.files import read_json, write_json
 from evaluation.ground.layout import Run
+from evaluation.ground.leftovers import remove_folder
 from evaluation.ground.provenance import digest, digest_of, is_current, record
 from members.data.cleaning.lists import read_drop_list
 from members.data.cleaning.reasons import Drop, Reason, refuse_lost_class
@@ -50,7 +51,6 @@ def prepare(run: Run, experiment: Experiment, tell: Callable[[str], None]) -> No
     if validation is None:
         training, validation = _set_aside(training, experiment.seed)
         tell(f"validation: {len(validation.ids)} of the training pictures set aside, by group")
-    write_classes(run.classes, training.classes)
     fold_of = split_folds(
         training.truth(),
         training.groups,
@@ -58,6 +58,8 @@ def prepare(run: Run, experiment: Experiment, tell: Callable[[str], None]) -> No
         classes=training.classes,
         seed=experiment.seed,
     )
+    remove_folder(run.path / "data")  # of other data, perhaps half written
+    write_classes(run.classes, training.classes)
     for split, data in {"oof": training, "validation": validation, **sets}.items():
         if data.classes.names != training.classes.names:
             raise BadData(f"{split} has classes {data.classes.names}; expected those of training")

@@ -16,6 +16,7 @@ from evaluation.ground.errors import BadRun
 from evaluation.ground.files import whole_file
 from evaluation.ground.layout import Run
 from evaluation.ground.locks import writing
+from evaluation.ground.outputs import digests, forget
 from evaluation.ground.provenance import identity, is_current, record
 from evaluation.leaderboard import Candidate, Leaderboard, compare
 from evaluation.protocols import PROTOCOLS
@@ -155,9 +156,12 @@ def _counts(sources: Sources, name: str, split: str, tell: Tell) -> ScoredPictur
     if identity(run.labels(name, split)) is None:
         return None
     if not is_scored(run, name, split):
+        folder = run.scores(name)
+        forget(folder, split)
         _score_split(run, name, split)
         asked, inputs = _made_of(run, name, split)
-        record(run.scores(name), asked=asked, inputs=inputs, part=split)
+        written = digests(folder, (f"{split}.npz", f"{split}.json"))
+        record(folder, asked=asked, inputs=inputs, outputs=written, part=split)
         tell(f"{name}: {split} scored")
     document, counts = read_scores(run.scores(name), split)
     if "warning" in document:

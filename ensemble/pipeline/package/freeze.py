@@ -28,6 +28,7 @@ from evaluation.ground.errors import BadRun
 from evaluation.ground.files import whole_folder, write_json
 from evaluation.ground.layout import Run
 from evaluation.ground.locks import writing
+from evaluation.ground.outputs import check_outputs
 from evaluation.ground.provenance import digest
 from members.data.dataset import DataSet
 from members.devices import devices
@@ -107,10 +108,12 @@ def _packed(
     package = Package(to, contents)
     for network in package.networks:
         for fold in range(contents.folds):
+            check_outputs(run.model(network.name, fold))
             target = to / model_folder(network.name, fold)
             target.mkdir(parents=True)
             shutil.copyfile(run.model(network.name, fold) / WEIGHTS, target / WEIGHTS)
     if strategy is not None:
+        check_outputs(run.fusion(source) / FITTED)
         (to / FUSION).mkdir()
         for name in (fitted.STATE, fitted.ARRAYS):
             shutil.copyfile(run.fusion(source) / FITTED / name, to / FUSION / name)
