@@ -1,7 +1,10 @@
 """Training and prediction as jobs that run side by side, one device or core each."""
 
+import contextlib
 import multiprocessing
 import os
+import signal
+import threading
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -148,8 +151,10 @@ def _pooled(
     for slot in slots:
         queue.put(slot)
     left = dict.fromkeys(jobs)
+    others = set(multiprocessing.active_children())
     with ProcessPoolExecutor(len(slots), context, _settle, (queue,)) as pool:
-        futures: dict[Future[None], Job] = {pool.submit(_run, job): job for job in jobs}
+        with _interrupts_held():
+            futures: dict[Future[None], Job] = {pool.submit(_run, job): job for job in jobs}
         try:
             for future in as_completed(futures):
                 try:
@@ -158,10 +163,24 @@ def _pooled(
                     continue
                 del left[futures[future]]
                 yield futures[future], outcome
+        except BaseException:  # whoever interrupts does not wait for the end of a training
+            for worker in set(multiprocessing.active_children()) - others:
+                worker.kill()
+            raise
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
     # Jobs are begun in order, so those under way were the first of what is left.
     return list(left)[len(slots) :], list(left)[: len(slots)]
+
+
+@contextlib.contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Let processes started meanwhile never see Ctrl-C, which goes to all of a terminal."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _here(jobs: Sequence[Job], device: str) -> Iterator[tuple[Job, EnsError | None]]:
@@ -182,6 +201,15 @@ def _settle(queue: Any) -> None:
     global _device
     _device = queue.get()
     torch.set_num_threads(1)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """End when the parent was killed: what it was doing may be under way elsewhere by now."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _run(job: Job) -> None:

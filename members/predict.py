@@ -130,4 +130,8 @@ def _fold_of(pictures: int, folds: Sequence[Fold]) -> Array:
 
 
 def _opened(folder: Path) -> ProbabilityStore | None:
-    return ProbabilityStore(folder) if (folder / "store.json").is_file() else None
+    if not (folder / "store.json").is_file():
+        return None
+    store = ProbabilityStore(folder)
+    store.clear()
+    return store

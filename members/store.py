@@ -20,7 +20,7 @@ from evaluation.ground.arrays import Kept, Map
 from evaluation.ground.blocks import BLOCK_PICTURES, blocks
 from evaluation.ground.classes import Classes
 from evaluation.ground.errors import BadMaps, BadRun
-from evaluation.ground.files import read_json, whole_file, write_json
+from evaluation.ground.files import read_json, write_json
 from members.chunks import STEPS_UINT8, ChunkFile, DamagedChunk
 
 StoreDtype = Literal["float16", "uint8", "float32"]
@@ -209,6 +209,11 @@ class ProbabilityStore:
         done = self.folder / DONE
         return [b for b in blocks(len(self)) if not (done / str(b.start)).exists()]
 
+    def clear(self) -> None:
+        """Remove chunks that a process was writing when it was killed; Zarr would leave them."""
+        for left in (self.folder / MAPS).rglob("*.partial"):
+            left.unlink()
+
     def write(self, block: slice, maps: Map) -> None:
         """Write the maps of one block, a whole chunk.
 
@@ -223,8 +228,7 @@ class ProbabilityStore:
         if self.dtype == "uint8":
             maps = np.rint(maps * STEPS_UINT8)
         self._array[block] = maps.astype(self.dtype)
-        with whole_file(self.folder / DONE / str(block.start)) as marker:
-            marker.touch()
+        (self.folder / DONE / str(block.start)).touch()
 
     def read(self, pictures: slice, room: Map | None = None) -> Map:
         """Read maps as float32 probabilities.
