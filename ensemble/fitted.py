@@ -1,7 +1,6 @@
 """A fitted fusion on disk: numbers and words in JSON, arrays in .npz, nothing pickled."""
 
 import dataclasses
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 from ensemble.fusion import Fusion
 from ensemble.strategies import FUSIONS
 from evaluation.ground.errors import BadRun, EnsError
-from evaluation.ground.files import read_json, whole_folder, write_json
+from evaluation.ground.files import open_array, read_json, whole_folder, write_json
 from evaluation.ground.outputs import check_outputs
 
 STATE, ARRAYS = "fitted.json", "fitted.npz"
@@ -61,19 +60,10 @@ def load_fitted(folder: Path) -> Fitted:
     check_outputs(folder)
     try:
         document = read_json(folder / STATE)
-        with (folder / ARRAYS).open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            fusion = _put_together(document, "", archive)
+        fusion = _put_together(document, "", folder / ARRAYS)
         return Fitted(document["strategy"], fusion, _frozen(document["context"]))
-    except (
-        EnsError,
-        OSError,
-        KeyError,
-        TypeError,
-        ValueError,
-        EOFError,
-        zipfile.BadZipFile,
-    ) as error:
-        reason = str(error).splitlines()[0]
+    except (EnsError, OSError, LookupError, TypeError, ValueError, AttributeError) as error:
+        reason = " ".join(str(error).split())
         raise BadRun(f"{folder} cannot be read ({reason}); remove it and fuse again") from None
 
 
@@ -100,10 +90,10 @@ def _taken_apart(fusion: Fusion, within: str, arrays: dict[str, np.ndarray]) -> 
     return {"fusion": kind, "arrays": sorted(own), "fields": fields, "parts": parts}
 
 
-def _put_together(document: Mapping[str, Any], within: str, archive: Any) -> Fusion:
+def _put_together(document: Mapping[str, Any], within: str, archive: Path) -> Fusion:
     """Return the fusion that `_taken_apart` was given."""
     kind = FUSIONS.factory(document["fusion"])
-    arrays = {name: archive[within + name] for name in document["arrays"]}
+    arrays = {name: np.array(open_array(archive, within + name)) for name in document["arrays"]}
     values = {name: _frozen(value) for name, value in document["fields"].items()}
     for name, part in document["parts"].items():
         if isinstance(part, list):

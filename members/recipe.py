@@ -170,8 +170,8 @@ def read_member(text: str, defaults: Mapping[str, Any]) -> tuple[str, Recipe]:
         mapping = parse_yaml(rest)
     except BadSpec:
         raise BadSpec(
-            f"member {shown(text)} is no YAML mapping; write NAME={{architecture: unet, epochs: 8}},"
-            " with quotes around specs that hold commas"
+            f"member {shown(text)} is no YAML mapping; write NAME={{architecture: unet,"
+            " epochs: 8}, with quotes around specs that hold commas"
         ) from None
     return name or "member", read_recipe(name or "member", mapping, defaults)
 

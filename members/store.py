@@ -21,7 +21,7 @@ from evaluation.ground.blocks import BLOCK_PICTURES, blocks
 from evaluation.ground.classes import Classes
 from evaluation.ground.errors import BadMaps, BadRun
 from evaluation.ground.files import read_json, write_json
-from members.chunks import STEPS_UINT8, ChunkFile, DamagedChunk
+from members.chunks import CHECKSUM_BYTES, STEPS_UINT8, ChunkFile, DamagedChunk
 
 StoreDtype = Literal["float16", "uint8", "float32"]
 Kind = Literal["probabilities", "one_vs_rest", "logits"]
@@ -55,7 +55,11 @@ def check_maps(maps: Map, dtype: str, *, kind: str = "probabilities") -> None:
     """
     if not np.isfinite(maps).all():
         count = int((~np.isfinite(maps)).sum())
-        raise BadMaps(f"{count} values are NaN or infinite; expected probabilities from 0 to 1")
+        first = int((~np.isfinite(maps)).reshape(len(maps), -1).any(axis=1).argmax())
+        raise BadMaps(
+            f"{count} values are NaN or infinite (first in picture {first} of {len(maps)} looked"
+            " at); expected probabilities from 0 to 1: predict again, in float32 if they overflowed"
+        )
     low, high = float(maps.min()), float(maps.max())
     if low < 0 or high > 1 + 1e-3:
         raise BadMaps(f"values go from {low:.3g} to {high:.3g}; expected probabilities from 0 to 1")
@@ -102,20 +106,22 @@ class ProbabilityStore:
             raise BadRun(f"{folder} holds no probability store; make it first")
         self.folder = folder
         meta = read_json(folder / META)
-        self.ids: tuple[str, ...] = tuple(meta["ids"])
-        self.classes = Classes.from_document(meta["classes"])
-        self.kind: Kind = meta["kind"]
-        self.label: int | None = meta["label"]
-        self.dtype: StoreDtype = meta["dtype"]
-        seen = meta["seen"]
-        self.seen = seen and Seen(
-            tuple(frozenset(ids) for ids in seen["models"]),
-            None if seen["model"] is None else tuple(seen["model"]),
-        )
         try:
+            self.ids: tuple[str, ...] = tuple(meta["ids"])
+            self.classes = Classes.from_document(meta["classes"])
+            self.kind: Kind = meta["kind"]
+            self.label: int | None = meta["label"]
+            self.dtype: StoreDtype = meta["dtype"]
+            seen = meta["seen"]
+            self.seen = seen and Seen(
+                tuple(frozenset(ids) for ids in seen["models"]),
+                None if seen["model"] is None else tuple(seen["model"]),
+            )
             self._array: Any = zarr.open_array(folder / MAPS, mode="r+")
-        except (OSError, ValueError, KeyError) as error:
-            raise BadRun(f"{folder} is damaged ({error}); remove it and make it again") from None
+            self._check_shape()
+        except Exception as error:  # Zarr raises what malformed metadata make it stumble over
+            reason = " ".join(str(error).split())
+            raise BadRun(f"{folder} is damaged ({reason}); remove it and make it again") from None
         # Zarr leaves chunks of zeros out, which would then look like lost ones.
         self._array = self._array.with_config({"write_empty_chunks": True})
 
@@ -179,6 +185,20 @@ class ProbabilityStore:
 
     def __reduce__(self) -> tuple[type["ProbabilityStore"], tuple[Path]]:
         return ProbabilityStore, (self.folder,)  # another process opens it anew
+
+    def _check_shape(self) -> None:
+        """Hold the array's header against the other metadata, and against a chunk's weight."""
+        _, _, rows, cols = self._array.shape
+        depth = len(self.classes) if self.label is None else 1
+        length = min(BLOCK_PICTURES, len(self.ids))
+        expected = (len(self.ids), depth, rows, cols), (length, depth, rows, cols), self.dtype
+        found = self._array.shape, self._array.chunks, str(self._array.dtype)
+        if found != expected:
+            raise ValueError(f"an array of {found}, expected {expected}")
+        chunk = next((self.folder / MAPS / "c").glob("*/0/0/0"), None)
+        weight = length * depth * rows * cols * self._array.dtype.itemsize + CHECKSUM_BYTES
+        if chunk is not None and chunk.stat().st_size != weight:
+            raise ValueError(f"{chunk} weighs {chunk.stat().st_size} bytes, expected {weight}")
 
     def __len__(self) -> int:
         """Return the number of pictures."""

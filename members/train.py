@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from evaluation.ground.arrays import Array, Labels
@@ -28,6 +28,7 @@ from members.network import Network
 from members.procedures import PROCEDURES
 from members.procedures.fitting import History, Task, Watch
 from members.recipe import Member
+from members.weights import network_with
 
 HOLDOUT_SHARE = 0.1
 WEIGHTS = "weights.safetensors"
@@ -107,16 +108,9 @@ def load_network(member: Member, folder: Path, *, channels: int, classes: int) -
         BadRun: they are damaged, not those that were trained, or of another network.
     """
     logits = classes if member.label is None else BINARY
-    network = Network(member.recipe.architecture, channels=channels, classes=logits)
     check_outputs(folder)
-    try:
-        network.load_state_dict(load_file(folder / WEIGHTS))
-    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
-        reason = str(error).splitlines()[0]
-        raise BadRun(
-            f"{folder / WEIGHTS} cannot be used ({reason}); remove it and train again"
-        ) from None
-    return network.eval()
+    architecture = member.recipe.architecture
+    return network_with(folder / WEIGHTS, architecture, channels=channels, classes=logits).eval()
 
 
 def _save(network: Network, path: Path) -> None:

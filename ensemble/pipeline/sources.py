@@ -8,6 +8,7 @@ from ensemble.pipeline.prepare import run_classes
 from evaluation.ground.errors import BadRun
 from evaluation.ground.files import read_json
 from evaluation.ground.layout import Run
+from evaluation.ground.links import refuse_links_out
 from evaluation.ground.provenance import RECORD, digest_of, identity
 from members.recipe import Member, families
 from members.specialists import Family
@@ -113,4 +114,5 @@ def run_experiment(run: Run) -> Experiment:
     """
     if not run.experiment.is_file():
         raise BadRun(f"{run.path} holds no experiment; start with `ens train-members`")
+    refuse_links_out(run.path)
     return read_experiment(run.experiment)

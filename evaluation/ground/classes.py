@@ -1,9 +1,12 @@
 """Class names, colours and the ignored class of a data set."""
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from evaluation.ground.errors import BadData
+from evaluation.ground.errors import BadData, shown
+
+COLOUR = re.compile("#[0-9a-fA-F]{6}")
 
 UNLABELLED = 255
 """The label of a pixel that annotators left out, in every mask we read; never a class."""
@@ -31,6 +34,9 @@ class Classes:
         count = len(self.names)
         if not 2 <= count <= UNLABELLED:
             raise BadData(f"{count} classes named; expected 2 to {UNLABELLED}")
+        odd = [name for name in self.names if not isinstance(name, str) or not name.isprintable()]
+        if odd:
+            raise BadData(f"class name {shown(odd[0])}; expected a word")
         if len(set(self.names)) < count:
             raise BadData(f"class names {', '.join(self.names)} repeat; expected distinct names")
         if self.ignore is not None and not 0 <= self.ignore < count:
@@ -40,6 +46,9 @@ class Classes:
             object.__setattr__(self, "colours", colours)
         if len(self.colours) != count:
             raise BadData(f"{len(self.colours)} colours for {count} classes; expected one a class")
+        strange = [c for c in self.colours if not (isinstance(c, str) and COLOUR.fullmatch(c))]
+        if strange:
+            raise BadData(f"colour {shown(strange[0])}; expected #rrggbb")
 
     def __len__(self) -> int:
         """Return how many classes there are, the ignored one included."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from evaluation.ground.errors import BadRun
 from evaluation.ground.leftovers import clear_within
+from evaluation.ground.links import refuse_links_out
 
 
 @contextlib.contextmanager
@@ -17,8 +18,10 @@ def writing(run: Path) -> Iterator[None]:
 
     Raises:
         BadRun: another process holds it.
+        BadData: a link in it leads out.
     """
     run.mkdir(parents=True, exist_ok=True)
+    refuse_links_out(run)
     with (run / ".lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

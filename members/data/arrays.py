@@ -89,9 +89,12 @@ def as_names(name: str, array: Array, count: int) -> Array:
             f"{name} is {array.dtype} of shape {array.shape}; expected {count} strings or whole"
             " numbers, one a picture"
         )
-    if array.dtype.kind == "S":
-        return np.char.decode(array, "utf-8", "replace")
-    return np.asarray(array).astype(np.str_)
+    try:
+        words = np.char.decode(array, "utf-8") if array.dtype.kind == "S" else array.astype(np.str_)
+        np.char.encode(words, "utf-8")
+    except ValueError as error:
+        raise BadData(f"{name} holds what is no text ({error}); write it again as UTF-8") from None
+    return np.asarray(words)
 
 
 def classes_of(masks: Array) -> Classes:

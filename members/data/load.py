@@ -7,6 +7,7 @@ import numpy as np
 from evaluation.ground.classes import Classes
 from evaluation.ground.errors import BadData
 from evaluation.ground.files import array_names
+from evaluation.ground.links import refuse_links_out
 from members.data import ai4mars, arrays, competition, png_pairs
 from members.data.dataset import DataSet
 from members.data.resize import Size, resize_mask, resize_picture
@@ -39,6 +40,7 @@ def load(
     """
     path = Path(path)
     if path.is_dir():
+        refuse_links_out(path)
         sets = _from_folder(path, classes, size)
     elif path.is_file():
         sets = _from_file(path, classes)

@@ -1,5 +1,7 @@
 """A folder of pairs, `images/NAME.png` (or `.jpg`) and `masks/NAME.png`, or of pictures alone."""
 
+import struct
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,15 @@ PICTURES = "images"
 MASKS = "masks"
 SUFFIXES = (".png", ".jpg", ".jpeg")
 SHOWN = 3
+
+FORMATS = ("PNG", "JPEG")
+"""Pillow goes by content and knows dozens more, some of which start other programs."""
+
+MOST_PIXELS = 1 << 26
+"""8192 x 8192: a file of a few kB may claim and unpack to any number."""
+
+BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
+warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our limit is the lower one
 
 
 def read(path: Path, classes: Classes | None, size: Size | None) -> dict[str, DataSet]:
@@ -71,12 +82,14 @@ def open_picture(file: Path) -> Image.Image:
         BadData: missing, truncated or no picture.
     """
     try:
-        with Image.open(file) as picture:
+        with Image.open(file, formats=FORMATS) as picture:
+            if picture.width * picture.height > MOST_PIXELS:
+                raise ValueError(f"{picture.width} x {picture.height} pixels; cut it into tiles")
             picture.load()
             return picture
     except FileNotFoundError:
         raise BadData(f"{file} is missing; expected a picture") from None
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except (OSError, ValueError, SyntaxError, struct.error, *BOMBS) as error:
         raise BadData(f"{file} is no readable picture ({error}); restore it or remove it") from None
 
 

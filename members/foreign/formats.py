@@ -6,15 +6,16 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-import zarr
 
 from evaluation.ground.arrays import Array
 from evaluation.ground.errors import BadMaps
 from evaluation.ground.files import array_names, open_array
+from evaluation.ground.links import refuse_links_out
+from members.data.arrays import as_names
 from members.foreign.files import SUFFIXES, Files, picture_files
+from members.foreign.zarr_arrays import is_zarr, open_zarr
 
 IDS = "ids"
-ZARR_FILES = ("zarr.json", ".zarray")
 LABEL_AXES, MAP_AXES = 3, 4
 
 
@@ -103,8 +104,7 @@ class Stack:
 
     def read(self, places: Array) -> Array:
         """Read some pictures."""
-        chosen = self.array.oindex if isinstance(self.array, zarr.Array) else self.array
-        return np.asarray(chosen[places])
+        return np.asarray(self.array[places])
 
 
 def open_foreign(paths: Sequence[Path]) -> Foreign:
@@ -118,8 +118,9 @@ def open_foreign(paths: Sequence[Path]) -> Foreign:
         BadData: a file that is missing or damaged.
         BadMaps: files that are neither, or do not belong together.
     """
-    if len(paths) == 1 and any((paths[0] / name).is_file() for name in ZARR_FILES):
-        return _zarr(paths[0])
+    if len(paths) == 1 and is_zarr(paths[0]):
+        array = open_zarr(paths[0])
+        return Stack(str(paths[0]), array, array.ids and tuple(map(str, array.ids)))
     files = [file for path in paths for file in (_listed(path) if path.is_dir() else [path])]
     strange = [file for file in files if file.suffix not in SUFFIXES]
     if strange:
@@ -144,20 +145,13 @@ def _stack(file: Path) -> Stack | None:
     ids = open_array(file, IDS) if IDS in names else None
     if len(values) != 1:
         raise BadMaps(f"{file} holds {', '.join(names)}; expected one array, and ids if known")
-    told = None if ids is None else tuple(str(name) for name in ids)
-    return Stack(str(file), open_array(file, values[0]), told)
-
-
-def _zarr(path: Path) -> Stack:
-    try:
-        array = zarr.open_array(path, mode="r")
-    except (OSError, ValueError, KeyError) as error:
-        raise BadMaps(f"{path} is no readable Zarr array ({error}); write it again") from None
-    ids = array.attrs.get(IDS)
-    return Stack(str(path), array, tuple(map(str, ids)) if isinstance(ids, list) else None)
+    array = open_array(file, values[0])
+    told = None if ids is None else tuple(as_names(f"{file}: ids", ids, len(ids)).tolist())
+    return Stack(str(file), array, told)
 
 
 def _listed(folder: Path) -> list[Path]:
+    refuse_links_out(folder)
     found = sorted(file for file in folder.iterdir() if file.suffix in SUFFIXES)
     kinds = {file.suffix for file in found}
     if len(kinds) != 1:

@@ -117,8 +117,8 @@ def changed(**entries):
     [
         pytest.param(cut_short, "", id="arrays cut short"),
         pytest.param(one_bit_changed, "CRC", id="one bit changed"),
-        pytest.param(lambda f: (f / ARRAYS).unlink(), "No such file", id="arrays missing"),
-        pytest.param(pickled, "allow_pickle", id="a pickle"),
+        pytest.param(lambda f: (f / ARRAYS).unlink(), "is missing", id="arrays missing"),
+        pytest.param(pickled, "never unpickled", id="a pickle"),
         pytest.param(lambda f: (f / STATE).write_text("{"), "cannot be read as JSON", id="no JSON"),
         pytest.param(changed(fusion="os.system"), "unknown fusion 'os.system'", id="another class"),
         pytest.param(changed(fields={"depth": 2}), "argument", id="another field"),

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from evaluation.ground.classes import Classes
 from evaluation.ground.errors import BadRun
 from evaluation.ground.files import read_json
+from evaluation.ground.links import refuse_links_out
 from evaluation.ground.provenance import digest
 from members.recipe import Member, Recipe, check_name, families
 from members.store import StoreDtype
@@ -112,11 +113,12 @@ def read_package(folder: Path) -> Package:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))
         raise BadRun(f"{folder / CONTENTS}: {key!r}: {first['msg']}; freeze it again") from None
+    refuse_links_out(folder)
     for name in package.contents.members:
         check_name(name, "member")
     for path in package.expected():
         file = folder / path
-        if file.is_symlink() or not file.is_file():
+        if not file.is_file():
             raise BadRun(f"{folder} lacks {path}; copy the package again")
         if digest(file) != package.contents.files.get(path):
             raise BadRun(f"{file} is not what was frozen (SHA-256); copy the package again")

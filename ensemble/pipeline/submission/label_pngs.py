@@ -9,8 +9,11 @@ from PIL import Image, ImageColor
 from evaluation.ground.arrays import Array, Labels
 from evaluation.ground.blocks import blocks
 from evaluation.ground.classes import Classes
-from evaluation.ground.errors import BadData
+from evaluation.ground.errors import BadData, shown
 from evaluation.ground.progress import progress
+
+MOST_BYTES = 200
+"""File systems take 255; the ending and what is written beside a file need some."""
 
 
 def write_pngs(
@@ -31,8 +34,12 @@ def write_pngs(
         BadData: an id that is no file name.
     """
     for name in ids:
-        if Path(name).name != name or name.startswith("."):
-            raise BadData(f"id {name!r} is no file name; expected one without '/' and leading '.'")
+        plain = Path(name).name == name and name.isprintable() and not name.startswith(".")
+        if not plain or len(name.encode()) > MOST_BYTES:
+            raise BadData(
+                f"id {shown(name)} is no file name; expected one without '/' and leading '.', of"
+                f" {MOST_BYTES} bytes at most"
+            )
     palette = [part for colour in classes.colours for part in ImageColor.getrgb(colour)]
     for block, labels in progress(labelled, "write", len(blocks(len(ids)))):
         for name, picture in zip(ids[block], labels, strict=True):
