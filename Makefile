@@ -29,7 +29,7 @@ bench: .venv/installed-dev
 		--benchmark-timer=$(BENCH_TIMER) --benchmark-group-by=group \
 		--benchmark-columns=min,median,iqr --benchmark-json=$(BENCH_RESULT)
 
-KERNEL = hatch_build.py $(wildcard members/*.cpp postproc/dense_crf/*.cpp postproc/dense_crf/*.h)
+KERNEL = hatch_build.py $(wildcard evaluation/*.cpp members/*.cpp postproc/dense_crf/*.cpp postproc/dense_crf/*.h)
 
 .venv/installed: pyproject.toml constraints.txt $(KERNEL)
 	$(PYTHON) -m venv .venv

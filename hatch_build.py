@@ -1,4 +1,4 @@
-"""Compile the dense CRF and the reading of chunks; a C++ compiler is all that it takes.
+"""Compile the dense CRF, the reading of chunks and the counting of pixels, by any C++ compiler.
 
 pip calls this for `pip install .`, `pip install -e .` and for a wheel. A library is written beside
 its sources. It is called through ctypes and knows nothing of Python, so one wheel serves every
@@ -16,7 +16,8 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-CRF, CHUNKS = "postproc/dense_crf/kernel.so", "members/chunk_read.so"
+CRF = "postproc/dense_crf/kernel.so"
+SINGLE = ("evaluation/count_pixels.so", "members/chunk_read.so")
 FLAGS = [
     *("-O3", "-std=c++17", "-fPIC", "-fvisibility=hidden", "-fno-exceptions", "-fno-rtti"),
     *("-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off"),
@@ -40,8 +41,9 @@ class KernelHook(BuildHookInterface):  # type: ignore[type-arg]
         kernel = (root / CRF).with_name("kernel.cpp")
         variants = [(kernel, name, f"{flags} {FUSED}") for name, flags in VARIANTS.items()]
         build(root / CRF, [(kernel.with_name("dispatch.cpp"), "dispatch", ""), *variants])
-        build(root / CHUNKS, [((root / CHUNKS).with_suffix(".cpp"), "chunk_read", "")])
-        build_data["artifacts"] += [CRF, CHUNKS]
+        for library in SINGLE:
+            build(root / library, [((root / library).with_suffix(".cpp"), "single", "")])
+        build_data["artifacts"] += [CRF, *SINGLE]
         build_data["pure_python"] = False
         build_data["tag"] = f"py3-none-{_platform()}"
 

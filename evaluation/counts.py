@@ -1,25 +1,25 @@
 """Confusion counts: pixels by picture, true class and guessed class."""
 
+import functools
+from collections.abc import Callable
+from ctypes import c_int, c_int32, c_int64, c_void_p
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Int64, Shaped, UInt8
+from jaxtyping import Int64, Shaped
 
 from evaluation.ground.arrays import Counts
 from evaluation.ground.blocks import BLOCK_PICTURES, blocks, map_blocks
 from evaluation.ground.classes import UNLABELLED
+from evaluation.ground.compiled import load_library
 from evaluation.ground.errors import BadLabels
-from evaluation.popcounts import Kept, popcounts
 
-Pixels = UInt8[np.ndarray, "picture pixel"]
 BlockCounts = Int64[np.ndarray, "_ true guess"]
 Given = Shaped[np.ndarray, "picture row col"]
 
 PIECE_PIXELS = 1 << 19
-"""Pixels worked on at a time; their bits stay in the cache, and large pictures stay flat."""
-
-FEW_CLASSES = 8
-"""Up to here popcounts of class masks are faster than a histogram (measured, see `benchmarks/`)."""
+"""Pixels worked on at a time, so that large pictures stay flat."""
 
 
 @runtime_checkable
@@ -59,10 +59,9 @@ def confusion(truth: GivenLabels, guess: GivenLabels, *, classes: int) -> Counts
     Raises:
         BadLabels: no integers, an index outside the classes, or shapes that differ.
     """
-    size, kept = _checked_size(truth, guess), Kept()
+    size = _checked_size(truth, guess)
     tables = [
-        _counted(truth[block], guess[block], classes, kept)
-        for block in blocks(truth.shape[0], size)
+        _counted(truth[block], guess[block], classes) for block in blocks(truth.shape[0], size)
     ]
     return _joined(tables, classes)
 
@@ -86,10 +85,10 @@ def confusion_by_threads(
     Raises:
         BadLabels: as in `confusion`.
     """
-    size, kept = _checked_size(truth, guess), Kept()
+    size = _checked_size(truth, guess)
 
     def work(block: slice) -> Counts:
-        return _counted(truth[block], guess[block], classes, kept)
+        return _counted(truth[block], guess[block], classes)
 
     return _joined(list(map_blocks(work, truth.shape[0], size=size, threads=threads)), classes)
 
@@ -107,41 +106,48 @@ def _checked_size(truth: GivenLabels, guess: GivenLabels) -> int:
     return max(1, min(BLOCK_PICTURES, PIECE_PIXELS // pixels))
 
 
-def _counted(truth: Any, guess: Any, classes: int, kept: Kept) -> Counts:
-    true = _pixels("truth", np.asarray(truth), classes, besides=(UNLABELLED,))
-    guessed = _pixels("guess", np.asarray(guess), classes, besides=())
-    count = popcounts if classes <= FEW_CLASSES else _histograms
-    return count(true, guessed, classes, kept)
+def _counted(truth: Any, guess: Any, classes: int) -> Counts:
+    true, guessed = np.asarray(truth), np.asarray(guess)
+    counts = np.zeros((len(true), classes, classes), np.int64)
+    if not (_may_be_bytes(true) and _may_be_bytes(guessed) and _count(true, guessed, counts)):
+        _refuse("truth", true, classes, besides=(UNLABELLED,))
+        _refuse("guess", guessed, classes, besides=())
+    return counts
 
 
-def _pixels(name: str, labels: Given, classes: int, *, besides: tuple[int, ...]) -> Pixels:
-    if not _fit(labels, classes, besides):
-        found = np.unique(labels)
-        inside = ((found >= 0) & (found < classes)) | np.isin(found, besides)
-        if not inside.all():
-            also = "".join(f" or {label} (not labelled)" for label in besides)
-            strange = found[~inside].tolist()
-            shown = ", ".join(map(str, strange[:5])) + (", ..." if len(strange) > 5 else "")
-            raise BadLabels(f"{name} holds {shown}; expected 0 to {classes - 1}{also}")
-    return labels.astype(np.uint8, copy=False).reshape(len(labels), labels[:1].size)
+def _may_be_bytes(labels: Given) -> bool:
+    """Tell whether labels keep their values as uint8."""
+    if labels.dtype == np.uint8:
+        return True
+    return bool(labels.min(initial=0) >= 0 and labels.max(initial=0) <= UNLABELLED)
 
 
-def _fit(labels: Given, classes: int, besides: tuple[int, ...]) -> bool:
-    """Tell without sorting whether all labels are known, where that is told by the extremes."""
-    if labels.dtype == np.uint8 and besides == (UNLABELLED,):
-        return bool((labels + np.uint8(1)).max(initial=0) <= classes)  # 255 comes round to 0
-    return bool(labels.min(initial=0) >= 0 and labels.max(initial=0) < classes)
+def _count(truth: Given, guess: Given, counts: BlockCounts) -> bool:
+    """Add pixels to zeros, in compiled code; tell whether all labels are known."""
+    true, guessed = (np.ascontiguousarray(labels, np.uint8) for labels in (truth, guess))
+    pictures, classes = counts.shape[:2]
+    sizes = (pictures, truth[:1].size, classes)
+    return not _library()(true.ctypes.data, guessed.ctypes.data, *sizes, counts.ctypes.data)
 
 
-def _histograms(truth: Pixels, guess: Pixels, classes: int, _: Kept) -> Counts:
-    """Count by a number for each (true, guess); one row more takes the pixels without truth."""
-    # 255 rows of 255 and one more: the largest number is 65,279.
-    cell = np.minimum(truth, np.uint8(classes)).astype(np.uint16)
-    cell *= np.uint16(classes)
-    cell += guess
-    cells = (classes + 1) * classes
-    tables = [np.bincount(picture, minlength=cells) for picture in cell]
-    return np.array(tables, np.int64).reshape(-1, classes + 1, classes)[:, :classes]
+@functools.cache
+def _library() -> Callable[..., int]:
+    """Return the compiled function; see count_pixels.cpp."""
+    function = load_library(Path(__file__).with_name("count_pixels.so")).count_pixels
+    function.restype = c_int
+    function.argtypes = (c_void_p, c_void_p, c_int64, c_int64, c_int32, c_void_p)
+    found: Callable[..., int] = function
+    return found
+
+
+def _refuse(name: str, labels: Given, classes: int, *, besides: tuple[int, ...]) -> None:
+    found = np.unique(labels)
+    inside = ((found >= 0) & (found < classes)) | np.isin(found, besides)
+    if not inside.all():
+        also = "".join(f" or {label} (not labelled)" for label in besides)
+        strange = found[~inside].tolist()
+        shown = ", ".join(map(str, strange[:5])) + (", ..." if len(strange) > 5 else "")
+        raise BadLabels(f"{name} holds {shown}; expected 0 to {classes - 1}{also}")
 
 
 def _joined(tables: list[BlockCounts], classes: int) -> Counts:

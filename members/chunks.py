@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from evaluation.ground.arrays import Array
-from evaluation.ground.errors import BadRun
+from evaluation.ground.compiled import load_library
 
 STEPS_UINT8 = 255
 CHECKSUM_BYTES = 4
@@ -99,13 +99,7 @@ class ChunkFile:
 @functools.cache
 def _read() -> Callable[..., int]:
     """Return the compiled function; see chunk_read.cpp."""
-    try:
-        function = ctypes.CDLL(str(LIBRARY)).chunk_read
-    except OSError as error:
-        raise BadRun(
-            f"what reads stores cannot be loaded ({error}); run `pip install -e .` in the source"
-            " folder"
-        ) from None
+    function = load_library(LIBRARY).chunk_read
     function.restype = ctypes.c_int
     function.argtypes = (
         ctypes.c_int,

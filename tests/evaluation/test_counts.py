@@ -7,12 +7,13 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from evaluation import counts as counting
-from evaluation.counts import FEW_CLASSES, confusion, confusion_by_threads
+from evaluation.counts import confusion, confusion_by_threads
 from evaluation.ground.classes import UNLABELLED
 from evaluation.ground.errors import BadLabels
-from evaluation.popcounts import Kept, popcounts
 
 law = settings(max_examples=25, deadline=None)
+FEW_CLASSES = 8
+"""Up to here 64 pixels are counted at a time; see count_pixels.cpp."""
 DTYPES = [np.uint8, np.int16, np.int64, ">i4"]
 
 
@@ -69,24 +70,11 @@ class TestLaws:
 
     @law
     @given(labelled())
-    def test_popcounts_and_histograms_agree(self, given_labels):
+    def test_classes_that_do_not_occur_change_nothing(self, given_labels):
         truth, guess, classes = given_labels
-        truth, guess = (a.astype(np.uint8).reshape(len(a), -1) for a in (truth, guess))
+        more = confusion(truth, guess, classes=min(classes + FEW_CLASSES, 255))
         np.testing.assert_array_equal(
-            popcounts(truth, guess, classes, Kept()),
-            counting._histograms(truth, guess, classes, Kept()),
-        )
-
-    @law
-    @given(labelled())
-    def test_memory_that_was_used_before_counts_the_same(self, given_labels):
-        truth, guess, classes = given_labels
-        truth, guess = (a.astype(np.uint8).reshape(len(a), -1) for a in (truth, guess))
-        used = Kept()
-        ones = np.full((9, 90), UNLABELLED, np.uint8)
-        popcounts(ones, np.zeros_like(ones), 255, used)
-        np.testing.assert_array_equal(
-            popcounts(truth, guess, classes, used), popcounts(truth, guess, classes, Kept())
+            more[:, :classes, :classes], confusion(truth, guess, classes=classes)
         )
 
     @law
@@ -112,6 +100,40 @@ def test_each_table_is_that_of_scikit_learn(given_labels):
         # It refuses a set without any pixel.
         expected = confusion_matrix(true[kept], guessed[kept], labels=labels) if kept.any() else 0
         np.testing.assert_array_equal(table, expected)
+
+
+@pytest.mark.parametrize("classes", range(2, FEW_CLASSES + 2))
+class TestWordsOf64Pixels:
+    SHAPE = (3, 5, 67)  # five words and fifteen pixels more
+
+    def drawn(self, classes):
+        rng = np.random.default_rng(classes)
+        truth, guess = rng.integers(0, classes, (2, *self.SHAPE), dtype=np.uint8)
+        return np.where(rng.random(self.SHAPE) < 0.1, np.uint8(UNLABELLED), truth), guess
+
+    def test_are_counted_as_numpy_does(self, classes):
+        truth, guess = self.drawn(classes)
+        for table, true, guessed in zip(
+            confusion(truth, guess, classes=classes), truth, guess, strict=True
+        ):
+            kept = true != UNLABELLED
+            cell = true[kept].astype(int) * classes + guessed[kept]
+            np.testing.assert_array_equal(table.ravel(), np.bincount(cell, minlength=classes**2))
+
+    @pytest.mark.parametrize("place", [0, 63, 64, 200, 319, 320, 334])
+    def test_find_a_strange_label_anywhere(self, classes, place):
+        truth, guess = self.drawn(classes)
+        for name, labels, strange in (
+            ("truth", truth, classes),
+            ("truth", truth, 254),
+            ("guess", guess, classes),
+            ("guess", guess, UNLABELLED),
+        ):
+            before = labels[1].flat[place]
+            labels[1].flat[place] = strange
+            with pytest.raises(BadLabels, match=f"{name} holds {strange}; expected 0 to"):
+                confusion(truth, guess, classes=classes)
+            labels[1].flat[place] = before
 
 
 class TestByHand:
