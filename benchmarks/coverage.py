@@ -3,7 +3,7 @@
     nice .venv/bin/python benchmarks/coverage.py [DATA_SETS]
 
 Prints the table of docs/decisions/0005-intervals.md: shares, in percent, of simulated data sets
-(see evaluation/simulated.py), 1,000 of them if nothing else is said; some minutes on one core.
+(see tests/evaluation/simulated.py), 1,000 of them if nothing else is said; some minutes on one core.
 """
 
 import sys
@@ -15,7 +15,7 @@ import numpy as np
 from evaluation.bootstrap import Method, group_sums, interval, paired_interval
 from evaluation.permutation import holm, sign_flip_test
 from evaluation.protocols import PROTOCOLS
-from evaluation.simulated import IGNORE, simulate
+from tests.evaluation.simulated import IGNORE, simulate
 
 GROUPS = (8, 20, 92, 400)
 RESAMPLES = FLIPS = 1_000

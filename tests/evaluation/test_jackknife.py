@@ -11,8 +11,8 @@ from scipy import stats
 from evaluation.bootstrap import group_sums, interval, paired_interval
 from evaluation.jackknife import effective_groups, leave_one_out, standard_error, student_ends
 from evaluation.protocols import PROTOCOLS
-from evaluation.simulated import IGNORE, simulate
 from evaluation.tried import COVERED, tried_with
+from tests.evaluation.simulated import IGNORE, simulate
 
 MASKED = PROTOCOLS.build("masked")
 law = settings(max_examples=25, deadline=None)

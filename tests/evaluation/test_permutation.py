@@ -13,7 +13,7 @@ from evaluation import permutation
 from evaluation.bootstrap import group_sums
 from evaluation.permutation import holm, sign_flip_test
 from evaluation.protocols import PROTOCOLS
-from evaluation.simulated import IGNORE, simulate
+from tests.evaluation.simulated import IGNORE, simulate
 
 MASKED = PROTOCOLS.build("masked")
 law = settings(max_examples=20, deadline=None)
