@@ -3,7 +3,7 @@
     nice .venv/bin/python benchmarks/coverage.py [DATA_SETS]
 
 Prints the table of docs/decisions/0005-intervals.md: shares, in percent, of simulated data sets
-(see tests/evaluation/simulated.py), 1,000 of them if nothing else is said; some minutes on one core.
+(tests/evaluation/simulated.py), 1,000 of them if nothing else is said; some minutes on one core.
 """
 
 import sys
