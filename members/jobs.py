@@ -17,7 +17,8 @@ import torch
 from evaluation.ground.cluster import current
 from evaluation.ground.errors import EnsError
 from evaluation.ground.files import whole_folder
-from evaluation.ground.provenance import digest, record
+from evaluation.ground.leftovers import remove_folder
+from evaluation.ground.provenance import RECORD, digest, is_current, record
 from members.data.dataset import DataSet
 from members.predict import predict_split, seen_by
 from members.recipe import Member
@@ -26,6 +27,9 @@ from members.store import StoreDtype
 from members.train import WEIGHTS, Fold, train_fold
 
 WORKERS_A_GPU = 4
+
+BEGUN = "begun"
+"""Part of a store's record while it is written: what the blocks that are there were made of."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +85,10 @@ class PredictJob:
         return f"{self.member.name} {self.folder.name}"
 
     def __call__(self, device: str) -> None:
-        """Write the store; blocks that are there already are left alone."""
+        """Write the store; blocks that were made of just the same are left alone."""
+        if not is_current(self.folder, asked=self.asked, inputs=self.inputs, part=BEGUN):
+            remove_folder(self.folder)
+            record(self.folder, asked=self.asked, inputs=self.inputs, part=BEGUN)
         training = DataSet.load(self.training)
         predict_split(
             self.member,
@@ -92,6 +99,7 @@ class PredictJob:
             folder=self.folder,
             dtype=self.dtype,
         )
+        (self.folder / f"{BEGUN}.{RECORD}").unlink()
         record(self.folder, asked=self.asked, inputs=self.inputs)
 
 

@@ -32,7 +32,7 @@ def command(
     from ensemble.pipeline.submission.writing import submit
 
     run = chosen_run(run_path)
-    pictures, ignored = submit(run, candidate, split, out, form)
+    pictures, ignored = submit(run, candidate, split, out, form, tell=tell)
     if ignored:
         tell(
             f"warning: {ignored:.2%} of the pixels got the ignored class, which costs score under"

@@ -14,7 +14,7 @@ from evaluation.ground.errors import BadRun
 from evaluation.ground.files import read_json, write_json
 from evaluation.ground.layout import Run
 from evaluation.ground.outputs import check_outputs, digests, forget
-from evaluation.ground.provenance import is_current, record
+from evaluation.ground.provenance import digest, is_current, record
 from members.data.dataset import DataSet
 from postproc.chain import Chain
 from postproc.fit import fit_chain
@@ -82,6 +82,7 @@ def fit_inputs(sources: Sources, source: str, chain: Chain) -> dict[str, str]:
     return {
         "fit_maps": str(sources.identity(source, OOF)),
         "fit_data": split_identity(sources.run, OOF),
+        "folds": digest(sources.run.folds),
     }
 
 

@@ -8,9 +8,11 @@ import numpy as np
 from ensemble.pipeline.costs import Meter
 from ensemble.pipeline.experiment import Experiment
 from ensemble.pipeline.folds import OOF
+from ensemble.pipeline.freshness import Freshness, Result
 from ensemble.pipeline.postprocessing import read_candidate
 from ensemble.pipeline.prepare import run_classes
-from ensemble.pipeline.scoring import fused, is_scored
+from ensemble.pipeline.scored import is_scored
+from ensemble.pipeline.scoring import fused
 from ensemble.pipeline.sources import Sources, run_experiment
 from evaluation.ground.errors import BadRun
 from evaluation.ground.files import whole_file
@@ -51,6 +53,8 @@ def compare_run(
             f"no candidate of {run.path} is scored on {split!r} as it is today; run"
             f" `ens score --run {run.path} --split {split}`"
         )
+    fresh = Freshness(sources, experiment)
+    fresh.warn([Result("scores", name, split) for name in names], tell)
     meter = Meter(sources, experiment, split, tell)
     candidates = [_candidate(sources, meter, name, split) for name in names]
     rng = np.random.default_rng(experiment.seed)

@@ -13,7 +13,7 @@ from ensemble.fusion import Fusion, Learned
 from ensemble.pipeline.experiment import Experiment, NamedFusion
 from ensemble.pipeline.folds import OOF, fold_of, refuse_leak
 from ensemble.pipeline.leaks import leak_notes
-from ensemble.pipeline.prepare import read_folds, split_identity
+from ensemble.pipeline.prepare import classes_identity, read_folds, split_identity
 from ensemble.pipeline.sources import Sources, run_experiment
 from ensemble.strategies import SEES_SPECIALISTS
 from ensemble.strategy import build_strategy, check_strategy, is_calibrated
@@ -22,7 +22,7 @@ from evaluation.ground.files import read_json, whole_folder, write_json
 from evaluation.ground.layout import Run
 from evaluation.ground.locks import writing
 from evaluation.ground.outputs import digests
-from evaluation.ground.provenance import identity, is_current, record
+from evaluation.ground.provenance import digest, identity, is_current, record
 from evaluation.ground.specs import parse_spec
 from members.data.dataset import DataSet
 from members.recipe import check_name
@@ -240,6 +240,8 @@ def _inputs(sources: Sources, plan: Plan, split: str) -> dict[str, str]:
     if split != OOF and all(sources.identity(m, OOF) for m in plan.members):
         built_from |= {f"{m}/{OOF}": str(sources.identity(m, OOF)) for m in plan.members}
     built_from["truth"] = split_identity(sources.run, OOF)
+    built_from["folds"] = digest(sources.run.folds)
+    built_from["classes"] = classes_identity(sources.run)
     return built_from
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ensemble.pipeline.experiment import Experiment, absolute
-from ensemble.pipeline.prepare import prepare, split_identity
+from ensemble.pipeline.prepare import classes_identity, prepare, split_identity
 from ensemble.pipeline.sources import FOREIGN, Sources, run_experiment
 from evaluation.ground.arrays import Array
 from evaluation.ground.blocks import blocks, map_blocks
@@ -88,6 +88,7 @@ def import_maps(
         asked["repair"] = found.repair.document()
         asked["trained_on"] = None if seen is None else sorted(seen.models[0])
         inputs = {"data": split_identity(run, split), "maps": _digest(paths)}
+        inputs["classes"] = classes_identity(run)
         with whole_folder(run.probabilities(name, split)) as partial:
             store = ProbabilityStore.create(
                 partial,
@@ -98,7 +99,7 @@ def import_maps(
                 dtype=dtype,
             )
             _write(store, foreign, places, found.repair)
-            record(partial, asked=asked, inputs=inputs)
+            record(partial, asked=asked, inputs=inputs, noted=_whereabouts(paths))
     return {
         "run": str(run.path),
         "member": name,
@@ -132,9 +133,21 @@ def lay_out(run: Run, data: str, validation: str | None, tell: Callable[[str], N
 
 
 def is_imported(run: Run, name: str, split: str) -> bool:
-    """Tell whether maps were imported for the pictures that the split holds today."""
+    """Tell whether maps were imported for today's pictures and classes, from today's files.
+
+    Files that are no longer where they were are not missed.
+    """
     made = read_json(run.probabilities(name, split) / RECORD)
-    return bool(made["inputs"]["data"] == split_identity(run, split))
+    inputs = made["inputs"]
+    today = {"data": split_identity(run, split), "classes": classes_identity(run)}
+    if any(inputs.get(key, value) != value for key, value in today.items()):
+        return False
+    noted = made.get("noted", {})
+    paths = [Path(path) for path in noted.get("paths", [])]
+    gone = not paths or not all(path.exists() for path in paths)
+    if gone or noted == _whereabouts(paths):
+        return True
+    return bool(inputs["maps"] == _digest(paths))
 
 
 def _refuse_taken(sources: Sources, name: str) -> None:
@@ -200,5 +213,19 @@ def _write(store: ProbabilityStore, foreign: Foreign, places: Array, repair: Rep
 
 
 def _digest(paths: Sequence[Path]) -> str:
+    return digest_of([[file.name, digest(file)] for file in _files(paths)])
+
+
+def _whereabouts(paths: Sequence[Path]) -> Document:
+    """Say where files lie, how much they hold and when the last of them changed."""
+    stats = [file.stat() for file in _files(paths)]
+    return {
+        "paths": [str(path.resolve()) for path in paths],
+        "bytes": sum(stat.st_size for stat in stats),
+        "changed_ns": max((stat.st_mtime_ns for stat in stats), default=0),
+    }
+
+
+def _files(paths: Sequence[Path]) -> list[Path]:
     files = [f for path in paths for f in (sorted(path.rglob("*")) if path.is_dir() else [path])]
-    return digest_of([[file.name, digest(file)] for file in files if file.is_file()])
+    return [file for file in files if file.is_file()]

@@ -13,7 +13,7 @@ from ensemble.pipeline.chains import (
     is_chain_kept,
     save_fitted_chain,
 )
-from ensemble.pipeline.prepare import run_classes, split_identity
+from ensemble.pipeline.prepare import classes_identity, run_classes, split_identity
 from ensemble.pipeline.sources import Sources
 from evaluation.ground.arrays import Array
 from evaluation.ground.blocks import blocks
@@ -145,6 +145,7 @@ def _made_of(
     sources: Sources, source: str, chain: Chain, split: str
 ) -> tuple[dict[str, Any], dict[str, str]]:
     inputs = {"maps": str(sources.identity(source, split))}
+    inputs["classes"] = classes_identity(sources.run)
     if chain.needs_pictures:
         inputs["pictures"] = split_identity(sources.run, split)
     inputs |= fit_inputs(sources, source, chain)

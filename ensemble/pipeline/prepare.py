@@ -13,7 +13,7 @@ from evaluation.ground.errors import BadData, BadRun
 from evaluation.ground.files import read_json, write_json
 from evaluation.ground.layout import Run
 from evaluation.ground.leftovers import remove_folder
-from evaluation.ground.provenance import digest, digest_of, is_current, record
+from evaluation.ground.provenance import RECORD, digest_of, is_current, known_digest, record
 from members.data.cleaning.lists import read_drop_list
 from members.data.cleaning.reasons import Drop, Reason, refuse_lost_class
 from members.data.dataset import DataSet, read_classes, write_classes
@@ -83,16 +83,48 @@ def is_prepared(run: Run, experiment: Experiment) -> bool:
     return False
 
 
+def is_prepared_so(run: Run, experiment: Experiment) -> bool:
+    """Tell whether the run's data are what the experiment asks for and its files hold today.
+
+    Files that are no longer where they were are not missed.
+    """
+    folder = run.path / "data"
+    try:
+        inputs = _digests(experiment)
+    except BadData:
+        inputs = read_json(folder / RECORD)["inputs"] if (folder / RECORD).is_file() else {}
+    return is_current(folder, asked=_asked(experiment), inputs=inputs)
+
+
 def read_folds(run: Run) -> tuple[Fold, ...]:
     """Return what the model of each fold may see."""
     fold_of = np.array(read_json(run.folds)["fold"])
     return tuple(Fold(int(index), np.flatnonzero(fold_of != index)) for index in np.unique(fold_of))
 
 
-def split_identity(run: Run, split: str) -> str:
-    """Return a digest of a split's pictures, truth and ids, computed from the files themselves."""
+def split_identity(run: Run, split: str, *, truth: bool = True) -> str:
+    """Return a digest of a split's pictures, truth and ids, computed from the files themselves.
+
+    Args:
+        run: the experiment folder.
+        split: which.
+        truth: include the truth, which maps of a split do not depend on.
+    """
     files = sorted(p for p in run.data(split).iterdir() if p.suffix in (".npy", ".csv"))
-    return digest_of({path.name: digest(path) for path in files})
+    files = [path for path in files if truth or path.name != "truth.npy"]
+    return digest_of({path.name: known_digest(path) for path in files})
+
+
+def classes_identity(run: Run, *, names: bool = True) -> str:
+    """Return a digest of the classes; colours change pages alone and are no part of it.
+
+    Args:
+        run: the experiment folder.
+        names: include the names, which weights do not depend on, and stores and scores carry.
+    """
+    classes = run_classes(run)
+    known = list(classes.names) if names else len(classes)
+    return digest_of({"classes": known, "ignore": classes.ignore})
 
 
 def run_classes(run: Run) -> Classes:
@@ -154,9 +186,9 @@ def _content(path: Path) -> str:
     if not path.exists():
         raise BadData(f"{path} is missing; expected a data file or folder")
     if path.is_file():
-        return digest(path)
+        return known_digest(path)
     files = sorted(p for p in path.rglob("*") if p.is_file())
-    return digest_of({str(file.relative_to(path)): digest(file) for file in files})
+    return digest_of({str(file.relative_to(path)): known_digest(file) for file in files})
 
 
 def _without_listed(training: DataSet, path: Path, tell: Callable[[str], None]) -> DataSet:

@@ -7,9 +7,11 @@ import numpy as np
 
 from ensemble.pipeline.experiment import Experiment
 from ensemble.pipeline.folds import OOF
+from ensemble.pipeline.freshness import Freshness, Result
 from ensemble.pipeline.fusing import make_fusion, planned
 from ensemble.pipeline.postprocessing import make_candidate, read_candidate, read_labels
-from ensemble.pipeline.prepare import run_classes, split_identity
+from ensemble.pipeline.prepare import run_classes
+from ensemble.pipeline.scored import LEADERBOARD, is_scored, scored_from, scores_of
 from ensemble.pipeline.sources import Sources, run_experiment
 from evaluation.counts import confusion_by_threads
 from evaluation.ground.errors import BadRun
@@ -17,7 +19,7 @@ from evaluation.ground.files import whole_file
 from evaluation.ground.layout import Run
 from evaluation.ground.locks import writing
 from evaluation.ground.outputs import digests, forget
-from evaluation.ground.provenance import identity, is_current, record
+from evaluation.ground.provenance import identity, record
 from evaluation.leaderboard import Candidate, Leaderboard, compare
 from evaluation.protocols import PROTOCOLS
 from evaluation.scores import ScoredPictures, read_scores, score, write_scores
@@ -66,10 +68,19 @@ def score_run(
             raise BadRun(
                 f"no candidate of {run.path} has maps of {split!r}; train or predict first"
             )
+        results = [Result("scores", candidate.name, split) for candidate in scored]
+        Freshness(Sources.of(run), experiment).warn(results, tell)
         rng = np.random.default_rng(experiment.seed)
         board = compare(scored, run_classes(run), rng=rng, split=split, protocol=protocol)
-        with whole_file(run.path / "scores" / "leaderboard.csv") as partial:
+        with whole_file(run.path / "scores" / f"{LEADERBOARD}.csv") as partial:
             leaderboard_frame(board).to_csv(partial)
+        ranked: dict[str, Any] = {
+            "split": split,
+            "protocol": protocol,
+            "candidates": [c.name for c in scored],
+        }
+        inputs = scores_of(run, ranked["candidates"], split)
+        record(run.path / "scores", asked=ranked, inputs=inputs, part=LEADERBOARD)
         return board
 
 
@@ -159,7 +170,7 @@ def _counts(sources: Sources, name: str, split: str, tell: Tell) -> ScoredPictur
         folder = run.scores(name)
         forget(folder, split)
         _score_split(run, name, split)
-        asked, inputs = _made_of(run, name, split)
+        asked, inputs = scored_from(run, name, split)
         written = digests(folder, (f"{split}.npz", f"{split}.json"))
         record(folder, asked=asked, inputs=inputs, outputs=written, part=split)
         tell(f"{name}: {split} scored")
@@ -167,18 +178,6 @@ def _counts(sources: Sources, name: str, split: str, tell: Tell) -> ScoredPictur
     if "warning" in document:
         tell(f"{name}: warning: {split}: {document['warning']}")
     return counts
-
-
-def is_scored(run: Run, name: str, split: str) -> bool:
-    """Tell whether a candidate's scores are there and would come out the same today."""
-    asked, inputs = _made_of(run, name, split)
-    return is_current(run.scores(name), asked=asked, inputs=inputs, part=split)
-
-
-def _made_of(run: Run, name: str, split: str) -> tuple[dict[str, Any], dict[str, str]]:
-    labels = str(identity(run.labels(name, split)))
-    inputs = {"labels": labels, "data": split_identity(run, split)}
-    return {"protocols": sorted(PROTOCOLS), "classes": list(run_classes(run).names)}, inputs
 
 
 def _score_split(run: Run, name: str, split: str) -> None:

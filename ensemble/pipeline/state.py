@@ -1,16 +1,14 @@
 """What a run holds: what is there, what is stale, what is missing, and what it weighs."""
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ensemble.pipeline.fusing import is_fused, planned
-from ensemble.pipeline.importing import is_imported
-from ensemble.pipeline.postprocessing import is_labelled, read_candidate
+from ensemble.pipeline.freshness import DATA, Freshness, Result, asked_candidates
+from ensemble.pipeline.later import later
 from ensemble.pipeline.prepare import read_folds, run_classes
-from ensemble.pipeline.scoring import fused, is_scored
 from ensemble.pipeline.sources import Sources, run_experiment
-from ensemble.pipeline.training import is_predicted, is_trained
 from evaluation.ground.layout import Run
 
 CURRENT, STALE, MISSING = "current", "stale", "missing"
@@ -21,8 +19,9 @@ class Part:
     """One result of a run.
 
     Args:
-        stage: `member`, `maps`, `fusion`, `labels` or `scores`.
-        name: of the member, fusion or candidate.
+        stage: `data`, `member`, `maps`, `fusion`, `labels`, `scores`, `leaderboard`, `tuning`,
+            `report`, `submission` or `package`.
+        name: of the member, fusion or candidate; where a submission or package lies.
         part: the fold or split.
         state: `current`, `stale` or `missing`.
         megabytes: on disk.
@@ -36,44 +35,41 @@ class Part:
 
 
 def status(run: Run) -> list[Part]:
-    """List every result that the run has or should have.
+    """List every result that the run has or should have, in the order in which they are made.
+
+    What was made of something that is stale is stale too, even where the two agree.
 
     Raises:
         BadRun: no run there.
     """
     sources, experiment = Sources.of(run), run_experiment(run)
-    folds, splits = read_folds(run), run.splits()
     run_classes(run)
-    parts = []
+    fresh = Freshness(sources, experiment)
+    own = [_part(r, path, fresh.is_current(r)) for r, path in _results(fresh)]
+    return own + [_part(r, path, current) for r, path, current in later(fresh)]
+
+
+def _results(fresh: Freshness) -> Iterator[tuple[Result, Path]]:
+    sources, run = fresh.sources, fresh.sources.run
+    splits = run.splits()
+    yield DATA, run.path / "data"
     for member in sources.members:
-        for fold in folds:
-            folder = run.model(member.name, fold.index)
-            current = is_trained(run, experiment, member, fold)
-            parts.append(_part("member", member.name, f"fold-{fold.index}", folder, current))
+        for fold in read_folds(run):
+            part = str(fold.index)
+            yield Result("member", member.name, part), run.model(member.name, fold.index)
         for split in splits:
-            folder = run.probabilities(member.name, split)
-            current = is_predicted(run, member, split, folds, experiment.store_dtype)
-            parts.append(_part("maps", member.name, split, folder, current))
-    parts += [
-        _part("maps", name, split, run.probabilities(name, split), is_imported(run, name, split))
-        for name in sources.foreign
-        for split in sources.splits(name)
-    ]
-    for name in fused(run, experiment):
-        plan = planned(experiment, sources, name)
-        for split in splits:
-            current = is_fused(sources, plan, split)
-            parts.append(_part("fusion", name, split, run.fused(name, split), current))
-    for name in run.candidates():
-        source, chain = read_candidate(run, name)
-        for split in splits:
-            folder = run.labels(name, split)
-            current = is_labelled(sources, source, chain, name, split)
-            parts.append(_part("labels", name, split, folder, current))
+            yield Result("maps", member.name, split), run.probabilities(member.name, split)
+    for name in sources.foreign:
+        for split in sources.splits(name):
+            yield Result("maps", name, split), run.probabilities(name, split)
+    for name in fresh.experiment.fusions:
+        for split in fresh.splits(name):
+            yield Result("fusion", name, split), run.fused(name, split)
+    for name in dict.fromkeys([*asked_candidates(fresh.experiment), *run.candidates()]):
+        for split in fresh.splits(fresh.asked(name)[0]):
+            yield Result("labels", name, split), run.labels(name, split)
             if (run.data(split) / "truth.npy").is_file():
-                file = run.scores(name) / f"{split}.json"
-                parts.append(_part("scores", name, split, file, is_scored(run, name, split)))
-    return parts
+                yield Result("scores", name, split), run.scores(name) / f"{split}.json"
 
 
 def as_document(run: Run, parts: list[Part]) -> dict[str, Any]:
@@ -105,9 +101,9 @@ def _states(parts: list[Part]) -> str:
     )
 
 
-def _part(stage: str, name: str, part: str, path: Path, current: bool) -> Part:
+def _part(result: Result, path: Path, current: bool) -> Part:
     state = CURRENT if current else STALE if path.exists() else MISSING
-    return Part(stage, name, part, state, _bytes(path) / 1e6)
+    return Part(*result, state, _bytes(path) / 1e6)
 
 
 def _bytes(path: Path) -> int:

@@ -5,13 +5,19 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ensemble.pipeline.experiment import Experiment, read_experiment
-from ensemble.pipeline.prepare import prepare, read_folds, run_classes, split_identity
+from ensemble.pipeline.prepare import (
+    classes_identity,
+    prepare,
+    read_folds,
+    run_classes,
+    split_identity,
+)
 from ensemble.pipeline.sources import foreign_members
 from evaluation.ground.errors import BadData, BadRun, EnsError
 from evaluation.ground.layout import Run
 from evaluation.ground.locks import writing
 from evaluation.ground.progress import progress
-from evaluation.ground.provenance import RECORD, digest, identity, is_current
+from evaluation.ground.provenance import RECORD, digest, identity, is_current, is_intact
 from members.batches import class_shares
 from members.data.dataset import DataSet
 from members.data.load import load
@@ -66,7 +72,7 @@ def train_members(
         folds = read_folds(run)
         inputs = _training_inputs(run)
         jobs = [_training(run, experiment, m, fold, inputs) for m in members for fold in folds]
-        jobs = [j for j in jobs if not is_current(j.folder, asked=j.asked, inputs=j.inputs)]
+        jobs = [job for job in jobs if not _is_made(job)]
         failed = _conduct(jobs, where, workers, "training", tell)
         healthy = [member for member in members if member.name not in failed]
         predict_members(
@@ -161,7 +167,7 @@ def predict_members(
     for member in members:
         for split in splits:
             job = _prediction(run, member, split, folds, dtype)
-            if is_current(job.folder, asked=job.asked, inputs=job.inputs):
+            if _is_made(job):
                 continue
             if (job.folder / RECORD).exists():
                 tell(f"{member.name} {split}: its maps are stale and are made again")
@@ -205,7 +211,18 @@ def check_trainable(members: Sequence[Member], training: DataSet) -> None:
 def is_trained(run: Run, experiment: Experiment, member: Member, fold: Fold) -> bool:
     """Tell whether a member's fold is there and would come out the same today."""
     job = _training(run, experiment, member, fold, _training_inputs(run))
-    return is_current(job.folder, asked=job.asked, inputs=job.inputs)
+    return _is_made(job)
+
+
+def _is_made(job: Job) -> bool:
+    if is_current(job.folder, asked=job.asked, inputs=job.inputs):
+        return is_intact(job.folder)
+    if isinstance(job, TrainJob):
+        return False
+    # At first the records of maps named the truth beside the pictures, as `data`.
+    before = {key: value for key, value in job.inputs.items() if key != "pictures"}
+    before["data"] = split_identity(Run(job.data.parents[1]), job.data.name)
+    return is_current(job.folder, asked=job.asked, inputs=before)
 
 
 def is_predicted(
@@ -215,11 +232,15 @@ def is_predicted(
     if any(identity(run.model(member.name, fold.index)) is None for fold in folds):
         return False
     job = _prediction(run, member, split, folds, dtype)
-    return is_current(job.folder, asked=job.asked, inputs=job.inputs)
+    return _is_made(job)
 
 
 def _training_inputs(run: Run) -> dict[str, str]:
-    return {"data": split_identity(run, "oof"), "folds": digest(run.folds)}
+    return {
+        "data": split_identity(run, "oof"),
+        "folds": digest(run.folds),
+        "classes": classes_identity(run, names=False),
+    }
 
 
 def _training(
@@ -234,7 +255,10 @@ def _prediction(
     run: Run, member: Member, split: str, folds: tuple[Fold, ...], dtype: StoreDtype
 ) -> PredictJob:
     models = tuple(run.model(member.name, fold.index) for fold in folds)
-    inputs = {"data": split_identity(run, split)}
+    inputs = {
+        "pictures": split_identity(run, split, truth=False),
+        "classes": classes_identity(run),
+    }
     for fold, model in zip(folds, models, strict=True):
         found = identity(model)
         if found is None:

@@ -6,6 +6,7 @@ machine are recorded but no part of it. A result is stale when today's identitie
 or what is asked today, differ from the record.
 """
 
+import functools
 import hashlib
 import json
 import platform
@@ -21,11 +22,31 @@ from evaluation.ground.files import read_json, write_json
 RECORD = "provenance.json"
 PACKAGES = ("ens", "numpy", "torch", "zarr")
 
+NAMED_LATER = ("classes", "folds")
+"""Inputs that records did not name at first; a record without one is taken at its word."""
+
+SETTLED_NS = 1_000_000_000
+"""A file changed more lately than this may change again without its times telling."""
+
 
 def digest(path: Path) -> str:
     """Return the SHA-256 of a file's bytes, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def known_digest(path: Path) -> str:
+    """Return the same as `digest`, computed once for as long as the file's size and times stay."""
+    stat = path.stat()
+    changed = max(stat.st_mtime_ns, stat.st_ctime_ns)
+    if time.time_ns() - changed < SETTLED_NS:
+        return digest(path)
+    return _digest_of_state(path.resolve(), stat.st_ino, stat.st_size, changed)
+
+
+@functools.lru_cache(maxsize=1 << 14)
+def _digest_of_state(path: Path, *_: int) -> str:
+    return digest(path)
 
 
 def digest_of(document: Any) -> str:
@@ -40,6 +61,7 @@ def record(
     asked: Mapping[str, Any],
     inputs: Mapping[str, str],
     outputs: Mapping[str, str] | None = None,
+    noted: Mapping[str, Any] | None = None,
     part: str = "",
 ) -> None:
     """Write the folder's `provenance.json`, which declares it whole.
@@ -50,12 +72,14 @@ def record(
         inputs: identity or digest of each thing it was made from, by name.
         outputs: digests of files whose content does not follow from the two others (trained
             weights, say).
+        noted: what helps to look again and is no part of the identity; JSON values.
         part: where a folder holds several results, the name of one: it has its own record.
     """
     document = {
         "asked": dict(asked),
         "inputs": dict(inputs),
         "outputs": dict(outputs or {}),
+        "noted": dict(noted or {}),
         "command": " ".join(sys.argv),
         "versions": {"python": platform.python_version()} | _versions(),
         "made": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -63,12 +87,13 @@ def record(
     write_json(_record_file(folder, part), document)
 
 
-def identity(folder: Path) -> str | None:
-    """Return the identity of a result folder; None where it is not whole."""
-    if not (folder / RECORD).is_file():
+def identity(folder: Path, part: str = "") -> str | None:
+    """Return the identity of a result folder, or a part of it; None where it is not whole."""
+    file = _record_file(folder, part)
+    if not file.is_file():
         return None
-    document = read_json(folder / RECORD)
-    return digest_of({part: document.get(part) for part in ("asked", "inputs", "outputs")})
+    document = read_json(file)
+    return digest_of({key: document.get(key) for key in ("asked", "inputs", "outputs")})
 
 
 def is_current(
@@ -78,9 +103,20 @@ def is_current(
     if not _record_file(folder, part).is_file():
         return False
     document = read_json(_record_file(folder, part))
+    recorded = document.get("inputs", {})
+    today = {k: v for k, v in inputs.items() if k in recorded or k not in NAMED_LATER}
     # Through JSON, as the record went: tuples become lists, keys become strings.
-    return bool(document.get("asked") == json.loads(json.dumps(asked))) and bool(
-        document.get("inputs") == dict(inputs)
+    return bool(document.get("asked") == json.loads(json.dumps(asked)) and recorded == today)
+
+
+def is_intact(folder: Path) -> bool:
+    """Tell whether the files whose digests the record holds are still what was written."""
+    if not (folder / RECORD).is_file():
+        return False
+    outputs = read_json(folder / RECORD).get("outputs", {})
+    return all(
+        (folder / name).is_file() and known_digest(folder / name) == written
+        for name, written in outputs.items()
     )
 
 

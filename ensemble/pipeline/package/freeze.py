@@ -9,7 +9,9 @@ import numpy as np
 import ensemble.fitted as fitted
 from ensemble.pipeline.chains import read_fitted_chain
 from ensemble.pipeline.folds import OOF
+from ensemble.pipeline.freshness import Freshness, Result
 from ensemble.pipeline.fusing import FITTED, make_fusion, planned
+from ensemble.pipeline.handed_over import note
 from ensemble.pipeline.package.contents import (
     CONTENTS,
     FUSION,
@@ -29,7 +31,7 @@ from evaluation.ground.files import whole_folder, write_json
 from evaluation.ground.layout import Run
 from evaluation.ground.locks import writing
 from evaluation.ground.outputs import check_outputs
-from evaluation.ground.provenance import digest
+from evaluation.ground.provenance import digest, identity
 from members.data.dataset import DataSet
 from members.devices import devices
 from members.recipe import Recipe
@@ -73,6 +75,10 @@ def freeze(run: Run, candidate: str, out: Path, *, device: str, tell: Tell) -> P
         with whole_folder(out) as partial:
             package = _packed(sources, candidate, strategy, members, partial)
             _try_out(run, package, where, tell)
+        # Its weights, fusion and chain stand behind the out-of-fold labels; other pictures do not.
+        split = OOF if identity(run.labels(candidate, OOF)) else sources.splits(source)[0]
+        Freshness(sources, run_experiment(run)).warn([Result("labels", candidate, split)], tell)
+        note(run, out, "package", candidate, split)
     return Package(out, package.contents)
 
 

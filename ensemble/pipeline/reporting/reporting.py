@@ -10,6 +10,7 @@ from ensemble.pipeline.postprocessing import ARGMAX, read_candidate
 from ensemble.pipeline.reporting.board import board_table, cost_figure
 from ensemble.pipeline.reporting.figures import curves_figure, member_figures, reliability_figure
 from ensemble.pipeline.reporting.review import Review, review
+from ensemble.pipeline.reporting.shown import page_of, record_page
 from ensemble.pipeline.reporting.story import (
     class_figure,
     confusion_figures,
@@ -68,8 +69,10 @@ def report(
         classes=walk.data.classes,
         footer=f"Written by ens from {run.path}.",
     )
-    target = out or run.path / "report" / "index.html"
+    target = out or page_of(run)
     write_page(target, page)
+    if out is None:
+        record_page(sources, split, chosen)
     return target, chosen
 
 

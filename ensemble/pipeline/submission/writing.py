@@ -7,6 +7,8 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from ensemble.pipeline.freshness import Result, freshness
+from ensemble.pipeline.handed_over import note
 from ensemble.pipeline.postprocessing import read_labels
 from ensemble.pipeline.prepare import run_classes
 from ensemble.pipeline.submission import label_pngs, pixels_csv, runs_csv
@@ -16,9 +18,11 @@ from evaluation.ground.classes import Classes
 from evaluation.ground.errors import BadLabels, BadRun
 from evaluation.ground.files import whole_file, whole_folder
 from evaluation.ground.layout import Run
+from evaluation.ground.locks import writing
 from members.data.dataset import DataSet
 
 Form = Literal["csv", "runs", "png"]
+Tell = Callable[[str], None]
 
 
 class Submitted(NamedTuple):
@@ -33,7 +37,9 @@ class Submitted(NamedTuple):
     ignored_share: float
 
 
-def submit(run: Run, candidate: str, split: str, out: Path, form: Form = "csv") -> Submitted:
+def submit(
+    run: Run, candidate: str, split: str, out: Path, form: Form = "csv", *, tell: Tell
+) -> Submitted:
     """Write a candidate's label maps of a split, and read them back before it counts as done.
 
     Args:
@@ -42,6 +48,7 @@ def submit(run: Run, candidate: str, split: str, out: Path, form: Form = "csv") 
         split: of the pictures.
         out: the CSV, or the folder of PNGs, which must be new or empty.
         form: `csv`, one column a pixel; `runs`, run lengths as CSV; `png`, one palette PNG each.
+        tell: gets a line if the labels are stale.
 
     Raises:
         BadRun: no such label maps, or not of every picture.
@@ -65,6 +72,9 @@ def submit(run: Run, candidate: str, split: str, out: Path, form: Form = "csv") 
     with whole(out) as partial:
         _write(partial, data, labels, classes, form)
         _compare(partial, _read(partial, data, classes, form), data, labels)
+    with writing(run.path):
+        note(run, out, "submission", candidate, split)
+    freshness(run).warn([Result("labels", candidate, split)], tell)
     return Submitted(len(labels), ignored / labels.size)
 
 

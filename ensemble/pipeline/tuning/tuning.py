@@ -11,7 +11,6 @@ import numpy as np
 from ensemble.pipeline.folds import OOF, refuse_leak
 from ensemble.pipeline.fusing import Plan, make_fusion, planned
 from ensemble.pipeline.leaks import leak_notes
-from ensemble.pipeline.prepare import split_identity
 from ensemble.pipeline.sources import Sources, run_experiment
 from ensemble.pipeline.tuning.elimination import best_left
 from ensemble.pipeline.tuning.forecast import Clock
@@ -24,12 +23,13 @@ from ensemble.pipeline.tuning.results import Examined, document, read_result, wr
 from ensemble.pipeline.tuning.space import ChainSpace
 from ensemble.pipeline.tuning.space_file import default_space, read_space
 from ensemble.pipeline.tuning.trials import Search, ranked
+from ensemble.pipeline.tuning.tuned_from import tuned_from
 from evaluation.ground.errors import BadData, BadRun
 from evaluation.ground.files import read_json, write_json
 from evaluation.ground.layout import Run
 from evaluation.ground.locks import writing
 from evaluation.ground.progress import progress
-from evaluation.ground.provenance import digest, is_current
+from evaluation.ground.provenance import is_current
 from members.recipe import check_name
 from postproc.chain import Surroundings
 
@@ -85,7 +85,7 @@ def tune(run: Run, source: str, effort: Effort, *, name: str | None, tell: Tell)
         space = _space(sources, source, effort.space)
         pool = pool_of(run, effort.seed)
         asked = {"of": source, "space": space.document(), "seed": effort.seed}
-        inputs = _inputs(sources, source)
+        inputs = tuned_from(sources, source)
         folder = run.path / "tuning" / name
         done = {**asked, "trials": effort.trials}
         if is_current(folder, asked=done, inputs=inputs):
@@ -118,14 +118,6 @@ def _space(sources: Sources, source: str, file: Path | None) -> ChainSpace:
     maps = sources.open(source, OOF)
     around = Surroundings(len(maps.classes), maps.classes.ignore, maps.floor)
     return default_space(around) if file is None else read_space(file, around)
-
-
-def _inputs(sources: Sources, source: str) -> dict[str, str]:
-    return {
-        "maps": str(sources.identity(source, OOF)),
-        "data": split_identity(sources.run, OOF),
-        "folds": digest(sources.run.folds),
-    }
 
 
 def _begin(folder: Path, begun: dict[str, Any], tell: Tell) -> None:
