@@ -1,5 +1,6 @@
 """Tests of candidates on the same pictures: would exchanging their labels give gaps as large?"""
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Annotated
 
@@ -13,7 +14,7 @@ Flips = Annotated[int, Field(ge=100)]
 
 FLIPS = 10_000
 BATCH_VALUES = 1 << 22
-"""Numbers in memory at a time (32 MB as float64)."""
+"""Numbers in memory at a time (32 MB as float64), however many classes and groups there are."""
 MANY_GROUPS = 32
 """With as many, there are more ways to exchange than anybody asks for."""
 ROUNDING = 1e-12
@@ -58,7 +59,8 @@ def sign_flip_test(
     halves = [(first - other).reshape(groups, -1) / 2 for other in others]
     middles = [(first + other).sum(axis=0) / 2 for other in others]
     larger, tried = np.zeros(len(others)), 0
-    for signs in _signs(groups, flips, rng):
+    size = max(1, BATCH_VALUES // max(groups, math.prod(table)))
+    for signs in _signs(groups, flips, size, rng):
         for place, (half, middle) in enumerate(zip(halves, middles, strict=True)):
             moved = (signs @ half).reshape(len(signs), *table)
             gaps = _gap(middle + moved, middle - moved, protocol, ignore)
@@ -98,17 +100,17 @@ def _gap(
     return np.asarray(protocol(a, ignore).miou - protocol(b, ignore).miou)
 
 
-def _signs(groups: int, flips: int, rng: np.random.Generator) -> Iterator[Signs]:
-    """Yield batches of signs: -1 where a group is exchanged.
+def _signs(groups: int, flips: int, size: int, rng: np.random.Generator) -> Iterator[Signs]:
+    """Yield batches of `size` signs: -1 where a group is exchanged.
 
     Exchanging all groups but one is exchanging that one, and turns the difference round; so when
     all ways are gone through, the last group stays.
     """
-    size = max(1, BATCH_VALUES // groups)
     ways = 1 << (groups - 1) if groups < MANY_GROUPS else flips
     if ways < flips:
-        numbers = np.arange(ways)[:, np.newaxis]
-        yield 1.0 - 2.0 * (numbers >> np.arange(groups) & 1)
+        for start in range(0, ways, size):
+            numbers = np.arange(start, min(start + size, ways))[:, np.newaxis]
+            yield 1.0 - 2.0 * (numbers >> np.arange(groups) & 1)
         return
     for start in range(0, flips, size):
         yield 1.0 - 2.0 * rng.integers(2, size=(min(size, flips - start), groups))

@@ -92,6 +92,19 @@ class TestSignFlips:
         monkeypatch.setattr(permutation, "BATCH_VALUES", 200)
         assert p_value(a, b, flips=300) == whole
 
+    @pytest.mark.parametrize("groups", [7, 40])
+    def test_with_many_classes_memory_stays_in_bounds(self, monkeypatch, groups):
+        sizes = []
+
+        def noting(counts, ignore):
+            sizes.append(counts.size)
+            return MASKED(counts, ignore)
+
+        monkeypatch.setattr(permutation, "BATCH_VALUES", 4000)
+        a, b = np.random.default_rng(0).integers(0, 30, (2, groups, 20, 20))
+        sign_flip_test(a, [b], noting, 0, rng=np.random.default_rng(0), flips=100)
+        assert max(sizes) == 4000
+
 
 class TestHolm:
     def test_by_hand(self):
