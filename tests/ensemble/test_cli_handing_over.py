@@ -156,6 +156,16 @@ class TestPackages:
         line = refusal(capsys, "apply", package, tmp_path / "new.npy", "--out", tmp_path / "x.npy")
         assert "1 x 8 x 8; the package takes 1 x 16 x 24" in line
 
+    def test_of_fusions_of_fusions_are_refused(self, trained, tmp_path, capsys):
+        folder = tmp_path / "run"
+        shutil.copytree(trained, folder)
+        here = ["--run", str(folder)]
+        assert run(["fuse", "--strategy", "mean", "--members", "one,gate", *here]) == 0
+        assert run(["postprocess", "--fusion", "mean", "--chain", "", *here]) == 0
+        asked = ["--candidate", "mean_argmax", "--out", tmp_path / "package"]
+        said = refusal(capsys, "freeze", *here, *asked)
+        assert "'mean_argmax' fuses the fusion 'gate', which a package cannot hold" in said
+
     def test_never_overwrite_a_folder_that_is_no_package(self, trained, tmp_path, capsys):
         (tmp_path / "mine.txt").write_text("mine")
         line = refusal(capsys, "freeze", "--run", trained, "--candidate", MIXED, "--out", tmp_path)

@@ -56,7 +56,8 @@ def freeze(run: Run, candidate: str, out: Path, *, device: str, tell: Tell) -> P
         The package.
 
     Raises:
-        BadRun: no such candidate, one with imported maps, or a folder that is no package.
+        BadRun: no such candidate, one with imported maps or a fusion of fusions, or a folder that
+            is no package.
     """
     if out.exists() and not (out / CONTENTS).is_file() and (out.is_file() or any(out.iterdir())):
         raise BadRun(f"{out} is there and is no package; choose another --out")
@@ -65,6 +66,12 @@ def freeze(run: Run, candidate: str, out: Path, *, device: str, tell: Tell) -> P
         sources = Sources.of(run)
         source, chain = read_candidate(run, candidate)
         strategy, members = _made_of(sources, source, tell)
+        nested = sorted(set(members) - set(sources.names()))
+        if nested:
+            raise BadRun(
+                f"{candidate!r} fuses the fusion {nested[0]!r}, which a package cannot hold; freeze"
+                " a candidate that fuses members"
+            )
         foreign = sorted(set(members) & set(sources.foreign))
         if foreign:
             raise BadRun(
