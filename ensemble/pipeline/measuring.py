@@ -143,7 +143,8 @@ def _measured(
     if not truth.shape[0]:
         raise BadLabels("truth holds no picture; expected at least one")
     possible = {name: m for name, m in metrics.items() if maps is not None or m.takes != "maps"}
-    seen = _blocks(truth, guess, maps if len(possible) else None, classes, keys)
+    looked_at = maps if any(m.takes == "maps" for m in possible.values()) else None
+    seen = _blocks(truth, guess, looked_at, classes, keys)
     found: Document = measure(possible, seen, classes, per=per)
     return found | {name: {"not_measured": NO_MAPS} for name in metrics if name not in possible}
 
