@@ -6,6 +6,7 @@ from ensemble.cli.bench.crf import crf
 from ensemble.cli.bench.fuse import fuse
 from ensemble.cli.bench.morphology import morphology
 from ensemble.cli.bench.postproc import postproc
+from ensemble.cli.bench.scale import scale
 from ensemble.cli.bench.score import score
 
 
@@ -14,5 +15,5 @@ def command() -> None:
     """Measure on this machine, ways of doing the same side by side in one run."""
 
 
-for measurement in (fuse, crf, postproc, morphology, score):
+for measurement in (fuse, crf, postproc, morphology, scale, score):
     command.add_command(measurement)

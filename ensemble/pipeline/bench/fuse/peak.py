@@ -69,13 +69,30 @@ def write_inputs(folder: Path, pictures: int) -> None:
 def anonymous_mb(arguments: Sequence[str], folder: Path) -> float:
     """Run `ens` and return the highest anonymous resident memory seen, in MB.
 
-    Pages of mapped files stand in the resident size too, as long as nobody else needs the room;
-    they are not counted.
-
     Raises:
         BadRun: the command failed.
     """
-    command = [sys.executable, "-c", START, *arguments]
+    try:
+        return peak_mb([sys.executable, "-c", START, *arguments], folder)
+    except BadRun:
+        raise BadRun(f"`ens {' '.join(arguments)}` failed while its memory was measured") from None
+
+
+def peak_mb(command: Sequence[str], folder: Path) -> float:
+    """Run a command and return the highest anonymous resident memory seen, in MB.
+
+    Pages of mapped files stand in the resident size too, as long as nobody else needs the room;
+    they are not counted.
+
+    Args:
+        command: with its arguments.
+        folder: that it works in.
+
+    Raises:
+        BadRun: the command failed, or a system that does not tell the memory of a process.
+    """
+    if not STATUS.is_file():
+        raise BadRun(f"peak memory is read from {STATUS}, which is not here")
     highest = 0.0
     with subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL) as process:
         status = Path(f"/proc/{process.pid}/status")
@@ -84,5 +101,5 @@ def anonymous_mb(arguments: Sequence[str], folder: Path) -> float:
             highest = max([highest, *(int(line.split()[1]) / 1000 for line in lines)])
             time.sleep(INTERVAL_S)
     if process.returncode:
-        raise BadRun(f"`ens {' '.join(arguments)}` failed while its memory was measured")
+        raise BadRun(f"{command[0]} failed while its memory was measured")
     return highest

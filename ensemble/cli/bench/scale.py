@@ -1,0 +1,29 @@
+"""`ens bench scale`: a picture takes the same time and memory, however many there are."""
+
+import click
+
+from ensemble.cli.options import json_option, show, tell
+
+DRAWN = "Maps made block by block; repeatable. [default: 1000, 10000, 100000]"
+STORED = "Maps on disk, in uint8 and float16; repeatable. [default: 1000, 4000]"
+
+
+@click.command("scale")
+@click.option("--members", type=click.IntRange(1), default=10, show_default=True)
+@click.option("--pictures", "drawn", type=click.IntRange(1), multiple=True, help=DRAWN)
+@click.option("--stored", type=click.IntRange(0), multiple=True, help=f"{STORED} 0 for none.")
+@click.option("--rounds", type=click.IntRange(1), default=3, show_default=True)
+@json_option
+def scale(
+    members: int, drawn: tuple[int, ...], stored: tuple[int, ...], rounds: int, as_json: bool
+) -> None:
+    """Measure fuse, suppress_background and score on maps of 5 x 64 x 128, and extrapolate.
+
+    Each walk is a fresh process. Stores of 10 members take 1.2 GB of disk a 1,000 pictures.
+    """
+    from ensemble.pipeline.bench.scale.measured import Sizes, as_text, bench_scale
+
+    on_disk = tuple(size for size in stored or (1000, 4000) if size)
+    sizes = Sizes(members, drawn or (1000, 10_000, 100_000), on_disk, rounds)
+    document = bench_scale(sizes, tell)
+    show(as_text(document), document, as_json=as_json)

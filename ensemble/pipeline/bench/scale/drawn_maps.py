@@ -1,0 +1,68 @@
+"""Maps of any number of pictures that take the memory of one block: a stand-in for the store."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ensemble.pipeline.bench.fuse.drawn import CLASSES, COLS, ROWS, drawn
+from evaluation.ground.arrays import Labels, Map
+from evaluation.ground.blocks import BLOCK_PICTURES
+from members.maps import ArrayMaps, Size
+from members.store import Few
+
+
+@dataclass(frozen=True)
+class DrawnMaps:
+    """One block of float16 maps, which every block of pictures has; see `MapReader`.
+
+    Args:
+        block: the maps.
+        count: how many pictures it says it has.
+    """
+
+    block: ArrayMaps
+    count: int
+    kind: str = "probabilities"
+
+    @property
+    def name(self) -> str:
+        """What errors call it."""
+        return self.block.name
+
+    @property
+    def size(self) -> Size:
+        """Pictures, classes, rows, cols."""
+        return self.count, *self.block.size[1:]
+
+    @property
+    def floor(self) -> float:
+        """As of the block."""
+        return self.block.floor
+
+    def read(self, pictures: slice, room: Map | None = None) -> Map:
+        """Read some pictures, which lie within one block."""
+        return self.block.read(self._within(pictures), room)
+
+    def stream(self, pictures: slice, places: Sequence[Few], *, add: bool = False) -> Iterator[Few]:
+        """Read some pictures, which lie within one block, place after place."""
+        return self.block.stream(self._within(pictures), places, add=add)
+
+    def _within(self, pictures: slice) -> slice:
+        start = pictures.start % BLOCK_PICTURES
+        return slice(start, start + pictures.stop - pictures.start)
+
+
+def drawn_readers(members: int, pictures: int) -> list[DrawnMaps]:
+    """Draw a block of each member."""
+    rng = np.random.default_rng(0)
+    maps = [drawn(rng, BLOCK_PICTURES).astype(np.float16) for _ in range(members)]
+    return [
+        DrawnMaps(ArrayMaps(f"member {place}", block), pictures) for place, block in enumerate(maps)
+    ]
+
+
+def drawn_truth() -> Labels:
+    """Draw the truth of a block."""
+    rng = np.random.default_rng(1)
+    return rng.integers(0, CLASSES, (BLOCK_PICTURES, ROWS, COLS), dtype=np.uint8)

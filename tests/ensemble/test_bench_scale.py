@@ -1,0 +1,115 @@
+"""`ens bench scale`: tiny walks, what they give, and how the model extrapolates."""
+
+import json
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from ensemble.cli.bench import command
+from ensemble.pipeline.bench.scale import measured
+from ensemble.pipeline.bench.scale.drawn_maps import drawn_readers, drawn_truth
+from ensemble.pipeline.bench.scale.measured import Sizes, as_text, bench_scale
+from ensemble.pipeline.bench.scale.model import cost_model
+from ensemble.pipeline.bench.scale.stores import open_stores, write_stores
+from ensemble.pipeline.bench.scale.walk import walked
+from evaluation.ground.errors import BadRun
+
+BLOCK = 64
+
+
+def side(source="float16", pictures=4000, cpu=1.0):
+    return {"source": source, "pictures": pictures, "cpu_ms_a_picture": cpu}
+
+
+class TestDrawnMaps:
+    def test_are_the_same_block_again_and_again(self):
+        one, _ = drawn_readers(2, 3 * BLOCK)
+        assert one.size == (3 * BLOCK, 5, 64, 128)
+        first, last = one.read(slice(0, 3)), one.read(slice(2 * BLOCK, 2 * BLOCK + 3))
+        np.testing.assert_array_equal(first, last)
+
+    def test_stream_what_they_read(self):
+        one, _ = drawn_readers(2, 2 * BLOCK)
+        place = np.empty((5, 5, 64, 128), np.float32)
+        (given,) = one.stream(slice(BLOCK, BLOCK + 5), [place])
+        np.testing.assert_array_equal(given, one.read(slice(BLOCK, BLOCK + 5)))
+
+    def test_members_differ(self):
+        one, two = drawn_readers(2, BLOCK)
+        assert np.abs(one.read(slice(0, 1)) - two.read(slice(0, 1))).max() > 0.5
+
+
+def test_a_walk_scores_what_argmax_without_background_scores():
+    (reader,) = drawn_readers(1, 2 * BLOCK)
+    guess = reader.read(slice(0, BLOCK))[:, 1:].argmax(axis=1) + 1
+    truth = drawn_truth()
+    ious = [
+        ((guess == k) & (truth == k)).sum() / (((guess == k) | (truth == k)) & (truth > 0)).sum()
+        for k in range(1, 5)
+    ]
+    assert walked([reader], 2 * BLOCK) == pytest.approx(np.mean(ious))
+
+
+def test_stores_hold_the_maps_that_are_drawn(tmp_path):
+    write_stores(tmp_path, 2, 70, "float16")
+    stores, drawn = open_stores(tmp_path, 2), drawn_readers(2, 70)
+    for store, reader in zip(stores, drawn, strict=True):
+        assert store.size == reader.size
+        np.testing.assert_array_equal(store.read(slice(64, 70)), reader.read(slice(64, 70)))
+
+
+class TestTheModel:
+    def test_multiplies_one_picture_by_a_hundred_million(self):
+        found = cost_model({"a": side()}, members=10)
+        assert found["map_bytes_a_picture"] == 10 * 5 * 64 * 128 * 2
+        assert found["core_hours"] == pytest.approx(1e8 * 1e-3 / 3600)
+        assert found["hours_on_1000_cores"] == pytest.approx(found["core_hours"] / 1000)
+        assert found["gigabytes_a_second"] == pytest.approx(1000 * 819_200 * 1e3 / 1e9)
+        assert found["store_files"] == 20 * found["blocks"] == 20 * 1_562_500
+
+    def test_takes_the_largest_walk_over_stores(self):
+        sides = {"a": side(cpu=1), "b": side(pictures=9000, cpu=2), "c": side("drawn", 10**6, 3)}
+        assert cost_model(sides, 1)["cpu_ms_a_picture"] == 2
+        assert cost_model({"c": sides["c"]}, 1)["cpu_ms_a_picture"] == 3
+
+
+def test_every_side_is_walked_once_a_round_in_turns(monkeypatch):
+    asked = []
+
+    def instead(words, place):
+        asked.append((int(words[4]), len(words) > 5))
+        seconds = int(words[4]) / 100
+        found = {"wall_s": seconds, "cpu_s": 2 * seconds, "miou": 0.5}
+        (place / "walk.json").write_text(json.dumps(found))
+        return 100.0 + int(words[4])
+
+    monkeypatch.setattr(measured, "peak_mb", instead)
+    monkeypatch.setattr(measured, "write_stores", lambda *given: None)
+    found = bench_scale(Sizes(2, (10, 20), (30,), 2), lambda line: None)
+    once = [(10, False), (20, False), (30, True), (30, True)]
+    assert asked == once + once[1:] + once[:1]
+    assert found["sides"]["drawn 20"]["pictures_a_second"] == pytest.approx(100)
+    assert found["sides"]["drawn 20"]["cpu_ms_a_picture"] == pytest.approx(20)
+    assert found["spread"]["drawn"]["peak_mb"] == pytest.approx(120 / 110)
+    assert found["spread"]["drawn"]["pictures_a_second"] == pytest.approx(1)
+    assert "drawn 20" in as_text(found)
+
+
+@pytest.mark.slow
+def test_the_verb_walks_from_stores_and_from_drawn_maps():
+    line = "scale --members 2 --pictures 64 --stored 64 --rounds 1 --json"
+    answer = CliRunner().invoke(command, line.split(), catch_exceptions=False)
+    document = json.loads(answer.stdout)
+    assert set(document["sides"]) == {"drawn 64", "uint8 64", "float16 64"}
+    scores = {found["miou"] for found in document["sides"].values()}
+    assert max(scores) - min(scores) < 0.01
+    assert document["sides"]["drawn 64"]["miou"] == document["sides"]["float16 64"]["miou"]
+    assert all(found["peak_mb"] > 50 for found in document["sides"].values())
+
+
+def test_a_walk_that_fails_is_told(tmp_path):
+    from ensemble.pipeline.bench.fuse.peak import peak_mb
+
+    with pytest.raises(BadRun, match="failed while its memory was measured"):
+        peak_mb(["false"], tmp_path)
