@@ -44,7 +44,7 @@ class Judge:
         counts: of subsets, by group of pictures.
         protocol: the definition of the score.
         ignore: the ignored class, or None.
-        seed: of the resamples: all intervals are over the same ones.
+        seed: of the resamples: all of them are the same.
     """
 
     counts: SubsetCounts
@@ -60,8 +60,7 @@ class Judge:
         """Return what changes from an old subset to a new one, with a paired interval."""
         a, b = self.counts.of([new, old])
         scores = self.score([new, old]).miou
-        places, rng = np.arange(len(a)), np.random.default_rng(self.seed)
-        interval = paired_interval(a, b, places, self.protocol, self.ignore, rng=rng)
+        interval = paired_interval(a, b, np.arange(len(a)), self.protocol, self.ignore)
         return Change(float(scores[0] - scores[1]), interval)
 
     def replicates(self, subsets: Iterable[Subset]) -> Float[np.ndarray, "subset resample"]:

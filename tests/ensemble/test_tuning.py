@@ -117,7 +117,7 @@ def level_of(at, source="one", kept_bytes=1 << 28):
     work.mkdir(exist_ok=True)
     found = pool.pool_of(at, seed=0)
     level = Level(found, Heads(found, kept_bytes), maps_of(Sources.of(at), source, work))
-    return level, Judge(CLASSES, groups_of(found, level.searched), seed=0)
+    return level, Judge(CLASSES, groups_of(found, level.searched))
 
 
 def chain_of(text):

@@ -125,14 +125,14 @@ def _looked(chain: Chain, maps: MapReader, data: DataSet, plain: Labels) -> tupl
 
 
 def _score(labels: Labels, data: DataSet) -> float:
-    judge = Judge(data.classes, np.array(data.ids), 0)
+    judge = Judge(data.classes, np.array(data.ids))
     return judge.score(confusion(data.truth(), labels, classes=len(data.classes)))
 
 
 def _telling(changed: Array) -> list[int]:
     """Return the places of pictures that change more than most, but are none of the oddest."""
     order = np.argsort(-changed, kind="stable")
-    return [int(order[int(share * len(order))]) for share in SHOWN]
+    return list(dict.fromkeys(int(order[int(share * len(order))]) for share in SHOWN))
 
 
 def _write(out: Path, drawn: Drawn, maps: MapReader, data: DataSet, shown: Sequence[int]) -> None:

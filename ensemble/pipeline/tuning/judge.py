@@ -4,8 +4,6 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
-
 from evaluation.bootstrap import LEVEL, Interval, paired_interval
 from evaluation.ground.arrays import Array, Counts
 from evaluation.ground.classes import Classes
@@ -13,12 +11,8 @@ from evaluation.iou import Protocol, Score, Tables
 from evaluation.protocols import PROTOCOLS
 
 PROTOCOL = "masked"
-RESAMPLES = 2000
-LOOKS = 1000
-"""Resamples for a look at a trial under way."""
-
 SURE = 0.99
-"""Level of such a look: there are many, and a good chain that is stopped is lost."""
+"""Level of a look at a trial under way: looks are many, and a good chain that is stopped is lost."""
 
 
 @dataclass(frozen=True)
@@ -28,49 +22,39 @@ class Judge:
     Args:
         classes: names, and the ignored class.
         groups: of each picture.
-        seed: of the resamples.
     """
 
     classes: Classes
     groups: Array
-    seed: int
 
     def score(self, counts: Counts) -> float:
         """Return the masked mean IoU."""
         return float(_protocol()(counts.sum(axis=0), self.classes.ignore).miou)
 
-    def gain(self, with_it: Counts, without: Counts, resamples: int = RESAMPLES) -> "Gain":
+    def gain(self, with_it: Counts, without: Counts) -> "Gain":
         """Return what the first has over the second."""
-        found = self._interval(with_it, without, _protocol(), resamples)
+        found = self._interval(with_it, without, _protocol())
         return Gain(self.score(with_it) - self.score(without), found)
 
     def hopeless(self, counts: Counts, best: Counts) -> bool:
         """Tell whether a chain is surely worse than the best, by the pictures seen so far."""
-        found = self._interval(counts, best, _protocol(), LOOKS, SURE)
+        found = self._interval(counts, best, _protocol(), SURE)
         return found is not None and found.high < 0
 
     def falls(self, with_it: Counts, without: Counts) -> list[str]:
         """Name the classes whose IoU surely falls."""
         surely = []
         for label in self.classes.scored:
-            found = self._interval(with_it, without, _one_class(label), RESAMPLES)
+            found = self._interval(with_it, without, _one_class(label))
             if found is not None and found.high < 0:
                 surely.append(self.classes.names[label])
         return surely
 
     def _interval(
-        self, a: Counts, b: Counts, protocol: Protocol, resamples: int, level: float = LEVEL
+        self, a: Counts, b: Counts, protocol: Protocol, level: float = LEVEL
     ) -> Interval | None:
-        return paired_interval(
-            a,
-            b,
-            self.groups[: len(a)],
-            protocol,
-            self.classes.ignore,
-            rng=np.random.default_rng(self.seed),
-            level=level,
-            resamples=resamples,
-        )
+        groups = self.groups[: len(a)]
+        return paired_interval(a, b, groups, protocol, self.classes.ignore, level=level)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ from ensemble.pipeline.tuning.elimination import Verdict
 from ensemble.pipeline.tuning.journal import Tried, read_journal
 from ensemble.pipeline.tuning.judge import PROTOCOL, Judge
 from ensemble.pipeline.tuning.pool import Pool
-from evaluation.bootstrap import RESAMPLES
 from evaluation.ground.arrays import Array, Counts
 from evaluation.ground.files import read_json, whole_file, write_json
 from evaluation.ground.provenance import record
@@ -64,13 +63,12 @@ class Examined:
         }
 
 
-def document(found: Sequence[Examined], pool: Pool, seed: int) -> Document:
+def document(found: Sequence[Examined], pool: Pool) -> Document:
     """Put the search on all pictures and those without a fold each together.
 
     Args:
         found: the search on all pictures first.
         pool: of all pictures.
-        seed: of the intervals.
 
     Returns:
         `chain`, `fitted`, `steps`; `plain`, `tuned` and `examined` scores, `optimism` (tuned minus
@@ -78,11 +76,11 @@ def document(found: Sequence[Examined], pool: Pool, seed: int) -> Document:
     """
     overall, *folds = found
     groups = np.concatenate([fold.groups for fold in folds])
-    judge = Judge(pool.classes, groups, seed)
+    judge = Judge(pool.classes, groups)
     counts = np.concatenate([fold.counts for fold in folds])
     plain = np.concatenate([fold.plain for fold in folds])
     examined = judge.score(counts)
-    each = [fold.document(Judge(pool.classes, fold.groups, seed)) for fold in folds]
+    each = [fold.document(Judge(pool.classes, fold.groups)) for fold in folds]
     return {
         "protocol": PROTOCOL,
         "pictures": len(counts),
@@ -95,7 +93,7 @@ def document(found: Sequence[Examined], pool: Pool, seed: int) -> Document:
         "tuned": overall.tuned,
         "examined": examined,
         "optimism": overall.tuned - examined,
-        "examined_gain": judge.gain(counts, plain, RESAMPLES).document(),
+        "examined_gain": judge.gain(counts, plain).document(),
         "classes_that_fall": judge.falls(counts, plain),
         "folds": each,
     }

@@ -152,7 +152,7 @@ def _tuned(
 ) -> dict[str, Any]:
     clock = Clock(effort.trials * (1 + pool.folds), len(space.starts()), tell)
     found = [_examined(level, space, effort, folder, clock, tell) for level in levels]
-    return document(found, pool, effort.seed)
+    return document(found, pool)
 
 
 def _examined(
@@ -160,7 +160,7 @@ def _examined(
 ) -> Examined:
     """Search one level, drop what does not help, and count what is left where it is examined."""
     blocks = level.searched
-    judge = Judge(level.pool.classes, groups_of(level.pool, blocks), effort.seed)
+    judge = Judge(level.pool.classes, groups_of(level.pool, blocks))
     plain = space.chain([])
     if np.isnan(judge.score(level.counts(plain, blocks))):
         raise BadData(f"no scored pixel in the pictures of search {level.name!r}")
