@@ -22,9 +22,9 @@ def bench_score(pictures: int, rounds: int, tell: Callable[[str], None]) -> dict
     """Time ways of counting the same label maps, in turns, each in one thread.
 
     One pass is the sum of all labels of both arrays (`truth.sum()`, `guess.sum()`), which reads
-    every label once and adds it up; only to read them, `max()` takes a twentieth of that. Ours counts each picture by itself, as a bootstrap over
-    pictures needs; torchmetrics and scikit-learn make one table of all of them, and torchmetrics
-    called picture by picture stands beside.
+    every label once and adds it up; only to read them, `max()` takes a twentieth of that. Ours
+    counts each picture by itself, as a bootstrap over pictures needs; torchmetrics and scikit-learn
+    make one table of all of them, and torchmetrics called picture by picture stands beside.
 
     Args:
         pictures: how many, 64 x 128 of 5 classes, uint8.
