@@ -1,19 +1,28 @@
 """How numbers and columns of a table are written, for eyes and for files."""
 
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 
 from evaluation.bootstrap import Interval
 
 GAP = "  "
 NOTHING = "-"
+LEADING_ZERO = re.compile(r"(?<!\d)0(?=\.)")
 
 
-def decimal(value: float | None, sign: str = "") -> str:
-    """Write three decimals without the leading zero, as scores are written."""
+def decimal(value: float | None, sign: str = "", *, places: int = 3) -> str:
+    """Write decimals without the leading zero, as scores are written; nothing has no sign.
+
+    Args:
+        value: the number; None or NaN for what is missing.
+        sign: `+` for differences.
+        places: how many decimals.
+    """
     if value is None or math.isnan(value):
         return NOTHING
-    return f"{value:{sign}.3f}".replace("0.", ".", 1)
+    shown = f"{round(value, places) + 0.0:{sign}.{places}f}"  # -0.0 + 0.0 is 0.0
+    return LEADING_ZERO.sub("", shown)
 
 
 def ends(interval: Interval | None, sign: str = "") -> str:
@@ -23,18 +32,33 @@ def ends(interval: Interval | None, sign: str = "") -> str:
     return f"{decimal(interval.low, sign)} to {decimal(interval.high, sign)}"
 
 
-def laid_out(cells: Sequence[Sequence[str]]) -> list[str]:
-    """Set cells in columns: a line of heads, a rule, and the lines; the first two to the left.
+def document_ends(interval: Mapping[str, float] | None, sign: str = "") -> str:
+    """Write both ends of an interval that stands in a JSON document, as `low` and `high`."""
+    if interval is None:
+        return NOTHING
+    return f"{decimal(interval['low'], sign)} to {decimal(interval['high'], sign)}"
+
+
+def in_columns(cells: Sequence[Sequence[str]], *, left: int) -> list[str]:
+    """Set cells in columns.
 
     The width follows the content and never the terminal, so nothing wraps or is cut in a pipe or
     a file.
+
+    Args:
+        cells: lines of as many cells each.
+        left: so many columns, the first, go to the left; the others to the right.
     """
     widths = [max(len(cell) for cell in column) for column in zip(*cells, strict=True)]
-    lines = [_line(line, widths) for line in cells]
+    return [
+        GAP.join(
+            cell.ljust(width) if place < left else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in cells
+    ]
+
+
+def ruled(lines: Sequence[str]) -> list[str]:
+    """Draw a rule below the first line, the heads."""
     return [lines[0], "-" * max(len(line) for line in lines), *lines[1:]]
-
-
-def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
-    left = [cell.ljust(width) for cell, width in zip(cells[:2], widths, strict=False)]
-    right = [cell.rjust(width) for cell, width in zip(cells[2:], widths[2:], strict=True)]
-    return GAP.join([*left, *right]).rstrip()

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable
 
-from evaluation.cells import NOTHING, decimal, ends, laid_out
+from evaluation.cells import NOTHING, decimal, ends, in_columns, ruled
 from evaluation.leaderboard import Leaderboard, Row
 from evaluation.remarks import rank_remarks
 from evaluation.table import beside_of, class_names
@@ -18,7 +18,7 @@ def ranking_text(board: Leaderboard) -> str:
     head = ["", "candidate", board.split, level, "gap", "paired interval", "p", ""]
     head += ["ms", "members", "", *names, beside]
     cells = [head, *(_cells(row, place, names, beside) for place, row in enumerate(board.rows))]
-    return "\n".join([*laid_out(cells), "", *rank_remarks(board)])
+    return "\n".join([*ruled(in_columns(cells, left=2)), "", *rank_remarks(board)])
 
 
 def _cells(row: Row, place: int, names: Iterable[str], beside: str) -> list[str]:

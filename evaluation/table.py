@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from evaluation.bootstrap import Interval
-from evaluation.cells import decimal, ends, laid_out
+from evaluation.cells import decimal, ends, in_columns, ruled
 from evaluation.choice import OOF
 from evaluation.gaps import Gap
 from evaluation.leaderboard import Leaderboard, Row
@@ -25,7 +25,7 @@ def leaderboard_text(board: Leaderboard) -> str:
     names, beside = class_names(board), beside_of(board)
     head = ["", "candidate", OOF, board.split, percent, "gain", "paired interval", "verdict"]
     cells = [[*head, *names, beside], *(_cells(row, names, beside) for row in board.rows)]
-    return "\n".join([*laid_out(cells), "", *score_remarks(board)])
+    return "\n".join([*ruled(in_columns(cells, left=2)), "", *score_remarks(board)])
 
 
 def class_names(board: Leaderboard) -> list[str]:
@@ -151,6 +151,4 @@ def scores_text(document: Mapping[str, Any]) -> str:
     for name, found in document["protocols"].items():
         values = [found["miou"], *(found["iou"].get(n) for n in names)]
         rows.append([name, *(decimal(value) for value in values)])
-    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
-    lines = ["  ".join(cell.rjust(w) for cell, w in zip(row, widths, strict=True)) for row in rows]
-    return "\n".join([*lines, f"{document['pictures']} pictures"])
+    return "\n".join([*in_columns(rows, left=0), f"{document['pictures']} pictures"])

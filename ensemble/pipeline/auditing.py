@@ -9,6 +9,7 @@ from ensemble.pipeline.files import count_files
 from ensemble.pipeline.prepare import run_classes
 from ensemble.pipeline.scoring import counts_of
 from evaluation.audit import Gain, audit
+from evaluation.cells import NOTHING, decimal
 from evaluation.ground.arrays import Counts
 from evaluation.ground.classes import Classes, numbered
 from evaluation.ground.layout import Run
@@ -92,9 +93,10 @@ def as_text(document: Document) -> str:
         f"{'protocol':12}" + "".join(f"{head:>12}" for head in heads[:5]) + f"  {heads[5]}",
     ]
     for name, found in document["protocols"].items():
-        values = [_decimal(found[key], signed=key not in heads[:2]) for key in heads[:5]]
-        ends = [_classes(found["averaged"][key]) for key in ("before", "after")]
-        averaged = "none" if "-" in ends else " -> ".join(ends)
+        values = [decimal(found[key], places=4) for key in heads[:2]]
+        values += [decimal(found[key], "+", places=4) for key in heads[2:5]]
+        counts = [_classes(found["averaged"][key]) for key in ("before", "after")]
+        averaged = "none" if NOTHING in counts else " -> ".join(counts)
         lines.append(f"{name:12}" + "".join(f"{value:>12}" for value in values) + f"  {averaged}")
     lines.append(PARTS)
     if "warning" in document:
@@ -102,12 +104,5 @@ def as_text(document: Document) -> str:
     return "\n".join(lines)
 
 
-def _decimal(value: float | None, *, signed: bool) -> str:
-    if value is None:
-        return "-"
-    shown = f"{round(value, 4) + 0.0:{'+' if signed else ''}.4f}"
-    return shown.replace("0.", ".", 1)
-
-
 def _classes(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4g}"
+    return NOTHING if value is None else f"{value:.4g}"

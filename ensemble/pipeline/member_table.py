@@ -5,9 +5,9 @@ from itertools import combinations
 from typing import Any
 
 from ensemble.pipeline.member_advice import advice_line
+from evaluation.cells import NOTHING, decimal, document_ends, in_columns
 
 SHOWN_PAIRS = 3
-NOTHING = "-"
 
 Document = dict[str, Any]
 
@@ -17,12 +17,12 @@ def as_text(document: Document) -> str:
     lines = [
         _head(document),
         "",
-        *_table(_scores(document)),
+        *in_columns(_scores(document), left=1),
         "",
-        *_table(_values(document)),
+        *in_columns(_values(document), left=1),
         *_remarks(document),
         "",
-        *_table(_pairs(document), left=2),
+        *in_columns(_pairs(document), left=2),
         "",
         advice_line(document),
     ]
@@ -42,7 +42,7 @@ def _scores(document: Document) -> list[list[str]]:
     return [
         ["member", "mIoU", *names],
         *(
-            [row["name"], _decimal(row["miou"]), *(_decimal(row["iou"].get(n)) for n in names)]
+            [row["name"], decimal(row["miou"]), *(decimal(row["iou"].get(n)) for n in names)]
             for row in [everyone, *document["members"]]
         ),
     ]
@@ -58,10 +58,10 @@ def _value(row: Document) -> list[str]:
     time, parameters = row["milliseconds"], row["parameters"]
     return [
         row["name"],
-        _decimal(gain["change"], "+"),
-        _ends(gain["interval"], "+"),
-        _decimal(shapley["value"]),
-        _ends(shapley["interval"]),
+        decimal(gain["change"], "+"),
+        document_ends(gain["interval"], "+"),
+        decimal(shapley["value"]),
+        document_ends(shapley["interval"]),
         NOTHING if time is None else f"{time:.1f}",
         NOTHING if parameters is None else f"{parameters / 1e6:.2f} M",
         f"{row['bytes'] / 1e6:.0f} MB",
@@ -88,27 +88,5 @@ def _pairs(document: Document) -> list[list[str]]:
     measures = ("correlation", "disagreement", "double_fault")
     return [
         head,
-        *([names[a], names[b], *(_decimal(pairs[m][a][b]) for m in measures)] for a, b in shown),
+        *([names[a], names[b], *(decimal(pairs[m][a][b]) for m in measures)] for a, b in shown),
     ]
-
-
-def _table(cells: list[list[str]], left: int = 1) -> list[str]:
-    widths = [max(len(cell) for cell in column) for column in zip(*cells, strict=True)]
-    return [
-        "  ".join(
-            cell.ljust(width) if place < left else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in cells
-    ]
-
-
-def _decimal(value: float | None, sign: str = "") -> str:
-    """Write three decimals without the leading zero, as scores are written."""
-    return NOTHING if value is None else f"{value:{sign}.3f}".replace("0.", ".", 1)
-
-
-def _ends(interval: Document | None, sign: str = "") -> str:
-    if interval is None:
-        return NOTHING
-    return f"{_decimal(interval['low'], sign)} to {_decimal(interval['high'], sign)}"

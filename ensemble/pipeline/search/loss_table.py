@@ -11,6 +11,7 @@ from typing import Any
 
 from ensemble.pipeline.search.loss_search import Mixture, is_stopped
 from ensemble.pipeline.search.paths import NAME
+from evaluation.cells import decimal, in_columns
 from evaluation.ground.files import whole_file
 from evaluation.scores import number
 from members.recipe import Recipe
@@ -48,11 +49,9 @@ def table_text(lines: Sequence[Row]) -> str:
     folds = [f"fold {fold}" for fold in range(len(lines[0].scores))]
     cells = [["loss", *folds, "mean", "sd", "state"]]
     cells += [
-        [row.loss, *map(_decimal, [*row.scores, row.mean, row.sd]), row.state] for row in lines
+        [row.loss, *map(decimal, [*row.scores, row.mean, row.sd]), row.state] for row in lines
     ]
-    widths = [max(len(cell) for cell in column) for column in zip(*cells, strict=True)]
-    text = ["  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) for line in cells]
-    return "\n".join([*(line.rstrip() for line in text), *_remarks(lines)])
+    return "\n".join([*in_columns(cells, left=len(cells[0])), *_remarks(lines)])
 
 
 def table_document(lines: Sequence[Row], recipe: Recipe) -> dict[str, Any]:
@@ -91,7 +90,7 @@ def _row(mixture: Mixture, folds: int, threshold: float) -> Row:
     if mixture.failed:
         return Row(mixture.text, scores, None, None, f"failed: {mixture.failed}")
     if is_stopped(mixture, threshold):
-        first = f"{_decimal(scores[0])} < {_decimal(threshold)}"
+        first = f"{decimal(scores[0])} < {decimal(threshold)}"
         return Row(mixture.text, scores, None, None, f"stopped after fold 0: {first}")
     if len(trained) < folds:
         return Row(mixture.text, scores, None, None, "a fold without a pixel to score")
@@ -110,7 +109,3 @@ def _remarks(lines: Sequence[Row]) -> list[str]:
         ),
         "folds share training pictures, so sd understates. `ens score` examines it on validation.",
     ]
-
-
-def _decimal(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}".replace("0.", ".", 1)

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
-GAP = "  "
+from evaluation.cells import GAP, NOTHING, decimal, document_ends, in_columns, ruled
+
 ARGMAX = "plain argmax"
-MISSING = "-"
 
 
 def as_text(document: dict[str, Any]) -> str:
@@ -37,18 +37,18 @@ def _row(row: dict[str, Any]) -> list[str]:
     metrics = None if masked["gain"] is None else keras["gain"] - masked["gain"]
     return [
         row["name"] or ARGMAX,
-        _decimal(masked["miou"]),
-        _decimal(masked["gain"], "+"),
-        _ends(masked["interval"]),
+        decimal(masked["miou"]),
+        decimal(masked["gain"], "+"),
+        document_ends(masked["interval"], "+"),
         _verdict(masked["interval"]),
-        _decimal(keras["miou"]),
-        _decimal(keras["gain"], "+"),
-        _ends(keras["interval"]),
-        _decimal(metrics, "+"),
+        decimal(keras["miou"]),
+        decimal(keras["gain"], "+"),
+        document_ends(keras["interval"], "+"),
+        decimal(metrics, "+"),
         f"{row['pictures_per_s']:,.0f}",
         f"{row['times_as_long']:.1f}",
-        MISSING if row["peak_mb"] is None else f"{row['peak_mb']:.0f}",
-        MISSING if row["peak_mb_over_plain"] is None else f"{row['peak_mb_over_plain']:+.1f}",
+        NOTHING if row["peak_mb"] is None else f"{row['peak_mb']:.0f}",
+        NOTHING if row["peak_mb_over_plain"] is None else f"{row['peak_mb_over_plain']:+.1f}",
     ]
 
 
@@ -98,22 +98,7 @@ def _step(step: dict[str, Any], classes: Sequence[str]) -> list[str]:
 
 def _table(rows: Sequence[Sequence[str]]) -> list[str]:
     full = [[*row, *[""] * (len(rows[0]) - len(row))] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*full, strict=True)]
-    lines = []
-    for first, *others in full:
-        cells = (cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True))
-        lines.append(GAP.join([first.ljust(widths[0]), *cells]).rstrip())
-    return [lines[0], "-" * max(map(len, lines)), *lines[1:]]
-
-
-def _decimal(value: float | None, sign: str = "") -> str:
-    return MISSING if value is None else f"{value:{sign}.3f}".replace("0.", ".", 1)
-
-
-def _ends(interval: dict[str, float] | None) -> str:
-    if interval is None:
-        return MISSING
-    return f"{_decimal(interval['low'], '+')} to {_decimal(interval['high'], '+')}"
+    return ruled(in_columns(full, left=1))
 
 
 def _verdict(interval: dict[str, float] | None) -> str:
