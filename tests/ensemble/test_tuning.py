@@ -12,7 +12,7 @@ from ensemble.pipeline.chains import fit_on_oof
 from ensemble.pipeline.experiment import Experiment
 from ensemble.pipeline.folds import OOF
 from ensemble.pipeline.sources import FOREIGN, Sources
-from ensemble.pipeline.tuning import journal, pool, refits, trials, tuning
+from ensemble.pipeline.tuning import grid, journal, pool, refits, trials, tuning
 from ensemble.pipeline.tuning.elimination import eliminate
 from ensemble.pipeline.tuning.heads import Heads
 from ensemble.pipeline.tuning.judge import Judge
@@ -361,6 +361,10 @@ def refused(capsys, at, *options):
     said = capsys.readouterr().err
     assert len(said.splitlines()) == 1
     return said
+
+
+def test_a_grid_of_few_pictures_shows_none_twice():
+    assert grid._telling(np.array([1, 3])) == [1]
 
 
 class TestBadInput:

@@ -12,7 +12,7 @@ from evaluation.protocols import PROTOCOLS
 
 PROTOCOL = "masked"
 SURE = 0.99
-"""Level of a look at a trial under way: looks are many, and a good chain that is stopped is lost."""
+"""Level of a look at a trial under way: looks are many, and a good chain once stopped is lost."""
 
 
 @dataclass(frozen=True)
