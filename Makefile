@@ -4,12 +4,16 @@ PYTHON ?= python3
 PIP = .venv/bin/pip install --quiet --disable-pip-version-check -c constraints.txt
 export PIP_NO_INPUT = 1
 
-.PHONY: demo test check bench
+.PHONY: demo test check bench faults
 demo: .venv/installed
 	.venv/bin/ens demo
 
 test: .venv/installed-dev
 	.venv/bin/pytest -q
+
+# Every crash that can be injected, and 200 kills; some twenty minutes. `make test` has a few of them.
+faults: .venv/installed-dev
+	.venv/bin/pytest -q -m "faults or slow" tests/faults
 
 check: .venv/installed-dev
 	.venv/bin/ruff check .

@@ -19,7 +19,7 @@ from evaluation.ground.arrays import Array
 from evaluation.ground.blocks import blocks
 from evaluation.ground.errors import BadRun
 from evaluation.ground.files import new_array, open_array, read_json, whole_folder, write_json
-from evaluation.ground.layout import Run
+from evaluation.ground.layout import CANDIDATE, Run
 from evaluation.ground.locks import writing
 from evaluation.ground.outputs import check_outputs, digests
 from evaluation.ground.progress import progress
@@ -30,7 +30,7 @@ from postproc.chain import Chain, parse_chain
 from postproc.postprocess import postprocess
 
 ARGMAX = "argmax"
-LABELS, CANDIDATE = "labels.npy", "candidate.json"
+LABELS = "labels.npy"
 
 
 def postprocess_run(

@@ -7,6 +7,7 @@ from evaluation.ground.errors import BadRun
 
 RUNS = Path("runs")
 SPLITS = ("oof", "validation", "test")
+CANDIDATE = "candidate.json"
 
 
 @dataclass(frozen=True)
@@ -78,8 +79,9 @@ class Run:
         return _names(self.path / "fused")
 
     def candidates(self) -> list[str]:
-        """The candidates with label maps, by name."""
-        return _names(self.path / "labels")
+        """The candidates that say what they are made of, by name."""
+        folder = self.path / "labels"
+        return [name for name in _names(folder) if (folder / name / CANDIDATE).is_file()]
 
 
 def newest_run(runs: Path = RUNS) -> Run:

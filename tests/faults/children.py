@@ -1,0 +1,133 @@
+"""Processes that work on a tiny run and are made to die there; forked by one that has imported all.
+
+A crash is injected at a point: a step that changes the tree of files, as Python's audit events tell
+before it is taken. The writing in between is stopped by a limit on the size of files, which is real
+for whatever library writes.
+"""
+
+import contextlib
+import io
+import multiprocessing
+import os
+import resource
+import signal
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from ensemble.cli import run
+
+Words = Sequence[str | Path]
+
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["tests.faults.imported"])
+
+CHANGES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.truncate")
+WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
+DIED = 9
+
+Way = Literal["count", "before", "half", "full"]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What befalls a process.
+
+    Args:
+        way: `before`: it dies before the step; `half`: it dies when it writes next, after some
+            bytes; `full`: from then on no file can grow, as on a full disk; `count`: nothing.
+        point: the number of the step.
+        limit: bytes that still can be written.
+    """
+
+    way: Way
+    point: int = -1
+    limit: int = 0
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a process ended.
+
+    Args:
+        code: its exit code; minus the signal where one killed it.
+        said: its stderr; empty where it was killed.
+        points: how many steps it took.
+    """
+
+    code: int
+    said: str = ""
+    points: int = 0
+
+
+class Child:
+    """A process that runs commands one after the other, until one fails."""
+
+    def __init__(self, commands: Sequence[Words], within: Path, fault: Fault | None = None) -> None:
+        """Start it."""
+        self._heard, says = CONTEXT.Pipe(duplex=False)
+        words = [[str(word) for word in command] for command in commands]
+        self.process = CONTEXT.Process(target=_work, args=(words, within, fault, says))
+        self.process.start()
+        says.close()
+
+    def ended(self) -> Ended:
+        """Wait for its end."""
+        try:
+            said, points = self._heard.recv()
+        except EOFError:
+            said, points = "", 0
+        self.process.join()
+        self._heard.close()
+        code = self.process.exitcode
+        assert code is not None
+        return Ended(code, said, points)
+
+
+def run_child(commands: Sequence[Words], within: Path, fault: Fault | None = None) -> Ended:
+    """Run commands in a process of their own."""
+    return Child(commands, within, fault).ended()
+
+
+def _work(commands, within, fault, says):
+    points = [0]
+    if fault is not None:
+        _inject(fault, within, points)
+    errors = io.StringIO()
+    with contextlib.redirect_stderr(errors), contextlib.redirect_stdout(io.StringIO()):
+        code = next(filter(None, map(run, commands)), 0)
+    says.send((errors.getvalue(), points[0]))
+    sys.exit(code)
+
+
+def _inject(fault, within, points):
+    root = f"{within}/"
+
+    def look(event, arguments):
+        if not _changes(event, arguments, root):
+            return
+        if points[0] == fault.point:
+            _strike(fault)
+        points[0] += 1
+
+    sys.addaudithook(look)
+
+
+def _strike(fault):
+    if fault.way == "before":
+        os._exit(DIED)
+    if fault.way == "half":
+        signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (fault.limit, fault.limit))
+
+
+def _changes(event, arguments, root):
+    if event == "open":
+        path, _, flags = arguments
+        return not isinstance(path, int) and flags & WRITES and os.fspath(path).startswith(root)
+    return event in CHANGES and any(
+        isinstance(path, str | os.PathLike) and os.fspath(path).startswith(root)
+        for path in arguments
+    )

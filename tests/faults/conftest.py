@@ -1,0 +1,124 @@
+"""The tiny run that faults befall, stage by stage."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from members.data.sample import draw_sample
+from tests.faults.children import Child, Fault, run_child
+from tests.faults.trees import contents
+
+EXPERIMENT = """
+data: training.npz
+validation: validation.npz
+folds: 2
+defaults: {epochs: 1, architecture: 'unet(width=2, depth=1)'}
+members: {one: {}}
+fusions: {stacked: stacking}
+chains: {tuned: 'class_bias|remove_small(min_area_px=4)'}
+"""
+CANDIDATE = "stacked_tuned"
+
+
+def pytest_collection_modifyitems(config, items):
+    """Leave the long ones to `make faults`."""
+    if "faults" in config.option.markexpr:
+        return
+    left = [item for item in items if item.get_closest_marker("faults")]
+    config.hook.pytest_deselected(items=left)
+    items[:] = [item for item in items if item not in left]
+
+
+@dataclass(frozen=True)
+class Tiny:
+    """An experiment that is done in seconds.
+
+    Args:
+        folder: of data, experiment file and all results.
+    """
+
+    folder: Path
+
+    @property
+    def work(self) -> Path:
+        """Where all results go: the run, submissions, the package."""
+        return self.folder / "work"
+
+    @property
+    def run(self) -> Path:
+        """The run."""
+        return self.work / "run"
+
+    def stages(self) -> dict[str, list[list[str | Path]]]:
+        """Return the commands of each stage, in the order of work."""
+        here, handed = ["--run", self.run], ["--run", self.run, "--candidate", CANDIDATE]
+        data = ["--data", self.folder / "training.npz"]
+        data += ["--validation", self.folder / "validation.npz"]
+        tiny = ["--folds", "2", "--epochs", "1", "--member", "one=unet(width=2, depth=1)"]
+        runs, package = self.work / "runs.csv", self.work / "package"
+        return {
+            "train": [["train-members", *data, *tiny, "--workers", "1", *here]],
+            "fuse": [["fuse", "--strategy", "stacking", "--name", "stacked", *here]],
+            "postprocess": [
+                [
+                    *("postprocess", "--fusion", "stacked", "--name", CANDIDATE),
+                    *("--chain", "class_bias|remove_small(min_area_px=4)", *here),
+                ]
+            ],
+            "score": [["score", *here]],
+            "submit": [["submit", "--form", "runs", "--out", runs, *handed]],
+            "freeze": [["freeze", "--out", package, *handed]],
+            "freeze again": [["freeze", "--out", package, *handed]],
+        }
+
+    def everything(self) -> list[list[str | Path]]:
+        """Return the commands from training to handing over."""
+        first = ["run", self.folder / "tiny.yaml", "--workers", "1", "--run", self.run]
+        stages = self.stages()
+        return [first, *stages["submit"], *stages["freeze"]]
+
+    def start(self, commands: list[list[str | Path]], fault: Fault | None = None) -> Child:
+        """Start commands in a process of their own."""
+        return Child(commands, self.work, fault)
+
+    def do(self, commands: list[list[str | Path]], fault: Fault | None = None):
+        """Run commands in a process of their own."""
+        return run_child(commands, self.work, fault)
+
+    def holds(self) -> dict[str, str | bytes]:
+        """Return all results."""
+        return contents(self.work)
+
+    def empty(self, like: Path | None = None) -> None:
+        """Take all results away, or give those of another folder instead."""
+        shutil.rmtree(self.work, ignore_errors=True)
+        if like is None:
+            self.work.mkdir()
+        else:
+            shutil.copytree(like, self.work)
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("faults")
+    sample = draw_sample(pictures=80, test=9, validation=40, size=(16, 24))
+    for name, file in zip(("training", "validation"), sample.save(folder / "drawn"), strict=True):
+        file.rename(folder / f"{name}.npz")
+    (folder / "tiny.yaml").write_text(EXPERIMENT)
+    return Tiny(folder)
+
+
+@pytest.fixture(scope="session")
+def stages(tiny):
+    """The results before each stage and after the last, how many steps it takes, what they are."""
+    tiny.empty()
+    kept, points, expected = {}, {}, {}
+    for name, commands in [*tiny.stages().items(), ("end", [])]:
+        kept[name], expected[name] = tiny.folder / f"before-{name}", tiny.holds()
+        shutil.copytree(tiny.work, kept[name])
+        ended = tiny.do(commands, Fault("count"))
+        assert ended.code == 0, ended.said
+        points[name] = ended.points
+    return kept, points, expected
