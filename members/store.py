@@ -285,10 +285,10 @@ class ProbabilityStore:
                     file = file or self._opened(at)
                     now, rest = rest[: end - at], rest[end - at :]
                     file.read_into(now, add=add)
-                    at += len(now)
-                    if at == end:
+                    if at + len(now) == end:
                         file.finish()
                         file = None
+                    at += len(now)
                 yield place
         except (DamagedChunk, OSError) as error:
             raise BadRun(

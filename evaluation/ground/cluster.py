@@ -24,7 +24,7 @@ WORKER = {
     "threads_per_worker": 1,
     # Pages of mapped files count as memory of a worker, though the system takes them back.
     "memory_limit": 0,
-    "dashboard_address": None,
+    "dashboard_address": "127.0.0.1:0",  # None takes port 8787 for what is no dashboard
     "silence_logs": logging.CRITICAL,
 }
 
@@ -158,6 +158,7 @@ def on_cluster(address: str | None = None, workers: int = 1) -> Iterator[Cluster
         EnsError: no scheduler answers.
     """
     import dask
+    import distributed  # noqa: F401  # sets its defaults, which would else go with ours
 
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
     with dask.config.set(SETTINGS), _client(address, workers) as client:

@@ -1,0 +1,265 @@
+"""Verbs on a cluster: the results are those of the threads, whoever dies meanwhile."""
+
+import os
+import re
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import FunctionType
+
+import numpy as np
+import pytest
+import yaml
+
+from ensemble.cli import run
+from ensemble.pipeline.experiment import Experiment
+from ensemble.pipeline.sources import FOREIGN
+from evaluation.ground import cluster, parcels
+from evaluation.ground.blocks import blocks, map_blocks
+from evaluation.ground.classes import Classes
+from evaluation.ground.cluster import Mapping, WorkerDied, on_cluster
+from evaluation.ground.files import write_json
+from evaluation.ground.layout import Run
+from evaluation.ground.leftovers import is_leftover
+from evaluation.ground.provenance import record
+from members.data.dataset import DataSet, write_classes
+from members.store import ProbabilityStore, Seen
+
+pytestmark = pytest.mark.slow
+
+CLASSES = Classes(("background", "soil", "rock"), 0)
+PICTURES, SIZE = 200, (12, 16)
+PAGE = (Path(__file__).parents[2] / "docs" / "cluster.md").read_text()
+BY_HAND = re.search(r"```sh\n(.*?)```", PAGE, re.DOTALL)[1]
+VERBS = [shlex.split(line)[1:] for line in BY_HAND.splitlines() if line.startswith("ens ")]
+
+
+def drawn(rng, truth):
+    maps = rng.gamma(1, 1, (len(truth), 3, *SIZE)).astype(np.float32)
+    maps += np.eye(3, dtype=np.float32)[truth].transpose(0, 3, 1, 2)
+    return maps / maps.sum(axis=1, keepdims=True)
+
+
+@pytest.fixture(scope="module")
+def members(tmp_path_factory):
+    """A run with the maps of two members."""
+    at, rng = Run(tmp_path_factory.mktemp("runs") / "two"), np.random.default_rng(0)
+    ids = tuple(f"p{k:03}" for k in range(PICTURES))
+    groups = np.array([f"g{k // 4:02}" for k in range(PICTURES)])
+    write_classes(at.classes, CLASSES)
+    for split in ("oof", "validation"):
+        truth = rng.integers(0, 3, (PICTURES, *SIZE), dtype=np.uint8)
+        pictures = rng.integers(0, 256, (PICTURES, 1, *SIZE), dtype=np.uint8)
+        DataSet(pictures, truth, ids, groups, CLASSES).save(at.data(split))
+        for name in ("one", "two"):
+            store = ProbabilityStore.create(
+                at.probabilities(name, split),
+                ids=ids,
+                classes=CLASSES,
+                shape=SIZE,
+                seen=Seen((frozenset(),)),
+            )
+            for block in blocks(PICTURES):
+                store.write(block, drawn(rng, truth[block]))
+            record(store.folder, asked={FOREIGN: name}, inputs={})
+    write_json(at.folds, {"folds": 2, "fold": [k // 4 % 2 for k in range(PICTURES)]})
+    record(at.path / "data", asked={}, inputs={})
+    Experiment(data="sample", folds=2).write(at.experiment)
+    return at.path
+
+
+def done(members, folder, before=lambda: None):
+    """Copy the run and run the page's verbs in it, wherever `on_cluster` says."""
+    shutil.copytree(members, folder)
+    for words in VERBS:
+        before()
+        assert run([str(folder) if word == "RUN" else word for word in words[:-2]]) == 0
+    return results(folder)
+
+
+def results(folder):
+    """Return the bytes of all that is not a record."""
+    files = {p.relative_to(folder): p for p in folder.rglob("*") if p.is_file()}
+    return {name: p.read_bytes() for name, p in files.items() if "provenance" not in name.name}
+
+
+@pytest.fixture(scope="module")
+def by_threads(members, tmp_path_factory):
+    return done(members, tmp_path_factory.mktemp("threads") / "run")
+
+
+@pytest.fixture(autouse=True)
+def _plain_functions(monkeypatch):
+    """Take off functions the checks that they have under pytest: those cannot be pickled."""
+    reduce = parcels._Pickler.reducer_override
+
+    def without_checks(self, thing):
+        if isinstance(thing, FunctionType) and "<locals>" in thing.__qualname__:
+            checked = getattr(thing, "__wrapped__", None)
+            if checked is not None:
+                return (lambda function: function), (checked,)
+        return reduce(self, thing)
+
+    monkeypatch.setattr(parcels._Pickler, "reducer_override", without_checks)
+
+
+@pytest.fixture(scope="module")
+def _two():
+    with on_cluster(workers=2) as found:
+        cluster._CURRENT.set(None)
+        yield found
+
+
+@pytest.fixture
+def two(_two):
+    """Two worker processes, to which this test's work goes."""
+    token = cluster._CURRENT.set(_two)
+    yield _two
+    cluster._CURRENT.reset(token)
+
+
+def test_the_page_shows_the_verbs_on_a_cluster():
+    assert [words[0] for words in VERBS] == ["fuse", "postprocess", "score"]
+    assert all(words[-2] == "--cluster" for words in VERBS)
+
+
+def test_a_scheduler_and_two_workers_by_hand(members, by_threads, tmp_path):
+    shutil.copytree(members, tmp_path / "run")
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    shell = subprocess.Popen(
+        ["bash", "-ec", BY_HAND.replace("RUN", "run").replace("8786", str(free_port()))],
+        cwd=tmp_path,
+        env=os.environ | {"PATH": path},
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        code = shell.wait(timeout=120)
+    finally:
+        os.killpg(shell.pid, signal.SIGTERM)
+    said = shell.communicate()[1]
+    assert code == 0, said
+    assert results(tmp_path / "run") == by_threads
+
+
+def free_port():
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        return bound.getsockname()[1]
+
+
+def test_the_other_examples_are_python_and_yaml():
+    compile(re.search(r"```python\n(.*?)```", PAGE, re.DOTALL)[1], "docs/cluster.md", "exec")
+    document = yaml.safe_load(re.search(r"```yaml\n(.*?)```", PAGE, re.DOTALL)[1])
+    assert set(document["spec"]) == {"worker", "scheduler"}
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+def test_results_are_those_of_the_threads(members, by_threads, tmp_path, workers):
+    with on_cluster(workers=workers):
+        assert done(members, tmp_path / "run") == by_threads
+
+
+def test_a_worker_that_is_killed_in_each_verb_changes_nothing(
+    members, by_threads, tmp_path, two, monkeypatch
+):
+    """Kill a worker that has blocks to do, once a verb; another takes its place."""
+    submit, living, killed = Mapping.submit, [], []
+
+    def submit_and_kill(self, block):
+        task = submit(self, block)
+        if living and block.start:
+            killed.append(living.pop())
+            os.kill(killed[-1], signal.SIGKILL)
+            living.clear()
+        return task
+
+    monkeypatch.setattr(Mapping, "submit", submit_and_kill)
+    look_for_them = lambda: living.extend(two._client.run(os.getpid).values())  # noqa: E731
+    assert done(members, tmp_path / "run", before=look_for_them) == by_threads
+    assert len(set(killed)) == 3
+
+
+def test_a_task_that_always_fails_names_its_block_and_stops_the_verb(
+    members, tmp_path, two, capsys
+):
+    folder = tmp_path / "run"
+    shutil.copytree(members, folder)
+    chunk = folder / "probabilities/two/oof/maps.zarr/c/2/0/0/0"
+    chunk.write_bytes(chunk.read_bytes()[:-9] + bytes(9))
+    assert run(["fuse", "--run", str(folder), "--strategy", "mean"]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("ens: ")
+    assert said.err.rstrip().endswith("(block 128:192)")
+    assert "two/oof: pictures from 128 on are damaged" in said.err
+    assert not [path for path in folder.rglob("*") if is_leftover(path)]
+    assert not (folder / "fused" / "mean" / "oof").exists()
+
+
+def test_a_block_that_kills_whoever_takes_it_is_named(monkeypatch):
+    monkeypatch.setitem(cluster.SETTINGS, "distributed.scheduler.allowed-failures", 0)
+
+    def work(block):
+        if block.start == 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    with on_cluster(workers=1), pytest.raises(WorkerDied, match=r"its process died.*\(block 3:4\)"):
+        list(map_blocks(work, 9, size=1))
+
+
+def test_results_come_in_order_and_few_at_a_time(two, tmp_path):
+    def work(block):
+        (tmp_path / str(block.start)).touch()
+        return block
+
+    for taken, block in enumerate(map_blocks(work, 30, size=1)):
+        assert block.start == taken
+        assert len(list(tmp_path.iterdir())) <= taken + 2 * two.width
+
+
+def test_a_mistake_of_ours_keeps_its_type_and_names_its_block(two):
+    with pytest.raises(ZeroDivisionError) as caught:
+        list(map_blocks(lambda block: 1 // (block.start - 2), 9, size=1))
+    assert caught.value.__notes__ == ["block 2:3"]
+
+
+def test_after_an_early_stop_nobody_writes_any_more(two, tmp_path):
+    def work(block):
+        time.sleep(0.05)
+        (tmp_path / str(block.start)).touch()
+
+    results = map_blocks(work, 100, size=1)
+    next(results)
+    results.close()
+    there = len(list(tmp_path.iterdir()))
+    assert there <= 2 * two.width + 1
+    time.sleep(0.3)
+    assert len(list(tmp_path.iterdir())) == there
+
+
+class TestRefusals:
+    def test_no_scheduler(self, members, monkeypatch, capsys):
+        monkeypatch.setattr(cluster, "CONNECT_SECONDS", 1)
+        assert run(["score", "--run", str(members), "--cluster", "tcp://127.0.0.1:1"]) == 2
+        said = capsys.readouterr().err
+        assert "no scheduler answers at 'tcp://127.0.0.1:1'" in said
+        assert len(said.splitlines()) == 1
+
+    @pytest.mark.parametrize(
+        ("arguments", "words"),
+        [
+            (["score", "--workers", "2"], "--workers starts processes here"),
+            (["train-members", "--workers", "2"], "--workers starts processes here"),
+            (["train-members", "--device", "cpu"], "--device is of this machine"),
+        ],
+    )
+    def test_options_that_do_not_go_together(self, capsys, arguments, words):
+        assert run([*arguments, "--cluster", "tcp://127.0.0.1:1"]) == 2
+        assert words in capsys.readouterr().err

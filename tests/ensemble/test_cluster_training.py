@@ -1,0 +1,82 @@
+"""Training on a cluster: the weights are those of this machine, and a GPU has one job at a time."""
+
+import threading
+import time
+
+import pytest
+
+from ensemble.cli import run
+from evaluation.ground.cluster import Cluster, on_cluster
+from members.data.sample import draw_sample
+from members.remote import _TURNS, run_remotely
+
+pytestmark = pytest.mark.slow
+
+TINY = "unet(width=2, depth=1)"
+
+
+def trained(sample, folder, *options):
+    data, validation = map(str, sample)
+    arguments = ["--data", data, "--validation", validation, "--run", str(folder)]
+    arguments += ["--folds", "2", "--epochs", "1", "--member", TINY, *options]
+    assert run(["train-members", *arguments]) == 0
+    names = ("*.safetensors", "c/*/*/*/*")
+    files = [path for name in names for path in folder.rglob(name)]
+    return {path.relative_to(folder): path.read_bytes() for path in files}
+
+
+def test_weights_and_maps_are_those_of_this_machine(tmp_path, monkeypatch):
+    sample = draw_sample(pictures=80, test=4, validation=20, size=(16, 16)).save(tmp_path)
+    here = trained(sample, tmp_path / "here", "--workers", "1")
+    assert {path.suffix for path in here} == {"", ".safetensors"}
+    monkeypatch.chdir(tmp_path)  # a worker has another folder: relative paths must not fool it
+    with on_cluster(workers=2):
+        there = trained(sample, (tmp_path / "there").relative_to(tmp_path))
+    assert there == here
+
+
+@pytest.fixture
+def gpus(request):
+    """A cluster of threads with three cores that declares some GPUs."""
+    from distributed import Client, LocalCluster
+
+    resources = {"GPU": request.param} if request.param else None
+    local = LocalCluster(
+        n_workers=1,
+        threads_per_worker=3,
+        processes=False,
+        resources=resources,
+        dashboard_address="127.0.0.1:0",
+    )
+    with local, Client(local) as client:
+        yield Cluster(client)
+
+
+UNDER_WAY, TOGETHER = [], []
+
+
+def job(device):
+    UNDER_WAY.append(device)
+    TOGETHER.append(len(UNDER_WAY))
+    time.sleep(0.1)
+    UNDER_WAY.pop()
+    return device
+
+
+@pytest.mark.parametrize(
+    ("gpus", "turns", "device", "most"),
+    [(0, 3, "cpu", 3), (0, 1, "cpu", 1), (1, 3, "cuda:0", 1)],
+    indirect=["gpus"],
+    ids=["many on as many cores", "one a process", "one a GPU"],
+)
+def test_jobs_side_by_side(gpus, turns, device, most, monkeypatch):
+    TOGETHER.clear()
+    monkeypatch.setattr("members.remote._TURNS", threading.Semaphore(turns))
+    assert [outcome for _, outcome in run_remotely([job] * 4, gpus)] == [device] * 4
+    assert max(TOGETHER) == most
+
+
+def test_a_process_trains_one_network_at_a_time():
+    assert _TURNS.acquire(blocking=False)
+    assert not _TURNS.acquire(blocking=False)
+    _TURNS.release()
