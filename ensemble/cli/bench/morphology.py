@@ -29,7 +29,7 @@ def morphology(
     as_json: bool,
 ) -> None:
     """Compare steps with scikit-image, scipy, OpenCV and MONAI; without --run on drawn maps."""
-    from ensemble.pipeline.bench.crf import cases_of_run, drawn_cases
+    from ensemble.pipeline.bench.crf_cases import cases_of_run, drawn_cases
     from ensemble.pipeline.bench.morphology.measured import as_text, bench_morphology
 
     if run_path is None:
