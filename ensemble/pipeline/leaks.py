@@ -14,6 +14,7 @@ from evaluation.ground.blocks import blocks
 from evaluation.ground.classes import UNLABELLED
 from evaluation.ground.highest import highest
 from evaluation.ground.layout import Run
+from evaluation.ground.spaced import spaced
 from members.data.cleaning.copies import near_duplicates, thumbnails_and_hashes
 from members.data.dataset import DataSet
 from members.maps import MapReader
@@ -165,5 +166,4 @@ def _tallies(maps: MapReader, data: DataSet) -> GroupTallies:
 def _spread(pictures: int) -> Iterator[slice]:
     """Yield blocks of pictures spread over all, a few at most."""
     every = blocks(pictures)
-    chosen = np.unique(np.linspace(0, len(every) - 1, min(BLOCKS, len(every))).astype(int))
-    return (every[place] for place in chosen)
+    return (every[place] for place in spaced(len(every), BLOCKS))

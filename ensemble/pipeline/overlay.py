@@ -10,6 +10,7 @@ from ensemble.pipeline.prepare import run_classes
 from evaluation.ground.arrays import Labels
 from evaluation.ground.errors import BadData, BadRun
 from evaluation.ground.layout import Run
+from evaluation.ground.spaced import spaced
 from members.data.dataset import DataSet
 from members.data.sheet import write_sheet
 
@@ -59,7 +60,7 @@ def overlay(
 
 def _places(data: DataSet, ids: Sequence[str], count: int) -> list[int]:
     if not ids:
-        return sorted({int(place) for place in np.linspace(0, len(data) - 1, count)})
+        return spaced(len(data), count)
     known = {name: place for place, name in enumerate(data.ids)}
     for name in ids:
         if name not in known:

@@ -7,6 +7,7 @@ from jaxtyping import Integer
 
 from evaluation.ground.arrays import Array
 from evaluation.ground.classes import UNLABELLED
+from evaluation.ground.spaced import spaced
 from members.foreign.turns import Turn
 
 Tables = Integer[np.ndarray, "turn unit channel class"]
@@ -39,7 +40,7 @@ def tables(
         channels: of the foreign maps.
         classes: of ours.
     """
-    chosen = np.unique(np.linspace(0, pictures - 1, min(pictures, PICTURES)).astype(int))
+    chosen = np.array(spaced(pictures, PICTURES))
     units = np.array_split(chosen, min(UNITS, len(chosen)))
     counted = np.zeros((len(ways), len(units), channels, classes), np.int64)
     for unit, places in enumerate(units):

@@ -9,6 +9,7 @@ from ensemble.pipeline.sources import Sources
 from evaluation.ground.arrays import Labels, Map, Pictures
 from evaluation.ground.errors import BadRun, BadSpec
 from evaluation.ground.layout import Run
+from evaluation.ground.spaced import spaced
 from members.data.dataset import DataSet
 from members.data.sample import draw_sample
 from postproc.step import Step
@@ -46,7 +47,7 @@ class Cases:
 
     def first(self, count: int) -> "Cases":
         """Return fewer of them, evenly spaced."""
-        chosen = _spaced(len(self.maps), count)
+        chosen = spaced(len(self.maps), count)
         ids = tuple(self.ids[place] for place in chosen)
         return Cases(self.maps[chosen], self.pictures[chosen], ids, self.floor, self.about)
 
@@ -68,7 +69,7 @@ def cases_of_run(run: Run, member: str | None, split: str, count: int) -> Cases:
     maps, data = sources.open(name, split), DataSet.load(run.data(split))
     if maps.ids != data.ids:
         raise BadRun(f"{name!r} has maps of other pictures than {split}; make them again")
-    chosen = _spaced(len(data), count)
+    chosen = spaced(len(data), count)
     return Cases(
         np.concatenate([maps.read(slice(place, place + 1)) for place in chosen]),
         np.asarray(data.pictures[chosen]),
@@ -136,7 +137,3 @@ def _drawn_maps(truth: Labels) -> Map:
     maps = np.exp(scores)
     found: Map = (maps / maps.sum(axis=1, keepdims=True)).astype(np.float32)
     return found
-
-
-def _spaced(length: int, count: int) -> list[int]:
-    return sorted({int(place) for place in np.linspace(0, length - 1, min(count, length))})

@@ -22,6 +22,7 @@ from ensemble.pipeline.reporting.walk import Walk
 from ensemble.pipeline.sources import Sources
 from evaluation.ground.errors import BadRun
 from evaluation.ground.layout import Run
+from evaluation.ground.spaced import spaced
 from evaluation.leaderboard import Leaderboard
 from evaluation.remarks import rank_remarks
 from evaluation.report.gallery import Gallery
@@ -120,8 +121,7 @@ def _way(walk: Walk, candidate: str) -> str:
 
 
 def _gallery(walk: Walk, found: Review) -> Gallery:
-    spread = np.linspace(0, len(walk.data) - 1, min(SPREAD, len(walk.data))).astype(int).tolist()
-    places = list(dict.fromkeys([*found.places(), *spread]))
+    places = list(dict.fromkeys([*found.places(), *spaced(len(walk.data), SPREAD)]))
     return Gallery(
         ids=[walk.data.ids[place] for place in places],
         notes=[found.note(place) for place in places],

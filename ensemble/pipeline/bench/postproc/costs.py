@@ -12,6 +12,7 @@ from ensemble.pipeline.bench.postproc.peak import peak_memory
 from ensemble.pipeline.bench.timing import compared, in_turns
 from evaluation.ground.arrays import Array
 from evaluation.ground.blocks import blocks
+from evaluation.ground.spaced import spaced
 from members.data.dataset import DataSet
 from members.maps import MapReader
 from postproc.chain import Chain
@@ -42,8 +43,8 @@ def costs(
         medians), `times_as_long_of_minima`, `peak_mb` and `peak_mb_over_plain`, the first one.
     """
     every = blocks(len(data))
-    places = sorted({int(place) for place in np.linspace(0, len(every) - 1, TIMED_BLOCKS)})
-    cases = [(maps.read(every[k]), np.asarray(data.pictures[every[k]])) for k in places]
+    timed = [every[place] for place in spaced(len(every), TIMED_BLOCKS)]
+    cases = [(maps.read(block), np.asarray(data.pictures[block])) for block in timed]
     pictures = sum(len(values) for values, _ in cases)
     plain, *_ = chains
     with one_blas_thread(), tempfile.TemporaryDirectory() as folder:
