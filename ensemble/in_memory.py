@@ -6,7 +6,7 @@ import numpy as np
 
 from ensemble.fuse import CACHE_PICTURES, FitBlocks, fuse
 from ensemble.fusion import Learned
-from ensemble.strategy import build_strategy
+from ensemble.strategy import build_strategy, context_of
 from evaluation.ground.arrays import Array, Map
 from evaluation.ground.errors import BadMaps, BadSpec
 from members.maps import ArrayMaps
@@ -48,14 +48,8 @@ def fuse_maps(
     if not maps:
         raise BadMaps("no maps were given; expected one array a member")
     members, fitting = _readers(maps, "maps"), _readers(fit_maps, "fit_maps")
-    built = build_strategy(
-        strategy,
-        classes=members[0].size[1],
-        ignore=ignore,
-        kinds=("probabilities",) * len(members),
-        floor=max(member.floor for member in [*members, *fitting]),
-        seed=seed,
-    )
+    context = context_of(members, ignore=ignore, seed=seed, fitting=fitting)
+    built = build_strategy(strategy, **context)
     if isinstance(built, Learned):
         if fit_truth is None or len(fitting) != len(members):
             raise BadSpec(

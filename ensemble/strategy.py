@@ -4,6 +4,7 @@ mean(calibrate=temperature)
 stacking(l2=0.1, calibrate=isotonic, calibrate_at=members)
 """
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from ensemble.calibration import CALIBRATORS
@@ -11,6 +12,7 @@ from ensemble.fusion import Fusion, Learned
 from ensemble.strategies import STRATEGIES
 from evaluation.ground.errors import BadSpec
 from evaluation.ground.specs import Spec, parse_spec
+from members.maps import MapReader
 
 CALIBRATE, CALIBRATE_AT = "calibrate", "calibrate_at"
 PLACES = ("pool", "members")
@@ -31,12 +33,36 @@ def check_strategy(spec: str | Spec) -> Spec:
     return spec
 
 
+def context_of(
+    members: Sequence[MapReader],
+    *,
+    ignore: int | None,
+    seed: int,
+    fitting: Sequence[MapReader] = (),
+) -> dict[str, Any]:
+    """Return what `build_strategy` is to know of members.
+
+    Args:
+        members: what will be fused; one or more, of the same classes.
+        ignore: the class that is not scored, or None.
+        seed: of what the strategy draws.
+        fitting: other maps of the members, that the strategy learns from.
+    """
+    return {
+        "classes": members[0].size[1],
+        "ignore": ignore,
+        "kinds": tuple(member.kind for member in members),
+        "floor": max(member.floor for member in (*members, *fitting)),
+        "seed": seed,
+    }
+
+
 def build_strategy(spec: str | Spec, **context: Any) -> Fusion | Learned:
     """Build what a spec names.
 
     Args:
         spec: the spec, parsed or not.
-        context: see `ensemble.strategies`.
+        context: see `ensemble.strategies`; `context_of` gives it.
 
     Raises:
         BadSpec: as `check_strategy`, or options that do not fit the members.

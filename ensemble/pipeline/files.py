@@ -10,7 +10,7 @@ from ensemble.calibration.measure import cross_fit, measure
 from ensemble.fuse import CACHE_PICTURES, FitBlocks, check_pictures, fuse
 from ensemble.fusion import Fusion, Learned, needs_pictures
 from ensemble.pipeline.postprocessing import write_labels
-from ensemble.strategy import build_strategy, check_strategy, is_calibrated
+from ensemble.strategy import build_strategy, check_strategy, context_of, is_calibrated
 from evaluation.counts import confusion_by_threads
 from evaluation.ground.arrays import Array, Counts
 from evaluation.ground.classes import numbered
@@ -59,15 +59,8 @@ def fuse_files(
     fitting = [_opened(path) for path in fit_maps]
     count, classes, *_ = members[0].size
     check_ignore(ignore, classes)
-    floor = max(member.floor for member in [*members, *fitting])
-    built = build_strategy(
-        strategy,
-        classes=classes,
-        ignore=ignore,
-        kinds=("probabilities",) * len(members),
-        floor=floor,
-        seed=seed,
-    )
+    context = context_of(members, ignore=ignore, seed=seed, fitting=fitting)
+    built = build_strategy(strategy, **context)
     pictures = _looked_at(built, strategy, images, fit_images)
     if pictures is not None:
         check_pictures(pictures, members[0].size)

@@ -16,7 +16,7 @@ from ensemble.pipeline.leaks import leak_notes
 from ensemble.pipeline.prepare import classes_identity, read_folds, split_identity
 from ensemble.pipeline.sources import Sources, run_experiment
 from ensemble.strategies import SEES_SPECIALISTS
-from ensemble.strategy import build_strategy, check_strategy, is_calibrated
+from ensemble.strategy import build_strategy, check_strategy, context_of, is_calibrated
 from evaluation.ground.errors import BadMaps, BadRun
 from evaluation.ground.files import read_json, whole_folder, write_json
 from evaluation.ground.layout import Run
@@ -166,13 +166,7 @@ def _fitted(
     """Return the fusion fitted on all of `oof`, and those fitted without each fold."""
     run = sources.run
     opened = next(iter(readers.values()))
-    context: dict[str, Any] = {
-        "classes": len(opened[0].classes),
-        "ignore": opened[0].classes.ignore,
-        "kinds": tuple(reader.kind for reader in opened),
-        "floor": max(reader.floor for reader in opened),
-        "seed": plan.seed,
-    }
+    context = context_of(opened, ignore=opened[0].classes.ignore, seed=plan.seed)
     built = build_strategy(plan.strategy, **context)
     folder = run.fusion(plan.name) / FITTED
     (run.fusion(plan.name) / CALIBRATION).unlink(missing_ok=True)

@@ -9,12 +9,12 @@ from ensemble.calibration.measure import cross_fit
 from ensemble.fuse import CrossFitted, FitBlocks, fuse
 from ensemble.fusion import Fusion, Learned
 from ensemble.pipeline.folds import OOF
-from ensemble.pipeline.fusing import Plan, Reader
+from ensemble.pipeline.fusing import Plan
 from ensemble.pipeline.sources import Sources
 from ensemble.pipeline.tuning.heads import NamedMaps
 from ensemble.pipeline.tuning.pool import Pool
 from ensemble.strategies import SEES_SPECIALISTS
-from ensemble.strategy import build_strategy
+from ensemble.strategy import build_strategy, context_of
 from evaluation.ground.arrays import Array, Map
 from evaluation.ground.blocks import blocks
 from evaluation.ground.classes import UNLABELLED
@@ -49,7 +49,9 @@ class Refits:
         raw = parse_spec(plan.strategy).name in SEES_SPECIALISTS
         self._readers = [sources.open(name, OOF, raw=raw) for name in plan.members]
         self._dtype = plan.dtype
-        self._built = build_strategy(plan.strategy, **_context(self._readers, plan))
+        ignore = self._readers[0].classes.ignore
+        context = context_of(self._readers, ignore=ignore, seed=plan.seed)
+        self._built = build_strategy(plan.strategy, **context)
 
     @property
     def needed(self) -> bool:
@@ -97,16 +99,6 @@ class Refits:
 
         fuse(self._readers, fusion, len(pool.data), write, pictures=pool.data.pictures)
         laid.flush()
-
-
-def _context(readers: list[Reader], plan: Plan) -> dict[str, Any]:
-    return {
-        "classes": len(readers[0].classes),
-        "ignore": readers[0].classes.ignore,
-        "kinds": tuple(reader.kind for reader in readers),
-        "floor": max(reader.floor for reader in readers),
-        "seed": plan.seed,
-    }
 
 
 def _laid_out(file: Path, size: tuple[int, ...], dtype: str) -> Any:
