@@ -12,9 +12,9 @@ from ensemble.calibration.scored import (
     Labelled,
     Odds,
     among_scored,
-    divided_anew,
+    calibrated_by,
 )
-from ensemble.fusion import SMALLEST, Fusion, by_pieces
+from ensemble.fusion import SMALLEST, Fusion
 from ensemble.sample import PixelSample
 from evaluation.ground.arrays import Map, Maps
 
@@ -72,10 +72,7 @@ class Isotonic:
 
     def __call__(self, maps: Maps) -> Map:
         """Calibrate."""
-        return by_pieces(maps, self._scores)
-
-    def _scores(self, maps: Maps) -> Map:
-        return divided_anew(maps[0], self.scored, self._odds)
+        return calibrated_by(self._odds, maps, self.scored)
 
     def _odds(self, said: Odds) -> Odds:
         curves = zip(

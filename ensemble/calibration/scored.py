@@ -5,9 +5,9 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Float, Integer
 
-from ensemble.fusion import CLASS_AXIS, SMALLEST, Fusion
+from ensemble.fusion import CLASS_AXIS, SMALLEST, Fusion, by_pieces
 from ensemble.sample import PixelSample, PixelTruth
-from evaluation.ground.arrays import Map
+from evaluation.ground.arrays import Map, Maps
 
 Calibrator = Callable[[PixelSample], Fusion]
 """Learns from what one member said about some pixels."""
@@ -26,6 +26,11 @@ def among_scored(drawn: PixelSample, ignore: int | None) -> tuple[Labelled, Shar
     said = drawn.maps[:, 0, scored].astype(np.float64)
     said /= np.maximum(said.sum(axis=1, keepdims=True), SMALLEST)
     return scored, said, np.searchsorted(scored, drawn.truth)
+
+
+def calibrated_by(change: Callable[[Odds], Odds], maps: Maps, scored: Labelled) -> Map:
+    """Calibrate the only member's maps, piece by piece; see `divided_anew`."""
+    return by_pieces(maps, lambda piece: divided_anew(piece[0], scored, change))
 
 
 def divided_anew(one: Map, scored: Labelled, change: Callable[[Odds], Odds]) -> Map:

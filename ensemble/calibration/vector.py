@@ -15,9 +15,9 @@ from ensemble.calibration.scored import (
     Odds,
     Shares,
     among_scored,
-    divided_anew,
+    calibrated_by,
 )
-from ensemble.fusion import SMALLEST, Fusion, by_pieces
+from ensemble.fusion import SMALLEST, Fusion
 from ensemble.sample import PerPixel, PixelSample
 from evaluation.ground.arrays import Map, Maps
 
@@ -71,10 +71,7 @@ class Vector:
 
     def __call__(self, maps: Maps) -> Map:
         """Calibrate."""
-        return by_pieces(maps, self._scores)
-
-    def _scores(self, maps: Maps) -> Map:
-        return divided_anew(maps[0], self.scored, self._odds)
+        return calibrated_by(self._odds, maps, self.scored)
 
     def _odds(self, said: Odds) -> Odds:
         logs: Odds = np.log(np.maximum(said, np.float32(self.floor), out=said), out=said)
