@@ -82,8 +82,10 @@ def student_ends(score: float, left_out: LeftOut, *, level: float, is_share: boo
     reach = standard_error(left_out) * float(
         stdtrit(effective_groups(left_out) - 1, (1 + level) / 2)
     )
-    if not is_share or score in (0, 1):
+    if not is_share:
         return score - reach, score + reach
+    if score in (0, 1):  # no log-odds
+        return max(0.0, score - reach), min(1.0, score + reach)
     reach /= score * (1 - score)  # the slope of the log-odds
     return float(expit(logit(score) - reach)), float(expit(logit(score) + reach))
 

@@ -7,6 +7,7 @@ highest single member lies above 0.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -87,6 +88,15 @@ class Row:
     def better(self) -> bool:
         """Whether the paired interval of the gain lies above 0."""
         return self.gain_interval is not None and self.gain_interval.low > 0
+
+    @property
+    def verdict(self) -> Literal["first", "lower", "open", ""]:
+        """Whether it can be told from the first: `lower` if so, else `open`; empty if unscored."""
+        if math.isnan(self.examined):
+            return ""
+        if self.gap is None:
+            return "first"
+        return "lower" if self.gap.told_apart else "open"
 
 
 @dataclass(frozen=True)

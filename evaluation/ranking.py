@@ -17,17 +17,17 @@ def ranking_text(board: Leaderboard) -> str:
     names, beside = class_names(board), beside_of(board)
     head = ["", "candidate", board.split, level, "gap", "paired interval", "p", ""]
     head += ["ms", "members", "", *names, beside]
-    cells = [head, *(_cells(row, place, names, beside) for place, row in enumerate(board.rows))]
+    cells = [head, *(_cells(row, names, beside) for row in board.rows)]
     return "\n".join([*ruled(in_columns(cells, left=2)), "", *rank_remarks(board)])
 
 
-def _cells(row: Row, place: int, names: Iterable[str], beside: str) -> list[str]:
+def _cells(row: Row, names: Iterable[str], beside: str) -> list[str]:
     return [
         "*" if row.chosen else "",
         row.name,
         decimal(row.examined),
         ends(row.interval),
-        *_gap(row, place),
+        *_gap(row),
         NOTHING if math.isnan(row.milliseconds) else f"{row.milliseconds:.1f}",
         str(len(row.members)) if row.members else NOTHING,
         "front" if row.front else "",
@@ -36,10 +36,9 @@ def _cells(row: Row, place: int, names: Iterable[str], beside: str) -> list[str]
     ]
 
 
-def _gap(row: Row, place: int) -> list[str]:
+def _gap(row: Row) -> list[str]:
     if row.gap is None:
-        return [NOTHING, NOTHING, NOTHING, "first" if place == 0 else ""]
+        return [NOTHING, NOTHING, NOTHING, row.verdict]
     p = row.gap.p
     shown = f"<{LEAST_P}".replace("0.", ".") if p < LEAST_P else decimal(p)
-    verdict = "" if math.isnan(p) else "lower" if row.gap.told_apart else "open"
-    return [decimal(row.gap.value, "+"), ends(row.gap.interval, "+"), shown, verdict]
+    return [decimal(row.gap.value, "+"), ends(row.gap.interval, "+"), shown, row.verdict]

@@ -37,7 +37,7 @@ def _cells(row: Row, names: list[str]) -> list[Cell]:
         NOTHING if gap is None else _number(gap.value, "+"),
         NOTHING if gap is None else _ends(gap.interval, "+"),
         NOTHING if gap is None else _number(gap.p),
-        Cell(_verdict(row), _verdict(row)),
+        Cell(row.verdict, row.verdict),
         *(_number(row.iou.get(name)) for name in names),
         _number(row.others.get(BESIDE)),
         _number(row.oof),
@@ -47,12 +47,6 @@ def _cells(row: Row, names: list[str]) -> list[Cell]:
         Cell(str(len(row.members)), len(row.members)) if row.members else NOTHING,
         Cell("front", 1) if row.front else Cell(""),
     ]
-
-
-def _verdict(row: Row) -> str:
-    if row.gap is None:
-        return "first"
-    return "lower" if row.gap.told_apart else "open"
 
 
 def cost_figure(board: Leaderboard) -> Figure | None:
