@@ -6,6 +6,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
+from importlib import import_module
 from typing import Any
 
 from evaluation.ground.errors import EnsError
@@ -63,14 +64,12 @@ class Task:
         self.future.cancel()
 
     def _result(self) -> Any:
-        from distributed import KilledWorker
-        from distributed.client import FutureCancelledError
-
+        distributed = _distributed()
         try:
             return self.future.result()
-        except KilledWorker:
+        except distributed.KilledWorker:
             raise WorkerDied("its process died, perhaps for want of memory") from None
-        except FutureCancelledError as error:
+        except distributed.client.FutureCancelledError as error:
             raise EnsError(f"the cluster is gone ({error}); start it and run again") from None
 
 
@@ -83,7 +82,7 @@ class Cluster:
     @property
     def width(self) -> int:
         """How many tasks run at a time now; 0 as long as there is no worker."""
-        return sum(self._client.nthreads().values())
+        return int(sum(self._client.nthreads().values()))
 
     @property
     def gpus(self) -> int:
@@ -109,9 +108,8 @@ class Cluster:
 
     def ended(self, tasks: Sequence[Task]) -> list[Task]:
         """Wait until at least one task has ended; return those that have."""
-        from distributed import wait
-
-        done = wait([task.future for task in tasks], return_when="FIRST_COMPLETED").done
+        futures = [task.future for task in tasks]
+        done = _distributed().wait(futures, return_when="FIRST_COMPLETED").done
         return [task for task in tasks if task.future in done]
 
 
@@ -124,7 +122,7 @@ class Mapping:
     @property
     def width(self) -> int:
         """How many blocks are worked on at a time."""
-        return max(1, sum(self._client.nthreads().values()))
+        return max(1, int(sum(self._client.nthreads().values())))
 
     def submit(self, block: slice) -> Task:
         """Begin one block."""
@@ -157,8 +155,8 @@ def on_cluster(address: str | None = None, workers: int = 1) -> Iterator[Cluster
     Raises:
         EnsError: no scheduler answers.
     """
+    _distributed()  # sets its defaults, which would else go with ours
     import dask
-    import distributed  # noqa: F401  # sets its defaults, which would else go with ours
 
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
     with dask.config.set(SETTINGS), _client(address, workers) as client:
@@ -172,16 +170,15 @@ def on_cluster(address: str | None = None, workers: int = 1) -> Iterator[Cluster
 
 @contextlib.contextmanager
 def _client(address: str | None, workers: int) -> Iterator[Any]:
-    from distributed import Client, LocalCluster
-
+    distributed = _distributed()
     if address is None:
         with _no_interrupts():
-            local = LocalCluster(n_workers=workers, **WORKER)
-        with local, Client(local) as client:
+            local = distributed.LocalCluster(n_workers=workers, **WORKER)
+        with local, distributed.Client(local) as client:
             yield client
         return
     try:
-        client = Client(address, timeout=CONNECT_SECONDS)
+        client = distributed.Client(address, timeout=CONNECT_SECONDS)
     except (OSError, ValueError) as error:
         reason = str(error).split(";")[0]
         raise EnsError(
@@ -202,3 +199,8 @@ def _no_interrupts() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def _distributed() -> Any:
+    """Import Dask where it is needed: it takes half a second, and has types for some only."""
+    return import_module("distributed")

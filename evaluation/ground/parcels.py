@@ -6,20 +6,17 @@ import mmap
 import os
 import platform
 import sys
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cloudpickle
+import cloudpickle  # type: ignore[import-untyped]
 import numpy as np
 
 from evaluation.ground import plugins
 from evaluation.ground.arrays import Array
 from evaluation.ground.errors import BadData
-
-_LOCK = type(threading.Lock())
 
 
 @dataclass(frozen=True)
@@ -57,7 +54,7 @@ def pack(function: Callable[..., Any]) -> Parcel:
 
     A memory map goes as the name of its file and the place in it, so that a map of any size weighs
     nothing; its readers must see the file under the same absolute path. So do paths: they are made
-    absolute. Memory that each thread keeps, and locks, are new on the other side.
+    absolute. What holds locks, or memory for each thread, says by `__reduce__` how it is made anew.
     """
     file = io.BytesIO()
     _Pickler(file).dump(function)
@@ -71,10 +68,6 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             return mapped_again, place
         if isinstance(obj, Path):
             return Path, (str(obj.absolute()),)
-        if isinstance(obj, _LOCK):
-            return threading.Lock, ()
-        if isinstance(obj, threading.local) and type(obj).__reduce__ is object.__reduce__:
-            return type(obj), ()
         return super().reducer_override(obj)
 
 
