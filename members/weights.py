@@ -40,8 +40,8 @@ def network_with(path: Path, architecture: str | Spec, *, channels: int, classes
         _check(weights, planned)
         network = Network(architecture, channels=channels, classes=classes)
         network.load_state_dict(weights)
-    except (OSError, RuntimeError, ValueError, SafetensorError, BadSpec) as error:
-        reason = " ".join(str(error).split())
+    except (OSError, RuntimeError, TypeError, ValueError, SafetensorError, BadSpec) as error:
+        reason = str(error).splitlines()[0]
         raise BadRun(f"{path} cannot be used ({reason}); remove it and train again") from None
     return network
 

@@ -97,6 +97,8 @@ def run(arguments: list[str]) -> int:
     except BrokenPipeError:
         sys.stderr.close()  # the reader of our output has gone; nobody is left to tell
         return 0
+    except MemoryError as error:
+        return _refuse(f"memory ran out ({error}); take smaller pictures, files or networks")
     except OSError as error:
         reason = in_words(error)
         if reason is None:

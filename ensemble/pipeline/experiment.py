@@ -8,7 +8,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from evaluation.ground.classes import Classes
-from evaluation.ground.errors import BadSpec, shown
+from evaluation.ground.errors import BadData, BadSpec, shown
 from evaluation.ground.files import whole_file
 from evaluation.ground.yaml_files import read_yaml
 from members.recipe import Member, Recipe, check_name, read_recipe
@@ -120,6 +120,9 @@ def read_experiment(path: Path) -> Experiment:
         )
     try:
         experiment = Experiment(**document)
+        experiment.named_classes()
+    except BadData as error:
+        raise BadSpec(f"{path}: 'classes': {error}") from None
     except (ValidationError, TypeError) as error:
         raise BadSpec(f"{path}: {_reason(error)}") from None
     for kind in ("members", "fusions", "chains"):

@@ -21,7 +21,7 @@ def refuse_links_out(folder: Path) -> None:
     for where, folders, files in os.walk(home):
         for name in (*folders, *files):
             path = Path(where, name)
-            if path.is_symlink() and not path.resolve().is_relative_to(home):
+            if path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(home):
                 raise BadData(
                     f"{path} is a link that leads out of {folder}, to {path.readlink()};"
                     " put a copy in its place"

@@ -2,12 +2,15 @@
 
 import contextlib
 import fcntl
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 from evaluation.ground.errors import BadRun
 from evaluation.ground.leftovers import clear_within
 from evaluation.ground.links import refuse_links_out
+
+LOCK = ".lock"
 
 
 @contextlib.contextmanager
@@ -20,9 +23,10 @@ def writing(run: Path) -> Iterator[None]:
         BadRun: another process holds it.
         BadData: a link in it leads out.
     """
+    new = not run.exists()
     run.mkdir(parents=True, exist_ok=True)
     refuse_links_out(run)
-    with (run / ".lock").open("w") as file:
+    with (run / LOCK).open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -34,4 +38,6 @@ def writing(run: Path) -> Iterator[None]:
             yield
         except BaseException:
             clear_within(run)  # what killed workers left
+            if new and [path.name for path in run.iterdir()] == [LOCK]:
+                shutil.rmtree(run)
             raise

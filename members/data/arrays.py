@@ -92,7 +92,7 @@ def as_names(name: str, array: Array, count: int) -> Array:
     try:
         words = np.char.decode(array, "utf-8") if array.dtype.kind == "S" else array.astype(np.str_)
         np.char.encode(words, "utf-8")
-    except ValueError as error:
+    except (ValueError, SystemError) as error:  # the second of numbers that are no characters
         raise BadData(f"{name} holds what is no text ({error}); write it again as UTF-8") from None
     return np.asarray(words)
 

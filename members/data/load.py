@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from evaluation.ground.classes import Classes
-from evaluation.ground.errors import BadData
+from evaluation.ground.errors import BadData, BadLabels
 from evaluation.ground.files import array_names
 from evaluation.ground.links import refuse_links_out
 from members.data import ai4mars, arrays, competition, png_pairs
@@ -39,13 +39,12 @@ def load(
         BadLabels: a mask with a label outside the classes.
     """
     path = Path(path)
-    if path.is_dir():
-        refuse_links_out(path)
-        sets = _from_folder(path, classes, size)
-    elif path.is_file():
-        sets = _from_file(path, classes)
-    else:
-        raise BadData(f"{path} is missing; expected {EXPECTED}")
+    try:
+        sets = _opened(path, classes, size)
+    except (BadData, BadLabels) as error:
+        if str(path) in str(error):
+            raise
+        raise type(error)(f"{path}: {error}") from None
     return sets if size is None else {name: resized(one, size) for name, one in sets.items()}
 
 
@@ -60,6 +59,15 @@ def resized(data: DataSet, size: Size) -> DataSet:
     masks = None if data.masks is None else np.stack([resize_mask(m, size) for m in data.masks])
     channels_first = np.ascontiguousarray(np.moveaxis(pictures, -1, 1))
     return DataSet(channels_first, masks, data.ids, data.groups, data.classes)
+
+
+def _opened(path: Path, classes: Classes | None, size: Size | None) -> dict[str, DataSet]:
+    if path.is_dir():
+        refuse_links_out(path)
+        return _from_folder(path, classes, size)
+    if path.is_file():
+        return _from_file(path, classes)
+    raise BadData(f"{path} is missing; expected {EXPECTED}")
 
 
 def _from_file(path: Path, classes: Classes | None) -> dict[str, DataSet]:

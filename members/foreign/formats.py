@@ -144,7 +144,9 @@ def _stack(file: Path) -> Stack | None:
         return None  # nnU-Net's, one case a file
     ids = open_array(file, IDS) if IDS in names else None
     if len(values) != 1:
-        raise BadMaps(f"{file} holds {', '.join(names)}; expected one array, and ids if known")
+        raise BadMaps(
+            f"{file} holds {', '.join(names) or 'nothing'}; expected one array, and ids if known"
+        )
     array = open_array(file, values[0])
     told = None if ids is None else tuple(as_names(f"{file}: ids", ids, len(ids)).tolist())
     return Stack(str(file), array, told)

@@ -4,12 +4,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ensemble.pipeline.package.contents import read_package
+import numpy as np
+
+from ensemble.pipeline.package.contents import Package, read_package
 from ensemble.pipeline.package.label import label
 from ensemble.pipeline.postprocessing import write_labels
 from ensemble.pipeline.submission.label_pngs import write_pngs
-from evaluation.ground.errors import BadData
+from evaluation.ground.errors import BadData, BadRun
 from evaluation.ground.files import whole_file, whole_folder
+from members.data.dataset import DataSet
 from members.data.load import load
 from members.devices import devices
 
@@ -49,6 +52,7 @@ def apply_package(
         raise BadData(f"{pictures} has pictures of {met}; the package takes {expected}")
     if out.suffix != ".npy" and out.exists() and (out.is_file() or any(out.iterdir())):
         raise BadData(f"{out} is there; choose a new folder, or a .npy file, as --out")
+    _try_out(package, where)
     tell(f"{contents.candidate}: {len(data)} pictures on {where}")
     labelled = label(package, data, where)
     if out.suffix == ".npy":
@@ -58,3 +62,21 @@ def apply_package(
         with whole_folder(out) as partial:
             write_pngs(partial, data.ids, labelled, classes)
     return {"package": str(folder), "out": str(out), "pictures": len(data)}
+
+
+def _try_out(package: Package, device: str) -> None:
+    """Label a black picture, so that weights, fusion and chain are known to fit before work.
+
+    Raises:
+        BadRun: they do not.
+    """
+    contents = package.contents
+    black = np.zeros((1, contents.channels, *contents.shape), np.uint8)
+    try:
+        for _ in label(package, DataSet(black, None, ("black",), None, package.classes), device):
+            pass
+    except (ValueError, TypeError, LookupError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise BadRun(
+            f"{package.folder}: its parts do not fit together ({reason}); freeze it again"
+        ) from None

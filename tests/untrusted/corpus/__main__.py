@@ -1,0 +1,100 @@
+"""Run every case through the command in this one process, and write down what came of it."""
+
+import contextlib
+import io
+import json
+import os
+import resource
+import sys
+import time
+import traceback
+import warnings
+from pathlib import Path
+
+import bad_arrays
+import bad_documents
+import bad_maps
+import bad_pictures
+from cases import COLS, ROWS, Case, labels, maps
+
+CASES: list[Case] = [*bad_arrays.CASES, *bad_pictures.CASES, *bad_maps.CASES, *bad_documents.CASES]
+
+
+def main(folder: Path) -> None:
+    """Run the cases in a folder, and write `results.json` to it."""
+    from ensemble.cli import run
+
+    os.chdir(folder)
+    warnings.simplefilter("default")
+    beside = good_files(folder / "good", run)
+    (folder / "out").mkdir()
+    results = {}
+    for number, case in enumerate(CASES):
+        here = folder / "cases" / str(number)
+        here.mkdir(parents=True)
+        bad, began = here / case.bad.name, time.monotonic()
+        case.bad.make(bad)
+        out = folder / "out" / str(number)
+        words = [word.format(bad=bad, out=out, **beside) for word in case.words.split()]
+        before, said = tree(folder), io.StringIO()
+        with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
+            try:
+                code = run(words)
+            except BaseException:  # what a user would see as a traceback
+                code, _ = 1, traceback.print_exc()
+        results[case.name] = {
+            "code": code,
+            "said": said.getvalue(),
+            "expected": case.expected,
+            "written": sorted(tree(folder) - before),
+            "seconds": time.monotonic() - began,
+            "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        }
+    (folder / "results.json").write_text(json.dumps(results))
+
+
+def good_files(folder, run) -> dict[str, str]:
+    """Write what goes with the bad files, and return where by name."""
+    import numpy as np
+
+    folder.mkdir(parents=True)
+    np.save(folder / "maps.npy", maps())
+    np.save(folder / "truth.npy", labels())
+    pictures = np.random.default_rng(2).integers(0, 256, (24, ROWS, COLS)).astype(np.uint8)
+    masks = np.concatenate([labels()] * 4)
+    np.savez(folder / "data.npz", images=pictures, masks=masks)
+    np.savez(folder / "validation.npz", images=pictures[:6], masks=labels())
+    data = ["--data", str(folder / "data.npz"), "--validation", str(folder / "validation.npz")]
+    run_folder, package = str(folder / "run"), str(folder / "package")
+    network = ["--member", "one=unet(width=2,depth=1)", "--epochs", "1", "--folds", "2"]
+    here = ["--run", run_folder]
+    for words in (
+        ["train-members", *data, *network, *here, "--workers", "1"],
+        ["import", str(folder / "maps.npy"), "--name", "two", "--split", "validation", *here],
+        ["postprocess", "--fusion", "one", "--chain", "suppress_background", *here],
+        ["freeze", "--candidate", "one_suppress_background", "--out", package, *here],
+    ):
+        assert run(words) == 0, words
+    (folder / "space.yaml").write_text("recipe: {epochs: 1}\nspace: {architecture.width: [2, 3]}\n")
+    names = {
+        "space": "space.yaml",
+        "data": "data.npz",
+        "maps": "maps.npy",
+        "truth": "truth.npy",
+        "run": "run",
+        "package": "package",
+    }
+    return {name: str(folder / file) for name, file in names.items()}
+
+
+def tree(folder: Path) -> set[str]:
+    """List all files and folders with their sizes."""
+    return {
+        f"{path.relative_to(folder)} {path.lstat().st_size if path.is_file() else ''}"
+        for path in folder.rglob("*")
+        if path.name != ".lock"
+    }
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]).resolve())

@@ -1,0 +1,164 @@
+"""Maps of others that `ens import` is to refuse."""
+
+import json
+
+import numpy as np
+from bad_arrays import NPY, NPZ, head
+from bad_pictures import BEYOND, GREY, drawn
+from cases import (
+    CLASSES,
+    COLS,
+    PICTURES,
+    ROWS,
+    Bad,
+    Case,
+    maps,
+    saved,
+    through,
+    with_value,
+    written,
+)
+
+V3 = {
+    "zarr_format": 3,
+    "node_type": "array",
+    "shape": [PICTURES, CLASSES, ROWS, COLS],
+    "data_type": "float32",
+    "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [PICTURES, CLASSES, ROWS, COLS]}},
+    "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
+    "fill_value": 0.0,
+    "codecs": [{"name": "bytes", "configuration": {"endian": "little"}}],
+    "attributes": {},
+}  # fmt: skip
+V2 = {
+    "zarr_format": 2,
+    "shape": [PICTURES, CLASSES, ROWS, COLS],
+    "chunks": [PICTURES, CLASSES, ROWS, COLS],
+    "dtype": "<f4",
+    "compressor": None,
+    "filters": None,
+    "order": "C",
+    "fill_value": 0,
+}
+GOOD = maps().tobytes()
+
+
+def zarr(chunk: bytes = GOOD, **changed):
+    """Return what makes a Zarr array of version 3, changed."""
+
+    def make(path):
+        (path / "c/0/0/0").mkdir(parents=True)
+        (path / "c/0/0/0/0").write_bytes(chunk)
+        (path / "zarr.json").write_text(json.dumps({**V3, **changed}))
+
+    return make
+
+
+def zarr2(chunk: bytes = GOOD, **changed):
+    """Return what makes a Zarr array of version 2, changed."""
+
+    def make(path):
+        path.mkdir()
+        (path / "0.0.0.0").write_bytes(chunk)
+        (path / ".zarray").write_text(json.dumps({**V2, **changed}))
+
+    return make
+
+
+def text(name: str, content: str):
+    """Return what makes a Zarr array with any metadata."""
+
+    def make(path):
+        path.mkdir()
+        (path / name).write_text(content)
+
+    return make
+
+
+def linked(path):
+    """Make a Zarr array with a chunk that lies elsewhere."""
+    zarr()(path)
+    (path / "c/0/0/0/0").unlink()
+    (path / "c/0/0/0/0").symlink_to("/dev/zero")
+
+
+def grid(*sides: int):
+    """Return the key of chunks of any size."""
+    return {"name": "regular", "configuration": {"chunk_shape": list(sides)}}
+
+
+def one_a_picture(**files: bytes):
+    """Return what makes a folder of files."""
+
+    def make(path):
+        path.mkdir()
+        for name, content in files.items():
+            path.joinpath(name.replace("_", ".")).write_bytes(content)
+
+    return make
+
+
+ZARR_DAMAGED = "is no readable Zarr array"
+PICKLE = b"cos\nsystem\n(S'touch pwned'\ntR."
+PACKED = "is packed by 'pickle'"
+SHARDS = {"name": "sharding_indexed", "configuration": {"chunk_shape": [1, 5, 16, 24], "codecs": [{"name": "pickle"}]}}  # fmt: skip
+
+STACKS = [
+    Bad("nan.npy", written(saved(with_value(maps(), np.nan))), "member 'm': "),
+    Bad("infinite.npy", written(saved(with_value(maps(), -np.inf))), "first in picture 0"),
+    Bad("large.npy", written(saved(with_value(maps(np.float64), 1e300))), "NaN or infinite"),
+    Bad("negative.npy", written(saved(with_value(maps(), -3))), "logits given as probabilities"),
+    Bad("above-1.npy", written(saved(maps() * 4)), "sums that are not 1"),
+    Bad("fewer.npy", written(saved(maps()[:2])), "holds 2 pictures without ids"),
+    Bad("classes.npy", written(saved(maps(klass=9))), "holds 9 classes; expected 5"),
+    Bad("size.npy", written(saved(maps(row=15))), "pictures of 15 x 24 pixels"),
+    Bad("labels.npy", written(saved(np.full((PICTURES, ROWS, COLS), 77))), "holds labels from 77"),
+    Bad("complex.npy", written(saved(maps(np.complex64))), "complex64"),
+    Bad("ids-twice.npz", written(saved(None, maps=maps(), ids=np.array(["a"] * 6))), "ids that repeat"),
+    Bad("ids-fewer.npz", written(saved(None, maps=maps(), ids=np.array(["a"]))), "holds 1 ids for 6"),
+    Bad("ids-text.npz", written(saved(None, maps=maps(), ids=BEYOND)), "holds what is no text"),
+    Bad("ids-shape.npz", written(saved(None, maps=maps(), ids=np.zeros((6, 2)))), "strings or whole"),
+    Bad("nnunet.npz", written(saved(None, probabilities=maps()[0])), "lacks 6 of 6 pictures"),
+]  # fmt: skip
+FOLDERS = [
+    Bad("v3-group", zarr(node_type="group"), ZARR_DAMAGED),
+    Bad("v3-version", zarr(zarr_format=9), ZARR_DAMAGED),
+    Bad("v3-shape", zarr(shape=[1 << 60] * 4), "without ids; expected the split's"),
+    Bad("v3-rows", zarr(shape=[PICTURES, CLASSES, 1 << 40, 1 << 40]), "pixels; expected"),
+    Bad("v3-words", zarr(shape=["a"]), ZARR_DAMAGED),
+    Bad("v3-negative", zarr(shape=[-6, 5, 16, 24]), ZARR_DAMAGED),
+    Bad("v3-chunks", zarr(chunk_grid=grid(6, 5, 1 << 30, 1 << 30)), "claims chunks of"),
+    Bad("v3-no-chunks", zarr(chunk_grid=grid(0, 5, 16, 24)), "is damaged"),
+    Bad("v3-type", zarr(data_type="r64"), ""),
+    Bad("v3-text", zarr(data_type="string"), ""),
+    Bad("v3-pickle", zarr(PICKLE, codecs=[{"name": "pickle"}]), PACKED),
+    Bad("v3-shards", zarr(codecs=[SHARDS]), PACKED),
+    Bad("v3-codec", zarr(codecs=[{"name": "elsewhere.codec"}]), "is packed by 'elsewhere.codec'"),
+    Bad("v3-cut", zarr(GOOD[:99]), "is damaged"),
+    Bad("v3-gzip", zarr(b"\x1f\x8b" + bytes(90), codecs=[*V3["codecs"], {"name": "gzip", "configuration": {"level": 1}}]), "is damaged"),
+    Bad("v3-zstd", zarr(bytes(90), codecs=[*V3["codecs"], {"name": "zstd", "configuration": {"level": 1, "checksum": False}}]), "is damaged"),
+    Bad("v3-crc", zarr(GOOD + bytes(4), codecs=[*V3["codecs"], {"name": "crc32c"}]), "is damaged"),
+    Bad("v3-link", linked, "is a link that leads out"),
+    Bad("v3-ids", zarr(attributes={"ids": [["a"], {}]}), "holds 2 ids for 6 pictures"),
+    Bad("no-json", text("zarr.json", "{"), "cannot be read as JSON"),
+    Bad("deep-json", text("zarr.json", "[" * 100_000), "cannot be read as JSON"),
+    Bad("list-json", text("zarr.json", "[]"), ZARR_DAMAGED),
+    Bad("bytes-json", text(".zarray", "\udcff".encode("utf-8", "surrogatepass").decode("latin-1")), "cannot be read as JSON"),
+    Bad("v2-pickle", zarr2(PICKLE, compressor={"id": "pickle"}), PACKED),
+    Bad("v2-filter", zarr2(PICKLE, filters=[{"id": "pickle"}]), PACKED),
+    Bad("v2-objects", zarr2(dtype="|O"), ZARR_DAMAGED),
+    Bad("v2-structure", zarr2(dtype=[["a", "<f4"]]), ""),
+    Bad("v2-chunks", zarr2(chunks=[1 << 40, 5, 16, 24]), "claims chunks of"),
+    Bad("v2-blosc", zarr2(b"\x02\x01\x21\x04" + b"\xff" * 40, compressor={"id": "blosc", "cname": "lz4", "clevel": 5, "shuffle": 1}), "is damaged"),
+    Bad("kinds", one_a_picture(a_npy=saved(maps()[0]), b_png=drawn(GREY)), "expected one kind"),
+    Bad("first-ok", one_a_picture(a_npy=saved(maps()[0]), b_npy=head(f"({1 << 60},)")), ""),
+    Bad("colour", one_a_picture(a_png=drawn(np.dstack([GREY] * 3))), "expected one channel"),
+    Bad("cut-png", one_a_picture(a_png=drawn(GREY)[:40]), "is no readable picture"),
+    Bad("nothing", lambda path: path.mkdir(), "expected one kind"),
+]  # fmt: skip
+IMPORT = "import {bad} --name m --split validation --run {run}"
+TRAINED = "import {maps} --name m --split validation --run {run} --trained-on {bad}"
+CASES: list[Case] = [
+    *through([*NPY, *NPZ[::3], *STACKS, *FOLDERS], IMPORT),
+    *through([Bad("ids.txt", written(b"\xff\xfe\x00"), "expected one id a line")], TRAINED),
+]  # fmt: skip
