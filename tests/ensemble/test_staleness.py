@@ -342,20 +342,18 @@ def test_verbs_bring_up_to_date_what_no_run_makes(copy, tmp_path, capsys):
     assert found["report mean_smooth validation"] == found[TUNED] == "current"
 
 
-@pytest.mark.parametrize("verb", ["score", "compare", "report", "submit"])
-def test_a_verb_says_what_is_stale_behind_its_result(copy, tmp_path, capsys, verb):
+def test_verbs_say_what_is_stale_behind_their_results(copy, tmp_path, capsys):
     pixel("oof", "truth")(copy)
-    capsys.readouterr()
-    out = ["--candidate", "two_argmax", "--out", tmp_path / "out.csv"] if verb == "submit" else []
-    if verb in ("compare", "report"):
-        did(["score", "--run", copy])
+    labels = ["--candidate", "two_argmax", "--out", tmp_path / "out.csv"]
+    for verb in (["submit", *labels], ["score"], ["compare"]):
         capsys.readouterr()
-    did([verb, "--run", copy, *out])
-    said = capsys.readouterr().err
-    assert "warning: stale, something that it was made of has changed: member" in said
-    assert f"`ens run {copy}/experiment.yaml --run {copy}` makes it again" in said
+        did([*verb, "--run", copy])
+        said = capsys.readouterr().err
+        assert "warning: stale, something that it was made of has changed: member" in said
+        assert f"`ens run {copy}/experiment.yaml --run {copy}` makes it again" in said
 
 
+@pytest.mark.slow
 def test_blocks_of_other_weights_are_not_gone_on_with(copy):
     """A prediction was stopped half way, and its member has changed since."""
     folder = copy / "probabilities/one/validation"
