@@ -16,6 +16,7 @@ from evaluation.report.figures.classes import class_bars
 from evaluation.report.figures.confusion import confusion_matrix
 from evaluation.report.figures.costs import Point, score_against_cost
 from evaluation.report.figures.curves import training_curves
+from evaluation.report.figures.drawing import in_lines
 from evaluation.report.figures.members import Worth, error_correlation, member_worth
 from evaluation.report.figures.reliability import reliability_diagram
 from evaluation.report.figures.waterfall import Stage, waterfall
@@ -198,3 +199,31 @@ def test_ids_of_different_figures_differ():
     for kind in (found, clips):
         everything = [one for group in kind for one in group]
         assert len(everything) == len(set(everything))
+
+
+@pytest.mark.parametrize(
+    ("name", "lines"),
+    [
+        ("unet_argmax", ["unet_argmax"]),
+        ("per_class_vote_argmax", ["per_class_", "vote_argmax"]),
+        ("blur|remove_small.crf", ["blur|", "remove_", "small.crf"]),
+        ("x" * 14, ["x" * 12, "xx"]),
+        ("", [""]),
+    ],
+)
+def test_a_long_name_is_broken_behind_its_parts(name, lines):
+    assert in_lines(name, 12).split("\n") == lines
+
+
+def test_names_of_stages_do_not_run_into_each_other():
+    long = "per_class_vote_suppress_background.crf"
+    svg = waterfall("masked", [Stage("best", 0.4), Stage(long, 0.5, 0.1), Stage(long, 0.6, 0.1)])
+    texts = [text.strip() for text in re.findall(r"<text[^>]*>([^<]*)</text>", svg)]
+    assert texts.count("suppress_background.") == 2
+    assert max(map(len, texts)) <= 22
+
+
+@pytest.mark.parametrize(("epochs", "dots"), [(1, True), (2, False)])
+def test_a_training_of_one_epoch_is_seen_too(epochs, dots):
+    svg = training_curves({"a": [[(float(k), 0.5) for k in range(epochs)]]})
+    assert bool(re.search(r"<use [^>]*#0072b2", svg)) == dots

@@ -90,3 +90,9 @@ def test_opens_a_picture_of_the_queue(opened):
 
 def test_fits_a_phone(opened):
     assert opened.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_leaves_room_for_scores_beside_long_names_on_a_phone(opened):
+    name = "per_class_vote_suppress_background.crf.remove_small"
+    opened.evaluate(f"document.querySelector('tbody td').textContent = '{name}'")
+    assert opened.locator("tbody td").first.bounding_box()["width"] <= 390 / 2

@@ -7,9 +7,10 @@ from jaxtyping import Num
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 
-from evaluation.report.figures.drawing import INK, SERIES, drawn
+from evaluation.report.figures.drawing import INK, SERIES, drawn, in_lines
 
 DARK = 0.55
+CHARACTERS = 40  # of the title's lines
 
 
 def confusion_matrix(
@@ -37,6 +38,6 @@ def confusion_matrix(
         axes.set_xticks(places, classes, rotation=30, ha="right")
         axes.set_yticks(places, classes)
         axes.invert_yaxis()
-        axes.set(xlabel="guessed", ylabel="true", title=name)
+        axes.set(xlabel="guessed", ylabel="true", title=in_lines(name, CHARACTERS))
 
     return drawn(f"confusion of {name}", paint, width=4.6, height=4.0)

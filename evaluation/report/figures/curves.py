@@ -27,10 +27,12 @@ def training_curves(found: Mapping[str, Sequence[Points]]) -> str:
                     color=SERIES[place % len(SERIES)],
                     linestyle=("-", "--", ":", "-.")[place // len(SERIES) % 4],
                     linewidth=1.2,
+                    marker="o" if len(points) == 1 else None,  # of one epoch there is no line
+                    markersize=4,
                     label=name if fold == 0 else None,
                 )
         axes.set(xlabel="epoch", ylabel="masked mIoU of the holdout")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
 
     return drawn("training curves", paint, width=7.6)

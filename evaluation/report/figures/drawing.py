@@ -1,6 +1,8 @@
 """Axes that become SVG which takes its colours from the page, in light and dark."""
 
 import io
+import re
+import textwrap
 from collections.abc import Callable
 from typing import Any
 
@@ -56,3 +58,14 @@ def drawn(
     for placeholder, colour in THEME.items():
         text = text.replace(placeholder, colour)
     return text[text.index("<svg") :]
+
+
+def in_lines(name: str, width: int) -> str:
+    """Break a long name into lines, where it can be behind `_`, `.` or `|`.
+
+    Args:
+        name: of a candidate, in whose parts no blanks stand.
+        width: most characters a line.
+    """
+    lines = textwrap.wrap(re.sub(r"(?<=[_.|])", " ", name), width)
+    return "\n".join(re.sub(r"(?<=[_.|]) ", "", line) for line in lines)

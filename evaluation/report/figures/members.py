@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from evaluation.report.figures.drawing import INK, SERIES, drawn
 
 ROW_INCH = 0.3
+LEAST_INCH = 5.0  # the page stretches figures, and their letters, to its columns
 
 
 class Worth(NamedTuple):
@@ -37,6 +38,7 @@ def member_worth(found: Sequence[Worth]) -> str:
         axes.hlines(at, [w.low for w in found], [w.high for w in found], color=SERIES[0])
         axes.plot([w.gain for w in found], at, "o", color=SERIES[0])
         axes.set_yticks(at, [w.name for w in found])
+        axes.set_ylim(-0.5, len(found) - 0.5)
         axes.set(xlabel="masked mIoU of the mean, with the member minus without")
         axes.locator_params(axis="x", nbins=6)
 
@@ -66,5 +68,5 @@ def error_correlation(names: Sequence[str], values: Float[np.ndarray, "member me
         axes.set_yticks(range(1, len(names)), names[1:])
         axes.set(xlim=(-0.5, len(names) - 1.5), ylim=(len(names) - 0.5, 0.5))
 
-    side = 2 + 0.45 * len(names)
+    side = max(LEAST_INCH, 2 + 0.45 * len(names))
     return drawn("correlation of errors", paint, width=side, height=0.7 * side)

@@ -6,10 +6,11 @@ from typing import NamedTuple
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 
-from evaluation.report.figures.drawing import FAINT, INK, SERIES, drawn
+from evaluation.report.figures.drawing import FAINT, INK, SERIES, drawn, in_lines
 
 WIDTH = 0.6
 ROOM, LEAST_ROOM = 0.3, 0.005
+CHARACTERS = 66  # that the names have beside each other
 PIXELS, DENOMINATOR = SERIES[0], SERIES[1]
 
 
@@ -57,12 +58,13 @@ def waterfall(protocol: str, stages: Sequence[Stage]) -> str:
                 color=INK,
                 ha="center",
             )
-        axes.set_xticks(range(len(stages)), [stage.name for stage in stages])
+        width = max(8, CHARACTERS // len(stages))
+        axes.set_xticks(range(len(stages)), [in_lines(stage.name, width) for stage in stages])
         axes.set(title=f"mIoU under {protocol}")
         room = max(LEAST_ROOM, ROOM * (max(levels) - min(levels)))
         axes.set_ylim(min(levels) - room, max(levels) + room)
         named = {"pixels": PIXELS, "denominator": DENOMINATOR}
         patches = [Patch(color=colour, label=name) for name, colour in named.items()]
-        axes.legend(handles=patches, loc="lower center", ncols=2, bbox_to_anchor=(0.5, -0.3))
+        axes.figure.legend(handles=patches, loc="outside lower center", ncols=2)
 
     return drawn(f"story under {protocol}", paint)
