@@ -107,7 +107,7 @@ constexpr ByWords kWords256[] = {by_words256<2>, by_words256<3>, by_words256<4>,
 
 ByWords chosen(int classes) {
     __builtin_cpu_init();
-    if (classes > kFew || !__builtin_cpu_supports("popcnt")) return nullptr;
+    if (classes < 2 || classes > kFew || !__builtin_cpu_supports("popcnt")) return nullptr;
     if (__builtin_cpu_supports("avx512bw")) return kWords512[classes - 2];
     return __builtin_cpu_supports("avx2") ? kWords256[classes - 2] : nullptr;
 }

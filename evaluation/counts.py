@@ -51,7 +51,7 @@ def confusion(truth: GivenLabels, guess: GivenLabels, *, classes: int) -> Counts
     Args:
         truth: class index per pixel, (picture, row, col); 255 where the annotators gave none.
         guess: class index per pixel, same shape.
-        classes: how many classes there are, 2 to 255; indices run from 0 to `classes - 1`.
+        classes: how many classes there are, 1 to 255; indices run from 0 to `classes - 1`.
 
     Returns:
         Counts, (picture, true class, guessed class); pixels with truth 255 are in none of them.

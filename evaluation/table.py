@@ -114,7 +114,8 @@ def _interval_document(interval: Interval | None) -> dict[str, float] | None:
 
 
 def _flat(board: Leaderboard, row: Row) -> dict[str, Any]:
-    gap = row.gap or Gap(0.0, None, math.nan, math.nan, told_apart=False)
+    behind = 0.0 if row.verdict == "first" else math.nan
+    gap = row.gap or Gap(behind, None, math.nan, math.nan, told_apart=False)
     return {
         "name": row.name,
         "is_member": row.is_member,

@@ -141,6 +141,10 @@ class TestByHand:
         truth, guess = np.array([[[0, 0, 1]]]), np.array([[[0, 1, 1]]])
         np.testing.assert_array_equal(confusion(truth, guess, classes=2), [[[1, 1], [0, 1]]])
 
+    def test_a_single_class_is_counted_too(self):
+        nothing = np.zeros((1, 8, 16), np.uint8)
+        np.testing.assert_array_equal(confusion(nothing, nothing, classes=1), [[[128]]])
+
     def test_each_picture_has_its_own_table(self):
         truth = np.array([[[0]], [[1]]])
         counts = confusion(truth, truth, classes=2)

@@ -81,6 +81,13 @@ class TestByHand:
         found = student_ends(score, np.full(6, score), level=0.95, is_share=True)
         assert found == (score, score)
 
+    @pytest.mark.parametrize(("score", "beyond"), [(0.0, 0), (1.0, 1)])
+    def test_an_interval_of_a_share_stays_one(self, score, beyond):
+        left_out = np.array([score] * 5 + [abs(score - 0.01)])
+        found = student_ends(score, left_out, level=0.95, is_share=True)
+        assert found[beyond] == score
+        assert 0 < found[1 - beyond] < 1
+
 
 class TestWhatIsSaid:
     def test_few_groups_are_told_what_fewer_or_as_many_did(self):

@@ -218,6 +218,13 @@ def test_the_frame_has_a_row_a_candidate_and_the_numbers_of_the_board():
 
 
 class TestRanking:
+    def test_where_nothing_is_scored_nobody_is_first(self):
+        nothing = ScoredPictures(np.zeros((PICTURES, 3, 3), int), IDS, np.arange(PICTURES))
+        found = board([Candidate(name, nothing, is_member=True) for name in ("a", "b")])
+        assert [row.verdict for row in found.rows] == ["", ""]
+        assert "first" not in ranking_text(found).splitlines()[2]
+        assert leaderboard_frame(found)["gap"].isna().all()
+
     def test_the_first_has_no_gap_and_the_others_have_theirs(self):
         rows = board().rows
         assert rows[0].gap is None
