@@ -11,7 +11,7 @@ BLOCK = re.compile(r"```python\n(.*?)```", re.DOTALL)
 
 @pytest.mark.slow
 def test_the_python_example_runs_and_the_gain_is_real(capsys):
-    namespace: dict = {}
+    namespace: dict[str, object] = {}
     for block in BLOCK.findall((ROOT / "docs" / "python.md").read_text()):
         exec(compile(block, "docs/python.md", "exec"), namespace)
     said = capsys.readouterr().out.splitlines()

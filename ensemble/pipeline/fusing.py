@@ -128,7 +128,7 @@ def make_fusion(sources: Sources, plan: Plan, tell: Callable[[str], None]) -> No
     raw = parse_spec(plan.strategy).name in SEES_SPECIALISTS
     splits = _shared_splits(sources, plan)
     stale = [s for s in splits if not is_fused(sources, plan, s)]
-    fitting = {"asked": _asked(plan), "inputs": _inputs(sources, plan, splits[0])}
+    fitting: dict[str, Any] = {"asked": _asked(plan), "inputs": _inputs(sources, plan, splits[0])}
     if not stale and is_current(run.fusion(plan.name) / FITTED, **fitting):
         return
     readers = {s: [sources.open(m, s, raw=raw) for m in plan.members] for s in splits}

@@ -29,7 +29,8 @@ class Mean:
 def total(maps: Maps) -> Map:
     """Return the sum over members, added up in one buffer."""
     if len(maps) == 1:
-        return maps[0].astype(np.float32)
+        only: Map = maps[0].astype(np.float32)
+        return only
     scores: Map = np.add(maps[0], maps[1], dtype=np.float32)
     for one in maps[2:]:
         scores += one

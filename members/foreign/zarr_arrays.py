@@ -42,7 +42,8 @@ class ZarrMaps:
     @property
     def dtype(self) -> np.dtype[Any]:
         """The type of its values."""
-        return np.dtype(self.array.dtype)
+        dtype: np.dtype[Any] = np.dtype(self.array.dtype)
+        return dtype
 
     @property
     def ids(self) -> list[Any] | None:

@@ -291,7 +291,12 @@ class TestWork:
     def test_more_trials_add_to_those_there_are(self, planted, monkeypatch):
         tuned(planted, number=5)
         entered, real = [], journal.enter
-        monkeypatch.setattr(trials, "enter", lambda *given: (entered.append(1), real(*given)))
+
+        def noting(*given):
+            entered.append(1)
+            real(*given)
+
+        monkeypatch.setattr(trials, "enter", noting)
         assert sum(tuned(planted, number=7)["trials"].values()) == 21
         assert len(entered) == 6
 

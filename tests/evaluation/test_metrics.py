@@ -233,15 +233,15 @@ class TestLabels:
 
         truth = np.where(block.truth == 255, 1, block.truth)
         whole = seen(truth.astype(np.uint8), block.guess, ignore=None)
-        hot = [
+        guess, true = [
             torch.tensor(a[:, None] == np.arange(CLASSES)[:, None, None]).float()
             for a in (whole.guess, whole.truth)
         ]
-        both = hot[0].flatten(2).any(dim=2) & hot[1].flatten(2).any(dim=2)
+        both = guess.flatten(2).any(dim=2) & true.flatten(2).any(dim=2)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            theirs = compute_hausdorff_distance(*hot, include_background=True, percentile=95)
-            dice = compute_surface_dice(*hot, [1.0] * CLASSES, include_background=True)
+            theirs = compute_hausdorff_distance(guess, true, include_background=True, percentile=95)
+            dice = compute_surface_dice(guess, true, [1.0] * CLASSES, include_background=True)
         for name, rival in (("hausdorff_95", theirs), ("surface_dice", dice)):
             metric = METRICS.build(name)
             ours = metric.value(metric.terms(whole)).per_class

@@ -1,5 +1,8 @@
 """Maps in plain arrays: any type in, float32 probabilities out; what is none is refused."""
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -80,7 +83,7 @@ def family(folder, maps, *, raw):
     return Family("three", each, raw=raw)
 
 
-READERS = {
+READERS: dict[str, Callable[..., Any]] = {
     "array": lambda _, maps: ArrayMaps("a.npy", maps),
     "uint8 array": lambda _, maps: ArrayMaps("a.npy", np.rint(maps * 255).astype(np.uint8)),
     "store": stored,
