@@ -185,7 +185,7 @@ def read_recipe(name: str, mapping: object, defaults: Mapping[str, Any]) -> Reci
     if not isinstance(mapping, dict):
         raise BadSpec(f"member {name!r} is {shown(mapping)}; expected a mapping of recipe keys")
     try:
-        return Recipe(**{**defaults, **mapping})
+        return Recipe.model_validate({**defaults, **mapping})
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])

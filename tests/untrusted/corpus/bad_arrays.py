@@ -1,3 +1,4 @@
+# ruff: noqa: E501  # one case a line
 """`.npy` and `.npz` files that are none, or claim what they do not hold."""
 
 import functools

@@ -1,3 +1,4 @@
+# ruff: noqa: E501  # one case a line
 """Experiment and space files, and folders of a run or a package, changed by a stranger."""
 
 import json

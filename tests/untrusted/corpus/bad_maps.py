@@ -1,3 +1,4 @@
+# ruff: noqa: E501  # one case a line
 """Maps of others that `ens import` is to refuse."""
 
 import json

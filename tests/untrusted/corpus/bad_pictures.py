@@ -1,3 +1,4 @@
+# ruff: noqa: E501  # one case a line
 """Data sets that are none: files of pictures, folders of PNG, an AI4Mars tree."""
 
 import io
