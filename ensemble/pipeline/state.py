@@ -72,6 +72,20 @@ def _results(fresh: Freshness) -> Iterator[tuple[Result, Path]]:
                 yield Result("scores", name, split), run.scores(name) / f"{split}.json"
 
 
+def next_command(run: Run, parts: list[Part]) -> str:
+    """Return the command that brings up to date what comes first of all that is not current."""
+    late = [part for part in parts if part.state != CURRENT]
+    if not late:
+        return f"ens score --run {run.path}"
+    verbs = {
+        "tuning": f"ens tune-postproc --run {run.path} --fusion {late[0].name}",
+        "report": f"ens report --run {run.path}",
+        "submission": f"ens submit --run {run.path} --out {late[0].name}",
+        "package": f"ens freeze --run {run.path} --out {late[0].name}",
+    }
+    return verbs.get(late[0].stage, f"ens run {run.experiment} --run {run.path}")
+
+
 def as_document(run: Run, parts: list[Part]) -> dict[str, Any]:
     """Give the state as a JSON document."""
     return {"run": str(run.path), "parts": [asdict(part) for part in parts]}

@@ -10,6 +10,9 @@ import pytest
 import yaml
 
 from ensemble.cli import run
+from ensemble.pipeline.prepare import split_identity
+from ensemble.pipeline.state import Part, next_command
+from evaluation.ground.layout import Run
 from members.data.sample import draw_sample
 
 TINY = "unet(width=2, depth=1)"
@@ -317,6 +320,18 @@ def test_only_what_is_stale_is_done_again_and_is_current_then(copy, capsys, what
         assert redone == {"member one 0"}  # they are the same again, and so is all behind them
 
 
+def test_records_of_maps_as_they_were_at_first_still_count(copy, capsys):
+    """They named pictures and truth together, and no classes."""
+    file = copy / "probabilities/one/validation/provenance.json"
+    document = json.loads(file.read_text())
+    del document["inputs"]["classes"], document["inputs"]["pictures"]
+    document["inputs"]["data"] = split_identity(Run(copy), "validation")
+    file.write_text(json.dumps(document))
+    assert states(copy, capsys)["maps one validation"] == "current"
+    pixel("validation", "pictures")(copy)
+    assert states(copy, capsys)["maps one validation"] == "stale"
+
+
 @pytest.mark.parametrize("what", sorted(CANNOT))
 def test_what_no_run_can_take_is_refused(copy, capsys, what):
     INPUTS[what][0](copy)
@@ -367,3 +382,19 @@ def test_blocks_of_other_weights_are_not_gone_on_with(copy):
     did(["run", copy / "experiment.yaml", "--run", copy, "--workers", 1])
     assert (folder / "store.json").read_bytes() == before
     assert not (folder / "begun.provenance.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("stale", "words"),
+    [
+        (["labels", "report"], "ens run R/experiment.yaml --run R"),
+        (["tuning", "report"], "ens tune-postproc --run R --fusion it"),
+        (["report", "package"], "ens report --run R"),
+        (["package"], "ens freeze --run R --out it"),
+        ([], "ens score --run R"),
+    ],
+)
+def test_status_names_the_verb_that_mends_what_comes_first(stale, words):
+    parts = [Part("data", "", "", "current", 0.0)]
+    parts += [Part(stage, "it", "", "stale", 0.0) for stage in stale]
+    assert next_command(Run(Path("R")), parts) == words

@@ -1,13 +1,23 @@
 """Provenance: whole, current, stale."""
 
 import json
+import os
 import time
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from evaluation.ground.provenance import RECORD, digest, digest_of, identity, is_current, record
+from evaluation.ground.provenance import (
+    RECORD,
+    digest,
+    digest_of,
+    identity,
+    is_current,
+    is_intact,
+    known_digest,
+    record,
+)
 
 law = settings(
     max_examples=20,
@@ -90,3 +100,44 @@ def test_a_file_has_the_digest_of_its_bytes(tmp_path):
     (tmp_path / "empty").touch()
     # The SHA-256 of nothing, as in FIPS 180's test vectors.
     assert digest(tmp_path / "empty").startswith("e3b0c44298fc1c149afbf4c8996fb924")
+
+
+def test_an_input_that_records_named_later_is_not_missed_in_an_older_one(tmp_path):
+    today = INPUTS | {"classes": "cc", "folds": "dd"}
+    record(tmp_path, asked=ASKED, inputs=INPUTS)
+    assert is_current(tmp_path, asked=ASKED, inputs=today)
+    record(tmp_path, asked=ASKED, inputs=today)
+    assert not is_current(tmp_path, asked=ASKED, inputs=today | {"classes": "other"})
+
+
+def test_what_is_noted_is_no_part_of_the_identity(tmp_path):
+    record(tmp_path / "a", asked=ASKED, inputs=INPUTS, noted={"paths": ["here"]})
+    record(tmp_path / "b", asked=ASKED, inputs=INPUTS)
+    assert identity(tmp_path / "a") == identity(tmp_path / "b")
+
+
+def test_a_folder_is_intact_while_its_files_are_what_was_written(tmp_path):
+    assert not is_intact(tmp_path)
+    (tmp_path / "weights").write_bytes(b"one")
+    record(tmp_path, asked=ASKED, inputs=INPUTS, outputs={"weights": digest(tmp_path / "weights")})
+    assert is_intact(tmp_path)
+    (tmp_path / "weights").write_bytes(b"two")
+    assert not is_intact(tmp_path)
+    (tmp_path / "weights").unlink()
+    assert not is_intact(tmp_path)
+
+
+class TestAKnownDigest:
+    def test_is_computed_once_for_a_file_that_has_settled(self, tmp_path, monkeypatch):
+        (tmp_path / "f").write_bytes(b"one")
+        monkeypatch.setattr(time, "time_ns", lambda: (tmp_path / "f").stat().st_mtime_ns + 10**10)
+        first = known_digest(tmp_path / "f")
+        monkeypatch.setattr("evaluation.ground.provenance.digest", None)
+        assert known_digest(tmp_path / "f") == first == digest(tmp_path / "f")
+
+    def test_is_not_believed_for_one_that_has_just_changed(self, tmp_path):
+        (tmp_path / "f").write_bytes(b"one")
+        first, stat = known_digest(tmp_path / "f"), (tmp_path / "f").stat()
+        (tmp_path / "f").write_bytes(b"two")
+        os.utime(tmp_path / "f", ns=(stat.st_atime_ns, stat.st_mtime_ns))
+        assert known_digest(tmp_path / "f") != first
