@@ -41,13 +41,20 @@ def fuse_maps(
         One map a picture, float32.
 
     Raises:
-        BadSpec: an unknown strategy or option, or one that learns and has nothing to learn from.
+        BadSpec: an unknown strategy or option, one that learns and has nothing to learn from, or
+            an ignored class outside the classes.
         BadMaps: no maps, none that are probabilities, or some that do not fit together.
         BadLabels: truth of another shape or type.
     """
     if not maps:
         raise BadMaps("no maps were given; expected one array a member")
     members, fitting = _readers(maps, "maps"), _readers(fit_maps, "fit_maps")
+    classes = members[0].size[1]
+    if ignore is not None and not 0 <= ignore < classes:
+        raise BadSpec(f"ignore={ignore} with {classes} classes; expected 0 to {classes - 1}")
+    for reader in fitting:
+        if reader.size[1] != classes:
+            raise BadMaps(f"{reader.name} has {reader.size[1]} classes; expected {classes} as maps")
     context = context_of(members, ignore=ignore, seed=seed, fitting=fitting)
     built = build_strategy(strategy, **context)
     if isinstance(built, Learned):
