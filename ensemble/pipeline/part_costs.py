@@ -9,17 +9,14 @@ from ensemble.blas import one_blas_thread
 from ensemble.fitted import load_fitted
 from ensemble.fuse import stacked
 from ensemble.fusion import Fusion, fuse_block
-from ensemble.pipeline.chains import read_fitted_chain
 from ensemble.pipeline.fusing import FITTED, Plan
 from ensemble.pipeline.member_costs import one_thread
-from ensemble.pipeline.postprocessing import read_candidate
-from ensemble.pipeline.prepare import run_classes
+from ensemble.pipeline.postprocessing import applied_chain, read_candidate
 from ensemble.pipeline.sources import Sources
 from ensemble.strategies import SEES_SPECIALISTS
 from ensemble.strategies.weighted_mean import WeightedMean
 from evaluation.ground.specs import parse_spec
 from members.data.dataset import DataSet
-from postproc.chain import parse_chain
 
 PICTURES, PASSES = 16, 3
 
@@ -54,16 +51,9 @@ def chain_milliseconds(sources: Sources, candidate: str, split: str) -> float:
     Raises:
         BadRun: no such candidate, or its maps are missing.
     """
-    run, classes = sources.run, run_classes(sources.run)
-    source, chain = read_candidate(run, candidate)
-    fitted = read_fitted_chain(run, candidate)
+    source, _ = read_candidate(sources.run, candidate)
     reader = sources.open(source, split)
-    steps = parse_chain(
-        str(fitted["chain"]) if fitted else chain,
-        classes=len(classes),
-        ignore=classes.ignore,
-        floor=reader.floor,
-    )
+    steps = applied_chain(sources.run, candidate, floor=reader.floor)
     pictures = _pictures(sources, split)
     maps = reader.read(slice(0, len(pictures)))
     return _milliseconds(lambda: steps(maps, pictures), len(pictures))

@@ -11,6 +11,7 @@ from ensemble.pipeline.chains import (
     fit_inputs,
     fit_on_oof,
     is_chain_kept,
+    read_fitted_chain,
     save_fitted_chain,
 )
 from ensemble.pipeline.prepare import classes_identity, run_classes, split_identity
@@ -114,6 +115,23 @@ def read_candidate(run: Run, name: str) -> tuple[str, str]:
         raise BadRun(f"no candidate {name!r}; known: {known}; `ens postprocess` makes one")
     about = read_json(file)
     return about["of"], about["chain"]
+
+
+def applied_chain(run: Run, candidate: str, *, floor: float) -> Chain:
+    """Return a candidate's chain with what its steps have learned.
+
+    Args:
+        run: the experiment folder.
+        candidate: its name.
+        floor: half the quantum of the maps that it is applied to.
+
+    Raises:
+        BadRun: no such candidate, or a chain that is not what was written.
+    """
+    _, asked = read_candidate(run, candidate)
+    fitted, classes = read_fitted_chain(run, candidate), run_classes(run)
+    text = fitted["chain"] if fitted else asked
+    return parse_chain(text, classes=len(classes), ignore=classes.ignore, floor=floor)
 
 
 def read_labels(run: Run, candidate: str, split: str) -> Array:

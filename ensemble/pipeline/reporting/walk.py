@@ -5,10 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ensemble.pipeline.chains import read_fitted_chain
 from ensemble.pipeline.fusing import planned
-from ensemble.pipeline.postprocessing import read_candidate
-from ensemble.pipeline.prepare import run_classes
+from ensemble.pipeline.postprocessing import applied_chain, read_candidate
 from ensemble.pipeline.sources import Sources, run_experiment
 from evaluation.ground.arrays import Array
 from evaluation.ground.blocks import blocks, map_blocks
@@ -16,7 +14,7 @@ from evaluation.ground.highest import highest
 from evaluation.report.gallery import Layer
 from members.data.dataset import DataSet
 from members.maps import MapReader
-from postproc.chain import Chain, argmax, parse_chain
+from postproc.chain import Chain, argmax
 
 
 @dataclass(frozen=True)
@@ -43,19 +41,12 @@ class Walk:
     def of(cls, sources: Sources, candidate: str, split: str, reference: str | None) -> "Walk":
         """Open what a candidate of a run is made of; its maps must be there."""
         run = sources.run
-        source, text = read_candidate(run, candidate)
-        fitted = read_fitted_chain(run, candidate)
+        source, _ = read_candidate(run, candidate)
         members: tuple[str, ...] = (source,)
         if source not in sources.names():
             members = planned(run_experiment(run), sources, source).members
         opened = tuple(sources.open(name, split) for name in dict.fromkeys([*members, source]))
-        classes = run_classes(run)
-        chain = parse_chain(
-            fitted["chain"] if fitted else text,
-            classes=len(classes),
-            ignore=classes.ignore,
-            floor=opened[-1].floor,
-        )
+        chain = applied_chain(run, candidate, floor=opened[-1].floor)
         return cls(members, reference, source, opened, chain, DataSet.load(run.data(split)))
 
     @property
