@@ -53,8 +53,9 @@ class Tiny:
 
     def stages(self) -> dict[str, list[list[str | Path]]]:
         """Return the commands of each stage, in the order of work."""
-        here, handed = ["--run", self.run], ["--run", self.run, "--candidate", CANDIDATE]
-        data = ["--data", self.folder / "training.npz"]
+        here: list[str | Path] = ["--run", self.run]
+        handed = [*here, "--candidate", CANDIDATE]
+        data: list[str | Path] = ["--data", self.folder / "training.npz"]
         data += ["--validation", self.folder / "validation.npz"]
         tiny = ["--folds", "2", "--epochs", "1", "--member", "one=unet(width=2, depth=1)"]
         runs, package = self.work / "runs.csv", self.work / "package"
@@ -75,7 +76,8 @@ class Tiny:
 
     def everything(self) -> list[list[str | Path]]:
         """Return the commands from training to handing over."""
-        first = ["run", self.folder / "tiny.yaml", "--workers", "1", "--run", self.run]
+        first: list[str | Path] = ["run", self.folder / "tiny.yaml", "--run", self.run]
+        first += ["--workers", "1"]
         stages = self.stages()
         return [first, *stages["submit"], *stages["freeze"]]
 

@@ -33,4 +33,4 @@ def _drawn_at_once(_, file, **__):
 
 
 # Drawing takes half of a tiny run's time, and only its file matters here.
-Figure.savefig = _drawn_at_once
+Figure.savefig = _drawn_at_once  # type: ignore[assignment, method-assign]
