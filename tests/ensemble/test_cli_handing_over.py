@@ -12,6 +12,7 @@ from PIL import Image
 from ensemble.cli import run
 from ensemble.pipeline.submission import pixels_csv, runs_csv
 from evaluation.ground.classes import MARS
+from evaluation.ground.locks import writing
 from members.data.sample import draw_sample
 
 TINY = "unet(width=2, depth=1)"
@@ -237,6 +238,14 @@ class TestSubmissions:
         (tmp_path / "mine.txt").write_text("mine")
         words = ["submit", "--run", trained, "--candidate", MIXED, "--form", "png"]
         assert "choose a new folder" in refusal(capsys, *words, "--out", tmp_path)
+
+    def test_from_a_run_that_is_being_written_are_refused_before_work(
+        self, trained, tmp_path, capsys
+    ):
+        words = ["submit", "--run", trained, "--candidate", MIXED, "--out", tmp_path / "x.csv"]
+        with writing(Path(trained)):
+            assert "is being written by another ens" in refusal(capsys, *words)
+        assert list(tmp_path.iterdir()) == []
 
     @pytest.mark.parametrize("shape", [(1, 1), (1, 7), (5, 3)])
     def test_of_any_size_and_label_come_back(self, tmp_path, shape):

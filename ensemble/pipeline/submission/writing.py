@@ -51,7 +51,7 @@ def submit(
         tell: gets a line if the labels are stale.
 
     Raises:
-        BadRun: no such label maps, or not of every picture.
+        BadRun: no such label maps, or not of every picture; another process writes into the run.
         BadLabels: values that are no class.
     """
     if split not in run.splits():
@@ -69,10 +69,10 @@ def submit(
     whole: Callable[[Path], AbstractContextManager[Path]] = (
         whole_folder if form == "png" else whole_file
     )
-    with whole(out) as partial:
-        _write(partial, data, labels, classes, form)
-        _compare(partial, _read(partial, data, classes, form), data, labels)
     with writing(run.path):
+        with whole(out) as partial:
+            _write(partial, data, labels, classes, form)
+            _compare(partial, _read(partial, data, classes, form), data, labels)
         note(run, out, "submission", candidate, split)
     freshness(run).warn([Result("labels", candidate, split)], tell)
     return Submitted(len(labels), ignored / labels.size)
