@@ -61,6 +61,9 @@ FIGURES = {
     "waterfall": lambda: waterfall(
         "keras", [Stage("best", 0.4), Stage(NASTY, 0.5, -0.02, 0.12), Stage("c", 0.45, -0.05)]
     ),
+    "waterfall of nothing": lambda: waterfall(
+        "masked", [Stage("best", NAN), Stage("c", NAN, NAN, NAN)]
+    ),
 }
 
 

@@ -1,5 +1,6 @@
 """The story of the score: from the best member to the candidate, pixels against denominator."""
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -35,12 +36,14 @@ def waterfall(protocol: str, stages: Sequence[Stage]) -> str:
 
     Args:
         protocol: under which the scores are.
-        stages: in order; each has the gains that lead to it.
+        stages: in order; each has the gains that lead to it. None is drawn where a score is NaN:
+            then no pixel could be scored.
     """
+    scored = not any(math.isnan(stage.miou) for stage in stages)
 
     def paint(axes: Axes) -> None:
-        levels = [stage.miou for stage in stages]
-        for place, stage in enumerate(stages):
+        levels = [stage.miou for stage in stages] if scored else [0.0, 1.0]
+        for place, stage in enumerate(stages if scored else ()):
             reach = min(place + 1, len(stages) - 1)
             axes.hlines(stage.miou, place - WIDTH / 2, reach + WIDTH / 2, color=FAINT, linewidth=1)
             height, top = stages[max(place - 1, 0)].miou, stage.miou
