@@ -6,7 +6,8 @@ import time
 import pytest
 
 from ensemble.cli import run
-from evaluation.ground.cluster import Cluster, on_cluster
+from ensemble.pipeline.search.side_by_side import places, side_by_side
+from evaluation.ground.cluster import _CURRENT, Cluster, on_cluster
 from members.data.sample import draw_sample
 from members.remote import _TURNS, run_remotely
 
@@ -74,6 +75,26 @@ def test_jobs_side_by_side(gpus, turns, device, most, monkeypatch):
     monkeypatch.setattr("members.remote._TURNS", threading.Semaphore(turns))
     assert [outcome for _, outcome in run_remotely([job] * 4, gpus)] == [device] * 4
     assert max(TOGETHER) == most
+
+
+@pytest.mark.parametrize(("gpus", "slots"), [(0, 3), (2, 2)], indirect=["gpus"])
+def test_trials_are_drawn_as_workers_get_free(gpus, slots, monkeypatch):
+    TOGETHER.clear()
+    monkeypatch.setattr("members.remote._TURNS", threading.Semaphore(9))
+    token, drawn = _CURRENT.set(gpus), []
+
+    def trials():
+        for number in range(6):
+            drawn.append(number)
+            yield job
+
+    where = places(["cpu"], None, 99)
+    ended = 0
+    for _, _ in side_by_side(trials(), where):
+        ended += 1
+        assert len(drawn) <= ended + slots
+    _CURRENT.reset(token)
+    assert (len(where), ended, max(TOGETHER)) == (slots, 6, slots)
 
 
 def test_a_process_trains_one_network_at_a_time():
