@@ -120,7 +120,8 @@ def open_foreign(paths: Sequence[Path]) -> Foreign:
     """
     if len(paths) == 1 and is_zarr(paths[0]):
         array = open_zarr(paths[0])
-        return Stack(str(paths[0]), array, array.ids and tuple(map(str, array.ids)))
+        ids = None if array.ids is None else tuple(map(str, array.ids))
+        return Stack(str(paths[0]), array, ids)
     files = [file for path in paths for file in (_listed(path) if path.is_dir() else [path])]
     strange = [file for file in files if file.suffix not in SUFFIXES]
     if strange:

@@ -36,7 +36,8 @@ def main(folder: Path) -> None:
         case.bad.make(bad)
         out = folder / "out" / str(number)
         words = [word.format(bad=bad, out=out, **beside) for word in case.words.split()]
-        before, said = tree(folder), io.StringIO()
+        looked_at = (here, folder / "good", folder / "out")
+        before, said = tree(*looked_at), io.StringIO()
         with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
             try:
                 code = run(words)
@@ -46,7 +47,7 @@ def main(folder: Path) -> None:
             "code": code,
             "said": said.getvalue(),
             "expected": case.expected,
-            "written": sorted(tree(folder) - before),
+            "written": sorted(tree(*looked_at) - before),
             "seconds": time.monotonic() - began,
             "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         }
@@ -87,10 +88,11 @@ def good_files(folder, run) -> dict[str, str]:
     return {name: str(folder / file) for name, file in names.items()}
 
 
-def tree(folder: Path) -> set[str]:
-    """List all files and folders with their sizes."""
+def tree(*folders: Path) -> set[str]:
+    """List all files and folders in folders, with their sizes."""
     return {
-        f"{path.relative_to(folder)} {path.lstat().st_size if path.is_file() else ''}"
+        f"{path} {path.lstat().st_size if path.is_file() else ''}"
+        for folder in folders
         for path in folder.rglob("*")
         if path.name != ".lock"
     }
