@@ -7,11 +7,14 @@ for whatever library writes.
 
 import contextlib
 import io
+import itertools
 import multiprocessing
 import os
 import resource
+import shutil
 import signal
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +31,9 @@ CHANGES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.trun
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 DIED = 9
 
-Way = Literal["count", "before", "half", "full"]
+NOBODY = 65534
+
+Way = Literal["count", "before", "half", "full", "gone", "nobody", "clock"]
 
 
 @dataclass(frozen=True)
@@ -37,7 +42,9 @@ class Fault:
 
     Args:
         way: `before`: it dies before the step; `half`: it dies when it writes next, after some
-            bytes; `full`: from then on no file can grow, as on a full disk; `count`: nothing.
+            bytes; `full`: from then on no file can grow, as on a full disk; `gone`: all results are
+            removed; `nobody`: the whole process runs as an ordinary user; `clock`: its clock goes
+            backwards; `count`: nothing.
         point: the number of the step.
         limit: bytes that still can be written.
     """
@@ -104,22 +111,38 @@ def _work(commands, within, fault, says):
 
 def _inject(fault, within, points):
     root = f"{within}/"
+    if fault.way == "nobody":
+        os.setuid(NOBODY)
+    if fault.way == "clock":
+        _turn_back()
+    if fault.way == "half":
+        signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
 
     def look(event, arguments):
         if not _changes(event, arguments, root):
             return
-        if points[0] == fault.point:
-            _strike(fault)
         points[0] += 1
+        if points[0] == fault.point + 1:
+            _strike(fault, within)
 
     sys.addaudithook(look)
 
 
-def _strike(fault):
+def _turn_back():
+    """Let each look at the clock find it a minute earlier."""
+    now = itertools.count(time.time_ns(), -60 * 10**9)
+    time.time_ns = lambda: next(now)
+    time.time = lambda: next(now) / 1e9
+    gmtime = time.gmtime
+    time.gmtime = lambda seconds=None: gmtime(time.time() if seconds is None else seconds)
+
+
+def _strike(fault, within):
+    if fault.way == "gone":
+        shutil.rmtree(within)
+        return
     if fault.way == "before":
         os._exit(DIED)
-    if fault.way == "half":
-        signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
     resource.setrlimit(resource.RLIMIT_FSIZE, (fault.limit, fault.limit))
 
 

@@ -1,5 +1,6 @@
 """The tiny run that faults befall, stage by stage."""
 
+import random
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,9 @@ fusions: {stacked: stacking}
 chains: {tuned: 'class_bias|remove_small(min_area_px=4)'}
 """
 CANDIDATE = "stacked_tuned"
+
+SHORT = 1
+"""Points of a stage and way of failing that are tried in every run of the tests."""
 
 
 def pytest_collection_modifyitems(config, items):
@@ -110,6 +114,18 @@ def tiny(tmp_path_factory):
         file.rename(folder / f"{name}.npz")
     (folder / "tiny.yaml").write_text(EXPERIMENT)
     return Tiny(folder)
+
+
+@pytest.fixture
+def points_of(request):
+    """Give all points of a stage or, in every run of the tests, some: the same ones each time."""
+
+    def chosen(points, what):
+        if "faults" in request.config.option.markexpr:
+            return range(points)
+        return sorted(random.Random(f"{points} {what}").sample(range(points), min(points, SHORT)))
+
+    return chosen
 
 
 @pytest.fixture(scope="session")

@@ -9,9 +9,6 @@ from tests.faults.children import DIED, Fault
 from tests.faults.trees import differing
 
 STAGES = ("train", "fuse", "postprocess", "score", "submit", "freeze", "freeze again")
-SHORT = 1
-"""Points of a stage and way that are tried in every run of the tests."""
-
 MOST_BYTES = 200
 """At most so many are written before a process dies in the middle of a file."""
 
@@ -27,17 +24,6 @@ ASTRAY = {
 }
 
 
-def exhaustive(request):
-    return "faults" in request.config.option.markexpr
-
-
-def chosen(points, way, request):
-    """Return all points, or some of them; the same ones each time."""
-    if exhaustive(request):
-        return range(points)
-    return sorted(random.Random(f"{points} {way}").sample(range(points), min(points, SHORT)))
-
-
 def fault_at(way, point):
     return Fault(way, point, random.Random(point).randrange(1, MOST_BYTES))
 
@@ -46,10 +32,11 @@ def fault_at(way, point):
 @pytest.mark.parametrize("stage", STAGES)
 class TestEveryStage:
     @pytest.mark.parametrize("way", ["before", "half"])
-    def test_comes_out_the_same_after_a_crash(self, tiny, stages, stage, way, request):
+    def test_comes_out_the_same_after_a_crash(self, tiny, stages, stage, way, points_of):
         kept, points, expected = stages
         died = 0
-        for point in chosen(points[stage], way, request):
+        tried = points_of(points[stage], way)
+        for point in tried:
             tiny.empty(like=kept[stage])
             ended = tiny.do(tiny.stages()[stage], fault_at(way, point))
             # Where nothing is written any more, nothing is cut short.
@@ -58,13 +45,13 @@ class TestEveryStage:
             again = tiny.do(tiny.stages()[stage])
             assert again.code == 0, f"{way} step {point}: {again.said}"
             assert differing(tiny.holds(), expected[AFTER[stage]]) == [], f"{way} step {point}"
-        assert died or not exhaustive(request)
+        assert died or points[stage] > len(tried)
 
     def test_on_a_full_disk_refuses_in_one_line_and_leaves_nothing(
-        self, tiny, stages, stage, request
+        self, tiny, stages, stage, points_of
     ):
         kept, points, expected = stages
-        for point in chosen(points[stage], "full", request):
+        for point in points_of(points[stage], "full"):
             tiny.empty(like=kept[stage])
             ended = tiny.do(tiny.stages()[stage], fault_at("full", point))
             if ended.code:
@@ -80,11 +67,11 @@ class TestEveryStage:
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", sorted(ASTRAY))
 def test_what_was_cut_short_on_the_way_elsewhere_is_never_taken_for_what_was(
-    tiny, stages, stage, request
+    tiny, stages, stage, points_of
 ):
     kept, points, expected = stages
     other, back = ASTRAY[stage]
-    for point in chosen(points[stage], "astray", request):
+    for point in points_of(points[stage], "astray"):
         tiny.empty(like=kept["end"])
         tiny.do([[*other, "--run", tiny.run]], Fault("before", point))
         for name in back:

@@ -1,0 +1,103 @@
+"""What the machine does to a run: rights, folders that vanish, clocks, flipped bits."""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from tests.faults.children import Fault
+from tests.faults.conftest import CANDIDATE, Tiny
+from tests.faults.trees import differing
+
+pytestmark = pytest.mark.slow
+
+
+def refused(ended):
+    """Return the one line that a command ended with."""
+    assert (ended.code, "Traceback" in ended.said) == (2, False), ended.said
+    [line] = [line for line in ended.said.splitlines() if line.startswith("ens: ")]
+    return line
+
+
+@pytest.fixture
+def open_to_all(tiny, stages):
+    """The same run where an ordinary user can come to it."""
+    if os.getuid() != 0:
+        pytest.skip("only root can become another user; run the tests as root to try this")
+    folder = Path(tempfile.mkdtemp(prefix="faults-"))
+    folder.chmod(0o755)
+    shutil.copytree(stages[0]["postprocess"], folder / "work")
+    yield Tiny(folder)
+    shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize("place", ["run", "run/labels"])
+def test_without_the_right_to_write_a_command_is_refused_and_nothing_changes(open_to_all, place):
+    for path in [open_to_all.work, *open_to_all.work.rglob("*")]:
+        path.chmod(0o777 if path.is_dir() else 0o666)
+    (open_to_all.work / place).mkdir(exist_ok=True)
+    (open_to_all.run / ".lock").touch()
+    (open_to_all.run / ".lock").chmod(0o444 if place == "run" else 0o666)
+    (open_to_all.work / place).chmod(0o555)
+    before = open_to_all.holds()
+    line = refused(open_to_all.do(open_to_all.stages()["postprocess"], Fault("nobody")))
+    assert "Permission denied" in line
+    assert "ask for the right" in line
+    assert differing(open_to_all.holds(), before) == []
+
+
+@pytest.mark.parametrize("stage", ["train", "fuse", "postprocess", "score", "freeze"])
+def test_a_run_that_is_removed_meanwhile_ends_in_one_line(tiny, stages, stage, points_of):
+    kept, points, _ = stages
+    for point in points_of(points[stage], stage):
+        tiny.empty(like=kept[stage])
+        ended = tiny.do(tiny.stages()[stage], Fault("gone", point))
+        if ended.code:
+            refused(ended)
+    tiny.empty()
+
+
+def test_a_clock_that_goes_backwards_changes_nothing(tiny, stages):
+    _, _, expected = stages
+    tiny.empty()
+    for commands in tiny.stages().values():
+        ended = tiny.do(commands, Fault("clock"))
+        assert ended.code == 0, ended.said
+    for path in tiny.work.rglob("*"):
+        os.utime(path, (4e9, 4e9))  # as though made in the future
+    for commands in tiny.stages().values():
+        assert tiny.do(commands).code == 0
+    assert differing(tiny.holds(), expected["end"]) == []
+
+
+NEW = ["predict", "--data", "training.npz", "--split", "new"]
+OTHER = ["fuse", "--strategy", "mean", "--name", "other"]
+HAND_OVER = ["submit", "--split", "validation", "--candidate", CANDIDATE, "--out", "x.csv"]
+FREEZE = ["freeze", "--candidate", CANDIDATE, "--out", "package"]
+
+
+@pytest.mark.parametrize(
+    ("file", "words", "named"),
+    [
+        ("members/one/fold-0/weights.safetensors", NEW, "fold-0"),
+        ("probabilities/one/oof/maps.zarr/c/0/0/0/0", OTHER, "c/0/0/0/0"),
+        (f"labels/{CANDIDATE}/validation/labels.npy", HAND_OVER, "validation/labels.npy"),
+        (f"labels/{CANDIDATE}/fitted.json", FREEZE, "fitted.json"),
+        (f"scores/{CANDIDATE}/oof.npz", ["score"], "oof.npz"),
+        (f"scores/{CANDIDATE}/validation.json", ["score"], "validation.json"),
+        ("fused/stacked/fitted/fitted.npz", FREEZE, "fitted.npz"),
+    ],
+)
+def test_a_flipped_bit_is_found_and_its_file_named(tiny, stages, file, words, named):
+    tiny.empty(like=stages[0]["end"])
+    flipped = tiny.run / file
+    content = bytearray(flipped.read_bytes())
+    content[len(content) // 2] ^= 4
+    flipped.write_bytes(content)
+    places = {"training.npz": tiny.folder, "x.csv": tiny.work, "package": tiny.work}
+    command = [places[word] / word if word in places else word for word in words]
+    line = refused(tiny.do([[*command, "--run", tiny.run]]))
+    assert named in line
+    assert "SHA-256" in line or "checksum" in line
