@@ -66,6 +66,16 @@ class TestThePage:
         shown = json.loads(Reader(text).scripts[0])
         assert [layer["name"] for layer in shown[0]["layers"]] == ["one"]
 
+    def test_of_pictures_without_a_pixel_to_score_has_no_members_figures(self, scored, tmp_path):
+        pictures, masks = np.zeros((3, 16, 24), np.uint8), np.zeros((3, 16, 24), np.uint8)
+        np.savez(tmp_path / "sky.npz", images=pictures, masks=masks)
+        here = ["--run", scored, "--split", "sky"]
+        assert run(["predict", "--data", str(tmp_path / "sky.npz"), *here]) == 0
+        assert run(["score", *here]) == 0
+        text = page_of(scored, "--split", "sky")
+        assert "No pixel of sky can be scored" in text
+        assert "correlation of errors" not in text
+
     def test_of_nobody_is_refused(self, scored, capsys):
         capsys.readouterr()
         assert run(["report", "--run", scored, "--candidate", "nobody"]) == 2

@@ -73,6 +73,10 @@ def member_figures(sources: Sources, split: str, tell: Callable[[str], None]) ->
         maps = open_members(sources, split, tell)
     except BadRun:
         return []  # fewer than two members: nobody to compare with
+    data = maps.data
+    both, pixels = count_both_right(maps.readers, data.truth(), ignore=data.classes.ignore)
+    if not pixels:
+        return []  # nothing was scored
     everyone = tuple(range(len(maps.names)))
     judge = judge_of(sources, maps, len(everyone) + 1)
     judge.counts.of([everyone, *without_one(everyone)])
@@ -82,8 +86,6 @@ def member_figures(sources: Sources, split: str, tell: Callable[[str], None]) ->
         ends = change.interval
         low, high = (change.value,) * 2 if ends is None else (ends.low, ends.high)
         worth.append(Worth(name, change.value, low, high))
-    data = maps.data
-    both, pixels = count_both_right(maps.readers, data.truth(), ignore=data.classes.ignore)
     correlation = measure_pairs(both, pixels).correlation
     return [
         Figure(member_worth(worth), "What the mean of all gains by each member, with intervals."),
