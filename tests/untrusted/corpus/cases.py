@@ -46,8 +46,8 @@ class Case:
     @property
     def name(self) -> str:
         """The verb, and the file."""
-        verb = self.words.split(" {", maxsplit=1)[0].replace(" ", "_")
-        return f"{verb}-{self.bad.name}"
+        verb, *_, option = self.words.partition("{bad}")[0].split() * 2
+        return f"{verb}_{option}-{self.bad.name}"
 
     @property
     def expected(self) -> str:
