@@ -78,7 +78,7 @@ NPY = [
     Bad("claims-2^60.npy", written(head(f"({1 << 60},)")), f"are {1 << 60} bytes, it holds 64"),
     Bad("claims-2^80.npy", written(head(f"({1 << 40}, {1 << 40})")), "it holds 64"),
     Bad("claims-2^62-nothing.npy", written(head(f"({1 << 62},)", "'|S0'")), "it holds 64"),
-    Bad("negative.npy", written(head("(-8, -8)")), "its shape is (-8, -8)"),
+    Bad("negative-shape.npy", written(head("(-8, -8)")), "its shape is (-8, -8)"),
     Bad("words-as-shape.npy", written(head("('a', True)")), "its shape is ('a', True)"),
     Bad("long-head.npy", written(head("(64,)", extra=60_000)), "a header of"),
     Bad("longest-head.npy", written(head("(64,)", major=2)[:8] + b"\xff" * 90), "4294967295 bytes"),
