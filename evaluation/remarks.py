@@ -79,8 +79,8 @@ def _tests(board: Leaderboard) -> list[str]:
         f' "open": cannot be told from the first; "lower": p is {error} or less.'
     )
     tests = (
-        f"p: sign-flip test (at 5%, {erred_with(board.groups)}); Holm's correction for all"
-        f" {pairs_of(len(board.rows))} pairs, since the first was found by looking."
+        f"p: sign-flip test (at 5%, {erred_with(board.groups)}); Holm's correction over every pair"
+        f" ({pairs_of(len(board.rows))}), since the first was found by looking."
     )
     return [gaps, tests + (TOO_FEW if _too_few(board) else "")]
 

@@ -35,8 +35,8 @@ def command(
     pictures, ignored = submit(run, candidate, split, out, form, tell=tell)
     if ignored:
         tell(
-            f"warning: {ignored:.2%} of the pixels got the ignored class, which costs score under"
-            " every protocol; a chain with suppress_background leaves none"
+            f"warning: {ignored:.2%} of the pixels got the ignored class, which is never right on a"
+            " scored pixel; a chain with suppress_background leaves none"
         )
     document = {"out": str(out), "form": form, "pictures": pictures, "ignored_share": ignored}
     show(f"{out}: {pictures} pictures, read back", document, as_json=as_json, then="ens status")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from ensemble.pipeline.bench.timing import machine
 from ensemble.pipeline.experiment import Experiment
+from ensemble.pipeline.folds import OOF
 from ensemble.pipeline.fusing import planned
 from ensemble.pipeline.member_costs import member_cost
 from ensemble.pipeline.part_costs import chain_milliseconds, fusion_milliseconds, used_members
@@ -42,7 +43,7 @@ class Meter:
     Args:
         sources: of the run.
         experiment: what was asked of it.
-        split: whose pictures and maps are taken.
+        split: whose pictures and maps are taken where there are none of `oof`.
         tell: gets a line for whatever is measured, or cannot be.
     """
 
@@ -84,26 +85,36 @@ class Meter:
         except EnsError:
             return plan.members
 
+    # A number holds for every split, so that it is measured on the one that all of them share.
+    def _where(self, source: str) -> str:
+        return OOF if OOF in self.sources.splits(source) else self.split
+
     def _member(self, name: str) -> float:
+        where = self._where(name)
+
         def measure() -> float | None:
-            data = DataSet.load(self.sources.run.data(self.split))
+            data = DataSet.load(self.sources.run.data(where))
             one = member_cost(self.sources, name, data).milliseconds
             return None if one is None else one * len(read_folds(self.sources.run))
 
-        return self._kept(f"member {name}", self.sources.identity(name, self.split), measure)
+        return self._kept(f"member {name}", self.sources.identity(name, where), measure)
 
     def _fusion(self, name: str) -> float:
+        where = self._where(name)
+
         def measure() -> float:
             plan = planned(self.experiment, self.sources, name)
-            return fusion_milliseconds(self.sources, plan, self.split)
+            return fusion_milliseconds(self.sources, plan, where)
 
-        return self._kept(f"fusion {name}", self.sources.identity(name, self.split), measure)
+        return self._kept(f"fusion {name}", self.sources.identity(name, where), measure)
 
     def _chain(self, candidate: str) -> float:
-        def measure() -> float:
-            return chain_milliseconds(self.sources, candidate, self.split)
+        where = self._where(read_candidate(self.sources.run, candidate)[0])
 
-        of = identity(self.sources.run.labels(candidate, self.split))
+        def measure() -> float:
+            return chain_milliseconds(self.sources, candidate, where)
+
+        of = identity(self.sources.run.labels(candidate, where))
         return self._kept(f"chain of {candidate}", of, measure)
 
     def _kept(self, part: str, of: str | None, measure: Callable[[], float | None]) -> float:

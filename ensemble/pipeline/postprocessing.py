@@ -142,7 +142,11 @@ def read_labels(run: Run, candidate: str, split: str) -> Array:
     """
     file = run.labels(candidate, split) / LABELS
     if not file.is_file():
-        raise BadRun(f"candidate {candidate!r} has no label maps of split {split!r}")
+        known = ", ".join(c for c in run.candidates() if run.labels(c, split).is_dir()) or "none"
+        raise BadRun(
+            f"no candidate {candidate!r} with label maps of split {split!r}; known: {known};"
+            " `ens postprocess` makes one"
+        )
     check_outputs(file.parent)
     return open_array(file)
 

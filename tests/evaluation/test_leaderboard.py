@@ -262,7 +262,7 @@ class TestRanking:
         assert "12 groups: in simulations with 8" in leaderboard_text(board())
 
     def test_it_says_how_many_pairs_were_corrected_for(self):
-        assert "Holm's correction for all 6 pairs" in ranking_text(board())
+        assert "Holm's correction over every pair (6)" in ranking_text(board())
         assert "(at 5%, erred in 4% of simulations with 8 groups)" in ranking_text(board())
 
     def test_too_few_groups_for_so_many_candidates_are_told(self):
