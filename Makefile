@@ -9,9 +9,9 @@ demo: .venv/installed
 	.venv/bin/ens demo
 
 test: .venv/installed-dev
-	.venv/bin/pytest -q
+	.venv/bin/pytest -q -n auto --dist loadfile
 
-# Every crash that can be injected, and 200 kills; some twenty minutes. `make test` has a few of them.
+# Every crash that can be injected, and 200 kills: an hour or so. `make test` has a few of them.
 faults: .venv/installed-dev
 	.venv/bin/pytest -q -m "faults or slow" tests/faults
 

@@ -191,7 +191,7 @@ def read_recipe(name: str, mapping: object, defaults: Mapping[str, Any]) -> Reci
         key = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
             known = ", ".join(Recipe.model_fields)
-            raise BadSpec(f"member {name!r} has no key {key!r}; known: {known}") from None
+            raise BadSpec(f"member {name!r} has no key {shown(key)}; known: {known}") from None
         reason = first["msg"].removeprefix("Input should be ")
         raise BadSpec(
             f"member {name!r}: {key!r} got {shown(first['input'])}; expected {reason}"

@@ -37,7 +37,7 @@ SPECS = [
     "segformer(width=2, dropout=0.2)",
     "hierarchical_attention(width=2, dropout=0.2)",
     "hierarchical_attention(width=2, scales=3, dropout=0.2)",
-    "pix2pix(width=2, depth=3)",
+    "pix2pix(width=2, depth=3, dropout=0.2)",
     "mars_seg(width=2)",
     "mars_seg(width=2, deep_supervision=True)",
 ]

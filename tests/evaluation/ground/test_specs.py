@@ -20,12 +20,13 @@ from evaluation.ground.specs import (
 )
 
 law = settings(max_examples=25, deadline=None)
+MOST = 2**64 - 1  # whole numbers of more bits are refused
 
 names = st.from_regex(r"[a-z][a-z_0-9]{0,6}", fullmatch=True).filter(lambda n: not iskeyword(n))
 plain = (
     st.none()
     | st.booleans()
-    | st.integers()
+    | st.integers(-MOST, MOST)
     | st.floats(allow_nan=False, allow_infinity=False)
     | st.text(max_size=5)
 )

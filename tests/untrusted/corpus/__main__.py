@@ -11,11 +11,8 @@ import traceback
 import warnings
 from pathlib import Path
 
-import bad_arrays
-import bad_documents
-import bad_maps
-import bad_pictures
-from cases import COLS, ROWS, Case, labels, maps
+from tests.untrusted.corpus import bad_arrays, bad_documents, bad_maps, bad_pictures
+from tests.untrusted.corpus.cases import COLS, ROWS, Case, labels, maps
 
 CASES: list[Case] = [*bad_arrays.CASES, *bad_pictures.CASES, *bad_maps.CASES, *bad_documents.CASES]
 
@@ -42,7 +39,8 @@ def main(folder: Path) -> None:
             try:
                 code = run(words)
             except BaseException:  # what a user would see as a traceback
-                code, _ = 1, traceback.print_exc()
+                traceback.print_exc()
+                code = 1
         results[case.name] = {
             "code": code,
             "said": said.getvalue(),

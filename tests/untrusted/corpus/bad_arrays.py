@@ -7,7 +7,18 @@ import struct
 import zipfile
 
 import numpy as np
-from cases import Bad, Case, cut, labels, maps, saved, through, with_value, written
+
+from tests.untrusted.corpus.cases import (
+    Bad,
+    Case,
+    cut,
+    labels,
+    maps,
+    saved,
+    through,
+    with_value,
+    written,
+)
 
 READABLE = "is no readable .npy array"
 ARCHIVE = "is no readable .npz"

@@ -7,8 +7,8 @@ import struct
 from itertools import pairwise
 from pathlib import Path
 
-from bad_arrays import head
-from cases import Bad, Case, maps, saved, through, written
+from tests.untrusted.corpus.bad_arrays import head
+from tests.untrusted.corpus.cases import Bad, Case, maps, saved, through, written
 
 GOOD = "data: sample\nmembers:\n  a: {architecture: unet}\nchains: {c: suppress_background}\n"
 LAUGHS = "a: &a [x, x, x]\n" + "".join(

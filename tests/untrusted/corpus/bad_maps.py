@@ -2,11 +2,13 @@
 """Maps of others that `ens import` is to refuse."""
 
 import json
+from typing import Any
 
 import numpy as np
-from bad_arrays import NPY, NPZ, head
-from bad_pictures import BEYOND, GREY, drawn
-from cases import (
+
+from tests.untrusted.corpus.bad_arrays import NPY, NPZ, head
+from tests.untrusted.corpus.bad_pictures import BEYOND, GREY, drawn
+from tests.untrusted.corpus.cases import (
     CLASSES,
     COLS,
     PICTURES,
@@ -20,7 +22,7 @@ from cases import (
     written,
 )
 
-V3 = {
+V3: dict[str, Any] = {
     "zarr_format": 3,
     "node_type": "array",
     "shape": [PICTURES, CLASSES, ROWS, COLS],

@@ -5,11 +5,23 @@ import io
 import os
 import struct
 import zlib
+from pathlib import Path
 
 import numpy as np
-from bad_arrays import NPY, NPZ, SOME
-from cases import COLS, PICTURES, ROWS, Bad, Case, labels, saved, through, written
 from PIL import Image
+
+from tests.untrusted.corpus.bad_arrays import NPY, NPZ, SOME
+from tests.untrusted.corpus.cases import (
+    COLS,
+    PICTURES,
+    ROWS,
+    Bad,
+    Case,
+    labels,
+    saved,
+    through,
+    written,
+)
 
 GREY = np.full((ROWS, COLS), 90, np.uint8)
 
@@ -66,7 +78,14 @@ def linked_folder(path):
 def general(**changed) -> bytes:
     """Return a general `.npz`, changed."""
     good = {"images": np.zeros((PICTURES, ROWS, COLS), np.uint8), "masks": labels()}
-    return saved(None, **{**good, **changed})
+    content: bytes = saved(None, **{**good, **changed})
+    return content
+
+
+def pipe(path: Path) -> None:
+    """Make a folder whose picture never comes."""
+    path.mkdir()
+    os.mkfifo(path / "a.png")
 
 
 def source(value: bytes | str):
@@ -114,7 +133,7 @@ FOLDERS = [
     Bad("link-device", linked("/dev/zero"), "is a link that leads out"),
     Bad("link-folder", linked_folder, "is a link that leads out"),
     Bad("link-loop", linked("a.png"), "are not in images/"),
-    Bad("pipe", lambda path: (path.mkdir(), os.mkfifo(path / "a.png")), "is a folder without"),
+    Bad("pipe", pipe, "is a folder without"),
     Bad("nothing", lambda path: path.mkdir(), "is a folder without images/"),
 ]  # fmt: skip
 NOISE = drawn(np.random.default_rng(3).integers(0, 256, GREY.shape).astype(np.uint8))
