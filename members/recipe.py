@@ -123,14 +123,12 @@ class Member:
     def expand(cls, name: str, recipe: Recipe, classes: Classes) -> "list[Member]":
         """Return the member, or the specialists that its recipe asks for."""
         try:
-            spec = parse_spec(recipe.architecture)
+            spec, inside = parse_spec(recipe.architecture), architecture_of(recipe.architecture)
         except BadSpec as error:
             raise BadSpec(f"member {name!r}: {error}") from None
         if spec.name != SPECIALISTS:
             return [cls(name, recipe)]
-        if len(spec.arguments) != 1 or spec.options:
-            raise BadSpec(f"member {name!r}: write specialists(ARCHITECTURE), not {spec}")
-        binary = recipe.model_copy(update={"architecture": str(spec.arguments[0])})
+        binary = recipe.model_copy(update={"architecture": inside})
         return [
             cls(f"{name}-{slug(known)}", binary, label, name)
             for label, known in enumerate(classes.names)
@@ -208,6 +206,14 @@ def families(members: Iterable[Member]) -> dict[str, list[Member]]:
 
 
 def architecture_of(spec: str | Spec) -> str:
-    """Return the name of an architecture, looking through `specialists(...)`."""
+    """Return the spec of an architecture, looking through `specialists(...)`.
+
+    Raises:
+        BadSpec: it does not parse, or is `specialists` of anything but one architecture.
+    """
     spec = parse_spec(spec) if isinstance(spec, str) else spec
-    return str(spec.arguments[0]) if spec.name == SPECIALISTS else str(spec)
+    if spec.name != SPECIALISTS:
+        return str(spec)
+    if len(spec.arguments) != 1 or spec.options:
+        raise BadSpec(f"write specialists(ARCHITECTURE), not {shown(str(spec))}")
+    return str(spec.arguments[0])
