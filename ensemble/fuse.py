@@ -15,7 +15,7 @@ from evaluation.ground.blocks import BLOCK_PICTURES, blocks, map_blocks
 from evaluation.ground.classes import UNLABELLED
 from evaluation.ground.errors import BadData, BadLabels, BadMaps
 from evaluation.ground.progress import progress
-from members.chunks import PIECE_VALUES
+from members.chunks import PIECE_VALUES, put
 from members.maps import MapReader, Size, check_agreement
 
 CACHE_PICTURES = 16
@@ -128,13 +128,11 @@ def _of_sum(members: Sequence[MapReader], fusion: OfSum, block: slice, room: _Ro
     """Fuse a block few pictures at a time, so that what is added up stays in the cache."""
     fused = room.fused[: block.stop - block.start]
     places = [fused[part] for part in blocks(len(fused), max(1, PIECE_VALUES // fused[0].size))]
-    first, *others = [m.stream(block, places, add=place > 0) for place, m in enumerate(members)]
+    sums = members[0].stream(block, places)
+    for member in members[1:]:
+        sums = member.stream(block, places, onto=sums)
     for place in places:
-        maps = next(first)
-        if maps is not place:
-            np.copyto(place, maps)
-        for stream in others:
-            next(stream)
+        put(next(sums), place)
         fusion.of_sum(place)
     return fused
 

@@ -10,6 +10,8 @@ import functools
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+
 from evaluation.ground.arrays import Array
 from evaluation.ground.compiled import load_library
 
@@ -94,6 +96,12 @@ class ChunkFile:
         if _read()(self._file.fileno(), count, self._kind, add, target, checksum):
             raise DamagedChunk(f"{self._path} is too short")
         self._left -= count
+
+
+def put(maps: Array, place: Array) -> None:
+    """Copy maps to a place, unless that is where they lie."""
+    if maps is not place:
+        np.copyto(place, maps)
 
 
 @functools.cache

@@ -51,7 +51,9 @@ class MapReader(Protocol):
         """
         ...
 
-    def stream(self, pictures: slice, places: Sequence[Few], *, add: bool = False) -> Iterator[Few]:
+    def stream(
+        self, pictures: slice, places: Sequence[Few], *, onto: Iterator[Few] | None = None
+    ) -> Iterator[Few]:
         """Read some pictures few at a time, so that they can be used while they are in the cache.
 
         Nothing made of them may leave before the last was given, since only then it is known that
@@ -60,7 +62,7 @@ class MapReader(Protocol):
         Args:
             pictures: which.
             places: `room` for the first few, for the next, and so on to the last of `pictures`.
-            add: to what lies in the places, in place of replacing it; the sum is given then.
+            onto: another's stream of the same pictures to the same places; the sum is given then.
         """
         ...
 
@@ -120,15 +122,17 @@ class ArrayMaps:
             maps *= np.float32(1 / STEPS_UINT8)
         return maps
 
-    def stream(self, pictures: slice, places: Sequence[Few], *, add: bool = False) -> Iterator[Few]:
+    def stream(
+        self, pictures: slice, places: Sequence[Few], *, onto: Iterator[Few] | None = None
+    ) -> Iterator[Few]:
         """Read some pictures few at a time; see `MapReader`."""
         start = pictures.indices(len(self.array))[0]
         for place in places:
             stop = start + len(place)
-            if add:
-                yield np.add(place, self.read(slice(start, stop)), out=place)
-            else:
+            if onto is None:
                 yield self.read(slice(start, stop), place)
+            else:
+                yield np.add(next(onto), self.read(slice(start, stop)), out=place)
             start = stop
 
     def check(self) -> None:

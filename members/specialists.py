@@ -63,18 +63,20 @@ class Family:
             pass
         return maps
 
-    def stream(self, pictures: slice, places: Sequence[Few], *, add: bool = False) -> Iterator[Few]:
+    def stream(
+        self, pictures: slice, places: Sequence[Few], *, onto: Iterator[Few] | None = None
+    ) -> Iterator[Few]:
         """Read some pictures few at a time; see `MapReader`."""
         # Each class is read by itself first: inside a place it is not contiguous.
         rooms = [np.empty_like(place[:, :1]) for place in places]
         streams = [store.stream(pictures, rooms) for store in self._stores]
         for place in places:
-            maps = np.empty_like(place) if add else place
+            maps = place if onto is None else np.empty_like(place)
             for label, stream in enumerate(streams):
                 maps[:, label] = next(stream)[:, 0]
             if self.kind == "probabilities":
                 _renormalise(maps)
-            yield np.add(place, maps, out=place) if add else maps
+            yield maps if onto is None else np.add(next(onto), maps, out=place)
 
 
 def _renormalise(maps: Map) -> None:

@@ -21,7 +21,7 @@ from evaluation.ground.blocks import BLOCK_PICTURES, blocks
 from evaluation.ground.classes import Classes
 from evaluation.ground.errors import BadMaps, BadRun
 from evaluation.ground.files import read_json, write_json
-from members.chunks import CHECKSUM_BYTES, STEPS_UINT8, ChunkFile, DamagedChunk
+from members.chunks import CHECKSUM_BYTES, STEPS_UINT8, ChunkFile, DamagedChunk, put
 
 StoreDtype = Literal["float16", "uint8", "float32"]
 Kind = Literal["probabilities", "one_vs_rest", "logits"]
@@ -266,7 +266,9 @@ class ProbabilityStore:
             pass
         return maps
 
-    def stream(self, pictures: slice, places: Sequence[Few], *, add: bool = False) -> Iterator[Few]:
+    def stream(
+        self, pictures: slice, places: Sequence[Few], *, onto: Iterator[Few] | None = None
+    ) -> Iterator[Few]:
         """Read maps place after place; see `MapReader`.
 
         The last place of a chunk is given only when the checksum of the chunk holds.
@@ -279,12 +281,14 @@ class ProbabilityStore:
         file: ChunkFile | None = None
         try:
             for place in places:
+                if onto is not None:
+                    put(next(onto), place)
                 rest = place
                 while len(rest):
                     end = min(stop, at - at % length + length)
                     file = file or self._opened(at)
                     now, rest = rest[: end - at], rest[end - at :]
-                    file.read_into(now, add=add)
+                    file.read_into(now, add=onto is not None)
                     if at + len(now) == end:
                         file.finish()
                         file = None

@@ -102,7 +102,9 @@ def test_every_reader_streams_what_it_reads(kind, maps, tmp_path):
     places = [room[:count] for count in (5, 30, 30, 1, 14)]
     streamed = [few.copy() for few in reader.stream(slice(50, 130), places)]
     np.testing.assert_array_equal(np.concatenate(streamed), whole)
-    total = np.full((80, 3, 4, 5), np.float32(0.3))
-    for few in reader.stream(slice(50, 130), [total[:37], total[37:]], add=True):
-        assert few.base is total
+    total, others = np.empty((2, 80, 3, 4, 5), np.float32)
+    others[:] = 0.3
+    halves = [total[:37], total[37:]]
+    for few in reader.stream(slice(50, 130), halves, onto=iter([others[:37], others[37:]])):
+        assert np.shares_memory(few, total)
     np.testing.assert_array_equal(total, whole + np.float32(0.3))
