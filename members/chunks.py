@@ -20,8 +20,9 @@ CHECKSUM_BYTES = 4
 KINDS = {"float16": 0, "uint8": 1, "float32": 2}
 LIBRARY = Path(__file__).with_name("chunk_read.so")
 
-PIECE_VALUES = 1 << 18
-"""So many values of each member are worked on at a time: few calls, and they stay in the cache."""
+PIECE_VALUES = 1 << 20
+"""So many values of each member are worked on at a time: few calls, and their sum stays in the last
+level of the cache."""
 
 
 class DamagedChunk(Exception):

@@ -44,9 +44,11 @@ class DrawnMaps:
         """Read some pictures, which lie within one block."""
         return self.block.read(self._within(pictures), room)
 
-    def stream(self, pictures: slice, places: Sequence[Few], *, add: bool = False) -> Iterator[Few]:
+    def stream(
+        self, pictures: slice, places: Sequence[Few], *, onto: Iterator[Few] | None = None
+    ) -> Iterator[Few]:
         """Read some pictures, which lie within one block, place after place."""
-        return self.block.stream(self._within(pictures), places, add=add)
+        return self.block.stream(self._within(pictures), places, onto=onto)
 
     def _within(self, pictures: slice) -> slice:
         start = pictures.start % BLOCK_PICTURES
