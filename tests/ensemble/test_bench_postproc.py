@@ -290,7 +290,10 @@ class TestChainFiles:
 
 def test_every_usual_chain_parses():
     for chain in USUAL.values():
-        parse_chain(chain, classes=5, ignore=0)
+        parsed = parse_chain(chain, classes=5, ignore=0)
+        assert [spec.name for spec in parsed.specs] == [
+            part.split("(")[0] for part in chain.split("|")
+        ]
 
 
 @pytest.mark.slow

@@ -149,17 +149,6 @@ class TestEveryStrategy:
         np.testing.assert_array_equal(maps, before[0])
         np.testing.assert_array_equal(truth, before[1])
 
-    @few
-    @given(seed=seeds)
-    def test_learns_nothing_from_pixels_that_are_not_scored(self, name, seed):
-        if name in LOOKS_AROUND:
-            pytest.skip("what is said of a pixel counts for its neighbours")
-        maps, truth = drawn(seed)
-        unscored = (truth == IGNORE) | (truth == UNLABELLED)
-        noise = member(np.random.default_rng(seed + 1), truth, -5)
-        changed = np.where(unscored[:, None], noise, maps)
-        assert_same_fusion(fitted(name, maps, truth), fitted(name, changed, truth))
-
     def test_takes_a_single_member_and_two_classes(self, name):
         maps, truth = drawn(4, skills=(1,))
         two = np.stack([maps[:, :, :2].sum(axis=2), maps[:, :, 2:].sum(axis=2)], axis=2)
@@ -671,3 +660,15 @@ def test_refuses_what_is_no_spec(spec, words):
     with pytest.raises(BadSpec) as caught:
         built(spec, 3)
     assert words in str(caught.value)
+
+
+# To those that look around, what is said of a pixel counts for its neighbours.
+@pytest.mark.parametrize("name", sorted(set(STRATEGIES) - LOOKS_AROUND))
+@few
+@given(seed=seeds)
+def test_learns_nothing_from_pixels_that_are_not_scored(name, seed):
+    maps, truth = drawn(seed)
+    unscored = (truth == IGNORE) | (truth == UNLABELLED)
+    noise = member(np.random.default_rng(seed + 1), truth, -5)
+    changed = np.where(unscored[:, None], noise, maps)
+    assert_same_fusion(fitted(name, maps, truth), fitted(name, changed, truth))

@@ -225,8 +225,10 @@ class TestHonesty:
             assert set(fold_of[run_fold != fold]) == {0, 1}
 
     def test_what_learns_nothing_is_not_fitted_anew(self, planted, monkeypatch):
-        monkeypatch.setattr(refits, "cross_fit", None)
+        fitted = []
+        monkeypatch.setattr(refits, "cross_fit", lambda *_: fitted.append(1))
         tuned(planted, "one")
+        assert fitted == []
 
     def test_a_step_learns_as_in_a_run(self, planted):
         level, _ = level_of(planted)

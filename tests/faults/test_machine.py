@@ -54,8 +54,8 @@ def test_a_run_that_is_removed_meanwhile_ends_in_one_line(tiny, stages, stage, p
     for point in points_of(points[stage], stage):
         tiny.empty(like=kept[stage])
         ended = tiny.do(tiny.stages()[stage], Fault("gone", point))
-        if ended.code:
-            refused(ended)
+        # What no longer needs the run may end well.
+        assert ended.code == 0 or refused(ended).startswith("ens: ")
     tiny.empty()
 
 

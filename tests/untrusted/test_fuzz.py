@@ -58,11 +58,10 @@ def specs(draw):
     return f"{draw(st.sampled_from(NAMES))}({inside})" if inside else draw(VALUES)
 
 
-def read_or_refused(read, *arguments):
-    """Call what reads; anything but a refusal in one line fails the test."""
+def is_read_or_refused(read, *arguments):
+    """Tell whether what reads ends well or with one short line; any other error comes through."""
     said = refusal(read, *arguments)
-    assert len(said.splitlines()) == 1
-    assert len(said) < LONGEST
+    return len(said.splitlines()) == 1 and len(said) < LONGEST
 
 
 def refusal(read, *arguments):
@@ -91,7 +90,7 @@ def refusal(read, *arguments):
     ids=["spec", "sum", "strategy", "chain", "loss", "architecture", "member", "recipe"],
 )
 def test_a_spec(read, text):
-    read_or_refused(read, text)
+    assert is_read_or_refused(read, text)
 
 
 @law
@@ -103,7 +102,7 @@ def test_a_spec(read, text):
 def test_an_experiment_file_of_any_values(tmp_path, document):
     path = tmp_path / "a.yaml"
     path.write_text(yaml.safe_dump(document), encoding="utf-8")
-    read_or_refused(lambda: read_experiment(path).resolved())
+    assert is_read_or_refused(lambda: read_experiment(path).resolved())
 
 
 @law
@@ -111,8 +110,8 @@ def test_an_experiment_file_of_any_values(tmp_path, document):
 def test_an_experiment_file_of_any_text(tmp_path, text):
     path = tmp_path / "a.yaml"
     path.write_bytes(text.encode("utf-8", "surrogatepass"))
-    read_or_refused(read_experiment, path)
-    read_or_refused(read_json, path)
+    assert is_read_or_refused(read_experiment, path)
+    assert is_read_or_refused(read_json, path)
 
 
 @law
@@ -127,7 +126,7 @@ def test_the_header_of_an_array(tmp_path, shape, kind, order, version):
     head = text.encode("utf-8", "surrogatepass")
     length = struct.pack("<H" if version == 1 else "<I", len(head) & 0xFFFF)
     (tmp_path / "a.npy").write_bytes(b"\x93NUMPY" + bytes([version, 0]) + length + head + bytes(8))
-    read_or_refused(open_array, tmp_path / "a.npy")
+    assert is_read_or_refused(open_array, tmp_path / "a.npy")
 
 
 @law
@@ -138,5 +137,5 @@ def test_an_archive_with_any_byte_changed(tmp_path, place, value):
     whole = bytearray(path.read_bytes())
     whole[place % len(whole)] = value
     path.write_bytes(whole)
-    read_or_refused(array_names, path)
-    read_or_refused(open_array, path, "images")
+    assert is_read_or_refused(array_names, path)
+    assert is_read_or_refused(open_array, path, "images")
