@@ -1,13 +1,13 @@
 """Confusion counts: pixels by picture, true class and guessed class."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from ctypes import c_int, c_int32, c_int64, c_void_p
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Int64, Shaped
+from jaxtyping import Integer, Shaped
 
 from evaluation.ground.arrays import Counts
 from evaluation.ground.blocks import BLOCK_PICTURES, blocks, map_blocks
@@ -15,7 +15,7 @@ from evaluation.ground.classes import UNLABELLED
 from evaluation.ground.compiled import load_library
 from evaluation.ground.errors import BadLabels
 
-BlockCounts = Int64[np.ndarray, "_ true guess"]
+BlockCounts = Integer[np.ndarray, "_ true guess"]
 Given = Shaped[np.ndarray, "picture row col"]
 
 PIECE_PIXELS = 1 << 19
@@ -60,10 +60,10 @@ def confusion(truth: GivenLabels, guess: GivenLabels, *, classes: int) -> Counts
         BadLabels: no integers, an index outside the classes, or shapes that differ.
     """
     size = _checked_size(truth, guess)
-    tables = [
+    tables = (
         _counted(truth[block], guess[block], classes) for block in blocks(truth.shape[0], size)
-    ]
-    return _joined(tables, classes)
+    )
+    return _together(tables, truth.shape, classes)
 
 
 def confusion_by_threads(
@@ -90,7 +90,8 @@ def confusion_by_threads(
     def work(block: slice) -> Counts:
         return _counted(truth[block], guess[block], classes)
 
-    return _joined(list(map_blocks(work, truth.shape[0], size=size, threads=threads)), classes)
+    tables = map_blocks(work, truth.shape[0], size=size, threads=threads)
+    return _together(tables, truth.shape, classes)
 
 
 def _checked_size(truth: GivenLabels, guess: GivenLabels) -> int:
@@ -150,5 +151,13 @@ def _refuse(name: str, labels: Given, classes: int, *, besides: tuple[int, ...])
         raise BadLabels(f"{name} holds {shown}; expected 0 to {classes - 1}{also}")
 
 
-def _joined(tables: list[BlockCounts], classes: int) -> Counts:
-    return np.concatenate(tables) if tables else np.zeros((0, classes, classes), np.int64)
+def _together(tables: Iterable[BlockCounts], shape: tuple[int, ...], classes: int) -> Counts:
+    """Put tables of blocks one after the other, in the smallest type that holds a picture's."""
+    pictures, rows, cols = shape
+    kind = np.int32 if rows * cols <= np.iinfo(np.int32).max else np.int64
+    counts: Counts = np.empty((pictures, classes, classes), kind)
+    start = 0
+    for table in tables:
+        counts[start : start + len(table)] = table
+        start += len(table)
+    return counts

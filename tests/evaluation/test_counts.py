@@ -149,7 +149,7 @@ class TestByHand:
         truth = np.array([[[0]], [[1]]])
         counts = confusion(truth, truth, classes=2)
         np.testing.assert_array_equal(counts, [[[1, 0], [0, 0]], [[0, 0], [0, 1]]])
-        assert counts.dtype == np.int64
+        assert counts.dtype == np.int32
 
     @pytest.mark.parametrize("classes", [2, FEW_CLASSES + 1])
     def test_no_picture_gives_no_table(self, classes):

@@ -17,6 +17,7 @@ CLASSES = 4
 ignored = st.none() | st.integers(0, CLASSES - 1)
 few = st.integers(0, 3)  # absent classes are frequent
 tables = hnp.arrays(np.int64, (CLASSES, CLASSES), elements=few)
+many = st.integers(0, 2**31 - 1)
 stacks = hnp.arrays(np.int64, (2, 3, CLASSES, CLASSES), elements=few)
 
 DESIGN = np.array(
@@ -48,6 +49,15 @@ def by_pixels(counts, ignore):
     for label in range(len(counts)):
         true, guess = ({p for p in pixels if p[part] == label} for part in (0, 1))
         yield len(true & guess) / len(true | guess) if true | guess else np.nan
+
+
+@law
+@pytest.mark.parametrize("name", sorted(PROTOCOLS))
+@given(counts=hnp.arrays(np.int32, (3, CLASSES, CLASSES), elements=many), ignore=ignored)
+def test_pictures_of_a_billion_pixels_overflow_nothing(name, counts, ignore):
+    narrow, wide = (of_pictures(name, c, ignore) for c in (counts, counts.astype(np.int64)))
+    np.testing.assert_array_equal(narrow.iou, wide.iou)
+    np.testing.assert_array_equal(narrow.miou, wide.miou)
 
 
 @law

@@ -8,7 +8,7 @@ from ensemble.pipeline.bench.fuse.drawn import CLASSES, COLS, ROWS
 from evaluation.ground.blocks import BLOCK_PICTURES
 
 PICTURES, CORES = 100_000_000, 1_000
-COUNT_BYTES = CLASSES * CLASSES * np.dtype(np.int64).itemsize
+COUNT_BYTES = CLASSES * CLASSES * np.dtype(np.int32).itemsize
 ONE_BYTE = ("uint8",)
 
 

@@ -53,7 +53,7 @@ def walked(readers: Sequence[MapReader], pictures: int) -> float:
     """
     chain = parse_chain(CHAIN, classes=CLASSES, ignore=IGNORE, floor=readers[0].floor)
     truth = drawn_truth()
-    counts: Counts = np.zeros((pictures, CLASSES, CLASSES), np.int64)
+    counts: Counts = np.zeros((pictures, CLASSES, CLASSES), np.int32)
 
     def score(block: slice, fused: Map) -> None:
         labels = chain(fused, None)
