@@ -4,12 +4,20 @@ PYTHON ?= python3
 PIP = .venv/bin/pip install --quiet --disable-pip-version-check -c constraints.txt
 export PIP_NO_INPUT = 1
 
-.PHONY: demo test check bench faults
+.PHONY: demo test coverage check bench faults
 demo: .venv/installed
 	.venv/bin/ens demo
 
 test: .venv/installed-dev
 	.venv/bin/pytest -q -n auto --dist loadfile
+
+# What of the packages the tests reach, and whether it is enough; half as slow again as `make test`.
+coverage: .venv/installed-dev
+	.venv/bin/coverage erase
+	.venv/bin/coverage run -m pytest -q -n auto --dist loadfile
+	.venv/bin/coverage combine --quiet
+	.venv/bin/coverage report
+	.venv/bin/coverage json --quiet -o - | .venv/bin/python tests/covered.py
 
 # Every crash that can be injected, and 200 kills: an hour or so. `make test` has a few of them.
 faults: .venv/installed-dev
