@@ -8,6 +8,7 @@ small batches, from the file to float32 in the place where it is wanted, without
 import ctypes
 import functools
 from collections.abc import Callable
+from io import FileIO
 from pathlib import Path
 
 import numpy as np
@@ -29,27 +30,26 @@ class DamagedChunk(Exception):
     """A file that does not hold what was written."""
 
 
+def chunk_name(number: int) -> str:
+    """Return the name of a chunk within its array: all that follow each other are of pictures."""
+    return f"c/{number}/0/0/0"
+
+
 class ChunkFile:
     """The file of a chunk, read from front to back.
 
     Args:
-        path: of the file.
+        file: opened, at its beginning; `close` and `finish` close it.
+        name: what errors call it: its path or URL.
         dtype: of its values: float16, float32, or uint8 for probabilities scaled by 255.
         count: how many values it holds.
-
-    Raises:
-        DamagedChunk: no such file.
     """
 
-    def __init__(self, path: Path, dtype: str, count: int) -> None:
-        self._path = path
+    def __init__(self, file: FileIO, name: str, dtype: str, count: int) -> None:
+        self._file, self._name = file, name
         self._kind = KINDS[dtype]
         self._left = count
         self._checksum = ctypes.c_uint32(0)
-        try:
-            self._file = path.open("rb", buffering=0)
-        except FileNotFoundError:
-            raise DamagedChunk(f"{path} is not there") from None
 
     def read_into(self, out: Array, *, add: bool = False) -> None:
         """Read the next values as float32.
@@ -83,9 +83,9 @@ class ChunkFile:
         stored = self._file.read(CHECKSUM_BYTES + 1)
         if len(stored) != CHECKSUM_BYTES:
             wrong = "short" if len(stored) < CHECKSUM_BYTES else "long"
-            raise DamagedChunk(f"{self._path} is too {wrong}")
+            raise DamagedChunk(f"{self._name} is too {wrong}")
         if int.from_bytes(stored, "little") != self._checksum.value:
-            raise DamagedChunk(f"the checksum of {self._path} does not hold")
+            raise DamagedChunk(f"the checksum of {self._name} does not hold")
         self.close()
 
     def close(self) -> None:
@@ -95,7 +95,7 @@ class ChunkFile:
     def _next(self, count: int, target: int | None, add: bool) -> None:
         checksum = ctypes.byref(self._checksum)
         if _read()(self._file.fileno(), count, self._kind, add, target, checksum):
-            raise DamagedChunk(f"{self._path} is too short")
+            raise DamagedChunk(f"{self._name} is too short")
         self._left -= count
 
 

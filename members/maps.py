@@ -11,7 +11,8 @@ from evaluation.ground.arrays import Map
 from evaluation.ground.blocks import map_blocks
 from evaluation.ground.errors import BadMaps
 from members.chunks import STEPS_UINT8
-from members.store import QUANTUM, Few, check_maps
+from members.probabilities import QUANTUM, check_maps
+from members.store import Few
 
 Size = tuple[int, int, int, int]
 """Pictures, classes, rows, cols."""

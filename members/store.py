@@ -1,18 +1,14 @@
 """The probability store: maps of one member over one split; no other code knows them on disk.
 
-A Zarr (version 3) array (picture, class, row, col), unsharded, chunked by pictures. Each chunk has
-a crc32c and one writer; a marker file says that it was written whole, since a chunk that was never
-written reads as zeros in Zarr. Metadata lie in `store.json` beside the array. Zarr writes; chunks
-are read by `members.chunks`.
+A Zarr (version 3) array (picture, class, row, col), unsharded, chunked by pictures; beside the
+metadata in `store.json` or, by URL, in an object store. Each chunk has a crc32c and one writer.
+Zarr writes; chunks are read by `members.chunks`.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
 
 import numpy as np
-import zarr
 from jaxtyping import Float
 from zarr.codecs import BytesCodec, Crc32cCodec
 
@@ -20,76 +16,18 @@ from evaluation.ground.arrays import Kept, Map
 from evaluation.ground.blocks import BLOCK_PICTURES, blocks
 from evaluation.ground.classes import Classes
 from evaluation.ground.errors import BadMaps, BadRun
-from evaluation.ground.files import read_json, write_json
+from members.catalogue import META, Catalogue
+from members.catalogue import Kind as Kind
+from members.catalogue import Seen as Seen
+from members.catalogue import StoreDtype as StoreDtype
 from members.chunks import CHECKSUM_BYTES, STEPS_UINT8, ChunkFile, DamagedChunk, put
-
-StoreDtype = Literal["float16", "uint8", "float32"]
-Kind = Literal["probabilities", "one_vs_rest", "logits"]
+from members.local_chunks import LocalChunks
+from members.objects import Unreachable
+from members.probabilities import QUANTUM, check_maps
+from members.remote_chunks import RemoteChunks
 
 Few = Float[np.ndarray, "_ class row col"]
 """Maps of some pictures; their number has no name, since the next may be fewer."""
-
-MAPS, META, DONE = "maps.zarr", "store.json", "done"
-
-# The smallest step above zero in each type (float32: of a softmax); logarithms floor at half.
-QUANTUM = {"float16": 2.0**-24, "uint8": 1 / STEPS_UINT8, "float32": 2.0**-24}
-
-
-def sum_tolerance(dtype: str, classes: int) -> float:
-    """Return how far the sum of a pixel's probabilities may lie from 1 in this type."""
-    if dtype == "uint8":
-        return classes / (2 * STEPS_UINT8) + 1e-3
-    return 5e-3 if dtype == "float16" else 1e-4
-
-
-def check_maps(maps: Map, dtype: str, *, kind: str = "probabilities") -> None:
-    """Refuse maps that hold NaN, leave 0 to 1, or do not sum to 1.
-
-    Args:
-        maps: (picture, class, row, col), already scaled to probabilities.
-        dtype: the type they were stored in, which says how far a sum may be off.
-        kind: sums are looked at for `probabilities` only.
-
-    Raises:
-        BadMaps: the first thing found.
-    """
-    if not np.isfinite(maps).all():
-        count = int((~np.isfinite(maps)).sum())
-        first = int((~np.isfinite(maps)).reshape(len(maps), -1).any(axis=1).argmax())
-        raise BadMaps(
-            f"{count} values are NaN or infinite (first in picture {first} of {len(maps)} looked"
-            " at); expected probabilities from 0 to 1: predict again, in float32 if they overflowed"
-        )
-    low, high = float(maps.min()), float(maps.max())
-    if low < 0 or high > 1 + 1e-3:
-        raise BadMaps(f"values go from {low:.3g} to {high:.3g}; expected probabilities from 0 to 1")
-    if kind == "probabilities":
-        sums = maps.sum(axis=1)
-        worst = sums.flat[np.abs(sums - 1).argmax()]
-        if abs(worst - 1) > sum_tolerance(dtype, maps.shape[1]):
-            raise BadMaps(f"a pixel's classes sum to {worst:.4g}; expected 1")
-
-
-@dataclass(frozen=True)
-class Seen:
-    """Which pictures the models behind the maps were trained on.
-
-    Args:
-        models: ids of the training pictures of each model.
-        model: for each picture of the store, the index of the one model that made its maps;
-            None where each picture's maps come from all models together.
-    """
-
-    models: tuple[frozenset[str], ...]
-    model: tuple[int, ...] | None = None
-
-    def mask(self, ids: Sequence[str]) -> Kept:
-        """Tell for each picture whether a model behind its maps was trained on it."""
-        if self.model is None:
-            everything = frozenset().union(*self.models)
-            return np.array([name in everything for name in ids], dtype=bool)
-        pairs = zip(ids, self.model, strict=True)
-        return np.array([name in self.models[model] for name, model in pairs], dtype=bool)
 
 
 class ProbabilityStore:
@@ -99,31 +37,24 @@ class ProbabilityStore:
         """Open a store for reading and writing; see `create` for a new one.
 
         Raises:
-            BadRun: no such store.
-            BadData: its metadata cannot be read.
+            BadRun: no such store, or one whose metadata cannot be read.
+            Unreachable: it lies in an object store that does not answer, or refuses.
         """
         if not (folder / META).is_file():
             raise BadRun(f"{folder} holds no probability store; make it first")
         self.folder = folder
-        meta = read_json(folder / META)
         try:
-            self.ids: tuple[str, ...] = tuple(meta["ids"])
-            self.classes = Classes.from_document(meta["classes"])
-            self.kind: Kind = meta["kind"]
-            self.label: int | None = meta["label"]
-            self.dtype: StoreDtype = meta["dtype"]
-            seen = meta["seen"]
-            self.seen = seen and Seen(
-                tuple(frozenset(ids) for ids in seen["models"]),
-                None if seen["model"] is None else tuple(seen["model"]),
-            )
-            self._array: Any = zarr.open_array(folder / MAPS, mode="r+")
+            self._catalogue = known = Catalogue.read(folder)
+            self._chunks = LocalChunks(folder) if known.at is None else RemoteChunks(known.at)
             self._check_shape()
+        except Unreachable:
+            raise
         except Exception as error:  # Zarr raises what malformed metadata make it stumble over
             reason = " ".join(str(error).split())
             raise BadRun(f"{folder} is damaged ({reason}); remove it and make it again") from None
-        # Zarr leaves chunks of zeros out, which would then look like lost ones.
-        self._array = self._array.with_config({"write_empty_chunks": True})
+        self.ids, self.classes = known.ids, known.classes
+        self.kind, self.label = known.kind, known.label
+        self.dtype, self.seen = known.dtype, known.seen
 
     @classmethod
     def create(
@@ -137,6 +68,7 @@ class ProbabilityStore:
         kind: Kind = "probabilities",
         label: int | None = None,
         dtype: StoreDtype = "float16",
+        at: str | None = None,
     ) -> "ProbabilityStore":
         """Create an empty store.
 
@@ -150,37 +82,29 @@ class ProbabilityStore:
             label: for `one_vs_rest`, the store's one class; the class axis has length 1.
             dtype: the type on disk. Worst rounding errors of a probability: float16 2.5e-4,
                 uint8 2e-3, float32 3e-8.
+            at: the URL for the array, which nothing else has; None puts it into the folder.
+
+        Raises:
+            BadMaps: ids repeat.
+            Unreachable: the object store does not answer, or refuses.
         """
         if len(set(ids)) < len(ids):
             raise BadMaps(f"{folder.name}: ids repeat; expected distinct ids")
         folder.mkdir(parents=True, exist_ok=True)
-        depth = len(classes) if label is None else 1
-        zarr.create_array(
-            folder / MAPS,
-            shape=(len(ids), depth, *shape),
-            chunks=(min(BLOCK_PICTURES, len(ids)), depth, *shape),
-            dtype=dtype,
-            serializer=BytesCodec(),
-            compressors=[Crc32cCodec()],
-            dimension_names=("picture", "class", "row", "col"),
-            overwrite=True,
-        )
-        (folder / DONE).mkdir(exist_ok=True)
-        write_json(
-            folder / META,
-            {
-                "ids": list(ids),
-                "classes": classes.document(),
-                "kind": kind,
-                "label": label,
-                "dtype": dtype,
-                "seen": seen
-                and {
-                    "models": [sorted(model) for model in seen.models],
-                    "model": seen.model and list(seen.model),
-                },
-            },
-        )
+        catalogue = Catalogue(tuple(ids), classes, kind, label, dtype, seen, at)
+        header = {
+            "shape": (len(ids), catalogue.depth, *shape),
+            "chunks": (min(BLOCK_PICTURES, len(ids)), catalogue.depth, *shape),
+            "dtype": dtype,
+            "serializer": BytesCodec(),
+            "compressors": [Crc32cCodec()],
+            "dimension_names": ("picture", "class", "row", "col"),
+        }
+        if at is None:
+            LocalChunks.create(folder, **header)
+        else:
+            RemoteChunks.create(at, **header)
+        catalogue.write(folder)
         return cls(folder)
 
     def __reduce__(self) -> tuple[type["ProbabilityStore"], tuple[Path]]:
@@ -188,17 +112,18 @@ class ProbabilityStore:
 
     def _check_shape(self) -> None:
         """Hold the array's header against the other metadata, and against a chunk's weight."""
-        _, _, rows, cols = self._array.shape
-        depth = len(self.classes) if self.label is None else 1
-        length = min(BLOCK_PICTURES, len(self.ids))
-        expected = (len(self.ids), depth, rows, cols), (length, depth, rows, cols), self.dtype
-        found = self._array.shape, self._array.chunks, str(self._array.dtype)
+        known, array = self._catalogue, self._chunks.array
+        _, _, rows, cols = array.shape
+        length = min(BLOCK_PICTURES, len(known.ids))
+        rest = (known.depth, rows, cols)
+        expected = (len(known.ids), *rest), (length, *rest), known.dtype
+        found = array.shape, array.chunks, str(array.dtype)
         if found != expected:
             raise ValueError(f"an array of {found}, expected {expected}")
-        chunk = next((self.folder / MAPS / "c").glob("*/0/0/0"), None)
-        weight = length * depth * rows * cols * self._array.dtype.itemsize + CHECKSUM_BYTES
-        if chunk is not None and chunk.stat().st_size != weight:
-            raise ValueError(f"{chunk} weighs {chunk.stat().st_size} bytes, expected {weight}")
+        self._weight = int(np.prod(array.chunks, dtype=object)) * array.dtype.itemsize
+        self._weight += CHECKSUM_BYTES
+        if (one := self._chunks.one()) is not None and one[1] != self._weight:
+            raise ValueError(f"{one[0]} weighs {one[1]} bytes, expected {self._weight}")
 
     def __len__(self) -> int:
         """Return the number of pictures."""
@@ -212,7 +137,7 @@ class ProbabilityStore:
     @property
     def size(self) -> tuple[int, int, int, int]:
         """Pictures, classes, rows, cols."""
-        pictures, classes, rows, cols = self._array.shape
+        pictures, classes, rows, cols = self._chunks.array.shape
         return pictures, classes, rows, cols
 
     @property
@@ -226,13 +151,11 @@ class ProbabilityStore:
 
     def missing(self) -> list[slice]:
         """List the blocks of pictures that were not written whole yet."""
-        done = self.folder / DONE
-        return [b for b in blocks(len(self)) if not (done / str(b.start)).exists()]
+        return self._chunks.missing(blocks(len(self)))
 
     def clear(self) -> None:
-        """Remove chunks that a process was writing when it was killed; Zarr would leave them."""
-        for left in (self.folder / MAPS).rglob("*.partial"):
-            left.unlink()
+        """Remove what a process was writing when it was killed."""
+        self._chunks.clear()
 
     def write(self, block: slice, maps: Map) -> None:
         """Write the maps of one block, a whole chunk.
@@ -247,8 +170,7 @@ class ProbabilityStore:
         check_maps(maps, self.dtype, kind=self.kind)
         if self.dtype == "uint8":
             maps = np.rint(maps * STEPS_UINT8)
-        self._array[block] = maps.astype(self.dtype)
-        (self.folder / DONE / str(block.start)).touch()
+        self._chunks.write(block, maps.astype(self.dtype))
 
     def read(self, pictures: slice, room: Map | None = None) -> Map:
         """Read maps as float32 probabilities.
@@ -277,7 +199,7 @@ class ProbabilityStore:
             BadRun: a chunk that was never written, or whose checksum does not hold.
         """
         at, stop, _ = pictures.indices(len(self))
-        length: int = self._array.chunks[0]
+        length: int = self._chunks.array.chunks[0]
         file: ChunkFile | None = None
         try:
             for place in places:
@@ -305,14 +227,9 @@ class ProbabilityStore:
 
     def _opened(self, picture: int) -> ChunkFile:
         """Open the chunk of a picture, there."""
-        length, *shape = self._array.chunks
+        length, *shape = self._chunks.array.chunks
         number, before = divmod(picture, length)
-        if not (self.folder / DONE / str(picture - before)).exists():
-            raise BadRun(
-                f"{self.folder}: pictures from {picture - before} on are missing; run again"
-            )
         values = int(np.prod(shape))
-        path = self.folder.joinpath(MAPS, "c", str(number), "0", "0", "0")
-        file = ChunkFile(path, self.dtype, length * values)
+        file = ChunkFile(*self._chunks.open(number, self._weight), self.dtype, length * values)
         file.skip(before * values)
         return file

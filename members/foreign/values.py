@@ -10,7 +10,7 @@ from evaluation.ground.blocks import map_blocks
 from evaluation.ground.errors import BadMaps
 from members.chunks import STEPS_UINT8
 from members.foreign.formats import Foreign
-from members.store import sum_tolerance
+from members.probabilities import sum_tolerance
 
 Scale = Literal["as they are", "softmax", "divide by the sum"]
 

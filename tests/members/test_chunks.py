@@ -27,10 +27,14 @@ def written(path, array):
     return path
 
 
+def opened(path, dtype, count):
+    return ChunkFile(path.open("rb", buffering=0), str(path), dtype, count)
+
+
 def read(path, dtype, count, *parts):
     """Read a chunk in parts; what is left is read for the checksum only."""
     found = []
-    with contextlib.closing(ChunkFile(path, dtype, count)) as file:
+    with contextlib.closing(opened(path, dtype, count)) as file:
         for part in parts or (count,):
             out = np.empty(part, np.float32)
             file.read_into(out)
@@ -58,7 +62,7 @@ class TestAnyChunk:
         alone = read(path, dtype, count)
         total = np.linspace(-1, 1, count, dtype=np.float32)
         expected = total + alone
-        with contextlib.closing(ChunkFile(path, dtype, count)) as file:
+        with contextlib.closing(opened(path, dtype, count)) as file:
             file.read_into(total, add=True)
             file.finish()
         np.testing.assert_array_equal(total, expected)

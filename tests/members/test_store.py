@@ -7,7 +7,8 @@ import zarr
 from evaluation.ground.blocks import blocks
 from evaluation.ground.classes import MARS
 from evaluation.ground.errors import BadMaps, BadRun
-from members.store import ProbabilityStore, Seen, sum_tolerance
+from members.probabilities import sum_tolerance
+from members.store import ProbabilityStore, Seen
 
 ROUNDING = {"float16": 2.5e-4, "uint8": 2e-3, "float32": 1e-7}
 PICTURES = 70  # one whole chunk and a part
