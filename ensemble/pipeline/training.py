@@ -70,9 +70,8 @@ def train_members(
             tell(line)
         experiment.resolved().write(run.experiment)
         folds = read_folds(run)
-        inputs = _training_inputs(run)
-        jobs = [_training(run, experiment, m, fold, inputs) for m in members for fold in folds]
-        jobs = [job for job in jobs if not _is_made(job)]
+        jobs = [training_job(run, experiment, m, fold) for m in members for fold in folds]
+        jobs = [job for job in jobs if not is_made(job)]
         failed = _conduct(jobs, where, workers, "training", tell)
         healthy = [member for member in members if member.name not in failed]
         predict_members(
@@ -156,18 +155,29 @@ def predict_members(
     dtype: StoreDtype,
     workers: int | None,
     tell: Callable[[str], None],
+    folds: Sequence[Fold] | None = None,
 ) -> None:
     """Write the maps of trained members that are missing or stale.
+
+    Args:
+        run: the experiment folder.
+        members: whose maps.
+        splits: of which pictures.
+        where: devices.
+        dtype: of the stores.
+        workers: processes on each device.
+        tell: gets a line for whatever was decided or ended.
+        folds: those whose models predict; by default all. `oof` needs them all.
 
     Raises:
         EnsError: what could not be predicted.
     """
-    folds = read_folds(run)
+    folds = tuple(folds or read_folds(run))
     jobs: list[Job] = []
     for member in members:
         for split in splits:
             job = _prediction(run, member, split, folds, dtype)
-            if _is_made(job):
+            if is_made(job):
                 continue
             if (job.folder / RECORD).exists():
                 tell(f"{member.name} {split}: its maps are stale and are made again")
@@ -210,11 +220,11 @@ def check_trainable(members: Sequence[Member], training: DataSet) -> None:
 
 def is_trained(run: Run, experiment: Experiment, member: Member, fold: Fold) -> bool:
     """Tell whether a member's fold is there and would come out the same today."""
-    job = _training(run, experiment, member, fold, _training_inputs(run))
-    return _is_made(job)
+    return is_made(training_job(run, experiment, member, fold))
 
 
-def _is_made(job: Job) -> bool:
+def is_made(job: Job) -> bool:
+    """Tell whether what a job writes is there, whole, and would come out the same today."""
     if is_current(job.folder, asked=job.asked, inputs=job.inputs):
         return is_intact(job.folder)
     if isinstance(job, TrainJob):
@@ -232,20 +242,16 @@ def is_predicted(
     if any(identity(run.model(member.name, fold.index)) is None for fold in folds):
         return False
     job = _prediction(run, member, split, folds, dtype)
-    return _is_made(job)
+    return is_made(job)
 
 
-def _training_inputs(run: Run) -> dict[str, str]:
-    return {
+def training_job(run: Run, experiment: Experiment, member: Member, fold: Fold) -> TrainJob:
+    """Say what trains a member in a fold of a run, and what of."""
+    inputs = {
         "data": split_identity(run, "oof"),
         "folds": digest(run.folds),
         "classes": classes_identity(run, names=False),
     }
-
-
-def _training(
-    run: Run, experiment: Experiment, member: Member, fold: Fold, inputs: dict[str, str]
-) -> TrainJob:
     folder = run.model(member.name, fold.index)
     asked = {**member.asked(), "fold": fold.index, "seed": experiment.seed}
     return TrainJob(member, run.data("oof"), fold, experiment.seed, folder, asked, inputs)
