@@ -12,7 +12,7 @@ from ensemble.fuse import CrossFitted, FitBlocks, stacked
 from ensemble.fusion import Fusion, Learned, fuse_block
 from evaluation.calibration import BINS, Reliability, ece, reliability
 from evaluation.ground.arrays import Groups
-from evaluation.ground.blocks import map_blocks
+from evaluation.ground.blocks import sum_blocks
 from evaluation.ground.classes import UNLABELLED
 
 
@@ -37,8 +37,7 @@ def measure(
         return np.stack([reliability(one, truth, ignore=ignore) for one in fused])
 
     with one_blas_thread():
-        parts = map_blocks(work, len(blocks.truth), size=blocks.size, threads=1)
-        before, after = np.sum(list(parts), axis=0)
+        before, after = sum_blocks(work, len(blocks.truth), size=blocks.size, threads=1)
     return {
         "measure": f"expected calibration error, top label, {BINS} bins, scored pixels",
         "pixels": int(before[0].sum()),

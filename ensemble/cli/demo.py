@@ -4,13 +4,13 @@ from pathlib import Path
 
 import click
 
-from ensemble.cli.options import FILE, device_options, json_option, show, tell
+from ensemble.cli.options import FILE, jobs_options, json_option, show, tell
 from evaluation.ground.layout import RUNS, Run
 
 
 @click.command("demo")
 @click.option("--out", type=FILE, metavar="RUN", default=RUNS / "demo", show_default=True)
-@device_options
+@jobs_options
 @json_option
 def command(out: Path, device: str, workers: int | None, as_json: bool) -> None:
     """Train, fuse, post-process and score on a sample that is drawn by code; under two minutes."""

@@ -4,14 +4,14 @@ from pathlib import Path
 
 import click
 
-from ensemble.cli.options import FILE, device_options, json_option, show, tell
+from ensemble.cli.options import FILE, jobs_options, json_option, show, tell
 from evaluation.ground.layout import RUNS, Run
 
 
 @click.command("run")
 @click.argument("experiment", type=FILE)
 @click.option("--run", "run_path", type=FILE, metavar="RUN", help="Folder; by default runs/NAME.")
-@device_options
+@jobs_options
 @json_option
 def command(
     experiment: Path, run_path: Path | None, device: str, workers: int | None, as_json: bool

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from ensemble.cli.options import FILE, device_options, json_option, show, tell
+from ensemble.cli.options import FILE, jobs_options, json_option, show, tell
 from ensemble.cli.search import data_options
 from evaluation.ground.layout import RUNS, Run
 
@@ -47,7 +47,7 @@ from evaluation.ground.layout import RUNS, Run
     show_default=True,
     help="Experiment folder.",
 )
-@device_options
+@jobs_options
 @json_option
 def command(
     written: tuple[str, ...],

@@ -7,10 +7,9 @@ import numpy as np
 from jaxtyping import Float, Int64, Shaped
 
 from ensemble.blas import one_blas_thread
-from evaluation.ground.blocks import blocks, map_blocks
+from evaluation.ground.blocks import blocks, sum_blocks
 from evaluation.ground.classes import UNLABELLED
 from evaluation.ground.highest import highest
-from evaluation.ground.progress import progress
 from members.maps import MapReader, check_agreement
 
 BothRight = Int64[np.ndarray, "member member"]
@@ -68,20 +67,20 @@ def count_both_right(
     """
     pictures = check_agreement(members)[0]
 
-    def work(block: slice) -> tuple[BothRight, int]:
+    def work(block: slice) -> BothRight:
         true = np.asarray(truth[block])
         scored = true != UNLABELLED
         if ignore is not None:
             scored &= true != ignore
         # Ones and zeros: float32 counts them exactly up to 2^24 pixels, int64 would be slow.
-        right = np.stack([(highest(m.read(block)) == true)[scored] for m in members])
-        return _products(right.astype(np.float32)), int(scored.sum())
+        right = np.ones((len(members) + 1, int(scored.sum())), np.float32)
+        for own, member in zip(right, members, strict=False):
+            own[...] = (highest(member.read(block)) == true)[scored]
+        return _products(right)  # the last, who is always right, counts the scored pixels
 
-    both, pixels = np.zeros((len(members),) * 2, np.int64), 0
     with one_blas_thread():
-        for found in progress(map_blocks(work, pictures), "pairs", len(blocks(pictures))):
-            both, pixels = both + found[0], pixels + found[1]
-    return both, pixels
+        both = sum_blocks(work, pictures, what="pairs")
+    return both[:-1, :-1], int(both[-1, -1])
 
 
 def _products(right: Float[np.ndarray, "member pixel"]) -> BothRight:

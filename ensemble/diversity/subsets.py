@@ -11,7 +11,7 @@ from ensemble.fuse import MEMORY_BYTES, stacked
 from ensemble.fusion import PIECE_VALUES
 from evaluation.bootstrap import GroupSums
 from evaluation.counts import confusion
-from evaluation.ground.arrays import Groups, Map, Maps
+from evaluation.ground.arrays import Array, Groups, Map, Maps
 from evaluation.ground.blocks import BLOCK_PICTURES, blocks, map_blocks
 from evaluation.ground.highest import highest
 from evaluation.ground.progress import progress
@@ -21,6 +21,7 @@ Subset = tuple[int, ...]
 """Places of members in ascending order; at least one."""
 
 Places = Int64[np.ndarray, " picture"]
+Tables = Int64[np.ndarray, "_ subset true guess"]
 Sums = Int64[np.ndarray, "group true guess"]
 
 SUMS_BYTES = 128 << 20
@@ -89,20 +90,28 @@ def count_subsets(
     sums = np.zeros((groups, len(subsets), classes, classes), np.int64)
     piece = max(1, PIECE_VALUES // (classes * rows * cols))
 
-    def work(block: slice) -> Int64[np.ndarray, "picture subset true guess"]:
+    def work(block: slice) -> tuple[Array, Tables]:
         maps, true = stacked(members, block), np.asarray(truth[block])
         counts = np.empty((len(true), *sums.shape[1:]), np.int64)
         for part in blocks(len(true), piece):
             for place, scores in enumerate(_totals(maps[:, part], subsets)):
                 counts[part, place] = confusion(true[part], highest(scores), classes=classes)
-        return counts
+        return _by_group(places[block], counts)
 
+    # No tree: its sums would soon hold all groups, and there would be one for each power of two.
     done = map_blocks(work, pictures, threads=threads_for(members))
-    every = blocks(pictures)
-    for block, counts in zip(every, progress(done, "subsets", len(every)), strict=True):
-        for place, table in zip(places[block], counts, strict=True):
-            sums[place] += table
+    for own, counts in progress(done, "subsets", len(blocks(pictures))):
+        sums[own] += counts
     return sums.swapaxes(0, 1)
+
+
+def _by_group(places: Places, counts: Tables) -> tuple[Array, Tables]:
+    """Return the groups that there are, and for each the sum of its pictures' counts."""
+    groups, own = np.unique(places, return_inverse=True)
+    sums = np.zeros((len(groups), *counts.shape[1:]), np.int64)
+    for place, tables in zip(own, counts, strict=True):
+        sums[place] += tables
+    return groups, sums
 
 
 def threads_for(members: Sequence[MapReader]) -> int:

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import operator
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -10,7 +11,7 @@ from importlib import import_module
 from typing import Any
 
 from evaluation.ground.errors import EnsError
-from evaluation.ground.on_worker import arrived, called, come_to_rest
+from evaluation.ground.on_worker import arrived, called, called_while_wanted, come_to_rest
 from evaluation.ground.parcels import Parcel, pack
 
 CONNECT_SECONDS = 10
@@ -39,11 +40,10 @@ class Task:
 
     Args:
         future: of Dask.
-        name: what its errors call it, if anything.
     """
 
-    def __init__(self, future: Any, name: str | None = None) -> None:
-        self.future, self._name = future, name
+    def __init__(self, future: Any) -> None:
+        self.future = future
 
     def result(self) -> Any:
         """Wait for the end and return what came out, or raise what was raised.
@@ -52,18 +52,6 @@ class Task:
             WorkerDied: the processes that did it died, again and again.
             EnsError: what the work raises; or the cluster is gone.
         """
-        try:
-            return self._result()
-        except EnsError as error:
-            if self._name is None:
-                raise
-            raise type(error)(f"{error} ({self._name})") from error
-
-    def cancel(self) -> None:
-        """Do not begin it, if it has not begun."""
-        self.future.cancel()
-
-    def _result(self) -> Any:
         distributed = _distributed()
         try:
             return self.future.result()
@@ -71,6 +59,21 @@ class Task:
             raise WorkerDied("its process died, perhaps for want of memory") from None
         except distributed.client.FutureCancelledError as error:
             raise EnsError(f"the cluster is gone ({error}); start it and run again") from None
+
+    def settled(self) -> "Task":
+        """Wait for the end and return this, or raise what was raised; what came out stays there.
+
+        Raises:
+            EnsError: as `result` does.
+        """
+        self.future.exception()  # waits
+        if self.future.status != "finished":
+            self.result()
+        return self
+
+    def cancel(self) -> None:
+        """Do not begin it, if it has not begun."""
+        self.future.cancel()
 
 
 class Cluster:
@@ -98,13 +101,14 @@ class Cluster:
         yield Mapping(self._client, sent)
 
     def submit(self, work: Parcel, *, resources: Any = None) -> Task:
-        """Begin one task.
+        """Begin one task; its process ends if this one ends before.
 
         Args:
             work: called without arguments.
             resources: that a worker must declare, such as `{"GPU": 1}`.
         """
-        return Task(self._client.submit(called, work, pure=False, resources=resources))
+        options = {"pure": False, "resources": resources}
+        return Task(self._client.submit(called_while_wanted, work, **options))
 
     def ended(self, tasks: Sequence[Task]) -> list[Task]:
         """Wait until at least one task has ended; return those that have."""
@@ -126,8 +130,12 @@ class Mapping:
 
     def submit(self, block: slice) -> Task:
         """Begin one block."""
-        future = self._client.submit(called, self._sent, block, pure=False)
-        return Task(future, f"block {block.start}:{block.stop}")
+        return Task(self._client.submit(called, self._sent, block, pure=False))
+
+    def add(self, earlier: Task, later: Task) -> Task:
+        """Begin to add what two tasks give, where that lies."""
+        both = (earlier.future, later.future)
+        return Task(self._client.submit(operator.add, *both, pure=False))
 
     def stop(self, tasks: Sequence[Task]) -> None:
         """Forget tasks, and wait for those that are running: they may be writing."""

@@ -2,8 +2,12 @@
 
 import asyncio
 import functools
+import os
+import signal
 import threading
 import time
+from collections.abc import Mapping
+from importlib import import_module
 from typing import Any
 
 from threadpoolctl import threadpool_limits
@@ -11,6 +15,7 @@ from threadpoolctl import threadpool_limits
 from evaluation.ground.parcels import Parcel
 
 REST_SECONDS, REST_STEP = 60, 0.1
+WATCH_SECONDS = 0.2
 
 
 def arrived(parcel: Parcel) -> Parcel:
@@ -23,6 +28,30 @@ def called(parcel: Parcel, *arguments: Any) -> Any:
     _settle()
     with _Running():
         return parcel(*arguments)
+
+
+def called_while_wanted(parcel: Parcel, *arguments: Any) -> Any:
+    """Call what a parcel holds; end this process when nobody waits for the result any more.
+
+    A job may take hours. The process that waited may have been killed or interrupted, and another
+    be about to do the same: what goes on here would be in its way. The nanny starts a new process.
+    """
+    done = threading.Event()
+    worker = import_module("distributed").get_worker()
+    if worker.nanny:
+        watched = (worker.state.tasks, worker.get_current_task(), done)
+        threading.Thread(target=_end_unwanted, args=watched, daemon=True).start()
+    try:
+        return called(parcel, *arguments)
+    finally:
+        done.set()
+
+
+def _end_unwanted(tasks: Mapping[str, Any], key: str, done: threading.Event) -> None:
+    while not done.wait(WATCH_SECONDS):
+        task = tasks.get(key)
+        if not done.is_set() and (task is None or task.state == "cancelled"):
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
 async def come_to_rest() -> None:

@@ -13,7 +13,7 @@ from ensemble.pipeline.prepare import read_folds
 from ensemble.pipeline.reporting.walk import Walk
 from ensemble.pipeline.sources import Sources
 from evaluation.calibration import Reliability, reliability
-from evaluation.ground.blocks import map_blocks
+from evaluation.ground.blocks import sum_blocks
 from evaluation.ground.errors import BadRun
 from evaluation.report.figures.curves import Points, training_curves
 from evaluation.report.figures.members import Worth, error_correlation, member_worth
@@ -45,9 +45,7 @@ def _reliability(walk: Walk, reader: MapReader) -> Reliability:
     def count(block: slice) -> Reliability:
         return reliability(reader.read(block), np.asarray(truth[block]), ignore=ignore)
 
-    parts = list(map_blocks(count, len(walk.data)))
-    total: Reliability = np.sum(parts, axis=0)
-    return total
+    return sum_blocks(count, len(walk.data))
 
 
 def curves_figure(sources: Sources) -> Figure | None:
