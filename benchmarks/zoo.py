@@ -4,7 +4,7 @@
     .venv/bin/python benchmarks/zoo.py table                            # the results as Markdown
 
 Networks stand in benchmarks/reports.yaml, rows in benchmarks/reports.csv. How many epochs fill the
-minutes is found once, by trying steps, and stays in the run's experiment.yaml. On a CPU the
+minutes is found once, by trying steps, and the run's budget.json keeps it. On a CPU the
 minutes are its own, so that other work beside it shortens no training; on a GPU they pass on the
 wall. The rows of a network are in the results as soon as it is trained.
 """
@@ -37,7 +37,7 @@ from members.data.dataset import DataSet
 from members.devices import devices
 from members.jobs import run_jobs
 from members.network import Network
-from members.recipe import Member, Recipe
+from members.recipe import Member
 from members.train import BINARY, HOLDOUT_SHARE
 
 HERE = Path(__file__).parent
@@ -45,7 +45,7 @@ RESULTS = HERE.parent / "docs" / "results" / "zoo.csv"
 BUDGET = "budget.json"
 EXAMINED = "validation"
 TRIALS = 3
-SHOWN = ["row", "reported", "keras", "masked", "95 % interval"]
+HEADS = ["report", "row", "reported", "`keras`", "`masked`", "95 % interval"]
 Row = dict[str, str]
 
 
@@ -75,11 +75,13 @@ class Zoo:
         self.run, self.asked, self.rows, self.device = run, asked, rows, device
         self.minutes = {row["network"]: minutes * float(row["budget"]) for row in rows}
         begun = {"minutes": minutes, "device": device.partition(":")[0]}
-        self.state: dict[str, Any] = {**begun, "spent": {}}
+        self.state: dict[str, Any] = {**begun, "epoch_seconds": {}, "spent": {}}
         if (run.path / BUDGET).is_file():
             self.state = read_json(run.path / BUDGET)
-        if any(self.state[key] != value for key, value in begun.items()):
-            raise BadRun(f"{run.path} was begun as {self.state}, not {begun}; take another --run")
+        for key, value in begun.items():
+            if self.state[key] != value:
+                known = f"{run.path} was begun with {key} {self.state[key]}"
+                raise BadRun(f"{known}, not {value}; take that, or another --run")
         with writing(run.path):
             prepare(run, asked, click.echo)
             write_json(run.path / BUDGET, self.state)
@@ -151,31 +153,33 @@ class Zoo:
         return time.process_time() if self.device == "cpu" else time.perf_counter()
 
     def _with_epochs(self) -> Experiment:
-        """Write, and return, the experiment with epochs that fill the minutes."""
-        run, asked = self.run, self.asked
-        found = read_experiment(run.experiment).recipes() if run.experiment.is_file() else {}
-        for name, recipe in asked.recipes().items():
-            if name in found and found[name] == _lasting(recipe, found[name].epochs):
-                continue
-            members = Member.expand(name, recipe, self.data.classes)
-            check_trainable(members, self.data)
-            seconds = sum(self._epoch_seconds(member) for member in members)
-            found[name] = _lasting(recipe, max(1, round(60 * self.minutes[name] / seconds)))
-            click.echo(f"{name}: {seconds:.1f} s an epoch, {found[name].epochs} epochs")
-            emptied = asked.model_copy(update={"members": {}, "defaults": {}})
-            emptied.with_members(found).write(run.experiment)
-        return read_experiment(run.experiment)
+        """Write, and return, the experiment with epochs that fill the minutes.
+
+        A network takes as long under one loss as under another: it is tried once, lest the noise
+        of its pace give it more epochs in one row than in the next.
+        """
+        paces: dict[str, float] = self.state["epoch_seconds"]
+        lasting = {}
+        for name, recipe in self.asked.recipes().items():
+            key = f"{recipe.procedure} {recipe.architecture}"
+            if key not in paces:
+                members = Member.expand(name, recipe, self.data.classes)
+                check_trainable(members, self.data)
+                paces[key] = sum(self._epoch_seconds(member) for member in members)
+                write_json(self.run.path / BUDGET, self.state)
+                click.echo(f"{key}: {paces[key]:.1f} s an epoch")
+            epochs = max(1, round(60 * self.minutes[name] / paces[key]))
+            lasting[name] = recipe.model_copy(update={"epochs": epochs, "patience": epochs})
+        emptied = self.asked.model_copy(update={"members": {}, "defaults": {}})
+        experiment = emptied.with_members(lasting)
+        experiment.write(self.run.experiment)
+        return experiment
 
     def _epoch_seconds(self, member: Member) -> float:
         held = len(self.fold.training) * HOLDOUT_SHARE
         learnt = len(self.fold.training) - held
         paces = [network_pace(member, self.data, self.device) for _ in range(TRIALS)]
         return min(pace.learn_seconds * learnt + pace.predict_seconds * held for pace in paces)
-
-
-def _lasting(recipe: Recipe, epochs: int) -> Recipe:
-    """Return a recipe with the epochs of its budget, which alone ends the training."""
-    return recipe.model_copy(update={"epochs": epochs, "patience": epochs})
 
 
 def _parameters(member: Member, data: DataSet) -> int:
@@ -203,8 +207,11 @@ def main() -> None:
 @click.option("--out", type=click.Path(path_type=Path), default=RESULTS)
 def train(path: Path, minutes: float, device: str, experiment: Path, rows: Path, out: Path) -> None:
     """Train what is missing, and write the results row by row."""
-    asked = read_experiment(experiment)
-    zoo = Zoo(Run(path), asked, minutes, read_rows(rows), devices(device)[0])
+    try:
+        asked = read_experiment(experiment)
+        zoo = Zoo(Run(path), asked, minutes, read_rows(rows), devices(device)[0])
+    except EnsError as error:
+        raise click.ClickException(str(error)) from None
     found: dict[int, dict[str, Any]] = {}
     for network in asked.members:
         try:
@@ -222,8 +229,24 @@ def train(path: Path, minutes: float, device: str, experiment: Path, rows: Path,
 @click.option("--results", type=click.Path(path_type=Path), default=RESULTS)
 def table(results: Path) -> None:
     """Print the results as a Markdown table."""
-    frame = pd.read_csv(results, dtype={"reported": str}, keep_default_na=False)
-    print(frame)
+    frame = pd.read_csv(results, dtype={"reported": str}, na_filter=False)
+    start, end = frame.columns.get_loc("high") + 1, frame.columns.get_loc("epochs")
+    classes = list(frame.columns[start:end])
+    heads = [*HEADS, *classes, "epochs", "minutes", "parameters", "network"]
+    print("| " + " | ".join(heads) + " |\n|" + "---|" * len(heads))
+    for row in frame.to_dict("records"):
+        chained = f"`{row['network']}`" + (f", `{row['chain']}`" if row["chain"] else "")
+        cells = [row["table"], row["row"], row["reported"] or row["ablation_of"]]
+        cells += [_short(row["keras"]), _short(row["masked"])]
+        cells += [f"{_short(row['low'])} to {_short(row['high'])}"]
+        cells += [_short(row[name]) for name in classes]
+        cells += [str(row["epochs"]), f"{float(row['minutes'] or 'nan'):.1f}"]
+        cells += [f"{row['parameters'] / 1e6:.2f} M", chained]
+        print("| " + " | ".join(cells) + " |")
+
+
+def _short(value: float | str) -> str:
+    return "" if value == "" else f"{float(value):.3f}".removeprefix("0")
 
 
 if __name__ == "__main__":

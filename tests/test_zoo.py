@@ -1,0 +1,99 @@
+"""The reports' rows are whole, and the script that trains them goes on where it was stopped."""
+
+from collections import Counter
+
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+
+from benchmarks import zoo
+from ensemble.pipeline.experiment import read_experiment
+from evaluation.ground.classes import MARS
+from members.data.sample import draw_sample
+
+HEAD = "table,row,reported,reported_iou,network,chain,budget,ablation_of\n"
+ONE = "first,one,.41,,one,,1,\nfirst,suppressed,.61,,one,suppress_background,1,\n"
+TWO = "second,two,,,two,,1,\n"
+
+
+@pytest.fixture(scope="module")
+def rows():
+    return zoo.read_rows(zoo.HERE / "reports.csv")
+
+
+@pytest.fixture(scope="module")
+def networks():
+    return read_experiment(zoo.HERE / "reports.yaml")
+
+
+def test_every_recipe_of_the_reports_is_one_of_ours(networks):
+    assert len(networks.expanded(MARS)) >= len(networks.members)
+
+
+def test_every_row_has_a_name_of_its_own_and_a_network(rows, networks):
+    assert Counter((row["table"], row["row"]) for row in rows).most_common(1)[0][1] == 1
+    assert {row["network"] for row in rows} == set(networks.members)
+
+
+def test_rows_that_share_a_network_share_its_budget(rows):
+    assert len({(row["network"], row["budget"]) for row in rows}) == len(
+        {row["network"] for row in rows}
+    )
+
+
+def test_an_ablation_names_the_row_it_is_of(rows):
+    names = {row["row"] for row in rows}
+    assert {row["ablation_of"] for row in rows if row["ablation_of"]} <= names
+
+
+def test_reported_scores_are_those_of_the_reports(rows):
+    said = [row["reported"] for row in rows if row["reported"]]
+    assert len(said) == 21
+    assert all(0.4 < float(score) < 0.71 for score in said)
+
+
+@pytest.fixture
+def train(tmp_path):
+    sample = draw_sample(pictures=60, test=2, validation=30, size=(16, 24)).save(tmp_path)
+
+    def trained(*members, lines, minutes=0.001):
+        recipes = "".join(f"  {m}: {{architecture: 'unet(width=2, depth=1)'}}\n" for m in members)
+        head = f"data: {sample[0]}\nvalidation: {sample[1]}\nfolds: 3\nmembers:\n"
+        (tmp_path / "e.yaml").write_text(head + recipes)
+        (tmp_path / "r.csv").write_text(HEAD + lines)
+        paths = {"--run": "run", "--experiment": "e.yaml", "--rows": "r.csv", "--out": "zoo.csv"}
+        arguments = [word for k, v in paths.items() for word in (k, str(tmp_path / v))]
+        arguments += ["--device", "cpu", "--minutes", str(minutes)]
+        return CliRunner().invoke(zoo.main, ["train", *arguments])
+
+    return trained
+
+
+@pytest.mark.slow
+def test_a_stopped_training_goes_on_with_what_is_missing(train, tmp_path, monkeypatch):
+    assert train("one", lines=ONE).exit_code == 0
+    first = pd.read_csv(tmp_path / "zoo.csv")
+    assert list(first["row"]) == ["one", "suppressed"]
+    assert (first["low"] <= first["masked"]).all()
+    weights = tmp_path / "run" / "members" / "one" / "fold-0" / "weights.safetensors"
+    before = weights.stat().st_mtime_ns
+
+    # The same network: its pace is known, and another one would find other epochs.
+    monkeypatch.setattr(zoo, "network_pace", lambda *_: pytest.fail("tried again"))
+    assert train("one", "two", lines=TWO + ONE).exit_code == 0
+    second = pd.read_csv(tmp_path / "zoo.csv")
+    assert list(second["row"]) == ["two", "one", "suppressed"]
+    pd.testing.assert_frame_equal(second[1:].reset_index(drop=True), first, check_dtype=False)
+    assert weights.stat().st_mtime_ns == before
+    assert second["epochs"].nunique() == 1
+
+    refused = train("one", "two", lines=TWO + ONE, minutes=3)
+    assert refused.exit_code == 1
+    assert "was begun with minutes 0.001, not 3.0; take that, or another --run" in refused.output
+
+    shown = CliRunner().invoke(zoo.main, ["table", "--results", str(tmp_path / "zoo.csv")])
+    lines = shown.output.splitlines()
+    assert len(lines) == 2 + 3
+    assert lines[-1].startswith("| first | suppressed | .61 | .")
+    assert lines[-1].endswith("| `one`, `suppress_background` |")
+    assert len({line.count("|") for line in lines}) == 1
