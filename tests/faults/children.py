@@ -28,6 +28,7 @@ CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["tests.faults.imported"])
 
 CHANGES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.truncate")
+GROWS = ("open", "os.truncate")
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 DIED = 9
 
@@ -61,12 +62,12 @@ class Ended:
     Args:
         code: its exit code; minus the signal where one killed it.
         said: its stderr; empty where it was killed.
-        points: how many steps it took.
+        points: for each step it took, whether a file may have grown before the next.
     """
 
     code: int
     said: str = ""
-    points: int = 0
+    points: tuple[bool, ...] = ()
 
 
 class Child:
@@ -85,7 +86,7 @@ class Child:
         try:
             said, points = self._heard.recv()
         except EOFError:
-            said, points = "", 0
+            said, points = "", ()
         self.process.join()
         self._heard.close()
         code = self.process.exitcode
@@ -99,13 +100,13 @@ def run_child(commands: Sequence[Words], within: Path, fault: Fault | None = Non
 
 
 def _work(commands, within, fault, says):
-    points = [0]
+    points: list[bool] = []
     if fault is not None:
         _inject(fault, within, points)
     errors = io.StringIO()
     with contextlib.redirect_stderr(errors), contextlib.redirect_stdout(io.StringIO()):
         code = next(filter(None, map(run, commands)), 0)
-    says.send((errors.getvalue(), points[0]))
+    says.send((errors.getvalue(), tuple(points)))
     sys.exit(code)
 
 
@@ -118,14 +119,26 @@ def _inject(fault, within, points):
     if fault.way == "half":
         signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
 
+    grown = [_written()]
+
     def look(event, arguments):
         if not _changes(event, arguments, root):
             return
-        points[0] += 1
-        if points[0] == fault.point + 1:
+        grown.append(_written())
+        if points and grown[-1] > grown[-2]:
+            points[-1] = True
+        points.append(event in GROWS)
+        if len(points) == fault.point + 1:
             _strike(fault, within)
 
     sys.addaudithook(look)
+
+
+def _written():
+    """Return how many bytes the process has written so far."""
+    name, number = Path("/proc/self/io").read_text().splitlines()[1].split()
+    assert name == "wchar:"
+    return int(number)
 
 
 def _turn_back():

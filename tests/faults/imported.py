@@ -9,6 +9,7 @@ for _name in (
     "ensemble.cli.freeze",
     "ensemble.cli.fuse",
     "ensemble.cli.postprocess",
+    "ensemble.cli.predict",
     "ensemble.cli.score",
     "ensemble.cli.submit",
     "ensemble.cli.train_members",
@@ -23,6 +24,7 @@ for _name in (
     "pandas",
     "postproc.steps.class_bias",
     "postproc.steps.remove_small",
+    "tests.faults.children",
     "torch._dynamo",
 ):
     importlib.import_module(_name)

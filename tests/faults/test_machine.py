@@ -72,7 +72,7 @@ def test_a_clock_that_goes_backwards_changes_nothing(tiny, stages):
     assert differing(tiny.holds(), expected["end"]) == []
 
 
-NEW = ["predict", "--data", "training.npz", "--split", "new"]
+NEW = ["predict", "--data", "training.npz", "--split", "newer"]
 OTHER = ["fuse", "--strategy", "mean", "--name", "other"]
 HAND_OVER = ["submit", "--split", "validation", "--candidate", CANDIDATE, "--out", "x.csv"]
 FREEZE = ["freeze", "--candidate", CANDIDATE, "--out", "package"]

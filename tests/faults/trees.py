@@ -1,9 +1,12 @@
 """What a folder holds, as far as two runs must agree on it."""
 
 import csv
+import hashlib
 import io
 import json
 from pathlib import Path
+
+from evaluation.ground.leftovers import MARKED
 
 UNLIKE = ("command", "made")
 """What a record says of the occasion, not of the result."""
@@ -15,6 +18,18 @@ def contents(folder: Path) -> dict[str, str | bytes]:
         str(path.relative_to(folder)): _content(path) if path.is_file() else "folder"
         for path in sorted(folder.rglob("*"))
     }
+
+
+def state(folder: Path) -> str:
+    """Return a digest of a folder: the same for all that a new process cannot tell apart."""
+    found = [(_nameless(path), content) for path, content in contents(folder).items()]
+    return hashlib.sha256(repr(sorted(found, key=repr)).encode()).hexdigest()
+
+
+def _nameless(path):
+    """Leave out of leftovers' names which process left them: it is dead."""
+    parts = [(part, MARKED.fullmatch(part)) for part in Path(path).parts]
+    return "/".join(f"{left['kind']} {left['name']}" if left else part for part, left in parts)
 
 
 def _content(path):
