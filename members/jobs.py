@@ -78,6 +78,7 @@ class PredictJob:
     dtype: StoreDtype
     asked: dict[str, Any]
     inputs: dict[str, str]
+    at: str | None = None
 
     @property
     def name(self) -> str:
@@ -98,6 +99,7 @@ class PredictJob:
             device=device,
             folder=self.folder,
             dtype=self.dtype,
+            at=self.at,
         )
         (self.folder / f"{BEGUN}.{RECORD}").unlink()
         record(self.folder, asked=self.asked, inputs=self.inputs)

@@ -26,6 +26,7 @@ def predict_split(
     device: str,
     folder: Path,
     dtype: StoreDtype,
+    at: str | None = None,
 ) -> None:
     """Write the member's maps of a split; blocks that are there already are left alone.
 
@@ -38,6 +39,7 @@ def predict_split(
         device: `cpu` or `cuda:K`.
         folder: of the store.
         dtype: of the store.
+        at: the URL for the array of a new store; None puts it into the folder.
     """
     store = _opened(folder) or ProbabilityStore.create(
         folder,
@@ -48,6 +50,7 @@ def predict_split(
         kind="probabilities" if member.label is None else "one_vs_rest",
         label=member.label,
         dtype=dtype,
+        at=at,
     )
     channels, classes = data.channels, len(data.classes)
     networks = [

@@ -17,6 +17,7 @@ from evaluation.ground.layout import Run
 @click.option("--as-is", is_flag=True, help="Leave classes and axes although they look odd.")
 @click.option("--data", metavar="DATA", help="Lay out a new run with this labelled set.")
 @click.option("--validation", metavar="DATA", help="With --data: its validation set.")
+@click.option("--store", metavar="URL", help="With --data: an object store for the run's maps.")
 @run_option
 @json_option
 def command(
@@ -28,6 +29,7 @@ def command(
     as_is: bool,
     data: str | None,
     validation: str | None,
+    store: str | None,
     run_path: Path | None,
     as_json: bool,
 ) -> None:
@@ -44,13 +46,14 @@ def command(
     """
     from ensemble.pipeline.importing import import_maps, lay_out
 
-    if validation and not data:
-        raise click.UsageError("--validation goes with --data")
+    for option, given in (("--validation", validation), ("--store", store)):
+        if given and not data:
+            raise click.UsageError(f"{option} goes with --data")
     if data and run_path is None:
         raise click.UsageError("--data lays out a new run; name its folder by --run")
     run = Run(run_path) if run_path and data else chosen_run(run_path)
     if data:
-        lay_out(run, data, validation, tell)
+        lay_out(run, data, validation, store, tell)
     document = import_maps(
         run,
         name,

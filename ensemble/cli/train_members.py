@@ -52,6 +52,9 @@ from evaluation.ground.layout import RUNS, Run
 @click.option(
     "--store-dtype", type=click.Choice(["float16", "uint8", "float32"]), help="Of the maps."
 )
+@click.option(
+    "--store", metavar="URL", help="Write maps into an object store, such as s3://bucket/runs."
+)
 @json_option
 def command(
     run_path: Path | None,

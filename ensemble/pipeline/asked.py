@@ -8,6 +8,7 @@ from typing import Any
 from ensemble.pipeline.experiment import Experiment, read_experiment
 from evaluation.ground.errors import BadSpec
 from evaluation.ground.layout import Run
+from members.objects import check_url
 from members.recipe import SPECIALISTS, check_name, read_member
 
 ZOO = {
@@ -43,6 +44,7 @@ def experiment_from(
     size: str | None,
     drop_outliers: bool,
     store_dtype: str | None,
+    store: str | None,
 ) -> Experiment:
     """Return the experiment that a run holds or a file gives, with what options add to it.
 
@@ -59,6 +61,7 @@ def experiment_from(
         "size": size and read_size(size),
         "drop_outliers": drop_outliers or None,
         "store_dtype": store_dtype,
+        "store": store and check_url(store),
     }
     base = base.model_copy(update={key: v for key, v in given.items() if v is not None})
     asked = {"epochs": epochs, "train_share": train_share, "tta": tta, "tta_merge": tta_merge}

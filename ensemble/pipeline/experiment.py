@@ -5,12 +5,14 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import PydanticCustomError
 
 from evaluation.ground.classes import Classes
 from evaluation.ground.errors import BadData, BadSpec, shown
 from evaluation.ground.files import whole_file
 from evaluation.ground.yaml_files import read_yaml
+from members.objects import EXAMPLE, check_url
 from members.recipe import Member, Recipe, check_name, read_recipe
 from members.store import StoreDtype
 
@@ -36,6 +38,13 @@ class NamedFusion(BaseModel):
     members: tuple[str, ...] = ()
 
 
+def _url(value: str) -> str:
+    try:
+        return check_url(value)
+    except BadSpec:
+        raise PydanticCustomError("url", EXAMPLE) from None
+
+
 class Experiment(BaseModel):
     """Everything that `ens run` does.
 
@@ -49,6 +58,7 @@ class Experiment(BaseModel):
         folds: how many.
         seed: of folds, training and strategies.
         store_dtype: of the probability maps.
+        store: a URL under which new probability maps are written; by default the run's folder.
         defaults: recipe keys for every member that does not say otherwise.
         members: recipe of each.
         fusions: spec of each strategy, or {strategy, members}.
@@ -66,6 +76,7 @@ class Experiment(BaseModel):
     folds: Annotated[int, Field(ge=2, le=100)] = 3
     seed: int = 0
     store_dtype: StoreDtype = "float16"
+    store: Annotated[str, AfterValidator(_url)] | None = None
     defaults: dict[str, Any] = Field(default_factory=dict)
     members: dict[str, dict[str, Any]] = Field(default_factory=dict)
     fusions: dict[str, str | NamedFusion] = Field(default_factory=dict)

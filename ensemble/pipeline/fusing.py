@@ -13,6 +13,7 @@ from ensemble.fusion import Fusion, Learned
 from ensemble.pipeline.experiment import Experiment, NamedFusion
 from ensemble.pipeline.folds import OOF, fold_of, refuse_leak
 from ensemble.pipeline.leaks import leak_notes
+from ensemble.pipeline.placing import Place, placing
 from ensemble.pipeline.prepare import classes_identity, read_folds, split_identity
 from ensemble.pipeline.sources import Sources, run_experiment
 from ensemble.strategies import SEES_SPECIALISTS
@@ -45,6 +46,7 @@ class Plan:
         members: names, in order.
         seed: of what the strategy draws.
         dtype: of its stores.
+        store: the URL under which they lie; None is in the run's folder.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Plan:
     members: tuple[str, ...]
     seed: int
     dtype: StoreDtype
+    store: str | None = None
 
 
 def fuse_members(
@@ -119,7 +122,8 @@ def planned(experiment: Experiment, sources: Sources, name: str) -> Plan:
     chosen = tuple(members) or tuple(n for n in sources.names() if sources.splits(n))
     if not chosen:
         raise BadRun(f"no member of {sources.run.path} has maps; run `ens train-members` first")
-    return Plan(name, str(spec), chosen, experiment.seed, experiment.store_dtype)
+    seed, dtype, store = experiment.seed, experiment.store_dtype, experiment.store
+    return Plan(name, str(spec), chosen, seed, dtype, store)
 
 
 def make_fusion(sources: Sources, plan: Plan, tell: Callable[[str], None]) -> None:
@@ -132,29 +136,44 @@ def make_fusion(sources: Sources, plan: Plan, tell: Callable[[str], None]) -> No
     if not stale and is_current(run.fusion(plan.name) / FITTED, **fitting):
         return
     readers = {s: [sources.open(m, s, raw=raw) for m in plan.members] for s in splits}
-    fusion, per_fold = _fitted(sources, plan, readers, tell)
-    folder = run.fusion(plan.name) / FITTED
-    record(folder, **fitting, outputs=digests(folder, (STATE, ARRAYS)))
-    for split in stale:
-        opened = readers[split]
-        data = DataSet.load(run.data(split))
-        for reader, member in zip(opened, plan.members, strict=True):
-            if reader.ids != data.ids:
-                raise BadMaps(f"{member!r} has maps of other pictures than {split}; predict again")
-        with whole_folder(run.fused(plan.name, split)) as partial:
-            store = ProbabilityStore.create(
-                partial,
-                ids=data.ids,
-                classes=data.classes,
-                shape=data.shape,
-                seen=_seen(run, opened, learned=per_fold is not None, split=split),
-                dtype=plan.dtype,
-            )
-            cross = per_fold is not None and split == OOF
-            applied = CrossFitted(per_fold, fold_of(run)) if cross and per_fold else fusion
-            fuse(opened, applied, len(data), store.write, pictures=data.pictures)
-            record(partial, asked=_asked(plan), inputs=_inputs(sources, plan, split))
-        tell(f"{plan.name}: {split} fused, {len(data)} pictures")
+    with placing(run, plan.store) as place:
+        fusion, per_fold = _fitted(sources, plan, readers, tell)
+        folder = run.fusion(plan.name) / FITTED
+        record(folder, **fitting, outputs=digests(folder, (STATE, ARRAYS)))
+        for split in stale:
+            _fuse_split(sources, plan, split, readers[split], fusion, per_fold, place)
+            tell(f"{plan.name}: {split} fused, {len(readers[split][0].ids)} pictures")
+
+
+def _fuse_split(
+    sources: Sources,
+    plan: Plan,
+    split: str,
+    readers: Sequence[Reader],
+    fusion: Fusion,
+    per_fold: list[Fusion] | None,
+    place: Place,
+) -> None:
+    """Write the store of one split."""
+    run = sources.run
+    data = DataSet.load(run.data(split))
+    for reader, member in zip(readers, plan.members, strict=True):
+        if reader.ids != data.ids:
+            raise BadMaps(f"{member!r} has maps of other pictures than {split}; predict again")
+    with whole_folder(run.fused(plan.name, split)) as partial:
+        store = ProbabilityStore.create(
+            partial,
+            ids=data.ids,
+            classes=data.classes,
+            shape=data.shape,
+            seen=_seen(run, readers, learned=per_fold is not None, split=split),
+            dtype=plan.dtype,
+            at=place(f"{plan.name}-{split}"),
+        )
+        cross = per_fold is not None and split == OOF
+        applied = CrossFitted(per_fold, fold_of(run)) if cross and per_fold else fusion
+        fuse(readers, applied, len(data), store.write, pictures=data.pictures)
+        record(partial, asked=_asked(plan), inputs=_inputs(sources, plan, split))
 
 
 def _fitted(

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ensemble.pipeline.experiment import Experiment, absolute
+from ensemble.pipeline.placing import placing
 from ensemble.pipeline.prepare import classes_identity, prepare, split_identity
 from ensemble.pipeline.sources import FOREIGN, Sources, run_experiment
 from evaluation.ground.arrays import Array
@@ -23,6 +24,7 @@ from members.foreign.findings import Findings, Known, examine
 from members.foreign.formats import Foreign, open_foreign
 from members.foreign.matching import matched
 from members.foreign.repair import Repair
+from members.objects import check_url
 from members.recipe import check_name
 from members.store import ProbabilityStore, Seen
 
@@ -64,7 +66,8 @@ def import_maps(
     if not run.experiment.is_file():
         raise BadRun(f"{run.path} holds no pictures; lay it out with --data, the labelled set")
     with writing(run.path):
-        sources, dtype = Sources.of(run), run_experiment(run).store_dtype
+        sources, experiment = Sources.of(run), run_experiment(run)
+        dtype = experiment.store_dtype
         _refuse_taken(sources, name)
         if split not in run.splits():
             raise BadRun(f"no split {split!r} in {run.path}; known: {', '.join(run.splits())}")
@@ -89,7 +92,8 @@ def import_maps(
         asked["trained_on"] = None if seen is None else sorted(seen.models[0])
         inputs = {"data": split_identity(run, split), "maps": _digest(paths)}
         inputs["classes"] = classes_identity(run)
-        with whole_folder(run.probabilities(name, split)) as partial:
+        folder = run.probabilities(name, split)
+        with placing(run, experiment.store) as place, whole_folder(folder) as partial:
             store = ProbabilityStore.create(
                 partial,
                 ids=data.ids,
@@ -97,6 +101,7 @@ def import_maps(
                 shape=data.shape,
                 seen=seen,
                 dtype=dtype,
+                at=place(f"{name}-{split}"),
             )
             _write(store, foreign, places, found.repair)
             record(partial, asked=asked, inputs=inputs, noted=_whereabouts(paths))
@@ -111,13 +116,16 @@ def import_maps(
     }
 
 
-def lay_out(run: Run, data: str, validation: str | None, tell: Callable[[str], None]) -> None:
+def lay_out(
+    run: Run, data: str, validation: str | None, store: str | None, tell: Callable[[str], None]
+) -> None:
     """Give a run its pictures, truth and folds, for those who bring all maps and train nothing.
 
     Args:
         run: the experiment folder; created.
         data: a data set with labelled pictures.
         validation: a labelled set; None sets some of the training pictures aside.
+        store: a URL for the maps; None leaves them where the run has them.
         tell: gets a line for whatever was decided.
 
     Raises:
@@ -126,7 +134,7 @@ def lay_out(run: Run, data: str, validation: str | None, tell: Callable[[str], N
     """
     asked = run_experiment(run) if run.experiment.is_file() else Experiment()
     paths = {"data": absolute(data, Path.cwd()), "validation": absolute(validation, Path.cwd())}
-    experiment = asked.model_copy(update=paths)
+    experiment = asked.model_copy(update=paths | ({"store": check_url(store)} if store else {}))
     with writing(run.path):
         prepare(run, experiment, tell)
         experiment.write(run.experiment)

@@ -131,7 +131,8 @@ def _look_at_fusions(found: Forecast, experiment: Experiment, known: list[str]) 
 def _look_at_room(found: Forecast, run: Run, laid: Laid) -> None:
     there = next(p for p in [run.path, *run.path.absolute().parents] if p.exists())
     found.free_bytes = shutil.disk_usage(there).free
-    needed = sum(step.bytes_to_write for step in found.steps)
+    elsewhere = ("predict", "fuse") if laid.experiment.store else ()
+    needed = sum(step.bytes_to_write for step in found.steps if step.step not in elsewhere)
     if needed > found.free_bytes:
         found.fails.append(
             f"{needed / 1e9:.1f} GB would be written and {found.free_bytes / 1e9:.1f} GB are free"

@@ -2,9 +2,11 @@
 
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from ensemble.pipeline.experiment import Experiment, read_experiment
+from ensemble.pipeline.placing import Place, beside, placing
 from ensemble.pipeline.prepare import (
     classes_identity,
     prepare,
@@ -72,17 +74,19 @@ def train_members(
         folds = read_folds(run)
         jobs = [training_job(run, experiment, m, fold) for m in members for fold in folds]
         jobs = [job for job in jobs if not is_made(job)]
-        failed = _conduct(jobs, where, workers, "training", tell)
-        healthy = [member for member in members if member.name not in failed]
-        predict_members(
-            run,
-            healthy,
-            run.splits(),
-            where,
-            dtype=experiment.store_dtype,
-            workers=workers,
-            tell=tell,
-        )
+        with placing(run, experiment.store) as place:
+            failed = _conduct(jobs, where, workers, "training", tell)
+            healthy = [member for member in members if member.name not in failed]
+            predict_members(
+                run,
+                healthy,
+                run.splits(),
+                where,
+                dtype=experiment.store_dtype,
+                place=place,
+                workers=workers,
+                tell=tell,
+            )
     if failed:
         names = ",".join(sorted(failed))
         first = next(iter(failed.values()))
@@ -136,9 +140,17 @@ def predict_data(
         ready = [m for m in members if _whole(run, m)]
         if not ready:
             raise BadRun(f"no member of {run.path} is trained; run `ens train-members` first")
-        predict_members(
-            run, ready, [split], where, dtype=experiment.store_dtype, workers=workers, tell=tell
-        )
+        with placing(run, experiment.store) as place:
+            predict_members(
+                run,
+                ready,
+                [split],
+                where,
+                dtype=experiment.store_dtype,
+                place=place,
+                workers=workers,
+                tell=tell,
+            )
     return [member.name for member in ready]
 
 
@@ -156,6 +168,7 @@ def predict_members(
     workers: int | None,
     tell: Callable[[str], None],
     folds: Sequence[Fold] | None = None,
+    place: Place = beside,
 ) -> None:
     """Write the maps of trained members that are missing or stale.
 
@@ -168,6 +181,7 @@ def predict_members(
         workers: processes on each device.
         tell: gets a line for whatever was decided or ended.
         folds: those whose models predict; by default all. `oof` needs them all.
+        place: where arrays go; see `placing`.
 
     Raises:
         EnsError: what could not be predicted.
@@ -182,7 +196,7 @@ def predict_members(
             if (job.folder / RECORD).exists():
                 tell(f"{member.name} {split}: its maps are stale and are made again")
                 shutil.rmtree(job.folder)
-            jobs.append(job)
+            jobs.append(replace(job, at=place(f"{member.name}-{split}")))
     failed = _conduct(jobs, where, workers, "predicting", tell)
     if failed:
         raise EnsError(next(iter(failed.values())))

@@ -35,6 +35,11 @@ class Run:
         """The folds that all members share."""
         return self.path / "data" / "folds.json"
 
+    @property
+    def objects(self) -> Path:
+        """What the run is called in an object store."""
+        return self.path / "objects.json"
+
     def data(self, split: str) -> Path:
         """Pictures and truth of a split."""
         return self.path / "data" / split
@@ -54,6 +59,11 @@ class Run:
     def fused(self, name: str, split: str) -> Path:
         """A fusion's store."""
         return self.fusion(name) / split
+
+    def stores(self, holding: str) -> list[Path]:
+        """The folders of all stores that hold a file of this name, half made ones too."""
+        kinds = (self.path / "probabilities", self.path / "fused")
+        return [file.parent for kind in kinds for file in kind.glob(f"*/*/{holding}")]
 
     def labels(self, candidate: str, split: str) -> Path:
         """A candidate's label maps."""
