@@ -4,7 +4,7 @@ PYTHON ?= python3
 PIP = .venv/bin/pip install --quiet --disable-pip-version-check -c constraints.txt
 export PIP_NO_INPUT = 1
 
-.PHONY: demo test coverage check bench faults
+.PHONY: demo test coverage check bench faults mutants
 demo: .venv/installed
 	.venv/bin/ens demo
 
@@ -22,6 +22,14 @@ coverage: .venv/installed-dev
 # Every crash that can be injected, and 200 kills: an hour or so. `make test` has a few of them.
 faults: .venv/installed-dev
 	.venv/bin/pytest -q -m "faults or slow" tests/faults
+
+# 200 faults put into fusion, steps and scoring, one at a time: which do the tests miss? Half an hour
+# or so; see docs/mutants.md. SEED draws others.
+SEED ?= 1
+SIZE ?= 200
+
+mutants: .venv/installed-mutants
+	.venv/bin/python benchmarks/mutants.py --seed $(SEED) --size $(SIZE)
 
 check: .venv/installed-dev
 	.venv/bin/ruff check .
@@ -50,4 +58,8 @@ KERNEL = hatch_build.py $(wildcard evaluation/*.cpp members/*.cpp postproc/dense
 
 .venv/installed-dev: .venv/installed
 	$(PIP) -e '.[dev]'
+	touch $@
+
+.venv/installed-mutants: .venv/installed-dev
+	$(PIP) -e '.[mutants]'
 	touch $@
