@@ -18,6 +18,7 @@ from ensemble.pipeline.sources import foreign_members
 from evaluation.ground.errors import BadData, BadRun, EnsError
 from evaluation.ground.layout import Run
 from evaluation.ground.locks import writing
+from evaluation.ground.outputs import damage
 from evaluation.ground.progress import progress
 from evaluation.ground.provenance import RECORD, digest, identity, is_current, is_intact
 from members.batches import class_shares
@@ -74,6 +75,9 @@ def train_members(
         folds = read_folds(run)
         jobs = [training_job(run, experiment, m, fold) for m in members for fold in folds]
         jobs = [job for job in jobs if not is_made(job)]
+        for job in jobs:
+            if (found := damage(job.folder)) is not None:
+                tell(f"{found}; {job.name} is trained again")
         with placing(run, experiment.store) as place:
             failed = _conduct(jobs, where, workers, "training", tell)
             healthy = [member for member in members if member.name not in failed]

@@ -23,17 +23,28 @@ def check_outputs(folder: Path, part: str = "") -> None:
     Raises:
         BadRun: a file is missing or has changed; names it.
     """
+    found = damage(folder, part)
+    if found is not None:
+        file = record_file(folder, part)
+        raise BadRun(f"{found}; remove {file} and run again to make it anew")
+
+
+def damage(folder: Path, part: str = "") -> str | None:
+    """Say which file of a result is no longer what was written; None where all are, or none is.
+
+    Args:
+        folder: of the result.
+        part: of the result, where the folder holds several.
+    """
     file = record_file(folder, part)
     outputs = read_json(file).get("outputs", {}) if file.is_file() else {}
     for name, written in outputs.items():
         path = folder / name
         if not path.is_file():
-            raise BadRun(f"{path} is missing; remove {file} and run again to make it anew")
+            return f"{path} is missing"
         if digest(path) != written:
-            raise BadRun(
-                f"{path} is not what was written (SHA-256); remove {file} and run again to make"
-                " it anew"
-            )
+            return f"{path} is not what was written (SHA-256)"
+    return None
 
 
 def forget(folder: Path, part: str = "") -> None:
