@@ -214,6 +214,8 @@ def train(path: Path, minutes: float, device: str, experiment: Path, rows: Path,
         raise click.ClickException(str(error)) from None
     found: dict[int, dict[str, Any]] = {}
     for network in asked.members:
+        found |= zoo.results(network)
+    for network in asked.members:
         try:
             zoo.train(network)
         except EnsError as error:
@@ -230,8 +232,8 @@ def train(path: Path, minutes: float, device: str, experiment: Path, rows: Path,
 def table(results: Path) -> None:
     """Print the results as a Markdown table."""
     frame = pd.read_csv(results, dtype={"reported": str}, na_filter=False)
-    start, end = frame.columns.get_loc("high") + 1, frame.columns.get_loc("epochs")
-    classes = list(frame.columns[start:end])
+    columns = list(frame.columns)
+    classes = columns[columns.index("high") + 1 : columns.index("epochs")]
     heads = [*HEADS, *classes, "epochs", "minutes", "parameters", "network"]
     print("| " + " | ".join(heads) + " |\n|" + "---|" * len(heads))
     for row in frame.to_dict("records"):
