@@ -10,6 +10,7 @@ from sklearn.linear_model import LogisticRegression
 from ensemble.fusion import Block
 from ensemble.strategies import STRATEGIES
 from ensemble.strategies.evidence import Evidence
+from ensemble.strategies.gate import Gate
 
 CLASSES, IGNORE = 4, 0
 SCORED = [1, 2, 3]
@@ -180,6 +181,13 @@ class TestGate:
         rng, truth = drawn(seed, pictures=2)
         fusion, maps = fitted("gate", [generalist(rng, truth, 1)] * 2, [GENERAL] * 2, truth)
         np.testing.assert_allclose(fusion(maps), STRATEGIES.build("mean")(maps), rtol=1e-5)
+
+    def test_where_nobody_says_yes_all_classes_are_alike(self):
+        kinds, ones = (GENERAL, SPECIAL), np.ones(CLASSES)
+        steep = Gate(np.array([-1, 1, -1, -1]), 20 * ones, 0 * ones, kinds, 1e-6)
+        maps = np.zeros((2, 1, CLASSES, 1, 1), np.float32)
+        maps[0, 0, 1] = 1
+        np.testing.assert_allclose(steep(maps).ravel(), 1 / CLASSES)
 
     def test_works_with_specialists_alone(self):
         rng, truth = drawn(4)
