@@ -77,13 +77,19 @@ def write_json(path: Path, document: Any) -> None:
         partial.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path, most: int | None = None) -> Any:
     """Read a JSON document.
 
+    Args:
+        path: of the file.
+        most: bytes that it may weigh, where it comes from strangers.
+
     Raises:
-        BadData: missing, or no JSON.
+        BadData: missing, no JSON, or too much of it.
     """
     try:
+        if most is not None and path.stat().st_size > most:
+            raise ValueError(f"{path.stat().st_size} bytes, expected {most} at most")
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise BadData(f"{path} is missing") from None

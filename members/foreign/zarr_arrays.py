@@ -1,7 +1,7 @@
-"""Zarr arrays from strangers: known codecs, chunks no larger than the array."""
+"""Zarr arrays from strangers: known codecs, chunks no larger than the array, packed or not."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,12 +10,14 @@ import numpy as np
 import zarr
 
 from evaluation.ground.arrays import Array
-from evaluation.ground.claims import FREE_BYTES
+from evaluation.ground.claims import DOCUMENT_BYTES
 from evaluation.ground.errors import BadMaps
 from evaluation.ground.files import read_json
 from evaluation.ground.links import refuse_links_out
+from members.foreign.bounded import FREE_BYTES, bounded
 
 ZARR_FILES = ("zarr.json", ".zarray")
+DOCUMENTS = (*ZARR_FILES, ".zattrs")
 CODECS = frozenset(
     ("blosc", "bytes", "crc32", "crc32c", "gzip", "lz4", "shuffle", "transpose", "zlib", "zstd")
 ) | {"sharding_indexed"}
@@ -76,6 +78,7 @@ def open_zarr(path: Path) -> ZarrMaps:
         BadData: a link in it leads out.
     """
     refuse_links_out(path)
+    refuse_heavy([path / name for name in DOCUMENTS], DOCUMENT_BYTES)
     document = read_json(next(path / name for name in ZARR_FILES if (path / name).is_file()))
     strange = sorted(set(_codecs(document)) - CODECS)
     if strange:
@@ -84,19 +87,35 @@ def open_zarr(path: Path) -> ZarrMaps:
             " again with Zarr's defaults"
         )
     try:
-        opened = ZarrMaps(path, zarr.open_array(path, mode="r"))
-        chunk = math.prod(opened.array.shards or opened.array.chunks)
+        opened = ZarrMaps(path, bounded(zarr.open_array(path, mode="r")))
+        sides = opened.array.shards or opened.array.chunks
     except Exception as error:  # Zarr raises what malformed metadata make it stumble over
         raise BadMaps(
             f"{path} is no readable Zarr array ({_line(error)}); write it again"
         ) from None
-    whole, size = math.prod(opened.shape), opened.dtype.itemsize
-    if chunk * size > max(whole * size, FREE_BYTES):
+    size, chunk = opened.dtype.itemsize, math.prod(sides)
+    inside = math.prod(map(min, sides, opened.shape))
+    if chunk * size > max(inside * size, FREE_BYTES):
         raise BadMaps(
-            f"{path} claims chunks of {chunk} values, of {whole} in all; write it again with"
-            " chunks of a few pictures"
+            f"{path} claims chunks of {chunk} values, of {math.prod(opened.shape)} in all; write it"
+            " again with chunks of a few pictures"
         )
+    refuse_heavy(path.rglob("*"), 2 * chunk * size + FREE_BYTES)
     return opened
+
+
+def refuse_heavy(files: Iterable[Path], most: int) -> None:
+    """Refuse files that would be read whole and weigh more than they can have to.
+
+    Raises:
+        BadMaps: there is one.
+    """
+    for file in files:
+        if file.is_file() and file.stat().st_size > most:
+            raise BadMaps(
+                f"{file} weighs {file.stat().st_size} bytes; expected {most} at most: write it"
+                " again with chunks of a few pictures"
+            )
 
 
 def _codecs(document: Any) -> Iterator[str]:

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from evaluation.ground.claims import DOCUMENT_BYTES
 from evaluation.ground.classes import Classes
 from evaluation.ground.errors import BadRun
 from evaluation.ground.files import read_json
@@ -108,7 +109,8 @@ def read_package(folder: Path) -> Package:
     if not (folder / CONTENTS).is_file():
         raise BadRun(f"{folder} holds no {CONTENTS}; expected a folder that `ens freeze` wrote")
     try:
-        package = Package(folder, Contents.model_validate(read_json(folder / CONTENTS)))
+        document = read_json(folder / CONTENTS, DOCUMENT_BYTES)
+        package = Package(folder, Contents.model_validate(document))
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))

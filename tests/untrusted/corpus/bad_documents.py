@@ -2,6 +2,7 @@
 """Experiment and space files, and folders of a run or a package, changed by a stranger."""
 
 import json
+import os
 import shutil
 import struct
 from itertools import pairwise
@@ -126,11 +127,23 @@ def whole(file: Path) -> bytes:
     return file.read_bytes()
 
 
+def sparse(of: str, file: str):
+    """Return what copies a good folder and makes a file eight gigabytes that take no room."""
+
+    def make(path: Path):
+        shutil.copytree(path.parents[2] / "good" / of, path)
+        os.truncate(path / file, 1 << 33)
+
+    return make
+
+
 WEIGHTS = "weights/one/fold-0/weights.safetensors"
 DEEP = "[" * 100_000
 PACKAGES = [
     Bad("no-json", changed("package", "package.json", lambda _: b"{"), "cannot be read as JSON"),
     Bad("deep-json", changed("package", "package.json", lambda _: DEEP.encode()), "as JSON"),
+    Bad("sparse-json", sparse("package", "package.json"), "8589934592 bytes"),
+    *(Bad(f"json-cut-at-{k}", changed("package", "package.json", lambda old, k=k: old[: len(old) * k // 10]), "as JSON") for k in range(10)),
     Bad("format", document("package", "package.json", format=2), "freeze it again"),
     Bad("more", document("package", "package.json", code="x"), "freeze it again"),
     Bad("leaves", document("package", "package.json", members={"../x": {}}), "member name '../x'"),
