@@ -16,7 +16,7 @@ from evaluation.ground.classes import UNLABELLED
 from evaluation.ground.errors import BadData, BadLabels, BadMaps
 from evaluation.ground.progress import progress
 from members.chunks import PIECE_VALUES, put
-from members.maps import MapReader, Size, check_agreement
+from members.maps import MapReader, Size, check_agreement, refuse_unfinite
 
 CACHE_PICTURES = 16
 """Pictures a block where any number can be read: what is added up then stays in the cache. Stores
@@ -83,7 +83,7 @@ def fuse(
 
     Raises:
         BadMaps: members that differ in pictures, classes or pixels, or do not have `count`
-            pictures.
+            pictures; NaN or infinite values.
         BadData: pictures that are asked for and missing, or do not fit.
     """
     shape = check_agreement(members)
@@ -97,7 +97,13 @@ def fuse(
     def work(block: slice) -> None:
         apply = fusion.at(block) if isinstance(fusion, CrossFitted) else fusion
         if isinstance(apply, OfSum):
-            write(block, _of_sum(members, apply, block, room))
+            fused = _of_sum(members, apply, block, room)
+            try:
+                write(block, fused)
+            except BadMaps:
+                for member in members:
+                    refuse_unfinite(member, block)
+                raise
             return
         looks = pictures is not None and needs_pictures(apply)
         seen = np.asarray(pictures[block]) if looks and pictures is not None else None
@@ -158,6 +164,9 @@ def stacked(members: Sequence[MapReader], block: slice, room: Maps | None = None
         members: readers of the same pictures.
         block: which pictures.
         room: memory of the result's shape; new where it is None.
+
+    Raises:
+        BadMaps: NaN or infinite values; names the member and the picture.
     """
     pictures, *rest = members[0].size
     shape = (len(members), len(range(*block.indices(pictures))), *rest)
@@ -166,6 +175,8 @@ def stacked(members: Sequence[MapReader], block: slice, room: Maps | None = None
         found = member.read(block, place)
         if found is not place:
             place[...] = found
+        if not np.isfinite(place.sum()):
+            refuse_unfinite(member, block)
     return maps
 
 

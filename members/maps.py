@@ -171,6 +171,21 @@ def check_agreement(members: Sequence[MapReader]) -> Size:
     return first.size
 
 
+def refuse_unfinite(member: MapReader, block: slice) -> None:
+    """Refuse NaN and infinite values, which most fusions would pass on or take for a class.
+
+    Raises:
+        BadMaps: there is one; names the member and the picture.
+    """
+    bad = ~np.isfinite(member.read(block)).all(axis=(1, 2, 3))
+    if bad.any():
+        picture = range(*block.indices(member.size[0]))[int(bad.argmax())]
+        raise BadMaps(
+            f"{member.name} holds NaN or infinite values in picture {picture}; expected"
+            " probabilities: remove its maps and make or import them again"
+        )
+
+
 def _in_words(size: Size) -> str:
     pictures, classes, rows, cols = size
     return f"{pictures} pictures of {classes} classes and {rows}x{cols} pixels"

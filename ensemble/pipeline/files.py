@@ -1,6 +1,7 @@
 """The verbs on plain files: maps and label maps from anywhere, no run."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -149,7 +150,8 @@ def _fitted_chain(
         )
     fitting.check()
     pictures = None if images is None else _pictures(images)
-    return fit_chain(chain, fitting, open_array(truth), pictures)
+    with _named(truth):
+        return fit_chain(chain, fitting, open_array(truth), pictures)
 
 
 def score_files(
@@ -252,7 +254,17 @@ def _fit_blocks(
     for reader in fitting:
         reader.check()
     pictures = None if images is None else _pictures(images)
-    return FitBlocks(fitting, open_array(truth), size=CACHE_PICTURES, pictures=pictures)
+    with _named(truth):
+        return FitBlocks(fitting, open_array(truth), size=CACHE_PICTURES, pictures=pictures)
+
+
+@contextmanager
+def _named(truth: Path) -> Iterator[None]:
+    """Say which file has the labels that are refused."""
+    try:
+        yield
+    except BadLabels as error:
+        raise BadLabels(f"{truth}: {error}") from None
 
 
 def _opened(path: Path) -> ArrayMaps:

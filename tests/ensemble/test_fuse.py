@@ -11,6 +11,7 @@ from ensemble.fuse import CrossFitted, FitBlocks, fuse, stacked
 from ensemble.strategies import STRATEGIES
 from evaluation.ground.errors import BadLabels, BadMaps
 from members.maps import ArrayMaps, check_agreement
+from members.probabilities import check_maps
 
 CLASSES = 3
 
@@ -67,6 +68,24 @@ class TestFuse:
 
         with pytest.raises(BadMaps, match="no room for 0"):
             fuse(readers(2), STRATEGIES.build("mean"), 7, write)
+
+    @pytest.mark.filterwarnings("ignore:invalid value encountered")
+    @pytest.mark.parametrize("value", [np.nan, np.inf])
+    @pytest.mark.parametrize("strategy", ["mean", "majority_vote", "median"])
+    def test_names_the_member_and_picture_that_hold_no_number(self, strategy, value):
+        members = readers(3)
+        members[1].array[5, 0, 2, 3] = value
+        out = np.empty((7, CLASSES, 4, 5), np.float32)
+
+        def write(block, fused):
+            check_maps(fused, "float32")
+            out[block] = fused
+
+        context = {"classes": CLASSES, "ignore": 0, "kinds": ("probabilities",) * 3, "seed": 0}
+        fusion = STRATEGIES.build(strategy, **context)
+        words = r"^1\.npy holds NaN or infinite values in picture 5; expected probabilities: "
+        with pytest.raises(BadMaps, match=words):
+            fuse(members, fusion, 7, write, size=2)
 
     def test_keeps_to_one_thread_where_blocks_are_large(self, monkeypatch):
         monkeypatch.setattr("ensemble.fuse.MEMORY_BYTES", 1)

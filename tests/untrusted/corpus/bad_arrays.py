@@ -5,6 +5,7 @@ import functools
 import io
 import struct
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 
@@ -144,6 +145,7 @@ FUSE = "fuse --maps {bad} --maps {maps} --strategy mean --out {out}.npy"
 POSTPROCESS = "postprocess --maps {bad} --chain suppress_background --out {out}.npy"
 SCORE = "score --truth {truth} --guess {bad} --classes 5"
 FIT = "fuse --maps {maps} --fit-maps {maps} --fit-truth {bad} --strategy stacking --out {out}.npy"
+FIT_CHAIN = "postprocess --maps {maps} --fit-maps {maps} --fit-truth {bad} --chain class_bias --out {out}.npy"
 AUDIT = "audit --truth {bad} --guess {truth} --guess {truth} --classes 5"
 BRIER = "score --maps {bad} --truth {truth} --guess {truth} --classes 5 --metric brier"
 SOME = [*NPY[::4], *NPZ[::4]]
@@ -152,5 +154,6 @@ CASES: list[Case] = [
     *through([*SOME, *MAPS], POSTPROCESS),
     *through([*NPY, *NPZ, *LABELS], SCORE),
     *through([*SOME, *LABELS], AUDIT),
+    *through([replace(bad, said=bad.name) for bad in LABELS], FIT, FIT_CHAIN),
     *through(SOME, BRIER, FIT, "postprocess --images {bad} --maps {maps} --chain crf --out {out}.npy"),
 ]  # fmt: skip
