@@ -16,11 +16,10 @@ import socket
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from evaluation.ground.errors import EnsError
 from evaluation.ground.files import read_json, write_json
 from evaluation.ground.layout import Run
 from members.catalogue import META, Catalogue
-from members.objects import names_under, remove_under, write_object
+from members.objects import Unreachable, names_under, remove_under, write_object
 
 NAME_BYTES, TOKEN_BYTES = 8, 6
 NAME = re.compile(r"[\w-]+-[0-9a-f]{16}", re.ASCII)
@@ -56,8 +55,10 @@ def placing(run: Run, url: str | None) -> Iterator[Place]:
     _clear(run, home)
     try:
         yield lambda what: f"{home}/{what}-{secrets.token_hex(TOKEN_BYTES)}"
+    except Unreachable:
+        raise
     except Exception:
-        with contextlib.suppress(EnsError):  # the first error is the one to tell
+        with contextlib.suppress(Unreachable):  # the first error is the one to tell
             _clear(run, home)
         raise
     _clear(run, home)

@@ -24,6 +24,7 @@ from evaluation.ground.layout import Run
 from members.data.dataset import DataSet
 from members.devices import devices
 from members.jobs import device_slots
+from members.objects import weights_under
 from members.recipe import Member, read_recipe
 
 PROCESS_BYTES = 400 << 20
@@ -47,6 +48,8 @@ def plan_run(run: Run, experiment: Experiment, *, device: str, workers: int | No
     found = Forecast(str(run.path))
     where = found.attempt(lambda: devices(device)) or ["cpu"]
     _look_at_specs(found, experiment)
+    if experiment.store is not None:
+        found.attempt(partial(weights_under, f"{experiment.store}/plan"))  # answers, and is ours
     with tempfile.TemporaryDirectory() as folder:
         laid_out = found.attempt(lambda: _laid_out(run, experiment, Path(folder)))
         classes = DataSet.load(laid_out.data("oof")).classes if laid_out else _named(experiment)

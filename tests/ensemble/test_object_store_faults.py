@@ -1,0 +1,156 @@
+"""What goes wrong with an object store: one line that names it, and nothing half made."""
+
+import importlib
+import re
+import sys
+
+import pytest
+import yaml
+
+from ensemble.cli import run
+from ensemble.pipeline.sources import run_experiment
+from members import objects
+from members.objects import read_object, remove_under, write_object
+from tests.ensemble.buckets import a_bucket, in_bucket, named, url_of
+from tests.ensemble.clusters import free_port, write_members
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _server():
+    with a_bucket():
+        yield
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory):
+    """A run with the maps of two members in its folder."""
+    return write_members(tmp_path_factory.mktemp("runs") / "two")
+
+
+@pytest.fixture
+def remote(local, tmp_path):
+    """The same run with its maps in the bucket."""
+    return in_bucket(local, tmp_path / "run")
+
+
+@pytest.fixture
+def anew(monkeypatch):
+    """Forget the connection, before and after the environment is changed."""
+    objects._files.cache_clear()
+    yield monkeypatch
+    objects._files.cache_clear()
+
+
+def error_of(capsys, *words):
+    """Run a verb that is refused; return its one line."""
+    capsys.readouterr()
+    assert run([str(word) for word in words]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert len(said.err.splitlines()) == 1, said.err
+    return said.err
+
+
+class TestWhatIsNotWhole:
+    """A chunk that is damaged, lost or too heavy is named by its URL, and no fusion is left."""
+
+    def refused(self, remote, capsys, change, number=2):
+        url = f"{url_of(remote.probabilities('two', 'oof'))}/c/{number}/0/0/0"
+        change(url, read_object(url, 1 << 20))
+        line = error_of(capsys, "fuse", "--run", remote.path, "--strategy", "mean")
+        assert url in line
+        assert not remote.fused("mean", "oof").exists()
+        assert named(remote)[0] == named(remote)[1]
+        return line
+
+    def test_a_flipped_bit(self, remote, capsys):
+        def flip(url, content):
+            write_object(url, content[:-9] + bytes([content[-9] ^ 1]) + content[-8:])
+
+        line = self.refused(remote, capsys, flip)
+        assert "two/oof: pictures from 128 on are damaged (the checksum of " in line
+
+    def test_a_lost_chunk(self, remote, capsys):
+        line = self.refused(remote, capsys, lambda url, _: remove_under(url))
+        assert "is not there); remove the folder and make it again" in line
+
+    def test_an_empty_chunk(self, remote, capsys):
+        line = self.refused(remote, capsys, lambda url, _: write_object(url, b""))
+        assert "is too short)" in line
+
+    def test_of_a_chunk_that_is_too_heavy_one_byte_too_many_is_fetched(
+        self, remote, capsys, monkeypatch
+    ):
+        fetched = []
+
+        def read(url, most):
+            fetched.append((url, len(content := read_object(url, most)), most))
+            return content
+
+        monkeypatch.setattr("members.remote_chunks.read_object", read)
+        line = self.refused(remote, capsys, lambda url, c: write_object(url, c + bytes(1 << 20)))
+        assert "is too long)" in line
+        heavy = [(weight, most) for url, weight, most in fetched if url in line]
+        assert heavy == [(most + 1, most) for _, most in heavy] != []
+
+    def test_a_first_chunk_of_another_weight_is_refused_before_any_is_read(self, remote, capsys):
+        heavy = lambda url, content: write_object(url, content + b"1")  # noqa: E731
+        assert "bytes, expected" in self.refused(remote, capsys, heavy, number=0)
+
+    def test_a_lost_header(self, remote, capsys):
+        url = url_of(remote.probabilities("two", "oof"))
+        remove_under(f"{url}/zarr.json")
+        line = error_of(capsys, "fuse", "--run", remote.path, "--strategy", "mean")
+        assert f"two/oof is damaged ({url}/zarr.json is not there)" in line
+
+
+class TestRefusals:
+    FUSE = ("fuse", "--strategy", "mean", "--run")
+
+    @pytest.mark.parametrize(
+        "url",
+        ["bucket/runs", "http://bucket/runs", "s3://", "s3://b/../c", "s3://b/*", "s3://k:p@b/c"],
+    )
+    def test_what_is_no_url_of_an_object_store(self, tmp_path, capsys, url):
+        expected = "expected a URL such as s3://bucket/runs"
+        line = error_of(capsys, "train-members", "--run", tmp_path / "run", "--store", url)
+        assert expected in line
+        (tmp_path / "asked.yaml").write_text(yaml.safe_dump({"store": url}))
+        line = error_of(capsys, "run", tmp_path / "asked.yaml", "--run", tmp_path / "run")
+        assert f"'store' got {url!r}; {expected}" in line
+        assert not (tmp_path / "run").exists()
+
+    def test_no_such_bucket(self, remote, capsys):
+        nowhere = {"store": "s3://nowhere/runs"}
+        run_experiment(remote).model_copy(update=nowhere).write(remote.experiment)
+        line = error_of(capsys, *self.FUSE, remote.path)
+        assert re.search(
+            r"s3://nowhere/runs/run-\w+/.* cannot be written \(.* does not exist", line
+        )
+        assert not remote.fusion("mean").exists()
+
+    def test_no_server(self, remote, capsys, anew):
+        anew.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
+        line = error_of(capsys, *self.FUSE, remote.path)
+        assert "cannot be read (Could not connect to the endpoint" in line
+        assert "look at the URL, at AWS_ENDPOINT_URL and the credentials" in line
+
+    def test_wrong_credentials(self, remote, capsys, anew):
+        anew.setattr("moto.settings.INITIAL_NO_AUTH_ACTION_COUNT", 0)
+        line = error_of(capsys, *self.FUSE, remote.path)
+        assert "cannot be read (The AWS Access Key Id you provided does not exist" in line
+
+    def test_no_credentials(self, remote, capsys, anew):
+        anew.delenv("AWS_ACCESS_KEY_ID")
+        anew.delenv("AWS_SECRET_ACCESS_KEY")
+        anew.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        line = error_of(capsys, *self.FUSE, remote.path)
+        assert "(Unable to locate credentials)" in line
+
+    def test_without_s3fs(self, remote, capsys, anew):
+        anew.delitem(importlib.import_module("fsspec.registry")._registry, "s3", raising=False)
+        anew.setitem(sys.modules, "s3fs", None)
+        line = error_of(capsys, *self.FUSE, remote.path)
+        assert "s3:// needs s3fs: pip install 'ens[s3]'" in line
