@@ -6,6 +6,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from evaluation.ground.claims import HEAD_BYTES, header_of, opened_archive, read
 from evaluation.ground.errors import BadData
 from evaluation.ground.leftovers import clear_beside, old_name, partial_name
 
+SYNCED_AT_ONCE = 8
+
 
 @contextlib.contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
@@ -25,9 +28,9 @@ def whole_file(path: Path) -> Iterator[Path]:
     partial = partial_name(path)
     try:
         yield partial
-        with partial.open("rb+") as file:
-            os.fsync(file.fileno())
+        sync(partial)
         partial.replace(path)
+        sync(path.parent)
     finally:
         partial.unlink(missing_ok=True)
 
@@ -41,14 +44,38 @@ def whole_folder(path: Path) -> Iterator[Path]:
     partial.mkdir()
     try:
         yield partial
+        sync_all(partial)
         if path.exists():
             path.rename(old)
         partial.rename(path)
+        sync(path.parent)
     finally:
         if old.exists() and not path.exists():
             old.rename(path)
         for left in (old, partial):
             shutil.rmtree(left, ignore_errors=True)
+
+
+def sync(path: Path) -> None:
+    """Wait until a file, or the names in a folder, would be there after a power cut.
+
+    See docs/decisions/0015-durability.md.
+    """
+    opened = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
+
+
+def sync_all(folder: Path) -> None:
+    """Wait until all that lies in a folder would be there after a power cut.
+
+    Side by side, so that one turn of the disk may do for many.
+    """
+    with ThreadPoolExecutor(SYNCED_AT_ONCE) as pool:
+        for _ in pool.map(sync, [*folder.rglob("*"), folder]):
+            pass
 
 
 def new_array(path: Path, *, dtype: Any, shape: tuple[int, ...]) -> Any:

@@ -17,7 +17,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from evaluation.ground.files import read_json, write_json
+from evaluation.ground.files import read_json, sync_all, write_json
+from evaluation.ground.leftovers import is_leftover
 
 RECORD = "provenance.json"
 PACKAGES = ("ens", "numpy", "torch", "zarr")
@@ -66,6 +67,9 @@ def record(
 ) -> None:
     """Write the folder's `provenance.json`, which declares it whole.
 
+    What it declares is on the disk first. A part's files are there since they were written, and a
+    folder that has yet to get its name is waited for then.
+
     Args:
         folder: the result.
         asked: what was asked: specs, seed, options; JSON values.
@@ -84,6 +88,8 @@ def record(
         "versions": {"python": platform.python_version()} | _versions(),
         "made": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
+    if folder.is_dir() and not part and not is_leftover(folder):
+        sync_all(folder)
     write_json(_record_file(folder, part), document)
 
 
@@ -124,6 +130,7 @@ def _record_file(folder: Path, part: str) -> Path:
     return folder / (f"{part}.{RECORD}" if part else RECORD)
 
 
+@functools.cache
 def _versions() -> dict[str, str]:
     found = {}
     for package in PACKAGES:

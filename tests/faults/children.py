@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Literal
 
 from ensemble.cli import run
+from tests.faults.power import watch
 
 Words = Sequence[str | Path]
 
@@ -34,7 +35,7 @@ DIED = 9
 
 NOBODY = 65534
 
-Way = Literal["count", "before", "half", "full", "gone", "nobody", "clock"]
+Way = Literal["count", "before", "half", "full", "gone", "nobody", "clock", "power"]
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Fault:
         way: `before`: it dies before the step; `half`: it dies when it writes next, after some
             bytes; `full`: from then on no file can grow, as on a full disk; `gone`: all results are
             removed; `nobody`: the whole process runs as an ordinary user; `clock`: its clock goes
-            backwards; `count`: nothing.
+            backwards; `power`: it says what a power cut would take; `count`: nothing.
         point: the number of the step.
         limit: bytes that still can be written.
     """
@@ -116,6 +117,8 @@ def _inject(fault, within, points):
         os.setuid(NOBODY)
     if fault.way == "clock":
         _turn_back()
+    if fault.way == "power":
+        watch(root)
     if fault.way == "half":
         signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
 

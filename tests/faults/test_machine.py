@@ -72,6 +72,14 @@ def test_a_clock_that_goes_backwards_changes_nothing(tiny, stages):
     assert differing(tiny.holds(), expected["end"]) == []
 
 
+def test_what_has_its_name_is_on_the_disk_and_not_in_memory_alone(tiny, stages):
+    tiny.empty()
+    for stage, commands in tiny.stages().items():
+        ended = tiny.do(commands, Fault("power"))
+        assert (ended.code, "in memory alone" in ended.said) == (0, False), (stage, ended.said)
+    assert differing(tiny.holds(), stages[2]["end"]) == []
+
+
 WEIGHTS = "members/one/fold-0/weights.safetensors"
 NEW = ["predict", "--data", "training.npz", "--split", "newer"]
 OTHER = ["fuse", "--strategy", "mean", "--name", "other"]

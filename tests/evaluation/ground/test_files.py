@@ -1,6 +1,8 @@
 """Files: whole or not at all, and read without trust."""
 
 import json
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ from evaluation.ground.files import (
     whole_folder,
     write_json,
 )
+from evaluation.ground.provenance import record
 
 law = settings(
     max_examples=20,
@@ -163,3 +166,50 @@ def test_an_array_is_mapped_and_not_loaded_and_cannot_be_written_to(tmp_path):
     assert isinstance(opened, np.memmap)
     with pytest.raises(ValueError, match="read-only"):
         opened[0] = 1
+
+
+@pytest.fixture
+def done(monkeypatch):
+    """What is waited for to be on the disk, and renamed, in that order."""
+    steps = []
+    real, rename, replace = os.fsync, Path.rename, Path.replace
+
+    def noted(fd):
+        real(fd)
+        steps.append(("synced", Path(f"/proc/self/fd/{fd}").readlink()))
+
+    def named(way):
+        return lambda path, to: (steps.append(("named", Path(to))), way(path, to))[1]
+
+    monkeypatch.setattr(os, "fsync", noted)
+    monkeypatch.setattr(Path, "rename", named(rename))
+    monkeypatch.setattr(Path, "replace", named(replace))
+    return steps
+
+
+class TestAfterAPowerCut:
+    """What has its name has its content, and what has a record is there."""
+
+    def test_a_file_is_on_the_disk_before_it_has_its_name(self, tmp_path, done):
+        write_json(tmp_path / "a.json", {})
+        (first, _), *rest = done
+        assert first == "synced"
+        assert rest == [("named", tmp_path / "a.json"), ("synced", tmp_path)]
+
+    def test_all_of_a_folder_is_on_the_disk_before_it_has_its_name(self, tmp_path, done):
+        with whole_folder(tmp_path / "a") as partial:
+            (partial / "deep" / "er").mkdir(parents=True)
+            (partial / "deep" / "one").write_text("1")
+            inside = {partial, *partial.rglob("*")}
+        assert {path for way, path in done[:4] if way == "synced"} == inside
+        assert done[4:] == [("named", tmp_path / "a"), ("synced", tmp_path)]
+
+    def test_what_a_record_declares_is_on_the_disk_before_it(self, tmp_path, done):
+        (tmp_path / "deep").mkdir()
+        (tmp_path / "deep" / "one").write_text("1")
+        record(tmp_path, asked={}, inputs={})
+        named = done.index(("named", tmp_path / "provenance.json"))
+        assert {("synced", tmp_path / "deep"), ("synced", tmp_path / "deep" / "one")} <= set(
+            done[:named]
+        )
+        assert done[-1] == ("synced", tmp_path)
