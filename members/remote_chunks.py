@@ -36,7 +36,7 @@ class RemoteChunks:
         header = read_object(f"{at}/{HEADER}", HEADER_BYTES)
         if header is None:
             raise DamagedChunk(f"{at}/{HEADER} is not there")
-        self._memory = {HEADER: Buffer.from_bytes(header)}
+        self._memory: dict[str, Any] = {HEADER: Buffer.from_bytes(header)}
         array: Any = zarr.open_array(MemoryStore(self._memory), mode="r+")
         self.array = array.with_config({"write_empty_chunks": True})
         name = array.metadata.encode_chunk_key((0, 0, 0, 0))
@@ -46,7 +46,7 @@ class RemoteChunks:
     @staticmethod
     def create(at: str, **header: Any) -> None:
         """Create an empty array; `header` is of `zarr.create_array`."""
-        memory: dict[str, Buffer] = {}
+        memory: dict[str, Any] = {}
         zarr.create_array(MemoryStore(memory), **header)
         write_object(f"{at}/{HEADER}", memory[HEADER].to_bytes())
 

@@ -217,11 +217,14 @@ class TestWhatIsLeft:
         class Killed(BaseException):
             pass
 
+        def write(url, content):
+            written.append(url)
+            write_object(url, content)
+
         def write_or_die(url, content):
             if len(written) == 3:
                 raise Killed
-            written.append(url)
-            write_object(url, content)
+            write(url, content)
 
         with monkeypatch.context() as patch:
             patch.setattr("members.remote_chunks.write_object", write_or_die)
@@ -229,7 +232,6 @@ class TestWhatIsLeft:
                 run([*words, "--store", URL])
         write_object(f"{home_of(at)}/gone-{'0' * 12}/c/0/0/0/0", b"left by another")
         with monkeypatch.context() as patch:
-            write = lambda url, content: (written.append(url), write_object(url, content))  # noqa: E731
             patch.setattr("members.remote_chunks.write_object", write)
             assert run([*words, "--store", URL]) == 0
         assert len(written) == len(set(written))
