@@ -23,6 +23,8 @@ from mutmut.utils.format_utils import get_mutant_name
 
 MUTMUT = Path(sys.executable).with_name("mutmut")
 KILLED = {"killed", "timeout", "segfault"}
+NO_PYTEST = 255
+"""What mutmut takes for a timeout, but is an error before the first test."""
 
 
 def every_mutant() -> Iterator[str]:
@@ -32,13 +34,13 @@ def every_mutant() -> Iterator[str]:
         yield from (get_mutant_name(path, name) for name in mutated.mutant_names)
 
 
-def outcomes() -> dict[str, str]:
-    """Read what came of each mutant."""
-    found = {}
+def exit_codes() -> dict[str, int | None]:
+    """Read how the tests ended for each mutant."""
+    found: dict[str, int | None] = {}
     for path in walk_mutatable_files():
         data = SourceFileMutationData(path=path)
         data.load()
-        found |= {name: status_by_exit_code[code] for name, code in data.exit_code_by_key.items()}
+        found |= data.exit_code_by_key
     return found
 
 
@@ -47,8 +49,10 @@ def main(seed: int, size: int) -> None:
     every = list(every_mutant())
     names = random.Random(seed).sample(every, size)
     subprocess.run([MUTMUT, "run", "--max-children=1", *names], check=True)
-    outcome = outcomes()
-    left = sorted(name for name in names if outcome[name] not in KILLED)
+    codes = exit_codes()
+    if any(codes[name] == NO_PYTEST for name in names):
+        sys.exit("pytest did not start for some of them, so nothing is known")
+    left = sorted(name for name in names if status_by_exit_code[codes[name]] not in KILLED)
     for name in left:
         subprocess.run([MUTMUT, "show", name], check=True)
     alive, tried = (Counter(name.split(".")[0] for name in some) for some in (left, names))
