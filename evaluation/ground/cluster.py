@@ -20,6 +20,9 @@ SETTINGS = {
     # A worker holds one task more than it runs at most, so few are blamed when it dies.
     "distributed.scheduler.worker-saturation": 1.0,
     "distributed.admin.large-graph-warning-threshold": "1 GiB",
+    # A local process that died is started again by its nanny; by default one that is away 15 s
+    # after it died, perhaps because it has died again, is given up, and never replaced.
+    "distributed.deploy.lost-worker-timeout": "1000 days",
 }
 
 WORKER = {
