@@ -5,72 +5,32 @@ import re
 import shlex
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
-from types import FunctionType
 
-import numpy as np
 import pytest
 import yaml
 
 from ensemble.cli import run
-from ensemble.pipeline.experiment import Experiment
-from ensemble.pipeline.sources import FOREIGN
-from evaluation.ground import cluster, parcels
-from evaluation.ground.blocks import blocks, map_blocks
-from evaluation.ground.classes import Classes
+from evaluation.ground import cluster
+from evaluation.ground.blocks import map_blocks
 from evaluation.ground.cluster import Mapping, WorkerDied, on_cluster
-from evaluation.ground.files import write_json
-from evaluation.ground.layout import Run
 from evaluation.ground.leftovers import is_leftover
-from evaluation.ground.provenance import record
-from members.data.dataset import DataSet, write_classes
-from members.store import ProbabilityStore, Seen
+from tests.ensemble.clusters import free_port, results, without_checks, write_members
 
 pytestmark = pytest.mark.slow
 
-CLASSES = Classes(("background", "soil", "rock"), 0)
-PICTURES, SIZE = 200, (12, 16)
 PAGE = (Path(__file__).parents[2] / "docs" / "cluster.md").read_text()
 BY_HAND = re.search(r"```sh\n(.*?)```", PAGE, re.DOTALL)[1]
 VERBS = [shlex.split(line)[1:] for line in BY_HAND.splitlines() if line.startswith("ens ")]
 
 
-def drawn(rng, truth):
-    maps = rng.gamma(1, 1, (len(truth), 3, *SIZE)).astype(np.float32)
-    maps += np.eye(3, dtype=np.float32)[truth].transpose(0, 3, 1, 2)
-    return maps / maps.sum(axis=1, keepdims=True)
-
-
 @pytest.fixture(scope="module")
 def members(tmp_path_factory):
     """A run with the maps of two members."""
-    at, rng = Run(tmp_path_factory.mktemp("runs") / "two"), np.random.default_rng(0)
-    ids = tuple(f"p{k:03}" for k in range(PICTURES))
-    groups = np.array([f"g{k // 4:02}" for k in range(PICTURES)])
-    write_classes(at.classes, CLASSES)
-    for split in ("oof", "validation"):
-        truth = rng.integers(0, 3, (PICTURES, *SIZE), dtype=np.uint8)
-        pictures = rng.integers(0, 256, (PICTURES, 1, *SIZE), dtype=np.uint8)
-        DataSet(pictures, truth, ids, groups, CLASSES).save(at.data(split))
-        for name in ("one", "two"):
-            store = ProbabilityStore.create(
-                at.probabilities(name, split),
-                ids=ids,
-                classes=CLASSES,
-                shape=SIZE,
-                seen=Seen((frozenset(),)),
-            )
-            for block in blocks(PICTURES):
-                store.write(block, drawn(rng, truth[block]))
-            record(store.folder, asked={FOREIGN: name}, inputs={})
-    write_json(at.folds, {"folds": 2, "fold": [k // 4 % 2 for k in range(PICTURES)]})
-    record(at.path / "data", asked={}, inputs={})
-    Experiment(data="sample", folds=2).write(at.experiment)
-    return at.path
+    return write_members(tmp_path_factory.mktemp("runs") / "two")
 
 
 def done(members, folder, before=lambda: None):
@@ -82,12 +42,6 @@ def done(members, folder, before=lambda: None):
     return results(folder)
 
 
-def results(folder):
-    """Return the bytes of all that is not a record."""
-    files = {p.relative_to(folder): p for p in folder.rglob("*") if p.is_file()}
-    return {name: p.read_bytes() for name, p in files.items() if "provenance" not in name.name}
-
-
 @pytest.fixture(scope="module")
 def by_threads(members, tmp_path_factory):
     return done(members, tmp_path_factory.mktemp("threads") / "run")
@@ -96,16 +50,7 @@ def by_threads(members, tmp_path_factory):
 @pytest.fixture(autouse=True)
 def _plain_functions(monkeypatch):
     """Take off functions the checks that they have under pytest: those cannot be pickled."""
-    reduce = parcels._Pickler.reducer_override
-
-    def without_checks(self, thing):
-        if isinstance(thing, FunctionType) and "<locals>" in thing.__qualname__:
-            checked = getattr(thing, "__wrapped__", None)
-            if checked is not None:
-                return (lambda function: function), (checked,)
-        return reduce(self, thing)
-
-    monkeypatch.setattr(parcels._Pickler, "reducer_override", without_checks)
+    without_checks(monkeypatch)
 
 
 @pytest.fixture(scope="module")
@@ -146,12 +91,6 @@ def test_a_scheduler_and_two_workers_by_hand(members, by_threads, tmp_path):
     said = shell.communicate()[1]
     assert code == 0, said
     assert results(tmp_path / "run") == by_threads
-
-
-def free_port():
-    with socket.socket() as bound:
-        bound.bind(("127.0.0.1", 0))
-        return bound.getsockname()[1]
 
 
 def test_the_other_examples_are_python_and_yaml():

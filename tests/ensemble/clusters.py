@@ -1,0 +1,146 @@
+"""Clusters for tests, started by hand as docs/cluster.md shows, and a run to work on."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from multiprocessing.forkserver import ensure_running
+from pathlib import Path
+from types import FunctionType
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from ensemble.pipeline.experiment import Experiment
+from ensemble.pipeline.sources import FOREIGN
+from evaluation.ground import cluster, parcels
+from evaluation.ground.blocks import blocks
+from evaluation.ground.classes import Classes
+from evaluation.ground.files import write_json
+from evaluation.ground.layout import Run
+from evaluation.ground.provenance import record
+from members.data.dataset import DataSet, write_classes
+from members.store import ProbabilityStore, Seen
+from tests.faults.children import CONTEXT
+
+CLASSES = Classes(("background", "soil", "rock"), 0)
+PICTURES, SIZE = 200, (12, 16)
+SCRIPTS = Path(sys.executable).parent
+
+
+def write_members(folder):
+    """Write a run with the maps of two members, which learned from none of the pictures."""
+    at, rng = Run(folder), np.random.default_rng(0)
+    ids = tuple(f"p{k:03}" for k in range(PICTURES))
+    groups = np.array([f"g{k // 4:02}" for k in range(PICTURES)])
+    write_classes(at.classes, CLASSES)
+    for split in ("oof", "validation"):
+        truth = rng.integers(0, 3, (PICTURES, *SIZE), dtype=np.uint8)
+        pictures = rng.integers(0, 256, (PICTURES, 1, *SIZE), dtype=np.uint8)
+        DataSet(pictures, truth, ids, groups, CLASSES).save(at.data(split))
+        for name in ("one", "two"):
+            store = ProbabilityStore.create(
+                at.probabilities(name, split),
+                ids=ids,
+                classes=CLASSES,
+                shape=SIZE,
+                seen=Seen((frozenset(),)),
+            )
+            for block in blocks(PICTURES):
+                store.write(block, _drawn(rng, truth[block]))
+            record(store.folder, asked={FOREIGN: name}, inputs={})
+    write_json(at.folds, {"folds": 2, "fold": [k // 4 % 2 for k in range(PICTURES)]})
+    record(at.path / "data", asked={}, inputs={})
+    Experiment(data="sample", folds=2).write(at.experiment)
+    return at.path
+
+
+def _drawn(rng, truth):
+    maps = rng.gamma(1, 1, (len(truth), 3, *SIZE)).astype(np.float32)
+    maps += np.eye(3, dtype=np.float32)[truth].transpose(0, 3, 1, 2)
+    return maps / maps.sum(axis=1, keepdims=True)
+
+
+def results(folder):
+    """Return the bytes of all that is not a record; leftovers too."""
+    files = {p.relative_to(folder): p for p in folder.rglob("*") if p.is_file()}
+    return {name: p.read_bytes() for name, p in files.items() if "provenance" not in name.name}
+
+
+def without_checks(monkeypatch):
+    """Take off functions the checks that they have under pytest: those cannot be pickled."""
+    reduce = parcels._Pickler.reducer_override
+
+    def reduced(self, thing):
+        if isinstance(thing, FunctionType) and "<locals>" in thing.__qualname__:
+            checked = getattr(thing, "__wrapped__", None)
+            if checked is not None:
+                return (lambda function: function), (checked,)
+        return reduce(self, thing)
+
+    monkeypatch.setattr(parcels._Pickler, "reducer_override", reduced)
+
+
+def forked(monkeypatch):
+    """Let workers be forked from a process that has imported all; nobody draws, as nobody there."""
+    setting = "distributed.worker.multiprocessing-method"
+    monkeypatch.setitem(cluster.SETTINGS, setting, CONTEXT.get_start_method())
+    monkeypatch.setattr(Figure, "savefig", lambda _, file, **__: Path(file).write_bytes(b"a plot"))
+    ensure_running()
+
+
+def free_port():
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        return bound.getsockname()[1]
+
+
+class Started:
+    """A program in a process group of its own: all that it starts can be killed with it."""
+
+    def __init__(self, *words, **environment):
+        """Start it."""
+        self._said = tempfile.TemporaryFile("w+")  # noqa: SIM115 (a pipe would be full some day)
+        self.process = subprocess.Popen(
+            [SCRIPTS / words[0], *map(str, words[1:])],
+            env=os.environ | environment,
+            stdout=subprocess.DEVNULL,
+            stderr=self._said,
+            start_new_session=True,
+        )
+
+    def send(self, number):
+        """Send a signal to the whole group; whoever has ended does not hear it."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, number)
+
+    def ended(self):
+        """Wait for the end; return the exit code and what was said on stderr."""
+        code = self.process.wait()
+        self._said.seek(0)
+        with self._said:
+            return code, self._said.read()
+
+
+@contextlib.contextmanager
+def by_hand(**environment):
+    """Start a scheduler; give its address and what starts a node of so many workers."""
+    started, port = [], free_port()
+    address = f"tcp://127.0.0.1:{port}"
+
+    def node(workers):
+        words = ("--nworkers", workers, "--nthreads", 1, "--memory-limit", 0, "--no-dashboard")
+        started.append(Started("dask", "worker", address, *words))
+        return started[-1]
+
+    scheduler = ("dask", "scheduler", "--host", "127.0.0.1", "--port", port, "--no-dashboard")
+    started.append(Started(*scheduler, **environment))
+    try:
+        yield address, node
+    finally:
+        for one in reversed(started):
+            one.send(signal.SIGKILL)
+            one.ended()

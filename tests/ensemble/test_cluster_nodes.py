@@ -1,0 +1,101 @@
+"""Machines that are lost, come late or fall silent while a verb works on a cluster."""
+
+import shutil
+import signal
+
+import pytest
+
+from ensemble.cli import run
+from evaluation.ground.cluster import Mapping, on_cluster
+from tests.ensemble.clusters import by_hand, results, without_checks, write_members
+
+pytestmark = pytest.mark.slow
+
+VERBS = [
+    ["fuse", "--strategy", "weighted_mean"],
+    [
+        "postprocess",
+        "--fusion",
+        "weighted_mean",
+        "--chain",
+        "class_bias|remove_small(min_area_px=4)",
+    ],
+    ["score"],
+]
+
+
+@pytest.fixture(autouse=True)
+def _plain_functions(monkeypatch):
+    without_checks(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def members(tmp_path_factory):
+    return write_members(tmp_path_factory.mktemp("runs") / "two")
+
+
+@pytest.fixture(scope="module")
+def by_threads(members, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("threads") / "run"
+    return done(members, folder)
+
+
+def done(members, folder, during=lambda verb: None):
+    """Copy a run and do the verbs in it, wherever `on_cluster` says."""
+    shutil.copytree(members, folder)
+    for words in VERBS:
+        during(words[0])
+        assert run([*words, "--run", str(folder)]) == 0
+    return results(folder)
+
+
+@pytest.fixture
+def befall(monkeypatch):
+    """Return what lets something happen once a verb has sent so many blocks."""
+    submit, planned = Mapping.submit, []
+
+    def submit_and_more(self, block):
+        task = submit(self, block)
+        if planned:
+            planned[0][0] -= 1
+            if not planned[0][0]:
+                planned.pop()[1]()
+        return task
+
+    monkeypatch.setattr(Mapping, "submit", submit_and_more)
+
+    def befall(blocks, what):
+        planned[:] = [[blocks, what]]
+
+    return befall, planned
+
+
+def test_nodes_that_are_lost_and_join_change_nothing(members, by_threads, tmp_path, befall):
+    """One of two nodes is lost in the first verb, the other in the second, where a third comes."""
+    later, planned = befall
+    with by_hand() as (address, node), on_cluster(address) as there:
+        first, second = node(2), node(1)
+        there._client.wait_for_workers(3, timeout=60)
+        happens = {
+            "fuse": lambda: first.send(signal.SIGKILL),
+            "postprocess": lambda: (second.send(signal.SIGKILL), node(1)),
+        }
+        found = done(
+            members, tmp_path / "run", lambda verb: verb in happens and later(3, happens[verb])
+        )
+        assert not planned
+    assert found == by_threads
+
+
+def test_a_node_that_falls_silent_is_given_up(members, by_threads, tmp_path, befall):
+    later, planned = befall
+    with (
+        by_hand(DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL="2s") as (address, node),
+        on_cluster(address) as there,
+    ):
+        silent, _ = node(1), node(1)
+        there._client.wait_for_workers(2, timeout=60)
+        later(3, lambda: silent.send(signal.SIGSTOP))
+        found = done(members, tmp_path / "run")
+        assert not planned
+    assert found == by_threads
