@@ -56,12 +56,11 @@ def sign_flip_test(
     """
     groups, *table = first.shape
     seen = np.array([_gap(first.sum(axis=0), o.sum(axis=0), protocol, ignore) for o in others])
-    halves = [(first - other).reshape(groups, -1) / 2 for other in others]
-    middles = [(first + other).sum(axis=0) / 2 for other in others]
+    pairs = [((first - o).reshape(groups, -1) / 2, (first + o).sum(axis=0) / 2) for o in others]
     larger, tried = np.zeros(len(others)), 0
     size = max(1, BATCH_VALUES // max(groups, math.prod(table)))
     for signs in _signs(groups, flips, size, rng):
-        for place, (half, middle) in enumerate(zip(halves, middles, strict=True)):
+        for place, (half, middle) in enumerate(pairs):
             moved = (signs @ half).reshape(len(signs), *table)
             gaps = _gap(middle + moved, middle - moved, protocol, ignore)
             larger[place] += (np.abs(gaps) >= abs(seen[place]) - ROUNDING).sum()

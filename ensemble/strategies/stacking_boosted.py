@@ -150,8 +150,7 @@ def on_grid(maps: PerPixelMaps) -> PerPixelMaps:
 def _at_quantiles(feature: PerPixel) -> Float[np.ndarray, "pixel 1"]:
     """Round up to quantiles; scikit-learn's own, which are weighted, take minutes."""
     found = np.unique(np.quantile(feature, np.linspace(0, 1, BINS)).astype(np.float32))
-    place = np.searchsorted(found, feature)
-    return found[np.minimum(place, len(found) - 1)][:, None]
+    return found[np.searchsorted(found, feature)][:, None]
 
 
 def _grown(

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import ndtr, ndtri
 
 from evaluation import bootstrap
 from evaluation.bootstrap import (
@@ -165,6 +166,12 @@ class TestAgainstTheSlowWay:
         plain, found = percentile(drawn), bca(values.mean(), drawn, left_out)
         assert found.low > plain.low
         assert found.high > plain.high
+
+    def test_bca_moves_up_where_most_resamples_fall_short(self):
+        drawn = np.append(np.linspace(0, 1, 2_001), np.full(500, np.nan))
+        found = bca(0.8, drawn, np.array([0.7, 0.8, 0.9]), level=0.9)
+        bias, tails = ndtri(0.8), ndtri([0.05, 0.95])  # without acceleration
+        np.testing.assert_allclose([found.low, found.high], ndtr(2 * bias + tails), atol=2e-3)
 
 
 class TestByHand:

@@ -76,6 +76,10 @@ class TestFront:
         scores, costs = [0.9, 0.8, 0.8, 0.7, 0.6], [9.0, 5.0, 4.0, 4.0, 1.0]
         assert pareto_front(scores, costs) == [True, False, True, False, True]
 
+    def test_every_score_needs_a_cost(self):
+        with pytest.raises(ValueError, match="shorter"):
+            pareto_front([0.5, 0.6], [2.0])
+
     def test_equals_are_both_on_it(self):
         assert pareto_front([0.5, 0.5], [2.0, 2.0]) == [True, True]
 
