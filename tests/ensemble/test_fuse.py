@@ -98,6 +98,20 @@ class TestFuse:
         fuse(readers(2), STRATEGIES.build("mean"), 7, write, size=1)
         assert len(writers) == 1
 
+    @pytest.mark.parametrize(("memory", "threads"), [(1, 1), (3, 3), (99, 8)])
+    def test_has_as_many_blocks_under_way_as_memory_and_cores_allow(
+        self, monkeypatch, memory, threads
+    ):
+        block_bytes = 4 * 2 * 5 * CLASSES * 4 * 5
+        monkeypatch.setattr("ensemble.fuse.MEMORY_BYTES", memory * block_bytes)
+        monkeypatch.setattr("os.cpu_count", lambda: 8)
+        asked = []
+        monkeypatch.setattr(
+            "ensemble.fuse.map_blocks", lambda *_, **more: asked.append(more["threads"]) or []
+        )
+        fuse(readers(2), STRATEGIES.build("mean"), 7, lambda *_: None, size=5)
+        assert asked == [threads]
+
     def test_refuses_another_number_of_pictures(self):
         with pytest.raises(BadMaps, match=r"^0.npy holds 7 pictures; expected 8$"):
             fuse(readers(2), STRATEGIES.build("mean"), 8, lambda *_: None)
