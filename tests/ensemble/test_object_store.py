@@ -22,7 +22,8 @@ from evaluation.ground import cluster
 from evaluation.ground.cluster import Mapping, on_cluster
 from evaluation.ground.layout import Run
 from evaluation.ground.provenance import digest_of
-from members import objects
+from members import objects, remote_chunks
+from members import remote as jobs_there
 from members.catalogue import META
 from members.data.sample import draw_sample
 from members.objects import weights_under, write_object
@@ -110,10 +111,39 @@ def by_both(two):
     return sending
 
 
-def walked(at, before=lambda: None):
+def dying_in_prediction(monkeypatch, grave):
+    """Let the first worker that predicts `oof` kill itself once a chunk is in the bucket."""
+    submit = jobs_there.submit_job
+
+    def strike():
+        left = ["the header", "a chunk"]
+
+        def write_or_die(url, content):
+            if not left:
+                os.kill(os.getpid(), signal.SIGKILL)
+            left.pop()
+            write_object(url, content)
+
+        remote_chunks.write_object = write_or_die
+
+    def dying(job):
+        def work(device):
+            if not grave.exists():
+                grave.touch()
+                strike()
+            return job(device)
+
+        return work
+
+    def submit_dying(there, job):
+        return submit(there, dying(job) if job.name == "one oof" else job)
+
+    monkeypatch.setattr(jobs_there, "submit_job", submit_dying)
+
+
+def walked(at):
     """Fuse, post-process and score, and return what came out."""
     for words in VERBS[1:]:
-        before()
         assert run(placed(words[:-2], RUN=at.path)) == 0
     return found(at)
 
@@ -133,9 +163,11 @@ class TestResults:
         assert not list(remote.path.rglob("maps.zarr"))
         assert named(remote)[0] == named(remote)[1]
 
-    def test_are_those_of_the_folder_by_two_workers_though_one_is_killed_in_each_verb(
-        self, remote, by_threads, two, by_both, monkeypatch
+    def test_of_the_page_are_those_of_the_folder_though_a_worker_is_killed_in_each_verb(
+        self, trained, two, by_both, monkeypatch, tmp_path
     ):
+        monkeypatch.chdir(trained.path.parent)
+        dying_in_prediction(monkeypatch, tmp_path / "grave")
         submit, living, killed = Mapping.submit, [], []
 
         def submit_and_kill(self, block):
@@ -147,18 +179,14 @@ class TestResults:
             return task
 
         monkeypatch.setattr(Mapping, "submit", submit_and_kill)
-        look_for_them = lambda: living.extend(two._client.run(os.getpid).values())  # noqa: E731
-        with by_both():
-            assert walked(remote, before=look_for_them) == by_threads
-        assert len(set(killed)) == 3
-        assert named(remote)[0] == named(remote)[1]
-
-    def test_of_the_page_are_those_of_the_folder(self, trained, by_both, monkeypatch):
-        monkeypatch.chdir(trained.path.parent)
         there = Run(Path("there"))
         with by_both():
-            for words in VERBS:
+            assert run(placed(VERBS[0][:-2], RUN=there.path)) == 0
+            for words in VERBS[1:]:
+                living.extend(two._client.run(os.getpid).values())
                 assert run(placed(words[:-2], RUN=there.path)) == 0
+        assert (tmp_path / "grave").exists()
+        assert len(set(killed)) == len(VERBS[1:])
         for words in VERBS[1:]:
             assert run(placed(words[:-2], RUN=trained.path)) == 0
         assert found(there) == found(trained)

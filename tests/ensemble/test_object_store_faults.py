@@ -1,6 +1,7 @@
 """What goes wrong with an object store: one line that names it, and nothing half made."""
 
 import importlib
+import json
 import re
 import sys
 
@@ -10,9 +11,10 @@ import yaml
 from ensemble.cli import run
 from ensemble.pipeline.sources import run_experiment
 from members import objects
-from members.objects import read_object, remove_under, write_object
-from tests.ensemble.buckets import a_bucket, in_bucket, named, url_of
-from tests.ensemble.clusters import free_port, write_members
+from members.catalogue import META
+from members.objects import read_object, remove_under, weights_under, write_object
+from tests.ensemble.buckets import URL, a_bucket, home_of, in_bucket, named, url_of
+from tests.ensemble.clusters import PICTURES, free_port, write_members
 
 pytestmark = pytest.mark.slow
 
@@ -104,6 +106,62 @@ class TestWhatIsNotWhole:
         remove_under(f"{url}/zarr.json")
         line = error_of(capsys, "fuse", "--run", remote.path, "--strategy", "mean")
         assert f"two/oof is damaged ({url}/zarr.json is not there)" in line
+
+
+class TestStrangers:
+    """What a store claims is held against what is there, before memory is taken."""
+
+    @pytest.mark.parametrize("at", ["file:///etc", "s3://b/../c", "s3://b/?versionId=1", 5, None])
+    def test_a_place_that_is_no_url_of_an_object_store(self, remote, capsys, at):
+        folder = remote.probabilities("two", "oof")
+        document = json.loads((folder / META).read_text()) | {"at": at}
+        (folder / META).write_text(json.dumps(document))
+        line = error_of(capsys, "fuse", "--run", remote.path, "--strategy", "mean")
+        assert "two/oof is damaged (" in line
+
+    @pytest.mark.parametrize(
+        ("change", "words"),
+        [
+            ({"shape": [PICTURES, 3, 1 << 40, 1 << 40]}, "an array of"),
+            (
+                {
+                    "shape": [PICTURES, 3, 1 << 40, 1 << 40],
+                    "chunk_grid": {
+                        "name": "regular",
+                        "configuration": {"chunk_shape": [64, 3, 1 << 40, 1 << 40]},
+                    },
+                },
+                "bytes, expected",
+            ),
+            ({"chunk_key_encoding": {"name": "v2"}}, "calls its chunks"),
+            ({"attributes": {"much": "x" * (1 << 20)}}, "is damaged"),
+        ],
+        ids=["shape", "shape and chunks", "names of chunks", "a heavy header"],
+    )
+    def test_a_header(self, remote, capsys, change, words):
+        url = f"{url_of(remote.probabilities('two', 'oof'))}/zarr.json"
+        document = json.loads(read_object(url, 1 << 20))
+        write_object(url, json.dumps(document | change).encode())
+        line = error_of(capsys, "fuse", "--run", remote.path, "--strategy", "mean")
+        assert "two/oof is damaged (" in line
+        assert words in line
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"inode": 1},
+            {"folder": "/elsewhere"},
+            {"name": "../other-0123456789abcdef"},
+            {"name": ["run-0123456789abcdef"]},
+        ],
+    )
+    def test_a_name_that_is_not_this_runs_own_is_not_taken(self, remote, change):
+        before = home_of(remote)
+        document = json.loads(remote.objects.read_text()) | change
+        remote.objects.write_text(json.dumps(document))
+        assert run(["fuse", "--run", str(remote.path), "--strategy", "mean"]) == 0
+        assert home_of(remote) not in (before, f"{URL}/{change.get('name')}")
+        assert weights_under(before)
 
 
 class TestRefusals:
