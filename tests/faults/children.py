@@ -122,14 +122,15 @@ def _inject(fault, within, points):
     if fault.way == "half":
         signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
 
-    grown = [_written()]
+    written = [0]
 
     def look(event, arguments):
         if not _changes(event, arguments, root):
             return
-        grown.append(_written())
-        if points and grown[-1] > grown[-2]:
-            points[-1] = True
+        if fault.way == "count":
+            before, written[0] = written[0], _written()
+            if points and written[0] > before:
+                points[-1] = True
         points.append(event in GROWS)
         if len(points) == fault.point + 1:
             _strike(fault, within)

@@ -21,6 +21,9 @@ fusions: {stacked: stacking}
 chains: {tuned: 'class_bias|remove_small(min_area_px=4)'}
 """
 CANDIDATE = "stacked_tuned"
+STAGES = (
+    *("train", "predict", "fuse", "postprocess", "score", "submit", "freeze", "freeze again"),
+)
 
 SHORT = 1
 """Points of a stage and way of failing that are tried in every run of the tests."""

@@ -1,11 +1,15 @@
-"""What the process that forks the others has ready: all that takes long to import."""
+"""What the process that forks the others has ready: modules take long, and root may own them."""
 
 import importlib
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from evaluation.protocols import PROTOCOLS
+
 for _name in (
+    "encodings.ascii",
+    "encodings.cp437",
     "ensemble.cli.freeze",
     "ensemble.cli.fuse",
     "ensemble.cli.postprocess",
@@ -13,15 +17,18 @@ for _name in (
     "ensemble.cli.score",
     "ensemble.cli.submit",
     "ensemble.cli.train_members",
+    "ensemble.pipeline.asked",
     "ensemble.pipeline.package.freeze",
     "ensemble.pipeline.submission.writing",
     "ensemble.pipeline.whole",
     "ensemble.strategies.stacking",
+    *(f"evaluation.protocols.{name}" for name in PROTOCOLS),
     "evaluation.table",
     "members.architectures.unet",
+    "members.augmentations.flips",
     "members.losses.cross_entropy",
     "members.procedures.supervised",
-    "pandas",
+    "pandas.io.formats.csvs",
     "postproc.steps.class_bias",
     "postproc.steps.remove_small",
     "tests.faults.children",

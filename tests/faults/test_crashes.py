@@ -7,11 +7,9 @@ import pytest
 
 from evaluation.ground.leftovers import is_leftover
 from tests.faults.children import DIED, Fault
+from tests.faults.conftest import STAGES
 from tests.faults.trees import differing, state
 
-STAGES = (
-    *("train", "predict", "fuse", "postprocess", "score", "submit", "freeze", "freeze again"),
-)
 MOST_BYTES = 200
 """At most so many are written before a process dies in the middle of a file."""
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.children import Fault
-from tests.faults.conftest import CANDIDATE, Tiny
+from tests.faults.conftest import CANDIDATE, STAGES, Tiny
 from tests.faults.trees import differing
 
 pytestmark = pytest.mark.slow
@@ -22,33 +22,62 @@ def refused(ended):
 
 
 @pytest.fixture
-def open_to_all(tiny, stages):
-    """The same run where an ordinary user can come to it."""
+def open_to_all(tiny, stages, request):
+    """The results before a stage, where an ordinary user can come to them."""
     if os.getuid() != 0:
         pytest.skip("only root can become another user; run the tests as root to try this")
     folder = Path(tempfile.mkdtemp(prefix="faults-"))
     folder.chmod(0o755)
-    shutil.copytree(stages[0]["postprocess"], folder / "work")
+    shutil.copytree(stages[0][request.param], folder / "work")
+    for name in ("training.npz", "validation.npz"):
+        shutil.copy(tiny.folder / name, folder)
+    for path in [folder / "work", *(folder / "work").rglob("*")]:
+        path.chmod(0o777 if path.is_dir() else 0o666)
     yield Tiny(folder)
     shutil.rmtree(folder)
 
 
-@pytest.mark.parametrize("place", ["run", "run/labels"])
-def test_without_the_right_to_write_a_command_is_refused_and_nothing_changes(open_to_all, place):
-    for path in [open_to_all.work, *open_to_all.work.rglob("*")]:
-        path.chmod(0o777 if path.is_dir() else 0o666)
-    (open_to_all.work / place).mkdir(exist_ok=True)
-    (open_to_all.run / ".lock").touch()
-    (open_to_all.run / ".lock").chmod(0o444 if place == "run" else 0o666)
-    (open_to_all.work / place).chmod(0o555)
-    before = open_to_all.holds()
-    line = refused(open_to_all.do(open_to_all.stages()["postprocess"], Fault("nobody")))
+def without_right(place, stage):
+    """Run a stage as an ordinary user; return the line it is refused in, once nothing changed."""
+    before = place.holds()
+    line = refused(place.do(place.stages()[stage], Fault("nobody")))
     assert "Permission denied" in line
-    assert "ask for the right" in line
-    assert differing(open_to_all.holds(), before) == []
+    assert differing(place.holds(), before) == []
+    return line
 
 
-@pytest.mark.parametrize("stage", ["train", "fuse", "postprocess", "score", "freeze"])
+@pytest.mark.parametrize(
+    ("open_to_all", "stage"), [(stage, stage) for stage in STAGES], indirect=["open_to_all"]
+)
+def test_without_the_right_to_write_a_command_is_refused_and_nothing_changes(open_to_all, stage):
+    for path in [open_to_all.work, *open_to_all.work.rglob("*")]:
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    assert "ask for the right" in without_right(open_to_all, stage)
+
+
+@pytest.mark.parametrize("open_to_all", ["postprocess"], indirect=True)
+def test_without_the_right_to_one_folder_a_command_is_refused_too(open_to_all):
+    (open_to_all.run / "labels").mkdir(exist_ok=True)
+    (open_to_all.run / "labels").chmod(0o555)
+    assert "ask for the right" in without_right(open_to_all, "postprocess")
+
+
+@pytest.mark.parametrize(
+    ("open_to_all", "stage", "file"),
+    [
+        ("predict", "predict", "data/oof/pictures.npy"),
+        ("fuse", "fuse", "probabilities/one/oof/maps.zarr/c/0/0/0/0"),
+        ("postprocess", "postprocess", "data/oof/truth.npy"),
+        ("submit", "submit", "experiment.yaml"),
+    ],
+    indirect=["open_to_all"],
+)
+def test_without_the_right_to_read_a_file_it_is_named(open_to_all, stage, file):
+    (open_to_all.run / file).chmod(0)
+    assert file in without_right(open_to_all, stage)
+
+
+@pytest.mark.parametrize("stage", STAGES)
 def test_a_run_that_is_removed_meanwhile_ends_in_one_line(tiny, stages, stage, points_of):
     kept, points, _ = stages
     for point in points_of(points[stage], stage):

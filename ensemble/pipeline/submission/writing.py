@@ -70,11 +70,15 @@ def submit(
         whole_folder if form == "png" else whole_file
     )
     with writing(run.path):
+        stale: list[str] = []
+        # Asked before anything is written, since a run that cannot be read is refused.
+        freshness(run).warn([Result("labels", candidate, split)], stale.append)
         with whole(out) as partial:
             _write(partial, data, labels, classes, form)
             _compare(partial, _read(partial, data, classes, form), data, labels)
         note(run, out, "submission", candidate, split)
-    freshness(run).warn([Result("labels", candidate, split)], tell)
+    for line in stale:
+        tell(line)
     return Submitted(len(labels), ignored / labels.size)
 
 
