@@ -101,11 +101,12 @@ def free_port():
 class Started:
     """A program in a process group of its own: all that it starts can be killed with it."""
 
-    def __init__(self, *words, **environment):
-        """Start it."""
+    def __init__(self, *words, cwd=None, **environment):
+        """Start a script of this environment."""
         self._said = tempfile.TemporaryFile("w+")  # noqa: SIM115 (a pipe would be full some day)
         self.process = subprocess.Popen(
             [SCRIPTS / words[0], *map(str, words[1:])],
+            cwd=cwd,
             env=os.environ | environment,
             stdout=subprocess.DEVNULL,
             stderr=self._said,
@@ -124,23 +125,28 @@ class Started:
         with self._said:
             return code, self._said.read()
 
+    def __enter__(self):
+        """Return this, which does not outlive the context."""
+        return self
+
+    def __exit__(self, *_):
+        """Kill what still runs."""
+        self.send(signal.SIGKILL)
+        self.process.wait()
+        self._said.close()
+
 
 @contextlib.contextmanager
 def by_hand(**environment):
     """Start a scheduler; give its address and what starts a node of so many workers."""
-    started, port = [], free_port()
+    port = free_port()
     address = f"tcp://127.0.0.1:{port}"
 
-    def node(workers):
+    def node(workers, *options):
         words = ("--nworkers", workers, "--nthreads", 1, "--memory-limit", 0, "--no-dashboard")
-        started.append(Started("dask", "worker", address, *words))
-        return started[-1]
+        return living.enter_context(Started("dask", "worker", address, *words, *options))
 
     scheduler = ("dask", "scheduler", "--host", "127.0.0.1", "--port", port, "--no-dashboard")
-    started.append(Started(*scheduler, **environment))
-    try:
+    with contextlib.ExitStack() as living:
+        living.enter_context(Started(*scheduler, **environment))
         yield address, node
-    finally:
-        for one in reversed(started):
-            one.send(signal.SIGKILL)
-            one.ended()

@@ -93,7 +93,7 @@ def test_a_node_that_falls_silent_is_given_up(members, by_threads, tmp_path, bef
         by_hand(DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL="2s") as (address, node),
         on_cluster(address) as there,
     ):
-        silent, _ = node(1), node(1)
+        silent, _ = node(1, "--no-nanny"), node(1)  # a nanny has 30 s more to answer in
         there._client.wait_for_workers(2, timeout=60)
         later(3, lambda: silent.send(signal.SIGSTOP))
         found = done(members, tmp_path / "run")
