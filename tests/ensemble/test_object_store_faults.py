@@ -195,6 +195,36 @@ class TestRefusals:
         assert "cannot be read (Could not connect to the endpoint" in line
         assert "look at the URL, at AWS_ENDPOINT_URL and the credentials" in line
 
+    def test_a_server_that_goes_away_meanwhile(self, remote, capsys, anew):
+        from moto.server import ThreadedMotoServer
+
+        other = ThreadedMotoServer(port=0, verbose=False)
+        other.start()
+        written = []
+
+        def write(url, content):
+            if len(written) == 3:
+                other.stop()
+            written.append(url)
+            write_object(url, content)
+
+        with anew.context() as patch:
+            patch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{other.get_host_and_port()[1]}")
+            patch.setattr("members.remote_chunks.write_object", write)
+            line = error_of(capsys, *self.FUSE, remote.path)
+        assert re.search(r"mean-oof-\w+/c/\d/0/0/0 cannot be written \(Could not connect", line)
+        objects._files.cache_clear()
+        wanted, there = named(remote)
+        assert len(there - wanted) == 1
+        assert run([*self.FUSE, str(remote.path)]) == 0
+        assert named(remote)[0] == named(remote)[1]
+
+    def test_a_plan_tells_it(self, remote, capsys):
+        nowhere = {"store": "s3://nowhere/runs"}
+        run_experiment(remote).model_copy(update=nowhere).write(remote.experiment)
+        assert run(["plan", "--experiment", str(remote.experiment)]) == 2
+        assert "s3://nowhere/runs/plan cannot be listed (" in capsys.readouterr().out
+
     def test_wrong_credentials(self, remote, capsys, anew):
         anew.setattr("moto.settings.INITIAL_NO_AUTH_ACTION_COUNT", 0)
         line = error_of(capsys, *self.FUSE, remote.path)
