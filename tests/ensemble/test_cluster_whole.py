@@ -1,0 +1,122 @@
+"""All verbs of an experiment on a cluster, and sums over blocks that are added there."""
+
+import operator
+import os
+import signal
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from ensemble.cli import ens, run
+from evaluation.ground import cluster
+from evaluation.ground.blocks import blocks, sum_blocks, tree
+from evaluation.ground.cluster import Mapping, on_cluster
+from evaluation.ground.errors import BadLabels
+from members.data.sample import draw_sample
+from tests.ensemble.clusters import forked, without_checks
+from tests.faults.trees import contents, differing
+
+pytestmark = pytest.mark.slow
+
+EXPERIMENT = """
+data: training.npz
+validation: validation.npz
+folds: 2
+defaults: {epochs: 1, architecture: 'unet(width=2, depth=1)'}
+members: {one: {}, two: {loss: dice}}
+fusions: {calibrated: 'weighted_mean(calibrate=temperature)'}
+chains: {tuned: 'class_bias|remove_small(min_area_px=4)'}
+"""
+
+
+@pytest.fixture(scope="module")
+def processes():
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        without_checks(monkeypatch)
+        forked(monkeypatch)
+        with on_cluster(workers=2) as found:
+            cluster._CURRENT.set(None)
+            yield found
+
+
+@pytest.fixture
+def two(processes):
+    """Two worker processes, to which this test's work goes."""
+    token = cluster._CURRENT.set(processes)
+    yield processes
+    cluster._CURRENT.reset(token)
+
+
+def test_a_whole_run_has_the_bits_of_one_without_a_cluster(processes, tmp_path):
+    sample = draw_sample(pictures=140, test=9, validation=70, size=(16, 16)).save(
+        tmp_path / "drawn"
+    )
+    for name, file in zip(("training", "validation"), sample, strict=True):
+        file.rename(tmp_path / f"{name}.npz")
+    file = tmp_path / "run.yaml"
+    file.write_text(EXPERIMENT)
+    for where, options in (
+        ("here", ["--workers", "1"]),
+        ("there", ["--cluster", processes._client.scheduler.address]),
+    ):
+        assert run(["run", str(file), "--run", str(tmp_path / where / "run"), *options]) == 0
+    assert differing(contents(tmp_path / "there"), contents(tmp_path / "here")) == []
+
+
+@pytest.mark.parametrize("verb", ["run", "demo", "search-loss"])
+def test_verbs_that_train_take_an_address(verb):
+    assert "--cluster ADDRESS" in CliRunner().invoke(ens, [verb, "--help"]).output
+
+
+class TestSums:
+    def test_have_the_bits_of_the_threads(self, two):
+        values = np.random.default_rng(0).random((23, 3)).astype(np.float32)
+
+        def work(block):
+            return values[block].sum(axis=0)
+
+        expected = tree([work(block) for block in blocks(23, 2)], operator.add)
+        assert sum_blocks(work, 23, size=2).tobytes() == expected.tobytes()
+
+    def test_are_added_there_and_only_the_last_comes_back(self, two, monkeypatch):
+        came, added, result, add = [], [], cluster.Task.result, Mapping.add
+        monkeypatch.setattr(cluster.Task, "result", lambda t: came.append(t) or result(t))
+        monkeypatch.setattr(Mapping, "add", lambda *both: added.append(both) or add(*both))
+        assert sum_blocks(lambda block: block.stop - block.start, 100, size=9) == 100
+        assert (len(came), len(added)) == (1, 11)
+
+    def test_begin_few_blocks_at_a_time(self, two, tmp_path, monkeypatch):
+        waiting, begun, submit, settled = [], [], Mapping.submit, cluster.Task.settled
+        monkeypatch.setattr(Mapping, "submit", lambda *a: waiting.append(a) or submit(*a))
+
+        def settle(task):
+            begun.append(len(waiting))
+            waiting.pop()
+            return settled(task)
+
+        monkeypatch.setattr(cluster.Task, "settled", settle)
+        sum_blocks(lambda block: 1, 100, size=1)
+        assert max(begun) <= 2 * two.width
+        assert len(begun) == 100
+
+    def test_survive_a_worker_that_holds_some_of_them(self, two, monkeypatch):
+        submit, living = Mapping.submit, list(two._client.run(os.getpid).values())
+
+        def submit_and_kill(self, block):
+            if block.start == 40:
+                os.kill(living[0], signal.SIGKILL)
+            return submit(self, block)
+
+        monkeypatch.setattr(Mapping, "submit", submit_and_kill)
+        assert sum_blocks(lambda block: block.start, 64, size=1) == 63 * 64 / 2
+
+    def test_name_the_block_that_fails(self, two):
+        def work(block):
+            if block.start == 4:
+                raise BadLabels("truth holds 9; expected 0 to 4")
+            return 1
+
+        with pytest.raises(BadLabels) as caught:
+            sum_blocks(work, 9, size=2)
+        assert str(caught.value) == "truth holds 9; expected 0 to 4 (block 4:6)"
