@@ -36,3 +36,16 @@ def test_no_class_has_the_label_of_unlabelled_pixels():
 def test_classes_that_make_no_sense_are_refused(names, ignore, colours, words):
     with pytest.raises(BadData, match=words):
         Classes(names, ignore, colours)
+
+
+@pytest.mark.parametrize(
+    ("names", "colours", "words"),
+    [
+        (("a\n", "b"), (), r"class name 'a\\n'; expected a word"),
+        (("a", "b"), ("#000000", "red"), "colour 'red'; expected #rrggbb"),
+        (("a", "b"), ("#000000", "#00000g"), "colour '#00000g'; expected #rrggbb"),
+    ],
+)
+def test_a_name_or_colour_that_cannot_be_shown_is_refused(names, colours, words):
+    with pytest.raises(BadData, match=words):
+        Classes(names, None, colours)

@@ -1,0 +1,62 @@
+"""`ens data import-ai4mars`: a tree becomes a file that the other verbs read."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ensemble.cli import run
+from members.data.load import load
+
+NAME = "NLB_471625303EDR_F0442336NCAM00353M1"
+
+
+@pytest.fixture
+def tree(tmp_path):
+    shades = np.tile(np.arange(16, dtype=np.uint8) * 8, (16, 1))
+    for folder, suffix, array in (
+        ("images/edr", "JPG", shades),
+        ("labels/train", "png", 0 * shades),
+    ):
+        file = tmp_path / "msl" / folder / f"{NAME}.{suffix}"
+        file.parent.mkdir(parents=True)
+        Image.fromarray(array).save(file)
+    return tmp_path
+
+
+def words(tree, **changes):
+    asked = {"scale": "1/2", "tile": "4x2", "out": tree / "out.npz"} | changes
+    return [
+        *("data", "import-ai4mars", str(tree), "--json"),
+        *(f"--{key}={value}" for key, value in asked.items()),
+    ]
+
+
+def test_tells_how_many_tiles_there_are_in_the_file(tree, capsys):
+    assert run(words(tree)) == 0
+    assert json.loads(capsys.readouterr().out)["tiles"] == 8
+    tiles = load(tree / "out.npz")["training"]
+    assert tiles.pictures.shape == (8, 1, 4, 2)
+    assert (tiles.truth() == 1).all()
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"tile": "4"}, "size '4'; expected ROWSxCOLS, such as 64x128"),
+        ({"tile": "4x0"}, "size '4x0'; expected ROWSxCOLS"),
+        ({"scale": "half"}, "scale 'half'; expected a fraction such as 1/4"),
+        ({"scale": "1/0"}, "scale '1/0'; expected a fraction"),
+    ],
+)
+def test_a_size_that_is_none_is_refused(tree, capsys, changes, told):
+    assert run(words(tree, **changes)) == 2
+    assert told in capsys.readouterr().err
+    assert not (tree / "out.npz").exists()
+
+
+def test_a_tree_without_labels_is_refused(tree, capsys):
+    (tree / "msl/labels/train" / f"{NAME}.png").unlink()
+    assert run(words(tree)) == 2
+    assert "holds no .png file; expected labels of pictures" in capsys.readouterr().err

@@ -1,0 +1,44 @@
+"""`ens members list`: what can be trained, and what it costs."""
+
+import json
+
+import pytest
+
+from ensemble.cli import run
+from members.architectures import ARCHITECTURES
+from members.network import Network
+from members.zoo import zoo
+
+
+@pytest.fixture(scope="module")
+def costs():
+    return {cost.name: cost for cost in zoo(rows=32, cols=64)}
+
+
+def test_every_architecture_has_its_price(costs):
+    assert set(costs) == set(ARCHITECTURES)
+    assert all(cost.parameters > 0 and cost.multiply_adds > 0 for cost in costs.values())
+    assert all(cost.source for cost in costs.values())
+
+
+def test_parameters_are_those_of_the_network_that_is_trained(costs):
+    network = Network("unet", channels=1, classes=5)
+    assert costs["unet"].parameters == sum(values.numel() for values in network.parameters())
+
+
+def test_four_times_the_pixels_cost_four_times_the_multiply_adds_of_convolutions(costs):
+    larger = {cost.name: cost for cost in zoo(rows=64, cols=128)}
+    assert larger["unet"].multiply_adds == 4 * costs["unet"].multiply_adds
+    assert larger["unet"].parameters == costs["unet"].parameters
+
+
+def test_the_verb_prints_a_line_each(capsys):
+    assert run(["members", "list", "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)["architectures"]
+    assert run(["members", "list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [row["name"] for row in listed] == list(ARCHITECTURES)
+    unet = next(row for row in listed if row["name"] == "unet")
+    line = next(line for line in lines if line.startswith("unet "))
+    assert f"{unet['parameters'] / 1e6:.2f} M" in line
+    assert f"{unet['multiply_adds'] / 1e6:.0f} M" in line

@@ -1,0 +1,72 @@
+"""Which device is taken; the GPUs are pretended."""
+
+import contextlib
+
+import pytest
+import torch
+
+from evaluation.ground.errors import BadSpec
+from members import devices as there
+from members.devices import autocast, devices, home_of
+
+
+@pytest.fixture
+def two_gpus(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+
+
+@pytest.mark.usefixtures("two_gpus")
+class TestWithTwoGpus:
+    @pytest.mark.parametrize(
+        ("choice", "taken"),
+        [
+            ("auto", ["cuda:0", "cuda:1"]),
+            ("cuda", ["cuda:0", "cuda:1"]),
+            ("cuda:1", ["cuda:1"]),
+            ("cpu", ["cpu"]),
+        ],
+    )
+    def test_a_choice_means_these(self, choice, taken):
+        assert devices(choice) == taken
+
+    def test_a_third_is_refused_with_those_there(self):
+        with pytest.raises(BadSpec, match=r"device 'cuda:2'; here: auto, cpu, cuda:0, cuda:1"):
+            devices("cuda:2")
+
+
+def test_without_a_gpu_the_cpu_is_taken_and_cuda_refused(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    assert devices("auto") == ["cpu"]
+    with pytest.raises(BadSpec, match="device 'cuda'; here: auto, cpu"):
+        devices("cuda")
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda:0"])
+class TestPrecision:
+    def test_float32_is_left_alone(self, device, monkeypatch):
+        able(monkeypatch, device, True)
+        assert autocast(device, "float32") is contextlib.nullcontext
+
+    def test_bfloat16_is_not_emulated(self, device, monkeypatch):
+        able(monkeypatch, device, False)
+        assert autocast(device, "bfloat16") is contextlib.nullcontext
+
+
+def test_bfloat16_is_taken_where_it_pays(monkeypatch):
+    able(monkeypatch, "cpu", True)
+    with autocast("cpu", "bfloat16")():
+        product = torch.ones(2, 2) @ torch.ones(2, 2)
+    assert product.dtype == torch.bfloat16
+
+
+def able(monkeypatch, device, answer):
+    """Pretend a device that computes bfloat16, or none."""
+    kind = "cpu" if device == "cpu" else "gpu"
+    monkeypatch.setattr(there, f"_{kind}_computes_bfloat16", lambda: answer)
+
+
+def test_pictures_lie_on_the_gpu_unless_they_would_crowd_it(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1000, 2000))
+    assert home_of(99, "cuda:0") == "cuda:0"
+    assert home_of(100, "cuda:0") == "cpu"
+    assert home_of(10**12, "cpu") == "cpu"
