@@ -23,14 +23,13 @@ def suppress_background(classes: int, *, ignore: int | None) -> Step:
         raise BadSpec("no class is ignored here; give --ignore INDEX or write ignore=INDEX")
     if not 0 <= ignore < classes:
         raise BadSpec(f"ignore={ignore}; expected a class from 0 to {classes - 1}")
-    others = np.arange(classes) != ignore
-    even = (others / others.sum()).astype(np.float32)[:, None, None]
+    others = (np.arange(classes) != ignore).astype(np.float32)[:, None, None]
 
     def apply(maps: Map, _: Pictures | None) -> Map:
         left = maps.copy()
         left[:, ignore] = 0
         total = left.sum(axis=CLASS_AXIS, keepdims=True)
-        np.copyto(left, even, where=total == 0)
+        np.copyto(left, others, where=total == 0)
         return renormalise(left)
 
     return Step("maps", "maps", apply, again="nothing")
