@@ -144,4 +144,10 @@ def read_scores(folder: Path, split: str) -> tuple[dict[str, Any], ScoredPicture
     document: dict[str, Any] = read_json(folder / f"{split}.json")
     archive = folder / f"{split}.npz"
     counts, ids, groups = (np.array(open_array(archive, k)) for k in ("counts", "ids", "groups"))
+    square = counts.ndim == 3 and counts.shape[1] == counts.shape[2] and counts.dtype.kind in "iu"
+    if not square or counts.min(initial=0) < 0:
+        raise BadData(
+            f"{archive} (counts) is {counts.dtype} of shape {counts.shape}; expected counts"
+            " (picture, truth, guess) of 0 and more; score again"
+        )
     return document, ScoredPictures(counts, tuple(ids.tolist()), groups)

@@ -1,6 +1,7 @@
 """Rank what is scored: who is first, who cannot be told from the first, at what cost."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -53,10 +54,11 @@ def compare_run(
             f"no candidate of {run.path} is scored on {split!r} as it is today; run"
             f" `ens score --run {run.path} --split {split}`"
         )
+    read = [_candidate(sources, name, split) for name in names]
     fresh = Freshness(sources, experiment)
     fresh.warn([Result("scores", name, split) for name in names], tell)
     meter = Meter(sources, experiment, split, tell)
-    candidates = [_candidate(sources, meter, name, split) for name in names]
+    candidates = [_priced(candidate, meter) for candidate in read]
     rng = np.random.default_rng(experiment.seed)
     board = compare(candidates, run_classes(run), rng=rng, split=split, protocol=protocol)
     if csv is not None:
@@ -81,18 +83,20 @@ def _scored(sources: Sources, experiment: Experiment, split: str, tell: Tell) ->
     return names
 
 
-def _candidate(sources: Sources, meter: Meter, name: str, split: str) -> Candidate:
+def _candidate(sources: Sources, name: str, split: str) -> Candidate:
     run = sources.run
     source, chain = read_candidate(run, name)
-    price = meter.price(name)
     return Candidate(
         name,
         read_scores(run.scores(name), split)[1],
         _oof(run, name) if split != OOF else None,
         is_member=source in sources.names() and not chain,
-        members=price.members,
-        milliseconds=price.milliseconds,
     )
+
+
+def _priced(candidate: Candidate, meter: Meter) -> Candidate:
+    price = meter.price(candidate.name)
+    return replace(candidate, members=price.members, milliseconds=price.milliseconds)
 
 
 def _oof(run: Run, name: str) -> ScoredPictures | None:

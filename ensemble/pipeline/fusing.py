@@ -136,6 +136,8 @@ def make_fusion(sources: Sources, plan: Plan, tell: Callable[[str], None]) -> No
     if not stale and is_current(run.fusion(plan.name) / FITTED, **fitting):
         return
     readers = {s: [sources.open(m, s, raw=raw) for m in plan.members] for s in splits}
+    for split in stale:
+        _check_pictures(run, plan, split, readers[split])
     with placing(run, plan.store) as place:
         fusion, per_fold = _fitted(sources, plan, readers, tell)
         folder = run.fusion(plan.name) / FITTED
@@ -143,6 +145,14 @@ def make_fusion(sources: Sources, plan: Plan, tell: Callable[[str], None]) -> No
         for split in stale:
             _fuse_split(sources, plan, split, readers[split], fusion, per_fold, place)
             tell(f"{plan.name}: {split} fused, {len(readers[split][0].ids)} pictures")
+
+
+def _check_pictures(run: Run, plan: Plan, split: str, readers: Sequence[Reader]) -> None:
+    """Refuse maps of other pictures, and pictures that cannot be read, before anything is made."""
+    data = DataSet.load(run.data(split))
+    for reader, member in zip(readers, plan.members, strict=True):
+        if reader.ids != data.ids:
+            raise BadMaps(f"{member!r} has maps of other pictures than {split}; predict again")
 
 
 def _fuse_split(
@@ -157,9 +167,6 @@ def _fuse_split(
     """Write the store of one split."""
     run = sources.run
     data = DataSet.load(run.data(split))
-    for reader, member in zip(readers, plan.members, strict=True):
-        if reader.ids != data.ids:
-            raise BadMaps(f"{member!r} has maps of other pictures than {split}; predict again")
     with whole_folder(run.fused(plan.name, split)) as partial:
         store = ProbabilityStore.create(
             partial,

@@ -8,7 +8,7 @@ import numpy as np
 from ensemble.pipeline.postprocessing import read_labels
 from ensemble.pipeline.prepare import run_classes
 from evaluation.ground.arrays import Labels
-from evaluation.ground.errors import BadData, BadRun
+from evaluation.ground.errors import BadData, BadLabels, BadRun
 from evaluation.ground.layout import Run
 from evaluation.ground.spaced import spaced
 from members.data.dataset import DataSet
@@ -42,6 +42,7 @@ def overlay(
     Raises:
         BadRun: no such split or candidate.
         BadData: no such picture.
+        BadLabels: labels that are no class.
     """
     if split not in run.splits():
         raise BadRun(f"no split {split!r} in {run.path}; known: {', '.join(run.splits())}")
@@ -51,7 +52,13 @@ def overlay(
     if data.masks is not None:
         columns["truth"] = np.asarray(data.masks[places])
     for name in candidates:
-        columns[name] = np.asarray(read_labels(run, name, split)[places])
+        labels = np.asarray(read_labels(run, name, split)[places])
+        if labels.max(initial=0) >= len(classes):
+            raise BadLabels(
+                f"{name} holds labels up to {labels.max()}; expected 0 to {len(classes) - 1};"
+                " remove them and postprocess again"
+            )
+        columns[name] = labels
     chosen = [data.ids[place] for place in places]
     pictures = np.asarray(data.pictures[places])
     write_sheet(out, pictures, columns, classes=classes, captions=chosen, opacity=opacity)

@@ -21,6 +21,7 @@ from evaluation.ground.blocks import blocks
 from evaluation.ground.errors import BadRun
 from evaluation.ground.files import new_array, open_array, read_json, whole_folder, write_json
 from evaluation.ground.layout import CANDIDATE, Run
+from evaluation.ground.links import refuse_links_out
 from evaluation.ground.locks import writing
 from evaluation.ground.outputs import check_outputs, digests
 from evaluation.ground.progress import progress
@@ -147,8 +148,15 @@ def read_labels(run: Run, candidate: str, split: str) -> Array:
             f"no candidate {candidate!r} with label maps of split {split!r}; known: {known};"
             " `ens postprocess` makes one"
         )
+    refuse_links_out(run.path)
     check_outputs(file.parent)
-    return open_array(file)
+    labels, data = open_array(file), DataSet.load(run.data(split))
+    if labels.dtype != np.uint8 or labels.shape != (len(data), *data.shape):
+        raise BadRun(
+            f"{candidate} has {labels.dtype} labels of shape {labels.shape}; expected"
+            f" {(len(data), *data.shape)} of uint8; postprocess again"
+        )
+    return labels
 
 
 def is_labelled(sources: Sources, source: str, chain: str, name: str, split: str) -> bool:

@@ -135,15 +135,15 @@ def predict_data(
         if (found.channels, *found.shape) != (known.channels, *known.shape):
             met, expected = (f"{d.channels} x {d.shape[0]} x {d.shape[1]}" for d in (found, known))
             raise BadData(f"{data} has pictures of {met}; expected {expected}; see --size")
-        if not run.data(split).exists():
-            found.save(run.data(split))
-        elif DataSet.load(run.data(split)).ids != found.ids:
-            raise BadData(f"split {split!r} is there with other pictures; choose another --split")
         experiment = read_experiment(run.experiment)
         members = experiment.expanded(classes)
         ready = [m for m in members if _whole(run, m)]
         if not ready:
             raise BadRun(f"no member of {run.path} is trained; run `ens train-members` first")
+        if not run.data(split).exists():
+            found.save(run.data(split))
+        elif DataSet.load(run.data(split)).ids != found.ids:
+            raise BadData(f"split {split!r} is there with other pictures; choose another --split")
         with placing(run, experiment.store) as place:
             predict_members(
                 run,

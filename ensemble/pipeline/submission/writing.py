@@ -60,11 +60,6 @@ def submit(
         raise BadRun(f"{out} is there; choose a new folder as --out")
     labels, data = read_labels(run, candidate, split), DataSet.load(run.data(split))
     classes = run_classes(run)
-    if labels.shape != (len(data), *data.shape):
-        raise BadRun(
-            f"{candidate} has labels of shape {labels.shape}; expected {(len(data), *data.shape)};"
-            " postprocess again"
-        )
     ignored = _checked(labels, classes, candidate)
     whole: Callable[[Path], AbstractContextManager[Path]] = (
         whole_folder if form == "png" else whole_file

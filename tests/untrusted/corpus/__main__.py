@@ -71,6 +71,7 @@ def good_files(folder, run) -> dict[str, str]:
         ["train-members", *data, *network, *here, "--workers", "1"],
         ["import", str(folder / "maps.npy"), "--name", "two", "--split", "validation", *here],
         ["postprocess", "--fusion", "one", "--chain", "suppress_background", *here],
+        ["score", *here],
         ["freeze", "--candidate", "one_suppress_background", "--out", package, *here],
     ):
         assert run(words) == 0, words

@@ -1,6 +1,7 @@
 # ruff: noqa: E501  # one case a line
 """Experiment and space files, and folders of a run or a package, changed by a stranger."""
 
+import io
 import json
 import os
 import shutil
@@ -8,8 +9,19 @@ import struct
 from itertools import pairwise
 from pathlib import Path
 
-from tests.untrusted.corpus.bad_arrays import head
-from tests.untrusted.corpus.cases import Bad, Case, maps, saved, through, written
+import numpy as np
+
+from tests.untrusted.corpus.bad_arrays import head, packed
+from tests.untrusted.corpus.cases import (
+    PICTURES,
+    Bad,
+    Case,
+    labels,
+    maps,
+    saved,
+    through,
+    written,
+)
 
 GOOD = "data: sample\nmembers:\n  a: {architecture: unet}\nchains: {c: suppress_background}\n"
 LAUGHS = "a: &a [x, x, x]\n" + "".join(
@@ -180,6 +192,71 @@ RUNS = [
     Bad("truth", changed("run", "data/validation/truth.npy", lambda _: head(f"({1 << 60},)")), "it holds 64"),
     Bad("pictures", changed("run", "data/validation/pictures.npy", lambda _: saved(maps())), "expected uint8"),
 ]  # fmt: skip
+CANDIDATE = "one_suppress_background"
+
+
+def recorded(folder: str, name: str, change, part: str = ""):
+    """Return what copies the good run and changes a file in it and the digest in its record."""
+    from evaluation.ground.provenance import digest
+
+    def make(path: Path):
+        changed("run", f"{folder}/{name}", change)(path)
+        record = path / folder / f"{part}provenance.json"
+        known = json.loads(record.read_text())
+        known["outputs"][name] = digest(path / folder / name)
+        record.write_text(json.dumps(known))
+
+    return make
+
+
+def counted(change):
+    """Return what changes the counts of a candidate, and their record."""
+    return recorded(f"scores/{CANDIDATE}", "validation.npz", change, "validation.")
+
+
+def labelled(change):
+    """Return what changes the label maps of a candidate, and their record."""
+    return recorded(f"labels/{CANDIDATE}/validation", "labels.npy", change)
+
+
+def counts(**arrays):
+    """Return what changes arrays of a `.npz`."""
+
+    def change(old: bytes) -> bytes:
+        with np.load(io.BytesIO(old)) as archive:
+            return saved(None, **{**archive, **arrays})
+
+    return change
+
+
+SCORES = [
+    Bad("score-bit", changed("run", f"scores/{CANDIDATE}/validation.npz", lambda old: old[:-1]), "is not what was written"),
+    Bad("score-pickle", counted(lambda _: saved(None, counts=np.array([{}], object), ids=np.array(["a"]), groups=np.array(["a"]))), "never unpickled"),
+    Bad("score-nested", counted(lambda old: packed({"inner.npz": old})), "expected arrays"),
+    Bad("score-floats", counted(counts(counts=np.full((PICTURES, 5, 5), np.nan))), ""),
+    Bad("score-shape", counted(counts(counts=np.zeros((PICTURES, 5, 4), np.int32))), ""),
+    Bad("score-negative", counted(counts(counts=np.full((PICTURES, 5, 5), -1))), ""),
+    Bad("score-ids", counted(counts(ids=np.array(["a"]))), "1 ids for 6 scored pictures"),
+    *(Bad(f"score-cut-at-{k}", counted(lambda old, k=k: old[: len(old) * k // 10]), "is no readable .npz") for k in range(10)),
+]  # fmt: skip
+LABELLED = [
+    Bad("labels-9", labelled(lambda old: old[:-1] + b"\x09"), ""),
+    Bad("labels-shape", labelled(lambda _: saved(labels()[:3])), ""),
+    Bad("labels-floats", labelled(lambda _: saved(labels().astype(np.float32))), ""),
+    Bad("labels-claim", labelled(lambda _: head(f"({1 << 60},)")), "it holds 64"),
+    Bad("labels-link", linked("run", "labels"), "is a link that leads out"),
+    *(Bad(f"labels-cut-at-{k}", labelled(lambda old, k=k: old[: len(old) * k // 10]), "is no readable .npy") for k in range(10)),
+]  # fmt: skip
+STORES = RUNS[1:8]
+EVERYWHERE = [RUNS[0], RUNS[9]]
+HANDING_OVER = [
+    f"{verb} --run {{bad}} --candidate {CANDIDATE} {more}"
+    for verb, more in (
+        ("submit", "--split validation --out {out}.csv"),
+        ("freeze", "--out {out}"),
+        ("overlay", "--split validation --out {out}.png"),
+    )
+]
 CASES: list[Case] = [
     *through(EXPERIMENTS, "plan --experiment {bad} --run {out}"),
     *through(EXPERIMENTS[::2], "run {bad} --run {out}"),
@@ -187,5 +264,15 @@ CASES: list[Case] = [
     *through(SPACES, "search {bad} --data {data} --run {out}"),
     *through(PACKAGES, "apply {bad} {data} --out {out}"),
     *through(RUNS[:-4], "fuse --run {bad} --strategy mean"),
-    *through(RUNS[-4:], "score --run {bad}"),
+    *through(RUNS[-4:], "score --run {bad}", "fuse --run {bad} --strategy mean"),
+    *through(STORES, "postprocess --run {bad} --fusion two --chain suppress_background"),
+    *through(
+        EVERYWHERE,
+        *HANDING_OVER[:2],
+        "status {bad}",
+        "predict --run {bad} --data {data} --split more",
+    ),
+    *through(SCORES, "score --run {bad}", "compare --run {bad}", "report --run {bad}"),
+    *through(RUNS[:1], HANDING_OVER[2]),
+    *through(LABELLED, HANDING_OVER[0], HANDING_OVER[2]),
 ]
