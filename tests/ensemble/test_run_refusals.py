@@ -1,0 +1,161 @@
+"""Runs that lack something, or were changed by hand: every verb says what, and what to do."""
+
+import numpy as np
+import pytest
+
+from ensemble.cli import run
+from ensemble.pipeline.experiment import Experiment
+from ensemble.pipeline.folds import OOF
+from ensemble.pipeline.sources import FOREIGN, Sources
+from evaluation.ground.classes import Classes
+from evaluation.ground.errors import BadRun
+from evaluation.ground.files import write_json
+from evaluation.ground.layout import Run
+from evaluation.ground.provenance import record
+from members.data.dataset import DataSet, write_classes
+from members.store import ProbabilityStore, Seen
+
+CLASSES = Classes(("background", "soil", "rock"), 0)
+SIZE, PICTURES = (8, 8), 12
+SEEN = Seen((frozenset(),))
+FUSIONS = {"mean": "mean", "weighted": "weighted_mean"}
+
+
+def data_set(prefix, seed):
+    rng = np.random.default_rng(seed)
+    pictures = rng.integers(0, 256, (PICTURES, 1, *SIZE), dtype=np.uint8)
+    truth = rng.integers(1, 3, (PICTURES, *SIZE), dtype=np.uint8)
+    ids = tuple(f"{prefix}{k:02}" for k in range(PICTURES))
+    return DataSet(pictures, truth, ids, None, CLASSES)
+
+
+def add_maps(at, name, split):
+    data = DataSet.load(at.data(split))
+    maps = 0.8 * np.eye(3, dtype=np.float32)[np.asarray(data.masks)] + np.float32(0.2 / 3)
+    store = ProbabilityStore.create(
+        at.probabilities(name, split),
+        ids=data.ids,
+        classes=CLASSES,
+        shape=SIZE,
+        seen=SEEN,
+    )
+    store.write(slice(0, PICTURES), np.ascontiguousarray(maps.transpose(0, 3, 1, 2)))
+    record(store.folder, asked={FOREIGN: name}, inputs={})
+
+
+@pytest.fixture
+def at(tmp_path):
+    """A run of two foreign members; one has maps of `oof`, both of `validation`."""
+    at = Run(tmp_path / "run")
+    write_classes(at.classes, CLASSES)
+    for seed, split in enumerate((OOF, "validation")):
+        data_set(split, seed).save(at.data(split))
+        add_maps(at, "one", split)
+    add_maps(at, "two", "validation")
+    write_json(at.folds, {"folds": 2, "fold": [k % 2 for k in range(PICTURES)]})
+    record(at.path / "data", asked={}, inputs={})
+    Experiment(data="sample", folds=2, fusions=FUSIONS).write(at.experiment)
+    return at
+
+
+def refused(capsys, at, words):
+    capsys.readouterr()
+    assert run([*words.split(), "--run", str(at.path)]) == 2
+    said = capsys.readouterr().err
+    assert len(said.splitlines()) == 1, said
+    return said
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "fuse --strategy mean --members one",
+        "postprocess --fusion one --chain suppress_background",
+        "postprocess --fusion one --chain class_bias",
+        "tune-postproc --fusion one --trials 1",
+        (
+            "tune-postproc --fusion one --grid remove_small.min_area_px=1,2"
+            " --grid mode_filter.size=3,5 --out grid.png"
+        ),
+    ],
+)
+def test_maps_of_other_pictures_are_refused(at, capsys, words, monkeypatch):
+    data_set("other", 0).save(at.data(OOF))
+    monkeypatch.chdir(at.path.parent)
+    assert f"'one' has maps of other pictures than {OOF}" in refused(capsys, at, words)
+    assert not at.fused("mean", OOF).exists()
+    assert not list(at.path.glob(f"labels/*/{OOF}"))
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (
+            "fuse --strategy stacking --members two",
+            "stacking learns from out-of-fold maps; a member has",
+        ),
+        ("postprocess --fusion two --chain class_bias", "'two' has none"),
+        ("tune-postproc --fusion two --trials 1", "'two' has no maps of split 'oof'"),
+        ("overlay --candidate one --split nowhere --out o.png", "no split 'nowhere'"),
+        ("submit --candidate one --split nowhere --out o.csv", "no split 'nowhere'"),
+        ("score --split nowhere", "no split 'nowhere'"),
+        ("score --candidate nobody", "nobody"),
+        ("predict --data {run}/../new.npy --split new", "run `ens train-members` first"),
+        (
+            "predict --data {run}/../large.npy --split new",
+            "1 x 9 x 8; expected 1 x 8 x 8; see --size",
+        ),
+    ],
+)
+def test_what_is_not_there_is_named_with_what_to_do(at, capsys, words, told, monkeypatch):
+    monkeypatch.chdir(at.path.parent)
+    for name, rows in (("new", SIZE[0]), ("large", SIZE[0] + 1)):
+        np.save(f"{name}.npy", np.zeros((2, rows, SIZE[1]), np.uint8))
+    before = sorted(at.path.rglob("*.csv"))
+    assert told in refused(capsys, at, words.format(run=at.path))
+    assert not list(at.path.parent.glob("o.*"))
+    assert sorted(at.path.rglob("*.csv")) == before
+
+
+def test_a_candidate_without_maps_of_the_split_is_left_out_of_the_board(at, capsys):
+    words = ["score", "--candidate", "two", "--split", OOF, "--run", str(at.path)]
+    assert run(words) == 2
+    *_, left_out, said = capsys.readouterr().err.splitlines()
+    assert left_out == "two_argmax: left out, 'two' has no maps of oof"
+    assert said.endswith("has maps of 'oof'; train or predict first")
+
+
+def test_an_empty_run_has_nothing_to_fuse(at, capsys):
+    for split in (OOF, "validation"):
+        at.probabilities("one", split).rename(at.path / f"away-{split}")
+    at.probabilities("two", "validation").rename(at.path / "away-two")
+    said = refused(capsys, at, "fuse --strategy mean")
+    assert "has maps; run `ens train-members` first" in said
+
+
+def test_members_without_a_common_split_are_not_fused(at, capsys):
+    at.probabilities("one", "validation").rename(at.path / "away")
+    said = refused(capsys, at, "fuse --strategy mean --members one,two")
+    assert "one, two share no split; predict the missing ones" in said
+
+
+class TestWhatToDoForMapsThatLack:
+    def test_foreign_maps_are_imported(self, at):
+        with pytest.raises(
+            BadRun, match=r"run `ens import --run \S+ --name two --split oof PATHS`"
+        ):
+            Sources.of(at).open("two", OOF)
+
+    def test_a_network_is_trained(self, at):
+        Experiment(data="sample", members={"net": {"architecture": "unet"}}).write(at.experiment)
+        with pytest.raises(BadRun, match=r"run `ens train-members --run \S+ --only net`"):
+            Sources.of(at).open("net", OOF)
+
+    def test_a_fusion_is_fused_again(self, at):
+        assert run(["fuse", "--strategy", "mean", "--members", "two", "--run", str(at.path)]) == 0
+        with pytest.raises(BadRun, match=r"run `ens fuse --run \S+ --name mean` again"):
+            Sources.of(at).open("mean", OOF)
+
+    def test_of_a_name_nobody_has_the_known_ones_are_listed(self, at):
+        with pytest.raises(BadRun, match="no member or fusion 'three'; known: one, two"):
+            Sources.of(at).open("three", OOF)
