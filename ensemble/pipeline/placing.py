@@ -23,7 +23,7 @@ from members.objects import Unreachable, names_under, remove_under, write_object
 
 NAME_BYTES, TOKEN_BYTES = 8, 6
 NAME = re.compile(r"[\w-]+-[0-9a-f]{16}", re.ASCII)
-PLACE = re.compile(r"[\w.-]+-[0-9a-f]{12}", re.ASCII)
+PLACE = re.compile(r"[\w-]+-[0-9a-f]{12}", re.ASCII)
 OWNER = "run.json"
 
 Place = Callable[[str], str | None]
@@ -54,7 +54,7 @@ def placing(run: Run, url: str | None) -> Iterator[Place]:
     write_object(f"{home}/{OWNER}", json.dumps(owner).encode())
     _clear(run, home)
     try:
-        yield lambda what: f"{home}/{what}-{secrets.token_hex(TOKEN_BYTES)}"
+        yield lambda what: f"{home}/{_plain(what)}-{secrets.token_hex(TOKEN_BYTES)}"
     except Unreachable:
         raise
     except Exception:
@@ -70,10 +70,13 @@ def _own_name(run: Run) -> str:
     known: Any = read_json(run.objects) if run.objects.is_file() else None
     if isinstance(known, dict) and {**known, **here} == known and _is_name(known.get("name")):
         return str(known["name"])
-    plain = re.sub(r"[^\w-]", "-", run.path.resolve().name, flags=re.ASCII)
-    name = f"{plain}-{secrets.token_hex(NAME_BYTES)}"
+    name = f"{_plain(run.path.resolve().name)}-{secrets.token_hex(NAME_BYTES)}"
     write_json(run.objects, {**here, "name": name})
     return name
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"[^\w-]", "-", text, flags=re.ASCII)
 
 
 def _is_name(name: Any) -> bool:

@@ -9,10 +9,11 @@ import pytest
 import yaml
 
 from ensemble.cli import run
+from ensemble.pipeline.placing import placing
 from ensemble.pipeline.sources import run_experiment
 from members import objects
 from members.catalogue import META
-from members.objects import read_object, remove_under, weights_under, write_object
+from members.objects import check_url, read_object, remove_under, weights_under, write_object
 from tests.ensemble.buckets import URL, a_bucket, home_of, in_bucket, named, url_of
 from tests.ensemble.clusters import PICTURES, free_port, write_members
 
@@ -106,6 +107,12 @@ class TestWhatIsNotWhole:
         remove_under(f"{url}/zarr.json")
         line = error_of(capsys, "fuse", "--run", remote.path, "--strategy", "mean")
         assert f"two/oof is damaged ({url}/zarr.json is not there)" in line
+
+
+@pytest.mark.parametrize("what", ["five_big rock-oof", "naïve.unet-test"])
+def test_whatever_the_name_a_place_is_a_url(remote, what):
+    with placing(remote, URL) as place:
+        assert check_url(place(what)).startswith(home_of(remote))
 
 
 class TestStrangers:
