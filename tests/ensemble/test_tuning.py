@@ -1,6 +1,7 @@
 """Tuning of post-processing: what helps is found, luck is told from it, and nothing peeks."""
 
 import json
+import pickle
 import sys
 from types import ModuleType
 
@@ -445,3 +446,23 @@ class TestBadInput:
         said = refused(capsys, planted, "--fusion", "one", "--out", out, *named)
         assert "no picture 'px' in oof; known: p00, ..." in said
         assert not out.exists()
+
+
+def test_a_grid_is_drawn_into_a_new_png_alone(planted, tmp_path, capsys):
+    (tmp_path / "there.png").touch()
+    for name in ("grid.jpg", "there.png"):
+        words = [*("--grid", "blur.sigma=1"), *("--grid", "open.size=3")]
+        command = ["tune-postproc", "--run", str(planted.path), "--fusion", "one", *words]
+        assert run([*command, "--out", str(tmp_path / name)]) == 2
+        assert "expected a new file that ends in .png" in capsys.readouterr().err
+    assert not (tmp_path / "grid.jpg").exists()
+    assert (tmp_path / "there.png").stat().st_size == 0
+
+
+def test_a_process_keeps_what_it_made_when_the_same_heads_are_sent_again(planted):
+    level, _ = level_of(planted)
+    sent = pickle.dumps(level.heads)
+    first, again = pickle.loads(sent), pickle.loads(sent)
+    assert again is first
+    other, _ = level_of(planted)
+    assert pickle.loads(pickle.dumps(other.heads)) is not first
