@@ -23,6 +23,10 @@ def test_the_mean_is_that_of_numpy_whatever_the_type():
     np.testing.assert_allclose(fuse_maps(scaled), expected, atol=1 / 100)
 
 
+def test_one_member_is_its_own_mean():
+    np.testing.assert_allclose(fuse_maps(TWO[:1]), TWO[0], rtol=1e-6)
+
+
 def test_a_strategy_that_learns_learns_from_the_held_out_maps():
     held_out = [drawn(seed=3), 0.8 * (TRUTH[:, None] == np.arange(3)[:, None, None]) + 0.2 / 3]
     fused = fuse_maps(TWO, "weighted_mean", fit_maps=held_out, fit_truth=TRUTH)

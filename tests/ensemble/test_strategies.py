@@ -480,6 +480,16 @@ class TestPerClassVote:
         fusion = fitted(f"per_class_vote(votes={votes})", maps, truth, kinds=("one_vs_rest",))
         np.testing.assert_array_equal(fusion(np.zeros_like(maps)), np.float32(1 / CLASSES))
 
+    @pytest.mark.parametrize("votes", ["soft", "hard"])
+    def test_what_is_known_of_one_pixel_says_nothing_of_another(self, votes):
+        maps, truth = drawn(12, skills=(2,))
+        fusion = fitted(f"per_class_vote(votes={votes})", maps, truth, kinds=("one_vs_rest",))
+        some = np.zeros_like(maps)
+        some[0, 0, 1, 0, 0] = 0.4
+        fused = fusion(some)
+        np.testing.assert_array_equal(fused[0, :, 0, 0], [0, 1, 0, 0])
+        np.testing.assert_array_equal(fused[0, :, 0, 1], np.float32(1 / CLASSES))
+
     def test_soft_votes_decide_where_hard_ones_name_no_class(self):
         maps, truth = drawn(13, skills=(2,))
         soft, hard = (
