@@ -197,9 +197,9 @@ class TestResults:
         given = trained.probabilities("one", "validation")
         np.save(tmp_path / "maps.npy", ProbabilityStore(given).read(slice(None)))
         asked, at = run_experiment(trained), Run(tmp_path / "run")
-        words = ["--data", asked.data, "--validation", asked.validation, "--store", URL, "--as-is"]
-        words += ["--name", "theirs", "--split", "validation", "--run", at.path]
-        assert run(["import", str(tmp_path / "maps.npy"), *map(str, words)]) == 0
+        data = ["--data", asked.data, "--validation", asked.validation]
+        words = ["--store", URL, "--as-is", "--name", "theirs", "--split", "validation", "--run"]
+        assert run(["import", str(tmp_path / "maps.npy"), *data, *words, str(at.path)]) == 0
         there = ProbabilityStore(at.probabilities("theirs", "validation"))
         assert url_of(there.folder).startswith(home_of(at))
         given = np.load(tmp_path / "maps.npy")
