@@ -199,7 +199,7 @@ class TestResults:
         asked, at = run_experiment(trained), Run(tmp_path / "run")
         data = ["--data", asked.data, "--validation", asked.validation]
         words = ["--store", URL, "--as-is", "--name", "theirs", "--split", "validation", "--run"]
-        assert run(["import", str(tmp_path / "maps.npy"), *data, *words, str(at.path)]) == 0
+        assert run(["import", str(tmp_path / "maps.npy"), *map(str, [*data, *words, at.path])]) == 0
         there = ProbabilityStore(at.probabilities("theirs", "validation"))
         assert url_of(there.folder).startswith(home_of(at))
         given = np.load(tmp_path / "maps.npy")
