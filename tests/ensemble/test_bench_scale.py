@@ -1,19 +1,21 @@
 """`ens bench scale`: tiny walks, what they give, and how the model extrapolates."""
 
 import json
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from ensemble.cli.bench import command
-from ensemble.pipeline.bench.scale import measured
+from ensemble.pipeline.bench.scale import measured, workers
 from ensemble.pipeline.bench.scale.drawn_maps import drawn_readers, drawn_truth
 from ensemble.pipeline.bench.scale.measured import Sizes, as_text, bench_scale
 from ensemble.pipeline.bench.scale.model import cost_model
 from ensemble.pipeline.bench.scale.stores import open_stores, write_stores
 from ensemble.pipeline.bench.scale.walk import walked
 from evaluation.ground.errors import BadRun
+from tests.ensemble.clusters import forked, without_checks
 
 BLOCK = 64
 
@@ -98,7 +100,7 @@ def test_every_side_is_walked_once_a_round_in_turns(monkeypatch):
 
 @pytest.mark.slow
 def test_the_verb_walks_from_stores_and_from_drawn_maps():
-    line = "scale --members 2 --pictures 64 --stored 64 --rounds 1 --json"
+    line = "scale --members 2 --pictures 64 --stored 64 --rounds 1 --on-workers 0 --json"
     answer = CliRunner().invoke(command, line.split(), catch_exceptions=False)
     document = json.loads(answer.stdout)
     assert set(document["sides"]) == {"drawn 64", "uint8 64", "float16 64"}
@@ -113,3 +115,26 @@ def test_a_walk_that_fails_is_told(tmp_path):
 
     with pytest.raises(BadRun, match="failed while its memory was measured"):
         peak_mb(["false"], tmp_path)
+
+
+@pytest.mark.slow
+def test_workers_are_timed_beside_threads_and_their_labels_compared(monkeypatch):
+    without_checks(monkeypatch)
+    forked(monkeypatch)
+    monkeypatch.setattr(workers, "WORKERS", (0, 1, 2))
+    found = workers.bench_workers(pictures=70, rounds=1)
+    assert list(found["sides"]) == ["threads", "1 workers", "2 workers"]
+    assert all(side["equal"] is True for side in found["sides"].values())
+    times = [found["sides"][f"{count} workers"]["median_s"] for count in (1, 2)]
+    assert found["two_over_one"] == pytest.approx(times[0] / times[1])
+    assert "2 workers label" in workers.workers_text(found)
+
+
+def test_labels_that_differ_are_told(monkeypatch):
+    digests = iter(["same", "same", "same", "same", "same", "other"])
+    monkeypatch.setattr(workers, "on_cluster", lambda workers: nullcontext())
+    monkeypatch.setattr(workers, "WORKERS", (0, 1, 2))
+    monkeypatch.setattr(workers, "_labels", lambda *_: next(digests))
+    found = workers.bench_workers(pictures=70, rounds=1)
+    assert [side["equal"] for side in found["sides"].values()] == [True, True, False]
+    assert "OTHER BITS" in workers.workers_text(found)

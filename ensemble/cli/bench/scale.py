@@ -5,6 +5,7 @@ import click
 from ensemble.cli.options import json_option, show, tell
 
 DRAWN = "Maps made block by block; repeatable. [default: 1000, 10000, 100000]"
+WORKERS = "Pictures that 1, 2 and 4 worker processes label; 0 for none."
 STORED = "Maps on disk, in uint8 and float16; repeatable. [default: 1000, 4000]"
 
 
@@ -13,17 +14,24 @@ STORED = "Maps on disk, in uint8 and float16; repeatable. [default: 1000, 4000]"
 @click.option("--pictures", "drawn", type=click.IntRange(1), multiple=True, help=DRAWN)
 @click.option("--stored", type=click.IntRange(0), multiple=True, help=f"{STORED} 0 for none.")
 @click.option("--rounds", type=click.IntRange(1), default=3, show_default=True)
+@click.option("--on-workers", type=click.IntRange(0), default=4096, show_default=True, help=WORKERS)
 @json_option
 def scale(
-    members: int, drawn: tuple[int, ...], stored: tuple[int, ...], rounds: int, as_json: bool
+    members: int,
+    drawn: tuple[int, ...],
+    stored: tuple[int, ...],
+    rounds: int,
+    on_workers: int,
+    as_json: bool,
 ) -> None:
     """Measure fuse, suppress_background and score on maps of 5 x 64 x 128, and extrapolate.
 
-    Each walk is a fresh process. Stores of 10 members take 1.2 GB of disk a 1,000 pictures.
+    Each walk is a fresh process. Stores of 10 members take 1.2 GB of disk a 1,000 pictures. Then
+    postprocess with a dense CRF by worker processes: their labels beside the threads', their speed.
     """
     from ensemble.pipeline.bench.scale.measured import Sizes, as_text, bench_scale
 
     on_disk = tuple(size for size in stored or (1000, 4000) if size)
-    sizes = Sizes(members, drawn or (1000, 10_000, 100_000), on_disk, rounds)
+    sizes = Sizes(members, drawn or (1000, 10_000, 100_000), on_disk, rounds, on_workers)
     document = bench_scale(sizes, tell)
     show(as_text(document), document, as_json=as_json)

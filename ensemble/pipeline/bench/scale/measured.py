@@ -13,6 +13,7 @@ from ensemble.pipeline.bench.fuse.peak import peak_mb
 from ensemble.pipeline.bench.scale.model import cost_model
 from ensemble.pipeline.bench.scale.stores import write_stores
 from ensemble.pipeline.bench.scale.walk import RESULT
+from ensemble.pipeline.bench.scale.workers import bench_workers, workers_text
 from ensemble.pipeline.bench.timing import machine
 from members.store import StoreDtype
 
@@ -33,12 +34,14 @@ class Sizes:
         drawn: numbers of pictures whose maps are made block by block.
         stored: numbers of pictures whose maps lie on disk.
         rounds: how often each is walked, in turns.
+        on_workers: how many pictures worker processes label; 0 for none.
     """
 
     members: int
     drawn: tuple[int, ...]
     stored: tuple[int, ...]
     rounds: int
+    on_workers: int = 0
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ def bench_scale(sizes: Sizes, tell: Tell) -> Document:
     Returns:
         A JSON document: the machine, the sizes; `sides`, of each source and size the pictures and
         CPU seconds a picture and the peak of anonymous memory; `spread`, by source, the largest
-        over the smallest of each; `model`, see `cost_model`.
+        over the smallest of each; `model`, see `cost_model`; `workers`, see `bench_workers`.
 
     Raises:
         BadRun: a system that does not tell the memory of a process.
@@ -77,6 +80,7 @@ def bench_scale(sizes: Sizes, tell: Tell) -> Document:
                 walks[side.name].append(_walk(side, sizes.members, Path(place)))
             tell(f"round {number + 1} of {sizes.rounds} is walked")
     found = {side.name: _figures(side, walks[side.name]) for side in sides}
+    by_workers = bench_workers(sizes.on_workers, sizes.rounds) if sizes.on_workers else None
     return {
         "machine": machine(),
         **vars(sizes),
@@ -85,6 +89,7 @@ def bench_scale(sizes: Sizes, tell: Tell) -> Document:
             source: _spread(found, source) for source in dict.fromkeys(s.source for s in sides)
         },
         "model": cost_model(found, sizes.members),
+        "workers": by_workers,
     }
 
 
@@ -138,4 +143,6 @@ def as_text(document: Document) -> str:
     model = document["model"]
     lines += ["", f"{model['pictures']:,} pictures of {document['members']} members would take:"]
     lines += [f"  {name.replace('_', ' '):40}{model[name]:12.4g}" for name in list(model)[1:]]
+    if document["workers"]:
+        lines += ["", workers_text(document["workers"])]
     return "\n".join(lines)
