@@ -100,6 +100,13 @@ def run_child(commands: Sequence[Words], within: Path, fault: Fault | None = Non
     return Child(commands, within, fault).ended()
 
 
+def refused(ended):
+    """Return the one line that a command was refused in."""
+    assert (ended.code, "Traceback" in ended.said) == (2, False), ended.said
+    [line] = [line for line in ended.said.splitlines() if line.startswith("ens: ")]
+    return line
+
+
 def _work(commands, within, fault, says):
     points: list[bool] = []
     if fault is not None:

@@ -30,7 +30,7 @@ def results(tmp_path_factory):
 
 
 def test_the_corpus_is_large_and_names_each_case_once(results):
-    assert len(CASES) == len(results) > 400
+    assert len(CASES) == len(results) > 700
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -11,10 +11,18 @@ import traceback
 import warnings
 from pathlib import Path
 
-from tests.untrusted.corpus import bad_arrays, bad_documents, bad_maps, bad_pictures
+from tests.untrusted.corpus import (
+    bad_arrays,
+    bad_documents,
+    bad_maps,
+    bad_packages,
+    bad_pictures,
+    bad_runs,
+)
 from tests.untrusted.corpus.cases import COLS, ROWS, Case, labels, maps
 
-CASES: list[Case] = [*bad_arrays.CASES, *bad_pictures.CASES, *bad_maps.CASES, *bad_documents.CASES]
+BAD = (bad_arrays, bad_documents, bad_maps, bad_packages, bad_pictures, bad_runs)
+CASES: list[Case] = [case for kind in BAD for case in kind.CASES]
 
 
 def main(folder: Path) -> None:

@@ -142,11 +142,13 @@ FOLDERS += [
     for tenth in range(10)
 ]
 TRAIN = "train-members --data {bad} --run {out} --member unet(width=2,depth=1) --epochs 1"
+LOSSES = "search-loss --data {bad} --losses dice,focal --run {out}"
 APPLY = "apply {package} {bad} --out {out}"
 CASES: list[Case] = [
     *through([*NPY, *NPZ, *DATA, *FOLDERS], "data inspect {bad}"),
     *through([*SOME[1::2], *DATA, *FOLDERS[::2]], TRAIN),
     *through([*SOME, *DATA[:6], *FOLDERS[::3]], "predict --data {bad} --split more --run {run}"),
     *through([*SOME, *FOLDERS[::3]], APPLY),
-    *through(DATA[:4], "data clean {bad}", "search {space} --data {bad} --run {out}"),
+    *through([*SOME[::2], *DATA[:4]], "data clean {bad}", "search {space} --data {bad} --run {out}"),
+    *through([*SOME[1::2], *DATA[2:6]], "data refine-masks {bad} --out {out}.npz", LOSSES),
 ]  # fmt: skip
