@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ensemble.cli import run
-from ensemble.pipeline.bench.postproc.chains import USUAL, read_chains
+from ensemble.pipeline.bench.postproc.chains import USUAL, read_chains, usual
 from ensemble.pipeline.bench.postproc.choice import scored_highest
 from ensemble.pipeline.bench.postproc.comparison import Asked, bench_postproc
 from ensemble.pipeline.bench.postproc.costs import costs
@@ -332,3 +332,37 @@ def test_pictures_of_every_timed_block_are_counted(monkeypatch):
     found = costs({"": chain}, maps, data, 3)
     assert seen == [64, 64, 2]
     assert found[""]["pictures_per_s"] == 65
+
+
+class TestTheUsualChains:
+    """What is measured where no chain is named."""
+
+    def around(self, ignore):
+        return Surroundings(CLASSES, ignore, 0.0)
+
+    def test_are_all_taken_where_all_can_be(self, at):
+        told: list[str] = []
+        assert set(usual(Sources.of(at), MEMBER, self.around(0), told.append)) == set(USUAL)
+        assert told == []
+
+    def test_leave_out_what_needs_an_ignored_class(self, at):
+        told: list[str] = []
+        taken = usual(Sources.of(at), MEMBER, self.around(None), told.append)
+        assert set(taken) == {k for k, chain in USUAL.items() if "suppress_background" not in chain}
+        assert told == ["chains with suppress_background are left out: no class is ignored"]
+
+    def test_leave_out_what_learns_where_nothing_is_held_out(self, at, tmp_path):
+        shutil.copytree(at.path, tmp_path / "run")
+        copy = Run(tmp_path / "run")
+        shutil.rmtree(copy.probabilities(MEMBER, "oof"))
+        told: list[str] = []
+        taken = usual(Sources.of(copy), MEMBER, self.around(0), told.append)
+        assert set(taken) < set(USUAL)
+        assert not any(chain.learns for chain in taken.values())
+        assert told == [f"chains that learn are left out: {MEMBER!r} has no maps of oof"]
+
+
+def test_a_file_of_chains_that_is_no_text_is_refused(tmp_path):
+    (tmp_path / "chains").write_bytes(b"\xff\xfe\xfa")
+    with pytest.raises(BadSpec, match=r"chains cannot be read \(.*\); expected a chain a line"):
+        read_chains(tmp_path / "chains")

@@ -6,9 +6,10 @@ import pytest
 from ensemble.cli import run
 from ensemble.pipeline.experiment import Experiment
 from ensemble.pipeline.folds import OOF
+from ensemble.pipeline.odd import check_fusion, odd_about_data
 from ensemble.pipeline.sources import FOREIGN, Sources
 from evaluation.ground.classes import Classes
-from evaluation.ground.errors import BadRun
+from evaluation.ground.errors import BadRun, Leak
 from evaluation.ground.files import write_json
 from evaluation.ground.layout import Run
 from evaluation.ground.provenance import record
@@ -16,7 +17,7 @@ from members.data.dataset import DataSet, write_classes
 from members.store import ProbabilityStore, Seen
 
 CLASSES = Classes(("background", "soil", "rock"), 0)
-SIZE, PICTURES = (8, 8), 12
+SIZE, PICTURES = (8, 16), 12
 SEEN = Seen((frozenset(),))
 FUSIONS = {"mean": "mean", "weighted": "weighted_mean"}
 
@@ -29,7 +30,7 @@ def data_set(prefix, seed):
     return DataSet(pictures, truth, ids, None, CLASSES)
 
 
-def add_maps(at, name, split):
+def add_maps(at, name, split, seen=SEEN):
     data = DataSet.load(at.data(split))
     maps = 0.8 * np.eye(3, dtype=np.float32)[np.asarray(data.masks)] + np.float32(0.2 / 3)
     store = ProbabilityStore.create(
@@ -37,7 +38,7 @@ def add_maps(at, name, split):
         ids=data.ids,
         classes=CLASSES,
         shape=SIZE,
-        seen=SEEN,
+        seen=seen,
     )
     store.write(slice(0, PICTURES), np.ascontiguousarray(maps.transpose(0, 3, 1, 2)))
     record(store.folder, asked={FOREIGN: name}, inputs={})
@@ -103,7 +104,7 @@ def test_maps_of_other_pictures_are_refused(at, capsys, words, monkeypatch):
         ("predict --data {run}/../new.npy --split new", "run `ens train-members` first"),
         (
             "predict --data {run}/../large.npy --split new",
-            "1 x 9 x 8; expected 1 x 8 x 8; see --size",
+            "1 x 9 x 16; expected 1 x 8 x 16; see --size",
         ),
     ],
 )
@@ -159,3 +160,52 @@ class TestWhatToDoForMapsThatLack:
     def test_of_a_name_nobody_has_the_known_ones_are_listed(self, at):
         with pytest.raises(BadRun, match="no member or fusion 'three'; known: one, two"):
             Sources.of(at).open("three", OOF)
+
+
+class TestAPlanOfAFusion:
+    """What is refused before hours of training, not after."""
+
+    @pytest.fixture
+    def check(self, at):
+        return lambda strategy: check_fusion(
+            Sources.of(at), Experiment(data="sample", fusions={"f": strategy}), "f"
+        )
+
+    def test_tells_what_learns_from_what_does_not(self, at, check):
+        assert not check("mean")
+        add_maps(at, "two", OOF)
+        assert check("stacking")
+
+    def test_refuses_one_that_learns_from_a_member_without_held_out_maps(self, check):
+        with pytest.raises(BadRun, match=r"'two' has none; import them by --split oof, or name"):
+            check("stacking")
+
+    def test_refuses_one_that_learns_from_pictures_a_member_was_trained_on(self, at, check):
+        ids = DataSet.load(at.data(OOF)).ids
+        add_maps(at, "two", OOF, seen=Seen((frozenset(ids[:3]),)))
+        with pytest.raises(Leak, match="would learn from 3 pictures that 'two' was trained on"):
+            check("stacking")
+
+
+def test_a_class_of_hardly_a_pixel_is_told_as_odd(at):
+    data = DataSet.load(at.data(OOF))
+    masks = np.ones_like(np.asarray(data.masks))
+    masks[0, 0, 0] = 2
+    for split, truth in ((OOF, masks), ("validation", np.ones_like(masks))):
+        DataSet(data.pictures, truth, data.ids, None, CLASSES).save(at.data(split))
+    said = odd_about_data(at)
+    assert f"oof: hardly a pixel of rock ({1 / masks.size:.2%})" in said
+    assert "validation: no pixel of rock" in said
+
+
+def test_a_candidate_of_a_forgotten_fusion_is_left_out_of_the_board(at, capsys):
+    where = ["--run", str(at.path)]
+    assert run(["fuse", "--strategy", "mean", "--members", "one", *where]) == 0
+    assert run(["postprocess", "--fusion", "mean", "--chain", "suppress_background", *where]) == 0
+    Experiment(data="sample", folds=2).write(at.experiment)
+    capsys.readouterr()
+    assert run(["score", *where]) == 0
+    said = capsys.readouterr()
+    left_out = "mean_suppress_background: left out, the experiment no longer names what it was made"
+    assert left_out in said.err
+    assert "mean" not in said.out

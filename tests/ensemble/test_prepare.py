@@ -1,0 +1,116 @@
+"""How a run's data are laid out: what is dropped, what is found again, what is refused."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ensemble.pipeline import prepare as laying
+from ensemble.pipeline.experiment import Experiment
+from ensemble.pipeline.folds import OOF
+from ensemble.pipeline.prepare import is_prepared, is_prepared_so, prepare, run_classes
+from evaluation.ground.errors import BadData, BadRun
+from evaluation.ground.layout import Run
+from members.data.dataset import DataSet
+from members.data.sample import draw_sample
+
+
+@pytest.fixture(scope="module")
+def sample():
+    return draw_sample(pictures=260, test=10, validation=24, size=(16, 24))
+
+
+@pytest.fixture
+def at(tmp_path):
+    return Run(tmp_path / "run")
+
+
+def silent(line):
+    """Take a line and drop it."""
+
+
+def test_outliers_are_dropped_and_counted(sample, at, tmp_path):
+    data, validation = map(str, sample.save(tmp_path))
+    experiment = Experiment(data=data, validation=validation, drop_outliers=True, folds=2)
+    told: list[str] = []
+    prepare(at, experiment, told.append)
+    ids = np.array(sample.sets()["training"].ids)
+    kept = DataSet.load(at.data(OOF)).ids
+    assert kept == tuple(np.delete(ids, sample.outliers))
+    first = ids[sample.outliers.min()]
+    assert told == [
+        (
+            f"outliers: {len(sample.outliers)} of 260 training pictures dropped, which share a"
+            f" non-constant mask with nine others or more (first: {first})"
+        )
+    ]
+
+
+def test_where_there_are_no_outliers_nothing_is_dropped_or_told(sample, at, tmp_path):
+    training = sample.sets()["training"]
+    kept = np.delete(training.pictures, sample.outliers, axis=0)
+    masks = np.delete(training.truth(), sample.outliers, axis=0)
+    np.savez(tmp_path / "clean.npz", images=kept[:, 0], masks=masks)
+    data = str(tmp_path / "clean.npz")
+    told: list[str] = []
+    prepare(at, Experiment(data=data, validation=data, drop_outliers=True, folds=2), told.append)
+    assert len(DataSet.load(at.data(OOF))) == len(kept)
+    assert told == []
+
+
+def test_the_built_in_sample_is_that_of_the_seed(sample, at, monkeypatch):
+    drawn = []
+
+    def draw(*, seed):
+        drawn.append(seed)
+        return sample
+
+    monkeypatch.setattr(laying, "draw_sample", draw)
+    prepare(at, Experiment(data="sample", folds=2, seed=5), silent)
+    assert drawn == [5]
+    assert at.splits() == [OOF, "validation", "test"]
+    np.testing.assert_array_equal(
+        DataSet.load(at.data("test")).pictures, sample.sets()["test"].pictures
+    )
+
+
+class TestAFolderOfPictures:
+    @pytest.fixture
+    def experiment(self, tmp_path):
+        rng = np.random.default_rng(0)
+        for folder in ("images", "masks"):
+            (tmp_path / "pairs" / folder).mkdir(parents=True)
+        for place in range(24):
+            for folder, high in (("images", 256), ("masks", 3)):
+                picture = Image.fromarray(rng.integers(0, high, (16, 16), dtype=np.uint8))
+                picture.save(tmp_path / "pairs" / folder / f"{place:02}.png")
+        return Experiment(data=str(tmp_path / "pairs"), folds=2)
+
+    def test_is_prepared_until_one_file_changes(self, experiment, at, tmp_path):
+        prepare(at, experiment, silent)
+        assert is_prepared(at, experiment)
+        Image.fromarray(np.ones((16, 16), np.uint8)).save(tmp_path / "pairs" / "masks" / "07.png")
+        assert not is_prepared(at, experiment)
+        prepare(at, experiment, silent)
+        data = DataSet.load(at.data(OOF))
+        aside = DataSet.load(at.data("validation"))
+        truths = dict(zip((*data.ids, *aside.ids), (*data.truth(), *aside.truth()), strict=True))
+        assert (truths["07"] == 1).all()
+
+    def test_need_not_be_there_any_more(self, experiment, at, tmp_path):
+        prepare(at, experiment, silent)
+        (tmp_path / "pairs").rename(tmp_path / "away")
+        assert is_prepared_so(at, experiment)
+        assert not is_prepared_so(at, experiment.model_copy(update={"seed": 1}))
+        with pytest.raises(BadData, match="pairs is missing; expected a data file or folder"):
+            prepare(at, experiment, silent)
+
+    def test_without_masks_nothing_can_be_learnt(self, experiment, at, tmp_path):
+        (tmp_path / "pairs" / "masks").rename(tmp_path / "away")
+        with pytest.raises(BadData, match="pairs holds no masks; expected labelled pictures"):
+            prepare(at, experiment, silent)
+        assert not at.path.exists()
+
+
+def test_a_run_without_data_says_how_to_start(at):
+    with pytest.raises(BadRun, match=r"holds no data; start with `ens train-members --run"):
+        run_classes(at)
