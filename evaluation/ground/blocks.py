@@ -98,13 +98,15 @@ def sum_blocks(
     """
     cut = blocks(pictures, size) or [slice(0, 0)]
     shown = functools.partial(progress, what=what, total=len(cut)) if what else iter
+    found: Result
     if (cluster := current()) is None:
         with _threads(function, threads) as many:
-            return tree(shown(_taken(many, cut, lambda task: task.result())), operator.add)
+            found = tree(shown(_taken(many, cut, lambda task: task.result())), operator.add)
+        return found
     with cluster.mapping(function) as there:
         total = tree(shown(_taken(there, cut, lambda task: task.settled())), there.add)
-        found: Result = total.result()
-        return found
+        found = total.result()
+    return found
 
 
 def tree(parts: Iterable[Result], add: Callable[[Result, Result], Result]) -> Result:

@@ -69,6 +69,18 @@ def test_verbs_that_train_take_an_address(verb):
     assert "--cluster ADDRESS" in CliRunner().invoke(ens, [verb, "--help"]).output
 
 
+def counted(monkeypatch, owner, name):
+    """Return a list that grows with each call of a method."""
+    method, calls = getattr(owner, name), []
+
+    def call(*arguments):
+        calls.append(arguments)
+        return method(*arguments)
+
+    monkeypatch.setattr(owner, name, call)
+    return calls
+
+
 class TestSums:
     def test_have_the_bits_of_the_threads(self, two):
         values = np.random.default_rng(0).random((23, 3)).astype(np.float32)
@@ -80,15 +92,14 @@ class TestSums:
         assert sum_blocks(work, 23, size=2).tobytes() == expected.tobytes()
 
     def test_are_added_there_and_only_the_last_comes_back(self, two, monkeypatch):
-        came, added, result, add = [], [], cluster.Task.result, Mapping.add
-        monkeypatch.setattr(cluster.Task, "result", lambda t: came.append(t) or result(t))
-        monkeypatch.setattr(Mapping, "add", lambda *both: added.append(both) or add(*both))
+        came = counted(monkeypatch, cluster.Task, "result")
+        added = counted(monkeypatch, Mapping, "add")
         assert sum_blocks(lambda block: block.stop - block.start, 100, size=9) == 100
         assert (len(came), len(added)) == (1, 11)
 
-    def test_begin_few_blocks_at_a_time(self, two, tmp_path, monkeypatch):
-        waiting, begun, submit, settled = [], [], Mapping.submit, cluster.Task.settled
-        monkeypatch.setattr(Mapping, "submit", lambda *a: waiting.append(a) or submit(*a))
+    def test_begin_few_blocks_at_a_time(self, two, monkeypatch):
+        waiting, begun = counted(monkeypatch, Mapping, "submit"), []
+        settled = cluster.Task.settled
 
         def settle(task):
             begun.append(len(waiting))

@@ -84,7 +84,7 @@ def _labels(maps: DrawnMaps, seen: Array) -> str:
     chain = parse_chain(CHAIN, classes=CLASSES, ignore=0, floor=maps.floor)
     digest = hashlib.sha256()
     for _, found in postprocess(maps.read, len(seen), chain, pictures=seen):
-        digest.update(found)
+        digest.update(found.tobytes())
     return digest.hexdigest()
 
 
