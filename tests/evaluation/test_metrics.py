@@ -1,5 +1,6 @@
 """Metrics: laws of any of them, scikit-learn and MONAI as referees, cases by hand."""
 
+import dataclasses
 import warnings
 
 import numpy as np
@@ -77,6 +78,13 @@ class TestEveryMetric:
             np.testing.assert_allclose(together.overall[place], alone.overall[0])
             if together.per_class is not None:
                 np.testing.assert_allclose(together.per_class[place], alone.per_class[0])
+
+    def test_looks_at_no_more_than_it_says(self, name, block):
+        blank = {"truth": np.zeros_like(block.truth), "guess": np.zeros_like(block.guess)}
+        left_out = {"counts": {**blank, "maps": None}, "labels": {"maps": None}, "maps": {}}
+        metric = METRICS.build(name)
+        less = dataclasses.replace(block, **left_out[metric.takes])
+        np.testing.assert_array_equal(metric.terms(less), metric.terms(block))
 
     def test_the_ignored_class_has_no_value(self, name, block):
         per_class = found(name, block).per_class
