@@ -10,8 +10,9 @@ import pytest
 from PIL import Image
 
 from ensemble.cli import run
-from ensemble.pipeline.submission import pixels_csv, runs_csv
+from ensemble.pipeline.submission import label_pngs, pixels_csv, runs_csv
 from evaluation.ground.classes import MARS
+from evaluation.ground.errors import BadData
 from evaluation.ground.locks import writing
 from members.data.sample import draw_sample
 
@@ -285,3 +286,38 @@ class TestOverlays:
     def test_of_no_such_picture_are_refused(self, trained, tmp_path, capsys):
         words = ["overlay", "--run", trained, "--candidate", MIXED, "--id", "nope"]
         assert "no picture 'nope'" in refusal(capsys, *words, "--out", tmp_path / "o.png")
+
+
+class TestASubmissionIsReadBack:
+    def submitted(self, trained, out):
+        return run(
+            ["submit", "--run", trained, "--candidate", ALONE, "--split", "test", "--out", out]
+        )
+
+    def test_one_that_lacks_pictures_is_not_left(self, trained, tmp_path, monkeypatch):
+        monkeypatch.setattr(pixels_csv, "read", lambda path, shape: iter(()))
+        with pytest.raises(OSError, match="holds 0 pictures of 70"):
+            self.submitted(trained, str(tmp_path / "f.csv"))
+        assert not list(tmp_path.iterdir())
+
+    def test_one_with_another_pixel_is_not_left(self, trained, tmp_path, monkeypatch):
+        read = pixels_csv.read
+
+        def changed(path, shape):
+            for place, (name, labels) in enumerate(read(path, shape)):
+                yield name, labels + (place == 3)
+
+        monkeypatch.setattr(pixels_csv, "read", changed)
+        with pytest.raises(
+            OSError, match=f"not read back as it was written, from '{ids_of(trained)[3]}'"
+        ):
+            self.submitted(trained, str(tmp_path / "f.csv"))
+        assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["../up", "a/b", ".hidden", "a\nb", "a" * 300])
+def test_an_id_that_is_no_file_name_makes_no_png(tmp_path, name):
+    labelled = [(slice(0, 2), np.zeros((2, 4, 4), np.uint8))]
+    with pytest.raises(BadData, match=r"is no file name; expected one without '/' and leading"):
+        label_pngs.write_pngs(tmp_path, ["good", name], labelled, MARS)
+    assert not list(tmp_path.iterdir())

@@ -8,6 +8,7 @@ from PIL import Image
 from evaluation.ground.classes import MARS
 from evaluation.ground.errors import BadData, BadLabels
 from members.data.ai4mars import group_of, import_ai4mars, tiled
+from members.data.cleaning.apply import write_kept
 from members.data.load import load
 
 NAME = "NLB_471625303EDR_F0442336NCAM00353M1"
@@ -159,3 +160,20 @@ class TestRefused:
     def test_another_suffix(self, tmp_path):
         with pytest.raises(BadData, match=r"ends in \.npz"):
             import_ai4mars(tmp_path, tmp_path / "out.zip")
+
+
+def test_a_label_stored_in_colours_is_read_by_its_first_channel(tmp_path):
+    label = quarters(0, 1, 3, 255)
+    add(tmp_path / "tree/msl", NAME, np.stack([label, 0 * label, 0 * label], axis=-1))
+    assert [np.unique(mask).tolist() for mask in tiles(tmp_path)["masks"]] == [[1], [2], [4], [0]]
+
+
+def test_a_tree_that_is_cleaned_keeps_its_groups(tmp_path):
+    for name in (NAME, OTHER):
+        add(tmp_path / "msl", name, np.ones((256, 512)), picture=np.full((256, 512), 99))
+    data = load(tmp_path)["training"]
+    write_kept(tmp_path, data, np.array([False, True]), tmp_path / "kept.npz")
+    kept = np.load(tmp_path / "kept.npz")
+    assert kept["group"].tolist() == ["F0442336"]
+    assert kept["source"].tolist() == [NAME]
+    assert kept["masks"].shape == (1, 64, 128)

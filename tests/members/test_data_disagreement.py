@@ -83,3 +83,8 @@ def test_without_any_scored_probability_the_scored_classes_are_alike():
     maps = np.zeros((1, 5, 1, 1), np.float32)
     maps[0, 0] = 1
     np.testing.assert_allclose(among_scored(maps, MARS).ravel(), [0, 0.25, 0.25, 0.25, 0.25])
+
+
+def test_where_no_class_is_ignored_probabilities_stay_as_they_are():
+    maps, _ = drawn()
+    np.testing.assert_array_equal(among_scored(maps, Classes(MARS.names)), maps)

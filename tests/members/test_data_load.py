@@ -320,3 +320,8 @@ class _Trap:
 
     def __reduce__(self):
         return (open, (str(self.folder / "sprung"), "w"))
+
+
+def test_a_competition_file_may_hold_no_test_pictures(tmp_path):
+    file = written(tmp_path, training_set=BOTH, test_set=PICTURES[:0])
+    assert set(load(file)) == {"training"}

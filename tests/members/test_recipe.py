@@ -75,3 +75,9 @@ class TestExpanding:
     def test_a_name_that_would_leave_the_folder_is_refused(self):
         with pytest.raises(BadSpec, match=r"member name '../m'; expected letters"):
             Member("../m", Recipe())
+
+
+@pytest.mark.parametrize("mapping", [["epochs", 8], "unet", None])
+def test_a_recipe_that_is_no_mapping_is_refused_with_the_member(mapping):
+    with pytest.raises(BadSpec, match=r"member 'net' is .*; expected a mapping of recipe keys"):
+        read_recipe("net", mapping, {})

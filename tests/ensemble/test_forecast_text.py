@@ -1,0 +1,50 @@
+"""What `ens plan` says in words."""
+
+import pytest
+
+from ensemble.pipeline.demo import DEMO
+from ensemble.pipeline.forecast import Forecast, as_text
+from ensemble.pipeline.steps import Step
+from evaluation.ground.classes import MARS
+from members.recipe import SPECIALISTS
+from postproc.chain import parse_chain
+
+
+def told(seconds):
+    step = Step(
+        "train", "unet", parts=2, missing=1, seconds=float(seconds), bytes_to_write=3_000_000
+    )
+    found = Forecast("run", [step], ["too dear"], ["strange"], free_bytes=5 * 10**9)
+    return as_text(found).splitlines()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (59.94, "59.9 s"),
+        (60, "1.0 min"),
+        (90, "1.5 min"),
+        (3599, "60.0 min"),
+        (3600, "1.0 h"),
+        (9000, "2.5 h"),
+    ],
+)
+def test_time_is_told_in_the_unit_that_fits(seconds, words):
+    assert f"time: about {words}; training at most, it may stop early" in told(seconds)
+
+
+def test_steps_room_and_reasons_are_lines_of_their_own():
+    step, _, disk, memory, odd, fails = told(1)
+    assert step.split() == ["train", "unet", "1", "of", "2", "missing", "1.0", "s", "3.0", "MB"]
+    assert disk == "disk: about 0.00 GB, 5.00 GB are free"
+    assert memory.startswith("memory: about 0.00 GB")
+    assert (odd, fails) == ("odd: strange", "fails: too dear")
+
+
+def test_the_demo_asks_for_what_there_is():
+    members = DEMO.expanded(MARS)
+    assert sum(member.family == "five" for member in members) == len(MARS)
+    assert SPECIALISTS in DEMO.members["five"]["architecture"]
+    for chain in DEMO.chains.values():
+        parsed = parse_chain(chain, classes=len(MARS), ignore=MARS.ignore, floor=0.0)
+        assert not parsed.learns
