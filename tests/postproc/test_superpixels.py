@@ -44,10 +44,18 @@ def assigned_by_hand(picture, cells, *, size_px, compactness, iterations):
     return np.array([owner[p][0] * across + owner[p][1] for p in np.ndindex(rows, cols)])
 
 
-@pytest.mark.parametrize("size", [(9, 13), (8, 8), (3, 5)])
-def test_are_those_of_a_slow_implementation(size):
+@pytest.mark.parametrize(
+    ("size", "compactness"),
+    [
+        ((9, 13), 60.0),
+        ((8, 8), 60.0),
+        ((3, 5), 60.0),
+        pytest.param((7, 10), 10.0, id="one loses all its pixels"),
+    ],
+)
+def test_are_those_of_a_slow_implementation(size, compactness):
     picture = np.random.default_rng(3).integers(0, 256, size, dtype=np.uint8)
-    options = {"size_px": 4, "compactness": 60.0, "iterations": 3}
+    options = {"size_px": 4, "compactness": compactness, "iterations": 3}
     count, owners = superpixels(picture[None, None], **options)
     cells = tuple(-(-side // 4) for side in size)
     assert count == np.prod(cells)
