@@ -1,6 +1,7 @@
 """Bad files through every verb that reads: refused in one line, in little memory, with no trace."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -24,7 +25,7 @@ def results(tmp_path_factory):
         [sys.executable, "-m", "tests.untrusted.corpus", str(folder)],
         check=True,
         capture_output=True,
-        env={"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HOME": str(folder)},
+        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HOME": str(folder)},
     )
     return json.loads((folder / "results.json").read_text())
 
