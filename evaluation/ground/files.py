@@ -1,6 +1,7 @@
 """Files written whole or not at all, and arrays read without trusting them."""
 
 import contextlib
+import errno
 import json
 import os
 import shutil
@@ -42,18 +43,31 @@ def whole_folder(path: Path) -> Iterator[Path]:
     clear_beside(path)
     partial, old = partial_name(path), old_name(path)
     partial.mkdir()
+    made = os.open(partial, os.O_RDONLY)
     try:
         yield partial
+        _refuse_another(partial, made)
         sync_all(partial)
         if path.exists():
             path.rename(old)
         partial.rename(path)
         sync(path.parent)
     finally:
+        os.close(made)
         if old.exists() and not path.exists():
             old.rename(path)
         for left in (old, partial):
             shutil.rmtree(left, ignore_errors=True)
+
+
+def _refuse_another(partial: Path, made: int) -> None:
+    """Refuse a folder that was removed meanwhile and made again by what was written next.
+
+    Raises:
+        FileNotFoundError: it was; what had been in it is lost.
+    """
+    if not os.path.samestat(partial.stat(), os.fstat(made)):
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(partial))
 
 
 def sync(path: Path) -> None:

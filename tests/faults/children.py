@@ -100,11 +100,16 @@ def run_child(commands: Sequence[Words], within: Path, fault: Fault | None = Non
     return Child(commands, within, fault).ended()
 
 
-def refused(ended):
+def is_refused(ended: Ended) -> bool:
+    """Tell whether a command ended with one line that says why."""
+    lines = [line for line in ended.said.splitlines() if line.startswith("ens: ")]
+    return ended.code == 2 and len(lines) == 1 and "Traceback" not in ended.said
+
+
+def refused(ended: Ended) -> str:
     """Return the one line that a command was refused in."""
-    assert (ended.code, "Traceback" in ended.said) == (2, False), ended.said
-    [line] = [line for line in ended.said.splitlines() if line.startswith("ens: ")]
-    return line
+    assert is_refused(ended), ended.said
+    return next(line for line in ended.said.splitlines() if line.startswith("ens: "))
 
 
 def _work(commands, within, fault, says):

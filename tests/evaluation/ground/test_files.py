@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -166,6 +167,18 @@ def test_an_array_is_mapped_and_not_loaded_and_cannot_be_written_to(tmp_path):
     assert isinstance(opened, np.memmap)
     with pytest.raises(ValueError, match="read-only"):
         opened[0] = 1
+
+
+def test_a_folder_that_is_removed_meanwhile_is_not_taken_for_whole(tmp_path):
+    def write():
+        with whole_folder(tmp_path / "a") as partial:
+            (partial / "first").write_text("1")
+            shutil.rmtree(partial)
+            write_json(partial / "second", {})
+
+    with pytest.raises(FileNotFoundError, match="partial"):
+        write()
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.fixture
