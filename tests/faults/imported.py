@@ -45,5 +45,5 @@ def _drawn_at_once(_, file, **__):
 # Drawing takes half of a tiny run's time, and only its file matters here.
 Figure.savefig = _drawn_at_once  # type: ignore[assignment, method-assign]
 
-# What a process has written outlives it, on the disk or not; who waits for it, test_machine.py asks.
+# What a process has written outlives it, on the disk or not; test_machine.py asks who waits for it.
 os.fsync = lambda _: None
