@@ -18,7 +18,7 @@ from evaluation.ground import cluster
 from evaluation.ground.blocks import map_blocks
 from evaluation.ground.cluster import Mapping, WorkerDied, on_cluster
 from evaluation.ground.leftovers import is_leftover
-from tests.ensemble.clusters import free_port, results, without_checks, write_members
+from tests.ensemble.clusters import forked, free_port, results, without_checks, write_members
 
 pytestmark = pytest.mark.slow
 
@@ -49,15 +49,17 @@ def by_threads(members, tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def _plain_functions(monkeypatch):
-    """Take off functions the checks that they have under pytest: those cannot be pickled."""
     without_checks(monkeypatch)
+    forked(monkeypatch)
 
 
 @pytest.fixture(scope="module")
 def _two():
-    with on_cluster(workers=2) as found:
-        cluster._CURRENT.set(None)
-        yield found
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        forked(monkeypatch)
+        with on_cluster(workers=2) as found:
+            cluster._CURRENT.set(None)
+            yield found
 
 
 @pytest.fixture

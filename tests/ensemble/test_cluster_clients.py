@@ -8,6 +8,8 @@ import time
 import pytest
 from distributed import Client
 
+from ensemble.cli import run
+from evaluation.ground import plugins
 from evaluation.ground.on_worker import _Running
 from tests.ensemble.clusters import Started, by_hand, results, write_members
 
@@ -80,8 +82,10 @@ def fuse(folder, *options):
 def by_threads(members):
     folder = members.with_name("threads")
     shutil.copytree(members, folder)
-    with fuse(folder) as alone:
-        assert alone.ended()[0] == 0
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setenv(plugins.VARIABLE, "")
+        monkeypatch.syspath_prepend(folder.parent)
+        assert run(["--plugin", "slow", "fuse", "--strategy", "slowly", "--run", str(folder)]) == 0
     return results(folder)
 
 

@@ -10,6 +10,7 @@ from ensemble.pipeline.search.side_by_side import places, side_by_side
 from evaluation.ground.cluster import _CURRENT, Cluster, on_cluster
 from members.data.sample import draw_sample
 from members.remote import _TURNS, run_remotely
+from tests.ensemble.clusters import forked
 
 pytestmark = pytest.mark.slow
 
@@ -28,6 +29,7 @@ def trained(sample, folder, *options):
 
 def test_weights_and_maps_are_those_of_this_machine(tmp_path, monkeypatch):
     sample = draw_sample(pictures=80, test=4, validation=20, size=(16, 16)).save(tmp_path)
+    forked(monkeypatch)
     here = trained(sample, tmp_path / "here", "--workers", "1")
     assert {path.suffix for path in here} == {"", ".safetensors"}
     monkeypatch.chdir(tmp_path)  # a worker has another folder: relative paths must not fool it
