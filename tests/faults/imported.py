@@ -46,4 +46,4 @@ def _drawn_at_once(_, file, **__):
 Figure.savefig = _drawn_at_once  # type: ignore[assignment, method-assign]
 
 # What a process has written outlives it, on the disk or not; test_machine.py asks who waits for it.
-os.fsync = lambda _: None
+os.fsync = lambda fd: None

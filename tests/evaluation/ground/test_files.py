@@ -192,7 +192,11 @@ def done(monkeypatch):
         steps.append(("synced", Path(f"/proc/self/fd/{fd}").readlink()))
 
     def named(way):
-        return lambda path, to: (steps.append(("named", Path(to))), way(path, to))[1]
+        def then(path, to):
+            steps.append(("named", Path(to)))
+            return way(path, to)
+
+        return then
 
     monkeypatch.setattr(os, "fsync", noted)
     monkeypatch.setattr(Path, "rename", named(rename))
