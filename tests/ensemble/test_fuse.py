@@ -233,6 +233,19 @@ class TestArrayMaps:
 
 
 class TestFitBlocks:
+    def test_are_read_by_one_thread(self, monkeypatch):
+        here = set()
+
+        def slow(members, block):
+            time.sleep(0.002)
+            here.add(threading.get_ident())
+            return stacked(members, block)
+
+        monkeypatch.setattr("ensemble.fuse.stacked", slow)
+        monkeypatch.setattr("os.cpu_count", lambda: 4)
+        assert len(list(FitBlocks(readers(1), truth_of(), size=1))) == 7
+        assert len(here) == 1
+
     def test_gives_all_pictures_in_order_again_and_again(self):
         fit_blocks = FitBlocks(readers(2), truth_of(), size=3)
         for _ in range(2):
