@@ -2,12 +2,15 @@
 
 import shutil
 import signal
+import time
 
 import pytest
 
 from ensemble.cli import run
-from evaluation.ground.cluster import Mapping, on_cluster
+from evaluation.ground.cluster import Cluster, Mapping, on_cluster
+from members.data.sample import draw_sample
 from tests.ensemble.clusters import by_hand, results, without_checks, write_members
+from tests.faults.trees import contents, differing
 
 pytestmark = pytest.mark.slow
 
@@ -99,3 +102,28 @@ def test_a_node_that_falls_silent_is_given_up(members, by_threads, tmp_path, bef
         found = done(members, tmp_path / "run")
         assert not planned
     assert found == by_threads
+
+
+def test_a_node_that_is_lost_while_it_trains_changes_nothing(tmp_path, monkeypatch):
+    sample = draw_sample(pictures=80, test=4, validation=20, size=(16, 16)).save(tmp_path)
+    words = ["train-members", "--data", str(sample[0]), "--validation", str(sample[1])]
+    words += ["--folds", "2", "--epochs", "1", "--member", "net=unet(width=2, depth=1)"]
+    assert run([*words, "--workers", "1", "--run", str(tmp_path / "here" / "run")]) == 0
+    ended, killed = Cluster.ended, []
+
+    def kill_and_wait(self, tasks):
+        while not killed and not list((tmp_path / "there").rglob("*.partial*")):
+            time.sleep(0.005)
+        if not killed:
+            node(1)
+            first.send(signal.SIGKILL)
+            killed.append(first)
+        return ended(self, tasks)
+
+    monkeypatch.setattr(Cluster, "ended", kill_and_wait)
+    with by_hand() as (address, node), on_cluster(address) as there:
+        first = node(2)
+        there._client.wait_for_workers(2, timeout=60)
+        assert run([*words, "--run", str(tmp_path / "there" / "run")]) == 0
+    assert killed
+    assert differing(contents(tmp_path / "there"), contents(tmp_path / "here")) == []
