@@ -106,9 +106,12 @@ class TestFuse:
         monkeypatch.setattr("ensemble.fuse.MEMORY_BYTES", memory * block_bytes)
         monkeypatch.setattr("os.cpu_count", lambda: 8)
         asked = []
-        monkeypatch.setattr(
-            "ensemble.fuse.map_blocks", lambda *_, **more: asked.append(more["threads"]) or []
-        )
+
+        def mapped(*_, threads, **__):
+            asked.append(threads)
+            return []
+
+        monkeypatch.setattr("ensemble.fuse.map_blocks", mapped)
         fuse(readers(2), STRATEGIES.build("mean"), 7, lambda *_: None, size=5)
         assert asked == [threads]
 
