@@ -238,7 +238,8 @@ def table(results: Path) -> None:
     print("| " + " | ".join(heads) + " |\n|" + "---|" * len(heads))
     for row in frame.to_dict("records"):
         chained = f"`{row['network']}`" + (f", `{row['chain']}`" if row["chain"] else "")
-        cells = [row["table"], row["row"], row["reported"] or row["ablation_of"]]
+        about = f"{row['row']} (of {row['ablation_of']})" if row["ablation_of"] else row["row"]
+        cells = [row["table"], about, row["reported"]]
         cells += [_short(row["keras"]), _short(row["masked"])]
         cells += [f"{_short(row['low'])} to {_short(row['high'])}"]
         cells += [_short(row[name]) for name in classes]
