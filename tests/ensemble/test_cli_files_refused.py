@@ -61,6 +61,10 @@ FITTED = "--fit-maps a.npy --fit-maps b.npy --fit-truth truth.npy"
         ),
         ("fuse --maps a.npy --strategy mean --out o.png", "--out o.png; expected a name that ends"),
         ("fuse --strategy mean --out o.npy", "--out"),
+        (
+            "import a.npy --name a --split oof --data tiles.npz",
+            "--data lays out a new run; name its folder by --run",
+        ),
         ("postprocess --fusion mean --chain argmax --out o.npy", "go with --maps; a run has its"),
         (
             "postprocess --maps a.npy --chain crf --images flat.npy --out o.npy",
@@ -81,3 +85,13 @@ def test_colour_pictures_may_have_their_channels_last(files):
         assert run([*words, f"{name}_labels.npy", *chain]) == 0
     last, first = np.load("rgb_labels.npy"), np.load("first_labels.npy")
     np.testing.assert_array_equal(last, first)
+
+
+def test_a_strategy_that_looks_at_pictures_sees_those_of_the_maps(files):
+    words = f"{FUSE} --strategy stacking(intensity=true) {FITTED} --fit-images grey.npy".split()
+    assert run([*words, "--images", "grey.npy"]) == 0
+    seen = np.load("o.npy")
+    np.save("dark.npy", 0 * np.load("grey.npy"))
+    assert run([*words, "--images", "dark.npy"]) == 0
+    assert np.abs(np.load("o.npy") - seen).max() > 1e-4
+    np.testing.assert_allclose(seen.sum(axis=1), 1, atol=1e-4)

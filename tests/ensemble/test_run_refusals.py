@@ -209,3 +209,12 @@ def test_a_candidate_of_a_forgotten_fusion_is_left_out_of_the_board(at, capsys):
     left_out = "mean_suppress_background: left out, the experiment no longer names what it was made"
     assert left_out in said.err
     assert "mean" not in said.out
+
+
+def test_the_highest_on_the_pictures_it_was_picked_by_is_called_optimistic(at, capsys):
+    for verb in ("score", "compare"):
+        capsys.readouterr()
+        assert run([verb, "--split", OOF, "--run", str(at.path)]) == 0
+    said = capsys.readouterr()
+    assert "its score is optimistic by what picking it was worth" in said.out
+    assert "ens predict --data MORE.npz --split test" in said.out + said.err

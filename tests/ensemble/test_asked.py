@@ -1,0 +1,46 @@
+"""From the options of `train-members` to an experiment."""
+
+import inspect
+
+import pytest
+
+from ensemble.pipeline.asked import ZOO, ZOO_RECIPE, experiment_from
+from ensemble.pipeline.experiment import Experiment
+from evaluation.ground.errors import BadSpec
+from evaluation.ground.layout import Run
+
+
+@pytest.fixture
+def asked(tmp_path):
+    """Ask with a few options; the others are not given."""
+    at = Run(tmp_path / "run")
+    nothing = dict.fromkeys(list(inspect.signature(experiment_from).parameters)[1:])
+
+    def ask(**options):
+        return experiment_from(at, **(nothing | {"members": (), "drop_outliers": False} | options))
+
+    ask.at = at
+    return ask
+
+
+def test_who_asks_for_nothing_gets_the_small_zoo(asked):
+    experiment = asked()
+    assert experiment.members == ZOO
+    assert experiment.defaults == ZOO_RECIPE
+
+
+def test_the_zoo_is_trained_as_long_as_was_asked(asked):
+    experiment = asked(epochs=3, folds=4)
+    assert experiment.defaults == ZOO_RECIPE | {"epochs": 3}
+    assert experiment.folds == 4
+
+
+def test_members_that_a_run_has_are_not_replaced_by_the_zoo(asked):
+    Experiment(data="sample", members={"net": {"architecture": "unet"}}).write(asked.at.experiment)
+    assert list(asked().members) == ["net"]
+    assert asked(epochs=5).members["net"]["epochs"] == 5
+
+
+def test_two_members_of_one_name_are_refused(asked):
+    with pytest.raises(BadSpec, match="member 'a' is given twice; write NAME=SPEC with distinct"):
+        asked(members=("a=unet", "b=unet", "a=deeplab_v3_plus"))
