@@ -41,6 +41,7 @@ def test_steps_room_and_reasons_are_lines_of_their_own():
     assert (odd, fails) == ("odd: strange", "fails: too dear")
 
 
+@pytest.mark.slow
 def test_the_demo_asks_for_what_there_is():
     members = DEMO.expanded(MARS)
     assert sum(member.family == "five" for member in members) == len(MARS)

@@ -11,6 +11,6 @@ def test_what_is_long_is_cut():
 def test_what_python_will_not_write_is_named_by_its_kind():
     assert shown(10**5000) == "<int too long to be written>"
     nested: list[Any] = []
-    for _ in range(100_000):
+    for _ in range(10_000):
         nested = [nested]
     assert shown(nested) == "<list too long to be written>"
