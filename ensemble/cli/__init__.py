@@ -90,8 +90,6 @@ def run(arguments: list[str]) -> int:
         return _refuse(f"{error.format_message().rstrip('.')}; see `{where} --help`")
     except click.ClickException as error:
         return _refuse(error.format_message())
-    except click.exceptions.Exit as stop:
-        return stop.exit_code
     except (click.Abort, KeyboardInterrupt):
         return _refuse("stopped; what is done is kept: the same command goes on from here")
     except BrokenPipeError:

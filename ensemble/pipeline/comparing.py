@@ -86,12 +86,9 @@ def _scored(sources: Sources, experiment: Experiment, split: str, tell: Tell) ->
 def _candidate(sources: Sources, name: str, split: str) -> Candidate:
     run = sources.run
     source, chain = read_candidate(run, name)
-    return Candidate(
-        name,
-        read_scores(run.scores(name), split)[1],
-        _oof(run, name) if split != OOF else None,
-        is_member=source in sources.names() and not chain,
-    )
+    examined = read_scores(run.scores(name), split)[1]
+    oof = _oof(run, name) if split != OOF else examined
+    return Candidate(name, examined, oof, is_member=source in sources.names() and not chain)
 
 
 def _priced(candidate: Candidate, meter: Meter) -> Candidate:

@@ -156,7 +156,7 @@ def _scored(sources: Sources, name: str, split: str, tell: Tell) -> Candidate | 
     if examined is None:
         tell(f"{name}: left out, {source!r} has no maps of {split}")
         return None
-    oof = _counts(sources, name, OOF, tell) if split != OOF else None
+    oof = _counts(sources, name, OOF, tell) if split != OOF else examined
     is_member = source in sources.names() and not chain
     return Candidate(name, examined, oof, is_member)
 

@@ -216,5 +216,5 @@ def test_the_highest_on_the_pictures_it_was_picked_by_is_called_optimistic(at, c
         capsys.readouterr()
         assert run([verb, "--split", OOF, "--run", str(at.path)]) == 0
     said = capsys.readouterr()
-    assert "its score is optimistic by what picking it was worth" in said.out
+    assert "examined on the same pictures, so its score is optimistic" in said.out
     assert "ens predict --data MORE.npz --split test" in said.out + said.err
