@@ -19,9 +19,10 @@ coverage: .venv/installed-dev
 	.venv/bin/coverage report
 	.venv/bin/coverage json --quiet -o - | .venv/bin/python tests/covered.py
 
-# Every crash that can be injected, and 200 kills: an hour or so. `make test` has a few of them.
+# Every crash that can be injected, and 200 kills: some twenty minutes of two idle cores, estimated.
+# `make test` has a few of them.
 faults: .venv/installed-dev
-	.venv/bin/pytest -q -m "faults or slow" tests/faults
+	.venv/bin/pytest -q -n auto --dist worksteal -m "faults or slow" tests/faults
 
 # 200 faults put into fusion, steps and scoring, one at a time: which do the tests miss? Half an hour
 # or so; see docs/mutants.md. SEED draws others.

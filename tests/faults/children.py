@@ -168,7 +168,8 @@ def _turn_back():
 
 def _strike(fault, within):
     if fault.way == "gone":
-        shutil.rmtree(within)
+        while within.exists():  # other threads write meanwhile
+            shutil.rmtree(within, ignore_errors=True)
         return
     if fault.way == "before":
         os._exit(DIED)

@@ -22,9 +22,14 @@ AT_ONCE = 2
 
 
 def started(*words):
-    return subprocess.Popen(
-        [*ENS, *words], stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
+    """Start a command that Ctrl-C reaches, also where the tests themselves ignore it."""
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        return subprocess.Popen(
+            [*ENS, *words], stderr=subprocess.PIPE, text=True, start_new_session=True
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def ended(process):
