@@ -16,7 +16,7 @@ from evaluation.ground.classes import UNLABELLED
 from evaluation.ground.errors import BadData, BadLabels, BadMaps
 from evaluation.ground.progress import progress
 from members.chunks import PIECE_VALUES, put
-from members.maps import MapReader, Size, check_agreement, refuse_unfinite
+from members.maps import MapReader, Size, check_agreement, read_finite, refuse_unfinite
 
 CACHE_PICTURES = 16
 """Pictures a block where any number can be read: what is added up then stays in the cache. Stores
@@ -172,11 +172,9 @@ def stacked(members: Sequence[MapReader], block: slice, room: Maps | None = None
     shape = (len(members), len(range(*block.indices(pictures))), *rest)
     maps: Maps = np.empty(shape, np.float32) if room is None else room
     for place, member in zip(maps, members, strict=True):
-        found = member.read(block, place)
+        found = read_finite(member, block, place)
         if found is not place:
             place[...] = found
-        if not np.isfinite(place.sum()):
-            refuse_unfinite(member, block)
     return maps
 
 

@@ -171,6 +171,18 @@ def check_agreement(members: Sequence[MapReader]) -> Size:
     return first.size
 
 
+def read_finite(member: MapReader, block: slice, room: Map | None = None) -> Map:
+    """Read a block of a member, as `MapReader.read` does.
+
+    Raises:
+        BadMaps: NaN or infinite values; names the member and the picture.
+    """
+    maps = member.read(block, room)
+    if not np.isfinite(maps.sum()):
+        refuse_unfinite(member, block)
+    return maps
+
+
 def refuse_unfinite(member: MapReader, block: slice) -> None:
     """Refuse NaN and infinite values, which most fusions would pass on or take for a class.
 

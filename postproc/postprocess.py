@@ -7,6 +7,7 @@ import numpy as np
 
 from evaluation.ground.arrays import Array, Groups, Labels, Map
 from evaluation.ground.blocks import map_blocks
+from evaluation.ground.errors import BadMaps
 from postproc.chain import Chain
 from postproc.pictures import check_pictures
 
@@ -70,7 +71,7 @@ def postprocess(
         Pairs of a slice and uint8 labels (picture, row, col).
 
     Raises:
-        BadMaps: maps that do not fit the chain.
+        BadMaps: maps that do not fit the chain; NaN or infinite values.
         BadData: pictures that are missing or do not fit; before any work where that can be told.
         BadSpec: a step has not learned yet.
     """
@@ -81,6 +82,18 @@ def postprocess(
     def label(block: slice) -> tuple[slice, Labels]:
         seen = None if pictures is None else np.asarray(pictures[block])
         apply = chain.at(block) if isinstance(chain, CrossFitted) else chain
-        return block, apply(read(block), seen)
+        return block, apply(_finite(read(block), block), seen)
 
     return map_blocks(label, count, threads=threads)
+
+
+def _finite(maps: Map, block: slice) -> Map:
+    """Refuse what the argmax would take for a class."""
+    if not np.isfinite(maps.sum()):
+        bad = ~np.isfinite(maps).all(axis=(1, 2, 3))
+        picture = block.start + int(bad.argmax())
+        raise BadMaps(
+            f"the maps hold NaN or infinite values in picture {picture}; expected probabilities:"
+            " remove them and make or import them again"
+        )
+    return maps

@@ -22,7 +22,7 @@ from evaluation.metrics import METRICS
 from evaluation.metrics.measure import Metric, Seen
 from evaluation.metrics.over_sets import Per, measure
 from members.data.dataset import DataSet
-from members.maps import ArrayMaps, MapReader
+from members.maps import ArrayMaps, MapReader, read_finite
 
 Document = dict[str, Any]
 ALL = "all"
@@ -166,7 +166,7 @@ def _blocks(
                 guess=guessed,
                 counts=confusion(true, guessed, classes=len(classes)),
                 ignore=classes.ignore,
-                maps=None if maps is None else maps.read(block),
+                maps=None if maps is None else read_finite(maps, block),
                 floor=1e-12 if maps is None else maps.floor,
             ),
             keys[block],

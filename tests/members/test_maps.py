@@ -8,7 +8,7 @@ import pytest
 
 from evaluation.ground.classes import numbered
 from evaluation.ground.errors import BadMaps
-from members.maps import ArrayMaps
+from members.maps import ArrayMaps, read_finite
 from members.specialists import Family
 from members.store import ProbabilityStore
 
@@ -108,3 +108,12 @@ def test_every_reader_streams_what_it_reads(kind, maps, tmp_path):
     for few in reader.stream(slice(50, 130), halves, onto=iter([others[:37], others[37:]])):
         assert np.shares_memory(few, total)
     np.testing.assert_array_equal(total, whole + np.float32(0.3))
+
+
+def test_a_block_is_read_unless_it_holds_what_is_no_number():
+    maps = np.full((6, 2, 3, 4), 0.5, np.float16)
+    maps[4, 1, 2, 3] = np.inf
+    reader = ArrayMaps("theirs", maps)
+    np.testing.assert_array_equal(read_finite(reader, slice(1, 4)), maps[1:4])
+    with pytest.raises(BadMaps, match=r"^theirs holds NaN or infinite values in picture 4; "):
+        read_finite(reader, slice(3, 6))

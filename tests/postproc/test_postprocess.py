@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from evaluation.ground.errors import BadData
+from evaluation.ground.errors import BadData, BadMaps
 from postproc.chain import parse_chain
 from postproc.postprocess import postprocess
 
@@ -78,3 +78,10 @@ def test_pictures_that_no_step_needs_are_not_read(maps):
 
     pictures = np.zeros((PICTURES, 1, 4, 5), dtype=np.uint8).view(Untouchable)
     assert list(postprocess(maps.__getitem__, PICTURES, chain("blur"), pictures=pictures))
+
+
+@pytest.mark.parametrize("strange", [np.nan, np.inf])
+def test_what_is_no_number_is_told_by_its_picture(maps, strange):
+    maps[70, 1, 2, 3] = strange
+    with pytest.raises(BadMaps, match="NaN or infinite values in picture 70; expected prob"):
+        list(postprocess(maps.__getitem__, PICTURES, chain("")))
