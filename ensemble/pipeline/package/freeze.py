@@ -83,7 +83,8 @@ def freeze(run: Run, candidate: str, out: Path, *, device: str, tell: Tell) -> P
             package = _packed(sources, candidate, strategy, members, partial)
             _try_out(run, package, where, tell)
         # Its weights, fusion and chain stand behind the out-of-fold labels; other pictures do not.
-        split = OOF if identity(run.labels(candidate, OOF)) else sources.splits(source)[0]
+        splits = [OOF, *sources.splits(source)]
+        split = next((s for s in splits if identity(run.labels(candidate, s))), OOF)
         Freshness(sources, run_experiment(run)).warn([Result("labels", candidate, split)], tell)
         note(run, out, "package", candidate, split)
     return Package(out, package.contents)
