@@ -4,7 +4,7 @@ PYTHON ?= python3
 PIP = .venv/bin/pip install --quiet --disable-pip-version-check -c constraints.txt
 export PIP_NO_INPUT = 1
 
-.PHONY: demo test coverage check bench faults mutants
+.PHONY: demo test coverage faults mutants check bench
 demo: .venv/installed
 	.venv/bin/ens demo
 
@@ -19,7 +19,7 @@ coverage: .venv/installed-dev
 	.venv/bin/coverage report
 	.venv/bin/coverage json --quiet -o - | .venv/bin/python tests/covered.py
 
-# Every crash that can be injected, and 200 kills: some twenty minutes of two idle cores, estimated.
+# Every crash that can be injected, and 200 kills: half an hour on two cores that had other work too.
 # `make test` has a few of them.
 faults: .venv/installed-dev
 	.venv/bin/pytest -q -n auto --dist worksteal -m "faults or slow" tests/faults
