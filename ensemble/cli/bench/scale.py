@@ -14,7 +14,7 @@ STORED = "Maps on disk, in uint8 and float16; repeatable. [default: 1000, 4000]"
 @click.option("--pictures", "drawn", type=click.IntRange(1), multiple=True, help=DRAWN)
 @click.option("--stored", type=click.IntRange(0), multiple=True, help=f"{STORED} 0 for none.")
 @click.option("--rounds", type=click.IntRange(1), default=3, show_default=True)
-@click.option("--on-workers", type=click.IntRange(0), default=4096, show_default=True, help=WORKERS)
+@click.option("--on-workers", type=click.IntRange(0), default=8192, show_default=True, help=WORKERS)
 @json_option
 def scale(
     members: int,
