@@ -19,6 +19,7 @@ from ensemble.pipeline.sources import FOREIGN
 from evaluation.ground import cluster, parcels
 from evaluation.ground.blocks import blocks
 from evaluation.ground.classes import Classes
+from evaluation.ground.cluster import Mapping
 from evaluation.ground.files import write_json
 from evaluation.ground.layout import Run
 from evaluation.ground.provenance import record
@@ -82,6 +83,22 @@ def without_checks(monkeypatch):
         return reduce(self, thing)
 
     monkeypatch.setattr(parcels._Pickler, "reducer_override", reduced)
+
+
+def killing(monkeypatch):
+    """Return the workers one of which is killed once it has blocks to do, and those that were."""
+    submit, living, killed = Mapping.submit, [], []
+
+    def submit_and_kill(self, block):
+        task = submit(self, block)
+        if living and block.start:
+            killed.append(living.pop())
+            os.kill(killed[-1], signal.SIGKILL)
+            living.clear()
+        return task
+
+    monkeypatch.setattr(Mapping, "submit", submit_and_kill)
+    return living, killed
 
 
 def forked(monkeypatch):

@@ -16,9 +16,16 @@ import yaml
 from ensemble.cli import run
 from evaluation.ground import cluster
 from evaluation.ground.blocks import map_blocks
-from evaluation.ground.cluster import Mapping, WorkerDied, on_cluster
+from evaluation.ground.cluster import WorkerDied, on_cluster
 from evaluation.ground.leftovers import is_leftover
-from tests.ensemble.clusters import forked, free_port, results, without_checks, write_members
+from tests.ensemble.clusters import (
+    forked,
+    free_port,
+    killing,
+    results,
+    without_checks,
+    write_members,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -111,17 +118,7 @@ def test_a_worker_that_is_killed_in_each_verb_changes_nothing(
     members, by_threads, tmp_path, two, monkeypatch
 ):
     """Kill a worker that has blocks to do, once a verb; another takes its place."""
-    submit, living, killed = Mapping.submit, [], []
-
-    def submit_and_kill(self, block):
-        task = submit(self, block)
-        if living and block.start:
-            killed.append(living.pop())
-            os.kill(killed[-1], signal.SIGKILL)
-            living.clear()
-        return task
-
-    monkeypatch.setattr(Mapping, "submit", submit_and_kill)
+    living, killed = killing(monkeypatch)
     look_for_them = lambda: living.extend(two._client.run(os.getpid).values())  # noqa: E731
     assert done(members, tmp_path / "run", before=look_for_them) == by_threads
     assert len(set(killed)) == 3

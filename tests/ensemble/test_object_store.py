@@ -19,7 +19,7 @@ from ensemble.cli import run
 from ensemble.pipeline.placing import placing
 from ensemble.pipeline.sources import run_experiment
 from evaluation.ground import cluster
-from evaluation.ground.cluster import Mapping, on_cluster
+from evaluation.ground.cluster import on_cluster
 from evaluation.ground.layout import Run
 from evaluation.ground.provenance import digest_of
 from members import objects, remote_chunks
@@ -29,7 +29,7 @@ from members.data.sample import draw_sample
 from members.objects import weights_under, write_object
 from members.store import ProbabilityStore
 from tests.ensemble.buckets import URL, a_bucket, found, home_of, in_bucket, named, url_of
-from tests.ensemble.clusters import without_checks, write_members
+from tests.ensemble.clusters import killing, without_checks, write_members
 
 pytestmark = pytest.mark.slow
 
@@ -168,17 +168,7 @@ class TestResults:
     ):
         monkeypatch.chdir(trained.path.parent)
         dying_in_prediction(monkeypatch, tmp_path / "grave")
-        submit, living, killed = Mapping.submit, [], []
-
-        def submit_and_kill(self, block):
-            task = submit(self, block)
-            if living and block.start:
-                killed.append(living.pop())
-                os.kill(killed[-1], signal.SIGKILL)
-                living.clear()
-            return task
-
-        monkeypatch.setattr(Mapping, "submit", submit_and_kill)
+        living, killed = killing(monkeypatch)
         there = Run(Path("there"))
         with by_both():
             for words in VERBS:
