@@ -12,6 +12,7 @@ from pathlib import Path
 from types import FunctionType
 
 import numpy as np
+import pytest
 from matplotlib.figure import Figure
 
 from ensemble.pipeline.experiment import Experiment
@@ -19,7 +20,7 @@ from ensemble.pipeline.sources import FOREIGN
 from evaluation.ground import cluster, parcels
 from evaluation.ground.blocks import blocks
 from evaluation.ground.classes import Classes
-from evaluation.ground.cluster import Mapping
+from evaluation.ground.cluster import Mapping, on_cluster
 from evaluation.ground.files import write_json
 from evaluation.ground.layout import Run
 from evaluation.ground.provenance import record
@@ -83,6 +84,27 @@ def without_checks(monkeypatch):
         return reduce(self, thing)
 
     monkeypatch.setattr(parcels._Pickler, "reducer_override", reduced)
+
+
+@contextlib.contextmanager
+def processes(count):
+    """Start worker processes, to which work goes within `sent_to` alone."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        without_checks(monkeypatch)
+        forked(monkeypatch)
+        with on_cluster(workers=count) as found:
+            cluster._CURRENT.set(None)
+            yield found
+
+
+@contextlib.contextmanager
+def sent_to(found):
+    """Send work on blocks, and jobs, to a cluster that is there."""
+    token = cluster._CURRENT.set(found)
+    try:
+        yield found
+    finally:
+        cluster._CURRENT.reset(token)
 
 
 def killing(monkeypatch):

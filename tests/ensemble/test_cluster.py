@@ -22,7 +22,9 @@ from tests.ensemble.clusters import (
     forked,
     free_port,
     killing,
+    processes,
     results,
+    sent_to,
     without_checks,
     write_members,
 )
@@ -62,19 +64,15 @@ def _plain_functions(monkeypatch):
 
 @pytest.fixture(scope="module")
 def _two():
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        forked(monkeypatch)
-        with on_cluster(workers=2) as found:
-            cluster._CURRENT.set(None)
-            yield found
+    with processes(2) as found:
+        yield found
 
 
 @pytest.fixture
 def two(_two):
     """Two worker processes, to which this test's work goes."""
-    token = cluster._CURRENT.set(_two)
-    yield _two
-    cluster._CURRENT.reset(token)
+    with sent_to(_two):
+        yield _two
 
 
 def test_the_page_shows_the_verbs_on_a_cluster():

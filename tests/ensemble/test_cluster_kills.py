@@ -13,10 +13,10 @@ import yaml
 
 from ensemble.cli import run
 from evaluation.ground import cluster
-from evaluation.ground.cluster import Mapping, on_cluster
+from evaluation.ground.cluster import Mapping
 from members import remote
 from members.data.sample import draw_sample
-from tests.ensemble.clusters import forked, without_checks, write_members
+from tests.ensemble.clusters import processes, sent_to, write_members
 from tests.faults.trees import contents, differing
 
 pytestmark = pytest.mark.slow
@@ -30,20 +30,15 @@ SPACE = {
 
 @pytest.fixture(scope="module")
 def _one():
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        without_checks(monkeypatch)
-        forked(monkeypatch)
-        with on_cluster(workers=1) as found:
-            cluster._CURRENT.set(None)
-            yield found
+    with processes(1) as found:
+        yield found
 
 
 @pytest.fixture
 def one(_one):
     """One worker process, so that a job that waits is innocent of what happens to the first."""
-    token = cluster._CURRENT.set(_one)
-    yield _one
-    cluster._CURRENT.reset(token)
+    with sent_to(_one):
+        yield _one
 
 
 @pytest.fixture(scope="module")

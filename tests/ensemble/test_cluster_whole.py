@@ -11,10 +11,10 @@ from click.testing import CliRunner
 from ensemble.cli import ens, run
 from evaluation.ground import cluster
 from evaluation.ground.blocks import blocks, sum_blocks, tree
-from evaluation.ground.cluster import Mapping, on_cluster
+from evaluation.ground.cluster import Mapping
 from evaluation.ground.errors import BadLabels
 from members.data.sample import draw_sample
-from tests.ensemble.clusters import forked, without_checks
+from tests.ensemble.clusters import processes, sent_to
 from tests.faults.trees import contents, differing
 
 pytestmark = pytest.mark.slow
@@ -31,24 +31,19 @@ chains: {tuned: 'class_bias|remove_small(min_area_px=4)'}
 
 
 @pytest.fixture(scope="module")
-def processes():
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        without_checks(monkeypatch)
-        forked(monkeypatch)
-        with on_cluster(workers=2) as found:
-            cluster._CURRENT.set(None)
-            yield found
+def workers():
+    with processes(2) as found:
+        yield found
 
 
 @pytest.fixture
-def two(processes):
+def two(workers):
     """Two worker processes, to which this test's work goes."""
-    token = cluster._CURRENT.set(processes)
-    yield processes
-    cluster._CURRENT.reset(token)
+    with sent_to(workers):
+        yield workers
 
 
-def test_a_whole_run_has_the_bits_of_one_without_a_cluster(processes, tmp_path):
+def test_a_whole_run_has_the_bits_of_one_without_a_cluster(workers, tmp_path):
     sample = draw_sample(pictures=140, test=9, validation=70, size=(16, 16)).save(
         tmp_path / "drawn"
     )
@@ -58,7 +53,7 @@ def test_a_whole_run_has_the_bits_of_one_without_a_cluster(processes, tmp_path):
     file.write_text(EXPERIMENT)
     for where, options in (
         ("here", ["--workers", "1"]),
-        ("there", ["--cluster", processes._client.scheduler.address]),
+        ("there", ["--cluster", workers._client.scheduler.address]),
     ):
         assert run(["run", str(file), "--run", str(tmp_path / where / "run"), *options]) == 0
     assert differing(contents(tmp_path / "there"), contents(tmp_path / "here")) == []

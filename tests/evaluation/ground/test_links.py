@@ -21,6 +21,13 @@ def test_a_link_that_leads_out_is_refused_by_name(folder, target):
 
 def test_links_within_and_the_folder_s_own_are_followed(folder):
     (folder / "inner" / "link").symlink_to("../own")
-    (folder.parent / "door").symlink_to(folder)
-    refuse_links_out(folder)
-    refuse_links_out(folder.parent / "door")
+    door = folder.parent / "door"
+    door.symlink_to(folder)
+    for way in (folder, door):
+        refuse_links_out(way)
+    (folder / "own").rename(folder.parent / "own")
+    (folder / "inner" / "link").unlink()
+    (folder / "inner" / "link").symlink_to("../../own")
+    for way in (folder, door):
+        with pytest.raises(BadData, match="leads out"):
+            refuse_links_out(way)
