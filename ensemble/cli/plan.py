@@ -9,15 +9,16 @@ from evaluation.ground.layout import RUNS, Run
 
 
 @click.command("plan")
-@click.option("--experiment", type=FILE, metavar="FILE", help="By default the run's own.")
+@click.argument("experiment", type=FILE, required=False)
 @run_option
 @device_options
 @json_option
 def command(
     experiment: Path | None, run_path: Path | None, device: str, workers: int | None, as_json: bool
 ) -> None:
-    """Tell time, disk and memory of what is missing, and all that is odd, before a long run.
+    """Tell what `ens run EXPERIMENT` would take, and all that is odd about it.
 
+    Time, disk and memory of what is missing; without EXPERIMENT, of what the run was begun with.
     Nothing is written. Exits 2 when the run would fail, with every reason.
     """
     from ensemble.pipeline.experiment import read_experiment

@@ -89,7 +89,7 @@ class TestAGoodRun:
 
     def test_is_told_in_lines(self, data, tmp_path, capsys):
         file = asked(tmp_path, data, members={"net": {"architecture": TINY}}, chains={})
-        arguments = ["plan", "--experiment", str(file), "--run", str(tmp_path / "run")]
+        arguments = ["plan", str(file), "--run", str(tmp_path / "run")]
         assert run(arguments) == 0
         lines = capsys.readouterr().out.splitlines()
         assert any(line.startswith("train       net") for line in lines)
@@ -129,7 +129,7 @@ class TestARunThatWouldFail:
         ],
     )
     def test_is_told_every_reason(self, data, tmp_path, capsys, changes, words):
-        where = ["--experiment", asked(tmp_path, data, **changes), "--run", tmp_path / "run"]
+        where = [asked(tmp_path, data, **changes), "--run", tmp_path / "run"]
         document, said = planned(capsys, *where, code=2)
         told = "\n".join(document["fails"])
         assert all(part in told for part in words), told
@@ -144,16 +144,16 @@ class TestARunThatWouldFail:
         full = shutil._ntuple_diskusage(10**9, 10**9 - 1, 1)
         monkeypatch.setattr(shutil, "disk_usage", lambda _: full)
         file = asked(tmp_path, data, members={"net": {"architecture": TINY}}, chains={})
-        document, _ = planned(capsys, "--experiment", file, "--run", tmp_path / "run", code=2)
+        document, _ = planned(capsys, file, "--run", tmp_path / "run", code=2)
         assert "GB would be written and 0.0 GB are free" in document["fails"][0]
 
     def test_of_a_device_that_is_not_here(self, data, tmp_path, capsys):
-        where = ["--experiment", asked(tmp_path, data), "--device", "cuda:9"]
+        where = [asked(tmp_path, data), "--device", "cuda:9"]
         document, _ = planned(capsys, *where, "--run", tmp_path / "run", code=2)
         assert "device 'cuda:9'; here: auto, cpu" in document["fails"][0]
 
     def test_without_a_file_is_one_line(self, tmp_path, capsys):
-        assert run(["plan", "--experiment", str(tmp_path / "no.yaml")]) == 2
+        assert run(["plan", str(tmp_path / "no.yaml")]) == 2
         assert "no.yaml is missing" in capsys.readouterr().err
 
 
@@ -169,7 +169,7 @@ class TestWhatIsOdd:
         file = asked(
             tmp_path, (tmp_path / "tiles.npz",) * 2, members={"net": {"architecture": TINY}}
         )
-        odd = planned(capsys, "--experiment", file, "--run", tmp_path / "run", code=0)[0]["odd"]
+        odd = planned(capsys, file, "--run", tmp_path / "run", code=0)[0]["odd"]
         assert any("oof: no pixel of soil, sand" in line for line in odd)
         assert any("show the same as one in another fold or in validation" in o for o in odd)
 

@@ -229,7 +229,7 @@ class TestRefusals:
     def test_a_plan_tells_it(self, remote, capsys):
         nowhere = {"store": "s3://nowhere/runs"}
         run_experiment(remote).model_copy(update=nowhere).write(remote.experiment)
-        assert run(["plan", "--experiment", str(remote.experiment)]) == 2
+        assert run(["plan", str(remote.experiment)]) == 2
         assert "s3://nowhere/runs/plan cannot be listed (" in capsys.readouterr().out
 
     def test_wrong_credentials(self, remote, capsys, anew):

@@ -56,7 +56,7 @@ SPACES = [
 ]
 
 CASES: list[Case] = [
-    *through(EXPERIMENTS, "plan --experiment {bad} --run {out}"),
+    *through(EXPERIMENTS, "plan {bad} --run {out}"),
     *through(EXPERIMENTS[::2], "run {bad} --run {out}"),
     *through(EXPERIMENTS[1::3], "train-members --experiment {bad} --run {out}"),
     *through(SPACES, "search {bad} --data {data} --run {out}"),
