@@ -10,29 +10,29 @@ from evaluation.ground.machine import in_words
 
 # name -> module; imported when the verb is called, so that `ens --help` answers at once
 VERBS = {
-    "demo": "the whole job on the built-in sample",
-    "data": "look at data sets, clean and refine them, import them",
-    "members": "what can be trained, and what each is worth",
+    "demo": "run the whole pipeline on the built-in sample",
+    "data": "inspect, clean, refine and import data sets",
+    "members": "what each member is worth and costs; what can be trained",
     "train-members": "train networks and write their probability maps",
-    "search": "the best options of a recipe, by Optuna",
-    "search-loss": "mixtures of losses, cross-validated",
-    "predict": "maps of another set from members trained before",
-    "import": "maps of anybody's networks, as a member",
-    "plan": "what a run would take, and what would stop it",
-    "fuse": "many members' maps into one",
-    "postprocess": "fused maps into label maps, through a chain of steps",
-    "tune-postproc": "the chain that helps, searched and examined by nested folds",
+    "search": "search the options of a recipe, with Optuna",
+    "search-loss": "cross-validate mixtures of losses",
+    "predict": "run trained members on another set of pictures",
+    "import": "take maps of other networks as a member",
+    "plan": "forecast time, disk and memory, and what would stop a run",
+    "fuse": "combine the members' maps into one",
+    "postprocess": "turn maps into label maps through a chain of steps",
+    "tune-postproc": "search for a chain, and examine the search by nested folds",
     "score": "score candidates with the ignored class masked",
-    "compare": "rank what is scored: gaps to the first, tests, costs",
-    "audit": "what a gain is made of: pixels or denominator",
-    "report": "one HTML page: the board, the story of the score, pictures",
-    "overlay": "pictures with a candidate's labels laid over them",
-    "submit": "label maps as CSV, run lengths or PNG",
-    "freeze": "a candidate with all it needs, in one folder",
-    "apply": "label new pictures by a frozen candidate",
-    "run": "everything an experiment file asks for",
-    "status": "what is there, stale or missing, and what it weighs",
-    "bench": "how fast, measured on this machine",
+    "compare": "rank scored candidates: gaps to the first, tests, costs",
+    "audit": "split a gain into pixels and denominator",
+    "report": "write one HTML page: leaderboard, gain per stage, pictures",
+    "overlay": "draw a candidate's labels over the pictures",
+    "submit": "write label maps as CSV, run lengths or PNG",
+    "freeze": "pack a candidate with all it needs into one folder",
+    "apply": "label new pictures with a frozen candidate",
+    "run": "do everything an experiment file asks for",
+    "status": "what a run holds: current, stale or missing, and its size",
+    "bench": "measure speed, memory and gains on this machine",
 }
 
 # verbs that are words of the language
@@ -63,7 +63,13 @@ class Verbs(click.Group):
 
 @click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="ens", message="ens %(version)s")
-@click.option("--plugin", "plugins", multiple=True, metavar="MODULE", help="Take entries from it.")
+@click.option(
+    "--plugin",
+    "plugins",
+    multiple=True,
+    metavar="MODULE",
+    help="Load your own architectures, losses, steps, ... from this module; repeatable.",
+)
 def ens(plugins: tuple[str, ...]) -> None:
     """Train, fuse, post-process and score segmentation networks, and tell which gain is real."""
     from evaluation.ground import plugins as outside

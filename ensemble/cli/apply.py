@@ -10,14 +10,14 @@ from ensemble.cli.options import FILE, json_option, show, tell
 @click.command("apply")
 @click.argument("package", type=FILE, metavar="DIR")
 @click.argument("pictures", type=FILE)
-@click.option("--out", required=True, type=FILE, metavar="F", help="A .npy, or a new folder.")
+@click.option("--out", required=True, type=FILE, metavar="F", help="A .npy file, or a new folder.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:K.")
 @json_option
 def command(package: Path, pictures: Path, out: Path, device: str, as_json: bool) -> None:
-    """Label PICTURES by the candidate frozen in DIR.
+    """Label PICTURES with the candidate frozen in DIR.
 
-    PICTURES is a folder of .png and .jpg files, a .npy or a .npz. A folder as --out gets one PNG a
-    picture, a .npy all label maps in the order of the pictures' names.
+    PICTURES is a folder of .png and .jpg files, a .npy or a .npz. A folder as --out gets one PNG
+    per picture; a .npy gets all label maps, in the order of the pictures' names.
     """
     from ensemble.pipeline.package.apply import apply_package
 

@@ -19,10 +19,12 @@ FROM_FILES = "with files give --truth, --guess twice and --classes, and no candi
 
 @click.command("audit")
 @click.argument("candidates", nargs=-1, metavar="[A B]")
-@click.option("--split", default="validation", show_default=True)
+@click.option("--split", default="validation", show_default=True, help="The examined split.")
 @run_option
 @click.option("--truth", type=FILE, help="With files: true label maps, .npy or .npz.")
-@click.option("--guess", "guesses", type=FILE, multiple=True, help="With files: A's, then B's.")
+@click.option(
+    "--guess", "guesses", type=FILE, multiple=True, help="With files: label maps, A's, then B's."
+)
 @click.option("--classes", type=click.IntRange(2, 255), help="With files: how many classes.")
 @ignore_option
 @json_option
@@ -38,8 +40,8 @@ def command(
 ) -> None:
     """Split the gain from A to B, under every protocol, into pixels and denominator.
 
-    Pixels is what the classes' IoUs gained; denominator is what came of averaging over fewer or
-    other classes. Nothing is gained for the reader by the second.
+    A and B are candidates of a run. "Pixels" is what the classes' IoUs gained; "denominator" is
+    what came of averaging over fewer or other classes, which no pixel is better for.
     """
     from ensemble.pipeline.auditing import as_text, audit_files, audit_run
 

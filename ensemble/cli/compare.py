@@ -10,16 +10,16 @@ from ensemble.cli.options import FILE, chosen_run, json_option, run_option, show
 @click.command("compare")
 @run_option
 @click.option("--split", default="validation", show_default=True, help="The examined split.")
-@click.option("--protocol", default="masked", show_default=True, help="What decides.")
-@click.option("--csv", type=FILE, metavar="F", help="Write the table to this file too.")
+@click.option("--protocol", default="masked", show_default=True, help="Protocol that ranks.")
+@click.option("--csv", type=FILE, metavar="F", help="Also write the table to this file.")
 @json_option
 def command(
     run_path: Path | None, split: str, protocol: str, csv: Path | None, as_json: bool
 ) -> None:
     """Rank the scored candidates: the gap to the first, whether it may be chance, and the cost.
 
-    `ens score` makes and scores what is missing; this only compares. Costs are measured once, on
-    one core of this machine, and kept in the run.
+    Only what `ens score` has scored is compared. Costs are measured once, on one core of this
+    machine, and kept in the run.
     """
     from ensemble.pipeline.comparing import compare_run
     from evaluation.ranking import ranking_text

@@ -10,7 +10,7 @@ from ensemble.cli.options import FILE, json_option, show
 
 @click.group("data")
 def command() -> None:
-    """Look at data sets, clean them, and import them."""
+    """Inspect, clean, refine and import data sets."""
 
 
 command.add_command(data_clean.command)
@@ -18,7 +18,7 @@ command.add_command(data_masks.refine_masks)
 command.add_command(data_masks.disagreements)
 
 
-@command.command("inspect")
+@command.command("inspect", short_help="Tell shapes, class shares, groups and shared masks.")
 @click.argument("data", type=FILE)
 @json_option
 def inspect_data(data: Path, as_json: bool) -> None:
@@ -29,17 +29,21 @@ def inspect_data(data: Path, as_json: bool) -> None:
     show(as_text(document), document, as_json=as_json, then=f"ens train-members --data {data}")
 
 
-@command.command("import-ai4mars")
+@command.command("import-ai4mars", short_help="Cut an AI4Mars tree into tiles.")
 @click.argument("folder", type=FILE, metavar="DIR")
-@click.option("--out", required=True, type=FILE, metavar="F.npz", help="Where to.")
-@click.option("--scale", default="1/4", show_default=True, help="Of the pictures, 1/K.")
-@click.option("--tile", default="64x128", show_default=True, help="Rows and columns of a tile.")
+@click.option("--out", required=True, type=FILE, metavar="F.npz", help="The new file.")
+@click.option(
+    "--scale", default="1/4", show_default=True, help="Factor to shrink pictures by, 1/K."
+)
+@click.option(
+    "--tile", default="64x128", show_default=True, help="Rows x columns of a tile, in pixels."
+)
 @click.option(
     "--max-null",
     type=click.FloatRange(0, 1),
     default=0.75,
     show_default=True,
-    help="Tiles with a larger share without label are left out.",
+    help="Leave out tiles with a larger unlabelled share.",
 )
 @json_option
 def import_ai4mars_tree(

@@ -7,30 +7,30 @@ import click
 from ensemble.cli.options import FILE, json_option, show
 
 
-@click.command("clean")
+@click.command("clean", short_help="Find pictures to drop, and write the rest.")
 @click.argument("data", type=FILE)
-@click.option("--drop", type=FILE, metavar="IDS.txt", help="Ids to drop, one a line; # comments.")
+@click.option("--drop", type=FILE, metavar="IDS.txt", help="Ids to drop, one per line; # comments.")
 @click.option("--keep", type=FILE, metavar="IDS.txt", help="Ids that nothing else may drop.")
 @click.option(
     "--distance",
     type=click.IntRange(0, 64),
     default=10,
     show_default=True,
-    help="Near-duplicates: most bits of 64 in which perceptual hashes differ.",
+    help="Near-duplicates: perceptual hashes differ in at most so many of 64 bits.",
 )
 @click.option(
     "--alike",
     type=click.FloatRange(0, 1),
     default=0.95,
     show_default=True,
-    help="Near-duplicates: lowest correlation of the thumbnails.",
+    help="Near-duplicates: thumbnails correlate at least so much.",
 )
 @click.option(
     "--novelty",
     type=click.FloatRange(0, 1, max_open=True),
     default=0.0,
     show_default=True,
-    help="Share of the rest to drop as strangest (one-class SVM); 0 shows them only.",
+    help="Share of the rest to drop as strangest (one-class SVM); 0 only shows them.",
 )
 @click.option(
     "--page",
@@ -38,9 +38,9 @@ from ensemble.cli.options import FILE, json_option, show
     metavar="DIR",
     default="cleaning",
     show_default=True,
-    help="Where the page and the lists of what is dropped go.",
+    help="Folder for the page and the lists of what is dropped.",
 )
-@click.option("--apply", "applied", is_flag=True, help="Write the rest to --out.")
+@click.option("--apply", "applied", is_flag=True, help="Write the remaining pictures to --out.")
 @click.option("--out", type=FILE, metavar="F.npz", help="The new file, with --apply.")
 @json_option
 def command(
@@ -55,10 +55,10 @@ def command(
     out: Path | None,
     as_json: bool,
 ) -> None:
-    """Find pictures to drop, show each with the reason, and write the rest where asked.
+    """Find pictures to drop, show each with the reason, and write the rest with --apply.
 
-    Dropped are what --drop lists, pictures that share one mask with an outline, and
-    near-duplicates but one of each. The file that is read stays as it is.
+    Dropped are what --drop lists, pictures that share one non-constant mask, and all but one of
+    each set of near-duplicates. DATA itself stays as it is.
     """
     if applied != (out is not None):
         raise click.UsageError("--apply and --out FILE.npz go together")

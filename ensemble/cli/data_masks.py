@@ -8,31 +8,31 @@ from ensemble.cli.options import FILE, chosen_run, json_option, run_option, show
 from members.data.refine import MAX_STD, RADIUS_PX, ROUNDS
 
 
-@click.command("refine-masks")
+@click.command("refine-masks", short_help="Grow labelled regions over even ground.")
 @click.argument("data", type=FILE)
-@click.option("--out", required=True, type=FILE, metavar="NEW.npz", help="Where to; a new file.")
+@click.option("--out", required=True, type=FILE, metavar="NEW.npz", help="The new file.")
 @click.option(
     "--radius",
     type=click.IntRange(1, 32),
     default=RADIUS_PX,
     show_default=True,
-    help="Of the disc around a pixel, in pixels.",
+    help="Radius of the disc around a pixel, in pixels.",
 )
 @click.option(
     "--max-std",
     type=click.FloatRange(0, 255),
     default=MAX_STD,
     show_default=True,
-    help="Highest standard deviation of grey values in an even disc.",
+    help="Highest standard deviation of grey values in a disc that counts as even.",
 )
 @click.option(
     "--rounds",
     type=click.IntRange(min=1),
     default=ROUNDS,
     show_default=True,
-    help="Layers of one pixel to grow at most.",
+    help="Grow by at most so many layers of one pixel.",
 )
-@click.option("--preview", type=FILE, metavar="F.png", help="Masks that changed most, as a sheet.")
+@click.option("--preview", type=FILE, metavar="F.png", help="Draw the masks that changed most.")
 @json_option
 def refine_masks(
     data: Path,
@@ -43,7 +43,7 @@ def refine_masks(
     preview: Path | None,
     as_json: bool,
 ) -> None:
-    """Grow labelled regions over even ground into a new file; labels that are there stay."""
+    """Grow labelled regions over even ground, into a new file; existing labels stay."""
     from ensemble.pipeline.refining import as_text, refine_file
 
     document = refine_file(
@@ -52,12 +52,14 @@ def refine_masks(
     show(as_text(document), document, as_json=as_json, then=f"ens train-members --data {out}")
 
 
-@click.command("disagreements")
+@click.command("disagreements", short_help="List masks that contradict the held-out models.")
 @run_option
-@click.option("--member", default="all", show_default=True, help="One member, or the mean of all.")
-@click.option("--top", type=click.IntRange(min=1), default=30, show_default=True, help="How many.")
-@click.option("--out", type=FILE, metavar="ids.txt", help="Write their ids, one a line.")
-@click.option("--sheet", type=FILE, metavar="F.png", help="Draw picture, mask and guess.")
+@click.option("--member", default="all", show_default=True, help="One member; all: their mean.")
+@click.option(
+    "--top", type=click.IntRange(min=1), default=30, show_default=True, help="How many to list."
+)
+@click.option("--out", type=FILE, metavar="ids.txt", help="Write their ids, one per line.")
+@click.option("--sheet", type=FILE, metavar="F.png", help="Draw them: picture, mask and guess.")
 @json_option
 def disagreements(
     run_path: Path | None,

@@ -9,11 +9,18 @@ from evaluation.ground.layout import RUNS, Run
 
 
 @click.command("demo")
-@click.option("--out", type=FILE, metavar="RUN", default=RUNS / "demo", show_default=True)
+@click.option(
+    "--out",
+    type=FILE,
+    metavar="RUN",
+    default=RUNS / "demo",
+    show_default=True,
+    help="Experiment folder.",
+)
 @jobs_options
 @json_option
 def command(out: Path, device: str, workers: int | None, as_json: bool) -> None:
-    """Train, fuse, post-process and score on a sample that is drawn by code; under two minutes."""
+    """Train, fuse, post-process and score on a sample drawn by code: two minutes or so."""
     from ensemble.pipeline.demo import DEMO
     from ensemble.pipeline.whole import run_experiment_file
     from evaluation.table import leaderboard_document, leaderboard_text

@@ -8,15 +8,21 @@ from ensemble.cli.options import FILE, chosen_run, json_option, run_option, show
 
 
 @click.command("freeze")
-@click.option("--candidate", required=True, metavar="C", help="What to freeze.")
-@click.option("--out", required=True, type=FILE, metavar="DIR", help="Where to.")
-@click.option("--device", default="auto", show_default=True, help="Where it is tried.")
+@click.option("--candidate", required=True, metavar="C", help="Candidate to freeze.")
+@click.option("--out", required=True, type=FILE, metavar="DIR", help="The package's folder.")
+@click.option(
+    "--device",
+    default="auto",
+    show_default=True,
+    help="Device of the trial: auto, cpu, cuda or cuda:K.",
+)
 @run_option
 @json_option
 def command(candidate: str, out: Path, device: str, run_path: Path | None, as_json: bool) -> None:
     """Pack weights, recipes, fitted fusion and chain, class names and checksums.
 
-    The package is tried on pictures that the run has labelled before it counts as done.
+    Where the run has labelled a split other than oof, the package is tried on a block of it, and
+    pixels that differ are reported.
     """
     from ensemble.pipeline.package.freeze import freeze
 

@@ -21,18 +21,23 @@ from ensemble.cli.options import (
 @click.option(
     "--strategy", required=True, metavar="SPEC", help="Such as mean or 'stacking(l2=0.1)'."
 )
-@click.option("--name", metavar="N", help="Of the fusion; by default the strategy's.")
+@click.option("--name", metavar="N", help="Name of the fusion; by default the strategy's.")
 @click.option("--members", metavar="A,B,...", help="Members to fuse; by default all.")
 @run_option
 @click.option("--maps", multiple=True, type=FILE, help="A member's maps, .npy or .npz; repeatable.")
-@click.option("--fit-maps", multiple=True, type=FILE, help="Held-out maps to fit on, as many.")
-@click.option("--fit-truth", type=FILE, help="Truth of the held-out maps.")
-@click.option("--images", type=FILE, help="The pictures of --maps, for what looks at them.")
-@click.option("--fit-images", type=FILE, help="The pictures of --fit-maps.")
 @click.option(
-    "--seed", type=int, default=0, show_default=True, help="With files: what it draws by."
+    "--fit-maps",
+    multiple=True,
+    type=FILE,
+    help="With --maps: held-out maps to fit on, one per member.",
 )
-@click.option("--out", type=FILE, help="With files: where the fused maps go, .npy.")
+@click.option("--fit-truth", type=FILE, help="With --maps: truth of the held-out maps.")
+@click.option("--images", type=FILE, help="Pictures of --maps, for strategies that use them.")
+@click.option("--fit-images", type=FILE, help="Pictures of --fit-maps.")
+@click.option(
+    "--seed", type=int, default=0, show_default=True, help="With --maps: seed of all draws."
+)
+@click.option("--out", type=FILE, help="With --maps: the fused maps, .npy.")
 @ignore_option
 @workers_options
 @json_option
@@ -54,8 +59,8 @@ def command(
     """Fuse the maps of many members into one.
 
     In a run, every split is fused; a strategy that learns is fitted on the out-of-fold maps. With
-    --maps, arrays (picture, class, row, col) of probabilities, floating point or uint8, one file a
-    member, are fused into --out as float32.
+    --maps, one file of probabilities per member, (picture, class, row, col), floating point or
+    uint8, they are fused into --out as float32.
     """
     if maps:
         from ensemble.pipeline.files import fuse_files

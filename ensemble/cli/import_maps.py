@@ -10,11 +10,13 @@ from evaluation.ground.layout import Run
 
 @click.command("import")
 @click.argument("paths", type=FILE, nargs=-1, required=True, metavar="PATHS...")
-@click.option("--name", required=True, metavar="N", help="Of the member.")
+@click.option("--name", required=True, metavar="N", help="Name of the member.")
 @click.option("--split", required=True, metavar="S", help="Whose pictures: oof, validation, test.")
-@click.option("--trained-on", type=FILE, metavar="IDS.txt", help="Ids it was trained on, by line.")
+@click.option(
+    "--trained-on", type=FILE, metavar="IDS.txt", help="Ids it was trained on, one per line."
+)
 @click.option("--fix", is_flag=True, help="Mend what is odd about the maps.")
-@click.option("--as-is", is_flag=True, help="Leave classes and axes although they look odd.")
+@click.option("--as-is", is_flag=True, help="Keep classes and axes although they look odd.")
 @click.option("--data", metavar="DATA", help="Lay out a new run with this labelled set.")
 @click.option("--validation", metavar="DATA", help="With --data: its validation set.")
 @click.option("--store", metavar="URL", help="With --data: an object store for the run's maps.")
@@ -35,14 +37,16 @@ def command(
 ) -> None:
     """Take maps of one split from PATHS: probabilities, logits or label maps.
 
-    PATHS are one stack (.npy, .npz or a Zarr array: picture, class, row, col), or one file a
+    PATHS are one stack (.npy, .npz or a Zarr array: picture, class, row, col), or one file per
     picture (.npy, .npz, nnU-Net's .npz, .png of class indices) or folders of them, named by the
     pictures' ids. A stack without `ids` must be in the order of the split's index.csv.
 
     What looks odd is refused with the evidence, and mended by --fix: logits, sums that are not 1,
-    a permuted or shifted class order, flipped axes, pictures that the split lacks. --trained-on
-    lists the pictures that a model behind their maps was trained on: empty for maps that are all
-    held out. What learns refuses maps of those, and notes where nothing is declared.
+    a permuted or shifted class order, flipped axes, pictures that the split lacks.
+
+    --trained-on lists the pictures that the networks were trained on; it is empty where all maps
+    are held out. Whatever learns from maps refuses those pictures, and says so where nothing is
+    declared.
     """
     from ensemble.pipeline.importing import import_maps, lay_out
 

@@ -7,18 +7,22 @@ import click
 from ensemble.cli.options import FILE, chosen_run, json_option, run_option, show, tell
 
 
-@click.command("uncertainty")
+@click.command("uncertainty", short_help="Rank pictures by how unsure the members are.")
 @run_option
-@click.option("--split", default="oof", show_default=True, help="Whose pictures; truth or not.")
-@click.option("--out", required=True, type=FILE, metavar="DIR", help="Where to; a new folder.")
+@click.option(
+    "--split", default="oof", show_default=True, help="Of which pictures; needs no truth."
+)
+@click.option("--out", required=True, type=FILE, metavar="DIR", help="The new folder.")
 @click.option(
     "--by",
     type=click.Choice(["entropy", "mutual_information"]),
     default="entropy",
     show_default=True,
-    help="What ranks: all doubt, or the part of it that is members' quarrel.",
+    help="Rank by all uncertainty, or by the members' disagreement alone.",
 )
-@click.option("--top", type=click.IntRange(1, 100), default=20, show_default=True, help="To draw.")
+@click.option(
+    "--top", type=click.IntRange(1, 100), default=20, show_default=True, help="How many to draw."
+)
 @json_option
 def uncertainty(
     run_path: Path | None, split: str, out: Path, by: str, top: int, as_json: bool

@@ -34,13 +34,21 @@ def device_options(verb: Verb) -> Verb:
     device = click.option(
         "--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:K."
     )
-    text = "Processes on each device; default: the CPU's cores, four a GPU."
+    text = "Processes per device; by default one per CPU core, four per GPU."
     return device(click.option("--workers", type=click.IntRange(1), help=text)(verb))
 
 
 CLUSTER = click.option(
-    "--cluster", metavar="ADDRESS", help="Work on a Dask cluster; see docs/cluster.md."
+    "--cluster", metavar="ADDRESS", help="Work on this Dask cluster; see docs/cluster.md."
 )
+
+
+def rounds_option(default: int) -> Callable[[Verb], Verb]:
+    """Add `--rounds`."""
+    text = "How often each side is measured."
+    return click.option(
+        "--rounds", type=click.IntRange(1), default=default, show_default=True, help=text
+    )
 
 
 def workers_options(verb: Verb) -> Verb:
@@ -51,7 +59,7 @@ def workers_options(verb: Verb) -> Verb:
         with _working_on(cluster, workers):
             return verb(*args, **options)
 
-    text = "Processes to work in; default: threads in this one."
+    text = "Worker processes; by default threads in this process."
     return CLUSTER(click.option("--workers", type=click.IntRange(1), help=text)(there))  # type: ignore[return-value]
 
 
@@ -87,7 +95,7 @@ def _working_on(cluster: str | None, workers: int | None) -> Iterator[None]:
 
 def ignore_option(verb: Verb) -> Verb:
     """Add `--ignore`."""
-    text = "The class that is not scored (with files; a run knows its own)."
+    text = "With files: the class that is not scored; a run knows its own."
     option = click.option(
         "--ignore", type=click.IntRange(0, 255), default=0, show_default=True, help=text
     )

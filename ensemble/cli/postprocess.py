@@ -24,14 +24,14 @@ from ensemble.cli.options import (
     metavar="SPEC",
     help="Such as 'suppress_background|crf(iterations=5)'; empty for the plain argmax.",
 )
-@click.option("--name", metavar="C", help="Of the candidate; by default made of both.")
+@click.option("--name", metavar="C", help="Name of the candidate; by default made of both.")
 @run_option
 @click.option("--maps", type=FILE, help="With files: the maps, .npy or .npz.")
-@click.option("--images", type=FILE, help="With files: the pictures, for steps that look at them.")
+@click.option("--images", type=FILE, help="With files: the pictures, for steps that use them.")
 @click.option("--fit-maps", type=FILE, help="With files: held-out maps, for steps that learn.")
 @click.option("--fit-truth", type=FILE, help="With files: truth of the held-out maps.")
 @click.option("--fit-images", type=FILE, help="With files: pictures of the held-out maps.")
-@click.option("--out", type=FILE, help="With files: where the label maps go, .npy.")
+@click.option("--out", type=FILE, help="With files: the label maps, .npy.")
 @ignore_option
 @workers_options
 @json_option
@@ -51,8 +51,8 @@ def command(
 ) -> None:
     """Turn maps into label maps through a chain of steps.
 
-    In a run, steps that learn (class_bias) learn from the out-of-fold maps: from all of them for
-    other splits, and for each fold from the other folds.
+    In a run, steps that learn (class_bias) are fitted on the out-of-fold maps: for oof itself fold
+    by fold on the other folds, for other splits on all.
     """
     if maps:
         from ensemble.pipeline.files import postprocess_file

@@ -17,8 +17,8 @@ from ensemble.cli.options import (
 
 @click.command("predict")
 @click.option("--data", required=True, type=FILE, metavar="DATA", help="The pictures.")
-@click.option("--split", required=True, metavar="NAME", help="What the set is called in the run.")
-@click.option("--size", metavar="HxW", help="Resize pictures to those of the run.")
+@click.option("--split", required=True, metavar="NAME", help="Name of the set in the run.")
+@click.option("--size", metavar="HxW", help="Resize pictures to this size, the run's.")
 @jobs_options
 @run_option
 @json_option

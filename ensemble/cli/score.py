@@ -28,22 +28,30 @@ TOGETHER = "--truth, --guess and --classes belong together; give all three"
 )
 @click.option("--split", default="validation", show_default=True, help="The examined split.")
 @click.option(
-    "--protocol", metavar="SPEC", help="What decides, by default masked; with files: only this."
+    "--protocol",
+    metavar="SPEC",
+    help="Protocol that ranks, by default masked; with files by default all are printed.",
 )
 @click.option(
-    "--metric", "metrics", multiple=True, metavar="SPEC", help="Repeatable, or all: print these."
+    "--metric",
+    "metrics",
+    multiple=True,
+    metavar="SPEC",
+    help="Measure this instead; repeatable, or all.",
 )
 @click.option(
     "--per",
     type=click.Choice(["set", "group", "picture"]),
     default="set",
     show_default=True,
-    help="With --metric: of what.",
+    help="With --metric: values of the set, or of each group or picture.",
 )
 @run_option
 @click.option("--truth", type=FILE, help="With files: true label maps, .npy or .npz.")
 @click.option("--guess", type=FILE, help="With files: guessed label maps.")
-@click.option("--maps", type=FILE, help="With files: their maps, for metrics of probabilities.")
+@click.option(
+    "--maps", type=FILE, help="With files: the maps behind them, for metrics of probabilities."
+)
 @click.option("--classes", type=click.IntRange(2, 255), help="With files: how many classes.")
 @ignore_option
 @workers_options
@@ -64,9 +72,9 @@ def command(
 ) -> None:
     """Score candidates with the ignored class masked, and compare them.
 
-    Candidates are chosen on the out-of-fold pictures and examined once on the split; each gain over
-    the highest single member comes with its paired interval. With --metric other quantities are
-    measured instead, by class and, where asked, by group or picture.
+    Candidates are chosen on the out-of-fold pictures and examined on the split; each gain over the
+    highest single member comes with its paired interval. --metric measures other quantities
+    instead, per class.
     """
     then = None
     if truth or guess or maps:

@@ -12,11 +12,19 @@ from evaluation.ground.layout import RUNS, Run
 Verb = TypeVar("Verb", bound=Callable[..., Any])
 
 DATA_OPTIONS = (
-    click.option("--data", metavar="DATA", help="Training data; by default the run's, or sample."),
-    click.option("--validation", metavar="DATA", help="A labelled set; no search looks at it."),
+    click.option(
+        "--data", metavar="DATA", help="Training data; by default the run's, else the sample."
+    ),
+    click.option(
+        "--validation", metavar="DATA", help="A labelled set, which the search does not use."
+    ),
     click.option("--experiment", type=FILE, metavar="FILE", help="Take data and folds from here."),
-    click.option("--folds", type=click.IntRange(2, 100), metavar="K", help="Folds; default 3."),
-    click.option("--seed", type=int, metavar="S", help="Of folds, training, draws; default 0."),
+    click.option(
+        "--folds", type=click.IntRange(2, 100), metavar="K", help="How many folds; by default 3."
+    ),
+    click.option(
+        "--seed", type=int, metavar="S", help="Seed of folds, training and draws; by default 0."
+    ),
 )
 
 
@@ -30,20 +38,22 @@ def data_options(verb: Verb) -> Verb:
 @click.command("search")
 @click.argument("space", type=FILE, metavar="SPACE.yaml")
 @data_options
-@click.option("--run", "run_path", type=FILE, metavar="RUN", help="Folder; by default runs/SPACE.")
+@click.option(
+    "--run", "run_path", type=FILE, metavar="RUN", help="Experiment folder; by default runs/SPACE."
+)
 @click.option(
     "--trials",
     type=click.IntRange(1),
     default=30,
     show_default=True,
-    help="How many in all, those of an interrupted call included.",
+    help="How many in all, those of earlier calls included.",
 )
 @click.option(
     "--sampler",
     type=click.Choice(["tpe", "gp", "random", "grid"]),
     default="tpe",
     show_default=True,
-    help="Where trials look.",
+    help="What proposes trials; gp is a Gaussian process.",
 )
 @click.option(
     "--folds-used",
@@ -51,10 +61,10 @@ def data_options(verb: Verb) -> Verb:
     default=1,
     show_default=True,
     metavar="N",
-    help="Train each trial in so many of the folds.",
+    help="Train each trial in so many folds.",
 )
 @click.option(
-    "--timeout", type=click.FloatRange(0), metavar="SECONDS", help="Then no trial is begun."
+    "--timeout", type=click.FloatRange(0), metavar="SECONDS", help="Begin no trial after this time."
 )
 @jobs_options
 @json_option
@@ -72,8 +82,9 @@ def command(
 ) -> None:
     """Search the options of a recipe for the highest masked mIoU on held-out pictures.
 
-    SPACE.yaml holds a `recipe` and a `space`: from options such as architecture.width to lists of
-    choices or ranges. Hopeless trials are stopped; an interrupted command goes on where it stood.
+    SPACE.yaml holds a `recipe` and a `space`, which gives options such as architecture.width a list
+    of choices or a range; see docs/search.md. Trials below the median are stopped early. The same
+    command continues where an interrupted one stopped.
     """
     from ensemble.pipeline.search.data import searched_experiment
     from ensemble.pipeline.search.searching import Effort, search

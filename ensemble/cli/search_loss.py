@@ -19,23 +19,25 @@ from evaluation.ground.layout import RUNS, Run
     metavar="LOSS",
     help="Such as '0.5*dice + 0.5*focal'; repeatable.",
 )
-@click.option("--losses", metavar="A,B,...", help="All their mixtures, weights summing to 1.")
 @click.option(
-    "--step", type=float, default=0.25, show_default=True, help="Between weights of --losses."
+    "--losses", metavar="A,B,...", help="Try all their mixtures with weights that sum to 1."
+)
+@click.option(
+    "--step", type=float, default=0.25, show_default=True, help="Step between weights of --losses."
 )
 @click.option(
     "--threshold",
     type=click.FloatRange(0, 1),
     default=0.0,
     show_default=True,
-    help="A mixture whose first fold scores less is stopped.",
+    help="Stop a mixture whose first fold scores less.",
 )
 @click.option(
     "--member",
     default="unet(width=8)",
     show_default=True,
     metavar="MEMBER",
-    help="SPEC or {recipe} of what is trained; its loss gives way.",
+    help="SPEC or {recipe} to train; its loss is replaced.",
 )
 @data_options
 @click.option(
@@ -63,8 +65,8 @@ def command(
 ) -> None:
     """Cross-validate mixtures of losses by masked mIoU on held-out pictures.
 
-    What is trained is kept: an interrupted command goes on where it stood, and more mixtures or
-    another threshold train only what is missing.
+    Results are kept: the same command continues where an interrupted one stopped, and more
+    mixtures or another threshold train only what is missing.
     """
     from ensemble.pipeline.search.data import searched_experiment
     from ensemble.pipeline.search.loss_search import FOLDER, LossSearch

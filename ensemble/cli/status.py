@@ -11,7 +11,7 @@ from ensemble.cli.options import FILE, chosen_run, json_option, show
 @click.argument("run_path", type=FILE, metavar="[RUN]", required=False)
 @json_option
 def command(run_path: Path | None, as_json: bool) -> None:
-    """Tell what is there, what is stale, what is missing, and what it weighs."""
+    """Tell what a run holds, what is stale or missing, and its size; by default the newest run."""
     from ensemble.pipeline.state import as_document, as_text, next_command, status
 
     run = chosen_run(run_path)

@@ -9,25 +9,29 @@ from ensemble.cli.options import FILE, chosen_run, json_option, run_option, show
 
 
 @click.command("submit")
-@click.option("--candidate", required=True, metavar="C", help="Whose label maps.")
+@click.option(
+    "--candidate", required=True, metavar="C", help="Candidate whose label maps are written."
+)
 @click.option("--split", default="test", show_default=True, help="Of which pictures.")
-@click.option("--out", required=True, type=FILE, metavar="F", help="The CSV, or the new folder.")
+@click.option(
+    "--out", required=True, type=FILE, metavar="F", help="The CSV file; for png a new folder."
+)
 @click.option(
     "--form",
     type=click.Choice(["csv", "runs", "png"]),
     default="csv",
     show_default=True,
-    help="csv: a column a pixel. runs: run lengths. png: indices with a palette.",
+    help="csv: a column per pixel. runs: run lengths. png: indices with a palette.",
 )
 @run_option
 @json_option
 def command(
     candidate: str, split: str, out: Path, form: Any, run_path: Path | None, as_json: bool
 ) -> None:
-    """Write label maps for others, and read them back before it counts as done.
+    """Write a candidate's label maps, and read them back to check them.
 
-    csv has `id`, then one column a pixel, row by row. runs has `id,class,runs`, where runs are
-    `start length ...` and pixels count from 1, down the first column, then the second, as Kaggle's.
+    csv: `id`, then one column per pixel, row by row. runs: `id,class,runs`, where runs are
+    `start length ...`, pixels counted from 1, down the columns, as Kaggle counts.
     """
     from ensemble.pipeline.submission.writing import submit
 

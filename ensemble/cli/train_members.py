@@ -11,10 +11,16 @@ from evaluation.ground.layout import RUNS, Run
 
 
 @click.command("train-members")
-@click.option("--data", metavar="DATA", help="Training data; by default the built-in sample.")
-@click.option("--validation", metavar="DATA", help="A labelled set; else 15 % are set aside.")
 @click.option(
-    "--run", "run_path", type=FILE, metavar="RUN", help="Experiment folder; new: runs/TIME."
+    "--data", metavar="DATA", help="Training data; by default the run's, else the sample."
+)
+@click.option("--validation", metavar="DATA", help="A labelled set; by default 15 % are set aside.")
+@click.option(
+    "--run",
+    "run_path",
+    type=FILE,
+    metavar="RUN",
+    help="Experiment folder; by default a new one, runs/TIME.",
 )
 @click.option("--experiment", type=FILE, metavar="FILE", help="Take data and members from here.")
 @click.option(
@@ -24,33 +30,39 @@ from evaluation.ground.layout import RUNS, Run
     metavar="MEMBER",
     help="NAME=SPEC, NAME={recipe} or a bare SPEC, such as 'unet(width=16)'; repeatable.",
 )
-@click.option("--specialists", metavar="SPEC", help="Five binary networks of this architecture.")
-@click.option("--folds", type=click.IntRange(2, 100), metavar="K", help="Folds; default 3.")
-@click.option("--epochs", type=click.IntRange(1), metavar="E", help="Epochs of every member.")
+@click.option(
+    "--specialists", metavar="SPEC", help="One binary network per class, of this architecture."
+)
+@click.option(
+    "--folds", type=click.IntRange(2, 100), metavar="K", help="How many folds; by default 3."
+)
+@click.option("--epochs", type=click.IntRange(1), metavar="E", help="Most epochs of every member.")
 @click.option(
     "--train-share",
     type=click.FloatRange(0, 1, min_open=True),
     metavar="S",
-    help="Learn from this share of each fold's training groups only.",
+    help="Learn from only this share of each fold's training groups.",
 )
 @click.option("--tta", metavar="SPEC", help="Test-time augmentation: flips or flips+scales.")
 @click.option(
     "--tta-merge",
     type=click.Choice(["mean", "geometric_mean", "max"]),
-    help="How the maps of the views become one; default mean.",
+    help="How the maps of the views become one; by default mean.",
 )
-@click.option("--seed", type=int, metavar="S", help="Seed of folds and training; default 0.")
+@click.option("--seed", type=int, metavar="S", help="Seed of folds and training; by default 0.")
 @jobs_options
-@click.option("--only", multiple=True, metavar="NAME", help="Restrict to this member; repeatable.")
+@click.option("--only", multiple=True, metavar="NAME", help="Train only this member; repeatable.")
 @click.option(
-    "--drop", type=click.Path(), metavar="IDS.txt", help="Leave these training pictures out."
+    "--drop", type=click.Path(), metavar="IDS.txt", help="Leave out these training pictures."
 )
 @click.option("--size", metavar="HxW", help="Resize pictures; by default they must be of one size.")
 @click.option(
-    "--drop-outliers", is_flag=True, help="Leave out pictures that share a non-constant mask."
+    "--drop-outliers", is_flag=True, help="Leave out pictures that share one non-constant mask."
 )
 @click.option(
-    "--store-dtype", type=click.Choice(["float16", "uint8", "float32"]), help="Of the maps."
+    "--store-dtype",
+    type=click.Choice(["float16", "uint8", "float32"]),
+    help="Type of the maps on disk; by default float16.",
 )
 @click.option(
     "--store", metavar="URL", help="Write maps into an object store, such as s3://bucket/runs."
@@ -66,9 +78,9 @@ def command(
 ) -> None:
     """Train members in every fold and write their probability maps of every split.
 
-    Without --member the default zoo is trained: a U-Net, a U-Net with ASPP, DeepLabv3+ and five
-    specialists. What is there already is left alone, so an interrupted command goes on where it
-    stood.
+    Without --member the default members are trained: a U-Net, a U-Net with ASPP, DeepLabv3+ and
+    specialists. What is there already is kept, so the same command continues where an interrupted
+    one stopped.
     """
     from ensemble.pipeline.asked import experiment_from
     from ensemble.pipeline.training import train_members

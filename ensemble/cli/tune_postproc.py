@@ -24,21 +24,29 @@ from ensemble.cli.options import (
     type=click.IntRange(1),
     default=60,
     show_default=True,
-    help="Chains tried in each search; there is one on all pictures and one without each fold.",
+    help="Chains tried per search: one search on all pictures, one without each fold.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Of all draws.")
-@click.option("--space", type=FILE, help="YAML: steps, and what their options may be.")
-@click.option("--name", metavar="T", help="Of the result; by default the fusion's.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of all draws.")
+@click.option(
+    "--space", type=FILE, help="YAML of steps and their options' values; see docs/crf.md."
+)
+@click.option("--name", metavar="T", help="Name of the result; by default the fusion's.")
 @click.option(
     "--grid",
     "axes",
     multiple=True,
     metavar="STEP.OPTION=A,B,...",
-    help="Twice, with --out: no search, a picture of one step's outcome over two options.",
+    help="Twice, with --out: no search, but a picture of the labels over two options.",
 )
-@click.option("--chain", default="", metavar="SPEC", help="With --grid: around the step.")
-@click.option("--picture", "pictures", multiple=True, metavar="ID", help="With --grid: repeatable.")
-@click.option("--out", type=FILE, help="With --grid: where the picture goes, .png.")
+@click.option("--chain", default="", metavar="SPEC", help="With --grid: the chain around the step.")
+@click.option(
+    "--picture",
+    "pictures",
+    multiple=True,
+    metavar="ID",
+    help="With --grid: a picture to show; repeatable.",
+)
+@click.option("--out", type=FILE, help="With --grid: the picture, .png.")
 @workers_options
 @json_option
 def command(
@@ -56,8 +64,8 @@ def command(
 ) -> None:
     """Search steps, their order and options, and examine the search on pictures it did not see.
 
-    A step is kept if its gain is above 0 beyond noise and no class falls. What is done is kept in
-    the run: the same command goes on, and more --trials add to those there are.
+    A step stays in the chain if the interval of its gain lies above 0 and no class loses. Trials
+    are kept in the run: the same command continues, and a larger --trials adds to them.
     """
     run = chosen_run(run_path)
     if axes or out or chain or pictures:

@@ -12,7 +12,7 @@ from ensemble.cli.bench.score import score
 
 @click.group("bench")
 def command() -> None:
-    """Measure on this machine, ways of doing the same side by side in one run."""
+    """Measure on this machine: ways to do the same job side by side, in turns."""
 
 
 for measurement in (fuse, crf, postproc, morphology, scale, score):

@@ -2,25 +2,39 @@
 
 import click
 
-from ensemble.cli.options import json_option, show, tell
+from ensemble.cli.options import json_option, rounds_option, show, tell
 from ensemble.pipeline.bench.fuse import PARTS
 
-PART = "Only this part; can be repeated."
+PART = "Only this part; repeatable."
 
 
-@click.command("fuse")
+@click.command("fuse", short_help="Fusing against reading and other ways.")
 @click.option("--part", "parts", multiple=True, type=click.Choice(list(PARTS)), help=PART)
-@click.option("--members", type=click.IntRange(2), default=10, show_default=True)
-@click.option("--pictures", type=click.IntRange(4), default=2000, show_default=True)
-@click.option("--pixels", type=click.IntRange(1 << 16), default=4_000_000, show_default=True)
-@click.option("--rounds", type=click.IntRange(1), default=7, show_default=True)
+@click.option(
+    "--members", type=click.IntRange(2), default=10, show_default=True, help="How many to fuse."
+)
+@click.option(
+    "--pictures",
+    type=click.IntRange(4),
+    default=2000,
+    show_default=True,
+    help="Pictures per member.",
+)
+@click.option(
+    "--pixels",
+    type=click.IntRange(1 << 16),
+    default=4_000_000,
+    show_default=True,
+    help="Pixels to stack.",
+)
+@rounds_option(7)
 @json_option
 def fuse(
     parts: tuple[str, ...], members: int, pictures: int, pixels: int, rounds: int, as_json: bool
 ) -> None:
-    """Measure fusing on drawn maps of 5 x 64 x 128; needs 5 GB of disk for each 1,000 pictures.
+    """Measure fusing on drawn maps of 5 x 64 x 128; needs 5 GB of disk per 1,000 pictures.
 
-    Stacking is measured on `--pixels`, memory on ten times the pictures too.
+    Stacking is measured on --pixels, memory also on ten times the pictures.
     """
     from ensemble.pipeline.bench.fuse.drawn import Size
     from ensemble.pipeline.bench.fuse.measured import as_text, bench_fuse

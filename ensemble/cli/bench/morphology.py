@@ -4,20 +4,22 @@ from pathlib import Path
 
 import click
 
-from ensemble.cli.options import FILE, json_option, show, tell
+from ensemble.cli.options import FILE, json_option, rounds_option, show, tell
 from ensemble.pipeline.bench.morphology import PARTS
 from evaluation.ground.layout import Run
 
-PART = "Only this part; can be repeated."
+PART = "Only this part; repeatable."
 
 
-@click.command("morphology")
+@click.command("morphology", short_help="Steps against other libraries.")
 @click.option("--part", "parts", multiple=True, type=click.Choice(list(PARTS)), help=PART)
-@click.option("--run", "run_path", type=FILE, metavar="RUN", help="Take a member's maps from it.")
-@click.option("--member", metavar="NAME", help="Or a fusion; by default the first member.")
-@click.option("--split", default="validation", show_default=True, metavar="SPLIT")
-@click.option("--pictures", type=click.IntRange(1), default=200, show_default=True)
-@click.option("--rounds", type=click.IntRange(1), default=3, show_default=True)
+@click.option("--run", "run_path", type=FILE, metavar="RUN", help="Take maps from this run.")
+@click.option("--member", metavar="NAME", help="Member or fusion; by default the first member.")
+@click.option("--split", default="validation", show_default=True, help="Of which pictures.")
+@click.option(
+    "--pictures", type=click.IntRange(1), default=200, show_default=True, help="How many pictures."
+)
+@rounds_option(3)
 @json_option
 def morphology(
     parts: tuple[str, ...],

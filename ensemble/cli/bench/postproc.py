@@ -4,21 +4,29 @@ from pathlib import Path
 
 import click
 
-from ensemble.cli.options import FILE, chosen_run, json_option, run_option, show, tell
+from ensemble.cli.options import (
+    FILE,
+    chosen_run,
+    json_option,
+    rounds_option,
+    run_option,
+    show,
+    tell,
+)
 
 
-@click.command("postproc")
+@click.command("postproc", short_help="Chains against the plain argmax.")
 @run_option
 @click.option(
-    "--fusion", metavar="N", help="Or a member; by default the fusion that is the highest on oof."
+    "--fusion", metavar="N", help="Fusion or member; by default the fusion that is highest on oof."
 )
 @click.option(
     "--chains",
     type=FILE,
-    help="A file of chains, one a line, CHAIN or NAME: CHAIN; or a usual set.",
+    help="A file, one CHAIN or NAME: CHAIN per line; by default a usual set.",
 )
 @click.option("--split", default="validation", show_default=True, help="The examined split.")
-@click.option("--rounds", type=click.IntRange(1), default=7, show_default=True)
+@rounds_option(7)
 @json_option
 def postproc(
     run_path: Path | None,
@@ -28,7 +36,7 @@ def postproc(
     rounds: int,
     as_json: bool,
 ) -> None:
-    """Compare chains with no post-processing: score, speed, memory, pixels fixed and broken."""
+    """Compare chains with the plain argmax: score, speed, memory, pixels fixed and broken."""
     from ensemble.pipeline.bench.postproc.comparison import Asked, bench_postproc
     from ensemble.pipeline.bench.postproc.text import as_text
 

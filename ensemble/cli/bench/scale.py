@@ -2,18 +2,20 @@
 
 import click
 
-from ensemble.cli.options import json_option, show, tell
+from ensemble.cli.options import json_option, rounds_option, show, tell
 
-DRAWN = "Maps made block by block; repeatable. [default: 1000, 10000, 100000]"
+DRAWN = "How many maps made block by block; repeatable. [default: 1000, 10000, 100000]"
 WORKERS = "Pictures that 1, 2 and 4 worker processes label; 0 for none."
-STORED = "Maps on disk, in uint8 and float16; repeatable. [default: 1000, 4000]"
+STORED = "How many maps on disk, in uint8 and float16; repeatable. [default: 1000, 4000]"
 
 
-@click.command("scale")
-@click.option("--members", type=click.IntRange(1), default=10, show_default=True)
+@click.command("scale", short_help="Time and memory up to 100,000 pictures.")
+@click.option(
+    "--members", type=click.IntRange(1), default=10, show_default=True, help="How many to fuse."
+)
 @click.option("--pictures", "drawn", type=click.IntRange(1), multiple=True, help=DRAWN)
 @click.option("--stored", type=click.IntRange(0), multiple=True, help=f"{STORED} 0 for none.")
-@click.option("--rounds", type=click.IntRange(1), default=3, show_default=True)
+@rounds_option(3)
 @click.option("--on-workers", type=click.IntRange(0), default=8192, show_default=True, help=WORKERS)
 @json_option
 def scale(
@@ -26,8 +28,8 @@ def scale(
 ) -> None:
     """Measure fuse, suppress_background and score on maps of 5 x 64 x 128, and extrapolate.
 
-    Each walk is a fresh process. Stores of 10 members take 1.2 GB of disk a 1,000 pictures. Then
-    postprocess with a dense CRF by worker processes: their labels beside the threads', their speed.
+    Each walk is a fresh process. Stores of 10 members take 1.2 GB of disk per 1,000 pictures. At
+    the end, postprocess with a dense CRF by worker processes: speed, and labels against threads'.
     """
     from ensemble.pipeline.bench.scale.measured import Sizes, as_text, bench_scale
 
