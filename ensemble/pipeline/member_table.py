@@ -22,6 +22,8 @@ def as_text(document: Document) -> str:
         *in_columns(_values(document), left=1),
         *_remarks(document),
         "",
+        *in_columns(_growth(document), left=1),
+        "",
         *in_columns(_pairs(document), left=2),
         "",
         advice_line(document),
@@ -74,6 +76,20 @@ def _remarks(document: Document) -> Iterator[str]:
     if document["circles"] is not None:
         worst = max(row["shapley"]["sampling_error"] for row in document["members"])
         yield f"Shapley values: {document['circles']} random circles, standard error {worst:.4f}."
+
+
+def _growth(document: Document) -> list[list[str]]:
+    """List what any so many members score on average, and what the last of them gained."""
+    head = ["any members", "mIoU", "one more gained", "95% interval"]
+    return [head, *(_size(size) for size in document["growth"])]
+
+
+def _size(size: Document) -> list[str]:
+    gain = size["gain"]
+    told = [NOTHING, NOTHING]
+    if gain is not None:
+        told = [decimal(gain["change"], "+"), document_ends(gain["interval"], "+")]
+    return [str(size["members"]), decimal(size["miou"]), *told]
 
 
 def _pairs(document: Document) -> list[list[str]]:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from ensemble.diversity.elimination import eliminate, without_one
+from ensemble.diversity.growth import Size, growth
 from ensemble.diversity.judge import Judge
 from ensemble.diversity.pairs import Measure, count_both_right, measure_pairs
 from ensemble.diversity.shapley import Formula, formula_for, shapley
@@ -44,7 +45,8 @@ def value_members(
         tell: gets a line for whatever was left out.
 
     Returns:
-        A JSON document: the `miou` of all, `members` by falling Shapley value, `pairs`, `advice`.
+        A JSON document: the `miou` of all, `members` by falling Shapley value, `growth` by number
+        of members, `pairs`, `advice`.
 
     Raises:
         BadRun: no such split, one without truth or scored pixels, or fewer than two members.
@@ -74,6 +76,7 @@ def value_members(
         "groups": judge.counts.groups,
         **whole,
         "members": sorted(rows, key=lambda row: -row["shapley"]["value"]),
+        "growth": [_size_document(size) for size in growth(judge, shares.subsets)],
         "circles": None if shares.exact else len(shares.weights),
         "pairs": _pairs(maps),
         "tolerance": tolerance,
@@ -130,6 +133,11 @@ def _rows(sources: Sources, maps: EnsembleMaps, judge: Judge, shares: Formula) -
 def _by_class(scores: Score, place: int, maps: EnsembleMaps) -> Document:
     one = Score(scores.iou[place], np.asarray(scores.miou[place]))
     return {"miou": number(float(one.miou)), "iou": iou_by_name(one, maps.data.classes)}
+
+
+def _size_document(size: Size) -> Document:
+    gain = None if size.gain is None else change_document(size.gain)
+    return {"members": size.members, "miou": number(size.miou), "gain": gain}
 
 
 def _pairs(maps: EnsembleMaps) -> Document:

@@ -163,6 +163,14 @@ class TestMembers:
             np.testing.assert_allclose(pairs[name], np.transpose(pairs[name]))
         assert pairs["disagreement"][0][1] < pairs["disagreement"][0][2]
 
+    def test_any_number_of_members_ends_with_the_score_of_all(self, three, capsys):
+        found = json.loads(answer(capsys, "--run", three, "--json"))
+        one, *_, every = found["growth"]
+        assert one["gain"] is None
+        assert one["miou"] == pytest.approx(np.mean([row["miou"] for row in found["members"]]))
+        assert (every["members"], every["miou"]) == (3, pytest.approx(found["miou"]))
+        assert "one more gained" in answer(capsys, "--run", three)
+
     def test_the_text_fits_a_hundred_columns_and_ends_with_advice(self, three, capsys):
         text = answer(capsys, "--run", three)
         lines = text.splitlines()

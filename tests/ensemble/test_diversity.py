@@ -1,11 +1,12 @@
 """What members are worth, how they differ and where they are unsure: laws, by hand, referees."""
 
-from itertools import permutations
+from itertools import combinations, pairwise, permutations
 
 import numpy as np
 import pytest
 
 from ensemble.diversity.elimination import eliminate, without_one
+from ensemble.diversity.growth import growth
 from ensemble.diversity.judge import Change, Judge
 from ensemble.diversity.pairs import count_both_right, measure_pairs
 from ensemble.diversity.shapley import EXACT_MEMBERS, exact, formula_for, sampled, shapley
@@ -244,6 +245,31 @@ class TestEliminate:
             assert four.score([step.kept]).miou[0] == scores.max()
             assert {*step.kept, step.dropped} == set(kept)
             kept = step.kept
+
+
+class TestGrowth:
+    def test_averages_what_each_number_of_members_scores(self):
+        truth, maps = drawn([0.5, 0.3, 0.1])
+        three = judge(truth, maps)
+        found = growth(three, exact(3).subsets)
+        known = {size: three.score(list(combinations(range(3), size))).miou for size in (1, 2, 3)}
+        assert [size.members for size in found] == [1, 2, 3]
+        for size in found:
+            assert size.miou == pytest.approx(known[size.members].mean())
+        assert found[0].gain is None
+        for fewer, more in pairwise(found):
+            assert more.gain.value == pytest.approx(more.miou - fewer.miou)
+            assert more.gain.interval.low < more.gain.value < more.gain.interval.high
+
+    def test_a_twin_gains_nothing_for_sure(self):
+        truth, maps = drawn([0.5])
+        _, two = growth(judge(truth, np.concatenate([maps, maps])), exact(2).subsets)
+        assert two.gain == Change(0.0, Interval(0.0, 0.0, 0.95))
+
+    def test_sizes_that_are_not_there_are_left_out(self):
+        truth, maps = drawn([0.5, 0.3, 0.1])
+        found = growth(judge(truth, maps), [(0,), (1,), (2,), (0, 1, 2)])
+        assert [(size.members, size.gain) for size in found] == [(1, None), (3, None)]
 
 
 class TestPairs:
