@@ -1,4 +1,4 @@
-"""What `docs/architecture.md` tells a newcomer to write does what it says."""
+"""What `docs/extending.md` tells a newcomer to write does what it says."""
 
 import re
 import sys
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-PAGE = (Path(__file__).parents[1] / "docs" / "architecture.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[1] / "docs" / "extending.md").read_text(encoding="utf-8")
 FILES = dict(re.findall(r"^`([\w/]+)\.py`:\n\n```python\n(.*?)```", PAGE, re.DOTALL | re.MULTILINE))
 
 
