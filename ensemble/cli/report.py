@@ -1,6 +1,7 @@
 """`ens report`: the page that people look at."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -9,12 +10,20 @@ from ensemble.cli.options import FILE, chosen_run, json_option, run_option, show
 
 @click.command("report")
 @run_option
-@click.option("--candidate", metavar="C", help="Whose story; by default the one chosen on oof.")
+@click.option("--candidate", metavar="C", help="Whose story is told. Default: chosen on oof.")
 @click.option("--split", default="validation", show_default=True, help="The examined split.")
-@click.option("--out", type=FILE, metavar="F.html", help="Default: RUN/report/index.html.")
+@click.option(
+    "--out", type=FILE, metavar="F.html", help="The page. Default: RUN/report/index.html."
+)
+@click.option("--figures", type=FILE, metavar="DIR", help="Also write each figure to DIR, as SVG.")
 @json_option
 def command(
-    run_path: Path | None, candidate: str | None, split: str, out: Path | None, as_json: bool
+    run_path: Path | None,
+    candidate: str | None,
+    split: str,
+    out: Path | None,
+    figures: Path | None,
+    as_json: bool,
 ) -> None:
     """Write one HTML page of what `ens score` has scored; it opens from disk, with no network.
 
@@ -24,7 +33,12 @@ def command(
     from ensemble.pipeline.reporting.reporting import report
 
     run = chosen_run(run_path)
-    page, chosen = report(run, split=split, candidate=candidate, out=out, tell=tell)
-    document = {"run": str(run.path), "page": str(page), "candidate": chosen}
+    page, chosen, drawn = report(
+        run, split=split, candidate=candidate, out=out, figures=figures, tell=tell
+    )
+    document: dict[str, Any] = {"run": str(run.path), "page": str(page), "candidate": chosen}
     text = f"{page}: {page.stat().st_size / 1e6:.1f} MB, the story of {chosen}"
+    if figures is not None:
+        document["figures"] = [str(file) for file in drawn]
+        text += f"\n{figures}: {len(drawn)} figures"
     show(text, document, as_json=as_json, then=f"ens freeze --candidate {chosen} --out DIR")

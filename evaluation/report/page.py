@@ -48,8 +48,15 @@ class Table(NamedTuple):
 
 
 class Figure(NamedTuple):
-    """A drawing: an SVG element of ours, and what it shows."""
+    """A drawing.
 
+    Args:
+        name: of its own on the page, fit for a file.
+        svg: an element of ours.
+        caption: what it shows.
+    """
+
+    name: str
     svg: str
     caption: str
 

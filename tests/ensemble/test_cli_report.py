@@ -1,6 +1,7 @@
 """`ens report` on a run: what the page tells is what the run holds."""
 
 import json
+import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from ensemble.pipeline.reporting.walk import Walk
 from ensemble.pipeline.sources import Sources
 from evaluation.ground.layout import Run
 from members.data.sample import draw_sample
-from tests.evaluation.test_report import Reader
+from tests.evaluation.test_report import SVG, Reader
 
 TINY = "unet(width=2, depth=1)"
 CHAIN = "suppress_background|mode_filter(size=3)"
@@ -80,6 +81,60 @@ class TestThePage:
         capsys.readouterr()
         assert run(["report", "--run", scored, "--candidate", "nobody"]) == 2
         assert "no candidate 'nobody' is scored" in capsys.readouterr().err
+
+
+class TestItsFiguresAsFiles:
+    def written(self, scored, folder, *words):
+        page = page_of(scored, *words, "--figures", str(folder))
+        return page, {file.name: file.read_bytes() for file in folder.iterdir()}
+
+    def test_are_all_of_the_page_by_name(self, scored, tmp_path, capsys):
+        page, files = self.written(scored, tmp_path, "--candidate", NAME, "--json")
+        assert set(files) == {
+            "story-masked.svg",
+            "story-keras.svg",
+            "classes.svg",
+            "confusion-start.svg",
+            "confusion-candidate.svg",
+            "reliability.svg",
+            "member-worth.svg",
+            "error-correlation.svg",
+            "cost.svg",
+            "training.svg",
+        }
+        assert page.count("<svg") == len(files)
+        document = json.loads(capsys.readouterr().out)
+        assert sorted(document["figures"]) == sorted(str(tmp_path / name) for name in files)
+
+    def test_are_drawings_without_a_page(self, scored, tmp_path):
+        for file in self.written(scored, tmp_path)[1].values():
+            assert ET.fromstring(file).tag == f"{SVG}svg"
+            assert b"var(" not in file
+
+    def test_are_the_same_a_second_time(self, scored, tmp_path):
+        first, second = (self.written(scored, tmp_path / part)[1] for part in "ab")
+        assert first == second
+
+    def test_of_the_best_member_alone_have_no_confusion_to_start_from(self, scored, tmp_path):
+        alone = [
+            "confusion-start.svg"
+            not in self.written(scored, tmp_path / name, "--candidate", name)[1]
+            for name in ("one_argmax", "two_argmax")
+        ]
+        assert sorted(alone) == [False, True]
+
+    def test_are_refused_where_a_file_lies_before_anything_is_written(
+        self, scored, tmp_path, capsys
+    ):
+        taken, page = tmp_path / "taken", tmp_path / "page.html"
+        taken.write_text("mine")
+        capsys.readouterr()
+        words = ["report", "--run", scored, "--out", str(page), "--figures", str(taken)]
+        assert run(words) == 2
+        told = f"ens: --figures {taken} is a file; expected a folder\n"
+        assert capsys.readouterr() == ("", told)
+        assert taken.read_text() == "mine"
+        assert not page.exists()
 
 
 class TestTheWay:

@@ -4,7 +4,9 @@ import base64
 import io
 import json
 import re
+import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +18,8 @@ from evaluation.report.figures.classes import class_bars
 from evaluation.report.figures.confusion import confusion_matrix
 from evaluation.report.figures.costs import Point, score_against_cost
 from evaluation.report.figures.curves import training_curves
-from evaluation.report.figures.drawing import in_lines
+from evaluation.report.figures.drawing import PAPER, in_lines, standalone
+from evaluation.report.figures.files import write_figures
 from evaluation.report.figures.members import Worth, error_correlation, member_worth
 from evaluation.report.figures.reliability import reliability_diagram
 from evaluation.report.figures.waterfall import Stage, waterfall
@@ -35,6 +38,7 @@ from evaluation.report.page import (
 )
 
 NASTY = '</script><script>alert("x")</script>'
+SVG = "{http://www.w3.org/2000/svg}"
 RNG = np.random.default_rng(0)
 NAN = float("nan")
 
@@ -85,7 +89,9 @@ def page(tmp_path, **changed):
     parts = {
         "title": NASTY,
         "subtitle": NASTY,
-        "sections": [Section("board", NASTY, [NASTY], board, [Figure(FIGURES["curves"](), NASTY)])],
+        "sections": [
+            Section("board", NASTY, [NASTY], board, [Figure("curves", FIGURES["curves"](), NASTY)])
+        ],
         "gallery": some_gallery(ids=[NASTY, "b", "c"]),
         "queues": [Queue(NASTY, NASTY, [Queued(NASTY, NASTY)])],
         "classes": MARS,
@@ -192,6 +198,51 @@ class TestFigures:
 
     def test_come_out_the_same_again(self, name):
         assert FIGURES[name]() == FIGURES[name]()
+
+    def test_alone_have_colours_of_their_own_on_paper_below_all_else(self, name):
+        text = standalone(FIGURES[name]())
+        assert "var(" not in text
+        sheet, *above = ET.fromstring(text.encode())
+        assert sheet.tag == f"{SVG}rect"
+        assert sheet.attrib == {"width": "100%", "height": "100%", "fill": PAPER}
+        assert f"{SVG}g" in {part.tag for part in above}
+
+    def test_alone_say_the_same(self, name):
+        shown, alone = (
+            ET.fromstring(text.encode()) for text in (FIGURES[name](), standalone(FIGURES[name]()))
+        )
+        texts = [[part.text for part in root.iter(f"{SVG}text")] for root in (shown, alone)]
+        assert texts[0]
+        assert texts[0] == texts[1]
+
+
+class TestFiguresAsFiles:
+    def test_are_called_as_the_figures_are(self, tmp_path):
+        figures = [Figure(name, draw(), "") for name, draw in FIGURES.items()]
+        files = write_figures(tmp_path / "new" / "figures", figures)
+        assert [file.name for file in files] == [f"{name}.svg" for name in FIGURES]
+        assert sorted(files) == sorted((tmp_path / "new" / "figures").iterdir())
+
+    def test_leave_others_in_the_folder_and_replace_their_own(self, tmp_path):
+        for name in ("curves.svg", "mine.svg"):
+            (tmp_path / name).write_text("mine")
+        write_figures(tmp_path, [Figure("curves", FIGURES["curves"](), "")])
+        assert (tmp_path / "mine.svg").read_text() == "mine"
+        assert "epoch" in (tmp_path / "curves.svg").read_text()
+
+    def test_that_cannot_be_finished_leave_what_was_there(self, tmp_path, monkeypatch):
+        (tmp_path / "curves.svg").write_text("whole")
+
+        def cut(self, text, **options):
+            self.write_bytes(text[:100].encode())
+            raise OSError("no space left")
+
+        monkeypatch.setattr(Path, "write_text", cut)
+        with pytest.raises(OSError, match="no space left"):
+            write_figures(tmp_path, [Figure("curves", FIGURES["curves"](), "")])
+        assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [
+            ("curves.svg", "whole")
+        ]
 
 
 def test_ids_of_different_figures_differ():

@@ -59,7 +59,7 @@ def cost_figure(board: Leaderboard) -> Figure | None:
     if not points:
         return None
     caption = "Named: nobody scores as high at less cost. On one core, from the networks on."
-    return Figure(score_against_cost(points), caption)
+    return Figure("cost", score_against_cost(points), caption)
 
 
 def _number(value: float | None, sign: str = "") -> Cell:

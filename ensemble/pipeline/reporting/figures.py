@@ -33,6 +33,7 @@ def reliability_figure(walk: Walk) -> Figure:
         shown = {str(walk.reference): walk.readers[place], **shown}
     found = {name: _reliability(walk, reader) for name, reader in shown.items()}
     return Figure(
+        "reliability",
         reliability_diagram(found),
         "Of the guesses made with some confidence, the share that is right. ECE: the mean distance"
         " from the diagonal.",
@@ -62,7 +63,8 @@ def curves_figure(sources: Sources) -> Figure | None:
             found.setdefault(member.name, []).append(points)
     if not found:
         return None
-    return Figure(training_curves(found), "Each line is one fold's model of a member.")
+    caption = "Each line is one fold's model of a member."
+    return Figure("training", training_curves(found), caption)
 
 
 def member_figures(sources: Sources, split: str, tell: Callable[[str], None]) -> list[Figure]:
@@ -86,8 +88,14 @@ def member_figures(sources: Sources, split: str, tell: Callable[[str], None]) ->
         worth.append(Worth(name, change.value, low, high))
     correlation = measure_pairs(both, pixels).correlation
     return [
-        Figure(member_worth(worth), "What the mean of all gains by each member, with intervals."),
         Figure(
-            error_correlation(maps.names, correlation), "How alike the errors of two members are."
+            "member-worth",
+            member_worth(worth),
+            "What the mean of all gains by each member, with intervals.",
+        ),
+        Figure(
+            "error-correlation",
+            error_correlation(maps.names, correlation),
+            "How alike the errors of two members are.",
         ),
     ]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -25,6 +26,7 @@ from evaluation.ground.layout import Run
 from evaluation.ground.spaced import spaced
 from evaluation.leaderboard import Leaderboard
 from evaluation.remarks import rank_remarks
+from evaluation.report.figures.files import refuse_file, write_figures
 from evaluation.report.gallery import Gallery
 from evaluation.report.page import Figure, Page, Section, write_page
 
@@ -34,9 +36,29 @@ SPREAD = 12
 Tell = Callable[[str], None]
 
 
+class Written(NamedTuple):
+    """What a report has written.
+
+    Args:
+        page: where it is.
+        candidate: whose story it tells.
+        figures: files of their own.
+    """
+
+    page: Path
+    candidate: str
+    figures: list[Path]
+
+
 def report(
-    run: Run, *, split: str, candidate: str | None, out: Path | None, tell: Tell
-) -> tuple[Path, str]:
+    run: Run,
+    *,
+    split: str,
+    candidate: str | None,
+    out: Path | None,
+    figures: Path | None,
+    tell: Tell,
+) -> Written:
     """Gather what a run holds, and write the page.
 
     Args:
@@ -44,14 +66,15 @@ def report(
         split: the split that is examined.
         candidate: whose story is told; by default the one chosen on oof.
         out: of the page; by default `report/index.html` in the run.
+        figures: folder for each figure as an SVG file of its own; None for none.
         tell: gets a line for whatever was measured or left out.
-
-    Returns:
-        Where the page is, and the candidate.
 
     Raises:
         BadRun: nothing scored on the split, or no such candidate among what is.
+        BadData: `figures` is a file.
     """
+    if figures is not None:
+        refuse_file(figures)
     board = compare_run(run, split=split, protocol="masked", tell=tell)
     names = [row.name for row in board.rows]
     chosen = candidate or board.chosen or names[0]
@@ -74,7 +97,8 @@ def report(
     write_page(target, page)
     if out is None:
         record_page(sources, split, chosen)
-    return target, chosen
+    drawn = [figure for section in page.sections for figure in section.figures]
+    return Written(target, chosen, write_figures(figures, drawn) if figures is not None else [])
 
 
 def _subtitle(board: Leaderboard, walk: Walk) -> str:

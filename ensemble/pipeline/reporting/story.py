@@ -58,7 +58,7 @@ def waterfalls(way: Sequence[Scored], ignore: int | None) -> list[Figure]:
         caption = (
             f"Under {name}: what better pixels gained, and what other classes in the mean did."
         )
-        figures.append(Figure(waterfall(name, stages), caption))
+        figures.append(Figure(f"story-{name}", waterfall(name, stages), caption))
     return figures
 
 
@@ -97,18 +97,20 @@ def class_figure(way: Sequence[Scored], board: Leaderboard, classes: Classes) ->
             if ends is not None:
                 low[place, column], high[place, column] = ends.low, ends.high
     caption = f"Lines are intervals at {100 * board.level:g} %, over {board.groups} groups."
-    return Figure(class_bars([one.name for one in way], scored, iou, low, high), caption)
+    bars = class_bars([one.name for one in way], scored, iou, low, high)
+    return Figure("classes", bars, caption)
 
 
 def confusion_figures(way: Sequence[Scored], classes: Classes) -> list[Figure]:
     """Draw where the pixels of each class went, for the first and the last station."""
-    ends = way[:1] if len(way) == 1 else [way[0], way[-1]]
+    ends = {"start": way[0], "candidate": way[-1]} if len(way) > 1 else {"candidate": way[0]}
     return [
         Figure(
+            f"confusion-{end}",
             confusion_matrix(one.name, classes.names, one.counts.sum(axis=0)),
             "Shares of each true class.",
         )
-        for one in ends
+        for end, one in ends.items()
     ]
 
 

@@ -13,6 +13,9 @@ from matplotlib.figure import Figure
 # matplotlib wants colours; the page's own take the place of these two.
 INK, FAINT = "#010203", "#030201"
 THEME = {INK: "var(--ink)", FAINT: "var(--faint)"}
+# The page's light colours, for a figure without a page.
+PAPER = "#ffffff"
+PRINTED = {INK: "#1b1b1b", FAINT: "#b9b9b9"}
 # Okabe and Ito's colours that stand out from both light and dark paper.
 SERIES = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#8a7a00", "#7a6fd0")
 
@@ -58,6 +61,19 @@ def drawn(
     for placeholder, colour in THEME.items():
         text = text.replace(placeholder, colour)
     return text[text.index("<svg") :]
+
+
+def standalone(svg: str) -> str:
+    """Return a figure as a document of its own: dark ink on white paper, wherever it is shown.
+
+    Args:
+        svg: what `drawn` gave.
+    """
+    for placeholder, colour in THEME.items():
+        svg = svg.replace(colour, PRINTED[placeholder])
+    sheet = f'<rect width="100%" height="100%" fill="{PAPER}"/>'
+    head, body = svg.split(">", 1)
+    return f'<?xml version="1.0" encoding="utf-8"?>\n{head}>\n {sheet}{body}'
 
 
 def in_lines(name: str, width: int) -> str:
