@@ -1,6 +1,7 @@
 """`ens overlay`: pictures with labels laid over them."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -8,12 +9,37 @@ from ensemble.cli.options import FILE, chosen_run, json_option, run_option, show
 
 
 @click.command("overlay")
-@click.option("--candidate", "candidates", required=True, multiple=True, metavar="C")
-@click.option("--split", default="validation", show_default=True, help="Of which pictures.")
-@click.option("--out", required=True, type=FILE, metavar="F.png", help="Where to.")
-@click.option("--id", "ids", multiple=True, metavar="ID", help="Repeatable; by default a spread.")
-@click.option("--count", type=click.IntRange(1, 200), default=12, show_default=True)
-@click.option("--opacity", type=click.FloatRange(0, 1), default=0.5, show_default=True)
+@click.option(
+    "--candidate",
+    "candidates",
+    required=True,
+    multiple=True,
+    metavar="C",
+    help="Candidate whose labels are drawn. Repeatable.",
+)
+@click.option("--split", default="validation", show_default=True, help="Split of the pictures.")
+@click.option("--out", required=True, type=FILE, metavar="F.png", help="The new file.")
+@click.option("--id", "ids", multiple=True, metavar="ID", help="Picture to draw. Repeatable.")
+@click.option(
+    "--pick",
+    type=click.Choice(["spread", "worst", "disputed"]),
+    help="Pictures to draw without --id. spread, the default: evenly spaced. worst: those where"
+    " the first candidate is wrong most. disputed: those where its members disagree most.",
+)
+@click.option(
+    "--count",
+    type=click.IntRange(1, 200),
+    default=12,
+    show_default=True,
+    help="How many to draw, without --id.",
+)
+@click.option(
+    "--opacity",
+    type=click.FloatRange(0, 1),
+    default=0.5,
+    show_default=True,
+    help="Opacity of the labels over the picture.",
+)
 @run_option
 @json_option
 def command(
@@ -21,15 +47,23 @@ def command(
     split: str,
     out: Path,
     ids: tuple[str, ...],
+    pick: Any,
     count: int,
     opacity: float,
     run_path: Path | None,
     as_json: bool,
 ) -> None:
-    """Draw pictures with the truth and candidates' labels laid over them, one row a picture."""
+    """Draw pictures with the truth and candidates' labels laid over them, one row a picture.
+
+    The worst and the most disputed come first, each with its share of the scored pixels.
+    """
     from ensemble.pipeline.overlay import overlay
 
+    if ids and pick:
+        raise click.UsageError("--id names pictures, --pick chooses them; give one")
     run = chosen_run(run_path)
-    drawn = overlay(run, candidates, split, out, ids=ids, count=count, opacity=opacity)
+    drawn = overlay(
+        run, candidates, split, out, ids=ids, pick=pick or "spread", count=count, opacity=opacity
+    )
     document = {"out": str(out), "split": split, "pictures": drawn}
     show(f"{out}: {len(drawn)} pictures of {split}", document, as_json=as_json)

@@ -10,9 +10,11 @@ import pytest
 from PIL import Image
 
 from ensemble.cli import run
+from ensemble.pipeline.sources import Sources
 from ensemble.pipeline.submission import label_pngs, pixels_csv, runs_csv
 from evaluation.ground.classes import MARS
 from evaluation.ground.errors import BadData
+from evaluation.ground.layout import Run
 from evaluation.ground.locks import writing
 from members.data.sample import draw_sample
 
@@ -282,6 +284,58 @@ class TestOverlays:
         drawn = json.loads(capsys.readouterr().out)["pictures"]
         known = ids_of(trained, "validation")
         assert drawn == [known[0], known[19], known[39]]
+
+    def picked(self, trained, tmp_path, capsys, *words):
+        capsys.readouterr()
+        out = str(tmp_path / "o.png")
+        assert run(["overlay", "--run", trained, "--json", "--out", out, *words]) == 0
+        return json.loads(capsys.readouterr().out)["pictures"]
+
+    def test_of_the_worst_begin_with_what_the_first_candidate_has_wrong_most(
+        self, trained, tmp_path, capsys
+    ):
+        words = ["--candidate", MIXED, "--candidate", ALONE, "--pick", "worst", "--count", "30"]
+        drawn = self.picked(trained, tmp_path, capsys, *words)
+        truth = np.load(f"{trained}/data/validation/truth.npy")
+        scored = (truth != 0) & (truth != 255)
+        wrong = (scored & (labels_of(trained, MIXED, "validation") != truth)).sum(axis=(1, 2))
+        shares = wrong / np.maximum(scored.sum(axis=(1, 2)), 1)
+        place = {name: place for place, name in enumerate(ids_of(trained, "validation"))}
+        highest = np.sort(shares)[::-1][:30]
+        np.testing.assert_array_equal([shares[place[name]] for name in drawn], highest)
+
+    def test_of_the_disputed_need_no_truth(self, trained, tmp_path, capsys):
+        words = ["--candidate", MIXED, "--split", "test", "--pick", "disputed", "--count", "3"]
+        drawn = self.picked(trained, tmp_path, capsys, *words)
+        sources = Sources.of(Run(Path(trained)))
+        maps = [sources.open(name, "test").read(slice(0, 70)) for name in sources.names()]
+        one, other = (some.argmax(axis=1) for some in maps)
+        order = np.argsort(-(one != other).mean(axis=(1, 2)), kind="stable")
+        assert drawn == [ids_of(trained)[place] for place in order[:3]]
+
+    @pytest.mark.parametrize(
+        ("words", "told"),
+        [
+            (["--pick", "worst", "--id", "x"], "--id names pictures, --pick chooses them"),
+            (["--pick", "spread", "--id", "x"], "--id names pictures, --pick chooses them"),
+            (["--pick", "worst", "--split", "test"], "split 'test' has no truth to be wrong by"),
+            (["--pick", "disputed"], f"{ALONE} has one member, whom nobody contradicts"),
+        ],
+    )
+    def test_that_cannot_be_picked_are_refused(self, trained, tmp_path, capsys, words, told):
+        out = tmp_path / "o.png"
+        here = ["overlay", "--run", trained, "--candidate", ALONE, "--out", out]
+        assert told in refusal(capsys, *here, *words)
+        assert not out.exists()
+
+    def test_of_a_set_without_a_wrong_pixel_are_refused(self, trained, tmp_path, capsys):
+        sky = tmp_path / "sky"
+        shutil.copytree(trained, sky)
+        truth = sky / "data" / "validation" / "truth.npy"
+        np.save(truth, np.zeros_like(np.load(truth)))
+        words = ["overlay", "--run", sky, "--candidate", ALONE, "--pick", "worst"]
+        told = refusal(capsys, *words, "--out", tmp_path / "o.png")
+        assert "no scored pixel of validation is wrong; take --pick spread" in told
 
     def test_of_no_such_picture_are_refused(self, trained, tmp_path, capsys):
         words = ["overlay", "--run", trained, "--candidate", MIXED, "--id", "nope"]

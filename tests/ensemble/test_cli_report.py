@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ensemble.cli import run
-from ensemble.pipeline.reporting.review import BROKEN, DISPUTED, LABEL, review
+from ensemble.pipeline.reporting.review import BROKEN, DISPUTED, LABEL, WORST, review
 from ensemble.pipeline.reporting.walk import Walk
 from ensemble.pipeline.sources import Sources
 from evaluation.ground.layout import Run
@@ -43,9 +43,18 @@ def page_of(scored, *words):
     return Path(scored, "report", "index.html").read_text(encoding="utf-8")
 
 
+def labels_of(scored):
+    return np.load(f"{scored}/labels/{NAME}/validation/labels.npy")
+
+
 @pytest.fixture
 def walk(scored):
     return Walk.of(Sources.of(Run(Path(scored))), NAME, "validation", "one")
+
+
+@pytest.fixture
+def found(scored, walk):
+    return review(walk, labels_of(scored))
 
 
 class TestThePage:
@@ -139,32 +148,44 @@ class TestItsFiguresAsFiles:
 
 class TestTheWay:
     def test_ends_at_the_labels_of_the_run(self, scored, walk):
-        labels = np.load(f"{scored}/labels/{NAME}/validation/labels.npy")
         places = [3, 39, 0]
-        np.testing.assert_array_equal(walk.layers(places)[-1].labels, labels[places])
+        labels = labels_of(scored)[places]
+        np.testing.assert_array_equal(walk.layers(places)[-1].labels, labels)
 
     def test_compares_the_fusion_with_the_reference_and_each_step_with_the_one_before(self, walk):
         assert [layer.before for layer in walk.layers([0])] == [None, None, 0, 2, 3]
 
 
 class TestReview:
-    def test_measures_what_it_says(self, walk):
-        found = review(walk).shares
+    def test_measures_what_it_says(self, scored, walk, found):
+        shares, labels = found.shares, labels_of(scored)
         truth = np.asarray(walk.data.truth())
         one, two, fused = np.concatenate([guesses for _, guesses in walk.guesses()], axis=1)
-        scored = (truth != 0) & (truth != 255)
-        total = scored.sum(axis=(1, 2))
+        counts = (truth != 0) & (truth != 255)
+        total = counts.sum(axis=(1, 2))
 
         def share(pixels):
-            counted = (pixels & scored).sum(axis=(1, 2))
+            counted = (pixels & counts).sum(axis=(1, 2))
             return np.divide(counted, total, out=np.zeros(len(total)), where=total > 0)
 
-        np.testing.assert_allclose(found[LABEL], share((one == two) & (one != truth) & (one != 0)))
-        np.testing.assert_allclose(found[DISPUTED], share(one != two) / 2)
-        np.testing.assert_allclose(found[BROKEN], share((one == truth) & (fused != truth)))
+        against = (one == two) & (one != truth) & (one != 0)
+        np.testing.assert_allclose(shares[WORST], share(labels != truth))
+        np.testing.assert_allclose(shares[LABEL], share(against))
+        np.testing.assert_allclose(shares[DISPUTED], share(one != two) / 2)
+        np.testing.assert_allclose(shares[BROKEN], share((one == truth) & (fused != truth)))
 
-    def test_lists_the_worst_first_and_nothing_that_is_fine(self, walk):
-        for queue in review(walk).queues(walk.data.ids):
+    def test_of_the_worst_is_what_the_scores_count(self, scored, found):
+        with np.load(f"{scored}/scores/{NAME}/validation.npz") as kept:
+            counts = kept["counts"][:, 1:]
+        right, total = np.trace(counts, offset=1, axis1=1, axis2=2), counts.sum(axis=(1, 2))
+        np.testing.assert_allclose(found.shares[WORST] * total, total - right)
+
+    def test_of_one_member_alone_has_the_worst_only(self, scored):
+        walk = Walk.of(Sources.of(Run(Path(scored))), "one_argmax", "validation", "one")
+        assert list(review(walk, labels_of(scored)).shares) == [WORST]
+
+    def test_lists_the_worst_first_and_nothing_that_is_fine(self, walk, found):
+        for queue in found.queues(walk.data.ids):
             shares = [int(item.note.rstrip("%")) for item in queue.items]
             assert shares == sorted(shares, reverse=True)
             assert len(shares) <= 12

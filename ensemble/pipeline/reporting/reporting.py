@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ensemble.pipeline.comparing import compare_run
-from ensemble.pipeline.postprocessing import ARGMAX, read_candidate
+from ensemble.pipeline.postprocessing import ARGMAX, read_candidate, read_labels
 from ensemble.pipeline.reporting.board import board_table, cost_figure
 from ensemble.pipeline.reporting.figures import curves_figure, member_figures, reliability_figure
 from ensemble.pipeline.reporting.review import Review, review
@@ -83,7 +83,7 @@ def report(
     sources = Sources.of(run)
     reference = None if board.reference is None else read_candidate(run, board.reference)[0]
     walk = Walk.of(sources, chosen, split, reference)
-    found = review(walk)
+    found = review(walk, read_labels(run, chosen, split))
     page = Page(
         title=f"{run.path.resolve().name}: {chosen}",
         subtitle=_subtitle(board, walk),

@@ -1,5 +1,6 @@
-"""Which pictures to look at: likely label errors, quarrels, and what the fusion broke."""
+"""Which pictures to look at: the worst, likely label errors, quarrels, what the fusion broke."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,12 +8,16 @@ from jaxtyping import Float
 
 from ensemble.pipeline.reporting.walk import Walk
 from evaluation.ground.arrays import Array
+from evaluation.ground.blocks import blocks
 from evaluation.ground.classes import UNLABELLED
 from evaluation.report.page import Queue, Queued
+from members.data.dataset import DataSet
 
 LISTED = 12
-LABEL, DISPUTED, BROKEN = "Likely label errors", "Disputed", "Broken by the fusion"
+WORST, LABEL = "Worst", "Likely label errors"
+DISPUTED, BROKEN = "Disputed", "Broken by the fusion"
 TEXTS = {
+    WORST: "Of the scored pixels, the candidate has the largest share wrong, after its chain.",
     LABEL: "All members agree with each other and not with the label.",
     DISPUTED: "Members contradict each other most: votes beside the most frequent guess.",
     BROKEN: "The best member had it right, and the fusion has not.",
@@ -55,43 +60,87 @@ class Review:
         return "; ".join(told)
 
     def _worst(self, title: str) -> list[int]:
-        share = self.shares[title]
-        order = np.argsort(-share, kind="stable")[:LISTED]
-        return [int(place) for place in order if share[place] > 0]
+        return most(self.shares[title], LISTED)
 
     def _item(self, title: str, place: int, ids: tuple[str, ...]) -> Queued:
         return Queued(ids[place], f"{self.shares[title][place]:.0%}")
 
 
-def review(walk: Walk) -> Review:
-    """Measure every picture, block by block; what needs two members is left out without them."""
+def review(walk: Walk, labels: Array) -> Review:
+    """Measure every picture; what needs two members is left out without them.
+
+    Args:
+        walk: the candidate's way.
+        labels: of the candidate, (picture, row, col).
+    """
     titles = [LABEL, DISPUTED] if len(walk.members) > 1 else []
     if walk.fused and walk.reference in walk.members:
         titles.append(BROKEN)
+    return Review({WORST: wrong_shares(labels, walk.data), **shares_on_the_way(walk, titles)})
+
+
+def wrong_shares(labels: Array, data: DataSet) -> PerPicture:
+    """Return the share of each picture's scored pixels whose label is wrong.
+
+    Args:
+        labels: class index per pixel, (picture, row, col).
+        data: the pictures, which must have truth.
+    """
+    shares = np.zeros(len(data))
+    truth = data.truth()
+    for block in blocks(len(data)):
+        shares[block] = _share(labels[block] != truth[block], data, block)
+    return shares
+
+
+def shares_on_the_way(walk: Walk, titles: Sequence[str]) -> dict[str, PerPicture]:
+    """Measure every picture by what members and fusion guess, for some queues.
+
+    Args:
+        walk: the candidate's way.
+        titles: of the queues; DISPUTED alone needs no truth.
+    """
     shares = {title: np.zeros(len(walk.data)) for title in titles}
-    for block, guesses in walk.guesses():
-        truth = np.asarray(walk.data.truth()[block])
+    if titles:
+        for block, guesses in walk.guesses():
+            for title in titles:
+                found = _measure(title, walk, guesses, block)
+                shares[title][block] = _share(found, walk.data, block)
+    return shares
+
+
+def most(shares: PerPicture, count: int) -> list[int]:
+    """Return the places of up to `count` pictures, the largest share first, none of share 0."""
+    order = np.argsort(-shares, kind="stable")[:count]
+    return [int(place) for place in order if shares[place] > 0]
+
+
+def _share(found: Array, data: DataSet, block: slice) -> PerPicture:
+    """Return means over each picture's scored pixels; over all of them where no truth is known."""
+    scored = np.ones(found.shape, bool)
+    if data.masks is not None:
+        truth = np.asarray(data.masks[block])
         scored = truth != UNLABELLED
-        if walk.data.classes.ignore is not None:
-            scored &= truth != walk.data.classes.ignore
-        for title in titles:
-            found = _measure(title, walk, guesses, truth) * scored
-            total = scored.sum(axis=(1, 2))
-            np.divide(found.sum(axis=(1, 2)), total, out=shares[title][block], where=total > 0)
-    return Review(shares)
+        if data.classes.ignore is not None:
+            scored &= truth != data.classes.ignore
+    total = scored.sum(axis=(1, 2))
+    sums = (found * scored).sum(axis=(1, 2))
+    shares: Array = np.divide(sums, total, out=np.zeros(len(total)), where=total > 0)
+    return shares
 
 
-def _measure(title: str, walk: Walk, guesses: Array, truth: Array) -> Array:
+def _measure(title: str, walk: Walk, guesses: Array, block: slice) -> Array:
     """Return a number from 0 to 1 for each pixel."""
     members = guesses[: len(walk.members)]
-    if title == LABEL:
-        against: Array = (members == members[0]).all(axis=0)
-        against &= (members[0] != truth) & (members[0] != walk.data.classes.ignore)
-        return against
     if title == DISPUTED:
         votes = [(members == label).sum(axis=0) for label in range(len(walk.data.classes))]
         shares: Array = 1 - np.max(votes, axis=0) / len(members)
         return shares
+    truth = np.asarray(walk.data.truth()[block])
+    if title == LABEL:
+        against: Array = (members == members[0]).all(axis=0)
+        against &= (members[0] != truth) & (members[0] != walk.data.classes.ignore)
+        return against
     reference = members[walk.members.index(str(walk.reference))]
     broken: Array = (reference == truth) & (guesses[-1] != truth)
     return broken
