@@ -162,11 +162,9 @@ class TestReview:
         truth = np.asarray(walk.data.truth())
         one, two, fused = np.concatenate([guesses for _, guesses in walk.guesses()], axis=1)
         counts = (truth != 0) & (truth != 255)
-        total = counts.sum(axis=(1, 2))
 
         def share(pixels):
-            counted = (pixels & counts).sum(axis=(1, 2))
-            return np.divide(counted, total, out=np.zeros(len(total)), where=total > 0)
+            return (pixels & counts).mean(axis=(1, 2))
 
         against = (one == two) & (one != truth) & (one != 0)
         np.testing.assert_allclose(shares[WORST], share(labels != truth))
@@ -174,11 +172,12 @@ class TestReview:
         np.testing.assert_allclose(shares[DISPUTED], share(one != two) / 2)
         np.testing.assert_allclose(shares[BROKEN], share((one == truth) & (fused != truth)))
 
-    def test_of_the_worst_is_what_the_scores_count(self, scored, found):
+    def test_of_the_worst_is_what_the_scores_count(self, scored, walk, found):
         with np.load(f"{scored}/scores/{NAME}/validation.npz") as kept:
             counts = kept["counts"][:, 1:]
+        pixels = walk.data.truth()[0].size
         right, total = np.trace(counts, offset=1, axis1=1, axis2=2), counts.sum(axis=(1, 2))
-        np.testing.assert_allclose(found.shares[WORST] * total, total - right)
+        np.testing.assert_allclose(found.shares[WORST] * pixels, total - right)
 
     def test_of_one_member_alone_has_the_worst_only(self, scored):
         walk = Walk.of(Sources.of(Run(Path(scored))), "one_argmax", "validation", "one")

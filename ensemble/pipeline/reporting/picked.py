@@ -26,8 +26,8 @@ def picked(
         split: of the pictures.
         labels: of the candidate, (picture, row, col).
         data: the pictures.
-        pick: evenly spaced, or by the share of scored pixels that the candidate has wrong, or that
-            its members contradict each other about, the largest first.
+        pick: evenly spaced, or by how many scored pixels the candidate has wrong, or its members
+            contradict each other about, the largest first.
         count: how many.
 
     Returns:

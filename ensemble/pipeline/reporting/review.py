@@ -17,7 +17,7 @@ LISTED = 12
 WORST, LABEL = "Worst", "Likely label errors"
 DISPUTED, BROKEN = "Disputed", "Broken by the fusion"
 TEXTS = {
-    WORST: "Of the scored pixels, the candidate has the largest share wrong, after its chain.",
+    WORST: "The candidate has most pixels wrong, after its chain.",
     LABEL: "All members agree with each other and not with the label.",
     DISPUTED: "Members contradict each other most: votes beside the most frequent guess.",
     BROKEN: "The best member had it right, and the fusion has not.",
@@ -28,7 +28,9 @@ PerPicture = Float[np.ndarray, "picture"]
 
 @dataclass(frozen=True)
 class Review:
-    """Shares of the scored pixels of each picture; 0 where a picture has none.
+    """Shares of each picture's pixels; of these only the scored ones count.
+
+    So a picture that is hardly scored comes late, however wrong it is.
 
     Args:
         shares: by the title of the queue.
@@ -80,7 +82,7 @@ def review(walk: Walk, labels: Array) -> Review:
 
 
 def wrong_shares(labels: Array, data: DataSet) -> PerPicture:
-    """Return the share of each picture's scored pixels whose label is wrong.
+    """Return the share of each picture's pixels that are scored and labelled wrong.
 
     Args:
         labels: class index per pixel, (picture, row, col).
@@ -116,16 +118,14 @@ def most(shares: PerPicture, count: int) -> list[int]:
 
 
 def _share(found: Array, data: DataSet, block: slice) -> PerPicture:
-    """Return means over each picture's scored pixels; over all of them where no truth is known."""
+    """Return means over each picture, with 0 where a pixel is known not to be scored."""
     scored = np.ones(found.shape, bool)
     if data.masks is not None:
         truth = np.asarray(data.masks[block])
         scored = truth != UNLABELLED
         if data.classes.ignore is not None:
             scored &= truth != data.classes.ignore
-    total = scored.sum(axis=(1, 2))
-    sums = (found * scored).sum(axis=(1, 2))
-    shares: Array = np.divide(sums, total, out=np.zeros(len(total)), where=total > 0)
+    shares: Array = (found * scored).mean(axis=(1, 2))
     return shares
 
 
