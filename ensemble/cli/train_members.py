@@ -79,8 +79,8 @@ def command(
     """Train members in every fold and write their probability maps of every split.
 
     Without --member the default members are trained: a U-Net, a U-Net with ASPP, DeepLabv3+ and
-    specialists. What is there already is kept, so the same command continues where an interrupted
-    one stopped.
+    specialists. What is there already is kept: with --run, the same command continues where an
+    interrupted one stopped.
     """
     from ensemble.pipeline.asked import experiment_from
     from ensemble.pipeline.training import train_members
