@@ -7,7 +7,7 @@ import click
 from click.core import ParameterSource
 
 from ensemble.cli.members_uncertainty import uncertainty
-from ensemble.cli.options import chosen_run, json_option, run_option, show, tell
+from ensemble.cli.options import FILE, chosen_run, json_option, run_option, show, tell
 
 
 @click.group("members", invoke_without_command=True)
@@ -32,6 +32,9 @@ from ensemble.cli.options import chosen_run, json_option, run_option, show, tell
     show_default=True,
     help="Largest loss of mIoU for which members are dropped.",
 )
+@click.option(
+    "--growth", type=FILE, metavar="F.svg", help="Draw the score by the number of members."
+)
 @json_option
 @click.pass_context
 def command(
@@ -40,17 +43,20 @@ def command(
     split: str,
     circles: int,
     tolerance: float,
+    growth: Path | None,
     as_json: bool,
 ) -> None:
     """Tell which members of a run matter: scores, worth to the ensemble, costs, whom to drop."""
     if context.invoked_subcommand is not None:
         _refuse_options(context)
         return
-    from ensemble.pipeline.member_table import as_text
+    from ensemble.pipeline.member_table import as_text, draw_growth
     from ensemble.pipeline.member_values import value_members
 
     run = chosen_run(run_path)
     document = value_members(run, split=split, circles=circles, tolerance=tolerance, tell=tell)
+    if growth is not None:
+        draw_growth(document, growth)
     kept = ",".join(document["advice"]["keep"])
     then = f"ens fuse --run {run.path} --strategy mean --members {kept} --name kept"
     if not document["advice"]["drop"]:

@@ -1,11 +1,15 @@
-"""The document of `value_members` as text for people."""
+"""The document of `value_members` as text for people, and as a figure."""
 
 from collections.abc import Iterator
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 from ensemble.pipeline.member_advice import advice_line
 from evaluation.cells import NOTHING, decimal, document_ends, in_columns
+from evaluation.ground.files import whole_file
+from evaluation.report.figures.drawing import standalone
+from evaluation.report.figures.members import Grown, member_growth
 
 SHOWN_PAIRS = 3
 
@@ -29,6 +33,24 @@ def as_text(document: Document) -> str:
         advice_line(document),
     ]
     return "\n".join(lines)
+
+
+def draw_growth(document: Document, file: Path) -> None:
+    """Draw the score by the number of members as SVG; lines are intervals of the last one's gain.
+
+    Args:
+        document: of `value_members`.
+        file: where to.
+    """
+    found: list[Grown] = []
+    for size in document["growth"]:
+        ends = size["gain"] and size["gain"]["interval"]
+        low = high = size["miou"]
+        if found and ends is not None:
+            low, high = (found[-1].miou + ends[end] for end in ("low", "high"))
+        found.append(Grown(size["members"], size["miou"], low, high))
+    with whole_file(file) as partial:
+        partial.write_text(standalone(member_growth(found)), encoding="utf-8")
 
 
 def _head(document: Document) -> str:

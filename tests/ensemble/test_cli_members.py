@@ -3,6 +3,7 @@
 import csv
 import json
 from dataclasses import replace
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -170,6 +171,13 @@ class TestMembers:
         assert one["miou"] == pytest.approx(np.mean([row["miou"] for row in found["members"]]))
         assert (every["members"], every["miou"]) == (3, pytest.approx(found["miou"]))
         assert "one more gained" in answer(capsys, "--run", three)
+
+    def test_the_growth_is_drawn_with_a_point_a_number(self, three, tmp_path, capsys):
+        file = tmp_path / "growth.svg"
+        answer(capsys, "--run", three, "--growth", file)
+        drawing = ElementTree.parse(file).getroot()
+        assert drawing.tag.endswith("svg")
+        assert {"1", "2", "3"} <= {"".join(text.itertext()).strip() for text in drawing.iter()}
 
     def test_the_text_fits_a_hundred_columns_and_ends_with_advice(self, three, capsys):
         text = answer(capsys, "--run", three)

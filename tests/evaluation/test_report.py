@@ -20,7 +20,13 @@ from evaluation.report.figures.costs import Point, score_against_cost
 from evaluation.report.figures.curves import training_curves
 from evaluation.report.figures.drawing import PAPER, in_lines, standalone
 from evaluation.report.figures.files import write_figures
-from evaluation.report.figures.members import Worth, error_correlation, member_worth
+from evaluation.report.figures.members import (
+    Grown,
+    Worth,
+    error_correlation,
+    member_growth,
+    member_worth,
+)
 from evaluation.report.figures.reliability import reliability_diagram
 from evaluation.report.figures.waterfall import Stage, waterfall
 from evaluation.report.gallery import Gallery, Layer
@@ -57,6 +63,7 @@ FIGURES = {
         [Point("$a_1$", 3.0, 0.4, True), Point(NASTY, 9.0, 0.5, True), Point("c", 9.5, 0.4, False)]
     ),
     "curves": lambda: training_curves({NASTY: [[(1.0, 0.2), (2.0, 0.3)], [(1.0, 0.1)]]}),
+    "growth": lambda: member_growth([Grown(1, 0.4, 0.4, 0.4), Grown(2, 0.5, 0.45, 0.53)]),
     "worth": lambda: member_worth([Worth(NASTY, 0.01, -0.02, 0.03), Worth("b", 0.0, 0.0, 0.0)]),
     "correlation": lambda: error_correlation([NASTY, "b", "c"], np.array([[NAN] * 3] * 3)),
     "reliability": lambda: reliability_diagram(

@@ -29,6 +29,39 @@ class Worth(NamedTuple):
     high: float
 
 
+class Grown(NamedTuple):
+    """What any so many members score on average.
+
+    Args:
+        members: how many.
+        miou: masked mIoU of their mean.
+        low: lowest that it may be by the interval of what the last member gained.
+        high: highest.
+    """
+
+    members: int
+    miou: float
+    low: float
+    high: float
+
+
+def member_growth(found: Sequence[Grown]) -> str:
+    """Draw the score by the number of members, with where each one more may lead.
+
+    Args:
+        found: ascending.
+    """
+    members = [size.members for size in found]
+
+    def paint(axes: Axes) -> None:
+        axes.vlines(members, [g.low for g in found], [g.high for g in found], color=SERIES[0])
+        axes.plot(members, [g.miou for g in found], "-o", color=SERIES[0])
+        axes.set_xticks(members)
+        axes.set(xlabel="any so many members", ylabel="masked mIoU of their mean")
+
+    return drawn("score by number of members", paint)
+
+
 def member_worth(found: Sequence[Worth]) -> str:
     """Draw one line a member with its interval."""
 
