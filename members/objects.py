@@ -13,7 +13,7 @@ from typing import Any
 
 from evaluation.ground.errors import BadSpec, EnsError, shown
 
-PACKAGES = {"s3": "s3fs: pip install 'ens[s3]'"}
+PACKAGES = {"s3": "s3fs: pip install -e '.[s3]' in the source folder"}
 """Which stores are opened, and what fsspec needs for each."""
 
 EXAMPLE = "a URL such as s3://bucket/runs"

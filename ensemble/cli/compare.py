@@ -4,7 +4,15 @@ from pathlib import Path
 
 import click
 
-from ensemble.cli.options import FILE, chosen_run, json_option, run_option, show, tell
+from ensemble.cli.options import (
+    FILE,
+    chosen_run,
+    json_option,
+    next_of_board,
+    run_option,
+    show,
+    tell,
+)
 
 
 @click.command("compare")
@@ -27,8 +35,5 @@ def command(
 
     run = chosen_run(run_path)
     board = compare_run(run, split=split, protocol=protocol, csv=csv, tell=tell)
-    chosen = board.chosen or board.rows[0].name
-    then = f"ens submit --candidate {chosen} --split test --out F.csv"
-    if "test" not in run.splits():
-        then = "ens predict --data MORE.npz --split test"
+    then = next_of_board(run, board)
     show(ranking_text(board), leaderboard_document(board), as_json=as_json, then=then)

@@ -10,7 +10,8 @@ from evaluation.ground.layout import RUNS, Run
 
 @click.command("demo")
 @click.option(
-    "--out",
+    "--run",
+    "run_path",
     type=FILE,
     metavar="RUN",
     default=RUNS / "demo",
@@ -19,12 +20,13 @@ from evaluation.ground.layout import RUNS, Run
 )
 @jobs_options
 @json_option
-def command(out: Path, device: str, workers: int | None, as_json: bool) -> None:
+def command(run_path: Path, device: str, workers: int | None, as_json: bool) -> None:
     """Train, fuse, post-process and score on a sample drawn by code: two minutes or so."""
     from ensemble.pipeline.demo import DEMO
     from ensemble.pipeline.whole import run_experiment_file
     from evaluation.table import leaderboard_document, leaderboard_text
 
-    board = run_experiment_file(Run(out), DEMO, device=device, workers=workers, tell=tell)
-    text = f"{leaderboard_text(board)}\nscores, label maps and probability maps lie under {out}/"
-    show(text, leaderboard_document(board), as_json=as_json, then=f"ens status {out}")
+    board = run_experiment_file(Run(run_path), DEMO, device=device, workers=workers, tell=tell)
+    text = f"{leaderboard_text(board)}\nlabel maps, scores and probability maps: {run_path}/"
+    then = f"ens status --run {run_path}"
+    show(text, leaderboard_document(board), as_json=as_json, then=then)

@@ -10,6 +10,7 @@ from ensemble.cli.options import (
     chosen_run,
     ignore_option,
     json_option,
+    refuse_with_files,
     run_option,
     show,
     tell,
@@ -63,6 +64,7 @@ def command(
     uint8, they are fused into --out as float32.
     """
     if maps:
+        refuse_with_files("--maps", **{"--run": run_path, "--name": name, "--members": members})
         from ensemble.pipeline.files import fuse_files
 
         document = fuse_files(
@@ -96,7 +98,7 @@ def command(
     if found := calibration_of(run, fusion):
         document["calibration"] = found
     text = f"{run.path}: fusion {fusion} by {strategy}{_calibration(found)}"
-    show(text, document, as_json=as_json, then="ens score")
+    show(text, document, as_json=as_json, then=f"ens score --run {run.path}")
 
 
 def _calibration(found: dict[str, Any] | None) -> str:

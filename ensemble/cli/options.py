@@ -6,11 +6,14 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from evaluation.ground.layout import Run, newest_run
+
+if TYPE_CHECKING:
+    from evaluation.leaderboard import Leaderboard
 
 Verb = TypeVar("Verb", bound=Callable[..., Any])
 
@@ -105,6 +108,29 @@ def ignore_option(verb: Verb) -> Verb:
 def chosen_run(path: Path | None) -> Run:
     """Return the run that was named, or the newest."""
     return Run(path) if path is not None else newest_run()
+
+
+def refuse_with_files(files: str, **of_a_run: Any) -> None:
+    """Refuse options of a run beside those of files.
+
+    Args:
+        files: the option that says that files are meant.
+        of_a_run: what was given for each, by its option; empty or None where it was not.
+
+    Raises:
+        UsageError: one was given.
+    """
+    given = [option for option, value in of_a_run.items() if value]
+    if given:
+        raise click.UsageError(f"{given[0]} is of a run, {files} of files; give one of them")
+
+
+def next_of_board(run: Run, board: "Leaderboard") -> str:
+    """Return the command that hands over what was chosen, or that brings pictures for it."""
+    if "test" not in run.splits():
+        return f"ens predict --run {run.path} --data MORE.npz --split test"
+    chosen = board.chosen or board.rows[0].name
+    return f"ens submit --run {run.path} --candidate {chosen} --split test --out F.csv"
 
 
 def tell(line: str) -> None:

@@ -9,6 +9,7 @@ from ensemble.cli.options import (
     chosen_run,
     ignore_option,
     json_option,
+    refuse_with_files,
     run_option,
     show,
     tell,
@@ -55,6 +56,7 @@ def command(
     by fold on the other folds, for other splits on all.
     """
     if maps:
+        refuse_with_files("--maps", **{"--run": run_path, "--fusion": fusion, "--name": name})
         from ensemble.pipeline.files import postprocess_file
 
         document = postprocess_file(
@@ -87,4 +89,4 @@ def command(
     if fitted is not None:
         document["fitted"] = fitted
         text += f", fitted: {fitted['chain']}"
-    show(text, document, as_json=as_json, then="ens score")
+    show(text, document, as_json=as_json, then=f"ens score --run {run.path}")

@@ -47,4 +47,4 @@ def command(
     )
     document = {"run": str(run.path), "split": split, "members": names}
     text = f"{run.path}: {split} predicted by {len(names)} networks"
-    show(text, document, as_json=as_json, then="ens fuse --strategy stacking")
+    show(text, document, as_json=as_json, then=f"ens fuse --run {run.path} --strategy stacking")

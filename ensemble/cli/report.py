@@ -41,4 +41,9 @@ def command(
     if figures is not None:
         document["figures"] = [str(file) for file in drawn]
         text += f"\n{figures}: {len(drawn)} figures"
-    show(text, document, as_json=as_json, then=f"ens freeze --candidate {chosen} --out DIR")
+    show(
+        text,
+        document,
+        as_json=as_json,
+        then=f"ens freeze --run {run.path} --candidate {chosen} --out DIR",
+    )

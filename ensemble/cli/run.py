@@ -25,5 +25,5 @@ def command(
     board = run_experiment_file(
         run, read_experiment(experiment), device=device, workers=workers, tell=tell
     )
-    then = f"ens status {run.path}"
+    then = f"ens status --run {run.path}"
     show(leaderboard_text(board), leaderboard_document(board), as_json=as_json, then=then)

@@ -10,6 +10,8 @@ from ensemble.cli.options import (
     chosen_run,
     ignore_option,
     json_option,
+    next_of_board,
+    refuse_with_files,
     run_option,
     show,
     tell,
@@ -80,6 +82,7 @@ def command(
     if truth or guess or maps:
         if not (truth and guess and classes):
             raise click.UsageError(TOGETHER)
+        refuse_with_files("--truth", **{"--run": run_path, "--candidate": candidates})
         if metrics:
             from ensemble.pipeline.measuring import as_text, measure_files
 
@@ -124,8 +127,4 @@ def _scored_run(
 
     run = chosen_run(run_path)
     board = score_run(run, candidates, split=split, protocol=protocol, tell=tell)
-    chosen = board.chosen or board.rows[0].name
-    then = f"ens submit --candidate {chosen} --split test --out F.csv"
-    if "test" not in run.splits():
-        then = "ens predict --data MORE.npz --split test"
-    return leaderboard_text(board), leaderboard_document(board), then
+    return leaderboard_text(board), leaderboard_document(board), next_of_board(run, board)

@@ -4,14 +4,14 @@ from pathlib import Path
 
 import click
 
-from ensemble.cli.options import FILE, chosen_run, json_option, show
+from ensemble.cli.options import chosen_run, json_option, run_option, show
 
 
 @click.command("status")
-@click.argument("run_path", type=FILE, metavar="[RUN]", required=False)
+@run_option
 @json_option
 def command(run_path: Path | None, as_json: bool) -> None:
-    """Tell what a run holds, what is stale or missing, and its size; by default the newest run."""
+    """Tell what a run holds, what is stale or missing, and its size."""
     from ensemble.pipeline.state import as_document, as_text, next_command, status
 
     run = chosen_run(run_path)

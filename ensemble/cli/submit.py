@@ -43,4 +43,5 @@ def command(
             " scored pixel; a chain with suppress_background leaves none"
         )
     document = {"out": str(out), "form": form, "pictures": pictures, "ignored_share": ignored}
-    show(f"{out}: {pictures} pictures, read back", document, as_json=as_json, then="ens status")
+    text, then = f"{out}: {pictures} pictures, read back", f"ens status --run {run.path}"
+    show(text, document, as_json=as_json, then=then)

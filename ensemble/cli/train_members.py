@@ -87,9 +87,11 @@ def command(
 
     run = Run(run_path or RUNS / time.strftime("%Y%m%d-%H%M%S"))
     experiment = experiment_from(run, **asked)
+    if run_path is None:
+        tell(f"a new run: {run.path}; --run {run.path} goes on where it stops")
     # A comma list works too, as the command that retries failed members prints it.
     names = [name for part in only for name in part.split(",")]
     trained = train_members(run, experiment, only=names, device=device, workers=workers, tell=tell)
     document = {"run": str(run.path), "members": [member.name for member in trained]}
     text = f"{run.path}: {len(trained)} networks trained, {', '.join(document['members'])}"
-    show(text, document, as_json=as_json, then="ens fuse --strategy stacking")
+    show(text, document, as_json=as_json, then=f"ens fuse --run {run.path} --strategy stacking")

@@ -80,8 +80,8 @@ def next_command(run: Run, parts: list[Part]) -> str:
     verbs = {
         "tuning": f"ens tune-postproc --run {run.path} --fusion {late[0].name}",
         "report": f"ens report --run {run.path}",
-        "submission": f"ens submit --run {run.path} --out {late[0].name}",
-        "package": f"ens freeze --run {run.path} --out {late[0].name}",
+        "submission": f"ens submit --run {run.path} --candidate C --out {late[0].name}",
+        "package": f"ens freeze --run {run.path} --candidate C --out {late[0].name}",
     }
     return verbs.get(late[0].stage, f"ens run {run.experiment} --run {run.path}")
 

@@ -127,7 +127,7 @@ def test_a_missing_referee_is_named_before_anything_is_measured(monkeypatch):
         bench_fuse(TINY, ["memory", "staple"], told.append)
     assert str(caught.value) == (
         "part staple compares with SimpleITK, which is not installed; run"
-        " `pip install 'ens[bench]'`, or name other parts with --part"
+        " `pip install -e '.[bench]'` in the source folder, or name other parts with --part"
     )
     assert not told
 

@@ -90,7 +90,7 @@ def test_a_missing_library_is_named_with_what_installs_it(small, monkeypatch):
     with pytest.raises(BadSpec) as refusal:
         bench_morphology(small, ["close"], 1, quiet)
     assert "compared with MONAI, which is not installed" in str(refusal.value)
-    assert "pip install 'ens[bench]'" in str(refusal.value)
+    assert "pip install -e '.[bench]'" in str(refusal.value)
 
 
 def test_threads_are_given_back(small):

@@ -108,13 +108,13 @@ class TestARun:
         document = json.loads(record.read_text())
         document["outputs"]["weights.safetensors"] = "0" * 64
         record.write_text(json.dumps(document))
-        parts = json.loads(answer(capsys, "status", copy, "--json"))["parts"]
+        parts = json.loads(answer(capsys, "status", "--run", copy, "--json"))["parts"]
         stale = {(p["stage"], p["name"]) for p in parts if p["state"] == "stale"}
         assert ("maps", "one") in stale
         assert ("maps", "two") not in stale
 
     def test_status_counts_what_is_there(self, trained, capsys):
-        parts = json.loads(answer(capsys, "status", trained, "--json"))["parts"]
+        parts = json.loads(answer(capsys, "status", "--run", trained, "--json"))["parts"]
         assert {p["state"] for p in parts if p["stage"] in ("member", "maps")} == {"current"}
         assert len({p["name"] for p in parts if p["stage"] == "member"}) == 7
 
@@ -425,7 +425,7 @@ class TestTheCommand:
             (["frobnicate"], "No such command 'frobnicate'"),
             (["fuse", "--strategies"], "No such option '--strategies'"),
             (["train-members", "--folds", "many"], "'many' is not a valid integer"),
-            (["status", "nowhere"], "nowhere"),
+            (["status", "--run", "nowhere"], "nowhere"),
         ],
     )
     def test_wrong_words_take_one_line(self, capsys, arguments, words):

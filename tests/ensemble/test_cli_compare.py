@@ -177,7 +177,7 @@ class TestCompare:
         assert lines[2].split()[-1] != "first"
         assert "first" in lines[2]
         assert all("open" in line or "lower" in line for line in lines[3:7])
-        assert lines[-1].startswith("next: ens submit --candidate ")
+        assert lines[-1].startswith("next: ens submit --run ")
 
     @pytest.mark.parametrize("protocol", ["keras", "per_picture"])
     def test_any_protocol_can_decide(self, scored, capsys, protocol):

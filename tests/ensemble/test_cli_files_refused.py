@@ -39,6 +39,12 @@ FITTED = "--fit-maps a.npy --fit-maps b.npy --fit-truth truth.npy"
 @pytest.mark.parametrize(
     ("words", "told"),
     [
+        (f"{FUSE} --strategy mean --members a,b", "--members is of a run, --maps of files"),
+        ("postprocess --maps a.npy --chain crf --fusion mean", "--fusion is of a run, --maps of"),
+        (
+            "score --truth truth.npy --guess truth.npy --classes 3 --candidate mean_argmax",
+            "--candidate is of a run, --truth of files; give one of them",
+        ),
         (
             f"{FUSE} --strategy mean {FITTED}",
             "strategy mean has nothing to learn; leave --fit-maps",

@@ -77,7 +77,7 @@ class TestAForeignMember:
         board = json.loads(called(capsys, "score", "--json", *where).out)
         scores = {row["name"] for row in board["candidates"]}
         assert scores == {"good_argmax", "other_argmax", "mean_argmax", "stacking_argmax"}
-        parts = json.loads(called(capsys, "status", place / "run", "--json").out)["parts"]
+        parts = json.loads(called(capsys, "status", "--run", place / "run", "--json").out)["parts"]
         assert {p["name"] for p in parts if p["stage"] == "maps"} == {"good", "other"}
         assert {p["state"] for p in parts if p["part"] != "test"} == {"current"}
 
@@ -113,7 +113,7 @@ class TestAForeignMember:
     def test_stale_pictures_make_it_stale(self, place, capsys):
         data = data_of(place, "validation")
         np.save(place / "run" / "data" / "validation" / "pictures.npy", 255 - data.pictures)
-        parts = json.loads(called(capsys, "status", place / "run", "--json").out)["parts"]
+        parts = json.loads(called(capsys, "status", "--run", place / "run", "--json").out)["parts"]
         stale = {(p["name"], p["part"]) for p in parts if p["state"] == "stale"}
         assert {("good", "validation"), ("other", "validation")} <= stale
 

@@ -278,7 +278,7 @@ class TestWhatIsLeft:
         record = folder / "provenance.json"
         record.write_text(record.read_text().replace('"one"', '"another"'))
         capsys.readouterr()
-        assert run(["status", str(remote.path)]) == 0
+        assert run(["status", "--run", str(remote.path)]) == 0
         assert re.search(r"^fusion +mean .* stale: oof", capsys.readouterr().out, re.MULTILINE)
         assert run(words) == 0
         assert not weights_under(before)

@@ -248,4 +248,4 @@ class TestRefusals:
         anew.delitem(importlib.import_module("fsspec.registry")._registry, "s3", raising=False)
         anew.setitem(sys.modules, "s3fs", None)
         line = error_of(capsys, *self.FUSE, remote.path)
-        assert "s3:// needs s3fs: pip install 'ens[s3]'" in line
+        assert "s3:// needs s3fs: pip install -e '.[s3]' in the source folder" in line

@@ -83,7 +83,7 @@ def did(words, code=0):
 def states(folder, capsys):
     """Return the state of each result, by what it is; places of what was handed over left out."""
     capsys.readouterr()
-    did(["status", folder, "--json"])
+    did(["status", "--run", folder, "--json"])
     parts = json.loads(capsys.readouterr().out)["parts"]
     return {
         " ".join(
@@ -390,7 +390,7 @@ def test_blocks_of_other_weights_are_not_gone_on_with(copy):
         (["labels", "report"], "ens run R/experiment.yaml --run R"),
         (["tuning", "report"], "ens tune-postproc --run R --fusion it"),
         (["report", "package"], "ens report --run R"),
-        (["package"], "ens freeze --run R --out it"),
+        (["package"], "ens freeze --run R --candidate C --out it"),
         ([], "ens score --run R"),
     ],
 )

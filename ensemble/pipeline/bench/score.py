@@ -77,7 +77,7 @@ def _sides(truth: Labels, guess: Labels) -> dict[str, Callable[[], Any]]:
             from torchmetrics.functional.classification import multiclass_confusion_matrix
     except ImportError as error:
         raise BadRun(
-            f"{error.name} is not installed; `pip install 'ens[bench]'` brings it"
+            f"{error.name} is not installed; run `pip install -e '.[bench]'` in the source folder"
         ) from None
     torch.set_num_threads(1)
     t, g = torch.from_numpy(truth).long(), torch.from_numpy(guess).long()

@@ -84,7 +84,7 @@ CASES: list[Case] = [
     *through(RUNS[:-4], "fuse --run {bad} --strategy mean"),
     *through(RUNS[-4:], "score --run {bad}", "fuse --run {bad} --strategy mean"),
     *through(STORES, "postprocess --run {bad} --fusion two --chain suppress_background"),
-    *through(EVERYWHERE, *HANDING_OVER[:2], "status {bad}", TUNE, UNSURE, "predict --run {bad} --data {data} --split more"),
+    *through(EVERYWHERE, *HANDING_OVER[:2], "status --run {bad}", TUNE, UNSURE, "predict --run {bad} --data {data} --split more"),
     *through(SCORES, "score --run {bad}", "compare --run {bad}", "report --run {bad}"),
     *through(RUNS[:1], HANDING_OVER[2]),
     *through(LABELLED, HANDING_OVER[0], HANDING_OVER[2]),

@@ -35,7 +35,7 @@ def bench_fuse(size: Size, parts: Sequence[str], tell: Callable[[str], None]) ->
         if referee and find_spec(referee) is None:
             raise BadSpec(
                 f"part {name} compares with {referee}, which is not installed; run"
-                " `pip install 'ens[bench]'`, or name other parts with --part"
+                " `pip install -e '.[bench]'` in the source folder, or name other parts with --part"
             )
     found = {}
     for name, measure in measures.items():

@@ -68,7 +68,7 @@ def _check_libraries() -> None:
         if find_spec(module) is None:
             raise BadSpec(
                 f"morphology is compared with {library}, which is not installed; run"
-                " `pip install 'ens[bench]'`"
+                " `pip install -e '.[bench]'` in the source folder"
             )
 
 
