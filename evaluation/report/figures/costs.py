@@ -1,5 +1,6 @@
 """Score against cost, with the front that nothing beats in both."""
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -7,6 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from evaluation.report.figures.drawing import FAINT, INK, SERIES, drawn
+
+LETTERS, ABOVE = 8, 5
+AXES_POINTS = 150  # that the scores take of the figure's height, about
 
 
 class Point(NamedTuple):
@@ -43,14 +47,17 @@ def score_against_cost(points: Sequence[Point]) -> str:
             linewidth=1,
             label="front",
         )
-        for point in front:
+        middle = math.sqrt(min(p.cost_ms for p in points) * max(p.cost_ms for p in points))
+        for point, height in zip(front, _heights(front, points), strict=True):
+            right = point.cost_ms > middle
             axes.annotate(
                 point.name,
                 (point.cost_ms, point.miou),
-                xytext=(4, 5),
+                xytext=(-6 if right else 4, height),
                 textcoords="offset points",
                 color=INK,
-                fontsize=8,
+                fontsize=LETTERS,
+                ha="right" if right else "left",
             )
         axes.set(xlabel="ms a picture", ylabel="masked mIoU", xscale="log")
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -60,3 +67,15 @@ def score_against_cost(points: Sequence[Point]) -> str:
         axes.legend(loc="lower right")
 
     return drawn("score against cost", paint)
+
+
+def _heights(front: Sequence[Point], points: Sequence[Point]) -> list[float]:
+    """Return how far above its point each name stands, in points: none upon the one before."""
+    scores = [point.miou for point in points]
+    unit = AXES_POINTS / ((max(scores) - min(scores)) or 1)
+    heights: list[float] = []
+    at = -math.inf
+    for point in front:
+        at = max(point.miou * unit + ABOVE, at + LETTERS + 1)
+        heights.append(at - point.miou * unit)
+    return heights

@@ -1,0 +1,107 @@
+"""Is fusing still a gain where the folds of one network are an ensemble already?
+
+    .venv/bin/python benchmarks/folds.py --run runs/ensemble
+
+New pictures go through every fold's model of a member, and the mean counts; out-of-fold pictures
+go through one. So members look weaker on oof than on validation, and fusing them looks better.
+Here the pictures of one split go through each fold's models alone, and through all of them.
+Specialists are left out.
+"""
+
+from pathlib import Path
+
+import click
+import numpy as np
+import torch
+
+from ensemble.pipeline.prepare import read_folds, run_classes
+from ensemble.pipeline.sources import Sources
+from ensemble.strategies import STRATEGIES
+from evaluation.bootstrap import paired_interval
+from evaluation.cells import decimal, ends
+from evaluation.counts import confusion
+from evaluation.ground.arrays import Counts, Maps
+from evaluation.ground.blocks import blocks
+from evaluation.ground.classes import Classes
+from evaluation.ground.highest import highest
+from evaluation.ground.layout import Run
+from evaluation.ground.progress import progress
+from evaluation.protocols import PROTOCOLS
+from members.data.dataset import DataSet
+from members.predict import predict
+from members.recipe import Member
+from members.train import load_network
+
+MASKED = PROTOCOLS.build("masked")
+
+
+@click.command(help=__doc__.partition("\n")[0])
+@click.option("--run", "path", type=click.Path(path_type=Path, exists=True), required=True)
+@click.option("--split", default="validation", show_default=True, help="Its pictures need truth.")
+@click.option(
+    "--strategy", default="geometric_mean", show_default=True, help="That learns nothing."
+)
+def main(path: Path, split: str, strategy: str) -> None:
+    """Print a Markdown table."""
+    run = Run(path)
+    members = [member for member in Sources.of(run).members if member.label is None]
+    data, classes = DataSet.load(run.data(split)), run_classes(run)
+    counts = count(run, members, data, strategy)
+    folds = counts.shape[0] - 1
+    print("| | " + " | ".join([*(f"fold {k}" for k in range(folds)), "all folds"]) + " |")
+    print("|---" * (folds + 2) + "|")
+    for place, name in enumerate([*(member.name for member in members), strategy]):
+        print(
+            f"| `{name}` | "
+            + " | ".join(decimal(miou(one[place], classes)) for one in counts)
+            + " |"
+        )
+    best = max(range(len(members)), key=lambda place: miou(counts[-1, place], classes))
+    gains = []
+    for one in counts:
+        gain = miou(one[-1], classes) - miou(one[best], classes)
+        found = paired_interval(one[-1], one[best], data.groups, MASKED, classes.ignore)
+        gains.append(f"{decimal(gain, '+')} ({ends(found, '+')})")
+    print(f"| over `{members[best].name}` | " + " | ".join(gains) + " |")
+
+
+def count(run: Run, members: list[Member], data: DataSet, strategy: str) -> Counts:
+    """Return counts (fold, or all of them; member, or their fusion; picture, true, guess)."""
+    classes = len(data.classes)
+    fuse = STRATEGIES.build(strategy, classes=classes, ignore=data.classes.ignore)
+    networks = [
+        [
+            load_network(
+                member, run.model(member.name, fold.index), channels=data.channels, classes=classes
+            )
+            for member in members
+        ]
+        for fold in read_folds(run)
+    ]
+    shape = (len(networks) + 1, len(members) + 1, len(data), classes, classes)
+    counts = np.zeros(shape, np.int64)
+    for block in progress(blocks(len(data)), "pictures", len(blocks(len(data)))):
+        pictures, truth = np.array(data.pictures[block]), np.asarray(data.truth()[block])
+        found: Maps = np.array(
+            [
+                [
+                    predict(network, pictures, "cpu", m)
+                    for network, m in zip(one, members, strict=True)
+                ]
+                for one in networks
+            ]
+        )
+        for place, maps in enumerate([*found, found.mean(axis=0)]):
+            for column, scores in enumerate([*maps, fuse(maps)]):
+                counts[place, column, block] = confusion(truth, highest(scores), classes=classes)
+    return counts
+
+
+def miou(counts: Counts, classes: Classes) -> float:
+    """Score counts (picture, true, guess)."""
+    return float(MASKED(counts.sum(axis=0), classes.ignore).miou)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    main()
