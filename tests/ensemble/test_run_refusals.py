@@ -217,4 +217,5 @@ def test_the_highest_on_the_pictures_it_was_picked_by_is_called_optimistic(at, c
         assert run([verb, "--split", OOF, "--run", str(at.path)]) == 0
     said = capsys.readouterr()
     assert "examined on the same pictures, so its score is optimistic" in said.out
-    assert "ens predict --data MORE.npz --split test" in said.out + said.err
+    then = f"ens predict --run {at.path} --data MORE.npz --split test"
+    assert then in said.out + said.err
