@@ -79,6 +79,10 @@ def command(
     instead, per class.
     """
     then = None
+    if metrics and protocol:
+        raise click.UsageError("--protocol ranks, --metric measures something else; give one")
+    if maps and not metrics:
+        raise click.UsageError("--maps are for metrics of probabilities; give --metric with them")
     if truth or guess or maps:
         if not (truth and guess and classes):
             raise click.UsageError(TOGETHER)

@@ -46,6 +46,14 @@ FITTED = "--fit-maps a.npy --fit-maps b.npy --fit-truth truth.npy"
             "--candidate is of a run, --truth of files; give one of them",
         ),
         (
+            "score --truth truth.npy --guess truth.npy --classes 3 --metric iou --protocol keras",
+            "--protocol ranks, --metric measures something else",
+        ),
+        (
+            "score --truth truth.npy --guess truth.npy --classes 3 --maps a.npy",
+            "--maps are for metrics of probabilities; give --metric with them",
+        ),
+        (
             f"{FUSE} --strategy mean {FITTED}",
             "strategy mean has nothing to learn; leave --fit-maps",
         ),
