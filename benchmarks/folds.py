@@ -5,7 +5,7 @@
 New pictures go through every fold's model of a member, and the mean counts; out-of-fold pictures
 go through one. So members look weaker on oof than on validation, and fusing them looks better.
 Here the pictures of one split go through each fold's models alone, and through all of them.
-Specialists are left out.
+Specialists are left out; the last line compares with the member that is highest by all folds.
 """
 
 from pathlib import Path
