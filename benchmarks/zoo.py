@@ -3,15 +3,18 @@
     nice .venv/bin/python benchmarks/zoo.py train --run runs/reports    # goes on where it stopped
     .venv/bin/python benchmarks/zoo.py table                            # the results as Markdown
 
-Networks stand in benchmarks/reports.yaml, rows in benchmarks/reports.csv. How many epochs fill the
-minutes is found once, by trying steps, and the run's budget.json keeps it. On a CPU the
-minutes are its own, so that other work beside it shortens no training; on a GPU they pass on the
-wall. The rows of a network are in the results as soon as it is trained.
+Networks stand in benchmarks/reports.yaml, rows in benchmarks/reports.csv: what each was reported to
+score, and against which other network it is to be held. How many epochs fill the minutes is found
+once, by trying steps, and the run's budget.json keeps it. On a CPU the minutes are a core's own, so
+that other work beside it shortens no training; on a GPU they pass on the wall. The rows of a
+network are in the results as soon as it is trained.
 """
 
 import csv
 import json
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +26,10 @@ from ensemble.pipeline.experiment import Experiment, read_experiment
 from ensemble.pipeline.pace import network_pace
 from ensemble.pipeline.postprocessing import make_candidate
 from ensemble.pipeline.prepare import prepare, read_folds, run_classes
-from ensemble.pipeline.scoring import counts_of
+from ensemble.pipeline.scoring import ScoredPictures, counts_of
 from ensemble.pipeline.sources import Sources
 from ensemble.pipeline.training import check_trainable, is_made, predict_members, training_job
-from evaluation.bootstrap import interval
+from evaluation.bootstrap import Interval, interval, paired_interval
 from evaluation.ground.errors import BadRun, EnsError
 from evaluation.ground.files import read_json, whole_file, write_json
 from evaluation.ground.layout import Run
@@ -35,7 +38,7 @@ from evaluation.protocols import PROTOCOLS
 from evaluation.scores import iou_by_name, number
 from members.data.dataset import DataSet
 from members.devices import devices
-from members.jobs import run_jobs
+from members.jobs import TrainJob, run_jobs
 from members.network import Network
 from members.recipe import Member
 from members.train import BINARY, HOLDOUT_SHARE
@@ -43,10 +46,26 @@ from members.train import BINARY, HOLDOUT_SHARE
 HERE = Path(__file__).parent
 RESULTS = HERE.parent / "docs" / "results" / "zoo.csv"
 BUDGET = "budget.json"
+SPENT = "minutes.json"
 EXAMINED = "validation"
 TRIALS = 3
-HEADS = ["report", "row", "reported", "`keras`", "`masked`", "95 % interval"]
+MASKED = PROTOCOLS.build("masked")
+HEADS = ["report", "row", "reported", "`keras`", "`masked`", "95 % interval", "gain", "over"]
 Row = dict[str, str]
+
+
+@dataclass(frozen=True, eq=False)
+class Timed:
+    """Train, and leave beside the weights how many minutes it took."""
+
+    job: TrainJob
+
+    def __call__(self, device: str) -> None:
+        """Write the fold's folder; on the CPU the minutes are this process's own."""
+        clock = time.process_time if device == "cpu" else time.perf_counter
+        started = clock()
+        self.job(device)
+        write_json(self.job.folder / SPENT, (clock() - started) / 60)
 
 
 def read_rows(path: Path) -> list[Row]:
@@ -75,7 +94,7 @@ class Zoo:
         self.run, self.asked, self.rows, self.device = run, asked, rows, device
         self.minutes = {row["network"]: minutes * float(row["budget"]) for row in rows}
         begun = {"minutes": minutes, "device": device.partition(":")[0]}
-        self.state: dict[str, Any] = {**begun, "epoch_seconds": {}, "spent": {}}
+        self.state: dict[str, Any] = {**begun, "epoch_seconds": {}}
         if (run.path / BUDGET).is_file():
             self.state = read_json(run.path / BUDGET)
         for key, value in begun.items():
@@ -88,23 +107,40 @@ class Zoo:
             self.data, self.fold = DataSet.load(run.data("oof")), read_folds(run)[0]
             self.experiment = self._with_epochs()
 
-    def train(self, network: str) -> None:
-        """Train a network where that is missing, and write its maps of the examined pictures."""
-        run, members = self.run, self._members(network)
-        with writing(run.path):
-            for member in members:
-                job = training_job(run, self.experiment, member, self.fold)
-                if is_made(job):
-                    continue
-                started = self._clock()
-                for _, error in run_jobs([job], [self.device], workers=1):
-                    if error is not None:
-                        raise error
-                self.state["spent"][member.name] = (self._clock() - started) / 60
-                write_json(run.path / BUDGET, self.state)
+    def train(self, workers: int) -> Iterator[str]:
+        """Train and predict what is missing; say what the results can be written of.
+
+        The run is not locked meanwhile, but for each prediction, so that rows can be scored.
+
+        Args:
+            workers: trainings side by side.
+        """
+        left = {name: self._missing(name) for name in self.asked.members}
+        for name, jobs in left.items():
+            if not jobs:
+                self._predict(name)
+        yield "what was there"
+        waiting = [Timed(job) for jobs in left.values() for job in jobs]
+        for done, error in run_jobs(waiting, [self.device], workers=workers):
+            name = next(name for name, jobs in left.items() if done.job in jobs)
+            if error is not None:
+                click.echo(f"{name}: {error}", err=True)
+                continue
+            left[name].remove(done.job)
+            if not left[name]:
+                self._predict(name)
+                yield name
+
+    def _missing(self, network: str) -> list[TrainJob]:
+        members = self._members(network)
+        jobs = [training_job(self.run, self.experiment, member, self.fold) for member in members]
+        return [job for job in jobs if not is_made(job)]
+
+    def _predict(self, network: str) -> None:
+        with writing(self.run.path):
             predict_members(
-                run,
-                members,
+                self.run,
+                self._members(network),
                 [EXAMINED],
                 [self.device],
                 dtype=self.experiment.store_dtype,
@@ -113,29 +149,26 @@ class Zoo:
                 folds=(self.fold,),
             )
 
-    def results(self, network: str) -> dict[int, dict[str, Any]]:
-        """Score the rows of a network; none where it has no maps yet. By place in the tables."""
-        if EXAMINED not in Sources.of(self.run).splits(network):
-            return {}
-        places = [place for place, row in enumerate(self.rows) if row["network"] == network]
-        return {place: self._scored(self.rows[place]) for place in places}
+    def results(self) -> list[dict[str, Any]]:
+        """Score the rows whose network has maps, in the order of the tables."""
+        ready = [row for row in self.rows if self._is_predicted(row["network"])]
+        return [self._scored(row) for row in ready]
+
+    def _is_predicted(self, network: str) -> bool:
+        return EXAMINED in Sources.of(self.run).splits(network)
 
     def _scored(self, row: Row) -> dict[str, Any]:
-        run, classes, members = self.run, run_classes(self.run), self._members(row["network"])
-        with writing(run.path):
-            of, chain = row["network"], row["chain"]
-            name = make_candidate(Sources.of(run), of, chain, name=None, tell=_silent)
-        (found,) = counts_of(run, [name], split=EXAMINED, tell=_silent)
+        classes, members = run_classes(self.run), self._members(row["network"])
+        found = self._pictures(row["network"], row["chain"])
         table, ignore = found.counts.sum(axis=0), classes.ignore
-        masked = PROTOCOLS.build("masked")
-        score, ends = masked(table, ignore), interval(found.counts, found.groups, masked, ignore)
-        spent = [self.state["spent"].get(member.name) for member in members]
+        score = MASKED(table, ignore)
+        spent = [self._spent(member) for member in members]
         return {
             **row,
             "keras": number(float(PROTOCOLS.build("keras")(table, ignore).miou)),
             "masked": number(float(score.miou)),
-            "low": ends and ends.low,
-            "high": ends and ends.high,
+            **_ends("", interval(found.counts, found.groups, MASKED, ignore)),
+            **self._gain(row["against"], found, float(score.miou)),
             **iou_by_name(score, classes),
             "epochs": members[0].recipe.epochs,
             "minutes": None if None in spent else sum(spent),
@@ -144,13 +177,29 @@ class Zoo:
             "recipe": json.dumps(self.asked.defaults | self.asked.members[row["network"]]),
         }
 
+    def _gain(self, against: str, found: ScoredPictures, miou: float) -> dict[str, Any]:
+        """Hold a row against another network, on the same pictures."""
+        if not against or not self._is_predicted(against):
+            return {"gain": None, **_ends("gain_", None)}
+        ignore, other = run_classes(self.run).ignore, self._pictures(against, "")
+        ends = paired_interval(found.counts, other.counts, found.groups, MASKED, ignore)
+        gain = miou - float(MASKED(other.counts.sum(axis=0), ignore).miou)
+        return {"gain": number(gain), **_ends("gain_", ends)}
+
+    def _pictures(self, network: str, chain: str) -> ScoredPictures:
+        with writing(self.run.path):
+            name = make_candidate(Sources.of(self.run), network, chain, name=None, tell=_silent)
+        (found,) = counts_of(self.run, [name], split=EXAMINED, tell=_silent)
+        return found
+
+    def _spent(self, member: Member) -> Any:
+        path = self.run.model(member.name, self.fold.index) / SPENT
+        return read_json(path) if path.is_file() else None
+
     def _members(self, network: str) -> list[Member]:
         """Return the network of a name, or its specialists."""
         members = self.experiment.expanded(run_classes(self.run))
         return [member for member in members if network in (member.name, member.family)]
-
-    def _clock(self) -> float:
-        return time.process_time() if self.device == "cpu" else time.perf_counter()
 
     def _with_epochs(self) -> Experiment:
         """Write, and return, the experiment with epochs that fill the minutes.
@@ -189,6 +238,11 @@ def _parameters(member: Member, data: DataSet) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
 
+def _ends(prefix: str, ends: Interval | None) -> dict[str, float | None]:
+    low, high = (ends.low, ends.high) if ends else (None, None)
+    return {f"{prefix}low": low, f"{prefix}high": high}
+
+
 def _silent(_: str) -> None:
     pass
 
@@ -202,29 +256,36 @@ def main() -> None:
 @click.option("--run", "path", type=click.Path(path_type=Path), required=True)
 @click.option("--minutes", type=float, default=5, show_default=True, help="For each network.")
 @click.option("--device", default="auto", show_default=True, help="A GPU where there is one.")
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Trainings side by side; a core each, while on a GPU they take time from each other.",
+)
 @click.option("--experiment", type=click.Path(path_type=Path), default=HERE / "reports.yaml")
 @click.option("--rows", type=click.Path(path_type=Path), default=HERE / "reports.csv")
 @click.option("--out", type=click.Path(path_type=Path), default=RESULTS)
-def train(path: Path, minutes: float, device: str, experiment: Path, rows: Path, out: Path) -> None:
+def train(
+    path: Path,
+    minutes: float,
+    device: str,
+    workers: int,
+    experiment: Path,
+    rows: Path,
+    out: Path,
+) -> None:
     """Train what is missing, and write the results row by row."""
     try:
         asked = read_experiment(experiment)
         zoo = Zoo(Run(path), asked, minutes, read_rows(rows), devices(device)[0])
+        for what in zoo.train(workers):
+            found = zoo.results()
+            with whole_file(out) as partial:
+                pd.DataFrame(found).to_csv(partial, index=False, float_format="%.4f")
+            click.echo(f"{time.strftime('%H:%M')} {what}: {len(found)} of {len(zoo.rows)} rows")
     except EnsError as error:
         raise click.ClickException(str(error)) from None
-    found: dict[int, dict[str, Any]] = {}
-    for network in asked.members:
-        found |= zoo.results(network)
-    for network in asked.members:
-        try:
-            zoo.train(network)
-        except EnsError as error:
-            click.echo(f"{network}: {error}", err=True)
-        found |= zoo.results(network)
-        with whole_file(out) as partial:
-            lines = [found[place] for place in sorted(found)]
-            pd.DataFrame(lines).to_csv(partial, index=False, float_format="%.4f")
-        click.echo(f"{time.strftime('%H:%M')} {network}: {len(found)} of {len(zoo.rows)} rows")
 
 
 @main.command("table")
@@ -233,23 +294,30 @@ def table(results: Path) -> None:
     """Print the results as a Markdown table."""
     frame = pd.read_csv(results, dtype={"reported": str}, na_filter=False)
     columns = list(frame.columns)
-    classes = columns[columns.index("high") + 1 : columns.index("epochs")]
+    classes = columns[columns.index("gain_high") + 1 : columns.index("epochs")]
     heads = [*HEADS, *classes, "epochs", "minutes", "parameters", "network"]
     print("| " + " | ".join(heads) + " |\n|" + "---|" * len(heads))
     for row in frame.to_dict("records"):
         chained = f"`{row['network']}`" + (f", `{row['chain']}`" if row["chain"] else "")
-        about = f"{row['row']} (of {row['ablation_of']})" if row["ablation_of"] else row["row"]
-        cells = [row["table"], about, row["reported"]]
+        cells = [row["table"], row["row"], row["reported"]]
         cells += [_short(row["keras"]), _short(row["masked"])]
-        cells += [f"{_short(row['low'])} to {_short(row['high'])}"]
+        cells += [f"{_short(row['low'])} to {_short(row['high'])}", _gained(row)]
+        cells += [f"`{row['against']}`" if row["against"] else ""]
         cells += [_short(row[name]) for name in classes]
         cells += [str(row["epochs"]), f"{float(row['minutes'] or 'nan'):.1f}"]
         cells += [f"{row['parameters'] / 1e6:.2f} M", chained]
         print("| " + " | ".join(cells) + " |")
 
 
-def _short(value: float | str) -> str:
-    return "" if value == "" else f"{float(value):.3f}".removeprefix("0")
+def _gained(row: dict[Any, Any]) -> str:
+    if row["gain"] == "":
+        return ""
+    gain, low, high = (_short(row[name], "+") for name in ("gain", "gain_low", "gain_high"))
+    return f"{gain} ({low} to {high})"
+
+
+def _short(value: float | str, sign: str = "") -> str:
+    return "" if value == "" else f"{float(value):{sign}.3f}".replace("0.", ".", 1)
 
 
 if __name__ == "__main__":

@@ -5,12 +5,12 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -106,11 +106,12 @@ class PredictJob:
 
 
 Job = TrainJob | PredictJob
+AnyJob = TypeVar("AnyJob", bound=Callable[[str], None])
 
 
 def run_jobs(
-    jobs: Sequence[Job], devices: Sequence[str], *, workers: int | None = None
-) -> Iterator[tuple[Job, EnsError | None]]:
+    jobs: Sequence[AnyJob], devices: Sequence[str], *, workers: int | None = None
+) -> Iterator[tuple[AnyJob, EnsError | None]]:
     """Run jobs side by side and yield each as it ends, with the error that ended it.
 
     On the CPU each job has one core to itself: two small networks on a core each train faster
@@ -120,7 +121,8 @@ def run_jobs(
     `on_cluster` jobs go to its workers, which use the GPUs they declare.
 
     Args:
-        jobs: what to do; a failed one does not stop the others.
+        jobs: what to do, picklable, each called with its device; a failed one does not stop the
+            others.
         devices: `cpu`, or GPUs.
         workers: processes on each device; by default the number of cores on the CPU, and on a GPU
             four, where there are as many cores to feed it.
@@ -153,8 +155,8 @@ def device_slots(devices: Sequence[str], workers: int | None, jobs: int) -> list
 
 
 def _pooled(
-    jobs: Sequence[Job], slots: Sequence[str]
-) -> Generator[tuple[Job, EnsError | None], None, tuple[list[Job], list[Job]]]:
+    jobs: Sequence[AnyJob], slots: Sequence[str]
+) -> Generator[tuple[AnyJob, EnsError | None], None, tuple[list[AnyJob], list[AnyJob]]]:
     """Run jobs in a pool; where a worker dies, return those not begun, and those under way."""
     context = multiprocessing.get_context("spawn")
     queue = context.Queue()
@@ -164,7 +166,7 @@ def _pooled(
     others = set(multiprocessing.active_children())
     with ProcessPoolExecutor(len(slots), context, _settle, (queue,)) as pool:
         with _interrupts_held():
-            futures: dict[Future[None], Job] = {pool.submit(_run, job): job for job in jobs}
+            futures: dict[Future[None], AnyJob] = {pool.submit(_run, job): job for job in jobs}
         try:
             for future in as_completed(futures):
                 try:
@@ -193,7 +195,7 @@ def _interrupts_held() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _here(jobs: Sequence[Job], device: str) -> Iterator[tuple[Job, EnsError | None]]:
+def _here(jobs: Sequence[AnyJob], device: str) -> Iterator[tuple[AnyJob, EnsError | None]]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -222,5 +224,5 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _run(job: Job) -> None:
+def _run(job: Callable[[str], None]) -> None:
     job(_device)

@@ -11,7 +11,7 @@ from ensemble.pipeline.experiment import read_experiment
 from evaluation.ground.classes import MARS
 from members.data.sample import draw_sample
 
-HEAD = "table,row,reported,reported_iou,network,chain,budget,ablation_of\n"
+HEAD = "table,row,reported,reported_iou,network,chain,budget,against\n"
 ONE = "first,one,.41,,one,,1,\nfirst,suppressed,.61,,one,suppress_background,1,\n"
 TWO = "second,two,,,two,,1,\n"
 
@@ -41,9 +41,9 @@ def test_rows_that_share_a_network_share_its_budget(rows):
     )
 
 
-def test_an_ablation_names_the_row_it_is_of(rows):
-    names = {row["row"] for row in rows}
-    assert {row["ablation_of"] for row in rows if row["ablation_of"]} <= names
+def test_every_row_but_the_plain_ones_is_held_against_another_network(rows):
+    assert {row["against"] for row in rows if row["against"]} <= {row["network"] for row in rows}
+    assert {row["network"] for row in rows if not row["against"]} == {"unet", "unet_masked"}
 
 
 def test_reported_scores_are_those_of_the_reports(rows):
