@@ -56,7 +56,7 @@ def refine_masks(
 @run_option
 @click.option("--member", default="all", show_default=True, help="One member; all: their mean.")
 @click.option(
-    "--top", type=click.IntRange(min=1), default=30, show_default=True, help="How many to list."
+    "--count", type=click.IntRange(min=1), default=30, show_default=True, help="How many to list."
 )
 @click.option("--out", type=FILE, metavar="ids.txt", help="Write their ids, one per line.")
 @click.option("--sheet", type=FILE, metavar="F.png", help="Draw them: picture, mask and guess.")
@@ -64,7 +64,7 @@ def refine_masks(
 def disagreements(
     run_path: Path | None,
     member: str,
-    top: int,
+    count: int,
     out: Path | None,
     sheet: Path | None,
     as_json: bool,
@@ -73,6 +73,6 @@ def disagreements(
     from ensemble.pipeline.disagreements import as_text, find_disagreements
 
     run = chosen_run(run_path)
-    document = find_disagreements(run, member=member, top=top, out=out, sheet=sheet)
-    then = f"ens data disagreements --run {run.path} --top {top} --sheet disagreements.png"
+    document = find_disagreements(run, member=member, count=count, out=out, sheet=sheet)
+    then = f"ens data disagreements --run {run.path} --count {count} --sheet disagreements.png"
     show(as_text(document), document, as_json=as_json, then=None if sheet else then)

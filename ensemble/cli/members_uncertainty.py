@@ -21,15 +21,15 @@ from ensemble.cli.options import FILE, chosen_run, json_option, run_option, show
     help="Rank by all uncertainty, or by the members' disagreement alone.",
 )
 @click.option(
-    "--top", type=click.IntRange(1, 100), default=20, show_default=True, help="How many to draw."
+    "--count", type=click.IntRange(1, 100), default=20, show_default=True, help="How many to draw."
 )
 @json_option
 def uncertainty(
-    run_path: Path | None, split: str, out: Path, by: str, top: int, as_json: bool
+    run_path: Path | None, split: str, out: Path, by: str, count: int, as_json: bool
 ) -> None:
     """Rank pictures by how unsure the mean of the members is, and draw the first."""
     from ensemble.pipeline.uncertainty import as_text, rank_pictures
 
     run = chosen_run(run_path)
-    document = rank_pictures(run, split=split, out=out, by=by, top=top, tell=tell)
+    document = rank_pictures(run, split=split, out=out, by=by, count=count, tell=tell)
     show(as_text(document), document, as_json=as_json)

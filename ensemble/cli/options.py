@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from evaluation.ground.layout import Run, newest_run
 
@@ -123,6 +124,23 @@ def refuse_with_files(files: str, **of_a_run: Any) -> None:
     given = [option for option, value in of_a_run.items() if value]
     if given:
         raise click.UsageError(f"{given[0]} is of a run, {files} of files; give one of them")
+
+
+def refuse_given(why: str, *names: str) -> None:
+    """Refuse options of the command that runs, where they were written and not left to a default.
+
+    Args:
+        why: follows the option.
+        names: of their parameters.
+
+    Raises:
+        UsageError: one was given.
+    """
+    context = click.get_current_context()
+    for option in context.command.params:
+        given = context.get_parameter_source(option.name or "") is ParameterSource.COMMANDLINE
+        if option.name in names and given:
+            raise click.UsageError(f"{option.opts[0]} {why}")
 
 
 def next_of_board(run: Run, board: "Leaderboard") -> str:

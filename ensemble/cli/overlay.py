@@ -19,19 +19,19 @@ from ensemble.cli.options import FILE, chosen_run, json_option, run_option, show
 )
 @click.option("--split", default="validation", show_default=True, help="Split of the pictures.")
 @click.option("--out", required=True, type=FILE, metavar="F.png", help="The new file.")
-@click.option("--id", "ids", multiple=True, metavar="ID", help="Picture to draw. Repeatable.")
+@click.option("--picture", "ids", multiple=True, metavar="ID", help="Draw this one. Repeatable.")
 @click.option(
     "--pick",
     type=click.Choice(["spread", "worst", "disputed"]),
-    help="Pictures to draw without --id. spread, the default: evenly spaced. worst: those where"
-    " the first candidate is wrong most. disputed: those where its members disagree most.",
+    help="What to draw without --picture. spread, the default: evenly spaced. worst: where the"
+    " first candidate is wrong most. disputed: where its members disagree most.",
 )
 @click.option(
     "--count",
     type=click.IntRange(1, 200),
     default=12,
     show_default=True,
-    help="How many to draw, without --id.",
+    help="How many to draw, without --picture.",
 )
 @click.option(
     "--opacity",
@@ -60,7 +60,7 @@ def command(
     from ensemble.pipeline.overlay import overlay
 
     if ids and pick:
-        raise click.UsageError("--id names pictures, --pick chooses them; give one")
+        raise click.UsageError("--picture names them, --pick chooses them; give one")
     run = chosen_run(run_path)
     drawn = overlay(
         run, candidates, split, out, ids=ids, pick=pick or "spread", count=count, opacity=opacity

@@ -9,11 +9,14 @@ from ensemble.cli.options import (
     FILE,
     chosen_run,
     json_option,
+    refuse_given,
     run_option,
     show,
     tell,
     workers_options,
 )
+
+OF_A_SEARCH = ("trials", "seed", "space", "name")
 
 
 @click.command("tune-postproc")
@@ -71,6 +74,7 @@ def command(
     if axes or out or chain or pictures:
         if len(axes) != 2 or out is None:
             raise click.UsageError("--chain, --picture and --out go with --grid, given twice")
+        refuse_given("is of a search, --grid of a drawing; give one", *OF_A_SEARCH)
         from ensemble.pipeline.tuning.grid import draw_grid
 
         document = draw_grid(run, fusion, axes, chain=chain, pictures=pictures, out=out)

@@ -26,7 +26,7 @@ Document = dict[str, Any]
 
 
 def find_disagreements(
-    run: Run, *, member: str = ALL, top: int, out: Path | None, sheet: Path | None
+    run: Run, *, member: str = ALL, count: int, out: Path | None, sheet: Path | None
 ) -> Document:
     """Rank the training pictures by how strongly out-of-fold maps contradict their masks.
 
@@ -36,7 +36,7 @@ def find_disagreements(
     Args:
         run: the experiment folder.
         member: of it, or `all`.
-        top: how many pictures to list.
+        count: how many pictures to list.
         out: a file for their ids, one a line; None for none.
         sheet: a PNG of picture, mask and guess; None for none.
 
@@ -57,7 +57,7 @@ def find_disagreements(
     _check(names, readers, data)
     found = _measured(readers, data)
     order = np.argsort(-found.score, kind="stable")  # NaN, nothing to score, comes last
-    places = order[: min(top, int((found.pixels > 0).sum()))]
+    places = order[: min(count, int((found.pixels > 0).sum()))]
     if out is not None:
         with whole_file(out) as partial:
             partial.write_text("".join(f"{data.ids[place]}\n" for place in places), "utf-8")

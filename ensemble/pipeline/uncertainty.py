@@ -32,7 +32,7 @@ Document = dict[str, Any]
 
 
 def rank_pictures(
-    run: Run, *, split: str, out: Path, by: str, top: int, tell: Callable[[str], None]
+    run: Run, *, split: str, out: Path, by: str, count: int, tell: Callable[[str], None]
 ) -> Document:
     """Write a folder with `ranking.csv` and `top.png`, the least sure pictures first.
 
@@ -44,7 +44,7 @@ def rank_pictures(
         split: of the pictures.
         out: the folder; must not exist.
         by: what ranks, `entropy` or `mutual_information`, in nats.
-        top: how many pictures to draw and to list.
+        count: how many pictures to draw and to list.
         tell: gets a line for each member that is left out.
 
     Returns:
@@ -68,7 +68,7 @@ def rank_pictures(
             writer = csv.DictWriter(file, list(entries[0]))
             writer.writeheader()
             writer.writerows(entries)
-        draw_sheet(partial / SHEET, _unsure(maps, order[:top], entries), maps.data.classes)
+        draw_sheet(partial / SHEET, _unsure(maps, order[:count], entries), maps.data.classes)
     return {
         "split": split,
         "members": list(maps.names),
@@ -76,7 +76,7 @@ def rank_pictures(
         "by": by,
         "out": str(out),
         "spearman": {name: _spearman(values[name], values["wrong"]) for name in MEASURES[:2]},
-        "top": entries[:top],
+        "top": entries[:count],
     }
 
 

@@ -7,8 +7,8 @@ import pytest
 from click.testing import CliRunner
 
 from ensemble.cli.bench import command
+from ensemble.pipeline.bench.cases import Cases, colour_cases, drawn_cases
 from ensemble.pipeline.bench.crf import DEFAULT, HIGH, LIBRARY, TORCH, as_text, bench_crf
-from ensemble.pipeline.bench.crf_cases import Cases, colour_cases, drawn_cases
 from evaluation.ground.errors import BadRun
 
 
@@ -77,3 +77,9 @@ def test_pictures_in_colour_are_pieces_of_photographs(document):
 def test_an_unknown_run_is_refused(tmp_path):
     answer = CliRunner().invoke(command, ["crf", "--run", str(tmp_path / "none")])
     assert isinstance(answer.exception, BadRun)
+
+
+def test_a_fusion_without_its_run_is_refused():
+    answer = CliRunner().invoke(command, ["crf", "--fusion", "mean"])
+    assert answer.exit_code == 2
+    assert "--fusion is of a run; give --run too" in answer.output

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from ensemble.cli.bench import command
-from ensemble.pipeline.bench.crf_cases import Cases, drawn_cases
+from ensemble.pipeline.bench.cases import Cases, drawn_cases
 from ensemble.pipeline.bench.morphology import PARTS, measured
 from ensemble.pipeline.bench.morphology.measured import OURS, as_text, bench_morphology
 from evaluation.ground.errors import BadRun, BadSpec

@@ -195,7 +195,15 @@ class TestDisagreements:
     def test_all_is_the_mean_over_members(self, swapped, capsys):
         def score(member):
             text = answer(
-                capsys, "disagreements", "--run", swapped, "--member", member, "--json", "--top", 1
+                capsys,
+                "disagreements",
+                "--run",
+                swapped,
+                "--member",
+                member,
+                "--json",
+                "--count",
+                1,
             )
             return json.loads(text)["top"][0]["score"]
 
@@ -206,7 +214,7 @@ class TestDisagreements:
         out, sheet = tmp_path / "ids.txt", tmp_path / "sheet.png"
         text = answer(
             capsys,
-            *("disagreements", "--run", swapped, "--top", 2, "--out", out, "--sheet", sheet),
+            *("disagreements", "--run", swapped, "--count", 2, "--out", out, "--sheet", sheet),
         )
         assert sorted(out.read_text().splitlines()) == ["p05", "p66"]
         assert "sand -> bedrock" in text

@@ -269,7 +269,7 @@ class TestSubmissions:
 class TestOverlays:
     def test_show_the_picture_through_the_labels(self, trained, tmp_path):
         out, name = tmp_path / "o.png", ids_of(trained, "validation")[3]
-        words = ["overlay", "--run", trained, "--candidate", MIXED, "--id", name]
+        words = ["overlay", "--run", trained, "--candidate", MIXED, "--picture", name]
         for opacity in ("0", "1"):
             assert run([*words, "--opacity", opacity, "--out", str(out)]) == 0
             seen = np.asarray(Image.open(out).convert("RGB")).astype(int)
@@ -315,8 +315,8 @@ class TestOverlays:
     @pytest.mark.parametrize(
         ("words", "told"),
         [
-            (["--pick", "worst", "--id", "x"], "--id names pictures, --pick chooses them"),
-            (["--pick", "spread", "--id", "x"], "--id names pictures, --pick chooses them"),
+            (["--pick", "worst", "--picture", "x"], "--picture names them, --pick chooses them"),
+            (["--pick", "spread", "--picture", "x"], "--picture names them, --pick chooses them"),
             (["--pick", "worst", "--split", "test"], "split 'test' has no truth to be wrong by"),
             (["--pick", "disputed"], f"{ALONE} has one member, whom nobody contradicts"),
         ],
@@ -337,7 +337,7 @@ class TestOverlays:
         assert "no scored pixel of validation is wrong; take --pick spread" in told
 
     def test_of_no_such_picture_are_refused(self, trained, tmp_path, capsys):
-        words = ["overlay", "--run", trained, "--candidate", MIXED, "--id", "nope"]
+        words = ["overlay", "--run", trained, "--candidate", MIXED, "--picture", "nope"]
         assert "no picture 'nope'" in refusal(capsys, *words, "--out", tmp_path / "o.png")
 
 

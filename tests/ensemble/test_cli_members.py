@@ -317,7 +317,7 @@ class TestUncertainty:
     def test_the_picture_that_members_quarrel_over_comes_first(self, three, tmp_path, capsys):
         out = tmp_path / "unsure"
         arguments = ("uncertainty", "--run", three, "--out", out, "--by", "mutual_information")
-        found = json.loads(answer(capsys, *arguments, "--top", 3, "--json"))
+        found = json.loads(answer(capsys, *arguments, "--count", 3, "--json"))
         with (out / "ranking.csv").open(newline="") as file:
             rows = list(csv.DictReader(file))
         assert len(rows) == COUNT
@@ -333,7 +333,7 @@ class TestUncertainty:
             assert sheet.format == "PNG"
 
     def test_wrong_is_the_share_of_scored_pixels(self, three, tmp_path, capsys):
-        arguments = ("uncertainty", "--run", three, "--out", tmp_path / "u", "--top", 100)
+        arguments = ("uncertainty", "--run", three, "--out", tmp_path / "u", "--count", 100)
         found = json.loads(answer(capsys, *arguments, "--json"))
         truth = np.asarray(DataSet.load(Run(three).data("oof")).truth())
         maps = [ProbabilityStore(Run(three).probabilities(n, "oof")) for n in SHARPNESS]
@@ -353,7 +353,7 @@ class TestUncertainty:
         self, three, tmp_path, capsys
     ):
         arguments = ("uncertainty", "--run", three, "--split", "test")
-        text = answer(capsys, *arguments, "--out", tmp_path / "u", "--top", 4)
+        text = answer(capsys, *arguments, "--out", tmp_path / "u", "--count", 4)
         assert "rank correlation" not in text
         assert text.splitlines()[2].endswith(" -")
         with (tmp_path / "u" / "ranking.csv").open(newline="") as file:

@@ -445,6 +445,9 @@ class TestBadInput:
         named = ["--grid", "blur.sigma=1", "--grid", "open.size=3", "--picture", "px"]
         said = refused(capsys, planted, "--fusion", "one", "--out", out, *named)
         assert "no picture 'px' in oof; known: p00, ..." in said
+        searched = ["--grid", "blur.sigma=1", "--grid", "open.size=3", "--trials", "60"]
+        said = refused(capsys, planted, "--fusion", "one", "--out", out, *searched)
+        assert "--trials is of a search, --grid of a drawing; give one" in said
         assert not out.exists()
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ensemble.blas import one_blas_thread
-from ensemble.pipeline.bench.crf_cases import Cases
+from ensemble.pipeline.bench.cases import Cases
 from ensemble.pipeline.bench.timing import compared, in_turns, machine
 from evaluation.ground.arrays import Map
 from evaluation.ground.blocks import map_blocks

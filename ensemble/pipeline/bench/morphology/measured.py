@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from ensemble.blas import one_blas_thread
-from ensemble.pipeline.bench.crf_cases import Cases
+from ensemble.pipeline.bench.cases import Cases
 from ensemble.pipeline.bench.morphology import PARTS
 from ensemble.pipeline.bench.morphology.part import Part, Referee
 from ensemble.pipeline.bench.timing import compared, in_turns, machine

@@ -1,4 +1,4 @@
-"""What `ens bench crf` tries the dense CRF on: real pictures and maps, or drawn ones."""
+"""What `ens bench crf` and `morphology` try steps on: real pictures and maps, or drawn ones."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -52,12 +52,12 @@ class Cases:
         return Cases(self.maps[chosen], self.pictures[chosen], ids, self.floor, self.about)
 
 
-def cases_of_run(run: Run, member: str | None, split: str, count: int) -> Cases:
-    """Take pictures of a split, evenly spaced, and a member's maps of them.
+def cases_of_run(run: Run, fusion: str | None, split: str, count: int) -> Cases:
+    """Take pictures of a split, evenly spaced, and the maps of them.
 
     Args:
         run: the experiment folder.
-        member: or fusion; by default the run's first member.
+        fusion: or member; by default the first member.
         split: of the pictures.
         count: how many at most.
 
@@ -65,7 +65,7 @@ def cases_of_run(run: Run, member: str | None, split: str, count: int) -> Cases:
         BadRun: no such maps, or maps of other pictures.
     """
     sources = Sources.of(run)
-    name = member or sources.names()[0]
+    name = fusion or sources.names()[0]
     maps, data = sources.open(name, split), DataSet.load(run.data(split))
     if maps.ids != data.ids:
         raise BadRun(f"{name!r} has maps of other pictures than {split}; make them again")
