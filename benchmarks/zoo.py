@@ -1,7 +1,7 @@
 """Every row of the reports' tables on the real tiles: one fold each, the same compute for all.
 
-    nice .venv/bin/python benchmarks/zoo.py train --run runs/reports    # goes on where it stopped
-    .venv/bin/python benchmarks/zoo.py table                            # the results as Markdown
+    nice .venv/bin/python benchmarks/zoo.py --run runs/reports    # goes on where it stopped
+    .venv/bin/python -m benchmarks.zoo_tables                     # the results as Markdown
 
 Networks stand in benchmarks/reports.yaml, rows in benchmarks/reports.csv: what each was reported to
 score, and against which other network it is to be held. How many epochs fill the minutes is found
@@ -29,6 +29,7 @@ from ensemble.pipeline.prepare import prepare, read_folds, run_classes
 from ensemble.pipeline.scoring import ScoredPictures, counts_of
 from ensemble.pipeline.sources import Sources
 from ensemble.pipeline.training import check_trainable, is_made, predict_members, training_job
+from evaluation.audit import audit
 from evaluation.bootstrap import Interval, interval, paired_interval
 from evaluation.ground.errors import BadRun, EnsError
 from evaluation.ground.files import read_json, whole_file, write_json
@@ -45,12 +46,12 @@ from members.train import BINARY, HOLDOUT_SHARE
 
 HERE = Path(__file__).parent
 RESULTS = HERE.parent / "docs" / "results" / "zoo.csv"
+GAINS = ("keras_gain", "keras_pixels", "keras_denominator", "gain")
 BUDGET = "budget.json"
 SPENT = "minutes.json"
 EXAMINED = "validation"
 TRIALS = 3
-MASKED = PROTOCOLS.build("masked")
-HEADS = ["report", "row", "reported", "`keras`", "`masked`", "95 % interval", "gain", "over"]
+MASKED, KERAS = PROTOCOLS.build("masked"), PROTOCOLS.build("keras")
 Row = dict[str, str]
 
 
@@ -165,7 +166,7 @@ class Zoo:
         spent = [self._spent(member) for member in members]
         return {
             **row,
-            "keras": number(float(PROTOCOLS.build("keras")(table, ignore).miou)),
+            "keras": number(float(KERAS(table, ignore).miou)),
             "masked": number(float(score.miou)),
             **_ends("", interval(found.counts, found.groups, MASKED, ignore)),
             **self._gain(row["against"], found, float(score.miou)),
@@ -180,11 +181,13 @@ class Zoo:
     def _gain(self, against: str, found: ScoredPictures, miou: float) -> dict[str, Any]:
         """Hold a row against another network, on the same pictures."""
         if not against or not self._is_predicted(against):
-            return {"gain": None, **_ends("gain_", None)}
+            return {**dict.fromkeys(GAINS), **_ends("gain_", None)}
         ignore, other = run_classes(self.run).ignore, self._pictures(against, "")
         ends = paired_interval(found.counts, other.counts, found.groups, MASKED, ignore)
         gain = miou - float(MASKED(other.counts.sum(axis=0), ignore).miou)
-        return {"gain": number(gain), **_ends("gain_", ends)}
+        keras = audit(KERAS, other.counts, found.counts, ignore)
+        parts = (keras.after - keras.before, keras.pixels, keras.denominator, gain)
+        return {**dict(zip(GAINS, map(number, parts), strict=True)), **_ends("gain_", ends)}
 
     def _pictures(self, network: str, chain: str) -> ScoredPictures:
         with writing(self.run.path):
@@ -247,12 +250,7 @@ def _silent(_: str) -> None:
     pass
 
 
-@click.group(help=__doc__.partition("\n")[0])
-def main() -> None:
-    """Hold the two commands."""
-
-
-@main.command("train")
+@click.command(help=__doc__.partition("\n")[0])
 @click.option("--run", "path", type=click.Path(path_type=Path), required=True)
 @click.option("--minutes", type=float, default=5, show_default=True, help="For each network.")
 @click.option("--device", default="auto", show_default=True, help="A GPU where there is one.")
@@ -266,7 +264,7 @@ def main() -> None:
 @click.option("--experiment", type=click.Path(path_type=Path), default=HERE / "reports.yaml")
 @click.option("--rows", type=click.Path(path_type=Path), default=HERE / "reports.csv")
 @click.option("--out", type=click.Path(path_type=Path), default=RESULTS)
-def train(
+def main(
     path: Path,
     minutes: float,
     device: str,
@@ -286,38 +284,6 @@ def train(
             click.echo(f"{time.strftime('%H:%M')} {what}: {len(found)} of {len(zoo.rows)} rows")
     except EnsError as error:
         raise click.ClickException(str(error)) from None
-
-
-@main.command("table")
-@click.option("--results", type=click.Path(path_type=Path), default=RESULTS)
-def table(results: Path) -> None:
-    """Print the results as a Markdown table."""
-    frame = pd.read_csv(results, dtype={"reported": str}, na_filter=False)
-    columns = list(frame.columns)
-    classes = columns[columns.index("gain_high") + 1 : columns.index("epochs")]
-    heads = [*HEADS, *classes, "epochs", "minutes", "parameters", "network"]
-    print("| " + " | ".join(heads) + " |\n|" + "---|" * len(heads))
-    for row in frame.to_dict("records"):
-        chained = f"`{row['network']}`" + (f", `{row['chain']}`" if row["chain"] else "")
-        cells = [row["table"], row["row"], row["reported"]]
-        cells += [_short(row["keras"]), _short(row["masked"])]
-        cells += [f"{_short(row['low'])} to {_short(row['high'])}", _gained(row)]
-        cells += [f"`{row['against']}`" if row["against"] else ""]
-        cells += [_short(row[name]) for name in classes]
-        cells += [str(row["epochs"]), f"{float(row['minutes'] or 'nan'):.1f}"]
-        cells += [f"{row['parameters'] / 1e6:.2f} M", chained]
-        print("| " + " | ".join(cells) + " |")
-
-
-def _gained(row: dict[Any, Any]) -> str:
-    if row["gain"] == "":
-        return ""
-    gain, low, high = (_short(row[name], "+") for name in ("gain", "gain_low", "gain_high"))
-    return f"{gain} ({low} to {high})"
-
-
-def _short(value: float | str, sign: str = "") -> str:
-    return "" if value == "" else f"{float(value):{sign}.3f}".replace("0.", ".", 1)
 
 
 if __name__ == "__main__":

@@ -6,14 +6,14 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 
-from benchmarks import zoo
+from benchmarks import zoo, zoo_tables
 from ensemble.pipeline.experiment import read_experiment
 from evaluation.ground.classes import MARS
 from members.data.sample import draw_sample
 
 HEAD = "table,row,reported,reported_iou,network,chain,budget,against\n"
-ONE = "first,one,.41,,one,,1,\nfirst,suppressed,.61,,one,suppress_background,1,\n"
-TWO = "second,two,,,two,,1,\n"
+ONE = "first,one,.41,,one,,1,\nfirst,suppressed,.61,,one,suppress_background,1,one\n"
+TWO = "second,two,.50,,two,,1,one\n"
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ def train(tmp_path):
         paths = {"--run": "run", "--experiment": "e.yaml", "--rows": "r.csv", "--out": "zoo.csv"}
         arguments = [word for k, v in paths.items() for word in (k, str(tmp_path / v))]
         arguments += ["--device", "cpu", "--minutes", str(minutes)]
-        return CliRunner().invoke(zoo.main, ["train", *arguments])
+        return CliRunner().invoke(zoo.main, arguments)
 
     return trained
 
@@ -91,9 +91,28 @@ def test_a_stopped_training_goes_on_with_what_is_missing(train, tmp_path, monkey
     assert refused.exit_code == 1
     assert "was begun with minutes 0.001, not 3.0; take that, or another --run" in refused.output
 
-    shown = CliRunner().invoke(zoo.main, ["table", "--results", str(tmp_path / "zoo.csv")])
+    shown = CliRunner().invoke(zoo_tables.main, ["--results", str(tmp_path / "zoo.csv")])
     lines = shown.output.splitlines()
-    assert len(lines) == 2 + 3
-    assert lines[-1].startswith("| first | suppressed | .61 | .")
-    assert lines[-1].endswith("| `one`, `suppress_background` |")
-    assert len({line.count("|") for line in lines}) == 1
+    scores, steps = lines[: lines.index("")], lines[lines.index("") + 1 :]
+    for table in (scores, steps):
+        assert len({line.count("|") for line in table}) == 1
+    assert len(scores) == 2 + 3
+    assert scores[-1].startswith("| first | suppressed | .61 | .")
+    assert scores[-1].endswith("| `one`, `suppress_background` |")
+    assert [line.split(" | ")[1:4] for line in steps[2:]] == [
+        ["one", "two", ""],  # of another report, whose numbers are of other pictures
+        ["one", "suppressed", "+.200"],
+    ]
+
+
+@pytest.mark.slow
+def test_a_gain_is_that_of_the_two_scores_and_its_parts_add_up(train, tmp_path):
+    assert train("one", "two", lines=ONE + TWO, minutes=0.005).exit_code == 0
+    one, suppressed, two = pd.read_csv(tmp_path / "zoo.csv").to_dict("records")
+    assert pd.isna(one["gain"])
+    for row in (suppressed, two):
+        assert row["gain"] == pytest.approx(row["masked"] - one["masked"], abs=2e-4)
+        assert row["keras_gain"] == pytest.approx(row["keras"] - one["keras"], abs=2e-4)
+        parts = row["keras_pixels"] + row["keras_denominator"]
+        assert row["keras_gain"] == pytest.approx(parts, abs=2e-4)
+        assert row["gain_low"] <= row["gain"] <= row["gain_high"]
