@@ -54,7 +54,13 @@ def refine_masks(
 
 @click.command("disagreements", short_help="List masks that contradict the held-out models.")
 @run_option
-@click.option("--member", default="all", show_default=True, help="One member; all: their mean.")
+@click.option(
+    "--member",
+    default="all",
+    show_default=True,
+    metavar="NAME",
+    help="Whose maps contradict; all: the mean of all members'.",
+)
 @click.option(
     "--count", type=click.IntRange(min=1), default=30, show_default=True, help="How many to list."
 )

@@ -25,7 +25,12 @@ from ensemble.cli.options import (
 @click.option("--name", metavar="N", help="Name of the fusion; by default the strategy's.")
 @click.option("--members", metavar="A,B,...", help="Members to fuse; by default all.")
 @run_option
-@click.option("--maps", multiple=True, type=FILE, help="A member's maps, .npy or .npz; repeatable.")
+@click.option(
+    "--maps",
+    multiple=True,
+    type=FILE,
+    help="Without a run: a member's maps, .npy or .npz; repeatable.",
+)
 @click.option(
     "--fit-maps",
     multiple=True,

@@ -16,7 +16,7 @@ from ensemble.cli.options import FILE, chosen_run, json_option, run_option, show
     "--split",
     default="oof",
     show_default=True,
-    help="Where they are valued; oof, where choices are made, leaves validation to examine them.",
+    help="Split on which they are valued; with oof, validation is left to examine the choice.",
 )
 @click.option(
     "--circles",

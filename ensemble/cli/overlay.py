@@ -55,7 +55,7 @@ def command(
 ) -> None:
     """Draw pictures with the truth and candidates' labels laid over them, one row a picture.
 
-    The worst and the most disputed come first, each with the share of its pixels.
+    With --pick worst or disputed the highest share comes first; the captions tell it.
     """
     from ensemble.pipeline.overlay import overlay
 

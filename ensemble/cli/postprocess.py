@@ -27,12 +27,12 @@ from ensemble.cli.options import (
 )
 @click.option("--name", metavar="C", help="Name of the candidate; by default made of both.")
 @run_option
-@click.option("--maps", type=FILE, help="With files: the maps, .npy or .npz.")
-@click.option("--images", type=FILE, help="With files: the pictures, for steps that use them.")
-@click.option("--fit-maps", type=FILE, help="With files: held-out maps, for steps that learn.")
-@click.option("--fit-truth", type=FILE, help="With files: truth of the held-out maps.")
-@click.option("--fit-images", type=FILE, help="With files: pictures of the held-out maps.")
-@click.option("--out", type=FILE, help="With files: the label maps, .npy.")
+@click.option("--maps", type=FILE, help="Without a run: the maps, .npy or .npz.")
+@click.option("--images", type=FILE, help="With --maps: the pictures, for steps that use them.")
+@click.option("--fit-maps", type=FILE, help="With --maps: held-out maps, for steps that learn.")
+@click.option("--fit-truth", type=FILE, help="With --maps: truth of the held-out maps.")
+@click.option("--fit-images", type=FILE, help="With --maps: pictures of the held-out maps.")
+@click.option("--out", type=FILE, help="With --maps: the label maps, .npy.")
 @ignore_option
 @workers_options
 @json_option

@@ -10,10 +10,12 @@ from ensemble.cli.options import FILE, chosen_run, json_option, run_option, show
 
 @click.command("report")
 @run_option
-@click.option("--candidate", metavar="C", help="Whose story is told. Default: chosen on oof.")
+@click.option(
+    "--candidate", metavar="C", help="Whose story is told; by default the one chosen on oof."
+)
 @click.option("--split", default="validation", show_default=True, help="The examined split.")
 @click.option(
-    "--out", type=FILE, metavar="F.html", help="The page. Default: RUN/report/index.html."
+    "--out", type=FILE, metavar="F.html", help="The page; by default RUN/report/index.html."
 )
 @click.option("--figures", type=FILE, metavar="DIR", help="Also write each figure to DIR, as SVG.")
 @json_option

@@ -61,7 +61,7 @@ def data_options(verb: Verb) -> Verb:
     default=1,
     show_default=True,
     metavar="N",
-    help="Train each trial in so many folds.",
+    help="How many folds each trial is trained in.",
 )
 @click.option(
     "--timeout", type=click.FloatRange(0), metavar="SECONDS", help="Begin no trial after this time."

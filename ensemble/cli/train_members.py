@@ -31,12 +31,20 @@ from evaluation.ground.layout import RUNS, Run
     help="NAME=SPEC, NAME={recipe} or a bare SPEC, such as 'unet(width=16)'; repeatable.",
 )
 @click.option(
-    "--specialists", metavar="SPEC", help="One binary network per class, of this architecture."
+    "--specialists",
+    metavar="SPEC",
+    help="One binary network of this architecture per class, together the member 'five';"
+    " --member 'NAME=specialists(SPEC)' names it otherwise.",
 )
 @click.option(
     "--folds", type=click.IntRange(2, 100), metavar="K", help="How many folds; by default 3."
 )
-@click.option("--epochs", type=click.IntRange(1), metavar="E", help="Most epochs of every member.")
+@click.option(
+    "--epochs",
+    type=click.IntRange(1),
+    metavar="E",
+    help="At most so many; a recipe's own epochs win.",
+)
 @click.option(
     "--train-share",
     type=click.FloatRange(0, 1, min_open=True),

@@ -39,7 +39,7 @@ OF_A_SEARCH = ("trials", "seed", "space", "name")
     "axes",
     multiple=True,
     metavar="STEP.OPTION=A,B,...",
-    help="Twice, with --out: no search, but a picture of the labels over two options.",
+    help="Twice, with --out: no search, but a figure of the labels over two options.",
 )
 @click.option("--chain", default="", metavar="SPEC", help="With --grid: the chain around the step.")
 @click.option(
@@ -47,9 +47,9 @@ OF_A_SEARCH = ("trials", "seed", "space", "name")
     "pictures",
     multiple=True,
     metavar="ID",
-    help="With --grid: a picture to show; repeatable.",
+    help="With --grid: draw this one; repeatable.",
 )
-@click.option("--out", type=FILE, help="With --grid: the picture, .png.")
+@click.option("--out", type=FILE, help="With --grid: the figure, .png.")
 @workers_options
 @json_option
 def command(

@@ -4,9 +4,9 @@ import click
 
 from ensemble.cli.options import json_option, rounds_option, show, tell
 
-DRAWN = "How many maps made block by block; repeatable. [default: 1000, 10000, 100000]"
+DRAWN = "Pictures a walk over maps drawn in memory; repeatable. [default: 1000, 10000, 100000]"
 WORKERS = "Pictures that 1, 2 and 4 worker processes label; 0 for none."
-STORED = "How many maps on disk, in uint8 and float16; repeatable. [default: 1000, 4000]"
+STORED = "Pictures a walk over stores on disk, uint8 and float16; repeatable. [default: 1000, 4000]"
 
 
 @click.command("scale", short_help="Time and memory up to 100,000 pictures.")
