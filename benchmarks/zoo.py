@@ -13,7 +13,7 @@ network are in the results as soon as it is trained.
 import csv
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,10 +28,16 @@ from ensemble.pipeline.postprocessing import make_candidate
 from ensemble.pipeline.prepare import prepare, read_folds, run_classes
 from ensemble.pipeline.scoring import ScoredPictures, counts_of
 from ensemble.pipeline.sources import Sources
-from ensemble.pipeline.training import check_trainable, is_made, predict_members, training_job
+from ensemble.pipeline.training import (
+    check_trainable,
+    is_made,
+    is_predicted,
+    predict_members,
+    training_job,
+)
 from evaluation.audit import audit
 from evaluation.bootstrap import Interval, interval, paired_interval
-from evaluation.ground.errors import BadRun, EnsError
+from evaluation.ground.errors import BadRun, BadSpec, EnsError
 from evaluation.ground.files import read_json, whole_file, write_json
 from evaluation.ground.layout import Run
 from evaluation.ground.locks import writing
@@ -87,12 +93,16 @@ class Zoo:
 
     Raises:
         BadRun: the run was begun with other minutes or on a device of another kind.
+        BadSpec: a network without a row, or a row without its network.
     """
 
     def __init__(
         self, run: Run, asked: Experiment, minutes: float, rows: list[Row], device: str
     ) -> None:
         self.run, self.asked, self.rows, self.device = run, asked, rows, device
+        named = {name for row in rows for name in (row["network"], row["against"]) if name}
+        if odd := sorted(named ^ set(asked.members)):
+            raise BadSpec(f"networks and rows do not go together; {odd[0]!r} is in one of them")
         self.minutes = {row["network"]: minutes * float(row["budget"]) for row in rows}
         begun = {"minutes": minutes, "device": device.partition(":")[0]}
         self.state: dict[str, Any] = {**begun, "epoch_seconds": {}}
@@ -119,7 +129,7 @@ class Zoo:
         left = {name: self._missing(name) for name in self.asked.members}
         for name, jobs in left.items():
             if not jobs:
-                self._predict(name)
+                _told(name, self._predict, name)
         yield "what was there"
         waiting = [Timed(job) for jobs in left.values() for job in jobs]
         for done, error in run_jobs(waiting, [self.device], workers=workers):
@@ -129,7 +139,7 @@ class Zoo:
                 continue
             left[name].remove(done.job)
             if not left[name]:
-                self._predict(name)
+                _told(name, self._predict, name)
                 yield name
 
     def _missing(self, network: str) -> list[TrainJob]:
@@ -156,7 +166,12 @@ class Zoo:
         return [self._scored(row) for row in ready]
 
     def _is_predicted(self, network: str) -> bool:
-        return EXAMINED in Sources.of(self.run).splits(network)
+        """Tell whether a network's maps are there, and would come out the same today."""
+        dtype = self.experiment.store_dtype
+        return not self._missing(network) and all(
+            is_predicted(self.run, member, EXAMINED, (self.fold,), dtype)
+            for member in self._members(network)
+        )
 
     def _scored(self, row: Row) -> dict[str, Any]:
         classes, members = run_classes(self.run), self._members(row["network"])
@@ -246,6 +261,15 @@ def _ends(prefix: str, ends: Interval | None) -> dict[str, float | None]:
     return {f"{prefix}low": low, f"{prefix}high": high}
 
 
+def _told(what: str, work: Callable[..., Any], *arguments: str) -> Any:
+    """Do some work; tell what prevents it, such as another verb at work in the run, and go on."""
+    try:
+        return work(*arguments)
+    except EnsError as error:
+        click.echo(f"{what}: {error}", err=True)
+        return None
+
+
 def _silent(_: str) -> None:
     pass
 
@@ -278,7 +302,8 @@ def main(
         asked = read_experiment(experiment)
         zoo = Zoo(Run(path), asked, minutes, read_rows(rows), devices(device)[0])
         for what in zoo.train(workers):
-            found = zoo.results()
+            if not (found := _told(what, zoo.results)):
+                continue
             with whole_file(out) as partial:
                 pd.DataFrame(found).to_csv(partial, index=False, float_format="%.4f")
             click.echo(f"{time.strftime('%H:%M')} {what}: {len(found)} of {len(zoo.rows)} rows")

@@ -116,3 +116,21 @@ def test_a_gain_is_that_of_the_two_scores_and_its_parts_add_up(train, tmp_path):
         parts = row["keras_pixels"] + row["keras_denominator"]
         assert row["keras_gain"] == pytest.approx(parts, abs=2e-4)
         assert row["gain_low"] <= row["gain"] <= row["gain_high"]
+
+
+@pytest.mark.slow
+def test_a_recipe_that_changed_has_no_score_until_it_is_trained(train, tmp_path, monkeypatch):
+    assert train("one", lines=ONE).exit_code == 0
+    monkeypatch.setattr(zoo, "run_jobs", lambda *_, **__: iter(()))
+    assert train("one", "two", lines=ONE + TWO).exit_code == 0
+    assert list(pd.read_csv(tmp_path / "zoo.csv")["network"]) == ["one", "one"]
+    before = (tmp_path / "zoo.csv").read_bytes()
+    (tmp_path / "run" / "members" / "one" / "fold-0" / "weights.safetensors").unlink()
+    assert train("one", "two", lines=ONE + TWO).exit_code == 0
+    assert (tmp_path / "zoo.csv").read_bytes() == before  # nothing to say is nothing written
+
+
+def test_a_network_without_a_row_is_refused(train):
+    refused = train("one", "two", lines=ONE)
+    assert refused.exit_code == 1
+    assert "'two' is in one of them" in refused.output
