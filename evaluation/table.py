@@ -52,6 +52,13 @@ def leaderboard_document(board: Leaderboard) -> dict[str, Any]:
     }
 
 
+def interval_document(interval: Interval | None) -> dict[str, float] | None:
+    """Give an interval as a JSON document; None for none."""
+    if interval is None:
+        return None
+    return {"low": interval.low, "high": interval.high, "level": interval.level}
+
+
 def leaderboard_frame(board: Leaderboard) -> "pd.DataFrame":
     """Give the leaderboard as a data frame, a row a candidate and plain numbers in columns."""
     import pandas as pd
@@ -83,12 +90,12 @@ def _row_document(row: Row) -> dict[str, Any]:
         "reference": row.reference,
         "oof": number(row.oof),
         "examined": number(row.examined),
-        "interval": _interval_document(row.interval),
+        "interval": interval_document(row.interval),
         "gain": number(row.gain),
-        "gain_interval": _interval_document(row.gain_interval),
+        "gain_interval": interval_document(row.gain_interval),
         "better": row.better,
         "iou": dict(row.iou),
-        "iou_intervals": {n: _interval_document(i) for n, i in row.iou_intervals.items()},
+        "iou_intervals": {n: interval_document(i) for n, i in row.iou_intervals.items()},
         "others": {name: number(value) for name, value in row.others.items()},
         "gap": None if row.gap is None else _gap_document(row.gap),
         "members": list(row.members),
@@ -100,17 +107,11 @@ def _row_document(row: Row) -> dict[str, Any]:
 def _gap_document(gap: Gap) -> dict[str, Any]:
     return {
         "value": number(gap.value),
-        "interval": _interval_document(gap.interval),
+        "interval": interval_document(gap.interval),
         "p_alone": number(gap.p_alone),
         "p": number(gap.p),
         "told_apart": gap.told_apart,
     }
-
-
-def _interval_document(interval: Interval | None) -> dict[str, float] | None:
-    if interval is None:
-        return None
-    return {"low": interval.low, "high": interval.high, "level": interval.level}
 
 
 def _flat(board: Leaderboard, row: Row) -> dict[str, Any]:

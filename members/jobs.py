@@ -1,11 +1,12 @@
 """Training and prediction as jobs that run side by side, one device or core each."""
 
 import contextlib
+import functools
 import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -106,7 +107,7 @@ class PredictJob:
 
 
 Job = TrainJob | PredictJob
-AnyJob = TypeVar("AnyJob", bound=Callable[[str], None])
+AnyJob = TypeVar("AnyJob", bound=Callable[[str], Any])
 
 
 def run_jobs(
@@ -134,7 +135,7 @@ def run_jobs(
         return
     slots = device_slots(devices, workers, len(jobs))
     if len(slots) == 1:
-        yield from _here(jobs, slots[0])
+        yield from one_by_one(jobs, slots[0])
         return
     waiting = list(jobs)
     while waiting:
@@ -147,62 +148,82 @@ def run_jobs(
 
 
 def device_slots(devices: Sequence[str], workers: int | None, jobs: int) -> list[str]:
-    """Return the device of each process, the devices by turns; no more than there are jobs."""
+    """Return the device of each process, the devices by turns; one or more, but not above jobs."""
     cores = os.cpu_count() or 1
     if list(devices) != ["cpu"]:
         cores = max(1, min(WORKERS_A_GPU, cores // len(devices)))
-    return (list(devices) * (workers or cores))[:jobs]
+    return (list(devices) * (workers or cores))[: max(1, jobs)]
+
+
+def one_by_one(jobs: Iterable[AnyJob], device: str) -> Iterator[tuple[AnyJob, Any]]:
+    """Run jobs in this process, each on one core as a worker would; yield each with its outcome."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        for job in jobs:
+            yield job, outcome_of(functools.partial(job, device))
+    finally:
+        torch.set_num_threads(threads)
+
+
+@contextlib.contextmanager
+def worker_pool(slots: Sequence[str]) -> Iterator[ProcessPoolExecutor]:
+    """Give a pool for `submit`, of processes that keep one device and end with this process.
+
+    They are killed where an error leaves the pool: whoever interrupts does not wait for the end of
+    a training.
+
+    Args:
+        slots: the device of each process.
+    """
+    context = multiprocessing.get_context("spawn")
+    queue = context.Queue()
+    for slot in slots:
+        queue.put(slot)
+    others = set(multiprocessing.active_children())
+    with ProcessPoolExecutor(len(slots), context, _settle, (queue,)) as pool:
+        try:
+            yield pool
+        except BaseException:
+            for worker in set(multiprocessing.active_children()) - others:
+                worker.kill()
+            raise
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def submit(pool: ProcessPoolExecutor, job: Callable[[str], Any]) -> Future[Any]:
+    """Begin a job in a `worker_pool`; it is called with the device of its process."""
+    with _interrupts_held():
+        return pool.submit(_run, job)
 
 
 def _pooled(
     jobs: Sequence[AnyJob], slots: Sequence[str]
 ) -> Generator[tuple[AnyJob, EnsError | None], None, tuple[list[AnyJob], list[AnyJob]]]:
     """Run jobs in a pool; where a worker dies, return those not begun, and those under way."""
-    context = multiprocessing.get_context("spawn")
-    queue = context.Queue()
-    for slot in slots:
-        queue.put(slot)
     left = dict.fromkeys(jobs)
-    others = set(multiprocessing.active_children())
-    with ProcessPoolExecutor(len(slots), context, _settle, (queue,)) as pool:
-        with _interrupts_held():
-            futures: dict[Future[None], AnyJob] = {pool.submit(_run, job): job for job in jobs}
-        try:
-            for future in as_completed(futures):
-                try:
-                    outcome = outcome_of(future.result)
-                except BrokenProcessPool:
-                    continue
-                del left[futures[future]]
-                yield futures[future], outcome
-        except BaseException:  # whoever interrupts does not wait for the end of a training
-            for worker in set(multiprocessing.active_children()) - others:
-                worker.kill()
-            raise
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+    with worker_pool(slots) as pool:
+        futures = {submit(pool, job): job for job in jobs}
+        for future in as_completed(futures):
+            try:
+                outcome = outcome_of(future.result)
+            except BrokenProcessPool:
+                continue
+            del left[futures[future]]
+            yield futures[future], outcome
     # Jobs are begun in order, so those under way were the first of what is left.
     return list(left)[len(slots) :], list(left)[: len(slots)]
 
 
 @contextlib.contextmanager
 def _interrupts_held() -> Iterator[None]:
-    """Let processes started meanwhile never see Ctrl-C, which goes to all of a terminal."""
+    """Let a process started meanwhile never see Ctrl-C, which goes to all of a terminal."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _here(jobs: Sequence[AnyJob], device: str) -> Iterator[tuple[AnyJob, EnsError | None]]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        for job in jobs:
-            yield job, outcome_of(lambda job=job: job(device))  # type: ignore[misc]
-    finally:
-        torch.set_num_threads(threads)
 
 
 _device = "cpu"
@@ -224,5 +245,5 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _run(job: Callable[[str], None]) -> None:
-    job(_device)
+def _run(job: Callable[[str], Any]) -> Any:
+    return job(_device)

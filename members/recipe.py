@@ -130,14 +130,17 @@ class Member:
             return [cls(name, recipe)]
         binary = recipe.model_copy(update={"architecture": inside})
         return [
-            cls(f"{name}-{slug(known)}", binary, label, name)
-            for label, known in enumerate(classes.names)
+            cls(f"{name}-{slug}", binary, label, name)
+            for label, slug in enumerate(_slugs(classes.names))
         ]
 
 
-def slug(name: str) -> str:
-    """Make a class name fit for a folder's name."""
-    return re.sub(r"[^A-Za-z0-9_.]+", "_", name)
+def _slugs(names: Iterable[str]) -> list[str]:
+    """Make class names fit for folders' names; numbered where two would share one."""
+    slugs = [re.sub(r"[^A-Za-z0-9_.]+", "_", name) for name in names]
+    if len(set(slugs)) == len(slugs):
+        return slugs
+    return [f"{label}-{slug}" for label, slug in enumerate(slugs)]
 
 
 def check_name(name: str, kind: str) -> str:

@@ -21,27 +21,29 @@ def measure(
 ) -> dict[str, Any]:
     """Return the calibration error of cross-fitted fusions, without their calibrator and with it.
 
+    Without it there is none where what pools has learned from calibrated maps: on maps as they are
+    it would do worse than it need, and flatter the calibrator.
+
     Args:
         blocks: maps and truth of all pictures.
         per_fold: one a fold, fitted on the others.
         fold_of: the fold of each picture.
         ignore: the class that is not scored.
     """
-    with_it = CrossFitted(per_fold, fold_of)
-    without = CrossFitted([uncalibrated(fusion) for fusion in per_fold], fold_of)
+    pools = [CrossFitted(each, fold_of) for each in (per_fold, uncalibrated(per_fold)) if each]
 
     def work(block: slice) -> Reliability:
         maps, truth = stacked(blocks.members, block), np.asarray(blocks.truth[block])
         pictures = None if blocks.pictures is None else np.asarray(blocks.pictures[block])
-        fused = [fuse_block(each.at(block), maps, pictures) for each in (without, with_it)]
+        fused = [fuse_block(each.at(block), maps, pictures) for each in pools]
         return np.stack([reliability(one, truth, ignore=ignore) for one in fused])
 
     with one_blas_thread():
-        before, after = sum_blocks(work, len(blocks.truth), size=blocks.size, threads=1)
+        after, *before = sum_blocks(work, len(blocks.truth), size=blocks.size, threads=1)
     return {
         "measure": f"expected calibration error, top label, {BINS} bins, scored pixels",
-        "pixels": int(before[0].sum()),
-        "before": ece(before),
+        "pixels": int(after[0].sum()),
+        "before": ece(before[0]) if before else None,
         "after": ece(after),
     }
 
@@ -50,12 +52,19 @@ def in_words(found: dict[str, Any]) -> str:
     """Say what `measure` found in a line."""
     if "not_measured" in found:
         return f"calibration error not measured: {found['not_measured']}"
-    return f"calibration error {found['before']:.4f} before, {found['after']:.4f} after"
+    before = "unknown" if found["before"] is None else f"{found['before']:.4f}"
+    return f"calibration error {before} before, {found['after']:.4f} after"
 
 
-def uncalibrated(fusion: Fusion) -> Fusion:
-    """Return what pools inside a calibrated fusion, on the members' maps as they are."""
-    return fusion.inner if isinstance(fusion, Calibrated | CalibratedMembers) else fusion
+def uncalibrated(per_fold: Sequence[Fusion]) -> list[Fusion]:
+    """Return what pools inside calibrated fusions; nothing where it learned from calibrated maps.
+
+    Args:
+        per_fold: one a fold.
+    """
+    pools = [f.inner if isinstance(f, Calibrated | CalibratedMembers) else f for f in per_fold]
+    learned = any(pool is not pools[0] for pool in pools)  # else every fold has the very same
+    return [] if learned and isinstance(per_fold[0], CalibratedMembers) else pools
 
 
 def cross_fit(built: Learned, blocks: FitBlocks, fold_of: Groups) -> list[Fusion]:

@@ -9,6 +9,8 @@ from ensemble.cli.options import (
     chosen_run,
     ignore_option,
     json_option,
+    refuse_in_run,
+    refuse_with_files,
     run_option,
     show,
     tell,
@@ -48,10 +50,12 @@ def command(
     if truth or guesses:
         if not truth or len(guesses) != 2 or not classes or candidates:
             raise click.UsageError(FROM_FILES)
+        refuse_with_files("--truth", "run_path", "split")
         document = audit_files(truth, (guesses[0], guesses[1]), classes=classes, ignore=ignore)
     elif len(candidates) != 2:
         raise click.UsageError(f"{len(candidates)} candidates; expected two: A and B")
     else:
+        refuse_in_run("--truth", "classes", "ignore")
         names = (candidates[0], candidates[1])
         document = audit_run(chosen_run(run_path), names, split=split, tell=tell)
     show(as_text(document), document, as_json=as_json)

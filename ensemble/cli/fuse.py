@@ -10,12 +10,15 @@ from ensemble.cli.options import (
     chosen_run,
     ignore_option,
     json_option,
+    refuse_in_run,
     refuse_with_files,
     run_option,
     show,
     tell,
     workers_options,
 )
+
+OF_FILES = ("out", "fit_maps", "fit_truth", "images", "fit_images", "seed", "ignore")
 
 
 @click.command("fuse")
@@ -41,7 +44,11 @@ from ensemble.cli.options import (
 @click.option("--images", type=FILE, help="Pictures of --maps, for strategies that use them.")
 @click.option("--fit-images", type=FILE, help="Pictures of --fit-maps.")
 @click.option(
-    "--seed", type=int, default=0, show_default=True, help="With --maps: seed of all draws."
+    "--seed",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="With --maps: seed of all draws.",
 )
 @click.option("--out", type=FILE, help="With --maps: the fused maps, .npy.")
 @ignore_option
@@ -69,7 +76,7 @@ def command(
     uint8, they are fused into --out as float32.
     """
     if maps:
-        refuse_with_files("--maps", **{"--run": run_path, "--name": name, "--members": members})
+        refuse_with_files("--maps", "run_path", "name", "members")
         from ensemble.pipeline.files import fuse_files
 
         document = fuse_files(
@@ -88,10 +95,7 @@ def command(
         then = f"ens postprocess --maps {out} --chain suppress_background --out labels.npy"
         show(text, document, as_json=as_json, then=then)
         return
-    if out or fit_maps or fit_truth or images or fit_images:
-        raise click.UsageError(
-            "--out, --images and the --fit- options go with --maps; a run has its own"
-        )
+    refuse_in_run("--maps", *OF_FILES)
     from ensemble.pipeline.fusing import calibration_of, fuse_members
 
     run = chosen_run(run_path)

@@ -111,21 +111,6 @@ def chosen_run(path: Path | None) -> Run:
     return Run(path) if path is not None else newest_run()
 
 
-def refuse_with_files(files: str, **of_a_run: Any) -> None:
-    """Refuse options of a run beside those of files.
-
-    Args:
-        files: the option that says that files are meant.
-        of_a_run: what was given for each, by its option; empty or None where it was not.
-
-    Raises:
-        UsageError: one was given.
-    """
-    given = [option for option, value in of_a_run.items() if value]
-    if given:
-        raise click.UsageError(f"{given[0]} is of a run, {files} of files; give one of them")
-
-
 def refuse_given(why: str, *names: str) -> None:
     """Refuse options of the command that runs, where they were written and not left to a default.
 
@@ -141,6 +126,32 @@ def refuse_given(why: str, *names: str) -> None:
         given = context.get_parameter_source(option.name or "") is ParameterSource.COMMANDLINE
         if option.name in names and given:
             raise click.UsageError(f"{option.opts[0]} {why}")
+
+
+def refuse_with_files(files: str, *names: str) -> None:
+    """Refuse options of a run beside those of files.
+
+    Args:
+        files: the option that says that files are meant.
+        names: of the parameters of a run.
+
+    Raises:
+        UsageError: one was given.
+    """
+    refuse_given(f"is of a run, {files} of files; give one of them", *names)
+
+
+def refuse_in_run(files: str, *names: str) -> None:
+    """Refuse options of files where a run is meant, which has its own.
+
+    Args:
+        files: the option that says that files are meant.
+        names: of the parameters of files.
+
+    Raises:
+        UsageError: one was given.
+    """
+    refuse_given(f"goes with {files}; a run has its own", *names)
 
 
 def next_of_board(run: Run, board: "Leaderboard") -> str:

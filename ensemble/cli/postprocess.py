@@ -9,12 +9,15 @@ from ensemble.cli.options import (
     chosen_run,
     ignore_option,
     json_option,
+    refuse_in_run,
     refuse_with_files,
     run_option,
     show,
     tell,
     workers_options,
 )
+
+OF_FILES = ("out", "images", "fit_maps", "fit_truth", "fit_images", "ignore")
 
 
 @click.command("postprocess")
@@ -56,7 +59,7 @@ def command(
     by fold on the other folds, for other splits on all.
     """
     if maps:
-        refuse_with_files("--maps", **{"--run": run_path, "--fusion": fusion, "--name": name})
+        refuse_with_files("--maps", "run_path", "fusion", "name")
         from ensemble.pipeline.files import postprocess_file
 
         document = postprocess_file(
@@ -74,8 +77,7 @@ def command(
         then = f"ens score --truth TRUTH.npy --guess {out} --classes {document['classes']}"
         show(text, document, as_json=as_json, then=then)
         return
-    if out or images or fit_maps or fit_truth or fit_images:
-        raise click.UsageError("--out, --images and --fit-... go with --maps; a run has its own")
+    refuse_in_run("--maps", *OF_FILES)
     if not fusion:
         raise click.UsageError("give --fusion NAME (in a run), or --maps FILE with --out FILE")
     from ensemble.pipeline.chains import read_fitted_chain

@@ -11,6 +11,8 @@ from ensemble.cli.options import (
     ignore_option,
     json_option,
     next_of_board,
+    refuse_given,
+    refuse_in_run,
     refuse_with_files,
     run_option,
     show,
@@ -83,10 +85,12 @@ def command(
         raise click.UsageError("--protocol ranks, --metric measures something else; give one")
     if maps and not metrics:
         raise click.UsageError("--maps are for metrics of probabilities; give --metric with them")
+    if not metrics:
+        refuse_given("goes with --metric", "per")
     if truth or guess or maps:
         if not (truth and guess and classes):
             raise click.UsageError(TOGETHER)
-        refuse_with_files("--truth", **{"--run": run_path, "--candidate": candidates})
+        refuse_with_files("--truth", "run_path", "candidates", "split")
         if metrics:
             from ensemble.pipeline.measuring import as_text, measure_files
 
@@ -97,15 +101,16 @@ def command(
         else:
             text, document = _scored_files(truth, guess, protocol, classes, ignore)
             then = "ens postprocess --maps MAPS.npy --chain suppress_background --out LABELS.npy"
-    elif metrics:
-        from ensemble.pipeline.measuring import as_text, measure_run
-
-        document = measure_run(
-            chosen_run(run_path), candidates, metrics, split=split, per=per, tell=tell
-        )
-        text = as_text(document)
     else:
-        text, document, then = _scored_run(run_path, candidates, split, protocol or MASKED)
+        refuse_in_run("--truth", "classes", "ignore")
+        if metrics:
+            from ensemble.pipeline.measuring import as_text, measure_run
+
+            run = chosen_run(run_path)
+            document = measure_run(run, candidates, metrics, split=split, per=per, tell=tell)
+            text = as_text(document)
+        else:
+            text, document, then = _scored_run(run_path, candidates, split, protocol or MASKED)
     show(text, document, as_json=as_json, then=then)
 
 

@@ -23,7 +23,10 @@ DATA_OPTIONS = (
         "--folds", type=click.IntRange(2, 100), metavar="K", help="How many folds; by default 3."
     ),
     click.option(
-        "--seed", type=int, metavar="S", help="Seed of folds, training and draws; by default 0."
+        "--seed",
+        type=click.IntRange(0),
+        metavar="S",
+        help="Seed of folds, training and draws; by default 0.",
     ),
 )
 

@@ -57,7 +57,9 @@ from evaluation.ground.layout import RUNS, Run
     type=click.Choice(["mean", "geometric_mean", "max"]),
     help="How the maps of the views become one; by default mean.",
 )
-@click.option("--seed", type=int, metavar="S", help="Seed of folds and training; by default 0.")
+@click.option(
+    "--seed", type=click.IntRange(0), metavar="S", help="Seed of folds and training; by default 0."
+)
 @jobs_options
 @click.option("--only", multiple=True, metavar="NAME", help="Train only this member; repeatable.")
 @click.option(

@@ -29,7 +29,9 @@ OF_A_SEARCH = ("trials", "seed", "space", "name")
     show_default=True,
     help="Chains tried per search: one search on all pictures, one without each fold.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of all draws.")
+@click.option(
+    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of all draws."
+)
 @click.option(
     "--space", type=FILE, help="YAML of steps and their options' values; see docs/crf.md."
 )

@@ -53,9 +53,9 @@ def experiment_from(
     """
     base = _base(run, experiment)
     given: dict[str, Any] = {
-        "data": data and _absolute(data),
-        "validation": validation and _absolute(validation),
-        "drop": drop and _absolute(drop),
+        "data": data and full_path(data),
+        "validation": validation and full_path(validation),
+        "drop": drop and full_path(drop),
         "folds": folds,
         "seed": seed,
         "size": size and read_size(size),
@@ -90,7 +90,7 @@ def read_size(text: str) -> tuple[int, int]:
         BadSpec: anything else.
     """
     parts = text.lower().split("x")
-    if len(parts) != 2 or not all(part.isdigit() and int(part) > 0 for part in parts):
+    if len(parts) != 2 or not all(part.isdecimal() and int(part) > 0 for part in parts):
         raise BadSpec(f"size {text!r}; expected ROWSxCOLS, such as 64x128")
     return int(parts[0]), int(parts[1])
 
@@ -103,7 +103,8 @@ def _base(run: Run, file: Path | None) -> Experiment:
     return Experiment()
 
 
-def _absolute(data: str) -> str:
+def full_path(data: str) -> str:
+    """Return a data set's path counted from the root; the built-in sample is none."""
     return data if data == "sample" else str(Path(data).resolve())
 
 

@@ -6,19 +6,23 @@ from typing import Any
 
 import numpy as np
 
+from ensemble.pipeline.experiment import Experiment
 from ensemble.pipeline.folds import OOF, fold_of, refuse_leak, without_each_fold
 from ensemble.pipeline.leaks import leak_notes
 from ensemble.pipeline.prepare import split_identity
 from ensemble.pipeline.sources import Sources
+from evaluation.ground.classes import Classes
 from evaluation.ground.errors import BadRun
 from evaluation.ground.files import read_json, write_json
 from evaluation.ground.layout import Run
 from evaluation.ground.outputs import check_outputs, digests, forget
 from evaluation.ground.provenance import digest, is_current, record
+from evaluation.ground.specs import split_chain
 from members.data.dataset import DataSet
-from postproc.chain import Chain
+from postproc.chain import Chain, parse_chain
 from postproc.fit import fit_chain
 from postproc.postprocess import CrossFitted
+from postproc.steps import STEPS
 
 FITTED, PART = "fitted.json", "fitted"
 
@@ -38,6 +42,24 @@ class FittedChain:
     def of(self, split: str) -> Chain | CrossFitted:
         """Return what labels a split."""
         return self.crossed if split == OOF and self.crossed else self.chain
+
+
+def check_chains(experiment: Experiment, classes: Classes | None) -> None:
+    """Refuse chains that cannot be built.
+
+    Args:
+        experiment: whose.
+        classes: of the data; None while they are not known, and no class can be out of range.
+
+    Raises:
+        BadSpec: the first of them.
+    """
+    for text in experiment.chains.values():
+        if classes is not None:
+            parse_chain(text, classes=len(classes), ignore=classes.ignore)
+            continue
+        for part in split_chain(text):
+            STEPS.check(part, "classes", "ignore", "floor")
 
 
 def fit_on_oof(

@@ -15,6 +15,7 @@ from ensemble.pipeline.prepare import run_classes
 from ensemble.pipeline.scored import is_scored
 from ensemble.pipeline.scoring import fused
 from ensemble.pipeline.sources import Sources, run_experiment
+from ensemble.pipeline.trained_on import unseen
 from evaluation.ground.errors import BadRun
 from evaluation.ground.files import whole_file
 from evaluation.ground.layout import Run
@@ -43,6 +44,7 @@ def compare_run(
     Raises:
         BadRun: no such split, or nothing scored on it.
         BadSpec: no such protocol.
+        Leak: the members of all that is scored were trained on the pictures.
     """
     PROTOCOLS.check(protocol)
     sources, experiment = Sources.of(run), run_experiment(run)
@@ -54,9 +56,9 @@ def compare_run(
             f"no candidate of {run.path} is scored on {split!r} as it is today; run"
             f" `ens score --run {run.path} --split {split}`"
         )
-    read = [_candidate(sources, name, split) for name in names]
+    read = unseen(sources, [_candidate(sources, name, split) for name in names], split, tell)
     fresh = Freshness(sources, experiment)
-    fresh.warn([Result("scores", name, split) for name in names], tell)
+    fresh.warn([Result("scores", candidate.name, split) for candidate in read], tell)
     meter = Meter(sources, experiment, split, tell)
     candidates = [_priced(candidate, meter) for candidate in read]
     rng = np.random.default_rng(experiment.seed)

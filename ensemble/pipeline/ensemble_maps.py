@@ -3,12 +3,9 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
-
 from ensemble.pipeline.folds import OOF
 from ensemble.pipeline.fusing import Reader
 from ensemble.pipeline.sources import Sources
-from evaluation.ground.arrays import Array
 from evaluation.ground.errors import BadMaps, BadRun, Leak
 from members.data.dataset import DataSet
 
@@ -28,11 +25,6 @@ class EnsembleMaps:
     names: tuple[str, ...]
     readers: tuple[Reader, ...]
     data: DataSet
-
-    def groups(self) -> Array:
-        """Return the group of each picture; its id where there are no groups."""
-        data = self.data
-        return np.array(data.ids) if data.groups is None else np.asarray(data.groups)
 
 
 def open_members(sources: Sources, split: str, tell: Callable[[str], None]) -> EnsembleMaps:

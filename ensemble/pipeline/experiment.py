@@ -74,7 +74,7 @@ class Experiment(BaseModel):
     drop_outliers: bool = False
     drop: str | None = None
     folds: Annotated[int, Field(ge=2, le=100)] = 3
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0)] = 0
     store_dtype: StoreDtype = "float16"
     store: Annotated[str, AfterValidator(_url)] | None = None
     defaults: dict[str, Any] = Field(default_factory=dict)

@@ -119,11 +119,25 @@ def planned(experiment: Experiment, sources: Sources, name: str) -> Plan:
     asked = experiment.fusions[name]
     strategy, members = (asked, ()) if isinstance(asked, str) else (asked.strategy, asked.members)
     spec = check_strategy(strategy)
+    _refuse_circle(experiment, name, members)
     chosen = tuple(members) or tuple(n for n in sources.names() if sources.splits(n))
     if not chosen:
         raise BadRun(f"no member of {sources.run.path} has maps; run `ens train-members` first")
     seed, dtype, store = experiment.seed, experiment.store_dtype, experiment.store
     return Plan(name, str(spec), chosen, seed, dtype, store)
+
+
+def _refuse_circle(experiment: Experiment, name: str, members: Sequence[str]) -> None:
+    """Refuse a fusion that would be made of itself, by way of others or not."""
+    left, met = list(members), set[str]()
+    while left:
+        one = left.pop()
+        if one == name:
+            raise BadRun(f"fusion {name!r} would be made of itself; leave it out of its members")
+        asked = experiment.fusions.get(one, "")
+        if one not in met and not isinstance(asked, str):
+            left += asked.members
+        met.add(one)
 
 
 def make_fusion(sources: Sources, plan: Plan, tell: Callable[[str], None]) -> None:
@@ -230,8 +244,9 @@ def _seen(run: Run, readers: Sequence[Reader], *, learned: bool, split: str) -> 
         return None
     if learned:
         folds = read_folds(run)
-        models = tuple(frozenset(ids[i] for i in fold.training) for fold in folds)
-        return Seen(models, tuple(int(k) for k in fold_of(run)) if split == OOF else None)
+        models = [frozenset(ids[i] for i in fold.training) for fold in folds]
+        models += [leaked] if leaked else []
+        return Seen(tuple(models), tuple(int(k) for k in fold_of(run)) if split == OOF else None)
     return Seen((leaked,))
 
 

@@ -145,7 +145,7 @@ def _error(tallies: GroupTallies, column: int, rng: np.random.Generator) -> floa
 
 def _tallies(maps: MapReader, data: DataSet) -> GroupTallies:
     """Sum, for each group: right pixels, probabilities of the guesses, scored pixels."""
-    groups = np.array(data.ids) if data.groups is None else np.asarray(data.groups)
+    groups = data.group_names()
     rows, names = [], []
     for block in _spread(len(data)):
         read = maps.read(block)

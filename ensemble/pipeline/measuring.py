@@ -59,15 +59,13 @@ def measure_run(
     names = list(candidates) or run.candidates()
     counts_of(run, names, split=split, tell=tell)
     sources, classes, data = Sources.of(run), run_classes(run), DataSet.load(run.data(split))
-    pictures = np.array(data.ids)
-    groups = pictures if data.groups is None else np.asarray(data.groups)
+    keys = np.array(data.ids) if per == "picture" else data.group_names()
     found = {}
     for name in names:
         known = name if name in run.candidates() else f"{name}_argmax"
         source, chain = read_candidate(run, known)
         maps = None if chain else sources.open(source, split)
         guess = read_labels(run, known, split)
-        keys = pictures if per == "picture" else groups
         found[name] = _measured(metrics, data.truth(), guess, maps, classes, keys, per)
     return {"split": split, "per": per, "candidates": found}
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from ensemble.diversity.elimination import Elimination, Step
 from ensemble.diversity.judge import Change
-from evaluation.bootstrap import Interval
+from evaluation.table import interval_document
 
 Document = dict[str, Any]
 
@@ -58,13 +58,6 @@ def change_document(change: Change) -> Document:
     """Give a change as JSON."""
     ends = interval_document(change.interval)
     return {"change": change.value, "interval": ends, "half_width": change.half_width}
-
-
-def interval_document(interval: Interval | None) -> Document | None:
-    """Give an interval as JSON; None for none."""
-    if interval is None:
-        return None
-    return {"low": interval.low, "high": interval.high, "level": interval.level}
 
 
 def _step(step: Step, names: Sequence[str]) -> Document:

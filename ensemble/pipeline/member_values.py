@@ -13,7 +13,7 @@ from ensemble.diversity.shapley import Formula, formula_for, shapley
 from ensemble.diversity.subsets import SubsetCounts, group_places
 from ensemble.pipeline.ensemble_maps import EnsembleMaps, open_members
 from ensemble.pipeline.folds import OOF
-from ensemble.pipeline.member_advice import advise, change_document, interval_document
+from ensemble.pipeline.member_advice import advise, change_document
 from ensemble.pipeline.member_costs import member_cost
 from ensemble.pipeline.sources import Sources, run_experiment
 from evaluation.ground.errors import BadRun
@@ -21,6 +21,7 @@ from evaluation.ground.layout import Run
 from evaluation.iou import Score
 from evaluation.protocols import PROTOCOLS
 from evaluation.scores import iou_by_name, number
+from evaluation.table import interval_document
 from members.data.dataset import DataSet
 
 VALIDATION = "validation"
@@ -99,7 +100,7 @@ def judge_of(sources: Sources, maps: EnsembleMaps, subsets: int) -> Judge:
     if data.masks is None:
         raise BadRun(f"split {maps.split!r} has no truth to score by; take another --split")
     rng = np.random.default_rng(seed)
-    places = group_places(maps.groups(), subsets=subsets, classes=len(data.classes), rng=rng)
+    places = group_places(data.group_names(), subsets=subsets, classes=len(data.classes), rng=rng)
     counts = SubsetCounts(maps.readers, data.truth(), places)
     return Judge(counts, PROTOCOLS.build(PROTOCOL), data.classes.ignore, seed)
 

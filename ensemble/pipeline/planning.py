@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ensemble.fuse import MEMORY_BYTES
+from ensemble.pipeline.chains import check_chains
 from ensemble.pipeline.experiment import Experiment
 from ensemble.pipeline.forecast import Forecast
 from ensemble.pipeline.laid import Laid
@@ -17,7 +18,7 @@ from ensemble.pipeline.prepare import is_prepared, prepare
 from ensemble.pipeline.sources import Sources, foreign_members
 from ensemble.pipeline.steps import steps
 from ensemble.pipeline.training import check_trainable, refuse_foreign
-from ensemble.pipeline.whole import check_specs
+from ensemble.pipeline.whole import check_candidates, check_specs
 from evaluation.ground.blocks import BLOCK_PICTURES
 from evaluation.ground.classes import Classes, numbered
 from evaluation.ground.layout import Run
@@ -59,6 +60,9 @@ def plan_run(run: Run, experiment: Experiment, *, device: str, workers: int | No
         if laid_out is None:
             return found
         data = DataSet.load(laid_out.data("oof"))
+        for name, chain in experiment.chains.items():
+            alone = experiment.model_copy(update={"chains": {name: chain}})
+            found.attempt(partial(check_chains, alone, data.classes))
         for member in members:
             found.attempt(partial(check_trainable, [member], data))
         found.odd += odd_about_data(laid_out)
@@ -86,6 +90,7 @@ def _look_at_specs(found: Forecast, experiment: Experiment) -> None:
         for name, value in getattr(experiment, kind).items():
             alone = experiment.model_copy(update={**nothing, kind: {name: value}})
             found.attempt(partial(check_specs, alone))
+    found.attempt(partial(check_candidates, experiment))
 
 
 def _laid_out(run: Run, experiment: Experiment, folder: Path) -> Run:

@@ -1,12 +1,12 @@
 """Lay out a run's data: load, set validation aside, fold; once, and the same for all members."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ensemble.pipeline.another_set import named_apart
 from ensemble.pipeline.experiment import PATHS, Experiment
 from evaluation.ground.classes import Classes
 from evaluation.ground.errors import BadData, BadRun
@@ -147,11 +147,7 @@ def _load(experiment: Experiment) -> dict[str, DataSet]:
     if experiment.validation is not None:
         found = load(Path(experiment.validation), classes=training.classes, size=experiment.size)
         validation = _labelled(found, experiment.validation)
-        if set(validation.ids) & set(training.ids):
-            # Ids are what tells a leak: the same name must mean the same picture.
-            renamed = tuple(f"validation-{name}" for name in validation.ids)
-            validation = replace(validation, ids=renamed)
-        sets["validation"] = validation
+        sets["validation"] = named_apart(validation, training, "validation")
     return sets
 
 

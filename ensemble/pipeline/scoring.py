@@ -13,6 +13,7 @@ from ensemble.pipeline.postprocessing import make_candidate, read_candidate, rea
 from ensemble.pipeline.prepare import run_classes
 from ensemble.pipeline.scored import LEADERBOARD, is_scored, scored_from, scores_of
 from ensemble.pipeline.sources import Sources, run_experiment
+from ensemble.pipeline.trained_on import refuse_seen, seen_in_words, unseen
 from evaluation.counts import confusion_by_threads
 from evaluation.ground.errors import BadRun
 from evaluation.ground.files import whole_file
@@ -40,8 +41,9 @@ def score_run(
     """Score candidates on `oof` and on the examined split, and compare them.
 
     Without names, every member and fusion is a candidate by plain argmax, beside what
-    `postprocess` made. What is missing or stale is made again first. The comparison is written to
-    `scores/leaderboard.csv` too.
+    `postprocess` made. What is missing or stale is made again first. One whose members were trained
+    on pictures of the split is left out, on pictures of `oof`, cannot be chosen. The comparison is
+    written to `scores/leaderboard.csv` too.
 
     Args:
         run: the experiment folder.
@@ -52,6 +54,7 @@ def score_run(
 
     Raises:
         BadRun: no such candidate or split, or a split without truth.
+        Leak: the members of a candidate that was named, or of all, were trained on the pictures.
     """
     PROTOCOLS.build(protocol)
     with writing(run.path):
@@ -62,12 +65,15 @@ def score_run(
         experiment = run_experiment(run)
         for fusion in fused(run, experiment):
             make_fusion(sources, planned(experiment, sources, fusion), tell)
+        for name in candidates:
+            refuse_seen(sources, _made_from(sources, name)[0], split, candidate=name)
         names = _refreshed(sources, candidates or _all(sources, experiment, tell), tell)
         scored = [c for name in names if (c := _scored(sources, name, split, tell)) is not None]
         if not scored:
             raise BadRun(
                 f"no candidate of {run.path} has maps of {split!r}; train or predict first"
             )
+        scored = unseen(sources, scored, split, tell)
         results = [Result("scores", candidate.name, split) for candidate in scored]
         Freshness(Sources.of(run), experiment).warn(results, tell)
         rng = np.random.default_rng(experiment.seed)
@@ -104,6 +110,8 @@ def counts_of(run: Run, names: Sequence[str], *, split: str, tell: Tell) -> list
             counts = _counts(sources, _candidate(sources, name, tell), split, tell)
             if counts is None:
                 raise BadRun(f"{name!r} has no maps of {split}; `ens predict` makes them")
+            if words := seen_in_words(sources, _made_from(sources, name)[0], split):
+                tell(f"{name}: warning: {words}")
             found.append(counts)
         return found
 
@@ -184,6 +192,6 @@ def _score_split(run: Run, name: str, split: str) -> None:
     classes, data = run_classes(run), DataSet.load(run.data(split))
     labels = read_labels(run, name, split)
     counts = confusion_by_threads(data.truth(), labels, classes=len(classes))
-    groups = np.array(data.ids) if data.groups is None else np.asarray(data.groups)
+    groups = data.group_names()
     document = score(counts, sorted(PROTOCOLS), classes)
     write_scores(run.scores(name), split, counts, document, data.ids, groups)

@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from ensemble.pipeline.another_set import named_apart, refuse_other
+from ensemble.pipeline.chains import check_chains
 from ensemble.pipeline.experiment import Experiment, read_experiment
 from ensemble.pipeline.placing import Place, beside, placing
 from ensemble.pipeline.prepare import (
@@ -66,6 +68,7 @@ def train_members(
         # What was decided is told once nothing can be refused any more: a refusal is one line.
         decided: list[str] = []
         prepare(run, experiment, decided.append)
+        check_chains(experiment, run_classes(run))
         members = _chosen(experiment.expanded(run_classes(run)), only)
         refuse_foreign(run, members)
         check_trainable(members, DataSet.load(run.data("oof")))
@@ -123,7 +126,7 @@ def predict_data(
         The names of the networks.
 
     Raises:
-        BadData: pictures of another size, or a split of that name with other pictures.
+        BadData: pictures of another size, or a split of that name with other pictures or masks.
     """
     where, classes = devices(device), run_classes(run)
     check_name(split, "split")
@@ -135,15 +138,16 @@ def predict_data(
         if (found.channels, *found.shape) != (known.channels, *known.shape):
             met, expected = (f"{d.channels} x {d.shape[0]} x {d.shape[1]}" for d in (found, known))
             raise BadData(f"{data} has pictures of {met}; expected {expected}; see --size")
+        found = named_apart(found, known, split)
         experiment = read_experiment(run.experiment)
         members = experiment.expanded(classes)
         ready = [m for m in members if _whole(run, m)]
         if not ready:
             raise BadRun(f"no member of {run.path} is trained; run `ens train-members` first")
-        if not run.data(split).exists():
+        if run.data(split).exists():
+            refuse_other(DataSet.load(run.data(split)), found, split)
+        else:
             found.save(run.data(split))
-        elif DataSet.load(run.data(split)).ids != found.ids:
-            raise BadData(f"split {split!r} is there with other pictures; choose another --split")
         with placing(run, experiment.store) as place:
             predict_members(
                 run,

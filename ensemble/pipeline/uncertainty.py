@@ -137,7 +137,7 @@ def _entry(maps: EnsembleMaps, values: dict[str, Array], place: int, rank: int) 
     return {
         "rank": rank,
         "id": maps.data.ids[place],
-        "group": str(maps.groups()[place]),
+        "group": str(maps.data.group_names()[place]),
         **{name: number(round(float(values[name][place]), DECIMALS)) for name in MEASURES},
     }
 

@@ -78,6 +78,10 @@ class DataSet:
             raise BadData(f"pictures {self.ids[0]}, ... have no masks; expected a labelled set")
         return self.masks
 
+    def group_names(self) -> Array:
+        """Return the group of each picture; its id where it stands for itself."""
+        return np.array(self.ids) if self.groups is None else self.groups
+
     def take(self, indices: Any) -> "DataSet":
         """Return the pictures at `indices`: integers, a slice, or one bool a picture."""
         places = np.arange(len(self))[indices]

@@ -16,6 +16,8 @@ from postproc.step import FitBlock, Learned, Step
 
 NEVER = "-inf"
 MAX_BIAS = 50
+SMALLEST_NORMAL = 2.0**-126
+"""Of float32; a floor below it may be 0 there."""
 
 Bias = Annotated[float, Field(ge=-MAX_BIAS, le=MAX_BIAS)] | Literal["-inf"]
 
@@ -25,7 +27,7 @@ def class_bias(
     ignore: int | None,
     *,
     bias: list[Bias] | None = None,
-    floor: Annotated[float, Field(gt=0, lt=1)] = 2.0**-25,
+    floor: Annotated[float, Field(ge=SMALLEST_NORMAL, lt=1)] = 2.0**-25,
 ) -> Step | Learned:
     """Multiply each class by exp(its bias) and renormalise: argmax becomes argmax of log p + b.
 

@@ -308,6 +308,22 @@ def test_files_say_where_half_of_the_pictures_are_too_few_to_measure(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("spec", "known"),
+    [
+        ("mean(calibrate=temperature, calibrate_at=members)", True),
+        ("stacking(calibrate=temperature)", True),
+        ("stacking(calibrate=temperature, calibrate_at=members)", False),
+    ],
+)
+def test_what_learned_from_calibrated_maps_has_no_error_before(tmp_path, spec, known):
+    found = fused_files(tmp_path, *drawn(15, sharpness=3), spec)["calibration"]
+    assert (found["before"] is not None) == known
+    assert ("error unknown before" in in_words(found)) == (not known)
+    assert in_words(found).endswith(f"{found['after']:.4f} after")
+    assert found["pixels"] > 0
+
+
+@pytest.mark.parametrize(
     ("spec", "options", "words"),
     [
         ("stacking(intensity=True)", {}, "looks at pictures; give --images and --fit-images"),

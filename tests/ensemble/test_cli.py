@@ -234,7 +234,8 @@ class TestAnExperimentFile:
         file.write_text(
             f"data: {sample[0]}\nvalidation: {sample[1]}\nfolds: 2\n"
             f"defaults: {{epochs: 1}}\nmembers: {{a: {{architecture: '{TINY}'}}}}\n"
-            "fusions: {mean: mean}\nchains: {plain: '', dark: suppress_background}\n"
+            "fusions: {mean: mean}\n"
+            "chains: {plain: '', dark: suppress_background, rocks: 'close(only=[4])'}\n"
         )
         arguments = ["run", file, "--run", tmp_path / "run", "--workers", "1", "--json"]
         first = json.loads(answer(capsys, *arguments))
@@ -251,9 +252,16 @@ class TestAnExperimentFile:
             ("- a", "holds list; expected keys such as data, members"),
             ("member: {}", "unknown key 'member'; known: data"),
             ("folds: 1", "'folds' got 1; expected greater than or equal to 2"),
+            ("seed: -1", "'seed' got -1; expected greater than or equal to 0"),
             ("fusions: {m: stackin}", "unknown fusion strategy 'stackin'"),
             ("chains: {c: 'mode_filter|crf'}", "step 'crf' needs maps"),
             ("members: {a: {architecture: unet(width=-1)}}", "option 'width' got -1"),
+            ("chains: {c: 'close(only=[9])'}", "only=[9]; expected classes from 0 to 4"),
+            ("fusions: {m: mean}\nchains: {argmax: open}", "that name is the empty chain's"),
+            (
+                "fusions: {a: mean, a_b: max}\nchains: {b_c: '', c: open}",
+                "fusion 'a' and fusion 'a_b' both have a candidate 'a_b_c'",
+            ),
             ("data: nowhere.npz", "nowhere.npz is missing"),
         ],
     )

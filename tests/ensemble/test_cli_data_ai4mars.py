@@ -46,6 +46,7 @@ def test_tells_how_many_tiles_there_are_in_the_file(tree, capsys):
     [
         ({"tile": "4"}, "size '4'; expected ROWSxCOLS, such as 64x128"),
         ({"tile": "4x0"}, "size '4x0'; expected ROWSxCOLS"),
+        ({"tile": "²x4"}, "size '²x4'; expected ROWSxCOLS"),
         ({"scale": "half"}, "scale 'half'; expected a fraction such as 1/4"),
         ({"scale": "1/0"}, "scale '1/0'; expected a fraction"),
     ],

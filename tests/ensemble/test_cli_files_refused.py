@@ -46,6 +46,22 @@ FITTED = "--fit-maps a.npy --fit-maps b.npy --fit-truth truth.npy"
             "--candidate is of a run, --truth of files; give one of them",
         ),
         (
+            "score --truth truth.npy --guess truth.npy --classes 3 --split oof",
+            "--split is of a run, --truth of files; give one of them",
+        ),
+        (
+            "score --truth truth.npy --guess truth.npy --classes 3 --per picture",
+            "--per goes with --metric",
+        ),
+        (
+            "audit --truth truth.npy --guess truth.npy --guess truth.npy --classes 3 --split oof",
+            "--split is of a run, --truth of files; give one of them",
+        ),
+        (
+            "audit --truth truth.npy --guess truth.npy --guess truth.npy --classes 3 --run r",
+            "--run is of a run, --truth of files; give one of them",
+        ),
+        (
             "score --truth truth.npy --guess truth.npy --classes 3 --metric iou --protocol keras",
             "--protocol ranks, --metric measures something else",
         ),
@@ -74,12 +90,15 @@ FITTED = "--fit-maps a.npy --fit-maps b.npy --fit-truth truth.npy"
             "four.npy has 4 classes; expected 3 as in a.npy",
         ),
         ("fuse --maps a.npy --strategy mean --out o.png", "--out o.png; expected a name that ends"),
-        ("fuse --strategy mean --out o.npy", "--out"),
+        ("fuse --strategy mean --out o.npy", "--out goes with --maps; a run has its own"),
         (
             "import a.npy --name a --split oof --data tiles.npz",
             "--data lays out a new run; name its folder by --run",
         ),
-        ("postprocess --fusion mean --chain argmax --out o.npy", "go with --maps; a run has its"),
+        (
+            "postprocess --fusion mean --chain argmax --out o.npy",
+            "--out goes with --maps; a run has",
+        ),
         (
             "postprocess --maps a.npy --chain crf --images flat.npy --out o.npy",
             "flat.npy has shape (8, 10); expected (picture, row, col) or 4 axes",

@@ -101,6 +101,19 @@ class TestPackages:
             assert (written[name] != labels).mean() < 0.01
         assert len(written) == 70
 
+    def test_label_pictures_whatever_their_masks_hold(self, trained, package, tmp_path):
+        pictures = pictures_of(trained)[:3]
+        np.save(tmp_path / "bare.npy", pictures)
+        masks = np.full((3, 16, 24), 9, np.uint8)
+        np.savez(tmp_path / "other.npz", images=pictures, masks=masks)
+        for name in ("bare.npy", "other.npz"):
+            out = tmp_path / f"labels of {name}.npy"
+            assert run(["apply", str(package), str(tmp_path / name), "--out", str(out)]) == 0
+        found, expected = (
+            np.load(tmp_path / f"labels of {name}.npy") for name in ("other.npz", "bare.npy")
+        )
+        np.testing.assert_array_equal(found, expected)
+
     def test_are_tried_before_they_count_as_done(self, trained, tmp_path, capsys):
         capsys.readouterr()
         out = tmp_path / "p"

@@ -121,6 +121,8 @@ class TestARunThatWouldFail:
             ),
             ({"fusions": {"m": "weighted_mean(weights=[0, 0])"}}, ["are all 0"]),
             ({"chains": {"c": "mode_filter|crf"}}, ["step 'crf' needs maps"]),
+            ({"chains": {"c": "close(only=[9])"}}, ["only=[9]; expected classes from 0 to 4"]),
+            ({"chains": {"argmax": "open"}}, ["that name is the empty chain's"]),
             ({"folds": 90}, ["expected at least one each"]),
             (
                 {"chains": {"c": "blurr"}, "fusions": {"m": "meen"}, "data": "/nowhere.npz"},

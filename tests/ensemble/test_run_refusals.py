@@ -118,6 +118,43 @@ def test_what_is_not_there_is_named_with_what_to_do(at, capsys, words, told, mon
     assert sorted(at.path.rglob("*.csv")) == before
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("fuse --strategy mean --seed 1", "--seed goes with --maps; a run has its own"),
+        ("fuse --strategy mean --ignore 1", "--ignore goes with --maps; a run has its own"),
+        (
+            "postprocess --fusion one --chain suppress_background --ignore 1",
+            "--ignore goes with --maps; a run has its own",
+        ),
+        ("score --per picture", "--per goes with --metric"),
+        ("score --ignore 1", "--ignore goes with --truth; a run has its own"),
+        ("score --metric iou --classes 3", "--classes goes with --truth; a run has its own"),
+        ("audit one two --ignore 1", "--ignore goes with --truth; a run has its own"),
+        ("audit one two --classes 3", "--classes goes with --truth; a run has its own"),
+    ],
+)
+def test_options_that_a_run_would_not_hear_are_refused(at, capsys, words, told):
+    before = sorted(at.path.rglob("*"))
+    assert told in refused(capsys, at, words)
+    assert sorted(at.path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "train-members",
+        "fuse --strategy mean",
+        "search space.yaml",
+        "search-loss",
+        "tune-postproc --fusion one",
+    ],
+)
+def test_a_seed_below_zero_is_refused(at, capsys, words):
+    said = refused(capsys, at, f"{words} --seed -1")
+    assert "'--seed': -1 is not in the range x>=0" in said
+
+
 def test_a_candidate_without_maps_of_the_split_is_left_out_of_the_board(at, capsys):
     words = ["score", "--candidate", "two", "--split", OOF, "--run", str(at.path)]
     assert run(words) == 2
@@ -138,6 +175,15 @@ def test_members_without_a_common_split_are_not_fused(at, capsys):
     at.probabilities("one", "validation").rename(at.path / "away")
     said = refused(capsys, at, "fuse --strategy mean --members one,two")
     assert "one, two share no split; predict the missing ones" in said
+
+
+def test_a_fusion_of_itself_is_refused(at, capsys):
+    said = refused(capsys, at, "fuse --strategy mean --name f --members one,f")
+    assert "fusion 'f' would be made of itself" in said
+    by_way = {"a": {"strategy": "mean", "members": ["one", "f"]}}
+    Experiment(data="sample", folds=2, fusions=by_way).write(at.experiment)
+    said = refused(capsys, at, "fuse --strategy mean --name f --members one,a")
+    assert "fusion 'f' would be made of itself" in said
 
 
 class TestWhatToDoForMapsThatLack:

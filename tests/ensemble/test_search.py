@@ -1,10 +1,16 @@
 """`ens search`: spaces, samplers, pruning, going on, and what is handed over."""
 
+import contextlib
 import csv
 import itertools
 import json
+import os
 import pickle
+import signal
 import sqlite3
+import subprocess
+import sys
+import time
 from importlib import import_module
 from pathlib import Path
 
@@ -532,12 +538,15 @@ class TestSideBySide:
     def jobs(self, tmp_path, monkeypatch):
         """Make jobs that worker processes can import."""
         (tmp_path / "searched_jobs.py").write_text(
-            "import os\n"
+            "import os, pathlib, time\n"
             "def fine(device): return device\n"
             "def dies(device): os._exit(3)\n"
             "def fails(device):\n"
             "    from evaluation.ground.errors import EnsError\n"
             "    raise EnsError('so it is')\n"
+            "def lasts(device):\n"
+            "    pathlib.Path(f'{os.getpid()}.pid').touch()\n"
+            "    time.sleep(300)\n"
         )
         monkeypatch.syspath_prepend(str(tmp_path))
         return import_module("searched_jobs")
@@ -551,3 +560,54 @@ class TestSideBySide:
             "fine": "cpu",
         }
         assert len(ended) == 3
+
+    @pytest.fixture
+    def lasting(self, jobs, tmp_path):
+        """A process, and the ids of two others that work for it and would for minutes."""
+        work = (
+            "from searched_jobs import lasts\n"
+            "from ensemble.pipeline.search.side_by_side import side_by_side\n"
+            "list(side_by_side(iter([lasts, lasts]), ['cpu', 'cpu']))\n"
+        )
+        before = signal.signal(signal.SIGINT, signal.SIG_DFL)
+        process = subprocess.Popen(
+            [sys.executable, "-c", work],
+            cwd=tmp_path,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        signal.signal(signal.SIGINT, before)
+        assert within(120, lambda: len(list(tmp_path.glob("*.pid"))) == 2)
+        yield process, [int(path.stem) for path in tmp_path.glob("*.pid")]
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        process.stderr.close()
+
+    def test_no_process_outlives_a_parent_that_is_killed(self, lasting):
+        parent, others = lasting
+        parent.kill()
+        parent.wait()
+        assert within(60, lambda: not any(map(alive, others)))
+
+    def test_an_interrupted_parent_does_not_wait_for_its_processes(self, lasting):
+        parent, others = lasting
+        parent.send_signal(signal.SIGINT)
+        assert within(60, lambda: parent.poll() is not None)
+        assert not any(map(alive, others))
+
+
+def within(seconds, condition):
+    """Wait for a condition; tell whether it came true in time."""
+    end = time.monotonic() + seconds
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.05)
+    return condition()
+
+
+def alive(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False

@@ -225,6 +225,37 @@ class TestHonesty:
             np.testing.assert_array_equal(fold_of == fold_of.max(), run_fold == fold)
             assert set(fold_of[run_fold != fold]) == {0, 1}
 
+    def test_no_group_teaches_both_a_fusion_and_its_calibrator(self, planted, capsys, monkeypatch):
+        fused(planted, capsys, "stacking(calibrate=temperature)")
+        told, real = [], refits.cross_fit
+
+        def spy(built, blocks, fold_of):
+            told.append(blocks.groups)
+            return real(built, blocks, fold_of)
+
+        monkeypatch.setattr(refits, "cross_fit", spy)
+        tuned(planted, "weighted", number=1)
+        expected = DataSet.load(planted.data(OOF)).groups
+        assert [groups.tolist() for groups in told] == [expected.tolist()] * 2
+
+    @pytest.mark.parametrize("between", ["mean", "stacking", "mean over mean"])
+    def test_a_fusion_of_one_that_learns_is_refused_before_any_work(self, planted, capsys, between):
+        fused(planted, capsys)
+        below = "weighted"
+        for level, strategy in enumerate(between.split(" over ")):
+            words = ["--strategy", strategy, "--members", f"one,{below}", "--name", f"f{level}"]
+            assert run(["fuse", "--run", str(planted.path), *words]) == 0
+            below = f"f{level}"
+        said = refused(capsys, planted, "--fusion", below)
+        assert "is made of 'weighted', which learned from the folds that would examine it" in said
+        assert not (planted.path / "tuning").exists()
+
+    def test_a_fusion_of_one_that_learns_nothing_is_tuned(self, planted, capsys):
+        for name, members in (("below", "one,two"), ("above", "one,below")):
+            words = ["--strategy", "mean", "--members", members, "--name", name]
+            assert run(["fuse", "--run", str(planted.path), *words]) == 0
+        assert tuned(planted, "above", number=1)["of"] == "above"
+
     def test_what_learns_nothing_is_not_fitted_anew(self, planted, monkeypatch):
         fitted = []
         monkeypatch.setattr(refits, "cross_fit", lambda *_: fitted.append(1))
@@ -239,8 +270,8 @@ class TestHonesty:
         assert found == [*map(str, expected.crossed.chains), str(expected.chain)]
 
 
-def fused(at, capsys):
-    assert run(["fuse", "--run", str(at.path), "--strategy", "stacking", "--name", "weighted"]) == 0
+def fused(at, capsys, strategy="stacking"):
+    assert run(["fuse", "--run", str(at.path), "--strategy", strategy, "--name", "weighted"]) == 0
     capsys.readouterr()
 
 

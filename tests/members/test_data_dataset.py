@@ -40,6 +40,11 @@ def test_a_saved_set_is_read_back_as_it_was(tmp_path_factory, count, channels, m
     assert (back.channels, back.shape, len(back)) == (channels, (8, 9), count)
 
 
+def test_a_picture_without_a_group_is_one_of_its_own():
+    assert data_set().group_names().tolist() == ["g0", "g0", "g1", "g1"]
+    assert data_set(grouped=False).group_names().tolist() == ["p0", "p1", "p2", "p3"]
+
+
 def test_ids_with_commas_quotes_and_lines_survive(tmp_path):
     ids = ("a,b", 'say "x"', "two\nlines", "Ü")
     data_set(ids=ids).save(tmp_path / "oof")

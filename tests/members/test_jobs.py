@@ -73,6 +73,7 @@ def test_each_device_gets_its_processes_by_turns(monkeypatch):
     gpus = ["cuda:0", "cuda:1"]
     assert device_slots(["cpu"], None, 9) == ["cpu"] * 6
     assert device_slots(["cpu"], None, 2) == ["cpu"] * 2
+    assert device_slots(["cpu"], None, 0) == ["cpu"]
     assert device_slots(gpus, None, 99) == gpus * 3
     assert device_slots(gpus[:1], None, 99) == gpus[:1] * 4
     assert device_slots(gpus, 2, 99) == gpus * 2

@@ -2,7 +2,7 @@
 
 import pytest
 
-from evaluation.ground.classes import MARS
+from evaluation.ground.classes import MARS, Classes
 from evaluation.ground.errors import BadSpec
 from members.recipe import Member, Recipe, read_member, read_recipe
 
@@ -53,6 +53,23 @@ class TestExpanding:
         assert [m.label for m in members] == [0, 1, 2, 3, 4]
         assert {m.recipe.architecture for m in members} == {"unet(width=8)"}
         assert {m.family for m in members} == {"five"}
+
+    @pytest.mark.parametrize(
+        ("classes", "folders"),
+        [
+            (
+                ("big rock", "big-rock", "sand"),
+                ["five-0-big_rock", "five-1-big_rock", "five-2-sand"],
+            ),
+            (("песок", "камень"), ["five-0-_", "five-1-_"]),
+        ],
+        ids=["signs", "letters"],
+    )
+    def test_specialists_of_classes_that_are_spelt_alike_have_folders_of_their_own(
+        self, classes, folders
+    ):
+        recipe = Recipe(architecture="specialists(unet)")
+        assert [m.name for m in Member.expand("five", recipe, Classes(classes))] == folders
 
     @pytest.mark.parametrize(
         ("changed", "words"),

@@ -107,6 +107,14 @@ class TestABias:
         spec = f"class_bias(bias=[0, 0, 7], floor={floor})"
         assert labelled(spec, maps).item() == label
 
+    def test_has_a_floor_that_float32_can_tell_from_zero(self):
+        only_forbidden = np.array([1, 0, 0], np.float32)[None, :, None, None]
+        bias = "bias=['-inf', 0, -50]"
+        step = STEPS.build(f"class_bias({bias}, floor={2.0**-126})", classes=3, ignore=0)
+        np.testing.assert_allclose(step.apply(only_forbidden, None).ravel(), [0, 1, 0], atol=1e-20)
+        with pytest.raises(BadSpec, match="option 'floor' got 1e-60; expected greater than or eq"):
+            STEPS.build(f"class_bias({bias}, floor=1e-60)", classes=3, ignore=0)
+
     def test_gives_maps_that_a_later_step_may_use(self):
         maps = stored_maps(np.random.default_rng(0))
         text = "class_bias(bias=['-inf', 0, 0.5, 1])|blur|mode_filter"

@@ -1,6 +1,7 @@
 """A package on new pictures: labels into one file, or a PNG a picture."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ def apply_package(
 
     Args:
         folder: the package.
-        pictures: file or folder; see `members.data.load.load`. Masks are not looked at.
+        pictures: file or folder; see `members.data.load.load`; labels do not matter.
         out: a `.npy`, (picture, row, col) uint8, in the order of the pictures' names; or a folder,
             which gets `ID.png` with the class index of each pixel in the classes' colours.
         device: see `members.devices.devices`.
@@ -39,8 +40,8 @@ def apply_package(
     """
     package, where = read_package(folder), devices(device)[0]
     contents, classes = package.contents, package.classes
-    sets = load(pictures, classes=classes)
-    data = sets.get("test") or sets["training"]
+    sets = load(pictures)
+    data = replace(sets.get("test") or sets["training"], masks=None, classes=classes)
     if (data.channels, data.shape) != (contents.channels, contents.shape):
         met, expected = (
             f"{channels} x {rows} x {cols}"

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from ensemble.pipeline.asked import full_path
 from ensemble.pipeline.experiment import Experiment, read_experiment
 from ensemble.pipeline.prepare import prepare, split_identity
 from evaluation.ground.layout import Run
@@ -39,8 +40,8 @@ def searched_experiment(
         mine = {"members": base.members, "fusions": base.fusions, "chains": base.chains}
         base = read_experiment(experiment).model_copy(update=mine)
     given = {
-        "data": data and _absolute(data),
-        "validation": validation and _absolute(validation),
+        "data": data and full_path(data),
+        "validation": validation and full_path(validation),
         "folds": folds,
         "seed": seed,
     }
@@ -75,7 +76,3 @@ def lay_out(
 def data_identity(run: Run) -> dict[str, str]:
     """Return the digests of what a score depends on besides the recipe."""
     return {"data": split_identity(run, "oof"), "folds": digest(run.folds)}
-
-
-def _absolute(data: str) -> str:
-    return data if data == "sample" else str(Path(data).resolve())

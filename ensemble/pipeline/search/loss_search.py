@@ -12,7 +12,7 @@ from ensemble.pipeline.prepare import read_folds, run_classes
 from ensemble.pipeline.search.data import data_identity, lay_out
 from ensemble.pipeline.search.held_out import HeldOut, masked_miou
 from ensemble.pipeline.search.paths import NAME, filled
-from ensemble.pipeline.search.side_by_side import places, side_by_side
+from ensemble.pipeline.search.side_by_side import side_by_side
 from evaluation.ground.errors import EnsError
 from evaluation.ground.files import read_json, write_json
 from evaluation.ground.layout import Run
@@ -21,6 +21,7 @@ from evaluation.ground.progress import progress
 from evaluation.ground.provenance import digest_of, is_current, record
 from evaluation.iou import Tables
 from members.devices import devices
+from members.jobs import device_slots
 from members.recipe import Member, Recipe
 from members.train import Fold
 
@@ -130,7 +131,7 @@ class LossSearch:
                 missing.append(fold)
             else:
                 self._enter(fold, counts)
-        slots = places(where, self.workers, len(missing))
+        slots = device_slots(where, self.workers, len(missing))
         done = side_by_side(_unless_failed(missing), slots)
         for fold, outcome in progress(done, "folds", total=len(missing)):
             if isinstance(outcome, EnsError):

@@ -14,7 +14,6 @@ from ensemble.pipeline.search.data import data_identity, lay_out
 from ensemble.pipeline.search.found import Found
 from ensemble.pipeline.search.results import write_results
 from ensemble.pipeline.search.samplers import SamplerName, sampler
-from ensemble.pipeline.search.side_by_side import places
 from ensemble.pipeline.search.space import Space
 from ensemble.pipeline.search.study import ASKED, check, create, opened
 from ensemble.pipeline.search.trial import TrialJob
@@ -23,6 +22,7 @@ from evaluation.ground.errors import BadRun, BadSpec
 from evaluation.ground.layout import Run
 from evaluation.ground.locks import writing
 from members.devices import devices
+from members.jobs import device_slots
 
 FOLDER, FILE = "search", "study.sqlite"
 FREE_TRIALS = 5
@@ -105,7 +105,7 @@ def search(
 
             trials = Trials(study, space.distributions(), looks, job)
             total = min(effort.trials, looks.points or effort.trials)
-            slots = places(where, effort.workers, total - trials.ended())
+            slots = device_slots(where, effort.workers, total - trials.ended())
             trials.conduct(total, slots, effort.timeout_seconds, tell)
             numbers = [fold.index for fold in folds]
             return write_results(file.parent, experiment, space, study.study, numbers)

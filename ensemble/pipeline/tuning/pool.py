@@ -91,7 +91,7 @@ def pool_of(run: Run, seed: int) -> Pool:
         Leak: a group that lies in two folds.
     """
     data, folds = DataSet.load(run.data(OOF)), fold_of(run)
-    groups = np.array(data.ids) if data.groups is None else np.asarray(data.groups)
+    groups = data.group_names()
     _check(groups, folds)
     part = folds.copy()
     if folds.max() == 1:

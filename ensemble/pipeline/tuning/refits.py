@@ -9,8 +9,8 @@ from ensemble.calibration.measure import cross_fit
 from ensemble.fuse import CrossFitted, FitBlocks, fuse
 from ensemble.fusion import Fusion, Learned
 from ensemble.pipeline.folds import OOF
-from ensemble.pipeline.fusing import Plan
-from ensemble.pipeline.sources import Sources
+from ensemble.pipeline.fusing import Plan, planned
+from ensemble.pipeline.sources import Sources, run_experiment
 from ensemble.pipeline.tuning.heads import NamedMaps
 from ensemble.pipeline.tuning.pool import Pool
 from ensemble.strategies import SEES_SPECIALISTS
@@ -18,6 +18,7 @@ from ensemble.strategy import build_strategy, context_of
 from evaluation.ground.arrays import Array, Map
 from evaluation.ground.blocks import blocks
 from evaluation.ground.classes import UNLABELLED
+from evaluation.ground.errors import Leak
 from evaluation.ground.files import new_array, open_array, whole_file
 from evaluation.ground.specs import parse_spec
 from members.store import ProbabilityStore
@@ -34,6 +35,27 @@ def maps_of(sources: Sources, source: str, folder: Path) -> NamedMaps:
                 laid[block] = reader.read(block)
             laid.flush()
     return NamedMaps(OOF, open_array(file))
+
+
+def refuse_learned_below(sources: Sources, plan: Plan) -> None:
+    """Refuse a fusion of one that learns: only the uppermost is fitted anew.
+
+    Args:
+        sources: of the run.
+        plan: of the fusion.
+
+    Raises:
+        Leak: maps below it saw the truth of the folds that would examine it.
+    """
+    experiment = run_experiment(sources.run)
+    for name in set(plan.members) - set(sources.names()):
+        below = planned(experiment, sources, name)
+        if Refits(sources, below).needed:
+            raise Leak(
+                f"fusion {plan.name!r} is made of {name!r}, which learned from the folds that would"
+                f" examine it; tune {name!r}, or a fusion of members alone"
+            )
+        refuse_learned_below(sources, below)
 
 
 class Refits:
@@ -88,7 +110,8 @@ class Refits:
         assert isinstance(self._built, Learned)
         truth = np.where((fold_of == hidden)[:, None, None], UNLABELLED, pool.data.truth())
         pictures = pool.data.pictures if self._built.needs_pictures else None
-        seen = FitBlocks(self._readers, truth.astype(np.uint8), pictures=pictures)
+        truth, groups = truth.astype(np.uint8), pool.data.groups
+        seen = FitBlocks(self._readers, truth, pictures=pictures, groups=groups)
         return cross_fit(self._built, seen, fold_of)
 
     def _fuse(self, pool: Pool, fusion: CrossFitted, file: Path) -> None:

@@ -18,7 +18,7 @@ from ensemble.pipeline.tuning.heads import Heads, NamedMaps
 from ensemble.pipeline.tuning.judge import Judge
 from ensemble.pipeline.tuning.level import Level, groups_of
 from ensemble.pipeline.tuning.pool import Pool, pool_of
-from ensemble.pipeline.tuning.refits import Refits, maps_of
+from ensemble.pipeline.tuning.refits import Refits, maps_of, refuse_learned_below
 from ensemble.pipeline.tuning.results import Examined, document, read_result, write_result
 from ensemble.pipeline.tuning.space import ChainSpace
 from ensemble.pipeline.tuning.space_file import default_space, read_space
@@ -76,7 +76,8 @@ def tune(run: Run, source: str, effort: Effort, *, name: str | None, tell: Tell)
         BadRun: no such fusion or member, or no out-of-fold maps.
         BadData: too few groups, or nothing to score.
         BadSpec: a space that cannot be searched.
-        Leak: maps of pictures that were trained on, or groups across folds.
+        Leak: maps of pictures that were trained on, groups across folds, or a fusion of one that
+            learns.
     """
     name = check_name(name or source, "tuning")
     with writing(run.path):
@@ -106,6 +107,7 @@ def _checked(sources: Sources, source: str, tell: Tell) -> Plan | None:
     plan = None
     if source in sources.run.fusions() and source not in sources.names():
         plan = planned(run_experiment(sources.run), sources, source)
+        refuse_learned_below(sources, plan)
         make_fusion(sources, plan, tell)
     if OOF not in sources.splits(source):
         sources.open(source, OOF)  # says what is missing, and how to mend it

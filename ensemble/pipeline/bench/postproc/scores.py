@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from evaluation.bootstrap import Interval
 from evaluation.ground.arrays import Counts
 from evaluation.leaderboard import Candidate, Leaderboard, compare
 from evaluation.scores import ScoredPictures, number
+from evaluation.table import interval_document
 from members.data.dataset import DataSet
 
 JUDGES = ("masked", "keras")
@@ -29,7 +29,7 @@ def boards_of(
     Returns:
         A leaderboard a protocol, by name.
     """
-    groups = np.array(data.ids) if data.groups is None else np.asarray(data.groups)
+    groups = data.group_names()
     first, *_ = counts
     candidates = [
         Candidate(name, ScoredPictures(table, data.ids, groups), is_member=name == first)
@@ -57,10 +57,6 @@ def _row(board: Leaderboard, name: str) -> dict[str, Any]:
     return {
         "miou": number(row.examined),
         "gain": number(row.gain),
-        "interval": _interval(row.gain_interval),
+        "interval": interval_document(row.gain_interval),
         "iou": dict(row.iou),
     }
-
-
-def _interval(found: Interval | None) -> dict[str, float] | None:
-    return None if found is None else {"low": found.low, "high": found.high, "level": found.level}

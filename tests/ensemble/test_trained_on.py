@@ -1,0 +1,163 @@
+"""Candidates whose members were trained on what examines them: left out, refused, never chosen."""
+
+import json
+
+import numpy as np
+import pytest
+
+from ensemble.cli import run
+from ensemble.pipeline.experiment import Experiment
+from ensemble.pipeline.folds import OOF
+from ensemble.pipeline.sources import FOREIGN
+from evaluation.ground.classes import Classes
+from evaluation.ground.files import write_json
+from evaluation.ground.layout import Run
+from evaluation.ground.provenance import record
+from members.data.dataset import DataSet, write_classes
+from members.store import ProbabilityStore, Seen
+
+CLASSES = Classes(("background", "soil", "rock"), 0)
+SIZE, PICTURES = (8, 16), 12
+VALIDATION = "validation"
+FAIR, SURE = 0.7, 0.95
+
+
+def data_set(prefix, seed):
+    rng = np.random.default_rng(seed)
+    pictures = rng.integers(0, 256, (PICTURES, 1, *SIZE), dtype=np.uint8)
+    truth = rng.integers(1, 3, (PICTURES, *SIZE), dtype=np.uint8)
+    ids = tuple(f"{prefix}{k:02}" for k in range(PICTURES))
+    return DataSet(pictures, truth, ids, None, CLASSES)
+
+
+def add_maps(at, name, split, accuracy=FAIR, trained_on=()):
+    """Write a member's maps; it declares the pictures of the split at these places."""
+    data, rng = DataSet.load(at.data(split)), np.random.default_rng([*map(ord, name)])
+    truth = np.asarray(data.masks)
+    guess = np.where(rng.random(truth.shape) < accuracy, truth, 3 - truth)
+    maps = 0.8 * np.eye(3, dtype=np.float32)[guess] + np.float32(0.2 / 3)
+    seen = Seen((frozenset(data.ids[place] for place in trained_on),))
+    store = ProbabilityStore.create(
+        at.probabilities(name, split), ids=data.ids, classes=CLASSES, shape=SIZE, seen=seen
+    )
+    store.write(slice(0, PICTURES), np.ascontiguousarray(maps.transpose(0, 3, 1, 2)))
+    record(store.folder, asked={FOREIGN: name}, inputs={})
+
+
+@pytest.fixture
+def at(tmp_path):
+    """A run with the maps of one member, which saw nothing of it."""
+    at = Run(tmp_path / "run")
+    write_classes(at.classes, CLASSES)
+    for seed, split in enumerate((OOF, VALIDATION)):
+        data_set(split, seed).save(at.data(split))
+        add_maps(at, "fair", split)
+    write_json(at.folds, {"folds": 2, "fold": [k % 2 for k in range(PICTURES)]})
+    record(at.path / "data", asked={}, inputs={})
+    Experiment(data="sample", folds=2).write(at.experiment)
+    return at
+
+
+@pytest.fixture
+def leaky(at):
+    """Beside it a member that was trained on two pictures of `validation`."""
+    add_maps(at, "leaky", OOF)
+    add_maps(at, "leaky", VALIDATION, SURE, trained_on=[3, 8])
+    return at
+
+
+@pytest.fixture
+def early(at):
+    """Beside it a member whose maps of `oof` are not out of fold."""
+    add_maps(at, "early", OOF, SURE, trained_on=range(PICTURES))
+    add_maps(at, "early", VALIDATION)
+    return at
+
+
+def called(capsys, at, *words, code=0):
+    capsys.readouterr()
+    assert run([*words, "--run", str(at.path)]) == code
+    return capsys.readouterr()
+
+
+def board(capsys, at, verb, *words):
+    said = called(capsys, at, verb, "--json", *words)
+    document = json.loads(said.out)
+    return document, {row["name"] for row in document["candidates"]}, said.err
+
+
+@pytest.mark.parametrize("verb", ["score", "compare"])
+class TestOnTheExaminedSplit:
+    def test_a_candidate_that_saw_pictures_is_left_out_and_told_once(self, leaky, capsys, verb):
+        called(capsys, leaky, "score")
+        found, names, told = board(capsys, leaky, verb)
+        assert names == {"fair_argmax"}
+        assert found["chosen"] == "fair_argmax"
+        left_out = "leaky_argmax: left out, its members were trained on 2 of the 12 pictures"
+        assert [line for line in told.splitlines() if "leaky" in line] == [
+            f"{left_out} of validation"
+        ]
+
+    def test_what_is_made_of_it_is_left_out_too(self, leaky, capsys, verb):
+        called(capsys, leaky, "fuse", "--strategy", "mean")
+        called(capsys, leaky, "fuse", "--strategy", "stacking")
+        chain = ["--fusion", "mean", "--chain", "suppress_background"]
+        called(capsys, leaky, "postprocess", *chain)
+        called(capsys, leaky, "score")
+        assert board(capsys, leaky, verb)[1] == {"fair_argmax"}
+        assert len(board(capsys, leaky, verb, "--split", OOF)[1]) == 5
+
+    def test_where_all_saw_it_nothing_is_ranked(self, at, capsys, verb):
+        add_maps(at, "other", VALIDATION)
+        called(capsys, at, "score")
+        for name in ("fair", "other"):
+            at.probabilities(name, VALIDATION).rename(at.path / f"away-{name}")
+            add_maps(at, name, VALIDATION, trained_on=[0])
+        said = called(capsys, at, verb, code=2).err
+        assert "every candidate's members were trained on pictures of validation; train or" in said
+
+
+def test_a_candidate_that_was_asked_for_by_name_is_refused(leaky, capsys):
+    words = ["score", "--candidate", "fair", "--candidate", "leaky"]
+    said = called(capsys, leaky, *words, code=2).err
+    assert said.rstrip() == (
+        "ens: 'leaky' is not examined on validation, its members were trained on 2 of the 12"
+        " pictures of validation; import maps of pictures they did not see, or take another --split"
+    )
+    elsewhere = board(capsys, leaky, "score", "--candidate", "leaky", "--split", OOF)
+    assert elsewhere[1] == {"leaky_argmax"}
+
+
+def test_what_is_left_out_of_the_board_is_not_missed_by_status(leaky, capsys):
+    called(capsys, leaky, "score")
+    parts = json.loads(called(capsys, leaky, "status", "--json").out)["parts"]
+    scores = [p for p in parts if p["stage"] == "scores" and p["name"] == "leaky_argmax"]
+    assert {part["part"] for part in scores} == {OOF, VALIDATION}
+    assert "missing" not in {part["state"] for part in scores}
+
+
+def test_metrics_of_it_come_with_a_warning(leaky, capsys):
+    said = called(capsys, leaky, "score", "--metric", "iou", "--candidate", "leaky").err
+    assert "leaky: warning: its members were trained on 2 of the 12 pictures of validation" in said
+
+
+@pytest.mark.parametrize("verb", ["score", "compare"])
+def test_one_that_saw_oof_has_no_score_there_and_is_neither_chosen_nor_the_reference(
+    early, capsys, verb
+):
+    called(capsys, early, "score")
+    found, names, told = board(capsys, early, verb)
+    assert names == {"fair_argmax", "early_argmax"}
+    assert (found["chosen"], found["reference"]) == ("fair_argmax", "fair_argmax")
+    assert {row["name"]: row["oof"] is None for row in found["candidates"]}["early_argmax"]
+    assert [line for line in told.splitlines() if line.startswith("early_argmax:")] == [
+        "early_argmax: no oof score, its members were trained on 12 of the 12 pictures of oof"
+    ]
+
+
+@pytest.mark.parametrize("strategy", ["mean", "stacking"])
+def test_a_fusion_saw_what_its_members_saw(leaky, capsys, strategy):
+    called(capsys, leaky, "fuse", "--strategy", strategy)
+    store = ProbabilityStore(leaky.fused(strategy, VALIDATION))
+    assert np.flatnonzero(store.saw()).tolist() == [3, 8]
+    assert not ProbabilityStore(leaky.fused(strategy, OOF)).saw().any()
