@@ -9,25 +9,15 @@ from ensemble.cli import run
 from ensemble.pipeline.experiment import Experiment
 from ensemble.pipeline.folds import OOF
 from ensemble.pipeline.sources import FOREIGN
-from evaluation.ground.classes import Classes
 from evaluation.ground.files import write_json
 from evaluation.ground.layout import Run
 from evaluation.ground.provenance import record
 from members.data.dataset import DataSet, write_classes
 from members.store import ProbabilityStore, Seen
+from tests.ensemble.test_run_refusals import CLASSES, PICTURES, SIZE, data_set
 
-CLASSES = Classes(("background", "soil", "rock"), 0)
-SIZE, PICTURES = (8, 16), 12
 VALIDATION = "validation"
 FAIR, SURE = 0.7, 0.95
-
-
-def data_set(prefix, seed):
-    rng = np.random.default_rng(seed)
-    pictures = rng.integers(0, 256, (PICTURES, 1, *SIZE), dtype=np.uint8)
-    truth = rng.integers(1, 3, (PICTURES, *SIZE), dtype=np.uint8)
-    ids = tuple(f"{prefix}{k:02}" for k in range(PICTURES))
-    return DataSet(pictures, truth, ids, None, CLASSES)
 
 
 def add_maps(at, name, split, accuracy=FAIR, trained_on=()):
