@@ -186,6 +186,7 @@ class Zoo:
             **_ends("", interval(found.counts, found.groups, MASKED, ignore)),
             **self._gain(row["against"], found, float(score.miou)),
             **iou_by_name(score, classes),
+            "training": self._fitted(members),
             "epochs": members[0].recipe.epochs,
             "minutes": None if None in spent else sum(spent),
             "parameters": sum(_parameters(member, self.data) for member in members),
@@ -209,6 +210,13 @@ class Zoo:
             name = make_candidate(Sources.of(self.run), network, chain, name=None, tell=_silent)
         (found,) = counts_of(self.run, [name], split=EXAMINED, tell=_silent)
         return found
+
+    def _fitted(self, members: list[Member]) -> float | None:
+        """Return how well a network knew its training pictures in its last epoch, by `masked`."""
+        if len(members) > 1:  # of two classes each
+            return None
+        history = self.run.model(members[0].name, self.fold.index) / "history.csv"
+        return float(pd.read_csv(history)["training_miou"].iloc[-1])
 
     def _spent(self, member: Member) -> Any:
         path = self.run.model(member.name, self.fold.index) / SPENT

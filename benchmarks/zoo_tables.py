@@ -1,6 +1,6 @@
 """What `zoo.py` found, as Markdown: the rows, and what each step from one to another gained.
 
-.venv/bin/python benchmarks/zoo_tables.py
+Run as `.venv/bin/python -m benchmarks.zoo_tables`.
 """
 
 from pathlib import Path
@@ -24,17 +24,20 @@ Row = dict[Any, Any]
     "--results", type=click.Path(path_type=Path, exists=True), default=RESULTS, show_default=True
 )
 def main(results: Path) -> None:
-    """Print two tables."""
+    """Print two tables, and whether networks rank as they know their training pictures."""
     frame = pd.read_csv(results, na_values=[""], keep_default_na=False, dtype={"reported": str})
     columns = list(frame.columns)
-    classes = columns[columns.index("gain_high") + 1 : columns.index("epochs")]
+    classes = columns[columns.index("gain_high") + 1 : columns.index("training")]
     rows: list[Row] = frame.astype(object).where(frame.notna(), None).to_dict("records")
     show(
-        [*ROWS, *classes, "epochs", "minutes", "parameters", "network"],
+        [*ROWS, *classes, "training", "epochs", "minutes", "parameters", "network"],
         [_row(row, classes) for row in rows],
     )
     click.echo()
     show(STEPS, [_step(row, rows) for row in rows if row["gain"] is not None])
+    each = frame[frame["chain"].isna()].drop_duplicates("network")
+    ranks = each["training"].corr(each["masked"], method="spearman")
+    click.echo(f"\nRank correlation of training with masked, {len(each)} networks: {ranks:.2f}")
 
 
 def show(heads: list[str], lines: list[list[str]]) -> None:
@@ -49,7 +52,7 @@ def _row(row: Row, classes: list[str]) -> list[str]:
         *(row["table"], row["row"], row["reported"] or ""),
         *(_short(row["keras"]), _short(row["masked"])),
         f"{_short(row['low'])} to {_short(row['high'])}",
-        *(_short(row[name]) for name in classes),
+        *(_short(row[name]) for name in (*classes, "training")),
         *(str(row["epochs"]), f"{row['minutes']:.1f}" if row["minutes"] else ""),
         f"{row['parameters'] / 1e6:.2f} M",
         f"`{row['network']}`" + (f", `{row['chain']}`" if row["chain"] else ""),

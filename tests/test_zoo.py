@@ -93,7 +93,8 @@ def test_a_stopped_training_goes_on_with_what_is_missing(train, tmp_path, monkey
 
     shown = CliRunner().invoke(zoo_tables.main, ["--results", str(tmp_path / "zoo.csv")])
     lines = shown.output.splitlines()
-    scores, steps = lines[: lines.index("")], lines[lines.index("") + 1 :]
+    scores, steps = lines[: lines.index("")], lines[lines.index("") + 1 : -2]
+    assert lines[-1].startswith("Rank correlation of training with masked, 2 networks: ")
     for table in (scores, steps):
         assert len({line.count("|") for line in table}) == 1
     assert len(scores) == 2 + 3
