@@ -100,6 +100,7 @@ class Zoo:
         self, run: Run, asked: Experiment, minutes: float, rows: list[Row], device: str
     ) -> None:
         self.run, self.asked, self.rows, self.device = run, asked, rows, device
+        self._scores: dict[int, dict[str, Any]] = {}
         named = {name for row in rows for name in (row["network"], row["against"]) if name}
         if odd := sorted(named ^ set(asked.members)):
             raise BadSpec(f"networks and rows do not go together; {odd[0]!r} is in one of them")
@@ -160,10 +161,17 @@ class Zoo:
                 folds=(self.fold,),
             )
 
-    def results(self) -> list[dict[str, Any]]:
-        """Score the rows whose network has maps, in the order of the tables."""
-        ready = [row for row in self.rows if self._is_predicted(row["network"])]
-        return [self._scored(row) for row in ready]
+    def results(self, changed: str) -> list[dict[str, Any]]:
+        """Score the rows whose network has maps, in the order of the tables.
+
+        Args:
+            changed: the network whose rows, and whose rivals', are scored again; others once.
+        """
+        for place, row in enumerate(self.rows):
+            known = place in self._scores and changed not in (row["network"], row["against"])
+            if not known and self._is_predicted(row["network"]):
+                self._scores[place] = self._scored(row)
+        return [self._scores[place] for place in sorted(self._scores)]
 
     def _is_predicted(self, network: str) -> bool:
         """Tell whether a network's maps are there, and would come out the same today."""
@@ -310,7 +318,7 @@ def main(
         asked = read_experiment(experiment)
         zoo = Zoo(Run(path), asked, minutes, read_rows(rows), devices(device)[0])
         for what in zoo.train(workers):
-            if not (found := _told(what, zoo.results)):
+            if not (found := _told(what, zoo.results, what)):
                 continue
             with whole_file(out) as partial:
                 pd.DataFrame(found).to_csv(partial, index=False, float_format="%.4f")
