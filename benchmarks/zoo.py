@@ -37,6 +37,7 @@ from ensemble.pipeline.training import (
 )
 from evaluation.audit import audit
 from evaluation.bootstrap import Interval, interval, paired_interval
+from evaluation.ground.arrays import Counts
 from evaluation.ground.errors import BadRun, BadSpec, EnsError
 from evaluation.ground.files import read_json, whole_file, write_json
 from evaluation.ground.layout import Run
@@ -193,6 +194,7 @@ class Zoo:
             "masked": number(float(score.miou)),
             **_ends("", interval(found.counts, found.groups, MASKED, ignore)),
             **self._gain(row["against"], found, float(score.miou)),
+            "as_ignored": _as_ignored(table, ignore),
             **iou_by_name(score, classes),
             "training": self._fitted(members),
             "epochs": members[0].recipe.epochs,
@@ -270,6 +272,11 @@ def _parameters(member: Member, data: DataSet) -> int:
     with torch.device("meta"):
         network = Network(member.recipe.architecture, channels=data.channels, classes=logits)
     return sum(parameter.numel() for parameter in network.parameters())
+
+
+def _as_ignored(table: Counts, ignore: int | None) -> int:
+    """Count the scored pixels that are guessed as the class that is not."""
+    return 0 if ignore is None else int(table[:, ignore].sum() - table[ignore, ignore])
 
 
 def _ends(prefix: str, ends: Interval | None) -> dict[str, float | None]:

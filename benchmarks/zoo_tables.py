@@ -11,7 +11,7 @@ import pandas as pd
 
 from benchmarks.zoo import RESULTS
 
-ROWS = ["report", "row", "reported", "`keras`", "`masked`", "95 % interval"]
+ROWS = ["report", "row", "reported", "`keras`", "`masked`", "95 % interval", "as ignored"]
 STEPS = [
     *("report", "from", "to", "reported", "`keras`", "by pixels", "by the denominator"),
     *("`masked`", "95 % interval"),
@@ -27,7 +27,7 @@ def main(results: Path) -> None:
     """Print two tables, and whether networks rank as they know their training pictures."""
     frame = pd.read_csv(results, na_values=[""], keep_default_na=False, dtype={"reported": str})
     columns = list(frame.columns)
-    classes = columns[columns.index("gain_high") + 1 : columns.index("training")]
+    classes = columns[columns.index("as_ignored") + 1 : columns.index("training")]
     rows: list[Row] = frame.astype(object).where(frame.notna(), None).to_dict("records")
     show(
         [*ROWS, *classes, "training", "epochs", "minutes", "parameters", "network"],
@@ -52,6 +52,7 @@ def _row(row: Row, classes: list[str]) -> list[str]:
         *(row["table"], row["row"], row["reported"] or ""),
         *(_short(row["keras"]), _short(row["masked"])),
         f"{_short(row['low'])} to {_short(row['high'])}",
+        f"{row['as_ignored']:,}",
         *(_short(row[name]) for name in (*classes, "training")),
         *(str(row["epochs"]), f"{row['minutes']:.1f}" if row["minutes"] else ""),
         f"{row['parameters'] / 1e6:.2f} M",
