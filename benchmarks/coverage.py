@@ -12,9 +12,14 @@ from typing import get_args
 
 import numpy as np
 
-from evaluation.bootstrap import Method, group_sums, interval, paired_interval
-from evaluation.permutation import holm, sign_flip_test
+from evaluation.intervals import (
+    Method,
+    group_sums,
+    interval,
+    paired_interval,
+)
 from evaluation.protocols import PROTOCOLS
+from evaluation.significance import holm, sign_flip_test
 from tests.evaluation.simulated import IGNORE, simulate
 
 GROUPS = (8, 20, 92, 400)

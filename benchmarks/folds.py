@@ -14,18 +14,18 @@ import click
 import numpy as np
 import torch
 
-from ensemble.pipeline.prepare import read_folds, run_classes
-from ensemble.pipeline.sources import Sources
+from ensemble.pipeline.data.prepare import read_folds, run_classes
+from ensemble.pipeline.run.open_run import Sources
 from ensemble.strategies import STRATEGIES
-from evaluation.bootstrap import paired_interval
-from evaluation.cells import decimal, ends
-from evaluation.counts import confusion
-from evaluation.ground.arrays import Counts, Maps
-from evaluation.ground.blocks import blocks
-from evaluation.ground.classes import Classes
-from evaluation.ground.highest import highest
-from evaluation.ground.layout import Run
-from evaluation.ground.progress import progress
+from evaluation.confusion import confusion
+from evaluation.core.arrays import highest
+from evaluation.core.blocks import blocks
+from evaluation.core.classes import Classes
+from evaluation.core.progress import progress
+from evaluation.core.run_folder import Run
+from evaluation.core.types import Counts, Maps
+from evaluation.formatting import decimal, ends
+from evaluation.intervals import paired_interval
 from evaluation.protocols import PROTOCOLS
 from members.data.dataset import DataSet
 from members.predict import predict

@@ -9,7 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from ensemble.pipeline.bench.fuse.peak import MORE, anonymous_mb, write_inputs
+from benchmarks.fuse.peak import MORE, anonymous_mb, write_inputs
 
 VERBS = {
     "postprocess": "postprocess --maps a.npy --chain suppress_background|mode_filter "

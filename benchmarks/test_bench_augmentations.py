@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from members.augmentations import AUGMENTATIONS, Augment
-from members.augmentations.library import each_picture
+from members.augmentations.geometric import each_picture
 
 PICTURES, ROWS, COLS = 16, 64, 128
 PLAIN = ("flips", "rand_augment")

@@ -5,8 +5,8 @@ pytest benchmarks/test_bench_fusion.py --benchmark-only
 
 import pytest
 
+from benchmarks.fuse.synthetic import CLASSES, drawn_members
 from ensemble.fusion import Block, Learned
-from ensemble.pipeline.bench.fuse.drawn import CLASSES, drawn_members
 from ensemble.strategies import STRATEGIES
 
 MEMBERS, PICTURES = 10, 64

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from sklearn.metrics import confusion_matrix
 
-from evaluation.bootstrap import group_sums, paired_interval, replicates
-from evaluation.counts import confusion, confusion_by_threads
-from evaluation.protocols.masked import masked
+from evaluation.confusion import confusion, confusion_by_threads
+from evaluation.intervals import group_sums, paired_interval, replicates
+from evaluation.protocols import masked
 
 PICTURES, ROWS, COLS, CLASSES = 256, 64, 128, 5
 

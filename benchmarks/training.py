@@ -13,7 +13,7 @@ from collections.abc import Iterable
 import numpy as np
 import torch
 
-from evaluation.ground.classes import MARS
+from evaluation.core.classes import MARS
 from members.augmentations import Augment
 from members.batches import Sampler, class_shares
 from members.devices import autocast

@@ -22,26 +22,25 @@ import click
 import pandas as pd
 import torch
 
-from ensemble.pipeline.experiment import Experiment, read_experiment
-from ensemble.pipeline.pace import network_pace
-from ensemble.pipeline.postprocessing import make_candidate
-from ensemble.pipeline.prepare import prepare, read_folds, run_classes
-from ensemble.pipeline.scoring import ScoredPictures, counts_of
-from ensemble.pipeline.sources import Sources
-from ensemble.pipeline.training import (
+from ensemble.pipeline.analysis.timing import network_pace
+from ensemble.pipeline.candidates.postprocess import make_candidate
+from ensemble.pipeline.data.prepare import prepare, read_folds, run_classes
+from ensemble.pipeline.members.train import (
     check_trainable,
     is_made,
     is_predicted,
     predict_members,
     training_job,
 )
+from ensemble.pipeline.run.experiment import Experiment, read_experiment
+from ensemble.pipeline.run.open_run import Sources
+from ensemble.pipeline.scoring.score import ScoredPictures, counts_of
 from evaluation.audit import audit
-from evaluation.bootstrap import Interval, interval, paired_interval
-from evaluation.ground.arrays import Counts
-from evaluation.ground.errors import BadRun, BadSpec, EnsError
-from evaluation.ground.files import read_json, whole_file, write_json
-from evaluation.ground.layout import Run
-from evaluation.ground.locks import writing
+from evaluation.core.errors import BadRun, BadSpec, EnsError
+from evaluation.core.files import read_json, whole_file, write_json
+from evaluation.core.run_folder import Run, writing
+from evaluation.core.types import Counts
+from evaluation.intervals import Interval, interval, paired_interval
 from evaluation.protocols import PROTOCOLS
 from evaluation.scores import iou_by_name, number
 from members.data.dataset import DataSet

@@ -6,7 +6,7 @@ From Python: `fuse_maps` fuses arrays; docs/python.md shows the rest of the way 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ensemble.in_memory import fuse_maps
+    from ensemble.api import fuse_maps
 
 __all__ = ["fuse_maps"]
 
@@ -14,7 +14,7 @@ __all__ = ["fuse_maps"]
 def __getattr__(name: str) -> Any:
     # Imported when it is asked for, so that `ens --help` need not wait for the strategies.
     if name in __all__:
-        from ensemble import in_memory
+        from ensemble import api
 
-        return getattr(in_memory, name)
+        return getattr(api, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -7,8 +7,13 @@ from typing import NamedTuple, Protocol, cast, runtime_checkable
 import numpy as np
 from jaxtyping import Float, Integer
 
-from evaluation.ground.arrays import Array, Map, Maps, Pictures
-from evaluation.ground.errors import BadData
+from evaluation.core.errors import BadData
+from evaluation.core.types import (
+    Array,
+    Map,
+    Maps,
+    Pictures,
+)
 
 CLASS_AXIS = -3
 """The axis of the classes in `Maps` and in `Map`."""

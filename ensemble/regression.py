@@ -1,4 +1,7 @@
-"""Multinomial logistic regression, held to given weights instead of to zero."""
+"""Multinomial logistic regression, held to given weights instead of to zero.
+
+Scores of classes from many features of a pixel: a linear map, then a softmax.
+"""
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -6,7 +9,8 @@ from scipy.linalg import cholesky, solve_triangular
 from scipy.optimize import minimize
 
 from ensemble.blas import one_blas_thread
-from ensemble.sample import PerPixel, PixelTruth
+from ensemble.sampling import PerPixel, PixelTruth
+from evaluation.core.types import Map
 
 STEPS = 1000
 GRADIENT_TOLERANCE = 1e-6
@@ -111,3 +115,17 @@ def _log_loss(
         by_weights += excess @ features[piece]
         by_bias += excess.sum(axis=1)
     return value, by_weights, by_bias
+
+
+LinearFeatures = Float[np.ndarray, "picture member feature row col"]
+LinearWeights = Float[np.ndarray, "class member feature"]
+
+
+def softmax_scores(features: LinearFeatures, weights: LinearWeights, bias: Bias) -> Map:
+    """Return the exponentials of `weights @ features + bias`; the largest of a pixel is 1."""
+    pictures, *_, rows, cols = features.shape
+    found = weights.reshape(len(bias), -1) @ features.reshape(pictures, -1, rows * cols)
+    found += bias[:, None]
+    found -= found.max(axis=1, keepdims=True)
+    scores: Map = np.exp(found, out=found).reshape(pictures, -1, rows, cols)
+    return scores

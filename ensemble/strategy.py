@@ -10,8 +10,8 @@ from typing import Any, Literal
 from ensemble.calibration import CALIBRATORS
 from ensemble.fusion import Fusion, Learned
 from ensemble.strategies import STRATEGIES
-from evaluation.ground.errors import BadSpec
-from evaluation.ground.specs import Spec, parse_spec
+from evaluation.core.errors import BadSpec
+from evaluation.core.specs import Spec, parse_spec
 from members.maps import MapReader
 
 CALIBRATE, CALIBRATE_AT = "calibrate", "calibrate_at"

@@ -6,9 +6,14 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float
 
-from evaluation.by_picture import ByPicture, score_pictures
-from evaluation.ground.arrays import Counts
-from evaluation.iou import Protocol, class_mean, mean_over_present, shares
+from evaluation.core.types import Counts
+from evaluation.iou import (
+    Protocol,
+    class_mean,
+    mean_over_present,
+    shares,
+)
+from evaluation.protocols import ByPicture, score_pictures
 
 Cells = Float[np.ndarray, "set class"]
 Entered = Bool[np.ndarray, "set class"]

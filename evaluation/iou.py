@@ -37,7 +37,7 @@ Protocol = Callable[[Tables, int | None], Score]
 """A definition of the score: counts, (..., true, guess), and the ignored class give a `Score`.
 
 Most look at the summed counts of a set. Those that look at each picture are of the class
-`evaluation.by_picture.ByPicture`, and `evaluation.by_picture.score_pictures` scores with any.
+`evaluation.protocols.ByPicture`, and `evaluation.protocols.score_pictures` scores with any.
 """
 
 

@@ -2,25 +2,81 @@
 
 "Highest" is a fact about a sample; "better" is said only where the paired interval against the
 highest single member lies above 0.
+
+Which candidate is chosen, and which single member the gains are counted from.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
-from evaluation.bootstrap import LEVEL, Interval, Level
-from evaluation.by_picture import score_pictures
-from evaluation.choice import OOF, Choice, choose
-from evaluation.gaps import Gap, gaps_to_first, pareto_front
-from evaluation.ground.arrays import Counts
-from evaluation.ground.classes import Classes
-from evaluation.ground.errors import BadData
-from evaluation.measured import Measured
-from evaluation.protocols import PROTOCOLS
-from evaluation.scores import ScoredPictures, iou_by_name
+from evaluation.core.classes import Classes
+from evaluation.core.errors import BadData
+from evaluation.core.types import Counts
+from evaluation.intervals import LEVEL, Interval, Level
+from evaluation.protocols import PROTOCOLS, score_pictures
+from evaluation.scores import Measured, ScoredPictures, iou_by_name
+from evaluation.significance import Gap, gaps_to_first, pareto_front
+
+OOF = "oof"
+"""The split on which candidates are chosen."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Places of the candidates that matter, in the order in which they were given.
+
+    Args:
+        oof: the candidates' scores that were chosen by; NaN where there is none.
+        chosen: the highest on oof; None where nobody has oof scores.
+        reference: the highest single member on oof; on the examined split where no member has oof
+            scores; None without members.
+        reference_on: where the reference is the highest: `oof` or the examined split.
+        split: the examined split.
+    """
+
+    oof: tuple[float, ...]
+    chosen: int | None
+    reference: int | None
+    reference_on: str
+    split: str
+
+    @property
+    def fixed(self) -> int | None:
+        """The candidate whose comparison was fixed before the examined split was looked at."""
+        return self.chosen if self.reference_on == OOF != self.split else None
+
+    @property
+    def looked_at(self) -> int:
+        """How many other comparisons there are."""
+        return len(set(range(len(self.oof))) - {self.fixed, self.reference})
+
+
+def choose(
+    oof: Sequence[float], examined: Sequence[float], members: Iterable[int], split: str
+) -> Choice:
+    """Choose by the scores on oof.
+
+    Args:
+        oof: scores; NaN where there is none.
+        examined: scores.
+        members: places of the single members.
+        split: the examined split.
+    """
+    single = list(members)
+    reference, reference_on = _highest(oof, single), OOF
+    if reference is None:
+        reference, reference_on = _highest(examined, single), split
+    chosen = _highest(oof, range(len(oof)))
+    return Choice(tuple(oof), chosen, reference, reference_on, split)
+
+
+def _highest(scores: Sequence[float], among: Iterable[int]) -> int | None:
+    known = [place for place in among if not math.isnan(scores[place])]
+    return max(known, key=lambda place: scores[place], default=None)
 
 
 @dataclass(frozen=True)

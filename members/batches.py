@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from evaluation.ground.arrays import Array, Labels, Shares
-from evaluation.ground.classes import UNLABELLED
+from evaluation.core.classes import UNLABELLED
+from evaluation.core.types import Array, Labels, Shares
 from members.augmentations import Augment
 
 RARE = 0.1  # of the share that a class would have if all had the same

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from evaluation.ground.errors import BadSpec
+from evaluation.core.errors import BadSpec
 
 SHARE_FOR_PICTURES = 0.1
 

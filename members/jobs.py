@@ -1,4 +1,7 @@
-"""Training and prediction as jobs that run side by side, one device or core each."""
+"""Training and prediction as jobs that run side by side, one device or core each.
+
+Jobs on the workers of a cluster.
+"""
 
 import contextlib
 import functools
@@ -15,17 +18,84 @@ from typing import Any, TypeVar
 
 import torch
 
-from evaluation.ground.cluster import current
-from evaluation.ground.errors import EnsError
-from evaluation.ground.files import whole_folder
-from evaluation.ground.leftovers import remove_folder
-from evaluation.ground.provenance import RECORD, digest, is_current, record
+from evaluation.core.cluster import Cluster, Task, WorkerDied, current
+from evaluation.core.errors import EnsError
+from evaluation.core.files import remove_folder, whole_folder
+from evaluation.core.function_pickle import pack
+from evaluation.core.provenance import (
+    RECORD,
+    digest,
+    is_current,
+    record,
+)
 from members.data.dataset import DataSet
 from members.predict import predict_split, seen_by
 from members.recipe import Member
-from members.remote import outcome_of, run_remotely
-from members.store import StoreDtype
+from members.store_metadata import StoreDtype
 from members.train import WEIGHTS, Fold, train_fold
+
+RemoteJob = TypeVar("RemoteJob", bound=Callable[[str], Any])
+
+_TURNS = threading.Lock()
+
+
+def run_remotely(jobs: Sequence[RemoteJob], cluster: Cluster) -> Iterator[tuple[RemoteJob, Any]]:
+    """Run jobs on a cluster and yield each as it ends, with what `job_outcome` says of it.
+
+    Args:
+        jobs: what to do; a failed one does not stop the others.
+        cluster: where.
+    """
+    tasks = {submit_job(cluster, job): job for job in jobs}
+    suspects = []
+    try:
+        while tasks:
+            for task in cluster.ended(list(tasks)):
+                job, outcome = tasks.pop(task), job_outcome(task)
+                if isinstance(outcome, WorkerDied):
+                    suspects.append(job)
+                else:
+                    yield job, outcome
+    finally:
+        for task in tasks:
+            task.cancel()
+    # Alone: one that was waiting on a worker that died may be innocent.
+    for job in suspects:
+        yield job, job_outcome(submit_job(cluster, job))
+
+
+def submit_job(cluster: Cluster, job: Callable[[str], Any]) -> Task:
+    """Begin a job: on a GPU where workers declare any, else on a core.
+
+    Args:
+        cluster: where.
+        job: what is called with the name of its device.
+    """
+    gpu = bool(cluster.gpus)
+    work = functools.partial(_in_turn, job, "cuda:0" if gpu else "cpu")
+    return cluster.submit(pack(work), resources={"GPU": 1} if gpu else None)
+
+
+def job_outcome(task: Task) -> Any:
+    """Wait for a job; return what it returned, or the `EnsError` that ended it."""
+    return outcome_of(task.result)
+
+
+def outcome_of(work: Callable[[], Any]) -> Any:
+    """Do some work; return what it returned, or the `EnsError` that ended it."""
+    try:
+        return work()
+    except EnsError as error:
+        return error
+    except torch.OutOfMemoryError:
+        return EnsError("the GPU ran out of memory; take fewer --workers or a smaller batch")
+
+
+def _in_turn(job: Callable[[str], Any], device: str) -> Any:
+    with _TURNS:  # seeds belong to a process, so its threads must not train side by side
+        torch.set_num_threads(1)
+        return outcome_of(functools.partial(job, device))
+
 
 WORKERS_A_GPU = 4
 

@@ -7,9 +7,9 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Shaped
 
-from evaluation.ground.arrays import Map
-from evaluation.ground.blocks import map_blocks
-from evaluation.ground.errors import BadMaps
+from evaluation.core.blocks import map_blocks
+from evaluation.core.errors import BadMaps
+from evaluation.core.types import Map
 from members.chunks import STEPS_UINT8
 from members.probabilities import QUANTUM, check_maps
 from members.store import Few

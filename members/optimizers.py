@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field
 from torch import nn, optim
 
-from evaluation.ground.specs import Table
+from evaluation.core.specs import Table
 
 Schedule = Callable[[float, Sequence[float]], float]
 """From epochs done (fractions too) and the scores that each whole epoch reached on the holdout

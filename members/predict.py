@@ -6,13 +6,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from evaluation.ground.arrays import Array, Map, Pictures
+from evaluation.core.types import Array, Map, Pictures
 from members.data.dataset import DataSet
 from members.network import Network
 from members.recipe import Member
-from members.store import ProbabilityStore, Seen, StoreDtype
+from members.store import ProbabilityStore
+from members.store_metadata import Seen, StoreDtype
 from members.train import Fold, load_network
-from members.views import augmented
+from members.tta import augmented
 
 PASS_PICTURES = 32  # a forward pass: large enough for the GPU's sake, small enough for the cache
 

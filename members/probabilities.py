@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from evaluation.ground.arrays import Map
-from evaluation.ground.errors import BadMaps
+from evaluation.core.errors import BadMaps
+from evaluation.core.types import Map
 from members.chunks import STEPS_UINT8
 
 # The smallest step above zero in each type (float32: of a softmax); logarithms floor at half.

@@ -7,17 +7,17 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from evaluation.ground.classes import Classes
-from evaluation.ground.errors import BadSpec, shown
-from evaluation.ground.specs import Spec, parse_spec, split_name
-from evaluation.ground.yaml_files import parse_yaml
+from evaluation.core.classes import Classes
+from evaluation.core.errors import BadSpec, shown
+from evaluation.core.safe_yaml import parse_yaml
+from evaluation.core.specs import Spec, parse_spec, split_name
 from members.architectures import ARCHITECTURES
 from members.augmentations import Augment
 from members.losses import check_loss
 from members.optimizers import OPTIMIZERS, SCHEDULES
-from members.procedures import PROCEDURES
-from members.procedures.rates import Monitor
-from members.views import Merge, check_test_time
+from members.trainers import PROCEDURES
+from members.trainers.epoch_metrics import Monitor
+from members.tta import Merge, check_test_time
 
 SPECIALISTS = "specialists"
 PREDICTION = {"tta", "tta_merge"}

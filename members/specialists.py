@@ -1,13 +1,17 @@
-"""The five binary specialists of a family, read as one virtual member."""
+"""The five binary specialists of a family, read as one virtual member.
+
+The truth as a specialist sees it.
+"""
 
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from evaluation.ground.arrays import Kept, Map
-from evaluation.ground.classes import Classes
-from evaluation.ground.errors import BadMaps
-from members.store import Few, Kind, ProbabilityStore
+from evaluation.core.classes import UNLABELLED, Classes
+from evaluation.core.errors import BadMaps
+from evaluation.core.types import Kept, Labels, Map
+from members.store import Few, ProbabilityStore
+from members.store_metadata import Kind
 
 
 class Family:
@@ -83,3 +87,23 @@ def _renormalise(maps: Map) -> None:
     sums = maps.sum(axis=1, keepdims=True)
     maps /= np.where(sums > 0, sums, 1)
     np.copyto(maps, np.float32(1 / maps.shape[1]), where=sums <= 0)
+
+
+def binary_truth(truth: Labels, label: int, *, ignore: int | None) -> Labels:
+    """Tell one class from all others.
+
+    Pixels without a label (255, or of the ignored class) are positives for the specialist of the
+    ignored class, and unlabelled for the others.
+
+    Args:
+        truth: class index per pixel.
+        label: the specialist's class.
+        ignore: the ignored class, or None.
+
+    Returns:
+        uint8: 1 where the class is, 0 where another one is, 255 where nobody says.
+    """
+    unlabelled = truth == UNLABELLED if ignore is None else np.isin(truth, (ignore, UNLABELLED))
+    if label == ignore:
+        return unlabelled.astype(np.uint8)
+    return np.where(unlabelled, UNLABELLED, truth == label).astype(np.uint8)

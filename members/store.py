@@ -12,19 +12,22 @@ import numpy as np
 from jaxtyping import Float
 from zarr.codecs import BytesCodec, Crc32cCodec
 
-from evaluation.ground.arrays import Kept, Map
-from evaluation.ground.blocks import BLOCK_PICTURES, blocks
-from evaluation.ground.classes import Classes
-from evaluation.ground.errors import BadMaps, BadRun
-from members.catalogue import META, Catalogue
-from members.catalogue import Kind as Kind
-from members.catalogue import Seen as Seen
-from members.catalogue import StoreDtype as StoreDtype
-from members.chunks import CHECKSUM_BYTES, STEPS_UINT8, ChunkFile, DamagedChunk, put
-from members.local_chunks import LocalChunks
-from members.objects import Unreachable
+from evaluation.core.blocks import BLOCK_PICTURES, blocks
+from evaluation.core.classes import Classes
+from evaluation.core.errors import BadMaps, BadRun
+from evaluation.core.types import Kept, Map
+from members.chunks import (
+    CHECKSUM_BYTES,
+    STEPS_UINT8,
+    ChunkFile,
+    DamagedChunk,
+    LocalChunks,
+    RemoteChunks,
+    put,
+)
+from members.object_store import Unreachable
 from members.probabilities import QUANTUM, check_maps
-from members.remote_chunks import RemoteChunks
+from members.store_metadata import META, Catalogue, Kind, Seen, StoreDtype
 
 Few = Float[np.ndarray, "_ class row col"]
 """Maps of some pictures; their number has no name, since the next may be fewer."""

@@ -1,34 +1,76 @@
-"""Train one member in one fold: data in, a folder with weights and history out."""
+"""Train one member in one fold: data in, a folder with weights and history out.
+
+How a network does on pictures that it does not learn from, while it is being trained.
+"""
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
-from evaluation.ground.arrays import Array, Labels
-from evaluation.ground.errors import BadData, BadRun, EnsError
-from evaluation.ground.files import whole_file
-from evaluation.ground.outputs import check_outputs
+from evaluation.core.blocks import BLOCK_PICTURES, blocks
+from evaluation.core.errors import BadData, BadRun, EnsError
+from evaluation.core.files import whole_file
+from evaluation.core.provenance import check_outputs
+from evaluation.core.types import Array, Labels
 from members.augmentations import Augment
-from members.augmentations.kinds import Ground
+from members.augmentations.augmentation_base import Ground
 from members.batches import Sampler, class_shares, oversampled
-from members.binary import binary_truth
-from members.curves import write_curves
 from members.data.dataset import DataSet
 from members.data.folds import hold_out
 from members.devices import autocast, home_of
-from members.examination import Examination
 from members.losses import build_loss
-from members.network import Network
-from members.procedures import PROCEDURES
-from members.procedures.fitting import History, Task, Watch
+from members.network import Network, network_with
 from members.recipe import Member
-from members.weights import network_with
+from members.specialists import binary_truth
+from members.trainers import PROCEDURES
+from members.trainers.epoch_metrics import Rates, rates, tally
+from members.trainers.loop import History, Task, Watch
+from members.trainers.training_curves import write_curves
+
+
+@dataclass(frozen=True)
+class Examination:
+    """Loss, accuracy and masked mIoU of a network on the holdout.
+
+    Args:
+        pictures: uint8 (picture, channel, row, col).
+        truth: uint8 (picture, row, col), in the same place.
+        loss: over logits and truth.
+        classes: how many logits a pixel has.
+        ignore: the class whose pixels do not count, or None.
+        device: where to compute.
+        autocast: gives the context of a forward pass.
+    """
+
+    pictures: Tensor
+    truth: Tensor
+    loss: nn.Module
+    classes: int
+    ignore: int | None
+    device: str
+    autocast: Callable[[], Any]
+
+    def __call__(self, network: nn.Module) -> Rates:
+        """Examine a network in evaluation mode."""
+        total, counts = 0.0, torch.zeros(self.classes, self.classes, dtype=torch.int64)
+        for block in blocks(len(self.pictures), BLOCK_PICTURES):
+            pictures = self.pictures[block].to(self.device)
+            truth = self.truth[block].to(self.device)
+            with torch.inference_mode(), self.autocast():
+                logits = network(pictures).float()
+            with torch.inference_mode():
+                total += float(self.loss(logits, truth)) * len(pictures)
+                counts += tally(logits, truth, self.classes).cpu()
+        return rates(total / max(1, len(self.pictures)), counts, self.ignore)
+
 
 HOLDOUT_SHARE = 0.1
 WEIGHTS = "weights.safetensors"

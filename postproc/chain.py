@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass, replace
 
-from evaluation.ground.arrays import Array, Labels, Map
-from evaluation.ground.errors import BadMaps, BadSpec
-from evaluation.ground.highest import highest
-from evaluation.ground.specs import Spec, parse_spec, split_chain
-from postproc.pictures import check_pictures
+from evaluation.core.arrays import highest
+from evaluation.core.errors import BadMaps, BadSpec
+from evaluation.core.specs import Spec, parse_spec, split_chain
+from evaluation.core.types import Array, Labels, Map
+from postproc.images import check_pictures
 from postproc.step import Learned, Step
 from postproc.steps import STEPS
 

@@ -5,11 +5,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from evaluation.ground.arrays import Array, Groups, Labels, Map
-from evaluation.ground.blocks import map_blocks
-from evaluation.ground.errors import BadMaps
+from evaluation.core.blocks import map_blocks
+from evaluation.core.errors import BadMaps
+from evaluation.core.types import (
+    Array,
+    Groups,
+    Labels,
+    Map,
+)
 from postproc.chain import Chain
-from postproc.pictures import check_pictures
+from postproc.images import check_pictures
 
 Reader = Callable[[slice], Map]
 

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from evaluation.ground.arrays import Labels, Map
-from evaluation.ground.highest import highest
+from evaluation.core.arrays import highest
+from evaluation.core.types import Labels, Map
 
 CLASS_AXIS = 1
 

@@ -7,8 +7,8 @@ import pytest
 from click.testing import CliRunner
 
 from benchmarks import zoo, zoo_tables
-from ensemble.pipeline.experiment import read_experiment
-from evaluation.ground.classes import MARS
+from ensemble.pipeline.run.experiment import read_experiment
+from evaluation.core.classes import MARS
 from members.data.sample import draw_sample
 
 HEAD = "table,row,reported,reported_iou,network,chain,budget,against\n"

@@ -4,13 +4,13 @@ A factory gives what learns one from a sample of pixels; the result is a fusion 
 Where a class is not scored nothing is known about it, so it is left out of what is learned.
 """
 
-from evaluation.ground.specs import Table
+from evaluation.core.specs import Table
 
 CALIBRATORS = Table(
     "calibrator",
     {
-        "isotonic": "ensemble.calibration.isotonic:isotonic",
-        "temperature": "ensemble.calibration.temperature:temperature",
-        "vector": "ensemble.calibration.vector:vector",
+        "isotonic": "ensemble.calibration.calibrators:isotonic",
+        "temperature": "ensemble.calibration.calibrators:temperature",
+        "vector": "ensemble.calibration.calibrators:vector",
     },
 )

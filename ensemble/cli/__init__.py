@@ -5,8 +5,8 @@ from importlib import import_module
 
 import click
 
-from evaluation.ground.errors import EnsError
-from evaluation.ground.machine import in_words
+from evaluation.core.errors import EnsError
+from evaluation.core.os_errors import in_words
 
 # name -> module; imported when the verb is called, so that `ens --help` answers at once
 VERBS = {
@@ -72,7 +72,7 @@ class Verbs(click.Group):
 )
 def ens(plugins: tuple[str, ...]) -> None:
     """Train, fuse, post-process and score segmentation networks, and tell which gain is real."""
-    from evaluation.ground import plugins as outside
+    from evaluation.core import plugins as outside
 
     outside.use(plugins)
 

@@ -4,7 +4,12 @@ from pathlib import Path
 
 import click
 
-from ensemble.cli.options import FILE, json_option, show, tell
+from ensemble.cli.options import (
+    FILE,
+    json_option,
+    show,
+    tell,
+)
 
 
 @click.command("apply")

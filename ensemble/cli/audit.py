@@ -45,7 +45,7 @@ def command(
     A and B are candidates of a run. "Pixels" is what the classes' IoUs gained; "denominator" is
     what came of averaging over fewer or other classes, which no pixel is better for.
     """
-    from ensemble.pipeline.auditing import as_text, audit_files, audit_run
+    from ensemble.pipeline.scoring.audit import as_text, audit_files, audit_run
 
     if truth or guesses:
         if not truth or len(guesses) != 2 or not classes or candidates:

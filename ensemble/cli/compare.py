@@ -29,9 +29,8 @@ def command(
     Only what `ens score` has scored is compared. Costs are measured once, on one core of this
     machine, and kept in the run.
     """
-    from ensemble.pipeline.comparing import compare_run
-    from evaluation.ranking import ranking_text
-    from evaluation.table import leaderboard_document
+    from ensemble.pipeline.scoring.compare import compare_run
+    from evaluation.leaderboard_text import leaderboard_document, ranking_text
 
     run = chosen_run(run_path)
     board = compare_run(run, split=split, protocol=protocol, csv=csv, tell=tell)

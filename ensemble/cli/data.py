@@ -1,11 +1,167 @@
-"""`ens data`: look at data sets, clean them, and import them."""
+"""`ens data`: look at data sets, clean them, and import them.
+
+`ens data clean`: find pictures to drop, show them, and write the rest.
+
+`ens data refine-masks` and `ens data disagreements`: labels that are missing, or look wrong.
+"""
 
 from pathlib import Path
 
 import click
 
-from ensemble.cli import data_clean, data_masks
-from ensemble.cli.options import FILE, json_option, show
+from ensemble.cli.options import (
+    FILE,
+    chosen_run,
+    json_option,
+    run_option,
+    show,
+)
+from members.data.refine_masks import MAX_STD, RADIUS_PX, ROUNDS
+
+
+@click.command("clean", short_help="Find pictures to drop, and write the rest.")
+@click.argument("data", type=FILE)
+@click.option("--drop", type=FILE, metavar="IDS.txt", help="Ids to drop, one per line; # comments.")
+@click.option("--keep", type=FILE, metavar="IDS.txt", help="Ids that nothing else may drop.")
+@click.option(
+    "--distance",
+    type=click.IntRange(0, 64),
+    default=10,
+    show_default=True,
+    help="Near-duplicates: perceptual hashes differ in at most so many of 64 bits.",
+)
+@click.option(
+    "--alike",
+    type=click.FloatRange(0, 1),
+    default=0.95,
+    show_default=True,
+    help="Near-duplicates: thumbnails correlate at least so much.",
+)
+@click.option(
+    "--novelty",
+    type=click.FloatRange(0, 1, max_open=True),
+    default=0.0,
+    show_default=True,
+    help="Share of the rest to drop as strangest (one-class SVM); 0 only shows them.",
+)
+@click.option(
+    "--page",
+    type=FILE,
+    metavar="DIR",
+    default="cleaning",
+    show_default=True,
+    help="Folder for the page and the lists of what is dropped.",
+)
+@click.option("--apply", "applied", is_flag=True, help="Write the remaining pictures to --out.")
+@click.option("--out", type=FILE, metavar="F.npz", help="The new file, with --apply.")
+@json_option
+def clean(
+    data: Path,
+    drop: Path | None,
+    keep: Path | None,
+    distance: int,
+    alike: float,
+    novelty: float,
+    page: Path,
+    applied: bool,
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    """Find pictures to drop, show each with the reason, and write the rest with --apply.
+
+    Dropped are what --drop lists, pictures that share one non-constant mask, and all but one of
+    each set of near-duplicates. DATA itself stays as it is.
+    """
+    if applied != (out is not None):
+        raise click.UsageError("--apply and --out FILE.npz go together")
+    from ensemble.pipeline.data.clean import clean_data, format_cleaning
+    from members.data.cleaning.rules import Rules
+
+    rules = Rules(distance=distance, alike=alike, novelty=novelty)
+    document = clean_data(data, page=page, rules=rules, drop=drop, keep=keep, out=out)
+    then = None if out is None else f"ens train-members --data {out}"
+    show(format_cleaning(document), document, as_json=as_json, then=then)
+
+
+@click.command("refine-masks", short_help="Grow labelled regions over even ground.")
+@click.argument("data", type=FILE)
+@click.option("--out", required=True, type=FILE, metavar="NEW.npz", help="The new file.")
+@click.option(
+    "--radius",
+    type=click.IntRange(1, 32),
+    default=RADIUS_PX,
+    show_default=True,
+    help="Radius of the disc around a pixel, in pixels.",
+)
+@click.option(
+    "--max-std",
+    type=click.FloatRange(0, 255),
+    default=MAX_STD,
+    show_default=True,
+    help="Highest standard deviation of grey values in a disc that counts as even.",
+)
+@click.option(
+    "--rounds",
+    type=click.IntRange(min=1),
+    default=ROUNDS,
+    show_default=True,
+    help="Grow by at most so many layers of one pixel.",
+)
+@click.option("--preview", type=FILE, metavar="F.png", help="Draw the masks that changed most.")
+@json_option
+def refine_masks(
+    data: Path,
+    out: Path,
+    radius: int,
+    max_std: float,
+    rounds: int,
+    preview: Path | None,
+    as_json: bool,
+) -> None:
+    """Grow labelled regions over even ground, into a new file; existing labels stay."""
+    from ensemble.pipeline.data.clean import format_refinement, refine_file
+
+    document = refine_file(
+        data, out=out, radius_px=radius, max_std=max_std, rounds=rounds, preview=preview
+    )
+    show(
+        format_refinement(document),
+        document,
+        as_json=as_json,
+        then=f"ens train-members --data {out}",
+    )
+
+
+@click.command("disagreements", short_help="List masks that contradict the held-out models.")
+@run_option
+@click.option(
+    "--member",
+    default="all",
+    show_default=True,
+    metavar="NAME",
+    help="Whose maps contradict; all: the mean of all members'.",
+)
+@click.option(
+    "--count", type=click.IntRange(min=1), default=30, show_default=True, help="How many to list."
+)
+@click.option("--out", type=FILE, metavar="ids.txt", help="Write their ids, one per line.")
+@click.option("--sheet", type=FILE, metavar="F.png", help="Draw them: picture, mask and guess.")
+@json_option
+def disagreements(
+    run_path: Path | None,
+    member: str,
+    count: int,
+    out: Path | None,
+    sheet: Path | None,
+    as_json: bool,
+) -> None:
+    """List training pictures whose masks contradict the models that were not trained on them."""
+    from ensemble.pipeline.analysis.label_disagreement import as_text, find_disagreements
+
+    run = chosen_run(run_path)
+    document = find_disagreements(run, member=member, count=count, out=out, sheet=sheet)
+    then = f"ens data disagreements --run {run.path} --count {count} --sheet disagreements.png"
+    show(as_text(document), document, as_json=as_json, then=None if sheet else then)
 
 
 @click.group("data")
@@ -13,9 +169,9 @@ def command() -> None:
     """Inspect, clean, refine and import data sets."""
 
 
-command.add_command(data_clean.command)
-command.add_command(data_masks.refine_masks)
-command.add_command(data_masks.disagreements)
+command.add_command(command)
+command.add_command(refine_masks)
+command.add_command(disagreements)
 
 
 @command.command("inspect", short_help="Tell shapes, class shares, groups and shared masks.")
@@ -50,7 +206,7 @@ def import_ai4mars_tree(
     folder: Path, out: Path, scale: str, tile: str, max_null: float, as_json: bool
 ) -> None:
     """Cut an AI4Mars tree (msl/images, msl/labels) into tiles, as a .npz that every verb reads."""
-    from ensemble.pipeline.asked import read_share, read_size
+    from ensemble.pipeline.run.experiment import read_share, read_size
     from members.data.ai4mars import import_ai4mars
 
     tiles = import_ai4mars(

@@ -4,8 +4,14 @@ from pathlib import Path
 
 import click
 
-from ensemble.cli.options import FILE, jobs_options, json_option, show, tell
-from evaluation.ground.layout import RUNS, Run
+from ensemble.cli.options import (
+    FILE,
+    jobs_options,
+    json_option,
+    show,
+    tell,
+)
+from evaluation.core.run_folder import RUNS, Run
 
 
 @click.command("demo")
@@ -22,9 +28,8 @@ from evaluation.ground.layout import RUNS, Run
 @json_option
 def command(run_path: Path, device: str, workers: int | None, as_json: bool) -> None:
     """Train, fuse, post-process and score on a sample drawn by code: two minutes or so."""
-    from ensemble.pipeline.demo import DEMO
-    from ensemble.pipeline.whole import run_experiment_file
-    from evaluation.table import leaderboard_document, leaderboard_text
+    from ensemble.pipeline.workflow.run_all import DEMO, run_experiment_file
+    from evaluation.leaderboard_text import leaderboard_document, leaderboard_text
 
     board = run_experiment_file(Run(run_path), DEMO, device=device, workers=workers, tell=tell)
     text = f"{leaderboard_text(board)}\nlabel maps, scores and probability maps: {run_path}/"

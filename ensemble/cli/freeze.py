@@ -4,7 +4,14 @@ from pathlib import Path
 
 import click
 
-from ensemble.cli.options import FILE, chosen_run, json_option, run_option, show, tell
+from ensemble.cli.options import (
+    FILE,
+    chosen_run,
+    json_option,
+    run_option,
+    show,
+    tell,
+)
 
 
 @click.command("freeze")

@@ -77,7 +77,7 @@ def command(
     """
     if maps:
         refuse_with_files("--maps", "run_path", "name", "members")
-        from ensemble.pipeline.files import fuse_files
+        from ensemble.pipeline.scoring.plain_files import fuse_files
 
         document = fuse_files(
             maps,
@@ -96,7 +96,7 @@ def command(
         show(text, document, as_json=as_json, then=then)
         return
     refuse_in_run("--maps", *OF_FILES)
-    from ensemble.pipeline.fusing import calibration_of, fuse_members
+    from ensemble.pipeline.candidates.fuse import calibration_of, fuse_members
 
     run = chosen_run(run_path)
     chosen = [part.strip() for part in members.split(",") if part.strip()] if members else []
@@ -113,6 +113,6 @@ def command(
 def _calibration(found: dict[str, Any] | None) -> str:
     if not found:
         return ""
-    from ensemble.calibration.measure import in_words
+    from ensemble.calibration.calibration_error import in_words
 
     return f"; {in_words(found)}"

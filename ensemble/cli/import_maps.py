@@ -4,8 +4,15 @@ from pathlib import Path
 
 import click
 
-from ensemble.cli.options import FILE, chosen_run, json_option, run_option, show, tell
-from evaluation.ground.layout import Run
+from ensemble.cli.options import (
+    FILE,
+    chosen_run,
+    json_option,
+    run_option,
+    show,
+    tell,
+)
+from evaluation.core.run_folder import Run
 
 
 @click.command("import")
@@ -48,7 +55,7 @@ def command(
     are held out. Whatever learns from maps refuses those pictures, and says so where nothing is
     declared.
     """
-    from ensemble.pipeline.importing import import_maps, lay_out
+    from ensemble.pipeline.members.importing import import_maps, lay_out
 
     for option, given in (("--validation", validation), ("--store", store)):
         if given and not data:

@@ -1,4 +1,7 @@
-"""`ens members`: what each member of a run is worth, and what can be trained."""
+"""`ens members`: what each member of a run is worth, and what can be trained.
+
+`ens members uncertainty`: the pictures on which the ensemble is least sure.
+"""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -6,8 +9,42 @@ from pathlib import Path
 import click
 from click.core import ParameterSource
 
-from ensemble.cli.members_uncertainty import uncertainty
-from ensemble.cli.options import FILE, chosen_run, json_option, run_option, show, tell
+from ensemble.cli.options import (
+    FILE,
+    chosen_run,
+    json_option,
+    run_option,
+    show,
+    tell,
+)
+
+
+@click.command("uncertainty", short_help="Rank pictures by how unsure the members are.")
+@run_option
+@click.option(
+    "--split", default="oof", show_default=True, help="Of which pictures; needs no truth."
+)
+@click.option("--out", required=True, type=FILE, metavar="DIR", help="The new folder.")
+@click.option(
+    "--by",
+    type=click.Choice(["entropy", "mutual_information"]),
+    default="entropy",
+    show_default=True,
+    help="Rank by all uncertainty, or by the members' disagreement alone.",
+)
+@click.option(
+    "--count", type=click.IntRange(1, 100), default=20, show_default=True, help="How many to draw."
+)
+@json_option
+def uncertainty(
+    run_path: Path | None, split: str, out: Path, by: str, count: int, as_json: bool
+) -> None:
+    """Rank pictures by how unsure the mean of the members is, and draw the first."""
+    from ensemble.pipeline.analysis.uncertainty import as_text, rank_pictures
+
+    run = chosen_run(run_path)
+    document = rank_pictures(run, split=split, out=out, by=by, count=count, tell=tell)
+    show(as_text(document), document, as_json=as_json)
 
 
 @click.group("members", invoke_without_command=True)
@@ -50,8 +87,7 @@ def command(
     if context.invoked_subcommand is not None:
         _refuse_options(context)
         return
-    from ensemble.pipeline.member_table import as_text, draw_growth
-    from ensemble.pipeline.member_values import value_members
+    from ensemble.pipeline.analysis.worth import as_text, draw_growth, value_members
 
     run = chosen_run(run_path)
     document = value_members(run, split=split, circles=circles, tolerance=tolerance, tell=tell)
@@ -76,7 +112,7 @@ def _refuse_options(context: click.Context) -> None:
 @json_option
 def list_members(as_json: bool) -> None:
     """List every architecture with its parameters and multiply-adds for a grey 64 x 128 picture."""
-    from members.zoo import zoo
+    from members.model_costs import zoo
 
     found = zoo()
     width = max(len(cost.name) for cost in found)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from click.core import ParameterSource
 
-from evaluation.ground.layout import Run, newest_run
+from evaluation.core.run_folder import Run, newest_run
 
 if TYPE_CHECKING:
     from evaluation.leaderboard import Leaderboard
@@ -89,7 +89,7 @@ def _working_on(cluster: str | None, workers: int | None) -> Iterator[None]:
     if not cluster and not workers:
         yield
         return
-    from evaluation.ground.cluster import on_cluster
+    from evaluation.core.cluster import on_cluster
 
     with on_cluster(cluster, workers or 1) as found:
         if not found.width:

@@ -5,7 +5,13 @@ from typing import Any
 
 import click
 
-from ensemble.cli.options import FILE, chosen_run, json_option, run_option, show
+from ensemble.cli.options import (
+    FILE,
+    chosen_run,
+    json_option,
+    run_option,
+    show,
+)
 
 
 @click.command("overlay")
@@ -57,7 +63,7 @@ def command(
 
     With --pick worst or disputed the highest share comes first; the captions tell it.
     """
-    from ensemble.pipeline.overlay import overlay
+    from ensemble.pipeline.report.overlay import overlay
 
     if ids and pick:
         raise click.UsageError("--picture names them, --pick chooses them; give one")

@@ -4,8 +4,15 @@ from pathlib import Path
 
 import click
 
-from ensemble.cli.options import FILE, chosen_run, device_options, json_option, run_option, show
-from evaluation.ground.layout import RUNS, Run
+from ensemble.cli.options import (
+    FILE,
+    chosen_run,
+    device_options,
+    json_option,
+    run_option,
+    show,
+)
+from evaluation.core.run_folder import RUNS, Run
 
 
 @click.command("plan")
@@ -21,10 +28,9 @@ def command(
     Time, disk and memory of what is missing; without EXPERIMENT, of what the run was begun with.
     Nothing is written. Exits 2 when the run would fail, with every reason.
     """
-    from ensemble.pipeline.experiment import read_experiment
-    from ensemble.pipeline.forecast import as_text, refuse_failing
-    from ensemble.pipeline.planning import plan_run
-    from ensemble.pipeline.sources import run_experiment
+    from ensemble.pipeline.run.experiment import read_experiment
+    from ensemble.pipeline.run.open_run import run_experiment
+    from ensemble.pipeline.workflow.plan import as_text, plan_run, refuse_failing
 
     if experiment is None:
         run = chosen_run(run_path)

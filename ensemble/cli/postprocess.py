@@ -60,7 +60,7 @@ def command(
     """
     if maps:
         refuse_with_files("--maps", "run_path", "fusion", "name")
-        from ensemble.pipeline.files import postprocess_file
+        from ensemble.pipeline.scoring.plain_files import postprocess_file
 
         document = postprocess_file(
             maps,
@@ -80,8 +80,8 @@ def command(
     refuse_in_run("--maps", *OF_FILES)
     if not fusion:
         raise click.UsageError("give --fusion NAME (in a run), or --maps FILE with --out FILE")
-    from ensemble.pipeline.chains import read_fitted_chain
-    from ensemble.pipeline.postprocessing import postprocess_run
+    from ensemble.pipeline.candidates.chains import read_fitted_chain
+    from ensemble.pipeline.candidates.postprocess import postprocess_run
 
     run = chosen_run(run_path)
     candidate = postprocess_run(run, fusion, chain, name=name, tell=tell)

@@ -32,8 +32,8 @@ def command(
     as_json: bool,
 ) -> None:
     """Write the maps of every trained member for another set of pictures."""
-    from ensemble.pipeline.asked import read_size
-    from ensemble.pipeline.training import predict_data
+    from ensemble.pipeline.members.train import predict_data
+    from ensemble.pipeline.run.experiment import read_size
 
     run = chosen_run(run_path)
     names = predict_data(

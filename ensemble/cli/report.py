@@ -5,7 +5,14 @@ from typing import Any
 
 import click
 
-from ensemble.cli.options import FILE, chosen_run, json_option, run_option, show, tell
+from ensemble.cli.options import (
+    FILE,
+    chosen_run,
+    json_option,
+    run_option,
+    show,
+    tell,
+)
 
 
 @click.command("report")
@@ -32,7 +39,7 @@ def command(
     The leaderboard, what each stage gained (pixels against denominator), classes, confidence,
     members, cost, training, a gallery to walk through, and pictures that deserve a second look.
     """
-    from ensemble.pipeline.reporting.reporting import report
+    from ensemble.pipeline.report.report import report
 
     run = chosen_run(run_path)
     page, chosen, drawn = report(

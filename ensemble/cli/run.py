@@ -4,8 +4,14 @@ from pathlib import Path
 
 import click
 
-from ensemble.cli.options import FILE, jobs_options, json_option, show, tell
-from evaluation.ground.layout import RUNS, Run
+from ensemble.cli.options import (
+    FILE,
+    jobs_options,
+    json_option,
+    show,
+    tell,
+)
+from evaluation.core.run_folder import RUNS, Run
 
 
 @click.command("run")
@@ -17,9 +23,9 @@ def command(
     experiment: Path, run_path: Path | None, device: str, workers: int | None, as_json: bool
 ) -> None:
     """Do all that EXPERIMENT names, from training to scores; only what is missing or stale."""
-    from ensemble.pipeline.experiment import read_experiment
-    from ensemble.pipeline.whole import run_experiment_file
-    from evaluation.table import leaderboard_document, leaderboard_text
+    from ensemble.pipeline.run.experiment import read_experiment
+    from ensemble.pipeline.workflow.run_all import run_experiment_file
+    from evaluation.leaderboard_text import leaderboard_document, leaderboard_text
 
     run = Run(run_path or RUNS / experiment.stem)
     board = run_experiment_file(

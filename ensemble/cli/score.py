@@ -92,7 +92,7 @@ def command(
             raise click.UsageError(TOGETHER)
         refuse_with_files("--truth", "run_path", "candidates", "split")
         if metrics:
-            from ensemble.pipeline.measuring import as_text, measure_files
+            from ensemble.pipeline.scoring.metrics import as_text, measure_files
 
             document = measure_files(
                 truth, guess, maps, metrics, classes=classes, ignore=ignore, per=per
@@ -104,7 +104,7 @@ def command(
     else:
         refuse_in_run("--truth", "classes", "ignore")
         if metrics:
-            from ensemble.pipeline.measuring import as_text, measure_run
+            from ensemble.pipeline.scoring.metrics import as_text, measure_run
 
             run = chosen_run(run_path)
             document = measure_run(run, candidates, metrics, split=split, per=per, tell=tell)
@@ -117,9 +117,9 @@ def command(
 def _scored_files(
     truth: Path, guess: Path, protocol: str | None, classes: int, ignore: int
 ) -> tuple[str, dict[str, Any]]:
-    from ensemble.pipeline.files import score_files
+    from ensemble.pipeline.scoring.plain_files import score_files
+    from evaluation.leaderboard_text import scores_text
     from evaluation.protocols import PROTOCOLS
-    from evaluation.table import scores_text
 
     protocols = list(PROTOCOLS) if protocol is None else [protocol]
     document = score_files(truth, guess, protocols=protocols, classes=classes, ignore=ignore)
@@ -131,8 +131,8 @@ def _scored_files(
 def _scored_run(
     run_path: Path | None, candidates: tuple[str, ...], split: str, protocol: str
 ) -> tuple[str, dict[str, Any], str]:
-    from ensemble.pipeline.scoring import score_run
-    from evaluation.table import leaderboard_document, leaderboard_text
+    from ensemble.pipeline.scoring.score import score_run
+    from evaluation.leaderboard_text import leaderboard_document, leaderboard_text
 
     run = chosen_run(run_path)
     board = score_run(run, candidates, split=split, protocol=protocol, tell=tell)

@@ -6,8 +6,14 @@ from typing import Any, TypeVar
 
 import click
 
-from ensemble.cli.options import FILE, jobs_options, json_option, show, tell
-from evaluation.ground.layout import RUNS, Run
+from ensemble.cli.options import (
+    FILE,
+    jobs_options,
+    json_option,
+    show,
+    tell,
+)
+from evaluation.core.run_folder import RUNS, Run
 
 Verb = TypeVar("Verb", bound=Callable[..., Any])
 
@@ -89,9 +95,9 @@ def command(
     of choices or a range; see docs/search.md. Trials below the median are stopped early. The same
     command continues where an interrupted one stopped.
     """
-    from ensemble.pipeline.search.data import searched_experiment
-    from ensemble.pipeline.search.searching import Effort, search
-    from ensemble.pipeline.search.space_file import read_space
+    from ensemble.pipeline.search.held_out import searched_experiment
+    from ensemble.pipeline.search.recipe_search import Effort, search
+    from ensemble.pipeline.search.space import read_space
 
     run = Run(run_path or RUNS / space.stem)
     experiment = searched_experiment(run, **asked)

@@ -6,9 +6,15 @@ from typing import Any
 
 import click
 
-from ensemble.cli.options import FILE, jobs_options, json_option, show, tell
+from ensemble.cli.options import (
+    FILE,
+    jobs_options,
+    json_option,
+    show,
+    tell,
+)
 from ensemble.cli.search import data_options
-from evaluation.ground.layout import RUNS, Run
+from evaluation.core.run_folder import RUNS, Run
 
 
 @click.command("search-loss")
@@ -68,10 +74,10 @@ def command(
     Results are kept: the same command continues where an interrupted one stopped, and more
     mixtures or another threshold train only what is missing.
     """
-    from ensemble.pipeline.search.data import searched_experiment
-    from ensemble.pipeline.search.loss_search import FOLDER, LossSearch
-    from ensemble.pipeline.search.loss_table import (
-        TABLE,
+    from ensemble.pipeline.search.held_out import searched_experiment
+    from ensemble.pipeline.search.loss_search import FOLDER, LossSearch, mixtures
+    from ensemble.pipeline.search.results import (
+        LOSS_TABLE_TABLE,
         best_recipe,
         member_option,
         rows,
@@ -79,7 +85,6 @@ def command(
         table_text,
         write_table,
     )
-    from ensemble.pipeline.search.mixtures import mixtures
     from members.recipe import read_member
 
     run = Run(run_path)
@@ -87,7 +92,7 @@ def command(
     _, recipe = read_member(member, experiment.defaults)
     search = LossSearch(run, experiment, recipe, threshold, device, workers, tell)
     lines = rows(search(mixtures(written, losses, step)), experiment.folds, threshold)
-    write_table(run.path / FOLDER / TABLE, lines)
+    write_table(run.path / FOLDER / LOSS_TABLE_TABLE, lines)
     best = best_recipe(lines, recipe)
     then = None
     if best is not None:

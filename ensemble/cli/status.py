@@ -4,7 +4,12 @@ from pathlib import Path
 
 import click
 
-from ensemble.cli.options import chosen_run, json_option, run_option, show
+from ensemble.cli.options import (
+    chosen_run,
+    json_option,
+    run_option,
+    show,
+)
 
 
 @click.command("status")
@@ -12,7 +17,12 @@ from ensemble.cli.options import chosen_run, json_option, run_option, show
 @json_option
 def command(run_path: Path | None, as_json: bool) -> None:
     """Tell what a run holds, what is stale or missing, and its size."""
-    from ensemble.pipeline.state import as_document, as_text, next_command, status
+    from ensemble.pipeline.workflow.status import (
+        as_document,
+        as_text,
+        next_command,
+        status,
+    )
 
     run = chosen_run(run_path)
     parts = status(run)

@@ -5,7 +5,14 @@ from typing import Any
 
 import click
 
-from ensemble.cli.options import FILE, chosen_run, json_option, run_option, show, tell
+from ensemble.cli.options import (
+    FILE,
+    chosen_run,
+    json_option,
+    run_option,
+    show,
+    tell,
+)
 
 
 @click.command("submit")
@@ -33,7 +40,7 @@ def command(
     csv: `id`, then one column per pixel, row by row. runs: `id,class,runs`, where runs are
     `start length ...`, pixels counted from 1, down the columns, as Kaggle counts.
     """
-    from ensemble.pipeline.submission.writing import submit
+    from ensemble.pipeline.submission.submit import submit
 
     run = chosen_run(run_path)
     pictures, ignored = submit(run, candidate, split, out, form, tell=tell)

@@ -6,8 +6,14 @@ from typing import Any
 
 import click
 
-from ensemble.cli.options import FILE, jobs_options, json_option, show, tell
-from evaluation.ground.layout import RUNS, Run
+from ensemble.cli.options import (
+    FILE,
+    jobs_options,
+    json_option,
+    show,
+    tell,
+)
+from evaluation.core.run_folder import RUNS, Run
 
 
 @click.command("train-members")
@@ -92,8 +98,8 @@ def command(
     specialists. What is there already is kept: with --run, the same command continues where an
     interrupted one stopped.
     """
-    from ensemble.pipeline.asked import experiment_from
-    from ensemble.pipeline.training import train_members
+    from ensemble.pipeline.members.train import train_members
+    from ensemble.pipeline.run.experiment import experiment_from
 
     run = Run(run_path or RUNS / time.strftime("%Y%m%d-%H%M%S"))
     experiment = experiment_from(run, **asked)

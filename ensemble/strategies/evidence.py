@@ -10,11 +10,18 @@ from scipy.optimize import minimize
 from scipy.special import logsumexp
 
 from ensemble.blas import one_blas_thread
-from ensemble.fusion import CLASS_AXIS, SMALLEST, Blocks, Fusion, Learned, by_pieces
-from ensemble.sample import PixelSample, sample
-from ensemble.strategies.log_odds import NEAREST
-from ensemble.strategies.per_class_vote import ONE_VS_REST
-from evaluation.ground.arrays import Array, Map, Maps
+from ensemble.fusion import (
+    CLASS_AXIS,
+    SMALLEST,
+    Blocks,
+    Fusion,
+    Learned,
+    by_pieces,
+)
+from ensemble.sampling import PixelSample, sample
+from ensemble.strategies.means import NEAREST
+from ensemble.strategies.votes import ONE_VS_REST
+from evaluation.core.types import Array, Map, Maps
 
 STEPS = 500
 GRADIENT_TOLERANCE = 1e-6

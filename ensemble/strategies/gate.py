@@ -8,13 +8,19 @@ from jaxtyping import Bool, Float, Integer
 from pydantic import Field
 from scipy.special import expit, logit
 
-from ensemble.fusion import CLASS_AXIS, SMALLEST, Blocks, Fusion, Learned, by_pieces
+from ensemble.fusion import (
+    CLASS_AXIS,
+    SMALLEST,
+    Blocks,
+    Fusion,
+    Learned,
+    by_pieces,
+)
 from ensemble.regression import regression
-from ensemble.sample import PerPixel, PixelSample, sample
-from ensemble.strategies.log_odds import NEAREST
-from ensemble.strategies.mean import total
-from ensemble.strategies.per_class_vote import ONE_VS_REST
-from evaluation.ground.arrays import Array, Map, Maps
+from ensemble.sampling import PerPixel, PixelSample, sample
+from ensemble.strategies.means import NEAREST, total
+from ensemble.strategies.votes import ONE_VS_REST
+from evaluation.core.types import Array, Map, Maps
 
 NOBODY = -1
 L2 = 1e-6

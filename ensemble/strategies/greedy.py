@@ -9,9 +9,9 @@ from jaxtyping import Float, Integer
 from pydantic import Field
 
 from ensemble.fusion import Blocks, Fusion, Learned
-from ensemble.sample import PixelSample, PixelTruth, sample
+from ensemble.sampling import PixelSample, PixelTruth, sample
 from ensemble.strategies.weighted_mean import WeightedMean
-from evaluation.ground.highest import highest
+from evaluation.core.arrays import highest
 
 Weights = Float[np.ndarray, "member"]
 Said = Float[np.ndarray, "member class pixel"]

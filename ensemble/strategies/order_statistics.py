@@ -7,8 +7,8 @@ from typing import Literal
 import numpy as np
 
 from ensemble.fusion import Fusion, by_pieces
-from ensemble.strategies.mean import or_mean
-from evaluation.ground.arrays import Map, Maps
+from ensemble.strategies.means import or_mean
+from evaluation.core.types import Map, Maps
 
 
 def maximum() -> Fusion:

@@ -7,10 +7,15 @@ import numpy as np
 from jaxtyping import Bool, Float, Integer
 from pydantic import Field
 
-from ensemble.combinations import Combinations, combinations
-from ensemble.fusion import Blocks, Fusion, Learned, by_pieces
-from ensemble.strategies.majority_vote import guesses
-from evaluation.ground.arrays import Map, Maps
+from ensemble.fusion import (
+    Blocks,
+    Fusion,
+    Learned,
+    by_pieces,
+)
+from ensemble.strategies.votes import guesses
+from ensemble.vote_patterns import Combinations, combinations
+from evaluation.core.types import Map, Maps
 
 FEWEST = 3
 """Of two members the one with more weight decides alone; so no fewer than three are kept."""

@@ -8,12 +8,23 @@ from jaxtyping import Float, Integer
 from pydantic import Field
 from scipy.linalg.blas import sgemm
 
-from ensemble.fusion import SMALLEST, Blocks, Fusion, Learned, by_pieces
+from ensemble.fusion import (
+    SMALLEST,
+    Blocks,
+    Fusion,
+    Learned,
+    by_pieces,
+)
+from ensemble.pixel_context import Surroundings
 from ensemble.regression import regression
-from ensemble.sample import PerLabel, PixelSample, sample
-from ensemble.surroundings import Surroundings
-from evaluation.ground.arrays import Array, Map, Maps, Pictures
-from evaluation.ground.errors import BadData
+from ensemble.sampling import PerLabel, PixelSample, sample
+from evaluation.core.errors import BadData
+from evaluation.core.types import (
+    Array,
+    Map,
+    Maps,
+    Pictures,
+)
 
 Bias = Float[np.ndarray, "scored"]
 Labelled = Integer[np.ndarray, "scored"]

@@ -14,11 +14,22 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 from torch.nn.functional import conv2d, cross_entropy, pad
 
-from ensemble.fusion import SMALLEST, Block, Blocks, Fusion, Learned
-from ensemble.picture_sample import PictureSample, sample_pictures
+from ensemble.fusion import (
+    SMALLEST,
+    Block,
+    Blocks,
+    Fusion,
+    Learned,
+)
+from ensemble.pixel_context import Shades, grey
+from ensemble.sampling import PictureSample, sample_pictures
 from ensemble.strategies.stacking import Labelled, scored_classes
-from ensemble.surroundings import Shades, grey
-from evaluation.ground.arrays import Array, Map, Maps, Pictures
+from evaluation.core.types import (
+    Array,
+    Map,
+    Maps,
+    Pictures,
+)
 
 BATCH = 4
 WARM_UP = 0.1

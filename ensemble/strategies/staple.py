@@ -6,11 +6,17 @@ import numpy as np
 from jaxtyping import Float, Num
 from scipy.sparse import csr_array
 
-from ensemble.combinations import Combinations, combinations
-from ensemble.fusion import SMALLEST, Blocks, Fusion, Learned, by_pieces
-from ensemble.softmax import softmax_scores
-from ensemble.strategies.majority_vote import guesses
-from evaluation.ground.arrays import Map, Maps
+from ensemble.fusion import (
+    SMALLEST,
+    Blocks,
+    Fusion,
+    Learned,
+    by_pieces,
+)
+from ensemble.regression import softmax_scores
+from ensemble.strategies.votes import guesses
+from ensemble.vote_patterns import Combinations, combinations
+from evaluation.core.types import Map, Maps
 
 TOLERANCE = 1e-5
 MAX_STEPS = 1000

@@ -9,11 +9,17 @@ from jaxtyping import Float
 from pydantic import Field
 from scipy.optimize import LinearConstraint, minimize
 
-from ensemble.fusion import SMALLEST, Blocks, Fusion, Learned, by_pieces
-from ensemble.sample import PerPixel, PixelSample, sample
-from ensemble.strategies.mean import or_mean
-from evaluation.ground.arrays import Map, Maps
-from evaluation.ground.errors import BadSpec
+from ensemble.fusion import (
+    SMALLEST,
+    Blocks,
+    Fusion,
+    Learned,
+    by_pieces,
+)
+from ensemble.sampling import PerPixel, PixelSample, sample
+from ensemble.strategies.means import or_mean
+from evaluation.core.errors import BadSpec
+from evaluation.core.types import Map, Maps
 
 FIT_STEPS = 200
 FIT_TOLERANCE = 1e-10

@@ -1,6 +1,6 @@
 """Metrics by name: quantities of guesses, per class, picture and group."""
 
-from evaluation.ground.specs import Table
+from evaluation.core.specs import Table
 
 METRICS = Table(
     "metric",
@@ -13,13 +13,13 @@ METRICS = Table(
         "mean_accuracy": "evaluation.metrics.from_counts:mean_accuracy",
         "cohens_kappa": "evaluation.metrics.from_counts:cohens_kappa",
         "frequency_weighted_iou": "evaluation.metrics.from_counts:frequency_weighted_iou",
-        "boundary_iou": "evaluation.metrics.from_labels.boundary_iou:boundary_iou",
-        "surface_dice": "evaluation.metrics.from_labels.surface_dice:surface_dice",
-        "hausdorff_95": "evaluation.metrics.from_labels.hausdorff:hausdorff_95",
-        "log_loss": "evaluation.metrics.from_maps.scoring_rules:log_loss",
-        "brier": "evaluation.metrics.from_maps.scoring_rules:brier",
-        "ece": "evaluation.metrics.from_maps.calibration:ece",
-        "classwise_ece": "evaluation.metrics.from_maps.calibration:classwise_ece",
-        "risk_coverage": "evaluation.metrics.from_maps.risk_coverage:risk_coverage",
+        "boundary_iou": "evaluation.metrics.from_labels:boundary_iou",
+        "surface_dice": "evaluation.metrics.from_labels:surface_dice",
+        "hausdorff_95": "evaluation.metrics.from_labels:hausdorff_95",
+        "log_loss": "evaluation.metrics.from_maps:log_loss",
+        "brier": "evaluation.metrics.from_maps:brier",
+        "ece": "evaluation.metrics.from_maps:ece",
+        "classwise_ece": "evaluation.metrics.from_maps:classwise_ece",
+        "risk_coverage": "evaluation.metrics.from_maps:risk_coverage",
     },
 )

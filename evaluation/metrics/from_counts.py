@@ -8,9 +8,14 @@ from collections.abc import Callable
 
 import numpy as np
 
-from evaluation.ground.arrays import Array
-from evaluation.iou import PerClass, intersection_and_union, mean_over_present, shares
-from evaluation.metrics.measure import Measured, Metric, Seen
+from evaluation.core.types import Array
+from evaluation.iou import (
+    PerClass,
+    intersection_and_union,
+    mean_over_present,
+    shares,
+)
+from evaluation.metrics.metric_base import Measured, Metric, Seen
 
 PerClassOf = Callable[[Array, Array, Array], PerClass]
 

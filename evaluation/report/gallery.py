@@ -1,15 +1,87 @@
-"""The gallery: each picture on its way from the members' guesses to the candidate's labels."""
+"""The gallery: each picture on its way from the members' guesses to the candidate's labels.
 
+Pictures, label maps and their changes as PNG inside a page.
+"""
+
+import base64
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
+from PIL import Image, ImageColor
 
-from evaluation.ground.arrays import Array
-from evaluation.ground.classes import Classes
-from evaluation.report.images import changes, changes_uri, labels_uri, picture_uri
+from evaluation.core.classes import UNLABELLED, Classes
+from evaluation.core.types import Array
+
+SIDE_PX = 512
+"""Longer sides are thinned to at most this, every k-th pixel."""
+
+SAME, FIXED, BROKEN = 0, 1, 2
+# Green and purple of Okabe and Ito's palette, which the first five classes do not have.
+CHANGES = ("#000000", "#009E73", "#CC79A7")
+
+OneMap = UInt8[np.ndarray, "row col"]
+
+
+def picture_uri(picture: UInt8[np.ndarray, "channel row col"]) -> str:
+    """Return a grey or RGB picture as a data URI."""
+    shown = (
+        np.moveaxis(picture, 0, -1)[..., 0] if len(picture) == 1 else np.moveaxis(picture, 0, -1)
+    )
+    return _uri(Image.fromarray(np.ascontiguousarray(_thinned(shown))))
+
+
+def labels_uri(labels: OneMap, classes: Classes) -> str:
+    """Return a label map in the classes' colours; unlabelled pixels are transparent."""
+    return _indexed(labels, classes.colours, see_through=UNLABELLED)
+
+
+def changes_uri(changes: OneMap) -> str:
+    """Return where pixels were fixed and broken; others are transparent."""
+    return _indexed(changes, CHANGES, see_through=SAME)
+
+
+def changes(
+    truth: Array, before: Array, after: Array, *, ignore: int | None
+) -> UInt8[np.ndarray, "*shape"]:
+    """Mark the scored pixels that became right (FIXED) and that ceased to be (BROKEN).
+
+    Args:
+        truth: class index per pixel; 255 where the annotators gave none.
+        before: labels of the same pixels.
+        after: labels of the same pixels.
+        ignore: pixels of this true class are not scored.
+    """
+    scored = truth != UNLABELLED
+    if ignore is not None:
+        scored &= truth != ignore
+    was, now = before == truth, after == truth
+    return np.select([scored & ~was & now, scored & was & ~now], [FIXED, BROKEN], SAME).astype(
+        np.uint8
+    )
+
+
+def _indexed(labels: OneMap, colours: tuple[str, ...], *, see_through: int) -> str:
+    image = Image.fromarray(np.ascontiguousarray(_thinned(labels))).convert("P")
+    # The palette's length decides how many bits a pixel gets, so it reaches to the highest label.
+    palette = [*colours, *[colours[0]] * (see_through + 1 - len(colours))]
+    image.putpalette([part for colour in palette for part in ImageColor.getrgb(colour)[:3]])
+    return _uri(image, transparency=see_through)
+
+
+def _thinned(pixels: Array) -> Array:
+    step = -(-max(pixels.shape[:2]) // SIDE_PX)
+    return pixels[::step, ::step]
+
+
+def _uri(image: Image.Image, **options: int) -> str:
+    file = io.BytesIO()
+    image.save(file, "PNG", optimize=True, **options)
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+
 
 BUDGET_BYTES = 7_000_000
 """Of all images: pictures beyond it are left out, so that the page stays under 10 MB."""

@@ -1,7 +1,10 @@
-"""One HTML file that opens from disk: no network, nothing of a name is taken for markup."""
+"""One HTML file that opens from disk: no network, nothing of a name is taken for markup.
+
+Figures of the page as files of their own, for papers and READMEs.
+"""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
@@ -10,10 +13,11 @@ from typing import NamedTuple
 import jinja2
 from markupsafe import Markup
 
-from evaluation.ground.classes import Classes
-from evaluation.ground.files import whole_file
-from evaluation.report.gallery import Gallery
-from evaluation.report.images import BROKEN, CHANGES, FIXED
+from evaluation.core.classes import Classes
+from evaluation.core.errors import BadData
+from evaluation.core.files import whole_file
+from evaluation.report.figure_base import standalone
+from evaluation.report.gallery import BROKEN, CHANGES, FIXED, Gallery
 
 
 class Cell(NamedTuple):
@@ -161,3 +165,32 @@ def write_page(path: Path, page: Page) -> None:
 def _inside_script(document: object) -> str:
     """Return JSON in which no `<` could end the script element."""
     return json.dumps(document, separators=(",", ":")).replace("<", "\\u003c")
+
+
+def refuse_file(folder: Path) -> None:
+    """Refuse a folder for figures that is none, before any work.
+
+    Raises:
+        BadData: such a folder.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise BadData(f"--figures {folder} is a file; expected a folder")
+
+
+def write_figures(folder: Path, figures: Iterable[Figure]) -> list[Path]:
+    """Write `NAME.svg` for each figure, each whole or not at all; other files there stay.
+
+    Args:
+        folder: where to.
+        figures: of a page.
+
+    Returns:
+        The files.
+    """
+    written = []
+    for figure in figures:
+        file = folder / f"{figure.name}.svg"
+        with whole_file(file) as partial:
+            partial.write_text(standalone(figure.svg), encoding="utf-8")
+        written.append(file)
+    return written

@@ -1,6 +1,6 @@
 """Networks by name: a factory takes (channels, classes), its module turns pictures into logits."""
 
-from evaluation.ground.specs import Table
+from evaluation.core.specs import Table
 
 ARCHITECTURES = Table(
     "architecture",
@@ -18,7 +18,7 @@ ARCHITECTURES = Table(
         "hierarchical_attention": (
             "members.architectures.hierarchical_attention:hierarchical_attention"
         ),
-        "pix2pix": "members.architectures.pix2pix:pix2pix",
+        "pix2pix": "members.architectures.unet:pix2pix",
         "mars_seg": "members.architectures.mars_seg:mars_seg",
     },
 )

@@ -8,11 +8,9 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from members.architectures.blocks import ConvBlock, he_initialise, resized
-from members.architectures.decoders import Decoder
-from members.architectures.encoders import Encoder
-from members.architectures.residual import Residual
+from members.architectures.blocks import ConvBlock, Residual, he_initialise, resized
 from members.architectures.unet import UNet
+from members.architectures.unet_parts import Decoder, Encoder
 
 WIDEST = 8  # times the width; the paper's stages 4 to 6 all have 512 = 8 * 64 channels
 STRIDED = 3  # stages that begin with a strided convolution; a pooling begins those after them

@@ -6,8 +6,14 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from members.architectures.blocks import ASPP, ConvBlock, PointBlock, he_initialise, resized
-from members.architectures.residual import Residual
+from members.architectures.blocks import (
+    ASPP,
+    ConvBlock,
+    PointBlock,
+    Residual,
+    he_initialise,
+    resized,
+)
 
 LOW_LEVEL_SHARE = (
     4  # the decoder sees this fraction of the low-level channels, lest they drown ASPP

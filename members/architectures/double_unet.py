@@ -8,10 +8,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from members.architectures.blocks import ConvBlock
-from members.architectures.bottlenecks import BottleneckName
-from members.architectures.decoders import Decoder
-from members.architectures.encoders import layout
 from members.architectures.unet import UNet, assembled
+from members.architectures.unet_parts import BottleneckName, Decoder, layout
 
 
 class DoubleUNet(nn.Module):

@@ -6,8 +6,14 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from members.architectures.attention import SqueezeExcitation
-from members.architectures.blocks import ASPP, ConvBlock, PointBlock, he_initialise, resized
+from members.architectures.blocks import (
+    ASPP,
+    ConvBlock,
+    PointBlock,
+    SqueezeExcitation,
+    he_initialise,
+    resized,
+)
 
 KERNELS = (3, 5, 7)
 EXPANSION = 4

@@ -7,10 +7,14 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from members.architectures.blocks import ConvBlock, PointBlock, he_initialise, resized
-from members.architectures.polarized import PolarizedSelfAttention
-from members.architectures.residual import ResidualEncoder
-from members.architectures.strip_pyramid import StripPyramidPooling
+from members.architectures.blocks import (
+    ConvBlock,
+    PointBlock,
+    ResidualEncoder,
+    he_initialise,
+    resized,
+)
+from members.architectures.context import PolarizedSelfAttention, StripPyramidPooling
 
 SHALLOW_LEVELS = 2  # full and half size; the two below are the middle ones
 

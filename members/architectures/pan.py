@@ -7,9 +7,15 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from members.architectures.attention import SqueezeExcitation
-from members.architectures.blocks import ConvBlock, PointBlock, he_initialise, resized
-from members.architectures.residual import Residual, ResidualEncoder
+from members.architectures.blocks import (
+    ConvBlock,
+    PointBlock,
+    Residual,
+    ResidualEncoder,
+    SqueezeExcitation,
+    he_initialise,
+    resized,
+)
 
 PYRAMID_KERNELS = (7, 5, 3)  # the coarser the view, the smaller the kernel
 SE_REDUCTION = 8

@@ -1,4 +1,7 @@
-"""U-Net: an encoder, a bottleneck, and a decoder that sees the encoder's features again."""
+"""U-Net: an encoder, a bottleneck, and a decoder that sees the encoder's features again.
+
+Pix2Pix's generator: a deep, narrow U-Net that a discriminator can train.
+"""
 
 from collections.abc import Sequence
 from functools import partial
@@ -8,10 +11,16 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from members.architectures.blocks import Activation, ConvBlock, he_initialise
-from members.architectures.bottlenecks import BottleneckName, bottom
-from members.architectures.decoders import Decoder, UpName
-from members.architectures.encoders import Encoder, EncoderName, layout
-from members.architectures.skips import SkipName
+from members.architectures.unet_parts import (
+    BottleneckName,
+    Decoder,
+    Encoder,
+    EncoderName,
+    SkipName,
+    UpName,
+    bottom,
+    layout,
+)
 
 
 class UNet(nn.Module):
@@ -137,3 +146,33 @@ def assembled(
         se=block.keywords["se"],
     )
     return UNet(encoder, last, decoder, nn.Conv2d(widths[0], classes, 1))
+
+
+def pix2pix(
+    channels: int,
+    classes: int,
+    *,
+    width: Annotated[int, Field(ge=1)] = 8,
+    depth: Annotated[int, Field(ge=1, le=7)] = 5,
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2,
+) -> UNet:
+    """Build the generator of a Pix2Pix; 1.9 million parameters at the defaults.
+
+    It is a member by itself; the discriminator belongs to `procedure: adversarial` and is left
+    behind after training. The paper halves a picture eight times with one strided convolution a
+    level; here each level is a U-Net's block, and 64 x 128 pixels are halved five times. The
+    paper's noise comes through dropout, as here. Pictures (N, channels, H, W) to logits
+    (N, classes, H, W).
+
+    Args:
+        channels: of the pictures.
+        classes: how many logits a pixel.
+        width: channels of the first level; each level below has twice as many.
+        depth: how often the picture is halved.
+        dropout: share of the channels dropped after each block, in training.
+
+    Source: Isola et al., "Image-to-Image Translation with Conditional Adversarial Networks", 2017.
+    """
+    return unet(
+        channels, classes, width=width, depth=depth, dropout=dropout, activation="leaky_relu"
+    )

@@ -8,8 +8,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from members.architectures.blocks import ConvBlock, he_initialise
-from members.architectures.decoders import UpName, upsampling
-from members.architectures.encoders import Block, Encoder, layout
+from members.architectures.unet_parts import Block, Encoder, UpName, layout, upsampling
 
 
 class Column(nn.Module):

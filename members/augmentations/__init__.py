@@ -15,27 +15,27 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from evaluation.ground.specs import Spec, Table
-from members.augmentations.kinds import Augmentation, Ground, OffLine
+from evaluation.core.specs import Spec, Table
+from members.augmentations.augmentation_base import Augmentation, Ground, OffLine
 
 AUGMENTATIONS = Table(
     "augmentation",
     {
-        "flips": "members.augmentations.flips:flips",
-        "translation": "members.augmentations.affine:translation",
-        "rotation": "members.augmentations.affine:rotation",
-        "scale": "members.augmentations.affine:scale",
-        "shift_scale_rotate": "members.augmentations.affine:shift_scale_rotate",
-        "elastic": "members.augmentations.elastic:elastic",
-        "negative": "members.augmentations.grey_values:negative",
-        "brightness_contrast": "members.augmentations.grey_values:brightness_contrast",
-        "noise": "members.augmentations.grey_values:noise",
-        "blur": "members.augmentations.grey_values:blur",
-        "cut_out": "members.augmentations.cut_out:cut_out",
-        "cut_mix": "members.augmentations.cut_mix:cut_mix",
-        "mask_dropout": "members.augmentations.mask_dropout:mask_dropout",
+        "flips": "members.augmentations.geometric:flips",
+        "translation": "members.augmentations.geometric:translation",
+        "rotation": "members.augmentations.geometric:rotation",
+        "scale": "members.augmentations.geometric:scale",
+        "shift_scale_rotate": "members.augmentations.geometric:shift_scale_rotate",
+        "elastic": "members.augmentations.geometric:elastic",
+        "negative": "members.augmentations.photometric:negative",
+        "brightness_contrast": "members.augmentations.photometric:brightness_contrast",
+        "noise": "members.augmentations.photometric:noise",
+        "blur": "members.augmentations.photometric:blur",
+        "cut_out": "members.augmentations.mixing:cut_out",
+        "cut_mix": "members.augmentations.mixing:cut_mix",
+        "mask_dropout": "members.augmentations.mixing:mask_dropout",
         "rand_augment": "members.augmentations.rand_augment:rand_augment",
-        "generated": "members.augmentations.generated:generated",
+        "generated": "members.augmentations.offline:generated",
         "offline": "members.augmentations.offline:offline",
     },
 )

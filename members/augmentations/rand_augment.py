@@ -7,19 +7,19 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from evaluation.ground.arrays import Array
-from members.augmentations import tones
-from members.augmentations.kinds import Augmentation
-from members.augmentations.warp import warp
+from evaluation.core.types import Array
+from members.augmentations import photometric
+from members.augmentations.augmentation_base import Augmentation
+from members.augmentations.geometric import warp
 
 TONES = (
-    tones.autocontrast,
-    tones.equalize,
-    tones.brightness,
-    tones.contrast,
-    tones.sharpness,
-    tones.posterize,
-    tones.solarize,
+    photometric.autocontrast,
+    photometric.equalize,
+    photometric.brightness,
+    photometric.contrast,
+    photometric.sharpness,
+    photometric.posterize,
+    photometric.solarize,
 )
 MOVES = ("rotate", "shear_x", "shear_y", "translate_x", "translate_y")
 FULL = 30.0  # the paper's scale of magnitudes

@@ -15,15 +15,14 @@ from pathlib import Path
 
 import numpy as np
 
-from evaluation.ground.arrays import Array
-from evaluation.ground.classes import MARS, UNLABELLED, Classes
-from evaluation.ground.errors import BadData, BadLabels
-from evaluation.ground.files import whole_file
-from evaluation.ground.progress import progress
-from members.data.arrays import distinct
-from members.data.dataset import DataSet
-from members.data.png_pairs import open_picture
-from members.data.resize import Size, resize_mask, resize_picture
+from evaluation.core.classes import MARS, UNLABELLED, Classes
+from evaluation.core.errors import BadData, BadLabels
+from evaluation.core.files import whole_file
+from evaluation.core.progress import progress
+from evaluation.core.types import Array
+from members.data.dataset import DataSet, Size, resize_mask, resize_picture
+from members.data.image_folder import open_picture
+from members.data.npz_files import distinct
 
 PICTURES = Path("images/edr")
 ROVER_MASKS = Path("images/mxy")

@@ -1,4 +1,9 @@
-"""A set of pictures, its labels where they are known, and its folder on disk."""
+"""A set of pictures, its labels where they are known, and its folder on disk.
+
+What masks hold: pixels of each class, picture by picture.
+
+Pictures and masks of another size: pictures by area, masks by the nearest pixel.
+"""
 
 import csv
 from collections.abc import Sequence
@@ -7,12 +12,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Integer
+from PIL import Image
 
-from evaluation.ground.arrays import Array, Labels
-from evaluation.ground.blocks import blocks
-from evaluation.ground.classes import UNLABELLED, Classes
-from evaluation.ground.errors import BadData, BadLabels
-from evaluation.ground.files import new_array, open_array, read_json, whole_folder, write_json
+from evaluation.core.blocks import blocks
+from evaluation.core.classes import UNLABELLED, Classes
+from evaluation.core.errors import BadData, BadLabels
+from evaluation.core.files import (
+    new_array,
+    open_array,
+    read_json,
+    whole_folder,
+    write_json,
+)
+from evaluation.core.types import Array, Labels
 
 CHANNELS = (1, 3)
 CLASSES_FILE = "classes.json"
@@ -219,3 +232,58 @@ def _read_index(path: Path) -> tuple[tuple[str, ...], Array | None]:
         raise BadData(f"{path} cannot be read ({error}); write the data set again") from None
     groups = np.array([row[1] for row in rows], dtype=np.str_) if len(head) > 1 else None
     return tuple(row[0] for row in rows), groups
+
+
+LABELS = UNLABELLED + 1
+
+
+def class_pixels(masks: Labels, classes: int) -> Integer[np.ndarray, "picture class"]:
+    """Count the pixels of each class in each picture.
+
+    Masks may be a memory map: they are read block by block.
+
+    Args:
+        masks: labels 0 to 255, (picture, row, col).
+        classes: how many classes there are; pixels with other labels (255) are not counted.
+    """
+    counts = np.zeros((len(masks), classes), np.int64)
+    for block in blocks(len(masks)):
+        part = np.asarray(masks[block], np.int64)
+        offsets = LABELS * np.arange(len(part))[:, None, None]
+        found = np.bincount((part + offsets).ravel(), minlength=LABELS * len(part))
+        counts[block] = found.reshape(len(part), LABELS)[:, :classes]
+    return counts
+
+
+def highest_label(masks: Labels) -> int:
+    """Return the highest label but 255 that occurs; 0 where nothing is labelled."""
+    highest = 0
+    for block in blocks(len(masks)):
+        part = np.asarray(masks[block])
+        labelled = part[part != UNLABELLED]
+        highest = max(highest, int(labelled.max(initial=0)))
+    return highest
+
+
+Size = tuple[int, int]
+"""Rows and columns, in pixels."""
+
+
+def resize_picture(picture: Array, size: Size) -> Array:
+    """Resize a uint8 picture, (row, col) or (row, col, 3), each pixel the mean of its area.
+
+    Rows and columns are averaged in turn, each time rounded: up to 1 level from the exact mean.
+    """
+    return _resized(picture, size, Image.Resampling.BOX)
+
+
+def resize_mask(mask: Array, size: Size) -> Array:
+    """Resize one uint8 mask, (row, col); no label comes up that was not there before."""
+    return _resized(mask, size, Image.Resampling.NEAREST)
+
+
+def _resized(picture: Array, size: Size, how: Image.Resampling) -> Array:
+    if picture.shape[:2] == size:
+        return picture
+    rows, cols = size
+    return np.asarray(Image.fromarray(np.ascontiguousarray(picture)).resize((cols, rows), how))

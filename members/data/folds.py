@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Float, Integer
 
-from evaluation.ground.arrays import Groups, Kept, Labels
-from evaluation.ground.classes import UNLABELLED, Classes
-from evaluation.ground.errors import BadData
-from members.data.contents import class_pixels
+from evaluation.core.classes import UNLABELLED, Classes
+from evaluation.core.errors import BadData
+from evaluation.core.types import Groups, Kept, Labels
+from members.data.dataset import class_pixels
 
 Fold = Integer[np.ndarray, "picture"]
 Part = Integer[np.ndarray, "group"]

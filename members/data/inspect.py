@@ -6,13 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from evaluation.ground.arrays import Array
-from evaluation.ground.classes import UNLABELLED, Classes
-from members.data.contents import LABELS, class_pixels
-from members.data.dataset import DataSet
-from members.data.load import load
-from members.data.outliers import SHARED_BY, identical, shared_masks
-from members.data.resize import Size
+from evaluation.core.classes import UNLABELLED, Classes
+from evaluation.core.types import Array
+from members.data.cleaning.rules import SHARED_BY, identical, shared_masks
+from members.data.dataset import LABELS, DataSet, Size, class_pixels
+from members.data.load_dataset import load
 
 SHOWN = 5
 
@@ -25,7 +23,7 @@ def inspect(
     """Describe a data set as a JSON document.
 
     Args:
-        path: see `members.data.load.load`, like the options.
+        path: see `members.data.load_dataset.load`, like the options.
         classes: what the labels mean.
         size: rows and columns to bring all pictures to.
 

@@ -6,14 +6,18 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Integer, Shaped, UInt8
 
-from evaluation.ground.arrays import Array
-from evaluation.ground.classes import MARS
-from evaluation.ground.errors import BadData
-from evaluation.ground.files import whole_file
-from members.data.dataset import DataSet
-from members.data.outliers import SHARED_BY
-from members.data.resize import Size
-from members.data.terrain import BACKGROUND, SAND, SOIL, draw_scenes
+from evaluation.core.classes import MARS
+from evaluation.core.errors import BadData
+from evaluation.core.files import whole_file
+from evaluation.core.types import Array
+from members.data.cleaning.rules import SHARED_BY
+from members.data.dataset import DataSet, Size
+from members.data.terrain import (
+    BACKGROUND,
+    SAND,
+    SOIL,
+    draw_scenes,
+)
 
 PICTURES_A_SCENE = 8
 SCENES_AT_ONCE = 48

@@ -2,25 +2,56 @@
 
 A factory takes what the training pixels look like (`frequencies`, `ignore`) and gives a module over
 logits (picture, class, row, col) and truth (picture, row, col), one number for the batch.
+
+Weights of several losses, learnt with the network.
 """
+
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
 
-from evaluation.ground.arrays import Shares
-from evaluation.ground.errors import BadSpec
-from evaluation.ground.specs import Spec, Table, parse_sum
-from members.losses.learned_weights import LearnedWeights
+from evaluation.core.errors import BadSpec
+from evaluation.core.specs import Spec, Table, parse_sum
+from evaluation.core.types import Shares
+
+
+class LearnedWeights(nn.Module):
+    """Sum of exp(-s) loss + s / 2 over the terms, with one s a term learnt.
+
+    s is the logarithm of a term's variance sigma^2: this is loss / sigma^2 + log(sigma), the form
+    for classification. A loss below 1/2 ends up with a weight above 1, and the sum may fall below
+    0. For losses that are no likelihoods, such as Dice, it is a rule of thumb.
+
+    Args:
+        terms: losses that are never negative.
+
+    Source: Kendall, Gal and Cipolla, "Multi-Task Learning Using Uncertainty to Weigh Losses for
+        Scene Geometry and Semantics", CVPR 2018.
+    """
+
+    def __init__(self, terms: Iterable[nn.Module]) -> None:
+        super().__init__()
+        self.terms = nn.ModuleList(terms)
+        self.log_variances = nn.Parameter(torch.zeros(len(self.terms)))
+
+    def forward(self, logits: Tensor, truth: Tensor) -> Tensor:
+        """Return the sum; 0 where no pixel counts."""
+        losses = torch.stack([term(logits, truth) for term in self.terms])
+        weighed = torch.exp(-self.log_variances) * losses + self.log_variances / 2
+        # A loss of exactly 0 has seen no pixel, and would have its weight grow without end.
+        return torch.where(losses == 0, losses, weighed).sum()
+
 
 LOSSES = Table(
     "loss",
     {
         "boundary": "members.losses.boundary:boundary",
         "cross_entropy": "members.losses.cross_entropy:cross_entropy",
-        "dice": "members.losses.dice:dice",
-        "focal": "members.losses.focal:focal",
-        "lovasz": "members.losses.lovasz:lovasz",
-        "ssim": "members.losses.ssim:ssim",
+        "dice": "members.losses.overlap:dice",
+        "focal": "members.losses.cross_entropy:focal",
+        "lovasz": "members.losses.overlap:lovasz",
+        "ssim": "members.losses.boundary:ssim",
     },
 )
 LEARNED = "learned_weights"

@@ -1,4 +1,9 @@
-"""Boundary loss: probability weighed by its distance from where the truth has the class."""
+"""Boundary loss: probability weighed by its distance from where the truth has the class.
+
+SSIM loss: structural dissimilarity of probabilities and truth, window by window.
+"""
+
+import math
 
 import cv2
 import numpy as np
@@ -6,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from evaluation.ground.arrays import Array, Labels, Map
-from evaluation.ground.classes import UNLABELLED
-from members.losses.kept import IgnoredWeight, Kept, mean_or_zero
+from evaluation.core.classes import UNLABELLED
+from evaluation.core.types import Array, Labels, Map
+from members.losses.pixel_weights import IgnoredWeight, Kept, mean_or_zero
 
 
 class Boundary(nn.Module):
@@ -77,3 +82,78 @@ def boundary(ignore: int | None, *, ignored_weight: IgnoredWeight = 0.0) -> Boun
     Source: Kervadec et al., "Boundary loss for highly unbalanced segmentation", MIDL 2019.
     """
     return Boundary(Kept(ignore, ignored_weight))
+
+
+RADIUS_PX = 5  # the window of 11 pixels and its deviation are Wang's
+SIGMA_PX = 1.5
+LUMINANCE, CONTRAST = 0.01**2, 0.03**2  # C1 and C2 for values from 0 to 1
+
+
+class StructuralDissimilarity(nn.Module):
+    """One minus the mean SSIM of probabilities and one-hot truth, class by class."""
+
+    def __init__(self, kept: Kept) -> None:
+        super().__init__()
+        self.kept = kept
+
+    def forward(self, logits: Tensor, truth: Tensor) -> Tensor:
+        """Return the mean over pixels and classes; 0 where no pixel counts."""
+        values, labels, weights = self.kept.pixels(logits, truth)
+        certain = functional.one_hot(labels, logits.shape[1]).movedim(-1, 1).float()
+        losses = 1 - structural_similarity(values.softmax(dim=1), certain, weights)
+        shares = self.kept.classes(logits)
+        shares = shares / shares.sum()
+        return mean_or_zero((losses * shares[:, None, None]).sum(dim=1), weights)
+
+
+def structural_similarity(guess: Tensor, truth: Tensor, weights: Tensor) -> Tensor:
+    """Return the SSIM around each pixel.
+
+    Means, variances and covariance in a window are weighted by Gaussian times pixel weight and
+    divided by the sum of both, so that pixels of weight 0 and those beyond the edge do not exist.
+
+    Args:
+        guess: values from 0 to 1, (picture, class, row, col).
+        truth: 0 or 1, same shape.
+        weights: of the pixels, (picture, row, col).
+    """
+    along_rows, along_cols = (_blur(size, guess) for size in guess.shape[-2:])
+
+    def blurred(values: Tensor) -> Tensor:
+        return along_rows @ (values @ along_cols)
+
+    weights = weights[:, None]
+    total = blurred(weights).clamp_min(torch.finfo(guess.dtype).tiny)
+    weighted = weights * guess
+    guess_mean, square_mean, truth_mean, product_mean = (
+        blurred(part) / total
+        for part in (weighted, weighted * guess, weights * truth, weighted * truth)
+    )
+    covariance = product_mean - guess_mean * truth_mean
+    variances = square_mean - guess_mean**2 + truth_mean - truth_mean**2  # truth is its own square
+    luminance = (2 * guess_mean * truth_mean + LUMINANCE) / (
+        guess_mean**2 + truth_mean**2 + LUMINANCE
+    )
+    return luminance * (2 * covariance + CONTRAST) / (variances + CONTRAST)
+
+
+def _blur(size: int, like: Tensor) -> Tensor:
+    """Return the Gaussian window as a banded matrix: on a CPU a product beats a convolution."""
+    place = torch.arange(size, device=like.device, dtype=like.dtype)
+    apart = (place[:, None] - place).abs()
+    window = torch.exp(-0.5 * (apart / SIGMA_PX) ** 2) / (SIGMA_PX * math.sqrt(2 * math.pi))
+    return window * (apart <= RADIUS_PX)
+
+
+def ssim(ignore: int | None, *, ignored_weight: IgnoredWeight = 0.0) -> StructuralDissimilarity:
+    """Build an SSIM loss; it looks at edges and texture, and so stands beside a loss over pixels.
+
+    Args:
+        ignore: the ignored class, or None.
+        ignored_weight: of the ignored class, for its pixels in windows and mean and for its own
+            similarity: 0 leaves both out, 1 learns it like any other.
+
+    Source: Wang et al., "Image Quality Assessment: From Error Visibility to Structural Similarity",
+        2004; as a loss of segmentation by Qin et al., "BASNet", CVPR 2019.
+    """
+    return StructuralDissimilarity(Kept(ignore, ignored_weight))

@@ -5,9 +5,14 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Float, Shaped
 
-from evaluation.ground.arrays import Array, Map, Pictures
-from evaluation.ground.errors import BadMaps
-from postproc.dense_crf.model import Kernel, Model, softmax, unary
+from evaluation.core.errors import BadMaps
+from evaluation.core.types import Array, Map, Pictures
+from postproc.dense_crf.model import (
+    Kernel,
+    Model,
+    softmax,
+    unary,
+)
 
 MOST_PIXELS = 10_000  # 800 MB a kernel
 CHUNK = 256

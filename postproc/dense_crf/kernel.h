@@ -1,4 +1,4 @@
-// What Python hands over; postproc/dense_crf/compiled.py mirrors these structures.
+// What Python hands over; postproc/dense_crf/cpp_backend.py mirrors these structures.
 #pragma once
 
 #include <cstdint>

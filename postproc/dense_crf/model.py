@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from evaluation.ground.arrays import Map
+from evaluation.core.types import Map
 
 Costs = Float[np.ndarray, "class other"]
 CLASS_AXIS = 1

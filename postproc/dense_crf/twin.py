@@ -7,11 +7,15 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy import sparse
 
-from evaluation.ground.arrays import Array, Map, Pictures
+from evaluation.core.types import Array, Map, Pictures
 from postproc.dense_crf import grid
-from postproc.dense_crf.grid import Axis, Quality
-from postproc.dense_crf.lattice import Lattice, lattice, simplices
-from postproc.dense_crf.model import Kernel, Model, softmax, unary
+from postproc.dense_crf.grid import Axis, Lattice, Quality, lattice, simplices
+from postproc.dense_crf.model import (
+    Kernel,
+    Model,
+    softmax,
+    unary,
+)
 
 Filter = Callable[[Array], Array]
 

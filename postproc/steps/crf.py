@@ -7,8 +7,8 @@ import numpy as np
 from jaxtyping import Float
 from pydantic import Field
 
-from evaluation.ground.arrays import Kept, Map, Pictures
-from evaluation.ground.errors import BadSpec
+from evaluation.core.errors import BadSpec
+from evaluation.core.types import Kept, Map, Pictures
 from postproc.dense_crf.grid import Quality
 from postproc.dense_crf.model import Kernel, Model
 from postproc.step import Step
@@ -131,12 +131,12 @@ def _grid(name: Backend, model: Model, quality: Quality) -> Infer:
         from postproc.dense_crf import twin
 
         return lambda maps, pictures: twin.infer(maps, pictures, model, quality)
-    from postproc.dense_crf import compiled
+    from postproc.dense_crf import cpp_backend
 
-    compiled.load()
+    cpp_backend.load()
 
     def infer(maps: Map, pictures: Pictures | None) -> Map:
-        result, done = compiled.infer(maps, pictures, model, quality)
+        result, done = cpp_backend.infer(maps, pictures, model, quality)
         if pictures is not None and not done.all():
             result[~done] = _by_library(maps[~done], pictures[~done], model)
         return result
@@ -145,12 +145,12 @@ def _grid(name: Backend, model: Model, quality: Quality) -> Infer:
 
 
 def _on_gpu(model: Model, quality: Quality) -> Infer:
-    from postproc.dense_crf import batched
+    from postproc.dense_crf import torch_backend
 
-    return lambda maps, pictures: batched.infer(maps, pictures, model, quality)
+    return lambda maps, pictures: torch_backend.infer(maps, pictures, model, quality)
 
 
 def _by_library(maps: Map, pictures: Pictures | None, model: Model) -> Map:
-    from postproc.dense_crf import library
+    from postproc.dense_crf import pydensecrf_backend
 
-    return library.infer(maps, pictures, model)
+    return pydensecrf_backend.infer(maps, pictures, model)

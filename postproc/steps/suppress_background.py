@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from evaluation.ground.arrays import Map, Pictures
-from evaluation.ground.errors import BadSpec
+from evaluation.core.errors import BadSpec
+from evaluation.core.types import Map, Pictures
 from postproc.renormalise import CLASS_AXIS, renormalise
 from postproc.step import Step
 

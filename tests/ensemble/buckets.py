@@ -8,14 +8,14 @@ import shutil
 
 import pytest
 
-from ensemble.pipeline.placing import OWNER, placing
-from ensemble.pipeline.sources import run_experiment
-from evaluation.ground.blocks import blocks
-from evaluation.ground.layout import Run
-from members import objects
-from members.catalogue import META, Catalogue
-from members.objects import read_object, weights_under
+from ensemble.pipeline.run.open_run import run_experiment
+from ensemble.pipeline.run.store_location import OWNER, placing
+from evaluation.core.blocks import blocks
+from evaluation.core.run_folder import Run
+from members import object_store
+from members.object_store import read_object, weights_under
 from members.store import ProbabilityStore
+from members.store_metadata import META, Catalogue
 from tests.ensemble.clusters import results
 
 URL = "s3://bucket/runs"
@@ -37,11 +37,11 @@ def a_bucket():
             patch.setenv(name, "ens")
         patch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
         patch.setenv("AWS_MAX_ATTEMPTS", "1")
-        objects._files.cache_clear()
+        object_store._files.cache_clear()
         with contextlib.suppress(FileExistsError):  # servers of a process share what they hold
-            objects._files("s3", os.getpid()).mkdir("bucket")
+            object_store._files("s3", os.getpid()).mkdir("bucket")
         yield
-        objects._files.cache_clear()
+        object_store._files.cache_clear()
     started.stop()
 
 

@@ -15,17 +15,18 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from ensemble.pipeline.experiment import Experiment
-from ensemble.pipeline.sources import FOREIGN
-from evaluation.ground import cluster, parcels
-from evaluation.ground.blocks import blocks
-from evaluation.ground.classes import Classes
-from evaluation.ground.cluster import Mapping, on_cluster
-from evaluation.ground.files import write_json
-from evaluation.ground.layout import Run
-from evaluation.ground.provenance import record
+from ensemble.pipeline.run.experiment import Experiment
+from ensemble.pipeline.run.open_run import FOREIGN
+from evaluation.core import cluster, function_pickle
+from evaluation.core.blocks import blocks
+from evaluation.core.classes import Classes
+from evaluation.core.cluster import Mapping, on_cluster
+from evaluation.core.files import write_json
+from evaluation.core.provenance import record
+from evaluation.core.run_folder import Run
 from members.data.dataset import DataSet, write_classes
-from members.store import ProbabilityStore, Seen
+from members.store import ProbabilityStore
+from members.store_metadata import Seen
 from tests.faults.children import CONTEXT
 
 CLASSES = Classes(("background", "soil", "rock"), 0)
@@ -74,7 +75,7 @@ def results(folder):
 
 def without_checks(monkeypatch):
     """Take off functions the checks that they have under pytest: those cannot be pickled."""
-    reduce = parcels._Pickler.reducer_override
+    reduce = function_pickle._Pickler.reducer_override
 
     def reduced(self, thing):
         if isinstance(thing, FunctionType) and "<locals>" in thing.__qualname__:
@@ -83,7 +84,7 @@ def without_checks(monkeypatch):
                 return (lambda function: function), (checked,)
         return reduce(self, thing)
 
-    monkeypatch.setattr(parcels._Pickler, "reducer_override", reduced)
+    monkeypatch.setattr(function_pickle._Pickler, "reducer_override", reduced)
 
 
 @contextlib.contextmanager

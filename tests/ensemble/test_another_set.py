@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from ensemble.cli import run
-from ensemble.pipeline.another_set import named_apart, refuse_other
-from evaluation.ground.classes import Classes
-from evaluation.ground.errors import BadData
-from evaluation.ground.layout import Run
+from ensemble.pipeline.data.prepare import named_apart, refuse_other
+from evaluation.core.classes import Classes
+from evaluation.core.errors import BadData
+from evaluation.core.run_folder import Run
 from members.data.dataset import DataSet
 from members.data.sample import draw_sample
 from members.store import ProbabilityStore

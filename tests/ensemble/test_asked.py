@@ -4,10 +4,9 @@ import inspect
 
 import pytest
 
-from ensemble.pipeline.asked import ZOO, ZOO_RECIPE, experiment_from
-from ensemble.pipeline.experiment import Experiment
-from evaluation.ground.errors import BadSpec
-from evaluation.ground.layout import Run
+from ensemble.pipeline.run.experiment import ZOO, ZOO_RECIPE, Experiment, experiment_from
+from evaluation.core.errors import BadSpec
+from evaluation.core.run_folder import Run
 
 
 @pytest.fixture

@@ -6,10 +6,17 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from benchmarks.crf import (
+    DEFAULT,
+    HIGH,
+    LIBRARY,
+    TORCH,
+    as_text,
+    bench_crf,
+)
+from benchmarks.inputs import Cases, colour_cases, drawn_cases
 from ensemble.cli.bench import command
-from ensemble.pipeline.bench.cases import Cases, colour_cases, drawn_cases
-from ensemble.pipeline.bench.crf import DEFAULT, HIGH, LIBRARY, TORCH, as_text, bench_crf
-from evaluation.ground.errors import BadRun
+from evaluation.core.errors import BadRun
 
 
 @pytest.fixture(scope="module")

@@ -7,13 +7,18 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from benchmarks.fuse import (
+    PARTS,
+    peak,
+    suite,
+    synthetic,
+)
+from benchmarks.fuse.suite import as_text, bench_fuse
+from benchmarks.fuse.synthetic import Size, drawn_members
 from ensemble.cli.bench import command
-from ensemble.pipeline.bench.fuse import PARTS, drawn, measured, peak
-from ensemble.pipeline.bench.fuse.drawn import Size, drawn_members
-from ensemble.pipeline.bench.fuse.measured import as_text, bench_fuse
 from ensemble.pipeline.bench.timing import in_turns
 from ensemble.strategies import STRATEGIES
-from evaluation.ground.errors import BadRun, BadSpec
+from evaluation.core.errors import BadRun, BadSpec
 
 TINY = Size(members=3, pictures=4, pixels=1 << 16, rounds=1)
 TIMED = {"median_s", "minimum_s", "ratio", "ratio_of_minima"}
@@ -29,8 +34,8 @@ SIDES = {
 @pytest.fixture
 def small(monkeypatch):
     """Smaller maps, for what fits all strategies."""
-    monkeypatch.setattr(drawn, "ROWS", 32)
-    monkeypatch.setattr(drawn, "COLS", 32)
+    monkeypatch.setattr(synthetic, "ROWS", 32)
+    monkeypatch.setattr(synthetic, "COLS", 32)
 
 
 def measure(name, size=TINY, tell=lambda line: None):
@@ -46,7 +51,7 @@ def test_a_part_times_its_sides_in_turns(name, monkeypatch):
         turns.append((set(sides), rounds))
         return in_turns(sides, rounds)
 
-    monkeypatch.setattr(import_module(f"ensemble.pipeline.bench.fuse.{name}"), "in_turns", recorded)
+    monkeypatch.setattr(import_module(f"benchmarks.fuse.{name}"), "in_turns", recorded)
     document = measure(name)
     sides = document[name]["sides"]
     assert turns == [(SIDES[name], 1)]
@@ -121,7 +126,7 @@ def test_staple_gives_the_label_maps_of_simple_itk():
 
 
 def test_a_missing_referee_is_named_before_anything_is_measured(monkeypatch):
-    monkeypatch.setattr(measured, "find_spec", lambda name: None)
+    monkeypatch.setattr(suite, "find_spec", lambda name: None)
     told = []
     with pytest.raises(BadSpec) as caught:
         bench_fuse(TINY, ["memory", "staple"], told.append)
@@ -144,7 +149,7 @@ def test_the_verb_takes_all_parts_by_default_and_those_named_once(monkeypatch):
         asked.append((size, parts))
         return {"machine": {}}
 
-    monkeypatch.setattr(measured, "bench_fuse", instead)
+    monkeypatch.setattr(suite, "bench_fuse", instead)
     few = ["fuse", "--part", "staple", "--part", "memory", "--part", "staple", "--pixels", "70000"]
     for arguments in (["fuse"], few):
         answer = CliRunner().invoke(command, arguments, catch_exceptions=False)

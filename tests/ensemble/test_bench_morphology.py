@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from benchmarks.inputs import Cases, drawn_cases
+from benchmarks.morphology import PARTS, suite
+from benchmarks.morphology.suite import OURS, as_text, bench_morphology
 from ensemble.cli.bench import command
-from ensemble.pipeline.bench.cases import Cases, drawn_cases
-from ensemble.pipeline.bench.morphology import PARTS, measured
-from ensemble.pipeline.bench.morphology.measured import OURS, as_text, bench_morphology
-from evaluation.ground.errors import BadRun, BadSpec
+from evaluation.core.errors import BadRun, BadSpec
 
 # MONAI calls scikit-image by an older name of an option.
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::FutureWarning")]
@@ -74,7 +74,7 @@ def test_agreement_is_the_share_of_pixels_without_and_with_the_margin():
     ours = np.zeros((1, 20, 20), dtype=np.uint8)
     other = ours.copy()
     other[0, 0] = 1
-    found = measured._agreement(other, ours)
+    found = suite._agreement(other, ours)
     assert found == {"agreement": 0.95, "agreement_inside": 1.0}
 
 
@@ -86,7 +86,7 @@ def test_the_text_has_a_line_for_every_side(document):
 
 
 def test_a_missing_library_is_named_with_what_installs_it(small, monkeypatch):
-    monkeypatch.setattr(measured, "find_spec", lambda name: None if name == "monai" else object())
+    monkeypatch.setattr(suite, "find_spec", lambda name: None if name == "monai" else object())
     with pytest.raises(BadSpec) as refusal:
         bench_morphology(small, ["close"], 1, quiet)
     assert "compared with MONAI, which is not installed" in str(refusal.value)

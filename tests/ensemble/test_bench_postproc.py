@@ -7,27 +7,26 @@ import numpy as np
 import pytest
 
 from ensemble.cli import run
-from ensemble.pipeline.bench.postproc.chains import USUAL, read_chains, usual
-from ensemble.pipeline.bench.postproc.choice import scored_highest
-from ensemble.pipeline.bench.postproc.comparison import Asked, bench_postproc
-from ensemble.pipeline.bench.postproc.costs import costs
-from ensemble.pipeline.bench.postproc.peak import peak_memory
-from ensemble.pipeline.bench.postproc.text import as_text
-from ensemble.pipeline.experiment import Experiment
-from ensemble.pipeline.postprocessing import postprocess_run, read_labels
-from ensemble.pipeline.scoring import score_run
-from ensemble.pipeline.sources import FOREIGN, Sources
-from evaluation.counts import confusion
-from evaluation.ground.classes import UNLABELLED, Classes, numbered
-from evaluation.ground.errors import BadRun, BadSpec
-from evaluation.ground.files import write_json
-from evaluation.ground.layout import Run
-from evaluation.ground.provenance import record
-from evaluation.ground.specs import Spec
+from ensemble.pipeline.bench.chain_costs import costs, peak_memory
+from ensemble.pipeline.bench.chains import USUAL, read_chains, usual
+from ensemble.pipeline.bench.comparison import Asked, bench_postproc, scored_highest
+from ensemble.pipeline.bench.comparison_text import as_text
+from ensemble.pipeline.candidates.postprocess import postprocess_run, read_labels
+from ensemble.pipeline.run.experiment import Experiment
+from ensemble.pipeline.run.open_run import FOREIGN, Sources
+from ensemble.pipeline.scoring.score import score_run
+from evaluation.confusion import confusion
+from evaluation.core.classes import UNLABELLED, Classes, numbered
+from evaluation.core.errors import BadRun, BadSpec
+from evaluation.core.files import write_json
+from evaluation.core.provenance import record
+from evaluation.core.run_folder import Run
+from evaluation.core.specs import Spec
 from evaluation.protocols import PROTOCOLS
 from members.data.dataset import DataSet, write_classes
 from members.maps import ArrayMaps
-from members.store import ProbabilityStore, Seen
+from members.store import ProbabilityStore
+from members.store_metadata import Seen
 from postproc.chain import Chain, Surroundings, parse_chain
 from postproc.step import Step
 
@@ -315,7 +314,7 @@ def test_pictures_of_every_timed_block_are_counted(monkeypatch):
             side()
         return {name: [2.0] * rounds for name in sides}
 
-    where = "ensemble.pipeline.bench.postproc.costs"
+    where = "ensemble.pipeline.bench.chain_costs"
     monkeypatch.setattr(f"{where}.in_turns", turns)
     monkeypatch.setattr(f"{where}.peak_memory", lambda chains, *rest: [None] * len(chains))
     maps = ArrayMaps("drawn", np.full((130, 2, 1, 1), 0.5, np.float32))

@@ -7,14 +7,12 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from benchmarks.scale import suite, workers
+from benchmarks.scale.scan import walked
+from benchmarks.scale.suite import Sizes, as_text, bench_scale, cost_model
+from benchmarks.scale.synthetic_maps import drawn_readers, drawn_truth, open_stores, write_stores
 from ensemble.cli.bench import command
-from ensemble.pipeline.bench.scale import measured, workers
-from ensemble.pipeline.bench.scale.drawn_maps import drawn_readers, drawn_truth
-from ensemble.pipeline.bench.scale.measured import Sizes, as_text, bench_scale
-from ensemble.pipeline.bench.scale.model import cost_model
-from ensemble.pipeline.bench.scale.stores import open_stores, write_stores
-from ensemble.pipeline.bench.scale.walk import walked
-from evaluation.ground.errors import BadRun
+from evaluation.core.errors import BadRun
 from tests.ensemble.clusters import forked, without_checks
 
 BLOCK = 64
@@ -86,8 +84,8 @@ def test_every_side_is_walked_once_a_round_in_turns(monkeypatch):
         (place / "walk.json").write_text(json.dumps(found))
         return 100.0 + int(words[4])
 
-    monkeypatch.setattr(measured, "peak_mb", instead)
-    monkeypatch.setattr(measured, "write_stores", lambda *given: None)
+    monkeypatch.setattr(suite, "peak_mb", instead)
+    monkeypatch.setattr(suite, "write_stores", lambda *given: None)
     found = bench_scale(Sizes(2, (10, 20), (30,), 2), lambda line: None)
     once = [(10, False), (20, False), (30, True), (30, True)]
     assert asked == once + once[1:] + once[:1]
@@ -111,7 +109,7 @@ def test_the_verb_walks_from_stores_and_from_drawn_maps():
 
 
 def test_a_walk_that_fails_is_told(tmp_path):
-    from ensemble.pipeline.bench.fuse.peak import peak_mb
+    from benchmarks.fuse.peak import peak_mb
 
     with pytest.raises(BadRun, match="failed while its memory was measured"):
         peak_mb(["false"], tmp_path)

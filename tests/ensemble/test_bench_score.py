@@ -4,8 +4,13 @@ import json
 
 import pytest
 
+from benchmarks.score import (
+    OURS,
+    PASS,
+    as_text,
+    bench_score,
+)
 from ensemble.cli import run
-from ensemble.pipeline.bench.score import OURS, PASS, as_text, bench_score
 
 pytestmark = pytest.mark.slow
 

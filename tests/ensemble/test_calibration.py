@@ -6,17 +6,17 @@ import pytest
 from scipy.special import softmax
 from sklearn.isotonic import IsotonicRegression
 
+from ensemble.block_fusion import FitBlocks
 from ensemble.calibration import CALIBRATORS
 from ensemble.calibration.calibrated import calibrated
-from ensemble.calibration.measure import in_words
-from ensemble.fitted import load_fitted, save_fitted
-from ensemble.fuse import FitBlocks
+from ensemble.calibration.calibration_error import in_words
+from ensemble.fitted_json import load_fitted, save_fitted
 from ensemble.fusion import CLASS_AXIS, Block, Learned
-from ensemble.pipeline.files import fuse_files
-from ensemble.strategies.mean import Mean
+from ensemble.pipeline.scoring.plain_files import fuse_files
+from ensemble.strategies.means import Mean
 from ensemble.strategy import build_strategy, check_strategy
-from evaluation.calibration import ece, reliability
-from evaluation.ground.errors import BadData, BadSpec
+from evaluation.core.errors import BadData, BadSpec
+from evaluation.reliability import ece, reliability
 from members.maps import ArrayMaps
 
 CLASSES, IGNORE, UNLABELLED = 4, 0, 255

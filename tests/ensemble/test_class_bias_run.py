@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from ensemble.cli import run
-from ensemble.pipeline.folds import fold_of
-from ensemble.pipeline.state import status
-from evaluation.ground.layout import Run
+from ensemble.pipeline.run.open_run import fold_of
+from ensemble.pipeline.workflow.status import status
+from evaluation.core.run_folder import Run
 from members.data.dataset import DataSet
 from members.data.sample import draw_sample
 

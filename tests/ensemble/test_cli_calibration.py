@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
+from ensemble.block_fusion import FitBlocks
 from ensemble.cli import run
-from ensemble.fuse import FitBlocks
-from ensemble.pipeline import fusing
+from ensemble.pipeline.candidates import fuse as fusing
 from members.data.dataset import DataSet
 from members.data.sample import draw_sample
 

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from ensemble.cli import run
-from members.data.cleaning.lists import read_drop_list
-from members.data.load import load
+from members.data.cleaning.id_lists import read_drop_list
+from members.data.load_dataset import load
 from members.data.sample import draw_sample
 
 PICTURES, SIZE = 120, (16, 32)
@@ -36,7 +36,7 @@ def data(sample, somewhere):
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     """t-SNE of a few pictures says as much as of many."""
-    monkeypatch.setattr("members.data.cleaning.scatter.ROUNDS", 250)
+    monkeypatch.setattr("members.data.cleaning.page.ROUNDS", 250)
 
 
 def answer(capsys, *arguments):

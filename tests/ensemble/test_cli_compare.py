@@ -9,14 +9,15 @@ import pytest
 from safetensors.torch import save_file
 
 from ensemble.cli import run
-from ensemble.pipeline.experiment import Experiment
-from evaluation.ground.classes import MARS
-from evaluation.ground.files import write_json
-from evaluation.ground.layout import Run
-from evaluation.ground.provenance import record
+from ensemble.pipeline.run.experiment import Experiment
+from evaluation.core.classes import MARS
+from evaluation.core.files import write_json
+from evaluation.core.provenance import record
+from evaluation.core.run_folder import Run
 from members.data.dataset import DataSet, write_classes
 from members.network import Network
-from members.store import ProbabilityStore, Seen
+from members.store import ProbabilityStore
+from members.store_metadata import Seen
 
 SHAPE, IDS = (4, 6), tuple(f"p{place:02}" for place in range(60))
 GROUPS = np.array([f"g{place // 2:02}" for place in range(60)])

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from ensemble.cli import run
-from members.data.load import load
+from members.data.load_dataset import load
 
 NAME = "NLB_471625303EDR_F0442336NCAM00353M1"
 

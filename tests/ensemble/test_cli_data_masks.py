@@ -7,14 +7,15 @@ import pytest
 from PIL import Image
 
 from ensemble.cli import run
-from ensemble.pipeline.experiment import Experiment
-from evaluation.ground.blocks import blocks
-from evaluation.ground.classes import MARS
-from evaluation.ground.layout import Run
-from evaluation.ground.provenance import record
+from ensemble.pipeline.run.experiment import Experiment
+from evaluation.core.blocks import blocks
+from evaluation.core.classes import MARS
+from evaluation.core.provenance import record
+from evaluation.core.run_folder import Run
 from members.data.dataset import DataSet, write_classes
-from members.data.load import load
-from members.store import ProbabilityStore, Seen
+from members.data.load_dataset import load
+from members.store import ProbabilityStore
+from members.store_metadata import Seen
 
 RNG = np.random.default_rng(0)
 PICTURES = RNG.integers(90, 94, (6, 16, 20)).astype(np.uint8)

@@ -10,12 +10,11 @@ import pytest
 from PIL import Image
 
 from ensemble.cli import run
-from ensemble.pipeline.sources import Sources
-from ensemble.pipeline.submission import label_pngs, pixels_csv, runs_csv
-from evaluation.ground.classes import MARS
-from evaluation.ground.errors import BadData
-from evaluation.ground.layout import Run
-from evaluation.ground.locks import writing
+from ensemble.pipeline.run.open_run import Sources
+from ensemble.pipeline.submission import formats
+from evaluation.core.classes import MARS
+from evaluation.core.errors import BadData
+from evaluation.core.run_folder import Run, submit
 from members.data.sample import draw_sample
 
 TINY = "unet(width=2, depth=1)"
@@ -224,14 +223,14 @@ class TestSubmissions:
     def test_that_read_back_otherwise_are_no_submissions(
         self, trained, tmp_path, monkeypatch, form
     ):
-        from ensemble.pipeline.submission import writing
+        from ensemble.pipeline.submission import submit
 
         def garbled(*_):
             labels = labels_of(trained, MIXED).copy()
             labels[5, 3, 2] ^= 1
             return zip(ids_of(trained), labels, strict=True)
 
-        monkeypatch.setattr(writing, "_read", garbled)
+        monkeypatch.setattr(submit, "_read", garbled)
         words = ["submit", "--run", trained, "--candidate", MIXED, "--form", form]
         with pytest.raises(OSError, match="does not read back"):
             run([*words, "--out", str(tmp_path / "out")])
@@ -259,7 +258,7 @@ class TestSubmissions:
         self, trained, tmp_path, capsys
     ):
         words = ["submit", "--run", trained, "--candidate", MIXED, "--out", tmp_path / "x.csv"]
-        with writing(Path(trained)):
+        with submit(Path(trained)):
             assert "is being written by another ens" in refusal(capsys, *words)
         assert list(tmp_path.iterdir()) == []
 
@@ -268,11 +267,11 @@ class TestSubmissions:
         rng = np.random.default_rng(0)
         labels = rng.integers(0, 5, (4, *shape), dtype=np.uint8)
         ids = ("a", 'with "quotes", and commas', "ünï", "d")
-        runs_csv.write(tmp_path / "runs.csv", ids, labels, MARS)
-        pixels_csv.write(tmp_path / "pixels.csv", ids, labels, MARS)
+        formats.write_rle_csv(tmp_path / "runs.csv", ids, labels, MARS)
+        formats.write_pixels_csv(tmp_path / "pixels.csv", ids, labels, MARS)
         for found in (
-            runs_csv.read(tmp_path / "runs.csv", shape, MARS),
-            pixels_csv.read(tmp_path / "pixels.csv", shape),
+            formats.read_rle_csv(tmp_path / "runs.csv", shape, MARS),
+            formats.read_pixels_csv(tmp_path / "pixels.csv", shape),
         ):
             names, maps = zip(*found, strict=True)
             assert names == ids
@@ -361,19 +360,19 @@ class TestASubmissionIsReadBack:
         )
 
     def test_one_that_lacks_pictures_is_not_left(self, trained, tmp_path, monkeypatch):
-        monkeypatch.setattr(pixels_csv, "read", lambda path, shape: iter(()))
+        monkeypatch.setattr(formats, "read_pixels_csv", lambda path, shape: iter(()))
         with pytest.raises(OSError, match="holds 0 pictures of 70"):
             self.submitted(trained, str(tmp_path / "f.csv"))
         assert not list(tmp_path.iterdir())
 
     def test_one_with_another_pixel_is_not_left(self, trained, tmp_path, monkeypatch):
-        read = pixels_csv.read
+        read = formats.read_pixels_csv
 
         def changed(path, shape):
             for place, (name, labels) in enumerate(read(path, shape)):
                 yield name, labels + (place == 3)
 
-        monkeypatch.setattr(pixels_csv, "read", changed)
+        monkeypatch.setattr(formats, "read_pixels_csv", changed)
         with pytest.raises(
             OSError, match=f"not read back as it was written, from '{ids_of(trained)[3]}'"
         ):
@@ -385,5 +384,5 @@ class TestASubmissionIsReadBack:
 def test_an_id_that_is_no_file_name_makes_no_png(tmp_path, name):
     labelled = [(slice(0, 2), np.zeros((2, 4, 4), np.uint8))]
     with pytest.raises(BadData, match=r"is no file name; expected one without '/' and leading"):
-        label_pngs.write_pngs(tmp_path, ["good", name], labelled, MARS)
+        formats.write_pngs(tmp_path, ["good", name], labelled, MARS)
     assert not list(tmp_path.iterdir())

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from ensemble.cli import run
-from evaluation.ground.layout import Run
+from evaluation.core.run_folder import Run
 from members.data.dataset import DataSet
 from members.data.sample import draw_sample
 from members.store import ProbabilityStore

@@ -12,18 +12,19 @@ from safetensors.torch import save_file
 from scipy.stats import spearmanr
 
 from ensemble.cli import run
-from ensemble.pipeline.experiment import Experiment
-from ensemble.pipeline.member_advice import advice_line
-from ensemble.pipeline.sources import Sources
-from evaluation.counts import confusion
-from evaluation.ground.blocks import blocks
-from evaluation.ground.classes import MARS, UNLABELLED
-from evaluation.ground.layout import Run
-from evaluation.ground.provenance import record
-from evaluation.protocols.masked import masked
+from ensemble.pipeline.analysis.worth import advice_line
+from ensemble.pipeline.run.experiment import Experiment
+from ensemble.pipeline.run.open_run import Sources
+from evaluation.confusion import confusion
+from evaluation.core.blocks import blocks
+from evaluation.core.classes import MARS, UNLABELLED
+from evaluation.core.provenance import record
+from evaluation.core.run_folder import Run
+from evaluation.protocols import masked
 from members.data.dataset import DataSet, write_classes
 from members.network import Network
-from members.store import ProbabilityStore, Seen
+from members.store import ProbabilityStore
+from members.store_metadata import Seen
 
 COUNT, SHAPE = 70, (4, 6)  # one whole block and a part
 IDS = tuple(f"p{place:02}" for place in range(COUNT))
@@ -196,7 +197,7 @@ class TestMembers:
         assert found["advice"]["examined"] is None
 
     def test_many_members_get_values_of_drawn_circles(self, three, capsys, monkeypatch):
-        monkeypatch.setattr("ensemble.diversity.shapley.EXACT_MEMBERS", 2)
+        monkeypatch.setattr("ensemble.diversity.member_worth.EXACT_MEMBERS", 2)
         found = json.loads(answer(capsys, "--run", three, "--circles", 3, "--json"))
         assert found["circles"] == 3
         total = sum(row["shapley"]["value"] for row in found["members"])

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from ensemble.cli import run
-from members import zoo as prices
+from members import model_costs as prices
 from members.architectures import ARCHITECTURES
 from members.network import Network
 

@@ -7,12 +7,12 @@ import pytest
 import yaml
 
 from ensemble.cli import run
-from ensemble.pipeline.experiment import Experiment, read_experiment
-from ensemble.pipeline.leaks import alike_across_folds, differences, leak_notes
-from ensemble.pipeline.planning import plan_run
-from ensemble.pipeline.prepare import prepare, read_folds
-from ensemble.pipeline.sources import Sources
-from evaluation.ground.layout import Run
+from ensemble.pipeline.candidates.leakage import alike_across_folds, differences, leak_notes
+from ensemble.pipeline.data.prepare import prepare, read_folds
+from ensemble.pipeline.run.experiment import Experiment, read_experiment
+from ensemble.pipeline.run.open_run import Sources
+from ensemble.pipeline.workflow.plan import plan_run
+from evaluation.core.run_folder import Run
 from members.data.sample import draw_sample
 
 TINY = "unet(width=2, depth=1)"

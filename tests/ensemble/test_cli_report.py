@@ -8,10 +8,16 @@ import numpy as np
 import pytest
 
 from ensemble.cli import run
-from ensemble.pipeline.reporting.review import BROKEN, DISPUTED, LABEL, WORST, review
-from ensemble.pipeline.reporting.walk import Walk
-from ensemble.pipeline.sources import Sources
-from evaluation.ground.layout import Run
+from ensemble.pipeline.report.candidate_trace import Walk
+from ensemble.pipeline.report.gallery import (
+    BROKEN,
+    DISPUTED,
+    LABEL,
+    WORST,
+    review,
+)
+from ensemble.pipeline.run.open_run import Sources
+from evaluation.core.run_folder import Run
 from members.data.sample import draw_sample
 from tests.evaluation.test_report import SVG, Reader
 

@@ -14,10 +14,10 @@ import pytest
 import yaml
 
 from ensemble.cli import run
-from evaluation.ground import cluster
-from evaluation.ground.blocks import map_blocks
-from evaluation.ground.cluster import WorkerDied, on_cluster
-from evaluation.ground.leftovers import is_leftover
+from evaluation.core import cluster
+from evaluation.core.blocks import map_blocks
+from evaluation.core.cluster import WorkerDied, on_cluster
+from evaluation.core.files import is_leftover
 from tests.ensemble.clusters import (
     forked,
     free_port,

@@ -9,9 +9,14 @@ import pytest
 from distributed import Client
 
 from ensemble.cli import run
-from evaluation.ground import plugins
-from evaluation.ground.on_worker import _Running
-from tests.ensemble.clusters import Started, by_hand, results, write_members
+from evaluation.core import plugins
+from evaluation.core.worker import _Running
+from tests.ensemble.clusters import (
+    Started,
+    by_hand,
+    results,
+    write_members,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -38,8 +43,8 @@ ENS_ENTRIES = {"fusion strategy": {"slowly": "slow:slowly"}, "fusion": {"Slowly"
 JOB = """
 import sys, time
 from pathlib import Path
-from evaluation.ground.cluster import on_cluster
-from evaluation.ground.parcels import pack
+from evaluation.core.cluster import on_cluster
+from evaluation.core.function_pickle import pack
 
 address, said = sys.argv[1:]
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from ensemble.fusion import Block, Learned, fuse_block
 from ensemble.strategies import STRATEGIES
-from evaluation.ground.parcels import pack
+from evaluation.core.function_pickle import pack
 from postproc.chain import parse_chain
 from postproc.step import FitBlock, Learned as LearnedStep
 from postproc.steps import STEPS

@@ -12,9 +12,9 @@ import pytest
 import yaml
 
 from ensemble.cli import run
-from evaluation.ground import cluster
-from evaluation.ground.cluster import Mapping
-from members import remote
+from evaluation.core import cluster
+from evaluation.core.cluster import Mapping
+from members import jobs
 from members.data.sample import draw_sample
 from tests.ensemble.clusters import processes, sent_to, write_members
 from tests.faults.trees import contents, differing
@@ -78,7 +78,7 @@ def at_rename(number):
 @pytest.fixture
 def kill(monkeypatch, tmp_path):
     """Return what lets the worker of one job kill itself in its middle: once, or each time."""
-    submit, graves = remote.submit_job, tmp_path / "graves"
+    submit, graves = jobs.submit_job, tmp_path / "graves"
 
     def kill(strike, number, *, of=lambda job: True, times=1):
         graves.mkdir(exist_ok=True)
@@ -96,7 +96,7 @@ def kill(monkeypatch, tmp_path):
         def submit_dying(there, job):
             return submit(there, dying(job) if of(job) else job)
 
-        for place in ("members.remote", "ensemble.pipeline.search.side_by_side"):
+        for place in ("members.jobs", "ensemble.pipeline.search.trials"):
             monkeypatch.setattr(f"{place}.submit_job", submit_dying)
         return graves
 

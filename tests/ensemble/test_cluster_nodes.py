@@ -7,9 +7,14 @@ import time
 import pytest
 
 from ensemble.cli import run
-from evaluation.ground.cluster import Cluster, Mapping, on_cluster
+from evaluation.core.cluster import Cluster, Mapping, on_cluster
 from members.data.sample import draw_sample
-from tests.ensemble.clusters import by_hand, results, without_checks, write_members
+from tests.ensemble.clusters import (
+    by_hand,
+    results,
+    without_checks,
+    write_members,
+)
 from tests.faults.trees import contents, differing
 
 pytestmark = pytest.mark.slow

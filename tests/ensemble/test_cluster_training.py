@@ -6,10 +6,10 @@ import time
 import pytest
 
 from ensemble.cli import run
-from ensemble.pipeline.search.side_by_side import side_by_side
-from evaluation.ground.cluster import _CURRENT, Cluster, on_cluster
+from ensemble.pipeline.search.trials import side_by_side
+from evaluation.core.cluster import _CURRENT, Cluster, on_cluster
 from members.data.sample import draw_sample
-from members.remote import _TURNS, run_remotely
+from members.jobs import _TURNS, run_remotely
 from tests.ensemble.clusters import forked
 
 pytestmark = pytest.mark.slow
@@ -74,7 +74,7 @@ def job(device):
 )
 def test_jobs_side_by_side(gpus, turns, device, most, monkeypatch):
     TOGETHER.clear()
-    monkeypatch.setattr("members.remote._TURNS", threading.Semaphore(turns))
+    monkeypatch.setattr("members.jobs._TURNS", threading.Semaphore(turns))
     assert [outcome for _, outcome in run_remotely([job] * 4, gpus)] == [device] * 4
     assert max(TOGETHER) == most
 
@@ -82,7 +82,7 @@ def test_jobs_side_by_side(gpus, turns, device, most, monkeypatch):
 @pytest.mark.parametrize(("gpus", "slots"), [(0, 3), (2, 2)], indirect=["gpus"])
 def test_trials_are_drawn_as_workers_get_free(gpus, slots, monkeypatch):
     TOGETHER.clear()
-    monkeypatch.setattr("members.remote._TURNS", threading.Semaphore(9))
+    monkeypatch.setattr("members.jobs._TURNS", threading.Semaphore(9))
     token, drawn = _CURRENT.set(gpus), []
 
     def trials():

@@ -9,10 +9,10 @@ import pytest
 from click.testing import CliRunner
 
 from ensemble.cli import ens, run
-from evaluation.ground import cluster
-from evaluation.ground.blocks import blocks, sum_blocks, tree
-from evaluation.ground.cluster import Mapping
-from evaluation.ground.errors import BadLabels
+from evaluation.core import cluster
+from evaluation.core.blocks import blocks, sum_blocks, tree
+from evaluation.core.cluster import Mapping
+from evaluation.core.errors import BadLabels
 from members.data.sample import draw_sample
 from tests.ensemble.clusters import processes, sent_to
 from tests.faults.trees import contents, differing

@@ -5,19 +5,29 @@ from itertools import combinations, pairwise, permutations
 import numpy as np
 import pytest
 
-from ensemble.diversity.elimination import eliminate, without_one
-from ensemble.diversity.growth import growth
-from ensemble.diversity.judge import Change, Judge
-from ensemble.diversity.pairs import count_both_right, measure_pairs
-from ensemble.diversity.shapley import EXACT_MEMBERS, exact, formula_for, sampled, shapley
-from ensemble.diversity.subsets import SubsetCounts, group_places
-from ensemble.diversity.uncertainty import entropy, uncertainty
-from ensemble.strategies.mean import mean
-from evaluation.bootstrap import Interval, group_sums, interval, paired_interval
-from evaluation.counts import confusion
-from evaluation.ground.classes import UNLABELLED
-from evaluation.ground.highest import highest
-from evaluation.protocols.masked import masked
+from ensemble.diversity.disagreement import count_both_right, entropy, measure_pairs, uncertainty
+from ensemble.diversity.member_worth import (
+    EXACT_MEMBERS,
+    eliminate,
+    exact,
+    formula_for,
+    growth,
+    sampled,
+    shapley,
+    without_one,
+)
+from ensemble.diversity.subset_scorer import Change, Judge, SubsetCounts, group_places
+from ensemble.strategies.means import mean
+from evaluation.confusion import confusion
+from evaluation.core.arrays import highest
+from evaluation.core.classes import UNLABELLED
+from evaluation.intervals import (
+    Interval,
+    group_sums,
+    interval,
+    paired_interval,
+)
+from evaluation.protocols import masked
 from members.maps import ArrayMaps
 
 PICTURES, CLASSES, ROWS, COLS = 70, 4, 5, 6  # one whole block and a part
@@ -57,7 +67,7 @@ class TestSubsetCounts:
     def test_of_small_pieces_are_those_of_large_ones(self, monkeypatch):
         truth, maps = drawn([0.3, 0.5])
         whole = judge(truth, maps).counts.of([(0, 1), (1,)])
-        monkeypatch.setattr("ensemble.diversity.subsets.PIECE_VALUES", 1)
+        monkeypatch.setattr("ensemble.diversity.subset_scorer.PIECE_VALUES", 1)
         np.testing.assert_array_equal(judge(truth, maps).counts.of([(0, 1), (1,)]), whole)
 
     def test_do_not_read_members_that_no_new_subset_holds(self):
@@ -85,7 +95,7 @@ class TestSubsetCounts:
             return group_places(GROUPS, subsets=4, classes=5, rng=np.random.default_rng(0))
 
         np.testing.assert_array_equal(places(), GROUPS)
-        monkeypatch.setattr("ensemble.diversity.subsets.SUMS_BYTES", 6 * 8 * 4 * 25)
+        monkeypatch.setattr("ensemble.diversity.subset_scorer.SUMS_BYTES", 6 * 8 * 4 * 25)
         few = places()
         assert set(few) == set(range(6))
         for group in np.unique(GROUPS):

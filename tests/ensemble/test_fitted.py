@@ -5,10 +5,15 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from ensemble.fitted import ARRAYS, STATE, load_fitted, save_fitted
+from ensemble.fitted_json import (
+    ARRAYS,
+    STATE,
+    load_fitted,
+    save_fitted,
+)
 from ensemble.fusion import Block, Learned
 from ensemble.strategies import STRATEGIES
-from evaluation.ground.errors import BadRun
+from evaluation.core.errors import BadRun
 
 CONTEXT = {
     "classes": 3,

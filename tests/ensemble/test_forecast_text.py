@@ -2,10 +2,10 @@
 
 import pytest
 
-from ensemble.pipeline.demo import DEMO
-from ensemble.pipeline.forecast import Forecast, as_text
-from ensemble.pipeline.steps import Step
-from evaluation.ground.classes import MARS
+from ensemble.pipeline.workflow.plan import Forecast, as_text
+from ensemble.pipeline.workflow.run_all import DEMO
+from ensemble.pipeline.workflow.stages import Step
+from evaluation.core.classes import MARS
 from members.recipe import SPECIALISTS
 from postproc.chain import parse_chain
 

@@ -7,9 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ensemble.fuse import CrossFitted, FitBlocks, fuse, stacked
+from ensemble.block_fusion import (
+    CrossFitted,
+    FitBlocks,
+    fuse,
+    stacked,
+)
 from ensemble.strategies import STRATEGIES
-from evaluation.ground.errors import BadLabels, BadMaps
+from evaluation.core.errors import BadLabels, BadMaps
 from members.maps import ArrayMaps, check_agreement
 from members.probabilities import check_maps
 
@@ -88,7 +93,7 @@ class TestFuse:
             fuse(members, fusion, 7, write, size=2)
 
     def test_keeps_to_one_thread_where_blocks_are_large(self, monkeypatch):
-        monkeypatch.setattr("ensemble.fuse.MEMORY_BYTES", 1)
+        monkeypatch.setattr("ensemble.block_fusion.MEMORY_BYTES", 1)
         writers = set()
 
         def write(*_):
@@ -103,7 +108,7 @@ class TestFuse:
         self, monkeypatch, memory, threads
     ):
         block_bytes = 4 * 2 * 5 * CLASSES * 4 * 5
-        monkeypatch.setattr("ensemble.fuse.MEMORY_BYTES", memory * block_bytes)
+        monkeypatch.setattr("ensemble.block_fusion.MEMORY_BYTES", memory * block_bytes)
         monkeypatch.setattr("os.cpu_count", lambda: 8)
         asked = []
 
@@ -111,7 +116,7 @@ class TestFuse:
             asked.append(threads)
             return []
 
-        monkeypatch.setattr("ensemble.fuse.map_blocks", mapped)
+        monkeypatch.setattr("ensemble.block_fusion.map_blocks", mapped)
         fuse(readers(2), STRATEGIES.build("mean"), 7, lambda *_: None, size=5)
         assert asked == [threads]
 
@@ -244,7 +249,7 @@ class TestFitBlocks:
             here.add(threading.get_ident())
             return stacked(members, block)
 
-        monkeypatch.setattr("ensemble.fuse.stacked", slow)
+        monkeypatch.setattr("ensemble.block_fusion.stacked", slow)
         monkeypatch.setattr("os.cpu_count", lambda: 4)
         assert len(list(FitBlocks(readers(1), truth_of(), size=1))) == 7
         assert len(here) == 1

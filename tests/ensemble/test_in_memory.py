@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from ensemble.in_memory import fuse_maps
-from evaluation.ground.errors import BadLabels, BadMaps, BadSpec
+from ensemble.api import fuse_maps
+from evaluation.core.errors import BadLabels, BadMaps, BadSpec
 
 
 def drawn(classes=3, pictures=6, seed=0):

@@ -16,19 +16,27 @@ import yaml
 import zarr
 
 from ensemble.cli import run
-from ensemble.pipeline.placing import placing
-from ensemble.pipeline.sources import run_experiment
-from evaluation.ground import cluster
-from evaluation.ground.cluster import on_cluster
-from evaluation.ground.layout import Run
-from evaluation.ground.provenance import digest_of
-from members import objects, remote_chunks
-from members import remote as jobs_there
-from members.catalogue import META
+from ensemble.pipeline.run.open_run import run_experiment
+from ensemble.pipeline.run.store_location import placing
+from evaluation.core import cluster
+from evaluation.core.cluster import on_cluster
+from evaluation.core.provenance import digest_of
+from evaluation.core.run_folder import Run
+from members import chunks, object_store
+from members import jobs as jobs_there
 from members.data.sample import draw_sample
-from members.objects import weights_under, write_object
+from members.object_store import weights_under, write_object
 from members.store import ProbabilityStore
-from tests.ensemble.buckets import URL, a_bucket, found, home_of, in_bucket, named, url_of
+from members.store_metadata import META
+from tests.ensemble.buckets import (
+    URL,
+    a_bucket,
+    found,
+    home_of,
+    in_bucket,
+    named,
+    url_of,
+)
 from tests.ensemble.clusters import killing, without_checks, write_members
 
 pytestmark = pytest.mark.slow
@@ -124,7 +132,7 @@ def dying_in_prediction(monkeypatch, grave):
             left.pop()
             write_object(url, content)
 
-        remote_chunks.write_object = write_or_die
+        chunks.write_object = write_or_die
 
     def dying(job):
         def work(device):
@@ -197,7 +205,7 @@ class TestResults:
 
     def test_zarr_alone_reads_the_same(self, remote):
         folder = remote.probabilities("one", "oof")
-        files = objects._files("s3", os.getpid())
+        files = object_store._files("s3", os.getpid())
         path = url_of(folder).partition("://")[2]
         content = {
             name: zarr.core.buffer.cpu.Buffer.from_bytes(files.cat_file(f"{path}/{name}"))
@@ -257,12 +265,12 @@ class TestWhatIsLeft:
             write(url, content)
 
         with monkeypatch.context() as patch:
-            patch.setattr("members.remote_chunks.write_object", write_or_die)
+            patch.setattr("members.chunks.write_object", write_or_die)
             with pytest.raises(Killed):
                 run([*words, "--store", URL])
         write_object(f"{home_of(at)}/gone-{'0' * 12}/c/0/0/0/0", b"left by another")
         with monkeypatch.context() as patch:
-            patch.setattr("members.remote_chunks.write_object", write)
+            patch.setattr("members.chunks.write_object", write)
             assert run([*words, "--store", URL]) == 0
         assert len(written) == len(set(written))
         assert maps_of("probabilities", found(at)) == maps_of("probabilities", found(trained))

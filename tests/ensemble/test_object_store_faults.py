@@ -9,12 +9,25 @@ import pytest
 import yaml
 
 from ensemble.cli import run
-from ensemble.pipeline.placing import placing
-from ensemble.pipeline.sources import run_experiment
-from members import objects
-from members.catalogue import META
-from members.objects import check_url, read_object, remove_under, weights_under, write_object
-from tests.ensemble.buckets import URL, a_bucket, home_of, in_bucket, named, url_of
+from ensemble.pipeline.run.open_run import run_experiment
+from ensemble.pipeline.run.store_location import placing
+from members import object_store
+from members.object_store import (
+    check_url,
+    read_object,
+    remove_under,
+    weights_under,
+    write_object,
+)
+from members.store_metadata import META
+from tests.ensemble.buckets import (
+    URL,
+    a_bucket,
+    home_of,
+    in_bucket,
+    named,
+    url_of,
+)
 from tests.ensemble.clusters import PICTURES, free_port, write_members
 
 pytestmark = pytest.mark.slow
@@ -41,9 +54,9 @@ def remote(local, tmp_path):
 @pytest.fixture
 def anew(monkeypatch):
     """Forget the connection, before and after the environment is changed."""
-    objects._files.cache_clear()
+    object_store._files.cache_clear()
     yield monkeypatch
-    objects._files.cache_clear()
+    object_store._files.cache_clear()
 
 
 def error_of(capsys, *words):
@@ -92,7 +105,7 @@ class TestWhatIsNotWhole:
             fetched.append((url, len(content := read_object(url, most)), most))
             return content
 
-        monkeypatch.setattr("members.remote_chunks.read_object", read)
+        monkeypatch.setattr("members.chunks.read_object", read)
         line = self.refused(remote, capsys, lambda url, c: write_object(url, c + bytes(1 << 20)))
         assert "is too long)" in line
         heavy = [(weight, most) for url, weight, most in fetched if url in line]
@@ -217,10 +230,10 @@ class TestRefusals:
 
         with anew.context() as patch:
             patch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{other.get_host_and_port()[1]}")
-            patch.setattr("members.remote_chunks.write_object", write)
+            patch.setattr("members.chunks.write_object", write)
             line = error_of(capsys, *self.FUSE, remote.path)
         assert re.search(r"mean-oof-\w+/c/\d/0/0/0 cannot be written \(Could not connect", line)
-        objects._files.cache_clear()
+        object_store._files.cache_clear()
         wanted, there = named(remote)
         assert len(there - wanted) == 1
         assert run([*self.FUSE, str(remote.path)]) == 0

@@ -4,12 +4,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ensemble.pipeline import prepare as laying
-from ensemble.pipeline.experiment import Experiment
-from ensemble.pipeline.folds import OOF
-from ensemble.pipeline.prepare import is_prepared, is_prepared_so, prepare, run_classes
-from evaluation.ground.errors import BadData, BadRun
-from evaluation.ground.layout import Run
+from ensemble.pipeline.data import prepare as laying
+from ensemble.pipeline.data.prepare import (
+    is_prepared,
+    is_prepared_so,
+    prepare,
+    run_classes,
+)
+from ensemble.pipeline.run.experiment import Experiment
+from ensemble.pipeline.run.open_run import OOF
+from evaluation.core.errors import BadData, BadRun
+from evaluation.core.run_folder import Run
 from members.data.dataset import DataSet
 from members.data.sample import draw_sample
 

@@ -4,17 +4,17 @@ import numpy as np
 import pytest
 
 from ensemble.cli import run
-from ensemble.pipeline.experiment import Experiment
-from ensemble.pipeline.folds import OOF
-from ensemble.pipeline.odd import check_fusion, odd_about_data
-from ensemble.pipeline.sources import FOREIGN, Sources
-from evaluation.ground.classes import Classes
-from evaluation.ground.errors import BadRun, Leak
-from evaluation.ground.files import write_json
-from evaluation.ground.layout import Run
-from evaluation.ground.provenance import record
+from ensemble.pipeline.run.experiment import Experiment
+from ensemble.pipeline.run.open_run import FOREIGN, OOF, Sources
+from ensemble.pipeline.workflow.preflight import check_fusion, odd_about_data
+from evaluation.core.classes import Classes
+from evaluation.core.errors import BadRun, Leak
+from evaluation.core.files import write_json
+from evaluation.core.provenance import record
+from evaluation.core.run_folder import Run
 from members.data.dataset import DataSet, write_classes
-from members.store import ProbabilityStore, Seen
+from members.store import ProbabilityStore
+from members.store_metadata import Seen
 
 CLASSES = Classes(("background", "soil", "rock"), 0)
 SIZE, PICTURES = (8, 16), 12

@@ -23,21 +23,18 @@ from optuna.pruners import BasePruner, MedianPruner
 from sqlalchemy import Engine, event
 
 from ensemble.cli import run as ens
-from ensemble.pipeline.experiment import read_experiment
-from ensemble.pipeline.prepare import read_folds
+from ensemble.pipeline.data.prepare import read_folds
+from ensemble.pipeline.run.experiment import read_experiment
 from ensemble.pipeline.search import results
-from ensemble.pipeline.search import trial as trial_module
-from ensemble.pipeline.search.data import searched_experiment
-from ensemble.pipeline.search.paths import filled
+from ensemble.pipeline.search import trials as trial_module
+from ensemble.pipeline.search.held_out import searched_experiment
 from ensemble.pipeline.search.plots import draw_importance
-from ensemble.pipeline.search.samplers import sampler
-from ensemble.pipeline.search.searching import Effort, search
-from ensemble.pipeline.search.side_by_side import side_by_side
-from ensemble.pipeline.search.space_file import read_space
-from ensemble.pipeline.search.study import draw, quiet
-from ensemble.pipeline.search.trial import TrialJob
-from evaluation.ground.errors import BadRun, BadSpec, EnsError
-from evaluation.ground.layout import Run
+from ensemble.pipeline.search.recipe_search import Effort, search
+from ensemble.pipeline.search.space import filled, read_space
+from ensemble.pipeline.search.study import draw, quiet, sampler
+from ensemble.pipeline.search.trials import TrialJob, side_by_side
+from evaluation.core.errors import BadRun, BadSpec, EnsError
+from evaluation.core.run_folder import Run
 from members.data.sample import draw_sample
 from members.recipe import Recipe
 
@@ -480,7 +477,7 @@ class TestGoingOn:
         assert file.read_bytes() == before
 
     def test_beside_another_process_is_refused(self, space, sample, fake, tmp_path, capsys):
-        from evaluation.ground.locks import writing
+        from evaluation.core.run_folder import writing
 
         with writing(tmp_path / "run"):
             line = refusal(capsys, "search", space, "--run", tmp_path / "run")
@@ -542,7 +539,7 @@ class TestSideBySide:
             "def fine(device): return device\n"
             "def dies(device): os._exit(3)\n"
             "def fails(device):\n"
-            "    from evaluation.ground.errors import EnsError\n"
+            "    from evaluation.core.errors import EnsError\n"
             "    raise EnsError('so it is')\n"
             "def lasts(device):\n"
             "    pathlib.Path(f'{os.getpid()}.pid').touch()\n"
@@ -566,7 +563,7 @@ class TestSideBySide:
         """A process, and the ids of two others that work for it and would for minutes."""
         work = (
             "from searched_jobs import lasts\n"
-            "from ensemble.pipeline.search.side_by_side import side_by_side\n"
+            "from ensemble.pipeline.search.trials import side_by_side\n"
             "list(side_by_side(iter([lasts, lasts]), ['cpu', 'cpu']))\n"
         )
         before = signal.signal(signal.SIGINT, signal.SIG_DFL)

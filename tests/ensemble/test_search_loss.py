@@ -10,12 +10,11 @@ import pytest
 
 from ensemble.cli import run as ens
 from ensemble.pipeline.search import held_out
-from ensemble.pipeline.search.data import searched_experiment
-from ensemble.pipeline.search.loss_search import LossSearch, Mixture
-from ensemble.pipeline.search.loss_table import rows
-from ensemble.pipeline.search.mixtures import mixtures
-from evaluation.ground.errors import EnsError
-from evaluation.ground.layout import Run
+from ensemble.pipeline.search.held_out import searched_experiment
+from ensemble.pipeline.search.loss_search import LossSearch, Mixture, mixtures
+from ensemble.pipeline.search.results import rows
+from evaluation.core.errors import EnsError
+from evaluation.core.run_folder import Run
 from members.data.sample import draw_sample
 from members.losses import check_loss
 from members.recipe import Recipe

@@ -5,15 +5,18 @@ from scipy.ndimage import gaussian_filter
 from scipy.special import softmax
 from sklearn.ensemble import HistGradientBoostingClassifier
 
-from ensemble.fuse import CrossFitted, FitBlocks, fuse
-from ensemble.fusion import CLASS_AXIS, Block, fuse_block, needs_pictures
-from ensemble.picture_sample import sample_pictures
-from ensemble.sample import sample
+from ensemble.block_fusion import CrossFitted, FitBlocks, fuse
+from ensemble.fusion import (
+    CLASS_AXIS,
+    Block,
+    fuse_block,
+    needs_pictures,
+)
+from ensemble.pixel_context import Surroundings
+from ensemble.sampling import sample, sample_pictures
 from ensemble.strategies import STRATEGIES
-from ensemble.strategies.stacking_boosted import BINS, on_grid
-from ensemble.surroundings import Surroundings
-from ensemble.trees import flattened
-from evaluation.ground.errors import BadData
+from ensemble.strategies.stacking_boosted import BINS, flattened, on_grid
+from evaluation.core.errors import BadData
 from members.maps import ArrayMaps
 
 CLASSES, IGNORE = 4, 0

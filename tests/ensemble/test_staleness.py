@@ -10,9 +10,9 @@ import pytest
 import yaml
 
 from ensemble.cli import run
-from ensemble.pipeline.prepare import split_identity
-from ensemble.pipeline.state import Part, next_command
-from evaluation.ground.layout import Run
+from ensemble.pipeline.data.prepare import split_identity
+from ensemble.pipeline.workflow.status import Part, next_command
+from evaluation.core.run_folder import Run
 from members.data.sample import draw_sample
 
 TINY = "unet(width=2, depth=1)"

@@ -9,12 +9,12 @@ import SimpleITK
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import ensemble.combinations
 import ensemble.strategies.staple
+import ensemble.vote_patterns
 from ensemble.blas import one_blas_thread
-from ensemble.combinations import combinations
 from ensemble.fusion import Block
 from ensemble.strategies import STRATEGIES
+from ensemble.vote_patterns import combinations
 
 UNLABELLED = 255
 seeds = st.integers(0, 2**32 - 1)
@@ -74,7 +74,7 @@ class TestCombinations:
         expected = Counter(map(tuple, labels[:, kept].T.tolist()))
         with pytest.MonkeyPatch.context() as patch:
             # A small limit is what many members do to a large one.
-            patch.setattr(ensemble.combinations, "LARGEST_CODE", limit)
+            patch.setattr(ensemble.vote_patterns, "LARGEST_CODE", limit)
             cuts = [slice(0, cut), slice(cut, 4)]
             met = combinations([Block(maps[:, c], truth[c]) for c in cuts], classes=3, ignore=0)
         assert dict(zip(map(tuple, met.guesses.T.tolist()), met.times, strict=True)) == expected

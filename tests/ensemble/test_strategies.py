@@ -10,10 +10,16 @@ from sklearn.linear_model import LogisticRegression
 
 import ensemble.fusion
 from ensemble.fusion import CLASS_AXIS, Block, Learned
-from ensemble.sample import sample
-from ensemble.strategies import FUSIONS, LAWS, LOOKS_AROUND, SEES_SPECIALISTS, STRATEGIES
-from ensemble.strategies.majority_vote import guesses
-from evaluation.ground.errors import BadData, BadSpec
+from ensemble.sampling import sample
+from ensemble.strategies import (
+    FUSIONS,
+    LAWS,
+    LOOKS_AROUND,
+    SEES_SPECIALISTS,
+    STRATEGIES,
+)
+from ensemble.strategies.votes import guesses
+from evaluation.core.errors import BadData, BadSpec
 
 CLASSES, IGNORE, UNLABELLED = 4, 0, 255
 SCORED = [1, 2, 3]

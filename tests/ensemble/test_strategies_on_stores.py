@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from ensemble.fuse import FitBlocks, fuse, stacked
+from ensemble.block_fusion import FitBlocks, fuse, stacked
 from ensemble.fusion import Block, Learned
 from ensemble.strategies import STRATEGIES
-from evaluation.ground.blocks import blocks
-from evaluation.ground.classes import MARS
+from evaluation.core.blocks import blocks
+from evaluation.core.classes import MARS
 from members.store import ProbabilityStore
 
 PICTURES, CLASSES, SHAPE = 70, 5, (4, 4)  # one whole chunk and a part

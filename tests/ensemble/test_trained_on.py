@@ -6,15 +6,20 @@ import numpy as np
 import pytest
 
 from ensemble.cli import run
-from ensemble.pipeline.experiment import Experiment
-from ensemble.pipeline.folds import OOF
-from ensemble.pipeline.sources import FOREIGN
-from evaluation.ground.files import write_json
-from evaluation.ground.layout import Run
-from evaluation.ground.provenance import record
+from ensemble.pipeline.run.experiment import Experiment
+from ensemble.pipeline.run.open_run import FOREIGN, OOF
+from evaluation.core.files import write_json
+from evaluation.core.provenance import record
+from evaluation.core.run_folder import Run
 from members.data.dataset import DataSet, write_classes
-from members.store import ProbabilityStore, Seen
-from tests.ensemble.test_run_refusals import CLASSES, PICTURES, SIZE, data_set
+from members.store import ProbabilityStore
+from members.store_metadata import Seen
+from tests.ensemble.test_run_refusals import (
+    CLASSES,
+    PICTURES,
+    SIZE,
+    data_set,
+)
 
 VALIDATION = "validation"
 FAIR, SURE = 0.7, 0.95

@@ -9,23 +9,31 @@ import numpy as np
 import pytest
 
 from ensemble.cli import run
-from ensemble.pipeline.chains import fit_on_oof
-from ensemble.pipeline.experiment import Experiment
-from ensemble.pipeline.folds import OOF
-from ensemble.pipeline.sources import FOREIGN, Sources
-from ensemble.pipeline.tuning import grid, journal, pool, refits, trials, tuning
-from ensemble.pipeline.tuning.elimination import eliminate
-from ensemble.pipeline.tuning.heads import Heads
-from ensemble.pipeline.tuning.judge import Judge
-from ensemble.pipeline.tuning.level import Level, groups_of
+from ensemble.pipeline.candidates.chains import fit_on_oof
+from ensemble.pipeline.run.experiment import Experiment
+from ensemble.pipeline.run.open_run import FOREIGN, OOF, Sources
+from ensemble.pipeline.tuning import (
+    cross_validation,
+    grid,
+    refits,
+    trials,
+    tuning,
+)
+from ensemble.pipeline.tuning import (
+    trials as journal,
+)
+from ensemble.pipeline.tuning.outer_split import Level, groups_of
+from ensemble.pipeline.tuning.prefix_cache import Heads
 from ensemble.pipeline.tuning.refits import maps_of
+from ensemble.pipeline.tuning.selection import Judge, eliminate
 from ensemble.pipeline.tuning.tuning import Effort, tune
-from evaluation.ground.classes import Classes
-from evaluation.ground.files import write_json
-from evaluation.ground.layout import Run
-from evaluation.ground.provenance import record
+from evaluation.core.classes import Classes
+from evaluation.core.files import write_json
+from evaluation.core.provenance import record
+from evaluation.core.run_folder import Run
 from members.data.dataset import DataSet, write_classes
-from members.store import ProbabilityStore, Seen
+from members.store import ProbabilityStore
+from members.store_metadata import Seen
 from postproc.chain import parse_chain
 from postproc.step import Step
 
@@ -116,7 +124,7 @@ def level_of(at, source="one", kept_bytes=1 << 28):
     """Return the search on all pictures and its judge."""
     work = at.path / "work"
     work.mkdir(exist_ok=True)
-    found = pool.pool_of(at, seed=0)
+    found = cross_validation.pool_of(at, seed=0)
     level = Level(found, Heads(found, kept_bytes), maps_of(Sources.of(at), source, work))
     return level, Judge(CLASSES, groups_of(found, level.searched))
 
@@ -346,7 +354,7 @@ class TestWork:
         assert not (planted.path / "tuning" / "one" / "work").exists()
 
     def test_a_hopeless_chain_is_stopped_early(self, tmp_path, lottery, monkeypatch):
-        monkeypatch.setattr(pool, "BLOCK", 3)
+        monkeypatch.setattr(cross_validation, "BLOCK", 3)
         rng = np.random.default_rng(0)
         truth = stripes(rng)
         (tmp_path / "space.yaml").write_text("lottery: {ticket: [1]}\n")

@@ -2,10 +2,10 @@
 
 import pytest
 
-from ensemble.pipeline.tuning import axis, results
-from ensemble.pipeline.tuning.space_file import read_space
-from evaluation.ground.errors import BadSpec
-from evaluation.ground.specs import Spec
+from ensemble.pipeline.tuning import grid, results
+from ensemble.pipeline.tuning.space import read_space
+from evaluation.core.errors import BadSpec
+from evaluation.core.specs import Spec
 from postproc.chain import Surroundings
 
 
@@ -28,15 +28,15 @@ def test_options_that_are_none_are_refused_with_the_file(tmp_path, space, words)
 class TestAGridsAxes:
     def test_need_values(self):
         with pytest.raises(BadSpec, match=r"--grid 'blur\.sigma=' names no value; expected crf"):
-            axis.read_axis("blur.sigma=")
+            grid.read_axis("blur.sigma=")
 
     def test_need_a_step_of_the_chain(self):
         with pytest.raises(BadSpec, match=r"--grid blur\.sigma; --chain has no step 'blur'"):
-            axis.with_options([Spec("open")], (axis.read_axis("blur.sigma=1,2"), 1))
+            grid.with_options([Spec("open")], (grid.read_axis("blur.sigma=1,2"), 1))
 
     def test_set_their_option_and_leave_the_others(self):
         specs = [Spec("open", (), {"size": 3}), Spec("blur", (), {"sigma": 9, "mode": "flat"})]
-        found = axis.with_options(specs, (axis.read_axis("blur.sigma=1,2"), 2))
+        found = grid.with_options(specs, (grid.read_axis("blur.sigma=1,2"), 2))
         assert found[0] == specs[0]
         assert found[1].options == {"sigma": 2, "mode": "flat"}
 

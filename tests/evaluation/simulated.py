@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int64
 
-from evaluation.ground.arrays import Groups
+from evaluation.core.types import Groups
 
 IGNORE = 0
 PIXELS = 64 * 128

@@ -7,8 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from evaluation.audit import audit
-from evaluation.by_picture import score_pictures
-from evaluation.protocols import PROTOCOLS
+from evaluation.protocols import PROTOCOLS, score_pictures
 
 law = settings(max_examples=6, deadline=None, database=None, phases=[Phase.generate])
 pictures = hnp.arrays(np.int64, (3, 4, 4), elements=st.integers(0, 3))

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import ndtr, ndtri
 
-from evaluation import bootstrap
-from evaluation.bootstrap import (
+from evaluation import intervals
+from evaluation.intervals import (
     Interval,
     Method,
     bca,
@@ -102,7 +102,7 @@ class TestLaws:
         with pytest.MonkeyPatch.context() as patch:
             runs = []
             for size in (1 << 22, values):
-                patch.setattr(bootstrap, "BATCH_VALUES", size)
+                patch.setattr(intervals, "BATCH_VALUES", size)
                 rng = np.random.default_rng(seed)
                 runs.append(replicates(sums, MASKED, 0, rng=rng, resamples=100))
         np.testing.assert_array_equal(*runs)

@@ -4,7 +4,7 @@ import torch
 from scipy.special import softmax
 from torchmetrics.classification import MulticlassCalibrationError
 
-from evaluation.calibration import ece, reliability
+from evaluation.reliability import ece, reliability
 
 
 def drawn(seed, classes=5):

@@ -4,8 +4,14 @@ import math
 
 import pytest
 
-from evaluation.bootstrap import Interval
-from evaluation.cells import decimal, document_ends, ends, in_columns, ruled
+from evaluation.formatting import (
+    decimal,
+    document_ends,
+    ends,
+    in_columns,
+    ruled,
+)
+from evaluation.intervals import Interval
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from evaluation import counts as counting
-from evaluation.counts import confusion, confusion_by_threads
-from evaluation.ground.classes import UNLABELLED
-from evaluation.ground.errors import BadLabels
+from evaluation import confusion as counting
+from evaluation.confusion import confusion, confusion_by_threads
+from evaluation.core.classes import UNLABELLED
+from evaluation.core.errors import BadLabels
 
 law = settings(max_examples=25, deadline=None)
 FEW_CLASSES = 8

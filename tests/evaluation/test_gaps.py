@@ -7,10 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evaluation.gaps import gaps_to_first, pairs_of, pareto_front
-from evaluation.measured import Measured
 from evaluation.protocols import PROTOCOLS
-from evaluation.scores import ScoredPictures
+from evaluation.scores import Measured, ScoredPictures
+from evaluation.significance import gaps_to_first, pairs_of, pareto_front
 
 PICTURES = 24
 LEVEL = 0.95

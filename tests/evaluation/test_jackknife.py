@@ -8,10 +8,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from evaluation.bootstrap import group_sums, interval, paired_interval
-from evaluation.jackknife import effective_groups, leave_one_out, standard_error, student_ends
+from evaluation.intervals import (
+    effective_groups,
+    group_sums,
+    interval,
+    leave_one_out,
+    paired_interval,
+    standard_error,
+    student_ends,
+)
+from evaluation.leaderboard_text import COVERED, tried_with
 from evaluation.protocols import PROTOCOLS
-from evaluation.tried import COVERED, tried_with
 from tests.evaluation.simulated import IGNORE, simulate
 
 MASKED = PROTOCOLS.build("masked")

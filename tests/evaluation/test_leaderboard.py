@@ -7,14 +7,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from evaluation.by_picture import score_pictures
-from evaluation.ground.classes import Classes
-from evaluation.ground.errors import BadData, BadSpec
+from evaluation.core.classes import Classes
+from evaluation.core.errors import BadData, BadSpec
 from evaluation.leaderboard import Candidate, compare
-from evaluation.protocols import PROTOCOLS
-from evaluation.ranking import ranking_text
+from evaluation.leaderboard_text import (
+    leaderboard_document,
+    leaderboard_frame,
+    leaderboard_text,
+    ranking_text,
+)
+from evaluation.protocols import PROTOCOLS, score_pictures
 from evaluation.scores import ScoredPictures
-from evaluation.table import leaderboard_document, leaderboard_frame, leaderboard_text
 
 CLASSES = Classes(("sky", "sand", "rock"), ignore=0)
 PICTURES = 24

@@ -6,10 +6,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from evaluation.counts import confusion
-from evaluation.ground.classes import UNLABELLED
-from evaluation.ground.errors import BadLabels
-from evaluation.ledger import BROKEN, CHANGES, FIXED, MOVED, changes
+from evaluation.confusion import (
+    BROKEN,
+    CHANGES,
+    FIXED,
+    MOVED,
+    changes,
+    confusion,
+)
+from evaluation.core.classes import UNLABELLED
+from evaluation.core.errors import BadLabels
 
 law = settings(max_examples=50, deadline=None)
 

@@ -6,12 +6,12 @@ import warnings
 import numpy as np
 import pytest
 
-from evaluation.counts import confusion
-from evaluation.ground.classes import Classes
-from evaluation.ground.errors import BadSpec
+from evaluation.confusion import confusion
+from evaluation.core.classes import Classes
+from evaluation.core.errors import BadSpec
 from evaluation.metrics import METRICS
-from evaluation.metrics.measure import Seen
-from evaluation.metrics.over_sets import measure
+from evaluation.metrics.compute_metrics import measure
+from evaluation.metrics.metric_base import Seen
 
 CLASSES, IGNORE = 4, 0
 NAMES = Classes(("sky", "sand", "rock", "soil"), ignore=IGNORE)

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from evaluation import permutation
-from evaluation.bootstrap import group_sums
-from evaluation.permutation import holm, sign_flip_test
+from evaluation import significance
+from evaluation.intervals import group_sums
 from evaluation.protocols import PROTOCOLS
+from evaluation.significance import holm, sign_flip_test
 from tests.evaluation.simulated import IGNORE, simulate
 
 MASKED = PROTOCOLS.build("masked")
@@ -89,7 +89,7 @@ class TestSignFlips:
     def test_batches_of_any_size_give_the_same(self, monkeypatch):
         a, b = drawn(40)
         whole = p_value(a, b, flips=300)
-        monkeypatch.setattr(permutation, "BATCH_VALUES", 200)
+        monkeypatch.setattr(significance, "BATCH_VALUES", 200)
         assert p_value(a, b, flips=300) == whole
 
     @pytest.mark.parametrize("groups", [7, 40])
@@ -100,7 +100,7 @@ class TestSignFlips:
             sizes.append(counts.size)
             return MASKED(counts, ignore)
 
-        monkeypatch.setattr(permutation, "BATCH_VALUES", 4000)
+        monkeypatch.setattr(significance, "BATCH_VALUES", 4000)
         a, b = np.random.default_rng(0).integers(0, 30, (2, groups, 20, 20))
         sign_flip_test(a, [b], noting, 0, rng=np.random.default_rng(0), flips=100)
         assert max(sizes) == 4000

@@ -6,11 +6,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from evaluation.bootstrap import paired_interval
-from evaluation.by_picture import ByPicture, score_pictures, terms, total
-from evaluation.ground.errors import BadSpec
+from evaluation.core.errors import BadSpec
+from evaluation.intervals import paired_interval
 from evaluation.iou import mean_over_present, overlap
-from evaluation.protocols import PROTOCOLS
+from evaluation.protocols import (
+    PROTOCOLS,
+    ByPicture,
+    score_pictures,
+    terms,
+    total,
+)
 
 law = settings(max_examples=8, deadline=None, database=None)  # ten protocols each
 CLASSES = 4

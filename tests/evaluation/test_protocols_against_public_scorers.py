@@ -6,9 +6,8 @@ import warnings
 import numpy as np
 import pytest
 
-from evaluation.by_picture import score_pictures
-from evaluation.counts import confusion
-from evaluation.protocols import PROTOCOLS
+from evaluation.confusion import confusion
+from evaluation.protocols import PROTOCOLS, score_pictures
 
 pytestmark = pytest.mark.slow
 

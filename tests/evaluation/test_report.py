@@ -12,25 +12,33 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from evaluation.ground.classes import MARS
+from evaluation.core.classes import MARS
 from evaluation.report import gallery as gallery_module
-from evaluation.report.figures.classes import class_bars
-from evaluation.report.figures.confusion import confusion_matrix
-from evaluation.report.figures.costs import Point, score_against_cost
-from evaluation.report.figures.curves import training_curves
-from evaluation.report.figures.drawing import PAPER, in_lines, standalone
-from evaluation.report.figures.files import write_figures
-from evaluation.report.figures.members import (
+from evaluation.report.figure_base import PAPER, in_lines, standalone
+from evaluation.report.figures import (
     Grown,
+    Point,
+    Stage,
     Worth,
+    class_bars,
+    confusion_matrix,
     error_correlation,
     member_growth,
     member_worth,
+    reliability_diagram,
+    score_against_cost,
+    training_curves,
+    waterfall,
 )
-from evaluation.report.figures.reliability import reliability_diagram
-from evaluation.report.figures.waterfall import Stage, waterfall
-from evaluation.report.gallery import Gallery, Layer
-from evaluation.report.images import BROKEN, FIXED, SAME, changes, labels_uri
+from evaluation.report.gallery import (
+    BROKEN,
+    FIXED,
+    SAME,
+    Gallery,
+    Layer,
+    changes,
+    labels_uri,
+)
 from evaluation.report.page import (
     Cell,
     Figure,
@@ -40,6 +48,7 @@ from evaluation.report.page import (
     Row,
     Section,
     Table,
+    write_figures,
     write_page,
 )
 

@@ -4,7 +4,12 @@ import shutil
 
 import pytest
 
-from evaluation.report.page import Cell, Row, Section, Table
+from evaluation.report.page import (
+    Cell,
+    Row,
+    Section,
+    Table,
+)
 from tests.evaluation.test_report import NASTY, page, some_gallery
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")

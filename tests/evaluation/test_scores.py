@@ -5,10 +5,15 @@ import json
 import numpy as np
 import pytest
 
-from evaluation.ground.classes import MARS, Classes, numbered
-from evaluation.ground.errors import BadData, BadSpec
+from evaluation.core.classes import MARS, Classes, numbered
+from evaluation.core.errors import BadData, BadSpec
 from evaluation.protocols import PROTOCOLS
-from evaluation.scores import ScoredPictures, read_scores, score, write_scores
+from evaluation.scores import (
+    ScoredPictures,
+    read_scores,
+    score,
+    write_scores,
+)
 
 TABLE = np.array(
     [[5, 2, 0, 1, 0], [1, 4, 0, 0, 0], [1, 1, 3, 0, 0], [0, 0, 1, 1, 0], [0, 0, 0, 0, 0]]

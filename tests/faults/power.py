@@ -5,8 +5,8 @@ import os
 import sys
 from pathlib import Path
 
-from evaluation.ground.leftovers import is_leftover
-from evaluation.ground.provenance import RECORD
+from evaluation.core.files import is_leftover
+from evaluation.core.provenance import RECORD
 
 
 def watch(root: str) -> None:

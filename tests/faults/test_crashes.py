@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from evaluation.ground.leftovers import is_leftover
+from evaluation.core.files import is_leftover
 from tests.faults.children import DIED, Fault, is_refused
 from tests.faults.conftest import STAGES
 from tests.faults.trees import differing, state

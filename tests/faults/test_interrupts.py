@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evaluation.ground.leftovers import is_leftover
+from evaluation.core.files import is_leftover
 
 pytestmark = pytest.mark.slow
 

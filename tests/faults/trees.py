@@ -6,7 +6,7 @@ import io
 import json
 from pathlib import Path
 
-from evaluation.ground.leftovers import MARKED
+from evaluation.core.files import MARKED
 
 UNLIKE = ("command", "made")
 """What a record says of the occasion, not of the result."""

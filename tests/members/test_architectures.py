@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from evaluation.ground.errors import BadData, BadSpec
+from evaluation.core.errors import BadData, BadSpec
 from members.architectures import ARCHITECTURES
 from members.architectures.blocks import ASPP
 from members.network import Network, check_size

@@ -6,11 +6,11 @@ import torch
 from PIL import Image, ImageEnhance, ImageOps
 from scipy.ndimage import binary_erosion
 
-from evaluation.ground.classes import UNLABELLED
-from evaluation.ground.errors import BadSpec
-from members.augmentations import AUGMENTATIONS, Augment, tones
-from members.augmentations.kinds import Ground
-from members.augmentations.warp import warp
+from evaluation.core.classes import UNLABELLED
+from evaluation.core.errors import BadSpec
+from members.augmentations import AUGMENTATIONS, Augment, photometric
+from members.augmentations.augmentation_base import Ground
+from members.augmentations.geometric import warp
 
 OFF_LINE = {"generated", "offline"}
 ON_LINE = sorted(set(AUGMENTATIONS) - OFF_LINE)
@@ -279,16 +279,25 @@ class TestTones:
     @pytest.mark.parametrize(
         ("tone", "referee"),
         [
-            (tones.autocontrast, lambda image, _: ImageOps.autocontrast(image)),
-            (tones.equalize, lambda image, _: ImageOps.equalize(image)),
+            (photometric.autocontrast, lambda image, _: ImageOps.autocontrast(image)),
+            (photometric.equalize, lambda image, _: ImageOps.equalize(image)),
             (
-                tones.brightness,
+                photometric.brightness,
                 lambda image, s: ImageEnhance.Brightness(image).enhance(1 + 0.9 * s),
             ),
-            (tones.contrast, lambda image, s: ImageEnhance.Contrast(image).enhance(1 + 0.9 * s)),
-            (tones.sharpness, lambda image, s: ImageEnhance.Sharpness(image).enhance(1 + 0.9 * s)),
-            (tones.posterize, lambda image, s: ImageOps.posterize(image, 8 - round(4 * abs(s)))),
-            (tones.solarize, lambda image, s: ImageOps.solarize(image, 255 * (1 - abs(s)))),
+            (
+                photometric.contrast,
+                lambda image, s: ImageEnhance.Contrast(image).enhance(1 + 0.9 * s),
+            ),
+            (
+                photometric.sharpness,
+                lambda image, s: ImageEnhance.Sharpness(image).enhance(1 + 0.9 * s),
+            ),
+            (
+                photometric.posterize,
+                lambda image, s: ImageOps.posterize(image, 8 - round(4 * abs(s))),
+            ),
+            (photometric.solarize, lambda image, s: ImageOps.solarize(image, 255 * (1 - abs(s)))),
         ],
         ids=lambda one: getattr(one, "__name__", ""),
     )
@@ -300,10 +309,10 @@ class TestTones:
             theirs = np.array(referee(Image.fromarray(self.GREY), strength)).astype(int)
             # Pillow cuts fractions off, and leaves the border unsharpened.
             assert np.abs(got - theirs)[1:-1, 1:-1].max() <= 2
-        exact = (tones.equalize, tones.posterize, tones.solarize)
+        exact = (photometric.equalize, photometric.posterize, photometric.solarize)
         assert tone not in exact or (got == theirs).all()
 
-    @pytest.mark.parametrize("tone", [tones.autocontrast, tones.equalize])
+    @pytest.mark.parametrize("tone", [photometric.autocontrast, photometric.equalize])
     def test_a_picture_of_one_grey_stays(self, tone):
         pictures = torch.full((2, 1, 9, 9), 77, dtype=torch.uint8)
         assert torch.equal(tone(pictures, torch.ones(2, 1, 1, 1)), pictures)

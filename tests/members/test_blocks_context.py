@@ -4,18 +4,18 @@ import pytest
 import torch
 
 from members.architectures import ARCHITECTURES
+from members.architectures.context import (
+    ChannelAttention,
+    PlaceAttention,
+    PolarizedSelfAttention,
+    StripPyramidPooling,
+)
 from members.architectures.efferdeepnet import Ghost, MixedDepthwise
 from members.architectures.hierarchical_attention import merged
 from members.architectures.mars_seg import MiniASPP
 from members.architectures.pan import FeaturePyramidAttention, GlobalAttentionUpsample
-from members.architectures.polarized import (
-    ChannelAttention,
-    PlaceAttention,
-    PolarizedSelfAttention,
-)
 from members.architectures.segformer import ReducedAttention, as_map, as_tokens
 from members.architectures.segnet import Pool, Unpool
-from members.architectures.strip_pyramid import StripPyramidPooling
 
 SHUT, OPEN = -100.0, 100.0  # what a sigmoid makes 0 and 1 of
 

@@ -7,12 +7,10 @@ import torch
 from torch import nn
 
 from members.architectures import ARCHITECTURES
-from members.architectures.attention import AttentionGate, FeatureGate, SqueezeExcitation
-from members.architectures.decoders import upsampling
-from members.architectures.encoders import layout
-from members.architectures.pyramid import PyramidPooling
-from members.architectures.skips import Skip
+from members.architectures.blocks import AttentionGate, FeatureGate, SqueezeExcitation
+from members.architectures.context import PyramidPooling
 from members.architectures.transformer import TransformerBlock, positions
+from members.architectures.unet_parts import Skip, layout, upsampling
 
 SURE = 100.0  # a logit whose sigmoid is 1, and 0 when negative
 

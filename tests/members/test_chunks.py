@@ -6,7 +6,7 @@ import google_crc32c
 import numpy as np
 import pytest
 
-from evaluation.ground.errors import BadRun
+from evaluation.core.errors import BadRun
 from members import chunks
 from members.chunks import ChunkFile, DamagedChunk
 

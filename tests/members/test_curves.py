@@ -7,7 +7,7 @@ from types import ModuleType
 import pytest
 from PIL import Image
 
-from members.curves import write_curves
+from members.trainers.training_curves import write_curves
 
 HISTORY = [
     {"epoch": epoch, "training_loss": 1 / epoch, "holdout_loss": 2 / epoch}

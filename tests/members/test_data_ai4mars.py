@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from evaluation.ground.classes import MARS
-from evaluation.ground.errors import BadData, BadLabels
+from evaluation.core.classes import MARS
+from evaluation.core.errors import BadData, BadLabels
 from members.data.ai4mars import group_of, import_ai4mars, tiled
-from members.data.cleaning.apply import write_kept
-from members.data.load import load
+from members.data.cleaning.rules import write_kept
+from members.data.load_dataset import load
 
 NAME = "NLB_471625303EDR_F0442336NCAM00353M1"
 OTHER = "NLA_397681339EDR_F0020000AUT_04096M1"

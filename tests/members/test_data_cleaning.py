@@ -5,13 +5,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from evaluation.ground.classes import MARS
-from evaluation.ground.errors import BadData
-from members.data.cleaning.copies import near_duplicates, thumbnails_and_hashes
-from members.data.cleaning.find import find
-from members.data.cleaning.lists import read_drop_list
+from evaluation.core.classes import MARS
+from evaluation.core.errors import BadData
+from members.data.cleaning.id_lists import read_drop_list
+from members.data.cleaning.near_duplicates import near_duplicates, thumbnails_and_hashes
 from members.data.cleaning.novelty import features, novelty, strangest
-from members.data.cleaning.reasons import Reason, Rules
+from members.data.cleaning.rules import Reason, Rules, find
 from members.data.dataset import DataSet
 from members.data.sample import draw_sample
 

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evaluation.ground.classes import MARS, UNLABELLED, Classes
-from evaluation.ground.errors import BadData, BadLabels
+from evaluation.core.classes import MARS, UNLABELLED, Classes
+from evaluation.core.errors import BadData, BadLabels
 from members.data.dataset import DataSet, read_classes, write_classes
 
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from evaluation.ground.classes import MARS, Classes
-from members.data.disagreement import among_scored, disagreement
+from evaluation.core.classes import MARS, Classes
+from members.data.label_disagreement import among_scored, disagreement
 
 RNG = np.random.default_rng(0)
 

@@ -3,9 +3,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evaluation.ground.classes import MARS, Classes
-from evaluation.ground.errors import BadData
-from members.data.contents import class_pixels, highest_label
+from evaluation.core.classes import MARS, Classes
+from evaluation.core.errors import BadData
+from members.data.dataset import class_pixels, highest_label
 from members.data.folds import check_folds, hold_out, split_folds
 
 THREE = Classes(("nothing", "common", "rare"), ignore=0)

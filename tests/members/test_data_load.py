@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from evaluation.ground.classes import MARS, Classes
-from evaluation.ground.errors import BadData, BadLabels
-from members.data.load import load
+from evaluation.core.classes import MARS, Classes
+from evaluation.core.errors import BadData, BadLabels
+from members.data.load_dataset import load
 
 RNG = np.random.default_rng(0)
 PICTURES = RNG.integers(0, 256, (6, 8, 10), np.uint8)

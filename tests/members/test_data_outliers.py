@@ -3,8 +3,8 @@ import json
 import numpy as np
 import pytest
 
+from members.data.cleaning.rules import clean, identical, shared_masks
 from members.data.inspect import as_text, inspect
-from members.data.outliers import clean, identical, shared_masks
 
 OUTLINE = np.array([[0, 1], [1, 1]], np.uint8)
 

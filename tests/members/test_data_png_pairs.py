@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from evaluation.ground.errors import BadData, BadLabels
-from members.data import png_pairs
-from members.data.load import load
+from evaluation.core.errors import BadData, BadLabels
+from members.data import image_folder
+from members.data.load_dataset import load
 
 GREY, RGB = np.zeros((6, 8), np.uint8), np.zeros((6, 8, 3), np.uint8)
 MASK = np.eye(6, 8, dtype=np.uint8)
@@ -49,7 +49,7 @@ def test_what_cannot_be_read_is_refused(tmp_path, pictures, masks, error, words)
 
 
 def test_a_picture_of_too_many_pixels_is_refused_before_it_is_unpacked(tmp_path, monkeypatch):
-    monkeypatch.setattr(png_pairs, "MOST_PIXELS", 47)
+    monkeypatch.setattr(image_folder, "MOST_PIXELS", 47)
     pairs = folder(tmp_path, {"a": GREY}, {"a": MASK})
     with pytest.raises(BadData, match="8 x 6 pixels; cut it into tiles"):
         load(pairs)
@@ -57,4 +57,4 @@ def test_a_picture_of_too_many_pixels_is_refused_before_it_is_unpacked(tmp_path,
 
 def test_a_picture_that_is_gone_is_called_missing(tmp_path):
     with pytest.raises(BadData, match=r"gone\.png is missing; expected a picture"):
-        png_pairs.open_picture(tmp_path / "gone.png")
+        image_folder.open_picture(tmp_path / "gone.png")

@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evaluation.ground.classes import MARS
+from evaluation.core.classes import MARS
 from members.data.ai4mars import import_ai4mars
+from members.data.cleaning.rules import shared_masks
 from members.data.folds import hold_out, split_folds
 from members.data.inspect import inspect
-from members.data.load import load
-from members.data.outliers import shared_masks
+from members.data.load_dataset import load
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 pytestmark = pytest.mark.skipif(

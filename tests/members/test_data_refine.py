@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from members.data.refine import even, grow, refine
+from members.data.refine_masks import even, grow, refine
 
 FOREVER = 1000
 
@@ -154,7 +154,7 @@ class TestADataSet:
         assert (grown[:90] != masks[:90]).any(axis=(1, 2)).all()
 
     def test_blocks_change_nothing(self, monkeypatch):
-        monkeypatch.setattr("members.data.refine.BLOCK_PIXELS", 20 * 24 * 4)
+        monkeypatch.setattr("members.data.refine_masks.BLOCK_PIXELS", 20 * 24 * 4)
         pictures, masks = ground(30)
         grown, kept = refine(pictures, masks, ignore=0)
         assert kept.all()

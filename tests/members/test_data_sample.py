@@ -3,11 +3,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from evaluation.ground.errors import BadData
-from members.data.contents import class_pixels
+from evaluation.core.errors import BadData
+from members.data.cleaning.rules import shared_masks
+from members.data.dataset import class_pixels
 from members.data.folds import split_folds
-from members.data.load import load
-from members.data.outliers import shared_masks
+from members.data.load_dataset import load
 from members.data.sample import draw_sample
 
 SMALL: dict[str, Any] = {"pictures": 64, "test": 8, "validation": 8, "size": (16, 32)}

@@ -5,7 +5,7 @@ import contextlib
 import pytest
 import torch
 
-from evaluation.ground.errors import BadSpec
+from evaluation.core.errors import BadSpec
 from members import devices as there
 from members.devices import autocast, devices, home_of
 

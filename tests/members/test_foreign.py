@@ -5,13 +5,12 @@ import pytest
 import zarr
 from PIL import Image
 
-from evaluation.ground.classes import MARS, UNLABELLED, Classes
-from evaluation.ground.errors import BadData, BadMaps
+from evaluation.core.classes import MARS, UNLABELLED, Classes
+from evaluation.core.errors import BadData, BadMaps
 from members.data.sample import draw_sample
-from members.foreign.findings import Known, examine
-from members.foreign.formats import Stack, open_foreign
-from members.foreign.matching import matched
-from members.foreign.turns import Turn
+from members.external.formats import Stack, open_foreign
+from members.external.inspection import Known, examine, matched
+from members.external.layout_inference import Turn
 
 CLASSES = len(MARS)
 PATCH = 4

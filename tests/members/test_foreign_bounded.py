@@ -10,9 +10,8 @@ import zarr
 from numcodecs import LZ4, Blosc, GZip, Shuffle, Zlib, Zstd  # type: ignore[import-untyped]
 from zarr.codecs import BloscCodec, Crc32cCodec, GzipCodec, TransposeCodec, ZstdCodec
 
-from evaluation.ground.errors import BadMaps
-from members.foreign.bounded import UNPACKED, refuse_more
-from members.foreign.zarr_arrays import open_zarr
+from evaluation.core.errors import BadMaps
+from members.external.zarr_arrays import UNPACKED, open_zarr, refuse_more
 
 MAPS = np.random.default_rng(0).random((6, 5, 4, 8)).astype(np.float32)
 FRAME = b"\x28\xb5\x2f\xfd\x00\x58"

@@ -12,7 +12,7 @@ MODULE = """
 import os
 from dataclasses import dataclass
 
-from evaluation.ground.errors import EnsError
+from evaluation.core.errors import EnsError
 from members.jobs import TrainJob
 
 

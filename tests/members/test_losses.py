@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from evaluation.ground.classes import UNLABELLED
-from evaluation.ground.errors import BadSpec
+from evaluation.core.classes import UNLABELLED
+from evaluation.core.errors import BadSpec
 from members.losses import LOSSES, build_loss, check_loss
 
 CLASSES = 4

@@ -9,10 +9,9 @@ import torch
 from scipy import ndimage
 from torch.nn import functional
 
-from evaluation.ground.classes import UNLABELLED
+from evaluation.core.classes import UNLABELLED
 from members.losses import LOSSES, build_loss
-from members.losses.boundary import signed_distances
-from members.losses.ssim import structural_similarity
+from members.losses.boundary import signed_distances, structural_similarity
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # what MONAI's own imports have to say is not our matter

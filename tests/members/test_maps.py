@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from evaluation.ground.classes import numbered
-from evaluation.ground.errors import BadMaps
+from evaluation.core.classes import numbered
+from evaluation.core.errors import BadMaps
 from members.maps import ArrayMaps, read_finite
 from members.specialists import Family
 from members.store import ProbabilityStore

@@ -2,9 +2,14 @@
 
 import pytest
 
-from evaluation.ground.classes import MARS, Classes
-from evaluation.ground.errors import BadSpec
-from members.recipe import Member, Recipe, read_member, read_recipe
+from evaluation.core.classes import MARS, Classes
+from evaluation.core.errors import BadSpec
+from members.recipe import (
+    Member,
+    Recipe,
+    read_member,
+    read_recipe,
+)
 
 
 class TestReading:

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 import zarr
 
-from evaluation.ground.blocks import blocks
-from evaluation.ground.classes import MARS
-from evaluation.ground.errors import BadMaps, BadRun
+from evaluation.core.blocks import blocks
+from evaluation.core.classes import MARS
+from evaluation.core.errors import BadMaps, BadRun
 from members.probabilities import sum_tolerance
-from members.store import ProbabilityStore, Seen
+from members.store import ProbabilityStore
+from members.store_metadata import Seen
 
 ROUNDING = {"float16": 2.5e-4, "uint8": 2e-3, "float32": 1e-7}
 PICTURES = 70  # one whole chunk and a part

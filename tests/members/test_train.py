@@ -9,27 +9,37 @@ import numpy as np
 import pytest
 import torch
 
-from evaluation.ground.classes import MARS, UNLABELLED
-from evaluation.ground.errors import BadData, BadMaps, BadRun, BadSpec, EnsError
+from evaluation.core.classes import MARS, UNLABELLED
+from evaluation.core.errors import (
+    BadData,
+    BadMaps,
+    BadRun,
+    BadSpec,
+    EnsError,
+)
 from members.augmentations import Augment
-from members.augmentations.generated import one_hot
-from members.augmentations.kinds import Ground
+from members.augmentations.augmentation_base import Ground
+from members.augmentations.offline import one_hot
 from members.batches import oversampled
-from members.binary import binary_truth
 from members.data.dataset import DataSet
 from members.devices import devices, home_of
-from members.discriminator import Judge, PatchGAN
 from members.losses import build_loss
 from members.network import Network
 from members.optimizers import SCHEDULES
 from members.predict import predict, predict_split, seen_by
-from members.procedures.adversarial import MaskJudge
-from members.procedures.fitting import Task, _moving_average, fit
-from members.procedures.rates import Rates, rates, tally
 from members.recipe import Member, Recipe
-from members.specialists import Family
+from members.specialists import Family, binary_truth
 from members.store import ProbabilityStore
-from members.train import Fold, _parts, load_network, seed_of, train_fold
+from members.train import (
+    Fold,
+    _parts,
+    load_network,
+    seed_of,
+    train_fold,
+)
+from members.trainers.adversarial import Judge, MaskJudge, PatchGAN
+from members.trainers.epoch_metrics import Rates, rates, tally
+from members.trainers.loop import Task, _moving_average, fit
 
 PICTURES = 24
 FOLDS = (Fold(0, np.arange(0, 16)), Fold(1, np.arange(8, 24)))

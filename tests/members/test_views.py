@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from evaluation.ground.errors import BadSpec
+from evaluation.core.errors import BadSpec
 from members.recipe import Member, Recipe
-from members.views import VIEWS, augmented, check_test_time
+from members.tta import VIEWS, augmented, check_test_time
 
 MERGES = ["mean", "geometric_mean", "max"]
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evaluation.ground.errors import BadData, BadMaps, BadSpec
+from evaluation.core.errors import BadData, BadMaps, BadSpec
 from postproc.chain import argmax, parse_chain
 from postproc.steps import STEPS
 

@@ -7,17 +7,21 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from evaluation.counts import confusion
-from evaluation.ground.errors import BadData, BadLabels, BadMaps, BadSpec
-from evaluation.protocols.masked import masked
+from evaluation.confusion import confusion
+from evaluation.core.errors import (
+    BadData,
+    BadLabels,
+    BadMaps,
+    BadSpec,
+)
+from evaluation.protocols import masked
 from members.maps import ArrayMaps
-from postproc.bias import best_bias
 from postproc.chain import parse_chain
-from postproc.fit import fit_chain
-from postproc.held_out import held_out_pixels
+from postproc.fit_chain import fit_chain, held_out_pixels
 from postproc.postprocess import CrossFitted, postprocess
 from postproc.step import FitBlock
 from postproc.steps import STEPS
+from postproc.steps.class_bias import best_bias
 
 FLOOR = 2.0**-25
 CLASSES = 4

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evaluation.ground.blocks import map_blocks
-from evaluation.ground.errors import BadMaps, BadSpec
-from postproc.dense_crf import compiled, exact
+from evaluation.core.blocks import map_blocks
+from evaluation.core.errors import BadMaps, BadSpec
+from postproc.dense_crf import cpp_backend, exact
 from postproc.dense_crf.grid import WIDTHS, axes
 from postproc.dense_crf.model import Kernel, Model
 from postproc.steps import STEPS
@@ -208,9 +208,9 @@ def test_taps_make_a_gaussian_of_two_interpolations(sigma, quality):
 
 
 def test_a_kernel_that_was_not_built_is_told(monkeypatch, tmp_path):
-    monkeypatch.setattr(compiled, "LIBRARY", tmp_path / "kernel.so")
-    compiled.load.cache_clear()
+    monkeypatch.setattr(cpp_backend, "LIBRARY", tmp_path / "kernel.so")
+    cpp_backend.load.cache_clear()
     with pytest.raises(BadSpec, match=r"run `pip install -e \.` in the source folder"):
         build("crf", 2)
     assert build("crf(backend=numpy)", 2)
-    compiled.load.cache_clear()
+    cpp_backend.load.cache_clear()

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from postproc.dense_crf import compiled, grid
-from postproc.dense_crf.lattice import EDGES, lattice, simplices
+from postproc.dense_crf import cpp_backend, grid
+from postproc.dense_crf.grid import EDGES, lattice, simplices
 from postproc.dense_crf.model import Kernel, Model
 from postproc.steps import STEPS
 
@@ -41,7 +41,7 @@ def scene(seed, classes, size, pictures=1):
 def test_the_compiled_kernel_gives_what_its_twin_gives(
     options, classes, size, quality, monkeypatch
 ):
-    monkeypatch.setattr(compiled, "MOST_CELLS", 1000)
+    monkeypatch.setattr(cpp_backend, "MOST_CELLS", 1000)
     maps, pictures = scene(1, classes, size, 2)
     ours, twin = (
         build(f"crf(quality={quality}, backend={backend}, {options})", classes).apply(
@@ -53,7 +53,7 @@ def test_the_compiled_kernel_gives_what_its_twin_gives(
 
 
 def test_is_nearer_to_exact_than_the_library(monkeypatch):
-    monkeypatch.setattr(compiled, "MOST_CELLS", 1000)
+    monkeypatch.setattr(cpp_backend, "MOST_CELLS", 1000)
     maps, _ = scene(2, 5, (32, 48), pictures=2)
     rng = np.random.default_rng(2)
     drawn = ndimage.gaussian_filter(rng.normal(0, 1, (2, 3, 32, 48)), 5, axes=(2, 3))
@@ -84,7 +84,7 @@ def test_too_many_colours_go_to_the_library():
     pictures[1] = np.random.default_rng(5).integers(0, 256, pictures[1].shape)
     few = "bilateral_sxy=8, bilateral_srgb=12"
     kernel = Kernel(8.0, -10 * np.eye(3, dtype=np.float32), srgb=12.0)
-    _, done = compiled.infer(maps, pictures, Model(3, (kernel,), 2, FLOOR), "default")
+    _, done = cpp_backend.infer(maps, pictures, Model(3, (kernel,), 2, FLOOR), "default")
     assert done.tolist() == [True, False]
     ours = build(f"crf({few})", 3).apply(maps, pictures)
     library = build(f"crf({few}, backend=pydensecrf)", 3).apply(maps, pictures)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from evaluation.ground.errors import BadSpec
+from evaluation.core.errors import BadSpec
 from postproc.steps import STEPS
 
 BACKENDS = ["ours", "torch", "numpy", "pydensecrf", "exact"]

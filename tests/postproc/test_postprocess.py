@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from evaluation.ground.errors import BadData, BadMaps
+from evaluation.core.errors import BadData, BadMaps
 from postproc.chain import parse_chain
 from postproc.postprocess import postprocess
 

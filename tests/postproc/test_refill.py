@@ -5,10 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evaluation.ground.errors import BadSpec
+from evaluation.core.errors import BadSpec
 from postproc.chain import argmax
-from postproc.refill import majority_label
-from postproc.regions import Regions
+from postproc.regions import Regions, majority_label
 from postproc.steps import STEPS
 
 CLASSES = 4

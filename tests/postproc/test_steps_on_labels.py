@@ -7,9 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evaluation.ground.errors import BadSpec
-from postproc.refill import nearest_label
-from postproc.regions import Regions
+from evaluation.core.errors import BadSpec
+from postproc.regions import Regions, nearest_label
 from postproc.steps import STEPS
 
 SIDES = [(-1, 0), (1, 0), (0, -1), (0, 1)]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evaluation.ground.errors import BadSpec
+from evaluation.core.errors import BadSpec
 from postproc.chain import argmax
 from postproc.steps import STEPS
 

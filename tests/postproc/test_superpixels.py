@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from evaluation.ground.errors import BadSpec
+from evaluation.core.errors import BadSpec
 from postproc.chain import argmax
 from postproc.steps import STEPS
-from postproc.superpixels import averaged, superpixels
+from postproc.steps.superpixel_vote import averaged, superpixels
 
 OPTIONS = {"size_px": 8, "compactness": 20.0, "iterations": 5}
 

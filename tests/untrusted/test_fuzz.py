@@ -9,12 +9,12 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ensemble.pipeline.experiment import Experiment, read_experiment
+from ensemble.pipeline.run.experiment import Experiment, read_experiment
 from ensemble.strategies import STRATEGIES
 from ensemble.strategy import check_strategy
-from evaluation.ground.errors import EnsError
-from evaluation.ground.files import array_names, open_array, read_json
-from evaluation.ground.specs import parse_spec, parse_sum
+from evaluation.core.errors import EnsError
+from evaluation.core.files import array_names, open_array, read_json
+from evaluation.core.specs import parse_spec, parse_sum
 from evaluation.protocols import PROTOCOLS
 from members.architectures import ARCHITECTURES
 from members.losses import check_loss

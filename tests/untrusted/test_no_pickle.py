@@ -12,7 +12,7 @@ MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "mars
 CALLS = {"torch.load", "yaml.load", "yaml.full_load", "yaml.unsafe_load", "pandas.read_pickle"}
 BUILT_IN = {"eval", "exec"}
 
-PARCELS = "evaluation/ground/parcels.py"
+PARCELS = "evaluation/core/function_pickle.py"
 """Work on its way between the processes of one cluster: never read from a file."""
 
 

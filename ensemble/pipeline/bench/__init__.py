@@ -1,1 +1,4 @@
-"""Measurements that users can repeat: ways of doing the same, side by side in one run."""
+"""Measurements that users can repeat: ways of doing the same, side by side in one run.
+
+Chains of post-processing on the same fusion, compared: `comparison` conducts the others.
+"""

@@ -6,32 +6,29 @@ from pathlib import Path
 
 import numpy as np
 
-import ensemble.fitted as fitted
-from ensemble.pipeline.chains import read_fitted_chain
-from ensemble.pipeline.folds import OOF
-from ensemble.pipeline.freshness import Freshness, Result
-from ensemble.pipeline.fusing import FITTED, make_fusion, planned
-from ensemble.pipeline.handed_over import note
-from ensemble.pipeline.package.contents import (
+import ensemble.fitted_json as fitted
+from ensemble.pipeline.candidates.chains import read_fitted_chain
+from ensemble.pipeline.candidates.exports import note
+from ensemble.pipeline.candidates.fuse import FITTED, make_fusion, planned
+from ensemble.pipeline.candidates.postprocess import make_candidate, read_candidate, read_labels
+from ensemble.pipeline.candidates.staleness import Freshness, Result
+from ensemble.pipeline.data.prepare import read_folds, run_classes
+from ensemble.pipeline.package.apply import label
+from ensemble.pipeline.package.manifest import (
     CONTENTS,
     FUSION,
     README,
     Contents,
     Package,
     model_folder,
+    readme,
 )
-from ensemble.pipeline.package.label import label
-from ensemble.pipeline.package.readme import readme
-from ensemble.pipeline.postprocessing import make_candidate, read_candidate, read_labels
-from ensemble.pipeline.prepare import read_folds, run_classes
-from ensemble.pipeline.sources import Sources, run_experiment
-from evaluation.ground.blocks import BLOCK_PICTURES
-from evaluation.ground.errors import BadRun
-from evaluation.ground.files import whole_folder, write_json
-from evaluation.ground.layout import Run
-from evaluation.ground.locks import writing
-from evaluation.ground.outputs import check_outputs
-from evaluation.ground.provenance import digest, identity
+from ensemble.pipeline.run.open_run import OOF, Sources, run_experiment
+from evaluation.core.blocks import BLOCK_PICTURES
+from evaluation.core.errors import BadRun
+from evaluation.core.files import whole_folder, write_json
+from evaluation.core.provenance import check_outputs, digest, identity
+from evaluation.core.run_folder import Run, writing
 from members.data.dataset import DataSet
 from members.devices import devices
 from members.recipe import Recipe

@@ -1,21 +1,30 @@
-"""The score of a recipe on pictures that its network did not see: what all searches go by."""
+"""The score of a recipe on pictures that its network did not see: what all searches go by.
 
+The data of a search: those of a run, prepared as `train-members` does.
+"""
+
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from evaluation.counts import confusion
-from evaluation.ground.blocks import blocks
-from evaluation.ground.highest import highest
+from ensemble.pipeline.data.prepare import prepare, split_identity
+from ensemble.pipeline.run.experiment import Experiment, full_path, read_experiment
+from evaluation.confusion import confusion
+from evaluation.core.arrays import highest
+from evaluation.core.blocks import blocks
+from evaluation.core.provenance import digest
+from evaluation.core.run_folder import Run
 from evaluation.iou import Tables
 from evaluation.protocols import PROTOCOLS
 from members.data.dataset import DataSet
+from members.network import check_size
 from members.predict import predict
-from members.procedures.fitting import Watch
-from members.recipe import Member
+from members.recipe import Member, Recipe
 from members.train import Fold, load_network, train_fold
+from members.trainers.loop import Watch
 
 
 def held_out_counts(
@@ -79,3 +88,68 @@ class HeldOut:
         """Train and count; see `held_out_counts`."""
         data = DataSet.load(self.data)
         return held_out_counts(self.member, data, self.fold, seed=self.seed, device=device)
+
+
+def searched_experiment(
+    run: Run,
+    *,
+    data: str | None,
+    validation: str | None,
+    experiment: Path | None,
+    folds: int | None,
+    seed: int | None,
+) -> Experiment:
+    """Return the experiment of a run with what options change; a file gives its data alone.
+
+    Args:
+        run: the experiment folder; need not be there.
+        data: file or folder of the training data, or `sample`.
+        validation: a labelled set, which no search looks at.
+        experiment: a file to take data, classes, folds and seed from.
+        folds: how many.
+        seed: of folds and training.
+
+    Raises:
+        BadSpec: a file that cannot be read.
+    """
+    base = read_experiment(run.experiment) if run.experiment.is_file() else Experiment()
+    if experiment is not None:
+        mine = {"members": base.members, "fusions": base.fusions, "chains": base.chains}
+        base = read_experiment(experiment).model_copy(update=mine)
+    given = {
+        "data": data and full_path(data),
+        "validation": validation and full_path(validation),
+        "folds": folds,
+        "seed": seed,
+    }
+    return base.model_copy(update={key: v for key, v in given.items() if v is not None})
+
+
+def lay_out(
+    run: Run, experiment: Experiment, recipes: list[Recipe], tell: Callable[[str], None]
+) -> None:
+    """Write the run's data and folds where they are not, and check that recipes fit the pictures.
+
+    Args:
+        run: the experiment folder.
+        experiment: says which data.
+        recipes: what may be trained.
+        tell: gets a line for whatever was decided, once nothing is refused any more.
+
+    Raises:
+        BadData: data that cannot be used, or pictures too small.
+        BadRun: the run holds members of other data.
+    """
+    decided: list[str] = []
+    prepare(run, experiment, decided.append)
+    shape = DataSet.load(run.data("oof")).shape
+    for architecture in dict.fromkeys(recipe.architecture for recipe in recipes):
+        check_size(architecture, *shape)
+    experiment.write(run.experiment)
+    for line in decided:
+        tell(line)
+
+
+def data_identity(run: Run) -> dict[str, str]:
+    """Return the digests of what a score depends on besides the recipe."""
+    return {"data": split_identity(run, "oof"), "folds": digest(run.folds)}

@@ -1,27 +1,33 @@
-"""Cross-validate mixtures of losses; those whose first fold misses a threshold are stopped."""
+"""Cross-validate mixtures of losses; those whose first fold misses a threshold are stopped.
 
+Mixtures of losses: as they are written, or all whose weights are multiples of a step.
+"""
+
+import ast
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
+from math import comb
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ensemble.pipeline.experiment import Experiment
-from ensemble.pipeline.prepare import read_folds, run_classes
-from ensemble.pipeline.search.data import data_identity, lay_out
-from ensemble.pipeline.search.held_out import HeldOut, masked_miou
-from ensemble.pipeline.search.paths import NAME, filled
-from ensemble.pipeline.search.side_by_side import side_by_side
-from evaluation.ground.errors import EnsError
-from evaluation.ground.files import read_json, write_json
-from evaluation.ground.layout import Run
-from evaluation.ground.locks import writing
-from evaluation.ground.progress import progress
-from evaluation.ground.provenance import digest_of, is_current, record
+from ensemble.pipeline.data.prepare import read_folds, run_classes
+from ensemble.pipeline.run.experiment import Experiment
+from ensemble.pipeline.search.held_out import HeldOut, data_identity, lay_out, masked_miou
+from ensemble.pipeline.search.space import NAME, filled
+from ensemble.pipeline.search.trials import side_by_side
+from evaluation.core.errors import BadSpec, EnsError
+from evaluation.core.files import read_json, write_json
+from evaluation.core.progress import progress
+from evaluation.core.provenance import digest_of, is_current, record
+from evaluation.core.run_folder import Run, writing
+from evaluation.core.specs import Spec, parse_spec, parse_sum
 from evaluation.iou import Tables
 from members.devices import devices
 from members.jobs import device_slots
+from members.losses import check_loss
 from members.recipe import Member, Recipe
 from members.train import Fold
 
@@ -155,3 +161,80 @@ def is_stopped(mixture: Mixture, threshold: float) -> bool:
 
 def _unless_failed(folds: list[_Fold]) -> Iterator[_Fold]:
     return (fold for fold in folds if not fold.mixture.failed)
+
+
+MOST = 1000
+FINEST = 1000  # parts of 1 in a step
+
+
+def mixtures(written: Sequence[str], losses: str | None, step: float) -> list[str]:
+    """Return the mixtures to compare, each once and in one form.
+
+    Args:
+        written: such as `0.5*dice + 0.5*focal`.
+        losses: such as `dice,focal(gamma=2)`: all their mixtures whose weights sum to 1; or None.
+        step: between two weights of those.
+
+    Raises:
+        BadSpec: nothing given, a weight that is not positive, an unknown loss, or a step that
+            does not divide 1.
+    """
+    found = [_read(text) for text in written]
+    if losses is not None:
+        found += _grid(_losses(losses), step)
+    if not found:
+        raise BadSpec("no mixture; write --mixture '0.5*dice + 0.5*focal', or --losses dice,focal")
+    for mixture in found:
+        check_loss(mixture)
+    return list(dict.fromkeys(found))
+
+
+def _read(text: str) -> str:
+    try:
+        parts = list(ast.walk(ast.parse(text.strip(), mode="eval")))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        parts = []  # what is no expression, parse_sum says
+    if any(isinstance(part, ast.Sub) for part in parts):
+        raise BadSpec(f"mixture {text!r} takes a loss away; expected weights above 0")
+    return _sum(parse_sum(text))
+
+
+def _losses(text: str) -> list[Spec]:
+    names = parse_spec(f"losses({text})").arguments
+    losses = [parse_spec(str(name)) for name in names]
+    if len({str(loss) for loss in losses}) < max(2, len(losses)):
+        raise BadSpec(f"losses {text!r}; expected two or more that differ, such as dice,focal")
+    for loss in losses:
+        check_loss(str(loss))
+    return losses
+
+
+def _grid(losses: list[Spec], step: float) -> list[str]:
+    exact = Fraction(step).limit_denominator(FINEST)
+    if not 0 < exact < 1 or exact.numerator != 1:
+        raise BadSpec(f"step {step:g}; expected a part of 1, such as 0.5, 0.25 or 0.1")
+    parts = exact.denominator
+    number = comb(parts + len(losses) - 1, parts)
+    if number > MOST:
+        raise BadSpec(
+            f"{len(losses)} losses by steps of {step:g} make {number} mixtures; expected {MOST} at"
+            " most: take larger steps or fewer losses"
+        )
+    return [
+        _sum([(share / parts, loss) for share, loss in zip(shares, losses, strict=True) if share])
+        for shares in _shares(parts, len(losses))
+    ]
+
+
+def _shares(parts: int, losses: int) -> Iterator[tuple[int, ...]]:
+    """Yield every way to deal out so many parts."""
+    if losses == 1:
+        yield (parts,)
+        return
+    for first in range(parts, -1, -1):
+        for others in _shares(parts - first, losses - 1):
+            yield (first, *others)
+
+
+def _sum(terms: list[tuple[float, Spec]]) -> str:
+    return " + ".join(str(loss) if weight == 1 else f"{weight:g}*{loss}" for weight, loss in terms)

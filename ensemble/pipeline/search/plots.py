@@ -10,7 +10,7 @@ from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, TrialState
 
 from ensemble.pipeline.search.study import quiet
-from evaluation.ground.files import whole_file
+from evaluation.core.files import whole_file
 
 SCORE = "masked mIoU, held out"
 DPI = 100

@@ -1,4 +1,7 @@
-"""A picture of what a chain gives over two options: pictures, truth, argmax, then the grid."""
+"""A picture of what a chain gives over two options: pictures, truth, argmax, then the grid.
+
+One option of a step and its values, from the command line into a chain.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,20 +10,76 @@ from typing import Any
 
 import numpy as np
 
-from ensemble.pipeline.folds import OOF
-from ensemble.pipeline.sources import Sources
-from ensemble.pipeline.tuning.axis import Axis, named, read_axis, with_options
-from ensemble.pipeline.tuning.judge import Judge
+from ensemble.pipeline.run.open_run import OOF, Sources
+from ensemble.pipeline.tuning.selection import Judge
 from ensemble.pipeline.tuning.space import ChainSpace
-from evaluation.counts import confusion
-from evaluation.ground.arrays import Array, Labels
-from evaluation.ground.errors import BadRun, BadSpec
-from evaluation.ground.layout import Run
+from evaluation.confusion import confusion
+from evaluation.core.errors import BadRun, BadSpec
+from evaluation.core.run_folder import Run
+from evaluation.core.specs import Spec, parse_spec
+from evaluation.core.types import Array, Labels
+from members.data.contact_sheet import write_sheet
 from members.data.dataset import DataSet
-from members.data.sheet import write_sheet
 from members.maps import MapReader
 from postproc.chain import Chain, Surroundings, parse_chain
 from postproc.postprocess import postprocess
+
+EXAMPLE = "crf.bilateral_sxy=5,15,30"
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One option and its values.
+
+    Args:
+        step: its name.
+        option: of the step.
+        values: to be shown.
+    """
+
+    step: str
+    option: str
+    values: tuple[Any, ...]
+
+
+def read_axis(text: str) -> Axis:
+    """Read `STEP.OPTION=A,B,...`.
+
+    Raises:
+        BadSpec: anything else.
+    """
+    path, equals, values = text.partition("=")
+    step, dot, option = path.strip().partition(".")
+    if not (equals and dot and step.isidentifier() and option.isidentifier()):
+        raise BadSpec(f"--grid {text!r}; expected STEP.OPTION=A,B,... such as {EXAMPLE}")
+    given = parse_spec(f"{step}({option}=[{values}])").options[option]
+    if not given:
+        raise BadSpec(f"--grid {text!r} names no value; expected {EXAMPLE}")
+    return Axis(step, option, tuple(given))
+
+
+def named(rows: Axis, cols: Axis) -> list[Spec]:
+    """Return the steps of two axes, each once, with nothing set."""
+    return [Spec(name) for name in dict.fromkeys([rows.step, cols.step])]
+
+
+def with_options(specs: Sequence[Spec], *chosen: tuple[Axis, Any]) -> list[Spec]:
+    """Set options of the steps in a chain.
+
+    Raises:
+        BadSpec: the chain has no such step.
+    """
+    for axis, value in chosen:
+        if all(spec.name != axis.step for spec in specs):
+            raise BadSpec(f"--grid {axis.step}.{axis.option}; --chain has no step {axis.step!r}")
+        specs = [
+            Spec(spec.name, spec.arguments, {**spec.options, axis.option: value})
+            if spec.name == axis.step
+            else spec
+            for spec in specs
+        ]
+    return list(specs)
+
 
 SHOWN = (0.05, 0.2)
 """Places of the pictures shown, in the order of how much changes, as shares of all."""

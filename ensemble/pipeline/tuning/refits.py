@@ -5,22 +5,21 @@ from typing import Any
 
 import numpy as np
 
-from ensemble.calibration.measure import cross_fit
-from ensemble.fuse import CrossFitted, FitBlocks, fuse
+from ensemble.block_fusion import CrossFitted, FitBlocks, fuse
+from ensemble.calibration.calibration_error import cross_fit
 from ensemble.fusion import Fusion, Learned
-from ensemble.pipeline.folds import OOF
-from ensemble.pipeline.fusing import Plan, planned
-from ensemble.pipeline.sources import Sources, run_experiment
-from ensemble.pipeline.tuning.heads import NamedMaps
-from ensemble.pipeline.tuning.pool import Pool
+from ensemble.pipeline.candidates.fuse import Plan, planned
+from ensemble.pipeline.run.open_run import OOF, Sources, run_experiment
+from ensemble.pipeline.tuning.cross_validation import Pool
+from ensemble.pipeline.tuning.prefix_cache import NamedMaps
 from ensemble.strategies import SEES_SPECIALISTS
 from ensemble.strategy import build_strategy, context_of
-from evaluation.ground.arrays import Array, Map
-from evaluation.ground.blocks import blocks
-from evaluation.ground.classes import UNLABELLED
-from evaluation.ground.errors import Leak
-from evaluation.ground.files import new_array, open_array, whole_file
-from evaluation.ground.specs import parse_spec
+from evaluation.core.blocks import blocks
+from evaluation.core.classes import UNLABELLED
+from evaluation.core.errors import Leak
+from evaluation.core.files import new_array, open_array, whole_file
+from evaluation.core.specs import parse_spec
+from evaluation.core.types import Array, Map
 from members.store import ProbabilityStore
 
 

@@ -1,4 +1,7 @@
-"""What a tuning found: as a document, on disk, and for people."""
+"""What a tuning found: as a document, on disk, and for people.
+
+What a tuning was made of, and whether that is so today.
+"""
 
 import csv
 from collections import Counter
@@ -9,13 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from ensemble.pipeline.tuning.elimination import Verdict
-from ensemble.pipeline.tuning.journal import Tried, read_journal
-from ensemble.pipeline.tuning.judge import PROTOCOL, Judge
-from ensemble.pipeline.tuning.pool import Pool
-from evaluation.ground.arrays import Array, Counts
-from evaluation.ground.files import read_json, whole_file, write_json
-from evaluation.ground.provenance import record
+from ensemble.pipeline.data.prepare import classes_identity, split_identity
+from ensemble.pipeline.run.open_run import OOF, Sources
+from ensemble.pipeline.tuning.cross_validation import Pool
+from ensemble.pipeline.tuning.selection import PROTOCOL, Judge, Verdict
+from ensemble.pipeline.tuning.trials import Tried, read_journal
+from evaluation.core.files import read_json, whole_file, write_json
+from evaluation.core.provenance import digest, is_current, record
+from evaluation.core.types import Array, Counts
 from postproc.chain import Chain
 
 RESULT, TABLE = "result.json", "trials.csv"
@@ -156,3 +160,19 @@ def _interval(interval: Document | None) -> str:
     if interval is None:
         return "(no interval: one group)"
     return f"({interval['low']:+.4f} to {interval['high']:+.4f})"
+
+
+def tuned_from(sources: Sources, source: str) -> dict[str, str]:
+    """Return the identities of all that a tuning of a fusion or member learns from."""
+    return {
+        "maps": str(sources.identity(source, OOF)),
+        "data": split_identity(sources.run, OOF),
+        "folds": digest(sources.run.folds),
+        "classes": classes_identity(sources.run),
+    }
+
+
+def is_tuned(sources: Sources, name: str, asked: dict[str, object]) -> bool:
+    """Tell whether a finished tuning would see the same maps, truth and folds today."""
+    folder = sources.run.path / "tuning" / name
+    return is_current(folder, asked=asked, inputs=tuned_from(sources, str(asked["of"])))

@@ -1,14 +1,21 @@
-"""The space of chains: which steps, what their options may be, in any order that fits."""
+"""The space of chains: which steps, what their options may be, in any order that fits.
+
+The space of chains from YAML, and the one that is built in.
+"""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.trial import Trial
+from pydantic import ValidationError
 
 from ensemble.pipeline.search.space import Range
 from ensemble.pipeline.search.study import draw
-from evaluation.ground.specs import Spec
+from evaluation.core.errors import BadSpec
+from evaluation.core.safe_yaml import read_yaml
+from evaluation.core.specs import Spec
 from postproc.chain import Chain, Surroundings
 from postproc.step import Learned, Step
 
@@ -101,3 +108,108 @@ def _of(kind: tuple[str, str], built: list[Any], kinds: list[tuple[str, str]]) -
 def _short(value: Any) -> Any:
     """Round what was drawn from a range, so that chains can be read and typed."""
     return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value
+
+
+FORM = "expected a list of choices or {low: , high: , log: , step: }"
+EXAMPLE = "remove_small: {min_area_px: [16, 64]}"
+
+DEFAULT: dict[str, dict[str, Any]] = {
+    "suppress_background": {},
+    "class_bias": {},
+    "crf": {
+        "gaussian_sxy": [1.5, 3.0],
+        "gaussian_compat": {"low": 0.0, "high": 6.0, "step": 1.0},
+        "bilateral_sxy": {"low": 5.0, "high": 60.0, "log": True},
+        "bilateral_srgb": {"low": 3.0, "high": 30.0, "log": True},
+        "bilateral_compat": {"low": 0.5, "high": 10.0, "log": True},
+        "iterations": [2, 5, 10],
+    },
+    "superpixel_vote": {
+        "size_px": [4, 8, 16],
+        "compactness": {"low": 5.0, "high": 80.0, "log": True},
+    },
+    "blur": {"sigma": {"low": 0.5, "high": 6.0, "log": True}},
+    "median": {"size": [3, 5]},
+    "mode_filter": {"size": [3, 5, 7, 9, 13]},
+    "remove_small": {
+        "min_area_px": {"low": 8, "high": 512, "log": True},
+        "refill": ["neighbour", "majority", "next_best"],
+    },
+    "keep_largest": {},
+    "fill_holes": {"max_area_px": {"low": 8, "high": 512, "log": True}},
+    "open": {"size": [3, 5, 7]},
+    "close": {"size": [3, 5, 7]},
+}
+
+
+def default_space(around: Surroundings) -> ChainSpace:
+    """Return the space that is built in, without what makes no sense here."""
+    chosen = {
+        step: options
+        for step, options in DEFAULT.items()
+        if step != "suppress_background" or around.ignore is not None
+    }
+    return _space(chosen, around)
+
+
+def read_space(path: Path, around: Surroundings) -> ChainSpace:
+    """Read and check a space file: a mapping from steps to mappings of options.
+
+    Args:
+        path: of the file. Behind an option stands a list of choices or {low, high, log, step}; an
+            option that is not named keeps its default.
+        around: what steps are built in.
+
+    Raises:
+        BadSpec: no such file, an unknown step or option, or a value that its option refuses.
+    """
+    document = read_yaml(path, f"lines such as {EXAMPLE}")
+    if not isinstance(document, dict) or not document:
+        raise BadSpec(f"{path} names no step; expected lines such as {EXAMPLE}")
+    try:
+        return _space(document, around)
+    except BadSpec as error:
+        raise BadSpec(f"{path}: {error}") from None
+
+
+def _space(document: dict[Any, Any], around: Surroundings) -> ChainSpace:
+    steps = {}
+    for name, options in document.items():
+        if not isinstance(options or {}, dict):
+            raise BadSpec(f"{name} got {options!r}; expected options such as {EXAMPLE}")
+        given = (options or {}).items()
+        steps[str(name)] = {str(o): _values(f"{name}.{o}", v) for o, v in given}
+        _check(str(name), steps[str(name)], around)
+    return ChainSpace(steps, around)
+
+
+def _values(path: str, given: Any) -> Values:
+    if isinstance(given, list) and given:
+        odd = [choice for choice in given if not isinstance(choice, str | int | float)]
+        if odd:
+            raise BadSpec(f"{path}: choice {odd[0]!r}; expected a number or a word")
+        return given
+    if not isinstance(given, dict):
+        raise BadSpec(f"{path} got {given!r}; {FORM}")
+    try:
+        values = Range(**{str(key): value for key, value in given.items()})
+        values.distribution()
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise BadSpec(f"{path}: {first['loc'][0]!r}: {first['msg']}; {FORM}") from None
+    except ValueError as error:
+        raise BadSpec(f"{path}: {error}; {FORM}") from None
+    return values
+
+
+def _check(step: str, options: dict[str, Values], around: Surroundings) -> None:
+    """Build the step with each choice and both ends of each range, the others at their first."""
+    first = {option: _ends(values)[0] for option, values in options.items()}
+    around.build(Spec(step, options=first))
+    for option, values in options.items():
+        for value in _ends(values):
+            around.build(Spec(step, options={**first, option: value}))
+
+
+def _ends(values: Values) -> list[Any]:
+    return values if isinstance(values, list) else [values.low, values.high]

@@ -1,4 +1,7 @@
-"""Nested tuning of post-processing: search on all pictures, examine the search fold by fold."""
+"""Nested tuning of post-processing: search on all pictures, examine the search fold by fold.
+
+How long a tuning will take, told once every step has been tried.
+"""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -8,30 +11,61 @@ from typing import Any
 
 import numpy as np
 
-from ensemble.pipeline.folds import OOF, refuse_leak
-from ensemble.pipeline.fusing import Plan, make_fusion, planned
-from ensemble.pipeline.leaks import leak_notes
-from ensemble.pipeline.sources import Sources, run_experiment
-from ensemble.pipeline.tuning.elimination import best_left
-from ensemble.pipeline.tuning.forecast import Clock
-from ensemble.pipeline.tuning.heads import Heads, NamedMaps
-from ensemble.pipeline.tuning.judge import Judge
-from ensemble.pipeline.tuning.level import Level, groups_of
-from ensemble.pipeline.tuning.pool import Pool, pool_of
+from ensemble.pipeline.candidates.fuse import Plan, make_fusion, planned
+from ensemble.pipeline.candidates.leakage import leak_notes
+from ensemble.pipeline.run.open_run import OOF, Sources, refuse_leak, run_experiment
+from ensemble.pipeline.tuning.cross_validation import Pool, pool_of
+from ensemble.pipeline.tuning.outer_split import Level, groups_of
+from ensemble.pipeline.tuning.prefix_cache import Heads, NamedMaps
 from ensemble.pipeline.tuning.refits import Refits, maps_of, refuse_learned_below
-from ensemble.pipeline.tuning.results import Examined, document, read_result, write_result
-from ensemble.pipeline.tuning.space import ChainSpace
-from ensemble.pipeline.tuning.space_file import default_space, read_space
+from ensemble.pipeline.tuning.results import (
+    Examined,
+    document,
+    read_result,
+    tuned_from,
+    write_result,
+)
+from ensemble.pipeline.tuning.selection import Judge, best_left
+from ensemble.pipeline.tuning.space import ChainSpace, default_space, read_space
 from ensemble.pipeline.tuning.trials import Search, ranked
-from ensemble.pipeline.tuning.tuned_from import tuned_from
-from evaluation.ground.errors import BadData, BadRun
-from evaluation.ground.files import read_json, write_json
-from evaluation.ground.layout import Run
-from evaluation.ground.locks import writing
-from evaluation.ground.progress import progress
-from evaluation.ground.provenance import is_current
+from evaluation.core.errors import BadData, BadRun
+from evaluation.core.files import read_json, write_json
+from evaluation.core.progress import progress
+from evaluation.core.provenance import is_current
+from evaluation.core.run_folder import Run, writing
 from members.recipe import check_name
 from postproc.chain import Surroundings
+
+MINUTE = 60
+
+
+@dataclass
+class Clock:
+    """Adds up the seconds of trials.
+
+    Args:
+        total: trials of all searches.
+        starts: after so many it tells.
+        tell: gets the line.
+    """
+
+    total: int
+    starts: int
+    tell: Callable[[str], None]
+    ended: int = 0
+    seconds: float = 0.0
+
+    def tick(self, seconds: float) -> None:
+        """Add a trial."""
+        self.ended, self.seconds = self.ended + 1, self.seconds + seconds
+        left = self.total - self.ended
+        if self.ended == self.starts and left > 0:
+            each = self.seconds / self.ended
+            self.tell(
+                f"forecast: {left} trials to go, about {each * left / MINUTE:.0f} minutes"
+                f" ({each:.1f} s a trial so far; chains that begin alike take less)"
+            )
+
 
 BEGUN, WORK = "begun.json", "work"
 

@@ -3,8 +3,8 @@
 import numpy as np
 from jaxtyping import Float
 
-from evaluation.ground.arrays import Kept
-from members.data.cleaning.copies import Thumbnails
+from evaluation.core.types import Kept
+from members.data.cleaning.near_duplicates import Thumbnails
 
 # A fifth of the pictures may lie outside: outliers are not rare, and only the ranking is used.
 NU = 0.2

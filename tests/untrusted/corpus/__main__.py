@@ -19,7 +19,13 @@ from tests.untrusted.corpus import (
     bad_pictures,
     bad_runs,
 )
-from tests.untrusted.corpus.cases import COLS, ROWS, Case, labels, maps
+from tests.untrusted.corpus.cases import (
+    COLS,
+    ROWS,
+    Case,
+    labels,
+    maps,
+)
 
 BAD = (bad_arrays, bad_documents, bad_maps, bad_packages, bad_pictures, bad_runs)
 CASES: list[Case] = [case for kind in BAD for case in kind.CASES]

@@ -3,7 +3,12 @@
 
 from itertools import pairwise
 
-from tests.untrusted.corpus.cases import Bad, Case, through, written
+from tests.untrusted.corpus.cases import (
+    Bad,
+    Case,
+    through,
+    written,
+)
 
 GOOD = "data: sample\nmembers:\n  a: {architecture: unet}\nchains: {c: suppress_background}\n"
 LAUGHS = "a: &a [x, x, x]\n" + "".join(

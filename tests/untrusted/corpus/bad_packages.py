@@ -7,15 +7,20 @@ import struct
 from pathlib import Path
 
 from tests.untrusted.corpus.cases import Bad, Case, through
-from tests.untrusted.corpus.folders import changed, document, linked, sparse
+from tests.untrusted.corpus.folders import (
+    changed,
+    document,
+    linked,
+    sparse,
+)
 
 WEIGHTS = "weights/one/fold-0/weights.safetensors"
 
 
 def weights(**tensors):
     """Return what puts a package's weights in the place of others, checksums and all."""
-    from ensemble.pipeline.package.contents import CONTENTS
-    from evaluation.ground.provenance import digest
+    from ensemble.pipeline.package.manifest import CONTENTS
+    from evaluation.core.provenance import digest
 
     def make(path: Path):
         shutil.copytree(path.parents[2] / "good" / "package", path)

@@ -6,8 +6,21 @@ import io
 import numpy as np
 
 from tests.untrusted.corpus.bad_arrays import head, packed
-from tests.untrusted.corpus.cases import PICTURES, Bad, Case, labels, maps, saved, through
-from tests.untrusted.corpus.folders import changed, document, linked, recorded
+from tests.untrusted.corpus.cases import (
+    PICTURES,
+    Bad,
+    Case,
+    labels,
+    maps,
+    saved,
+    through,
+)
+from tests.untrusted.corpus.folders import (
+    changed,
+    document,
+    linked,
+    recorded,
+)
 
 STORE = "probabilities/two/validation"
 ARRAY = f"{STORE}/maps.zarr/zarr.json"

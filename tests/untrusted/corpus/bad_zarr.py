@@ -8,7 +8,14 @@ import struct
 import zlib
 from typing import Any
 
-from tests.untrusted.corpus.cases import CLASSES, COLS, PICTURES, ROWS, Bad, maps
+from tests.untrusted.corpus.cases import (
+    CLASSES,
+    COLS,
+    PICTURES,
+    ROWS,
+    Bad,
+    maps,
+)
 
 V3: dict[str, Any] = {
     "zarr_format": 3,

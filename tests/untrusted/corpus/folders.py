@@ -45,7 +45,7 @@ def sparse(of: str, file: str):
 
 def recorded(folder: str, name: str, change, part: str = ""):
     """Return what copies the good run and changes a file in it and the digest in its record."""
-    from evaluation.ground.provenance import digest
+    from evaluation.core.provenance import digest
 
     def make(path: Path):
         changed("run", f"{folder}/{name}", change)(path)

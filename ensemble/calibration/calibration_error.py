@@ -1,0 +1,81 @@
+"""Calibration error before and after, on pictures that nothing in the fusion learned from."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from ensemble.blas import one_blas_thread
+from ensemble.block_fusion import CrossFitted, FitBlocks, stacked
+from ensemble.calibration.calibrated import Calibrated, CalibratedMembers
+from ensemble.fusion import Fusion, Learned, fuse_block
+from evaluation.core.blocks import sum_blocks
+from evaluation.core.classes import UNLABELLED
+from evaluation.core.types import Groups
+from evaluation.reliability import (
+    BINS,
+    Reliability,
+    ece,
+    reliability,
+)
+
+
+def measure(
+    blocks: FitBlocks, per_fold: Sequence[Fusion], fold_of: Groups, *, ignore: int | None
+) -> dict[str, Any]:
+    """Return the calibration error of cross-fitted fusions, without their calibrator and with it.
+
+    Without it there is none where what pools has learned from calibrated maps: on maps as they are
+    it would do worse than it need, and flatter the calibrator.
+
+    Args:
+        blocks: maps and truth of all pictures.
+        per_fold: one a fold, fitted on the others.
+        fold_of: the fold of each picture.
+        ignore: the class that is not scored.
+    """
+    pools = [CrossFitted(each, fold_of) for each in (per_fold, uncalibrated(per_fold)) if each]
+
+    def work(block: slice) -> Reliability:
+        maps, truth = stacked(blocks.members, block), np.asarray(blocks.truth[block])
+        pictures = None if blocks.pictures is None else np.asarray(blocks.pictures[block])
+        fused = [fuse_block(each.at(block), maps, pictures) for each in pools]
+        return np.stack([reliability(one, truth, ignore=ignore) for one in fused])
+
+    with one_blas_thread():
+        after, *before = sum_blocks(work, len(blocks.truth), size=blocks.size, threads=1)
+    return {
+        "measure": f"expected calibration error, top label, {BINS} bins, scored pixels",
+        "pixels": int(after[0].sum()),
+        "before": ece(before[0]) if before else None,
+        "after": ece(after),
+    }
+
+
+def in_words(found: dict[str, Any]) -> str:
+    """Say what `measure` found in a line."""
+    if "not_measured" in found:
+        return f"calibration error not measured: {found['not_measured']}"
+    before = "unknown" if found["before"] is None else f"{found['before']:.4f}"
+    return f"calibration error {before} before, {found['after']:.4f} after"
+
+
+def uncalibrated(per_fold: Sequence[Fusion]) -> list[Fusion]:
+    """Return what pools inside calibrated fusions; nothing where it learned from calibrated maps.
+
+    Args:
+        per_fold: one a fold.
+    """
+    pools = [f.inner if isinstance(f, Calibrated | CalibratedMembers) else f for f in per_fold]
+    learned = any(pool is not pools[0] for pool in pools)  # else every fold has the very same
+    return [] if learned and isinstance(per_fold[0], CalibratedMembers) else pools
+
+
+def cross_fit(built: Learned, blocks: FitBlocks, fold_of: Groups) -> list[Fusion]:
+    """Fit once for each fold, on the truth of the others."""
+    fitted = []
+    for fold in range(int(fold_of.max()) + 1):
+        others = np.where((fold_of == fold)[:, None, None], UNLABELLED, blocks.truth)
+        fitted.append(built.fit(replace(blocks, truth=others.astype(np.uint8))))
+    return fitted

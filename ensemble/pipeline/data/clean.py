@@ -1,0 +1,244 @@
+"""Clean a data set: find what to drop, show it on a page, and write the rest where asked.
+
+Refine the masks of a data file into a new file of the same layout.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from evaluation.core.classes import UNLABELLED, Classes
+from evaluation.core.errors import BadData, BadSpec
+from evaluation.core.files import array_names, open_array, whole_file
+from evaluation.core.types import Array, Kept, Labels
+from members.data import npz_files
+from members.data.cleaning.id_lists import named_in, read_drop_list
+from members.data.cleaning.page import (
+    PAGE,
+    RINGED,
+    refuse_folder,
+    write_page,
+)
+from members.data.cleaning.rules import Findings, Reason, Rules, find, refuse_target, write_kept
+from members.data.contact_sheet import write_sheet
+from members.data.dataset import LABELS, DataSet, class_pixels
+from members.data.load_dataset import load
+from members.data.refine_masks import refine
+
+Document = dict[str, Any]
+
+
+def clean_data(
+    path: Path,
+    *,
+    page: Path,
+    rules: Rules,
+    drop: Path | None = None,
+    keep: Path | None = None,
+    out: Path | None = None,
+) -> Document:
+    """Find what to drop from the labelled pictures (or, without labels, from all of them).
+
+    Args:
+        path: the data set; it is never changed.
+        page: folder of the page and the lists.
+        rules: what counts as a reason.
+        drop: list of ids to drop.
+        keep: list of ids that no other reason may drop.
+        out: the new file; None writes none.
+
+    Returns:
+        A JSON document: counts, ids and words by reason, and where things lie.
+
+    Raises:
+        BadData: data, lists or names that cannot be used, or a class that would lose its last
+            picture.
+    """
+    if out is not None:
+        refuse_target(out)
+    refuse_folder(page)
+    sets = load(path)
+    data = sets.get("training") or sets["test"]
+    listed, exempt = _lists(data, drop, keep)
+    findings = find(data, listed=listed, exempt=exempt, rules=rules)
+    write_page(findings, path.name, page)
+    if out is not None:
+        write_kept(path, data, findings.kept, out)
+    return _document(path, findings) | {
+        "page": str(page / PAGE),
+        "out": None if out is None else str(out),
+    }
+
+
+def format_cleaning(document: Document) -> str:
+    """Write the document of `clean_data` for people."""
+    dropped = document["pictures"] - document["kept"]
+    lines = [f"{document['data']}: {dropped} of {document['pictures']} pictures to drop"]
+    width = max(len(reason) for reason in document["counts"])
+    for reason, count in document["counts"].items():
+        first = document["ids"][reason][:1]
+        example = f"  (first: {first[0]}: {document['why'][first[0]]})" if first else ""
+        lines.append(f"  {reason:{width}}  {count:5}{example}")
+    lines.append(f"page: {document['page']} (and dropped.csv, dropped.txt beside it)")
+    if document["out"] is None:
+        lines.append("nothing is written but the page; --apply --out FILE.npz writes the rest")
+    else:
+        lines.append(f"{document['out']}: {document['kept']} pictures")
+    return "\n".join(lines)
+
+
+def _lists(data: DataSet, drop: Path | None, keep: Path | None) -> tuple[Kept, Kept]:
+    nothing = np.zeros(len(data), bool)
+    listed = nothing if drop is None else ~read_drop_list(drop, data.ids)
+    exempt = nothing if keep is None else named_in(keep, data.ids)
+    both = np.flatnonzero(listed & exempt)
+    if len(both):
+        raise BadData(
+            f"{data.ids[both[0]]} stands in {drop} and in {keep}; expected each id in one of them"
+        )
+    return listed, exempt
+
+
+def _document(path: Path, findings: Findings) -> Document:
+    ids = findings.data.ids
+    by_reason = {
+        str(reason): [ids[drop.place] for drop in findings.of(reason)] for reason in Reason
+    }
+    return {
+        "data": str(path),
+        "pictures": len(ids),
+        "kept": int(findings.kept.sum()),
+        "counts": {reason: len(dropped) for reason, dropped in by_reason.items()},
+        "ids": by_reason,
+        "why": {ids[drop.place]: drop.why for drop in findings.drops},
+        "strangest_kept": [
+            {"id": ids[place], "score": float(findings.scores[place])}
+            for place in findings.strangest_kept(RINGED)
+        ],
+    }
+
+
+SHOWN = 8
+
+
+def refine_file(
+    path: Path, *, out: Path, radius_px: int, max_std: float, rounds: int, preview: Path | None
+) -> Document:
+    """Grow the masks of a data set and write it as a new `.npz`.
+
+    Arrays other than the masks are copied as they are. A folder becomes a general `.npz` (`images`,
+    `masks`, `source`, `group` where known, `classes`).
+
+    Args:
+        path: see `members.data.load_dataset.load`.
+        out: the file to write.
+        radius_px: see `members.data.refine_masks.grow`, like the next two.
+        max_std: highest standard deviation of even ground, in grey levels.
+        rounds: how many layers at most.
+        preview: a PNG of the pictures that changed most, before and after; None for none.
+
+    Returns:
+        `out`, `pictures`, `changed` (pictures), `left_alone` (pictures with a mask shared by many),
+        `anew` (pixels, in all and by class), and the share of `background` before and after.
+
+    Raises:
+        BadSpec: a file to write that exists, or is no `.npz`.
+        BadData: an unlabelled set, or one that cannot be loaded.
+    """
+    check_new(path, "--out", out, ".npz")
+    if preview is not None:
+        check_new(path, "--preview", preview, ".png")
+    sets = load(path)
+    if "training" not in sets:
+        raise BadData(f"{path} holds no masks; expected labelled pictures")
+    data = sets["training"]
+    masks = np.asarray(data.truth())
+    refined, kept = refine(
+        data.pictures,
+        masks,
+        ignore=data.classes.ignore,
+        radius_px=radius_px,
+        max_std=max_std,
+        rounds=rounds,
+    )
+    with whole_file(out) as partial:
+        np.savez_compressed(partial, allow_pickle=False, **_layout(path, data, refined))
+    anew = (refined != masks).sum(axis=(1, 2))
+    if preview is not None:
+        _write_preview(preview, data, refined, anew)
+    return {
+        "out": str(out),
+        "pictures": len(data),
+        "changed": int((anew > 0).sum()),
+        "left_alone": int((~kept).sum()),
+        **_shares(masks, refined, data.classes),
+    }
+
+
+def format_refinement(document: Document) -> str:
+    """Write the document of `refine_file` for people."""
+    before, after = document["background"]["before"], document["background"]["after"]
+    anew, changed = document["anew"], f"{document['changed']} of {document['pictures']} pictures"
+    lines = [
+        f"{document['out']}: {anew['pixels']} pixels labelled anew in {changed}",
+        f"  background or unlabelled: {before:.2%} of the pixels before, {after:.2%} after",
+    ]
+    width = max(len(name) for name in anew["classes"])
+    lines += [
+        f"  {name:{width}}  {pixels:9d} pixels more" for name, pixels in anew["classes"].items()
+    ]
+    if document["left_alone"]:
+        lines.append(f"  {document['left_alone']} outliers that share a mask were left alone")
+    return "\n".join(lines)
+
+
+def check_new(data: Path, option: str, target: Path, suffix: str) -> None:
+    """Refuse to write over anything.
+
+    Raises:
+        BadSpec: another suffix, or a file that is there.
+    """
+    if target.resolve() == data.resolve():
+        raise BadSpec(f"{option} {target} is the input, which stays as it is; name a new file")
+    if target.suffix != suffix:
+        raise BadSpec(f"{option} {target}; expected a name that ends in {suffix}")
+    if target.exists():
+        raise BadSpec(f"{option} {target} exists and is not overwritten; name a new file")
+
+
+def _layout(path: Path, data: DataSet, masks: Labels) -> dict[str, Array]:
+    if path.is_dir():
+        arrays = {"images": data.pictures, "masks": masks, "source": np.array(data.ids)}
+        arrays["classes"] = np.array(data.classes.names)
+        return arrays if data.groups is None else {**arrays, "group": data.groups}
+    arrays = {name: open_array(path, name) for name in array_names(path)}
+    if npz_files.COMPETITION_KEY in arrays:
+        both = np.array(arrays[npz_files.COMPETITION_KEY])
+        both[:, 1] = masks
+        return {**arrays, npz_files.COMPETITION_KEY: both}
+    return {**arrays, "masks": masks.astype(arrays["masks"].dtype)}
+
+
+def _shares(masks: Labels, refined: Labels, classes: Classes) -> Document:
+    before, after = (class_pixels(labels, LABELS).sum(axis=0) for labels in (masks, refined))
+    background = [UNLABELLED] if classes.ignore is None else [UNLABELLED, classes.ignore]
+    more = {classes.names[label]: int((after - before)[label]) for label in classes.scored}
+    return {
+        "anew": {"pixels": sum(more.values()), "classes": more},
+        "background": {
+            "before": float(before[background].sum() / before.sum()),
+            "after": float(after[background].sum() / after.sum()),
+        },
+    }
+
+
+def _write_preview(path: Path, data: DataSet, refined: Labels, anew: Array) -> None:
+    places = np.argsort(-anew, kind="stable")[:SHOWN]
+    write_sheet(
+        path,
+        data.pictures[places],
+        {"mask": data.truth()[places], "refined": refined[places]},
+        classes=data.classes,
+        captions=[f"{data.ids[place]}: {anew[place]} pixels more" for place in places],
+    )

@@ -1,0 +1,286 @@
+"""The experiment: which data, members, fusions and chains; read from YAML, kept in the run.
+
+From the options of the command line to an experiment.
+"""
+
+import os
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import PydanticCustomError
+
+from evaluation.core.classes import Classes
+from evaluation.core.errors import BadData, BadSpec, shown
+from evaluation.core.files import whole_file
+from evaluation.core.run_folder import Run
+from evaluation.core.safe_yaml import read_yaml
+from members.object_store import EXAMPLE, check_url
+from members.recipe import (
+    SPECIALISTS,
+    Member,
+    Recipe,
+    check_name,
+    read_member,
+    read_recipe,
+)
+from members.store_metadata import StoreDtype
+
+PATHS = ("data", "validation", "drop")
+
+
+class NamedClasses(BaseModel):
+    """Class names, colours and the ignored class, as an experiment file gives them."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    names: tuple[str, ...]
+    ignore: int | None = None
+    colours: tuple[str, ...] = ()
+
+
+class NamedFusion(BaseModel):
+    """A strategy over some of the members; over all where none are named."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    strategy: str
+    members: tuple[str, ...] = ()
+
+
+def _url(value: str) -> str:
+    try:
+        return check_url(value)
+    except BadSpec:
+        raise PydanticCustomError("url", EXAMPLE) from None
+
+
+class Experiment(BaseModel):
+    """Everything that `ens run` does.
+
+    Args:
+        data: file or folder of the training data; `sample` is the built-in one.
+        validation: a labelled set; by default 15 % of the training groups.
+        classes: names and ignored class; by default what the data says.
+        size: rows and columns to resize pictures to; by default they must be of one size.
+        drop_outliers: leave out pictures that share one non-constant mask with nine others or more.
+        drop: a text file with ids of training pictures to leave out, one a line.
+        folds: how many.
+        seed: of folds, training and strategies.
+        store_dtype: of the probability maps.
+        store: a URL under which new probability maps are written; by default the run's folder.
+        defaults: recipe keys for every member that does not say otherwise.
+        members: recipe of each.
+        fusions: spec of each strategy, or {strategy, members}.
+        chains: spec of each chain; every fusion goes through every chain.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    data: str = "sample"
+    validation: str | None = None
+    classes: NamedClasses | None = None
+    size: tuple[int, int] | None = None
+    drop_outliers: bool = False
+    drop: str | None = None
+    folds: Annotated[int, Field(ge=2, le=100)] = 3
+    seed: Annotated[int, Field(ge=0)] = 0
+    store_dtype: StoreDtype = "float16"
+    store: Annotated[str, AfterValidator(_url)] | None = None
+    defaults: dict[str, Any] = Field(default_factory=dict)
+    members: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    fusions: dict[str, str | NamedFusion] = Field(default_factory=dict)
+    chains: dict[str, str] = Field(default_factory=dict)
+
+    def named_classes(self) -> Classes | None:
+        """Return the classes that the experiment names; None where it leaves them to the data."""
+        if self.classes is None:
+            return None
+        return Classes(self.classes.names, self.classes.ignore, self.classes.colours)
+
+    def recipes(self) -> dict[str, Recipe]:
+        """Return each member's recipe, filled up with the defaults."""
+        return {name: read_recipe(name, m, self.defaults) for name, m in self.members.items()}
+
+    def expanded(self, classes: Classes) -> list[Member]:
+        """Return every network to train, specialists one by one."""
+        expanded = []
+        for name, recipe in self.recipes().items():
+            expanded += Member.expand(name, recipe, classes)
+        return expanded
+
+    def resolved(self) -> "Experiment":
+        """Return the experiment with the whole recipe of each member written out."""
+        members = {name: r.model_dump(mode="json") for name, r in self.recipes().items()}
+        return self.model_copy(update={"members": members, "defaults": {}})
+
+    def with_members(self, recipes: dict[str, Recipe]) -> "Experiment":
+        """Return the experiment with members added or replaced."""
+        added = {name: recipe.model_dump(mode="json") for name, recipe in recipes.items()}
+        return self.model_copy(update={"members": {**self.members, **added}})
+
+    def write(self, path: Path) -> None:
+        """Write it as YAML, whole or not at all."""
+        text = yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, width=100)
+        with whole_file(path) as partial:
+            partial.write_text(text, encoding="utf-8")
+
+
+def read_experiment(path: Path) -> Experiment:
+    """Read an experiment file.
+
+    Paths in it count from its own folder.
+
+    Raises:
+        BadSpec: no YAML, an unknown key, a value that does not fit; names file and key.
+    """
+    document = read_yaml(path, "an experiment file")
+    if not isinstance(document, dict):
+        raise BadSpec(
+            f"{path} holds {type(document).__name__}; expected keys such as data, members"
+        )
+    try:
+        experiment = Experiment(**document)
+        experiment.named_classes()
+    except BadData as error:
+        raise BadSpec(f"{path}: 'classes': {error}") from None
+    except (ValidationError, TypeError) as error:
+        raise BadSpec(f"{path}: {_reason(error)}") from None
+    for kind in ("members", "fusions", "chains"):
+        for name in getattr(experiment, kind):
+            check_name(name, kind.removesuffix("s"))
+    here = path.resolve().parent
+    paths = {key: absolute(getattr(experiment, key), here) for key in PATHS}
+    return experiment.model_copy(update=paths)
+
+
+def absolute(value: str | None, here: Path) -> str | None:
+    """Return a data set's path counted from a folder; the built-in sample is none."""
+    if value is None or value == "sample":
+        return value
+    return os.path.normpath(here / value)
+
+
+def _reason(error: ValidationError | TypeError) -> str:
+    if isinstance(error, TypeError):
+        return "keys must be words"
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        return f"unknown key {key!r}; known: {', '.join(Experiment.model_fields)}"
+    return (
+        f"{key!r} got {shown(first['input'])}; expected"
+        f" {first['msg'].removeprefix('Input should be ')}"
+    )
+
+
+ZOO = {
+    "unet": {"architecture": "unet(width=8)"},
+    "unet_aspp": {"architecture": "unet(width=8, bottleneck=aspp)"},
+    "deeplab": {"architecture": "deeplab_v3_plus(width=8)"},
+    "five": {"architecture": "specialists(unet(width=4))"},
+}
+ZOO_RECIPE = {
+    "epochs": 8,
+    "optimizer": "adamw(lr=3e-3)",
+    "loss": "cross_entropy(weights=frequency, power=0.5)",
+    "oversample": 2,
+}
+"""What `train-members` trains when nobody says what: small enough for minutes on two cores."""
+
+
+def experiment_from(
+    run: Run,
+    *,
+    data: str | None,
+    validation: str | None,
+    experiment: Path | None,
+    members: Sequence[str],
+    specialists: str | None,
+    folds: int | None,
+    drop: str | None,
+    epochs: int | None,
+    train_share: float | None,
+    tta: str | None,
+    tta_merge: str | None,
+    seed: int | None,
+    size: str | None,
+    drop_outliers: bool,
+    store_dtype: str | None,
+    store: str | None,
+) -> Experiment:
+    """Return the experiment that a run holds or a file gives, with what options add to it.
+
+    Raises:
+        BadSpec: options that cannot be read, or members given twice over.
+    """
+    base = _base(run, experiment)
+    given: dict[str, Any] = {
+        "data": data and full_path(data),
+        "validation": validation and full_path(validation),
+        "drop": drop and full_path(drop),
+        "folds": folds,
+        "seed": seed,
+        "size": size and read_size(size),
+        "drop_outliers": drop_outliers or None,
+        "store_dtype": store_dtype,
+        "store": store and check_url(store),
+    }
+    base = base.model_copy(update={key: v for key, v in given.items() if v is not None})
+    asked = {"epochs": epochs, "train_share": train_share, "tta": tta, "tta_merge": tta_merge}
+    changed = {key: value for key, value in asked.items() if value is not None}
+    defaults = {**base.defaults, **changed}
+    wanted = [*members, *([f"five={SPECIALISTS}({specialists})"] if specialists else [])]
+    recipes = {}
+    for text in wanted:
+        name, recipe = read_member(text, defaults)
+        if name in recipes:
+            raise BadSpec(f"member {name!r} is given twice; write NAME=SPEC with distinct names")
+        recipes[check_name(name, "member")] = recipe
+    if not recipes and not base.members:
+        zoo = {**ZOO_RECIPE, **defaults}
+        return base.model_copy(update={"members": ZOO, "defaults": zoo})
+    if changed and not recipes:
+        members_now = {name: {**m, **changed} for name, m in base.members.items()}
+        base = base.model_copy(update={"members": members_now})
+    return base.with_members(recipes)
+
+
+def read_size(text: str) -> tuple[int, int]:
+    """Read `64x128`: rows and columns, in pixels.
+
+    Raises:
+        BadSpec: anything else.
+    """
+    parts = text.lower().split("x")
+    if len(parts) != 2 or not all(part.isdecimal() and int(part) > 0 for part in parts):
+        raise BadSpec(f"size {text!r}; expected ROWSxCOLS, such as 64x128")
+    return int(parts[0]), int(parts[1])
+
+
+def _base(run: Run, file: Path | None) -> Experiment:
+    if file is not None:
+        return read_experiment(file)
+    if run.experiment.is_file():
+        return read_experiment(run.experiment)
+    return Experiment()
+
+
+def full_path(data: str) -> str:
+    """Return a data set's path counted from the root; the built-in sample is none."""
+    return data if data == "sample" else str(Path(data).resolve())
+
+
+def read_share(text: str) -> Fraction:
+    """Read `1/4` or `0.25`.
+
+    Raises:
+        BadSpec: anything else.
+    """
+    try:
+        return Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        raise BadSpec(f"scale {text!r}; expected a fraction such as 1/4") from None

@@ -1,0 +1,72 @@
+"""The members of a run that have maps of a split, opened side by side with its pictures."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ensemble.pipeline.candidates.fuse import Reader
+from ensemble.pipeline.run.open_run import OOF, Sources
+from evaluation.core.errors import BadMaps, BadRun, Leak
+from members.data.dataset import DataSet
+
+
+@dataclass(frozen=True)
+class EnsembleMaps:
+    """Members' maps of one split.
+
+    Args:
+        split: its name.
+        names: of the members; a family of specialists is one.
+        readers: of their maps.
+        data: the pictures.
+    """
+
+    split: str
+    names: tuple[str, ...]
+    readers: tuple[Reader, ...]
+    data: DataSet
+
+
+def open_members(sources: Sources, split: str, tell: Callable[[str], None]) -> EnsembleMaps:
+    """Open every member that has whole maps of a split.
+
+    Args:
+        sources: of the run.
+        split: of the pictures.
+        tell: gets a line for each member that is left out, or does not declare what it saw.
+
+    Raises:
+        BadRun: no such split, or fewer than two members with maps.
+        BadMaps: maps of other pictures.
+        Leak: maps of pictures that the member was trained on.
+    """
+    run = sources.run
+    if split not in run.splits():
+        raise BadRun(f"no split {split!r} in {run.path}; known: {', '.join(run.splits())}")
+    names = [name for name in sources.names() if split in sources.splits(name)]
+    if len(names) < 2:
+        raise BadRun(
+            f"{run.path} has {len(names) or 'no'} member{'s' * (len(names) != 1)} with maps of"
+            f" {split}; expected two or more: `ens train-members --run {run.path} --member SPEC`"
+        )
+    data = DataSet.load(run.data(split))
+    readers = tuple(sources.open(name, split) for name in names)
+    for name, reader in zip(names, readers, strict=True):
+        _check(name, reader, data, split)
+    for name in sources.names():
+        if name not in names:
+            tell(f"{name}: left out, no maps of {split}")
+    for name, reader in zip(names, readers, strict=True):
+        if split == OOF and reader.saw() is None:
+            tell(f"{name}: does not declare what it was trained on; if it saw {OOF}, it looks good")
+    return EnsembleMaps(split, tuple(names), readers, data)
+
+
+def _check(name: str, reader: Reader, data: DataSet, split: str) -> None:
+    if reader.ids != data.ids:
+        raise BadMaps(f"{name!r} has maps of other pictures than {split}; predict again")
+    saw = reader.saw()
+    if saw is not None and saw.any():
+        raise Leak(
+            f"{name!r} was trained on {int(saw.sum())} pictures of {split}; expected maps of"
+            " pictures it did not see: import out-of-fold maps, or take another --split"
+        )

@@ -1,0 +1,108 @@
+"""Two candidates under every protocol, and what the gain from one to the other is made of."""
+
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ensemble.pipeline.data.prepare import run_classes
+from ensemble.pipeline.scoring.plain_files import count_files
+from ensemble.pipeline.scoring.score import counts_of
+from evaluation.audit import Gain, audit
+from evaluation.core.classes import Classes, numbered
+from evaluation.core.run_folder import Run
+from evaluation.core.types import Counts
+from evaluation.formatting import NOTHING, decimal
+from evaluation.protocols import PROTOCOLS
+from evaluation.scores import number, score
+
+Document = dict[str, Any]
+
+PARTS = (
+    "pixels: what IoUs gained over the same classes; denominator: what averaging over other classes"
+    " gained; they add up to the gain"
+)
+
+
+def audit_run(
+    run: Run, names: tuple[str, str], *, split: str, tell: Callable[[str], None]
+) -> Document:
+    """Audit two candidates of a run; what is missing or stale is made again first.
+
+    Args:
+        run: the experiment folder.
+        names: of the candidates, the gain goes from the first to the second.
+        split: the pictures they are scored on.
+        tell: gets a line for whatever was done.
+
+    Raises:
+        BadRun: no such candidate or split, or a split without truth.
+    """
+    first, second = counts_of(run, names, split=split, tell=tell)
+    return {"split": split} | _document(names, (first.counts, second.counts), run_classes(run))
+
+
+def audit_files(truth: Path, guesses: tuple[Path, Path], *, classes: int, ignore: int) -> Document:
+    """Audit label maps in two files by the same truth.
+
+    Args:
+        truth: (picture, row, col), integers; 255 where there is no label.
+        guesses: two of the same shape.
+        classes: how many there are.
+        ignore: the class that is not scored.
+
+    Raises:
+        BadLabels: labels outside the classes, shapes that differ; names the files.
+    """
+    first, second = (count_files(truth, guess, classes=classes, ignore=ignore) for guess in guesses)
+    names = (str(guesses[0]), str(guesses[1]))
+    return _document(names, (first, second), numbered(classes, ignore=ignore))
+
+
+def _document(names: tuple[str, str], counts: tuple[Counts, Counts], classes: Classes) -> Document:
+    gains = {
+        name: audit(PROTOCOLS.build(name), *counts, classes.ignore) for name in list(PROTOCOLS)
+    }
+    document = {
+        "before": names[0],
+        "after": names[1],
+        "pictures": len(counts[0]),
+        "protocols": {name: _gain(gain) for name, gain in gains.items()},
+    }
+    for each in counts:
+        warning = score(each, [], classes).get("warning")
+        if warning:
+            document["warning"] = warning
+    return document
+
+
+def _gain(gain: Gain) -> Document:
+    before, after = gain.averaged
+    numbers = {name: number(value) for name, value in asdict(gain).items() if name != "averaged"}
+    return numbers | {
+        "gain": number(gain.after - gain.before),
+        "averaged": {"before": number(before), "after": number(after)},
+    }
+
+
+def as_text(document: Document) -> str:
+    """Write what an audit found for people, a line a protocol."""
+    heads = ("before", "after", "gain", "pixels", "denominator", "classes averaged")
+    lines = [
+        f"from {document['before']} to {document['after']}, {document['pictures']} pictures",
+        f"{'protocol':12}" + "".join(f"{head:>12}" for head in heads[:5]) + f"  {heads[5]}",
+    ]
+    for name, found in document["protocols"].items():
+        values = [decimal(found[key], places=4) for key in heads[:2]]
+        values += [decimal(found[key], "+", places=4) for key in heads[2:5]]
+        counts = [_classes(found["averaged"][key]) for key in ("before", "after")]
+        averaged = "none" if NOTHING in counts else " -> ".join(counts)
+        lines.append(f"{name:12}" + "".join(f"{value:>12}" for value in values) + f"  {averaged}")
+    lines.append(PARTS)
+    if "warning" in document:
+        lines.append(f"warning: {document['warning']}")
+    return "\n".join(lines)
+
+
+def _classes(value: float | None) -> str:
+    return NOTHING if value is None else f"{value:.4g}"

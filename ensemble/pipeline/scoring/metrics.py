@@ -1,0 +1,192 @@
+"""Metrics of candidates of a run, or of files."""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ensemble.pipeline.candidates.postprocess import read_candidate, read_labels
+from ensemble.pipeline.data.prepare import run_classes
+from ensemble.pipeline.run.open_run import Sources
+from ensemble.pipeline.scoring.plain_files import check_ignore
+from ensemble.pipeline.scoring.score import counts_of
+from evaluation.confusion import GivenLabels, confusion
+from evaluation.core.blocks import blocks
+from evaluation.core.classes import Classes, numbered
+from evaluation.core.errors import BadLabels, BadMaps, BadSpec
+from evaluation.core.files import open_array
+from evaluation.core.run_folder import Run
+from evaluation.core.types import Array
+from evaluation.metrics import METRICS
+from evaluation.metrics.compute_metrics import Per, measure
+from evaluation.metrics.metric_base import Metric, Seen
+from members.data.dataset import DataSet
+from members.maps import ArrayMaps, MapReader, read_finite
+
+Document = dict[str, Any]
+ALL = "all"
+NO_MAPS = "there are no maps of these labels"
+
+
+def measure_run(
+    run: Run,
+    candidates: Sequence[str],
+    wanted: Sequence[str],
+    *,
+    split: str,
+    per: Per,
+    tell: Callable[[str], None],
+) -> Document:
+    """Measure candidates of a run; what is missing or stale is made again first.
+
+    Maps are those of the member or fusion that a candidate is made of, where its chain is empty;
+    maps after steps are not kept.
+
+    Args:
+        run: the experiment folder.
+        candidates: names; by default those that have scores.
+        wanted: names or specs of metrics, or `all`.
+        split: the pictures.
+        per: what has values beside the whole split.
+        tell: gets a line for whatever was done.
+
+    Raises:
+        BadSpec: an unknown metric.
+        BadRun: no such candidate or split, or a split without truth.
+    """
+    metrics = built(wanted)
+    names = list(candidates) or run.candidates()
+    counts_of(run, names, split=split, tell=tell)
+    sources, classes, data = Sources.of(run), run_classes(run), DataSet.load(run.data(split))
+    keys = np.array(data.ids) if per == "picture" else data.group_names()
+    found = {}
+    for name in names:
+        known = name if name in run.candidates() else f"{name}_argmax"
+        source, chain = read_candidate(run, known)
+        maps = None if chain else sources.open(source, split)
+        guess = read_labels(run, known, split)
+        found[name] = _measured(metrics, data.truth(), guess, maps, classes, keys, per)
+    return {"split": split, "per": per, "candidates": found}
+
+
+def measure_files(
+    truth: Path,
+    guess: Path,
+    maps: Path | None,
+    wanted: Sequence[str],
+    *,
+    classes: int,
+    ignore: int,
+    per: Per,
+) -> Document:
+    """Measure label maps, and probability maps where they are given, in files.
+
+    Args:
+        truth: (picture, row, col), integers; 255 where there is no label.
+        guess: (picture, row, col), integers.
+        maps: (picture, class, row, col), for the metrics that look at probabilities.
+        wanted: names or specs of metrics, or `all`.
+        classes: how many there are.
+        ignore: the class that is not scored.
+        per: what has values beside the whole set; pictures are called by their number.
+
+    Raises:
+        BadSpec: an unknown metric, or groups, which files do not have.
+        BadLabels: labels outside the classes, shapes that differ; names the files.
+        BadMaps: maps that are no probabilities or of other pictures.
+    """
+    check_ignore(ignore, classes)
+    metrics = built(wanted)
+    if per == "group":
+        raise BadSpec("--per group with files, which have no groups; expected set or picture")
+    true, guessed = open_array(truth), open_array(guess)
+    read = None if maps is None else ArrayMaps(str(maps), open_array(maps))
+    if read is not None:
+        _check_maps(read, (len(true), classes, *true.shape[1:]))
+    keys = np.arange(len(true))
+    known = numbered(classes, ignore=ignore)
+    try:
+        found = _measured(metrics, true, guessed, read, known, keys, per)
+    except BadLabels as error:
+        raise BadLabels(f"{truth} and {guess}: {error}") from None
+    return {"per": per, "candidates": {str(guess): found}}
+
+
+def built(wanted: Sequence[str]) -> dict[str, Metric]:
+    """Build metrics by spec; `all` stands for every one by name.
+
+    Raises:
+        BadSpec: an unknown metric or option.
+    """
+    specs = list(METRICS) if ALL in wanted else list(wanted)
+    return {spec: METRICS.build(spec) for spec in specs}
+
+
+def _check_maps(maps: ArrayMaps, size: tuple[int, ...]) -> None:
+    if maps.size != size:
+        raise BadMaps(f"{maps.name} has shape {maps.size}; expected {size}, as the labels have it")
+    maps.check()
+
+
+def _measured(
+    metrics: dict[str, Metric],
+    truth: GivenLabels,
+    guess: GivenLabels,
+    maps: MapReader | None,
+    classes: Classes,
+    keys: Array,
+    per: Per,
+) -> Document:
+    if not truth.shape[0]:
+        raise BadLabels("truth holds no picture; expected at least one")
+    possible = {name: m for name, m in metrics.items() if maps is not None or m.takes != "maps"}
+    looked_at = maps if any(m.takes == "maps" for m in possible.values()) else None
+    seen = _blocks(truth, guess, looked_at, classes, keys)
+    found: Document = measure(possible, seen, classes, per=per)
+    return found | {name: {"not_measured": NO_MAPS} for name in metrics if name not in possible}
+
+
+def _blocks(
+    truth: GivenLabels,
+    guess: GivenLabels,
+    maps: MapReader | None,
+    classes: Classes,
+    keys: Array,
+) -> Iterator[tuple[Seen, Array]]:
+    if guess.shape != truth.shape:
+        raise BadLabels(f"guess has shape {guess.shape}; expected {truth.shape} as in truth")
+    for block in blocks(truth.shape[0]):
+        true, guessed = np.asarray(truth[block]), np.asarray(guess[block])
+        yield (
+            Seen(
+                truth=true,
+                guess=guessed,
+                counts=confusion(true, guessed, classes=len(classes)),
+                ignore=classes.ignore,
+                maps=None if maps is None else read_finite(maps, block),
+                floor=1e-12 if maps is None else maps.floor,
+            ),
+            keys[block],
+        )
+
+
+def as_text(document: Document) -> str:
+    """Write metrics for people: a line each, then, where asked, one for each group or picture."""
+    lines = []
+    for candidate, metrics in document["candidates"].items():
+        names = list(dict.fromkeys(n for m in metrics.values() for n in m.get("classes", {})))
+        lines.append(f"{candidate:32}{'overall':>10}" + "".join(f"{n[:9]:>10}" for n in names))
+        for name, found in metrics.items():
+            if "not_measured" in found:
+                lines.append(f"{name:32}  {found['not_measured']}")
+                continue
+            lines.append(_line(name, found, names))
+            lines += [_line(f"  {key}", each, names) for key, each in found.get("each", {}).items()]
+    return "\n".join(lines)
+
+
+def _line(name: str, found: Document, names: Sequence[str]) -> str:
+    per_class = found.get("classes", {})
+    values = [found["overall"], *(per_class.get(n) for n in names)]
+    return f"{name:32}" + "".join(f"{'-' if v is None else f'{v:.4f}':>10}" for v in values)

@@ -1,0 +1,204 @@
+"""Score the candidates of a run, and compare them."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ensemble.pipeline.candidates.fuse import make_fusion, planned
+from ensemble.pipeline.candidates.postprocess import make_candidate, read_candidate, read_labels
+from ensemble.pipeline.candidates.staleness import Freshness, Result
+from ensemble.pipeline.candidates.training_overlap import refuse_seen, seen_in_words, unseen
+from ensemble.pipeline.data.prepare import run_classes
+from ensemble.pipeline.run.experiment import Experiment
+from ensemble.pipeline.run.open_run import OOF, Sources, run_experiment
+from ensemble.pipeline.scoring.score_inputs import (
+    LEADERBOARD,
+    is_scored,
+    scored_from,
+    scores_of,
+)
+from evaluation.confusion import confusion_by_threads
+from evaluation.core.errors import BadRun
+from evaluation.core.files import whole_file
+from evaluation.core.provenance import digests, forget, identity, record
+from evaluation.core.run_folder import Run, writing
+from evaluation.leaderboard import Candidate, Leaderboard, compare
+from evaluation.leaderboard_text import leaderboard_frame
+from evaluation.protocols import PROTOCOLS
+from evaluation.scores import (
+    ScoredPictures,
+    read_scores,
+    score,
+    write_scores,
+)
+from members.data.dataset import DataSet
+
+Tell = Callable[[str], None]
+
+
+def score_run(
+    run: Run,
+    candidates: Sequence[str] = (),
+    *,
+    split: str,
+    protocol: str,
+    tell: Tell,
+) -> Leaderboard:
+    """Score candidates on `oof` and on the examined split, and compare them.
+
+    Without names, every member and fusion is a candidate by plain argmax, beside what
+    `postprocess` made. What is missing or stale is made again first. One whose members were trained
+    on pictures of the split is left out, on pictures of `oof`, cannot be chosen. The comparison is
+    written to `scores/leaderboard.csv` too.
+
+    Args:
+        run: the experiment folder.
+        candidates: names; by default all.
+        split: the split that is examined.
+        protocol: name of the protocol that decides.
+        tell: gets a line for whatever was done.
+
+    Raises:
+        BadRun: no such candidate or split, or a split without truth.
+        Leak: the members of a candidate that was named, or of all, were trained on the pictures.
+    """
+    PROTOCOLS.build(protocol)
+    with writing(run.path):
+        sources = Sources.of(run)
+        _check_split(run, split)
+        for name in candidates:
+            _made_from(sources, name)
+        experiment = run_experiment(run)
+        for fusion in fused(run, experiment):
+            make_fusion(sources, planned(experiment, sources, fusion), tell)
+        for name in candidates:
+            refuse_seen(sources, _made_from(sources, name)[0], split, candidate=name)
+        names = _refreshed(sources, candidates or _all(sources, experiment, tell), tell)
+        scored = [c for name in names if (c := _scored(sources, name, split, tell)) is not None]
+        if not scored:
+            raise BadRun(
+                f"no candidate of {run.path} has maps of {split!r}; train or predict first"
+            )
+        scored = unseen(sources, scored, split, tell)
+        results = [Result("scores", candidate.name, split) for candidate in scored]
+        Freshness(Sources.of(run), experiment).warn(results, tell)
+        rng = np.random.default_rng(experiment.seed)
+        board = compare(scored, run_classes(run), rng=rng, split=split, protocol=protocol)
+        with whole_file(run.path / "scores" / f"{LEADERBOARD}.csv") as partial:
+            leaderboard_frame(board).to_csv(partial)
+        ranked: dict[str, Any] = {
+            "split": split,
+            "protocol": protocol,
+            "candidates": [c.name for c in scored],
+        }
+        inputs = scores_of(run, ranked["candidates"], split)
+        record(run.path / "scores", asked=ranked, inputs=inputs, part=LEADERBOARD)
+        return board
+
+
+def counts_of(run: Run, names: Sequence[str], *, split: str, tell: Tell) -> list[ScoredPictures]:
+    """Return candidates' counts on a split; what is missing or stale is made again first.
+
+    Args:
+        run: the experiment folder.
+        names: of candidates; a member's or fusion's own name means its argmax.
+        split: the pictures they are scored on.
+        tell: gets a line for whatever was done.
+
+    Raises:
+        BadRun: no such candidate or split, a split without truth, or no maps of it.
+    """
+    with writing(run.path):
+        sources = Sources.of(run)
+        _check_split(run, split)
+        found = []
+        for name in names:
+            counts = _counts(sources, _candidate(sources, name, tell), split, tell)
+            if counts is None:
+                raise BadRun(f"{name!r} has no maps of {split}; `ens predict` makes them")
+            if words := seen_in_words(sources, _made_from(sources, name)[0], split):
+                tell(f"{name}: warning: {words}")
+            found.append(counts)
+        return found
+
+
+def _check_split(run: Run, split: str) -> None:
+    if split not in run.splits():
+        raise BadRun(f"no split {split!r} in {run.path}; known: {', '.join(run.splits())}")
+    if DataSet.load(run.data(split)).masks is None:
+        raise BadRun(f"split {split!r} has no truth to score by; `ens submit` writes its labels")
+
+
+def fused(run: Run, experiment: Experiment) -> list[str]:
+    """List the fusions that the experiment names and the run holds."""
+    return [name for name in experiment.fusions if name in run.fusions()]
+
+
+def _all(sources: Sources, experiment: Experiment, tell: Tell) -> list[str]:
+    """List every member and fusion by itself, and every candidate that was made of one."""
+    known = [*sources.names(), *fused(sources.run, experiment)]
+    names = [source for source in known if sources.splits(source)]
+    for name in sources.run.candidates():
+        if read_candidate(sources.run, name)[0] in known:
+            names.append(name)
+        else:
+            tell(f"{name}: left out, the experiment no longer names what it was made of")
+    return names
+
+
+def _refreshed(sources: Sources, wanted: Sequence[str], tell: Tell) -> list[str]:
+    """Bring label maps up to date and return the candidates' names, each once."""
+    return list(dict.fromkeys(_candidate(sources, name, tell) for name in wanted))
+
+
+def _candidate(sources: Sources, name: str, tell: Tell) -> str:
+    """Make a candidate again by what it is made of; a bare member or fusion means its argmax."""
+    source, chain, known = _made_from(sources, name)
+    return make_candidate(sources, source, chain, name=known, tell=tell)
+
+
+def _made_from(sources: Sources, name: str) -> tuple[str, str, str | None]:
+    """Return a candidate's source, its chain and its name, None where the two make the name."""
+    if name in [*sources.names(), *sources.run.fusions()] and name not in sources.run.candidates():
+        return name, "", None
+    return *read_candidate(sources.run, name), name
+
+
+def _scored(sources: Sources, name: str, split: str, tell: Tell) -> Candidate | None:
+    source, chain = read_candidate(sources.run, name)
+    examined = _counts(sources, name, split, tell)
+    if examined is None:
+        tell(f"{name}: left out, {source!r} has no maps of {split}")
+        return None
+    oof = _counts(sources, name, OOF, tell) if split != OOF else examined
+    is_member = source in sources.names() and not chain
+    return Candidate(name, examined, oof, is_member)
+
+
+def _counts(sources: Sources, name: str, split: str, tell: Tell) -> ScoredPictures | None:
+    """Return a candidate's counts, from its score files where they are current."""
+    run = sources.run
+    if identity(run.labels(name, split)) is None:
+        return None
+    if not is_scored(run, name, split):
+        folder = run.scores(name)
+        forget(folder, split)
+        _score_split(run, name, split)
+        asked, inputs = scored_from(run, name, split)
+        written = digests(folder, (f"{split}.npz", f"{split}.json"))
+        record(folder, asked=asked, inputs=inputs, outputs=written, part=split)
+        tell(f"{name}: {split} scored")
+    document, counts = read_scores(run.scores(name), split)
+    if "warning" in document:
+        tell(f"{name}: warning: {split}: {document['warning']}")
+    return counts
+
+
+def _score_split(run: Run, name: str, split: str) -> None:
+    classes, data = run_classes(run), DataSet.load(run.data(split))
+    labels = read_labels(run, name, split)
+    counts = confusion_by_threads(data.truth(), labels, classes=len(classes))
+    groups = data.group_names()
+    document = score(counts, sorted(PROTOCOLS), classes)
+    write_scores(run.scores(name), split, counts, document, data.ids, groups)

@@ -1,0 +1,149 @@
+"""One PNG a picture: the class index of each pixel, drawn in the classes' colours by a palette.
+
+The competition's CSV: `id`, then one column a pixel, row by row, integer labels.
+
+Run lengths as CSV, as competitions on Kaggle take them: `id,class,runs`.
+
+`runs` is `start length start length ...`. Pixels are numbered from 1 on, down the first column,
+then down the second. Each picture has a row for each class that occurs in it.
+"""
+
+import csv
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int, UInt8
+from PIL import Image, ImageColor
+
+from evaluation.core.blocks import blocks
+from evaluation.core.classes import UNLABELLED, Classes
+from evaluation.core.errors import BadData, shown
+from evaluation.core.progress import progress
+from evaluation.core.types import Array, Labels
+
+MOST_BYTES = 200
+"""File systems take 255; the ending and what is written beside a file need some."""
+
+
+def write_pngs(
+    folder: Path,
+    ids: Sequence[str],
+    labelled: Iterable[tuple[slice, Labels]],
+    classes: Classes,
+) -> None:
+    """Write `ID.png` for each picture.
+
+    Args:
+        folder: where to; there already.
+        ids: the pictures' names.
+        labelled: blocks of pictures with their labels, uint8 (picture, row, col).
+        classes: their colours become the palette.
+
+    Raises:
+        BadData: an id that is no file name.
+    """
+    for name in ids:
+        plain = Path(name).name == name and name.isprintable() and not name.startswith(".")
+        if not plain or len(name.encode()) > MOST_BYTES:
+            raise BadData(
+                f"id {shown(name)} is no file name; expected one without '/' and leading '.', of"
+                f" {MOST_BYTES} bytes at most"
+            )
+    palette = [part for colour in classes.colours for part in ImageColor.getrgb(colour)]
+    for block, labels in progress(labelled, "write", len(blocks(len(ids)))):
+        for name, picture in zip(ids[block], labels, strict=True):
+            image = Image.fromarray(np.ascontiguousarray(picture)).convert("P")
+            image.putpalette(palette)
+            image.save(folder / f"{name}.png", optimize=False)
+
+
+def read_label_pngs(folder: Path, ids: Sequence[str]) -> Iterator[tuple[str, Array]]:
+    """Yield (id, labels) of each picture."""
+    for name in ids:
+        with Image.open(folder / f"{name}.png") as image:
+            labels: Array = np.asarray(image)
+            yield name, labels
+
+
+DIGITS = tuple(map(str, range(256)))
+
+
+def write_pixels_csv(path: Path, ids: Sequence[str], labels: Labels, classes: Classes) -> None:
+    """Write one row a picture.
+
+    Args:
+        path: of the CSV.
+        ids: the pictures' names.
+        labels: uint8 (picture, row, col), a memory map for choice.
+        classes: not needed here.
+    """
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["id", *map(str, range(labels[0].size))])
+        for block in blocks(len(labels)):
+            rows = np.asarray(labels[block]).reshape(block.stop - block.start, -1)
+            for name, row in zip(ids[block], rows, strict=True):
+                writer.writerow([name, *map(DIGITS.__getitem__, row.tolist())])
+
+
+def read_pixels_csv(path: Path, shape: tuple[int, int]) -> Iterator[tuple[str, Array]]:
+    """Yield (id, labels) of each picture."""
+    with path.open(newline="", encoding="utf-8") as file:
+        reader = csv.reader(file)
+        next(reader)
+        for name, *values in reader:
+            labels: Array = np.array(values, dtype=np.uint8).reshape(shape)
+            yield name, labels
+
+
+Runs = Int[np.ndarray, "run 3"]
+
+
+def write_rle_csv(path: Path, ids: Sequence[str], labels: Labels, classes: Classes) -> None:
+    """Write one row a picture and class.
+
+    Args:
+        path: of the CSV.
+        ids: the pictures' names.
+        labels: uint8 (picture, row, col), a memory map for choice.
+        classes: their names stand in the column `class`.
+    """
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["id", "class", "runs"])
+        for name, picture in zip(ids, labels, strict=True):
+            runs = _runs(np.asarray(picture))
+            for label in np.unique(runs[:, 0]):
+                own = runs[runs[:, 0] == label, 1:]
+                writer.writerow([name, classes.names[label], " ".join(map(str, own.ravel()))])
+
+
+def read_rle_csv(
+    path: Path, shape: tuple[int, int], classes: Classes
+) -> Iterator[tuple[str, Array]]:
+    """Yield (id, labels) of each picture; 255 where no run lies."""
+    rows, cols = shape
+    with path.open(newline="", encoding="utf-8") as file:
+        reader = csv.reader(file)
+        next(reader)
+        for name, lines in groupby(reader, key=lambda line: line[0]):
+            flat: Array = np.full(rows * cols, UNLABELLED, np.uint8)
+            for _, known, text in lines:
+                values = np.array(text.split(), np.int64)
+                starts, lengths = values[::2] - 1, values[1::2]
+                # One up where a run starts, one down after its end.
+                inside = np.zeros(rows * cols + 1, np.int64)
+                np.add.at(inside, starts, 1)
+                np.add.at(inside, starts + lengths, -1)
+                flat[inside.cumsum()[:-1] > 0] = classes.names.index(known)
+            yield name, flat.reshape(cols, rows).T
+
+
+def _runs(picture: UInt8[np.ndarray, "row col"]) -> Runs:
+    """Return label, start from 1 and length of each run."""
+    flat = picture.T.ravel()
+    starts = np.flatnonzero(np.diff(flat.astype(np.int64), prepend=-1))
+    lengths = np.diff(starts, append=flat.size)
+    return np.stack([flat[starts].astype(np.int64), starts + 1, lengths], axis=1)

@@ -1,0 +1,110 @@
+"""Everything that an experiment asks for; only what is missing or stale is done.
+
+The whole job on the built-in sample, small enough for a minute or two on two cores.
+"""
+
+from collections.abc import Callable
+
+from ensemble.pipeline.candidates.chains import check_chains
+from ensemble.pipeline.candidates.fuse import make_fusion, planned
+from ensemble.pipeline.candidates.postprocess import ARGMAX, make_candidate
+from ensemble.pipeline.members.train import train_members
+from ensemble.pipeline.run.experiment import Experiment
+from ensemble.pipeline.run.open_run import Sources
+from ensemble.pipeline.scoring.score import score_run
+from ensemble.strategy import check_strategy
+from evaluation.core.errors import BadSpec
+from evaluation.core.run_folder import Run, writing
+from evaluation.leaderboard import Leaderboard
+
+Tell = Callable[[str], None]
+
+
+def run_experiment_file(
+    run: Run, experiment: Experiment, *, device: str, workers: int | None, tell: Tell
+) -> Leaderboard:
+    """Train, fuse, post-process and score what an experiment names.
+
+    Args:
+        run: the experiment folder.
+        experiment: what is asked.
+        device: see `members.devices.devices`.
+        workers: processes on each device.
+        tell: gets a line for whatever was decided or done.
+
+    Raises:
+        EnsError: bad input; specs are all looked at before any work.
+    """
+    check_specs(experiment)
+    train_members(run, experiment, device=device, workers=workers, tell=tell)
+    with writing(run.path):
+        sources = Sources.of(run)
+        for name in experiment.fusions:
+            make_fusion(sources, planned(experiment, sources, name), tell)
+        for name in experiment.fusions:
+            for chain_name, chain in experiment.chains.items():
+                candidate = f"{name}_{chain_name}"
+                make_candidate(sources, name, chain, name=candidate, tell=tell)
+    return score_run(run, split="validation", protocol="masked", tell=tell)
+
+
+def check_specs(experiment: Experiment) -> None:
+    """Refuse specs that name something unknown, and two candidates of one name.
+
+    Raises:
+        BadSpec: the first of them.
+    """
+    for recipe in experiment.recipes().values():
+        recipe.check()
+    for fusion in experiment.fusions.values():
+        strategy = fusion if isinstance(fusion, str) else fusion.strategy
+        check_strategy(strategy)
+    check_chains(experiment, experiment.named_classes())
+    check_candidates(experiment)
+
+
+def check_candidates(experiment: Experiment) -> None:
+    """Refuse candidates whose names say the same of other labels.
+
+    Raises:
+        BadSpec: the first of them.
+    """
+    if experiment.chains.get(ARGMAX):
+        raise BadSpec(f"chain {ARGMAX!r} has steps; that name is the empty chain's, take another")
+    known: dict[str, str] = {}
+    for fusion in experiment.fusions:
+        for chain in experiment.chains:
+            name = f"{fusion}_{chain}"
+            if name in known:
+                raise BadSpec(
+                    f"fusion {known[name]!r} and fusion {fusion!r} both have a candidate {name!r};"
+                    " rename a fusion or a chain"
+                )
+            known[name] = fusion
+
+
+DEMO = Experiment(
+    data="sample",
+    drop_outliers=True,
+    defaults={
+        "epochs": 8,
+        "optimizer": "adamw(lr=4e-3)",
+        "loss": "cross_entropy(weights=frequency, power=0.5)",
+        "oversample": 2,
+    },
+    members={
+        "unet": {
+            "architecture": "unet(width=6, depth=3)",
+            "loss": "cross_entropy(ignored_weight=1)",
+        },
+        "unet_aspp": {"architecture": "unet(width=8, depth=3, bottleneck=aspp)"},
+        "deeplab": {"architecture": "deeplab_v3_plus(width=4)"},
+        "five": {"architecture": "specialists(unet(width=4, depth=3))", "epochs": 5},
+    },
+    fusions={"mean": "mean", "per_class_vote": "per_class_vote", "stacking": "stacking"},
+    chains={
+        "suppressed": "suppress_background",
+        "crf": "suppress_background|crf(iterations=5, bilateral_compat=3)",
+        "cleaned": "suppress_background|mode_filter(size=5)|remove_small(min_area_px=64)",
+    },
+)

@@ -1,0 +1,222 @@
+"""Workers of a Dask cluster, while a verb wants its work done there."""
+
+import contextlib
+import logging
+import operator
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
+from importlib import import_module
+from typing import Any
+
+from evaluation.core.errors import EnsError
+from evaluation.core.function_pickle import Parcel, pack
+from evaluation.core.worker import (
+    arrived,
+    called,
+    called_while_wanted,
+    come_to_rest,
+)
+
+CONNECT_SECONDS = 10
+
+SETTINGS = {
+    # A worker holds one task more than it runs at most, so few are blamed when it dies.
+    "distributed.scheduler.worker-saturation": 1.0,
+    "distributed.admin.large-graph-warning-threshold": "1 GiB",
+    # A local process that died is started again by its nanny; by default one that is away 15 s
+    # after it died, perhaps because it has died again, is given up, and never replaced.
+    "distributed.deploy.lost-worker-timeout": "1000 days",
+}
+
+WORKER = {
+    "threads_per_worker": 1,
+    # Pages of mapped files count as memory of a worker, though the system takes them back.
+    "memory_limit": 0,
+    "dashboard_address": "127.0.0.1:0",  # None takes port 8787 for what is no dashboard
+    "silence_logs": logging.CRITICAL,
+}
+
+
+class WorkerDied(EnsError):
+    """Work that ended the processes it was given to."""
+
+
+class Task:
+    """Work under way on a cluster.
+
+    Args:
+        future: of Dask.
+    """
+
+    def __init__(self, future: Any) -> None:
+        self.future = future
+
+    def result(self) -> Any:
+        """Wait for the end and return what came out, or raise what was raised.
+
+        Raises:
+            WorkerDied: the processes that did it died, again and again.
+            EnsError: what the work raises; or the cluster is gone.
+        """
+        distributed = _distributed()
+        try:
+            return self.future.result()
+        except distributed.KilledWorker:
+            raise WorkerDied("its process died, perhaps for want of memory") from None
+        except distributed.client.FutureCancelledError as error:
+            raise EnsError(f"the cluster is gone ({error}); start it and run again") from None
+
+    def settled(self) -> "Task":
+        """Wait for the end and return this, or raise what was raised; what came out stays there.
+
+        Raises:
+            EnsError: as `result` does.
+        """
+        self.future.exception()  # waits
+        if self.future.status != "finished":
+            self.result()
+        return self
+
+    def cancel(self) -> None:
+        """Do not begin it, if it has not begun."""
+        self.future.cancel()
+
+
+class Cluster:
+    """A connection to a scheduler."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    @property
+    def width(self) -> int:
+        """How many tasks run at a time now; 0 as long as there is no worker."""
+        return int(sum(self._client.nthreads().values()))
+
+    @property
+    def gpus(self) -> int:
+        """How many GPUs the workers declare, by `--resources GPU=1`."""
+        workers = self._client.scheduler_info(n_workers=-1)["workers"].values()
+        return int(sum(worker["resources"].get("GPU", 0) for worker in workers))
+
+    @contextlib.contextmanager
+    def mapping(self, function: Callable[[slice], Any]) -> Iterator["Mapping"]:
+        """Give what calls a function on many blocks; it is sent once, and once to each worker."""
+        # The scheduler knows how to make it again, should the worker that holds it die.
+        sent = self._client.submit(arrived, pack(function), pure=False)
+        yield Mapping(self._client, sent)
+
+    def submit(self, work: Parcel, *, resources: Any = None) -> Task:
+        """Begin one task; its process ends if this one ends before.
+
+        Args:
+            work: called without arguments.
+            resources: that a worker must declare, such as `{"GPU": 1}`.
+        """
+        options = {"pure": False, "resources": resources}
+        return Task(self._client.submit(called_while_wanted, work, **options))
+
+    def ended(self, tasks: Sequence[Task]) -> list[Task]:
+        """Wait until at least one task has ended; return those that have."""
+        futures = [task.future for task in tasks]
+        done = _distributed().wait(futures, return_when="FIRST_COMPLETED").done
+        return [task for task in tasks if task.future in done]
+
+
+class Mapping:
+    """A function that is called on blocks, on a cluster."""
+
+    def __init__(self, client: Any, sent: Any) -> None:
+        self._client, self._sent = client, sent
+
+    @property
+    def width(self) -> int:
+        """How many blocks are worked on at a time."""
+        return max(1, int(sum(self._client.nthreads().values())))
+
+    def submit(self, block: slice) -> Task:
+        """Begin one block."""
+        return Task(self._client.submit(called, self._sent, block, pure=False))
+
+    def add(self, earlier: Task, later: Task) -> Task:
+        """Begin to add what two tasks give, where that lies."""
+        both = (earlier.future, later.future)
+        return Task(self._client.submit(operator.add, *both, pure=False))
+
+    def stop(self, tasks: Sequence[Task]) -> None:
+        """Forget tasks, and wait for those that are running: they may be writing."""
+        if tasks:
+            self._client.cancel([task.future for task in tasks])
+            self._client.run(come_to_rest, on_error="ignore")
+
+
+_CURRENT: ContextVar[Cluster | None] = ContextVar("cluster", default=None)
+
+
+def current() -> Cluster | None:
+    """Return the cluster that work goes to; None where this process does it."""
+    return _CURRENT.get()
+
+
+@contextlib.contextmanager
+def on_cluster(address: str | None = None, workers: int = 1) -> Iterator[Cluster]:
+    """Send work on blocks of pictures, and jobs, to a cluster as long as the context lasts.
+
+    Args:
+        address: of a scheduler; None starts workers on this machine.
+        workers: how many processes, without an address.
+
+    Raises:
+        EnsError: no scheduler answers.
+    """
+    _distributed()  # sets its defaults, which would else go with ours
+    import dask
+
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    with dask.config.set(SETTINGS), _client(address, workers) as client:
+        cluster = Cluster(client)
+        token = _CURRENT.set(cluster)
+        try:
+            yield cluster
+        finally:
+            _CURRENT.reset(token)
+
+
+@contextlib.contextmanager
+def _client(address: str | None, workers: int) -> Iterator[Any]:
+    distributed = _distributed()
+    if address is None:
+        with _no_interrupts():
+            local = distributed.LocalCluster(n_workers=workers, **WORKER)
+        with local, distributed.Client(local) as client:
+            yield client
+        return
+    try:
+        client = distributed.Client(address, timeout=CONNECT_SECONDS)
+    except (OSError, ValueError) as error:
+        reason = str(error).split(";")[0]
+        raise EnsError(
+            f"no scheduler answers at {address!r} ({reason}); start one with `dask scheduler`"
+        ) from None
+    with client:
+        yield client
+
+
+@contextlib.contextmanager
+def _no_interrupts() -> Iterator[None]:
+    """Start processes that Ctrl-C in the terminal does not reach; this one ends them."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _distributed() -> Any:
+    """Import Dask where it is needed: it takes half a second, and has types for some only."""
+    return import_module("distributed")

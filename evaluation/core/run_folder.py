@@ -1,0 +1,153 @@
+"""Where things lie in an experiment folder.
+
+One writer at a time in an experiment folder.
+"""
+
+import contextlib
+import fcntl
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from evaluation.core.errors import BadRun
+from evaluation.core.files import clear_within, refuse_links_out
+
+RUNS = Path("runs")
+SPLITS = ("oof", "validation", "test")
+CANDIDATE = "candidate.json"
+
+
+@dataclass(frozen=True)
+class Run:
+    """An experiment folder; every method gives a path, whether something is there or not.
+
+    Args:
+        path: of the folder.
+    """
+
+    path: Path
+
+    @property
+    def experiment(self) -> Path:
+        """The resolved experiment."""
+        return self.path / "experiment.yaml"
+
+    @property
+    def classes(self) -> Path:
+        """Class names, colours, ignored class."""
+        return self.path / "data" / "classes.json"
+
+    @property
+    def folds(self) -> Path:
+        """The folds that all members share."""
+        return self.path / "data" / "folds.json"
+
+    @property
+    def objects(self) -> Path:
+        """What the run is called in an object store."""
+        return self.path / "objects.json"
+
+    def data(self, split: str) -> Path:
+        """Pictures and truth of a split."""
+        return self.path / "data" / split
+
+    def model(self, member: str, fold: int) -> Path:
+        """Weights and history of a member in a fold."""
+        return self.path / "members" / member / f"fold-{fold}"
+
+    def probabilities(self, member: str, split: str) -> Path:
+        """A member's store."""
+        return self.path / "probabilities" / member / split
+
+    def fusion(self, name: str) -> Path:
+        """A fusion's fitted state."""
+        return self.path / "fused" / name
+
+    def fused(self, name: str, split: str) -> Path:
+        """A fusion's store."""
+        return self.fusion(name) / split
+
+    def stores(self, holding: str) -> list[Path]:
+        """The folders of all stores that hold a file of this name, half made ones too."""
+        kinds = (self.path / "probabilities", self.path / "fused")
+        return [file.parent for kind in kinds for file in kind.glob(f"*/*/{holding}")]
+
+    def labels(self, candidate: str, split: str) -> Path:
+        """A candidate's label maps."""
+        return self.path / "labels" / candidate / split
+
+    def scores(self, candidate: str) -> Path:
+        """A candidate's scores."""
+        return self.path / "scores" / candidate
+
+    def splits(self) -> list[str]:
+        """The splits that are there, in the order oof, validation, test, others."""
+        folder = self.path / "data"
+        found = [p.name for p in folder.iterdir() if p.is_dir()] if folder.is_dir() else []
+        known = [split for split in SPLITS if split in found]
+        return known + sorted(n for n in found if n not in SPLITS and not n.startswith("."))
+
+    def members(self) -> list[str]:
+        """The members with maps, by name."""
+        return _names(self.path / "probabilities")
+
+    def fusions(self) -> list[str]:
+        """The fusions, by name."""
+        return _names(self.path / "fused")
+
+    def candidates(self) -> list[str]:
+        """The candidates that say what they are made of, by name."""
+        folder = self.path / "labels"
+        return [name for name in _names(folder) if (folder / name / CANDIDATE).is_file()]
+
+
+def newest_run(runs: Path = RUNS) -> Run:
+    """Return the run that was changed last.
+
+    Raises:
+        BadRun: there is none.
+    """
+    found = [p for p in runs.iterdir() if (p / "data").is_dir()] if runs.is_dir() else []
+    if not found:
+        raise BadRun(f"no run under {runs}/; start with `ens train-members`, or name one by --run")
+    return Run(max(found, key=lambda path: (path / "data").stat().st_mtime_ns))
+
+
+def _names(folder: Path) -> list[str]:
+    if not folder.is_dir():
+        return []
+    return sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+
+
+LOCK = ".lock"
+
+
+@contextlib.contextmanager
+def writing(run: Path) -> Iterator[None]:
+    """Hold the folder's lock; the system drops it however the process ends.
+
+    What earlier holders left half done is cleared away.
+
+    Raises:
+        BadRun: another process holds it.
+        BadData: a link in it leads out.
+    """
+    new = not run.exists()
+    run.mkdir(parents=True, exist_ok=True)
+    refuse_links_out(run)
+    with (run / LOCK).open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BadRun(
+                f"{run} is being written by another ens; wait for it, or use --run"
+            ) from None
+        clear_within(run)
+        try:
+            yield
+        except BaseException:
+            clear_within(run)  # what killed workers left
+            if new and [path.name for path in run.iterdir()] == [LOCK]:
+                shutil.rmtree(run)
+            raise

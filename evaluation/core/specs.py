@@ -1,0 +1,301 @@
+"""Choosing by spec: `name(option=value)`, looked up in a table of lazy references.
+
+The grammar is Python's expression grammar, read with `ast` and never evaluated. Values are
+literals, bare names (read as strings) or nested specs.
+"""
+
+import ast
+import functools
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from keyword import iskeyword
+from typing import Any, get_type_hints
+
+from pydantic import ConfigDict, PydanticSchemaGenerationError, TypeAdapter, ValidationError
+
+from evaluation.core.errors import BadSpec, shown
+from evaluation.core.plugins import outside
+
+Value = Any  # a literal, a bare name as str, or a nested Spec
+
+MOST_SIGNS = 10_000
+MOST_BITS = 64
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A name with positional arguments and named options, as read from a spec string."""
+
+    name: str
+    arguments: tuple[Value, ...] = ()
+    options: Mapping[str, Value] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        """Give the canonical spec string: no parentheses where there is nothing inside."""
+        inside = [_written(value) for value in self.arguments]
+        inside += [f"{name}={_written(value)}" for name, value in self.options.items()]
+        return f"{self.name}({', '.join(inside)})" if inside else self.name
+
+
+def parse_spec(text: str) -> Spec:
+    """Read one spec, such as `stacking(l2=0.1)` or `specialists(unet(width=8))`.
+
+    Raises:
+        BadSpec: the text is no spec; the message says where it stops being one.
+    """
+    spec = _value(_expression(text), text)
+    if isinstance(spec, Spec):
+        return spec
+    if isinstance(spec, str) and spec.isidentifier():
+        return Spec(spec)
+    raise BadSpec(f"cannot read spec {shown(text)}; expected NAME or NAME(option=value, ...)")
+
+
+def parse_sum(text: str) -> list[tuple[float, Spec]]:
+    """Read a weighted sum of specs, such as `0.5*dice + 0.5*focal(gamma=2)`.
+
+    Returns:
+        (weight, spec) for each term; a term without a weight has weight 1.
+
+    Raises:
+        BadSpec: not a sum of specs, or a weight that is not positive.
+    """
+    return [_term(node, text) for node in _terms(_expression(text))]
+
+
+def split_chain(text: str) -> list[str]:
+    """Split `a|b(x=1)|c` at the bars outside brackets and quotes; empty text gives []."""
+    parts, depth, quote, escaped, start = [], 0, "", False, 0
+    for index, sign in enumerate(text):
+        if escaped:
+            escaped = False
+        elif quote:
+            escaped = sign == "\\"
+            quote = "" if sign == quote else quote
+        elif sign in "\"'":
+            quote = sign
+        elif sign in "([{":
+            depth += 1
+        elif sign in ")]}":
+            depth -= 1
+        elif sign == "|" and depth == 0:
+            parts.append(text[start:index])
+            start = index + 1
+    parts.append(text[start:])
+    if not text.strip():
+        return []
+    if not all(part.strip() for part in parts):
+        raise BadSpec(f"chain {shown(text)} has an empty step; expected STEP|STEP|...")
+    return [part.strip() for part in parts]
+
+
+def split_name(text: str) -> tuple[str | None, str]:
+    """Split `NAME=SPEC` at the first `=` that no bracket precedes; a bare SPEC has no name."""
+    name, equals, rest = text.partition("=")
+    if not equals or "(" in name or "{" in name:
+        return None, text.strip()
+    return name.strip(), rest.strip()
+
+
+class Table(Mapping[str, str]):
+    """The entries of one kind, written out by hand: name -> lazy reference `module:attribute`.
+
+    An entry is a factory. Its positional parameters come from the surroundings (`build`'s
+    context), its keyword-only parameters are the options a spec may set. A context value whose
+    name is an option is that option's default.
+    """
+
+    def __init__(self, kind: str, entries: Mapping[str, str]) -> None:
+        self.kind = kind
+        self._entries = dict(entries)
+
+    def __getitem__(self, name: str) -> str:
+        """Return the reference of an entry."""
+        return self._all()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the names."""
+        return iter(self._all())
+
+    def __len__(self) -> int:
+        """Return how many entries there are."""
+        return len(self._all())
+
+    def _all(self) -> dict[str, str]:
+        """Return our entries and those from outside; a name of ours stays ours."""
+        return {**self._entries, **outside(self.kind), **self._entries}
+
+    def factory(self, name: str) -> Callable[..., Any]:
+        """Import and return the factory of an entry.
+
+        Raises:
+            BadSpec: no such entry; the known ones are listed.
+        """
+        if name not in self:
+            raise BadSpec(f"unknown {self.kind} {shown(name)}; known: {', '.join(sorted(self))}")
+        module, _, attribute = self[name].partition(":")
+        factory: Callable[..., Any] = getattr(import_module(module), attribute)
+        return factory
+
+    def check(self, spec: str | Spec, *known: str) -> Spec:
+        """Return the parsed spec after looking at its name and options, building nothing.
+
+        Args:
+            spec: what to look at.
+            known: names of the context that `build` will be given.
+
+        Raises:
+            BadSpec: unknown name or option, or a value that its option does not take.
+        """
+        spec = parse_spec(spec) if isinstance(spec, str) else spec
+        self._options(spec, dict.fromkeys(known), self.factory(spec.name))
+        return spec
+
+    def build(self, spec: str | Spec, **context: Any) -> Any:
+        """Build the thing that a spec names.
+
+        Args:
+            spec: the spec, parsed or not.
+            context: what the surroundings give, by parameter name; what the factory does not
+                ask for is left out.
+
+        Raises:
+            BadSpec: unknown name or option, or a value that its option does not take.
+        """
+        spec = parse_spec(spec) if isinstance(spec, str) else spec
+        factory = self.factory(spec.name)
+        options = self._options(spec, context, factory)
+        parameters = inspect.signature(factory).parameters.values()
+        given = [context[p.name] for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+        try:
+            return factory(*given, **options)
+        except BadSpec as error:
+            raise BadSpec(f"{self.kind} {spec}: {error}") from None
+
+    def _options(
+        self, spec: Spec, context: Mapping[str, Any], factory: Callable[..., Any]
+    ) -> dict[str, Any]:
+        parameters = inspect.signature(factory).parameters
+        allowed = [p.name for p in parameters.values() if p.kind is p.KEYWORD_ONLY]
+        where = f"{self.kind} {spec.name!r}"
+        if spec.arguments:
+            raise BadSpec(f"{where} got {spec.arguments[0]!s} without a name; write option=value")
+        unknown = [name for name in spec.options if name not in allowed]
+        if unknown:
+            known = ", ".join(allowed) if allowed else "it has none"
+            raise BadSpec(f"{where} has no option {shown(unknown[0])}; known: {known}")
+        hints = _hints(factory)
+        options = {name: context[name] for name in allowed if name in context}
+        for name, value in spec.options.items():
+            options[name] = _checked(value, hints[name], f"{where}: option {name!r}")
+        needed = [
+            p
+            for p in allowed
+            if p not in options and parameters[p].default is inspect.Parameter.empty
+        ]
+        if needed:
+            raise BadSpec(f"{where} needs option {needed[0]!r}; write {spec.name}({needed[0]}=...)")
+        return options
+
+
+@functools.cache
+def _hints(factory: Callable[..., Any]) -> dict[str, Any]:
+    return get_type_hints(factory, include_extras=True)
+
+
+def _checked(value: Value, hint: Any, where: str) -> Value:
+    """Look whether an option takes a value, by its annotation (range and choices included)."""
+    try:
+        adapter = TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True))
+        return adapter.validate_python(value)
+    except PydanticSchemaGenerationError:
+        return value
+    except ValidationError as error:
+        reason = error.errors()[0]["msg"].removeprefix("Input should be ")
+        raise BadSpec(f"{where} got {_written(value)}; expected {reason}") from None
+
+
+def _written(value: Value) -> str:
+    """Write a value so that it reads back; None, True and the like are words only in quotes."""
+    match value:
+        case Spec():
+            return str(value)
+        case str() if value.isidentifier() and value.isascii() and not iskeyword(value):
+            return value
+        case list():
+            return f"[{', '.join(_written(item) for item in value)}]"
+        case dict():
+            pairs = (f"{_written(key)}: {_written(item)}" for key, item in value.items())
+            return f"{{{', '.join(pairs)}}}"
+    return repr(value)
+
+
+def _expression(text: str) -> ast.expr:
+    try:
+        if len(text) > MOST_SIGNS:
+            raise ValueError
+        return ast.parse(text.strip(), mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        raise BadSpec(
+            f"cannot read spec {shown(text)}; expected NAME or NAME(option=value, ...)"
+        ) from None
+
+
+def _value(node: ast.expr, text: str) -> Value:
+    match node:
+        case ast.Name(id=name):
+            return name
+        case ast.Call(func=ast.Name(id=name), args=args, keywords=keywords):
+            if any(keyword.arg is None for keyword in keywords):
+                raise BadSpec(f"cannot read spec {shown(text)}; ** has no meaning in a spec")
+            options = {str(keyword.arg): _value(keyword.value, text) for keyword in keywords}
+            return Spec(name, tuple(_value(arg, text) for arg in args), options)
+        case ast.List(elts=elements) | ast.Tuple(elts=elements):
+            return [_value(element, text) for element in elements]
+        case ast.Dict(keys=keys, values=values) if all(isinstance(k, _KEYS) for k in keys):
+            pairs = zip(keys, values, strict=True)
+            return {_value(k, text): _value(v, text) for k, v in pairs if k is not None}
+    try:
+        value = ast.literal_eval(node)
+        if isinstance(value, str | float | None) or _is_small(value):
+            return value
+    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
+        pass
+    piece = ast.get_source_segment(text.strip(), node) or text
+    raise BadSpec(
+        f"cannot read {shown(piece)} in spec {shown(text)}; values are numbers, words, lists or"
+        " specs"
+    )
+
+
+_KEYS = ast.Name | ast.Constant | ast.UnaryOp
+
+
+def _is_small(value: object) -> bool:
+    """Tell whether a whole number can be written, stored and counted with."""
+    return isinstance(value, int) and value.bit_length() <= MOST_BITS
+
+
+def _terms(node: ast.expr) -> list[ast.expr]:
+    last: list[ast.expr] = []
+    while isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+        last = _terms(node.right) + last
+        node = node.left
+    return [node, *last]
+
+
+def _term(node: ast.expr, text: str) -> tuple[float, Spec]:
+    weight = 1.0
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult):
+        factor = _value(node.left, text)
+        if not isinstance(factor, int | float) or isinstance(factor, bool) or factor <= 0:
+            raise BadSpec(f"weight {shown(factor)} in {shown(text)}; expected a number above 0")
+        weight, node = float(factor), node.right
+    value = _value(node, text)
+    if isinstance(value, str) and value.isidentifier():
+        value = Spec(value)
+    if not isinstance(value, Spec):
+        raise BadSpec(f"cannot read {shown(text)}; expected a sum such as 0.5*dice + 0.5*focal")
+    return weight, value

@@ -1,1 +1,0 @@
-"""Metrics of where regions end, from label maps."""

@@ -1,1 +1,0 @@
-"""Figures of the page: each function takes numbers and gives one SVG element."""

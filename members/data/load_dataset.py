@@ -1,0 +1,93 @@
+"""Any data set a user has, recognised by its content."""
+
+from pathlib import Path
+
+import numpy as np
+
+from evaluation.core.classes import Classes
+from evaluation.core.errors import BadData, BadLabels
+from evaluation.core.files import array_names, refuse_links_out
+from members.data import (
+    ai4mars,
+    image_folder,
+    npz_files,
+)
+from members.data.dataset import DataSet, Size, resize_mask, resize_picture
+
+EXPECTED = (
+    "a .npz with training_set and test_set, a .npz with images and masks, a .npy of pictures,"
+    " a folder with images/ and masks/ or of .png and .jpg pictures, or an AI4Mars tree"
+)
+
+
+def load(
+    path: Path | str, *, classes: Classes | None = None, size: Size | None = None
+) -> dict[str, DataSet]:
+    """Load a data set from a file or folder.
+
+    Args:
+        path: a competition file, a general `.npz`, a folder of pairs or an AI4Mars tree (whose
+            pictures come as tiles, cut with the defaults of `ai4mars.Cut`); for pictures without
+            labels a `.npy` or a folder of PNG and JPEG files too.
+        classes: what the labels mean; by default the Mars classes where the highest label is 4,
+            else as many numbered classes as there are, of which 0 is ignored.
+        size: rows and columns to bring all pictures to; None refuses pictures of several sizes.
+
+    Returns:
+        `training` for what is labelled, `test` for what is not; a competition file gives both.
+
+    Raises:
+        BadData: none of these formats, or one that is damaged; the message says what was met.
+        BadLabels: a mask with a label outside the classes.
+    """
+    path = Path(path)
+    try:
+        sets = _opened(path, classes, size)
+    except (BadData, BadLabels) as error:
+        if str(path) in str(error):
+            raise
+        raise type(error)(f"{path}: {error}") from None
+    return sets if size is None else {name: resized(one, size) for name, one in sets.items()}
+
+
+def resized(data: DataSet, size: Size) -> DataSet:
+    """Return the set at another size: pictures by area, masks by the nearest pixel."""
+    if data.shape == size:
+        return data
+    moved = (np.moveaxis(picture, 0, -1).squeeze() for picture in data.pictures)
+    pictures = np.stack([resize_picture(picture, size) for picture in moved])
+    if pictures.ndim == 3:
+        pictures = pictures[..., None]
+    masks = None if data.masks is None else np.stack([resize_mask(m, size) for m in data.masks])
+    channels_first = np.ascontiguousarray(np.moveaxis(pictures, -1, 1))
+    return DataSet(channels_first, masks, data.ids, data.groups, data.classes)
+
+
+def _opened(path: Path, classes: Classes | None, size: Size | None) -> dict[str, DataSet]:
+    if path.is_dir():
+        refuse_links_out(path)
+        return _from_folder(path, classes, size)
+    if path.is_file():
+        return _from_file(path, classes)
+    raise BadData(f"{path} is missing; expected {EXPECTED}")
+
+
+def _from_file(path: Path, classes: Classes | None) -> dict[str, DataSet]:
+    if path.suffix == ".npy":
+        return npz_files.read_stack(path, classes)
+    if path.suffix != ".npz":
+        raise BadData(f"{path} is no .npz or .npy file; expected {EXPECTED}")
+    names = array_names(path)
+    if npz_files.COMPETITION_KEY in names:
+        return npz_files.read_competition(path, classes)
+    if npz_files.KEY in names:
+        return npz_files.read_npz(path, classes)
+    raise BadData(f"{path} holds {', '.join(names) or 'nothing'}; expected {EXPECTED}")
+
+
+def _from_folder(path: Path, classes: Classes | None, size: Size | None) -> dict[str, DataSet]:
+    if ai4mars.root(path) is not None:
+        return ai4mars.read(path, classes)
+    if (path / image_folder.PICTURES).is_dir() or image_folder.picture_files(path):
+        return image_folder.read(path, classes, size)
+    raise BadData(f"{path} is a folder without images/, msl/ or pictures; expected {EXPECTED}")

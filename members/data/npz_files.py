@@ -1,0 +1,188 @@
+"""A general `.npz` (images, masks, a group and a source for each picture), a `.npy` of pictures.
+
+The competition's file: training pictures with masks, and test pictures alone.
+"""
+
+import difflib
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from evaluation.core.classes import MARS, Classes, numbered
+from evaluation.core.errors import BadData
+from evaluation.core.files import array_names, open_array
+from evaluation.core.types import Array
+from members.data.dataset import CHANNELS, DataSet, highest_label
+
+KEY = "images"
+KNOWN = (KEY, "masks", "group", "source", "classes")
+HIGHEST_BYTE = 255
+ALIKE = 0.75
+
+
+def read_npz(path: Path, classes: Classes | None) -> dict[str, DataSet]:
+    """Read `images`, and `masks` (N, H, W), `group` (N,) and `source` (N,) where they are there.
+
+    `classes`, where it is there, names the labels from 0 upwards; 0 is ignored. Images are
+    (N, H, W), (N, H, W, channel) or (N, channel, H, W) with 1 or 3 channels. Ids are the sources,
+    numbered where several pictures have one source; without sources the file's name, numbered.
+
+    Raises:
+        BadData: other shapes or types.
+        BadLabels: a mask with a label outside the classes.
+    """
+    names = array_names(path)
+    refuse_misspelt(path, names, KNOWN)
+    pictures = _channels_first(path, as_bytes(f"{path}: images", open_array(path, KEY)))
+    masks = groups = None
+    if "masks" in names:
+        masks = as_bytes(f"{path}: masks", open_array(path, "masks"))
+    if "group" in names:
+        groups = as_names(f"{path}: group", open_array(path, "group"), len(pictures))
+    sources = [path.stem] * len(pictures)
+    if "source" in names:
+        named = as_names(f"{path}: source", open_array(path, "source"), len(pictures))
+        sources = [str(name) for name in named]
+    if classes is None and "classes" in names:
+        found = open_array(path, "classes")
+        classes = Classes(tuple(as_names(f"{path}: classes", found, len(found)).tolist()), ignore=0)
+    if classes is None:
+        classes = MARS if masks is None else classes_of(masks)
+    data = DataSet(pictures, masks, distinct(sources), groups, classes)
+    return {"test" if masks is None else "training": data}
+
+
+def read_stack(path: Path, classes: Classes | None) -> dict[str, DataSet]:
+    """Read a `.npy` of pictures without labels, shaped as `images` in `read`.
+
+    Raises:
+        BadData: other shapes or types.
+    """
+    pictures = _channels_first(path, as_bytes(str(path), open_array(path)))
+    ids = distinct([path.stem] * len(pictures))
+    return {"test": DataSet(pictures, None, ids, None, classes or MARS)}
+
+
+def as_bytes(name: str, array: Array) -> Array:
+    """Return whole numbers 0 to 255 as uint8; nothing is scaled or rounded.
+
+    Raises:
+        BadData: numbers outside, or no whole numbers.
+    """
+    if array.dtype == np.uint8:
+        return array
+    if array.dtype.kind not in "iub":
+        raise BadData(f"{name} is {array.dtype}; expected uint8, 0 to 255")
+    if array.size and not (array.min() >= 0 and array.max() <= HIGHEST_BYTE):
+        raise BadData(f"{name} runs from {array.min()} to {array.max()}; expected 0 to 255")
+    return array.astype(np.uint8)
+
+
+def as_names(name: str, array: Array, count: int) -> Array:
+    """Return one string a picture; numbers become their digits.
+
+    Raises:
+        BadData: another number of them, or neither strings nor whole numbers.
+    """
+    if array.shape != (count,) or array.dtype.kind not in "USiu":
+        raise BadData(
+            f"{name} is {array.dtype} of shape {array.shape}; expected {count} strings or whole"
+            " numbers, one a picture"
+        )
+    try:
+        words = np.char.decode(array, "utf-8") if array.dtype.kind == "S" else array.astype(np.str_)
+        np.char.encode(words, "utf-8")
+    except (ValueError, SystemError) as error:  # the second of numbers that are no characters
+        raise BadData(f"{name} holds what is no text ({error}); write it again as UTF-8") from None
+    return np.asarray(words)
+
+
+def classes_of(masks: Array) -> Classes:
+    """Name the classes of masks that come without names: the Mars classes where there are five."""
+    count = max(highest_label(masks) + 1, 2)
+    return MARS if count == len(MARS) else numbered(count, ignore=0)
+
+
+def distinct(names: Sequence[str]) -> tuple[str, ...]:
+    """Number the names where any stands twice: `name-00000`, `name-00001` upwards."""
+    if len(set(names)) == len(names):
+        return tuple(names)
+    seen: Counter[str] = Counter()
+    numbered_names = []
+    for name in names:
+        numbered_names.append(f"{name}-{seen[name]:05d}")
+        seen[name] += 1
+    return tuple(numbered_names)
+
+
+def refuse_misspelt(path: Path, names: Sequence[str], known: Sequence[str]) -> None:
+    """Refuse an array whose name is almost a known one: left out in silence it would be missed.
+
+    Raises:
+        BadData: such a name.
+    """
+    for name in names:
+        missing = [key for key in known if key not in names]
+        meant = difflib.get_close_matches(name, missing, 1, ALIKE) if name not in known else []
+        if meant:
+            raise BadData(f"{path} holds an array {name!r}; expected {meant[0]!r}; rename it")
+
+
+def _channels_first(path: Path, images: Array) -> Array:
+    if images.ndim == 3:
+        return images[:, None]
+    if images.ndim == 4:
+        first, last = images.shape[1] in CHANNELS, images.shape[3] in CHANNELS
+        if first != last:
+            return images if first else np.moveaxis(images, -1, 1)
+    raise BadData(
+        f"{path}: pictures have shape {images.shape}; expected (N, H, W), (N, H, W, C) or"
+        " (N, C, H, W) with 1 or 3 channels C"
+    )
+
+
+COMPETITION_KEY = "training_set"
+COMPETITION_KNOWN = (COMPETITION_KEY, "test_set", "training_group")
+
+
+def read_competition(path: Path, classes: Classes | None) -> dict[str, DataSet]:
+    """Read `training_set` (N, 2, H, W), `test_set` (M, H, W) and `training_group` (N,).
+
+    Ids are `train-00000` and `test-00000` upwards. `test_set` and `training_group` may be missing.
+
+    Raises:
+        BadData: other shapes or types.
+        BadLabels: a mask with a label outside the classes.
+    """
+    names = array_names(path)
+    refuse_misspelt(path, names, COMPETITION_KNOWN)
+    both = as_bytes(f"{path}: {KEY}", open_array(path, COMPETITION_KEY))
+    if both.ndim != 4 or both.shape[1] != 2:
+        raise BadData(
+            f"{path}: {KEY} has shape {both.shape}; expected (N, 2, H, W), picture and mask"
+        )
+    pictures, masks = both[:, :1], both[:, 1]
+    groups = None
+    if "training_group" in names:
+        groups = as_names(f"{path}: training_group", open_array(path, "training_group"), len(both))
+    classes = classes_of(masks) if classes is None else classes
+    ids = tuple(f"train-{index:05d}" for index in range(len(both)))
+    sets = {"training": DataSet(pictures, masks, ids, groups, classes)}
+    if "test_set" in names:
+        sets |= _test(path, (both.shape[2], both.shape[3]), classes)
+    return sets
+
+
+def _test(path: Path, shape: tuple[int, int], classes: Classes) -> dict[str, DataSet]:
+    pictures = as_bytes(f"{path}: test_set", open_array(path, "test_set"))
+    if pictures.ndim != 3 or pictures.shape[1:] != shape:
+        raise BadData(
+            f"{path}: test_set has shape {pictures.shape}; expected (M, {shape[0]}, {shape[1]})"
+            " like the training pictures"
+        )
+    if not len(pictures):
+        return {}
+    ids = tuple(f"test-{index:05d}" for index in range(len(pictures)))
+    return {"test": DataSet(pictures[:, None], None, ids, None, classes)}

@@ -1,0 +1,12 @@
+"""Ways to train a network, by name."""
+
+from evaluation.core.specs import Table
+
+PROCEDURES = Table(
+    "procedure",
+    {
+        "supervised": "members.trainers.supervised:supervised",
+        "adversarial": "members.trainers.adversarial:adversarial",
+        "staged": "members.trainers.staged:staged",
+    },
+)

@@ -1,0 +1,60 @@
+"""How a network does on some pictures: the numbers of its training curves."""
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from evaluation.core.classes import UNLABELLED
+from evaluation.protocols import PROTOCOLS
+
+Monitor = Literal["miou", "loss"]
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Loss, pixel accuracy and masked mIoU; NaN where no pixel can be scored.
+
+    Args:
+        loss: mean over batches.
+        accuracy: share of the scored pixels that are guessed right.
+        miou: as the protocol `masked` has it.
+    """
+
+    loss: float
+    accuracy: float
+    miou: float
+
+    def row(self) -> dict[str, float]:
+        """Return them by name."""
+        return asdict(self)
+
+    def watched(self, monitor: Monitor) -> float:
+        """Return what is to rise: the mIoU, or minus the loss (also where there is no mIoU)."""
+        return -self.loss if monitor == "loss" or math.isnan(self.miou) else self.miou
+
+
+def tally(logits: Tensor, truth: Tensor, classes: int) -> Tensor:
+    """Count pixels by (true class, guessed class), unlabelled ones in none.
+
+    Args:
+        logits: (picture, class, row, col).
+        truth: (picture, row, col).
+        classes: how many there are.
+    """
+    labelled = truth != UNLABELLED
+    pairs = truth[labelled].long() * classes + logits.argmax(dim=1)[labelled]
+    return torch.bincount(pairs, minlength=classes**2).reshape(classes, classes)
+
+
+def rates(loss: float, counts: Tensor, ignore: int | None) -> Rates:
+    """Make the numbers of an epoch from its mean loss and what `tally` counted."""
+    table = counts.cpu().numpy()
+    scored = np.arange(len(table)) != ignore
+    kept = table[scored].sum()
+    right = np.diag(table)[scored].sum()
+    accuracy = float(right / kept) if kept else math.nan
+    return Rates(loss, accuracy, float(PROTOCOLS.build("masked")(table, ignore).miou))

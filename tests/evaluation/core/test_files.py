@@ -1,0 +1,232 @@
+"""Files: whole or not at all, and read without trust."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from evaluation.core.errors import BadData
+from evaluation.core.files import (
+    array_names,
+    open_array,
+    read_json,
+    whole_file,
+    whole_folder,
+    write_json,
+)
+from evaluation.core.provenance import record
+
+law = settings(
+    max_examples=20,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+documents = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner),
+    max_leaves=5,
+)  # fmt: skip
+arrays = hnp.arrays(
+    st.sampled_from([np.uint8, np.int64, np.float32]), hnp.array_shapes(max_dims=3, max_side=4)
+)
+
+
+class TestLaws:
+    @law
+    @given(document=documents)
+    def test_a_document_reads_back(self, tmp_path, document):
+        write_json(tmp_path / "a.json", document)
+        assert read_json(tmp_path / "a.json") == document
+
+    @law
+    @given(array=arrays)
+    def test_an_array_opens_as_it_was_saved_from_either_kind_of_file(self, tmp_path, array):
+        np.save(tmp_path / "a.npy", array)
+        np.savez_compressed(tmp_path / "a.npz", one=array, two=array + 1)
+        for opened in (open_array(tmp_path / "a.npy"), open_array(tmp_path / "a.npz", "one")):
+            np.testing.assert_array_equal(opened, array)
+            assert opened.dtype == array.dtype
+
+    @law
+    @given(array=arrays, kept=st.floats(0, 0.99))
+    def test_a_truncated_array_is_refused_and_named(self, tmp_path, array, kept):
+        for name, save in (("a.npy", np.save), ("a.npz", np.savez)):
+            path = tmp_path / name
+            save(path, array)
+            whole = path.read_bytes()
+            path.write_bytes(whole[: int(kept * len(whole))])
+            with pytest.raises(BadData, match=name):
+                open_array(path)
+
+
+class TestWhole:
+    def test_a_file_takes_its_name_at_the_end(self, tmp_path):
+        path = tmp_path / "deep" / "a.txt"
+        with whole_file(path) as partial:
+            partial.write_text("new")
+            assert not path.exists()
+        assert path.read_text() == "new"
+
+    def test_a_failure_leaves_the_old_file_and_no_other(self, tmp_path):
+        path = tmp_path / "a.txt"
+        path.write_text("old")
+
+        def write():
+            with whole_file(path) as partial:
+                partial.write_text("half")
+                raise RuntimeError
+
+        with pytest.raises(RuntimeError):
+            write()
+        assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+        assert path.read_text() == "old"
+
+    def test_the_partial_file_keeps_the_ending_that_numpy_looks_at(self, tmp_path):
+        with whole_file(tmp_path / "a.npz") as partial:
+            np.savez(partial, x=np.arange(3))
+        np.testing.assert_array_equal(open_array(tmp_path / "a.npz"), np.arange(3))
+
+    @pytest.mark.parametrize("before", [True, False])
+    def test_a_folder_is_replaced_as_a_whole(self, tmp_path, before):
+        path = tmp_path / "result"
+        if before:
+            path.mkdir()
+            (path / "old").touch()
+        with whole_folder(path) as partial:
+            (partial / "new").touch()
+        assert [p.name for p in path.iterdir()] == ["new"]
+        assert [p.name for p in tmp_path.iterdir()] == ["result"]
+
+    def test_a_failure_leaves_the_old_folder_and_no_other(self, tmp_path):
+        path = tmp_path / "result"
+        path.mkdir()
+        (path / "old").touch()
+
+        def write():
+            with whole_folder(path) as partial:
+                (partial / "new").touch()
+                raise RuntimeError
+
+        with pytest.raises(RuntimeError):
+            write()
+        assert [p.name for p in path.iterdir()] == ["old"]
+        assert [p.name for p in tmp_path.iterdir()] == ["result"]
+
+    def test_nan_is_no_json_and_leaves_the_old_document(self, tmp_path):
+        write_json(tmp_path / "a.json", 1)
+        with pytest.raises(ValueError, match="not JSON compliant"):
+            write_json(tmp_path / "a.json", float("nan"))
+        assert read_json(tmp_path / "a.json") == 1
+
+
+class TestRefuses:
+    @pytest.mark.parametrize("name", ["a.npy", "a.npz"])
+    def test_a_missing_file(self, tmp_path, name):
+        with pytest.raises(BadData, match=f"{name} is missing; expected a .npy or .npz file"):
+            open_array(tmp_path / name)
+
+    @pytest.mark.parametrize("name", ["a.npy", "a.npz"])
+    def test_a_pickle(self, tmp_path, name):
+        save = np.save if name.endswith("npy") else np.savez
+        save(tmp_path / name, np.array([{"x": 1}], dtype=object), allow_pickle=True)
+        with pytest.raises(BadData, match="holds Python objects, which are never unpickled"):
+            open_array(tmp_path / name)
+
+    @pytest.mark.parametrize("name", ["a.npy", "a.npz"])
+    def test_a_file_of_something_else(self, tmp_path, name):
+        (tmp_path / name).write_text(json.dumps({"x": 1}))
+        with pytest.raises(BadData, match=name):
+            open_array(tmp_path / name)
+
+    def test_an_archive_without_a_choice(self, tmp_path):
+        np.savez(tmp_path / "a.npz", x=np.arange(2), y=np.arange(2))
+        with pytest.raises(BadData, match="holds x, y; expected one array a file"):
+            open_array(tmp_path / "a.npz")
+        with pytest.raises(BadData, match="holds x, y; expected an array 'z'"):
+            open_array(tmp_path / "a.npz", "z")
+        assert array_names(tmp_path / "a.npz") == ["x", "y"]
+
+    def test_a_damaged_document(self, tmp_path):
+        (tmp_path / "a.json").write_text('{"x": ')
+        with pytest.raises(BadData, match=r"a\.json cannot be read as JSON"):
+            read_json(tmp_path / "a.json")
+        with pytest.raises(BadData, match=r"b\.json is missing"):
+            read_json(tmp_path / "b.json")
+
+
+def test_an_array_is_mapped_and_not_loaded_and_cannot_be_written_to(tmp_path):
+    np.save(tmp_path / "a.npy", np.zeros(3))
+    opened = open_array(tmp_path / "a.npy")
+    assert isinstance(opened, np.memmap)
+    with pytest.raises(ValueError, match="read-only"):
+        opened[0] = 1
+
+
+def test_a_folder_that_is_removed_meanwhile_is_not_taken_for_whole(tmp_path):
+    def write():
+        with whole_folder(tmp_path / "a") as partial:
+            (partial / "first").write_text("1")
+            shutil.rmtree(partial)
+            write_json(partial / "second", {})
+
+    with pytest.raises(FileNotFoundError, match="partial"):
+        write()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def done(monkeypatch):
+    """What is waited for to be on the disk, and renamed, in that order."""
+    steps = []
+    real, rename, replace = os.fsync, Path.rename, Path.replace
+
+    def noted(fd):
+        real(fd)
+        steps.append(("synced", Path(f"/proc/self/fd/{fd}").readlink()))
+
+    def named(way):
+        def then(path, to):
+            steps.append(("named", Path(to)))
+            return way(path, to)
+
+        return then
+
+    monkeypatch.setattr(os, "fsync", noted)
+    monkeypatch.setattr(Path, "rename", named(rename))
+    monkeypatch.setattr(Path, "replace", named(replace))
+    return steps
+
+
+class TestAfterAPowerCut:
+    """What has its name has its content, and what has a record is there."""
+
+    def test_a_file_is_on_the_disk_before_it_has_its_name(self, tmp_path, done):
+        write_json(tmp_path / "a.json", {})
+        (first, _), *rest = done
+        assert first == "synced"
+        assert rest == [("named", tmp_path / "a.json"), ("synced", tmp_path)]
+
+    def test_all_of_a_folder_is_on_the_disk_before_it_has_its_name(self, tmp_path, done):
+        with whole_folder(tmp_path / "a") as partial:
+            (partial / "deep" / "er").mkdir(parents=True)
+            (partial / "deep" / "one").write_text("1")
+            inside = {partial, *partial.rglob("*")}
+        assert {path for way, path in done[:4] if way == "synced"} == inside
+        assert done[4:] == [("named", tmp_path / "a"), ("synced", tmp_path)]
+
+    def test_what_a_record_declares_is_on_the_disk_before_it(self, tmp_path, done):
+        (tmp_path / "deep").mkdir()
+        (tmp_path / "deep" / "one").write_text("1")
+        record(tmp_path, asked={}, inputs={})
+        named = done.index(("named", tmp_path / "provenance.json"))
+        assert {("synced", tmp_path / "deep"), ("synced", tmp_path / "deep" / "one")} <= set(
+            done[:named]
+        )
+        assert done[-1] == ("synced", tmp_path)
