@@ -119,11 +119,11 @@ def draw_sample(
             f" expected at least 1 each of {SMALLEST_SIDE_PX}x{SMALLEST_SIDE_PX}"
         )
     streams = np.random.default_rng(seed).spawn(4)
-    images, masks, groups = _tiles(pictures, size, streams[0], "scene")
-    outliers, duplicates = _plant(images, masks, groups, streams[3])
+    tiles, masks, groups = _tiles(pictures, size, streams[0], "scene")
+    outliers, duplicates = _plant(tiles, masks, groups, streams[3])
     seen, truths, scenes = _tiles(validation, size, streams[1], "valley")
     return Sample(
-        training_set=np.stack([images, masks], axis=1),
+        training_set=np.stack([tiles, masks], axis=1),
         training_group=groups,
         test_set=_tiles(test, size, streams[2], "plain")[0],
         validation_images=seen,

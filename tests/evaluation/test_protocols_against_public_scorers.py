@@ -148,10 +148,10 @@ def test_monai_is_mean_iou_of_monai_without_background(torch, absent, ignore_emp
 def histograms(truth, guess, classes):
     """What Hugging Face's and MMSegmentation's scorers add up for a picture."""
     kept = truth != IGNORE
-    label, pred = truth[kept], guess[kept]
+    label, pred_kept = truth[kept], guess[kept]
     hits, preds, labels = (
         np.histogram(a, bins=classes, range=(0, classes - 1))[0]
-        for a in (pred[pred == label], pred, label)
+        for a in (pred_kept[pred_kept == label], pred_kept, label)
     )
     return hits, preds + labels - hits
 
@@ -176,10 +176,10 @@ def test_these_are_nanmeans_of_summed_histograms(name):
 def test_smp_is_its_macro_iou_with_labels_shifted_until_the_ignored_is_minus_one():
     """By the formula: segmentation_models_pytorch is not installed here."""
     for truth, guess in drawn(7):
-        label, pred = truth - 1, np.where(truth == IGNORE, -1, guess - 1)
+        label, pred_kept = truth - 1, np.where(truth == IGNORE, -1, guess - 1)
         inside = range(CLASSES - 1)
-        tp = np.array([((pred == c) & (label == c)).sum() for c in inside])
-        fp = np.array([(pred == c).sum() for c in inside]) - tp
+        tp = np.array([((pred_kept == c) & (label == c)).sum() for c in inside])
+        fp = np.array([(pred_kept == c).sum() for c in inside]) - tp
         fn = np.array([(label == c).sum() for c in inside]) - tp
         with np.errstate(invalid="ignore"):
             iou = np.nan_to_num(tp / (tp + fp + fn), nan=1.0)
@@ -194,9 +194,9 @@ def test_nnunet_is_its_foreground_mean():
         means = []
         for label in range(1, CLASSES):
             used = truth != IGNORE
-            ref, pred = truth == label, guess == label
+            ref, pred_kept = truth == label, guess == label
             tp, fp, fn = (
-                (mask & used).sum(axis=(1, 2)) for mask in (ref & pred, ~ref & pred, ref & ~pred)
+                (mask & used).sum(axis=(1, 2)) for mask in (ref & pred_kept, ~ref & pred_kept, ref & ~pred_kept)
             )
             with np.errstate(invalid="ignore"):
                 means.append(np.nanmean(tp / (tp + fp + fn)))

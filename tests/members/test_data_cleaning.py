@@ -65,8 +65,8 @@ class TestNearDuplicates:
         for pictures in (noise(3), noise(3, channels=3)):
             _, hashes = thumbnails_and_hashes(pictures)
             for picture, found in zip(pictures, hashes, strict=True):
-                image = Image.fromarray(np.moveaxis(picture, 0, -1).squeeze())
-                assert np.packbits(imagehash.phash(image).hash).tolist() == found.tolist()
+                pil_image = Image.fromarray(np.moveaxis(picture, 0, -1).squeeze())
+                assert np.packbits(imagehash.phash(pil_image).hash).tolist() == found.tolist()
 
     def test_blocks_find_what_a_loop_over_pairs_finds(self):
         """More pictures than a block of rows holds, and hashes alone to decide."""

@@ -23,9 +23,9 @@ def written(tmp_path, **arrays):
 
 
 def pairs(tmp_path, images, masks):
-    for name, pictures in (("images", images), ("masks", masks)):
+    for name, arrays in (("images", images), ("masks", masks)):
         (tmp_path / name).mkdir()
-        for index, picture in enumerate(pictures):
+        for index, picture in enumerate(arrays):
             Image.fromarray(picture).save(tmp_path / name / f"p{index}.png")
     return tmp_path
 

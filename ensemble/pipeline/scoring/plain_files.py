@@ -77,9 +77,9 @@ def fuse_files(
     check_ignore(ignore, classes)
     context = context_of(members, ignore=ignore, seed=seed, fitting=fitting)
     built = build_strategy(strategy, **context)
-    pictures = _looked_at(built, strategy, images, fit_images)
-    if pictures is not None:
-        check_pictures(pictures, members[0].size)
+    opened_images = _looked_at(built, strategy, images, fit_images)
+    if opened_images is not None:
+        check_pictures(opened_images, members[0].size)
     document: dict[str, Any] = {
         "out": str(target),
         "pictures": count,
@@ -95,7 +95,7 @@ def fuse_files(
         raise BadSpec(
             f"strategy {strategy} has nothing to learn; leave --fit-maps and --fit-truth out"
         )
-    _write_fused(target, members, built, pictures)
+    _write_fused(target, members, built, opened_images)
     return document
 
 
@@ -137,11 +137,11 @@ def postprocess_file(
     check_ignore(ignore, classes)
     floor = max(reader.floor for reader in (opened, fitting) if reader is not None)
     steps = parse_chain(chain, classes=classes, ignore=ignore, floor=floor)
-    pictures = None if images is None else _pictures(images)
+    opened_images = None if images is None else _pictures(images)
     opened.check()
     fitted = _fitted_chain(steps, fitting, fit_truth, fit_images)
     with whole_file(target) as partial:
-        labelled = postprocess(opened.read, count, fitted, pictures=pictures)
+        labelled = postprocess(opened.read, count, fitted, pictures=opened_images)
         write_labels(partial, labelled, (count, rows, cols))
     document = {"out": str(target), "pictures": count, "classes": classes, "chain": str(steps)}
     return document | ({"fitted": str(fitted)} if steps.learns else {})
@@ -164,9 +164,9 @@ def _fitted_chain(
             f"{fitting.name} has {fitting.size[1]} classes; expected {chain.classes} as the maps"
         )
     fitting.check()
-    pictures = None if images is None else _pictures(images)
+    opened_images = None if images is None else _pictures(images)
     with _named(truth):
-        return fit_chain(chain, fitting, open_array(truth), pictures)
+        return fit_chain(chain, fitting, open_array(truth), opened_images)
 
 
 def score_files(
@@ -212,14 +212,14 @@ def count_files(truth: Path, guess: Path, *, classes: int, ignore: int) -> Count
 
 
 def _write_fused(
-    target: Path, members: Sequence[ArrayMaps], fusion: Fusion, pictures: Array | None
+    target: Path, members: Sequence[ArrayMaps], fusion: Fusion, opened_images: Array | None
 ) -> None:
     for member in members:
         member.check()
     with whole_file(target) as partial:
         fused = new_array(partial, dtype=np.float32, shape=members[0].size)
         write = fused.__setitem__
-        fuse(members, fusion, len(fused), write, pictures=pictures, size=CACHE_PICTURES)
+        fuse(members, fusion, len(fused), write, pictures=opened_images, size=CACHE_PICTURES)
         fused.flush()
 
 
@@ -268,9 +268,9 @@ def _fit_blocks(
         )
     for reader in fitting:
         reader.check()
-    pictures = None if images is None else _pictures(images)
+    opened_images = None if images is None else _pictures(images)
     with _named(truth):
-        return FitBlocks(fitting, open_array(truth), size=CACHE_PICTURES, pictures=pictures)
+        return FitBlocks(fitting, open_array(truth), size=CACHE_PICTURES, pictures=opened_images)
 
 
 @contextmanager

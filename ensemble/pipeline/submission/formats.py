@@ -54,16 +54,16 @@ def write_pngs(
     palette = [part for colour in classes.colours for part in ImageColor.getrgb(colour)]
     for block, labels in progress(labelled, "write", len(blocks(len(ids)))):
         for name, picture in zip(ids[block], labels, strict=True):
-            image = Image.fromarray(np.ascontiguousarray(picture)).convert("P")
-            image.putpalette(palette)
-            image.save(folder / f"{name}.png", optimize=False)
+            png = Image.fromarray(np.ascontiguousarray(picture)).convert("P")
+            png.putpalette(palette)
+            png.save(folder / f"{name}.png", optimize=False)
 
 
 def read_label_pngs(folder: Path, ids: Sequence[str]) -> Iterator[tuple[str, Array]]:
     """Yield (id, labels) of each picture."""
     for name in ids:
-        with Image.open(folder / f"{name}.png") as image:
-            labels: Array = np.asarray(image)
+        with Image.open(folder / f"{name}.png") as png:
+            labels: Array = np.asarray(png)
             yield name, labels
 
 

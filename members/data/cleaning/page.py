@@ -205,7 +205,7 @@ def _shown(data: DataSet, place: int) -> list[str]:
     shown = [Image.fromarray(np.ascontiguousarray(picture.squeeze()))]
     if data.masks is not None:
         shown.append(coloured(data.masks[place], data.classes))
-    return [_inlined(_png(image)) for image in shown]
+    return [_inlined(_png(panel)) for panel in shown]
 
 
 def coloured(mask: Array, classes: Classes) -> Image.Image:
