@@ -1,4 +1,4 @@
-"""How often do intervals hold the truth, and how often do tests err, with how many groups?
+"""How often do intervals hold the target, and how often do tests err, with how many groups?
 
     nice .venv/bin/python benchmarks/coverage.py [DATA_SETS]
 
@@ -43,10 +43,10 @@ def true_scores(skills):
     return MASKED(total, IGNORE).miou
 
 
-def covered(groups, data_sets, truth):
-    """Return the share of intervals that hold the truth, by kind and method."""
+def covered(groups, data_sets, target):
+    """Return the share of intervals that hold the target, by kind and method."""
     rng, held = np.random.default_rng(groups), defaultdict(list)
-    a, b = truth
+    a, b = target
     for _ in range(data_sets):
         drawn = simulate(groups, SKILLS, rng)
         for method in get_args(Method):
@@ -80,10 +80,10 @@ def erring(groups, skills, data_sets, *, tests=(1,)):
 
 def main():
     data_sets = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000
-    rows, truth = defaultdict(list), true_scores(SKILLS)
+    rows, target = defaultdict(list), true_scores(SKILLS)
     alike, pairs = np.zeros((MANY, 5)), MANY * (MANY - 1) // 2
     for groups in GROUPS:
-        for name, share in covered(groups, data_sets, truth).items():
+        for name, share in covered(groups, data_sets, target).items():
             rows[name].append(share)
         rows["test: alike"] += list(erring(groups, alike[:2], data_sets))
         rows["test: unlike, same mean"] += list(erring(groups, EVEN, data_sets))

@@ -32,10 +32,10 @@ SIDES = {
 TORCH = "torch"
 TORCH_SIDE = {TORCH: {"backend": "torch"}}
 SXY, SRGB = (5, 15, 30, 60), (5, 13, 30)
-# Of fewer pictures the mean error hangs on one or two that have not settled.
-SWEEP_PICTURES, SWEEP_ROUNDS = 12, 3
+# Of fewer images the mean error hangs on one or two that have not settled.
+SWEEP_IMAGES, SWEEP_ROUNDS = 12, 3
 THREADS = 2
-BLOCK_PICTURES = 4
+BLOCK_IMAGES = 4
 
 
 def bench_crf(
@@ -50,18 +50,18 @@ def bench_crf(
     """Time the backends in turns on one core, and compare each with the exact field.
 
     Args:
-        cases: pictures and maps.
+        cases: images and maps.
         rounds: how often each side is timed.
-        colour: pictures in colour and maps, to do the same with.
-        sweep: go through sxy and srgb too, on a few of the pictures.
+        colour: images in colour and maps, to do the same with.
+        sweep: go through sxy and srgb too, on a few of the images.
         torch: time the torch backend too, on the device that it chooses.
         tell: gets a line for each part.
 
     Returns:
-        A JSON document: the machine, the cases; `sides`: pictures a second, how many times faster
+        A JSON document: the machine, the cases; `sides`: images a second, how many times faster
         than pydensecrf (medians, minima), mean |Q - Q exact| and the share of pixels whose label
         differs, each also as a part of pydensecrf's; `two_threads`: how much faster they are than
-        one; `colour`: the maps, pictures and sides in colour; `sweep`: the sides again for
+        one; `colour`: the maps, images and sides in colour; `sweep`: the sides again for
         each sxy and srgb.
     """
     ways = {**SIDES, **TORCH_SIDE} if torch else SIDES
@@ -70,7 +70,7 @@ def bench_crf(
             "machine": machine(),
             "cores": 1,
             "maps": cases.about,
-            "pictures": list(cases.ids),
+            "images": list(cases.ids),
             "shape": list(cases.maps.shape[1:]),
             "rounds": rounds,
             "sides": _sides(cases, ways, rounds, {}),
@@ -80,12 +80,12 @@ def bench_crf(
         if colour is not None:
             document["colour"] = {
                 "maps": colour.about,
-                "pictures": list(colour.ids),
+                "images": list(colour.ids),
                 "sides": _sides(colour, SIDES, rounds, {}),
             }
-            tell("pictures in colour are measured")
+            tell("images in colour are measured")
         if sweep:
-            few, document["sweep"] = cases.first(SWEEP_PICTURES), []
+            few, document["sweep"] = cases.first(SWEEP_IMAGES), []
             for sxy, srgb in product(SXY, SRGB):
                 options = {"bilateral_sxy": float(sxy), "bilateral_srgb": float(srgb)}
                 found = _sides(few, SIDES, SWEEP_ROUNDS, options)
@@ -98,14 +98,14 @@ def _sides(
     cases: Cases, ways: Mapping[str, dict[str, str]], rounds: int, options: dict[str, Any]
 ) -> dict[str, dict[str, float]]:
     steps = {name: cases.step(**side, **options) for name, side in ways.items()}
-    exact = cases.step(backend="exact", **options).apply(cases.maps, cases.pictures)
+    exact = cases.step(backend="exact", **options).apply(cases.maps, cases.images)
     calls = {name: _call(step, cases) for name, step in steps.items()}
     times = compared(in_turns(calls, rounds), LIBRARY)
     found = {}
     for name, step in steps.items():
-        maps = step.apply(cases.maps, cases.pictures)
+        maps = step.apply(cases.maps, cases.images)
         found[name] = {
-            "pictures_per_s": len(maps) / times[name]["median_s"],
+            "images_per_s": len(maps) / times[name]["median_s"],
             "times_faster": 1 / times[name]["ratio"],
             "times_faster_of_minima": 1 / times[name]["ratio_of_minima"],
             "mean_error": float(np.abs(maps - exact).mean(dtype=np.float64)),
@@ -121,20 +121,20 @@ def _sides(
 
 
 def _call(step: Step, cases: Cases) -> Callable[[], object]:
-    return lambda: step.apply(cases.maps, cases.pictures)
+    return lambda: step.apply(cases.maps, cases.images)
 
 
 def _threads(cases: Cases, rounds: int) -> float:
-    """Return how many times faster blocks of pictures go through by two threads than by one."""
+    """Return how many times faster blocks of images go through by two threads than by one."""
     step = cases.step()
-    maps, pictures = (np.concatenate([part] * 4) for part in (cases.maps, cases.pictures))
+    maps, images = (np.concatenate([part] * 4) for part in (cases.maps, cases.images))
 
     def run(threads: int) -> None:
         def work(block: slice) -> Map:
-            found: Map = step.apply(maps[block], pictures[block])
+            found: Map = step.apply(maps[block], images[block])
             return found
 
-        list(map_blocks(work, len(maps), size=BLOCK_PICTURES, threads=threads))
+        list(map_blocks(work, len(maps), size=BLOCK_IMAGES, threads=threads))
 
     times = compared(in_turns({"one": lambda: run(1), "two": lambda: run(THREADS)}, rounds), "two")
     ratio: float = times["one"]["ratio"]
@@ -153,9 +153,9 @@ def as_text(document: dict[str, Any]) -> str:
 
 
 def _table(sides: dict[str, dict[str, float]]) -> list[str]:
-    heads = ("pictures/s", "x pydensecrf", "mean error", "of its", "disagree", "of its")
+    heads = ("images/s", "x pydensecrf", "mean error", "of its", "disagree", "of its")
     keys = (
-        ("pictures_per_s", "13.1f"),
+        ("images_per_s", "13.1f"),
         ("times_faster", "13.1f"),
         ("mean_error", "13.2e"),
         ("mean_error_of_library", "13.2f"),
@@ -173,7 +173,7 @@ if TYPE_CHECKING:
 
 
 @click.command("crf", short_help="The dense CRF against pydensecrf and exact.")
-@cases_options(pictures=24)
+@cases_options(images=24)
 @rounds_option(7)
 @click.option("--sweep/--no-sweep", default=True, show_default=True, help="Sweep sxy and srgb.")
 @click.option(

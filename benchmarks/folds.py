@@ -2,9 +2,9 @@
 
     .venv/bin/python benchmarks/folds.py --run runs/ensemble
 
-New pictures go through every fold's model of a member, and the mean counts; out-of-fold pictures
+New images go through every fold's model of a member, and the mean counts; out-of-fold images
 go through one. So members look weaker on oof than on validation, and fusing them looks better.
-Here the pictures of one split go through each fold's models alone, and through all of them.
+Here the images of one split go through each fold's models alone, and through all of them.
 Specialists are left out; the last line compares with the member that is highest by all folds.
 """
 
@@ -37,7 +37,7 @@ MASKED = PROTOCOLS.build("masked")
 
 @click.command(help=__doc__.partition("\n")[0])
 @click.option("--run", "path", type=click.Path(path_type=Path, exists=True), required=True)
-@click.option("--split", default="validation", show_default=True, help="Its pictures need truth.")
+@click.option("--split", default="validation", show_default=True, help="Its images need target.")
 @click.option(
     "--strategy", default="geometric_mean", show_default=True, help="That learns nothing."
 )
@@ -66,7 +66,7 @@ def main(path: Path, split: str, strategy: str) -> None:
 
 
 def count(run: Run, members: list[Member], data: DataSet, strategy: str) -> Counts:
-    """Return counts (fold, or all of them; member, or their fusion; picture, true, guess)."""
+    """Return counts (fold, or all of them; member, or their fusion; image, true, prediction)."""
     classes = len(data.classes)
     fuse = STRATEGIES.build(strategy, classes=classes, ignore=data.classes.ignore)
     networks = [
@@ -80,12 +80,12 @@ def count(run: Run, members: list[Member], data: DataSet, strategy: str) -> Coun
     ]
     shape = (len(networks) + 1, len(members) + 1, len(data), classes, classes)
     counts = np.zeros(shape, np.int64)
-    for block in progress(blocks(len(data)), "pictures", len(blocks(len(data)))):
-        pictures, truth = np.array(data.pictures[block]), np.asarray(data.truth()[block])
+    for block in progress(blocks(len(data)), "images", len(blocks(len(data)))):
+        images, target = np.array(data.images[block]), np.asarray(data.target()[block])
         found: Maps = np.array(
             [
                 [
-                    predict(network, pictures, "cpu", m)
+                    predict(network, images, "cpu", m)
                     for network, m in zip(one, members, strict=True)
                 ]
                 for one in networks
@@ -93,12 +93,12 @@ def count(run: Run, members: list[Member], data: DataSet, strategy: str) -> Coun
         )
         for place, maps in enumerate([*found, found.mean(axis=0)]):
             for column, scores in enumerate([*maps, fuse(maps)]):
-                counts[place, column, block] = confusion(truth, highest(scores), classes=classes)
+                counts[place, column, block] = confusion(target, highest(scores), classes=classes)
     return counts
 
 
 def miou(counts: Counts, classes: Classes) -> float:
-    """Score counts (picture, true, guess)."""
+    """Score counts (image, true, prediction)."""
     return float(MASKED(counts.sum(axis=0), classes.ignore).miou)
 
 

@@ -1,6 +1,6 @@
-"""What `ens bench crf` and `morphology` try steps on: real pictures and maps, or drawn ones.
+"""What `ens bench crf` and `morphology` try steps on: real images and maps, or drawn ones.
 
-The options by which a measurement takes pictures and maps: those of a run, or drawn ones.
+The options by which a measurement takes images and maps: those of a run, or drawn ones.
 """
 
 import functools
@@ -17,7 +17,7 @@ from ensemble.pipeline.run.open_run import Sources
 from evaluation.core.arrays import spaced
 from evaluation.core.errors import BadRun, BadSpec
 from evaluation.core.run_folder import Run
-from evaluation.core.types import Labels, Map, Pictures
+from evaluation.core.types import Images, Labels, Map
 from members.data.dataset import DataSet
 from members.data.sample import draw_sample
 from postproc.step import Step
@@ -34,15 +34,15 @@ class Cases:
     """What the field is tried on.
 
     Args:
-        maps: (picture, class, row, col).
-        pictures: uint8 (picture, channel, row, col).
-        ids: of the pictures.
+        maps: (image, class, row, col).
+        images: uint8 (image, channel, row, col).
+        ids: of the images.
         floor: of the maps' logarithms.
         about: where all this comes from.
     """
 
     maps: Map
-    pictures: Pictures
+    images: Images
     ids: tuple[str, ...]
     floor: float
     about: str
@@ -57,30 +57,30 @@ class Cases:
         """Return fewer of them, evenly spaced."""
         chosen = spaced(len(self.maps), count)
         ids = tuple(self.ids[place] for place in chosen)
-        return Cases(self.maps[chosen], self.pictures[chosen], ids, self.floor, self.about)
+        return Cases(self.maps[chosen], self.images[chosen], ids, self.floor, self.about)
 
 
 def cases_of_run(run: Run, fusion: str | None, split: str, count: int) -> Cases:
-    """Take pictures of a split, evenly spaced, and the maps of them.
+    """Take images of a split, evenly spaced, and the maps of them.
 
     Args:
         run: the experiment folder.
         fusion: or member; by default the first member.
-        split: of the pictures.
+        split: of the images.
         count: how many at most.
 
     Raises:
-        BadRun: no such maps, or maps of other pictures.
+        BadRun: no such maps, or maps of other images.
     """
     sources = Sources.of(run)
     name = fusion or sources.names()[0]
     maps, data = sources.open(name, split), DataSet.load(run.data(split))
     if maps.ids != data.ids:
-        raise BadRun(f"{name!r} has maps of other pictures than {split}; make them again")
+        raise BadRun(f"{name!r} has maps of other images than {split}; make them again")
     chosen = spaced(len(data), count)
     return Cases(
         np.concatenate([maps.read(slice(place, place + 1)) for place in chosen]),
-        np.asarray(data.pictures[chosen]),
+        np.asarray(data.images[chosen]),
         tuple(data.ids[place] for place in chosen),
         maps.floor,
         f"maps of {name!r} over {split!r} of {run.path}",
@@ -88,11 +88,11 @@ def cases_of_run(run: Run, fusion: str | None, split: str, count: int) -> Cases:
 
 
 def drawn_cases(count: int) -> Cases:
-    """Take pictures of the built-in sample, and maps made of their masks: smoothed, with noise."""
-    sample = draw_sample(pictures=1, test=1, validation=count)
+    """Take images of the built-in sample, and maps made of their masks: smoothed, with noise."""
+    sample = draw_sample(images=1, test=1, validation=count)
     maps = _drawn_maps(sample.validation_masks)
     ids = tuple(str(number) for number in range(len(maps)))
-    about = "pictures of the built-in sample; maps drawn: masks smoothed, with noise"
+    about = "images of the built-in sample; maps drawn: masks smoothed, with noise"
     return Cases(maps, sample.validation_images[:, None], ids, FLOOR, about)
 
 
@@ -122,23 +122,23 @@ def colour_cases(count: int) -> Cases:
         piece = photograph[row : row + PHOTO_SIZE[0], col : col + PHOTO_SIZE[1]]
         pieces.append(np.moveaxis(piece, -1, 0))
         ids.append(f"{name} from {row}, {col}")
-    pictures = np.stack(pieces)
-    light = ndimage.gaussian_filter(pictures.mean(axis=1), (0, 2, 2))
+    images = np.stack(pieces)
+    light = ndimage.gaussian_filter(images.mean(axis=1), (0, 2, 2))
     steps = np.quantile(light, np.arange(1, PHOTO_CLASSES) / PHOTO_CLASSES, axis=(1, 2))
-    truth = (light > steps[..., None, None]).sum(axis=0).astype(np.uint8)
+    target = (light > steps[..., None, None]).sum(axis=0).astype(np.uint8)
     about = (
         "photographs of scikit-image at half size; maps drawn: five steps of brightness smoothed,"
         " with noise"
     )
-    return Cases(_drawn_maps(truth), pictures, tuple(ids), FLOOR, about)
+    return Cases(_drawn_maps(target), images, tuple(ids), FLOOR, about)
 
 
-def _drawn_maps(truth: Labels) -> Map:
+def _drawn_maps(target: Labels) -> Map:
     from scipy import ndimage
 
     rng = np.random.default_rng(SEED)
-    classes = int(truth[truth < 255].max()) + 1
-    hot = (truth[:, None] == np.arange(classes)[:, None, None]).astype(np.float32)
+    classes = int(target[target < 255].max()) + 1
+    hot = (target[:, None] == np.arange(classes)[:, None, None]).astype(np.float32)
     scores = np.log(ndimage.gaussian_filter(hot, BLUR_PX, axes=(2, 3)) + 0.02)
     noise = ndimage.gaussian_filter(rng.normal(0, 1, scores.shape), BLUR_PX, axes=(2, 3))
     scores += NOISE * noise / noise.std()
@@ -147,11 +147,11 @@ def _drawn_maps(truth: Labels) -> Map:
     return found
 
 
-def cases_options(pictures: int) -> Callable[[Verb], Verb]:
-    """Add `--run`, `--fusion`, `--split` and `--pictures`, and give the verb `cases`.
+def cases_options(images: int) -> Callable[[Verb], Verb]:
+    """Add `--run`, `--fusion`, `--split` and `--images`, and give the verb `cases`.
 
     Args:
-        pictures: how many by default.
+        images: how many by default.
     """
     options = [
         click.option(
@@ -160,13 +160,13 @@ def cases_options(pictures: int) -> Callable[[Verb], Verb]:
         click.option(
             "--fusion", metavar="N", help="Fusion or member; by default the first member."
         ),
-        click.option("--split", default="validation", show_default=True, help="Of which pictures."),
+        click.option("--split", default="validation", show_default=True, help="Of which images."),
         click.option(
-            "--pictures",
+            "--images",
             type=click.IntRange(1),
-            default=pictures,
+            default=images,
             show_default=True,
-            help="How many pictures.",
+            help="How many images.",
         ),
     ]
 
@@ -177,16 +177,16 @@ def cases_options(pictures: int) -> Callable[[Verb], Verb]:
             run_path: Path | None,
             fusion: str | None,
             split: str,
-            pictures: int,
+            images: int,
             **others: Any,
         ) -> Any:
 
             if run_path is None and fusion is not None:
                 raise click.UsageError("--fusion is of a run; give --run too")
             if run_path is None:
-                cases = drawn_cases(pictures)
+                cases = drawn_cases(images)
             else:
-                cases = cases_of_run(Run(run_path), fusion, split, pictures)
+                cases = cases_of_run(Run(run_path), fusion, split, images)
             return verb(*args, cases=cases, **others)
 
         return functools.reduce(lambda f, option: option(f), reversed(options), there)  # type: ignore[return-value]

@@ -28,16 +28,16 @@ SEED = 0
 PASS, READ, OURS = "one pass", "only read", "ours"
 
 
-def bench_score(pictures: int, rounds: int, tell: Callable[[str], None]) -> dict[str, Any]:
+def bench_score(images: int, rounds: int, tell: Callable[[str], None]) -> dict[str, Any]:
     """Time ways of counting the same label maps, in turns, each in one thread.
 
-    One pass is the sum of all labels of both arrays (`truth.sum()`, `guess.sum()`), which reads
+    One pass is the sum of all labels of both arrays (`target.sum()`, `pred.sum()`), which reads
     every label once and adds it up; only to read them, `max()` takes a twentieth of that. Ours
-    counts each picture by itself, as a bootstrap over pictures needs; torchmetrics and scikit-learn
-    make one table of all of them, and torchmetrics called picture by picture stands beside.
+    counts each image by itself, as a bootstrap over images needs; torchmetrics and scikit-learn
+    make one table of all of them, and torchmetrics called image by image stands beside.
 
     Args:
-        pictures: how many, 64 x 128 of 5 classes, uint8.
+        images: how many, 64 x 128 of 5 classes, uint8.
         rounds: how often each side is timed.
         tell: gets a line for what is being done.
 
@@ -48,37 +48,37 @@ def bench_score(pictures: int, rounds: int, tell: Callable[[str], None]) -> dict
     Raises:
         BadRun: torchmetrics or scikit-learn is not installed.
     """
-    truth, guess = _drawn(pictures)
-    sides = _sides(truth, guess)
+    target, pred = _drawn(images)
+    sides = _sides(target, pred)
     _check(sides)
     tell(f"{len(sides)} ways count the same; they are timed")
     found = compared(in_turns(sides, rounds), OURS)
     return {
         "machine": machine(),
         "threads": 1,
-        "pictures": pictures,
+        "images": images,
         "shape": [ROWS, COLS],
         "classes": CLASSES,
         "rounds": rounds,
-        "one_pass": "truth.sum() and guess.sum(): every label of both arrays is read and added up",
-        "only_read": "truth.max() and guess.max(): as little as can be done with every label",
+        "one_pass": "target.sum() and prediction.sum(): every label of both arrays is read and added up",
+        "only_read": "target.max() and prediction.max(): as little as can be done with every label",
         "sides": found,
         "passes": 1 / found[PASS]["ratio"],
         "passes_of_minima": 1 / found[PASS]["ratio_of_minima"],
     }
 
 
-def _drawn(pictures: int) -> tuple[Labels, Labels]:
-    """Draw squares of one class each, as labels have them, and a guess with wrong pixels."""
+def _drawn(images: int) -> tuple[Labels, Labels]:
+    """Draw squares of one class each, as labels have them, and a prediction with wrong pixels."""
     rng = np.random.default_rng(SEED)
-    shape = (pictures, ROWS // SQUARE_PX, COLS // SQUARE_PX)
+    shape = (images, ROWS // SQUARE_PX, COLS // SQUARE_PX)
     squares = rng.integers(0, CLASSES, shape, dtype=np.uint8)
-    truth = np.ascontiguousarray(squares.repeat(SQUARE_PX, axis=1).repeat(SQUARE_PX, axis=2))
-    other = rng.integers(0, CLASSES, truth.shape, dtype=np.uint8)
-    return truth, np.where(rng.random(truth.shape) < NOISE, other, truth)
+    target = np.ascontiguousarray(squares.repeat(SQUARE_PX, axis=1).repeat(SQUARE_PX, axis=2))
+    other = rng.integers(0, CLASSES, target.shape, dtype=np.uint8)
+    return target, np.where(rng.random(target.shape) < NOISE, other, target)
 
 
-def _sides(truth: Labels, guess: Labels) -> dict[str, Callable[[], Any]]:
+def _sides(target: Labels, pred: Labels) -> dict[str, Callable[[], Any]]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -90,9 +90,9 @@ def _sides(truth: Labels, guess: Labels) -> dict[str, Callable[[], Any]]:
             f"{error.name} is not installed; run `pip install -e '.[bench]'` in the source folder"
         ) from None
     torch.set_num_threads(1)
-    t, g = torch.from_numpy(truth).long(), torch.from_numpy(guess).long()
+    t, g = torch.from_numpy(target).long(), torch.from_numpy(pred).long()
 
-    def each_picture() -> Array:
+    def each_image() -> Array:
         tables = [
             multiclass_confusion_matrix(mine, theirs, CLASSES)
             for mine, theirs in zip(g, t, strict=True)
@@ -100,13 +100,13 @@ def _sides(truth: Labels, guess: Labels) -> dict[str, Callable[[], Any]]:
         return np.stack(tables)
 
     return {
-        PASS: lambda: (truth.sum(), guess.sum()),
-        READ: lambda: (truth.max(), guess.max()),
-        OURS: lambda: confusion(truth, guess, classes=CLASSES),
+        PASS: lambda: (target.sum(), pred.sum()),
+        READ: lambda: (target.max(), pred.max()),
+        OURS: lambda: confusion(target, pred, classes=CLASSES),
         "torchmetrics": lambda: np.asarray(multiclass_confusion_matrix(g, t, CLASSES)),
-        "torchmetrics, by picture": each_picture,
+        "torchmetrics, by image": each_image,
         "scikit-learn": lambda: confusion_matrix(
-            truth.ravel(), guess.ravel(), labels=np.arange(CLASSES)
+            target.ravel(), pred.ravel(), labels=np.arange(CLASSES)
         ),
     }
 
@@ -123,7 +123,7 @@ def _check(sides: dict[str, Callable[[], Any]]) -> None:
 
 def as_text(document: dict[str, Any]) -> str:
     """Write what `bench_score` returns for people."""
-    lines = [f"{document['pictures']} pictures; one pass: {document['one_pass']}"]
+    lines = [f"{document['images']} images; one pass: {document['one_pass']}"]
     lines.append(f"{'':26}{'median ms':>12}{'x ours':>9}{'of minima':>11}")
     for name, found in document["sides"].items():
         lines.append(
@@ -136,11 +136,11 @@ def as_text(document: dict[str, Any]) -> str:
 
 @click.command("score", short_help="Confusion counts against other scorers.")
 @click.option(
-    "--pictures", type=click.IntRange(1), default=1024, show_default=True, help="How many pictures."
+    "--images", type=click.IntRange(1), default=1024, show_default=True, help="How many images."
 )
 @rounds_option(7)
 @json_option
-def score(pictures: int, rounds: int, as_json: bool) -> None:
+def score(images: int, rounds: int, as_json: bool) -> None:
     """Time confusion counts of drawn label maps, 64 x 128, 5 classes, on one thread."""
-    document = bench_score(pictures, rounds, tell)
+    document = bench_score(images, rounds, tell)
     show(as_text(document), document, as_json=as_json)

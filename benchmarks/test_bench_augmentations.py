@@ -1,8 +1,8 @@
-"""How many pictures a second does each augmentation change, on one thread?
+"""How many images a second does each augmentation change, on one thread?
 
 pytest benchmarks/test_bench_augmentations.py --benchmark-only
 
-A round is a batch of 16 grey pictures of 64 x 128, all of them changed where there is a
+A round is a batch of 16 grey images of 64 x 128, all of them changed where there is a
 probability; `no_op` is what the bridge to the library costs by itself.
 """
 
@@ -13,9 +13,9 @@ import pytest
 import torch
 
 from members.augmentations import AUGMENTATIONS, Augment
-from members.augmentations.geometric import each_picture
+from members.augmentations.geometric import each_image
 
-PICTURES, ROWS, COLS = 16, 64, 128
+IMAGES, ROWS, COLS = 16, 64, 128
 PLAIN = ("flips", "rand_augment")
 SPECS = [
     *PLAIN,
@@ -40,15 +40,15 @@ def one_thread():
 @pytest.fixture(scope="module")
 def batch():
     rng = np.random.default_rng(0)
-    pictures = rng.integers(0, 256, (PICTURES, 1, ROWS, COLS), dtype=np.uint8)
-    masks = rng.integers(0, 5, (PICTURES, ROWS, COLS), dtype=np.uint8)
-    return torch.from_numpy(pictures), torch.from_numpy(masks)
+    images = rng.integers(0, 256, (IMAGES, 1, ROWS, COLS), dtype=np.uint8)
+    masks = rng.integers(0, 5, (IMAGES, ROWS, COLS), dtype=np.uint8)
+    return torch.from_numpy(images), torch.from_numpy(masks)
 
 
 def measured(benchmark, augmentation, batch):
     rng = np.random.default_rng(0)
     benchmark(lambda: augmentation(*batch, rng))
-    benchmark.extra_info["pictures_per_second"] = round(PICTURES / benchmark.stats["min"])
+    benchmark.extra_info["images_per_second"] = round(IMAGES / benchmark.stats["min"])
 
 
 @pytest.mark.parametrize("spec", SPECS)
@@ -57,4 +57,4 @@ def test_augmentation(benchmark, spec, batch):
 
 
 def test_no_op(benchmark, batch):
-    measured(benchmark, each_picture(albumentations.NoOp(p=1)), batch)
+    measured(benchmark, each_image(albumentations.NoOp(p=1)), batch)

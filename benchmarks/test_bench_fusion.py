@@ -1,4 +1,4 @@
-"""How long does fitting a strategy take, on 64 pictures of 10 members?
+"""How long does fitting a strategy take, on 64 images of 10 members?
 
 pytest benchmarks/test_bench_fusion.py --benchmark-only
 """
@@ -9,7 +9,7 @@ from benchmarks.fuse.synthetic import CLASSES, drawn_members
 from ensemble.fusion import Block, Learned
 from ensemble.strategies import STRATEGIES
 
-MEMBERS, PICTURES = 10, 64
+MEMBERS, IMAGES = 10, 64
 CONTEXT = {
     "classes": CLASSES,
     "ignore": 0,
@@ -31,7 +31,7 @@ LEARNED = [
 
 @pytest.fixture(scope="module")
 def block():
-    maps = drawn_members(MEMBERS, PICTURES)
+    maps = drawn_members(MEMBERS, IMAGES)
     return Block(maps, maps[0].argmax(axis=1))
 
 

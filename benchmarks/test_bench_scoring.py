@@ -1,8 +1,8 @@
 """What does counting cost beside merely reading the two arrays once, and beside scikit-learn?
 
-`make bench BENCH=benchmarks/test_bench_scoring.py`: one group a kind of picture; times of the same
-256 pictures of 64 x 128, 5 classes, stand side by side. Ours gives a table a picture, as the
-bootstrap needs them; scikit-learn is timed for that, and for one table of all pictures, which is
+`make bench BENCH=benchmarks/test_bench_scoring.py`: one group a kind of image; times of the same
+256 images of 64 x 128, 5 classes, stand side by side. Ours gives a table an image, as the
+bootstrap needs them; scikit-learn is timed for that, and for one table of all images, which is
 less. Intervals have no rival here: they are timed to see that 10,000 resamples take seconds.
 """
 
@@ -14,11 +14,11 @@ from evaluation.confusion import confusion, confusion_by_threads
 from evaluation.intervals import group_sums, paired_interval, replicates
 from evaluation.protocols import masked
 
-PICTURES, ROWS, COLS, CLASSES = 256, 64, 128, 5
+IMAGES, ROWS, COLS, CLASSES = 256, 64, 128, 5
 
 
 def noise(rng):
-    return rng.integers(0, CLASSES, (PICTURES, ROWS, COLS), dtype=np.uint8)
+    return rng.integers(0, CLASSES, (IMAGES, ROWS, COLS), dtype=np.uint8)
 
 
 def regions(rng):
@@ -27,28 +27,28 @@ def regions(rng):
     return np.ascontiguousarray(small.repeat(16, axis=1).repeat(16, axis=2))
 
 
-def reading(truth, guess):
+def reading(target, pred):
     """One pass over the two arrays, the least that any scorer must do.
 
     Their maxima, since NumPy's sum widens each byte to eight and takes twenty times as long.
     """
-    return truth.max(), guess.max()
+    return target.max(), pred.max()
 
 
-def ours(truth, guess):
-    return confusion(truth, guess, classes=CLASSES)
+def ours(target, pred):
+    return confusion(target, pred, classes=CLASSES)
 
 
-def ours_by_threads(truth, guess):
-    return confusion_by_threads(truth, guess, classes=CLASSES)
+def ours_by_threads(target, pred):
+    return confusion_by_threads(target, pred, classes=CLASSES)
 
 
-def scikit_learn(truth, guess):
-    return np.stack([scikit_learn_on_all(*pair) for pair in zip(truth, guess, strict=True)])
+def scikit_learn(target, pred):
+    return np.stack([scikit_learn_on_all(*pair) for pair in zip(target, pred, strict=True)])
 
 
-def scikit_learn_on_all(truth, guess):
-    return confusion_matrix(truth.ravel(), guess.ravel(), labels=np.arange(CLASSES))
+def scikit_learn_on_all(target, pred):
+    return confusion_matrix(target.ravel(), pred.ravel(), labels=np.arange(CLASSES))
 
 
 WAYS = [reading, ours, ours_by_threads, scikit_learn, scikit_learn_on_all]
@@ -57,12 +57,12 @@ WAYS = [reading, ours, ours_by_threads, scikit_learn, scikit_learn_on_all]
 @pytest.mark.parametrize("kind", [noise, regions], ids=lambda kind: kind.__name__)
 @pytest.mark.parametrize("count", WAYS, ids=lambda count: count.__name__)
 def test_counting(benchmark, kind, count):
-    truth, guess = kind(np.random.default_rng(0)), kind(np.random.default_rng(1))
-    benchmark.group = f"{PICTURES} pictures of {kind.__name__}"
-    found = benchmark(count, truth, guess)
+    target, pred = kind(np.random.default_rng(0)), kind(np.random.default_rng(1))
+    benchmark.group = f"{IMAGES} images of {kind.__name__}"
+    found = benchmark(count, target, pred)
     if count is not reading:
         tables = np.reshape(found, (-1, CLASSES, CLASSES))
-        np.testing.assert_array_equal(tables.sum(axis=0), scikit_learn_on_all(truth, guess))
+        np.testing.assert_array_equal(tables.sum(axis=0), scikit_learn_on_all(target, pred))
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,7 @@ def counted():
 
 @pytest.mark.parametrize("groups", [100, 1_000, 10_000])
 def test_resampling(benchmark, counted, groups):
-    benchmark.group = "10,000 resamples of 10,000 pictures"
+    benchmark.group = "10,000 resamples of 10,000 images"
     place = np.arange(10_000) % groups
 
     def resample():
@@ -85,7 +85,7 @@ def test_resampling(benchmark, counted, groups):
 
 @pytest.mark.parametrize("groups", [100, 1_000, 10_000])
 def test_paired_interval(benchmark, counted, groups):
-    benchmark.group = "paired interval over 10,000 pictures"
+    benchmark.group = "paired interval over 10,000 images"
     (a, b), place = counted, np.arange(10_000) % groups
 
     def interval():

@@ -7,23 +7,23 @@ from scipy import ndimage
 from postproc.chain import argmax
 from postproc.steps import STEPS
 
-PICTURES, CLASSES, ROWS, COLS = 64, 5, 64, 128
+IMAGES, CLASSES, ROWS, COLS = 64, 5, 64, 128
 
 
 @pytest.fixture(scope="module")
 def maps():
     """Patches of some ten pixels with specks, as networks give them."""
     rng = np.random.default_rng(0)
-    noise = rng.standard_normal((PICTURES, CLASSES, ROWS, COLS))
+    noise = rng.standard_normal((IMAGES, CLASSES, ROWS, COLS))
     patches = 30 * ndimage.gaussian_filter(noise, 5, axes=(2, 3)) + 0.5 * noise
     exponent = np.exp(patches)
     return (exponent / exponent.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
 @pytest.fixture(scope="module")
-def pictures():
-    """Pictures with edges at several scales."""
-    noise = np.random.default_rng(1).standard_normal((PICTURES, 1, ROWS, COLS))
+def images():
+    """Images with edges at several scales."""
+    noise = np.random.default_rng(1).standard_normal((IMAGES, 1, ROWS, COLS))
     rough = ndimage.gaussian_filter(noise, 5, axes=(2, 3))
     return np.clip(128 + 600 * rough + 5 * noise, 0, 255).astype(np.uint8)
 
@@ -37,11 +37,11 @@ SPECS = [
 
 
 @pytest.mark.parametrize("spec", SPECS)
-def test_a_step_on_a_block(benchmark, spec, maps, pictures):
+def test_a_step_on_a_block(benchmark, spec, maps, images):
     step = STEPS.build(spec, classes=CLASSES, ignore=0, floor=2.0**-25)
     values = maps if step.takes == "maps" else argmax(maps)
-    benchmark.pedantic(step.apply, args=(values, pictures), rounds=3, warmup_rounds=1)
-    benchmark.extra_info["ms a picture"] = 1e3 * benchmark.stats.stats.min / PICTURES
+    benchmark.pedantic(step.apply, args=(values, images), rounds=3, warmup_rounds=1)
+    benchmark.extra_info["ms an image"] = 1e3 * benchmark.stats.stats.min / IMAGES
 
 
 def test_the_plain_argmax_on_a_block(benchmark, maps):

@@ -1,4 +1,4 @@
-"""Pictures a second of the training pipeline against a bare loop over tensors in memory.
+"""Images a second of the training pipeline against a bare loop over tensors in memory.
 
     .venv/bin/python benchmarks/training.py
 
@@ -29,12 +29,12 @@ def main() -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
-    pictures = rng.integers(0, 256, (BATCH * STEPS, 1, 64, 128), dtype=np.uint8)
-    truth = rng.integers(0, len(MARS), (BATCH * STEPS, 64, 128), dtype=np.uint8)
-    drawn = np.arange(len(pictures))
+    images = rng.integers(0, 256, (BATCH * STEPS, 1, 64, 128), dtype=np.uint8)
+    target = rng.integers(0, len(MARS), (BATCH * STEPS, 64, 128), dtype=np.uint8)
+    drawn = np.arange(len(images))
     sampler = Sampler(
-        torch.from_numpy(pictures),
-        torch.from_numpy(truth),
+        torch.from_numpy(images),
+        torch.from_numpy(target),
         drawn,
         batch=BATCH,
         augment=Augment(("flips",)),
@@ -43,11 +43,11 @@ def main() -> None:
     )
     ready = [
         (torch.from_numpy(p), torch.from_numpy(t))
-        for p, t in zip(np.split(pictures, STEPS), np.split(truth, STEPS), strict=True)
+        for p, t in zip(np.split(images, STEPS), np.split(target, STEPS), strict=True)
     ]
     network = Network("unet(width=16)", channels=1, classes=len(MARS))
     network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    loss = build_loss("cross_entropy", frequencies=class_shares(truth, 5), ignore=0)
+    loss = build_loss("cross_entropy", frequencies=class_shares(target, 5), ignore=0)
     optimizer = OPTIMIZERS.build("adamw", parameters=network.parameters())
     context = autocast("cpu", "auto")
 
@@ -66,7 +66,7 @@ def main() -> None:
     rates = [(train(sampler.epoch(number)), train(ready)) for number in range(ROUNDS)]
     ours, bare = (statistics.median(column) for column in zip(*rates, strict=True))
     ratio = statistics.median(one / other for one, other in rates)
-    print(f"pipeline {ours:.0f} pictures/s, bare loop {bare:.0f} pictures/s, ratio {ratio:.2f}")
+    print(f"pipeline {ours:.0f} images/s, bare loop {bare:.0f} images/s, ratio {ratio:.2f}")
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ from ensemble.pipeline.members.train import (
 )
 from ensemble.pipeline.run.experiment import Experiment, read_experiment
 from ensemble.pipeline.run.open_run import Sources
-from ensemble.pipeline.scoring.score import ScoredPictures, counts_of
+from ensemble.pipeline.scoring.score import ScoredImages, counts_of
 from evaluation.audit import audit
 from evaluation.core.errors import BadRun, BadSpec, EnsError
 from evaluation.core.files import read_json, whole_file, write_json
@@ -183,7 +183,7 @@ class Zoo:
 
     def _scored(self, row: Row) -> dict[str, Any]:
         classes, members = run_classes(self.run), self._members(row["network"])
-        found = self._pictures(row["network"], row["chain"])
+        found = self._images(row["network"], row["chain"])
         table, ignore = found.counts.sum(axis=0), classes.ignore
         score = MASKED(table, ignore)
         spent = [self._spent(member) for member in members]
@@ -203,25 +203,25 @@ class Zoo:
             "recipe": json.dumps(self.asked.defaults | self.asked.members[row["network"]]),
         }
 
-    def _gain(self, against: str, found: ScoredPictures, miou: float) -> dict[str, Any]:
-        """Hold a row against another network, on the same pictures."""
+    def _gain(self, against: str, found: ScoredImages, miou: float) -> dict[str, Any]:
+        """Hold a row against another network, on the same images."""
         if not against or not self._is_predicted(against):
             return {**dict.fromkeys(GAINS), **_ends("gain_", None)}
-        ignore, other = run_classes(self.run).ignore, self._pictures(against, "")
+        ignore, other = run_classes(self.run).ignore, self._images(against, "")
         ends = paired_interval(found.counts, other.counts, found.groups, MASKED, ignore)
         gain = miou - float(MASKED(other.counts.sum(axis=0), ignore).miou)
         keras = audit(KERAS, other.counts, found.counts, ignore)
         parts = (keras.after - keras.before, keras.pixels, keras.denominator, gain)
         return {**dict(zip(GAINS, map(number, parts), strict=True)), **_ends("gain_", ends)}
 
-    def _pictures(self, network: str, chain: str) -> ScoredPictures:
+    def _images(self, network: str, chain: str) -> ScoredImages:
         with writing(self.run.path):
             name = make_candidate(Sources.of(self.run), network, chain, name=None, tell=_silent)
         (found,) = counts_of(self.run, [name], split=EXAMINED, tell=_silent)
         return found
 
     def _fitted(self, members: list[Member]) -> float | None:
-        """Return how well a network knew its training pictures in its last epoch, by `masked`."""
+        """Return how well a network knew its training images in its last epoch, by `masked`."""
         if len(members) > 1:  # of two classes each
             return None
         history = self.run.model(members[0].name, self.fold.index) / "history.csv"
@@ -274,7 +274,7 @@ def _parameters(member: Member, data: DataSet) -> int:
 
 
 def _as_ignored(table: Counts, ignore: int | None) -> int:
-    """Count the scored pixels that are guessed as the class that is not."""
+    """Count the scored pixels that are predicted as the class that is not."""
     return 0 if ignore is None else int(table[:, ignore].sum() - table[ignore, ignore])
 
 

@@ -24,7 +24,7 @@ Row = dict[Any, Any]
     "--results", type=click.Path(path_type=Path, exists=True), default=RESULTS, show_default=True
 )
 def main(results: Path) -> None:
-    """Print two tables, and whether networks rank as they know their training pictures."""
+    """Print two tables, and whether networks rank as they know their training images."""
     frame = pd.read_csv(results, na_values=[""], keep_default_na=False, dtype={"reported": str})
     columns = list(frame.columns)
     classes = columns[columns.index("as_ignored") + 1 : columns.index("training")]

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ensemble.block_fusion import CACHE_PICTURES, FitBlocks, fuse
+from ensemble.block_fusion import CACHE_IMAGES, FitBlocks, fuse
 from ensemble.fusion import Learned
 from ensemble.strategy import build_strategy, context_of
 from evaluation.core.errors import BadMaps, BadSpec
@@ -17,34 +17,34 @@ def fuse_maps(
     strategy: str = "mean",
     *,
     fit_maps: Sequence[Array] = (),
-    fit_truth: Array | None = None,
-    pictures: Array | None = None,
-    fit_pictures: Array | None = None,
+    fit_target: Array | None = None,
+    images: Array | None = None,
+    fit_images: Array | None = None,
     ignore: int | None = None,
     seed: int = 0,
 ) -> Map:
     """Fuse the maps of several members.
 
     Args:
-        maps: one array a member, (picture, class, row, col): probabilities as floating point, or
+        maps: one array a member, (image, class, row, col): probabilities as floating point, or
             uint8 scaled by 255; memory maps are read block by block.
         strategy: spec, such as `stacking(l2=0.1)`.
-        fit_maps: for a strategy that learns, maps of pictures that no member was trained on, in
+        fit_maps: for a strategy that learns, maps of images that no member was trained on, in
             the same order.
-        fit_truth: their class index per pixel, (picture, row, col), 255 where unlabelled.
-        pictures: uint8 (picture, channel, row, col), for a strategy that looks at them.
-        fit_pictures: those of `fit_maps`.
+        fit_target: their class index per pixel, (image, row, col), 255 where unlabelled.
+        images: uint8 (image, channel, row, col), for a strategy that looks at them.
+        fit_images: those of `fit_maps`.
         ignore: the class that is not scored, or None.
         seed: of what the strategy draws.
 
     Returns:
-        One map a picture, float32.
+        One map an image, float32.
 
     Raises:
         BadSpec: an unknown strategy or option, one that learns and has nothing to learn from, or
             an ignored class outside the classes.
         BadMaps: no maps, none that are probabilities, or some that do not fit together.
-        BadLabels: truth of another shape or type.
+        BadLabels: target of another shape or type.
     """
     if not maps:
         raise BadMaps("no maps were given; expected one array a member")
@@ -58,15 +58,15 @@ def fuse_maps(
     context = context_of(members, ignore=ignore, seed=seed, fitting=fitting)
     built = build_strategy(strategy, **context)
     if isinstance(built, Learned):
-        if fit_truth is None or len(fitting) != len(members):
+        if fit_target is None or len(fitting) != len(members):
             raise BadSpec(
-                f"strategy {strategy} learns: expected fit_truth and {len(members)} fit_maps of"
-                f" held-out pictures; got {len(fitting)}"
+                f"strategy {strategy} learns: expected fit_target and {len(members)} fit_maps of"
+                f" held-out images; got {len(fitting)}"
             )
-        built = built.fit(FitBlocks(fitting, fit_truth, pictures=fit_pictures))
+        built = built.fit(FitBlocks(fitting, fit_target, images=fit_images))
     fused: Map = np.empty(members[0].size, np.float32)
     count = members[0].size[0]
-    fuse(members, built, count, fused.__setitem__, pictures=pictures, size=CACHE_PICTURES)
+    fuse(members, built, count, fused.__setitem__, images=images, size=CACHE_IMAGES)
     return fused
 
 

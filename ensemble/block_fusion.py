@@ -1,4 +1,4 @@
-"""From readers of maps through a fusion to a writer, block of pictures by block."""
+"""From readers of maps through a fusion to a writer, block of images by block."""
 
 import os
 import threading
@@ -14,18 +14,18 @@ from ensemble.fusion import (
     Fusion,
     OfSum,
     fuse_block,
-    needs_pictures,
+    needs_images,
 )
-from evaluation.core.blocks import BLOCK_PICTURES, blocks, map_blocks
+from evaluation.core.blocks import BLOCK_IMAGES, blocks, map_blocks
 from evaluation.core.classes import UNLABELLED
 from evaluation.core.errors import BadData, BadLabels, BadMaps
 from evaluation.core.progress import progress
 from evaluation.core.types import (
     Array,
     Groups,
+    Images,
     Map,
     Maps,
-    Pictures,
 )
 from members.chunks import PIECE_VALUES, put
 from members.maps import (
@@ -36,8 +36,8 @@ from members.maps import (
     refuse_unfinite,
 )
 
-CACHE_PICTURES = 16
-"""Pictures a block where any number can be read: what is added up then stays in the cache. Stores
+CACHE_IMAGES = 16
+"""Images a block where any number can be read: what is added up then stays in the cache. Stores
 are read by whole chunks instead."""
 
 MEMORY_BYTES = 2 << 30
@@ -46,18 +46,18 @@ MEMORY_BYTES = 2 << 30
 
 @dataclass(frozen=True)
 class CrossFitted:
-    """A fusion for each fold, fitted on the others: a picture is fused by what never saw its truth.
+    """A fusion for each fold, fitted on the others: an image is fused by what never saw its target.
 
     Args:
         fusions: one a fold.
-        fold_of: the fold of each picture.
+        fold_of: the fold of each image.
     """
 
     fusions: Sequence[Fusion]
     fold_of: Groups
 
     def at(self, block: slice) -> Fusion:
-        """Return the fusion of a block of pictures."""
+        """Return the fusion of a block of images."""
         return _FoldByFold(self.fusions, self.fold_of[block])
 
 
@@ -67,14 +67,14 @@ class _FoldByFold:
     folds: Groups
 
     @property
-    def needs_pictures(self) -> bool:
-        return any(map(needs_pictures, self.fusions))
+    def needs_images(self) -> bool:
+        return any(map(needs_images, self.fusions))
 
-    def __call__(self, maps: Maps, pictures: Pictures | None = None) -> Map:
+    def __call__(self, maps: Maps, images: Images | None = None) -> Map:
         fused: Map = np.empty(maps.shape[1:], np.float32)
         for fold in np.unique(self.folds):
             chosen = self.folds == fold
-            seen = None if pictures is None else pictures[chosen]
+            seen = None if images is None else images[chosen]
             fused[chosen] = fuse_block(self.fusions[fold], maps[:, chosen], seen)
         return fused
 
@@ -85,31 +85,31 @@ def fuse(
     count: int,
     write: Callable[[slice, Map], object],
     *,
-    pictures: Array | None = None,
-    size: int = BLOCK_PICTURES,
+    images: Array | None = None,
+    size: int = BLOCK_IMAGES,
 ) -> None:
-    """Fuse all pictures; memory does not grow with their number.
+    """Fuse all images; memory does not grow with their number.
 
     Args:
         members: in the order in which the fusion was built or fitted.
         fusion: what makes one map of theirs.
-        count: how many pictures each member has.
-        write: takes the pictures of a block and their fused map, whose memory is used again once
+        count: how many images each member has.
+        write: takes the images of a block and their fused map, whose memory is used again once
             it returns; called from several threads at once, in no order, once for each block.
-        pictures: uint8, (picture, channel, row, col); read where the fusion looks at them.
-        size: pictures a block.
+        images: uint8, (image, channel, row, col); read where the fusion looks at them.
+        size: images a block.
 
     Raises:
-        BadMaps: members that differ in pictures, classes or pixels, or do not have `count`
-            pictures; NaN or infinite values.
-        BadData: pictures that are asked for and missing, or do not fit.
+        BadMaps: members that differ in images, classes or pixels, or do not have `count`
+            images; NaN or infinite values.
+        BadData: images that are asked for and missing, or do not fit.
     """
     shape = check_agreement(members)
     if shape[0] != count:
-        raise BadMaps(f"{members[0].name} holds {shape[0]} pictures; expected {count}")
+        raise BadMaps(f"{members[0].name} holds {shape[0]} images; expected {count}")
 
-    if pictures is not None:
-        check_pictures(pictures, shape)
+    if images is not None:
+        check_images(images, shape)
     room = _Room(len(members), (min(size, count), *shape[1:]))
 
     def work(block: slice) -> None:
@@ -123,8 +123,8 @@ def fuse(
                     refuse_unfinite(member, block)
                 raise
             return
-        looks = pictures is not None and needs_pictures(apply)
-        seen = np.asarray(pictures[block]) if looks and pictures is not None else None
+        looks = images is not None and needs_images(apply)
+        seen = np.asarray(images[block]) if looks and images is not None else None
         maps = stacked(members, block, room.maps[:, : block.stop - block.start])
         write(block, fuse_block(apply, maps, seen))
 
@@ -149,7 +149,7 @@ class _Room(threading.local):
 
 
 def _of_sum(members: Sequence[MapReader], fusion: OfSum, block: slice, room: _Room) -> Map:
-    """Fuse a block few pictures at a time, so that what is added up stays in the cache."""
+    """Fuse a block few images at a time, so that what is added up stays in the cache."""
     fused = room.fused[: block.stop - block.start]
     places = [fused[part] for part in blocks(len(fused), max(1, PIECE_VALUES // fused[0].size))]
     sums = members[0].stream(block, places)
@@ -161,33 +161,33 @@ def _of_sum(members: Sequence[MapReader], fusion: OfSum, block: slice, room: _Ro
     return fused
 
 
-def check_pictures(pictures: Array, size: Size) -> None:
-    """Refuse pictures that do not go with maps.
+def check_images(images: Array, size: Size) -> None:
+    """Refuse images that do not go with maps.
 
     Raises:
         BadData: another number, another size, or values that are no uint8.
     """
     count, _, rows, cols = size
     expected = f"uint8 ({count}, 1 or 3, {rows}, {cols}), as the maps are"
-    shape = pictures.shape
+    shape = images.shape
     fits = len(shape) == 4 and shape[1] in (1, 3) and (shape[0], *shape[2:]) == (count, rows, cols)
-    if pictures.dtype != np.uint8 or not fits:
-        raise BadData(f"pictures are {pictures.dtype} {shape}; expected {expected}")
+    if images.dtype != np.uint8 or not fits:
+        raise BadData(f"images are {images.dtype} {shape}; expected {expected}")
 
 
 def stacked(members: Sequence[MapReader], block: slice, room: Maps | None = None) -> Maps:
     """Read a block of every member into one array.
 
     Args:
-        members: readers of the same pictures.
-        block: which pictures.
+        members: readers of the same images.
+        block: which images.
         room: memory of the result's shape; new where it is None.
 
     Raises:
-        BadMaps: NaN or infinite values; names the member and the picture.
+        BadMaps: NaN or infinite values; names the member and the image.
     """
-    pictures, *rest = members[0].size
-    shape = (len(members), len(range(*block.indices(pictures))), *rest)
+    images, *rest = members[0].size
+    shape = (len(members), len(range(*block.indices(images))), *rest)
     maps: Maps = np.empty(shape, np.float32) if room is None else room
     for place, member in zip(maps, members, strict=True):
         found = read_finite(member, block, place)
@@ -198,55 +198,55 @@ def stacked(members: Sequence[MapReader], block: slice, room: Maps | None = None
 
 @dataclass(frozen=True)
 class FitBlocks:
-    """Blocks of maps and truth to learn from; can be gone through several times.
+    """Blocks of maps and target to learn from; can be gone through several times.
 
     Args:
-        members: readers, all of the same pictures.
-        truth: class index per pixel, (picture, row, col); 255 where the annotators gave none.
-        size: pictures a block.
-        pictures: uint8, (picture, channel, row, col), for what looks at them.
-        groups: a name a picture, where neighbours must not be divided; None where none are known.
+        members: readers, all of the same images.
+        target: class index per pixel, (image, row, col); 255 where the annotators gave none.
+        size: images a block.
+        images: uint8, (image, channel, row, col), for what looks at them.
+        groups: a name an image, where neighbours must not be divided; None where none are known.
 
     Raises:
         BadMaps: members that do not agree.
-        BadData: pictures that do not fit.
-        BadLabels: truth of another shape or type, or with a label outside the classes.
+        BadData: images that do not fit.
+        BadLabels: target of another shape or type, or with a label outside the classes.
     """
 
     members: Sequence[MapReader]
-    truth: Shaped[np.ndarray, "..."]
-    size: int = BLOCK_PICTURES
-    pictures: Array | None = None
+    target: Shaped[np.ndarray, "..."]
+    size: int = BLOCK_IMAGES
+    images: Array | None = None
     groups: Groups | None = None
 
     def __post_init__(self) -> None:
         """Check all but the maps' values."""
         size = check_agreement(self.members)
-        pictures, classes, *pixels = size
-        expected = (pictures, *pixels)
-        if self.pictures is not None:
-            check_pictures(self.pictures, size)
-        if self.truth.shape != expected:
+        images, classes, *pixels = size
+        expected = (images, *pixels)
+        if self.images is not None:
+            check_images(self.images, size)
+        if self.target.shape != expected:
             raise BadLabels(
-                f"truth has shape {self.truth.shape}; expected {expected} as in"
+                f"target has shape {self.target.shape}; expected {expected} as in"
                 f" {self.members[0].name}"
             )
-        if self.truth.dtype.kind not in "iu":
-            raise BadLabels(f"truth is {self.truth.dtype}; expected integers")
-        for block in blocks(pictures, self.size):
-            found = np.unique(self.truth[block])
+        if self.target.dtype.kind not in "iu":
+            raise BadLabels(f"target is {self.target.dtype}; expected integers")
+        for block in blocks(images, self.size):
+            found = np.unique(self.target[block])
             strange = found[((found < 0) | (found >= classes)) & (found != UNLABELLED)]
             if len(strange):
                 raise BadLabels(
-                    f"truth holds {strange.tolist()}; expected 0 to {classes - 1} and {UNLABELLED}"
+                    f"target holds {strange.tolist()}; expected 0 to {classes - 1} and {UNLABELLED}"
                 )
 
     def __iter__(self) -> Iterator[Block]:
         """Read block after block."""
 
         def read(block: slice) -> Block:
-            seen = None if self.pictures is None else np.asarray(self.pictures[block])
-            return Block(stacked(self.members, block), np.asarray(self.truth[block]), seen)
+            seen = None if self.images is None else np.asarray(self.images[block])
+            return Block(stacked(self.members, block), np.asarray(self.target[block]), seen)
 
         # One thread reads the next block while this one is learned from.
-        return map_blocks(read, len(self.truth), size=self.size, threads=1, here=True)
+        return map_blocks(read, len(self.target), size=self.size, threads=1, here=True)

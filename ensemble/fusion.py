@@ -10,9 +10,9 @@ from jaxtyping import Float, Integer
 from evaluation.core.errors import BadData
 from evaluation.core.types import (
     Array,
+    Images,
     Map,
     Maps,
-    Pictures,
 )
 
 CLASS_AXIS = -3
@@ -25,23 +25,23 @@ PIECE_VALUES = 1 << 17
 """Values of one member that are worked on at a time: half a megabyte, which stays in the cache."""
 
 
-# The number of pictures has no name here, since the last block may be shorter.
+# The number of images has no name here, since the last block may be shorter.
 class Block(NamedTuple):
-    """Some pictures to learn from.
+    """Some images to learn from.
 
     Args:
         maps: of all members, float32.
-        truth: class index per pixel; 255 where the annotators gave none.
-        pictures: uint8, with 1 or 3 channels; None where nothing looks at them.
+        target: class index per pixel; 255 where the annotators gave none.
+        images: uint8, with 1 or 3 channels; None where nothing looks at them.
     """
 
     maps: Float[np.ndarray, "member _ class row col"]
-    truth: Integer[np.ndarray, "_ row col"]
-    pictures: Integer[np.ndarray, "_ channel row col"] | None = None
+    target: Integer[np.ndarray, "_ row col"]
+    images: Integer[np.ndarray, "_ channel row col"] | None = None
 
 
 Blocks = Iterable[Block]
-"""Blocks of pictures; can be gone through several times."""
+"""Blocks of images; can be gone through several times."""
 
 
 @runtime_checkable
@@ -49,12 +49,12 @@ class Fusion(Protocol):
     """A frozen dataclass that turns the maps of all members into one map of probabilities.
 
     Its fields are numpy arrays, numbers, strings and tuples of these two, or other fusions, so that
-    it can be saved. One that looks at the pictures too says `needs_pictures = True` and takes them
+    it can be saved. One that looks at the images too says `needs_images = True` and takes them
     as a second argument; see `fuse_block`.
     """
 
     def __call__(self, maps: Maps) -> Map:
-        """Fuse; each picture by itself, so that it comes out the same in any block."""
+        """Fuse; each image by itself, so that it comes out the same in any block."""
         ...
 
 
@@ -72,31 +72,31 @@ class Learned:
     """A fusion that must learn first.
 
     Args:
-        fit: takes blocks of maps, of pictures that no member was trained on, with their truth.
-        needs_pictures: whether it looks at the pictures, which the blocks must hold then.
+        fit: takes blocks of maps, of images that no member was trained on, with their target.
+        needs_images: whether it looks at the images, which the blocks must hold then.
     """
 
     fit: Callable[[Blocks], Fusion]
-    needs_pictures: bool = False
+    needs_images: bool = False
 
 
-def needs_pictures(fusion: object) -> bool:
-    """Tell whether a fusion, or what learns one, looks at the pictures."""
-    return bool(getattr(fusion, "needs_pictures", False))
+def needs_images(fusion: object) -> bool:
+    """Tell whether a fusion, or what learns one, looks at the images."""
+    return bool(getattr(fusion, "needs_images", False))
 
 
-def fuse_block(fusion: Fusion, maps: Maps, pictures: Pictures | None = None) -> Map:
-    """Fuse maps, with the pictures where the fusion looks at them.
+def fuse_block(fusion: Fusion, maps: Maps, images: Images | None = None) -> Map:
+    """Fuse maps, with the images where the fusion looks at them.
 
     Raises:
-        BadData: it looks at pictures and there are none.
+        BadData: it looks at images and there are none.
     """
-    if not needs_pictures(fusion):
+    if not needs_images(fusion):
         return fusion(maps)
-    if pictures is None:
-        raise BadData(f"{type(fusion).__name__} looks at the pictures; give them beside the maps")
-    looking = cast("Callable[[Maps, Pictures], Map]", fusion)
-    return looking(maps, pictures)
+    if images is None:
+        raise BadData(f"{type(fusion).__name__} looks at the images; give them beside the maps")
+    looking = cast("Callable[[Maps, Images], Map]", fusion)
+    return looking(maps, images)
 
 
 def by_pieces(maps: Maps, scores: Callable[..., Map], *beside: Array) -> Map:
@@ -104,26 +104,26 @@ def by_pieces(maps: Maps, scores: Callable[..., Map], *beside: Array) -> Map:
 
     Args:
         maps: maps of all members.
-        scores: gives non-negative scores of the classes for a piece of the maps (some pictures,
+        scores: gives non-negative scores of the classes for a piece of the maps (some images,
             some rows) and the same piece of what is beside; no pixel's scores are all zero.
-        beside: features of the same pixels, (picture, feature, row, col).
+        beside: features of the same pixels, (image, feature, row, col).
 
     Returns:
         The scores, divided by their sum over the classes.
     """
     fused: Map = np.empty(maps.shape[1:], np.float32)
-    for pictures, rows in _pieces(*maps.shape[1:]):
-        more = [features[pictures, :, rows] for features in beside]
-        piece = scores(maps[:, pictures, :, rows], *more)
-        np.divide(piece, piece.sum(axis=CLASS_AXIS, keepdims=True), out=fused[pictures, :, rows])
+    for images, rows in _pieces(*maps.shape[1:]):
+        more = [features[images, :, rows] for features in beside]
+        piece = scores(maps[:, images, :, rows], *more)
+        np.divide(piece, piece.sum(axis=CLASS_AXIS, keepdims=True), out=fused[images, :, rows])
     return fused
 
 
-def _pieces(pictures: int, classes: int, rows: int, cols: int) -> Iterator[tuple[slice, slice]]:
-    """Cut into whole pictures, or, where one is too large already, into bands of rows."""
+def _pieces(images: int, classes: int, rows: int, cols: int) -> Iterator[tuple[slice, slice]]:
+    """Cut into whole images, or, where one is too large already, into bands of rows."""
     in_row = max(1, classes * cols)
     height = min(max(1, PIECE_VALUES // in_row), max(1, rows))
     count = max(1, PIECE_VALUES // (in_row * height)) if height == rows else 1
-    for first in range(0, pictures, count):
+    for first in range(0, images, count):
         for top in range(0, rows, height):
             yield slice(first, first + count), slice(top, top + height)

@@ -8,23 +8,23 @@ from scipy.ndimage import uniform_filter
 
 from ensemble.fusion import Block
 from evaluation.core.errors import BadData
-from evaluation.core.types import Maps, Pictures
+from evaluation.core.types import Images, Maps
 
 GREY_FEATURES = 2
 WHITE = 255
 
-Features = Float[np.ndarray, "picture feature row col"]
-Shades = Float[np.ndarray, "picture row col"]
+Features = Float[np.ndarray, "image feature row col"]
+Shades = Float[np.ndarray, "image row col"]
 
 
 @dataclass(frozen=True)
 class Surroundings:
-    """Features of pixels, from the maps around them and from the picture.
+    """Features of pixels, from the maps around them and from the image.
 
     Args:
         neighbours: radius in px of the square over which the members' mean is averaged; 0 asks for
             no such feature. At the border, the outermost pixels go on.
-        intensity: whether the picture's grey value is asked for, and its square, so that one class
+        intensity: whether the image's grey value is asked for, and its square, so that one class
             may lie between two others in brightness.
         floor: probabilities below this are raised to it before the logarithm.
     """
@@ -37,11 +37,11 @@ class Surroundings:
         """Return how many features there are."""
         return classes * (self.neighbours > 0) + GREY_FEATURES * self.intensity
 
-    def __call__(self, maps: Maps, pictures: Pictures | None) -> Features:
-        """Compute them, whole pictures at a time.
+    def __call__(self, maps: Maps, images: Images | None) -> Features:
+        """Compute them, whole images at a time.
 
         Raises:
-            BadData: pictures are asked for and there are none.
+            BadData: images are asked for and there are none.
         """
         _, count, classes, *pixels = maps.shape
         found: Features = np.empty((count, self.count(classes), *pixels), np.float32)
@@ -52,22 +52,22 @@ class Surroundings:
             # Running sums may come out just below 0.
             np.log(np.maximum(around, self.floor, out=around), out=around)
         if self.intensity:
-            found[:, -2] = grey(pictures)
+            found[:, -2] = grey(images)
             np.square(found[:, -2], out=found[:, -1])
         return found
 
     def of(self, block: Block) -> Features:
         """Compute those of a block to learn from."""
-        return self(block.maps, block.pictures)
+        return self(block.maps, block.images)
 
 
-def grey(pictures: Pictures | None) -> Shades:
+def grey(images: Images | None) -> Shades:
     """Return the mean over channels, from 0 to 1.
 
     Raises:
-        BadData: there are no pictures.
+        BadData: there are no images.
     """
-    if pictures is None:
-        raise BadData("a strategy with intensity=True looks at the pictures; give them too")
-    shades: Shades = pictures.mean(axis=1, dtype=np.float32) / WHITE
+    if images is None:
+        raise BadData("a strategy with intensity=True looks at the images; give them too")
+    shades: Shades = images.mean(axis=1, dtype=np.float32) / WHITE
     return shades

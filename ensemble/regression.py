@@ -9,7 +9,7 @@ from scipy.linalg import cholesky, solve_triangular
 from scipy.optimize import minimize
 
 from ensemble.blas import one_blas_thread
-from ensemble.sampling import PerPixel, PixelTruth
+from ensemble.sampling import PerPixel, PixelTarget
 from evaluation.core.types import Map
 
 STEPS = 1000
@@ -28,7 +28,7 @@ Moved = Float[np.ndarray, "parameter"]
 
 def regression(
     features: Features,
-    truth: PixelTruth,
+    target: PixelTarget,
     weight: PerPixel,
     *,
     around: Weights,
@@ -42,7 +42,7 @@ def regression(
 
     Args:
         features: one row a pixel, float64; centred in place.
-        truth: class index a pixel.
+        target: class index a pixel.
         weight: how much each pixel counts; they sum to 1.
         around: the weights that the penalty pulls to, and the start.
         l2: strength of the penalty; the bias is free.
@@ -51,17 +51,17 @@ def regression(
         Weights and bias: the logits of a pixel are `weights @ features + bias`.
     """
     with one_blas_thread():
-        return _minimum(features, truth, weight, around, l2)
+        return _minimum(features, target, weight, around, l2)
 
 
 def _minimum(
-    features: Features, truth: PixelTruth, weight: PerPixel, around: Weights, l2: float
+    features: Features, target: PixelTarget, weight: PerPixel, around: Weights, l2: float
 ) -> tuple[Weights, Bias]:
     centre = weight @ features
     features -= centre
     steps = _steps(features, weight, l2)
     count, depth = around.shape
-    true = truth == np.arange(count)[:, None]
+    true = target == np.arange(count)[:, None]
 
     def unpacked(moved: Moved) -> tuple[Weights, Bias]:
         return moved[:-count].reshape(count, depth) @ steps.T, moved[-count:]
@@ -117,15 +117,15 @@ def _log_loss(
     return value, by_weights, by_bias
 
 
-LinearFeatures = Float[np.ndarray, "picture member feature row col"]
+LinearFeatures = Float[np.ndarray, "image member feature row col"]
 LinearWeights = Float[np.ndarray, "class member feature"]
 
 
 def softmax_scores(features: LinearFeatures, weights: LinearWeights, bias: Bias) -> Map:
     """Return the exponentials of `weights @ features + bias`; the largest of a pixel is 1."""
-    pictures, *_, rows, cols = features.shape
-    found = weights.reshape(len(bias), -1) @ features.reshape(pictures, -1, rows * cols)
+    images, *_, rows, cols = features.shape
+    found = weights.reshape(len(bias), -1) @ features.reshape(images, -1, rows * cols)
     found += bias[:, None]
     found -= found.max(axis=1, keepdims=True)
-    scores: Map = np.exp(found, out=found).reshape(pictures, -1, rows, cols)
+    scores: Map = np.exp(found, out=found).reshape(images, -1, rows, cols)
     return scores

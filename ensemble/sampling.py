@@ -1,6 +1,6 @@
 """Pixels to learn from, drawn from a stream of blocks, about as many of each class.
 
-Whole pictures to learn from, drawn from a stream of blocks.
+Whole images to learn from, drawn from a stream of blocks.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from evaluation.core.types import Array, Labels
 
 PerPixel = Float[np.ndarray, "pixel"]
 PerLabel = Integer[np.ndarray, "label"]
-PixelTruth = Integer[np.ndarray, "pixel"]
+PixelTarget = Integer[np.ndarray, "pixel"]
 PerPixelMaps = Float[np.ndarray, "pixel member class"]
 PerPixelFeatures = Float[np.ndarray, "pixel feature"]
 Kept = tuple[PerPixel, PerPixelMaps, PerPixelFeatures]
@@ -28,20 +28,20 @@ class PixelSample:
 
     Args:
         maps: probabilities, float32.
-        truth: class index a pixel; no ignored pixel is among them.
+        target: class index a pixel; no ignored pixel is among them.
         weight: how much each counts; they sum to 1.
         counts: how many pixels of each class there were to draw from.
         beside: what else was asked for about each pixel; no columns where nothing was.
     """
 
     maps: PerPixelMaps
-    truth: PixelTruth
+    target: PixelTarget
     weight: PerPixel
     counts: PerLabel
     beside: PerPixelFeatures
 
 
-Beside = Callable[[Block], Float[np.ndarray, "picture feature row col"]]
+Beside = Callable[[Block], Float[np.ndarray, "image feature row col"]]
 """Gives features that a pixel's own maps do not hold."""
 
 
@@ -58,12 +58,12 @@ def sample(
     """Draw pixels of each scored class in one pass, without replacement and with flat memory.
 
     Each pixel gets a random key and those with the lowest keys of their class stay, so the sample
-    does not depend on how the pictures were cut into blocks.
+    does not depend on how the images were cut into blocks.
 
     Args:
-        blocks: maps and truth.
+        blocks: maps and target.
         classes: how many classes there are.
-        ignore: the class whose pixels are left out, as those with truth 255 are.
+        ignore: the class whose pixels are left out, as those with target 255 are.
         pixels: how many to draw in all; the scored classes get equal quotas, and a class with
             fewer pixels than its quota gives all it has.
         seed: of the keys.
@@ -78,13 +78,13 @@ def sample(
     scored = [label for label in range(classes) if label != ignore]
     drawn = {label: _Lowest(max(1, -(-pixels // len(scored)))) for label in scored}
     for block in blocks:
-        keys = generator.random(block.truth.shape)
+        keys = generator.random(block.target.shape)
         more = None if beside is None else beside(block)
         for label, lowest in drawn.items():
-            lowest.offer(block.maps, more, keys, block.truth == label)
+            lowest.offer(block.maps, more, keys, block.target == label)
     counts = np.array([drawn[k].offered if k in drawn else 0 for k in range(classes)])
     if not counts.any():
-        raise BadData("the truth to fit on has no scored pixel; give pictures that have some")
+        raise BadData("the target to fit on has no scored pixel; give images that have some")
     present = [label for label in scored if counts[label]]
     shares = (counts[present] / counts.sum()) ** (1 - balance)
     _, maps, features = zip(*[drawn[label].lowest() for label in present], strict=True)
@@ -110,10 +110,10 @@ class _Lowest:
 
     def offer(
         self,
-        maps: Shaped[np.ndarray, "member picture class row col"],
-        beside: Shaped[np.ndarray, "picture feature row col"] | None,
-        keys: Float[np.ndarray, "picture row col"],
-        among: Bool[np.ndarray, "picture row col"],
+        maps: Shaped[np.ndarray, "member image class row col"],
+        beside: Shaped[np.ndarray, "image feature row col"] | None,
+        keys: Float[np.ndarray, "image row col"],
+        among: Bool[np.ndarray, "image row col"],
     ) -> None:
         """Take what is not above the limit, which falls as more is offered."""
         self.offered += int(np.count_nonzero(among))
@@ -136,25 +136,25 @@ class _Lowest:
         return self.parts[0]
 
 
-Features = Float[np.ndarray, "picture feature row col"]
+Features = Float[np.ndarray, "image feature row col"]
 
 
 @dataclass(frozen=True)
-class PictureSample:
-    """Features and truth of some pictures.
+class Imagesample:
+    """Features and target of some images.
 
     Args:
         features: what `features` gave, as float16, which is exact enough for logarithms.
-        truth: class index per pixel; 255 where it is not scored.
-        counts: how many scored pixels of each class all pictures have.
+        target: class index per pixel; 255 where it is not scored.
+        counts: how many scored pixels of each class all images have.
     """
 
     features: Features
-    truth: Labels
+    target: Labels
     counts: PerLabel
 
 
-def sample_pictures(
+def sample_images(
     blocks: Blocks,
     features: Callable[[Block], Features],
     *,
@@ -162,18 +162,18 @@ def sample_pictures(
     ignore: int | None,
     pixels: int,
     seed: int,
-) -> PictureSample:
-    """Draw pictures that have scored pixels in one pass, without replacement, with flat memory.
+) -> Imagesample:
+    """Draw images that have scored pixels in one pass, without replacement, with flat memory.
 
     Each gets a random key and those with the lowest stay, so the sample does not depend on how the
-    pictures were cut into blocks.
+    images were cut into blocks.
 
     Args:
-        blocks: maps and truth.
-        features: of the pictures of a block.
+        blocks: maps and target.
+        features: of the images of a block.
         classes: how many classes there are.
         ignore: the class whose pixels are not scored.
-        pixels: how many the drawn pictures have in all, about; at least one picture is drawn.
+        pixels: how many the drawn images have in all, about; at least one image is drawn.
         seed: of the keys.
 
     Raises:
@@ -183,26 +183,26 @@ def sample_pictures(
     counts = np.zeros(classes, np.int64)
     held: list[Array] = []
     for block in blocks:
-        truth = np.where(block.truth == ignore, UNLABELLED, block.truth).astype(np.uint8)
-        counts += np.bincount(truth.ravel(), minlength=UNLABELLED + 1)[:classes]
-        quota = max(1, pixels // truth[0].size)
-        known = (truth != UNLABELLED).any(axis=(1, 2))
-        keys = generator.random(len(truth))
+        target = np.where(block.target == ignore, UNLABELLED, block.target).astype(np.uint8)
+        counts += np.bincount(target.ravel(), minlength=UNLABELLED + 1)[:classes]
+        quota = max(1, pixels // target[0].size)
+        known = (target != UNLABELLED).any(axis=(1, 2))
+        keys = generator.random(len(target))
         limit = np.sort(held[0])[quota - 1] if held and len(held[0]) >= quota else np.inf
         known &= keys <= limit
         if known.any():
             found = features(_chosen(block, known)).astype(np.float16)
-            fresh = [keys[known], found, truth[known]]
+            fresh = [keys[known], found, target[known]]
             held = list(map(np.concatenate, zip(held, fresh, strict=True))) if held else fresh
             held = _lowest(held, quota)
     if not held:
-        raise BadData("the truth to fit on has no scored pixel; give pictures that have some")
-    return PictureSample(held[1], held[2], counts)
+        raise BadData("the target to fit on has no scored pixel; give images that have some")
+    return Imagesample(held[1], held[2], counts)
 
 
 def _chosen(block: Block, chosen: Array) -> Block:
-    pictures = None if block.pictures is None else block.pictures[chosen]
-    return Block(block.maps[:, chosen], block.truth[chosen], pictures)
+    images = None if block.images is None else block.images[chosen]
+    return Block(block.maps[:, chosen], block.target[chosen], images)
 
 
 def _lowest(held: list[Array], quota: int) -> list[Array]:

@@ -13,7 +13,7 @@ from evaluation.iou import (
     mean_over_present,
     shares,
 )
-from evaluation.protocols import ByPicture, score_pictures
+from evaluation.protocols import ByImage, score_images
 
 Cells = Float[np.ndarray, "set class"]
 Entered = Bool[np.ndarray, "set class"]
@@ -30,7 +30,7 @@ class Gain:
         pixels: what IoUs gained, over the classes that were averaged before and after.
         denominator: what was gained by averaging over other classes; the two add up to the gain.
         averaged: how many classes the means are over, before and after: of the set, or, where
-            pictures are scored one by one, on average in a picture.
+            images are scored one by one, on average in an image.
     """
 
     before: float
@@ -44,8 +44,8 @@ def audit(protocol: Protocol, before: Counts, after: Counts, ignore: int | None)
     """Split the gain from one candidate to another into pixels and denominator.
 
     A score is a mean m(V, E) of IoUs V over the cells E that enter it: classes of the set or, for
-    a `ByPicture`, classes of each picture. A class that does not enter has no pixel in truth and,
-    where it enters for the other candidate, only wrong guesses: its IoU is 0 in both. So either
+    a `ByImage`, classes of each image. A class that does not enter has no pixel in target and,
+    where it enters for the other candidate, only wrong predictions: its IoU is 0 in both. So either
     part can be changed alone. Changing V before E and E before V gives two splits of
 
         m(V', E') - m(V, E)
@@ -57,8 +57,8 @@ def audit(protocol: Protocol, before: Counts, after: Counts, ignore: int | None)
 
     Args:
         protocol: any; one that averages no classes (`micro`) gains by pixels alone.
-        before: counts of the first candidate, a table a picture.
-        after: counts of the second on the same pictures.
+        before: counts of the first candidate, a table an image.
+        after: counts of the second on the same images.
         ignore: the ignored class, or None.
 
     Returns:
@@ -66,7 +66,7 @@ def audit(protocol: Protocol, before: Counts, after: Counts, ignore: int | None)
 
     Source: for two changes, Shapley, "A Value for n-Person Games", 1953.
     """
-    scores = [score_pictures(protocol, counts, ignore) for counts in (before, after)]
+    scores = [score_images(protocol, counts, ignore) for counts in (before, after)]
     first, second = (float(score.miou) for score in scores)
     if scores[0].absent is None:
         return Gain(first, second, second - first, 0.0, (np.nan, np.nan))
@@ -82,14 +82,14 @@ def audit(protocol: Protocol, before: Counts, after: Counts, ignore: int | None)
 
 
 def _cells(protocol: Protocol, counts: Counts, ignore: int | None) -> Cells:
-    if isinstance(protocol, ByPicture):
-        return protocol.picture(counts, ignore).iou
+    if isinstance(protocol, ByImage):
+        return protocol.image(counts, ignore).iou
     return protocol(counts.sum(axis=0), ignore).iou[np.newaxis]
 
 
 def _mean(protocol: Protocol, ignore: int | None) -> Mean:
     """Return how a protocol comes from its cells to its score."""
-    if isinstance(protocol, ByPicture) and protocol.first == "pictures":
+    if isinstance(protocol, ByImage) and protocol.first == "images":
         absent = protocol.absent
 
         def over_classes(values: Cells, entered: Entered) -> float:
@@ -99,14 +99,14 @@ def _mean(protocol: Protocol, ignore: int | None) -> Mean:
 
         return over_classes
 
-    def over_pictures(values: Cells, entered: Entered) -> float:
+    def over_images(values: Cells, entered: Entered) -> float:
         each = mean_over_present(np.where(entered, values, np.nan))
         return float(mean_over_present(each))
 
-    return over_pictures
+    return over_images
 
 
 def _averaged(entered: Entered) -> float:
-    """Count the classes of a picture, on average over the pictures that have any."""
+    """Count the classes of an image, on average over the images that have any."""
     numbers = entered.sum(axis=1)
     return float(numbers[numbers > 0].mean()) if numbers.any() else 0.0

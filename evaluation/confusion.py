@@ -1,4 +1,4 @@
-"""Confusion counts: pixels by picture, true class and guessed class.
+"""Confusion counts: pixels by image, true class and predicted class.
 
 Pixels that an operation on label maps fixes, breaks, or moves from one wrong label to another.
 
@@ -15,17 +15,17 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Int64, Integer, Shaped
 
-from evaluation.core.blocks import BLOCK_PICTURES, blocks, map_blocks
+from evaluation.core.blocks import BLOCK_IMAGES, blocks, map_blocks
 from evaluation.core.classes import UNLABELLED
 from evaluation.core.errors import BadLabels
 from evaluation.core.native import load_library
 from evaluation.core.types import Array, Counts
 
-BlockCounts = Integer[np.ndarray, "_ true guess"]
-Given = Shaped[np.ndarray, "picture row col"]
+BlockCounts = Integer[np.ndarray, "_ true prediction"]
+Given = Shaped[np.ndarray, "image row col"]
 
 PIECE_PIXELS = 1 << 19
-"""Pixels worked on at a time, so that large pictures stay flat."""
+"""Pixels worked on at a time, so that large images stay flat."""
 
 
 @runtime_checkable
@@ -34,7 +34,7 @@ class GivenLabels(Protocol):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """(picture, row, col), not looked at yet."""
+        """(image, row, col), not looked at yet."""
         ...
 
     @property
@@ -43,45 +43,45 @@ class GivenLabels(Protocol):
         ...
 
     def __getitem__(self, block: slice, /) -> Any:
-        """Return the pictures of a slice."""
+        """Return the images of a slice."""
         ...
 
 
-def confusion(truth: GivenLabels, guess: GivenLabels, *, classes: int) -> Counts:
-    """Count pixels by (true class, guessed class), one table a picture.
+def confusion(target: GivenLabels, pred: GivenLabels, *, classes: int) -> Counts:
+    """Count pixels by (true class, predicted class), one table an image.
 
-    Counts of different pictures add up, so a data set is scored by summing them; averaging
-    per-picture IoU instead would weigh a rare class by the number of pictures it appears in.
+    Counts of different images add up, so a data set is scored by summing them; averaging
+    per-image IoU instead would weigh a rare class by the number of images it appears in.
     Every row is kept, the ignored class too: what is dropped is the protocol's business.
 
     Args:
-        truth: class index per pixel, (picture, row, col); 255 where the annotators gave none.
-        guess: class index per pixel, same shape.
+        target: class index per pixel, (image, row, col); 255 where the annotators gave none.
+        pred: class index per pixel, same shape.
         classes: how many classes there are, 1 to 255; indices run from 0 to `classes - 1`.
 
     Returns:
-        Counts, (picture, true class, guessed class); pixels with truth 255 are in none of them.
+        Counts, (image, true class, predicted class); pixels with target 255 are in none of them.
 
     Raises:
         BadLabels: no integers, an index outside the classes, or shapes that differ.
     """
-    size = _checked_size(truth, guess)
+    size = _checked_size(target, pred)
     tables = (
-        _counted(truth[block], guess[block], classes) for block in blocks(truth.shape[0], size)
+        _counted(target[block], pred[block], classes) for block in blocks(target.shape[0], size)
     )
-    return _together(tables, truth.shape, classes)
+    return _together(tables, target.shape, classes)
 
 
 def confusion_by_threads(
-    truth: GivenLabels, guess: GivenLabels, *, classes: int, threads: int | None = None
+    target: GivenLabels, pred: GivenLabels, *, classes: int, threads: int | None = None
 ) -> Counts:
-    """Count as `confusion` does, several blocks of pictures at a time.
+    """Count as `confusion` does, several blocks of images at a time.
 
     Blocks are read when their turn comes, so label maps on disk never stand in memory as a whole.
 
     Args:
-        truth: as in `confusion`; read from several threads at once.
-        guess: as in `confusion`; read from several threads at once.
+        target: as in `confusion`; read from several threads at once.
+        pred: as in `confusion`; read from several threads at once.
         classes: how many classes there are.
         threads: how many at a time; the number of cores by default.
 
@@ -91,34 +91,34 @@ def confusion_by_threads(
     Raises:
         BadLabels: as in `confusion`.
     """
-    size = _checked_size(truth, guess)
+    size = _checked_size(target, pred)
 
     def work(block: slice) -> Counts:
-        return _counted(truth[block], guess[block], classes)
+        return _counted(target[block], pred[block], classes)
 
-    tables = map_blocks(work, truth.shape[0], size=size, threads=threads)
-    return _together(tables, truth.shape, classes)
+    tables = map_blocks(work, target.shape[0], size=size, threads=threads)
+    return _together(tables, target.shape, classes)
 
 
-def _checked_size(truth: GivenLabels, guess: GivenLabels) -> int:
-    """Look at types and shapes; return how many pictures make a block."""
-    for name, labels in (("truth", truth), ("guess", guess)):
+def _checked_size(target: GivenLabels, pred: GivenLabels) -> int:
+    """Look at types and shapes; return how many images make a block."""
+    for name, labels in (("target", target), ("pred", pred)):
         if labels.dtype.kind not in "iu":
             raise BadLabels(f"{name} is {labels.dtype}; expected integers")
         if len(labels.shape) != 3:
-            raise BadLabels(f"{name} has shape {labels.shape}; expected (picture, row, col)")
-    if guess.shape != truth.shape:
-        raise BadLabels(f"guess has shape {guess.shape}; expected {truth.shape} as in truth")
-    pixels = max(1, truth.shape[1] * truth.shape[2])
-    return max(1, min(BLOCK_PICTURES, PIECE_PIXELS // pixels))
+            raise BadLabels(f"{name} has shape {labels.shape}; expected (image, row, col)")
+    if pred.shape != target.shape:
+        raise BadLabels(f"prediction has shape {pred.shape}; expected {target.shape} as in target")
+    pixels = max(1, target.shape[1] * target.shape[2])
+    return max(1, min(BLOCK_IMAGES, PIECE_PIXELS // pixels))
 
 
-def _counted(truth: Any, guess: Any, classes: int) -> Counts:
-    true, guessed = np.asarray(truth), np.asarray(guess)
+def _counted(target: Any, pred: Any, classes: int) -> Counts:
+    true, predicted = np.asarray(target), np.asarray(pred)
     counts = np.zeros((len(true), classes, classes), np.int64)
-    if not (_may_be_bytes(true) and _may_be_bytes(guessed) and _count(true, guessed, counts)):
-        _refuse("truth", true, classes, besides=(UNLABELLED,))
-        _refuse("guess", guessed, classes, besides=())
+    if not (_may_be_bytes(true) and _may_be_bytes(predicted) and _count(true, predicted, counts)):
+        _refuse("target", true, classes, besides=(UNLABELLED,))
+        _refuse("pred", predicted, classes, besides=())
     return counts
 
 
@@ -129,12 +129,12 @@ def _may_be_bytes(labels: Given) -> bool:
     return bool(labels.min(initial=0) >= 0 and labels.max(initial=0) <= UNLABELLED)
 
 
-def _count(truth: Given, guess: Given, counts: BlockCounts) -> bool:
+def _count(target: Given, pred: Given, counts: BlockCounts) -> bool:
     """Add pixels to zeros, in compiled code; tell whether all labels are known."""
-    true, guessed = (np.ascontiguousarray(labels, np.uint8) for labels in (truth, guess))
-    pictures, classes = counts.shape[:2]
-    sizes = (pictures, truth[:1].size, classes)
-    return not _library()(true.ctypes.data, guessed.ctypes.data, *sizes, counts.ctypes.data)
+    true, predicted = (np.ascontiguousarray(labels, np.uint8) for labels in (target, pred))
+    images, classes = counts.shape[:2]
+    sizes = (images, target[:1].size, classes)
+    return not _library()(true.ctypes.data, predicted.ctypes.data, *sizes, counts.ctypes.data)
 
 
 @functools.cache
@@ -158,10 +158,10 @@ def _refuse(name: str, labels: Given, classes: int, *, besides: tuple[int, ...])
 
 
 def _together(tables: Iterable[BlockCounts], shape: tuple[int, ...], classes: int) -> Counts:
-    """Put tables of blocks one after the other, in the smallest type that holds a picture's."""
-    pictures, rows, cols = shape
+    """Put tables of blocks one after the other, in the smallest type that holds an image's."""
+    images, rows, cols = shape
     kind = np.int32 if rows * cols <= np.iinfo(np.int32).max else np.int64
-    counts: Counts = np.empty((pictures, classes, classes), kind)
+    counts: Counts = np.empty((images, classes, classes), kind)
     start = 0
     for table in tables:
         counts[start : start + len(table)] = table
@@ -178,16 +178,16 @@ Changes = Int64[np.ndarray, "true change"]
 
 
 def changes(
-    truth: Array, before: Array, after: Array, *, classes: int, ignore: int | None
+    target: Array, before: Array, after: Array, *, classes: int, ignore: int | None
 ) -> Changes:
     """Count the scored pixels whose label changes, by true class and by what that is worth.
 
-    Fixed minus broken is the change in right pixels. Counts add up: over blocks of pictures, and,
+    Fixed minus broken is the change in right pixels. Counts add up: over blocks of images, and,
     for fixed minus broken, over the steps of a chain. A pixel that one step breaks and the next
     one fixes is in both.
 
     Args:
-        truth: class index per pixel, (picture, row, col); 255 where the annotators gave none.
+        target: class index per pixel, (image, row, col); 255 where the annotators gave none.
         before: labels before the step, same shape.
         after: labels after it, same shape.
         classes: how many classes there are.
@@ -197,11 +197,11 @@ def changes(
         Pixels, (true class, change), the changes in the order of `CHANGES`.
 
     Raises:
-        BadLabels: shapes that differ, or truth outside the classes.
+        BadLabels: shapes that differ, or target outside the classes.
     """
-    _check(truth, before, after, classes)
+    _check(target, before, after, classes)
     changed = before != after
-    true, old, new = truth[changed].astype(np.intp), before[changed], after[changed]
+    true, old, new = target[changed].astype(np.intp), before[changed], after[changed]
     kind = np.select([new == true, old == true], [FIXED, BROKEN], MOVED)
     scored = true != UNLABELLED
     if ignore is not None:
@@ -211,12 +211,14 @@ def changes(
     return counted.reshape(classes, len(CHANGES)).astype(np.int64)
 
 
-def _check(truth: Array, before: Array, after: Array, classes: int) -> None:
+def _check(target: Array, before: Array, after: Array, classes: int) -> None:
     for name, labels in (("before", before), ("after", after)):
-        if labels.shape != truth.shape:
-            raise BadLabels(f"{name} has shape {labels.shape}; expected {truth.shape} as in truth")
-    strange = np.unique(truth[(truth >= classes) & (truth != UNLABELLED)])
+        if labels.shape != target.shape:
+            raise BadLabels(
+                f"{name} has shape {labels.shape}; expected {target.shape} as in target"
+            )
+    strange = np.unique(target[(target >= classes) & (target != UNLABELLED)])
     if len(strange):
         raise BadLabels(
-            f"truth holds {strange.tolist()}; expected 0 to {classes - 1} and {UNLABELLED}"
+            f"target holds {strange.tolist()}; expected 0 to {classes - 1} and {UNLABELLED}"
         )

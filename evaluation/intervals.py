@@ -1,16 +1,16 @@
-"""Intervals over groups of pictures: how far the score would move on other pictures.
+"""Intervals over groups of images: how far the score would move on other images.
 
-Neighbouring pictures resemble each other, so groups (rover positions, patients, flights) are drawn,
-not pictures. Four methods: the jackknife's, which holds the truth most often (docs/decisions,
+Neighbouring images resemble each other, so groups (rover positions, patients, flights) are drawn,
+not images. Four methods: the jackknife's, which holds the target most often (docs/decisions,
 0005) and is the default, and three ways to read a bootstrap distribution.
 
-Intervals by leaving out one group of pictures at a time: what each group moves by itself.
+Intervals by leaving out one group of images at a time: what each group moves by itself.
 
 An interval made of a standard error is as good as the distribution it takes for the score. Two
 things make it wrong with few groups, and both are mended here. Where a rare class lies in a few of
 the groups, these move the score and the rest hardly does: the standard error is as uncertain as if
 there were only few groups, which is what `effective_groups` counts. And a score lies between 0 and
-1, so it is taken on the scale of log-odds. How often such intervals hold the truth, and how much
+1, so it is taken on the scale of log-odds. How often such intervals hold the target, and how much
 less often those of the bootstrap do, stands in docs/decisions/0005-intervals.md.
 """
 
@@ -151,8 +151,8 @@ def interval(
     """Return an interval for the protocol's mean IoU.
 
     Args:
-        counts: per picture.
-        groups: which group each picture belongs to; any values that can be sorted.
+        counts: per image.
+        groups: which group each image belongs to; any values that can be sorted.
         protocol: the definition of the score.
         ignore: the ignored class, or None.
         rng: where resamples come from; the same state gives the same interval. The jackknife
@@ -180,14 +180,14 @@ def paired_interval(
     level: Level = LEVEL,
     resamples: Resamples = RESAMPLES,
 ) -> Interval | None:
-    """Return an interval for the difference in mean IoU, a minus b, on the same pictures.
+    """Return an interval for the difference in mean IoU, a minus b, on the same images.
 
-    Both are scored on the same groups, so what makes pictures hard for both cancels; two single
+    Both are scored on the same groups, so what makes images hard for both cancels; two single
     intervals may overlap although the difference is certain.
 
     Args:
-        counts_a: per picture.
-        counts_b: per picture, of the same pictures in the same order.
+        counts_a: per image.
+        counts_b: per image, of the same images in the same order.
         groups: as in `interval`.
         protocol: as in `interval`.
         ignore: as in `interval`.
@@ -245,9 +245,9 @@ def additive_sums(
     """Return what each group adds to each candidate's score, and what scores sums of it.
 
     Args:
-        counts: of each candidate, per picture.
-        groups: which group each picture belongs to.
-        protocol: the definition of the score, of counts or of single pictures.
+        counts: of each candidate, per image.
+        groups: which group each image belongs to.
+        protocol: the definition of the score, of counts or of single images.
         ignore: the ignored class, or None.
     """
     summands = np.stack([terms(protocol, one, ignore) for one in counts])
@@ -258,8 +258,8 @@ def additive_sums(
     return group_sums(summands, groups), scorer
 
 
-def group_sums(counts: Num[np.ndarray, "candidate picture _ _"], groups: Groups) -> GroupSums:
-    """Sum what the pictures of each group add to the score; groups come in sorted order."""
+def group_sums(counts: Num[np.ndarray, "candidate image _ _"], groups: Groups) -> GroupSums:
+    """Sum what the images of each group add to the score; groups come in sorted order."""
     _, place = np.unique(groups, return_inverse=True)
     order = np.argsort(place, kind="stable")
     starts = np.flatnonzero(np.diff(place[order], prepend=-1))

@@ -7,20 +7,20 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Float, Num
 
-Tables = Num[np.ndarray, "*sets true guess"]
-"""Counts of one or more sets of pictures; the leading axes are whatever the sets are."""
+Tables = Num[np.ndarray, "*sets true prediction"]
+"""Counts of one or more sets of images; the leading axes are whatever the sets are."""
 
 PerClass = Float[np.ndarray, "*sets class"]
 Means = Float[np.ndarray, "*sets"]
 Scored = Bool[np.ndarray, "*sets"]
 
 Absent = Literal["skip", "zero", "one", "nan"]
-"""What a class counts that is in neither truth nor guess: nothing, 0, 1, or no mean at all."""
+"""What a class counts that is in neither target nor prediction: nothing, 0, 1, or no mean at all."""
 
 
 @dataclass(frozen=True)
 class Score:
-    """What a protocol says about sets of pictures.
+    """What a protocol says about sets of images.
 
     Args:
         iou: of each class; NaN where a class does not enter the mean.
@@ -34,29 +34,29 @@ class Score:
 
 
 Protocol = Callable[[Tables, int | None], Score]
-"""A definition of the score: counts, (..., true, guess), and the ignored class give a `Score`.
+"""A definition of the score: counts, (..., true, prediction), and the ignored class give a `Score`.
 
-Most look at the summed counts of a set. Those that look at each picture are of the class
-`evaluation.protocols.ByPicture`, and `evaluation.protocols.score_pictures` scores with any.
+Most look at the summed counts of a set. Those that look at each image are of the class
+`evaluation.protocols.ByImage`, and `evaluation.protocols.score_images` scores with any.
 """
 
 
 def overlap(counts: Tables, ignore: int | None) -> PerClass:
-    """Return the IoU of each class over the pixels whose truth is not the ignored class.
+    """Return the IoU of each class over the pixels whose target is not the ignored class.
 
     Args:
-        counts: counts of whole sets of pictures; those of single pictures are summed before.
+        counts: counts of whole sets of images; those of single images are summed before.
         ignore: pixels of this true class are dropped; None drops none.
 
     Returns:
-        Intersection over union; NaN where a class is in neither truth nor guess. The ignored
-        class has no intersection left: 0 where it was guessed on a kept pixel, else NaN.
+        Intersection over union; NaN where a class is in neither target nor prediction. The ignored
+        class has no intersection left: 0 where it was predicted on a kept pixel, else NaN.
     """
     return shares(*intersection_and_union(counts, ignore))
 
 
 def intersection_and_union(counts: Tables, ignore: int | None) -> tuple[PerClass, PerClass]:
-    """Count pixels of each class in both truth and guess, and in one of the two.
+    """Count pixels of each class in both target and prediction, and in one of the two.
 
     Args:
         counts: as in `overlap`.
@@ -64,16 +64,16 @@ def intersection_and_union(counts: Tables, ignore: int | None) -> tuple[PerClass
     """
     hits = np.diagonal(counts, axis1=-2, axis2=-1).astype(np.float64)
     true = counts.sum(axis=-1)
-    guessed = counts.sum(axis=-2)
+    predicted = counts.sum(axis=-2)
     if ignore is not None:
-        guessed = guessed - counts[..., ignore, :]
+        predicted = predicted - counts[..., ignore, :]
         hits[..., ignore] = 0
         true[..., ignore] = 0
-    return hits, true + guessed - hits
+    return hits, true + predicted - hits
 
 
 def any_pixel(counts: Tables, ignore: int | None) -> Scored:
-    """Tell which sets hold a pixel whose truth is not the ignored class."""
+    """Tell which sets hold a pixel whose target is not the ignored class."""
     pixels = counts.sum(axis=(-2, -1))
     if ignore is not None:
         pixels = pixels - counts[..., ignore, :].sum(axis=-1)

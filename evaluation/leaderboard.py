@@ -1,4 +1,4 @@
-"""Candidates side by side: chosen on one set of pictures, examined on another.
+"""Candidates side by side: chosen on one set of images, examined on another.
 
 "Highest" is a fact about a sample; "better" is said only where the paired interval against the
 highest single member lies above 0.
@@ -17,8 +17,8 @@ from evaluation.core.classes import Classes
 from evaluation.core.errors import BadData
 from evaluation.core.types import Counts
 from evaluation.intervals import LEVEL, Interval, Level
-from evaluation.protocols import PROTOCOLS, score_pictures
-from evaluation.scores import Measured, ScoredPictures, iou_by_name
+from evaluation.protocols import PROTOCOLS, score_images
+from evaluation.scores import Measured, ScoredImages, iou_by_name
 from evaluation.significance import Gap, gaps_to_first, pareto_front
 
 OOF = "oof"
@@ -89,12 +89,12 @@ class Candidate:
         oof: its counts on the split that candidates are chosen on; None where there is none.
         is_member: whether it is one member with nothing done to its maps but argmax.
         members: the members whose maps it needs.
-        milliseconds: what a picture costs from the members' networks on; NaN where unknown.
+        milliseconds: what an image costs from the members' networks on; NaN where unknown.
     """
 
     name: str
-    examined: ScoredPictures
-    oof: ScoredPictures | None = None
+    examined: ScoredImages
+    oof: ScoredImages | None = None
     is_member: bool = False
     members: tuple[str, ...] = ()
     milliseconds: float = math.nan
@@ -119,7 +119,7 @@ class Row:
         others: examined score under the other protocols, by name.
         gap: to the first; None for the first itself.
         members: the members whose maps it needs.
-        milliseconds: what a picture costs; NaN where unknown.
+        milliseconds: what an image costs; NaN where unknown.
         front: whether nobody scores as high at less cost.
     """
 
@@ -171,7 +171,7 @@ class Leaderboard:
             was chosen, or where the examined split is oof itself.
         level: of the intervals of scores, gaps, and the chosen candidate's gain.
         gain_level: of the other candidates' gains, so that all of them together hold at `level`.
-        groups: how many groups of pictures there are.
+        groups: how many groups of images there are.
     """
 
     split: str
@@ -195,7 +195,7 @@ def compare(
     protocol: str = "masked",
     level: Level = LEVEL,
 ) -> Leaderboard:
-    """Compare candidates that were scored on the same pictures.
+    """Compare candidates that were scored on the same images.
 
     The chosen candidate's gain is one comparison, fixed before the split was examined, and has an
     interval at `level`. The other gains are looked at because they are there: theirs are at
@@ -214,7 +214,7 @@ def compare(
         The leaderboard, highest examined score first.
 
     Raises:
-        BadData: no candidate, or candidates that were scored on different pictures.
+        BadData: no candidate, or candidates that were scored on different images.
         BadSpec: an unknown protocol.
     """
     _check(candidates, split)
@@ -294,12 +294,12 @@ def _check(candidates: Sequence[Candidate], split: str) -> None:
             if mine.ids != theirs.ids or not np.array_equal(mine.groups, theirs.groups):
                 raise BadData(
                     f"candidates {first.name!r} and {candidate.name!r} were scored on different"
-                    f" pictures of {name}; expected the same, score both again"
+                    f" images of {name}; expected the same, score both again"
                 )
 
 
 def _miou(counts: Counts, protocol: str, ignore: int | None) -> float:
-    return float(score_pictures(PROTOCOLS.build(protocol), counts, ignore).miou)
+    return float(score_images(PROTOCOLS.build(protocol), counts, ignore).miou)
 
 
 def _others(counts: Counts, protocol: str, ignore: int | None) -> dict[str, float]:

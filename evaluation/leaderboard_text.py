@@ -39,10 +39,10 @@ def erred_with(groups: int) -> str:
 
 
 def tried_with(groups: int) -> str | None:
-    """Say how often such intervals held the truth with about as many groups; None with many.
+    """Say how often such intervals held the target with about as many groups; None with many.
 
     Args:
-        groups: how many groups of pictures an interval is over.
+        groups: how many groups of images an interval is over.
     """
     if groups >= max(COVERED):
         return None
@@ -61,11 +61,11 @@ def _tried(groups: int) -> int:
 
 
 COST = (
-    "ms: a picture through the networks of all folds, the fusion and the chain, on one core of this"
+    "ms: an image through the networks of all folds, the fusion and the chain, on one core of this"
     ' machine. "front": nobody scores as high at less cost.'
 )
 TOO_FEW = " No gap can be told from chance with so few groups for so many candidates."
-ONE_GROUP = "All pictures are of one group, so there are no intervals."
+ONE_GROUP = "All images are of one group, so there are no intervals."
 
 
 def score_remarks(board: Leaderboard) -> list[str]:
@@ -90,7 +90,7 @@ def _choice(board: Leaderboard) -> str:
     row = next(row for row in board.rows if row.chosen)
     if board.split == OOF:
         return (
-            f"* chosen, the highest on oof: {row.name}; examined on the same pictures, so its score"
+            f"* chosen, the highest on oof: {row.name}; examined on the same images, so its score"
             " is optimistic."
         )
     return (
@@ -117,7 +117,7 @@ def _levels(board: Leaderboard) -> str:
     if fixed and board.chosen not in (None, board.reference):
         gains = f"the chosen candidate's gain at {level}; other {gains}"
     return (
-        f"Intervals: over {board.groups} groups of pictures; scores at {level}; {gains}."
+        f"Intervals: over {board.groups} groups of images; scores at {level}; {gains}."
         ' "better": the paired interval lies above 0.'
     )
 
@@ -127,7 +127,7 @@ def _tests(board: Leaderboard) -> list[str]:
         return [ONE_GROUP]
     level, error = f"{100 * board.level:g}%", f"{1 - board.level:.2g}"
     gaps = (
-        f"Gaps are to the first, over {board.groups} groups of pictures; intervals at {level} each."
+        f"Gaps are to the first, over {board.groups} groups of images; intervals at {level} each."
         f' "open": cannot be told from the first; "lower": p is {error} or less.'
     )
     tests = (
@@ -292,7 +292,7 @@ def scores_text(document: Mapping[str, Any]) -> str:
     for name, found in document["protocols"].items():
         values = [found["miou"], *(found["iou"].get(n) for n in names)]
         rows.append([name, *(decimal(value) for value in values)])
-    return "\n".join([*in_columns(rows, left=0), f"{document['pictures']} pictures"])
+    return "\n".join([*in_columns(rows, left=0), f"{document['images']} images"])
 
 
 LEAST_P = 0.001

@@ -1,6 +1,6 @@
 """Scores as a JSON document, and on disk with the counts they come from.
 
-Candidates scored on the same pictures, with and without each group of them.
+Candidates scored on the same images, with and without each group of them.
 """
 
 import math
@@ -32,24 +32,24 @@ from evaluation.intervals import (
     student_ends,
 )
 from evaluation.iou import Protocol, Score, any_pixel, overlap
-from evaluation.protocols import PROTOCOLS, score_pictures
+from evaluation.protocols import PROTOCOLS, score_images
 
 NOTHING_SCORED = (
-    "no pixel can be scored: all of the truth is the ignored class or missing; scores are null"
+    "no pixel can be scored: all of the target is the ignored class or missing; scores are null"
 )
 
 
 @dataclass(frozen=True)
-class ScoredPictures:
-    """Counts of a candidate on the pictures of a split.
+class ScoredImages:
+    """Counts of a candidate on the images of a split.
 
     Args:
-        counts: one table a picture.
-        ids: the pictures' names.
-        groups: which group each picture belongs to.
+        counts: one table an image.
+        ids: the images' names.
+        groups: which group each image belongs to.
 
     Raises:
-        BadData: not as many ids or groups as pictures.
+        BadData: not as many ids or groups as images.
     """
 
     counts: Counts
@@ -57,24 +57,24 @@ class ScoredPictures:
     groups: Array
 
     def __post_init__(self) -> None:
-        """Look whether the three are of the same pictures."""
-        pictures = len(self.counts)
+        """Look whether the three are of the same images."""
+        images = len(self.counts)
         for name, number in (("ids", len(self.ids)), ("groups", len(self.groups))):
-            if number != pictures:
-                raise BadData(f"{number} {name} for {pictures} scored pictures; expected one each")
+            if number != images:
+                raise BadData(f"{number} {name} for {images} scored images; expected one each")
 
 
 def score(counts: Counts, protocols: Iterable[str], classes: Classes) -> dict[str, Any]:
-    """Score a set of pictures and give the numbers as a JSON document.
+    """Score a set of images and give the numbers as a JSON document.
 
     Args:
-        counts: one table a picture.
+        counts: one table an image.
         protocols: names, or specs, of protocols.
         classes: names, and the ignored class.
 
     Returns:
-        `{"pictures": N, "protocols": {NAME: {"miou": x, "iou": {CLASS: x}, "absent": POLICY}},
-        "absent": [CLASS], "confusion": rows}`: the classes in neither truth nor guess, and what
+        `{"images": N, "protocols": {NAME: {"miou": x, "iou": {CLASS: x}, "absent": POLICY}},
+        "absent": [CLASS], "confusion": rows}`: the classes in neither target nor prediction, and what
         they counted under each protocol; None is no number. The ignored class is named only
         where a protocol gives it an IoU, so that the mean of what is there is the mean of a
         protocol that averages classes last. Where no pixel can be scored, `warning` says so.
@@ -84,11 +84,11 @@ def score(counts: Counts, protocols: Iterable[str], classes: Classes) -> dict[st
     """
     table = counts.sum(axis=0)
     scores = {
-        name: score_pictures(PROTOCOLS.build(name), counts, classes.ignore) for name in protocols
+        name: score_images(PROTOCOLS.build(name), counts, classes.ignore) for name in protocols
     }
     lacking = np.isnan(overlap(table, classes.ignore))
     document = {
-        "pictures": len(counts),
+        "images": len(counts),
         "protocols": {
             name: {
                 "miou": number(float(found.miou)),
@@ -132,15 +132,15 @@ def write_scores(
     Args:
         folder: of the candidate, `scores/CANDIDATE`.
         split: the split's name.
-        counts: one table a picture.
+        counts: one table an image.
         document: what `score` gave.
-        ids: the pictures' names.
-        groups: which group each picture belongs to.
+        ids: the images' names.
+        groups: which group each image belongs to.
 
     Raises:
-        BadData: not as many ids or groups as pictures.
+        BadData: not as many ids or groups as images.
     """
-    scored = ScoredPictures(counts, tuple(str(name) for name in ids), groups)
+    scored = ScoredImages(counts, tuple(str(name) for name in ids), groups)
     # Arrays of objects would be pickled; text is what they become instead.
     named = groups.astype(str) if groups.dtype.kind == "O" else groups
     with whole_file(folder / f"{split}.npz") as partial:
@@ -150,7 +150,7 @@ def write_scores(
     write_json(folder / f"{split}.json", document)
 
 
-def read_scores(folder: Path, split: str) -> tuple[dict[str, Any], ScoredPictures]:
+def read_scores(folder: Path, split: str) -> tuple[dict[str, Any], ScoredImages]:
     """Read what `write_scores` wrote.
 
     Raises:
@@ -165,9 +165,9 @@ def read_scores(folder: Path, split: str) -> tuple[dict[str, Any], ScoredPicture
     if not square or counts.min(initial=0) < 0:
         raise BadData(
             f"{archive} (counts) is {counts.dtype} of shape {counts.shape}; expected counts"
-            " (picture, truth, guess) of 0 and more; score again"
+            " (image, target, prediction) of 0 and more; score again"
         )
-    return document, ScoredPictures(counts, tuple(ids.tolist()), groups)
+    return document, ScoredImages(counts, tuple(ids.tolist()), groups)
 
 
 @dataclass(frozen=True)
@@ -190,9 +190,9 @@ class Measured:
 
     @classmethod
     def of(
-        cls, examined: Sequence[ScoredPictures], protocol: Protocol, ignore: int | None
+        cls, examined: Sequence[ScoredImages], protocol: Protocol, ignore: int | None
     ) -> "Measured":
-        """Score candidates on the same pictures."""
+        """Score candidates on the same images."""
         counts = [one.counts for one in examined]
         sums, scorer = additive_sums(counts, examined[0].groups, protocol, ignore)
         whole = tuple(scorer(one.sum(axis=0), ignore) for one in sums)
@@ -201,7 +201,7 @@ class Measured:
 
     @property
     def groups(self) -> int:
-        """How many groups of pictures there are."""
+        """How many groups of images there are."""
         return int(self.sums.shape[1])
 
     @property

@@ -1,6 +1,6 @@
 """How far each candidate is from the first, and whether that may be chance; who costs too much.
 
-Tests of candidates on the same pictures: would exchanging their labels give gaps as large?
+Tests of candidates on the same images: would exchanging their labels give gaps as large?
 """
 
 import math
@@ -26,7 +26,7 @@ MANY_GROUPS = 32
 ROUNDING = 1e-12
 """Gaps closer than this are equal: sums in another order differ in their last bits."""
 
-GroupCounts = Num[np.ndarray, "group true guess"]
+GroupCounts = Num[np.ndarray, "group true prediction"]
 Signs = Float[np.ndarray, "flip group"]
 PValues = Float[np.ndarray, " candidate"]
 
@@ -97,8 +97,8 @@ def holm(p_values: PValues, *, tests: int) -> PValues:
 
 
 def _gap(
-    a: Num[np.ndarray, "*sets true guess"],
-    b: Num[np.ndarray, "*sets true guess"],
+    a: Num[np.ndarray, "*sets true prediction"],
+    b: Num[np.ndarray, "*sets true prediction"],
     protocol: Protocol,
     ignore: int | None,
 ) -> Float[np.ndarray, "*sets"]:

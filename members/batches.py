@@ -1,4 +1,4 @@
-"""Shuffled, augmented batches of training pictures, from tensors on the device."""
+"""Shuffled, augmented batches of training images, from tensors on the device."""
 
 from collections.abc import Iterator
 
@@ -17,11 +17,11 @@ class Sampler:
     """Shuffled, augmented batches; the draws of an epoch follow from its number and the seed.
 
     Args:
-        pictures: uint8 (picture, channel, row, col), on the device or, where they would fill it,
+        images: uint8 (image, channel, row, col), on the device or, where they would fill it,
             beside it.
-        truth: uint8 (picture, row, col), in the same place.
-        drawn: indices of the pictures of an epoch, some more than once.
-        batch: pictures a step, at most.
+        target: uint8 (image, row, col), in the same place.
+        drawn: indices of the images of an epoch, some more than once.
+        batch: images a step, at most.
         augment: changes each batch.
         seed: decides the draws.
         device: where batches are wanted.
@@ -29,8 +29,8 @@ class Sampler:
 
     def __init__(
         self,
-        pictures: Tensor,
-        truth: Tensor,
+        images: Tensor,
+        target: Tensor,
         drawn: Array,
         *,
         batch: int,
@@ -38,29 +38,29 @@ class Sampler:
         seed: int,
         device: str,
     ) -> None:
-        self._pictures, self._truth, self._drawn = pictures, truth, drawn
+        self._images, self._target, self._drawn = images, target, drawn
         self._augment, self._seed, self._device = augment, seed, device
         self.steps = -(-len(drawn) // batch)
 
     def epoch(self, number: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the batches of one epoch, on the device."""
         rng = np.random.default_rng((self._seed, number))
-        order = torch.from_numpy(rng.permutation(self._drawn)).to(self._pictures.device)
-        # Batches of equal size, so that no batch holds a single picture (its variance is 0).
+        order = torch.from_numpy(rng.permutation(self._drawn)).to(self._images.device)
+        # Batches of equal size, so that no batch holds a single image (its variance is 0).
         for chosen in order.tensor_split(self.steps):
-            pictures, truth = self._augment(self._pictures[chosen], self._truth[chosen], rng)
-            yield pictures.to(self._device), truth.to(self._device)
+            images, target = self._augment(self._images[chosen], self._target[chosen], rng)
+            yield images.to(self._device), target.to(self._device)
 
 
-def class_shares(truth: Labels, classes: int) -> Shares:
+def class_shares(target: Labels, classes: int) -> Shares:
     """Return the share of each class in the labelled pixels."""
-    counted = np.bincount(truth[truth != UNLABELLED].ravel(), minlength=classes)[:classes]
+    counted = np.bincount(target[target != UNLABELLED].ravel(), minlength=classes)[:classes]
     shares: Shares = counted / max(1, counted.sum())
     return shares
 
 
-def oversampled(truth: Labels, shares: Array, *, ignore: int | None, times: int) -> Array:
-    """Return the indices of the pictures, those that hold a rare class `times` times.
+def oversampled(target: Labels, shares: Array, *, ignore: int | None, times: int) -> Array:
+    """Return the indices of the images, those that hold a rare class `times` times.
 
     A class is rare below a tenth of an equal share of the pixels (2 % among 5 classes).
     """
@@ -69,5 +69,5 @@ def oversampled(truth: Labels, shares: Array, *, ignore: int | None, times: int)
         for label, share in enumerate(shares)
         if label != ignore and 0 < share < RARE / len(shares)
     ]
-    holds = np.isin(truth, rare).any(axis=(1, 2))
-    return np.repeat(np.arange(len(truth)), np.where(holds, times, 1))
+    holds = np.isin(target, rare).any(axis=(1, 2))
+    return np.repeat(np.arange(len(target)), np.where(holds, times, 1))

@@ -53,7 +53,7 @@ class DamagedChunk(Exception):
 
 
 def chunk_name(number: int) -> str:
-    """Return the name of a chunk within its array: all that follow each other are of pictures."""
+    """Return the name of a chunk within its array: all that follow each other are of images."""
     return f"c/{number}/0/0/0"
 
 
@@ -199,7 +199,7 @@ class LocalChunks:
         """
         start = number * self.array.chunks[0]
         if not (self._folder / DONE / str(start)).exists():
-            raise BadRun(f"{self._folder}: pictures from {start} on are missing; run again")
+            raise BadRun(f"{self._folder}: images from {start} on are missing; run again")
         path = self._folder / MAPS / chunk_name(number)
         try:
             return path.open("rb", buffering=0), str(path)

@@ -8,7 +8,7 @@ import torch
 
 from evaluation.core.errors import BadSpec
 
-SHARE_FOR_PICTURES = 0.1
+SHARE_FOR_IMAGES = 0.1
 
 
 def devices(choice: str) -> list[str]:
@@ -35,7 +35,7 @@ def devices(choice: str) -> list[str]:
 def autocast(device: str, precision: str) -> Callable[[], Any]:
     """Give the context of a forward pass: bfloat16 where it pays, else nothing.
 
-    On a CPU it pays (1.6 to 1.8 times the pictures a second) where the instructions exist;
+    On a CPU it pays (1.6 to 1.8 times the images a second) where the instructions exist;
     elsewhere, and on a GPU before Ampere, bfloat16 is emulated and slower.
     """
     kind = torch.device(device).type
@@ -46,16 +46,16 @@ def autocast(device: str, precision: str) -> Callable[[], Any]:
 
 
 def home_of(size_bytes: int, device: str) -> str:
-    """Return where training pictures should lie: on the device, unless they would crowd it.
+    """Return where training images should lie: on the device, unless they would crowd it.
 
     Args:
-        size_bytes: of the pictures and masks.
+        size_bytes: of the images and masks.
         device: where they will be used, several jobs side by side.
     """
     if device == "cpu":
         return device
     free_bytes, _ = torch.cuda.mem_get_info(device)
-    return device if size_bytes < free_bytes * SHARE_FOR_PICTURES else "cpu"
+    return device if size_bytes < free_bytes * SHARE_FOR_IMAGES else "cpu"
 
 
 def _cpu_computes_bfloat16() -> bool:

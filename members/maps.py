@@ -1,4 +1,4 @@
-"""Where maps come from: anything that reads blocks of pictures, and plain arrays as such."""
+"""Where maps come from: anything that reads blocks of images, and plain arrays as such."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from members.probabilities import QUANTUM, check_maps
 from members.store import Few
 
 Size = tuple[int, int, int, int]
-"""Pictures, classes, rows, cols."""
+"""Images, classes, rows, cols."""
 
 
 @runtime_checkable
@@ -29,7 +29,7 @@ class MapReader(Protocol):
 
     @property
     def size(self) -> Size:
-        """Pictures, classes, rows, cols."""
+        """Images, classes, rows, cols."""
         ...
 
     @property
@@ -42,28 +42,28 @@ class MapReader(Protocol):
         """Half the smallest probability that the maps tell from zero."""
         ...
 
-    def read(self, pictures: slice, room: Map | None = None) -> Map:
-        """Read some pictures as float32 probabilities; called from several threads at once.
+    def read(self, images: slice, room: Map | None = None) -> Map:
+        """Read some images as float32 probabilities; called from several threads at once.
 
         Args:
-            pictures: which.
+            images: which.
             room: contiguous memory of their shape, which a reader that converts uses instead of
                 new memory; one that need not convert may return a view of what it has.
         """
         ...
 
     def stream(
-        self, pictures: slice, places: Sequence[Few], *, onto: Iterator[Few] | None = None
+        self, images: slice, places: Sequence[Few], *, onto: Iterator[Few] | None = None
     ) -> Iterator[Few]:
-        """Read some pictures few at a time, so that they can be used while they are in the cache.
+        """Read some images few at a time, so that they can be used while they are in the cache.
 
         Nothing made of them may leave before the last was given, since only then it is known that
         what was read is whole.
 
         Args:
-            pictures: which.
-            places: `room` for the first few, for the next, and so on to the last of `pictures`.
-            onto: another's stream of the same pictures to the same places; the sum is given then.
+            images: which.
+            places: `room` for the first few, for the next, and so on to the last of `images`.
+            onto: another's stream of the same images to the same places; the sum is given then.
         """
         ...
 
@@ -74,7 +74,7 @@ class ArrayMaps:
 
     Args:
         name: what errors call it: the file.
-        array: (picture, class, row, col).
+        array: (image, class, row, col).
         kind: what the values are.
 
     Raises:
@@ -89,7 +89,7 @@ class ArrayMaps:
         """Check what can be seen without reading values."""
         shape, dtype = self.array.shape, self.array.dtype
         if len(shape) != 4 or 0 in shape:
-            raise BadMaps(f"{self.name} has shape {shape}; expected (picture, class, row, col)")
+            raise BadMaps(f"{self.name} has shape {shape}; expected (image, class, row, col)")
         if shape[1] < 2:
             raise BadMaps(
                 f"{self.name} has {shape[1]} class; expected 2 or more on the second axis"
@@ -101,18 +101,18 @@ class ArrayMaps:
 
     @property
     def size(self) -> Size:
-        """Pictures, classes, rows, cols."""
-        pictures, classes, rows, cols = self.array.shape
-        return pictures, classes, rows, cols
+        """Images, classes, rows, cols."""
+        images, classes, rows, cols = self.array.shape
+        return images, classes, rows, cols
 
     @property
     def floor(self) -> float:
         """Half the smallest probability that the type tells from zero."""
         return QUANTUM.get(self.array.dtype.name, QUANTUM["float32"]) / 2
 
-    def read(self, pictures: slice, room: Map | None = None) -> Map:
-        """Read some pictures as float32 probabilities; of a float32 array, a view."""
-        stored = np.asarray(self.array)[pictures]  # cutting a memmap as such takes microseconds
+    def read(self, images: slice, room: Map | None = None) -> Map:
+        """Read some images as float32 probabilities; of a float32 array, a view."""
+        stored = np.asarray(self.array)[images]  # cutting a memmap as such takes microseconds
         if stored.dtype == np.float32:
             return stored
         maps: Map = np.empty(stored.shape, np.float32) if room is None else room
@@ -124,10 +124,10 @@ class ArrayMaps:
         return maps
 
     def stream(
-        self, pictures: slice, places: Sequence[Few], *, onto: Iterator[Few] | None = None
+        self, images: slice, places: Sequence[Few], *, onto: Iterator[Few] | None = None
     ) -> Iterator[Few]:
-        """Read some pictures few at a time; see `MapReader`."""
-        start = pictures.indices(len(self.array))[0]
+        """Read some images few at a time; see `MapReader`."""
+        start = images.indices(len(self.array))[0]
         for place in places:
             stop = start + len(place)
             if onto is None:
@@ -175,7 +175,7 @@ def read_finite(member: MapReader, block: slice, room: Map | None = None) -> Map
     """Read a block of a member, as `MapReader.read` does.
 
     Raises:
-        BadMaps: NaN or infinite values; names the member and the picture.
+        BadMaps: NaN or infinite values; names the member and the image.
     """
     maps = member.read(block, room)
     if not np.isfinite(maps.sum()):
@@ -187,17 +187,17 @@ def refuse_unfinite(member: MapReader, block: slice) -> None:
     """Refuse NaN and infinite values, which most fusions would pass on or take for a class.
 
     Raises:
-        BadMaps: there is one; names the member and the picture.
+        BadMaps: there is one; names the member and the image.
     """
     bad = ~np.isfinite(member.read(block)).all(axis=(1, 2, 3))
     if bad.any():
-        picture = range(*block.indices(member.size[0]))[int(bad.argmax())]
+        image = range(*block.indices(member.size[0]))[int(bad.argmax())]
         raise BadMaps(
-            f"{member.name} holds NaN or infinite values in picture {picture}; expected"
+            f"{member.name} holds NaN or infinite values in image {image}; expected"
             " probabilities: remove its maps and make or import them again"
         )
 
 
 def _in_words(size: Size) -> str:
-    pictures, classes, rows, cols = size
-    return f"{pictures} pictures of {classes} classes and {rows}x{cols} pixels"
+    images, classes, rows, cols = size
+    return f"{images} images of {classes} classes and {rows}x{cols} pixels"

@@ -18,7 +18,7 @@ class Cost:
     Args:
         name: of the architecture.
         parameters: how many numbers are learnt.
-        multiply_adds: of one picture, once through the network.
+        multiply_adds: of one image, once through the network.
         source: what it is, from its docstring.
     """
 
@@ -29,13 +29,13 @@ class Cost:
 
 
 def zoo(*, channels: int = 1, classes: int = 5, rows: int = 64, cols: int = 128) -> list[Cost]:
-    """Return the cost of every architecture for pictures of one size.
+    """Return the cost of every architecture for images of one size.
 
     Args:
-        channels: of the pictures.
+        channels: of the images.
         classes: how many logits a pixel.
-        rows: of the pictures, in pixels.
-        cols: of the pictures, in pixels.
+        rows: of the images, in pixels.
+        cols: of the images, in pixels.
     """
     return [_cost(name, channels, classes, rows, cols) for name in ARCHITECTURES]
 
@@ -44,9 +44,9 @@ def _cost(name: str, channels: int, classes: int, rows: int, cols: int) -> Cost:
     # Shapes are all that counting needs: no memory is taken, nothing is computed.
     with torch.device("meta"):
         network = Network(name, channels=channels, classes=classes).eval()
-        picture = torch.zeros(1, channels, rows, cols)
+        image = torch.zeros(1, channels, rows, cols)
         with FlopCounterMode(display=False) as counter, torch.no_grad():
-            network(picture)
+            network(image)
     flops = counter.get_total_flops()
     parameters = sum(parameter.numel() for parameter in network.parameters())
     about = (ARCHITECTURES.factory(name).__doc__ or "").partition("\n")[0]

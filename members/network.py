@@ -1,4 +1,4 @@
-"""A network as it is trained and used: raw pictures of any size in, logits of the same size out.
+"""A network as it is trained and used: raw images of any size in, logits of the same size out.
 
 Weights from anybody: held against the network they are for before memory is taken.
 """
@@ -25,7 +25,7 @@ class Network(nn.Module):
 
     Args:
         architecture: the spec.
-        channels: of the pictures.
+        channels: of the images.
         classes: how many logits a pixel.
     """
 
@@ -39,19 +39,19 @@ class Network(nn.Module):
         self.register_buffer("mean", torch.zeros(channels, 1, 1))
         self.register_buffer("deviation", torch.ones(channels, 1, 1))
 
-    def normalise_as(self, pictures: Tensor) -> None:
-        """Take mean and deviation of each channel from training pictures (N, channel, H, W)."""
-        values = pictures.float()
+    def normalise_as(self, images: Tensor) -> None:
+        """Take mean and deviation of each channel from training images (N, channel, H, W)."""
+        values = images.float()
         self.mean.copy_(values.mean(dim=(0, 2, 3))[:, None, None])
         self.deviation.copy_(values.std(dim=(0, 2, 3)).clamp_min(1.0)[:, None, None])
 
-    def forward(self, pictures: Tensor) -> Tensor | tuple[Tensor, ...]:
-        """Return logits (N, classes, H, W) of pictures (N, channel, H, W) with values 0 to 255.
+    def forward(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """Return logits (N, classes, H, W) of images (N, channel, H, W) with values 0 to 255.
 
         In training, an architecture with deep supervision returns several, the main ones first.
         """
-        rows, cols = pictures.shape[2:]
-        values = (pictures.float() - self.mean) / self.deviation
+        rows, cols = images.shape[2:]
+        values = (images.float() - self.mean) / self.deviation
         values = values.contiguous(memory_format=torch.channels_last)
         down, right = -rows % self.stride, -cols % self.stride
         if down or right:
@@ -63,7 +63,7 @@ class Network(nn.Module):
 
 
 def check_size(architecture: str | Spec, rows: int, cols: int) -> None:
-    """Refuse pictures smaller than the architecture's stride.
+    """Refuse images smaller than the architecture's stride.
 
     Raises:
         BadData: too small.
@@ -72,8 +72,8 @@ def check_size(architecture: str | Spec, rows: int, cols: int) -> None:
         stride = Network(architecture, channels=1, classes=2).stride
     if min(rows, cols) < stride:
         raise BadData(
-            f"pictures are {rows} x {cols}; {architecture} needs at least {stride} x {stride}"
-            " pixels: take a smaller depth or larger pictures"
+            f"images are {rows} x {cols}; {architecture} needs at least {stride} x {stride}"
+            " pixels: take a smaller depth or larger images"
         )
 
 
@@ -91,7 +91,7 @@ def network_with(path: Path, architecture: str | Spec, *, channels: int, classes
     Args:
         path: of the `.safetensors`.
         architecture: the spec.
-        channels: of the pictures.
+        channels: of the images.
         classes: how many logits a pixel.
 
     Raises:

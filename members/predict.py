@@ -1,4 +1,4 @@
-"""Predict the maps of one member over one split: fold models and pictures in, a store out."""
+"""Predict the maps of one member over one split: fold models and images in, a store out."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from evaluation.core.types import Array, Map, Pictures
+from evaluation.core.types import Array, Images, Map
 from members.data.dataset import DataSet
 from members.network import Network
 from members.recipe import Member
@@ -15,7 +15,7 @@ from members.store_metadata import Seen, StoreDtype
 from members.train import Fold, load_network
 from members.tta import augmented
 
-PASS_PICTURES = 32  # a forward pass: large enough for the GPU's sake, small enough for the cache
+PASS_IMAGES = 32  # a forward pass: large enough for the GPU's sake, small enough for the cache
 
 
 def predict_split(
@@ -33,10 +33,10 @@ def predict_split(
 
     Args:
         member: whose maps.
-        data: the pictures to predict.
+        data: the images to predict.
         models: folder of each fold's weights.
         seen: what each model was trained on (see `seen_by`), None where nobody knows; where it
-            names a model for each picture, that one predicts it, else all do, and the mean counts.
+            names a model for each image, that one predicts it, else all do, and the mean counts.
         device: `cpu` or `cuda:K`.
         folder: of the store.
         dtype: of the store.
@@ -60,11 +60,11 @@ def predict_split(
     ]
     fold_of = np.array(seen.model) if seen is not None and seen.model is not None else None
     for block in store.missing():
-        pictures = np.array(data.pictures[block])
+        images = np.array(data.images[block])
         if fold_of is None:
-            maps = _mean(networks, pictures, device, member)
+            maps = _mean(networks, images, device, member)
         else:
-            maps = _out_of_fold(networks, pictures, fold_of[block], device, member)
+            maps = _out_of_fold(networks, images, fold_of[block], device, member)
         store.write(block, maps)
 
 
@@ -72,9 +72,9 @@ def seen_by(training: DataSet, folds: Sequence[Fold], *, out_of_fold: bool) -> S
     """Tell what the models of the folds were trained on.
 
     Args:
-        training: the pictures the folds are about.
+        training: the images the folds are about.
         folds: what each model was trained on.
-        out_of_fold: the pictures to predict are these, each by the one model that did not see it.
+        out_of_fold: the images to predict are these, each by the one model that did not see it.
     """
     models = tuple(frozenset(training.ids[i] for i in fold.training) for fold in folds)
     if not out_of_fold:
@@ -82,52 +82,52 @@ def seen_by(training: DataSet, folds: Sequence[Fold], *, out_of_fold: bool) -> S
     return Seen(models, tuple(int(k) for k in _fold_of(len(training.ids), folds)))
 
 
-def predict(network: Network, pictures: Pictures, device: str, member: Member) -> Map:
-    """Return the maps of pictures (picture, channel, row, col); a specialist's have one class."""
+def predict(network: Network, images: Images, device: str, member: Member) -> Map:
+    """Return the maps of images (image, channel, row, col); a specialist's have one class."""
     recipe = member.recipe
     probabilities = augmented(
         lambda batch: network(batch).float().softmax(dim=1), recipe.tta, recipe.tta_merge
     )
     parts = []
     with torch.inference_mode():
-        for start in range(0, len(pictures), PASS_PICTURES):
-            batch = torch.from_numpy(pictures[start : start + PASS_PICTURES]).to(device)
+        for start in range(0, len(images), PASS_IMAGES):
+            batch = torch.from_numpy(images[start : start + PASS_IMAGES]).to(device)
             maps = probabilities(batch)
             parts.append((maps if member.label is None else maps[:, 1:]).cpu().numpy())
     return np.concatenate(parts)
 
 
-def _mean(networks: Sequence[Network], pictures: Pictures, device: str, member: Member) -> Map:
-    total = predict(networks[0], pictures, device, member)
+def _mean(networks: Sequence[Network], images: Images, device: str, member: Member) -> Map:
+    total = predict(networks[0], images, device, member)
     for network in networks[1:]:
-        total += predict(network, pictures, device, member)
+        total += predict(network, images, device, member)
     total /= len(networks)
     return total
 
 
 def _out_of_fold(
     networks: Sequence[Network],
-    pictures: Pictures,
+    images: Images,
     fold_of: Array,
     device: str,
     member: Member,
 ) -> Map:
     found = {
-        index: predict(networks[index], pictures[fold_of == index], device, member)
+        index: predict(networks[index], images[fold_of == index], device, member)
         for index in np.unique(fold_of)
     }
     first = next(iter(found.values()))
-    maps: Map = np.empty((len(pictures), *first.shape[1:]), dtype=np.float32)
+    maps: Map = np.empty((len(images), *first.shape[1:]), dtype=np.float32)
     for index, part in found.items():
         maps[fold_of == index] = part
     return maps
 
 
-def _fold_of(pictures: int, folds: Sequence[Fold]) -> Array:
-    """Return for each picture the fold it was left out of."""
-    fold_of = np.empty(pictures, dtype=np.intp)
+def _fold_of(images: int, folds: Sequence[Fold]) -> Array:
+    """Return for each image the fold it was left out of."""
+    fold_of = np.empty(images, dtype=np.intp)
     for position, fold in enumerate(folds):
-        outside = np.ones(pictures, dtype=bool)
+        outside = np.ones(images, dtype=bool)
         outside[fold.training] = False
         fold_of[outside] = position
     return fold_of

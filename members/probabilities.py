@@ -21,7 +21,7 @@ def check_maps(maps: Map, dtype: str, *, kind: str = "probabilities") -> None:
     """Refuse maps that hold NaN, leave 0 to 1, or do not sum to 1.
 
     Args:
-        maps: (picture, class, row, col), already scaled to probabilities.
+        maps: (image, class, row, col), already scaled to probabilities.
         dtype: the type they were stored in, which says how far a sum may be off.
         kind: sums are looked at for `probabilities` only.
 
@@ -32,7 +32,7 @@ def check_maps(maps: Map, dtype: str, *, kind: str = "probabilities") -> None:
         count = int((~np.isfinite(maps)).sum())
         first = int((~np.isfinite(maps)).reshape(len(maps), -1).any(axis=1).argmax())
         raise BadMaps(
-            f"{count} values are NaN or infinite (first in picture {first} of {len(maps)} looked"
+            f"{count} values are NaN or infinite (first in image {first} of {len(maps)} looked"
             " at); expected probabilities from 0 to 1: predict again, in float32 if they overflowed"
         )
     low, high = float(maps.min()), float(maps.max())

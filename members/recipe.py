@@ -32,12 +32,12 @@ class Recipe(BaseModel):
         architecture: spec, or `specialists(SPEC)` for one binary network a class.
         loss: spec, or weighted sum of specs.
         augment: specs, applied in order.
-        epochs: how often every training picture is seen, at most.
-        batch: pictures a step.
+        epochs: how often every training image is seen, at most.
+        batch: images a step.
         optimizer: spec.
         schedule: spec of the learning rate's course.
         patience: epochs without a better holdout score after which training stops.
-        oversample: how often a picture that holds a rare class is drawn an epoch.
+        oversample: how often an image that holds a rare class is drawn an epoch.
         procedure: spec of the way it is trained.
         monitor: what stops the training, picks its best weights and drives `plateau`: the masked
             mIoU of the holdout, or its loss.

@@ -1,6 +1,6 @@
 """The five binary specialists of a family, read as one virtual member.
 
-The truth as a specialist sees it.
+The target as a specialist sees it.
 """
 
 from collections.abc import Iterator, Sequence
@@ -24,7 +24,7 @@ class Family:
             those who know specialists; else renormalised to sum 1 (kind `probabilities`).
 
     Raises:
-        BadMaps: a class without its specialist, or stores of different pictures.
+        BadMaps: a class without its specialist, or stores of different images.
     """
 
     def __init__(self, name: str, stores: Sequence[ProbabilityStore], *, raw: bool = False) -> None:
@@ -40,40 +40,40 @@ class Family:
             )
         self._stores = [by_label[label] for label in range(len(self.classes))]
         if any(store.ids != self._stores[0].ids for store in self._stores):
-            raise BadMaps(f"specialists {name!r} hold different pictures; predict them again")
+            raise BadMaps(f"specialists {name!r} hold different images; predict them again")
         self.ids = self._stores[0].ids
         self.floor = max(store.floor for store in self._stores)
 
     def __len__(self) -> int:
-        """Return the number of pictures."""
+        """Return the number of images."""
         return len(self.ids)
 
     @property
     def size(self) -> tuple[int, int, int, int]:
-        """Pictures, classes, rows, cols."""
-        pictures, _, rows, cols = self._stores[0].size
-        return pictures, len(self.classes), rows, cols
+        """Images, classes, rows, cols."""
+        images, _, rows, cols = self._stores[0].size
+        return images, len(self.classes), rows, cols
 
     def saw(self) -> Kept | None:
-        """Tell whether a model behind a picture's maps was trained on it; None is undeclared."""
+        """Tell whether a model behind an image's maps was trained on it; None is undeclared."""
         masks = [mask for store in self._stores if (mask := store.saw()) is not None]
         return np.any(masks, axis=0) if len(masks) == len(self._stores) else None
 
-    def read(self, pictures: slice, room: Map | None = None) -> Map:
+    def read(self, images: slice, room: Map | None = None) -> Map:
         """Read maps as float32; renormalised, they are uniform where every specialist says no."""
-        length = len(range(*pictures.indices(len(self))))
+        length = len(range(*images.indices(len(self))))
         maps: Map = np.empty((length, *self.size[1:]), np.float32) if room is None else room
-        for _ in self.stream(pictures, [maps]):
+        for _ in self.stream(images, [maps]):
             pass
         return maps
 
     def stream(
-        self, pictures: slice, places: Sequence[Few], *, onto: Iterator[Few] | None = None
+        self, images: slice, places: Sequence[Few], *, onto: Iterator[Few] | None = None
     ) -> Iterator[Few]:
-        """Read some pictures few at a time; see `MapReader`."""
+        """Read some images few at a time; see `MapReader`."""
         # Each class is read by itself first: inside a place it is not contiguous.
         rooms = [np.empty_like(place[:, :1]) for place in places]
-        streams = [store.stream(pictures, rooms) for store in self._stores]
+        streams = [store.stream(images, rooms) for store in self._stores]
         for place in places:
             maps = place if onto is None else np.empty_like(place)
             for label, stream in enumerate(streams):
@@ -89,21 +89,21 @@ def _renormalise(maps: Map) -> None:
     np.copyto(maps, np.float32(1 / maps.shape[1]), where=sums <= 0)
 
 
-def binary_truth(truth: Labels, label: int, *, ignore: int | None) -> Labels:
+def binary_target(target: Labels, label: int, *, ignore: int | None) -> Labels:
     """Tell one class from all others.
 
     Pixels without a label (255, or of the ignored class) are positives for the specialist of the
     ignored class, and unlabelled for the others.
 
     Args:
-        truth: class index per pixel.
+        target: class index per pixel.
         label: the specialist's class.
         ignore: the ignored class, or None.
 
     Returns:
         uint8: 1 where the class is, 0 where another one is, 255 where nobody says.
     """
-    unlabelled = truth == UNLABELLED if ignore is None else np.isin(truth, (ignore, UNLABELLED))
+    unlabelled = target == UNLABELLED if ignore is None else np.isin(target, (ignore, UNLABELLED))
     if label == ignore:
         return unlabelled.astype(np.uint8)
-    return np.where(unlabelled, UNLABELLED, truth == label).astype(np.uint8)
+    return np.where(unlabelled, UNLABELLED, target == label).astype(np.uint8)

@@ -1,6 +1,6 @@
 """The probability store: maps of one member over one split; no other code knows them on disk.
 
-A Zarr (version 3) array (picture, class, row, col), unsharded, chunked by pictures; beside the
+A Zarr (version 3) array (image, class, row, col), unsharded, chunked by images; beside the
 metadata in `store.json` or, by URL, in an object store. Each chunk has a crc32c and one writer.
 Zarr writes; chunks are read by `members.chunks`.
 """
@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float
 from zarr.codecs import BytesCodec, Crc32cCodec
 
-from evaluation.core.blocks import BLOCK_PICTURES, blocks
+from evaluation.core.blocks import BLOCK_IMAGES, blocks
 from evaluation.core.classes import Classes
 from evaluation.core.errors import BadMaps, BadRun
 from evaluation.core.types import Kept, Map
@@ -30,11 +30,11 @@ from members.probabilities import QUANTUM, check_maps
 from members.store_metadata import META, Catalogue, Kind, Seen, StoreDtype
 
 Few = Float[np.ndarray, "_ class row col"]
-"""Maps of some pictures; their number has no name, since the next may be fewer."""
+"""Maps of some images; their number has no name, since the next may be fewer."""
 
 
 class ProbabilityStore:
-    """Maps of one member over one split, read and written by blocks of pictures."""
+    """Maps of one member over one split, read and written by blocks of images."""
 
     def __init__(self, folder: Path) -> None:
         """Open a store for reading and writing; see `create` for a new one.
@@ -77,10 +77,10 @@ class ProbabilityStore:
 
         Args:
             folder: where; created.
-            ids: one a picture, distinct.
+            ids: one an image, distinct.
             classes: what the class axis means.
-            shape: rows and columns of a picture, in pixels.
-            seen: which pictures the models were trained on; None is *undeclared*.
+            shape: rows and columns of an image, in pixels.
+            seen: which images the models were trained on; None is *undeclared*.
             kind: what the values are.
             label: for `one_vs_rest`, the store's one class; the class axis has length 1.
             dtype: the type on disk. Worst rounding errors of a probability: float16 2.5e-4,
@@ -97,11 +97,11 @@ class ProbabilityStore:
         catalogue = Catalogue(tuple(ids), classes, kind, label, dtype, seen, at)
         header = {
             "shape": (len(ids), catalogue.depth, *shape),
-            "chunks": (min(BLOCK_PICTURES, len(ids)), catalogue.depth, *shape),
+            "chunks": (min(BLOCK_IMAGES, len(ids)), catalogue.depth, *shape),
             "dtype": dtype,
             "serializer": BytesCodec(),
             "compressors": [Crc32cCodec()],
-            "dimension_names": ("picture", "class", "row", "col"),
+            "dimension_names": ("image", "class", "row", "col"),
         }
         if at is None:
             LocalChunks.create(folder, **header)
@@ -117,7 +117,7 @@ class ProbabilityStore:
         """Hold the array's header against the other metadata, and against a chunk's weight."""
         known, array = self._catalogue, self._chunks.array
         _, _, rows, cols = array.shape
-        length = min(BLOCK_PICTURES, len(known.ids))
+        length = min(BLOCK_IMAGES, len(known.ids))
         rest = (known.depth, rows, cols)
         expected = (len(known.ids), *rest), (length, *rest), known.dtype
         found = array.shape, array.chunks, str(array.dtype)
@@ -129,7 +129,7 @@ class ProbabilityStore:
             raise ValueError(f"{one[0]} weighs {one[1]} bytes, expected {self._weight}")
 
     def __len__(self) -> int:
-        """Return the number of pictures."""
+        """Return the number of images."""
         return len(self.ids)
 
     @property
@@ -139,9 +139,9 @@ class ProbabilityStore:
 
     @property
     def size(self) -> tuple[int, int, int, int]:
-        """Pictures, classes, rows, cols."""
-        pictures, classes, rows, cols = self._chunks.array.shape
-        return pictures, classes, rows, cols
+        """Images, classes, rows, cols."""
+        images, classes, rows, cols = self._chunks.array.shape
+        return images, classes, rows, cols
 
     @property
     def floor(self) -> float:
@@ -149,11 +149,11 @@ class ProbabilityStore:
         return QUANTUM[self.dtype] / 2
 
     def saw(self) -> Kept | None:
-        """Tell whether a model behind a picture's maps was trained on it; None is undeclared."""
+        """Tell whether a model behind an image's maps was trained on it; None is undeclared."""
         return None if self.seen is None else self.seen.mask(self.ids)
 
     def missing(self) -> list[slice]:
-        """List the blocks of pictures that were not written whole yet."""
+        """List the blocks of images that were not written whole yet."""
         return self._chunks.missing(blocks(len(self)))
 
     def clear(self) -> None:
@@ -165,7 +165,7 @@ class ProbabilityStore:
 
         Args:
             block: one of `blocks(len(store))`.
-            maps: probabilities (picture, class, row, col).
+            maps: probabilities (image, class, row, col).
 
         Raises:
             BadMaps: NaN, values outside 0 to 1, sums that are not 1.
@@ -175,24 +175,24 @@ class ProbabilityStore:
             maps = np.rint(maps * STEPS_UINT8)
         self._chunks.write(block, maps.astype(self.dtype))
 
-    def read(self, pictures: slice, room: Map | None = None) -> Map:
+    def read(self, images: slice, room: Map | None = None) -> Map:
         """Read maps as float32 probabilities.
 
         Args:
-            pictures: a slice of pictures with step 1.
+            images: a slice of images with step 1.
             room: where to put them, contiguous; new memory where it is None.
 
         Raises:
             BadRun: a chunk that was never written, or whose checksum does not hold.
         """
-        length = len(range(*pictures.indices(len(self))))
+        length = len(range(*images.indices(len(self))))
         maps: Map = np.empty((length, *self.size[1:]), np.float32) if room is None else room
-        for _ in self.stream(pictures, [maps]):
+        for _ in self.stream(images, [maps]):
             pass
         return maps
 
     def stream(
-        self, pictures: slice, places: Sequence[Few], *, onto: Iterator[Few] | None = None
+        self, images: slice, places: Sequence[Few], *, onto: Iterator[Few] | None = None
     ) -> Iterator[Few]:
         """Read maps place after place; see `MapReader`.
 
@@ -201,7 +201,7 @@ class ProbabilityStore:
         Raises:
             BadRun: a chunk that was never written, or whose checksum does not hold.
         """
-        at, stop, _ = pictures.indices(len(self))
+        at, stop, _ = images.indices(len(self))
         length: int = self._chunks.array.chunks[0]
         file: ChunkFile | None = None
         try:
@@ -221,17 +221,17 @@ class ProbabilityStore:
                 yield place
         except (DamagedChunk, OSError) as error:
             raise BadRun(
-                f"{self.folder}: pictures from {at - at % length} on are damaged ({error});"
+                f"{self.folder}: images from {at - at % length} on are damaged ({error});"
                 " remove the folder and make it again"
             ) from None
         finally:
             if file:
                 file.close()
 
-    def _opened(self, picture: int) -> ChunkFile:
-        """Open the chunk of a picture, there."""
+    def _opened(self, image: int) -> ChunkFile:
+        """Open the chunk of an image, there."""
         length, *shape = self._chunks.array.chunks
-        number, before = divmod(picture, length)
+        number, before = divmod(image, length)
         values = int(np.prod(shape))
         file = ChunkFile(*self._chunks.open(number, self._weight), self.dtype, length * values)
         file.skip(before * values)

@@ -20,19 +20,19 @@ META = "store.json"
 
 @dataclass(frozen=True)
 class Seen:
-    """Which pictures the models behind the maps were trained on.
+    """Which images the models behind the maps were trained on.
 
     Args:
-        models: ids of the training pictures of each model.
-        model: for each picture of the store, the index of the one model that made its maps;
-            None where each picture's maps come from all models together.
+        models: ids of the training images of each model.
+        model: for each image of the store, the index of the one model that made its maps;
+            None where each image's maps come from all models together.
     """
 
     models: tuple[frozenset[str], ...]
     model: tuple[int, ...] | None = None
 
     def mask(self, ids: Sequence[str]) -> Kept:
-        """Tell for each picture whether a model behind its maps was trained on it."""
+        """Tell for each image whether a model behind its maps was trained on it."""
         if self.model is None:
             everything = frozenset().union(*self.models)
             return np.array([name in everything for name in ids], dtype=bool)
@@ -45,12 +45,12 @@ class Catalogue:
     """What is known of a store's maps beside their values.
 
     Args:
-        ids: one a picture, distinct.
+        ids: one an image, distinct.
         classes: what the class axis means.
         kind: what the values are.
         label: for `one_vs_rest`, the store's one class; the class axis has length 1.
         dtype: the type that values are stored in.
-        seen: which pictures the models were trained on; None is *undeclared*.
+        seen: which images the models were trained on; None is *undeclared*.
         at: the URL of the array; None where it lies beside.
     """
 

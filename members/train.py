@@ -1,6 +1,6 @@
 """Train one member in one fold: data in, a folder with weights and history out.
 
-How a network does on pictures that it does not learn from, while it is being trained.
+How a network does on images that it does not learn from, while it is being trained.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from evaluation.core.blocks import BLOCK_PICTURES, blocks
+from evaluation.core.blocks import BLOCK_IMAGES, blocks
 from evaluation.core.errors import BadData, BadRun, EnsError
 from evaluation.core.files import whole_file
 from evaluation.core.provenance import check_outputs
@@ -29,7 +29,7 @@ from members.devices import autocast, home_of
 from members.losses import build_loss
 from members.network import Network, network_with
 from members.recipe import Member
-from members.specialists import binary_truth
+from members.specialists import binary_target
 from members.trainers import PROCEDURES
 from members.trainers.epoch_metrics import Rates, rates, tally
 from members.trainers.loop import History, Task, Watch
@@ -41,17 +41,17 @@ class Examination:
     """Loss, accuracy and masked mIoU of a network on the holdout.
 
     Args:
-        pictures: uint8 (picture, channel, row, col).
-        truth: uint8 (picture, row, col), in the same place.
-        loss: over logits and truth.
+        images: uint8 (image, channel, row, col).
+        target: uint8 (image, row, col), in the same place.
+        loss: over logits and target.
         classes: how many logits a pixel has.
         ignore: the class whose pixels do not count, or None.
         device: where to compute.
         autocast: gives the context of a forward pass.
     """
 
-    pictures: Tensor
-    truth: Tensor
+    images: Tensor
+    target: Tensor
     loss: nn.Module
     classes: int
     ignore: int | None
@@ -61,15 +61,15 @@ class Examination:
     def __call__(self, network: nn.Module) -> Rates:
         """Examine a network in evaluation mode."""
         total, counts = 0.0, torch.zeros(self.classes, self.classes, dtype=torch.int64)
-        for block in blocks(len(self.pictures), BLOCK_PICTURES):
-            pictures = self.pictures[block].to(self.device)
-            truth = self.truth[block].to(self.device)
+        for block in blocks(len(self.images), BLOCK_IMAGES):
+            images = self.images[block].to(self.device)
+            target = self.target[block].to(self.device)
             with torch.inference_mode(), self.autocast():
-                logits = network(pictures).float()
+                logits = network(images).float()
             with torch.inference_mode():
-                total += float(self.loss(logits, truth)) * len(pictures)
-                counts += tally(logits, truth, self.classes).cpu()
-        return rates(total / max(1, len(self.pictures)), counts, self.ignore)
+                total += float(self.loss(logits, target)) * len(images)
+                counts += tally(logits, target, self.classes).cpu()
+        return rates(total / max(1, len(self.images)), counts, self.ignore)
 
 
 HOLDOUT_SHARE = 0.1
@@ -79,11 +79,11 @@ BINARY = 2
 
 @dataclass(frozen=True)
 class Fold:
-    """Which pictures of the training set a model may see.
+    """Which images of the training set a model may see.
 
     Args:
         index: of the fold; names the folder.
-        training: indices of the pictures outside the fold.
+        training: indices of the images outside the fold.
     """
 
     index: int
@@ -100,16 +100,16 @@ def train_fold(
     folder: Path,
     watch: Watch = lambda _, __: None,
 ) -> None:
-    """Train a member on the pictures outside one fold.
+    """Train a member on the images outside one fold.
 
     On one machine's CPU the weights follow from the arguments: same seed, same weights, but for the
     last digits of float32 products, which depend on where memory lies (seen in discriminators). A
-    tenth of the groups is held out of these pictures too, to stop early by; nothing else chooses
+    tenth of the groups is held out of these images too, to stop early by; nothing else chooses
     anything.
 
     Args:
         member: what to train.
-        data: the training pictures with truth.
+        data: the training images with target.
         fold: which of them may be seen.
         seed: of weights, batches and augmentation.
         device: `cpu` or `cuda:K`.
@@ -143,7 +143,7 @@ def load_network(member: Member, folder: Path, *, channels: int, classes: int) -
     Args:
         member: whose.
         folder: of the fold.
-        channels: of the pictures.
+        channels: of the images.
         classes: of the data set; a specialist has two logits all the same.
 
     Raises:
@@ -171,27 +171,27 @@ def _trained(
     learnt, held = _parts(data, fold, recipe.train_share, seed)
     augment = Augment(recipe.augment)
     ground = Ground(len(data.classes), device, recipe.batch)
-    pictures, truth = augment.enlarge(
+    images, target = augment.enlarge(
         *_tensors(data, learnt, device), ground, np.random.default_rng(seed)
     )
-    held_pictures, held_truth = _tensors(data, held, device)
+    held_images, held_target = _tensors(data, held, device)
     classes = len(data.classes)
     if member.label is not None:
-        truth, held_truth = (
-            _binary(labels, member.label, ignore=ignore) for labels in (truth, held_truth)
+        target, held_target = (
+            _binary(labels, member.label, ignore=ignore) for labels in (target, held_target)
         )
         classes, ignore = BINARY, None
-    labels = truth.cpu().numpy()
+    labels = target.cpu().numpy()
     shares = class_shares(labels, classes)
     _check_shares(member, data, shares)
     network = Network(recipe.architecture, channels=data.channels, classes=classes).to(device)
     network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    network.normalise_as(pictures)
+    network.normalise_as(images)
     loss = build_loss(recipe.loss, frequencies=shares, ignore=ignore).to(device)
     drawn = oversampled(labels, shares, ignore=ignore, times=recipe.oversample)
     sampler = Sampler(
-        pictures,
-        truth,
+        images,
+        target,
         drawn,
         batch=recipe.batch,
         augment=augment,
@@ -204,7 +204,7 @@ def _trained(
         loss=loss,
         batches=sampler.epoch,
         steps=sampler.steps,
-        examine=Examination(held_pictures, held_truth, loss, classes, ignore, device, inner),
+        examine=Examination(held_images, held_target, loss, classes, ignore, device, inner),
         recipe=recipe,
         autocast=inner,
         classes=classes,
@@ -215,7 +215,7 @@ def _trained(
 
 
 def _parts(data: DataSet, fold: Fold, share: float, seed: int) -> tuple[Array, Array]:
-    """Return the indices of the pictures to learn from, and of those that stop the training."""
+    """Return the indices of the images to learn from, and of those that stop the training."""
     seen = fold.training
     held = _hold_out(data, seen, HOLDOUT_SHARE, seed)
     learnt = seen[~held]
@@ -226,19 +226,19 @@ def _parts(data: DataSet, fold: Fold, share: float, seed: int) -> tuple[Array, A
 
 def _hold_out(data: DataSet, places: Array, share: float, seed: int) -> Array:
     groups = None if data.groups is None else data.groups[places]
-    return hold_out(np.asarray(data.truth()[places]), groups, share=share, seed=seed)
+    return hold_out(np.asarray(data.target()[places]), groups, share=share, seed=seed)
 
 
 def _tensors(data: DataSet, places: Array, device: str) -> tuple[Tensor, Tensor]:
-    arrays = np.asarray(data.pictures[places]), np.asarray(data.truth()[places])
+    arrays = np.asarray(data.images[places]), np.asarray(data.target()[places])
     home = home_of(sum(array.nbytes for array in arrays), device)
-    pictures, truth = (torch.from_numpy(array).to(home) for array in arrays)
-    return pictures, truth
+    images, target = (torch.from_numpy(array).to(home) for array in arrays)
+    return images, target
 
 
-def _binary(truth: Tensor, label: int, *, ignore: int | None) -> Tensor:
-    labels: Labels = truth.cpu().numpy()
-    return torch.from_numpy(binary_truth(labels, label, ignore=ignore)).to(truth.device)
+def _binary(target: Tensor, label: int, *, ignore: int | None) -> Tensor:
+    labels: Labels = target.cpu().numpy()
+    return torch.from_numpy(binary_target(labels, label, ignore=ignore)).to(target.device)
 
 
 def _check_shares(member: Member, data: DataSet, shares: Array) -> None:
@@ -247,7 +247,7 @@ def _check_shares(member: Member, data: DataSet, shares: Array) -> None:
     if member.label is not None:
         lacking = [names[member.label]] if shares[1] == 0 else []
     else:
-        everywhere = class_shares(np.asarray(data.truth()), len(names))
+        everywhere = class_shares(np.asarray(data.target()), len(names))
         lacking = [
             names[label]
             for label in range(len(names))

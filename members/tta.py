@@ -1,4 +1,4 @@
-"""Test-time augmentation: a picture is predicted in several views, and the maps are merged."""
+"""Test-time augmentation: an image is predicted in several views, and the maps are merged."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -23,11 +23,11 @@ SMALLEST = 1e-12
 
 @dataclass(frozen=True)
 class View:
-    """A way to show pictures, and the way back.
+    """A way to show images, and the way back.
 
     Args:
-        there: from pictures (picture, channel, row, col) to what the network sees.
-        back: from the network's probabilities (picture, class, row, col) to those of the pictures.
+        there: from images (image, channel, row, col) to what the network sees.
+        back: from the network's probabilities (image, class, row, col) to those of the images.
     """
 
     there: Callable[[Tensor], Tensor]
@@ -35,16 +35,16 @@ class View:
 
 
 Probabilities = Callable[[Tensor], Tensor]
-"""From pictures (picture, channel, row, col) to probabilities (picture, class, row, col)."""
+"""From images (image, channel, row, col) to probabilities (image, class, row, col)."""
 
 
 def augmented(probabilities: Probabilities, spec: str | None, merge: Merge) -> Probabilities:
-    """Return what predicts every view of the pictures and merges the maps.
+    """Return what predicts every view of the images and merges the maps.
 
     Args:
-        probabilities: predicts pictures as they are.
+        probabilities: predicts images as they are.
         spec: `flips`, `scales` or both, such as `flips+scales`, which shows every scale in every
-            flip; None for pictures as they are alone.
+            flip; None for images as they are alone.
         merge: the mean of the views' probabilities, their geometric mean, or their maximum; the
             last two divided by their sum.
     """
@@ -52,11 +52,11 @@ def augmented(probabilities: Probabilities, spec: str | None, merge: Merge) -> P
         return probabilities
     kinds = [VIEWS.build(one) for one in _named(spec)]
 
-    def predict(pictures: Tensor) -> Tensor:
+    def predict(images: Tensor) -> Tensor:
         views = [View(lambda x: x, lambda x: x)]
         for kind in kinds:
-            views = [_both(first, second) for first in views for second in kind(pictures)]
-        return _merged([v.back(probabilities(v.there(pictures))) for v in views], merge)
+            views = [_both(first, second) for first in views for second in kind(images)]
+        return _merged([v.back(probabilities(v.there(images))) for v in views], merge)
 
     return predict
 
@@ -72,7 +72,7 @@ def check_test_time(spec: str | None) -> None:
 
 
 def flips(*, vertical: bool = False) -> Callable[[Tensor], list[View]]:
-    """Show pictures as they are and mirrored, left and right changing sides.
+    """Show images as they are and mirrored, left and right changing sides.
 
     Args:
         vertical: upside down as well; for members that were trained so.
@@ -91,15 +91,15 @@ def flips(*, vertical: bool = False) -> Callable[[Tensor], list[View]]:
 def scales(
     *, factors: list[Annotated[float, Field(gt=0, le=4)]] | None = None
 ) -> Callable[[Tensor], list[View]]:
-    """Show pictures as they are, smaller and larger (bilinear, both ways).
+    """Show images as they are, smaller and larger (bilinear, both ways).
 
     Args:
         factors: of height and width, besides 1; .75 and 1.25 where none are given.
     """
     chosen = [1.0, *(factors if factors is not None else [0.75, 1.25])]
 
-    def views(pictures: Tensor) -> list[View]:
-        rows, cols = pictures.shape[2:]
+    def views(images: Tensor) -> list[View]:
+        rows, cols = images.shape[2:]
         sizes = [(max(1, round(rows * f)), max(1, round(cols * f))) for f in chosen]
         return [View(_resizer(size), _resizer((rows, cols))) for size in sizes]
 

@@ -6,7 +6,7 @@ from evaluation.core.arrays import highest
 from evaluation.core.errors import BadMaps, BadSpec
 from evaluation.core.specs import Spec, parse_spec, split_chain
 from evaluation.core.types import Array, Labels, Map
-from postproc.images import check_pictures
+from postproc.images import check_images
 from postproc.step import Learned, Step
 from postproc.steps import STEPS
 
@@ -77,15 +77,15 @@ class Chain:
         return "|".join(str(spec) for spec in self.specs)
 
     @property
-    def needs_pictures(self) -> bool:
-        """Whether a step looks at the pictures."""
+    def needs_images(self) -> bool:
+        """Whether a step looks at the images."""
         return self.first_in_need is not None
 
     @property
     def first_in_need(self) -> str | None:
-        """The name of the first step that looks at the pictures; None where none does."""
+        """The name of the first step that looks at the images; None where none does."""
         pairs = zip(self.specs, self.steps, strict=True)
-        return next((spec.name for spec, step in pairs if step.needs_pictures), None)
+        return next((spec.name for spec, step in pairs if step.needs_images), None)
 
     @property
     def classes(self) -> int:
@@ -113,46 +113,46 @@ class Chain:
         specs[place], steps[place] = spec, self.around.build(spec)
         return replace(self, specs=tuple(specs), steps=tuple(steps))
 
-    def __call__(self, maps: Array, pictures: Array | None = None) -> Labels:
+    def __call__(self, maps: Array, images: Array | None = None) -> Labels:
         """Turn a block of maps into label maps.
 
         Args:
-            maps: float32 probabilities (picture, class, row, col).
-            pictures: uint8 (picture, channel, row, col) of the same pictures, with 1 or 3
-                channels; may be None unless `needs_pictures`.
+            maps: float32 probabilities (image, class, row, col).
+            images: uint8 (image, channel, row, col) of the same images, with 1 or 3
+                channels; may be None unless `needs_images`.
 
         Returns:
-            Labels (picture, row, col), uint8.
+            Labels (image, row, col), uint8.
 
         Raises:
-            BadMaps: maps of another shape than (picture, class, row, col).
-            BadData: pictures that are missing, or do not fit the maps.
+            BadMaps: maps of another shape than (image, class, row, col).
+            BadData: images that are missing, or do not fit the maps.
             BadSpec: a step has not learned yet.
         """
-        values = self.through(maps, pictures)
+        values = self.through(maps, images)
         labels: Labels = argmax(values) if values.ndim == maps.ndim else values
         return labels
 
-    def through(self, maps: Array, pictures: Array | None = None) -> Array:
+    def through(self, maps: Array, images: Array | None = None) -> Array:
         """Return what the last step gives, maps or labels; see `__call__`."""
-        self._check(maps, pictures)
+        self._check(maps, images)
         values, are = maps, "maps"
         for spec, step in zip(self.specs, self.steps, strict=True):
             if isinstance(step, Learned):
                 raise BadSpec(
-                    f"step {spec.name!r} has not learned; give it held-out maps and truth"
+                    f"step {spec.name!r} has not learned; give it held-out maps and target"
                 )
             if step.takes == "labels" and are == "maps":
                 values = argmax(values)
-            values, are = step.apply(values, pictures), step.gives
+            values, are = step.apply(values, images), step.gives
         return values
 
     # Any array comes in here, so that the errors are ours, which a user understands.
-    def _check(self, maps: Array, pictures: Array | None) -> None:
+    def _check(self, maps: Array, images: Array | None) -> None:
         if maps.ndim != 4 or maps.shape[CLASS_AXIS] != self.classes:
-            expected = f"(pictures, {self.classes} classes, rows, cols)"
+            expected = f"(images, {self.classes} classes, rows, cols)"
             raise BadMaps(f"maps of shape {maps.shape}; expected {expected}")
-        check_pictures(pictures, maps.shape[0], maps.shape[2:], needed_by=self.first_in_need)
+        check_images(images, maps.shape[0], maps.shape[2:], needed_by=self.first_in_need)
 
 
 def _check_order(before: Spec, first: Step | Learned, spec: Spec, step: Step | Learned) -> None:

@@ -1,4 +1,4 @@
-"""Fit the steps of a chain that learn, one after the other, on held-out maps and truth.
+"""Fit the steps of a chain that learn, one after the other, on held-out maps and target.
 
 Pixels to learn from, taken evenly from held-out maps: as many of each class as fit.
 """
@@ -15,11 +15,11 @@ from evaluation.core.errors import BadData, BadLabels
 from evaluation.core.types import Array
 from members.maps import MapReader
 from postproc.chain import Chain
-from postproc.images import check_pictures
+from postproc.images import check_images
 from postproc.step import FitBlock, Learned
 
 
-def fit_chain(chain: Chain, maps: MapReader, truth: Array, pictures: Array | None = None) -> Chain:
+def fit_chain(chain: Chain, maps: MapReader, target: Array, images: Array | None = None) -> Chain:
     """Return the chain with every step that learns replaced by what it has become.
 
     A step learns from what the steps before it give, these fitted already. The result is a chain
@@ -27,58 +27,58 @@ def fit_chain(chain: Chain, maps: MapReader, truth: Array, pictures: Array | Non
 
     Args:
         chain: what to fit.
-        maps: held-out ones, of pictures that the member was not trained on.
-        truth: class index per pixel, (picture, row, col); 255 where nothing is to be learned.
-        pictures: uint8 (picture, channel, row, col); may be None unless a step before one that
+        maps: held-out ones, of images that the member was not trained on.
+        target: class index per pixel, (image, row, col); 255 where nothing is to be learned.
+        images: uint8 (image, channel, row, col); may be None unless a step before one that
             learns needs them.
 
     Raises:
         BadMaps: maps that do not fit the chain.
-        BadLabels: truth of another shape or type, or with a label outside the classes.
-        BadData: no scored pixel, or pictures that are missing or do not fit.
+        BadLabels: target of another shape or type, or with a label outside the classes.
+        BadData: no scored pixel, or images that are missing or do not fit.
     """
-    _check_truth(truth, maps)
+    _check_target(target, maps)
     needed_by = chain.before_learning.first_in_need
-    check_pictures(
-        pictures, len(truth), truth.shape[1:], needed_by=needed_by, option="--fit-images"
-    )
+    check_images(images, len(target), target.shape[1:], needed_by=needed_by, option="--fit-images")
     for place, step in enumerate(chain.steps):
         if isinstance(step, Learned):
-            learned_from = _Blocks(chain.head(place), maps, truth, pictures if needed_by else None)
+            learned_from = _Blocks(chain.head(place), maps, target, images if needed_by else None)
             chain = chain.put(place, step.fit(learned_from))
     return chain
 
 
 @dataclass(frozen=True)
 class _Blocks:
-    """What the head of a chain gives, with truth, block of pictures by block."""
+    """What the head of a chain gives, with target, block of images by block."""
 
     head: Chain
     maps: MapReader
-    truth: Array
-    pictures: Array | None
+    target: Array
+    images: Array | None
 
     def __iter__(self) -> Iterator[FitBlock]:
         def block(at: slice) -> FitBlock:
-            seen = None if self.pictures is None else np.asarray(self.pictures[at])
-            return FitBlock(self.head.through(self.maps.read(at), seen), np.asarray(self.truth[at]))
+            seen = None if self.images is None else np.asarray(self.images[at])
+            return FitBlock(
+                self.head.through(self.maps.read(at), seen), np.asarray(self.target[at])
+            )
 
-        return map_blocks(block, len(self.truth))
+        return map_blocks(block, len(self.target))
 
 
-def _check_truth(truth: Array, maps: MapReader) -> None:
-    pictures, classes, *pixels = maps.size
-    if truth.shape != (pictures, *pixels) or truth.dtype.kind not in "iu":
+def _check_target(target: Array, maps: MapReader) -> None:
+    images, classes, *pixels = maps.size
+    if target.shape != (images, *pixels) or target.dtype.kind not in "iu":
         raise BadLabels(
-            f"truth is {truth.dtype} of shape {truth.shape}; expected integers of shape"
-            f" {(pictures, *pixels)} as in {maps.name}"
+            f"target is {target.dtype} of shape {target.shape}; expected integers of shape"
+            f" {(images, *pixels)} as in {maps.name}"
         )
-    for block in blocks(pictures):
-        found = np.unique(truth[block])
+    for block in blocks(images):
+        found = np.unique(target[block])
         strange = found[((found < 0) | (found >= classes)) & (found != UNLABELLED)]
         if len(strange):
             raise BadLabels(
-                f"truth holds {strange.tolist()}; expected 0 to {classes - 1} and {UNLABELLED}"
+                f"target holds {strange.tolist()}; expected 0 to {classes - 1} and {UNLABELLED}"
             )
 
 
@@ -86,7 +86,7 @@ MAX_VALUES = 1 << 23
 """Logarithms that are kept: 32 MB, half a million pixels of each of four classes."""
 
 THINNING = 3
-"""Odd, so that of a plain picture not the same columns of every row stay."""
+"""Odd, so that of a plain image not the same columns of every row stay."""
 
 LogMaps = Float[np.ndarray, "scored pixel"]
 Places = Int[np.ndarray, "pixel"]
@@ -99,12 +99,12 @@ class HeldOut:
 
     Args:
         log_maps: logarithms of the probabilities of the scored classes.
-        truth: place of the true class among the scored ones.
+        target: place of the true class among the scored ones.
         weight: for how many pixels of its class each one stands.
     """
 
     log_maps: LogMaps
-    truth: Places
+    target: Places
     weight: PerPixel
 
 
@@ -114,10 +114,10 @@ def held_out_pixels(
     """Take every pixel, or every third, ninth, ... of a class that has more than its share.
 
     Rare classes are taken whole, since it is their pixels that decide. What is taken depends
-    neither on how the pictures were cut into blocks nor on chance.
+    neither on how the images were cut into blocks nor on chance.
 
     Args:
-        blocks: maps and truth.
+        blocks: maps and target.
         scored: the classes to take, of both.
         floor: probabilities below this are raised to it before the logarithm.
         values: how many logarithms may be kept.
@@ -131,7 +131,7 @@ def held_out_pixels(
         for thinned in found:
             thinned.add(block)
     if not any(thinned.met for thinned in found):
-        raise BadData("the truth to learn from has no scored pixel; give pictures that have some")
+        raise BadData("the target to learn from has no scored pixel; give images that have some")
     maps = [thinned.joined() for thinned in found]
     kept = np.array([part.shape[1] for part in maps])
     weight = np.array([thinned.met for thinned in found]) / np.maximum(kept, 1)
@@ -149,11 +149,11 @@ class _Thinned:
 
     def add(self, block: FitBlock) -> None:
         """Take the class's pixels of a block."""
-        picture, row, col = np.nonzero(block.truth == self.label)
+        image, row, col = np.nonzero(block.target == self.label)
         taken = slice(-self.met % self.every, None, self.every)
-        found = block.maps[picture[taken], :, row[taken], col[taken]]
+        found = block.maps[image[taken], :, row[taken], col[taken]]
         self.parts.append(found[:, self.scored].T)
-        self.met += len(picture)
+        self.met += len(image)
         while -(-self.met // self.every) > self.most:
             self.every *= THINNING
             self.parts = [self.joined()[:, ::THINNING]]

@@ -18,12 +18,12 @@ from scipy.sparse.csgraph import connected_components
 
 from evaluation.core.arrays import highest
 from evaluation.core.classes import UNLABELLED
-from evaluation.core.types import Labels, Map, Pictures
+from evaluation.core.types import Images, Labels, Map
 from postproc.batched_filters import stacked
 from postproc.step import Step
 
 Connectivity = Literal[1, 2]
-Mask = Bool[np.ndarray, "picture row col"]
+Mask = Bool[np.ndarray, "image row col"]
 Pairs = Integer[np.ndarray, "two pair"]
 Part = tuple[slice, slice, slice]
 
@@ -36,18 +36,18 @@ def present(labels: Labels) -> list[int]:
 
 @dataclass(frozen=True)
 class Regions:
-    """The regions of a block, in the order in which rows meet them; none spans two pictures.
+    """The regions of a block, in the order in which rows meet them; none spans two images.
 
     Args:
         labels: of each region.
         areas: of each, in pixels.
-        pictures: which picture each lies in.
+        images: which image each lies in.
         connectivity: 1 joins pixels that share a side, 2 also those that share a corner.
     """
 
     labels: Integer[np.ndarray, " region"]
     areas: Int[np.ndarray, " region"]
-    pictures: Int[np.ndarray, " region"]
+    images: Int[np.ndarray, " region"]
     connectivity: Connectivity
     _shape: tuple[int, ...]
     _lengths: Int[np.ndarray, " run"]
@@ -64,21 +64,21 @@ class Regions:
         first = np.full(count, labels.size)
         np.minimum.at(first, region_of, starts)
         areas = np.bincount(region_of, weights=lengths, minlength=count).astype(np.intp)
-        pictures = first // (labels.shape[1] * labels.shape[2])
+        images = first // (labels.shape[1] * labels.shape[2])
         return cls(
-            labels.ravel()[first], areas, pictures, connectivity, labels.shape, lengths, region_of
+            labels.ravel()[first], areas, images, connectivity, labels.shape, lengths, region_of
         )
 
-    def paint(self, values: Shaped[np.ndarray, " region"]) -> Shaped[np.ndarray, "picture row col"]:
+    def paint(self, values: Shaped[np.ndarray, " region"]) -> Shaped[np.ndarray, "image row col"]:
         """Give each pixel the value of its region."""
         return np.repeat(values[self._region_of], self._lengths).reshape(self._shape)
 
-    def numbers(self) -> Int[np.ndarray, "picture row col"]:
+    def numbers(self) -> Int[np.ndarray, "image row col"]:
         """Return the number of each pixel's region, from 0 on."""
         return self.paint(np.arange(len(self.areas)))
 
     def at_border(self) -> Bool[np.ndarray, " region"]:
-        """Tell which regions touch the border of their picture."""
+        """Tell which regions touch the border of their image."""
         numbers, touches = self.numbers(), np.zeros(len(self.areas), dtype=bool)
         for edge in (numbers[:, 0], numbers[:, -1], numbers[:, :, 0], numbers[:, :, -1]):
             touches[edge] = True
@@ -154,7 +154,7 @@ CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
 def removing(find: Callable[[Labels], Mask], refill: Refill, ignore: int | None) -> Step:
     """Build the step that removes pixels and fills what is left open.
 
-    A picture of which everything would be removed stays as it is.
+    An image of which everything would be removed stays as it is.
 
     Args:
         find: tells, for label maps, which pixels go.
@@ -165,7 +165,7 @@ def removing(find: Callable[[Labels], Mask], refill: Refill, ignore: int | None)
     """
     if refill == "next_best":
 
-        def relabel(maps: Map, _: Pictures | None) -> Labels:
+        def relabel(maps: Map, _: Images | None) -> Labels:
             labels = highest(maps)
             return next_best(maps, labels, find(labels), ignore)
 
@@ -175,10 +175,10 @@ def removing(find: Callable[[Labels], Mask], refill: Refill, ignore: int | None)
 
 
 def nearest_label(labels: Labels, missing: Mask) -> Labels:
-    """Give missing pixels the label of the nearest other pixel of their picture.
+    """Give missing pixels the label of the nearest other pixel of their image.
 
     Near by steps along rows and columns; of several equally near, the lowest label. Thus a pixel
-    always joins a region that was there. A picture of which everything is missing stays as it is.
+    always joins a region that was there. An image of which everything is missing stays as it is.
 
     Args:
         labels: uint8.
@@ -211,7 +211,7 @@ def majority_label(labels: Labels, missing: Mask) -> Labels:
     """Give each gap of missing pixels the label that most of the other pixels beside it have.
 
     A gap is made of missing pixels that share sides; beside it is what shares a side with it, once
-    for each side. Of several labels as frequent, the lowest. A picture of which everything is
+    for each side. Of several labels as frequent, the lowest. An image of which everything is
     missing stays as it is.
     """
     gaps = Regions.of(missing.view(np.uint8))
@@ -240,12 +240,12 @@ def _edges(missing: Mask) -> Pairs:
 def next_best(maps: Map, labels: Labels, missing: Mask, ignore: int | None) -> Labels:
     """Give missing pixels their most probable class other than their own and the ignored one.
 
-    Where no such class has a chance, the nearest label. A picture of which everything is missing
+    Where no such class has a chance, the nearest label. An image of which everything is missing
     stays as it is.
     """
     missing = missing & ~missing.all(axis=(1, 2), keepdims=True)
-    picture, row, col = np.nonzero(missing)
-    scores = maps[picture, :, row, col]
+    image, row, col = np.nonzero(missing)
+    scores = maps[image, :, row, col]
     np.put_along_axis(scores, labels[missing][:, None].astype(np.intp), 0, axis=1)
     if ignore is not None:
         scores[:, ignore] = 0

@@ -1,4 +1,4 @@
-"""What a post-processing step is: one operation on a block of pictures, of a declared kind.
+"""What a post-processing step is: one operation on a block of images, of a declared kind.
 
 Options that several steps share.
 """
@@ -13,7 +13,7 @@ from pydantic import Field
 
 from evaluation.core.errors import BadSpec
 from evaluation.core.specs import Spec
-from evaluation.core.types import Pictures
+from evaluation.core.types import Images
 
 Kind = Literal["maps", "labels"]
 Again = Literal["more", "nothing", "merges"]
@@ -24,20 +24,20 @@ class Step:
     """One operation: maps to maps, maps to labels, or labels to labels.
 
     Args:
-        takes: what it works on: maps (picture, class, row, col) that sum to 1, or label maps
-            (picture, row, col), uint8.
-        gives: what comes out, of the same pictures.
-        apply: the operation on (maps or labels, pictures). It treats each picture of the block as
+        takes: what it works on: maps (image, class, row, col) that sum to 1, or label maps
+            (image, row, col), uint8.
+        gives: what comes out, of the same images.
+        apply: the operation on (maps or labels, images). It treats each image of the block as
             if it were alone, leaves what it is given unchanged, and may run in several threads.
-        needs_pictures: whether it looks at the pictures; otherwise they may be None.
+        needs_images: whether it looks at the images; otherwise they may be None.
         again: what it does right after itself: `more`; `nothing`, done twice is done once; or it
             `merges`, and two are one with other options. Chains refuse what has no sense.
     """
 
     takes: Kind
     gives: Kind
-    apply: Callable[[Any, Pictures | None], Any]
-    needs_pictures: bool = False
+    apply: Callable[[Any, Images | None], Any]
+    needs_images: bool = False
     again: Again = "more"
 
     def __post_init__(self) -> None:
@@ -45,17 +45,17 @@ class Step:
         assert (self.takes, self.gives) != ("labels", "maps")
 
 
-# The number of pictures has no name here, since the last block may be shorter.
+# The number of images has no name here, since the last block may be shorter.
 class FitBlock(NamedTuple):
-    """Some pictures to learn from.
+    """Some images to learn from.
 
     Args:
-        maps: what the steps before gave, of pictures that the member was not trained on.
-        truth: class index per pixel; 255 where nothing is to be learned.
+        maps: what the steps before gave, of images that the member was not trained on.
+        target: class index per pixel; 255 where nothing is to be learned.
     """
 
     maps: Float[np.ndarray, "_ class row col"]
-    truth: Integer[np.ndarray, "_ row col"]
+    target: Integer[np.ndarray, "_ row col"]
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Learned:
 
     Args:
         gives: what comes out once it has learned.
-        fit: takes blocks of pictures, which it may go through several times, and returns the spec
+        fit: takes blocks of images, which it may go through several times, and returns the spec
             of the step that it has become. So what was learned is saved, read and typed as any
             other step is.
         again: see `Step`.
@@ -73,7 +73,7 @@ class Learned:
     gives: Kind
     fit: Callable[[Iterable[FitBlock]], Spec]
     takes: Kind = "maps"
-    needs_pictures: bool = False
+    needs_images: bool = False
     again: Again = "more"
 
 

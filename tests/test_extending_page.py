@@ -45,7 +45,7 @@ def test_the_step_keeps_the_order_of_the_classes(written, maps):
     assert (sharpened.max(axis=1) >= maps[0].max(axis=1)).all()
 
 
-def test_the_network_gives_logits_of_the_pictures_size(written):
+def test_the_network_gives_logits_of_the_images_size(written):
     network = written("members/architectures/plain").plain(1, 4, width=2)
     assert network(torch.zeros(2, 1, 5, 7)).shape == (2, 4, 5, 7)
     assert network.stride == 1

@@ -54,7 +54,7 @@ def test_reported_scores_are_those_of_the_reports(rows):
 
 @pytest.fixture
 def train(tmp_path):
-    sample = draw_sample(pictures=60, test=2, validation=30, size=(16, 24)).save(tmp_path)
+    sample = draw_sample(images=60, test=2, validation=30, size=(16, 24)).save(tmp_path)
 
     def trained(*members, lines, minutes=0.001):
         recipes = "".join(f"  {m}: {{architecture: 'unet(width=2, depth=1)'}}\n" for m in members)
@@ -101,7 +101,7 @@ def test_a_stopped_training_goes_on_with_what_is_missing(train, tmp_path, monkey
     assert scores[-1].startswith("| first | suppressed | .61 | .")
     assert scores[-1].endswith("| `one`, `suppress_background` |")
     assert [line.split(" | ")[1:4] for line in steps[2:]] == [
-        ["one", "two", ""],  # of another report, whose numbers are of other pictures
+        ["one", "two", ""],  # of another report, whose numbers are of other images
         ["one", "suppressed", "+.200"],
     ]
 

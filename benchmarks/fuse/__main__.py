@@ -19,11 +19,11 @@ PART = "Only this part; repeatable."
     "--members", type=click.IntRange(2), default=10, show_default=True, help="How many to fuse."
 )
 @click.option(
-    "--pictures",
+    "--images",
     type=click.IntRange(4),
     default=2000,
     show_default=True,
-    help="Pictures per member.",
+    help="Images per member.",
 )
 @click.option(
     "--pixels",
@@ -35,15 +35,15 @@ PART = "Only this part; repeatable."
 @rounds_option(7)
 @json_option
 def fuse(
-    parts: tuple[str, ...], members: int, pictures: int, pixels: int, rounds: int, as_json: bool
+    parts: tuple[str, ...], members: int, images: int, pixels: int, rounds: int, as_json: bool
 ) -> None:
-    """Measure fusing on drawn maps of 5 x 64 x 128; needs 5 GB of disk per 1,000 pictures.
+    """Measure fusing on drawn maps of 5 x 64 x 128; needs 5 GB of disk per 1,000 images.
 
-    Stacking is measured on --pixels, memory also on ten times the pictures.
+    Stacking is measured on --pixels, memory also on ten times the images.
     """
     from benchmarks.fuse.suite import as_text, bench_fuse
     from benchmarks.fuse.synthetic import Size
 
-    size = Size(members, pictures, pixels, rounds)
+    size = Size(members, images, pixels, rounds)
     document = bench_fuse(size, list(dict.fromkeys(parts)) or list(PARTS), tell)
     show(as_text(document), document, as_json=as_json)

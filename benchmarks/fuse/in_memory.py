@@ -16,29 +16,29 @@ from benchmarks.fuse.synthetic import (
     drawn,
     drawn_members,
 )
-from ensemble.block_fusion import CACHE_PICTURES, fuse
+from ensemble.block_fusion import CACHE_IMAGES, fuse
 from ensemble.pipeline.bench.timing import compared, in_turns
 from ensemble.strategies import STRATEGIES
 from evaluation.core.blocks import blocks, map_blocks
 from members.maps import ArrayMaps
 
-PICTURES = 256
+IMAGES = 256
 
 
 def memory(size: Size, folder: Path) -> dict[str, Any]:
-    """Compare with `np.stack(...).mean(0)`, on 256 pictures at most.
+    """Compare with `np.stack(...).mean(0)`, on 256 images at most.
 
     Args:
         size: how much.
         folder: nothing is written.
     """
-    count = min(size.pictures, PICTURES)
+    count = min(size.images, IMAGES)
     arrays = list(drawn_members(size.members, count))
     readers = [ArrayMaps(str(place), array) for place, array in enumerate(arrays)]
     out = np.empty(arrays[0].shape, np.float32)
 
     def mean() -> None:
-        fuse(readers, STRATEGIES.build("mean"), count, out.__setitem__, size=CACHE_PICTURES)
+        fuse(readers, STRATEGIES.build("mean"), count, out.__setitem__, size=CACHE_IMAGES)
 
     sides = {"mean": mean, "np.stack(...).mean(0)": lambda: np.stack(arrays).mean(0)}
     seconds = in_turns(sides, size.rounds)
@@ -60,24 +60,24 @@ def files(size: Size, folder: Path) -> dict[str, Any]:
             for one in maps:
                 np.add.reduce(one.array[block], axis=None)
 
-        for _ in map_blocks(look, size.pictures, size=CACHE_PICTURES):
+        for _ in map_blocks(look, size.images, size=CACHE_IMAGES):
             pass
 
     def mean() -> None:
-        fuse(maps, STRATEGIES.build("mean"), size.pictures, out.__setitem__, size=CACHE_PICTURES)
+        fuse(maps, STRATEGIES.build("mean"), size.images, out.__setitem__, size=CACHE_IMAGES)
 
     seconds = in_turns({"read": only_read, "mean": mean}, size.rounds)
-    return {"sides": compared(seconds, "read"), "maps": size.members * size.pictures}
+    return {"sides": compared(seconds, "read"), "maps": size.members * size.images}
 
 
 def _written(folder: Path, size: Size) -> list[ArrayMaps]:
     rng = np.random.default_rng(0)
-    shape = (size.pictures, CLASSES, ROWS, COLS)
+    shape = (size.images, CLASSES, ROWS, COLS)
     found = []
     for member in range(size.members):
         path = folder / f"{member}.npy"
         array = np.lib.format.open_memmap(path, "w+", np.float32, shape)
-        for block in blocks(size.pictures):
+        for block in blocks(size.images):
             array[block] = drawn(rng, block.stop - block.start)
         array.flush()
         found.append(ArrayMaps(str(path), np.load(path, mmap_mode="r")))

@@ -1,4 +1,4 @@
-"""From stores to label maps, beside one compressed `.npz` a picture and member."""
+"""From stores to label maps, beside one compressed `.npz` an image and member."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -25,29 +25,29 @@ from members.maps import MapReader
 from members.store import ProbabilityStore
 from members.store_metadata import StoreDtype
 
-SLOW = "a .npz a picture"
+SLOW = "a .npz an image"
 FEWEST, SHARE = 20, 20
 DTYPES: tuple[StoreDtype, ...] = ("float16", "uint8")
 
 
 def labels(size: Size, folder: Path) -> dict[str, Any]:
-    """Compare seconds a picture, since the slow way gets a twentieth of the pictures.
+    """Compare seconds an image, since the slow way gets a twentieth of the images.
 
     Args:
         size: how much.
         folder: where stores and `.npz` are written.
     """
-    few = min(size.pictures, max(FEWEST, size.pictures // SHARE))
+    few = min(size.images, max(FEWEST, size.images // SHARE))
     stores = _written(folder, size, few)
     sides: dict[str, Callable[[], object]] = {
         f"store {dtype}": partial(_argmax, of) for dtype, of in stores.items()
     }
     sides[SLOW] = partial(_one_by_one, folder, size.members, few)
     seconds = {
-        name: [s / (few if name == SLOW else size.pictures) for s in times]
+        name: [s / (few if name == SLOW else size.images) for s in times]
         for name, times in in_turns(sides, size.rounds).items()
     }
-    return {"sides": compared(seconds, "store float16"), "seconds_are": "a picture"}
+    return {"sides": compared(seconds, "store float16"), "seconds_are": "an image"}
 
 
 def _written(folder: Path, size: Size, few: int) -> dict[StoreDtype, list[ProbabilityStore]]:
@@ -55,8 +55,8 @@ def _written(folder: Path, size: Size, few: int) -> dict[StoreDtype, list[Probab
     found: dict[StoreDtype, list[ProbabilityStore]] = {dtype: [] for dtype in DTYPES}
     for member in range(size.members):
         for dtype, stores in found.items():
-            stores.append(_store(folder / dtype / str(member), size.pictures, dtype))
-        for block in blocks(size.pictures):
+            stores.append(_store(folder / dtype / str(member), size.images, dtype))
+        for block in blocks(size.images):
             maps = drawn(rng, block.stop - block.start)
             for stores in found.values():
                 stores[member].write(block, maps)
@@ -65,10 +65,10 @@ def _written(folder: Path, size: Size, few: int) -> dict[StoreDtype, list[Probab
     return found
 
 
-def _store(folder: Path, pictures: int, dtype: StoreDtype) -> ProbabilityStore:
+def _store(folder: Path, images: int, dtype: StoreDtype) -> ProbabilityStore:
     return ProbabilityStore.create(
         folder,
-        ids=[str(number) for number in range(pictures)],
+        ids=[str(number) for number in range(images)],
         classes=numbered(CLASSES, ignore=0),
         shape=(ROWS, COLS),
         seen=None,
@@ -87,9 +87,9 @@ def _argmax(readers: Sequence[MapReader]) -> Labels:
     return found
 
 
-def _one_by_one(folder: Path, members: int, pictures: int) -> None:
+def _one_by_one(folder: Path, members: int, images: int) -> None:
     """Go the way of nnU-Net."""
-    for number in range(pictures):
+    for number in range(images):
         total = np.zeros((CLASSES, ROWS, COLS), np.float32)
         for member in range(members):
             with np.load(folder / f"{member}-{number}.npz") as archive:

@@ -17,7 +17,7 @@ from benchmarks.fuse.synthetic import (
     Size,
     drawn,
 )
-from evaluation.core.blocks import BLOCK_PICTURES, blocks
+from evaluation.core.blocks import BLOCK_IMAGES, blocks
 from evaluation.core.errors import BadRun
 
 MORE = 10
@@ -27,49 +27,49 @@ START = "from ensemble.cli import main; main()"
 VERBS = {
     "mean": "fuse --maps a.npy --maps b.npy --strategy mean --out fused.npy",
     "stacking": "fuse --maps a.npy --maps b.npy --strategy stacking --fit-maps a.npy"
-    " --fit-maps b.npy --fit-truth truth.npy --out fused.npy",
+    " --fit-maps b.npy --fit-target target.npy --out fused.npy",
 }
 
 
 def peak(size: Size, folder: Path) -> dict[str, Any]:
-    """Compare the memory for ten times as many pictures, of two members in files.
+    """Compare the memory for ten times as many images, of two members in files.
 
     Args:
         size: how much.
-        folder: where the files are written, 5 MB for each of its pictures.
+        folder: where the files are written, 5 MB for each of its images.
 
     Raises:
         BadRun: a system that does not tell the memory of a process.
     """
     if not STATUS.is_file():
         raise BadRun(f"peak memory is read from {STATUS}, which is not here; leave peak out")
-    measured = [_peaks_mb(folder, count) for count in (size.pictures, MORE * size.pictures)]
+    measured = [_peaks_mb(folder, count) for count in (size.images, MORE * size.images)]
     sides = {
         name: {"mb_fewer": fewer[name], "mb_more": more[name], "ratio": more[name] / fewer[name]}
         for fewer, more in [measured]
         for name in VERBS
     }
-    return {"sides": sides, "members": 2, "fewer": size.pictures, "more": MORE * size.pictures}
+    return {"sides": sides, "members": 2, "fewer": size.images, "more": MORE * size.images}
 
 
-def _peaks_mb(folder: Path, pictures: int) -> dict[str, float]:
+def _peaks_mb(folder: Path, images: int) -> dict[str, float]:
     with TemporaryDirectory(dir=folder) as place:
-        write_inputs(Path(place), pictures)
+        write_inputs(Path(place), images)
         return {name: anonymous_mb(verb.split(), Path(place)) for name, verb in VERBS.items()}
 
 
-def write_inputs(folder: Path, pictures: int) -> None:
-    """Write two members' maps, `a.npy` and `b.npy`, and `truth.npy`, block by block."""
+def write_inputs(folder: Path, images: int) -> None:
+    """Write two members' maps, `a.npy` and `b.npy`, and `target.npy`, block by block."""
     rng = np.random.default_rng(0)
-    block = drawn(rng, BLOCK_PICTURES)
+    block = drawn(rng, BLOCK_IMAGES)
     for name in ("a", "b"):
-        shape = (pictures, CLASSES, ROWS, COLS)
+        shape = (images, CLASSES, ROWS, COLS)
         maps = np.lib.format.open_memmap(folder / f"{name}.npy", "w+", np.float32, shape)
-        for part in blocks(pictures):
+        for part in blocks(images):
             maps[part] = block[: part.stop - part.start]
         maps.flush()
-    truth = rng.integers(0, CLASSES, (pictures, ROWS, COLS), dtype=np.uint8)
-    np.save(folder / "truth.npy", truth)
+    target = rng.integers(0, CLASSES, (images, ROWS, COLS), dtype=np.uint8)
+    np.save(folder / "target.npy", target)
 
 
 def anonymous_mb(arguments: Sequence[str], folder: Path) -> float:

@@ -11,12 +11,12 @@ from sklearn.linear_model import LogisticRegression
 from benchmarks.fuse.synthetic import CLASSES, Size
 from ensemble.fusion import Block, Fusion
 from ensemble.pipeline.bench.timing import compared, in_turns
-from ensemble.sampling import PerPixelFeatures, PixelTruth, sample
+from ensemble.sampling import PerPixelFeatures, PixelTarget, sample
 from ensemble.strategies import STRATEGIES
 from evaluation.core.blocks import blocks
 from evaluation.core.types import Map, Maps
 
-SIDE, BLOCK_PICTURES = 128, 32
+SIDE, BLOCK_IMAGES = 128, 32
 SHARES = (0.0, 0.5, 0.2, 0.27, 0.03)
 """How often each class occurs; as rare as on Mars."""
 
@@ -28,7 +28,7 @@ MOST_ROUNDS = 2
 FLOOR = 2.0**-25
 OURS, THEIRS = "ours", "scikit-learn"
 
-Rows = tuple[PerPixelFeatures, PixelTruth]
+Rows = tuple[PerPixelFeatures, PixelTarget]
 
 
 def stacking(size: Size, folder: Path) -> dict[str, Any]:
@@ -41,18 +41,18 @@ def stacking(size: Size, folder: Path) -> dict[str, Any]:
         size: how much.
         folder: nothing is written.
     """
-    pictures = max(1, size.pixels // SIDE**2)
-    cuts = blocks(pictures, BLOCK_PICTURES)
+    images = max(1, size.pixels // SIDE**2)
+    cuts = blocks(images, BLOCK_IMAGES)
     parts = [_drawn(1 + cut.start, cut.stop - cut.start, size.members) for cut in cuts]
-    held_out = _drawn(0, max(1, pictures // HELD_OUT_OF), size.members)
-    pixels = pictures * SIDE**2
+    held_out = _drawn(0, max(1, images // HELD_OUT_OF), size.members)
+    pixels = images * SIDE**2
     sides = _sides(parts, held_out, pixels, min(size.rounds, MOST_ROUNDS))
     on_all = sides[THEIRS]["median_s"] * pixels / sides[THEIRS]["pixels"]
     return {
         "sides": sides,
         "pixels": pixels,
         "features": size.members * CLASSES,
-        "held_out_pixels": held_out.truth.size,
+        "held_out_pixels": held_out.target.size,
         "log_loss_above_scikit_learn": sides[OURS]["log_loss"] - sides[THEIRS]["log_loss"],
         "scikit_learn_on_all_extrapolated_s": on_all,
         "times_faster_extrapolated": on_all / sides[OURS]["median_s"],
@@ -72,40 +72,42 @@ def _sides(
     )
     # Pixels are drawn independently, so the first are as good a sample as any.
     enough = -(-len(parts) // THEIRS_OF)
-    logs, truth = _rows(parts[:enough], pixels // THEIRS_OF)
+    logs, target = _rows(parts[:enough], pixels // THEIRS_OF)
     fitted: dict[str, Any] = {}
 
     def ours() -> None:
         fitted[OURS] = strategy.fit(parts)
 
     def theirs() -> None:
-        fitted[THEIRS] = LogisticRegression(max_iter=1000).fit(logs, truth)
+        fitted[THEIRS] = LogisticRegression(max_iter=1000).fit(logs, target)
 
     sides = compared(in_turns({OURS: ours, THEIRS: theirs}, rounds), OURS)
     sides[OURS] |= {"pixels": pixels // OURS_OF, "log_loss": _ours(fitted[OURS], held_out)}
-    sides[THEIRS] |= {"pixels": len(truth), "log_loss": _theirs(fitted[THEIRS], held_out)}
+    sides[THEIRS] |= {"pixels": len(target), "log_loss": _theirs(fitted[THEIRS], held_out)}
     return sides
 
 
-def _drawn(seed: int, pictures: int, members: int) -> Block:
-    """Draw truth and maps; members differ in skill, share errors, and confuse classes."""
+def _drawn(seed: int, images: int, members: int) -> Block:
+    """Draw target and maps; members differ in skill, share errors, and confuse classes."""
     rng, fixed = np.random.default_rng(seed), np.random.default_rng(0)
     habits = fixed.normal(scale=0.5, size=(members, CLASSES, CLASSES)) + 2 * np.eye(CLASSES)
-    truth = rng.choice(CLASSES, p=SHARES, size=(pictures, SIDE, SIDE)).astype(np.uint8)
-    shared = rng.standard_normal((*truth.shape, CLASSES), dtype=np.float32)
-    maps: Maps = np.empty((members, pictures, CLASSES, SIDE, SIDE), np.float32)
+    target = rng.choice(CLASSES, p=SHARES, size=(images, SIDE, SIDE)).astype(np.uint8)
+    shared = rng.standard_normal((*target.shape, CLASSES), dtype=np.float32)
+    maps: Maps = np.empty((members, images, CLASSES, SIDE, SIDE), np.float32)
     for one, habit in zip(maps, habits.astype(np.float32), strict=True):
         own = rng.standard_normal(shared.shape, dtype=np.float32)
-        said: Map = softmax(habit[truth] + shared + np.float32(1.5) * own, axis=-1)
+        said: Map = softmax(habit[target] + shared + np.float32(1.5) * own, axis=-1)
         one[...] = np.moveaxis(said, -1, 1)
-    return Block(maps, truth)
+    return Block(maps, target)
 
 
 def _rows(parts: list[Block], pixels: int) -> Rows:
-    """Return log-probabilities, a row a pixel, and the truth."""
-    rows = [np.moveaxis(maps, (0, 2), (-2, -1)).reshape(truth.size, -1) for maps, truth, _ in parts]
+    """Return log-probabilities, a row a pixel, and the target."""
+    rows = [
+        np.moveaxis(maps, (0, 2), (-2, -1)).reshape(target.size, -1) for maps, target, _ in parts
+    ]
     logs = np.log(np.maximum(np.concatenate(rows)[:pixels], np.float32(FLOOR)))
-    return logs, np.concatenate([truth.ravel() for _, truth, _ in parts])[:pixels]
+    return logs, np.concatenate([target.ravel() for _, target, _ in parts])[:pixels]
 
 
 def _ours(fusion: Fusion, held_out: Block) -> float:
@@ -114,19 +116,19 @@ def _ours(fusion: Fusion, held_out: Block) -> float:
 
 
 def _theirs(model: LogisticRegression, held_out: Block) -> float:
-    return _log_loss(model.predict_proba(_rows([held_out], held_out.truth.size)[0]), held_out)
+    return _log_loss(model.predict_proba(_rows([held_out], held_out.target.size)[0]), held_out)
 
 
 def _log_loss(said: Float[np.ndarray, "pixel scored"], held_out: Block) -> float:
-    truth = held_out.truth.ravel().astype(int) - 1
-    return -float(np.log(said[np.arange(len(truth)), truth]).mean())
+    target = held_out.target.ravel().astype(int) - 1
+    return -float(np.log(said[np.arange(len(target)), target]).mean())
 
 
 def _sampled(parts: list[Block], pixels: int) -> dict[str, list[float]]:
     """Return each scored class's share of the pixels, of our sample, and of the sample's weight."""
     found = sample(parts, classes=CLASSES, ignore=0, pixels=pixels, seed=0)
-    drawn = np.bincount(found.truth, minlength=CLASSES)[1:]
-    weighed = np.bincount(found.truth, found.weight, CLASSES)[1:]
+    drawn = np.bincount(found.target, minlength=CLASSES)[1:]
+    weighed = np.bincount(found.target, found.weight, CLASSES)[1:]
     return {
         "shares_of_all": (found.counts[1:] / found.counts.sum()).tolist(),
         "shares_drawn": (drawn / drawn.sum()).tolist(),

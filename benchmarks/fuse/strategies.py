@@ -22,14 +22,14 @@ from ensemble.strategy import build_strategy
 from evaluation.core.arrays import highest
 from evaluation.core.types import Array, Labels
 
-PICTURES = 24
+IMAGES = 24
 COARSE_PX = 4
 RIGHT = (0.6, 0.95)
 """How often the first and the last member are right; the others lie between."""
 
 
 def staple(size: Size, folder: Path) -> dict[str, Any]:
-    """Compare time and label maps with `MultiLabelSTAPLE`, on 24 pictures at most.
+    """Compare time and label maps with `MultiLabelSTAPLE`, on 24 images at most.
 
     Args:
         size: how much.
@@ -37,7 +37,7 @@ def staple(size: Size, folder: Path) -> dict[str, Any]:
     """
     import SimpleITK  # of the extra `bench`
 
-    rated = _rated(size.members, min(size.pictures, PICTURES))
+    rated = _rated(size.members, min(size.images, IMAGES))
     images = [SimpleITK.GetImageFromArray(np.concatenate(labels)) for labels in rated]
     maps = np.moveaxis(np.eye(CLASSES, dtype=np.float32)[rated], -1, 2).copy()
     strategy = STRATEGIES.build("staple", classes=CLASSES, ignore=None)
@@ -53,23 +53,23 @@ def staple(size: Size, folder: Path) -> dict[str, Any]:
     seconds = in_turns({"ours": ours, "SimpleITK": theirs}, size.rounds)
     return {
         "sides": compared(seconds, "SimpleITK"),
-        "pictures": len(rated[0]),
+        "images": len(rated[0]),
         "members": size.members,
         "equal_share": float((ours() == theirs()).mean()),
     }
 
 
-def _rated(members: int, pictures: int) -> Array:
+def _rated(members: int, images: int) -> Array:
     """Draw label maps by members each right with a chance of its own, else wrong at random."""
     rng = np.random.default_rng(0)
-    shape = (members, pictures, ROWS, COLS)
-    coarse = rng.integers(0, CLASSES, (pictures, ROWS // COARSE_PX, COLS // COARSE_PX))
-    truth: Labels = coarse.repeat(COARSE_PX, axis=1).repeat(COARSE_PX, axis=2)
+    shape = (members, images, ROWS, COLS)
+    coarse = rng.integers(0, CLASSES, (images, ROWS // COARSE_PX, COLS // COARSE_PX))
+    target: Labels = coarse.repeat(COARSE_PX, axis=1).repeat(COARSE_PX, axis=2)
     right = rng.random(shape) < np.linspace(*RIGHT, members)[:, None, None, None]
-    return np.where(right, truth, rng.integers(0, CLASSES, shape)).astype(np.uint8)
+    return np.where(right, target, rng.integers(0, CLASSES, shape)).astype(np.uint8)
 
 
-STEPS_PICTURES, FIT_PICTURES = 64, 4
+STEPS_IMAGES, FIT_IMAGES = 64, 4
 VARIANTS = (
     "majority_vote(ties=first_member)",
     "majority_vote(ties=lowest)",
@@ -84,19 +84,19 @@ VARIANTS = (
 
 
 def steps(size: Size, folder: Path) -> dict[str, Any]:
-    """Compare the fuse steps: one block, in memory, of what was fitted on a few pictures.
+    """Compare the fuse steps: one block, in memory, of what was fitted on a few images.
 
     Args:
-        size: how much; 64 pictures at most.
+        size: how much; 64 images at most.
         folder: nothing is written.
     """
-    maps = drawn_members(size.members, min(size.pictures, STEPS_PICTURES))
+    maps = drawn_members(size.members, min(size.images, STEPS_IMAGES))
     # All members are of some use, or what selects them would have little to do.
-    truth = maps.mean(axis=0).argmax(axis=1)
-    block = Block(maps[:, :FIT_PICTURES], truth[:FIT_PICTURES])
+    target = maps.mean(axis=0).argmax(axis=1)
+    block = Block(maps[:, :FIT_IMAGES], target[:FIT_IMAGES])
     fusions = {spec: _fitted(spec, block, size.members) for spec in (*STRATEGIES, *VARIANTS)}
     sides = {spec: lambda fusion=fusion: fusion(maps) for spec, fusion in fusions.items()}
-    return {"sides": compared(in_turns(sides, size.rounds), "mean"), "pictures": maps.shape[1]}
+    return {"sides": compared(in_turns(sides, size.rounds), "mean"), "images": maps.shape[1]}
 
 
 def _fitted(spec: str, block: Block, members: int) -> Fusion:

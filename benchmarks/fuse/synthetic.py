@@ -16,20 +16,20 @@ class Size:
 
     Args:
         members: how many are fused.
-        pictures: maps of each, 5 x 64 x 128; the part `peak` takes ten times as many, too.
+        images: maps of each, 5 x 64 x 128; the part `peak` takes ten times as many, too.
         pixels: that stacking learns from, each with a feature for each member and class.
         rounds: how often each side is timed.
     """
 
     members: int
-    pictures: int
+    images: int
     pixels: int
     rounds: int
 
 
-def drawn(rng: np.random.Generator, pictures: int) -> Map:
+def drawn(rng: np.random.Generator, images: int) -> Map:
     """Draw maps of one member: smooth, as networks give them."""
-    coarse = rng.normal(0, 3, (pictures, CLASSES, ROWS // COARSE_PX, COLS // COARSE_PX))
+    coarse = rng.normal(0, 3, (images, CLASSES, ROWS // COARSE_PX, COLS // COARSE_PX))
     scores = coarse.astype(np.float32).repeat(COARSE_PX, axis=2).repeat(COARSE_PX, axis=3)
     scores += rng.normal(0, 0.2, scores.shape).astype(np.float32)
     np.exp(scores, out=scores)
@@ -37,7 +37,7 @@ def drawn(rng: np.random.Generator, pictures: int) -> Map:
     return maps
 
 
-def drawn_members(members: int, pictures: int) -> Maps:
+def drawn_members(members: int, images: int) -> Maps:
     """Draw maps of all members, in memory."""
     rng = np.random.default_rng(0)
-    return np.stack([drawn(rng, pictures) for _ in range(members)])
+    return np.stack([drawn(rng, images) for _ in range(members)])

@@ -1,6 +1,6 @@
 """The parts of `ens bench morphology`: each compares a step with what libraries do for the same.
 
-What is compared: a step, and what users of a library would write for one picture.
+What is compared: a step, and what users of a library would write for one image.
 """
 
 from collections.abc import Callable, Mapping
@@ -30,9 +30,9 @@ PARTS = Table(
 )
 
 
-Picture = UInt8[np.ndarray, "row col"]
-PictureMask = Bool[np.ndarray, "row col"]
-PictureMap = Float[np.ndarray, "class row col"]
+Image = UInt8[np.ndarray, "row col"]
+ImageMask = Bool[np.ndarray, "row col"]
+ImageMap = Float[np.ndarray, "class row col"]
 
 
 @dataclass(frozen=True)
@@ -40,11 +40,11 @@ class Referee:
     """One library's way.
 
     Args:
-        apply: from the labels or the map of one picture, and the grey picture, to the same kind.
+        apply: from the labels or the map of one image, and the grey image, to the same kind.
         differs: in what its answers may differ, and why; empty where they are the same.
     """
 
-    apply: Callable[[Array, Picture], Array]
+    apply: Callable[[Array, Image], Array]
     differs: str = ""
 
 

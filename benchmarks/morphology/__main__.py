@@ -21,7 +21,7 @@ PART = "Only this part; repeatable."
 
 @click.command("morphology", short_help="Steps against other libraries.")
 @click.option("--part", "parts", multiple=True, type=click.Choice(list(PARTS)), help=PART)
-@cases_options(pictures=200)
+@cases_options(images=200)
 @rounds_option(3)
 @json_option
 def morphology(cases: "Cases", parts: tuple[str, ...], rounds: int, as_json: bool) -> None:

@@ -15,10 +15,10 @@ from skimage import filters, morphology, segmentation
 from skimage.filters import rank
 
 from benchmarks.morphology import (
+    Image,
+    ImageMap,
+    ImageMask,
     Part,
-    Picture,
-    PictureMap,
-    PictureMask,
     Referee,
 )
 from evaluation.core.types import Array
@@ -31,7 +31,7 @@ _median: Callable[..., Array] = filters.median
 _gaussian: Callable[..., Array] = filters.gaussian
 _superpixels: Callable[..., Array] = segmentation.slic
 
-OneClass = Callable[[Picture], Picture]
+OneClass = Callable[[Image], Image]
 
 
 def median() -> Part:
@@ -83,19 +83,19 @@ def superpixel_vote() -> Part:
     )
 
 
-def _by_class(change: OneClass) -> Callable[[PictureMap, Picture], PictureMap]:
+def _by_class(change: OneClass) -> Callable[[ImageMap, Image], ImageMap]:
     return lambda maps, _: _normalised(np.stack([change(one) for one in maps]))
 
 
-def _normalised(maps: PictureMap) -> PictureMap:
-    normalised: PictureMap = maps / np.maximum(maps.sum(axis=0), np.finfo(np.float32).tiny)
+def _normalised(maps: ImageMap) -> ImageMap:
+    normalised: ImageMap = maps / np.maximum(maps.sum(axis=0), np.finfo(np.float32).tiny)
     return normalised
 
 
-def _slic(maps: PictureMap, picture: Picture) -> PictureMap:
+def _slic(maps: ImageMap, image: Image) -> ImageMap:
     owners = _superpixels(
-        picture.astype(np.float32) / 255,
-        n_segments=picture.size // SUPERPIXEL_PX**2,
+        image.astype(np.float32) / 255,
+        n_segments=image.size // SUPERPIXEL_PX**2,
         compactness=COMPACTNESS / 255,
         max_num_iter=ITERATIONS,
         channel_axis=None,
@@ -103,7 +103,7 @@ def _slic(maps: PictureMap, picture: Picture) -> PictureMap:
     )
     sizes = np.bincount(owners.ravel())
     means = [np.bincount(owners.ravel(), weights=one.ravel()) / sizes for one in maps]
-    voted: PictureMap = np.stack(means).astype(np.float32)[:, owners]
+    voted: ImageMap = np.stack(means).astype(np.float32)[:, owners]
     return voted
 
 
@@ -112,7 +112,7 @@ SQUARE = np.ones((SQUARE_SIZE, SQUARE_SIZE), np.uint8)
 BEYOND = 255
 TIES = "of labels as frequent the lowest, whichever the pixel has"
 METRIC = "nearest by straight distance, not by steps; ties"
-Change = Callable[[PictureMask], PictureMask]
+Change = Callable[[ImageMask], ImageMask]
 
 # They have no types of their own.
 _majority: Callable[..., Array] = rank.majority
@@ -149,7 +149,7 @@ def opening() -> Part:
             ),
             "scipy": Referee(
                 _opened(lambda mask: ndimage.binary_opening(mask, SQUARE)),
-                f"erodes from outside the picture; {METRIC}",
+                f"erodes from outside the image; {METRIC}",
             ),
             "OpenCV": Referee(_opened(_by_opencv(cv2.MORPH_OPEN)), METRIC),
         },
@@ -166,7 +166,7 @@ def closing() -> Part:
             ),
             "scipy": Referee(
                 _closed(lambda mask: ndimage.binary_closing(mask, SQUARE)),
-                "erodes from outside the picture",
+                "erodes from outside the image",
             ),
             "OpenCV": Referee(_closed(_by_opencv(cv2.MORPH_CLOSE))),
         },
@@ -183,29 +183,29 @@ def _mode(window: Shaped[np.ndarray, " pixel"]) -> int:
 
 
 def _by_opencv(operation: int) -> Change:
-    def apply(mask: PictureMask) -> PictureMask:
-        changed: PictureMask = cv2.morphologyEx(mask.view(np.uint8), operation, SQUARE).view(bool)
+    def apply(mask: ImageMask) -> ImageMask:
+        changed: ImageMask = cv2.morphologyEx(mask.view(np.uint8), operation, SQUARE).view(bool)
         return changed
 
     return apply
 
 
-def _opened(change: Change) -> Callable[[Picture, Picture], Picture]:
-    def apply(labels: Picture, _: Picture) -> Picture:
+def _opened(change: Change) -> Callable[[Image, Image], Image]:
+    def apply(labels: Image, _: Image) -> Image:
         seeds = np.zeros(labels.shape, np.intp)
         for label in np.unique(labels):
             seeds[change(labels == label)] = label + 1
         if not seeds.any():
             return labels
         grown = _expanded(seeds, distance=sum(labels.shape))
-        opened: Picture = (grown - 1).astype(np.uint8)
+        opened: Image = (grown - 1).astype(np.uint8)
         return opened
 
     return apply
 
 
-def _closed(change: Change) -> Callable[[Picture, Picture], Picture]:
-    def apply(labels: Picture, _: Picture) -> Picture:
+def _closed(change: Change) -> Callable[[Image, Image], Image]:
+    def apply(labels: Image, _: Image) -> Image:
         result = labels.copy()
         for label in np.unique(labels):
             result[change(result == label)] = label

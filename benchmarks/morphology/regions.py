@@ -1,6 +1,6 @@
 """Steps on regions, as users of scikit-image, scipy, OpenCV and MONAI would write them.
 
-Each goes class by class over one picture. What is removed goes to the nearest pixel that stays.
+Each goes class by class over one image. What is removed goes to the nearest pixel that stays.
 """
 
 from collections.abc import Callable
@@ -16,9 +16,9 @@ from scipy import ndimage
 from skimage import measure, morphology, segmentation
 
 from benchmarks.morphology import (
+    Image,
+    ImageMask,
     Part,
-    Picture,
-    PictureMask,
     Referee,
 )
 from evaluation.core.types import Array
@@ -27,7 +27,7 @@ AREA = 64
 ANY_AREA = 100_000
 TIES = "ties between labels as near"
 METRIC = "nearest by straight distance, not by steps; ties"
-Keep = Callable[[PictureMask], PictureMask]
+Keep = Callable[[ImageMask], ImageMask]
 
 # They have no types of their own.
 _numbered: Callable[..., Array] = measure.label
@@ -82,9 +82,9 @@ def fill_holes() -> Part:
 
 
 def _refilled(
-    keep: Keep, refill: Callable[[Picture, PictureMask], Picture]
-) -> Callable[[Picture, Picture], Picture]:
-    def apply(labels: Picture, _: Picture) -> Picture:
+    keep: Keep, refill: Callable[[Image, ImageMask], Image]
+) -> Callable[[Image, Image], Image]:
+    def apply(labels: Image, _: Image) -> Image:
         kept = np.zeros(labels.shape, bool)
         for label in np.unique(labels):
             kept |= keep(labels == label)
@@ -93,8 +93,8 @@ def _refilled(
     return apply
 
 
-def _filled(fill: Keep) -> Callable[[Picture, Picture], Picture]:
-    def apply(labels: Picture, _: Picture) -> Picture:
+def _filled(fill: Keep) -> Callable[[Image, Image], Image]:
+    def apply(labels: Image, _: Image) -> Image:
         result = labels.copy()
         for label in np.unique(labels):
             result[fill(result == label)] = label
@@ -103,42 +103,42 @@ def _filled(fill: Keep) -> Callable[[Picture, Picture], Picture]:
     return apply
 
 
-def _large_skimage(mask: PictureMask) -> PictureMask:
-    large: PictureMask = morphology.remove_small_objects(mask, max_size=AREA - 1)
+def _large_skimage(mask: ImageMask) -> ImageMask:
+    large: ImageMask = morphology.remove_small_objects(mask, max_size=AREA - 1)
     return large
 
 
-def _large_scipy(mask: PictureMask) -> PictureMask:
+def _large_scipy(mask: ImageMask) -> ImageMask:
     numbers, count = ndimage.label(mask)
     large = np.bincount(numbers.ravel(), minlength=count + 1) >= AREA
     large[0] = False
-    kept: PictureMask = large[numbers]
+    kept: ImageMask = large[numbers]
     return kept
 
 
-def _large_opencv(mask: PictureMask) -> PictureMask:
+def _large_opencv(mask: ImageMask) -> ImageMask:
     found = cv2.connectedComponentsWithStats(mask.view(np.uint8), connectivity=4)
     large = found[2][:, cv2.CC_STAT_AREA] >= AREA
     large[0] = False
-    kept: PictureMask = large[found[1]]
+    kept: ImageMask = large[found[1]]
     return kept
 
 
-def _largest_skimage(mask: PictureMask) -> PictureMask:
+def _largest_skimage(mask: ImageMask) -> ImageMask:
     numbers = _numbered(mask, connectivity=1)
-    largest: PictureMask = numbers == np.bincount(numbers.ravel())[1:].argmax() + 1
+    largest: ImageMask = numbers == np.bincount(numbers.ravel())[1:].argmax() + 1
     return largest
 
 
-def _largest_scipy(mask: PictureMask) -> PictureMask:
+def _largest_scipy(mask: ImageMask) -> ImageMask:
     numbers, _ = ndimage.label(mask)
-    largest: PictureMask = numbers == np.bincount(numbers.ravel())[1:].argmax() + 1
+    largest: ImageMask = numbers == np.bincount(numbers.ravel())[1:].argmax() + 1
     return largest
 
 
-def _largest_opencv(mask: PictureMask) -> PictureMask:
+def _largest_opencv(mask: ImageMask) -> ImageMask:
     found = cv2.connectedComponentsWithStats(mask.view(np.uint8), connectivity=4)
-    largest: PictureMask = found[1] == found[2][1:, cv2.CC_STAT_AREA].argmax() + 1
+    largest: ImageMask = found[1] == found[2][1:, cv2.CC_STAT_AREA].argmax() + 1
     return largest
 
 
@@ -146,36 +146,36 @@ def _by_monai(transform: Callable[..., object]) -> Keep:
     return lambda mask: np.asarray(transform(mask[None])).astype(bool)[0]
 
 
-def _filled_skimage(mask: PictureMask) -> PictureMask:
+def _filled_skimage(mask: ImageMask) -> ImageMask:
     holes = _numbered(~mask, connectivity=1)
     border = np.unique(np.concatenate([holes[0], holes[-1], holes[:, 0], holes[:, -1]]))
-    filled: PictureMask = ~np.isin(holes, border)
+    filled: ImageMask = ~np.isin(holes, border)
     return filled
 
 
-def _not_at_all(labels: Picture, kept: PictureMask) -> Picture:
+def _not_at_all(labels: Image, kept: ImageMask) -> Image:
     return np.where(kept, labels, np.uint8(255))
 
 
-def _by_skimage(labels: Picture, kept: PictureMask) -> Picture:
+def _by_skimage(labels: Image, kept: ImageMask) -> Image:
     grown = _expanded(np.where(kept, labels + 1, 0), distance=sum(labels.shape))
-    refilled: Picture = (grown - 1).astype(np.uint8)
+    refilled: Image = (grown - 1).astype(np.uint8)
     return refilled
 
 
-def _by_scipy(labels: Picture, kept: PictureMask) -> Picture:
+def _by_scipy(labels: Image, kept: ImageMask) -> Image:
     nearest = ndimage.distance_transform_cdt(
         ~kept, "taxicab", return_distances=False, return_indices=True
     )
-    refilled: Picture = labels[tuple(nearest)]
+    refilled: Image = labels[tuple(nearest)]
     return refilled
 
 
-def _by_opencv(labels: Picture, kept: PictureMask) -> Picture:
+def _by_opencv(labels: Image, kept: ImageMask) -> Image:
     _, place = cv2.distanceTransformWithLabels(
         (~kept).view(np.uint8), cv2.DIST_L1, 3, labelType=cv2.DIST_LABEL_PIXEL
     )
     table = np.zeros(place.max() + 1, np.uint8)
     table[place[kept]] = labels[kept]
-    refilled: Picture = table[place]
+    refilled: Image = table[place]
     return refilled

@@ -31,7 +31,7 @@ def bench_morphology(
     """Compare steps with libraries on the same label maps (maps, for steps on maps).
 
     Args:
-        cases: pictures and maps; label maps are their argmax.
+        cases: images and maps; label maps are their argmax.
         parts: names of `PARTS`, in order.
         rounds: how often each side is timed.
         tell: gets a line for each part.
@@ -54,7 +54,7 @@ def bench_morphology(
         "machine": machine(),
         "cores": 1,
         "maps": cases.about,
-        "pictures": len(cases.ids),
+        "images": len(cases.ids),
         "shape": list(cases.maps.shape[1:]),
         "rounds": rounds,
         "margin_px": MARGIN_PX,
@@ -89,13 +89,13 @@ def _compare(part: Part, cases: Cases, rounds: int) -> dict[str, Any]:
     classes = cases.maps.shape[1]
     step: Step = STEPS.build(part.spec, classes=classes, ignore=None, floor=cases.floor)
     values = cases.maps if step.takes == "maps" else argmax(cases.maps)
-    calls = {name: _by_picture(one, values, cases) for name, one in part.referees.items()}
+    calls = {name: _by_image(one, values, cases) for name, one in part.referees.items()}
     calls[OURS] = _by_block(step, values, cases)
     answers = {name: _labels(call()) for name, call in calls.items()}
     times = compared(in_turns(calls, rounds), OURS)
     sides: dict[str, dict[str, Any]] = {
         name: {
-            "ms_per_picture": 1e3 * times[name]["median_s"] / len(values),
+            "ms_per_image": 1e3 * times[name]["median_s"] / len(values),
             "times_ours": times[name]["ratio"],
             "times_ours_of_minima": times[name]["ratio_of_minima"],
             **_agreement(answers[name], answers[OURS]),
@@ -108,14 +108,14 @@ def _compare(part: Part, cases: Cases, rounds: int) -> dict[str, Any]:
     return {"spec": part.spec, "changed": changed, "sides": sides}
 
 
-def _by_picture(referee: Referee, values: Array, cases: Cases) -> Callable[[], Array]:
-    pairs = list(zip(values, cases.pictures[:, 0], strict=True))
-    return lambda: np.stack([referee.apply(value, picture) for value, picture in pairs])
+def _by_image(referee: Referee, values: Array, cases: Cases) -> Callable[[], Array]:
+    pairs = list(zip(values, cases.images[:, 0], strict=True))
+    return lambda: np.stack([referee.apply(value, image) for value, image in pairs])
 
 
 def _by_block(step: Step, values: Array, cases: Cases) -> Callable[[], Array]:
     def call() -> Array:
-        parts = [step.apply(values[at], cases.pictures[at]) for at in blocks(len(values))]
+        parts = [step.apply(values[at], cases.images[at]) for at in blocks(len(values))]
         return np.concatenate(parts)
 
     return call
@@ -134,13 +134,13 @@ def _agreement(labels: Labels, ours: Labels) -> dict[str, float]:
 
 def as_text(document: dict[str, Any]) -> str:
     """Write what `bench_morphology` returns for people."""
-    lines = [f"{document['maps']}; {document['pictures']} pictures, one core"]
+    lines = [f"{document['maps']}; {document['images']} images, one core"]
     for part in document["parts"].values():
         head = f"{part['spec']} changes {part['changed']:.2%} of the pixels"
-        lines += ["", head, f"{'':28}{'ms/picture':>11}{'x ours':>9}{'same':>10}{'inside':>10}"]
+        lines += ["", head, f"{'':28}{'ms/image':>11}{'x ours':>9}{'same':>10}{'inside':>10}"]
         for name, side in part["sides"].items():
             lines.append(
-                f"{name:28}{side['ms_per_picture']:11.3f}{side['times_ours']:9.1f}"
+                f"{name:28}{side['ms_per_image']:11.3f}{side['times_ours']:9.1f}"
                 f"{side['agreement']:10.4%}{side['agreement_inside']:10.4%}  "
                 f"{side.get('differs', '')}".rstrip()
             )

@@ -1,1 +1,1 @@
-"""`ens bench scale`: more pictures take more time, a picture the same, and memory the same."""
+"""`ens bench scale`: more images take more time, an image the same, and memory the same."""

@@ -1,4 +1,4 @@
-"""`ens bench scale`: a picture takes the same time and memory, however many there are."""
+"""`ens bench scale`: an image takes the same time and memory, however many there are."""
 
 import click
 
@@ -9,16 +9,16 @@ from ensemble.cli.options import (
     tell,
 )
 
-DRAWN = "Pictures a walk over maps drawn in memory; repeatable. [default: 1000, 10000, 100000]"
-WORKERS = "Pictures that 1, 2 and 4 worker processes label; 0 for none."
-STORED = "Pictures a walk over stores on disk, uint8 and float16; repeatable. [default: 1000, 4000]"
+DRAWN = "Images a walk over maps drawn in memory; repeatable. [default: 1000, 10000, 100000]"
+WORKERS = "Images that 1, 2 and 4 worker processes label; 0 for none."
+STORED = "Images a walk over stores on disk, uint8 and float16; repeatable. [default: 1000, 4000]"
 
 
-@click.command("scale", short_help="Time and memory up to 100,000 pictures.")
+@click.command("scale", short_help="Time and memory up to 100,000 images.")
 @click.option(
     "--members", type=click.IntRange(1), default=10, show_default=True, help="How many to fuse."
 )
-@click.option("--pictures", "drawn", type=click.IntRange(1), multiple=True, help=DRAWN)
+@click.option("--images", "drawn", type=click.IntRange(1), multiple=True, help=DRAWN)
 @click.option("--stored", type=click.IntRange(0), multiple=True, help=f"{STORED} 0 for none.")
 @rounds_option(3)
 @click.option("--on-workers", type=click.IntRange(0), default=8192, show_default=True, help=WORKERS)
@@ -33,7 +33,7 @@ def scale(
 ) -> None:
     """Measure fuse, suppress_background and score on maps of 5 x 64 x 128, and extrapolate.
 
-    Each walk is a fresh process. Stores of 10 members take 1.2 GB of disk per 1,000 pictures. At
+    Each walk is a fresh process. Stores of 10 members take 1.2 GB of disk per 1,000 images. At
     the end, postprocess with a dense CRF by worker processes: speed, and labels against threads'.
     """
     from benchmarks.scale.suite import Sizes, as_text, bench_scale

@@ -1,6 +1,6 @@
-"""Pictures a second and peak memory by number of pictures, and what 100 million would take.
+"""Images a second and peak memory by number of images, and what 100 million would take.
 
-What 100 million pictures would take on a cluster, by what few of them take here.
+What 100 million images would take on a cluster, by what few of them take here.
 """
 
 import json
@@ -20,10 +20,10 @@ from benchmarks.scale.scan import RESULT
 from benchmarks.scale.synthetic_maps import write_stores
 from benchmarks.scale.workers import bench_workers, workers_text
 from ensemble.pipeline.bench.timing import machine
-from evaluation.core.blocks import BLOCK_PICTURES
+from evaluation.core.blocks import BLOCK_IMAGES
 from members.store_metadata import StoreDtype
 
-PICTURES, CORES = 100_000_000, 1_000
+IMAGES, CORES = 100_000_000, 1_000
 COUNT_BYTES = CLASSES * CLASSES * np.dtype(np.int32).itemsize
 ONE_BYTE = ("uint8",)
 
@@ -31,7 +31,7 @@ ONE_BYTE = ("uint8",)
 def cost_model(sides: dict[str, dict[str, Any]], members: int) -> dict[str, int | float]:
     """Extrapolate from the largest walk over stores, or over drawn maps where there is none.
 
-    It takes time and bytes to be proportional to pictures, which the walks show as far as they
+    It takes time and bytes to be proportional to images, which the walks show as far as they
     go, and cores of a cluster to be as fast as this machine's when all of them work. A disk's and
     a network's time is not in it: `gigabytes_a_second` says what they would have to give.
 
@@ -40,29 +40,29 @@ def cost_model(sides: dict[str, dict[str, Any]], members: int) -> dict[str, int 
         members: how many are fused.
 
     Returns:
-        `pictures`; `map_bytes_a_picture`, over all members; `cpu_ms_a_picture`; then of all:
-        `terabytes_of_maps`, `terabytes_of_truth`, `core_hours`, `hours_on_1000_cores`,
+        `images`; `map_bytes_per_image`, over all members; `cpu_ms_per_image`; then of all:
+        `terabytes_of_maps`, `terabytes_of_target`, `core_hours`, `hours_on_1000_cores`,
         `gigabytes_a_second` that 1,000 cores would read; `blocks`, a task each; `store_files`, a
         chunk and a marker for each block and member; `gigabytes_of_counts` a candidate.
     """
     stored = [side for side in sides.values() if side["source"] != "drawn"]
-    side = max(stored or list(sides.values()), key=lambda one: one["pictures"])
+    side = max(stored or list(sides.values()), key=lambda one: one["images"])
     values = CLASSES * ROWS * COLS
     map_bytes = members * values * (1 if side["source"] in ONE_BYTE else 2)
-    core_hours = PICTURES * side["cpu_ms_a_picture"] / 1000 / 3600
-    blocks = -(-PICTURES // BLOCK_PICTURES)
+    core_hours = IMAGES * side["cpu_ms_per_image"] / 1000 / 3600
+    blocks = -(-IMAGES // BLOCK_IMAGES)
     return {
-        "pictures": PICTURES,
-        "map_bytes_a_picture": map_bytes,
-        "cpu_ms_a_picture": side["cpu_ms_a_picture"],
-        "terabytes_of_maps": PICTURES * map_bytes / 1e12,
-        "terabytes_of_truth": PICTURES * ROWS * COLS / 1e12,
+        "images": IMAGES,
+        "map_bytes_per_image": map_bytes,
+        "cpu_ms_per_image": side["cpu_ms_per_image"],
+        "terabytes_of_maps": IMAGES * map_bytes / 1e12,
+        "terabytes_of_target": IMAGES * ROWS * COLS / 1e12,
         "core_hours": core_hours,
         "hours_on_1000_cores": core_hours / CORES,
-        "gigabytes_a_second": PICTURES * map_bytes / 1e9 / (core_hours / CORES * 3600),
+        "gigabytes_a_second": IMAGES * map_bytes / 1e9 / (core_hours / CORES * 3600),
         "blocks": blocks,
         "store_files": 2 * members * blocks,
-        "gigabytes_of_counts": PICTURES * COUNT_BYTES / 1e9,
+        "gigabytes_of_counts": IMAGES * COUNT_BYTES / 1e9,
     }
 
 
@@ -80,10 +80,10 @@ class Sizes:
 
     Args:
         members: how many are fused.
-        drawn: numbers of pictures whose maps are made block by block.
-        stored: numbers of pictures whose maps lie on disk.
+        drawn: numbers of images whose maps are made block by block.
+        stored: numbers of images whose maps lie on disk.
         rounds: how often each is walked, in turns.
-        on_workers: how many pictures worker processes label; 0 for none.
+        on_workers: how many images worker processes label; 0 for none.
     """
 
     members: int
@@ -96,12 +96,12 @@ class Sizes:
 @dataclass(frozen=True)
 class _Side:
     source: str
-    pictures: int
+    images: int
     folder: Path | None = None
 
     @property
     def name(self) -> str:
-        return f"{self.source} {self.pictures}"
+        return f"{self.source} {self.images}"
 
 
 def bench_scale(sizes: Sizes, tell: Tell) -> Document:
@@ -112,8 +112,8 @@ def bench_scale(sizes: Sizes, tell: Tell) -> Document:
         tell: gets a line for what is done.
 
     Returns:
-        A JSON document: the machine, the sizes; `sides`, of each source and size the pictures and
-        CPU seconds a picture and the peak of anonymous memory; `spread`, by source, the largest
+        A JSON document: the machine, the sizes; `sides`, of each source and size the images and
+        CPU seconds an image and the peak of anonymous memory; `spread`, by source, the largest
         over the smallest of each; `model`, see `cost_model`; `workers`, see `bench_workers`.
 
     Raises:
@@ -143,32 +143,32 @@ def bench_scale(sizes: Sizes, tell: Tell) -> Document:
 
 
 def _laid_out(sizes: Sizes, place: Path, tell: Tell) -> list[_Side]:
-    sides = [_Side(DRAWN, pictures) for pictures in sizes.drawn]
+    sides = [_Side(DRAWN, images) for images in sizes.drawn]
     for dtype in DTYPES:
-        for pictures in sizes.stored:
-            folder = place / f"{dtype}-{pictures}"
-            write_stores(folder, sizes.members, pictures, dtype)
-            tell(f"{sizes.members} stores of {pictures} pictures are written, {dtype}")
-            sides.append(_Side(dtype, pictures, folder))
+        for images in sizes.stored:
+            folder = place / f"{dtype}-{images}"
+            write_stores(folder, sizes.members, images, dtype)
+            tell(f"{sizes.members} stores of {images} images are written, {dtype}")
+            sides.append(_Side(dtype, images, folder))
     return sides
 
 
 def _walk(side: _Side, members: int, place: Path) -> Document:
     stores = [] if side.folder is None else [str(side.folder)]
-    words = [str(members), str(side.pictures), *stores]
+    words = [str(members), str(side.images), *stores]
     memory = peak_mb([sys.executable, "-c", START, *words], place)
     return {**json.loads((place / RESULT).read_text(encoding="utf-8")), "peak_mb": memory}
 
 
 def _figures(side: _Side, walks: Sequence[Document]) -> Document:
     """Return medians, and of speed the best, since what others do on the machine only slows."""
-    speeds = [side.pictures / walk["wall_s"] for walk in walks]
+    speeds = [side.images / walk["wall_s"] for walk in walks]
     return {
         "source": side.source,
-        "pictures": side.pictures,
-        "pictures_a_second": statistics.median(speeds),
-        "pictures_a_second_best": max(speeds),
-        "cpu_ms_a_picture": 1000 * min(walk["cpu_s"] for walk in walks) / side.pictures,
+        "images": side.images,
+        "images_a_second": statistics.median(speeds),
+        "images_a_second_best": max(speeds),
+        "cpu_ms_per_image": 1000 * min(walk["cpu_s"] for walk in walks) / side.images,
         "peak_mb": statistics.median(walk["peak_mb"] for walk in walks),
         "miou": walks[0]["miou"],
     }
@@ -176,21 +176,21 @@ def _figures(side: _Side, walks: Sequence[Document]) -> Document:
 
 def _spread(found: dict[str, Document], source: str) -> dict[str, float]:
     own = [figures for figures in found.values() if figures["source"] == source]
-    keys = ("pictures_a_second", "pictures_a_second_best", "cpu_ms_a_picture", "peak_mb")
+    keys = ("images_a_second", "images_a_second_best", "cpu_ms_per_image", "peak_mb")
     return {key: max(f[key] for f in own) / min(f[key] for f in own) for key in keys}
 
 
 def as_text(document: Document) -> str:
     """Write what `bench_scale` returns for people."""
-    heads = ("pictures_a_second", "pictures_a_second_best", "cpu_ms_a_picture", "peak_mb")
-    words = ("pictures/s", "best", "CPU ms each", "peak MB")
+    heads = ("images_a_second", "images_a_second_best", "cpu_ms_per_image", "peak_mb")
+    words = ("images/s", "best", "CPU ms each", "peak MB")
     lines = [f"{'':24}" + "".join(f"{word:>13}" for word in words)]
     rows = {**document["sides"]}
     rows |= {f"spread, {source}": found for source, found in document["spread"].items()}
     for name, found in rows.items():
         lines.append(f"{name:24}" + "".join(f"{found[head]:13.4g}" for head in heads))
     model = document["model"]
-    lines += ["", f"{model['pictures']:,} pictures of {document['members']} members would take:"]
+    lines += ["", f"{model['images']:,} images of {document['members']} members would take:"]
     lines += [f"  {name.replace('_', ' '):40}{model[name]:12.4g}" for name in list(model)[1:]]
     if document["workers"]:
         lines += ["", workers_text(document["workers"])]

@@ -1,6 +1,6 @@
 """Any strategy with calibrated probabilities: after pooling, or member by member before it.
 
-Which pictures a strategy learns from, and which its calibrator.
+Which images a strategy learns from, and which its calibrator.
 """
 
 from collections.abc import Iterator
@@ -17,37 +17,37 @@ from ensemble.fusion import (
     Fusion,
     Learned,
     fuse_block,
-    needs_pictures,
+    needs_images,
 )
 from ensemble.sampling import PixelSample, sample
 from evaluation.core.classes import UNLABELLED
 from evaluation.core.errors import BadData
-from evaluation.core.types import Array, Groups, Kept, Map, Maps, Pictures
+from evaluation.core.types import Array, Groups, Images, Kept, Map, Maps
 from members.data.folds import hold_out
 
 PART = 5
-"""One picture of so many is kept from a strategy that learns, for its calibrator."""
+"""One image of so many is kept from a strategy that learns, for its calibrator."""
 
 FEWEST_GROUPS = 2
 
 
 def held_out(blocks: Blocks, seed: int) -> Kept:
-    """Choose a fifth of the pictures with truth; where groups are known, whole groups.
+    """Choose a fifth of the images with target; where groups are known, whole groups.
 
     Args:
         blocks: what there is to learn from.
         seed: decides between groups alike.
 
     Raises:
-        BadData: fewer than five pictures, or a single group.
+        BadData: fewer than five images, or a single group.
     """
     if isinstance(blocks, FitBlocks) and blocks.groups is not None:
-        return _held_out_groups(blocks.truth, blocks.groups, seed)
+        return _held_out_groups(blocks.target, blocks.groups, seed)
     known = np.concatenate([labelled(block) for block in blocks])
     if known.sum() < PART:
         raise BadData(
-            f"{known.sum()} pictures with truth to fit on; calibrating a strategy that learns needs"
-            f" {PART} or more: add pictures, or leave calibrate= out"
+            f"{known.sum()} images with target to fit on; calibrating a strategy that learns needs"
+            f" {PART} or more: add images, or leave calibrate= out"
         )
     chosen: Kept = known & (np.cumsum(known) % PART == 0)
     return chosen
@@ -55,7 +55,7 @@ def held_out(blocks: Blocks, seed: int) -> Kept:
 
 @dataclass(frozen=True)
 class Part:
-    """All blocks with the truth of the kept pictures only."""
+    """All blocks with the target of the kept images only."""
 
     blocks: Blocks
     kept: Kept
@@ -63,28 +63,28 @@ class Part:
     def __iter__(self) -> Iterator[Block]:
         before = 0
         for block in self.blocks:
-            kept = self.kept[before : before + len(block.truth)]
-            truth = np.where(kept[:, None, None], block.truth, UNLABELLED)
-            yield block._replace(truth=truth)
+            kept = self.kept[before : before + len(block.target)]
+            target = np.where(kept[:, None, None], block.target, UNLABELLED)
+            yield block._replace(target=target)
             before += len(kept)
 
 
 def labelled(block: Block) -> Kept:
-    """Tell which pictures of a block have truth."""
-    known: Kept = (block.truth != UNLABELLED).any(axis=(1, 2))
+    """Tell which images of a block have target."""
+    known: Kept = (block.target != UNLABELLED).any(axis=(1, 2))
     return known
 
 
-def _held_out_groups(truth: Array, groups: Groups, seed: int) -> Kept:
-    known = (truth != UNLABELLED).any(axis=(1, 2))
+def _held_out_groups(target: Array, groups: Groups, seed: int) -> Kept:
+    known = (target != UNLABELLED).any(axis=(1, 2))
     count = len(np.unique(groups[known]))
     if count < FEWEST_GROUPS:
         raise BadData(
-            f"{count} group of pictures with truth to fit on; calibrating a strategy that learns"
-            f" needs {FEWEST_GROUPS} or more: add pictures, or leave calibrate= out"
+            f"{count} group of images with target to fit on; calibrating a strategy that learns"
+            f" needs {FEWEST_GROUPS} or more: add images, or leave calibrate= out"
         )
     chosen = np.zeros(len(known), bool)
-    chosen[known] = hold_out(truth[known], groups[known], 1 / PART, seed)
+    chosen[known] = hold_out(target[known], groups[known], 1 / PART, seed)
     return chosen
 
 
@@ -106,8 +106,8 @@ def calibrated(
 
     Pooling calibrated members makes the pool too unsure of itself, so by default the pool is
     calibrated. A strategy that learns is surer on what it learned from than elsewhere: the
-    calibrator learns from a fifth of the pictures, fused by what was fitted on the others; then the
-    strategy is fitted on all. Where groups of neighbouring pictures are known, none is divided
+    calibrator learns from a fifth of the images, fused by what was fitted on the others; then the
+    strategy is fitted on all. Where groups of neighbouring images are known, none is divided
     between the two.
 
     Args:
@@ -140,7 +140,7 @@ def calibrated(
         pool = strategy.fit(_Fed(blocks, first)) if isinstance(strategy, Learned) else strategy
         return CalibratedMembers(pool, each)
 
-    return Learned(fit_pool if at == "pool" else fit_members, needs_pictures(strategy))
+    return Learned(fit_pool if at == "pool" else fit_members, needs_images(strategy))
 
 
 @dataclass(frozen=True)
@@ -156,13 +156,13 @@ class Calibrated:
     calibrator: Fusion
 
     @property
-    def needs_pictures(self) -> bool:
-        """Whether the pool looks at the pictures."""
-        return needs_pictures(self.inner)
+    def needs_images(self) -> bool:
+        """Whether the pool looks at the images."""
+        return needs_images(self.inner)
 
-    def __call__(self, maps: Maps, pictures: Pictures | None = None) -> Map:
+    def __call__(self, maps: Maps, images: Images | None = None) -> Map:
         """Fuse, then calibrate."""
-        return self.calibrator(fuse_block(self.inner, maps, pictures)[None])
+        return self.calibrator(fuse_block(self.inner, maps, images)[None])
 
 
 @dataclass(frozen=True)
@@ -178,13 +178,13 @@ class CalibratedMembers:
     calibrators: tuple[Fusion, ...]
 
     @property
-    def needs_pictures(self) -> bool:
-        """Whether the pool looks at the pictures."""
-        return needs_pictures(self.inner)
+    def needs_images(self) -> bool:
+        """Whether the pool looks at the images."""
+        return needs_images(self.inner)
 
-    def __call__(self, maps: Maps, pictures: Pictures | None = None) -> Map:
+    def __call__(self, maps: Maps, images: Images | None = None) -> Map:
         """Calibrate, then fuse."""
-        return fuse_block(self.inner, _Each(self.calibrators)(maps), pictures)
+        return fuse_block(self.inner, _Each(self.calibrators)(maps), images)
 
 
 @dataclass(frozen=True)
@@ -210,7 +210,7 @@ class _Fed:
 
 @dataclass(frozen=True)
 class _Fused:
-    """What a fusion makes of those pictures that have truth, as the only member."""
+    """What a fusion makes of those images that have target, as the only member."""
 
     blocks: Blocks
     fusion: Fusion
@@ -218,7 +218,7 @@ class _Fused:
     def __iter__(self) -> Iterator[Block]:
         for block in self.blocks:
             known = labelled(block)
-            pictures = None if block.pictures is None else block.pictures[known]
+            images = None if block.images is None else block.images[known]
             if known.any():
-                fused = fuse_block(self.fusion, block.maps[:, known], pictures)
-                yield Block(fused[None], block.truth[known])
+                fused = fuse_block(self.fusion, block.maps[:, known], images)
+                yield Block(fused[None], block.target[known])

@@ -1,4 +1,4 @@
-"""Calibration error before and after, on pictures that nothing in the fusion learned from."""
+"""Calibration error before and after, on images that nothing in the fusion learned from."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -30,21 +30,21 @@ def measure(
     it would do worse than it need, and flatter the calibrator.
 
     Args:
-        blocks: maps and truth of all pictures.
+        blocks: maps and target of all images.
         per_fold: one a fold, fitted on the others.
-        fold_of: the fold of each picture.
+        fold_of: the fold of each image.
         ignore: the class that is not scored.
     """
     pools = [CrossFitted(each, fold_of) for each in (per_fold, uncalibrated(per_fold)) if each]
 
     def work(block: slice) -> Reliability:
-        maps, truth = stacked(blocks.members, block), np.asarray(blocks.truth[block])
-        pictures = None if blocks.pictures is None else np.asarray(blocks.pictures[block])
-        fused = [fuse_block(each.at(block), maps, pictures) for each in pools]
-        return np.stack([reliability(one, truth, ignore=ignore) for one in fused])
+        maps, target = stacked(blocks.members, block), np.asarray(blocks.target[block])
+        images = None if blocks.images is None else np.asarray(blocks.images[block])
+        fused = [fuse_block(each.at(block), maps, images) for each in pools]
+        return np.stack([reliability(one, target, ignore=ignore) for one in fused])
 
     with one_blas_thread():
-        after, *before = sum_blocks(work, len(blocks.truth), size=blocks.size, threads=1)
+        after, *before = sum_blocks(work, len(blocks.target), size=blocks.size, threads=1)
     return {
         "measure": f"expected calibration error, top label, {BINS} bins, scored pixels",
         "pixels": int(after[0].sum()),
@@ -73,9 +73,9 @@ def uncalibrated(per_fold: Sequence[Fusion]) -> list[Fusion]:
 
 
 def cross_fit(built: Learned, blocks: FitBlocks, fold_of: Groups) -> list[Fusion]:
-    """Fit once for each fold, on the truth of the others."""
+    """Fit once for each fold, on the target of the others."""
     fitted = []
     for fold in range(int(fold_of.max()) + 1):
-        others = np.where((fold_of == fold)[:, None, None], UNLABELLED, blocks.truth)
-        fitted.append(built.fit(replace(blocks, truth=others.astype(np.uint8))))
+        others = np.where((fold_of == fold)[:, None, None], UNLABELLED, blocks.target)
+        fitted.append(built.fit(replace(blocks, target=others.astype(np.uint8))))
     return fitted

@@ -34,7 +34,7 @@ def isotonic(
 ) -> Calibrator:
     """Replace each class's probability by how often it was right, then renormalise.
 
-    It assumes nothing but that more is more, and needs more truth than two numbers a class do.
+    It assumes nothing but that more is more, and needs more target than two numbers a class do.
 
     Args:
         ignore: the class that is not scored.
@@ -47,11 +47,11 @@ def isotonic(
     def learn(drawn: PixelSample) -> Fusion:
         from sklearn.isotonic import IsotonicRegression
 
-        scored, said, truth = among_scored(drawn, ignore)
+        scored, said, target = among_scored(drawn, ignore)
         inputs, outputs = [], []
         for place in range(len(scored)):
             curve = IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip")
-            curve.fit(said[:, place], truth == place, drawn.weight)
+            curve.fit(said[:, place], target == place, drawn.weight)
             inputs.append(curve.X_thresholds_)
             outputs.append(curve.y_thresholds_)
         ends = np.cumsum([len(part) for part in inputs])
@@ -101,9 +101,9 @@ WIDEST = 4.0
 def temperature(
     ignore: int | None, *, floor: Annotated[float, Field(ge=SMALLEST, lt=1)] = 1e-6
 ) -> Calibrator:
-    """Raise probabilities to the power 1/T, with the T that makes the truth most probable.
+    """Raise probabilities to the power 1/T, with the T that makes the target most probable.
 
-    No guess changes, only how sure it is.
+    No prediction changes, only how sure it is.
 
     Args:
         ignore: the class that is not scored.
@@ -113,12 +113,12 @@ def temperature(
     """
 
     def learn(drawn: PixelSample) -> Fusion:
-        _, said, truth = among_scored(drawn, ignore)
+        _, said, target = among_scored(drawn, ignore)
         logs = np.log(np.maximum(said, floor))
-        places = np.arange(len(truth))
+        places = np.arange(len(target))
 
         def loss(coldness: float) -> float:
-            told = log_softmax(logs * np.exp(coldness), axis=1)[places, truth]
+            told = log_softmax(logs * np.exp(coldness), axis=1)[places, target]
             return -float(drawn.weight @ told)
 
         found = minimize_scalar(loss, bounds=(-WIDEST, WIDEST), method="bounded")
@@ -158,7 +158,7 @@ Both = Float[np.ndarray, "both"]
 def vector(
     ignore: int | None, *, floor: Annotated[float, Field(ge=SMALLEST, lt=1)] = 1e-6
 ) -> Calibrator:
-    """Scale and shift the log-probability of each class so that the truth is most probable.
+    """Scale and shift the log-probability of each class so that the target is most probable.
 
     Unlike a temperature it can take back a class that is named too often.
 
@@ -170,9 +170,9 @@ def vector(
     """
 
     def learn(drawn: PixelSample) -> Fusion:
-        scored, said, truth = among_scored(drawn, ignore)
+        scored, said, target = among_scored(drawn, ignore)
         logs = np.log(np.maximum(said, floor))
-        true = truth[:, None] == np.arange(len(scored))
+        true = target[:, None] == np.arange(len(scored))
         scale, bias = _best(logs, true, drawn.weight)
         return Vector(scale.astype(np.float32), bias.astype(np.float32), scored, floor)
 

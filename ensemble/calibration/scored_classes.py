@@ -11,7 +11,7 @@ from ensemble.fusion import (
     Fusion,
     by_pieces,
 )
-from ensemble.sampling import PixelSample, PixelTruth
+from ensemble.sampling import PixelSample, PixelTarget
 from evaluation.core.types import Map, Maps
 
 Calibrator = Callable[[PixelSample], Fusion]
@@ -19,18 +19,18 @@ Calibrator = Callable[[PixelSample], Fusion]
 
 Labelled = Integer[np.ndarray, "scored"]
 Shares = Float[np.ndarray, "pixel scored"]
-Odds = Float[np.ndarray, "picture scored row col"]
+Odds = Float[np.ndarray, "image scored row col"]
 
 
-def among_scored(drawn: PixelSample, ignore: int | None) -> tuple[Labelled, Shares, PixelTruth]:
-    """Return the labels of the scored classes, their shares of each pixel, and the truth's place.
+def among_scored(drawn: PixelSample, ignore: int | None) -> tuple[Labelled, Shares, PixelTarget]:
+    """Return the labels of the scored classes, their shares of each pixel, and the target's place.
 
     A class without a pixel counts as scored, too: that it never occurs is something to learn.
     """
     scored = np.array([label for label in range(drawn.maps.shape[2]) if label != ignore])
     said = drawn.maps[:, 0, scored].astype(np.float64)
     said /= np.maximum(said.sum(axis=1, keepdims=True), SMALLEST)
-    return scored, said, np.searchsorted(scored, drawn.truth)
+    return scored, said, np.searchsorted(scored, drawn.target)
 
 
 def calibrated_by(change: Callable[[Odds], Odds], maps: Maps, scored: Labelled) -> Map:

@@ -16,7 +16,7 @@ VERBS = {
     "train-members": "train networks and write their probability maps",
     "search": "search the options of a recipe, with Optuna",
     "search-loss": "cross-validate mixtures of losses",
-    "predict": "run trained members on another set of pictures",
+    "predict": "run trained members on another set of images",
     "import": "take maps of other networks as a member",
     "plan": "forecast time, disk and memory, and what would stop a run",
     "fuse": "combine the members' maps into one",
@@ -25,11 +25,11 @@ VERBS = {
     "score": "score candidates with the ignored class masked",
     "compare": "rank scored candidates: gaps to the first, tests, costs",
     "audit": "split a gain into pixels and denominator",
-    "report": "write one HTML page: leaderboard, gain per stage, pictures",
-    "overlay": "draw a candidate's labels over the pictures",
+    "report": "write one HTML page: leaderboard, gain per stage, images",
+    "overlay": "draw a candidate's labels over the images",
     "submit": "write label maps as CSV, run lengths or PNG",
     "freeze": "pack a candidate with all it needs into one folder",
-    "apply": "label new pictures with a frozen candidate",
+    "apply": "label new images with a frozen candidate",
     "run": "do everything an experiment file asks for",
     "status": "what a run holds: current, stale or missing, and its size",
     "bench": "measure speed, memory and gains on this machine",
@@ -102,7 +102,7 @@ def run(arguments: list[str]) -> int:
         sys.stderr.close()  # the reader of our output has gone; nobody is left to tell
         return 0
     except MemoryError as error:
-        return _refuse(f"memory ran out ({error}); take smaller pictures, files or networks")
+        return _refuse(f"memory ran out ({error}); take smaller images, files or networks")
     except OSError as error:
         reason = in_words(error)
         if reason is None:

@@ -1,4 +1,4 @@
-"""`ens apply`: label new pictures by a frozen candidate."""
+"""`ens apply`: label new images by a frozen candidate."""
 
 from pathlib import Path
 
@@ -14,17 +14,17 @@ from ensemble.cli.options import (
 
 @click.command("apply")
 @click.argument("package", type=FILE, metavar="DIR")
-@click.argument("pictures", type=FILE)
+@click.argument("images", type=FILE)
 @click.option("--out", required=True, type=FILE, metavar="F", help="A .npy file, or a new folder.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:K.")
 @json_option
-def command(package: Path, pictures: Path, out: Path, device: str, as_json: bool) -> None:
-    """Label PICTURES with the candidate frozen in DIR.
+def command(package: Path, images: Path, out: Path, device: str, as_json: bool) -> None:
+    """Label IMAGES with the candidate frozen in DIR.
 
-    PICTURES is a folder of .png and .jpg files, a .npy or a .npz. A folder as --out gets one PNG
-    per picture; a .npy gets all label maps, in the order of the pictures' names.
+    IMAGES is a folder of .png and .jpg files, a .npy or a .npz. A folder as --out gets one PNG
+    per image; a .npy gets all label maps, in the order of the images' names.
     """
     from ensemble.pipeline.package.apply import apply_package
 
-    document = apply_package(package, pictures, out, device=device, tell=tell)
-    show(f"{out}: {document['pictures']} label maps", document, as_json=as_json)
+    document = apply_package(package, images, out, device=device, tell=tell)
+    show(f"{out}: {document['images']} label maps", document, as_json=as_json)

@@ -16,16 +16,16 @@ from ensemble.cli.options import (
     tell,
 )
 
-FROM_FILES = "with files give --truth, --guess twice and --classes, and no candidates"
+FROM_FILES = "with files give --target, --pred twice and --classes, and no candidates"
 
 
 @click.command("audit")
 @click.argument("candidates", nargs=-1, metavar="[A B]")
 @click.option("--split", default="validation", show_default=True, help="The examined split.")
 @run_option
-@click.option("--truth", type=FILE, help="With files: true label maps, .npy or .npz.")
+@click.option("--target", type=FILE, help="With files: true label maps, .npy or .npz.")
 @click.option(
-    "--guess", "guesses", type=FILE, multiple=True, help="With files: label maps, A's, then B's."
+    "--pred", "preds", type=FILE, multiple=True, help="With files: label maps, A's, then B's."
 )
 @click.option("--classes", type=click.IntRange(2, 255), help="With files: how many classes.")
 @ignore_option
@@ -34,8 +34,8 @@ def command(
     candidates: tuple[str, ...],
     split: str,
     run_path: Path | None,
-    truth: Path | None,
-    guesses: tuple[Path, ...],
+    target: Path | None,
+    preds: tuple[Path, ...],
     classes: int | None,
     ignore: int,
     as_json: bool,
@@ -47,15 +47,15 @@ def command(
     """
     from ensemble.pipeline.scoring.audit import as_text, audit_files, audit_run
 
-    if truth or guesses:
-        if not truth or len(guesses) != 2 or not classes or candidates:
+    if target or preds:
+        if not target or len(preds) != 2 or not classes or candidates:
             raise click.UsageError(FROM_FILES)
-        refuse_with_files("--truth", "run_path", "split")
-        document = audit_files(truth, (guesses[0], guesses[1]), classes=classes, ignore=ignore)
+        refuse_with_files("--target", "run_path", "split")
+        document = audit_files(target, (preds[0], preds[1]), classes=classes, ignore=ignore)
     elif len(candidates) != 2:
         raise click.UsageError(f"{len(candidates)} candidates; expected two: A and B")
     else:
-        refuse_in_run("--truth", "classes", "ignore")
+        refuse_in_run("--target", "classes", "ignore")
         names = (candidates[0], candidates[1])
         document = audit_run(chosen_run(run_path), names, split=split, tell=tell)
     show(as_text(document), document, as_json=as_json)

@@ -1,6 +1,6 @@
 """`ens data`: look at data sets, clean them, and import them.
 
-`ens data clean`: find pictures to drop, show them, and write the rest.
+`ens data clean`: find images to drop, show them, and write the rest.
 
 `ens data refine-masks` and `ens data disagreements`: labels that are missing, or look wrong.
 """
@@ -19,7 +19,7 @@ from ensemble.cli.options import (
 from members.data.refine_masks import MAX_STD, RADIUS_PX, ROUNDS
 
 
-@click.command("clean", short_help="Find pictures to drop, and write the rest.")
+@click.command("clean", short_help="Find images to drop, and write the rest.")
 @click.argument("data", type=FILE)
 @click.option("--drop", type=FILE, metavar="IDS.txt", help="Ids to drop, one per line; # comments.")
 @click.option("--keep", type=FILE, metavar="IDS.txt", help="Ids that nothing else may drop.")
@@ -52,7 +52,7 @@ from members.data.refine_masks import MAX_STD, RADIUS_PX, ROUNDS
     show_default=True,
     help="Folder for the page and the lists of what is dropped.",
 )
-@click.option("--apply", "applied", is_flag=True, help="Write the remaining pictures to --out.")
+@click.option("--apply", "applied", is_flag=True, help="Write the remaining images to --out.")
 @click.option("--out", type=FILE, metavar="F.npz", help="The new file, with --apply.")
 @json_option
 def clean(
@@ -67,9 +67,9 @@ def clean(
     out: Path | None,
     as_json: bool,
 ) -> None:
-    """Find pictures to drop, show each with the reason, and write the rest with --apply.
+    """Find images to drop, show each with the reason, and write the rest with --apply.
 
-    Dropped are what --drop lists, pictures that share one non-constant mask, and all but one of
+    Dropped are what --drop lists, images that share one non-constant mask, and all but one of
     each set of near-duplicates. DATA itself stays as it is.
     """
     if applied != (out is not None):
@@ -145,7 +145,7 @@ def refine_masks(
     "--count", type=click.IntRange(min=1), default=30, show_default=True, help="How many to list."
 )
 @click.option("--out", type=FILE, metavar="ids.txt", help="Write their ids, one per line.")
-@click.option("--sheet", type=FILE, metavar="F.png", help="Draw them: picture, mask and guess.")
+@click.option("--sheet", type=FILE, metavar="F.png", help="Draw them: image, mask and prediction.")
 @json_option
 def disagreements(
     run_path: Path | None,
@@ -155,7 +155,7 @@ def disagreements(
     sheet: Path | None,
     as_json: bool,
 ) -> None:
-    """List training pictures whose masks contradict the models that were not trained on them."""
+    """List training images whose masks contradict the models that were not trained on them."""
     from ensemble.pipeline.analysis.label_disagreement import as_text, find_disagreements
 
     run = chosen_run(run_path)
@@ -178,7 +178,7 @@ command.add_command(disagreements)
 @click.argument("data", type=FILE)
 @json_option
 def inspect_data(data: Path, as_json: bool) -> None:
-    """Tell shapes, class shares, background, groups, and masks that many pictures share."""
+    """Tell shapes, class shares, background, groups, and masks that many images share."""
     from members.data.inspect import as_text, inspect
 
     document = inspect(data)
@@ -188,9 +188,7 @@ def inspect_data(data: Path, as_json: bool) -> None:
 @command.command("import-ai4mars", short_help="Cut an AI4Mars tree into tiles.")
 @click.argument("folder", type=FILE, metavar="DIR")
 @click.option("--out", required=True, type=FILE, metavar="F.npz", help="The new file.")
-@click.option(
-    "--scale", default="1/4", show_default=True, help="Factor to shrink pictures by, 1/K."
-)
+@click.option("--scale", default="1/4", show_default=True, help="Factor to shrink images by, 1/K.")
 @click.option(
     "--tile", default="64x128", show_default=True, help="Rows x columns of a tile, in pixels."
 )

@@ -37,4 +37,4 @@ def command(candidate: str, out: Path, device: str, run_path: Path | None, as_js
     size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
     document = {"out": str(out), "bytes": size, **package.contents.model_dump(mode="json")}
     text = f"{out}: {candidate}, {len(package.networks)} networks, {size / 1e6:.1f} MB"
-    show(text, document, as_json=as_json, then=f"ens apply {out} PICTURES --out LABELS.npy")
+    show(text, document, as_json=as_json, then=f"ens apply {out} IMAGES --out LABELS.npy")

@@ -18,7 +18,7 @@ from ensemble.cli.options import (
     workers_options,
 )
 
-OF_FILES = ("out", "fit_maps", "fit_truth", "images", "fit_images", "seed", "ignore")
+OF_FILES = ("out", "fit_maps", "fit_target", "images", "fit_images", "seed", "ignore")
 
 
 @click.command("fuse")
@@ -40,9 +40,9 @@ OF_FILES = ("out", "fit_maps", "fit_truth", "images", "fit_images", "seed", "ign
     type=FILE,
     help="With --maps: held-out maps to fit on, one per member.",
 )
-@click.option("--fit-truth", type=FILE, help="With --maps: truth of the held-out maps.")
-@click.option("--images", type=FILE, help="Pictures of --maps, for strategies that use them.")
-@click.option("--fit-images", type=FILE, help="Pictures of --fit-maps.")
+@click.option("--fit-target", type=FILE, help="With --maps: target of the held-out maps.")
+@click.option("--images", type=FILE, help="Images of --maps, for strategies that use them.")
+@click.option("--fit-images", type=FILE, help="Images of --fit-maps.")
 @click.option(
     "--seed",
     type=click.IntRange(0),
@@ -61,7 +61,7 @@ def command(
     run_path: Path | None,
     maps: tuple[Path, ...],
     fit_maps: tuple[Path, ...],
-    fit_truth: Path | None,
+    fit_target: Path | None,
     images: Path | None,
     fit_images: Path | None,
     seed: int,
@@ -72,7 +72,7 @@ def command(
     """Fuse the maps of many members into one.
 
     In a run, every split is fused; a strategy that learns is fitted on the out-of-fold maps. With
-    --maps, one file of probabilities per member, (picture, class, row, col), floating point or
+    --maps, one file of probabilities per member, (image, class, row, col), floating point or
     uint8, they are fused into --out as float32.
     """
     if maps:
@@ -84,13 +84,13 @@ def command(
             strategy,
             out=out,
             fit_maps=fit_maps,
-            fit_truth=fit_truth,
+            fit_target=fit_target,
             images=images,
             fit_images=fit_images,
             ignore=ignore,
             seed=seed,
         )
-        text = f"{out}: {document['pictures']} pictures, {len(maps)} members by {strategy}"
+        text = f"{out}: {document['images']} images, {len(maps)} members by {strategy}"
         text += _calibration(document.get("calibration"))
         then = f"ens postprocess --maps {out} --chain suppress_background --out labels.npy"
         show(text, document, as_json=as_json, then=then)

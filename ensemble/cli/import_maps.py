@@ -18,7 +18,7 @@ from evaluation.core.run_folder import Run
 @click.command("import")
 @click.argument("paths", type=FILE, nargs=-1, required=True, metavar="PATHS...")
 @click.option("--name", required=True, metavar="N", help="Name of the member.")
-@click.option("--split", required=True, metavar="S", help="Whose pictures: oof, validation, test.")
+@click.option("--split", required=True, metavar="S", help="Whose images: oof, validation, test.")
 @click.option(
     "--trained-on", type=FILE, metavar="IDS.txt", help="Ids it was trained on, one per line."
 )
@@ -44,15 +44,15 @@ def command(
 ) -> None:
     """Take maps of one split from PATHS: probabilities, logits or label maps.
 
-    PATHS are one stack (.npy, .npz or a Zarr array: picture, class, row, col), or one file per
-    picture (.npy, .npz, nnU-Net's .npz, .png of class indices) or folders of them, named by the
-    pictures' ids. A stack without `ids` must be in the order of the split's index.csv.
+    PATHS are one stack (.npy, .npz or a Zarr array: image, class, row, col), or one file per
+    image (.npy, .npz, nnU-Net's .npz, .png of class indices) or folders of them, named by the
+    images' ids. A stack without `ids` must be in the order of the split's index.csv.
 
     What looks odd is refused with the evidence, and mended by --fix: logits, sums that are not 1,
-    a permuted or shifted class order, flipped axes, pictures that the split lacks.
+    a permuted or shifted class order, flipped axes, images that the split lacks.
 
-    --trained-on lists the pictures that the networks were trained on; it is empty where all maps
-    are held out. Whatever learns from maps refuses those pictures, and says so where nothing is
+    --trained-on lists the images that the networks were trained on; it is empty where all maps
+    are held out. Whatever learns from maps refuses those images, and says so where nothing is
     declared.
     """
     from ensemble.pipeline.members.importing import import_maps, lay_out
@@ -75,5 +75,5 @@ def command(
         as_is=as_is,
         tell=tell,
     )
-    text = f"{run.path}: {document['pictures']} maps of {split} imported as {name}"
+    text = f"{run.path}: {document['images']} maps of {split} imported as {name}"
     show(text, document, as_json=as_json, then=f"ens plan --run {run.path}")

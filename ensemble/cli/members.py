@@ -1,6 +1,6 @@
 """`ens members`: what each member of a run is worth, and what can be trained.
 
-`ens members uncertainty`: the pictures on which the ensemble is least sure.
+`ens members uncertainty`: the images on which the ensemble is least sure.
 """
 
 from dataclasses import asdict
@@ -19,11 +19,9 @@ from ensemble.cli.options import (
 )
 
 
-@click.command("uncertainty", short_help="Rank pictures by how unsure the members are.")
+@click.command("uncertainty", short_help="Rank images by how unsure the members are.")
 @run_option
-@click.option(
-    "--split", default="oof", show_default=True, help="Of which pictures; needs no truth."
-)
+@click.option("--split", default="oof", show_default=True, help="Of which images; needs no target.")
 @click.option("--out", required=True, type=FILE, metavar="DIR", help="The new folder.")
 @click.option(
     "--by",
@@ -39,11 +37,11 @@ from ensemble.cli.options import (
 def uncertainty(
     run_path: Path | None, split: str, out: Path, by: str, count: int, as_json: bool
 ) -> None:
-    """Rank pictures by how unsure the mean of the members is, and draw the first."""
-    from ensemble.pipeline.analysis.uncertainty import as_text, rank_pictures
+    """Rank images by how unsure the mean of the members is, and draw the first."""
+    from ensemble.pipeline.analysis.uncertainty import as_text, rank_images
 
     run = chosen_run(run_path)
-    document = rank_pictures(run, split=split, out=out, by=by, count=count, tell=tell)
+    document = rank_images(run, split=split, out=out, by=by, count=count, tell=tell)
     show(as_text(document), document, as_json=as_json)
 
 
@@ -111,7 +109,7 @@ def _refuse_options(context: click.Context) -> None:
 @command.command("list")
 @json_option
 def list_members(as_json: bool) -> None:
-    """List every architecture with its parameters and multiply-adds for a grey 64 x 128 picture."""
+    """List every architecture with its parameters and multiply-adds for a grey 64 x 128 image."""
     from members.model_costs import zoo
 
     found = zoo()

@@ -56,7 +56,7 @@ def rounds_option(default: int) -> Callable[[Verb], Verb]:
 
 
 def workers_options(verb: Verb) -> Verb:
-    """Add `--cluster` and `--workers`, and do the work on blocks of pictures where they say."""
+    """Add `--cluster` and `--workers`, and do the work on blocks of images where they say."""
 
     @functools.wraps(verb)
     def there(*args: Any, cluster: str | None, workers: int | None, **options: Any) -> Any:
@@ -155,7 +155,7 @@ def refuse_in_run(files: str, *names: str) -> None:
 
 
 def next_of_board(run: Run, board: "Leaderboard") -> str:
-    """Return the command that hands over what was chosen, or that brings pictures for it."""
+    """Return the command that hands over what was chosen, or that brings images for it."""
     if "test" not in run.splits():
         return f"ens predict --run {run.path} --data MORE.npz --split test"
     chosen = board.chosen or board.rows[0].name

@@ -1,4 +1,4 @@
-"""`ens overlay`: pictures with labels laid over them."""
+"""`ens overlay`: images with labels laid over them."""
 
 from pathlib import Path
 from typing import Any
@@ -23,13 +23,13 @@ from ensemble.cli.options import (
     metavar="C",
     help="Candidate whose labels are drawn. Repeatable.",
 )
-@click.option("--split", default="validation", show_default=True, help="Split of the pictures.")
+@click.option("--split", default="validation", show_default=True, help="Split of the images.")
 @click.option("--out", required=True, type=FILE, metavar="F.png", help="The new file.")
-@click.option("--picture", "ids", multiple=True, metavar="ID", help="Draw this one. Repeatable.")
+@click.option("--image", "ids", multiple=True, metavar="ID", help="Draw this one. Repeatable.")
 @click.option(
     "--pick",
     type=click.Choice(["spread", "worst", "disputed"]),
-    help="What to draw without --picture. spread, the default: evenly spaced. worst: where the"
+    help="What to draw without --image. spread, the default: evenly spaced. worst: where the"
     " first candidate is wrong most. disputed: where its members disagree most.",
 )
 @click.option(
@@ -37,14 +37,14 @@ from ensemble.cli.options import (
     type=click.IntRange(1, 200),
     default=12,
     show_default=True,
-    help="How many to draw, without --picture.",
+    help="How many to draw, without --image.",
 )
 @click.option(
     "--opacity",
     type=click.FloatRange(0, 1),
     default=0.5,
     show_default=True,
-    help="Opacity of the labels over the picture.",
+    help="Opacity of the labels over the image.",
 )
 @run_option
 @json_option
@@ -59,17 +59,17 @@ def command(
     run_path: Path | None,
     as_json: bool,
 ) -> None:
-    """Draw pictures with the truth and candidates' labels laid over them, one row a picture.
+    """Draw images with the target and candidates' labels laid over them, one row an image.
 
     With --pick worst or disputed the highest share comes first; the captions tell it.
     """
     from ensemble.pipeline.report.overlay import overlay
 
     if ids and pick:
-        raise click.UsageError("--picture names them, --pick chooses them; give one")
+        raise click.UsageError("--image names them, --pick chooses them; give one")
     run = chosen_run(run_path)
     drawn = overlay(
         run, candidates, split, out, ids=ids, pick=pick or "spread", count=count, opacity=opacity
     )
-    document = {"out": str(out), "split": split, "pictures": drawn}
-    show(f"{out}: {len(drawn)} pictures of {split}", document, as_json=as_json)
+    document = {"out": str(out), "split": split, "images": drawn}
+    show(f"{out}: {len(drawn)} images of {split}", document, as_json=as_json)

@@ -17,7 +17,7 @@ from ensemble.cli.options import (
     workers_options,
 )
 
-OF_FILES = ("out", "images", "fit_maps", "fit_truth", "fit_images", "ignore")
+OF_FILES = ("out", "images", "fit_maps", "fit_target", "fit_images", "ignore")
 
 
 @click.command("postprocess")
@@ -31,10 +31,10 @@ OF_FILES = ("out", "images", "fit_maps", "fit_truth", "fit_images", "ignore")
 @click.option("--name", metavar="C", help="Name of the candidate; by default made of both.")
 @run_option
 @click.option("--maps", type=FILE, help="Without a run: the maps, .npy or .npz.")
-@click.option("--images", type=FILE, help="With --maps: the pictures, for steps that use them.")
+@click.option("--images", type=FILE, help="With --maps: the images, for steps that use them.")
 @click.option("--fit-maps", type=FILE, help="With --maps: held-out maps, for steps that learn.")
-@click.option("--fit-truth", type=FILE, help="With --maps: truth of the held-out maps.")
-@click.option("--fit-images", type=FILE, help="With --maps: pictures of the held-out maps.")
+@click.option("--fit-target", type=FILE, help="With --maps: target of the held-out maps.")
+@click.option("--fit-images", type=FILE, help="With --maps: images of the held-out maps.")
 @click.option("--out", type=FILE, help="With --maps: the label maps, .npy.")
 @ignore_option
 @workers_options
@@ -47,7 +47,7 @@ def command(
     maps: Path | None,
     images: Path | None,
     fit_maps: Path | None,
-    fit_truth: Path | None,
+    fit_target: Path | None,
     fit_images: Path | None,
     out: Path | None,
     ignore: int,
@@ -68,13 +68,13 @@ def command(
             images=images,
             out=out,
             fit_maps=fit_maps,
-            fit_truth=fit_truth,
+            fit_target=fit_target,
             fit_images=fit_images,
             ignore=ignore,
         )
         by = document.get("fitted", document["chain"]) or "argmax"
-        text = f"{out}: {document['pictures']} label maps by {by}"
-        then = f"ens score --truth TRUTH.npy --guess {out} --classes {document['classes']}"
+        text = f"{out}: {document['images']} label maps by {by}"
+        then = f"ens score --target TARGET.npy --pred {out} --classes {document['classes']}"
         show(text, document, as_json=as_json, then=then)
         return
     refuse_in_run("--maps", *OF_FILES)

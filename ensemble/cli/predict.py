@@ -16,9 +16,9 @@ from ensemble.cli.options import (
 
 
 @click.command("predict")
-@click.option("--data", required=True, type=FILE, metavar="DATA", help="The pictures.")
+@click.option("--data", required=True, type=FILE, metavar="DATA", help="The images.")
 @click.option("--split", required=True, metavar="NAME", help="Name of the set in the run.")
-@click.option("--size", metavar="HxW", help="Resize pictures to this size, the run's.")
+@click.option("--size", metavar="HxW", help="Resize images to this size, the run's.")
 @jobs_options
 @run_option
 @json_option
@@ -31,7 +31,7 @@ def command(
     run_path: Path | None,
     as_json: bool,
 ) -> None:
-    """Write the maps of every trained member for another set of pictures."""
+    """Write the maps of every trained member for another set of images."""
     from ensemble.pipeline.members.train import predict_data
     from ensemble.pipeline.run.experiment import read_size
 

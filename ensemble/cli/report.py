@@ -37,7 +37,7 @@ def command(
     """Write one HTML page of what `ens score` has scored; it opens from disk, with no network.
 
     The leaderboard, what each stage gained (pixels against denominator), classes, confidence,
-    members, cost, training, a gallery to walk through, and pictures that deserve a second look.
+    members, cost, training, a gallery to walk through, and images that deserve a second look.
     """
     from ensemble.pipeline.report.report import report
 

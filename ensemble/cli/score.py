@@ -20,10 +20,10 @@ from ensemble.cli.options import (
     workers_options,
 )
 
-Per = Literal["set", "group", "picture"]
+Per = Literal["set", "group", "image"]
 
 MASKED = "masked"
-TOGETHER = "--truth, --guess and --classes belong together; give all three"
+TOGETHER = "--target, --pred and --classes belong together; give all three"
 
 
 @click.command("score")
@@ -45,14 +45,14 @@ TOGETHER = "--truth, --guess and --classes belong together; give all three"
 )
 @click.option(
     "--per",
-    type=click.Choice(["set", "group", "picture"]),
+    type=click.Choice(["set", "group", "image"]),
     default="set",
     show_default=True,
-    help="With --metric: values of the set, or of each group or picture.",
+    help="With --metric: values of the set, or of each group or image.",
 )
 @run_option
-@click.option("--truth", type=FILE, help="With files: true label maps, .npy or .npz.")
-@click.option("--guess", type=FILE, help="With files: guessed label maps.")
+@click.option("--target", type=FILE, help="With files: true label maps, .npy or .npz.")
+@click.option("--pred", type=FILE, help="With files: predicted label maps.")
 @click.option(
     "--maps", type=FILE, help="With files: the maps behind them, for metrics of probabilities."
 )
@@ -67,8 +67,8 @@ def command(
     metrics: tuple[str, ...],
     per: Per,
     run_path: Path | None,
-    truth: Path | None,
-    guess: Path | None,
+    target: Path | None,
+    pred: Path | None,
     maps: Path | None,
     classes: int | None,
     ignore: int,
@@ -76,7 +76,7 @@ def command(
 ) -> None:
     """Score candidates with the ignored class masked, and compare them.
 
-    Candidates are chosen on the out-of-fold pictures and examined on the split; each gain over the
+    Candidates are chosen on the out-of-fold images and examined on the split; each gain over the
     highest single member comes with its paired interval. --metric measures other quantities
     instead, per class.
     """
@@ -87,22 +87,22 @@ def command(
         raise click.UsageError("--maps are for metrics of probabilities; give --metric with them")
     if not metrics:
         refuse_given("goes with --metric", "per")
-    if truth or guess or maps:
-        if not (truth and guess and classes):
+    if target or pred or maps:
+        if not (target and pred and classes):
             raise click.UsageError(TOGETHER)
-        refuse_with_files("--truth", "run_path", "candidates", "split")
+        refuse_with_files("--target", "run_path", "candidates", "split")
         if metrics:
             from ensemble.pipeline.scoring.metrics import as_text, measure_files
 
             document = measure_files(
-                truth, guess, maps, metrics, classes=classes, ignore=ignore, per=per
+                target, pred, maps, metrics, classes=classes, ignore=ignore, per=per
             )
             text = as_text(document)
         else:
-            text, document = _scored_files(truth, guess, protocol, classes, ignore)
+            text, document = _scored_files(target, pred, protocol, classes, ignore)
             then = "ens postprocess --maps MAPS.npy --chain suppress_background --out LABELS.npy"
     else:
-        refuse_in_run("--truth", "classes", "ignore")
+        refuse_in_run("--target", "classes", "ignore")
         if metrics:
             from ensemble.pipeline.scoring.metrics import as_text, measure_run
 
@@ -115,14 +115,14 @@ def command(
 
 
 def _scored_files(
-    truth: Path, guess: Path, protocol: str | None, classes: int, ignore: int
+    target: Path, pred: Path, protocol: str | None, classes: int, ignore: int
 ) -> tuple[str, dict[str, Any]]:
     from ensemble.pipeline.scoring.plain_files import score_files
     from evaluation.leaderboard_text import scores_text
     from evaluation.protocols import PROTOCOLS
 
     protocols = list(PROTOCOLS) if protocol is None else [protocol]
-    document = score_files(truth, guess, protocols=protocols, classes=classes, ignore=ignore)
+    document = score_files(target, pred, protocols=protocols, classes=classes, ignore=ignore)
     if "warning" in document:
         tell(f"warning: {document['warning']}")
     return scores_text(document), document

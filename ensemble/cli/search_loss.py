@@ -69,7 +69,7 @@ def command(
     as_json: bool,
     **asked: Any,
 ) -> None:
-    """Cross-validate mixtures of losses by masked mIoU on held-out pictures.
+    """Cross-validate mixtures of losses by masked mIoU on held-out images.
 
     Results are kept: the same command continues where an interrupted one stopped, and more
     mixtures or another threshold train only what is missing.

@@ -19,7 +19,7 @@ from ensemble.cli.options import (
 @click.option(
     "--candidate", required=True, metavar="C", help="Candidate whose label maps are written."
 )
-@click.option("--split", default="test", show_default=True, help="Of which pictures.")
+@click.option("--split", default="test", show_default=True, help="Of which images.")
 @click.option(
     "--out", required=True, type=FILE, metavar="F", help="The CSV file; for png a new folder."
 )
@@ -43,12 +43,12 @@ def command(
     from ensemble.pipeline.submission.submit import submit
 
     run = chosen_run(run_path)
-    pictures, ignored = submit(run, candidate, split, out, form, tell=tell)
+    images, ignored = submit(run, candidate, split, out, form, tell=tell)
     if ignored:
         tell(
             f"warning: {ignored:.2%} of the pixels got the ignored class, which is never right on a"
             " scored pixel; a chain with suppress_background leaves none"
         )
-    document = {"out": str(out), "form": form, "pictures": pictures, "ignored_share": ignored}
-    text, then = f"{out}: {pictures} pictures, read back", f"ens status --run {run.path}"
+    document = {"out": str(out), "form": form, "images": images, "ignored_share": ignored}
+    text, then = f"{out}: {images} images, read back", f"ens status --run {run.path}"
     show(text, document, as_json=as_json, then=then)

@@ -69,11 +69,11 @@ from evaluation.core.run_folder import RUNS, Run
 @jobs_options
 @click.option("--only", multiple=True, metavar="NAME", help="Train only this member; repeatable.")
 @click.option(
-    "--drop", type=click.Path(), metavar="IDS.txt", help="Leave out these training pictures."
+    "--drop", type=click.Path(), metavar="IDS.txt", help="Leave out these training images."
 )
-@click.option("--size", metavar="HxW", help="Resize pictures; by default they must be of one size.")
+@click.option("--size", metavar="HxW", help="Resize images; by default they must be of one size.")
 @click.option(
-    "--drop-outliers", is_flag=True, help="Leave out pictures that share one non-constant mask."
+    "--drop-outliers", is_flag=True, help="Leave out images that share one non-constant mask."
 )
 @click.option(
     "--store-dtype",

@@ -27,7 +27,7 @@ OF_A_SEARCH = ("trials", "seed", "space", "name")
     type=click.IntRange(1),
     default=60,
     show_default=True,
-    help="Chains tried per search: one search on all pictures, one without each fold.",
+    help="Chains tried per search: one search on all images, one without each fold.",
 )
 @click.option(
     "--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of all draws."
@@ -45,8 +45,8 @@ OF_A_SEARCH = ("trials", "seed", "space", "name")
 )
 @click.option("--chain", default="", metavar="SPEC", help="With --grid: the chain around the step.")
 @click.option(
-    "--picture",
-    "pictures",
+    "--image",
+    "images",
     multiple=True,
     metavar="ID",
     help="With --grid: draw this one; repeatable.",
@@ -63,24 +63,24 @@ def command(
     name: str | None,
     axes: tuple[str, ...],
     chain: str,
-    pictures: tuple[str, ...],
+    images: tuple[str, ...],
     out: Path | None,
     as_json: bool,
 ) -> None:
-    """Search steps, their order and options, and examine the search on pictures it did not see.
+    """Search steps, their order and options, and examine the search on images it did not see.
 
     A step stays in the chain if the interval of its gain lies above 0 and no class loses. Trials
     are kept in the run: the same command continues, and a larger --trials adds to them.
     """
     run = chosen_run(run_path)
-    if axes or out or chain or pictures:
+    if axes or out or chain or images:
         if len(axes) != 2 or out is None:
-            raise click.UsageError("--chain, --picture and --out go with --grid, given twice")
+            raise click.UsageError("--chain, --image and --out go with --grid, given twice")
         refuse_given("is of a search, --grid of a drawing; give one", *OF_A_SEARCH)
         from ensemble.pipeline.tuning.grid import draw_grid
 
-        document = draw_grid(run, fusion, axes, chain=chain, pictures=pictures, out=out)
-        of = ", ".join(document["pictures"])
+        document = draw_grid(run, fusion, axes, chain=chain, images=images, out=out)
+        of = ", ".join(document["images"])
         show(f"{out}: {document['cells']} chains on {of}", document, as_json=as_json)
         return
     from ensemble.pipeline.tuning.results import as_text

@@ -58,22 +58,22 @@ def measure_pairs(both: BothRight, pixels: int) -> Pairs:
 
 
 def count_both_right(
-    members: Sequence[MapReader], truth: Shaped[np.ndarray, "..."], *, ignore: int | None
+    members: Sequence[MapReader], target: Shaped[np.ndarray, "..."], *, ignore: int | None
 ) -> tuple[BothRight, int]:
     """Count in how many scored pixels two members are right, and how many are scored.
 
     Args:
-        members: readers of the same pictures.
-        truth: class index per pixel, (picture, row, col); 255 where the annotators gave none.
+        members: readers of the same images.
+        target: class index per pixel, (image, row, col); 255 where the annotators gave none.
         ignore: pixels of this true class are left out too.
 
     Raises:
         BadMaps: members that do not agree.
     """
-    pictures = check_agreement(members)[0]
+    images = check_agreement(members)[0]
 
     def work(block: slice) -> BothRight:
-        true = np.asarray(truth[block])
+        true = np.asarray(target[block])
         scored = true != UNLABELLED
         if ignore is not None:
             scored &= true != ignore
@@ -84,7 +84,7 @@ def count_both_right(
         return _products(right)  # the last, who is always right, counts the scored pixels
 
     with one_blas_thread():
-        both = sum_blocks(work, pictures, what="pairs")
+        both = sum_blocks(work, images, what="pairs")
     return both[:-1, :-1], int(both[-1, -1])
 
 
@@ -96,7 +96,7 @@ def _products(right: Float[np.ndarray, "member pixel"]) -> BothRight:
     )
 
 
-PerPixel = Float[np.ndarray, "*members picture row col"]
+PerPixel = Float[np.ndarray, "*members image row col"]
 
 
 def entropy(maps: Map | Maps) -> PerPixel:

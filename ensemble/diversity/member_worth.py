@@ -65,7 +65,7 @@ class Values:
 
     Args:
         value: one a member; they sum to the score of all.
-        intervals: over groups of pictures.
+        intervals: over groups of images.
         errors: standard errors that come of drawing, beside the intervals.
     """
 
@@ -184,7 +184,7 @@ def eliminate(judge: Judge, members: int, *, tolerance: float = TOLERANCE) -> El
     """Drop the member that is missed least, again and again, while the loss stays within noise.
 
     The best of several is chosen by the score it is told with, so the loss is a little larger on
-    other pictures. A step asks for the subsets that are one smaller, in one pass over the maps.
+    other images. A step asks for the subsets that are one smaller, in one pass over the maps.
 
     Args:
         judge: of subsets.
@@ -225,7 +225,7 @@ class Size:
 
 
 def growth(judge: Judge, subsets: Sequence[Subset]) -> list[Size]:
-    """Average the scores of subsets by their size; intervals resample the groups of pictures.
+    """Average the scores of subsets by their size; intervals resample the groups of images.
 
     Args:
         judge: of subsets.

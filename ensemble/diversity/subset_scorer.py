@@ -15,7 +15,7 @@ from ensemble.block_fusion import MEMORY_BYTES, stacked
 from ensemble.fusion import PIECE_VALUES
 from evaluation.confusion import confusion
 from evaluation.core.arrays import highest
-from evaluation.core.blocks import BLOCK_PICTURES, blocks, map_blocks
+from evaluation.core.blocks import BLOCK_IMAGES, blocks, map_blocks
 from evaluation.core.progress import progress
 from evaluation.core.types import (
     Array,
@@ -36,30 +36,30 @@ from members.maps import MapReader, check_agreement
 Subset = tuple[int, ...]
 """Places of members in ascending order; at least one."""
 
-Places = Int64[np.ndarray, " picture"]
-Tables = Int64[np.ndarray, "_ subset true guess"]
-Sums = Int64[np.ndarray, "group true guess"]
+Places = Int64[np.ndarray, " image"]
+Tables = Int64[np.ndarray, "_ subset true prediction"]
+Sums = Int64[np.ndarray, "group true prediction"]
 
 SUMS_BYTES = 128 << 20
 """What the counts of all subsets may take, before groups are put together; intervals copy them."""
 
 
 class SubsetCounts:
-    """Counts of the mean of any subset of members, by group of pictures; each counted once.
+    """Counts of the mean of any subset of members, by group of images; each counted once.
 
-    Memory does not grow with the number of pictures: a block of every member's maps a thread, and
+    Memory does not grow with the number of images: a block of every member's maps a thread, and
     for each subset asked for a table (classes x classes x 8 bytes) a group.
 
     Args:
-        members: readers of the same pictures.
-        truth: class index per pixel, (picture, row, col); 255 where the annotators gave none.
-        places: the group of each picture, 0, 1, 2, ...
+        members: readers of the same images.
+        target: class index per pixel, (image, row, col); 255 where the annotators gave none.
+        places: the group of each image, 0, 1, 2, ...
     """
 
     def __init__(
-        self, members: Sequence[MapReader], truth: Shaped[np.ndarray, "..."], places: Places
+        self, members: Sequence[MapReader], target: Shaped[np.ndarray, "..."], places: Places
     ) -> None:
-        self._members, self._truth, self._places = members, truth, places
+        self._members, self._target, self._places = members, target, places
         self._known: dict[Subset, Sums] = {}
         self.groups = int(places.max()) + 1
 
@@ -76,7 +76,7 @@ class SubsetCounts:
             place = {member: number for number, member in enumerate(needed)}
             sums = count_subsets(
                 [self._members[member] for member in needed],
-                self._truth,
+                self._target,
                 self._places,
                 [tuple(place[member] for member in subset) for subset in new],
             )
@@ -86,28 +86,28 @@ class SubsetCounts:
 
 def count_subsets(
     members: Sequence[MapReader],
-    truth: Shaped[np.ndarray, "..."],
+    target: Shaped[np.ndarray, "..."],
     places: Places,
     subsets: Sequence[Subset],
 ) -> GroupSums:
-    """Count pixels by (group, true class, class that the mean of a subset guesses).
+    """Count pixels by (group, true class, class that the mean of a subset predictions).
 
     Args:
-        members: readers of the same pictures.
-        truth: class index per pixel, (picture, row, col); 255 where the annotators gave none.
-        places: the group of each picture, 0, 1, 2, ...
+        members: readers of the same images.
+        target: class index per pixel, (image, row, col); 255 where the annotators gave none.
+        places: the group of each image, 0, 1, 2, ...
         subsets: distinct, in ascending order.
 
     Raises:
         BadMaps: members that do not agree.
     """
-    pictures, classes, rows, cols = check_agreement(members)
+    images, classes, rows, cols = check_agreement(members)
     groups = int(places.max()) + 1
     sums = np.zeros((groups, len(subsets), classes, classes), np.int64)
     piece = max(1, PIECE_VALUES // (classes * rows * cols))
 
     def work(block: slice) -> tuple[Array, Tables]:
-        maps, true = stacked(members, block), np.asarray(truth[block])
+        maps, true = stacked(members, block), np.asarray(target[block])
         counts = np.empty((len(true), *sums.shape[1:]), np.int64)
         for part in blocks(len(true), piece):
             for place, scores in enumerate(_totals(maps[:, part], subsets)):
@@ -115,14 +115,14 @@ def count_subsets(
         return _by_group(places[block], counts)
 
     # No tree: its sums would soon hold all groups, and there would be one for each power of two.
-    done = map_blocks(work, pictures, threads=threads_for(members))
-    for own, counts in progress(done, "subsets", len(blocks(pictures))):
+    done = map_blocks(work, images, threads=threads_for(members))
+    for own, counts in progress(done, "subsets", len(blocks(images))):
         sums[own] += counts
     return sums.swapaxes(0, 1)
 
 
 def _by_group(places: Places, counts: Tables) -> tuple[Array, Tables]:
-    """Return the groups that there are, and for each the sum of its pictures' counts."""
+    """Return the groups that there are, and for each the sum of its images' counts."""
     groups, own = np.unique(places, return_inverse=True)
     sums = np.zeros((len(groups), *counts.shape[1:]), np.int64)
     for place, tables in zip(own, counts, strict=True):
@@ -132,17 +132,17 @@ def _by_group(places: Places, counts: Tables) -> tuple[Array, Tables]:
 
 def threads_for(members: Sequence[MapReader]) -> int:
     """Return how many blocks of all members' maps may be in memory at a time."""
-    block_bytes = 4 * len(members) * BLOCK_PICTURES * math.prod(members[0].size[1:])
+    block_bytes = 4 * len(members) * BLOCK_IMAGES * math.prod(members[0].size[1:])
     return max(1, min(os.cpu_count() or 1, MEMORY_BYTES // block_bytes))
 
 
 def group_places(groups: Groups, *, subsets: int, classes: int, rng: np.random.Generator) -> Places:
-    """Number the groups of pictures; put groups together where memory would not hold them.
+    """Number the groups of images; put groups together where memory would not hold them.
 
     Independent groups put together at random are independent still, so intervals stay right.
 
     Args:
-        groups: which group each picture belongs to.
+        groups: which group each image belongs to.
         subsets: how many subsets will be counted.
         classes: how many classes there are.
         rng: draws which groups come together.
@@ -159,7 +159,7 @@ def _totals(
 ) -> Iterator[Float[np.ndarray, "_ class row col"]]:
     """Yield the sum of each subset's maps, always added in the members' order.
 
-    So a subset's guess is what fusing it by `mean` gives, whatever else is counted beside it. What
+    So a subset's prediction is what fusing it by `mean` gives, whatever else is counted beside it. What
     a subset begins like the one before it is not added again.
     """
     begun: list[Map] = []
@@ -182,11 +182,11 @@ REPLICATES = 2_000
 
 @dataclass(frozen=True)
 class Change:
-    """A difference of mean IoU on the same pictures.
+    """A difference of mean IoU on the same images.
 
     Args:
         value: the difference.
-        interval: paired, over groups of pictures; None where one group is all there is.
+        interval: paired, over groups of images; None where one group is all there is.
     """
 
     value: float
@@ -207,7 +207,7 @@ class Judge:
     """Says what the mean of a subset of members scores.
 
     Args:
-        counts: of subsets, by group of pictures.
+        counts: of subsets, by group of images.
         protocol: the definition of the score.
         ignore: the ignored class, or None.
         seed: of the resamples: all of them are the same.

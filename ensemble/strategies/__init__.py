@@ -73,28 +73,28 @@ rest, not summing to 1); all others get it renormalised, as one more member."""
 LOOKS_AROUND = frozenset({"stacking_conv"})
 """Strategies that look at the maps around a pixel, those of pixels that are not scored too."""
 
-MAPS, GUESSES = "leaves agreeing maps", "leaves agreeing guesses"
+MAPS, PREDS = "leaves agreeing maps", "leaves agreeing predictions"
 ORDER, WEIGHT_0, FINDS = "any order", "weight 0 has no effect", "as good as the one good member"
 
 LAWS = {
     "evidence": frozenset({ORDER, FINDS}),
-    "gate": frozenset({MAPS, GUESSES, ORDER}),
-    "geometric_mean": frozenset({MAPS, GUESSES, ORDER}),
-    "greedy": frozenset({MAPS, GUESSES, WEIGHT_0, FINDS}),
-    "harmonic_mean": frozenset({MAPS, GUESSES, ORDER}),
-    "log_odds": frozenset({MAPS, GUESSES, ORDER}),
-    "majority_vote": frozenset({GUESSES, ORDER}),
-    "max": frozenset({MAPS, GUESSES, ORDER}),
-    "mean": frozenset({MAPS, GUESSES, ORDER}),
-    "median": frozenset({MAPS, GUESSES, ORDER}),
-    "min": frozenset({MAPS, GUESSES, ORDER}),
-    "per_class_vote": frozenset({MAPS, GUESSES, ORDER, WEIGHT_0, FINDS}),
-    "power_mean": frozenset({GUESSES, ORDER}),
-    "simple": frozenset({GUESSES, ORDER, WEIGHT_0}),
+    "gate": frozenset({MAPS, PREDS, ORDER}),
+    "geometric_mean": frozenset({MAPS, PREDS, ORDER}),
+    "greedy": frozenset({MAPS, PREDS, WEIGHT_0, FINDS}),
+    "harmonic_mean": frozenset({MAPS, PREDS, ORDER}),
+    "log_odds": frozenset({MAPS, PREDS, ORDER}),
+    "majority_vote": frozenset({PREDS, ORDER}),
+    "max": frozenset({MAPS, PREDS, ORDER}),
+    "mean": frozenset({MAPS, PREDS, ORDER}),
+    "median": frozenset({MAPS, PREDS, ORDER}),
+    "min": frozenset({MAPS, PREDS, ORDER}),
+    "per_class_vote": frozenset({MAPS, PREDS, ORDER, WEIGHT_0, FINDS}),
+    "power_mean": frozenset({PREDS, ORDER}),
+    "simple": frozenset({PREDS, ORDER, WEIGHT_0}),
     "stacking": frozenset({ORDER, FINDS}),
     "stacking_boosted": frozenset(),
     "stacking_conv": frozenset(),
-    "staple": frozenset({GUESSES, ORDER}),
-    "weighted_mean": frozenset({MAPS, GUESSES, ORDER, WEIGHT_0, FINDS}),
+    "staple": frozenset({PREDS, ORDER}),
+    "weighted_mean": frozenset({MAPS, PREDS, ORDER, WEIGHT_0, FINDS}),
 }
 """What each strategy promises beyond giving probabilities; the tests hold it to that."""

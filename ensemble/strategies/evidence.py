@@ -48,8 +48,8 @@ def evidence(
 
     The score of a class is a weighted sum of the generalists' log-probabilities, one weight each,
     plus the log-odds that each specialist of that class gives, calibrated by a slope and an offset
-    as in Platt's scaling. Calibrated alone, two that saw the same picture would count its evidence
-    twice; so all are learned together, as those that make the truth of held-out pixels most
+    as in Platt's scaling. Calibrated alone, two that saw the same image would count its evidence
+    twice; so all are learned together, as those that make the target of held-out pixels most
     probable. `stacking` learns more, from any class to any other, and needs more to learn from.
 
     The result is conditional on a pixel being scored: the ignored class gets probability 0.
@@ -142,7 +142,7 @@ def _learned(
     said = drawn.maps[:, :, scored].transpose(1, 0, 2)
     logs = np.log(np.maximum(said, np.float32(floor)))
     logs[special] -= np.log(_against(said[special], floor))
-    true = drawn.truth[:, None] == scored
+    true = drawn.target[:, None] == scored
     which = _parameters(special, len(scored))
     pool = np.zeros(which.max() + 1)
     pool[which[:-1][~special]] = 1 / np.maximum(np.count_nonzero(~special), 1)

@@ -114,11 +114,11 @@ def _log_odds(probability: Array, floor: float) -> Array:
 def _learned(drawn: PixelSample, kinds: tuple[str, ...], floor: float) -> Gate:
     classes = drawn.maps.shape[2]
     pooled = _mean(drawn.maps.transpose(1, 0, 2)[..., None, None], kinds)
-    guess = pooled.argmax(axis=CLASS_AXIS).ravel()
+    pred = pooled.argmax(axis=CLASS_AXIS).ravel()
     keeper, slope, offset = np.full(classes, NOBODY), np.ones(classes), np.zeros(classes)
     for label in np.flatnonzero(drawn.counts):
-        true = drawn.truth == label
-        best = _iou(guess == label, true, drawn.weight)
+        true = drawn.target == label
+        best = _iou(pred == label, true, drawn.weight)
         for member in np.flatnonzero(np.array(kinds) == ONE_VS_REST):
             said = _log_odds(drawn.maps[:, member, label], floor).astype(np.float64)
             own = _calibration(said, true, drawn.weight)
@@ -128,8 +128,8 @@ def _learned(drawn: PixelSample, kinds: tuple[str, ...], floor: float) -> Gate:
     return Gate(keeper, slope.astype(np.float32), offset.astype(np.float32), kinds, floor)
 
 
-def _iou(guess: Yes, true: Yes, weight: PerPixel) -> float:
-    return float(weight[guess & true].sum() / weight[guess | true].sum())
+def _iou(pred: Yes, true: Yes, weight: PerPixel) -> float:
+    return float(weight[pred & true].sum() / weight[pred | true].sum())
 
 
 def _calibration(said: PerPixel, true: Yes, weight: PerPixel) -> tuple[float, float]:

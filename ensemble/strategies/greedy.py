@@ -9,7 +9,7 @@ from jaxtyping import Float, Integer
 from pydantic import Field
 
 from ensemble.fusion import Blocks, Fusion, Learned
-from ensemble.sampling import PixelSample, PixelTruth, sample
+from ensemble.sampling import PixelSample, PixelTarget, sample
 from ensemble.strategies.weighted_mean import WeightedMean
 from evaluation.core.arrays import highest
 
@@ -75,20 +75,20 @@ def greedy(
 class _Target:
     """Masked mIoU of what sums of probabilities say about the sampled pixels."""
 
-    truth: PixelTruth
+    target: PixelTarget
     share: Float[np.ndarray, "class"]
     ignore: int | None
 
     @staticmethod
     def of(drawn: PixelSample, classes: int, ignore: int | None) -> "_Target":
         """Give each class the weight of its pixels in the sample."""
-        taken = np.bincount(drawn.truth, minlength=classes)
-        return _Target(drawn.truth, drawn.counts / np.maximum(taken, 1), ignore)
+        taken = np.bincount(drawn.target, minlength=classes)
+        return _Target(drawn.target, drawn.counts / np.maximum(taken, 1), ignore)
 
     def __call__(self, sums: Sums) -> float:
-        """Return the mean IoU over the scored classes that occur in truth or guess."""
+        """Return the mean IoU over the scored classes that occur in target or prediction."""
         classes = len(self.share)
-        pairs = np.bincount(self.truth * classes + highest(sums, axis=0), minlength=classes**2)
+        pairs = np.bincount(self.target * classes + highest(sums, axis=0), minlength=classes**2)
         counts = pairs.reshape(classes, classes) * self.share[:, None]
         hits = counts.diagonal()
         either = counts.sum(axis=0) + counts.sum(axis=1) - hits

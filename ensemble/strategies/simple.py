@@ -13,7 +13,7 @@ from ensemble.fusion import (
     Learned,
     by_pieces,
 )
-from ensemble.strategies.votes import guesses
+from ensemble.strategies.votes import preds
 from ensemble.vote_patterns import Combinations, combinations
 from evaluation.core.types import Map, Maps
 
@@ -34,7 +34,7 @@ def simple(
     A member's performance is its Dice coefficient with the vote, averaged over the scored classes
     that either names; those below the members' mean by more than `alpha` standard deviations are
     dropped, and the others vote with their performance as weight. It ends when nobody is dropped,
-    or when fewer than three would be left. The truth is not looked at, but for which pixels are
+    or when fewer than three would be left. The target is not looked at, but for which pixels are
     scored: the majority of members must be right more often than not.
 
     Args:
@@ -77,7 +77,7 @@ class WeightedVote:
         votes: Map = np.zeros(maps.shape[1:], np.float32)
         for one, weight in zip(maps, self.weights, strict=True):
             if weight:
-                votes += guesses(one) * weight
+                votes += preds(one) * weight
         return votes
 
 
@@ -85,7 +85,7 @@ def _selected(
     met: Combinations, classes: int, scored: Labelled, alpha: float
 ) -> tuple[Weights, Kept]:
     """Return how well each member agrees with those that are kept, and who is kept."""
-    members = len(met.guesses)
+    members = len(met.preds)
     kept, performance = np.ones(members, bool), np.ones(members)
     while True:
         estimate = _vote(met, np.where(kept, performance, 0), classes)
@@ -100,18 +100,18 @@ def _selected(
 def _vote(met: Combinations, weights: Weights, classes: int) -> Estimate:
     votes = np.zeros((len(met.times), classes))
     rows = np.arange(len(met.times))
-    for guessed, weight in zip(met.guesses, weights, strict=True):
-        votes[rows, guessed] += weight
+    for predicted, weight in zip(met.preds, weights, strict=True):
+        votes[rows, predicted] += weight
     estimate: Estimate = votes.argmax(axis=1)
     return estimate
 
 
 def _dice(met: Combinations, estimate: Estimate, classes: int, scored: Labelled) -> Weights:
     named = np.bincount(estimate, met.times, classes)
-    performance = np.empty(len(met.guesses))
-    for place, guessed in enumerate(met.guesses):
-        both = np.bincount(guessed, met.times * (guessed == estimate), classes)[scored]
-        either = (np.bincount(guessed, met.times, classes) + named)[scored]
+    performance = np.empty(len(met.preds))
+    for place, predicted in enumerate(met.preds):
+        both = np.bincount(predicted, met.times * (predicted == estimate), classes)[scored]
+        either = (np.bincount(predicted, met.times, classes) + named)[scored]
         occurs = either > 0
         performance[place] = (2 * both[occurs] / either[occurs]).mean() if occurs.any() else 0
     return performance

@@ -21,9 +21,9 @@ from ensemble.sampling import PerLabel, PixelSample, sample
 from evaluation.core.errors import BadData
 from evaluation.core.types import (
     Array,
+    Images,
     Map,
     Maps,
-    Pictures,
 )
 
 Bias = Float[np.ndarray, "scored"]
@@ -47,7 +47,7 @@ def stacking(
     The probability of a class is a softmax over weighted log-probabilities of all members and
     classes. That can undo a member's habits (too sure, blind to a class, taking sand for soil),
     which no mean can. The regression starts from the geometric mean and is held to it by `l2`: a
-    large `l2` gives the geometric mean with a bias for each class, not a guess at random.
+    large `l2` gives the geometric mean with a bias for each class, not a prediction at random.
 
     Pixels of the ignored class are not learned from, and the result is conditional on a pixel being
     scored: the ignored class gets probability 0 everywhere.
@@ -59,7 +59,7 @@ def stacking(
             mean, is added to the mean log-loss of a pixel (in nats).
         neighbours: radius in px of the square around a pixel whose mean probabilities (of all
             members, as logarithms) are features too; 0 looks at the pixel alone.
-        intensity: whether the picture's grey value and its square are features too.
+        intensity: whether the image's grey value and its square are features too.
         sample_pixels: how many pixels to learn from, about the same number of each class, weighed
             back to the true shares. With 50 features, 100,000 lose .0006 nats to what millions
             would give, and 200,000 half of that.
@@ -83,7 +83,7 @@ def stacking(
         scored = scored_classes(drawn.counts, ignore, "stacking")
         return _learned(drawn, scored, l2=l2, around=around)
 
-    return Learned(fit, needs_pictures=intensity)
+    return Learned(fit, needs_images=intensity)
 
 
 def scored_classes(counts: PerLabel, ignore: int | None, strategy: str) -> Labelled:
@@ -96,8 +96,8 @@ def scored_classes(counts: PerLabel, ignore: int | None, strategy: str) -> Label
     lacking = [label for label in scored if not counts[label]]
     if lacking:
         raise BadData(
-            f"the truth to fit on has no pixel of class {lacking[0]}; {strategy} needs some of"
-            " every scored class: add pictures, or take another strategy"
+            f"the target to fit on has no pixel of class {lacking[0]}; {strategy} needs some of"
+            " every scored class: add images, or take another strategy"
         )
     return np.array(scored)
 
@@ -113,7 +113,7 @@ class Stacking:
         scored: the labels of the scored classes; others get probability 0.
         floor: probabilities below this are raised to it.
         neighbours: see `stacking`.
-        intensity: 1 where the picture is looked at, else 0.
+        intensity: 1 where the image is looked at, else 0.
     """
 
     weights: Float[np.ndarray, "scored member class"]
@@ -125,23 +125,23 @@ class Stacking:
     intensity: int
 
     @property
-    def needs_pictures(self) -> bool:
+    def needs_images(self) -> bool:
         """Whether the grey value is a feature."""
         return bool(self.intensity)
 
-    def __call__(self, maps: Maps, pictures: Pictures | None = None) -> Map:
+    def __call__(self, maps: Maps, images: Images | None = None) -> Map:
         """Fuse."""
         if not self.beside.size:
             return by_pieces(maps, self._scores)
-        around = Surroundings(self.neighbours, self.needs_pictures, self.floor)
-        return by_pieces(maps, self._scores, around(maps, pictures))
+        around = Surroundings(self.neighbours, self.needs_images, self.floor)
+        return by_pieces(maps, self._scores, around(maps, images))
 
     def _scores(self, maps: Maps, *beside: Array) -> Map:
-        pictures, classes, rows, cols = maps.shape[1:]
-        found = np.empty((pictures, len(self.bias), rows * cols), np.float32)
+        images, classes, rows, cols = maps.shape[1:]
+        found = np.empty((images, len(self.bias), rows * cols), np.float32)
         found[:] = self.bias[:, None]
         for features in beside:
-            found += self.beside @ features.reshape(pictures, -1, rows * cols)
+            found += self.beside @ features.reshape(images, -1, rows * cols)
         # One member's logarithms at a time stay in the cache until they are added up.
         logs = np.empty((classes, rows, cols), np.float32)
         columns = logs.reshape(classes, -1).T
@@ -152,8 +152,8 @@ class Stacking:
                 np.log(np.maximum(one, floor, out=logs), out=logs)
                 sgemm(1.0, columns, weights.T, 1.0, total.T, overwrite_c=True)
         found -= found.max(axis=1, keepdims=True)
-        scores: Map = np.zeros((pictures, classes, rows, cols), np.float32)
-        scores[:, self.scored] = np.exp(found, out=found).reshape(pictures, -1, rows, cols)
+        scores: Map = np.zeros((images, classes, rows, cols), np.float32)
+        scores[:, self.scored] = np.exp(found, out=found).reshape(images, -1, rows, cols)
         return scores
 
 
@@ -163,7 +163,7 @@ def _learned(drawn: PixelSample, scored: Labelled, *, l2: float, around: Surroun
     pool = np.tile(np.eye(classes)[scored], members) / members
     weights, bias = regression(
         np.concatenate([logs.reshape(pixels, -1), drawn.beside], axis=1),
-        np.searchsorted(scored, drawn.truth),
+        np.searchsorted(scored, drawn.target),
         drawn.weight,
         around=np.pad(pool, [(0, 0), (0, drawn.beside.shape[1])]),
         l2=l2,

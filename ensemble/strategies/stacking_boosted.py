@@ -30,9 +30,9 @@ from ensemble.sampling import (
 from ensemble.strategies.stacking import Labelled, scored_classes
 from evaluation.core.types import (
     Array,
+    Images,
     Map,
     Maps,
-    Pictures,
 )
 
 LEAVES = 8
@@ -194,7 +194,7 @@ def stacking_boosted(
         nodes = (trees.feature, trees.threshold, trees.left, trees.value)
         return StackingBoosted(*nodes, start, scored, floor, neighbours, int(intensity))
 
-    return Learned(fit, needs_pictures=intensity)
+    return Learned(fit, needs_images=intensity)
 
 
 @dataclass(frozen=True)
@@ -206,7 +206,7 @@ class StackingBoosted:
         scored: the labels of the scored classes; others get probability 0.
         floor: see `stacking_boosted`.
         neighbours: see `stacking`.
-        intensity: 1 where the picture is looked at, else 0.
+        intensity: 1 where the image is looked at, else 0.
     """
 
     feature: Places
@@ -220,28 +220,28 @@ class StackingBoosted:
     intensity: int
 
     @property
-    def needs_pictures(self) -> bool:
+    def needs_images(self) -> bool:
         """Whether the grey value is a feature."""
         return bool(self.intensity)
 
-    def __call__(self, maps: Maps, pictures: Pictures | None = None) -> Map:
+    def __call__(self, maps: Maps, images: Images | None = None) -> Map:
         """Fuse."""
-        around = Surroundings(self.neighbours, self.needs_pictures, self.floor)
+        around = Surroundings(self.neighbours, self.needs_images, self.floor)
         if not around.count(maps.shape[2]):
             return by_pieces(maps, self._scores)
-        return by_pieces(maps, self._scores, around(maps, pictures))
+        return by_pieces(maps, self._scores, around(maps, images))
 
     def _scores(self, maps: Maps, *beside: Array) -> Map:
-        _, pictures, classes, rows, cols = maps.shape
-        rows_of = [maps.swapaxes(0, 1).reshape(pictures, -1, rows * cols)]
-        rows_of += [features.reshape(pictures, -1, rows * cols) for features in beside]
-        scores: Map = np.zeros((pictures, classes, rows * cols), np.float32)
-        for picture in range(pictures):
-            features = np.concatenate([part[picture] for part in rows_of])
+        _, images, classes, rows, cols = maps.shape
+        rows_of = [maps.swapaxes(0, 1).reshape(images, -1, rows * cols)]
+        rows_of += [features.reshape(images, -1, rows * cols) for features in beside]
+        scores: Map = np.zeros((images, classes, rows * cols), np.float32)
+        for image in range(images):
+            features = np.concatenate([part[image] for part in rows_of])
             for first in range(0, rows * cols, PIECE_PIXELS):
                 piece = slice(first, first + PIECE_PIXELS)
-                scores[picture, self.scored, piece] = self._odds(features[:, piece])
-        return scores.reshape(pictures, classes, rows, cols)
+                scores[image, self.scored, piece] = self._odds(features[:, piece])
+        return scores.reshape(images, classes, rows, cols)
 
     def _odds(self, features: Float[np.ndarray, "feature pixel"]) -> Array:
         trees = Trees(self.feature, self.threshold, self.left, self.value)
@@ -271,7 +271,7 @@ def _grown(
 ) -> tuple[Trees, PerTree]:
     from sklearn.ensemble import HistGradientBoostingClassifier
 
-    found = np.unique(drawn.truth)
+    found = np.unique(drawn.target)
     if len(found) == 1:
         return flattened([], 1), np.zeros(1, np.float32)
     model = HistGradientBoostingClassifier(
@@ -282,12 +282,12 @@ def _grown(
         early_stopping=False,
         random_state=seed,
     )
-    pixels = len(drawn.truth)
+    pixels = len(drawn.target)
     features = np.concatenate(
         [on_grid(drawn.maps).reshape(pixels, -1), *map(_at_quantiles, drawn.beside.T)], axis=1
     )
     # Beside training, threads that wait for each other took ten times as long as one.
     with threadpool_limits(1):
-        model.fit(features, drawn.truth, drawn.weight * pixels)
+        model.fit(features, drawn.target, drawn.weight * pixels)
     start = model._baseline_prediction.ravel().astype(np.float32)
     return flattened(model._predictors, len(start)), start

@@ -22,20 +22,20 @@ from ensemble.fusion import (
     Learned,
 )
 from ensemble.pixel_context import Shades, grey
-from ensemble.sampling import PictureSample, sample_pictures
+from ensemble.sampling import Imagesample, sample_images
 from ensemble.strategies.stacking import Labelled, scored_classes
 from evaluation.core.types import (
     Array,
+    Images,
     Map,
     Maps,
-    Pictures,
 )
 
 BATCH = 4
 WARM_UP = 0.1
 NOT_SCORED = -100
 
-Features = Float[np.ndarray, "picture feature row col"]
+Features = Float[np.ndarray, "image feature row col"]
 PerWidth = Float[np.ndarray, "width"]
 PerScored = Float[np.ndarray, "scored"]
 
@@ -64,19 +64,19 @@ def stacking_conv(
         classes: how many classes there are.
         ignore: the class whose pixels are not learned from.
         width: channels between the layers.
-        steps: how many batches of 4 pictures it learns from.
+        steps: how many batches of 4 images it learns from.
         rate: the highest learning rate; it rises first and falls to 0 (one cycle).
-        intensity: whether the picture's grey value is a channel too.
-        sample_pixels: as many pictures are drawn as have about so many pixels; kept as float16.
+        intensity: whether the image's grey value is a channel too.
+        sample_pixels: as many images are drawn as have about so many pixels; kept as float16.
         floor: probabilities below this are raised to it before the logarithm.
-        seed: of the draw of pictures, the start and the order.
+        seed: of the draw of images, the start and the order.
     """
 
     def features(block: Block) -> Features:
-        return _features(block.maps, grey(block.pictures) if intensity else None, floor)
+        return _features(block.maps, grey(block.images) if intensity else None, floor)
 
     def fit(blocks: Blocks) -> Fusion:
-        drawn = sample_pictures(
+        drawn = sample_images(
             blocks, features, classes=classes, ignore=ignore, pixels=sample_pixels, seed=seed
         )
         scored = scored_classes(drawn.counts, ignore, "stacking_conv")
@@ -86,7 +86,7 @@ def stacking_conv(
         network = (mix, mix_bias, inner, inner_bias, outer, outer_bias)
         return StackingConv(*network, scored, floor, int(intensity))
 
-    return Learned(fit, needs_pictures=intensity)
+    return Learned(fit, needs_images=intensity)
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class StackingConv:
         outer_bias: of the third layer.
         scored: the labels of the scored classes; others get probability 0.
         floor: probabilities below this are raised to it.
-        intensity: 1 where the picture is looked at, else 0.
+        intensity: 1 where the image is looked at, else 0.
     """
 
     mix: Float[np.ndarray, "width feature 1 1"]
@@ -116,16 +116,16 @@ class StackingConv:
     intensity: int
 
     @property
-    def needs_pictures(self) -> bool:
+    def needs_images(self) -> bool:
         """Whether the grey value is a channel."""
         return bool(self.intensity)
 
-    def __call__(self, maps: Maps, pictures: Pictures | None = None) -> Map:
-        """Fuse picture by picture, since a sum may round otherwise in a larger batch."""
+    def __call__(self, maps: Maps, images: Images | None = None) -> Map:
+        """Fuse image by image, since a sum may round otherwise in a larger batch."""
         layers = (self.mix, self.mix_bias, self.inner, self.inner_bias)
         tensors = [torch.from_numpy(a) for a in (*layers, self.outer, self.outer_bias)]
         fused: Map = np.zeros(maps.shape[1:], np.float32)
-        shades = grey(pictures) if self.intensity else None
+        shades = grey(images) if self.intensity else None
         # Threads inside so small a convolution wait for each other more than they work.
         with torch.inference_mode(), threadpool_limits(1, user_api="openmp"):
             for place in range(len(fused)):
@@ -164,21 +164,21 @@ def _padded(hidden: Tensor) -> Tensor:
 
 
 def _trained(
-    drawn: PictureSample, scored: Labelled, classes: int, how: tuple[int, int, float, int]
+    drawn: Imagesample, scored: Labelled, classes: int, how: tuple[int, int, float, int]
 ) -> list[Array]:
     width, steps, rate, seed = how
     generator = torch.Generator().manual_seed(seed)
     layers = _start(drawn, len(scored), width, generator)
     place = np.full(256, NOT_SCORED)
     place[scored] = np.arange(len(scored))
-    features, truth = torch.from_numpy(drawn.features), torch.from_numpy(place[drawn.truth])
+    features, target = torch.from_numpy(drawn.features), torch.from_numpy(place[drawn.target])
     optimizer = torch.optim.AdamW(layers, lr=rate, weight_decay=1e-4)
     cycle = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, rate, total_steps=steps + 1, pct_start=WARM_UP
     )
-    for chosen in islice(_batches(len(truth), generator), steps):
+    for chosen in islice(_batches(len(target), generator), steps):
         logits = _logits(features[chosen].float(), layers, scored, classes)
-        loss = cross_entropy(logits, truth[chosen], ignore_index=NOT_SCORED)
+        loss = cross_entropy(logits, target[chosen], ignore_index=NOT_SCORED)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
@@ -186,14 +186,12 @@ def _trained(
     return [layer.detach().numpy() for layer in layers]
 
 
-def _batches(pictures: int, generator: torch.Generator) -> Iterator[Tensor]:
+def _batches(images: int, generator: torch.Generator) -> Iterator[Tensor]:
     while True:
-        yield from torch.split(torch.randperm(pictures, generator=generator), BATCH)
+        yield from torch.split(torch.randperm(images, generator=generator), BATCH)
 
 
-def _start(
-    drawn: PictureSample, scored: int, width: int, generator: torch.Generator
-) -> list[Tensor]:
+def _start(drawn: Imagesample, scored: int, width: int, generator: torch.Generator) -> list[Tensor]:
     """Return layers that say nothing yet; the first is drawn for centred features of spread 1."""
     found = drawn.features
     centre = torch.from_numpy(found.mean(axis=(0, 2, 3), dtype=np.float64)).float()

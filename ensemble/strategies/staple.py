@@ -14,7 +14,7 @@ from ensemble.fusion import (
     by_pieces,
 )
 from ensemble.regression import softmax_scores
-from ensemble.strategies.votes import guesses
+from ensemble.strategies.votes import preds
 from ensemble.vote_patterns import Combinations, combinations
 from evaluation.core.types import Map, Maps
 
@@ -23,7 +23,7 @@ MAX_STEPS = 1000
 TINY, LOWEST = 1e-300, -1e300
 """What stands for 0 in a quotient, and for the logarithm of 0 in a difference."""
 
-Confusion = Float[np.ndarray, "member guess class"]
+Confusion = Float[np.ndarray, "member prediction class"]
 Posterior = Num[np.ndarray, "class combination"]
 Prior = Float[np.ndarray, "class"]
 
@@ -31,16 +31,16 @@ Prior = Float[np.ndarray, "class"]
 def staple(classes: int, ignore: int | None) -> Learned:
     """Fuse label maps by how each member confuses classes, learned from agreement alone.
 
-    Expectation-maximisation over all pictures at once: given how often each member takes one class
+    Expectation-maximisation over all images at once: given how often each member takes one class
     for another, the probability of each class at a pixel; given those, how often each member does.
-    It starts from the majority vote. The truth is not looked at, but for which pixels are scored,
+    It starts from the majority vote. The target is not looked at, but for which pixels are scored,
     and members count as independent of each other given the class: where they share their errors,
-    it takes these for the truth.
+    it takes these for the target.
 
-    It goes over each combination of the members' guesses once, with its count. The label maps are
+    It goes over each combination of the members' predictions once, with its count. The label maps are
     those of SimpleITK's `MultiLabelSTAPLE` on the same pixels, but for two things. What that leaves
     undecided gets a class here. And of pixels where the first vote ties, ITK writes past the end of
-    a row of its table: they count as class 0, of the guess after the one that was made; here they
+    a row of its table: they count as class 0, of the prediction after the one that was made; here they
     are left out of the start. With three members and more both end alike. With two, all that they
     disagree on is a tie, and ITK's start led to a poorer solution: on drawn members, .78 of the
     pixels right, with the vote .84, here .86.
@@ -51,14 +51,14 @@ def staple(classes: int, ignore: int | None) -> Learned:
 
     Source: Warfield, Zou and Wells, "Simultaneous truth and performance level estimation (STAPLE)",
     IEEE Transactions on Medical Imaging 2004. For several labels, start, prior (the share of the
-    label among all guesses) and end (no change of 1e-5 or more): the current
+    label among all predictions) and end (no change of 1e-5 or more): the current
     `itk::MultiLabelSTAPLEImageFilter`.
     """
 
     def fit(blocks: Blocks) -> Fusion:
         met = combinations(blocks, classes=classes, ignore=ignore)
         prior = np.bincount(
-            met.guesses.ravel(), np.tile(met.times, len(met.guesses)), minlength=classes
+            met.preds.ravel(), np.tile(met.times, len(met.preds)), minlength=classes
         )
         shares = prior / prior.sum()
         return _fusion(shares, _estimated(met, shares))
@@ -68,14 +68,14 @@ def staple(classes: int, ignore: int | None) -> Learned:
 
 @dataclass(frozen=True)
 class Staple:
-    """The posterior of each class, given the members' guesses.
+    """The posterior of each class, given the members' predictions.
 
     Args:
-        evidence: the logarithm of how often a member makes this guess where this is the class.
+        evidence: the logarithm of how often a member makes this prediction where this is the class.
         prior: the logarithm of how often the class occurs.
     """
 
-    evidence: Float[np.ndarray, "class member guess"]
+    evidence: Float[np.ndarray, "class member prediction"]
     prior: Prior
 
     def __call__(self, maps: Maps) -> Map:
@@ -85,7 +85,7 @@ class Staple:
     def _scores(self, maps: Maps) -> Map:
         marked = np.empty(maps.swapaxes(0, 1).shape, np.float32)
         for place, one in enumerate(maps):
-            marked[:, place] = guesses(one)
+            marked[:, place] = preds(one)
         return softmax_scores(marked, self.evidence, self.prior)
 
 
@@ -103,9 +103,9 @@ def _estimated(met: Combinations, prior: Prior) -> Confusion:
 
 
 def _marked(met: Combinations, classes: int) -> csr_array:
-    """Return a 1 where a member (column: its turn times classes plus the class) made a guess."""
-    members, count = met.guesses.shape
-    columns = met.guesses.T + classes * np.arange(members)
+    """Return a 1 where a member (column: its turn times classes plus the class) made a prediction."""
+    members, count = met.preds.shape
+    columns = met.preds.T + classes * np.arange(members)
     starts = members * np.arange(count + 1)
     ones = np.ones(columns.size)
     return csr_array((ones, columns.ravel(), starts), shape=(count, members * classes))
@@ -113,10 +113,10 @@ def _marked(met: Combinations, classes: int) -> csr_array:
 
 def _from_votes(marked: csr_array, met: Combinations, classes: int) -> Confusion:
     """Start from the majority vote; pixels with a tie are left out."""
-    votes = np.stack([(met.guesses == label).sum(axis=0) for label in range(classes)])
+    votes = np.stack([(met.preds == label).sum(axis=0) for label in range(classes)])
     won = votes == votes.max(axis=0)
     clear = won & (won.sum(axis=0) == 1)
-    # By guess and not by class, as in the source; the first step mends it.
+    # By prediction and not by class, as in the source; the first step mends it.
     return _shares(_counts(marked, clear * met.times), axis=2)
 
 

@@ -27,7 +27,7 @@ TIE_BREAK = 1 / 128
 """What the winner of a tie gets beside its share of the votes: two steps of a uint8 store, so that
 it stays ahead there too."""
 
-Marked = Bool[np.ndarray, "picture class row col"]
+Marked = Bool[np.ndarray, "image class row col"]
 
 
 def majority_vote(
@@ -60,12 +60,12 @@ class MajorityVote:
     def _scores(self, maps: Maps) -> Map:
         votes = np.zeros(maps.shape[1:], np.uint8 if len(maps) < 256 else np.uint32)
         for one in maps:
-            votes += guesses(one).view(np.uint8)
+            votes += preds(one).view(np.uint8)
         scores: Map = votes.astype(np.float32)
         tied = votes == votes.max(axis=CLASS_AXIS, keepdims=True)
         if self.ties != "lowest" and _several(tied):
             tied &= tied.sum(axis=CLASS_AXIS, keepdims=True, dtype=np.uint8) > 1
-            winner = guesses(self._rank(maps) * tied) & tied
+            winner = preds(self._rank(maps) * tied) & tied
             scores += winner * np.float32(len(maps) * TIE_BREAK)
         return scores
 
@@ -76,12 +76,12 @@ class MajorityVote:
         small = np.uint8 if len(maps) < 256 else np.uint32
         rank = np.zeros(maps.shape[1:], small)
         for place, one in enumerate(maps):
-            np.maximum(rank, guesses(one) * small(len(maps) - place), out=rank)
+            np.maximum(rank, preds(one) * small(len(maps) - place), out=rank)
         ranked: Map = rank.astype(np.float32)
         return ranked
 
 
-def guesses(one: Map) -> Marked:
+def preds(one: Map) -> Marked:
     """Mark the most probable class of each pixel; of equal ones, the lowest."""
     # Twice as fast as finding its number first and comparing that with each class.
     marked: Marked = one == one.max(axis=CLASS_AXIS, keepdims=True)
@@ -167,8 +167,8 @@ class PerClassVote:
         return scores
 
 
-def _said_yes(one: Map, kind: str) -> Bool[np.ndarray, "picture class row col"]:
-    return one > HALF if kind == ONE_VS_REST else guesses(one)
+def _said_yes(one: Map, kind: str) -> Bool[np.ndarray, "image class row col"]:
+    return one > HALF if kind == ONE_VS_REST else preds(one)
 
 
 def _iou(blocks: Blocks, classes: int, ignore: int | None, kinds: tuple[str, ...]) -> Weights:
@@ -177,15 +177,17 @@ def _iou(blocks: Blocks, classes: int, ignore: int | None, kinds: tuple[str, ...
     A specialist's IoU is that of its own yes against its class, the others not asked.
     """
     both, either = np.zeros((2, len(kinds), classes))
-    for maps, truth, _ in blocks:
-        kept = truth != UNLABELLED if ignore is None else (truth != UNLABELLED) & (truth != ignore)
-        true = np.stack([truth == label for label in range(classes)], axis=1) & kept[:, None]
+    for maps, target, _ in blocks:
+        kept = (
+            target != UNLABELLED if ignore is None else (target != UNLABELLED) & (target != ignore)
+        )
+        true = np.stack([target == label for label in range(classes)], axis=1) & kept[:, None]
         for member, kind in enumerate(kinds):
-            guess = _said_yes(maps[member], kind) & kept[:, None]
-            both[member] += (guess & true).sum(axis=(0, 2, 3))
-            either[member] += (guess | true).sum(axis=(0, 2, 3))
+            pred = _said_yes(maps[member], kind) & kept[:, None]
+            both[member] += (pred & true).sum(axis=(0, 2, 3))
+            either[member] += (pred | true).sum(axis=(0, 2, 3))
     if not either.any():
-        raise BadData("the truth to fit on has no scored pixel; give pictures that have some")
+        raise BadData("the target to fit on has no scored pixel; give images that have some")
     return both / np.maximum(either, 1)
 
 

@@ -43,10 +43,10 @@ def weighted_mean(
 ) -> Fusion | Learned:
     """Average the members' probabilities with a weight for each member, or each member and class.
 
-    Without `weights` they are those that make the truth of held-out pixels most probable, that is,
+    Without `weights` they are those that make the target of held-out pixels most probable, that is,
     minimise the log-loss of the mixture. A member that only repeats another adds nothing there.
     With `per_class` each class is a question of its own, yes or no, and its weights are those that
-    make the true answers most probable; both problems are convex. Classes of which the truth has no
+    make the true answers most probable; both problems are convex. Classes of which the target has no
     pixel (also the ignored one) are decided by all members alike.
 
     Args:
@@ -58,7 +58,7 @@ def weighted_mean(
         per_class: learn weights for each class.
         sample_pixels: how many pixels to learn from, about the same number of each class.
         balance: 0 counts classes as often as they occur, 1 all alike.
-        floor: the mixture's probability of the truth is never taken for less than this.
+        floor: the mixture's probability of the target is never taken for less than this.
         seed: of the draw of pixels.
 
     Raises:
@@ -73,7 +73,7 @@ def weighted_mean(
         )
         if per_class:
             return WeightedMean(_by_class(drawn, floor))
-        told = drawn.maps[np.arange(len(drawn.truth)), :, drawn.truth]
+        told = drawn.maps[np.arange(len(drawn.target)), :, drawn.target]
         return WeightedMean(_most_probable(told, drawn.weight, floor))
 
     return Learned(fit)
@@ -127,7 +127,7 @@ def _by_class(drawn: PixelSample, floor: float) -> Given:
     weights = np.full((members, classes), 1 / members, np.float32)
     for label in np.flatnonzero(drawn.counts):
         yes = drawn.maps[:, :, label]
-        told = np.where((drawn.truth == label)[:, None], yes, 1 - yes)
+        told = np.where((drawn.target == label)[:, None], yes, 1 - yes)
         weights[:, label] = _most_probable(told, drawn.weight, floor)
     return weights
 

@@ -31,7 +31,7 @@ DIRECTORY_BYTES = 1 << 20
 """So long a list of contents names ten thousand arrays."""
 
 DOCUMENT_BYTES = 1 << 26
-"""So much may a document weigh that is read whole: the ids of a million pictures."""
+"""So much may a document weigh that is read whole: the ids of a million images."""
 
 FREE_BYTES, RATIO = 1 << 28, 200
 """An archive may unpack to 256 MiB, and beyond that to so many times its weight. Label maps go to a

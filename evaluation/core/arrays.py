@@ -15,7 +15,7 @@ def highest(scores: Array, *, axis: int = 1) -> Array:
     step is one instruction for many pixels.
 
     Args:
-        scores: of up to 255 classes, such as maps (picture, class, row, col).
+        scores: of up to 255 classes, such as maps (image, class, row, col).
         axis: of the classes.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Work on blocks of pictures: in order, by threads or a cluster, with flat memory."""
+"""Work on blocks of images: in order, by threads or a cluster, with flat memory."""
 
 import contextlib
 import functools
@@ -15,7 +15,7 @@ from evaluation.core.progress import progress
 
 Result = TypeVar("Result")
 
-BLOCK_PICTURES = 64
+BLOCK_IMAGES = 64
 
 
 @runtime_checkable
@@ -36,29 +36,29 @@ class Hands(Protocol):
         ...
 
 
-def blocks(pictures: int, size: int = BLOCK_PICTURES) -> list[slice]:
-    """Cut `pictures` into consecutive slices of `size`; the last one may be shorter."""
-    return [slice(start, min(start + size, pictures)) for start in range(0, pictures, size)]
+def blocks(images: int, size: int = BLOCK_IMAGES) -> list[slice]:
+    """Cut `images` into consecutive slices of `size`; the last one may be shorter."""
+    return [slice(start, min(start + size, images)) for start in range(0, images, size)]
 
 
 def map_blocks(
     function: Callable[[slice], Result],
-    pictures: int,
+    images: int,
     *,
-    size: int = BLOCK_PICTURES,
+    size: int = BLOCK_IMAGES,
     threads: int | None = None,
     here: bool = False,
 ) -> Iterator[Result]:
-    """Yield `function(block)` for each block of pictures, in order.
+    """Yield `function(block)` for each block of images, in order.
 
     At most two blocks a thread are under way or waiting, so memory does not grow with the number
-    of pictures, whoever is slower: the function or the one who takes the results.
+    of images, whoever is slower: the function or the one who takes the results.
 
     Args:
         function: called from several threads at once; within `on_cluster`, by other processes,
             which get a copy of it and give back what it returns.
-        pictures: how many pictures there are.
-        size: pictures a block.
+        images: how many images there are.
+        size: images a block.
         threads: how many at a time in this process; the number of cores by default.
         here: stay in this process, cluster or not: for reading what is used here.
 
@@ -68,27 +68,27 @@ def map_blocks(
     cluster = None if here else current()
     hands = cluster.mapping(function) if cluster else _threads(function, threads)
     with hands as many:
-        yield from _taken(many, blocks(pictures, size), lambda task: task.result())
+        yield from _taken(many, blocks(images, size), lambda task: task.result())
 
 
 def sum_blocks(
     function: Callable[[slice], Result],
-    pictures: int,
+    images: int,
     *,
-    size: int = BLOCK_PICTURES,
+    size: int = BLOCK_IMAGES,
     threads: int | None = None,
     what: str | None = None,
 ) -> Result:
-    """Add up `function(block)` over all blocks of pictures.
+    """Add up `function(block)` over all blocks of images.
 
     The sum is a tree over the numbers of the blocks, so it is the same to the last bit by any
     number of threads or workers, whichever ends first. A cluster adds as well, and only the sum
     comes back. Here a partial sum is kept for each power of two of blocks at most.
 
     Args:
-        function: as for `map_blocks`; its results are added by `+`. Without a picture it is called
+        function: as for `map_blocks`; its results are added by `+`. Without an image it is called
             on `slice(0, 0)`.
-        pictures: as for `map_blocks`.
+        images: as for `map_blocks`.
         size: as for `map_blocks`.
         threads: as for `map_blocks`.
         what: a bar is called while it goes on; None for no bar.
@@ -96,7 +96,7 @@ def sum_blocks(
     Raises:
         EnsError: as `map_blocks` does.
     """
-    cut = blocks(pictures, size) or [slice(0, 0)]
+    cut = blocks(images, size) or [slice(0, 0)]
     shown = functools.partial(progress, what=what, total=len(cut)) if what else iter
     found: Result
     if (cluster := current()) is None:

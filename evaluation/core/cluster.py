@@ -162,7 +162,7 @@ def current() -> Cluster | None:
 
 @contextlib.contextmanager
 def on_cluster(address: str | None = None, workers: int = 1) -> Iterator[Cluster]:
-    """Send work on blocks of pictures, and jobs, to a cluster as long as the context lasts.
+    """Send work on blocks of images, and jobs, to a cluster as long as the context lasts.
 
     Args:
         address: of a scheduler; None starts workers on this machine.

@@ -21,7 +21,7 @@ class BadSpec(EnsError):
 
 
 class BadData(EnsError):
-    """Pictures, masks or an array file that cannot be used as they are."""
+    """Images, masks or an array file that cannot be used as they are."""
 
 
 class BadLabels(EnsError):
@@ -37,4 +37,4 @@ class BadRun(EnsError):
 
 
 class Leak(EnsError):
-    """Something would learn from maps of pictures that a member was trained on."""
+    """Something would learn from maps of images that a member was trained on."""

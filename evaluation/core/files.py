@@ -301,7 +301,7 @@ def _mapped(path: Path, name: str) -> Array:
 
 
 NOT_ENTERED = (".zarr", "done")
-"""Folders with a file for each block of pictures; they are opened by names of our own."""
+"""Folders with a file for each block of images; they are opened by names of our own."""
 
 
 def refuse_links_out(folder: Path) -> None:

@@ -49,7 +49,7 @@ class Run:
         return self.path / "objects.json"
 
     def data(self, split: str) -> Path:
-        """Pictures and truth of a split."""
+        """Images and target of a split."""
         return self.path / "data" / split
 
     def model(self, member: str, fold: int) -> Path:

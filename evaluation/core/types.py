@@ -4,11 +4,11 @@ import numpy as np
 from jaxtyping import Bool, Float, Integer, Shaped
 
 Array = Shaped[np.ndarray, "..."]
-Maps = Float[np.ndarray, "member picture class row col"]
-Map = Float[np.ndarray, "picture class row col"]
-Labels = Integer[np.ndarray, "picture row col"]
-Pictures = Integer[np.ndarray, "picture channel row col"]
-Counts = Integer[np.ndarray, "picture true guess"]
-Groups = Shaped[np.ndarray, "picture"]
-Kept = Bool[np.ndarray, "picture"]
+Maps = Float[np.ndarray, "member image class row col"]
+Map = Float[np.ndarray, "image class row col"]
+Labels = Integer[np.ndarray, "image row col"]
+Images = Integer[np.ndarray, "image channel row col"]
+Counts = Integer[np.ndarray, "image true prediction"]
+Groups = Shaped[np.ndarray, "image"]
+Kept = Bool[np.ndarray, "image"]
 Shares = Float[np.ndarray, "class"]

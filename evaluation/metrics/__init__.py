@@ -1,4 +1,4 @@
-"""Metrics by name: quantities of guesses, per class, picture and group."""
+"""Metrics by name: quantities of predictions, per class, image and group."""
 
 from evaluation.core.specs import Table
 

@@ -1,4 +1,4 @@
-"""Metrics of a whole set of pictures and of its groups or pictures, block by block."""
+"""Metrics of a whole set of images and of its groups or images, block by block."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
@@ -10,7 +10,7 @@ from evaluation.core.types import Array
 from evaluation.metrics.metric_base import Measured, Metric, Seen
 from evaluation.scores import number
 
-Per = Literal["set", "group", "picture"]
+Per = Literal["set", "group", "image"]
 Document = dict[str, Any]
 
 BINS = ("pixels", "confidence", "right")
@@ -23,13 +23,13 @@ def measure(
     *,
     per: Per = "set",
 ) -> dict[str, Document]:
-    """Measure a set of pictures in one pass.
+    """Measure a set of images in one pass.
 
     Args:
         metrics: by name.
-        blocks: pictures, and the name of each: of its group, or its own.
+        blocks: images, and the name of each: of its group, or its own.
         classes: names, and the ignored class.
-        per: what has values beside the whole set: each group, each picture, or nothing.
+        per: what has values beside the whole set: each group, each image, or nothing.
 
     Returns:
         By metric `{"overall": x, "classes": {CLASS: x}, "each": {NAME: {...}}}`; None is no value,
@@ -42,7 +42,7 @@ def measure(
         for name, metric in metrics.items():
             terms = metric.terms(seen)
             sums[name] = sums.get(name, 0) + terms.sum(axis=0)
-            if per == "picture":
+            if per == "image":
                 found = metric.value(terms)
                 parts[name] |= {
                     str(key): _at(found, place, classes) for place, key in enumerate(names)
@@ -57,7 +57,7 @@ def measure(
         if per == "group":
             each = {key: _document(metric, part, classes) for key, part in parts[name].items()}
             documents[name]["each"] = each
-        elif per == "picture":
+        elif per == "image":
             documents[name]["each"] = parts[name]
     return documents
 

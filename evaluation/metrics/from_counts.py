@@ -1,7 +1,7 @@
-"""Metrics of the counts, over the pixels whose truth is not the ignored class.
+"""Metrics of the counts, over the pixels whose target is not the ignored class.
 
-The ignored class guessed on such a pixel is a miss of the true class. A class that a quantity is
-not defined for (absent, or never guessed) is left out of its mean.
+The ignored class predicted on such a pixel is a miss of the true class. A class that a quantity is
+not defined for (absent, or never predicted) is left out of its mean.
 """
 
 from collections.abc import Callable
@@ -25,7 +25,7 @@ def iou() -> Metric:
 
     Source: Jaccard, "The Distribution of the Flora in the Alpine Zone", New Phytologist 1912.
     """
-    return _per_class(lambda hits, true, guessed: shares(hits, true + guessed - hits))
+    return _per_class(lambda hits, true, predicted: shares(hits, true + predicted - hits))
 
 
 def dice() -> Metric:
@@ -33,15 +33,15 @@ def dice() -> Metric:
 
     Source: Dice, "Measures of the Amount of Ecologic Association Between Species", Ecology 1945.
     """
-    return _per_class(lambda hits, true, guessed: shares(2 * hits, true + guessed))
+    return _per_class(lambda hits, true, predicted: shares(2 * hits, true + predicted))
 
 
 def precision() -> Metric:
-    """Share of a class' guesses that are right, the mean over the classes that were guessed.
+    """Share of a class' predictions that are right, the mean over the classes that were predicted.
 
     Source: `sklearn.metrics.precision_score`, class by class.
     """
-    return _per_class(lambda hits, _, guessed: shares(hits, guessed))
+    return _per_class(lambda hits, _, predicted: shares(hits, predicted))
 
 
 def recall() -> Metric:
@@ -53,7 +53,7 @@ def recall() -> Metric:
 
 
 def mean_accuracy() -> Metric:
-    """Mean over the classes of the truth of the share of pixels that were found.
+    """Mean over the classes of the target of the share of pixels that were found.
 
     Source: Long et al., "Fully Convolutional Networks for Semantic Segmentation", CVPR 2015,
     section 5.
@@ -70,7 +70,7 @@ def pixel_accuracy() -> Metric:
 
 
 def frequency_weighted_iou() -> Metric:
-    """IoU of the classes, weighted by their pixels in the truth.
+    """IoU of the classes, weighted by their pixels in the target.
 
     Source: Long et al. 2015, as for `mean_accuracy`.
     """
@@ -85,7 +85,7 @@ def frequency_weighted_iou() -> Metric:
 
 
 def cohens_kappa() -> Metric:
-    """Agreement of guess and truth beyond what chance would give by how often they name a class.
+    """Agreement of prediction and target beyond what chance would give by how often they name a class.
 
     NaN where both name one class only.
 
@@ -116,12 +116,12 @@ def _hits(kept: Array) -> PerClass:
 
 def _per_class(quantity: PerClassOf) -> Metric:
     def terms(seen: Seen) -> Array:
-        # The ignored class has no truth left; without its guesses it has no value either.
+        # The ignored class has no target left; without its predictions it has no value either.
         kept = _kept(seen)
-        hits, true, guessed = _hits(kept), kept.sum(axis=-1), kept.sum(axis=-2)
+        hits, true, predicted = _hits(kept), kept.sum(axis=-1), kept.sum(axis=-2)
         if seen.ignore is not None:
-            guessed[:, seen.ignore] = 0
-        return np.stack([hits, true, guessed], axis=1)
+            predicted[:, seen.ignore] = 0
+        return np.stack([hits, true, predicted], axis=1)
 
     def value(sums: Array) -> Measured:
         found = quantity(*np.moveaxis(sums, -2, 0))

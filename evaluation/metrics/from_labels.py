@@ -23,48 +23,48 @@ from evaluation.metrics.metric_base import (
     Measured,
     Metric,
     Seen,
-    mean_of_pictures,
+    mean_of_images,
 )
 
-Masks = Bool[np.ndarray, "picture class row col"]
+Masks = Bool[np.ndarray, "image class row col"]
 Distances = Float[np.ndarray, "_"]
 OfEdges = Callable[[Distances, Distances], float]
 
 
 def regions(seen: Seen) -> tuple[Masks, Masks]:
-    """Return where truth and guess have each scored class, on the pixels that are scored.
+    """Return where target and prediction have each scored class, on the pixels that are scored.
 
-    Others are in no region of either, so what is guessed there has no effect; where a region runs
+    Others are in no region of either, so what is predicted there has no effect; where a region runs
     into them it ends for both.
     """
     labels = np.arange(seen.classes)[:, np.newaxis, np.newaxis]
-    truth, guess = (a[:, np.newaxis] == labels for a in (seen.truth, seen.guess))
-    dropped = seen.truth == UNLABELLED
+    target, pred = (a[:, np.newaxis] == labels for a in (seen.target, seen.pred))
+    dropped = seen.target == UNLABELLED
     if seen.ignore is not None:
-        dropped |= seen.truth == seen.ignore
-        truth[:, seen.ignore] = guess[:, seen.ignore] = False
-    guess &= ~dropped[:, np.newaxis]
-    return truth, guess
+        dropped |= seen.target == seen.ignore
+        target[:, seen.ignore] = pred[:, seen.ignore] = False
+    pred &= ~dropped[:, np.newaxis]
+    return target, pred
 
 
 def by_edges(measured: OfEdges, *, one_lacks: Callable[[Seen], float]) -> Metric:
-    """Make a metric of the distances between the edges of each class, picture by picture.
+    """Make a metric of the distances between the edges of each class, image by image.
 
-    A class has its mean over the pictures where truth or guess have it; the mean is over classes.
+    A class has its mean over the images where target or prediction have it; the mean is over classes.
 
     Args:
-        measured: gives the value by the distances (px) from the truth's edge pixels to the guess'
-            and from the guess' to the truth's.
+        measured: gives the value by the distances (px) from the target's edge pixels to the prediction'
+            and from the prediction' to the target's.
         one_lacks: the value where only one of the two has the class.
     """
 
     def terms(seen: Seen) -> Array:
-        truth, guess = regions(seen)
-        there, guessed = truth.any(axis=(2, 3)), guess.any(axis=(2, 3))
-        values: PerClass = np.where(there ^ guessed, one_lacks(seen), np.nan)
-        for place, distances in edge_distances(truth, guess, np.asarray(there & guessed)):
+        target, pred = regions(seen)
+        there, predicted = target.any(axis=(2, 3)), pred.any(axis=(2, 3))
+        values: PerClass = np.where(there ^ predicted, one_lacks(seen), np.nan)
+        for place, distances in edge_distances(target, pred, np.asarray(there & predicted)):
             values[place] = measured(*distances)
-        return mean_of_pictures(values)
+        return mean_of_images(values)
 
     def value(sums: Array) -> Measured:
         found = shares(sums[..., 0, :], sums[..., 1, :])
@@ -74,41 +74,41 @@ def by_edges(measured: OfEdges, *, one_lacks: Callable[[Seen], float]) -> Metric
 
 
 def edge_distances(
-    truth: Masks, guess: Masks, places: Bool[np.ndarray, "picture class"]
+    target: Masks, pred: Masks, places: Bool[np.ndarray, "image class"]
 ) -> Iterator[tuple[tuple[int, int], tuple[Distances, Distances]]]:
-    """Yield for each picture and class the edges' distances, truth to guess and guess to truth.
+    """Yield for each image and class the edges' distances, target to prediction and prediction to target.
 
-    An edge pixel is one with a side on another region or on the border of the picture.
+    An edge pixel is one with a side on another region or on the border of the image.
     """
     from scipy import ndimage  # slow to import
 
     cross = ndimage.generate_binary_structure(2, 1)[np.newaxis, np.newaxis]
-    edges = [mask & ~ndimage.binary_erosion(mask, cross) for mask in (truth, guess)]
-    for picture, label in np.argwhere(places).tolist():
-        mine, theirs = (edge[picture, label] for edge in edges)
+    edges = [mask & ~ndimage.binary_erosion(mask, cross) for mask in (target, pred)]
+    for image, label in np.argwhere(places).tolist():
+        mine, theirs = (edge[image, label] for edge in edges)
         to_theirs, to_mine = (ndimage.distance_transform_edt(~edge) for edge in (theirs, mine))
-        yield (picture, label), (to_theirs[mine], to_mine[theirs])
+        yield (image, label), (to_theirs[mine], to_mine[theirs])
 
 
 def boundary_iou(*, width: Annotated[float, Field(gt=0, le=1)] = 0.02) -> Metric:
     """Intersection over union of what lies in a region and near its edge.
 
     Large regions have most pixels far inside, where IoU hides what happens at their edges. Pixels
-    are added up over the pictures, as for IoU; a class in neither truth nor guess is left out.
+    are added up over the images, as for IoU; a class in neither target nor prediction is left out.
 
     Args:
-        width: of the band inside each region, as a part of the picture's diagonal; at least 1 px.
-            The border of the picture is an edge too.
+        width: of the band inside each region, as a part of the image's diagonal; at least 1 px.
+            The border of the image is an edge too.
 
     Source: Cheng et al., "Boundary IoU: Improving Object-Centric Image Segmentation Evaluation",
     CVPR 2021, and `mask_to_boundary` of its code: erosions by 3 x 3.
     """
 
     def terms(seen: Seen) -> Array:
-        diagonal = float(np.hypot(*seen.truth.shape[1:]))
+        diagonal = float(np.hypot(*seen.target.shape[1:]))
         pixels = max(1, round(width * diagonal))
-        truth, guess = (_band(mask, pixels) for mask in regions(seen))
-        both, either = ((mask).sum(axis=(2, 3)) for mask in (truth & guess, truth | guess))
+        target, pred = (_band(mask, pixels) for mask in regions(seen))
+        both, either = ((mask).sum(axis=(2, 3)) for mask in (target & pred, target | pred))
         return np.stack([both, either], axis=1)
 
     def value(sums: Array) -> Measured:
@@ -133,26 +133,26 @@ PERCENT = 95
 def hausdorff_95() -> Metric:
     """95th percentile Hausdorff distance in pixels; less is better.
 
-    The larger of two percentiles: of the distances from the truth's edge to the guess', and back.
-    Of each picture and class, then the mean over pictures. Where only one of the two has the class
-    there is no distance; the diagonal of the picture, which none exceeds, stands for it, so that
-    leaving a class out is never rewarded. A picture where neither has it is left out.
+    The larger of two percentiles: of the distances from the target's edge to the prediction', and back.
+    Of each image and class, then the mean over images. Where only one of the two has the class
+    there is no distance; the diagonal of the image, which none exceeds, stands for it, so that
+    leaving a class out is never rewarded. An image where neither has it is left out.
 
     Source: Huttenlocher et al., "Comparing Images Using the Hausdorff Distance", PAMI 1993, for
     ranked distances; percentiles as in MONAI's `compute_hausdorff_distance`.
     """
 
-    def larger(to_guess: Distances, to_truth: Distances) -> float:
-        return float(max(np.percentile(each, PERCENT) for each in (to_guess, to_truth)))
+    def larger(to_pred: Distances, to_target: Distances) -> float:
+        return float(max(np.percentile(each, PERCENT) for each in (to_pred, to_target)))
 
-    return by_edges(larger, one_lacks=lambda seen: float(np.hypot(*seen.truth.shape[1:])))
+    return by_edges(larger, one_lacks=lambda seen: float(np.hypot(*seen.target.shape[1:])))
 
 
 def surface_dice(*, tolerance_px: Annotated[float, Field(ge=0)] = 1.0) -> Metric:
     """Edge pixels within a tolerance of the other's edge, over all edge pixels of both.
 
-    Of each picture and class, then the mean over pictures. 0 where only one of the two has the
-    class; a picture where neither has it is left out.
+    Of each image and class, then the mean over images. 0 where only one of the two has the
+    class; an image where neither has it is left out.
 
     Args:
         tolerance_px: distance up to which an edge pixel counts as met.
@@ -162,8 +162,8 @@ def surface_dice(*, tolerance_px: Annotated[float, Field(ge=0)] = 1.0) -> Metric
     in MONAI's `compute_surface_dice`.
     """
 
-    def share(to_guess: Distances, to_truth: Distances) -> float:
-        met = (to_guess <= tolerance_px).sum() + (to_truth <= tolerance_px).sum()
-        return float(met / (len(to_guess) + len(to_truth)))
+    def share(to_pred: Distances, to_target: Distances) -> float:
+        met = (to_pred <= tolerance_px).sum() + (to_target <= tolerance_px).sum()
+        return float(met / (len(to_pred) + len(to_target)))
 
     return by_edges(share, one_lacks=lambda _: 0.0)

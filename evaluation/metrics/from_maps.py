@@ -1,10 +1,10 @@
-"""Metrics of probabilities, over the pixels whose truth is not the ignored class.
+"""Metrics of probabilities, over the pixels whose target is not the ignored class.
 
 Expected calibration error of the top label, and of every class by itself.
 
 What is wrong among the pixels that are most sure, however many are taken.
 
-What maps say about the scored pixels of a picture, as if the ignored class did not exist.
+What maps say about the scored pixels of an image, as if the ignored class did not exist.
 
 Proper scoring rules: what honest probabilities make small.
 """
@@ -29,7 +29,7 @@ True_ = Integer[np.ndarray, " pixel"]
 
 @dataclass(frozen=True)
 class Pixels:
-    """The scored pixels of one picture.
+    """The scored pixels of one image.
 
     Args:
         said: probabilities of the scored classes, which sum to 1.
@@ -50,12 +50,12 @@ def of_pixels(measured: Callable[[Pixels], Array], value: Callable[[Array], Meas
     """Make a metric of the scored pixels' probabilities.
 
     Args:
-        measured: gives a picture's terms.
+        measured: gives an image's terms.
         value: of their sums.
     """
 
     def terms(seen: Seen) -> Array:
-        return np.stack([measured(_pixels(seen, place)) for place in range(len(seen.truth))])
+        return np.stack([measured(_pixels(seen, place)) for place in range(len(seen.target))])
 
     return Metric("maps", terms, value)
 
@@ -63,12 +63,12 @@ def of_pixels(measured: Callable[[Pixels], Array], value: Callable[[Array], Meas
 def _pixels(seen: Seen, place: int) -> Pixels:
     assert seen.maps is not None
     scored = tuple(label for label in range(seen.classes) if label != seen.ignore)
-    truth = seen.truth[place]
-    kept = (truth != UNLABELLED) & np.isin(truth, scored)
+    target = seen.target[place]
+    kept = (target != UNLABELLED) & np.isin(target, scored)
     said = np.moveaxis(seen.maps[place], 0, -1)[kept][:, scored].astype(np.float64)
     total = said.sum(axis=1, keepdims=True)
     even = np.full_like(said, 1 / len(scored))
-    true = np.searchsorted(scored, truth[kept])
+    true = np.searchsorted(scored, target[kept])
     shared = np.divide(said, total, out=even, where=total > 0)
     return Pixels(shared, true, scored, seen.classes, seen.floor)
 
@@ -209,7 +209,7 @@ def log_loss() -> Metric:
 
 
 def brier() -> Metric:
-    """Mean of the squared distance between the probabilities and certainty of the truth, 0 to 2.
+    """Mean of the squared distance between the probabilities and certainty of the target, 0 to 2.
 
     A class' part is its own squared distance over all scored pixels; the parts add up.
 

@@ -1,4 +1,4 @@
-"""What a metric is: terms of each picture that add up, and values of their sums."""
+"""What a metric is: terms of each image that add up, and values of their sums."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,12 +17,12 @@ from evaluation.iou import PerClass
 
 Takes = Literal["counts", "labels", "maps"]
 Terms = Num[np.ndarray, "*sets"]
-"""Numbers that add up over pictures; the axes after those of the sets are the metric's own."""
+"""Numbers that add up over images; the axes after those of the sets are the metric's own."""
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Values of one metric on sets of pictures.
+    """Values of one metric on sets of images.
 
     Args:
         overall: of each set; NaN where it has none.
@@ -38,19 +38,19 @@ class Measured:
 
 @dataclass(frozen=True)
 class Seen:
-    """A block of pictures as metrics see it.
+    """A block of images as metrics see it.
 
     Args:
-        truth: class index per pixel; 255 where the annotators gave none.
-        guess: class index per pixel.
-        counts: a table a picture.
+        target: class index per pixel; 255 where the annotators gave none.
+        pred: class index per pixel.
+        counts: a table an image.
         ignore: the class that is not scored, or None.
         maps: probabilities; None where there are none.
         floor: probabilities below this are taken for it.
     """
 
-    truth: Labels
-    guess: Labels
+    target: Labels
+    pred: Labels
     counts: Counts
     ignore: int | None
     maps: Map | None = None
@@ -64,14 +64,14 @@ class Seen:
 
 @dataclass(frozen=True)
 class Metric:
-    """A quantity of guesses on pictures.
+    """A quantity of predictions on images.
 
-    Pictures, groups and whole sets are all valued by the sums of their pictures' terms, so blocks
-    of pictures come one after the other and memory stays flat.
+    Images, groups and whole sets are all valued by the sums of their images' terms, so blocks
+    of images come one after the other and memory stays flat.
 
     Args:
         takes: what it looks at.
-        terms: of each picture of a block, (picture, ...).
+        terms: of each image of a block, (image, ...).
         value: of sets by their summed terms, (set, ...).
     """
 
@@ -80,7 +80,7 @@ class Metric:
     value: Callable[[Array], Measured]
 
 
-def mean_of_pictures(values: PerClass) -> Array:
-    """Return terms that average values over the pictures which have one: their sum and number."""
+def mean_of_images(values: PerClass) -> Array:
+    """Return terms that average values over the images which have one: their sum and number."""
     known = ~np.isnan(values)
     return np.stack([np.where(known, values, 0), known.astype(np.float64)], axis=-2)

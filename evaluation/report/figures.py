@@ -10,7 +10,7 @@ Training curves: the holdout's score epoch by epoch.
 
 What members are worth, and how alike their errors are.
 
-A reliability diagram: how often guesses of a confidence are right.
+A reliability diagram: how often predictions of a confidence are right.
 
 The story of the score: from the best member to the candidate, pixels against denominator.
 """
@@ -73,7 +73,7 @@ CHARACTERS = 40  # of the title's lines
 
 
 def confusion_matrix(
-    name: str, classes: Sequence[str], counts: Num[np.ndarray, "true guess"]
+    name: str, classes: Sequence[str], counts: Num[np.ndarray, "true prediction"]
 ) -> str:
     """Draw shares of each true class; a row sums to 1.
 
@@ -97,7 +97,7 @@ def confusion_matrix(
         axes.set_xticks(places, classes, rotation=30, ha="right")
         axes.set_yticks(places, classes)
         axes.invert_yaxis()
-        axes.set(xlabel="guessed", ylabel="true", title=in_lines(name, CHARACTERS))
+        axes.set(xlabel="predicted", ylabel="true", title=in_lines(name, CHARACTERS))
 
     return drawn(f"confusion of {name}", paint, width=4.6, height=4.0)
 
@@ -111,7 +111,7 @@ class Point(NamedTuple):
 
     Args:
         name: of it.
-        cost_ms: of a picture, in milliseconds.
+        cost_ms: of an image, in milliseconds.
         miou: examined.
         on_front: whether none is cheaper and scores as high.
     """
@@ -152,7 +152,7 @@ def score_against_cost(points: Sequence[Point]) -> str:
                 fontsize=LETTERS,
                 ha="right" if right else "left",
             )
-        axes.set(xlabel="ms a picture", ylabel="masked mIoU", xscale="log")
+        axes.set(xlabel="ms an image", ylabel="masked mIoU", xscale="log")
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter("{x:g}")
         axes.xaxis.set_minor_formatter(NullFormatter())

@@ -1,6 +1,6 @@
-"""The gallery: each picture on its way from the members' guesses to the candidate's labels.
+"""The gallery: each image on its way from the members' predictions to the candidate's labels.
 
-Pictures, label maps and their changes as PNG inside a page.
+Images, label maps and their changes as PNG inside a page.
 """
 
 import base64
@@ -26,11 +26,9 @@ CHANGES = ("#000000", "#009E73", "#CC79A7")
 OneMap = UInt8[np.ndarray, "row col"]
 
 
-def picture_uri(picture: UInt8[np.ndarray, "channel row col"]) -> str:
-    """Return a grey or RGB picture as a data URI."""
-    shown = (
-        np.moveaxis(picture, 0, -1)[..., 0] if len(picture) == 1 else np.moveaxis(picture, 0, -1)
-    )
+def image_uri(image: UInt8[np.ndarray, "channel row col"]) -> str:
+    """Return a grey or RGB image as a data URI."""
+    shown = np.moveaxis(image, 0, -1)[..., 0] if len(image) == 1 else np.moveaxis(image, 0, -1)
     return _uri(Image.fromarray(np.ascontiguousarray(_thinned(shown))))
 
 
@@ -45,20 +43,20 @@ def changes_uri(changes: OneMap) -> str:
 
 
 def changes(
-    truth: Array, before: Array, after: Array, *, ignore: int | None
+    target: Array, before: Array, after: Array, *, ignore: int | None
 ) -> UInt8[np.ndarray, "*shape"]:
     """Mark the scored pixels that became right (FIXED) and that ceased to be (BROKEN).
 
     Args:
-        truth: class index per pixel; 255 where the annotators gave none.
+        target: class index per pixel; 255 where the annotators gave none.
         before: labels of the same pixels.
         after: labels of the same pixels.
         ignore: pixels of this true class are not scored.
     """
-    scored = truth != UNLABELLED
+    scored = target != UNLABELLED
     if ignore is not None:
-        scored &= truth != ignore
-    was, now = before == truth, after == truth
+        scored &= target != ignore
+    was, now = before == target, after == target
     return np.select([scored & ~was & now, scored & was & ~now], [FIXED, BROKEN], SAME).astype(
         np.uint8
     )
@@ -84,40 +82,40 @@ def _uri(image: Image.Image, **options: int) -> str:
 
 
 BUDGET_BYTES = 7_000_000
-"""Of all images: pictures beyond it are left out, so that the page stays under 10 MB."""
+"""Of all images: images beyond it are left out, so that the page stays under 10 MB."""
 
 
 @dataclass(frozen=True)
 class Layer:
-    """What one stage says of the gallery's pictures.
+    """What one stage says of the gallery's images.
 
     Args:
         name: of the stage: a member, the fusion, a step.
-        labels: (picture, row, col).
+        labels: (image, row, col).
         before: place of the layer it is compared with; None for one that nothing comes before.
     """
 
     name: str
-    labels: UInt8[np.ndarray, "picture row col"]
+    labels: UInt8[np.ndarray, "image row col"]
     before: int | None
 
 
 @dataclass(frozen=True)
 class Gallery:
-    """Some pictures, the most telling first.
+    """Some images, the most telling first.
 
     Args:
-        ids: of the pictures.
+        ids: of the images.
         notes: a line on each, such as why it is shown.
-        pictures: uint8, (picture, channel, row, col).
-        truth: (picture, row, col).
+        images: uint8, (image, channel, row, col).
+        target: (image, row, col).
         layers: in the order in which they are walked through.
     """
 
     ids: Sequence[str]
     notes: Sequence[str]
-    pictures: Array
-    truth: UInt8[np.ndarray, "picture row col"]
+    images: Array
+    target: UInt8[np.ndarray, "image row col"]
     layers: Sequence[Layer]
 
     def document(self, classes: Classes) -> list[dict[str, Any]]:
@@ -127,27 +125,27 @@ class Gallery:
         for place in range(len(self.ids)):
             entry = self._entry(place, classes)
             left -= sum(len(layer["labels"]) + len(layer["changes"]) for layer in entry["layers"])
-            left -= len(entry["picture"]) + len(entry["truth"])
+            left -= len(entry["image"]) + len(entry["target"])
             if left < 0 and shown:
                 break
             shown.append(entry)
         return shown
 
     def _entry(self, place: int, classes: Classes) -> dict[str, Any]:
-        truth = self.truth[place]
+        target = self.target[place]
         layers = []
         for layer in self.layers:
             found = ""
             if layer.before is not None:
                 earlier = self.layers[layer.before].labels[place]
-                marked = changes(truth, earlier, layer.labels[place], ignore=classes.ignore)
+                marked = changes(target, earlier, layer.labels[place], ignore=classes.ignore)
                 found = changes_uri(marked)
             labels = labels_uri(layer.labels[place], classes)
             layers.append({"name": layer.name, "labels": labels, "changes": found})
         return {
             "id": self.ids[place],
             "note": self.notes[place],
-            "picture": picture_uri(np.asarray(self.pictures[place])),
-            "truth": labels_uri(truth, classes),
+            "image": image_uri(np.asarray(self.images[place])),
+            "target": labels_uri(target, classes),
             "layers": layers,
         }

@@ -17,38 +17,38 @@ for (const table of document.querySelectorAll("table.sortable")) {
   }));
 }
 
-// Gallery: arrows left and right go from picture to picture, up and down from layer to layer.
+// Gallery: arrows left and right go from image to image, up and down from layer to layer.
 const shown = JSON.parse(document.getElementById("gallery-data").textContent);
 const gallery = document.getElementById("gallery");
 if (shown.length) {
   const part = (name) => gallery.querySelector(`[data-part=${name}]`);
-  let picture = 0, layer = shown[0].layers.length - 1;
+  let image = 0, layer = shown[0].layers.length - 1;
   const show = () => {
-    const entry = shown[picture], stage = entry.layers[layer];
-    part("picture").src = part("under").src = part("under-changes").src = entry.picture;
-    part("truth").src = entry.truth;
+    const entry = shown[image], stage = entry.layers[layer];
+    part("image").src = part("under").src = part("under-changes").src = entry.image;
+    part("target").src = entry.target;
     part("labels").src = stage.labels;
     part("changes").hidden = !stage.changes;
     if (stage.changes) part("changes").src = stage.changes;
     part("stage").textContent = stage.name;
-    part("title").textContent = `${picture + 1} of ${shown.length}: ${entry.id}`;
+    part("title").textContent = `${image + 1} of ${shown.length}: ${entry.id}`;
     part("note").textContent = entry.note;
     part("slider").value = layer;
     part("slider").setAttribute("aria-valuetext", stage.name);
   };
-  const go = (to) => { picture = (to + shown.length) % shown.length; show(); };
-  const walk = (to) => { layer = Math.max(0, Math.min(shown[picture].layers.length - 1, to)); show(); };
+  const go = (to) => { image = (to + shown.length) % shown.length; show(); };
+  const walk = (to) => { layer = Math.max(0, Math.min(shown[image].layers.length - 1, to)); show(); };
   part("slider").max = shown[0].layers.length - 1;
   part("slider").addEventListener("input", (event) => walk(Number(event.target.value)));
-  part("previous").addEventListener("click", () => go(picture - 1));
-  part("next").addEventListener("click", () => go(picture + 1));
+  part("previous").addEventListener("click", () => go(image - 1));
+  part("next").addEventListener("click", () => go(image + 1));
   gallery.addEventListener("keydown", (event) => {
-    const move = { ArrowLeft: () => go(picture - 1), ArrowRight: () => go(picture + 1), ArrowUp: () => walk(layer - 1), ArrowDown: () => walk(layer + 1) }[event.key];
+    const move = { ArrowLeft: () => go(image - 1), ArrowRight: () => go(image + 1), ArrowUp: () => walk(layer - 1), ArrowDown: () => walk(layer + 1) }[event.key];
     if (move) { event.preventDefault(); move(); }
   });
-  for (const button of document.querySelectorAll("[data-picture]")) {
+  for (const button of document.querySelectorAll("[data-image]")) {
     button.addEventListener("click", () => {
-      const place = shown.findIndex((entry) => entry.id === button.dataset.picture);
+      const place = shown.findIndex((entry) => entry.id === button.dataset.image);
       if (place >= 0) { go(place); gallery.scrollIntoView(); gallery.focus(); }
     });
   }

@@ -85,14 +85,14 @@ class Section:
 
 
 class Queued(NamedTuple):
-    """A picture to look at, and why."""
+    """An image to look at, and why."""
 
     id: str
     note: str
 
 
 class Queue(NamedTuple):
-    """Pictures to look at, the worst first."""
+    """Images to look at, the worst first."""
 
     title: str
     text: str
@@ -107,8 +107,8 @@ class Page:
         title: its heading.
         subtitle: a line below it.
         sections: from top to bottom.
-        gallery: pictures to walk through; None for none.
-        queues: pictures to look at.
+        gallery: images to walk through; None for none.
+        queues: images to look at.
         classes: their names and colours.
         footer: the last line.
     """
@@ -129,13 +129,13 @@ class Page:
 
     @property
     def rows(self) -> int:
-        """Rows of a picture of the gallery."""
-        return 1 if self.gallery is None else int(self.gallery.truth.shape[1])
+        """Rows of an image of the gallery."""
+        return 1 if self.gallery is None else int(self.gallery.target.shape[1])
 
     @property
     def cols(self) -> int:
-        """Columns of a picture of the gallery."""
-        return 1 if self.gallery is None else int(self.gallery.truth.shape[2])
+        """Columns of an image of the gallery."""
+        return 1 if self.gallery is None else int(self.gallery.target.shape[2])
 
 
 def write_page(path: Path, page: Page) -> None:

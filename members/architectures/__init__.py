@@ -1,4 +1,4 @@
-"""Networks by name: a factory takes (channels, classes), its module turns pictures into logits."""
+"""Networks by name: a factory takes (channels, classes), its module turns images into logits."""
 
 from evaluation.core.specs import Table
 

@@ -18,12 +18,12 @@ REFINING = 4  # halvings of the refining network
 
 
 class Predicting(nn.Module):
-    """Pictures (N, channels, H, W) to features, the finest first, the bridge's last.
+    """Images (N, channels, H, W) to features, the finest first, the bridge's last.
 
     Args:
-        channels: of the pictures.
+        channels: of the images.
         width: channels at full size.
-        depth: how often the picture is halved.
+        depth: how often the image is halved.
     """
 
     def __init__(self, channels: int, *, width: int, depth: int) -> None:
@@ -46,9 +46,9 @@ class Predicting(nn.Module):
         )
         self.widths = [*targets[:-1], widths[-1]]
 
-    def forward(self, pictures: Tensor) -> list[Tensor]:
+    def forward(self, images: Tensor) -> list[Tensor]:
         """Return what each stage of the decoder finds, and the bridge."""
-        skips, features = [], pictures
+        skips, features = [], images
         for stage in self.encoder:
             features = stage(features)
             skips.append(features)
@@ -59,7 +59,7 @@ class Predicting(nn.Module):
 
 
 class BASNet(nn.Module):
-    """Pictures (N, channels, H, W) to logits (N, classes, H, W); H and W multiples of `stride`.
+    """Images (N, channels, H, W) to logits (N, classes, H, W); H and W multiples of `stride`.
 
     Args:
         predicting: gives features at several sizes.
@@ -79,15 +79,15 @@ class BASNet(nn.Module):
         self.heads = nn.ModuleList(nn.Conv2d(width, classes, 3, padding=1) for width in widths)
         he_initialise(self)
 
-    def forward(self, pictures: Tensor) -> Tensor | tuple[Tensor, ...]:
+    def forward(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Return the refined logits; with deep supervision in training, all stages' after them."""
-        found = self.predicting(pictures)
+        found = self.predicting(images)
         coarse = self.heads[0](found[0])
         refined: Tensor = coarse + self.refining(coarse)
         if not self.training or len(self.heads) == 1:
             return refined
         pairs = zip(self.heads[1:], found[1:], strict=True)
-        return (refined, coarse, *(resized(head(each), pictures) for head, each in pairs))
+        return (refined, coarse, *(resized(head(each), images) for head, each in pairs))
 
 
 def _residuals(channels: int, width: int, *, stride: int = 1) -> nn.Sequential:
@@ -102,18 +102,18 @@ def basnet(
     depth: Annotated[int, Field(ge=1, le=6)] = 5,
     deep_supervision: bool = True,
 ) -> BASNet:
-    """Build a BASNet sized for small pictures; 1.0 million parameters at width 8.
+    """Build a BASNet sized for small images; 1.0 million parameters at width 8.
 
     The paper's stages have 3, 4, 6, 3, 3 and 3 residual blocks, here 2 each; the hybrid loss of
-    the paper is a choice of loss, not of network. Pictures (N, channels, H, W) to logits
+    the paper is a choice of loss, not of network. Images (N, channels, H, W) to logits
     (N, classes, H, W); in training, depth + 3 of them: refined, coarse, then those of the coarser
     stages and of the bridge.
 
     Args:
-        channels: of the pictures.
+        channels: of the images.
         classes: how many logits a pixel.
         width: channels at full size (64 in the paper); the deepest stages have 8 times as many.
-        depth: how often the picture is halved.
+        depth: how often the image is halved.
         deep_supervision: train logits of every stage.
 
     Source: Qin et al., "BASNet: Boundary-Aware Salient Object Detection", 2019.

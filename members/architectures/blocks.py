@@ -19,7 +19,7 @@ LEAST = 4  # narrower than this, a dead ReLU would leave every channel the same 
 
 
 class SqueezeExcitation(nn.Module):
-    """Weigh each channel by what the whole picture holds; (N, width, H, W) to the same.
+    """Weigh each channel by what the whole image holds; (N, width, H, W) to the same.
 
     Source: Hu et al., "Squeeze-and-Excitation Networks", 2018.
     """
@@ -146,9 +146,9 @@ class PointBlock(nn.Sequential):
 
 
 class ASPP(nn.Module):
-    """Atrous spatial pyramid pooling: one view at several rates, and of the whole picture.
+    """Atrous spatial pyramid pooling: one view at several rates, and of the whole image.
 
-    A 1 x 1 branch, a dilated 3 x 3 branch for each rate, and the mean over the picture, all of
+    A 1 x 1 branch, a dilated 3 x 3 branch for each rate, and the mean over the image, all of
     `width` channels, concatenated and projected to `width`. (N, channels, H, W) to
     (N, width, H, W).
 
@@ -161,7 +161,7 @@ class ASPP(nn.Module):
         self.dilated = nn.ModuleList(
             ConvBlock(channels, width, convolutions=1, dilation=rate) for rate in rates
         )
-        # No normalisation here: a batch of one picture has no variance to normalise by.
+        # No normalisation here: a batch of one image has no variance to normalise by.
         self.pooled = nn.Sequential(
             nn.AdaptiveAvgPool2d(1), nn.Conv2d(channels, width, 1), nn.ReLU(inplace=True)
         )
@@ -229,7 +229,7 @@ class ResidualEncoder(nn.Module):
     """A small ResNet: (N, channels, H, W) to the features of four levels, the finest first.
 
     Level k has `width * 2**k` channels and 1 / 2**k of the size; three halvings leave 8 x 16 cells
-    of a 64 x 128 picture, where ResNet's five would leave 2 x 4.
+    of a 64 x 128 image, where ResNet's five would leave 2 x 4.
 
     Source: He et al., "Deep Residual Learning for Image Recognition", 2016 (basic blocks, two a
         level; the first level is two plain convolutions at full size).
@@ -244,9 +244,9 @@ class ResidualEncoder(nn.Module):
             for fine, coarse in zip(self.widths, self.widths[1:], strict=False)
         )
 
-    def forward(self, pictures: Tensor) -> list[Tensor]:
+    def forward(self, images: Tensor) -> list[Tensor]:
         """Return the features of each level."""
-        features = [self.stem(pictures)]
+        features = [self.stem(images)]
         for level in self.levels:
             features.append(level(features[-1]))
         return features

@@ -1,4 +1,4 @@
-"""Pyramid pooling: the features next to their means over larger and larger parts of the picture.
+"""Pyramid pooling: the features next to their means over larger and larger parts of the image.
 
 Strip pyramid pooling: means over bands of rows and of columns, next to the features.
 
@@ -16,7 +16,7 @@ from members.architectures.blocks import ConvBlock, PointBlock, resized
 class PyramidPooling(nn.Module):
     """The pyramid pooling module (PPM): (N, channels, H, W) to (N, width, H, W).
 
-    For each number of bins, the means over bins x bins parts of the picture, reduced to
+    For each number of bins, the means over bins x bins parts of the image, reduced to
     channels / len(bins) and brought back to full size; all of them next to the features, projected
     to `width` by a 1 x 1 convolution (the paper's is 3 x 3, of the decoder that follows).
 
@@ -31,7 +31,7 @@ class PyramidPooling(nn.Module):
     def __init__(self, channels: int, width: int, *, bins: Sequence[int] = (1, 2, 3, 6)) -> None:
         super().__init__()
         reduced = max(1, channels // len(bins))
-        # No normalisation here: a batch of one picture has one value a channel in a single bin.
+        # No normalisation here: a batch of one image has one value a channel in a single bin.
         self.branches = nn.ModuleList(
             nn.Sequential(
                 nn.AdaptiveAvgPool2d(count),
@@ -71,7 +71,7 @@ class StripPyramidPooling(nn.Module):
         super().__init__()
         reduced = max(1, channels // (2 * len(bands)))
         shapes = [shape for count in bands for shape in ((count, None), (None, count))]
-        # No normalisation here: a batch of one small picture may have one value a channel.
+        # No normalisation here: a batch of one small image may have one value a channel.
         self.branches = nn.ModuleList(
             nn.Sequential(
                 nn.AdaptiveAvgPool2d(shape),

@@ -21,7 +21,7 @@ LOW_LEVEL_SHARE = (
 
 
 class DeepLabV3Plus(nn.Module):
-    """Pictures (N, channels, H, W) to logits (N, classes, H, W); H and W multiples of 8."""
+    """Images (N, channels, H, W) to logits (N, classes, H, W); H and W multiples of 8."""
 
     stride = 8
 
@@ -49,16 +49,16 @@ class DeepLabV3Plus(nn.Module):
         self.head = nn.Conv2d(4 * width, classes, 1)
         he_initialise(self)
 
-    def features(self, pictures: Tensor) -> Tensor:
+    def features(self, images: Tensor) -> Tensor:
         """Return the features that the head classifies, (N, 4 * width, H / 2, W / 2)."""
-        low = self.low(self.stem(pictures))
+        low = self.low(self.stem(images))
         deep = resized(self.aspp(self.high(low)), low)
         seen: Tensor = self.decoder(torch.cat([self.reduce(low), deep], dim=1))
         return seen
 
-    def forward(self, pictures: Tensor) -> Tensor:
+    def forward(self, images: Tensor) -> Tensor:
         """Return the logits of each pixel."""
-        return resized(self.head(self.features(pictures)), pictures)
+        return resized(self.head(self.features(images)), images)
 
 
 def deeplab_v3_plus(
@@ -68,14 +68,14 @@ def deeplab_v3_plus(
     width: Annotated[int, Field(ge=1)] = 16,
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1,
 ) -> DeepLabV3Plus:
-    """Build a DeepLabv3+ sized for small pictures, trained from scratch; 1.6 million parameters.
+    """Build a DeepLabv3+ sized for small images, trained from scratch; 1.6 million parameters.
 
     The encoder is a basic-block ResNet at output stride 8; the low-level features are those at
     half size. The rates are the paper's 6, 12, 18 divided by 3, since the feature map of a
-    64 x 128 picture is 8 x 16, where a rate of 18 would see nothing but padding.
+    64 x 128 image is 8 x 16, where a rate of 18 would see nothing but padding.
 
     Args:
-        channels: of the pictures.
+        channels: of the images.
         classes: how many logits a pixel.
         width: channels at full size; the encoder ends with 8 times as many.
         dropout: share of the decoder's channels dropped in training.

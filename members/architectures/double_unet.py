@@ -1,4 +1,4 @@
-"""Double U-Net: a second U-Net sees the picture, the first one's guess and its features."""
+"""Double U-Net: a second U-Net sees the image, the first one's prediction and its features."""
 
 from functools import partial
 from typing import Annotated
@@ -13,14 +13,14 @@ from members.architectures.unet_parts import BottleneckName, Decoder, layout
 
 
 class DoubleUNet(nn.Module):
-    """Pictures (N, channels, H, W) to logits (N, classes, H, W); H and W multiples of `stride`.
+    """Images (N, channels, H, W) to logits (N, classes, H, W); H and W multiples of `stride`.
 
     `parts` are the U-Nets in the order in which they can be trained one by one; output number
     `len(parts) - 1 - k` in training is that of part k.
 
     Args:
-        first: sees the pictures.
-        second: sees pictures and class probabilities; its decoder joins the skips of both.
+        first: sees the images.
+        second: sees images and class probabilities; its decoder joins the skips of both.
     """
 
     def __init__(self, first: UNet, second: UNet) -> None:
@@ -34,14 +34,14 @@ class DoubleUNet(nn.Module):
         """The U-Nets, the one to train first first."""
         return self.first, self.second
 
-    def forward(self, pictures: Tensor) -> Tensor | tuple[Tensor, ...]:
+    def forward(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Return the second's logits; in training, the first's after them."""
-        features, skips = self.first.encode(pictures)
-        guess = self.first.decode(features, skips)
-        features, own = self.second.encode(torch.cat([pictures, guess.softmax(dim=1)], dim=1))
+        features, skips = self.first.encode(images)
+        pred = self.first.decode(features, skips)
+        features, own = self.second.encode(torch.cat([images, pred.softmax(dim=1)], dim=1))
         both = [torch.cat(pair, dim=1) for pair in zip(skips, own, strict=True)]
         logits = self.second.decode(features, both)
-        return (logits, guess) if self.training else logits
+        return (logits, pred) if self.training else logits
 
 
 def double_unet(
@@ -56,16 +56,16 @@ def double_unet(
 ) -> DoubleUNet:
     """Build two cascaded U-Nets with fused features; 2.8 million parameters at the defaults.
 
-    The paper multiplies the picture by the first network's mask; with several classes there is no
-    one mask, so here the class probabilities stand next to the picture. The first encoder is not
-    a pre-trained VGG-19 but like the second. Pictures (N, channels, H, W) to logits
+    The paper multiplies the image by the first network's mask; with several classes there is no
+    one mask, so here the class probabilities stand next to the image. The first encoder is not
+    a pre-trained VGG-19 but like the second. Images (N, channels, H, W) to logits
     (N, classes, H, W).
 
     Args:
-        channels: of the pictures.
+        channels: of the images.
         classes: how many logits a pixel.
         width: channels of the first level; each level below has twice as many.
-        depth: how often the picture is halved.
+        depth: how often the image is halved.
         dropout: share of the channels dropped after each block, in training.
         bottleneck: of both, as in `unet`.
         se: squeeze-and-excitation after every block.

@@ -92,7 +92,7 @@ class EfferBlock(nn.Module):
 
 
 class EfferDeepNet(nn.Module):
-    """Pictures (N, channels, H, W) to logits (N, classes, H, W); H and W multiples of 8."""
+    """Images (N, channels, H, W) to logits (N, classes, H, W); H and W multiples of 8."""
 
     stride = 8
 
@@ -111,12 +111,12 @@ class EfferDeepNet(nn.Module):
         self.head = nn.Conv2d(4 * width, classes, 1)
         he_initialise(self)
 
-    def forward(self, pictures: Tensor) -> Tensor:
+    def forward(self, images: Tensor) -> Tensor:
         """Return the logits of each pixel."""
-        low = self.low(self.stem(pictures))
+        low = self.low(self.stem(images))
         deep = resized(self.aspp(self.high(low)), low)
         features = self.decoder(torch.cat([self.reduce(low), deep], dim=1))
-        return resized(self.head(features), pictures)
+        return resized(self.head(features), images)
 
 
 def _level(channels: int, width: int, blocks: int) -> nn.Sequential:
@@ -136,7 +136,7 @@ def efferdeepnet(
 ) -> EfferDeepNet:
     """Build a network after EfferDeepNet; 0.57 million parameters.
 
-    Pictures (N, channels, H, W) to logits (N, classes, H, W). From the paper's abstract, which is
+    Images (N, channels, H, W) to logits (N, classes, H, W). From the paper's abstract, which is
     what we had of it: depthwise separable convolutions with kernels of several sizes, attention
     that weighs the features, ghost modules that keep it light, and an enhanced feature extraction
     network for the borders. Ours is the rest: kernels 3, 5 and 7, squeeze-and-excitation as the
@@ -144,10 +144,10 @@ def efferdeepnet(
     channels, and DeepLabv3+'s ASPP and shallow features as the enhanced feature extraction.
 
     Args:
-        channels: of the pictures.
+        channels: of the images.
         classes: how many logits a pixel.
         width: channels at full size; the encoder ends with 8 times as many.
-        blocks: at each of the three levels; the first halves the picture.
+        blocks: at each of the three levels; the first halves the image.
         dropout: share of the decoder's channels dropped in training.
 
     Source: Wei et al., "EfferDeepNet: An Efficient Semantic Segmentation Method for Outdoor

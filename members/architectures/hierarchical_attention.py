@@ -1,4 +1,4 @@
-"""Attention between scales: one network sees the picture at several sizes, and weighs them."""
+"""Attention between scales: one network sees the image at several sizes, and weighs them."""
 
 import math
 from typing import Annotated
@@ -14,7 +14,7 @@ GROUPS = 8  # of channels that are normalised together
 
 
 class HierarchicalAttention(nn.Module):
-    """Pictures (N, channels, H, W) to logits (N, classes, H, W); H and W multiples of `stride`."""
+    """Images (N, channels, H, W) to logits (N, classes, H, W); H and W multiples of `stride`."""
 
     def __init__(
         self, channels: int, classes: int, *, width: int, scales: int, dropout: float
@@ -29,9 +29,9 @@ class HierarchicalAttention(nn.Module):
         normalise_by_groups(self)
         he_initialise(self)
 
-    def forward(self, pictures: Tensor) -> Tensor:
+    def forward(self, images: Tensor) -> Tensor:
         """Return the logits of each pixel."""
-        views = [pictures]
+        views = [images]
         for _ in range(self.scales - 1):
             views.append(functional.avg_pool2d(views[-1], 2))
         features = self.trunk.features(views.pop())
@@ -40,7 +40,7 @@ class HierarchicalAttention(nn.Module):
             trust = self.trust(features)
             features = self.trunk.features(views.pop())
             logits = merged(logits, trust, self.trunk.head(features))
-        return resized(logits, pictures)
+        return resized(logits, images)
 
 
 def merged(coarse: Tensor, trust: Tensor, fine: Tensor) -> Tensor:
@@ -58,7 +58,7 @@ def normalise_by_groups(module: nn.Module) -> None:
     """Put group normalisation in the place of every batch normalisation within.
 
     The scales share the trunk, and running means of both fit neither: a network that knew its
-    training pictures by heart missed a sixth of their pixels when it was used.
+    training images by heart missed a sixth of their pixels when it was used.
     """
     for name, child in module.named_children():
         if isinstance(child, nn.BatchNorm2d):
@@ -78,14 +78,14 @@ def hierarchical_attention(
 ) -> HierarchicalAttention:
     """Build a network that attends to scales; 1.7 million parameters.
 
-    Pictures (N, channels, H, W) to logits (N, classes, H, W). A DeepLabv3+, which is the trunk of
-    the paper's ablations, sees the picture at each scale with the same weights; a head beside the
+    Images (N, channels, H, W) to logits (N, classes, H, W). A DeepLabv3+, which is the trunk of
+    the paper's ablations, sees the image at each scale with the same weights; a head beside the
     classifier says how far each coarse pixel is to be trusted over the next finer scale. The
     answers are merged at half size, where the trunk's head gives them. Normalised by groups of
     channels, the paper's by batches.
 
     Args:
-        channels: of the pictures.
+        channels: of the images.
         classes: how many logits a pixel.
         width: of the trunk, as of `deeplab_v3_plus`.
         scales: 2 for half and full size, as the paper trains; each further one halves once more.

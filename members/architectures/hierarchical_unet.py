@@ -13,13 +13,13 @@ from members.architectures.unet import UNet, unet
 
 
 class HierarchicalUNet(nn.Module):
-    """Pictures (N, channels, H, W) to logits (N, classes, H, W); H and W multiples of `stride`.
+    """Images (N, channels, H, W) to logits (N, classes, H, W); H and W multiples of `stride`.
 
     `parts` are the U-Nets in the order in which they can be trained one by one; output number
     `len(parts) - 1 - k` in training is that of part k.
 
     Args:
-        parts: coarsest first; all but the first see class probabilities next to the picture.
+        parts: coarsest first; all but the first see class probabilities next to the image.
     """
 
     def __init__(self, parts: Sequence[UNet]) -> None:
@@ -27,22 +27,22 @@ class HierarchicalUNet(nn.Module):
         self.parts = nn.ModuleList(parts)
         self.stride: int = parts[0].stride * 2 ** (len(parts) - 1)
 
-    def forward(self, pictures: Tensor) -> Tensor | tuple[Tensor, ...]:
+    def forward(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Return the finest logits; in training, the coarser ones after them, at full size."""
         first, *finer = self.parts
-        logits = [first(_shrunk(pictures, len(finer)))]
+        logits = [first(_shrunk(images, len(finer)))]
         for halvings, part in zip(range(len(finer) - 1, -1, -1), finer, strict=True):
-            picture = _shrunk(pictures, halvings)
-            guess = resized(logits[-1].softmax(dim=1), picture)
-            logits.append(part(torch.cat([picture, guess], dim=1)))
+            image = _shrunk(images, halvings)
+            pred = resized(logits[-1].softmax(dim=1), image)
+            logits.append(part(torch.cat([image, pred], dim=1)))
         if not self.training:
             finest: Tensor = logits[-1]
             return finest
-        return tuple(resized(each, pictures) for each in reversed(logits))
+        return tuple(resized(each, images) for each in reversed(logits))
 
 
-def _shrunk(pictures: Tensor, halvings: int) -> Tensor:
-    return functional.avg_pool2d(pictures, 2**halvings) if halvings else pictures
+def _shrunk(images: Tensor, halvings: int) -> Tensor:
+    return functional.avg_pool2d(images, 2**halvings) if halvings else images
 
 
 def hierarchical_unet(
@@ -57,12 +57,12 @@ def hierarchical_unet(
 ) -> HierarchicalUNet:
     """Build U-Nets from coarse to fine; 1.5 million parameters at the defaults.
 
-    The first sees the picture at 1 / 2**(levels - 1) of its size; each after it sees the picture at
+    The first sees the image at 1 / 2**(levels - 1) of its size; each after it sees the image at
     twice the size of the one before, and that one's class probabilities. All are trained on the
-    full truth. Pictures (N, channels, H, W) to logits (N, classes, H, W).
+    full target. Images (N, channels, H, W) to logits (N, classes, H, W).
 
     Args:
-        channels: of the pictures.
+        channels: of the images.
         classes: how many logits a pixel.
         width: channels of the first level of each U-Net; each level below has twice as many.
         depth: how often each halves what it sees.

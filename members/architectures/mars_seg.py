@@ -43,7 +43,7 @@ class MiniASPP(nn.Module):
 
 
 class MarsSeg(nn.Module):
-    """Pictures (N, channels, H, W) to logits (N, classes, H, W); H and W multiples of 8."""
+    """Images (N, channels, H, W) to logits (N, classes, H, W); H and W multiples of 8."""
 
     stride = 8
 
@@ -67,11 +67,11 @@ class MarsSeg(nn.Module):
         self.heads = nn.ModuleList(nn.Conv2d(level, classes, 1) for level in supervised)
         he_initialise(self)
 
-    def forward(self, pictures: Tensor) -> Tensor | tuple[Tensor, ...]:
+    def forward(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Return the logits of each pixel; under deep supervision, in training, of each level."""
         skips = [
             enhance(level)
-            for enhance, level in zip(self.enhance, self.encoder(pictures), strict=True)
+            for enhance, level in zip(self.enhance, self.encoder(images), strict=True)
         ]
         features, levels = skips.pop(), []
         for block in self.decoder:
@@ -82,7 +82,7 @@ class MarsSeg(nn.Module):
             logits: Tensor = self.heads[-1](features)
             return logits
         outputs = [
-            resized(head(level), pictures) for head, level in zip(self.heads, levels, strict=True)
+            resized(head(level), images) for head, level in zip(self.heads, levels, strict=True)
         ]
         return tuple(outputs[::-1])
 
@@ -97,7 +97,7 @@ def mars_seg(
 ) -> MarsSeg:
     """Build a network after MarsSeg; 1.3 million parameters.
 
-    Pictures (N, channels, H, W) to logits (N, classes, H, W); in training under deep supervision
+    Images (N, channels, H, W) to logits (N, classes, H, W); in training under deep supervision
     three such, the main one first. From the paper's abstract and summaries, which is what we had
     of it: an encoder with few halvings, Mini-ASPP and polarized self-attention on the shallow
     skips, the strip pyramid pooling module on the deep ones, a decoder with a loss at its levels.
@@ -105,7 +105,7 @@ def mars_seg(
     the bands, and a decoder of two 3 x 3 convolutions a level.
 
     Args:
-        channels: of the pictures.
+        channels: of the images.
         classes: how many logits a pixel.
         width: channels at full size; the encoder ends with 8 times as many.
         dropout: share of the channels dropped after each decoder level, in training.

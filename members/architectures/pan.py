@@ -33,7 +33,7 @@ class KernelBlock(nn.Sequential):
 
 
 class FeaturePyramidAttention(nn.Module):
-    """Weigh the features by a pyramid of views, and add the mean of the picture.
+    """Weigh the features by a pyramid of views, and add the mean of the image.
 
     (N, channels, H, W) to (N, width, H, W). The views are halved three times, to a single cell at
     least, and have a quarter of the width.
@@ -52,7 +52,7 @@ class FeaturePyramidAttention(nn.Module):
         )
         self.widen = nn.Conv2d(narrow, width, 1)
         self.main = PointBlock(channels, width)
-        # No normalisation here: a batch of one picture has no variance to normalise by.
+        # No normalisation here: a batch of one image has no variance to normalise by.
         self.mean = nn.Sequential(
             nn.AdaptiveAvgPool2d(1), nn.Conv2d(channels, width, 1), nn.ReLU(inplace=True)
         )
@@ -75,7 +75,7 @@ class GlobalAttentionUpsample(nn.Module):
     """Let the mean of the deep features choose among the channels of the shallow ones, and add up.
 
     Shallow (N, low, H, W) and deep (N, high, h, w) to (N, high, H, W). The gate is a sigmoid in
-    place of the paper's batch normalisation and ReLU: a batch of one picture has no variance to
+    place of the paper's batch normalisation and ReLU: a batch of one image has no variance to
     normalise by, and a ReLU that falls to 0 would shut the shallow features out for ever.
     """
 
@@ -126,7 +126,7 @@ class FeaturePyramidDecoder(nn.Module):
 
 
 class PAN(nn.Module):
-    """Pictures (N, channels, H, W) to logits (N, classes, H, W); H and W multiples of 8."""
+    """Images (N, channels, H, W) to logits (N, classes, H, W); H and W multiples of 8."""
 
     stride = 8
 
@@ -149,12 +149,12 @@ class PAN(nn.Module):
         self.head = nn.Conv2d(4 * width, classes, 1)
         he_initialise(self)
 
-    def forward(self, pictures: Tensor) -> Tensor:
+    def forward(self, images: Tensor) -> Tensor:
         """Return the logits of each pixel."""
-        levels = self.encoder(pictures)[1:]
+        levels = self.encoder(images)[1:]
         levels = [weigh(level) for weigh, level in zip(self.weigh, levels, strict=True)]
         deep = self.attention(self.deepest(levels[-1]))
-        return resized(self.head(self.dropout(self.decoder(levels, deep))), pictures)
+        return resized(self.head(self.dropout(self.decoder(levels, deep))), images)
 
 
 def pan(
@@ -168,12 +168,12 @@ def pan(
 ) -> PAN:
     """Build a pyramid attention network; 1.3 million parameters.
 
-    Pictures (N, channels, H, W) to logits (N, classes, H, W). The encoder is a basic-block ResNet
+    Images (N, channels, H, W) to logits (N, classes, H, W). The encoder is a basic-block ResNet
     at output stride 8 instead of the paper's ResNet-101 at 16, so that the attention's pyramid can
-    halve the 8 x 16 cells of a 64 x 128 picture three times.
+    halve the 8 x 16 cells of a 64 x 128 image three times.
 
     Args:
-        channels: of the pictures.
+        channels: of the images.
         classes: how many logits a pixel.
         width: channels at full size; the encoder ends with 8 times as many, the decoder has 4.
         decoder: `gau`, the paper's global attention up-sampling, or `fpn`, a feature pyramid.

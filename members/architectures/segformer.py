@@ -93,7 +93,7 @@ class MixLayer(nn.Module):
 
 
 class SegFormer(nn.Module):
-    """Pictures (N, channels, H, W) to logits (N, classes, H, W); H and W multiples of 16."""
+    """Images (N, channels, H, W) to logits (N, classes, H, W); H and W multiples of 16."""
 
     stride = 16
 
@@ -125,14 +125,14 @@ class SegFormer(nn.Module):
                 nn.init.trunc_normal_(layer.weight, std=DEVIATION)
                 nn.init.zeros_(layer.bias)
 
-    def forward(self, pictures: Tensor) -> Tensor:
+    def forward(self, images: Tensor) -> Tensor:
         """Return the logits of each pixel."""
-        features, levels = pictures, []
+        features, levels = images, []
         for level, normalise, unify in zip(self.levels, self.normalise, self.unify, strict=True):
             features = level(features)
             levels.append(as_map(unify(normalise(as_tokens(features))), features))
         merged = self.merge(torch.cat([resized(level, levels[0]) for level in levels], dim=1))
-        return resized(self.head(self.dropout(merged)), pictures)
+        return resized(self.head(self.dropout(merged)), images)
 
 
 def as_tokens(features: Tensor) -> Tensor:
@@ -155,12 +155,12 @@ def segformer(
 ) -> SegFormer:
     """Build a small SegFormer, trained from scratch; 1.4 million parameters.
 
-    Pictures (N, channels, H, W) to logits (N, classes, H, W). Smaller than the paper's least, B0,
+    Images (N, channels, H, W) to logits (N, classes, H, W). Smaller than the paper's least, B0,
     and its first patches stand 2 pixels apart instead of 4, so that the levels of a 64 x 128
-    picture are 32 x 64 to 4 x 8 places.
+    image are 32 x 64 to 4 x 8 places.
 
     Args:
-        channels: of the pictures.
+        channels: of the images.
         classes: how many logits a pixel.
         width: channels of the first level and of each head; the levels have 1, 2, 4, 6 heads.
         layers: at each level.

@@ -38,7 +38,7 @@ class Unpool(nn.Module):
 
 
 class SegNet(nn.Module):
-    """Pictures (N, channels, H, W) to logits (N, classes, H, W); H and W multiples of `stride`."""
+    """Images (N, channels, H, W) to logits (N, classes, H, W); H and W multiples of `stride`."""
 
     def __init__(
         self, channels: int, classes: int, *, width: int, depth: int, dropout: float
@@ -64,9 +64,9 @@ class SegNet(nn.Module):
         self.head = nn.Conv2d(width, classes, 1)
         he_initialise(self)
 
-    def forward(self, pictures: Tensor) -> Tensor:
+    def forward(self, images: Tensor) -> Tensor:
         """Return the logits of each pixel."""
-        features, places = pictures, []
+        features, places = images, []
         for block in self.encoder:
             features, indices = self.pool(block(features))
             places.append(indices)
@@ -86,15 +86,15 @@ def segnet(
 ) -> SegNet:
     """Build a SegNet; 0.96 million parameters.
 
-    Pictures (N, channels, H, W) to logits (N, classes, H, W). The encoder has VGG-16's layout, the
+    Images (N, channels, H, W) to logits (N, classes, H, W). The encoder has VGG-16's layout, the
     decoder mirrors it; nothing but the pooling indices crosses from one to the other. The paper has
-    64 channels at first and five halvings, which would leave 2 x 4 cells of a 64 x 128 picture.
+    64 channels at first and five halvings, which would leave 2 x 4 cells of a 64 x 128 image.
 
     Args:
-        channels: of the pictures.
+        channels: of the images.
         classes: how many logits a pixel.
         width: channels of the first level; the next have twice as many, up to 8 times.
-        depth: how often the picture is halved.
+        depth: how often the image is halved.
         dropout: share of the channels dropped after each block, in training.
 
     Source: Badrinarayanan et al., "SegNet: A Deep Convolutional Encoder-Decoder Architecture for

@@ -24,7 +24,7 @@ from members.architectures.unet_parts import (
 
 
 class UNet(nn.Module):
-    """Pictures (N, channels, H, W) to logits (N, classes, H, W); H and W multiples of `stride`.
+    """Images (N, channels, H, W) to logits (N, classes, H, W); H and W multiples of `stride`.
 
     Args:
         encoder: finds features, each level at half the size.
@@ -44,9 +44,9 @@ class UNet(nn.Module):
         self.head = head
         he_initialise(self)
 
-    def encode(self, pictures: Tensor) -> tuple[Tensor, list[Tensor]]:
+    def encode(self, images: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Return the bottleneck's features, and the skips, finest first."""
-        *skips, deepest = self.encoder(pictures)
+        *skips, deepest = self.encoder(images)
         return self.bottleneck(deepest), skips
 
     def decode(self, features: Tensor, skips: Sequence[Tensor]) -> Tensor:
@@ -54,9 +54,9 @@ class UNet(nn.Module):
         logits: Tensor = self.head(self.decoder(features, skips))
         return logits
 
-    def forward(self, pictures: Tensor) -> Tensor:
+    def forward(self, images: Tensor) -> Tensor:
         """Return the logits of each pixel."""
-        return self.decode(*self.encode(pictures))
+        return self.decode(*self.encode(images))
 
 
 def unet(
@@ -78,13 +78,13 @@ def unet(
     """Build a U-Net; 1.9 million parameters at width 16.
 
     The deep, squeeze-and-excitation, gated, attention, ASPP, pyramid and transformer U-Nets of the
-    literature are options of this one. Pictures (N, channels, H, W) to logits (N, classes, H, W).
+    literature are options of this one. Images (N, channels, H, W) to logits (N, classes, H, W).
 
     Args:
-        channels: of the pictures.
+        channels: of the images.
         classes: how many logits a pixel.
         width: channels of the first level; each level below has twice as many.
-        depth: how often the picture is halved.
+        depth: how often the image is halved.
         convolutions: in each block; with `encoder=vgg16`, of the decoder's.
         kernel_size: of each convolution in a block.
         activation: after each convolution in a block.
@@ -159,16 +159,16 @@ def pix2pix(
     """Build the generator of a Pix2Pix; 1.9 million parameters at the defaults.
 
     It is a member by itself; the discriminator belongs to `procedure: adversarial` and is left
-    behind after training. The paper halves a picture eight times with one strided convolution a
+    behind after training. The paper halves an image eight times with one strided convolution a
     level; here each level is a U-Net's block, and 64 x 128 pixels are halved five times. The
-    paper's noise comes through dropout, as here. Pictures (N, channels, H, W) to logits
+    paper's noise comes through dropout, as here. Images (N, channels, H, W) to logits
     (N, classes, H, W).
 
     Args:
-        channels: of the pictures.
+        channels: of the images.
         classes: how many logits a pixel.
         width: channels of the first level; each level below has twice as many.
-        depth: how often the picture is halved.
+        depth: how often the image is halved.
         dropout: share of the channels dropped after each block, in training.
 
     Source: Isola et al., "Image-to-Image Translation with Conditional Adversarial Networks", 2017.

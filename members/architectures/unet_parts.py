@@ -51,7 +51,7 @@ class Encoder(nn.ModuleList):
     pooled features of the last block.
 
     Args:
-        channels: of the pictures.
+        channels: of the images.
         widths: channels of each block.
         convolutions: of each block.
         block: makes them.

@@ -34,13 +34,13 @@ class Column(nn.Module):
 
 
 class UNetPlusPlus(nn.Module):
-    """Pictures (N, channels, H, W) to logits (N, classes, H, W); H and W multiples of `stride`.
+    """Images (N, channels, H, W) to logits (N, classes, H, W); H and W multiples of `stride`.
 
     The nodes form a triangle: node (level, column) joins all nodes before it at its level with the
     one below and before it. Column 0 is the encoder.
 
     Args:
-        channels: of the pictures.
+        channels: of the images.
         classes: how many logits a pixel.
         widths: channels of each level, finest first.
         block: makes a block of convolutions.
@@ -71,9 +71,9 @@ class UNetPlusPlus(nn.Module):
         self.heads = nn.ModuleList(nn.Conv2d(widths[0], classes, 1) for _ in range(heads))
         he_initialise(self)
 
-    def forward(self, pictures: Tensor) -> Tensor | tuple[Tensor, ...]:
+    def forward(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Return the logits; with deep supervision in training, each column's, the last first."""
-        *levels, deepest = self.encoder(pictures)
+        *levels, deepest = self.encoder(images)
         rows = [[features] for features in (*levels, self.bottleneck(deepest))]
         for column in self.columns:
             for row, features in zip(rows, column(rows), strict=False):
@@ -98,13 +98,13 @@ def unet_plus_plus(
 ) -> UNetPlusPlus:
     """Build a U-Net++; 2.3 million parameters at width 16.
 
-    Pictures (N, channels, H, W) to logits (N, classes, H, W).
+    Images (N, channels, H, W) to logits (N, classes, H, W).
 
     Args:
-        channels: of the pictures.
+        channels: of the images.
         classes: how many logits a pixel.
         width: channels of the first level; each level below has twice as many.
-        depth: how often the picture is halved.
+        depth: how often the image is halved.
         dropout: share of the channels dropped after each block, in training.
         up: a transposed convolution, or a 1 x 1 convolution and interpolation.
         deep_supervision: train logits after every column of nodes, and predict by their mean (the

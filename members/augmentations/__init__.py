@@ -1,7 +1,7 @@
-"""Augmentations by name: each changes pictures and their masks together.
+"""Augmentations by name: each changes images and their masks together.
 
 A factory gives an `Augmentation`, which every batch goes through, or an `OffLine`, which adds pairs
-to the training pictures once, before training. The library behind some of them asks the network for
+to the training images once, before training. The library behind some of them asks the network for
 a newer version when it is imported, unless told not to; this is the only room that imports it.
 """
 
@@ -62,17 +62,17 @@ class Augment:
         return not self._off_line
 
     def __call__(
-        self, pictures: Tensor, masks: Tensor, rng: np.random.Generator
+        self, images: Tensor, masks: Tensor, rng: np.random.Generator
     ) -> tuple[Tensor, Tensor]:
-        """Augment a batch: pictures (picture, channel, row, col), masks (picture, row, col)."""
+        """Augment a batch: images (image, channel, row, col), masks (image, row, col)."""
         for augmentation in self._on_line:
-            pictures, masks = augmentation(pictures, masks, rng)
-        return pictures, masks
+            images, masks = augmentation(images, masks, rng)
+        return images, masks
 
     def enlarge(
-        self, pictures: Tensor, masks: Tensor, ground: Ground, rng: np.random.Generator
+        self, images: Tensor, masks: Tensor, ground: Ground, rng: np.random.Generator
     ) -> tuple[Tensor, Tensor]:
-        """Return the training pictures followed by what is added to them before training."""
-        drawn = [one.draw(pictures, masks, ground, rng) for one in self._off_line]
-        more_pictures, more_masks = zip((pictures, masks), *drawn, strict=True)
-        return torch.cat(more_pictures), torch.cat(more_masks)
+        """Return the training images followed by what is added to them before training."""
+        drawn = [one.draw(images, masks, ground, rng) for one in self._off_line]
+        more_images, more_masks = zip((images, masks), *drawn, strict=True)
+        return torch.cat(more_images), torch.cat(more_masks)

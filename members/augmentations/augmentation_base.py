@@ -1,6 +1,6 @@
 """The two kinds of augmentation.
 
-Draws that several augmentations make: some of the pictures, a rectangle in each.
+Draws that several augmentations make: some of the images, a rectangle in each.
 """
 
 from abc import ABC, abstractmethod
@@ -14,7 +14,7 @@ from torch import Tensor
 from evaluation.core.types import Array
 
 Augmentation = Callable[[Tensor, Tensor, np.random.Generator], tuple[Tensor, Tensor]]
-"""From uint8 pictures (picture, channel, row, col), uint8 masks (picture, row, col) and a source of
+"""From uint8 images (image, channel, row, col), uint8 masks (image, row, col) and a source of
 chance to the same again, changed; same shapes, same device. What is given stays as it is."""
 
 
@@ -25,7 +25,7 @@ class Ground:
     Args:
         classes: how many there are in the masks.
         device: where to compute.
-        batch: pictures a step.
+        batch: images a step.
     """
 
     classes: int
@@ -41,27 +41,27 @@ class OffLine(ABC):
 
     @abstractmethod
     def draw(
-        self, pictures: Tensor, masks: Tensor, ground: Ground, rng: np.random.Generator
+        self, images: Tensor, masks: Tensor, ground: Ground, rng: np.random.Generator
     ) -> tuple[Tensor, Tensor]:
         """Return the pairs to add; shapes and types as those given, any number of them."""
 
 
-def drawn(probability: float, pictures: Tensor, rng: np.random.Generator) -> Tensor:
-    """Draw which pictures are changed: true or false a picture, on the pictures' device."""
-    return torch.from_numpy(rng.random(len(pictures)) < probability).to(pictures.device)
+def drawn(probability: float, images: Tensor, rng: np.random.Generator) -> Tensor:
+    """Draw which images are changed: true or false an image, on the images' device."""
+    return torch.from_numpy(rng.random(len(images)) < probability).to(images.device)
 
 
 def rectangles(masks: Tensor, heights: Array, widths: Array, rng: np.random.Generator) -> Tensor:
     """Draw a rectangle for each mask, its middle at any pixel, cut off at the borders.
 
     Args:
-        masks: (picture, row, col), for their shape and device.
-        heights: one a picture, in whole pixels.
-        widths: one a picture, in whole pixels.
+        masks: (image, row, col), for their shape and device.
+        heights: one an image, in whole pixels.
+        widths: one an image, in whole pixels.
         rng: where the middles come from.
 
     Returns:
-        True inside, (picture, row, col).
+        True inside, (image, row, col).
     """
     rows, cols = masks.shape[1:]
     inside_rows = _stretch(rows, heights, rng).to(masks.device)

@@ -1,12 +1,12 @@
-"""Pictures moved, zoomed and turned a little; pixels from outside the picture are unlabelled.
+"""Images moved, zoomed and turned a little; pixels from outside the image are unlabelled.
 
-Pictures bent like rubber.
+Images bent like rubber.
 
-Mirrored pictures.
+Mirrored images.
 
-Pictures and masks moved by a matrix each, all at once on their device.
+Images and masks moved by a matrix each, all at once on their device.
 
-The bridge to the library that moves single pictures.
+The bridge to the library that moves single images.
 """
 
 from typing import Annotated
@@ -24,7 +24,7 @@ from members.augmentations.augmentation_base import Augmentation
 
 
 def flips(*, horizontal: bool = True, vertical: bool = False) -> Augmentation:
-    """Mirror half of the pictures, in each direction that is chosen.
+    """Mirror half of the images, in each direction that is chosen.
 
     Args:
         horizontal: left and right change sides.
@@ -33,39 +33,37 @@ def flips(*, horizontal: bool = True, vertical: bool = False) -> Augmentation:
     axes = [axis for axis, chosen in ((-1, horizontal), (-2, vertical)) if chosen]
 
     def augmentation(
-        pictures: Tensor, masks: Tensor, rng: np.random.Generator
+        images: Tensor, masks: Tensor, rng: np.random.Generator
     ) -> tuple[Tensor, Tensor]:
         for axis in axes:
-            mirrored = torch.from_numpy(rng.random(len(pictures)) < 0.5).to(pictures.device)
-            pictures = torch.where(mirrored[:, None, None, None], pictures.flip(axis), pictures)
+            mirrored = torch.from_numpy(rng.random(len(images)) < 0.5).to(images.device)
+            images = torch.where(mirrored[:, None, None, None], images.flip(axis), images)
             masks = torch.where(mirrored[:, None, None], masks.flip(axis), masks)
-        return pictures, masks
+        return images, masks
 
     return augmentation
 
 
-def warp(
-    pictures: Tensor, masks: Tensor, matrices: Tensor, shifts: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Move pictures and masks; pixels from outside are black and unlabelled.
+def warp(images: Tensor, masks: Tensor, matrices: Tensor, shifts: Tensor) -> tuple[Tensor, Tensor]:
+    """Move images and masks; pixels from outside are black and unlabelled.
 
     Args:
-        pictures: uint8, (picture, channel, row, col); interpolated linearly.
-        masks: uint8, (picture, row, col); each pixel takes the label of the nearest.
-        matrices: (picture, 2, 2); the pixel at (x, y) from the middle comes from matrix (x, y).
-        shifts: (picture, 2); added to that, (x, y) in pixels.
+        images: uint8, (image, channel, row, col); interpolated linearly.
+        masks: uint8, (image, row, col); each pixel takes the label of the nearest.
+        matrices: (image, 2, 2); the pixel at (x, y) from the middle comes from matrix (x, y).
+        shifts: (image, 2); added to that, (x, y) in pixels.
     """
     grid = _grid(matrices.float(), shifts.float(), *masks.shape[1:])
-    moved = functional.grid_sample(pictures.float(), grid, align_corners=True)
+    moved = functional.grid_sample(images.float(), grid, align_corners=True)
     # Outside, the sampler sees 0; labels are turned over so that this means unlabelled.
     labels = functional.grid_sample(
         (UNLABELLED - masks).float()[:, None], grid, mode="nearest", align_corners=True
     )
-    return moved.round().to(pictures.dtype), UNLABELLED - labels[:, 0].to(masks.dtype)
+    return moved.round().to(images.dtype), UNLABELLED - labels[:, 0].to(masks.dtype)
 
 
 def _grid(matrices: Tensor, shifts: Tensor, rows: int, cols: int) -> Tensor:
-    """Return where each pixel comes from, (picture, row, col, 2), as (x, y) from -1 to 1."""
+    """Return where each pixel comes from, (image, row, col, 2), as (x, y) from -1 to 1."""
     x = torch.arange(cols, device=shifts.device) - (cols - 1) / 2
     y = torch.arange(rows, device=shifts.device)[:, None] - (rows - 1) / 2
     to_x, to_y = matrices[..., None, None].unbind(1)
@@ -77,25 +75,25 @@ def _grid(matrices: Tensor, shifts: Tensor, rows: int, cols: int) -> Tensor:
     return torch.stack(ends, dim=1).movedim(1, -1)
 
 
-def each_picture(transform: albumentations.BasicTransform) -> Augmentation:
-    """Make an augmentation of a transform that takes one picture at a time, channels last."""
+def each_image(transform: albumentations.BasicTransform) -> Augmentation:
+    """Make an augmentation of a transform that takes one image at a time, channels last."""
     compose = albumentations.Compose([transform], seed=0)
 
     def augmentation(
-        pictures: Tensor, masks: Tensor, rng: np.random.Generator
+        images: Tensor, masks: Tensor, rng: np.random.Generator
     ) -> tuple[Tensor, Tensor]:
         compose.set_random_seed(int(rng.integers(2**31)))
-        last = np.ascontiguousarray(pictures.cpu().numpy().transpose(0, 2, 3, 1))
+        last = np.ascontiguousarray(images.cpu().numpy().transpose(0, 2, 3, 1))
         pairs = [
-            compose(image=picture, mask=mask)
-            for picture, mask in zip(last, masks.cpu().numpy(), strict=True)
+            compose(image=image, mask=mask)
+            for image, mask in zip(last, masks.cpu().numpy(), strict=True)
         ]
         moved = np.stack([pair["image"] for pair in pairs])
-        # The library drops the channel of a grey picture in some transforms.
+        # The library drops the channel of a grey image in some transforms.
         moved = moved.reshape(last.shape).transpose(0, 3, 1, 2)
         labels = np.stack([pair["mask"] for pair in pairs])
         return tuple(
-            torch.from_numpy(np.ascontiguousarray(array)).to(pictures.device)
+            torch.from_numpy(np.ascontiguousarray(array)).to(images.device)
             for array in (moved, labels)
         )  # type: ignore[return-value]
 
@@ -113,7 +111,7 @@ def translation(*, shift: Shift = 0.1, probability: Probability = 0.5) -> Augmen
 
     Args:
         shift: at most this share of the height and of the width, either way.
-        probability: share of the pictures that are shifted.
+        probability: share of the images that are shifted.
     """
     return _affine(shift, 0.0, 0.0, probability)
 
@@ -123,7 +121,7 @@ def rotation(*, degrees: Degrees = 15.0, probability: Probability = 0.5) -> Augm
 
     Args:
         degrees: at most so many, either way.
-        probability: share of the pictures that are turned.
+        probability: share of the images that are turned.
     """
     return _affine(0.0, 0.0, degrees, probability)
 
@@ -133,7 +131,7 @@ def scale(*, zoom: Zoom = 0.2, probability: Probability = 0.5) -> Augmentation:
 
     Args:
         zoom: factors lie between 1 - zoom (smaller, with a margin) and 1 + zoom.
-        probability: share of the pictures that are zoomed.
+        probability: share of the images that are zoomed.
     """
     return _affine(0.0, zoom, 0.0, probability)
 
@@ -145,13 +143,13 @@ def shift_scale_rotate(
     rotate: Degrees = 10.0,
     probability: Probability = 0.5,
 ) -> Augmentation:
-    """Shift, zoom and rotate at once, so that the picture is interpolated once only.
+    """Shift, zoom and rotate at once, so that the image is interpolated once only.
 
     Args:
         shift: at most this share of the height and of the width, either way.
         scale: zoom between 1 - scale and 1 + scale.
         rotate: at most so many degrees, either way.
-        probability: share of the pictures that are moved.
+        probability: share of the images that are moved.
     """
     return _affine(shift, scale, rotate, probability)
 
@@ -169,7 +167,7 @@ def _affine(shift: float, zoom: float, degrees: float, probability: float) -> Au
         fill_mask=UNLABELLED,
         p=probability,
     )
-    return each_picture(transform)
+    return each_image(transform)
 
 
 def elastic(
@@ -178,7 +176,7 @@ def elastic(
     sigma: Annotated[float, Field(gt=0)] = 6.0,
     probability: Annotated[float, Field(ge=0, le=1)] = 0.5,
 ) -> Augmentation:
-    """Displace every pixel by smoothed noise; pixels from outside the picture are unlabelled.
+    """Displace every pixel by smoothed noise; pixels from outside the image are unlabelled.
 
     Displacements have a standard deviation of about alpha / (6.1 sigma) pixels: 1.6 by default.
 
@@ -186,7 +184,7 @@ def elastic(
         alpha: the noise is drawn evenly from -alpha to alpha pixels, before it is smoothed.
         sigma: standard deviation in pixels of the Gaussian that smooths it; neighbours this near
             move together.
-        probability: share of the pictures that are bent.
+        probability: share of the images that are bent.
 
     Source: Simard, Steinkraus and Platt, "Best Practices for Convolutional Neural Networks Applied
         to Visual Document Analysis", 2003.
@@ -202,4 +200,4 @@ def elastic(
         fill_mask=UNLABELLED,
         p=probability,
     )
-    return each_picture(transform)
+    return each_image(transform)

@@ -1,8 +1,8 @@
-"""Pictures with a piece of another picture.
+"""Images with a piece of another image.
 
-Pictures with holes.
+Images with holes.
 
-Pictures without one of their labels.
+Images without one of their labels.
 """
 
 from typing import Annotated, Literal
@@ -23,22 +23,22 @@ def cut_mix(
     alpha: Annotated[float, Field(gt=0)] = 1.0,
     probability: Annotated[float, Field(ge=0, le=1)] = 0.5,
 ) -> Augmentation:
-    """Paste a rectangle of another picture of the batch together with its labels.
+    """Paste a rectangle of another image of the batch together with its labels.
 
-    Labels of pixels travel with their pixels, so nothing is mixed as it is where a picture has one
-    label. A batch of one picture stays as it is.
+    Labels of pixels travel with their pixels, so nothing is mixed as it is where an image has one
+    label. A batch of one image stays as it is.
 
     Args:
-        alpha: the share of the picture that stays follows Beta(alpha, alpha), before the rectangle
+        alpha: the share of the image that stays follows Beta(alpha, alpha), before the rectangle
             is cut off at the borders; 1 draws it evenly, less prefers the extremes.
-        probability: share of the pictures that get a piece.
+        probability: share of the images that get a piece.
 
     Source: Yun et al., "CutMix: Regularization Strategy to Train Strong Classifiers with
         Localizable Features", 2019.
     """
 
     def augmentation(
-        pictures: Tensor, masks: Tensor, rng: np.random.Generator
+        images: Tensor, masks: Tensor, rng: np.random.Generator
     ) -> tuple[Tensor, Tensor]:
         side = np.sqrt(1 - rng.beta(alpha, alpha, len(masks)))
         side *= rng.random(len(masks)) < probability
@@ -46,7 +46,7 @@ def cut_mix(
         pasted = rectangles(masks, heights, widths, rng)
         other = torch.from_numpy(_another(len(masks), rng)).to(masks.device)
         return (
-            torch.where(pasted[:, None], pictures[other], pictures),
+            torch.where(pasted[:, None], images[other], images),
             torch.where(pasted, masks[other], masks),
         )
 
@@ -71,30 +71,28 @@ def cut_out(
     """Cover rectangles; what is under them is unlabelled, since nobody could name it.
 
     Args:
-        count: rectangles a picture; they may overlap and are cut off at the borders.
-        size: height and width of each are drawn up to this share of the picture's.
-        fill: `zero` paints them black, `mean` in the picture's mean grey.
-        probability: share of the pictures that get them.
+        count: rectangles an image; they may overlap and are cut off at the borders.
+        size: height and width of each are drawn up to this share of the image's.
+        fill: `zero` paints them black, `mean` in the image's mean grey.
+        probability: share of the images that get them.
 
     Source: DeVries and Taylor, "Improved Regularization of Convolutional Neural Networks with
         Cutout", 2017; squares of one size there.
     """
 
     def augmentation(
-        pictures: Tensor, masks: Tensor, rng: np.random.Generator
+        images: Tensor, masks: Tensor, rng: np.random.Generator
     ) -> tuple[Tensor, Tensor]:
         largest = [max(1, round(size * length)) for length in masks.shape[1:]]
         covered = torch.zeros_like(masks, dtype=torch.bool)
         for _ in range(count):
             heights, widths = (rng.integers(1, most + 1, size=len(masks)) for most in largest)
             covered |= rectangles(masks, heights, widths, rng)
-        covered &= drawn(probability, pictures, rng)[:, None, None]
-        paint = torch.zeros_like(pictures[:, :, :1, :1])
+        covered &= drawn(probability, images, rng)[:, None, None]
+        paint = torch.zeros_like(images[:, :, :1, :1])
         if fill == "mean":
-            paint = pictures.float().mean((2, 3), keepdim=True).round().to(pictures.dtype)
-        return torch.where(covered[:, None], paint, pictures), masks.masked_fill(
-            covered, UNLABELLED
-        )
+            paint = images.float().mean((2, 3), keepdim=True).round().to(images.dtype)
+        return torch.where(covered[:, None], paint, images), masks.masked_fill(covered, UNLABELLED)
 
     return augmentation
 
@@ -106,20 +104,20 @@ def mask_dropout(
 ) -> Augmentation:
     """Erase one label, all its pixels black and unlabelled, so that the others must do without it.
 
-    The only label of a picture is never erased.
+    The only label of an image is never erased.
 
     Args:
-        label: class index of the one that is erased; None draws one of each picture's.
-        probability: share of the pictures that lose a label.
+        label: class index of the one that is erased; None draws one of each image's.
+        probability: share of the images that lose a label.
 
     Raises:
-        BadSpec: a fixed label would be erased from every picture.
+        BadSpec: a fixed label would be erased from every image.
     """
     if label is not None and probability == 1:
-        raise BadSpec(f"would leave no picture with class {label}; lower `probability`")
+        raise BadSpec(f"would leave no image with class {label}; lower `probability`")
 
     def augmentation(
-        pictures: Tensor, masks: Tensor, rng: np.random.Generator
+        images: Tensor, masks: Tensor, rng: np.random.Generator
     ) -> tuple[Tensor, Tensor]:
         present = torch.zeros(len(masks), UNLABELLED + 1, dtype=torch.bool, device=masks.device)
         present = present.scatter_(1, masks.flatten(1).long(), True)[:, :UNLABELLED]
@@ -127,8 +125,8 @@ def mask_dropout(
         erased = (chances * present).argmax(dim=1)
         if label is not None:
             erased = torch.full_like(erased, label)
-        chosen = drawn(probability, pictures, rng) & (present.sum(dim=1) > 1)
+        chosen = drawn(probability, images, rng) & (present.sum(dim=1) > 1)
         gone = (masks == erased[:, None, None]) & chosen[:, None, None]
-        return pictures.masked_fill(gone[:, None], 0), masks.masked_fill(gone, UNLABELLED)
+        return images.masked_fill(gone[:, None], 0), masks.masked_fill(gone, UNLABELLED)
 
     return augmentation

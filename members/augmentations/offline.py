@@ -1,6 +1,6 @@
 """Augmented copies made once, before training, instead of anew for every batch.
 
-Pictures that a Pix2Pix paints from masks: additional training pairs.
+Images that a Pix2Pix paints from masks: additional training pairs.
 """
 
 from typing import Annotated
@@ -29,31 +29,31 @@ from members.trainers.adversarial import (
 
 
 class Copies(OffLine):
-    """Copies of every picture, each through the same augmentations with other draws."""
+    """Copies of every image, each through the same augmentations with other draws."""
 
     def __init__(self, augment: Augment, times: int) -> None:
         self._augment, self._times = augment, times
 
     def draw(
-        self, pictures: Tensor, masks: Tensor, ground: Ground, rng: np.random.Generator
+        self, images: Tensor, masks: Tensor, ground: Ground, rng: np.random.Generator
     ) -> tuple[Tensor, Tensor]:
-        """Return the copies without those that equal a picture, or an earlier copy."""
-        drawn = [(pictures, masks)]
-        drawn += [self._round(pictures, masks, ground, rng) for _ in range(self._times - 1)]
-        all_pictures, all_masks = (torch.cat(parts) for parts in zip(*drawn, strict=True))
-        fresh = torch.ones(len(all_pictures), dtype=torch.bool)
-        for places in identical(all_pictures.cpu().numpy()):
+        """Return the copies without those that equal an image, or an earlier copy."""
+        drawn = [(images, masks)]
+        drawn += [self._round(images, masks, ground, rng) for _ in range(self._times - 1)]
+        all_images, all_masks = (torch.cat(parts) for parts in zip(*drawn, strict=True))
+        fresh = torch.ones(len(all_images), dtype=torch.bool)
+        for places in identical(all_images.cpu().numpy()):
             fresh[places[1:]] = False
-        fresh[: len(pictures)] = False
-        fresh = fresh.to(pictures.device)
-        return all_pictures[fresh], all_masks[fresh]
+        fresh[: len(images)] = False
+        fresh = fresh.to(images.device)
+        return all_images[fresh], all_masks[fresh]
 
     def _round(
-        self, pictures: Tensor, masks: Tensor, ground: Ground, rng: np.random.Generator
+        self, images: Tensor, masks: Tensor, ground: Ground, rng: np.random.Generator
     ) -> tuple[Tensor, Tensor]:
-        order = torch.from_numpy(rng.permutation(len(pictures))).to(pictures.device)
+        order = torch.from_numpy(rng.permutation(len(images))).to(images.device)
         batches = torch.split(order, ground.batch)
-        parts = [self._augment(pictures[places], masks[places], rng) for places in batches]
+        parts = [self._augment(images[places], masks[places], rng) for places in batches]
         moved, labels = (torch.cat(part) for part in zip(*parts, strict=True))
         return moved, labels
 
@@ -70,7 +70,7 @@ def offline(
 
     Args:
         by: augmentations, in order, such as `[flips, elastic]`.
-        times: pictures and copies together, as a multiple of the pictures.
+        times: images and copies together, as a multiple of the images.
     """
     augment = Augment(by)
     if not augment.only_on_line:
@@ -86,18 +86,18 @@ NOISE_PLANES = 4
 
 
 class Generated(OffLine):
-    """Trains a generator from masks to pictures, then paints mirrored training masks with it."""
+    """Trains a generator from masks to images, then paints mirrored training masks with it."""
 
     def __init__(self, share: float, epochs: int, width: int) -> None:
         self._share, self._epochs, self._width = share, epochs, width
 
     def draw(
-        self, pictures: Tensor, masks: Tensor, ground: Ground, rng: np.random.Generator
+        self, images: Tensor, masks: Tensor, ground: Ground, rng: np.random.Generator
     ) -> tuple[Tensor, Tensor]:
-        """Return painted pictures with the masks that they were painted from."""
-        generator = self._trained(pictures, masks, ground, rng)
+        """Return painted images with the masks that they were painted from."""
+        generator = self._trained(images, masks, ground, rng)
         chosen = rng.choice(len(masks), max(1, round(self._share * len(masks))), replace=False)
-        _, wanted = flips()(pictures[chosen], masks[chosen], rng)
+        _, wanted = flips()(images[chosen], masks[chosen], rng)
         # Batch statistics and dropout stay on, as in the paper.
         with torch.no_grad(), autocast(ground.device, "auto")():
             painted = [
@@ -107,9 +107,9 @@ class Generated(OffLine):
         return torch.cat(painted).to(torch.uint8), wanted
 
     def _trained(
-        self, pictures: Tensor, masks: Tensor, ground: Ground, rng: np.random.Generator
+        self, images: Tensor, masks: Tensor, ground: Ground, rng: np.random.Generator
     ) -> Network:
-        channels = pictures.shape[1]
+        channels = images.shape[1]
         generator = Network(
             f"pix2pix(width={self._width})",
             channels=ground.classes + NOISE_PLANES,
@@ -118,9 +118,9 @@ class Generated(OffLine):
         judge = Judge(PatchGAN(ground.classes + channels, self._width).to(ground.device))
         optimizer = torch.optim.Adam(generator.parameters(), lr=RATE, betas=BETAS)
         for _ in range(self._epochs):
-            order = torch.from_numpy(rng.permutation(len(pictures))).to(pictures.device)
+            order = torch.from_numpy(rng.permutation(len(images))).to(images.device)
             for places in order.tensor_split(-(-len(order) // ground.batch)):
-                seen, labels = flips()(pictures[places], masks[places], rng)
+                seen, labels = flips()(images[places], masks[places], rng)
                 condition, true = one_hot(labels, ground.classes), seen.float() / 127.5 - 1
                 with autocast(ground.device, "auto")():
                     logits = generator(_with_noise(condition))
@@ -136,7 +136,7 @@ class Generated(OffLine):
 
 
 def one_hot(masks: Tensor, classes: int) -> Tensor:
-    """Return masks (picture, row, col) as planes (picture, class, row, col); 255 is in none."""
+    """Return masks (image, row, col) as planes (image, class, row, col); 255 is in none."""
     labelled = masks != UNLABELLED
     planes = functional.one_hot(torch.where(labelled, masks, 0).long(), classes)
     return (planes * labelled[..., None]).movedim(-1, 1).float()
@@ -155,13 +155,13 @@ def generated(
     epochs: Annotated[int, Field(ge=1)] = 30,
     width: Annotated[int, Field(ge=1)] = 8,
 ) -> Generated:
-    """Add pairs whose pictures a Pix2Pix paints, trained from masks to pictures inside the fold.
+    """Add pairs whose images a Pix2Pix paints, trained from masks to images inside the fold.
 
-    It sees the training part of the fold alone; neither the fold's held-out pictures nor those that
+    It sees the training part of the fold alone; neither the fold's held-out images nor those that
     stop the training. The masks are training masks, half of them mirrored.
 
     Args:
-        share: of the number of training pictures, how many pairs are added.
+        share: of the number of training images, how many pairs are added.
         epochs: of the generator's training, which comes before the member's.
         width: channels of the first level of generator and discriminator.
 

@@ -1,9 +1,9 @@
-"""Other light, noise and focus: the pictures change, their masks stay.
+"""Other light, noise and focus: the images change, their masks stay.
 
 Changes of grey values by a strength, the photometric operations of RandAugment.
 
-Each takes uint8 pictures (picture, channel, row, col) and one signed strength a picture between
--1 and 1, (picture, 1, 1, 1), and returns pictures of the same type. The definitions are Pillow's
+Each takes uint8 images (image, channel, row, col) and one signed strength an image between
+-1 and 1, (image, 1, 1, 1), and returns images of the same type. The definitions are Pillow's
 (`ImageOps`, `ImageEnhance`), from which AutoAugment took them, but that it sharpens no border.
 """
 
@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from members.augmentations.augmentation_base import Augmentation, drawn
-from members.augmentations.geometric import each_picture
+from members.augmentations.geometric import each_image
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -27,14 +27,14 @@ def negative(*, probability: Probability = 0.5) -> Augmentation:
     """Swap light and dark.
 
     Args:
-        probability: share of the pictures that become their negative.
+        probability: share of the images that become their negative.
     """
 
     def augmentation(
-        pictures: Tensor, masks: Tensor, rng: np.random.Generator
+        images: Tensor, masks: Tensor, rng: np.random.Generator
     ) -> tuple[Tensor, Tensor]:
-        chosen = drawn(probability, pictures, rng)[:, None, None, None]
-        return torch.where(chosen, 255 - pictures, pictures), masks
+        chosen = drawn(probability, images, rng)[:, None, None, None]
+        return torch.where(chosen, 255 - images, images), masks
 
     return augmentation
 
@@ -47,12 +47,12 @@ def brightness_contrast(
     Args:
         brightness: at most this share of white is added or taken away.
         contrast: grey values are multiplied by 1 - contrast to 1 + contrast.
-        probability: share of the pictures that change.
+        probability: share of the images that change.
     """
     transform = albumentations.RandomBrightnessContrast(
         brightness_limit=brightness, contrast_limit=contrast, p=probability
     )
-    return each_picture(transform)
+    return each_image(transform)
 
 
 def noise(*, spread: Share = 0.05, probability: Probability = 0.5) -> Augmentation:
@@ -60,9 +60,9 @@ def noise(*, spread: Share = 0.05, probability: Probability = 0.5) -> Augmentati
 
     Args:
         spread: its standard deviation as a share of white, at most.
-        probability: share of the pictures that change.
+        probability: share of the images that change.
     """
-    return each_picture(albumentations.GaussNoise(std_range=(0, spread), p=probability))
+    return each_image(albumentations.GaussNoise(std_range=(0, spread), p=probability))
 
 
 def blur(
@@ -72,67 +72,67 @@ def blur(
 
     Args:
         sigma_px: its standard deviation in pixels, at most.
-        probability: share of the pictures that change.
+        probability: share of the images that change.
     """
-    return each_picture(albumentations.GaussianBlur(sigma_limit=(0, sigma_px), p=probability))
+    return each_image(albumentations.GaussianBlur(sigma_limit=(0, sigma_px), p=probability))
 
 
 BLEND = 0.9  # brightness, contrast and sharpness go from 1 - 0.9 to 1 + 0.9 times
 LOST_BITS = 4  # of eight, at full strength
 
 
-def autocontrast(pictures: Tensor, _: Tensor) -> Tensor:
+def autocontrast(images: Tensor, _: Tensor) -> Tensor:
     """Stretch each channel from black to white; a channel of one grey stays as it is."""
-    low, high = pictures.amin((2, 3), keepdim=True), pictures.amax((2, 3), keepdim=True)
-    stretched = (pictures - low).float() * (255 / (high - low).clamp(min=1))
-    return torch.where(high > low, _grey(stretched), pictures)
+    low, high = images.amin((2, 3), keepdim=True), images.amax((2, 3), keepdim=True)
+    stretched = (images - low).float() * (255 / (high - low).clamp(min=1))
+    return torch.where(high > low, _grey(stretched), images)
 
 
-def equalize(pictures: Tensor, _: Tensor) -> Tensor:
+def equalize(images: Tensor, _: Tensor) -> Tensor:
     """Spread the grey values of each channel so that all are about as frequent."""
-    values = pictures.flatten(2).long()
+    values = images.flatten(2).long()
     counts = values.new_zeros((*values.shape[:2], 256))
     counts = counts.scatter_add_(2, values, torch.ones_like(values))
     brightest = counts.gather(2, values.amax(2, keepdim=True))
     step = (values.shape[2] - brightest) // 255
     table = (counts.cumsum(2) - counts + step // 2) // step.clamp(min=1)
-    equal = table.clamp(max=255).gather(2, values).reshape(pictures.shape).to(pictures.dtype)
-    return torch.where(step[..., None] > 0, equal, pictures)
+    equal = table.clamp(max=255).gather(2, values).reshape(images.shape).to(images.dtype)
+    return torch.where(step[..., None] > 0, equal, images)
 
 
-def brightness(pictures: Tensor, strength: Tensor) -> Tensor:
+def brightness(images: Tensor, strength: Tensor) -> Tensor:
     """Multiply the grey values."""
-    return _away_from(torch.zeros_like(pictures).float(), pictures, strength)
+    return _away_from(torch.zeros_like(images).float(), images, strength)
 
 
-def contrast(pictures: Tensor, strength: Tensor) -> Tensor:
-    """Bring the grey values nearer to the picture's mean or farther from it."""
-    return _away_from(pictures.float().mean((1, 2, 3), keepdim=True), pictures, strength)
+def contrast(images: Tensor, strength: Tensor) -> Tensor:
+    """Bring the grey values nearer to the image's mean or farther from it."""
+    return _away_from(images.float().mean((1, 2, 3), keepdim=True), images, strength)
 
 
-def sharpness(pictures: Tensor, strength: Tensor) -> Tensor:
+def sharpness(images: Tensor, strength: Tensor) -> Tensor:
     """Blur a little or sharpen."""
-    sharp = pictures.float()
+    sharp = images.float()
     padded = functional.pad(sharp, (1, 1, 1, 1), mode="replicate")
     three = padded[..., :-2, :] + padded[..., 1:-1, :] + padded[..., 2:, :]
     nine = three[..., :-2] + three[..., 1:-1] + three[..., 2:]
     # Pillow's kernel: 5 in the middle, eight times 1 around it.
-    return _away_from((nine + 4 * sharp) / 13, pictures, strength)
+    return _away_from((nine + 4 * sharp) / 13, images, strength)
 
 
-def posterize(pictures: Tensor, strength: Tensor) -> Tensor:
+def posterize(images: Tensor, strength: Tensor) -> Tensor:
     """Clear the last bits."""
     bits = (LOST_BITS * strength.abs()).round().to(torch.uint8)
-    return (pictures >> bits) << bits
+    return (images >> bits) << bits
 
 
-def solarize(pictures: Tensor, strength: Tensor) -> Tensor:
+def solarize(images: Tensor, strength: Tensor) -> Tensor:
     """Swap light and dark above a threshold, which is lower the greater the strength."""
-    return torch.where(pictures >= 255 * (1 - strength.abs()), 255 - pictures, pictures)
+    return torch.where(images >= 255 * (1 - strength.abs()), 255 - images, images)
 
 
-def _away_from(dull: Tensor, pictures: Tensor, strength: Tensor) -> Tensor:
-    return _grey(dull + (pictures.float() - dull) * (1 + BLEND * strength))
+def _away_from(dull: Tensor, images: Tensor, strength: Tensor) -> Tensor:
+    return _grey(dull + (images.float() - dull) * (1 + BLEND * strength))
 
 
 def _grey(values: Tensor) -> Tensor:

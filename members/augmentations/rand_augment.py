@@ -1,4 +1,4 @@
-"""A few operations of one strength, drawn anew for every picture."""
+"""A few operations of one strength, drawn anew for every image."""
 
 from typing import Annotated
 
@@ -32,14 +32,14 @@ def rand_augment(
     operations: Annotated[int, Field(ge=1)] = 2,
     magnitude: Annotated[float, Field(ge=0, le=FULL)] = 9.0,
 ) -> Augmentation:
-    """Apply operations drawn for every picture, each as likely: RandAugment.
+    """Apply operations drawn for every image, each as likely: RandAugment.
 
     They are identity, autocontrast, equalize, brightness, contrast, sharpness, posterize, solarize,
     rotate, shear and translate along either axis: the paper's without colour. The last five move
     the mask too; pixels from outside are black and unlabelled.
 
     Args:
-        operations: how many a picture, one after the other; the paper's N.
+        operations: how many an image, one after the other; the paper's N.
         magnitude: strength of them all, from 0 to 30; the paper's M.
 
     Source: Cubuk et al., "RandAugment: Practical Automated Data Augmentation with a Reduced Search
@@ -47,32 +47,32 @@ def rand_augment(
     """
 
     def augmentation(
-        pictures: Tensor, masks: Tensor, rng: np.random.Generator
+        images: Tensor, masks: Tensor, rng: np.random.Generator
     ) -> tuple[Tensor, Tensor]:
-        pictures, masks = pictures.clone(), masks.clone()
+        images, masks = images.clone(), masks.clone()
         for _ in range(operations):
-            drawn = rng.integers(1 + len(TONES) + len(MOVES), size=len(pictures))
-            signed = magnitude / FULL * rng.choice((-1.0, 1.0), size=len(pictures))
-            strengths = torch.from_numpy(signed).float().to(pictures.device)
+            drawn = rng.integers(1 + len(TONES) + len(MOVES), size=len(images))
+            signed = magnitude / FULL * rng.choice((-1.0, 1.0), size=len(images))
+            strengths = torch.from_numpy(signed).float().to(images.device)
             for place, tone in enumerate(TONES, start=1):
-                chosen = _places(drawn == place, pictures)
+                chosen = _places(drawn == place, images)
                 if len(chosen):
-                    toned = tone(pictures[chosen], strengths[chosen, None, None, None])
-                    pictures.index_copy_(0, chosen, toned)
-            chosen = _places(drawn > len(TONES), pictures)
+                    toned = tone(images[chosen], strengths[chosen, None, None, None])
+                    images.index_copy_(0, chosen, toned)
+            chosen = _places(drawn > len(TONES), images)
             if len(chosen):
                 moves = drawn[drawn > len(TONES)] - len(TONES) - 1
                 matrices, shifts = _moves(moves, strengths[chosen], *masks.shape[1:])
-                moved, labels = warp(pictures[chosen], masks[chosen], matrices, shifts)
-                pictures.index_copy_(0, chosen, moved)
+                moved, labels = warp(images[chosen], masks[chosen], matrices, shifts)
+                images.index_copy_(0, chosen, moved)
                 masks.index_copy_(0, chosen, labels)
-        return pictures, masks
+        return images, masks
 
     return augmentation
 
 
-def _places(drawn: Array, pictures: Tensor) -> Tensor:
-    return torch.from_numpy(np.flatnonzero(drawn)).to(pictures.device)
+def _places(drawn: Array, images: Tensor) -> Tensor:
+    return torch.from_numpy(np.flatnonzero(drawn)).to(images.device)
 
 
 def _moves(drawn: Array, strengths: Tensor, rows: int, cols: int) -> tuple[Tensor, Tensor]:

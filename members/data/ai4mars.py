@@ -1,4 +1,4 @@
-"""The AI4Mars tree: full NavCam pictures of Curiosity, cut into labelled tiles.
+"""The AI4Mars tree: full NavCam images of Curiosity, cut into labelled tiles.
 
 Labels there are 0 soil, 1 bedrock, 2 sand, 3 big rock and 255 where nobody drew; here 255 becomes
 0, background, and each other label goes up by one.
@@ -20,11 +20,11 @@ from evaluation.core.errors import BadData, BadLabels
 from evaluation.core.files import whole_file
 from evaluation.core.progress import progress
 from evaluation.core.types import Array
-from members.data.dataset import DataSet, Size, resize_mask, resize_picture
-from members.data.image_folder import open_picture
+from members.data.dataset import DataSet, Size, resize_image, resize_mask
+from members.data.image_folder import open_image
 from members.data.npz_files import distinct
 
-PICTURES = Path("images/edr")
+IMAGES = Path("images/edr")
 ROVER_MASKS = Path("images/mxy")
 RANGE_MASKS = Path("images/rng-30m")
 LABELS = Path("labels/train")
@@ -37,10 +37,10 @@ NAME = re.compile(r"(?P<camera>[A-Z]{2}[A-Z_]_?\d{9})EDR_(?P<rest>(?P<group>[A-Z
 
 @dataclass(frozen=True)
 class Cut:
-    """How tiles are cut from pictures.
+    """How tiles are cut from images.
 
     Args:
-        scale: tile pixels a picture pixel, over 0 and up to 1.
+        scale: tile pixels an image pixel, over 0 and up to 1.
         tile: rows and columns of a tile, in pixels.
         max_null: tiles with more than this share of unlabelled pixels are dropped.
         rover_mask: whether pixels that show the rover become background.
@@ -74,7 +74,7 @@ class _Tiles:
 def root(path: Path) -> Path | None:
     """Return the folder that holds `images/edr` and `labels/train`: `path`, or `msl` in it."""
     for folder in (path, path / "msl"):
-        if (folder / LABELS).is_dir() and (folder / PICTURES).is_dir():
+        if (folder / LABELS).is_dir() and (folder / IMAGES).is_dir():
             return folder
     return None
 
@@ -91,7 +91,7 @@ def import_ai4mars(
 ) -> int:
     """Write a tree's tiles as a general `.npz`: images, masks, group, source, classes.
 
-    Pictures are reduced by area and labels by the nearest pixel; tiles are cut from the top left
+    Images are reduced by area and labels by the nearest pixel; tiles are cut from the top left
     corner, and what is left over at the right and bottom is dropped. The group is site and drive.
 
     Args:
@@ -107,7 +107,7 @@ def import_ai4mars(
         How many tiles were written.
 
     Raises:
-        BadData: no such tree, a label without its picture, a damaged file, or no tile left.
+        BadData: no such tree, a label without its image, a damaged file, or no tile left.
         BadLabels: a label outside 0 to 3 and 255.
     """
     if out.suffix != ".npz":
@@ -139,7 +139,7 @@ def read(path: Path, classes: Classes | None, cut: Cut | None = None) -> dict[st
 
 
 def group_of(name: str) -> str:
-    """Return site and drive of a picture's name: pictures from one place look at the same ground.
+    """Return site and drive of an image's name: images from one place look at the same ground.
 
     Raises:
         BadData: another kind of name.
@@ -147,7 +147,7 @@ def group_of(name: str) -> str:
     match = NAME.fullmatch(name)
     if match is None:
         raise BadData(
-            f"picture {name!r} has no site and drive in its name; expected a name like"
+            f"image {name!r} has no site and drive in its name; expected a name like"
             " NLB_471625303EDR_F0442336NCAM00353M1"
         )
     return match["group"]
@@ -156,7 +156,7 @@ def group_of(name: str) -> str:
 def _joined(path: Path, cut: Cut) -> tuple[Array, Array, Array, Array]:
     folder = root(path)
     if folder is None:
-        raise BadData(f"{path} lacks {PICTURES} or {LABELS}; expected an AI4Mars tree or its msl")
+        raise BadData(f"{path} lacks {IMAGES} or {LABELS}; expected an AI4Mars tree or its msl")
     parts = [part for part in _tiles(folder, cut) if len(part.images)]
     if not parts:
         raise BadData(
@@ -173,59 +173,59 @@ def _joined(path: Path, cut: Cut) -> tuple[Array, Array, Array, Array]:
 def _tiles(folder: Path, cut: Cut) -> Iterator[_Tiles]:
     labels = sorted((folder / LABELS).glob("*.png"))
     if not labels:
-        raise BadData(f"{folder / LABELS} holds no .png file; expected labels of pictures")
-    pictures = {file.stem: file for file in (folder / PICTURES).iterdir()}
-    lacking = [file.stem for file in labels if file.stem not in pictures]
+        raise BadData(f"{folder / LABELS} holds no .png file; expected labels of images")
+    images = {file.stem: file for file in (folder / IMAGES).iterdir()}
+    lacking = [file.stem for file in labels if file.stem not in images]
     if lacking:
         raise BadData(
-            f"{len(lacking)} labels in {folder} have no picture in {PICTURES} (first:"
-            f" {lacking[0]}); expected pictures and labels of equal names"
+            f"{len(lacking)} labels in {folder} have no image in {IMAGES} (first:"
+            f" {lacking[0]}); expected images and labels of equal names"
         )
     for file in progress(labels, "cutting tiles", len(labels)):
-        yield _cut(folder, pictures[file.stem], file, cut)
+        yield _cut(folder, images[file.stem], file, cut)
 
 
-def _cut(folder: Path, picture: Path, label: Path, cut: Cut) -> _Tiles:
-    grey = np.asarray(open_picture(picture).convert("L"))
-    truth = _truth(folder, label, grey.shape, cut)
+def _cut(folder: Path, image: Path, label: Path, cut: Cut) -> _Tiles:
+    grey = np.asarray(open_image(image).convert("L"))
+    target = _target(folder, label, grey.shape, cut)
     size = (round(grey.shape[0] * cut.scale), round(grey.shape[1] * cut.scale))
-    images = tiled(resize_picture(grey, size), cut.tile)
-    masks = tiled(resize_mask(truth, size), cut.tile)
+    images = tiled(resize_image(grey, size), cut.tile)
+    masks = tiled(resize_mask(target, size), cut.tile)
     kept = (masks == BACKGROUND).mean(axis=(1, 2)) <= cut.max_null
     return _Tiles(images[kept], masks[kept], label.stem, group_of(label.stem))
 
 
-def tiled(picture: Array, tile: Size) -> Array:
-    """Cut one picture (row, col) into tiles (tile, row, col), row by row; the rest is dropped."""
-    rows, cols = picture.shape[0] // tile[0], picture.shape[1] // tile[1]
-    inside = picture[: rows * tile[0], : cols * tile[1]]
+def tiled(image: Array, tile: Size) -> Array:
+    """Cut one image (row, col) into tiles (tile, row, col), row by row; the rest is dropped."""
+    rows, cols = image.shape[0] // tile[0], image.shape[1] // tile[1]
+    inside = image[: rows * tile[0], : cols * tile[1]]
     grid = inside.reshape(rows, tile[0], cols, tile[1]).swapaxes(1, 2)
     return grid.reshape(rows * cols, *tile)
 
 
-def _truth(folder: Path, label: Path, shape: tuple[int, ...], cut: Cut) -> Array:
-    truth = _grey(label, shape)
-    strange = np.unique(truth[(truth >= TERRAINS) & (truth != UNLABELLED)])
+def _target(folder: Path, label: Path, shape: tuple[int, ...], cut: Cut) -> Array:
+    target = _grey(label, shape)
+    strange = np.unique(target[(target >= TERRAINS) & (target != UNLABELLED)])
     if len(strange):
         raise BadLabels(
             f"{label} holds {strange[:3].tolist()}; expected 0 to {TERRAINS - 1}, or {UNLABELLED}"
         )
-    truth = np.where(truth == UNLABELLED, BACKGROUND, truth + 1).astype(np.uint8)
+    target = np.where(target == UNLABELLED, BACKGROUND, target + 1).astype(np.uint8)
     for wanted, masks, product in (
         (cut.rover_mask, ROVER_MASKS, "MXY"),
         (cut.range_mask, RANGE_MASKS, "RNG"),
     ):
         mask = folder / masks / f"{label.stem.replace('EDR_', f'{product}_', 1)}.png"
-        # Not every picture has these masks: where there is none, nothing is masked.
+        # Not every image has these masks: where there is none, nothing is masked.
         if wanted and mask.is_file():
-            truth[_grey(mask, shape) > 0] = BACKGROUND
-    return truth
+            target[_grey(mask, shape) > 0] = BACKGROUND
+    return target
 
 
 def _grey(file: Path, shape: tuple[int, ...]) -> Array:
-    grey = np.asarray(open_picture(file))
+    grey = np.asarray(open_image(file))
     if grey.ndim == 3:
         grey = grey[..., 0]
     if grey.shape != shape:
-        raise BadData(f"{file} is {grey.shape}, its picture {shape}; expected the same size")
+        raise BadData(f"{file} is {grey.shape}, its image {shape}; expected the same size")
     return grey

@@ -1,4 +1,4 @@
-"""A contact sheet: pictures and label maps side by side in class colours, to look at by eye."""
+"""A contact sheet: images and label maps side by side in class colours, to look at by eye."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,37 +16,37 @@ LINE_PX = 16
 WIDTH_PX = 200
 PAPER, INK, NO_LABEL = "#ffffff", "#222222", "#999999"
 
-Coloured = UInt8[np.ndarray, "picture row col 3"]
+Coloured = UInt8[np.ndarray, "image row col 3"]
 
 
 def write_sheet(
     path: Path,
-    pictures: Array,
+    images: Array,
     columns: Mapping[str, Labels],
     *,
     classes: Classes,
     captions: Sequence[str],
     opacity: float = 1.0,
 ) -> None:
-    """Write a PNG with one row a picture: the picture itself, then each label map.
+    """Write a PNG with one row an image: the image itself, then each label map.
 
     Args:
         path: where to.
-        pictures: uint8, (picture, channel, row, col).
-        columns: label maps by heading, (picture, row, col); 255 is drawn grey.
+        images: uint8, (image, channel, row, col).
+        columns: label maps by heading, (image, row, col); 255 is drawn grey.
         classes: their colours and names, which stand in the first line.
-        captions: a line a picture.
-        opacity: of the label maps; below 1 the picture shines through.
+        captions: a line an image.
+        opacity: of the label maps; below 1 the image shines through.
     """
-    seen = _as_colour(pictures)
-    panels = {"picture": seen}
+    seen = _as_colour(images)
+    panels = {"image": seen}
     for name, labels in columns.items():
         painted = _painted(labels, classes)
         panels[name] = (opacity * painted + (1 - opacity) * seen).round().astype(np.uint8)
-    _, _, rows, cols = pictures.shape
+    _, _, rows, cols = images.shape
     times = max(1, round(WIDTH_PX / cols))
     wide, high = cols * times + GAP_PX, rows * times + LINE_PX + GAP_PX
-    size = (GAP_PX + wide * len(panels), 2 * LINE_PX + GAP_PX + high * len(pictures))
+    size = (GAP_PX + wide * len(panels), 2 * LINE_PX + GAP_PX + high * len(images))
     sheet = Image.new("RGB", size, PAPER)
     draw = ImageDraw.Draw(sheet)
     _legend(draw, classes)
@@ -65,8 +65,8 @@ def write_sheet(
         sheet.save(partial, format="PNG", optimize=True)
 
 
-def _as_colour(pictures: Array) -> Coloured:
-    last = np.moveaxis(np.asarray(pictures), 1, -1)
+def _as_colour(images: Array) -> Coloured:
+    last = np.moveaxis(np.asarray(images), 1, -1)
     return np.ascontiguousarray(np.broadcast_to(last, (*last.shape[:-1], 3)))
 
 

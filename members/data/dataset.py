@@ -1,8 +1,8 @@
-"""A set of pictures, its labels where they are known, and its folder on disk.
+"""A set of images, its labels where they are known, and its folder on disk.
 
-What masks hold: pixels of each class, picture by picture.
+What masks hold: pixels of each class, image by image.
 
-Pictures and masks of another size: pictures by area, masks by the nearest pixel.
+Images and masks of another size: images by area, masks by the nearest pixel.
 """
 
 import csv
@@ -34,17 +34,17 @@ SHOWN = 3
 
 @dataclass(frozen=True, eq=False)
 class DataSet:
-    """Pictures of one size with ids, and masks and groups where there are any; checked when made.
+    """Images of one size with ids, and masks and groups where there are any; checked when made.
 
     Users cause what is wrong here, so no shape types speak first: `__post_init__` does, in words.
 
     Args:
-        pictures: uint8, (picture, channel, row, col), 1 or 3 channels; may be a memory map.
-        masks: uint8 class index per pixel, (picture, row, col), 255 where the annotators gave
+        images: uint8, (image, channel, row, col), 1 or 3 channels; may be a memory map.
+        masks: uint8 class index per pixel, (image, row, col), 255 where the annotators gave
             none; None where no labels are known at all.
-        ids: one a picture, distinct.
-        groups: a name a picture; pictures of one group show neighbouring ground and must not be
-            divided between training and test. None where every picture stands for itself.
+        ids: one an image, distinct.
+        groups: a name an image; images of one group show neighbouring ground and must not be
+            divided between training and test. None where every image stands for itself.
         classes: what the labels mean.
 
     Raises:
@@ -52,7 +52,7 @@ class DataSet:
         BadLabels: a mask with a label outside the classes.
     """
 
-    pictures: Array
+    images: Array
     masks: Array | None
     ids: tuple[str, ...]
     groups: Array | None
@@ -60,66 +60,66 @@ class DataSet:
 
     def __post_init__(self) -> None:
         """Check everything once, so that whoever gets a data set can trust it."""
-        _check_pictures(self.pictures)
-        _check_ids(self.ids, len(self.pictures))
+        _check_images(self.images)
+        _check_ids(self.ids, len(self.images))
         if self.groups is not None:
-            _check_groups(self.groups, len(self.pictures))
+            _check_groups(self.groups, len(self.images))
         if self.masks is not None:
-            _check_masks(self.masks, self.pictures, self.ids, self.classes)
+            _check_masks(self.masks, self.images, self.ids, self.classes)
 
     def __len__(self) -> int:
-        """Return the number of pictures."""
+        """Return the number of images."""
         return len(self.ids)
 
     @property
     def channels(self) -> int:
-        """How many channels a picture has: 1 or 3."""
-        return int(self.pictures.shape[1])
+        """How many channels an image has: 1 or 3."""
+        return int(self.images.shape[1])
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Rows and columns of a picture, in pixels."""
-        return int(self.pictures.shape[2]), int(self.pictures.shape[3])
+        """Rows and columns of an image, in pixels."""
+        return int(self.images.shape[2]), int(self.images.shape[3])
 
-    def truth(self) -> Labels:
+    def target(self) -> Labels:
         """Return the masks of a set that must have them.
 
         Raises:
             BadData: the set is unlabelled.
         """
         if self.masks is None:
-            raise BadData(f"pictures {self.ids[0]}, ... have no masks; expected a labelled set")
+            raise BadData(f"images {self.ids[0]}, ... have no masks; expected a labelled set")
         return self.masks
 
     def group_names(self) -> Array:
-        """Return the group of each picture; its id where it stands for itself."""
+        """Return the group of each image; its id where it stands for itself."""
         return np.array(self.ids) if self.groups is None else self.groups
 
     def take(self, indices: Any) -> "DataSet":
-        """Return the pictures at `indices`: integers, a slice, or one bool a picture."""
+        """Return the images at `indices`: integers, a slice, or one bool an image."""
         places = np.arange(len(self))[indices]
         return replace(
             self,
-            pictures=self.pictures[indices],
+            images=self.images[indices],
             masks=None if self.masks is None else self.masks[indices],
             ids=tuple(self.ids[place] for place in places),
             groups=None if self.groups is None else self.groups[indices],
         )
 
     def save(self, folder: Path) -> None:
-        """Write `pictures.npy`, `truth.npy` where known and `index.csv`, all of them or none.
+        """Write `images.npy`, `target.npy` where known and `index.csv`, all of them or none.
 
         Class names are the run's, not the split's: see `write_classes`.
         """
         with whole_folder(folder) as partial:
-            _save_array(partial / "pictures.npy", self.pictures)
+            _save_array(partial / "images.npy", self.images)
             if self.masks is not None:
-                _save_array(partial / "truth.npy", self.masks)
+                _save_array(partial / "target.npy", self.masks)
             _write_index(partial / "index.csv", self.ids, self.groups)
 
     @classmethod
     def load(cls, folder: Path, classes: Classes | None = None) -> "DataSet":
-        """Open a folder that `save` wrote; pictures and masks stay on disk until they are read.
+        """Open a folder that `save` wrote; images and masks stay on disk until they are read.
 
         Args:
             folder: the split's folder.
@@ -129,10 +129,10 @@ class DataSet:
             BadData: a file that is missing or damaged, or files that do not fit together.
         """
         ids, groups = _read_index(folder / "index.csv")
-        truth = folder / "truth.npy"
+        target = folder / "target.npy"
         return cls(
-            pictures=open_array(folder / "pictures.npy"),
-            masks=open_array(truth) if truth.is_file() else None,
+            images=open_array(folder / "images.npy"),
+            masks=open_array(target) if target.is_file() else None,
             ids=ids,
             groups=groups,
             classes=read_classes(folder.parent / CLASSES_FILE) if classes is None else classes,
@@ -156,43 +156,43 @@ def read_classes(path: Path) -> Classes:
         raise BadData(f"{path}: {error}; restore it or remove it") from None
 
 
-def _check_pictures(pictures: Array) -> None:
-    if pictures.dtype != np.uint8:
-        raise BadData(f"pictures are {pictures.dtype}; expected uint8, 0 to 255")
-    if pictures.ndim != 4 or pictures.shape[1] not in CHANNELS or 0 in pictures.shape:
-        raise BadData(f"pictures have shape {pictures.shape}; expected (picture, 1 or 3, row, col)")
+def _check_images(images: Array) -> None:
+    if images.dtype != np.uint8:
+        raise BadData(f"images are {images.dtype}; expected uint8, 0 to 255")
+    if images.ndim != 4 or images.shape[1] not in CHANNELS or 0 in images.shape:
+        raise BadData(f"images have shape {images.shape}; expected (image, 1 or 3, row, col)")
 
 
-def _check_ids(ids: Sequence[str], pictures: int) -> None:
-    if len(ids) != pictures:
-        raise BadData(f"{len(ids)} ids for {pictures} pictures; expected one each")
+def _check_ids(ids: Sequence[str], images: int) -> None:
+    if len(ids) != images:
+        raise BadData(f"{len(ids)} ids for {images} images; expected one each")
     if not all(ids):
-        raise BadData(f"picture {ids.index('')} has an empty id; expected a name")
+        raise BadData(f"image {ids.index('')} has an empty id; expected a name")
     if len(set(ids)) < len(ids):
         seen: set[str] = set()
         twice = [name for name in ids if name in seen or seen.add(name)]  # type: ignore[func-returns-value]
         raise BadData(f"id {twice[0]!r} stands twice; expected distinct ids")
 
 
-def _check_groups(groups: Array, pictures: int) -> None:
-    if groups.shape != (pictures,) or groups.dtype.kind != "U":
+def _check_groups(groups: Array, images: int) -> None:
+    if groups.shape != (images,) or groups.dtype.kind != "U":
         raise BadData(
-            f"groups are {groups.dtype} of shape {groups.shape}; expected {pictures} strings"
+            f"groups are {groups.dtype} of shape {groups.shape}; expected {images} strings"
         )
 
 
 def _check_masks(
     masks: Array,
-    pictures: Array,
+    images: Array,
     ids: Sequence[str],
     classes: Classes,
 ) -> None:
     if masks.dtype != np.uint8:
         raise BadLabels(f"masks are {masks.dtype}; expected uint8")
-    if masks.shape != (len(pictures), *pictures.shape[2:]):
+    if masks.shape != (len(images), *images.shape[2:]):
         raise BadLabels(
-            f"masks have shape {masks.shape}, pictures {pictures.shape};"
-            " expected (picture, row, col) of the same pictures"
+            f"masks have shape {masks.shape}, images {images.shape};"
+            " expected (image, row, col) of the same images"
         )
     for block in blocks(len(masks)):
         part = np.asarray(masks[block])
@@ -226,7 +226,7 @@ def _read_index(path: Path) -> tuple[tuple[str, ...], Array | None]:
             if head not in (["id"], ["id", "group"]) or any(len(row) != len(head) for row in rows):
                 raise ValueError("other columns than id and group")
     except FileNotFoundError:
-        reason = "expected a folder with pictures.npy and index.csv"
+        reason = "expected a folder with images.npy and index.csv"
         raise BadData(f"{path} is missing; {reason}") from None
     except (OSError, ValueError, csv.Error) as error:
         raise BadData(f"{path} cannot be read ({error}); write the data set again") from None
@@ -237,13 +237,13 @@ def _read_index(path: Path) -> tuple[tuple[str, ...], Array | None]:
 LABELS = UNLABELLED + 1
 
 
-def class_pixels(masks: Labels, classes: int) -> Integer[np.ndarray, "picture class"]:
-    """Count the pixels of each class in each picture.
+def class_pixels(masks: Labels, classes: int) -> Integer[np.ndarray, "image class"]:
+    """Count the pixels of each class in each image.
 
     Masks may be a memory map: they are read block by block.
 
     Args:
-        masks: labels 0 to 255, (picture, row, col).
+        masks: labels 0 to 255, (image, row, col).
         classes: how many classes there are; pixels with other labels (255) are not counted.
     """
     counts = np.zeros((len(masks), classes), np.int64)
@@ -269,12 +269,12 @@ Size = tuple[int, int]
 """Rows and columns, in pixels."""
 
 
-def resize_picture(picture: Array, size: Size) -> Array:
-    """Resize a uint8 picture, (row, col) or (row, col, 3), each pixel the mean of its area.
+def resize_image(image: Array, size: Size) -> Array:
+    """Resize a uint8 image, (row, col) or (row, col, 3), each pixel the mean of its area.
 
     Rows and columns are averaged in turn, each time rounded: up to 1 level from the exact mean.
     """
-    return _resized(picture, size, Image.Resampling.BOX)
+    return _resized(image, size, Image.Resampling.BOX)
 
 
 def resize_mask(mask: Array, size: Size) -> Array:
@@ -282,8 +282,8 @@ def resize_mask(mask: Array, size: Size) -> Array:
     return _resized(mask, size, Image.Resampling.NEAREST)
 
 
-def _resized(picture: Array, size: Size, how: Image.Resampling) -> Array:
-    if picture.shape[:2] == size:
-        return picture
+def _resized(image: Array, size: Size, how: Image.Resampling) -> Array:
+    if image.shape[:2] == size:
+        return image
     rows, cols = size
-    return np.asarray(Image.fromarray(np.ascontiguousarray(picture)).resize((cols, rows), how))
+    return np.asarray(Image.fromarray(np.ascontiguousarray(image)).resize((cols, rows), how))

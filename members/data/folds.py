@@ -10,31 +10,31 @@ from evaluation.core.errors import BadData
 from evaluation.core.types import Groups, Kept, Labels
 from members.data.dataset import class_pixels
 
-Fold = Integer[np.ndarray, "picture"]
+Fold = Integer[np.ndarray, "image"]
 Part = Integer[np.ndarray, "group"]
 Sizes = Float[np.ndarray, "group"]
 Capacities = Float[np.ndarray, "part"]
 Contents = Float[np.ndarray, "group measure"]
-Held = Bool[np.ndarray, "picture class"]
+Held = Bool[np.ndarray, "image class"]
 
 
 def split_folds(
     masks: Labels, groups: Groups | None, folds: int, *, classes: Classes, seed: int
 ) -> Fold:
-    """Deal the pictures into folds of like size and like content.
+    """Deal the images into folds of like size and like content.
 
     Groups stay whole. The groups richest in something rare are dealt first, each to the fold that
-    holds least of what the group is rich in, counting pictures and pictures that hold each class.
+    holds least of what the group is rich in, counting images and images that hold each class.
 
     Args:
-        masks: class index per pixel, (picture, row, col).
-        groups: a name a picture; None where each picture is a group of its own.
+        masks: class index per pixel, (image, row, col).
+        groups: a name an image; None where each image is a group of its own.
         folds: how many, 2 or more.
         classes: what the labels mean.
         seed: decides between groups alike.
 
     Returns:
-        The fold of each picture, 0 to `folds - 1`.
+        The fold of each image, 0 to `folds - 1`.
 
     Raises:
         BadData: fewer than two folds, fewer groups than folds, or a fold without a pixel of a
@@ -48,19 +48,19 @@ def split_folds(
 
 
 def hold_out(masks: Labels, groups: Groups | None, share: float, seed: int) -> Kept:
-    """Choose pictures to set aside, of like content as the rest and with no group divided.
+    """Choose images to set aside, of like content as the rest and with no group divided.
 
     A class that only one group has is not set aside where that can be avoided: what is learnt from
     must have it.
 
     Args:
-        masks: class index per pixel, (picture, row, col).
-        groups: a name a picture; None where each picture is a group of its own.
-        share: how much of the pictures, between 0 and 1.
+        masks: class index per pixel, (image, row, col).
+        groups: a name an image; None where each image is a group of its own.
+        share: how much of the images, between 0 and 1.
         seed: decides between groups alike.
 
     Returns:
-        True for the pictures set aside: at least one group, and never all.
+        True for the images set aside: at least one group, and never all.
 
     Raises:
         BadData: a share that is none, or one group only.
@@ -83,7 +83,7 @@ def check_folds(masks: Labels, dealt: Fold, *, classes: Classes) -> None:
             if lacks[label]:
                 raise BadData(
                     f"fold {fold} has no pixel of {classes.names[label]!r}, which"
-                    f" {int((pixels[:, label] > 0).sum())} pictures hold; expected every class in"
+                    f" {int((pixels[:, label] > 0).sum())} images hold; expected every class in"
                     " every fold; take fewer folds or another seed"
                 )
 
@@ -94,7 +94,7 @@ def _deal(masks: Labels, groups: Groups | None, shares: Sequence[float], seed: i
     held = class_pixels(masks, UNLABELLED) > 0
     contents = _contents(held, group_of)
     if len(contents) < len(shares):
-        what = "pictures" if groups is None else "groups of pictures"
+        what = "images" if groups is None else "groups of images"
         raise BadData(
             f"{len(contents)} {what} for {len(shares)} parts; expected at least one each;"
             " take fewer folds or more data"
@@ -103,7 +103,7 @@ def _deal(masks: Labels, groups: Groups | None, shares: Sequence[float], seed: i
 
 
 def _contents(held: Held, group_of: Fold) -> Contents:
-    """Return each group's share of all pictures, and of the pictures that hold each class."""
+    """Return each group's share of all images, and of the images that hold each class."""
     measures = np.concatenate([np.ones((len(held), 1)), held[:, held.any(axis=0)]], axis=1)
     sums = np.zeros((int(group_of.max()) + 1, measures.shape[1]))
     np.add.at(sums, group_of, measures)

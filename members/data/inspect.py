@@ -25,11 +25,11 @@ def inspect(
     Args:
         path: see `members.data.load_dataset.load`, like the options.
         classes: what the labels mean.
-        size: rows and columns to bring all pictures to.
+        size: rows and columns to bring all images to.
 
     Returns:
-        `data`, and for each set in `sets`: `pictures`, `channels`, `rows`, `cols`, `groups`, grey
-        levels, `identical_pictures`, and of labelled sets `classes` (share of pixels, pictures that
+        `data`, and for each set in `sets`: `images`, `channels`, `rows`, `cols`, `groups`, grey
+        levels, `identical_images`, and of labelled sets `classes` (share of pixels, images that
         hold it), `unlabelled` and `shared_masks`.
 
     Raises:
@@ -43,15 +43,15 @@ def describe(data: DataSet) -> Document:
     """Describe one set; see `inspect`."""
     rows, cols = data.shape
     document: Document = {
-        "pictures": len(data),
+        "images": len(data),
         "channels": data.channels,
         "rows": rows,
         "cols": cols,
         "groups": None if data.groups is None else _groups(data.groups),
         "levels": _levels(data),
-        "identical_pictures": [
-            {"pictures": len(places), "ids": [data.ids[place] for place in places[:SHOWN]]}
-            for places in identical(data.pictures)
+        "identical_images": [
+            {"images": len(places), "ids": [data.ids[place] for place in places[:SHOWN]]}
+            for places in identical(data.images)
         ],
     }
     return document if data.masks is None else document | _labels(data)
@@ -71,13 +71,13 @@ def _groups(groups: Array) -> Document:
 
 
 def _levels(data: DataSet) -> Document:
-    # Picture by picture, so that a memory map larger than memory is no trouble.
-    means = np.array([float(picture.mean()) for picture in data.pictures])
+    # Image by image, so that a memory map larger than memory is no trouble.
+    means = np.array([float(image.mean()) for image in data.images])
     return {"mean": means.mean(), "darkest": means.min(), "brightest": means.max()}
 
 
 def _labels(data: DataSet) -> Document:
-    masks = data.truth()
+    masks = data.target()
     pixels = class_pixels(masks, LABELS)
     share, held = pixels.sum(axis=0) / pixels.sum(), (pixels > 0).sum(axis=0)
     names, ignore = data.classes.names, data.classes.ignore
@@ -87,12 +87,12 @@ def _labels(data: DataSet) -> Document:
                 "name": name,
                 "scored": label != ignore,
                 "share": float(share[label]),
-                "pictures": int(held[label]),
+                "images": int(held[label]),
             }
             for label, name in enumerate(names)
         ],
         "background": float(share[UNLABELLED] + (0 if ignore is None else share[ignore])),
-        "unlabelled": {"share": float(share[UNLABELLED]), "pictures": int(held[UNLABELLED])},
+        "unlabelled": {"share": float(share[UNLABELLED]), "images": int(held[UNLABELLED])},
         "shared_masks": [
             _shared(data, places, constant)
             for constant in (False, True)
@@ -102,10 +102,10 @@ def _labels(data: DataSet) -> Document:
 
 
 def _shared(data: DataSet, places: Array, constant: bool) -> Document:
-    values = [int(value) for value in np.unique(data.truth()[places[0]])]
+    values = [int(value) for value in np.unique(data.target()[places[0]])]
     names = data.classes.names
     return {
-        "pictures": len(places),
+        "images": len(places),
         "constant": constant,
         "holds": [names[value] if value < len(names) else "unlabelled" for value in values],
         "ids": [data.ids[place] for place in places[:SHOWN]],
@@ -114,20 +114,20 @@ def _shared(data: DataSet, places: Array, constant: bool) -> Document:
 
 def _set_lines(name: str, one: Document) -> Iterator[str]:
     grey = {1: "grey", 3: "colour"}[one["channels"]]
-    yield f"{name}: {one['pictures']} {grey} pictures of {one['rows']}x{one['cols']}"
+    yield f"{name}: {one['images']} {grey} images of {one['rows']}x{one['cols']}"
     levels = one["levels"]
     yield (
-        f"  levels: mean {levels['mean']:.0f}, darkest picture {levels['darkest']:.0f},"
+        f"  levels: mean {levels['mean']:.0f}, darkest image {levels['darkest']:.0f},"
         f" brightest {levels['brightest']:.0f}"
     )
     if one["groups"] is None:
         yield "  groups: none"
     else:
         groups = one["groups"]
-        sizes = f"{groups['smallest']} to {groups['largest']} pictures each"
+        sizes = f"{groups['smallest']} to {groups['largest']} images each"
         yield f"  groups: {groups['number']}, {sizes}"
-    same = one["identical_pictures"]
-    yield f"  identical pictures: {_times(same)}"
+    same = one["identical_images"]
+    yield f"  identical images: {_times(same)}"
     if "classes" not in one:
         yield "  masks: none"
         return
@@ -141,22 +141,22 @@ def _label_lines(one: Document) -> Iterator[str]:
         ignored = "" if entry["scored"] else ", not scored"
         yield (
             f"  {entry['name']:{width}}  {entry['share']:6.2%} of the pixels,"
-            f" in {entry['pictures']} pictures{ignored}"
+            f" in {entry['images']} images{ignored}"
         )
     for entry in one["shared_masks"]:
         verdict = (
             "clean: one value" if entry["constant"] else "outliers: an outline nobody draws twice"
         )
         yield (
-            f"  one mask shared by {entry['pictures']} pictures ({', '.join(entry['holds'])};"
+            f"  one mask shared by {entry['images']} images ({', '.join(entry['holds'])};"
             f" first: {entry['ids'][0]}): {verdict}"
         )
     if not one["shared_masks"]:
-        yield f"  masks shared by {SHARED_BY} pictures or more: none"
+        yield f"  masks shared by {SHARED_BY} images or more: none"
 
 
 def _times(same: list[Document]) -> str:
     if not same:
         return "none"
     first = " = ".join(same[0]["ids"][:2])
-    return f"{sum(entry['pictures'] for entry in same)} in {len(same)} sets (first: {first})"
+    return f"{sum(entry['images'] for entry in same)} in {len(same)} sets (first: {first})"

@@ -1,4 +1,4 @@
-"""How strongly predictions contradict the masks, picture by picture."""
+"""How strongly predictions contradict the masks, image by image."""
 
 from dataclasses import dataclass
 
@@ -14,13 +14,13 @@ from evaluation.core.types import (
     Map,
 )
 
-Measure = Float[np.ndarray, "picture"]
-Pixels = Integer[np.ndarray, "picture"]
+Measure = Float[np.ndarray, "image"]
+Pixels = Integer[np.ndarray, "image"]
 
 
 @dataclass(frozen=True)
 class Disagreement:
-    """What predictions say of masks; NaN where a picture has no scored pixel.
+    """What predictions say of masks; NaN where an image has no scored pixel.
 
     Args:
         score: mean probability that the other scored classes got, 0 to 1.
@@ -37,12 +37,12 @@ class Disagreement:
     counts: Counts
 
     def main_confusion(self, place: int) -> tuple[int, int] | None:
-        """Return the most frequent (mask, guess) that differ in a picture; None if all agree."""
+        """Return the most frequent (mask, prediction) that differ in an image; None if all agree."""
         wrong = self.counts[place] * ~np.eye(self.counts.shape[1], dtype=bool)
         if not wrong.any():
             return None
-        true, guess = np.unravel_index(wrong.argmax(), wrong.shape)
-        return int(true), int(guess)
+        true, pred = np.unravel_index(wrong.argmax(), wrong.shape)
+        return int(true), int(pred)
 
 
 def disagreement(maps: Map, masks: Labels, *, classes: Classes, floor: float) -> Disagreement:
@@ -52,8 +52,8 @@ def disagreement(maps: Map, masks: Labels, *, classes: Classes, floor: float) ->
     the label that somebody gave.
 
     Args:
-        maps: probabilities (picture, class, row, col), of models that did not see the pictures.
-        masks: class index per pixel, (picture, row, col), 255 where there is none.
+        maps: probabilities (image, class, row, col), of models that did not see the images.
+        masks: class index per pixel, (image, row, col), 255 where there is none.
         classes: how many there are, and which is ignored.
         floor: smaller probabilities are raised to it before their logarithm.
     """
@@ -63,14 +63,14 @@ def disagreement(maps: Map, masks: Labels, *, classes: Classes, floor: float) ->
         scored &= masks != classes.ignore
     labels = np.where(scored, masks, classes.scored[0]).astype(np.int64)
     given = np.take_along_axis(maps, labels[:, None], axis=1)[:, 0]
-    guess = maps.argmax(axis=1).astype(np.uint8)
-    truth = np.where(scored, masks, UNLABELLED).astype(np.uint8)
+    pred = maps.argmax(axis=1).astype(np.uint8)
+    target = np.where(scored, masks, UNLABELLED).astype(np.uint8)
     return Disagreement(
         score=_mean(1 - given, scored),
         log_loss=_mean(-np.log(np.maximum(given, floor)), scored),
-        share=_mean(guess != truth, scored),
+        share=_mean(pred != target, scored),
         pixels=scored.sum(axis=(1, 2)),
-        counts=confusion(truth, guess, classes=len(classes)),
+        counts=confusion(target, pred, classes=len(classes)),
     )
 
 

@@ -12,11 +12,11 @@ from members.data import (
     image_folder,
     npz_files,
 )
-from members.data.dataset import DataSet, Size, resize_mask, resize_picture
+from members.data.dataset import DataSet, Size, resize_image, resize_mask
 
 EXPECTED = (
-    "a .npz with training_set and test_set, a .npz with images and masks, a .npy of pictures,"
-    " a folder with images/ and masks/ or of .png and .jpg pictures, or an AI4Mars tree"
+    "a .npz with training_set and test_set, a .npz with images and masks, a .npy of images,"
+    " a folder with images/ and masks/ or of .png and .jpg images, or an AI4Mars tree"
 )
 
 
@@ -27,11 +27,11 @@ def load(
 
     Args:
         path: a competition file, a general `.npz`, a folder of pairs or an AI4Mars tree (whose
-            pictures come as tiles, cut with the defaults of `ai4mars.Cut`); for pictures without
+            images come as tiles, cut with the defaults of `ai4mars.Cut`); for images without
             labels a `.npy` or a folder of PNG and JPEG files too.
         classes: what the labels mean; by default the Mars classes where the highest label is 4,
             else as many numbered classes as there are, of which 0 is ignored.
-        size: rows and columns to bring all pictures to; None refuses pictures of several sizes.
+        size: rows and columns to bring all images to; None refuses images of several sizes.
 
     Returns:
         `training` for what is labelled, `test` for what is not; a competition file gives both.
@@ -51,15 +51,15 @@ def load(
 
 
 def resized(data: DataSet, size: Size) -> DataSet:
-    """Return the set at another size: pictures by area, masks by the nearest pixel."""
+    """Return the set at another size: images by area, masks by the nearest pixel."""
     if data.shape == size:
         return data
-    moved = (np.moveaxis(picture, 0, -1).squeeze() for picture in data.pictures)
-    pictures = np.stack([resize_picture(picture, size) for picture in moved])
-    if pictures.ndim == 3:
-        pictures = pictures[..., None]
+    moved = (np.moveaxis(image, 0, -1).squeeze() for image in data.images)
+    images = np.stack([resize_image(image, size) for image in moved])
+    if images.ndim == 3:
+        images = images[..., None]
     masks = None if data.masks is None else np.stack([resize_mask(m, size) for m in data.masks])
-    channels_first = np.ascontiguousarray(np.moveaxis(pictures, -1, 1))
+    channels_first = np.ascontiguousarray(np.moveaxis(images, -1, 1))
     return DataSet(channels_first, masks, data.ids, data.groups, data.classes)
 
 
@@ -88,6 +88,6 @@ def _from_file(path: Path, classes: Classes | None) -> dict[str, DataSet]:
 def _from_folder(path: Path, classes: Classes | None, size: Size | None) -> dict[str, DataSet]:
     if ai4mars.root(path) is not None:
         return ai4mars.read(path, classes)
-    if (path / image_folder.PICTURES).is_dir() or image_folder.picture_files(path):
+    if (path / image_folder.IMAGES).is_dir() or image_folder.image_files(path):
         return image_folder.read(path, classes, size)
-    raise BadData(f"{path} is a folder without images/, msl/ or pictures; expected {EXPECTED}")
+    raise BadData(f"{path} is a folder without images/, msl/ or images; expected {EXPECTED}")

@@ -1,6 +1,6 @@
-"""A general `.npz` (images, masks, a group and a source for each picture), a `.npy` of pictures.
+"""A general `.npz` (images, masks, a group and a source for each image), a `.npy` of images.
 
-The competition's file: training pictures with masks, and test pictures alone.
+The competition's file: training images with masks, and test images alone.
 """
 
 import difflib
@@ -27,7 +27,7 @@ def read_npz(path: Path, classes: Classes | None) -> dict[str, DataSet]:
 
     `classes`, where it is there, names the labels from 0 upwards; 0 is ignored. Images are
     (N, H, W), (N, H, W, channel) or (N, channel, H, W) with 1 or 3 channels. Ids are the sources,
-    numbered where several pictures have one source; without sources the file's name, numbered.
+    numbered where several images have one source; without sources the file's name, numbered.
 
     Raises:
         BadData: other shapes or types.
@@ -35,34 +35,34 @@ def read_npz(path: Path, classes: Classes | None) -> dict[str, DataSet]:
     """
     names = array_names(path)
     refuse_misspelt(path, names, KNOWN)
-    pictures = _channels_first(path, as_bytes(f"{path}: images", open_array(path, KEY)))
+    images = _channels_first(path, as_bytes(f"{path}: images", open_array(path, KEY)))
     masks = groups = None
     if "masks" in names:
         masks = as_bytes(f"{path}: masks", open_array(path, "masks"))
     if "group" in names:
-        groups = as_names(f"{path}: group", open_array(path, "group"), len(pictures))
-    sources = [path.stem] * len(pictures)
+        groups = as_names(f"{path}: group", open_array(path, "group"), len(images))
+    sources = [path.stem] * len(images)
     if "source" in names:
-        named = as_names(f"{path}: source", open_array(path, "source"), len(pictures))
+        named = as_names(f"{path}: source", open_array(path, "source"), len(images))
         sources = [str(name) for name in named]
     if classes is None and "classes" in names:
         found = open_array(path, "classes")
         classes = Classes(tuple(as_names(f"{path}: classes", found, len(found)).tolist()), ignore=0)
     if classes is None:
         classes = MARS if masks is None else classes_of(masks)
-    data = DataSet(pictures, masks, distinct(sources), groups, classes)
+    data = DataSet(images, masks, distinct(sources), groups, classes)
     return {"test" if masks is None else "training": data}
 
 
 def read_stack(path: Path, classes: Classes | None) -> dict[str, DataSet]:
-    """Read a `.npy` of pictures without labels, shaped as `images` in `read`.
+    """Read a `.npy` of images without labels, shaped as `images` in `read`.
 
     Raises:
         BadData: other shapes or types.
     """
-    pictures = _channels_first(path, as_bytes(str(path), open_array(path)))
-    ids = distinct([path.stem] * len(pictures))
-    return {"test": DataSet(pictures, None, ids, None, classes or MARS)}
+    images = _channels_first(path, as_bytes(str(path), open_array(path)))
+    ids = distinct([path.stem] * len(images))
+    return {"test": DataSet(images, None, ids, None, classes or MARS)}
 
 
 def as_bytes(name: str, array: Array) -> Array:
@@ -81,7 +81,7 @@ def as_bytes(name: str, array: Array) -> Array:
 
 
 def as_names(name: str, array: Array, count: int) -> Array:
-    """Return one string a picture; numbers become their digits.
+    """Return one string an image; numbers become their digits.
 
     Raises:
         BadData: another number of them, or neither strings nor whole numbers.
@@ -89,7 +89,7 @@ def as_names(name: str, array: Array, count: int) -> Array:
     if array.shape != (count,) or array.dtype.kind not in "USiu":
         raise BadData(
             f"{name} is {array.dtype} of shape {array.shape}; expected {count} strings or whole"
-            " numbers, one a picture"
+            " numbers, one an image"
         )
     try:
         words = np.char.decode(array, "utf-8") if array.dtype.kind == "S" else array.astype(np.str_)
@@ -138,7 +138,7 @@ def _channels_first(path: Path, images: Array) -> Array:
         if first != last:
             return images if first else np.moveaxis(images, -1, 1)
     raise BadData(
-        f"{path}: pictures have shape {images.shape}; expected (N, H, W), (N, H, W, C) or"
+        f"{path}: images have shape {images.shape}; expected (N, H, W), (N, H, W, C) or"
         " (N, C, H, W) with 1 or 3 channels C"
     )
 
@@ -161,28 +161,28 @@ def read_competition(path: Path, classes: Classes | None) -> dict[str, DataSet]:
     both = as_bytes(f"{path}: {KEY}", open_array(path, COMPETITION_KEY))
     if both.ndim != 4 or both.shape[1] != 2:
         raise BadData(
-            f"{path}: {KEY} has shape {both.shape}; expected (N, 2, H, W), picture and mask"
+            f"{path}: {KEY} has shape {both.shape}; expected (N, 2, H, W), image and mask"
         )
-    pictures, masks = both[:, :1], both[:, 1]
+    images, masks = both[:, :1], both[:, 1]
     groups = None
     if "training_group" in names:
         groups = as_names(f"{path}: training_group", open_array(path, "training_group"), len(both))
     classes = classes_of(masks) if classes is None else classes
     ids = tuple(f"train-{index:05d}" for index in range(len(both)))
-    sets = {"training": DataSet(pictures, masks, ids, groups, classes)}
+    sets = {"training": DataSet(images, masks, ids, groups, classes)}
     if "test_set" in names:
         sets |= _test(path, (both.shape[2], both.shape[3]), classes)
     return sets
 
 
 def _test(path: Path, shape: tuple[int, int], classes: Classes) -> dict[str, DataSet]:
-    pictures = as_bytes(f"{path}: test_set", open_array(path, "test_set"))
-    if pictures.ndim != 3 or pictures.shape[1:] != shape:
+    images = as_bytes(f"{path}: test_set", open_array(path, "test_set"))
+    if images.ndim != 3 or images.shape[1:] != shape:
         raise BadData(
-            f"{path}: test_set has shape {pictures.shape}; expected (M, {shape[0]}, {shape[1]})"
-            " like the training pictures"
+            f"{path}: test_set has shape {images.shape}; expected (M, {shape[0]}, {shape[1]})"
+            " like the training images"
         )
-    if not len(pictures):
+    if not len(images):
         return {}
-    ids = tuple(f"test-{index:05d}" for index in range(len(pictures)))
-    return {"test": DataSet(pictures[:, None], None, ids, None, classes)}
+    ids = tuple(f"test-{index:05d}" for index in range(len(images)))
+    return {"test": DataSet(images[:, None], None, ids, None, classes)}

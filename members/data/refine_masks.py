@@ -11,9 +11,9 @@ from evaluation.core.blocks import map_blocks
 from evaluation.core.classes import UNLABELLED
 from evaluation.core.types import (
     Array,
+    Images,
     Kept,
     Labels,
-    Pictures,
 )
 from members.data.cleaning.rules import clean
 
@@ -22,15 +22,15 @@ MAX_STD = 3.0
 ROUNDS = 8
 
 BLOCK_PIXELS = 1 << 19
-"""Worked on at a time, so that memory stays flat for large pictures too."""
+"""Worked on at a time, so that memory stays flat for large images too."""
 
-Even = Bool[np.ndarray, "picture row col"]
-Sums = Integer[np.ndarray, "picture row col"]
+Even = Bool[np.ndarray, "image row col"]
+Sums = Integer[np.ndarray, "image row col"]
 Offsets = Integer[np.ndarray, "offset"]
 
 
 def refine(
-    pictures: Array,
+    images: Array,
     masks: Array,
     *,
     ignore: int | None,
@@ -38,21 +38,21 @@ def refine(
     max_std: float = MAX_STD,
     rounds: int = ROUNDS,
 ) -> tuple[Labels, Kept]:
-    """Grow the masks of a data set, block of pictures by block.
+    """Grow the masks of a data set, block of images by block.
 
-    Masks that many pictures share are left alone: they were pasted on foreign pictures, and grown
+    Masks that many images share are left alone: they were pasted on foreign images, and grown
     they would no longer be alike, so that nobody could find them.
 
     Args:
-        pictures: uint8, (picture, channel, row, col); may be a memory map.
-        masks: class index per pixel, (picture, row, col).
+        images: uint8, (image, channel, row, col); may be a memory map.
+        masks: class index per pixel, (image, row, col).
         ignore: the class that counts as unlabelled beside 255; None where there is none.
         radius_px: see `grow`.
         max_std: see `grow`.
         rounds: see `grow`.
 
     Returns:
-        The grown masks, and for each picture whether it was grown at all.
+        The grown masks, and for each image whether it was grown at all.
     """
     kept = clean(np.asarray(masks))
     size = max(1, BLOCK_PIXELS // masks[0].size)
@@ -60,7 +60,7 @@ def refine(
     def grown(block: slice) -> Labels:
         part = np.asarray(masks[block])
         larger = grow(
-            np.asarray(pictures[block]),
+            np.asarray(images[block]),
             part,
             ignore=ignore,
             radius_px=radius_px,
@@ -73,7 +73,7 @@ def refine(
 
 
 def grow(
-    pictures: Pictures,
+    images: Images,
     masks: Labels,
     *,
     ignore: int | None,
@@ -89,8 +89,8 @@ def grow(
     is labelled never changes, and discs over an edge are not even, so no label crosses one.
 
     Args:
-        pictures: uint8, (picture, channel, row, col).
-        masks: class index per pixel, (picture, row, col); 255 and `ignore` are unlabelled.
+        images: uint8, (image, channel, row, col).
+        masks: class index per pixel, (image, row, col); 255 and `ignore` are unlabelled.
         ignore: the class that counts as unlabelled beside 255; None where there is none.
         radius_px: of the disc, 1 or more.
         max_std: highest standard deviation of an even disc, in grey levels of 0 to 255.
@@ -99,7 +99,7 @@ def grow(
     labelled = masks != UNLABELLED
     if ignore is not None:
         labelled &= masks != ignore
-    start = even(pictures, radius_px, max_std) & ~labelled
+    start = even(images, radius_px, max_std) & ~labelled
     # With an unlabelled margin, discs are plain offsets into the flat array.
     sides = ((0, 0), (radius_px, radius_px), (radius_px, radius_px))
     labels = np.pad(np.where(labelled, masks, UNLABELLED), sides, constant_values=UNLABELLED)
@@ -118,22 +118,22 @@ def grow(
     return np.where(inside != UNLABELLED, inside, masks)
 
 
-def even(pictures: Pictures, radius_px: int, max_std: float) -> Even:
+def even(images: Images, radius_px: int, max_std: float) -> Even:
     """Tell where the grey values in a disc around the pixel vary little.
 
-    The disc holds the pixels at most `radius_px` away that lie inside the picture. In colour the
+    The disc holds the pixels at most `radius_px` away that lie inside the image. In colour the
     channel that varies most decides: two grounds of the same brightness differ in one at least.
 
     Args:
-        pictures: uint8, (picture, channel, row, col).
+        images: uint8, (image, channel, row, col).
         radius_px: of the disc, in pixels.
         max_std: highest standard deviation, in grey levels.
     """
-    rows, cols = pictures.shape[-2:]
+    rows, cols = images.shape[-2:]
     size = _disc_sums(np.ones((1, rows, cols), np.int64), radius_px)
     limit = (max_std * size) ** 2
-    result = np.ones((len(pictures), rows, cols), bool)
-    for channel in np.moveaxis(pictures, 1, 0).astype(np.int64):
+    result = np.ones((len(images), rows, cols), bool)
+    for channel in np.moveaxis(images, 1, 0).astype(np.int64):
         total, squares = _disc_sums(channel, radius_px), _disc_sums(channel**2, radius_px)
         # Whole numbers: size**2 times the variance, exactly, and never below zero.
         result &= size * squares - total**2 <= limit
@@ -141,7 +141,7 @@ def even(pictures: Pictures, radius_px: int, max_std: float) -> Even:
 
 
 def _disc_sums(values: Sums, radius: int) -> Sums:
-    """Sum over the part of each pixel's disc that lies inside the picture."""
+    """Sum over the part of each pixel's disc that lies inside the image."""
     _, rows, cols = values.shape
     sides = ((0, 0), (radius, radius), (radius + 1, radius))
     running = np.pad(values, sides).cumsum(axis=-1)

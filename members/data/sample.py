@@ -19,7 +19,7 @@ from members.data.terrain import (
     draw_scenes,
 )
 
-PICTURES_A_SCENE = 8
+IMAGES_A_SCENE = 8
 SCENES_AT_ONCE = 48
 OUTLIER_SHARE = 0.04
 DUPLICATE_SHARE = 0.02
@@ -28,21 +28,21 @@ SMALLEST_SIDE_PX = 16
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """Arrays as the competition's file has them, labelled validation pictures, and what is planted.
+    """Arrays as the competition's file has them, labelled validation images, and what is planted.
 
     Args:
-        training_set: pictures and masks, (picture, 2, row, col).
-        training_group: the scene each training picture was cut from.
-        test_set: pictures alone, (picture, row, col), of other scenes.
-        validation_images: pictures of other scenes again.
+        training_set: images and masks, (image, 2, row, col).
+        training_group: the scene each training image was cut from.
+        test_set: images alone, (image, row, col), of other scenes.
+        validation_images: images of other scenes again.
         validation_masks: their masks.
         validation_group: their scenes.
-        outliers: places of the training pictures that show a foreign object and share one mask.
-        duplicates: places of training pictures that are nearly the same, (pair, 2).
+        outliers: places of the training images that show a foreign object and share one mask.
+        duplicates: places of training images that are nearly the same, (pair, 2).
     """
 
-    training_set: UInt8[np.ndarray, "picture 2 row col"]
-    training_group: Shaped[np.ndarray, " picture"]
+    training_set: UInt8[np.ndarray, "image 2 row col"]
+    training_group: Shaped[np.ndarray, " image"]
     test_set: UInt8[np.ndarray, "test row col"]
     validation_images: UInt8[np.ndarray, "validation row col"]
     validation_masks: UInt8[np.ndarray, "validation row col"]
@@ -91,7 +91,7 @@ class Sample:
 
 def draw_sample(
     *,
-    pictures: int = 360,
+    images: int = 360,
     test: int = 96,
     validation: int = 192,
     seed: int = 0,
@@ -99,35 +99,35 @@ def draw_sample(
 ) -> Sample:
     """Draw a sample; the same seed gives the same bytes.
 
-    Pictures are cut at random places from scenes twice their size, eight a scene, so pictures of
-    one group overlap in view. Four in a hundred training pictures are outliers, and two in a
+    Images are cut at random places from scenes twice their size, eight a scene, so images of
+    one group overlap in view. Four in a hundred training images are outliers, and two in a
     hundred are noisy copies of another; sets too small for ten outliers have neither.
 
     Args:
-        pictures: how many training pictures, outliers and copies included.
-        test: how many pictures without masks.
-        validation: how many labelled pictures of other scenes.
+        images: how many training images, outliers and copies included.
+        test: how many images without masks.
+        validation: how many labelled images of other scenes.
         seed: decides everything.
-        size: rows and columns of a picture, in pixels, at least 16 each.
+        size: rows and columns of an image, in pixels, at least 16 each.
 
     Raises:
-        BadData: no pictures, or too small ones.
+        BadData: no images, or too small ones.
     """
-    if min(pictures, test, validation) < 1 or min(size) < SMALLEST_SIDE_PX:
+    if min(images, test, validation) < 1 or min(size) < SMALLEST_SIDE_PX:
         raise BadData(
-            f"a sample of {pictures}, {test} and {validation} pictures of {size[0]}x{size[1]};"
+            f"a sample of {images}, {test} and {validation} images of {size[0]}x{size[1]};"
             f" expected at least 1 each of {SMALLEST_SIDE_PX}x{SMALLEST_SIDE_PX}"
         )
     streams = np.random.default_rng(seed).spawn(4)
-    tiles, masks, groups = _tiles(pictures, size, streams[0], "scene")
+    tiles, masks, groups = _tiles(images, size, streams[0], "scene")
     outliers, duplicates = _plant(tiles, masks, groups, streams[3])
-    seen, truths, scenes = _tiles(validation, size, streams[1], "valley")
+    seen, targets, scenes = _tiles(validation, size, streams[1], "valley")
     return Sample(
         training_set=np.stack([tiles, masks], axis=1),
         training_group=groups,
         test_set=_tiles(test, size, streams[2], "plain")[0],
         validation_images=seen,
-        validation_masks=truths,
+        validation_masks=targets,
         validation_group=scenes,
         outliers=outliers,
         duplicates=duplicates,
@@ -141,10 +141,10 @@ def _ids(stem: str, count: int) -> tuple[str, ...]:
 def _tiles(
     count: int, size: Size, rng: np.random.Generator, stem: str
 ) -> tuple[Array, Array, Array]:
-    """Cut `count` pictures from scenes, in random order: pictures, masks, names of scenes."""
-    scenes = -(-count // PICTURES_A_SCENE)
-    scene_of = np.repeat(np.arange(scenes), PICTURES_A_SCENE)[
-        rng.permutation(scenes * PICTURES_A_SCENE)
+    """Cut `count` images from scenes, in random order: images, masks, names of scenes."""
+    scenes = -(-count // IMAGES_A_SCENE)
+    scene_of = np.repeat(np.arange(scenes), IMAGES_A_SCENE)[
+        rng.permutation(scenes * IMAGES_A_SCENE)
     ][:count]
     images, masks = np.empty((2, count, *size), np.uint8)
     for start in range(0, scenes, SCENES_AT_ONCE):
@@ -153,7 +153,7 @@ def _tiles(
         tops, lefts = (rng.integers(0, side + 1, len(here)) for side in size)
         for place, top, left in zip(here, tops, lefts, strict=True):
             window = np.s_[top : top + size[0], left : left + size[1]]
-            images[place] = drawn.pictures[scene_of[place] - start][window]
+            images[place] = drawn.images[scene_of[place] - start][window]
             masks[place] = drawn.masks[scene_of[place] - start][window]
     return images, masks, np.array([f"{stem}-{scene:04d}" for scene in scene_of])
 
@@ -161,7 +161,7 @@ def _tiles(
 def _plant(
     images: Array, masks: Array, groups: Array, rng: np.random.Generator
 ) -> tuple[Array, Array]:
-    """Put outliers and copies in place of pictures; return where they are."""
+    """Put outliers and copies in place of images; return where they are."""
     outliers = max(SHARED_BY, round(OUTLIER_SHARE * len(images)))
     copies = max(1, round(DUPLICATE_SHARE * len(images)))
     if outliers + 2 * copies > len(images) // 2:
@@ -178,7 +178,7 @@ def _plant(
 
 
 def _paste_saucer(images: Array, places: Array, rng: np.random.Generator) -> None:
-    """Draw a bright saucer with portholes somewhere in each of these pictures."""
+    """Draw a bright saucer with portholes somewhere in each of these images."""
     _, rows, cols = images.shape
     y, x = np.mgrid[:rows, :cols]
     for place in places:

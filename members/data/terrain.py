@@ -149,14 +149,14 @@ Scores = Float32[np.ndarray, "scene terrain row col"]
 
 @dataclass(frozen=True, eq=False)
 class Scenes:
-    """Grey pictures and their labels.
+    """Grey images and their labels.
 
     Args:
-        pictures: grey levels, 0 to 255.
+        images: grey levels, 0 to 255.
         masks: 0 background, 1 soil, 2 bedrock, 3 sand, 4 big rock.
     """
 
-    pictures: UInt8[np.ndarray, "scene row col"]
+    images: UInt8[np.ndarray, "scene row col"]
     masks: UInt8[np.ndarray, "scene row col"]
 
 
@@ -175,9 +175,9 @@ def draw_scenes(count: int, size: Size, rng: np.random.Generator) -> Scenes:
     sky = rows_of(size) < horizon
     # People stop drawing well before the horizon.
     masks[rows_of(size) < horizon + np.where(horizon > 0, 6, 0)] = BACKGROUND
-    pictures = _exposed(grey, sky, horizon, noise)
-    _add_rover(pictures, masks, rng)
-    return Scenes(pictures, masks)
+    images = _exposed(grey, sky, horizon, noise)
+    _add_rover(images, masks, rng)
+    return Scenes(images, masks)
 
 
 def _scores(noise: Noise) -> Scores:
@@ -288,14 +288,14 @@ def _exposed(grey: Fields, sky: Array, horizon: Array, noise: Noise) -> Array:
     return np.clip(np.rint(shown), 0, 255).astype(np.uint8)
 
 
-def _add_rover(pictures: Array, masks: Array, rng: np.random.Generator) -> None:
+def _add_rover(images: Array, masks: Array, rng: np.random.Generator) -> None:
     """Let a part of the rover, flat and hard-edged, hide the lower side of some scenes."""
-    scenes, rows, cols = pictures.shape
+    scenes, rows, cols = images.shape
     y, x = np.mgrid[:rows, :cols]
     for scene in np.flatnonzero(rng.random(scenes) < ROVER_SHARE):
         left, right = np.sort(rng.uniform(-0.2, 1.2, 2)) * cols
         top = rng.uniform(0.55, 0.9) * rows + rng.normal(0, 0.12) * (x - left)
         part = (y > top) & (x > left + rng.normal(0, 0.3) * y) & (x < right)
         stripes = 14 * (np.mod(x + 2 * y, rng.integers(12, 30)) < 5)
-        pictures[scene][part] = (rng.choice([12, 30, 120]) + stripes)[part]
+        images[scene][part] = (rng.choice([12, 30, 120]) + stripes)[part]
         masks[scene][part] = BACKGROUND

@@ -1,6 +1,6 @@
-"""Any form that maps come in: stacks, one file a picture, nnU-Net's volumes, Zarr, label maps.
+"""Any form that maps come in: stacks, one file an image, nnU-Net's volumes, Zarr, label maps.
 
-Maps with one file a picture or case; the names are the ids.
+Maps with one file an image or case; the names are the ids.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,7 +15,7 @@ from evaluation.core.array_headers import header_of
 from evaluation.core.errors import BadMaps
 from evaluation.core.files import array_names, open_array, refuse_links_out
 from evaluation.core.types import Array
-from members.data.image_folder import open_picture
+from members.data.image_folder import open_image
 from members.data.npz_files import as_names
 from members.external.zarr_arrays import is_zarr, open_zarr
 
@@ -26,12 +26,12 @@ PNG_MODES = ("L", "P", "1", "I;16", "I")
 
 @dataclass(frozen=True)
 class Place:
-    """Where one picture's maps lie.
+    """Where one image's maps lie.
 
     Args:
-        id: of the picture: the file's name, with the slice's number where there are several.
+        id: of the image: the file's name, with the slice's number where there are several.
         file: that holds them.
-        slice: of a volume; None where the file holds one picture without that axis.
+        slice: of a volume; None where the file holds one image without that axis.
     """
 
     id: str
@@ -44,7 +44,7 @@ class Files:
     """Maps of many files.
 
     Args:
-        places: one a picture.
+        places: one an image.
         name: what errors call them.
     """
 
@@ -62,7 +62,7 @@ class Files:
 
     @property
     def ids(self) -> tuple[str, ...]:
-        """One a picture."""
+        """One an image."""
         return tuple(place.id for place in self.places)
 
     @property
@@ -72,12 +72,12 @@ class Files:
 
     @property
     def dtype(self) -> str:
-        """The type of the first picture's values."""
+        """The type of the first image's values."""
         return str(self._first.dtype)
 
     @property
     def size(self) -> tuple[int, ...]:
-        """Pictures, and the channels, rows and cols of the first."""
+        """Images, and the channels, rows and cols of the first."""
         return (len(self.places), *self._first.shape)
 
     @cached_property
@@ -85,7 +85,7 @@ class Files:
         return next(_read(self.places[:1]))
 
     def read(self, places: Array) -> Array:
-        """Read some pictures.
+        """Read some images.
 
         Raises:
             BadMaps: one of another size or type than the first.
@@ -102,11 +102,11 @@ class Files:
         return np.stack(found)
 
 
-def picture_files(files: Iterable[Path]) -> Iterator[Place]:
-    """List the pictures of files; nnU-Net's `.npz` may hold several, one a slice.
+def image_files(files: Iterable[Path]) -> Iterator[Place]:
+    """List the images of files; nnU-Net's `.npz` may hold several, one a slice.
 
     nnU-Net (version 2, `--save_probabilities`) writes `CASE.npz` with `probabilities` (class,
-    slice, row, col). A case of one slice is one picture, CASE; more are CASE-0, CASE-1, ...
+    slice, row, col). A case of one slice is one image, CASE; more are CASE-0, CASE-1, ...
 
     Raises:
         BadData: a file that is missing or damaged.
@@ -122,7 +122,7 @@ def picture_files(files: Iterable[Path]) -> Iterator[Place]:
 
 
 def _read(places: Sequence[Place]) -> Iterator[Array]:
-    """Read pictures; neighbours in one file open it once."""
+    """Read images; neighbours in one file open it once."""
     file, opened = None, np.empty(0)
     for place in places:
         if place.file != file:
@@ -132,10 +132,10 @@ def _read(places: Sequence[Place]) -> Iterator[Array]:
 
 def _opened(file: Path) -> Array:
     if file.suffix == ".png":
-        picture = open_picture(file)
-        if picture.mode not in PNG_MODES:
-            raise BadMaps(f"{file} is {picture.mode}; expected one channel of class indices")
-        return np.asarray(picture).astype(np.int32)
+        image = open_image(file)
+        if image.mode not in PNG_MODES:
+            raise BadMaps(f"{file} is {image.mode}; expected one channel of class indices")
+        return np.asarray(image).astype(np.int32)
     opened = open_array(file)
     axes, kind = opened.ndim, opened.dtype.kind
     maps = axes in (FILES_MAP_AXES, VOLUME_AXES) and (kind == "f" or opened.dtype == np.uint8)
@@ -161,7 +161,7 @@ LABEL_AXES, MAP_AXES = 3, 4
 
 @runtime_checkable
 class Foreign(Protocol):
-    """Maps as they were given, read by places of pictures."""
+    """Maps as they were given, read by places of images."""
 
     @property
     def name(self) -> str:
@@ -170,12 +170,12 @@ class Foreign(Protocol):
 
     @property
     def ids(self) -> tuple[str, ...] | None:
-        """One a picture; None where nothing says which pictures these are."""
+        """One an image; None where nothing says which images these are."""
         ...
 
     @property
     def labels(self) -> bool:
-        """Tell whether they are class indices (picture, row, col), not values a class."""
+        """Tell whether they are class indices (image, row, col), not values a class."""
         ...
 
     @property
@@ -185,21 +185,21 @@ class Foreign(Protocol):
 
     @property
     def size(self) -> tuple[int, ...]:
-        """Pictures, channels, rows, cols; without channels for labels."""
+        """Images, channels, rows, cols; without channels for labels."""
         ...
 
     def read(self, places: Array) -> Array:
-        """Read some pictures as they were given; called from several threads at once."""
+        """Read some images as they were given; called from several threads at once."""
         ...
 
 
 @dataclass(frozen=True)
 class Stack:
-    """All pictures in one array, `.npy`, `.npz` or Zarr.
+    """All images in one array, `.npy`, `.npz` or Zarr.
 
     Args:
         name: the file.
-        array: (picture, channel, row, col) of floating point or uint8, or (picture, row, col) of
+        array: (image, channel, row, col) of floating point or uint8, or (image, row, col) of
             integers; on disk until it is read.
         ids: where the file holds any.
 
@@ -218,13 +218,13 @@ class Stack:
         maps = len(shape) == MAP_AXES and (dtype.kind == "f" or dtype == np.uint8)
         if 0 in shape or not (labels or maps):
             raise BadMaps(
-                f"{self.name} is {dtype} of shape {tuple(shape)}; expected (picture, class, row,"
-                " col) of floating point, or of uint8 scaled by 255, or integer labels (picture,"
+                f"{self.name} is {dtype} of shape {tuple(shape)}; expected (image, class, row,"
+                " col) of floating point, or of uint8 scaled by 255, or integer labels (image,"
                 " row, col)"
             )
         if self.ids is not None and len(self.ids) != shape[0]:
             raise BadMaps(
-                f"{self.name} holds {len(self.ids)} ids for {shape[0]} pictures; expected one each"
+                f"{self.name} holds {len(self.ids)} ids for {shape[0]} images; expected one each"
             )
 
     @property
@@ -239,11 +239,11 @@ class Stack:
 
     @property
     def size(self) -> tuple[int, ...]:
-        """Pictures, channels, rows, cols; without channels for labels."""
+        """Images, channels, rows, cols; without channels for labels."""
         return tuple(self.array.shape)
 
     def read(self, places: Array) -> Array:
-        """Read some pictures."""
+        """Read some images."""
         return np.asarray(self.array[places])
 
 
@@ -251,7 +251,7 @@ def open_foreign(paths: Sequence[Path]) -> Foreign:
     """Open what a user names, recognised by its content.
 
     Args:
-        paths: one stack (`.npy`, `.npz`, a Zarr array), or files of one picture or case each
+        paths: one stack (`.npy`, `.npz`, a Zarr array), or files of one image or case each
             (`.npy`, `.npz`, `.png`), or folders of such files.
 
     Raises:
@@ -270,11 +270,11 @@ def open_foreign(paths: Sequence[Path]) -> Foreign:
         stack = _stack(files[0])
         if stack is not None:
             return stack
-    return Files(tuple(picture_files(files)), str(paths[0]))
+    return Files(tuple(image_files(files)), str(paths[0]))
 
 
 def _stack(file: Path) -> Stack | None:
-    """Return a stack; None where the file holds one picture or case."""
+    """Return a stack; None where the file holds one image or case."""
     if file.suffix == ".npy":
         array = open_array(file)
         one = array.ndim == LABEL_AXES and array.dtype.kind == "f"

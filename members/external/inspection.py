@@ -1,6 +1,6 @@
 """What is odd about foreign maps, with the evidence, and what mends it.
 
-Which foreign picture is which of ours.
+Which foreign image is which of ours.
 
 From foreign values to maps of ours.
 """
@@ -38,22 +38,22 @@ from members.external.values import (
 
 
 def matched(foreign: Foreign, ids: Sequence[str]) -> tuple[Array, str]:
-    """Find the place of each of our pictures among the foreign ones.
+    """Find the place of each of our images among the foreign ones.
 
-    Without ids a stack must hold the pictures of the split in its order.
+    Without ids a stack must hold the images of the split in its order.
 
     Returns:
-        The places, and what is odd: foreign pictures that are none of ours; empty for nothing.
+        The places, and what is odd: foreign images that are none of ours; empty for nothing.
 
     Raises:
-        BadMaps: pictures that are missing.
+        BadMaps: images that are missing.
     """
     count = foreign.size[0]
     if foreign.ids is None:
         if count != len(ids):
             raise BadMaps(
-                f"{foreign.name} holds {count} pictures without ids; expected the split's"
-                f" {len(ids)}, in its order: give a .npz with ids, or one file a picture"
+                f"{foreign.name} holds {count} images without ids; expected the split's"
+                f" {len(ids)}, in its order: give a .npz with ids, or one file an image"
             )
         return np.arange(count), ""
     place_of = {name: place for place, name in enumerate(foreign.ids)}
@@ -62,12 +62,12 @@ def matched(foreign: Foreign, ids: Sequence[str]) -> tuple[Array, str]:
     missing = [name for name in ids if name not in place_of]
     if missing:
         raise BadMaps(
-            f"{foreign.name} lacks {len(missing)} of {len(ids)} pictures (first: {missing[0]!r};"
+            f"{foreign.name} lacks {len(missing)} of {len(ids)} images (first: {missing[0]!r};"
             f" its own are {foreign.ids[0]!r}, ...); name each as in the split's index.csv"
         )
     ours = set(ids)
     extra = [name for name in foreign.ids if name not in ours]
-    odd = f"ids that do not match: {len(extra)} of {count} pictures are none of the split"
+    odd = f"ids that do not match: {len(extra)} of {count} images are none of the split"
     return np.array([place_of[name] for name in ids]), (
         f"{odd} (first: {extra[0]!r})" if extra else ""
     )
@@ -96,7 +96,7 @@ class Repair:
         return {"scale": self.scale, "turn": str(self.turn), "order": list(self.order)}
 
     def __call__(self, values: Array) -> Map:
-        """Return probabilities (picture, class, row, col), float32."""
+        """Return probabilities (image, class, row, col), float32."""
         if self.channels is not None:
             known = np.arange(self.channels)[:, None, None]
             maps = (values[:, None] == known).astype(np.float32)
@@ -117,7 +117,7 @@ class Known:
 
     Args:
         name: what they are, in words.
-        labels: gives them for places of our pictures; 255 where they do not count.
+        labels: gives them for places of our images; 255 where they do not count.
     """
 
     name: str
@@ -154,9 +154,9 @@ def examine(
 
     Args:
         foreign: the maps.
-        places: the foreign place of each of our pictures.
+        places: the foreign place of each of our images.
         classes: ours.
-        shape: rows and columns of our pictures.
+        shape: rows and columns of our images.
         known: what to compare with; None skips what needs it, and says so.
         as_is: note what agreement alone tells, and leave it.
 
@@ -168,7 +168,7 @@ def examine(
     ways = turns((rows, cols), shape)
     if not ways:
         raise BadMaps(
-            f"{foreign.name} holds pictures of {rows} x {cols} pixels; expected"
+            f"{foreign.name} holds images of {rows} x {cols} pixels; expected"
             f" {shape[0]} x {shape[1]}"
         )
     found = look(foreign)
@@ -181,7 +181,7 @@ def examine(
     turn, said, note, doubtful = ways[0], "", "", False
     order: Order = tuple(range(len(classes)))
     if known is None or told is None:
-        why = "there are no other members and no truth" if known is None else "too few pictures"
+        why = "there are no other members and no target" if known is None else "too few images"
         note = f"order of classes and direction of axes were not examined: {why}"
         order, said = without_comparison(given)
     elif given.forced or (told.certain and told.credible):
@@ -194,7 +194,7 @@ def examine(
     elif told.plain < told.chance:
         note = (
             f"agrees with {known.name} in {told.plain:.2f} of each class's pixels, no more than by"
-            " chance: are these maps of these pictures, in this order?"
+            " chance: are these maps of these images, in this order?"
         )
     repair = Repair(channels if foreign.labels else None, foreign.dtype, scale, turn, order)
     oddities, notes = (tuple(line for line in lines if line) for lines in ((odd, said), (note,)))
@@ -225,7 +225,7 @@ def _compared(given: Given, places: Array, known: Known) -> Explanation | None:
         labels,
         known.labels,
         given.ways,
-        pictures=len(places),
+        images=len(places),
         channels=given.channels,
         classes=len(given.classes),
     )

@@ -1,6 +1,6 @@
 """How foreign labels go together with known ones: by which turn, and in which order of classes.
 
-Pixels by foreign and known label, for each way to lay the pictures.
+Pixels by foreign and known label, for each way to lay the images.
 
 What can be said of foreign maps: from their size alone, and from how they agree with others.
 
@@ -25,7 +25,7 @@ from members.external.values import Range
 
 @dataclass(frozen=True)
 class Turn:
-    """What brings foreign pictures into ours.
+    """What brings foreign images into ours.
 
     Args:
         swapped: rows and columns change places, first.
@@ -56,10 +56,10 @@ class Turn:
 
 
 def turns(given: tuple[int, int], expected: tuple[int, int]) -> list[Turn]:
-    """List the turns that make pictures of one size into those of another; the simplest first.
+    """List the turns that make images of one size into those of another; the simplest first.
 
     Args:
-        given: rows and columns of the foreign pictures.
+        given: rows and columns of the foreign images.
         expected: rows and columns of ours.
 
     Returns:
@@ -76,9 +76,9 @@ def turns(given: tuple[int, int], expected: tuple[int, int]) -> list[Turn]:
 Tables = Integer[np.ndarray, "turn unit channel class"]
 
 UNITS = 32
-PICTURES = 512
+IMAGES = 512
 PIXELS = 1 << 14
-"""A picture's pixels that are looked at, about: every few rows and columns of large pictures."""
+"""An image's pixels that are looked at, about: every few rows and columns of large images."""
 
 
 def tables(
@@ -86,34 +86,34 @@ def tables(
     known: Callable[[Array], Array],
     ways: Sequence[Turn],
     *,
-    pictures: int,
+    images: int,
     channels: int,
     classes: int,
 ) -> Tables:
-    """Count pixels by foreign and known label, for each turn and each unit of pictures.
+    """Count pixels by foreign and known label, for each turn and each unit of images.
 
-    A unit is a run of neighbouring pictures, which resemble each other; units are what counts
+    A unit is a run of neighbouring images, which resemble each other; units are what counts
     as one observation.
 
     Args:
-        foreign: gives the foreign labels of places (picture, row, col).
+        foreign: gives the foreign labels of places (image, row, col).
         known: gives our labels of the same places; 255 where they do not count.
         ways: turns to try on the foreign labels.
-        pictures: how many there are.
+        images: how many there are.
         channels: of the foreign maps.
         classes: of ours.
     """
-    chosen = np.array(spaced(pictures, PICTURES))
+    chosen = np.array(spaced(images, IMAGES))
     units = np.array_split(chosen, min(UNITS, len(chosen)))
     counted = np.zeros((len(ways), len(units), channels, classes), np.int64)
     for unit, places in enumerate(units):
-        truth, given = known(places), foreign(places)
-        step = max(1, int(np.sqrt(truth[0].size / PIXELS)))
-        truth = truth[:, ::step, ::step].ravel()
-        kept = truth != UNLABELLED
+        target, given = known(places), foreign(places)
+        step = max(1, int(np.sqrt(target[0].size / PIXELS)))
+        target = target[:, ::step, ::step].ravel()
+        kept = target != UNLABELLED
         for way, turn in enumerate(ways):
             turned = turn(given)[:, ::step, ::step].ravel()
-            cell = turned[kept].astype(np.int64) * classes + truth[kept]
+            cell = turned[kept].astype(np.int64) * classes + target[kept]
             cells = np.bincount(cell, minlength=channels * classes)
             counted[way, unit] = cells.reshape(channels, classes)
     return counted
@@ -130,7 +130,7 @@ members confuse classes."""
 
 TURN_MARGIN = 0.02
 """A turn must add this much, on the average of all classes: no member is better upside down, but
-pictures of one class nearly everywhere change little."""
+images of one class nearly everywhere change little."""
 
 ERRORS = 3
 """The gain must be this many of its standard errors."""
@@ -150,8 +150,8 @@ class Explanation:
         plain: how often they agree as they are, the mean over the classes; NaN where sizes or
             numbers of classes forbid it.
         agreement: how often they agree so explained.
-        chance: how often labels would agree that know nothing of the picture, at most.
-        certain: the gain is clear on pictures that did not choose the explanation.
+        chance: how often labels would agree that know nothing of the image, at most.
+        certain: the gain is clear on images that did not choose the explanation.
     """
 
     turn: int
@@ -163,7 +163,7 @@ class Explanation:
 
     @property
     def credible(self) -> bool:
-        """Tell whether the labels, so explained, know something of the pictures."""
+        """Tell whether the labels, so explained, know something of the images."""
         return self.agreement >= self.chance + MARGIN
 
 
@@ -172,7 +172,7 @@ def explain(counted: Tables) -> Explanation | None:
 
     Agreement is the mean over the classes of the share of their pixels that is labelled so. What
     turns or moves classes pays for each class it concerns. Whether the gain is real is told from
-    pictures that did not choose: each half of the units is examined by the explanation that the
+    images that did not choose: each half of the units is examined by the explanation that the
     other half chose.
 
     Args:
@@ -271,7 +271,7 @@ class Given:
 
     Args:
         foreign: the maps.
-        ways: turns that give pictures of our size, the simplest first.
+        ways: turns that give images of our size, the simplest first.
         channels: how many classes they have.
         classes: ours.
         found: range of the values.

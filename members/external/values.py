@@ -46,7 +46,7 @@ class Range:
 
 
 def scaled(values: Array, dtype: str) -> Array:
-    """Return values (picture, class, row, col) as float32; uint8 holds 255 times the values."""
+    """Return values (image, class, row, col) as float32; uint8 holds 255 times the values."""
     if dtype == "uint8":
         return np.asarray(np.multiply(values, np.float32(1 / STEPS_UINT8), dtype=np.float32))
     with np.errstate(over="ignore"):  # becomes infinite, and is refused as such
@@ -71,7 +71,7 @@ def look(foreign: Foreign) -> Range:
         bad = ~np.isfinite(values)
         if bad.any():
             first = block.start + int(bad.reshape(len(values), -1).any(axis=1).argmax())
-            where = f"picture {first}" if foreign.ids is None else repr(foreign.ids[first])
+            where = f"image {first}" if foreign.ids is None else repr(foreign.ids[first])
             raise BadMaps(
                 f"{foreign.name} holds NaN or infinite values (first in {where});"
                 " expected numbers: predict again, in float32 if they overflowed"
@@ -111,7 +111,7 @@ def judged(found: Range, *, classes: int, dtype: str) -> tuple[Scale, str]:
 
 
 def probabilities(values: Array, scale: Scale) -> Array:
-    """Turn values (picture, class, row, col) into probabilities that sum to 1.
+    """Turn values (image, class, row, col) into probabilities that sum to 1.
 
     Rounding is divided away too. A pixel without any probability gets the uniform distribution.
     """

@@ -218,7 +218,7 @@ class ZarrMaps:
         return ids if isinstance(ids, list) else None
 
     def __getitem__(self, places: Array) -> Array:
-        """Read some pictures.
+        """Read some images.
 
         Raises:
             BadMaps: a chunk that is damaged.
@@ -262,7 +262,7 @@ def open_zarr(path: Path) -> ZarrMaps:
     if chunk * size > max(inside * size, FREE_BYTES):
         raise BadMaps(
             f"{path} claims chunks of {chunk} values, of {math.prod(opened.shape)} in all; write it"
-            " again with chunks of a few pictures"
+            " again with chunks of a few images"
         )
     refuse_heavy(path.rglob("*"), 2 * chunk * size + FREE_BYTES)
     return opened
@@ -278,7 +278,7 @@ def refuse_heavy(files: Iterable[Path], most: int) -> None:
         if file.is_file() and file.stat().st_size > most:
             raise BadMaps(
                 f"{file} weighs {file.stat().st_size} bytes; expected {most} at most: write it"
-                " again with chunks of a few pictures"
+                " again with chunks of a few images"
             )
 
 

@@ -1,7 +1,7 @@
 """Losses by name, weighted sums of them, and sums whose weights are learnt.
 
 A factory takes what the training pixels look like (`frequencies`, `ignore`) and gives a module over
-logits (picture, class, row, col) and truth (picture, row, col), one number for the batch.
+logits (image, class, row, col) and target (image, row, col), one number for the batch.
 
 Weights of several losses, learnt with the network.
 """
@@ -35,9 +35,9 @@ class LearnedWeights(nn.Module):
         self.terms = nn.ModuleList(terms)
         self.log_variances = nn.Parameter(torch.zeros(len(self.terms)))
 
-    def forward(self, logits: Tensor, truth: Tensor) -> Tensor:
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Return the sum; 0 where no pixel counts."""
-        losses = torch.stack([term(logits, truth) for term in self.terms])
+        losses = torch.stack([term(logits, target) for term in self.terms])
         weighed = torch.exp(-self.log_variances) * losses + self.log_variances / 2
         # A loss of exactly 0 has seen no pixel, and would have its weight grow without end.
         return torch.where(losses == 0, losses, weighed).sum()
@@ -65,9 +65,11 @@ class WeightedSum(nn.Module):
         self.weights = [weight for weight, _ in terms]
         self.terms = nn.ModuleList(term for _, term in terms)
 
-    def forward(self, logits: Tensor, truth: Tensor) -> Tensor:
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Return the sum of the weighted terms."""
-        values = [w * term(logits, truth) for w, term in zip(self.weights, self.terms, strict=True)]
+        values = [
+            w * term(logits, target) for w, term in zip(self.weights, self.terms, strict=True)
+        ]
         return torch.stack(values).sum()
 
 

@@ -1,6 +1,6 @@
-"""Boundary loss: probability weighed by its distance from where the truth has the class.
+"""Boundary loss: probability weighed by its distance from where the target has the class.
 
-SSIM loss: structural dissimilarity of probabilities and truth, window by window.
+SSIM loss: structural dissimilarity of probabilities and target, window by window.
 """
 
 import math
@@ -17,15 +17,15 @@ from members.losses.pixel_weights import IgnoredWeight, Kept, mean_or_zero
 
 
 class Boundary(nn.Module):
-    """Mean over pixels and classes of signed distance times (probability - truth), in pixels."""
+    """Mean over pixels and classes of signed distance times (probability - target), in pixels."""
 
     def __init__(self, kept: Kept) -> None:
         super().__init__()
         self.kept = kept
 
-    def forward(self, logits: Tensor, truth: Tensor) -> Tensor:
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Return the weighted mean; 0 where no pixel counts."""
-        values, labels, weights = self.kept.pixels(logits, truth)
+        values, labels, weights = self.kept.pixels(logits, target)
         classes = logits.shape[1]
         seen = labels.masked_fill(weights == 0, UNLABELLED).byte()
         distances = torch.from_numpy(signed_distances(seen.cpu().numpy(), classes))
@@ -36,27 +36,27 @@ class Boundary(nn.Module):
         return mean_or_zero((excess * shares[:, None, None]).sum(dim=1), weights)
 
 
-def signed_distances(truth: Labels, classes: int) -> Map:
+def signed_distances(target: Labels, classes: int) -> Map:
     """Return how far each pixel lies from each class, in pixels; negative inside the class.
 
     Outside it is the distance to the nearest pixel of the class, inside 1 minus the distance to
     the nearest of another; so it is 0 on the rim. Unlabelled pixels belong to no class. A class
-    that a picture lacks, or that has the picture to itself, has no boundary there: all 0.
+    that an image lacks, or that has the image to itself, has no boundary there: all 0.
 
     Args:
-        truth: class index per pixel; 255 where it has none.
+        target: class index per pixel; 255 where it has none.
         classes: how many classes there are.
     """
-    shape = (len(truth), classes, *truth.shape[1:])
+    shape = (len(target), classes, *target.shape[1:])
     found = np.zeros(shape, dtype=np.float32)
-    for picture, labels in enumerate(truth):
+    for image, labels in enumerate(target):
         present = [label for label in range(classes) if (labels == label).any()]
         if len(present) < 2:
             continue
         outside = {label: _distance_to(labels == label) for label in present}
         for label in present:
             others = np.min([outside[other] for other in present if other != label], axis=0)
-            found[picture, label] = np.where(labels == label, 1 - others, outside[label])
+            found[image, label] = np.where(labels == label, 1 - others, outside[label])
     return found
 
 
@@ -67,10 +67,10 @@ def _distance_to(mask: Array) -> Array:
 def boundary(ignore: int | None, *, ignored_weight: IgnoredWeight = 0.0) -> Boundary:
     """Build a boundary loss, to be added to a loss over regions, such as `dice + 0.1*boundary`.
 
-    The paper leaves out the truth's part, which no gradient sees; with it the loss is 0 for the
-    truth and never below. It needs the company: a class without a boundary costs nothing, so alone
-    it lets rims go to the ignored class and to classes that the picture lacks. Since distances are
-    in pixels, it is a few times larger than a Dice loss on pictures of 64 x 128, and grows with
+    The paper leaves out the target's part, which no gradient sees; with it the loss is 0 for the
+    target and never below. It needs the company: a class without a boundary costs nothing, so alone
+    it lets rims go to the ignored class and to classes that the image lacks. Since distances are
+    in pixels, it is a few times larger than a Dice loss on images of 64 x 128, and grows with
     their size.
 
     Args:
@@ -90,15 +90,15 @@ LUMINANCE, CONTRAST = 0.01**2, 0.03**2  # C1 and C2 for values from 0 to 1
 
 
 class StructuralDissimilarity(nn.Module):
-    """One minus the mean SSIM of probabilities and one-hot truth, class by class."""
+    """One minus the mean SSIM of probabilities and one-hot target, class by class."""
 
     def __init__(self, kept: Kept) -> None:
         super().__init__()
         self.kept = kept
 
-    def forward(self, logits: Tensor, truth: Tensor) -> Tensor:
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Return the mean over pixels and classes; 0 where no pixel counts."""
-        values, labels, weights = self.kept.pixels(logits, truth)
+        values, labels, weights = self.kept.pixels(logits, target)
         certain = functional.one_hot(labels, logits.shape[1]).movedim(-1, 1).float()
         losses = 1 - structural_similarity(values.softmax(dim=1), certain, weights)
         shares = self.kept.classes(logits)
@@ -106,33 +106,35 @@ class StructuralDissimilarity(nn.Module):
         return mean_or_zero((losses * shares[:, None, None]).sum(dim=1), weights)
 
 
-def structural_similarity(guess: Tensor, truth: Tensor, weights: Tensor) -> Tensor:
+def structural_similarity(pred: Tensor, target: Tensor, weights: Tensor) -> Tensor:
     """Return the SSIM around each pixel.
 
     Means, variances and covariance in a window are weighted by Gaussian times pixel weight and
     divided by the sum of both, so that pixels of weight 0 and those beyond the edge do not exist.
 
     Args:
-        guess: values from 0 to 1, (picture, class, row, col).
-        truth: 0 or 1, same shape.
-        weights: of the pixels, (picture, row, col).
+        pred: values from 0 to 1, (image, class, row, col).
+        target: 0 or 1, same shape.
+        weights: of the pixels, (image, row, col).
     """
-    along_rows, along_cols = (_blur(size, guess) for size in guess.shape[-2:])
+    along_rows, along_cols = (_blur(size, pred) for size in pred.shape[-2:])
 
     def blurred(values: Tensor) -> Tensor:
         return along_rows @ (values @ along_cols)
 
     weights = weights[:, None]
-    total = blurred(weights).clamp_min(torch.finfo(guess.dtype).tiny)
-    weighted = weights * guess
-    guess_mean, square_mean, truth_mean, product_mean = (
+    total = blurred(weights).clamp_min(torch.finfo(pred.dtype).tiny)
+    weighted = weights * pred
+    pred_mean, square_mean, target_mean, product_mean = (
         blurred(part) / total
-        for part in (weighted, weighted * guess, weights * truth, weighted * truth)
+        for part in (weighted, weighted * pred, weights * target, weighted * target)
     )
-    covariance = product_mean - guess_mean * truth_mean
-    variances = square_mean - guess_mean**2 + truth_mean - truth_mean**2  # truth is its own square
-    luminance = (2 * guess_mean * truth_mean + LUMINANCE) / (
-        guess_mean**2 + truth_mean**2 + LUMINANCE
+    covariance = product_mean - pred_mean * target_mean
+    variances = (
+        square_mean - pred_mean**2 + target_mean - target_mean**2
+    )  # target is its own square
+    luminance = (2 * pred_mean * target_mean + LUMINANCE) / (
+        pred_mean**2 + target_mean**2 + LUMINANCE
     )
     return luminance * (2 * covariance + CONTRAST) / (variances + CONTRAST)
 

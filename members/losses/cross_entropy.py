@@ -29,9 +29,9 @@ class CrossEntropy(nn.Module):
         self.kept = kept
         self.register_buffer("weights", weights)
 
-    def forward(self, logits: Tensor, truth: Tensor) -> Tensor:
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Return the weighted mean over the pixels; 0 where no pixel counts."""
-        values, labels, counted = self.kept.pixels(logits, truth)
+        values, labels, counted = self.kept.pixels(logits, target)
         losses = functional.cross_entropy(values, labels, reduction="none")
         return mean_or_zero(losses, self.weights[labels] * counted)
 
@@ -71,9 +71,9 @@ class Focal(nn.Module):
         self.gamma = gamma
         self.register_buffer("weights", weights)
 
-    def forward(self, logits: Tensor, truth: Tensor) -> Tensor:
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Return the weighted mean over the pixels; 0 where no pixel counts."""
-        values, labels, counted = self.kept.pixels(logits, truth)
+        values, labels, counted = self.kept.pixels(logits, target)
         log_p = -functional.cross_entropy(values, labels, reduction="none")
         # The clamp keeps the slope finite where p rounds to 1 and gamma lies below 1.
         doubt = (1 - log_p.exp()).clamp_min(1e-6)

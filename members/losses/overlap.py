@@ -1,4 +1,4 @@
-"""Dice loss: one minus the overlap of prediction and truth, class by class.
+"""Dice loss: one minus the overlap of prediction and target, class by class.
 
 Lovász-softmax: the IoU made differentiable, class by class.
 """
@@ -25,9 +25,9 @@ class Dice(nn.Module):
         self.smooth = smooth
         self.register_buffer("weights", weights)
 
-    def forward(self, logits: Tensor, truth: Tensor) -> Tensor:
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Return the mean over the classes that occur in the batch; 0 where none does."""
-        overlap, sizes, volumes = _sums(*self.kept.pixels(logits, truth))
+        overlap, sizes, volumes = _sums(*self.kept.pixels(logits, target))
         losses = 1 - (2 * overlap + self.smooth) / (sizes + self.smooth)
         return mean_or_zero(losses, self.kept.classes(logits) * (volumes > 0) * self.weights)
 
@@ -40,9 +40,9 @@ class GeneralisedDice(nn.Module):
         self.kept = kept
         self.smooth = smooth
 
-    def forward(self, logits: Tensor, truth: Tensor) -> Tensor:
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Return one minus the weighted overlap by the weighted sizes; 0 where no pixel counts."""
-        overlap, sizes, volumes = _sums(*self.kept.pixels(logits, truth))
+        overlap, sizes, volumes = _sums(*self.kept.pixels(logits, target))
         weights = self.kept.classes(logits) * (volumes > 0) / volumes.clamp_min(1) ** 2
         # Only their ratios matter; with the largest at 1, `smooth` is in pixels here too.
         weights = weights / weights.max().clamp_min(torch.finfo(weights.dtype).tiny)
@@ -61,7 +61,7 @@ def dice(
     """Build a Dice loss.
 
     Overlaps are summed over the batch before they are divided, since a rare class is absent from
-    most single pictures. A class that the batch lacks has no loss.
+    most single images. A class that the batch lacks has no loss.
 
     Args:
         frequencies: share of each class in the training pixels.
@@ -84,7 +84,7 @@ def dice(
 
 
 def _sums(logits: Tensor, labels: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return per class: overlap and size in weighted pixels, and pixels that count by truth."""
+    """Return per class: overlap and size in weighted pixels, and pixels that count by target."""
     classes = logits.shape[1]
     probabilities = logits.softmax(dim=1)
     certain = functional.one_hot(labels, classes).movedim(-1, 1).float() * (weights > 0)[:, None]
@@ -102,9 +102,9 @@ class LovaszSoftmax(nn.Module):
         super().__init__()
         self.kept = kept
 
-    def forward(self, logits: Tensor, truth: Tensor) -> Tensor:
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Return the mean over the classes that occur in the batch; 0 where none does."""
-        values, labels, weights = self.kept.flat(logits, truth)
+        values, labels, weights = self.kept.flat(logits, target)
         occurring = labels.bincount(minlength=len(values)).nonzero()
         own = labels == occurring
         errors = (own.float() - values.softmax(dim=0)[occurring[:, 0]]).abs()
@@ -120,7 +120,7 @@ def jaccard_slopes(own: Tensor, weights: Tensor) -> Tensor:
     where a pixel adds a hundred-thousandth.
 
     Args:
-        own: whether the pixel is of the class by truth, (class, pixel), worst error first;
+        own: whether the pixel is of the class by target, (class, pixel), worst error first;
             each class has one at least.
         weights: of the pixels, same order.
     """
@@ -134,7 +134,7 @@ def jaccard_slopes(own: Tensor, weights: Tensor) -> Tensor:
 
 
 def lovasz(ignore: int | None, *, ignored_weight: IgnoredWeight = 0.0) -> LovaszSoftmax:
-    """Build a Lovász-softmax loss, which for certain guesses is one minus the mean IoU.
+    """Build a Lovász-softmax loss, which for certain predictions is one minus the mean IoU.
 
     Args:
         ignore: the ignored class, or None.

@@ -20,10 +20,10 @@ IgnoredWeight = Annotated[float, Field(ge=0, le=1)]
 """0 leaves the ignored class out by pixel, 1 learns it like any other."""
 
 
-def kept_pixels(truth: Tensor, ignore: int | None) -> Tensor:
-    """Tell which pixels count: labelled, and not of the ignored class. Boolean, shape of truth."""
-    kept = truth != UNLABELLED
-    return kept if ignore is None else kept & (truth != ignore)
+def kept_pixels(target: Tensor, ignore: int | None) -> Tensor:
+    """Tell which pixels count: labelled, and not of the ignored class. Boolean, shape of target."""
+    kept = target != UNLABELLED
+    return kept if ignore is None else kept & (target != ignore)
 
 
 @dataclass(frozen=True)
@@ -42,36 +42,36 @@ class Kept:
     ignore: int | None
     ignored_weight: float
 
-    def pixels(self, logits: Tensor, truth: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def pixels(self, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Clear what does not count.
 
         Args:
-            logits: (picture, class, row, col).
-            truth: (picture, row, col).
+            logits: (image, class, row, col).
+            target: (image, row, col).
 
         Returns:
             Logits in float32; labels; and the weight of each pixel. Where the weight is 0, logits
             and label are 0 too, so that not even NaN gets through.
         """
-        weights = (truth != UNLABELLED).float()
+        weights = (target != UNLABELLED).float()
         if self.ignore is not None:
-            weights = torch.where(truth == self.ignore, self.ignored_weight * weights, weights)
+            weights = torch.where(target == self.ignore, self.ignored_weight * weights, weights)
         out = weights == 0
         cleared = logits.float().masked_fill(out[:, None], 0)
-        return cleared, truth.long().masked_fill(out, 0), weights
+        return cleared, target.long().masked_fill(out, 0), weights
 
-    def flat(self, logits: Tensor, truth: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def flat(self, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Gather the pixels that count.
 
         Args:
-            logits: (picture, class, row, col).
-            truth: (picture, row, col).
+            logits: (image, class, row, col).
+            target: (image, row, col).
 
         Returns:
             Logits (class, pixel) in float32, labels (pixel) and weights (pixel); empty where no
             pixel counts.
         """
-        cleared, labels, weights = self.pixels(logits, truth)
+        cleared, labels, weights = self.pixels(logits, target)
         counts = weights > 0
         return cleared.movedim(1, 0)[:, counts], labels[counts], weights[counts]
 

@@ -1,4 +1,4 @@
-"""Adversarial training: a discriminator learns to tell guessed masks from true ones.
+"""Adversarial training: a discriminator learns to tell predicted masks from true ones.
 
 A discriminator that learns beside a generator to tell true pairs from made ones.
 """
@@ -24,7 +24,7 @@ class PatchGAN(nn.Sequential):
     """Tells for each patch whether a condition and what was made for it belong together.
 
     (N, channels, H, W) to logits (N, 1, H / 4 - 2, W / 4 - 2); each sees 34 x 34 pixels, half the
-    side of the paper's, as the pictures are smaller.
+    side of the paper's, as the images are smaller.
 
     Args:
         channels: of both together.
@@ -55,7 +55,7 @@ class PatchGAN(nn.Sequential):
         rows, cols = pairs.shape[2:]
         if min(rows, cols) < SMALLEST_PX:
             raise BadData(
-                f"pictures are {rows} x {cols}; a PatchGAN needs at least"
+                f"images are {rows} x {cols}; a PatchGAN needs at least"
                 f" {SMALLEST_PX} x {SMALLEST_PX} pixels: take procedure 'supervised'"
             )
         told: Tensor = super().forward(pairs)  # type: ignore[no-untyped-call]
@@ -77,8 +77,8 @@ class Judge:
         """Return the adversarial loss of the generator.
 
         Args:
-            condition: (picture, channel, row, col).
-            true: what belongs to it, (picture, channel, row, col).
+            condition: (image, channel, row, col).
+            true: what belongs to it, (image, channel, row, col).
             made: what the generator made for it, of that shape.
         """
         told = self._told(condition, true, real=True)
@@ -96,9 +96,9 @@ class Judge:
 
 
 class MaskJudge:
-    """Says how badly guessed masks deceive a discriminator that sees pictures and masks.
+    """Says how badly predicted masks deceive a discriminator that sees images and masks.
 
-    Pixels that do not count are zero in true and guessed masks alike, so that they give no hint.
+    Pixels that do not count are zero in true and predicted masks alike, so that they give no hint.
 
     Args:
         judge: trains the discriminator.
@@ -109,12 +109,12 @@ class MaskJudge:
     def __init__(self, judge: Judge, *, ignore: int | None, weight: float) -> None:
         self._judge, self._ignore, self._weight = judge, ignore, weight
 
-    def __call__(self, pictures: Tensor, logits: Tensor, truth: Tensor) -> Tensor:
+    def __call__(self, images: Tensor, logits: Tensor, target: Tensor) -> Tensor:
         """Return the weighted adversarial loss of the network."""
-        kept = kept_pixels(truth, self._ignore)[:, None]
-        label = torch.where(kept[:, 0], truth, 0).long()
+        kept = kept_pixels(target, self._ignore)[:, None]
+        label = torch.where(kept[:, 0], target, 0).long()
         true = functional.one_hot(label, logits.shape[1]).movedim(-1, 1) * kept
-        seen = pictures.float() / 127.5 - 1
+        seen = images.float() / 127.5 - 1
         return self._weight * self._judge(seen, true.float(), logits.softmax(dim=1) * kept)
 
 

@@ -1,4 +1,4 @@
-"""How a network does on some pictures: the numbers of its training curves."""
+"""How a network does on some images: the numbers of its training curves."""
 
 import math
 from dataclasses import asdict, dataclass
@@ -20,7 +20,7 @@ class Rates:
 
     Args:
         loss: mean over batches.
-        accuracy: share of the scored pixels that are guessed right.
+        accuracy: share of the scored pixels that are predicted right.
         miou: as the protocol `masked` has it.
     """
 
@@ -37,16 +37,16 @@ class Rates:
         return -self.loss if monitor == "loss" or math.isnan(self.miou) else self.miou
 
 
-def tally(logits: Tensor, truth: Tensor, classes: int) -> Tensor:
-    """Count pixels by (true class, guessed class), unlabelled ones in none.
+def tally(logits: Tensor, target: Tensor, classes: int) -> Tensor:
+    """Count pixels by (true class, predicted class), unlabelled ones in none.
 
     Args:
-        logits: (picture, class, row, col).
-        truth: (picture, row, col).
+        logits: (image, class, row, col).
+        target: (image, row, col).
         classes: how many there are.
     """
-    labelled = truth != UNLABELLED
-    pairs = truth[labelled].long() * classes + logits.argmax(dim=1)[labelled]
+    labelled = target != UNLABELLED
+    pairs = target[labelled].long() * classes + logits.argmax(dim=1)[labelled]
     return torch.bincount(pairs, minlength=classes**2).reshape(classes, classes)
 
 

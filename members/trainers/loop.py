@@ -17,13 +17,13 @@ from members.recipe import Recipe
 from members.trainers.epoch_metrics import Rates, rates, tally
 
 Batches = Callable[[int], Iterator[tuple[Tensor, Tensor]]]
-"""From an epoch's number to its batches: pictures and truth, on the device."""
+"""From an epoch's number to its batches: images and target, on the device."""
 
 Examine = Callable[[nn.Module], Rates]
 """From a network to how it does on the holdout."""
 
 Judged = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""From pictures, main logits and truth to a loss."""
+"""From images, main logits and target to a loss."""
 
 
 Watch = Callable[[int, float], None]
@@ -36,7 +36,7 @@ class Task:
 
     Args:
         network: trained in place.
-        loss: over logits and truth; its own parameters are learnt too.
+        loss: over logits and target; its own parameters are learnt too.
         batches: of one epoch.
         steps: batches an epoch.
         examine: how a network does on the holdout.
@@ -82,7 +82,7 @@ def fit(
         first_epoch: its number, which decides the draws.
         output: the one output of several that is trained. The holdout is scored by the main output,
             so a network trained by another keeps its last weights and all its epochs.
-        judge: gives a loss besides the recipe's, of pictures, main logits and truth.
+        judge: gives a loss besides the recipe's, of images, main logits and target.
 
     Returns:
         A row an epoch.
@@ -150,30 +150,30 @@ class _Learner:
         task.network.train()
         total = 0.0
         counts = torch.zeros(task.classes, task.classes, dtype=torch.int64)
-        for step, (pictures, truth) in enumerate(batches):
+        for step, (images, target) in enumerate(batches):
             share = self._schedule(epochs_done + step / task.steps, scores)
             for group, rate in zip(self._optimizer.param_groups, self._full_rates, strict=True):
                 group["lr"] = rate * share
-            value, logits = self._step(pictures, truth)
+            value, logits = self._step(images, target)
             total += value
-            counts += tally(logits, truth, task.classes).cpu()
+            counts += tally(logits, target, task.classes).cpu()
             if self._averaged is not None:
                 self._averaged.update_parameters(task.network)
         return rates(total / task.steps, counts, task.ignore)
 
-    def _step(self, pictures: Tensor, truth: Tensor) -> tuple[float, Tensor]:
+    def _step(self, images: Tensor, target: Tensor) -> tuple[float, Tensor]:
         """Learn from one batch; return its loss and its main logits."""
         task = self._task
         with task.autocast():
-            outputs = task.network(pictures)
+            outputs = task.network(images)
         # Deep supervision: every output answers for itself.
         outputs = outputs if isinstance(outputs, tuple) else (outputs,)
         number = self._output
         chosen = outputs if number is None else outputs[number : number + 1]
-        losses = [task.loss(logits.float(), truth) for logits in chosen]
+        losses = [task.loss(logits.float(), target) for logits in chosen]
         loss: Tensor = torch.stack(losses).mean()
         if self._judge is not None:
-            loss = loss + self._judge(pictures, outputs[0].float(), truth)
+            loss = loss + self._judge(images, outputs[0].float(), target)
         value = float(loss.detach())
         if not math.isfinite(value):
             raise EnsError(

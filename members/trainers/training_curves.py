@@ -1,4 +1,4 @@
-"""The curves of a training: as a table, as a picture, and for TensorBoard."""
+"""The curves of a training: as a table, as an image, and for TensorBoard."""
 
 import csv
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 from evaluation.core.files import whole_file
 from members.trainers.loop import History
 
-TABLE, PICTURE = "history.csv", "curves.png"
+TABLE, IMAGE = "history.csv", "curves.png"
 CURVES = ("loss", "accuracy", "miou")
 
 
@@ -21,7 +21,7 @@ def write_curves(folder: Path, history: History) -> None:
         writer = csv.DictWriter(file, list(history[0]))
         writer.writeheader()
         writer.writerows({k: round(v, 6) for k, v in row.items()} for row in history)
-    _draw(folder / PICTURE, history)
+    _draw(folder / IMAGE, history)
     _write_tensorboard(folder, history)
 
 

@@ -1,6 +1,6 @@
 """Mean-field inference in a fully connected conditional random field, five ways.
 
-`compiled` is the fast one, `twin` the same in NumPy, `batched` the same for grey pictures in torch,
+`compiled` is the fast one, `twin` the same in NumPy, `batched` the same for grey images in torch,
 `exact` the referee with the full kernels in float64, `library` pydensecrf. All take the same block
-of pictures and the same `Model`.
+of images and the same `Model`.
 """

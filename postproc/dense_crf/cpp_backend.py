@@ -11,9 +11,9 @@ import numpy as np
 from evaluation.core.errors import BadSpec
 from evaluation.core.types import (
     Array,
+    Images,
     Kept,
     Map,
-    Pictures,
 )
 from postproc.dense_crf import grid
 from postproc.dense_crf.grid import Quality, lattice
@@ -66,7 +66,7 @@ class Problem(Structure):
     """Mirrors `Problem` of kernel.h."""
 
     _fields_ = (
-        *((name, c_int32) for name in ("pictures", "classes", "rows", "cols", "iterations")),
+        *((name, c_int32) for name in ("images", "classes", "rows", "cols", "iterations")),
         ("floor", c_float),
         ("place", POINTER(Place)),
         ("grey", POINTER(Grey)),
@@ -74,22 +74,22 @@ class Problem(Structure):
     )
 
 
-def infer(maps: Map, pictures: Pictures | None, model: Model, quality: Quality) -> tuple[Map, Kept]:
-    """Return the mean-field maps of a block of pictures; other threads run meanwhile.
+def infer(maps: Map, images: Images | None, model: Model, quality: Quality) -> tuple[Map, Kept]:
+    """Return the mean-field maps of a block of images; other threads run meanwhile.
 
     Args:
-        maps: (picture, class, row, col).
-        pictures: uint8 (picture, channel, row, col), grey or of three colours; None where no kernel
+        maps: (image, class, row, col).
+        images: uint8 (image, channel, row, col), grey or of three colours; None where no kernel
             looks at colour.
         model: the field.
         quality: how narrow the cells of the grid are.
 
     Returns:
-        The maps, and which are done. Those of pictures in colour are not where their colours are so
+        The maps, and which are done. Those of images in colour are not where their colours are so
         many, for kernels so small, that the grid would have over MOST_CELLS cells a pixel.
 
     Raises:
-        MemoryError: no room for one picture's work.
+        MemoryError: no room for one image's work.
     """
     count, classes, rows, cols = maps.shape
     handed = _Handed()
@@ -97,16 +97,16 @@ def infer(maps: Map, pictures: Pictures | None, model: Model, quality: Quality) 
     for kernel in model.kernels:
         if kernel.srgb is None:
             problem.place = pointer(handed.place(kernel, quality, rows, cols))
-        elif pictures is not None and pictures.shape[1] == 1:
+        elif images is not None and images.shape[1] == 1:
             problem.grey = pointer(handed.grey(kernel, quality))
         else:
             problem.colour = pointer(handed.colour(kernel, quality, rows * cols))
     maps = np.ascontiguousarray(maps, np.float32)
-    pictures = None if pictures is None else np.ascontiguousarray(pictures)
+    images = None if images is None else np.ascontiguousarray(images)
     result, left = np.empty(maps.shape, np.float32), np.empty(count, np.bool_)
-    seen = None if pictures is None else pictures.ctypes.data
+    seen = None if images is None else images.ctypes.data
     if load()(problem, maps.ctypes.data, seen, result.ctypes.data, left.ctypes.data):
-        raise MemoryError(f"no room for a picture of {classes} x {rows} x {cols}")
+        raise MemoryError(f"no room for an image of {classes} x {rows} x {cols}")
     return result, ~left
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float, Shaped
 
 from evaluation.core.errors import BadMaps
-from evaluation.core.types import Array, Map, Pictures
+from evaluation.core.types import Array, Images, Map
 from postproc.dense_crf.model import (
     Kernel,
     Model,
@@ -23,18 +23,18 @@ Features = Float[np.ndarray, "pixel feature"]
 Filter = Callable[[Shaped[np.ndarray, "class row col"]], Shaped[np.ndarray, "class ..."]]
 
 
-def infer(maps: Map, pictures: Pictures | None, model: Model) -> Map:
-    """Return the mean-field maps of a block of pictures, nothing approximated.
+def infer(maps: Map, images: Images | None, model: Model) -> Map:
+    """Return the mean-field maps of a block of images, nothing approximated.
 
     A pixel sends a message to itself too, as in all implementations by filtering.
 
     Args:
-        maps: float32 (picture, class, row, col).
-        pictures: uint8 (picture, channel, row, col); None where no kernel looks at colour.
+        maps: float32 (image, class, row, col).
+        images: uint8 (image, channel, row, col); None where no kernel looks at colour.
         model: the field.
 
     Raises:
-        BadMaps: pictures of more pixels than two such kernels have room in memory.
+        BadMaps: images of more pixels than two such kernels have room in memory.
 
     Source: Krähenbühl and Koltun, "Efficient Inference in Fully Connected CRFs with Gaussian Edge
         Potentials", NIPS 2011, algorithm 1.
@@ -44,14 +44,14 @@ def infer(maps: Map, pictures: Pictures | None, model: Model) -> Map:
         raise BadMaps(f"maps of {pixels} pixels; expected at most {MOST_PIXELS} by backend=exact")
     result = np.empty(maps.shape, np.float32)
     for number, one in enumerate(maps):
-        picture = None if pictures is None else pictures[number]
-        result[number] = _one(one[None].astype(np.float64), picture, model)[0]
+        image = None if images is None else images[number]
+        result[number] = _one(one[None].astype(np.float64), image, model)[0]
     return result
 
 
-def _one(map_: Map, picture: Array | None, model: Model) -> Map:
+def _one(map_: Map, image: Array | None, model: Model) -> Map:
     size = map_.shape[2:]
-    filters = [_filter(kernel, size, picture) for kernel in model.kernels]
+    filters = [_filter(kernel, size, image) for kernel in model.kernels]
     costs = unary(map_, model.floor)
     q = softmax(-costs)
     for _ in range(model.iterations):
@@ -63,12 +63,12 @@ def _one(map_: Map, picture: Array | None, model: Model) -> Map:
     return q
 
 
-def _filter(kernel: Kernel, size: tuple[int, ...], picture: Array | None) -> Filter:
+def _filter(kernel: Kernel, size: tuple[int, ...], image: Array | None) -> Filter:
     rows, cols = (_gaussian(np.arange(length)[:, None] / kernel.sxy) for length in size)
-    if kernel.srgb is None or picture is None:
+    if kernel.srgb is None or image is None:
         row, col = (_normalised(matrix) for matrix in (rows, cols))
         return lambda q: row @ q @ col
-    colours = np.broadcast_to(picture, (RGB, *size)).reshape(RGB, -1).T / kernel.srgb
+    colours = np.broadcast_to(image, (RGB, *size)).reshape(RGB, -1).T / kernel.srgb
     full = _gaussian(colours)
     # In place: the kernel is the product of its parts, and there is room for one.
     full.reshape(*size, *size)[...] *= rows[:, None, :, None]

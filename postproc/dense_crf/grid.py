@@ -97,7 +97,7 @@ class Axis:
 def axes(kernel: Kernel, quality: Quality) -> tuple[Axis, Axis | None]:
     """Return the axis of places (rows and columns alike) and that of grey levels, if any.
 
-    Of a grey picture the three channels are equal, so a difference of d levels is one of
+    Of a grey image the three channels are equal, so a difference of d levels is one of
     sqrt(3) d in colour: along grey levels the kernel's deviation is srgb / sqrt(3).
     """
     alone, place, level = WIDTHS[quality]

@@ -1,4 +1,4 @@
-"""The grey grid of `compiled` in torch: a block of pictures at once, for a GPU."""
+"""The grey grid of `compiled` in torch: a block of images at once, for a GPU."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,27 +8,27 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from evaluation.core.types import Array, Map, Pictures
+from evaluation.core.types import Array, Images, Map
 from members.devices import devices
 from postproc.dense_crf import grid
 from postproc.dense_crf.grid import Quality
 from postproc.dense_crf.model import Kernel, Model
 
-# A picture's index or weight is repeated over its classes, and one for all over the pictures.
+# An image's index or weight is repeated over its classes, and one for all over the images.
 Index = Int[Tensor, "repeated corner pixel"]
 Weight = Float[Tensor, "repeated corner pixel"]
-Flat = Float[Tensor, "picture _ pixel"]
+Flat = Float[Tensor, "image _ pixel"]
 TINY = 1e-20
 
 
-def infer(maps: Map, greys: Pictures | None, model: Model, quality: Quality) -> Map:
-    """Return the mean-field maps of a block of grey pictures, all iterations, in float32.
+def infer(maps: Map, greys: Images | None, model: Model, quality: Quality) -> Map:
+    """Return the mean-field maps of a block of grey images, all iterations, in float32.
 
     It runs on the first GPU that torch sees, else on the processor, where `compiled` is faster.
 
     Args:
-        maps: (picture, class, row, col).
-        greys: uint8 (picture, 1, row, col); None where no kernel looks at colour.
+        maps: (image, class, row, col).
+        greys: uint8 (image, 1, row, col); None where no kernel looks at colour.
         model: the field.
         quality: how narrow the cells of the grid are.
     """
@@ -49,7 +49,7 @@ def infer(maps: Map, greys: Pictures | None, model: Model, quality: Quality) -> 
 
 @dataclass(frozen=True)
 class _Grid:
-    """Cells of pictures, or the same for all of them.
+    """Cells of images, or the same for all of them.
 
     Args:
         index: cells that each pixel lies between.
@@ -80,9 +80,7 @@ class _Grid:
         return sum((cells.gather(2, index) * weight for index, weight in corners), q.new_zeros(()))
 
 
-def _grid(
-    kernel: Kernel, maps: Map, greys: Pictures | None, quality: Quality, device: str
-) -> _Grid:
+def _grid(kernel: Kernel, maps: Map, greys: Images | None, quality: Quality, device: str) -> _Grid:
     place, level = grid.axes(kernel, quality)
     axes = [(place, each) for each in np.indices(maps.shape[2:]).reshape(2, 1, -1)]
     if level is not None and greys is not None:
@@ -105,6 +103,6 @@ def _grid(
 
 
 def _outer(combine: Callable[[Array, Array], Array], left: Array, right: Array) -> Array:
-    """Combine each corner so far with each of another axis: (picture, corner, pixel)."""
+    """Combine each corner so far with each of another axis: (image, corner, pixel)."""
     found = combine(left[:, :, None], right[:, None])
     return found.reshape(len(found), -1, found.shape[-1])

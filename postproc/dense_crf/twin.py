@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy import sparse
 
-from evaluation.core.types import Array, Map, Pictures
+from evaluation.core.types import Array, Images, Map
 from postproc.dense_crf import grid
 from postproc.dense_crf.grid import Axis, Lattice, Quality, lattice, simplices
 from postproc.dense_crf.model import (
@@ -20,18 +20,18 @@ from postproc.dense_crf.model import (
 Filter = Callable[[Array], Array]
 
 
-def infer(maps: Map, pictures: Pictures | None, model: Model, quality: Quality) -> Map:
-    """Return the mean-field maps of a block of pictures; see `compiled.infer`."""
+def infer(maps: Map, images: Images | None, model: Model, quality: Quality) -> Map:
+    """Return the mean-field maps of a block of images; see `compiled.infer`."""
     result = np.empty(maps.shape, np.float32)
     for number, one in enumerate(maps):
-        picture = None if pictures is None else pictures[number]
-        result[number] = _one(one[None].astype(np.float64), picture, model, quality)[0]
+        image = None if images is None else images[number]
+        result[number] = _one(one[None].astype(np.float64), image, model, quality)[0]
     return result
 
 
-def _one(map_: Map, picture: Array | None, model: Model, quality: Quality) -> Map:
+def _one(map_: Map, image: Array | None, model: Model, quality: Quality) -> Map:
     size = map_.shape[2:]
-    filters = [_filter(axes(kernel, size, picture, quality)) for kernel in model.kernels]
+    filters = [_filter(axes(kernel, size, image, quality)) for kernel in model.kernels]
     costs = unary(map_, model.floor)
     q = softmax(-costs)
     for _ in range(model.iterations):
@@ -45,7 +45,7 @@ def _one(map_: Map, picture: Array | None, model: Model, quality: Quality) -> Ma
 
 @dataclass(frozen=True)
 class Cells:
-    """Cells along one axis of a picture's grid.
+    """Cells along one axis of an image's grid.
 
     Args:
         cell: those that each pixel lies between.
@@ -59,18 +59,18 @@ class Cells:
 
 
 def axes(
-    kernel: Kernel, size: tuple[int, ...], picture: Array | None, quality: Quality
+    kernel: Kernel, size: tuple[int, ...], image: Array | None, quality: Quality
 ) -> list[Cells]:
-    """Return the axes of a picture's grid: rows, columns, and grey levels or colours."""
+    """Return the axes of an image's grid: rows, columns, and grey levels or colours."""
     row, col = np.indices(size).reshape(2, -1)
     place, level = grid.axes(kernel, quality)
-    if kernel.srgb is None or level is None or picture is None:
+    if kernel.srgb is None or level is None or image is None:
         return [_along(place, row), _along(place, col)]
-    if len(picture) == 1:
-        grey = picture.ravel().astype(np.intp)
+    if len(image) == 1:
+        grey = image.ravel().astype(np.intp)
         return [_along(place, row), _along(place, col), _along(level, grey - grey.min())]
     place = grid.place_beside_colours(kernel, quality)
-    colours = picture.reshape(len(picture), -1).T.astype(np.float64)
+    colours = image.reshape(len(image), -1).T.astype(np.float64)
     return [_along(place, row), _along(place, col), _among(lattice(kernel.srgb, quality), colours)]
 
 

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from evaluation.core.errors import BadSpec
 from evaluation.core.specs import Spec
-from evaluation.core.types import Map, Pictures
+from evaluation.core.types import Images, Map
 from evaluation.iou import mean_over_present
 from postproc.fit_chain import HeldOut, PerPixel, Places, held_out_pixels
 from postproc.renormalise import renormalise
@@ -46,7 +46,7 @@ def best_bias(pixels: HeldOut) -> Biases:
     Args:
         pixels: held-out pixels.
     """
-    present = np.bincount(pixels.truth, minlength=len(pixels.log_maps)) > 0
+    present = np.bincount(pixels.target, minlength=len(pixels.log_maps)) > 0
     shares = np.exp(pixels.log_maps) @ pixels.weight
     even = np.round(np.log(shares.max() / shares) * STEPS) / STEPS
     first, score = _ascended(pixels, np.zeros(len(present)), present)
@@ -78,13 +78,13 @@ def _scores(pixels: HeldOut, bias: Biases, label: int, present: Present) -> PerE
     rival, turns = _turns(pixels, bias, label)
     size = len(EDGES) + 1, len(bias)
     cells = turns * len(bias) + rival
-    right, own = rival == pixels.truth, pixels.truth == label
-    # At each edge, of each class: pixels guessed as it, and those of them that are right.
-    guessed = _from_next_on(_summed(cells, pixels.weight, size))
+    right, own = rival == pixels.target, pixels.target == label
+    # At each edge, of each class: pixels predicted as it, and those of them that are right.
+    predicted = _from_next_on(_summed(cells, pixels.weight, size))
     hits = _from_next_on(_summed(cells[right], pixels.weight[right], size))
-    guessed[:, label] = _summed(turns, pixels.weight, size[:1])[:-1].cumsum()
+    predicted[:, label] = _summed(turns, pixels.weight, size[:1])[:-1].cumsum()
     hits[:, label] = _summed(turns[own], pixels.weight[own], size[:1])[:-1].cumsum()
-    union = np.bincount(pixels.truth, pixels.weight, len(bias)) + guessed - hits
+    union = np.bincount(pixels.target, pixels.weight, len(bias)) + predicted - hits
     iou = np.divide(hits, union, out=np.full(hits.shape, np.nan), where=union > 0)
     return mean_over_present(iou[:, present])
 
@@ -131,14 +131,14 @@ def class_bias(
 
     Networks learn to be right about most pixels, while mean IoU weighs a rare class as much as a
     frequent one. Without `bias` the biases are learned: those of the highest `masked` mean IoU on
-    held-out maps, found one class after the other. The ignored class gets -inf, since to guess it
+    held-out maps, found one class after the other. The ignored class gets -inf, since to prediction it
     on a scored pixel is always a miss and never a hit; with nothing but that this step gives the
     labels of `suppress_background`. Only differences of biases matter.
 
     Args:
         classes: how many there are.
         ignore: the class that is not scored, or None.
-        bias: one number a class, or '-inf' in quotes for a class that is never to be guessed; by
+        bias: one number a class, or '-inf' in quotes for a class that is never to be predicted; by
             default learned.
         floor: probabilities below this are raised to it, so that a zero, which may be rounding, is
             none for ever.
@@ -152,7 +152,7 @@ def class_bias(
         raise BadSpec("bias forbids every class; expected a number for one at least")
     factors = np.exp(values - values.max()).astype(np.float32)[:, None, None]
 
-    def apply(maps: Map, _: Pictures | None) -> Map:
+    def apply(maps: Map, _: Images | None) -> Map:
         scores: Map = np.maximum(maps, np.float32(floor))
         scores *= factors
         return renormalise(scores)

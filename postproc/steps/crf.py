@@ -1,4 +1,4 @@
-"""The fully connected conditional random field: labels drawn to the edges of the picture."""
+"""The fully connected conditional random field: labels drawn to the edges of the image."""
 
 from collections.abc import Callable
 from typing import Annotated, Literal
@@ -8,7 +8,7 @@ from jaxtyping import Float
 from pydantic import Field
 
 from evaluation.core.errors import BadSpec
-from evaluation.core.types import Kept, Map, Pictures
+from evaluation.core.types import Images, Kept, Map
 from postproc.dense_crf.grid import Quality
 from postproc.dense_crf.model import Kernel, Model
 from postproc.step import Step
@@ -18,7 +18,7 @@ Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Cost = Annotated[float, Field(allow_inf_nan=False)]
 Compat = Weight | list[list[Cost]]
 Backend = Literal["ours", "torch", "pydensecrf", "exact", "numpy"]
-Infer = Callable[[Map, Pictures | None], Map]
+Infer = Callable[[Map, Images | None], Map]
 Costs = Float[np.ndarray, "class other"]
 
 RGB = 3
@@ -38,18 +38,18 @@ def crf(
     quality: Quality = "default",
     backend: Backend = "ours",
 ) -> Step:
-    """Draw labels to the edges of the picture: pixels near in place and colour want the same label.
+    """Draw labels to the edges of the image: pixels near in place and colour want the same label.
 
-    A grey picture counts as three equal channels, as is usual, so published settings mean the same
+    A grey image counts as three equal channels, as is usual, so published settings mean the same
     here; one grey level of difference then weighs as three. A kernel with compat 0 is left out, and
-    without the bilateral one no pictures are needed.
+    without the bilateral one no images are needed.
 
     A pixel with label a pays compat for each neighbour with another label, or, where compat is a
     symmetric matrix [[...], ...], its entry (a, b) for a neighbour with label b.
 
     Args:
         classes: how many there are.
-        iterations: of mean-field inference; a picture whose probabilities have settled stops early.
+        iterations: of mean-field inference; an image whose probabilities have settled stops early.
         gaussian_sxy: reach of the kernel on place alone, in pixels.
         gaussian_compat: its weight.
         bilateral_sxy: reach of the kernel on place and colour, in pixels.
@@ -57,10 +57,10 @@ def crf(
         bilateral_compat: its weight.
         floor: probabilities below this are raised to it before the logarithm.
         quality: of backend `ours`: `high` has finer cells, nearer to exact, and takes longer.
-        backend: `ours`, compiled (pictures of very many colours for small kernels go to
-            pydensecrf); `torch`, the same for blocks of grey pictures on a GPU, those in colour go
-            through `ours`; `pydensecrf`; `exact`, the referee, full kernels in float64 for pictures
-            of at most 10,000 pixels, a second or more a picture; `numpy`, what `ours` computes,
+        backend: `ours`, compiled (images of very many colours for small kernels go to
+            pydensecrf); `torch`, the same for blocks of grey images on a GPU, those in colour go
+            through `ours`; `pydensecrf`; `exact`, the referee, full kernels in float64 for images
+            of at most 10,000 pixels, a second or more an image; `numpy`, what `ours` computes,
             slowly.
 
     Source: Krähenbühl and Koltun, "Efficient Inference in Fully Connected CRFs with Gaussian Edge
@@ -78,10 +78,10 @@ def crf(
     infer = _backend(backend, model, quality)
     in_colour = bool(bilateral.any())
 
-    def apply(maps: Map, pictures: Pictures | None) -> Map:
-        return infer(maps, pictures if in_colour else None)
+    def apply(maps: Map, images: Images | None) -> Map:
+        return infer(maps, images if in_colour else None)
 
-    return Step("maps", "maps", apply, needs_pictures=in_colour)
+    return Step("maps", "maps", apply, needs_images=in_colour)
 
 
 def _costs(option: str, compat: Compat, classes: int) -> Costs:
@@ -101,9 +101,9 @@ def _backend(name: Backend, model: Model, quality: Quality) -> Infer:
     if name == "exact":
         from postproc.dense_crf import exact
 
-        return lambda maps, pictures: exact.infer(maps, pictures, model)
+        return lambda maps, images: exact.infer(maps, images, model)
     if name == "pydensecrf":
-        return lambda maps, pictures: _by_library(maps, pictures, model)
+        return lambda maps, images: _by_library(maps, images, model)
     return _ours(name, model, quality)
 
 
@@ -111,16 +111,16 @@ def _ours(name: Backend, model: Model, quality: Quality) -> Infer:
     in_colour = _grid(name, model, quality)
     in_grey = _on_gpu(model, quality) if name == "torch" else in_colour
 
-    def choose(maps: Map, pictures: Pictures | None) -> Map:
-        if pictures is None:
+    def choose(maps: Map, images: Images | None) -> Map:
+        if images is None:
             return in_grey(maps, None)
-        grey: Kept = (pictures == pictures[:, :1]).all(axis=(1, 2, 3))
+        grey: Kept = (images == images[:, :1]).all(axis=(1, 2, 3))
         if grey.all():
-            return in_grey(maps, pictures[:, :1])
+            return in_grey(maps, images[:, :1])
         result = np.empty(maps.shape, np.float32)
         for kind, channels, infer in ((grey, 1, in_grey), (~grey, RGB, in_colour)):
             if kind.any():
-                result[kind] = infer(maps[kind], pictures[kind, :channels])
+                result[kind] = infer(maps[kind], images[kind, :channels])
         return result
 
     return choose
@@ -130,15 +130,15 @@ def _grid(name: Backend, model: Model, quality: Quality) -> Infer:
     if name == "numpy":
         from postproc.dense_crf import twin
 
-        return lambda maps, pictures: twin.infer(maps, pictures, model, quality)
+        return lambda maps, images: twin.infer(maps, images, model, quality)
     from postproc.dense_crf import cpp_backend
 
     cpp_backend.load()
 
-    def infer(maps: Map, pictures: Pictures | None) -> Map:
-        result, done = cpp_backend.infer(maps, pictures, model, quality)
-        if pictures is not None and not done.all():
-            result[~done] = _by_library(maps[~done], pictures[~done], model)
+    def infer(maps: Map, images: Images | None) -> Map:
+        result, done = cpp_backend.infer(maps, images, model, quality)
+        if images is not None and not done.all():
+            result[~done] = _by_library(maps[~done], images[~done], model)
         return result
 
     return infer
@@ -147,10 +147,10 @@ def _grid(name: Backend, model: Model, quality: Quality) -> Infer:
 def _on_gpu(model: Model, quality: Quality) -> Infer:
     from postproc.dense_crf import torch_backend
 
-    return lambda maps, pictures: torch_backend.infer(maps, pictures, model, quality)
+    return lambda maps, images: torch_backend.infer(maps, images, model, quality)
 
 
-def _by_library(maps: Map, pictures: Pictures | None, model: Model) -> Map:
+def _by_library(maps: Map, images: Images | None, model: Model) -> Map:
     from postproc.dense_crf import pydensecrf_backend
 
-    return pydensecrf_backend.infer(maps, pictures, model)
+    return pydensecrf_backend.infer(maps, images, model)

@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 from pydantic import Field
 
-from evaluation.core.types import Labels, Map, Pictures
-from postproc.batched_filters import OddSize, TallPicture, by_pieces, filtered
+from evaluation.core.types import Images, Labels, Map
+from postproc.batched_filters import OddSize, TallImage, by_pieces, filtered
 from postproc.regions import present
 from postproc.renormalise import CLASS_AXIS, renormalise
 from postproc.step import Step
@@ -87,12 +87,12 @@ def mode_filter(*, size: OddSize = 5) -> Step:
         size: side of the window in pixels, odd.
     """
 
-    def votes(mask: TallPicture) -> TallPicture:
+    def votes(mask: TallImage) -> TallImage:
         return cv2.boxFilter(
             mask, cv2.CV_32S, (size, size), normalize=False, borderType=cv2.BORDER_CONSTANT
         )
 
-    def apply(labels: Labels, _: Pictures | None) -> Labels:
+    def apply(labels: Labels, _: Images | None) -> Labels:
         best = np.zeros(labels.shape, dtype=np.int32)
         for label in present(labels):
             mine = (labels == label).view(np.uint8)

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from evaluation.core.classes import UNLABELLED
-from evaluation.core.types import Labels, Pictures
+from evaluation.core.types import Images, Labels
 from postproc.batched_filters import OddSize, by_pieces, flat, highest, lowest, square, stacked
 from postproc.regions import (
     Connectivity,
@@ -33,14 +33,14 @@ def opening(*, size: OddSize = 3) -> Step:
 
     A pixel stays where some square of its own label covers it. The others take the label of the
     nearest pixel that stays (steps along rows and columns; the lowest of several labels); a
-    picture where none stays is left as it is. At the border the square is cut, so a region is
-    not eroded from outside the picture.
+    image where none stays is left as it is. At the border the square is cut, so a region is
+    not eroded from outside the image.
 
     Args:
         size: side of the square in pixels, odd.
     """
 
-    def apply(labels: Labels, _: Pictures | None) -> Labels:
+    def apply(labels: Labels, _: Images | None) -> Labels:
         centre = (lowest(labels, size) == highest(labels, size)).view(np.uint8)
         return nearest_label(labels, highest(centre, size) == 0)
 
@@ -53,7 +53,7 @@ def closing(classes: int, *, size: OddSize = 3, only: Only = None) -> Step:
     A pixel goes to the class where no square that covers it is free of that class: cracks and
     notches narrower than the square. A class finds what those below it have left, so where two
     lay claim to a pixel the higher gets it; name the classes in `only` where that matters. Squares
-    have their middle in the picture and are cut at the border, as OpenCV and scikit-image do: a
+    have their middle in the image and are cut at the border, as OpenCV and scikit-image do: a
     strip between the class and the border closes up to half the square's width.
 
     Args:
@@ -86,7 +86,7 @@ def fill_holes(
     """Fill what one class wholly encloses, whatever labels are inside, with that class.
 
     Enclosed means that no walk leads out, by default along rows and columns, so that a ring closed
-    at its corners encloses. What touches the border of the picture is not enclosed. Of two nested
+    at its corners encloses. What touches the border of the image is not enclosed. Of two nested
     holes, the one in the lower class is filled first.
 
     Args:
@@ -98,7 +98,7 @@ def fill_holes(
     """
     filling = chosen(only, classes)
 
-    def apply(labels: Labels, _: Pictures | None) -> Labels:
+    def apply(labels: Labels, _: Images | None) -> Labels:
         regions = Regions.of(labels, connectivity=connectivity)
         inner, pairs = ~regions.at_border(), regions.neighbours()
         label_of = regions.labels.copy()
@@ -123,7 +123,7 @@ def keep_largest(
     connectivity: Connectivity = 1,
     refill: Refill = "neighbour",
 ) -> Step:
-    """Keep the largest region of each class in each picture, and replace its others.
+    """Keep the largest region of each class in each image, and replace its others.
 
     For things of which there is one, such as an organ or the sky. Of two as large, the one whose
     first row comes first stays, of the same row the left one. What is removed is refilled as in
@@ -141,8 +141,8 @@ def keep_largest(
 
     def smaller(labels: Labels) -> Mask:
         regions = Regions.of(labels, connectivity=connectivity)
-        order = np.lexsort((-regions.areas, regions.labels, regions.pictures))
-        kind = np.stack([regions.pictures[order], regions.labels[order]])
+        order = np.lexsort((-regions.areas, regions.labels, regions.images))
+        kind = np.stack([regions.images[order], regions.labels[order]])
         follows = np.append(False, (kind[:, 1:] == kind[:, :-1]).all(axis=0))
         gone = np.zeros(len(order), dtype=bool)
         gone[order] = follows
@@ -169,7 +169,7 @@ def remove_small(
     chance); the step then takes maps and gives labels. What it puts there may be small again; a
     plain `remove_small` after it takes care of that.
 
-    A picture in which every region is small stays as it is. The border ends a region: what lies
+    An image in which every region is small stays as it is. The border ends a region: what lies
     beyond does not count into its area.
 
     Args:

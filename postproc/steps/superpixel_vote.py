@@ -1,6 +1,6 @@
-"""One opinion for each superpixel of the picture.
+"""One opinion for each superpixel of the image.
 
-Superpixels: patches of a picture of about one size and one colour, for a block at once.
+Superpixels: patches of an image of about one size and one colour, for a block at once.
 """
 
 import itertools
@@ -10,40 +10,40 @@ import numpy as np
 from jaxtyping import Float, Int, Shaped
 from pydantic import Field
 
-from evaluation.core.types import Map, Pictures
+from evaluation.core.types import Images, Map
 from postproc.step import Step
 
-Owners = Int[np.ndarray, "picture row col"]
+Owners = Int[np.ndarray, "image row col"]
 Feature = Float[np.ndarray, "_ _ _ _"]
-Centres = Float[np.ndarray, "picture down across"]
+Centres = Float[np.ndarray, "image down across"]
 FAR = np.float32(1e6)
 AROUND = tuple(itertools.product((0, -1, 1), repeat=2))
 
 
 def superpixels(
-    pictures: Pictures, *, size_px: int, compactness: float, iterations: int
+    images: Images, *, size_px: int, compactness: float, iterations: int
 ) -> tuple[int, Owners]:
     """Cluster pixels by place and colour around centres that begin on a grid (SLIC).
 
     Each pixel looks at the centres of the nine cells around it, which reach as far as the
     published search window. Centres begin as the means of their cells, not moved to flat places,
     and parts that have lost their superpixel stay with it. Colours count as they are, not in
-    CIELAB; the mean over channels makes a grey picture the same as three equal channels.
+    CIELAB; the mean over channels makes a grey image the same as three equal channels.
 
     Args:
-        pictures: uint8, 1 or 3 channels.
+        images: uint8, 1 or 3 channels.
         size_px: side of a cell of the grid; cells at the far borders may be smaller.
         compactness: the difference in grey levels that counts as much as one side of a cell.
         iterations: how often centres move.
 
     Returns:
-        How many there are in the block, and the number of each pixel's, of no two pictures one.
+        How many there are in the block, and the number of each pixel's, of no two images one.
 
     Source: Achanta, Shaji, Smith, Lucchi, Fua and Süsstrunk, "SLIC Superpixels Compared to
         State-of-the-Art Superpixel Methods", IEEE TPAMI 2012.
     """
-    count, channels, rows, cols = pictures.shape
-    features = _features(pictures, size_px, compactness * channels**0.5)
+    count, channels, rows, cols = images.shape
+    features = _features(images, size_px, compactness * channels**0.5)
     shape = np.broadcast_shapes(*(feature.shape for feature in features))
     cells = np.arange(count * shape[1] * (shape[3] // size_px)).reshape(count, shape[1], -1)
     own = np.broadcast_to(_along(cells, size_px), shape)
@@ -67,11 +67,11 @@ def averaged(maps: Map, owners: Owners, count: int) -> Map:
     return result
 
 
-def _features(pictures: Pictures, size_px: int, level: float) -> list[Feature]:
+def _features(images: Images, size_px: int, level: float) -> list[Feature]:
     """Return row, column and colours, scaled so that they can be compared; cut into cell rows."""
-    count, channels, rows, cols = pictures.shape
+    count, channels, rows, cols = images.shape
     more = (-rows % size_px, -cols % size_px)
-    framed = np.pad(pictures, ((0, 0), (0, 0), (0, more[0]), (0, more[1])), mode="edge")
+    framed = np.pad(images, ((0, 0), (0, 0), (0, more[0]), (0, more[1])), mode="edge")
     height, width = framed.shape[2:]
     row, col = (np.arange(side, dtype=np.float32) / np.float32(size_px) for side in (height, width))
     colours = framed.astype(np.float32) / np.float32(level)
@@ -98,7 +98,7 @@ def _move(
 
 def _nearest(
     features: list[Feature], centres: list[Centres], shape: tuple[int, ...]
-) -> Int[np.ndarray, "picture cell_row side cols"]:
+) -> Int[np.ndarray, "image cell_row side cols"]:
     """Return how far each pixel's nearest centre is from its own cell's, as cells are counted."""
     across, size_px = centres[0].shape[2], shape[2]
     framed = [np.pad(one, ((0, 0), (1, 1), (1, 1)), constant_values=FAR) for one in centres]
@@ -116,14 +116,14 @@ def _nearest(
 
 
 def _along(
-    cells: Shaped[np.ndarray, "picture down across"], size_px: int
-) -> Shaped[np.ndarray, "picture down 1 cols"]:
+    cells: Shaped[np.ndarray, "image down across"], size_px: int
+) -> Shaped[np.ndarray, "image down 1 cols"]:
     """Give each column the value of its cell."""
     return cells.repeat(size_px, axis=2)[:, :, None]
 
 
 def _cropped(
-    cut: Shaped[np.ndarray, "picture cell_row side cols"], rows: int, cols: int
+    cut: Shaped[np.ndarray, "image cell_row side cols"], rows: int, cols: int
 ) -> Shaped[np.ndarray, " pixel"]:
     """Put cell rows together, and leave out what was added to fill them."""
     whole = cut.reshape(cut.shape[0], -1, cut.shape[3])
@@ -136,11 +136,11 @@ def superpixel_vote(
     compactness: Annotated[float, Field(gt=0, le=1000)] = 20.0,
     iterations: Annotated[int, Field(ge=1, le=100)] = 5,
 ) -> Step:
-    """Average the maps over superpixels of the picture: patches of about one size and one colour.
+    """Average the maps over superpixels of the image: patches of about one size and one colour.
 
-    So labels change where the picture does, and a patch has one label. Superpixels end with the
-    picture; those at the lower and right border may be smaller. Colours count as they are, a grey
-    picture as three equal channels.
+    So labels change where the image does, and a patch has one label. Superpixels end with the
+    image; those at the lower and right border may be smaller. Colours count as they are, a grey
+    image as three equal channels.
 
     Args:
         size_px: side of a superpixel, about, in pixels.
@@ -152,11 +152,11 @@ def superpixel_vote(
         State-of-the-art Superpixel Methods", IEEE TPAMI 2012.
     """
 
-    def apply(maps: Map, pictures: Pictures | None) -> Map:
-        assert pictures is not None
+    def apply(maps: Map, images: Images | None) -> Map:
+        assert images is not None
         count, owners = superpixels(
-            pictures, size_px=size_px, compactness=compactness, iterations=iterations
+            images, size_px=size_px, compactness=compactness, iterations=iterations
         )
         return averaged(maps, owners, count)
 
-    return Step("maps", "maps", apply, needs_pictures=True)
+    return Step("maps", "maps", apply, needs_images=True)

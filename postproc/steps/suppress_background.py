@@ -3,7 +3,7 @@
 import numpy as np
 
 from evaluation.core.errors import BadSpec
-from evaluation.core.types import Map, Pictures
+from evaluation.core.types import Images, Map
 from postproc.renormalise import CLASS_AXIS, renormalise
 from postproc.step import Step
 
@@ -25,7 +25,7 @@ def suppress_background(classes: int, *, ignore: int | None) -> Step:
         raise BadSpec(f"ignore={ignore}; expected a class from 0 to {classes - 1}")
     others = (np.arange(classes) != ignore).astype(np.float32)[:, None, None]
 
-    def apply(maps: Map, _: Pictures | None) -> Map:
+    def apply(maps: Map, _: Images | None) -> Map:
         left = maps.copy()
         left[:, ignore] = 0
         total = left.sum(axis=CLASS_AXIS, keepdims=True)

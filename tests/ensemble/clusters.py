@@ -30,20 +30,20 @@ from members.store_metadata import Seen
 from tests.faults.children import CONTEXT
 
 CLASSES = Classes(("background", "soil", "rock"), 0)
-PICTURES, SIZE = 200, (12, 16)
+IMAGES, SIZE = 200, (12, 16)
 SCRIPTS = Path(sys.executable).parent
 
 
 def write_members(folder):
-    """Write a run with the maps of two members, which learned from none of the pictures."""
+    """Write a run with the maps of two members, which learned from none of the images."""
     at, rng = Run(folder), np.random.default_rng(0)
-    ids = tuple(f"p{k:03}" for k in range(PICTURES))
-    groups = np.array([f"g{k // 4:02}" for k in range(PICTURES)])
+    ids = tuple(f"p{k:03}" for k in range(IMAGES))
+    groups = np.array([f"g{k // 4:02}" for k in range(IMAGES)])
     write_classes(at.classes, CLASSES)
     for split in ("oof", "validation"):
-        truth = rng.integers(0, 3, (PICTURES, *SIZE), dtype=np.uint8)
-        pictures = rng.integers(0, 256, (PICTURES, 1, *SIZE), dtype=np.uint8)
-        DataSet(pictures, truth, ids, groups, CLASSES).save(at.data(split))
+        target = rng.integers(0, 3, (IMAGES, *SIZE), dtype=np.uint8)
+        images = rng.integers(0, 256, (IMAGES, 1, *SIZE), dtype=np.uint8)
+        DataSet(images, target, ids, groups, CLASSES).save(at.data(split))
         for name in ("one", "two"):
             store = ProbabilityStore.create(
                 at.probabilities(name, split),
@@ -52,18 +52,18 @@ def write_members(folder):
                 shape=SIZE,
                 seen=Seen((frozenset(),)),
             )
-            for block in blocks(PICTURES):
-                store.write(block, _drawn(rng, truth[block]))
+            for block in blocks(IMAGES):
+                store.write(block, _drawn(rng, target[block]))
             record(store.folder, asked={FOREIGN: name}, inputs={})
-    write_json(at.folds, {"folds": 2, "fold": [k // 4 % 2 for k in range(PICTURES)]})
+    write_json(at.folds, {"folds": 2, "fold": [k // 4 % 2 for k in range(IMAGES)]})
     record(at.path / "data", asked={}, inputs={})
     Experiment(data="sample", folds=2).write(at.experiment)
     return at.path
 
 
-def _drawn(rng, truth):
-    maps = rng.gamma(1, 1, (len(truth), 3, *SIZE)).astype(np.float32)
-    maps += np.eye(3, dtype=np.float32)[truth].transpose(0, 3, 1, 2)
+def _drawn(rng, target):
+    maps = rng.gamma(1, 1, (len(target), 3, *SIZE)).astype(np.float32)
+    maps += np.eye(3, dtype=np.float32)[target].transpose(0, 3, 1, 2)
     return maps / maps.sum(axis=1, keepdims=True)
 
 

@@ -1,4 +1,4 @@
-"""Sets that come beside a run's own: none is taken for pictures that it does not hold."""
+"""Sets that come beside a run's own: none is taken for images that it does not hold."""
 
 from dataclasses import replace
 
@@ -20,14 +20,14 @@ TINY = "unet(width=2, depth=1)"
 
 def data_set(seed, count=70):
     rng = np.random.default_rng(seed)
-    pictures = rng.integers(0, 256, (count, 1, 4, 6), dtype=np.uint8)
+    images = rng.integers(0, 256, (count, 1, 4, 6), dtype=np.uint8)
     masks = rng.integers(0, 3, (count, 4, 6), dtype=np.uint8)
     groups = np.array([f"g{place // 2}" for place in range(count)])
-    return DataSet(pictures, masks, tuple(f"p{place}" for place in range(count)), groups, CLASSES)
+    return DataSet(images, masks, tuple(f"p{place}" for place in range(count)), groups, CLASSES)
 
 
 class TestNames:
-    def test_that_mean_another_picture_are_changed_all_of_them(self):
+    def test_that_mean_another_image_are_changed_all_of_them(self):
         found = replace(data_set(1, 3), ids=("p0", "p1", "new"))
         assert named_apart(found, data_set(0), "more").ids == ("more-p0", "more-p1", "more-new")
 
@@ -35,11 +35,11 @@ class TestNames:
         found = replace(data_set(1, 2), ids=("a", "b"))
         assert named_apart(found, data_set(0), "more") is found
 
-    def test_of_the_same_pictures_stay_since_they_tell_a_leak(self):
+    def test_of_the_same_images_stay_since_they_tell_a_leak(self):
         known = data_set(0)
         assert named_apart(known.take([3, 1]), known, "more").ids == ("p3", "p1")
         mixed = known.take([3, 1])
-        mixed = replace(mixed, pictures=np.stack([mixed.pictures[0], 255 - mixed.pictures[1]]))
+        mixed = replace(mixed, images=np.stack([mixed.images[0], 255 - mixed.images[1]]))
         assert named_apart(mixed, known, "more").ids == ("p3", "more-p1")
 
 
@@ -50,9 +50,9 @@ def changed(data, what, place):
 
 
 class TestASetThatIsThere:
-    @pytest.mark.parametrize("what", ["pictures", "masks", "groups"])
+    @pytest.mark.parametrize("what", ["images", "masks", "groups"])
     @pytest.mark.parametrize("place", [0, 68])
-    def test_is_not_taken_for_one_that_differs_in_a_single_picture(self, what, place):
+    def test_is_not_taken_for_one_that_differs_in_a_single_image(self, what, place):
         there = data_set(0)
         words = rf"split 'more' is there with other {what}; choose another --split"
         with pytest.raises(BadData, match=words):
@@ -72,21 +72,21 @@ class TestASetThatIsThere:
     def test_is_told_from_one_of_other_names_or_another_number(self):
         there = data_set(0)
         for found in (replace(there, ids=there.ids[::-1]), data_set(0, 69)):
-            with pytest.raises(BadData, match="other pictures"):
+            with pytest.raises(BadData, match="other images"):
                 refuse_other(there, found, "more")
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("another")
-    data, _ = draw_sample(pictures=80, test=4, validation=20, size=(16, 24)).save(folder)
+    data, _ = draw_sample(images=80, test=4, validation=20, size=(16, 24)).save(folder)
     arguments = ["train-members", "--data", str(data), "--run", str(folder / "run"), "--folds", "2"]
     assert run([*arguments, "--workers", "1", "--epochs", "1", "--member", f"one={TINY}"]) == 0
     return folder
 
 
 def predicted(folder, seed, split, code=0):
-    data, _ = draw_sample(pictures=60, test=4, validation=20, seed=seed, size=(16, 24)).save(folder)
+    data, _ = draw_sample(images=60, test=4, validation=20, seed=seed, size=(16, 24)).save(folder)
     with np.load(data) as found:
         np.savez(data, **{name: found[name] for name in ("training_set", "training_group")})
     arguments = ["predict", "--data", str(data), "--split", split, "--workers", "1"]
@@ -94,7 +94,7 @@ def predicted(folder, seed, split, code=0):
 
 
 @pytest.mark.slow
-def test_other_pictures_of_the_same_names_were_not_trained_on(trained, capsys):
+def test_other_images_of_the_same_names_were_not_trained_on(trained, capsys):
     predicted(trained, seed=1, split="more")
     at = Run(trained / "run")
     store = ProbabilityStore(at.probabilities("one", "more"))
@@ -102,5 +102,5 @@ def test_other_pictures_of_the_same_names_were_not_trained_on(trained, capsys):
     assert store.ids[0] == "more-train-00000"
     predicted(trained, seed=1, split="more")
     predicted(trained, seed=2, split="more", code=2)
-    assert "split 'more' is there with other pictures" in capsys.readouterr().err
+    assert "split 'more' is there with other images" in capsys.readouterr().err
     np.testing.assert_array_equal(DataSet.load(at.data("more")).ids, store.ids)

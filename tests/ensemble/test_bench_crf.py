@@ -22,20 +22,20 @@ from evaluation.core.errors import BadRun
 @pytest.fixture(scope="module")
 def small():
     cases = drawn_cases(3)
-    maps, pictures = cases.maps[..., :24, :32], cases.pictures[..., :24, :32]
-    return Cases(maps, pictures, cases.ids, cases.floor, cases.about)
+    maps, images = cases.maps[..., :24, :32], cases.images[..., :24, :32]
+    return Cases(maps, images, cases.ids, cases.floor, cases.about)
 
 
 @pytest.fixture(scope="module")
 def document(small):
     colour = colour_cases(2)
-    maps, pictures = colour.maps[..., :24, :32], colour.pictures[..., :24, :32]
-    colour = Cases(maps, pictures, colour.ids, colour.floor, colour.about)
+    maps, images = colour.maps[..., :24, :32], colour.images[..., :24, :32]
+    colour = Cases(maps, images, colour.ids, colour.floor, colour.about)
     return bench_crf(small, 1, colour=colour, sweep=False, torch=True, tell=lambda line: None)
 
 
 def test_says_what_was_measured_and_where(document):
-    assert document["pictures"] == ["0", "1", "2"]
+    assert document["images"] == ["0", "1", "2"]
     assert document["shape"] == [5, 24, 32]
     assert document["cores"] == 1
     assert "processor" in document["machine"]
@@ -54,8 +54,8 @@ def test_the_library_is_measured_against_itself(document):
     [(LIBRARY, {"backend": "pydensecrf"}), (DEFAULT, {}), (HIGH, {"quality": "high"})],
 )
 def test_errors_are_distances_from_the_exact_field(document, small, side, options):
-    exact = small.step(backend="exact").apply(small.maps, small.pictures)
-    found = small.step(**options).apply(small.maps, small.pictures)
+    exact = small.step(backend="exact").apply(small.maps, small.images)
+    found = small.step(**options).apply(small.maps, small.images)
     error = np.abs(found - exact).mean(dtype=np.float64)
     assert document["sides"][side]["mean_error"] == pytest.approx(error)
 
@@ -66,10 +66,10 @@ def test_drawn_maps_are_probabilities():
     assert "drawn" in cases.about
 
 
-def test_pictures_in_colour_are_pieces_of_photographs(document):
+def test_images_in_colour_are_pieces_of_photographs(document):
     cases = colour_cases(4)
-    assert cases.pictures.shape == (4, 3, 64, 128)
-    assert (cases.pictures != cases.pictures[:, :1]).mean() > 0.3
+    assert cases.images.shape == (4, 3, 64, 128)
+    assert (cases.images != cases.images[:, :1]).mean() > 0.3
     np.testing.assert_allclose(cases.maps.sum(axis=1), 1, atol=1e-5)
     assert [name.split()[0] for name in cases.ids] == [
         "astronaut",

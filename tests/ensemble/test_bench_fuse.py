@@ -20,12 +20,12 @@ from ensemble.pipeline.bench.timing import in_turns
 from ensemble.strategies import STRATEGIES
 from evaluation.core.errors import BadRun, BadSpec
 
-TINY = Size(members=3, pictures=4, pixels=1 << 16, rounds=1)
+TINY = Size(members=3, images=4, pixels=1 << 16, rounds=1)
 TIMED = {"median_s", "minimum_s", "ratio", "ratio_of_minima"}
 SIDES = {
     "files": {"read", "mean"},
     "memory": {"mean", "np.stack(...).mean(0)"},
-    "labels": {"store float16", "store uint8", "a .npz a picture"},
+    "labels": {"store float16", "store uint8", "a .npz an image"},
     "stacking": {"ours", "scikit-learn"},
     "staple": {"ours", "SimpleITK"},
 }
@@ -67,7 +67,7 @@ def test_steps_are_those_of_every_strategy_against_the_mean(small):
     assert sides["mean"]["ratio"] == 1
 
 
-def test_peaks_are_of_ten_times_the_pictures(monkeypatch):
+def test_peaks_are_of_ten_times_the_images(monkeypatch):
     asked = []
 
     def instead(arguments, folder):
@@ -161,12 +161,10 @@ def test_the_verb_takes_all_parts_by_default_and_those_named_once(monkeypatch):
 
 
 def test_the_verb_prints_one_document():
-    line = "fuse --part memory --part staple --members 2 --pictures 4 --rounds 1 --json"
+    line = "fuse --part memory --part staple --members 2 --images 4 --rounds 1 --json"
     answer = CliRunner().invoke(command, line.split(), catch_exceptions=False)
     document = json.loads(answer.stdout)
-    assert {"machine", "members", "pictures", "pixels", "rounds", "memory", "staple"} == set(
-        document
-    )
+    assert {"machine", "members", "images", "pixels", "rounds", "memory", "staple"} == set(document)
     assert answer.stderr == "memory is measured\nstaple is measured\n"
 
 

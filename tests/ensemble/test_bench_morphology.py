@@ -24,9 +24,9 @@ def quiet(line):
 @pytest.fixture(scope="module")
 def small():
     cases = drawn_cases(2)
-    maps, pictures = cases.maps[..., :24, :40].copy(), cases.pictures[..., :24, :40].copy()
+    maps, images = cases.maps[..., :24, :40].copy(), cases.images[..., :24, :40].copy()
     maps[..., 4::8, 4::8] = np.roll(maps[..., 4::8, 4::8], 1, axis=1)  # specks, holes
-    return Cases(maps, pictures, cases.ids, cases.floor, cases.about)
+    return Cases(maps, images, cases.ids, cases.floor, cases.about)
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def document(small):
 
 def test_says_what_was_measured_and_where(document):
     assert document["cores"] == 1
-    assert document["pictures"] == 2
+    assert document["images"] == 2
     assert document["shape"] == [5, 24, 40]
     assert "processor" in document["machine"]
     assert set(document["parts"]) == set(PARTS)
@@ -106,6 +106,6 @@ def test_an_unknown_run_is_refused(tmp_path):
 
 def test_one_part_is_measured_alone():
     answer = CliRunner().invoke(
-        command, ["morphology", "--part", "close", "--pictures", "1", "--rounds", "1", "--json"]
+        command, ["morphology", "--part", "close", "--images", "1", "--rounds", "1", "--json"]
     )
     assert list(json.loads(answer.stdout)["parts"]) == ["close"]

@@ -52,15 +52,15 @@ def smoothed(rng, shape):
     return coarse.repeat(4, axis=-2).repeat(4, axis=-1)
 
 
-def drawn_split(rng, pictures):
+def drawn_split(rng, images):
     """Draw a split, and maps that name each class too seldom or too often, the ignored one too."""
-    truth = smoothed(rng, (pictures, CLASSES, ROWS, COLS)).argmax(axis=1).astype(np.uint8)
-    truth[:, 0, 0] = UNLABELLED
-    right = np.eye(CLASSES + 1)[np.minimum(truth, CLASSES)][..., :CLASSES].transpose(0, 3, 1, 2)
+    target = smoothed(rng, (images, CLASSES, ROWS, COLS)).argmax(axis=1).astype(np.uint8)
+    target[:, 0, 0] = UNLABELLED
+    right = np.eye(CLASSES + 1)[np.minimum(target, CLASSES)][..., :CLASSES].transpose(0, 3, 1, 2)
     maps = right + 2.5 * rng.random(right.shape) * np.array([0.8, 1.2, 1, 0.8])[:, None, None]
-    groups = (np.arange(pictures) // 4).astype(str)
-    pixels = rng.integers(0, 256, (pictures, 1, ROWS, COLS), dtype=np.uint8)
-    return pixels, truth, groups, (maps / maps.sum(axis=1, keepdims=True)).astype(np.float32)
+    groups = (np.arange(images) // 4).astype(str)
+    pixels = rng.integers(0, 256, (images, 1, ROWS, COLS), dtype=np.uint8)
+    return pixels, target, groups, (maps / maps.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
 @pytest.fixture(scope="module")
@@ -68,10 +68,10 @@ def at(tmp_path_factory):
     """A run with one member's maps from elsewhere, and their mean."""
     found = Run(tmp_path_factory.mktemp("chains") / "run")
     rng, classes = np.random.default_rng(0), Classes(("sky", "soil", "sand", "rock"), ignore=0)
-    for split, pictures in (("oof", 40), ("validation", 70)):
-        pixels, truth, groups, maps = drawn_split(rng, pictures)
-        ids = tuple(f"{split}-{number}" for number in range(pictures))
-        DataSet(pixels, truth, ids, groups, classes).save(found.data(split))
+    for split, images in (("oof", 40), ("validation", 70)):
+        pixels, target, groups, maps = drawn_split(rng, images)
+        ids = tuple(f"{split}-{number}" for number in range(images))
+        DataSet(pixels, target, ids, groups, classes).save(found.data(split))
         store = ProbabilityStore.create(
             found.probabilities(MEMBER, split),
             ids=ids, classes=classes, shape=(ROWS, COLS), seen=Seen((frozenset(),)),
@@ -115,8 +115,8 @@ def plain_and_chain(at, text, split="validation"):
     maps = Sources.of(at).open(FUSION, split)
     values, classes = maps.read(slice(0, len(data))), data.classes
     context = {"classes": len(classes), "ignore": classes.ignore, "floor": maps.floor}
-    labels = (parse_chain(t, **context)(values, np.asarray(data.pictures)) for t in ("", text))
-    return [confusion(data.truth(), one, classes=len(classes)).sum(axis=0) for one in labels]
+    labels = (parse_chain(t, **context)(values, np.asarray(data.images)) for t in ("", text))
+    return [confusion(data.target(), one, classes=len(classes)).sum(axis=0) for one in labels]
 
 
 def net(step):
@@ -130,7 +130,7 @@ class TestTheDocument:
             "validation",
             1,
         )
-        assert (document["pictures"], document["rounds"]) == (70, 1)
+        assert (document["images"], document["rounds"]) == (70, 1)
         assert "processor" in document["machine"]
         assert list(rows(document)) == [
             "plain", "nothing", "suppress_background", "cleaned", "class_bias",
@@ -186,13 +186,13 @@ class TestTheDocument:
         assert (plain["times_as_long"], plain["peak_mb_over_plain"]) == (1, 0)
         assert rows(document)["cleaned"]["times_as_long"] > 1
         for row in document["chains"]:
-            assert row["pictures_per_s"] > 0
+            assert row["images_per_s"] > 0
             assert row["peak_mb_over_plain"] == row["peak_mb"] - plain["peak_mb"]
 
     def test_the_text_has_both_gains_and_the_metrics_part_side_by_side(self, document):
         lines = as_text(document).splitlines()
         head = next(line for line in lines if line.startswith("chain "))
-        order = [head.index(word) for word in ("masked", "keras", "metric's", "pictures/s")]
+        order = [head.index(word) for word in ("masked", "keras", "metric's", "images/s")]
         assert order == sorted(order)
         assert any("divided by, not from pixels" in line for line in lines)
         assert sum(line.startswith("  suppress_background ") for line in lines) == 2
@@ -205,7 +205,7 @@ def test_on_oof_what_has_learned_labels_the_fold_that_it_did_not_learn_from(at, 
     found = rows(bench_postproc(at, Asked(MEMBER, file, "oof", 1), silent))["class_bias"]
     name = postprocess_run(at, MEMBER, "class_bias", tell=silent)
     data = DataSet.load(at.data("oof"))
-    counts = confusion(data.truth(), read_labels(at, name, "oof"), classes=len(data.classes))
+    counts = confusion(data.target(), read_labels(at, name, "oof"), classes=len(data.classes))
     expected = PROTOCOLS.build("masked")(counts.sum(axis=0), 0).miou
     assert found["protocols"]["masked"]["miou"] == pytest.approx(float(expected))
 
@@ -233,12 +233,12 @@ class TestTheChoice:
         ("split", "words"),
         [
             ("nowhere", r"no split 'nowhere' in .*; known: oof, validation, untold"),
-            ("untold", "split 'untold' has no truth to score by; take one with masks"),
+            ("untold", "split 'untold' has no target to score by; take one with masks"),
         ],
     )
-    def test_a_split_without_truth_is_refused_before_anything_is_told(self, at, split, words):
+    def test_a_split_without_target_is_refused_before_anything_is_told(self, at, split, words):
         data = DataSet.load(at.data("validation"))
-        DataSet(data.pictures, None, data.ids, data.groups, data.classes).save(at.data("untold"))
+        DataSet(data.images, None, data.ids, data.groups, data.classes).save(at.data("untold"))
         told = []
         try:
             with pytest.raises(BadRun, match=words):
@@ -299,13 +299,13 @@ def test_every_usual_chain_parses():
 def test_the_parents_memory_is_not_the_childs(tmp_path):
     held = np.ones(600_000_000 // 8)
     maps = np.full((2, 3, 8, 8), 1 / 3, np.float32)
-    pictures = np.zeros((2, 1, 8, 8), np.uint8)
-    (found,) = peak_memory([parse_chain("", classes=3, ignore=0)], maps, pictures, tmp_path)
+    images = np.zeros((2, 1, 8, 8), np.uint8)
+    (found,) = peak_memory([parse_chain("", classes=3, ignore=0)], maps, images, tmp_path)
     assert found is not None
     assert 20 < found < held.nbytes / 1e6
 
 
-def test_pictures_of_every_timed_block_are_counted(monkeypatch):
+def test_images_of_every_timed_block_are_counted(monkeypatch):
     seen = []
 
     def turns(sides, rounds, *, clock):
@@ -318,9 +318,9 @@ def test_pictures_of_every_timed_block_are_counted(monkeypatch):
     monkeypatch.setattr(f"{where}.in_turns", turns)
     monkeypatch.setattr(f"{where}.peak_memory", lambda chains, *rest: [None] * len(chains))
     maps = ArrayMaps("drawn", np.full((130, 2, 1, 1), 0.5, np.float32))
-    pictures = np.zeros((130, 1, 1, 1), np.uint8)
+    images = np.zeros((130, 1, 1, 1), np.uint8)
     ids = tuple(map(str, range(130)))
-    data = DataSet(pictures, None, ids, None, numbered(2, ignore=0))
+    data = DataSet(images, None, ids, None, numbered(2, ignore=0))
 
     def look(values, _):
         seen.append(len(values))
@@ -330,7 +330,7 @@ def test_pictures_of_every_timed_block_are_counted(monkeypatch):
     chain = Chain((Spec("look"),), (Step("maps", "maps", look),), around)
     found = costs({"": chain}, maps, data, 3)
     assert seen == [64, 64, 2]
-    assert found[""]["pictures_per_s"] == 65
+    assert found[""]["images_per_s"] == 65
 
 
 class TestTheUsualChains:

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from benchmarks.scale import suite, workers
 from benchmarks.scale.scan import walked
 from benchmarks.scale.suite import Sizes, as_text, bench_scale, cost_model
-from benchmarks.scale.synthetic_maps import drawn_readers, drawn_truth, open_stores, write_stores
+from benchmarks.scale.synthetic_maps import drawn_readers, drawn_target, open_stores, write_stores
 from ensemble.cli.bench import command
 from evaluation.core.errors import BadRun
 from tests.ensemble.clusters import forked, without_checks
@@ -18,8 +18,8 @@ from tests.ensemble.clusters import forked, without_checks
 BLOCK = 64
 
 
-def side(source="float16", pictures=4000, cpu=1.0):
-    return {"source": source, "pictures": pictures, "cpu_ms_a_picture": cpu}
+def side(source="float16", images=4000, cpu=1.0):
+    return {"source": source, "images": images, "cpu_ms_per_image": cpu}
 
 
 class TestDrawnMaps:
@@ -42,10 +42,10 @@ class TestDrawnMaps:
 
 def test_a_walk_scores_what_argmax_without_background_scores():
     (reader,) = drawn_readers(1, 2 * BLOCK)
-    guess = reader.read(slice(0, BLOCK))[:, 1:].argmax(axis=1) + 1
-    truth = drawn_truth()
+    pred = reader.read(slice(0, BLOCK))[:, 1:].argmax(axis=1) + 1
+    target = drawn_target()
     ious = [
-        ((guess == k) & (truth == k)).sum() / (((guess == k) | (truth == k)) & (truth > 0)).sum()
+        ((pred == k) & (target == k)).sum() / (((pred == k) | (target == k)) & (target > 0)).sum()
         for k in range(1, 5)
     ]
     assert walked([reader], 2 * BLOCK) == pytest.approx(np.mean(ious))
@@ -60,18 +60,18 @@ def test_stores_hold_the_maps_that_are_drawn(tmp_path):
 
 
 class TestTheModel:
-    def test_multiplies_one_picture_by_a_hundred_million(self):
+    def test_multiplies_one_image_by_a_hundred_million(self):
         found = cost_model({"a": side()}, members=10)
-        assert found["map_bytes_a_picture"] == 10 * 5 * 64 * 128 * 2
+        assert found["map_bytes_per_image"] == 10 * 5 * 64 * 128 * 2
         assert found["core_hours"] == pytest.approx(1e8 * 1e-3 / 3600)
         assert found["hours_on_1000_cores"] == pytest.approx(found["core_hours"] / 1000)
         assert found["gigabytes_a_second"] == pytest.approx(1000 * 819_200 * 1e3 / 1e9)
         assert found["store_files"] == 20 * found["blocks"] == 20 * 1_562_500
 
     def test_takes_the_largest_walk_over_stores(self):
-        sides = {"a": side(cpu=1), "b": side(pictures=9000, cpu=2), "c": side("drawn", 10**6, 3)}
-        assert cost_model(sides, 1)["cpu_ms_a_picture"] == 2
-        assert cost_model({"c": sides["c"]}, 1)["cpu_ms_a_picture"] == 3
+        sides = {"a": side(cpu=1), "b": side(images=9000, cpu=2), "c": side("drawn", 10**6, 3)}
+        assert cost_model(sides, 1)["cpu_ms_per_image"] == 2
+        assert cost_model({"c": sides["c"]}, 1)["cpu_ms_per_image"] == 3
 
 
 def test_every_side_is_walked_once_a_round_in_turns(monkeypatch):
@@ -89,16 +89,16 @@ def test_every_side_is_walked_once_a_round_in_turns(monkeypatch):
     found = bench_scale(Sizes(2, (10, 20), (30,), 2), lambda line: None)
     once = [(10, False), (20, False), (30, True), (30, True)]
     assert asked == once + once[1:] + once[:1]
-    assert found["sides"]["drawn 20"]["pictures_a_second"] == pytest.approx(100)
-    assert found["sides"]["drawn 20"]["cpu_ms_a_picture"] == pytest.approx(20)
+    assert found["sides"]["drawn 20"]["images_a_second"] == pytest.approx(100)
+    assert found["sides"]["drawn 20"]["cpu_ms_per_image"] == pytest.approx(20)
     assert found["spread"]["drawn"]["peak_mb"] == pytest.approx(120 / 110)
-    assert found["spread"]["drawn"]["pictures_a_second"] == pytest.approx(1)
+    assert found["spread"]["drawn"]["images_a_second"] == pytest.approx(1)
     assert "drawn 20" in as_text(found)
 
 
 @pytest.mark.slow
 def test_the_verb_walks_from_stores_and_from_drawn_maps():
-    line = "scale --members 2 --pictures 64 --stored 64 --rounds 1 --on-workers 0 --json"
+    line = "scale --members 2 --images 64 --stored 64 --rounds 1 --on-workers 0 --json"
     answer = CliRunner().invoke(command, line.split(), catch_exceptions=False)
     document = json.loads(answer.stdout)
     assert set(document["sides"]) == {"drawn 64", "uint8 64", "float16 64"}
@@ -120,7 +120,7 @@ def test_workers_are_timed_beside_threads_and_their_labels_compared(monkeypatch)
     without_checks(monkeypatch)
     forked(monkeypatch)
     monkeypatch.setattr(workers, "WORKERS", (0, 1, 2))
-    found = workers.bench_workers(pictures=70, rounds=1)
+    found = workers.bench_workers(images=70, rounds=1)
     assert list(found["sides"]) == ["threads", "1 workers", "2 workers"]
     assert all(side["equal"] is True for side in found["sides"].values())
     times = [found["sides"][f"{count} workers"]["median_s"] for count in (1, 2)]
@@ -133,6 +133,6 @@ def test_labels_that_differ_are_told(monkeypatch):
     monkeypatch.setattr(workers, "on_cluster", lambda workers: nullcontext())
     monkeypatch.setattr(workers, "WORKERS", (0, 1, 2))
     monkeypatch.setattr(workers, "_labels", lambda *_: next(digests))
-    found = workers.bench_workers(pictures=70, rounds=1)
+    found = workers.bench_workers(images=70, rounds=1)
     assert [side["equal"] for side in found["sides"].values()] == [True, True, False]
     assert "OTHER BITS" in workers.workers_text(found)

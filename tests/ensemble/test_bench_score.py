@@ -28,12 +28,12 @@ def test_sides_are_compared_with_ours(document):
 
 
 def test_the_text_says_what_a_pass_is(document):
-    assert "one pass: truth.sum() and guess.sum()" in as_text(document)
+    assert "one pass: target.sum() and prediction.sum()" in as_text(document)
     assert "passes" in as_text(document).splitlines()[-1]
 
 
 def test_the_verb_prints_what_was_measured(capsys):
-    assert run(["bench", "score", "--pictures", "4", "--rounds", "1", "--json"]) == 0
+    assert run(["bench", "score", "--images", "4", "--rounds", "1", "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)
     assert printed["sides"][OURS]["ratio"] == 1
-    assert printed["pictures"] == 4
+    assert printed["images"] == 4

@@ -20,7 +20,7 @@ NAME = "one_class_bias"
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("biased")
-    data, validation = draw_sample(pictures=80, test=3, validation=20, size=(16, 24)).save(folder)
+    data, validation = draw_sample(images=80, test=3, validation=20, size=(16, 24)).save(folder)
     arguments = f"train-members --data {data} --validation {validation} --run {folder / 'run'}"
     options = [*arguments.split(), "--folds", "2", "--workers", "1", "--epochs", "1"]
     assert run([*options, "--member", f"one={TINY}"]) == 0
@@ -49,9 +49,9 @@ def states(at):
     }
 
 
-def with_other_truth(at, fold):
-    """Give the pictures of a fold another truth; return what puts the old one back."""
-    file = at.data("oof") / "truth.npy"
+def with_other_target(at, fold):
+    """Give the images of a fold another target; return what puts the old one back."""
+    file = at.data("oof") / "target.npy"
     before = np.load(file)
     changed = before.copy()
     own = fold_of(at) == fold
@@ -83,11 +83,11 @@ class TestARun:
         ).out
         assert f"fitted: {fitted['chain']}" in text
 
-    def test_the_truth_of_a_fold_has_no_say_in_its_own_labels(self, trained, capsys):
+    def test_the_target_of_a_fold_has_no_say_in_its_own_labels(self, trained, capsys):
         first = made(capsys, trained)["fitted"]
         before = {split: labels_of(trained, split) for split in ("oof", "validation")}
         assert set(states(trained).values()) == {"current"}
-        restore = with_other_truth(trained, fold=0)
+        restore = with_other_target(trained, fold=0)
         try:
             assert set(states(trained).values()) == {"stale"}
             second = made(capsys, trained)["fitted"]
@@ -115,7 +115,7 @@ class TestARun:
         called(capsys, *where, "--chain", "suppress_background")
         assert not kept.exists()
 
-    def test_maps_of_pictures_that_were_trained_on_are_refused(self, trained, capsys):
+    def test_maps_of_images_that_were_trained_on_are_refused(self, trained, capsys):
         data = DataSet.load(trained.data("oof"))
         saw = frozenset(data.ids[:5])
         folder = trained.probabilities(FUSION, "oof")
@@ -129,7 +129,7 @@ class TestARun:
             said = called(capsys, "postprocess", "--run", trained.path, *arguments, code=2).err
         finally:
             described.write_text(before)
-        assert "ens: chain blur|class_bias would learn from 5 pictures that 'one' was" in said
+        assert "ens: chain blur|class_bias would learn from 5 images that 'one' was" in said
         assert len(said.splitlines()) == 1
         assert "leaky" not in trained.candidates()
 
@@ -147,16 +147,16 @@ class TestARun:
 
 @pytest.fixture
 def files(tmp_path):
-    """Maps that name class 2 too seldom, their truth, and pictures."""
+    """Maps that name class 2 too seldom, their target, and images."""
     rng = np.random.default_rng(0)
     right = np.moveaxis(rng.dirichlet([0.5, 1, 0.4], (30, 8, 10)), -1, 1)
-    truth = (right.cumsum(axis=1) < rng.random((30, 1, 8, 10))).sum(axis=1).clip(max=2)
+    target = (right.cumsum(axis=1) < rng.random((30, 1, 8, 10))).sum(axis=1).clip(max=2)
     maps = right * np.array([1, 2, 0.5])[:, None, None]
     maps /= maps.sum(axis=1, keepdims=True)
     np.save(tmp_path / "maps.npy", maps.astype(np.float32))
     np.save(tmp_path / "four.npy", np.full((30, 4, 8, 10), 0.25, np.float32))
-    np.save(tmp_path / "truth.npy", truth.astype(np.uint8))
-    np.save(tmp_path / "few.npy", truth[:9].astype(np.uint8))
+    np.save(tmp_path / "target.npy", target.astype(np.uint8))
+    np.save(tmp_path / "few.npy", target[:9].astype(np.uint8))
     np.save(tmp_path / "images.npy", rng.integers(0, 256, (30, 8, 10), dtype=np.uint8))
     return tmp_path
 
@@ -165,7 +165,7 @@ class TestFiles:
     def test_a_chain_learns_from_held_out_files(self, files, capsys, monkeypatch):
         monkeypatch.chdir(files)
         where = ["postprocess", "--maps", "maps.npy", "--out"]
-        fit = ["--fit-maps", "maps.npy", "--fit-truth", "truth.npy"]
+        fit = ["--fit-maps", "maps.npy", "--fit-target", "target.npy"]
         said = called(capsys, *where, "learned.npy", "--chain", CHAIN, *fit, "--json").out
         fitted = json.loads(said)["fitted"]
         assert fitted.startswith("class_bias(bias=['-inf', 0.0, ")
@@ -179,23 +179,23 @@ class TestFiles:
     @pytest.mark.parametrize(
         ("chain", "options", "words"),
         [
-            (CHAIN, [], "chain 'class_bias' learns; give it held-out --fit-maps and --fit-truth"),
+            (CHAIN, [], "chain 'class_bias' learns; give it held-out --fit-maps and --fit-target"),
             (CHAIN, ["--fit-maps", "maps.npy"], "learns; give it held-out"),
             ("blur", ["--fit-maps", "maps.npy"], "chain 'blur' has nothing to learn; leave --fit"),
             (
                 CHAIN,
-                ["--fit-maps", "four.npy", "--fit-truth", "truth.npy"],
+                ["--fit-maps", "four.npy", "--fit-target", "target.npy"],
                 "four.npy has 4 classes; expected 3",
             ),
             (
                 CHAIN,
-                ["--fit-maps", "maps.npy", "--fit-truth", "few.npy"],
+                ["--fit-maps", "maps.npy", "--fit-target", "few.npy"],
                 "expected integers of shape (30, 8, 10) as in maps.npy",
             ),
             (
                 "crf|class_bias",
-                ["--fit-maps", "maps.npy", "--fit-truth", "truth.npy", "--images", "images.npy"],
-                "step 'crf' looks at the pictures; give them with --fit-images",
+                ["--fit-maps", "maps.npy", "--fit-target", "target.npy", "--images", "images.npy"],
+                "step 'crf' looks at the images; give them with --fit-images",
             ),
         ],
     )

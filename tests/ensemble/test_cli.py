@@ -1,4 +1,4 @@
-"""End to end: what a user types, on small pictures."""
+"""End to end: what a user types, on small images."""
 
 import csv
 import json
@@ -15,7 +15,7 @@ TINY = "unet(width=2, depth=1)"
 @pytest.fixture(scope="module")
 def sample(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sample")
-    return draw_sample(pictures=80, test=9, validation=40, size=(16, 24)).save(folder)
+    return draw_sample(images=80, test=9, validation=40, size=(16, 24)).save(folder)
 
 
 @pytest.fixture(scope="module")
@@ -133,10 +133,10 @@ class TestARun:
         )
         assert (trained / "probabilities" / "one" / "more" / "store.json").is_file()
 
-    def test_submit_writes_a_row_a_picture_and_a_column_a_pixel(self, trained, capsys, tmp_path):
+    def test_submit_writes_a_row_an_image_and_a_column_a_pixel(self, trained, capsys, tmp_path):
         answer(capsys, "fuse", "--run", trained, "--strategy", "mean")
         answer(capsys, "score", "--run", trained, "--candidate", "mean")
-        out = tmp_path / "guess.csv"
+        out = tmp_path / "pred.csv"
         answer(capsys, "submit", "--run", trained, "--candidate", "mean_argmax", "--out", out)
         with out.open() as file:
             header, *rows = list(csv.reader(file))
@@ -160,7 +160,7 @@ class TestARun:
             (["postprocess", "--chain", "blur"], "give --fusion NAME"),
             (["score", "--candidate", "nobody"], "no candidate 'nobody'; known:"),
             (["score", "--split", "exam"], "no split 'exam' in"),
-            (["score", "--split", "test"], "split 'test' has no truth to score by"),
+            (["score", "--split", "test"], "split 'test' has no target to score by"),
             (
                 ["score", "--protocol", "mask"],
                 "unknown protocol 'mask'; known: huggingface, keras, masked",
@@ -199,7 +199,7 @@ class TestDataThatCannotBeTrainedOn:
             "--folds",
             "2",
         )
-        assert "member 'five-1': no training picture holds class '1'" in said
+        assert "member 'five-1': no training image holds class '1'" in said
         assert not (run_folder / "members").exists()
 
     def test_a_member_that_fails_does_not_stop_the_others(self, sample, tmp_path, capsys):
@@ -276,14 +276,14 @@ class TestPlainFiles:
     @pytest.fixture
     def files(self, tmp_path):
         rng = np.random.default_rng(0)
-        truth = rng.integers(0, 3, (70, 8, 10)).astype(np.uint8)
-        certain = np.eye(3, dtype=np.float32)[truth].transpose(0, 3, 1, 2)
+        target = rng.integers(0, 3, (70, 8, 10)).astype(np.uint8)
+        certain = np.eye(3, dtype=np.float32)[target].transpose(0, 3, 1, 2)
         for name, noise in (("a", 1.0), ("b", 2.0)):
             maps = certain + noise * rng.random(certain.shape, dtype=np.float32)
             maps /= maps.sum(axis=1, keepdims=True)
             np.save(tmp_path / f"{name}.npy", maps)
             np.savez_compressed(tmp_path / f"{name}.npz", maps)
-        np.save(tmp_path / "truth.npy", truth)
+        np.save(tmp_path / "target.npy", target)
         np.save(tmp_path / "images.npy", rng.integers(0, 255, (70, 8, 10)).astype(np.uint8))
         return tmp_path
 
@@ -322,9 +322,9 @@ class TestPlainFiles:
             answer(
                 capsys,
                 "score",
-                "--truth",
-                files / "truth.npy",
-                "--guess",
+                "--target",
+                files / "target.npy",
+                "--pred",
                 labels,
                 "--classes",
                 3,
@@ -333,7 +333,7 @@ class TestPlainFiles:
                 "--json",
             )
         )
-        assert document["pictures"] == 70
+        assert document["images"] == 70
         assert {"masked", "keras"} < set(document["protocols"])
         assert set(document["protocols"]["masked"]["iou"]) == {"1", "2"}
         assert np.array(document["confusion"]).sum() == 70 * 80
@@ -353,8 +353,8 @@ class TestPlainFiles:
             files / "a.npy",
             "--fit-maps",
             files / "b.npy",
-            "--fit-truth",
-            files / "truth.npy",
+            "--fit-target",
+            files / "target.npy",
             "--out",
             out,
         )
@@ -373,10 +373,10 @@ class TestPlainFiles:
             (["--maps", "pickle.npy", "--strategy", "mean", "--out", "o.npy"], "Python objects"),
             (["--maps", "nan.npy", "--strategy", "mean", "--out", "o.npy"], "NaN or infinite"),
             (["--maps", "sums.npy", "--strategy", "mean", "--out", "o.npy"], "classes sum to"),
-            (["--maps", "truth.npy", "--strategy", "mean", "--out", "o.npy"], "expected (picture"),
+            (["--maps", "target.npy", "--strategy", "mean", "--out", "o.npy"], "expected (image"),
             (
                 ["--maps", "a.npy", "--maps", "less.npy", "--strategy", "mean", "--out", "o.npy"],
-                "holds 69 pictures",
+                "holds 69 images",
             ),
             (
                 ["--maps", "a.npy", "--strategy", "mean", "--out", "o.npy", "--ignore", "3"],
@@ -409,21 +409,21 @@ class TestPlainFiles:
         ids=["shape", "classes", "fractions"],
     )
     def test_bad_labels_are_refused(self, files, capsys, change, words):
-        np.save(files / "guess.npy", change(np.load(files / "truth.npy")))
+        np.save(files / "pred.npy", change(np.load(files / "target.npy")))
         said = refusal(
             capsys,
             "score",
-            "--truth",
-            files / "truth.npy",
-            "--guess",
-            files / "guess.npy",
+            "--target",
+            files / "target.npy",
+            "--pred",
+            files / "pred.npy",
             "--classes",
             3,
         )
         assert words in said
 
     def test_half_of_a_call_is_refused(self, files, capsys):
-        assert "belong together" in refusal(capsys, "score", "--truth", files / "truth.npy")
+        assert "belong together" in refusal(capsys, "score", "--target", files / "target.npy")
 
 
 class TestTheCommand:

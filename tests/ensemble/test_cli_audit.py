@@ -13,22 +13,22 @@ from members.data.sample import draw_sample
 @pytest.fixture
 def files(tmp_path, monkeypatch):
     """Sand is found by both; what A calls background on rock, B calls sand."""
-    truth = np.zeros((4, 6, 8), np.uint8)
-    truth[:, 1:] = 1
-    truth[:, 4:] = 2
-    first = truth.copy()
+    target = np.zeros((4, 6, 8), np.uint8)
+    target[:, 1:] = 1
+    target[:, 4:] = 2
+    first = target.copy()
     first[:, 4:] = 0
     first[:, 1, :4] = 2
     second = np.where(first == 0, 2, first).astype(np.uint8)
     second[:, 4:] = 0
     second[:, 4:][first[:, 4:] == 0] = 1
-    for name, labels in (("truth", truth), ("a", first), ("b", second)):
+    for name, labels in (("target", target), ("a", first), ("b", second)):
         np.save(tmp_path / f"{name}.npy", labels)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
-FILES = ["--truth", "truth.npy", "--guess", "a.npy", "--guess", "b.npy", "--classes", "3"]
+FILES = ["--target", "target.npy", "--pred", "a.npy", "--pred", "b.npy", "--classes", "3"]
 
 
 def said(capsys, *arguments, code=0):
@@ -55,7 +55,7 @@ class TestAudit:
 
     def test_the_text_has_a_line_a_protocol(self, files, capsys):
         lines = said(capsys, "audit", *FILES).splitlines()
-        assert lines[0] == "from a.npy to b.npy, 4 pictures"
+        assert lines[0] == "from a.npy to b.npy, 4 images"
         assert [line.split()[0] for line in lines[2 : 2 + len(PROTOCOLS)]] == list(PROTOCOLS)
         assert "3 -> 2" in next(line for line in lines if line.startswith("keras"))
 
@@ -64,7 +64,7 @@ class TestAudit:
         [
             ([], "0 candidates; expected two: A and B"),
             (["a"], "1 candidates; expected two"),
-            (FILES[:4], "give --truth, --guess twice and --classes"),
+            (FILES[:4], "give --target, --pred twice and --classes"),
             ([*FILES, "a", "b"], "and no candidates"),
             ([*FILES, "--ignore", "3"], "--ignore 3 with 3 classes; expected 0 to 2"),
         ],
@@ -95,11 +95,11 @@ class TestScore:
         ],
     )
     def test_an_unknown_protocol_is_refused_before_a_file_is_read(self, capsys, spec, words):
-        arguments = ["score", "--truth", "no", "--guess", "no", "--classes", "3"]
+        arguments = ["score", "--target", "no", "--pred", "no", "--classes", "3"]
         assert words in said(capsys, *arguments, "--protocol", spec, code=2)
 
     def test_without_a_pixel_to_score_it_is_null_with_a_warning(self, files, capsys):
-        np.save("truth.npy", np.where(np.arange(8) < 4, 0, 255)[None, None].repeat(6, 1))
+        np.save("target.npy", np.where(np.arange(8) < 4, 0, 255)[None, None].repeat(6, 1))
         np.save("a.npy", np.ones((1, 6, 8), np.uint8))
         capsys.readouterr()
         assert run([*self.ONE, "--json"]) == 0
@@ -113,15 +113,15 @@ class TestScore:
 class TestMetrics:
     ONE = ("score", *FILES[:4], "--classes", "3")
 
-    def test_files_are_measured_by_class_and_picture(self, files, capsys):
-        asked = ["--metric", "dice", "--metric", "surface_dice(tolerance_px=2)", "--per", "picture"]
+    def test_files_are_measured_by_class_and_image(self, files, capsys):
+        asked = ["--metric", "dice", "--metric", "surface_dice(tolerance_px=2)", "--per", "image"]
         document = json.loads(said(capsys, *self.ONE, *asked, "--json"))
         found = document["candidates"]["a.npy"]
         assert list(found) == ["dice", "surface_dice(tolerance_px=2)"]
         assert list(found["dice"]["each"]) == ["0", "1", "2", "3"]
-        truth, guess = np.load("truth.npy"), np.load("a.npy")
-        hits = ((truth == 1) & (guess == 1)).sum()
-        areas = (truth == 1).sum() + ((truth != 0) & (guess == 1)).sum()
+        target, pred = np.load("target.npy"), np.load("a.npy")
+        hits = ((target == 1) & (pred == 1)).sum()
+        areas = (target == 1).sum() + ((target != 0) & (pred == 1)).sum()
         assert found["dice"]["classes"]["1"] == pytest.approx(2 * hits / areas)
 
     def test_all_needs_maps_for_what_looks_at_them(self, files, capsys):
@@ -140,14 +140,14 @@ class TestMetrics:
             (["--metric", "f1"], "unknown metric 'f1'; known: boundary_iou"),
             (["--metric", "dice", "--per", "group"], "which have no groups"),
             (
-                ["--metric", "dice", "--guess", "few.npy"],
-                "truth.npy and few.npy: guess has shape (2,",
+                ["--metric", "dice", "--pred", "few.npy"],
+                "target.npy and few.npy: prediction has shape (2,",
             ),
             (
-                ["--metric", "dice", "--truth", "none.npy"],
-                "none.npy and a.npy: truth holds no picture",
+                ["--metric", "dice", "--target", "none.npy"],
+                "none.npy and a.npy: target holds no image",
             ),
-            (["--metric", "dice", "--classes", "2"], "truth holds 2; expected 0 to 1 or 255"),
+            (["--metric", "dice", "--classes", "2"], "target holds 2; expected 0 to 1 or 255"),
             (["--metric", "dice", "--maps", "few.npy"], "few.npy has shape (2, 3, 6, 8); expected"),
         ],
     )
@@ -161,7 +161,7 @@ class TestMetrics:
 
 @pytest.mark.slow
 def test_candidates_of_a_run_are_audited_and_scored(tmp_path, capsys):
-    sample = draw_sample(pictures=80, test=2, validation=40, size=(16, 24))
+    sample = draw_sample(images=80, test=2, validation=40, size=(16, 24))
     data, validation = sample.save(tmp_path)
     folder = tmp_path / "run"
     given = ["--data", data, "--validation", validation, "--run", folder, "--folds", 2]
@@ -178,11 +178,9 @@ def test_candidates_of_a_run_are_audited_and_scored(tmp_path, capsys):
     assert set(scores["protocols"]) == set(PROTOCOLS)
     for name, found in scores["protocols"].items():
         assert found["miou"] == pytest.approx(document["protocols"][name]["after"])
-    board = json.loads(
-        said(capsys, "score", "--run", folder, "--protocol", "per_picture", "--json")
-    )
+    board = json.loads(said(capsys, "score", "--run", folder, "--protocol", "per_image", "--json"))
     examined = {row["name"]: row["examined"] for row in board["candidates"]}
-    assert examined["without"] == pytest.approx(scores["protocols"]["per_picture"]["miou"])
+    assert examined["without"] == pytest.approx(scores["protocols"]["per_image"]["miou"])
     asked = ["--metric", "all", "--per", "group", "--candidate", "one", "--candidate", "without"]
     measured = json.loads(said(capsys, "score", "--run", folder, *asked, "--json"))["candidates"]
     assert measured["one"]["log_loss"]["overall"] > 0

@@ -18,7 +18,7 @@ TINY = "unet(width=2, depth=1)"
 def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("calibrated")
     data, validation = map(
-        str, draw_sample(pictures=80, test=9, validation=40, size=(16, 24)).save(folder)
+        str, draw_sample(images=80, test=9, validation=40, size=(16, 24)).save(folder)
     )
     arguments = ["train-members", "--data", data, "--validation", validation, "--folds", "2"]
     arguments += ["--run", str(folder / "run"), "--workers", "1", "--epochs", "1"]

@@ -13,12 +13,12 @@ from members.data.cleaning.id_lists import read_drop_list
 from members.data.load_dataset import load
 from members.data.sample import draw_sample
 
-PICTURES, SIZE = 120, (16, 32)
+IMAGES, SIZE = 120, (16, 32)
 
 
 @pytest.fixture(scope="module")
 def sample():
-    return draw_sample(pictures=PICTURES, test=9, validation=8, size=SIZE, seed=6)
+    return draw_sample(images=IMAGES, test=9, validation=8, size=SIZE, seed=6)
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +35,7 @@ def data(sample, somewhere):
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    """t-SNE of a few pictures says as much as of many."""
+    """t-SNE of a few images says as much as of many."""
     monkeypatch.setattr("members.data.cleaning.page.ROUNDS", 250)
 
 
@@ -72,13 +72,13 @@ class TestLooking:
         copies = set(found["ids"]["near-duplicate"])
         assert all(len(copies & {ids[a], ids[b]}) == 1 for a, b in sample.duplicates.tolist())
         assert found["counts"] == {reason: len(names) for reason, names in found["ids"].items()}
-        assert found["kept"] == found["pictures"] - sum(found["counts"].values())
+        assert found["kept"] == found["images"] - sum(found["counts"].values())
         assert set(found["why"]) == {name for names in found["ids"].values() for name in names}
         assert found["out"] is None
 
     def test_says_what_where_and_that_nothing_is_written(self, data, capsys, somewhere):
         text = answer(capsys, data)
-        assert "of 120 pictures to drop" in text
+        assert "of 120 images to drop" in text
         assert "shared mask        10  (first: train-" in text
         assert "page: cleaning/index.html" in text
         assert "--apply --out FILE.npz writes the rest" in text
@@ -88,19 +88,19 @@ class TestLooking:
             "dropped.txt",
         }
 
-    def test_the_page_shows_each_dropped_picture_with_mask_and_reason(self, data, capsys):
+    def test_the_page_shows_each_dropped_image_with_mask_and_reason(self, data, capsys):
         found = document(capsys, data, "--page", "deep/page")
         page = (data.parent / "deep/page/index.html").read_text(encoding="utf-8")
         for name, why in found["why"].items():
             assert f"<b>{name}</b>: {why}" in page
-        cards = found["pictures"] - found["kept"] + len(found["strangest_kept"])
-        # Picture and mask a card, both again of what a copy is a copy of, and the t-SNE picture.
+        cards = found["images"] - found["kept"] + len(found["strangest_kept"])
+        # Image and mask a card, both again of what a copy is a copy of, and the t-SNE image.
         shown = 2 * cards + 2 * found["counts"]["near-duplicate"] + 1
         assert page.count('src="data:image/png;base64,') == shown
         assert not re.search(r'src="(?!data:)|<script|https?://', page)
 
     def test_the_page_escapes_what_ids_hold(self, sample, capsys, somewhere):
-        names = np.array([f"<i>{place}" for place in range(PICTURES)])
+        names = np.array([f"<i>{place}" for place in range(IMAGES)])
         images, masks = sample.training_set[:, 0], sample.training_set[:, 1]
         np.savez(somewhere / "own.npz", images=images, masks=masks, source=names)
         answer(capsys, somewhere / "own.npz")
@@ -128,9 +128,9 @@ class TestLooking:
         )
         assert "Novelty: " in (data.parent / "cleaning/index.html").read_text(encoding="utf-8")
 
-    def test_a_handful_of_unlabelled_colour_pictures_has_a_page_too(self, capsys, somewhere):
-        pictures = np.random.default_rng(0).integers(0, 256, (4, 16, 24, 3), np.uint8)
-        np.savez(somewhere / "few.npz", images=pictures[[0, 1, 2, 3, 0]])
+    def test_a_handful_of_unlabelled_colour_images_has_a_page_too(self, capsys, somewhere):
+        images = np.random.default_rng(0).integers(0, 256, (4, 16, 24, 3), np.uint8)
+        np.savez(somewhere / "few.npz", images=images[[0, 1, 2, 3, 0]])
         found = document(capsys, "few.npz")
         assert found["ids"]["near-duplicate"] == ["few-00004"]
         assert found["strangest_kept"] == []
@@ -140,9 +140,9 @@ class TestLooking:
 
 
 class TestLists:
-    def test_listed_pictures_go_and_exempt_ones_stay(self, data, sample, capsys, somewhere):
+    def test_listed_images_go_and_exempt_ones_stay(self, data, sample, capsys, somewhere):
         ids = load(data)["training"].ids
-        clean = next(place for place in range(PICTURES) if place not in sample.outliers)
+        clean = next(place for place in range(IMAGES) if place not in sample.outliers)
         drop = write(somewhere / "drop.txt", f"{ids[clean]}  # blurred")
         keep = write(somewhere / "keep.txt", ids[sample.outliers[0]])
         found = document(capsys, data, "--drop", drop, "--keep", keep)
@@ -160,12 +160,12 @@ class TestLists:
         line = refusal(capsys, data, "--drop", both, "--keep", both)
         assert "train-00003 stands in" in line
 
-    def test_the_last_picture_of_a_class_is_refused(self, data, capsys, somewhere):
+    def test_the_last_image_of_a_class_is_refused(self, data, capsys, somewhere):
         training = load(data)["training"]
-        rocky = (training.truth() == 4).any(axis=(1, 2))
+        rocky = (training.target() == 4).any(axis=(1, 2))
         names = [training.ids[place] for place in np.flatnonzero(rocky)]
         line = refusal(capsys, data, "--drop", write(somewhere / "x.txt", *names))
-        assert "the last picture of class 'big rock'" in line
+        assert "the last image of class 'big rock'" in line
 
 
 class TestApplying:
@@ -175,11 +175,11 @@ class TestApplying:
         assert data.read_bytes() == before
         old, new = load(data), load(somewhere / "new.npz")
         kept = ~np.isin(old["training"].ids, list(found["why"]))
-        assert len(new["training"]) == kept.sum() == found["kept"] < PICTURES
-        for name in ("pictures", "masks", "groups"):
+        assert len(new["training"]) == kept.sum() == found["kept"] < IMAGES
+        for name in ("images", "masks", "groups"):
             whole, rest = getattr(old["training"], name), getattr(new["training"], name)
             np.testing.assert_array_equal(rest, whole[kept])
-        np.testing.assert_array_equal(new["test"].pictures, old["test"].pictures)
+        np.testing.assert_array_equal(new["test"].images, old["test"].images)
 
     @pytest.mark.slow
     def test_a_cleaned_file_is_clean(self, data, capsys):
@@ -190,9 +190,9 @@ class TestApplying:
         images, masks = sample.training_set[:, 0], sample.training_set[:, 1]
         colour = np.stack([images] * 3, axis=-1)
         own = {
-            "weight": np.arange(PICTURES),
+            "weight": np.arange(IMAGES),
             "camera": np.array("left"),
-            "source": ["x"] * PICTURES,
+            "source": ["x"] * IMAGES,
         }
         np.savez(somewhere / "own.npz", images=colour, masks=masks, **own)
         ids = load(somewhere / "own.npz")["training"].ids
@@ -208,14 +208,14 @@ class TestApplying:
         for kind, index in (("images", 0), ("masks", 1)):
             (somewhere / "own" / kind).mkdir(parents=True)
             for place in range(40):
-                picture = Image.fromarray(sample.training_set[place, index])
-                picture.save(somewhere / "own" / kind / f"n{place:02d}.png")
+                image = Image.fromarray(sample.training_set[place, index])
+                image.save(somewhere / "own" / kind / f"n{place:02d}.png")
         write(somewhere / "x.txt", "n07")
         answer(capsys, "own", "--drop", "x.txt", "--apply", "--out", "new.npz")
         old, new = load(somewhere / "own")["training"], load(somewhere / "new.npz")["training"]
         assert "n07" not in new.ids
         kept = np.isin(old.ids, new.ids)
-        np.testing.assert_array_equal(new.pictures, old.pictures[kept])
+        np.testing.assert_array_equal(new.images, old.images[kept])
         np.testing.assert_array_equal(new.masks, old.masks[kept])
         assert new.classes == old.classes
 

@@ -57,10 +57,10 @@ def write(folder, maps, seen):
     record(folder, asked={}, inputs={})
 
 
-def plant_member(at, name, truths, sharpness, rng):
+def plant_member(at, name, targets, sharpness, rng):
     """Write a member's maps, the sharper the more often right, and the weights of both folds."""
-    for split, truth in truths.items():
-        maps = np.eye(5, dtype=np.float32)[truth].transpose(0, 3, 1, 2) * sharpness
+    for split, target in targets.items():
+        maps = np.eye(5, dtype=np.float32)[target].transpose(0, 3, 1, 2) * sharpness
         maps += rng.random(maps.shape, dtype=np.float32)
         write(at.probabilities(name, split), maps / maps.sum(axis=1, keepdims=True), SEEN[split])
     for fold in (0, 1):
@@ -72,13 +72,13 @@ def plant_member(at, name, truths, sharpness, rng):
 @pytest.fixture(scope="module")
 def planted(tmp_path_factory):
     at, rng = Run(tmp_path_factory.mktemp("compare") / "run"), np.random.default_rng(0)
-    pictures = rng.integers(0, 255, (len(IDS), 1, *SHAPE)).astype(np.uint8)
-    truths = {s: rng.integers(0, 5, (len(IDS), *SHAPE)).astype(np.uint8) for s in SEEN}
-    for split, truth in truths.items():
-        known = None if split == "test" else truth
-        DataSet(pictures, known, IDS, GROUPS, MARS).save(at.data(split))
+    images = rng.integers(0, 255, (len(IDS), 1, *SHAPE)).astype(np.uint8)
+    targets = {s: rng.integers(0, 5, (len(IDS), *SHAPE)).astype(np.uint8) for s in SEEN}
+    for split, target in targets.items():
+        known = None if split == "test" else target
+        DataSet(images, known, IDS, GROUPS, MARS).save(at.data(split))
     for name, sharpness in (("one", 0.5), ("two", 0.6)):
-        plant_member(at, name, truths, sharpness, rng)
+        plant_member(at, name, targets, sharpness, rng)
     write_classes(at.classes, MARS)
     write_json(at.folds, {"folds": 2, "fold": FOLD.tolist()})
     recipes = {name: {"architecture": NETWORK} for name in ("one", "two")}
@@ -143,7 +143,7 @@ class TestCompare:
         before = (scored / "costs.json").read_bytes()
         code, _, err = said(capsys, "compare", "--run", scored)
         assert code == 0
-        assert "a picture costs" not in err
+        assert "an image costs" not in err
         assert (scored / "costs.json").read_bytes() == before
 
     def test_a_part_that_changed_is_measured_again(self, copy, capsys):
@@ -152,7 +152,7 @@ class TestCompare:
         kept["fusion mean"]["of"] = "of something else"
         file.write_text(json.dumps(kept))
         _, _, err = said(capsys, "compare", "--run", copy)
-        costs = [line for line in err.splitlines() if "a picture costs" in line]
+        costs = [line for line in err.splitlines() if "an image costs" in line]
         assert [line.split(":")[0] for line in costs] == ["fusion mean"]
 
     def test_a_member_without_weights_has_unknown_cost_and_so_has_its_fusion(self, copy, capsys):
@@ -180,7 +180,7 @@ class TestCompare:
         assert all("open" in line or "lower" in line for line in lines[3:7])
         assert lines[-1].startswith("next: ens submit --run ")
 
-    @pytest.mark.parametrize("protocol", ["keras", "per_picture"])
+    @pytest.mark.parametrize("protocol", ["keras", "per_image"])
     def test_any_protocol_can_decide(self, scored, capsys, protocol):
         board = compared(capsys, scored, "--protocol", protocol)
         masked = by_name(compared(capsys, scored))

@@ -37,8 +37,8 @@ def test_tells_how_many_tiles_there_are_in_the_file(tree, capsys):
     assert run(words(tree)) == 0
     assert json.loads(capsys.readouterr().out)["tiles"] == 8
     tiles = load(tree / "out.npz")["training"]
-    assert tiles.pictures.shape == (8, 1, 4, 2)
-    assert (tiles.truth() == 1).all()
+    assert tiles.images.shape == (8, 1, 4, 2)
+    assert (tiles.target() == 1).all()
 
 
 @pytest.mark.parametrize(
@@ -60,4 +60,4 @@ def test_a_size_that_is_none_is_refused(tree, capsys, changes, told):
 def test_a_tree_without_labels_is_refused(tree, capsys):
     (tree / "msl/labels/train" / f"{NAME}.png").unlink()
     assert run(words(tree)) == 2
-    assert "holds no .png file; expected labels of pictures" in capsys.readouterr().err
+    assert "holds no .png file; expected labels of images" in capsys.readouterr().err

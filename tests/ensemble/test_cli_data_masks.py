@@ -18,7 +18,7 @@ from members.store import ProbabilityStore
 from members.store_metadata import Seen
 
 RNG = np.random.default_rng(0)
-PICTURES = RNG.integers(90, 94, (6, 16, 20)).astype(np.uint8)
+IMAGES = RNG.integers(90, 94, (6, 16, 20)).astype(np.uint8)
 MASKS = np.zeros((6, 16, 20), np.uint8)
 MASKS[:, 5:9, 5:9] = np.arange(6)[:, None, None] % 4 + 1
 MASKS[0, 0, 0] = 4
@@ -44,8 +44,8 @@ def refusal(capsys, *arguments):
 @pytest.fixture
 def competition(tmp_path):
     path = tmp_path / "students.npz"
-    both = np.stack([PICTURES, MASKS], axis=1).astype(np.int32)
-    np.savez(path, training_set=both, test_set=PICTURES[:2], training_group=np.arange(6))
+    both = np.stack([IMAGES, MASKS], axis=1).astype(np.int32)
+    np.savez(path, training_set=both, test_set=IMAGES[:2], training_group=np.arange(6))
     return path
 
 
@@ -57,7 +57,7 @@ class TestRefineMasks:
         with np.load(competition) as old, np.load(out) as new:
             assert sorted(new) == sorted(old)
             assert new["training_set"].dtype == np.int32
-            np.testing.assert_array_equal(new["training_set"][:, 0], PICTURES)
+            np.testing.assert_array_equal(new["training_set"][:, 0], IMAGES)
             np.testing.assert_array_equal(new["test_set"], old["test_set"])
             np.testing.assert_array_equal(new["training_group"], old["training_group"])
             added = new["training_set"][:, 1] != MASKS
@@ -69,21 +69,21 @@ class TestRefineMasks:
 
     def test_keeps_the_general_layout_and_says_so_in_words(self, tmp_path, capsys):
         data, out, sheet = (tmp_path / name for name in ("own.npz", "new.npz", "sheet.png"))
-        colour = np.repeat(PICTURES[..., None], 3, axis=-1)
+        colour = np.repeat(IMAGES[..., None], 3, axis=-1)
         extra = {"source": np.array(list("uvwxyz")), "group": np.array(list("aabbcc"))}
         np.savez(data, images=colour, masks=MASKS, **extra)
         text = answer(capsys, "refine-masks", data, "--out", out, "--preview", sheet)
-        assert "pixels labelled anew in 6 of 6 pictures" in text
+        assert "pixels labelled anew in 6 of 6 images" in text
         assert text.endswith(f"next: ens train-members --data {out}\n")
         with np.load(out) as new:
             assert sorted(new) == ["group", "images", "masks", "source"]
             np.testing.assert_array_equal(new["images"], colour)
         assert load(out)["training"].ids == tuple("uvwxyz")
-        with Image.open(sheet) as picture:
-            assert picture.format == "PNG"
+        with Image.open(sheet) as image:
+            assert image.format == "PNG"
 
     def test_a_folder_becomes_a_general_file(self, tmp_path, capsys):
-        for name, arrays in (("images", PICTURES), ("masks", MASKS)):
+        for name, arrays in (("images", IMAGES), ("masks", MASKS)):
             (tmp_path / "pairs" / name).mkdir(parents=True)
             for place, array in enumerate(arrays):
                 Image.fromarray(array).save(tmp_path / "pairs" / name / f"p{place}.png")
@@ -91,7 +91,7 @@ class TestRefineMasks:
         new = load(tmp_path / "new.npz")["training"]
         assert new.ids == tuple(f"p{place}" for place in range(6))
         assert new.classes == MARS
-        np.testing.assert_array_equal(new.pictures[:, 0], PICTURES)
+        np.testing.assert_array_equal(new.images[:, 0], IMAGES)
 
     def test_options_reach_the_algorithm(self, competition, tmp_path, capsys):
         def pixels(name, *options):
@@ -127,9 +127,9 @@ class TestRefineMasks:
         assert not (tmp_path / "new.npz").exists()
 
     def test_an_unlabelled_set_is_refused(self, tmp_path, capsys):
-        np.savez(tmp_path / "own.npz", images=PICTURES)
+        np.savez(tmp_path / "own.npz", images=IMAGES)
         said = refusal(capsys, "refine-masks", tmp_path / "own.npz", "--out", tmp_path / "n.npz")
-        assert "holds no masks; expected labelled pictures" in said
+        assert "holds no masks; expected labelled images" in said
         assert not (tmp_path / "n.npz").exists()
 
 
@@ -137,21 +137,21 @@ COUNT = 70  # one whole block and a part
 IDS = tuple(f"p{place:02}" for place in range(COUNT))
 
 
-def truth():
+def target():
     masks = np.random.default_rng(1).integers(1, 5, (COUNT, 4, 6)).astype(np.uint8)
     masks[:, 0] = 0
-    masks[5], masks[66] = 2, 3  # pictures of one ground, whose masks are swapped below
+    masks[5], masks[66] = 2, 3  # images of one ground, whose masks are swapped below
     return masks
 
 
 def planted(path, *, seen, members=("good", "fair")):
     """Write a run whose members know the ground; the masks of p05 and p66 are swapped."""
-    run_folder, masks = Run(path), truth()
+    run_folder, masks = Run(path), target()
     given = masks.copy()
     given[[5, 66]] = masks[[66, 5]]
-    pictures = np.full((COUNT, 1, 4, 6), 100, np.uint8)
+    images = np.full((COUNT, 1, 4, 6), 100, np.uint8)
     groups = np.array([f"g{place // 2}" for place in range(COUNT)])
-    DataSet(pictures, given, IDS, groups, MARS).save(run_folder.data("oof"))
+    DataSet(images, given, IDS, groups, MARS).save(run_folder.data("oof"))
     write_classes(run_folder.classes, MARS)
     recipes = {name: {"architecture": "unet(width=2, depth=1)"} for name in members}
     Experiment(data="sample", members=recipes).write(run_folder.experiment)
@@ -219,8 +219,8 @@ class TestDisagreements:
         )
         assert sorted(out.read_text().splitlines()) == ["p05", "p66"]
         assert "sand -> bedrock" in text
-        with Image.open(sheet) as picture:
-            assert picture.format == "PNG"
+        with Image.open(sheet) as image:
+            assert image.format == "PNG"
         assert "is not overwritten" in refusal(
             capsys, "disagreements", "--run", swapped, "--out", out
         )
@@ -228,12 +228,12 @@ class TestDisagreements:
     @pytest.mark.parametrize(
         ("seen", "words"),
         [
-            (Seen((frozenset(IDS[:3]),)), "was trained on 3 of these pictures and agrees"),
-            (None, "does not say which pictures it was trained on"),
+            (Seen((frozenset(IDS[:3]),)), "was trained on 3 of these images and agrees"),
+            (None, "does not say which images it was trained on"),
         ],
         ids=["seen", "undeclared"],
     )
-    def test_maps_of_models_that_saw_the_picture_are_refused(self, tmp_path, capsys, seen, words):
+    def test_maps_of_models_that_saw_the_image_are_refused(self, tmp_path, capsys, seen, words):
         folder = planted(tmp_path / "run", seen=seen, members=("one",))
         out = tmp_path / "ids.txt"
         assert words in refusal(capsys, "disagreements", "--run", folder, "--out", out)

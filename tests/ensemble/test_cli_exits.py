@@ -34,7 +34,7 @@ def test_help_is_no_mistake(capsys):
 def test_want_of_memory_is_told_in_a_line_with_what_to_do(ended_by, capsys):
     assert ended_by(MemoryError("Unable to allocate 9 EiB")) == 2
     told = (
-        "ens: memory ran out (Unable to allocate 9 EiB); take smaller pictures, files or networks\n"
+        "ens: memory ran out (Unable to allocate 9 EiB); take smaller images, files or networks\n"
     )
     assert capsys.readouterr().err == told
 

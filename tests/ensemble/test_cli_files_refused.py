@@ -5,18 +5,18 @@ import pytest
 
 from ensemble.cli import run
 
-PICTURES, CLASSES, ROWS, COLS = 4, 3, 8, 10
+IMAGES, CLASSES, ROWS, COLS = 4, 3, 8, 10
 
 
 @pytest.fixture
 def files(tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
     for name, classes in (("a", CLASSES), ("b", CLASSES), ("four", CLASSES + 1)):
-        maps = rng.random((PICTURES, classes, ROWS, COLS), dtype=np.float32) + 0.1
+        maps = rng.random((IMAGES, classes, ROWS, COLS), dtype=np.float32) + 0.1
         np.save(tmp_path / f"{name}.npy", maps / maps.sum(axis=1, keepdims=True))
-    truth = np.arange(PICTURES * ROWS * COLS).reshape(PICTURES, ROWS, COLS) % CLASSES
-    np.save(tmp_path / "truth.npy", truth.astype(np.uint8))
-    grey = rng.integers(0, 255, (PICTURES, ROWS, COLS), dtype=np.uint8)
+    target = np.arange(IMAGES * ROWS * COLS).reshape(IMAGES, ROWS, COLS) % CLASSES
+    np.save(tmp_path / "target.npy", target.astype(np.uint8))
+    grey = rng.integers(0, 255, (IMAGES, ROWS, COLS), dtype=np.uint8)
     np.save(tmp_path / "grey.npy", grey)
     np.save(tmp_path / "rgb.npy", np.stack([grey] * 3, axis=-1))
     np.save(tmp_path / "flat.npy", grey[0])
@@ -33,7 +33,7 @@ def refused(capsys, words):
 
 
 FUSE = "fuse --maps a.npy --maps b.npy --out o.npy"
-FITTED = "--fit-maps a.npy --fit-maps b.npy --fit-truth truth.npy"
+FITTED = "--fit-maps a.npy --fit-maps b.npy --fit-target target.npy"
 
 
 @pytest.mark.parametrize(
@@ -42,50 +42,50 @@ FITTED = "--fit-maps a.npy --fit-maps b.npy --fit-truth truth.npy"
         (f"{FUSE} --strategy mean --members a,b", "--members is of a run, --maps of files"),
         ("postprocess --maps a.npy --chain crf --fusion mean", "--fusion is of a run, --maps of"),
         (
-            "score --truth truth.npy --guess truth.npy --classes 3 --candidate mean_argmax",
-            "--candidate is of a run, --truth of files; give one of them",
+            "score --target target.npy --pred target.npy --classes 3 --candidate mean_argmax",
+            "--candidate is of a run, --target of files; give one of them",
         ),
         (
-            "score --truth truth.npy --guess truth.npy --classes 3 --split oof",
-            "--split is of a run, --truth of files; give one of them",
+            "score --target target.npy --pred target.npy --classes 3 --split oof",
+            "--split is of a run, --target of files; give one of them",
         ),
         (
-            "score --truth truth.npy --guess truth.npy --classes 3 --per picture",
+            "score --target target.npy --pred target.npy --classes 3 --per image",
             "--per goes with --metric",
         ),
         (
-            "audit --truth truth.npy --guess truth.npy --guess truth.npy --classes 3 --split oof",
-            "--split is of a run, --truth of files; give one of them",
+            "audit --target target.npy --pred target.npy --pred target.npy --classes 3 --split oof",
+            "--split is of a run, --target of files; give one of them",
         ),
         (
-            "audit --truth truth.npy --guess truth.npy --guess truth.npy --classes 3 --run r",
-            "--run is of a run, --truth of files; give one of them",
+            "audit --target target.npy --pred target.npy --pred target.npy --classes 3 --run r",
+            "--run is of a run, --target of files; give one of them",
         ),
         (
-            "score --truth truth.npy --guess truth.npy --classes 3 --metric iou --protocol keras",
+            "score --target target.npy --pred target.npy --classes 3 --metric iou --protocol keras",
             "--protocol ranks, --metric measures something else",
         ),
         (
-            "score --truth truth.npy --guess truth.npy --classes 3 --maps a.npy",
+            "score --target target.npy --pred target.npy --classes 3 --maps a.npy",
             "--maps are for metrics of probabilities; give --metric with them",
         ),
         (
             f"{FUSE} --strategy mean {FITTED}",
             "strategy mean has nothing to learn; leave --fit-maps",
         ),
-        (f"{FUSE} --strategy mean --images grey.npy", "looks at no pictures; leave --images"),
+        (f"{FUSE} --strategy mean --images grey.npy", "looks at no images; leave --images"),
         (
             f"{FUSE} --strategy stacking(intensity=true) {FITTED}",
-            "looks at pictures; give --images and",
+            "looks at images; give --images and",
         ),
         (
-            f"{FUSE} --strategy stacking --fit-maps a.npy --fit-truth truth.npy",
+            f"{FUSE} --strategy stacking --fit-maps a.npy --fit-target target.npy",
             "1 --fit-maps for 2 --maps; expected one a member, in the same order",
         ),
         (
             (
                 f"{FUSE} --strategy stacking --fit-maps four.npy --fit-maps four.npy"
-                " --fit-truth truth.npy"
+                " --fit-target target.npy"
             ),
             "four.npy has 4 classes; expected 3 as in a.npy",
         ),
@@ -101,7 +101,7 @@ FITTED = "--fit-maps a.npy --fit-maps b.npy --fit-truth truth.npy"
         ),
         (
             "postprocess --maps a.npy --chain crf --images flat.npy --out o.npy",
-            "flat.npy has shape (8, 10); expected (picture, row, col) or 4 axes",
+            "flat.npy has shape (8, 10); expected (image, row, col) or 4 axes",
         ),
     ],
 )
@@ -110,7 +110,7 @@ def test_what_does_not_go_together_is_refused(files, capsys, words, told):
     assert not (files / "o.npy").exists()
 
 
-def test_colour_pictures_may_have_their_channels_last(files):
+def test_colour_images_may_have_their_channels_last(files):
     np.save("first.npy", np.load("rgb.npy").transpose(0, 3, 1, 2))
     chain = ["--chain", "crf(iterations=2)"]
     for name in ("rgb", "first"):
@@ -120,7 +120,7 @@ def test_colour_pictures_may_have_their_channels_last(files):
     np.testing.assert_array_equal(last, first)
 
 
-def test_a_strategy_that_looks_at_pictures_sees_those_of_the_maps(files):
+def test_a_strategy_that_looks_at_images_sees_those_of_the_maps(files):
     words = f"{FUSE} --strategy stacking(intensity=true) {FITTED} --fit-images grey.npy".split()
     assert run([*words, "--images", "grey.npy"]) == 0
     seen = np.load("o.npy")

@@ -24,7 +24,7 @@ MIXED, ALONE = "gate_class_bias.crf", "one_suppress_background"
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """A run with a fusion of specialists that learns, behind a chain that learns and looks."""
-    sample = draw_sample(pictures=80, test=70, validation=40, size=(16, 24))
+    sample = draw_sample(images=80, test=70, validation=40, size=(16, 24))
     data, validation = sample.save(tmp_path_factory.mktemp("sample"))
     folder = str(tmp_path_factory.mktemp("runs") / "tiny")
     here = ["--run", folder]
@@ -47,8 +47,8 @@ def package(trained, tmp_path_factory):
     return out
 
 
-def pictures_of(trained, split="test"):
-    return np.load(f"{trained}/data/{split}/pictures.npy")
+def images_of(trained, split="test"):
+    return np.load(f"{trained}/data/{split}/images.npy")
 
 
 def labels_of(trained, candidate, split="test"):
@@ -71,7 +71,7 @@ def refusal(capsys, *arguments):
 
 class TestPackages:
     def test_label_as_the_run_does_bit_for_bit(self, trained, package, tmp_path):
-        np.save(tmp_path / "new.npy", pictures_of(trained))
+        np.save(tmp_path / "new.npy", images_of(trained))
         out = tmp_path / "labels.npy"
         assert run(["apply", str(package), str(tmp_path / "new.npy"), "--out", str(out)]) == 0
         np.testing.assert_array_equal(np.load(out), labels_of(trained, MIXED))
@@ -81,30 +81,30 @@ class TestPackages:
             run(["freeze", "--run", trained, "--candidate", ALONE, "--out", str(tmp_path / "p")])
             == 0
         )
-        np.save(tmp_path / "new.npy", pictures_of(trained))
+        np.save(tmp_path / "new.npy", images_of(trained))
         out = tmp_path / "labels.npy"
         assert (
             run(["apply", str(tmp_path / "p"), str(tmp_path / "new.npy"), "--out", str(out)]) == 0
         )
         np.testing.assert_array_equal(np.load(out), labels_of(trained, ALONE))
 
-    def test_take_a_folder_of_pictures_and_give_one_of_labels(self, trained, package, tmp_path):
+    def test_take_a_folder_of_images_and_give_one_of_labels(self, trained, package, tmp_path):
         seen, out = tmp_path / "seen", tmp_path / "labels"
         seen.mkdir()
-        for name, picture in zip(ids_of(trained), pictures_of(trained), strict=True):
-            Image.fromarray(picture[0]).save(seen / f"{name}.png")
+        for name, image in zip(ids_of(trained), images_of(trained), strict=True):
+            Image.fromarray(image[0]).save(seen / f"{name}.png")
         assert run(["apply", str(package), str(seen), "--out", str(out)]) == 0
         written = {file.stem: np.asarray(Image.open(file)) for file in out.iterdir()}
         for name, labels in zip(ids_of(trained), labels_of(trained, MIXED), strict=True):
-            # Sorted by name, pictures come in other blocks; rounding may differ in a pixel or two.
+            # Sorted by name, images come in other blocks; rounding may differ in a pixel or two.
             assert (written[name] != labels).mean() < 0.01
         assert len(written) == 70
 
-    def test_label_pictures_whatever_their_masks_hold(self, trained, package, tmp_path):
-        pictures = pictures_of(trained)[:3]
-        np.save(tmp_path / "bare.npy", pictures)
+    def test_label_images_whatever_their_masks_hold(self, trained, package, tmp_path):
+        images = images_of(trained)[:3]
+        np.save(tmp_path / "bare.npy", images)
         masks = np.full((3, 16, 24), 9, np.uint8)
-        np.savez(tmp_path / "other.npz", images=pictures, masks=masks)
+        np.savez(tmp_path / "other.npz", images=images, masks=masks)
         for name in ("bare.npy", "other.npz"):
             out = tmp_path / f"labels of {name}.npy"
             assert run(["apply", str(package), str(tmp_path / name), "--out", str(out)]) == 0
@@ -118,7 +118,7 @@ class TestPackages:
         out = tmp_path / "p"
         assert run(["freeze", "--run", trained, "--candidate", MIXED, "--out", str(out)]) == 0
         said = capsys.readouterr()
-        assert "tried on 40 pictures of validation: every pixel as in the run" in said.err
+        assert "tried on 40 images of validation: every pixel as in the run" in said.err
         assert "ens apply" in said.out
 
     def test_explain_themselves(self, package):
@@ -128,7 +128,7 @@ class TestPackages:
 
     def test_move_to_another_place(self, trained, package, tmp_path):
         shutil.copytree(package, tmp_path / "moved")
-        np.save(tmp_path / "new.npy", pictures_of(trained)[:3])
+        np.save(tmp_path / "new.npy", images_of(trained)[:3])
         out = tmp_path / "labels.npy"
         words = ["apply", str(tmp_path / "moved"), str(tmp_path / "new.npy"), "--out", str(out)]
         assert run(words) == 0
@@ -167,7 +167,7 @@ class TestPackages:
         (copy / "package.json").write_text(json.dumps({**document, key: value}))
         assert f"'{key}" in refusal(capsys, "apply", copy, copy, "--out", tmp_path / "x.npy")
 
-    def test_refuse_pictures_of_another_size(self, package, tmp_path, capsys):
+    def test_refuse_images_of_another_size(self, package, tmp_path, capsys):
         np.save(tmp_path / "new.npy", np.zeros((2, 8, 8), np.uint8))
         line = refusal(capsys, "apply", package, tmp_path / "new.npy", "--out", tmp_path / "x.npy")
         assert "1 x 8 x 8; the package takes 1 x 16 x 24" in line
@@ -190,7 +190,7 @@ class TestPackages:
 
     def test_labels_never_overwrite_a_folder(self, trained, package, tmp_path, capsys):
         (tmp_path / "mine.txt").write_text("mine")
-        np.save(tmp_path / "new.npy", pictures_of(trained)[:3])
+        np.save(tmp_path / "new.npy", images_of(trained)[:3])
         line = refusal(capsys, "apply", package, tmp_path / "new.npy", "--out", tmp_path)
         assert "choose a new folder" in line
 
@@ -279,9 +279,9 @@ class TestSubmissions:
 
 
 class TestOverlays:
-    def test_show_the_picture_through_the_labels(self, trained, tmp_path):
+    def test_show_the_image_through_the_labels(self, trained, tmp_path):
         out, name = tmp_path / "o.png", ids_of(trained, "validation")[3]
-        words = ["overlay", "--run", trained, "--candidate", MIXED, "--picture", name]
+        words = ["overlay", "--run", trained, "--candidate", MIXED, "--image", name]
         for opacity in ("0", "1"):
             assert run([*words, "--opacity", opacity, "--out", str(out)]) == 0
             seen = np.asarray(Image.open(out).convert("RGB")).astype(int)
@@ -293,7 +293,7 @@ class TestOverlays:
         capsys.readouterr()
         words = ["overlay", "--run", trained, "--candidate", ALONE, "--count", "3", "--json"]
         assert run([*words, "--out", str(tmp_path / "o.png")]) == 0
-        drawn = json.loads(capsys.readouterr().out)["pictures"]
+        drawn = json.loads(capsys.readouterr().out)["images"]
         known = ids_of(trained, "validation")
         assert drawn == [known[0], known[19], known[39]]
 
@@ -301,21 +301,21 @@ class TestOverlays:
         capsys.readouterr()
         out = str(tmp_path / "o.png")
         assert run(["overlay", "--run", trained, "--json", "--out", out, *words]) == 0
-        return json.loads(capsys.readouterr().out)["pictures"]
+        return json.loads(capsys.readouterr().out)["images"]
 
     def test_of_the_worst_begin_with_what_the_first_candidate_has_wrong_most(
         self, trained, tmp_path, capsys
     ):
         words = ["--candidate", MIXED, "--candidate", ALONE, "--pick", "worst", "--count", "30"]
         drawn = self.picked(trained, tmp_path, capsys, *words)
-        truth = np.load(f"{trained}/data/validation/truth.npy")
-        scored = (truth != 0) & (truth != 255)
-        wrong = (scored & (labels_of(trained, MIXED, "validation") != truth)).sum(axis=(1, 2))
+        target = np.load(f"{trained}/data/validation/target.npy")
+        scored = (target != 0) & (target != 255)
+        wrong = (scored & (labels_of(trained, MIXED, "validation") != target)).sum(axis=(1, 2))
         place = {name: place for place, name in enumerate(ids_of(trained, "validation"))}
         highest = np.sort(wrong)[::-1][:30]
         np.testing.assert_array_equal([wrong[place[name]] for name in drawn], highest)
 
-    def test_of_the_disputed_need_no_truth(self, trained, tmp_path, capsys):
+    def test_of_the_disputed_need_no_target(self, trained, tmp_path, capsys):
         words = ["--candidate", MIXED, "--split", "test", "--pick", "disputed", "--count", "3"]
         drawn = self.picked(trained, tmp_path, capsys, *words)
         sources = Sources.of(Run(Path(trained)))
@@ -327,9 +327,9 @@ class TestOverlays:
     @pytest.mark.parametrize(
         ("words", "told"),
         [
-            (["--pick", "worst", "--picture", "x"], "--picture names them, --pick chooses them"),
-            (["--pick", "spread", "--picture", "x"], "--picture names them, --pick chooses them"),
-            (["--pick", "worst", "--split", "test"], "split 'test' has no truth to be wrong by"),
+            (["--pick", "worst", "--image", "x"], "--image names them, --pick chooses them"),
+            (["--pick", "spread", "--image", "x"], "--image names them, --pick chooses them"),
+            (["--pick", "worst", "--split", "test"], "split 'test' has no target to be wrong by"),
             (["--pick", "disputed"], f"{ALONE} has one member, whom nobody contradicts"),
         ],
     )
@@ -342,15 +342,15 @@ class TestOverlays:
     def test_of_a_set_without_a_wrong_pixel_are_refused(self, trained, tmp_path, capsys):
         sky = tmp_path / "sky"
         shutil.copytree(trained, sky)
-        truth = sky / "data" / "validation" / "truth.npy"
-        np.save(truth, np.zeros_like(np.load(truth)))
+        target = sky / "data" / "validation" / "target.npy"
+        np.save(target, np.zeros_like(np.load(target)))
         words = ["overlay", "--run", sky, "--candidate", ALONE, "--pick", "worst"]
         told = refusal(capsys, *words, "--out", tmp_path / "o.png")
         assert "no scored pixel of validation is wrong; take --pick spread" in told
 
-    def test_of_no_such_picture_are_refused(self, trained, tmp_path, capsys):
-        words = ["overlay", "--run", trained, "--candidate", MIXED, "--picture", "nope"]
-        assert "no picture 'nope'" in refusal(capsys, *words, "--out", tmp_path / "o.png")
+    def test_of_no_such_image_are_refused(self, trained, tmp_path, capsys):
+        words = ["overlay", "--run", trained, "--candidate", MIXED, "--image", "nope"]
+        assert "no image 'nope'" in refusal(capsys, *words, "--out", tmp_path / "o.png")
 
 
 class TestASubmissionIsReadBack:
@@ -359,9 +359,9 @@ class TestASubmissionIsReadBack:
             ["submit", "--run", trained, "--candidate", ALONE, "--split", "test", "--out", out]
         )
 
-    def test_one_that_lacks_pictures_is_not_left(self, trained, tmp_path, monkeypatch):
+    def test_one_that_lacks_images_is_not_left(self, trained, tmp_path, monkeypatch):
         monkeypatch.setattr(formats, "read_pixels_csv", lambda path, shape: iter(()))
-        with pytest.raises(OSError, match="holds 0 pictures of 70"):
+        with pytest.raises(OSError, match="holds 0 images of 70"):
             self.submitted(trained, str(tmp_path / "f.csv"))
         assert not list(tmp_path.iterdir())
 

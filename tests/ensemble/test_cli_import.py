@@ -18,7 +18,7 @@ from members.store import ProbabilityStore
 def laid_out(tmp_path_factory):
     """A run with data and two clean foreign members, and the files they came from."""
     folder = tmp_path_factory.mktemp("import")
-    data, validation = draw_sample(pictures=90, test=12, validation=64, size=(16, 24)).save(folder)
+    data, validation = draw_sample(images=90, test=12, validation=64, size=(16, 24)).save(folder)
     for seed, name in enumerate(("good", "other")):
         for split in ("oof", "validation"):
             extra = ["--data", data, "--validation", validation] if not seed else []
@@ -47,9 +47,9 @@ def data_of(folder, split):
 
 def maps(folder, split, seed, accuracy=0.7):
     rng = np.random.default_rng(seed)
-    truth = np.asarray(data_of(folder, split).masks)
-    guess = np.where(rng.random(truth.shape) > accuracy, rng.integers(1, 5, truth.shape), truth)
-    found = 2 * np.eye(5, dtype=np.float32)[guess].transpose(0, 3, 1, 2)
+    target = np.asarray(data_of(folder, split).masks)
+    pred = np.where(rng.random(target.shape) > accuracy, rng.integers(1, 5, target.shape), target)
+    found = 2 * np.eye(5, dtype=np.float32)[pred].transpose(0, 3, 1, 2)
     found += rng.random(found.shape, dtype=np.float32)
     found /= found.sum(axis=1, keepdims=True)
     np.save(folder / f"{split}-{seed}.npy", found)
@@ -86,7 +86,7 @@ class TestAForeignMember:
         np.testing.assert_allclose(store.read(slice(None)), np.load(place / "oof-0.npy"), atol=3e-4)
         assert store.ids == data_of(place, "oof").ids
 
-    def test_may_come_as_png_label_maps_named_by_the_pictures(self, place, capsys):
+    def test_may_come_as_png_label_maps_named_by_the_images(self, place, capsys):
         data = data_of(place, "validation")
         (place / "pngs").mkdir()
         for name, mask in zip(data.ids, data.masks, strict=True):
@@ -95,13 +95,13 @@ class TestAForeignMember:
         store = ProbabilityStore(place / "run" / "probabilities" / "drawn" / "validation")
         np.testing.assert_array_equal(store.read(slice(None)).argmax(axis=1), data.masks)
 
-    def test_is_compared_with_the_other_members_where_there_is_no_truth(self, place, capsys):
-        truth = np.asarray(data_of(place, "validation").masks)[:12]
-        clean = 0.9 * np.eye(5, dtype=np.float32)[truth].transpose(0, 3, 1, 2) + 0.02
+    def test_is_compared_with_the_other_members_where_there_is_no_target(self, place, capsys):
+        target = np.asarray(data_of(place, "validation").masks)[:12]
+        clean = 0.9 * np.eye(5, dtype=np.float32)[target].transpose(0, 3, 1, 2) + 0.02
         np.save(place / "a.npy", clean)
         np.save(place / "b.npy", clean[:, [0, 1, 3, 2, 4], ::-1])
         said = imported(capsys, place, place / "a.npy", "--name", "a", "--split", "test").err
-        assert "were not examined: there are no other members and no truth" in said
+        assert "were not examined: there are no other members and no target" in said
         arguments = [place / "b.npy", "--name", "b", "--split", "test"]
         refused = imported(capsys, place, *arguments, code=2).err
         assert "rows upside down and a permuted class order" in refused
@@ -110,9 +110,9 @@ class TestAForeignMember:
         store = ProbabilityStore(place / "run" / "probabilities" / "b" / "test")
         np.testing.assert_allclose(store.read(slice(None)), clean, atol=1e-3)
 
-    def test_stale_pictures_make_it_stale(self, place, capsys):
+    def test_stale_images_make_it_stale(self, place, capsys):
         data = data_of(place, "validation")
-        np.save(place / "run" / "data" / "validation" / "pictures.npy", 255 - data.pictures)
+        np.save(place / "run" / "data" / "validation" / "images.npy", 255 - data.images)
         parts = json.loads(called(capsys, "status", "--run", place / "run", "--json").out)["parts"]
         stale = {(p["name"], p["part"]) for p in parts if p["state"] == "stale"}
         assert {("good", "validation"), ("other", "validation")} <= stale
@@ -136,7 +136,7 @@ class TestOddMaps:
         [
             ("logits.npy", "logits given as probabilities: values go from"),
             ("order.npy", "a permuted class order"),
-            ("extra.npz", "1 of 65 pictures are none of the split (first: 'stranger')"),
+            ("extra.npz", "1 of 65 images are none of the split (first: 'stranger')"),
         ],
     )
     def test_are_refused_and_mended_on_demand(self, odd, capsys, file, words):
@@ -162,9 +162,9 @@ class TestOddMaps:
     @pytest.mark.parametrize(
         ("file", "words"),
         [
-            ("missing.npz", "lacks 4 of 64 pictures (first:"),
-            ("short.npy", "holds 60 pictures without ids; expected the split's 64, in its order"),
-            ("nan.npy", "nan.npy holds NaN or infinite values (first in picture"),
+            ("missing.npz", "lacks 4 of 64 images (first:"),
+            ("short.npy", "holds 60 images without ids; expected the split's 64, in its order"),
+            ("nan.npy", "nan.npy holds NaN or infinite values (first in image"),
         ],
     )
     def test_that_cannot_be_mended_are_refused_with_the_name(self, odd, capsys, file, words):
@@ -190,7 +190,7 @@ class TestOddMaps:
     def test_without_data_it_says_how_to_lay_a_run_out(self, odd, capsys, tmp_path):
         arguments = ["import", odd / "oof-0.npy", "--name", "x", "--split", "oof"]
         said = called(capsys, *arguments, "--run", tmp_path / "new", code=2).err
-        assert "holds no pictures; lay it out with --data" in said
+        assert "holds no images; lay it out with --data" in said
 
     def test_the_name_of_a_trained_member_is_taken(self, odd, capsys):
         experiment = odd / "run" / "experiment.yaml"
@@ -217,7 +217,7 @@ class TestLeaks:
         refused = called(
             capsys, "fuse", "--strategy", "stacking", "--run", place / "run", code=2
         ).err
-        assert "would learn from 7 pictures that 'good' was trained on" in refused
+        assert "would learn from 7 images that 'good' was trained on" in refused
         called(capsys, "fuse", "--strategy", "mean", "--run", place / "run")
 
     def test_a_fusion_of_undeclared_maps_is_undeclared_itself(self, place, capsys):

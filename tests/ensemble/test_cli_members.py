@@ -31,7 +31,7 @@ IDS = tuple(f"p{place:02}" for place in range(COUNT))
 NETWORK = "unet(width=2, depth=1)"
 SHARPNESS = {"good": 0.6, "fair": 0.58, "noise": 0.0}
 UNSURE = 7
-"""A picture on which the members are sure of different classes."""
+"""An image on which the members are sure of different classes."""
 
 
 def said(capsys, *arguments):
@@ -63,10 +63,10 @@ def write(folder, maps, *, ids=IDS, seen=None, label=None):
     record(folder, asked={}, inputs={})
 
 
-def maps_of(truth, sharpness, seed):
+def maps_of(target, sharpness, seed):
     """Draw maps that are right the more often the sharper."""
     rng = np.random.default_rng(seed)
-    maps = np.eye(5, dtype=np.float32)[truth].transpose(0, 3, 1, 2) * sharpness
+    maps = np.eye(5, dtype=np.float32)[target].transpose(0, 3, 1, 2) * sharpness
     maps += rng.random(maps.shape, dtype=np.float32)
     maps[UNSURE] = np.eye(5, dtype=np.float32)[1 + seed % 2][:, None, None]
     return maps / maps.sum(axis=1, keepdims=True)
@@ -88,15 +88,15 @@ def planted(path, sharpness, *, seen=OUT_OF_FOLD):
     """Write a run with members on oof and validation, and an unlabelled test split."""
     run_folder, rng = Run(path), np.random.default_rng(5)
     groups = np.array([f"g{place // 2}" for place in range(COUNT)])
-    pictures = rng.integers(0, 255, (COUNT, 1, *SHAPE)).astype(np.uint8)
+    images = rng.integers(0, 255, (COUNT, 1, *SHAPE)).astype(np.uint8)
     for split in ("oof", "validation", "test"):
-        truth = rng.integers(1, 5, (COUNT, *SHAPE)).astype(np.uint8)
-        truth[:, 0] = 0
-        truth[:, 1, 0] = UNLABELLED
-        known = None if split == "test" else truth
-        DataSet(pictures, known, IDS, groups, MARS).save(run_folder.data(split))
+        target = rng.integers(1, 5, (COUNT, *SHAPE)).astype(np.uint8)
+        target[:, 0] = 0
+        target[:, 1, 0] = UNLABELLED
+        known = None if split == "test" else target
+        DataSet(images, known, IDS, groups, MARS).save(run_folder.data(split))
         for seed, (name, sharp) in enumerate(sharpness.items()):
-            maps = maps_of(np.where(truth == UNLABELLED, 1, truth), sharp, seed)
+            maps = maps_of(np.where(target == UNLABELLED, 1, target), sharp, seed)
             folder = run_folder.probabilities(name, split)
             write(folder, maps, seen=seen if split == "oof" else ELSEWHERE)
     write_classes(run_folder.classes, MARS)
@@ -131,20 +131,20 @@ class TestMembers:
 
     def test_scores_are_those_of_the_label_maps_and_values_sum_to_the_whole(self, three, capsys):
         found = json.loads(answer(capsys, "--run", three, "--json"))
-        truth = DataSet.load(Run(three).data("oof")).truth()
+        target = DataSet.load(Run(three).data("oof")).target()
         stores = [ProbabilityStore(Run(three).probabilities(n, "oof")) for n in SHARPNESS]
         maps = [store.read(slice(None)) for store in stores]
         rows = {row["name"]: row for row in found["members"]}
         together = sum(maps[1:], start=maps[0])
         for row, scores in [(found, together), *zip(map(rows.get, SHARPNESS), maps, strict=True)]:
-            guess = scores.argmax(axis=1).astype(np.uint8)
-            expected = masked()(confusion(truth, guess, classes=5).sum(axis=0), 0)
+            pred = scores.argmax(axis=1).astype(np.uint8)
+            expected = masked()(confusion(target, pred, classes=5).sum(axis=0), 0)
             assert row["miou"] == pytest.approx(float(expected.miou))
             assert row["iou"]["sand"] == pytest.approx(expected.iou[3])
         total = sum(row["shapley"]["value"] for row in found["members"])
         assert total == pytest.approx(found["miou"])
         assert found["circles"] is None
-        assert found["pictures"] == COUNT
+        assert found["images"] == COUNT
         assert found["groups"] == COUNT // 2
 
     def test_costs_are_of_the_networks_that_are_there(self, three, capsys):
@@ -184,7 +184,7 @@ class TestMembers:
         text = answer(capsys, "--run", three)
         lines = text.splitlines()
         assert max(map(len, lines[:-1])) <= 100
-        assert lines[0] == "3 members on oof: 70 pictures, 35 groups; masked mIoU"
+        assert lines[0] == "3 members on oof: 70 images, 35 groups; masked mIoU"
         assert lines[-2].startswith("drop noise (1 of 3): oof +.") or "oof +0." in lines[-2]
         assert lines[-2].endswith("time not known")
         wanted = f"next: ens fuse --run {three} --strategy mean --members good,fair --name kept"
@@ -248,8 +248,8 @@ class TestRefusals:
         assert "no split 'valid'" in told
         assert "known: oof, validation, test" in told
 
-    def test_a_split_without_truth(self, three, capsys):
-        assert "'test' has no truth to score by" in refusal(
+    def test_a_split_without_target(self, three, capsys):
+        assert "'test' has no target to score by" in refusal(
             capsys, "--run", three, "--split", "test"
         )
 
@@ -261,20 +261,20 @@ class TestRefusals:
     def test_nothing_to_score(self, tmp_path, capsys):
         path = planted(tmp_path / "run", {"good": 0.6, "fair": 0.5})
         data = DataSet.load(Run(path).data("oof"))
-        replace(data, masks=np.zeros_like(data.truth())).save(Run(path).data("oof"))
+        replace(data, masks=np.zeros_like(data.target())).save(Run(path).data("oof"))
         assert "has no scored pixel" in refusal(capsys, "--run", path)
 
-    def test_maps_of_pictures_that_the_member_saw(self, tmp_path, capsys):
+    def test_maps_of_images_that_the_member_saw(self, tmp_path, capsys):
         leaky = Seen((frozenset(IDS[:3]),))
         path = planted(tmp_path / "run", {"good": 0.6, "fair": 0.5}, seen=leaky)
-        assert "was trained on 3 pictures of oof" in refusal(capsys, "--run", path)
+        assert "was trained on 3 images of oof" in refusal(capsys, "--run", path)
 
-    def test_maps_of_other_pictures(self, tmp_path, capsys):
+    def test_maps_of_other_images(self, tmp_path, capsys):
         path = planted(tmp_path / "run", {"good": 0.6, "fair": 0.5})
         store = ProbabilityStore(Run(path).probabilities("fair", "oof"))
         maps, ids = store.read(slice(None)), ("other", *IDS[1:])
         write(store.folder, maps, ids=ids, seen=OUT_OF_FOLD)
-        assert "'fair' has maps of other pictures than oof" in refusal(capsys, "--run", path)
+        assert "'fair' has maps of other images than oof" in refusal(capsys, "--run", path)
 
     def test_who_is_left_out_or_undeclared_is_told(self, tmp_path, capsys):
         path = planted(tmp_path / "run", {"good": 0.6, "fair": 0.5, "late": 0.5}, seen=None)
@@ -315,7 +315,7 @@ def test_advice_is_one_line(document, line):
 
 
 class TestUncertainty:
-    def test_the_picture_that_members_quarrel_over_comes_first(self, three, tmp_path, capsys):
+    def test_the_image_that_members_quarrel_over_comes_first(self, three, tmp_path, capsys):
         out = tmp_path / "unsure"
         arguments = ("uncertainty", "--run", three, "--out", out, "--by", "mutual_information")
         found = json.loads(answer(capsys, *arguments, "--count", 3, "--json"))
@@ -336,13 +336,13 @@ class TestUncertainty:
     def test_wrong_is_the_share_of_scored_pixels(self, three, tmp_path, capsys):
         arguments = ("uncertainty", "--run", three, "--out", tmp_path / "u", "--count", 100)
         found = json.loads(answer(capsys, *arguments, "--json"))
-        truth = np.asarray(DataSet.load(Run(three).data("oof")).truth())
+        target = np.asarray(DataSet.load(Run(three).data("oof")).target())
         maps = [ProbabilityStore(Run(three).probabilities(n, "oof")) for n in SHARPNESS]
-        guess = sum(store.read(slice(None)) for store in maps).argmax(axis=1)
-        scored = (truth != 0) & (truth != UNLABELLED)
+        pred = sum(store.read(slice(None)) for store in maps).argmax(axis=1)
+        scored = (target != 0) & (target != UNLABELLED)
         for entry in found["top"][:5]:
             place = IDS.index(entry["id"])
-            expected = (guess != truth)[place][scored[place]].mean()
+            expected = (pred != target)[place][scored[place]].mean()
             assert entry["wrong"] == pytest.approx(expected, abs=1e-6)
         with (tmp_path / "u" / "ranking.csv").open(newline="") as file:
             rows = list(csv.DictReader(file))
@@ -350,7 +350,7 @@ class TestUncertainty:
             pairs = [(float(row[name]), float(row["wrong"])) for row in rows]
             assert value == pytest.approx(spearmanr(pairs).statistic, abs=1e-4)
 
-    def test_unlabelled_pictures_are_ranked_too_and_by_entropy_unless_told(
+    def test_unlabelled_images_are_ranked_too_and_by_entropy_unless_told(
         self, three, tmp_path, capsys
     ):
         arguments = ("uncertainty", "--run", three, "--split", "test")

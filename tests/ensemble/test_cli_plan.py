@@ -28,7 +28,7 @@ GOOD = {
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("plan")
-    return draw_sample(pictures=72, test=10, validation=24, size=(48, 64)).save(folder)
+    return draw_sample(images=72, test=10, validation=24, size=(48, 64)).save(folder)
 
 
 def asked(folder, files, **changes):
@@ -160,7 +160,7 @@ class TestARunThatWouldFail:
 
 
 class TestWhatIsOdd:
-    def test_classes_that_nobody_shows_and_pictures_alike_are_told(self, tmp_path, capsys):
+    def test_classes_that_nobody_shows_and_images_alike_are_told(self, tmp_path, capsys):
         rng = np.random.default_rng(0)
         images = rng.integers(0, 255, (40, 4, 6)).astype(np.uint8)
         images = np.kron(images, np.ones((1, 8, 8), np.uint8))
@@ -175,7 +175,7 @@ class TestWhatIsOdd:
         assert any("oof: no pixel of soil, sand" in line for line in odd)
         assert any("show the same as one in another fold or in validation" in o for o in odd)
 
-    def test_pictures_alike_in_one_fold_are_no_leak(self, tmp_path):
+    def test_images_alike_in_one_fold_are_no_leak(self, tmp_path):
         rng = np.random.default_rng(0)
         images = np.kron(rng.integers(0, 255, (40, 4, 6)), np.ones((1, 8, 8))).astype(np.uint8)
         images[1::2] = images[::2]

@@ -28,7 +28,7 @@ NAME = "greedy_suppress_background.mode_filter"
 
 @pytest.fixture(scope="module")
 def scored(tmp_path_factory):
-    sample = draw_sample(pictures=80, test=9, validation=40, size=(16, 24))
+    sample = draw_sample(images=80, test=9, validation=40, size=(16, 24))
     data, validation = sample.save(tmp_path_factory.mktemp("sample"))
     folder = str(tmp_path_factory.mktemp("runs") / "tiny")
     sets = ["--data", str(data), "--validation", str(validation), "--folds", "2"]
@@ -82,9 +82,9 @@ class TestThePage:
         shown = json.loads(Reader(text).scripts[0])
         assert [layer["name"] for layer in shown[0]["layers"]] == ["one"]
 
-    def test_of_pictures_without_a_pixel_to_score_has_no_members_figures(self, scored, tmp_path):
-        pictures, masks = np.zeros((3, 16, 24), np.uint8), np.zeros((3, 16, 24), np.uint8)
-        np.savez(tmp_path / "sky.npz", images=pictures, masks=masks)
+    def test_of_images_without_a_pixel_to_score_has_no_members_figures(self, scored, tmp_path):
+        images, masks = np.zeros((3, 16, 24), np.uint8), np.zeros((3, 16, 24), np.uint8)
+        np.savez(tmp_path / "sky.npz", images=images, masks=masks)
         here = ["--run", scored, "--split", "sky"]
         assert run(["predict", "--data", str(tmp_path / "sky.npz"), *here]) == 0
         assert run(["score", *here]) == 0
@@ -165,23 +165,23 @@ class TestTheWay:
 class TestReview:
     def test_measures_what_it_says(self, scored, walk, found):
         shares, labels = found.shares, labels_of(scored)
-        truth = np.asarray(walk.data.truth())
-        one, two, fused = np.concatenate([guesses for _, guesses in walk.guesses()], axis=1)
-        counts = (truth != 0) & (truth != 255)
+        target = np.asarray(walk.data.target())
+        one, two, fused = np.concatenate([preds for _, preds in walk.preds()], axis=1)
+        counts = (target != 0) & (target != 255)
 
         def share(pixels):
             return (pixels & counts).mean(axis=(1, 2))
 
-        against = (one == two) & (one != truth) & (one != 0)
-        np.testing.assert_allclose(shares[WORST], share(labels != truth))
+        against = (one == two) & (one != target) & (one != 0)
+        np.testing.assert_allclose(shares[WORST], share(labels != target))
         np.testing.assert_allclose(shares[LABEL], share(against))
         np.testing.assert_allclose(shares[DISPUTED], share(one != two) / 2)
-        np.testing.assert_allclose(shares[BROKEN], share((one == truth) & (fused != truth)))
+        np.testing.assert_allclose(shares[BROKEN], share((one == target) & (fused != target)))
 
     def test_of_the_worst_is_what_the_scores_count(self, scored, walk, found):
         with np.load(f"{scored}/scores/{NAME}/validation.npz") as kept:
             counts = kept["counts"][:, 1:]
-        pixels = walk.data.truth()[0].size
+        pixels = walk.data.target()[0].size
         right, total = np.trace(counts, offset=1, axis1=1, axis2=2), counts.sum(axis=(1, 2))
         np.testing.assert_allclose(found.shares[WORST] * pixels, total - right)
 

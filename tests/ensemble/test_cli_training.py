@@ -1,4 +1,4 @@
-"""Which pictures `ens train-members` learns from."""
+"""Which images `ens train-members` learns from."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ TINY = "unet(width=2, depth=1)"
 @pytest.fixture(scope="module")
 def sample(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sample")
-    return draw_sample(pictures=80, test=9, validation=40, size=(16, 24)).save(folder)
+    return draw_sample(images=80, test=9, validation=40, size=(16, 24)).save(folder)
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def test_what_a_drop_list_names_is_in_no_fold(training, tmp_path, capsys):
     (tmp_path / "ids.txt").write_text("train-00003  # blurred\ntrain-00010\n")
     code, folder = training("--drop", tmp_path / "ids.txt", "--train-share", "0.5")
     assert code == 0
-    assert "drop list: 2 of 80 training pictures dropped" in capsys.readouterr().err
+    assert "drop list: 2 of 80 training images dropped" in capsys.readouterr().err
     index = (folder / "data" / "oof" / "index.csv").read_text()
     assert "train-00004" in index
     assert "train-00003" not in index
@@ -43,7 +43,7 @@ def test_what_a_drop_list_names_is_in_no_fold(training, tmp_path, capsys):
     ("ids", "words"),
     [
         ("train-00003\nnobody\n", "names 1 unknown ids (first: 'nobody'); expected ids of"),
-        (None, "the last picture of class 'big rock' would be dropped"),
+        (None, "the last image of class 'big rock' would be dropped"),
     ],
 )
 def test_a_bad_drop_list_is_refused_before_training(training, sample, tmp_path, capsys, ids, words):

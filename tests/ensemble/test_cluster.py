@@ -134,7 +134,7 @@ def test_a_task_that_always_fails_names_its_block_and_stops_the_verb(
     assert said.out == ""
     assert said.err.startswith("ens: ")
     assert said.err.rstrip().endswith("(block 128:192)")
-    assert "two/oof: pictures from 128 on are damaged" in said.err
+    assert "two/oof: images from 128 on are damaged" in said.err
     assert not [path for path in folder.rglob("*") if is_leftover(path)]
     assert not (folder / "fused" / "mean" / "oof").exists()
 

@@ -25,9 +25,9 @@ QUICK = {
 }
 
 rng = np.random.default_rng(0)
-truth = rng.integers(0, 3, (6, 8, 8), dtype=np.uint8)
+target = rng.integers(0, 3, (6, 8, 8), dtype=np.uint8)
 maps = rng.dirichlet(np.ones(3), (2, 6, 8, 8)).transpose(0, 1, 4, 2, 3).astype(np.float32)
-pictures = rng.integers(0, 256, (6, 1, 8, 8), dtype=np.uint8)
+images = rng.integers(0, 256, (6, 1, 8, 8), dtype=np.uint8)
 
 
 def same(name, function, *arguments):
@@ -41,14 +41,14 @@ for name in STRATEGIES:
     spec, kinds = QUICK.get(name, name), ("probabilities",) * 2
     fusion = STRATEGIES.build(spec, classes=3, ignore=0, floor=1e-3, seed=0, kinds=kinds)
     if isinstance(fusion, Learned):
-        fusion = fusion.fit([Block(maps, truth, pictures)])
-    same(name, lambda maps, seen: fuse_block(fusion, maps, seen), maps, pictures)
+        fusion = fusion.fit([Block(maps, target, images)])
+    same(name, lambda maps, seen: fuse_block(fusion, maps, seen), maps, images)
 for name in STEPS:
     chain = parse_chain(QUICK.get(name, name), classes=3, ignore=0)
     for place, step in enumerate(chain.steps):
         if isinstance(step, LearnedStep):
-            chain = chain.put(place, step.fit([FitBlock(maps[0], truth)]))
-    same(name, lambda maps, seen: chain(maps, seen), maps[0], pictures)
+            chain = chain.put(place, step.fit([FitBlock(maps[0], target)]))
+    same(name, lambda maps, seen: chain(maps, seen), maps[0], images)
 """
 
 

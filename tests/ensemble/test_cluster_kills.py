@@ -44,7 +44,7 @@ def one(_one):
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sample")
-    sample = draw_sample(pictures=80, test=4, validation=20, size=(16, 16)).save(folder)
+    sample = draw_sample(images=80, test=4, validation=20, size=(16, 16)).save(folder)
     training, validation = map(str, sample)
     return ["--data", training, "--validation", validation]
 

@@ -110,7 +110,7 @@ def test_a_node_that_falls_silent_is_given_up(members, by_threads, tmp_path, bef
 
 
 def test_a_node_that_is_lost_while_it_trains_changes_nothing(tmp_path, monkeypatch):
-    sample = draw_sample(pictures=80, test=4, validation=20, size=(16, 16)).save(tmp_path)
+    sample = draw_sample(images=80, test=4, validation=20, size=(16, 16)).save(tmp_path)
     words = ["train-members", "--data", str(sample[0]), "--validation", str(sample[1])]
     words += ["--folds", "2", "--epochs", "1", "--member", "net=unet(width=2, depth=1)"]
     assert run([*words, "--workers", "1", "--run", str(tmp_path / "here" / "run")]) == 0

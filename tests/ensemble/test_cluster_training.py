@@ -28,7 +28,7 @@ def trained(sample, folder, *options):
 
 
 def test_weights_and_maps_are_those_of_this_machine(tmp_path, monkeypatch):
-    sample = draw_sample(pictures=80, test=4, validation=20, size=(16, 16)).save(tmp_path)
+    sample = draw_sample(images=80, test=4, validation=20, size=(16, 16)).save(tmp_path)
     forked(monkeypatch)
     here = trained(sample, tmp_path / "here", "--workers", "1")
     assert {path.suffix for path in here} == {"", ".safetensors"}

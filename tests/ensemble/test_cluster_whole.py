@@ -44,9 +44,7 @@ def two(workers):
 
 
 def test_a_whole_run_has_the_bits_of_one_without_a_cluster(workers, tmp_path):
-    sample = draw_sample(pictures=140, test=9, validation=70, size=(16, 16)).save(
-        tmp_path / "drawn"
-    )
+    sample = draw_sample(images=140, test=9, validation=70, size=(16, 16)).save(tmp_path / "drawn")
     for name, file in zip(("training", "validation"), sample, strict=True):
         file.rename(tmp_path / f"{name}.npz")
     file = tmp_path / "run.yaml"
@@ -120,9 +118,9 @@ class TestSums:
     def test_name_the_block_that_fails(self, two):
         def work(block):
             if block.start == 4:
-                raise BadLabels("truth holds 9; expected 0 to 4")
+                raise BadLabels("target holds 9; expected 0 to 4")
             return 1
 
         with pytest.raises(BadLabels) as caught:
             sum_blocks(work, 9, size=2)
-        assert str(caught.value) == "truth holds 9; expected 0 to 4 (block 4:6)"
+        assert str(caught.value) == "target holds 9; expected 0 to 4 (block 4:6)"

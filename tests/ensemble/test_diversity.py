@@ -30,57 +30,57 @@ from evaluation.intervals import (
 from evaluation.protocols import masked
 from members.maps import ArrayMaps
 
-PICTURES, CLASSES, ROWS, COLS = 70, 4, 5, 6  # one whole block and a part
-GROUPS = np.arange(PICTURES) // 4
+IMAGES, CLASSES, ROWS, COLS = 70, 4, 5, 6  # one whole block and a part
+GROUPS = np.arange(IMAGES) // 4
 
 
 def drawn(sharpness, *, seed=0):
-    """Draw truth and one map a member, right the more often the sharper."""
+    """Draw target and one map a member, right the more often the sharper."""
     rng = np.random.default_rng(seed)
-    truth = rng.integers(0, CLASSES, (PICTURES, ROWS, COLS)).astype(np.uint8)
-    right = np.eye(CLASSES, dtype=np.float32)[truth].transpose(0, 3, 1, 2)
+    target = rng.integers(0, CLASSES, (IMAGES, ROWS, COLS)).astype(np.uint8)
+    right = np.eye(CLASSES, dtype=np.float32)[target].transpose(0, 3, 1, 2)
     maps = [s * right + rng.random(right.shape, dtype=np.float32) for s in sharpness]
-    truth[:, 0, 0] = UNLABELLED
-    return truth, np.stack([one / one.sum(axis=1, keepdims=True) for one in maps])
+    target[:, 0, 0] = UNLABELLED
+    return target, np.stack([one / one.sum(axis=1, keepdims=True) for one in maps])
 
 
 def readers(maps):
     return [ArrayMaps(f"m{place}", one) for place, one in enumerate(maps)]
 
 
-def judge(truth, maps, *, groups=GROUPS):
+def judge(target, maps, *, groups=GROUPS):
     places = np.unique(groups, return_inverse=True)[1]
-    counts = SubsetCounts(readers(maps), truth, places.astype(np.int64))
+    counts = SubsetCounts(readers(maps), target, places.astype(np.int64))
     return Judge(counts, masked(), 0, seed=0)
 
 
 class TestSubsetCounts:
     def test_are_those_of_the_fused_mean_whatever_the_blocks(self):
-        truth, maps = drawn([0.3, 0.5, 0.1, 0.4])
+        target, maps = drawn([0.3, 0.5, 0.1, 0.4])
         subsets = [(0,), (2, 3), (0, 1, 3), (0, 1, 2, 3), (1,)]
-        found = judge(truth, maps).counts.of(subsets)
+        found = judge(target, maps).counts.of(subsets)
         for subset, sums in zip(subsets, found, strict=True):
-            guess = mean()(maps[list(subset)]).argmax(axis=1).astype(np.uint8)
-            counts = confusion(truth, guess, classes=CLASSES)
+            pred = mean()(maps[list(subset)]).argmax(axis=1).astype(np.uint8)
+            counts = confusion(target, pred, classes=CLASSES)
             np.testing.assert_array_equal(sums, group_sums(counts[None], GROUPS)[0])
 
     def test_of_small_pieces_are_those_of_large_ones(self, monkeypatch):
-        truth, maps = drawn([0.3, 0.5])
-        whole = judge(truth, maps).counts.of([(0, 1), (1,)])
+        target, maps = drawn([0.3, 0.5])
+        whole = judge(target, maps).counts.of([(0, 1), (1,)])
         monkeypatch.setattr("ensemble.diversity.subset_scorer.PIECE_VALUES", 1)
-        np.testing.assert_array_equal(judge(truth, maps).counts.of([(0, 1), (1,)]), whole)
+        np.testing.assert_array_equal(judge(target, maps).counts.of([(0, 1), (1,)]), whole)
 
     def test_do_not_read_members_that_no_new_subset_holds(self):
-        truth, maps = drawn([0.3, 0.5, 0.4])
-        counts = judge(truth, maps).counts
+        target, maps = drawn([0.3, 0.5, 0.4])
+        counts = judge(target, maps).counts
         expected = counts.of([(1, 2), (2,)])
-        fresh = judge(truth, maps).counts
+        fresh = judge(target, maps).counts
         fresh._members[0] = None  # whoever reads it now fails
         np.testing.assert_array_equal(fresh.of([(1, 2), (2,)]), expected)
 
     def test_go_over_the_maps_once_for_what_is_known_already(self):
-        truth, maps = drawn([0.3, 0.5])
-        counts = judge(truth, maps).counts
+        target, maps = drawn([0.3, 0.5])
+        counts = judge(target, maps).counts
         first = counts.of([(0, 1), (0,)])
         counts._members = []  # whoever reads now fails
         np.testing.assert_array_equal(counts.of([(0,), (0, 1)]), first[::-1])
@@ -168,18 +168,18 @@ class TestShapley:
         assert a_circle < len(many.subsets) <= 2 * a_circle + 1
 
     def test_twins_are_worth_the_same_and_all_intervals_hold_their_value(self):
-        truth, maps = drawn([0.4, 0.2, 0.05])
-        found = shapley(judge(truth, np.concatenate([maps, maps[:1]])), exact(4))
+        target, maps = drawn([0.4, 0.2, 0.05])
+        found = shapley(judge(target, np.concatenate([maps, maps[:1]])), exact(4))
         assert found.value[0] == pytest.approx(found.value[3])
         assert found.value[0] > found.value[1] > found.value[2]
         for value, ends in zip(found.value, found.intervals, strict=True):
             assert ends.low < value < ends.high
 
     def test_the_interval_of_one_member_is_that_of_its_score(self):
-        truth, maps = drawn([0.4])
-        ends = shapley(judge(truth, maps), exact(1)).intervals[0]
-        guess = maps[0].argmax(axis=1).astype(np.uint8)
-        counts = confusion(truth, guess, classes=CLASSES)
+        target, maps = drawn([0.4])
+        ends = shapley(judge(target, maps), exact(1)).intervals[0]
+        pred = maps[0].argmax(axis=1).astype(np.uint8)
+        counts = confusion(target, pred, classes=CLASSES)
         rng = np.random.default_rng(0)
         options = {"rng": rng, "method": "expanded_percentile", "resamples": 2000}
         assert ends == interval(counts, GROUPS, masked(), 0, **options)
@@ -187,9 +187,9 @@ class TestShapley:
 
 class TestChange:
     def test_is_the_difference_of_two_scores_with_the_paired_interval(self):
-        truth, maps = drawn([0.4, 0.3])
-        a, b = (confusion(truth, m.argmax(axis=1).astype(np.uint8), classes=CLASSES) for m in maps)
-        found = judge(truth, maps).change((0,), (1,))
+        target, maps = drawn([0.4, 0.3])
+        a, b = (confusion(target, m.argmax(axis=1).astype(np.uint8), classes=CLASSES) for m in maps)
+        found = judge(target, maps).change((0,), (1,))
         expected = masked()(a.sum(axis=0), 0).miou - masked()(b.sum(axis=0), 0).miou
         assert found.value == pytest.approx(float(expected))
         ends = paired_interval(a, b, GROUPS, masked(), 0, rng=np.random.default_rng(0))
@@ -197,8 +197,8 @@ class TestChange:
         assert found.half_width == pytest.approx((ends.high - ends.low) / 2)
 
     def test_of_one_group_has_no_interval(self):
-        truth, maps = drawn([0.4, 0.3])
-        found = judge(truth, maps, groups=np.zeros(PICTURES)).change((0,), (1,))
+        target, maps = drawn([0.4, 0.3])
+        found = judge(target, maps, groups=np.zeros(IMAGES)).change((0,), (1,))
         assert found.interval is None
         assert found.half_width is None
 
@@ -219,8 +219,8 @@ class TestChange:
 
 class TestEliminate:
     def test_a_duplicate_has_no_value_and_goes(self):
-        truth, maps = drawn([0.5, 0.5, 0.5], seed=3)
-        four = judge(truth, np.concatenate([maps, maps[2:]]))
+        target, maps = drawn([0.5, 0.5, 0.5], seed=3)
+        four = judge(target, np.concatenate([maps, maps[2:]]))
         everyone = (0, 1, 2, 3)
         gains = [four.change(everyone, others).value for others in without_one(everyone)]
         assert gains[2] == gains[3]
@@ -230,24 +230,24 @@ class TestEliminate:
         assert found.refused.dropped in found.steps[-1].kept
 
     def test_what_is_exactly_twice_there_changes_nothing(self):
-        truth, maps = drawn([0.5])
-        twice = judge(truth, np.concatenate([maps, maps]))
+        target, maps = drawn([0.5])
+        twice = judge(target, np.concatenate([maps, maps]))
         assert twice.change((0, 1), (0,)) == Change(0.0, Interval(0.0, 0.0, 0.95))
         found = eliminate(twice, 2, tolerance=0.002)
         assert [step.kept for step in found.steps] == [(1,)]
         assert found.refused is None
 
     def test_noise_goes_first_and_no_more_than_the_tolerance_is_lost(self):
-        truth, maps = drawn([0.6, 0.0, 0.6, 0.6])
-        found = eliminate(judge(truth, maps), 4, tolerance=0.002)
+        target, maps = drawn([0.6, 0.0, 0.6, 0.6])
+        found = eliminate(judge(target, maps), 4, tolerance=0.002)
         assert found.steps[0].dropped == 1
         assert found.steps[0].change.value > 0
         assert all(step.change.value > -0.002 for step in found.steps)
         assert found.refused.change.value <= -0.002 or found.refused.change.interval.high < 0
 
     def test_the_best_of_each_step_goes(self):
-        truth, maps = drawn([0.3, 0.2, 0.25, 0.1])
-        four = judge(truth, maps)
+        target, maps = drawn([0.3, 0.2, 0.25, 0.1])
+        four = judge(target, maps)
         found = eliminate(four, 4, tolerance=1.0)
         kept: tuple[int, ...] = (0, 1, 2, 3)
         for step in found.steps:
@@ -259,8 +259,8 @@ class TestEliminate:
 
 class TestGrowth:
     def test_averages_what_each_number_of_members_scores(self):
-        truth, maps = drawn([0.5, 0.3, 0.1])
-        three = judge(truth, maps)
+        target, maps = drawn([0.5, 0.3, 0.1])
+        three = judge(target, maps)
         found = growth(three, exact(3).subsets)
         known = {size: three.score(list(combinations(range(3), size))).miou for size in (1, 2, 3)}
         assert [size.members for size in found] == [1, 2, 3]
@@ -272,13 +272,13 @@ class TestGrowth:
             assert more.gain.interval.low < more.gain.value < more.gain.interval.high
 
     def test_a_twin_gains_nothing_for_sure(self):
-        truth, maps = drawn([0.5])
-        _, two = growth(judge(truth, np.concatenate([maps, maps])), exact(2).subsets)
+        target, maps = drawn([0.5])
+        _, two = growth(judge(target, np.concatenate([maps, maps])), exact(2).subsets)
         assert two.gain == Change(0.0, Interval(0.0, 0.0, 0.95))
 
     def test_sizes_that_are_not_there_are_left_out(self):
-        truth, maps = drawn([0.5, 0.3, 0.1])
-        found = growth(judge(truth, maps), [(0,), (1,), (2,), (0, 1, 2)])
+        target, maps = drawn([0.5, 0.3, 0.1])
+        found = growth(judge(target, maps), [(0,), (1,), (2,), (0, 1, 2)])
         assert [(size.members, size.gain) for size in found] == [(1, None), (3, None)]
 
 
@@ -292,10 +292,10 @@ class TestPairs:
         np.testing.assert_allclose(found.correlation, [[1, 1 / 6], [1 / 6, 1]])
 
     def test_four_pixels_by_hand_the_ignored_and_the_unlabelled_left_out(self):
-        truth = np.array([[[1, 1, 2, 2, 0, 255]]], np.uint8)
-        guesses = [[1, 2, 2, 1, 1, 1], [1, 1, 1, 1, 0, 2]]  # right 1010, 1100
-        maps = [np.eye(3, dtype=np.float32)[[[g]]].transpose(0, 3, 1, 2) for g in guesses]
-        both, pixels = count_both_right(readers(maps), truth, ignore=0)
+        target = np.array([[[1, 1, 2, 2, 0, 255]]], np.uint8)
+        preds = [[1, 2, 2, 1, 1, 1], [1, 1, 1, 1, 0, 2]]  # right 1010, 1100
+        maps = [np.eye(3, dtype=np.float32)[[[g]]].transpose(0, 3, 1, 2) for g in preds]
+        both, pixels = count_both_right(readers(maps), target, ignore=0)
         assert pixels == 4
         np.testing.assert_array_equal(both, [[2, 1], [1, 2]])
         found = measure_pairs(both, pixels)
@@ -304,9 +304,9 @@ class TestPairs:
         assert found.correlation[0, 1] == 0
 
     def test_the_correlation_is_pearsons_of_right_and_wrong(self):
-        truth, maps = drawn([0.3, 0.5, 0.1])
-        both, pixels = count_both_right(readers(maps), truth, ignore=None)
-        right = (maps.argmax(axis=2) == truth)[:, truth != UNLABELLED]
+        target, maps = drawn([0.3, 0.5, 0.1])
+        both, pixels = count_both_right(readers(maps), target, ignore=None)
+        right = (maps.argmax(axis=2) == target)[:, target != UNLABELLED]
         assert pixels == right.shape[1]
         found = measure_pairs(both, pixels)
         np.testing.assert_allclose(found.correlation, np.corrcoef(right), atol=1e-12)

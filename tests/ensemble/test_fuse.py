@@ -21,9 +21,9 @@ from members.probabilities import check_maps
 CLASSES = 3
 
 
-def drawn(seed, pictures=7, rows=4, cols=5):
+def drawn(seed, images=7, rows=4, cols=5):
     rng = np.random.default_rng(seed)
-    maps = rng.dirichlet(np.full(CLASSES, 0.5), size=(pictures, rows, cols))
+    maps = rng.dirichlet(np.full(CLASSES, 0.5), size=(images, rows, cols))
     return np.moveaxis(maps, -1, 1).astype(np.float32)
 
 
@@ -31,35 +31,35 @@ def readers(members, **shape):
     return [ArrayMaps(f"{name}.npy", drawn(name, **shape)) for name in range(members)]
 
 
-def truth_of(pictures=7, rows=4, cols=5):
-    return np.random.default_rng(0).integers(0, CLASSES, (pictures, rows, cols))
+def target_of(images=7, rows=4, cols=5):
+    return np.random.default_rng(0).integers(0, CLASSES, (images, rows, cols))
 
 
 class TestFuse:
     @settings(max_examples=15, deadline=None)
-    @given(members=st.integers(1, 3), pictures=st.integers(1, 9), size=st.integers(1, 10))
-    def test_blocks_give_what_the_whole_gives_each_written_once(self, members, pictures, size):
-        given_ = readers(members, pictures=pictures)
+    @given(members=st.integers(1, 3), images=st.integers(1, 9), size=st.integers(1, 10))
+    def test_blocks_give_what_the_whole_gives_each_written_once(self, members, images, size):
+        given_ = readers(members, images=images)
         mean = STRATEGIES.build("mean")
-        out = np.full((pictures, CLASSES, 4, 5), np.nan, np.float32)
+        out = np.full((images, CLASSES, 4, 5), np.nan, np.float32)
         written = []
 
         def write(block, fused):
             written.append(block)
             out[block] = fused
 
-        fuse(given_, mean, pictures, write, size=size)
+        fuse(given_, mean, images, write, size=size)
         np.testing.assert_allclose(out, mean(stacked(given_, slice(None))), rtol=1e-6)
-        assert sorted(b.start for b in written) == list(range(0, pictures, size))
+        assert sorted(b.start for b in written) == list(range(0, images, size))
 
     @pytest.mark.slow
-    def test_memory_does_not_grow_with_the_number_of_pictures(self):
-        def peak(pictures):
-            one = drawn(0, pictures=1, rows=16, cols=16)
-            endless = ArrayMaps("endless", np.broadcast_to(one, (pictures, *one.shape[1:])))
+    def test_memory_does_not_grow_with_the_number_of_images(self):
+        def peak(images):
+            one = drawn(0, images=1, rows=16, cols=16)
+            endless = ArrayMaps("endless", np.broadcast_to(one, (images, *one.shape[1:])))
             tracemalloc.start()
             mean = STRATEGIES.build("mean")
-            fuse([endless, endless], mean, pictures, lambda *_: None, size=8)
+            fuse([endless, endless], mean, images, lambda *_: None, size=8)
             peak = tracemalloc.get_traced_memory()[1]
             tracemalloc.stop()
             return peak
@@ -77,7 +77,7 @@ class TestFuse:
     @pytest.mark.filterwarnings("ignore:invalid value encountered")
     @pytest.mark.parametrize("value", [np.nan, np.inf])
     @pytest.mark.parametrize("strategy", ["mean", "majority_vote", "median"])
-    def test_names_the_member_and_picture_that_hold_no_number(self, strategy, value):
+    def test_names_the_member_and_image_that_hold_no_number(self, strategy, value):
         members = readers(3)
         members[1].array[5, 0, 2, 3] = value
         out = np.empty((7, CLASSES, 4, 5), np.float32)
@@ -88,7 +88,7 @@ class TestFuse:
 
         context = {"classes": CLASSES, "ignore": 0, "kinds": ("probabilities",) * 3, "seed": 0}
         fusion = STRATEGIES.build(strategy, **context)
-        words = r"^1\.npy holds NaN or infinite values in picture 5; expected probabilities: "
+        words = r"^1\.npy holds NaN or infinite values in image 5; expected probabilities: "
         with pytest.raises(BadMaps, match=words):
             fuse(members, fusion, 7, write, size=2)
 
@@ -120,8 +120,8 @@ class TestFuse:
         fuse(readers(2), STRATEGIES.build("mean"), 7, lambda *_: None, size=5)
         assert asked == [threads]
 
-    def test_refuses_another_number_of_pictures(self):
-        with pytest.raises(BadMaps, match=r"^0.npy holds 7 pictures; expected 8$"):
+    def test_refuses_another_number_of_images(self):
+        with pytest.raises(BadMaps, match=r"^0.npy holds 7 images; expected 8$"):
             fuse(readers(2), STRATEGIES.build("mean"), 8, lambda *_: None)
 
 
@@ -129,20 +129,20 @@ class TestAgreement:
     @pytest.mark.parametrize(
         ("other", "words"),
         [
-            ({"pictures": 6}, "6 pictures of 3 classes and 4x5 pixels"),
-            ({"rows": 5}, "7 pictures of 3 classes and 5x5 pixels"),
+            ({"images": 6}, "6 images of 3 classes and 4x5 pixels"),
+            ({"rows": 5}, "7 images of 3 classes and 5x5 pixels"),
         ],
     )
     def test_names_the_member_that_differs(self, other, words):
         members = [*readers(2), ArrayMaps("odd.npy", drawn(2, **other))]
-        expected = "expected 7 pictures of 3 classes and 4x5 pixels as in 0.npy"
+        expected = "expected 7 images of 3 classes and 4x5 pixels as in 0.npy"
         with pytest.raises(BadMaps) as caught:
             check_agreement(members)
         assert str(caught.value) == f"odd.npy holds {words}; {expected}"
 
     def test_names_the_member_with_another_number_of_classes(self):
         members = [ArrayMaps("a", drawn(0)), ArrayMaps("b", drawn(0)[:, :2])]
-        with pytest.raises(BadMaps, match="b holds 7 pictures of 2 classes"):
+        with pytest.raises(BadMaps, match="b holds 7 images of 2 classes"):
             check_agreement(members)
 
     def test_refuses_no_members(self):
@@ -212,7 +212,7 @@ class TestArrayMaps:
         ],
     )
     def test_check_finds_one_wrong_value_in_the_last_block(self, value, words):
-        maps = drawn(0, pictures=130).astype(np.float64)
+        maps = drawn(0, images=130).astype(np.float64)
         maps[129, :, 3, 4] = 0.25
         maps[129, 1, 3, 4] = value
         with pytest.raises(BadMaps) as caught:
@@ -251,41 +251,41 @@ class TestFitBlocks:
 
         monkeypatch.setattr("ensemble.block_fusion.stacked", slow)
         monkeypatch.setattr("os.cpu_count", lambda: 4)
-        assert len(list(FitBlocks(readers(1), truth_of(), size=1))) == 7
+        assert len(list(FitBlocks(readers(1), target_of(), size=1))) == 7
         assert len(here) == 1
 
-    def test_gives_all_pictures_in_order_again_and_again(self):
-        fit_blocks = FitBlocks(readers(2), truth_of(), size=3)
+    def test_gives_all_images_in_order_again_and_again(self):
+        fit_blocks = FitBlocks(readers(2), target_of(), size=3)
         for _ in range(2):
-            maps, truth, _ = zip(*fit_blocks, strict=True)
-            assert [len(part) for part in truth] == [3, 3, 1]
-            np.testing.assert_array_equal(np.concatenate(truth), truth_of())
+            maps, target, _ = zip(*fit_blocks, strict=True)
+            assert [len(part) for part in target] == [3, 3, 1]
+            np.testing.assert_array_equal(np.concatenate(target), target_of())
             np.testing.assert_array_equal(np.concatenate(maps, axis=1)[1], drawn(1))
 
     @pytest.mark.parametrize(
-        ("truth", "words"),
+        ("target", "words"),
         [
-            (truth_of(pictures=6), "truth has shape (6, 4, 5); expected (7, 4, 5) as in 0.npy"),
-            (truth_of()[..., None], "truth has shape (7, 4, 5, 1); expected"),
-            (truth_of().astype(float), "truth is float64; expected integers"),
-            (truth_of() + 1, "truth holds [3]; expected 0 to 2 and 255"),
-            (truth_of() - 1, "truth holds [-1]; expected 0 to 2 and 255"),
+            (target_of(images=6), "target has shape (6, 4, 5); expected (7, 4, 5) as in 0.npy"),
+            (target_of()[..., None], "target has shape (7, 4, 5, 1); expected"),
+            (target_of().astype(float), "target is float64; expected integers"),
+            (target_of() + 1, "target holds [3]; expected 0 to 2 and 255"),
+            (target_of() - 1, "target holds [-1]; expected 0 to 2 and 255"),
         ],
     )
-    def test_refuses_truth_that_does_not_fit(self, truth, words):
+    def test_refuses_target_that_does_not_fit(self, target, words):
         with pytest.raises(BadLabels) as caught:
-            FitBlocks(readers(2), truth)
+            FitBlocks(readers(2), target)
         assert words in str(caught.value)
 
     def test_takes_pixels_that_annotators_left_out(self):
-        truth = truth_of().astype(np.uint8)
-        truth[0, 0] = 255
-        assert len(list(FitBlocks(readers(1), truth))) == 1
+        target = target_of().astype(np.uint8)
+        target[0, 0] = 255
+        assert len(list(FitBlocks(readers(1), target))) == 1
 
 
-def test_cross_fitted_pictures_are_fused_by_the_fusion_of_their_fold():
+def test_cross_fitted_images_are_fused_by_the_fusion_of_their_fold():
     fold_of = np.arange(150) % 3
-    members = readers(2, pictures=150)
+    members = readers(2, images=150)
     weights = [(1.0, 0.0), (0.0, 1.0), (0.5, 0.5)]
     context = {"classes": CLASSES, "ignore": 0, "kinds": ("probabilities",) * 2, "seed": 0}
     fusions = [STRATEGIES.build(f"weighted_mean(weights={list(w)})", **context) for w in weights]

@@ -74,7 +74,7 @@ def remote(local, tmp_path):
 def trained(tmp_path_factory):
     """A run with a trained network and its maps in its folder; beside it lies the experiment."""
     folder = tmp_path_factory.mktemp("trained")
-    sample = draw_sample(pictures=140, test=4, validation=20, size=(16, 16)).save(folder)
+    sample = draw_sample(images=140, test=4, validation=20, size=(16, 16)).save(folder)
     asked = {"data": str(sample[0]), "validation": str(sample[1]), "folds": 2}
     asked |= {"defaults": {"epochs": 1}, "members": {"one": {"architecture": TINY}}}
     (folder / "experiment.yaml").write_text(yaml.safe_dump(asked))

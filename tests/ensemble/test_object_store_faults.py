@@ -28,7 +28,7 @@ from tests.ensemble.buckets import (
     named,
     url_of,
 )
-from tests.ensemble.clusters import PICTURES, free_port, write_members
+from tests.ensemble.clusters import IMAGES, free_port, write_members
 
 pytestmark = pytest.mark.slow
 
@@ -86,7 +86,7 @@ class TestWhatIsNotWhole:
             write_object(url, content[:-9] + bytes([content[-9] ^ 1]) + content[-8:])
 
         line = self.refused(remote, capsys, flip)
-        assert "two/oof: pictures from 128 on are damaged (the checksum of " in line
+        assert "two/oof: images from 128 on are damaged (the checksum of " in line
 
     def test_a_lost_chunk(self, remote, capsys):
         line = self.refused(remote, capsys, lambda url, _: remove_under(url))
@@ -142,10 +142,10 @@ class TestStrangers:
     @pytest.mark.parametrize(
         ("change", "words"),
         [
-            ({"shape": [PICTURES, 3, 1 << 40, 1 << 40]}, "an array of"),
+            ({"shape": [IMAGES, 3, 1 << 40, 1 << 40]}, "an array of"),
             (
                 {
-                    "shape": [PICTURES, 3, 1 << 40, 1 << 40],
+                    "shape": [IMAGES, 3, 1 << 40, 1 << 40],
                     "chunk_grid": {
                         "name": "regular",
                         "configuration": {"chunk_shape": [64, 3, 1 << 40, 1 << 40]},

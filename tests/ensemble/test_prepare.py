@@ -21,7 +21,7 @@ from members.data.sample import draw_sample
 
 @pytest.fixture(scope="module")
 def sample():
-    return draw_sample(pictures=260, test=10, validation=24, size=(16, 24))
+    return draw_sample(images=260, test=10, validation=24, size=(16, 24))
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def test_outliers_are_dropped_and_counted(sample, at, tmp_path):
     first = ids[sample.outliers.min()]
     assert told == [
         (
-            f"outliers: {len(sample.outliers)} of 260 training pictures dropped, which share a"
+            f"outliers: {len(sample.outliers)} of 260 training images dropped, which share a"
             f" non-constant mask with nine others or more (first: {first})"
         )
     ]
@@ -52,8 +52,8 @@ def test_outliers_are_dropped_and_counted(sample, at, tmp_path):
 
 def test_where_there_are_no_outliers_nothing_is_dropped_or_told(sample, at, tmp_path):
     training = sample.sets()["training"]
-    kept = np.delete(training.pictures, sample.outliers, axis=0)
-    masks = np.delete(training.truth(), sample.outliers, axis=0)
+    kept = np.delete(training.images, sample.outliers, axis=0)
+    masks = np.delete(training.target(), sample.outliers, axis=0)
     np.savez(tmp_path / "clean.npz", images=kept[:, 0], masks=masks)
     data = str(tmp_path / "clean.npz")
     told: list[str] = []
@@ -74,11 +74,11 @@ def test_the_built_in_sample_is_that_of_the_seed(sample, at, monkeypatch):
     assert drawn == [5]
     assert at.splits() == [OOF, "validation", "test"]
     np.testing.assert_array_equal(
-        DataSet.load(at.data("test")).pictures, sample.sets()["test"].pictures
+        DataSet.load(at.data("test")).images, sample.sets()["test"].images
     )
 
 
-class TestAFolderOfPictures:
+class TestAFolderOfImages:
     @pytest.fixture
     def experiment(self, tmp_path):
         rng = np.random.default_rng(0)
@@ -86,8 +86,8 @@ class TestAFolderOfPictures:
             (tmp_path / "pairs" / folder).mkdir(parents=True)
         for place in range(24):
             for folder, high in (("images", 256), ("masks", 3)):
-                picture = Image.fromarray(rng.integers(0, high, (16, 16), dtype=np.uint8))
-                picture.save(tmp_path / "pairs" / folder / f"{place:02}.png")
+                image = Image.fromarray(rng.integers(0, high, (16, 16), dtype=np.uint8))
+                image.save(tmp_path / "pairs" / folder / f"{place:02}.png")
         return Experiment(data=str(tmp_path / "pairs"), folds=2)
 
     def test_is_prepared_until_one_file_changes(self, experiment, at, tmp_path):
@@ -98,8 +98,8 @@ class TestAFolderOfPictures:
         prepare(at, experiment, silent)
         data = DataSet.load(at.data(OOF))
         aside = DataSet.load(at.data("validation"))
-        truths = dict(zip((*data.ids, *aside.ids), (*data.truth(), *aside.truth()), strict=True))
-        assert (truths["07"] == 1).all()
+        targets = dict(zip((*data.ids, *aside.ids), (*data.target(), *aside.target()), strict=True))
+        assert (targets["07"] == 1).all()
 
     def test_need_not_be_there_any_more(self, experiment, at, tmp_path):
         prepare(at, experiment, silent)
@@ -111,7 +111,7 @@ class TestAFolderOfPictures:
 
     def test_without_masks_nothing_can_be_learnt(self, experiment, at, tmp_path):
         (tmp_path / "pairs" / "masks").rename(tmp_path / "away")
-        with pytest.raises(BadData, match="pairs holds no masks; expected labelled pictures"):
+        with pytest.raises(BadData, match="pairs holds no masks; expected labelled images"):
             prepare(at, experiment, silent)
         assert not at.path.exists()
 

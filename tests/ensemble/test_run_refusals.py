@@ -17,17 +17,17 @@ from members.store import ProbabilityStore
 from members.store_metadata import Seen
 
 CLASSES = Classes(("background", "soil", "rock"), 0)
-SIZE, PICTURES = (8, 16), 12
+SIZE, IMAGES = (8, 16), 12
 SEEN = Seen((frozenset(),))
 FUSIONS = {"mean": "mean", "weighted": "weighted_mean"}
 
 
 def data_set(prefix, seed):
     rng = np.random.default_rng(seed)
-    pictures = rng.integers(0, 256, (PICTURES, 1, *SIZE), dtype=np.uint8)
-    truth = rng.integers(1, 3, (PICTURES, *SIZE), dtype=np.uint8)
-    ids = tuple(f"{prefix}{k:02}" for k in range(PICTURES))
-    return DataSet(pictures, truth, ids, None, CLASSES)
+    images = rng.integers(0, 256, (IMAGES, 1, *SIZE), dtype=np.uint8)
+    target = rng.integers(1, 3, (IMAGES, *SIZE), dtype=np.uint8)
+    ids = tuple(f"{prefix}{k:02}" for k in range(IMAGES))
+    return DataSet(images, target, ids, None, CLASSES)
 
 
 def add_maps(at, name, split, seen=SEEN):
@@ -40,7 +40,7 @@ def add_maps(at, name, split, seen=SEEN):
         shape=SIZE,
         seen=seen,
     )
-    store.write(slice(0, PICTURES), np.ascontiguousarray(maps.transpose(0, 3, 1, 2)))
+    store.write(slice(0, IMAGES), np.ascontiguousarray(maps.transpose(0, 3, 1, 2)))
     record(store.folder, asked={FOREIGN: name}, inputs={})
 
 
@@ -53,7 +53,7 @@ def at(tmp_path):
         data_set(split, seed).save(at.data(split))
         add_maps(at, "one", split)
     add_maps(at, "two", "validation")
-    write_json(at.folds, {"folds": 2, "fold": [k % 2 for k in range(PICTURES)]})
+    write_json(at.folds, {"folds": 2, "fold": [k % 2 for k in range(IMAGES)]})
     record(at.path / "data", asked={}, inputs={})
     Experiment(data="sample", folds=2, fusions=FUSIONS).write(at.experiment)
     return at
@@ -80,10 +80,10 @@ def refused(capsys, at, words):
         ),
     ],
 )
-def test_maps_of_other_pictures_are_refused(at, capsys, words, monkeypatch):
+def test_maps_of_other_images_are_refused(at, capsys, words, monkeypatch):
     data_set("other", 0).save(at.data(OOF))
     monkeypatch.chdir(at.path.parent)
-    assert f"'one' has maps of other pictures than {OOF}" in refused(capsys, at, words)
+    assert f"'one' has maps of other images than {OOF}" in refused(capsys, at, words)
     assert not at.fused("mean", OOF).exists()
     assert not list(at.path.glob(f"labels/*/{OOF}"))
 
@@ -127,11 +127,11 @@ def test_what_is_not_there_is_named_with_what_to_do(at, capsys, words, told, mon
             "postprocess --fusion one --chain suppress_background --ignore 1",
             "--ignore goes with --maps; a run has its own",
         ),
-        ("score --per picture", "--per goes with --metric"),
-        ("score --ignore 1", "--ignore goes with --truth; a run has its own"),
-        ("score --metric iou --classes 3", "--classes goes with --truth; a run has its own"),
-        ("audit one two --ignore 1", "--ignore goes with --truth; a run has its own"),
-        ("audit one two --classes 3", "--classes goes with --truth; a run has its own"),
+        ("score --per image", "--per goes with --metric"),
+        ("score --ignore 1", "--ignore goes with --target; a run has its own"),
+        ("score --metric iou --classes 3", "--classes goes with --target; a run has its own"),
+        ("audit one two --ignore 1", "--ignore goes with --target; a run has its own"),
+        ("audit one two --classes 3", "--classes goes with --target; a run has its own"),
     ],
 )
 def test_options_that_a_run_would_not_hear_are_refused(at, capsys, words, told):
@@ -226,10 +226,10 @@ class TestAPlanOfAFusion:
         with pytest.raises(BadRun, match=r"'two' has none; import them by --split oof, or name"):
             check("stacking")
 
-    def test_refuses_one_that_learns_from_pictures_a_member_was_trained_on(self, at, check):
+    def test_refuses_one_that_learns_from_images_a_member_was_trained_on(self, at, check):
         ids = DataSet.load(at.data(OOF)).ids
         add_maps(at, "two", OOF, seen=Seen((frozenset(ids[:3]),)))
-        with pytest.raises(Leak, match="would learn from 3 pictures that 'two' was trained on"):
+        with pytest.raises(Leak, match="would learn from 3 images that 'two' was trained on"):
             check("stacking")
 
 
@@ -237,8 +237,8 @@ def test_a_class_of_hardly_a_pixel_is_told_as_odd(at):
     data = DataSet.load(at.data(OOF))
     masks = np.ones_like(np.asarray(data.masks))
     masks[0, 0, 0] = 2
-    for split, truth in ((OOF, masks), ("validation", np.ones_like(masks))):
-        DataSet(data.pictures, truth, data.ids, None, CLASSES).save(at.data(split))
+    for split, target in ((OOF, masks), ("validation", np.ones_like(masks))):
+        DataSet(data.images, target, data.ids, None, CLASSES).save(at.data(split))
     said = odd_about_data(at)
     assert f"oof: hardly a pixel of rock ({1 / masks.size:.2%})" in said
     assert "validation: no pixel of rock" in said
@@ -257,11 +257,11 @@ def test_a_candidate_of_a_forgotten_fusion_is_left_out_of_the_board(at, capsys):
     assert "mean" not in said.out
 
 
-def test_the_highest_on_the_pictures_it_was_picked_by_is_called_optimistic(at, capsys):
+def test_the_highest_on_the_images_it_was_picked_by_is_called_optimistic(at, capsys):
     for verb in ("score", "compare"):
         capsys.readouterr()
         assert run([verb, "--split", OOF, "--run", str(at.path)]) == 0
     said = capsys.readouterr()
-    assert "examined on the same pictures, so its score is optimistic" in said.out
+    assert "examined on the same images, so its score is optimistic" in said.out
     then = f"ens predict --run {at.path} --data MORE.npz --split test"
     assert then in said.out + said.err

@@ -52,7 +52,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 @pytest.fixture(scope="module")
 def sample(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sample")
-    return draw_sample(pictures=80, test=9, validation=40, size=(16, 24)).save(folder)
+    return draw_sample(images=80, test=9, validation=40, size=(16, 24)).save(folder)
 
 
 @pytest.fixture(autouse=True)
@@ -440,7 +440,7 @@ class TestGoingOn:
 
     def test_with_other_data_is_refused(self, space, sample, fake, tmp_path):
         found_by(tmp_path / "run", space, sample, trials=1)
-        other = draw_sample(pictures=81, test=9, validation=40, size=(16, 24)).save(tmp_path)
+        other = draw_sample(images=81, test=9, validation=40, size=(16, 24)).save(tmp_path)
         with pytest.raises(BadRun, match="another data: data is"):
             found_by(tmp_path / "run", space, other, trials=2)
 

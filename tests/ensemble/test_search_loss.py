@@ -28,7 +28,7 @@ SCORES = {"dice": 5, "focal": 3, "cross_entropy": 1}
 @pytest.fixture(scope="module")
 def sample(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sample")
-    return draw_sample(pictures=80, test=9, validation=40, size=(16, 24)).save(folder)
+    return draw_sample(images=80, test=9, validation=40, size=(16, 24)).save(folder)
 
 
 @pytest.fixture
@@ -144,7 +144,7 @@ class TestTheSearch:
     def test_trains_anew_on_other_data(self, sample, fake, tmp_path):
         searched(tmp_path, sample, ["dice"], 0.0)
         fake.clear()
-        other = draw_sample(pictures=81, test=9, validation=40, size=(16, 24)).save(tmp_path)
+        other = draw_sample(images=81, test=9, validation=40, size=(16, 24)).save(tmp_path)
         searched(tmp_path, other, ["dice"], 0.0)
         assert len(fake) == 3
 

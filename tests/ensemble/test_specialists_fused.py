@@ -18,48 +18,48 @@ GENERAL, SPECIAL = "probabilities", "one_vs_rest"
 seeds = st.integers(0, 2**32 - 1)
 
 
-def one_hot(truth):
-    return (truth[:, None] == np.arange(CLASSES)[:, None, None]) * 1.0
+def one_hot(target):
+    return (target[:, None] == np.arange(CLASSES)[:, None, None]) * 1.0
 
 
-def drawn(seed, pictures=24):
+def drawn(seed, images=24):
     rng = np.random.default_rng(seed)
-    return rng, rng.choice(CLASSES, p=[0.2, 0.4, 0.25, 0.15], size=(pictures, 8, 8))
+    return rng, rng.choice(CLASSES, p=[0.2, 0.4, 0.25, 0.15], size=(images, 8, 8))
 
 
-def generalist(rng, truth, skill):
+def generalist(rng, target, skill):
     """Full maps; `skill` is one number, or one a class."""
     skills = np.broadcast_to(np.asarray(skill, float), CLASSES)[:, None, None]
-    leaning = one_hot(truth) * skills
+    leaning = one_hot(target) * skills
     return softmax(leaning + rng.normal(size=leaning.shape), axis=1)
 
 
-def specialists(rng, truth, skill, *, slope=1.0):
+def specialists(rng, target, skill, *, slope=1.0):
     """Each class against the rest, too sure by a factor or too shy."""
     skills = np.broadcast_to(np.asarray(skill, float), CLASSES)[:, None, None]
-    leaning = (2 * one_hot(truth) - 1) * skills
+    leaning = (2 * one_hot(target) - 1) * skills
     return expit(slope * (leaning + rng.normal(size=leaning.shape)))
 
 
-def fitted(spec, members, kinds, truth, **context):
+def fitted(spec, members, kinds, target, **context):
     maps = np.stack(members).astype(np.float32)
     given_ = {"classes": CLASSES, "ignore": IGNORE, "kinds": tuple(kinds), "floor": 1e-6}
-    return STRATEGIES.build(spec, **given_ | context).fit([Block(maps, truth)]), maps
+    return STRATEGIES.build(spec, **given_ | context).fit([Block(maps, target)]), maps
 
 
-def right(fused, truth):
-    return (fused.argmax(axis=1) == truth)[truth != IGNORE].mean()
+def right(fused, target):
+    return (fused.argmax(axis=1) == target)[target != IGNORE].mean()
 
 
 class TestEvidence:
     def case(self, seed=0):
-        rng, truth = drawn(seed)
-        members = [generalist(rng, truth, s) for s in (1, 0.5)]
-        return [*members, specialists(rng, truth, [0, 0, 0, 2])], truth
+        rng, target = drawn(seed)
+        members = [generalist(rng, target, s) for s in (1, 0.5)]
+        return [*members, specialists(rng, target, [0, 0, 0, 2])], target
 
     def test_is_a_softmax_of_log_probabilities_and_log_odds(self):
-        members, truth = self.case()
-        fusion, maps = fitted("evidence", members, [GENERAL, GENERAL, SPECIAL], truth)
+        members, target = self.case()
+        fusion, maps = fitted("evidence", members, [GENERAL, GENERAL, SPECIAL], target)
         own = fusion.weights[np.arange(3), :, SCORED].T
         scores = np.einsum("mk,mpkhw->pkhw", own[:2], np.log(maps[:2][:, :, SCORED]))
         scores += own[2][:, None, None] * logit(maps[2][:, SCORED].astype(float))
@@ -81,21 +81,21 @@ class TestEvidence:
         np.testing.assert_array_equal(fused[:, ignored], 0)
 
     def test_a_generalist_has_one_weight_and_a_specialist_one_a_class_for_its_own_alone(self):
-        members, truth = self.case()
-        fusion, _ = fitted("evidence", members, [GENERAL, GENERAL, SPECIAL], truth)
+        members, target = self.case()
+        fusion, _ = fitted("evidence", members, [GENERAL, GENERAL, SPECIAL], target)
         own = fusion.weights[np.arange(3), :, SCORED]
         np.testing.assert_array_equal(own[:, :2], np.broadcast_to(own[0, :2], (3, 2)))
         assert own[2, 2] > 3 * abs(own[:2, 2]).max()
         assert np.count_nonzero(fusion.weights) == own.size
 
     def test_no_small_change_lowers_what_is_minimised(self):
-        members, truth = self.case()
+        members, target = self.case()
         l2 = 0.05
-        fusion, maps = fitted(f"evidence(l2={l2})", members, [GENERAL, GENERAL, SPECIAL], truth)
-        kept = truth != IGNORE
+        fusion, maps = fitted(f"evidence(l2={l2})", members, [GENERAL, GENERAL, SPECIAL], target)
+        kept = target != IGNORE
         pixels = np.moveaxis(maps[:, :, SCORED], 2, -1)[:, kept].astype(float)
         logs = np.concatenate([np.log(pixels[:2]), logit(pixels[2:])])
-        true = truth[kept][:, None] == SCORED
+        true = target[kept][:, None] == SCORED
 
         def cost(general, special, bias):
             scores = np.einsum("mpk,m->pk", logs[:2], general) + logs[2] * special + bias
@@ -108,43 +108,43 @@ class TestEvidence:
         for _ in range(30):
             assert cost(*[p + rng.normal(scale=0.02, size=p.shape) for p in best]) > cost(*best)
 
-    def test_specialists_help_on_other_pictures(self):
-        (members, truth), (others, other_truth) = self.case(1), self.case(2)
-        alone, _ = fitted("evidence", members[:2], [GENERAL] * 2, truth)
-        fusion, _ = fitted("evidence", members, [GENERAL, GENERAL, SPECIAL], truth)
+    def test_specialists_help_on_other_images(self):
+        (members, target), (others, other_target) = self.case(1), self.case(2)
+        alone, _ = fitted("evidence", members[:2], [GENERAL] * 2, target)
+        fusion, _ = fitted("evidence", members, [GENERAL, GENERAL, SPECIAL], target)
         others = np.stack(others).astype(np.float32)
-        assert right(fusion(others), other_truth) > right(alone(others[:2]), other_truth) + 0.02
+        assert right(fusion(others), other_target) > right(alone(others[:2]), other_target) + 0.02
 
     def test_the_same_specialist_twice_is_no_more_evidence_than_once(self):
-        members, truth = self.case()
-        once, maps = fitted("evidence(l2=1e-6)", members, [GENERAL, GENERAL, SPECIAL], truth)
+        members, target = self.case()
+        once, maps = fitted("evidence(l2=1e-6)", members, [GENERAL, GENERAL, SPECIAL], target)
         kinds = [GENERAL, GENERAL, SPECIAL, SPECIAL]
-        twice, four = fitted("evidence(l2=1e-6)", [*members, members[2]], kinds, truth)
+        twice, four = fitted("evidence(l2=1e-6)", [*members, members[2]], kinds, target)
         np.testing.assert_allclose(twice(four), once(maps), atol=2e-3)
 
     def test_works_with_specialists_alone_and_with_certain_ones(self):
-        rng, truth = drawn(3)
-        said = specialists(rng, truth, 2)
-        fusion, maps = fitted("evidence", [said], [SPECIAL], truth)
-        assert right(fusion(maps), truth) > 0.85
-        certain, maps = fitted("evidence", [said > 0.5], [SPECIAL], truth, floor=1 / 510)
-        assert right(certain(maps), truth) > 0.85
+        rng, target = drawn(3)
+        said = specialists(rng, target, 2)
+        fusion, maps = fitted("evidence", [said], [SPECIAL], target)
+        assert right(fusion(maps), target) > 0.85
+        certain, maps = fitted("evidence", [said > 0.5], [SPECIAL], target, floor=1 / 510)
+        assert right(certain(maps), target) > 0.85
 
 
 class TestGate:
     def case(self, seed=0, slope=1.0):
-        rng, truth = drawn(seed)
-        members = [generalist(rng, truth, [1, 3, 3, 0.3]) for _ in range(2)]
-        return [*members, specialists(rng, truth, [3, 0.2, 0.2, 2], slope=slope)], truth
+        rng, target = drawn(seed)
+        members = [generalist(rng, target, [1, 3, 3, 0.3]) for _ in range(2)]
+        return [*members, specialists(rng, target, [3, 0.2, 0.2, 2], slope=slope)], target
 
     def test_leaves_to_a_specialist_only_what_it_knows_better(self):
-        members, truth = self.case()
-        fusion, _ = fitted("gate", members, [GENERAL, GENERAL, SPECIAL], truth)
+        members, target = self.case()
+        fusion, _ = fitted("gate", members, [GENERAL, GENERAL, SPECIAL], target)
         np.testing.assert_array_equal(fusion.keeper, [-1, -1, -1, 2])
 
     def test_puts_its_calibrated_probability_in_the_place_of_the_mean(self):
-        members, truth = self.case()
-        fusion, maps = fitted("gate", members, [GENERAL, GENERAL, SPECIAL], truth)
+        members, target = self.case()
+        fusion, maps = fitted("gate", members, [GENERAL, GENERAL, SPECIAL], target)
         expected = maps[:2].mean(axis=0)
         expected[:, 3] = expit(logit(maps[2, :, 3]) * fusion.slope[3] + fusion.offset[3])
         expected /= expected.sum(axis=1, keepdims=True)
@@ -152,34 +152,34 @@ class TestGate:
 
     @pytest.mark.parametrize("slope", [0.3, 5])
     def test_calibrates_as_scikit_learn_does(self, slope):
-        members, truth = self.case(slope=slope)
-        fusion, maps = fitted("gate", members, [GENERAL, GENERAL, SPECIAL], truth)
-        kept = truth != IGNORE
+        members, target = self.case(slope=slope)
+        fusion, maps = fitted("gate", members, [GENERAL, GENERAL, SPECIAL], target)
+        kept = target != IGNORE
         clipped = np.clip(maps[2, :, 3][kept].astype(float), 1e-6, 1 - 1e-6)
-        model = LogisticRegression(C=1e6, tol=1e-8).fit(logit(clipped)[:, None], truth[kept] == 3)
+        model = LogisticRegression(C=1e6, tol=1e-8).fit(logit(clipped)[:, None], target[kept] == 3)
         np.testing.assert_allclose(fusion.slope[3], model.coef_[0, 0], rtol=2e-2)
         np.testing.assert_allclose(fusion.offset[3], model.intercept_[0], rtol=2e-2)
 
-    def test_is_better_than_the_mean_on_other_pictures(self):
-        (members, truth), (others, other_truth) = self.case(1), self.case(2)
-        fusion, _ = fitted("gate", members, [GENERAL, GENERAL, SPECIAL], truth)
+    def test_is_better_than_the_mean_on_other_images(self):
+        (members, target), (others, other_target) = self.case(1), self.case(2)
+        fusion, _ = fitted("gate", members, [GENERAL, GENERAL, SPECIAL], target)
         others = np.stack(others).astype(np.float32)
         mean = STRATEGIES.build("mean")(others[:2])
-        assert right(fusion(others), other_truth) > right(mean, other_truth) + 0.02
+        assert right(fusion(others), other_target) > right(mean, other_target) + 0.02
 
     @pytest.mark.parametrize("better", [2, 3])
     def test_of_several_the_best_keeps_the_class(self, better):
-        members, truth = self.case()
+        members, target = self.case()
         rng = np.random.default_rng(9)
-        other = specialists(rng, truth, [0, 0, 0, 4 if better == 3 else 1])
+        other = specialists(rng, target, [0, 0, 0, 4 if better == 3 else 1])
         kinds = [GENERAL, GENERAL, SPECIAL, SPECIAL]
-        assert fitted("gate", [*members, other], kinds, truth)[0].keeper[3] == better
+        assert fitted("gate", [*members, other], kinds, target)[0].keeper[3] == better
 
     @settings(max_examples=5, deadline=None)
     @given(seed=seeds)
     def test_without_specialists_it_is_the_mean(self, seed):
-        rng, truth = drawn(seed, pictures=2)
-        fusion, maps = fitted("gate", [generalist(rng, truth, 1)] * 2, [GENERAL] * 2, truth)
+        rng, target = drawn(seed, images=2)
+        fusion, maps = fitted("gate", [generalist(rng, target, 1)] * 2, [GENERAL] * 2, target)
         np.testing.assert_allclose(fusion(maps), STRATEGIES.build("mean")(maps), rtol=1e-5)
 
     def test_where_nobody_says_yes_all_classes_are_alike(self):
@@ -190,7 +190,7 @@ class TestGate:
         np.testing.assert_allclose(steep(maps).ravel(), 1 / CLASSES)
 
     def test_works_with_specialists_alone(self):
-        rng, truth = drawn(4)
-        fusion, maps = fitted("gate", [specialists(rng, truth, 2)], [SPECIAL], truth)
+        rng, target = drawn(4)
+        fusion, maps = fitted("gate", [specialists(rng, target, 2)], [SPECIAL], target)
         np.testing.assert_array_equal(fusion.keeper[SCORED], 0)
-        assert right(fusion(maps), truth) > 0.85
+        assert right(fusion(maps), target) > 0.85

@@ -10,10 +10,10 @@ from ensemble.fusion import (
     CLASS_AXIS,
     Block,
     fuse_block,
-    needs_pictures,
+    needs_images,
 )
 from ensemble.pixel_context import Surroundings
-from ensemble.sampling import sample, sample_pictures
+from ensemble.sampling import sample, sample_images
 from ensemble.strategies import STRATEGIES
 from ensemble.strategies.stacking_boosted import BINS, flattened, on_grid
 from evaluation.core.errors import BadData
@@ -35,16 +35,16 @@ LOOKING = [
 ]
 
 
-def drawn(seed, pictures=10, skills=(1.0, 1.0, 1.0), side=16):
+def drawn(seed, images=10, skills=(1.0, 1.0, 1.0), side=16):
     """Blobs of classes, maps with noise of their own at each pixel, and grey values by class."""
     rng = np.random.default_rng(seed)
-    fields = gaussian_filter(rng.normal(size=(pictures, 3, side, side)), (0, 0, 2, 2))
-    truth = 1 + fields.argmax(axis=1)
-    leaning = truth[:, None] == np.arange(CLASSES)[:, None, None]
+    fields = gaussian_filter(rng.normal(size=(images, 3, side, side)), (0, 0, 2, 2))
+    target = 1 + fields.argmax(axis=1)
+    leaning = target[:, None] == np.arange(CLASSES)[:, None, None]
     maps = [softmax(s * leaning + rng.normal(size=leaning.shape), axis=1) for s in skills]
-    shades = np.array([0, 60, 120, 180])[truth] + rng.integers(0, 50, truth.shape)
+    shades = np.array([0, 60, 120, 180])[target] + rng.integers(0, 50, target.shape)
     return Block(
-        np.stack(maps).astype(np.float32), truth.astype(np.uint8), shades[:, None].astype(np.uint8)
+        np.stack(maps).astype(np.float32), target.astype(np.uint8), shades[:, None].astype(np.uint8)
     )
 
 
@@ -53,24 +53,24 @@ def fitted(spec, *blocks, **context):
 
 
 def part(block, cut):
-    return Block(block.maps[:, cut], block.truth[cut], block.pictures[cut])
+    return Block(block.maps[:, cut], block.target[cut], block.images[cut])
 
 
-def right(fused, truth):
-    return (fused.argmax(axis=1) == truth).mean()
+def right(fused, target):
+    return (fused.argmax(axis=1) == target).mean()
 
 
 @pytest.mark.parametrize("spec", STACKERS)
 class TestEveryStacker:
     @pytest.mark.slow
     def test_is_as_good_as_the_one_good_member(self, spec):
-        learnt, other = (drawn(s, pictures=20, skills=(0.3, 4, 0.3)) for s in (0, 1))
+        learnt, other = (drawn(s, images=20, skills=(0.3, 4, 0.3)) for s in (0, 1))
         fused = fitted(spec, learnt)(other.maps)
-        assert right(fused, other.truth) >= right(other.maps[1], other.truth) - 0.004
+        assert right(fused, other.target) >= right(other.maps[1], other.target) - 0.004
 
     def test_refuses_a_scored_class_without_a_pixel(self, spec):
         block = drawn(2)
-        block.truth[block.truth == 2] = 1
+        block.target[block.target == 2] = 1
         name = spec.partition("(")[0]
         with pytest.raises(BadData, match=f"no pixel of class 2; {name} needs some"):
             fitted(spec, block)
@@ -81,67 +81,67 @@ class TestEveryStacker:
 
 
 @pytest.mark.parametrize("spec", LOOKING)
-class TestWhatLooksAtPictures:
+class TestWhatLooksAtImages:
     def test_gives_probabilities_and_the_same_in_blocks_as_in_the_whole(self, spec):
         block = drawn(4)
         fusion = fitted(spec, block)
-        whole = fuse_block(fusion, block.maps, block.pictures)
+        whole = fuse_block(fusion, block.maps, block.images)
         np.testing.assert_allclose(whole.sum(axis=CLASS_AXIS), 1, atol=1e-5)
         parts = [part(block, cut) for cut in (slice(0, 3), slice(3, 10))]
-        found = [fuse_block(fusion, one.maps, one.pictures) for one in parts]
+        found = [fuse_block(fusion, one.maps, one.images) for one in parts]
         np.testing.assert_allclose(np.concatenate(found), whole, rtol=1e-5)
         again = fitted(spec, *parts)
         np.testing.assert_allclose(
-            fuse_block(again, block.maps, block.pictures), whole, rtol=1e-4, atol=1e-6
+            fuse_block(again, block.maps, block.images), whole, rtol=1e-4, atol=1e-6
         )
 
     def test_a_stream_gives_what_arrays_in_memory_give(self, spec):
         block = drawn(5)
         members = [ArrayMaps(f"{m}", one) for m, one in enumerate(block.maps)]
-        blocks = FitBlocks(members, block.truth, size=4, pictures=block.pictures)
+        blocks = FitBlocks(members, block.target, size=4, images=block.images)
         fusion = STRATEGIES.build(spec, **CONTEXT).fit(blocks)
         cross = CrossFitted([fusion, fusion], np.arange(10) % 2)
         for each in (fusion, cross):
             out = np.zeros(block.maps.shape[1:], np.float32)
-            fuse(members, each, 10, out.__setitem__, pictures=block.pictures, size=4)
-            expected = fuse_block(fitted(spec, block), block.maps, block.pictures)
+            fuse(members, each, 10, out.__setitem__, images=block.images, size=4)
+            expected = fuse_block(fitted(spec, block), block.maps, block.images)
             np.testing.assert_allclose(out, expected, rtol=1e-4, atol=1e-6)
 
     def test_says_that_it_needs_them(self, spec):
         block = drawn(6)
-        assert STRATEGIES.build(spec, **CONTEXT).needs_pictures
-        with pytest.raises(BadData, match="looks at the pictures; give them too"):
-            fitted(spec, block._replace(pictures=None))
+        assert STRATEGIES.build(spec, **CONTEXT).needs_images
+        with pytest.raises(BadData, match="looks at the images; give them too"):
+            fitted(spec, block._replace(images=None))
         fusion = fitted(spec, block)
-        assert needs_pictures(fusion)
-        with pytest.raises(BadData, match="looks at the pictures; give them beside the maps"):
+        assert needs_images(fusion)
+        with pytest.raises(BadData, match="looks at the images; give them beside the maps"):
             fuse_block(fusion, block.maps)
 
-    def test_the_picture_makes_it_better(self, spec):
+    def test_the_image_makes_it_better(self, spec):
         learnt, other = drawn(7, skills=(0.5,) * 3), drawn(8, skills=(0.5,) * 3)
         spec = spec.replace("rounds=2", "rounds=10").replace("steps=2", "steps=100")
         blind = fitted(spec.replace("intensity=True", "intensity=False"), learnt)(other.maps)
-        seeing = fuse_block(fitted(spec, learnt), other.maps, other.pictures)
-        assert right(seeing, other.truth) > right(blind, other.truth) + 0.03
+        seeing = fuse_block(fitted(spec, learnt), other.maps, other.images)
+        assert right(seeing, other.target) > right(blind, other.target) + 0.03
 
-    def test_pictures_that_do_not_fit_are_refused(self, spec):
+    def test_images_that_do_not_fit_are_refused(self, spec):
         block = drawn(9)
         members = [ArrayMaps("a", one) for one in block.maps]
         with pytest.raises(BadData, match=r"uint8 \(9, 1, 16, 16\); expected uint8 \(10, 1 or 3"):
-            FitBlocks(members, block.truth, pictures=block.pictures[:9])
+            FitBlocks(members, block.target, images=block.images[:9])
         fusion = fitted(spec, block)
-        with pytest.raises(BadData, match="pictures are float64"):
-            fuse(members, fusion, 10, lambda *_: None, pictures=block.pictures / 2)
+        with pytest.raises(BadData, match="images are float64"):
+            fuse(members, fusion, 10, lambda *_: None, images=block.images / 2)
 
 
 def test_what_neighbours_say_makes_it_better():
     learnt, other = drawn(10, skills=(0.7,) * 3), drawn(11, skills=(0.7,) * 3)
     alone, among = (
-        right(fitted(f"stacking(neighbours={r})", learnt)(other.maps), other.truth) for r in (0, 2)
+        right(fitted(f"stacking(neighbours={r})", learnt)(other.maps), other.target) for r in (0, 2)
     )
     assert among > alone + 0.1
     network = fitted("stacking_conv(steps=100)", learnt)(other.maps)
-    assert right(network, other.truth) > alone + 0.1
+    assert right(network, other.target) > alone + 0.1
 
 
 class TestSurroundings:
@@ -151,18 +151,18 @@ class TestSurroundings:
         padded = np.pad(block.maps.mean(axis=0), [(0, 0), (0, 0), (2, 2), (2, 2)], mode="edge")
         around = padded[:, :, 3:8, 0:5].mean(axis=(2, 3))
         np.testing.assert_allclose(found[:, :CLASSES, 3, 0], np.log(around), rtol=1e-4)
-        np.testing.assert_allclose(found[:, 4], block.pictures[:, 0] / 255, rtol=1e-5)
-        np.testing.assert_allclose(found[:, 5], (block.pictures[:, 0] / 255) ** 2, rtol=1e-5)
+        np.testing.assert_allclose(found[:, 4], block.images[:, 0] / 255, rtol=1e-5)
+        np.testing.assert_allclose(found[:, 5], (block.images[:, 0] / 255) ** 2, rtol=1e-5)
 
     def test_grey_is_the_mean_of_the_channels(self):
         block = drawn(13)
-        three = np.concatenate([block.pictures // k for k in (1, 2, 4)], axis=1)
+        three = np.concatenate([block.images // k for k in (1, 2, 4)], axis=1)
         found = Surroundings(0, intensity=True, floor=1e-4)(block.maps, three)
         np.testing.assert_allclose(found[:, 0], three.mean(axis=1) / 255, rtol=1e-5)
 
     def test_are_drawn_with_their_pixels(self):
         block = drawn(14)
-        marked = block._replace(maps=np.tile(block.pictures / 1000, (3, 1, CLASSES, 1, 1)))
+        marked = block._replace(maps=np.tile(block.images / 1000, (3, 1, CLASSES, 1, 1)))
         taken = sample(
             [marked],
             classes=CLASSES,
@@ -180,10 +180,10 @@ class TestTrees:
         rng = np.random.default_rng(labels)
         rows = rng.normal(size=(2000, 5)).round(1).astype(np.float32)
         sums = rows[:, 0] + rows[:, 1] * rows[:, 2] + rng.normal(size=2000) / 3
-        truth = np.digitize(sums, [0.0, 1.0][: labels - 1])
+        target = np.digitize(sums, [0.0, 1.0][: labels - 1])
         model = HistGradientBoostingClassifier(
             max_iter=12, max_leaf_nodes=8, early_stopping=False
-        ).fit(rows, truth)
+        ).fit(rows, target)
         start = model._baseline_prediction.ravel()
         trees = flattened(model._predictors, len(start))
         found = trees.totals(np.ascontiguousarray(rows.T)).T + start
@@ -193,13 +193,13 @@ class TestTrees:
     @pytest.mark.parametrize("ignore", [0, None])
     def test_a_fusion_predicts_what_scikit_learn_does(self, ignore):
         block = drawn(15)
-        block.truth[0, 0, :2] = 0, 0
+        block.target[0, 0, :2] = 0, 0
         taken = sample([block], classes=CLASSES, ignore=ignore, pixels=100_000, seed=0)
         model = HistGradientBoostingClassifier(
             max_iter=5, max_leaf_nodes=8, max_bins=BINS, early_stopping=False, random_state=0
         )
-        rows = on_grid(taken.maps).reshape(len(taken.truth), -1)
-        model.fit(rows, taken.truth, taken.weight * len(taken.truth))
+        rows = on_grid(taken.maps).reshape(len(taken.target), -1)
+        model.fit(rows, taken.target, taken.weight * len(taken.target))
         fused = fitted("stacking_boosted(rounds=5)", block, ignore=ignore)(block.maps)
         every = np.moveaxis(block.maps, (0, 2), (-2, -1)).reshape(-1, 3 * CLASSES)
         scored = [k for k in range(CLASSES) if k != ignore]
@@ -207,9 +207,9 @@ class TestTrees:
         np.testing.assert_allclose(ours, model.predict_proba(every), atol=1e-5)
 
 
-class TestPictureSample:
+class TestImagesample:
     def draw(self, *blocks, pixels):
-        return sample_pictures(
+        return sample_images(
             blocks,
             lambda block: block.maps[0],
             classes=CLASSES,
@@ -219,25 +219,25 @@ class TestPictureSample:
         )
 
     def test_is_the_same_in_blocks_as_in_the_whole(self):
-        block = drawn(16, pictures=30)
+        block = drawn(16, images=30)
         whole = self.draw(block, pixels=8 * 256)
         parts = self.draw(part(block, slice(0, 11)), part(block, slice(11, 30)), pixels=8 * 256)
         assert whole.features.shape == (8, CLASSES, 16, 16)
         np.testing.assert_array_equal(whole.features, parts.features)
-        np.testing.assert_array_equal(whole.truth, parts.truth)
+        np.testing.assert_array_equal(whole.target, parts.target)
 
-    def test_counts_all_pictures_and_takes_none_without_a_scored_pixel(self):
-        block = drawn(17, pictures=6)
-        block.truth[:4] = 255
-        block.truth[4, 0] = IGNORE
+    def test_counts_all_images_and_takes_none_without_a_scored_pixel(self):
+        block = drawn(17, images=6)
+        block.target[:4] = 255
+        block.target[4, 0] = IGNORE
         taken = self.draw(block, pixels=10**6)
         np.testing.assert_array_equal(taken.features, block.maps[0, 4:].astype(np.float16))
-        assert (taken.truth[0, 0] == 255).all()
-        expected = [0, *(int((block.truth[4:] == k).sum()) for k in (1, 2, 3))]
+        assert (taken.target[0, 0] == 255).all()
+        expected = [0, *(int((block.target[4:] == k).sum()) for k in (1, 2, 3))]
         assert taken.counts.tolist() == expected
 
 
-def test_a_network_fuses_a_picture_the_same_to_the_bit_wherever_it_stands():
+def test_a_network_fuses_an_image_the_same_to_the_bit_wherever_it_stands():
     block = drawn(18)
     fusion = fitted("stacking_conv(steps=2)", block)
     whole = fusion(block.maps)

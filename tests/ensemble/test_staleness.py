@@ -47,7 +47,7 @@ REST = [*AFTER_SCORES, *HANDED, TUNED]
 def whole(tmp_path_factory):
     """A run with two networks, imported maps, a report, a tuning, a submission and a package."""
     place = tmp_path_factory.mktemp("stale")
-    data, validation = draw_sample(pictures=80, test=9, validation=24, size=(16, 24)).save(place)
+    data, validation = draw_sample(images=80, test=9, validation=24, size=(16, 24)).save(place)
     asked = {"data": str(data), "validation": str(validation), **EXPERIMENT}
     networks = {**asked, "fusions": {}, "chains": {}}
     (place / "networks.yaml").write_text(yaml.safe_dump(networks))
@@ -56,15 +56,15 @@ def whole(tmp_path_factory):
     here = ["--run", place / "run"]
     did(["run", place / "networks.yaml", *here, "--workers", 1])
     for split in LABELLED:
-        truth = np.load(place / f"run/data/{split}/truth.npy")
-        maps = np.eye(5, dtype=np.float32)[truth].transpose(0, 3, 1, 2) * 0.5 + 0.1
+        target = np.load(place / f"run/data/{split}/target.npy")
+        maps = np.eye(5, dtype=np.float32)[target].transpose(0, 3, 1, 2) * 0.5 + 0.1
         np.save(place / f"{split}.npy", maps)
         did(["import", *here, "--name", "theirs", "--split", split, place / f"{split}.npy"])
     did(["run", place / "asked.yaml", *here, "--workers", 1])
     space = ["--trials", 2, "--space", place / "space.yaml"]
     did(["tune-postproc", *here, "--fusion", "mean", *space])
     did(["report", *here, "--candidate", "mean_smooth"])
-    did(["submit", *here, "--candidate", "mean_smooth", "--out", place / "guess.csv"])
+    did(["submit", *here, "--candidate", "mean_smooth", "--out", place / "pred.csv"])
     did(["freeze", *here, "--candidate", "mean_smooth", "--out", place / "package"])
     return place
 
@@ -181,8 +181,8 @@ INPUTS = {
         ignore,
         ["member *", "maps *", "fusion *", "labels *", "scores *", *REST],
     ),
-    "a pixel of the truth learnt from": (
-        pixel("oof", "truth"),
+    "a pixel of the target learnt from": (
+        pixel("oof", "target"),
         [
             *["member *", "maps one *", "maps two *", "maps theirs oof", "fusion * *"],
             *labels("one_*", "two_*", "mean_*", "learnt_*", "joined_*"),
@@ -190,15 +190,15 @@ INPUTS = {
             *REST,
         ],
     ),
-    "a pixel of the examined truth": (
-        pixel("validation", "truth"),
+    "a pixel of the examined target": (
+        pixel("validation", "target"),
         [
             *["maps theirs validation", "fusion joined validation", "scores * validation"],
             *["labels joined_* validation", "labels theirs_* validation", *AFTER_SCORES],
         ],
     ),
-    "a pixel of a picture learnt from": (
-        pixel("oof", "pictures"),
+    "a pixel of an image learnt from": (
+        pixel("oof", "images"),
         [
             *["member *", "maps one *", "maps two *", "maps theirs oof", "fusion * *"],
             *labels("one_*", "two_*", "mean_*", "learnt_*", "joined_*"),
@@ -206,8 +206,8 @@ INPUTS = {
             *REST,
         ],
     ),
-    "a pixel of a picture to be labelled": (
-        pixel("test", "pictures"),
+    "a pixel of an image to be labelled": (
+        pixel("test", "images"),
         ["maps * test", "fusion * test", "labels * test", "submission test"],
     ),
     "a fold": (
@@ -254,8 +254,8 @@ RERUN = (
     "nothing",
     "a member's weights",
     "an option of a recipe",
-    "a pixel of the examined truth",
-    "a pixel of a picture to be labelled",
+    "a pixel of the examined target",
+    "a pixel of an image to be labelled",
     "a chain's option",
     "a strategy's option",
     "the store's type",
@@ -321,14 +321,14 @@ def test_only_what_is_stale_is_done_again_and_is_current_then(copy, capsys, what
 
 
 def test_records_of_maps_as_they_were_at_first_still_count(copy, capsys):
-    """They named pictures and truth together, and no classes."""
+    """They named images and target together, and no classes."""
     file = copy / "probabilities/one/validation/provenance.json"
     document = json.loads(file.read_text())
-    del document["inputs"]["classes"], document["inputs"]["pictures"]
+    del document["inputs"]["classes"], document["inputs"]["images"]
     document["inputs"]["data"] = split_identity(Run(copy), "validation")
     file.write_text(json.dumps(document))
     assert states(copy, capsys)["maps one validation"] == "current"
-    pixel("validation", "pictures")(copy)
+    pixel("validation", "images")(copy)
     assert states(copy, capsys)["maps one validation"] == "stale"
 
 
@@ -358,7 +358,7 @@ def test_verbs_bring_up_to_date_what_no_run_makes(copy, tmp_path, capsys):
 
 
 def test_verbs_say_what_is_stale_behind_their_results(copy, tmp_path, capsys):
-    pixel("oof", "truth")(copy)
+    pixel("oof", "target")(copy)
     labels = ["--candidate", "two_argmax", "--out", tmp_path / "out.csv"]
     for verb in (["submit", *labels], ["score"], ["compare"]):
         capsys.readouterr()

@@ -18,7 +18,7 @@ from ensemble.strategies import (
     SEES_SPECIALISTS,
     STRATEGIES,
 )
-from ensemble.strategies.votes import guesses
+from ensemble.strategies.votes import preds
 from evaluation.core.errors import BadData, BadSpec
 
 CLASSES, IGNORE, UNLABELLED = 4, 0, 255
@@ -42,23 +42,23 @@ seeds = st.integers(0, 2**32 - 1)
 few = settings(max_examples=8, deadline=None)
 
 
-def drawn_truth(rng, pictures=6, rows=8, cols=8):
-    truth = rng.choice(CLASSES, p=[0.2, 0.5, 0.2, 0.1], size=(pictures, rows, cols))
-    truth[0, :2, :3] = np.arange(6).reshape(2, 3) % CLASSES
-    truth[0, 2, :2] = UNLABELLED
-    return truth
+def drawn_target(rng, images=6, rows=8, cols=8):
+    target = rng.choice(CLASSES, p=[0.2, 0.5, 0.2, 0.1], size=(images, rows, cols))
+    target[0, :2, :3] = np.arange(6).reshape(2, 3) % CLASSES
+    target[0, 2, :2] = UNLABELLED
+    return target
 
 
-def member(rng, truth, skill):
-    """Maps that lean to the truth by `skill`, in units of their noise; 255 leans nowhere."""
-    leaning = (truth[:, None] == np.arange(CLASSES)[:, None, None]) * float(skill)
+def member(rng, target, skill):
+    """Maps that lean to the target by `skill`, in units of their noise; 255 leans nowhere."""
+    leaning = (target[:, None] == np.arange(CLASSES)[:, None, None]) * float(skill)
     return softmax(leaning + rng.normal(size=leaning.shape), axis=1).astype(np.float32)
 
 
 def drawn(seed, skills=(0, 1, 2), **shape):
     rng = np.random.default_rng(seed)
-    truth = drawn_truth(rng, **shape)
-    return np.stack([member(rng, truth, skill) for skill in skills]), truth
+    target = drawn_target(rng, **shape)
+    return np.stack([member(rng, target, skill) for skill in skills]), target
 
 
 def in_steps(maps, steps):
@@ -74,18 +74,18 @@ def built(spec, members, **context):
     return STRATEGIES.build(QUICK.get(spec, spec), **defaults | {"kinds": kinds} | context)
 
 
-def fitted(spec, maps, truth, *, blocks=None, **context):
+def fitted(spec, maps, target, *, blocks=None, **context):
     strategy = built(spec, len(maps), **context)
     if not isinstance(strategy, Learned):
         return strategy
-    pictures = maps.shape[1]
-    cuts = blocks or [slice(0, pictures)]
-    return strategy.fit([Block(maps[:, cut], truth[cut]) for cut in cuts])
+    images = maps.shape[1]
+    cuts = blocks or [slice(0, images)]
+    return strategy.fit([Block(maps[:, cut], target[cut]) for cut in cuts])
 
 
-def masked_miou(maps, truth):
-    guess, kept = maps.argmax(axis=1), (truth != IGNORE) & (truth != UNLABELLED)
-    pairs = [((guess == k) & kept, truth == k) for k in SCORED]
+def masked_miou(maps, target):
+    pred, kept = maps.argmax(axis=1), (target != IGNORE) & (target != UNLABELLED)
+    pairs = [((pred == k) & kept, target == k) for k in SCORED]
     return np.mean([(a & b).sum() / (a | b).sum() for a, b in pairs])
 
 
@@ -109,56 +109,56 @@ class TestEveryStrategy:
     @few
     @given(seed=seeds, steps=st.sampled_from([None, 255, 4]))
     def test_gives_probabilities(self, name, seed, steps):
-        maps, truth = drawn(seed)
+        maps, target = drawn(seed)
         maps = in_steps(maps, steps) if steps else maps
-        fused = fitted(name, maps, truth)(maps)
+        fused = fitted(name, maps, target)(maps)
         assert fused.shape == maps.shape[1:]
         assert fused.dtype == np.float32
         assert (fused >= 0).all()
         np.testing.assert_allclose(fused.sum(axis=CLASS_AXIS), 1, atol=1e-5)
 
     def test_sums_to_1_where_the_stored_maps_do_not_quite(self, name):
-        maps, truth = drawn(1)
+        maps, target = drawn(1)
         maps = np.rint(maps * 255).astype(np.float32) / 255
         assert np.abs(maps.sum(axis=CLASS_AXIS) - 1).max() > 1e-3
-        fused = fitted(name, maps, truth)(maps)
+        fused = fitted(name, maps, target)(maps)
         np.testing.assert_allclose(fused.sum(axis=CLASS_AXIS), 1, atol=1e-5)
 
     @few
     @given(seed=seeds, cut=st.integers(1, 5))
     def test_fits_the_same_on_blocks_as_on_the_whole(self, name, seed, cut):
-        maps, truth = drawn(seed)
-        whole = fitted(name, maps, truth)
-        parts = fitted(name, maps, truth, blocks=[slice(0, cut), slice(cut, 6)])
+        maps, target = drawn(seed)
+        whole = fitted(name, maps, target)
+        parts = fitted(name, maps, target, blocks=[slice(0, cut), slice(cut, 6)])
         assert_same_fusion(whole, parts)
 
     @few
     @given(seed=seeds, cut=st.integers(1, 5))
     def test_fuses_the_same_in_blocks_as_in_the_whole(self, name, seed, cut):
-        maps, truth = drawn(seed)
-        fusion = fitted(name, maps, truth)
+        maps, target = drawn(seed)
+        fusion = fitted(name, maps, target)
         parts = [fusion(maps[:, :cut]), fusion(maps[:, cut:])]
         np.testing.assert_allclose(np.concatenate(parts), fusion(maps), rtol=1e-5)
 
     @pytest.mark.parametrize("values", [1, 70, 600])
     def test_fuses_the_same_in_pieces_of_any_size(self, name, values, monkeypatch):
-        maps, truth = drawn(2, rows=7, cols=5)
-        fusion = fitted(name, maps, truth)
+        maps, target = drawn(2, rows=7, cols=5)
+        fusion = fitted(name, maps, target)
         whole = fusion(maps)
         monkeypatch.setattr(ensemble.fusion, "PIECE_VALUES", values)
         np.testing.assert_allclose(fusion(maps), whole, rtol=1e-5)
 
     def test_leaves_its_input_as_it_was(self, name):
-        maps, truth = drawn(3)
-        before = maps.copy(), truth.copy()
-        fitted(name, maps, truth)(maps)
+        maps, target = drawn(3)
+        before = maps.copy(), target.copy()
+        fitted(name, maps, target)(maps)
         np.testing.assert_array_equal(maps, before[0])
-        np.testing.assert_array_equal(truth, before[1])
+        np.testing.assert_array_equal(target, before[1])
 
     def test_takes_a_single_member_and_two_classes(self, name):
-        maps, truth = drawn(4, skills=(1,))
+        maps, target = drawn(4, skills=(1,))
         two = np.stack([maps[:, :, :2].sum(axis=2), maps[:, :, 2:].sum(axis=2)], axis=2)
-        fusion = fitted(name, two, truth % 2, classes=2, ignore=None)
+        fusion = fitted(name, two, target % 2, classes=2, ignore=None)
         np.testing.assert_allclose(fusion(two).sum(axis=CLASS_AXIS), 1, atol=1e-5)
 
     def test_declares_its_laws(self, name):
@@ -176,19 +176,19 @@ def names_with_law(law):
 @few
 @given(seed=seeds)
 def test_leaves_agreeing_maps_alone(name, seed):
-    maps, truth = drawn(seed, skills=(1, 1, 1))
+    maps, target = drawn(seed, skills=(1, 1, 1))
     maps[:] = maps[0]
-    fusion = fitted(name, maps, truth, floor=1e-9)
+    fusion = fitted(name, maps, target, floor=1e-9)
     np.testing.assert_allclose(fusion(maps), maps[0], rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", names_with_law("leaves agreeing guesses"))
+@pytest.mark.parametrize("name", names_with_law("leaves agreeing predictions"))
 @few
 @given(seed=seeds)
-def test_leaves_agreeing_guesses_alone(name, seed):
-    maps, truth = drawn(seed, skills=(1, 1, 1))
+def test_leaves_agreeing_predictions_alone(name, seed):
+    maps, target = drawn(seed, skills=(1, 1, 1))
     maps[:] = maps[0]
-    fused = fitted(name, maps, truth)(maps)
+    fused = fitted(name, maps, target)(maps)
     np.testing.assert_array_equal(fused.argmax(axis=1), maps[0].argmax(axis=1))
 
 
@@ -196,22 +196,22 @@ def test_leaves_agreeing_guesses_alone(name, seed):
 @few
 @given(seed=seeds, order=st.permutations(range(3)))
 def test_the_order_of_the_members_has_no_effect(name, seed, order):
-    maps, truth = drawn(seed)
-    fused = fitted(name, maps, truth)(maps)
-    other = fitted(name, maps[order], truth)(maps[order])
+    maps, target = drawn(seed)
+    fused = fitted(name, maps, target)(maps)
+    other = fitted(name, maps[order], target)(maps[order])
     np.testing.assert_allclose(other, fused, atol=2e-3 if name == "stacking" else 2e-4)
 
 
 @pytest.mark.parametrize("name", names_with_law("weight 0 has no effect"))
 def test_a_member_with_weight_0_has_no_effect(name):
-    maps, truth = drawn(31)
-    fusion = fitted(name, maps, truth)
+    maps, target = drawn(31)
+    fusion = fitted(name, maps, target)
     weights = fusion.weights.copy()
     weights[1] = 0
     weights[0] += weights.sum(axis=0) == 0
     fusion = dataclasses.replace(fusion, weights=weights)
     other = maps.copy()
-    other[1] = member(np.random.default_rng(32), truth, 3)
+    other[1] = member(np.random.default_rng(32), target, 3)
     np.testing.assert_array_equal(fusion(other), fusion(maps))
 
 
@@ -226,16 +226,16 @@ def test_what_learns_weights_keeps_the_law_of_weight_0():
 def test_what_learns_is_as_good_as_the_one_good_member(name, place):
     skills = [0.3, 0.3, 0.3]
     skills[place] = 4
-    maps, truth = drawn(6, skills, pictures=24)
-    fusion = fitted(name, maps[:, :12], truth[:12])
+    maps, target = drawn(6, skills, images=24)
+    fusion = fitted(name, maps[:, :12], target[:12])
     held_out = maps[:, 12:]
-    alone = masked_miou(held_out[place], truth[12:])
+    alone = masked_miou(held_out[place], target[12:])
     assert alone < 0.999
-    assert masked_miou(fusion(held_out), truth[12:]) >= alone - 0.002
+    assert masked_miou(fusion(held_out), target[12:]) >= alone - 0.002
 
 
-def test_what_looks_at_the_truth_finds_the_one_good_member():
-    # Two never look at the truth and trust the majority; one pools all members of full maps alike.
+def test_what_looks_at_the_target_finds_the_one_good_member():
+    # Two never look at the target and trust the majority; one pools all members of full maps alike.
     exempt = {"gate", "simple", "staple"}
     # These learn much from few pixels: test_stacking.py holds them to it on more of them.
     elsewhere = {"stacking_boosted", "stacking_conv"}
@@ -250,15 +250,15 @@ def test_every_law_and_every_user_of_specialists_is_in_the_table():
 
 class TestMean:
     def test_is_the_mean(self):
-        maps, truth = drawn(7)
-        np.testing.assert_allclose(fitted("mean", maps, truth)(maps), maps.mean(axis=0), rtol=1e-5)
+        maps, target = drawn(7)
+        np.testing.assert_allclose(fitted("mean", maps, target)(maps), maps.mean(axis=0), rtol=1e-5)
 
 
 class TestGeometricMean:
     def test_is_the_renormalised_product(self):
-        maps, truth = drawn(8)
+        maps, target = drawn(8)
         root = np.prod(maps.astype(float), axis=0) ** (1 / 3)
-        fused = fitted("geometric_mean", maps, truth, floor=1e-9)(maps)
+        fused = fitted("geometric_mean", maps, target, floor=1e-9)(maps)
         np.testing.assert_allclose(fused, root / root.sum(axis=1, keepdims=True), rtol=1e-4)
 
     def test_a_zero_vetoes_only_down_to_the_floor(self):
@@ -280,31 +280,31 @@ class TestWeightedMean:
     @few
     @given(seed=seeds)
     def test_a_member_with_weight_0_has_no_effect(self, seed):
-        maps, truth = drawn(seed)
+        maps, target = drawn(seed)
         other = maps.copy()
-        other[1] = member(np.random.default_rng(seed + 1), truth, 3)
+        other[1] = member(np.random.default_rng(seed + 1), target, 3)
         fusion = built("weighted_mean(weights=[1, 0, 3])", 3)
         np.testing.assert_array_equal(fusion(other), fusion(maps))
 
     @few
     @given(seed=seeds)
     def test_learned_weights_lose_no_more_than_those_of_a_long_em(self, seed):
-        maps, truth = drawn(seed, skills=(0.5, 1, 1.5))
-        kept = (truth != IGNORE) & (truth != UNLABELLED)
+        maps, target = drawn(seed, skills=(0.5, 1, 1.5))
+        kept = (target != IGNORE) & (target != UNLABELLED)
         told = np.moveaxis(maps, (0, 2), (-2, -1))[kept]
-        told = told[np.arange(len(told)), :, truth[kept]].astype(float)
+        told = told[np.arange(len(told)), :, target[kept]].astype(float)
         weights = np.full(3, 1 / 3)
         for _ in range(2000):
             weights *= (told / (told @ weights)[:, None]).mean(axis=0)
-        found = fitted("weighted_mean", maps, truth, floor=1e-9).weights
+        found = fitted("weighted_mean", maps, target, floor=1e-9).weights
         losses = [-np.log(told @ w).mean() for w in (found, weights)]
         assert losses[0] <= losses[1] + 1e-5
 
-    def test_the_truth_of_one_member_gets_all_the_weight(self):
-        maps, truth = drawn(10)
-        maps[1] = member(np.random.default_rng(0), truth, 60)
+    def test_the_target_of_one_member_gets_all_the_weight(self):
+        maps, target = drawn(10)
+        maps[1] = member(np.random.default_rng(0), target, 60)
         np.testing.assert_allclose(
-            fitted("weighted_mean", maps, truth).weights, [0, 1, 0], atol=1e-3
+            fitted("weighted_mean", maps, target).weights, [0, 1, 0], atol=1e-3
         )
 
     def test_given_weights_of_classes_are_used(self):
@@ -324,13 +324,13 @@ class TestWeightedMean:
     @few
     @given(seed=seeds)
     def test_learned_weights_of_a_class_lose_no_more_than_those_of_a_long_em(self, seed):
-        maps, truth = drawn(seed, skills=(0.5, 1, 1.5))
-        kept = (truth != IGNORE) & (truth != UNLABELLED)
+        maps, target = drawn(seed, skills=(0.5, 1, 1.5))
+        kept = (target != IGNORE) & (target != UNLABELLED)
         pixels = np.moveaxis(maps, (0, 2), (-2, -1))[kept].astype(float)
-        found = fitted("weighted_mean(per_class=true)", maps, truth, floor=1e-9).weights
+        found = fitted("weighted_mean(per_class=true)", maps, target, floor=1e-9).weights
         for label in SCORED:
             yes = pixels[:, :, label]
-            told = np.where((truth[kept] == label)[:, None], yes, 1 - yes)
+            told = np.where((target[kept] == label)[:, None], yes, 1 - yes)
             weights = np.full(3, 1 / 3)
             for _ in range(2000):
                 weights *= (told / (told @ weights)[:, None]).mean(axis=0)
@@ -339,10 +339,10 @@ class TestWeightedMean:
         np.testing.assert_array_equal(found[:, IGNORE], np.float32(1 / 3))
 
     def test_each_class_gets_the_member_that_knows_it(self):
-        maps, truth = drawn(29, skills=(4, 4), pictures=24)
+        maps, target = drawn(29, skills=(4, 4), images=24)
         maps[0, :, 2:] = maps[0, :, 2:].mean(axis=1, keepdims=True)
         maps[1, :, :2] = maps[1, :, :2].mean(axis=1, keepdims=True)
-        weights = fitted("weighted_mean(per_class=true)", maps, truth).weights
+        weights = fitted("weighted_mean(per_class=true)", maps, target).weights
         assert weights[0, 1] > 0.9
         assert (weights[1, 2:] > 0.9).all()
 
@@ -375,17 +375,17 @@ class TestMajorityVote:
     @few
     @given(seed=seeds, members=st.integers(1, 5))
     def test_the_winner_is_that_of_a_count_by_hand(self, seed, members):
-        maps, truth = drawn(seed, skills=(0.5,) * members, pictures=2)
+        maps, target = drawn(seed, skills=(0.5,) * members, images=2)
         maps = in_steps(maps, 4)
-        guess = fitted("majority_vote", maps, truth)(maps).argmax(axis=1)
+        pred = fitted("majority_vote", maps, target)(maps).argmax(axis=1)
         by_hand = [
             winner(pixel)
             for pixel in np.moveaxis(maps, (0, 2), (-2, -1)).reshape(-1, members, CLASSES)
         ]
-        np.testing.assert_array_equal(guess.ravel(), by_hand)
+        np.testing.assert_array_equal(pred.ravel(), by_hand)
 
     @pytest.mark.parametrize(
-        ("pixel", "guess"),
+        ("pixel", "pred"),
         [
             pytest.param([[0.6, 0.4], [0.6, 0.4], [0, 1]], 0, id="two against one sure one"),
             pytest.param([[0.6, 0.4], [0.1, 0.9]], 1, id="a tie goes to the more probable"),
@@ -393,23 +393,23 @@ class TestMajorityVote:
             pytest.param([[0.5, 0.5]], 0, id="a member in doubt votes for the lowest"),
         ],
     )
-    def test_by_hand(self, pixel, guess):
+    def test_by_hand(self, pixel, pred):
         maps = np.array(pixel, np.float32)[:, None, :, None, None]
-        assert built("majority_vote", len(pixel), classes=2)(maps).ravel().argmax() == guess
+        assert built("majority_vote", len(pixel), classes=2)(maps).ravel().argmax() == pred
 
     @few
     @given(seed=seeds, steps=st.sampled_from([1, 3, 255]))
     def test_a_member_votes_where_argmax_points(self, seed, steps):
         one = np.rint(np.random.default_rng(seed).random((3, CLASSES, 8, 8)) * steps)
-        voted = guesses(one.astype(np.float32))
+        voted = preds(one.astype(np.float32))
         np.testing.assert_array_equal(voted.argmax(axis=1), one.argmax(axis=1))
         np.testing.assert_array_equal(voted.sum(axis=1), 1)
 
     @few
     @given(seed=seeds)
     def test_gives_the_share_of_the_votes_but_where_they_tie(self, seed):
-        maps, truth = drawn(seed, skills=(0.5,) * 4)
-        fused = fitted("majority_vote", maps, truth)(maps)
+        maps, target = drawn(seed, skills=(0.5,) * 4)
+        fused = fitted("majority_vote", maps, target)(maps)
         votes = sum(
             maps[m].argmax(axis=1)[:, None] == np.arange(CLASSES)[:, None, None] for m in range(4)
         )
@@ -422,15 +422,15 @@ class TestMajorityVote:
     @few
     @given(seed=seeds, members=st.sampled_from([2, 10]))
     def test_the_winner_of_a_tie_is_still_ahead_in_a_uint8_store(self, seed, members):
-        maps, truth = drawn(seed, skills=(0.5,) * members)
-        fused = fitted("majority_vote", maps, truth)(maps)
+        maps, target = drawn(seed, skills=(0.5,) * members)
+        fused = fitted("majority_vote", maps, target)(maps)
         stored = np.rint(fused * 255)
         np.testing.assert_array_equal(stored.argmax(axis=1), fused.argmax(axis=1))
 
     @pytest.mark.parametrize(
-        ("ties", "guess"), [("mean_probability", 3), ("first_member", 2), ("lowest", 1)]
+        ("ties", "pred"), [("mean_probability", 3), ("first_member", 2), ("lowest", 1)]
     )
-    def test_ties_go_by_the_rule(self, ties, guess):
+    def test_ties_go_by_the_rule(self, ties, pred):
         # One vote for 0; two each for 1, 2 and 3: the last more probable, 2 named before 1.
         votes = [0, 2, 3, 1, 1, 2, 3]
         maps = (
@@ -439,7 +439,7 @@ class TestMajorityVote:
             + 0.1 * (np.array(votes) == 3)[:, None] * np.eye(4)[3]
         )
         maps = (maps / maps.sum(axis=1, keepdims=True)).astype(np.float32)[:, None, :, None, None]
-        assert built(f"majority_vote(ties={ties})", 7)(maps).ravel().argmax() == guess
+        assert built(f"majority_vote(ties={ties})", 7)(maps).ravel().argmax() == pred
 
     def test_counts_more_votes_than_a_byte_holds(self):
         maps = np.zeros((300, 1, 2, 1, 1), np.float32)
@@ -454,42 +454,42 @@ class TestPerClassVote:
     @few
     @given(seed=seeds)
     def test_weights_are_the_held_out_iou(self, seed):
-        maps, truth = drawn(seed, skills=(0.5, 1, 1.5))
-        kept = (truth != IGNORE) & (truth != UNLABELLED)
+        maps, target = drawn(seed, skills=(0.5, 1, 1.5))
+        kept = (target != IGNORE) & (target != UNLABELLED)
         expected = np.empty((3, CLASSES))
         for m, k in np.ndindex(3, CLASSES):
             said = maps[m, :, k] > 0.5 if m == 2 else maps[m].argmax(axis=1) == k
-            hits, all_ = (said & kept & (truth == k)).sum(), ((said | (truth == k)) & kept).sum()
+            hits, all_ = (said & kept & (target == k)).sum(), ((said | (target == k)) & kept).sum()
             expected[m, k] = hits / all_ if all_ else 0
         expected[:, ~expected.any(axis=0)] = 1
-        fusion = fitted("per_class_vote", maps, truth, kinds=ONE_VS_REST)
+        fusion = fitted("per_class_vote", maps, target, kinds=ONE_VS_REST)
         np.testing.assert_allclose(fusion.weights, expected / expected.sum(axis=0), rtol=1e-5)
 
     def test_a_class_is_decided_by_those_who_know_it(self):
         # Member 0 knows classes 1 and 2, member 1 knows 3 alone; class 0 is not scored.
-        truth = np.array([1, 2, 3]).reshape(1, 1, 3)
+        target = np.array([1, 2, 3]).reshape(1, 1, 3)
         first = np.array([[0, 1, 0, 0], [0, 0, 1, 0], [0, 0.6, 0.4, 0]], np.float32)
         second = np.array([[0, 0, 0.6, 0.4], [0, 0.6, 0.4, 0], [0, 0, 0, 1]], np.float32)
         maps = np.stack([one.T.reshape(1, 4, 1, 3) for one in (first, second)])
-        fusion = fitted("per_class_vote", maps, truth)
+        fusion = fitted("per_class_vote", maps, target)
         np.testing.assert_array_equal(fusion.weights, [[0.5, 1, 1, 0], [0.5, 0, 0, 1]])
         np.testing.assert_allclose(fusion(maps)[0, :, 0, 2], [0, 0.3, 0.2, 0.5], atol=1e-6)
 
     def test_a_class_that_nobody_knows_is_decided_by_all_alike(self):
-        maps, truth = drawn(11)
-        truth[truth == 3] = 1
-        np.testing.assert_allclose(fitted("per_class_vote", maps, truth).weights[:, 3], 1 / 3)
+        maps, target = drawn(11)
+        target[target == 3] = 1
+        np.testing.assert_allclose(fitted("per_class_vote", maps, target).weights[:, 3], 1 / 3)
 
     @pytest.mark.parametrize("votes", ["soft", "hard"])
     def test_where_specialists_all_say_no_every_class_is_as_good(self, votes):
-        maps, truth = drawn(12, skills=(2,))
-        fusion = fitted(f"per_class_vote(votes={votes})", maps, truth, kinds=("one_vs_rest",))
+        maps, target = drawn(12, skills=(2,))
+        fusion = fitted(f"per_class_vote(votes={votes})", maps, target, kinds=("one_vs_rest",))
         np.testing.assert_array_equal(fusion(np.zeros_like(maps)), np.float32(1 / CLASSES))
 
     @pytest.mark.parametrize("votes", ["soft", "hard"])
     def test_what_is_known_of_one_pixel_says_nothing_of_another(self, votes):
-        maps, truth = drawn(12, skills=(2,))
-        fusion = fitted(f"per_class_vote(votes={votes})", maps, truth, kinds=("one_vs_rest",))
+        maps, target = drawn(12, skills=(2,))
+        fusion = fitted(f"per_class_vote(votes={votes})", maps, target, kinds=("one_vs_rest",))
         some = np.zeros_like(maps)
         some[0, 0, 1, 0, 0] = 0.4
         fused = fusion(some)
@@ -497,61 +497,63 @@ class TestPerClassVote:
         np.testing.assert_array_equal(fused[0, :, 0, 1], np.float32(1 / CLASSES))
 
     def test_soft_votes_decide_where_hard_ones_name_no_class(self):
-        maps, truth = drawn(13, skills=(2,))
+        maps, target = drawn(13, skills=(2,))
         soft, hard = (
-            fitted(f"per_class_vote(votes={v})", maps, truth, kinds=("one_vs_rest",))
+            fitted(f"per_class_vote(votes={v})", maps, target, kinds=("one_vs_rest",))
             for v in ("soft", "hard")
         )
         np.testing.assert_array_equal(hard(maps * 0.4), soft(maps * 0.4))
 
     def test_hard_votes_are_counted_with_their_weights(self):
-        maps, truth = drawn(14)
-        fusion = fitted("per_class_vote(votes=hard)", maps, truth)
+        maps, target = drawn(14)
+        fusion = fitted("per_class_vote(votes=hard)", maps, target)
         ballots = np.eye(CLASSES)[maps.argmax(axis=2)].transpose(0, 1, 4, 2, 3)
         scores = np.einsum("mc,mpchw->pchw", fusion.weights, ballots)
         np.testing.assert_allclose(fusion(maps), scores / scores.sum(axis=1, keepdims=True), 1e-4)
 
     def test_power_0_asks_all_who_know_a_class_and_a_large_one_only_the_best(self):
-        maps, truth = drawn(15, skills=(0.5, 1, 3))
-        alike, best = (fitted(f"per_class_vote(power={p})", maps, truth).weights for p in (0, 1000))
+        maps, target = drawn(15, skills=(0.5, 1, 3))
+        alike, best = (
+            fitted(f"per_class_vote(power={p})", maps, target).weights for p in (0, 1000)
+        )
         np.testing.assert_allclose(alike, 1 / 3, rtol=1e-6)
         np.testing.assert_allclose(best[:, 1:], [[0] * 3, [0] * 3, [1] * 3], atol=1e-6)
 
 
 class TestStacking:
-    def reference(self, maps, truth, l2):
+    def reference(self, maps, target, l2):
         """Fit scikit-learn's regression on the very pixels that stacking takes."""
-        taken = sample([Block(maps, truth)], classes=CLASSES, ignore=IGNORE, pixels=900, seed=0)
-        features = np.log(np.maximum(taken.maps, 1e-3)).reshape(len(taken.truth), -1)
-        model = LogisticRegression(C=1 / (l2 * len(taken.truth)), max_iter=5000, tol=1e-8)
-        return model.fit(features, taken.truth, taken.weight * len(taken.truth))
+        taken = sample([Block(maps, target)], classes=CLASSES, ignore=IGNORE, pixels=900, seed=0)
+        features = np.log(np.maximum(taken.maps, 1e-3)).reshape(len(taken.target), -1)
+        model = LogisticRegression(C=1 / (l2 * len(taken.target)), max_iter=5000, tol=1e-8)
+        return model.fit(features, taken.target, taken.weight * len(taken.target))
 
     @pytest.mark.parametrize("seed", range(3))
     def test_predicts_as_well_as_scikit_learn(self, seed):
-        maps, truth = drawn(seed, pictures=24)
+        maps, target = drawn(seed, images=24)
         fit, held_out = slice(0, 16), slice(16, 24)
-        model = self.reference(maps[:, fit], truth[fit], l2=1e-5)
+        model = self.reference(maps[:, fit], target[fit], l2=1e-5)
         spec = "stacking(l2=1e-5, sample_pixels=900)"
-        fused = fitted(spec, maps[:, fit], truth[fit])(maps[:, held_out])
-        scored = (truth[held_out] != IGNORE) & (truth[held_out] != UNLABELLED)
+        fused = fitted(spec, maps[:, fit], target[fit])(maps[:, held_out])
+        scored = (target[held_out] != IGNORE) & (target[held_out] != UNLABELLED)
         pixels = np.moveaxis(maps[:, held_out], (0, 2), (-2, -1))[scored]
         logs = np.log(np.maximum(pixels, 1e-3)).reshape(len(pixels), -1)
-        told = np.eye(CLASSES, dtype=bool)[truth[held_out][scored]]
+        told = np.eye(CLASSES, dtype=bool)[target[held_out][scored]]
         ours = -np.log(np.moveaxis(fused, 1, -1)[scored][told]).mean()
         theirs = -np.log(model.predict_proba(logs)[told[:, 1:]]).mean()
         assert abs(ours - theirs) < 1e-3
 
     def test_no_small_change_of_the_weights_lowers_what_is_minimised(self):
-        maps, truth = drawn(16)
+        maps, target = drawn(16)
         l2 = 0.1
-        fusion = fitted(f"stacking(l2={l2})", maps, truth)
-        taken = sample([Block(maps, truth)], classes=CLASSES, ignore=IGNORE, pixels=10**5, seed=0)
-        logs = np.log(np.maximum(taken.maps, 1e-3)).reshape(len(taken.truth), -1).astype(float)
+        fusion = fitted(f"stacking(l2={l2})", maps, target)
+        taken = sample([Block(maps, target)], classes=CLASSES, ignore=IGNORE, pixels=10**5, seed=0)
+        logs = np.log(np.maximum(taken.maps, 1e-3)).reshape(len(taken.target), -1).astype(float)
         pool = np.tile(np.eye(CLASSES)[SCORED], 3) / 3
 
         def cost(weights, bias):
             told = log_softmax(logs @ weights.T + bias, axis=1)
-            told = told[np.arange(len(logs)), taken.truth - 1]
+            told = told[np.arange(len(logs)), taken.target - 1]
             return -taken.weight @ told + l2 / 2 * ((weights - pool) ** 2).sum()
 
         best = fusion.weights.reshape(3, -1).astype(float), fusion.bias.astype(float)
@@ -561,54 +563,54 @@ class TestStacking:
             assert cost(*moved) > cost(*best)
 
     def test_a_strong_pull_gives_the_weights_of_the_geometric_mean(self):
-        maps, truth = drawn(17)
-        weights = fitted("stacking(l2=1e6)", maps, truth).weights
+        maps, target = drawn(17)
+        weights = fitted("stacking(l2=1e6)", maps, target).weights
         pool = np.stack([np.eye(CLASSES)[SCORED] / 3] * 3, axis=1)
         np.testing.assert_allclose(weights, pool, atol=1e-4)
 
     def test_undoes_a_habit_that_no_mean_can(self):
-        maps, truth = drawn(18, skills=(3,))
+        maps, target = drawn(18, skills=(3,))
         swapped = maps[:, :, [0, 2, 1, 3]]
-        assert masked_miou(swapped[0], truth) < 0.4
-        fusion = fitted("stacking", swapped, truth)
-        assert masked_miou(fusion(swapped), truth) > 0.8
+        assert masked_miou(swapped[0], target) < 0.4
+        fusion = fitted("stacking", swapped, target)
+        assert masked_miou(fusion(swapped), target) > 0.8
 
     def test_two_members_that_are_the_same_do_no_harm(self):
-        maps, truth = drawn(19, skills=(2, 2))
+        maps, target = drawn(19, skills=(2, 2))
         maps[1] = maps[0]
-        fusion = fitted("stacking(l2=1e-9)", maps, truth)
-        assert masked_miou(fusion(maps), truth) >= masked_miou(maps[0], truth) - 0.02
+        fusion = fitted("stacking(l2=1e-9)", maps, target)
+        assert masked_miou(fusion(maps), target) >= masked_miou(maps[0], target) - 0.02
 
     def test_the_ignored_class_gets_probability_0(self):
-        maps, truth = drawn(20)
-        fused = fitted("stacking", maps, truth)(maps)
+        maps, target = drawn(20)
+        fused = fitted("stacking", maps, target)(maps)
         np.testing.assert_array_equal(fused[:, IGNORE], 0)
-        assert (fitted("stacking", maps, truth, ignore=None)(maps)[:, 0] > 0).all()
+        assert (fitted("stacking", maps, target, ignore=None)(maps)[:, 0] > 0).all()
 
     def test_balance_names_a_rare_class_more_often(self):
-        maps, truth = drawn(21, skills=(1, 1), pictures=16)
-        true, even = (fitted(f"stacking(balance={b})", maps, truth)(maps) for b in (0, 1))
+        maps, target = drawn(21, skills=(1, 1), images=16)
+        true, even = (fitted(f"stacking(balance={b})", maps, target)(maps) for b in (0, 1))
         assert (even.argmax(axis=1) == 3).sum() > 1.5 * (true.argmax(axis=1) == 3).sum()
 
     def test_refuses_a_scored_class_without_a_pixel(self):
-        maps, truth = drawn(22)
-        truth[truth == 2] = 1
+        maps, target = drawn(22)
+        target[target == 2] = 1
         with pytest.raises(BadData) as caught:
-            fitted("stacking", maps, truth)
-        assert "the truth to fit on has no pixel of class 2" in str(caught.value)
+            fitted("stacking", maps, target)
+        assert "the target to fit on has no pixel of class 2" in str(caught.value)
 
 
 class TestSample:
-    def take(self, maps, truth, **options):
+    def take(self, maps, target, **options):
         defaults = {"classes": CLASSES, "ignore": IGNORE, "pixels": 30, "seed": 0}
-        return sample([Block(maps, truth)], **defaults | options)
+        return sample([Block(maps, target)], **defaults | options)
 
     def test_takes_as_many_of_each_class_and_weighs_them_back(self):
-        maps, truth = drawn(23)
-        taken = self.take(maps, truth)
-        counts = np.array([(truth == k).sum() for k in SCORED])
-        assert [(taken.truth == k).sum() for k in SCORED] == [10, 10, 10]
-        shares = [taken.weight[taken.truth == k].sum() for k in SCORED]
+        maps, target = drawn(23)
+        taken = self.take(maps, target)
+        counts = np.array([(target == k).sum() for k in SCORED])
+        assert [(taken.target == k).sum() for k in SCORED] == [10, 10, 10]
+        shares = [taken.weight[taken.target == k].sum() for k in SCORED]
         np.testing.assert_allclose(shares, counts / counts.sum())
         np.testing.assert_array_equal(taken.counts[1:], counts)
 
@@ -617,26 +619,26 @@ class TestSample:
         np.testing.assert_allclose(taken.weight, 1 / 30)
 
     def test_a_class_with_few_pixels_gives_all_it_has(self):
-        maps, truth = drawn(24)
-        truth[truth == 3] = 1
-        truth[1, 1, 1] = 3
-        taken = self.take(maps, truth)
-        np.testing.assert_array_equal(taken.maps[taken.truth == 3], [maps[:, 1, :, 1, 1]])
+        maps, target = drawn(24)
+        target[target == 3] = 1
+        target[1, 1, 1] = 3
+        taken = self.take(maps, target)
+        np.testing.assert_array_equal(taken.maps[taken.target == 3], [maps[:, 1, :, 1, 1]])
 
-    def test_maps_and_truth_belong_together(self):
-        _, truth = drawn(25)
-        maps = np.stack([member(np.random.default_rng(0), truth, 50)] * 2)
-        taken = self.take(maps, truth)
+    def test_maps_and_target_belong_together(self):
+        _, target = drawn(25)
+        maps = np.stack([member(np.random.default_rng(0), target, 50)] * 2)
+        taken = self.take(maps, target)
         np.testing.assert_array_equal(
-            taken.maps.argmax(axis=2), np.stack([taken.truth] * 2, axis=1)
+            taken.maps.argmax(axis=2), np.stack([taken.target] * 2, axis=1)
         )
 
     def test_every_pixel_is_as_likely(self):
-        maps, truth = drawn(26, pictures=2)
-        truth[:] = 1
+        maps, target = drawn(26, images=2)
+        target[:] = 1
         maps[0, :, 0] = np.arange(128).reshape(2, 8, 8)
         one_class = {"classes": 2, "ignore": 0, "pixels": 16}
-        cut = [Block(maps[:, p : p + 1], truth[p : p + 1]) for p in range(2)]
+        cut = [Block(maps[:, p : p + 1], target[p : p + 1]) for p in range(2)]
         taken = [sample(cut, **one_class, seed=s).maps[:, 0, 0] for s in range(400)]
         assert {len(np.unique(t)) for t in taken} == {16}
         times = np.bincount(np.concatenate(taken).astype(int), minlength=128)
@@ -647,9 +649,9 @@ class TestSample:
     @pytest.mark.parametrize("fill", [IGNORE, UNLABELLED])
     @pytest.mark.parametrize("name", LEARNED)
     def test_no_scored_pixel_is_refused(self, name, fill):
-        maps, truth = drawn(27)
-        with pytest.raises(BadData, match="truth to fit on has no scored pixel"):
-            fitted(name, maps, np.full_like(truth, fill))
+        maps, target = drawn(27)
+        with pytest.raises(BadData, match="target to fit on has no scored pixel"):
+            fitted(name, maps, np.full_like(target, fill))
 
 
 @pytest.mark.parametrize(
@@ -683,8 +685,8 @@ def test_refuses_what_is_no_spec(spec, words):
 @few
 @given(seed=seeds)
 def test_learns_nothing_from_pixels_that_are_not_scored(name, seed):
-    maps, truth = drawn(seed)
-    unscored = (truth == IGNORE) | (truth == UNLABELLED)
-    noise = member(np.random.default_rng(seed + 1), truth, -5)
+    maps, target = drawn(seed)
+    unscored = (target == IGNORE) | (target == UNLABELLED)
+    noise = member(np.random.default_rng(seed + 1), target, -5)
     changed = np.where(unscored[:, None], noise, maps)
-    assert_same_fusion(fitted(name, maps, truth), fitted(name, changed, truth))
+    assert_same_fusion(fitted(name, maps, target), fitted(name, changed, target))

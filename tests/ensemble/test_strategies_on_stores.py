@@ -10,39 +10,39 @@ from evaluation.core.blocks import blocks
 from evaluation.core.classes import MARS
 from members.store import ProbabilityStore
 
-PICTURES, CLASSES, SHAPE = 70, 5, (4, 4)  # one whole chunk and a part
+IMAGES, CLASSES, SHAPE = 70, 5, (4, 4)  # one whole chunk and a part
 MEMBERS = 3
 
 
-def written(folder, seed, truth, dtype):
+def written(folder, seed, target, dtype):
     rng = np.random.default_rng(seed)
-    scores = rng.normal(size=(PICTURES, CLASSES, *SHAPE)) + 2.0 * (
-        truth[:, None] == np.arange(CLASSES)[:, None, None]
+    scores = rng.normal(size=(IMAGES, CLASSES, *SHAPE)) + 2.0 * (
+        target[:, None] == np.arange(CLASSES)[:, None, None]
     )
     maps = np.exp(3 * scores)  # sure enough that uint8 rounds most of it to 0
-    ids = [f"p{k:03}" for k in range(PICTURES)]
+    ids = [f"p{k:03}" for k in range(IMAGES)]
     store = ProbabilityStore.create(
         folder, ids=ids, classes=MARS, shape=SHAPE, seen=None, dtype=dtype
     )
-    for block in blocks(PICTURES):
+    for block in blocks(IMAGES):
         part = maps[block] / maps[block].sum(axis=1, keepdims=True)
         store.write(block, part.astype(np.float32))
     return ProbabilityStore(folder)
 
 
 @pytest.fixture(scope="module")
-def truth():
-    return np.random.default_rng(0).integers(0, CLASSES, (PICTURES, *SHAPE))
+def target():
+    return np.random.default_rng(0).integers(0, CLASSES, (IMAGES, *SHAPE))
 
 
 @pytest.fixture(scope="module", params=["uint8", "float16"])
-def stores(request, truth, tmp_path_factory):
+def stores(request, target, tmp_path_factory):
     folder = tmp_path_factory.mktemp(request.param)
-    return [written(folder / str(m), m + 1, truth, request.param) for m in range(MEMBERS)]
+    return [written(folder / str(m), m + 1, target, request.param) for m in range(MEMBERS)]
 
 
 @pytest.mark.parametrize("name", sorted(STRATEGIES))
-def test_streaming_from_stores_gives_what_memory_gives(name, stores, truth):
+def test_streaming_from_stores_gives_what_memory_gives(name, stores, target):
     context = {
         "classes": CLASSES,
         "ignore": 0,
@@ -51,16 +51,16 @@ def test_streaming_from_stores_gives_what_memory_gives(name, stores, truth):
         "seed": 0,
     }
     strategy = STRATEGIES.build(name, **context)
-    maps = stacked(stores, slice(0, PICTURES))
+    maps = stacked(stores, slice(0, IMAGES))
     assert (maps == 0).any()
     streamed, whole = (
         strategy.fit(source) if isinstance(strategy, Learned) else strategy
-        for source in (FitBlocks(stores, truth, size=16), [Block(maps, truth)])
+        for source in (FitBlocks(stores, target, size=16), [Block(maps, target)])
     )
-    out = np.full((PICTURES, CLASSES, *SHAPE), np.nan, np.float32)
-    fuse(stores, streamed, PICTURES, out.__setitem__, size=16)
+    out = np.full((IMAGES, CLASSES, *SHAPE), np.nan, np.float32)
+    fuse(stores, streamed, IMAGES, out.__setitem__, size=16)
     np.testing.assert_allclose(out, whole(maps), rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(out.sum(axis=1), 1, atol=1e-5)
-    guess, scored = out.argmax(axis=1), truth != 0
+    pred, scored = out.argmax(axis=1), target != 0
     # Nothing breaks down on zeros: members alone have .72.
-    assert (guess == truth)[scored].mean() > 0.72
+    assert (pred == target)[scored].mean() > 0.72

@@ -16,7 +16,7 @@ from members.store import ProbabilityStore
 from members.store_metadata import Seen
 from tests.ensemble.test_run_refusals import (
     CLASSES,
-    PICTURES,
+    IMAGES,
     SIZE,
     data_set,
 )
@@ -26,16 +26,16 @@ FAIR, SURE = 0.7, 0.95
 
 
 def add_maps(at, name, split, accuracy=FAIR, trained_on=()):
-    """Write a member's maps; it declares the pictures of the split at these places."""
+    """Write a member's maps; it declares the images of the split at these places."""
     data, rng = DataSet.load(at.data(split)), np.random.default_rng([*map(ord, name)])
-    truth = np.asarray(data.masks)
-    guess = np.where(rng.random(truth.shape) < accuracy, truth, 3 - truth)
-    maps = 0.8 * np.eye(3, dtype=np.float32)[guess] + np.float32(0.2 / 3)
+    target = np.asarray(data.masks)
+    pred = np.where(rng.random(target.shape) < accuracy, target, 3 - target)
+    maps = 0.8 * np.eye(3, dtype=np.float32)[pred] + np.float32(0.2 / 3)
     seen = Seen((frozenset(data.ids[place] for place in trained_on),))
     store = ProbabilityStore.create(
         at.probabilities(name, split), ids=data.ids, classes=CLASSES, shape=SIZE, seen=seen
     )
-    store.write(slice(0, PICTURES), np.ascontiguousarray(maps.transpose(0, 3, 1, 2)))
+    store.write(slice(0, IMAGES), np.ascontiguousarray(maps.transpose(0, 3, 1, 2)))
     record(store.folder, asked={FOREIGN: name}, inputs={})
 
 
@@ -47,7 +47,7 @@ def at(tmp_path):
     for seed, split in enumerate((OOF, VALIDATION)):
         data_set(split, seed).save(at.data(split))
         add_maps(at, "fair", split)
-    write_json(at.folds, {"folds": 2, "fold": [k % 2 for k in range(PICTURES)]})
+    write_json(at.folds, {"folds": 2, "fold": [k % 2 for k in range(IMAGES)]})
     record(at.path / "data", asked={}, inputs={})
     Experiment(data="sample", folds=2).write(at.experiment)
     return at
@@ -55,7 +55,7 @@ def at(tmp_path):
 
 @pytest.fixture
 def leaky(at):
-    """Beside it a member that was trained on two pictures of `validation`."""
+    """Beside it a member that was trained on two images of `validation`."""
     add_maps(at, "leaky", OOF)
     add_maps(at, "leaky", VALIDATION, SURE, trained_on=[3, 8])
     return at
@@ -64,7 +64,7 @@ def leaky(at):
 @pytest.fixture
 def early(at):
     """Beside it a member whose maps of `oof` are not out of fold."""
-    add_maps(at, "early", OOF, SURE, trained_on=range(PICTURES))
+    add_maps(at, "early", OOF, SURE, trained_on=range(IMAGES))
     add_maps(at, "early", VALIDATION)
     return at
 
@@ -83,12 +83,12 @@ def board(capsys, at, verb, *words):
 
 @pytest.mark.parametrize("verb", ["score", "compare"])
 class TestOnTheExaminedSplit:
-    def test_a_candidate_that_saw_pictures_is_left_out_and_told_once(self, leaky, capsys, verb):
+    def test_a_candidate_that_saw_images_is_left_out_and_told_once(self, leaky, capsys, verb):
         called(capsys, leaky, "score")
         found, names, told = board(capsys, leaky, verb)
         assert names == {"fair_argmax"}
         assert found["chosen"] == "fair_argmax"
-        left_out = "leaky_argmax: left out, its members were trained on 2 of the 12 pictures"
+        left_out = "leaky_argmax: left out, its members were trained on 2 of the 12 images"
         assert [line for line in told.splitlines() if "leaky" in line] == [
             f"{left_out} of validation"
         ]
@@ -109,7 +109,7 @@ class TestOnTheExaminedSplit:
             at.probabilities(name, VALIDATION).rename(at.path / f"away-{name}")
             add_maps(at, name, VALIDATION, trained_on=[0])
         said = called(capsys, at, verb, code=2).err
-        assert "every candidate's members were trained on pictures of validation; train or" in said
+        assert "every candidate's members were trained on images of validation; train or" in said
 
 
 def test_a_candidate_that_was_asked_for_by_name_is_refused(leaky, capsys):
@@ -117,7 +117,7 @@ def test_a_candidate_that_was_asked_for_by_name_is_refused(leaky, capsys):
     said = called(capsys, leaky, *words, code=2).err
     assert said.rstrip() == (
         "ens: 'leaky' is not examined on validation, its members were trained on 2 of the 12"
-        " pictures of validation; import maps of pictures they did not see, or take another --split"
+        " images of validation; import maps of images they did not see, or take another --split"
     )
     elsewhere = board(capsys, leaky, "score", "--candidate", "leaky", "--split", OOF)
     assert elsewhere[1] == {"leaky_argmax"}
@@ -133,7 +133,7 @@ def test_what_is_left_out_of_the_board_is_not_missed_by_status(leaky, capsys):
 
 def test_metrics_of_it_come_with_a_warning(leaky, capsys):
     said = called(capsys, leaky, "score", "--metric", "iou", "--candidate", "leaky").err
-    assert "leaky: warning: its members were trained on 2 of the 12 pictures of validation" in said
+    assert "leaky: warning: its members were trained on 2 of the 12 images of validation" in said
 
 
 @pytest.mark.parametrize("verb", ["score", "compare"])
@@ -146,7 +146,7 @@ def test_one_that_saw_oof_has_no_score_there_and_is_neither_chosen_nor_the_refer
     assert (found["chosen"], found["reference"]) == ("fair_argmax", "fair_argmax")
     assert {row["name"]: row["oof"] is None for row in found["candidates"]}["early_argmax"]
     assert [line for line in told.splitlines() if line.startswith("early_argmax:")] == [
-        "early_argmax: no oof score, its members were trained on 12 of the 12 pictures of oof"
+        "early_argmax: no oof score, its members were trained on 12 of the 12 images of oof"
     ]
 
 

@@ -39,43 +39,43 @@ from postproc.step import Step
 
 CLASSES = Classes(("background", "soil", "rock"), 0)
 SIZE = (12, 16)
-PICTURES = 48
+IMAGES = 48
 SPECKS, HELP = 0.08, "remove_small(min_area_px=6)"
 SPACE = "suppress_background: {}\nclass_bias: {}\nremove_small: {min_area_px: [6]}\n"
 
 
 def stripes(rng):
-    """Return truth in two halves, cut at another column in each picture."""
-    cut = rng.integers(4, 12, PICTURES)
+    """Return target in two halves, cut at another column in each image."""
+    cut = rng.integers(4, 12, IMAGES)
     right = np.arange(SIZE[1]) >= cut[:, None, None]
-    return np.broadcast_to(1 + right, (PICTURES, *SIZE)).astype(np.uint8)
+    return np.broadcast_to(1 + right, (IMAGES, *SIZE)).astype(np.uint8)
 
 
-def speckled(truth, rng, share=SPECKS):
+def speckled(target, rng, share=SPECKS):
     """Return maps that are right and sure but for single pixels."""
-    wrong = rng.random(truth.shape) < share
-    guess = np.where(wrong, 3 - truth, truth)
-    maps = np.full((len(truth), 3, *SIZE), 0.1, np.float32)
-    np.put_along_axis(maps, guess[:, None].astype(np.int64), 0.8, axis=1)
+    wrong = rng.random(target.shape) < share
+    pred = np.where(wrong, 3 - target, target)
+    maps = np.full((len(target), 3, *SIZE), 0.1, np.float32)
+    np.put_along_axis(maps, pred[:, None].astype(np.int64), 0.8, axis=1)
     return maps
 
 
-def made(folder, truth, members, *, fusions=None, groups=None, folds=None, seen=None):
+def made(folder, target, members, *, fusions=None, groups=None, folds=None, seen=None):
     """Write a run whose members are foreign maps."""
     at, rng = Run(folder), np.random.default_rng(7)
-    groups = np.array([f"g{k // 2:02}" for k in range(PICTURES)]) if groups is None else groups
-    ids = tuple(f"p{k:02}" for k in range(PICTURES))
-    pictures = rng.integers(0, 256, (PICTURES, 1, *SIZE), dtype=np.uint8)
+    groups = np.array([f"g{k // 2:02}" for k in range(IMAGES)]) if groups is None else groups
+    ids = tuple(f"p{k:02}" for k in range(IMAGES))
+    images = rng.integers(0, 256, (IMAGES, 1, *SIZE), dtype=np.uint8)
     write_classes(at.classes, CLASSES)
-    DataSet(pictures, truth, ids, groups, CLASSES).save(at.data(OOF))
-    folds = [(k // 2) % 2 for k in range(PICTURES)] if folds is None else folds
+    DataSet(images, target, ids, groups, CLASSES).save(at.data(OOF))
+    folds = [(k // 2) % 2 for k in range(IMAGES)] if folds is None else folds
     write_json(at.folds, {"folds": 2, "fold": list(folds)})
     record(at.path / "data", asked={}, inputs={})
     for name, maps in members.items():
         store = ProbabilityStore.create(
             at.probabilities(name, OOF), ids=ids, classes=CLASSES, shape=SIZE, seen=seen
         )
-        store.write(slice(0, PICTURES), maps)
+        store.write(slice(0, IMAGES), maps)
         record(store.folder, asked={FOREIGN: name}, inputs={})
     Experiment(data="sample", folds=2, fusions=fusions or {}).write(at.experiment)
     return at
@@ -85,15 +85,15 @@ def made(folder, truth, members, *, fusions=None, groups=None, folds=None, seen=
 def planted(tmp_path):
     """A run with specks in its maps, one member and one fusion of two that learns."""
     rng = np.random.default_rng(0)
-    truth = stripes(rng)
-    members = {"one": speckled(truth, rng), "two": speckled(truth, rng, share=0.2)}
+    target = stripes(rng)
+    members = {"one": speckled(target, rng), "two": speckled(target, rng, share=0.2)}
     (tmp_path / "space.yaml").write_text(SPACE)
-    return made(tmp_path / "run", truth, members, fusions={"weighted": "stacking"})
+    return made(tmp_path / "run", target, members, fusions={"weighted": "stacking"})
 
 
 @pytest.fixture
 def lottery(monkeypatch):
-    """A step that gives each picture one label, drawn by its seed: any gain of it is luck."""
+    """A step that gives each image one label, drawn by its seed: any gain of it is luck."""
 
     def factory(classes, *, ticket: int):
         def apply(maps, _):
@@ -121,7 +121,7 @@ def tuned(at, source="one", *, name=None, told=None, **asked):
 
 
 def level_of(at, source="one", kept_bytes=1 << 28):
-    """Return the search on all pictures and its judge."""
+    """Return the search on all images and its judge."""
     work = at.path / "work"
     work.mkdir(exist_ok=True)
     found = cross_validation.pool_of(at, seed=0)
@@ -133,14 +133,14 @@ def chain_of(text):
     return parse_chain(text, classes=3, ignore=0)
 
 
-def with_other_truth(at, fold):
-    """Give the pictures of a fold another truth."""
-    file = at.data(OOF) / "truth.npy"
-    truth = np.load(file)
+def with_other_target(at, fold):
+    """Give the images of a fold another target."""
+    file = at.data(OOF) / "target.npy"
+    target = np.load(file)
     own = np.array(json.loads(at.folds.read_text())["fold"]) == fold
-    truth[own] = 3 - truth[own]
-    truth[own, :, :5] = 1
-    np.save(file, truth)
+    target[own] = 3 - target[own]
+    target[own, :, :5] = 1
+    np.save(file, target)
 
 
 class TestWhatIsFound:
@@ -152,7 +152,7 @@ class TestWhatIsFound:
         assert abs(result["optimism"]) < 0.02
         assert [fold["chain"] for fold in result["folds"]] == [HELP, HELP]
 
-    def test_the_tuned_score_is_that_of_the_chain_on_all_pictures(self, planted):
+    def test_the_tuned_score_is_that_of_the_chain_on_all_images(self, planted):
         result = tuned(planted)
         level, judge = level_of(planted)
         counts = level.counts(chain_of(HELP), level.searched)
@@ -191,11 +191,11 @@ class TestHonesty:
     @pytest.mark.slow
     def test_luck_is_tuned_but_not_examined(self, tmp_path, lottery):
         rng = np.random.default_rng(3)
-        truth = np.broadcast_to(rng.integers(1, 3, (PICTURES, 1, 1)), (PICTURES, *SIZE))
-        maps = np.moveaxis(rng.dirichlet([1, 1, 1], (PICTURES, *SIZE)), -1, 1).astype(np.float32)
+        target = np.broadcast_to(rng.integers(1, 3, (IMAGES, 1, 1)), (IMAGES, *SIZE))
+        maps = np.moveaxis(rng.dirichlet([1, 1, 1], (IMAGES, *SIZE)), -1, 1).astype(np.float32)
         (tmp_path / "space.yaml").write_text("lottery: {ticket: {low: 0, high: 10000}}\n")
         # Half of the plain labels are right, as half of the tickets.
-        at = made(tmp_path / "run", truth.astype(np.uint8), {"one": maps})
+        at = made(tmp_path / "run", target.astype(np.uint8), {"one": maps})
         result = tuned(at, number=25)
         assert result["chain"].startswith("lottery")
         assert result["tuned"] > result["plain"] + 0.1
@@ -204,10 +204,10 @@ class TestHonesty:
 
     @pytest.mark.slow
     @pytest.mark.parametrize("source", ["one", "weighted"])
-    def test_the_examined_truth_has_no_say_in_what_is_chosen(self, planted, source, capsys):
+    def test_the_examined_target_has_no_say_in_what_is_chosen(self, planted, source, capsys):
         fused(planted, capsys)
         before = tuned(planted, source)["folds"]
-        with_other_truth(planted, fold=0)
+        with_other_target(planted, fold=0)
         after = tuned(planted, source)["folds"]
         for part in ("chain", "fitted", "tuned", "steps", "trials"):
             assert after[0][part] == before[0][part]
@@ -221,7 +221,7 @@ class TestHonesty:
         seen, real = [], refits.cross_fit
 
         def spy(built, blocks, fold_of):
-            seen.append((np.asarray(blocks.truth) == 255, fold_of))
+            seen.append((np.asarray(blocks.target) == 255, fold_of))
             return real(built, blocks, fold_of)
 
         monkeypatch.setattr(refits, "cross_fit", spy)
@@ -348,7 +348,7 @@ class TestWork:
         assert tuned(planted, told=told) == first
         assert told == []
         monkeypatch.undo()
-        with_other_truth(planted, fold=1)
+        with_other_target(planted, fold=1)
         assert tuned(planted, told=told) != first
         assert any("begun anew, since maps, data or what is asked have changed" in t for t in told)
         assert not (planted.path / "tuning" / "one" / "work").exists()
@@ -356,10 +356,10 @@ class TestWork:
     def test_a_hopeless_chain_is_stopped_early(self, tmp_path, lottery, monkeypatch):
         monkeypatch.setattr(cross_validation, "BLOCK", 3)
         rng = np.random.default_rng(0)
-        truth = stripes(rng)
+        target = stripes(rng)
         (tmp_path / "space.yaml").write_text("lottery: {ticket: [1]}\n")
-        singles = np.array([f"g{k}" for k in range(PICTURES)])
-        at = made(tmp_path / "run", truth, {"one": speckled(truth, rng)}, groups=singles)
+        singles = np.array([f"g{k}" for k in range(IMAGES)])
+        at = made(tmp_path / "run", target, {"one": speckled(target, rng)}, groups=singles)
         tuned(at, number=2)
         lines = (at.path / "tuning" / "one" / "all.jsonl").read_text().splitlines()
         plain, lost = map(json.loads, lines)
@@ -393,9 +393,9 @@ class TestTheVerb:
         out = planted.path.parent / "grid.png"
         asked = ["tune-postproc", "--run", str(planted.path), "--fusion", "one", "--out", str(out)]
         asked += ["--grid", "remove_small.min_area_px=1,6", "--grid", "blur.sigma=0.5,1,2"]
-        assert run([*asked, "--picture", "p05", "--json"]) == 0
+        assert run([*asked, "--image", "p05", "--json"]) == 0
         document = json.loads(capsys.readouterr().out)
-        assert document["pictures"] == ["p05"]
+        assert document["images"] == ["p05"]
         assert (document["cells"], len(document["scores"]), len(document["scores"][0])) == (6, 2, 3)
         assert document["scores"][1][0] > document["plain"] + 0.05
         assert out.read_bytes().startswith(b"\x89PNG")
@@ -410,7 +410,7 @@ def refused(capsys, at, *options):
     return said
 
 
-def test_a_grid_of_few_pictures_shows_none_twice():
+def test_a_grid_of_few_images_shows_none_twice():
     assert grid._telling(np.array([1, 3])) == [1]
 
 
@@ -428,7 +428,7 @@ class TestBadInput:
     @pytest.mark.parametrize(
         ("groups", "folds", "words"),
         [
-            ("a" * PICTURES, None, "all 48 pictures are of one group; expected several to divide"),
+            ("a" * IMAGES, None, "all 48 images are of one group; expected several to divide"),
             ("ab" * 24, [0, 1] * 24, "fold 0 holds 1 group; expected 2 or more to tune on"),
             ("aabc" * 12, [0, 1] * 24, "group 'a' lies in two folds; fold by group to examine"),
         ],
@@ -436,17 +436,17 @@ class TestBadInput:
     )
     def test_groups_that_cannot_be_divided(self, tmp_path, capsys, groups, folds, words):
         rng = np.random.default_rng(0)
-        truth = stripes(rng)
-        maps = {"one": speckled(truth, rng)}
-        at = made(tmp_path / "run", truth, maps, groups=np.array(list(groups)), folds=folds)
+        target = stripes(rng)
+        maps = {"one": speckled(target, rng)}
+        at = made(tmp_path / "run", target, maps, groups=np.array(list(groups)), folds=folds)
         assert words in refused(capsys, at, "--fusion", "one")
 
-    def test_maps_of_pictures_that_were_trained_on(self, tmp_path, capsys):
+    def test_maps_of_images_that_were_trained_on(self, tmp_path, capsys):
         rng = np.random.default_rng(0)
-        truth, saw = stripes(rng), Seen((frozenset({"p03", "p04"}),))
-        at = made(tmp_path / "run", truth, {"one": speckled(truth, rng)}, seen=saw)
+        target, saw = stripes(rng), Seen((frozenset({"p03", "p04"}),))
+        at = made(tmp_path / "run", target, {"one": speckled(target, rng)}, seen=saw)
         said = refused(capsys, at, "--fusion", "one")
-        assert "tune-postproc would learn from 2 pictures that 'one' was trained on" in said
+        assert "tune-postproc would learn from 2 images that 'one' was trained on" in said
 
     @pytest.mark.parametrize(
         ("space", "words"),
@@ -470,7 +470,7 @@ class TestBadInput:
     @pytest.mark.parametrize(
         ("grids", "words"),
         [
-            (["blur.sigma=1,2"], "--chain, --picture and --out go with --grid, given twice"),
+            (["blur.sigma=1,2"], "--chain, --image and --out go with --grid, given twice"),
             (["blur.sigma", "blur.sigma=1"], "expected STEP.OPTION=A,B,... such as crf."),
             (["blur.sigma=-1", "open.size=3"], "option 'sigma' got -1"),
             (["class_bias.floor=0.1", "open.size=3"], "learns; write what it has learned"),
@@ -481,9 +481,9 @@ class TestBadInput:
         out = tmp_path / "grid.png"
         said = refused(capsys, planted, "--fusion", "one", "--out", out, *options)
         assert words in said
-        named = ["--grid", "blur.sigma=1", "--grid", "open.size=3", "--picture", "px"]
+        named = ["--grid", "blur.sigma=1", "--grid", "open.size=3", "--image", "px"]
         said = refused(capsys, planted, "--fusion", "one", "--out", out, *named)
-        assert "no picture 'px' in oof; known: p00, ..." in said
+        assert "no image 'px' in oof; known: p00, ..." in said
         searched = ["--grid", "blur.sigma=1", "--grid", "open.size=3", "--trials", "60"]
         said = refused(capsys, planted, "--fusion", "one", "--out", out, *searched)
         assert "--trials is of a search, --grid of a drawing; give one" in said

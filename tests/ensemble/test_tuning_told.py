@@ -48,7 +48,7 @@ RESULT = {
     "chain": "",
     "trials": {"done": 4},
     "steps": [],
-    "pictures": 12,
+    "images": 12,
     "groups": 1,
     "plain": 0.5,
     "tuned": 0.75,

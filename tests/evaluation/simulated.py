@@ -1,4 +1,4 @@
-"""Counts drawn from a model of real pictures, on which intervals and tests are tried.
+"""Counts drawn from a model of real images, on which intervals and tests are tried.
 
 Modelled on 1,002 Mars tiles of 92 rover positions (docs/results.md): five classes, the first of
 them ignored; a position has most often 3 to 16 tiles, at most some 50, which show the same ground;
@@ -15,7 +15,7 @@ from evaluation.core.types import Groups
 
 IGNORE = 0
 PIXELS = 64 * 128
-MIDDLE_PICTURES, MOST_PICTURES = 7, 50
+MIDDLE_IMAGES, MOST_IMAGES = 7, 50
 
 PRESENT = np.array([1.0, 0.65, 0.60, 0.40, 0.22])
 """The share of groups that hold a class."""
@@ -36,46 +36,46 @@ TAKEN_FOR = np.array(
 PATCHY = 0.8
 """Shape of the gamma distribution of extents over groups: below 1 for many small and few large."""
 
-HARD_GROUP, HARD_PICTURE, OWN = 1.5, 0.7, 0.4
-"""Standard deviations of log-odds: of a group and a picture, for all candidates; of one's own."""
+HARD_GROUP, HARD_IMAGE, OWN = 1.5, 0.7, 0.4
+"""Standard deviations of log-odds: of a group and an image, for all candidates; of one's own."""
 
-PictureCounts = Int64[np.ndarray, "candidate picture true guess"]
-Odds = Float[np.ndarray, "picture class"]
+ImageCounts = Int64[np.ndarray, "candidate image true prediction"]
+Odds = Float[np.ndarray, "image class"]
 
 
 @dataclass(frozen=True)
 class Simulated:
-    """Candidates on the same pictures.
+    """Candidates on the same images.
 
     Args:
-        counts: of each candidate, per picture.
-        groups: which group each picture belongs to.
+        counts: of each candidate, per image.
+        groups: which group each image belongs to.
     """
 
-    counts: PictureCounts
+    counts: ImageCounts
     groups: Groups
 
 
 def simulate(
     groups: int, skills: Float[np.ndarray, "candidate class"], rng: np.random.Generator
 ) -> Simulated:
-    """Draw the counts of candidates on the pictures of some groups.
+    """Draw the counts of candidates on the images of some groups.
 
     Args:
         groups: how many.
         skills: what is added to the log-odds of a candidate's finding a class: equal rows are
             candidates that differ by chance alone.
-        rng: where the pictures come from.
+        rng: where the images come from.
     """
-    pictures = 1 + rng.lognormal(np.log(MIDDLE_PICTURES), 1, groups).astype(np.int64)
-    place = np.repeat(np.arange(groups), pictures.clip(max=MOST_PICTURES))
+    images = 1 + rng.lognormal(np.log(MIDDLE_IMAGES), 1, groups).astype(np.int64)
+    place = np.repeat(np.arange(groups), images.clip(max=MOST_IMAGES))
     classes = len(PRESENT)
     extent = rng.gamma(PATCHY, EXTENT, (groups, classes))
     extent *= rng.random((groups, classes)) < PRESENT
     area = rng.gamma(2 * extent[place] + [0.1, 0, 0, 0, 0])
     area *= PIXELS / area.sum(axis=1, keepdims=True)
     hard = rng.normal(0, HARD_GROUP, (groups, classes))[place]
-    hard += RECALL + rng.normal(0, HARD_PICTURE, hard.shape)
+    hard += RECALL + rng.normal(0, HARD_IMAGE, hard.shape)
     spread = rng.gamma(1.0, 1.0, (groups, classes, classes)) * TAKEN_FOR
     spread /= spread.sum(axis=-1, keepdims=True)
     own = rng.normal(0, OWN, (len(skills), groups, classes))[:, place]
@@ -84,11 +84,11 @@ def simulate(
 
 
 def _counts(
-    area: Odds, odds: Odds, spread: Float[np.ndarray, "picture class class"]
-) -> Int64[np.ndarray, "picture class class"]:
+    area: Odds, odds: Odds, spread: Float[np.ndarray, "image class class"]
+) -> Int64[np.ndarray, "image class class"]:
     recall = 1 / (1 + np.exp(-odds))
     counts = (area * (1 - recall))[..., None] * spread
     each = np.arange(area.shape[1])
     counts[:, each, each] = area * recall
-    whole: Int64[np.ndarray, "picture class class"] = np.rint(counts).astype(np.int64)
+    whole: Int64[np.ndarray, "image class class"] = np.rint(counts).astype(np.int64)
     return whole

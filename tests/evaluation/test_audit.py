@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from evaluation.audit import audit
-from evaluation.protocols import PROTOCOLS, score_pictures
+from evaluation.protocols import PROTOCOLS, score_images
 
 law = settings(max_examples=6, deadline=None, database=None, phases=[Phase.generate])
-pictures = hnp.arrays(np.int64, (3, 4, 4), elements=st.integers(0, 3))
+images = hnp.arrays(np.int64, (3, 4, 4), elements=st.integers(0, 3))
 LIKE_KERAS = ["keras", "sklearn", "huggingface", "mmseg"]
 
 
@@ -18,32 +18,29 @@ def found(spec, before, after, ignore=0):
     return audit(PROTOCOLS.build(spec), np.asarray(before), np.asarray(after), ignore)
 
 
-def same_truth(before, guesses):
-    """Move the pixels of each row to other guesses; the truth stays."""
+def same_target(before, preds):
+    """Move the pixels of each row to other predictions; the target stays."""
     return np.stack(
-        [
-            [np.roll(row, shift) for row, shift in zip(table, guesses, strict=True)]
-            for table in before
-        ]
+        [[np.roll(row, shift) for row, shift in zip(table, preds, strict=True)] for table in before]
     )
 
 
 @law
 @pytest.mark.parametrize("spec", [*sorted(PROTOCOLS), "nnunet(absent=skip)", "smp(absent=zero)"])
-@given(before=pictures, moves=hnp.arrays(np.int64, 4, elements=st.integers(0, 3)))
+@given(before=images, moves=hnp.arrays(np.int64, 4, elements=st.integers(0, 3)))
 def test_the_parts_add_up_to_the_gain(spec, before, moves):
-    after = same_truth(before, moves)
+    after = same_target(before, moves)
     gain = found(spec, before, after)
-    scores = [score_pictures(PROTOCOLS.build(spec), c, 0).miou for c in (before, after)]
+    scores = [score_images(PROTOCOLS.build(spec), c, 0).miou for c in (before, after)]
     np.testing.assert_allclose((gain.before, gain.after), scores)
     np.testing.assert_allclose(gain.pixels + gain.denominator, scores[1] - scores[0], atol=1e-12)
 
 
 @law
-@pytest.mark.parametrize("spec", ["keras", "per_picture", "nnunet(absent=skip)", "monai"])
-@given(before=pictures, moves=hnp.arrays(np.int64, 4, elements=st.integers(0, 3)))
+@pytest.mark.parametrize("spec", ["keras", "per_image", "nnunet(absent=skip)", "monai"])
+@given(before=images, moves=hnp.arrays(np.int64, 4, elements=st.integers(0, 3)))
 def test_the_way_back_takes_what_the_way_there_gave(spec, before, moves):
-    after = same_truth(before, moves)
+    after = same_target(before, moves)
     there, back = found(spec, before, after), found(spec, after, before)
     np.testing.assert_allclose(there.pixels, -back.pixels, atol=1e-12)
     np.testing.assert_allclose(there.denominator, -back.denominator, atol=1e-12)
@@ -74,7 +71,7 @@ def test_pixels_that_become_right_are_pixels_under_every_protocol():
 
 
 def test_both_at_once_by_hand():
-    """A background pixel of the guess becomes right: 4/6, 1, 0 of three -> 5/6, 1 of two."""
+    """A background pixel of the prediction becomes right: 4/6, 1, 0 of three -> 5/6, 1 of two."""
     before = [[[0, 0, 0], [2, 4, 0], [0, 0, 3]]]
     after = [[[0, 0, 0], [0, 5, 0], [0, 1, 3]]]
     sums, gain = (4 / 6 + 1, 5 / 6 + 3 / 4), found("keras", before, after)
@@ -82,9 +79,9 @@ def test_both_at_once_by_hand():
     np.testing.assert_allclose(gain.denominator, (sums[1] + sums[0]) * (1 / 2 - 1 / 3) / 2)
 
 
-def test_one_wrong_pixel_of_a_class_a_picture_lacks_is_denominator_per_picture():
+def test_one_wrong_pixel_of_a_class_an_image_lacks_is_denominator_per_image():
     before, after = [[[0, 0, 0], [0, 7, 1], [0, 0, 0]]], [[[0, 0, 0], [1, 7, 0], [0, 0, 0]]]
-    gain = found("per_picture", before, after)
+    gain = found("per_image", before, after)
     assert (gain.pixels, gain.averaged) == (0, (2, 1))
     np.testing.assert_allclose(gain.denominator, 7 / 8 - 7 / 16)
 

@@ -1,4 +1,4 @@
-"""Intervals: laws, the slow way, cases by hand, and how often they hold the truth."""
+"""Intervals: laws, the slow way, cases by hand, and how often they hold the target."""
 
 from typing import Literal, get_args
 
@@ -30,8 +30,8 @@ METHODS = get_args(Method)
 seeds = st.integers(0, 2**32 - 1)
 
 
-def drawn_counts(seed, pictures=12):
-    return np.random.default_rng(seed).integers(0, 30, (pictures, CLASSES, CLASSES))
+def drawn_counts(seed, images=12):
+    return np.random.default_rng(seed).integers(0, 30, (images, CLASSES, CLASSES))
 
 
 def made(counts, groups, *, seed=0, **options):
@@ -82,13 +82,13 @@ class TestLaws:
 
     @law
     @given(seeds, st.permutations(range(12)))
-    def test_the_order_of_the_pictures_has_no_effect(self, seed, order):
+    def test_the_order_of_the_images_has_no_effect(self, seed, order):
         counts, groups = drawn_counts(seed), np.arange(12) // 3
         assert made(counts[order], groups[order]) == made(counts, groups)
 
     @law
     @given(seeds)
-    def test_pictures_copied_within_their_groups_tell_nothing_new(self, seed):
+    def test_images_copied_within_their_groups_tell_nothing_new(self, seed):
         counts, groups = drawn_counts(seed), np.arange(12) // 3
         twice = made(np.repeat(counts, 2, axis=0), np.repeat(groups, 2))
         np.testing.assert_allclose(
@@ -200,8 +200,8 @@ class TestByHand:
         assert one == again != other
 
     def test_a_difference_is_surer_than_the_two_scores(self):
-        pictures = np.random.default_rng(5)
-        good = pictures.integers(0, 100, 40)  # hard and easy pictures, the same for both
+        images = np.random.default_rng(5)
+        good = images.integers(0, 100, 40)  # hard and easy images, the same for both
         a, b = np.zeros((2, 40, 2, 2), int)
         a[:, 1, 1], a[:, 1, 0] = good, 100 - good
         b[:, 1, 1], b[:, 1, 0] = good * 9 // 10, 100 - good * 9 // 10

@@ -15,32 +15,32 @@ def drawn(seed, classes=5):
 
 @pytest.mark.parametrize("seed", range(3))
 def test_is_what_torchmetrics_says(seed):
-    fused, truth = drawn(seed)
+    fused, target = drawn(seed)
     theirs = MulticlassCalibrationError(num_classes=5, n_bins=15, norm="l1")
-    expected = float(theirs(torch.from_numpy(fused), torch.from_numpy(truth)))
-    assert ece(reliability(fused, truth, ignore=None)) == pytest.approx(expected, abs=1e-6)
+    expected = float(theirs(torch.from_numpy(fused), torch.from_numpy(target)))
+    assert ece(reliability(fused, target, ignore=None)) == pytest.approx(expected, abs=1e-6)
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_without_the_ignored_class_it_is_that_of_the_others(seed):
-    fused, truth = drawn(seed)
-    kept = truth != 2
+    fused, target = drawn(seed)
+    kept = target != 2
     others = np.moveaxis(fused, 1, -1)[kept][:, [0, 1, 3, 4]]
     others /= others.sum(axis=1, keepdims=True)
     theirs = MulticlassCalibrationError(num_classes=4, n_bins=15, norm="l1")
-    labels = np.searchsorted([0, 1, 3, 4], truth[kept])
+    labels = np.searchsorted([0, 1, 3, 4], target[kept])
     expected = float(theirs(torch.from_numpy(others), torch.from_numpy(labels)))
-    assert ece(reliability(fused, truth, ignore=2)) == pytest.approx(expected, abs=1e-6)
+    assert ece(reliability(fused, target, ignore=2)) == pytest.approx(expected, abs=1e-6)
 
 
-def test_pictures_add_up():
-    fused, truth = drawn(3)
-    parts = [reliability(fused[p], truth[p], ignore=0) for p in (slice(0, 1), slice(1, 4))]
-    np.testing.assert_allclose(sum(parts), reliability(fused, truth, ignore=0))
+def test_images_add_up():
+    fused, target = drawn(3)
+    parts = [reliability(fused[p], target[p], ignore=0) for p in (slice(0, 1), slice(1, 4))]
+    np.testing.assert_allclose(sum(parts), reliability(fused, target, ignore=0))
 
 
 @pytest.mark.parametrize(
-    ("pixels", "truth", "expected"),
+    ("pixels", "target", "expected"),
     [
         pytest.param([[0.9, 0.1]], [0], 0.1, id="right and too modest"),
         pytest.param([[0.9, 0.1]], [1], 0.9, id="wrong and sure"),
@@ -50,9 +50,9 @@ def test_pictures_add_up():
         pytest.param([[0.9, 0.1]], [255], np.nan, id="nothing is NaN"),
     ],
 )
-def test_by_hand(pixels, truth, expected):
+def test_by_hand(pixels, target, expected):
     fused = np.array(pixels).T.reshape(1, 2, 1, -1)
-    found = ece(reliability(fused, np.array(truth).reshape(1, 1, -1), ignore=None))
+    found = ece(reliability(fused, np.array(target).reshape(1, 1, -1), ignore=None))
     assert found == pytest.approx(expected, nan_ok=True)
 
 

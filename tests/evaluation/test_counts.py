@@ -19,23 +19,23 @@ DTYPES = [np.uint8, np.int16, np.int64, ">i4"]
 
 @st.composite
 def labelled(draw):
-    """Truth with gaps, a guess of the same shape, and how many classes there are."""
+    """Target with gaps, a prediction of the same shape, and how many classes there are."""
     classes = draw(st.sampled_from([2, 3, FEW_CLASSES, FEW_CLASSES + 1, 40, 255]))
     shape = draw(hnp.array_shapes(min_dims=3, max_dims=3, max_side=9))
     label = st.integers(0, classes - 1)
-    truth = draw(hnp.arrays(np.int64, shape, elements=label | st.just(UNLABELLED)))
-    guess = draw(hnp.arrays(np.int64, shape, elements=label))
-    return truth, guess, classes
+    target = draw(hnp.arrays(np.int64, shape, elements=label | st.just(UNLABELLED)))
+    pred = draw(hnp.arrays(np.int64, shape, elements=label))
+    return target, pred, classes
 
 
 class TestLaws:
     @law
     @given(labelled())
     def test_counts_of_parts_add_up_to_those_of_the_whole(self, given_labels):
-        truth, guess, classes = given_labels
-        whole = confusion(truth, guess, classes=classes).sum(axis=0)
+        target, pred, classes = given_labels
+        whole = confusion(target, pred, classes=classes).sum(axis=0)
         parts = [
-            confusion(truth[:, rows], guess[:, rows], classes=classes).sum(axis=0)
+            confusion(target[:, rows], pred[:, rows], classes=classes).sum(axis=0)
             for rows in (slice(None, 1), slice(1, None))
         ]
         np.testing.assert_array_equal(sum(parts), whole)
@@ -43,47 +43,47 @@ class TestLaws:
     @law
     @given(labelled())
     def test_each_labelled_pixel_is_counted_once(self, given_labels):
-        truth, guess, classes = given_labels
-        counts = confusion(truth, guess, classes=classes)
+        target, pred, classes = given_labels
+        counts = confusion(target, pred, classes=classes)
         np.testing.assert_array_equal(
-            counts.sum(axis=(1, 2)), (truth != UNLABELLED).sum(axis=(1, 2))
+            counts.sum(axis=(1, 2)), (target != UNLABELLED).sum(axis=(1, 2))
         )
 
     @law
     @given(labelled(), st.randoms(use_true_random=False))
-    def test_the_guess_under_an_unlabelled_pixel_has_no_effect(self, given_labels, random):
-        truth, guess, classes = given_labels
-        other = np.where(truth == UNLABELLED, random.randrange(classes), guess)
+    def test_the_prediction_under_an_unlabelled_pixel_has_no_effect(self, given_labels, random):
+        target, pred, classes = given_labels
+        other = np.where(target == UNLABELLED, random.randrange(classes), pred)
         np.testing.assert_array_equal(
-            confusion(truth, guess, classes=classes), confusion(truth, other, classes=classes)
+            confusion(target, pred, classes=classes), confusion(target, other, classes=classes)
         )
 
     @law
     @given(labelled())
-    def test_exchanging_truth_and_guess_transposes_the_table(self, given_labels):
-        truth, guess, classes = given_labels
-        truth = np.where(truth == UNLABELLED, 0, truth)
+    def test_exchanging_target_and_prediction_transposes_the_table(self, given_labels):
+        target, pred, classes = given_labels
+        target = np.where(target == UNLABELLED, 0, target)
         np.testing.assert_array_equal(
-            confusion(truth, guess, classes=classes),
-            confusion(guess, truth, classes=classes).swapaxes(1, 2),
+            confusion(target, pred, classes=classes),
+            confusion(pred, target, classes=classes).swapaxes(1, 2),
         )
 
     @law
     @given(labelled())
     def test_classes_that_do_not_occur_change_nothing(self, given_labels):
-        truth, guess, classes = given_labels
-        more = confusion(truth, guess, classes=min(classes + FEW_CLASSES, 255))
+        target, pred, classes = given_labels
+        more = confusion(target, pred, classes=min(classes + FEW_CLASSES, 255))
         np.testing.assert_array_equal(
-            more[:, :classes, :classes], confusion(truth, guess, classes=classes)
+            more[:, :classes, :classes], confusion(target, pred, classes=classes)
         )
 
     @law
     @given(labelled(), st.integers(1, 3))
     def test_threads_count_what_one_thread_counts(self, given_labels, threads):
-        truth, guess, classes = given_labels
+        target, pred, classes = given_labels
         np.testing.assert_array_equal(
-            confusion_by_threads(truth, guess, classes=classes, threads=threads),
-            confusion(truth, guess, classes=classes),
+            confusion_by_threads(target, pred, classes=classes, threads=threads),
+            confusion(target, pred, classes=classes),
         )
 
 
@@ -92,13 +92,13 @@ class TestLaws:
 def test_each_table_is_that_of_scikit_learn(given_labels):
     from sklearn.metrics import confusion_matrix
 
-    truth, guess, classes = given_labels
-    counts = confusion(truth, guess, classes=classes)
-    for table, true, guessed in zip(counts, truth, guess, strict=True):
+    target, pred, classes = given_labels
+    counts = confusion(target, pred, classes=classes)
+    for table, true, predicted in zip(counts, target, pred, strict=True):
         kept = true != UNLABELLED
         labels = np.arange(classes)
         # It refuses a set without any pixel.
-        expected = confusion_matrix(true[kept], guessed[kept], labels=labels) if kept.any() else 0
+        expected = confusion_matrix(true[kept], predicted[kept], labels=labels) if kept.any() else 0
         np.testing.assert_array_equal(table, expected)
 
 
@@ -108,51 +108,51 @@ class TestWordsOf64Pixels:
 
     def drawn(self, classes):
         rng = np.random.default_rng(classes)
-        truth, guess = rng.integers(0, classes, (2, *self.SHAPE), dtype=np.uint8)
-        return np.where(rng.random(self.SHAPE) < 0.1, np.uint8(UNLABELLED), truth), guess
+        target, pred = rng.integers(0, classes, (2, *self.SHAPE), dtype=np.uint8)
+        return np.where(rng.random(self.SHAPE) < 0.1, np.uint8(UNLABELLED), target), pred
 
     def test_are_counted_as_numpy_does(self, classes):
-        truth, guess = self.drawn(classes)
-        for table, true, guessed in zip(
-            confusion(truth, guess, classes=classes), truth, guess, strict=True
+        target, pred = self.drawn(classes)
+        for table, true, predicted in zip(
+            confusion(target, pred, classes=classes), target, pred, strict=True
         ):
             kept = true != UNLABELLED
-            cell = true[kept].astype(int) * classes + guessed[kept]
+            cell = true[kept].astype(int) * classes + predicted[kept]
             np.testing.assert_array_equal(table.ravel(), np.bincount(cell, minlength=classes**2))
 
     @pytest.mark.parametrize("place", [0, 63, 64, 200, 319, 320, 334])
     def test_find_a_strange_label_anywhere(self, classes, place):
-        truth, guess = self.drawn(classes)
+        target, pred = self.drawn(classes)
         for name, labels, strange in (
-            ("truth", truth, classes),
-            ("truth", truth, 254),
-            ("guess", guess, classes),
-            ("guess", guess, UNLABELLED),
+            ("target", target, classes),
+            ("target", target, 254),
+            ("pred", pred, classes),
+            ("pred", pred, UNLABELLED),
         ):
             before = labels[1].flat[place]
             labels[1].flat[place] = strange
             with pytest.raises(BadLabels, match=f"{name} holds {strange}; expected 0 to"):
-                confusion(truth, guess, classes=classes)
+                confusion(target, pred, classes=classes)
             labels[1].flat[place] = before
 
 
 class TestByHand:
-    def test_rows_are_truth_and_columns_are_guesses(self):
-        truth, guess = np.array([[[0, 0, 1]]]), np.array([[[0, 1, 1]]])
-        np.testing.assert_array_equal(confusion(truth, guess, classes=2), [[[1, 1], [0, 1]]])
+    def test_rows_are_target_and_columns_are_predictions(self):
+        target, pred = np.array([[[0, 0, 1]]]), np.array([[[0, 1, 1]]])
+        np.testing.assert_array_equal(confusion(target, pred, classes=2), [[[1, 1], [0, 1]]])
 
     def test_a_single_class_is_counted_too(self):
         nothing = np.zeros((1, 8, 16), np.uint8)
         np.testing.assert_array_equal(confusion(nothing, nothing, classes=1), [[[128]]])
 
-    def test_each_picture_has_its_own_table(self):
-        truth = np.array([[[0]], [[1]]])
-        counts = confusion(truth, truth, classes=2)
+    def test_each_image_has_its_own_table(self):
+        target = np.array([[[0]], [[1]]])
+        counts = confusion(target, target, classes=2)
         np.testing.assert_array_equal(counts, [[[1, 0], [0, 0]], [[0, 0], [0, 1]]])
         assert counts.dtype == np.int32
 
     @pytest.mark.parametrize("classes", [2, FEW_CLASSES + 1])
-    def test_no_picture_gives_no_table(self, classes):
+    def test_no_image_gives_no_table(self, classes):
         none = np.zeros((0, 4, 4), np.uint8)
         assert confusion(none, none, classes=classes).shape == (0, classes, classes)
 
@@ -160,21 +160,21 @@ class TestByHand:
     @pytest.mark.parametrize("classes", [3, FEW_CLASSES + 1])
     def test_any_integer_type_and_layout_counts_alike(self, dtype, classes):
         rng = np.random.default_rng(0)
-        truth, guess = rng.integers(0, 3, (2, 5, 12, 7))
-        given_truth, given_guess = (
-            np.asfortranarray(a.repeat(2, axis=2).astype(dtype))[:, :, ::2] for a in (truth, guess)
+        target, pred = rng.integers(0, 3, (2, 5, 12, 7))
+        given_target, given_pred = (
+            np.asfortranarray(a.repeat(2, axis=2).astype(dtype))[:, :, ::2] for a in (target, pred)
         )
         np.testing.assert_array_equal(
-            confusion(given_truth, given_guess, classes=classes),
-            confusion(truth, guess, classes=classes),
+            confusion(given_target, given_pred, classes=classes),
+            confusion(target, pred, classes=classes),
         )
 
     def test_blocks_smaller_than_the_data_join_in_order(self, monkeypatch):
         monkeypatch.setattr(counting, "PIECE_PIXELS", 40)
-        truth, guess = np.random.default_rng(1).integers(0, 4, (2, 11, 4, 5))
-        each = [confusion(truth[i : i + 1], guess[i : i + 1], classes=4)[0] for i in range(11)]
-        np.testing.assert_array_equal(confusion(truth, guess, classes=4), each)
-        np.testing.assert_array_equal(confusion_by_threads(truth, guess, classes=4), each)
+        target, pred = np.random.default_rng(1).integers(0, 4, (2, 11, 4, 5))
+        each = [confusion(target[i : i + 1], pred[i : i + 1], classes=4)[0] for i in range(11)]
+        np.testing.assert_array_equal(confusion(target, pred, classes=4), each)
+        np.testing.assert_array_equal(confusion_by_threads(target, pred, classes=4), each)
 
     def test_maps_on_disk_are_read_block_by_block(self, tmp_path, monkeypatch):
         monkeypatch.setattr(counting, "PIECE_PIXELS", 32)
@@ -201,17 +201,17 @@ class TestRefuses:
 
     @pytest.mark.parametrize("dtype", [np.float32, bool])
     def test_what_is_no_integer(self, count, dtype):
-        with pytest.raises(BadLabels, match=f"guess is {np.dtype(dtype)}; expected integers"):
+        with pytest.raises(BadLabels, match=f"prediction is {np.dtype(dtype)}; expected integers"):
             count(self.zeros, self.zeros.astype(dtype), classes=2)
 
     def test_shapes_that_differ(self, count):
         with pytest.raises(
-            BadLabels, match=r"guess has shape \(2, 3, 2\); expected \(2, 3, 3\) as in truth"
+            BadLabels, match=r"prediction has shape \(2, 3, 2\); expected \(2, 3, 3\) as in target"
         ):
             count(self.zeros, self.zeros[:, :, :2], classes=2)
 
-    def test_a_single_picture_without_its_axis(self, count):
-        with pytest.raises(BadLabels, match=r"truth has shape \(3, 3\); expected \(picture, row"):
+    def test_a_single_image_without_its_axis(self, count):
+        with pytest.raises(BadLabels, match=r"target has shape \(3, 3\); expected \(image, row"):
             count(self.zeros[0], self.zeros[0], classes=2)
 
     @pytest.mark.parametrize("strange", [-1, 4, 254, 1000, -1000])
@@ -219,14 +219,14 @@ class TestRefuses:
         labels = np.full((1, 2, 2), strange, np.int64)
         good = np.zeros_like(labels)
         with pytest.raises(
-            BadLabels, match=rf"truth holds {strange}; expected 0 to 3 or 255 \(not labelled\)"
+            BadLabels, match=rf"target holds {strange}; expected 0 to 3 or 255 \(not labelled\)"
         ):
             count(labels, good, classes=4)
-        with pytest.raises(BadLabels, match=rf"guess holds {strange}; expected 0 to 3$"):
+        with pytest.raises(BadLabels, match=rf"prediction holds {strange}; expected 0 to 3$"):
             count(good, labels, classes=4)
 
-    def test_a_guess_that_leaves_a_pixel_out(self, count):
-        with pytest.raises(BadLabels, match=r"guess holds 255; expected 0 to 1$"):
+    def test_a_prediction_that_leaves_a_pixel_out(self, count):
+        with pytest.raises(BadLabels, match=r"prediction holds 255; expected 0 to 1$"):
             count(self.zeros, np.full_like(self.zeros, UNLABELLED), classes=2)
 
     def test_many_strange_labels_in_one_short_line(self, count):

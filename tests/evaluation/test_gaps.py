@@ -8,19 +8,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evaluation.protocols import PROTOCOLS
-from evaluation.scores import Measured, ScoredPictures
+from evaluation.scores import Measured, ScoredImages
 from evaluation.significance import gaps_to_first, pairs_of, pareto_front
 
-PICTURES = 24
+IMAGES = 24
 LEVEL = 0.95
 
 
-def candidate(share, seed=0, pictures=PICTURES):
-    hits = np.clip(100 * share + np.random.default_rng(seed).integers(-9, 10, pictures), 0, 100)
-    counts = np.zeros((pictures, 3, 3), int)
+def candidate(share, seed=0, images=IMAGES):
+    hits = np.clip(100 * share + np.random.default_rng(seed).integers(-9, 10, images), 0, 100)
+    counts = np.zeros((images, 3, 3), int)
     for label, other in ((1, 2), (2, 0)):
         counts[:, label, label], counts[:, label, other] = hits, 100 - hits
-    return ScoredPictures(counts, tuple(map(str, range(pictures))), np.arange(pictures) // 2)
+    return ScoredImages(counts, tuple(map(str, range(images))), np.arange(images) // 2)
 
 
 def gaps(*candidates, protocol="masked"):
@@ -56,12 +56,12 @@ class TestGaps:
         assert same.p == min(1, same.p_alone * (pairs_of(7) - 5))
 
     def test_nothing_scored_has_no_first(self):
-        nothing = ScoredPictures(np.zeros((2, 3, 3), int), ("a", "b"), np.arange(2))
+        nothing = ScoredImages(np.zeros((2, 3, 3), int), ("a", "b"), np.arange(2))
         assert gaps(nothing, nothing)[1] == [None, None]
 
     def test_one_that_scored_nothing_has_no_p(self):
-        nothing = ScoredPictures(
-            np.zeros((PICTURES, 3, 3), int), candidate(0.5).ids, candidate(0.5).groups
+        nothing = ScoredImages(
+            np.zeros((IMAGES, 3, 3), int), candidate(0.5).ids, candidate(0.5).groups
         )
         _, (first, gap) = gaps(candidate(0.5), nothing)
         assert first is None

@@ -1,4 +1,4 @@
-"""Intervals by leaving one group out: laws, a library, by hand, how often they hold the truth."""
+"""Intervals by leaving one group out: laws, a library, by hand, how often they hold the target."""
 
 import math
 
@@ -113,7 +113,7 @@ SKILLS = np.array([[0, 0, 0, 0, 0], [0, 0.1, 0.1, 0.2, 0.3]])
 
 
 @pytest.fixture(scope="module")
-def truth():
+def target():
     rng = np.random.default_rng(1)
     sums = [simulate(4_000, SKILLS, rng).counts.sum(axis=1) for _ in range(8)]
     return MASKED(sum(sums), IGNORE).miou
@@ -121,8 +121,8 @@ def truth():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("groups", [20, 92])
-def test_about_19_of_20_intervals_hold_the_truth_and_fewer_percentiles(groups, truth):
-    rng, (a, b) = np.random.default_rng(0), truth
+def test_about_19_of_20_intervals_hold_the_target_and_fewer_percentiles(groups, target):
+    rng, (a, b) = np.random.default_rng(0), target
     held, by_percentile, paired = [], [], []
     for _ in range(150):
         drawn = simulate(groups, SKILLS, rng)
@@ -143,7 +143,7 @@ def test_about_19_of_20_intervals_hold_the_truth_and_fewer_percentiles(groups, t
 
 
 @pytest.mark.slow
-def test_the_simulated_pictures_of_a_group_resemble_each_other():
+def test_the_simulated_images_of_a_group_resemble_each_other():
     drawn = simulate(400, np.zeros((1, 5)), np.random.default_rng(0))
     alone = interval(drawn.counts[0], np.arange(len(drawn.groups)), MASKED, IGNORE)
     grouped = interval(drawn.counts[0], drawn.groups, MASKED, IGNORE)

@@ -16,21 +16,21 @@ from evaluation.leaderboard_text import (
     leaderboard_text,
     ranking_text,
 )
-from evaluation.protocols import PROTOCOLS, score_pictures
-from evaluation.scores import ScoredPictures
+from evaluation.protocols import PROTOCOLS, score_images
+from evaluation.scores import ScoredImages
 
 CLASSES = Classes(("sky", "sand", "rock"), ignore=0)
-PICTURES = 24
-IDS = tuple(f"p{index}" for index in range(PICTURES))
+IMAGES = 24
+IDS = tuple(f"p{index}" for index in range(IMAGES))
 
 
 def scored(share, *, seed=0, ids=IDS, groups=None):
-    """About `share` of each picture's 100 pixels right; hard pictures are hard for everyone."""
-    hits = np.clip(100 * share + np.random.default_rng(seed).integers(-20, 21, PICTURES), 0, 100)
-    counts = np.zeros((PICTURES, 3, 3), int)
+    """About `share` of each image's 100 pixels right; hard images are hard for everyone."""
+    hits = np.clip(100 * share + np.random.default_rng(seed).integers(-20, 21, IMAGES), 0, 100)
+    counts = np.zeros((IMAGES, 3, 3), int)
     for label, other in ((1, 2), (2, 0)):
         counts[:, label, label], counts[:, label, other] = hits, 100 - hits
-    return ScoredPictures(counts, ids, np.arange(PICTURES) // 2 if groups is None else groups)
+    return ScoredImages(counts, ids, np.arange(IMAGES) // 2 if groups is None else groups)
 
 
 def candidate(name, examined, oof=None, *, is_member=False):
@@ -132,20 +132,18 @@ class TestIntervals:
         assert found.gain_level > 0.95
 
     def test_one_group_has_no_interval(self):
-        one = np.zeros(PICTURES, int)
+        one = np.zeros(IMAGES, int)
         found = board([Candidate(n, scored(s, groups=one), None, True) for n, s in TWO])
         assert found.groups == 1
         assert all(row.interval is None and not row.better for row in found.rows)
-        assert "All pictures are of one group, so there are no intervals." in leaderboard_text(
-            found
-        )
+        assert "All images are of one group, so there are no intervals." in leaderboard_text(found)
 
 
 @pytest.mark.parametrize("protocol", sorted(PROTOCOLS))
 def test_scores_are_those_of_the_protocol_and_the_others_stand_beside(protocol):
     row = rows_of(board(protocol=protocol))["mean"]
     counts = FOUR[2].examined.counts
-    expected = {n: float(score_pictures(PROTOCOLS.build(n), counts, 0).miou) for n in PROTOCOLS}
+    expected = {n: float(score_images(PROTOCOLS.build(n), counts, 0).miou) for n in PROTOCOLS}
     assert {protocol: row.examined, **row.others} == pytest.approx(expected)
 
 
@@ -154,11 +152,11 @@ class TestRefuses:
         with pytest.raises(BadData, match="no candidate to compare"):
             board([])
 
-    @pytest.mark.parametrize("change", [{"ids": IDS[::-1]}, {"groups": np.arange(PICTURES)}])
-    def test_candidates_scored_on_different_pictures(self, change):
+    @pytest.mark.parametrize("change", [{"ids": IDS[::-1]}, {"groups": np.arange(IMAGES)}])
+    def test_candidates_scored_on_different_images(self, change):
         other = Candidate("b", scored(0.5, **change))
         with pytest.raises(
-            BadData, match="candidates 'a' and 'b' were scored on different pictures of validation"
+            BadData, match="candidates 'a' and 'b' were scored on different images of validation"
         ):
             board([candidate("a", 0.5), other])
 
@@ -222,7 +220,7 @@ def test_the_frame_has_a_row_a_candidate_and_the_numbers_of_the_board():
 
 class TestRanking:
     def test_where_nothing_is_scored_nobody_is_first(self):
-        nothing = ScoredPictures(np.zeros((PICTURES, 3, 3), int), IDS, np.arange(PICTURES))
+        nothing = ScoredImages(np.zeros((IMAGES, 3, 3), int), IDS, np.arange(IMAGES))
         found = board([Candidate(name, nothing, is_member=True) for name in ("a", "b")])
         assert [row.verdict for row in found.rows] == ["", ""]
         assert "first" not in ranking_text(found).splitlines()[2]
@@ -270,7 +268,7 @@ class TestRanking:
 
     def test_too_few_groups_for_so_many_candidates_are_told(self):
         told = "No gap can be told from chance with so few groups for so many candidates."
-        groups = np.arange(PICTURES) // 4
+        groups = np.arange(IMAGES) // 4
         few = [
             Candidate(f"c{number}", scored(0.1 * number, groups=groups)) for number in range(1, 5)
         ]
@@ -278,13 +276,13 @@ class TestRanking:
         assert told not in ranking_text(board(few[:2]))
 
     def test_one_group_has_no_interval_and_says_so(self):
-        one = np.zeros(PICTURES, int)
+        one = np.zeros(IMAGES, int)
         text = ranking_text(board([Candidate(n, scored(s, groups=one)) for n, s in TWO]))
-        assert "All pictures are of one group, so there are no intervals." in text
+        assert "All images are of one group, so there are no intervals." in text
         assert "simulations" not in text
 
     def test_nothing_scored_is_a_dash_and_says_so(self):
-        nothing = ScoredPictures(np.zeros((PICTURES, 3, 3), int), IDS, np.arange(PICTURES))
+        nothing = ScoredImages(np.zeros((IMAGES, 3, 3), int), IDS, np.arange(IMAGES))
         found = board([Candidate("empty", nothing)])
         assert "No pixel of validation can be scored" in ranking_text(found)
         assert ranking_text(found).splitlines()[2].split()[:2] == ["empty", "-"]

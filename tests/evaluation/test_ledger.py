@@ -22,18 +22,18 @@ law = settings(max_examples=50, deadline=None)
 
 @st.composite
 def steps(draw, count=2):
-    """Truth with gaps, labels after each of some steps, classes, and the ignored class."""
+    """Target with gaps, labels after each of some steps, classes, and the ignored class."""
     classes = draw(st.integers(2, 6))
     shape = draw(hnp.array_shapes(min_dims=3, max_dims=3, max_side=6))
     label = st.integers(0, classes - 1)
-    truth = draw(hnp.arrays(np.uint8, shape, elements=label | st.just(UNLABELLED)))
+    target = draw(hnp.arrays(np.uint8, shape, elements=label | st.just(UNLABELLED)))
     labels = [draw(hnp.arrays(np.uint8, shape, elements=label)) for _ in range(count)]
-    return truth, labels, classes, draw(st.none() | label)
+    return target, labels, classes, draw(st.none() | label)
 
 
-def right_pixels(truth, labels, classes, ignore):
+def right_pixels(target, labels, classes, ignore):
     """Count the right pixels of each scored class, by way of the confusion counts."""
-    right = np.diagonal(confusion(truth, labels, classes=classes).sum(axis=0)).copy()
+    right = np.diagonal(confusion(target, labels, classes=classes).sum(axis=0)).copy()
     if ignore is not None:
         right[ignore] = 0
     return right
@@ -43,20 +43,20 @@ class TestLaws:
     @law
     @given(steps())
     def test_fixed_minus_broken_is_the_change_in_right_pixels(self, drawn):
-        truth, (before, after), classes, ignore = drawn
-        found = changes(truth, before, after, classes=classes, ignore=ignore)
-        gained = right_pixels(truth, after, classes, ignore) - right_pixels(
-            truth, before, classes, ignore
+        target, (before, after), classes, ignore = drawn
+        found = changes(target, before, after, classes=classes, ignore=ignore)
+        gained = right_pixels(target, after, classes, ignore) - right_pixels(
+            target, before, classes, ignore
         )
         np.testing.assert_array_equal(found[:, FIXED] - found[:, BROKEN], gained)
 
     @law
     @given(steps())
     def test_each_changed_scored_pixel_is_counted_once_in_its_class(self, drawn):
-        truth, (before, after), classes, ignore = drawn
-        found = changes(truth, before, after, classes=classes, ignore=ignore)
+        target, (before, after), classes, ignore = drawn
+        found = changes(target, before, after, classes=classes, ignore=ignore)
         expected = [
-            0 if label == ignore else np.count_nonzero((truth == label) & (before != after))
+            0 if label == ignore else np.count_nonzero((target == label) & (before != after))
             for label in range(classes)
         ]
         np.testing.assert_array_equal(found.sum(axis=1), expected)
@@ -64,10 +64,10 @@ class TestLaws:
     @law
     @given(steps(count=3))
     def test_the_net_of_a_chain_is_the_sum_over_its_steps(self, drawn):
-        truth, (first, second, third), classes, ignore = drawn
+        target, (first, second, third), classes, ignore = drawn
 
         def net(before, after):
-            found = changes(truth, before, after, classes=classes, ignore=ignore)
+            found = changes(target, before, after, classes=classes, ignore=ignore)
             return found[:, FIXED] - found[:, BROKEN]
 
         np.testing.assert_array_equal(net(first, second) + net(second, third), net(first, third))
@@ -75,21 +75,21 @@ class TestLaws:
     @law
     @given(steps())
     def test_undoing_a_step_turns_what_it_fixed_into_broken(self, drawn):
-        truth, (before, after), classes, ignore = drawn
-        there = changes(truth, before, after, classes=classes, ignore=ignore)
-        back = changes(truth, after, before, classes=classes, ignore=ignore)
+        target, (before, after), classes, ignore = drawn
+        there = changes(target, before, after, classes=classes, ignore=ignore)
+        back = changes(target, after, before, classes=classes, ignore=ignore)
         np.testing.assert_array_equal(there, back[:, [BROKEN, FIXED, MOVED]])
 
     @law
     @given(steps())
-    def test_counts_of_pictures_add_up(self, drawn):
-        truth, (before, after), classes, ignore = drawn
+    def test_counts_of_images_add_up(self, drawn):
+        target, (before, after), classes, ignore = drawn
         each = [
-            changes(truth[k : k + 1], before[k : k + 1], after[k : k + 1], classes=classes,
+            changes(target[k : k + 1], before[k : k + 1], after[k : k + 1], classes=classes,
                     ignore=ignore)
-            for k in range(len(truth))
+            for k in range(len(target))
         ]  # fmt: skip
-        whole = changes(truth, before, after, classes=classes, ignore=ignore)
+        whole = changes(target, before, after, classes=classes, ignore=ignore)
         np.testing.assert_array_equal(sum(each), whole)
 
 
@@ -101,8 +101,8 @@ class TestLaws:
         pytest.param(1, 0, 2, "moved", id="wrong becomes another wrong"),
         pytest.param(1, 1, 1, None, id="right stays right"),
         pytest.param(1, 2, 2, None, id="wrong stays wrong"),
-        pytest.param(0, 1, 0, None, id="ignored truth is left out"),
-        pytest.param(UNLABELLED, 1, 2, None, id="unlabelled truth is left out"),
+        pytest.param(0, 1, 0, None, id="ignored target is left out"),
+        pytest.param(UNLABELLED, 1, 2, None, id="unlabelled target is left out"),
     ],
 )
 def test_a_pixel_by_hand(true, before, after, change):
@@ -114,18 +114,18 @@ def test_a_pixel_by_hand(true, before, after, change):
 
 
 def test_without_an_ignored_class_the_lowest_class_counts_too():
-    truth, before, after = (np.full((1, 1, 2), label, np.uint8) for label in (0, 1, 0))
-    assert changes(truth, before, after, classes=2, ignore=None)[0].tolist() == [2, 0, 0]
+    target, before, after = (np.full((1, 1, 2), label, np.uint8) for label in (0, 1, 0))
+    assert changes(target, before, after, classes=2, ignore=None)[0].tolist() == [2, 0, 0]
 
 
 def test_labels_of_another_shape_are_refused():
-    truth, other = np.zeros((1, 2, 2), np.uint8), np.zeros((1, 2, 3), np.uint8)
+    target, other = np.zeros((1, 2, 2), np.uint8), np.zeros((1, 2, 3), np.uint8)
     with pytest.raises(BadLabels, match=r"after has shape \(1, 2, 3\); expected \(1, 2, 2\)"):
-        changes(truth, truth, other, classes=2, ignore=0)
+        changes(target, target, other, classes=2, ignore=0)
 
 
-def test_truth_outside_the_classes_is_refused():
-    truth = np.array([[[0, 7]]], np.uint8)
-    labels = np.zeros_like(truth)
-    with pytest.raises(BadLabels, match=r"truth holds \[7\]; expected 0 to 2 and 255"):
-        changes(truth, labels, labels, classes=3, ignore=0)
+def test_target_outside_the_classes_is_refused():
+    target = np.array([[[0, 7]]], np.uint8)
+    labels = np.zeros_like(target)
+    with pytest.raises(BadLabels, match=r"target holds \[7\]; expected 0 to 2 and 255"):
+        changes(target, labels, labels, classes=3, ignore=0)

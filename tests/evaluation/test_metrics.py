@@ -19,26 +19,26 @@ SHAPE = (6, 12, 17)
 
 
 def drawn(seed=0, classes=CLASSES):
-    """Blobs with wrong pixels, gaps in the truth, and maps that are right more often than not."""
+    """Blobs with wrong pixels, gaps in the target, and maps that are right more often than not."""
     rng = np.random.default_rng(seed)
     coarse = rng.integers(0, classes, (SHAPE[0], 3, 5)).repeat(4, axis=1).repeat(4, axis=2)
-    truth = coarse[:, :, : SHAPE[2]].astype(np.uint8)
-    truth[rng.random(SHAPE) < 0.05] = 255
-    hot = truth[:, None] == np.arange(classes)[:, None, None]
+    target = coarse[:, :, : SHAPE[2]].astype(np.uint8)
+    target[rng.random(SHAPE) < 0.05] = 255
+    hot = target[:, None] == np.arange(classes)[:, None, None]
     maps = rng.random((SHAPE[0], classes, *SHAPE[1:])) + 0.8 * hot
     maps /= maps.sum(axis=1, keepdims=True)
-    guess = maps.argmax(axis=1).astype(np.uint8)
-    return seen(truth, guess, maps)
+    pred = maps.argmax(axis=1).astype(np.uint8)
+    return seen(target, pred, maps)
 
 
-def seen(truth, guess, maps=None, ignore=IGNORE):
-    counts = confusion(truth, guess, classes=CLASSES)
-    return Seen(truth, guess, counts, ignore, maps)
+def seen(target, pred, maps=None, ignore=IGNORE):
+    counts = confusion(target, pred, classes=CLASSES)
+    return Seen(target, pred, counts, ignore, maps)
 
 
-def part(block, pictures):
-    maps = None if block.maps is None else block.maps[pictures]
-    return seen(block.truth[pictures], block.guess[pictures], maps, block.ignore)
+def part(block, images):
+    maps = None if block.maps is None else block.maps[images]
+    return seen(block.target[images], block.pred[images], maps, block.ignore)
 
 
 def found(spec, block):
@@ -53,10 +53,10 @@ def block():
 
 @pytest.fixture(scope="module")
 def kept(block):
-    """Labels, guesses and probabilities of the scored pixels, as if class 0 did not exist."""
-    inside = (block.truth != 255) & (block.truth != IGNORE)
+    """Labels, predictions and probabilities of the scored pixels, as if class 0 did not exist."""
+    inside = (block.target != 255) & (block.target != IGNORE)
     said = np.moveaxis(block.maps, 1, -1)[inside][:, 1:]
-    return block.truth[inside], block.guess[inside], said / said.sum(axis=1, keepdims=True)
+    return block.target[inside], block.pred[inside], said / said.sum(axis=1, keepdims=True)
 
 
 @pytest.mark.parametrize("name", sorted(METRICS))
@@ -64,13 +64,13 @@ class TestEveryMetric:
     """What holds for any metric; a new one is checked by being in the table."""
 
     def test_what_is_said_of_unscored_pixels_has_no_effect(self, name, block):
-        dropped = (block.truth == 255) | (block.truth == IGNORE)
-        guess = np.where(dropped, 3, block.guess).astype(np.uint8)
+        dropped = (block.target == 255) | (block.target == IGNORE)
+        pred = np.where(dropped, 3, block.pred).astype(np.uint8)
         maps = np.where(dropped[:, None], 1 / CLASSES, block.maps)
-        other = found(name, seen(block.truth, guess, maps))
+        other = found(name, seen(block.target, pred, maps))
         np.testing.assert_allclose(other.overall, found(name, block).overall)
 
-    def test_pictures_one_by_one_are_worth_what_they_are_in_a_block(self, name, block):
+    def test_images_one_by_one_are_worth_what_they_are_in_a_block(self, name, block):
         metric = METRICS.build(name)
         together = metric.value(metric.terms(block))
         for place in range(SHAPE[0]):
@@ -80,7 +80,7 @@ class TestEveryMetric:
                 np.testing.assert_allclose(together.per_class[place], alone.per_class[0])
 
     def test_looks_at_no_more_than_it_says(self, name, block):
-        blank = {"truth": np.zeros_like(block.truth), "guess": np.zeros_like(block.guess)}
+        blank = {"target": np.zeros_like(block.target), "pred": np.zeros_like(block.pred)}
         left_out = {"counts": {**blank, "maps": None}, "labels": {"maps": None}, "maps": {}}
         metric = METRICS.build(name)
         less = dataclasses.replace(block, **left_out[metric.takes])
@@ -92,7 +92,7 @@ class TestEveryMetric:
             assert np.isnan(per_class[0, IGNORE])
 
     def test_nothing_to_score_has_no_value(self, name, block):
-        blank = seen(np.full_like(block.truth, 255), block.guess, block.maps)
+        blank = seen(np.full_like(block.target, 255), block.pred, block.maps)
         assert np.isnan(found(name, blank).overall[0])
 
 
@@ -100,7 +100,7 @@ class TestCounts:
     def test_by_class_like_scikit_learn(self, block, kept):
         from sklearn.metrics import f1_score, jaccard_score, precision_score, recall_score
 
-        truth, guess, _ = kept
+        target, pred, _ = kept
         rivals = {
             "iou": jaccard_score,
             "dice": f1_score,
@@ -108,7 +108,7 @@ class TestCounts:
             "recall": recall_score,
         }
         for name, rival in rivals.items():
-            theirs = rival(truth, guess, labels=[1, 2, 3], average=None)
+            theirs = rival(target, pred, labels=[1, 2, 3], average=None)
             np.testing.assert_allclose(found(name, block).per_class[0, 1:], theirs)
             np.testing.assert_allclose(found(name, block).overall[0], theirs.mean())
 
@@ -120,20 +120,20 @@ class TestCounts:
             recall_score,
         )
 
-        truth, guess, _ = kept
+        target, pred, _ = kept
         theirs = {
-            "pixel_accuracy": accuracy_score(truth, guess),
-            "mean_accuracy": recall_score(truth, guess, labels=[1, 2, 3], average="macro"),
-            "cohens_kappa": cohen_kappa_score(truth, guess),
-            "frequency_weighted_iou": jaccard_score(truth, guess, average="weighted"),
+            "pixel_accuracy": accuracy_score(target, pred),
+            "mean_accuracy": recall_score(target, pred, labels=[1, 2, 3], average="macro"),
+            "cohens_kappa": cohen_kappa_score(target, pred),
+            "frequency_weighted_iou": jaccard_score(target, pred, average="weighted"),
         }
         for name, value in theirs.items():
             np.testing.assert_allclose(found(name, block).overall[0], value)
 
     def test_by_hand(self):
-        truth = np.array([[[1, 1, 1, 2]]], np.uint8)
-        guess = np.array([[[1, 1, 0, 2]]], np.uint8)
-        block = seen(truth, guess)
+        target = np.array([[[1, 1, 1, 2]]], np.uint8)
+        pred = np.array([[[1, 1, 0, 2]]], np.uint8)
+        block = seen(target, pred)
         assert found("dice", block).per_class[0, 1] == 4 / 5
         assert found("frequency_weighted_iou", block).overall[0] == (3 * 2 / 3 + 1) / 4
         assert found("cohens_kappa", block).overall[0] == (3 / 4 - 7 / 16) / (1 - 7 / 16)
@@ -144,13 +144,13 @@ class TestMaps:
     def test_scoring_rules_like_scikit_learn(self, block, kept):
         from sklearn.metrics import brier_score_loss, log_loss
 
-        truth, _, said = kept
+        target, _, said = kept
         np.testing.assert_allclose(
-            found("log_loss", block).overall[0], log_loss(truth, said, labels=[1, 2, 3])
+            found("log_loss", block).overall[0], log_loss(target, said, labels=[1, 2, 3])
         )
-        brier = brier_score_loss(truth, said, labels=[1, 2, 3], scale_by_half=False)
+        brier = brier_score_loss(target, said, labels=[1, 2, 3], scale_by_half=False)
         np.testing.assert_allclose(found("brier", block).overall[0], brier)
-        one = brier_score_loss(truth == 2, said[:, 1])
+        one = brier_score_loss(target == 2, said[:, 1])
         np.testing.assert_allclose(found("brier", block).per_class[0, 2], one)
 
     @pytest.mark.slow
@@ -163,8 +163,8 @@ class TestMaps:
                 multiclass_calibration_error,
             )
 
-        truth, _, said = kept
-        maps, labels = torch.tensor(said), torch.tensor(truth.astype(int) - 1)
+        target, _, said = kept
+        maps, labels = torch.tensor(said), torch.tensor(target.astype(int) - 1)
         theirs = multiclass_calibration_error(maps, labels, 3, n_bins=15)
         np.testing.assert_allclose(found("ece", block).overall[0], theirs, atol=1e-6)
 
@@ -176,26 +176,26 @@ class TestMaps:
         np.testing.assert_allclose(found("classwise_ece", block).per_class[0, 1:], each, atol=1e-6)
 
     def test_risk_coverage_is_the_mean_risk_over_coverages(self, block, kept):
-        truth, _, said = kept
+        target, _, said = kept
         order = np.argsort(-said.max(axis=1))
-        wrong = (said.argmax(axis=1) + 1 != truth)[order]
+        wrong = (said.argmax(axis=1) + 1 != target)[order]
         risks = np.cumsum(wrong) / np.arange(1, len(wrong) + 1)
         np.testing.assert_allclose(
             found("risk_coverage", block).overall[0], risks.mean(), atol=2e-3
         )
 
     def test_sure_and_right_costs_nothing(self, block):
-        truth = np.where(block.truth == 255, 1, block.truth)
-        hot = (truth[:, None] == np.arange(CLASSES)[:, None, None]).astype(float)
-        sure = seen(block.truth, truth.astype(np.uint8), hot)
+        target = np.where(block.target == 255, 1, block.target)
+        hot = (target[:, None] == np.arange(CLASSES)[:, None, None]).astype(float)
+        sure = seen(block.target, target.astype(np.uint8), hot)
         for name in ("log_loss", "brier", "ece", "classwise_ece", "risk_coverage"):
             assert found(name, sure).overall[0] == pytest.approx(0, abs=1e-12)
 
     def test_ties_are_taken_at_their_common_share(self):
-        truth = np.array([[[1, 1, 1, 2]]], np.uint8)
+        target = np.array([[[1, 1, 1, 2]]], np.uint8)
         maps = np.zeros((1, CLASSES, 1, 4))
         maps[:, 1], maps[:, 2] = 0.6, 0.4
-        block = seen(truth, np.ones_like(truth), maps)
+        block = seen(target, np.ones_like(target), maps)
         assert found("risk_coverage", block).overall[0] == pytest.approx(1 / 4)
 
 
@@ -215,17 +215,17 @@ class TestLabels:
         assert found("boundary_iou(width=0.01)", block).per_class[0, 2] == 10 / (28 + 28 - 10)
 
     def test_the_same_labels_are_perfect(self, block):
-        truth = np.where(block.truth == 255, 1, block.truth).astype(np.uint8)
-        same = seen(truth, truth)
+        target = np.where(block.target == 255, 1, block.target).astype(np.uint8)
+        same = seen(target, target)
         assert found("boundary_iou", same).overall[0] == 1
         assert found("surface_dice", same).overall[0] == 1
         assert found("hausdorff_95", same).overall[0] == 0
 
     def test_a_class_that_one_lacks_is_as_wrong_as_can_be(self):
-        truth = np.ones((1, 3, 4), np.uint8)
-        guess = truth.copy()
-        guess[0, 0, 0] = 3
-        block = seen(truth, guess)
+        target = np.ones((1, 3, 4), np.uint8)
+        pred = target.copy()
+        pred[0, 0, 0] = 3
+        block = seen(target, pred)
         assert found("surface_dice", block).per_class[0, 3] == 0
         assert found("boundary_iou", block).per_class[0, 3] == 0
         assert found("hausdorff_95", block).per_class[0, 3] == 5
@@ -239,17 +239,17 @@ class TestLabels:
             warnings.simplefilter("ignore")
             from monai.metrics import compute_hausdorff_distance, compute_surface_dice
 
-        truth = np.where(block.truth == 255, 1, block.truth)
-        whole = seen(truth.astype(np.uint8), block.guess, ignore=None)
-        guess, true = [
+        target = np.where(block.target == 255, 1, block.target)
+        whole = seen(target.astype(np.uint8), block.pred, ignore=None)
+        pred, true = [
             torch.tensor(a[:, None] == np.arange(CLASSES)[:, None, None]).float()
-            for a in (whole.guess, whole.truth)
+            for a in (whole.pred, whole.target)
         ]
-        both = guess.flatten(2).any(dim=2) & true.flatten(2).any(dim=2)
+        both = pred.flatten(2).any(dim=2) & true.flatten(2).any(dim=2)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            theirs = compute_hausdorff_distance(guess, true, include_background=True, percentile=95)
-            dice = compute_surface_dice(guess, true, [1.0] * CLASSES, include_background=True)
+            theirs = compute_hausdorff_distance(pred, true, include_background=True, percentile=95)
+            dice = compute_surface_dice(pred, true, [1.0] * CLASSES, include_background=True)
         for name, rival in (("hausdorff_95", theirs), ("surface_dice", dice)):
             metric = METRICS.build(name)
             ours = metric.value(metric.terms(whole)).per_class
@@ -260,10 +260,10 @@ class TestLabels:
 
         width = 0.1
         pixels = round(width * np.hypot(*SHAPE[1:]))
-        truth = np.where(block.truth == 255, 1, block.truth).astype(np.uint8)
+        target = np.where(block.target == 255, 1, block.target).astype(np.uint8)
         for label in (1, 2, 3):
             bands = []
-            for labels in (truth, np.where(truth == IGNORE, 255, block.guess)):
+            for labels in (target, np.where(target == IGNORE, 255, block.pred)):
                 masks = np.pad(labels == label, ((0, 0), (1, 1), (1, 1)))
                 inner = masks.copy()
                 for place in range(len(inner)):
@@ -272,7 +272,7 @@ class TestLabels:
                         inner[place, [0, -1]] = inner[place][:, [0, -1]] = False
                 bands.append(masks & ~inner)
             theirs = (bands[0] & bands[1]).sum() / (bands[0] | bands[1]).sum()
-            ours = found(f"boundary_iou(width={width})", seen(truth, block.guess)).per_class
+            ours = found(f"boundary_iou(width={width})", seen(target, block.pred)).per_class
             np.testing.assert_allclose(ours[0, label], theirs)
 
 
@@ -280,7 +280,7 @@ class TestSets:
     def blocks(self, block, keys):
         return [(part(block, s), keys[s]) for s in (slice(0, 4), slice(4, 6))]
 
-    def test_groups_across_blocks_are_worth_what_their_pictures_are(self, block):
+    def test_groups_across_blocks_are_worth_what_their_images_are(self, block):
         keys = np.array(["a", "b", "a", "a", "b", "a"])
         metrics = {name: METRICS.build(name) for name in METRICS}
         document = measure(metrics, self.blocks(block, keys), NAMES, per="group")
@@ -296,15 +296,15 @@ class TestSets:
         metrics = {"ece": METRICS.build("ece(bins=10)")}
         document = measure(metrics, self.blocks(block, keys), NAMES)["ece"]
         pixels, confidence, right = (np.array(row) for row in document["reliability"].values())
-        inside = (block.truth != 255) & (block.truth != IGNORE)
+        inside = (block.target != 255) & (block.target != IGNORE)
         assert pixels.sum() == inside.sum()
         expected = np.abs(confidence - right).sum() / pixels.sum()
         assert document["overall"] == pytest.approx(expected)
 
-    def test_pictures_have_values_by_class_name(self, block):
+    def test_images_have_values_by_class_name(self, block):
         keys = np.arange(6)
         metrics = {"dice": METRICS.build("dice")}
-        document = measure(metrics, self.blocks(block, keys), NAMES, per="picture")["dice"]
+        document = measure(metrics, self.blocks(block, keys), NAMES, per="image")["dice"]
         assert list(document["each"]) == ["0", "1", "2", "3", "4", "5"]
         assert list(document["each"]["5"]["classes"]) == ["sand", "rock", "soil"]
         assert document["each"]["5"]["overall"] == pytest.approx(

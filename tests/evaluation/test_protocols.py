@@ -11,8 +11,8 @@ from evaluation.intervals import paired_interval
 from evaluation.iou import mean_over_present, overlap
 from evaluation.protocols import (
     PROTOCOLS,
-    ByPicture,
-    score_pictures,
+    ByImage,
+    score_images,
     terms,
     total,
 )
@@ -34,33 +34,33 @@ def scored(name, counts, ignore):
     return PROTOCOLS.build(name)(np.asarray(counts), ignore)
 
 
-def of_pictures(spec, counts, ignore=0):
-    return score_pictures(PROTOCOLS.build(spec), np.asarray(counts), ignore)
+def of_images(spec, counts, ignore=0):
+    return score_images(PROTOCOLS.build(spec), np.asarray(counts), ignore)
 
 
 AVERAGES_CLASSES = sorted(set(PROTOCOLS) - {"micro"})
 DROPS_IGNORED = sorted(set(PROTOCOLS) - {"monai"})
-AS_MASKED = ["masked", "keras", "sklearn", "huggingface", "mmseg", "per_picture"]
+AS_MASKED = ["masked", "keras", "sklearn", "huggingface", "mmseg", "per_image"]
 
 
 def by_pixels(counts, ignore):
     """IoU the slow way: a list of pixels, and sets of them."""
     pixels = [
-        (true, guess, copy)
-        for (true, guess), number in np.ndenumerate(counts)
+        (true, pred, copy)
+        for (true, pred), number in np.ndenumerate(counts)
         for copy in range(number)
         if true != ignore
     ]
     for label in range(len(counts)):
-        true, guess = ({p for p in pixels if p[part] == label} for part in (0, 1))
-        yield len(true & guess) / len(true | guess) if true | guess else np.nan
+        true, pred = ({p for p in pixels if p[part] == label} for part in (0, 1))
+        yield len(true & pred) / len(true | pred) if true | pred else np.nan
 
 
 @law
 @pytest.mark.parametrize("name", sorted(PROTOCOLS))
 @given(counts=hnp.arrays(np.int32, (3, CLASSES, CLASSES), elements=many), ignore=ignored)
-def test_pictures_of_a_billion_pixels_overflow_nothing(name, counts, ignore):
-    narrow, wide = (of_pictures(name, c, ignore) for c in (counts, counts.astype(np.int64)))
+def test_images_of_a_billion_pixels_overflow_nothing(name, counts, ignore):
+    narrow, wide = (of_images(name, c, ignore) for c in (counts, counts.astype(np.int64)))
     np.testing.assert_array_equal(narrow.iou, wide.iou)
     np.testing.assert_array_equal(narrow.miou, wide.miou)
 
@@ -68,7 +68,7 @@ def test_pictures_of_a_billion_pixels_overflow_nothing(name, counts, ignore):
 @law
 @pytest.mark.parametrize("name", DROPS_IGNORED)
 @given(counts=tables, row=hnp.arrays(np.int64, CLASSES, elements=few), ignore=st.integers(0, 3))
-def test_what_is_guessed_on_ignored_pixels_has_no_effect(name, counts, row, ignore):
+def test_what_is_predicted_on_ignored_pixels_has_no_effect(name, counts, row, ignore):
     changed = counts.copy()
     changed[ignore] = row
     for field in ("iou", "miou"):
@@ -133,17 +133,17 @@ class TestEveryProtocol:
     @law
     @given(counts=stacks, ignore=ignored, times=hnp.arrays(np.int64, 3, elements=few))
     def test_a_resample_is_scored_by_a_weighted_sum(self, name, counts, ignore, times):
-        protocol, pictures = PROTOCOLS.build(name), counts[0]
-        drawn = np.tensordot(times.astype(float), terms(protocol, pictures, ignore), axes=1)
+        protocol, images = PROTOCOLS.build(name), counts[0]
+        drawn = np.tensordot(times.astype(float), terms(protocol, images, ignore), axes=1)
         found = total(protocol, drawn, ignore)
-        again = score_pictures(protocol, pictures.repeat(times, axis=0), ignore)
+        again = score_images(protocol, images.repeat(times, axis=0), ignore)
         np.testing.assert_allclose(found.miou, again.miou)
 
     def test_nothing_counted_is_nan(self, name):
         assert np.isnan(scored(name, np.zeros((3, 3), int), 0).miou)
         only_ignored = [[4, 2], [0, 0]]
         assert np.isnan(scored(name, only_ignored, 0).miou)
-        assert np.isnan(of_pictures(name, [only_ignored, only_ignored]).miou)
+        assert np.isnan(of_images(name, [only_ignored, only_ignored]).miou)
 
 
 @law
@@ -163,7 +163,7 @@ def test_keras_is_never_above_masked(counts, ignore):
     ("name", "expected"),
     [("masked", (4 / 6 + 3 / 6 + 1 / 2) / 3), ("keras", (4 / 6 + 3 / 6 + 1 / 2) / 4)],
 )
-def test_one_valid_pixel_guessed_as_background_costs_keras_a_class(name, expected):
+def test_one_valid_pixel_predicted_as_background_costs_keras_a_class(name, expected):
     found = scored(name, DESIGN, 0)
     np.testing.assert_allclose(found.miou, expected)
     np.testing.assert_allclose(found.iou[1:4], [4 / 6, 3 / 6, 1 / 2])
@@ -183,7 +183,7 @@ def test_one_valid_pixel_guessed_as_background_costs_keras_a_class(name, expecte
         ("nnunet", np.nan),  # and here it leaves no mean
         ("nnunet(absent=skip)", 0.5556),
         ("micro", 0.5714),  # (4 + 3 + 1) / (6 + 6 + 2)
-        ("per_picture", 0.5556),
+        ("per_image", 0.5556),
         ("masked(absent=zero)", 0.4167),
         ("masked(absent=nan)", np.nan),
         ("keras(absent=zero)", 0.3333),
@@ -196,11 +196,11 @@ def test_the_numbers_of_that_table(spec, expected):
 @pytest.mark.parametrize(
     ("counts", "ignore", "masked", "keras"),
     [
-        pytest.param([[0, 0], [0, 3]], 0, 1.0, 1.0, id="no background guessed: no fifth class"),
-        pytest.param([[0, 0], [3, 0]], 0, 0.0, 0.0, id="all guessed as background is 0"),
+        pytest.param([[0, 0], [0, 3]], 0, 1.0, 1.0, id="no background predicted: no fifth class"),
+        pytest.param([[0, 0], [3, 0]], 0, 0.0, 0.0, id="all predicted as background is 0"),
         pytest.param([[9, 9], [1, 3]], 0, 0.75, 0.375, id="a missed pixel halves keras' mean"),
         pytest.param([[1, 0], [0, 0]], None, 1.0, 1.0, id="absent is left out, not 0"),
-        pytest.param([[1, 1], [0, 0]], None, 0.25, 0.25, id="only guessed is 0, not absent"),
+        pytest.param([[1, 1], [0, 0]], None, 0.25, 0.25, id="only predicted is 0, not absent"),
         pytest.param([[1, 0], [1, 0]], 1, 1.0, 1.0, id="any class can be the ignored one"),
     ],
 )
@@ -213,31 +213,31 @@ def test_the_mean_over_nothing_is_nan():
     assert np.isnan(mean_over_present(np.array([np.nan, np.nan])))
 
 
-TWO_PICTURES = [[[0, 0, 0], [0, 8, 0], [0, 2, 0]], [[0, 5, 0], [0, 2, 0], [0, 0, 0]]]
+TWO_IMAGES = [[[0, 0, 0], [0, 8, 0], [0, 2, 0]], [[0, 5, 0], [0, 2, 0], [0, 0, 0]]]
 
 
 @pytest.mark.parametrize(
     ("spec", "miou", "iou"),
     [
         ("masked", (10 / 12 + 0) / 2, [10 / 12, 0]),
-        ("per_picture", ((8 / 10 + 0) / 2 + 1) / 2, [(8 / 10 + 1) / 2, 0]),
+        ("per_image", ((8 / 10 + 0) / 2 + 1) / 2, [(8 / 10 + 1) / 2, 0]),
         ("nnunet", ((8 / 10 + 1) / 2 + 0) / 2, [(8 / 10 + 1) / 2, 0]),
         ("monai", ((8 / 10 + 0) / 2 + 2 / 7) / 2, [(8 / 10 + 2 / 7) / 2, 0]),
-        ("per_picture(absent=zero)", ((8 / 10 + 0) / 2 + 1 / 2) / 2, [(8 / 10 + 1) / 2, 0]),
+        ("per_image(absent=zero)", ((8 / 10 + 0) / 2 + 1 / 2) / 2, [(8 / 10 + 1) / 2, 0]),
     ],
 )
-def test_two_pictures_by_hand(spec, miou, iou):
-    found = of_pictures(spec, TWO_PICTURES)
+def test_two_images_by_hand(spec, miou, iou):
+    found = of_images(spec, TWO_IMAGES)
     np.testing.assert_allclose(found.miou, miou)
     np.testing.assert_allclose(found.iou[1:], iou)
 
 
-def test_a_picture_without_a_pixel_to_score_is_left_out():
+def test_an_image_without_a_pixel_to_score_is_left_out():
     blank = np.zeros((1, 3, 3), int)
     for name in PROTOCOLS:
-        if isinstance(PROTOCOLS.build(name), ByPicture):
-            both = of_pictures(name, np.concatenate([TWO_PICTURES, blank]))
-            np.testing.assert_array_equal(both.miou, of_pictures(name, TWO_PICTURES).miou)
+        if isinstance(PROTOCOLS.build(name), ByImage):
+            both = of_images(name, np.concatenate([TWO_IMAGES, blank]))
+            np.testing.assert_array_equal(both.miou, of_images(name, TWO_IMAGES).miou)
 
 
 def test_an_unknown_protocol_is_refused_with_the_known_ones():
@@ -250,11 +250,11 @@ def test_an_unknown_policy_is_refused_with_the_known_ones():
         PROTOCOLS.build("masked(absent=ignore)")
 
 
-@pytest.mark.parametrize("name", ["per_picture", "nnunet(absent=skip)", "monai"])
-def test_intervals_hold_for_means_over_pictures_too(name):
-    pictures = np.random.default_rng(0).integers(0, 30, (60, 4, 4))
-    better = pictures + 20 * np.eye(4, dtype=int)
+@pytest.mark.parametrize("name", ["per_image", "nnunet(absent=skip)", "monai"])
+def test_intervals_hold_for_means_over_images_too(name):
+    images = np.random.default_rng(0).integers(0, 30, (60, 4, 4))
+    better = images + 20 * np.eye(4, dtype=int)
     protocol, rng = PROTOCOLS.build(name), np.random.default_rng(0)
-    found = paired_interval(better, pictures, np.arange(60), protocol, 0, rng=rng)
-    gain = of_pictures(name, better).miou - of_pictures(name, pictures).miou
+    found = paired_interval(better, images, np.arange(60), protocol, 0, rng=rng)
+    gain = of_images(name, better).miou - of_images(name, images).miou
     assert 0 < found.low < gain < found.high

@@ -94,10 +94,10 @@ def some_gallery(count=3, *, ids=None):
         Layer("fused", labels[1], 0),
         Layer("last", labels[2], 1),
     ]
-    truth = RNG.integers(0, 5, (count, 6, 8), dtype=np.uint8)
-    pictures = RNG.integers(0, 255, (count, 1, 6, 8), dtype=np.uint8)
+    target = RNG.integers(0, 5, (count, 6, 8), dtype=np.uint8)
+    images = RNG.integers(0, 255, (count, 1, 6, 8), dtype=np.uint8)
     names = ids or [f"p{k}" for k in range(count)]
-    return Gallery(names, ["note"] * count, pictures, truth, layers)
+    return Gallery(names, ["note"] * count, images, target, layers)
 
 
 def page(tmp_path, **changed):
@@ -173,18 +173,18 @@ class TestTheGallery:
         assert image.convert("RGBA").getpixel((2, 1))[3] == 0
 
     def test_marks_fixed_and_broken_among_scored_pixels(self):
-        truth = np.array([1, 1, 1, 1, 0, 255])
+        target = np.array([1, 1, 1, 1, 0, 255])
         before = np.array([1, 2, 1, 2, 1, 1])
         after = np.array([2, 1, 1, 3, 0, 255])
         expected = [BROKEN, FIXED, SAME, SAME, SAME, SAME]
-        assert changes(truth, before, after, ignore=0).tolist() == expected
+        assert changes(target, before, after, ignore=0).tolist() == expected
 
     def test_compares_each_layer_with_the_one_it_names(self):
         found = some_gallery()
         entry = found.document(MARS)[1]
         assert entry["layers"][0]["changes"] == ""
         marked = changes(
-            found.truth[1], found.layers[1].labels[1], found.layers[2].labels[1], ignore=0
+            found.target[1], found.layers[1].labels[1], found.layers[2].labels[1], ignore=0
         )
         np.testing.assert_array_equal(np.asarray(pixels(entry["layers"][2]["changes"])), marked)
 
@@ -195,7 +195,7 @@ class TestTheGallery:
         fewer = some_gallery(9).document(MARS)
         assert 2 <= len(fewer) <= 6
 
-    def test_thins_large_pictures(self):
+    def test_thins_large_images(self):
         assert pixels(labels_uri(np.zeros((1500, 700), np.uint8), MARS)).size == (234, 500)
 
 

@@ -68,7 +68,7 @@ def test_sorts_by_a_click_with_missing_values_last(opened):
     assert names(opened) == ["d", "c", "b", "a"]
 
 
-def test_walks_by_keys_through_pictures_and_layers(opened):
+def test_walks_by_keys_through_images_and_layers(opened):
     part = "#gallery [data-part={}]".format
     opened.focus("#gallery")
     assert opened.inner_text(part("stage")) == "last"
@@ -85,7 +85,7 @@ def test_walks_by_keys_through_pictures_and_layers(opened):
     assert "3 of 3: p2" in opened.inner_text(part("title"))
 
 
-def test_opens_a_picture_of_the_queue(opened):
+def test_opens_an_image_of_the_queue(opened):
     opened.keyboard.press("End")
     opened.focus("#gallery")
     opened.keyboard.press("ArrowRight")

@@ -9,7 +9,7 @@ from evaluation.core.classes import MARS, Classes, numbered
 from evaluation.core.errors import BadData, BadSpec
 from evaluation.protocols import PROTOCOLS
 from evaluation.scores import (
-    ScoredPictures,
+    ScoredImages,
     read_scores,
     score,
     write_scores,
@@ -32,7 +32,7 @@ def written(tmp_path):
 
 def test_the_document_is_the_one_that_the_command_prints():
     document = score(COUNTS, ["masked", "keras"], numbered(5, ignore=0))
-    assert document["pictures"] == 2
+    assert document["images"] == 2
     assert document["confusion"] == (2 * TABLE).tolist()
     masked, keras = document["protocols"]["masked"], document["protocols"]["keras"]
     assert masked["iou"] == {"1": 4 / 6, "2": 0.5, "3": 0.5, "4": None}
@@ -110,11 +110,11 @@ class TestOnDisk:
             read_scores(written, "validation")
 
     def test_ids_that_do_not_fit_are_refused_before_writing(self, tmp_path):
-        with pytest.raises(BadData, match="1 ids for 2 scored pictures; expected one each"):
+        with pytest.raises(BadData, match="1 ids for 2 scored images; expected one each"):
             write_scores(tmp_path, "oof", COUNTS, {}, IDS[:1], GROUPS)
         assert not list(tmp_path.iterdir())
 
 
 def test_groups_that_do_not_fit_are_refused():
-    with pytest.raises(BadData, match="3 groups for 2 scored pictures"):
-        ScoredPictures(COUNTS, IDS, np.arange(3))
+    with pytest.raises(BadData, match="3 groups for 2 scored images"):
+        ScoredImages(COUNTS, IDS, np.arange(3))

@@ -116,7 +116,7 @@ class Tiny:
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory):
     folder = tmp_path_factory.mktemp("faults")
-    sample = draw_sample(pictures=80, test=9, validation=40, size=(16, 24))
+    sample = draw_sample(images=80, test=9, validation=40, size=(16, 24))
     for name, file in zip(("training", "validation"), sample.save(folder / "drawn"), strict=True):
         file.rename(folder / f"{name}.npz")
     (folder / "tiny.yaml").write_text(EXPERIMENT)

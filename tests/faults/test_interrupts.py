@@ -129,7 +129,7 @@ def test_workers_end_with_a_parent_that_is_killed(tiny, training):
 
 @pytest.fixture(scope="module")
 def maps(tmp_path_factory):
-    """Maps of so many pictures that work on them takes a while; a block takes part of a second."""
+    """Maps of so many images that work on them takes a while; a block takes part of a second."""
     path = tmp_path_factory.mktemp("maps") / "maps.npy"
     np.save(path.with_name("images.npy"), np.zeros((2000, 32, 64), np.uint8))
     drawn = np.random.default_rng(0).integers(0, 100, (2000, 3, 32, 64), np.uint8)

@@ -58,9 +58,9 @@ def test_without_the_right_to_one_folder_a_command_is_refused_too(open_to_all):
 @pytest.mark.parametrize(
     ("open_to_all", "stage", "file"),
     [
-        ("predict", "predict", "data/oof/pictures.npy"),
+        ("predict", "predict", "data/oof/images.npy"),
         ("fuse", "fuse", "probabilities/one/oof/maps.zarr/c/0/0/0/0"),
-        ("postprocess", "postprocess", "data/oof/truth.npy"),
+        ("postprocess", "postprocess", "data/oof/target.npy"),
         ("submit", "submit", "experiment.yaml"),
     ],
     indirect=["open_to_all"],

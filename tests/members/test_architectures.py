@@ -54,8 +54,8 @@ def built(spec: str, *, channels: int = 1, classes: int = 3, seed: int = 0) -> N
         return Network(spec, channels=channels, classes=classes)
 
 
-def outputs(network: Network, pictures: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    found = network(pictures)
+def outputs(network: Network, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    found = network(images)
     return found if isinstance(found, tuple) else (found,)
 
 
@@ -68,7 +68,7 @@ class TestEveryNetwork:
     @pytest.mark.parametrize("channels", [1, 3])
     @pytest.mark.parametrize("classes", [2, 7])
     @pytest.mark.parametrize("size", [(64, 128), (70, 97)], ids=["even", "odd"])
-    def test_gives_logits_of_the_pictures_size(self, spec, channels, classes, size):
+    def test_gives_logits_of_the_images_size(self, spec, channels, classes, size):
         network = built(spec, channels=channels, classes=classes)
         for logits in outputs(network, drawn(channels, *size)):
             assert logits.shape == (2, classes, *size)
@@ -82,39 +82,39 @@ class TestEveryNetwork:
             assert parameter.grad.isfinite().all(), name
 
     def test_is_the_same_for_the_same_seed(self, spec):
-        pictures = drawn()
-        assert torch.equal(built(spec).eval()(pictures), built(spec).eval()(pictures))
-        assert not torch.equal(built(spec).eval()(pictures), built(spec, seed=1).eval()(pictures))
+        images = drawn()
+        assert torch.equal(built(spec).eval()(images), built(spec).eval()(images))
+        assert not torch.equal(built(spec).eval()(images), built(spec, seed=1).eval()(images))
 
     @pytest.mark.slow
-    def test_learns_eight_pictures_by_heart(self, spec):
+    def test_learns_eight_images_by_heart(self, spec):
         # Stripes whose label is their brightness: what any network can learn, if it learns at all.
         generator = torch.Generator().manual_seed(1)
         stripes = torch.randint(0, 3, (8, 1, 1, 3), generator=generator)
-        truth = stripes.repeat_interleave(8, dim=3).expand(8, 1, 16, 24)
-        pictures, truth = (truth * 100).byte(), truth[:, 0]
+        target = stripes.repeat_interleave(8, dim=3).expand(8, 1, 16, 24)
+        images, target = (target * 100).byte(), target[:, 0]
         network = built(spec.replace("width=2", "width=4").replace("dropout=0.2", "dropout=0"))
-        network.normalise_as(pictures)
+        network.normalise_as(images)
         optimizer = torch.optim.AdamW(network.parameters(), lr=1e-2)
         rates = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=120)
         for _ in range(120):
-            losses = [functional.cross_entropy(o, truth) for o in outputs(network, pictures)]
+            losses = [functional.cross_entropy(o, target) for o in outputs(network, images)]
             loss = torch.stack(losses).mean()
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             rates.step()
-        assert (network.eval()(pictures).argmax(1) == truth).float().mean() > 0.95
+        assert (network.eval()(images).argmax(1) == target).float().mean() > 0.95
 
 
 class TestTheNetworkAroundThem:
     def test_padding_changes_nothing_where_the_stride_fits(self):
         network = built("unet(width=2, depth=2)").eval()
-        pictures = drawn()
-        values = (pictures.float() - network.mean) / network.deviation
-        torch.testing.assert_close(network(pictures), network.body(values))
+        images = drawn()
+        values = (images.float() - network.mean) / network.deviation
+        torch.testing.assert_close(network(images), network.body(values))
 
-    def test_normalises_by_the_training_pictures(self):
+    def test_normalises_by_the_training_images(self):
         network = built("unet(width=2, depth=2)")
         network.normalise_as(torch.tensor([[[[0, 200]]]], dtype=torch.uint8))
         assert network.mean.item() == 100
@@ -157,9 +157,9 @@ class TestRefusals:
             ARCHITECTURES.build(spec, channels=1, classes=3)
         assert words in str(refusal.value)
 
-    def test_pictures_below_the_stride_are_refused(self):
+    def test_images_below_the_stride_are_refused(self):
         check_size("unet(depth=3)", 8, 64)
         with pytest.raises(
-            BadData, match=r"pictures are 8 x 64; unet\(depth=4\) needs at least 16 x"
+            BadData, match=r"images are 8 x 64; unet\(depth=4\) needs at least 16 x"
         ):
             check_size("unet(depth=4)", 8, 64)

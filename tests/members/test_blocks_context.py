@@ -22,9 +22,9 @@ SHUT, OPEN = -100.0, 100.0  # what a sigmoid makes 0 and 1 of
 
 def spot(size: int, value: float) -> torch.Tensor:
     """A dark square with one bright pixel at its centre."""
-    picture = torch.zeros(1, 1, size, size)
-    picture[..., size // 2, size // 2] = value
-    return picture
+    image = torch.zeros(1, 1, size, size)
+    image[..., size // 2, size // 2] = value
+    return image
 
 
 def fill(module: torch.nn.Module, weight: float, bias: float = 0.0) -> None:
@@ -49,17 +49,17 @@ def put(layer: torch.nn.Conv2d, target: int, source: int, weight: float) -> None
 
 class TestPoolingIndices:
     def test_values_return_to_where_they_were_taken_from(self):
-        picture = torch.tensor(
+        image = torch.tensor(
             [[1.0, 2, 0, 0], [0, 0, 0, 7], [5, 0, 1, 1], [0, 0, 3, 1]], requires_grad=True
         )
-        values, places = Pool()(picture[None, None])
+        values, places = Pool()(image[None, None])
         assert values.tolist() == [[[[2, 7], [5, 3]]]]
         assert places.tolist() == [[[[1, 7], [8, 14]]]]
         back = Unpool()(10 * values, places)
         assert back[0, 0].tolist() == [[0, 20, 0, 0], [0, 0, 0, 70], [50, 0, 0, 0], [0, 0, 30, 0]]
         back.sum().backward()
-        assert picture.grad is not None
-        assert picture.grad.count_nonzero() == 4
+        assert image.grad is not None
+        assert image.grad.count_nonzero() == 4
 
     @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
     def test_unpooling_keeps_the_largest_of_four_and_drops_the_others(self, layout):
@@ -124,10 +124,10 @@ class TestStripPyramidPooling:
         strips = StripPyramidPooling(1, 1, bands=(2,)).eval()
         fill(strips.branches, 1.0)
         pass_the_centre(strips.project[0])
-        picture = torch.zeros(1, 1, 8, 8)
-        picture[0, 0, 1, 3] = 8.0
+        image = torch.zeros(1, 1, 8, 8)
+        image[0, 0, 1, 3] = 8.0
         with torch.no_grad():
-            seen = strips(picture)[0, 0]
+            seen = strips(image)[0, 0]
         assert seen[0, 3] == pytest.approx(2, abs=1e-2)  # the mean of the upper 4 pixels
         assert seen[7, 3] == 0
 
@@ -227,10 +227,10 @@ class TestDeepSupervision:
         network = ARCHITECTURES.build(
             "mars_seg(width=2, deep_supervision=True)", channels=1, classes=3
         )
-        pictures = torch.randn(2, 1, 16, 24)
-        outputs = network(pictures)
+        images = torch.randn(2, 1, 16, 24)
+        outputs = network(images)
         assert [output.shape for output in outputs] == [(2, 3, 16, 24)] * 3
-        assert network.eval()(pictures).shape == (2, 3, 16, 24)
+        assert network.eval()(images).shape == (2, 3, 16, 24)
 
 
 @pytest.mark.parametrize(
@@ -245,6 +245,6 @@ class TestDeepSupervision:
         "mars_seg(width=2)",
     ],
 )
-def test_one_picture_of_64_x_128_is_a_batch_too(spec):
+def test_one_image_of_64_x_128_is_a_batch_too(spec):
     network = ARCHITECTURES.build(spec, channels=1, classes=5)
     assert network(torch.randn(1, 1, 64, 128)).isfinite().all()

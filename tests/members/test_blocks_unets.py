@@ -26,7 +26,7 @@ def constant(layer: nn.Conv2d, weight: float, bias: float = 0.0) -> None:
 
 
 class TestSqueezeAndExcitation:
-    def test_weighs_a_channel_by_the_means_over_the_whole_picture(self):
+    def test_weighs_a_channel_by_the_means_over_the_whole_image(self):
         block: Any = SqueezeExcitation(2)
         squeeze, excite = block.squeeze[1], block.excite[1]
         constant(squeeze, 0.0)
@@ -39,7 +39,7 @@ class TestSqueezeAndExcitation:
         torch.testing.assert_close(weighed[0, 0, 1, 1], torch.tensor(0.5))
         torch.testing.assert_close(weighed[0, 1], torch.full((2, 2), 2.0).sigmoid())
 
-    def test_one_weight_a_channel_and_picture_wherever_the_pixel(self):
+    def test_one_weight_a_channel_and_image_wherever_the_pixel(self):
         features = drawn(2, 8, 5, 7)
         weights = SqueezeExcitation(8)(features) / features
         torch.testing.assert_close(weights, weights[..., :1, :1].expand_as(weights))
@@ -210,21 +210,21 @@ class TestEncoderLayout:
 class TestSeveralOutputs:
     def test_are_of_full_size_in_training_and_one_otherwise(self, spec, count):
         network = ARCHITECTURES.build(spec, channels=1, classes=3)
-        pictures = drawn(2, 1, 32, 64)
-        outputs = network(pictures)
+        images = drawn(2, 1, 32, 64)
+        outputs = network(images)
         outputs = outputs if isinstance(outputs, tuple) else (outputs,)
         assert [each.shape for each in outputs] == [(2, 3, 32, 64)] * count
         with torch.no_grad():
-            assert network.eval()(pictures).shape == (2, 3, 32, 64)
+            assert network.eval()(images).shape == (2, 3, 32, 64)
 
     def test_the_main_one_comes_first(self, spec, count):
         # Batch normalisation with fixed statistics, so that training differs by its outputs alone.
         network = ARCHITECTURES.build(spec, channels=1, classes=3).eval()
-        pictures = drawn(2, 1, 32, 64)
+        images = drawn(2, 1, 32, 64)
         with torch.no_grad():
-            main = network(pictures)
+            main = network(images)
             network.training = True
-            outputs = network(pictures)
+            outputs = network(images)
         if "plus_plus" in spec and count > 1:
             torch.testing.assert_close(torch.stack(outputs).mean(dim=0), main)
         else:

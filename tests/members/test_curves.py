@@ -44,13 +44,13 @@ def events(monkeypatch):
     return told
 
 
-def test_a_row_an_epoch_is_written_and_a_picture_drawn(tmp_path):
+def test_a_row_an_epoch_is_written_and_an_image_drawn(tmp_path):
     write_curves(tmp_path, HISTORY)
     with (tmp_path / "history.csv").open(newline="") as file:
         rows = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
     assert rows == [{key: round(value, 6) for key, value in row.items()} for row in HISTORY]
-    with Image.open(tmp_path / "curves.png") as picture:
-        assert picture.size == (1000, 300)
+    with Image.open(tmp_path / "curves.png") as image:
+        assert image.size == (1000, 300)
 
 
 def test_tensorboard_gets_every_number_at_its_epoch(tmp_path, events):

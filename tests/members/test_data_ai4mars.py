@@ -15,9 +15,9 @@ NAME = "NLB_471625303EDR_F0442336NCAM00353M1"
 OTHER = "NLA_397681339EDR_F0020000AUT_04096M1"
 
 
-def add(root, name, label, *, rover=None, far=None, picture=None):
-    """Add a 16x16 picture with a label, and masks where given."""
-    shades = np.tile(np.arange(16, dtype=np.uint8) * 8, (16, 1)) if picture is None else picture
+def add(root, name, label, *, rover=None, far=None, image=None):
+    """Add a 16x16 image with a label, and masks where given."""
+    shades = np.tile(np.arange(16, dtype=np.uint8) * 8, (16, 1)) if image is None else image
     put(root / "images/edr" / f"{name}.JPG", shades, quality=100)
     put(root / "labels/train" / f"{name}.png", label)
     for folder, product, mask in (("mxy", "MXY", rover), ("rng-30m", "RNG", far)):
@@ -69,7 +69,7 @@ def test_tiles_that_are_mostly_unlabelled_are_dropped(tmp_path):
     assert len(tiles(tmp_path, max_null=0.74)["masks"]) == 2
 
 
-def test_pictures_are_reduced_by_area(tmp_path):
+def test_images_are_reduced_by_area(tmp_path):
     add(tmp_path / "tree/msl", NAME, quarters(0, 0, 0, 0))
     mean = (np.arange(16) * 8).reshape(8, 2).mean(axis=1)
     first = tiles(tmp_path)["images"][0]
@@ -79,7 +79,7 @@ def test_pictures_are_reduced_by_area(tmp_path):
 def test_the_tree_loads_as_a_labelled_set(tmp_path):
     shape = (256, 512)
     for name in (NAME, OTHER):
-        add(tmp_path / "msl", name, np.ones(shape), picture=np.full(shape, 99))
+        add(tmp_path / "msl", name, np.ones(shape), image=np.full(shape, 99))
     data = load(tmp_path)["training"]
     assert data.ids == (OTHER, NAME)
     assert np.asarray(data.groups).tolist() == ["F0020000", "F0442336"]
@@ -90,19 +90,19 @@ def test_the_tree_loads_as_a_labelled_set(tmp_path):
 def test_the_file_written_loads_as_the_tree_does(tmp_path):
     shape = (512, 512)
     label = np.random.default_rng(0).integers(0, 4, shape)
-    add(tmp_path / "tree/msl", NAME, label, picture=np.full(shape, 99))
+    add(tmp_path / "tree/msl", NAME, label, image=np.full(shape, 99))
     import_ai4mars(tmp_path / "tree", tmp_path / "out.npz")
     tree, file = (load(tmp_path / name)["training"] for name in ("tree", "out.npz"))
-    np.testing.assert_array_equal(tree.truth(), file.truth())
-    np.testing.assert_array_equal(tree.pictures, file.pictures)
+    np.testing.assert_array_equal(tree.target(), file.target())
+    np.testing.assert_array_equal(tree.images, file.images)
     assert tree.ids == file.ids
 
 
 def test_cutting_keeps_every_pixel_in_its_place():
-    picture = np.arange(8 * 9).reshape(8, 9)
-    cut = tiled(picture, (4, 3))
+    image = np.arange(8 * 9).reshape(8, 9)
+    cut = tiled(image, (4, 3))
     assert cut.shape == (6, 4, 3)
-    np.testing.assert_array_equal(cut[4], picture[4:, 3:6])
+    np.testing.assert_array_equal(cut[4], image[4:, 3:6])
 
 
 def test_what_is_left_over_at_the_edges_is_dropped():
@@ -123,10 +123,10 @@ class TestRefused:
         with pytest.raises(BadData, match="expected an AI4Mars tree"):
             import_ai4mars(tmp_path, tmp_path / "out.npz")
 
-    def test_a_label_without_its_picture(self, tmp_path):
+    def test_a_label_without_its_image(self, tmp_path):
         add(tmp_path / "tree", NAME, quarters(0, 0, 0, 0))
         (tmp_path / "tree/images/edr" / f"{NAME}.JPG").unlink()
-        with pytest.raises(BadData, match=f"1 labels .* have no picture .*{NAME}"):
+        with pytest.raises(BadData, match=f"1 labels .* have no image .*{NAME}"):
             tiles(tmp_path)
 
     def test_a_label_outside_the_terrains(self, tmp_path):
@@ -136,7 +136,7 @@ class TestRefused:
 
     def test_a_label_of_another_size(self, tmp_path):
         add(tmp_path / "tree", NAME, np.zeros((8, 8)))
-        with pytest.raises(BadData, match=r"is \(8, 8\), its picture \(16, 16\)"):
+        with pytest.raises(BadData, match=r"is \(8, 8\), its image \(16, 16\)"):
             tiles(tmp_path)
 
     def test_a_tree_without_labelled_ground(self, tmp_path):
@@ -170,7 +170,7 @@ def test_a_label_stored_in_colours_is_read_by_its_first_channel(tmp_path):
 
 def test_a_tree_that_is_cleaned_keeps_its_groups(tmp_path):
     for name in (NAME, OTHER):
-        add(tmp_path / "msl", name, np.ones((256, 512)), picture=np.full((256, 512), 99))
+        add(tmp_path / "msl", name, np.ones((256, 512)), image=np.full((256, 512), 99))
     data = load(tmp_path)["training"]
     write_kept(tmp_path, data, np.array([False, True]), tmp_path / "kept.npz")
     kept = np.load(tmp_path / "kept.npz")

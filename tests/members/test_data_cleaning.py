@@ -50,28 +50,28 @@ class TestADropList:
 
 
 def noise(count, *, channels=1, seed=0):
-    """Pictures whose coarse content differs, so that their hashes do."""
+    """Images whose coarse content differs, so that their hashes do."""
     coarse = np.random.default_rng(seed).integers(0, 200, (count, channels, 8, 16), np.uint8)
     return coarse.repeat(4, axis=2).repeat(4, axis=3)
 
 
-def copies_in(pictures, worth=None, **options):
-    worth = np.zeros(len(pictures), np.int64) if worth is None else np.array(worth)
-    return near_duplicates(*thumbnails_and_hashes(pictures), worth, **options)
+def copies_in(images, worth=None, **options):
+    worth = np.zeros(len(images), np.int64) if worth is None else np.array(worth)
+    return near_duplicates(*thumbnails_and_hashes(images), worth, **options)
 
 
 class TestNearDuplicates:
     def test_hashes_are_those_of_imagehash(self):
-        for pictures in (noise(3), noise(3, channels=3)):
-            _, hashes = thumbnails_and_hashes(pictures)
-            for picture, found in zip(pictures, hashes, strict=True):
-                pil_image = Image.fromarray(np.moveaxis(picture, 0, -1).squeeze())
+        for images in (noise(3), noise(3, channels=3)):
+            _, hashes = thumbnails_and_hashes(images)
+            for image, found in zip(images, hashes, strict=True):
+                pil_image = Image.fromarray(np.moveaxis(image, 0, -1).squeeze())
                 assert np.packbits(imagehash.phash(pil_image).hash).tolist() == found.tolist()
 
     def test_blocks_find_what_a_loop_over_pairs_finds(self):
-        """More pictures than a block of rows holds, and hashes alone to decide."""
-        pictures = noise(300)
-        thumbnails, hashes = thumbnails_and_hashes(pictures)
+        """More images than a block of rows holds, and hashes alone to decide."""
+        images = noise(300)
+        thumbnails, hashes = thumbnails_and_hashes(images)
         bits = np.unpackbits(hashes, axis=1).astype(int)
         kept, dropped = [], {}
         for place in range(len(bits)):
@@ -84,48 +84,48 @@ class TestNearDuplicates:
         found = near_duplicates(thumbnails, hashes, worth, distance=20, alike=-1.0)
         assert len(dropped) > 20
         assert {c.place for c in found}.isdisjoint(c.of for c in found)
-        # A loop over pictures with partners keeps the first of them, as this one does.
+        # A loop over images with partners keeps the first of them, as this one does.
         assert {c.place: c.distance for c in found} == dropped
 
-    def test_equal_pictures_are_found_however_alike_copies_must_be(self):
-        pictures = np.concatenate([noise(20)] * 2)
-        found = copies_in(pictures, distance=0, alike=1.0)
+    def test_equal_images_are_found_however_alike_copies_must_be(self):
+        images = np.concatenate([noise(20)] * 2)
+        found = copies_in(images, distance=0, alike=1.0)
         assert [(copy.place, copy.of) for copy in found] == [(20 + n, n) for n in range(20)]
 
     def test_a_brighter_copy_of_more_contrast_is_one(self):
-        pictures = noise(6)
-        pictures[4] = pictures[1] // 2 + 90
-        (copy,) = copies_in(pictures)
+        images = noise(6)
+        images[4] = images[1] // 2 + 90
+        (copy,) = copies_in(images)
         assert (copy.place, copy.of) == (4, 1)
         assert copy.correlation > 0.999
 
     def test_the_worthiest_of_a_set_stays(self):
-        pictures = noise(6)
-        pictures[[2, 4]] = pictures[1]
-        found = copies_in(pictures, worth=[0, 1, 1, 9, 2, 0])
+        images = noise(6)
+        images[[2, 4]] = images[1]
+        found = copies_in(images, worth=[0, 1, 1, 9, 2, 0])
         assert [(copy.place, copy.of) for copy in found] == [(1, 4), (2, 4)]
 
-    def test_pictures_of_like_hash_that_do_not_correlate_are_two(self):
-        pictures = noise(6)
-        thumbnails, hashes = thumbnails_and_hashes(pictures)
+    def test_images_of_like_hash_that_do_not_correlate_are_two(self):
+        images = noise(6)
+        thumbnails, hashes = thumbnails_and_hashes(images)
         hashes[3] = hashes[0]
         worth = np.zeros(6, np.int64)
         assert near_duplicates(thumbnails, hashes, worth) == []
         assert [c.place for c in near_duplicates(thumbnails, hashes, worth, alike=-1.0)] == [3]
 
-    def test_constant_pictures_are_copies_of_each_other_only(self):
-        pictures = noise(4)
-        pictures[[1, 3]] = 0
-        assert [(copy.place, copy.of) for copy in copies_in(pictures, distance=64)] == [(3, 1)]
+    def test_constant_images_are_copies_of_each_other_only(self):
+        images = noise(4)
+        images[[1, 3]] = 0
+        assert [(copy.place, copy.of) for copy in copies_in(images, distance=64)] == [(3, 1)]
 
 
 def small_set(count=40, **changes):
-    """Distinct pictures and masks; picture 0 alone holds big rock."""
+    """Distinct images and masks; image 0 alone holds big rock."""
     rng = np.random.default_rng(1)
     masks = rng.integers(0, 4, (count, 32, 64)).astype(np.uint8)
     masks[0, 0, 0] = 4
     ids = tuple(f"p{index}" for index in range(count))
-    return DataSet(**{"pictures": noise(count), "masks": masks, "ids": ids} | changes, **REST)
+    return DataSet(**{"images": noise(count), "masks": masks, "ids": ids} | changes, **REST)
 
 
 REST = {"groups": None, "classes": MARS}
@@ -146,10 +146,10 @@ class TestFinding:
         assert findings.drops == ()
         assert findings.kept.all()
 
-    def test_each_picture_has_one_reason_and_the_surest(self):
+    def test_each_image_has_one_reason_and_the_surest(self):
         data = small_set()
         data.masks[10:22] = data.masks[10]
-        data.pictures[[11, 30]] = data.pictures[5]
+        data.images[[11, 30]] = data.images[5]
         found = reasons(found_in(data, listed=[12, 7], novelty=0.1))
         assert {p for p, why in found.items() if why == Reason.LISTED} == {7, 12}
         assert {p for p, why in found.items() if why == Reason.SHARED_MASK} == {
@@ -163,56 +163,56 @@ class TestFinding:
 
     def test_the_copy_with_more_labelled_pixels_stays(self):
         data = small_set()
-        data.pictures[9] = data.pictures[3]
+        data.images[9] = data.images[3]
         data.masks[3, :16] = 0
         (drop,) = found_in(data).drops
         assert (drop.place, drop.like) == (3, 9)
         assert drop.why == "copy of p9, distance 0, 1.000 alike"
 
-    def test_a_copy_of_a_listed_picture_stays(self):
+    def test_a_copy_of_a_listed_image_stays(self):
         data = small_set()
-        data.pictures[9] = data.pictures[3]
+        data.images[9] = data.images[3]
         assert set(reasons(found_in(data, listed=[9]))) == {9}
 
     def test_what_is_exempt_stays_whatever_it_is(self):
         data = small_set()
         data.masks[10:22] = data.masks[10]
-        data.pictures[[25, 26]] = data.pictures[24]
+        data.images[[25, 26]] = data.images[24]
         exempt = [0, 11, 26]
         found = reasons(found_in(data, exempt=exempt, novelty=0.9))
         assert not set(found) & set(exempt)
         assert found[24] == found[25] == Reason.COPY
 
-    def test_pictures_without_masks_are_cleaned_of_copies(self):
+    def test_images_without_masks_are_cleaned_of_copies(self):
         data = small_set(masks=None)
-        data.pictures[9] = data.pictures[3]
+        data.images[9] = data.images[3]
         assert reasons(found_in(data)) == {9: Reason.COPY}
 
-    def test_the_last_picture_of_a_class_is_not_dropped(self):
+    def test_the_last_image_of_a_class_is_not_dropped(self):
         expected = r"class 'big rock' would be dropped \(p0: on the drop list\); take it off"
         with pytest.raises(BadData, match=expected):
             found_in(small_set(), listed=[0, 3])
 
     def test_nor_by_another_reason(self):
         data = small_set()
-        data.pictures[9] = data.pictures[0]
+        data.images[9] = data.images[0]
         data.masks[0, 1:] = 0
         with pytest.raises(
             BadData, match=r"'big rock' would be dropped \(p0: copy of p9.*; name it in --keep"
         ):
             found_in(data)
 
-    def test_not_all_pictures_are_dropped(self):
-        with pytest.raises(BadData, match="all 40 pictures would be dropped"):
+    def test_not_all_images_are_dropped(self):
+        with pytest.raises(BadData, match="all 40 images would be dropped"):
             found_in(small_set(masks=None), listed=range(40))
 
-    def test_not_all_pictures_share_a_mask(self):
+    def test_not_all_images_share_a_mask(self):
         data = small_set()
         data.masks[:] = data.masks[0]
-        with pytest.raises(BadData, match="all 40 pictures would be dropped"):
+        with pytest.raises(BadData, match="all 40 images would be dropped"):
             found_in(data)
 
-    def test_of_few_pictures_none_is_strange(self):
+    def test_of_few_images_none_is_strange(self):
         findings = found_in(small_set(5), novelty=0.0)
         assert findings.scores.tolist() == [0] * 5
         assert findings.strangest_kept(3) == []
@@ -221,9 +221,9 @@ class TestFinding:
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 4])
 class TestTheSample:
-    """Seed 4 has clean pictures that were cut at almost the same place of a scene."""
+    """Seed 4 has clean images that were cut at almost the same place of a scene."""
 
-    def test_all_planted_is_found_and_hardly_any_clean_picture_dropped(self, seed):
+    def test_all_planted_is_found_and_hardly_any_clean_image_dropped(self, seed):
         sample = draw_sample(seed=seed)
         findings = found_in(sample.sets()["training"])
         dropped = ~findings.kept
@@ -235,7 +235,7 @@ class TestTheSample:
 
     def test_the_outliers_are_in_the_strangest_tenth_for_a_svm_that_sees_no_masks(self, seed):
         sample = draw_sample(seed=seed)
-        thumbnails, _ = thumbnails_and_hashes(sample.sets()["training"].pictures)
+        thumbnails, _ = thumbnails_and_hashes(sample.sets()["training"].images)
         known = np.ones(len(thumbnails), bool)
         scores = novelty(features(thumbnails, known), known)
         found = set(strangest(scores, known, len(scores) // 10))

@@ -13,7 +13,7 @@ from members.data.dataset import DataSet, read_classes, write_classes
 def data_set(count=4, channels=1, labelled=True, grouped=True, **changes):
     rng = np.random.default_rng(0)
     parts: dict[str, Any] = {
-        "pictures": rng.integers(0, 256, (count, channels, 8, 9), np.uint8),
+        "images": rng.integers(0, 256, (count, channels, 8, 9), np.uint8),
         "masks": rng.integers(0, 5, (count, 8, 9), np.uint8) if labelled else None,
         "ids": tuple(f"p{index}" for index in range(count)),
         "groups": np.array([f"g{index // 2}" for index in range(count)]) if grouped else None,
@@ -29,7 +29,7 @@ def test_a_saved_set_is_read_back_as_it_was(tmp_path_factory, count, channels, m
     folder = tmp_path_factory.mktemp("data") / "oof"
     data.save(folder)
     back = DataSet.load(folder, MARS)
-    np.testing.assert_array_equal(back.pictures, data.pictures)
+    np.testing.assert_array_equal(back.images, data.images)
     assert (back.masks is None) == (not masks)
     assert (back.groups is None) == (not groups)
     if masks:
@@ -40,7 +40,7 @@ def test_a_saved_set_is_read_back_as_it_was(tmp_path_factory, count, channels, m
     assert (back.channels, back.shape, len(back)) == (channels, (8, 9), count)
 
 
-def test_a_picture_without_a_group_is_one_of_its_own():
+def test_an_image_without_a_group_is_one_of_its_own():
     assert data_set().group_names().tolist() == ["g0", "g0", "g1", "g1"]
     assert data_set(grouped=False).group_names().tolist() == ["p0", "p1", "p2", "p3"]
 
@@ -54,7 +54,7 @@ def test_ids_with_commas_quotes_and_lines_survive(tmp_path):
 def test_a_loaded_set_stays_on_disk(tmp_path):
     data_set().save(tmp_path / "oof")
     back = DataSet.load(tmp_path / "oof", MARS)
-    assert isinstance(back.pictures, np.memmap)
+    assert isinstance(back.images, np.memmap)
     assert isinstance(back.masks, np.memmap)
 
 
@@ -76,12 +76,12 @@ def test_classes_that_lack_something_are_refused(tmp_path):
 @pytest.mark.parametrize(
     "indices", [[2, 0], slice(1, 3), np.array([True, False, True, False])], ids=str
 )
-def test_taking_keeps_pictures_masks_ids_and_groups_together(indices):
+def test_taking_keeps_images_masks_ids_and_groups_together(indices):
     data, places = data_set(), np.arange(4)[indices]
     taken = data.take(indices)
     assert taken.ids == tuple(f"p{place}" for place in places)
-    np.testing.assert_array_equal(taken.pictures, data.pictures[places])
-    np.testing.assert_array_equal(taken.truth(), data.truth()[places])
+    np.testing.assert_array_equal(taken.images, data.images[places])
+    np.testing.assert_array_equal(taken.target(), data.target()[places])
     np.testing.assert_array_equal(taken.groups, data.groups[places])
 
 
@@ -90,20 +90,20 @@ def test_taking_none_is_refused():
         data_set().take([])
 
 
-def test_truth_of_an_unlabelled_set_is_refused():
+def test_target_of_an_unlabelled_set_is_refused():
     with pytest.raises(BadData, match="have no masks; expected a labelled set"):
-        data_set(labelled=False).truth()
+        data_set(labelled=False).target()
 
 
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"pictures": np.zeros((4, 1, 8, 9), np.int32)}, "pictures are int32; expected uint8"),
-        ({"pictures": np.zeros((4, 2, 8, 9), np.uint8)}, "1 or 3"),
-        ({"pictures": np.zeros((4, 8, 9), np.uint8)}, "1 or 3"),
-        ({"ids": ("a", "b", "c")}, "3 ids for 4 pictures"),
+        ({"images": np.zeros((4, 1, 8, 9), np.int32)}, "images are int32; expected uint8"),
+        ({"images": np.zeros((4, 2, 8, 9), np.uint8)}, "1 or 3"),
+        ({"images": np.zeros((4, 8, 9), np.uint8)}, "1 or 3"),
+        ({"ids": ("a", "b", "c")}, "3 ids for 4 images"),
         ({"ids": ("a", "b", "c", "a")}, "'a' stands twice"),
-        ({"ids": ("a", "", "c", "d")}, "picture 1 has an empty id"),
+        ({"ids": ("a", "", "c", "d")}, "image 1 has an empty id"),
         ({"groups": np.array(["a", "b"])}, "expected 4 strings"),
         ({"groups": np.arange(4)}, "expected 4 strings"),
     ],
@@ -117,7 +117,7 @@ def test_parts_that_do_not_fit_are_refused(changes, words):
     ("masks", "words"),
     [
         (np.full((4, 8, 9), 5, np.uint8), r"mask of 'p0' holds \[5\]; expected 0 to 4, or 255"),
-        (np.zeros((4, 9, 8), np.uint8), "of the same pictures"),
+        (np.zeros((4, 9, 8), np.uint8), "of the same images"),
         (np.zeros((4, 8, 9), np.int64), "masks are int64; expected uint8"),
     ],
 )
@@ -126,7 +126,7 @@ def test_masks_that_do_not_fit_are_refused(masks, words):
         data_set(masks=masks)
 
 
-def test_a_label_outside_is_named_with_its_picture_beyond_the_first_block():
+def test_a_label_outside_is_named_with_its_image_beyond_the_first_block():
     masks = np.zeros((70, 8, 9), np.uint8)
     masks[66, 3, 3] = 254
     with pytest.raises(BadLabels, match=r"'p66' holds \[254\]"):
@@ -138,18 +138,18 @@ def test_unlabelled_pixels_are_no_class():
 
 
 class TestDamagedFolder:
-    @pytest.mark.parametrize("name", ["pictures.npy", "index.csv"])
+    @pytest.mark.parametrize("name", ["images.npy", "index.csv"])
     def test_a_missing_file_is_named(self, tmp_path, name):
         data_set().save(tmp_path / "oof")
         (tmp_path / "oof" / name).unlink()
         with pytest.raises(BadData, match=f"{name} is missing"):
             DataSet.load(tmp_path / "oof", MARS)
 
-    def test_truncated_pictures_are_refused(self, tmp_path):
+    def test_truncated_images_are_refused(self, tmp_path):
         data_set().save(tmp_path / "oof")
-        file = tmp_path / "oof" / "pictures.npy"
+        file = tmp_path / "oof" / "images.npy"
         file.write_bytes(file.read_bytes()[:-40])
-        with pytest.raises(BadData, match=r"pictures\.npy is no readable"):
+        with pytest.raises(BadData, match=r"images\.npy is no readable"):
             DataSet.load(tmp_path / "oof", MARS)
 
     @pytest.mark.parametrize("text", ["", "name\na\n", "id,group\na\n", "id\na,b\n"])

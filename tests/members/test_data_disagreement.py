@@ -9,9 +9,9 @@ from members.data.label_disagreement import among_scored, disagreement
 RNG = np.random.default_rng(0)
 
 
-def drawn(pictures=4):
-    maps = RNG.random((pictures, 5, 6, 7), dtype=np.float32) ** 4 + np.float32(0.01)
-    masks = RNG.integers(0, 5, (pictures, 6, 7)).astype(np.uint8)
+def drawn(images=4):
+    maps = RNG.random((images, 5, 6, 7), dtype=np.float32) ** 4 + np.float32(0.01)
+    masks = RNG.integers(0, 5, (images, 6, 7)).astype(np.uint8)
     masks[:, 0, 0] = 255
     return maps / maps.sum(axis=1, keepdims=True), masks
 
@@ -45,7 +45,7 @@ class TestByHand:
         assert found.pixels.tolist() == [1]
         assert found.main_confusion(0) is None
 
-    def test_a_picture_without_scored_pixels_is_nan(self):
+    def test_an_image_without_scored_pixels_is_nan(self):
         found = self.one((0, 0.5, 0.5), masks=[0])
         assert np.isnan([found.score, found.log_loss, found.share]).all()
 

@@ -23,7 +23,7 @@ groupings = st.lists(st.integers(0, 11), min_size=60, max_size=60).filter(lambda
 
 @settings(max_examples=25, deadline=None)
 @given(groupings, seeds, st.integers(2, 4))
-def test_no_group_is_divided_and_no_picture_left_out(groups, seed, folds):
+def test_no_group_is_divided_and_no_image_left_out(groups, seed, folds):
     names = np.array([f"g{group}" for group in groups])
     dealt = split_folds(masks_with([]), names, folds, classes=THREE, seed=seed)
     assert set(dealt) == set(range(folds))
@@ -76,11 +76,11 @@ class TestRefused:
 
     def test_more_folds_than_groups(self):
         groups = np.array(["a", "b"] * 30)
-        with pytest.raises(BadData, match="2 groups of pictures for 3 parts"):
+        with pytest.raises(BadData, match="2 groups of images for 3 parts"):
             split_folds(masks_with([]), groups, 3, classes=THREE, seed=0)
 
     def test_a_fold_without_a_class_that_others_have(self):
-        words = r"no pixel of 'rare', which 2 pictures hold; .*; take fewer folds or another seed"
+        words = r"no pixel of 'rare', which 2 images hold; .*; take fewer folds or another seed"
         with pytest.raises(BadData, match=words):
             split_folds(masks_with([3, 40]), None, 3, classes=THREE, seed=0)
 
@@ -95,7 +95,7 @@ class TestRefused:
             hold_out(masks_with([]), None, share, 0)
 
     def test_one_group_to_set_aside_from(self):
-        with pytest.raises(BadData, match="1 groups of pictures for 2 parts"):
+        with pytest.raises(BadData, match="1 groups of images for 2 parts"):
             hold_out(masks_with([]), np.array(["a"] * 60), 0.1, 0)
 
 
@@ -118,7 +118,7 @@ def test_a_holdout_divides_no_group_and_is_neither_none_nor_all(groups, seed, sh
 
 @settings(max_examples=25, deadline=None)
 @given(seeds, st.sampled_from([0.1, 0.15, 0.3]))
-def test_a_holdout_has_its_share_of_pictures_and_of_the_rare_class(seed, share):
+def test_a_holdout_has_its_share_of_images_and_of_the_rare_class(seed, share):
     rare = np.arange(20)
     held = hold_out(masks_with(rare), None, share, seed)
     assert abs(held.mean() - share) <= 0.04

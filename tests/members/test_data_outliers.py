@@ -17,11 +17,11 @@ def masks(*numbers):
 
 
 class TestSharedMasks:
-    def test_an_outline_ten_pictures_share_is_found(self):
+    def test_an_outline_ten_images_share_is_found(self):
         (found,) = shared_masks(masks(10, 30))
         assert found.tolist() == list(range(12, 22))
 
-    def test_an_outline_nine_pictures_share_is_not(self):
+    def test_an_outline_nine_images_share_is_not(self):
         assert shared_masks(masks(9, 30)) == []
 
     def test_a_constant_mask_is_clean(self):
@@ -43,47 +43,47 @@ def test_identical_arrays_are_grouped():
 @pytest.fixture
 def document(tmp_path):
     rng = np.random.default_rng(0)
-    truth = masks(10, 12).repeat(4, axis=1).repeat(4, axis=2)
-    truth[:12] = rng.integers(0, 5, truth[:12].shape)
-    pictures = rng.integers(0, 256, truth.shape, np.uint8)
-    pictures[1] = pictures[0]
+    target = masks(10, 12).repeat(4, axis=1).repeat(4, axis=2)
+    target[:12] = rng.integers(0, 5, target[:12].shape)
+    images = rng.integers(0, 256, target.shape, np.uint8)
+    images[1] = images[0]
     path = tmp_path / "own.npz"
-    groups = np.array(["a"] * 4 + ["b"] * (len(truth) - 4))
-    np.savez(path, images=pictures, masks=truth, group=groups)
+    groups = np.array(["a"] * 4 + ["b"] * (len(target) - 4))
+    np.savez(path, images=images, masks=target, group=groups)
     return inspect(path)
 
 
 class TestInspect:
     def test_counts_what_is_there(self, document):
         one = document["sets"]["training"]
-        assert (one["pictures"], one["rows"], one["cols"], one["channels"]) == (34, 8, 8, 1)
+        assert (one["images"], one["rows"], one["cols"], one["channels"]) == (34, 8, 8, 1)
         assert one["groups"] == {"number": 2, "smallest": 4, "largest": 30}
         assert sum(entry["share"] for entry in one["classes"]) == pytest.approx(1)
         assert one["background"] == one["classes"][0]["share"]
-        assert one["classes"][2]["pictures"] == 12
+        assert one["classes"][2]["images"] == 12
 
-    def test_names_shared_masks_and_identical_pictures(self, document):
+    def test_names_shared_masks_and_identical_images(self, document):
         one = document["sets"]["training"]
         outlined, *constant = one["shared_masks"]
-        assert (outlined["pictures"], outlined["holds"]) == (10, ["background", "soil"])
+        assert (outlined["images"], outlined["holds"]) == (10, ["background", "soil"])
         assert not outlined["constant"]
-        assert [(entry["pictures"], entry["holds"]) for entry in constant] == [(12, ["soil"])]
+        assert [(entry["images"], entry["holds"]) for entry in constant] == [(12, ["soil"])]
         ids = ["own-00000", "own-00001"]
-        assert one["identical_pictures"] == [{"pictures": 2, "ids": ids}]
+        assert one["identical_images"] == [{"images": 2, "ids": ids}]
 
     def test_is_a_json_document(self, document):
         assert json.loads(json.dumps(document, allow_nan=False)) == document
 
     def test_says_it_in_words(self, document):
         text = as_text(document)
-        assert "training: 34 grey pictures of 8x8" in text
-        assert "groups: 2, 4 to 30 pictures each" in text
-        assert "one mask shared by 10 pictures (background, soil; first: own-00012)" in text
-        assert "identical pictures: 2 in 1 sets (first: own-00000 = own-00001)" in text
+        assert "training: 34 grey images of 8x8" in text
+        assert "groups: 2, 4 to 30 images each" in text
+        assert "one mask shared by 10 images (background, soil; first: own-00012)" in text
+        assert "identical images: 2 in 1 sets (first: own-00000 = own-00001)" in text
 
-    def test_of_pictures_alone_says_that_there_are_no_masks(self, tmp_path):
+    def test_of_images_alone_says_that_there_are_no_masks(self, tmp_path):
         np.savez(tmp_path / "x.npz", images=np.zeros((3, 8, 8, 3), np.uint8))
         text = as_text(inspect(tmp_path / "x.npz"))
-        assert "test: 3 colour pictures of 8x8" in text
+        assert "test: 3 colour images of 8x8" in text
         assert "masks: none" in text
         assert "groups: none" in text

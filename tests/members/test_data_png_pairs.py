@@ -1,4 +1,4 @@
-"""Folders of pictures and masks that are refused, with what is wrong."""
+"""Folders of images and masks that are refused, with what is wrong."""
 
 import numpy as np
 import pytest
@@ -12,8 +12,8 @@ GREY, RGB = np.zeros((6, 8), np.uint8), np.zeros((6, 8, 3), np.uint8)
 MASK = np.eye(6, 8, dtype=np.uint8)
 
 
-def folder(path, pictures, masks):
-    for name, arrays in (("images", pictures), ("masks", masks)):
+def folder(path, images, masks):
+    for name, arrays in (("images", images), ("masks", masks)):
         (path / name).mkdir()
         for stem, array in arrays.items():
             Image.fromarray(array).save(path / name / f"{stem}.png")
@@ -24,15 +24,15 @@ def test_pairs_are_read_by_name(tmp_path):
     pairs = folder(tmp_path, {"b": GREY + 1, "a": GREY}, {"a": MASK, "b": 1 - MASK})
     read = load(pairs)["training"]
     assert read.ids == ("a", "b")
-    np.testing.assert_array_equal(read.pictures[:, 0, 0, 0], [0, 1])
-    np.testing.assert_array_equal(read.truth(), [MASK, 1 - MASK])
+    np.testing.assert_array_equal(read.images[:, 0, 0, 0], [0, 1])
+    np.testing.assert_array_equal(read.target(), [MASK, 1 - MASK])
 
 
 @pytest.mark.parametrize(
-    ("pictures", "masks", "error", "words"),
+    ("images", "masks", "error", "words"),
     [
-        ({}, {}, BadData, "images holds no picture; expected images/NAME.png"),
-        ({"a": GREY, "b": RGB}, {"a": MASK, "b": MASK}, BadData, "holds grey and RGB pictures"),
+        ({}, {}, BadData, "images holds no image; expected images/NAME.png"),
+        ({"a": GREY, "b": RGB}, {"a": MASK, "b": MASK}, BadData, "holds grey and RGB images"),
         ({"a": GREY}, {"a": RGB}, BadLabels, "a.png has mode RGB; expected class indices"),
         (
             {"a": np.zeros((6, 8, 4), np.uint8)},
@@ -43,18 +43,18 @@ def test_pairs_are_read_by_name(tmp_path):
     ],
     ids=["nothing", "two kinds", "a mask in colours", "transparent"],
 )
-def test_what_cannot_be_read_is_refused(tmp_path, pictures, masks, error, words):
+def test_what_cannot_be_read_is_refused(tmp_path, images, masks, error, words):
     with pytest.raises(error, match=words):
-        load(folder(tmp_path, pictures, masks))
+        load(folder(tmp_path, images, masks))
 
 
-def test_a_picture_of_too_many_pixels_is_refused_before_it_is_unpacked(tmp_path, monkeypatch):
+def test_an_image_of_too_many_pixels_is_refused_before_it_is_unpacked(tmp_path, monkeypatch):
     monkeypatch.setattr(image_folder, "MOST_PIXELS", 47)
     pairs = folder(tmp_path, {"a": GREY}, {"a": MASK})
     with pytest.raises(BadData, match="8 x 6 pixels; cut it into tiles"):
         load(pairs)
 
 
-def test_a_picture_that_is_gone_is_called_missing(tmp_path):
-    with pytest.raises(BadData, match=r"gone\.png is missing; expected a picture"):
-        image_folder.open_picture(tmp_path / "gone.png")
+def test_an_image_that_is_gone_is_called_missing(tmp_path):
+    with pytest.raises(BadData, match=r"gone\.png is missing; expected an image"):
+        image_folder.open_image(tmp_path / "gone.png")

@@ -25,30 +25,30 @@ def sets():
 
 
 def test_the_competition_file_loads(sets):
-    assert sets["training"].pictures.shape == (2615, 1, 64, 128)
-    assert sets["test"].pictures.shape == (2609, 1, 64, 128)
+    assert sets["training"].images.shape == (2615, 1, 64, 128)
+    assert sets["test"].images.shape == (2609, 1, 64, 128)
     assert sets["training"].classes == MARS
     assert len(set(np.asarray(sets["training"].groups))) == 296
 
 
 def test_its_outliers_are_the_110_that_share_an_outline(sets):
-    (found,) = shared_masks(sets["training"].truth())
+    (found,) = shared_masks(sets["training"].target())
     assert len(found) == 110
-    constant = shared_masks(sets["training"].truth(), constant=True)
+    constant = shared_masks(sets["training"].target(), constant=True)
     assert [len(places) for places in constant] == [362, 311, 26]
 
 
 def test_its_folds_and_holdout_divide_no_rover_position(sets):
     data = sets["training"]
-    dealt = split_folds(data.truth(), data.groups, 3, classes=data.classes, seed=0)
+    dealt = split_folds(data.target(), data.groups, 3, classes=data.classes, seed=0)
     assert np.bincount(dealt).min() > 840
     groups = np.asarray(data.groups)
-    held = hold_out(data.truth(), groups, 0.15, 0)
+    held = hold_out(data.target(), groups, 0.15, 0)
     assert abs(held.mean() - 0.15) < 0.01
     assert not set(groups[held]) & set(groups[~held])
 
 
-def test_the_validation_file_loads_with_ids_that_tell_the_picture():
+def test_the_validation_file_loads_with_ids_that_tell_the_image():
     data = load(DATA / "mars" / "mars_validation.npz")["training"]
     assert len(data) == 1002
     assert data.ids[0] == "NLB_471625303EDR_F0442336NCAM00353M1-00000"
@@ -58,10 +58,10 @@ def test_the_validation_file_loads_with_ids_that_tell_the_picture():
 @pytest.mark.slow
 def test_inspecting_it_finds_the_outliers():
     shared = inspect(DATA / "mars" / "mars_for_students.npz")["sets"]["training"]["shared_masks"]
-    assert [(one["pictures"], one["constant"]) for one in shared[:2]] == [(110, False), (362, True)]
+    assert [(one["images"], one["constant"]) for one in shared[:2]] == [(110, False), (362, True)]
 
 
-def test_the_full_pictures_are_cut_into_tiles(tmp_path):
+def test_the_full_images_are_cut_into_tiles(tmp_path):
     assert import_ai4mars(DATA / "ai4mars", tmp_path / "tiles.npz") == 28
     data = load(tmp_path / "tiles.npz")["training"]
     assert data.shape == (64, 128)

@@ -8,12 +8,12 @@ from members.data.refine_masks import even, grow, refine
 FOREVER = 1000
 
 
-def ground(pictures=3, channels=1, rows=20, cols=24):
-    """Pictures with even and uneven parts, and masks with gaps, 0 and 255."""
+def ground(images=3, channels=1, rows=20, cols=24):
+    """Images with even and uneven parts, and masks with gaps, 0 and 255."""
     rng = np.random.default_rng(0)
-    smooth = np.cumsum(rng.integers(-2, 3, (pictures, channels, rows, cols)), axis=-1) + 120
-    rough = rng.integers(0, 60, (pictures, channels, rows, cols)) * (rng.random(cols) < 0.2)
-    masks = rng.choice([0, 0, 0, 1, 2, 3, 255], (pictures, rows // 4, cols // 4))
+    smooth = np.cumsum(rng.integers(-2, 3, (images, channels, rows, cols)), axis=-1) + 120
+    rough = rng.integers(0, 60, (images, channels, rows, cols)) * (rng.random(cols) < 0.2)
+    masks = rng.choice([0, 0, 0, 1, 2, 3, 255], (images, rows // 4, cols // 4))
     masks = masks.repeat(4, axis=1).repeat(4, axis=2)
     return (smooth + rough).clip(0, 255).astype(np.uint8), masks.astype(np.uint8)
 
@@ -23,18 +23,18 @@ def disc(rows, cols, row, col, radius):
     return (y - row) ** 2 + (x - col) ** 2 <= radius**2
 
 
-def slow_grow(pictures, masks, *, ignore, radius_px, max_std, rounds):
+def slow_grow(images, masks, *, ignore, radius_px, max_std, rounds):
     """Return what the definition says, pixel by pixel."""
     result = masks.copy()
     _, rows, cols = masks.shape
-    for picture, labels in zip(pictures, result, strict=True):
+    for image, labels in zip(images, result, strict=True):
         for _ in range(rounds):
             before = labels.copy()
             labelled = (before != 255) & (before != ignore)
             for row, col in np.argwhere(~labelled):
                 inside = disc(rows, cols, row, col, radius_px)
                 beside = disc(rows, cols, row, col, 1) & labelled
-                if beside.any() and picture[:, inside].astype(float).std(axis=1).max() <= max_std:
+                if beside.any() and image[:, inside].astype(float).std(axis=1).max() <= max_std:
                     votes = np.bincount(before[inside & labelled])
                     labels[row, col] = votes.argmax()
     return result
@@ -43,55 +43,53 @@ def slow_grow(pictures, masks, *, ignore, radius_px, max_std, rounds):
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("radius", [1, 2, 4])
 def test_it_is_what_the_definition_says_pixel_by_pixel(radius, channels):
-    pictures, masks = ground(2, channels, 12, 16)
+    images, masks = ground(2, channels, 12, 16)
     options = {"ignore": 0, "radius_px": radius, "max_std": 11.3, "rounds": 3}
-    grown = grow(pictures, masks, **options)
-    np.testing.assert_array_equal(grown, slow_grow(pictures, masks, **options))
+    grown = grow(images, masks, **options)
+    np.testing.assert_array_equal(grown, slow_grow(images, masks, **options))
     assert (grown != masks).any()
     assert (grown == 0).any()
 
 
-def test_evenness_is_the_standard_deviation_inside_the_picture():
-    pictures, _ = ground(1, 1, 9, 11)
+def test_evenness_is_the_standard_deviation_inside_the_image():
+    images, _ = ground(1, 1, 9, 11)
     wanted = [
-        [pictures[0, 0][disc(9, 11, row, col, 3)].std() <= 7.1 for col in range(11)]
+        [images[0, 0][disc(9, 11, row, col, 3)].std() <= 7.1 for col in range(11)]
         for row in range(9)
     ]
-    np.testing.assert_array_equal(even(pictures, 3, 7.1)[0], wanted)
+    np.testing.assert_array_equal(even(images, 3, 7.1)[0], wanted)
 
 
 class TestLaws:
     def test_labelled_pixels_never_change(self):
-        pictures, masks = ground()
-        grown = grow(pictures, masks, ignore=0, max_std=20.0, rounds=FOREVER)
+        images, masks = ground()
+        grown = grow(images, masks, ignore=0, max_std=20.0, rounds=FOREVER)
         labelled = (masks != 0) & (masks != 255)
         np.testing.assert_array_equal(grown[labelled], masks[labelled])
         assert (grown != masks).any()
 
     def test_once_nothing_changes_nothing_ever_does(self):
-        pictures, masks = ground()
-        once = grow(pictures, masks, ignore=0, max_std=16.0, rounds=FOREVER)
-        again = grow(pictures, once, ignore=0, max_std=16.0, rounds=FOREVER)
+        images, masks = ground()
+        once = grow(images, masks, ignore=0, max_std=16.0, rounds=FOREVER)
+        again = grow(images, once, ignore=0, max_std=16.0, rounds=FOREVER)
         np.testing.assert_array_equal(again, once)
 
     def test_more_rounds_only_add(self):
-        pictures, masks = ground()
-        few, more = (grow(pictures, masks, ignore=0, max_std=16.0, rounds=n) for n in (1, 3))
+        images, masks = ground()
+        few, more = (grow(images, masks, ignore=0, max_std=16.0, rounds=n) for n in (1, 3))
         np.testing.assert_array_equal(more[few != masks], few[few != masks])
         assert (more != few).any()
 
     def test_rounds_add_up(self):
-        pictures, masks = ground()
-        one = grow(pictures, masks, ignore=0, max_std=16.0, rounds=1)
-        three = grow(pictures, one, ignore=0, max_std=16.0, rounds=2)
-        np.testing.assert_array_equal(
-            three, grow(pictures, masks, ignore=0, max_std=16.0, rounds=3)
-        )
+        images, masks = ground()
+        one = grow(images, masks, ignore=0, max_std=16.0, rounds=1)
+        three = grow(images, one, ignore=0, max_std=16.0, rounds=2)
+        np.testing.assert_array_equal(three, grow(images, masks, ignore=0, max_std=16.0, rounds=3))
 
-    def test_a_picture_does_not_depend_on_its_neighbours(self):
-        pictures, masks = ground()
-        alone = [grow(pictures[k : k + 1], masks[k : k + 1], ignore=0)[0] for k in range(3)]
-        np.testing.assert_array_equal(grow(pictures, masks, ignore=0), np.stack(alone))
+    def test_an_image_does_not_depend_on_its_neighbours(self):
+        images, masks = ground()
+        alone = [grow(images[k : k + 1], masks[k : k + 1], ignore=0)[0] for k in range(3)]
+        np.testing.assert_array_equal(grow(images, masks, ignore=0), np.stack(alone))
 
 
 class TestByHand:
@@ -136,7 +134,7 @@ class TestByHand:
         assert (grow(self.FLAT, masks, ignore=None, rounds=FOREVER) == 0).all()
         np.testing.assert_array_equal(grow(self.FLAT, masks, ignore=0, rounds=FOREVER), masks)
 
-    def test_a_disc_larger_than_the_picture_is_cut_at_its_border(self):
+    def test_a_disc_larger_than_the_image_is_cut_at_its_border(self):
         grown = grow(self.FLAT, self.masks(c3=4), ignore=0, radius_px=30, rounds=FOREVER)
         assert (grown == 3).all()
 
@@ -155,7 +153,7 @@ class TestADataSet:
 
     def test_blocks_change_nothing(self, monkeypatch):
         monkeypatch.setattr("members.data.refine_masks.BLOCK_PIXELS", 20 * 24 * 4)
-        pictures, masks = ground(30)
-        grown, kept = refine(pictures, masks, ignore=0)
+        images, masks = ground(30)
+        grown, kept = refine(images, masks, ignore=0)
         assert kept.all()
-        np.testing.assert_array_equal(grown, grow(pictures, masks, ignore=0))
+        np.testing.assert_array_equal(grown, grow(images, masks, ignore=0))

@@ -10,7 +10,7 @@ from members.data.folds import split_folds
 from members.data.load_dataset import load
 from members.data.sample import draw_sample
 
-SMALL: dict[str, Any] = {"pictures": 64, "test": 8, "validation": 8, "size": (16, 32)}
+SMALL: dict[str, Any] = {"images": 64, "test": 8, "validation": 8, "size": (16, 32)}
 
 
 @pytest.fixture(scope="module")
@@ -58,20 +58,20 @@ def test_ids_of_the_sets_differ(small):
 def test_the_files_saved_load_as_the_sets(small, tmp_path):
     training, validation = small.save(tmp_path)
     sets, own = load(training), small.sets()
-    np.testing.assert_array_equal(sets["training"].pictures, own["training"].pictures)
+    np.testing.assert_array_equal(sets["training"].images, own["training"].images)
     np.testing.assert_array_equal(sets["training"].groups, own["training"].groups)
-    np.testing.assert_array_equal(sets["test"].pictures, own["test"].pictures)
-    np.testing.assert_array_equal(load(validation)["training"].truth(), own["validation"].truth())
+    np.testing.assert_array_equal(sets["test"].images, own["test"].images)
+    np.testing.assert_array_equal(load(validation)["training"].target(), own["validation"].target())
 
 
 def test_a_set_too_small_for_outliers_has_none():
-    tiny = draw_sample(pictures=10, test=1, validation=1, size=(16, 16))
+    tiny = draw_sample(images=10, test=1, validation=1, size=(16, 16))
     assert len(tiny.outliers) == len(tiny.duplicates) == 0
     assert tiny.training_set.shape == (10, 2, 16, 16)
 
 
-@pytest.mark.parametrize("asked", [{"pictures": 0}, {"test": 0}, {"size": (8, 32)}], ids=str)
-def test_no_pictures_or_too_small_ones_are_refused(asked):
+@pytest.mark.parametrize("asked", [{"images": 0}, {"test": 0}, {"size": (8, 32)}], ids=str)
+def test_no_images_or_too_small_ones_are_refused(asked):
     with pytest.raises(BadData, match="expected at least 1 each of 16x16"):
         draw_sample(**SMALL | asked)
 
@@ -87,7 +87,7 @@ class TestTheWholeSample:
 
     def test_can_be_dealt_into_folds_that_hold_every_class(self, whole):
         data = whole.sets()["training"]
-        dealt = split_folds(data.truth(), data.groups, 3, classes=data.classes, seed=0)
+        dealt = split_folds(data.target(), data.groups, 3, classes=data.classes, seed=0)
         assert np.bincount(dealt).min() > 100
 
     def test_outliers_and_copies_are_where_it_says(self, whole):
@@ -96,7 +96,7 @@ class TestTheWholeSample:
         assert len(whole.duplicates) == 7
 
     def test_textures_tell_the_terrains_apart_better_than_chance_but_not_well(self, whole):
-        """One number a picture's terrain, local contrast at a fine scale, separates in part."""
+        """One number an image's terrain, local contrast at a fine scale, separates in part."""
         contrast, terrain = local_contrast(whole.validation_images), whole.validation_masks
         means = [contrast[terrain == label].mean() for label in (1, 2, 3)]
         spread = [contrast[terrain == label].std() for label in (1, 2, 3)]
@@ -104,7 +104,7 @@ class TestTheWholeSample:
         assert max(means) - min(means) < 4 * max(spread)
 
 
-def local_contrast(pictures):
-    steps = np.abs(np.diff(pictures.astype(float), axis=2, append=0))
-    level = pictures.mean(axis=(1, 2), keepdims=True)
+def local_contrast(images):
+    steps = np.abs(np.diff(images.astype(float), axis=2, append=0))
+    level = images.mean(axis=(1, 2), keepdims=True)
     return steps / level

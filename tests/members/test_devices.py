@@ -65,7 +65,7 @@ def able(monkeypatch, device, answer):
     monkeypatch.setattr(there, f"_{kind}_computes_bfloat16", lambda: answer)
 
 
-def test_pictures_lie_on_the_gpu_unless_they_would_crowd_it(monkeypatch):
+def test_images_lie_on_the_gpu_unless_they_would_crowd_it(monkeypatch):
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1000, 2000))
     assert home_of(99, "cuda:0") == "cuda:0"
     assert home_of(100, "cuda:0") == "cpu"

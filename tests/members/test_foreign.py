@@ -17,40 +17,40 @@ PATCH = 4
 
 
 @pytest.fixture(scope="module")
-def truth():
-    return draw_sample(pictures=8, test=8, validation=64, size=(16, 24)).validation_masks
+def target():
+    return draw_sample(images=8, test=8, validation=64, size=(16, 24)).validation_masks
 
 
 @pytest.fixture(scope="module")
-def squares(truth):
-    return truth[:, :, :16]
+def squares(target):
+    return target[:, :, :16]
 
 
-def member(truth, accuracy, seed, *, classes=CLASSES):
+def member(target, accuracy, seed, *, classes=CLASSES):
     """Draw maps of which patches, not pixels, are right or wrong, as a network's are."""
     rng = np.random.default_rng(seed)
-    pictures, rows, cols = truth.shape
-    patches = (pictures, -(-rows // PATCH), -(-cols // PATCH))
+    images, rows, cols = target.shape
+    patches = (images, -(-rows // PATCH), -(-cols // PATCH))
     wrong = np.kron(rng.random(patches) > accuracy, np.ones((1, PATCH, PATCH), bool))
     other = np.kron(rng.integers(1, classes, patches), np.ones((1, PATCH, PATCH), int))
-    guess = np.where(wrong[:, :rows, :cols], other[:, :rows, :cols], truth % classes)
-    certain = np.eye(classes, dtype=np.float32)[guess].transpose(0, 3, 1, 2)
+    pred = np.where(wrong[:, :rows, :cols], other[:, :rows, :cols], target % classes)
+    certain = np.eye(classes, dtype=np.float32)[pred].transpose(0, 3, 1, 2)
     maps = 2 * certain + rng.random(certain.shape, dtype=np.float32)
     return (maps / maps.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
-def known(truth):
-    return Known("the truth", lambda places: np.where(truth == 0, UNLABELLED, truth)[places])
+def known(target):
+    return Known("the target", lambda places: np.where(target == 0, UNLABELLED, target)[places])
 
 
-def examined(maps, truth, *, compared=True, classes=MARS, shape=None, ids=None):
+def examined(maps, target, *, compared=True, classes=MARS, shape=None, ids=None):
     foreign = Stack("maps.npy", maps, ids)
     return examine(
         foreign,
         np.arange(len(maps)),
         classes=classes,
-        shape=shape or truth.shape[1:],
-        known=known(truth) if compared else None,
+        shape=shape or target.shape[1:],
+        known=known(target) if compared else None,
     )
 
 
@@ -94,8 +94,8 @@ ODD = {
 class TestWhatIsOdd:
     @pytest.mark.parametrize("name", ODD)
     @pytest.mark.parametrize("square", [False, True], ids=["oblong", "square"])
-    def test_is_found_with_its_evidence_and_mended(self, truth, squares, name, square):
-        labels = squares if square else truth
+    def test_is_found_with_its_evidence_and_mended(self, target, squares, name, square):
+        labels = squares if square else target
         maps = member(labels, 0.7, seed=1)
         plant, words = ODD[name]
         found = examined(np.ascontiguousarray(plant(maps)), labels)
@@ -111,31 +111,31 @@ class TestWhatIsOdd:
         np.testing.assert_allclose(mended, expected, atol=1e-5)
 
     @pytest.mark.parametrize("name", ["two classes swapped", "upside down", "shifted by one"])
-    def test_is_found_in_weak_maps_too(self, truth, name):
+    def test_is_found_in_weak_maps_too(self, target, name):
         plant, words = ODD[name]
-        found = examined(np.ascontiguousarray(plant(member(truth, 0.5, seed=2))), truth)
+        found = examined(np.ascontiguousarray(plant(member(target, 0.5, seed=2))), target)
         assert words in found.oddities[0]
 
-    def test_logits_in_a_wrong_order_are_two_oddities(self, truth):
-        maps = np.log(member(truth, 0.7, seed=3))[:, [0, 1, 3, 2, 4]]
-        first, second = examined(maps, truth).oddities
+    def test_logits_in_a_wrong_order_are_two_oddities(self, target):
+        maps = np.log(member(target, 0.7, seed=3))[:, [0, 1, 3, 2, 4]]
+        first, second = examined(maps, target).oddities
         assert first.startswith("logits")
         assert second.startswith("a permuted class order")
 
-    def test_beside_no_comparison_values_are_still_looked_at(self, truth):
-        found = examined(np.log(member(truth, 0.7, seed=4)), truth, compared=False)
+    def test_beside_no_comparison_values_are_still_looked_at(self, target):
+        found = examined(np.log(member(target, 0.7, seed=4)), target, compared=False)
         assert found.oddities[0].startswith("logits")
-        assert found.notes[0].endswith("there are no other members and no truth")
+        assert found.notes[0].endswith("there are no other members and no target")
 
-    def test_left_as_it_is_on_demand_it_is_noted(self, truth):
-        maps = member(truth, 0.7, seed=1)[:, [0, 1, 3, 2, 4]]
+    def test_left_as_it_is_on_demand_it_is_noted(self, target):
+        maps = member(target, 0.7, seed=1)[:, [0, 1, 3, 2, 4]]
         stack = Stack("maps.npy", maps, None)
         found = examine(
             stack,
             np.arange(len(maps)),
             classes=MARS,
-            shape=truth.shape[1:],
-            known=known(truth),
+            shape=target.shape[1:],
+            known=known(target),
             as_is=True,
         )
         assert found.oddities == ()
@@ -161,22 +161,22 @@ class TestFalseAlarms:
         assert found.oddities == ()
 
     @pytest.mark.parametrize("seed", range(6))
-    def test_few_pictures_raise_none(self, squares, seed):
+    def test_few_images_raise_none(self, squares, seed):
         some = squares[seed * 8 : seed * 8 + 9]
         assert examined(member(some, 0.4, seed), some).oddities == ()
 
-    def test_maps_of_other_pictures_are_noted_not_refused(self, squares):
+    def test_maps_of_other_images_are_noted_not_refused(self, squares):
         strangers = np.random.default_rng(0).permutation(squares)
         found = examined(member(strangers[:, ::-1], 0.1, seed=0), squares)
         assert found.oddities == ()
 
-    def test_rounding_of_half_floats_is_none(self, truth):
-        maps = member(truth, 0.7, seed=5).astype(np.float16)
-        assert examined(maps, truth).oddities == ()
+    def test_rounding_of_half_floats_is_none(self, target):
+        maps = member(target, 0.7, seed=5).astype(np.float16)
+        assert examined(maps, target).oddities == ()
 
-    def test_bytes_are_probabilities_scaled_by_255(self, truth):
-        maps = member(truth, 0.7, seed=5)
-        found = examined(np.rint(maps * 255).astype(np.uint8), truth)
+    def test_bytes_are_probabilities_scaled_by_255(self, target):
+        maps = member(target, 0.7, seed=5)
+        found = examined(np.rint(maps * 255).astype(np.uint8), target)
         assert found.oddities == ()
         mended = found.repair(np.rint(maps * 255).astype(np.uint8))
         np.testing.assert_allclose(mended, maps, atol=0.01)
@@ -188,38 +188,38 @@ class TestWhatCannotBeMended:
         [
             (lambda m: np.where(m == m.max(), np.nan, m), "NaN or infinite values (first in"),
             (lambda m: m[:, :3], "holds 3 classes; expected 5"),
-            (lambda m: m[:, :, :9], "pictures of 9 x 24 pixels; expected 16 x 24"),
+            (lambda m: m[:, :, :9], "images of 9 x 24 pixels; expected 16 x 24"),
             (lambda m: (m[:, 0] * 0 + 7).astype(int), "labels from 7 to 7; expected 0 to 4"),
             (lambda m: m.astype(complex), "is complex128 of shape"),
             (lambda m: np.roll(m[:, :4], 31, axis=0), "however they are laid"),
         ],
         ids=["NaN", "classes", "pixels", "labels", "type", "junk"],
     )
-    def test_is_refused(self, truth, change, words):
+    def test_is_refused(self, target, change, words):
         with pytest.raises(BadMaps, match=r"maps\.npy") as refused:
-            examined(change(member(truth, 0.7, seed=6)), truth)
+            examined(change(member(target, 0.7, seed=6)), target)
         assert words in str(refused.value)
 
-    def test_a_class_more_needs_something_to_compare_with(self, truth):
-        maps = member(truth, 0.7, seed=6)
+    def test_a_class_more_needs_something_to_compare_with(self, target):
+        maps = member(target, 0.7, seed=6)
         more = np.concatenate([maps, maps[:, :1]], axis=1)
         with pytest.raises(BadMaps, match="nothing to compare with"):
-            examined(more, truth, compared=False)
+            examined(more, target, compared=False)
 
 
 class TestLabels:
-    def test_become_certain_maps(self, truth):
-        found = examined(truth.astype(np.int64), truth)
+    def test_become_certain_maps(self, target):
+        found = examined(target.astype(np.int64), target)
         assert found.oddities == ()
-        maps = found.repair(truth)
-        np.testing.assert_array_equal(maps.argmax(axis=1), truth)
+        maps = found.repair(target)
+        np.testing.assert_array_equal(maps.argmax(axis=1), target)
         assert set(np.unique(maps)) == {0, 1}
 
-    def test_from_one_on_are_shifted(self, truth):
+    def test_from_one_on_are_shifted(self, target):
         for compared in (True, False):
-            found = examined(truth.astype(np.int64) + 1, truth, compared=compared)
+            found = examined(target.astype(np.int64) + 1, target, compared=compared)
             assert found.oddities[0].startswith("classes shifted by one")
-            np.testing.assert_array_equal(found.repair(truth + 1).argmax(axis=1), truth)
+            np.testing.assert_array_equal(found.repair(target + 1).argmax(axis=1), target)
 
 
 class TestFormats:
@@ -249,7 +249,7 @@ class TestFormats:
         array.attrs["ids"] = list("edcba")
         self.check([tmp_path / "maps.zarr"], maps)
 
-    def test_one_file_a_picture(self, tmp_path, maps):
+    def test_one_file_per_image(self, tmp_path, maps):
         for name, one in zip("abcde", maps, strict=True):
             np.save(tmp_path / f"{name}.npy", one)
         self.check([tmp_path], maps)
@@ -275,9 +275,9 @@ class TestFormats:
         ("write", "words"),
         [
             (lambda d, m: np.savez(d / "m.npz", m=m, n=m), "holds m.npy, n.npy"),
-            (lambda d, m: np.savez(d / "m.npz", m=m, ids=["a"]), "1 ids for 5 pictures"),
+            (lambda d, m: np.savez(d / "m.npz", m=m, ids=["a"]), "1 ids for 5 images"),
             (lambda d, m: (d / "m.txt").write_text("x"), "m.txt is no map file; expected .npy"),
-            (lambda d, m: (d / "m.png").write_text("x"), "m.png is no readable picture"),
+            (lambda d, m: (d / "m.png").write_text("x"), "m.png is no readable image"),
             (lambda d, m: Image.new("RGB", (6, 4)).save(d / "m.png"), "m.png is RGB; expected one"),
             (lambda d, m: (d / "m.npz").write_text("x"), "is no readable .npz"),
             (lambda d, m: None, "m.npy is missing"),
@@ -290,7 +290,7 @@ class TestFormats:
             open_foreign(found).read(np.array([0]))
         assert words.replace(".npy, n.npy", ", n") in str(refused.value)
 
-    def test_a_picture_of_another_size_is_named(self, tmp_path, maps):
+    def test_an_image_of_another_size_is_named(self, tmp_path, maps):
         np.save(tmp_path / "a.npy", maps[0])
         np.save(tmp_path / "b.npy", maps[1, :, :2])
         with pytest.raises(BadMaps, match=r"b\.npy holds float32 of shape"):
@@ -300,17 +300,17 @@ class TestFormats:
 class TestIds:
     def test_missing_ones_are_counted_and_the_first_is_named(self):
         stack = Stack("maps.npz", np.ones((2, 2, 3, 3)), ("a", "x"))
-        with pytest.raises(BadMaps, match=r"lacks 2 of 3 pictures \(first: 'b'; its own are 'a'"):
+        with pytest.raises(BadMaps, match=r"lacks 2 of 3 images \(first: 'b'; its own are 'a'"):
             matched(stack, ["a", "b", "c"])
 
     def test_those_of_none_of_ours_are_odd(self):
         stack = Stack("maps.npz", np.ones((3, 2, 3, 3)), ("b", "x", "a"))
         places, odd = matched(stack, ["a", "b"])
         assert places.tolist() == [2, 0]
-        assert odd == ("ids that do not match: 1 of 3 pictures are none of the split (first: 'x')")
+        assert odd == ("ids that do not match: 1 of 3 images are none of the split (first: 'x')")
 
     def test_a_stack_without_them_must_have_as_many(self):
-        with pytest.raises(BadMaps, match="holds 3 pictures without ids; expected the split's 2"):
+        with pytest.raises(BadMaps, match="holds 3 images without ids; expected the split's 2"):
             matched(Stack("maps.npy", np.ones((3, 2, 3, 3)), None), ["a", "b"])
 
 
@@ -318,9 +318,9 @@ class TestTurns:
     @pytest.mark.parametrize("seed", range(3))
     def test_many_classes_are_told_apart(self, seed):
         rng = np.random.default_rng(seed)
-        truth = np.kron(rng.integers(0, 19, (64, 4, 4)), np.ones((1, 4, 4), int))
+        target = np.kron(rng.integers(0, 19, (64, 4, 4)), np.ones((1, 4, 4), int))
         classes = Classes(tuple(map(str, range(19))))
-        clean = member(truth, 0.6, seed, classes=19)
+        clean = member(target, 0.6, seed, classes=19)
         odd = Turn(swapped=True)(clean[:, rng.permutation(19)])
-        assert examined(clean, truth + 0, classes=classes).oddities == ()
-        assert "swapped and a permuted" in examined(odd, truth, classes=classes).oddities[0]
+        assert examined(clean, target + 0, classes=classes).oddities == ()
+        assert "swapped and a permuted" in examined(odd, target, classes=classes).oddities[0]

@@ -35,9 +35,9 @@ def loss(spec: str, ignore: int | None = 0) -> torch.nn.Module:
     return build_loss(spec, frequencies=FREQUENCIES, ignore=ignore)
 
 
-def value_and_slope(module, logits, truth) -> tuple[torch.Tensor, torch.Tensor]:
+def value_and_slope(module, logits, target) -> tuple[torch.Tensor, torch.Tensor]:
     leaf = logits.clone().requires_grad_()
-    value = module(leaf, truth)
+    value = module(leaf, target)
     value.backward()
     assert leaf.grad is not None
     return value.detach(), leaf.grad
@@ -48,12 +48,12 @@ class TestEveryLoss:
     @pytest.mark.parametrize("label", [0, UNLABELLED], ids=["ignored class", "unlabelled"])
     @pytest.mark.parametrize("fill", [7.0, -1e30, float("nan"), float("inf")])
     def test_logits_that_do_not_count_change_neither_value_nor_slope(self, spec, label, fill):
-        logits, truth = batch()
-        truth[:, 1:3] = label
+        logits, target = batch()
+        target[:, 1:3] = label
         other = logits.clone()
         other[:, 1:, 1:3] = fill
-        value, slope = value_and_slope(loss(spec), logits, truth)
-        value_of_other, slope_of_other = value_and_slope(loss(spec), other, truth)
+        value, slope = value_and_slope(loss(spec), logits, target)
+        value_of_other, slope_of_other = value_and_slope(loss(spec), other, target)
         assert torch.equal(value, value_of_other)
         assert torch.equal(slope, slope_of_other)
         assert slope[:, :, 1:3].count_nonzero() == 0
@@ -61,57 +61,57 @@ class TestEveryLoss:
 
     @pytest.mark.parametrize("label", [0, UNLABELLED], ids=["ignored class", "unlabelled"])
     def test_rows_that_do_not_count_are_as_if_cut_off(self, spec, label):
-        logits, truth = batch()
-        truth[:, :2] = label
+        logits, target = batch()
+        target[:, :2] = label
         torch.testing.assert_close(
-            loss(spec)(logits, truth), loss(spec)(logits[:, :, 2:], truth[:, 2:])
+            loss(spec)(logits, target), loss(spec)(logits[:, :, 2:], target[:, 2:])
         )
 
-    def test_is_smaller_for_the_truth_than_for_a_guess(self, spec):
-        logits, truth = batch()
-        right = 20.0 * functional.one_hot(truth.long(), CLASSES).movedim(-1, 1)
-        assert loss(spec)(right, truth) < 0.05 < loss(spec)(logits, truth)
+    def test_is_smaller_for_the_target_than_for_a_prediction(self, spec):
+        logits, target = batch()
+        right = 20.0 * functional.one_hot(target.long(), CLASSES).movedim(-1, 1)
+        assert loss(spec)(right, target) < 0.05 < loss(spec)(logits, target)
 
     @pytest.mark.parametrize("label", [0, UNLABELLED], ids=["ignored class", "unlabelled"])
     def test_is_0_with_a_slope_of_0_where_nothing_counts(self, spec, label):
-        logits, truth = batch()
-        value, slope = value_and_slope(loss(spec), logits, torch.full_like(truth, label))
+        logits, target = batch()
+        value, slope = value_and_slope(loss(spec), logits, torch.full_like(target, label))
         assert value == 0
         assert slope.count_nonzero() == 0
 
     @pytest.mark.parametrize("label", range(CLASSES))
     def test_has_a_finite_slope_where_only_one_class_occurs_and_is_sure(self, spec, label):
-        logits, truth = batch()
+        logits, target = batch()
         logits[:, 1] += 60
-        value, slope = value_and_slope(loss(spec), logits, torch.full_like(truth, label))
+        value, slope = value_and_slope(loss(spec), logits, torch.full_like(target, label))
         assert value.isfinite()
         assert slope.isfinite().all()
 
     def test_its_slope_is_that_of_finite_differences(self, spec):
-        logits, truth = batch()
+        logits, target = batch()
         module = loss(spec)
-        logits, truth = logits[:1, :, :2, :2], truth[:1, :2, :2]
-        _, slope = value_and_slope(module, logits, truth)
+        logits, target = logits[:1, :, :2, :2], target[:1, :2, :2]
+        _, slope = value_and_slope(module, logits, target)
         step = torch.zeros_like(logits)
         step[0, 1, 0, 0] = 1e-2
         with torch.no_grad():
-            found = (module(logits + step, truth) - module(logits - step, truth)) / 2e-2
+            found = (module(logits + step, target) - module(logits - step, target)) / 2e-2
         assert found.item() == pytest.approx(slope[0, 1, 0, 0].item(), rel=0.02, abs=1e-4)
 
     def test_computes_bfloat16_logits_in_float32(self, spec):
-        logits, truth = batch()
+        logits, target = batch()
         rough = logits.bfloat16()
-        value, slope = value_and_slope(loss(spec), rough, truth)
-        expected, expected_slope = value_and_slope(loss(spec), rough.float(), truth)
+        value, slope = value_and_slope(loss(spec), rough, target)
+        expected, expected_slope = value_and_slope(loss(spec), rough.float(), target)
         assert value.dtype == torch.float32
         assert torch.equal(value, expected)
         torch.testing.assert_close(slope, expected_slope.bfloat16())
 
-    def test_a_flip_of_the_pictures_and_their_order_change_nothing(self, spec):
-        logits, truth = batch()
-        truth[0, 1, 1:4] = 0
+    def test_a_flip_of_the_images_and_their_order_change_nothing(self, spec):
+        logits, target = batch()
+        target[0, 1, 1:4] = 0
         torch.testing.assert_close(
-            loss(spec)(logits.flip(0, 2, 3), truth.flip(0, 1, 2)), loss(spec)(logits, truth)
+            loss(spec)(logits.flip(0, 2, 3), target.flip(0, 1, 2)), loss(spec)(logits, target)
         )
 
 
@@ -119,18 +119,18 @@ class TestEveryLoss:
 @pytest.mark.parametrize(
     "spec", [*(spec for spec in SPECS if spec != "boundary"), "dice + boundary"]
 )
-def test_descending_a_loss_leads_to_the_truth(spec):
-    logits, truth = batch()
-    truth[0, 1, 1:4] = 0
+def test_descending_a_loss_leads_to_the_target(spec):
+    logits, target = batch()
+    target[0, 1, 1:4] = 0
     leaf, module = logits.clone().requires_grad_(), loss(spec)
     descent = torch.optim.Adam([leaf], lr=0.3)
     for _ in range(60):
         descent.zero_grad()
-        module(leaf, truth).backward()
+        module(leaf, target).backward()
         descent.step()
-    kept = truth != 0
-    assert torch.equal(leaf.argmax(dim=1)[kept], truth[kept].long())
-    assert not torch.equal(logits.argmax(dim=1)[kept], truth[kept].long())
+    kept = target != 0
+    assert torch.equal(leaf.argmax(dim=1)[kept], target[kept].long())
+    assert not torch.equal(logits.argmax(dim=1)[kept], target[kept].long())
 
 
 def with_ignored_weight(spec: str, weight: float) -> str:
@@ -141,29 +141,29 @@ def with_ignored_weight(spec: str, weight: float) -> str:
 @pytest.mark.parametrize("spec", [*sorted(LOSSES), *VARIANTS])
 class TestIgnoredWeight:
     def test_of_1_is_as_if_no_class_were_ignored(self, spec):
-        logits, truth = batch(low=0)
-        truth[1, 2] = UNLABELLED
-        found = value_and_slope(loss(with_ignored_weight(spec, 1)), logits, truth)
-        expected = value_and_slope(loss(spec, ignore=None), logits, truth)
+        logits, target = batch(low=0)
+        target[1, 2] = UNLABELLED
+        found = value_and_slope(loss(with_ignored_weight(spec, 1)), logits, target)
+        expected = value_and_slope(loss(spec, ignore=None), logits, target)
         # Weights by frequency are relative to the median, which then is another.
         exact = "weights=frequency" not in spec
         torch.testing.assert_close(found, expected, **({"rtol": 0, "atol": 0} if exact else {}))
 
     def test_of_0_is_the_default_which_leaves_the_class_out(self, spec):
-        logits, truth = batch(low=0)
-        found = value_and_slope(loss(with_ignored_weight(spec, 0)), logits, truth)
-        unlabelled = truth.masked_fill(truth == 0, UNLABELLED)
+        logits, target = batch(low=0)
+        found = value_and_slope(loss(with_ignored_weight(spec, 0)), logits, target)
+        unlabelled = target.masked_fill(target == 0, UNLABELLED)
         for expected in (
-            value_and_slope(loss(spec), logits, truth),
+            value_and_slope(loss(spec), logits, target),
             value_and_slope(loss(spec), logits, unlabelled),
         ):
             torch.testing.assert_close(found, expected, rtol=0, atol=0)
 
     def test_leads_steadily_from_one_to_the_other(self, spec):
-        logits, truth = batch(low=0)
-        logits[:, 0] -= 4  # the ignored class is guessed badly, so that each bit of weight shows
+        logits, target = batch(low=0)
+        logits[:, 0] -= 4  # the ignored class is predicted badly, so that each bit of weight shows
         values = [
-            loss(with_ignored_weight(spec, weight))(logits, truth) for weight in (0, 0.3, 0.6, 1)
+            loss(with_ignored_weight(spec, weight))(logits, target) for weight in (0, 0.3, 0.6, 1)
         ]
         steps = torch.stack(values).diff()
         assert (steps > 0).all() or (steps < 0).all()
@@ -177,49 +177,49 @@ class TestIgnoredWeight:
 class TestLearnedWeights:
     SPEC = "learned_weights(dice, cross_entropy(weights=frequency))"
 
-    def parts(self, logits, truth):
-        return [loss(spec)(logits, truth) for spec in ("dice", "cross_entropy(weights=frequency)")]
+    def parts(self, logits, target):
+        return [loss(spec)(logits, target) for spec in ("dice", "cross_entropy(weights=frequency)")]
 
     def test_start_as_a_plain_sum(self):
-        logits, truth = batch()
-        torch.testing.assert_close(loss(self.SPEC)(logits, truth), sum(self.parts(logits, truth)))
+        logits, target = batch()
+        torch.testing.assert_close(loss(self.SPEC)(logits, target), sum(self.parts(logits, target)))
 
     def test_weigh_by_the_variance_and_add_the_logarithm_of_the_deviation(self):
-        logits, truth = batch()
+        logits, target = batch()
         module = loss(self.SPEC)
         (log_variances,) = module.parameters()
         variances = torch.tensor([0.25, 9.0])
         log_variances.data = variances.log()
-        expected = (torch.stack(self.parts(logits, truth)) / variances).sum() + np.log(0.5 * 3)
-        torch.testing.assert_close(module(logits, truth), expected.float())
+        expected = (torch.stack(self.parts(logits, target)) / variances).sum() + np.log(0.5 * 3)
+        torch.testing.assert_close(module(logits, target), expected.float())
 
     def test_come_to_rest_where_a_variance_is_twice_the_loss(self):
-        logits, truth = batch()
+        logits, target = batch()
         module = loss(self.SPEC)
         (log_variances,) = module.parameters()
-        log_variances.data = (2 * torch.stack(self.parts(logits, truth))).log()
-        module(logits, truth).backward()
+        log_variances.data = (2 * torch.stack(self.parts(logits, target))).log()
+        module(logits, target).backward()
         torch.testing.assert_close(log_variances.grad, torch.zeros(2))
 
     def test_do_not_move_where_no_pixel_counts(self):
-        logits, truth = batch()
+        logits, target = batch()
         module = loss(self.SPEC)
         (log_variances,) = module.parameters()
         log_variances.data += 3
-        assert module(logits, torch.full_like(truth, UNLABELLED)) == 0
-        module(logits, torch.full_like(truth, UNLABELLED)).backward()
+        assert module(logits, torch.full_like(target, UNLABELLED)) == 0
+        module(logits, torch.full_like(target, UNLABELLED)).backward()
         assert log_variances.grad.count_nonzero() == 0
 
     def test_can_be_a_term_of_a_sum(self):
-        logits, truth = batch()
-        parts = 2 * loss("lovasz")(logits, truth) + 0.5 * loss(self.SPEC)(logits, truth)
-        torch.testing.assert_close(loss(f"2*lovasz + 0.5*{self.SPEC}")(logits, truth), parts)
+        logits, target = batch()
+        parts = 2 * loss("lovasz")(logits, target) + 0.5 * loss(self.SPEC)(logits, target)
+        torch.testing.assert_close(loss(f"2*lovasz + 0.5*{self.SPEC}")(logits, target), parts)
 
 
 def test_a_sum_adds_weighted_terms():
-    logits, truth = batch()
-    parts = 0.25 * loss("dice")(logits, truth) + 2 * loss("focal")(logits, truth)
-    torch.testing.assert_close(loss("0.25*dice + 2*focal")(logits, truth), parts)
+    logits, target = batch()
+    parts = 0.25 * loss("dice")(logits, target) + 2 * loss("focal")(logits, target)
+    torch.testing.assert_close(loss("0.25*dice + 2*focal")(logits, target), parts)
 
 
 @pytest.mark.parametrize(

@@ -26,23 +26,23 @@ FREQUENCY_WEIGHTS = torch.tensor([1.5, 0.75, 1.0, 3.0])  # median 0.3 / frequenc
 def batch(rows: int = 7, cols: int = 8, low: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(1)
     logits = torch.randn((2, CLASSES, rows, cols), generator=generator)
-    truth = torch.randint(low, CLASSES, (2, rows, cols), generator=generator)
-    return logits, truth.byte()
+    target = torch.randint(low, CLASSES, (2, rows, cols), generator=generator)
+    return logits, target.byte()
 
 
 def loss(spec: str, ignore: int | None = None) -> torch.nn.Module:
     return build_loss(spec, frequencies=FREQUENCIES, ignore=ignore)
 
 
-def one_hot(truth: torch.Tensor) -> torch.Tensor:
-    return functional.one_hot(truth.long(), CLASSES).movedim(-1, 1).float()
+def one_hot(target: torch.Tensor) -> torch.Tensor:
+    return functional.one_hot(target.long(), CLASSES).movedim(-1, 1).float()
 
 
 class TestAgainstTorch:
     def test_cross_entropy_without_weights_is_torchs(self):
-        logits, truth = batch()
-        expected = functional.cross_entropy(logits, truth.long(), ignore_index=0)
-        torch.testing.assert_close(loss("cross_entropy", 0)(logits, truth), expected)
+        logits, target = batch()
+        expected = functional.cross_entropy(logits, target.long(), ignore_index=0)
+        torch.testing.assert_close(loss("cross_entropy", 0)(logits, target), expected)
 
     @pytest.mark.parametrize(
         ("spec", "weights"),
@@ -55,43 +55,43 @@ class TestAgainstTorch:
         ],
     )
     def test_cross_entropy_with_weights_is_torchs(self, spec, weights):
-        logits, truth = batch()
+        logits, target = batch()
         weights = torch.tensor(weights, dtype=torch.float32)
-        expected = functional.cross_entropy(logits, truth.long(), weight=weights)
-        torch.testing.assert_close(loss(spec, 0)(logits, truth), expected)
+        expected = functional.cross_entropy(logits, target.long(), weight=weights)
+        torch.testing.assert_close(loss(spec, 0)(logits, target), expected)
 
     def test_focal_is_its_formula(self):
-        logits, truth = batch()
-        p = logits.softmax(dim=1).gather(1, truth.long()[:, None])
+        logits, target = batch()
+        p = logits.softmax(dim=1).gather(1, target.long()[:, None])
         torch.testing.assert_close(
-            loss("focal(gamma=3)")(logits, truth), (-((1 - p) ** 3) * p.log()).mean()
+            loss("focal(gamma=3)")(logits, target), (-((1 - p) ** 3) * p.log()).mean()
         )
 
 
 class TestAgainstMonai:
     def test_focal(self):
-        logits, truth = batch()
+        logits, target = batch()
         # MONAI divides by the classes too.
         referee = FocalLoss(use_softmax=True, to_onehot_y=True, gamma=1.5)
-        expected = CLASSES * referee(logits, truth[:, None])
-        torch.testing.assert_close(loss("focal(gamma=1.5)")(logits, truth), expected)
+        expected = CLASSES * referee(logits, target[:, None])
+        torch.testing.assert_close(loss("focal(gamma=1.5)")(logits, target), expected)
 
     def test_focal_with_weights(self):
-        logits, truth = batch()
+        logits, target = batch()
         referee = FocalLoss(use_softmax=True, to_onehot_y=True, weight=FREQUENCY_WEIGHTS)
         # MONAI divides by pixels and classes instead of by the weights.
-        share = truth.numel() * CLASSES / FREQUENCY_WEIGHTS[truth.long()].sum()
-        found = loss("focal(weights=frequency)")(logits, truth)
-        torch.testing.assert_close(found, share * referee(logits, truth[:, None]))
+        share = target.numel() * CLASSES / FREQUENCY_WEIGHTS[target.long()].sum()
+        found = loss("focal(weights=frequency)")(logits, target)
+        torch.testing.assert_close(found, share * referee(logits, target[:, None]))
 
     def test_dice(self):
-        logits, truth = batch()
+        logits, target = batch()
         referee = DiceLoss(softmax=True, to_onehot_y=True, batch=True, smooth_nr=1, smooth_dr=1)
-        expected = referee(logits, truth[:, None])
-        torch.testing.assert_close(loss("dice")(logits, truth), expected)
+        expected = referee(logits, target[:, None])
+        torch.testing.assert_close(loss("dice")(logits, target), expected)
 
     def test_dice_with_weights(self):
-        logits, truth = batch()
+        logits, target = batch()
         referee = DiceLoss(
             softmax=True,
             to_onehot_y=True,
@@ -101,51 +101,51 @@ class TestAgainstMonai:
             weight=FREQUENCY_WEIGHTS,
         )
         # MONAI divides by the classes instead of by the weights.
-        expected = referee(logits, truth[:, None]) / FREQUENCY_WEIGHTS.mean()
-        found = loss("dice(weights=frequency, smooth=2)")(logits, truth)
+        expected = referee(logits, target[:, None]) / FREQUENCY_WEIGHTS.mean()
+        found = loss("dice(weights=frequency, smooth=2)")(logits, target)
         torch.testing.assert_close(found, expected)
 
     def test_generalised_dice(self):
-        logits, truth = batch()
-        truth[truth == 1] = 2
-        truth[0, 0, 0] = 1  # a class of a single pixel
+        logits, target = batch()
+        target[target == 1] = 2
+        target[0, 0, 0] = 1  # a class of a single pixel
         referee = GeneralizedDiceLoss(
             softmax=True, to_onehot_y=True, batch=True, smooth_nr=0, smooth_dr=0
         )
-        found = loss("dice(weights=generalised, smooth=1e-9)")(logits, truth)
-        torch.testing.assert_close(found, referee(logits, truth[:, None]))
+        found = loss("dice(weights=generalised, smooth=1e-9)")(logits, target)
+        torch.testing.assert_close(found, referee(logits, target[:, None]))
 
-    def test_boundary_but_for_the_truths_part(self):
-        logits, truth = batch()
-        truth[0] = 2  # one class has the picture to itself
-        truth[1][truth[1] == 3] = 1  # one is absent
+    def test_boundary_but_for_the_targets_part(self):
+        logits, target = batch()
+        target[0] = 2  # one class has the image to itself
+        target[1][target[1] == 3] = 1  # one is absent
         referee = BoundaryLoss()
-        expected = referee(logits.softmax(dim=1), one_hot(truth)) - referee(
-            one_hot(truth), one_hot(truth)
+        expected = referee(logits.softmax(dim=1), one_hot(target)) - referee(
+            one_hot(target), one_hot(target)
         )
-        torch.testing.assert_close(loss("boundary")(logits, truth), expected)
+        torch.testing.assert_close(loss("boundary")(logits, target), expected)
 
-    def test_ssim_where_the_window_lies_inside_the_picture(self):
-        logits, truth = batch(rows=15, cols=18)
-        guess, truth_maps = logits.softmax(dim=1), one_hot(truth)
+    def test_ssim_where_the_window_lies_inside_the_image(self):
+        logits, target = batch(rows=15, cols=18)
+        pred, target_maps = logits.softmax(dim=1), one_hot(target)
         expected, _ = compute_ssim_and_cs(
-            guess, truth_maps, spatial_dims=2, kernel_size=(11, 11), kernel_sigma=(1.5, 1.5)
+            pred, target_maps, spatial_dims=2, kernel_size=(11, 11), kernel_sigma=(1.5, 1.5)
         )
-        found = structural_similarity(guess, truth_maps, torch.ones(truth.shape))
+        found = structural_similarity(pred, target_maps, torch.ones(target.shape))
         torch.testing.assert_close(found[..., 5:-5, 5:-5], expected)
 
 
 class TestAgainstTheDefinition:
     @pytest.mark.parametrize("ignored_weight", [0, 0.25, 1])
     def test_lovasz_is_the_jaccard_loss_over_all_thresholds_of_the_error(self, ignored_weight):
-        logits, truth = batch(rows=3, cols=3)
-        found = loss(f"lovasz(ignored_weight={ignored_weight})", 0)(logits, truth)
-        guess, labels = logits.softmax(dim=1).movedim(1, -1).numpy(), truth.numpy()
+        logits, target = batch(rows=3, cols=3)
+        found = loss(f"lovasz(ignored_weight={ignored_weight})", 0)(logits, target)
+        pred, labels = logits.softmax(dim=1).movedim(1, -1).numpy(), target.numpy()
         pixel = np.where(labels == 0, ignored_weight, 1.0)
         losses, weights = [], []
         for label in np.unique(labels[pixel > 0]):
             own = labels == label
-            errors = np.abs(own - guess[..., label])
+            errors = np.abs(own - pred[..., label])
             cuts = np.concatenate([[0], np.unique(errors)])
             total = 0.0
             for low, high in itertools.pairwise(cuts):
@@ -156,41 +156,41 @@ class TestAgainstTheDefinition:
             weights.append(ignored_weight if label == 0 else 1)
         assert found.item() == pytest.approx(np.average(losses, weights=weights), rel=1e-5)
 
-    def test_lovasz_of_certain_guesses_is_one_minus_the_mean_iou(self):
-        _, truth = batch(low=1)
-        guess = torch.where(torch.arange(8) < 5, truth, truth.flip(2))
+    def test_lovasz_of_certain_predictions_is_one_minus_the_mean_iou(self):
+        _, target = batch(low=1)
+        pred = torch.where(torch.arange(8) < 5, target, target.flip(2))
         ious = [
-            ((truth == label) & (guess == label)).sum()
-            / ((truth == label) | (guess == label)).sum()
+            ((target == label) & (pred == label)).sum()
+            / ((target == label) | (pred == label)).sum()
             for label in range(1, CLASSES)
         ]
-        found = loss("lovasz")(100 * one_hot(guess), truth)
+        found = loss("lovasz")(100 * one_hot(pred), target)
         torch.testing.assert_close(found, 1 - torch.stack(ious).mean())
 
     def test_boundary_knows_distances_among_labelled_pixels_only(self):
-        _, truth = batch()
-        truth[0, :3, 2:5] = UNLABELLED
-        truth[1][truth[1] == 3] = UNLABELLED
-        found = signed_distances(truth.numpy(), CLASSES)
-        for picture, labels in enumerate(truth.numpy()):
+        _, target = batch()
+        target[0, :3, 2:5] = UNLABELLED
+        target[1][target[1] == 3] = UNLABELLED
+        found = signed_distances(target.numpy(), CLASSES)
+        for image, labels in enumerate(target.numpy()):
             for label in set(np.unique(labels)) - {UNLABELLED}:
                 own, other = labels == label, (labels != label) & (labels != UNLABELLED)
                 outside, inside = (ndimage.distance_transform_edt(~mask) for mask in (own, other))
                 expected = np.where(own, 1 - inside, outside)
-                np.testing.assert_allclose(found[picture, label], expected, atol=1e-5)
+                np.testing.assert_allclose(found[image, label], expected, atol=1e-5)
         assert (found[1, 3] == 0).all()
 
     def test_ssim_takes_a_window_of_the_pixels_that_count(self):
-        logits, truth = batch()
-        weights = torch.rand(truth.shape, generator=torch.Generator().manual_seed(2))
+        logits, target = batch()
+        weights = torch.rand(target.shape, generator=torch.Generator().manual_seed(2))
         weights[:, 2:4, 3:6] = 0
-        guess, own = logits.softmax(dim=1), one_hot(truth)
-        found = structural_similarity(guess, own, weights)[1, 2, 1, 4]
+        pred, own = logits.softmax(dim=1), one_hot(target)
+        found = structural_similarity(pred, own, weights)[1, 2, 1, 4]
         rows, cols = np.mgrid[:7, :8]
         near = (abs(rows - 1) <= 5) & (abs(cols - 4) <= 5)
         window = np.exp(-((rows - 1) ** 2 + (cols - 4) ** 2) / (2 * 1.5**2)) * near
         window = window * weights[1].numpy()
-        x, y = guess[1, 2].numpy().ravel(), own[1, 2].numpy().ravel()
+        x, y = pred[1, 2].numpy().ravel(), own[1, 2].numpy().ravel()
         means = np.average([x, y], axis=1, weights=window.ravel())
         (xx, xy), (_, yy) = np.cov(x, y, ddof=0, aweights=window.ravel())
         expected = (2 * means.prod() + 1e-4) * (2 * xy + 9e-4)
@@ -204,30 +204,30 @@ class TestByHand:
         np.testing.assert_allclose(module.weights[1:], [0.75, 1, 3], rtol=1e-6)
 
     def test_dice_of_half_the_pixels_right_is_half(self):
-        truth = torch.tensor([[[1, 1, 1, 1]]]).byte()
+        target = torch.tensor([[[1, 1, 1, 1]]]).byte()
         logits = torch.full((1, 2, 1, 4), -50.0)
         logits[0, 1, 0, :2] = logits[0, 0, 0, 2:] = 50.0
         found = build_loss("dice(smooth=1e-6)", frequencies=np.ones(2) / 2, ignore=None)
-        assert found(logits, truth).item() == pytest.approx(1 - 2 * 2 / (2 + 4), abs=1e-5)
+        assert found(logits, target).item() == pytest.approx(1 - 2 * 2 / (2 + 4), abs=1e-5)
 
     @pytest.mark.parametrize(
         ("weights", "expected"),
         [
-            # Of class 0, weight 1/4, one of two pixels is guessed as 1, both pixels of 1 are right.
+            # Of class 0, weight 1/4, one of two pixels is predicted as 1, both pixels of 1 are right.
             ("none", (0.25 * (1 - 0.5 / 0.75) + (1 - 4 / 4.25)) / 1.25),
             ("generalised", 1 - 2 * (0.25 * 0.25 + 2) / (0.25 * 0.75 + 4.25)),
         ],
     )
     def test_dice_weighs_pixels_and_overlap_of_the_ignored_class(self, weights, expected):
-        truth = torch.tensor([[[0, 0, 1, 1]]]).byte()
+        target = torch.tensor([[[0, 0, 1, 1]]]).byte()
         logits = 100.0 * functional.one_hot(torch.tensor([[[0, 1, 1, 1]]]), 2).movedim(-1, 1)
         spec = f"dice(smooth=1e-6, weights={weights}, ignored_weight=0.25)"
         found = build_loss(spec, frequencies=np.ones(2) / 2, ignore=0)
-        assert found(logits, truth).item() == pytest.approx(expected, abs=1e-5)
+        assert found(logits, target).item() == pytest.approx(expected, abs=1e-5)
 
-    def test_boundary_counts_how_far_off_a_guess_lies(self):
-        truth = torch.tensor([[[0, 0, 0, 1, 1]]]).byte()
+    def test_boundary_counts_how_far_off_a_prediction_lies(self):
+        target = torch.tensor([[[0, 0, 0, 1, 1]]]).byte()
         logits = 100.0 * functional.one_hot(torch.tensor([[[1, 0, 0, 1, 1]]]), 2).movedim(-1, 1)
         # Pixel 0 lies 3 px outside class 1 and 2 px within class 0; 5 pixels, 2 classes.
         found = build_loss("boundary", frequencies=np.ones(2) / 2, ignore=None)
-        assert found(logits, truth).item() == pytest.approx((3 + 2) / 10)
+        assert found(logits, target).item() == pytest.approx((3 + 2) / 10)

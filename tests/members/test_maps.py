@@ -12,13 +12,13 @@ from members.maps import ArrayMaps, read_finite
 from members.specialists import Family
 from members.store import ProbabilityStore
 
-PICTURES = 130
+IMAGES = 130
 
 
 @pytest.fixture
 def maps():
     rng = np.random.default_rng(0)
-    drawn = rng.dirichlet(np.ones(3), (PICTURES, 4, 5)).astype(np.float32)
+    drawn = rng.dirichlet(np.ones(3), (IMAGES, 4, 5)).astype(np.float32)
     return np.moveaxis(drawn, -1, 1).copy()
 
 
@@ -50,7 +50,7 @@ def test_what_is_no_probability_is_refused(maps, broken, words):
 @pytest.mark.parametrize(
     ("shape", "dtype", "words"),
     [
-        ((2, 4, 5), "float32", "a.npy has shape (2, 4, 5); expected (picture, class, row, col)"),
+        ((2, 4, 5), "float32", "a.npy has shape (2, 4, 5); expected (image, class, row, col)"),
         ((0, 3, 4, 5), "float32", "a.npy has shape (0, 3, 4, 5)"),
         ((2, 3, 4, 5), "int64", "a.npy is int64; expected floating point, or uint8 scaled by 255"),
     ],
@@ -64,7 +64,7 @@ def test_other_arrays_are_refused(shape, dtype, words):
 def stored(folder, maps, **more):
     store = ProbabilityStore.create(
         folder,
-        ids=[str(number) for number in range(PICTURES)],
+        ids=[str(number) for number in range(IMAGES)],
         classes=numbered(3, ignore=None),
         shape=(4, 5),
         seen=None,
@@ -115,5 +115,5 @@ def test_a_block_is_read_unless_it_holds_what_is_no_number():
     maps[4, 1, 2, 3] = np.inf
     reader = ArrayMaps("theirs", maps)
     np.testing.assert_array_equal(read_finite(reader, slice(1, 4)), maps[1:4])
-    with pytest.raises(BadMaps, match=r"^theirs holds NaN or infinite values in picture 4; "):
+    with pytest.raises(BadMaps, match=r"^theirs holds NaN or infinite values in image 4; "):
         read_finite(reader, slice(3, 6))

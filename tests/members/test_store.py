@@ -12,16 +12,16 @@ from members.store import ProbabilityStore
 from members.store_metadata import Seen
 
 ROUNDING = {"float16": 2.5e-4, "uint8": 2e-3, "float32": 1e-7}
-PICTURES = 70  # one whole chunk and a part
+IMAGES = 70  # one whole chunk and a part
 
 
 def drawn():
-    maps = np.random.default_rng(0).random((PICTURES, 5, 2, 3), dtype=np.float32) ** 8
+    maps = np.random.default_rng(0).random((IMAGES, 5, 2, 3), dtype=np.float32) ** 8
     return maps / maps.sum(axis=1, keepdims=True)
 
 
 def created(folder, dtype="float16", seen=None, **more):
-    ids = [f"p{k:03}" for k in range(PICTURES)]
+    ids = [f"p{k:03}" for k in range(IMAGES)]
     return ProbabilityStore.create(
         folder, ids=ids, classes=MARS, shape=(2, 3), seen=seen, dtype=dtype, **more
     )
@@ -34,7 +34,7 @@ def chunk(store, number):
 @pytest.fixture
 def filled(tmp_path):
     store = created(tmp_path / "unet" / "oof")
-    for block in blocks(PICTURES):
+    for block in blocks(IMAGES):
         store.write(block, drawn()[block])
     return store
 
@@ -43,16 +43,16 @@ def filled(tmp_path):
 class TestEveryType:
     def test_gives_back_what_was_written_up_to_its_rounding(self, dtype, tmp_path):
         store = created(tmp_path, dtype)
-        for block in blocks(PICTURES):
+        for block in blocks(IMAGES):
             store.write(block, drawn()[block])
-        read = ProbabilityStore(tmp_path).read(slice(0, PICTURES))
+        read = ProbabilityStore(tmp_path).read(slice(0, IMAGES))
         np.testing.assert_allclose(read, drawn(), atol=ROUNDING[dtype])
 
     def test_what_was_read_passes_the_check_of_what_is_written(self, dtype, tmp_path):
         store = created(tmp_path, dtype)
-        store.write(blocks(PICTURES)[0], drawn()[:64])
+        store.write(blocks(IMAGES)[0], drawn()[:64])
         again = created(tmp_path / "again", dtype)
-        again.write(blocks(PICTURES)[0], store.read(slice(0, 64)))
+        again.write(blocks(IMAGES)[0], store.read(slice(0, 64)))
         np.testing.assert_array_equal(again.read(slice(0, 64)), store.read(slice(0, 64)))
 
     def test_no_probability_that_survives_lies_below_the_floor(self, dtype, tmp_path):
@@ -60,7 +60,7 @@ class TestEveryType:
         tiny = np.float32(store.floor / 1.01)
         maps = np.array([tiny, 1 - tiny], np.float32).reshape(1, 2, 1, 1)
         maps = np.pad(np.broadcast_to(maps, (64, 2, 2, 3)), [(0, 0), (0, 3), (0, 0), (0, 0)])
-        store.write(blocks(PICTURES)[0], maps)
+        store.write(blocks(IMAGES)[0], maps)
         read = store.read(slice(0, 64))
         assert ((read == 0) | (read >= store.floor) | (dtype == "float32")).all()
 
@@ -83,7 +83,7 @@ def test_metadata_survive(filled):
         "probabilities",
         "float16",
     )
-    assert again.size == (PICTURES, 5, 2, 3)
+    assert again.size == (IMAGES, 5, 2, 3)
     assert again.name == "unet/oof"
 
 
@@ -92,7 +92,7 @@ class TestWhatIsNotWhole:
         store = created(tmp_path)
         store.write(slice(0, 64), drawn()[:64])
         assert store.missing() == [slice(64, 70)]
-        with pytest.raises(BadRun, match="pictures from 64 on are missing; run again"):
+        with pytest.raises(BadRun, match="images from 64 on are missing; run again"):
             store.read(slice(60, 66))
         assert len(store.read(slice(0, 64))) == 64
 
@@ -115,7 +115,7 @@ class TestWhatIsNotWhole:
     )
     def test_a_chunk_of_another_length_is_damaged(self, filled, change, words):
         chunk(filled, 1).write_bytes(change(chunk(filled, 1).read_bytes()))
-        with pytest.raises(BadRun, match=f"pictures from 64 on are damaged .*/1/0/0/0 {words}"):
+        with pytest.raises(BadRun, match=f"images from 64 on are damaged .*/1/0/0/0 {words}"):
             filled.read(slice(None))
 
     def test_a_chunk_that_was_written_and_lost_is_damaged(self, filled):
@@ -158,7 +158,7 @@ class TestRefusals:
         store = created(tmp_path)
         with pytest.raises(BadMaps, match=words):
             store.write(slice(0, 64), change(drawn()[:64]).astype(np.float32))
-        assert store.missing() == blocks(PICTURES)
+        assert store.missing() == blocks(IMAGES)
 
     def test_ids_that_repeat_are_refused(self, tmp_path):
         with pytest.raises(BadMaps, match="ids repeat"):
@@ -171,11 +171,11 @@ class TestRefusals:
 
 
 class TestWhoSawWhat:
-    def test_out_of_fold_maps_come_from_the_model_that_did_not_see_the_picture(self):
+    def test_out_of_fold_maps_come_from_the_model_that_did_not_see_the_image(self):
         seen = Seen((frozenset("cd"), frozenset("ab")), (0, 0, 1, 1))
         assert not seen.mask("abcd").any()
 
-    def test_a_picture_given_to_the_model_that_saw_it_is_told(self):
+    def test_an_image_given_to_the_model_that_saw_it_is_told(self):
         seen = Seen((frozenset("cd"), frozenset("ab")), (0, 1, 1, 0))
         assert seen.mask("abcd").tolist() == [False, True, False, True]
 

@@ -28,7 +28,7 @@ from members.network import Network
 from members.optimizers import SCHEDULES
 from members.predict import predict, predict_split, seen_by
 from members.recipe import Member, Recipe
-from members.specialists import Family, binary_truth
+from members.specialists import Family, binary_target
 from members.store import ProbabilityStore
 from members.train import (
     Fold,
@@ -41,17 +41,17 @@ from members.trainers.adversarial import Judge, MaskJudge, PatchGAN
 from members.trainers.epoch_metrics import Rates, rates, tally
 from members.trainers.loop import Task, _moving_average, fit
 
-PICTURES = 24
+IMAGES = 24
 FOLDS = (Fold(0, np.arange(0, 16)), Fold(1, np.arange(8, 24)))
 
 
 @pytest.fixture(scope="module")
 def data():
     rng = np.random.default_rng(0)
-    masks = rng.integers(0, len(MARS), (PICTURES, 4, 6), dtype=np.uint8).repeat(4, 1).repeat(4, 2)
-    pictures = (masks * 40 + rng.integers(0, 60, masks.shape)).astype(np.uint8)[:, None]
-    ids = tuple(f"p{k:02}" for k in range(PICTURES))
-    return DataSet(pictures, masks, ids, None, MARS)
+    masks = rng.integers(0, len(MARS), (IMAGES, 4, 6), dtype=np.uint8).repeat(4, 1).repeat(4, 2)
+    images = (masks * 40 + rng.integers(0, 60, masks.shape)).astype(np.uint8)[:, None]
+    ids = tuple(f"p{k:02}" for k in range(IMAGES))
+    return DataSet(images, masks, ids, None, MARS)
 
 
 def member(name="m", **recipe):
@@ -93,11 +93,11 @@ class TestTraining:
         )
         assert again != first
 
-    def test_no_picture_of_the_held_out_fold_is_looked_at(self, data, tmp_path):
-        outside = np.setdiff1d(np.arange(PICTURES), FOLDS[0].training)
-        pictures, masks = np.array(data.pictures), np.array(data.masks)
-        pictures[outside], masks[outside] = 255, 1
-        changed = DataSet(pictures, masks, data.ids, data.groups, MARS)
+    def test_no_image_of_the_held_out_fold_is_looked_at(self, data, tmp_path):
+        outside = np.setdiff1d(np.arange(IMAGES), FOLDS[0].training)
+        images, masks = np.array(data.images), np.array(data.masks)
+        images[outside], masks[outside] = 255, 1
+        changed = DataSet(images, masks, data.ids, data.groups, MARS)
         one = member(augment=("flips", "offline(by=[flips, noise], times=3)"))
         for name, seen in (("as it is", data), ("changed", changed)):
             train_fold(one, seen, FOLDS[0], seed=0, device="cpu", folder=tmp_path / name)
@@ -110,14 +110,14 @@ class TestTraining:
     def test_pairs_are_added_from_what_is_learnt_from_alone(self, data, tmp_path, monkeypatch):
         given = []
 
-        def add_nothing(_, pictures, masks, *__):
-            given.append(pictures)
-            return pictures, masks
+        def add_nothing(_, images, masks, *__):
+            given.append(images)
+            return images, masks
 
         monkeypatch.setattr(Augment, "enlarge", add_nothing)
         train_fold(member(), data, FOLDS[0], seed=0, device="cpu", folder=tmp_path)
         learnt, held = _parts(data, FOLDS[0], 1.0, seed_of("m", FOLDS[0], 0))
-        np.testing.assert_array_equal(given[0], data.pictures[learnt])
+        np.testing.assert_array_equal(given[0], data.images[learnt])
         assert not set(learnt) & set(held)
         assert set(learnt) | set(held) == set(FOLDS[0].training)
 
@@ -153,7 +153,7 @@ class TestStaged:
             rows = list(csv.DictReader(file))
         assert [row["epoch"] for row in rows] == ["1", "2", "3", "4"]
         network = load_network(one, tmp_path, channels=1, classes=5)
-        assert network(torch.from_numpy(np.array(data.pictures[:2]))).shape == (2, 5, 16, 24)
+        assert network(torch.from_numpy(np.array(data.images[:2]))).shape == (2, 5, 16, 24)
 
     def test_a_part_learns_while_the_others_stay(self, data):
         network = Network("double_unet(width=2, depth=1)", channels=1, classes=5)
@@ -177,9 +177,9 @@ class TestStaged:
 
 
 class TestAdversarial:
-    def test_pictures_smaller_than_a_patch_are_refused(self, data, tmp_path):
-        small = DataSet(data.pictures[:, :, :8], data.masks[:, :8], data.ids, None, MARS)
-        with pytest.raises(BadData, match="member 'm', fold 0: pictures are 8 x 24; a PatchGAN"):
+    def test_images_smaller_than_a_patch_are_refused(self, data, tmp_path):
+        small = DataSet(data.images[:, :, :8], data.masks[:, :8], data.ids, None, MARS)
+        with pytest.raises(BadData, match="member 'm', fold 0: images are 8 x 24; a PatchGAN"):
             train_fold(
                 member(procedure="adversarial"),
                 small,
@@ -201,30 +201,30 @@ class TestAdversarial:
         load_network(one, tmp_path / "a", channels=1, classes=5)
 
     def test_the_judge_learns_to_tell_and_then_blames_the_network(self, data):
-        pictures, truth = torch.from_numpy(data.pictures), torch.from_numpy(data.truth())
+        images, target = torch.from_numpy(data.images), torch.from_numpy(data.target())
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             judge = MaskJudge(Judge(PatchGAN(6, 4)), ignore=0, weight=1.0)
-            blind = torch.zeros(len(pictures), 5, 16, 24, requires_grad=True)
-            blames = [float(judge(pictures, blind, truth).detach()) for _ in range(60)]
+            blind = torch.zeros(len(images), 5, 16, 24, requires_grad=True)
+            blames = [float(judge(images, blind, target).detach()) for _ in range(60)]
         assert blames[-1] > blames[0] + 0.5
 
     def test_pixels_that_do_not_count_give_no_hint(self, data):
-        pictures, truth = torch.from_numpy(data.pictures), torch.from_numpy(data.truth())
+        images, target = torch.from_numpy(data.images), torch.from_numpy(data.target())
         judge = MaskJudge(Judge(PatchGAN(6, 4)), ignore=0, weight=1.0)
-        logits = torch.zeros(len(pictures), 5, 16, 24, requires_grad=True)
-        judge(pictures, logits, truth).backward()
+        logits = torch.zeros(len(images), 5, 16, 24, requires_grad=True)
+        judge(images, logits, target).backward()
         pushed = logits.grad.abs().sum(dim=1)
-        assert (pushed[truth == 0] == 0).all()
-        assert (pushed[truth != 0] > 0).any()
+        assert (pushed[target == 0] == 0).all()
+        assert (pushed[target != 0] > 0).any()
 
 
 def task_of(network, data):
-    pictures, truth = torch.from_numpy(data.pictures), torch.from_numpy(data.truth())
+    images, target = torch.from_numpy(data.images), torch.from_numpy(data.target())
     return Task(
         network=network,
         loss=build_loss("cross_entropy", frequencies=np.ones(5) / 5, ignore=0),
-        batches=lambda _: iter([(pictures, truth)]),
+        batches=lambda _: iter([(images, target)]),
         steps=1,
         examine=lambda _: Rates(0.0, 0.0, 0.0),
         recipe=member().recipe,
@@ -235,19 +235,19 @@ def task_of(network, data):
 
 
 class TestPredicting:
-    def test_a_picture_is_predicted_by_the_model_that_did_not_see_it(self, data, trained, tmp_path):
+    def test_an_image_is_predicted_by_the_model_that_did_not_see_it(self, data, trained, tmp_path):
         folds = (Fold(0, np.arange(12, 24)), Fold(1, np.arange(0, 12)))
         predicted(member(), data, trained, tmp_path, folds=folds, out_of_fold=True)
         store = ProbabilityStore(tmp_path)
         assert not store.saw().any()
         first = load_network(member(), trained[0], channels=1, classes=5)
-        expected = predict(first, np.array(data.pictures[:12]), "cpu", member())
+        expected = predict(first, np.array(data.images[:12]), "cpu", member())
         np.testing.assert_allclose(store.read(slice(0, 12)), expected, atol=1e-6)
 
-    def test_other_pictures_get_the_mean_of_the_models(self, data, trained, tmp_path):
+    def test_other_images_get_the_mean_of_the_models(self, data, trained, tmp_path):
         predicted(member(), data, trained, tmp_path)
         networks = [load_network(member(), f, channels=1, classes=5) for f in trained]
-        parts = [predict(network, np.array(data.pictures), "cpu", member()) for network in networks]
+        parts = [predict(network, np.array(data.images), "cpu", member()) for network in networks]
         store = ProbabilityStore(tmp_path)
         np.testing.assert_allclose(store.read(slice(None)), np.mean(parts, axis=0), atol=1e-6)
         assert store.saw().all()
@@ -275,8 +275,8 @@ class TestSpecialists:
             Family("five", stores[:3])
 
     def test_a_class_without_a_training_pixel_is_named(self, data, tmp_path):
-        masks = np.where(data.truth() == 4, 1, data.truth()).astype(np.uint8)
-        rockless = DataSet(data.pictures, masks, data.ids, None, MARS)
+        masks = np.where(data.target() == 4, 1, data.target()).astype(np.uint8)
+        rockless = DataSet(data.images, masks, data.ids, None, MARS)
         rock = Member("five-big_rock", member().recipe, label=4, family="five")
         with pytest.raises(
             BadData, match="'five-big_rock', fold 0: no training pixel of class 'big"
@@ -284,10 +284,10 @@ class TestSpecialists:
             train_fold(rock, rockless, FOLDS[0], seed=0, device="cpu", folder=tmp_path)
 
     def test_unlabelled_pixels_are_background_for_one_and_nothing_for_the_others(self):
-        truth = np.array([[[0, UNLABELLED, 1, 2]]], np.uint8)
-        assert binary_truth(truth, 0, ignore=0).tolist() == [[[1, 1, 0, 0]]]
-        assert binary_truth(truth, 1, ignore=0).tolist() == [[[255, 255, 1, 0]]]
-        assert binary_truth(truth, 1, ignore=None).tolist() == [[[0, 255, 1, 0]]]
+        target = np.array([[[0, UNLABELLED, 1, 2]]], np.uint8)
+        assert binary_target(target, 0, ignore=0).tolist() == [[[1, 1, 0, 0]]]
+        assert binary_target(target, 1, ignore=0).tolist() == [[[255, 255, 1, 0]]]
+        assert binary_target(target, 1, ignore=None).tolist() == [[[0, 255, 1, 0]]]
 
 
 class TestGenerated:
@@ -296,28 +296,28 @@ class TestGenerated:
         return Ground(len(MARS), "cpu", 4)
 
     def test_pairs_are_painted_from_training_masks(self, data, ground):
-        pictures, masks = torch.from_numpy(data.pictures), torch.from_numpy(data.truth())
+        images, masks = torch.from_numpy(data.images), torch.from_numpy(data.target())
         drawn = [
             Augment(["generated(share=0.5, epochs=1, width=2)"]).enlarge(
-                pictures, masks, ground, np.random.default_rng(seed)
+                images, masks, ground, np.random.default_rng(seed)
             )
             for seed in (0, 0, 1)
         ]
         more, labels = drawn[0]
         assert more.shape == (36, 1, 16, 24)
         assert more.dtype == labels.dtype == torch.uint8
-        assert torch.equal(more[:24], pictures)
+        assert torch.equal(more[:24], images)
         known = {mask.numpy().tobytes() for one in masks for mask in (one, one.flip(-1))}
         assert all(mask.numpy().tobytes() in known for mask in labels[24:])
         assert not torch.equal(labels[24:], drawn[2][1][24:])
 
     @pytest.mark.slow
     def test_the_generator_learns_what_a_mask_looks_like(self, data, ground):
-        pictures, masks = torch.from_numpy(data.pictures), torch.from_numpy(data.truth())
+        images, masks = torch.from_numpy(data.images), torch.from_numpy(data.target())
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             more, labels = Augment(["generated(share=1, epochs=50, width=8)"]).enlarge(
-                pictures, masks, ground, np.random.default_rng(0)
+                images, masks, ground, np.random.default_rng(0)
             )
         painted, wanted = more[24:, 0].float(), labels[24:]
         # The data's grey values are 40 times the label, plus noise of mean 30.
@@ -378,8 +378,8 @@ class TestWeightsAndRates:
 
     def test_rates_of_three_pixels(self):
         logits = torch.tensor([[[[9.0, 0, 0, 0]], [[0, 9.0, 0, 0]], [[0, 0, 9.0, 9.0]]]])
-        truth = torch.tensor([[[1, 1, 2, UNLABELLED]]], dtype=torch.uint8)
-        found = rates(0.5, tally(logits, truth, 3), 0)
+        target = torch.tensor([[[1, 1, 2, UNLABELLED]]], dtype=torch.uint8)
+        found = rates(0.5, tally(logits, target, 3), 0)
         assert found.accuracy == pytest.approx(2 / 3)
         assert found.miou == pytest.approx((1 / 2 + 1) / 2)
         assert found.watched("miou") == found.miou
@@ -392,7 +392,7 @@ class TestWeightsAndRates:
 
     def test_a_share_of_the_groups_is_learnt_from(self, data):
         groups = np.repeat([f"g{k}" for k in range(12)], 2)
-        grouped = DataSet(data.pictures, data.masks, data.ids, groups, MARS)
+        grouped = DataSet(data.images, data.masks, data.ids, groups, MARS)
         fold = Fold(0, np.arange(20))
         whole, held = _parts(grouped, fold, 1.0, 0)
         half, held_again = _parts(grouped, fold, 0.5, 0)
@@ -402,9 +402,9 @@ class TestWeightsAndRates:
         assert not set(groups[half]) & set(groups[np.setdiff1d(whole, half)])
 
     def test_a_class_that_the_fold_loses_is_named(self, data, tmp_path):
-        masks = np.where(data.truth() == 4, 1, data.truth()).astype(np.uint8)
+        masks = np.where(data.target() == 4, 1, data.target()).astype(np.uint8)
         masks[20] = 4  # outside fold 0
-        rare = DataSet(data.pictures, masks, data.ids, None, MARS)
+        rare = DataSet(data.images, masks, data.ids, None, MARS)
         with pytest.raises(BadData, match="member 'm', fold 0: no training pixel of class 'big"):
             train_fold(member(), rare, FOLDS[0], seed=0, device="cpu", folder=tmp_path)
 
@@ -412,21 +412,21 @@ class TestWeightsAndRates:
 def test_the_curves_are_drawn(trained):
     from PIL import Image
 
-    with Image.open(trained[0] / "curves.png") as picture:
-        assert picture.size == (1000, 300)
+    with Image.open(trained[0] / "curves.png") as image:
+        assert image.size == (1000, 300)
 
 
-def test_pictures_that_would_crowd_a_gpu_stay_beside_it(monkeypatch):
+def test_images_that_would_crowd_a_gpu_stay_beside_it(monkeypatch):
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (1000, 2000))
     assert home_of(99, "cuda:0") == "cuda:0"
     assert home_of(101, "cuda:0") == "cpu"
     assert home_of(10**15, "cpu") == "cpu"
 
 
-def test_a_picture_with_a_rare_class_is_drawn_more_often():
-    truth = np.ones((3, 10, 10), np.uint8)
-    truth[1, 0, 0] = 2
-    drawn = oversampled(truth, np.array([0, 0.997, 0.003]), ignore=0, times=4)
+def test_an_image_with_a_rare_class_is_drawn_more_often():
+    target = np.ones((3, 10, 10), np.uint8)
+    target[1, 0, 0] = 2
+    drawn = oversampled(target, np.array([0, 0.997, 0.003]), ignore=0, times=4)
     assert drawn.tolist() == [0, 1, 1, 1, 1, 2]
 
 

@@ -1,4 +1,4 @@
-"""Test-time augmentation: views of a picture, predicted and merged."""
+"""Test-time augmentation: views of an image, predicted and merged."""
 
 import numpy as np
 import pytest
@@ -16,24 +16,24 @@ def drawn(rows=6, cols=10):
     return torch.from_numpy(rng.integers(0, 256, (3, 1, rows, cols), dtype=np.uint8))
 
 
-def by_brightness(pictures):
+def by_brightness(images):
     """Tell two classes by grey value alone, wherever a pixel lies."""
-    bright = pictures.float() / 255
+    bright = images.float() / 255
     return torch.cat([1 - bright, bright], dim=1)
 
 
-def by_side(pictures):
-    """Tell two classes by the column alone, whatever the picture shows."""
-    cols = torch.linspace(0.1, 0.9, pictures.shape[3]).expand(pictures[:, 0].shape)
+def by_side(images):
+    """Tell two classes by the column alone, whatever the image shows."""
+    cols = torch.linspace(0.1, 0.9, images.shape[3]).expand(images[:, 0].shape)
     return torch.stack([1 - cols, cols], dim=1)
 
 
 @pytest.mark.parametrize("merge", MERGES)
 @pytest.mark.parametrize("spec", [None, "flips", "flips(vertical=True)"])
 def test_what_sees_no_place_is_left_alone_by_mirrors(spec, merge):
-    pictures = drawn()
-    found = augmented(by_brightness, spec, merge)(pictures)
-    torch.testing.assert_close(found, by_brightness(pictures), atol=1e-6, rtol=1e-5)
+    images = drawn()
+    found = augmented(by_brightness, spec, merge)(images)
+    torch.testing.assert_close(found, by_brightness(images), atol=1e-6, rtol=1e-5)
 
 
 @pytest.mark.parametrize("spec", ["flips", "scales", "flips+scales", "scales(factors=[0.5, 2])"])
@@ -53,28 +53,28 @@ def test_a_mirror_takes_away_what_depends_on_the_side():
 def test_every_scale_is_shown_in_every_flip():
     seen = []
 
-    def spy(pictures):
-        seen.append(tuple(pictures.shape[2:]))
-        return by_brightness(pictures)
+    def spy(images):
+        seen.append(tuple(images.shape[2:]))
+        return by_brightness(images)
 
     augmented(spy, "flips(vertical=True)+scales(factors=[0.5])", "mean")(drawn(8, 12))
     assert sorted(seen) == [(4, 6)] * 4 + [(8, 12)] * 4
 
 
 def test_merging_two_views_by_hand():
-    def told(pictures):
+    def told(images):
         first = torch.tensor([0.5, 0.9])[None, None, None].expand(1, 1, 1, 2)
         return torch.cat([first, 1 - first], dim=1)
 
     # Mirrored, the two pixels say .9 and .5.
-    pictures = torch.zeros(1, 1, 1, 2, dtype=torch.uint8)
+    images = torch.zeros(1, 1, 1, 2, dtype=torch.uint8)
     expected = {
         "mean": 0.7,
         "max": 0.9 / 1.4,
         "geometric_mean": 0.45**0.5 / (0.45**0.5 + 0.05**0.5),
     }
     for merge, value in expected.items():
-        found = augmented(told, "flips", merge)(pictures)[0, 0, 0]
+        found = augmented(told, "flips", merge)(images)[0, 0, 0]
         np.testing.assert_allclose(found, [value, value], rtol=1e-6)
 
 
@@ -100,7 +100,7 @@ def test_weights_do_not_depend_on_the_views_but_maps_do():
     assert plain.asked_of_maps() != mirrored.asked_of_maps()
 
 
-def test_every_kind_of_view_begins_with_the_picture_itself():
+def test_every_kind_of_view_begins_with_the_image_itself():
     for name in VIEWS:
         first = VIEWS.build(name)(drawn())[0]
         assert torch.equal(first.there(drawn()), drawn())

@@ -23,7 +23,7 @@ def maps():
 
 
 @pytest.fixture
-def pictures():
+def images():
     return np.random.default_rng(1).integers(0, 256, (2, 1, 6, 8), dtype=np.uint8)
 
 
@@ -50,14 +50,14 @@ def test_argmax_comes_before_the_first_step_on_labels(maps):
     np.testing.assert_array_equal(chain(maps), small.apply(labels, None))
 
 
-def test_steps_on_maps_end_with_argmax(maps, pictures):
+def test_steps_on_maps_end_with_argmax(maps, images):
     suppress, crf = (
         STEPS.build(spec, classes=CLASSES, ignore=0, floor=2.0**-25)
         for spec in ("suppress_background", "crf(iterations=2)")
     )
-    labels = parsed("suppress_background|crf(iterations=2)")(maps, pictures)
+    labels = parsed("suppress_background|crf(iterations=2)")(maps, images)
     assert labels.dtype == np.uint8
-    expected = argmax(crf.apply(suppress.apply(maps, None), pictures))
+    expected = argmax(crf.apply(suppress.apply(maps, None), images))
     np.testing.assert_array_equal(labels, expected)
 
 
@@ -171,12 +171,12 @@ def test_suppress_background_asks_for_the_ignored_class():
         ("median|remove_small(refill=next_best)", False),
     ],
 )
-def test_knows_whether_it_needs_pictures(text, needed):
-    assert parsed(text).needs_pictures is needed
+def test_knows_whether_it_needs_images(text, needed):
+    assert parsed(text).needs_images is needed
 
 
-def test_names_the_option_that_gives_pictures(maps):
-    with pytest.raises(BadData, match="step 'crf' looks at the pictures; give them with --images"):
+def test_names_the_option_that_gives_images(maps):
+    with pytest.raises(BadData, match="step 'crf' looks at the images; give them with --images"):
         parsed("blur|crf")(maps)
 
 
@@ -194,21 +194,21 @@ def test_floors_zeros_at_what_it_is_told(maps):
 
 @pytest.mark.parametrize("shape", [(2, 4, 6, 8), (2, 6, 8), (3,)])
 def test_refuses_maps_of_another_shape(shape):
-    with pytest.raises(BadMaps, match=r"expected \(pictures, 3 classes, rows, cols\)"):
+    with pytest.raises(BadMaps, match=r"expected \(images, 3 classes, rows, cols\)"):
         parsed("")(np.zeros(shape, dtype=np.float32))
 
 
 @pytest.mark.parametrize(
     ("shape", "dtype", "words"),
     [
-        ((2, 1, 6, 9), "uint8", "pictures of 6x9 pixels; expected 6x8, the size of the maps"),
-        ((3, 1, 6, 8), "uint8", "3 pictures for maps of 2; expected the same pictures"),
-        ((2, 4, 6, 8), "uint8", "expected uint8 (pictures, 1 or 3 channels, rows, cols)"),
-        ((2, 6, 8), "uint8", "expected uint8 (pictures, 1 or 3 channels, rows, cols)"),
-        ((2, 1, 6, 8), "float32", "pictures are float32 of shape (2, 1, 6, 8); expected uint8"),
+        ((2, 1, 6, 9), "uint8", "images of 6x9 pixels; expected 6x8, the size of the maps"),
+        ((3, 1, 6, 8), "uint8", "3 images for maps of 2; expected the same images"),
+        ((2, 4, 6, 8), "uint8", "expected uint8 (images, 1 or 3 channels, rows, cols)"),
+        ((2, 6, 8), "uint8", "expected uint8 (images, 1 or 3 channels, rows, cols)"),
+        ((2, 1, 6, 8), "float32", "images are float32 of shape (2, 1, 6, 8); expected uint8"),
     ],
 )
-def test_refuses_pictures_that_do_not_fit(maps, shape, dtype, words):
+def test_refuses_images_that_do_not_fit(maps, shape, dtype, words):
     with pytest.raises(BadData) as refusal:
         parsed("crf")(maps, np.zeros(shape, dtype=dtype))
     assert words in str(refusal.value)

@@ -28,9 +28,9 @@ CLASSES = 4
 seeds = st.integers(0, 2**32 - 1)
 
 
-def stored_maps(rng, *, classes=CLASSES, pictures=3, size=(6, 7), sharpness=0.4):
+def stored_maps(rng, *, classes=CLASSES, images=3, size=(6, 7), sharpness=0.4):
     """Maps as a float16 store gives them: many zeros, nothing below its quantum."""
-    drawn = rng.dirichlet(np.full(classes, sharpness), (pictures, *size))
+    drawn = rng.dirichlet(np.full(classes, sharpness), (images, *size))
     return np.moveaxis(drawn, -1, 1).astype(np.float16).astype(np.float32)
 
 
@@ -38,36 +38,36 @@ def labelled(spec, maps, *, ignore=0):
     return parse_chain(spec, classes=maps.shape[1], ignore=ignore, floor=FLOOR)(maps)
 
 
-def score(labels, truth, *, classes=CLASSES, ignore=0):
-    return masked()(confusion(truth, labels, classes=classes).sum(axis=0), ignore).miou
+def score(labels, target, *, classes=CLASSES, ignore=0):
+    return masked()(confusion(target, labels, classes=classes).sum(axis=0), ignore).miou
 
 
-def learned(maps, truth, *, ignore=0, text="class_bias", pictures=None):
+def learned(maps, target, *, ignore=0, text="class_bias", images=None):
     chain = parse_chain(text, classes=maps.shape[1], ignore=ignore, floor=FLOOR)
-    return fit_chain(chain, ArrayMaps("held out", maps), truth, pictures)
+    return fit_chain(chain, ArrayMaps("held out", maps), target, images)
 
 
 def biases(chain):
     return chain.specs[-1].options["bias"]
 
 
-def skewed(rng, *, pictures=40, size=(8, 9)):
-    """Maps of a network that names the rare class 3 too seldom; truth drawn from the right ones."""
-    right = np.moveaxis(rng.dirichlet([0.3, 0.8, 0.6, 0.15], (pictures, *size)), -1, 1)
-    steps = rng.random((pictures, 1, *size))
-    truth = (right.cumsum(axis=1) < steps).sum(axis=1).clip(max=3).astype(np.uint8)
+def skewed(rng, *, images=40, size=(8, 9)):
+    """Maps of a network that names the rare class 3 too seldom; target drawn from the right ones."""
+    right = np.moveaxis(rng.dirichlet([0.3, 0.8, 0.6, 0.15], (images, *size)), -1, 1)
+    steps = rng.random((images, 1, *size))
+    target = (right.cumsum(axis=1) < steps).sum(axis=1).clip(max=3).astype(np.uint8)
     wrong = right * np.array([3, 2, 1, 0.2])[:, None, None]
     wrong /= wrong.sum(axis=1, keepdims=True)
-    return wrong.astype(np.float16).astype(np.float32), truth
+    return wrong.astype(np.float16).astype(np.float32), target
 
 
-def brute_score(maps, truth, bias):
+def brute_score(maps, target, bias):
     """Mean IoU of argmax of log p + b over three classes, none ignored, class by class."""
     with np.errstate(divide="ignore"):
         sums = np.log(np.maximum(maps, FLOOR)) + np.array(bias)[:, None, None]
-    guess = sums.argmax(axis=1)
-    both = [((truth == k) & (guess == k)).sum() for k in range(3)]
-    either = [((truth == k) | (guess == k)).sum() for k in range(3)]
+    pred = sums.argmax(axis=1)
+    both = [((target == k) & (pred == k)).sum() for k in range(3)]
+    either = [((target == k) | (pred == k)).sum() for k in range(3)]
     return np.mean([b / e for b, e in zip(both, either, strict=True) if e])
 
 
@@ -146,66 +146,66 @@ class TestWhatIsLearned:
     @pytest.mark.parametrize("seed", range(6))
     def test_reaches_what_a_grid_reaches(self, seed):
         rng = np.random.default_rng(seed)
-        maps = stored_maps(rng, classes=3, pictures=4, size=(6, 6), sharpness=0.8)
-        truth = rng.integers(0, 3, (4, 6, 6), dtype=np.uint8)
+        maps = stored_maps(rng, classes=3, images=4, size=(6, 6), sharpness=0.8)
+        target = rng.integers(0, 3, (4, 6, 6), dtype=np.uint8)
         grid = itertools.product(np.arange(-3, 3.1, 0.25), repeat=2)
-        reached = max(brute_score(maps, truth, [0, *pair]) for pair in grid)
-        fitted = learned(maps, truth, ignore=None)
-        assert score(fitted(maps), truth, classes=3, ignore=None) >= reached - 1e-3
+        reached = max(brute_score(maps, target, [0, *pair]) for pair in grid)
+        fitted = learned(maps, target, ignore=None)
+        assert score(fitted(maps), target, classes=3, ignore=None) >= reached - 1e-3
 
     @pytest.mark.parametrize("seed", range(4))
     def test_two_scored_classes_reach_the_very_best(self, seed):
         """With one free number the best of all its values is known by trying each."""
         rng = np.random.default_rng(seed)
-        maps = stored_maps(rng, classes=3, pictures=3, sharpness=2)
-        truth = rng.integers(1, 3, (3, 6, 7), dtype=np.uint8)
+        maps = stored_maps(rng, classes=3, images=3, sharpness=2)
+        target = rng.integers(1, 3, (3, 6, 7), dtype=np.uint8)
         values = np.arange(-4, 4.001, 1 / 128)
-        best = max(brute_score(maps, truth, [-np.inf, 0, value]) for value in values)
-        fitted = learned(maps, truth)
-        assert score(fitted(maps), truth, classes=3) == pytest.approx(best, abs=1e-6)
+        best = max(brute_score(maps, target, [-np.inf, 0, value]) for value in values)
+        fitted = learned(maps, target)
+        assert score(fitted(maps), target, classes=3) == pytest.approx(best, abs=1e-6)
 
     @pytest.mark.parametrize("seed", range(5))
     def test_never_loses_on_what_it_learned_from(self, seed):
-        maps, truth = skewed(np.random.default_rng(seed))
-        fitted = score(learned(maps, truth)(maps), truth)
-        assert fitted >= score(labelled("suppress_background", maps), truth)
+        maps, target = skewed(np.random.default_rng(seed))
+        fitted = score(learned(maps, target)(maps), target)
+        assert fitted >= score(labelled("suppress_background", maps), target)
 
-    def test_gains_on_other_pictures_where_a_class_was_named_too_seldom(self):
+    def test_gains_on_other_images_where_a_class_was_named_too_seldom(self):
         rng = np.random.default_rng(1)
-        chain = learned(*skewed(rng, pictures=120))
-        maps, truth = skewed(rng, pictures=120)
-        plain = score(labelled("suppress_background", maps), truth)
-        assert score(chain(maps), truth) > plain + 0.02
+        chain = learned(*skewed(rng, images=120))
+        maps, target = skewed(rng, images=120)
+        plain = score(labelled("suppress_background", maps), target)
+        assert score(chain(maps), target) > plain + 0.02
         assert biases(chain)[0] == "-inf"
         assert biases(chain)[1] == 0
         assert biases(chain)[3] > 1
 
     def test_perfect_maps_are_left_alone(self):
-        truth = np.random.default_rng(2).integers(0, CLASSES, (5, 6, 7), dtype=np.uint8)
-        maps = np.moveaxis(np.eye(CLASSES, dtype=np.float32)[truth], -1, 1).copy()
-        assert biases(learned(maps, truth)) == ["-inf", 0, 0, 0]
+        target = np.random.default_rng(2).integers(0, CLASSES, (5, 6, 7), dtype=np.uint8)
+        maps = np.moveaxis(np.eye(CLASSES, dtype=np.float32)[target], -1, 1).copy()
+        assert biases(learned(maps, target)) == ["-inf", 0, 0, 0]
 
     def test_nothing_is_learned_from_pixels_that_are_not_scored(self):
         rng = np.random.default_rng(3)
-        maps, truth = skewed(rng)
-        truth[:5] = 255
+        maps, target = skewed(rng)
+        target[:5] = 255
         other = maps.copy()
-        unseen = (truth == 255) | (truth == 0)
+        unseen = (target == 255) | (target == 0)
         other[np.broadcast_to(unseen[:, None], maps.shape)] = 1 / CLASSES
-        assert biases(learned(maps, truth)) == biases(learned(other, truth))
+        assert biases(learned(maps, target)) == biases(learned(other, target))
 
     def test_a_class_that_never_occurs_is_not_pushed_away(self):
-        """Its guesses are all wrong here, which says nothing about where it does occur."""
-        maps, truth = skewed(np.random.default_rng(4))
-        truth[truth == 2] = 255
-        bias = biases(learned(maps, truth))
+        """Its predictions are all wrong here, which says nothing about where it does occur."""
+        maps, target = skewed(np.random.default_rng(4))
+        target[target == 2] = 255
+        bias = biases(learned(maps, target))
         assert bias[2] > -1
         assert bias[3] > 1
 
     def test_is_the_same_for_any_blocks_and_near_the_whole_when_thinned(self):
-        maps, truth = skewed(np.random.default_rng(5), pictures=60)
-        whole = [FitBlock(maps, truth)]
-        parts = [FitBlock(maps[k : k + 7], truth[k : k + 7]) for k in range(0, 60, 7)]
+        maps, target = skewed(np.random.default_rng(5), images=60)
+        whole = [FitBlock(maps, target)]
+        parts = [FitBlock(maps[k : k + 7], target[k : k + 7]) for k in range(0, 60, 7)]
         for values in (1 << 23, 9000):
             one, other = (
                 held_out_pixels(b, [1, 2, 3], FLOOR, values=values) for b in (whole, parts)
@@ -214,65 +214,63 @@ class TestWhatIsLearned:
             np.testing.assert_array_equal(one.weight, other.weight)
         every = held_out_pixels(whole, [1, 2, 3], FLOOR)
         thinned = held_out_pixels(whole, [1, 2, 3], FLOOR, values=9000)
-        assert len(thinned.truth) < len(every.truth) / 2
+        assert len(thinned.target) < len(every.target) / 2
         np.testing.assert_allclose(
-            np.bincount(thinned.truth, thinned.weight), np.bincount(every.truth, every.weight)
+            np.bincount(thinned.target, thinned.weight), np.bincount(every.target, every.weight)
         )
         np.testing.assert_allclose(best_bias(thinned), best_bias(every), atol=0.7)
 
 
 class TestFittingAChain:
     def test_a_step_learns_from_what_those_before_it_give(self):
-        maps, truth = skewed(np.random.default_rng(0))
-        chain = learned(maps, truth, text="blur(sigma=2)|class_bias|mode_filter(size=3)")
+        maps, target = skewed(np.random.default_rng(0))
+        chain = learned(maps, target, text="blur(sigma=2)|class_bias|mode_filter(size=3)")
         smooth = STEPS.build("blur(sigma=2)").apply(maps, None)
-        assert chain.specs[1] == learned(smooth, truth).specs[0]
-        assert biases(learned(maps, truth)) != chain.specs[1].options["bias"]
+        assert chain.specs[1] == learned(smooth, target).specs[0]
+        assert biases(learned(maps, target)) != chain.specs[1].options["bias"]
         assert [spec.name for spec in chain.specs] == ["blur", "class_bias", "mode_filter"]
 
     def test_the_text_of_what_was_learned_reads_again(self):
-        maps, truth = skewed(np.random.default_rng(1))
-        chain = learned(maps, truth)
+        maps, target = skewed(np.random.default_rng(1))
+        chain = learned(maps, target)
         again = parse_chain(str(chain), classes=CLASSES, ignore=0, floor=FLOOR)
         np.testing.assert_array_equal(again(maps), chain(maps))
         assert not again.learns
 
     def test_a_chain_that_has_not_learned_is_refused(self):
-        maps, _ = skewed(np.random.default_rng(1), pictures=2)
+        maps, _ = skewed(np.random.default_rng(1), images=2)
         with pytest.raises(BadSpec, match="step 'class_bias' has not learned; give it held-out"):
             labelled("class_bias", maps)
 
-    def test_asks_for_pictures_where_a_step_before_looks_at_them(self):
-        maps, truth = skewed(np.random.default_rng(1), pictures=2)
-        with pytest.raises(
-            BadData, match="'crf' looks at the pictures; give them with --fit-images"
-        ):
-            learned(maps, truth, text="crf(iterations=1)|class_bias")
-        learned(maps, truth, text="class_bias|crf(iterations=1)")
+    def test_asks_for_images_where_a_step_before_looks_at_them(self):
+        maps, target = skewed(np.random.default_rng(1), images=2)
+        with pytest.raises(BadData, match="'crf' looks at the images; give them with --fit-images"):
+            learned(maps, target, text="crf(iterations=1)|class_bias")
+        learned(maps, target, text="class_bias|crf(iterations=1)")
 
     @pytest.mark.parametrize(
         ("change", "error", "words"),
         [
             (lambda t: t[:1], BadLabels, "expected integers of shape (2, 8, 9) as in held out"),
-            (lambda t: t.astype(float), BadLabels, "truth is float64 of shape (2, 8, 9)"),
-            (lambda t: t + 4, BadLabels, "truth holds [4, 5"),
+            (lambda t: t.astype(float), BadLabels, "target is float64 of shape (2, 8, 9)"),
+            (lambda t: t + 4, BadLabels, "target holds [4, 5"),
             (lambda t: t * 0, BadData, "has no scored pixel"),
         ],
     )
-    def test_refuses_what_is_no_truth(self, change, error, words):
-        maps, truth = skewed(np.random.default_rng(1), pictures=2)
+    def test_refuses_what_is_no_target(self, change, error, words):
+        maps, target = skewed(np.random.default_rng(1), images=2)
         with pytest.raises(error) as refusal:
-            learned(maps, change(truth))
+            learned(maps, change(target))
         assert words in str(refusal.value)
 
     def test_refuses_maps_of_other_classes(self):
-        maps, truth = skewed(np.random.default_rng(1), pictures=2)
+        maps, target = skewed(np.random.default_rng(1), images=2)
         chain = parse_chain("blur|class_bias", classes=3, ignore=0)
-        with pytest.raises(BadMaps, match="expected \\(pictures, 3 classes"):
-            fit_chain(chain, ArrayMaps("held out", maps), truth % 3)
+        with pytest.raises(BadMaps, match="expected \\(images, 3 classes"):
+            fit_chain(chain, ArrayMaps("held out", maps), target % 3)
 
     def test_each_fold_is_labelled_by_its_own_chain(self):
-        maps, _ = skewed(np.random.default_rng(2), pictures=130)
+        maps, _ = skewed(np.random.default_rng(2), images=130)
         texts = ["class_bias(bias=[0, 0, 0, 9])", "suppress_background|mode_filter"]
         chains = [parse_chain(text, classes=CLASSES, ignore=0) for text in texts]
         fold_of = np.arange(130) % 3 % 2

@@ -19,12 +19,12 @@ def build(spec, classes):
     return STEPS.build(spec, classes=classes, ignore=0, floor=FLOOR)
 
 
-def scene(seed, classes, size, pictures=1):
-    """A grey picture in two tones with texture, and soft maps that know little of it."""
+def scene(seed, classes, size, images=1):
+    """A grey image in two tones with texture, and soft maps that know little of it."""
     rng = np.random.default_rng(seed)
     edge = np.add.outer(np.arange(size[0]), np.arange(size[1])) > sum(size) / 2
-    grey = 80 + 60 * edge + rng.normal(0, 6, (pictures, *size))
-    scores = rng.normal(0, 1.5, (pictures, classes, *size))
+    grey = 80 + 60 * edge + rng.normal(0, 6, (images, *size))
+    scores = rng.normal(0, 1.5, (images, classes, *size))
     scores[:, 0] += 1.5 * edge
     maps = np.exp(scores)
     maps /= maps.sum(axis=1, keepdims=True)
@@ -54,20 +54,20 @@ SHAPES = [
     ],
 )
 def test_the_compiled_kernel_gives_what_its_twin_gives(options, classes, size, quality):
-    maps, picture = scene(1, classes, size)
+    maps, image = scene(1, classes, size)
     ours, twin = (
-        build(f"crf(quality={quality}, backend={backend}{options})", classes).apply(maps, picture)
+        build(f"crf(quality={quality}, backend={backend}{options})", classes).apply(maps, image)
         for backend in ("ours", "numpy")
     )
     np.testing.assert_allclose(ours, twin, atol=1e-4)
 
 
 @pytest.mark.parametrize("fill", [0, 128, 255])
-def test_a_constant_picture_is_no_special_case(fill):
-    maps, picture = scene(2, 4, (11, 19))
-    picture[:] = fill
+def test_a_constant_image_is_no_special_case(fill):
+    maps, image = scene(2, 4, (11, 19))
+    image[:] = fill
     ours, twin, full = (
-        build(f"crf(backend={backend})", 4).apply(maps, picture)
+        build(f"crf(backend={backend})", 4).apply(maps, image)
         for backend in ("ours", "numpy", "exact")
     )
     np.testing.assert_allclose(ours, twin, atol=1e-4)
@@ -75,11 +75,11 @@ def test_a_constant_picture_is_no_special_case(fill):
 
 
 def test_maps_of_uint8_quanta_and_of_zeros_stay_maps():
-    maps, picture = scene(3, 3, (8, 8))
+    maps, image = scene(3, 3, (8, 8))
     coarse = np.round(maps * 255).astype(np.float32) / np.float32(255)
     coarse[..., :4] = 0
     ours, twin = (
-        build(f"crf(backend={backend}, floor=0.002)", 3).apply(coarse, picture)
+        build(f"crf(backend={backend}, floor=0.002)", 3).apply(coarse, image)
         for backend in ("ours", "numpy")
     )
     np.testing.assert_allclose(ours.sum(axis=1), 1, atol=1e-5)
@@ -88,22 +88,22 @@ def test_maps_of_uint8_quanta_and_of_zeros_stay_maps():
 
 class TestMatrix:
     def test_potts_is_a_matrix_with_equal_costs(self):
-        maps, picture = scene(4, 3, (10, 12))
+        maps, image = scene(4, 3, (10, 12))
         costs = (10.0 * (1 - np.eye(3))).tolist()
         for backend in ("ours", "numpy", "exact"):
-            number = build(f"crf(backend={backend})", 3).apply(maps, picture)
+            number = build(f"crf(backend={backend})", 3).apply(maps, image)
             matrix = build(f"crf(backend={backend}, bilateral_compat={costs})", 3)
-            np.testing.assert_allclose(matrix.apply(maps, picture), number, atol=1e-4)
+            np.testing.assert_allclose(matrix.apply(maps, image), number, atol=1e-4)
 
     @pytest.mark.parametrize("classes", [3, 9])
     @pytest.mark.parametrize("backend", ["numpy", "pydensecrf"])
     def test_other_backends_read_it_alike(self, backend, classes):
-        maps, picture = scene(5, classes, (6, 7))
+        maps, image = scene(5, classes, (6, 7))
         drawn = np.random.default_rng(6).uniform(0, 2, (classes, classes))
         costs = (drawn + drawn.T).round(2).tolist()
         options = f"gaussian_compat={costs}, bilateral_compat={costs}, iterations=2"
         ours, other = (
-            build(f"crf(backend={name}, {options})", classes).apply(maps, picture)
+            build(f"crf(backend={name}, {options})", classes).apply(maps, image)
             for name in ("ours", backend)
         )
         np.testing.assert_allclose(ours, other, atol=1e-4 if backend == "numpy" else 0.05)
@@ -125,9 +125,9 @@ class TestMatrix:
 class TestExact:
     def test_is_the_sum_over_all_pairs(self):
         """One iteration by three loops."""
-        maps, picture = scene(7, 2, (3, 4))
+        maps, image = scene(7, 2, (3, 4))
         place = np.indices((3, 4)).reshape(2, -1).T
-        grey = picture.ravel().astype(float)
+        grey = image.ravel().astype(float)
         logs = np.log(maps.reshape(2, -1).astype(np.float64))
         scores = logs.copy()
         for sxy, srgb, weight in ((3, np.inf, 3), (30, 13, 10)):
@@ -139,26 +139,26 @@ class TestExact:
             scale = 1 / np.sqrt(k.sum(axis=1))
             scores += weight * (np.exp(logs) * scale) @ k * scale
         expected = np.exp(scores) / np.exp(scores).sum(axis=0)
-        found = build("crf(backend=exact, iterations=1)", 2).apply(maps, picture)
+        found = build("crf(backend=exact, iterations=1)", 2).apply(maps, image)
         np.testing.assert_allclose(found.reshape(2, -1), expected, atol=1e-6)
 
     def test_is_nearer_to_ours_than_to_the_library(self):
-        maps, picture = scene(8, 5, (48, 64), pictures=3)
-        full = build("crf(backend=exact)", 5).apply(maps, picture)
+        maps, image = scene(8, 5, (48, 64), images=3)
+        full = build("crf(backend=exact)", 5).apply(maps, image)
         off = {
-            spec: np.abs(build(f"crf({spec})", 5).apply(maps, picture) - full).mean()
+            spec: np.abs(build(f"crf({spec})", 5).apply(maps, image) - full).mean()
             for spec in ("backend=pydensecrf", "quality=default", "quality=high")
         }
         assert off["quality=default"] <= off["backend=pydensecrf"] / 2
         assert off["quality=high"] <= off["backend=pydensecrf"] / 4
 
-    def test_refuses_large_pictures(self):
+    def test_refuses_large_images(self):
         maps = np.full((1, 2, 101, 100), 0.5, dtype=np.float32)
         with pytest.raises(BadMaps, match="maps of 10100 pixels; expected at most 10000"):
             exact.infer(maps, None, Model(2, (), 1, FLOOR))
 
 
-def test_the_kernel_needs_no_pictures_for_place_alone():
+def test_the_kernel_needs_no_images_for_place_alone():
     maps, _ = scene(9, 3, (9, 9))
     ours, full = (
         build(f"crf(bilateral_compat=0, backend={backend})", 3).apply(maps, None)
@@ -168,23 +168,23 @@ def test_the_kernel_needs_no_pictures_for_place_alone():
 
 
 @settings(max_examples=10, deadline=None)
-@given(seed=st.integers(0, 2**32 - 1), pictures=st.integers(1, 4))
-def test_threads_change_nothing(seed, pictures):
-    maps, greys = scene(seed, 5, (17, 40), pictures)
+@given(seed=st.integers(0, 2**32 - 1), images=st.integers(1, 4))
+def test_threads_change_nothing(seed, images):
+    maps, greys = scene(seed, 5, (17, 40), images)
     step = build("crf", 5)
     whole = step.apply(maps, greys)
-    parts = map_blocks(lambda b: step.apply(maps[b], greys[b]), pictures, size=1, threads=3)
+    parts = map_blocks(lambda b: step.apply(maps[b], greys[b]), images, size=1, threads=3)
     np.testing.assert_array_equal(np.concatenate(list(parts)), whole)
 
 
-def test_a_picture_that_starts_even_is_not_taken_for_settled():
+def test_an_image_that_starts_even_is_not_taken_for_settled():
     """Probabilities that hardly move at first, but each time more than before."""
     maps = np.full((1, 2, 16, 16), 0.5, dtype=np.float32)
     maps[:, 0] += np.float32(1e-6)
     maps[:, 1] -= np.float32(1e-6)
-    picture = np.full((1, 1, 16, 16), 90, dtype=np.uint8)
+    image = np.full((1, 1, 16, 16), 90, dtype=np.uint8)
     ours, twin = (
-        build(f"crf(backend={backend})", 2).apply(maps, picture) for backend in ("ours", "numpy")
+        build(f"crf(backend={backend})", 2).apply(maps, image) for backend in ("ours", "numpy")
     )
     assert ours[0, 0].min() > 0.99
     np.testing.assert_allclose(ours, twin, atol=1e-4)

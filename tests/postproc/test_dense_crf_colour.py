@@ -1,4 +1,4 @@
-"""The dense CRF on pictures in colour: the lattice of colours, the kernel, and its referees."""
+"""The dense CRF on images in colour: the lattice of colours, the kernel, and its referees."""
 
 import numpy as np
 import pytest
@@ -19,13 +19,13 @@ def build(spec, classes):
     return STEPS.build(spec, classes=classes, ignore=0, floor=FLOOR)
 
 
-def scene(seed, classes, size, pictures=1):
+def scene(seed, classes, size, images=1):
     """Two colours with texture, and soft maps that know little of them."""
     rng = np.random.default_rng(seed)
     edge = np.add.outer(np.arange(size[0]), np.arange(size[1])) > sum(size) / 2
     away = np.array([60, -30, 20])[:, None, None]
-    colours = 110 + away * edge + rng.normal(0, 6, (pictures, 3, *size))
-    scores = rng.normal(0, 1.5, (pictures, classes, *size))
+    colours = 110 + away * edge + rng.normal(0, 6, (images, 3, *size))
+    scores = rng.normal(0, 1.5, (images, classes, *size))
     scores[:, 0] += 1.5 * edge
     maps = np.exp(scores)
     maps /= maps.sum(axis=1, keepdims=True)
@@ -42,11 +42,9 @@ def test_the_compiled_kernel_gives_what_its_twin_gives(
     options, classes, size, quality, monkeypatch
 ):
     monkeypatch.setattr(cpp_backend, "MOST_CELLS", 1000)
-    maps, pictures = scene(1, classes, size, 2)
+    maps, images = scene(1, classes, size, 2)
     ours, twin = (
-        build(f"crf(quality={quality}, backend={backend}, {options})", classes).apply(
-            maps, pictures
-        )
+        build(f"crf(quality={quality}, backend={backend}, {options})", classes).apply(maps, images)
         for backend in ("ours", "numpy")
     )
     np.testing.assert_allclose(ours, twin, atol=1e-4)
@@ -54,59 +52,59 @@ def test_the_compiled_kernel_gives_what_its_twin_gives(
 
 def test_is_nearer_to_exact_than_the_library(monkeypatch):
     monkeypatch.setattr(cpp_backend, "MOST_CELLS", 1000)
-    maps, _ = scene(2, 5, (32, 48), pictures=2)
+    maps, _ = scene(2, 5, (32, 48), images=2)
     rng = np.random.default_rng(2)
     drawn = ndimage.gaussian_filter(rng.normal(0, 1, (2, 3, 32, 48)), 5, axes=(2, 3))
     colours = 128 + 45 * drawn / drawn.std() + rng.normal(0, 4, drawn.shape)
-    pictures = colours.clip(0, 255).astype(np.uint8)
-    full = build("crf(backend=exact)", 5).apply(maps, pictures)
+    images = colours.clip(0, 255).astype(np.uint8)
+    full = build("crf(backend=exact)", 5).apply(maps, images)
     off = {
-        spec: np.abs(build(f"crf({spec})", 5).apply(maps, pictures) - full).mean()
+        spec: np.abs(build(f"crf({spec})", 5).apply(maps, images) - full).mean()
         for spec in ("backend=pydensecrf", "quality=default", "quality=high")
     }
     assert off["quality=default"] < 0.8 * off["backend=pydensecrf"]
     assert off["quality=high"] < 0.4 * off["backend=pydensecrf"]
 
 
-def test_grey_and_coloured_pictures_of_a_block_go_their_own_ways():
-    maps, pictures = scene(3, 3, (12, 14), 3)
-    pictures[[0, 2]] = pictures[[0, 2], :1]
-    together = build("crf", 3).apply(maps, pictures)
-    np.testing.assert_array_equal(together[[0, 2]], build("crf", 3).apply(maps, pictures)[[0, 2]])
+def test_grey_and_coloured_images_of_a_block_go_their_own_ways():
+    maps, images = scene(3, 3, (12, 14), 3)
+    images[[0, 2]] = images[[0, 2], :1]
+    together = build("crf", 3).apply(maps, images)
+    np.testing.assert_array_equal(together[[0, 2]], build("crf", 3).apply(maps, images)[[0, 2]])
     np.testing.assert_array_equal(
-        together[[0, 2]], build("crf", 3).apply(maps[[0, 2]], pictures[[0, 2], :1])
+        together[[0, 2]], build("crf", 3).apply(maps[[0, 2]], images[[0, 2], :1])
     )
-    np.testing.assert_array_equal(together[1:2], build("crf", 3).apply(maps[1:2], pictures[1:2]))
+    np.testing.assert_array_equal(together[1:2], build("crf", 3).apply(maps[1:2], images[1:2]))
 
 
 def test_too_many_colours_go_to_the_library():
-    maps, pictures = scene(4, 3, (24, 30), 2)
-    pictures[1] = np.random.default_rng(5).integers(0, 256, pictures[1].shape)
+    maps, images = scene(4, 3, (24, 30), 2)
+    images[1] = np.random.default_rng(5).integers(0, 256, images[1].shape)
     few = "bilateral_sxy=8, bilateral_srgb=12"
     kernel = Kernel(8.0, -10 * np.eye(3, dtype=np.float32), srgb=12.0)
-    _, done = cpp_backend.infer(maps, pictures, Model(3, (kernel,), 2, FLOOR), "default")
+    _, done = cpp_backend.infer(maps, images, Model(3, (kernel,), 2, FLOOR), "default")
     assert done.tolist() == [True, False]
-    ours = build(f"crf({few})", 3).apply(maps, pictures)
-    library = build(f"crf({few}, backend=pydensecrf)", 3).apply(maps, pictures)
+    ours = build(f"crf({few})", 3).apply(maps, images)
+    library = build(f"crf({few}, backend=pydensecrf)", 3).apply(maps, images)
     np.testing.assert_array_equal(ours[1], library[1])
     assert np.abs(ours[0] - library[0]).max() > 0
 
 
 def test_a_matrix_is_read_as_the_twin_reads_it():
-    maps, pictures = scene(6, 3, (10, 12))
+    maps, images = scene(6, 3, (10, 12))
     costs = "[[0, 1, 5], [1, 0, 2], [5, 2, 1]]"
     ours, twin = (
-        build(f"crf(backend={backend}, bilateral_compat={costs})", 3).apply(maps, pictures)
+        build(f"crf(backend={backend}, bilateral_compat={costs})", 3).apply(maps, images)
         for backend in ("ours", "numpy")
     )
     np.testing.assert_allclose(ours, twin, atol=1e-4)
 
 
-def test_pictures_of_one_colour_are_no_special_case():
-    maps, pictures = scene(7, 4, (11, 19))
-    pictures[:] = np.array([255, 0, 90], np.uint8)[:, None, None]
+def test_images_of_one_colour_are_no_special_case():
+    maps, images = scene(7, 4, (11, 19))
+    images[:] = np.array([255, 0, 90], np.uint8)[:, None, None]
     ours, full = (
-        build(f"crf(backend={backend})", 4).apply(maps, pictures) for backend in ("ours", "exact")
+        build(f"crf(backend={backend})", 4).apply(maps, images) for backend in ("ours", "exact")
     )
     np.testing.assert_allclose(ours, full, atol=0.01)
 
@@ -147,8 +145,8 @@ class TestLattice:
 
 
 @pytest.mark.parametrize("quality", grid.BESIDE_COLOURS)
-def test_blocks_equal_their_pictures_one_by_one(quality):
-    maps, pictures = scene(9, 3, (12, 14), 4)
+def test_blocks_equal_their_images_one_by_one(quality):
+    maps, images = scene(9, 3, (12, 14), 4)
     step = build(f"crf(quality={quality})", 3)
-    alone = [step.apply(maps[i : i + 1], pictures[i : i + 1]) for i in range(4)]
-    np.testing.assert_array_equal(np.concatenate(alone), step.apply(maps, pictures))
+    alone = [step.apply(maps[i : i + 1], images[i : i + 1]) for i in range(4)]
+    np.testing.assert_array_equal(np.concatenate(alone), step.apply(maps, images))

@@ -12,27 +12,27 @@ def build(spec, classes):
     return STEPS.build(spec, classes=classes, ignore=0, floor=FLOOR)
 
 
-def scene(seed, classes, size, pictures):
-    """Smooth grey pictures, each of other levels than the next, and soft maps."""
+def scene(seed, classes, size, images):
+    """Smooth grey images, each of other levels than the next, and soft maps."""
     rng = np.random.default_rng(seed)
     slope = np.add.outer(np.arange(size[0]), 2 * np.arange(size[1])) % 90
-    level = rng.integers(0, 120, (pictures, 1, 1, 1))
-    greys = (slope + level + rng.integers(0, 30, (pictures, 1, *size))).astype(np.uint8)
-    maps = np.exp(rng.normal(0, 1, (pictures, classes, *size)))
+    level = rng.integers(0, 120, (images, 1, 1, 1))
+    greys = (slope + level + rng.integers(0, 30, (images, 1, *size))).astype(np.uint8)
+    maps = np.exp(rng.normal(0, 1, (images, classes, *size)))
     maps /= maps.sum(axis=1, keepdims=True)
     return maps.astype(np.float32), greys
 
 
 @pytest.mark.parametrize("quality", ["default", "high"])
 @pytest.mark.parametrize(
-    ("classes", "size", "pictures"),
+    ("classes", "size", "images"),
     [(2, (1, 1), 1), (3, (1, 7), 2), (5, (13, 21), 3), (9, (12, 17), 2), (255, (5, 6), 2)],
 )
 @pytest.mark.parametrize(
     "options", ["", "bilateral_compat=0", "gaussian_compat=0, bilateral_srgb=40"]
 )
-def test_gives_what_the_twin_gives(options, classes, size, pictures, quality):
-    maps, greys = scene(1, classes, size, pictures)
+def test_gives_what_the_twin_gives(options, classes, size, images, quality):
+    maps, greys = scene(1, classes, size, images)
     found, twin = (
         build(f"crf(backend={backend}, quality={quality}, {options})", classes).apply(maps, greys)
         for backend in ("torch", "numpy")
@@ -59,11 +59,11 @@ def test_a_matrix_is_read_as_the_twin_reads_it():
     np.testing.assert_allclose(found, twin, atol=1e-4)
 
 
-def test_pictures_in_colour_go_through_the_compiled_kernel():
+def test_images_in_colour_go_through_the_compiled_kernel():
     maps, greys = scene(4, 3, (9, 12), 2)
-    pictures = greys.repeat(3, axis=1)
-    pictures[:, 0] //= 2
+    images = greys.repeat(3, axis=1)
+    images[:, 0] //= 2
     found, ours = (
-        build(f"crf(backend={backend})", 3).apply(maps, pictures) for backend in ("torch", "ours")
+        build(f"crf(backend={backend})", 3).apply(maps, images) for backend in ("torch", "ours")
     )
     np.testing.assert_array_equal(found, ours)

@@ -13,7 +13,7 @@ from postproc.steps import STEPS
 
 IGNORE = 0
 
-# Specs to try each step with: its defaults, and options that make it do much to a small picture.
+# Specs to try each step with: its defaults, and options that make it do much to a small image.
 SPECS = {
     "suppress_background": ["suppress_background", "suppress_background(ignore=1)"],
     "class_bias": ["class_bias", "class_bias(floor=0.01)"],
@@ -80,8 +80,8 @@ def with_law(law):
 
 def some_maps(rng, shape):
     """Maps from certain to vague, some of whose values are exactly 0 or 1."""
-    pictures, classes, rows, cols = shape
-    maps = rng.dirichlet(np.full(classes, 0.3), (pictures, rows, cols)).astype(np.float32)
+    images, classes, rows, cols = shape
+    maps = rng.dirichlet(np.full(classes, 0.3), (images, rows, cols)).astype(np.float32)
     certain = rng.random(maps.shape[:3]) < 0.3
     maps[certain] = np.eye(classes, dtype=np.float32)[rng.integers(0, classes, certain.sum())]
     return np.moveaxis(maps, -1, 1).copy()
@@ -89,8 +89,8 @@ def some_maps(rng, shape):
 
 def some_labels(rng, shape):
     """Labels in patches of two by two pixels, with specks."""
-    pictures, classes, rows, cols = shape
-    patches = rng.integers(0, classes, (pictures, rows, cols), dtype=np.uint8)
+    images, classes, rows, cols = shape
+    patches = rng.integers(0, classes, (images, rows, cols), dtype=np.uint8)
     patches = patches.repeat(2, axis=1).repeat(2, axis=2)[:, :rows, :cols]
     specks = rng.integers(0, classes, patches.shape, dtype=np.uint8)
     return np.where(rng.random(patches.shape) < 0.1, specks, patches)
@@ -100,8 +100,8 @@ def some_input(step, seed, shape):
     rng = np.random.default_rng(seed)
     values = (some_maps if step.takes == "maps" else some_labels)(rng, shape)
     channels = int(rng.choice([1, 3]))
-    pictures = rng.integers(0, 256, (shape[0], channels, *shape[2:]), dtype=np.uint8)
-    return values, pictures
+    images = rng.integers(0, 256, (shape[0], channels, *shape[2:]), dtype=np.uint8)
+    return values, images
 
 
 def assert_sound(step, values, result):
@@ -126,52 +126,52 @@ class TestEveryStep:
     @given(seed=seeds, shape=shapes)
     def test_gives_what_it_says(self, spec, seed, shape):
         step = build(spec, shape[1])
-        values, pictures = some_input(step, seed, shape)
+        values, images = some_input(step, seed, shape)
         before = values.copy()
-        result = step.apply(values, pictures)
+        result = step.apply(values, images)
         assert_sound(step, values, result)
         np.testing.assert_array_equal(values, before)
 
     @settings(max_examples=20, deadline=None)
     @given(seed=seeds, shape=shapes)
-    def test_treats_a_block_as_its_pictures_one_by_one(self, spec, seed, shape):
+    def test_treats_a_block_as_its_images_one_by_one(self, spec, seed, shape):
         step = build(spec, shape[1])
-        values, pictures = some_input(step, seed, shape)
-        block = step.apply(values, pictures)
-        single = [step.apply(values[i : i + 1], pictures[i : i + 1]) for i in range(len(values))]
+        values, images = some_input(step, seed, shape)
+        block = step.apply(values, images)
+        single = [step.apply(values[i : i + 1], images[i : i + 1]) for i in range(len(values))]
         np.testing.assert_array_equal(block, np.concatenate(single))
 
     @pytest.mark.parametrize("shape", [(2, 3, 8, 12), (1, 3, 1, 1), (1, 255, 3, 2)])
     def test_leaves_certain_maps_of_one_label_alone(self, spec, shape):
         step = build(spec, shape[1])
-        pictures = np.full((shape[0], 1, *shape[2:]), 7, dtype=np.uint8)
+        images = np.full((shape[0], 1, *shape[2:]), 7, dtype=np.uint8)
         label = shape[1] - 1
         labels = np.full((shape[0], *shape[2:]), label, dtype=np.uint8)
         maps = np.moveaxis(np.eye(shape[1], dtype=np.float32)[labels], -1, 1)
         same = {"maps": maps, "labels": labels}
-        result = step.apply(same[step.takes], pictures)
+        result = step.apply(same[step.takes], images)
         np.testing.assert_allclose(result, same[step.gives], atol=1e-5)
 
     @pytest.mark.parametrize("classes", [2, 255])
     def test_works_on_any_number_of_classes(self, spec, classes):
         step = build(spec, classes)
-        values, pictures = some_input(step, 3, (2, classes, 5, 7))
-        result = step.apply(values, pictures)
+        values, images = some_input(step, 3, (2, classes, 5, 7))
+        result = step.apply(values, images)
         assert_sound(step, values, result)
 
-    def test_needs_no_pictures_unless_it_says_so(self, spec):
+    def test_needs_no_images_unless_it_says_so(self, spec):
         step = build(spec, 3)
-        values, pictures = some_input(step, 5, (2, 3, 6, 5))
-        if not step.needs_pictures:
-            with_pictures = step.apply(values, pictures)
-            np.testing.assert_array_equal(step.apply(values, None), with_pictures)
+        values, images = some_input(step, 5, (2, 3, 6, 5))
+        if not step.needs_images:
+            with_images = step.apply(values, images)
+            np.testing.assert_array_equal(step.apply(values, None), with_images)
 
     def test_gives_no_label_that_was_not_there(self, spec):
         step = build(spec, 5)
-        values, pictures = some_input(step, 5, (2, 3, 6, 5))
+        values, images = some_input(step, 5, (2, 3, 6, 5))
         if step.takes == "labels":
             values = np.where(values == 1, np.uint8(4), values)
-            assert 1 not in step.apply(values, pictures)
+            assert 1 not in step.apply(values, images)
 
 
 @pytest.mark.parametrize(("name", "spec"), ALL)
@@ -186,9 +186,9 @@ def test_a_step_says_of_itself_that_a_second_time_changes_nothing(name, spec):
 @given(seed=seeds, shape=shapes)
 def test_a_second_time_changes_nothing(spec, seed, shape):
     step = build(spec, shape[1])
-    values, pictures = some_input(step, seed, shape)
-    once = step.apply(values, pictures)
-    np.testing.assert_allclose(step.apply(once, pictures), once, atol=1e-6)
+    values, images = some_input(step, seed, shape)
+    once = step.apply(values, images)
+    np.testing.assert_allclose(step.apply(once, images), once, atol=1e-6)
 
 
 AWKWARD = {
@@ -202,18 +202,18 @@ AWKWARD = {
 @pytest.mark.parametrize("awkward", AWKWARD)
 @pytest.mark.parametrize("spec", [spec for _, spec in ALL if build(spec, 5).takes == "maps"])
 def test_maps_that_sum_to_nothing_or_almost_to_one_give_finite_ones(spec, awkward):
-    maps, pictures = some_input(build(spec, 5), 11, (2, 5, 9, 7))
-    result = build(spec, 5).apply(AWKWARD[awkward](maps).astype(np.float32), pictures)
+    maps, images = some_input(build(spec, 5), 11, (2, 5, 9, 7))
+    result = build(spec, 5).apply(AWKWARD[awkward](maps).astype(np.float32), images)
     assert np.isfinite(result).all()
     assert result.min() >= 0
     assert result.max() <= (1.01 if result.ndim == maps.ndim else 4)
 
 
 @pytest.mark.parametrize("value", [0, 128, 255])
-@pytest.mark.parametrize("spec", [spec for _, spec in ALL if build(spec, 3).needs_pictures])
-def test_a_constant_picture_says_nothing_wrong(spec, value):
-    maps, pictures = some_input(build(spec, 3), 12, (2, 3, 9, 7))
-    result = build(spec, 3).apply(maps, np.full_like(pictures, value))
+@pytest.mark.parametrize("spec", [spec for _, spec in ALL if build(spec, 3).needs_images])
+def test_a_constant_image_says_nothing_wrong(spec, value):
+    maps, images = some_input(build(spec, 3), 12, (2, 3, 9, 7))
+    result = build(spec, 3).apply(maps, np.full_like(images, value))
     assert_sound(build(spec, 3), maps, result)
 
 

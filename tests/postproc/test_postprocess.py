@@ -7,7 +7,7 @@ from evaluation.core.errors import BadData, BadMaps
 from postproc.chain import parse_chain
 from postproc.postprocess import postprocess
 
-CLASSES, PICTURES = 3, 130
+CLASSES, IMAGES = 3, 130
 
 
 def chain(text):
@@ -17,17 +17,17 @@ def chain(text):
 @pytest.fixture
 def maps():
     rng = np.random.default_rng(0)
-    drawn = rng.dirichlet(np.ones(CLASSES), (PICTURES, 4, 5)).astype(np.float32)
+    drawn = rng.dirichlet(np.ones(CLASSES), (IMAGES, 4, 5)).astype(np.float32)
     return np.moveaxis(drawn, -1, 1).copy()
 
 
 @pytest.fixture
-def pictures():
-    return np.random.default_rng(1).integers(0, 256, (PICTURES, 1, 4, 5), dtype=np.uint8)
+def images():
+    return np.random.default_rng(1).integers(0, 256, (IMAGES, 1, 4, 5), dtype=np.uint8)
 
 
 def collected(blocks):
-    labels = np.full((PICTURES, 4, 5), 255, dtype=np.uint8)
+    labels = np.full((IMAGES, 4, 5), 255, dtype=np.uint8)
     for block, values in blocks:
         labels[block] = values
     return labels
@@ -35,12 +35,12 @@ def collected(blocks):
 
 @pytest.mark.parametrize("text", ["", "mode_filter(size=3)", "crf(iterations=1)|remove_small"])
 @pytest.mark.parametrize("threads", [1, 3])
-def test_blocks_give_what_the_chain_gives_at_once(maps, pictures, text, threads):
+def test_blocks_give_what_the_chain_gives_at_once(maps, images, text, threads):
     blocks = list(
-        postprocess(maps.__getitem__, PICTURES, chain(text), pictures=pictures, threads=threads)
+        postprocess(maps.__getitem__, IMAGES, chain(text), images=images, threads=threads)
     )
     assert [block for block, _ in blocks] == [slice(0, 64), slice(64, 128), slice(128, 130)]
-    np.testing.assert_array_equal(collected(blocks), chain(text)(maps, pictures))
+    np.testing.assert_array_equal(collected(blocks), chain(text)(maps, images))
 
 
 def test_reads_no_further_than_it_is_asked_to(maps):
@@ -55,33 +55,33 @@ def test_reads_no_further_than_it_is_asked_to(maps):
     assert len(read) <= 3
 
 
-def test_missing_pictures_are_told_before_anything_is_read():
+def test_missing_images_are_told_before_anything_is_read():
     def reader(block):
         raise AssertionError
 
     with pytest.raises(BadData, match="give them with --images"):
-        postprocess(reader, PICTURES, chain("crf"))
+        postprocess(reader, IMAGES, chain("crf"))
 
 
-def test_another_number_of_pictures_is_told_before_anything_is_read(pictures):
+def test_another_number_of_images_is_told_before_anything_is_read(images):
     def reader(block):
         raise AssertionError
 
-    with pytest.raises(BadData, match="129 pictures for maps of 130"):
-        postprocess(reader, PICTURES, chain("crf"), pictures=pictures[:-1])
+    with pytest.raises(BadData, match="129 images for maps of 130"):
+        postprocess(reader, IMAGES, chain("crf"), images=images[:-1])
 
 
-def test_pictures_that_no_step_needs_are_not_read(maps):
+def test_images_that_no_step_needs_are_not_read(maps):
     class Untouchable(np.ndarray):
         def __getitem__(self, key):
             raise AssertionError
 
-    pictures = np.zeros((PICTURES, 1, 4, 5), dtype=np.uint8).view(Untouchable)
-    assert list(postprocess(maps.__getitem__, PICTURES, chain("blur"), pictures=pictures))
+    images = np.zeros((IMAGES, 1, 4, 5), dtype=np.uint8).view(Untouchable)
+    assert list(postprocess(maps.__getitem__, IMAGES, chain("blur"), images=images))
 
 
 @pytest.mark.parametrize("strange", [np.nan, np.inf])
-def test_what_is_no_number_is_told_by_its_picture(maps, strange):
+def test_what_is_no_number_is_told_by_its_image(maps, strange):
     maps[70, 1, 2, 3] = strange
-    with pytest.raises(BadMaps, match="NaN or infinite values in picture 70; expected prob"):
-        list(postprocess(maps.__getitem__, PICTURES, chain("")))
+    with pytest.raises(BadMaps, match="NaN or infinite values in image 70; expected prob"):
+        list(postprocess(maps.__getitem__, IMAGES, chain("")))

@@ -17,7 +17,7 @@ sides = st.integers(1, 8)
 
 
 def drawn(text):
-    """Read a picture of digits, a row a word."""
+    """Read an image of digits, a row a word."""
     return np.array([[int(sign) for sign in row] for row in text.split()], dtype=np.uint8)
 
 
@@ -114,8 +114,8 @@ def test_next_best_takes_the_second_choice_of_what_is_removed_alone(name, seed, 
                 any(
                     (regions.areas[k], -k) > (regions.areas[n], -n)
                     for k in range(len(small))
-                    if (regions.labels[k], regions.pictures[k])
-                    == (regions.labels[n], regions.pictures[n])
+                    if (regions.labels[k], regions.images[k])
+                    == (regions.labels[n], regions.images[n])
                 )
                 for n in range(len(small))
             ]

@@ -1,4 +1,4 @@
-"""Steps beside scikit-image, scipy and OpenCV, which go picture by picture and class by class.
+"""Steps beside scikit-image, scipy and OpenCV, which go image by image and class by class.
 
 Where an answer is one of several as good (the nearest of two labels), what must hold is tested.
 """
@@ -22,16 +22,16 @@ def build(spec):
     return STEPS.build(spec, classes=CLASSES, ignore=None, floor=2.0**-25)
 
 
-def some_labels(seed, size, *, pictures=3):
+def some_labels(seed, size, *, images=3):
     """Patches with specks."""
     rng = np.random.default_rng(seed)
-    noise = ndimage.gaussian_filter(rng.normal(size=(pictures, CLASSES, *size)), 1, axes=(2, 3))
+    noise = ndimage.gaussian_filter(rng.normal(size=(images, CLASSES, *size)), 1, axes=(2, 3))
     return (noise + rng.normal(0, 0.1, noise.shape)).argmax(axis=1).astype(np.uint8)
 
 
-def some_maps(seed, size, *, pictures=2):
+def some_maps(seed, size, *, images=2):
     rng = np.random.default_rng(seed)
-    drawn = rng.dirichlet(np.full(CLASSES, 0.5), (pictures, *size)).astype(np.float32)
+    drawn = rng.dirichlet(np.full(CLASSES, 0.5), (images, *size)).astype(np.float32)
     return np.moveaxis(drawn, -1, 1).copy()
 
 
@@ -42,17 +42,17 @@ def test_remove_small_keeps_what_scikit_image_keeps_and_takes_the_nearest(
 ):
     labels = some_labels(seed, size)
     step = build(f"remove_small(min_area_px={area}, connectivity={connectivity})")
-    for picture, result in zip(labels, step.apply(labels, None), strict=True):
+    for image, result in zip(labels, step.apply(labels, None), strict=True):
         kept = np.any(
             [
                 morphology.remove_small_objects(
-                    picture == label, max_size=area - 1, connectivity=connectivity
+                    image == label, max_size=area - 1, connectivity=connectivity
                 )
-                for label in np.unique(picture)
+                for label in np.unique(image)
             ],
             axis=0,
         )
-        assert_nearest(picture, kept, result)
+        assert_nearest(image, kept, result)
 
 
 @settings(max_examples=25, deadline=None)
@@ -60,24 +60,24 @@ def test_remove_small_keeps_what_scikit_image_keeps_and_takes_the_nearest(
 def test_keep_largest_keeps_the_largest_part_of_scikit_image(seed, size, connectivity):
     labels = some_labels(seed, size)
     step = build(f"keep_largest(connectivity={connectivity})")
-    for picture, result in zip(labels, step.apply(labels, None), strict=True):
-        kept = np.zeros(picture.shape, dtype=bool)
-        for label in np.unique(picture):
-            numbers = measure.label(picture == label, connectivity=connectivity)
+    for image, result in zip(labels, step.apply(labels, None), strict=True):
+        kept = np.zeros(image.shape, dtype=bool)
+        for label in np.unique(image):
+            numbers = measure.label(image == label, connectivity=connectivity)
             kept |= numbers == np.bincount(numbers.ravel())[1:].argmax() + 1
-        assert_nearest(picture, kept, result)
+        assert_nearest(image, kept, result)
 
 
-def assert_nearest(picture, kept, result):
+def assert_nearest(image, kept, result):
     """Removed pixels have a label that lies, by steps, as near as any."""
     if not kept.any():
-        np.testing.assert_array_equal(result, picture)
+        np.testing.assert_array_equal(result, image)
         return
-    np.testing.assert_array_equal(result[kept], picture[kept])
+    np.testing.assert_array_equal(result[kept], image[kept])
     near = ndimage.distance_transform_cdt(~kept, "taxicab")
     for label in np.unique(result[~kept]):
         taken = ~kept & (result == label)
-        to_label = ndimage.distance_transform_cdt(~(kept & (picture == label)), "taxicab")
+        to_label = ndimage.distance_transform_cdt(~(kept & (image == label)), "taxicab")
         np.testing.assert_array_equal(to_label[taken], near[taken])
 
 
@@ -87,9 +87,9 @@ def test_fill_holes_fills_what_scipy_fills(seed, size, connectivity):
     labels = some_labels(seed, size)
     step = build(f"fill_holes(max_area_px=1000, connectivity={connectivity})")
     cross = ndimage.generate_binary_structure(2, connectivity)
-    for picture, result in zip(labels, step.apply(labels, None), strict=True):
-        expected = picture.copy()
-        for label in np.unique(picture):
+    for image, result in zip(labels, step.apply(labels, None), strict=True):
+        expected = image.copy()
+        for label in np.unique(image):
             expected[ndimage.binary_fill_holes(expected == label, cross)] = label
         np.testing.assert_array_equal(result, expected)
 
@@ -99,11 +99,9 @@ def test_fill_holes_fills_what_scipy_fills(seed, size, connectivity):
 def test_close_closes_what_opencv_and_scikit_image_close(seed, size, side):
     labels = some_labels(seed, size)
     square = np.ones((side, side), np.uint8)
-    for picture, result in zip(
-        labels, build(f"close(size={side})").apply(labels, None), strict=True
-    ):
-        expected = picture.copy()
-        for label in np.unique(picture):
+    for image, result in zip(labels, build(f"close(size={side})").apply(labels, None), strict=True):
+        expected = image.copy()
+        for label in np.unique(image):
             mask = (expected == label).view(np.uint8)
             closed = cv2.morphologyEx(mask, cv2.MORPH_CLOSE, square).view(bool)
             np.testing.assert_array_equal(
@@ -118,14 +116,12 @@ def test_close_closes_what_opencv_and_scikit_image_close(seed, size, side):
 def test_open_keeps_what_opencv_opens(seed, size, side):
     labels = some_labels(seed, size)
     square = np.ones((side, side), np.uint8)
-    for picture, result in zip(
-        labels, build(f"open(size={side})").apply(labels, None), strict=True
-    ):
-        kept = np.zeros(picture.shape, dtype=bool)
-        for label in np.unique(picture):
-            mask = (picture == label).view(np.uint8)
+    for image, result in zip(labels, build(f"open(size={side})").apply(labels, None), strict=True):
+        kept = np.zeros(image.shape, dtype=bool)
+        for label in np.unique(image):
+            mask = (image == label).view(np.uint8)
             kept |= cv2.morphologyEx(mask, cv2.MORPH_OPEN, square).view(bool)
-        assert_nearest(picture, kept, result)
+        assert_nearest(image, kept, result)
 
 
 @settings(max_examples=25, deadline=None)

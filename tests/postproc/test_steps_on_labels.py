@@ -24,18 +24,18 @@ def label_maps(draw):
     return rng.integers(0, classes, (rows, cols), dtype=np.uint8)
 
 
-def applied(spec, picture):
+def applied(spec, image):
     step = STEPS.build(spec, classes=5, ignore=0, floor=2.0**-25)
-    return step.apply(np.asarray(picture, dtype=np.uint8)[None], None)[0]
+    return step.apply(np.asarray(image, dtype=np.uint8)[None], None)[0]
 
 
 def drawn(text):
-    """Read a picture of digits, a row a word."""
+    """Read an image of digits, a row a word."""
     return np.array([[int(sign) for sign in row] for row in text.split()], dtype=np.uint8)
 
 
-def pixels(picture):
-    return {(int(r), int(c)): int(label) for (r, c), label in np.ndenumerate(picture)}
+def pixels(image):
+    return {(int(r), int(c)): int(label) for (r, c), label in np.ndenumerate(image)}
 
 
 def region_of(start, labels, steps):
@@ -61,12 +61,12 @@ def nearest_by_hand(labels, kept):
     return {place: nearest(place) for place in labels}
 
 
-def as_picture(labels, shape):
+def as_image(labels, shape):
     return np.array([labels[place] for place in np.ndindex(shape)], dtype=np.uint8).reshape(shape)
 
 
-def mode_by_hand(picture, size):
-    labels, radius, result = pixels(picture), size // 2, {}
+def mode_by_hand(image, size):
+    labels, radius, result = pixels(image), size // 2, {}
     for (row, col), own in labels.items():
         near = (
             label for (r, c), label in labels.items() if max(abs(r - row), abs(c - col)) <= radius
@@ -75,17 +75,17 @@ def mode_by_hand(picture, size):
         most = max(votes.values())
         winners = [label for label in votes if votes[label] == most]
         result[row, col] = own if own in winners else min(winners)
-    return as_picture(result, picture.shape)
+    return as_image(result, image.shape)
 
 
-def remove_small_by_hand(picture, area, steps):
-    labels = pixels(picture)
+def remove_small_by_hand(image, area, steps):
+    labels = pixels(image)
     kept = [place for place in labels if len(region_of(place, labels, steps)) >= area]
-    return as_picture(nearest_by_hand(labels, kept), picture.shape)
+    return as_image(nearest_by_hand(labels, kept), image.shape)
 
 
-def open_by_hand(picture, size):
-    labels, radius = pixels(picture), size // 2
+def open_by_hand(image, size):
+    labels, radius = pixels(image), size // 2
 
     def square(place):
         return [p for p in labels if max(abs(p[0] - place[0]), abs(p[1] - place[1])) <= radius]
@@ -95,12 +95,12 @@ def open_by_hand(picture, size):
         covered = square(place)
         if len({labels[p] for p in covered}) == 1:
             kept.update(covered)
-    return as_picture(nearest_by_hand(labels, kept), picture.shape)
+    return as_image(nearest_by_hand(labels, kept), image.shape)
 
 
-def fill_by_hand(picture, area):
-    labels = pixels(picture)
-    rows, cols = picture.shape
+def fill_by_hand(image, area):
+    labels = pixels(image)
+    rows, cols = image.shape
     edge = {p for p in labels if p[0] in (0, rows - 1) or p[1] in (0, cols - 1)}
     for label in sorted(set(labels.values())):
         other = {place: value != label for place, value in labels.items()}
@@ -108,37 +108,35 @@ def fill_by_hand(picture, area):
             hole = region_of(place, other, SIDES)
             if len(hole) <= area and not hole & edge:
                 labels.update(dict.fromkeys(hole, label))
-    return as_picture(labels, picture.shape)
+    return as_image(labels, image.shape)
 
 
 class TestAgainstBruteForce:
     @settings(max_examples=25, deadline=None)
-    @given(picture=label_maps(), size=st.sampled_from([1, 3, 5, 9]))
-    def test_mode_filter_is_the_most_frequent_label_of_the_cut_window(self, picture, size):
-        result = applied(f"mode_filter(size={size})", picture)
-        np.testing.assert_array_equal(result, mode_by_hand(picture, size))
+    @given(image=label_maps(), size=st.sampled_from([1, 3, 5, 9]))
+    def test_mode_filter_is_the_most_frequent_label_of_the_cut_window(self, image, size):
+        result = applied(f"mode_filter(size={size})", image)
+        np.testing.assert_array_equal(result, mode_by_hand(image, size))
 
     @settings(max_examples=25, deadline=None)
-    @given(picture=label_maps(), area=st.integers(1, 9), connectivity=st.sampled_from([1, 2]))
-    def test_remove_small_gives_specks_to_the_nearest_large_region(
-        self, picture, area, connectivity
-    ):
+    @given(image=label_maps(), area=st.integers(1, 9), connectivity=st.sampled_from([1, 2]))
+    def test_remove_small_gives_specks_to_the_nearest_large_region(self, image, area, connectivity):
         spec = f"remove_small(min_area_px={area}, connectivity={connectivity})"
         steps = SIDES if connectivity == 1 else SIDES + CORNERS
-        expected = remove_small_by_hand(picture, area, steps)
-        np.testing.assert_array_equal(applied(spec, picture), expected)
+        expected = remove_small_by_hand(image, area, steps)
+        np.testing.assert_array_equal(applied(spec, image), expected)
 
     @settings(max_examples=25, deadline=None)
-    @given(picture=label_maps(), size=st.sampled_from([1, 3, 5]))
-    def test_open_keeps_what_a_square_of_one_label_covers(self, picture, size):
-        result = applied(f"open(size={size})", picture)
-        np.testing.assert_array_equal(result, open_by_hand(picture, size))
+    @given(image=label_maps(), size=st.sampled_from([1, 3, 5]))
+    def test_open_keeps_what_a_square_of_one_label_covers(self, image, size):
+        result = applied(f"open(size={size})", image)
+        np.testing.assert_array_equal(result, open_by_hand(image, size))
 
     @settings(max_examples=25, deadline=None)
-    @given(picture=label_maps(), area=st.integers(1, 9))
-    def test_fill_holes_fills_what_one_class_encloses(self, picture, area):
-        result = applied(f"fill_holes(max_area_px={area})", picture)
-        np.testing.assert_array_equal(result, fill_by_hand(picture, area))
+    @given(image=label_maps(), area=st.integers(1, 9))
+    def test_fill_holes_fills_what_one_class_encloses(self, image, area):
+        result = applied(f"fill_holes(max_area_px={area})", image)
+        np.testing.assert_array_equal(result, fill_by_hand(image, area))
 
 
 @pytest.mark.parametrize(
@@ -189,21 +187,21 @@ def test_by_hand(spec, before, after):
 
 
 def test_fill_holes_of_nested_rings_ends_with_one_class():
-    picture = np.full((9, 9), 2, dtype=np.uint8)
-    picture[2:7, 2:7] = 1
-    picture[3:6, 3:6] = 2
-    picture[4, 4] = 3
-    result = applied("fill_holes(max_area_px=25)", picture)
+    image = np.full((9, 9), 2, dtype=np.uint8)
+    image[2:7, 2:7] = 1
+    image[3:6, 3:6] = 2
+    image[4, 4] = 3
+    result = applied("fill_holes(max_area_px=25)", image)
     assert (result == 2).all()
 
 
-def test_regions_of_two_pictures_are_never_one():
+def test_regions_of_two_images_are_never_one():
     regions = Regions.of(np.ones((3, 2, 2), dtype=np.uint8), connectivity=2)
     np.testing.assert_array_equal(regions.areas, [4, 4, 4])
-    np.testing.assert_array_equal(regions.pictures, [0, 1, 2])
+    np.testing.assert_array_equal(regions.images, [0, 1, 2])
 
 
-def test_the_nearest_label_is_of_the_same_picture():
+def test_the_nearest_label_is_of_the_same_image():
     labels = np.array([[[1, 0]], [[0, 0]], [[0, 2]]], dtype=np.uint8)
     missing = labels == 0
     expected = [[[1, 1]], [[0, 0]], [[2, 2]]]
@@ -211,9 +209,9 @@ def test_the_nearest_label_is_of_the_same_picture():
 
 
 def test_the_largest_window_does_not_overflow_its_counts():
-    picture = np.ones((300, 300), dtype=np.uint8)
-    picture[::2, ::2] = 2
-    assert (applied("mode_filter(size=255)", picture) == 1).all()
+    image = np.ones((300, 300), dtype=np.uint8)
+    image[::2, ::2] = 2
+    assert (applied("mode_filter(size=255)", image) == 1).all()
 
 
 @pytest.mark.parametrize(

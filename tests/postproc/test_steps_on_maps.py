@@ -88,41 +88,41 @@ class TestCRF:
         step = build("crf(gaussian_compat=0, bilateral_compat=0)", classes=classes)
         np.testing.assert_allclose(step.apply(maps, None), maps, atol=1e-5)
 
-    def test_needs_pictures_for_the_bilateral_kernel_only(self):
-        assert build("crf", classes=2).needs_pictures
-        assert not build("crf(bilateral_compat=0)", classes=2).needs_pictures
+    def test_needs_images_for_the_bilateral_kernel_only(self):
+        assert build("crf", classes=2).needs_images
+        assert not build("crf(bilateral_compat=0)", classes=2).needs_images
 
-    def test_a_speck_in_a_plain_picture_goes(self):
+    def test_a_speck_in_a_plain_image_goes(self):
         maps = np.full((1, 2, 16, 16), 0.2, dtype=np.float32)
         maps[:, 0] = 0.8
         maps[0, :, 8, 8] = 0.4, 0.6
-        picture = np.full((1, 1, 16, 16), 100, dtype=np.uint8)
+        image = np.full((1, 1, 16, 16), 100, dtype=np.uint8)
         assert argmax(maps).sum() == 1
-        assert argmax(build("crf", classes=2).apply(maps, picture)).sum() == 0
+        assert argmax(build("crf", classes=2).apply(maps, image)).sum() == 0
 
-    def test_labels_move_to_the_edge_of_the_picture(self):
-        picture = np.zeros((1, 1, 16, 16), dtype=np.uint8)
-        picture[..., 8:] = 200
+    def test_labels_move_to_the_edge_of_the_image(self):
+        image = np.zeros((1, 1, 16, 16), dtype=np.uint8)
+        image[..., 8:] = 200
         maps = np.full((1, 2, 16, 16), 0.3, dtype=np.float32)
-        maps[:, 0, :, :6] = 0.7  # the edge is guessed two pixels too far left
+        maps[:, 0, :, :6] = 0.7  # the edge is predicted two pixels too far left
         maps[:, 1, :, 6:] = 0.7
-        labels = argmax(build("crf", classes=2).apply(maps, picture))
-        np.testing.assert_array_equal(labels, (picture[:, 0] > 100).astype(np.uint8))
+        labels = argmax(build("crf", classes=2).apply(maps, image))
+        np.testing.assert_array_equal(labels, (image[:, 0] > 100).astype(np.uint8))
 
-    def test_is_what_the_library_gives_for_one_picture(self):
+    def test_is_what_the_library_gives_for_one_image(self):
         maps = vague_maps(4, 3, (1, 6, 7))
-        picture = np.random.default_rng(5).integers(0, 256, (1, 3, 6, 7), dtype=np.uint8)
+        image = np.random.default_rng(5).integers(0, 256, (1, 3, 6, 7), dtype=np.uint8)
         field = dcrf.DenseCRF2D(7, 6, 3)
         field.setUnaryEnergy(-np.log(maps[0]).reshape(3, -1))
         field.addPairwiseGaussian(sxy=3, compat=3)
-        colours = picture[0].transpose(1, 2, 0).copy()
+        colours = image[0].transpose(1, 2, 0).copy()
         field.addPairwiseBilateral(sxy=30, srgb=13, rgbim=colours, compat=10)
         expected = np.array(field.inference(10)).reshape(1, 3, 6, 7)
-        result = build("crf", classes=3).apply(maps, picture)
+        result = build("crf", classes=3).apply(maps, image)
         np.testing.assert_allclose(result, expected, atol=1e-6)
-        assert not np.allclose(build("crf(iterations=1)", classes=3).apply(maps, picture), expected)
+        assert not np.allclose(build("crf(iterations=1)", classes=3).apply(maps, image), expected)
 
-    def test_a_grey_picture_is_three_equal_channels(self):
+    def test_a_grey_image_is_three_equal_channels(self):
         maps = vague_maps(1, 3)
         grey = np.random.default_rng(2).integers(0, 256, (2, 1, 6, 7), dtype=np.uint8)
         step = build("crf", classes=3)
@@ -130,26 +130,26 @@ class TestCRF:
         np.testing.assert_array_equal(step.apply(maps, grey), colour)
 
     @pytest.mark.parametrize("channels", [1, 3])
-    def test_takes_read_only_pictures(self, channels):
-        picture = np.zeros((2, channels, 1, 1), dtype=np.uint8)
-        picture.flags.writeable = False
+    def test_takes_read_only_images(self, channels):
+        image = np.zeros((2, channels, 1, 1), dtype=np.uint8)
+        image.flags.writeable = False
         maps = vague_maps(0, 3, (2, 1, 1))
         maps.flags.writeable = False
-        assert build("crf", classes=3).apply(maps, picture).shape == maps.shape
+        assert build("crf", classes=3).apply(maps, image).shape == maps.shape
 
     @pytest.mark.parametrize("size", [(1, 1), (1, 7), (9, 1), (5, 3)])
-    @pytest.mark.parametrize("picture", ["constant", "noise"])
-    def test_gives_finite_maps_on_the_smallest_pictures(self, size, picture):
+    @pytest.mark.parametrize("image", ["constant", "noise"])
+    def test_gives_finite_maps_on_the_smallest_images(self, size, image):
         rng = np.random.default_rng(0)
         noise = rng.integers(0, 256, (2, 1, *size), dtype=np.uint8)
-        pictures = noise if picture == "noise" else np.full_like(noise, 255)
-        result = build("crf", classes=3).apply(vague_maps(0, 3, (2, *size)), pictures)
+        images = noise if image == "noise" else np.full_like(noise, 255)
+        result = build("crf", classes=3).apply(vague_maps(0, 3, (2, *size)), images)
         np.testing.assert_allclose(result.sum(axis=1), 1, atol=1e-5)
 
     def test_all_zero_maps_say_nothing(self):
         zeros = np.zeros((1, 4, 3, 3), dtype=np.float32)
-        picture = np.zeros((1, 1, 3, 3), dtype=np.uint8)
-        np.testing.assert_allclose(build("crf", classes=4).apply(zeros, picture), 0.25, atol=1e-6)
+        image = np.zeros((1, 1, 3, 3), dtype=np.uint8)
+        np.testing.assert_allclose(build("crf", classes=4).apply(zeros, image), 0.25, atol=1e-6)
 
     @pytest.mark.parametrize(
         ("option", "words"),

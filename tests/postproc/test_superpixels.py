@@ -18,17 +18,17 @@ def build(spec, *, classes=2):
 @pytest.fixture
 def halves():
     """A dark and a bright half whose edge is at no multiple of a cell's side."""
-    picture = np.full((1, 1, 32, 48), 60, dtype=np.uint8)
-    picture[..., 21:] = 160
-    return picture
+    image = np.full((1, 1, 32, 48), 60, dtype=np.uint8)
+    image[..., 21:] = 160
+    return image
 
 
-def assigned_by_hand(picture, cells, *, size_px, compactness, iterations):
-    """SLIC over one small grey picture, pixel by pixel."""
-    rows, cols = picture.shape
+def assigned_by_hand(image, cells, *, size_px, compactness, iterations):
+    """SLIC over one small grey image, pixel by pixel."""
+    rows, cols = image.shape
     down, across = cells
     points = {
-        (r, c): np.array([r / size_px, c / size_px, picture[r, c] / compactness])
+        (r, c): np.array([r / size_px, c / size_px, image[r, c] / compactness])
         for r, c in np.ndindex(rows, cols)
     }
     cell = {place: (place[0] // size_px, place[1] // size_px) for place in points}
@@ -54,31 +54,31 @@ def assigned_by_hand(picture, cells, *, size_px, compactness, iterations):
     ],
 )
 def test_are_those_of_a_slow_implementation(size, compactness):
-    picture = np.random.default_rng(3).integers(0, 256, size, dtype=np.uint8)
+    image = np.random.default_rng(3).integers(0, 256, size, dtype=np.uint8)
     options = {"size_px": 4, "compactness": compactness, "iterations": 3}
-    count, owners = superpixels(picture[None, None], **options)
+    count, owners = superpixels(image[None, None], **options)
     cells = tuple(-(-side // 4) for side in size)
     assert count == np.prod(cells)
-    np.testing.assert_array_equal(owners.ravel(), assigned_by_hand(picture, cells, **options))
+    np.testing.assert_array_equal(owners.ravel(), assigned_by_hand(image, cells, **options))
 
 
-def test_end_where_the_picture_changes(halves):
+def test_end_where_the_image_changes(halves):
     _, owners = superpixels(halves, **OPTIONS)
     assert not set(owners[..., :21].ravel()) & set(owners[..., 21:].ravel())
 
 
-def test_of_a_constant_picture_are_squares():
+def test_of_a_constant_image_are_squares():
     _, owners = superpixels(np.full((1, 1, 16, 24), 9, np.uint8), **OPTIONS)
     expected = np.arange(6).reshape(2, 3).repeat(8, axis=0).repeat(8, axis=1)
     np.testing.assert_array_equal(owners[0], expected)
 
 
-def test_of_two_pictures_are_never_one(halves):
+def test_of_two_images_are_never_one(halves):
     _, owners = superpixels(np.concatenate([halves, halves]), **OPTIONS)
     assert not set(owners[0].ravel()) & set(owners[1].ravel())
 
 
-def test_a_grey_picture_is_three_equal_channels(halves):
+def test_a_grey_image_is_three_equal_channels(halves):
     noise = np.random.default_rng(0).integers(0, 40, halves.shape, dtype=np.uint8)
     _, grey = superpixels(halves + noise, **OPTIONS)
     _, colour = superpixels((halves + noise).repeat(3, axis=1), **OPTIONS)
@@ -87,7 +87,7 @@ def test_a_grey_picture_is_three_equal_channels(halves):
 
 def test_the_vote_draws_labels_to_the_edge(halves):
     maps = np.full((1, 2, 32, 48), 0.2, dtype=np.float32)
-    maps[:, 0, :, :19] = maps[:, 1, :, 19:] = 0.8  # the edge is guessed two pixels too far left
+    maps[:, 0, :, :19] = maps[:, 1, :, 19:] = 0.8  # the edge is predicted two pixels too far left
     labels = argmax(build("superpixel_vote").apply(maps, halves))
     np.testing.assert_array_equal(labels, (halves[:, 0] > 100).astype(np.uint8))
 

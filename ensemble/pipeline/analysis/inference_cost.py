@@ -1,8 +1,8 @@
-"""What a candidate costs a picture: its networks, fusions and chain, measured once and kept.
+"""What a candidate costs an image: its networks, fusions and chain, measured once and kept.
 
-How long a fusion and a chain take for a picture, on maps of the run and one core.
+How long a fusion and a chain take for an image, on maps of the run and one core.
 
-What a trained member costs: time a picture, parameters, disk.
+What a trained member costs: time an image, parameters, disk.
 """
 
 import math
@@ -34,7 +34,7 @@ from evaluation.core.specs import parse_spec
 from evaluation.core.types import Array
 from members.data.dataset import DataSet
 from members.network import Network
-from members.predict import PASS_PICTURES, predict
+from members.predict import PASS_IMAGES, predict
 from members.recipe import Member, families
 from members.train import WEIGHTS, load_network
 
@@ -46,7 +46,7 @@ class Cost:
     """What a member costs.
 
     Args:
-        milliseconds: a picture, through the network of one fold on one core of this machine: the
+        milliseconds: an image, through the network of one fold on one core of this machine: the
             fastest of three passes; None where there are no weights, as of imported maps.
         parameters: of the network of one fold; None likewise.
         bytes: of its maps of all splits on disk.
@@ -63,7 +63,7 @@ def member_cost(sources: Sources, name: str, data: DataSet) -> Cost:
     Args:
         sources: of the run.
         name: of the member or family.
-        data: pictures to predict, a pass of them.
+        data: images to predict, a pass of them.
 
     Raises:
         BadRun: weights that are damaged.
@@ -75,13 +75,13 @@ def member_cost(sources: Sources, name: str, data: DataSet) -> Cost:
     disk = sum(_bytes(run, part) for part in names)
     if not parts or not all(_trained(run, member) for member in parts):
         return Cost(None, None, disk)
-    pictures = np.array(data.pictures[:PASS_PICTURES])
+    images = np.array(data.images[:PASS_IMAGES])
     channels, classes = data.channels, len(data.classes)
     milliseconds, parameters = 0.0, 0
     for member in parts:
         folder = run.model(member.name, 0)
         network = load_network(member, folder, channels=channels, classes=classes)
-        milliseconds += _milliseconds_member_costs(network, member, pictures)
+        milliseconds += _milliseconds_member_costs(network, member, images)
         parameters += sum(parameter.numel() for parameter in network.parameters())
     return Cost(milliseconds, parameters, disk)
 
@@ -90,15 +90,15 @@ def _trained(run: Run, member: Member) -> bool:
     return (run.model(member.name, 0) / WEIGHTS).is_file()
 
 
-def _milliseconds_member_costs(network: Network, member: Member, pictures: Array) -> float:
+def _milliseconds_member_costs(network: Network, member: Member, images: Array) -> float:
     with one_thread():
-        predict(network, pictures, "cpu", member)  # warms code and caches
+        predict(network, images, "cpu", member)  # warms code and caches
         seconds = []
         for _ in range(MEMBER_COSTS_PASSES):
             started = time.perf_counter()
-            predict(network, pictures, "cpu", member)
+            predict(network, images, "cpu", member)
             seconds.append(time.perf_counter() - started)
-    return 1000 * min(seconds) / len(pictures)
+    return 1000 * min(seconds) / len(images)
 
 
 @contextmanager
@@ -117,7 +117,7 @@ def _bytes(run: Run, name: str) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-PICTURES, PASSES = 16, 3
+IMAGES, PASSES = 16, 3
 
 
 def fusion_milliseconds(sources: Sources, plan: Plan, split: str) -> float:
@@ -133,10 +133,10 @@ def fusion_milliseconds(sources: Sources, plan: Plan, split: str) -> float:
     """
     raw = parse_spec(plan.strategy).name in SEES_SPECIALISTS
     fusion = load_fitted(sources.run.fusion(plan.name) / FITTED).fusion
-    pictures = _pictures(sources, split)
+    images = _images(sources, split)
     readers = [sources.open(member, split, raw=raw) for member in plan.members]
-    maps = stacked(readers, slice(0, len(pictures)))
-    return _milliseconds(lambda: fuse_block(fusion, maps, pictures), len(pictures))
+    maps = stacked(readers, slice(0, len(images)))
+    return _milliseconds(lambda: fuse_block(fusion, maps, images), len(images))
 
 
 def chain_milliseconds(sources: Sources, candidate: str, split: str) -> float:
@@ -153,9 +153,9 @@ def chain_milliseconds(sources: Sources, candidate: str, split: str) -> float:
     source, _ = read_candidate(sources.run, candidate)
     reader = sources.open(source, split)
     steps = applied_chain(sources.run, candidate, floor=reader.floor)
-    pictures = _pictures(sources, split)
-    maps = reader.read(slice(0, len(pictures)))
-    return _milliseconds(lambda: steps(maps, pictures), len(pictures))
+    images = _images(sources, split)
+    maps = reader.read(slice(0, len(images)))
+    return _milliseconds(lambda: steps(maps, images), len(images))
 
 
 def used_members(sources: Sources, plan: Plan) -> tuple[str, ...]:
@@ -175,11 +175,11 @@ def used_members(sources: Sources, plan: Plan) -> tuple[str, ...]:
     return tuple(name for name, has in zip(plan.members, weighs, strict=True) if has)
 
 
-def _pictures(sources: Sources, split: str) -> np.ndarray:
-    return np.array(DataSet.load(sources.run.data(split)).pictures[:PICTURES])
+def _images(sources: Sources, split: str) -> np.ndarray:
+    return np.array(DataSet.load(sources.run.data(split)).images[:IMAGES])
 
 
-def _milliseconds(work: Callable[[], object], pictures: int) -> float:
+def _milliseconds(work: Callable[[], object], images: int) -> float:
     """Return the fastest of some passes: what others do on the machine only ever adds."""
     with one_thread(), one_blas_thread():
         work()
@@ -188,7 +188,7 @@ def _milliseconds(work: Callable[[], object], pictures: int) -> float:
             started = time.perf_counter()
             work()
             seconds.append(time.perf_counter() - started)
-    return 1000 * min(seconds) / pictures
+    return 1000 * min(seconds) / images
 
 
 COSTS = "costs.json"
@@ -200,7 +200,7 @@ class Price:
 
     Args:
         members: whose networks have to run.
-        milliseconds: a picture, on one core of this machine; NaN where a part is unknown.
+        milliseconds: an image, on one core of this machine; NaN where a part is unknown.
     """
 
     members: tuple[str, ...]
@@ -216,7 +216,7 @@ class Meter:
     Args:
         sources: of the run.
         experiment: what was asked of it.
-        split: whose pictures and maps are taken where there are none of `oof`.
+        split: whose images and maps are taken where there are none of `oof`.
         tell: gets a line for whatever is measured, or cannot be.
     """
 
@@ -304,6 +304,6 @@ class Meter:
             kept[part] = {"milliseconds": milliseconds, "of": key}
             write_json(file, kept)
             known = "unknown, no weights" if milliseconds is None else f"{milliseconds:.2f} ms"
-            self.tell(f"{part}: a picture costs {known}")
+            self.tell(f"{part}: an image costs {known}")
         found = kept[part]["milliseconds"]
         return math.nan if found is None else float(found)

@@ -1,4 +1,4 @@
-"""Find training pictures whose masks contradict the models that did not see them."""
+"""Find training images whose masks contradict the models that did not see them."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,7 +32,7 @@ Document = dict[str, Any]
 def find_disagreements(
     run: Run, *, member: str = ALL, count: int, out: Path | None, sheet: Path | None
 ) -> Document:
-    """Rank the training pictures by how strongly out-of-fold maps contradict their masks.
+    """Rank the training images by how strongly out-of-fold maps contradict their masks.
 
     Ranked by the mean probability that classes other than the mask's get on scored pixels. The maps
     are those of one member, or the mean over all members.
@@ -40,16 +40,16 @@ def find_disagreements(
     Args:
         run: the experiment folder.
         member: of it, or `all`.
-        count: how many pictures to list.
+        count: how many images to list.
         out: a file for their ids, one a line; None for none.
-        sheet: a PNG of picture, mask and guess; None for none.
+        sheet: a PNG of image, mask and prediction; None for none.
 
     Returns:
-        `measure`, `members`, `pictures` looked at, and the `top` pictures in order.
+        `measure`, `members`, `images` looked at, and the `top` images in order.
 
     Raises:
         BadRun: no out-of-fold maps.
-        Leak: maps of a model that was trained on the picture, or that does not say.
+        Leak: maps of a model that was trained on the image, or that does not say.
         BadSpec: a file to write that exists.
     """
     if out is not None:
@@ -71,7 +71,7 @@ def find_disagreements(
     return {
         "measure": "mean probability of other classes than the mask's on scored pixels",
         "members": list(names),
-        "pictures": len(data),
+        "images": len(data),
         "top": listed,
     }
 
@@ -82,7 +82,7 @@ def as_text(document: Document) -> str:
     width = max([len("id"), *(len(entry["id"]) for entry in listed)])
     group = max([len("group"), *(len(entry["group"] or "") for entry in listed)])
     lines = [
-        f"{document['pictures']} pictures, out-of-fold maps of {', '.join(document['members'])}",
+        f"{document['images']} images, out-of-fold maps of {', '.join(document['members'])}",
         f"score: {document['measure']}",
         f"{'id':{width}}  {'group':{group}}  score  log-loss  wrong  pixels  main confusion",
     ]
@@ -109,29 +109,29 @@ def _opened(sources: Sources, member: str) -> tuple[list[str], list[Reader]]:
 def _check(names: Sequence[str], readers: Sequence[Reader], data: DataSet) -> None:
     for name, reader in zip(names, readers, strict=True):
         if reader.ids != data.ids:
-            raise BadMaps(f"{name!r} has maps of other pictures than {OOF}; predict again")
+            raise BadMaps(f"{name!r} has maps of other images than {OOF}; predict again")
         saw = reader.saw()
         if saw is None:
             raise Leak(
-                f"{name!r} does not say which pictures it was trained on; expected out-of-fold"
+                f"{name!r} does not say which images it was trained on; expected out-of-fold"
                 " maps; choose another --member"
             )
         if saw.any():
             raise Leak(
-                f"{name!r} was trained on {int(saw.sum())} of these pictures and agrees with their"
+                f"{name!r} was trained on {int(saw.sum())} of these images and agrees with their"
                 " masks; expected out-of-fold maps; choose another --member"
             )
 
 
-def _mean_map(readers: Sequence[Reader], pictures: slice) -> Map:
-    total = readers[0].read(pictures)
+def _mean_map(readers: Sequence[Reader], images: slice) -> Map:
+    total = readers[0].read(images)
     for reader in readers[1:]:
-        total = total + reader.read(pictures)
+        total = total + reader.read(images)
     return total / np.float32(len(readers))
 
 
 def _measured(readers: Sequence[Reader], data: DataSet) -> Disagreement:
-    masks, floor = data.truth(), max(reader.floor for reader in readers)
+    masks, floor = data.target(), max(reader.floor for reader in readers)
 
     def measured(block: slice) -> Disagreement:
         maps, part = _mean_map(readers, block), np.asarray(masks[block])
@@ -157,11 +157,11 @@ def _write_sheet(
     path: Path, readers: Sequence[Reader], data: DataSet, places: Array, listed: list[Document]
 ) -> None:
     maps = [_mean_map(readers, slice(int(place), int(place) + 1)) for place in places]
-    guess = highest(among_scored(np.concatenate(maps), data.classes))
+    pred = highest(among_scored(np.concatenate(maps), data.classes))
     captions = [
         f"{entry['id']}: {entry['score']:.2f}, {' -> '.join(entry['confusion'] or [])}"
         for entry in listed
     ]
-    columns = {"mask": np.asarray(data.truth()[places]), "guess": guess}
-    pictures = np.asarray(data.pictures[places])
-    write_sheet(path, pictures, columns, classes=data.classes, captions=captions)
+    columns = {"mask": np.asarray(data.target()[places]), "pred": pred}
+    images = np.asarray(data.images[places])
+    write_sheet(path, images, columns, classes=data.classes, captions=captions)

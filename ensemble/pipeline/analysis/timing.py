@@ -27,7 +27,7 @@ from members.trainers.loop import Task
 from postproc.chain import Chain, argmax
 from postproc.fit_chain import fit_chain
 
-TRIED_PICTURES = 4
+TRIED_IMAGES = 4
 BINARY = 2
 AFFORDED_SECONDS = 1.0
 STATE_COPIES = 5
@@ -39,22 +39,22 @@ class Pace:
     """What one network costs on one device.
 
     Args:
-        learn_seconds: of a picture, forwards and backwards and its share of the step.
-        predict_seconds: of a picture.
+        learn_seconds: of an image, forwards and backwards and its share of the step.
+        predict_seconds: of an image.
         weights_bytes: on disk.
-        picture_bytes: kept for the way back, a picture of the batch.
+        image_bytes: kept for the way back, an image of the batch.
         state_bytes: weights, gradients and the optimiser's.
     """
 
     learn_seconds: float
     predict_seconds: float
     weights_bytes: int
-    picture_bytes: int
+    image_bytes: int
     state_bytes: int
 
 
 def network_pace(member: Member, data: DataSet, device: str) -> Pace:
-    """Train a member's network on a few pictures for two steps, and time the second.
+    """Train a member's network on a few images for two steps, and time the second.
 
     The procedure, loss and optimiser are the recipe's own; augmentation is left out. On the CPU
     one thread is used, as jobs have, and its own time is taken: on a machine that others use as
@@ -62,7 +62,7 @@ def network_pace(member: Member, data: DataSet, device: str) -> Pace:
 
     Args:
         member: whose network.
-        data: pictures to try on.
+        data: images to try on.
         device: `cpu` or `cuda:K`.
     """
     threads = torch.get_num_threads()
@@ -76,23 +76,23 @@ def network_pace(member: Member, data: DataSet, device: str) -> Pace:
 
 
 def chain_seconds(chain: Chain, data: DataSet, floor: float) -> float:
-    """Return how long a chain takes for a picture, on drawn maps.
+    """Return how long a chain takes for an image, on drawn maps.
 
     Args:
         chain: what to do.
-        data: pictures to try on.
+        data: images to try on.
         floor: as the chain was parsed with.
     """
-    pictures = np.array(data.pictures[:TRIED_PICTURES])
-    maps = _drawn(len(pictures), data)
+    images = np.array(data.images[:TRIED_IMAGES])
+    maps = _drawn(len(images), data)
     if chain.learns:
-        chain = fit_chain(chain, ArrayMaps("drawn", maps), argmax(maps), pictures)
+        chain = fit_chain(chain, ArrayMaps("drawn", maps), argmax(maps), images)
     maps += np.float32(floor)
-    return timed(lambda: chain(maps, pictures)) / len(pictures)
+    return timed(lambda: chain(maps, images)) / len(images)
 
 
 def disk_seconds(data: DataSet, dtype: StoreDtype) -> tuple[float, float]:
-    """Return how long it takes to read, and to write, the maps of a picture."""
+    """Return how long it takes to read, and to write, the maps of an image."""
     maps = _drawn(min(len(data), 64), data)
     with tempfile.TemporaryDirectory() as folder:
         store = ProbabilityStore.create(
@@ -126,7 +126,7 @@ def _tried(member: Member, data: DataSet, device: str) -> Pace:
     classes = BINARY if member.label is not None else len(data.classes)
     network = Network(member.recipe.architecture, channels=data.channels, classes=classes)
     network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    few = min(member.recipe.batch, TRIED_PICTURES, len(data))
+    few = min(member.recipe.batch, TRIED_IMAGES, len(data))
     kept: dict[int, int] = {}
 
     def keep(tensor: Tensor) -> Tensor:
@@ -134,7 +134,7 @@ def _tried(member: Member, data: DataSet, device: str) -> Pace:
         return tensor
 
     # The first step pays for what is done once; it tells what is kept, and whether a batch of
-    # the recipe's own size, whose pictures cost less each, can be afforded.
+    # the recipe's own size, whose images cost less each, can be afforded.
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         _learn_seconds(network, member, data, few, device)
     for parameter in network.parameters():
@@ -145,11 +145,11 @@ def _tried(member: Member, data: DataSet, device: str) -> Pace:
         _learn_seconds(network, member, data, batch, device)  # pays for a new shape
         seconds, few = _learn_seconds(network, member, data, batch, device), batch
     network.eval()
-    pictures = np.array(data.pictures[:few])
-    guess = timed(lambda: predict(network, pictures, device, member), _clock(device)) / few
+    images = np.array(data.images[:few])
+    pred = timed(lambda: predict(network, images, device, member), _clock(device)) / few
     weights = sum(_bytes(t) for t in network.state_dict().values())
-    held = sum(kept.values()) // min(member.recipe.batch, TRIED_PICTURES, len(data))
-    return Pace(seconds / few, guess, weights, held, STATE_COPIES * weights)
+    held = sum(kept.values()) // min(member.recipe.batch, TRIED_IMAGES, len(data))
+    return Pace(seconds / few, pred, weights, held, STATE_COPIES * weights)
 
 
 def _learn_seconds(
@@ -159,13 +159,13 @@ def _learn_seconds(
     classes = BINARY if member.label is not None else len(data.classes)
     ignore = None if member.label is not None else data.classes.ignore
     labels = np.random.default_rng(0).integers(0, classes, (batch, *data.shape)).astype(np.uint8)
-    truth = torch.from_numpy(labels).to(device)
-    pictures = torch.from_numpy(np.array(data.pictures[:batch])).to(device)
+    target = torch.from_numpy(labels).to(device)
+    images = torch.from_numpy(np.array(data.images[:batch])).to(device)
     shares = class_shares(labels, classes)
     task = Task(
         network=network,
         loss=build_loss(member.recipe.loss, frequencies=shares, ignore=ignore).to(device),
-        batches=lambda _: iter([(pictures, truth)]),
+        batches=lambda _: iter([(images, target)]),
         steps=1,
         examine=lambda _: Rates(0.0, 0.0, 0.0),
         recipe=member.recipe.model_copy(update={"epochs": 1}),

@@ -1,6 +1,6 @@
-"""Rank the pictures of a run by how unsure its members are together.
+"""Rank the images of a run by how unsure its members are together.
 
-A contact sheet of what an ensemble is unsure of: picture, truth, guess, entropy, quarrel.
+A contact sheet of what an ensemble is unsure of: image, target, prediction, entropy, quarrel.
 """
 
 import csv
@@ -35,7 +35,7 @@ WIDTH_IN, GAP_IN, HEAD_IN, DPI = 3.0, 0.08, 0.65, 100
 IN_LEGEND = 8
 MOST = 0.995
 CAPTION_SHARE = 0.22
-"""Height of a caption's line as a share of the picture's."""
+"""Height of a caption's line as a share of the image's."""
 
 NO_LABEL = "#999999"
 NATS = "nats, 0 to {:.2f}"
@@ -43,52 +43,52 @@ NATS = "nats, 0 to {:.2f}"
 
 @dataclass(frozen=True)
 class Unsure:
-    """One picture and what is drawn beside it.
+    """One image and what is drawn beside it.
 
     Args:
         caption: a line above it.
-        picture: uint8, (channel, row, col).
-        truth: class indices (row, col), 255 where there is none; None where nothing is known.
-        guess: class indices.
+        image: uint8, (channel, row, col).
+        target: class indices (row, col), 255 where there is none; None where nothing is known.
+        pred: class indices.
         entropy: of the mean map, in nats.
         mutual: information, in nats.
     """
 
     caption: str
-    picture: Array
-    truth: Array | None
-    guess: Array
+    image: Array
+    target: Array | None
+    pred: Array
     entropy: Array
     mutual: Array
 
 
-def draw_sheet(path: Path, pictures: Sequence[Unsure], classes: Classes) -> None:
-    """Write a PNG with a row a picture.
+def draw_sheet(path: Path, images: Sequence[Unsure], classes: Classes) -> None:
+    """Write a PNG with a row an image.
 
     Heat goes from 0 to what entropy can reach, the logarithm of the number of classes. Mutual
     information rarely comes near: its heat ends where all but a few pixels of the sheet lie below.
 
     Args:
         path: where to.
-        pictures: in the order of the rows.
+        images: in the order of the rows.
         classes: their colours and names.
     """
-    columns = {"picture": [_grey_or_colour(one.picture) for one in pictures]}
-    if pictures[0].truth is not None:
-        columns["truth"] = [_painted(one.truth, classes) for one in pictures]
-    columns["guess"] = [_painted(one.guess, classes) for one in pictures]
+    columns = {"image": [_grey_or_colour(one.image) for one in images]}
+    if images[0].target is not None:
+        columns["target"] = [_painted(one.target, classes) for one in images]
+    columns["pred"] = [_painted(one.pred, classes) for one in images]
     high = float(np.log(len(classes)))
-    columns[f"entropy ({NATS.format(high)})"] = [_heat(one.entropy, high) for one in pictures]
-    high = float(np.quantile([one.mutual for one in pictures], MOST)) or 1.0
+    columns[f"entropy ({NATS.format(high)})"] = [_heat(one.entropy, high) for one in images]
+    high = float(np.quantile([one.mutual for one in images], MOST)) or 1.0
     columns[f"mutual information ({NATS.format(high)})"] = [
-        _heat(one.mutual, high) for one in pictures
+        _heat(one.mutual, high) for one in images
     ]
-    figure, axes = _laid_out(pictures, len(columns))
+    figure, axes = _laid_out(images, len(columns))
     for (title, panels), place in zip(columns.items(), axes, strict=True):
         _stack(place, panels, title)
     axes[0].set_zorder(1)  # captions reach over the next column
-    for index, one in enumerate(pictures):
-        top = (index + 1) * _pitch(len(one.guess)) - len(one.guess)
+    for index, one in enumerate(images):
+        top = (index + 1) * _pitch(len(one.pred)) - len(one.pred)
         axes[0].text(0, top - 2, one.caption, fontsize=8, va="bottom")
     patches = [
         Patch(facecolor=colour, edgecolor="black", label=name)
@@ -98,10 +98,10 @@ def draw_sheet(path: Path, pictures: Sequence[Unsure], classes: Classes) -> None
     figure.savefig(path, format="png", dpi=DPI)
 
 
-def _laid_out(pictures: Sequence[Unsure], columns: int) -> tuple[Figure, list[Axes]]:
-    """Return a figure with a column of pictures each below a head of legend and titles."""
-    rows, cols = pictures[0].guess.shape
-    below = WIDTH_IN * _pitch(rows) * len(pictures) / cols
+def _laid_out(images: Sequence[Unsure], columns: int) -> tuple[Figure, list[Axes]]:
+    """Return a figure with a column of images each below a head of legend and titles."""
+    rows, cols = images[0].pred.shape
+    below = WIDTH_IN * _pitch(rows) * len(images) / cols
     wide, high = columns * (WIDTH_IN + GAP_IN) + GAP_IN, below + HEAD_IN + GAP_IN
     figure = Figure(figsize=(wide, high))
     lefts = [GAP_IN + column * (WIDTH_IN + GAP_IN) for column in range(columns)]
@@ -125,8 +125,8 @@ def _pitch(rows: int) -> int:
     return rows + max(1, round(CAPTION_SHARE * rows))
 
 
-def _grey_or_colour(picture: Array) -> Array:
-    last = np.moveaxis(picture, 0, -1) / 255
+def _grey_or_colour(image: Array) -> Array:
+    last = np.moveaxis(image, 0, -1) / 255
     return np.broadcast_to(last, (*last.shape[:2], 3))
 
 
@@ -151,31 +151,31 @@ MEASURES = ("entropy", "mutual_information", "wrong")
 Document = dict[str, Any]
 
 
-def rank_pictures(
+def rank_images(
     run: Run, *, split: str, out: Path, by: str, count: int, tell: Callable[[str], None]
 ) -> Document:
-    """Write a folder with `ranking.csv` and `top.png`, the least sure pictures first.
+    """Write a folder with `ranking.csv` and `top.png`, the least sure images first.
 
-    Measures are means over all pixels of a picture, scored or not, so that labelled and unlabelled
+    Measures are means over all pixels of an image, scored or not, so that labelled and unlabelled
     splits are ranked alike; `wrong` is the share of the scored pixels where the mean errs.
 
     Args:
         run: the experiment folder.
-        split: of the pictures.
+        split: of the images.
         out: the folder; must not exist.
         by: what ranks, `entropy` or `mutual_information`, in nats.
-        count: how many pictures to draw and to list.
+        count: how many images to draw and to list.
         tell: gets a line for each member that is left out.
 
     Returns:
-        A JSON document: `top` pictures, and `spearman`, the rank correlation of each measure with
-        `wrong` over all pictures, None without truth.
+        A JSON document: `top` images, and `spearman`, the rank correlation of each measure with
+        `wrong` over all images, None without target.
 
     Raises:
         BadSpec: the folder exists.
         BadRun: no such split, or fewer than two members with maps.
-        BadMaps: maps of other pictures.
-        Leak: maps of pictures that a member was trained on.
+        BadMaps: maps of other images.
+        Leak: maps of images that a member was trained on.
     """
     if out.exists():
         raise BadSpec(f"--out {out} exists and is not overwritten; name a new folder")
@@ -192,7 +192,7 @@ def rank_pictures(
     return {
         "split": split,
         "members": list(maps.names),
-        "pictures": len(maps.data),
+        "images": len(maps.data),
         "by": by,
         "out": str(out),
         "spearman": {name: _spearman(values[name], values["wrong"]) for name in MEASURES[:2]},
@@ -201,11 +201,11 @@ def rank_pictures(
 
 
 def as_text(document: Document) -> str:
-    """Write the document of `rank_pictures` for people."""
+    """Write the document of `rank_images` for people."""
     width = max([len("id"), *(len(entry["id"]) for entry in document["top"])])
     members = ", ".join(document["members"])
     lines = [
-        f"{document['pictures']} pictures of {document['split']}, the mean of {members}; in nats",
+        f"{document['images']} images of {document['split']}, the mean of {members}; in nats",
         f"rank  {'id':{width}}  entropy  mutual information  wrong",
     ]
     for entry in document["top"]:
@@ -222,16 +222,16 @@ def as_text(document: Document) -> str:
 
 
 def _measured(maps: EnsembleMaps) -> Array:
-    """Return the measures of each picture, (picture, measure)."""
+    """Return the measures of each image, (image, measure)."""
     _, *rest = maps.readers[0].size
     piece = max(1, PIECE_VALUES // int(np.prod(rest)))
 
     def work(block: slice) -> Array:
         members = stacked(maps.readers, block)
-        truth = None if maps.data.masks is None else np.asarray(maps.data.masks[block])
+        target = None if maps.data.masks is None else np.asarray(maps.data.masks[block])
         return np.concatenate(
             [
-                _means(members[:, part], None if truth is None else truth[part], maps)
+                _means(members[:, part], None if target is None else target[part], maps)
                 for part in blocks(members.shape[1], piece)
             ]
         )
@@ -241,13 +241,13 @@ def _measured(maps: EnsembleMaps) -> Array:
     return np.concatenate(list(progress(done, "uncertainty", len(blocks(count)))))
 
 
-def _means(members: Array, truth: Array | None, maps: EnsembleMaps) -> Array:
+def _means(members: Array, target: Array | None, maps: EnsembleMaps) -> Array:
     pixels = (1, 2)
     nats = [found.mean(axis=pixels) for found in uncertainty(members)]
     wrong = np.full(len(nats[0]), np.nan)
-    if truth is not None:
-        scored = (truth != UNLABELLED) & (truth != maps.data.classes.ignore)
-        errors = (highest(members.sum(axis=0)) != truth) & scored
+    if target is not None:
+        scored = (target != UNLABELLED) & (target != maps.data.classes.ignore)
+        errors = (highest(members.sum(axis=0)) != target) & scored
         count = scored.sum(axis=pixels)
         np.divide(errors.sum(axis=pixels), count, out=wrong, where=count > 0)
     return np.stack([*nats, wrong], axis=1).astype(np.float64)
@@ -263,7 +263,7 @@ def _entry(maps: EnsembleMaps, values: dict[str, Array], place: int, rank: int) 
 
 
 def _unsure(maps: EnsembleMaps, places: Array, entries: list[Document]) -> list[Unsure]:
-    """Read the pictures to draw again: few, wherever they lie."""
+    """Read the images to draw again: few, wherever they lie."""
     found = []
     for place, entry in zip(places.tolist(), entries, strict=False):
         one = slice(place, place + 1)
@@ -273,9 +273,9 @@ def _unsure(maps: EnsembleMaps, places: Array, entries: list[Document]) -> list[
         found.append(
             Unsure(
                 caption=_caption(entry),
-                picture=np.asarray(maps.data.pictures[place]),
-                truth=None if masks is None else np.asarray(masks[place]),
-                guess=highest(members.sum(axis=0))[0],
+                image=np.asarray(maps.data.images[place]),
+                target=None if masks is None else np.asarray(masks[place]),
+                pred=highest(members.sum(axis=0))[0],
                 entropy=entropy[0],
                 mutual=mutual[0],
             )
@@ -290,7 +290,7 @@ def _caption(entry: Document) -> str:
 
 
 def _spearman(values: Array, wrong: Array) -> float | None:
-    """Return the rank correlation; None where there is no truth, or one of them never varies."""
+    """Return the rank correlation; None where there is no target, or one of them never varies."""
     known = ~np.isnan(wrong)
     if not known.any() or np.ptp(wrong[known]) == 0 or np.ptp(values[known]) == 0:
         return None

@@ -56,7 +56,7 @@ def advise(
     Args:
         found: by backward elimination.
         names: of the members.
-        milliseconds: a picture; None where it is not known.
+        milliseconds: an image; None where it is not known.
 
     Returns:
         `drop`, `keep`, `steps`, the `refused` step, `time_saved` as a share (None where a member's
@@ -121,7 +121,7 @@ def value_members(
 
     Args:
         run: the experiment folder.
-        split: where the members are valued; it must have truth.
+        split: where the members are valued; it must have target.
         circles: how many circles of the members Shapley values are drawn from, where members are
             too many for all orders; see `ensemble.diversity.member_worth.sampled`.
         tolerance: the largest loss of mean IoU that dropping members may cost.
@@ -132,9 +132,9 @@ def value_members(
         of members, `pairs`, `advice`.
 
     Raises:
-        BadRun: no such split, one without truth or scored pixels, or fewer than two members.
-        BadMaps: maps of other pictures.
-        Leak: maps of pictures that the member was trained on.
+        BadRun: no such split, one without target or scored pixels, or fewer than two members.
+        BadMaps: maps of other images.
+        Leak: maps of images that the member was trained on.
     """
     sources, rng = Sources.of(run), np.random.default_rng(run_experiment(run).seed)
     maps = open_members(sources, split, tell)
@@ -155,7 +155,7 @@ def value_members(
         "split": split,
         "strategy": STRATEGY,
         "protocol": PROTOCOL,
-        "pictures": len(maps.data),
+        "images": len(maps.data),
         "groups": judge.counts.groups,
         **whole,
         "members": sorted(rows, key=lambda row: -row["shapley"]["value"]),
@@ -176,14 +176,14 @@ def judge_of(sources: Sources, maps: EnsembleMaps, subsets: int) -> Judge:
         subsets: how many means will be asked for.
 
     Raises:
-        BadRun: the split has no truth.
+        BadRun: the split has no target.
     """
     data, seed = maps.data, run_experiment(sources.run).seed
     if data.masks is None:
-        raise BadRun(f"split {maps.split!r} has no truth to score by; take another --split")
+        raise BadRun(f"split {maps.split!r} has no target to score by; take another --split")
     rng = np.random.default_rng(seed)
     places = group_places(data.group_names(), subsets=subsets, classes=len(data.classes), rng=rng)
-    counts = SubsetCounts(maps.readers, data.truth(), places)
+    counts = SubsetCounts(maps.readers, data.target(), places)
     return Judge(counts, PROTOCOLS.build(PROTOCOL), data.classes.ignore, seed)
 
 
@@ -225,7 +225,7 @@ def _size_document(size: Size) -> Document:
 
 def _pairs(maps: EnsembleMaps) -> Document:
     data = maps.data
-    both, pixels = count_both_right(maps.readers, data.truth(), ignore=data.classes.ignore)
+    both, pixels = count_both_right(maps.readers, data.target(), ignore=data.classes.ignore)
     found = measure_pairs(both, pixels)
 
     def listed(measure: Measure) -> list[list[float | None]]:
@@ -240,7 +240,7 @@ def _pairs(maps: EnsembleMaps) -> Document:
 
 
 def _examined(sources: Sources, names: tuple[str, ...], kept: list[str]) -> Document | None:
-    """Return what dropping changes on pictures that it was not chosen on."""
+    """Return what dropping changes on images that it was not chosen on."""
     run = sources.run
     there = VALIDATION in run.splits() and all(VALIDATION in sources.splits(n) for n in names)
     if not there or DataSet.load(run.data(VALIDATION)).masks is None:
@@ -296,8 +296,8 @@ def draw_growth(document: Document, file: Path) -> None:
 
 def _head(document: Document) -> str:
     return (
-        f"{len(document['members'])} members on {document['split']}: {document['pictures']}"
-        f" pictures, {document['groups']} groups; {document['protocol']} mIoU"
+        f"{len(document['members'])} members on {document['split']}: {document['images']}"
+        f" images, {document['groups']} groups; {document['protocol']} mIoU"
     )
 
 
@@ -335,7 +335,7 @@ def _value(row: Document) -> list[str]:
 
 def _remarks(document: Document) -> Iterator[str]:
     yield "gain: what the member adds to the mean of the others, paired; Shapley values sum to the"
-    yield "mIoU of all. ms: a picture through one fold's network on one core of this machine."
+    yield "mIoU of all. ms: an image through one fold's network on one core of this machine."
     if document["circles"] is not None:
         worst = max(row["shapley"]["sampling_error"] for row in document["members"])
         yield f"Shapley values: {document['circles']} random circles, standard error {worst:.4f}."

@@ -22,7 +22,7 @@ from ensemble.blas import one_blas_thread
 from ensemble.pipeline.bench.timing import compared, in_turns
 from evaluation.core.arrays import spaced
 from evaluation.core.blocks import blocks
-from evaluation.core.types import Array, Map, Pictures
+from evaluation.core.types import Array, Images, Map
 from members.data.dataset import DataSet
 from members.maps import MapReader
 from postproc.chain import Chain, parse_chain
@@ -33,17 +33,17 @@ KIB, MB = 1024, 1e6
 
 
 def peak_memory(
-    chains: Sequence[Chain], maps: Map, pictures: Pictures, folder: Path
+    chains: Sequence[Chain], maps: Map, images: Images, folder: Path
 ) -> list[float | None]:
     """Return the highest resident memory of a process that labels one block by each chain, in MB.
 
     That is what one thread takes, libraries included: `ens postprocess` works block by block, so
-    it does not grow with the number of pictures.
+    it does not grow with the number of images.
 
     Args:
         chains: fitted ones.
-        maps: of a block of pictures.
-        pictures: the same pictures.
+        maps: of a block of images.
+        images: the same images.
         folder: where the block is laid for the processes.
 
     Returns:
@@ -52,7 +52,7 @@ def peak_memory(
     if not STATUS.is_file():
         return [None] * len(chains)
     np.save(folder / "maps.npy", maps)
-    np.save(folder / "pictures.npy", pictures)
+    np.save(folder / "images.npy", images)
     asked = [
         (str(chain), chain.classes, chain.around.ignore, chain.around.floor, folder)
         for chain in chains
@@ -63,17 +63,17 @@ def peak_memory(
 
 def _peak_mb(text: str, classes: int, ignore: int | None, floor: float, folder: Path) -> float:
     chain = parse_chain(text, classes=classes, ignore=ignore, floor=floor)
-    maps, pictures = np.load(folder / "maps.npy"), np.load(folder / "pictures.npy")
-    chain(maps, pictures)
+    maps, images = np.load(folder / "maps.npy"), np.load(folder / "images.npy")
+    chain(maps, images)
     line = next(line for line in STATUS.read_text().splitlines() if line.startswith(PEAK))
     return int(line.split()[1]) * KIB / MB
 
 
 TIMED_BLOCKS = 4
-"""Blocks of pictures that are timed, spread over the split; memory is that of the first."""
+"""Blocks of images that are timed, spread over the split; memory is that of the first."""
 
 Block = tuple[Array, Array]
-"""Maps and pictures of a block; the last one may be shorter."""
+"""Maps and images of a block; the last one may be shorter."""
 
 
 def costs(
@@ -87,17 +87,17 @@ def costs(
     Args:
         chains: fitted ones by name, the one to compare with first.
         maps: of a split.
-        data: its pictures.
+        data: its images.
         rounds: how often each is timed.
 
     Returns:
-        By name: `pictures_per_s` of one core (median), `times_as_long` as the first one (ratio of
+        By name: `images_per_s` of one core (median), `times_as_long` as the first one (ratio of
         medians), `times_as_long_of_minima`, `peak_mb` and `peak_mb_over_plain`, the first one.
     """
     every = blocks(len(data))
     timed = [every[place] for place in spaced(len(every), TIMED_BLOCKS)]
-    cases = [(maps.read(block), np.asarray(data.pictures[block])) for block in timed]
-    pictures = sum(len(values) for values, _ in cases)
+    cases = [(maps.read(block), np.asarray(data.images[block])) for block in timed]
+    images = sum(len(values) for values, _ in cases)
     plain, *_ = chains
     with one_blas_thread(), tempfile.TemporaryDirectory() as folder:
         sides = {name: _call(chain, cases) for name, chain in chains.items()}
@@ -107,7 +107,7 @@ def costs(
         )
     return {
         name: {
-            "pictures_per_s": pictures / times[name]["median_s"],
+            "images_per_s": images / times[name]["median_s"],
             "times_as_long": times[name]["ratio"],
             "times_as_long_of_minima": times[name]["ratio_of_minima"],
             "peak_mb": peaks[name],
@@ -119,8 +119,8 @@ def costs(
 
 def _call(chain: Chain, cases: list[Block]) -> Callable[[], object]:
     def run() -> None:
-        for values, pictures in cases:
-            chain(values, pictures)
+        for values, images in cases:
+            chain(values, images)
 
     return run
 

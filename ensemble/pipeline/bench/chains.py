@@ -123,7 +123,7 @@ def fit_all(
 
     Raises:
         BadRun: a chain learns, and the source has no maps of `oof`.
-        Leak: the source was trained on some of the pictures.
+        Leak: the source was trained on some of the images.
     """
     told: set[str] = set()
 

@@ -36,7 +36,7 @@ from evaluation.core.types import Counts, Labels
 from evaluation.leaderboard import Candidate, Leaderboard, compare
 from evaluation.leaderboard_text import interval_document
 from evaluation.protocols import masked
-from evaluation.scores import ScoredPictures, number
+from evaluation.scores import ScoredImages, number
 from members.data.dataset import DataSet
 from members.specialists import Family
 from members.store import ProbabilityStore
@@ -63,8 +63,8 @@ def scored_highest(sources: Sources, tell: Callable[[str], None]) -> str:
             f"{run.path} holds no fusion; make one: `ens fuse --run {run.path} --strategy mean`,"
             " or name a member by --fusion"
         )
-    truth = DataSet.load(run.data(OOF)).truth()
-    scores = {name: _on_oof(sources, name, truth) for name in names}
+    target = DataSet.load(run.data(OOF)).target()
+    scores = {name: _on_oof(sources, name, target) for name in names}
     known = {name: score for name, score in scores.items() if not math.isnan(score)}
     if not known:
         tell(f"no fusion has been scored on {OOF} (`ens score` does), so the first: {names[0]}")
@@ -74,42 +74,42 @@ def scored_highest(sources: Sources, tell: Callable[[str], None]) -> str:
     return best
 
 
-def open_truth(run: Run, split: str) -> DataSet:
-    """Open a split that has truth.
+def open_target(run: Run, split: str) -> DataSet:
+    """Open a split that has target.
 
     Raises:
-        BadRun: no such split, or one without truth.
+        BadRun: no such split, or one without target.
     """
     if split not in run.splits():
         raise BadRun(f"no split {split!r} in {run.path}; known: {', '.join(run.splits())}")
     data = DataSet.load(run.data(split))
     if data.masks is None:
-        raise BadRun(f"split {split!r} has no truth to score by; take one with masks")
+        raise BadRun(f"split {split!r} has no target to score by; take one with masks")
     return data
 
 
 def open_maps(
     sources: Sources, source: str, split: str, data: DataSet
 ) -> ProbabilityStore | Family:
-    """Open maps of the pictures of a split.
+    """Open maps of the images of a split.
 
     Raises:
-        BadRun: no such maps, or maps of other pictures.
+        BadRun: no such maps, or maps of other images.
     """
     maps = sources.open(source, split)
     if maps.ids != data.ids:
-        raise BadRun(f"{source!r} has maps of other pictures than {split}; make them again")
+        raise BadRun(f"{source!r} has maps of other images than {split}; make them again")
     return maps
 
 
-def _on_oof(sources: Sources, fusion: str, truth: Labels) -> float:
+def _on_oof(sources: Sources, fusion: str, target: Labels) -> float:
     """Score the label maps that are the fusion's plain argmax; NaN where none are there."""
     run, classes = sources.run, run_classes(sources.run)
     for name in run.candidates():
         is_plain = read_candidate(run, name) == (fusion, "")
         if is_plain and is_labelled(sources, fusion, "", name, OOF):
             labels = read_labels(run, name, OOF)
-            counts = confusion_by_threads(truth, labels, classes=len(classes))
+            counts = confusion_by_threads(target, labels, classes=len(classes))
             return float(masked()(counts.sum(axis=0), classes.ignore).miou)
     return math.nan
 
@@ -124,8 +124,8 @@ def boards_of(
     """Compare candidates with the first of them, under each protocol.
 
     Args:
-        counts: per picture, by name; all gains are over the first.
-        data: the pictures.
+        counts: per image, by name; all gains are over the first.
+        data: the images.
         split: their name.
         seed: of what the comparison draws.
 
@@ -135,7 +135,7 @@ def boards_of(
     groups = data.group_names()
     first, *_ = counts
     candidates = [
-        Candidate(name, ScoredPictures(table, data.ids, groups), is_member=name == first)
+        Candidate(name, ScoredImages(table, data.ids, groups), is_member=name == first)
         for name, table in counts.items()
     ]
     return {
@@ -176,7 +176,7 @@ class Asked:
     Args:
         fusion: or member; by default the fusion that is the highest on `oof`.
         chains: a file of them; by default a usual set.
-        split: the pictures that are examined.
+        split: the images that are examined.
         rounds: how often each chain is timed.
     """
 
@@ -197,14 +197,14 @@ def bench_postproc(run: Run, asked: Asked, tell: Tell) -> dict[str, Any]:
     Returns:
         A JSON document: the machine and what was compared; `plain`, the argmax alone, and
         `chains`: of each the score under both protocols with its gain over plain and the paired
-        interval, pictures a second of processor time, peak memory, and the ledger, a row a step.
+        interval, images a second of processor time, peak memory, and the ledger, a row a step.
 
     Raises:
         BadSpec: a chain that does not parse.
         BadRun: no such maps or split, or a chain that learns and no out-of-fold maps.
-        Leak: a chain would learn from pictures that the source was trained on.
+        Leak: a chain would learn from images that the source was trained on.
     """
-    sources, data = Sources.of(run), open_truth(run, asked.split)
+    sources, data = Sources.of(run), open_target(run, asked.split)
     classes, named = data.classes, None if asked.chains is None else read_chains(asked.chains)
     around = Surroundings(len(classes), classes.ignore, FLOAT16_FLOOR)
     # Before anything is told; a second time with the floor of the maps, once they are chosen.
@@ -216,7 +216,7 @@ def bench_postproc(run: Run, asked: Asked, tell: Tell) -> dict[str, Any]:
         chains = usual(sources, source, around, tell)
     else:
         chains = parse_all(named, around, str(asked.chains))
-    tell(f"{source}: {len(chains)} chains over {len(data)} pictures of {asked.split}")
+    tell(f"{source}: {len(chains)} chains over {len(data)} images of {asked.split}")
     plain = Chain((), (), around)
     compared = [
         Compared(PLAIN, plain, FittedChain(plain)),
@@ -241,7 +241,7 @@ def bench_postproc(run: Run, asked: Asked, tell: Tell) -> dict[str, Any]:
         "run": str(run.path),
         "source": source,
         "split": asked.split,
-        "pictures": len(data),
+        "images": len(data),
         "groups": boards["masked"].groups,
         "level": boards["masked"].level,
         "interval_level": boards["masked"].gain_level,

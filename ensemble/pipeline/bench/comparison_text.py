@@ -18,7 +18,7 @@ ARGMAX = "plain argmax"
 def as_text(document: dict[str, Any]) -> str:
     """Write what `bench_postproc` returns; widths follow the content, so that nothing wraps."""
     where = f"{document['source']} of {document['run']} over {document['split']}"
-    sizes = f"{document['pictures']:,} pictures, {document['groups']} groups"
+    sizes = f"{document['images']:,} images, {document['groups']} groups"
     return "\n".join(
         [
             f"{where}: {sizes}",
@@ -35,7 +35,7 @@ def as_text(document: dict[str, Any]) -> str:
 def _scores(document: dict[str, Any]) -> list[str]:
     percent = f"{100 * document['interval_level']:.4g}% interval"
     head = ["chain", "masked", "gain", percent, "", "keras", "gain", percent, "metric's"]
-    head += ["pictures/s", "x argmax", "MB", "over argmax"]
+    head += ["images/s", "x argmax", "MB", "over argmax"]
     return _table([head, *(_row(row) for row in (document["plain"], *document["chains"]))])
 
 
@@ -52,7 +52,7 @@ def _row(row: dict[str, Any]) -> list[str]:
         decimal(keras["gain"], "+"),
         document_ends(keras["interval"], "+"),
         decimal(metrics, "+"),
-        f"{row['pictures_per_s']:,.0f}",
+        f"{row['images_per_s']:,.0f}",
         f"{row['times_as_long']:.1f}",
         NOTHING if row["peak_mb"] is None else f"{row['peak_mb']:.0f}",
         NOTHING if row["peak_mb_over_plain"] is None else f"{row['peak_mb_over_plain']:+.1f}",
@@ -62,13 +62,13 @@ def _row(row: dict[str, Any]) -> list[str]:
 def _remarks(document: dict[str, Any]) -> list[str]:
     count, level = len(document["chains"]), f"{100 * document['level']:g}%"
     return [
-        f"Gains are over the {ARGMAX}; intervals are paired, over groups of pictures,",
+        f"Gains are over the {ARGMAX}; intervals are paired, over groups of images,",
         f"and so wide that all {count} hold together at {level}.",
-        "Under keras, one scored pixel guessed as the ignored class is one more class in the mean,",
+        "Under keras, one scored pixel predicted as the ignored class is one more class in the mean,",
         'of IoU 0. "metric\'s" is what the keras gain has beyond the masked one: it comes from the',
         "number of classes that is divided by, not from pixels.",
         "A chain chosen from this table is chosen by its exam: choose on --split oof.",
-        "pictures/s: by processor time of one core, maps in memory, chains timed in turns, median",
+        "images/s: by processor time of one core, maps in memory, chains timed in turns, median",
         f"of {document['rounds']} rounds. MB: peak of a process of its own with one block.",
     ]
 

@@ -1,4 +1,4 @@
-"""Chains over a split: per-picture counts, and what each step fixes and breaks."""
+"""Chains over a split: per-image counts, and what each step fixes and breaks."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ class Labelled:
     """What a chain does on a split.
 
     Args:
-        counts: one table a picture.
+        counts: one table an image.
         steps: changes by each step, in the order of the chain.
     """
 
@@ -45,14 +45,14 @@ def label_all(
     Args:
         compared: the chains.
         maps: of the split.
-        data: its pictures and truth.
+        data: its images and target.
         split: its name, since on `oof` what has learned is another for each fold.
     """
-    truth, classes = data.truth(), data.classes
+    target, classes = data.target(), data.classes
 
     def work(block: slice) -> list[Work]:
         label = _labeller(maps, data, split, block)
-        true = np.asarray(truth[block])
+        true = np.asarray(target[block])
         found = []
         for one in compared:
             stages = [label(one, place) for place in range(len(one.asked.steps) + 1)]
@@ -92,7 +92,7 @@ def _labeller(
     maps: MapReader, data: DataSet, split: str, block: slice
 ) -> Callable[[Compared, int], Labels]:
     """Return what labels a block by the steps of a chain before a place, each beginning once."""
-    values, pictures = maps.read(block), np.asarray(data.pictures[block])
+    values, images = maps.read(block), np.asarray(data.images[block])
     known: dict[str, Labels] = {}
 
     def label(one: Compared, place: int) -> Labels:
@@ -101,7 +101,7 @@ def _labeller(
         if text not in known:
             head = one.head(place, split)
             apply = head if isinstance(head, Chain) else head.at(block)
-            known[text] = apply(values, pictures)
+            known[text] = apply(values, images)
         return known[text]
 
     return label

@@ -78,8 +78,8 @@ def fit_on_oof(
         tell: gets a line for whatever looks like a leak.
 
     Raises:
-        BadRun: the source has no maps of `oof`, or those of other pictures.
-        Leak: it was trained on some of the pictures.
+        BadRun: the source has no maps of `oof`, or those of other images.
+        Leak: it was trained on some of the images.
         BadData: no scored pixel, in all folds but one even.
     """
     if not chain.learns:
@@ -89,12 +89,12 @@ def fit_on_oof(
         raise BadRun(f"chain {chain} learns from out-of-fold maps; {source!r} has none")
     maps, data = sources.open(source, OOF), DataSet.load(run.data(OOF))
     if maps.ids != data.ids:
-        raise BadRun(f"{source!r} has maps of other pictures than {OOF}; make them again")
+        raise BadRun(f"{source!r} has maps of other images than {OOF}; make them again")
     refuse_leak(f"chain {chain}", source, maps, cure="or take a chain that learns nothing")
-    truth, folds = np.asarray(data.truth()), fold_of(run)
-    fitted = fit_chain(chain, maps, truth, data.pictures)
+    target, folds = np.asarray(data.target()), fold_of(run)
+    fitted = fit_chain(chain, maps, target, data.images)
     each = [
-        fit_chain(chain, maps, others, data.pictures) for others in without_each_fold(truth, folds)
+        fit_chain(chain, maps, others, data.images) for others in without_each_fold(target, folds)
     ]
     for line in leak_notes(sources, [source]):
         tell(line)

@@ -93,7 +93,7 @@ def fuse_members(
     Raises:
         BadSpec: no such strategy or option.
         BadRun: a member without maps.
-        Leak: the strategy would learn from pictures that a member was trained on.
+        Leak: the strategy would learn from images that a member was trained on.
     """
     spec = parse_spec(strategy)
     name = check_name(name or spec.name, "fusion")
@@ -160,22 +160,22 @@ def make_fusion(sources: Sources, plan: Plan, tell: Callable[[str], None]) -> No
         return
     readers = {s: [sources.open(m, s, raw=raw) for m in plan.members] for s in splits}
     for split in stale:
-        _check_pictures(run, plan, split, readers[split])
+        _check_images(run, plan, split, readers[split])
     with placing(run, plan.store) as place:
         fusion, per_fold = _fitted(sources, plan, readers, tell)
         folder = run.fusion(plan.name) / FITTED
         record(folder, **fitting, outputs=digests(folder, (STATE, ARRAYS)))
         for split in stale:
             _fuse_split(sources, plan, split, readers[split], fusion, per_fold, place)
-            tell(f"{plan.name}: {split} fused, {len(readers[split][0].ids)} pictures")
+            tell(f"{plan.name}: {split} fused, {len(readers[split][0].ids)} images")
 
 
-def _check_pictures(run: Run, plan: Plan, split: str, readers: Sequence[Reader]) -> None:
-    """Refuse maps of other pictures, and pictures that cannot be read, before anything is made."""
+def _check_images(run: Run, plan: Plan, split: str, readers: Sequence[Reader]) -> None:
+    """Refuse maps of other images, and images that cannot be read, before anything is made."""
     data = DataSet.load(run.data(split))
     for reader, member in zip(readers, plan.members, strict=True):
         if reader.ids != data.ids:
-            raise BadMaps(f"{member!r} has maps of other pictures than {split}; predict again")
+            raise BadMaps(f"{member!r} has maps of other images than {split}; predict again")
 
 
 def _fuse_split(
@@ -202,7 +202,7 @@ def _fuse_split(
         )
         cross = per_fold is not None and split == OOF
         applied = CrossFitted(per_fold, fold_of(run)) if cross and per_fold else fusion
-        fuse(readers, applied, len(data), store.write, pictures=data.pictures)
+        fuse(readers, applied, len(data), store.write, images=data.images)
         record(partial, asked=_asked(plan), inputs=_inputs(sources, plan, split))
 
 
@@ -227,9 +227,9 @@ def _fitted(
     for reader, member in zip(readers[OOF], plan.members, strict=True):
         refuse_leak(plan.strategy, member, reader, cure="or leave it out with --members")
     data, folds = DataSet.load(run.data(OOF)), fold_of(run)
-    pictures = data.pictures if built.needs_pictures else None
-    truth = np.asarray(data.truth())
-    blocks = FitBlocks(readers[OOF], truth, pictures=pictures, groups=data.groups)
+    images = data.images if built.needs_images else None
+    target = np.asarray(data.target())
+    blocks = FitBlocks(readers[OOF], target, images=images, groups=data.groups)
     fusion = built.fit(blocks)
     per_fold = cross_fit(built, blocks, folds)
     save_fitted(folder, plan.strategy, fusion, context)
@@ -243,7 +243,7 @@ def _fitted(
 
 
 def _seen(run: Run, readers: Sequence[Reader], *, learned: bool, split: str) -> Seen | None:
-    """Say which pictures stand behind a fusion's maps; None where a member does not declare it."""
+    """Say which images stand behind a fusion's maps; None where a member does not declare it."""
     ids = DataSet.load(run.data(OOF)).ids
     masks = [reader.saw() for reader in readers]
     known = [saw for saw in masks if saw is not None]
@@ -283,7 +283,7 @@ def _inputs(sources: Sources, plan: Plan, split: str) -> dict[str, str]:
     built_from = {f"{m}/{split}": str(sources.identity(m, split)) for m in plan.members}
     if split != OOF and all(sources.identity(m, OOF) for m in plan.members):
         built_from |= {f"{m}/{OOF}": str(sources.identity(m, OOF)) for m in plan.members}
-    built_from["truth"] = split_identity(sources.run, OOF)
+    built_from["target"] = split_identity(sources.run, OOF)
     built_from["folds"] = digest(sources.run.folds)
     built_from["classes"] = classes_identity(sources.run)
     return built_from

@@ -1,4 +1,4 @@
-"""Signs of leaks that no record shows: maps too good on `oof`, pictures alike in two folds."""
+"""Signs of leaks that no record shows: maps too good on `oof`, images alike in two folds."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ what `validation` gets, is a little less sure than the one model that `oof` gets
 ERRORS = 3
 RESAMPLES = 1000
 BLOCKS = 16
-"""Blocks of pictures that are looked at, spread over the split."""
+"""Blocks of images that are looked at, spread over the split."""
 
 GroupTallies = Float[np.ndarray, "_ 3"]
 
@@ -38,8 +38,8 @@ class Difference:
     Args:
         member: its name.
         right: difference of the share of scored pixels that are right.
-        right_error: its standard error, over groups of pictures.
-        sure: difference of the mean probability of the guessed class.
+        right_error: its standard error, over groups of images.
+        sure: difference of the mean probability of the predicted class.
         sure_error: its standard error.
     """
 
@@ -51,7 +51,7 @@ class Difference:
 
     @property
     def suspicious(self) -> bool:
-        """Tell whether it looks as if the member had seen the pictures of `oof`."""
+        """Tell whether it looks as if the member had seen the images of `oof`."""
         return self.right > max(RIGHT_MARGIN, ERRORS * self.right_error) or self.sure > max(
             SURE_MARGIN, ERRORS * self.sure_error
         )
@@ -65,7 +65,7 @@ def leak_notes(sources: Sources, members: Sequence[str]) -> list[str]:
         opened = sources.open(name, OOF) if OOF in sources.splits(name) else None
         if opened is not None and opened.saw() is None:
             notes.append(
-                f"{name!r} does not declare what it was trained on; if it saw pictures of {OOF},"
+                f"{name!r} does not declare what it was trained on; if it saw images of {OOF},"
                 " what learns from its maps is too sure of it (`ens import --trained-on`)"
             )
     for found in compared:
@@ -75,14 +75,14 @@ def leak_notes(sources: Sources, members: Sequence[str]) -> list[str]:
             notes.append(
                 f"{found.member!r} is right on {OOF} more often than on {FRESH} by"
                 f" {found.right:+.3f} (standard error {found.right_error:.3f}) and surer by"
-                f" {found.sure:+.3f}{besides}: either it was trained on those pictures, or"
+                f" {found.sure:+.3f}{besides}: either it was trained on those images, or"
                 f" {FRESH} is harder"
             )
     return notes
 
 
 def differences(sources: Sources, members: Sequence[str]) -> list[Difference]:
-    """Compare members between `oof` and `validation`, where they have maps and truth of both."""
+    """Compare members between `oof` and `validation`, where they have maps and target of both."""
     run = sources.run
     if not {OOF, FRESH} <= set(run.splits()):
         return []
@@ -99,14 +99,14 @@ def differences(sources: Sources, members: Sequence[str]) -> list[Difference]:
 def alike_across_folds(run: Run) -> list[tuple[str, str]]:
     """List pairs of ids that show the same but lie in different folds, or in `validation`.
 
-    A member is then examined on what it learnt. Each picture is named once, beside one like it.
+    A member is then examined on what it learnt. Each image is named once, beside one like it.
     """
     oof = DataSet.load(run.data(OOF))
     fold_of = np.full(len(oof), -1)
     for fold in read_folds(run):
         fold_of[np.setdiff1d(np.arange(len(oof)), fold.training)] = fold.index
     sets = [oof, *([DataSet.load(run.data(FRESH))] if FRESH in run.splits() else [])]
-    looked = [thumbnails_and_hashes(np.asarray(data.pictures)) for data in sets]
+    looked = [thumbnails_and_hashes(np.asarray(data.images)) for data in sets]
     thumbnails, hashes = (np.concatenate(parts) for parts in zip(*looked, strict=True))
     ids = [name for data in sets for name in data.ids]
     parts = np.concatenate([fold_of, np.full(len(ids) - len(oof), -1)])
@@ -142,14 +142,14 @@ def _error(tallies: GroupTallies, column: int, rng: np.random.Generator) -> floa
 
 
 def _tallies(maps: MapReader, data: DataSet) -> GroupTallies:
-    """Sum, for each group: right pixels, probabilities of the guesses, scored pixels."""
+    """Sum, for each group: right pixels, probabilities of the predictions, scored pixels."""
     groups = data.group_names()
     rows, names = [], []
     for block in _spread(len(data)):
         read = maps.read(block)
-        truth = np.asarray(data.truth()[block])
-        scored = (truth != UNLABELLED) & (truth != data.classes.ignore)
-        right = (highest(read) == truth) & scored
+        target = np.asarray(data.target()[block])
+        scored = (target != UNLABELLED) & (target != data.classes.ignore)
+        right = (highest(read) == target) & scored
         sure = np.where(scored, read.max(axis=1), 0)
         sums = [part.sum(axis=(1, 2), dtype=np.float64) for part in (right, sure, scored)]
         rows.append(np.stack(sums, axis=1))
@@ -161,7 +161,7 @@ def _tallies(maps: MapReader, data: DataSet) -> GroupTallies:
     return kept
 
 
-def _spread(pictures: int) -> Iterator[slice]:
-    """Yield blocks of pictures spread over all, a few at most."""
-    every = blocks(pictures)
+def _spread(images: int) -> Iterator[slice]:
+    """Yield blocks of images spread over all, a few at most."""
+    every = blocks(images)
     return (every[place] for place in spaced(len(every), BLOCKS))

@@ -65,7 +65,7 @@ def postprocess_run(
     Raises:
         BadSpec: a chain that does not parse.
         BadRun: no such maps, or a chain that learns and no out-of-fold maps.
-        Leak: the chain would learn from pictures that the source was trained on.
+        Leak: the chain would learn from images that the source was trained on.
     """
     with writing(run.path):
         sources = Sources.of(run)
@@ -180,8 +180,8 @@ def _made_of(
 ) -> tuple[dict[str, Any], dict[str, str]]:
     inputs = {"maps": str(sources.identity(source, split))}
     inputs["classes"] = classes_identity(sources.run)
-    if chain.needs_pictures:
-        inputs["pictures"] = split_identity(sources.run, split)
+    if chain.needs_images:
+        inputs["images"] = split_identity(sources.run, split)
     inputs |= fit_inputs(sources, source, chain)
     return {"of": source, "chain": str(chain)}, inputs
 
@@ -199,15 +199,15 @@ def _label(
     asked, inputs = _made_of(sources, source, asked_chain, split)
     data, maps = DataSet.load(run.data(split)), sources.open(source, split)
     if maps.ids != data.ids:
-        raise BadRun(f"{source!r} has maps of other pictures than {split}; make them again")
+        raise BadRun(f"{source!r} has maps of other images than {split}; make them again")
     with whole_folder(run.labels(name, split)) as partial:
         write_labels(
             partial / LABELS,
-            postprocess(maps.read, len(data), fitted.of(split), pictures=data.pictures),
+            postprocess(maps.read, len(data), fitted.of(split), images=data.images),
             (len(data), *data.shape),
         )
         record(partial, asked=asked, inputs=inputs, outputs=digests(partial, [LABELS]))
-    tell(f"{name}: {split} labelled, {len(data)} pictures")
+    tell(f"{name}: {split} labelled, {len(data)} images")
 
 
 def write_labels(path: Path, labelled: Any, shape: tuple[int, int, int]) -> None:
@@ -215,8 +215,8 @@ def write_labels(path: Path, labelled: Any, shape: tuple[int, int, int]) -> None
 
     Args:
         path: of the file.
-        labelled: pairs of a slice of pictures and their labels.
-        shape: pictures, rows, cols.
+        labelled: pairs of a slice of images and their labels.
+        shape: images, rows, cols.
     """
     labels = new_array(path, dtype=np.uint8, shape=shape)
     for block, part in progress(labelled, "postprocess", len(blocks(shape[0]))):

@@ -1,4 +1,4 @@
-"""Scores on pictures that a model behind them was trained on decide nothing: they are too high."""
+"""Scores on images that a model behind them was trained on decide nothing: they are too high."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -11,7 +11,7 @@ from evaluation.leaderboard import Candidate
 
 
 def seen_in_words(sources: Sources, source: str, split: str) -> str:
-    """Say how many pictures of a split the models behind a source's maps were trained on.
+    """Say how many images of a split the models behind a source's maps were trained on.
 
     Empty where there are none; undeclared maps are let pass, as by `refuse_leak`.
     """
@@ -20,11 +20,11 @@ def seen_in_words(sources: Sources, source: str, split: str) -> str:
     saw = sources.open(source, split).saw()
     if saw is None or not saw.any():
         return ""
-    return f"its members were trained on {int(saw.sum())} of the {len(saw)} pictures of {split}"
+    return f"its members were trained on {int(saw.sum())} of the {len(saw)} images of {split}"
 
 
 def refuse_seen(sources: Sources, source: str, split: str, *, candidate: str) -> None:
-    """Refuse to examine a candidate on pictures that its members were trained on.
+    """Refuse to examine a candidate on images that its members were trained on.
 
     Args:
         sources: of the run.
@@ -37,7 +37,7 @@ def refuse_seen(sources: Sources, source: str, split: str, *, candidate: str) ->
     """
     if words := seen_in_words(sources, source, split):
         raise Leak(
-            f"{candidate!r} is not examined on {split}, {words}; import maps of pictures they did"
+            f"{candidate!r} is not examined on {split}, {words}; import maps of images they did"
             " not see, or take another --split"
         )
 
@@ -48,7 +48,7 @@ def unseen(
     split: str,
     tell: Callable[[str], None],
 ) -> list[Candidate]:
-    """Return of the candidates what was counted on pictures that their members did not see.
+    """Return of the candidates what was counted on images that their members did not see.
 
     Args:
         sources: of the run.
@@ -76,7 +76,7 @@ def unseen(
             kept.append(candidate)
     if candidates and not kept:
         raise Leak(
-            f"every candidate's members were trained on pictures of {split}; train or import"
+            f"every candidate's members were trained on images of {split}; train or import"
             " members that did not see them, or take another --split"
         )
     return kept

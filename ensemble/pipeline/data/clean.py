@@ -38,7 +38,7 @@ def clean_data(
     keep: Path | None = None,
     out: Path | None = None,
 ) -> Document:
-    """Find what to drop from the labelled pictures (or, without labels, from all of them).
+    """Find what to drop from the labelled images (or, without labels, from all of them).
 
     Args:
         path: the data set; it is never changed.
@@ -53,7 +53,7 @@ def clean_data(
 
     Raises:
         BadData: data, lists or names that cannot be used, or a class that would lose its last
-            picture.
+            image.
     """
     if out is not None:
         refuse_target(out)
@@ -73,8 +73,8 @@ def clean_data(
 
 def format_cleaning(document: Document) -> str:
     """Write the document of `clean_data` for people."""
-    dropped = document["pictures"] - document["kept"]
-    lines = [f"{document['data']}: {dropped} of {document['pictures']} pictures to drop"]
+    dropped = document["images"] - document["kept"]
+    lines = [f"{document['data']}: {dropped} of {document['images']} images to drop"]
     width = max(len(reason) for reason in document["counts"])
     for reason, count in document["counts"].items():
         first = document["ids"][reason][:1]
@@ -84,7 +84,7 @@ def format_cleaning(document: Document) -> str:
     if document["out"] is None:
         lines.append("nothing is written but the page; --apply --out FILE.npz writes the rest")
     else:
-        lines.append(f"{document['out']}: {document['kept']} pictures")
+        lines.append(f"{document['out']}: {document['kept']} images")
     return "\n".join(lines)
 
 
@@ -107,7 +107,7 @@ def _document(path: Path, findings: Findings) -> Document:
     }
     return {
         "data": str(path),
-        "pictures": len(ids),
+        "images": len(ids),
         "kept": int(findings.kept.sum()),
         "counts": {reason: len(dropped) for reason, dropped in by_reason.items()},
         "ids": by_reason,
@@ -136,10 +136,10 @@ def refine_file(
         radius_px: see `members.data.refine_masks.grow`, like the next two.
         max_std: highest standard deviation of even ground, in grey levels.
         rounds: how many layers at most.
-        preview: a PNG of the pictures that changed most, before and after; None for none.
+        preview: a PNG of the images that changed most, before and after; None for none.
 
     Returns:
-        `out`, `pictures`, `changed` (pictures), `left_alone` (pictures with a mask shared by many),
+        `out`, `images`, `changed` (images), `left_alone` (images with a mask shared by many),
         `anew` (pixels, in all and by class), and the share of `background` before and after.
 
     Raises:
@@ -151,11 +151,11 @@ def refine_file(
         check_new(path, "--preview", preview, ".png")
     sets = load(path)
     if "training" not in sets:
-        raise BadData(f"{path} holds no masks; expected labelled pictures")
+        raise BadData(f"{path} holds no masks; expected labelled images")
     data = sets["training"]
-    masks = np.asarray(data.truth())
+    masks = np.asarray(data.target())
     refined, kept = refine(
-        data.pictures,
+        data.images,
         masks,
         ignore=data.classes.ignore,
         radius_px=radius_px,
@@ -169,7 +169,7 @@ def refine_file(
         _write_preview(preview, data, refined, anew)
     return {
         "out": str(out),
-        "pictures": len(data),
+        "images": len(data),
         "changed": int((anew > 0).sum()),
         "left_alone": int((~kept).sum()),
         **_shares(masks, refined, data.classes),
@@ -179,7 +179,7 @@ def refine_file(
 def format_refinement(document: Document) -> str:
     """Write the document of `refine_file` for people."""
     before, after = document["background"]["before"], document["background"]["after"]
-    anew, changed = document["anew"], f"{document['changed']} of {document['pictures']} pictures"
+    anew, changed = document["anew"], f"{document['changed']} of {document['images']} images"
     lines = [
         f"{document['out']}: {anew['pixels']} pixels labelled anew in {changed}",
         f"  background or unlabelled: {before:.2%} of the pixels before, {after:.2%} after",
@@ -209,7 +209,7 @@ def check_new(data: Path, option: str, target: Path, suffix: str) -> None:
 
 def _layout(path: Path, data: DataSet, masks: Labels) -> dict[str, Array]:
     if path.is_dir():
-        arrays = {"images": data.pictures, "masks": masks, "source": np.array(data.ids)}
+        arrays = {"images": data.images, "masks": masks, "source": np.array(data.ids)}
         arrays["classes"] = np.array(data.classes.names)
         return arrays if data.groups is None else {**arrays, "group": data.groups}
     arrays = {name: open_array(path, name) for name in array_names(path)}
@@ -237,8 +237,8 @@ def _write_preview(path: Path, data: DataSet, refined: Labels, anew: Array) -> N
     places = np.argsort(-anew, kind="stable")[:SHOWN]
     write_sheet(
         path,
-        data.pictures[places],
-        {"mask": data.truth()[places], "refined": refined[places]},
+        data.images[places],
+        {"mask": data.target()[places], "refined": refined[places]},
         classes=data.classes,
         captions=[f"{data.ids[place]}: {anew[place]} pixels more" for place in places],
     )

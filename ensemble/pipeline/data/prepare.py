@@ -1,6 +1,6 @@
 """Lay out a run's data: load, set validation aside, fold; once, and the same for all members.
 
-Pictures that come beside a run's own: what they are called, and whether they are known.
+Images that come beside a run's own: what they are called, and whether they are known.
 """
 
 from collections.abc import Callable
@@ -34,14 +34,14 @@ from members.train import Fold
 
 
 def named_apart(found: DataSet, known: DataSet, split: str) -> DataSet:
-    """Give a set names of its own where a name already means another picture.
+    """Give a set names of its own where a name already means another image.
 
-    Ids are what tells a leak: the same name must mean the same picture, and a picture that is the
+    Ids are what tells a leak: the same name must mean the same image, and an image that is the
     same keeps its name.
 
     Args:
         found: the set.
-        known: pictures whose names are taken.
+        known: images whose names are taken.
         split: what the set is called; its names begin so.
     """
     places = {name: place for place, name in enumerate(known.ids)}
@@ -49,7 +49,7 @@ def named_apart(found: DataSet, known: DataSet, split: str) -> DataSet:
     same = {
         name
         for name, place in shared.items()
-        if np.array_equal(found.pictures[place], known.pictures[places[name]])
+        if np.array_equal(found.images[place], known.images[places[name]])
     }
     if len(same) == len(shared):
         return found
@@ -67,10 +67,10 @@ def refuse_other(there: DataSet, found: DataSet, split: str) -> None:
         split: what both are called.
 
     Raises:
-        BadData: other pictures, masks or groups, or some where there were none.
+        BadData: other images, masks or groups, or some where there were none.
     """
-    if there.ids != found.ids or not _equal(there.pictures, found.pictures):
-        raise _other(split, "other pictures")
+    if there.ids != found.ids or not _equal(there.images, found.images):
+        raise _other(split, "other images")
     beside = (("masks", there.masks, found.masks), ("groups", there.groups, found.groups))
     for what, old, new in beside:
         if new is not None and (old is None or not _equal(old, new)):
@@ -92,7 +92,7 @@ SAMPLE = "sample"
 
 
 def prepare(run: Run, experiment: Experiment, tell: Callable[[str], None]) -> None:
-    """Write the run's pictures, truth, classes and folds, unless they are there and current.
+    """Write the run's images, target, classes and folds, unless they are there and current.
 
     Args:
         run: the experiment folder.
@@ -114,9 +114,9 @@ def prepare(run: Run, experiment: Experiment, tell: Callable[[str], None]) -> No
         training = _without_outliers(training, tell)
     if validation is None:
         training, validation = _set_aside(training, experiment.seed)
-        tell(f"validation: {len(validation.ids)} of the training pictures set aside, by group")
+        tell(f"validation: {len(validation.ids)} of the training images set aside, by group")
     fold_of = split_folds(
-        training.truth(),
+        training.target(),
         training.groups,
         experiment.folds,
         classes=training.classes,
@@ -133,7 +133,7 @@ def prepare(run: Run, experiment: Experiment, tell: Callable[[str], None]) -> No
 
 
 def is_prepared(run: Run, experiment: Experiment) -> bool:
-    """Tell whether the run holds the experiment's pictures, truth and folds already.
+    """Tell whether the run holds the experiment's images, target and folds already.
 
     Raises:
         BadData: the data are missing.
@@ -166,16 +166,16 @@ def read_folds(run: Run) -> tuple[Fold, ...]:
     return tuple(Fold(int(index), np.flatnonzero(fold_of != index)) for index in np.unique(fold_of))
 
 
-def split_identity(run: Run, split: str, *, truth: bool = True) -> str:
-    """Return a digest of a split's pictures, truth and ids, computed from the files themselves.
+def split_identity(run: Run, split: str, *, target: bool = True) -> str:
+    """Return a digest of a split's images, target and ids, computed from the files themselves.
 
     Args:
         run: the experiment folder.
         split: which.
-        truth: include the truth, which maps of a split do not depend on.
+        target: include the target, which maps of a split do not depend on.
     """
     files = sorted(p for p in run.data(split).iterdir() if p.suffix in (".npy", ".csv"))
-    files = [path for path in files if truth or path.name != "truth.npy"]
+    files = [path for path in files if target or path.name != "target.npy"]
     return digest_of({path.name: known_digest(path) for path in files})
 
 
@@ -217,7 +217,7 @@ def _load(experiment: Experiment) -> dict[str, DataSet]:
 
 def _labelled(sets: dict[str, DataSet], name: str) -> DataSet:
     if "training" not in sets:
-        raise BadData(f"{name} holds no masks; expected labelled pictures")
+        raise BadData(f"{name} holds no masks; expected labelled images")
     return sets["training"]
 
 
@@ -256,20 +256,20 @@ def _without_listed(training: DataSet, path: Path, tell: Callable[[str], None]) 
     why = f"named in {path}"
     drops = [Drop(int(place), Reason.LISTED, why) for place in np.flatnonzero(~kept)]
     refuse_lost_class(training, drops)
-    tell(f"drop list: {(~kept).sum()} of {len(training)} training pictures dropped")
+    tell(f"drop list: {(~kept).sum()} of {len(training)} training images dropped")
     return training.take(kept)
 
 
 def _without_outliers(training: DataSet, tell: Callable[[str], None]) -> DataSet:
-    kept = clean(training.truth())
+    kept = clean(training.target())
     if not kept.all():
         tell(
-            f"outliers: {(~kept).sum()} of {len(training)} training pictures dropped, which share a"
+            f"outliers: {(~kept).sum()} of {len(training)} training images dropped, which share a"
             f" non-constant mask with nine others or more (first: {training.ids[kept.argmin()]})"
         )
     return training.take(kept)
 
 
 def _set_aside(training: DataSet, seed: int) -> tuple[DataSet, DataSet]:
-    held = hold_out(training.truth(), training.groups, share=VALIDATION_SHARE, seed=seed)
+    held = hold_out(training.target(), training.groups, share=VALIDATION_SHARE, seed=seed)
     return training.take(np.flatnonzero(~held)), training.take(np.flatnonzero(held))

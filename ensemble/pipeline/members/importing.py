@@ -48,11 +48,11 @@ def import_maps(
     """Write foreign maps of one split as a member's store; nothing is written of odd ones.
 
     Args:
-        run: the experiment folder, which holds the split's pictures.
+        run: the experiment folder, which holds the split's images.
         name: of the member; maps that were imported under it before are replaced.
         paths: see `members.external.formats.open_foreign`.
-        split: whose pictures they are of.
-        trained_on: text file with the ids of the pictures that a model behind their maps was
+        split: whose images they are of.
+        trained_on: text file with the ids of the images that a model behind their maps was
             trained on, one a line; None is undeclared.
         fix: mend what is odd.
         as_is: take classes and axes as they are although they look odd.
@@ -67,7 +67,7 @@ def import_maps(
     """
     check_name(name, "member")
     if not run.experiment.is_file():
-        raise BadRun(f"{run.path} holds no pictures; lay it out with --data, the labelled set")
+        raise BadRun(f"{run.path} holds no images; lay it out with --data, the labelled set")
     with writing(run.path):
         sources, experiment = Sources.of(run), run_experiment(run)
         dtype = experiment.store_dtype
@@ -112,7 +112,7 @@ def import_maps(
         "run": str(run.path),
         "member": name,
         "split": split,
-        "pictures": len(data),
+        "images": len(data),
         "fixed": odd,
         "notes": [*found.notes, *declared],
         "declared": seen is not None,
@@ -122,12 +122,12 @@ def import_maps(
 def lay_out(
     run: Run, data: str, validation: str | None, store: str | None, tell: Callable[[str], None]
 ) -> None:
-    """Give a run its pictures, truth and folds, for those who bring all maps and train nothing.
+    """Give a run its images, target and folds, for those who bring all maps and train nothing.
 
     Args:
         run: the experiment folder; created.
-        data: a data set with labelled pictures.
-        validation: a labelled set; None sets some of the training pictures aside.
+        data: a data set with labelled images.
+        validation: a labelled set; None sets some of the training images aside.
         store: a URL for the maps; None leaves them where the run has them.
         tell: gets a line for whatever was decided.
 
@@ -144,7 +144,7 @@ def lay_out(
 
 
 def is_imported(run: Run, name: str, split: str) -> bool:
-    """Tell whether maps were imported for today's pictures and classes, from today's files.
+    """Tell whether maps were imported for today's images and classes, from today's files.
 
     Files that are no longer where they were are not missed.
     """
@@ -172,7 +172,7 @@ def _refuse_taken(sources: Sources, name: str) -> None:
 def _seen(trained_on: Path | None, data: DataSet) -> tuple[Seen | None, list[str]]:
     """Return what the list declares, and notes on it."""
     if trained_on is None:
-        return None, ["undeclared: nobody says which pictures it was trained on (--trained-on)"]
+        return None, ["undeclared: nobody says which images it was trained on (--trained-on)"]
     try:
         lines = trained_on.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -180,20 +180,20 @@ def _seen(trained_on: Path | None, data: DataSet) -> tuple[Seen | None, list[str
     ids = frozenset(line.strip() for line in lines if line.strip())
     seen = Seen((ids,))
     leaked = int(seen.mask(data.ids).sum())
-    note = f"{leaked} of these {len(data)} pictures were trained on: nothing will learn from them"
+    note = f"{leaked} of these {len(data)} images were trained on: nothing will learn from them"
     return seen, [note] if leaked else []
 
 
 def _known(sources: Sources, name: str, split: str, data: DataSet) -> Known | None:
-    """Return what to compare with: the truth, else the mean of the other members."""
+    """Return what to compare with: the target, else the mean of the other members."""
     if data.masks is not None:
-        truth, ignore = data.truth(), data.classes.ignore
+        target, ignore = data.target(), data.classes.ignore
 
         def true(places: Array) -> Array:
-            labels = np.asarray(truth[places])
+            labels = np.asarray(target[places])
             return labels if ignore is None else np.where(labels == ignore, UNLABELLED, labels)
 
-        return Known("the truth", true)
+        return Known("the target", true)
     others = [n for n in sources.names() if n != name and split in sources.splits(n)]
     readers = [sources.open(other, split) for other in others]
     if not readers:

@@ -122,11 +122,11 @@ def predict_data(
     workers: int | None,
     tell: Callable[[str], None],
 ) -> list[str]:
-    """Add a set of pictures to a run and write every trained member's maps of it.
+    """Add a set of images to a run and write every trained member's maps of it.
 
     Args:
         run: the experiment folder.
-        data: file or folder of the pictures; masks are kept where there are any.
+        data: file or folder of the images; masks are kept where there are any.
         split: what the set is called.
         size: rows and columns to resize to.
         device: see `members.devices.devices`.
@@ -137,7 +137,7 @@ def predict_data(
         The names of the networks.
 
     Raises:
-        BadData: pictures of another size, or a split of that name with other pictures or masks.
+        BadData: images of another size, or a split of that name with other images or masks.
     """
     where, classes = devices(device), run_classes(run)
     check_name(split, "split")
@@ -148,7 +148,7 @@ def predict_data(
         known = DataSet.load(run.data("oof"))
         if (found.channels, *found.shape) != (known.channels, *known.shape):
             met, expected = (f"{d.channels} x {d.shape[0]} x {d.shape[1]}" for d in (found, known))
-            raise BadData(f"{data} has pictures of {met}; expected {expected}; see --size")
+            raise BadData(f"{data} has images of {met}; expected {expected}; see --size")
         found = named_apart(found, known, split)
         experiment = read_experiment(run.experiment)
         members = experiment.expanded(classes)
@@ -194,7 +194,7 @@ def predict_members(
     Args:
         run: the experiment folder.
         members: whose maps.
-        splits: of which pictures.
+        splits: of which images.
         where: devices.
         dtype: of the stores.
         workers: processes on each device.
@@ -235,17 +235,17 @@ def refuse_foreign(run: Run, members: Sequence[Member]) -> None:
 
 
 def check_trainable(members: Sequence[Member], training: DataSet) -> None:
-    """Refuse what would fail after hours: pictures too small, specialists of an absent class.
+    """Refuse what would fail after hours: images too small, specialists of an absent class.
 
     Raises:
         BadData: the first of them.
     """
-    shares = class_shares(training.truth(), len(training.classes))
+    shares = class_shares(training.target(), len(training.classes))
     for member in members:
         check_size(member.recipe.architecture, *training.shape)
         if member.label not in (None, training.classes.ignore) and shares[member.label] == 0:
             raise BadData(
-                f"member {member.name!r}: no training picture holds class"
+                f"member {member.name!r}: no training image holds class"
                 f" {training.classes.names[member.label]!r}; specialists need a pixel of every"
                 " class: leave them out, or name the classes that there are"
             )
@@ -262,8 +262,8 @@ def is_made(job: Job) -> bool:
         return is_intact(job.folder)
     if isinstance(job, TrainJob):
         return False
-    # At first the records of maps named the truth beside the pictures, as `data`.
-    before = {key: value for key, value in job.inputs.items() if key != "pictures"}
+    # At first the records of maps named the target beside the images, as `data`.
+    before = {key: value for key, value in job.inputs.items() if key != "images"}
     before["data"] = split_identity(Run(job.data.parents[1]), job.data.name)
     return is_current(job.folder, asked=job.asked, inputs=before)
 
@@ -295,7 +295,7 @@ def _prediction(
 ) -> PredictJob:
     models = tuple(run.model(member.name, fold.index) for fold in folds)
     inputs = {
-        "pictures": split_identity(run, split, truth=False),
+        "images": split_identity(run, split, target=False),
         "classes": classes_identity(run),
     }
     for fold, model in zip(folds, models, strict=True):

@@ -1,1 +1,1 @@
-"""Frozen candidates: all that is needed to label new pictures elsewhere, in one folder."""
+"""Frozen candidates: all that is needed to label new images elsewhere, in one folder."""

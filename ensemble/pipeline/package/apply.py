@@ -1,9 +1,9 @@
-"""A package on new pictures: labels into one file, or a PNG a picture.
+"""A package on new images: labels into one file, or a PNG an image.
 
-New pictures through a package: predicted, fused and post-processed as in the run it came from.
+New images through a package: predicted, fused and post-processed as in the run it came from.
 
 The stages hand maps on through stores in a temporary folder, so that they are rounded as they were
-in the run; some pictures at a time, so that the folder stays small.
+in the run; some images at a time, so that the folder stays small.
 """
 
 import tempfile
@@ -20,7 +20,7 @@ from ensemble.pipeline.candidates.postprocess import write_labels
 from ensemble.pipeline.package.manifest import FUSION, Package, read_package
 from ensemble.pipeline.submission.formats import write_pngs
 from ensemble.strategies import SEES_SPECIALISTS
-from evaluation.core.blocks import BLOCK_PICTURES, blocks
+from evaluation.core.blocks import BLOCK_IMAGES, blocks
 from evaluation.core.errors import BadData, BadRun
 from evaluation.core.files import whole_file, whole_folder
 from evaluation.core.specs import parse_spec
@@ -35,23 +35,23 @@ from members.store import ProbabilityStore
 from postproc.chain import parse_chain
 from postproc.postprocess import postprocess
 
-PART_PICTURES = 8 * BLOCK_PICTURES
-"""Whole blocks, so that networks see the pictures in the same company as in the run."""
+PART_IMAGES = 8 * BLOCK_IMAGES
+"""Whole blocks, so that networks see the images in the same company as in the run."""
 
 
 def label(package: Package, data: DataSet, device: str) -> Iterator[tuple[slice, Labels]]:
-    """Yield (block, labels) for each block of pictures, in order.
+    """Yield (block, labels) for each block of images, in order.
 
     Args:
         package: what labels.
-        data: the pictures, of the package's size and channels.
+        data: the images, of the package's size and channels.
         device: `cpu` or `cuda:K`; one of another kind than in the run may change the last bits of
             a map.
 
     Returns:
-        Pairs of a slice of pictures and their label maps (picture, row, col).
+        Pairs of a slice of images and their label maps (image, row, col).
     """
-    for part in blocks(len(data), PART_PICTURES):
+    for part in blocks(len(data), PART_IMAGES):
         with tempfile.TemporaryDirectory() as folder:
             for block, labels in _labelled(package, data.take(part), device, Path(folder)):
                 yield slice(part.start + block.start, part.start + block.stop), labels
@@ -75,7 +75,7 @@ def _labelled(
     chain = parse_chain(
         package.contents.chain, classes=len(classes), ignore=classes.ignore, floor=maps.floor
     )
-    return postprocess(maps.read, len(data), chain, pictures=data.pictures)
+    return postprocess(maps.read, len(data), chain, images=data.images)
 
 
 def _fused(package: Package, data: DataSet, folder: Path) -> ProbabilityStore | Family:
@@ -94,7 +94,7 @@ def _fused(package: Package, data: DataSet, folder: Path) -> ProbabilityStore | 
         dtype=package.contents.store_dtype,
     )
     fusion = load_fitted(package.folder / FUSION).fusion
-    fuse(readers, fusion, len(data), fused.write, pictures=data.pictures)
+    fuse(readers, fusion, len(data), fused.write, images=data.images)
     return fused
 
 
@@ -106,28 +106,28 @@ def _reader(package: Package, name: str, folder: Path, *, raw: bool) -> Probabil
 
 
 def apply_package(
-    folder: Path, pictures: Path, out: Path, *, device: str, tell: Callable[[str], None]
+    folder: Path, images: Path, out: Path, *, device: str, tell: Callable[[str], None]
 ) -> dict[str, Any]:
-    """Label pictures.
+    """Label images.
 
     Args:
         folder: the package.
-        pictures: file or folder; see `members.data.load_dataset.load`; labels do not matter.
-        out: a `.npy`, (picture, row, col) uint8, in the order of the pictures' names; or a folder,
+        images: file or folder; see `members.data.load_dataset.load`; labels do not matter.
+        out: a `.npy`, (image, row, col) uint8, in the order of the images' names; or a folder,
             which gets `ID.png` with the class index of each pixel in the classes' colours.
         device: see `members.devices.devices`.
         tell: gets a line for whatever was decided.
 
     Returns:
-        A JSON document: the package, how many pictures, where their labels are.
+        A JSON document: the package, how many images, where their labels are.
 
     Raises:
         BadRun: no package, or a damaged one.
-        BadData: pictures of another size or number of channels, or a folder that is not empty.
+        BadData: images of another size or number of channels, or a folder that is not empty.
     """
     package, where = read_package(folder), devices(device)[0]
     contents, classes = package.contents, package.classes
-    sets = load(pictures)
+    sets = load(images)
     data = replace(sets.get("test") or sets["training"], masks=None, classes=classes)
     if (data.channels, data.shape) != (contents.channels, contents.shape):
         met, expected = (
@@ -137,11 +137,11 @@ def apply_package(
                 (contents.channels, contents.shape),
             )
         )
-        raise BadData(f"{pictures} has pictures of {met}; the package takes {expected}")
+        raise BadData(f"{images} has images of {met}; the package takes {expected}")
     if out.suffix != ".npy" and out.exists() and (out.is_file() or any(out.iterdir())):
         raise BadData(f"{out} is there; choose a new folder, or a .npy file, as --out")
     _try_out(package, where)
-    tell(f"{contents.candidate}: {len(data)} pictures on {where}")
+    tell(f"{contents.candidate}: {len(data)} images on {where}")
     labelled = label(package, data, where)
     if out.suffix == ".npy":
         with whole_file(out) as partial:
@@ -149,11 +149,11 @@ def apply_package(
     else:
         with whole_folder(out) as partial:
             write_pngs(partial, data.ids, labelled, classes)
-    return {"package": str(folder), "out": str(out), "pictures": len(data)}
+    return {"package": str(folder), "out": str(out), "images": len(data)}
 
 
 def _try_out(package: Package, device: str) -> None:
-    """Label a black picture, so that weights, fusion and chain are known to fit before work.
+    """Label a black image, so that weights, fusion and chain are known to fit before work.
 
     Raises:
         BadRun: they do not.

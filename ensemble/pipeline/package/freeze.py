@@ -24,7 +24,7 @@ from ensemble.pipeline.package.manifest import (
     readme,
 )
 from ensemble.pipeline.run.open_run import OOF, Sources, run_experiment
-from evaluation.core.blocks import BLOCK_PICTURES
+from evaluation.core.blocks import BLOCK_IMAGES
 from evaluation.core.errors import BadRun
 from evaluation.core.files import whole_folder, write_json
 from evaluation.core.provenance import check_outputs, digest, identity
@@ -38,7 +38,7 @@ Tell = Callable[[str], None]
 
 
 def freeze(run: Run, candidate: str, out: Path, *, device: str, tell: Tell) -> Package:
-    """Write a package and try it on pictures that the run has labelled.
+    """Write a package and try it on images that the run has labelled.
 
     What the candidate is made of is made again first where it is stale.
 
@@ -73,13 +73,13 @@ def freeze(run: Run, candidate: str, out: Path, *, device: str, tell: Tell) -> P
         if foreign:
             raise BadRun(
                 f"{candidate!r} needs the imported maps of {', '.join(foreign)}, which no network"
-                " here can make of new pictures; freeze a candidate without them"
+                " here can make of new images; freeze a candidate without them"
             )
         make_candidate(sources, source, chain, name=candidate, tell=tell)
         with whole_folder(out) as partial:
             package = _packed(sources, candidate, strategy, members, partial)
             _try_out(run, package, where, tell)
-        # Its weights, fusion and chain stand behind the out-of-fold labels; other pictures do not.
+        # Its weights, fusion and chain stand behind the out-of-fold labels; other images do not.
         splits = [OOF, *sources.splits(source)]
         split = next((s for s in splits if identity(run.labels(candidate, s))), OOF)
         Freshness(sources, run_experiment(run)).warn([Result("labels", candidate, split)], tell)
@@ -142,13 +142,13 @@ def _try_out(run: Run, package: Package, device: str, tell: Tell) -> None:
     if split is None:
         tell(f"{candidate} has labels of {OOF} alone, so the package could not be tried")
         return
-    first = DataSet.load(run.data(split)).take(slice(0, BLOCK_PICTURES))
+    first = DataSet.load(run.data(split)).take(slice(0, BLOCK_IMAGES))
     labels = np.concatenate([labels for _, labels in label(package, first, device)])
     changed = (labels != read_labels(run, candidate, split)[: len(labels)]).mean()
     if changed:
         tell(
-            f"warning: {changed:.4%} of the pixels of {len(labels)} pictures of {split} differ from"
+            f"warning: {changed:.4%} of the pixels of {len(labels)} images of {split} differ from"
             " the run's, as they may on another kind of device"
         )
     else:
-        tell(f"tried on {len(labels)} pictures of {split}: every pixel as in the run")
+        tell(f"tried on {len(labels)} images of {split}: every pixel as in the run")

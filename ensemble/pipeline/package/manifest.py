@@ -34,8 +34,8 @@ class Contents(BaseModel):
         format: of the package.
         candidate: what was frozen.
         classes: names, colours and the ignored class.
-        channels: of the pictures.
-        shape: rows and columns of the pictures, in pixels.
+        channels: of the images.
+        shape: rows and columns of the images, in pixels.
         store_dtype: the type that maps are rounded to between the stages, as in the run.
         folds: how many models each member has.
         members: the recipe of each, in the order in which they are fused.
@@ -136,14 +136,14 @@ def read_package(folder: Path) -> Package:
 
 TEXT = """# {candidate}
 
-A frozen segmentation candidate: labels new pictures just as the run did that it was made in.
+A frozen segmentation candidate: labels new images just as the run did that it was made in.
 With `ens` installed:
 
-    ens apply THIS_FOLDER PICTURES --out LABELS
+    ens apply THIS_FOLDER IMAGES --out LABELS
 
-PICTURES: a folder of `.png` or `.jpg` files, a `.npy` or a `.npz`;
+IMAGES: a folder of `.png` or `.jpg` files, a `.npy` or a `.npz`;
 {rows} x {cols} pixels, {channels} channel(s) of 8 bits.
-LABELS: a `.npy` (picture, row, col), or a folder that gets one PNG a picture.
+LABELS: a `.npy` (image, row, col), or a folder that gets one PNG an image.
 
 | label | class | colour |
 |---|---|---|

@@ -1,4 +1,4 @@
-"""A candidate's way from its members to its labels, for some pictures or all of them."""
+"""A candidate's way from its members to its labels, for some images or all of them."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ class Walk:
         source: name of the fusion or member.
         readers: of the members' maps, then of the source's where it is a fusion.
         chain: fitted.
-        data: the pictures.
+        data: the images.
     """
 
     members: tuple[str, ...]
@@ -55,20 +55,20 @@ class Walk:
         return len(self.readers) > len(self.members)
 
     def layers(self, places: Sequence[int]) -> list[Layer]:
-        """Return the labels of each stage for some pictures, wherever they lie."""
+        """Return the labels of each stage for some images, wherever they lie."""
         maps = [_read(reader, places) for reader in self.readers]
         found = [Layer(name, argmax(m), None) for name, m in zip(self.members, maps, strict=False)]
         if self.fused:
             before = self.members.index(self.reference) if self.reference in self.members else None
             found.append(Layer(self.source, argmax(maps[-1]), before))
-        pictures = np.asarray(self.data.pictures[list(places)])
+        images = np.asarray(self.data.images[list(places)])
         for length, spec in enumerate(self.chain.specs, start=1):
-            labels = self.chain.head(length)(maps[-1], pictures)
+            labels = self.chain.head(length)(maps[-1], images)
             found.append(Layer(spec.name, labels, len(found) - 1))
         return found
 
-    def guesses(self) -> Iterator[tuple[slice, Array]]:
-        """Yield (block, labels) of all members, then the fusion's: (who, picture, row, col)."""
+    def preds(self) -> Iterator[tuple[slice, Array]]:
+        """Yield (block, labels) of all members, then the fusion's: (who, image, row, col)."""
         where = blocks(len(self.data))
 
         def read(block: slice) -> Array:

@@ -40,16 +40,16 @@ def reliability_figure(walk: Walk) -> Figure:
     return Figure(
         "reliability",
         reliability_diagram(found),
-        "Of the guesses made with some confidence, the share that is right. ECE: the mean distance"
+        "Of the predictions made with some confidence, the share that is right. ECE: the mean distance"
         " from the diagonal.",
     )
 
 
 def _reliability(walk: Walk, reader: MapReader) -> Reliability:
-    truth, ignore = walk.data.truth(), walk.data.classes.ignore
+    target, ignore = walk.data.target(), walk.data.classes.ignore
 
     def count(block: slice) -> Reliability:
-        return reliability(reader.read(block), np.asarray(truth[block]), ignore=ignore)
+        return reliability(reader.read(block), np.asarray(target[block]), ignore=ignore)
 
     return sum_blocks(count, len(walk.data))
 
@@ -79,7 +79,7 @@ def member_figures(sources: Sources, split: str, tell: Callable[[str], None]) ->
     except BadRun:
         return []  # fewer than two members: nobody to compare with
     data = maps.data
-    both, pixels = count_both_right(maps.readers, data.truth(), ignore=data.classes.ignore)
+    both, pixels = count_both_right(maps.readers, data.target(), ignore=data.classes.ignore)
     if not pixels:
         return []  # nothing was scored
     everyone = tuple(range(len(maps.names)))

@@ -24,7 +24,7 @@ def board_table(board: Leaderboard) -> Table:
         "p",
         "verdict",
     ]
-    heads += [*names, BESIDE, "oof", "ms a picture", "members", "front"]
+    heads += [*names, BESIDE, "oof", "ms an image", "members", "front"]
     return Table(heads, [Line(_cells(row, names), row.chosen) for row in board.rows])
 
 

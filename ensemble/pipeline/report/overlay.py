@@ -1,6 +1,6 @@
-"""Pictures with label maps laid over them, side by side: the truth, and each candidate's.
+"""Images with label maps laid over them, side by side: the target, and each candidate's.
 
-Pictures to draw: a spread, those labelled worst, or those that members quarrel about.
+Images to draw: a spread, those labelled worst, or those that members quarrel about.
 """
 
 from collections.abc import Sequence
@@ -33,14 +33,14 @@ TOLD = {"worst": "wrong", "disputed": "disputed"}
 def picked(
     run: Run, candidate: str, split: str, *, labels: Array, data: DataSet, pick: Pick, count: int
 ) -> dict[int, str]:
-    """Choose up to `count` pictures, in the order in which to draw them.
+    """Choose up to `count` images, in the order in which to draw them.
 
     Args:
         run: the experiment folder.
         candidate: whose labels, or members, are asked.
-        split: of the pictures.
-        labels: of the candidate, (picture, row, col).
-        data: the pictures.
+        split: of the images.
+        labels: of the candidate, (image, row, col).
+        data: the images.
         pick: evenly spaced, or by how many scored pixels the candidate has wrong, or its members
             contradict each other about, the largest first.
         count: how many.
@@ -55,7 +55,7 @@ def picked(
         return dict.fromkeys(spaced(len(data), count), "")
     if pick == "worst":
         if data.masks is None:
-            raise BadRun(f"split {split!r} has no truth to be wrong by; --pick spread needs none")
+            raise BadRun(f"split {split!r} has no target to be wrong by; --pick spread needs none")
         shares = wrong_shares(labels, data)
     else:
         walk = Walk.of(Sources.of(run), candidate, split, None)
@@ -79,24 +79,24 @@ def overlay(
     count: int = 12,
     opacity: float = 0.5,
 ) -> list[str]:
-    """Write a PNG with one row a picture.
+    """Write a PNG with one row an image.
 
     Args:
         run: the experiment folder.
-        candidates: whose labels; a column each, after the truth where it is known.
-        split: of the pictures.
+        candidates: whose labels; a column each, after the target where it is known.
+        split: of the images.
         out: where to.
-        ids: which pictures.
+        ids: which images.
         pick: which without ids; the first candidate is asked.
         count: without ids so many.
         opacity: of the labels, 0 to 1.
 
     Returns:
-        The ids of the pictures.
+        The ids of the images.
 
     Raises:
         BadRun: no such split or candidate, or nothing to pick by.
-        BadData: no such picture.
+        BadData: no such image.
         BadLabels: labels that are no class.
     """
     if split not in run.splits():
@@ -111,7 +111,7 @@ def overlay(
     places = list(why)
     columns: dict[str, Labels] = {}
     if data.masks is not None:
-        columns["truth"] = np.asarray(data.masks[places])
+        columns["target"] = np.asarray(data.masks[places])
     for name, everywhere in found.items():
         labels = np.asarray(everywhere[places])
         if labels.max(initial=0) >= len(classes):
@@ -121,8 +121,8 @@ def overlay(
             )
         columns[name] = labels
     captions = [f"{data.ids[place]}  {note}".rstrip() for place, note in why.items()]
-    pictures = np.asarray(data.pictures[places])
-    write_sheet(out, pictures, columns, classes=classes, captions=captions, opacity=opacity)
+    images = np.asarray(data.images[places])
+    write_sheet(out, images, columns, classes=classes, captions=captions, opacity=opacity)
     return [data.ids[place] for place in places]
 
 
@@ -130,5 +130,5 @@ def _places(data: DataSet, ids: Sequence[str]) -> list[int]:
     known = {name: place for place, name in enumerate(data.ids)}
     for name in ids:
         if name not in known:
-            raise BadData(f"no picture {name!r}; expected ids such as {data.ids[0]}")
+            raise BadData(f"no image {name!r}; expected ids such as {data.ids[0]}")
     return [known[name] for name in ids]

@@ -1,4 +1,4 @@
-"""Write `report/index.html`: the board, the story of the score, and pictures to look at.
+"""Write `report/index.html`: the board, the story of the score, and images to look at.
 
 What a report shows, as the record beside its page.
 """
@@ -84,7 +84,7 @@ def _inputs(sources: Sources, split: str) -> dict[str, str]:
 
 
 SPREAD = 12
-"""Pictures of the gallery beside those of the review queue, evenly spaced."""
+"""Images of the gallery beside those of the review queue, evenly spaced."""
 
 Tell = Callable[[str], None]
 
@@ -156,7 +156,7 @@ def report(
 
 def _subtitle(board: Leaderboard, walk: Walk) -> str:
     return (
-        f"{len(board.rows)} candidates examined on {board.split}: {len(walk.data):,} pictures in"
+        f"{len(board.rows)} candidates examined on {board.split}: {len(walk.data):,} images in"
         f" {board.groups} groups"
     )
 
@@ -202,7 +202,7 @@ def _gallery(walk: Walk, found: Review) -> Gallery:
     return Gallery(
         ids=[walk.data.ids[place] for place in places],
         notes=[found.note(place) for place in places],
-        pictures=np.asarray(walk.data.pictures[places]),
-        truth=np.asarray(walk.data.truth()[places]),
+        images=np.asarray(walk.data.images[places]),
+        target=np.asarray(walk.data.target()[places]),
         layers=walk.layers(places),
     )

@@ -12,7 +12,7 @@ from evaluation.audit import Gain, audit
 from evaluation.core.classes import Classes
 from evaluation.core.types import Counts
 from evaluation.leaderboard import Leaderboard
-from evaluation.protocols import PROTOCOLS, score_pictures
+from evaluation.protocols import PROTOCOLS, score_images
 from evaluation.report.figures import Stage, class_bars, confusion_matrix, waterfall
 from evaluation.report.page import Figure
 from evaluation.scores import read_scores
@@ -112,7 +112,7 @@ def confusion_figures(way: Sequence[Scored], classes: Classes) -> list[Figure]:
 
 
 def _miou(protocol: str, one: Scored, ignore: int | None) -> float:
-    return float(score_pictures(PROTOCOLS.build(protocol), one.counts, ignore).miou)
+    return float(score_images(PROTOCOLS.build(protocol), one.counts, ignore).miou)
 
 
 def _or_nan(value: float | None) -> float:

@@ -65,9 +65,9 @@ class Experiment(BaseModel):
         data: file or folder of the training data; `sample` is the built-in one.
         validation: a labelled set; by default 15 % of the training groups.
         classes: names and ignored class; by default what the data says.
-        size: rows and columns to resize pictures to; by default they must be of one size.
-        drop_outliers: leave out pictures that share one non-constant mask with nine others or more.
-        drop: a text file with ids of training pictures to leave out, one a line.
+        size: rows and columns to resize images to; by default they must be of one size.
+        drop_outliers: leave out images that share one non-constant mask with nine others or more.
+        drop: a text file with ids of training images to leave out, one a line.
         folds: how many.
         seed: of folds, training and strategies.
         store_dtype: of the probability maps.

@@ -70,7 +70,7 @@ class Sources:
 
         Args:
             name: of it.
-            split: of the pictures.
+            split: of the images.
             raw: give a family's maps as they are, not renormalised.
 
         Raises:
@@ -130,7 +130,7 @@ OOF = "oof"
 
 
 def fold_of(run: Run) -> Groups:
-    """Return the fold of each picture of `oof`: that of the model which did not see it."""
+    """Return the fold of each image of `oof`: that of the model which did not see it."""
     found: Groups = np.empty(len(DataSet.load(run.data(OOF))), dtype=np.intp)
     for fold in read_folds(run):
         outside = np.ones(len(found), dtype=bool)
@@ -139,10 +139,10 @@ def fold_of(run: Run) -> Groups:
     return found
 
 
-def without_each_fold(truth: Array, folds: Groups) -> Iterator[Labels]:
-    """Yield the truth once for each fold, that fold's pictures unlabelled: nothing learns there."""
+def without_each_fold(target: Array, folds: Groups) -> Iterator[Labels]:
+    """Yield the target once for each fold, that fold's images unlabelled: nothing learns there."""
     for fold in range(int(folds.max()) + 1):
-        yield np.where((folds == fold)[:, None, None], np.uint8(UNLABELLED), truth)
+        yield np.where((folds == fold)[:, None, None], np.uint8(UNLABELLED), target)
 
 
 def refuse_leak(what: str, member: str, maps: ProbabilityStore | Family, *, cure: str) -> None:
@@ -158,11 +158,11 @@ def refuse_leak(what: str, member: str, maps: ProbabilityStore | Family, *, cure
         cure: what else to do than to give other maps.
 
     Raises:
-        Leak: the member was trained on some of the pictures.
+        Leak: the member was trained on some of the images.
     """
     saw = maps.saw()
     if saw is not None and saw.any():
         raise Leak(
-            f"{what} would learn from {int(saw.sum())} pictures that {member!r} was"
+            f"{what} would learn from {int(saw.sum())} images that {member!r} was"
             f" trained on; give it out-of-fold maps, {cure}"
         )

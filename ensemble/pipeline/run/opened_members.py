@@ -1,4 +1,4 @@
-"""The members of a run that have maps of a split, opened side by side with its pictures."""
+"""The members of a run that have maps of a split, opened side by side with its images."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ class EnsembleMaps:
         split: its name.
         names: of the members; a family of specialists is one.
         readers: of their maps.
-        data: the pictures.
+        data: the images.
     """
 
     split: str
@@ -31,13 +31,13 @@ def open_members(sources: Sources, split: str, tell: Callable[[str], None]) -> E
 
     Args:
         sources: of the run.
-        split: of the pictures.
+        split: of the images.
         tell: gets a line for each member that is left out, or does not declare what it saw.
 
     Raises:
         BadRun: no such split, or fewer than two members with maps.
-        BadMaps: maps of other pictures.
-        Leak: maps of pictures that the member was trained on.
+        BadMaps: maps of other images.
+        Leak: maps of images that the member was trained on.
     """
     run = sources.run
     if split not in run.splits():
@@ -63,10 +63,10 @@ def open_members(sources: Sources, split: str, tell: Callable[[str], None]) -> E
 
 def _check(name: str, reader: Reader, data: DataSet, split: str) -> None:
     if reader.ids != data.ids:
-        raise BadMaps(f"{name!r} has maps of other pictures than {split}; predict again")
+        raise BadMaps(f"{name!r} has maps of other images than {split}; predict again")
     saw = reader.saw()
     if saw is not None and saw.any():
         raise Leak(
-            f"{name!r} was trained on {int(saw.sum())} pictures of {split}; expected maps of"
-            " pictures it did not see: import out-of-fold maps, or take another --split"
+            f"{name!r} was trained on {int(saw.sum())} images of {split}; expected maps of"
+            " images it did not see: import out-of-fold maps, or take another --split"
         )

@@ -8,7 +8,7 @@ import numpy as np
 from ensemble.pipeline.analysis.timing import disk_seconds
 from ensemble.pipeline.run.experiment import Experiment
 from ensemble.pipeline.run.open_run import OOF, Sources
-from evaluation.core.blocks import BLOCK_PICTURES
+from evaluation.core.blocks import BLOCK_IMAGES
 from members.data.dataset import DataSet
 
 
@@ -31,11 +31,11 @@ class Laid:
     new: bool
 
     def data(self, split: str) -> DataSet:
-        """Open the pictures of a split."""
+        """Open the images of a split."""
         return DataSet.load(self.sources.run.data(split))
 
     def size(self, split: str) -> tuple[int, int, int, int]:
-        """Pictures, classes, rows, cols."""
+        """Images, classes, rows, cols."""
         data = self.data(split)
         return len(data), len(data.classes), *data.shape
 
@@ -43,20 +43,20 @@ class Laid:
         """Bytes of the maps of a split in the store's type; a last, short block takes a whole one.
 
         Args:
-            split: of the pictures.
+            split: of the images.
             depth: classes; by default all.
         """
-        pictures, classes, rows, cols = self.size(split)
-        block = min(BLOCK_PICTURES, pictures)
-        values = -(-pictures // block) * block * (depth or classes) * rows * cols
+        images, classes, rows, cols = self.size(split)
+        block = min(BLOCK_IMAGES, images)
+        values = -(-images // block) * block * (depth or classes) * rows * cols
         return int(values * np.dtype(self.experiment.store_dtype).itemsize)
 
     def label_bytes(self, split: str) -> int:
         """Bytes of label maps."""
-        pictures, _, rows, cols = self.size(split)
-        return pictures * rows * cols
+        images, _, rows, cols = self.size(split)
+        return images * rows * cols
 
     @cached_property
     def disk(self) -> tuple[float, float]:
-        """Seconds to read and to write the maps of a picture."""
+        """Seconds to read and to write the maps of an image."""
         return disk_seconds(self.data(OOF), self.experiment.store_dtype)

@@ -32,30 +32,30 @@ def audit_run(
     Args:
         run: the experiment folder.
         names: of the candidates, the gain goes from the first to the second.
-        split: the pictures they are scored on.
+        split: the images they are scored on.
         tell: gets a line for whatever was done.
 
     Raises:
-        BadRun: no such candidate or split, or a split without truth.
+        BadRun: no such candidate or split, or a split without target.
     """
     first, second = counts_of(run, names, split=split, tell=tell)
     return {"split": split} | _document(names, (first.counts, second.counts), run_classes(run))
 
 
-def audit_files(truth: Path, guesses: tuple[Path, Path], *, classes: int, ignore: int) -> Document:
-    """Audit label maps in two files by the same truth.
+def audit_files(target: Path, preds: tuple[Path, Path], *, classes: int, ignore: int) -> Document:
+    """Audit label maps in two files by the same target.
 
     Args:
-        truth: (picture, row, col), integers; 255 where there is no label.
-        guesses: two of the same shape.
+        target: (image, row, col), integers; 255 where there is no label.
+        preds: two of the same shape.
         classes: how many there are.
         ignore: the class that is not scored.
 
     Raises:
         BadLabels: labels outside the classes, shapes that differ; names the files.
     """
-    first, second = (count_files(truth, guess, classes=classes, ignore=ignore) for guess in guesses)
-    names = (str(guesses[0]), str(guesses[1]))
+    first, second = (count_files(target, pred, classes=classes, ignore=ignore) for pred in preds)
+    names = (str(preds[0]), str(preds[1]))
     return _document(names, (first, second), numbered(classes, ignore=ignore))
 
 
@@ -66,7 +66,7 @@ def _document(names: tuple[str, str], counts: tuple[Counts, Counts], classes: Cl
     document = {
         "before": names[0],
         "after": names[1],
-        "pictures": len(counts[0]),
+        "images": len(counts[0]),
         "protocols": {name: _gain(gain) for name, gain in gains.items()},
     }
     for each in counts:
@@ -89,7 +89,7 @@ def as_text(document: Document) -> str:
     """Write what an audit found for people, a line a protocol."""
     heads = ("before", "after", "gain", "pixels", "denominator", "classes averaged")
     lines = [
-        f"from {document['before']} to {document['after']}, {document['pictures']} pictures",
+        f"from {document['before']} to {document['after']}, {document['images']} images",
         f"{'protocol':12}" + "".join(f"{head:>12}" for head in heads[:5]) + f"  {heads[5]}",
     ]
     for name, found in document["protocols"].items():

@@ -21,7 +21,7 @@ from evaluation.core.run_folder import Run
 from evaluation.leaderboard import Candidate, Leaderboard, compare
 from evaluation.leaderboard_text import leaderboard_frame
 from evaluation.protocols import PROTOCOLS
-from evaluation.scores import ScoredPictures, read_scores
+from evaluation.scores import ScoredImages, read_scores
 
 Tell = Callable[[str], None]
 
@@ -43,7 +43,7 @@ def compare_run(
     Raises:
         BadRun: no such split, or nothing scored on it.
         BadSpec: no such protocol.
-        Leak: the members of all that is scored were trained on the pictures.
+        Leak: the members of all that is scored were trained on the images.
     """
     PROTOCOLS.check(protocol)
     sources, experiment = Sources.of(run), run_experiment(run)
@@ -97,5 +97,5 @@ def _priced(candidate: Candidate, meter: Meter) -> Candidate:
     return replace(candidate, members=price.members, milliseconds=price.milliseconds)
 
 
-def _oof(run: Run, name: str) -> ScoredPictures | None:
+def _oof(run: Run, name: str) -> ScoredImages | None:
     return read_scores(run.scores(name), OOF)[1] if is_scored(run, name, OOF) else None

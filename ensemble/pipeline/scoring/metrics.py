@@ -47,32 +47,32 @@ def measure_run(
         run: the experiment folder.
         candidates: names; by default those that have scores.
         wanted: names or specs of metrics, or `all`.
-        split: the pictures.
+        split: the images.
         per: what has values beside the whole split.
         tell: gets a line for whatever was done.
 
     Raises:
         BadSpec: an unknown metric.
-        BadRun: no such candidate or split, or a split without truth.
+        BadRun: no such candidate or split, or a split without target.
     """
     metrics = built(wanted)
     names = list(candidates) or run.candidates()
     counts_of(run, names, split=split, tell=tell)
     sources, classes, data = Sources.of(run), run_classes(run), DataSet.load(run.data(split))
-    keys = np.array(data.ids) if per == "picture" else data.group_names()
+    keys = np.array(data.ids) if per == "image" else data.group_names()
     found = {}
     for name in names:
         known = name if name in run.candidates() else f"{name}_argmax"
         source, chain = read_candidate(run, known)
         maps = None if chain else sources.open(source, split)
-        guess = read_labels(run, known, split)
-        found[name] = _measured(metrics, data.truth(), guess, maps, classes, keys, per)
+        pred = read_labels(run, known, split)
+        found[name] = _measured(metrics, data.target(), pred, maps, classes, keys, per)
     return {"split": split, "per": per, "candidates": found}
 
 
 def measure_files(
-    truth: Path,
-    guess: Path,
+    target: Path,
+    pred: Path,
     maps: Path | None,
     wanted: Sequence[str],
     *,
@@ -83,34 +83,34 @@ def measure_files(
     """Measure label maps, and probability maps where they are given, in files.
 
     Args:
-        truth: (picture, row, col), integers; 255 where there is no label.
-        guess: (picture, row, col), integers.
-        maps: (picture, class, row, col), for the metrics that look at probabilities.
+        target: (image, row, col), integers; 255 where there is no label.
+        pred: (image, row, col), integers.
+        maps: (image, class, row, col), for the metrics that look at probabilities.
         wanted: names or specs of metrics, or `all`.
         classes: how many there are.
         ignore: the class that is not scored.
-        per: what has values beside the whole set; pictures are called by their number.
+        per: what has values beside the whole set; images are called by their number.
 
     Raises:
         BadSpec: an unknown metric, or groups, which files do not have.
         BadLabels: labels outside the classes, shapes that differ; names the files.
-        BadMaps: maps that are no probabilities or of other pictures.
+        BadMaps: maps that are no probabilities or of other images.
     """
     check_ignore(ignore, classes)
     metrics = built(wanted)
     if per == "group":
-        raise BadSpec("--per group with files, which have no groups; expected set or picture")
-    true, guessed = open_array(truth), open_array(guess)
+        raise BadSpec("--per group with files, which have no groups; expected set or image")
+    true, predicted = open_array(target), open_array(pred)
     read = None if maps is None else ArrayMaps(str(maps), open_array(maps))
     if read is not None:
         _check_maps(read, (len(true), classes, *true.shape[1:]))
     keys = np.arange(len(true))
     known = numbered(classes, ignore=ignore)
     try:
-        found = _measured(metrics, true, guessed, read, known, keys, per)
+        found = _measured(metrics, true, predicted, read, known, keys, per)
     except BadLabels as error:
-        raise BadLabels(f"{truth} and {guess}: {error}") from None
-    return {"per": per, "candidates": {str(guess): found}}
+        raise BadLabels(f"{target} and {pred}: {error}") from None
+    return {"per": per, "candidates": {str(pred): found}}
 
 
 def built(wanted: Sequence[str]) -> dict[str, Metric]:
@@ -131,38 +131,38 @@ def _check_maps(maps: ArrayMaps, size: tuple[int, ...]) -> None:
 
 def _measured(
     metrics: dict[str, Metric],
-    truth: GivenLabels,
-    guess: GivenLabels,
+    target: GivenLabels,
+    pred: GivenLabels,
     maps: MapReader | None,
     classes: Classes,
     keys: Array,
     per: Per,
 ) -> Document:
-    if not truth.shape[0]:
-        raise BadLabels("truth holds no picture; expected at least one")
+    if not target.shape[0]:
+        raise BadLabels("target holds no image; expected at least one")
     possible = {name: m for name, m in metrics.items() if maps is not None or m.takes != "maps"}
     looked_at = maps if any(m.takes == "maps" for m in possible.values()) else None
-    seen = _blocks(truth, guess, looked_at, classes, keys)
+    seen = _blocks(target, pred, looked_at, classes, keys)
     found: Document = measure(possible, seen, classes, per=per)
     return found | {name: {"not_measured": NO_MAPS} for name in metrics if name not in possible}
 
 
 def _blocks(
-    truth: GivenLabels,
-    guess: GivenLabels,
+    target: GivenLabels,
+    pred: GivenLabels,
     maps: MapReader | None,
     classes: Classes,
     keys: Array,
 ) -> Iterator[tuple[Seen, Array]]:
-    if guess.shape != truth.shape:
-        raise BadLabels(f"guess has shape {guess.shape}; expected {truth.shape} as in truth")
-    for block in blocks(truth.shape[0]):
-        true, guessed = np.asarray(truth[block]), np.asarray(guess[block])
+    if pred.shape != target.shape:
+        raise BadLabels(f"prediction has shape {pred.shape}; expected {target.shape} as in target")
+    for block in blocks(target.shape[0]):
+        true, predicted = np.asarray(target[block]), np.asarray(pred[block])
         yield (
             Seen(
-                truth=true,
-                guess=guessed,
-                counts=confusion(true, guessed, classes=len(classes)),
+                target=true,
+                pred=predicted,
+                counts=confusion(true, predicted, classes=len(classes)),
                 ignore=classes.ignore,
                 maps=None if maps is None else read_finite(maps, block),
                 floor=1e-12 if maps is None else maps.floor,
@@ -172,7 +172,7 @@ def _blocks(
 
 
 def as_text(document: Document) -> str:
-    """Write metrics for people: a line each, then, where asked, one for each group or picture."""
+    """Write metrics for people: a line each, then, where asked, one for each group or image."""
     lines = []
     for candidate, metrics in document["candidates"].items():
         names = list(dict.fromkeys(n for m in metrics.values() for n in m.get("classes", {})))

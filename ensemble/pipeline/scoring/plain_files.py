@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 
 from ensemble.block_fusion import (
-    CACHE_PICTURES,
+    CACHE_IMAGES,
     FitBlocks,
-    check_pictures,
+    check_images,
     fuse,
 )
 from ensemble.calibration.calibration_error import cross_fit, measure
-from ensemble.fusion import Fusion, Learned, needs_pictures
+from ensemble.fusion import Fusion, Learned, needs_images
 from ensemble.pipeline.candidates.postprocess import write_labels
 from ensemble.strategy import (
     build_strategy,
@@ -46,7 +46,7 @@ def fuse_files(
     *,
     out: Path | None,
     fit_maps: Sequence[Path],
-    fit_truth: Path | None,
+    fit_target: Path | None,
     images: Path | None = None,
     fit_images: Path | None = None,
     ignore: int,
@@ -55,13 +55,13 @@ def fuse_files(
     """Fuse maps in `.npy` or `.npz` files into one `.npy` of float32.
 
     Args:
-        maps: one file a member, (picture, class, row, col).
+        maps: one file a member, (image, class, row, col).
         strategy: spec.
         out: where to.
         fit_maps: held-out maps, one file a member in the same order, for a strategy that learns.
-        fit_truth: their truth, (picture, row, col).
-        images: the pictures of `maps`, for a strategy that looks at them.
-        fit_images: the pictures of `fit_maps`.
+        fit_target: their target, (image, row, col).
+        images: the images of `maps`, for a strategy that looks at them.
+        fit_images: the images of `fit_maps`.
         ignore: the class that is not scored.
         seed: of what the strategy draws.
 
@@ -79,21 +79,21 @@ def fuse_files(
     built = build_strategy(strategy, **context)
     opened_images = _looked_at(built, strategy, images, fit_images)
     if opened_images is not None:
-        check_pictures(opened_images, members[0].size)
+        check_images(opened_images, members[0].size)
     document: dict[str, Any] = {
         "out": str(target),
-        "pictures": count,
+        "images": count,
         "classes": classes,
         "strategy": strategy,
     }
     if isinstance(built, Learned):
-        blocks = _fit_blocks(strategy, members, fitting, fit_truth, fit_images)
+        blocks = _fit_blocks(strategy, members, fitting, fit_target, fit_images)
         if is_calibrated(strategy):
             document["calibration"] = _measured(built, blocks, ignore)
         built = built.fit(blocks)
-    elif fitting or fit_truth:
+    elif fitting or fit_target:
         raise BadSpec(
-            f"strategy {strategy} has nothing to learn; leave --fit-maps and --fit-truth out"
+            f"strategy {strategy} has nothing to learn; leave --fit-maps and --fit-target out"
         )
     _write_fused(target, members, built, opened_images)
     return document
@@ -106,20 +106,20 @@ def postprocess_file(
     images: Path | None,
     out: Path | None,
     fit_maps: Path | None = None,
-    fit_truth: Path | None = None,
+    fit_target: Path | None = None,
     fit_images: Path | None = None,
     ignore: int,
 ) -> dict[str, Any]:
     """Post-process maps in a file into label maps in a `.npy` of uint8.
 
     Args:
-        maps: (picture, class, row, col).
+        maps: (image, class, row, col).
         chain: specs of the steps; empty for the plain argmax.
-        images: the pictures, (picture, row, col), or with 1 or 3 channels second or last.
+        images: the images, (image, row, col), or with 1 or 3 channels second or last.
         out: where to.
         fit_maps: held-out maps, for a chain that learns.
-        fit_truth: their truth, (picture, row, col).
-        fit_images: their pictures, where a step before one that learns looks at them.
+        fit_target: their target, (image, row, col).
+        fit_images: their images, where a step before one that learns looks at them.
         ignore: the class that is not scored.
 
     Returns:
@@ -128,8 +128,8 @@ def postprocess_file(
     Raises:
         BadSpec: a chain that does not parse, or one that learns and has nothing to learn from.
         BadMaps: maps that are no probabilities.
-        BadLabels: truth that does not fit the held-out maps.
-        BadData: pictures that do not fit.
+        BadLabels: target that does not fit the held-out maps.
+        BadData: images that do not fit.
     """
     target, opened = _target(out), _opened(maps)
     fitting = None if fit_maps is None else _opened(fit_maps)
@@ -137,46 +137,46 @@ def postprocess_file(
     check_ignore(ignore, classes)
     floor = max(reader.floor for reader in (opened, fitting) if reader is not None)
     steps = parse_chain(chain, classes=classes, ignore=ignore, floor=floor)
-    opened_images = None if images is None else _pictures(images)
+    opened_images = None if images is None else _images(images)
     opened.check()
-    fitted = _fitted_chain(steps, fitting, fit_truth, fit_images)
+    fitted = _fitted_chain(steps, fitting, fit_target, fit_images)
     with whole_file(target) as partial:
-        labelled = postprocess(opened.read, count, fitted, pictures=opened_images)
+        labelled = postprocess(opened.read, count, fitted, images=opened_images)
         write_labels(partial, labelled, (count, rows, cols))
-    document = {"out": str(target), "pictures": count, "classes": classes, "chain": str(steps)}
+    document = {"out": str(target), "images": count, "classes": classes, "chain": str(steps)}
     return document | ({"fitted": str(fitted)} if steps.learns else {})
 
 
 def _fitted_chain(
-    chain: Chain, fitting: ArrayMaps | None, truth: Path | None, images: Path | None
+    chain: Chain, fitting: ArrayMaps | None, target: Path | None, images: Path | None
 ) -> Chain:
     if not chain.learns:
-        if fitting or truth or images:
+        if fitting or target or images:
             raise BadSpec(
-                f"chain '{chain}' has nothing to learn; leave --fit-maps, --fit-truth and"
+                f"chain '{chain}' has nothing to learn; leave --fit-maps, --fit-target and"
                 " --fit-images out"
             )
         return chain
-    if fitting is None or truth is None:
-        raise BadSpec(f"chain '{chain}' learns; give it held-out --fit-maps and --fit-truth")
+    if fitting is None or target is None:
+        raise BadSpec(f"chain '{chain}' learns; give it held-out --fit-maps and --fit-target")
     if fitting.size[1] != chain.classes:
         raise BadMaps(
             f"{fitting.name} has {fitting.size[1]} classes; expected {chain.classes} as the maps"
         )
     fitting.check()
-    opened_images = None if images is None else _pictures(images)
-    with _named(truth):
-        return fit_chain(chain, fitting, open_array(truth), opened_images)
+    opened_images = None if images is None else _images(images)
+    with _named(target):
+        return fit_chain(chain, fitting, open_array(target), opened_images)
 
 
 def score_files(
-    truth: Path, guess: Path, *, protocols: Sequence[str], classes: int, ignore: int
+    target: Path, pred: Path, *, protocols: Sequence[str], classes: int, ignore: int
 ) -> dict[str, Any]:
     """Score label maps in files.
 
     Args:
-        truth: (picture, row, col), integers; 255 where there is no label.
-        guess: (picture, row, col), integers.
+        target: (image, row, col), integers; 255 where there is no label.
+        pred: (image, row, col), integers.
         protocols: names or specs.
         classes: how many there are.
         ignore: the class that is not scored.
@@ -187,16 +187,16 @@ def score_files(
     """
     for spec in protocols:
         PROTOCOLS.build(spec)
-    counts = count_files(truth, guess, classes=classes, ignore=ignore)
+    counts = count_files(target, pred, classes=classes, ignore=ignore)
     return score(counts, protocols, numbered(classes, ignore=ignore))
 
 
-def count_files(truth: Path, guess: Path, *, classes: int, ignore: int) -> Counts:
-    """Count label maps in files, a table a picture.
+def count_files(target: Path, pred: Path, *, classes: int, ignore: int) -> Counts:
+    """Count label maps in files, a table an image.
 
     Args:
-        truth: as in `score_files`.
-        guess: as in `score_files`.
+        target: as in `score_files`.
+        pred: as in `score_files`.
         classes: how many there are.
         ignore: the class that is not scored; only looked at.
 
@@ -206,9 +206,9 @@ def count_files(truth: Path, guess: Path, *, classes: int, ignore: int) -> Count
     """
     check_ignore(ignore, classes)
     try:
-        return confusion_by_threads(open_array(truth), open_array(guess), classes=classes)
+        return confusion_by_threads(open_array(target), open_array(pred), classes=classes)
     except BadLabels as error:
-        raise BadLabels(f"{truth} and {guess}: {error}") from None
+        raise BadLabels(f"{target} and {pred}: {error}") from None
 
 
 def _write_fused(
@@ -219,43 +219,43 @@ def _write_fused(
     with whole_file(target) as partial:
         fused = new_array(partial, dtype=np.float32, shape=members[0].size)
         write = fused.__setitem__
-        fuse(members, fusion, len(fused), write, pictures=opened_images, size=CACHE_PICTURES)
+        fuse(members, fusion, len(fused), write, images=opened_images, size=CACHE_IMAGES)
         fused.flush()
 
 
 def _looked_at(
     built: Fusion | Learned, strategy: str, images: Path | None, fit_images: Path | None
 ) -> Array | None:
-    """Open the pictures where the strategy looks at them."""
-    if needs_pictures(built):
+    """Open the images where the strategy looks at them."""
+    if needs_images(built):
         if images is None or fit_images is None:
-            raise BadSpec(f"strategy {strategy} looks at pictures; give --images and --fit-images")
-        return _pictures(images)
+            raise BadSpec(f"strategy {strategy} looks at images; give --images and --fit-images")
+        return _images(images)
     if images or fit_images:
         raise BadSpec(
-            f"strategy {strategy} looks at no pictures; leave --images and --fit-images out"
+            f"strategy {strategy} looks at no images; leave --images and --fit-images out"
         )
     return None
 
 
 def _measured(built: Learned, blocks: FitBlocks, ignore: int) -> dict[str, Any]:
-    """Measure calibration on one half of the pictures by what was fitted on the other."""
-    halves = np.arange(len(blocks.truth)) % 2
+    """Measure calibration on one half of the images by what was fitted on the other."""
+    halves = np.arange(len(blocks.target)) % 2
     try:
         return measure(blocks, cross_fit(built, blocks, halves), halves, ignore=ignore)
     except BadData as error:
-        return {"not_measured": f"{error} (in half of the pictures)"}
+        return {"not_measured": f"{error} (in half of the images)"}
 
 
 def _fit_blocks(
     strategy: str,
     members: Sequence[ArrayMaps],
     fitting: Sequence[ArrayMaps],
-    truth: Path | None,
+    target: Path | None,
     images: Path | None,
 ) -> FitBlocks:
-    if not fitting or truth is None:
-        raise BadSpec(f"strategy {strategy} learns; give it held-out --fit-maps and --fit-truth")
+    if not fitting or target is None:
+        raise BadSpec(f"strategy {strategy} learns; give it held-out --fit-maps and --fit-target")
     if len(fitting) != len(members):
         raise BadMaps(
             f"{len(fitting)} --fit-maps for {len(members)} --maps; expected one a member, in the"
@@ -268,18 +268,18 @@ def _fit_blocks(
         )
     for reader in fitting:
         reader.check()
-    opened_images = None if images is None else _pictures(images)
-    with _named(truth):
-        return FitBlocks(fitting, open_array(truth), size=CACHE_PICTURES, pictures=opened_images)
+    opened_images = None if images is None else _images(images)
+    with _named(target):
+        return FitBlocks(fitting, open_array(target), size=CACHE_IMAGES, images=opened_images)
 
 
 @contextmanager
-def _named(truth: Path) -> Iterator[None]:
+def _named(target: Path) -> Iterator[None]:
     """Say which file has the labels that are refused."""
     try:
         yield
     except BadLabels as error:
-        raise BadLabels(f"{truth}: {error}") from None
+        raise BadLabels(f"{target}: {error}") from None
 
 
 def _opened(path: Path) -> ArrayMaps:
@@ -304,12 +304,12 @@ def check_ignore(ignore: int, classes: int) -> None:
         raise BadSpec(f"--ignore {ignore} with {classes} classes; expected 0 to {classes - 1}")
 
 
-def _pictures(path: Path) -> Array:
+def _images(path: Path) -> Array:
     found = open_array(path)
     if found.ndim == 3:
         return found[:, None]
     if found.ndim == 4 and found.shape[1] not in (1, 3) and found.shape[3] in (1, 3):
         return np.moveaxis(found, 3, 1)
     if found.ndim != 4:
-        raise BadData(f"{path} has shape {found.shape}; expected (picture, row, col) or 4 axes")
+        raise BadData(f"{path} has shape {found.shape}; expected (image, row, col) or 4 axes")
     return found

@@ -27,7 +27,7 @@ from evaluation.leaderboard import Candidate, Leaderboard, compare
 from evaluation.leaderboard_text import leaderboard_frame
 from evaluation.protocols import PROTOCOLS
 from evaluation.scores import (
-    ScoredPictures,
+    ScoredImages,
     read_scores,
     score,
     write_scores,
@@ -49,7 +49,7 @@ def score_run(
 
     Without names, every member and fusion is a candidate by plain argmax, beside what
     `postprocess` made. What is missing or stale is made again first. One whose members were trained
-    on pictures of the split is left out, on pictures of `oof`, cannot be chosen. The comparison is
+    on images of the split is left out, on images of `oof`, cannot be chosen. The comparison is
     written to `scores/leaderboard.csv` too.
 
     Args:
@@ -60,8 +60,8 @@ def score_run(
         tell: gets a line for whatever was done.
 
     Raises:
-        BadRun: no such candidate or split, or a split without truth.
-        Leak: the members of a candidate that was named, or of all, were trained on the pictures.
+        BadRun: no such candidate or split, or a split without target.
+        Leak: the members of a candidate that was named, or of all, were trained on the images.
     """
     PROTOCOLS.build(protocol)
     with writing(run.path):
@@ -97,17 +97,17 @@ def score_run(
         return board
 
 
-def counts_of(run: Run, names: Sequence[str], *, split: str, tell: Tell) -> list[ScoredPictures]:
+def counts_of(run: Run, names: Sequence[str], *, split: str, tell: Tell) -> list[ScoredImages]:
     """Return candidates' counts on a split; what is missing or stale is made again first.
 
     Args:
         run: the experiment folder.
         names: of candidates; a member's or fusion's own name means its argmax.
-        split: the pictures they are scored on.
+        split: the images they are scored on.
         tell: gets a line for whatever was done.
 
     Raises:
-        BadRun: no such candidate or split, a split without truth, or no maps of it.
+        BadRun: no such candidate or split, a split without target, or no maps of it.
     """
     with writing(run.path):
         sources = Sources.of(run)
@@ -127,7 +127,7 @@ def _check_split(run: Run, split: str) -> None:
     if split not in run.splits():
         raise BadRun(f"no split {split!r} in {run.path}; known: {', '.join(run.splits())}")
     if DataSet.load(run.data(split)).masks is None:
-        raise BadRun(f"split {split!r} has no truth to score by; `ens submit` writes its labels")
+        raise BadRun(f"split {split!r} has no target to score by; `ens submit` writes its labels")
 
 
 def fused(run: Run, experiment: Experiment) -> list[str]:
@@ -176,7 +176,7 @@ def _scored(sources: Sources, name: str, split: str, tell: Tell) -> Candidate | 
     return Candidate(name, examined, oof, is_member)
 
 
-def _counts(sources: Sources, name: str, split: str, tell: Tell) -> ScoredPictures | None:
+def _counts(sources: Sources, name: str, split: str, tell: Tell) -> ScoredImages | None:
     """Return a candidate's counts, from its score files where they are current."""
     run = sources.run
     if identity(run.labels(name, split)) is None:
@@ -198,7 +198,7 @@ def _counts(sources: Sources, name: str, split: str, tell: Tell) -> ScoredPictur
 def _score_split(run: Run, name: str, split: str) -> None:
     classes, data = run_classes(run), DataSet.load(run.data(split))
     labels = read_labels(run, name, split)
-    counts = confusion_by_threads(data.truth(), labels, classes=len(classes))
+    counts = confusion_by_threads(data.target(), labels, classes=len(classes))
     groups = data.group_names()
     document = score(counts, sorted(PROTOCOLS), classes)
     write_scores(run.scores(name), split, counts, document, data.ids, groups)

@@ -1,4 +1,4 @@
-"""The score of a recipe on pictures that its network did not see: what all searches go by.
+"""The score of a recipe on images that its network did not see: what all searches go by.
 
 The data of a search: those of a run, prepared as `train-members` does.
 """
@@ -36,21 +36,21 @@ def held_out_counts(
     device: str,
     watch: Watch = lambda _, __: None,
 ) -> Tables:
-    """Train in one fold and count on the pictures that were left out of it.
+    """Train in one fold and count on the images that were left out of it.
 
     Nothing is kept but the counts. The weights are those of `train-members` for the same member,
     fold and seed.
 
     Args:
         member: what to train; no specialist.
-        data: the training pictures with truth.
+        data: the training images with target.
         fold: which of them may be seen.
         seed: of the training.
         device: `cpu` or `cuda:K`.
         watch: see `members.train.train_fold`.
 
     Returns:
-        Pixels, (true class, guessed class), summed over the held-out pictures.
+        Pixels, (true class, predicted class), summed over the held-out images.
 
     Raises:
         EnsError: the member cannot be trained so.
@@ -63,15 +63,15 @@ def held_out_counts(
     held = np.setdiff1d(np.arange(len(data)), fold.training)
     total: Tables = np.zeros((len(data.classes),) * 2, np.int64)
     for block in blocks(len(held)):
-        maps = predict(network, np.asarray(data.pictures[held[block]]), device, member)
-        truth = np.asarray(data.truth()[held[block]])
-        guess = highest(maps)
-        total += confusion(truth, guess, classes=len(data.classes)).sum(axis=0)
+        maps = predict(network, np.asarray(data.images[held[block]]), device, member)
+        target = np.asarray(data.target()[held[block]])
+        pred = highest(maps)
+        total += confusion(target, pred, classes=len(data.classes)).sum(axis=0)
     return total
 
 
 def masked_miou(counts: Tables, ignore: int | None) -> float:
-    """Return the masked mIoU of counts (true class, guessed class); NaN where nothing counts."""
+    """Return the masked mIoU of counts (true class, predicted class); NaN where nothing counts."""
     return float(PROTOCOLS.build("masked")(counts, ignore).miou)
 
 
@@ -128,7 +128,7 @@ def searched_experiment(
 def lay_out(
     run: Run, experiment: Experiment, recipes: list[Recipe], tell: Callable[[str], None]
 ) -> None:
-    """Write the run's data and folds where they are not, and check that recipes fit the pictures.
+    """Write the run's data and folds where they are not, and check that recipes fit the images.
 
     Args:
         run: the experiment folder.
@@ -137,7 +137,7 @@ def lay_out(
         tell: gets a line for whatever was decided, once nothing is refused any more.
 
     Raises:
-        BadData: data that cannot be used, or pictures too small.
+        BadData: data that cannot be used, or images too small.
         BadRun: the run holds members of other data.
     """
     decided: list[str] = []

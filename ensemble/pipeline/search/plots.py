@@ -1,4 +1,4 @@
-"""Two pictures of a search: how the score rose, and which options it depends on."""
+"""Two images of a search: how the score rose, and which options it depends on."""
 
 from pathlib import Path
 

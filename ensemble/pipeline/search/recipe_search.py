@@ -62,7 +62,7 @@ def search(
     tell: Callable[[str], None],
     pruner: BasePruner | None = None,
 ) -> Found:
-    """Search the recipe that scores highest on held-out pictures.
+    """Search the recipe that scores highest on held-out images.
 
     Args:
         run: the experiment folder; its folder `search` gets the study and what came out.

@@ -39,13 +39,13 @@ class Found:
         experiment: file that `train-members --experiment` takes.
         trials: how many there are of each state.
         number: of the best trial.
-        score: its masked mIoU over the held-out pictures.
+        score: its masked mIoU over the held-out images.
         options: its options.
         recipe: the whole of it.
         importance: share of each option in what single options explain of the scores; None where
             it cannot be told.
         unknown: why it cannot be told; empty where it can.
-        folds: whose held-out pictures the scores are of.
+        folds: whose held-out images the scores are of.
     """
 
     experiment: Path
@@ -83,7 +83,7 @@ class Found:
         best = f"trial {self.number}, masked mIoU {self.score:.4f}"
         lines = [
             f"{self.experiment.parent}: {sum(self.trials.values())} trials ({counts})",
-            f"best: {best} on the held-out pictures of fold {folds}",
+            f"best: {best} on the held-out images of fold {folds}",
         ]
         for path, value in self.options.items():
             share = f"  importance {shares[path]:.2f}" if path in shares else ""
@@ -92,7 +92,7 @@ class Found:
         lines += [f"no {IMPORTANCE}: {self.unknown}"] if self.unknown else []
         lines.append(
             f"That score is optimistic: it is the highest of {self.trials['complete']} on the"
-            " pictures they were compared on. `ens score` examines it on validation."
+            " images they were compared on. `ens score` examines it on validation."
         )
         return "\n".join(lines)
 
@@ -266,8 +266,8 @@ def _remarks(lines: Sequence[Row]) -> list[str]:
         return ["No mixture reached the threshold in its first fold; take a lower one."]
     return [
         (
-            f"The first line is the highest of {complete} on the pictures they were compared on,"
+            f"The first line is the highest of {complete} on the images they were compared on,"
             " so its mean is optimistic;"
         ),
-        "folds share training pictures, so sd understates. `ens score` examines it on validation.",
+        "folds share training images, so sd understates. `ens score` examines it on validation.",
     ]

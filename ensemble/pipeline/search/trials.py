@@ -38,7 +38,7 @@ class TrialJob:
         number: of the trial.
         space: with the recipe.
         drawn: what Optuna drew for each option.
-        data: folder of the training pictures.
+        data: folder of the training images.
         folds: in which it is trained, one after the other.
         seed: of the training, the same in all trials.
         study: file that gets the score of each epoch of the first fold.
@@ -60,10 +60,10 @@ class TrialJob:
         return self.space.decoded(self.drawn)
 
     def __call__(self, device: str) -> float | None:
-        """Return the masked mIoU over all held-out pictures together; None where it is pruned.
+        """Return the masked mIoU over all held-out images together; None where it is pruned.
 
         Raises:
-            EnsError: the recipe cannot be trained, or nothing in the pictures can be scored.
+            EnsError: the recipe cannot be trained, or nothing in the images can be scored.
         """
         member = Member(NAME, filled(self.space.recipe, self.options))
         data = DataSet.load(self.data)

@@ -1,11 +1,11 @@
-"""One PNG a picture: the class index of each pixel, drawn in the classes' colours by a palette.
+"""One PNG an image: the class index of each pixel, drawn in the classes' colours by a palette.
 
 The competition's CSV: `id`, then one column a pixel, row by row, integer labels.
 
 Run lengths as CSV, as competitions on Kaggle take them: `id,class,runs`.
 
 `runs` is `start length start length ...`. Pixels are numbered from 1 on, down the first column,
-then down the second. Each picture has a row for each class that occurs in it.
+then down the second. Each image has a row for each class that occurs in it.
 """
 
 import csv
@@ -33,12 +33,12 @@ def write_pngs(
     labelled: Iterable[tuple[slice, Labels]],
     classes: Classes,
 ) -> None:
-    """Write `ID.png` for each picture.
+    """Write `ID.png` for each image.
 
     Args:
         folder: where to; there already.
-        ids: the pictures' names.
-        labelled: blocks of pictures with their labels, uint8 (picture, row, col).
+        ids: the images' names.
+        labelled: blocks of images with their labels, uint8 (image, row, col).
         classes: their colours become the palette.
 
     Raises:
@@ -53,14 +53,14 @@ def write_pngs(
             )
     palette = [part for colour in classes.colours for part in ImageColor.getrgb(colour)]
     for block, labels in progress(labelled, "write", len(blocks(len(ids)))):
-        for name, picture in zip(ids[block], labels, strict=True):
-            png = Image.fromarray(np.ascontiguousarray(picture)).convert("P")
+        for name, image in zip(ids[block], labels, strict=True):
+            png = Image.fromarray(np.ascontiguousarray(image)).convert("P")
             png.putpalette(palette)
             png.save(folder / f"{name}.png", optimize=False)
 
 
 def read_label_pngs(folder: Path, ids: Sequence[str]) -> Iterator[tuple[str, Array]]:
-    """Yield (id, labels) of each picture."""
+    """Yield (id, labels) of each image."""
     for name in ids:
         with Image.open(folder / f"{name}.png") as png:
             labels: Array = np.asarray(png)
@@ -71,12 +71,12 @@ DIGITS = tuple(map(str, range(256)))
 
 
 def write_pixels_csv(path: Path, ids: Sequence[str], labels: Labels, classes: Classes) -> None:
-    """Write one row a picture.
+    """Write one row an image.
 
     Args:
         path: of the CSV.
-        ids: the pictures' names.
-        labels: uint8 (picture, row, col), a memory map for choice.
+        ids: the images' names.
+        labels: uint8 (image, row, col), a memory map for choice.
         classes: not needed here.
     """
     with path.open("w", newline="", encoding="utf-8") as file:
@@ -89,7 +89,7 @@ def write_pixels_csv(path: Path, ids: Sequence[str], labels: Labels, classes: Cl
 
 
 def read_pixels_csv(path: Path, shape: tuple[int, int]) -> Iterator[tuple[str, Array]]:
-    """Yield (id, labels) of each picture."""
+    """Yield (id, labels) of each image."""
     with path.open(newline="", encoding="utf-8") as file:
         reader = csv.reader(file)
         next(reader)
@@ -102,19 +102,19 @@ Runs = Int[np.ndarray, "run 3"]
 
 
 def write_rle_csv(path: Path, ids: Sequence[str], labels: Labels, classes: Classes) -> None:
-    """Write one row a picture and class.
+    """Write one row an image and class.
 
     Args:
         path: of the CSV.
-        ids: the pictures' names.
-        labels: uint8 (picture, row, col), a memory map for choice.
+        ids: the images' names.
+        labels: uint8 (image, row, col), a memory map for choice.
         classes: their names stand in the column `class`.
     """
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["id", "class", "runs"])
-        for name, picture in zip(ids, labels, strict=True):
-            runs = _runs(np.asarray(picture))
+        for name, image in zip(ids, labels, strict=True):
+            runs = _runs(np.asarray(image))
             for label in np.unique(runs[:, 0]):
                 own = runs[runs[:, 0] == label, 1:]
                 writer.writerow([name, classes.names[label], " ".join(map(str, own.ravel()))])
@@ -123,7 +123,7 @@ def write_rle_csv(path: Path, ids: Sequence[str], labels: Labels, classes: Class
 def read_rle_csv(
     path: Path, shape: tuple[int, int], classes: Classes
 ) -> Iterator[tuple[str, Array]]:
-    """Yield (id, labels) of each picture; 255 where no run lies."""
+    """Yield (id, labels) of each image; 255 where no run lies."""
     rows, cols = shape
     with path.open(newline="", encoding="utf-8") as file:
         reader = csv.reader(file)
@@ -141,9 +141,9 @@ def read_rle_csv(
             yield name, flat.reshape(cols, rows).T
 
 
-def _runs(picture: UInt8[np.ndarray, "row col"]) -> Runs:
+def _runs(image: UInt8[np.ndarray, "row col"]) -> Runs:
     """Return label, start from 1 and length of each run."""
-    flat = picture.T.ravel()
+    flat = image.T.ravel()
     starts = np.flatnonzero(np.diff(flat.astype(np.int64), prepend=-1))
     lengths = np.diff(starts, append=flat.size)
     return np.stack([flat[starts].astype(np.int64), starts + 1, lengths], axis=1)

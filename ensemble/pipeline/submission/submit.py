@@ -28,11 +28,11 @@ class Submitted(NamedTuple):
     """What was written.
 
     Args:
-        pictures: how many.
+        images: how many.
         ignored_share: the share of pixels that have the ignored class.
     """
 
-    pictures: int
+    images: int
     ignored_share: float
 
 
@@ -44,13 +44,13 @@ def submit(
     Args:
         run: the experiment folder.
         candidate: whose label maps.
-        split: of the pictures.
+        split: of the images.
         out: the CSV, or the folder of PNGs, which must be new or empty.
         form: `csv`, one column a pixel; `runs`, run lengths as CSV; `png`, one palette PNG each.
         tell: gets a line if the labels are stale.
 
     Raises:
-        BadRun: no such label maps, or not of every picture; another process writes into the run.
+        BadRun: no such label maps, or not of every image; another process writes into the run.
         BadLabels: values that are no class.
     """
     if split not in run.splits():
@@ -113,4 +113,4 @@ def _compare(path: Path, found: Iterable[tuple[str, Array]], data: DataSet, labe
         if name != data.ids[place] or not np.array_equal(written, labels[place]):
             raise OSError(f"{path} does not read back as it was written, from {name!r} on")
     if place + 1 != len(labels):
-        raise OSError(f"{path} holds {place + 1} pictures of {len(labels)}")
+        raise OSError(f"{path} holds {place + 1} images of {len(labels)}")

@@ -1,1 +1,1 @@
-"""Tune post-processing: a search, and an exam of it on pictures that it did not see."""
+"""Tune post-processing: a search, and an exam of it on images that it did not see."""

@@ -1,4 +1,4 @@
-"""The labelled pictures that chains are tried on, in blocks that lie in one part each."""
+"""The labelled images that chains are tried on, in blocks that lie in one part each."""
 
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -18,17 +18,17 @@ MOST_INNER = 3
 """Inner folds at most: what learns is fitted once for each."""
 
 BLOCK = 32
-"""Pictures a block: small, so that there are several for the cores and for the first look."""
+"""Images a block: small, so that there are several for the cores and for the first look."""
 
 
 @dataclass(frozen=True)
 class Block:
-    """Some pictures of one part.
+    """Some images of one part.
 
     Args:
         number: which block.
         part: which part.
-        places: of its pictures in the split.
+        places: of its images in the split.
     """
 
     number: int
@@ -38,11 +38,11 @@ class Block:
 
 @dataclass(frozen=True, eq=False)
 class Pool:
-    """The out-of-fold pictures of a run, cut into parts that divide no group.
+    """The out-of-fold images of a run, cut into parts that divide no group.
 
     Args:
         data: the split.
-        groups: a name a picture.
+        groups: a name an image.
         outer: the run's fold of each part: the outer folds.
         blocks: in an order in which any beginning holds something of every part.
     """
@@ -77,17 +77,17 @@ class Pool:
 
 
 def pool_of(run: Run, seed: int) -> Pool:
-    """Cut the out-of-fold pictures of a run into parts and blocks.
+    """Cut the out-of-fold images of a run into parts and blocks.
 
     A part is a fold of the run; where there are two of them, half of one, so that what is left
     without one can be divided again.
 
     Args:
         run: the experiment folder.
-        seed: decides which pictures are looked at first.
+        seed: decides which images are looked at first.
 
     Raises:
-        BadData: no truth, or too few groups.
+        BadData: no target, or too few groups.
         Leak: a group that lies in two folds.
     """
     data, folds = DataSet.load(run.data(OOF)), fold_of(run)
@@ -95,10 +95,10 @@ def pool_of(run: Run, seed: int) -> Pool:
     _check(groups, folds)
     part = folds.copy()
     if folds.max() == 1:
-        truth = np.asarray(data.truth())
+        target = np.asarray(data.target())
         for fold in (0, 1):
             own = np.flatnonzero(folds == fold)
-            part[own] = 2 * fold + hold_out(truth[own], groups[own], 0.5, seed)
+            part[own] = 2 * fold + hold_out(target[own], groups[own], 0.5, seed)
     outer = tuple(int(folds[part == p][0]) for p in range(int(part.max()) + 1))
     return Pool(data, groups, outer, _blocks(groups, part, seed))
 
@@ -106,7 +106,7 @@ def pool_of(run: Run, seed: int) -> Pool:
 def _check(groups: Array, folds: Groups) -> None:
     names = np.unique(groups)
     if len(names) < 2:
-        raise BadData(f"all {len(groups)} pictures are of one group; expected several to divide")
+        raise BadData(f"all {len(groups)} images are of one group; expected several to divide")
     pairs = np.unique(np.stack([np.unique(groups, return_inverse=True)[1], folds]), axis=1)
     divided = names[np.bincount(pairs[0]) > 1]
     if len(divided):

@@ -1,4 +1,4 @@
-"""A picture of what a chain gives over two options: pictures, truth, argmax, then the grid.
+"""An image of what a chain gives over two options: images, target, argmax, then the grid.
 
 One option of a step and its values, from the command line into a chain.
 """
@@ -82,7 +82,7 @@ def with_options(specs: Sequence[Spec], *chosen: tuple[Axis, Any]) -> list[Spec]
 
 
 SHOWN = (0.05, 0.2)
-"""Places of the pictures shown, in the order of how much changes, as shares of all."""
+"""Places of the images shown, in the order of how much changes, as shares of all."""
 
 
 @dataclass(frozen=True)
@@ -112,34 +112,34 @@ def draw_grid(
     axes: Sequence[str],
     *,
     chain: str,
-    pictures: Sequence[str] = (),
+    images: Sequence[str] = (),
     out: Path,
 ) -> dict[str, Any]:
     """Write a PNG of what a chain gives of out-of-fold maps over two options.
 
-    The scores are of all pictures.
+    The scores are of all images.
 
     Args:
         run: the experiment folder.
         source: name of the fusion or member.
         axes: two of `STEP.OPTION=A,B,...`: the rows, and the columns.
         chain: what the options are set in; empty for the steps that are named.
-        pictures: ids of those to show; by default two of which much changes over the grid.
+        images: ids of those to show; by default two of which much changes over the grid.
         out: the file.
 
     Returns:
-        `out`, `of`, `chain`, `pictures` shown, `cells`, the score `plain` and `scores`, row by row.
+        `out`, `of`, `chain`, `images` shown, `cells`, the score `plain` and `scores`, row by row.
 
     Raises:
         BadSpec: axes that cannot be read, or a chain that learns.
-        BadRun: no out-of-fold maps, or no such picture.
+        BadRun: no out-of-fold maps, or no such image.
     """
     if out.suffix != ".png" or out.exists():
         raise BadSpec(f"--out {out}; expected a new file that ends in .png")
     rows, cols = (read_axis(text) for text in axes)
     maps, data = Sources.of(run).open(source, OOF), DataSet.load(run.data(OOF))
     if maps.ids != data.ids:
-        raise BadRun(f"{source!r} has maps of other pictures than {OOF}; make them again")
+        raise BadRun(f"{source!r} has maps of other images than {OOF}; make them again")
     around = Surroundings(len(maps.classes), maps.classes.ignore, maps.floor)
     parsed = parse_chain(chain, classes=around.classes, ignore=around.ignore, floor=around.floor)
     specs, space = list(parsed.specs) or named(rows, cols), ChainSpace({}, around)
@@ -149,21 +149,21 @@ def draw_grid(
     ]
     if chains[0][0].learns:
         raise BadSpec(f"chain {chains[0][0]} learns; write what it has learned, or leave it out")
-    unknown = sorted(set(pictures) - set(data.ids))
+    unknown = sorted(set(images) - set(data.ids))
     if unknown:
-        raise BadRun(f"no picture {unknown[0]!r} in {OOF}; known: {data.ids[0]}, ...")
+        raise BadRun(f"no image {unknown[0]!r} in {OOF}; known: {data.ids[0]}, ...")
     plain = _labelled(space.chain([]), maps, data)
     looked = [[_looked(one, maps, data, plain) for one in line] for line in chains]
     scores = [[score for score, _ in line] for line in looked]
     changed = np.sum([changes for line in looked for _, changes in line], axis=0)
-    shown = [data.ids.index(name) for name in pictures] or _telling(changed)
+    shown = [data.ids.index(name) for name in images] or _telling(changed)
     drawn = Drawn(rows, cols, chains, scores, _score(plain, data), plain)
     _write(out, drawn, maps, data, shown)
     return {
         "out": str(out),
         "of": source,
         "chain": str(chains[0][0]),
-        "pictures": [data.ids[place] for place in shown],
+        "images": [data.ids[place] for place in shown],
         "cells": len(rows.values) * len(cols.values),
         "plain": drawn.plain_score,
         "scores": scores,
@@ -172,30 +172,30 @@ def draw_grid(
 
 def _labelled(chain: Chain, maps: MapReader, data: DataSet) -> Labels:
     labels: Labels = np.empty((len(data), *data.shape), np.uint8)
-    for block, part in postprocess(maps.read, len(data), chain, pictures=data.pictures):
+    for block, part in postprocess(maps.read, len(data), chain, images=data.images):
         labels[block] = part
     return labels
 
 
 def _looked(chain: Chain, maps: MapReader, data: DataSet, plain: Labels) -> tuple[float, Array]:
-    """Return a chain's score, and how many pixels it changes in each picture."""
+    """Return a chain's score, and how many pixels it changes in each image."""
     labels = _labelled(chain, maps, data)
     return _score(labels, data), (labels != plain).sum(axis=(1, 2))
 
 
 def _score(labels: Labels, data: DataSet) -> float:
     judge = Judge(data.classes, np.array(data.ids))
-    return judge.score(confusion(data.truth(), labels, classes=len(data.classes)))
+    return judge.score(confusion(data.target(), labels, classes=len(data.classes)))
 
 
 def _telling(changed: Array) -> list[int]:
-    """Return the places of pictures that change more than most, but are none of the oddest."""
+    """Return the places of images that change more than most, but are none of the oddest."""
     order = np.argsort(-changed, kind="stable")
     return list(dict.fromkeys(int(order[int(share * len(order))]) for share in SHOWN))
 
 
 def _write(out: Path, drawn: Drawn, maps: MapReader, data: DataSet, shown: Sequence[int]) -> None:
-    """Draw a line for each shown picture and value of the rows."""
+    """Draw a line for each shown image and value of the rows."""
     across = drawn.cols.values
     columns: dict[str, list[Array]] = {f"{drawn.cols.option}={value}": [] for value in across}
     captions = []
@@ -203,11 +203,11 @@ def _write(out: Path, drawn: Drawn, maps: MapReader, data: DataSet, shown: Seque
         at = slice(place, place + 1)
         for value, line, scores in zip(drawn.rows.values, drawn.chains, drawn.scores, strict=True):
             for cells, chain in zip(columns.values(), line, strict=True):
-                cells.append(chain(maps.read(at), np.asarray(data.pictures[at]))[0])
+                cells.append(chain(maps.read(at), np.asarray(data.images[at]))[0])
             named = ", ".join(f"{score:.3f}" for score in scores)
             captions.append(f"{data.ids[place]}  {drawn.rows.option}={value}  masked mIoU: {named}")
     rows = np.repeat(np.array(shown), len(drawn.rows.values))
-    panels = {"truth": data.truth()[rows], f"argmax {drawn.plain_score:.3f}": drawn.plain[rows]}
+    panels = {"target": data.target()[rows], f"argmax {drawn.plain_score:.3f}": drawn.plain[rows]}
     panels |= {name: np.stack(cells) for name, cells in columns.items()}
-    pictures = np.asarray(data.pictures[rows])
-    write_sheet(out, pictures, panels, classes=data.classes, captions=captions)
+    images = np.asarray(data.images[rows])
+    write_sheet(out, images, panels, classes=data.classes, captions=captions)

@@ -1,4 +1,4 @@
-"""One search of several: which pictures it sees, which are examined, and chains fitted in it."""
+"""One search of several: which images it sees, which are examined, and chains fitted in it."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -15,13 +15,13 @@ from postproc.step import FitBlock, Learned
 
 @dataclass(frozen=True, eq=False)
 class Level:
-    """The pictures that one search sees, and those that it is examined on.
+    """The images that one search sees, and those that it is examined on.
 
     Args:
-        pool: of all pictures.
+        pool: of all images.
         heads: runs the chains.
-        maps: of all pictures, by what never saw the truth of those examined.
-        examined: the outer fold that is left out; None for the search on all pictures.
+        maps: of all images, by what never saw the target of those examined.
+        examined: the outer fold that is left out; None for the search on all images.
     """
 
     pool: Pool
@@ -48,7 +48,7 @@ class Level:
     def counts(self, chain: Chain, blocks: Sequence[Block]) -> Counts:
         """Count blocks, each by a chain whose steps learned without its inner fold.
 
-        So examined pictures are counted by a chain that learned from all that are searched.
+        So examined images are counted by a chain that learned from all that are searched.
 
         Args:
             chain: as it was asked, nothing learned yet.
@@ -64,7 +64,7 @@ class Level:
         return np.concatenate(list(map_blocks(work, len(blocks), size=1)))
 
     def fitted(self, chain: Chain, fold: int | None) -> Chain:
-        """Return the chain fitted on the searched pictures outside an inner fold, or on all."""
+        """Return the chain fitted on the searched images outside an inner fold, or on all."""
         if not chain.learns:
             return chain
         key = (str(chain), fold)
@@ -86,24 +86,24 @@ class Level:
 
 @dataclass(frozen=True)
 class _Learning:
-    """What a head gives for some blocks, with their truth; can be gone through several times."""
+    """What a head gives for some blocks, with their target; can be gone through several times."""
 
     level: Level
     head: Chain
     chosen: Sequence[Block]
 
     def __iter__(self) -> Iterator[FitBlock]:
-        truth = self.level.pool.data.truth()
+        target = self.level.pool.data.target()
 
         def work(at: slice) -> FitBlock:
             block = self.chosen[at.start]
             values = self.level.heads.values(self.level.maps, self.head, block)
-            return FitBlock(values, np.asarray(truth[block.places]))
+            return FitBlock(values, np.asarray(target[block.places]))
 
         return map_blocks(work, len(self.chosen), size=1)
 
 
 def groups_of(pool: Pool, blocks: Sequence[Block]) -> Array:
-    """Return the group of each picture of some blocks."""
+    """Return the group of each image of some blocks."""
     names: Array = np.concatenate([pool.groups[block.places] for block in blocks])
     return names

@@ -23,11 +23,11 @@ Key = tuple[str, str, int]
 
 @dataclass(frozen=True, eq=False)
 class NamedMaps:
-    """Maps of all pictures of a pool.
+    """Maps of all images of a pool.
 
     Args:
         name: tells them from others.
-        array: floating point, (picture, class, row, col), in the order of the split.
+        array: floating point, (image, class, row, col), in the order of the split.
     """
 
     name: str
@@ -35,7 +35,7 @@ class NamedMaps:
 
 
 class Heads:
-    """Runs chains on blocks of pictures and keeps, within bounds, what each head gave.
+    """Runs chains on blocks of images and keeps, within bounds, what each head gave.
 
     What was used last stays longest. It may be called from several threads at once.
     """
@@ -44,7 +44,7 @@ class Heads:
         """Begin with nothing kept.
 
         Args:
-            pool: of the pictures.
+            pool: of the images.
             kept_bytes: of what is kept, at most.
         """
         self._pool, self._left = pool, kept_bytes
@@ -76,8 +76,8 @@ class Heads:
         def work() -> Counts:
             values = self.values(maps, chain, block)
             labels = argmax(values) if values.ndim == MAP_AXES else values
-            truth = np.asarray(self._pool.data.truth()[block.places])
-            return confusion(truth, labels, classes=len(self._pool.classes))
+            target = np.asarray(self._pool.data.target()[block.places])
+            return confusion(target, labels, classes=len(self._pool.classes))
 
         return self._once((maps.name, f"counts of {chain}", block.number), work)
 
@@ -88,8 +88,8 @@ class Heads:
         if step.takes == "labels" and values.ndim == MAP_AXES:
             values = argmax(values)
         seen = None
-        if step.needs_pictures:
-            seen = np.asarray(self._pool.data.pictures[block.places])
+        if step.needs_images:
+            seen = np.asarray(self._pool.data.images[block.places])
         with self._lock:
             self.runs[spec.name] += 1
         applied: Array = step.apply(values, seen)

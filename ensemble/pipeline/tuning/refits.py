@@ -44,7 +44,7 @@ def refuse_learned_below(sources: Sources, plan: Plan) -> None:
         plan: of the fusion.
 
     Raises:
-        Leak: maps below it saw the truth of the folds that would examine it.
+        Leak: maps below it saw the target of the folds that would examine it.
     """
     experiment = run_experiment(sources.run)
     for name in set(plan.members) - set(sources.names()):
@@ -58,7 +58,7 @@ def refuse_learned_below(sources: Sources, plan: Plan) -> None:
 
 
 class Refits:
-    """A fusion fitted anew for each outer fold, on pictures outside of it alone."""
+    """A fusion fitted anew for each outer fold, on images outside of it alone."""
 
     def __init__(self, sources: Sources, plan: Plan) -> None:
         """Open the members.
@@ -80,13 +80,13 @@ class Refits:
         return isinstance(self._built, Learned)
 
     def without(self, pool: Pool, examined: int, folder: Path) -> NamedMaps:
-        """Return maps of all pictures by fusions that never saw the truth of an outer fold.
+        """Return maps of all images by fusions that never saw the target of an outer fold.
 
-        Those of the examined pictures come from the fusion fitted on all others, those of each
+        Those of the examined images come from the fusion fitted on all others, those of each
         inner fold from one fitted on the other inner folds.
 
         Args:
-            pool: of all pictures.
+            pool: of all images.
             examined: the outer fold.
             folder: where they are kept.
         """
@@ -107,10 +107,10 @@ class Refits:
     def _fitted(self, pool: Pool, fold_of: Array, hidden: int) -> list[Fusion]:
         """Fit without each inner fold and, the last, on all of them; one fold is never seen."""
         assert isinstance(self._built, Learned)
-        truth = np.where((fold_of == hidden)[:, None, None], UNLABELLED, pool.data.truth())
-        pictures = pool.data.pictures if self._built.needs_pictures else None
-        truth, groups = truth.astype(np.uint8), pool.data.groups
-        seen = FitBlocks(self._readers, truth, pictures=pictures, groups=groups)
+        target = np.where((fold_of == hidden)[:, None, None], UNLABELLED, pool.data.target())
+        images = pool.data.images if self._built.needs_images else None
+        target, groups = target.astype(np.uint8), pool.data.groups
+        seen = FitBlocks(self._readers, target, images=images, groups=groups)
         return cross_fit(self._built, seen, fold_of)
 
     def _fuse(self, pool: Pool, fusion: CrossFitted, file: Path) -> None:
@@ -119,7 +119,7 @@ class Refits:
         def write(block: slice, fused: Map) -> None:
             laid[block] = fused
 
-        fuse(self._readers, fusion, len(pool.data), write, pictures=pool.data.pictures)
+        fuse(self._readers, fusion, len(pool.data), write, images=pool.data.images)
         laid.flush()
 
 

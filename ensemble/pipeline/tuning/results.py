@@ -29,18 +29,18 @@ Document = dict[str, Any]
 
 @dataclass(frozen=True)
 class Examined:
-    """What one search found, and how it does on the pictures that examine it.
+    """What one search found, and how it does on the images that examine it.
 
     Args:
         name: of the search.
         trials: in order.
         chain: what is left after elimination.
-        fitted: the same, fitted on all pictures that were searched.
+        fitted: the same, fitted on all images that were searched.
         verdicts: a step each.
-        tuned: score on the pictures that were searched.
-        counts: of the chain on the examined pictures; for the search on all, on these.
+        tuned: score on the images that were searched.
+        counts: of the chain on the examined images; for the search on all, on these.
         plain: of no post-processing on the same.
-        groups: of the same pictures.
+        groups: of the same images.
     """
 
     name: str
@@ -54,7 +54,7 @@ class Examined:
     groups: Array
 
     def document(self, judge: Judge) -> Document:
-        """Return it as JSON values; `judge` is of the examined pictures."""
+        """Return it as JSON values; `judge` is of the examined images."""
         return {
             "search": self.name,
             "chain": str(self.chain),
@@ -68,11 +68,11 @@ class Examined:
 
 
 def document(found: Sequence[Examined], pool: Pool) -> Document:
-    """Put the search on all pictures and those without a fold each together.
+    """Put the search on all images and those without a fold each together.
 
     Args:
-        found: the search on all pictures first.
-        pool: of all pictures.
+        found: the search on all images first.
+        pool: of all images.
 
     Returns:
         `chain`, `fitted`, `steps`; `plain`, `tuned` and `examined` scores, `optimism` (tuned minus
@@ -87,7 +87,7 @@ def document(found: Sequence[Examined], pool: Pool) -> Document:
     each = [fold.document(Judge(pool.classes, fold.groups)) for fold in folds]
     return {
         "protocol": PROTOCOL,
-        "pictures": len(counts),
+        "images": len(counts),
         "groups": len(np.unique(groups)),
         "chain": str(overall.chain),
         "fitted": str(overall.fitted),
@@ -133,10 +133,10 @@ def as_text(result: Document) -> str:
         f"{result['run']}: tuning {result['name']} of {result['of']} ({searches})",
         f"chain: {result['chain'] or 'none; no step is shown to help'}",
         *map(_step, result["steps"]),
-        f"masked mIoU over {result['pictures']} out-of-fold pictures of {result['groups']} groups",
+        f"masked mIoU over {result['images']} out-of-fold images of {result['groups']} groups",
         f"  no post-processing  {result['plain']:.4f}",
         f"  tuned               {result['tuned']:.4f}  what the search saw",
-        f"  examined            {result['examined']:.4f}  chosen and fitted without these pictures",
+        f"  examined            {result['examined']:.4f}  chosen and fitted without these images",
         f"  optimism            {result['optimism']:+.4f}  tuned minus examined",
         f"  examined gain       {gain['gain']:+.4f}  {_interval(gain['interval'])}",
     ]
@@ -173,6 +173,6 @@ def tuned_from(sources: Sources, source: str) -> dict[str, str]:
 
 
 def is_tuned(sources: Sources, name: str, asked: dict[str, object]) -> bool:
-    """Tell whether a finished tuning would see the same maps, truth and folds today."""
+    """Tell whether a finished tuning would see the same maps, target and folds today."""
     folder = sources.run.path / "tuning" / name
     return is_current(folder, asked=asked, inputs=tuned_from(sources, str(asked["of"])))

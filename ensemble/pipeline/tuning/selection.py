@@ -22,11 +22,11 @@ SURE = 0.99
 
 @dataclass(frozen=True)
 class Judge:
-    """Compares counts of the same pictures.
+    """Compares counts of the same images.
 
     Args:
         classes: names, and the ignored class.
-        groups: of each picture.
+        groups: of each image.
     """
 
     classes: Classes
@@ -42,7 +42,7 @@ class Judge:
         return Gain(self.score(with_it) - self.score(without), found)
 
     def hopeless(self, counts: Counts, best: Counts) -> bool:
-        """Tell whether a chain is surely worse than the best, by the pictures seen so far."""
+        """Tell whether a chain is surely worse than the best, by the images seen so far."""
         found = self._interval(counts, best, _protocol(), SURE)
         return found is not None and found.high < 0
 
@@ -67,7 +67,7 @@ class Gain:
     """A difference of masked mean IoU.
 
     Args:
-        difference: over all pictures.
+        difference: over all images.
         interval: None where there is one group only.
     """
 
@@ -129,7 +129,7 @@ def best_left(level: Level, judge: Judge, chains: Sequence[Chain]) -> tuple[Chai
 
     Args:
         level: the search.
-        judge: of its pictures.
+        judge: of its images.
         chains: in the order of preference.
     """
     left = [eliminate(level, judge, chain) for chain in chains]
@@ -138,11 +138,11 @@ def best_left(level: Level, judge: Judge, chains: Sequence[Chain]) -> tuple[Chai
 
 
 def eliminate(level: Level, judge: Judge, chain: Chain) -> tuple[Chain, list[Verdict]]:
-    """Drop steps until each one left is shown to help, by the pictures that are searched.
+    """Drop steps until each one left is shown to help, by the images that are searched.
 
     Args:
         level: the search.
-        judge: of its pictures.
+        judge: of its images.
         chain: what to begin with.
 
     Returns:

@@ -37,7 +37,7 @@ class Tried:
         number: which.
         chain: what was tried.
         state: `complete`, `pruned` or `failed`.
-        score: masked mean IoU over the pictures looked at; None where it failed.
+        score: masked mean IoU over the images looked at; None where it failed.
         looks: the score after each share of the blocks, by how many these are.
         seconds: that it took.
         params: what was drawn.
@@ -98,8 +98,8 @@ class Search:
     """One search.
 
     Args:
-        level: which pictures.
-        judge: of the pictures that are searched, in the order of the level's blocks.
+        level: which images.
+        judge: of the images that are searched, in the order of the level's blocks.
         space: of chains.
         file: its journal.
         seed: of the draws.

@@ -1,4 +1,4 @@
-"""Nested tuning of post-processing: search on all pictures, examine the search fold by fold.
+"""Nested tuning of post-processing: search on all images, examine the search fold by fold.
 
 How long a tuning will take, told once every step has been tried.
 """
@@ -91,10 +91,10 @@ class Effort:
 
 
 def tune(run: Run, source: str, effort: Effort, *, name: str | None, tell: Tell) -> dict[str, Any]:
-    """Search the chain that scores highest on out-of-fold pictures, and examine the search.
+    """Search the chain that scores highest on out-of-fold images, and examine the search.
 
-    The same search runs once on all pictures, which gives the chain, and once without each fold of
-    the run, whose pictures examine what it chose. A fusion that learns is fitted anew for each.
+    The same search runs once on all images, which gives the chain, and once without each fold of
+    the run, whose images examine what it chose. A fusion that learns is fitted anew for each.
 
     Args:
         run: the experiment folder; `tuning/NAME` gets what came out.
@@ -110,7 +110,7 @@ def tune(run: Run, source: str, effort: Effort, *, name: str | None, tell: Tell)
         BadRun: no such fusion or member, or no out-of-fold maps.
         BadData: too few groups, or nothing to score.
         BadSpec: a space that cannot be searched.
-        Leak: maps of pictures that were trained on, groups across folds, or a fusion of one that
+        Leak: maps of images that were trained on, groups across folds, or a fusion of one that
             learns.
     """
     name = check_name(name or source, "tuning")
@@ -169,10 +169,10 @@ def _begin(folder: Path, begun: dict[str, Any], tell: Tell) -> None:
 def _levels(
     sources: Sources, source: str, plan: Plan | None, pool: Pool, work: Path, tell: Tell
 ) -> Iterator[Level]:
-    """Yield the search on all pictures, then one without each fold."""
+    """Yield the search on all images, then one without each fold."""
     heads, maps = Heads(pool), maps_of(sources, source, work)
     if maps.array.shape[0] != len(pool.data) or sources.open(source, OOF).ids != pool.data.ids:
-        raise BadRun(f"{source!r} has maps of other pictures than {OOF}; make them again")
+        raise BadRun(f"{source!r} has maps of other images than {OOF}; make them again")
     yield Level(pool, heads, maps)
     refits = Refits(sources, plan) if plan is not None else None
     for fold in range(pool.folds):
@@ -199,7 +199,7 @@ def _examined(
     judge = Judge(level.pool.classes, groups_of(level.pool, blocks))
     plain = space.chain([])
     if np.isnan(judge.score(level.counts(plain, blocks))):
-        raise BadData(f"no scored pixel in the pictures of search {level.name!r}")
+        raise BadData(f"no scored pixel in the images of search {level.name!r}")
     search = Search(level, judge, space, folder / f"{level.name}.jsonl", effort.seed)
     trials = []
     for tried in progress(search.trials(effort.trials), level.name, effort.trials):

@@ -23,7 +23,7 @@ from ensemble.pipeline.run.prepared_run import Laid
 from ensemble.pipeline.workflow.preflight import check_fusion, odd_about_data
 from ensemble.pipeline.workflow.run_all import check_candidates, check_specs
 from ensemble.pipeline.workflow.stages import Step, steps
-from evaluation.core.blocks import BLOCK_PICTURES
+from evaluation.core.blocks import BLOCK_IMAGES
 from evaluation.core.classes import Classes, numbered
 from evaluation.core.errors import EnsError
 from evaluation.core.run_folder import Run
@@ -238,8 +238,8 @@ def _look_at_room(found: Forecast, run: Run, laid: Laid) -> None:
             f" at {there}; take another --run, store_dtype uint8 or fewer members"
         )
     names = len(laid.sources.names())
-    pictures, classes, rows, cols = laid.size("oof")
-    block = 4 * min(pictures, BLOCK_PICTURES) * classes * rows * cols * (names + 1)
+    images, classes, rows, cols = laid.size("oof")
+    block = 4 * min(images, BLOCK_IMAGES) * classes * rows * cols * (names + 1)
     fusing = min(MEMORY_BYTES, block * (os.cpu_count() or 1)) if names else 0
     training = max((step.memory_bytes for step in found.steps), default=0)
     on_cpu = laid.where == ["cpu"]

@@ -1,4 +1,4 @@
-"""What to look at before a long run: classes nobody shows, pictures alike, fusions that leak."""
+"""What to look at before a long run: classes nobody shows, images alike, fusions that leak."""
 
 import numpy as np
 
@@ -17,7 +17,7 @@ RARE_SHARE = 1e-3
 
 
 def odd_about_data(run: Run) -> list[str]:
-    """Say which classes cannot be learnt or examined, and which pictures leak through folds."""
+    """Say which classes cannot be learnt or examined, and which images leak through folds."""
     said = []
     for split in run.splits():
         data = DataSet.load(run.data(split))
@@ -38,7 +38,7 @@ def odd_about_data(run: Run) -> list[str]:
     if alike:
         first, second = alike[0]
         said.append(
-            f"{len(alike)} pictures show the same as one in another fold or in validation (first:"
+            f"{len(alike)} images show the same as one in another fold or in validation (first:"
             f" {first} and {second}); give groups, or drop them by `ens data clean`"
         )
     return said
@@ -55,7 +55,7 @@ def check_fusion(sources: Sources, experiment: Experiment, name: str) -> bool:
     Raises:
         BadSpec: a strategy that does not fit its members, such as weights of another number.
         BadRun: one that learns, over a foreign member without maps of `oof`.
-        Leak: one that learns from pictures that a foreign member was trained on.
+        Leak: one that learns from images that a foreign member was trained on.
     """
     asked = experiment.fusions[name]
     strategy, chosen = (asked, ()) if isinstance(asked, str) else (asked.strategy, asked.members)
@@ -87,6 +87,6 @@ def _refuse_leak(sources: Sources, fusion: str, member: str) -> None:
     saw = sources.open(member, OOF).saw()
     if saw is not None and saw.any():
         raise Leak(
-            f"fusion {fusion!r} would learn from {int(saw.sum())} pictures that {member!r} was"
+            f"fusion {fusion!r} would learn from {int(saw.sum())} images that {member!r} was"
             " trained on; name other members"
         )

@@ -67,7 +67,7 @@ def _data(laid: Laid) -> Step:
     size = 0
     for split in splits:
         data = laid.data(split)
-        size += data.pictures.nbytes + (0 if data.masks is None else data.masks.nbytes)
+        size += data.images.nbytes + (0 if data.masks is None else data.masks.nbytes)
     return Step("data", laid.experiment.data, len(splits), len(splits), 0.0, size)
 
 
@@ -76,17 +76,17 @@ def _training(laid: Laid, member: Member, pace: Pace) -> Step:
     folds = read_folds(run)
     missing = [f for f in folds if not is_trained(run, laid.experiment, member, f)]
     data = laid.data(OOF)
-    truth = np.asarray(data.truth())
-    shares = class_shares(truth, len(data.classes))
-    times = len(oversampled(truth, shares, ignore=data.classes.ignore, times=recipe.oversample))
+    target = np.asarray(data.target())
+    shares = class_shares(target, len(data.classes))
+    times = len(oversampled(target, shares, ignore=data.classes.ignore, times=recipe.oversample))
     seconds = 0.0
     for fold in missing:
-        learnt = len(fold.training) * (1 - HOLDOUT_SHARE) * recipe.train_share * times / len(truth)
+        learnt = len(fold.training) * (1 - HOLDOUT_SHARE) * recipe.train_share * times / len(target)
         held = len(fold.training) * HOLDOUT_SHARE
         seconds += recipe.epochs * (learnt * pace.learn_seconds + held * pace.predict_seconds)
     batch = min(recipe.batch, len(data))
-    # uint8 pictures and masks lie in memory while they are learnt from
-    memory = batch * pace.picture_bytes + pace.state_bytes + truth.size * (1 + data.channels)
+    # uint8 images and masks lie in memory while they are learnt from
+    memory = batch * pace.image_bytes + pace.state_bytes + target.size * (1 + data.channels)
     return Step(
         "train",
         member.name,

@@ -73,7 +73,7 @@ def _results(fresh: Freshness) -> Iterator[tuple[Result, Path]]:
     for name in dict.fromkeys([*asked_candidates(fresh.experiment), *run.candidates()]):
         for split in fresh.splits(fresh.asked(name)[0]):
             yield Result("labels", name, split), run.labels(name, split)
-            if (run.data(split) / "truth.npy").is_file():
+            if (run.data(split) / "target.npy").is_file():
                 yield Result("scores", name, split), run.scores(name) / f"{split}.json"
 
 

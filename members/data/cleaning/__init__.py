@@ -1,1 +1,1 @@
-"""Cleaning: which pictures to drop and why, the page that shows it, and the file without them."""
+"""Cleaning: which images to drop and why, the page that shows it, and the file without them."""

@@ -12,7 +12,7 @@ COMMENT = "#"
 
 
 def read_drop_list(path: Path, known_ids: Sequence[str]) -> Kept:
-    """Tell which pictures a drop list leaves: True for those to keep.
+    """Tell which images a drop list leaves: True for those to keep.
 
     Args:
         path: a text file with one id a line; what follows `#` is a comment.
@@ -25,7 +25,7 @@ def read_drop_list(path: Path, known_ids: Sequence[str]) -> Kept:
 
 
 def named_in(path: Path, known_ids: Sequence[str]) -> Kept:
-    """Tell which pictures a list of ids names; see `read_drop_list`.
+    """Tell which images a list of ids names; see `read_drop_list`.
 
     Raises:
         BadData: no such file, no text, or an id that the data set lacks.

@@ -1,4 +1,4 @@
-"""Near-duplicates: pictures of like perceptual hash whose thumbnails are alike too."""
+"""Near-duplicates: images of like perceptual hash whose thumbnails are alike too."""
 
 from collections import defaultdict
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from jaxtyping import Float, Integer, UInt8
 from PIL import Image
 
 from evaluation.core.progress import progress
-from evaluation.core.types import Array, Pictures
+from evaluation.core.types import Array, Images
 
 THUMBNAIL_PX = 32
 DISTANCE = 10
@@ -18,18 +18,18 @@ ALIKE = 0.95
 ROWS_AT_ONCE = 256
 ROUNDING = 1e-5
 
-Thumbnails = UInt8[np.ndarray, "picture 32 32"]
-Hashes = UInt8[np.ndarray, "picture 8"]
-Worth = Integer[np.ndarray, "picture"]
-Vectors = Float[np.ndarray, "picture feature"]
+Thumbnails = UInt8[np.ndarray, "image 32 32"]
+Hashes = UInt8[np.ndarray, "image 8"]
+Worth = Integer[np.ndarray, "image"]
+Vectors = Float[np.ndarray, "image feature"]
 
 
 @dataclass(frozen=True)
 class Copy:
-    """A picture that shows the same as one that is kept.
+    """An image that shows the same as one that is kept.
 
     Args:
-        place: the picture.
+        place: the image.
         of: the one that is kept.
         distance: bits in which their 64-bit hashes differ.
         correlation: of their thumbnails, 1 for equal ones of any brightness and contrast.
@@ -41,15 +41,15 @@ class Copy:
     correlation: float
 
 
-def thumbnails_and_hashes(pictures: Pictures) -> tuple[Thumbnails, Hashes]:
+def thumbnails_and_hashes(images: Images) -> tuple[Thumbnails, Hashes]:
     """Return grey thumbnails of 32 x 32 pixels, and 64-bit perceptual hashes, 8 bytes each.
 
-    The hash (`imagehash.phash`) tells which low frequencies of a picture lie above their median.
+    The hash (`imagehash.phash`) tells which low frequencies of an image lie above their median.
     """
-    thumbnails = np.empty((len(pictures), THUMBNAIL_PX, THUMBNAIL_PX), np.uint8)
-    hashes = np.empty((len(pictures), 8), np.uint8)
-    for place in progress(range(len(pictures)), "hashing pictures", len(pictures)):
-        grey = _grey(pictures[place])
+    thumbnails = np.empty((len(images), THUMBNAIL_PX, THUMBNAIL_PX), np.uint8)
+    hashes = np.empty((len(images), 8), np.uint8)
+    for place in progress(range(len(images)), "hashing images", len(images)):
+        grey = _grey(images[place])
         small = grey.resize((THUMBNAIL_PX, THUMBNAIL_PX), Image.Resampling.BOX)
         thumbnails[place] = np.asarray(small)
         hashes[place] = np.packbits(imagehash.phash(grey).hash)
@@ -64,20 +64,20 @@ def near_duplicates(
     distance: int = DISTANCE,
     alike: float = ALIKE,
 ) -> list[Copy]:
-    """Find pictures that show the same as another, of which the worthiest is kept.
+    """Find images that show the same as another, of which the worthiest is kept.
 
     Hashes alone call two stretches of rippled sand alike; so thumbnails must agree, whatever
-    their brightness. Every copy is alike to a picture that is kept, not only to another copy.
+    their brightness. Every copy is alike to an image that is kept, not only to another copy.
 
     Args:
         thumbnails: see `thumbnails_and_hashes`.
-        hashes: of the same pictures.
+        hashes: of the same images.
         worth: the higher one of two is kept; of equals the first.
         distance: hashes that differ in more bits than this are not looked at, 0 to 64.
         alike: lowest correlation of the thumbnails, -1 to 1.
 
     Returns:
-        The pictures to drop, by place.
+        The images to drop, by place.
     """
     partners: dict[int, list[Copy]] = defaultdict(list)
     for first, second, bits, correlation in _alike(hashes, _unit(thumbnails), distance, alike):
@@ -117,7 +117,7 @@ def _alike(
 
 
 def _unit(thumbnails: Thumbnails) -> Vectors:
-    """Return vectors whose products are correlations; constant pictures are alike each other."""
+    """Return vectors whose products are correlations; constant images are alike each other."""
     flat = thumbnails.reshape(len(thumbnails), -1).astype(np.float32)
     flat -= flat.mean(axis=1, keepdims=True)
     length = np.linalg.norm(flat, axis=1, keepdims=True)
@@ -127,8 +127,8 @@ def _unit(thumbnails: Thumbnails) -> Vectors:
     )
 
 
-def _grey(picture: Array) -> Image.Image:
-    """Return one picture (channel, row, col) of 1 or 3 channels in grey."""
-    if len(picture) == 1:
-        return Image.fromarray(picture[0])
-    return Image.fromarray(np.ascontiguousarray(np.moveaxis(picture, 0, -1))).convert("L")
+def _grey(image: Array) -> Image.Image:
+    """Return one image (channel, row, col) of 1 or 3 channels in grey."""
+    if len(image) == 1:
+        return Image.fromarray(image[0])
+    return Image.fromarray(np.ascontiguousarray(np.moveaxis(image, 0, -1))).convert("L")

@@ -1,4 +1,4 @@
-"""Novelty by a one-class SVM: how far a picture lies from what most pictures look like."""
+"""Novelty by a one-class SVM: how far an image lies from what most images look like."""
 
 import numpy as np
 from jaxtyping import Float
@@ -6,13 +6,13 @@ from jaxtyping import Float
 from evaluation.core.types import Kept
 from members.data.cleaning.near_duplicates import Thumbnails
 
-# A fifth of the pictures may lie outside: outliers are not rare, and only the ranking is used.
+# A fifth of the images may lie outside: outliers are not rare, and only the ranking is used.
 NU = 0.2
 COMPONENTS = 100
 FEWEST = 10
 
-Scores = Float[np.ndarray, "picture"]
-Features = Float[np.ndarray, "picture component"]
+Scores = Float[np.ndarray, "image"]
+Features = Float[np.ndarray, "image component"]
 
 
 def features(thumbnails: Thumbnails, known: Kept) -> Features:
@@ -20,8 +20,8 @@ def features(thumbnails: Thumbnails, known: Kept) -> Features:
 
     Args:
         thumbnails: grey, of one size.
-        known: the pictures whose spread decides scales and components; fewer than ten are too few,
-            and every picture is described by a single 0.
+        known: the images whose spread decides scales and components; fewer than ten are too few,
+            and every image is described by a single 0.
     """
     from sklearn.decomposition import PCA
     from sklearn.pipeline import make_pipeline
@@ -40,13 +40,13 @@ def features(thumbnails: Thumbnails, known: Kept) -> Features:
 
 
 def novelty(described: Features, known: Kept) -> Scores:
-    """Score pictures by a one-class SVM: the higher, the stranger.
+    """Score images by a one-class SVM: the higher, the stranger.
 
-    Above 0 lies outside of what it learned; 1 is like none of the pictures at all.
+    Above 0 lies outside of what it learned; 1 is like none of the images at all.
 
     Args:
         described: see `features`.
-        known: the pictures that the machine learns from; with fewer than ten all score 0.
+        known: the images that the machine learns from; with fewer than ten all score 0.
 
     Source: Schoelkopf et al., "Estimating the Support of a High-Dimensional Distribution", Neural
     Computation 2001, as scikit-learn has it.
@@ -60,6 +60,6 @@ def novelty(described: Features, known: Kept) -> Scores:
 
 
 def strangest(scores: Scores, among: Kept, count: int) -> list[int]:
-    """Return the places of the `count` highest scores among some pictures, highest first."""
+    """Return the places of the `count` highest scores among some images, highest first."""
     places = np.flatnonzero(among)
     return [int(place) for place in places[np.argsort(-scores[places], kind="stable")][:count]]

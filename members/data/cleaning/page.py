@@ -1,6 +1,6 @@
 """The page that shows what would be dropped and why, and the same as lists.
 
-The t-SNE picture: like pictures lie together, coloured by what becomes of them.
+The t-SNE image: like images lie together, coloured by what becomes of them.
 """
 
 import base64
@@ -41,12 +41,12 @@ Ringed = Bool[np.ndarray, "shown"]
 
 
 def scatter(findings: Findings, ringed: list[int], *, seed: int = 0) -> bytes | None:
-    """Draw the t-SNE picture as PNG; None where there are too few pictures or all are the same.
+    """Draw the t-SNE image as PNG; None where there are too few images or all are the same.
 
     Args:
         findings: what was found.
-        ringed: places of pictures that stay and get a ring.
-        seed: decides the embedding, and which pictures stand for more than 2,500 that stay.
+        ringed: places of images that stay and get a ring.
+        seed: decides the embedding, and which images stand for more than 2,500 that stay.
     """
     shown = _shown_scatter(findings, ringed, seed)
     if not findings.described.any():
@@ -56,7 +56,7 @@ def scatter(findings: Findings, ringed: list[int], *, seed: int = 0) -> bytes | 
 
 
 def embedding(described: Features, *, seed: int = 0) -> Points:
-    """Return t-SNE's two coordinates a picture."""
+    """Return t-SNE's two coordinates an image."""
     from sklearn.manifold import TSNE
     from threadpoolctl import threadpool_limits
 
@@ -107,9 +107,9 @@ WIDEST_PX = 128
 UNLABELLED_COLOUR = "#888888"
 MEANING = {
     Reason.LISTED: "You listed them.",
-    Reason.SHARED_MASK: "One mask with an outline that ten pictures or more share was not drawn for"
+    Reason.SHARED_MASK: "One mask with an outline that ten images or more share was not drawn for"
     " any of them.",
-    Reason.COPY: "They show the same as the picture below each, which stays.",
+    Reason.COPY: "They show the same as the image below each, which stays.",
     Reason.NOVELTY: "A one-class SVM finds them least like the rest; strangest first.",
 }
 
@@ -131,7 +131,7 @@ def refuse_folder(folder: Path) -> None:
 def write_page(findings: Findings, name: str, folder: Path) -> None:
     """Write `index.html`, `dropped.csv` (id, reason, why) and `dropped.txt`, a list for `--drop`.
 
-    The page holds its pictures itself and needs no script.
+    The page holds its images itself and needs no script.
 
     Args:
         findings: what was found.
@@ -172,7 +172,7 @@ def _content(findings: Findings, name: str) -> dict[str, Any]:
     by_reason[Reason.NOVELTY].sort(key=lambda drop: -findings.scores[drop.place])
     return {
         "name": name,
-        "pictures": len(data),
+        "images": len(data),
         "kept": int(findings.kept.sum()),
         "legend": list(zip(classes.names, classes.colours, strict=True)),
         "scatter": drawn and _inlined(drawn),
@@ -200,9 +200,9 @@ def _card(data: DataSet, place: int, why: str, like: int | None) -> Card:
 
 
 def _shown(data: DataSet, place: int) -> list[str]:
-    """Return a picture and its mask in class colours, where it has one, as data URIs."""
-    picture = np.moveaxis(data.pictures[place], 0, -1)
-    shown = [Image.fromarray(np.ascontiguousarray(picture.squeeze()))]
+    """Return an image and its mask in class colours, where it has one, as data URIs."""
+    image = np.moveaxis(data.images[place], 0, -1)
+    shown = [Image.fromarray(np.ascontiguousarray(image.squeeze()))]
     if data.masks is not None:
         shown.append(coloured(data.masks[place], data.classes))
     return [_inlined(_png(panel)) for panel in shown]

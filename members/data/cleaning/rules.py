@@ -1,10 +1,10 @@
 """What is dropped and why: reasons, rules, and what was found in a set.
 
-Look for what to drop from a data set: one reason a picture, the surest first.
+Look for what to drop from a data set: one reason an image, the surest first.
 
-Masks that many pictures share, the sign by which foreign pictures are found.
+Masks that many images share, the sign by which foreign images are found.
 
-The data set without the pictures that were dropped, as a new file.
+The data set without the images that were dropped, as a new file.
 """
 
 from collections import defaultdict
@@ -38,7 +38,7 @@ from members.data.dataset import DataSet, class_pixels
 
 
 class Reason(StrEnum):
-    """Why a picture is dropped, in the order in which reasons are looked for."""
+    """Why an image is dropped, in the order in which reasons are looked for."""
 
     LISTED = "drop list"
     SHARED_MASK = "shared mask"
@@ -48,13 +48,13 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True)
 class Drop:
-    """One picture to drop.
+    """One image to drop.
 
     Args:
         place: where it stands in the set.
         reason: the kind of reason.
         why: the reason in words.
-        like: of a near-duplicate, the place of the picture that is kept.
+        like: of a near-duplicate, the place of the image that is kept.
     """
 
     place: int
@@ -85,7 +85,7 @@ class Findings:
     Args:
         data: the set as it is.
         drops: what to drop, by place.
-        scores: novelty of every picture.
+        scores: novelty of every image.
         described: what the novelty was computed from.
     """
 
@@ -99,24 +99,24 @@ class Findings:
         return [drop for drop in self.drops if drop.reason == reason]
 
     def strangest_kept(self, count: int) -> list[int]:
-        """Return the places of the strangest pictures that stay; none where nothing was learned."""
+        """Return the places of the strangest images that stay; none where nothing was learned."""
         return strangest(self.scores, self.kept, count) if self.described.any() else []
 
     @property
     def kept(self) -> Kept:
-        """True for pictures that stay."""
+        """True for images that stay."""
         return without(np.ones(len(self.data), bool), self.drops)
 
 
 def refuse_lost_class(data: DataSet, drops: Sequence[Drop]) -> None:
-    """Refuse drops that leave no picture of a class, or none at all.
+    """Refuse drops that leave no image of a class, or none at all.
 
     Raises:
         BadData: such drops.
     """
     kept = without(np.ones(len(data), bool), drops)
     if not kept.any():
-        raise BadData(f"all {len(data)} pictures would be dropped; expected some to stay")
+        raise BadData(f"all {len(data)} images would be dropped; expected some to stay")
     if data.masks is None:
         return
     held = class_pixels(data.masks, len(data.classes)) > 0
@@ -124,13 +124,13 @@ def refuse_lost_class(data: DataSet, drops: Sequence[Drop]) -> None:
         last = [drop for drop in drops if held[drop.place, label]][-1]
         cure = "take it off the list" if last.reason == Reason.LISTED else "name it in --keep"
         raise BadData(
-            f"the last picture of class {data.classes.names[label]!r} would be dropped"
+            f"the last image of class {data.classes.names[label]!r} would be dropped"
             f" ({data.ids[last.place]}: {last.why}); {cure}"
         )
 
 
 def without(kept: Kept, drops: Sequence[Drop]) -> Kept:
-    """Return which pictures still stay when these are dropped too."""
+    """Return which images still stay when these are dropped too."""
     left = kept.copy()
     left[[drop.place for drop in drops]] = False
     return left
@@ -144,19 +144,19 @@ Places = Integer[np.ndarray, "place"]
 def shared_masks(
     masks: Labels, *, at_least: int = SHARED_BY, constant: bool = False
 ) -> list[Places]:
-    """Find the masks that many pictures share, pixel by pixel.
+    """Find the masks that many images share, pixel by pixel.
 
-    People do not draw the same outline ten times, so a mask with an outline that ten pictures
+    People do not draw the same outline ten times, so a mask with an outline that ten images
     share was pasted, and what it is pasted on are outliers. A constant mask (all soil) is shared by
-    many clean pictures.
+    many clean images.
 
     Args:
-        masks: class index per pixel, (picture, row, col).
-        at_least: how many pictures make many.
+        masks: class index per pixel, (image, row, col).
+        at_least: how many images make many.
         constant: look for masks of one value instead of masks with an outline.
 
     Returns:
-        The places of the pictures for each such mask, ascending; the most shared mask first.
+        The places of the images for each such mask, ascending; the most shared mask first.
     """
     found = [
         np.array(places)
@@ -167,18 +167,18 @@ def shared_masks(
 
 
 def clean(masks: Labels, *, at_least: int = SHARED_BY) -> Kept:
-    """Tell which pictures are no outliers: True for those to keep."""
+    """Tell which images are no outliers: True for those to keep."""
     kept = np.ones(len(masks), bool)
     for places in shared_masks(masks, at_least=at_least):
         kept[places] = False
     return kept
 
 
-def identical(arrays: Integer[np.ndarray, "picture ..."]) -> list[list[int]]:
+def identical(arrays: Integer[np.ndarray, "image ..."]) -> list[list[int]]:
     """Group the places of arrays that are equal in every value; single ones are left out."""
     places: dict[bytes, list[int]] = defaultdict(list)
     for place, array in enumerate(arrays):
-        # A digest instead of the bytes: memory stays flat however many pictures there are.
+        # A digest instead of the bytes: memory stays flat however many images there are.
         places[blake2b(array.tobytes()).digest()].append(place)
     return [same for same in places.values() if len(same) > 1]
 
@@ -195,18 +195,18 @@ def find(data: DataSet, *, listed: Kept, exempt: Kept, rules: Rules) -> Findings
 
     Args:
         data: the set, labelled or not.
-        listed: True for pictures to drop whatever they hold.
-        exempt: True for pictures that no other reason may drop.
+        listed: True for images to drop whatever they hold.
+        exempt: True for images that no other reason may drop.
         rules: what counts as a reason.
 
     Raises:
-        BadData: a class would lose its last picture, or the set all its pictures.
+        BadData: a class would lose its last image, or the set all its images.
     """
     drops = [Drop(int(p), Reason.LISTED, "on the drop list") for p in np.flatnonzero(listed)]
     drops += _sharing(data, ~listed & ~exempt)
     refuse_lost_class(data, drops)
     left = without(np.ones(len(data), bool), drops)
-    thumbnails, hashes = thumbnails_and_hashes(data.pictures)
+    thumbnails, hashes = thumbnails_and_hashes(data.images)
     drops += _copies(data, thumbnails, hashes, left, exempt, rules)
     left = without(left, drops)
     described = features(thumbnails, left)
@@ -219,7 +219,7 @@ def find(data: DataSet, *, listed: Kept, exempt: Kept, rules: Rules) -> Findings
 def _sharing(data: DataSet, among: Kept) -> Iterator[Drop]:
     for places in [] if data.masks is None else shared_masks(data.masks):
         for place in places[among[places]]:
-            yield Drop(int(place), Reason.SHARED_MASK, f"mask shared by {len(places)} pictures")
+            yield Drop(int(place), Reason.SHARED_MASK, f"mask shared by {len(places)} images")
 
 
 def _copies(
@@ -227,7 +227,7 @@ def _copies(
 ) -> Iterator[Drop]:
     places = np.flatnonzero(left)
     # What may not be dropped is the one that its copies are compared with.
-    worth = (_labelled_pixels(data) + exempt * (1 + data.pictures[0].size))[places]
+    worth = (_labelled_pixels(data) + exempt * (1 + data.images[0].size))[places]
     for copy in near_duplicates(
         thumbnails[places], hashes[places], worth, distance=rules.distance, alike=rules.alike
     ):
@@ -265,15 +265,15 @@ def refuse_target(out: Path) -> None:
 
 
 def write_kept(source: Path, data: DataSet, kept: Kept, out: Path) -> None:
-    """Write the pictures to keep in the layout of the source; a folder becomes a general `.npz`.
+    """Write the images to keep in the layout of the source; a folder becomes a general `.npz`.
 
-    Every array with one entry a picture is reduced, known or not; test pictures and all else stay.
+    Every array with one entry an image is reduced, known or not; test images and all else stay.
     A general file names the old ids as `source`, so that ids stay what they were.
 
     Args:
         source: what `data` was loaded from.
         data: the set that is cleaned.
-        kept: True for pictures that stay.
+        kept: True for images that stay.
         out: the new file.
 
     Raises:
@@ -297,7 +297,7 @@ def _of_file(path: Path) -> dict[str, Array]:
 
 def _of_set(data: DataSet) -> dict[str, Array]:
     held = {
-        npz_files.KEY: data.pictures[:, 0] if data.channels == 1 else data.pictures,
+        npz_files.KEY: data.images[:, 0] if data.channels == 1 else data.images,
         "classes": np.array(data.classes.names),
     }
     if data.masks is not None:

@@ -1,4 +1,4 @@
-"""Blocks: they cover all pictures once, in order, few at a time."""
+"""Blocks: they cover all images once, in order, few at a time."""
 
 import threading
 import time
@@ -25,27 +25,25 @@ threads = st.integers(1, 4)
 class TestLaws:
     @law
     @given(numbers, sizes)
-    def test_every_picture_is_in_one_block(self, pictures, size):
-        covered = [i for block in blocks(pictures, size) for i in range(pictures)[block]]
-        assert covered == list(range(pictures))
+    def test_every_image_is_in_one_block(self, images, size):
+        covered = [i for block in blocks(images, size) for i in range(images)[block]]
+        assert covered == list(range(images))
 
     @law
     @given(numbers, sizes)
-    def test_all_blocks_but_the_last_are_full(self, pictures, size):
-        lengths = [block.stop - block.start for block in blocks(pictures, size)]
+    def test_all_blocks_but_the_last_are_full(self, images, size):
+        lengths = [block.stop - block.start for block in blocks(images, size)]
         assert all(length == size for length in lengths[:-1])
         assert all(1 <= length <= size for length in lengths)
 
     @law
     @given(numbers, sizes, threads)
-    def test_results_come_in_the_order_of_the_blocks(self, pictures, size, workers):
+    def test_results_come_in_the_order_of_the_blocks(self, images, size, workers):
         def work(block):
             time.sleep(0.001 * (block.start % 3))
             return block
 
-        assert list(map_blocks(work, pictures, size=size, threads=workers)) == blocks(
-            pictures, size
-        )
+        assert list(map_blocks(work, images, size=size, threads=workers)) == blocks(images, size)
 
 
 @pytest.mark.parametrize("workers", [1, 3])
@@ -102,19 +100,19 @@ class TestSums:
 
     @law
     @given(st.integers(1, 40), sizes, threads)
-    def test_have_the_same_bits_by_any_number_of_threads(self, pictures, size, workers):
-        values = np.random.default_rng(pictures).random((pictures, 3)).astype(np.float32)
+    def test_have_the_same_bits_by_any_number_of_threads(self, images, size, workers):
+        values = np.random.default_rng(images).random((images, 3)).astype(np.float32)
 
         def work(block):
             time.sleep(0.001 * (block.start % 3))
             return values[block].sum(axis=0)
 
-        found = sum_blocks(work, pictures, size=size, threads=workers)
-        expected = tree([values[block].sum(axis=0) for block in blocks(pictures, size)], np.add)
+        found = sum_blocks(work, images, size=size, threads=workers)
+        expected = tree([values[block].sum(axis=0) for block in blocks(images, size)], np.add)
         assert found.tobytes() == expected.tobytes()
         np.testing.assert_allclose(found, values.sum(axis=0), rtol=1e-5)
 
-    def test_of_no_pictures_are_what_the_function_gives_for_none(self):
+    def test_of_no_images_are_what_the_function_gives_for_none(self):
         values = np.ones((0, 3))
         assert sum_blocks(lambda block: values[block].sum(axis=0), 0).tolist() == [0, 0, 0]
 
@@ -143,7 +141,7 @@ class TestSums:
 
 def refuse(block):
     if block.stop > 4:
-        raise BadLabels("truth holds 9; expected 0 to 4")
+        raise BadLabels("target holds 9; expected 0 to 4")
     return block
 
 
@@ -151,12 +149,12 @@ class TestAnErrorOfABlock:
     def test_names_the_block_in_its_one_line(self):
         with pytest.raises(BadLabels) as caught:
             list(map_blocks(refuse, 9, size=2))
-        assert str(caught.value) == "truth holds 9; expected 0 to 4 (block 4:6)"
+        assert str(caught.value) == "target holds 9; expected 0 to 4 (block 4:6)"
 
     def test_names_no_block_where_there_is_one_only(self):
         with pytest.raises(BadLabels) as caught:
             list(map_blocks(refuse, 9))
-        assert str(caught.value) == "truth holds 9; expected 0 to 4"
+        assert str(caught.value) == "target holds 9; expected 0 to 4"
 
     def test_of_ours_names_the_block_after_its_traceback(self):
         with pytest.raises(ZeroDivisionError) as caught:

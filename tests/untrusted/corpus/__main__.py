@@ -14,9 +14,9 @@ from pathlib import Path
 from tests.untrusted.corpus import (
     bad_arrays,
     bad_documents,
+    bad_images,
     bad_maps,
     bad_packages,
-    bad_pictures,
     bad_runs,
 )
 from tests.untrusted.corpus.cases import (
@@ -27,7 +27,7 @@ from tests.untrusted.corpus.cases import (
     maps,
 )
 
-BAD = (bad_arrays, bad_documents, bad_maps, bad_packages, bad_pictures, bad_runs)
+BAD = (bad_arrays, bad_documents, bad_maps, bad_packages, bad_images, bad_runs)
 CASES: list[Case] = [case for kind in BAD for case in kind.CASES]
 
 
@@ -72,11 +72,11 @@ def good_files(folder, run) -> dict[str, str]:
 
     folder.mkdir(parents=True)
     np.save(folder / "maps.npy", maps())
-    np.save(folder / "truth.npy", labels())
-    pictures = np.random.default_rng(2).integers(0, 256, (24, ROWS, COLS)).astype(np.uint8)
+    np.save(folder / "target.npy", labels())
+    images = np.random.default_rng(2).integers(0, 256, (24, ROWS, COLS)).astype(np.uint8)
     masks = np.concatenate([labels()] * 4)
-    np.savez(folder / "data.npz", images=pictures, masks=masks)
-    np.savez(folder / "validation.npz", images=pictures[:6], masks=labels())
+    np.savez(folder / "data.npz", images=images, masks=masks)
+    np.savez(folder / "validation.npz", images=images[:6], masks=labels())
     data = ["--data", str(folder / "data.npz"), "--validation", str(folder / "validation.npz")]
     run_folder, package = str(folder / "run"), str(folder / "package")
     network = ["--member", "one=unet(width=2,depth=1)", "--epochs", "1", "--folds", "2"]
@@ -94,7 +94,7 @@ def good_files(folder, run) -> dict[str, str]:
         "space": "space.yaml",
         "data": "data.npz",
         "maps": "maps.npy",
-        "truth": "truth.npy",
+        "target": "target.npy",
         "run": "run",
         "package": "package",
     }

@@ -85,7 +85,7 @@ def bad_name(path):
 NPY = [
     *cut("stack.npy", saved(maps()), READABLE),
     Bad("magic.npy", written(b"PK\x03\x04" + saved(labels())[4:]), READABLE),
-    Bad("text.npy", written(b"pictures: none\n" * 40), READABLE),
+    Bad("text.npy", written(b"images: none\n" * 40), READABLE),
     Bad("version.npy", written(head("(64,)", major=3)), "version 3.0"),
     Bad("claims-2^60.npy", written(head(f"({1 << 60},)")), f"are {1 << 60} bytes, it holds 64"),
     Bad("claims-2^80.npy", written(head(f"({1 << 40}, {1 << 40})")), "it holds 64"),
@@ -118,11 +118,11 @@ NPZ = [
     Bad("objects.npz", written(packed({"images.npy": saved(np.array([{}], object))})), "never unpickled"),
 ]  # fmt: skip
 MAPS = [
-    Bad("words.npy", written(saved(np.array(["a", "b"]))), "expected (picture, class, row, col)"),
+    Bad("words.npy", written(saved(np.array(["a", "b"]))), "expected (image, class, row, col)"),
     Bad("complex.npy", written(saved(maps(np.complex64))), "complex64"),
     Bad("integers.npy", written(saved(maps().astype(np.int64))), "is int64; expected floating"),
-    Bad("three-axes.npy", written(saved(maps()[0])), "expected (picture, class, row, col)"),
-    Bad("no-pictures.npy", written(saved(maps()[:0])), "has shape (0, 5, 16, 24)"),
+    Bad("three-axes.npy", written(saved(maps()[0])), "expected (image, class, row, col)"),
+    Bad("no-images.npy", written(saved(maps()[:0])), "has shape (0, 5, 16, 24)"),
     Bad("one-class.npy", written(saved(maps(klass=1))), "has 1 class; expected 2 or more"),
     Bad("nan.npy", written(saved(with_value(maps(), np.nan))), "nan.npy: 24 values are NaN or infinite"),
     Bad("infinite.npy", written(saved(with_value(maps(), np.inf))), "predict again, in float32"),
@@ -143,11 +143,11 @@ LABELS = [
 ]  # fmt: skip
 FUSE = "fuse --maps {bad} --maps {maps} --strategy mean --out {out}.npy"
 POSTPROCESS = "postprocess --maps {bad} --chain suppress_background --out {out}.npy"
-SCORE = "score --truth {truth} --guess {bad} --classes 5"
-FIT = "fuse --maps {maps} --fit-maps {maps} --fit-truth {bad} --strategy stacking --out {out}.npy"
-FIT_CHAIN = "postprocess --maps {maps} --fit-maps {maps} --fit-truth {bad} --chain class_bias --out {out}.npy"
-AUDIT = "audit --truth {bad} --guess {truth} --guess {truth} --classes 5"
-BRIER = "score --maps {bad} --truth {truth} --guess {truth} --classes 5 --metric brier"
+SCORE = "score --target {target} --pred {bad} --classes 5"
+FIT = "fuse --maps {maps} --fit-maps {maps} --fit-target {bad} --strategy stacking --out {out}.npy"
+FIT_CHAIN = "postprocess --maps {maps} --fit-maps {maps} --fit-target {bad} --chain class_bias --out {out}.npy"
+AUDIT = "audit --target {bad} --pred {target} --pred {target} --classes 5"
+BRIER = "score --maps {bad} --target {target} --pred {target} --classes 5 --metric brier"
 SOME = [*NPY[::4], *NPZ[::4]]
 CASES: list[Case] = [
     *through([*NPY, *NPZ, *MAPS], FUSE),

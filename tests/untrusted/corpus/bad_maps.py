@@ -2,13 +2,13 @@
 """Maps of others that `ens import` is to refuse."""
 
 import numpy as np
+from tests.untrusted.corpus.bad_images import BEYOND, GREY, drawn
 
 from tests.untrusted.corpus.bad_arrays import NPY, NPZ, head
-from tests.untrusted.corpus.bad_pictures import BEYOND, GREY, drawn
 from tests.untrusted.corpus.bad_zarr import ZARR
 from tests.untrusted.corpus.cases import (
     COLS,
-    PICTURES,
+    IMAGES,
     ROWS,
     Bad,
     Case,
@@ -20,7 +20,7 @@ from tests.untrusted.corpus.cases import (
 )
 
 
-def one_a_picture(**files: bytes):
+def one_per_image(**files: bytes):
     """Return what makes a folder of files."""
 
     def make(path):
@@ -33,26 +33,26 @@ def one_a_picture(**files: bytes):
 
 STACKS = [
     Bad("nan.npy", written(saved(with_value(maps(), np.nan))), "member 'm': "),
-    Bad("infinite.npy", written(saved(with_value(maps(), -np.inf))), "first in picture 0"),
+    Bad("infinite.npy", written(saved(with_value(maps(), -np.inf))), "first in image 0"),
     Bad("large.npy", written(saved(with_value(maps(np.float64), 1e300))), "NaN or infinite"),
     Bad("negative.npy", written(saved(with_value(maps(), -3))), "logits given as probabilities"),
     Bad("above-1.npy", written(saved(maps() * 4)), "sums that are not 1"),
-    Bad("fewer.npy", written(saved(maps()[:2])), "holds 2 pictures without ids"),
+    Bad("fewer.npy", written(saved(maps()[:2])), "holds 2 images without ids"),
     Bad("classes.npy", written(saved(maps(klass=9))), "holds 9 classes; expected 5"),
-    Bad("size.npy", written(saved(maps(row=15))), "pictures of 15 x 24 pixels"),
-    Bad("labels.npy", written(saved(np.full((PICTURES, ROWS, COLS), 77))), "holds labels from 77"),
+    Bad("size.npy", written(saved(maps(row=15))), "images of 15 x 24 pixels"),
+    Bad("labels.npy", written(saved(np.full((IMAGES, ROWS, COLS), 77))), "holds labels from 77"),
     Bad("complex.npy", written(saved(maps(np.complex64))), "complex64"),
     Bad("ids-twice.npz", written(saved(None, maps=maps(), ids=np.array(["a"] * 6))), "ids that repeat"),
     Bad("ids-fewer.npz", written(saved(None, maps=maps(), ids=np.array(["a"]))), "holds 1 ids for 6"),
     Bad("ids-text.npz", written(saved(None, maps=maps(), ids=BEYOND)), "holds what is no text"),
     Bad("ids-shape.npz", written(saved(None, maps=maps(), ids=np.zeros((6, 2)))), "strings or whole"),
-    Bad("nnunet.npz", written(saved(None, probabilities=maps()[0])), "lacks 6 of 6 pictures"),
+    Bad("nnunet.npz", written(saved(None, probabilities=maps()[0])), "lacks 6 of 6 images"),
 ]  # fmt: skip
 FOLDERS = [
-    Bad("kinds", one_a_picture(a_npy=saved(maps()[0]), b_png=drawn(GREY)), "expected one kind"),
-    Bad("first-ok", one_a_picture(a_npy=saved(maps()[0]), b_npy=head(f"({1 << 60},)")), ""),
-    Bad("colour", one_a_picture(a_png=drawn(np.dstack([GREY] * 3))), "expected one channel"),
-    Bad("cut-png", one_a_picture(a_png=drawn(GREY)[:40]), "is no readable picture"),
+    Bad("kinds", one_per_image(a_npy=saved(maps()[0]), b_png=drawn(GREY)), "expected one kind"),
+    Bad("first-ok", one_per_image(a_npy=saved(maps()[0]), b_npy=head(f"({1 << 60},)")), ""),
+    Bad("colour", one_per_image(a_png=drawn(np.dstack([GREY] * 3))), "expected one channel"),
+    Bad("cut-png", one_per_image(a_png=drawn(GREY)[:40]), "is no readable image"),
     Bad("nothing", lambda path: path.mkdir(), "expected one kind"),
 ]  # fmt: skip
 IMPORT = "import {bad} --name m --split validation --run {run}"

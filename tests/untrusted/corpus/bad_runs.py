@@ -7,7 +7,7 @@ import numpy as np
 
 from tests.untrusted.corpus.bad_arrays import head, packed
 from tests.untrusted.corpus.cases import (
-    PICTURES,
+    IMAGES,
     Bad,
     Case,
     labels,
@@ -37,8 +37,8 @@ RUNS = [
     Bad("experiment", changed("run", "experiment.yaml", lambda _: b"seed: &a [*a]"), "an alias"),
     Bad("index", changed("run", "data/validation/index.csv", lambda old: old + b"\xff"), "cannot be read"),
     Bad("index-twice", changed("run", "data/validation/index.csv", lambda old: b"\n".join([*old.split()[:-1], old.split()[1]])), "stands twice"),
-    Bad("truth", changed("run", "data/validation/truth.npy", lambda _: head(f"({1 << 60},)")), "it holds 64"),
-    Bad("pictures", changed("run", "data/validation/pictures.npy", lambda _: saved(maps())), "expected uint8"),
+    Bad("target", changed("run", "data/validation/target.npy", lambda _: head(f"({1 << 60},)")), "it holds 64"),
+    Bad("images", changed("run", "data/validation/images.npy", lambda _: saved(maps())), "expected uint8"),
 ]  # fmt: skip
 CANDIDATE = "one_suppress_background"
 
@@ -67,10 +67,10 @@ SCORES = [
     Bad("score-bit", changed("run", f"scores/{CANDIDATE}/validation.npz", lambda old: old[:-1]), "is not what was written"),
     Bad("score-pickle", counted(lambda _: saved(None, counts=np.array([{}], object), ids=np.array(["a"]), groups=np.array(["a"]))), "never unpickled"),
     Bad("score-nested", counted(lambda old: packed({"inner.npz": old})), "expected arrays"),
-    Bad("score-floats", counted(counts(counts=np.full((PICTURES, 5, 5), np.nan))), ""),
-    Bad("score-shape", counted(counts(counts=np.zeros((PICTURES, 5, 4), np.int32))), ""),
-    Bad("score-negative", counted(counts(counts=np.full((PICTURES, 5, 5), -1))), ""),
-    Bad("score-ids", counted(counts(ids=np.array(["a"]))), "1 ids for 6 scored pictures"),
+    Bad("score-floats", counted(counts(counts=np.full((IMAGES, 5, 5), np.nan))), ""),
+    Bad("score-shape", counted(counts(counts=np.zeros((IMAGES, 5, 4), np.int32))), ""),
+    Bad("score-negative", counted(counts(counts=np.full((IMAGES, 5, 5), -1))), ""),
+    Bad("score-ids", counted(counts(ids=np.array(["a"]))), "1 ids for 6 scored images"),
     *(Bad(f"score-cut-at-{k}", counted(lambda old, k=k: old[: len(old) * k // 10]), "is no readable .npz") for k in range(10)),
 ]  # fmt: skip
 LABELLED = [

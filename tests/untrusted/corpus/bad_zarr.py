@@ -11,7 +11,7 @@ from typing import Any
 from tests.untrusted.corpus.cases import (
     CLASSES,
     COLS,
-    PICTURES,
+    IMAGES,
     ROWS,
     Bad,
     maps,
@@ -20,9 +20,9 @@ from tests.untrusted.corpus.cases import (
 V3: dict[str, Any] = {
     "zarr_format": 3,
     "node_type": "array",
-    "shape": [PICTURES, CLASSES, ROWS, COLS],
+    "shape": [IMAGES, CLASSES, ROWS, COLS],
     "data_type": "float32",
-    "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [PICTURES, CLASSES, ROWS, COLS]}},
+    "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [IMAGES, CLASSES, ROWS, COLS]}},
     "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
     "fill_value": 0.0,
     "codecs": [{"name": "bytes", "configuration": {"endian": "little"}}],
@@ -30,8 +30,8 @@ V3: dict[str, Any] = {
 }  # fmt: skip
 V2 = {
     "zarr_format": 2,
-    "shape": [PICTURES, CLASSES, ROWS, COLS],
-    "chunks": [PICTURES, CLASSES, ROWS, COLS],
+    "shape": [IMAGES, CLASSES, ROWS, COLS],
+    "chunks": [IMAGES, CLASSES, ROWS, COLS],
     "dtype": "<f4",
     "compressor": None,
     "filters": None,
@@ -129,7 +129,7 @@ ZSTD: list[Any] = packed_by("zstd", level=1, checksum=False)
 SHARDED: dict[str, Any] = {
     "name": "sharding_indexed",
     "configuration": {
-        "chunk_shape": [PICTURES, CLASSES, ROWS, COLS],
+        "chunk_shape": [IMAGES, CLASSES, ROWS, COLS],
         "codecs": ZSTD,
         "index_codecs": V3["codecs"],
         "index_location": "end",
@@ -145,7 +145,7 @@ ZARR = [
     Bad("v3-group", zarr(node_type="group"), ZARR_DAMAGED),
     Bad("v3-version", zarr(zarr_format=9), ZARR_DAMAGED),
     Bad("v3-shape", zarr(shape=[1 << 60] * 4), "without ids; expected the split's"),
-    Bad("v3-rows", zarr(shape=[PICTURES, CLASSES, 1 << 40, 1 << 40]), "pixels; expected"),
+    Bad("v3-rows", zarr(shape=[IMAGES, CLASSES, 1 << 40, 1 << 40]), "pixels; expected"),
     Bad("v3-words", zarr(shape=["a"]), ZARR_DAMAGED),
     Bad("v3-negative", zarr(shape=[-6, 5, 16, 24]), ZARR_DAMAGED),
     Bad("v3-chunks", zarr(chunk_grid=grid(6, 5, 1 << 30, 1 << 30)), "claims chunks of"),
@@ -176,7 +176,7 @@ ZARR = [
     Bad("v3-zstd", zarr(bytes(90), codecs=[*V3["codecs"], {"name": "zstd", "configuration": {"level": 1, "checksum": False}}]), "is damaged"),
     Bad("v3-crc", zarr(GOOD + bytes(4), codecs=[*V3["codecs"], {"name": "crc32c"}]), "is damaged"),
     Bad("v3-link", linked, "is a link that leads out"),
-    Bad("v3-ids", zarr(attributes={"ids": [["a"], {}]}), "holds 2 ids for 6 pictures"),
+    Bad("v3-ids", zarr(attributes={"ids": [["a"], {}]}), "holds 2 ids for 6 images"),
     Bad("no-json", text("zarr.json", "{"), "cannot be read as JSON"),
     Bad("deep-json", text("zarr.json", "[" * 100_000), "cannot be read as JSON"),
     Bad("list-json", text("zarr.json", "[]"), ZARR_DAMAGED),

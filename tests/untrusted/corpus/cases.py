@@ -10,7 +10,7 @@ import numpy as np
 
 Make = Callable[[Path], object]
 
-PICTURES, CLASSES, ROWS, COLS = 6, 5, 16, 24
+IMAGES, CLASSES, ROWS, COLS = 6, 5, 16, 24
 
 
 @dataclass(frozen=True)
@@ -85,14 +85,14 @@ def cut(name: str, content: bytes, said: str) -> Iterator[Bad]:
 
 def maps(dtype: Any = np.float32, **shape: int) -> Any:
     """Return good probabilities; other lengths of axes by name."""
-    sizes = {"picture": PICTURES, "klass": CLASSES, "row": ROWS, "col": COLS} | shape
+    sizes = {"image": IMAGES, "klass": CLASSES, "row": ROWS, "col": COLS} | shape
     found = np.random.default_rng(0).random(tuple(sizes.values())) + 0.1
     return (found / found.sum(axis=1, keepdims=True)).astype(dtype)
 
 
 def labels() -> Any:
     """Return good labels."""
-    return np.random.default_rng(1).integers(0, CLASSES, (PICTURES, ROWS, COLS)).astype(np.uint8)
+    return np.random.default_rng(1).integers(0, CLASSES, (IMAGES, ROWS, COLS)).astype(np.uint8)
 
 
 def with_value(array: Any, value: float) -> Any:

@@ -1,5 +1,5 @@
 # ruff: noqa: E501  # one case a line
-"""Data sets that are none: files of pictures, folders of PNG, an AI4Mars tree."""
+"""Data sets that are none: files of images, folders of PNG, an AI4Mars tree."""
 
 import io
 import os
@@ -13,7 +13,7 @@ from PIL import Image
 from tests.untrusted.corpus.bad_arrays import NPY, NPZ, SOME
 from tests.untrusted.corpus.cases import (
     COLS,
-    PICTURES,
+    IMAGES,
     ROWS,
     Bad,
     Case,
@@ -27,7 +27,7 @@ GREY = np.full((ROWS, COLS), 90, np.uint8)
 
 
 def drawn(array, form="PNG", **more) -> bytes:
-    """Return a picture file."""
+    """Return an image file."""
     file = io.BytesIO()
     Image.fromarray(array).save(file, form, **more)
     return file.getvalue()
@@ -43,14 +43,14 @@ def claimed(width: int, height: int) -> bytes:
     return parts
 
 
-def folder(picture: bytes = drawn(GREY), mask: bytes | None = drawn(GREY % 5), name="a.png"):
-    """Return what makes a folder with a good pair and another, of this picture and mask."""
+def folder(image: bytes = drawn(GREY), mask: bytes | None = drawn(GREY % 5), name="a.png"):
+    """Return what makes a folder with a good pair and another, of this image and mask."""
 
     def make(path):
         for kind in ("images", "masks"):
             (path / kind).mkdir(parents=True)
             (path / kind / "good.png").write_bytes(drawn(GREY % 5))
-        (path / "images" / name).write_bytes(picture)
+        (path / "images" / name).write_bytes(image)
         if mask is not None:
             (path / "masks" / "a.png").write_bytes(mask)
 
@@ -58,7 +58,7 @@ def folder(picture: bytes = drawn(GREY), mask: bytes | None = drawn(GREY % 5), n
 
 
 def linked(target: str):
-    """Return what makes a folder of pictures with a link in it."""
+    """Return what makes a folder of images with a link in it."""
 
     def make(path):
         folder()(path)
@@ -77,13 +77,13 @@ def linked_folder(path):
 
 def general(**changed) -> bytes:
     """Return a general `.npz`, changed."""
-    good = {"images": np.zeros((PICTURES, ROWS, COLS), np.uint8), "masks": labels()}
+    good = {"images": np.zeros((IMAGES, ROWS, COLS), np.uint8), "masks": labels()}
     content: bytes = saved(None, **{**good, **changed})
     return content
 
 
 def pipe(path: Path) -> None:
-    """Make a folder whose picture never comes."""
+    """Make a folder whose image never comes."""
     path.mkdir()
     os.mkfifo(path / "a.png")
 
@@ -103,7 +103,7 @@ DATA = [
     Bad("below-0.npz", written(general(images=np.full((6, 16, 24), -1))), "expected 0 to 255"),
     Bad("shape.npz", written(general(images=np.zeros((6, 16), np.uint8))), "expected (N, H, W)"),
     Bad("no-rows.npz", written(general(images=np.zeros((6, 0, 24), np.uint8))), "have shape (6, 1, 0, 24)"),
-    Bad("mask-shape.npz", written(general(masks=labels()[:, :9])), "of the same pictures"),
+    Bad("mask-shape.npz", written(general(masks=labels()[:, :9])), "of the same images"),
     Bad("mask-classes.npz", written(general(classes=np.array(["a", "b"]))), "expected 0 to 1"),
     Bad("one-name.npz", written(general(classes=np.array(["a", "a"]))), "class names a, a repeat"),
     Bad("odd-name.npz", written(general(classes=np.array(["a", "b\x1b[2J"]))), "expected a word"),
@@ -115,15 +115,15 @@ DATA = [
     Bad("competition.npz", written(saved(None, training_set=np.zeros((6, 3, 16, 24), np.uint8))), "expected (N, 2, H, W)"),
 ]  # fmt: skip
 FOLDERS = [
-    Bad("magic", folder(b"GIF89a" + drawn(GREY)[6:]), "is no readable picture"),
-    Bad("gif", folder(drawn(GREY, "GIF")), "is no readable picture"),
-    Bad("eps", folder(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"), "is no readable picture"),
-    Bad("bomb", folder(claimed(60_000, 60_000)), "is no readable picture"),
+    Bad("magic", folder(b"GIF89a" + drawn(GREY)[6:]), "is no readable image"),
+    Bad("gif", folder(drawn(GREY, "GIF")), "is no readable image"),
+    Bad("eps", folder(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"), "is no readable image"),
+    Bad("bomb", folder(claimed(60_000, 60_000)), "is no readable image"),
     Bad("large", folder(claimed(12_000, 8_000)), "12000 x 8000 pixels; cut it into tiles"),
-    Bad("largest", folder(claimed((1 << 31) - 1, (1 << 31) - 1)), "is no readable picture"),
+    Bad("largest", folder(claimed((1 << 31) - 1, (1 << 31) - 1)), "is no readable image"),
     Bad("sixteen-bit", folder(drawn(GREY.astype(np.uint16))), "expected 8-bit grey (L) or RGB"),
     Bad("mask-lacks", folder(mask=None), "are not in masks/"),
-    Bad("mask-cut", folder(mask=drawn(GREY)[:50]), "is no readable picture"),
+    Bad("mask-cut", folder(mask=drawn(GREY)[:50]), "is no readable image"),
     Bad("mask-colour", folder(mask=drawn(np.dstack([GREY] * 3))), "expected class indices"),
     Bad("mask-size", folder(mask=drawn(GREY[:5])), "expected the same size"),
     Bad("two-sizes", folder(drawn(GREY[:5]), drawn(GREY[:5])), "choose one by --size"),
@@ -138,7 +138,7 @@ FOLDERS = [
 ]  # fmt: skip
 NOISE = drawn(np.random.default_rng(3).integers(0, 256, GREY.shape).astype(np.uint8))
 FOLDERS += [
-    Bad(f"cut-at-{tenth}", folder(NOISE[: len(NOISE) * tenth // 10]), "is no readable picture")
+    Bad(f"cut-at-{tenth}", folder(NOISE[: len(NOISE) * tenth // 10]), "is no readable image")
     for tenth in range(10)
 ]
 TRAIN = "train-members --data {bad} --run {out} --member unet(width=2,depth=1) --epochs 1"
