@@ -14,9 +14,9 @@ from benchmarks.inputs import Cases, cases_options
 from ensemble.blas import one_blas_thread
 from ensemble.cli.options import (
     json_option,
+    log,
+    print_result,
     rounds_option,
-    show,
-    tell,
 )
 from ensemble.pipeline.bench.timing import compared, in_turns, machine
 from evaluation.core.blocks import map_blocks
@@ -45,7 +45,7 @@ def bench_crf(
     colour: Cases | None,
     sweep: bool,
     torch: bool,
-    tell: Callable[[str], None],
+    log: Callable[[str], None],
 ) -> dict[str, Any]:
     """Time the backends in turns on one core, and compare each with the exact field.
 
@@ -55,7 +55,7 @@ def bench_crf(
         colour: images in colour and maps, to do the same with.
         sweep: go through sxy and srgb too, on a few of the images.
         torch: time the torch backend too, on the device that it chooses.
-        tell: gets a line for each part.
+        log: gets a line for each part.
 
     Returns:
         A JSON document: the machine, the cases; `sides`: images a second, how many times faster
@@ -75,7 +75,7 @@ def bench_crf(
             "rounds": rounds,
             "sides": _sides(cases, ways, rounds, {}),
         }
-        tell("the usual settings are measured")
+        log("the usual settings are measured")
         document["two_threads"] = _threads(cases, rounds)
         if colour is not None:
             document["colour"] = {
@@ -83,14 +83,14 @@ def bench_crf(
                 "images": list(colour.ids),
                 "sides": _sides(colour, SIDES, rounds, {}),
             }
-            tell("images in colour are measured")
+            log("images in colour are measured")
         if sweep:
             few, document["sweep"] = cases.first(SWEEP_IMAGES), []
             for sxy, srgb in product(SXY, SRGB):
                 options = {"bilateral_sxy": float(sxy), "bilateral_srgb": float(srgb)}
                 found = _sides(few, SIDES, SWEEP_ROUNDS, options)
                 document["sweep"].append({"sxy": sxy, "srgb": srgb, "sides": found})
-                tell(f"sxy={sxy}, srgb={srgb} is measured")
+                log(f"sxy={sxy}, srgb={srgb} is measured")
     return document
 
 
@@ -186,5 +186,5 @@ def crf(cases: "Cases", rounds: int, sweep: bool, colour: bool, torch: bool, as_
     from benchmarks.inputs import colour_cases
 
     photographs = colour_cases(len(cases.ids)) if colour else None
-    document = bench_crf(cases, rounds, colour=photographs, sweep=sweep, torch=torch, tell=tell)
-    show(as_text(document), document, as_json=as_json)
+    document = bench_crf(cases, rounds, colour=photographs, sweep=sweep, torch=torch, tell=log)
+    print_result(as_text(document), document, as_json=as_json)

@@ -15,16 +15,16 @@ import numpy as np
 import torch
 
 from ensemble.pipeline.data.prepare import read_folds, run_classes
-from ensemble.pipeline.run.open_run import Sources
+from ensemble.pipeline.run.open_run import RunMembers
 from ensemble.strategies import STRATEGIES
 from evaluation.confusion import confusion
-from evaluation.core.arrays import highest
+from evaluation.core.arrays import argmax
 from evaluation.core.blocks import blocks
 from evaluation.core.classes import Classes
 from evaluation.core.progress import progress
 from evaluation.core.run_folder import Run
 from evaluation.core.types import Counts, Maps
-from evaluation.formatting import decimal, ends
+from evaluation.formatting import decimal, format_interval
 from evaluation.intervals import paired_interval
 from evaluation.protocols import PROTOCOLS
 from members.data.dataset import DataSet
@@ -44,7 +44,7 @@ MASKED = PROTOCOLS.build("masked")
 def main(path: Path, split: str, strategy: str) -> None:
     """Print a Markdown table."""
     run = Run(path)
-    members = [member for member in Sources.of(run).members if member.label is None]
+    members = [member for member in RunMembers.of(run).members if member.label is None]
     data, classes = DataSet.load(run.data(split)), run_classes(run)
     counts = count(run, members, data, strategy)
     folds = counts.shape[0] - 1
@@ -61,7 +61,7 @@ def main(path: Path, split: str, strategy: str) -> None:
     for one in counts:
         gain = miou(one[-1], classes) - miou(one[best], classes)
         found = paired_interval(one[-1], one[best], data.groups, MASKED, classes.ignore)
-        gains.append(f"{decimal(gain, '+')} ({ends(found, '+')})")
+        gains.append(f"{decimal(gain, '+')} ({format_interval(found, '+')})")
     print(f"| over `{members[best].name}` | " + " | ".join(gains) + " |")
 
 
@@ -93,7 +93,7 @@ def count(run: Run, members: list[Member], data: DataSet, strategy: str) -> Coun
         )
         for place, maps in enumerate([*found, found.mean(axis=0)]):
             for column, scores in enumerate([*maps, fuse(maps)]):
-                counts[place, column, block] = confusion(target, highest(scores), classes=classes)
+                counts[place, column, block] = confusion(target, argmax(scores), classes=classes)
     return counts
 
 

@@ -13,8 +13,8 @@ import click
 import numpy as np
 
 from ensemble.cli.options import FILE, Verb
-from ensemble.pipeline.run.open_run import Sources
-from evaluation.core.arrays import spaced
+from ensemble.pipeline.run.open_run import RunMembers
+from evaluation.core.arrays import evenly_spaced
 from evaluation.core.errors import BadRun, BadSpec
 from evaluation.core.run_folder import Run
 from evaluation.core.types import Images, Labels, Map
@@ -55,7 +55,7 @@ class Cases:
 
     def first(self, count: int) -> "Cases":
         """Return fewer of them, evenly spaced."""
-        chosen = spaced(len(self.maps), count)
+        chosen = evenly_spaced(len(self.maps), count)
         ids = tuple(self.ids[place] for place in chosen)
         return Cases(self.maps[chosen], self.images[chosen], ids, self.floor, self.about)
 
@@ -72,12 +72,12 @@ def cases_of_run(run: Run, fusion: str | None, split: str, count: int) -> Cases:
     Raises:
         BadRun: no such maps, or maps of other images.
     """
-    sources = Sources.of(run)
+    sources = RunMembers.of(run)
     name = fusion or sources.names()[0]
     maps, data = sources.open(name, split), DataSet.load(run.data(split))
     if maps.ids != data.ids:
         raise BadRun(f"{name!r} has maps of other images than {split}; make them again")
-    chosen = spaced(len(data), count)
+    chosen = evenly_spaced(len(data), count)
     return Cases(
         np.concatenate([maps.read(slice(place, place + 1)) for place in chosen]),
         np.asarray(data.images[chosen]),

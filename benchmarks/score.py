@@ -12,9 +12,9 @@ import numpy as np
 
 from ensemble.cli.options import (
     json_option,
+    log,
+    print_result,
     rounds_option,
-    show,
-    tell,
 )
 from ensemble.pipeline.bench.timing import compared, in_turns, machine
 from evaluation.confusion import confusion
@@ -28,7 +28,7 @@ SEED = 0
 PASS, READ, OURS = "one pass", "only read", "ours"
 
 
-def bench_score(images: int, rounds: int, tell: Callable[[str], None]) -> dict[str, Any]:
+def bench_score(images: int, rounds: int, log: Callable[[str], None]) -> dict[str, Any]:
     """Time ways of counting the same label maps, in turns, each in one thread.
 
     One pass is the sum of all labels of both arrays (`target.sum()`, `pred.sum()`), which reads
@@ -39,7 +39,7 @@ def bench_score(images: int, rounds: int, tell: Callable[[str], None]) -> dict[s
     Args:
         images: how many, 64 x 128 of 5 classes, uint8.
         rounds: how often each side is timed.
-        tell: gets a line for what is being done.
+        log: gets a line for what is being done.
 
     Returns:
         A JSON document: the machine, the sizes, what a pass is, and for each side seconds and
@@ -51,7 +51,7 @@ def bench_score(images: int, rounds: int, tell: Callable[[str], None]) -> dict[s
     target, pred = _drawn(images)
     sides = _sides(target, pred)
     _check(sides)
-    tell(f"{len(sides)} ways count the same; they are timed")
+    log(f"{len(sides)} ways count the same; they are timed")
     found = compared(in_turns(sides, rounds), OURS)
     return {
         "machine": machine(),
@@ -142,5 +142,5 @@ def as_text(document: dict[str, Any]) -> str:
 @json_option
 def score(images: int, rounds: int, as_json: bool) -> None:
     """Time confusion counts of drawn label maps, 64 x 128, 5 classes, on one thread."""
-    document = bench_score(images, rounds, tell)
-    show(as_text(document), document, as_json=as_json)
+    document = bench_score(images, rounds, log)
+    print_result(as_text(document), document, as_json=as_json)

@@ -6,7 +6,7 @@ pytest benchmarks/test_bench_fusion.py --benchmark-only
 import pytest
 
 from benchmarks.fuse.synthetic import CLASSES, drawn_members
-from ensemble.fusion import Block, Learned
+from ensemble.fusion import LearnedFusion, TrainingBlock
 from ensemble.strategies import STRATEGIES
 
 MEMBERS, IMAGES = 10, 64
@@ -32,12 +32,12 @@ LEARNED = [
 @pytest.fixture(scope="module")
 def block():
     maps = drawn_members(MEMBERS, IMAGES)
-    return Block(maps, maps[0].argmax(axis=1))
+    return TrainingBlock(maps, maps[0].argmax(axis=1))
 
 
 def fitted(spec, block):
     strategy = STRATEGIES.build(spec, **CONTEXT)
-    assert isinstance(strategy, Learned)
+    assert isinstance(strategy, LearnedFusion)
     return strategy.fit([block])
 
 

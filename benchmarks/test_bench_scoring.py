@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import confusion_matrix
 
-from evaluation.confusion import confusion, confusion_by_threads
+from evaluation.confusion import confusion, parallel_confusion
 from evaluation.intervals import group_sums, paired_interval, replicates
 from evaluation.protocols import masked
 
@@ -40,7 +40,7 @@ def ours(target, pred):
 
 
 def ours_by_threads(target, pred):
-    return confusion_by_threads(target, pred, classes=CLASSES)
+    return parallel_confusion(target, pred, classes=CLASSES)
 
 
 def scikit_learn(target, pred):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from postproc.chain import argmax
+from evaluation.core.arrays import argmax
 from postproc.steps import STEPS
 
 IMAGES, CLASSES, ROWS, COLS = 64, 5, 64, 128

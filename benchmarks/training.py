@@ -15,10 +15,10 @@ import torch
 
 from evaluation.core.classes import MARS
 from members.augmentations import Augment
-from members.batches import Sampler, class_shares
+from members.batches import BatchLoader, class_shares
 from members.devices import autocast
 from members.losses import build_loss
-from members.network import Network
+from members.network import NormalisedNetwork
 from members.optimizers import OPTIMIZERS
 
 BATCH, STEPS, ROUNDS = 16, 12, 7
@@ -32,7 +32,7 @@ def main() -> None:
     images = rng.integers(0, 256, (BATCH * STEPS, 1, 64, 128), dtype=np.uint8)
     target = rng.integers(0, len(MARS), (BATCH * STEPS, 64, 128), dtype=np.uint8)
     drawn = np.arange(len(images))
-    sampler = Sampler(
+    sampler = BatchLoader(
         torch.from_numpy(images),
         torch.from_numpy(target),
         drawn,
@@ -45,7 +45,7 @@ def main() -> None:
         (torch.from_numpy(p), torch.from_numpy(t))
         for p, t in zip(np.split(images, STEPS), np.split(target, STEPS), strict=True)
     ]
-    network = Network("unet(width=16)", channels=1, classes=len(MARS))
+    network = NormalisedNetwork("unet(width=16)", channels=1, classes=len(MARS))
     network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     loss = build_loss("cross_entropy", frequencies=class_shares(target, 5), ignore=0)
     optimizer = OPTIMIZERS.build("adamw", parameters=network.parameters())

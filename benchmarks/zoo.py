@@ -23,22 +23,22 @@ import pandas as pd
 import torch
 
 from ensemble.pipeline.analysis.timing import network_pace
-from ensemble.pipeline.candidates.postprocess import make_candidate
+from ensemble.pipeline.candidates.postprocess import update_candidate
 from ensemble.pipeline.data.prepare import prepare, read_folds, run_classes
 from ensemble.pipeline.members.train import (
     check_trainable,
-    is_made,
     is_predicted,
     predict_members,
     training_job,
+    weights_are_current,
 )
 from ensemble.pipeline.run.experiment import Experiment, read_experiment
-from ensemble.pipeline.run.open_run import Sources
+from ensemble.pipeline.run.open_run import RunMembers
 from ensemble.pipeline.scoring.score import ScoredImages, counts_of
 from evaluation.audit import audit
 from evaluation.core.errors import BadRun, BadSpec, EnsError
-from evaluation.core.files import read_json, whole_file, write_json
-from evaluation.core.run_folder import Run, writing
+from evaluation.core.files import atomic_file, read_json, write_json
+from evaluation.core.run_folder import Run, run_lock
 from evaluation.core.types import Counts
 from evaluation.intervals import Interval, interval, paired_interval
 from evaluation.protocols import PROTOCOLS
@@ -46,7 +46,7 @@ from evaluation.scores import iou_by_name, number
 from members.data.dataset import DataSet
 from members.devices import devices
 from members.jobs import TrainJob, run_jobs
-from members.network import Network
+from members.network import NormalisedNetwork
 from members.recipe import Member
 from members.train import BINARY, HOLDOUT_SHARE
 
@@ -113,7 +113,7 @@ class Zoo:
             if self.state[key] != value:
                 known = f"{run.path} was begun with {key} {self.state[key]}"
                 raise BadRun(f"{known}, not {value}; take that, or another --run")
-        with writing(run.path):
+        with run_lock(run.path):
             prepare(run, asked, click.echo)
             write_json(run.path / BUDGET, self.state)
             self.data, self.fold = DataSet.load(run.data("oof")), read_folds(run)[0]
@@ -146,10 +146,10 @@ class Zoo:
     def _missing(self, network: str) -> list[TrainJob]:
         members = self._members(network)
         jobs = [training_job(self.run, self.experiment, member, self.fold) for member in members]
-        return [job for job in jobs if not is_made(job)]
+        return [job for job in jobs if not weights_are_current(job)]
 
     def _predict(self, network: str) -> None:
-        with writing(self.run.path):
+        with run_lock(self.run.path):
             predict_members(
                 self.run,
                 self._members(network),
@@ -215,8 +215,10 @@ class Zoo:
         return {**dict(zip(GAINS, map(number, parts), strict=True)), **_ends("gain_", ends)}
 
     def _images(self, network: str, chain: str) -> ScoredImages:
-        with writing(self.run.path):
-            name = make_candidate(Sources.of(self.run), network, chain, name=None, tell=_silent)
+        with run_lock(self.run.path):
+            name = update_candidate(
+                RunMembers.of(self.run), network, chain, name=None, tell=_silent
+            )
         (found,) = counts_of(self.run, [name], split=EXAMINED, tell=_silent)
         return found
 
@@ -269,7 +271,9 @@ class Zoo:
 def _parameters(member: Member, data: DataSet) -> int:
     logits = len(data.classes) if member.label is None else BINARY
     with torch.device("meta"):
-        network = Network(member.recipe.architecture, channels=data.channels, classes=logits)
+        network = NormalisedNetwork(
+            member.recipe.architecture, channels=data.channels, classes=logits
+        )
     return sum(parameter.numel() for parameter in network.parameters())
 
 
@@ -326,7 +330,7 @@ def main(
         for what in zoo.train(workers):
             if not (found := _told(what, zoo.results, what)):
                 continue
-            with whole_file(out) as partial:
+            with atomic_file(out) as partial:
                 pd.DataFrame(found).to_csv(partial, index=False, float_format="%.4f")
             click.echo(f"{time.strftime('%H:%M')} {what}: {len(found)} of {len(zoo.rows)} rows")
     except EnsError as error:

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ensemble.block_fusion import CACHE_IMAGES, FitBlocks, fuse
-from ensemble.fusion import Learned
-from ensemble.strategy import build_strategy, context_of
+from ensemble.block_fusion import CACHE_IMAGES, TrainingBlocks, fuse
+from ensemble.fusion import LearnedFusion
+from ensemble.strategy import build_strategy, strategy_context
 from evaluation.core.errors import BadMaps, BadSpec
 from evaluation.core.types import Array, Map
 from members.maps import ArrayMaps
@@ -55,15 +55,15 @@ def fuse_maps(
     for reader in fitting:
         if reader.size[1] != classes:
             raise BadMaps(f"{reader.name} has {reader.size[1]} classes; expected {classes} as maps")
-    context = context_of(members, ignore=ignore, seed=seed, fitting=fitting)
+    context = strategy_context(members, ignore=ignore, seed=seed, fitting=fitting)
     built = build_strategy(strategy, **context)
-    if isinstance(built, Learned):
+    if isinstance(built, LearnedFusion):
         if fit_target is None or len(fitting) != len(members):
             raise BadSpec(
                 f"strategy {strategy} learns: expected fit_target and {len(members)} fit_maps of"
                 f" held-out images; got {len(fitting)}"
             )
-        built = built.fit(FitBlocks(fitting, fit_target, images=fit_images))
+        built = built.fit(TrainingBlocks(fitting, fit_target, images=fit_images))
     fused: Map = np.empty(members[0].size, np.float32)
     count = members[0].size[0]
     fuse(members, built, count, fused.__setitem__, images=images, size=CACHE_IMAGES)

@@ -10,9 +10,9 @@ from jaxtyping import Shaped
 
 from ensemble.blas import one_blas_thread
 from ensemble.fusion import (
-    Block,
     Fusion,
-    OfSum,
+    SumFusion,
+    TrainingBlock,
     fuse_block,
     needs_images,
 )
@@ -27,13 +27,13 @@ from evaluation.core.types import (
     Map,
     Maps,
 )
-from members.chunks import PIECE_VALUES, put
+from members.chunks import PIECE_VALUES, copy_into
 from members.maps import (
     MapReader,
     Size,
     check_agreement,
-    read_finite,
-    refuse_unfinite,
+    check_finite,
+    read_checked,
 )
 
 CACHE_IMAGES = 16
@@ -45,7 +45,7 @@ MEMORY_BYTES = 2 << 30
 
 
 @dataclass(frozen=True)
-class CrossFitted:
+class OutOfFoldFusion:
     """A fusion for each fold, fitted on the others: an image is fused by what never saw its target.
 
     Args:
@@ -81,7 +81,7 @@ class _FoldByFold:
 
 def fuse(
     members: Sequence[MapReader],
-    fusion: Fusion | CrossFitted,
+    fusion: Fusion | OutOfFoldFusion,
     count: int,
     write: Callable[[slice, Map], object],
     *,
@@ -113,14 +113,14 @@ def fuse(
     room = _Room(len(members), (min(size, count), *shape[1:]))
 
     def work(block: slice) -> None:
-        apply = fusion.at(block) if isinstance(fusion, CrossFitted) else fusion
-        if isinstance(apply, OfSum):
+        apply = fusion.at(block) if isinstance(fusion, OutOfFoldFusion) else fusion
+        if isinstance(apply, SumFusion):
             fused = _of_sum(members, apply, block, room)
             try:
                 write(block, fused)
             except BadMaps:
                 for member in members:
-                    refuse_unfinite(member, block)
+                    check_finite(member, block)
                 raise
             return
         looks = images is not None and needs_images(apply)
@@ -148,7 +148,7 @@ class _Room(threading.local):
         return _Room, (members, tuple(block))
 
 
-def _of_sum(members: Sequence[MapReader], fusion: OfSum, block: slice, room: _Room) -> Map:
+def _of_sum(members: Sequence[MapReader], fusion: SumFusion, block: slice, room: _Room) -> Map:
     """Fuse a block few images at a time, so that what is added up stays in the cache."""
     fused = room.fused[: block.stop - block.start]
     places = [fused[part] for part in blocks(len(fused), max(1, PIECE_VALUES // fused[0].size))]
@@ -156,7 +156,7 @@ def _of_sum(members: Sequence[MapReader], fusion: OfSum, block: slice, room: _Ro
     for member in members[1:]:
         sums = member.stream(block, places, onto=sums)
     for place in places:
-        put(next(sums), place)
+        copy_into(next(sums), place)
         fusion.of_sum(place)
     return fused
 
@@ -190,14 +190,14 @@ def stacked(members: Sequence[MapReader], block: slice, room: Maps | None = None
     shape = (len(members), len(range(*block.indices(images))), *rest)
     maps: Maps = np.empty(shape, np.float32) if room is None else room
     for place, member in zip(maps, members, strict=True):
-        found = read_finite(member, block, place)
+        found = read_checked(member, block, place)
         if found is not place:
             place[...] = found
     return maps
 
 
 @dataclass(frozen=True)
-class FitBlocks:
+class TrainingBlocks:
     """Blocks of maps and target to learn from; can be gone through several times.
 
     Args:
@@ -241,12 +241,12 @@ class FitBlocks:
                     f"target holds {strange.tolist()}; expected 0 to {classes - 1} and {UNLABELLED}"
                 )
 
-    def __iter__(self) -> Iterator[Block]:
+    def __iter__(self) -> Iterator[TrainingBlock]:
         """Read block after block."""
 
-        def read(block: slice) -> Block:
+        def read(block: slice) -> TrainingBlock:
             seen = None if self.images is None else np.asarray(self.images[block])
-            return Block(stacked(self.members, block), np.asarray(self.target[block]), seen)
+            return TrainingBlock(stacked(self.members, block), np.asarray(self.target[block]), seen)
 
         # One thread reads the next block while this one is learned from.
         return map_blocks(read, len(self.target), size=self.size, threads=1, here=True)

@@ -12,12 +12,12 @@ from ensemble.fusion import Fusion
 from ensemble.strategies import FUSIONS
 from evaluation.core.errors import BadRun, EnsError
 from evaluation.core.files import (
+    atomic_folder,
     open_array,
     read_json,
-    whole_folder,
     write_json,
 )
-from evaluation.core.provenance import check_outputs
+from evaluation.core.provenance import verify_outputs
 
 STATE, ARRAYS = "fitted.json", "fitted.npz"
 
@@ -49,7 +49,7 @@ def save_fitted(folder: Path, strategy: str, fusion: Fusion, context: Mapping[st
     arrays: dict[str, np.ndarray] = {}
     parts = _taken_apart(fusion, "", arrays)
     document = {"strategy": strategy, "context": dict(context), **parts}
-    with whole_folder(folder) as partial:
+    with atomic_folder(folder) as partial:
         np.savez(partial / ARRAYS, allow_pickle=False, **arrays)
         write_json(partial / STATE, document)
 
@@ -62,7 +62,7 @@ def load_fitted(folder: Path) -> Fitted:
     """
     if not (folder / STATE).is_file():
         raise BadRun(f"{folder} holds no fitted fusion; fuse with a strategy first")
-    check_outputs(folder)
+    verify_outputs(folder)
     try:
         document = read_json(folder / STATE)
         fusion = _put_together(document, "", folder / ARRAYS)

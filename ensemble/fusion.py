@@ -26,7 +26,7 @@ PIECE_VALUES = 1 << 17
 
 
 # The number of images has no name here, since the last block may be shorter.
-class Block(NamedTuple):
+class TrainingBlock(NamedTuple):
     """Some images to learn from.
 
     Args:
@@ -40,7 +40,7 @@ class Block(NamedTuple):
     images: Integer[np.ndarray, "_ channel row col"] | None = None
 
 
-Blocks = Iterable[Block]
+Blocks = Iterable[TrainingBlock]
 """Blocks of images; can be gone through several times."""
 
 
@@ -59,7 +59,7 @@ class Fusion(Protocol):
 
 
 @runtime_checkable
-class OfSum(Protocol):
+class SumFusion(Protocol):
     """A fusion of the members' sum alone: maps are added as they are read."""
 
     def of_sum(self, total: Map) -> None:
@@ -68,7 +68,7 @@ class OfSum(Protocol):
 
 
 @dataclass(frozen=True)
-class Learned:
+class LearnedFusion:
     """A fusion that must learn first.
 
     Args:

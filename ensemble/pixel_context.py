@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.ndimage import uniform_filter
 
-from ensemble.fusion import Block
+from ensemble.fusion import TrainingBlock
 from evaluation.core.errors import BadData
 from evaluation.core.types import Images, Maps
 
@@ -18,7 +18,7 @@ Shades = Float[np.ndarray, "image row col"]
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class ContextFeatures:
     """Features of pixels, from the maps around them and from the image.
 
     Args:
@@ -56,7 +56,7 @@ class Surroundings:
             np.square(found[:, -2], out=found[:, -1])
         return found
 
-    def of(self, block: Block) -> Features:
+    def of(self, block: TrainingBlock) -> Features:
         """Compute those of a block to learn from."""
         return self(block.maps, block.images)
 

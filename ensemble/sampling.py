@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Integer, Shaped
 
-from ensemble.fusion import Block, Blocks
+from ensemble.fusion import Blocks, TrainingBlock
 from evaluation.core.classes import UNLABELLED
 from evaluation.core.errors import BadData
 from evaluation.core.types import Array, Labels
@@ -41,7 +41,7 @@ class PixelSample:
     beside: PerPixelFeatures
 
 
-Beside = Callable[[Block], Float[np.ndarray, "image feature row col"]]
+Beside = Callable[[TrainingBlock], Float[np.ndarray, "image feature row col"]]
 """Gives features that a pixel's own maps do not hold."""
 
 
@@ -140,7 +140,7 @@ Features = Float[np.ndarray, "image feature row col"]
 
 
 @dataclass(frozen=True)
-class Imagesample:
+class ImageSample:
     """Features and target of some images.
 
     Args:
@@ -156,13 +156,13 @@ class Imagesample:
 
 def sample_images(
     blocks: Blocks,
-    features: Callable[[Block], Features],
+    features: Callable[[TrainingBlock], Features],
     *,
     classes: int,
     ignore: int | None,
     pixels: int,
     seed: int,
-) -> Imagesample:
+) -> ImageSample:
     """Draw images that have scored pixels in one pass, without replacement, with flat memory.
 
     Each gets a random key and those with the lowest stay, so the sample does not depend on how the
@@ -197,12 +197,12 @@ def sample_images(
             held = _lowest(held, quota)
     if not held:
         raise BadData("the target to fit on has no scored pixel; give images that have some")
-    return Imagesample(held[1], held[2], counts)
+    return ImageSample(held[1], held[2], counts)
 
 
-def _chosen(block: Block, chosen: Array) -> Block:
+def _chosen(block: TrainingBlock, chosen: Array) -> TrainingBlock:
     images = None if block.images is None else block.images[chosen]
-    return Block(block.maps[:, chosen], block.target[chosen], images)
+    return TrainingBlock(block.maps[:, chosen], block.target[chosen], images)
 
 
 def _lowest(held: list[Array], quota: int) -> list[Array]:

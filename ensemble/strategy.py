@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from ensemble.calibration import CALIBRATORS
-from ensemble.fusion import Fusion, Learned
+from ensemble.fusion import Fusion, LearnedFusion
 from ensemble.strategies import STRATEGIES
 from evaluation.core.errors import BadSpec
 from evaluation.core.specs import Spec, parse_spec
@@ -33,7 +33,7 @@ def check_strategy(spec: str | Spec) -> Spec:
     return spec
 
 
-def context_of(
+def strategy_context(
     members: Sequence[MapReader],
     *,
     ignore: int | None,
@@ -57,19 +57,19 @@ def context_of(
     }
 
 
-def build_strategy(spec: str | Spec, **context: Any) -> Fusion | Learned:
+def build_strategy(spec: str | Spec, **context: Any) -> Fusion | LearnedFusion:
     """Build what a spec names.
 
     Args:
         spec: the spec, parsed or not.
-        context: see `ensemble.strategies`; `context_of` gives it.
+        context: see `ensemble.strategies`; `strategy_context` gives it.
 
     Raises:
         BadSpec: as `check_strategy`, or options that do not fit the members.
     """
     spec = parse_spec(spec) if isinstance(spec, str) else spec
     plain, calibrator, at = _parted(spec)
-    strategy: Fusion | Learned = STRATEGIES.build(plain, **context)
+    strategy: Fusion | LearnedFusion = STRATEGIES.build(plain, **context)
     if calibrator is None:
         return strategy
     if at == "members" and set(context["kinds"]) != {"probabilities"}:

@@ -11,9 +11,9 @@ from evaluation.iou import (
     Protocol,
     class_mean,
     mean_over_present,
-    shares,
+    safe_divide,
 )
-from evaluation.protocols import ByImage, score_images
+from evaluation.protocols import PerImageProtocol, score_images
 
 Cells = Float[np.ndarray, "set class"]
 Entered = Bool[np.ndarray, "set class"]
@@ -21,7 +21,7 @@ Mean = Callable[[Cells, Entered], float]
 
 
 @dataclass(frozen=True)
-class Gain:
+class GainDecomposition:
     """The same two candidates under one protocol.
 
     Args:
@@ -40,11 +40,13 @@ class Gain:
     averaged: tuple[float, float]
 
 
-def audit(protocol: Protocol, before: Counts, after: Counts, ignore: int | None) -> Gain:
+def audit(
+    protocol: Protocol, before: Counts, after: Counts, ignore: int | None
+) -> GainDecomposition:
     """Split the gain from one candidate to another into pixels and denominator.
 
     A score is a mean m(V, E) of IoUs V over the cells E that enter it: classes of the set or, for
-    a `ByImage`, classes of each image. A class that does not enter has no pixel in target and,
+    a `PerImageProtocol`, classes of each image. A class that does not enter has no pixel in target and,
     where it enters for the other candidate, only wrong predictions: its IoU is 0 in both. So either
     part can be changed alone. Changing V before E and E before V gives two splits of
 
@@ -69,7 +71,7 @@ def audit(protocol: Protocol, before: Counts, after: Counts, ignore: int | None)
     scores = [score_images(protocol, counts, ignore) for counts in (before, after)]
     first, second = (float(score.miou) for score in scores)
     if scores[0].absent is None:
-        return Gain(first, second, second - first, 0.0, (np.nan, np.nan))
+        return GainDecomposition(first, second, second - first, 0.0, (np.nan, np.nan))
     mean = _mean(protocol, ignore)
     cells = [_cells(protocol, counts, ignore) for counts in (before, after)]
     entered = [~np.isnan(iou) for iou in cells]
@@ -78,22 +80,22 @@ def audit(protocol: Protocol, before: Counts, after: Counts, ignore: int | None)
     denominator = (mean(v, f) - mean(v, e) + mean(w, f) - mean(w, e)) / 2
     if np.isnan(first + second):
         pixels = denominator = np.nan
-    return Gain(first, second, pixels, denominator, (_averaged(e), _averaged(f)))
+    return GainDecomposition(first, second, pixels, denominator, (_averaged(e), _averaged(f)))
 
 
 def _cells(protocol: Protocol, counts: Counts, ignore: int | None) -> Cells:
-    if isinstance(protocol, ByImage):
+    if isinstance(protocol, PerImageProtocol):
         return protocol.image(counts, ignore).iou
     return protocol(counts.sum(axis=0), ignore).iou[np.newaxis]
 
 
 def _mean(protocol: Protocol, ignore: int | None) -> Mean:
     """Return how a protocol comes from its cells to its score."""
-    if isinstance(protocol, ByImage) and protocol.first == "images":
+    if isinstance(protocol, PerImageProtocol) and protocol.first == "images":
         absent = protocol.absent
 
         def over_classes(values: Cells, entered: Entered) -> float:
-            iou = shares(np.where(entered, values, 0).sum(axis=0), entered.sum(axis=0))
+            iou = safe_divide(np.where(entered, values, 0).sum(axis=0), entered.sum(axis=0))
             scored = np.asarray(entered.any())
             return float(class_mean(iou, absent, left_out=ignore, scored=scored).miou)
 

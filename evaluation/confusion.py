@@ -29,7 +29,7 @@ PIECE_PIXELS = 1 << 19
 
 
 @runtime_checkable
-class GivenLabels(Protocol):
+class LazyLabels(Protocol):
     """Label maps as they come: an array, a memory map, anything that gives blocks by slice."""
 
     @property
@@ -47,7 +47,7 @@ class GivenLabels(Protocol):
         ...
 
 
-def confusion(target: GivenLabels, pred: GivenLabels, *, classes: int) -> Counts:
+def confusion(target: LazyLabels, pred: LazyLabels, *, classes: int) -> Counts:
     """Count pixels by (true class, predicted class), one table an image.
 
     Counts of different images add up, so a data set is scored by summing them; averaging
@@ -72,8 +72,8 @@ def confusion(target: GivenLabels, pred: GivenLabels, *, classes: int) -> Counts
     return _together(tables, target.shape, classes)
 
 
-def confusion_by_threads(
-    target: GivenLabels, pred: GivenLabels, *, classes: int, threads: int | None = None
+def parallel_confusion(
+    target: LazyLabels, pred: LazyLabels, *, classes: int, threads: int | None = None
 ) -> Counts:
     """Count as `confusion` does, several blocks of images at a time.
 
@@ -100,7 +100,7 @@ def confusion_by_threads(
     return _together(tables, target.shape, classes)
 
 
-def _checked_size(target: GivenLabels, pred: GivenLabels) -> int:
+def _checked_size(target: LazyLabels, pred: LazyLabels) -> int:
     """Look at types and shapes; return how many images make a block."""
     for name, labels in (("target", target), ("pred", pred)):
         if labels.dtype.kind not in "iu":
@@ -177,7 +177,7 @@ FIXED, BROKEN, MOVED = range(3)
 Changes = Int64[np.ndarray, "true change"]
 
 
-def changes(
+def pixel_changes(
     target: Array, before: Array, after: Array, *, classes: int, ignore: int | None
 ) -> Changes:
     """Count the scored pixels whose label changes, by true class and by what that is worth.

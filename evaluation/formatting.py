@@ -25,7 +25,7 @@ def decimal(value: float | None, sign: str = "", *, places: int = 3) -> str:
     return LEADING_ZERO.sub("", shown)
 
 
-def ends(interval: Interval | None, sign: str = "") -> str:
+def format_interval(interval: Interval | None, sign: str = "") -> str:
     """Write both ends of an interval."""
     if interval is None:
         return NOTHING

@@ -37,11 +37,11 @@ Protocol = Callable[[Tables, int | None], Score]
 """A definition of the score: counts, (..., true, prediction), and the ignored class give a `Score`.
 
 Most look at the summed counts of a set. Those that look at each image are of the class
-`evaluation.protocols.ByImage`, and `evaluation.protocols.score_images` scores with any.
+`evaluation.protocols.PerImageProtocol`, and `evaluation.protocols.score_images` scores with any.
 """
 
 
-def overlap(counts: Tables, ignore: int | None) -> PerClass:
+def iou_per_class(counts: Tables, ignore: int | None) -> PerClass:
     """Return the IoU of each class over the pixels whose target is not the ignored class.
 
     Args:
@@ -52,15 +52,15 @@ def overlap(counts: Tables, ignore: int | None) -> PerClass:
         Intersection over union; NaN where a class is in neither target nor prediction. The ignored
         class has no intersection left: 0 where it was predicted on a kept pixel, else NaN.
     """
-    return shares(*intersection_and_union(counts, ignore))
+    return safe_divide(*intersection_and_union(counts, ignore))
 
 
 def intersection_and_union(counts: Tables, ignore: int | None) -> tuple[PerClass, PerClass]:
     """Count pixels of each class in both target and prediction, and in one of the two.
 
     Args:
-        counts: as in `overlap`.
-        ignore: as in `overlap`.
+        counts: as in `iou_per_class`.
+        ignore: as in `iou_per_class`.
     """
     hits = np.diagonal(counts, axis1=-2, axis2=-1).astype(np.float64)
     true = counts.sum(axis=-1)
@@ -102,10 +102,10 @@ def mean_over_present(iou: PerClass) -> Means:
     """Average over the classes that have an IoU; NaN where none has."""
     present = ~np.isnan(iou)
     total = np.asarray(np.where(present, iou, 0).sum(axis=-1))
-    return shares(total, np.asarray(present.sum(axis=-1)))
+    return safe_divide(total, np.asarray(present.sum(axis=-1)))
 
 
-def shares(
+def safe_divide(
     part: Float[np.ndarray, "*shape"], whole: Num[np.ndarray, "*shape"]
 ) -> Float[np.ndarray, "*shape"]:
     """Divide; NaN where there is nothing to divide by."""

@@ -18,15 +18,15 @@ from evaluation.core.errors import BadData
 from evaluation.core.types import Counts
 from evaluation.intervals import LEVEL, Interval, Level
 from evaluation.protocols import PROTOCOLS, score_images
-from evaluation.scores import Measured, ScoredImages, iou_by_name
-from evaluation.significance import Gap, gaps_to_first, pareto_front
+from evaluation.scores import CandidateScores, ScoredImages, iou_by_name
+from evaluation.significance import GapToBest, gaps_to_first, on_pareto_front
 
 OOF = "oof"
 """The split on which candidates are chosen."""
 
 
 @dataclass(frozen=True)
-class Choice:
+class Selection:
     """Places of the candidates that matter, in the order in which they were given.
 
     Args:
@@ -57,7 +57,7 @@ class Choice:
 
 def choose(
     oof: Sequence[float], examined: Sequence[float], members: Iterable[int], split: str
-) -> Choice:
+) -> Selection:
     """Choose by the scores on oof.
 
     Args:
@@ -71,7 +71,7 @@ def choose(
     if reference is None:
         reference, reference_on = _highest(examined, single), split
     chosen = _highest(oof, range(len(oof)))
-    return Choice(tuple(oof), chosen, reference, reference_on, split)
+    return Selection(tuple(oof), chosen, reference, reference_on, split)
 
 
 def _highest(scores: Sequence[float], among: Iterable[int]) -> int | None:
@@ -101,7 +101,7 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Row:
+class LeaderboardRow:
     """One candidate on the leaderboard.
 
     Args:
@@ -135,7 +135,7 @@ class Row:
     iou: Mapping[str, float | None]
     iou_intervals: Mapping[str, Interval | None]
     others: Mapping[str, float]
-    gap: Gap | None
+    gap: GapToBest | None
     members: tuple[str, ...]
     milliseconds: float
     front: bool
@@ -176,7 +176,7 @@ class Leaderboard:
 
     split: str
     protocol: str
-    rows: tuple[Row, ...]
+    rows: tuple[LeaderboardRow, ...]
     chosen: str | None
     reference: str | None
     reference_on: str
@@ -220,7 +220,7 @@ def compare(
     _check(candidates, split)
     ignore = classes.ignore
     examined = [candidate.examined for candidate in candidates]
-    measured = Measured.of(examined, PROTOCOLS.build(protocol), ignore)
+    measured = CandidateScores.of(examined, PROTOCOLS.build(protocol), ignore)
     oof = [math.nan if c.oof is None else _miou(c.oof.counts, protocol, ignore) for c in candidates]
     members = [place for place, candidate in enumerate(candidates) if candidate.is_member]
     choice = choose(oof, measured.mious.tolist(), members, split)
@@ -232,16 +232,16 @@ def compare(
 def _rows(
     candidates: Sequence[Candidate],
     classes: Classes,
-    measured: Measured,
-    choice: Choice,
-    gaps: Sequence[Gap | None],
+    measured: CandidateScores,
+    choice: Selection,
+    gaps: Sequence[GapToBest | None],
     protocol: str,
     level: float,
-) -> list[Row]:
+) -> list[LeaderboardRow]:
     mious = measured.mious.tolist()
-    front = pareto_front(mious, [candidate.milliseconds for candidate in candidates])
+    front = on_pareto_front(mious, [candidate.milliseconds for candidate in candidates])
     return [
-        Row(
+        LeaderboardRow(
             name=candidate.name,
             is_member=candidate.is_member,
             chosen=place == choice.chosen,
@@ -264,7 +264,7 @@ def _rows(
 
 
 def _board(
-    rows: Sequence[Row], choice: Choice, groups: int, protocol: str, level: float
+    rows: Sequence[LeaderboardRow], choice: Selection, groups: int, protocol: str, level: float
 ) -> Leaderboard:
     chosen = None if choice.chosen is None else rows[choice.chosen]
     examined_elsewhere = chosen is not None and choice.split != OOF
@@ -312,11 +312,13 @@ def _gain(mious: Sequence[float], place: int, reference: int | None) -> float:
     return mious[place] - mious[reference]
 
 
-def _gain_level(choice: Choice, level: float) -> float:
+def _gain_level(choice: Selection, level: float) -> float:
     return 1 - (1 - level) / max(1, choice.looked_at)
 
 
-def _gain_interval(measured: Measured, place: int, choice: Choice, level: float) -> Interval | None:
+def _gain_interval(
+    measured: CandidateScores, place: int, choice: Selection, level: float
+) -> Interval | None:
     if choice.reference is None or place == choice.reference:
         return None
     its_level = level if place == choice.fixed else _gain_level(choice, level)

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 from evaluation.formatting import (
     NOTHING,
     decimal,
-    ends,
+    format_interval,
     in_columns,
     ruled,
 )
 from evaluation.intervals import Interval
-from evaluation.leaderboard import OOF, Leaderboard, Row
+from evaluation.leaderboard import OOF, Leaderboard, LeaderboardRow
 from evaluation.scores import number
-from evaluation.significance import Gap, pairs_of
+from evaluation.significance import GapToBest, num_pairs
 
 COVERED = {8: (93.4, 93.6), 20: (93.5, 95.1), 92: (95.5, 96.0), 400: (95.7, 95.0)}
 """Groups -> percent of 1,000 simulated data sets whose 95 % interval held the score, and the
@@ -32,13 +32,13 @@ ERRED = {8: 4.0, 20: 4.4, 92: 5.0, 400: 4.1}
 from the same script."""
 
 
-def erred_with(groups: int) -> str:
+def test_size_with(groups: int) -> str:
     """Say how often the test erred with about as many groups."""
     tried = _tried(groups)
     return f"erred in {ERRED[tried]:g}% of simulations with {tried} groups"
 
 
-def tried_with(groups: int) -> str | None:
+def coverage_with(groups: int) -> str | None:
     """Say how often such intervals held the target with about as many groups; None with many.
 
     Args:
@@ -131,8 +131,8 @@ def _tests(board: Leaderboard) -> list[str]:
         f' "open": cannot be told from the first; "lower": p is {error} or less.'
     )
     tests = (
-        f"p: sign-flip test (at 5%, {erred_with(board.groups)}); Holm's correction over every pair"
-        f" ({pairs_of(len(board.rows))}), since the first was found by looking."
+        f"p: sign-flip test (at 5%, {test_size_with(board.groups)}); Holm's correction over every pair"
+        f" ({num_pairs(len(board.rows))}), since the first was found by looking."
     )
     return [gaps, tests + (TOO_FEW if _too_few(board) else "")]
 
@@ -141,14 +141,14 @@ def _warnings(board: Leaderboard) -> list[str]:
     """Say what makes the numbers worth less than they look."""
     if all(math.isnan(row.examined) for row in board.rows):
         return [f"No pixel of {board.split} can be scored, so there are no scores."]
-    tried = tried_with(board.groups) if board.groups > 1 else None
+    tried = coverage_with(board.groups) if board.groups > 1 else None
     return [] if tried is None else [tried]
 
 
 def _too_few(board: Leaderboard) -> bool:
     """Tell whether even the clearest gap has a corrected p-value above the level."""
     clearest = 2.0 ** (1 - board.groups)
-    return clearest * pairs_of(len(board.rows)) > 1 - board.level
+    return clearest * num_pairs(len(board.rows)) > 1 - board.level
 
 
 if TYPE_CHECKING:
@@ -205,23 +205,23 @@ def leaderboard_frame(board: Leaderboard) -> "pd.DataFrame":
     return pd.DataFrame.from_records([_flat(board, row) for row in board.rows], index="name")
 
 
-def _cells(row: Row, names: Iterable[str], beside: str) -> list[str]:
+def _cells(row: LeaderboardRow, names: Iterable[str], beside: str) -> list[str]:
     verdict = "reference" if row.reference else "better" if row.better else ""
     return [
         "*" if row.chosen else "",
         row.name,
         decimal(row.oof),
         decimal(row.examined),
-        ends(row.interval),
+        format_interval(row.interval),
         decimal(row.gain, "+"),
-        ends(row.gain_interval, "+"),
+        format_interval(row.gain_interval, "+"),
         verdict,
         *(decimal(row.iou.get(name)) for name in names),
         decimal(row.others[beside]),
     ]
 
 
-def _row_document(row: Row) -> dict[str, Any]:
+def _row_document(row: LeaderboardRow) -> dict[str, Any]:
     return {
         "name": row.name,
         "is_member": row.is_member,
@@ -243,7 +243,7 @@ def _row_document(row: Row) -> dict[str, Any]:
     }
 
 
-def _gap_document(gap: Gap) -> dict[str, Any]:
+def _gap_document(gap: GapToBest) -> dict[str, Any]:
     return {
         "value": number(gap.value),
         "interval": interval_document(gap.interval),
@@ -253,9 +253,9 @@ def _gap_document(gap: Gap) -> dict[str, Any]:
     }
 
 
-def _flat(board: Leaderboard, row: Row) -> dict[str, Any]:
+def _flat(board: Leaderboard, row: LeaderboardRow) -> dict[str, Any]:
     behind = 0.0 if row.verdict == "first" else math.nan
-    gap = row.gap or Gap(behind, None, math.nan, math.nan, told_apart=False)
+    gap = row.gap or GapToBest(behind, None, math.nan, math.nan, told_apart=False)
     return {
         "name": row.name,
         "is_member": row.is_member,
@@ -308,12 +308,12 @@ def ranking_text(board: Leaderboard) -> str:
     return "\n".join([*ruled(in_columns(cells, left=2)), "", *rank_remarks(board)])
 
 
-def _cells_ranking(row: Row, names: Iterable[str], beside: str) -> list[str]:
+def _cells_ranking(row: LeaderboardRow, names: Iterable[str], beside: str) -> list[str]:
     return [
         "*" if row.chosen else "",
         row.name,
         decimal(row.examined),
-        ends(row.interval),
+        format_interval(row.interval),
         *_gap(row),
         NOTHING if math.isnan(row.milliseconds) else f"{row.milliseconds:.1f}",
         str(len(row.members)) if row.members else NOTHING,
@@ -323,9 +323,9 @@ def _cells_ranking(row: Row, names: Iterable[str], beside: str) -> list[str]:
     ]
 
 
-def _gap(row: Row) -> list[str]:
+def _gap(row: LeaderboardRow) -> list[str]:
     if row.gap is None:
         return [NOTHING, NOTHING, NOTHING, row.verdict]
     p = row.gap.p
     shown = f"<{LEAST_P}".replace("0.", ".") if p < LEAST_P else decimal(p)
-    return [decimal(row.gap.value, "+"), ends(row.gap.interval, "+"), shown, row.verdict]
+    return [decimal(row.gap.value, "+"), format_interval(row.gap.interval, "+"), shown, row.verdict]

@@ -40,8 +40,8 @@ from evaluation.iou import (
     any_pixel,
     class_mean,
     intersection_and_union,
-    overlap,
-    shares,
+    iou_per_class,
+    safe_divide,
 )
 
 PROTOCOLS = Table(
@@ -77,7 +77,7 @@ def keras(*, absent: Absent = "skip") -> Protocol:
 
     def score(counts: Tables, ignore: int | None) -> Score:
         scored = any_pixel(counts, ignore)
-        return class_mean(overlap(counts, ignore), absent, left_out=None, scored=scored)
+        return class_mean(iou_per_class(counts, ignore), absent, left_out=None, scored=scored)
 
     return score
 
@@ -113,7 +113,7 @@ def masked(*, absent: Absent = "skip") -> Protocol:
 
     def score(counts: Tables, ignore: int | None) -> Score:
         scored = any_pixel(counts, ignore)
-        return class_mean(overlap(counts, ignore), absent, left_out=ignore, scored=scored)
+        return class_mean(iou_per_class(counts, ignore), absent, left_out=ignore, scored=scored)
 
     return score
 
@@ -131,11 +131,11 @@ def micro() -> Protocol:
 
     def score(counts: Tables, ignore: int | None) -> Score:
         hits, union = intersection_and_union(counts, ignore)
-        iou = shares(hits, union)
+        iou = safe_divide(hits, union)
         if ignore is not None:
             union[..., ignore] = 0
             iou[..., ignore] = np.nan
-        pooled = shares(np.asarray(hits.sum(axis=-1)), np.asarray(union.sum(axis=-1)))
+        pooled = safe_divide(np.asarray(hits.sum(axis=-1)), np.asarray(union.sum(axis=-1)))
         return Score(iou, pooled, absent=None)
 
     return score
@@ -197,7 +197,7 @@ Sums = Float[np.ndarray, "*sets sum_number class_mean"]
 
 
 @dataclass(frozen=True)
-class ByImage:
+class PerImageProtocol:
     """A definition of the score that averages over images.
 
     Called like any protocol it takes every table for one image; what counts of several images
@@ -228,7 +228,7 @@ class ByImage:
 
     def total(self, terms: Sums, ignore: int | None) -> Score:
         """Score sets of images by their summed terms."""
-        means = shares(terms[..., 0, :], terms[..., 1, :])
+        means = safe_divide(terms[..., 0, :], terms[..., 1, :])
         if self.first == "classes":
             return Score(means[..., :-1], np.asarray(means[..., -1]), self.absent)
         scored = np.asarray(terms[..., 1, -1] > 0)
@@ -236,13 +236,13 @@ class ByImage:
 
 
 def terms(protocol: Protocol, counts: Tables, ignore: int | None) -> Terms:
-    """Return what adds up over images: the counts, or a `ByImage` protocol's own terms."""
-    return protocol.terms(counts, ignore) if isinstance(protocol, ByImage) else counts
+    """Return what adds up over images: the counts, or a `PerImageProtocol` protocol's own terms."""
+    return protocol.terms(counts, ignore) if isinstance(protocol, PerImageProtocol) else counts
 
 
 def total(protocol: Protocol, summed: Terms, ignore: int | None) -> Score:
     """Score sets of images by the sum of `terms` over each set."""
-    if isinstance(protocol, ByImage):
+    if isinstance(protocol, PerImageProtocol):
         return protocol.total(summed, ignore)
     return protocol(summed, ignore)
 
@@ -258,7 +258,7 @@ def score_images(protocol: Protocol, counts: Counts, ignore: int | None) -> Scor
     return total(protocol, terms(protocol, counts, ignore).sum(axis=0), ignore)
 
 
-def monai(*, absent: Absent = "skip") -> ByImage:
+def monai(*, absent: Absent = "skip") -> PerImageProtocol:
     """Average each image over the classes of its target, then average the images.
 
     The ignored class takes the place of MONAI's background, channel 0: it is not averaged, but its
@@ -276,15 +276,15 @@ def monai(*, absent: Absent = "skip") -> ByImage:
     """
 
     def image(counts: Tables, ignore: int | None) -> Score:
-        iou: PerClass = overlap(counts, None)
+        iou: PerClass = iou_per_class(counts, None)
         if absent == "skip":
             iou[counts.sum(axis=-1) == 0] = np.nan
         return class_mean(iou, absent, left_out=ignore, scored=any_pixel(counts, None))
 
-    return ByImage(image, first="classes", absent=absent)
+    return PerImageProtocol(image, first="classes", absent=absent)
 
 
-def nnunet(*, absent: Absent = "nan") -> ByImage:
+def nnunet(*, absent: Absent = "nan") -> PerImageProtocol:
     """Average each class over the images where it occurs, then average the classes.
 
     nnU-Net calls it `foreground_mean` of IoU: the class left out is the background, here the
@@ -297,10 +297,10 @@ def nnunet(*, absent: Absent = "nan") -> ByImage:
     Source: `compute_metrics` and `compute_metrics_on_folder` in
     `nnunetv2/evaluation/evaluate_predictions.py` of MIC-DKFZ/nnUNet, commit 0a50fa01.
     """
-    return ByImage(masked(), first="images", absent=absent)
+    return PerImageProtocol(masked(), first="images", absent=absent)
 
 
-def per_image(*, absent: Absent = "skip") -> ByImage:
+def per_image(*, absent: Absent = "skip") -> PerImageProtocol:
     """Score each image as `masked` does and average over the images.
 
     An image of one class weighs as much as one of four, and a class weighs by the number of
@@ -314,4 +314,4 @@ def per_image(*, absent: Absent = "skip") -> ByImage:
     Source: torchmetrics' `MulticlassJaccardIndex(ignore_index=..., average="macro")` for each
     image, then their mean; `masked` says where they differ.
     """
-    return ByImage(masked(absent=absent), first="classes", absent=absent)
+    return PerImageProtocol(masked(absent=absent), first="classes", absent=absent)

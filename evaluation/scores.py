@@ -15,12 +15,12 @@ from jaxtyping import Float
 from evaluation.core.classes import Classes
 from evaluation.core.errors import BadData
 from evaluation.core.files import (
+    atomic_file,
     open_array,
     read_json,
-    whole_file,
     write_json,
 )
-from evaluation.core.provenance import check_outputs
+from evaluation.core.provenance import verify_outputs
 from evaluation.core.types import Array, Counts, Groups
 from evaluation.intervals import (
     GroupSums,
@@ -31,7 +31,7 @@ from evaluation.intervals import (
     leave_one_out,
     student_ends,
 )
-from evaluation.iou import Protocol, Score, any_pixel, overlap
+from evaluation.iou import Protocol, Score, any_pixel, iou_per_class
 from evaluation.protocols import PROTOCOLS, score_images
 
 NOTHING_SCORED = (
@@ -86,7 +86,7 @@ def score(counts: Counts, protocols: Iterable[str], classes: Classes) -> dict[st
     scores = {
         name: score_images(PROTOCOLS.build(name), counts, classes.ignore) for name in protocols
     }
-    lacking = np.isnan(overlap(table, classes.ignore))
+    lacking = np.isnan(iou_per_class(table, classes.ignore))
     document = {
         "images": len(counts),
         "protocols": {
@@ -143,7 +143,7 @@ def write_scores(
     scored = ScoredImages(counts, tuple(str(name) for name in ids), groups)
     # Arrays of objects would be pickled; text is what they become instead.
     named = groups.astype(str) if groups.dtype.kind == "O" else groups
-    with whole_file(folder / f"{split}.npz") as partial:
+    with atomic_file(folder / f"{split}.npz") as partial:
         np.savez_compressed(
             partial, counts=counts, ids=np.array(scored.ids, dtype=str), groups=named
         )
@@ -157,7 +157,7 @@ def read_scores(folder: Path, split: str) -> tuple[dict[str, Any], ScoredImages]
         BadData: missing or damaged.
         BadRun: not what was written, by the record beside them.
     """
-    check_outputs(folder, split)
+    verify_outputs(folder, split)
     document: dict[str, Any] = read_json(folder / f"{split}.json")
     archive = folder / f"{split}.npz"
     counts, ids, groups = (np.array(open_array(archive, k)) for k in ("counts", "ids", "groups"))
@@ -171,7 +171,7 @@ def read_scores(folder: Path, split: str) -> tuple[dict[str, Any], ScoredImages]
 
 
 @dataclass(frozen=True)
-class Measured:
+class CandidateScores:
     """What is known of candidates on one split.
 
     Args:
@@ -191,7 +191,7 @@ class Measured:
     @classmethod
     def of(
         cls, examined: Sequence[ScoredImages], protocol: Protocol, ignore: int | None
-    ) -> "Measured":
+    ) -> "CandidateScores":
         """Score candidates on the same images."""
         counts = [one.counts for one in examined]
         sums, scorer = additive_sums(counts, examined[0].groups, protocol, ignore)

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from evaluation.intervals import Interval
 from evaluation.iou import Protocol
-from evaluation.scores import Measured
+from evaluation.scores import CandidateScores
 
 Flips = Annotated[int, Field(ge=100)]
 
@@ -126,7 +126,7 @@ FLIPS_A_PAIR = 50
 
 
 @dataclass(frozen=True)
-class Gap:
+class GapToBest:
     """A candidate against the first.
 
     Args:
@@ -145,14 +145,14 @@ class Gap:
     told_apart: bool
 
 
-def pairs_of(candidates: int) -> int:
+def num_pairs(candidates: int) -> int:
     """Count the pairs: the first is found by looking, so any two might have been compared."""
     return candidates * (candidates - 1) // 2
 
 
 def gaps_to_first(
-    measured: Measured, *, rng: np.random.Generator, level: float
-) -> list[Gap | None]:
+    measured: CandidateScores, *, rng: np.random.Generator, level: float
+) -> list[GapToBest | None]:
     """Compare every candidate with the highest.
 
     Holm's correction counts all pairs and not only those with the first: in a simulation of ten
@@ -172,7 +172,7 @@ def gaps_to_first(
         return [None] * len(mious)
     first = int(np.nanargmax(mious))
     others = [place for place in range(len(mious)) if place != first]
-    pairs = pairs_of(len(mious))
+    pairs = num_pairs(len(mious))
     p_values = sign_flip_test(
         measured.sums[first],
         [measured.sums[place] for place in others],
@@ -181,15 +181,15 @@ def gaps_to_first(
         rng=rng,
         flips=max(FLIPS, FLIPS_A_PAIR * pairs),
     )
-    gaps: list[Gap | None] = [None] * len(mious)
+    gaps: list[GapToBest | None] = [None] * len(mious)
     corrected = holm(p_values, tests=pairs)
     for place, alone, p in zip(others, p_values.tolist(), corrected.tolist(), strict=True):
         gap, interval = float(mious[place] - mious[first]), measured.difference(place, first, level)
-        gaps[place] = Gap(gap, interval, alone, p, told_apart=p <= 1 - level)
+        gaps[place] = GapToBest(gap, interval, alone, p, told_apart=p <= 1 - level)
     return gaps
 
 
-def pareto_front(scores: Sequence[float], costs: Sequence[float]) -> list[bool]:
+def on_pareto_front(scores: Sequence[float], costs: Sequence[float]) -> list[bool]:
     """Tell for whom nobody scores as high at less cost, nor higher at the same.
 
     Args:

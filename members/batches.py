@@ -13,7 +13,7 @@ from members.augmentations import Augment
 RARE = 0.1  # of the share that a class would have if all had the same
 
 
-class Sampler:
+class BatchLoader:
     """Shuffled, augmented batches; the draws of an epoch follow from its number and the seed.
 
     Args:

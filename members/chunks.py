@@ -33,8 +33,8 @@ from evaluation.core.native import load_library
 from evaluation.core.types import Array
 from members.object_store import (
     read_object,
-    weight_of,
-    weights_under,
+    size_of,
+    sizes_under,
     write_object,
 )
 
@@ -121,7 +121,7 @@ class ChunkFile:
         self._left -= count
 
 
-def put(maps: Array, place: Array) -> None:
+def copy_into(maps: Array, place: Array) -> None:
     """Copy maps to a place, unless that is where they lie."""
     if maps is not place:
         np.copyto(place, maps)
@@ -244,15 +244,15 @@ class RemoteChunks:
     def one(self) -> tuple[str, int] | None:
         """Return the name and bytes of a chunk that is there, None where none is."""
         first = f"{self._at}/{chunk_name(0)}"
-        weight = weight_of(first)
+        weight = size_of(first)
         if weight is not None:
             return first, weight
-        others = weights_under(f"{self._at}/c").items()
+        others = sizes_under(f"{self._at}/c").items()
         return next(((f"{self._at}/c/{name}", weight) for name, weight in others), None)
 
     def missing(self, blocks: list[slice]) -> list[slice]:
         """List those of the store's blocks that were not written yet."""
-        there = {f"c/{name}" for name in weights_under(f"{self._at}/c")}
+        there = {f"c/{name}" for name in sizes_under(f"{self._at}/c")}
         return [block for k, block in enumerate(blocks) if chunk_name(k) not in there]
 
     def clear(self) -> None:

@@ -45,7 +45,7 @@ def autocast(device: str, precision: str) -> Callable[[], Any]:
     return lambda: torch.autocast(kind, dtype=torch.bfloat16)
 
 
-def home_of(size_bytes: int, device: str) -> str:
+def data_device(size_bytes: int, device: str) -> str:
     """Return where training images should lie: on the device, unless they would crowd it.
 
     Args:

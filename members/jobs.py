@@ -18,9 +18,9 @@ from typing import Any, TypeVar
 
 import torch
 
-from evaluation.core.cluster import Cluster, Task, WorkerDied, current
+from evaluation.core.cluster import Cluster, ClusterTask, WorkerDied, current_cluster
 from evaluation.core.errors import EnsError
-from evaluation.core.files import remove_folder, whole_folder
+from evaluation.core.files import atomic_folder, remove_folder
 from evaluation.core.function_pickle import pack
 from evaluation.core.provenance import (
     RECORD,
@@ -29,7 +29,7 @@ from evaluation.core.provenance import (
     record,
 )
 from members.data.dataset import DataSet
-from members.predict import predict_split, seen_by
+from members.predict import predict_split, training_ids
 from members.recipe import Member
 from members.store_metadata import StoreDtype
 from members.train import WEIGHTS, Fold, train_fold
@@ -39,7 +39,7 @@ RemoteJob = TypeVar("RemoteJob", bound=Callable[[str], Any])
 _TURNS = threading.Lock()
 
 
-def run_remotely(jobs: Sequence[RemoteJob], cluster: Cluster) -> Iterator[tuple[RemoteJob, Any]]:
+def run_on_cluster(jobs: Sequence[RemoteJob], cluster: Cluster) -> Iterator[tuple[RemoteJob, Any]]:
     """Run jobs on a cluster and yield each as it ends, with what `job_outcome` says of it.
 
     Args:
@@ -64,7 +64,7 @@ def run_remotely(jobs: Sequence[RemoteJob], cluster: Cluster) -> Iterator[tuple[
         yield job, job_outcome(submit_job(cluster, job))
 
 
-def submit_job(cluster: Cluster, job: Callable[[str], Any]) -> Task:
+def submit_job(cluster: Cluster, job: Callable[[str], Any]) -> ClusterTask:
     """Begin a job: on a GPU where workers declare any, else on a core.
 
     Args:
@@ -76,7 +76,7 @@ def submit_job(cluster: Cluster, job: Callable[[str], Any]) -> Task:
     return cluster.submit(pack(work), resources={"GPU": 1} if gpu else None)
 
 
-def job_outcome(task: Task) -> Any:
+def job_outcome(task: ClusterTask) -> Any:
     """Wait for a job; return what it returned, or the `EnsError` that ended it."""
     return outcome_of(task.result)
 
@@ -122,7 +122,7 @@ class TrainJob:
 
     def __call__(self, device: str) -> None:
         """Write the fold's folder."""
-        with whole_folder(self.folder) as partial:
+        with atomic_folder(self.folder) as partial:
             train_fold(
                 self.member,
                 DataSet.load(self.data),
@@ -166,7 +166,7 @@ class PredictJob:
             self.member,
             DataSet.load(self.data),
             self.models,
-            seen=seen_by(training, self.folds, out_of_fold=self.out_of_fold),
+            seen=training_ids(training, self.folds, out_of_fold=self.out_of_fold),
             device=device,
             folder=self.folder,
             dtype=self.dtype,
@@ -200,8 +200,8 @@ def run_jobs(
     """
     if not jobs:
         return
-    if (cluster := current()) is not None:
-        yield from run_remotely(jobs, cluster)
+    if (cluster := current_cluster()) is not None:
+        yield from run_on_cluster(jobs, cluster)
         return
     slots = device_slots(devices, workers, len(jobs))
     if len(slots) == 1:

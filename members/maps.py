@@ -171,7 +171,7 @@ def check_agreement(members: Sequence[MapReader]) -> Size:
     return first.size
 
 
-def read_finite(member: MapReader, block: slice, room: Map | None = None) -> Map:
+def read_checked(member: MapReader, block: slice, room: Map | None = None) -> Map:
     """Read a block of a member, as `MapReader.read` does.
 
     Raises:
@@ -179,11 +179,11 @@ def read_finite(member: MapReader, block: slice, room: Map | None = None) -> Map
     """
     maps = member.read(block, room)
     if not np.isfinite(maps.sum()):
-        refuse_unfinite(member, block)
+        check_finite(member, block)
     return maps
 
 
-def refuse_unfinite(member: MapReader, block: slice) -> None:
+def check_finite(member: MapReader, block: slice) -> None:
     """Refuse NaN and infinite values, which most fusions would pass on or take for a class.
 
     Raises:

@@ -18,7 +18,7 @@ from evaluation.core.specs import Spec
 from members.architectures import ARCHITECTURES
 
 
-class Network(nn.Module):
+class NormalisedNetwork(nn.Module):
     """An architecture that normalises the grey values itself and pads where its stride asks for it.
 
     The normalisation is part of the weights, so that whoever loads them needs nothing else.
@@ -69,7 +69,7 @@ def check_size(architecture: str | Spec, rows: int, cols: int) -> None:
         BadData: too small.
     """
     with torch.device("meta"):
-        stride = Network(architecture, channels=1, classes=2).stride
+        stride = NormalisedNetwork(architecture, channels=1, classes=2).stride
     if min(rows, cols) < stride:
         raise BadData(
             f"images are {rows} x {cols}; {architecture} needs at least {stride} x {stride}"
@@ -83,7 +83,9 @@ HEADER_BYTES = 1 << 22
 Weights = Mapping[str, Tensor]
 
 
-def network_with(path: Path, architecture: str | Spec, *, channels: int, classes: int) -> Network:
+def load_network_from(
+    path: Path, architecture: str | Spec, *, channels: int, classes: int
+) -> NormalisedNetwork:
     """Build a network with the weights in a file.
 
     The network is laid out without memory first, since its spec comes from the same stranger.
@@ -100,9 +102,11 @@ def network_with(path: Path, architecture: str | Spec, *, channels: int, classes
     try:
         weights = _read(path)
         with torch.device("meta"):
-            planned = Network(architecture, channels=channels, classes=classes).state_dict()
+            planned = NormalisedNetwork(
+                architecture, channels=channels, classes=classes
+            ).state_dict()
         _check(weights, planned)
-        network = Network(architecture, channels=channels, classes=classes)
+        network = NormalisedNetwork(architecture, channels=channels, classes=classes)
         network.load_state_dict(weights)
     except (OSError, RuntimeError, TypeError, ValueError, SafetensorError, BadSpec) as error:
         reason = str(error).splitlines()[0]

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from evaluation.core.errors import BadSpec, EnsError, shown
+from evaluation.core.errors import BadSpec, EnsError, shorten
 
 PACKAGES = {"s3": "s3fs: pip install -e '.[s3]' in the source folder"}
 """Which stores are opened, and what fsspec needs for each."""
@@ -33,7 +33,7 @@ def check_url(url: str) -> str:
     """
     found = URL.fullmatch(url)
     if not found or found["store"] not in PACKAGES or {".", ".."} & set(found["path"].split("/")):
-        raise BadSpec(f"store {shown(url)}; expected {EXAMPLE}")
+        raise BadSpec(f"store {shorten(url)}; expected {EXAMPLE}")
     return url.removesuffix("/")
 
 
@@ -69,7 +69,7 @@ def write_object(url: str, content: bytes) -> None:
         files.pipe_file(url, content)
 
 
-def weight_of(url: str) -> int | None:
+def size_of(url: str) -> int | None:
     """Return an object's bytes, None where there is none.
 
     Raises:
@@ -82,7 +82,7 @@ def weight_of(url: str) -> int | None:
             return None
 
 
-def weights_under(url: str) -> dict[str, int]:
+def sizes_under(url: str) -> dict[str, int]:
     """Return the bytes of all objects under a URL, by what their names have after it.
 
     Raises:

@@ -8,12 +8,12 @@ import torch
 
 from evaluation.core.types import Array, Images, Map
 from members.data.dataset import DataSet
-from members.network import Network
+from members.network import NormalisedNetwork
 from members.recipe import Member
 from members.store import ProbabilityStore
-from members.store_metadata import Seen, StoreDtype
+from members.store_metadata import StoreDtype, TrainingIds
 from members.train import Fold, load_network
-from members.tta import augmented
+from members.tta import with_tta
 
 PASS_IMAGES = 32  # a forward pass: large enough for the GPU's sake, small enough for the cache
 
@@ -23,7 +23,7 @@ def predict_split(
     data: DataSet,
     models: Sequence[Path],
     *,
-    seen: Seen | None,
+    seen: TrainingIds | None,
     device: str,
     folder: Path,
     dtype: StoreDtype,
@@ -35,7 +35,7 @@ def predict_split(
         member: whose maps.
         data: the images to predict.
         models: folder of each fold's weights.
-        seen: what each model was trained on (see `seen_by`), None where nobody knows; where it
+        seen: what each model was trained on (see `training_ids`), None where nobody knows; where it
             names a model for each image, that one predicts it, else all do, and the mean counts.
         device: `cpu` or `cuda:K`.
         folder: of the store.
@@ -68,7 +68,7 @@ def predict_split(
         store.write(block, maps)
 
 
-def seen_by(training: DataSet, folds: Sequence[Fold], *, out_of_fold: bool) -> Seen:
+def training_ids(training: DataSet, folds: Sequence[Fold], *, out_of_fold: bool) -> TrainingIds:
     """Tell what the models of the folds were trained on.
 
     Args:
@@ -78,14 +78,14 @@ def seen_by(training: DataSet, folds: Sequence[Fold], *, out_of_fold: bool) -> S
     """
     models = tuple(frozenset(training.ids[i] for i in fold.training) for fold in folds)
     if not out_of_fold:
-        return Seen(models)
-    return Seen(models, tuple(int(k) for k in _fold_of(len(training.ids), folds)))
+        return TrainingIds(models)
+    return TrainingIds(models, tuple(int(k) for k in _fold_of(len(training.ids), folds)))
 
 
-def predict(network: Network, images: Images, device: str, member: Member) -> Map:
+def predict(network: NormalisedNetwork, images: Images, device: str, member: Member) -> Map:
     """Return the maps of images (image, channel, row, col); a specialist's have one class."""
     recipe = member.recipe
-    probabilities = augmented(
+    probabilities = with_tta(
         lambda batch: network(batch).float().softmax(dim=1), recipe.tta, recipe.tta_merge
     )
     parts = []
@@ -97,7 +97,9 @@ def predict(network: Network, images: Images, device: str, member: Member) -> Ma
     return np.concatenate(parts)
 
 
-def _mean(networks: Sequence[Network], images: Images, device: str, member: Member) -> Map:
+def _mean(
+    networks: Sequence[NormalisedNetwork], images: Images, device: str, member: Member
+) -> Map:
     total = predict(networks[0], images, device, member)
     for network in networks[1:]:
         total += predict(network, images, device, member)
@@ -106,7 +108,7 @@ def _mean(networks: Sequence[Network], images: Images, device: str, member: Memb
 
 
 def _out_of_fold(
-    networks: Sequence[Network],
+    networks: Sequence[NormalisedNetwork],
     images: Images,
     fold_of: Array,
     device: str,

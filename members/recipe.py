@@ -8,14 +8,14 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from evaluation.core.classes import Classes
-from evaluation.core.errors import BadSpec, shown
+from evaluation.core.errors import BadSpec, shorten
 from evaluation.core.safe_yaml import parse_yaml
 from evaluation.core.specs import Spec, parse_spec, split_name
 from members.architectures import ARCHITECTURES
 from members.augmentations import Augment
 from members.losses import check_loss
 from members.optimizers import OPTIMIZERS, SCHEDULES
-from members.trainers import PROCEDURES
+from members.trainers import TRAINERS
 from members.trainers.epoch_metrics import Monitor
 from members.tta import Merge, check_test_time
 
@@ -82,7 +82,7 @@ class Recipe(BaseModel):
         Augment(self.augment)
         OPTIMIZERS.check(self.optimizer, "parameters")
         SCHEDULES.check(self.schedule, "epochs")
-        PROCEDURES.check(self.procedure)
+        TRAINERS.check(self.procedure)
         check_test_time(self.tta)
 
 
@@ -171,7 +171,7 @@ def read_member(text: str, defaults: Mapping[str, Any]) -> tuple[str, Recipe]:
         mapping = parse_yaml(rest)
     except BadSpec:
         raise BadSpec(
-            f"member {shown(text)} is no YAML mapping; write NAME={{architecture: unet,"
+            f"member {shorten(text)} is no YAML mapping; write NAME={{architecture: unet,"
             " epochs: 8}, with quotes around specs that hold commas"
         ) from None
     return name or "member", read_recipe(name or "member", mapping, defaults)
@@ -184,7 +184,7 @@ def read_recipe(name: str, mapping: object, defaults: Mapping[str, Any]) -> Reci
         BadSpec: an unknown key or a value that does not fit; names member and key.
     """
     if not isinstance(mapping, dict):
-        raise BadSpec(f"member {name!r} is {shown(mapping)}; expected a mapping of recipe keys")
+        raise BadSpec(f"member {name!r} is {shorten(mapping)}; expected a mapping of recipe keys")
     try:
         return Recipe.model_validate({**defaults, **mapping})
     except ValidationError as error:
@@ -192,14 +192,14 @@ def read_recipe(name: str, mapping: object, defaults: Mapping[str, Any]) -> Reci
         key = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
             known = ", ".join(Recipe.model_fields)
-            raise BadSpec(f"member {name!r} has no key {shown(key)}; known: {known}") from None
+            raise BadSpec(f"member {name!r} has no key {shorten(key)}; known: {known}") from None
         reason = first["msg"].removeprefix("Input should be ")
         raise BadSpec(
-            f"member {name!r}: {key!r} got {shown(first['input'])}; expected {reason}"
+            f"member {name!r}: {key!r} got {shorten(first['input'])}; expected {reason}"
         ) from None
 
 
-def families(members: Iterable[Member]) -> dict[str, list[Member]]:
+def specialist_families(members: Iterable[Member]) -> dict[str, list[Member]]:
     """Group specialists by family, in the order of their labels."""
     found: dict[str, list[Member]] = {}
     for member in members:
@@ -218,5 +218,5 @@ def architecture_of(spec: str | Spec) -> str:
     if spec.name != SPECIALISTS:
         return str(spec)
     if len(spec.arguments) != 1 or spec.options:
-        raise BadSpec(f"write specialists(ARCHITECTURE), not {shown(str(spec))}")
+        raise BadSpec(f"write specialists(ARCHITECTURE), not {shorten(str(spec))}")
     return str(spec.arguments[0])

@@ -14,7 +14,7 @@ from members.store import Few, ProbabilityStore
 from members.store_metadata import Kind
 
 
-class Family:
+class OneVsRestMember:
     """Specialists of all classes, side by side, as one member.
 
     Args:
@@ -89,7 +89,7 @@ def _renormalise(maps: Map) -> None:
     np.copyto(maps, np.float32(1 / maps.shape[1]), where=sums <= 0)
 
 
-def binary_target(target: Labels, label: int, *, ignore: int | None) -> Labels:
+def one_vs_rest_target(target: Labels, label: int, *, ignore: int | None) -> Labels:
     """Tell one class from all others.
 
     Pixels without a label (255, or of the ignored class) are positives for the specialist of the

@@ -23,11 +23,11 @@ from members.chunks import (
     DamagedChunk,
     LocalChunks,
     RemoteChunks,
-    put,
+    copy_into,
 )
 from members.object_store import Unreachable
 from members.probabilities import QUANTUM, check_maps
-from members.store_metadata import META, Catalogue, Kind, Seen, StoreDtype
+from members.store_metadata import META, Kind, StoreDtype, StoreMetadata, TrainingIds
 
 Few = Float[np.ndarray, "_ class row col"]
 """Maps of some images; their number has no name, since the next may be fewer."""
@@ -47,7 +47,7 @@ class ProbabilityStore:
             raise BadRun(f"{folder} holds no probability store; make it first")
         self.folder = folder
         try:
-            self._catalogue = known = Catalogue.read(folder)
+            self._catalogue = known = StoreMetadata.read(folder)
             self._chunks = LocalChunks(folder) if known.at is None else RemoteChunks(known.at)
             self._check_shape()
         except Unreachable:
@@ -67,7 +67,7 @@ class ProbabilityStore:
         ids: Sequence[str],
         classes: Classes,
         shape: tuple[int, int],
-        seen: Seen | None,
+        seen: TrainingIds | None,
         kind: Kind = "probabilities",
         label: int | None = None,
         dtype: StoreDtype = "float16",
@@ -94,7 +94,7 @@ class ProbabilityStore:
         if len(set(ids)) < len(ids):
             raise BadMaps(f"{folder.name}: ids repeat; expected distinct ids")
         folder.mkdir(parents=True, exist_ok=True)
-        catalogue = Catalogue(tuple(ids), classes, kind, label, dtype, seen, at)
+        catalogue = StoreMetadata(tuple(ids), classes, kind, label, dtype, seen, at)
         header = {
             "shape": (len(ids), catalogue.depth, *shape),
             "chunks": (min(BLOCK_IMAGES, len(ids)), catalogue.depth, *shape),
@@ -207,7 +207,7 @@ class ProbabilityStore:
         try:
             for place in places:
                 if onto is not None:
-                    put(next(onto), place)
+                    copy_into(next(onto), place)
                 rest = place
                 while len(rest):
                     end = min(stop, at - at % length + length)

@@ -19,7 +19,7 @@ META = "store.json"
 
 
 @dataclass(frozen=True)
-class Seen:
+class TrainingIds:
     """Which images the models behind the maps were trained on.
 
     Args:
@@ -41,7 +41,7 @@ class Seen:
 
 
 @dataclass(frozen=True)
-class Catalogue:
+class StoreMetadata:
     """What is known of a store's maps beside their values.
 
     Args:
@@ -59,7 +59,7 @@ class Catalogue:
     kind: Kind
     label: int | None
     dtype: StoreDtype
-    seen: Seen | None
+    seen: TrainingIds | None
     at: str | None = None
 
     @property
@@ -72,7 +72,7 @@ class Catalogue:
         write_json(folder / META, self._document())
 
     @classmethod
-    def read(cls, folder: Path) -> "Catalogue":
+    def read(cls, folder: Path) -> "StoreMetadata":
         """Read it from the folder of a store; whatever is wrong with it raises something."""
         meta = read_json(folder / META)
         seen = meta["seen"]
@@ -83,7 +83,7 @@ class Catalogue:
             meta["label"],
             meta["dtype"],
             seen
-            and Seen(
+            and TrainingIds(
                 tuple(frozenset(ids) for ids in seen["models"]),
                 None if seen["model"] is None else tuple(seen["model"]),
             ),

@@ -17,27 +17,27 @@ from torch import Tensor, nn
 
 from evaluation.core.blocks import BLOCK_IMAGES, blocks
 from evaluation.core.errors import BadData, BadRun, EnsError
-from evaluation.core.files import whole_file
-from evaluation.core.provenance import check_outputs
+from evaluation.core.files import atomic_file
+from evaluation.core.provenance import verify_outputs
 from evaluation.core.types import Array, Labels
 from members.augmentations import Augment
-from members.augmentations.augmentation_base import Ground
-from members.batches import Sampler, class_shares, oversampled
+from members.augmentations.augmentation_base import TrainingContext
+from members.batches import BatchLoader, class_shares, oversampled
 from members.data.dataset import DataSet
 from members.data.folds import hold_out
-from members.devices import autocast, home_of
+from members.devices import autocast, data_device
 from members.losses import build_loss
-from members.network import Network, network_with
+from members.network import NormalisedNetwork, load_network_from
 from members.recipe import Member
-from members.specialists import binary_target
-from members.trainers import PROCEDURES
-from members.trainers.epoch_metrics import Rates, rates, tally
-from members.trainers.loop import History, Task, Watch
+from members.specialists import one_vs_rest_target
+from members.trainers import TRAINERS
+from members.trainers.epoch_metrics import EpochMetrics, batch_confusion, rates
+from members.trainers.loop import History, TrainingTask, Watch
 from members.trainers.training_curves import write_curves
 
 
 @dataclass(frozen=True)
-class Examination:
+class HoldoutValidator:
     """Loss, accuracy and masked mIoU of a network on the holdout.
 
     Args:
@@ -58,7 +58,7 @@ class Examination:
     device: str
     autocast: Callable[[], Any]
 
-    def __call__(self, network: nn.Module) -> Rates:
+    def __call__(self, network: nn.Module) -> EpochMetrics:
         """Examine a network in evaluation mode."""
         total, counts = 0.0, torch.zeros(self.classes, self.classes, dtype=torch.int64)
         for block in blocks(len(self.images), BLOCK_IMAGES):
@@ -68,7 +68,7 @@ class Examination:
                 logits = network(images).float()
             with torch.inference_mode():
                 total += float(self.loss(logits, target)) * len(images)
-                counts += tally(logits, target, self.classes).cpu()
+                counts += batch_confusion(logits, target, self.classes).cpu()
         return rates(total / max(1, len(self.images)), counts, self.ignore)
 
 
@@ -137,7 +137,7 @@ def seed_of(name: str, fold: Fold, seed: int) -> int:
     return int.from_bytes(told[:4], "little")
 
 
-def load_network(member: Member, folder: Path, *, channels: int, classes: int) -> Network:
+def load_network(member: Member, folder: Path, *, channels: int, classes: int) -> NormalisedNetwork:
     """Load the weights that `train_fold` wrote.
 
     Args:
@@ -150,15 +150,17 @@ def load_network(member: Member, folder: Path, *, channels: int, classes: int) -
         BadRun: they are damaged, not those that were trained, or of another network.
     """
     logits = classes if member.label is None else BINARY
-    check_outputs(folder)
+    verify_outputs(folder)
     architecture = member.recipe.architecture
-    return network_with(folder / WEIGHTS, architecture, channels=channels, classes=logits).eval()
+    return load_network_from(
+        folder / WEIGHTS, architecture, channels=channels, classes=logits
+    ).eval()
 
 
-def _save(network: Network, path: Path) -> None:
+def _save(network: NormalisedNetwork, path: Path) -> None:
     state = {name: value.cpu().contiguous() for name, value in network.state_dict().items()}
     try:
-        with whole_file(path) as partial:
+        with atomic_file(path) as partial:
             save_file(state, partial)
     except SafetensorError as error:  # of the machine too: it knows no OSError
         raise BadRun(f"{path} cannot be written ({error}); mend that and train again") from None
@@ -166,11 +168,11 @@ def _save(network: Network, path: Path) -> None:
 
 def _trained(
     member: Member, data: DataSet, fold: Fold, *, seed: int, device: str, watch: Watch
-) -> tuple[Network, History]:
+) -> tuple[NormalisedNetwork, History]:
     recipe, ignore = member.recipe, data.classes.ignore
     learnt, held = _parts(data, fold, recipe.train_share, seed)
     augment = Augment(recipe.augment)
-    ground = Ground(len(data.classes), device, recipe.batch)
+    ground = TrainingContext(len(data.classes), device, recipe.batch)
     images, target = augment.enlarge(
         *_tensors(data, learnt, device), ground, np.random.default_rng(seed)
     )
@@ -184,12 +186,14 @@ def _trained(
     labels = target.cpu().numpy()
     shares = class_shares(labels, classes)
     _check_shares(member, data, shares)
-    network = Network(recipe.architecture, channels=data.channels, classes=classes).to(device)
+    network = NormalisedNetwork(recipe.architecture, channels=data.channels, classes=classes).to(
+        device
+    )
     network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     network.normalise_as(images)
     loss = build_loss(recipe.loss, frequencies=shares, ignore=ignore).to(device)
     drawn = oversampled(labels, shares, ignore=ignore, times=recipe.oversample)
-    sampler = Sampler(
+    sampler = BatchLoader(
         images,
         target,
         drawn,
@@ -199,19 +203,19 @@ def _trained(
         device=device,
     )
     inner = autocast(device, recipe.precision)
-    task = Task(
+    task = TrainingTask(
         network=network,
         loss=loss,
         batches=sampler.epoch,
         steps=sampler.steps,
-        examine=Examination(held_images, held_target, loss, classes, ignore, device, inner),
+        examine=HoldoutValidator(held_images, held_target, loss, classes, ignore, device, inner),
         recipe=recipe,
         autocast=inner,
         classes=classes,
         ignore=ignore,
         watch=watch,
     )
-    return network, PROCEDURES.build(recipe.procedure)(task)
+    return network, TRAINERS.build(recipe.procedure)(task)
 
 
 def _parts(data: DataSet, fold: Fold, share: float, seed: int) -> tuple[Array, Array]:
@@ -231,14 +235,14 @@ def _hold_out(data: DataSet, places: Array, share: float, seed: int) -> Array:
 
 def _tensors(data: DataSet, places: Array, device: str) -> tuple[Tensor, Tensor]:
     arrays = np.asarray(data.images[places]), np.asarray(data.target()[places])
-    home = home_of(sum(array.nbytes for array in arrays), device)
+    home = data_device(sum(array.nbytes for array in arrays), device)
     images, target = (torch.from_numpy(array).to(home) for array in arrays)
     return images, target
 
 
 def _binary(target: Tensor, label: int, *, ignore: int | None) -> Tensor:
     labels: Labels = target.cpu().numpy()
-    return torch.from_numpy(binary_target(labels, label, ignore=ignore)).to(target.device)
+    return torch.from_numpy(one_vs_rest_target(labels, label, ignore=ignore)).to(target.device)
 
 
 def _check_shares(member: Member, data: DataSet, shares: Array) -> None:

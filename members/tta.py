@@ -38,7 +38,7 @@ Probabilities = Callable[[Tensor], Tensor]
 """From images (image, channel, row, col) to probabilities (image, class, row, col)."""
 
 
-def augmented(probabilities: Probabilities, spec: str | None, merge: Merge) -> Probabilities:
+def with_tta(probabilities: Probabilities, spec: str | None, merge: Merge) -> Probabilities:
     """Return what predicts every view of the images and merges the maps.
 
     Args:
@@ -62,7 +62,7 @@ def augmented(probabilities: Probabilities, spec: str | None, merge: Merge) -> P
 
 
 def check_test_time(spec: str | None) -> None:
-    """Refuse what `augmented` would refuse.
+    """Refuse what `with_tta` would refuse.
 
     Raises:
         BadSpec: an unknown name or option, or weights.

@@ -41,10 +41,10 @@ def filtered(
 ) -> Block:
     """Apply an operation on one image to each image of the block; see `stacked`."""
     tall = stacked(block, gap=gap, fill=fill)
-    return operation(flat(tall)).reshape(tall.shape)[:, : block.shape[1]]
+    return operation(as_image(tall)).reshape(tall.shape)[:, : block.shape[1]]
 
 
-def flat(tall: Block) -> TallImage:
+def as_image(tall: Block) -> TallImage:
     """Return what `stacked` gave as one image that OpenCV takes; the same memory."""
     values = tall.view(np.uint8) if tall.dtype == bool else tall
     return values.reshape(-1, tall.shape[2])

@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass, replace
 
-from evaluation.core.arrays import highest
+from evaluation.core.arrays import argmax
 from evaluation.core.errors import BadMaps, BadSpec
 from evaluation.core.specs import Spec, parse_spec, split_chain
-from evaluation.core.types import Array, Labels, Map
+from evaluation.core.types import Array, Labels
 from postproc.images import check_images
-from postproc.step import Learned, Step
+from postproc.step import LearnedStep, Step
 from postproc.steps import STEPS
 
 CLASS_AXIS = 1
@@ -31,9 +31,9 @@ def parse_chain(
             one that gives labels, or one right after itself where that makes no sense: the second
             would change nothing, or both would be one with other options.
     """
-    around = Surroundings(classes, ignore, floor)
+    around = StepContext(classes, ignore, floor)
     specs = [parse_spec(part) for part in split_chain(text)]
-    steps: list[Step | Learned] = []
+    steps: list[Step | LearnedStep] = []
     for spec in specs:
         step = around.build(spec)
         if steps:
@@ -43,16 +43,16 @@ def parse_chain(
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class StepContext:
     """What steps are built in; see `parse_chain`."""
 
     classes: int
     ignore: int | None
     floor: float
 
-    def build(self, spec: Spec) -> Step | Learned:
+    def build(self, spec: Spec) -> Step | LearnedStep:
         """Build the step that a spec names."""
-        step: Step | Learned = STEPS.build(
+        step: Step | LearnedStep = STEPS.build(
             spec, classes=self.classes, ignore=self.ignore, floor=self.floor
         )
         return step
@@ -69,8 +69,8 @@ class Chain:
     """
 
     specs: tuple[Spec, ...]
-    steps: tuple[Step | Learned, ...]
-    around: Surroundings
+    steps: tuple[Step | LearnedStep, ...]
+    around: StepContext
 
     def __str__(self) -> str:
         """Give the canonical text, which `parse_chain` reads again."""
@@ -95,12 +95,12 @@ class Chain:
     @property
     def learns(self) -> bool:
         """Whether a step must learn before the chain can be applied; see `fit_chain`."""
-        return any(isinstance(step, Learned) for step in self.steps)
+        return any(isinstance(step, LearnedStep) for step in self.steps)
 
     @property
     def before_learning(self) -> "Chain":
         """The steps before the last one that learns: what held-out maps must go through."""
-        places = [k for k, step in enumerate(self.steps) if isinstance(step, Learned)]
+        places = [k for k, step in enumerate(self.steps) if isinstance(step, LearnedStep)]
         return self.head(max(places, default=0))
 
     def head(self, place: int) -> "Chain":
@@ -138,7 +138,7 @@ class Chain:
         self._check(maps, images)
         values, are = maps, "maps"
         for spec, step in zip(self.specs, self.steps, strict=True):
-            if isinstance(step, Learned):
+            if isinstance(step, LearnedStep):
                 raise BadSpec(
                     f"step {spec.name!r} has not learned; give it held-out maps and target"
                 )
@@ -155,7 +155,9 @@ class Chain:
         check_images(images, maps.shape[0], maps.shape[2:], needed_by=self.first_in_need)
 
 
-def _check_order(before: Spec, first: Step | Learned, spec: Spec, step: Step | Learned) -> None:
+def _check_order(
+    before: Spec, first: Step | LearnedStep, spec: Spec, step: Step | LearnedStep
+) -> None:
     """Refuse a step that cannot follow the one before it, or need not."""
     if (first.gives, step.takes) == ("labels", "maps"):
         raise BadSpec(
@@ -166,9 +168,3 @@ def _check_order(before: Spec, first: Step | Learned, spec: Spec, step: Step | L
         raise BadSpec(f"step {spec.name!r} stands twice in a row; one with other options does both")
     if spec == before and step.again == "nothing":
         raise BadSpec(f"step '{spec}' stands twice in a row, and the second would change nothing")
-
-
-def argmax(maps: Map) -> Labels:
-    """Give each pixel its most probable class, the lowest of several; uint8."""
-    labels: Labels = highest(maps)
-    return labels

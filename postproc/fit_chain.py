@@ -16,7 +16,7 @@ from evaluation.core.types import Array
 from members.maps import MapReader
 from postproc.chain import Chain
 from postproc.images import check_images
-from postproc.step import FitBlock, Learned
+from postproc.step import FitBlock, LearnedStep
 
 
 def fit_chain(chain: Chain, maps: MapReader, target: Array, images: Array | None = None) -> Chain:
@@ -41,7 +41,7 @@ def fit_chain(chain: Chain, maps: MapReader, target: Array, images: Array | None
     needed_by = chain.before_learning.first_in_need
     check_images(images, len(target), target.shape[1:], needed_by=needed_by, option="--fit-images")
     for place, step in enumerate(chain.steps):
-        if isinstance(step, Learned):
+        if isinstance(step, LearnedStep):
             learned_from = _Blocks(chain.head(place), maps, target, images if needed_by else None)
             chain = chain.put(place, step.fit(learned_from))
     return chain
@@ -94,7 +94,7 @@ PerPixel = Float[np.ndarray, "pixel"]
 
 
 @dataclass(frozen=True)
-class HeldOut:
+class FitPixels:
     """What a member says about some pixels, and what is true there.
 
     Args:
@@ -108,9 +108,9 @@ class HeldOut:
     weight: PerPixel
 
 
-def held_out_pixels(
+def fit_pixels(
     blocks: Iterable[FitBlock], scored: Sequence[int], floor: float, *, values: int = MAX_VALUES
-) -> HeldOut:
+) -> FitPixels:
     """Take every pixel, or every third, ninth, ... of a class that has more than its share.
 
     Rare classes are taken whole, since it is their pixels that decide. What is taken depends
@@ -136,7 +136,7 @@ def held_out_pixels(
     kept = np.array([part.shape[1] for part in maps])
     weight = np.array([thinned.met for thinned in found]) / np.maximum(kept, 1)
     log_maps = np.log(np.maximum(np.concatenate(maps, axis=1), np.float32(floor)))
-    return HeldOut(log_maps, np.repeat(np.arange(len(scored)), kept), np.repeat(weight, kept))
+    return FitPixels(log_maps, np.repeat(np.arange(len(scored)), kept), np.repeat(weight, kept))
 
 
 class _Thinned:

@@ -20,7 +20,7 @@ Reader = Callable[[slice], Map]
 
 
 @dataclass(frozen=True)
-class CrossFitted:
+class OutOfFoldChain:
     """A chain for each fold, fitted on the others: what labels an image never saw its target.
 
     Args:
@@ -54,7 +54,7 @@ class CrossFitted:
 def postprocess(
     read: Reader,
     count: int,
-    chain: Chain | CrossFitted,
+    chain: Chain | OutOfFoldChain,
     *,
     images: Array | None = None,
     threads: int | None = None,
@@ -86,7 +86,7 @@ def postprocess(
 
     def label(block: slice) -> tuple[slice, Labels]:
         seen = None if images is None else np.asarray(images[block])
-        apply = chain.at(block) if isinstance(chain, CrossFitted) else chain
+        apply = chain.at(block) if isinstance(chain, OutOfFoldChain) else chain
         return block, apply(_finite(read(block), block), seen)
 
     return map_blocks(label, count, threads=threads)

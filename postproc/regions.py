@@ -16,7 +16,7 @@ from jaxtyping import Bool, Int, Integer, Shaped
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from evaluation.core.arrays import highest
+from evaluation.core.arrays import argmax
 from evaluation.core.classes import UNLABELLED
 from evaluation.core.types import Images, Labels, Map
 from postproc.batched_filters import stacked
@@ -88,8 +88,8 @@ class Regions:
         """Return pairs of regions that touch, by `connectivity`; a pair may come several times."""
         numbers = self.numbers()
         flat, found = numbers.ravel(), []
-        for shift, one, other in sides(self._shape, self.connectivity):
-            places = placed(one, numbers[one] != numbers[other], self._shape)
+        for shift, one, other in adjacent_views(self._shape, self.connectivity):
+            places = paste(one, numbers[one] != numbers[other], self._shape)
             found.append(np.stack([flat[places], flat[places + shift]]))
         return np.concatenate(found, axis=1)
 
@@ -101,7 +101,9 @@ def joined_regions(
     return _joined(pairs[:, among[pairs].all(axis=0)], len(regions.areas))
 
 
-def sides(shape: tuple[int, ...], connectivity: Connectivity) -> list[tuple[int, Part, Part]]:
+def adjacent_views(
+    shape: tuple[int, ...], connectivity: Connectivity
+) -> list[tuple[int, Part, Part]]:
     """Return where pixels are and where others that they touch, and how far these are.
 
     Each pair of pixels comes once; the first are those beside each other in a row.
@@ -117,7 +119,7 @@ def sides(shape: tuple[int, ...], connectivity: Connectivity) -> list[tuple[int,
     return found[: 2 * connectivity]
 
 
-def placed(part: Part, mask: Mask, shape: tuple[int, ...]) -> Int[np.ndarray, " place"]:
+def paste(part: Part, mask: Mask, shape: tuple[int, ...]) -> Int[np.ndarray, " place"]:
     """Return the places, in the flat block, of what a mask of a part of it marks."""
     whole = np.zeros(shape, dtype=bool)
     whole[part] = mask
@@ -130,11 +132,11 @@ def _touching(
     """Pair runs of one label that touch in two neighbouring rows."""
     run = np.repeat(np.arange(len(lengths), dtype=np.int32), lengths)
     found = []
-    for shift, above, below in sides(labels.shape, connectivity)[1:]:
+    for shift, above, below in adjacent_views(labels.shape, connectivity)[1:]:
         # Two runs overlap in one stretch; it begins where one of them does, or at the left edge.
         first = begins[above] | begins[below]
         first[:, :, :1] = True
-        places = placed(above, (labels[above] == labels[below]) & first, labels.shape)
+        places = paste(above, (labels[above] == labels[below]) & first, labels.shape)
         found.append(np.stack([run[places], run[places + shift]]))
     return np.concatenate(found, axis=1)
 
@@ -151,7 +153,7 @@ STEPS = 4
 CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
 
 
-def removing(find: Callable[[Labels], Mask], refill: Refill, ignore: int | None) -> Step:
+def remove_regions(find: Callable[[Labels], Mask], refill: Refill, ignore: int | None) -> Step:
     """Build the step that removes pixels and fills what is left open.
 
     An image of which everything would be removed stays as it is.
@@ -166,7 +168,7 @@ def removing(find: Callable[[Labels], Mask], refill: Refill, ignore: int | None)
     if refill == "next_best":
 
         def relabel(maps: Map, _: Images | None) -> Labels:
-            labels = highest(maps)
+            labels = argmax(maps)
             return next_best(maps, labels, find(labels), ignore)
 
         return Step("maps", "labels", relabel)
@@ -230,9 +232,9 @@ def majority_label(labels: Labels, missing: Mask) -> Labels:
 def _edges(missing: Mask) -> Pairs:
     """Pair missing pixels, by their places, with others that share a side with them."""
     found = []
-    for shift, first, second in sides(missing.shape, connectivity=1):
+    for shift, first, second in adjacent_views(missing.shape, connectivity=1):
         for inside, other, step in ((first, second, shift), (second, first, -shift)):
-            places = placed(inside, missing[inside] & ~missing[other], missing.shape)
+            places = paste(inside, missing[inside] & ~missing[other], missing.shape)
             found.append(np.stack([places, places + step]))
     return np.concatenate(found, axis=1)
 
@@ -250,6 +252,6 @@ def next_best(maps: Map, labels: Labels, missing: Mask, ignore: int | None) -> L
     if ignore is not None:
         scores[:, ignore] = 0
     found = labels.copy()
-    found[missing] = highest(scores)
+    found[missing] = argmax(scores)
     missing[missing] = scores.max(axis=1) == 0
     return nearest_label(found, missing)

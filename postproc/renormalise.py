@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from evaluation.core.arrays import highest
+from evaluation.core.arrays import argmax
 from evaluation.core.types import Labels, Map
 
 CLASS_AXIS = 1
@@ -14,14 +14,14 @@ def renormalise(scores: Map) -> Map:
     Args:
         scores: not negative, float32; no pixel's are all zero.
     """
-    winner = highest(scores)
+    winner = argmax(scores)
     scores /= scores.sum(axis=CLASS_AXIS, keepdims=True)
     return _won_by(winner, scores)
 
 
 def _won_by(winner: Labels, maps: Map) -> Map:
     """Undo ties that rounding has made, in place: a division may merge two neighbouring floats."""
-    tied = (highest(maps) != winner)[:, None]
+    tied = (argmax(maps) != winner)[:, None]
     if tied.any():
         winner = winner[:, None].astype(np.intp)
         value = np.take_along_axis(maps, winner, CLASS_AXIS)

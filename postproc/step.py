@@ -59,7 +59,7 @@ class FitBlock(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Learned:
+class LearnedStep:
     """A step on maps that must learn first.
 
     Args:
@@ -81,7 +81,7 @@ Area = Annotated[int, Field(ge=1)]
 Only = list[Annotated[int, Field(ge=0)]] | None
 
 
-def areas(option: str, value: Area | list[Area], classes: int) -> Int[np.ndarray, " class"]:
+def parse_areas(option: str, value: Area | list[Area], classes: int) -> Int[np.ndarray, " class"]:
     """Return an area for each class, given one for all or one a class.
 
     Raises:
@@ -96,7 +96,7 @@ def areas(option: str, value: Area | list[Area], classes: int) -> Int[np.ndarray
     return np.array(value)
 
 
-def chosen(only: Only, classes: int) -> list[int]:
+def parse_classes(only: Only, classes: int) -> list[int]:
     """Return the classes that a step works on, lowest first; all of them where none are given.
 
     Raises:

@@ -5,9 +5,9 @@ import click
 from benchmarks.fuse import PARTS
 from ensemble.cli.options import (
     json_option,
+    log,
+    print_result,
     rounds_option,
-    show,
-    tell,
 )
 
 PART = "Only this part; repeatable."
@@ -45,5 +45,5 @@ def fuse(
     from benchmarks.fuse.synthetic import Size
 
     size = Size(members, images, pixels, rounds)
-    document = bench_fuse(size, list(dict.fromkeys(parts)) or list(PARTS), tell)
-    show(as_text(document), document, as_json=as_json)
+    document = bench_fuse(size, list(dict.fromkeys(parts)) or list(PARTS), log)
+    print_result(as_text(document), document, as_json=as_json)

@@ -17,7 +17,7 @@ from benchmarks.fuse.synthetic import (
 from ensemble.block_fusion import fuse
 from ensemble.pipeline.bench.timing import compared, in_turns
 from ensemble.strategies import STRATEGIES
-from evaluation.core.arrays import highest
+from evaluation.core.arrays import argmax
 from evaluation.core.blocks import blocks
 from evaluation.core.classes import numbered
 from evaluation.core.types import Labels, Map
@@ -81,7 +81,7 @@ def _argmax(readers: Sequence[MapReader]) -> Labels:
     found: Labels = np.empty((count, rows, cols), np.uint8)
 
     def write(block: slice, fused: Map) -> None:
-        found[block] = highest(fused)
+        found[block] = argmax(fused)
 
     fuse(readers, STRATEGIES.build("mean"), count, write)
     return found

@@ -9,7 +9,7 @@ from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
 
 from benchmarks.fuse.synthetic import CLASSES, Size
-from ensemble.fusion import Block, Fusion
+from ensemble.fusion import Fusion, TrainingBlock
 from ensemble.pipeline.bench.timing import compared, in_turns
 from ensemble.sampling import PerPixelFeatures, PixelTarget, sample
 from ensemble.strategies import STRATEGIES
@@ -61,7 +61,7 @@ def stacking(size: Size, folder: Path) -> dict[str, Any]:
 
 
 def _sides(
-    parts: list[Block], held_out: Block, pixels: int, rounds: int
+    parts: list[TrainingBlock], held_out: TrainingBlock, pixels: int, rounds: int
 ) -> dict[str, dict[str, float]]:
     strategy = STRATEGIES.build(
         f"stacking(sample_pixels={pixels // OURS_OF})",
@@ -87,7 +87,7 @@ def _sides(
     return sides
 
 
-def _drawn(seed: int, images: int, members: int) -> Block:
+def _drawn(seed: int, images: int, members: int) -> TrainingBlock:
     """Draw target and maps; members differ in skill, share errors, and confuse classes."""
     rng, fixed = np.random.default_rng(seed), np.random.default_rng(0)
     habits = fixed.normal(scale=0.5, size=(members, CLASSES, CLASSES)) + 2 * np.eye(CLASSES)
@@ -98,10 +98,10 @@ def _drawn(seed: int, images: int, members: int) -> Block:
         own = rng.standard_normal(shared.shape, dtype=np.float32)
         said: Map = softmax(habit[target] + shared + np.float32(1.5) * own, axis=-1)
         one[...] = np.moveaxis(said, -1, 1)
-    return Block(maps, target)
+    return TrainingBlock(maps, target)
 
 
-def _rows(parts: list[Block], pixels: int) -> Rows:
+def _rows(parts: list[TrainingBlock], pixels: int) -> Rows:
     """Return log-probabilities, a row a pixel, and the target."""
     rows = [
         np.moveaxis(maps, (0, 2), (-2, -1)).reshape(target.size, -1) for maps, target, _ in parts
@@ -110,21 +110,21 @@ def _rows(parts: list[Block], pixels: int) -> Rows:
     return logs, np.concatenate([target.ravel() for _, target, _ in parts])[:pixels]
 
 
-def _ours(fusion: Fusion, held_out: Block) -> float:
+def _ours(fusion: Fusion, held_out: TrainingBlock) -> float:
     said = np.moveaxis(fusion(held_out.maps), 1, -1).reshape(-1, CLASSES)
     return _log_loss(said[:, 1:], held_out)
 
 
-def _theirs(model: LogisticRegression, held_out: Block) -> float:
+def _theirs(model: LogisticRegression, held_out: TrainingBlock) -> float:
     return _log_loss(model.predict_proba(_rows([held_out], held_out.target.size)[0]), held_out)
 
 
-def _log_loss(said: Float[np.ndarray, "pixel scored"], held_out: Block) -> float:
+def _log_loss(said: Float[np.ndarray, "pixel scored"], held_out: TrainingBlock) -> float:
     target = held_out.target.ravel().astype(int) - 1
     return -float(np.log(said[np.arange(len(target)), target]).mean())
 
 
-def _sampled(parts: list[Block], pixels: int) -> dict[str, list[float]]:
+def _sampled(parts: list[TrainingBlock], pixels: int) -> dict[str, list[float]]:
     """Return each scored class's share of the pixels, of our sample, and of the sample's weight."""
     found = sample(parts, classes=CLASSES, ignore=0, pixels=pixels, seed=0)
     drawn = np.bincount(found.target, minlength=CLASSES)[1:]

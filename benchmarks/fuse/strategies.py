@@ -15,11 +15,11 @@ from benchmarks.fuse.synthetic import (
     Size,
     drawn_members,
 )
-from ensemble.fusion import Block, Fusion, Learned
+from ensemble.fusion import Fusion, LearnedFusion, TrainingBlock
 from ensemble.pipeline.bench.timing import compared, in_turns
 from ensemble.strategies import STRATEGIES
 from ensemble.strategy import build_strategy
-from evaluation.core.arrays import highest
+from evaluation.core.arrays import argmax
 from evaluation.core.types import Array, Labels
 
 IMAGES = 24
@@ -41,10 +41,10 @@ def staple(size: Size, folder: Path) -> dict[str, Any]:
     images = [SimpleITK.GetImageFromArray(np.concatenate(labels)) for labels in rated]
     maps = np.moveaxis(np.eye(CLASSES, dtype=np.float32)[rated], -1, 2).copy()
     strategy = STRATEGIES.build("staple", classes=CLASSES, ignore=None)
-    assert isinstance(strategy, Learned)
+    assert isinstance(strategy, LearnedFusion)
 
     def ours() -> Array:
-        return highest(strategy.fit([Block(maps, rated[0])])(maps))
+        return argmax(strategy.fit([TrainingBlock(maps, rated[0])])(maps))
 
     def theirs() -> Array:
         found = SimpleITK.GetArrayFromImage(SimpleITK.MultiLabelSTAPLE(images))
@@ -93,13 +93,13 @@ def steps(size: Size, folder: Path) -> dict[str, Any]:
     maps = drawn_members(size.members, min(size.images, STEPS_IMAGES))
     # All members are of some use, or what selects them would have little to do.
     target = maps.mean(axis=0).argmax(axis=1)
-    block = Block(maps[:, :FIT_IMAGES], target[:FIT_IMAGES])
+    block = TrainingBlock(maps[:, :FIT_IMAGES], target[:FIT_IMAGES])
     fusions = {spec: _fitted(spec, block, size.members) for spec in (*STRATEGIES, *VARIANTS)}
     sides = {spec: lambda fusion=fusion: fusion(maps) for spec, fusion in fusions.items()}
     return {"sides": compared(in_turns(sides, size.rounds), "mean"), "images": maps.shape[1]}
 
 
-def _fitted(spec: str, block: Block, members: int) -> Fusion:
+def _fitted(spec: str, block: TrainingBlock, members: int) -> Fusion:
     built = build_strategy(
         spec,
         classes=CLASSES,
@@ -108,4 +108,4 @@ def _fitted(spec: str, block: Block, members: int) -> Fusion:
         floor=2.0**-25,
         seed=0,
     )
-    return built.fit([block]) if isinstance(built, Learned) else built
+    return built.fit([block]) if isinstance(built, LearnedFusion) else built

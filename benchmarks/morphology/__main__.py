@@ -8,9 +8,9 @@ from benchmarks.inputs import cases_options
 from benchmarks.morphology import PARTS
 from ensemble.cli.options import (
     json_option,
+    log,
+    print_result,
     rounds_option,
-    show,
-    tell,
 )
 
 if TYPE_CHECKING:
@@ -29,5 +29,5 @@ def morphology(cases: "Cases", parts: tuple[str, ...], rounds: int, as_json: boo
     from benchmarks.morphology.suite import as_text, bench_morphology
 
     asked = list(dict.fromkeys(parts)) or list(PARTS)
-    document = bench_morphology(cases, asked, rounds, tell)
-    show(as_text(document), document, as_json=as_json)
+    document = bench_morphology(cases, asked, rounds, log)
+    print_result(as_text(document), document, as_json=as_json)

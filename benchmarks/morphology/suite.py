@@ -13,10 +13,10 @@ from benchmarks.inputs import Cases
 from benchmarks.morphology import PARTS, Part, Referee
 from ensemble.blas import one_blas_thread
 from ensemble.pipeline.bench.timing import compared, in_turns, machine
+from evaluation.core.arrays import argmax
 from evaluation.core.blocks import blocks
 from evaluation.core.errors import BadSpec
 from evaluation.core.types import Array, Labels
-from postproc.chain import argmax
 from postproc.step import Step
 from postproc.steps import STEPS
 

@@ -4,9 +4,9 @@ import click
 
 from ensemble.cli.options import (
     json_option,
+    log,
+    print_result,
     rounds_option,
-    show,
-    tell,
 )
 
 DRAWN = "Images a walk over maps drawn in memory; repeatable. [default: 1000, 10000, 100000]"
@@ -40,5 +40,5 @@ def scale(
 
     on_disk = tuple(size for size in stored or (1000, 4000) if size)
     sizes = Sizes(members, drawn or (1000, 10_000, 100_000), on_disk, rounds, on_workers)
-    document = bench_scale(sizes, tell)
-    show(as_text(document), document, as_json=as_json)
+    document = bench_scale(sizes, log)
+    print_result(as_text(document), document, as_json=as_json)

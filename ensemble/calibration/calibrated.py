@@ -9,13 +9,13 @@ from typing import Literal
 
 import numpy as np
 
-from ensemble.block_fusion import FitBlocks
+from ensemble.block_fusion import TrainingBlocks
 from ensemble.calibration.scored_classes import Calibrator
 from ensemble.fusion import (
-    Block,
     Blocks,
     Fusion,
-    Learned,
+    LearnedFusion,
+    TrainingBlock,
     fuse_block,
     needs_images,
 )
@@ -31,7 +31,7 @@ PART = 5
 FEWEST_GROUPS = 2
 
 
-def held_out(blocks: Blocks, seed: int) -> Kept:
+def calibration_split(blocks: Blocks, seed: int) -> Kept:
     """Choose a fifth of the images with target; where groups are known, whole groups.
 
     Args:
@@ -41,7 +41,7 @@ def held_out(blocks: Blocks, seed: int) -> Kept:
     Raises:
         BadData: fewer than five images, or a single group.
     """
-    if isinstance(blocks, FitBlocks) and blocks.groups is not None:
+    if isinstance(blocks, TrainingBlocks) and blocks.groups is not None:
         return _held_out_groups(blocks.target, blocks.groups, seed)
     known = np.concatenate([labelled(block) for block in blocks])
     if known.sum() < PART:
@@ -54,13 +54,13 @@ def held_out(blocks: Blocks, seed: int) -> Kept:
 
 
 @dataclass(frozen=True)
-class Part:
+class CalibrationSplit:
     """All blocks with the target of the kept images only."""
 
     blocks: Blocks
     kept: Kept
 
-    def __iter__(self) -> Iterator[Block]:
+    def __iter__(self) -> Iterator[TrainingBlock]:
         before = 0
         for block in self.blocks:
             kept = self.kept[before : before + len(block.target)]
@@ -69,7 +69,7 @@ class Part:
             before += len(kept)
 
 
-def labelled(block: Block) -> Kept:
+def labelled(block: TrainingBlock) -> Kept:
     """Tell which images of a block have target."""
     known: Kept = (block.target != UNLABELLED).any(axis=(1, 2))
     return known
@@ -94,14 +94,14 @@ At = Literal["pool", "members"]
 
 
 def calibrated(
-    strategy: Fusion | Learned,
+    strategy: Fusion | LearnedFusion,
     learn: Calibrator,
     *,
     classes: int,
     ignore: int | None,
     seed: int,
     at: At,
-) -> Learned:
+) -> LearnedFusion:
     """Return a strategy whose probabilities are calibrated.
 
     Pooling calibrated members makes the pool too unsure of itself, so by default the pool is
@@ -125,11 +125,11 @@ def calibrated(
         return sample(blocks, classes=classes, ignore=ignore, pixels=PIXELS, seed=seed)
 
     def fit_pool(blocks: Blocks) -> Fusion:
-        if not isinstance(strategy, Learned):
+        if not isinstance(strategy, LearnedFusion):
             return Calibrated(strategy, learn(drawn(_Fused(blocks, strategy))))
-        kept_back = held_out(blocks, seed)
-        partial = strategy.fit(Part(blocks, ~kept_back))
-        calibrator = learn(drawn(_Fused(Part(blocks, kept_back), partial)))
+        kept_back = calibration_split(blocks, seed)
+        partial = strategy.fit(CalibrationSplit(blocks, ~kept_back))
+        calibrator = learn(drawn(_Fused(CalibrationSplit(blocks, kept_back), partial)))
         return Calibrated(strategy.fit(blocks), calibrator)
 
     def fit_members(blocks: Blocks) -> Fusion:
@@ -137,10 +137,12 @@ def calibrated(
         members = range(every.maps.shape[1])
         each = tuple(learn(replace(every, maps=every.maps[:, m : m + 1])) for m in members)
         first = _Each(each)
-        pool = strategy.fit(_Fed(blocks, first)) if isinstance(strategy, Learned) else strategy
+        pool = (
+            strategy.fit(_Fed(blocks, first)) if isinstance(strategy, LearnedFusion) else strategy
+        )
         return CalibratedMembers(pool, each)
 
-    return Learned(fit_pool if at == "pool" else fit_members, needs_images(strategy))
+    return LearnedFusion(fit_pool if at == "pool" else fit_members, needs_images(strategy))
 
 
 @dataclass(frozen=True)
@@ -203,7 +205,7 @@ class _Fed:
     blocks: Blocks
     each: _Each
 
-    def __iter__(self) -> Iterator[Block]:
+    def __iter__(self) -> Iterator[TrainingBlock]:
         for block in self.blocks:
             yield block._replace(maps=self.each(block.maps))
 
@@ -215,10 +217,10 @@ class _Fused:
     blocks: Blocks
     fusion: Fusion
 
-    def __iter__(self) -> Iterator[Block]:
+    def __iter__(self) -> Iterator[TrainingBlock]:
         for block in self.blocks:
             known = labelled(block)
             images = None if block.images is None else block.images[known]
             if known.any():
                 fused = fuse_block(self.fusion, block.maps[:, known], images)
-                yield Block(fused[None], block.target[known])
+                yield TrainingBlock(fused[None], block.target[known])

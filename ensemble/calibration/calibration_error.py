@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from ensemble.blas import one_blas_thread
-from ensemble.block_fusion import CrossFitted, FitBlocks, stacked
+from ensemble.block_fusion import OutOfFoldFusion, TrainingBlocks, stacked
 from ensemble.calibration.calibrated import Calibrated, CalibratedMembers
-from ensemble.fusion import Fusion, Learned, fuse_block
+from ensemble.fusion import Fusion, LearnedFusion, fuse_block
 from evaluation.core.blocks import sum_blocks
 from evaluation.core.classes import UNLABELLED
 from evaluation.core.types import Groups
@@ -21,8 +21,8 @@ from evaluation.reliability import (
 )
 
 
-def measure(
-    blocks: FitBlocks, per_fold: Sequence[Fusion], fold_of: Groups, *, ignore: int | None
+def error_before_after(
+    blocks: TrainingBlocks, per_fold: Sequence[Fusion], fold_of: Groups, *, ignore: int | None
 ) -> dict[str, Any]:
     """Return the calibration error of cross-fitted fusions, without their calibrator and with it.
 
@@ -35,7 +35,9 @@ def measure(
         fold_of: the fold of each image.
         ignore: the class that is not scored.
     """
-    pools = [CrossFitted(each, fold_of) for each in (per_fold, uncalibrated(per_fold)) if each]
+    pools = [
+        OutOfFoldFusion(each, fold_of) for each in (per_fold, without_calibrator(per_fold)) if each
+    ]
 
     def work(block: slice) -> Reliability:
         maps, target = stacked(blocks.members, block), np.asarray(blocks.target[block])
@@ -53,15 +55,15 @@ def measure(
     }
 
 
-def in_words(found: dict[str, Any]) -> str:
-    """Say what `measure` found in a line."""
+def describe_calibration(found: dict[str, Any]) -> str:
+    """Say what `error_before_after` found in a line."""
     if "not_measured" in found:
         return f"calibration error not measured: {found['not_measured']}"
     before = "unknown" if found["before"] is None else f"{found['before']:.4f}"
     return f"calibration error {before} before, {found['after']:.4f} after"
 
 
-def uncalibrated(per_fold: Sequence[Fusion]) -> list[Fusion]:
+def without_calibrator(per_fold: Sequence[Fusion]) -> list[Fusion]:
     """Return what pools inside calibrated fusions; nothing where it learned from calibrated maps.
 
     Args:
@@ -72,7 +74,7 @@ def uncalibrated(per_fold: Sequence[Fusion]) -> list[Fusion]:
     return [] if learned and isinstance(per_fold[0], CalibratedMembers) else pools
 
 
-def cross_fit(built: Learned, blocks: FitBlocks, fold_of: Groups) -> list[Fusion]:
+def cross_fit(built: LearnedFusion, blocks: TrainingBlocks, fold_of: Groups) -> list[Fusion]:
     """Fit once for each fold, on the target of the others."""
     fitted = []
     for fold in range(int(fold_of.max()) + 1):

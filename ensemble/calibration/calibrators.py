@@ -19,8 +19,8 @@ from ensemble.calibration.scored_classes import (
     Labelled,
     Odds,
     Shares,
-    among_scored,
     calibrated_by,
+    condition_on_scored,
 )
 from ensemble.fusion import SMALLEST, Fusion, by_pieces
 from ensemble.sampling import PerPixel, PixelSample
@@ -47,7 +47,7 @@ def isotonic(
     def learn(drawn: PixelSample) -> Fusion:
         from sklearn.isotonic import IsotonicRegression
 
-        scored, said, target = among_scored(drawn, ignore)
+        scored, said, target = condition_on_scored(drawn, ignore)
         inputs, outputs = [], []
         for place in range(len(scored)):
             curve = IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip")
@@ -113,7 +113,7 @@ def temperature(
     """
 
     def learn(drawn: PixelSample) -> Fusion:
-        _, said, target = among_scored(drawn, ignore)
+        _, said, target = condition_on_scored(drawn, ignore)
         logs = np.log(np.maximum(said, floor))
         places = np.arange(len(target))
 
@@ -170,7 +170,7 @@ def vector(
     """
 
     def learn(drawn: PixelSample) -> Fusion:
-        scored, said, target = among_scored(drawn, ignore)
+        scored, said, target = condition_on_scored(drawn, ignore)
         logs = np.log(np.maximum(said, floor))
         true = target[:, None] == np.arange(len(scored))
         scale, bias = _best(logs, true, drawn.weight)

@@ -22,7 +22,9 @@ Shares = Float[np.ndarray, "pixel scored"]
 Odds = Float[np.ndarray, "image scored row col"]
 
 
-def among_scored(drawn: PixelSample, ignore: int | None) -> tuple[Labelled, Shares, PixelTarget]:
+def condition_on_scored(
+    drawn: PixelSample, ignore: int | None
+) -> tuple[Labelled, Shares, PixelTarget]:
     """Return the labels of the scored classes, their shares of each pixel, and the target's place.
 
     A class without a pixel counts as scored, too: that it never occurs is something to learn.
@@ -34,11 +36,11 @@ def among_scored(drawn: PixelSample, ignore: int | None) -> tuple[Labelled, Shar
 
 
 def calibrated_by(change: Callable[[Odds], Odds], maps: Maps, scored: Labelled) -> Map:
-    """Calibrate the only member's maps, piece by piece; see `divided_anew`."""
-    return by_pieces(maps, lambda piece: divided_anew(piece[0], scored, change))
+    """Calibrate the only member's maps, piece by piece; see `redistribute`."""
+    return by_pieces(maps, lambda piece: redistribute(piece[0], scored, change))
 
 
-def divided_anew(one: Map, scored: Labelled, change: Callable[[Odds], Odds]) -> Map:
+def redistribute(one: Map, scored: Labelled, change: Callable[[Odds], Odds]) -> Map:
     """Divide among the scored classes, by new odds, what the ignored class leaves them.
 
     Args:

@@ -6,7 +6,7 @@ from importlib import import_module
 import click
 
 from evaluation.core.errors import EnsError
-from evaluation.core.os_errors import in_words
+from evaluation.core.os_errors import describe
 
 # name -> module; imported when the verb is called, so that `ens --help` answers at once
 VERBS = {
@@ -74,7 +74,7 @@ def ens(plugins: tuple[str, ...]) -> None:
     """Train, fuse, post-process and score segmentation networks, and tell which gain is real."""
     from evaluation.core import plugins as outside
 
-    outside.use(plugins)
+    outside.load_plugins(plugins)
 
 
 def main() -> None:
@@ -104,7 +104,7 @@ def run(arguments: list[str]) -> int:
     except MemoryError as error:
         return _refuse(f"memory ran out ({error}); take smaller images, files or networks")
     except OSError as error:
-        reason = in_words(error)
+        reason = describe(error)
         if reason is None:
             raise
         return _refuse(reason)

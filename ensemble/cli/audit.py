@@ -6,14 +6,14 @@ import click
 
 from ensemble.cli.options import (
     FILE,
-    chosen_run,
     ignore_option,
     json_option,
+    log,
+    print_result,
     refuse_in_run,
     refuse_with_files,
+    resolve_run,
     run_option,
-    show,
-    tell,
 )
 
 FROM_FILES = "with files give --target, --pred twice and --classes, and no candidates"
@@ -57,5 +57,5 @@ def command(
     else:
         refuse_in_run("--target", "classes", "ignore")
         names = (candidates[0], candidates[1])
-        document = audit_run(chosen_run(run_path), names, split=split, tell=tell)
-    show(as_text(document), document, as_json=as_json)
+        document = audit_run(resolve_run(run_path), names, split=split, tell=log)
+    print_result(as_text(document), document, as_json=as_json)

@@ -9,12 +9,12 @@ import click
 
 from ensemble.cli.options import (
     FILE,
-    chosen_run,
     json_option,
+    log,
+    print_result,
+    resolve_run,
     rounds_option,
     run_option,
-    show,
-    tell,
 )
 
 
@@ -44,8 +44,8 @@ def postproc(
     from ensemble.pipeline.bench.comparison_text import as_text
 
     asked = Asked(fusion, chains, split, rounds)
-    document = bench_postproc(chosen_run(run_path), asked, tell)
-    show(as_text(document), document, as_json=as_json)
+    document = bench_postproc(resolve_run(run_path), asked, log)
+    print_result(as_text(document), document, as_json=as_json)
 
 
 @click.group("bench")

@@ -6,12 +6,12 @@ import click
 
 from ensemble.cli.options import (
     FILE,
-    chosen_run,
     json_option,
-    next_of_board,
+    log,
+    next_command,
+    print_result,
+    resolve_run,
     run_option,
-    show,
-    tell,
 )
 
 
@@ -32,7 +32,7 @@ def command(
     from ensemble.pipeline.scoring.compare import compare_run
     from evaluation.leaderboard_text import leaderboard_document, ranking_text
 
-    run = chosen_run(run_path)
-    board = compare_run(run, split=split, protocol=protocol, csv=csv, tell=tell)
-    then = next_of_board(run, board)
-    show(ranking_text(board), leaderboard_document(board), as_json=as_json, then=then)
+    run = resolve_run(run_path)
+    board = compare_run(run, split=split, protocol=protocol, csv=csv, tell=log)
+    then = next_command(run, board)
+    print_result(ranking_text(board), leaderboard_document(board), as_json=as_json, then=then)

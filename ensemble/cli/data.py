@@ -11,10 +11,10 @@ import click
 
 from ensemble.cli.options import (
     FILE,
-    chosen_run,
     json_option,
+    print_result,
+    resolve_run,
     run_option,
-    show,
 )
 from members.data.refine_masks import MAX_STD, RADIUS_PX, ROUNDS
 
@@ -80,7 +80,7 @@ def clean(
     rules = Rules(distance=distance, alike=alike, novelty=novelty)
     document = clean_data(data, page=page, rules=rules, drop=drop, keep=keep, out=out)
     then = None if out is None else f"ens train-members --data {out}"
-    show(format_cleaning(document), document, as_json=as_json, then=then)
+    print_result(format_cleaning(document), document, as_json=as_json, then=then)
 
 
 @click.command("refine-masks", short_help="Grow labelled regions over even ground.")
@@ -124,7 +124,7 @@ def refine_masks(
     document = refine_file(
         data, out=out, radius_px=radius, max_std=max_std, rounds=rounds, preview=preview
     )
-    show(
+    print_result(
         format_refinement(document),
         document,
         as_json=as_json,
@@ -158,10 +158,10 @@ def disagreements(
     """List training images whose masks contradict the models that were not trained on them."""
     from ensemble.pipeline.analysis.label_disagreement import as_text, find_disagreements
 
-    run = chosen_run(run_path)
+    run = resolve_run(run_path)
     document = find_disagreements(run, member=member, count=count, out=out, sheet=sheet)
     then = f"ens data disagreements --run {run.path} --count {count} --sheet disagreements.png"
-    show(as_text(document), document, as_json=as_json, then=None if sheet else then)
+    print_result(as_text(document), document, as_json=as_json, then=None if sheet else then)
 
 
 @click.group("data")
@@ -182,7 +182,9 @@ def inspect_data(data: Path, as_json: bool) -> None:
     from members.data.inspect import as_text, inspect
 
     document = inspect(data)
-    show(as_text(document), document, as_json=as_json, then=f"ens train-members --data {data}")
+    print_result(
+        as_text(document), document, as_json=as_json, then=f"ens train-members --data {data}"
+    )
 
 
 @command.command("import-ai4mars", short_help="Cut an AI4Mars tree into tiles.")
@@ -204,11 +206,11 @@ def import_ai4mars_tree(
     folder: Path, out: Path, scale: str, tile: str, max_null: float, as_json: bool
 ) -> None:
     """Cut an AI4Mars tree (msl/images, msl/labels) into tiles, as a .npz that every verb reads."""
-    from ensemble.pipeline.run.experiment import read_share, read_size
+    from ensemble.pipeline.run.experiment import parse_fraction, read_size
     from members.data.ai4mars import import_ai4mars
 
     tiles = import_ai4mars(
-        folder, out, scale=read_share(scale), tile=read_size(tile), max_null=max_null
+        folder, out, scale=parse_fraction(scale), tile=read_size(tile), max_null=max_null
     )
     document = {"out": str(out), "tiles": tiles}
-    show(f"{out}: {tiles} tiles", document, as_json=as_json, then=f"ens data inspect {out}")
+    print_result(f"{out}: {tiles} tiles", document, as_json=as_json, then=f"ens data inspect {out}")

@@ -8,8 +8,8 @@ from ensemble.cli.options import (
     FILE,
     jobs_options,
     json_option,
-    show,
-    tell,
+    log,
+    print_result,
 )
 from evaluation.core.run_folder import RUNS, Run
 
@@ -28,10 +28,10 @@ from evaluation.core.run_folder import RUNS, Run
 @json_option
 def command(run_path: Path, device: str, workers: int | None, as_json: bool) -> None:
     """Train, fuse, post-process and score on a sample drawn by code: two minutes or so."""
-    from ensemble.pipeline.workflow.run_all import DEMO, run_experiment_file
+    from ensemble.pipeline.workflow.run_all import DEMO, run_experiment
     from evaluation.leaderboard_text import leaderboard_document, leaderboard_text
 
-    board = run_experiment_file(Run(run_path), DEMO, device=device, workers=workers, tell=tell)
+    board = run_experiment(Run(run_path), DEMO, device=device, workers=workers, tell=log)
     text = f"{leaderboard_text(board)}\nlabel maps, scores and probability maps: {run_path}/"
     then = f"ens status --run {run_path}"
-    show(text, leaderboard_document(board), as_json=as_json, then=then)
+    print_result(text, leaderboard_document(board), as_json=as_json, then=then)

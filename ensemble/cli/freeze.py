@@ -6,11 +6,11 @@ import click
 
 from ensemble.cli.options import (
     FILE,
-    chosen_run,
     json_option,
+    log,
+    print_result,
+    resolve_run,
     run_option,
-    show,
-    tell,
 )
 
 
@@ -33,8 +33,8 @@ def command(candidate: str, out: Path, device: str, run_path: Path | None, as_js
     """
     from ensemble.pipeline.package.freeze import freeze
 
-    package = freeze(chosen_run(run_path), candidate, out, device=device, tell=tell)
+    package = freeze(resolve_run(run_path), candidate, out, device=device, tell=log)
     size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
     document = {"out": str(out), "bytes": size, **package.contents.model_dump(mode="json")}
     text = f"{out}: {candidate}, {len(package.networks)} networks, {size / 1e6:.1f} MB"
-    show(text, document, as_json=as_json, then=f"ens apply {out} IMAGES --out LABELS.npy")
+    print_result(text, document, as_json=as_json, then=f"ens apply {out} IMAGES --out LABELS.npy")

@@ -7,14 +7,14 @@ import click
 
 from ensemble.cli.options import (
     FILE,
-    chosen_run,
     ignore_option,
     json_option,
+    log,
+    print_result,
     refuse_in_run,
     refuse_with_files,
+    resolve_run,
     run_option,
-    show,
-    tell,
     workers_options,
 )
 
@@ -93,26 +93,26 @@ def command(
         text = f"{out}: {document['images']} images, {len(maps)} members by {strategy}"
         text += _calibration(document.get("calibration"))
         then = f"ens postprocess --maps {out} --chain suppress_background --out labels.npy"
-        show(text, document, as_json=as_json, then=then)
+        print_result(text, document, as_json=as_json, then=then)
         return
     refuse_in_run("--maps", *OF_FILES)
     from ensemble.pipeline.candidates.fuse import calibration_of, fuse_members
 
-    run = chosen_run(run_path)
+    run = resolve_run(run_path)
     chosen = [part.strip() for part in members.split(",") if part.strip()] if members else []
     if members is not None and not chosen:
         raise click.UsageError("--members names no member; write --members A,B or leave it out")
-    fusion = fuse_members(run, strategy, name=name, members=chosen, tell=tell)
+    fusion = fuse_members(run, strategy, name=name, members=chosen, tell=log)
     document = {"run": str(run.path), "fusion": fusion, "strategy": strategy}
     if found := calibration_of(run, fusion):
         document["calibration"] = found
     text = f"{run.path}: fusion {fusion} by {strategy}{_calibration(found)}"
-    show(text, document, as_json=as_json, then=f"ens score --run {run.path}")
+    print_result(text, document, as_json=as_json, then=f"ens score --run {run.path}")
 
 
 def _calibration(found: dict[str, Any] | None) -> str:
     if not found:
         return ""
-    from ensemble.calibration.calibration_error import in_words
+    from ensemble.calibration.calibration_error import describe_calibration
 
-    return f"; {in_words(found)}"
+    return f"; {describe_calibration(found)}"

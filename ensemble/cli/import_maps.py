@@ -6,11 +6,11 @@ import click
 
 from ensemble.cli.options import (
     FILE,
-    chosen_run,
     json_option,
+    log,
+    print_result,
+    resolve_run,
     run_option,
-    show,
-    tell,
 )
 from evaluation.core.run_folder import Run
 
@@ -55,16 +55,16 @@ def command(
     are held out. Whatever learns from maps refuses those images, and says so where nothing is
     declared.
     """
-    from ensemble.pipeline.members.importing import import_maps, lay_out
+    from ensemble.pipeline.members.importing import import_maps, init_run
 
     for option, given in (("--validation", validation), ("--store", store)):
         if given and not data:
             raise click.UsageError(f"{option} goes with --data")
     if data and run_path is None:
         raise click.UsageError("--data lays out a new run; name its folder by --run")
-    run = Run(run_path) if run_path and data else chosen_run(run_path)
+    run = Run(run_path) if run_path and data else resolve_run(run_path)
     if data:
-        lay_out(run, data, validation, store, tell)
+        init_run(run, data, validation, store, log)
     document = import_maps(
         run,
         name,
@@ -73,7 +73,7 @@ def command(
         trained_on=trained_on,
         fix=fix,
         as_is=as_is,
-        tell=tell,
+        tell=log,
     )
     text = f"{run.path}: {document['images']} maps of {split} imported as {name}"
-    show(text, document, as_json=as_json, then=f"ens plan --run {run.path}")
+    print_result(text, document, as_json=as_json, then=f"ens plan --run {run.path}")

@@ -11,11 +11,11 @@ from click.core import ParameterSource
 
 from ensemble.cli.options import (
     FILE,
-    chosen_run,
     json_option,
+    log,
+    print_result,
+    resolve_run,
     run_option,
-    show,
-    tell,
 )
 
 
@@ -40,9 +40,9 @@ def uncertainty(
     """Rank images by how unsure the mean of the members is, and draw the first."""
     from ensemble.pipeline.analysis.uncertainty import as_text, rank_images
 
-    run = chosen_run(run_path)
-    document = rank_images(run, split=split, out=out, by=by, count=count, tell=tell)
-    show(as_text(document), document, as_json=as_json)
+    run = resolve_run(run_path)
+    document = rank_images(run, split=split, out=out, by=by, count=count, tell=log)
+    print_result(as_text(document), document, as_json=as_json)
 
 
 @click.group("members", invoke_without_command=True)
@@ -87,15 +87,15 @@ def command(
         return
     from ensemble.pipeline.analysis.worth import as_text, draw_growth, value_members
 
-    run = chosen_run(run_path)
-    document = value_members(run, split=split, circles=circles, tolerance=tolerance, tell=tell)
+    run = resolve_run(run_path)
+    document = value_members(run, split=split, circles=circles, tolerance=tolerance, tell=log)
     if growth is not None:
         draw_growth(document, growth)
     kept = ",".join(document["advice"]["keep"])
     then = f"ens fuse --run {run.path} --strategy mean --members {kept} --name kept"
     if not document["advice"]["drop"]:
         then = f"ens members uncertainty --run {run.path} --out unsure"
-    show(as_text(document), document, as_json=as_json, then=then)
+    print_result(as_text(document), document, as_json=as_json, then=then)
 
 
 def _refuse_options(context: click.Context) -> None:
@@ -120,7 +120,9 @@ def list_members(as_json: bool) -> None:
         for cost in found
     ]
     document = {"architectures": [asdict(cost) for cost in found]}
-    show("\n".join(lines), document, as_json=as_json, then="ens train-members --member unet")
+    print_result(
+        "\n".join(lines), document, as_json=as_json, then="ens train-members --member unet"
+    )
 
 
 command.add_command(uncertainty)

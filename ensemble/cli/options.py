@@ -93,7 +93,7 @@ def _working_on(cluster: str | None, workers: int | None) -> Iterator[None]:
 
     with on_cluster(cluster, workers or 1) as found:
         if not found.width:
-            tell(f"{cluster} has no workers yet; waiting for them")
+            log(f"{cluster} has no workers yet; waiting for them")
         yield
 
 
@@ -106,7 +106,7 @@ def ignore_option(verb: Verb) -> Verb:
     return option(verb)
 
 
-def chosen_run(path: Path | None) -> Run:
+def resolve_run(path: Path | None) -> Run:
     """Return the run that was named, or the newest."""
     return Run(path) if path is not None else newest_run()
 
@@ -154,7 +154,7 @@ def refuse_in_run(files: str, *names: str) -> None:
     refuse_given(f"goes with {files}; a run has its own", *names)
 
 
-def next_of_board(run: Run, board: "Leaderboard") -> str:
+def next_command(run: Run, board: "Leaderboard") -> str:
     """Return the command that hands over what was chosen, or that brings images for it."""
     if "test" not in run.splits():
         return f"ens predict --run {run.path} --data MORE.npz --split test"
@@ -162,13 +162,13 @@ def next_of_board(run: Run, board: "Leaderboard") -> str:
     return f"ens submit --run {run.path} --candidate {chosen} --split test --out F.csv"
 
 
-def tell(line: str) -> None:
+def log(line: str) -> None:
     """Write a line of progress to stderr, above the bar where one is shown."""
     # Not click.echo, which goes past the bar's own sys.stderr and into the middle of the bar.
     sys.stderr.write(f"{line}\n")
 
 
-def show(text: str, document: Any, *, as_json: bool, then: str | None = None) -> None:
+def print_result(text: str, document: Any, *, as_json: bool, then: str | None = None) -> None:
     """Print a result, as text with the next useful command, or as JSON alone."""
     if as_json:
         click.echo(json.dumps(document, indent=1, allow_nan=False))

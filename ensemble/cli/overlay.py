@@ -7,10 +7,10 @@ import click
 
 from ensemble.cli.options import (
     FILE,
-    chosen_run,
     json_option,
+    print_result,
+    resolve_run,
     run_option,
-    show,
 )
 
 
@@ -67,9 +67,9 @@ def command(
 
     if ids and pick:
         raise click.UsageError("--image names them, --pick chooses them; give one")
-    run = chosen_run(run_path)
+    run = resolve_run(run_path)
     drawn = overlay(
         run, candidates, split, out, ids=ids, pick=pick or "spread", count=count, opacity=opacity
     )
     document = {"out": str(out), "split": split, "images": drawn}
-    show(f"{out}: {len(drawn)} images of {split}", document, as_json=as_json)
+    print_result(f"{out}: {len(drawn)} images of {split}", document, as_json=as_json)

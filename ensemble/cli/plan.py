@@ -6,11 +6,11 @@ import click
 
 from ensemble.cli.options import (
     FILE,
-    chosen_run,
     device_options,
     json_option,
+    print_result,
+    resolve_run,
     run_option,
-    show,
 )
 from evaluation.core.run_folder import RUNS, Run
 
@@ -30,15 +30,15 @@ def command(
     """
     from ensemble.pipeline.run.experiment import read_experiment
     from ensemble.pipeline.run.open_run import run_experiment
-    from ensemble.pipeline.workflow.plan import as_text, plan_run, refuse_failing
+    from ensemble.pipeline.workflow.plan import as_text, plan_run, raise_if_blocked
 
     if experiment is None:
-        run = chosen_run(run_path)
+        run = resolve_run(run_path)
         asked = run_experiment(run)
     else:
         run = Run(run_path or RUNS / experiment.stem)
         asked = read_experiment(experiment)
     found = plan_run(run, asked, device=device, workers=workers)
     then = None if found.fails else f"ens run {experiment or run.experiment} --run {run.path}"
-    show(as_text(found), found.document(), as_json=as_json, then=then)
-    refuse_failing(found)
+    print_result(as_text(found), found.document(), as_json=as_json, then=then)
+    raise_if_blocked(found)

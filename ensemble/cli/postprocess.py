@@ -6,14 +6,14 @@ import click
 
 from ensemble.cli.options import (
     FILE,
-    chosen_run,
     ignore_option,
     json_option,
+    log,
+    print_result,
     refuse_in_run,
     refuse_with_files,
+    resolve_run,
     run_option,
-    show,
-    tell,
     workers_options,
 )
 
@@ -75,7 +75,7 @@ def command(
         by = document.get("fitted", document["chain"]) or "argmax"
         text = f"{out}: {document['images']} label maps by {by}"
         then = f"ens score --target TARGET.npy --pred {out} --classes {document['classes']}"
-        show(text, document, as_json=as_json, then=then)
+        print_result(text, document, as_json=as_json, then=then)
         return
     refuse_in_run("--maps", *OF_FILES)
     if not fusion:
@@ -83,12 +83,12 @@ def command(
     from ensemble.pipeline.candidates.chains import read_fitted_chain
     from ensemble.pipeline.candidates.postprocess import postprocess_run
 
-    run = chosen_run(run_path)
-    candidate = postprocess_run(run, fusion, chain, name=name, tell=tell)
+    run = resolve_run(run_path)
+    candidate = postprocess_run(run, fusion, chain, name=name, tell=log)
     document = {"run": str(run.path), "candidate": candidate, "of": fusion, "chain": chain}
     text = f"{run.path}: candidate {candidate}"
     fitted = read_fitted_chain(run, candidate)
     if fitted is not None:
         document["fitted"] = fitted
         text += f", fitted: {fitted['chain']}"
-    show(text, document, as_json=as_json, then=f"ens score --run {run.path}")
+    print_result(text, document, as_json=as_json, then=f"ens score --run {run.path}")

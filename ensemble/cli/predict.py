@@ -6,12 +6,12 @@ import click
 
 from ensemble.cli.options import (
     FILE,
-    chosen_run,
     jobs_options,
     json_option,
+    log,
+    print_result,
+    resolve_run,
     run_option,
-    show,
-    tell,
 )
 
 
@@ -35,7 +35,7 @@ def command(
     from ensemble.pipeline.members.train import predict_data
     from ensemble.pipeline.run.experiment import read_size
 
-    run = chosen_run(run_path)
+    run = resolve_run(run_path)
     names = predict_data(
         run,
         data,
@@ -43,8 +43,10 @@ def command(
         size=read_size(size) if size else None,
         device=device,
         workers=workers,
-        tell=tell,
+        tell=log,
     )
     document = {"run": str(run.path), "split": split, "members": names}
     text = f"{run.path}: {split} predicted by {len(names)} networks"
-    show(text, document, as_json=as_json, then=f"ens fuse --run {run.path} --strategy stacking")
+    print_result(
+        text, document, as_json=as_json, then=f"ens fuse --run {run.path} --strategy stacking"
+    )

@@ -7,11 +7,11 @@ import click
 
 from ensemble.cli.options import (
     FILE,
-    chosen_run,
     json_option,
+    log,
+    print_result,
+    resolve_run,
     run_option,
-    show,
-    tell,
 )
 
 
@@ -41,16 +41,16 @@ def command(
     """
     from ensemble.pipeline.report.report import report
 
-    run = chosen_run(run_path)
+    run = resolve_run(run_path)
     page, chosen, drawn = report(
-        run, split=split, candidate=candidate, out=out, figures=figures, tell=tell
+        run, split=split, candidate=candidate, out=out, figures=figures, tell=log
     )
     document: dict[str, Any] = {"run": str(run.path), "page": str(page), "candidate": chosen}
     text = f"{page}: {page.stat().st_size / 1e6:.1f} MB, the story of {chosen}"
     if figures is not None:
         document["figures"] = [str(file) for file in drawn]
         text += f"\n{figures}: {len(drawn)} figures"
-    show(
+    print_result(
         text,
         document,
         as_json=as_json,

@@ -8,8 +8,8 @@ from ensemble.cli.options import (
     FILE,
     jobs_options,
     json_option,
-    show,
-    tell,
+    log,
+    print_result,
 )
 from evaluation.core.run_folder import RUNS, Run
 
@@ -24,12 +24,12 @@ def command(
 ) -> None:
     """Do all that EXPERIMENT names, from training to scores; only what is missing or stale."""
     from ensemble.pipeline.run.experiment import read_experiment
-    from ensemble.pipeline.workflow.run_all import run_experiment_file
+    from ensemble.pipeline.workflow.run_all import run_experiment
     from evaluation.leaderboard_text import leaderboard_document, leaderboard_text
 
     run = Run(run_path or RUNS / experiment.stem)
-    board = run_experiment_file(
-        run, read_experiment(experiment), device=device, workers=workers, tell=tell
+    board = run_experiment(
+        run, read_experiment(experiment), device=device, workers=workers, tell=log
     )
     then = f"ens status --run {run.path}"
-    show(leaderboard_text(board), leaderboard_document(board), as_json=as_json, then=then)
+    print_result(leaderboard_text(board), leaderboard_document(board), as_json=as_json, then=then)

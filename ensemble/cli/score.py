@@ -7,16 +7,16 @@ import click
 
 from ensemble.cli.options import (
     FILE,
-    chosen_run,
     ignore_option,
     json_option,
-    next_of_board,
+    log,
+    next_command,
+    print_result,
     refuse_given,
     refuse_in_run,
     refuse_with_files,
+    resolve_run,
     run_option,
-    show,
-    tell,
     workers_options,
 )
 
@@ -106,12 +106,12 @@ def command(
         if metrics:
             from ensemble.pipeline.scoring.metrics import as_text, measure_run
 
-            run = chosen_run(run_path)
-            document = measure_run(run, candidates, metrics, split=split, per=per, tell=tell)
+            run = resolve_run(run_path)
+            document = measure_run(run, candidates, metrics, split=split, per=per, tell=log)
             text = as_text(document)
         else:
             text, document, then = _scored_run(run_path, candidates, split, protocol or MASKED)
-    show(text, document, as_json=as_json, then=then)
+    print_result(text, document, as_json=as_json, then=then)
 
 
 def _scored_files(
@@ -124,7 +124,7 @@ def _scored_files(
     protocols = list(PROTOCOLS) if protocol is None else [protocol]
     document = score_files(target, pred, protocols=protocols, classes=classes, ignore=ignore)
     if "warning" in document:
-        tell(f"warning: {document['warning']}")
+        log(f"warning: {document['warning']}")
     return scores_text(document), document
 
 
@@ -134,6 +134,6 @@ def _scored_run(
     from ensemble.pipeline.scoring.score import score_run
     from evaluation.leaderboard_text import leaderboard_document, leaderboard_text
 
-    run = chosen_run(run_path)
-    board = score_run(run, candidates, split=split, protocol=protocol, tell=tell)
-    return leaderboard_text(board), leaderboard_document(board), next_of_board(run, board)
+    run = resolve_run(run_path)
+    board = score_run(run, candidates, split=split, protocol=protocol, tell=log)
+    return leaderboard_text(board), leaderboard_document(board), next_command(run, board)

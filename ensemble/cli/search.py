@@ -10,8 +10,8 @@ from ensemble.cli.options import (
     FILE,
     jobs_options,
     json_option,
-    show,
-    tell,
+    log,
+    print_result,
 )
 from evaluation.core.run_folder import RUNS, Run
 
@@ -102,7 +102,7 @@ def command(
     run = Run(run_path or RUNS / space.stem)
     experiment = searched_experiment(run, **asked)
     effort = Effort(trials, sampler, folds_used, timeout, device, workers)
-    found = search(run, experiment, read_space(space, experiment.defaults), effort, tell=tell)
+    found = search(run, experiment, read_space(space, experiment.defaults), effort, tell=log)
     only = " --only best" if experiment.members else ""
     then = f"ens train-members --experiment {found.experiment} --run {run.path}{only}"
-    show(found.text(), found.document(), as_json=as_json, then=then)
+    print_result(found.text(), found.document(), as_json=as_json, then=then)

@@ -10,8 +10,8 @@ from ensemble.cli.options import (
     FILE,
     jobs_options,
     json_option,
-    show,
-    tell,
+    log,
+    print_result,
 )
 from ensemble.cli.search import data_options
 from evaluation.core.run_folder import RUNS, Run
@@ -90,7 +90,7 @@ def command(
     run = Run(run_path)
     experiment = searched_experiment(run, **asked)
     _, recipe = read_member(member, experiment.defaults)
-    search = LossSearch(run, experiment, recipe, threshold, device, workers, tell)
+    search = LossSearch(run, experiment, recipe, threshold, device, workers, log)
     lines = rows(search(mixtures(written, losses, step)), experiment.folds, threshold)
     write_table(run.path / FOLDER / LOSS_TABLE_TABLE, lines)
     best = best_recipe(lines, recipe)
@@ -99,4 +99,4 @@ def command(
         only = " --only best" if experiment.members else ""
         option = shlex.quote(member_option(best))
         then = f"ens train-members --run {run.path} --member {option}{only}"
-    show(table_text(lines), table_document(lines, recipe), as_json=as_json, then=then)
+    print_result(table_text(lines), table_document(lines, recipe), as_json=as_json, then=then)

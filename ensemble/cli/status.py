@@ -5,10 +5,10 @@ from pathlib import Path
 import click
 
 from ensemble.cli.options import (
-    chosen_run,
     json_option,
+    print_result,
+    resolve_run,
     run_option,
-    show,
 )
 
 
@@ -24,7 +24,7 @@ def command(run_path: Path | None, as_json: bool) -> None:
         status,
     )
 
-    run = chosen_run(run_path)
+    run = resolve_run(run_path)
     parts = status(run)
     then = next_command(run, parts)
-    show(as_text(run, parts), as_document(run, parts), as_json=as_json, then=then)
+    print_result(as_text(run, parts), as_document(run, parts), as_json=as_json, then=then)

@@ -7,11 +7,11 @@ import click
 
 from ensemble.cli.options import (
     FILE,
-    chosen_run,
     json_option,
+    log,
+    print_result,
+    resolve_run,
     run_option,
-    show,
-    tell,
 )
 
 
@@ -42,13 +42,13 @@ def command(
     """
     from ensemble.pipeline.submission.submit import submit
 
-    run = chosen_run(run_path)
-    images, ignored = submit(run, candidate, split, out, form, tell=tell)
+    run = resolve_run(run_path)
+    images, ignored = submit(run, candidate, split, out, form, tell=log)
     if ignored:
-        tell(
+        log(
             f"warning: {ignored:.2%} of the pixels got the ignored class, which is never right on a"
             " scored pixel; a chain with suppress_background leaves none"
         )
     document = {"out": str(out), "form": form, "images": images, "ignored_share": ignored}
     text, then = f"{out}: {images} images, read back", f"ens status --run {run.path}"
-    show(text, document, as_json=as_json, then=then)
+    print_result(text, document, as_json=as_json, then=then)

@@ -10,8 +10,8 @@ from ensemble.cli.options import (
     FILE,
     jobs_options,
     json_option,
-    show,
-    tell,
+    log,
+    print_result,
 )
 from evaluation.core.run_folder import RUNS, Run
 
@@ -99,15 +99,17 @@ def command(
     interrupted one stopped.
     """
     from ensemble.pipeline.members.train import train_members
-    from ensemble.pipeline.run.experiment import experiment_from
+    from ensemble.pipeline.run.experiment import experiment_from_options
 
     run = Run(run_path or RUNS / time.strftime("%Y%m%d-%H%M%S"))
-    experiment = experiment_from(run, **asked)
+    experiment = experiment_from_options(run, **asked)
     if run_path is None:
-        tell(f"a new run: {run.path}; --run {run.path} goes on where it stops")
+        log(f"a new run: {run.path}; --run {run.path} goes on where it stops")
     # A comma list works too, as the command that retries failed members prints it.
     names = [name for part in only for name in part.split(",")]
-    trained = train_members(run, experiment, only=names, device=device, workers=workers, tell=tell)
+    trained = train_members(run, experiment, only=names, device=device, workers=workers, tell=log)
     document = {"run": str(run.path), "members": [member.name for member in trained]}
     text = f"{run.path}: {len(trained)} networks trained, {', '.join(document['members'])}"
-    show(text, document, as_json=as_json, then=f"ens fuse --run {run.path} --strategy stacking")
+    print_result(
+        text, document, as_json=as_json, then=f"ens fuse --run {run.path} --strategy stacking"
+    )

@@ -7,12 +7,12 @@ import click
 
 from ensemble.cli.options import (
     FILE,
-    chosen_run,
     json_option,
+    log,
+    print_result,
     refuse_given,
+    resolve_run,
     run_option,
-    show,
-    tell,
     workers_options,
 )
 
@@ -72,7 +72,7 @@ def command(
     A step stays in the chain if the interval of its gain lies above 0 and no class loses. Trials
     are kept in the run: the same command continues, and a larger --trials adds to them.
     """
-    run = chosen_run(run_path)
+    run = resolve_run(run_path)
     if axes or out or chain or images:
         if len(axes) != 2 or out is None:
             raise click.UsageError("--chain, --image and --out go with --grid, given twice")
@@ -81,12 +81,12 @@ def command(
 
         document = draw_grid(run, fusion, axes, chain=chain, images=images, out=out)
         of = ", ".join(document["images"])
-        show(f"{out}: {document['cells']} chains on {of}", document, as_json=as_json)
+        print_result(f"{out}: {document['cells']} chains on {of}", document, as_json=as_json)
         return
     from ensemble.pipeline.tuning.results import as_text
     from ensemble.pipeline.tuning.tuning import Effort, tune
 
-    result = tune(run, fusion, Effort(trials, seed, space), name=name, tell=tell)
+    result = tune(run, fusion, Effort(trials, seed, space), name=name, tell=log)
     to_run = f"ens postprocess --run {run.path} --fusion {fusion} --chain "
     then = to_run + shlex.quote(result["chain"]) if result["chain"] else None
-    show(as_text(result), result, as_json=as_json, then=then)
+    print_result(as_text(result), result, as_json=as_json, then=then)

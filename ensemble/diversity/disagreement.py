@@ -11,7 +11,7 @@ from jaxtyping import Float, Int64, Shaped
 
 from ensemble.blas import one_blas_thread
 from ensemble.fusion import CLASS_AXIS
-from evaluation.core.arrays import highest
+from evaluation.core.arrays import argmax
 from evaluation.core.blocks import blocks, sum_blocks
 from evaluation.core.classes import UNLABELLED
 from evaluation.core.types import Map, Maps
@@ -80,7 +80,7 @@ def count_both_right(
         # Ones and zeros: float32 counts them exactly up to 2^24 pixels, int64 would be slow.
         right = np.ones((len(members) + 1, int(scored.sum())), np.float32)
         for own, member in zip(right, members, strict=False):
-            own[...] = (highest(member.read(block)) == true)[scored]
+            own[...] = (argmax(member.read(block)) == true)[scored]
         return _products(right)  # the last, who is always right, counts the scored pixels
 
     with one_blas_thread():

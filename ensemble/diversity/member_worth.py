@@ -12,7 +12,7 @@ from itertools import combinations
 import numpy as np
 from jaxtyping import Float
 
-from ensemble.diversity.subset_scorer import Change, Judge, Subset
+from ensemble.diversity.subset_scorer import ScoreDifference, Subset, SubsetScorer
 from evaluation.intervals import Interval
 
 EXACT_MEMBERS = 8
@@ -23,7 +23,7 @@ Shares = Float[np.ndarray, "member *resamples"]
 
 
 @dataclass(frozen=True)
-class Formula:
+class ShapleyEstimator:
     """Shapley values as weighted sums of the scores of subsets.
 
     A member's value is what it adds to the score of those before it, averaged over the orders in
@@ -74,7 +74,7 @@ class Values:
     errors: Float[np.ndarray, " member"]
 
 
-def shapley(judge: Judge, formula: Formula) -> Values:
+def shapley(judge: SubsetScorer, formula: ShapleyEstimator) -> Values:
     """Return the Shapley values of members; an interval resamples the scores of all subsets."""
     scores = judge.score(formula.subsets).miou
     drawn = formula.values(judge.replicates(formula.subsets))
@@ -82,7 +82,7 @@ def shapley(judge: Judge, formula: Formula) -> Values:
     return Values(formula.values(scores), intervals, formula.sampling_errors(scores))
 
 
-def formula_for(members: int, *, circles: int, rng: np.random.Generator) -> Formula:
+def formula_for(members: int, *, circles: int, rng: np.random.Generator) -> ShapleyEstimator:
     """Return the exact formula for few members, a sampled one for many.
 
     Args:
@@ -94,7 +94,7 @@ def formula_for(members: int, *, circles: int, rng: np.random.Generator) -> Form
     return exact(members) if few else sampled(members, circles=circles, rng=rng)
 
 
-def exact(members: int) -> Formula:
+def exact(members: int) -> ShapleyEstimator:
     """Return the formula over all subsets."""
     from scipy.special import comb
 
@@ -103,10 +103,10 @@ def exact(members: int) -> Formula:
     inside = np.array([[member in subset for subset in subsets] for member in everyone])
     others = inside.sum(axis=0) - inside
     weights = np.where(inside, 1, -1) / (members * comb(members - 1, others))
-    return Formula(tuple(subsets), weights[np.newaxis])
+    return ShapleyEstimator(tuple(subsets), weights[np.newaxis])
 
 
-def sampled(members: int, *, circles: int, rng: np.random.Generator) -> Formula:
+def sampled(members: int, *, circles: int, rng: np.random.Generator) -> ShapleyEstimator:
     """Return the formula over random circles of the members.
 
     A circle is read from each member on, both ways round: as many orders as twice the members, in
@@ -136,7 +136,7 @@ def sampled(members: int, *, circles: int, rng: np.random.Generator) -> Formula:
                 weight[member, places[size]] += 1 / len(orders)
                 if size:
                     weight[member, places[size - 1]] -= 1 / len(orders)
-    return Formula(tuple(place), weights)
+    return ShapleyEstimator(tuple(place), weights)
 
 
 def _orders(circle: list[int]) -> list[list[int]]:
@@ -153,7 +153,7 @@ TOLERANCE = 0.002
 
 
 @dataclass(frozen=True)
-class Step:
+class Removal:
     """A member fewer.
 
     Args:
@@ -164,7 +164,7 @@ class Step:
 
     dropped: int
     kept: Subset
-    change: Change
+    change: ScoreDifference
 
 
 @dataclass(frozen=True)
@@ -176,11 +176,11 @@ class Elimination:
         refused: the step that came next and lost too much; None where one member is left.
     """
 
-    steps: tuple[Step, ...]
-    refused: Step | None
+    steps: tuple[Removal, ...]
+    refused: Removal | None
 
 
-def eliminate(judge: Judge, members: int, *, tolerance: float = TOLERANCE) -> Elimination:
+def eliminate(judge: SubsetScorer, members: int, *, tolerance: float = TOLERANCE) -> Elimination:
     """Drop the member that is missed least, again and again, while the loss stays within noise.
 
     The best of several is chosen by the score it is told with, so the loss is a little larger on
@@ -192,11 +192,11 @@ def eliminate(judge: Judge, members: int, *, tolerance: float = TOLERANCE) -> El
         tolerance: largest loss against all members.
     """
     kept = everyone = tuple(range(members))
-    steps: list[Step] = []
+    steps: list[Removal] = []
     while len(kept) > 1:
         smaller = without_one(kept)
         best = int(np.argmax(judge.score(smaller).miou))
-        step = Step(kept[best], smaller[best], judge.change(smaller[best], everyone))
+        step = Removal(kept[best], smaller[best], judge.change(smaller[best], everyone))
         if not step.change.within_noise(tolerance):
             return Elimination(tuple(steps), step)
         steps.append(step)
@@ -210,7 +210,7 @@ def without_one(members: Subset) -> list[Subset]:
 
 
 @dataclass(frozen=True)
-class Size:
+class SizeScore:
     """What so many members score.
 
     Args:
@@ -221,10 +221,10 @@ class Size:
 
     members: int
     miou: float
-    gain: Change | None
+    gain: ScoreDifference | None
 
 
-def growth(judge: Judge, subsets: Sequence[Subset]) -> list[Size]:
+def size_curve(judge: SubsetScorer, subsets: Sequence[Subset]) -> list[SizeScore]:
     """Average the scores of subsets by their size; intervals resample the groups of images.
 
     Args:
@@ -237,13 +237,13 @@ def growth(judge: Judge, subsets: Sequence[Subset]) -> list[Size]:
     """
     sizes = np.array([len(subset) for subset in subsets])
     scores, drawn = judge.score(subsets).miou, judge.replicates(subsets)
-    found: list[Size] = []
+    found: list[SizeScore] = []
     for size in np.unique(sizes).tolist():
         own, fewer = sizes == size, sizes == size - 1
         gain = None
         if fewer.any():
             value = scores[own].mean() - scores[fewer].mean()
             ends = judge.interval(drawn[own].mean(axis=0) - drawn[fewer].mean(axis=0))
-            gain = Change(float(value), ends)
-        found.append(Size(size, float(scores[own].mean()), gain))
+            gain = ScoreDifference(float(value), ends)
+        found.append(SizeScore(size, float(scores[own].mean()), gain))
     return found

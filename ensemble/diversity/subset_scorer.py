@@ -14,7 +14,7 @@ from jaxtyping import Float, Int64, Shaped
 from ensemble.block_fusion import MEMORY_BYTES, stacked
 from ensemble.fusion import PIECE_VALUES
 from evaluation.confusion import confusion
-from evaluation.core.arrays import highest
+from evaluation.core.arrays import argmax
 from evaluation.core.blocks import BLOCK_IMAGES, blocks, map_blocks
 from evaluation.core.progress import progress
 from evaluation.core.types import (
@@ -111,7 +111,7 @@ def count_subsets(
         counts = np.empty((len(true), *sums.shape[1:]), np.int64)
         for part in blocks(len(true), piece):
             for place, scores in enumerate(_totals(maps[:, part], subsets)):
-                counts[part, place] = confusion(true[part], highest(scores), classes=classes)
+                counts[part, place] = confusion(true[part], argmax(scores), classes=classes)
         return _by_group(places[block], counts)
 
     # No tree: its sums would soon hold all groups, and there would be one for each power of two.
@@ -136,7 +136,9 @@ def threads_for(members: Sequence[MapReader]) -> int:
     return max(1, min(os.cpu_count() or 1, MEMORY_BYTES // block_bytes))
 
 
-def group_places(groups: Groups, *, subsets: int, classes: int, rng: np.random.Generator) -> Places:
+def group_indices(
+    groups: Groups, *, subsets: int, classes: int, rng: np.random.Generator
+) -> Places:
     """Number the groups of images; put groups together where memory would not hold them.
 
     Independent groups put together at random are independent still, so intervals stay right.
@@ -181,7 +183,7 @@ REPLICATES = 2_000
 
 
 @dataclass(frozen=True)
-class Change:
+class ScoreDifference:
     """A difference of mean IoU on the same images.
 
     Args:
@@ -203,7 +205,7 @@ class Change:
 
 
 @dataclass(frozen=True)
-class Judge:
+class SubsetScorer:
     """Says what the mean of a subset of members scores.
 
     Args:
@@ -222,12 +224,12 @@ class Judge:
         """Score each subset."""
         return self.protocol(self.counts.of(subsets).sum(axis=1), self.ignore)
 
-    def change(self, new: Subset, old: Subset) -> Change:
+    def change(self, new: Subset, old: Subset) -> ScoreDifference:
         """Return what changes from an old subset to a new one, with a paired interval."""
         a, b = self.counts.of([new, old])
         scores = self.score([new, old]).miou
         interval = paired_interval(a, b, np.arange(len(a)), self.protocol, self.ignore)
-        return Change(float(scores[0] - scores[1]), interval)
+        return ScoreDifference(float(scores[0] - scores[1]), interval)
 
     def replicates(self, subsets: Iterable[Subset]) -> Float[np.ndarray, "subset resample"]:
         """Score each subset on the same resamples of the groups."""

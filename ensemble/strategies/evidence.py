@@ -15,7 +15,7 @@ from ensemble.fusion import (
     SMALLEST,
     Blocks,
     Fusion,
-    Learned,
+    LearnedFusion,
     by_pieces,
 )
 from ensemble.sampling import PixelSample, sample
@@ -43,7 +43,7 @@ def evidence(
     balance: Annotated[float, Field(ge=0, le=1)] = 0.0,
     floor: Annotated[float, Field(ge=SMALLEST, lt=0.5)] = 1e-6,
     seed: Annotated[int, Field(ge=0)] = 0,
-) -> Learned:
+) -> LearnedFusion:
     """Pool the log-probabilities of members of all classes, and add specialists' log-odds.
 
     The score of a class is a weighted sum of the generalists' log-probabilities, one weight each,
@@ -77,7 +77,7 @@ def evidence(
             weights, bias = _learned(drawn, scored, special, l2=l2, floor=floor)
         return Evidence(weights, bias, scored, kinds, floor)
 
-    return Learned(fit)
+    return LearnedFusion(fit)
 
 
 @dataclass(frozen=True)

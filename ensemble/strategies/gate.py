@@ -13,7 +13,7 @@ from ensemble.fusion import (
     SMALLEST,
     Blocks,
     Fusion,
-    Learned,
+    LearnedFusion,
     by_pieces,
 )
 from ensemble.regression import regression
@@ -38,7 +38,7 @@ def gate(
     sample_pixels: Annotated[int, Field(ge=1)] = 100_000,
     floor: Annotated[float, Field(ge=SMALLEST, lt=0.5)] = 1e-6,
     seed: Annotated[int, Field(ge=0)] = 0,
-) -> Learned:
+) -> LearnedFusion:
     """Average members of all classes, but leave a class to a specialist that knows it better.
 
     Each specialist's probability is calibrated by a slope and an offset of its log-odds (Platt's
@@ -61,7 +61,7 @@ def gate(
         drawn = sample(blocks, classes=classes, ignore=ignore, pixels=sample_pixels, seed=seed)
         return _learned(drawn, kinds, max(floor, NEAREST))
 
-    return Learned(fit)
+    return LearnedFusion(fit)
 
 
 @dataclass(frozen=True)

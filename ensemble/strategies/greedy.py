@@ -8,10 +8,10 @@ import numpy as np
 from jaxtyping import Float, Integer
 from pydantic import Field
 
-from ensemble.fusion import Blocks, Fusion, Learned
+from ensemble.fusion import Blocks, Fusion, LearnedFusion
 from ensemble.sampling import PixelSample, PixelTarget, sample
 from ensemble.strategies.weighted_mean import WeightedMean
-from evaluation.core.arrays import highest
+from evaluation.core.arrays import argmax
 
 Weights = Float[np.ndarray, "member"]
 Said = Float[np.ndarray, "member class pixel"]
@@ -28,7 +28,7 @@ def greedy(
     bag_share: Annotated[float, Field(gt=0, le=1)] = 0.5,
     sample_pixels: Annotated[int, Field(ge=1)] = 50_000,
     seed: Annotated[int, Field(ge=0)] = 0,
-) -> Learned:
+) -> LearnedFusion:
     """Choose a multiset of members whose mean has the highest masked mIoU on held-out pixels.
 
     It starts empty; each round adds the member, used already or not, that raises the score most or
@@ -68,7 +68,7 @@ def greedy(
             chosen = max(bagged, chosen, key=lambda w: target(np.tensordot(w, said, axes=1)))
         return WeightedMean(chosen.astype(np.float32))
 
-    return Learned(fit)
+    return LearnedFusion(fit)
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class _Target:
     def __call__(self, sums: Sums) -> float:
         """Return the mean IoU over the scored classes that occur in target or prediction."""
         classes = len(self.share)
-        pairs = np.bincount(self.target * classes + highest(sums, axis=0), minlength=classes**2)
+        pairs = np.bincount(self.target * classes + argmax(sums, axis=0), minlength=classes**2)
         counts = pairs.reshape(classes, classes) * self.share[:, None]
         hits = counts.diagonal()
         either = counts.sum(axis=0) + counts.sum(axis=1) - hits

@@ -10,11 +10,11 @@ from pydantic import Field
 from ensemble.fusion import (
     Blocks,
     Fusion,
-    Learned,
+    LearnedFusion,
     by_pieces,
 )
 from ensemble.strategies.votes import preds
-from ensemble.vote_patterns import Combinations, combinations
+from ensemble.vote_patterns import VotePatterns, combinations
 from evaluation.core.types import Map, Maps
 
 FEWEST = 3
@@ -28,7 +28,7 @@ Estimate = Integer[np.ndarray, "combination"]
 
 def simple(
     classes: int, ignore: int | None, *, alpha: Annotated[float, Field(ge=0)] = 1.0
-) -> Learned:
+) -> LearnedFusion:
     """Vote, drop the members that agree least with the vote, and vote again (SIMPLE).
 
     A member's performance is its Dice coefficient with the vote, averaged over the scored classes
@@ -56,7 +56,7 @@ def simple(
         weights = weights if weights.any() else kept.astype(float)
         return WeightedVote((weights / weights.sum()).astype(np.float32))
 
-    return Learned(fit)
+    return LearnedFusion(fit)
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class WeightedVote:
 
 
 def _selected(
-    met: Combinations, classes: int, scored: Labelled, alpha: float
+    met: VotePatterns, classes: int, scored: Labelled, alpha: float
 ) -> tuple[Weights, Kept]:
     """Return how well each member agrees with those that are kept, and who is kept."""
     members = len(met.preds)
@@ -97,7 +97,7 @@ def _selected(
         kept = good
 
 
-def _vote(met: Combinations, weights: Weights, classes: int) -> Estimate:
+def _vote(met: VotePatterns, weights: Weights, classes: int) -> Estimate:
     votes = np.zeros((len(met.times), classes))
     rows = np.arange(len(met.times))
     for predicted, weight in zip(met.preds, weights, strict=True):
@@ -106,7 +106,7 @@ def _vote(met: Combinations, weights: Weights, classes: int) -> Estimate:
     return estimate
 
 
-def _dice(met: Combinations, estimate: Estimate, classes: int, scored: Labelled) -> Weights:
+def _dice(met: VotePatterns, estimate: Estimate, classes: int, scored: Labelled) -> Weights:
     named = np.bincount(estimate, met.times, classes)
     performance = np.empty(len(met.preds))
     for place, predicted in enumerate(met.preds):

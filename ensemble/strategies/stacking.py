@@ -12,10 +12,10 @@ from ensemble.fusion import (
     SMALLEST,
     Blocks,
     Fusion,
-    Learned,
+    LearnedFusion,
     by_pieces,
 )
-from ensemble.pixel_context import Surroundings
+from ensemble.pixel_context import ContextFeatures
 from ensemble.regression import regression
 from ensemble.sampling import PerLabel, PixelSample, sample
 from evaluation.core.errors import BadData
@@ -41,7 +41,7 @@ def stacking(
     balance: Annotated[float, Field(ge=0, le=1)] = 0.0,
     floor: Annotated[float, Field(ge=SMALLEST, lt=1)] = 1e-6,
     seed: Annotated[int, Field(ge=0)] = 0,
-) -> Learned:
+) -> LearnedFusion:
     """Learn from held-out pixels how much each member's word on each class says about each class.
 
     The probability of a class is a softmax over weighted log-probabilities of all members and
@@ -68,7 +68,7 @@ def stacking(
         floor: probabilities below this are raised to it before the logarithm.
         seed: of the draw of pixels.
     """
-    around = Surroundings(neighbours, intensity, floor)
+    around = ContextFeatures(neighbours, intensity, floor)
 
     def fit(blocks: Blocks) -> Fusion:
         drawn = sample(
@@ -83,7 +83,7 @@ def stacking(
         scored = scored_classes(drawn.counts, ignore, "stacking")
         return _learned(drawn, scored, l2=l2, around=around)
 
-    return Learned(fit, needs_images=intensity)
+    return LearnedFusion(fit, needs_images=intensity)
 
 
 def scored_classes(counts: PerLabel, ignore: int | None, strategy: str) -> Labelled:
@@ -133,7 +133,7 @@ class Stacking:
         """Fuse."""
         if not self.beside.size:
             return by_pieces(maps, self._scores)
-        around = Surroundings(self.neighbours, self.needs_images, self.floor)
+        around = ContextFeatures(self.neighbours, self.needs_images, self.floor)
         return by_pieces(maps, self._scores, around(maps, images))
 
     def _scores(self, maps: Maps, *beside: Array) -> Map:
@@ -157,7 +157,9 @@ class Stacking:
         return scores
 
 
-def _learned(drawn: PixelSample, scored: Labelled, *, l2: float, around: Surroundings) -> Stacking:
+def _learned(
+    drawn: PixelSample, scored: Labelled, *, l2: float, around: ContextFeatures
+) -> Stacking:
     pixels, members, classes = drawn.maps.shape
     logs = np.log(np.maximum(drawn.maps, around.floor), dtype=np.float64)
     pool = np.tile(np.eye(classes)[scored], members) / members

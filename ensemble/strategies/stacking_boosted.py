@@ -17,10 +17,10 @@ from ensemble.fusion import (
     SMALLEST,
     Blocks,
     Fusion,
-    Learned,
+    LearnedFusion,
     by_pieces,
 )
-from ensemble.pixel_context import Surroundings
+from ensemble.pixel_context import ContextFeatures
 from ensemble.sampling import (
     PerPixel,
     PerPixelMaps,
@@ -155,7 +155,7 @@ def stacking_boosted(
     balance: Annotated[float, Field(ge=0, le=1)] = 0.0,
     floor: Annotated[float, Field(ge=SMALLEST, lt=1)] = 1e-6,
     seed: Annotated[int, Field(ge=0)] = 0,
-) -> Learned:
+) -> LearnedFusion:
     """Learn trees over all members' probabilities (scikit-learn's histogram gradient boosting).
 
     A regression weighs a member's word alike whatever the others say; a tree may trust it only
@@ -177,7 +177,7 @@ def stacking_boosted(
         floor: mean probabilities around a pixel below this are raised to it before the logarithm.
         seed: of the draw of pixels, and of the binning.
     """
-    around = Surroundings(neighbours, intensity, floor)
+    around = ContextFeatures(neighbours, intensity, floor)
 
     def fit(blocks: Blocks) -> Fusion:
         drawn = sample(
@@ -194,7 +194,7 @@ def stacking_boosted(
         nodes = (trees.feature, trees.threshold, trees.left, trees.value)
         return StackingBoosted(*nodes, start, scored, floor, neighbours, int(intensity))
 
-    return Learned(fit, needs_images=intensity)
+    return LearnedFusion(fit, needs_images=intensity)
 
 
 @dataclass(frozen=True)
@@ -226,7 +226,7 @@ class StackingBoosted:
 
     def __call__(self, maps: Maps, images: Images | None = None) -> Map:
         """Fuse."""
-        around = Surroundings(self.neighbours, self.needs_images, self.floor)
+        around = ContextFeatures(self.neighbours, self.needs_images, self.floor)
         if not around.count(maps.shape[2]):
             return by_pieces(maps, self._scores)
         return by_pieces(maps, self._scores, around(maps, images))

@@ -16,13 +16,13 @@ from torch.nn.functional import conv2d, cross_entropy, pad
 
 from ensemble.fusion import (
     SMALLEST,
-    Block,
     Blocks,
     Fusion,
-    Learned,
+    LearnedFusion,
+    TrainingBlock,
 )
 from ensemble.pixel_context import Shades, grey
-from ensemble.sampling import Imagesample, sample_images
+from ensemble.sampling import ImageSample, sample_images
 from ensemble.strategies.stacking import Labelled, scored_classes
 from evaluation.core.types import (
     Array,
@@ -51,7 +51,7 @@ def stacking_conv(
     sample_pixels: Annotated[int, Field(ge=1)] = 1_600_000,
     floor: Annotated[float, Field(ge=SMALLEST, lt=1)] = 1e-6,
     seed: Annotated[int, Field(ge=0)] = 0,
-) -> Learned:
+) -> LearnedFusion:
     """Learn a network of three layers over the log-probabilities of all members.
 
     The first layer mixes members pixel by pixel, the two others look at 5x5 pixels; beyond the
@@ -72,7 +72,7 @@ def stacking_conv(
         seed: of the draw of images, the start and the order.
     """
 
-    def features(block: Block) -> Features:
+    def features(block: TrainingBlock) -> Features:
         return _features(block.maps, grey(block.images) if intensity else None, floor)
 
     def fit(blocks: Blocks) -> Fusion:
@@ -86,7 +86,7 @@ def stacking_conv(
         network = (mix, mix_bias, inner, inner_bias, outer, outer_bias)
         return StackingConv(*network, scored, floor, int(intensity))
 
-    return Learned(fit, needs_images=intensity)
+    return LearnedFusion(fit, needs_images=intensity)
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,7 @@ def _padded(hidden: Tensor) -> Tensor:
 
 
 def _trained(
-    drawn: Imagesample, scored: Labelled, classes: int, how: tuple[int, int, float, int]
+    drawn: ImageSample, scored: Labelled, classes: int, how: tuple[int, int, float, int]
 ) -> list[Array]:
     width, steps, rate, seed = how
     generator = torch.Generator().manual_seed(seed)
@@ -191,7 +191,7 @@ def _batches(images: int, generator: torch.Generator) -> Iterator[Tensor]:
         yield from torch.split(torch.randperm(images, generator=generator), BATCH)
 
 
-def _start(drawn: Imagesample, scored: int, width: int, generator: torch.Generator) -> list[Tensor]:
+def _start(drawn: ImageSample, scored: int, width: int, generator: torch.Generator) -> list[Tensor]:
     """Return layers that say nothing yet; the first is drawn for centred features of spread 1."""
     found = drawn.features
     centre = torch.from_numpy(found.mean(axis=(0, 2, 3), dtype=np.float64)).float()

@@ -10,12 +10,12 @@ from ensemble.fusion import (
     SMALLEST,
     Blocks,
     Fusion,
-    Learned,
+    LearnedFusion,
     by_pieces,
 )
 from ensemble.regression import softmax_scores
 from ensemble.strategies.votes import preds
-from ensemble.vote_patterns import Combinations, combinations
+from ensemble.vote_patterns import VotePatterns, combinations
 from evaluation.core.types import Map, Maps
 
 TOLERANCE = 1e-5
@@ -28,7 +28,7 @@ Posterior = Num[np.ndarray, "class combination"]
 Prior = Float[np.ndarray, "class"]
 
 
-def staple(classes: int, ignore: int | None) -> Learned:
+def staple(classes: int, ignore: int | None) -> LearnedFusion:
     """Fuse label maps by how each member confuses classes, learned from agreement alone.
 
     Expectation-maximisation over all images at once: given how often each member takes one class
@@ -63,7 +63,7 @@ def staple(classes: int, ignore: int | None) -> Learned:
         shares = prior / prior.sum()
         return _fusion(shares, _estimated(met, shares))
 
-    return Learned(fit)
+    return LearnedFusion(fit)
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class Staple:
         return softmax_scores(marked, self.evidence, self.prior)
 
 
-def _estimated(met: Combinations, prior: Prior) -> Confusion:
+def _estimated(met: VotePatterns, prior: Prior) -> Confusion:
     """Repeat both steps until no confusion changes by the tolerance."""
     marked = _marked(met, len(prior))
     confusion = _from_votes(marked, met, len(prior))
@@ -102,7 +102,7 @@ def _estimated(met: Combinations, prior: Prior) -> Confusion:
     return confusion
 
 
-def _marked(met: Combinations, classes: int) -> csr_array:
+def _marked(met: VotePatterns, classes: int) -> csr_array:
     """Return a 1 where a member (column: its turn times classes plus the class) made a prediction."""
     members, count = met.preds.shape
     columns = met.preds.T + classes * np.arange(members)
@@ -111,7 +111,7 @@ def _marked(met: Combinations, classes: int) -> csr_array:
     return csr_array((ones, columns.ravel(), starts), shape=(count, members * classes))
 
 
-def _from_votes(marked: csr_array, met: Combinations, classes: int) -> Confusion:
+def _from_votes(marked: csr_array, met: VotePatterns, classes: int) -> Confusion:
     """Start from the majority vote; pixels with a tie are left out."""
     votes = np.stack([(met.preds == label).sum(axis=0) for label in range(classes)])
     won = votes == votes.max(axis=0)

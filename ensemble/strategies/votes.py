@@ -15,7 +15,7 @@ from ensemble.fusion import (
     SMALLEST,
     Blocks,
     Fusion,
-    Learned,
+    LearnedFusion,
     by_pieces,
 )
 from ensemble.strategies.means import total
@@ -112,7 +112,7 @@ def per_class_vote(
     *,
     votes: Literal["soft", "hard"] = "soft",
     power: Annotated[float, Field(ge=0)] = 1.0,
-) -> Learned:
+) -> LearnedFusion:
     """Score each class by the members' votes for it, weighted by their held-out IoU for that class.
 
     A member of full maps votes for every class; a specialist votes on its class alone, for or
@@ -133,7 +133,7 @@ def per_class_vote(
     def fit(blocks: Blocks) -> Fusion:
         return PerClassVote(_shares(_iou(blocks, classes, ignore, kinds), power), kinds, votes)
 
-    return Learned(fit)
+    return LearnedFusion(fit)
 
 
 @dataclass(frozen=True)

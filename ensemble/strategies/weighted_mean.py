@@ -13,7 +13,7 @@ from ensemble.fusion import (
     SMALLEST,
     Blocks,
     Fusion,
-    Learned,
+    LearnedFusion,
     by_pieces,
 )
 from ensemble.sampling import PerPixel, PixelSample, sample
@@ -40,7 +40,7 @@ def weighted_mean(
     balance: Annotated[float, Field(ge=0, le=1)] = 0.0,
     floor: Annotated[float, Field(ge=SMALLEST, lt=1)] = 1e-6,
     seed: Annotated[int, Field(ge=0)] = 0,
-) -> Fusion | Learned:
+) -> Fusion | LearnedFusion:
     """Average the members' probabilities with a weight for each member, or each member and class.
 
     Without `weights` they are those that make the target of held-out pixels most probable, that is,
@@ -76,7 +76,7 @@ def weighted_mean(
         told = drawn.maps[np.arange(len(drawn.target)), :, drawn.target]
         return WeightedMean(_most_probable(told, drawn.weight, floor))
 
-    return Learned(fit)
+    return LearnedFusion(fit)
 
 
 @dataclass(frozen=True)

@@ -106,14 +106,14 @@ def read_header(start: bytes, weight: int, name: str) -> Header:
 
 
 @contextmanager
-def opened_archive(path: Path) -> Iterator[tuple[zipfile.ZipFile, dict[str, zipfile.ZipInfo]]]:
+def open_npz(path: Path) -> Iterator[tuple[zipfile.ZipFile, dict[str, zipfile.ZipInfo]]]:
     """Open a `.npz`, and give the archive and its arrays by their names.
 
     Raises:
         BadData: missing, damaged, other things than arrays inside, or claims out of proportion.
     """
     try:
-        with _Sparing(path) as file, zipfile.ZipFile(file) as archive:
+        with _BoundedReader(path) as file, zipfile.ZipFile(file) as archive:
             yield archive, _arrays(path, archive.infolist())
     except FileNotFoundError:
         raise BadData(f"{path} is missing; expected a .npz file") from None
@@ -128,16 +128,16 @@ def header_of(path: Path, key: str) -> Header:
     """Read the head of one array of a `.npz`, without unpacking it.
 
     Raises:
-        BadData: no such array, or one that is refused by `opened_archive` or `read_header`.
+        BadData: no such array, or one that is refused by `open_npz` or `read_header`.
     """
-    with opened_archive(path) as (archive, arrays):
+    with open_npz(path) as (archive, arrays):
         if key not in arrays:
             raise BadData(f"{path} holds {', '.join(arrays)}; expected an array {key!r}")
         with archive.open(arrays[key]) as file:
             return read_header(file.read(HEAD_BYTES), arrays[key].file_size, f"{path} ({key})")
 
 
-class _Sparing(io.FileIO):
+class _BoundedReader(io.FileIO):
     """A file that gives no more at a time than the longest list of contents."""
 
     def read(self, size: int | None = -1, /) -> bytes:

@@ -8,7 +8,7 @@ import numpy as np
 from evaluation.core.types import Array
 
 
-def highest(scores: Array, *, axis: int = 1) -> Array:
+def argmax(scores: Array, *, axis: int = 1) -> Array:
     """Return the class with the highest score, of equal ones the lowest, as `argmax` does.
 
     NumPy's `argmax` along this axis goes pixel by pixel and takes fifty times as long; here each
@@ -34,7 +34,7 @@ def highest(scores: Array, *, axis: int = 1) -> Array:
     return label
 
 
-def spaced(length: int, count: int) -> list[int]:
+def evenly_spaced(length: int, count: int) -> list[int]:
     """Return up to `count` places below `length`, evenly spaced, in order, none twice.
 
     Args:

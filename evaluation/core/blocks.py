@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
-from evaluation.core.cluster import current
+from evaluation.core.cluster import current_cluster
 from evaluation.core.errors import EnsError
 from evaluation.core.progress import progress
 
@@ -19,7 +19,7 @@ BLOCK_IMAGES = 64
 
 
 @runtime_checkable
-class Hands(Protocol):
+class BlockExecutor(Protocol):
     """Whoever calls a function on blocks: threads, or a cluster."""
 
     @property
@@ -65,7 +65,7 @@ def map_blocks(
     Raises:
         EnsError: as the function does; where there are several blocks it names the one.
     """
-    cluster = None if here else current()
+    cluster = None if here else current_cluster()
     hands = cluster.mapping(function) if cluster else _threads(function, threads)
     with hands as many:
         yield from _taken(many, blocks(images, size), lambda task: task.result())
@@ -99,17 +99,19 @@ def sum_blocks(
     cut = blocks(images, size) or [slice(0, 0)]
     shown = functools.partial(progress, what=what, total=len(cut)) if what else iter
     found: Result
-    if (cluster := current()) is None:
+    if (cluster := current_cluster()) is None:
         with _threads(function, threads) as many:
-            found = tree(shown(_taken(many, cut, lambda task: task.result())), operator.add)
+            found = pairwise_reduce(
+                shown(_taken(many, cut, lambda task: task.result())), operator.add
+            )
         return found
     with cluster.mapping(function) as there:
-        total = tree(shown(_taken(there, cut, lambda task: task.settled())), there.add)
+        total = pairwise_reduce(shown(_taken(there, cut, lambda task: task.settled())), there.add)
         found = total.result()
     return found
 
 
-def tree(parts: Iterable[Result], add: Callable[[Result, Result], Result]) -> Result:
+def pairwise_reduce(parts: Iterable[Result], add: Callable[[Result, Result], Result]) -> Result:
     """Add parts as they come, neighbours first, then neighbouring sums of as many parts.
 
     Args:
@@ -128,7 +130,9 @@ def tree(parts: Iterable[Result], add: Callable[[Result, Result], Result]) -> Re
     return total
 
 
-def _taken(many: Hands, cut: Sequence[slice], take: Callable[[Any], Result]) -> Iterator[Result]:
+def _taken(
+    many: BlockExecutor, cut: Sequence[slice], take: Callable[[Any], Result]
+) -> Iterator[Result]:
     """Yield what is taken of each block's task, in order, few under way at a time."""
     waiting: deque[tuple[slice, Any]] = deque()
 
@@ -174,7 +178,7 @@ class _Threads:
 
 
 @contextlib.contextmanager
-def _threads(function: Callable[[slice], Any], threads: int | None) -> Iterator[Hands]:
+def _threads(function: Callable[[slice], Any], threads: int | None) -> Iterator[BlockExecutor]:
     width = threads or os.cpu_count() or 1
     with ThreadPoolExecutor(width) as pool:
         yield _Threads(function, pool, width)

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from evaluation.core.errors import BadData, shown
+from evaluation.core.errors import BadData, shorten
 
 COLOUR = re.compile("#[0-9a-fA-F]{6}")
 
@@ -36,7 +36,7 @@ class Classes:
             raise BadData(f"{count} classes named; expected 2 to {UNLABELLED}")
         odd = [name for name in self.names if not isinstance(name, str) or not name.isprintable()]
         if odd:
-            raise BadData(f"class name {shown(odd[0])}; expected a word")
+            raise BadData(f"class name {shorten(odd[0])}; expected a word")
         if len(set(self.names)) < count:
             raise BadData(f"class names {', '.join(self.names)} repeat; expected distinct names")
         if self.ignore is not None and not 0 <= self.ignore < count:
@@ -48,7 +48,7 @@ class Classes:
             raise BadData(f"{len(self.colours)} colours for {count} classes; expected one a class")
         strange = [c for c in self.colours if not (isinstance(c, str) and COLOUR.fullmatch(c))]
         if strange:
-            raise BadData(f"colour {shown(strange[0])}; expected #rrggbb")
+            raise BadData(f"colour {shorten(strange[0])}; expected #rrggbb")
 
     def __len__(self) -> int:
         """Return how many classes there are, the ignored one included."""

@@ -11,12 +11,12 @@ from importlib import import_module
 from typing import Any
 
 from evaluation.core.errors import EnsError
-from evaluation.core.function_pickle import Parcel, pack
+from evaluation.core.function_pickle import PickledFunction, pack
 from evaluation.core.worker import (
-    arrived,
-    called,
-    called_while_wanted,
+    call,
+    call_unless_orphaned,
     come_to_rest,
+    unpack,
 )
 
 CONNECT_SECONDS = 10
@@ -43,7 +43,7 @@ class WorkerDied(EnsError):
     """Work that ended the processes it was given to."""
 
 
-class Task:
+class ClusterTask:
     """Work under way on a cluster.
 
     Args:
@@ -68,7 +68,7 @@ class Task:
         except distributed.client.FutureCancelledError as error:
             raise EnsError(f"the cluster is gone ({error}); start it and run again") from None
 
-    def settled(self) -> "Task":
+    def settled(self) -> "ClusterTask":
         """Wait for the end and return this, or raise what was raised; what came out stays there.
 
         Raises:
@@ -102,13 +102,13 @@ class Cluster:
         return int(sum(worker["resources"].get("GPU", 0) for worker in workers))
 
     @contextlib.contextmanager
-    def mapping(self, function: Callable[[slice], Any]) -> Iterator["Mapping"]:
+    def mapping(self, function: Callable[[slice], Any]) -> Iterator["MappedFunction"]:
         """Give what calls a function on many blocks; it is sent once, and once to each worker."""
         # The scheduler knows how to make it again, should the worker that holds it die.
-        sent = self._client.submit(arrived, pack(function), pure=False)
-        yield Mapping(self._client, sent)
+        sent = self._client.submit(unpack, pack(function), pure=False)
+        yield MappedFunction(self._client, sent)
 
-    def submit(self, work: Parcel, *, resources: Any = None) -> Task:
+    def submit(self, work: PickledFunction, *, resources: Any = None) -> ClusterTask:
         """Begin one task; its process ends if this one ends before.
 
         Args:
@@ -116,16 +116,16 @@ class Cluster:
             resources: that a worker must declare, such as `{"GPU": 1}`.
         """
         options = {"pure": False, "resources": resources}
-        return Task(self._client.submit(called_while_wanted, work, **options))
+        return ClusterTask(self._client.submit(call_unless_orphaned, work, **options))
 
-    def ended(self, tasks: Sequence[Task]) -> list[Task]:
+    def ended(self, tasks: Sequence[ClusterTask]) -> list[ClusterTask]:
         """Wait until at least one task has ended; return those that have."""
         futures = [task.future for task in tasks]
         done = _distributed().wait(futures, return_when="FIRST_COMPLETED").done
         return [task for task in tasks if task.future in done]
 
 
-class Mapping:
+class MappedFunction:
     """A function that is called on blocks, on a cluster."""
 
     def __init__(self, client: Any, sent: Any) -> None:
@@ -136,16 +136,16 @@ class Mapping:
         """How many blocks are worked on at a time."""
         return max(1, int(sum(self._client.nthreads().values())))
 
-    def submit(self, block: slice) -> Task:
+    def submit(self, block: slice) -> ClusterTask:
         """Begin one block."""
-        return Task(self._client.submit(called, self._sent, block, pure=False))
+        return ClusterTask(self._client.submit(call, self._sent, block, pure=False))
 
-    def add(self, earlier: Task, later: Task) -> Task:
+    def add(self, earlier: ClusterTask, later: ClusterTask) -> ClusterTask:
         """Begin to add what two tasks give, where that lies."""
         both = (earlier.future, later.future)
-        return Task(self._client.submit(operator.add, *both, pure=False))
+        return ClusterTask(self._client.submit(operator.add, *both, pure=False))
 
-    def stop(self, tasks: Sequence[Task]) -> None:
+    def stop(self, tasks: Sequence[ClusterTask]) -> None:
         """Forget tasks, and wait for those that are running: they may be writing."""
         if tasks:
             self._client.cancel([task.future for task in tasks])
@@ -155,7 +155,7 @@ class Mapping:
 _CURRENT: ContextVar[Cluster | None] = ContextVar("cluster", default=None)
 
 
-def current() -> Cluster | None:
+def current_cluster() -> Cluster | None:
     """Return the cluster that work goes to; None where this process does it."""
     return _CURRENT.get()
 

@@ -7,7 +7,7 @@ class EnsError(Exception):
     """What was met, what was expected, what to do: in one line, without a traceback."""
 
 
-def shown(value: Any, most: int = 200) -> str:
+def shorten(value: Any, most: int = 200) -> str:
     """Write a value for a message, cut where it is long."""
     try:
         text = repr(value)
@@ -36,5 +36,5 @@ class BadRun(EnsError):
     """An experiment folder that lacks something, or holds something unexpected."""
 
 
-class Leak(EnsError):
+class LeakageError(EnsError):
     """Something would learn from maps of images that a member was trained on."""

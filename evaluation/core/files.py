@@ -29,7 +29,7 @@ import numpy as np
 from evaluation.core.array_headers import (
     HEAD_BYTES,
     header_of,
-    opened_archive,
+    open_npz,
     read_header,
 )
 from evaluation.core.errors import BadData
@@ -54,19 +54,19 @@ def old_name(path: Path) -> Path:
     return _marked(path, "old")
 
 
-def is_leftover(path: Path) -> bool:
+def is_temp(path: Path) -> bool:
     """Tell whether a name is one of those."""
     return MARKED.fullmatch(path.name) is not None
 
 
-def clear_beside(path: Path) -> None:
+def remove_stale_temps(path: Path) -> None:
     """Clear away what dead processes of this machine left of `path`; others may be at work."""
     found = (left for left in _listed(path.parent) if _parts(left)["name"] == path.name)
     for left in [left for left in found if _parts(left)["host"] == HOST and not _alive(left)]:
         _clear(left)
 
 
-def clear_within(run: Path) -> None:
+def remove_stale_temps_within(run: Path) -> None:
     """Clear away what was left anywhere in a folder whose lock is held.
 
     The inside of Zarr arrays, with a file for each chunk, is not looked at: their store does so
@@ -128,10 +128,10 @@ SYNCED_AT_ONCE = 8
 
 
 @contextlib.contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
+def atomic_file(path: Path) -> Iterator[Path]:
     """Give a path to write to; it takes the name `path` once the block has ended well."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    clear_beside(path)
+    remove_stale_temps(path)
     partial = partial_name(path)
     try:
         yield partial
@@ -143,10 +143,10 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def whole_folder(path: Path) -> Iterator[Path]:
+def atomic_folder(path: Path) -> Iterator[Path]:
     """Give an empty folder; it takes the place of `path` once the block has ended well."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    clear_beside(path)
+    remove_stale_temps(path)
     partial, old = partial_name(path), old_name(path)
     partial.mkdir()
     made = os.open(partial, os.O_RDONLY)
@@ -198,7 +198,7 @@ def sync_all(folder: Path) -> None:
             pass
 
 
-def new_array(path: Path, *, dtype: Any, shape: tuple[int, ...]) -> Any:
+def create_npy(path: Path, *, dtype: Any, shape: tuple[int, ...]) -> Any:
     """Make a `.npy` to be written to through memory.
 
     Its room on the disk is taken at once: a disk that fills up later would end the process by a
@@ -220,7 +220,7 @@ def new_array(path: Path, *, dtype: Any, shape: tuple[int, ...]) -> Any:
 
 def write_json(path: Path, document: Any) -> None:
     """Write a JSON document whole or not at all; NaN, which JSON lacks, must be None by now."""
-    with whole_file(path) as partial:
+    with atomic_file(path) as partial:
         partial.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
@@ -270,7 +270,7 @@ def array_names(path: Path) -> list[str]:
     Raises:
         BadData: missing, or no such file.
     """
-    with opened_archive(path) as (_, arrays):
+    with open_npz(path) as (_, arrays):
         return list(arrays)
 
 
@@ -280,7 +280,7 @@ def _from_archive(path: Path, key: str | None) -> Array:
         raise BadData(f"{path} holds {', '.join(names) or 'nothing'}; expected one array a file")
     key = names[0] if key is None else key
     header_of(path, key)  # what it claims, before room is taken for it
-    with opened_archive(path) as (archive, arrays), tempfile.TemporaryDirectory() as folder:
+    with open_npz(path) as (archive, arrays), tempfile.TemporaryDirectory() as folder:
         unpacked = Path(folder) / "array.npy"
         with archive.open(arrays[key]) as source, unpacked.open("wb") as target:
             shutil.copyfileobj(source, target)
@@ -304,7 +304,7 @@ NOT_ENTERED = (".zarr", "done")
 """Folders with a file for each block of images; they are opened by names of our own."""
 
 
-def refuse_links_out(folder: Path) -> None:
+def check_no_external_links(folder: Path) -> None:
     """Refuse a folder with a symbolic link in it that leads out; nothing was read or written yet.
 
     The folder itself may be reached by a link: whoever called names it.

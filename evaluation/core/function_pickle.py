@@ -20,7 +20,7 @@ from evaluation.core.types import Array
 
 
 @dataclass(frozen=True)
-class Parcel:
+class PickledFunction:
     """A function with all it holds, packed once and unpacked once in each process that calls it.
 
     Args:
@@ -37,19 +37,19 @@ class Parcel:
         """Call the function."""
         return self._function(*arguments)
 
-    def __reduce__(self) -> tuple[type["Parcel"], tuple[bytes, tuple[str, ...], str]]:
-        return Parcel, (self.packed, self.modules, self.folder)  # never what was unpacked
+    def __reduce__(self) -> tuple[type["PickledFunction"], tuple[bytes, tuple[str, ...], str]]:
+        return PickledFunction, (self.packed, self.modules, self.folder)  # never what was unpacked
 
     @functools.cached_property
     def _function(self) -> Callable[..., Any]:
         if self.modules and self.folder not in sys.path:
             sys.path.append(self.folder)
-        plugins.use(self.modules)
+        plugins.load_plugins(self.modules)
         function: Callable[..., Any] = cloudpickle.loads(self.packed)
         return function
 
 
-def pack(function: Callable[..., Any]) -> Parcel:
+def pack(function: Callable[..., Any]) -> PickledFunction:
     """Pack a function with its closure.
 
     A memory map goes as the name of its file and the place in it, so that a map of any size weighs
@@ -59,13 +59,13 @@ def pack(function: Callable[..., Any]) -> Parcel:
     file = io.BytesIO()
     _Pickler(file).dump(function)
     modules = tuple(filter(None, os.environ.get(plugins.VARIABLE, "").split(",")))
-    return Parcel(file.getvalue(), modules, str(Path.cwd()))
+    return PickledFunction(file.getvalue(), modules, str(Path.cwd()))
 
 
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     def reducer_override(self, obj: Any) -> Any:
-        if isinstance(obj, np.ndarray) and (place := place_in_file(obj)) is not None:
-            return mapped_again, place
+        if isinstance(obj, np.ndarray) and (place := mmap_location(obj)) is not None:
+            return reopen_mmap, place
         if isinstance(obj, Path):
             return Path, (str(obj.absolute()),)
         return super().reducer_override(obj)
@@ -74,7 +74,7 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
 Place = tuple[str, str, str, tuple[int, ...], tuple[int, ...], int]
 
 
-def place_in_file(array: Array) -> Place | None:
+def mmap_location(array: Array) -> Place | None:
     """Return where a memory map, or any view of one, lies in its file.
 
     Returns:
@@ -94,10 +94,10 @@ def place_in_file(array: Array) -> Place | None:
     return path, mode, array.dtype.str, array.shape, array.strides, offset
 
 
-def mapped_again(
+def reopen_mmap(
     path: str, mode: Any, dtype: str, shape: tuple[int, ...], strides: tuple[int, ...], offset: int
 ) -> Array:
-    """Map a part of a file, as `place_in_file` told it.
+    """Map a part of a file, as `mmap_location` told it.
 
     Raises:
         BadData: the file is not there, or too short.

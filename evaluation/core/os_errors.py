@@ -4,7 +4,7 @@ import errno
 import os
 from pathlib import Path
 
-from evaluation.core.files import is_leftover
+from evaluation.core.files import is_temp
 
 FAULTS = {
     errno.EACCES: "ask for the right to write there, or choose another place",
@@ -23,7 +23,7 @@ FAULTS = {
 KEPT = "what is done is kept, and the same command goes on from here"
 
 
-def in_words(error: OSError) -> str | None:
+def describe(error: OSError) -> str | None:
     """Return what is wrong with the machine and what to do; None where the program is at fault.
 
     Args:
@@ -40,4 +40,4 @@ def in_words(error: OSError) -> str | None:
 
 def _was_removed(path: Path) -> bool:
     """Tell whether what was being written, or the folder of it, is not there any more."""
-    return is_leftover(path) or not path.parent.exists()
+    return is_temp(path) or not path.parent.exists()

@@ -19,7 +19,7 @@ VARIABLE = "ENS_PLUGINS"
 ENTRIES = "ENS_ENTRIES"
 
 
-def use(modules: Sequence[str]) -> None:
+def load_plugins(modules: Sequence[str]) -> None:
     """Take entries from these modules too, in this process and in those it starts.
 
     Raises:
@@ -33,7 +33,7 @@ def use(modules: Sequence[str]) -> None:
     os.environ[VARIABLE] = ",".join(dict.fromkeys(named))
 
 
-def outside(kind: str) -> dict[str, str]:
+def plugin_entries(kind: str) -> dict[str, str]:
     """Return the entries of a kind that come from outside, name -> `module:attribute`."""
     found = dict(_installed(f"ens.{kind.replace(' ', '_')}", tuple(sys.path)))
     for name in filter(None, os.environ.get(VARIABLE, "").split(",")):

@@ -20,12 +20,12 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.core.errors import BadRun
-from evaluation.core.files import is_leftover, read_json, sync_all, write_json
+from evaluation.core.files import is_temp, read_json, sync_all, write_json
 
 RECORD = "provenance.json"
 PACKAGES = ("ens", "numpy", "torch", "zarr")
 
-NAMED_LATER = ("classes", "folds")
+PENDING_DIGEST = ("classes", "folds")
 """Inputs that records did not name at first; a record without one is taken at its word."""
 
 SETTLED_NS = 1_000_000_000
@@ -38,7 +38,7 @@ def digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def known_digest(path: Path) -> str:
+def cached_digest(path: Path) -> str:
     """Return the same as `digest`, computed once for as long as the file's size and times stay."""
     stat = path.stat()
     changed = max(stat.st_mtime_ns, stat.st_ctime_ns)
@@ -90,7 +90,7 @@ def record(
         "versions": {"python": platform.python_version()} | _versions(),
         "made": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
-    if folder.is_dir() and not part and not is_leftover(folder):
+    if folder.is_dir() and not part and not is_temp(folder):
         sync_all(folder)
     write_json(_record_file(folder, part), document)
 
@@ -112,7 +112,7 @@ def is_current(
         return False
     document = read_json(_record_file(folder, part))
     recorded = document.get("inputs", {})
-    today = {k: v for k, v in inputs.items() if k in recorded or k not in NAMED_LATER}
+    today = {k: v for k, v in inputs.items() if k in recorded or k not in PENDING_DIGEST}
     # Through JSON, as the record went: tuples become lists, keys become strings.
     return bool(document.get("asked") == json.loads(json.dumps(asked)) and recorded == today)
 
@@ -123,7 +123,7 @@ def is_intact(folder: Path) -> bool:
         return False
     outputs = read_json(folder / RECORD).get("outputs", {})
     return all(
-        (folder / name).is_file() and known_digest(folder / name) == written
+        (folder / name).is_file() and cached_digest(folder / name) == written
         for name, written in outputs.items()
     )
 
@@ -148,7 +148,7 @@ def digests(folder: Path, names: Iterable[str]) -> dict[str, str]:
     return {name: digest(folder / name) for name in names}
 
 
-def check_outputs(folder: Path, part: str = "") -> None:
+def verify_outputs(folder: Path, part: str = "") -> None:
     """Refuse files that are no longer what was written.
 
     Args:
@@ -158,13 +158,13 @@ def check_outputs(folder: Path, part: str = "") -> None:
     Raises:
         BadRun: a file is missing or has changed; names it.
     """
-    found = damage(folder, part)
+    found = find_corruption(folder, part)
     if found is not None:
         file = record_file(folder, part)
         raise BadRun(f"{found}; remove {file} and run again to make it anew")
 
 
-def damage(folder: Path, part: str = "") -> str | None:
+def find_corruption(folder: Path, part: str = "") -> str | None:
     """Say which file of a result is no longer what was written; None where all are, or none is.
 
     Args:
@@ -182,7 +182,7 @@ def damage(folder: Path, part: str = "") -> str | None:
     return None
 
 
-def forget(folder: Path, part: str = "") -> None:
+def invalidate(folder: Path, part: str = "") -> None:
     """Declare a result unfinished, before what it consists of is written again."""
     record_file(folder, part).unlink(missing_ok=True)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evaluation.core.errors import BadRun
-from evaluation.core.files import clear_within, refuse_links_out
+from evaluation.core.files import check_no_external_links, remove_stale_temps_within
 
 RUNS = Path("runs")
 SPLITS = ("oof", "validation", "test")
@@ -124,7 +124,7 @@ LOCK = ".lock"
 
 
 @contextlib.contextmanager
-def writing(run: Path) -> Iterator[None]:
+def run_lock(run: Path) -> Iterator[None]:
     """Hold the folder's lock; the system drops it however the process ends.
 
     What earlier holders left half done is cleared away.
@@ -135,7 +135,7 @@ def writing(run: Path) -> Iterator[None]:
     """
     new = not run.exists()
     run.mkdir(parents=True, exist_ok=True)
-    refuse_links_out(run)
+    check_no_external_links(run)
     with (run / LOCK).open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -143,11 +143,11 @@ def writing(run: Path) -> Iterator[None]:
             raise BadRun(
                 f"{run} is being written by another ens; wait for it, or use --run"
             ) from None
-        clear_within(run)
+        remove_stale_temps_within(run)
         try:
             yield
         except BaseException:
-            clear_within(run)  # what killed workers left
+            remove_stale_temps_within(run)  # what killed workers left
             if new and [path.name for path in run.iterdir()] == [LOCK]:
                 shutil.rmtree(run)
             raise

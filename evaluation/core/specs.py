@@ -15,13 +15,13 @@ from typing import Any, get_type_hints
 
 from pydantic import ConfigDict, PydanticSchemaGenerationError, TypeAdapter, ValidationError
 
-from evaluation.core.errors import BadSpec, shown
-from evaluation.core.plugins import outside
+from evaluation.core.errors import BadSpec, shorten
+from evaluation.core.plugins import plugin_entries
 
 Value = Any  # a literal, a bare name as str, or a nested Spec
 
-MOST_SIGNS = 10_000
-MOST_BITS = 64
+MAX_CHARACTERS = 10_000
+MAX_BITS = 64
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def parse_spec(text: str) -> Spec:
         return spec
     if isinstance(spec, str) and spec.isidentifier():
         return Spec(spec)
-    raise BadSpec(f"cannot read spec {shown(text)}; expected NAME or NAME(option=value, ...)")
+    raise BadSpec(f"cannot read spec {shorten(text)}; expected NAME or NAME(option=value, ...)")
 
 
 def parse_sum(text: str) -> list[tuple[float, Spec]]:
@@ -87,7 +87,7 @@ def split_chain(text: str) -> list[str]:
     if not text.strip():
         return []
     if not all(part.strip() for part in parts):
-        raise BadSpec(f"chain {shown(text)} has an empty step; expected STEP|STEP|...")
+        raise BadSpec(f"chain {shorten(text)} has an empty step; expected STEP|STEP|...")
     return [part.strip() for part in parts]
 
 
@@ -125,7 +125,7 @@ class Table(Mapping[str, str]):
 
     def _all(self) -> dict[str, str]:
         """Return our entries and those from outside; a name of ours stays ours."""
-        return {**self._entries, **outside(self.kind), **self._entries}
+        return {**self._entries, **plugin_entries(self.kind), **self._entries}
 
     def factory(self, name: str) -> Callable[..., Any]:
         """Import and return the factory of an entry.
@@ -134,7 +134,7 @@ class Table(Mapping[str, str]):
             BadSpec: no such entry; the known ones are listed.
         """
         if name not in self:
-            raise BadSpec(f"unknown {self.kind} {shown(name)}; known: {', '.join(sorted(self))}")
+            raise BadSpec(f"unknown {self.kind} {shorten(name)}; known: {', '.join(sorted(self))}")
         module, _, attribute = self[name].partition(":")
         factory: Callable[..., Any] = getattr(import_module(module), attribute)
         return factory
@@ -185,7 +185,7 @@ class Table(Mapping[str, str]):
         unknown = [name for name in spec.options if name not in allowed]
         if unknown:
             known = ", ".join(allowed) if allowed else "it has none"
-            raise BadSpec(f"{where} has no option {shown(unknown[0])}; known: {known}")
+            raise BadSpec(f"{where} has no option {shorten(unknown[0])}; known: {known}")
         hints = _hints(factory)
         options = {name: context[name] for name in allowed if name in context}
         for name, value in spec.options.items():
@@ -234,12 +234,12 @@ def _written(value: Value) -> str:
 
 def _expression(text: str) -> ast.expr:
     try:
-        if len(text) > MOST_SIGNS:
+        if len(text) > MAX_CHARACTERS:
             raise ValueError
         return ast.parse(text.strip(), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         raise BadSpec(
-            f"cannot read spec {shown(text)}; expected NAME or NAME(option=value, ...)"
+            f"cannot read spec {shorten(text)}; expected NAME or NAME(option=value, ...)"
         ) from None
 
 
@@ -249,7 +249,7 @@ def _value(node: ast.expr, text: str) -> Value:
             return name
         case ast.Call(func=ast.Name(id=name), args=args, keywords=keywords):
             if any(keyword.arg is None for keyword in keywords):
-                raise BadSpec(f"cannot read spec {shown(text)}; ** has no meaning in a spec")
+                raise BadSpec(f"cannot read spec {shorten(text)}; ** has no meaning in a spec")
             options = {str(keyword.arg): _value(keyword.value, text) for keyword in keywords}
             return Spec(name, tuple(_value(arg, text) for arg in args), options)
         case ast.List(elts=elements) | ast.Tuple(elts=elements):
@@ -265,7 +265,7 @@ def _value(node: ast.expr, text: str) -> Value:
         pass
     piece = ast.get_source_segment(text.strip(), node) or text
     raise BadSpec(
-        f"cannot read {shown(piece)} in spec {shown(text)}; values are numbers, words, lists or"
+        f"cannot read {shorten(piece)} in spec {shorten(text)}; values are numbers, words, lists or"
         " specs"
     )
 
@@ -275,7 +275,7 @@ _KEYS = ast.Name | ast.Constant | ast.UnaryOp
 
 def _is_small(value: object) -> bool:
     """Tell whether a whole number can be written, stored and counted with."""
-    return isinstance(value, int) and value.bit_length() <= MOST_BITS
+    return isinstance(value, int) and value.bit_length() <= MAX_BITS
 
 
 def _terms(node: ast.expr) -> list[ast.expr]:
@@ -291,11 +291,11 @@ def _term(node: ast.expr, text: str) -> tuple[float, Spec]:
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult):
         factor = _value(node.left, text)
         if not isinstance(factor, int | float) or isinstance(factor, bool) or factor <= 0:
-            raise BadSpec(f"weight {shown(factor)} in {shown(text)}; expected a number above 0")
+            raise BadSpec(f"weight {shorten(factor)} in {shorten(text)}; expected a number above 0")
         weight, node = float(factor), node.right
     value = _value(node, text)
     if isinstance(value, str) and value.isidentifier():
         value = Spec(value)
     if not isinstance(value, Spec):
-        raise BadSpec(f"cannot read {shown(text)}; expected a sum such as 0.5*dice + 0.5*focal")
+        raise BadSpec(f"cannot read {shorten(text)}; expected a sum such as 0.5*dice + 0.5*focal")
     return weight, value

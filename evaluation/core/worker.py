@@ -12,25 +12,25 @@ from typing import Any
 
 from threadpoolctl import threadpool_limits
 
-from evaluation.core.function_pickle import Parcel
+from evaluation.core.function_pickle import PickledFunction
 
 REST_SECONDS, REST_STEP = 60, 0.1
 WATCH_SECONDS = 0.2
 
 
-def arrived(parcel: Parcel) -> Parcel:
+def unpack(parcel: PickledFunction) -> PickledFunction:
     """Return a parcel, which stays with the worker for the tasks that call it."""
     return parcel
 
 
-def called(parcel: Parcel, *arguments: Any) -> Any:
+def call(parcel: PickledFunction, *arguments: Any) -> Any:
     """Call what a parcel holds."""
     _settle()
     with _Running():
         return parcel(*arguments)
 
 
-def called_while_wanted(parcel: Parcel, *arguments: Any) -> Any:
+def call_unless_orphaned(parcel: PickledFunction, *arguments: Any) -> Any:
     """Call what a parcel holds; end this process when nobody waits for the result any more.
 
     A job may take hours. The process that waited may have been killed or interrupted, and another
@@ -42,7 +42,7 @@ def called_while_wanted(parcel: Parcel, *arguments: Any) -> Any:
         watched = (worker.state.tasks, worker.get_current_task(), done)
         threading.Thread(target=_end_unwanted, args=watched, daemon=True).start()
     try:
-        return called(parcel, *arguments)
+        return call(parcel, *arguments)
     finally:
         done.set()
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from evaluation.core.classes import Classes
 from evaluation.core.types import Array
-from evaluation.metrics.metric_base import Measured, Metric, Seen
+from evaluation.metrics.metric_base import Metric, MetricInput, MetricValue
 from evaluation.scores import number
 
 Per = Literal["set", "group", "image"]
@@ -18,7 +18,7 @@ BINS = ("pixels", "confidence", "right")
 
 def measure(
     metrics: Mapping[str, Metric],
-    blocks: Iterable[tuple[Seen, Array]],
+    blocks: Iterable[tuple[MetricInput, Array]],
     classes: Classes,
     *,
     per: Per = "set",
@@ -66,7 +66,7 @@ def _document(metric: Metric, summed: Array, classes: Classes) -> Document:
     return _at(metric.value(summed[np.newaxis]), 0, classes)
 
 
-def _at(found: Measured, place: int, classes: Classes) -> Document:
+def _at(found: MetricValue, place: int, classes: Classes) -> Document:
     document: Document = {"overall": number(float(found.overall[place]))}
     if found.per_class is not None:
         values = found.per_class[place]

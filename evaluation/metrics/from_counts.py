@@ -13,9 +13,9 @@ from evaluation.iou import (
     PerClass,
     intersection_and_union,
     mean_over_present,
-    shares,
+    safe_divide,
 )
-from evaluation.metrics.metric_base import Measured, Metric, Seen
+from evaluation.metrics.metric_base import Metric, MetricInput, MetricValue
 
 PerClassOf = Callable[[Array, Array, Array], PerClass]
 
@@ -25,7 +25,7 @@ def iou() -> Metric:
 
     Source: Jaccard, "The Distribution of the Flora in the Alpine Zone", New Phytologist 1912.
     """
-    return _per_class(lambda hits, true, predicted: shares(hits, true + predicted - hits))
+    return _per_class(lambda hits, true, predicted: safe_divide(hits, true + predicted - hits))
 
 
 def dice() -> Metric:
@@ -33,7 +33,7 @@ def dice() -> Metric:
 
     Source: Dice, "Measures of the Amount of Ecologic Association Between Species", Ecology 1945.
     """
-    return _per_class(lambda hits, true, predicted: shares(2 * hits, true + predicted))
+    return _per_class(lambda hits, true, predicted: safe_divide(2 * hits, true + predicted))
 
 
 def precision() -> Metric:
@@ -41,7 +41,7 @@ def precision() -> Metric:
 
     Source: `sklearn.metrics.precision_score`, class by class.
     """
-    return _per_class(lambda hits, _, predicted: shares(hits, predicted))
+    return _per_class(lambda hits, _, predicted: safe_divide(hits, predicted))
 
 
 def recall() -> Metric:
@@ -49,7 +49,7 @@ def recall() -> Metric:
 
     Source: `sklearn.metrics.recall_score`, class by class.
     """
-    return _per_class(lambda hits, true, _: shares(hits, true))
+    return _per_class(lambda hits, true, _: safe_divide(hits, true))
 
 
 def mean_accuracy() -> Metric:
@@ -58,7 +58,7 @@ def mean_accuracy() -> Metric:
     Source: Long et al., "Fully Convolutional Networks for Semantic Segmentation", CVPR 2015,
     section 5.
     """
-    return _overall(lambda kept: mean_over_present(shares(_hits(kept), kept.sum(axis=-1))))
+    return _overall(lambda kept: mean_over_present(safe_divide(_hits(kept), kept.sum(axis=-1))))
 
 
 def pixel_accuracy() -> Metric:
@@ -66,7 +66,7 @@ def pixel_accuracy() -> Metric:
 
     Source: Long et al. 2015, as for `mean_accuracy`.
     """
-    return _overall(lambda kept: shares(_hits(kept).sum(axis=-1), kept.sum(axis=(-2, -1))))
+    return _overall(lambda kept: safe_divide(_hits(kept).sum(axis=-1), kept.sum(axis=(-2, -1))))
 
 
 def frequency_weighted_iou() -> Metric:
@@ -78,8 +78,8 @@ def frequency_weighted_iou() -> Metric:
     def value(kept: Array) -> Array:
         hits, union = intersection_and_union(kept, None)
         true = kept.sum(axis=-1)
-        weighted = true * np.nan_to_num(shares(hits, union))
-        return shares(np.asarray(weighted.sum(axis=-1)), np.asarray(true.sum(axis=-1)))
+        weighted = true * np.nan_to_num(safe_divide(hits, union))
+        return safe_divide(np.asarray(weighted.sum(axis=-1)), np.asarray(true.sum(axis=-1)))
 
     return _overall(value)
 
@@ -95,15 +95,15 @@ def cohens_kappa() -> Metric:
 
     def value(kept: Array) -> Array:
         pixels = kept.sum(axis=(-2, -1))
-        right = shares(np.asarray(_hits(kept).sum(axis=-1)), pixels)
+        right = safe_divide(np.asarray(_hits(kept).sum(axis=-1)), pixels)
         both = kept.sum(axis=-1) * kept.sum(axis=-2).astype(np.float64)
-        chance = shares(np.asarray(both.sum(axis=-1)), np.square(pixels.astype(np.float64)))
-        return shares(np.asarray(right - chance), np.asarray(1 - chance))
+        chance = safe_divide(np.asarray(both.sum(axis=-1)), np.square(pixels.astype(np.float64)))
+        return safe_divide(np.asarray(right - chance), np.asarray(1 - chance))
 
     return _overall(value)
 
 
-def _kept(seen: Seen) -> Array:
+def _kept(seen: MetricInput) -> Array:
     kept = seen.counts.copy()
     if seen.ignore is not None:
         kept[:, seen.ignore] = 0
@@ -115,7 +115,7 @@ def _hits(kept: Array) -> PerClass:
 
 
 def _per_class(quantity: PerClassOf) -> Metric:
-    def terms(seen: Seen) -> Array:
+    def terms(seen: MetricInput) -> Array:
         # The ignored class has no target left; without its predictions it has no value either.
         kept = _kept(seen)
         hits, true, predicted = _hits(kept), kept.sum(axis=-1), kept.sum(axis=-2)
@@ -123,12 +123,12 @@ def _per_class(quantity: PerClassOf) -> Metric:
             predicted[:, seen.ignore] = 0
         return np.stack([hits, true, predicted], axis=1)
 
-    def value(sums: Array) -> Measured:
+    def value(sums: Array) -> MetricValue:
         found = quantity(*np.moveaxis(sums, -2, 0))
-        return Measured(mean_over_present(found), found)
+        return MetricValue(mean_over_present(found), found)
 
     return Metric("counts", terms, value)
 
 
 def _overall(quantity: Callable[[Array], Array]) -> Metric:
-    return Metric("counts", _kept, lambda sums: Measured(np.asarray(quantity(sums))))
+    return Metric("counts", _kept, lambda sums: MetricValue(np.asarray(quantity(sums))))

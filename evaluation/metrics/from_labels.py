@@ -18,11 +18,11 @@ from pydantic import Field
 
 from evaluation.core.classes import UNLABELLED
 from evaluation.core.types import Array
-from evaluation.iou import PerClass, mean_over_present, shares
+from evaluation.iou import PerClass, mean_over_present, safe_divide
 from evaluation.metrics.metric_base import (
-    Measured,
     Metric,
-    Seen,
+    MetricInput,
+    MetricValue,
     mean_of_images,
 )
 
@@ -31,7 +31,7 @@ Distances = Float[np.ndarray, "_"]
 OfEdges = Callable[[Distances, Distances], float]
 
 
-def regions(seen: Seen) -> tuple[Masks, Masks]:
+def regions(seen: MetricInput) -> tuple[Masks, Masks]:
     """Return where target and prediction have each scored class, on the pixels that are scored.
 
     Others are in no region of either, so what is predicted there has no effect; where a region runs
@@ -47,7 +47,7 @@ def regions(seen: Seen) -> tuple[Masks, Masks]:
     return target, pred
 
 
-def by_edges(measured: OfEdges, *, one_lacks: Callable[[Seen], float]) -> Metric:
+def by_edges(measured: OfEdges, *, one_lacks: Callable[[MetricInput], float]) -> Metric:
     """Make a metric of the distances between the edges of each class, image by image.
 
     A class has its mean over the images where target or prediction have it; the mean is over classes.
@@ -58,7 +58,7 @@ def by_edges(measured: OfEdges, *, one_lacks: Callable[[Seen], float]) -> Metric
         one_lacks: the value where only one of the two has the class.
     """
 
-    def terms(seen: Seen) -> Array:
+    def terms(seen: MetricInput) -> Array:
         target, pred = regions(seen)
         there, predicted = target.any(axis=(2, 3)), pred.any(axis=(2, 3))
         values: PerClass = np.where(there ^ predicted, one_lacks(seen), np.nan)
@@ -66,9 +66,9 @@ def by_edges(measured: OfEdges, *, one_lacks: Callable[[Seen], float]) -> Metric
             values[place] = measured(*distances)
         return mean_of_images(values)
 
-    def value(sums: Array) -> Measured:
-        found = shares(sums[..., 0, :], sums[..., 1, :])
-        return Measured(mean_over_present(found), found)
+    def value(sums: Array) -> MetricValue:
+        found = safe_divide(sums[..., 0, :], sums[..., 1, :])
+        return MetricValue(mean_over_present(found), found)
 
     return Metric("labels", terms, value)
 
@@ -104,16 +104,16 @@ def boundary_iou(*, width: Annotated[float, Field(gt=0, le=1)] = 0.02) -> Metric
     CVPR 2021, and `mask_to_boundary` of its code: erosions by 3 x 3.
     """
 
-    def terms(seen: Seen) -> Array:
+    def terms(seen: MetricInput) -> Array:
         diagonal = float(np.hypot(*seen.target.shape[1:]))
         pixels = max(1, round(width * diagonal))
         target, pred = (_band(mask, pixels) for mask in regions(seen))
         both, either = ((mask).sum(axis=(2, 3)) for mask in (target & pred, target | pred))
         return np.stack([both, either], axis=1)
 
-    def value(sums: Array) -> Measured:
-        found = shares(sums[..., 0, :].astype(np.float64), sums[..., 1, :])
-        return Measured(mean_over_present(found), found)
+    def value(sums: Array) -> MetricValue:
+        found = safe_divide(sums[..., 0, :].astype(np.float64), sums[..., 1, :])
+        return MetricValue(mean_over_present(found), found)
 
     return Metric("labels", terms, value)
 

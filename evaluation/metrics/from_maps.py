@@ -19,8 +19,8 @@ from pydantic import Field
 
 from evaluation.core.classes import UNLABELLED
 from evaluation.core.types import Array
-from evaluation.iou import mean_over_present, shares
-from evaluation.metrics.metric_base import Measured, Metric, Seen
+from evaluation.iou import mean_over_present, safe_divide
+from evaluation.metrics.metric_base import Metric, MetricInput, MetricValue
 from evaluation.reliability import BINS
 
 Said = Float[np.ndarray, "pixel scored_class"]
@@ -28,7 +28,7 @@ True_ = Integer[np.ndarray, " pixel"]
 
 
 @dataclass(frozen=True)
-class Pixels:
+class ScoredPixels:
     """The scored pixels of one image.
 
     Args:
@@ -46,7 +46,9 @@ class Pixels:
     floor: float
 
 
-def of_pixels(measured: Callable[[Pixels], Array], value: Callable[[Array], Measured]) -> Metric:
+def of_pixels(
+    measured: Callable[[ScoredPixels], Array], value: Callable[[Array], MetricValue]
+) -> Metric:
     """Make a metric of the scored pixels' probabilities.
 
     Args:
@@ -54,13 +56,13 @@ def of_pixels(measured: Callable[[Pixels], Array], value: Callable[[Array], Meas
         value: of their sums.
     """
 
-    def terms(seen: Seen) -> Array:
+    def terms(seen: MetricInput) -> Array:
         return np.stack([measured(_pixels(seen, place)) for place in range(len(seen.target))])
 
     return Metric("maps", terms, value)
 
 
-def _pixels(seen: Seen, place: int) -> Pixels:
+def _pixels(seen: MetricInput, place: int) -> ScoredPixels:
     assert seen.maps is not None
     scored = tuple(label for label in range(seen.classes) if label != seen.ignore)
     target = seen.target[place]
@@ -70,10 +72,10 @@ def _pixels(seen: Seen, place: int) -> Pixels:
     even = np.full_like(said, 1 / len(scored))
     true = np.searchsorted(scored, target[kept])
     shared = np.divide(said, total, out=even, where=total > 0)
-    return Pixels(shared, true, scored, seen.classes, seen.floor)
+    return ScoredPixels(shared, true, scored, seen.classes, seen.floor)
 
 
-def spread(values: Array, pixels: Pixels) -> Array:
+def spread(values: Array, pixels: ScoredPixels) -> Array:
     """Put values of the scored classes, on the last axis, at the places of their labels."""
     found = np.zeros((*values.shape[:-1], pixels.classes))
     found[..., list(pixels.scored)] = values
@@ -92,12 +94,12 @@ def ece(*, bins: Bins = BINS) -> Metric:
     Source: Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, equation 3.
     """
 
-    def terms(pixels: Pixels) -> Array:
+    def terms(pixels: ScoredPixels) -> Array:
         top = pixels.said.argmax(axis=1)
         sure = pixels.said[np.arange(len(top)), top]
         return binned(sure, top == pixels.true, bins)
 
-    return of_pixels(terms, lambda sums: Measured(distance(sums), bins=sums))
+    return of_pixels(terms, lambda sums: MetricValue(distance(sums), bins=sums))
 
 
 def classwise_ece(*, bins: Bins = BINS) -> Metric:
@@ -109,16 +111,16 @@ def classwise_ece(*, bins: Bins = BINS) -> Metric:
     Source: Kull et al., "Beyond temperature scaling", NeurIPS 2019, equation for classwise-ECE.
     """
 
-    def terms(pixels: Pixels) -> Array:
+    def terms(pixels: ScoredPixels) -> Array:
         each = [
             binned(pixels.said[:, place], pixels.true == place, bins)
             for place in range(len(pixels.scored))
         ]
         return spread(np.stack(each, axis=-1), pixels)
 
-    def value(sums: Array) -> Measured:
+    def value(sums: Array) -> MetricValue:
         found = distance(np.moveaxis(sums, -1, -3))
-        return Measured(mean_over_present(found), found)
+        return MetricValue(mean_over_present(found), found)
 
     return of_pixels(terms, value)
 
@@ -134,7 +136,7 @@ def distance(sums: Array) -> Array:
     """Return the calibration error by binned sums, (..., 3, bin)."""
     pixels, sure, right = np.moveaxis(sums, -2, 0)
     off = np.abs(sure - right).sum(axis=-1)
-    return shares(np.asarray(off), np.asarray(pixels.sum(axis=-1)))
+    return safe_divide(np.asarray(off), np.asarray(pixels.sum(axis=-1)))
 
 
 LEVELS = 4096
@@ -152,7 +154,7 @@ def risk_coverage() -> Metric:
     Classifiers", ICLR 2019, for its area.
     """
 
-    def terms(pixels: Pixels) -> Array:
+    def terms(pixels: ScoredPixels) -> Array:
         top = pixels.said.argmax(axis=1)
         sure = pixels.said[np.arange(len(top)), top]
         level = np.minimum((sure * LEVELS).astype(np.intp), LEVELS - 1)
@@ -160,7 +162,7 @@ def risk_coverage() -> Metric:
         counted = [np.bincount(level, weights, LEVELS) for weights in (None, wrong)]
         return np.stack(counted).astype(np.float64)
 
-    return of_pixels(terms, lambda sums: Measured(_area(sums)))
+    return of_pixels(terms, lambda sums: MetricValue(_area(sums)))
 
 
 def _area(sums: Array) -> Array:
@@ -173,7 +175,7 @@ def _area(sums: Array) -> Array:
     share = np.divide(wrong, pixels, out=np.zeros_like(wrong), where=pixels > 0)
     harmonic = _harmonic(taken) - _harmonic(before)
     areas = share * pixels + (errors - share * before) * harmonic
-    return shares(np.asarray(areas.sum(axis=-1)), np.asarray(taken[..., -1]))
+    return safe_divide(np.asarray(areas.sum(axis=-1)), np.asarray(taken[..., -1]))
 
 
 def _harmonic(numbers: Array) -> Array:
@@ -193,17 +195,17 @@ def log_loss() -> Metric:
     `sklearn.metrics.log_loss`.
     """
 
-    def terms(pixels: Pixels) -> Array:
+    def terms(pixels: ScoredPixels) -> Array:
         true = pixels.said[np.arange(len(pixels.true)), pixels.true]
         losses = -np.log(np.maximum(true, pixels.floor))
         count = len(pixels.scored)
         sums = [np.bincount(pixels.true, weights, count) for weights in (losses, None)]
         return spread(np.stack(sums), pixels)
 
-    def value(sums: Array) -> Measured:
+    def value(sums: Array) -> MetricValue:
         losses, pixels = sums[..., 0, :], sums[..., 1, :]
-        total = shares(np.asarray(losses.sum(axis=-1)), np.asarray(pixels.sum(axis=-1)))
-        return Measured(total, shares(losses, pixels))
+        total = safe_divide(np.asarray(losses.sum(axis=-1)), np.asarray(pixels.sum(axis=-1)))
+        return MetricValue(total, safe_divide(losses, pixels))
 
     return of_pixels(terms, value)
 
@@ -217,15 +219,15 @@ def brier() -> Metric:
     Review 1950; `sklearn.metrics.brier_score_loss(scale_by_half=False)`.
     """
 
-    def terms(pixels: Pixels) -> Array:
+    def terms(pixels: ScoredPixels) -> Array:
         off = pixels.said.copy()
         off[np.arange(len(off)), pixels.true] -= 1
         squares = np.square(off).sum(axis=0)
         return spread(np.stack([squares, np.full(len(squares), len(off))]), pixels)
 
-    def value(sums: Array) -> Measured:
-        parts = shares(sums[..., 0, :], sums[..., 1, :])
+    def value(sums: Array) -> MetricValue:
+        parts = safe_divide(sums[..., 0, :], sums[..., 1, :])
         total = np.where(np.isnan(parts).all(axis=-1), np.nan, np.nansum(parts, axis=-1))
-        return Measured(np.asarray(total), parts)
+        return MetricValue(np.asarray(total), parts)
 
     return of_pixels(terms, value)

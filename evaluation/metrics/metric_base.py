@@ -15,13 +15,13 @@ from evaluation.core.types import (
 )
 from evaluation.iou import PerClass
 
-Takes = Literal["counts", "labels", "maps"]
+Requires = Literal["counts", "labels", "maps"]
 Terms = Num[np.ndarray, "*sets"]
 """Numbers that add up over images; the axes after those of the sets are the metric's own."""
 
 
 @dataclass(frozen=True)
-class Measured:
+class MetricValue:
     """Values of one metric on sets of images.
 
     Args:
@@ -37,7 +37,7 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Seen:
+class MetricInput:
     """A block of images as metrics see it.
 
     Args:
@@ -75,9 +75,9 @@ class Metric:
         value: of sets by their summed terms, (set, ...).
     """
 
-    takes: Takes
-    terms: Callable[[Seen], Array]
-    value: Callable[[Array], Measured]
+    takes: Requires
+    terms: Callable[[MetricInput], Array]
+    value: Callable[[Array], MetricValue]
 
 
 def mean_of_images(values: PerClass) -> Array:

@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from evaluation.core.classes import Classes
 from evaluation.core.errors import BadData
-from evaluation.core.files import whole_file
+from evaluation.core.files import atomic_file
 from evaluation.report.figure_base import standalone
 from evaluation.report.gallery import BROKEN, CHANGES, FIXED, Gallery
 
@@ -158,7 +158,7 @@ def write_page(path: Path, page: Page) -> None:
         style=Markup((here / "page.css").read_text(encoding="utf-8")),
         script=Markup((here / "page.js").read_text(encoding="utf-8")),
     )
-    with whole_file(path) as partial:
+    with atomic_file(path) as partial:
         partial.write_text(text, encoding="utf-8")
 
 
@@ -190,7 +190,7 @@ def write_figures(folder: Path, figures: Iterable[Figure]) -> list[Path]:
     written = []
     for figure in figures:
         file = folder / f"{figure.name}.svg"
-        with whole_file(file) as partial:
+        with atomic_file(file) as partial:
             partial.write_text(standalone(figure.svg), encoding="utf-8")
         written.append(file)
     return written

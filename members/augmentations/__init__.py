@@ -1,6 +1,6 @@
 """Augmentations by name: each changes images and their masks together.
 
-A factory gives an `Augmentation`, which every batch goes through, or an `OffLine`, which adds pairs
+A factory gives an `Augmentation`, which every batch goes through, or an `OfflineAugmentation`, which adds pairs
 to the training images once, before training. The library behind some of them asks the network for
 a newer version when it is imported, unless told not to; this is the only room that imports it.
 """
@@ -16,7 +16,11 @@ import torch
 from torch import Tensor
 
 from evaluation.core.specs import Spec, Table
-from members.augmentations.augmentation_base import Augmentation, Ground, OffLine
+from members.augmentations.augmentation_base import (
+    Augmentation,
+    OfflineAugmentation,
+    TrainingContext,
+)
 
 AUGMENTATIONS = Table(
     "augmentation",
@@ -53,8 +57,12 @@ class Augment:
 
     def __init__(self, specs: Sequence[str | Spec]) -> None:
         built = [AUGMENTATIONS.build(spec) for spec in specs]
-        self._off_line: list[OffLine] = [one for one in built if isinstance(one, OffLine)]
-        self._on_line: list[Augmentation] = [one for one in built if not isinstance(one, OffLine)]
+        self._off_line: list[OfflineAugmentation] = [
+            one for one in built if isinstance(one, OfflineAugmentation)
+        ]
+        self._on_line: list[Augmentation] = [
+            one for one in built if not isinstance(one, OfflineAugmentation)
+        ]
 
     @property
     def only_on_line(self) -> bool:
@@ -70,7 +78,7 @@ class Augment:
         return images, masks
 
     def enlarge(
-        self, images: Tensor, masks: Tensor, ground: Ground, rng: np.random.Generator
+        self, images: Tensor, masks: Tensor, ground: TrainingContext, rng: np.random.Generator
     ) -> tuple[Tensor, Tensor]:
         """Return the training images followed by what is added to them before training."""
         drawn = [one.draw(images, masks, ground, rng) for one in self._off_line]

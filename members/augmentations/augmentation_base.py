@@ -19,7 +19,7 @@ chance to the same again, changed; same shapes, same device. What is given stays
 
 
 @dataclass(frozen=True)
-class Ground:
+class TrainingContext:
     """What off-line augmentations know of the training set.
 
     Args:
@@ -33,7 +33,7 @@ class Ground:
     batch: int
 
 
-class OffLine(ABC):
+class OfflineAugmentation(ABC):
     """Draws additional training pairs once, from the training part of a fold alone.
 
     They stay in that part, so they have their origin's group and fold by construction.
@@ -41,12 +41,12 @@ class OffLine(ABC):
 
     @abstractmethod
     def draw(
-        self, images: Tensor, masks: Tensor, ground: Ground, rng: np.random.Generator
+        self, images: Tensor, masks: Tensor, ground: TrainingContext, rng: np.random.Generator
     ) -> tuple[Tensor, Tensor]:
         """Return the pairs to add; shapes and types as those given, any number of them."""
 
 
-def drawn(probability: float, images: Tensor, rng: np.random.Generator) -> Tensor:
+def bernoulli_mask(probability: float, images: Tensor, rng: np.random.Generator) -> Tensor:
     """Draw which images are changed: true or false an image, on the images' device."""
     return torch.from_numpy(rng.random(len(images)) < probability).to(images.device)
 

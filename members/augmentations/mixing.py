@@ -15,7 +15,7 @@ from torch import Tensor
 from evaluation.core.classes import UNLABELLED
 from evaluation.core.errors import BadSpec
 from evaluation.core.types import Array
-from members.augmentations.augmentation_base import Augmentation, drawn, rectangles
+from members.augmentations.augmentation_base import Augmentation, bernoulli_mask, rectangles
 
 
 def cut_mix(
@@ -88,7 +88,7 @@ def cut_out(
         for _ in range(count):
             heights, widths = (rng.integers(1, most + 1, size=len(masks)) for most in largest)
             covered |= rectangles(masks, heights, widths, rng)
-        covered &= drawn(probability, images, rng)[:, None, None]
+        covered &= bernoulli_mask(probability, images, rng)[:, None, None]
         paint = torch.zeros_like(images[:, :, :1, :1])
         if fill == "mean":
             paint = images.float().mean((2, 3), keepdim=True).round().to(images.dtype)
@@ -125,7 +125,7 @@ def mask_dropout(
         erased = (chances * present).argmax(dim=1)
         if label is not None:
             erased = torch.full_like(erased, label)
-        chosen = drawn(probability, images, rng) & (present.sum(dim=1) > 1)
+        chosen = bernoulli_mask(probability, images, rng) & (present.sum(dim=1) > 1)
         gone = (masks == erased[:, None, None]) & chosen[:, None, None]
         return images.masked_fill(gone[:, None], 0), masks.masked_fill(gone, UNLABELLED)
 

@@ -15,27 +15,27 @@ from evaluation.core.classes import UNLABELLED
 from evaluation.core.errors import BadSpec, EnsError
 from evaluation.core.specs import Spec
 from members.augmentations import Augment
-from members.augmentations.augmentation_base import Ground, OffLine
+from members.augmentations.augmentation_base import OfflineAugmentation, TrainingContext
 from members.augmentations.geometric import flips
 from members.data.cleaning.rules import identical
 from members.devices import autocast
-from members.network import Network
+from members.network import NormalisedNetwork
 from members.trainers.adversarial import (
     BETAS,
     RATE,
-    Judge,
+    AdversarialCritic,
     PatchGAN,
 )
 
 
-class Copies(OffLine):
+class Copies(OfflineAugmentation):
     """Copies of every image, each through the same augmentations with other draws."""
 
     def __init__(self, augment: Augment, times: int) -> None:
         self._augment, self._times = augment, times
 
     def draw(
-        self, images: Tensor, masks: Tensor, ground: Ground, rng: np.random.Generator
+        self, images: Tensor, masks: Tensor, ground: TrainingContext, rng: np.random.Generator
     ) -> tuple[Tensor, Tensor]:
         """Return the copies without those that equal an image, or an earlier copy."""
         drawn = [(images, masks)]
@@ -49,7 +49,7 @@ class Copies(OffLine):
         return all_images[fresh], all_masks[fresh]
 
     def _round(
-        self, images: Tensor, masks: Tensor, ground: Ground, rng: np.random.Generator
+        self, images: Tensor, masks: Tensor, ground: TrainingContext, rng: np.random.Generator
     ) -> tuple[Tensor, Tensor]:
         order = torch.from_numpy(rng.permutation(len(images))).to(images.device)
         batches = torch.split(order, ground.batch)
@@ -85,14 +85,14 @@ ground of one class without texture."""
 NOISE_PLANES = 4
 
 
-class Generated(OffLine):
+class Generated(OfflineAugmentation):
     """Trains a generator from masks to images, then paints mirrored training masks with it."""
 
     def __init__(self, share: float, epochs: int, width: int) -> None:
         self._share, self._epochs, self._width = share, epochs, width
 
     def draw(
-        self, images: Tensor, masks: Tensor, ground: Ground, rng: np.random.Generator
+        self, images: Tensor, masks: Tensor, ground: TrainingContext, rng: np.random.Generator
     ) -> tuple[Tensor, Tensor]:
         """Return painted images with the masks that they were painted from."""
         generator = self._trained(images, masks, ground, rng)
@@ -107,15 +107,17 @@ class Generated(OffLine):
         return torch.cat(painted).to(torch.uint8), wanted
 
     def _trained(
-        self, images: Tensor, masks: Tensor, ground: Ground, rng: np.random.Generator
-    ) -> Network:
+        self, images: Tensor, masks: Tensor, ground: TrainingContext, rng: np.random.Generator
+    ) -> NormalisedNetwork:
         channels = images.shape[1]
-        generator = Network(
+        generator = NormalisedNetwork(
             f"pix2pix(width={self._width})",
             channels=ground.classes + NOISE_PLANES,
             classes=channels,
         ).to(ground.device)
-        judge = Judge(PatchGAN(ground.classes + channels, self._width).to(ground.device))
+        judge = AdversarialCritic(
+            PatchGAN(ground.classes + channels, self._width).to(ground.device)
+        )
         optimizer = torch.optim.Adam(generator.parameters(), lr=RATE, betas=BETAS)
         for _ in range(self._epochs):
             order = torch.from_numpy(rng.permutation(len(images))).to(images.device)

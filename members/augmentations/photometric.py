@@ -16,7 +16,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
-from members.augmentations.augmentation_base import Augmentation, drawn
+from members.augmentations.augmentation_base import Augmentation, bernoulli_mask
 from members.augmentations.geometric import each_image
 
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -33,7 +33,7 @@ def negative(*, probability: Probability = 0.5) -> Augmentation:
     def augmentation(
         images: Tensor, masks: Tensor, rng: np.random.Generator
     ) -> tuple[Tensor, Tensor]:
-        chosen = drawn(probability, images, rng)[:, None, None, None]
+        chosen = bernoulli_mask(probability, images, rng)[:, None, None, None]
         return torch.where(chosen, 255 - images, images), masks
 
     return augmentation

@@ -17,7 +17,7 @@ import numpy as np
 
 from evaluation.core.classes import MARS, UNLABELLED, Classes
 from evaluation.core.errors import BadData, BadLabels
-from evaluation.core.files import whole_file
+from evaluation.core.files import atomic_file
 from evaluation.core.progress import progress
 from evaluation.core.types import Array
 from members.data.dataset import DataSet, Size, resize_image, resize_mask
@@ -114,7 +114,7 @@ def import_ai4mars(
         raise BadData(f"{out} cannot be written; expected a name that ends in .npz")
     cut = Cut(Fraction(scale), tile, max_null, rover_mask, range_mask)
     images, masks, groups, sources = _joined(folder, cut)
-    with whole_file(out) as partial:
+    with atomic_file(out) as partial:
         np.savez_compressed(
             partial,
             images=images,

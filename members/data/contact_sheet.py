@@ -8,7 +8,7 @@ from jaxtyping import UInt8
 from PIL import Image, ImageColor, ImageDraw
 
 from evaluation.core.classes import UNLABELLED, Classes
-from evaluation.core.files import whole_file
+from evaluation.core.files import atomic_file
 from evaluation.core.types import Array, Labels
 
 GAP_PX = 4
@@ -61,7 +61,7 @@ def write_sheet(
             sheet.paste(large, (left, top + LINE_PX))
     for row, caption in enumerate(captions):
         draw.text((GAP_PX, 2 * LINE_PX + row * high + 2), caption, fill=INK)
-    with whole_file(path) as partial:
+    with atomic_file(path) as partial:
         sheet.save(partial, format="PNG", optimize=True)
 
 

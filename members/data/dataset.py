@@ -19,10 +19,10 @@ from evaluation.core.blocks import blocks
 from evaluation.core.classes import UNLABELLED, Classes
 from evaluation.core.errors import BadData, BadLabels
 from evaluation.core.files import (
-    new_array,
+    atomic_folder,
+    create_npy,
     open_array,
     read_json,
-    whole_folder,
     write_json,
 )
 from evaluation.core.types import Array, Labels
@@ -111,7 +111,7 @@ class DataSet:
 
         Class names are the run's, not the split's: see `write_classes`.
         """
-        with whole_folder(folder) as partial:
+        with atomic_folder(folder) as partial:
             _save_array(partial / "images.npy", self.images)
             if self.masks is not None:
                 _save_array(partial / "target.npy", self.masks)
@@ -207,7 +207,7 @@ def _check_masks(
 
 
 def _save_array(path: Path, array: Array) -> None:
-    laid = new_array(path, dtype=array.dtype, shape=array.shape)
+    laid = create_npy(path, dtype=array.dtype, shape=array.shape)
     laid[...] = array
     laid.flush()
 

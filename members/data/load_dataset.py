@@ -6,7 +6,7 @@ import numpy as np
 
 from evaluation.core.classes import Classes
 from evaluation.core.errors import BadData, BadLabels
-from evaluation.core.files import array_names, refuse_links_out
+from evaluation.core.files import array_names, check_no_external_links
 from members.data import (
     ai4mars,
     image_folder,
@@ -65,7 +65,7 @@ def resized(data: DataSet, size: Size) -> DataSet:
 
 def _opened(path: Path, classes: Classes | None, size: Size | None) -> dict[str, DataSet]:
     if path.is_dir():
-        refuse_links_out(path)
+        check_no_external_links(path)
         return _from_folder(path, classes, size)
     if path.is_file():
         return _from_file(path, classes)

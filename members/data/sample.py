@@ -8,7 +8,7 @@ from jaxtyping import Integer, Shaped, UInt8
 
 from evaluation.core.classes import MARS
 from evaluation.core.errors import BadData
-from evaluation.core.files import whole_file
+from evaluation.core.files import atomic_file
 from evaluation.core.types import Array
 from members.data.cleaning.rules import SHARED_BY
 from members.data.dataset import DataSet, Size
@@ -72,14 +72,14 @@ class Sample:
     def save(self, folder: Path) -> tuple[Path, Path]:
         """Write `sample.npz`, the competition's layout, and `sample_validation.npz`."""
         training, validation = folder / "sample.npz", folder / "sample_validation.npz"
-        with whole_file(training) as partial:
+        with atomic_file(training) as partial:
             np.savez_compressed(
                 partial,
                 training_set=self.training_set,
                 test_set=self.test_set,
                 training_group=self.training_group,
             )
-        with whole_file(validation) as partial:
+        with atomic_file(validation) as partial:
             np.savez_compressed(
                 partial,
                 images=self.validation_images,

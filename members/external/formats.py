@@ -13,7 +13,7 @@ import numpy as np
 
 from evaluation.core.array_headers import header_of
 from evaluation.core.errors import BadMaps
-from evaluation.core.files import array_names, open_array, refuse_links_out
+from evaluation.core.files import array_names, check_no_external_links, open_array
 from evaluation.core.types import Array
 from members.data.image_folder import open_image
 from members.data.npz_files import as_names
@@ -160,7 +160,7 @@ LABEL_AXES, MAP_AXES = 3, 4
 
 
 @runtime_checkable
-class Foreign(Protocol):
+class ExternalMaps(Protocol):
     """Maps as they were given, read by places of images."""
 
     @property
@@ -247,7 +247,7 @@ class Stack:
         return np.asarray(self.array[places])
 
 
-def open_foreign(paths: Sequence[Path]) -> Foreign:
+def open_external(paths: Sequence[Path]) -> ExternalMaps:
     """Open what a user names, recognised by its content.
 
     Args:
@@ -294,7 +294,7 @@ def _stack(file: Path) -> Stack | None:
 
 
 def _listed(folder: Path) -> list[Path]:
-    refuse_links_out(folder)
+    check_no_external_links(folder)
     found = sorted(file for file in folder.iterdir() if file.suffix in SUFFIXES)
     kinds = {file.suffix for file in found}
     if len(kinds) != 1:

@@ -14,30 +14,30 @@ import numpy as np
 from evaluation.core.classes import Classes
 from evaluation.core.errors import BadMaps
 from evaluation.core.types import Array, Map
-from members.external.formats import Foreign
+from members.external.formats import ExternalMaps
 from members.external.layout_inference import (
-    Explanation,
-    Given,
+    LayoutCandidates,
+    LayoutMatch,
     Order,
-    Turn,
-    explain,
+    Orientation,
+    agreement_tables,
     explained,
-    tables,
-    turns,
+    infer_layout,
+    orientations,
     without_comparison,
 )
 from members.external.values import (
     AS_THEY_ARE,
-    Range,
     Scale,
-    judged,
-    look,
+    ValueRange,
+    classify_range,
     probabilities,
     scaled,
+    value_range,
 )
 
 
-def matched(foreign: Foreign, ids: Sequence[str]) -> tuple[Array, str]:
+def match_by_id(foreign: ExternalMaps, ids: Sequence[str]) -> tuple[Array, str]:
     """Find the place of each of our images among the foreign ones.
 
     Without ids a stack must hold the images of the split in its order.
@@ -88,7 +88,7 @@ class Repair:
     channels: int | None
     dtype: str
     scale: Scale
-    turn: Turn
+    turn: Orientation
     order: Order
 
     def document(self) -> dict[str, Any]:
@@ -112,7 +112,7 @@ class Repair:
 
 
 @dataclass(frozen=True)
-class Known:
+class KnownMaps:
     """Labels to compare foreign maps with.
 
     Args:
@@ -125,7 +125,7 @@ class Known:
 
 
 @dataclass(frozen=True)
-class Findings:
+class InspectionReport:
     """What an examination found.
 
     Args:
@@ -141,15 +141,15 @@ class Findings:
     doubtful: bool
 
 
-def examine(
-    foreign: Foreign,
+def inspect_maps(
+    foreign: ExternalMaps,
     places: Array,
     *,
     classes: Classes,
     shape: tuple[int, int],
-    known: Known | None,
+    known: KnownMaps | None,
     as_is: bool = False,
-) -> Findings:
+) -> InspectionReport:
     """Look for all that is odd before anything is written.
 
     Args:
@@ -165,18 +165,18 @@ def examine(
             nothing explains, labels that are none.
     """
     rows, cols = foreign.size[-2:]
-    ways = turns((rows, cols), shape)
+    ways = orientations((rows, cols), shape)
     if not ways:
         raise BadMaps(
             f"{foreign.name} holds images of {rows} x {cols} pixels; expected"
             f" {shape[0]} x {shape[1]}"
         )
-    found = look(foreign)
+    found = value_range(foreign)
     channels = _channels(foreign, found, len(classes))
     scale, odd = AS_THEY_ARE, ""
     if not foreign.labels:
-        scale, odd = judged(found, classes=channels, dtype=foreign.dtype)
-    given = Given(foreign, ways, channels, classes, found)
+        scale, odd = classify_range(found, classes=channels, dtype=foreign.dtype)
+    given = LayoutCandidates(foreign, ways, channels, classes, found)
     told = None if known is None else _compared(given, places, known)
     turn, said, note, doubtful = ways[0], "", "", False
     order: Order = tuple(range(len(classes)))
@@ -198,10 +198,10 @@ def examine(
         )
     repair = Repair(channels if foreign.labels else None, foreign.dtype, scale, turn, order)
     oddities, notes = (tuple(line for line in lines if line) for lines in ((odd, said), (note,)))
-    return Findings(oddities, notes, repair, doubtful)
+    return InspectionReport(oddities, notes, repair, doubtful)
 
 
-def _channels(foreign: Foreign, found: Range, count: int) -> int:
+def _channels(foreign: ExternalMaps, found: ValueRange, count: int) -> int:
     """Return how many channels the maps have; labels have as many as they name."""
     if not foreign.labels:
         channels = foreign.size[1]
@@ -216,12 +216,12 @@ def _channels(foreign: Foreign, found: Range, count: int) -> int:
     return max(count, int(found.high) + 1)
 
 
-def _compared(given: Given, places: Array, known: Known) -> Explanation | None:
+def _compared(given: LayoutCandidates, places: Array, known: KnownMaps) -> LayoutMatch | None:
     def labels(of: Array) -> Array:
         values = given.foreign.read(places[of])
         return values if given.foreign.labels else values.argmax(axis=1)
 
-    counted = tables(
+    counted = agreement_tables(
         labels,
         known.labels,
         given.ways,
@@ -229,4 +229,4 @@ def _compared(given: Given, places: Array, known: Known) -> Explanation | None:
         channels=given.channels,
         classes=len(given.classes),
     )
-    return explain(counted)
+    return infer_layout(counted)

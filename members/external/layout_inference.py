@@ -15,16 +15,16 @@ import numpy as np
 from jaxtyping import Float, Integer
 from scipy.optimize import linear_sum_assignment
 
-from evaluation.core.arrays import spaced
+from evaluation.core.arrays import evenly_spaced
 from evaluation.core.classes import UNLABELLED, Classes
 from evaluation.core.errors import BadMaps
 from evaluation.core.types import Array
-from members.external.formats import Foreign
-from members.external.values import Range
+from members.external.formats import ExternalMaps
+from members.external.values import ValueRange
 
 
 @dataclass(frozen=True)
-class Turn:
+class Orientation:
     """What brings foreign images into ours.
 
     Args:
@@ -38,7 +38,7 @@ class Turn:
     mirrored: bool = False
 
     def __call__(self, values: Array) -> Array:
-        """Turn the last two axes."""
+        """Orientation the last two axes."""
         if self.swapped:
             values = values.swapaxes(-1, -2)
         if self.upside_down:
@@ -55,7 +55,7 @@ class Turn:
         return " and ".join(words for words, done in said.items() if done)
 
 
-def turns(given: tuple[int, int], expected: tuple[int, int]) -> list[Turn]:
+def orientations(given: tuple[int, int], expected: tuple[int, int]) -> list[Orientation]:
     """List the turns that make images of one size into those of another; the simplest first.
 
     Args:
@@ -67,7 +67,7 @@ def turns(given: tuple[int, int], expected: tuple[int, int]) -> list[Turn]:
     """
     fits = {False: given == expected, True: given == expected[::-1]}
     return [
-        Turn(swapped, upside_down, mirrored)
+        Orientation(swapped, upside_down, mirrored)
         for swapped, upside_down, mirrored in product((False, True), repeat=3)
         if fits[swapped]
     ]
@@ -81,10 +81,10 @@ PIXELS = 1 << 14
 """An image's pixels that are looked at, about: every few rows and columns of large images."""
 
 
-def tables(
+def agreement_tables(
     foreign: Callable[[Array], Array],
     known: Callable[[Array], Array],
-    ways: Sequence[Turn],
+    ways: Sequence[Orientation],
     *,
     images: int,
     channels: int,
@@ -103,7 +103,7 @@ def tables(
         channels: of the foreign maps.
         classes: of ours.
     """
-    chosen = np.array(spaced(images, IMAGES))
+    chosen = np.array(evenly_spaced(images, IMAGES))
     units = np.array_split(chosen, min(UNITS, len(chosen)))
     counted = np.zeros((len(ways), len(units), channels, classes), np.int64)
     for unit, places in enumerate(units):
@@ -141,7 +141,7 @@ FEWEST_HOLDING = 4
 
 
 @dataclass(frozen=True)
-class Explanation:
+class LayoutMatch:
     """What best explains foreign labels.
 
     Args:
@@ -167,7 +167,7 @@ class Explanation:
         return self.agreement >= self.chance + MARGIN
 
 
-def explain(counted: Tables) -> Explanation | None:
+def infer_layout(counted: Tables) -> LayoutMatch | None:
     """Find the turn and the order of classes that agree best, the plain ones where none is clear.
 
     Agreement is the mean over the classes of the share of their pixels that is labelled so. What
@@ -176,7 +176,7 @@ def explain(counted: Tables) -> Explanation | None:
     other half chose.
 
     Args:
-        counted: see `members.external.layout_inference.tables`; the first turn is the simplest.
+        counted: see `members.external.layout_inference.agreement_tables`; the first turn is the simplest.
 
     Returns:
         The explanation; None where nothing was counted, or too few units to tell.
@@ -209,7 +209,7 @@ def explain(counted: Tables) -> Explanation | None:
     )
     as_it_is = before if channels == classes else float("nan")
     chance = 1 / int(present.sum())
-    return Explanation(turn, order, as_it_is, agreement, chance, bool(certain))
+    return LayoutMatch(turn, order, as_it_is, agreement, chance, bool(certain))
 
 
 def _mean_gain(
@@ -266,7 +266,7 @@ def _right(
 
 
 @dataclass(frozen=True)
-class Given:
+class LayoutCandidates:
     """What is seen of foreign maps before they are compared.
 
     Args:
@@ -277,11 +277,11 @@ class Given:
         found: range of the values.
     """
 
-    foreign: Foreign
-    ways: Sequence[Turn]
+    foreign: ExternalMaps
+    ways: Sequence[Orientation]
     channels: int
     classes: Classes
-    found: Range
+    found: ValueRange
 
     @property
     def forced(self) -> bool:
@@ -295,7 +295,7 @@ class Given:
         return f"{self.channels} classes of {rows} x {cols} pixels"
 
 
-def without_comparison(given: Given) -> tuple[Order, str]:
+def without_comparison(given: LayoutCandidates) -> tuple[Order, str]:
     """Return the order of classes, and what is odd, from sizes and labels alone."""
     count, turn = len(given.classes), given.ways[0]
     swapped = f"{turn}: {given.sizes}" if turn.swapped else ""
@@ -312,7 +312,7 @@ def without_comparison(given: Given) -> tuple[Order, str]:
     )
 
 
-def explained(given: Given, told: Explanation, known: str) -> str:
+def explained(given: LayoutCandidates, told: LayoutMatch, known: str) -> str:
     """Describe an explanation with its evidence; refuse one that explains nothing."""
     if not told.credible:
         raise BadMaps(
@@ -326,7 +326,7 @@ def explained(given: Given, told: Explanation, known: str) -> str:
     return f"{said}: so they agree with {known} in {told.agreement:.2f} of each class{plainly}"
 
 
-def _order(order: Order, given: Given) -> str:
+def _order(order: Order, given: LayoutCandidates) -> str:
     channels, names, count = given.channels, given.classes.names, len(given.classes)
     if channels > count:
         (extra,) = set(range(channels)) - set(order)

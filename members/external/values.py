@@ -9,7 +9,7 @@ from evaluation.core.blocks import map_blocks
 from evaluation.core.errors import BadMaps
 from evaluation.core.types import Array
 from members.chunks import STEPS_UINT8
-from members.external.formats import Foreign
+from members.external.formats import ExternalMaps
 from members.probabilities import sum_tolerance
 
 Scale = Literal["as they are", "softmax", "divide by the sum"]
@@ -29,7 +29,7 @@ EVEN = 0.01
 
 
 @dataclass(frozen=True)
-class Range:
+class ValueRange:
     """What was found in all values.
 
     Args:
@@ -53,7 +53,7 @@ def scaled(values: Array, dtype: str) -> Array:
         return values.astype(np.float32, copy=False)
 
 
-def look(foreign: Foreign) -> Range:
+def value_range(foreign: ExternalMaps) -> ValueRange:
     """Look at every value, block by block.
 
     Args:
@@ -81,10 +81,10 @@ def look(foreign: Foreign) -> Range:
 
     found = np.array(list(map_blocks(ranged, foreign.size[0])))
     low, high = found[:, [0, 2]].min(axis=0), found[:, [1, 3]].max(axis=0)
-    return Range(float(low[0]), float(high[0]), float(low[1]), float(high[1]))
+    return ValueRange(float(low[0]), float(high[0]), float(low[1]), float(high[1]))
 
 
-def judged(found: Range, *, classes: int, dtype: str) -> tuple[Scale, str]:
+def classify_range(found: ValueRange, *, classes: int, dtype: str) -> tuple[Scale, str]:
     """Say what the values are.
 
     Values outside 0 to 1 are logits, unless all pixels have the same sum: percentages, say, or

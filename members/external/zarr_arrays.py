@@ -22,7 +22,7 @@ from zarr.codecs import ShardingCodec
 
 from evaluation.core.array_headers import DOCUMENT_BYTES
 from evaluation.core.errors import BadMaps
-from evaluation.core.files import read_json, refuse_links_out
+from evaluation.core.files import check_no_external_links, read_json
 from evaluation.core.types import Array
 
 FREE_BYTES = 1 << 24
@@ -241,7 +241,7 @@ def open_zarr(path: Path) -> ZarrMaps:
         BadMaps: no array, a codec that is not known, or chunks larger than what they are part of.
         BadData: a link in it leads out.
     """
-    refuse_links_out(path)
+    check_no_external_links(path)
     refuse_heavy([path / name for name in DOCUMENTS], DOCUMENT_BYTES)
     document = read_json(next(path / name for name in ZARR_FILES if (path / name).is_file()))
     strange = sorted(set(_codecs(document)) - CODECS)

@@ -13,13 +13,13 @@ from torch.nn import functional
 
 from evaluation.core.classes import UNLABELLED
 from evaluation.core.types import Array, Labels, Map
-from members.losses.pixel_weights import IgnoredWeight, Kept, mean_or_zero
+from members.losses.pixel_weights import IgnoredWeight, PixelWeights, mean_or_zero
 
 
 class Boundary(nn.Module):
     """Mean over pixels and classes of signed distance times (probability - target), in pixels."""
 
-    def __init__(self, kept: Kept) -> None:
+    def __init__(self, kept: PixelWeights) -> None:
         super().__init__()
         self.kept = kept
 
@@ -81,7 +81,7 @@ def boundary(ignore: int | None, *, ignored_weight: IgnoredWeight = 0.0) -> Boun
 
     Source: Kervadec et al., "Boundary loss for highly unbalanced segmentation", MIDL 2019.
     """
-    return Boundary(Kept(ignore, ignored_weight))
+    return Boundary(PixelWeights(ignore, ignored_weight))
 
 
 RADIUS_PX = 5  # the window of 11 pixels and its deviation are Wang's
@@ -92,7 +92,7 @@ LUMINANCE, CONTRAST = 0.01**2, 0.03**2  # C1 and C2 for values from 0 to 1
 class StructuralDissimilarity(nn.Module):
     """One minus the mean SSIM of probabilities and one-hot target, class by class."""
 
-    def __init__(self, kept: Kept) -> None:
+    def __init__(self, kept: PixelWeights) -> None:
         super().__init__()
         self.kept = kept
 
@@ -158,4 +158,4 @@ def ssim(ignore: int | None, *, ignored_weight: IgnoredWeight = 0.0) -> Structur
     Source: Wang et al., "Image Quality Assessment: From Error Visibility to Structural Similarity",
         2004; as a loss of segmentation by Qin et al., "BASNet", CVPR 2019.
     """
-    return StructuralDissimilarity(Kept(ignore, ignored_weight))
+    return StructuralDissimilarity(PixelWeights(ignore, ignored_weight))

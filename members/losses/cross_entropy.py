@@ -13,7 +13,7 @@ from evaluation.core.types import Shares
 from members.losses.pixel_weights import (
     ClassWeights,
     IgnoredWeight,
-    Kept,
+    PixelWeights,
     class_weights,
     mean_or_zero,
 )
@@ -24,7 +24,7 @@ class CrossEntropy(nn.Module):
 
     weights: Tensor
 
-    def __init__(self, kept: Kept, weights: Tensor) -> None:
+    def __init__(self, kept: PixelWeights, weights: Tensor) -> None:
         super().__init__()
         self.kept = kept
         self.register_buffer("weights", weights)
@@ -57,7 +57,7 @@ def cross_entropy(
             them out, 1 learns them like any other.
     """
     values = class_weights(weights, frequencies, ignore, power=power)
-    return CrossEntropy(Kept(ignore, ignored_weight), values)
+    return CrossEntropy(PixelWeights(ignore, ignored_weight), values)
 
 
 class Focal(nn.Module):
@@ -65,7 +65,7 @@ class Focal(nn.Module):
 
     weights: Tensor
 
-    def __init__(self, kept: Kept, weights: Tensor, gamma: float) -> None:
+    def __init__(self, kept: PixelWeights, weights: Tensor, gamma: float) -> None:
         super().__init__()
         self.kept = kept
         self.gamma = gamma
@@ -103,4 +103,4 @@ def focal(
     Source: Lin et al., "Focal Loss for Dense Object Detection", 2017.
     """
     values = class_weights(weights, frequencies, ignore)
-    return Focal(Kept(ignore, ignored_weight), values, gamma)
+    return Focal(PixelWeights(ignore, ignored_weight), values, gamma)

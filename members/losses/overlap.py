@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from evaluation.core.types import Shares
-from members.losses.pixel_weights import IgnoredWeight, Kept, class_weights, mean_or_zero
+from members.losses.pixel_weights import IgnoredWeight, PixelWeights, class_weights, mean_or_zero
 
 
 class Dice(nn.Module):
@@ -19,7 +19,7 @@ class Dice(nn.Module):
 
     weights: Tensor
 
-    def __init__(self, kept: Kept, weights: Tensor, smooth: float) -> None:
+    def __init__(self, kept: PixelWeights, weights: Tensor, smooth: float) -> None:
         super().__init__()
         self.kept = kept
         self.smooth = smooth
@@ -35,7 +35,7 @@ class Dice(nn.Module):
 class GeneralisedDice(nn.Module):
     """Soft Dice of all classes at once, each weighted by 1 / volume^2."""
 
-    def __init__(self, kept: Kept, smooth: float) -> None:
+    def __init__(self, kept: PixelWeights, smooth: float) -> None:
         super().__init__()
         self.kept = kept
         self.smooth = smooth
@@ -77,7 +77,7 @@ def dice(
         al., "Generalised Dice overlap as a deep learning loss function for highly unbalanced
         segmentations", 2017.
     """
-    kept = Kept(ignore, ignored_weight)
+    kept = PixelWeights(ignore, ignored_weight)
     if weights == "generalised":
         return GeneralisedDice(kept, smooth)
     return Dice(kept, class_weights(weights, frequencies, ignore), smooth)
@@ -98,7 +98,7 @@ def _sums(logits: Tensor, labels: Tensor, weights: Tensor) -> tuple[Tensor, Tens
 class LovaszSoftmax(nn.Module):
     """Lovász extension of the Jaccard loss of the pixels' errors, over the whole batch."""
 
-    def __init__(self, kept: Kept) -> None:
+    def __init__(self, kept: PixelWeights) -> None:
         super().__init__()
         self.kept = kept
 
@@ -144,4 +144,4 @@ def lovasz(ignore: int | None, *, ignored_weight: IgnoredWeight = 0.0) -> Lovasz
     Source: Berman, Rannen Triki and Blaschko, "The Lovász-Softmax loss: a tractable surrogate for
         the optimization of the intersection-over-union measure in neural networks", CVPR 2018.
     """
-    return LovaszSoftmax(Kept(ignore, ignored_weight))
+    return LovaszSoftmax(PixelWeights(ignore, ignored_weight))

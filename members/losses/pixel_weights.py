@@ -20,14 +20,14 @@ IgnoredWeight = Annotated[float, Field(ge=0, le=1)]
 """0 leaves the ignored class out by pixel, 1 learns it like any other."""
 
 
-def kept_pixels(target: Tensor, ignore: int | None) -> Tensor:
+def valid_mask(target: Tensor, ignore: int | None) -> Tensor:
     """Tell which pixels count: labelled, and not of the ignored class. Boolean, shape of target."""
     kept = target != UNLABELLED
     return kept if ignore is None else kept & (target != ignore)
 
 
 @dataclass(frozen=True)
-class Kept:
+class PixelWeights:
     """The weight of pixels and classes in a loss.
 
     A pixel of the ignored class weighs `ignored_weight` in every sum over pixels, an unlabelled

@@ -2,7 +2,7 @@
 
 from evaluation.core.specs import Table
 
-PROCEDURES = Table(
+TRAINERS = Table(
     "procedure",
     {
         "supervised": "members.trainers.supervised:supervised",

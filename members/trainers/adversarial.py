@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from evaluation.core.errors import BadData
-from members.losses.pixel_weights import kept_pixels
-from members.trainers.loop import History, Task, fit
+from members.losses.pixel_weights import valid_mask
+from members.trainers.loop import History, TrainingTask, fit
 
 LEAK = 0.2
 SMALLEST_PX = 12
@@ -62,7 +62,7 @@ class PatchGAN(nn.Sequential):
         return told
 
 
-class Judge:
+class AdversarialCritic:
     """Trains a discriminator on each batch, then says how badly the generator deceived it.
 
     Args:
@@ -95,7 +95,7 @@ class Judge:
         return functional.binary_cross_entropy_with_logits(said, wanted)
 
 
-class MaskJudge:
+class MaskCritic:
     """Says how badly predicted masks deceive a discriminator that sees images and masks.
 
     Pixels that do not count are zero in true and predicted masks alike, so that they give no hint.
@@ -106,12 +106,12 @@ class MaskJudge:
         weight: of the adversarial loss beside the recipe's.
     """
 
-    def __init__(self, judge: Judge, *, ignore: int | None, weight: float) -> None:
+    def __init__(self, judge: AdversarialCritic, *, ignore: int | None, weight: float) -> None:
         self._judge, self._ignore, self._weight = judge, ignore, weight
 
     def __call__(self, images: Tensor, logits: Tensor, target: Tensor) -> Tensor:
         """Return the weighted adversarial loss of the network."""
-        kept = kept_pixels(target, self._ignore)[:, None]
+        kept = valid_mask(target, self._ignore)[:, None]
         label = torch.where(kept[:, 0], target, 0).long()
         true = functional.one_hot(label, logits.shape[1]).movedim(-1, 1) * kept
         seen = images.float() / 127.5 - 1
@@ -122,7 +122,7 @@ def adversarial(
     *,
     weight: Annotated[float, Field(gt=0)] = 0.05,
     width: Annotated[int, Field(ge=1)] = 16,
-) -> Callable[[Task], History]:
+) -> Callable[[TrainingTask], History]:
     """Train by the recipe's loss (the reconstruction) plus an adversarial loss.
 
     After training the generator alone is the member. The paper weighs reconstruction 100 times the
@@ -135,10 +135,10 @@ def adversarial(
     Source: Isola et al., "Image-to-Image Translation with Conditional Adversarial Networks", 2017.
     """
 
-    def train(task: Task) -> History:
+    def train(task: TrainingTask) -> History:
         channels = task.network.mean.shape[0] + task.classes
         discriminator = PatchGAN(channels, width).to(task.network.mean.device)
-        judge = MaskJudge(Judge(discriminator), ignore=task.ignore, weight=weight)
+        judge = MaskCritic(AdversarialCritic(discriminator), ignore=task.ignore, weight=weight)
         epochs = task.recipe.epochs
         return fit(task, task.network.parameters(), epochs=epochs, judge=judge)
 

@@ -15,7 +15,7 @@ Monitor = Literal["miou", "loss"]
 
 
 @dataclass(frozen=True)
-class Rates:
+class EpochMetrics:
     """Loss, pixel accuracy and masked mIoU; NaN where no pixel can be scored.
 
     Args:
@@ -37,7 +37,7 @@ class Rates:
         return -self.loss if monitor == "loss" or math.isnan(self.miou) else self.miou
 
 
-def tally(logits: Tensor, target: Tensor, classes: int) -> Tensor:
+def batch_confusion(logits: Tensor, target: Tensor, classes: int) -> Tensor:
     """Count pixels by (true class, predicted class), unlabelled ones in none.
 
     Args:
@@ -50,11 +50,11 @@ def tally(logits: Tensor, target: Tensor, classes: int) -> Tensor:
     return torch.bincount(pairs, minlength=classes**2).reshape(classes, classes)
 
 
-def rates(loss: float, counts: Tensor, ignore: int | None) -> Rates:
-    """Make the numbers of an epoch from its mean loss and what `tally` counted."""
+def rates(loss: float, counts: Tensor, ignore: int | None) -> EpochMetrics:
+    """Make the numbers of an epoch from its mean loss and what `batch_confusion` counted."""
     table = counts.cpu().numpy()
     scored = np.arange(len(table)) != ignore
     kept = table[scored].sum()
     right = np.diag(table)[scored].sum()
     accuracy = float(right / kept) if kept else math.nan
-    return Rates(loss, accuracy, float(PROTOCOLS.build("masked")(table, ignore).miou))
+    return EpochMetrics(loss, accuracy, float(PROTOCOLS.build("masked")(table, ignore).miou))

@@ -11,15 +11,15 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from evaluation.core.errors import EnsError
-from members.network import Network
+from members.network import NormalisedNetwork
 from members.optimizers import OPTIMIZERS, SCHEDULES
 from members.recipe import Recipe
-from members.trainers.epoch_metrics import Rates, rates, tally
+from members.trainers.epoch_metrics import EpochMetrics, batch_confusion, rates
 
 Batches = Callable[[int], Iterator[tuple[Tensor, Tensor]]]
 """From an epoch's number to its batches: images and target, on the device."""
 
-Examine = Callable[[nn.Module], Rates]
+Examine = Callable[[nn.Module], EpochMetrics]
 """From a network to how it does on the holdout."""
 
 Judged = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -31,7 +31,7 @@ Watch = Callable[[int, float], None]
 
 
 @dataclass(frozen=True)
-class Task:
+class TrainingTask:
     """What a procedure trains with.
 
     Args:
@@ -48,7 +48,7 @@ class Task:
             raising, it stops the training.
     """
 
-    network: Network
+    network: NormalisedNetwork
     loss: nn.Module
     batches: Batches
     steps: int
@@ -65,7 +65,7 @@ Tensors = tuple[Tensor, ...] | list[Tensor]
 
 
 def fit(
-    task: Task,
+    task: TrainingTask,
     parameters: Iterable[nn.Parameter],
     *,
     epochs: int,
@@ -123,7 +123,7 @@ class _Learner:
 
     def __init__(
         self,
-        task: Task,
+        task: TrainingTask,
         learnt: list[nn.Parameter],
         epochs: int,
         output: int | None,
@@ -144,7 +144,7 @@ class _Learner:
 
     def learn(
         self, batches: Iterator[tuple[Tensor, Tensor]], epochs_done: int, scores: list[float]
-    ) -> Rates:
+    ) -> EpochMetrics:
         """Go through one epoch; return how the batches went while they were learnt from."""
         task = self._task
         task.network.train()
@@ -156,7 +156,7 @@ class _Learner:
                 group["lr"] = rate * share
             value, logits = self._step(images, target)
             total += value
-            counts += tally(logits, target, task.classes).cpu()
+            counts += batch_confusion(logits, target, task.classes).cpu()
             if self._averaged is not None:
                 self._averaged.update_parameters(task.network)
         return rates(total / task.steps, counts, task.ignore)

@@ -3,10 +3,10 @@
 from collections.abc import Callable
 
 from evaluation.core.errors import BadSpec
-from members.trainers.loop import History, Task, fit
+from members.trainers.loop import History, TrainingTask, fit
 
 
-def staged() -> Callable[[Task], History]:
+def staged() -> Callable[[TrainingTask], History]:
     """Train each part of a cascade by its own output, then the whole as `supervised` does.
 
     For networks with `parts`, such as `double_unet` and `hierarchical_unet`, whose output number
@@ -16,7 +16,7 @@ def staged() -> Callable[[Task], History]:
     return _train
 
 
-def _train(task: Task) -> History:
+def _train(task: TrainingTask) -> History:
     body = task.network.body
     parts = getattr(body, "parts", None)
     if parts is None:

@@ -3,7 +3,7 @@
 import csv
 from pathlib import Path
 
-from evaluation.core.files import whole_file
+from evaluation.core.files import atomic_file
 from members.trainers.loop import History
 
 TABLE, IMAGE = "history.csv", "curves.png"
@@ -17,7 +17,7 @@ def write_curves(folder: Path, history: History) -> None:
         folder: of the fold.
         history: a row an epoch.
     """
-    with whole_file(folder / TABLE) as partial, partial.open("w", newline="") as file:
+    with atomic_file(folder / TABLE) as partial, partial.open("w", newline="") as file:
         writer = csv.DictWriter(file, list(history[0]))
         writer.writeheader()
         writer.writerows({k: round(v, 6) for k, v in row.items()} for row in history)
@@ -37,7 +37,7 @@ def _draw(path: Path, history: History) -> None:
         axes.set(xlabel="epoch", title={"miou": "masked mIoU"}.get(name, name))
         axes.xaxis.get_major_locator().set_params(integer=True)
     axes.legend()
-    with whole_file(path) as partial:
+    with atomic_file(path) as partial:
         figure.savefig(partial, format="png", dpi=100)
 
 

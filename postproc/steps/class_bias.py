@@ -14,9 +14,9 @@ from evaluation.core.errors import BadSpec
 from evaluation.core.specs import Spec
 from evaluation.core.types import Images, Map
 from evaluation.iou import mean_over_present
-from postproc.fit_chain import HeldOut, PerPixel, Places, held_out_pixels
+from postproc.fit_chain import FitPixels, PerPixel, Places, fit_pixels
 from postproc.renormalise import renormalise
-from postproc.step import FitBlock, Learned, Step
+from postproc.step import FitBlock, LearnedStep, Step
 
 LIMIT = 8
 STEPS = 128
@@ -33,7 +33,7 @@ Present = Bool[np.ndarray, "scored"]
 PerEdge = Float[np.ndarray, "edge"]
 
 
-def best_bias(pixels: HeldOut) -> Biases:
+def best_bias(pixels: FitPixels) -> Biases:
     """Return a bias for each scored class; that of the lowest class with true pixels is 0.
 
     While one bias moves and the others stay, a pixel turns to its class as soon as the bias passes
@@ -56,7 +56,7 @@ def best_bias(pixels: HeldOut) -> Biases:
     return shifted
 
 
-def _ascended(pixels: HeldOut, start: Biases, present: Present) -> tuple[Biases, float]:
+def _ascended(pixels: FitPixels, start: Biases, present: Present) -> tuple[Biases, float]:
     bias, best = start.copy(), -np.inf
     for _ in range(ROUNDS):
         before = best
@@ -73,7 +73,7 @@ def _ascended(pixels: HeldOut, start: Biases, present: Present) -> tuple[Biases,
     return bias, float(best)
 
 
-def _scores(pixels: HeldOut, bias: Biases, label: int, present: Present) -> PerEdge:
+def _scores(pixels: FitPixels, bias: Biases, label: int, present: Present) -> PerEdge:
     """Return the mean IoU for every value that the bias of one class may have."""
     rival, turns = _turns(pixels, bias, label)
     size = len(EDGES) + 1, len(bias)
@@ -89,7 +89,7 @@ def _scores(pixels: HeldOut, bias: Biases, label: int, present: Present) -> PerE
     return mean_over_present(iou[:, present])
 
 
-def _turns(pixels: HeldOut, bias: Biases, label: int) -> tuple[Places, Places]:
+def _turns(pixels: FitPixels, bias: Biases, label: int) -> tuple[Places, Places]:
     """Return the best other class, and the first edge at which a pixel turns to `label`."""
     others = pixels.log_maps + bias.astype(np.float32)[:, None]
     others[label] = -np.inf
@@ -126,7 +126,7 @@ def class_bias(
     *,
     bias: list[Bias] | None = None,
     floor: Annotated[float, Field(ge=SMALLEST_NORMAL, lt=1)] = 2.0**-25,
-) -> Step | Learned:
+) -> Step | LearnedStep:
     """Multiply each class by exp(its bias) and renormalise: argmax becomes argmax of log p + b.
 
     Networks learn to be right about most pixels, while mean IoU weighs a rare class as much as a
@@ -160,14 +160,14 @@ def class_bias(
     return Step("maps", "maps", apply, again="merges")
 
 
-def _learned(classes: int, ignore: int | None, floor: float) -> Learned:
+def _learned(classes: int, ignore: int | None, floor: float) -> LearnedStep:
     scored = [label for label in range(classes) if label != ignore]
 
     def fit(blocks: Iterable[FitBlock]) -> Spec:
-        bias = best_bias(held_out_pixels(blocks, scored, floor))
+        bias = best_bias(fit_pixels(blocks, scored, floor))
         found: list[float | str] = [NEVER] * classes
         for label, value in zip(scored, bias.tolist(), strict=True):
             found[label] = value
         return Spec("class_bias", options={"bias": found})
 
-    return Learned("maps", fit, again="merges")
+    return LearnedStep("maps", fit, again="merges")

@@ -14,7 +14,7 @@ import numpy as np
 
 from evaluation.core.classes import UNLABELLED
 from evaluation.core.types import Images, Labels
-from postproc.batched_filters import OddSize, by_pieces, flat, highest, lowest, square, stacked
+from postproc.batched_filters import OddSize, as_image, by_pieces, highest, lowest, square, stacked
 from postproc.regions import (
     Connectivity,
     Mask,
@@ -23,9 +23,9 @@ from postproc.regions import (
     joined_regions,
     nearest_label,
     present,
-    removing,
+    remove_regions,
 )
-from postproc.step import Area, Only, Step, areas, chosen
+from postproc.step import Area, Only, Step, parse_areas, parse_classes
 
 
 def opening(*, size: OddSize = 3) -> Step:
@@ -61,15 +61,15 @@ def closing(classes: int, *, size: OddSize = 3, only: Only = None) -> Step:
         size: side of the square in pixels, odd.
         only: the classes to close; by default all.
     """
-    closing_these = chosen(only, classes)
+    closing_these = parse_classes(only, classes)
 
     def close(labels: Labels) -> Labels:
         tall = stacked(labels, gap=size // 2, fill=UNLABELLED)
         rows = labels.shape[1]
         for label in np.intersect1d(closing_these, present(labels)):
-            grown = cv2.dilate(flat(tall == label), square(size)).reshape(tall.shape)
+            grown = cv2.dilate(as_image(tall == label), square(size)).reshape(tall.shape)
             grown[:, rows:] = 1
-            closed = cv2.erode(flat(grown), square(size)).reshape(tall.shape)
+            closed = cv2.erode(as_image(grown), square(size)).reshape(tall.shape)
             np.copyto(tall[:, :rows], np.uint8(label), where=closed[:, :rows].view(bool))
         return tall[:, :rows]
 
@@ -96,7 +96,7 @@ def fill_holes(
         connectivity: of a hole: 1 joins pixels that share a side, 2 also those that share a
             corner, so that a ring must be closed at its sides.
     """
-    filling = chosen(only, classes)
+    filling = parse_classes(only, classes)
 
     def apply(labels: Labels, _: Images | None) -> Labels:
         regions = Regions.of(labels, connectivity=connectivity)
@@ -137,7 +137,7 @@ def keep_largest(
         connectivity: 1 joins pixels that share a side, 2 also those that share a corner.
         refill: what takes their place.
     """
-    affected = np.isin(np.arange(classes), chosen(only, classes))
+    affected = np.isin(np.arange(classes), parse_classes(only, classes))
 
     def smaller(labels: Labels) -> Mask:
         regions = Regions.of(labels, connectivity=connectivity)
@@ -148,7 +148,7 @@ def keep_largest(
         gone[order] = follows
         return regions.paint(gone & affected[regions.labels])
 
-    return removing(smaller, refill, ignore)
+    return remove_regions(smaller, refill, ignore)
 
 
 def remove_small(
@@ -180,10 +180,10 @@ def remove_small(
         connectivity: 1 joins pixels that share a side, 2 also those that share a corner.
         refill: what takes their place.
     """
-    least = areas("min_area_px", min_area_px, classes)
+    least = parse_areas("min_area_px", min_area_px, classes)
 
     def small(labels: Labels) -> Mask:
         regions = Regions.of(labels, connectivity=connectivity)
         return regions.paint(regions.areas < least[regions.labels])
 
-    return removing(small, refill, ignore)
+    return remove_regions(small, refill, ignore)

@@ -13,9 +13,9 @@ from ensemble.pipeline.run.store_location import OWNER, placing
 from evaluation.core.blocks import blocks
 from evaluation.core.run_folder import Run
 from members import object_store
-from members.object_store import read_object, weights_under
+from members.object_store import read_object, sizes_under
 from members.store import ProbabilityStore
-from members.store_metadata import META, Catalogue
+from members.store_metadata import META, StoreMetadata
 from tests.ensemble.clusters import results
 
 URL = "s3://bucket/runs"
@@ -77,7 +77,7 @@ def found(at):
         name = str(folder.relative_to(at.path))
         if (url := url_of(folder)) is None:
             continue
-        for part in weights_under(url):
+        for part in sizes_under(url):
             here[f"{name}/maps.zarr/{part}"] = read_object(f"{url}/{part}", 1 << 20)
         document = json.loads(here[f"{name}/{META}"])
         here[f"{name}/{META}"] = {key: value for key, value in document.items() if key != "at"}
@@ -91,7 +91,7 @@ def found(at):
 
 
 def url_of(folder):
-    return Catalogue.read(folder).at
+    return StoreMetadata.read(folder).at
 
 
 def home_of(at):
@@ -101,5 +101,5 @@ def home_of(at):
 def named(at):
     """Return the arrays that the run's stores name, and those that are there."""
     wanted = {url_of(folder).rpartition("/")[2] for folder in at.stores(META)}
-    there = {name.partition("/")[0] for name in weights_under(home_of(at))} - {OWNER}
+    there = {name.partition("/")[0] for name in sizes_under(home_of(at))} - {OWNER}
     return wanted, there

@@ -20,13 +20,13 @@ from ensemble.pipeline.run.open_run import FOREIGN
 from evaluation.core import cluster, function_pickle
 from evaluation.core.blocks import blocks
 from evaluation.core.classes import Classes
-from evaluation.core.cluster import Mapping, on_cluster
+from evaluation.core.cluster import MappedFunction, on_cluster
 from evaluation.core.files import write_json
 from evaluation.core.provenance import record
 from evaluation.core.run_folder import Run
 from members.data.dataset import DataSet, write_classes
 from members.store import ProbabilityStore
-from members.store_metadata import Seen
+from members.store_metadata import TrainingIds
 from tests.faults.children import CONTEXT
 
 CLASSES = Classes(("background", "soil", "rock"), 0)
@@ -50,7 +50,7 @@ def write_members(folder):
                 ids=ids,
                 classes=CLASSES,
                 shape=SIZE,
-                seen=Seen((frozenset(),)),
+                seen=TrainingIds((frozenset(),)),
             )
             for block in blocks(IMAGES):
                 store.write(block, _drawn(rng, target[block]))
@@ -110,7 +110,7 @@ def sent_to(found):
 
 def killing(monkeypatch):
     """Return the workers one of which is killed once it has blocks to do, and those that were."""
-    submit, living, killed = Mapping.submit, [], []
+    submit, living, killed = MappedFunction.submit, [], []
 
     def submit_and_kill(self, block):
         task = submit(self, block)
@@ -120,7 +120,7 @@ def killing(monkeypatch):
             living.clear()
         return task
 
-    monkeypatch.setattr(Mapping, "submit", submit_and_kill)
+    monkeypatch.setattr(MappedFunction, "submit", submit_and_kill)
     return living, killed
 
 

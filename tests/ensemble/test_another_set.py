@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ensemble.cli import run
-from ensemble.pipeline.data.prepare import named_apart, refuse_other
+from ensemble.pipeline.data.prepare import check_same_split, make_ids_unique
 from evaluation.core.classes import Classes
 from evaluation.core.errors import BadData
 from evaluation.core.run_folder import Run
@@ -29,18 +29,18 @@ def data_set(seed, count=70):
 class TestNames:
     def test_that_mean_another_image_are_changed_all_of_them(self):
         found = replace(data_set(1, 3), ids=("p0", "p1", "new"))
-        assert named_apart(found, data_set(0), "more").ids == ("more-p0", "more-p1", "more-new")
+        assert make_ids_unique(found, data_set(0), "more").ids == ("more-p0", "more-p1", "more-new")
 
     def test_that_nobody_has_stay(self):
         found = replace(data_set(1, 2), ids=("a", "b"))
-        assert named_apart(found, data_set(0), "more") is found
+        assert make_ids_unique(found, data_set(0), "more") is found
 
     def test_of_the_same_images_stay_since_they_tell_a_leak(self):
         known = data_set(0)
-        assert named_apart(known.take([3, 1]), known, "more").ids == ("p3", "p1")
+        assert make_ids_unique(known.take([3, 1]), known, "more").ids == ("p3", "p1")
         mixed = known.take([3, 1])
         mixed = replace(mixed, images=np.stack([mixed.images[0], 255 - mixed.images[1]]))
-        assert named_apart(mixed, known, "more").ids == ("p3", "more-p1")
+        assert make_ids_unique(mixed, known, "more").ids == ("p3", "more-p1")
 
 
 def changed(data, what, place):
@@ -56,24 +56,24 @@ class TestASetThatIsThere:
         there = data_set(0)
         words = rf"split 'more' is there with other {what}; choose another --split"
         with pytest.raises(BadData, match=words):
-            refuse_other(there, changed(there, what, place), "more")
+            check_same_split(there, changed(there, what, place), "more")
 
     @pytest.mark.parametrize("what", ["masks", "groups"])
     def test_does_not_lose_what_only_the_new_one_has(self, what):
         found = data_set(0)
         with pytest.raises(BadData, match=f"is there with no {what}; choose another --split"):
-            refuse_other(replace(found, **{what: None}), found, "more")
+            check_same_split(replace(found, **{what: None}), found, "more")
 
     def test_keeps_what_only_it_has(self):
         there = data_set(0)
         for found in (replace(there, masks=None, groups=None), there):
-            assert refuse_other(there, found, "more") is None  # type: ignore[func-returns-value]
+            assert check_same_split(there, found, "more") is None  # type: ignore[func-returns-value]
 
     def test_is_told_from_one_of_other_names_or_another_number(self):
         there = data_set(0)
         for found in (replace(there, ids=there.ids[::-1]), data_set(0, 69)):
             with pytest.raises(BadData, match="other images"):
-                refuse_other(there, found, "more")
+                check_same_split(there, found, "more")
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import inspect
 
 import pytest
 
-from ensemble.pipeline.run.experiment import ZOO, ZOO_RECIPE, Experiment, experiment_from
+from ensemble.pipeline.run.experiment import ZOO, ZOO_RECIPE, Experiment, experiment_from_options
 from evaluation.core.errors import BadSpec
 from evaluation.core.run_folder import Run
 
@@ -13,10 +13,12 @@ from evaluation.core.run_folder import Run
 def asked(tmp_path):
     """Ask with a few options; the others are not given."""
     at = Run(tmp_path / "run")
-    nothing = dict.fromkeys(list(inspect.signature(experiment_from).parameters)[1:])
+    nothing = dict.fromkeys(list(inspect.signature(experiment_from_options).parameters)[1:])
 
     def ask(**options):
-        return experiment_from(at, **(nothing | {"members": (), "drop_outliers": False} | options))
+        return experiment_from_options(
+            at, **(nothing | {"members": (), "drop_outliers": False} | options)
+        )
 
     ask.at = at
     return ask

@@ -13,7 +13,7 @@ from ensemble.pipeline.bench.comparison import Asked, bench_postproc, scored_hig
 from ensemble.pipeline.bench.comparison_text import as_text
 from ensemble.pipeline.candidates.postprocess import postprocess_run, read_labels
 from ensemble.pipeline.run.experiment import Experiment
-from ensemble.pipeline.run.open_run import FOREIGN, Sources
+from ensemble.pipeline.run.open_run import FOREIGN, RunMembers
 from ensemble.pipeline.scoring.score import score_run
 from evaluation.confusion import confusion
 from evaluation.core.classes import UNLABELLED, Classes, numbered
@@ -26,8 +26,8 @@ from evaluation.protocols import PROTOCOLS
 from members.data.dataset import DataSet, write_classes
 from members.maps import ArrayMaps
 from members.store import ProbabilityStore
-from members.store_metadata import Seen
-from postproc.chain import Chain, Surroundings, parse_chain
+from members.store_metadata import TrainingIds
+from postproc.chain import Chain, StepContext, parse_chain
 from postproc.step import Step
 
 MEMBER, FUSION = "one", "mean"
@@ -74,7 +74,7 @@ def at(tmp_path_factory):
         DataSet(pixels, target, ids, groups, classes).save(found.data(split))
         store = ProbabilityStore.create(
             found.probabilities(MEMBER, split),
-            ids=ids, classes=classes, shape=(ROWS, COLS), seen=Seen((frozenset(),)),
+            ids=ids, classes=classes, shape=(ROWS, COLS), seen=TrainingIds((frozenset(),)),
         )  # fmt: skip
         for block in store.missing():
             store.write(block, maps[block])
@@ -112,7 +112,7 @@ def rows(document):
 def plain_and_chain(at, text, split="validation"):
     """Label a split by the plain argmax and by a chain, in another way than the bench does."""
     data = DataSet.load(at.data(split))
-    maps = Sources.of(at).open(FUSION, split)
+    maps = RunMembers.of(at).open(FUSION, split)
     values, classes = maps.read(slice(0, len(data))), data.classes
     context = {"classes": len(classes), "ignore": classes.ignore, "floor": maps.floor}
     labels = (parse_chain(t, **context)(values, np.asarray(data.images)) for t in ("", text))
@@ -214,11 +214,11 @@ class TestTheChoice:
     @pytest.mark.slow
     def test_is_the_first_fusion_where_none_is_scored_else_the_highest(self, at):
         told = []
-        assert scored_highest(Sources.of(at), told.append) == FUSION
+        assert scored_highest(RunMembers.of(at), told.append) == FUSION
         assert told == ["no fusion has been scored on oof (`ens score` does), so the first: mean"]
         assert run(["fuse", "--run", str(at.path), "--strategy", "max", "--name", "upper"]) == 0
         board = score_run(at, ["mean", "upper"], split="oof", protocol="masked", tell=silent)
-        highest = scored_highest(Sources.of(at), told.append)
+        highest = scored_highest(RunMembers.of(at), told.append)
         assert f"{highest}_argmax" == board.rows[0].name
         assert told[-1].startswith(f"{highest}: the highest of 2 fusions on oof, ")
 
@@ -227,7 +227,7 @@ class TestTheChoice:
         Experiment(folds=2).write(without.experiment)
         write_classes(without.classes, Classes(("sky", "soil"), ignore=0))
         with pytest.raises(BadRun, match="holds no fusion; make one: `ens fuse --run "):
-            scored_highest(Sources.of(without), silent)
+            scored_highest(RunMembers.of(without), silent)
 
     @pytest.mark.parametrize(
         ("split", "words"),
@@ -326,7 +326,7 @@ def test_images_of_every_timed_block_are_counted(monkeypatch):
         seen.append(len(values))
         return values
 
-    around = Surroundings(classes=2, ignore=0, floor=2.0**-25)
+    around = StepContext(classes=2, ignore=0, floor=2.0**-25)
     chain = Chain((Spec("look"),), (Step("maps", "maps", look),), around)
     found = costs({"": chain}, maps, data, 3)
     assert seen == [64, 64, 2]
@@ -337,16 +337,16 @@ class TestTheUsualChains:
     """What is measured where no chain is named."""
 
     def around(self, ignore):
-        return Surroundings(CLASSES, ignore, 0.0)
+        return StepContext(CLASSES, ignore, 0.0)
 
     def test_are_all_taken_where_all_can_be(self, at):
         told: list[str] = []
-        assert set(usual(Sources.of(at), MEMBER, self.around(0), told.append)) == set(USUAL)
+        assert set(usual(RunMembers.of(at), MEMBER, self.around(0), told.append)) == set(USUAL)
         assert told == []
 
     def test_leave_out_what_needs_an_ignored_class(self, at):
         told: list[str] = []
-        taken = usual(Sources.of(at), MEMBER, self.around(None), told.append)
+        taken = usual(RunMembers.of(at), MEMBER, self.around(None), told.append)
         assert set(taken) == {k for k, chain in USUAL.items() if "suppress_background" not in chain}
         assert told == ["chains with suppress_background are left out: no class is ignored"]
 
@@ -355,7 +355,7 @@ class TestTheUsualChains:
         copy = Run(tmp_path / "run")
         shutil.rmtree(copy.probabilities(MEMBER, "oof"))
         told: list[str] = []
-        taken = usual(Sources.of(copy), MEMBER, self.around(0), told.append)
+        taken = usual(RunMembers.of(copy), MEMBER, self.around(0), told.append)
         assert set(taken) < set(USUAL)
         assert not any(chain.learns for chain in taken.values())
         assert told == [f"chains that learn are left out: {MEMBER!r} has no maps of oof"]

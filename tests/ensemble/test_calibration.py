@@ -6,12 +6,12 @@ import pytest
 from scipy.special import softmax
 from sklearn.isotonic import IsotonicRegression
 
-from ensemble.block_fusion import FitBlocks
+from ensemble.block_fusion import TrainingBlocks
 from ensemble.calibration import CALIBRATORS
 from ensemble.calibration.calibrated import calibrated
-from ensemble.calibration.calibration_error import in_words
+from ensemble.calibration.calibration_error import describe_calibration
 from ensemble.fitted_json import load_fitted, save_fitted
-from ensemble.fusion import CLASS_AXIS, Block, Learned
+from ensemble.fusion import CLASS_AXIS, LearnedFusion, TrainingBlock
 from ensemble.pipeline.scoring.plain_files import fuse_files
 from ensemble.strategies.means import Mean
 from ensemble.strategy import build_strategy, check_strategy
@@ -44,7 +44,7 @@ def drawn(seed, sharpness=1.0, images=20):
 
 
 def fitted(spec, maps, target, cuts=(slice(None),)):
-    return build_strategy(spec, **CONTEXT).fit([Block(maps[:, c], target[c]) for c in cuts])
+    return build_strategy(spec, **CONTEXT).fit([TrainingBlock(maps[:, c], target[c]) for c in cuts])
 
 
 def error(fused, target):
@@ -206,7 +206,7 @@ def numbered_blocks(groups, target):
     maps = np.zeros((len(target), CLASSES, 4, 4), np.float32)
     maps[:, 1] = np.arange(len(target))[:, None, None] / 100
     maps[:, 2] = 1 - maps[:, 1]
-    return FitBlocks([ArrayMaps("numbers", maps)], target, size=7, groups=groups)
+    return TrainingBlocks([ArrayMaps("numbers", maps)], target, size=7, groups=groups)
 
 
 def split(blocks):
@@ -223,7 +223,7 @@ def split(blocks):
         return Mean()
 
     both = {"classes": CLASSES, "ignore": IGNORE, "seed": 0, "at": "pool"}
-    calibrated(Learned(fit), learn, **both).fit(blocks)
+    calibrated(LearnedFusion(fit), learn, **both).fit(blocks)
     first, last = strategies
     return first, calibrators[0], last
 
@@ -304,7 +304,7 @@ def test_files_say_where_half_of_the_images_are_too_few_to_measure(tmp_path):
     maps, target = drawn(13, images=6)
     found = fused_files(tmp_path, maps, target, "stacking(calibrate=temperature)")["calibration"]
     assert "3 images with target to fit on" in found["not_measured"]
-    assert in_words(found).startswith("calibration error not measured: 3 images")
+    assert describe_calibration(found).startswith("calibration error not measured: 3 images")
 
 
 @pytest.mark.parametrize(
@@ -318,8 +318,8 @@ def test_files_say_where_half_of_the_images_are_too_few_to_measure(tmp_path):
 def test_what_learned_from_calibrated_maps_has_no_error_before(tmp_path, spec, known):
     found = fused_files(tmp_path, *drawn(15, sharpness=3), spec)["calibration"]
     assert (found["before"] is not None) == known
-    assert ("error unknown before" in in_words(found)) == (not known)
-    assert in_words(found).endswith(f"{found['after']:.4f} after")
+    assert ("error unknown before" in describe_calibration(found)) == (not known)
+    assert describe_calibration(found).endswith(f"{found['after']:.4f} after")
     assert found["pixels"] > 0
 
 

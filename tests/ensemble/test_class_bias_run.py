@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ensemble.cli import run
-from ensemble.pipeline.run.open_run import fold_of
+from ensemble.pipeline.run.open_run import fold_indices
 from ensemble.pipeline.workflow.status import status
 from evaluation.core.run_folder import Run
 from members.data.dataset import DataSet
@@ -54,7 +54,7 @@ def with_other_target(at, fold):
     file = at.data("oof") / "target.npy"
     before = np.load(file)
     changed = before.copy()
-    own = fold_of(at) == fold
+    own = fold_indices(at) == fold
     changed[own] = np.where(before[own] == 0, 0, before[own].max() + 1 - before[own])
     np.save(file, changed)
     return lambda: np.save(file, before)
@@ -93,7 +93,7 @@ class TestARun:
             second = made(capsys, trained)["fitted"]
         finally:
             restore()
-        own = fold_of(trained) == 0
+        own = fold_indices(trained) == 0
         after = labels_of(trained, "oof")
         assert first["without_fold"][0] == second["without_fold"][0]
         assert first["without_fold"][1] != second["without_fold"][1]

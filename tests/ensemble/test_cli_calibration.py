@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from ensemble.block_fusion import FitBlocks
+from ensemble.block_fusion import TrainingBlocks
 from ensemble.cli import run
 from ensemble.pipeline.candidates import fuse as fusing
 from members.data.dataset import DataSet
@@ -42,7 +42,7 @@ def test_what_learns_is_told_the_groups(trained, monkeypatch):
     built = []
 
     def recorded(*given, **named):
-        built.append(FitBlocks(*given, **named))
+        built.append(TrainingBlocks(*given, **named))
         return built[-1]
 
     monkeypatch.setattr(fusing, "FitBlocks", recorded)

@@ -15,16 +15,20 @@ from evaluation.core.files import write_json
 from evaluation.core.provenance import record
 from evaluation.core.run_folder import Run
 from members.data.dataset import DataSet, write_classes
-from members.network import Network
+from members.network import NormalisedNetwork
 from members.store import ProbabilityStore
-from members.store_metadata import Seen
+from members.store_metadata import TrainingIds
 
 SHAPE, IDS = (4, 6), tuple(f"p{place:02}" for place in range(60))
 GROUPS = np.array([f"g{place // 2:02}" for place in range(60)])
 FOLD = np.arange(60) // 2 % 2
-ELSEWHERE = Seen((frozenset({"somewhere else"}),))
+ELSEWHERE = TrainingIds((frozenset({"somewhere else"}),))
 OTHERS = tuple(frozenset(i for i, f in zip(IDS, FOLD, strict=True) if f != k) for k in (0, 1))
-SEEN = {"oof": Seen(OTHERS, tuple(FOLD.tolist())), "validation": ELSEWHERE, "test": ELSEWHERE}
+SEEN = {
+    "oof": TrainingIds(OTHERS, tuple(FOLD.tolist())),
+    "validation": ELSEWHERE,
+    "test": ELSEWHERE,
+}
 NETWORK = "unet(width=2, depth=1)"
 CHAIN = "suppress_background"
 CHAINED = "mean_suppress_background"
@@ -65,7 +69,7 @@ def plant_member(at, name, targets, sharpness, rng):
         write(at.probabilities(name, split), maps / maps.sum(axis=1, keepdims=True), SEEN[split])
     for fold in (0, 1):
         at.model(name, fold).mkdir(parents=True)
-        network = Network(NETWORK, channels=1, classes=5)
+        network = NormalisedNetwork(NETWORK, channels=1, classes=5)
         save_file(network.state_dict(), at.model(name, fold) / "weights.safetensors")
 
 

@@ -15,7 +15,7 @@ from evaluation.core.run_folder import Run
 from members.data.dataset import DataSet, write_classes
 from members.data.load_dataset import load
 from members.store import ProbabilityStore
-from members.store_metadata import Seen
+from members.store_metadata import TrainingIds
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(90, 94, (6, 16, 20)).astype(np.uint8)
@@ -169,7 +169,7 @@ def planted(path, *, seen, members=("good", "fair")):
     return path
 
 
-OUT_OF_FOLD = Seen((frozenset(IDS[35:]), frozenset(IDS[:35])), (0,) * 35 + (1,) * 35)
+OUT_OF_FOLD = TrainingIds((frozenset(IDS[35:]), frozenset(IDS[:35])), (0,) * 35 + (1,) * 35)
 
 
 @pytest.fixture
@@ -228,7 +228,7 @@ class TestDisagreements:
     @pytest.mark.parametrize(
         ("seen", "words"),
         [
-            (Seen((frozenset(IDS[:3]),)), "was trained on 3 of these images and agrees"),
+            (TrainingIds((frozenset(IDS[:3]),)), "was trained on 3 of these images and agrees"),
             (None, "does not say which images it was trained on"),
         ],
         ids=["seen", "undeclared"],

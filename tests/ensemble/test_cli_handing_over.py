@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from ensemble.cli import run
-from ensemble.pipeline.run.open_run import Sources
+from ensemble.pipeline.run.open_run import RunMembers
 from ensemble.pipeline.submission import formats
 from evaluation.core.classes import MARS
 from evaluation.core.errors import BadData
@@ -318,7 +318,7 @@ class TestOverlays:
     def test_of_the_disputed_need_no_target(self, trained, tmp_path, capsys):
         words = ["--candidate", MIXED, "--split", "test", "--pick", "disputed", "--count", "3"]
         drawn = self.picked(trained, tmp_path, capsys, *words)
-        sources = Sources.of(Run(Path(trained)))
+        sources = RunMembers.of(Run(Path(trained)))
         maps = [sources.open(name, "test").read(slice(0, 70)) for name in sources.names()]
         one, other = (some.argmax(axis=1) for some in maps)
         order = np.argsort(-(one != other).mean(axis=(1, 2)), kind="stable")

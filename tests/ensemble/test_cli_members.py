@@ -14,7 +14,7 @@ from scipy.stats import spearmanr
 from ensemble.cli import run
 from ensemble.pipeline.analysis.worth import advice_line
 from ensemble.pipeline.run.experiment import Experiment
-from ensemble.pipeline.run.open_run import Sources
+from ensemble.pipeline.run.open_run import RunMembers
 from evaluation.confusion import confusion
 from evaluation.core.blocks import blocks
 from evaluation.core.classes import MARS, UNLABELLED
@@ -22,9 +22,9 @@ from evaluation.core.provenance import record
 from evaluation.core.run_folder import Run
 from evaluation.protocols import masked
 from members.data.dataset import DataSet, write_classes
-from members.network import Network
+from members.network import NormalisedNetwork
 from members.store import ProbabilityStore
-from members.store_metadata import Seen
+from members.store_metadata import TrainingIds
 
 COUNT, SHAPE = 70, (4, 6)  # one whole block and a part
 IDS = tuple(f"p{place:02}" for place in range(COUNT))
@@ -75,13 +75,13 @@ def maps_of(target, sharpness, seed):
 def weigh(run_folder, name, logits=5):
     folder = run_folder.model(name, 0)
     folder.mkdir(parents=True)
-    network = Network(NETWORK, channels=1, classes=logits)
+    network = NormalisedNetwork(NETWORK, channels=1, classes=logits)
     save_file(network.state_dict(), folder / "weights.safetensors")
     return sum(parameter.numel() for parameter in network.parameters())
 
 
-OUT_OF_FOLD = Seen((frozenset(IDS[35:]), frozenset(IDS[:35])), (0,) * 35 + (1,) * 35)
-ELSEWHERE = Seen((frozenset({"somewhere else"}),))
+OUT_OF_FOLD = TrainingIds((frozenset(IDS[35:]), frozenset(IDS[:35])), (0,) * 35 + (1,) * 35)
+ELSEWHERE = TrainingIds((frozenset({"somewhere else"}),))
 
 
 def planted(path, sharpness, *, seen=OUT_OF_FOLD):
@@ -150,7 +150,7 @@ class TestMembers:
     def test_costs_are_of_the_networks_that_are_there(self, three, capsys):
         found = json.loads(answer(capsys, "--run", three, "--json"))
         good, fair, noise = found["members"]
-        network = Network(NETWORK, channels=1, classes=5)
+        network = NormalisedNetwork(NETWORK, channels=1, classes=5)
         assert good["parameters"] == sum(p.numel() for p in network.parameters())
         assert good["milliseconds"] > 0
         assert fair["parameters"] == good["parameters"]
@@ -221,7 +221,7 @@ class TestMembers:
         }
         Experiment(data="sample", members=recipes).write(run_folder.experiment)
         good = ProbabilityStore(run_folder.probabilities("good", "oof")).read(slice(None))
-        parts = [member for member in Sources.of(run_folder).members if member.family]
+        parts = [member for member in RunMembers.of(run_folder).members if member.family]
         for member in parts:
             assert member.label is not None
             one = good[:, member.label : member.label + 1]
@@ -265,7 +265,7 @@ class TestRefusals:
         assert "has no scored pixel" in refusal(capsys, "--run", path)
 
     def test_maps_of_images_that_the_member_saw(self, tmp_path, capsys):
-        leaky = Seen((frozenset(IDS[:3]),))
+        leaky = TrainingIds((frozenset(IDS[:3]),))
         path = planted(tmp_path / "run", {"good": 0.6, "fair": 0.5}, seen=leaky)
         assert "was trained on 3 images of oof" in refusal(capsys, "--run", path)
 

@@ -7,7 +7,7 @@ import pytest
 from ensemble.cli import run
 from members import model_costs as prices
 from members.architectures import ARCHITECTURES
-from members.network import Network
+from members.network import NormalisedNetwork
 
 pytestmark = pytest.mark.slow
 
@@ -24,7 +24,7 @@ def test_every_architecture_has_its_price(costs):
 
 
 def test_parameters_are_those_of_the_network_that_is_trained(costs):
-    network = Network("unet", channels=1, classes=5)
+    network = NormalisedNetwork("unet", channels=1, classes=5)
     assert costs["unet"].parameters == sum(values.numel() for values in network.parameters())
 
 

@@ -7,10 +7,10 @@ import pytest
 import yaml
 
 from ensemble.cli import run
-from ensemble.pipeline.candidates.leakage import alike_across_folds, differences, leak_notes
+from ensemble.pipeline.candidates.leakage import cross_fold_duplicates, leakage_warnings, oof_gaps
 from ensemble.pipeline.data.prepare import prepare, read_folds
 from ensemble.pipeline.run.experiment import Experiment, read_experiment
-from ensemble.pipeline.run.open_run import Sources
+from ensemble.pipeline.run.open_run import RunMembers
 from ensemble.pipeline.workflow.plan import plan_run
 from evaluation.core.run_folder import Run
 from members.data.sample import draw_sample
@@ -83,9 +83,9 @@ class TestAGoodRun:
 
     @pytest.mark.slow
     def test_is_not_suspected_of_a_leak(self, foretold):
-        sources = Sources.of(foretold[1])
-        assert len(differences(sources, ["net", "other"])) == 2
-        assert leak_notes(sources, ["net", "other"]) == []
+        sources = RunMembers.of(foretold[1])
+        assert len(oof_gaps(sources, ["net", "other"])) == 2
+        assert leakage_warnings(sources, ["net", "other"]) == []
 
     def test_is_told_in_lines(self, data, tmp_path, capsys):
         file = asked(tmp_path, data, members={"net": {"architecture": TINY}}, chains={})
@@ -187,7 +187,7 @@ class TestWhatIsOdd:
         for name in "ab":
             laid_out = Run(tmp_path / name)
             prepare(laid_out, Experiment(data=str(tmp_path / f"{name}.npz")), lambda _: None)
-            alike[name] = alike_across_folds(laid_out)
+            alike[name] = cross_fold_duplicates(laid_out)
             assert len(read_folds(laid_out)) == 3
         assert alike["a"] == []
         assert len(alike["b"]) >= 5

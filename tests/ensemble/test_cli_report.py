@@ -16,7 +16,7 @@ from ensemble.pipeline.report.gallery import (
     WORST,
     review,
 )
-from ensemble.pipeline.run.open_run import Sources
+from ensemble.pipeline.run.open_run import RunMembers
 from evaluation.core.run_folder import Run
 from members.data.sample import draw_sample
 from tests.evaluation.test_report import SVG, Reader
@@ -55,7 +55,7 @@ def labels_of(scored):
 
 @pytest.fixture
 def walk(scored):
-    return Walk.of(Sources.of(Run(Path(scored))), NAME, "validation", "one")
+    return Walk.of(RunMembers.of(Run(Path(scored))), NAME, "validation", "one")
 
 
 @pytest.fixture
@@ -186,7 +186,7 @@ class TestReview:
         np.testing.assert_allclose(found.shares[WORST] * pixels, total - right)
 
     def test_of_one_member_alone_has_the_worst_only(self, scored):
-        walk = Walk.of(Sources.of(Run(Path(scored))), "one_argmax", "validation", "one")
+        walk = Walk.of(RunMembers.of(Run(Path(scored))), "one_argmax", "validation", "one")
         assert list(review(walk, labels_of(scored)).shares) == [WORST]
 
     def test_lists_the_worst_first_and_nothing_that_is_fine(self, walk, found):

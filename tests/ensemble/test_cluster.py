@@ -17,7 +17,7 @@ from ensemble.cli import run
 from evaluation.core import cluster
 from evaluation.core.blocks import map_blocks
 from evaluation.core.cluster import WorkerDied, on_cluster
-from evaluation.core.files import is_leftover
+from evaluation.core.files import is_temp
 from tests.ensemble.clusters import (
     forked,
     free_port,
@@ -135,7 +135,7 @@ def test_a_task_that_always_fails_names_its_block_and_stops_the_verb(
     assert said.err.startswith("ens: ")
     assert said.err.rstrip().endswith("(block 128:192)")
     assert "two/oof: images from 128 on are damaged" in said.err
-    assert not [path for path in folder.rglob("*") if is_leftover(path)]
+    assert not [path for path in folder.rglob("*") if is_temp(path)]
     assert not (folder / "fused" / "mean" / "oof").exists()
 
 

@@ -13,7 +13,7 @@ import yaml
 
 from ensemble.cli import run
 from evaluation.core import cluster
-from evaluation.core.cluster import Mapping
+from evaluation.core.cluster import MappedFunction
 from members import jobs
 from members.data.sample import draw_sample
 from tests.ensemble.clusters import processes, sent_to, write_members
@@ -196,7 +196,7 @@ def test_tuning(one, tmp_path, monkeypatch):
     words = ["tune-postproc", "--fusion", "one", "--trials", "3"]
     monkeypatch.chdir(before.parent)
     here(Path("run"), words)
-    submit, living = Mapping.submit, list(one._client.run(os.getpid).values())
+    submit, living = MappedFunction.submit, list(one._client.run(os.getpid).values())
     submitted = []
 
     def submit_and_kill(self, block):
@@ -206,7 +206,7 @@ def test_tuning(one, tmp_path, monkeypatch):
             os.kill(living[0], signal.SIGKILL)
         return task
 
-    monkeypatch.setattr(Mapping, "submit", submit_and_kill)
+    monkeypatch.setattr(MappedFunction, "submit", submit_and_kill)
     monkeypatch.chdir(after.parent)
     assert run([*words, "--run", "run"]) == 0
     assert len(submitted) > 9

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from ensemble.cli import run
-from evaluation.core.cluster import Cluster, Mapping, on_cluster
+from evaluation.core.cluster import Cluster, MappedFunction, on_cluster
 from members.data.sample import draw_sample
 from tests.ensemble.clusters import (
     by_hand,
@@ -60,7 +60,7 @@ def done(members, folder, during=lambda verb: None):
 @pytest.fixture
 def befall(monkeypatch):
     """Return what lets something happen once a verb has sent so many blocks."""
-    submit, planned = Mapping.submit, []
+    submit, planned = MappedFunction.submit, []
 
     def submit_and_more(self, block):
         task = submit(self, block)
@@ -70,7 +70,7 @@ def befall(monkeypatch):
                 planned.pop()[1]()
         return task
 
-    monkeypatch.setattr(Mapping, "submit", submit_and_more)
+    monkeypatch.setattr(MappedFunction, "submit", submit_and_more)
 
     def befall(blocks, what):
         planned[:] = [[blocks, what]]

@@ -9,7 +9,7 @@ from ensemble.cli import run
 from ensemble.pipeline.search.trials import side_by_side
 from evaluation.core.cluster import _CURRENT, Cluster, on_cluster
 from members.data.sample import draw_sample
-from members.jobs import _TURNS, run_remotely
+from members.jobs import _TURNS, run_on_cluster
 from tests.ensemble.clusters import forked
 
 pytestmark = pytest.mark.slow
@@ -75,7 +75,7 @@ def job(device):
 def test_jobs_side_by_side(gpus, turns, device, most, monkeypatch):
     TOGETHER.clear()
     monkeypatch.setattr("members.jobs._TURNS", threading.Semaphore(turns))
-    assert [outcome for _, outcome in run_remotely([job] * 4, gpus)] == [device] * 4
+    assert [outcome for _, outcome in run_on_cluster([job] * 4, gpus)] == [device] * 4
     assert max(TOGETHER) == most
 
 

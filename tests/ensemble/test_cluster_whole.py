@@ -10,8 +10,8 @@ from click.testing import CliRunner
 
 from ensemble.cli import ens, run
 from evaluation.core import cluster
-from evaluation.core.blocks import blocks, sum_blocks, tree
-from evaluation.core.cluster import Mapping
+from evaluation.core.blocks import blocks, pairwise_reduce, sum_blocks
+from evaluation.core.cluster import MappedFunction
 from evaluation.core.errors import BadLabels
 from members.data.sample import draw_sample
 from tests.ensemble.clusters import processes, sent_to
@@ -81,38 +81,38 @@ class TestSums:
         def work(block):
             return values[block].sum(axis=0)
 
-        expected = tree([work(block) for block in blocks(23, 2)], operator.add)
+        expected = pairwise_reduce([work(block) for block in blocks(23, 2)], operator.add)
         assert sum_blocks(work, 23, size=2).tobytes() == expected.tobytes()
 
     def test_are_added_there_and_only_the_last_comes_back(self, two, monkeypatch):
-        came = counted(monkeypatch, cluster.Task, "result")
-        added = counted(monkeypatch, Mapping, "add")
+        came = counted(monkeypatch, cluster.ClusterTask, "result")
+        added = counted(monkeypatch, MappedFunction, "add")
         assert sum_blocks(lambda block: block.stop - block.start, 100, size=9) == 100
         assert (len(came), len(added)) == (1, 11)
 
     def test_begin_few_blocks_at_a_time(self, two, monkeypatch):
-        waiting, begun = counted(monkeypatch, Mapping, "submit"), []
-        settled = cluster.Task.settled
+        waiting, begun = counted(monkeypatch, MappedFunction, "submit"), []
+        settled = cluster.ClusterTask.settled
 
         def settle(task):
             begun.append(len(waiting))
             waiting.pop()
             return settled(task)
 
-        monkeypatch.setattr(cluster.Task, "settled", settle)
+        monkeypatch.setattr(cluster.ClusterTask, "settled", settle)
         sum_blocks(lambda block: 1, 100, size=1)
         assert max(begun) <= 2 * two.width
         assert len(begun) == 100
 
     def test_survive_a_worker_that_holds_some_of_them(self, two, monkeypatch):
-        submit, living = Mapping.submit, list(two._client.run(os.getpid).values())
+        submit, living = MappedFunction.submit, list(two._client.run(os.getpid).values())
 
         def submit_and_kill(self, block):
             if block.start == 40:
                 os.kill(living[0], signal.SIGKILL)
             return submit(self, block)
 
-        monkeypatch.setattr(Mapping, "submit", submit_and_kill)
+        monkeypatch.setattr(MappedFunction, "submit", submit_and_kill)
         assert sum_blocks(lambda block: block.start, 64, size=1) == 63 * 64 / 2
 
     def test_name_the_block_that_fails(self, two):

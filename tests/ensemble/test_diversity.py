@@ -11,15 +11,20 @@ from ensemble.diversity.member_worth import (
     eliminate,
     exact,
     formula_for,
-    growth,
     sampled,
     shapley,
+    size_curve,
     without_one,
 )
-from ensemble.diversity.subset_scorer import Change, Judge, SubsetCounts, group_places
+from ensemble.diversity.subset_scorer import (
+    ScoreDifference,
+    SubsetCounts,
+    SubsetScorer,
+    group_indices,
+)
 from ensemble.strategies.means import mean
 from evaluation.confusion import confusion
-from evaluation.core.arrays import highest
+from evaluation.core.arrays import argmax
 from evaluation.core.classes import UNLABELLED
 from evaluation.intervals import (
     Interval,
@@ -51,7 +56,7 @@ def readers(maps):
 def judge(target, maps, *, groups=GROUPS):
     places = np.unique(groups, return_inverse=True)[1]
     counts = SubsetCounts(readers(maps), target, places.astype(np.int64))
-    return Judge(counts, masked(), 0, seed=0)
+    return SubsetScorer(counts, masked(), 0, seed=0)
 
 
 class TestSubsetCounts:
@@ -88,11 +93,11 @@ class TestSubsetCounts:
     @pytest.mark.parametrize("classes", [2, 5])
     def test_the_highest_class_is_the_first_of_equals_as_argmax_has_it(self, classes):
         scores = np.random.default_rng(0).integers(0, 3, (6, classes, 7, 8)).astype(np.float32)
-        np.testing.assert_array_equal(highest(scores), scores.argmax(axis=1))
+        np.testing.assert_array_equal(argmax(scores), scores.argmax(axis=1))
 
     def test_groups_come_together_only_where_memory_asks_for_it(self, monkeypatch):
         def places():
-            return group_places(GROUPS, subsets=4, classes=5, rng=np.random.default_rng(0))
+            return group_indices(GROUPS, subsets=4, classes=5, rng=np.random.default_rng(0))
 
         np.testing.assert_array_equal(places(), GROUPS)
         monkeypatch.setattr("ensemble.diversity.subset_scorer.SUMS_BYTES", 6 * 8 * 4 * 25)
@@ -214,7 +219,7 @@ class TestChange:
     )
     def test_tells_a_loss_from_noise(self, value, high, within):
         ends = None if high is None else Interval(value - 1, high, 0.95)
-        assert Change(value, ends).within_noise(0.002) is within
+        assert ScoreDifference(value, ends).within_noise(0.002) is within
 
 
 class TestEliminate:
@@ -232,7 +237,7 @@ class TestEliminate:
     def test_what_is_exactly_twice_there_changes_nothing(self):
         target, maps = drawn([0.5])
         twice = judge(target, np.concatenate([maps, maps]))
-        assert twice.change((0, 1), (0,)) == Change(0.0, Interval(0.0, 0.0, 0.95))
+        assert twice.change((0, 1), (0,)) == ScoreDifference(0.0, Interval(0.0, 0.0, 0.95))
         found = eliminate(twice, 2, tolerance=0.002)
         assert [step.kept for step in found.steps] == [(1,)]
         assert found.refused is None
@@ -261,7 +266,7 @@ class TestGrowth:
     def test_averages_what_each_number_of_members_scores(self):
         target, maps = drawn([0.5, 0.3, 0.1])
         three = judge(target, maps)
-        found = growth(three, exact(3).subsets)
+        found = size_curve(three, exact(3).subsets)
         known = {size: three.score(list(combinations(range(3), size))).miou for size in (1, 2, 3)}
         assert [size.members for size in found] == [1, 2, 3]
         for size in found:
@@ -273,12 +278,12 @@ class TestGrowth:
 
     def test_a_twin_gains_nothing_for_sure(self):
         target, maps = drawn([0.5])
-        _, two = growth(judge(target, np.concatenate([maps, maps])), exact(2).subsets)
-        assert two.gain == Change(0.0, Interval(0.0, 0.0, 0.95))
+        _, two = size_curve(judge(target, np.concatenate([maps, maps])), exact(2).subsets)
+        assert two.gain == ScoreDifference(0.0, Interval(0.0, 0.0, 0.95))
 
     def test_sizes_that_are_not_there_are_left_out(self):
         target, maps = drawn([0.5, 0.3, 0.1])
-        found = growth(judge(target, maps), [(0,), (1,), (2,), (0, 1, 2)])
+        found = size_curve(judge(target, maps), [(0,), (1,), (2,), (0, 1, 2)])
         assert [(size.members, size.gain) for size in found] == [(1, None), (3, None)]
 
 

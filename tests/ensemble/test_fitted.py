@@ -11,7 +11,7 @@ from ensemble.fitted_json import (
     load_fitted,
     save_fitted,
 )
-from ensemble.fusion import Block, Learned
+from ensemble.fusion import LearnedFusion, TrainingBlock
 from ensemble.strategies import STRATEGIES
 from evaluation.core.errors import BadRun
 
@@ -32,7 +32,9 @@ def drawn():
 
 def fitted(name):
     strategy = STRATEGIES.build(name, **CONTEXT)
-    return strategy.fit([Block(*drawn())]) if isinstance(strategy, Learned) else strategy
+    return (
+        strategy.fit([TrainingBlock(*drawn())]) if isinstance(strategy, LearnedFusion) else strategy
+    )
 
 
 @pytest.fixture

@@ -2,19 +2,19 @@
 
 import pytest
 
-from ensemble.pipeline.workflow.plan import Forecast, as_text
+from ensemble.pipeline.workflow.plan import PlanReport, as_text
 from ensemble.pipeline.workflow.run_all import DEMO
-from ensemble.pipeline.workflow.stages import Step
+from ensemble.pipeline.workflow.stages import PlannedStage
 from evaluation.core.classes import MARS
 from members.recipe import SPECIALISTS
 from postproc.chain import parse_chain
 
 
 def told(seconds):
-    step = Step(
+    step = PlannedStage(
         "train", "unet", parts=2, missing=1, seconds=float(seconds), bytes_to_write=3_000_000
     )
-    found = Forecast("run", [step], ["too dear"], ["strange"], free_bytes=5 * 10**9)
+    found = PlanReport("run", [step], ["too dear"], ["strange"], free_bytes=5 * 10**9)
     return as_text(found).splitlines()
 
 

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ensemble.block_fusion import (
-    CrossFitted,
-    FitBlocks,
+    OutOfFoldFusion,
+    TrainingBlocks,
     fuse,
     stacked,
 )
@@ -251,11 +251,11 @@ class TestFitBlocks:
 
         monkeypatch.setattr("ensemble.block_fusion.stacked", slow)
         monkeypatch.setattr("os.cpu_count", lambda: 4)
-        assert len(list(FitBlocks(readers(1), target_of(), size=1))) == 7
+        assert len(list(TrainingBlocks(readers(1), target_of(), size=1))) == 7
         assert len(here) == 1
 
     def test_gives_all_images_in_order_again_and_again(self):
-        fit_blocks = FitBlocks(readers(2), target_of(), size=3)
+        fit_blocks = TrainingBlocks(readers(2), target_of(), size=3)
         for _ in range(2):
             maps, target, _ = zip(*fit_blocks, strict=True)
             assert [len(part) for part in target] == [3, 3, 1]
@@ -274,13 +274,13 @@ class TestFitBlocks:
     )
     def test_refuses_target_that_does_not_fit(self, target, words):
         with pytest.raises(BadLabels) as caught:
-            FitBlocks(readers(2), target)
+            TrainingBlocks(readers(2), target)
         assert words in str(caught.value)
 
     def test_takes_pixels_that_annotators_left_out(self):
         target = target_of().astype(np.uint8)
         target[0, 0] = 255
-        assert len(list(FitBlocks(readers(1), target))) == 1
+        assert len(list(TrainingBlocks(readers(1), target))) == 1
 
 
 def test_cross_fitted_images_are_fused_by_the_fusion_of_their_fold():
@@ -290,7 +290,7 @@ def test_cross_fitted_images_are_fused_by_the_fusion_of_their_fold():
     context = {"classes": CLASSES, "ignore": 0, "kinds": ("probabilities",) * 2, "seed": 0}
     fusions = [STRATEGIES.build(f"weighted_mean(weights={list(w)})", **context) for w in weights]
     fused = np.zeros((150, CLASSES, 4, 5), np.float32)
-    fuse(members, CrossFitted(fusions, fold_of), 150, fused.__setitem__)
+    fuse(members, OutOfFoldFusion(fusions, fold_of), 150, fused.__setitem__)
     first, second = (member.array for member in members)
     for fold, (one, other) in enumerate(weights):
         chosen = fold_of == fold

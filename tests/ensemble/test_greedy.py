@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import softmax
 
-from ensemble.fusion import Block
+from ensemble.fusion import TrainingBlock
 from ensemble.strategies import STRATEGIES
 
 CLASSES, IGNORE, UNLABELLED = 4, 0, 255
@@ -26,7 +26,7 @@ def drawn(seed, skills, images=4):
 
 def weights_of(options, maps, target):
     strategy = STRATEGIES.build(f"greedy({options})", classes=CLASSES, ignore=IGNORE, seed=0)
-    return strategy.fit([Block(maps, target)]).weights
+    return strategy.fit([TrainingBlock(maps, target)]).weights
 
 
 def masked_miou(pooled, target):

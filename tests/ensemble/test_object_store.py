@@ -25,7 +25,7 @@ from evaluation.core.run_folder import Run
 from members import chunks, object_store
 from members import jobs as jobs_there
 from members.data.sample import draw_sample
-from members.object_store import weights_under, write_object
+from members.object_store import sizes_under, write_object
 from members.store import ProbabilityStore
 from members.store_metadata import META
 from tests.ensemble.buckets import (
@@ -209,7 +209,7 @@ class TestResults:
         path = url_of(folder).partition("://")[2]
         content = {
             name: zarr.core.buffer.cpu.Buffer.from_bytes(files.cat_file(f"{path}/{name}"))
-            for name in weights_under(url_of(folder))
+            for name in sizes_under(url_of(folder))
         }
         alone = zarr.open_array(zarr.storage.MemoryStore(content), mode="r")[:]
         maps = ProbabilityStore(folder).read(slice(None))
@@ -289,7 +289,7 @@ class TestWhatIsLeft:
         assert run(["status", "--run", str(remote.path)]) == 0
         assert re.search(r"^fusion +mean .* stale: oof", capsys.readouterr().out, re.MULTILINE)
         assert run(words) == 0
-        assert not weights_under(before)
+        assert not sizes_under(before)
         assert named(remote)[0] == named(remote)[1]
 
     def test_a_copy_reads_what_the_original_has_and_never_removes_it(self, remote, tmp_path):
@@ -297,10 +297,10 @@ class TestWhatIsLeft:
         assert run([*words, str(remote.path)]) == 0
         copy = Run(tmp_path / "copy")
         shutil.copytree(remote.path, copy.path)
-        original = digest_of(sorted(weights_under(home_of(remote))))
+        original = digest_of(sorted(sizes_under(home_of(remote))))
         shutil.rmtree(copy.fused("mean", "oof"))
         assert run([*words, str(copy.path)]) == 0
-        assert digest_of(sorted(weights_under(home_of(remote)))) == original
+        assert digest_of(sorted(sizes_under(home_of(remote)))) == original
         assert home_of(copy) != home_of(remote)
         assert len(named(copy)[1]) == 1
         moved = Run(tmp_path / "moved")
@@ -317,4 +317,4 @@ class TestWhatIsLeft:
         with placing(remote, URL):
             pass
         document.write_text(whole)
-        assert weights_under(url)
+        assert sizes_under(url)

@@ -16,7 +16,7 @@ from members.object_store import (
     check_url,
     read_object,
     remove_under,
-    weights_under,
+    sizes_under,
     write_object,
 )
 from members.store_metadata import META
@@ -181,7 +181,7 @@ class TestStrangers:
         remote.objects.write_text(json.dumps(document))
         assert run(["fuse", "--run", str(remote.path), "--strategy", "mean"]) == 0
         assert home_of(remote) not in (before, f"{URL}/{change.get('name')}")
-        assert weights_under(before)
+        assert sizes_under(before)
 
 
 class TestRefusals:

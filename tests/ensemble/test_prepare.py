@@ -7,7 +7,7 @@ from PIL import Image
 from ensemble.pipeline.data import prepare as laying
 from ensemble.pipeline.data.prepare import (
     is_prepared,
-    is_prepared_so,
+    matches_prepared_data,
     prepare,
     run_classes,
 )
@@ -104,8 +104,8 @@ class TestAFolderOfImages:
     def test_need_not_be_there_any_more(self, experiment, at, tmp_path):
         prepare(at, experiment, silent)
         (tmp_path / "pairs").rename(tmp_path / "away")
-        assert is_prepared_so(at, experiment)
-        assert not is_prepared_so(at, experiment.model_copy(update={"seed": 1}))
+        assert matches_prepared_data(at, experiment)
+        assert not matches_prepared_data(at, experiment.model_copy(update={"seed": 1}))
         with pytest.raises(BadData, match="pairs is missing; expected a data file or folder"):
             prepare(at, experiment, silent)
 

@@ -5,20 +5,20 @@ import pytest
 
 from ensemble.cli import run
 from ensemble.pipeline.run.experiment import Experiment
-from ensemble.pipeline.run.open_run import FOREIGN, OOF, Sources
-from ensemble.pipeline.workflow.preflight import check_fusion, odd_about_data
+from ensemble.pipeline.run.open_run import FOREIGN, OOF, RunMembers
+from ensemble.pipeline.workflow.preflight import check_fusion, data_warnings
 from evaluation.core.classes import Classes
-from evaluation.core.errors import BadRun, Leak
+from evaluation.core.errors import BadRun, LeakageError
 from evaluation.core.files import write_json
 from evaluation.core.provenance import record
 from evaluation.core.run_folder import Run
 from members.data.dataset import DataSet, write_classes
 from members.store import ProbabilityStore
-from members.store_metadata import Seen
+from members.store_metadata import TrainingIds
 
 CLASSES = Classes(("background", "soil", "rock"), 0)
 SIZE, IMAGES = (8, 16), 12
-SEEN = Seen((frozenset(),))
+SEEN = TrainingIds((frozenset(),))
 FUSIONS = {"mean": "mean", "weighted": "weighted_mean"}
 
 
@@ -191,21 +191,21 @@ class TestWhatToDoForMapsThatLack:
         with pytest.raises(
             BadRun, match=r"run `ens import --run \S+ --name two --split oof PATHS`"
         ):
-            Sources.of(at).open("two", OOF)
+            RunMembers.of(at).open("two", OOF)
 
     def test_a_network_is_trained(self, at):
         Experiment(data="sample", members={"net": {"architecture": "unet"}}).write(at.experiment)
         with pytest.raises(BadRun, match=r"run `ens train-members --run \S+ --only net`"):
-            Sources.of(at).open("net", OOF)
+            RunMembers.of(at).open("net", OOF)
 
     def test_a_fusion_is_fused_again(self, at):
         assert run(["fuse", "--strategy", "mean", "--members", "two", "--run", str(at.path)]) == 0
         with pytest.raises(BadRun, match=r"run `ens fuse --run \S+ --name mean` again"):
-            Sources.of(at).open("mean", OOF)
+            RunMembers.of(at).open("mean", OOF)
 
     def test_of_a_name_nobody_has_the_known_ones_are_listed(self, at):
         with pytest.raises(BadRun, match="no member or fusion 'three'; known: one, two"):
-            Sources.of(at).open("three", OOF)
+            RunMembers.of(at).open("three", OOF)
 
 
 class TestAPlanOfAFusion:
@@ -214,7 +214,7 @@ class TestAPlanOfAFusion:
     @pytest.fixture
     def check(self, at):
         return lambda strategy: check_fusion(
-            Sources.of(at), Experiment(data="sample", fusions={"f": strategy}), "f"
+            RunMembers.of(at), Experiment(data="sample", fusions={"f": strategy}), "f"
         )
 
     def test_tells_what_learns_from_what_does_not(self, at, check):
@@ -228,8 +228,10 @@ class TestAPlanOfAFusion:
 
     def test_refuses_one_that_learns_from_images_a_member_was_trained_on(self, at, check):
         ids = DataSet.load(at.data(OOF)).ids
-        add_maps(at, "two", OOF, seen=Seen((frozenset(ids[:3]),)))
-        with pytest.raises(Leak, match="would learn from 3 images that 'two' was trained on"):
+        add_maps(at, "two", OOF, seen=TrainingIds((frozenset(ids[:3]),)))
+        with pytest.raises(
+            LeakageError, match="would learn from 3 images that 'two' was trained on"
+        ):
             check("stacking")
 
 
@@ -239,7 +241,7 @@ def test_a_class_of_hardly_a_pixel_is_told_as_odd(at):
     masks[0, 0, 0] = 2
     for split, target in ((OOF, masks), ("validation", np.ones_like(masks))):
         DataSet(data.images, target, data.ids, None, CLASSES).save(at.data(split))
-    said = odd_about_data(at)
+    said = data_warnings(at)
     assert f"oof: hardly a pixel of rock ({1 / masks.size:.2%})" in said
     assert "validation: no pixel of rock" in said
 

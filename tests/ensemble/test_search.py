@@ -477,9 +477,9 @@ class TestGoingOn:
         assert file.read_bytes() == before
 
     def test_beside_another_process_is_refused(self, space, sample, fake, tmp_path, capsys):
-        from evaluation.core.run_folder import writing
+        from evaluation.core.run_folder import run_lock
 
-        with writing(tmp_path / "run"):
+        with run_lock(tmp_path / "run"):
             line = refusal(capsys, "search", space, "--run", tmp_path / "run")
         assert "is being written by another ens" in line
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.special import expit, log_softmax, logit, softmax
 from sklearn.linear_model import LogisticRegression
 
-from ensemble.fusion import Block
+from ensemble.fusion import TrainingBlock
 from ensemble.strategies import STRATEGIES
 from ensemble.strategies.evidence import Evidence
 from ensemble.strategies.gate import Gate
@@ -44,7 +44,7 @@ def specialists(rng, target, skill, *, slope=1.0):
 def fitted(spec, members, kinds, target, **context):
     maps = np.stack(members).astype(np.float32)
     given_ = {"classes": CLASSES, "ignore": IGNORE, "kinds": tuple(kinds), "floor": 1e-6}
-    return STRATEGIES.build(spec, **given_ | context).fit([Block(maps, target)]), maps
+    return STRATEGIES.build(spec, **given_ | context).fit([TrainingBlock(maps, target)]), maps
 
 
 def right(fused, target):

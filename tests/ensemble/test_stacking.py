@@ -5,14 +5,14 @@ from scipy.ndimage import gaussian_filter
 from scipy.special import softmax
 from sklearn.ensemble import HistGradientBoostingClassifier
 
-from ensemble.block_fusion import CrossFitted, FitBlocks, fuse
+from ensemble.block_fusion import OutOfFoldFusion, TrainingBlocks, fuse
 from ensemble.fusion import (
     CLASS_AXIS,
-    Block,
+    TrainingBlock,
     fuse_block,
     needs_images,
 )
-from ensemble.pixel_context import Surroundings
+from ensemble.pixel_context import ContextFeatures
 from ensemble.sampling import sample, sample_images
 from ensemble.strategies import STRATEGIES
 from ensemble.strategies.stacking_boosted import BINS, flattened, on_grid
@@ -43,7 +43,7 @@ def drawn(seed, images=10, skills=(1.0, 1.0, 1.0), side=16):
     leaning = target[:, None] == np.arange(CLASSES)[:, None, None]
     maps = [softmax(s * leaning + rng.normal(size=leaning.shape), axis=1) for s in skills]
     shades = np.array([0, 60, 120, 180])[target] + rng.integers(0, 50, target.shape)
-    return Block(
+    return TrainingBlock(
         np.stack(maps).astype(np.float32), target.astype(np.uint8), shades[:, None].astype(np.uint8)
     )
 
@@ -53,7 +53,7 @@ def fitted(spec, *blocks, **context):
 
 
 def part(block, cut):
-    return Block(block.maps[:, cut], block.target[cut], block.images[cut])
+    return TrainingBlock(block.maps[:, cut], block.target[cut], block.images[cut])
 
 
 def right(fused, target):
@@ -98,9 +98,9 @@ class TestWhatLooksAtImages:
     def test_a_stream_gives_what_arrays_in_memory_give(self, spec):
         block = drawn(5)
         members = [ArrayMaps(f"{m}", one) for m, one in enumerate(block.maps)]
-        blocks = FitBlocks(members, block.target, size=4, images=block.images)
+        blocks = TrainingBlocks(members, block.target, size=4, images=block.images)
         fusion = STRATEGIES.build(spec, **CONTEXT).fit(blocks)
-        cross = CrossFitted([fusion, fusion], np.arange(10) % 2)
+        cross = OutOfFoldFusion([fusion, fusion], np.arange(10) % 2)
         for each in (fusion, cross):
             out = np.zeros(block.maps.shape[1:], np.float32)
             fuse(members, each, 10, out.__setitem__, images=block.images, size=4)
@@ -128,7 +128,7 @@ class TestWhatLooksAtImages:
         block = drawn(9)
         members = [ArrayMaps("a", one) for one in block.maps]
         with pytest.raises(BadData, match=r"uint8 \(9, 1, 16, 16\); expected uint8 \(10, 1 or 3"):
-            FitBlocks(members, block.target, images=block.images[:9])
+            TrainingBlocks(members, block.target, images=block.images[:9])
         fusion = fitted(spec, block)
         with pytest.raises(BadData, match="images are float64"):
             fuse(members, fusion, 10, lambda *_: None, images=block.images / 2)
@@ -147,7 +147,7 @@ def test_what_neighbours_say_makes_it_better():
 class TestSurroundings:
     def test_are_the_means_over_the_square_and_the_grey_value(self):
         block = drawn(12)
-        found = Surroundings(2, intensity=True, floor=1e-4).of(block)
+        found = ContextFeatures(2, intensity=True, floor=1e-4).of(block)
         padded = np.pad(block.maps.mean(axis=0), [(0, 0), (0, 0), (2, 2), (2, 2)], mode="edge")
         around = padded[:, :, 3:8, 0:5].mean(axis=(2, 3))
         np.testing.assert_allclose(found[:, :CLASSES, 3, 0], np.log(around), rtol=1e-4)
@@ -157,7 +157,7 @@ class TestSurroundings:
     def test_grey_is_the_mean_of_the_channels(self):
         block = drawn(13)
         three = np.concatenate([block.images // k for k in (1, 2, 4)], axis=1)
-        found = Surroundings(0, intensity=True, floor=1e-4)(block.maps, three)
+        found = ContextFeatures(0, intensity=True, floor=1e-4)(block.maps, three)
         np.testing.assert_allclose(found[:, 0], three.mean(axis=1) / 255, rtol=1e-5)
 
     def test_are_drawn_with_their_pixels(self):
@@ -169,7 +169,7 @@ class TestSurroundings:
             ignore=IGNORE,
             pixels=90,
             seed=0,
-            beside=Surroundings(0, intensity=True, floor=1e-4).of,
+            beside=ContextFeatures(0, intensity=True, floor=1e-4).of,
         )
         np.testing.assert_allclose(taken.beside[:, 0], taken.maps[:, 0, 0] * 1000 / 255, rtol=1e-5)
 
@@ -207,7 +207,7 @@ class TestTrees:
         np.testing.assert_allclose(ours, model.predict_proba(every), atol=1e-5)
 
 
-class TestImagesample:
+class TestImageSample:
     def draw(self, *blocks, pixels):
         return sample_images(
             blocks,

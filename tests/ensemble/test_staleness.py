@@ -11,7 +11,7 @@ import yaml
 
 from ensemble.cli import run
 from ensemble.pipeline.data.prepare import split_identity
-from ensemble.pipeline.workflow.status import Part, next_command
+from ensemble.pipeline.workflow.status import StatusRow, next_command
 from evaluation.core.run_folder import Run
 from members.data.sample import draw_sample
 
@@ -395,6 +395,6 @@ def test_blocks_of_other_weights_are_not_gone_on_with(copy):
     ],
 )
 def test_status_names_the_verb_that_mends_what_comes_first(stale, words):
-    parts = [Part("data", "", "", "current", 0.0)]
-    parts += [Part(stage, "it", "", "stale", 0.0) for stage in stale]
+    parts = [StatusRow("data", "", "", "current", 0.0)]
+    parts += [StatusRow(stage, "it", "", "stale", 0.0) for stage in stale]
     assert next_command(Run(Path("R")), parts) == words

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import ensemble.strategies.staple
 import ensemble.vote_patterns
 from ensemble.blas import one_blas_thread
-from ensemble.fusion import Block
+from ensemble.fusion import TrainingBlock
 from ensemble.strategies import STRATEGIES
 from ensemble.vote_patterns import combinations
 
@@ -36,7 +36,7 @@ def as_maps(labels, classes):
 
 def fitted(spec, labels, target, classes, ignore=None):
     strategy = STRATEGIES.build(spec, classes=classes, ignore=ignore)
-    return strategy.fit([Block(as_maps(labels, classes), target)])
+    return strategy.fit([TrainingBlock(as_maps(labels, classes), target)])
 
 
 def fused(spec, labels, target, classes):
@@ -76,13 +76,15 @@ class TestCombinations:
             # A small limit is what many members do to a large one.
             patch.setattr(ensemble.vote_patterns, "LARGEST_CODE", limit)
             cuts = [slice(0, cut), slice(cut, 4)]
-            met = combinations([Block(maps[:, c], target[c]) for c in cuts], classes=3, ignore=0)
+            met = combinations(
+                [TrainingBlock(maps[:, c], target[c]) for c in cuts], classes=3, ignore=0
+            )
         assert dict(zip(map(tuple, met.preds.T.tolist()), met.times, strict=True)) == expected
         assert sorted(expected) == list(map(tuple, met.preds.T.tolist()))
 
     def test_hold_with_so_many_members_that_no_integer_numbers_them(self):
         labels, target = rated(0, 4, [0.9] * 70, shape=(1, 8, 8))
-        met = combinations([Block(as_maps(labels, 4), target)], classes=4, ignore=None)
+        met = combinations([TrainingBlock(as_maps(labels, 4), target)], classes=4, ignore=None)
         expected = Counter(map(tuple, labels.reshape(70, -1).T.tolist()))
         assert dict(zip(map(tuple, met.preds.T.tolist()), met.times, strict=True)) == expected
 
@@ -138,7 +140,7 @@ class TestStaple:
                 start = time.process_time()
                 expected = by_simple_itk(images, target.shape)
                 middle = time.process_time()
-                found = strategy.fit([Block(maps, target)])(maps).argmax(axis=1)
+                found = strategy.fit([TrainingBlock(maps, target)])(maps).argmax(axis=1)
                 theirs.append(middle - start)
                 ours.append(time.process_time() - middle)
         np.testing.assert_array_equal(found, expected)

@@ -9,7 +9,7 @@ from scipy.special import log_softmax, softmax
 from sklearn.linear_model import LogisticRegression
 
 import ensemble.fusion
-from ensemble.fusion import CLASS_AXIS, Block, Learned
+from ensemble.fusion import CLASS_AXIS, LearnedFusion, TrainingBlock
 from ensemble.sampling import sample
 from ensemble.strategies import (
     FUSIONS,
@@ -33,7 +33,7 @@ QUICK = {
 
 def learns(name):
     context = {"classes": CLASSES, "ignore": IGNORE, "kinds": ("probabilities",) * 3}
-    return isinstance(STRATEGIES.build(name, **context), Learned)
+    return isinstance(STRATEGIES.build(name, **context), LearnedFusion)
 
 
 LEARNED = [name for name in EVERY if learns(name)]
@@ -76,11 +76,11 @@ def built(spec, members, **context):
 
 def fitted(spec, maps, target, *, blocks=None, **context):
     strategy = built(spec, len(maps), **context)
-    if not isinstance(strategy, Learned):
+    if not isinstance(strategy, LearnedFusion):
         return strategy
     images = maps.shape[1]
     cuts = blocks or [slice(0, images)]
-    return strategy.fit([Block(maps[:, cut], target[cut]) for cut in cuts])
+    return strategy.fit([TrainingBlock(maps[:, cut], target[cut]) for cut in cuts])
 
 
 def masked_miou(maps, target):
@@ -523,7 +523,9 @@ class TestPerClassVote:
 class TestStacking:
     def reference(self, maps, target, l2):
         """Fit scikit-learn's regression on the very pixels that stacking takes."""
-        taken = sample([Block(maps, target)], classes=CLASSES, ignore=IGNORE, pixels=900, seed=0)
+        taken = sample(
+            [TrainingBlock(maps, target)], classes=CLASSES, ignore=IGNORE, pixels=900, seed=0
+        )
         features = np.log(np.maximum(taken.maps, 1e-3)).reshape(len(taken.target), -1)
         model = LogisticRegression(C=1 / (l2 * len(taken.target)), max_iter=5000, tol=1e-8)
         return model.fit(features, taken.target, taken.weight * len(taken.target))
@@ -547,7 +549,9 @@ class TestStacking:
         maps, target = drawn(16)
         l2 = 0.1
         fusion = fitted(f"stacking(l2={l2})", maps, target)
-        taken = sample([Block(maps, target)], classes=CLASSES, ignore=IGNORE, pixels=10**5, seed=0)
+        taken = sample(
+            [TrainingBlock(maps, target)], classes=CLASSES, ignore=IGNORE, pixels=10**5, seed=0
+        )
         logs = np.log(np.maximum(taken.maps, 1e-3)).reshape(len(taken.target), -1).astype(float)
         pool = np.tile(np.eye(CLASSES)[SCORED], 3) / 3
 
@@ -603,7 +607,7 @@ class TestStacking:
 class TestSample:
     def take(self, maps, target, **options):
         defaults = {"classes": CLASSES, "ignore": IGNORE, "pixels": 30, "seed": 0}
-        return sample([Block(maps, target)], **defaults | options)
+        return sample([TrainingBlock(maps, target)], **defaults | options)
 
     def test_takes_as_many_of_each_class_and_weighs_them_back(self):
         maps, target = drawn(23)
@@ -638,7 +642,7 @@ class TestSample:
         target[:] = 1
         maps[0, :, 0] = np.arange(128).reshape(2, 8, 8)
         one_class = {"classes": 2, "ignore": 0, "pixels": 16}
-        cut = [Block(maps[:, p : p + 1], target[p : p + 1]) for p in range(2)]
+        cut = [TrainingBlock(maps[:, p : p + 1], target[p : p + 1]) for p in range(2)]
         taken = [sample(cut, **one_class, seed=s).maps[:, 0, 0] for s in range(400)]
         assert {len(np.unique(t)) for t in taken} == {16}
         times = np.bincount(np.concatenate(taken).astype(int), minlength=128)

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from ensemble.block_fusion import FitBlocks, fuse, stacked
-from ensemble.fusion import Block, Learned
+from ensemble.block_fusion import TrainingBlocks, fuse, stacked
+from ensemble.fusion import LearnedFusion, TrainingBlock
 from ensemble.strategies import STRATEGIES
 from evaluation.core.blocks import blocks
 from evaluation.core.classes import MARS
@@ -54,8 +54,8 @@ def test_streaming_from_stores_gives_what_memory_gives(name, stores, target):
     maps = stacked(stores, slice(0, IMAGES))
     assert (maps == 0).any()
     streamed, whole = (
-        strategy.fit(source) if isinstance(strategy, Learned) else strategy
-        for source in (FitBlocks(stores, target, size=16), [Block(maps, target)])
+        strategy.fit(source) if isinstance(strategy, LearnedFusion) else strategy
+        for source in (TrainingBlocks(stores, target, size=16), [TrainingBlock(maps, target)])
     )
     out = np.full((IMAGES, CLASSES, *SHAPE), np.nan, np.float32)
     fuse(stores, streamed, IMAGES, out.__setitem__, size=16)

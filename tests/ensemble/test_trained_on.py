@@ -13,7 +13,7 @@ from evaluation.core.provenance import record
 from evaluation.core.run_folder import Run
 from members.data.dataset import DataSet, write_classes
 from members.store import ProbabilityStore
-from members.store_metadata import Seen
+from members.store_metadata import TrainingIds
 from tests.ensemble.test_run_refusals import (
     CLASSES,
     IMAGES,
@@ -31,7 +31,7 @@ def add_maps(at, name, split, accuracy=FAIR, trained_on=()):
     target = np.asarray(data.masks)
     pred = np.where(rng.random(target.shape) < accuracy, target, 3 - target)
     maps = 0.8 * np.eye(3, dtype=np.float32)[pred] + np.float32(0.2 / 3)
-    seen = Seen((frozenset(data.ids[place] for place in trained_on),))
+    seen = TrainingIds((frozenset(data.ids[place] for place in trained_on),))
     store = ProbabilityStore.create(
         at.probabilities(name, split), ids=data.ids, classes=CLASSES, shape=SIZE, seen=seen
     )

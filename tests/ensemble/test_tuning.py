@@ -11,7 +11,7 @@ import pytest
 from ensemble.cli import run
 from ensemble.pipeline.candidates.chains import fit_on_oof
 from ensemble.pipeline.run.experiment import Experiment
-from ensemble.pipeline.run.open_run import FOREIGN, OOF, Sources
+from ensemble.pipeline.run.open_run import FOREIGN, OOF, RunMembers
 from ensemble.pipeline.tuning import (
     cross_validation,
     grid,
@@ -33,7 +33,7 @@ from evaluation.core.provenance import record
 from evaluation.core.run_folder import Run
 from members.data.dataset import DataSet, write_classes
 from members.store import ProbabilityStore
-from members.store_metadata import Seen
+from members.store_metadata import TrainingIds
 from postproc.chain import parse_chain
 from postproc.step import Step
 
@@ -125,7 +125,7 @@ def level_of(at, source="one", kept_bytes=1 << 28):
     work = at.path / "work"
     work.mkdir(exist_ok=True)
     found = cross_validation.pool_of(at, seed=0)
-    level = Level(found, Heads(found, kept_bytes), maps_of(Sources.of(at), source, work))
+    level = Level(found, Heads(found, kept_bytes), maps_of(RunMembers.of(at), source, work))
     return level, Judge(CLASSES, groups_of(found, level.searched))
 
 
@@ -273,7 +273,7 @@ class TestHonesty:
     def test_a_step_learns_as_in_a_run(self, planted):
         level, _ = level_of(planted)
         chain = chain_of("class_bias")
-        expected = fit_on_oof(Sources.of(planted), "one", chain, lambda _: None)
+        expected = fit_on_oof(RunMembers.of(planted), "one", chain, lambda _: None)
         found = [str(level.fitted(chain, fold)) for fold in (0, 1, None)]
         assert found == [*map(str, expected.crossed.chains), str(expected.chain)]
 
@@ -443,7 +443,7 @@ class TestBadInput:
 
     def test_maps_of_images_that_were_trained_on(self, tmp_path, capsys):
         rng = np.random.default_rng(0)
-        target, saw = stripes(rng), Seen((frozenset({"p03", "p04"}),))
+        target, saw = stripes(rng), TrainingIds((frozenset({"p03", "p04"}),))
         at = made(tmp_path / "run", target, {"one": speckled(target, rng)}, seen=saw)
         said = refused(capsys, at, "--fusion", "one")
         assert "tune-postproc would learn from 2 images that 'one' was trained on" in said

@@ -6,7 +6,7 @@ from ensemble.pipeline.tuning import grid, results
 from ensemble.pipeline.tuning.space import read_space
 from evaluation.core.errors import BadSpec
 from evaluation.core.specs import Spec
-from postproc.chain import Surroundings
+from postproc.chain import StepContext
 
 
 @pytest.mark.parametrize(
@@ -22,7 +22,7 @@ def test_options_that_are_none_are_refused_with_the_file(tmp_path, space, words)
     file = tmp_path / "space.yaml"
     file.write_text(space)
     with pytest.raises(BadSpec, match=rf"space\.yaml: {words}"):
-        read_space(file, Surroundings(3, 0, 0.0))
+        read_space(file, StepContext(3, 0, 0.0))
 
 
 class TestAGridsAxes:

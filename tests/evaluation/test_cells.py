@@ -7,7 +7,7 @@ import pytest
 from evaluation.formatting import (
     decimal,
     document_ends,
-    ends,
+    format_interval,
     in_columns,
     ruled,
 )
@@ -37,9 +37,9 @@ def test_more_places_can_be_asked_for():
 
 
 def test_ends_are_the_same_from_a_document():
-    assert ends(Interval(-0.1, 0.2, 0.95), "+") == "-.100 to +.200"
+    assert format_interval(Interval(-0.1, 0.2, 0.95), "+") == "-.100 to +.200"
     assert document_ends({"low": -0.1, "high": 0.2}, "+") == "-.100 to +.200"
-    assert ends(None) == document_ends(None) == "-"
+    assert format_interval(None) == document_ends(None) == "-"
 
 
 def test_columns_are_as_wide_as_their_widest_cell():

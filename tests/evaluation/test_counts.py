@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from evaluation import confusion as counting
-from evaluation.confusion import confusion, confusion_by_threads
+from evaluation.confusion import confusion, parallel_confusion
 from evaluation.core.classes import UNLABELLED
 from evaluation.core.errors import BadLabels
 
@@ -82,7 +82,7 @@ class TestLaws:
     def test_threads_count_what_one_thread_counts(self, given_labels, threads):
         target, pred, classes = given_labels
         np.testing.assert_array_equal(
-            confusion_by_threads(target, pred, classes=classes, threads=threads),
+            parallel_confusion(target, pred, classes=classes, threads=threads),
             confusion(target, pred, classes=classes),
         )
 
@@ -174,7 +174,7 @@ class TestByHand:
         target, pred = np.random.default_rng(1).integers(0, 4, (2, 11, 4, 5))
         each = [confusion(target[i : i + 1], pred[i : i + 1], classes=4)[0] for i in range(11)]
         np.testing.assert_array_equal(confusion(target, pred, classes=4), each)
-        np.testing.assert_array_equal(confusion_by_threads(target, pred, classes=4), each)
+        np.testing.assert_array_equal(parallel_confusion(target, pred, classes=4), each)
 
     def test_maps_on_disk_are_read_block_by_block(self, tmp_path, monkeypatch):
         monkeypatch.setattr(counting, "PIECE_PIXELS", 32)
@@ -190,12 +190,12 @@ class TestByHand:
                 return mapped[block]
 
         watched = Watched()
-        counts = confusion_by_threads(watched, mapped, classes=4)
+        counts = parallel_confusion(watched, mapped, classes=4)
         np.testing.assert_array_equal(counts, confusion(labels, labels, classes=4))
         assert sorted(watched.read) == [1, 2, 2, 2, 2]
 
 
-@pytest.mark.parametrize("count", [confusion, confusion_by_threads])
+@pytest.mark.parametrize("count", [confusion, parallel_confusion])
 class TestRefuses:
     zeros = np.zeros((2, 3, 3), np.uint8)
 

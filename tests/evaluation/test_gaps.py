@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evaluation.protocols import PROTOCOLS
-from evaluation.scores import Measured, ScoredImages
-from evaluation.significance import gaps_to_first, pairs_of, pareto_front
+from evaluation.scores import CandidateScores, ScoredImages
+from evaluation.significance import gaps_to_first, num_pairs, on_pareto_front
 
 IMAGES = 24
 LEVEL = 0.95
@@ -24,7 +24,7 @@ def candidate(share, seed=0, images=IMAGES):
 
 
 def gaps(*candidates, protocol="masked"):
-    measured = Measured.of(candidates, PROTOCOLS.build(protocol), 0)
+    measured = CandidateScores.of(candidates, PROTOCOLS.build(protocol), 0)
     return measured, gaps_to_first(measured, rng=np.random.default_rng(0), level=LEVEL)
 
 
@@ -53,7 +53,7 @@ class TestGaps:
         many = [candidate(0.3, seed=s) for s in range(2, 7)]
         _, (_, same, *_) = gaps(candidate(0.6), candidate(0.55, seed=1), *many)
         assert one.p == one.p_alone
-        assert same.p == min(1, same.p_alone * (pairs_of(7) - 5))
+        assert same.p == min(1, same.p_alone * (num_pairs(7) - 5))
 
     def test_nothing_scored_has_no_first(self):
         nothing = ScoredImages(np.zeros((2, 3, 3), int), ("a", "b"), np.arange(2))
@@ -73,21 +73,21 @@ class TestGaps:
 class TestFront:
     def test_by_hand(self):
         scores, costs = [0.9, 0.8, 0.8, 0.7, 0.6], [9.0, 5.0, 4.0, 4.0, 1.0]
-        assert pareto_front(scores, costs) == [True, False, True, False, True]
+        assert on_pareto_front(scores, costs) == [True, False, True, False, True]
 
     def test_every_score_needs_a_cost(self):
         with pytest.raises(ValueError, match="shorter"):
-            pareto_front([0.5, 0.6], [2.0])
+            on_pareto_front([0.5, 0.6], [2.0])
 
     def test_equals_are_both_on_it(self):
-        assert pareto_front([0.5, 0.5], [2.0, 2.0]) == [True, True]
+        assert on_pareto_front([0.5, 0.5], [2.0, 2.0]) == [True, True]
 
     def test_unknown_costs_are_not_on_it_and_beat_nobody(self):
-        assert pareto_front([0.9, 0.5, math.nan], [math.nan, 2.0, 1.0]) == [False, True, False]
+        assert on_pareto_front([0.9, 0.5, math.nan], [math.nan, 2.0, 1.0]) == [False, True, False]
 
     @given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 9)), min_size=1, max_size=9))
     def test_whoever_is_not_on_it_is_beaten_by_one_who_is(self, points):
-        front = pareto_front(*zip(*points, strict=True))
+        front = on_pareto_front(*zip(*points, strict=True))
         best = [point for point, on_it in zip(points, front, strict=True) if on_it]
         assert max(points)[0] == max(best)[0]
         for score, cost in points:

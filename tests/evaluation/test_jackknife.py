@@ -17,7 +17,7 @@ from evaluation.intervals import (
     standard_error,
     student_ends,
 )
-from evaluation.leaderboard_text import COVERED, tried_with
+from evaluation.leaderboard_text import COVERED, coverage_with
 from evaluation.protocols import PROTOCOLS
 from tests.evaluation.simulated import IGNORE, simulate
 
@@ -98,15 +98,15 @@ class TestByHand:
 
 class TestWhatIsSaid:
     def test_few_groups_are_told_what_fewer_or_as_many_did(self):
-        said, (score, difference) = tried_with(50) or "", COVERED[20]
+        said, (score, difference) = coverage_with(50) or "", COVERED[20]
         assert f"with 20, such 95% intervals held the true score in {score:g}%" in said
         assert f"the true difference in {difference:g}%" in said
 
     def test_fewer_than_were_tried_are_told_so(self):
-        assert (tried_with(5) or "").endswith("with fewer, trust them less.")
+        assert (coverage_with(5) or "").endswith("with fewer, trust them less.")
 
     def test_many_groups_are_told_nothing(self):
-        assert tried_with(400) is None
+        assert coverage_with(400) is None
 
 
 SKILLS = np.array([[0, 0, 0, 0, 0], [0, 0.1, 0.1, 0.2, 0.3]])

@@ -11,8 +11,8 @@ from evaluation.confusion import (
     CHANGES,
     FIXED,
     MOVED,
-    changes,
     confusion,
+    pixel_changes,
 )
 from evaluation.core.classes import UNLABELLED
 from evaluation.core.errors import BadLabels
@@ -44,7 +44,7 @@ class TestLaws:
     @given(steps())
     def test_fixed_minus_broken_is_the_change_in_right_pixels(self, drawn):
         target, (before, after), classes, ignore = drawn
-        found = changes(target, before, after, classes=classes, ignore=ignore)
+        found = pixel_changes(target, before, after, classes=classes, ignore=ignore)
         gained = right_pixels(target, after, classes, ignore) - right_pixels(
             target, before, classes, ignore
         )
@@ -54,7 +54,7 @@ class TestLaws:
     @given(steps())
     def test_each_changed_scored_pixel_is_counted_once_in_its_class(self, drawn):
         target, (before, after), classes, ignore = drawn
-        found = changes(target, before, after, classes=classes, ignore=ignore)
+        found = pixel_changes(target, before, after, classes=classes, ignore=ignore)
         expected = [
             0 if label == ignore else np.count_nonzero((target == label) & (before != after))
             for label in range(classes)
@@ -67,7 +67,7 @@ class TestLaws:
         target, (first, second, third), classes, ignore = drawn
 
         def net(before, after):
-            found = changes(target, before, after, classes=classes, ignore=ignore)
+            found = pixel_changes(target, before, after, classes=classes, ignore=ignore)
             return found[:, FIXED] - found[:, BROKEN]
 
         np.testing.assert_array_equal(net(first, second) + net(second, third), net(first, third))
@@ -76,8 +76,8 @@ class TestLaws:
     @given(steps())
     def test_undoing_a_step_turns_what_it_fixed_into_broken(self, drawn):
         target, (before, after), classes, ignore = drawn
-        there = changes(target, before, after, classes=classes, ignore=ignore)
-        back = changes(target, after, before, classes=classes, ignore=ignore)
+        there = pixel_changes(target, before, after, classes=classes, ignore=ignore)
+        back = pixel_changes(target, after, before, classes=classes, ignore=ignore)
         np.testing.assert_array_equal(there, back[:, [BROKEN, FIXED, MOVED]])
 
     @law
@@ -85,11 +85,11 @@ class TestLaws:
     def test_counts_of_images_add_up(self, drawn):
         target, (before, after), classes, ignore = drawn
         each = [
-            changes(target[k : k + 1], before[k : k + 1], after[k : k + 1], classes=classes,
+            pixel_changes(target[k : k + 1], before[k : k + 1], after[k : k + 1], classes=classes,
                     ignore=ignore)
             for k in range(len(target))
         ]  # fmt: skip
-        whole = changes(target, before, after, classes=classes, ignore=ignore)
+        whole = pixel_changes(target, before, after, classes=classes, ignore=ignore)
         np.testing.assert_array_equal(sum(each), whole)
 
 
@@ -110,22 +110,22 @@ def test_a_pixel_by_hand(true, before, after, change):
     expected = np.zeros((3, 3), int)
     if change is not None:
         expected[true, CHANGES.index(change)] = 1
-    np.testing.assert_array_equal(changes(*pixel, classes=3, ignore=0), expected)
+    np.testing.assert_array_equal(pixel_changes(*pixel, classes=3, ignore=0), expected)
 
 
 def test_without_an_ignored_class_the_lowest_class_counts_too():
     target, before, after = (np.full((1, 1, 2), label, np.uint8) for label in (0, 1, 0))
-    assert changes(target, before, after, classes=2, ignore=None)[0].tolist() == [2, 0, 0]
+    assert pixel_changes(target, before, after, classes=2, ignore=None)[0].tolist() == [2, 0, 0]
 
 
 def test_labels_of_another_shape_are_refused():
     target, other = np.zeros((1, 2, 2), np.uint8), np.zeros((1, 2, 3), np.uint8)
     with pytest.raises(BadLabels, match=r"after has shape \(1, 2, 3\); expected \(1, 2, 2\)"):
-        changes(target, target, other, classes=2, ignore=0)
+        pixel_changes(target, target, other, classes=2, ignore=0)
 
 
 def test_target_outside_the_classes_is_refused():
     target = np.array([[[0, 7]]], np.uint8)
     labels = np.zeros_like(target)
     with pytest.raises(BadLabels, match=r"target holds \[7\]; expected 0 to 2 and 255"):
-        changes(target, labels, labels, classes=3, ignore=0)
+        pixel_changes(target, labels, labels, classes=3, ignore=0)

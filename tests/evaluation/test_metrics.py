@@ -11,7 +11,7 @@ from evaluation.core.classes import Classes
 from evaluation.core.errors import BadSpec
 from evaluation.metrics import METRICS
 from evaluation.metrics.compute_metrics import measure
-from evaluation.metrics.metric_base import Seen
+from evaluation.metrics.metric_base import MetricInput
 
 CLASSES, IGNORE = 4, 0
 NAMES = Classes(("sky", "sand", "rock", "soil"), ignore=IGNORE)
@@ -33,7 +33,7 @@ def drawn(seed=0, classes=CLASSES):
 
 def seen(target, pred, maps=None, ignore=IGNORE):
     counts = confusion(target, pred, classes=CLASSES)
-    return Seen(target, pred, counts, ignore, maps)
+    return MetricInput(target, pred, counts, ignore, maps)
 
 
 def part(block, images):

@@ -8,10 +8,10 @@ from hypothesis.extra import numpy as hnp
 
 from evaluation.core.errors import BadSpec
 from evaluation.intervals import paired_interval
-from evaluation.iou import mean_over_present, overlap
+from evaluation.iou import iou_per_class, mean_over_present
 from evaluation.protocols import (
     PROTOCOLS,
-    ByImage,
+    PerImageProtocol,
     score_images,
     terms,
     total,
@@ -149,7 +149,7 @@ class TestEveryProtocol:
 @law
 @given(tables, ignored)
 def test_overlap_is_intersection_over_union_of_pixels(counts, ignore):
-    np.testing.assert_allclose(overlap(counts, ignore), list(by_pixels(counts, ignore)))
+    np.testing.assert_allclose(iou_per_class(counts, ignore), list(by_pixels(counts, ignore)))
 
 
 @law
@@ -235,7 +235,7 @@ def test_two_images_by_hand(spec, miou, iou):
 def test_an_image_without_a_pixel_to_score_is_left_out():
     blank = np.zeros((1, 3, 3), int)
     for name in PROTOCOLS:
-        if isinstance(PROTOCOLS.build(name), ByImage):
+        if isinstance(PROTOCOLS.build(name), PerImageProtocol):
             both = of_images(name, np.concatenate([TWO_IMAGES, blank]))
             np.testing.assert_array_equal(both.miou, of_images(name, TWO_IMAGES).miou)
 

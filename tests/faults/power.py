@@ -5,7 +5,7 @@ import os
 import sys
 from pathlib import Path
 
-from evaluation.core.files import is_leftover
+from evaluation.core.files import is_temp
 from evaluation.core.provenance import RECORD
 
 
@@ -37,7 +37,7 @@ def watch(root: str) -> None:
 
 def relied_on(source: Path, target: Path) -> list[Path]:
     """List the files that whoever finds `target` takes for whole."""
-    if not is_leftover(source):
+    if not is_temp(source):
         return []  # a chunk, say: it counts once a record names its folder
     if source.is_dir():
         return files(source)
@@ -46,10 +46,10 @@ def relied_on(source: Path, target: Path) -> list[Path]:
     folder = target.parent
     if target.name == RECORD:
         # A folder that has yet to get its name is looked at when it does.
-        return [source] if any(map(is_leftover, target.parents)) else [source, *files(folder)]
+        return [source] if any(map(is_temp, target.parents)) else [source, *files(folder)]
     return [source, *(folder / name for name in json.loads(source.read_text())["outputs"])]
 
 
 def files(folder: Path) -> list[Path]:
     """List the files in a folder."""
-    return [path for path in folder.rglob("*") if path.is_file() and not is_leftover(path)]
+    return [path for path in folder.rglob("*") if path.is_file() and not is_temp(path)]

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from evaluation.core.files import is_leftover
+from evaluation.core.files import is_temp
 from tests.faults.children import DIED, Fault, is_refused
 from tests.faults.conftest import STAGES
 from tests.faults.trees import differing, state
@@ -95,7 +95,7 @@ class TestEveryStage:
             ended = tiny.do(tiny.stages()[stage], fault)
             as_meant = is_refused(ended) and "large" in ended.said.splitlines()[-1]
             tries.note(fault, f"ended by {ended}", ended.code and not as_meant)
-            left = [str(path) for path in tiny.work.rglob("*") if is_leftover(path)]
+            left = [str(path) for path in tiny.work.rglob("*") if is_temp(path)]
             tries.note(fault, f"left {left}", left)
             tries.rerun(fault)
         assert tries.wrong == []

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evaluation.core.files import is_leftover
+from evaluation.core.files import is_temp
 
 pytestmark = pytest.mark.slow
 
@@ -62,7 +62,7 @@ def training(tiny, request):
 
 
 def begun(tiny):
-    return [path for path in tiny.run.glob("members/*/.fold-*") if is_leftover(path)]
+    return [path for path in tiny.run.glob("members/*/.fold-*") if is_temp(path)]
 
 
 def workers(process):
@@ -147,7 +147,7 @@ def test_interrupted_work_on_blocks_ends_with_them_and_leaves_nothing(maps, verb
     }
     process = started(verb, *how[verb], "--out", tmp_path / "out.npy")
     try:
-        wait_until(lambda: any(map(is_leftover, tmp_path.iterdir())), process)
+        wait_until(lambda: any(map(is_temp, tmp_path.iterdir())), process)
         os.killpg(process.pid, signal.SIGINT)
         assert seconds_to_end(process) < AT_ONCE + 1  # the block under way
         said = process.stderr.read()

@@ -7,7 +7,7 @@ from torch.nn import functional
 from evaluation.core.errors import BadData, BadSpec
 from members.architectures import ARCHITECTURES
 from members.architectures.blocks import ASPP
-from members.network import Network, check_size
+from members.network import NormalisedNetwork, check_size
 
 SPECS = [
     "unet(width=2, depth=2)",
@@ -48,13 +48,13 @@ def drawn(channels: int = 1, rows: int = 16, cols: int = 24) -> torch.Tensor:
     return torch.randint(0, 256, shape, generator=torch.Generator().manual_seed(0)).byte()
 
 
-def built(spec: str, *, channels: int = 1, classes: int = 3, seed: int = 0) -> Network:
+def built(spec: str, *, channels: int = 1, classes: int = 3, seed: int = 0) -> NormalisedNetwork:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return Network(spec, channels=channels, classes=classes)
+        return NormalisedNetwork(spec, channels=channels, classes=classes)
 
 
-def outputs(network: Network, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+def outputs(network: NormalisedNetwork, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
     found = network(images)
     return found if isinstance(found, tuple) else (found,)
 

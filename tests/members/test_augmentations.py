@@ -9,14 +9,14 @@ from scipy.ndimage import binary_erosion
 from evaluation.core.classes import UNLABELLED
 from evaluation.core.errors import BadSpec
 from members.augmentations import AUGMENTATIONS, Augment, photometric
-from members.augmentations.augmentation_base import Ground
+from members.augmentations.augmentation_base import TrainingContext
 from members.augmentations.geometric import warp
 
 OFF_LINE = {"generated", "offline"}
 ON_LINE = sorted(set(AUGMENTATIONS) - OFF_LINE)
 GREY_VALUES = ["blur", "brightness_contrast", "negative", "noise"]
 MOVING = sorted(set(ON_LINE) - set(GREY_VALUES) - {"rand_augment"})
-GROUND = Ground(classes=5, device="cpu", batch=4)
+GROUND = TrainingContext(classes=5, device="cpu", batch=4)
 ROWS, COLS = 13, 19  # 247 pixels, so that each has a label of its own
 STEP = 12  # of grey from one row or column to the next
 

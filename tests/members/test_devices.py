@@ -7,7 +7,7 @@ import torch
 
 from evaluation.core.errors import BadSpec
 from members import devices as there
-from members.devices import autocast, devices, home_of
+from members.devices import autocast, data_device, devices
 
 
 @pytest.fixture
@@ -67,6 +67,6 @@ def able(monkeypatch, device, answer):
 
 def test_images_lie_on_the_gpu_unless_they_would_crowd_it(monkeypatch):
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1000, 2000))
-    assert home_of(99, "cuda:0") == "cuda:0"
-    assert home_of(100, "cuda:0") == "cpu"
-    assert home_of(10**12, "cpu") == "cpu"
+    assert data_device(99, "cuda:0") == "cuda:0"
+    assert data_device(100, "cuda:0") == "cpu"
+    assert data_device(10**12, "cpu") == "cpu"

@@ -8,9 +8,9 @@ from PIL import Image
 from evaluation.core.classes import MARS, UNLABELLED, Classes
 from evaluation.core.errors import BadData, BadMaps
 from members.data.sample import draw_sample
-from members.external.formats import Stack, open_foreign
-from members.external.inspection import Known, examine, matched
-from members.external.layout_inference import Turn
+from members.external.formats import Stack, open_external
+from members.external.inspection import KnownMaps, inspect_maps, match_by_id
+from members.external.layout_inference import Orientation
 
 CLASSES = len(MARS)
 PATCH = 4
@@ -40,12 +40,12 @@ def member(target, accuracy, seed, *, classes=CLASSES):
 
 
 def known(target):
-    return Known("the target", lambda places: np.where(target == 0, UNLABELLED, target)[places])
+    return KnownMaps("the target", lambda places: np.where(target == 0, UNLABELLED, target)[places])
 
 
 def examined(maps, target, *, compared=True, classes=MARS, shape=None, ids=None):
     foreign = Stack("maps.npy", maps, ids)
-    return examine(
+    return inspect_maps(
         foreign,
         np.arange(len(maps)),
         classes=classes,
@@ -130,7 +130,7 @@ class TestWhatIsOdd:
     def test_left_as_it_is_on_demand_it_is_noted(self, target):
         maps = member(target, 0.7, seed=1)[:, [0, 1, 3, 2, 4]]
         stack = Stack("maps.npy", maps, None)
-        found = examine(
+        found = inspect_maps(
             stack,
             np.arange(len(maps)),
             classes=MARS,
@@ -230,8 +230,8 @@ class TestFormats:
         return maps / maps.sum(axis=1, keepdims=True)
 
     def check(self, paths, maps, ids=None):
-        foreign = open_foreign(paths)
-        order = range(5) if foreign.ids is None else matched(foreign, ids or list("abcde"))[0]
+        foreign = open_external(paths)
+        order = range(5) if foreign.ids is None else match_by_id(foreign, ids or list("abcde"))[0]
         np.testing.assert_array_equal(foreign.read(np.array(order)), maps)
         return foreign
 
@@ -287,31 +287,31 @@ class TestFormats:
         write(tmp_path, maps)
         found = sorted(tmp_path.iterdir()) or [tmp_path / "m.npy"]
         with pytest.raises((BadMaps, BadData)) as refused:
-            open_foreign(found).read(np.array([0]))
+            open_external(found).read(np.array([0]))
         assert words.replace(".npy, n.npy", ", n") in str(refused.value)
 
     def test_an_image_of_another_size_is_named(self, tmp_path, maps):
         np.save(tmp_path / "a.npy", maps[0])
         np.save(tmp_path / "b.npy", maps[1, :, :2])
         with pytest.raises(BadMaps, match=r"b\.npy holds float32 of shape"):
-            open_foreign([tmp_path]).read(np.array([0, 1]))
+            open_external([tmp_path]).read(np.array([0, 1]))
 
 
 class TestIds:
     def test_missing_ones_are_counted_and_the_first_is_named(self):
         stack = Stack("maps.npz", np.ones((2, 2, 3, 3)), ("a", "x"))
         with pytest.raises(BadMaps, match=r"lacks 2 of 3 images \(first: 'b'; its own are 'a'"):
-            matched(stack, ["a", "b", "c"])
+            match_by_id(stack, ["a", "b", "c"])
 
     def test_those_of_none_of_ours_are_odd(self):
         stack = Stack("maps.npz", np.ones((3, 2, 3, 3)), ("b", "x", "a"))
-        places, odd = matched(stack, ["a", "b"])
+        places, odd = match_by_id(stack, ["a", "b"])
         assert places.tolist() == [2, 0]
         assert odd == ("ids that do not match: 1 of 3 images are none of the split (first: 'x')")
 
     def test_a_stack_without_them_must_have_as_many(self):
         with pytest.raises(BadMaps, match="holds 3 images without ids; expected the split's 2"):
-            matched(Stack("maps.npy", np.ones((3, 2, 3, 3)), None), ["a", "b"])
+            match_by_id(Stack("maps.npy", np.ones((3, 2, 3, 3)), None), ["a", "b"])
 
 
 class TestTurns:
@@ -321,6 +321,6 @@ class TestTurns:
         target = np.kron(rng.integers(0, 19, (64, 4, 4)), np.ones((1, 4, 4), int))
         classes = Classes(tuple(map(str, range(19))))
         clean = member(target, 0.6, seed, classes=19)
-        odd = Turn(swapped=True)(clean[:, rng.permutation(19)])
+        odd = Orientation(swapped=True)(clean[:, rng.permutation(19)])
         assert examined(clean, target + 0, classes=classes).oddities == ()
         assert "swapped and a permuted" in examined(odd, target, classes=classes).oddities[0]

@@ -8,8 +8,8 @@ import pytest
 
 from evaluation.core.classes import numbered
 from evaluation.core.errors import BadMaps
-from members.maps import ArrayMaps, read_finite
-from members.specialists import Family
+from members.maps import ArrayMaps, read_checked
+from members.specialists import OneVsRestMember
 from members.store import ProbabilityStore
 
 IMAGES = 130
@@ -80,7 +80,7 @@ def family(folder, maps, *, raw):
         stored(folder / str(label), maps[:, label : label + 1], label=label, kind="one_vs_rest")
         for label in range(3)
     ]
-    return Family("three", each, raw=raw)
+    return OneVsRestMember("three", each, raw=raw)
 
 
 READERS: dict[str, Callable[..., Any]] = {
@@ -114,6 +114,6 @@ def test_a_block_is_read_unless_it_holds_what_is_no_number():
     maps = np.full((6, 2, 3, 4), 0.5, np.float16)
     maps[4, 1, 2, 3] = np.inf
     reader = ArrayMaps("theirs", maps)
-    np.testing.assert_array_equal(read_finite(reader, slice(1, 4)), maps[1:4])
+    np.testing.assert_array_equal(read_checked(reader, slice(1, 4)), maps[1:4])
     with pytest.raises(BadMaps, match=r"^theirs holds NaN or infinite values in image 4; "):
-        read_finite(reader, slice(3, 6))
+        read_checked(reader, slice(3, 6))

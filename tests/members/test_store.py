@@ -9,7 +9,7 @@ from evaluation.core.classes import MARS
 from evaluation.core.errors import BadMaps, BadRun
 from members.probabilities import sum_tolerance
 from members.store import ProbabilityStore
-from members.store_metadata import Seen
+from members.store_metadata import TrainingIds
 
 ROUNDING = {"float16": 2.5e-4, "uint8": 2e-3, "float32": 1e-7}
 IMAGES = 70  # one whole chunk and a part
@@ -172,19 +172,19 @@ class TestRefusals:
 
 class TestWhoSawWhat:
     def test_out_of_fold_maps_come_from_the_model_that_did_not_see_the_image(self):
-        seen = Seen((frozenset("cd"), frozenset("ab")), (0, 0, 1, 1))
+        seen = TrainingIds((frozenset("cd"), frozenset("ab")), (0, 0, 1, 1))
         assert not seen.mask("abcd").any()
 
     def test_an_image_given_to_the_model_that_saw_it_is_told(self):
-        seen = Seen((frozenset("cd"), frozenset("ab")), (0, 1, 1, 0))
+        seen = TrainingIds((frozenset("cd"), frozenset("ab")), (0, 1, 1, 0))
         assert seen.mask("abcd").tolist() == [False, True, False, True]
 
     def test_maps_of_all_models_together_saw_what_any_of_them_saw(self):
-        seen = Seen((frozenset("cd"), frozenset("ab")))
+        seen = TrainingIds((frozenset("cd"), frozenset("ab")))
         assert seen.mask("abxd").tolist() == [True, True, False, True]
 
     def test_the_record_survives_and_may_be_undeclared(self, tmp_path):
-        seen = Seen((frozenset(["p000"]),))
+        seen = TrainingIds((frozenset(["p000"]),))
         assert created(tmp_path / "told", seen=seen).saw().sum() == 1
         assert ProbabilityStore(tmp_path / "told").seen == seen
         assert created(tmp_path / "untold").saw() is None

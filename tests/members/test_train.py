@@ -18,17 +18,17 @@ from evaluation.core.errors import (
     EnsError,
 )
 from members.augmentations import Augment
-from members.augmentations.augmentation_base import Ground
+from members.augmentations.augmentation_base import TrainingContext
 from members.augmentations.offline import one_hot
 from members.batches import oversampled
 from members.data.dataset import DataSet
-from members.devices import devices, home_of
+from members.devices import data_device, devices
 from members.losses import build_loss
-from members.network import Network
+from members.network import NormalisedNetwork
 from members.optimizers import SCHEDULES
-from members.predict import predict, predict_split, seen_by
+from members.predict import predict, predict_split, training_ids
 from members.recipe import Member, Recipe
-from members.specialists import Family, binary_target
+from members.specialists import OneVsRestMember, one_vs_rest_target
 from members.store import ProbabilityStore
 from members.train import (
     Fold,
@@ -37,9 +37,9 @@ from members.train import (
     seed_of,
     train_fold,
 )
-from members.trainers.adversarial import Judge, MaskJudge, PatchGAN
-from members.trainers.epoch_metrics import Rates, rates, tally
-from members.trainers.loop import Task, _moving_average, fit
+from members.trainers.adversarial import AdversarialCritic, MaskCritic, PatchGAN
+from members.trainers.epoch_metrics import EpochMetrics, batch_confusion, rates
+from members.trainers.loop import TrainingTask, _moving_average, fit
 
 IMAGES = 24
 FOLDS = (Fold(0, np.arange(0, 16)), Fold(1, np.arange(8, 24)))
@@ -71,7 +71,7 @@ def predicted(one, data, models, folder, *, folds=FOLDS, out_of_fold=False):
         one,
         data,
         models,
-        seen=seen_by(data, folds, out_of_fold=out_of_fold),
+        seen=training_ids(data, folds, out_of_fold=out_of_fold),
         device="cpu",
         folder=folder,
         dtype="float32",
@@ -156,7 +156,7 @@ class TestStaged:
         assert network(torch.from_numpy(np.array(data.images[:2]))).shape == (2, 5, 16, 24)
 
     def test_a_part_learns_while_the_others_stay(self, data):
-        network = Network("double_unet(width=2, depth=1)", channels=1, classes=5)
+        network = NormalisedNetwork("double_unet(width=2, depth=1)", channels=1, classes=5)
         before = {name: value.clone() for name, value in network.named_parameters()}
         task = task_of(network, data)
         fit(task, network.body.parts[0].parameters(), epochs=1, output=1)
@@ -204,14 +204,14 @@ class TestAdversarial:
         images, target = torch.from_numpy(data.images), torch.from_numpy(data.target())
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            judge = MaskJudge(Judge(PatchGAN(6, 4)), ignore=0, weight=1.0)
+            judge = MaskCritic(AdversarialCritic(PatchGAN(6, 4)), ignore=0, weight=1.0)
             blind = torch.zeros(len(images), 5, 16, 24, requires_grad=True)
             blames = [float(judge(images, blind, target).detach()) for _ in range(60)]
         assert blames[-1] > blames[0] + 0.5
 
     def test_pixels_that_do_not_count_give_no_hint(self, data):
         images, target = torch.from_numpy(data.images), torch.from_numpy(data.target())
-        judge = MaskJudge(Judge(PatchGAN(6, 4)), ignore=0, weight=1.0)
+        judge = MaskCritic(AdversarialCritic(PatchGAN(6, 4)), ignore=0, weight=1.0)
         logits = torch.zeros(len(images), 5, 16, 24, requires_grad=True)
         judge(images, logits, target).backward()
         pushed = logits.grad.abs().sum(dim=1)
@@ -221,12 +221,12 @@ class TestAdversarial:
 
 def task_of(network, data):
     images, target = torch.from_numpy(data.images), torch.from_numpy(data.target())
-    return Task(
+    return TrainingTask(
         network=network,
         loss=build_loss("cross_entropy", frequencies=np.ones(5) / 5, ignore=0),
         batches=lambda _: iter([(images, target)]),
         steps=1,
-        examine=lambda _: Rates(0.0, 0.0, 0.0),
+        examine=lambda _: EpochMetrics(0.0, 0.0, 0.0),
         recipe=member().recipe,
         autocast=contextlib.nullcontext,
         classes=5,
@@ -263,8 +263,8 @@ class TestSpecialists:
                 train_fold(one, data, fold, seed=0, device="cpu", folder=folder)
             predicted(one, data, folders, tmp_path / one.name / "oof")
             stores.append(ProbabilityStore(tmp_path / one.name / "oof"))
-        family = Family("five", stores[::-1])
-        raw = Family("five", stores, raw=True).read(slice(0, 4))
+        family = OneVsRestMember("five", stores[::-1])
+        raw = OneVsRestMember("five", stores, raw=True).read(slice(0, 4))
         for label, store in enumerate(stores):
             np.testing.assert_array_equal(raw[:, label], store.read(slice(0, 4))[:, 0])
         np.testing.assert_allclose(family.read(slice(0, 4)), raw / raw.sum(1, keepdims=True), 1e-5)
@@ -272,7 +272,7 @@ class TestSpecialists:
         with pytest.raises(
             BadMaps, match="specialists 'five' lack class sand, big rock; train them"
         ):
-            Family("five", stores[:3])
+            OneVsRestMember("five", stores[:3])
 
     def test_a_class_without_a_training_pixel_is_named(self, data, tmp_path):
         masks = np.where(data.target() == 4, 1, data.target()).astype(np.uint8)
@@ -285,15 +285,15 @@ class TestSpecialists:
 
     def test_unlabelled_pixels_are_background_for_one_and_nothing_for_the_others(self):
         target = np.array([[[0, UNLABELLED, 1, 2]]], np.uint8)
-        assert binary_target(target, 0, ignore=0).tolist() == [[[1, 1, 0, 0]]]
-        assert binary_target(target, 1, ignore=0).tolist() == [[[255, 255, 1, 0]]]
-        assert binary_target(target, 1, ignore=None).tolist() == [[[0, 255, 1, 0]]]
+        assert one_vs_rest_target(target, 0, ignore=0).tolist() == [[[1, 1, 0, 0]]]
+        assert one_vs_rest_target(target, 1, ignore=0).tolist() == [[[255, 255, 1, 0]]]
+        assert one_vs_rest_target(target, 1, ignore=None).tolist() == [[[0, 255, 1, 0]]]
 
 
 class TestGenerated:
     @pytest.fixture
     def ground(self):
-        return Ground(len(MARS), "cpu", 4)
+        return TrainingContext(len(MARS), "cpu", 4)
 
     def test_pairs_are_painted_from_training_masks(self, data, ground):
         images, masks = torch.from_numpy(data.images), torch.from_numpy(data.target())
@@ -343,7 +343,7 @@ class TestGenerated:
 
 class TestWeightsAndRates:
     def test_the_weights_of_losses_are_learnt_with_the_network(self, data):
-        network = Network("unet(width=2, depth=1)", channels=1, classes=5)
+        network = NormalisedNetwork("unet(width=2, depth=1)", channels=1, classes=5)
         loss = build_loss(
             "learned_weights(cross_entropy, dice)", frequencies=np.ones(5) / 5, ignore=0
         )
@@ -379,7 +379,7 @@ class TestWeightsAndRates:
     def test_rates_of_three_pixels(self):
         logits = torch.tensor([[[[9.0, 0, 0, 0]], [[0, 9.0, 0, 0]], [[0, 0, 9.0, 9.0]]]])
         target = torch.tensor([[[1, 1, 2, UNLABELLED]]], dtype=torch.uint8)
-        found = rates(0.5, tally(logits, target, 3), 0)
+        found = rates(0.5, batch_confusion(logits, target, 3), 0)
         assert found.accuracy == pytest.approx(2 / 3)
         assert found.miou == pytest.approx((1 / 2 + 1) / 2)
         assert found.watched("miou") == found.miou
@@ -418,9 +418,9 @@ def test_the_curves_are_drawn(trained):
 
 def test_images_that_would_crowd_a_gpu_stay_beside_it(monkeypatch):
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (1000, 2000))
-    assert home_of(99, "cuda:0") == "cuda:0"
-    assert home_of(101, "cuda:0") == "cpu"
-    assert home_of(10**15, "cpu") == "cpu"
+    assert data_device(99, "cuda:0") == "cuda:0"
+    assert data_device(101, "cuda:0") == "cpu"
+    assert data_device(10**15, "cpu") == "cpu"
 
 
 def test_an_image_with_a_rare_class_is_drawn_more_often():

@@ -6,7 +6,7 @@ import torch
 
 from evaluation.core.errors import BadSpec
 from members.recipe import Member, Recipe
-from members.tta import VIEWS, augmented, check_test_time
+from members.tta import VIEWS, check_test_time, with_tta
 
 MERGES = ["mean", "geometric_mean", "max"]
 
@@ -32,21 +32,21 @@ def by_side(images):
 @pytest.mark.parametrize("spec", [None, "flips", "flips(vertical=True)"])
 def test_what_sees_no_place_is_left_alone_by_mirrors(spec, merge):
     images = drawn()
-    found = augmented(by_brightness, spec, merge)(images)
+    found = with_tta(by_brightness, spec, merge)(images)
     torch.testing.assert_close(found, by_brightness(images), atol=1e-6, rtol=1e-5)
 
 
 @pytest.mark.parametrize("spec", ["flips", "scales", "flips+scales", "scales(factors=[0.5, 2])"])
 @pytest.mark.parametrize("merge", MERGES)
 def test_maps_stay_probabilities_of_the_same_size(spec, merge):
-    found = augmented(by_brightness, spec, merge)(drawn(7, 11))
+    found = with_tta(by_brightness, spec, merge)(drawn(7, 11))
     assert found.shape == (3, 2, 7, 11)
     torch.testing.assert_close(found.sum(dim=1), torch.ones(3, 7, 11))
     assert (found >= 0).all()
 
 
 def test_a_mirror_takes_away_what_depends_on_the_side():
-    found = augmented(by_side, "flips", "mean")(drawn())
+    found = with_tta(by_side, "flips", "mean")(drawn())
     torch.testing.assert_close(found, torch.full_like(found, 0.5))
 
 
@@ -57,7 +57,7 @@ def test_every_scale_is_shown_in_every_flip():
         seen.append(tuple(images.shape[2:]))
         return by_brightness(images)
 
-    augmented(spy, "flips(vertical=True)+scales(factors=[0.5])", "mean")(drawn(8, 12))
+    with_tta(spy, "flips(vertical=True)+scales(factors=[0.5])", "mean")(drawn(8, 12))
     assert sorted(seen) == [(4, 6)] * 4 + [(8, 12)] * 4
 
 
@@ -74,7 +74,7 @@ def test_merging_two_views_by_hand():
         "geometric_mean": 0.45**0.5 / (0.45**0.5 + 0.05**0.5),
     }
     for merge, value in expected.items():
-        found = augmented(told, "flips", merge)(images)[0, 0, 0]
+        found = with_tta(told, "flips", merge)(images)[0, 0, 0]
         np.testing.assert_allclose(found, [value, value], rtol=1e-6)
 
 

@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from evaluation.core.arrays import argmax
 from evaluation.core.errors import BadData, BadMaps, BadSpec
-from postproc.chain import argmax, parse_chain
+from postproc.chain import parse_chain
 from postproc.steps import STEPS
 
 CLASSES = 3

@@ -17,8 +17,8 @@ from evaluation.core.errors import (
 from evaluation.protocols import masked
 from members.maps import ArrayMaps
 from postproc.chain import parse_chain
-from postproc.fit_chain import fit_chain, held_out_pixels
-from postproc.postprocess import CrossFitted, postprocess
+from postproc.fit_chain import fit_chain, fit_pixels
+from postproc.postprocess import OutOfFoldChain, postprocess
 from postproc.step import FitBlock
 from postproc.steps import STEPS
 from postproc.steps.class_bias import best_bias
@@ -207,13 +207,11 @@ class TestWhatIsLearned:
         whole = [FitBlock(maps, target)]
         parts = [FitBlock(maps[k : k + 7], target[k : k + 7]) for k in range(0, 60, 7)]
         for values in (1 << 23, 9000):
-            one, other = (
-                held_out_pixels(b, [1, 2, 3], FLOOR, values=values) for b in (whole, parts)
-            )
+            one, other = (fit_pixels(b, [1, 2, 3], FLOOR, values=values) for b in (whole, parts))
             np.testing.assert_array_equal(one.log_maps, other.log_maps)
             np.testing.assert_array_equal(one.weight, other.weight)
-        every = held_out_pixels(whole, [1, 2, 3], FLOOR)
-        thinned = held_out_pixels(whole, [1, 2, 3], FLOOR, values=9000)
+        every = fit_pixels(whole, [1, 2, 3], FLOOR)
+        thinned = fit_pixels(whole, [1, 2, 3], FLOOR, values=9000)
         assert len(thinned.target) < len(every.target) / 2
         np.testing.assert_allclose(
             np.bincount(thinned.target, thinned.weight), np.bincount(every.target, every.weight)
@@ -274,7 +272,7 @@ class TestFittingAChain:
         texts = ["class_bias(bias=[0, 0, 0, 9])", "suppress_background|mode_filter"]
         chains = [parse_chain(text, classes=CLASSES, ignore=0) for text in texts]
         fold_of = np.arange(130) % 3 % 2
-        crossed = CrossFitted(chains, fold_of)
+        crossed = OutOfFoldChain(chains, fold_of)
         for block, labels in postprocess(maps.__getitem__, 130, crossed):
             for fold, chain in enumerate(chains):
                 own = fold_of[block] == fold

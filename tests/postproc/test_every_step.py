@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from postproc.chain import argmax
-from postproc.step import FitBlock, Learned
+from evaluation.core.arrays import argmax
+from postproc.step import FitBlock, LearnedStep
 from postproc.steps import STEPS
 
 IGNORE = 0
@@ -65,7 +65,7 @@ def build(spec, classes):
     """Build a step; one that learns has learned."""
     context = {"classes": classes, "ignore": IGNORE, "floor": 2.0**-25}
     step = STEPS.build(spec, **context)
-    if isinstance(step, Learned):
+    if isinstance(step, LearnedStep):
         size = (4, classes, 6, 7) if classes < 9 else (1, classes, 3, 4)
         maps = some_maps(np.random.default_rng(9), size)
         step = STEPS.build(step.fit([FitBlock(maps, argmax(maps))]), **context)

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from evaluation.core.arrays import argmax
 from evaluation.core.errors import BadSpec
-from postproc.chain import argmax
 from postproc.regions import Regions, majority_label
 from postproc.steps import STEPS
 

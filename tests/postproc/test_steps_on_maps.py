@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from evaluation.core.arrays import argmax
 from evaluation.core.errors import BadSpec
-from postproc.chain import argmax
 from postproc.steps import STEPS
 
 seeds = st.integers(0, 2**32 - 1)

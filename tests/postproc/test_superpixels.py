@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from evaluation.core.arrays import argmax
 from evaluation.core.errors import BadSpec
-from postproc.chain import argmax
 from postproc.steps import STEPS
 from postproc.steps.superpixel_vote import averaged, superpixels
 

@@ -19,11 +19,11 @@ from ensemble.block_fusion import stacked
 from ensemble.fitted_json import load_fitted
 from ensemble.fusion import Fusion, fuse_block
 from ensemble.pipeline.bench.timing import machine
-from ensemble.pipeline.candidates.fuse import FITTED, Plan, planned
+from ensemble.pipeline.candidates.fuse import FITTED, FusionSpec, resolve_fusion
 from ensemble.pipeline.candidates.postprocess import applied_chain, read_candidate
 from ensemble.pipeline.data.prepare import read_folds
 from ensemble.pipeline.run.experiment import Experiment
-from ensemble.pipeline.run.open_run import OOF, Sources
+from ensemble.pipeline.run.open_run import OOF, RunMembers
 from ensemble.strategies import SEES_SPECIALISTS
 from ensemble.strategies.weighted_mean import WeightedMean
 from evaluation.core.errors import EnsError
@@ -33,9 +33,9 @@ from evaluation.core.run_folder import Run
 from evaluation.core.specs import parse_spec
 from evaluation.core.types import Array
 from members.data.dataset import DataSet
-from members.network import Network
+from members.network import NormalisedNetwork
 from members.predict import PASS_IMAGES, predict
-from members.recipe import Member, families
+from members.recipe import Member, specialist_families
 from members.train import WEIGHTS, load_network
 
 MEMBER_COSTS_PASSES = 3
@@ -57,7 +57,7 @@ class Cost:
     bytes: int
 
 
-def member_cost(sources: Sources, name: str, data: DataSet) -> Cost:
+def member_cost(sources: RunMembers, name: str, data: DataSet) -> Cost:
     """Measure a member, or a family as the sum of its specialists.
 
     Args:
@@ -70,7 +70,7 @@ def member_cost(sources: Sources, name: str, data: DataSet) -> Cost:
     """
     run = sources.run
     alone = [member for member in sources.members if member.name == name]
-    parts = families(sources.members).get(name, alone)
+    parts = specialist_families(sources.members).get(name, alone)
     names = [member.name for member in parts] or [name]
     disk = sum(_bytes(run, part) for part in names)
     if not parts or not all(_trained(run, member) for member in parts):
@@ -90,7 +90,7 @@ def _trained(run: Run, member: Member) -> bool:
     return (run.model(member.name, 0) / WEIGHTS).is_file()
 
 
-def _milliseconds_member_costs(network: Network, member: Member, images: Array) -> float:
+def _milliseconds_member_costs(network: NormalisedNetwork, member: Member, images: Array) -> float:
     with one_thread():
         predict(network, images, "cpu", member)  # warms code and caches
         seconds = []
@@ -120,7 +120,7 @@ def _bytes(run: Run, name: str) -> int:
 IMAGES, PASSES = 16, 3
 
 
-def fusion_milliseconds(sources: Sources, plan: Plan, split: str) -> float:
+def fusion_milliseconds(sources: RunMembers, plan: FusionSpec, split: str) -> float:
     """Time a fitted fusion.
 
     Args:
@@ -139,7 +139,7 @@ def fusion_milliseconds(sources: Sources, plan: Plan, split: str) -> float:
     return _milliseconds(lambda: fuse_block(fusion, maps, images), len(images))
 
 
-def chain_milliseconds(sources: Sources, candidate: str, split: str) -> float:
+def chain_milliseconds(sources: RunMembers, candidate: str, split: str) -> float:
     """Time a candidate's chain, as it was fitted; the plain argmax is one too.
 
     Args:
@@ -158,7 +158,7 @@ def chain_milliseconds(sources: Sources, candidate: str, split: str) -> float:
     return _milliseconds(lambda: steps(maps, images), len(images))
 
 
-def used_members(sources: Sources, plan: Plan) -> tuple[str, ...]:
+def used_members(sources: RunMembers, plan: FusionSpec) -> tuple[str, ...]:
     """Return the members of a fusion but those that it gives no weight at all.
 
     Args:
@@ -175,7 +175,7 @@ def used_members(sources: Sources, plan: Plan) -> tuple[str, ...]:
     return tuple(name for name, has in zip(plan.members, weighs, strict=True) if has)
 
 
-def _images(sources: Sources, split: str) -> np.ndarray:
+def _images(sources: RunMembers, split: str) -> np.ndarray:
     return np.array(DataSet.load(sources.run.data(split)).images[:IMAGES])
 
 
@@ -220,7 +220,7 @@ class Meter:
         tell: gets a line for whatever is measured, or cannot be.
     """
 
-    sources: Sources
+    sources: RunMembers
     experiment: Experiment
     split: str
     tell: Callable[[str], None]
@@ -252,7 +252,7 @@ class Meter:
         return list(dict.fromkeys(members)), list(dict.fromkeys(fusions))
 
     def _used(self, fusion: str) -> tuple[str, ...]:
-        plan = planned(self.experiment, self.sources, fusion)
+        plan = resolve_fusion(self.experiment, self.sources, fusion)
         try:
             return used_members(self.sources, plan)
         except EnsError:
@@ -276,7 +276,7 @@ class Meter:
         where = self._where(name)
 
         def measure() -> float:
-            plan = planned(self.experiment, self.sources, name)
+            plan = resolve_fusion(self.experiment, self.sources, name)
             return fusion_milliseconds(self.sources, plan, where)
 
         return self._kept(f"fusion {name}", self.sources.identity(name, where), measure)

@@ -8,11 +8,11 @@ import numpy as np
 
 from ensemble.pipeline.candidates.fuse import Reader
 from ensemble.pipeline.data.clean import check_new
-from ensemble.pipeline.run.open_run import OOF, Sources
-from evaluation.core.arrays import highest
+from ensemble.pipeline.run.open_run import OOF, RunMembers
+from evaluation.core.arrays import argmax
 from evaluation.core.blocks import map_blocks
-from evaluation.core.errors import BadMaps, BadRun, Leak
-from evaluation.core.files import whole_file
+from evaluation.core.errors import BadMaps, BadRun, LeakageError
+from evaluation.core.files import atomic_file
 from evaluation.core.run_folder import Run
 from evaluation.core.types import Array, Map
 from members.data.contact_sheet import write_sheet
@@ -56,14 +56,14 @@ def find_disagreements(
         check_new(run.path, "--out", out, out.suffix)
     if sheet is not None:
         check_new(run.path, "--sheet", sheet, ".png")
-    names, readers = _opened(Sources.of(run), member)
+    names, readers = _opened(RunMembers.of(run), member)
     data = DataSet.load(run.data(OOF))
     _check(names, readers, data)
     found = _measured(readers, data)
     order = np.argsort(-found.score, kind="stable")  # NaN, nothing to score, comes last
     places = order[: min(count, int((found.pixels > 0).sum()))]
     if out is not None:
-        with whole_file(out) as partial:
+        with atomic_file(out) as partial:
             partial.write_text("".join(f"{data.ids[place]}\n" for place in places), "utf-8")
     listed = [_entry(found, data, int(place)) for place in places]
     if sheet is not None:
@@ -95,7 +95,7 @@ def as_text(document: Document) -> str:
     return "\n".join(lines)
 
 
-def _opened(sources: Sources, member: str) -> tuple[list[str], list[Reader]]:
+def _opened(sources: RunMembers, member: str) -> tuple[list[str], list[Reader]]:
     names = [member]
     if member == ALL:
         names = [name for name in sources.names() if OOF in sources.splits(name)]
@@ -112,12 +112,12 @@ def _check(names: Sequence[str], readers: Sequence[Reader], data: DataSet) -> No
             raise BadMaps(f"{name!r} has maps of other images than {OOF}; predict again")
         saw = reader.saw()
         if saw is None:
-            raise Leak(
+            raise LeakageError(
                 f"{name!r} does not say which images it was trained on; expected out-of-fold"
                 " maps; choose another --member"
             )
         if saw.any():
-            raise Leak(
+            raise LeakageError(
                 f"{name!r} was trained on {int(saw.sum())} of these images and agrees with their"
                 " masks; expected out-of-fold maps; choose another --member"
             )
@@ -157,7 +157,7 @@ def _write_sheet(
     path: Path, readers: Sequence[Reader], data: DataSet, places: Array, listed: list[Document]
 ) -> None:
     maps = [_mean_map(readers, slice(int(place), int(place) + 1)) for place in places]
-    pred = highest(among_scored(np.concatenate(maps), data.classes))
+    pred = argmax(among_scored(np.concatenate(maps), data.classes))
     captions = [
         f"{entry['id']}: {entry['score']:.2f}, {' -> '.join(entry['confusion'] or [])}"
         for entry in listed

@@ -10,21 +10,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from evaluation.core.arrays import argmax
 from evaluation.core.types import Map
 from members.batches import class_shares
 from members.data.dataset import DataSet
 from members.devices import autocast
 from members.losses import build_loss
 from members.maps import ArrayMaps
-from members.network import Network
+from members.network import NormalisedNetwork
 from members.predict import predict
 from members.recipe import Member
 from members.store import ProbabilityStore
 from members.store_metadata import StoreDtype
-from members.trainers import PROCEDURES
-from members.trainers.epoch_metrics import Rates
-from members.trainers.loop import Task
-from postproc.chain import Chain, argmax
+from members.trainers import TRAINERS
+from members.trainers.epoch_metrics import EpochMetrics
+from members.trainers.loop import TrainingTask
+from postproc.chain import Chain
 from postproc.fit_chain import fit_chain
 
 TRIED_IMAGES = 4
@@ -124,7 +125,7 @@ def _clock(device: str) -> Callable[[], float]:
 
 def _tried(member: Member, data: DataSet, device: str) -> Pace:
     classes = BINARY if member.label is not None else len(data.classes)
-    network = Network(member.recipe.architecture, channels=data.channels, classes=classes)
+    network = NormalisedNetwork(member.recipe.architecture, channels=data.channels, classes=classes)
     network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     few = min(member.recipe.batch, TRIED_IMAGES, len(data))
     kept: dict[int, int] = {}
@@ -153,7 +154,7 @@ def _tried(member: Member, data: DataSet, device: str) -> Pace:
 
 
 def _learn_seconds(
-    network: Network, member: Member, data: DataSet, batch: int, device: str
+    network: NormalisedNetwork, member: Member, data: DataSet, batch: int, device: str
 ) -> float:
     """Return how long a step of the member's procedure takes."""
     classes = BINARY if member.label is not None else len(data.classes)
@@ -162,18 +163,18 @@ def _learn_seconds(
     target = torch.from_numpy(labels).to(device)
     images = torch.from_numpy(np.array(data.images[:batch])).to(device)
     shares = class_shares(labels, classes)
-    task = Task(
+    task = TrainingTask(
         network=network,
         loss=build_loss(member.recipe.loss, frequencies=shares, ignore=ignore).to(device),
         batches=lambda _: iter([(images, target)]),
         steps=1,
-        examine=lambda _: Rates(0.0, 0.0, 0.0),
+        examine=lambda _: EpochMetrics(0.0, 0.0, 0.0),
         recipe=member.recipe.model_copy(update={"epochs": 1}),
         autocast=autocast(device, member.recipe.precision),
         classes=classes,
         ignore=ignore,
     )
-    train = PROCEDURES.build(member.recipe.procedure)
+    train = TRAINERS.build(member.recipe.procedure)
     clock = _clock(device)
     started = clock()
     epochs = len(train(task))

@@ -19,13 +19,13 @@ from ensemble.block_fusion import stacked
 from ensemble.diversity.disagreement import uncertainty
 from ensemble.diversity.subset_scorer import threads_for
 from ensemble.fusion import PIECE_VALUES
-from ensemble.pipeline.run.open_run import Sources
-from ensemble.pipeline.run.opened_members import EnsembleMaps, open_members
-from evaluation.core.arrays import highest
+from ensemble.pipeline.run.open_run import RunMembers
+from ensemble.pipeline.run.opened_members import OpenedMembers, open_members
+from evaluation.core.arrays import argmax
 from evaluation.core.blocks import blocks, map_blocks
 from evaluation.core.classes import UNLABELLED, Classes
 from evaluation.core.errors import BadSpec
-from evaluation.core.files import whole_folder
+from evaluation.core.files import atomic_folder
 from evaluation.core.progress import progress
 from evaluation.core.run_folder import Run
 from evaluation.core.types import Array
@@ -179,11 +179,11 @@ def rank_images(
     """
     if out.exists():
         raise BadSpec(f"--out {out} exists and is not overwritten; name a new folder")
-    maps = open_members(Sources.of(run), split, tell)
+    maps = open_members(RunMembers.of(run), split, tell)
     values = dict(zip(MEASURES, _measured(maps).T, strict=True))
     order = np.argsort(-values[by], kind="stable")
     entries = [_entry(maps, values, int(place), rank) for rank, place in enumerate(order, 1)]
-    with whole_folder(out) as partial:
+    with atomic_folder(out) as partial:
         with (partial / RANKING).open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, list(entries[0]))
             writer.writeheader()
@@ -221,7 +221,7 @@ def as_text(document: Document) -> str:
     return "\n".join(lines).replace("mutual_information", "mutual information")
 
 
-def _measured(maps: EnsembleMaps) -> Array:
+def _measured(maps: OpenedMembers) -> Array:
     """Return the measures of each image, (image, measure)."""
     _, *rest = maps.readers[0].size
     piece = max(1, PIECE_VALUES // int(np.prod(rest)))
@@ -241,19 +241,19 @@ def _measured(maps: EnsembleMaps) -> Array:
     return np.concatenate(list(progress(done, "uncertainty", len(blocks(count)))))
 
 
-def _means(members: Array, target: Array | None, maps: EnsembleMaps) -> Array:
+def _means(members: Array, target: Array | None, maps: OpenedMembers) -> Array:
     pixels = (1, 2)
     nats = [found.mean(axis=pixels) for found in uncertainty(members)]
     wrong = np.full(len(nats[0]), np.nan)
     if target is not None:
         scored = (target != UNLABELLED) & (target != maps.data.classes.ignore)
-        errors = (highest(members.sum(axis=0)) != target) & scored
+        errors = (argmax(members.sum(axis=0)) != target) & scored
         count = scored.sum(axis=pixels)
         np.divide(errors.sum(axis=pixels), count, out=wrong, where=count > 0)
     return np.stack([*nats, wrong], axis=1).astype(np.float64)
 
 
-def _entry(maps: EnsembleMaps, values: dict[str, Array], place: int, rank: int) -> Document:
+def _entry(maps: OpenedMembers, values: dict[str, Array], place: int, rank: int) -> Document:
     return {
         "rank": rank,
         "id": maps.data.ids[place],
@@ -262,7 +262,7 @@ def _entry(maps: EnsembleMaps, values: dict[str, Array], place: int, rank: int) 
     }
 
 
-def _unsure(maps: EnsembleMaps, places: Array, entries: list[Document]) -> list[Unsure]:
+def _unsure(maps: OpenedMembers, places: Array, entries: list[Document]) -> list[Unsure]:
     """Read the images to draw again: few, wherever they lie."""
     found = []
     for place, entry in zip(places.tolist(), entries, strict=False):
@@ -275,7 +275,7 @@ def _unsure(maps: EnsembleMaps, places: Array, entries: list[Document]) -> list[
                 caption=_caption(entry),
                 image=np.asarray(maps.data.images[place]),
                 target=None if masks is None else np.asarray(masks[place]),
-                pred=highest(members.sum(axis=0))[0],
+                pred=argmax(members.sum(axis=0))[0],
                 entropy=entropy[0],
                 mutual=mutual[0],
             )

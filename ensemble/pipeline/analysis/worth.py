@@ -15,21 +15,26 @@ import numpy as np
 from ensemble.diversity.disagreement import Measure, count_both_right, measure_pairs
 from ensemble.diversity.member_worth import (
     Elimination,
-    Formula,
-    Size,
-    Step,
+    Removal,
+    ShapleyEstimator,
+    SizeScore,
     eliminate,
     formula_for,
-    growth,
     shapley,
+    size_curve,
     without_one,
 )
-from ensemble.diversity.subset_scorer import Change, Judge, SubsetCounts, group_places
+from ensemble.diversity.subset_scorer import (
+    ScoreDifference,
+    SubsetCounts,
+    SubsetScorer,
+    group_indices,
+)
 from ensemble.pipeline.analysis.inference_cost import member_cost
-from ensemble.pipeline.run.open_run import OOF, Sources, run_experiment
-from ensemble.pipeline.run.opened_members import EnsembleMaps, open_members
+from ensemble.pipeline.run.open_run import OOF, RunMembers, run_experiment
+from ensemble.pipeline.run.opened_members import OpenedMembers, open_members
 from evaluation.core.errors import BadRun
-from evaluation.core.files import whole_file
+from evaluation.core.files import atomic_file
 from evaluation.core.run_folder import Run
 from evaluation.formatting import (
     NOTHING,
@@ -92,13 +97,13 @@ def advice_line(document: Document) -> str:
     return f"drop {', '.join(advice['drop'])} ({of}): {told} and {time}"
 
 
-def change_document(change: Change) -> Document:
+def change_document(change: ScoreDifference) -> Document:
     """Give a change as JSON."""
     ends = interval_document(change.interval)
     return {"change": change.value, "interval": ends, "half_width": change.half_width}
 
 
-def _step(step: Step, names: Sequence[str]) -> Document:
+def _step(step: Removal, names: Sequence[str]) -> Document:
     return {"dropped": names[step.dropped], **change_document(step.change)}
 
 
@@ -128,7 +133,7 @@ def value_members(
         tell: gets a line for whatever was left out.
 
     Returns:
-        A JSON document: the `miou` of all, `members` by falling Shapley value, `growth` by number
+        A JSON document: the `miou` of all, `members` by falling Shapley value, `size_curve` by number
         of members, `pairs`, `advice`.
 
     Raises:
@@ -136,7 +141,7 @@ def value_members(
         BadMaps: maps of other images.
         Leak: maps of images that the member was trained on.
     """
-    sources, rng = Sources.of(run), np.random.default_rng(run_experiment(run).seed)
+    sources, rng = RunMembers.of(run), np.random.default_rng(run_experiment(run).seed)
     maps = open_members(sources, split, tell)
     everyone = tuple(range(len(maps.names)))
     shares = formula_for(len(everyone), circles=circles, rng=rng)
@@ -159,7 +164,7 @@ def value_members(
         "groups": judge.counts.groups,
         **whole,
         "members": sorted(rows, key=lambda row: -row["shapley"]["value"]),
-        "growth": [_size_document(size) for size in growth(judge, shares.subsets)],
+        "growth": [_size_document(size) for size in size_curve(judge, shares.subsets)],
         "circles": None if shares.exact else len(shares.weights),
         "pairs": _pairs(maps),
         "tolerance": tolerance,
@@ -167,7 +172,7 @@ def value_members(
     }
 
 
-def judge_of(sources: Sources, maps: EnsembleMaps, subsets: int) -> Judge:
+def judge_of(sources: RunMembers, maps: OpenedMembers, subsets: int) -> SubsetScorer:
     """Return who scores means of a run's members.
 
     Args:
@@ -182,12 +187,14 @@ def judge_of(sources: Sources, maps: EnsembleMaps, subsets: int) -> Judge:
     if data.masks is None:
         raise BadRun(f"split {maps.split!r} has no target to score by; take another --split")
     rng = np.random.default_rng(seed)
-    places = group_places(data.group_names(), subsets=subsets, classes=len(data.classes), rng=rng)
+    places = group_indices(data.group_names(), subsets=subsets, classes=len(data.classes), rng=rng)
     counts = SubsetCounts(maps.readers, data.target(), places)
-    return Judge(counts, PROTOCOLS.build(PROTOCOL), data.classes.ignore, seed)
+    return SubsetScorer(counts, PROTOCOLS.build(PROTOCOL), data.classes.ignore, seed)
 
 
-def _rows(sources: Sources, maps: EnsembleMaps, judge: Judge, shares: Formula) -> list[Document]:
+def _rows(
+    sources: RunMembers, maps: OpenedMembers, judge: SubsetScorer, shares: ShapleyEstimator
+) -> list[Document]:
     everyone = tuple(range(len(maps.names)))
     alone = judge.score((member,) for member in everyone)
     values = shapley(judge, shares)
@@ -213,17 +220,17 @@ def _rows(sources: Sources, maps: EnsembleMaps, judge: Judge, shares: Formula) -
     return rows
 
 
-def _by_class(scores: Score, place: int, maps: EnsembleMaps) -> Document:
+def _by_class(scores: Score, place: int, maps: OpenedMembers) -> Document:
     one = Score(scores.iou[place], np.asarray(scores.miou[place]))
     return {"miou": number(float(one.miou)), "iou": iou_by_name(one, maps.data.classes)}
 
 
-def _size_document(size: Size) -> Document:
+def _size_document(size: SizeScore) -> Document:
     gain = None if size.gain is None else change_document(size.gain)
     return {"members": size.members, "miou": number(size.miou), "gain": gain}
 
 
-def _pairs(maps: EnsembleMaps) -> Document:
+def _pairs(maps: OpenedMembers) -> Document:
     data = maps.data
     both, pixels = count_both_right(maps.readers, data.target(), ignore=data.classes.ignore)
     found = measure_pairs(both, pixels)
@@ -239,7 +246,7 @@ def _pairs(maps: EnsembleMaps) -> Document:
     }
 
 
-def _examined(sources: Sources, names: tuple[str, ...], kept: list[str]) -> Document | None:
+def _examined(sources: RunMembers, names: tuple[str, ...], kept: list[str]) -> Document | None:
     """Return what dropping changes on images that it was not chosen on."""
     run = sources.run
     there = VALIDATION in run.splits() and all(VALIDATION in sources.splits(n) for n in names)
@@ -290,7 +297,7 @@ def draw_growth(document: Document, file: Path) -> None:
         if found and ends is not None:
             low, high = (found[-1].miou + ends[end] for end in ("low", "high"))
         found.append(Grown(size["members"], size["miou"], low, high))
-    with whole_file(file) as partial:
+    with atomic_file(file) as partial:
         partial.write_text(standalone(member_growth(found)), encoding="utf-8")
 
 

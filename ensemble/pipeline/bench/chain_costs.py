@@ -20,7 +20,7 @@ import numpy as np
 
 from ensemble.blas import one_blas_thread
 from ensemble.pipeline.bench.timing import compared, in_turns
-from evaluation.core.arrays import spaced
+from evaluation.core.arrays import evenly_spaced
 from evaluation.core.blocks import blocks
 from evaluation.core.types import Array, Images, Map
 from members.data.dataset import DataSet
@@ -95,7 +95,7 @@ def costs(
         medians), `times_as_long_of_minima`, `peak_mb` and `peak_mb_over_plain`, the first one.
     """
     every = blocks(len(data))
-    timed = [every[place] for place in spaced(len(every), TIMED_BLOCKS)]
+    timed = [every[place] for place in evenly_spaced(len(every), TIMED_BLOCKS)]
     cases = [(maps.read(block), np.asarray(data.images[block])) for block in timed]
     images = sum(len(values) for values, _ in cases)
     plain, *_ = chains

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ensemble.pipeline.candidates.chains import FittedChain, fit_on_oof
-from ensemble.pipeline.run.open_run import OOF, Sources
+from ensemble.pipeline.run.open_run import OOF, RunMembers
 from evaluation.core.errors import BadSpec
 from members.recipe import check_name
-from postproc.chain import Chain, Surroundings, parse_chain
-from postproc.postprocess import CrossFitted
+from postproc.chain import Chain, StepContext, parse_chain
+from postproc.postprocess import OutOfFoldChain
 
 Tell = Callable[[str], None]
 
@@ -46,11 +46,11 @@ class Compared:
     asked: Chain
     fitted: FittedChain
 
-    def head(self, place: int, split: str) -> Chain | CrossFitted:
+    def head(self, place: int, split: str) -> Chain | OutOfFoldChain:
         """Return the steps before a place, as they label a split."""
         whole = self.fitted.of(split)
-        if isinstance(whole, CrossFitted):
-            return CrossFitted([chain.head(place) for chain in whole.chains], whole.fold_of)
+        if isinstance(whole, OutOfFoldChain):
+            return OutOfFoldChain([chain.head(place) for chain in whole.chains], whole.fold_of)
         return whole.head(place)
 
 
@@ -81,7 +81,7 @@ def read_chains(path: Path) -> dict[str, str]:
     return found
 
 
-def parse_all(named: Mapping[str, str], around: Surroundings, where: str) -> dict[str, Chain]:
+def parse_all(named: Mapping[str, str], around: StepContext, where: str) -> dict[str, Chain]:
     """Parse every chain, so that a bad one is met before any work.
 
     Args:
@@ -103,7 +103,7 @@ def parse_all(named: Mapping[str, str], around: Surroundings, where: str) -> dic
     return parsed
 
 
-def usual(sources: Sources, source: str, around: Surroundings, tell: Tell) -> dict[str, Chain]:
+def usual(sources: RunMembers, source: str, around: StepContext, tell: Tell) -> dict[str, Chain]:
     """Parse the usual set, less what cannot be, and tell what is left out and why."""
     chains = USUAL
     if around.ignore is None:
@@ -117,7 +117,7 @@ def usual(sources: Sources, source: str, around: Surroundings, tell: Tell) -> di
 
 
 def fit_all(
-    sources: Sources, source: str, chains: Mapping[str, Chain], tell: Tell
+    sources: RunMembers, source: str, chains: Mapping[str, Chain], tell: Tell
 ) -> list[Compared]:
     """Fit what learns on `oof`; what looks like a leak is told once, not for each chain.
 

@@ -27,9 +27,9 @@ from ensemble.pipeline.bench.timing import machine
 from ensemble.pipeline.candidates.chains import FittedChain
 from ensemble.pipeline.candidates.postprocess import is_labelled, read_candidate, read_labels
 from ensemble.pipeline.data.prepare import run_classes
-from ensemble.pipeline.run.open_run import OOF, Sources, run_experiment
+from ensemble.pipeline.run.open_run import OOF, RunMembers, run_experiment
 from ensemble.pipeline.scoring.score import fused
-from evaluation.confusion import confusion_by_threads
+from evaluation.confusion import parallel_confusion
 from evaluation.core.errors import BadRun
 from evaluation.core.run_folder import Run
 from evaluation.core.types import Counts, Labels
@@ -38,12 +38,12 @@ from evaluation.leaderboard_text import interval_document
 from evaluation.protocols import masked
 from evaluation.scores import ScoredImages, number
 from members.data.dataset import DataSet
-from members.specialists import Family
+from members.specialists import OneVsRestMember
 from members.store import ProbabilityStore
-from postproc.chain import FLOAT16_FLOOR, Chain, Surroundings
+from postproc.chain import FLOAT16_FLOOR, Chain, StepContext
 
 
-def scored_highest(sources: Sources, tell: Callable[[str], None]) -> str:
+def scored_highest(sources: RunMembers, tell: Callable[[str], None]) -> str:
     """Return the fusion whose plain argmax is the highest on `oof`, by `masked`.
 
     Only label maps that are there and current are looked at, as `ens score` leaves them; where
@@ -89,8 +89,8 @@ def open_target(run: Run, split: str) -> DataSet:
 
 
 def open_maps(
-    sources: Sources, source: str, split: str, data: DataSet
-) -> ProbabilityStore | Family:
+    sources: RunMembers, source: str, split: str, data: DataSet
+) -> ProbabilityStore | OneVsRestMember:
     """Open maps of the images of a split.
 
     Raises:
@@ -102,14 +102,14 @@ def open_maps(
     return maps
 
 
-def _on_oof(sources: Sources, fusion: str, target: Labels) -> float:
+def _on_oof(sources: RunMembers, fusion: str, target: Labels) -> float:
     """Score the label maps that are the fusion's plain argmax; NaN where none are there."""
     run, classes = sources.run, run_classes(sources.run)
     for name in run.candidates():
         is_plain = read_candidate(run, name) == (fusion, "")
         if is_plain and is_labelled(sources, fusion, "", name, OOF):
             labels = read_labels(run, name, OOF)
-            counts = confusion_by_threads(target, labels, classes=len(classes))
+            counts = parallel_confusion(target, labels, classes=len(classes))
             return float(masked()(counts.sum(axis=0), classes.ignore).miou)
     return math.nan
 
@@ -204,9 +204,9 @@ def bench_postproc(run: Run, asked: Asked, tell: Tell) -> dict[str, Any]:
         BadRun: no such maps or split, or a chain that learns and no out-of-fold maps.
         Leak: a chain would learn from images that the source was trained on.
     """
-    sources, data = Sources.of(run), open_target(run, asked.split)
+    sources, data = RunMembers.of(run), open_target(run, asked.split)
     classes, named = data.classes, None if asked.chains is None else read_chains(asked.chains)
-    around = Surroundings(len(classes), classes.ignore, FLOAT16_FLOOR)
+    around = StepContext(len(classes), classes.ignore, FLOAT16_FLOOR)
     # Before anything is told; a second time with the floor of the maps, once they are chosen.
     parse_all(named or {}, around, str(asked.chains))
     source = asked.fusion or scored_highest(sources, tell)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ensemble.pipeline.bench.chains import Compared
-from evaluation.confusion import CHANGES, Changes, changes, confusion
+from evaluation.confusion import CHANGES, Changes, confusion, pixel_changes
 from evaluation.core.blocks import blocks, map_blocks
 from evaluation.core.classes import Classes
 from evaluation.core.progress import progress
@@ -57,7 +57,7 @@ def label_all(
         for one in compared:
             stages = [label(one, place) for place in range(len(one.asked.steps) + 1)]
             steps = [
-                changes(true, before, after, classes=len(classes), ignore=classes.ignore)
+                pixel_changes(true, before, after, classes=len(classes), ignore=classes.ignore)
                 for before, after in pairwise(stages)
             ]
             found.append((confusion(true, stages[-1], classes=len(classes)), steps))

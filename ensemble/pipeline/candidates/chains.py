@@ -6,26 +6,33 @@ from typing import Any
 
 import numpy as np
 
-from ensemble.pipeline.candidates.leakage import leak_notes
+from ensemble.pipeline.candidates.leakage import leakage_warnings
 from ensemble.pipeline.data.prepare import split_identity
 from ensemble.pipeline.run.experiment import Experiment
 from ensemble.pipeline.run.open_run import (
     OOF,
-    Sources,
-    fold_of,
-    refuse_leak,
-    without_each_fold,
+    RunMembers,
+    check_no_leakage,
+    fold_indices,
+    leave_one_fold_out,
 )
 from evaluation.core.classes import Classes
 from evaluation.core.errors import BadRun
 from evaluation.core.files import read_json, write_json
-from evaluation.core.provenance import check_outputs, digest, digests, forget, is_current, record
+from evaluation.core.provenance import (
+    digest,
+    digests,
+    invalidate,
+    is_current,
+    record,
+    verify_outputs,
+)
 from evaluation.core.run_folder import Run
 from evaluation.core.specs import split_chain
 from members.data.dataset import DataSet
 from postproc.chain import Chain, parse_chain
 from postproc.fit_chain import fit_chain
-from postproc.postprocess import CrossFitted
+from postproc.postprocess import OutOfFoldChain
 from postproc.steps import STEPS
 
 FITTED, PART = "fitted.json", "fitted"
@@ -41,9 +48,9 @@ class FittedChain:
     """
 
     chain: Chain
-    crossed: CrossFitted | None = None
+    crossed: OutOfFoldChain | None = None
 
-    def of(self, split: str) -> Chain | CrossFitted:
+    def of(self, split: str) -> Chain | OutOfFoldChain:
         """Return what labels a split."""
         return self.crossed if split == OOF and self.crossed else self.chain
 
@@ -67,7 +74,7 @@ def check_chains(experiment: Experiment, classes: Classes | None) -> None:
 
 
 def fit_on_oof(
-    sources: Sources, source: str, chain: Chain, tell: Callable[[str], None]
+    sources: RunMembers, source: str, chain: Chain, tell: Callable[[str], None]
 ) -> FittedChain:
     """Fit the steps of a chain that learn, on all of `oof` and without each fold.
 
@@ -90,18 +97,18 @@ def fit_on_oof(
     maps, data = sources.open(source, OOF), DataSet.load(run.data(OOF))
     if maps.ids != data.ids:
         raise BadRun(f"{source!r} has maps of other images than {OOF}; make them again")
-    refuse_leak(f"chain {chain}", source, maps, cure="or take a chain that learns nothing")
-    target, folds = np.asarray(data.target()), fold_of(run)
+    check_no_leakage(f"chain {chain}", source, maps, cure="or take a chain that learns nothing")
+    target, folds = np.asarray(data.target()), fold_indices(run)
     fitted = fit_chain(chain, maps, target, data.images)
     each = [
-        fit_chain(chain, maps, others, data.images) for others in without_each_fold(target, folds)
+        fit_chain(chain, maps, others, data.images) for others in leave_one_fold_out(target, folds)
     ]
-    for line in leak_notes(sources, [source]):
+    for line in leakage_warnings(sources, [source]):
         tell(line)
-    return FittedChain(fitted, CrossFitted(each, folds))
+    return FittedChain(fitted, OutOfFoldChain(each, folds))
 
 
-def fit_inputs(sources: Sources, source: str, chain: Chain) -> dict[str, str]:
+def fit_inputs(sources: RunMembers, source: str, chain: Chain) -> dict[str, str]:
     """Return the identities of all that a chain learned from; nothing where it does not learn."""
     if not chain.learns:
         return {}
@@ -130,7 +137,7 @@ def save_fitted_chain(
         inputs: what the chain learned from; see `fit_inputs`.
     """
     folder = run.path / "labels" / candidate
-    forget(folder, PART)
+    invalidate(folder, PART)
     (folder / FITTED).unlink(missing_ok=True)
     if fitted.crossed is not None:
         without = [str(chain) for chain in fitted.crossed.chains]
@@ -139,7 +146,7 @@ def save_fitted_chain(
     record(folder, asked=asked, inputs=inputs, outputs=written, part=PART)
 
 
-def is_chain_kept(
+def fitted_chain_is_current(
     run: Run, candidate: str, *, asked: Mapping[str, Any], inputs: Mapping[str, str]
 ) -> bool:
     """Tell whether what `save_fitted_chain` wrote is there and of just this."""
@@ -154,5 +161,5 @@ def read_fitted_chain(run: Run, candidate: str) -> dict[str, Any] | None:
         BadRun: it is not what was written.
     """
     file = run.path / "labels" / candidate / FITTED
-    check_outputs(file.parent, PART)
+    verify_outputs(file.parent, PART)
     return dict(read_json(file)) if file.is_file() else None

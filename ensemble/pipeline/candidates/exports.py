@@ -12,7 +12,7 @@ NOTES = "handed_over.json"
 Kind = Literal["submission", "package"]
 
 
-def note(run: Run, out: Path, kind: Kind, candidate: str, split: str) -> None:
+def record_export(run: Run, out: Path, kind: Kind, candidate: str, split: str) -> None:
     """Write down what was handed over where; the same place is noted once.
 
     Args:
@@ -24,17 +24,17 @@ def note(run: Run, out: Path, kind: Kind, candidate: str, split: str) -> None:
     """
     made_of = {"kind": kind, "candidate": candidate, "split": split}
     made_of["labels"] = str(identity(run.labels(candidate, split)))
-    write_json(run.path / NOTES, {**handed_over(run), str(out.resolve()): made_of})
+    write_json(run.path / NOTES, {**exports_of(run), str(out.resolve()): made_of})
 
 
-def handed_over(run: Run) -> dict[str, dict[str, Any]]:
+def exports_of(run: Run) -> dict[str, dict[str, Any]]:
     """Return what was noted, by path; what is no longer there is left out."""
     file = run.path / NOTES
     noted = read_json(file) if file.is_file() else {}
     return {path: made_of for path, made_of in noted.items() if Path(path).exists()}
 
 
-def is_as_handed_over(run: Run, made_of: dict[str, Any]) -> bool:
+def export_is_current(run: Run, made_of: dict[str, Any]) -> bool:
     """Tell whether the label maps that were handed over are those of today."""
     labels = run.labels(made_of["candidate"], made_of["split"])
     return bool(made_of["labels"] == identity(labels))

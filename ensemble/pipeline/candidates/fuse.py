@@ -6,24 +6,34 @@ from typing import Any
 
 import numpy as np
 
-from ensemble.block_fusion import CrossFitted, FitBlocks, fuse
-from ensemble.calibration.calibration_error import cross_fit, in_words, measure
+from ensemble.block_fusion import OutOfFoldFusion, TrainingBlocks, fuse
+from ensemble.calibration.calibration_error import (
+    cross_fit,
+    describe_calibration,
+    error_before_after,
+)
 from ensemble.fitted_json import ARRAYS, STATE, save_fitted
-from ensemble.fusion import Fusion, Learned
-from ensemble.pipeline.candidates.leakage import leak_notes
+from ensemble.fusion import Fusion, LearnedFusion
+from ensemble.pipeline.candidates.leakage import leakage_warnings
 from ensemble.pipeline.data.prepare import classes_identity, read_folds, split_identity
-from ensemble.pipeline.run.experiment import Experiment, NamedFusion
-from ensemble.pipeline.run.open_run import OOF, Sources, fold_of, refuse_leak, run_experiment
+from ensemble.pipeline.run.experiment import Experiment, FusionEntry
+from ensemble.pipeline.run.open_run import (
+    OOF,
+    RunMembers,
+    check_no_leakage,
+    fold_indices,
+    run_experiment,
+)
 from ensemble.pipeline.run.store_location import Place, placing
 from ensemble.strategies import SEES_SPECIALISTS
 from ensemble.strategy import (
     build_strategy,
     check_strategy,
-    context_of,
     is_calibrated,
+    strategy_context,
 )
 from evaluation.core.errors import BadMaps, BadRun
-from evaluation.core.files import read_json, whole_folder, write_json
+from evaluation.core.files import atomic_folder, read_json, write_json
 from evaluation.core.provenance import (
     digest,
     digests,
@@ -31,22 +41,22 @@ from evaluation.core.provenance import (
     is_current,
     record,
 )
-from evaluation.core.run_folder import Run, writing
+from evaluation.core.run_folder import Run, run_lock
 from evaluation.core.specs import parse_spec
 from members.data.dataset import DataSet
 from members.recipe import check_name
-from members.specialists import Family
+from members.specialists import OneVsRestMember
 from members.store import ProbabilityStore
-from members.store_metadata import Seen, StoreDtype
+from members.store_metadata import StoreDtype, TrainingIds
 
 FITTED = "fitted"
 CALIBRATION = "calibration.json"
 
-Reader = ProbabilityStore | Family
+Reader = ProbabilityStore | OneVsRestMember
 
 
 @dataclass(frozen=True)
-class Plan:
+class FusionSpec:
     """A fusion to be made.
 
     Args:
@@ -97,11 +107,11 @@ def fuse_members(
     """
     spec = parse_spec(strategy)
     name = check_name(name or spec.name, "fusion")
-    with writing(run.path):
-        sources, experiment = Sources.of(run), run_experiment(run)
-        fusion = NamedFusion(strategy=str(spec), members=tuple(members))
+    with run_lock(run.path):
+        sources, experiment = RunMembers.of(run), run_experiment(run)
+        fusion = FusionEntry(strategy=str(spec), members=tuple(members))
         experiment = experiment.model_copy(update={"fusions": {**experiment.fusions, name: fusion}})
-        make_fusion(sources, planned(experiment, sources, name), tell)
+        update_fusion(sources, resolve_fusion(experiment, sources, name), tell)
         experiment.write(run.experiment)
     return name
 
@@ -112,7 +122,7 @@ def calibration_of(run: Run, name: str) -> dict[str, Any] | None:
     return read_json(path) if path.is_file() else None
 
 
-def planned(experiment: Experiment, sources: Sources, name: str) -> Plan:
+def resolve_fusion(experiment: Experiment, sources: RunMembers, name: str) -> FusionSpec:
     """Return what an experiment says of a fusion; without members it takes all that have maps.
 
     Raises:
@@ -133,7 +143,7 @@ def planned(experiment: Experiment, sources: Sources, name: str) -> Plan:
     if not chosen:
         raise BadRun(f"no member of {sources.run.path} has maps; run `ens train-members` first")
     seed, dtype, store = experiment.seed, experiment.store_dtype, experiment.store
-    return Plan(name, str(spec), chosen, seed, dtype, store)
+    return FusionSpec(name, str(spec), chosen, seed, dtype, store)
 
 
 def _refuse_circle(experiment: Experiment, name: str, members: Sequence[str]) -> None:
@@ -149,7 +159,7 @@ def _refuse_circle(experiment: Experiment, name: str, members: Sequence[str]) ->
         met.add(one)
 
 
-def make_fusion(sources: Sources, plan: Plan, tell: Callable[[str], None]) -> None:
+def update_fusion(sources: RunMembers, plan: FusionSpec, tell: Callable[[str], None]) -> None:
     """Make the stores of a fusion that are missing or stale."""
     run = sources.run
     raw = parse_spec(plan.strategy).name in SEES_SPECIALISTS
@@ -170,7 +180,7 @@ def make_fusion(sources: Sources, plan: Plan, tell: Callable[[str], None]) -> No
             tell(f"{plan.name}: {split} fused, {len(readers[split][0].ids)} images")
 
 
-def _check_images(run: Run, plan: Plan, split: str, readers: Sequence[Reader]) -> None:
+def _check_images(run: Run, plan: FusionSpec, split: str, readers: Sequence[Reader]) -> None:
     """Refuse maps of other images, and images that cannot be read, before anything is made."""
     data = DataSet.load(run.data(split))
     for reader, member in zip(readers, plan.members, strict=True):
@@ -179,8 +189,8 @@ def _check_images(run: Run, plan: Plan, split: str, readers: Sequence[Reader]) -
 
 
 def _fuse_split(
-    sources: Sources,
-    plan: Plan,
+    sources: RunMembers,
+    plan: FusionSpec,
     split: str,
     readers: Sequence[Reader],
     fusion: Fusion,
@@ -190,7 +200,7 @@ def _fuse_split(
     """Write the store of one split."""
     run = sources.run
     data = DataSet.load(run.data(split))
-    with whole_folder(run.fused(plan.name, split)) as partial:
+    with atomic_folder(run.fused(plan.name, split)) as partial:
         store = ProbabilityStore.create(
             partial,
             ids=data.ids,
@@ -201,48 +211,48 @@ def _fuse_split(
             at=place(f"{plan.name}-{split}"),
         )
         cross = per_fold is not None and split == OOF
-        applied = CrossFitted(per_fold, fold_of(run)) if cross and per_fold else fusion
+        applied = OutOfFoldFusion(per_fold, fold_indices(run)) if cross and per_fold else fusion
         fuse(readers, applied, len(data), store.write, images=data.images)
         record(partial, asked=_asked(plan), inputs=_inputs(sources, plan, split))
 
 
 def _fitted(
-    sources: Sources,
-    plan: Plan,
+    sources: RunMembers,
+    plan: FusionSpec,
     readers: dict[str, list[Reader]],
     tell: Callable[[str], None],
 ) -> tuple[Fusion, list[Fusion] | None]:
     """Return the fusion fitted on all of `oof`, and those fitted without each fold."""
     run = sources.run
     opened = next(iter(readers.values()))
-    context = context_of(opened, ignore=opened[0].classes.ignore, seed=plan.seed)
+    context = strategy_context(opened, ignore=opened[0].classes.ignore, seed=plan.seed)
     built = build_strategy(plan.strategy, **context)
     folder = run.fusion(plan.name) / FITTED
     (run.fusion(plan.name) / CALIBRATION).unlink(missing_ok=True)
-    if not isinstance(built, Learned):
+    if not isinstance(built, LearnedFusion):
         save_fitted(folder, plan.strategy, built, context)
         return built, None
     if OOF not in readers:
         raise BadRun(f"{plan.strategy} learns from out-of-fold maps; a member has none")
     for reader, member in zip(readers[OOF], plan.members, strict=True):
-        refuse_leak(plan.strategy, member, reader, cure="or leave it out with --members")
-    data, folds = DataSet.load(run.data(OOF)), fold_of(run)
+        check_no_leakage(plan.strategy, member, reader, cure="or leave it out with --members")
+    data, folds = DataSet.load(run.data(OOF)), fold_indices(run)
     images = data.images if built.needs_images else None
     target = np.asarray(data.target())
-    blocks = FitBlocks(readers[OOF], target, images=images, groups=data.groups)
+    blocks = TrainingBlocks(readers[OOF], target, images=images, groups=data.groups)
     fusion = built.fit(blocks)
     per_fold = cross_fit(built, blocks, folds)
     save_fitted(folder, plan.strategy, fusion, context)
     if is_calibrated(plan.strategy):
-        found = measure(blocks, per_fold, folds, ignore=context["ignore"])
+        found = error_before_after(blocks, per_fold, folds, ignore=context["ignore"])
         write_json(run.fusion(plan.name) / CALIBRATION, found)
-        tell(f"{plan.name}: {in_words(found)}")
-    for line in leak_notes(sources, plan.members):
+        tell(f"{plan.name}: {describe_calibration(found)}")
+    for line in leakage_warnings(sources, plan.members):
         tell(f"{plan.name}: {line}")
     return fusion, per_fold
 
 
-def _seen(run: Run, readers: Sequence[Reader], *, learned: bool, split: str) -> Seen | None:
+def _seen(run: Run, readers: Sequence[Reader], *, learned: bool, split: str) -> TrainingIds | None:
     """Say which images stand behind a fusion's maps; None where a member does not declare it."""
     ids = DataSet.load(run.data(OOF)).ids
     masks = [reader.saw() for reader in readers]
@@ -255,11 +265,13 @@ def _seen(run: Run, readers: Sequence[Reader], *, learned: bool, split: str) -> 
         folds = read_folds(run)
         models = [frozenset(ids[i] for i in fold.training) for fold in folds]
         models += [leaked] if leaked else []
-        return Seen(tuple(models), tuple(int(k) for k in fold_of(run)) if split == OOF else None)
-    return Seen((leaked,))
+        return TrainingIds(
+            tuple(models), tuple(int(k) for k in fold_indices(run)) if split == OOF else None
+        )
+    return TrainingIds((leaked,))
 
 
-def _shared_splits(sources: Sources, plan: Plan) -> list[str]:
+def _shared_splits(sources: RunMembers, plan: FusionSpec) -> list[str]:
     for member in plan.members:
         if not sources.splits(member):
             sources.open(member, OOF)  # says what is missing, and how to mend it
@@ -269,7 +281,7 @@ def _shared_splits(sources: Sources, plan: Plan) -> list[str]:
     return shared
 
 
-def _asked(plan: Plan) -> dict[str, Any]:
+def _asked(plan: FusionSpec) -> dict[str, Any]:
     return {
         "strategy": plan.strategy,
         "members": list(plan.members),
@@ -278,7 +290,7 @@ def _asked(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _inputs(sources: Sources, plan: Plan, split: str) -> dict[str, str]:
+def _inputs(sources: RunMembers, plan: FusionSpec, split: str) -> dict[str, str]:
     """Return the identities of a split's maps, and of all that the strategy learnt from."""
     built_from = {f"{m}/{split}": str(sources.identity(m, split)) for m in plan.members}
     if split != OOF and all(sources.identity(m, OOF) for m in plan.members):
@@ -289,7 +301,7 @@ def _inputs(sources: Sources, plan: Plan, split: str) -> dict[str, str]:
     return built_from
 
 
-def is_fused(sources: Sources, plan: Plan, split: str) -> bool:
+def is_fused(sources: RunMembers, plan: FusionSpec, split: str) -> bool:
     """Tell whether a fusion's maps are there and would come out the same today."""
     folder = sources.run.fused(plan.name, split)
     asked, inputs = _asked(plan), _inputs(sources, plan, split)

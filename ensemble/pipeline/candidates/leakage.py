@@ -7,8 +7,8 @@ import numpy as np
 from jaxtyping import Float
 
 from ensemble.pipeline.data.prepare import read_folds
-from ensemble.pipeline.run.open_run import OOF, Sources
-from evaluation.core.arrays import highest, spaced
+from ensemble.pipeline.run.open_run import OOF, RunMembers
+from evaluation.core.arrays import argmax, evenly_spaced
 from evaluation.core.blocks import blocks
 from evaluation.core.classes import UNLABELLED
 from evaluation.core.run_folder import Run
@@ -32,7 +32,7 @@ GroupTallies = Float[np.ndarray, "_ 3"]
 
 
 @dataclass(frozen=True)
-class Difference:
+class OofGap:
     """How much better a member does on `oof` than on `validation`.
 
     Args:
@@ -57,10 +57,10 @@ class Difference:
         )
 
 
-def leak_notes(sources: Sources, members: Sequence[str]) -> list[str]:
+def leakage_warnings(sources: RunMembers, members: Sequence[str]) -> list[str]:
     """Say which members do not declare what they saw, and which look as if they had seen `oof`."""
     notes = []
-    compared = differences(sources, members)
+    compared = oof_gaps(sources, members)
     for name in members:
         opened = sources.open(name, OOF) if OOF in sources.splits(name) else None
         if opened is not None and opened.saw() is None:
@@ -81,7 +81,7 @@ def leak_notes(sources: Sources, members: Sequence[str]) -> list[str]:
     return notes
 
 
-def differences(sources: Sources, members: Sequence[str]) -> list[Difference]:
+def oof_gaps(sources: RunMembers, members: Sequence[str]) -> list[OofGap]:
     """Compare members between `oof` and `validation`, where they have maps and target of both."""
     run = sources.run
     if not {OOF, FRESH} <= set(run.splits()):
@@ -96,7 +96,7 @@ def differences(sources: Sources, members: Sequence[str]) -> list[Difference]:
     ]
 
 
-def alike_across_folds(run: Run) -> list[tuple[str, str]]:
+def cross_fold_duplicates(run: Run) -> list[tuple[str, str]]:
     """List pairs of ids that show the same but lie in different folds, or in `validation`.
 
     A member is then examined on what it learnt. Each image is named once, beside one like it.
@@ -114,7 +114,7 @@ def alike_across_folds(run: Run) -> list[tuple[str, str]]:
     return [(ids[c.of], ids[c.place]) for c in copies if parts[c.of] != parts[c.place]]
 
 
-def _difference(name: str, oof: GroupTallies, fresh: GroupTallies) -> Difference:
+def _difference(name: str, oof: GroupTallies, fresh: GroupTallies) -> OofGap:
     rng = np.random.default_rng(0)
     (right, right_error), (sure, sure_error) = (
         (
@@ -123,7 +123,7 @@ def _difference(name: str, oof: GroupTallies, fresh: GroupTallies) -> Difference
         )
         for column in (0, 1)
     )
-    return Difference(name, right, right_error, sure, sure_error)
+    return OofGap(name, right, right_error, sure, sure_error)
 
 
 def _mean(tallies: GroupTallies, column: int) -> float:
@@ -149,7 +149,7 @@ def _tallies(maps: MapReader, data: DataSet) -> GroupTallies:
         read = maps.read(block)
         target = np.asarray(data.target()[block])
         scored = (target != UNLABELLED) & (target != data.classes.ignore)
-        right = (highest(read) == target) & scored
+        right = (argmax(read) == target) & scored
         sure = np.where(scored, read.max(axis=1), 0)
         sums = [part.sum(axis=(1, 2), dtype=np.float64) for part in (right, sure, scored)]
         rows.append(np.stack(sums, axis=1))
@@ -164,4 +164,4 @@ def _tallies(maps: MapReader, data: DataSet) -> GroupTallies:
 def _spread(images: int) -> Iterator[slice]:
     """Yield blocks of images spread over all, a few at most."""
     every = blocks(images)
-    return (every[place] for place in spaced(len(every), BLOCKS))
+    return (every[place] for place in evenly_spaced(len(every), BLOCKS))

@@ -10,25 +10,25 @@ from ensemble.pipeline.candidates.chains import (
     FittedChain,
     fit_inputs,
     fit_on_oof,
-    is_chain_kept,
+    fitted_chain_is_current,
     read_fitted_chain,
     save_fitted_chain,
 )
 from ensemble.pipeline.data.prepare import classes_identity, run_classes, split_identity
-from ensemble.pipeline.run.open_run import Sources
+from ensemble.pipeline.run.open_run import RunMembers
 from evaluation.core.blocks import blocks
 from evaluation.core.errors import BadRun
 from evaluation.core.files import (
-    new_array,
+    atomic_folder,
+    check_no_external_links,
+    create_npy,
     open_array,
     read_json,
-    refuse_links_out,
-    whole_folder,
     write_json,
 )
 from evaluation.core.progress import progress
-from evaluation.core.provenance import check_outputs, digests, is_current, record
-from evaluation.core.run_folder import CANDIDATE, Run, writing
+from evaluation.core.provenance import digests, is_current, record, verify_outputs
+from evaluation.core.run_folder import CANDIDATE, Run, run_lock
 from evaluation.core.types import Array
 from members.data.dataset import DataSet
 from members.recipe import check_name
@@ -67,13 +67,13 @@ def postprocess_run(
         BadRun: no such maps, or a chain that learns and no out-of-fold maps.
         Leak: the chain would learn from images that the source was trained on.
     """
-    with writing(run.path):
-        sources = Sources.of(run)
-        return make_candidate(sources, source, chain, name=name, tell=tell)
+    with run_lock(run.path):
+        sources = RunMembers.of(run)
+        return update_candidate(sources, source, chain, name=name, tell=tell)
 
 
-def make_candidate(
-    sources: Sources,
+def update_candidate(
+    sources: RunMembers,
     source: str,
     chain: str,
     *,
@@ -91,7 +91,7 @@ def make_candidate(
     stale = [s for s in splits if not _is_current(sources, source, steps, name, s)]
     about = {"of": source, "chain": str(steps)}
     made_of = {"asked": about, "inputs": fit_inputs(sources, source, steps)}
-    kept = is_chain_kept(run, name, **made_of)
+    kept = fitted_chain_is_current(run, name, **made_of)
     fitted = None if kept and not stale else fit_on_oof(sources, source, steps, tell)
     known = run.path / "labels" / name / CANDIDATE
     if not known.is_file() or read_json(known) != about:
@@ -152,8 +152,8 @@ def read_labels(run: Run, candidate: str, split: str) -> Array:
             f"no candidate {candidate!r} with label maps of split {split!r}; known: {known};"
             " `ens postprocess` makes one"
         )
-    refuse_links_out(run.path)
-    check_outputs(file.parent)
+    check_no_external_links(run.path)
+    verify_outputs(file.parent)
     labels, data = open_array(file), DataSet.load(run.data(split))
     if labels.dtype != np.uint8 or labels.shape != (len(data), *data.shape):
         raise BadRun(
@@ -163,20 +163,20 @@ def read_labels(run: Run, candidate: str, split: str) -> Array:
     return labels
 
 
-def is_labelled(sources: Sources, source: str, chain: str, name: str, split: str) -> bool:
+def is_labelled(sources: RunMembers, source: str, chain: str, name: str, split: str) -> bool:
     """Tell whether a candidate's label maps are there and would come out the same today."""
     classes = run_classes(sources.run)
     steps = parse_chain(chain, classes=len(classes), ignore=classes.ignore)
     return _is_current(sources, source, steps, name, split)
 
 
-def _is_current(sources: Sources, source: str, chain: Chain, name: str, split: str) -> bool:
+def _is_current(sources: RunMembers, source: str, chain: Chain, name: str, split: str) -> bool:
     asked, inputs = _made_of(sources, source, chain, split)
     return is_current(sources.run.labels(name, split), asked=asked, inputs=inputs)
 
 
 def _made_of(
-    sources: Sources, source: str, chain: Chain, split: str
+    sources: RunMembers, source: str, chain: Chain, split: str
 ) -> tuple[dict[str, Any], dict[str, str]]:
     inputs = {"maps": str(sources.identity(source, split))}
     inputs["classes"] = classes_identity(sources.run)
@@ -187,7 +187,7 @@ def _made_of(
 
 
 def _label(
-    sources: Sources,
+    sources: RunMembers,
     source: str,
     asked_chain: Chain,
     fitted: FittedChain,
@@ -200,7 +200,7 @@ def _label(
     data, maps = DataSet.load(run.data(split)), sources.open(source, split)
     if maps.ids != data.ids:
         raise BadRun(f"{source!r} has maps of other images than {split}; make them again")
-    with whole_folder(run.labels(name, split)) as partial:
+    with atomic_folder(run.labels(name, split)) as partial:
         write_labels(
             partial / LABELS,
             postprocess(maps.read, len(data), fitted.of(split), images=data.images),
@@ -218,7 +218,7 @@ def write_labels(path: Path, labelled: Any, shape: tuple[int, int, int]) -> None
         labelled: pairs of a slice of images and their labels.
         shape: images, rows, cols.
     """
-    labels = new_array(path, dtype=np.uint8, shape=shape)
+    labels = create_npy(path, dtype=np.uint8, shape=shape)
     for block, part in progress(labelled, "postprocess", len(blocks(shape[0]))):
         labels[block] = part
     labels.flush()

@@ -9,25 +9,25 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from ensemble.pipeline.candidates.fuse import Plan, is_fused, planned
+from ensemble.pipeline.candidates.fuse import FusionSpec, is_fused, resolve_fusion
 from ensemble.pipeline.candidates.postprocess import is_labelled, read_candidate
-from ensemble.pipeline.data.prepare import is_prepared_so, read_folds, run_classes
+from ensemble.pipeline.data.prepare import matches_prepared_data, read_folds, run_classes
 from ensemble.pipeline.members.importing import is_imported
 from ensemble.pipeline.members.train import is_predicted, is_trained
 from ensemble.pipeline.run.experiment import Experiment
-from ensemble.pipeline.run.open_run import OOF, Sources, run_experiment
+from ensemble.pipeline.run.open_run import OOF, RunMembers, run_experiment
 from ensemble.pipeline.scoring.score_inputs import is_scored
 from evaluation.core.errors import BadRun
 from evaluation.core.provenance import identity
 from evaluation.core.run_folder import Run
-from members.recipe import Member, families
+from members.recipe import Member, specialist_families
 from postproc.chain import parse_chain
 
 NAMED = 4
 """Changed results that a warning names."""
 
 
-class Result(NamedTuple):
+class Artifact(NamedTuple):
     """A result of a run.
 
     Args:
@@ -45,11 +45,11 @@ class Result(NamedTuple):
         return f"{self.stage} {self.name} {self.part}".strip()
 
 
-DATA = Result("data", "", "")
+DATA = Artifact("data", "", "")
 
 
 @dataclass(frozen=True)
-class Freshness:
+class Staleness:
     """Asks results of a run; what was found once is not looked at again.
 
     Args:
@@ -58,15 +58,15 @@ class Freshness:
         known: what was found, the changed results behind each.
     """
 
-    sources: Sources
+    sources: RunMembers
     experiment: Experiment
-    known: dict[Result, list[Result]] = field(default_factory=dict)
+    known: dict[Artifact, list[Artifact]] = field(default_factory=dict)
 
-    def is_current(self, result: Result) -> bool:
+    def is_current(self, result: Artifact) -> bool:
         """Tell whether a result is there and would come out the same today."""
         return not self.changed(result)
 
-    def changed(self, result: Result) -> list[Result]:
+    def changed(self, result: Artifact) -> list[Artifact]:
         """List the results that do not agree with what is before them, the first of each way."""
         if result not in self.known:
             before = [one for made_of in self._before(result) for one in self.changed(made_of)]
@@ -74,7 +74,7 @@ class Freshness:
             self.known[result] = list(dict.fromkeys([*before, *own]))
         return self.known[result]
 
-    def warn(self, results: Iterable[Result], tell: Callable[[str], None]) -> None:
+    def warn(self, results: Iterable[Artifact], tell: Callable[[str], None]) -> None:
         """Tell what has changed behind results, in one line, if anything has."""
         found = [str(changed) for result in results for changed in self.changed(result)]
         names = list(dict.fromkeys(found))
@@ -87,13 +87,13 @@ class Freshness:
                 " makes it again, and `ens import` what was imported"
             )
 
-    def maps(self, name: str, split: str) -> list[Result]:
+    def maps(self, name: str, split: str) -> list[Artifact]:
         """Return the maps of a member, a family or a fusion as results."""
-        family = families(self.sources.members).get(name)
+        family = specialist_families(self.sources.members).get(name)
         if family:
-            return [Result("maps", member.name, split) for member in family]
+            return [Artifact("maps", member.name, split) for member in family]
         stage = "maps" if name in self.sources.names() else "fusion"
-        return [Result(stage, name, split)]
+        return [Artifact(stage, name, split)]
 
     def splits(self, name: str) -> list[str]:
         """List the splits of which a member, a family or a fusion can have maps."""
@@ -104,11 +104,11 @@ class Freshness:
         members = [self.splits(member) for member in plan.members] if plan else []
         return [split for split in run.splits() if all(split in some for some in members)]
 
-    def _agrees(self, result: Result) -> bool:
+    def _agrees(self, result: Artifact) -> bool:
         stage, name, part = result
         run = self.sources.run
         if stage == "data":
-            return is_prepared_so(run, self.experiment)
+            return matches_prepared_data(run, self.experiment)
         if stage == "member":
             fold = next(fold for fold in read_folds(run) if str(fold.index) == part)
             return is_trained(run, self.experiment, self._member(name), fold)
@@ -125,7 +125,7 @@ class Freshness:
             return is_labelled(self.sources, *self.asked(name), name, part)
         return identity(run.scores(name), part) is not None and is_scored(run, name, part)
 
-    def _before(self, result: Result) -> Sequence[Result]:
+    def _before(self, result: Artifact) -> Sequence[Artifact]:
         stage, name, part = result
         if stage == "data":
             return []
@@ -133,7 +133,7 @@ class Freshness:
             return [DATA]
         if stage == "maps":
             folds = [] if name in self.sources.foreign else read_folds(self.sources.run)
-            return [DATA, *(Result("member", name, str(fold.index)) for fold in folds)]
+            return [DATA, *(Artifact("member", name, str(fold.index)) for fold in folds)]
         if stage == "fusion":
             return self._before_fusion(name, part)
         if stage == "labels":
@@ -142,17 +142,17 @@ class Freshness:
             steps = parse_chain(chain, classes=len(classes), ignore=classes.ignore)
             splits = [part, OOF] if steps.learns else [part]
             return [one for split in splits for one in self.maps(source, split)]
-        return [Result("labels", name, part)]
+        return [Artifact("labels", name, part)]
 
-    def _before_fusion(self, name: str, split: str) -> Sequence[Result]:
+    def _before_fusion(self, name: str, split: str) -> Sequence[Artifact]:
         plan = self._plan(name)
         members = () if plan is None else plan.members
         has = {OOF} if all(self.sources.identity(member, OOF) for member in members) else set()
         return [one for s in {split, *has} for member in members for one in self.maps(member, s)]
 
-    def _plan(self, name: str) -> Plan | None:
+    def _plan(self, name: str) -> FusionSpec | None:
         try:
-            return planned(self.experiment, self.sources, name)
+            return resolve_fusion(self.experiment, self.sources, name)
         except BadRun:  # no longer asked for, or nothing to make it of
             return None
 
@@ -161,17 +161,17 @@ class Freshness:
 
     def asked(self, candidate: str) -> tuple[str, str]:
         """Return a candidate's source and chain: what the experiment says, else what was made."""
-        return asked_candidates(self.experiment).get(candidate) or read_candidate(
+        return requested_candidates(self.experiment).get(candidate) or read_candidate(
             self.sources.run, candidate
         )
 
 
-def freshness(run: Run) -> Freshness:
+def staleness_of(run: Run) -> Staleness:
     """Ask a run by its own experiment."""
-    return Freshness(Sources.of(run), run_experiment(run))
+    return Staleness(RunMembers.of(run), run_experiment(run))
 
 
-def asked_candidates(experiment: Experiment) -> dict[str, tuple[str, str]]:
+def requested_candidates(experiment: Experiment) -> dict[str, tuple[str, str]]:
     """Return the source and chain of each candidate that an experiment names."""
     return {
         f"{fusion}_{name}": (fusion, chain)

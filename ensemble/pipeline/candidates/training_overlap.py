@@ -5,12 +5,12 @@ from dataclasses import replace
 from functools import cache
 
 from ensemble.pipeline.candidates.postprocess import read_candidate
-from ensemble.pipeline.run.open_run import OOF, Sources
-from evaluation.core.errors import Leak
+from ensemble.pipeline.run.open_run import OOF, RunMembers
+from evaluation.core.errors import LeakageError
 from evaluation.leaderboard import Candidate
 
 
-def seen_in_words(sources: Sources, source: str, split: str) -> str:
+def describe_overlap(sources: RunMembers, source: str, split: str) -> str:
     """Say how many images of a split the models behind a source's maps were trained on.
 
     Empty where there are none; undeclared maps are let pass, as by `refuse_leak`.
@@ -23,7 +23,7 @@ def seen_in_words(sources: Sources, source: str, split: str) -> str:
     return f"its members were trained on {int(saw.sum())} of the {len(saw)} images of {split}"
 
 
-def refuse_seen(sources: Sources, source: str, split: str, *, candidate: str) -> None:
+def check_unseen(sources: RunMembers, source: str, split: str, *, candidate: str) -> None:
     """Refuse to examine a candidate on images that its members were trained on.
 
     Args:
@@ -35,15 +35,15 @@ def refuse_seen(sources: Sources, source: str, split: str, *, candidate: str) ->
     Raises:
         Leak: its members were trained on some of them.
     """
-    if words := seen_in_words(sources, source, split):
-        raise Leak(
+    if words := describe_overlap(sources, source, split):
+        raise LeakageError(
             f"{candidate!r} is not examined on {split}, {words}; import maps of images they did"
             " not see, or take another --split"
         )
 
 
-def unseen(
-    sources: Sources,
+def without_trained_on(
+    sources: RunMembers,
     candidates: Sequence[Candidate],
     split: str,
     tell: Callable[[str], None],
@@ -62,7 +62,7 @@ def unseen(
 
     @cache
     def seen(source: str, where: str) -> str:
-        return seen_in_words(sources, source, where)
+        return describe_overlap(sources, source, where)
 
     kept = []
     for candidate in candidates:
@@ -75,7 +75,7 @@ def unseen(
         else:
             kept.append(candidate)
     if candidates and not kept:
-        raise Leak(
+        raise LeakageError(
             f"every candidate's members were trained on images of {split}; train or import"
             " members that did not see them, or take another --split"
         )

@@ -10,7 +10,7 @@ import numpy as np
 
 from evaluation.core.classes import UNLABELLED, Classes
 from evaluation.core.errors import BadData, BadSpec
-from evaluation.core.files import array_names, open_array, whole_file
+from evaluation.core.files import array_names, atomic_file, open_array
 from evaluation.core.types import Array, Kept, Labels
 from members.data import npz_files
 from members.data.cleaning.id_lists import named_in, read_drop_list
@@ -162,7 +162,7 @@ def refine_file(
         max_std=max_std,
         rounds=rounds,
     )
-    with whole_file(out) as partial:
+    with atomic_file(out) as partial:
         np.savez_compressed(partial, allow_pickle=False, **_layout(path, data, refined))
     anew = (refined != masks).sum(axis=(1, 2))
     if preview is not None:

@@ -17,9 +17,9 @@ from evaluation.core.errors import BadData, BadRun
 from evaluation.core.files import read_json, remove_folder, write_json
 from evaluation.core.provenance import (
     RECORD,
+    cached_digest,
     digest_of,
     is_current,
-    known_digest,
     record,
 )
 from evaluation.core.run_folder import Run
@@ -33,7 +33,7 @@ from members.data.sample import draw_sample
 from members.train import Fold
 
 
-def named_apart(found: DataSet, known: DataSet, split: str) -> DataSet:
+def make_ids_unique(found: DataSet, known: DataSet, split: str) -> DataSet:
     """Give a set names of its own where a name already means another image.
 
     Ids are what tells a leak: the same name must mean the same image, and an image that is the
@@ -56,7 +56,7 @@ def named_apart(found: DataSet, known: DataSet, split: str) -> DataSet:
     return replace(found, ids=tuple(n if n in same else f"{split}-{n}" for n in found.ids))
 
 
-def refuse_other(there: DataSet, found: DataSet, split: str) -> None:
+def check_same_split(there: DataSet, found: DataSet, split: str) -> None:
     """Refuse a set that is not the one that a run has under its name.
 
     What the new set leaves out, masks or groups, is taken from the one that is there.
@@ -147,7 +147,7 @@ def is_prepared(run: Run, experiment: Experiment) -> bool:
     return False
 
 
-def is_prepared_so(run: Run, experiment: Experiment) -> bool:
+def matches_prepared_data(run: Run, experiment: Experiment) -> bool:
     """Tell whether the run's data are what the experiment asks for and its files hold today.
 
     Files that are no longer where they were are not missed.
@@ -176,7 +176,7 @@ def split_identity(run: Run, split: str, *, target: bool = True) -> str:
     """
     files = sorted(p for p in run.data(split).iterdir() if p.suffix in (".npy", ".csv"))
     files = [path for path in files if target or path.name != "target.npy"]
-    return digest_of({path.name: known_digest(path) for path in files})
+    return digest_of({path.name: cached_digest(path) for path in files})
 
 
 def classes_identity(run: Run, *, names: bool = True) -> str:
@@ -211,7 +211,7 @@ def _load(experiment: Experiment) -> dict[str, DataSet]:
     if experiment.validation is not None:
         found = load(Path(experiment.validation), classes=training.classes, size=experiment.size)
         validation = _labelled(found, experiment.validation)
-        sets["validation"] = named_apart(validation, training, "validation")
+        sets["validation"] = make_ids_unique(validation, training, "validation")
     return sets
 
 
@@ -246,9 +246,9 @@ def _content(path: Path) -> str:
     if not path.exists():
         raise BadData(f"{path} is missing; expected a data file or folder")
     if path.is_file():
-        return known_digest(path)
+        return cached_digest(path)
     files = sorted(p for p in path.rglob("*") if p.is_file())
-    return digest_of({str(file.relative_to(path)): known_digest(file) for file in files})
+    return digest_of({str(file.relative_to(path)): cached_digest(file) for file in files})
 
 
 def _without_listed(training: DataSet, path: Path, tell: Callable[[str], None]) -> DataSet:

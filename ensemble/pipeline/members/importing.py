@@ -8,12 +8,12 @@ import numpy as np
 
 from ensemble.pipeline.data.prepare import classes_identity, prepare, split_identity
 from ensemble.pipeline.run.experiment import Experiment, absolute
-from ensemble.pipeline.run.open_run import FOREIGN, Sources, run_experiment
+from ensemble.pipeline.run.open_run import FOREIGN, RunMembers, run_experiment
 from ensemble.pipeline.run.store_location import placing
 from evaluation.core.blocks import blocks, map_blocks
 from evaluation.core.classes import UNLABELLED
 from evaluation.core.errors import BadData, BadMaps, BadRun
-from evaluation.core.files import read_json, whole_folder
+from evaluation.core.files import atomic_folder, read_json
 from evaluation.core.progress import progress
 from evaluation.core.provenance import (
     RECORD,
@@ -21,15 +21,21 @@ from evaluation.core.provenance import (
     digest_of,
     record,
 )
-from evaluation.core.run_folder import Run, writing
+from evaluation.core.run_folder import Run, run_lock
 from evaluation.core.types import Array
 from members.data.dataset import DataSet
-from members.external.formats import Foreign, open_foreign
-from members.external.inspection import Findings, Known, Repair, examine, matched
+from members.external.formats import ExternalMaps, open_external
+from members.external.inspection import (
+    InspectionReport,
+    KnownMaps,
+    Repair,
+    inspect_maps,
+    match_by_id,
+)
 from members.object_store import check_url
 from members.recipe import check_name
 from members.store import ProbabilityStore
-from members.store_metadata import Seen
+from members.store_metadata import TrainingIds
 
 Document = dict[str, Any]
 
@@ -50,7 +56,7 @@ def import_maps(
     Args:
         run: the experiment folder, which holds the split's images.
         name: of the member; maps that were imported under it before are replaced.
-        paths: see `members.external.formats.open_foreign`.
+        paths: see `members.external.formats.open_external`.
         split: whose images they are of.
         trained_on: text file with the ids of the images that a model behind their maps was
             trained on, one a line; None is undeclared.
@@ -68,8 +74,8 @@ def import_maps(
     check_name(name, "member")
     if not run.experiment.is_file():
         raise BadRun(f"{run.path} holds no images; lay it out with --data, the labelled set")
-    with writing(run.path):
-        sources, experiment = Sources.of(run), run_experiment(run)
+    with run_lock(run.path):
+        sources, experiment = RunMembers.of(run), run_experiment(run)
         dtype = experiment.store_dtype
         _refuse_taken(sources, name)
         if split not in run.splits():
@@ -77,10 +83,10 @@ def import_maps(
         data = DataSet.load(run.data(split))
         seen, declared = _seen(trained_on, data)
         try:
-            foreign = open_foreign(paths)
-            places, unmatched = matched(foreign, data.ids)
+            foreign = open_external(paths)
+            places, unmatched = match_by_id(foreign, data.ids)
             known = _known(sources, name, split, data)
-            found = examine(
+            found = inspect_maps(
                 foreign, places, classes=data.classes, shape=data.shape, known=known, as_is=as_is
             )
         except BadMaps as error:
@@ -96,7 +102,7 @@ def import_maps(
         inputs = {"data": split_identity(run, split), "maps": _digest(paths)}
         inputs["classes"] = classes_identity(run)
         folder = run.probabilities(name, split)
-        with placing(run, experiment.store) as place, whole_folder(folder) as partial:
+        with placing(run, experiment.store) as place, atomic_folder(folder) as partial:
             store = ProbabilityStore.create(
                 partial,
                 ids=data.ids,
@@ -119,7 +125,7 @@ def import_maps(
     }
 
 
-def lay_out(
+def init_run(
     run: Run, data: str, validation: str | None, store: str | None, tell: Callable[[str], None]
 ) -> None:
     """Give a run its images, target and folds, for those who bring all maps and train nothing.
@@ -138,7 +144,7 @@ def lay_out(
     asked = run_experiment(run) if run.experiment.is_file() else Experiment()
     paths = {"data": absolute(data, Path.cwd()), "validation": absolute(validation, Path.cwd())}
     experiment = asked.model_copy(update=paths | ({"store": check_url(store)} if store else {}))
-    with writing(run.path):
+    with run_lock(run.path):
         prepare(run, experiment, tell)
         experiment.write(run.experiment)
 
@@ -161,7 +167,7 @@ def is_imported(run: Run, name: str, split: str) -> bool:
     return bool(inputs["maps"] == _digest(paths))
 
 
-def _refuse_taken(sources: Sources, name: str) -> None:
+def _refuse_taken(sources: RunMembers, name: str) -> None:
     trained = {member.name for member in sources.members} | {m.family for m in sources.members}
     if name in trained:
         raise BadRun(f"{name!r} is a trained member of {sources.run.path}; choose another --name")
@@ -169,7 +175,7 @@ def _refuse_taken(sources: Sources, name: str) -> None:
         raise BadRun(f"{name!r} is a fusion of {sources.run.path}; choose another --name")
 
 
-def _seen(trained_on: Path | None, data: DataSet) -> tuple[Seen | None, list[str]]:
+def _seen(trained_on: Path | None, data: DataSet) -> tuple[TrainingIds | None, list[str]]:
     """Return what the list declares, and notes on it."""
     if trained_on is None:
         return None, ["undeclared: nobody says which images it was trained on (--trained-on)"]
@@ -178,13 +184,13 @@ def _seen(trained_on: Path | None, data: DataSet) -> tuple[Seen | None, list[str
     except (OSError, UnicodeDecodeError) as error:
         raise BadData(f"{trained_on} cannot be read ({error}); expected one id a line") from None
     ids = frozenset(line.strip() for line in lines if line.strip())
-    seen = Seen((ids,))
+    seen = TrainingIds((ids,))
     leaked = int(seen.mask(data.ids).sum())
     note = f"{leaked} of these {len(data)} images were trained on: nothing will learn from them"
     return seen, [note] if leaked else []
 
 
-def _known(sources: Sources, name: str, split: str, data: DataSet) -> Known | None:
+def _known(sources: RunMembers, name: str, split: str, data: DataSet) -> KnownMaps | None:
     """Return what to compare with: the target, else the mean of the other members."""
     if data.masks is not None:
         target, ignore = data.target(), data.classes.ignore
@@ -193,7 +199,7 @@ def _known(sources: Sources, name: str, split: str, data: DataSet) -> Known | No
             labels = np.asarray(target[places])
             return labels if ignore is None else np.where(labels == ignore, UNLABELLED, labels)
 
-        return Known("the target", true)
+        return KnownMaps("the target", true)
     others = [n for n in sources.names() if n != name and split in sources.splits(n)]
     readers = [sources.open(other, split) for other in others]
     if not readers:
@@ -206,15 +212,15 @@ def _known(sources: Sources, name: str, split: str, data: DataSet) -> Known | No
         labels: Array = sum(reader.read(block)[chosen] for reader in readers).argmax(axis=1)
         return labels
 
-    return Known(f"the mean of {', '.join(others)}", voted)
+    return KnownMaps(f"the mean of {', '.join(others)}", voted)
 
 
-def _cure(found: Findings, unmatched: str) -> str:
+def _cure(found: InspectionReport, unmatched: str) -> str:
     alone = found.doubtful and len(found.oddities) == 1 and not unmatched
     return "mend it by --fix" + (", or take the maps --as-is" if alone else "")
 
 
-def _write(store: ProbabilityStore, foreign: Foreign, places: Array, repair: Repair) -> None:
+def _write(store: ProbabilityStore, foreign: ExternalMaps, places: Array, repair: Repair) -> None:
     def mend(block: slice) -> None:
         store.write(block, repair(foreign.read(places[block])))
 

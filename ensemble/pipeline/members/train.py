@@ -7,28 +7,28 @@ from pathlib import Path
 
 from ensemble.pipeline.candidates.chains import check_chains
 from ensemble.pipeline.data.prepare import (
+    check_same_split,
     classes_identity,
-    named_apart,
+    make_ids_unique,
     prepare,
     read_folds,
-    refuse_other,
     run_classes,
     split_identity,
 )
 from ensemble.pipeline.run.experiment import Experiment, read_experiment
-from ensemble.pipeline.run.open_run import foreign_members
-from ensemble.pipeline.run.store_location import Place, beside, placing
+from ensemble.pipeline.run.open_run import imported_members
+from ensemble.pipeline.run.store_location import Place, local_only, placing
 from evaluation.core.errors import BadData, BadRun, EnsError
 from evaluation.core.progress import progress
 from evaluation.core.provenance import (
     RECORD,
-    damage,
     digest,
+    find_corruption,
     identity,
     is_current,
     is_intact,
 )
-from evaluation.core.run_folder import Run, writing
+from evaluation.core.run_folder import Run, run_lock
 from members.batches import class_shares
 from members.data.dataset import DataSet
 from members.data.load_dataset import load
@@ -75,22 +75,22 @@ def train_members(
     where = devices(device)
     for recipe in experiment.recipes().values():
         recipe.check()
-    with writing(run.path):
+    with run_lock(run.path):
         # What was decided is told once nothing can be refused any more: a refusal is one line.
         decided: list[str] = []
         prepare(run, experiment, decided.append)
         check_chains(experiment, run_classes(run))
         members = _chosen(experiment.expanded(run_classes(run)), only)
-        refuse_foreign(run, members)
+        check_not_imported(run, members)
         check_trainable(members, DataSet.load(run.data("oof")))
         for line in decided:
             tell(line)
         experiment.resolved().write(run.experiment)
         folds = read_folds(run)
         jobs = [training_job(run, experiment, m, fold) for m in members for fold in folds]
-        jobs = [job for job in jobs if not is_made(job)]
+        jobs = [job for job in jobs if not weights_are_current(job)]
         for job in jobs:
-            if (found := damage(job.folder)) is not None:
+            if (found := find_corruption(job.folder)) is not None:
                 tell(f"{found}; {job.name} is trained again")
         with placing(run, experiment.store) as place:
             failed = _conduct(jobs, where, workers, "training", tell)
@@ -144,19 +144,19 @@ def predict_data(
     sets = load(data, classes=classes, size=size)
     found = sets.get("test", sets.get("training"))
     assert found is not None
-    with writing(run.path):
+    with run_lock(run.path):
         known = DataSet.load(run.data("oof"))
         if (found.channels, *found.shape) != (known.channels, *known.shape):
             met, expected = (f"{d.channels} x {d.shape[0]} x {d.shape[1]}" for d in (found, known))
             raise BadData(f"{data} has images of {met}; expected {expected}; see --size")
-        found = named_apart(found, known, split)
+        found = make_ids_unique(found, known, split)
         experiment = read_experiment(run.experiment)
         members = experiment.expanded(classes)
         ready = [m for m in members if _whole(run, m)]
         if not ready:
             raise BadRun(f"no member of {run.path} is trained; run `ens train-members` first")
         if run.data(split).exists():
-            refuse_other(DataSet.load(run.data(split)), found, split)
+            check_same_split(DataSet.load(run.data(split)), found, split)
         else:
             found.save(run.data(split))
         with placing(run, experiment.store) as place:
@@ -187,7 +187,7 @@ def predict_members(
     workers: int | None,
     tell: Callable[[str], None],
     folds: Sequence[Fold] | None = None,
-    place: Place = beside,
+    place: Place = local_only,
 ) -> None:
     """Write the maps of trained members that are missing or stale.
 
@@ -210,7 +210,7 @@ def predict_members(
     for member in members:
         for split in splits:
             job = _prediction(run, member, split, folds, dtype)
-            if is_made(job):
+            if weights_are_current(job):
                 continue
             if (job.folder / RECORD).exists():
                 tell(f"{member.name} {split}: its maps are stale and are made again")
@@ -221,13 +221,13 @@ def predict_members(
         raise EnsError(next(iter(failed.values())))
 
 
-def refuse_foreign(run: Run, members: Sequence[Member]) -> None:
+def check_not_imported(run: Run, members: Sequence[Member]) -> None:
     """Refuse to train a member whose name foreign maps have, which would be overwritten.
 
     Raises:
         BadRun: there is one.
     """
-    taken = set(foreign_members(run)) & {m for one in members for m in (one.name, one.family)}
+    taken = set(imported_members(run)) & {m for one in members for m in (one.name, one.family)}
     if taken:
         raise BadRun(
             f"member {min(taken)!r} was imported into {run.path}; give the network another name"
@@ -253,10 +253,10 @@ def check_trainable(members: Sequence[Member], training: DataSet) -> None:
 
 def is_trained(run: Run, experiment: Experiment, member: Member, fold: Fold) -> bool:
     """Tell whether a member's fold is there and would come out the same today."""
-    return is_made(training_job(run, experiment, member, fold))
+    return weights_are_current(training_job(run, experiment, member, fold))
 
 
-def is_made(job: Job) -> bool:
+def weights_are_current(job: Job) -> bool:
     """Tell whether what a job writes is there, whole, and would come out the same today."""
     if is_current(job.folder, asked=job.asked, inputs=job.inputs):
         return is_intact(job.folder)
@@ -275,7 +275,7 @@ def is_predicted(
     if any(identity(run.model(member.name, fold.index)) is None for fold in folds):
         return False
     job = _prediction(run, member, split, folds, dtype)
-    return is_made(job)
+    return weights_are_current(job)
 
 
 def training_job(run: Run, experiment: Experiment, member: Member, fold: Fold) -> TrainJob:

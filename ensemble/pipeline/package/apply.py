@@ -22,7 +22,7 @@ from ensemble.pipeline.submission.formats import write_pngs
 from ensemble.strategies import SEES_SPECIALISTS
 from evaluation.core.blocks import BLOCK_IMAGES, blocks
 from evaluation.core.errors import BadData, BadRun
-from evaluation.core.files import whole_file, whole_folder
+from evaluation.core.files import atomic_file, atomic_folder
 from evaluation.core.specs import parse_spec
 from evaluation.core.types import Labels
 from members.data.dataset import DataSet
@@ -30,7 +30,7 @@ from members.data.load_dataset import load
 from members.devices import devices
 from members.predict import predict_split
 from members.recipe import Member
-from members.specialists import Family
+from members.specialists import OneVsRestMember
 from members.store import ProbabilityStore
 from postproc.chain import parse_chain
 from postproc.postprocess import postprocess
@@ -78,7 +78,7 @@ def _labelled(
     return postprocess(maps.read, len(data), chain, images=data.images)
 
 
-def _fused(package: Package, data: DataSet, folder: Path) -> ProbabilityStore | Family:
+def _fused(package: Package, data: DataSet, folder: Path) -> ProbabilityStore | OneVsRestMember:
     strategy = package.contents.strategy
     raw = strategy is not None and parse_spec(strategy).name in SEES_SPECIALISTS
     readers = [_reader(package, name, folder, raw=raw) for name in package.contents.members]
@@ -98,11 +98,13 @@ def _fused(package: Package, data: DataSet, folder: Path) -> ProbabilityStore | 
     return fused
 
 
-def _reader(package: Package, name: str, folder: Path, *, raw: bool) -> ProbabilityStore | Family:
+def _reader(
+    package: Package, name: str, folder: Path, *, raw: bool
+) -> ProbabilityStore | OneVsRestMember:
     family: list[Member] | None = package.specialists.get(name)
     if family is None:
         return ProbabilityStore(folder / name)
-    return Family(name, [ProbabilityStore(folder / m.name) for m in family], raw=raw)
+    return OneVsRestMember(name, [ProbabilityStore(folder / m.name) for m in family], raw=raw)
 
 
 def apply_package(
@@ -144,10 +146,10 @@ def apply_package(
     tell(f"{contents.candidate}: {len(data)} images on {where}")
     labelled = label(package, data, where)
     if out.suffix == ".npy":
-        with whole_file(out) as partial:
+        with atomic_file(out) as partial:
             write_labels(partial, labelled, (len(data), *data.shape))
     else:
-        with whole_folder(out) as partial:
+        with atomic_folder(out) as partial:
             write_pngs(partial, data.ids, labelled, classes)
     return {"package": str(folder), "out": str(out), "images": len(data)}
 

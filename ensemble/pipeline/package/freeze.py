@@ -8,10 +8,10 @@ import numpy as np
 
 import ensemble.fitted_json as fitted
 from ensemble.pipeline.candidates.chains import read_fitted_chain
-from ensemble.pipeline.candidates.exports import note
-from ensemble.pipeline.candidates.fuse import FITTED, make_fusion, planned
-from ensemble.pipeline.candidates.postprocess import make_candidate, read_candidate, read_labels
-from ensemble.pipeline.candidates.staleness import Freshness, Result
+from ensemble.pipeline.candidates.exports import record_export
+from ensemble.pipeline.candidates.fuse import FITTED, resolve_fusion, update_fusion
+from ensemble.pipeline.candidates.postprocess import read_candidate, read_labels, update_candidate
+from ensemble.pipeline.candidates.staleness import Artifact, Staleness
 from ensemble.pipeline.data.prepare import read_folds, run_classes
 from ensemble.pipeline.package.apply import label
 from ensemble.pipeline.package.manifest import (
@@ -23,12 +23,12 @@ from ensemble.pipeline.package.manifest import (
     model_folder,
     readme,
 )
-from ensemble.pipeline.run.open_run import OOF, Sources, run_experiment
+from ensemble.pipeline.run.open_run import OOF, RunMembers, run_experiment
 from evaluation.core.blocks import BLOCK_IMAGES
 from evaluation.core.errors import BadRun
-from evaluation.core.files import whole_folder, write_json
-from evaluation.core.provenance import check_outputs, digest, identity
-from evaluation.core.run_folder import Run, writing
+from evaluation.core.files import atomic_folder, write_json
+from evaluation.core.provenance import digest, identity, verify_outputs
+from evaluation.core.run_folder import Run, run_lock
 from members.data.dataset import DataSet
 from members.devices import devices
 from members.recipe import Recipe
@@ -59,8 +59,8 @@ def freeze(run: Run, candidate: str, out: Path, *, device: str, tell: Tell) -> P
     if out.exists() and not (out / CONTENTS).is_file() and (out.is_file() or any(out.iterdir())):
         raise BadRun(f"{out} is there and is no package; choose another --out")
     where = devices(device)[0]
-    with writing(run.path):
-        sources = Sources.of(run)
+    with run_lock(run.path):
+        sources = RunMembers.of(run)
         source, chain = read_candidate(run, candidate)
         strategy, members = _made_of(sources, source, tell)
         nested = sorted(set(members) - set(sources.names()))
@@ -75,29 +75,29 @@ def freeze(run: Run, candidate: str, out: Path, *, device: str, tell: Tell) -> P
                 f"{candidate!r} needs the imported maps of {', '.join(foreign)}, which no network"
                 " here can make of new images; freeze a candidate without them"
             )
-        make_candidate(sources, source, chain, name=candidate, tell=tell)
-        with whole_folder(out) as partial:
+        update_candidate(sources, source, chain, name=candidate, tell=tell)
+        with atomic_folder(out) as partial:
             package = _packed(sources, candidate, strategy, members, partial)
             _try_out(run, package, where, tell)
         # Its weights, fusion and chain stand behind the out-of-fold labels; other images do not.
         splits = [OOF, *sources.splits(source)]
         split = next((s for s in splits if identity(run.labels(candidate, s))), OOF)
-        Freshness(sources, run_experiment(run)).warn([Result("labels", candidate, split)], tell)
-        note(run, out, "package", candidate, split)
+        Staleness(sources, run_experiment(run)).warn([Artifact("labels", candidate, split)], tell)
+        record_export(run, out, "package", candidate, split)
     return Package(out, package.contents)
 
 
-def _made_of(sources: Sources, source: str, tell: Tell) -> tuple[str | None, tuple[str, ...]]:
+def _made_of(sources: RunMembers, source: str, tell: Tell) -> tuple[str | None, tuple[str, ...]]:
     """Return the strategy and its members, or the one member; the fusion is brought up to date."""
     if source in sources.names():
         return None, (source,)
-    plan = planned(run_experiment(sources.run), sources, source)
-    make_fusion(sources, plan, tell)
+    plan = resolve_fusion(run_experiment(sources.run), sources, source)
+    update_fusion(sources, plan, tell)
     return plan.strategy, plan.members
 
 
 def _packed(
-    sources: Sources, candidate: str, strategy: str | None, members: tuple[str, ...], to: Path
+    sources: RunMembers, candidate: str, strategy: str | None, members: tuple[str, ...], to: Path
 ) -> Package:
     run, experiment = sources.run, run_experiment(sources.run)
     source, chain = read_candidate(run, candidate)
@@ -119,12 +119,12 @@ def _packed(
     package = Package(to, contents)
     for network in package.networks:
         for fold in range(contents.folds):
-            check_outputs(run.model(network.name, fold))
+            verify_outputs(run.model(network.name, fold))
             target = to / model_folder(network.name, fold)
             target.mkdir(parents=True)
             shutil.copyfile(run.model(network.name, fold) / WEIGHTS, target / WEIGHTS)
     if strategy is not None:
-        check_outputs(run.fusion(source) / FITTED)
+        verify_outputs(run.fusion(source) / FITTED)
         (to / FUSION).mkdir()
         for name in (fitted.STATE, fitted.ARRAYS):
             shutil.copyfile(run.fusion(source) / FITTED / name, to / FUSION / name)

@@ -12,13 +12,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from evaluation.core.array_headers import DOCUMENT_BYTES
 from evaluation.core.classes import Classes
 from evaluation.core.errors import BadRun
-from evaluation.core.files import read_json, refuse_links_out
+from evaluation.core.files import check_no_external_links, read_json
 from evaluation.core.provenance import digest
 from members.recipe import (
     Member,
     Recipe,
     check_name,
-    families,
+    specialist_families,
 )
 from members.store_metadata import StoreDtype
 from members.train import WEIGHTS
@@ -85,7 +85,7 @@ class Package:
     @property
     def specialists(self) -> dict[str, list[Member]]:
         """The networks of each family."""
-        return families(self.networks)
+        return specialist_families(self.networks)
 
     def models(self, network: Member) -> list[Path]:
         """Return the folder of each fold's weights."""
@@ -122,7 +122,7 @@ def read_package(folder: Path) -> Package:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))
         raise BadRun(f"{folder / CONTENTS}: {key!r}: {first['msg']}; freeze it again") from None
-    refuse_links_out(folder)
+    check_no_external_links(folder)
     for name in package.contents.members:
         check_name(name, "member")
     for path in package.expected():

@@ -5,16 +5,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ensemble.pipeline.candidates.fuse import planned
+from ensemble.pipeline.candidates.fuse import resolve_fusion
 from ensemble.pipeline.candidates.postprocess import applied_chain, read_candidate
-from ensemble.pipeline.run.open_run import Sources, run_experiment
-from evaluation.core.arrays import highest
+from ensemble.pipeline.run.open_run import RunMembers, run_experiment
+from evaluation.core.arrays import argmax
 from evaluation.core.blocks import blocks, map_blocks
 from evaluation.core.types import Array
 from evaluation.report.gallery import Layer
 from members.data.dataset import DataSet
 from members.maps import MapReader
-from postproc.chain import Chain, argmax
+from postproc.chain import Chain
 
 
 @dataclass(frozen=True)
@@ -38,13 +38,13 @@ class Walk:
     data: DataSet
 
     @classmethod
-    def of(cls, sources: Sources, candidate: str, split: str, reference: str | None) -> "Walk":
+    def of(cls, sources: RunMembers, candidate: str, split: str, reference: str | None) -> "Walk":
         """Open what a candidate of a run is made of; its maps must be there."""
         run = sources.run
         source, _ = read_candidate(run, candidate)
         members: tuple[str, ...] = (source,)
         if source not in sources.names():
-            members = planned(run_experiment(run), sources, source).members
+            members = resolve_fusion(run_experiment(run), sources, source).members
         opened = tuple(sources.open(name, split) for name in dict.fromkeys([*members, source]))
         chain = applied_chain(run, candidate, floor=opened[-1].floor)
         return cls(members, reference, source, opened, chain, DataSet.load(run.data(split)))
@@ -72,7 +72,7 @@ class Walk:
         where = blocks(len(self.data))
 
         def read(block: slice) -> Array:
-            return np.stack([highest(reader.read(block)) for reader in self.readers])
+            return np.stack([argmax(reader.read(block)) for reader in self.readers])
 
         yield from zip(where, map_blocks(read, len(self.data)), strict=True)
 

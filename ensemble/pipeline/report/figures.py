@@ -10,7 +10,7 @@ from ensemble.diversity.member_worth import without_one
 from ensemble.pipeline.analysis.worth import judge_of
 from ensemble.pipeline.data.prepare import read_folds
 from ensemble.pipeline.report.candidate_trace import Walk
-from ensemble.pipeline.run.open_run import Sources
+from ensemble.pipeline.run.open_run import RunMembers
 from ensemble.pipeline.run.opened_members import open_members
 from evaluation.core.blocks import sum_blocks
 from evaluation.core.errors import BadRun
@@ -54,7 +54,7 @@ def _reliability(walk: Walk, reader: MapReader) -> Reliability:
     return sum_blocks(count, len(walk.data))
 
 
-def curves_figure(sources: Sources) -> Figure | None:
+def curves_figure(sources: RunMembers) -> Figure | None:
     """Draw the trainings of the run's networks; None where it has none."""
     run = sources.run
     found: dict[str, list[Points]] = {}
@@ -72,7 +72,7 @@ def curves_figure(sources: Sources) -> Figure | None:
     return Figure("training", training_curves(found), caption)
 
 
-def member_figures(sources: Sources, split: str, tell: Callable[[str], None]) -> list[Figure]:
+def member_figures(sources: RunMembers, split: str, tell: Callable[[str], None]) -> list[Figure]:
     """Draw what members add to the mean of the others, and how alike their errors are."""
     try:
         maps = open_members(sources, split, tell)

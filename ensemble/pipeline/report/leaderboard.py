@@ -3,7 +3,7 @@
 import math
 
 from evaluation.intervals import Interval
-from evaluation.leaderboard import Leaderboard, Row
+from evaluation.leaderboard import Leaderboard, LeaderboardRow
 from evaluation.report.figures import Point, score_against_cost
 from evaluation.report.page import Cell, Figure, Table
 from evaluation.report.page import Row as Line
@@ -28,7 +28,7 @@ def board_table(board: Leaderboard) -> Table:
     return Table(heads, [Line(_cells(row, names), row.chosen) for row in board.rows])
 
 
-def _cells(row: Row, names: list[str]) -> list[Cell]:
+def _cells(row: LeaderboardRow, names: list[str]) -> list[Cell]:
     gap = row.gap
     return [
         Cell(row.name, row.name),

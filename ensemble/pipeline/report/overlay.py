@@ -18,8 +18,8 @@ from ensemble.pipeline.report.gallery import (
     shares_on_the_way,
     wrong_shares,
 )
-from ensemble.pipeline.run.open_run import Sources
-from evaluation.core.arrays import spaced
+from ensemble.pipeline.run.open_run import RunMembers
+from evaluation.core.arrays import evenly_spaced
 from evaluation.core.errors import BadData, BadLabels, BadRun
 from evaluation.core.run_folder import Run
 from evaluation.core.types import Array, Labels
@@ -52,13 +52,13 @@ def picked(
         BadRun: nothing to pick by.
     """
     if pick == "spread":
-        return dict.fromkeys(spaced(len(data), count), "")
+        return dict.fromkeys(evenly_spaced(len(data), count), "")
     if pick == "worst":
         if data.masks is None:
             raise BadRun(f"split {split!r} has no target to be wrong by; --pick spread needs none")
         shares = wrong_shares(labels, data)
     else:
-        walk = Walk.of(Sources.of(run), candidate, split, None)
+        walk = Walk.of(RunMembers.of(run), candidate, split, None)
         if len(walk.members) < 2:
             raise BadRun(f"{candidate} has one member, whom nobody contradicts; take a fusion's")
         shares = shares_on_the_way(walk, [DISPUTED])[DISPUTED]

@@ -21,10 +21,10 @@ from ensemble.pipeline.report.story import (
     told,
     waterfalls,
 )
-from ensemble.pipeline.run.open_run import Sources
+from ensemble.pipeline.run.open_run import RunMembers
 from ensemble.pipeline.scoring.compare import compare_run
 from ensemble.pipeline.scoring.score_inputs import scores_of
-from evaluation.core.arrays import spaced
+from evaluation.core.arrays import evenly_spaced
 from evaluation.core.errors import BadRun
 from evaluation.core.provenance import digest, is_current, record
 from evaluation.core.run_folder import Run
@@ -48,7 +48,7 @@ def page_of(run: Run) -> Path:
     return run.path / "report" / f"{PAGE}.html"
 
 
-def record_page(sources: Sources, split: str, candidate: str) -> None:
+def record_page(sources: RunMembers, split: str, candidate: str) -> None:
     """Write down what the run's page was made of.
 
     Args:
@@ -60,7 +60,7 @@ def record_page(sources: Sources, split: str, candidate: str) -> None:
     record(page_of(sources.run).parent, asked=asked, inputs=_inputs(sources, split), part=PAGE)
 
 
-def is_shown(sources: Sources, split: str, candidate: str) -> bool:
+def is_shown(sources: RunMembers, split: str, candidate: str) -> bool:
     """Tell whether the run's page would show the same today."""
     asked = {"split": split, "candidate": candidate}
     inputs = _inputs(sources, split)
@@ -72,7 +72,7 @@ def shown_candidates(run: Run, split: str) -> list[str]:
     return [name for name in run.candidates() if (run.scores(name) / f"{split}.npz").is_file()]
 
 
-def _inputs(sources: Sources, split: str) -> dict[str, str]:
+def _inputs(sources: RunMembers, split: str) -> dict[str, str]:
     """Return the identities of all scores on the board, of the maps drawn, and of the classes."""
     run = sources.run
     maps = {
@@ -133,7 +133,7 @@ def report(
     chosen = candidate or board.chosen or names[0]
     if chosen not in names:
         raise BadRun(f"no candidate {chosen!r} is scored on {split}; known: {', '.join(names)}")
-    sources = Sources.of(run)
+    sources = RunMembers.of(run)
     reference = None if board.reference is None else read_candidate(run, board.reference)[0]
     walk = Walk.of(sources, chosen, split, reference)
     found = review(walk, read_labels(run, chosen, split))
@@ -162,7 +162,7 @@ def _subtitle(board: Leaderboard, walk: Walk) -> str:
 
 
 def _sections(
-    sources: Sources, board: Leaderboard, walk: Walk, candidate: str, tell: Tell
+    sources: RunMembers, board: Leaderboard, walk: Walk, candidate: str, tell: Tell
 ) -> list[Section]:
     classes = walk.data.classes
     way = stations(sources, board, candidate)
@@ -198,7 +198,7 @@ def _way(walk: Walk, candidate: str) -> str:
 
 
 def _gallery(walk: Walk, found: Review) -> Gallery:
-    places = list(dict.fromkeys([*found.places(), *spaced(len(walk.data), SPREAD)]))
+    places = list(dict.fromkeys([*found.places(), *evenly_spaced(len(walk.data), SPREAD)]))
     return Gallery(
         ids=[walk.data.ids[place] for place in places],
         notes=[found.note(place) for place in places],

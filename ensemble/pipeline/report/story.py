@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 
 from ensemble.pipeline.candidates.postprocess import ARGMAX, read_candidate
-from ensemble.pipeline.run.open_run import Sources
-from evaluation.audit import Gain, audit
+from ensemble.pipeline.run.open_run import RunMembers
+from evaluation.audit import GainDecomposition, audit
 from evaluation.core.classes import Classes
 from evaluation.core.types import Counts
 from evaluation.leaderboard import Leaderboard
@@ -32,7 +32,7 @@ class Scored(NamedTuple):
     counts: Counts
 
 
-def stations(sources: Sources, board: Leaderboard, candidate: str) -> list[Scored]:
+def stations(sources: RunMembers, board: Leaderboard, candidate: str) -> list[Scored]:
     """List the reference member, the candidate's fusion without steps, and the candidate."""
     source, _ = read_candidate(sources.run, candidate)
     known = {row.name for row in board.rows}
@@ -59,7 +59,7 @@ def waterfalls(way: Sequence[Scored], ignore: int | None) -> list[Figure]:
     return figures
 
 
-def gains(protocol: str, way: Sequence[Scored], ignore: int | None) -> list[Gain]:
+def gains(protocol: str, way: Sequence[Scored], ignore: int | None) -> list[GainDecomposition]:
     """Return the gain of each station over the one before."""
     scorer = PROTOCOLS.build(protocol)
     return [audit(scorer, a.counts, b.counts, ignore) for a, b in pairwise(way)]

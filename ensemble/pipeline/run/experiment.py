@@ -14,8 +14,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from pydantic_core import PydanticCustomError
 
 from evaluation.core.classes import Classes
-from evaluation.core.errors import BadData, BadSpec, shown
-from evaluation.core.files import whole_file
+from evaluation.core.errors import BadData, BadSpec, shorten
+from evaluation.core.files import atomic_file
 from evaluation.core.run_folder import Run
 from evaluation.core.safe_yaml import read_yaml
 from members.object_store import EXAMPLE, check_url
@@ -32,7 +32,7 @@ from members.store_metadata import StoreDtype
 PATHS = ("data", "validation", "drop")
 
 
-class NamedClasses(BaseModel):
+class ClassSpec(BaseModel):
     """Class names, colours and the ignored class, as an experiment file gives them."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -42,7 +42,7 @@ class NamedClasses(BaseModel):
     colours: tuple[str, ...] = ()
 
 
-class NamedFusion(BaseModel):
+class FusionEntry(BaseModel):
     """A strategy over some of the members; over all where none are named."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -82,7 +82,7 @@ class Experiment(BaseModel):
 
     data: str = "sample"
     validation: str | None = None
-    classes: NamedClasses | None = None
+    classes: ClassSpec | None = None
     size: tuple[int, int] | None = None
     drop_outliers: bool = False
     drop: str | None = None
@@ -92,7 +92,7 @@ class Experiment(BaseModel):
     store: Annotated[str, AfterValidator(_url)] | None = None
     defaults: dict[str, Any] = Field(default_factory=dict)
     members: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    fusions: dict[str, str | NamedFusion] = Field(default_factory=dict)
+    fusions: dict[str, str | FusionEntry] = Field(default_factory=dict)
     chains: dict[str, str] = Field(default_factory=dict)
 
     def named_classes(self) -> Classes | None:
@@ -125,7 +125,7 @@ class Experiment(BaseModel):
     def write(self, path: Path) -> None:
         """Write it as YAML, whole or not at all."""
         text = yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, width=100)
-        with whole_file(path) as partial:
+        with atomic_file(path) as partial:
             partial.write_text(text, encoding="utf-8")
 
 
@@ -172,7 +172,7 @@ def _reason(error: ValidationError | TypeError) -> str:
     if first["type"] == "extra_forbidden":
         return f"unknown key {key!r}; known: {', '.join(Experiment.model_fields)}"
     return (
-        f"{key!r} got {shown(first['input'])}; expected"
+        f"{key!r} got {shorten(first['input'])}; expected"
         f" {first['msg'].removeprefix('Input should be ')}"
     )
 
@@ -192,7 +192,7 @@ ZOO_RECIPE = {
 """What `train-members` trains when nobody says what: small enough for minutes on two cores."""
 
 
-def experiment_from(
+def experiment_from_options(
     run: Run,
     *,
     data: str | None,
@@ -219,9 +219,9 @@ def experiment_from(
     """
     base = _base(run, experiment)
     given: dict[str, Any] = {
-        "data": data and full_path(data),
-        "validation": validation and full_path(validation),
-        "drop": drop and full_path(drop),
+        "data": data and resolve_data_path(data),
+        "validation": validation and resolve_data_path(validation),
+        "drop": drop and resolve_data_path(drop),
         "folds": folds,
         "seed": seed,
         "size": size and read_size(size),
@@ -269,12 +269,12 @@ def _base(run: Run, file: Path | None) -> Experiment:
     return Experiment()
 
 
-def full_path(data: str) -> str:
+def resolve_data_path(data: str) -> str:
     """Return a data set's path counted from the root; the built-in sample is none."""
     return data if data == "sample" else str(Path(data).resolve())
 
 
-def read_share(text: str) -> Fraction:
+def parse_fraction(text: str) -> Fraction:
     """Read `1/4` or `0.25`.
 
     Raises:

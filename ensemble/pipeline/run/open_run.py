@@ -12,14 +12,14 @@ import numpy as np
 from ensemble.pipeline.data.prepare import read_folds, run_classes
 from ensemble.pipeline.run.experiment import Experiment, read_experiment
 from evaluation.core.classes import UNLABELLED
-from evaluation.core.errors import BadRun, Leak
-from evaluation.core.files import read_json, refuse_links_out
+from evaluation.core.errors import BadRun, LeakageError
+from evaluation.core.files import check_no_external_links, read_json
 from evaluation.core.provenance import RECORD, digest_of, identity
 from evaluation.core.run_folder import Run
 from evaluation.core.types import Array, Groups, Labels
 from members.data.dataset import DataSet
-from members.recipe import Member, families
-from members.specialists import Family
+from members.recipe import Member, specialist_families
+from members.specialists import OneVsRestMember
 from members.store import ProbabilityStore
 
 FOREIGN = "foreign"
@@ -27,7 +27,7 @@ FOREIGN = "foreign"
 
 
 @dataclass(frozen=True)
-class Sources:
+class RunMembers:
     """What a run's maps can be read from, by name.
 
     Args:
@@ -41,10 +41,10 @@ class Sources:
     foreign: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, run: Run) -> "Sources":
+    def of(cls, run: Run) -> "RunMembers":
         """Read what the run holds."""
         members = tuple(run_experiment(run).expanded(run_classes(run)))
-        return cls(run, members, foreign_members(run))
+        return cls(run, members, imported_members(run))
 
     def names(self) -> list[str]:
         """List the members with full maps: generalists and families, in the experiment's order.
@@ -65,7 +65,9 @@ class Sources:
             return None
         return str(parts[0]) if len(parts) == 1 else digest_of(parts)
 
-    def open(self, name: str, split: str, *, raw: bool = False) -> ProbabilityStore | Family:
+    def open(
+        self, name: str, split: str, *, raw: bool = False
+    ) -> ProbabilityStore | OneVsRestMember:
         """Open the maps of a member, family or fusion.
 
         Args:
@@ -82,11 +84,11 @@ class Sources:
                 raise BadRun(f"no member or fusion {name!r}; known: {', '.join(known)}")
             raise BadRun(f"{name!r} has no maps of split {split!r}; {self._cure(name, split)}")
         stores = [ProbabilityStore(folder) for folder in self._folders(name, split)]
-        family = families(self.members).get(name)
-        return Family(name, stores, raw=raw) if family else stores[0]
+        family = specialist_families(self.members).get(name)
+        return OneVsRestMember(name, stores, raw=raw) if family else stores[0]
 
     def _folders(self, name: str, split: str) -> list[Path]:
-        family = families(self.members).get(name)
+        family = specialist_families(self.members).get(name)
         if family:
             return [self.run.probabilities(member.name, split) for member in family]
         if name in self.names():
@@ -101,7 +103,7 @@ class Sources:
         return f"run `ens fuse --run {self.run.path} --name {name}` again"
 
 
-def foreign_members(run: Run) -> tuple[str, ...]:
+def imported_members(run: Run) -> tuple[str, ...]:
     """List the members whose maps were imported; their stores' own records say so."""
     return tuple(
         name
@@ -122,14 +124,14 @@ def run_experiment(run: Run) -> Experiment:
     """
     if not run.experiment.is_file():
         raise BadRun(f"{run.path} holds no experiment; start with `ens train-members`")
-    refuse_links_out(run.path)
+    check_no_external_links(run.path)
     return read_experiment(run.experiment)
 
 
 OOF = "oof"
 
 
-def fold_of(run: Run) -> Groups:
+def fold_indices(run: Run) -> Groups:
     """Return the fold of each image of `oof`: that of the model which did not see it."""
     found: Groups = np.empty(len(DataSet.load(run.data(OOF))), dtype=np.intp)
     for fold in read_folds(run):
@@ -139,13 +141,15 @@ def fold_of(run: Run) -> Groups:
     return found
 
 
-def without_each_fold(target: Array, folds: Groups) -> Iterator[Labels]:
+def leave_one_fold_out(target: Array, folds: Groups) -> Iterator[Labels]:
     """Yield the target once for each fold, that fold's images unlabelled: nothing learns there."""
     for fold in range(int(folds.max()) + 1):
         yield np.where((folds == fold)[:, None, None], np.uint8(UNLABELLED), target)
 
 
-def refuse_leak(what: str, member: str, maps: ProbabilityStore | Family, *, cure: str) -> None:
+def check_no_leakage(
+    what: str, member: str, maps: ProbabilityStore | OneVsRestMember, *, cure: str
+) -> None:
     """Refuse what is known to leak; undeclared maps are let pass, and `leak_notes` says so.
 
     Nobody who hands maps over knows our ids, so refusing the undeclared would keep most foreign
@@ -162,7 +166,7 @@ def refuse_leak(what: str, member: str, maps: ProbabilityStore | Family, *, cure
     """
     saw = maps.saw()
     if saw is not None and saw.any():
-        raise Leak(
+        raise LeakageError(
             f"{what} would learn from {int(saw.sum())} images that {member!r} was"
             f" trained on; give it out-of-fold maps, {cure}"
         )

@@ -4,13 +4,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ensemble.pipeline.candidates.fuse import Reader
-from ensemble.pipeline.run.open_run import OOF, Sources
-from evaluation.core.errors import BadMaps, BadRun, Leak
+from ensemble.pipeline.run.open_run import OOF, RunMembers
+from evaluation.core.errors import BadMaps, BadRun, LeakageError
 from members.data.dataset import DataSet
 
 
 @dataclass(frozen=True)
-class EnsembleMaps:
+class OpenedMembers:
     """Members' maps of one split.
 
     Args:
@@ -26,7 +26,7 @@ class EnsembleMaps:
     data: DataSet
 
 
-def open_members(sources: Sources, split: str, tell: Callable[[str], None]) -> EnsembleMaps:
+def open_members(sources: RunMembers, split: str, tell: Callable[[str], None]) -> OpenedMembers:
     """Open every member that has whole maps of a split.
 
     Args:
@@ -58,7 +58,7 @@ def open_members(sources: Sources, split: str, tell: Callable[[str], None]) -> E
     for name, reader in zip(names, readers, strict=True):
         if split == OOF and reader.saw() is None:
             tell(f"{name}: does not declare what it was trained on; if it saw {OOF}, it looks good")
-    return EnsembleMaps(split, tuple(names), readers, data)
+    return OpenedMembers(split, tuple(names), readers, data)
 
 
 def _check(name: str, reader: Reader, data: DataSet, split: str) -> None:
@@ -66,7 +66,7 @@ def _check(name: str, reader: Reader, data: DataSet, split: str) -> None:
         raise BadMaps(f"{name!r} has maps of other images than {split}; predict again")
     saw = reader.saw()
     if saw is not None and saw.any():
-        raise Leak(
+        raise LeakageError(
             f"{name!r} was trained on {int(saw.sum())} images of {split}; expected maps of"
             " images it did not see: import out-of-fold maps, or take another --split"
         )

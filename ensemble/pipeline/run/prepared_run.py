@@ -7,13 +7,13 @@ import numpy as np
 
 from ensemble.pipeline.analysis.timing import disk_seconds
 from ensemble.pipeline.run.experiment import Experiment
-from ensemble.pipeline.run.open_run import OOF, Sources
+from ensemble.pipeline.run.open_run import OOF, RunMembers
 from evaluation.core.blocks import BLOCK_IMAGES
 from members.data.dataset import DataSet
 
 
 @dataclass(frozen=True)
-class Laid:
+class PreparedRun:
     """A run whose data are laid out.
 
     Args:
@@ -24,7 +24,7 @@ class Laid:
         new: the data are still to be written.
     """
 
-    sources: Sources
+    sources: RunMembers
     experiment: Experiment
     where: list[str]
     slots: int

@@ -24,7 +24,7 @@ from members.object_store import (
     remove_under,
     write_object,
 )
-from members.store_metadata import META, Catalogue
+from members.store_metadata import META, StoreMetadata
 
 NAME_BYTES, TOKEN_BYTES = 8, 6
 NAME = re.compile(r"[\w-]+-[0-9a-f]{16}", re.ASCII)
@@ -35,7 +35,7 @@ Place = Callable[[str], str | None]
 """From what maps are of to the URL for their array; None is beside their `store.json`."""
 
 
-def beside(_: str) -> str | None:
+def local_only(_: str) -> str | None:
     """Place arrays in the run's folder."""
     return None
 
@@ -52,7 +52,7 @@ def placing(run: Run, url: str | None) -> Iterator[Place]:
         Unreachable: the object store does not answer, or refuses; nothing was begun yet.
     """
     if url is None:
-        yield beside
+        yield local_only
         return
     home = f"{url}/{_own_name(run)}"
     owner = {"run": str(run.path.resolve()), "host": socket.gethostname()}
@@ -91,7 +91,7 @@ def _is_name(name: Any) -> bool:
 def _clear(run: Run, home: str) -> None:
     """Remove the arrays that no store names; where one cannot be read, none is removed."""
     try:
-        named = {Catalogue.read(folder).at for folder in run.stores(META)}
+        named = {StoreMetadata.read(folder).at for folder in run.stores(META)}
     except Exception:  # whatever is wrong with it, its maps may be whole
         return
     for name in names_under(home):

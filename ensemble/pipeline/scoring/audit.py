@@ -8,7 +8,7 @@ from typing import Any
 from ensemble.pipeline.data.prepare import run_classes
 from ensemble.pipeline.scoring.plain_files import count_files
 from ensemble.pipeline.scoring.score import counts_of
-from evaluation.audit import Gain, audit
+from evaluation.audit import GainDecomposition, audit
 from evaluation.core.classes import Classes, numbered
 from evaluation.core.run_folder import Run
 from evaluation.core.types import Counts
@@ -76,7 +76,7 @@ def _document(names: tuple[str, str], counts: tuple[Counts, Counts], classes: Cl
     return document
 
 
-def _gain(gain: Gain) -> Document:
+def _gain(gain: GainDecomposition) -> Document:
     before, after = gain.averaged
     numbers = {name: number(value) for name, value in asdict(gain).items() if name != "averaged"}
     return numbers | {

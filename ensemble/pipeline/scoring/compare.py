@@ -8,15 +8,15 @@ import numpy as np
 
 from ensemble.pipeline.analysis.inference_cost import Meter
 from ensemble.pipeline.candidates.postprocess import read_candidate
-from ensemble.pipeline.candidates.staleness import Freshness, Result
-from ensemble.pipeline.candidates.training_overlap import unseen
+from ensemble.pipeline.candidates.staleness import Artifact, Staleness
+from ensemble.pipeline.candidates.training_overlap import without_trained_on
 from ensemble.pipeline.data.prepare import run_classes
 from ensemble.pipeline.run.experiment import Experiment
-from ensemble.pipeline.run.open_run import OOF, Sources, run_experiment
+from ensemble.pipeline.run.open_run import OOF, RunMembers, run_experiment
 from ensemble.pipeline.scoring.score import fused
 from ensemble.pipeline.scoring.score_inputs import is_scored
 from evaluation.core.errors import BadRun
-from evaluation.core.files import whole_file
+from evaluation.core.files import atomic_file
 from evaluation.core.run_folder import Run
 from evaluation.leaderboard import Candidate, Leaderboard, compare
 from evaluation.leaderboard_text import leaderboard_frame
@@ -46,7 +46,7 @@ def compare_run(
         Leak: the members of all that is scored were trained on the images.
     """
     PROTOCOLS.check(protocol)
-    sources, experiment = Sources.of(run), run_experiment(run)
+    sources, experiment = RunMembers.of(run), run_experiment(run)
     if split not in run.splits():
         raise BadRun(f"no split {split!r} in {run.path}; known: {', '.join(run.splits())}")
     names = _scored(sources, experiment, split, tell)
@@ -55,20 +55,22 @@ def compare_run(
             f"no candidate of {run.path} is scored on {split!r} as it is today; run"
             f" `ens score --run {run.path} --split {split}`"
         )
-    read = unseen(sources, [_candidate(sources, name, split) for name in names], split, tell)
-    fresh = Freshness(sources, experiment)
-    fresh.warn([Result("scores", candidate.name, split) for candidate in read], tell)
+    read = without_trained_on(
+        sources, [_candidate(sources, name, split) for name in names], split, tell
+    )
+    fresh = Staleness(sources, experiment)
+    fresh.warn([Artifact("scores", candidate.name, split) for candidate in read], tell)
     meter = Meter(sources, experiment, split, tell)
     candidates = [_priced(candidate, meter) for candidate in read]
     rng = np.random.default_rng(experiment.seed)
     board = compare(candidates, run_classes(run), rng=rng, split=split, protocol=protocol)
     if csv is not None:
-        with whole_file(csv) as partial:
+        with atomic_file(csv) as partial:
             leaderboard_frame(board).to_csv(partial)
     return board
 
 
-def _scored(sources: Sources, experiment: Experiment, split: str, tell: Tell) -> list[str]:
+def _scored(sources: RunMembers, experiment: Experiment, split: str, tell: Tell) -> list[str]:
     """List the candidates with scores that would come out the same today."""
     run = sources.run
     known = [*sources.names(), *fused(run, experiment)]
@@ -84,7 +86,7 @@ def _scored(sources: Sources, experiment: Experiment, split: str, tell: Tell) ->
     return names
 
 
-def _candidate(sources: Sources, name: str, split: str) -> Candidate:
+def _candidate(sources: RunMembers, name: str, split: str) -> Candidate:
     run = sources.run
     source, chain = read_candidate(run, name)
     examined = read_scores(run.scores(name), split)[1]

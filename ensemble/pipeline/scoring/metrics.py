@@ -8,10 +8,10 @@ import numpy as np
 
 from ensemble.pipeline.candidates.postprocess import read_candidate, read_labels
 from ensemble.pipeline.data.prepare import run_classes
-from ensemble.pipeline.run.open_run import Sources
+from ensemble.pipeline.run.open_run import RunMembers
 from ensemble.pipeline.scoring.plain_files import check_ignore
 from ensemble.pipeline.scoring.score import counts_of
-from evaluation.confusion import GivenLabels, confusion
+from evaluation.confusion import LazyLabels, confusion
 from evaluation.core.blocks import blocks
 from evaluation.core.classes import Classes, numbered
 from evaluation.core.errors import BadLabels, BadMaps, BadSpec
@@ -20,9 +20,9 @@ from evaluation.core.run_folder import Run
 from evaluation.core.types import Array
 from evaluation.metrics import METRICS
 from evaluation.metrics.compute_metrics import Per, measure
-from evaluation.metrics.metric_base import Metric, Seen
+from evaluation.metrics.metric_base import Metric, MetricInput
 from members.data.dataset import DataSet
-from members.maps import ArrayMaps, MapReader, read_finite
+from members.maps import ArrayMaps, MapReader, read_checked
 
 Document = dict[str, Any]
 ALL = "all"
@@ -55,10 +55,10 @@ def measure_run(
         BadSpec: an unknown metric.
         BadRun: no such candidate or split, or a split without target.
     """
-    metrics = built(wanted)
+    metrics = build_metrics(wanted)
     names = list(candidates) or run.candidates()
     counts_of(run, names, split=split, tell=tell)
-    sources, classes, data = Sources.of(run), run_classes(run), DataSet.load(run.data(split))
+    sources, classes, data = RunMembers.of(run), run_classes(run), DataSet.load(run.data(split))
     keys = np.array(data.ids) if per == "image" else data.group_names()
     found = {}
     for name in names:
@@ -97,7 +97,7 @@ def measure_files(
         BadMaps: maps that are no probabilities or of other images.
     """
     check_ignore(ignore, classes)
-    metrics = built(wanted)
+    metrics = build_metrics(wanted)
     if per == "group":
         raise BadSpec("--per group with files, which have no groups; expected set or image")
     true, predicted = open_array(target), open_array(pred)
@@ -113,7 +113,7 @@ def measure_files(
     return {"per": per, "candidates": {str(pred): found}}
 
 
-def built(wanted: Sequence[str]) -> dict[str, Metric]:
+def build_metrics(wanted: Sequence[str]) -> dict[str, Metric]:
     """Build metrics by spec; `all` stands for every one by name.
 
     Raises:
@@ -131,8 +131,8 @@ def _check_maps(maps: ArrayMaps, size: tuple[int, ...]) -> None:
 
 def _measured(
     metrics: dict[str, Metric],
-    target: GivenLabels,
-    pred: GivenLabels,
+    target: LazyLabels,
+    pred: LazyLabels,
     maps: MapReader | None,
     classes: Classes,
     keys: Array,
@@ -148,23 +148,23 @@ def _measured(
 
 
 def _blocks(
-    target: GivenLabels,
-    pred: GivenLabels,
+    target: LazyLabels,
+    pred: LazyLabels,
     maps: MapReader | None,
     classes: Classes,
     keys: Array,
-) -> Iterator[tuple[Seen, Array]]:
+) -> Iterator[tuple[MetricInput, Array]]:
     if pred.shape != target.shape:
         raise BadLabels(f"prediction has shape {pred.shape}; expected {target.shape} as in target")
     for block in blocks(target.shape[0]):
         true, predicted = np.asarray(target[block]), np.asarray(pred[block])
         yield (
-            Seen(
+            MetricInput(
                 target=true,
                 pred=predicted,
                 counts=confusion(true, predicted, classes=len(classes)),
                 ignore=classes.ignore,
-                maps=None if maps is None else read_finite(maps, block),
+                maps=None if maps is None else read_checked(maps, block),
                 floor=1e-12 if maps is None else maps.floor,
             ),
             keys[block],

@@ -9,20 +9,20 @@ import numpy as np
 
 from ensemble.block_fusion import (
     CACHE_IMAGES,
-    FitBlocks,
+    TrainingBlocks,
     check_images,
     fuse,
 )
-from ensemble.calibration.calibration_error import cross_fit, measure
-from ensemble.fusion import Fusion, Learned, needs_images
+from ensemble.calibration.calibration_error import cross_fit, error_before_after
+from ensemble.fusion import Fusion, LearnedFusion, needs_images
 from ensemble.pipeline.candidates.postprocess import write_labels
 from ensemble.strategy import (
     build_strategy,
     check_strategy,
-    context_of,
     is_calibrated,
+    strategy_context,
 )
-from evaluation.confusion import confusion_by_threads
+from evaluation.confusion import parallel_confusion
 from evaluation.core.classes import numbered
 from evaluation.core.errors import (
     BadData,
@@ -30,7 +30,7 @@ from evaluation.core.errors import (
     BadMaps,
     BadSpec,
 )
-from evaluation.core.files import new_array, open_array, whole_file
+from evaluation.core.files import atomic_file, create_npy, open_array
 from evaluation.core.types import Array, Counts
 from evaluation.protocols import PROTOCOLS
 from evaluation.scores import score
@@ -75,7 +75,7 @@ def fuse_files(
     fitting = [_opened(path) for path in fit_maps]
     count, classes, *_ = members[0].size
     check_ignore(ignore, classes)
-    context = context_of(members, ignore=ignore, seed=seed, fitting=fitting)
+    context = strategy_context(members, ignore=ignore, seed=seed, fitting=fitting)
     built = build_strategy(strategy, **context)
     opened_images = _looked_at(built, strategy, images, fit_images)
     if opened_images is not None:
@@ -86,7 +86,7 @@ def fuse_files(
         "classes": classes,
         "strategy": strategy,
     }
-    if isinstance(built, Learned):
+    if isinstance(built, LearnedFusion):
         blocks = _fit_blocks(strategy, members, fitting, fit_target, fit_images)
         if is_calibrated(strategy):
             document["calibration"] = _measured(built, blocks, ignore)
@@ -140,7 +140,7 @@ def postprocess_file(
     opened_images = None if images is None else _images(images)
     opened.check()
     fitted = _fitted_chain(steps, fitting, fit_target, fit_images)
-    with whole_file(target) as partial:
+    with atomic_file(target) as partial:
         labelled = postprocess(opened.read, count, fitted, images=opened_images)
         write_labels(partial, labelled, (count, rows, cols))
     document = {"out": str(target), "images": count, "classes": classes, "chain": str(steps)}
@@ -206,7 +206,7 @@ def count_files(target: Path, pred: Path, *, classes: int, ignore: int) -> Count
     """
     check_ignore(ignore, classes)
     try:
-        return confusion_by_threads(open_array(target), open_array(pred), classes=classes)
+        return parallel_confusion(open_array(target), open_array(pred), classes=classes)
     except BadLabels as error:
         raise BadLabels(f"{target} and {pred}: {error}") from None
 
@@ -216,15 +216,15 @@ def _write_fused(
 ) -> None:
     for member in members:
         member.check()
-    with whole_file(target) as partial:
-        fused = new_array(partial, dtype=np.float32, shape=members[0].size)
+    with atomic_file(target) as partial:
+        fused = create_npy(partial, dtype=np.float32, shape=members[0].size)
         write = fused.__setitem__
         fuse(members, fusion, len(fused), write, images=opened_images, size=CACHE_IMAGES)
         fused.flush()
 
 
 def _looked_at(
-    built: Fusion | Learned, strategy: str, images: Path | None, fit_images: Path | None
+    built: Fusion | LearnedFusion, strategy: str, images: Path | None, fit_images: Path | None
 ) -> Array | None:
     """Open the images where the strategy looks at them."""
     if needs_images(built):
@@ -238,11 +238,11 @@ def _looked_at(
     return None
 
 
-def _measured(built: Learned, blocks: FitBlocks, ignore: int) -> dict[str, Any]:
+def _measured(built: LearnedFusion, blocks: TrainingBlocks, ignore: int) -> dict[str, Any]:
     """Measure calibration on one half of the images by what was fitted on the other."""
     halves = np.arange(len(blocks.target)) % 2
     try:
-        return measure(blocks, cross_fit(built, blocks, halves), halves, ignore=ignore)
+        return error_before_after(blocks, cross_fit(built, blocks, halves), halves, ignore=ignore)
     except BadData as error:
         return {"not_measured": f"{error} (in half of the images)"}
 
@@ -253,7 +253,7 @@ def _fit_blocks(
     fitting: Sequence[ArrayMaps],
     target: Path | None,
     images: Path | None,
-) -> FitBlocks:
+) -> TrainingBlocks:
     if not fitting or target is None:
         raise BadSpec(f"strategy {strategy} learns; give it held-out --fit-maps and --fit-target")
     if len(fitting) != len(members):
@@ -270,7 +270,7 @@ def _fit_blocks(
         reader.check()
     opened_images = None if images is None else _images(images)
     with _named(target):
-        return FitBlocks(fitting, open_array(target), size=CACHE_IMAGES, images=opened_images)
+        return TrainingBlocks(fitting, open_array(target), size=CACHE_IMAGES, images=opened_images)
 
 
 @contextmanager

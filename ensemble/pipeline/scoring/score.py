@@ -5,24 +5,28 @@ from typing import Any
 
 import numpy as np
 
-from ensemble.pipeline.candidates.fuse import make_fusion, planned
-from ensemble.pipeline.candidates.postprocess import make_candidate, read_candidate, read_labels
-from ensemble.pipeline.candidates.staleness import Freshness, Result
-from ensemble.pipeline.candidates.training_overlap import refuse_seen, seen_in_words, unseen
+from ensemble.pipeline.candidates.fuse import resolve_fusion, update_fusion
+from ensemble.pipeline.candidates.postprocess import read_candidate, read_labels, update_candidate
+from ensemble.pipeline.candidates.staleness import Artifact, Staleness
+from ensemble.pipeline.candidates.training_overlap import (
+    check_unseen,
+    describe_overlap,
+    without_trained_on,
+)
 from ensemble.pipeline.data.prepare import run_classes
 from ensemble.pipeline.run.experiment import Experiment
-from ensemble.pipeline.run.open_run import OOF, Sources, run_experiment
+from ensemble.pipeline.run.open_run import OOF, RunMembers, run_experiment
 from ensemble.pipeline.scoring.score_inputs import (
     LEADERBOARD,
     is_scored,
     scored_from,
     scores_of,
 )
-from evaluation.confusion import confusion_by_threads
+from evaluation.confusion import parallel_confusion
 from evaluation.core.errors import BadRun
-from evaluation.core.files import whole_file
-from evaluation.core.provenance import digests, forget, identity, record
-from evaluation.core.run_folder import Run, writing
+from evaluation.core.files import atomic_file
+from evaluation.core.provenance import digests, identity, invalidate, record
+from evaluation.core.run_folder import Run, run_lock
 from evaluation.leaderboard import Candidate, Leaderboard, compare
 from evaluation.leaderboard_text import leaderboard_frame
 from evaluation.protocols import PROTOCOLS
@@ -64,28 +68,28 @@ def score_run(
         Leak: the members of a candidate that was named, or of all, were trained on the images.
     """
     PROTOCOLS.build(protocol)
-    with writing(run.path):
-        sources = Sources.of(run)
+    with run_lock(run.path):
+        sources = RunMembers.of(run)
         _check_split(run, split)
         for name in candidates:
             _made_from(sources, name)
         experiment = run_experiment(run)
         for fusion in fused(run, experiment):
-            make_fusion(sources, planned(experiment, sources, fusion), tell)
+            update_fusion(sources, resolve_fusion(experiment, sources, fusion), tell)
         for name in candidates:
-            refuse_seen(sources, _made_from(sources, name)[0], split, candidate=name)
+            check_unseen(sources, _made_from(sources, name)[0], split, candidate=name)
         names = _refreshed(sources, candidates or _all(sources, experiment, tell), tell)
         scored = [c for name in names if (c := _scored(sources, name, split, tell)) is not None]
         if not scored:
             raise BadRun(
                 f"no candidate of {run.path} has maps of {split!r}; train or predict first"
             )
-        scored = unseen(sources, scored, split, tell)
-        results = [Result("scores", candidate.name, split) for candidate in scored]
-        Freshness(Sources.of(run), experiment).warn(results, tell)
+        scored = without_trained_on(sources, scored, split, tell)
+        results = [Artifact("scores", candidate.name, split) for candidate in scored]
+        Staleness(RunMembers.of(run), experiment).warn(results, tell)
         rng = np.random.default_rng(experiment.seed)
         board = compare(scored, run_classes(run), rng=rng, split=split, protocol=protocol)
-        with whole_file(run.path / "scores" / f"{LEADERBOARD}.csv") as partial:
+        with atomic_file(run.path / "scores" / f"{LEADERBOARD}.csv") as partial:
             leaderboard_frame(board).to_csv(partial)
         ranked: dict[str, Any] = {
             "split": split,
@@ -109,15 +113,15 @@ def counts_of(run: Run, names: Sequence[str], *, split: str, tell: Tell) -> list
     Raises:
         BadRun: no such candidate or split, a split without target, or no maps of it.
     """
-    with writing(run.path):
-        sources = Sources.of(run)
+    with run_lock(run.path):
+        sources = RunMembers.of(run)
         _check_split(run, split)
         found = []
         for name in names:
             counts = _counts(sources, _candidate(sources, name, tell), split, tell)
             if counts is None:
                 raise BadRun(f"{name!r} has no maps of {split}; `ens predict` makes them")
-            if words := seen_in_words(sources, _made_from(sources, name)[0], split):
+            if words := describe_overlap(sources, _made_from(sources, name)[0], split):
                 tell(f"{name}: warning: {words}")
             found.append(counts)
         return found
@@ -135,7 +139,7 @@ def fused(run: Run, experiment: Experiment) -> list[str]:
     return [name for name in experiment.fusions if name in run.fusions()]
 
 
-def _all(sources: Sources, experiment: Experiment, tell: Tell) -> list[str]:
+def _all(sources: RunMembers, experiment: Experiment, tell: Tell) -> list[str]:
     """List every member and fusion by itself, and every candidate that was made of one."""
     known = [*sources.names(), *fused(sources.run, experiment)]
     names = [source for source in known if sources.splits(source)]
@@ -147,25 +151,25 @@ def _all(sources: Sources, experiment: Experiment, tell: Tell) -> list[str]:
     return names
 
 
-def _refreshed(sources: Sources, wanted: Sequence[str], tell: Tell) -> list[str]:
+def _refreshed(sources: RunMembers, wanted: Sequence[str], tell: Tell) -> list[str]:
     """Bring label maps up to date and return the candidates' names, each once."""
     return list(dict.fromkeys(_candidate(sources, name, tell) for name in wanted))
 
 
-def _candidate(sources: Sources, name: str, tell: Tell) -> str:
+def _candidate(sources: RunMembers, name: str, tell: Tell) -> str:
     """Make a candidate again by what it is made of; a bare member or fusion means its argmax."""
     source, chain, known = _made_from(sources, name)
-    return make_candidate(sources, source, chain, name=known, tell=tell)
+    return update_candidate(sources, source, chain, name=known, tell=tell)
 
 
-def _made_from(sources: Sources, name: str) -> tuple[str, str, str | None]:
+def _made_from(sources: RunMembers, name: str) -> tuple[str, str, str | None]:
     """Return a candidate's source, its chain and its name, None where the two make the name."""
     if name in [*sources.names(), *sources.run.fusions()] and name not in sources.run.candidates():
         return name, "", None
     return *read_candidate(sources.run, name), name
 
 
-def _scored(sources: Sources, name: str, split: str, tell: Tell) -> Candidate | None:
+def _scored(sources: RunMembers, name: str, split: str, tell: Tell) -> Candidate | None:
     source, chain = read_candidate(sources.run, name)
     examined = _counts(sources, name, split, tell)
     if examined is None:
@@ -176,14 +180,14 @@ def _scored(sources: Sources, name: str, split: str, tell: Tell) -> Candidate | 
     return Candidate(name, examined, oof, is_member)
 
 
-def _counts(sources: Sources, name: str, split: str, tell: Tell) -> ScoredImages | None:
+def _counts(sources: RunMembers, name: str, split: str, tell: Tell) -> ScoredImages | None:
     """Return a candidate's counts, from its score files where they are current."""
     run = sources.run
     if identity(run.labels(name, split)) is None:
         return None
     if not is_scored(run, name, split):
         folder = run.scores(name)
-        forget(folder, split)
+        invalidate(folder, split)
         _score_split(run, name, split)
         asked, inputs = scored_from(run, name, split)
         written = digests(folder, (f"{split}.npz", f"{split}.json"))
@@ -198,7 +202,7 @@ def _counts(sources: Sources, name: str, split: str, tell: Tell) -> ScoredImages
 def _score_split(run: Run, name: str, split: str) -> None:
     classes, data = run_classes(run), DataSet.load(run.data(split))
     labels = read_labels(run, name, split)
-    counts = confusion_by_threads(data.target(), labels, classes=len(classes))
+    counts = parallel_confusion(data.target(), labels, classes=len(classes))
     groups = data.group_names()
     document = score(counts, sorted(PROTOCOLS), classes)
     write_scores(run.scores(name), split, counts, document, data.ids, groups)

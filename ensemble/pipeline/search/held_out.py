@@ -11,9 +11,9 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from ensemble.pipeline.data.prepare import prepare, split_identity
-from ensemble.pipeline.run.experiment import Experiment, full_path, read_experiment
+from ensemble.pipeline.run.experiment import Experiment, read_experiment, resolve_data_path
 from evaluation.confusion import confusion
-from evaluation.core.arrays import highest
+from evaluation.core.arrays import argmax
 from evaluation.core.blocks import blocks
 from evaluation.core.provenance import digest
 from evaluation.core.run_folder import Run
@@ -65,7 +65,7 @@ def held_out_counts(
     for block in blocks(len(held)):
         maps = predict(network, np.asarray(data.images[held[block]]), device, member)
         target = np.asarray(data.target()[held[block]])
-        pred = highest(maps)
+        pred = argmax(maps)
         total += confusion(target, pred, classes=len(data.classes)).sum(axis=0)
     return total
 
@@ -117,8 +117,8 @@ def searched_experiment(
         mine = {"members": base.members, "fusions": base.fusions, "chains": base.chains}
         base = read_experiment(experiment).model_copy(update=mine)
     given = {
-        "data": data and full_path(data),
-        "validation": validation and full_path(validation),
+        "data": data and resolve_data_path(data),
+        "validation": validation and resolve_data_path(validation),
         "folds": folds,
         "seed": seed,
     }

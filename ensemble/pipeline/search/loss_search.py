@@ -22,7 +22,7 @@ from evaluation.core.errors import BadSpec, EnsError
 from evaluation.core.files import read_json, write_json
 from evaluation.core.progress import progress
 from evaluation.core.provenance import digest_of, is_current, record
-from evaluation.core.run_folder import Run, writing
+from evaluation.core.run_folder import Run, run_lock
 from evaluation.core.specs import Spec, parse_spec, parse_sum
 from evaluation.iou import Tables
 from members.devices import devices
@@ -108,7 +108,7 @@ class LossSearch:
         """
         where = devices(self.device)
         members = [Member(NAME, filled(self.recipe, {"loss": loss})) for loss in losses]
-        with writing(self.run.path):
+        with run_lock(self.run.path):
             lay_out(self.run, self.experiment, [self.recipe], self.tell)
             inputs = data_identity(self.run)
             first, *others = read_folds(self.run)

@@ -10,7 +10,7 @@ from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, TrialState
 
 from ensemble.pipeline.search.study import quiet
-from evaluation.core.files import whole_file
+from evaluation.core.files import atomic_file
 
 SCORE = "masked mIoU, held out"
 DPI = 100
@@ -89,5 +89,5 @@ def _untold(complete: list[FrozenTrial]) -> str:
 
 
 def _save(figure: Figure, path: Path) -> None:
-    with whole_file(path) as partial:
+    with atomic_file(path) as partial:
         figure.savefig(partial, format="png", dpi=DPI)

@@ -23,7 +23,7 @@ from ensemble.pipeline.search.study import (
 )
 from ensemble.pipeline.search.trials import TrialJob, Trials
 from evaluation.core.errors import BadRun, BadSpec
-from evaluation.core.run_folder import Run, writing
+from evaluation.core.run_folder import Run, run_lock
 from members.devices import devices
 from members.jobs import device_slots
 
@@ -88,7 +88,7 @@ def search(
         "search": {"seed": experiment.seed, "folds used": effort.folds_used},
     }
     file = run.path / FOLDER / FILE
-    with writing(run.path):
+    with run_lock(run.path):
         if file.exists():
             check(file)
             _compare(file, asked)

@@ -23,7 +23,7 @@ from ensemble.pipeline.search.plots import draw_history, draw_importance
 from ensemble.pipeline.search.space import NAME, Space, filled
 from ensemble.pipeline.search.trials import ENDED, REASON
 from evaluation.core.errors import EnsError
-from evaluation.core.files import whole_file
+from evaluation.core.files import atomic_file
 from evaluation.formatting import decimal, in_columns
 from evaluation.scores import number
 from members.recipe import Recipe
@@ -158,7 +158,7 @@ def _nothing(folder: Path, trials: list[FrozenTrial]) -> str:
 
 def _write_table(path: Path, trials: list[FrozenTrial], space: Space) -> None:
     head = ["trial", "state", "score", "epochs", "seconds", *space.options, REASON]
-    with whole_file(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+    with atomic_file(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(head)
         for trial in trials:
@@ -228,7 +228,7 @@ def table_document(lines: Sequence[Row], recipe: Recipe) -> dict[str, Any]:
 def write_table(path: Path, lines: Sequence[Row]) -> None:
     """Write the table as CSV; empty where something is missing."""
     folds = [f"fold {fold}" for fold in range(len(lines[0].scores))]
-    with whole_file(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+    with atomic_file(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["loss", *folds, "mean", "sd", "state"])
         writer.writerows([row.loss, *row.scores, row.mean, row.sd, row.state] for row in lines)

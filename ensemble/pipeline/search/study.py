@@ -35,7 +35,7 @@ from optuna.trial import Trial
 from sqlalchemy.exc import SQLAlchemyError
 
 from evaluation.core.errors import BadRun, BadSpec
-from evaluation.core.files import whole_file
+from evaluation.core.files import atomic_file
 
 STUDY = "recipe"
 ASKED = "asked"
@@ -133,7 +133,7 @@ def create(path: Path, asked: Mapping[str, Any]) -> None:
         path: of the file.
         asked: what the trials depend on besides their options; kept with the study.
     """
-    with whole_file(path) as partial, quiet():
+    with atomic_file(path) as partial, quiet():
         storage = RDBStorage(f"sqlite:///{partial}")
         study = optuna.create_study(study_name=STUDY, storage=storage, direction="maximize")
         study.set_user_attr(ASKED, dict(asked))

@@ -21,7 +21,7 @@ from optuna.trial import Trial, TrialState
 from ensemble.pipeline.search.held_out import held_out_counts, masked_miou
 from ensemble.pipeline.search.space import NAME, Space, filled
 from ensemble.pipeline.search.study import Distributions, Opened, Sampler, draw, opened, quiet
-from evaluation.core.cluster import Cluster, Task, current
+from evaluation.core.cluster import Cluster, ClusterTask, current_cluster
 from evaluation.core.errors import EnsError
 from evaluation.core.progress import progress
 from members.data.dataset import DataSet
@@ -109,7 +109,7 @@ def side_by_side(jobs: Iterator[Job], slots: Sequence[str]) -> Iterator[tuple[Jo
     Yields:
         A job, and what it returned or the `EnsError` that ended it.
     """
-    if (cluster := current()) is not None:
+    if (cluster := current_cluster()) is not None:
         yield from _on_cluster(jobs, cluster)
         return
     if len(slots) == 1:
@@ -122,7 +122,7 @@ def side_by_side(jobs: Iterator[Job], slots: Sequence[str]) -> Iterator[tuple[Jo
 
 
 def _on_cluster(jobs: Iterator[Job], cluster: Cluster) -> Iterator[tuple[Job, Any]]:
-    tasks: dict[Task, Job] = {}
+    tasks: dict[ClusterTask, Job] = {}
     width = max(1, cluster.gpus or cluster.width)
     try:
         while True:

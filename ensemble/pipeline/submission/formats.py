@@ -19,7 +19,7 @@ from PIL import Image, ImageColor
 
 from evaluation.core.blocks import blocks
 from evaluation.core.classes import UNLABELLED, Classes
-from evaluation.core.errors import BadData, shown
+from evaluation.core.errors import BadData, shorten
 from evaluation.core.progress import progress
 from evaluation.core.types import Array, Labels
 
@@ -48,7 +48,7 @@ def write_pngs(
         plain = Path(name).name == name and name.isprintable() and not name.startswith(".")
         if not plain or len(name.encode()) > MOST_BYTES:
             raise BadData(
-                f"id {shown(name)} is no file name; expected one without '/' and leading '.', of"
+                f"id {shorten(name)} is no file name; expected one without '/' and leading '.', of"
                 f" {MOST_BYTES} bytes at most"
             )
     palette = [part for colour in classes.colours for part in ImageColor.getrgb(colour)]

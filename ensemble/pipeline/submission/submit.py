@@ -7,16 +7,16 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from ensemble.pipeline.candidates.exports import note
+from ensemble.pipeline.candidates.exports import record_export
 from ensemble.pipeline.candidates.postprocess import read_labels
-from ensemble.pipeline.candidates.staleness import Result, freshness
+from ensemble.pipeline.candidates.staleness import Artifact, staleness_of
 from ensemble.pipeline.data.prepare import run_classes
 from ensemble.pipeline.submission import formats
 from evaluation.core.blocks import blocks
 from evaluation.core.classes import Classes
 from evaluation.core.errors import BadLabels, BadRun
-from evaluation.core.files import whole_file, whole_folder
-from evaluation.core.run_folder import Run, writing
+from evaluation.core.files import atomic_file, atomic_folder
+from evaluation.core.run_folder import Run, run_lock
 from evaluation.core.types import Array, Labels
 from members.data.dataset import DataSet
 
@@ -61,16 +61,16 @@ def submit(
     classes = run_classes(run)
     ignored = _checked(labels, classes, candidate)
     whole: Callable[[Path], AbstractContextManager[Path]] = (
-        whole_folder if form == "png" else whole_file
+        atomic_folder if form == "png" else atomic_file
     )
-    with writing(run.path):
+    with run_lock(run.path):
         stale: list[str] = []
         # Asked before anything is written, since a run that cannot be read is refused.
-        freshness(run).warn([Result("labels", candidate, split)], stale.append)
+        staleness_of(run).warn([Artifact("labels", candidate, split)], stale.append)
         with whole(out) as partial:
             _write(partial, data, labels, classes, form)
             _compare(partial, _read(partial, data, classes, form), data, labels)
-        note(run, out, "submission", candidate, split)
+        record_export(run, out, "submission", candidate, split)
     for line in stale:
         tell(line)
     return Submitted(len(labels), ignored / labels.size)

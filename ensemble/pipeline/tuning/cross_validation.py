@@ -5,10 +5,10 @@ from itertools import zip_longest
 
 import numpy as np
 
-from ensemble.pipeline.run.open_run import OOF, fold_of
+from ensemble.pipeline.run.open_run import OOF, fold_indices
 from evaluation.core.blocks import blocks
 from evaluation.core.classes import Classes
-from evaluation.core.errors import BadData, Leak
+from evaluation.core.errors import BadData, LeakageError
 from evaluation.core.run_folder import Run
 from evaluation.core.types import Array, Groups
 from members.data.dataset import DataSet
@@ -90,7 +90,7 @@ def pool_of(run: Run, seed: int) -> Pool:
         BadData: no target, or too few groups.
         Leak: a group that lies in two folds.
     """
-    data, folds = DataSet.load(run.data(OOF)), fold_of(run)
+    data, folds = DataSet.load(run.data(OOF)), fold_indices(run)
     groups = data.group_names()
     _check(groups, folds)
     part = folds.copy()
@@ -110,7 +110,9 @@ def _check(groups: Array, folds: Groups) -> None:
     pairs = np.unique(np.stack([np.unique(groups, return_inverse=True)[1], folds]), axis=1)
     divided = names[np.bincount(pairs[0]) > 1]
     if len(divided):
-        raise Leak(f"group {str(divided[0])!r} lies in two folds; fold by group to examine by fold")
+        raise LeakageError(
+            f"group {str(divided[0])!r} lies in two folds; fold by group to examine by fold"
+        )
     for fold in range(int(folds.max()) + 1):
         found = len(np.unique(groups[folds == fold]))
         if found < 2:

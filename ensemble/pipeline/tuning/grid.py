@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ensemble.pipeline.run.open_run import OOF, Sources
+from ensemble.pipeline.run.open_run import OOF, RunMembers
 from ensemble.pipeline.tuning.selection import Judge
 from ensemble.pipeline.tuning.space import ChainSpace
 from evaluation.confusion import confusion
@@ -21,7 +21,7 @@ from evaluation.core.types import Array, Labels
 from members.data.contact_sheet import write_sheet
 from members.data.dataset import DataSet
 from members.maps import MapReader
-from postproc.chain import Chain, Surroundings, parse_chain
+from postproc.chain import Chain, StepContext, parse_chain
 from postproc.postprocess import postprocess
 
 EXAMPLE = "crf.bilateral_sxy=5,15,30"
@@ -137,10 +137,10 @@ def draw_grid(
     if out.suffix != ".png" or out.exists():
         raise BadSpec(f"--out {out}; expected a new file that ends in .png")
     rows, cols = (read_axis(text) for text in axes)
-    maps, data = Sources.of(run).open(source, OOF), DataSet.load(run.data(OOF))
+    maps, data = RunMembers.of(run).open(source, OOF), DataSet.load(run.data(OOF))
     if maps.ids != data.ids:
         raise BadRun(f"{source!r} has maps of other images than {OOF}; make them again")
-    around = Surroundings(len(maps.classes), maps.classes.ignore, maps.floor)
+    around = StepContext(len(maps.classes), maps.classes.ignore, maps.floor)
     parsed = parse_chain(chain, classes=around.classes, ignore=around.ignore, floor=around.floor)
     specs, space = list(parsed.specs) or named(rows, cols), ChainSpace({}, around)
     chains = [

@@ -10,7 +10,7 @@ from ensemble.pipeline.tuning.prefix_cache import Heads, NamedMaps
 from evaluation.core.blocks import map_blocks
 from evaluation.core.types import Array, Counts
 from postproc.chain import Chain
-from postproc.step import FitBlock, Learned
+from postproc.step import FitBlock, LearnedStep
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +75,7 @@ class Level:
 
     def _fit(self, chain: Chain, chosen: Sequence[Block]) -> Chain:
         for place, step in enumerate(chain.steps):
-            if isinstance(step, Learned):
+            if isinstance(step, LearnedStep):
                 head = chain.head(place)
                 chain = chain.put(place, step.fit(_Learning(self, head, chosen)))
         return chain

@@ -10,9 +10,10 @@ import numpy as np
 
 from ensemble.pipeline.tuning.cross_validation import Block, Pool
 from evaluation.confusion import confusion
+from evaluation.core.arrays import argmax
 from evaluation.core.types import Array, Counts
-from postproc.chain import Chain, argmax
-from postproc.step import Learned
+from postproc.chain import Chain
+from postproc.step import LearnedStep
 
 KEPT_BYTES = 1 << 30
 
@@ -84,7 +85,7 @@ class Heads:
     def _applied(self, chain: Chain, values: Array, block: Block) -> Array:
         """Apply the last step."""
         spec, step = chain.specs[-1], chain.steps[-1]
-        assert not isinstance(step, Learned)
+        assert not isinstance(step, LearnedStep)
         if step.takes == "labels" and values.ndim == MAP_AXES:
             values = argmax(values)
         seen = None

@@ -5,30 +5,30 @@ from typing import Any
 
 import numpy as np
 
-from ensemble.block_fusion import CrossFitted, FitBlocks, fuse
+from ensemble.block_fusion import OutOfFoldFusion, TrainingBlocks, fuse
 from ensemble.calibration.calibration_error import cross_fit
-from ensemble.fusion import Fusion, Learned
-from ensemble.pipeline.candidates.fuse import Plan, planned
-from ensemble.pipeline.run.open_run import OOF, Sources, run_experiment
+from ensemble.fusion import Fusion, LearnedFusion
+from ensemble.pipeline.candidates.fuse import FusionSpec, resolve_fusion
+from ensemble.pipeline.run.open_run import OOF, RunMembers, run_experiment
 from ensemble.pipeline.tuning.cross_validation import Pool
 from ensemble.pipeline.tuning.prefix_cache import NamedMaps
 from ensemble.strategies import SEES_SPECIALISTS
-from ensemble.strategy import build_strategy, context_of
+from ensemble.strategy import build_strategy, strategy_context
 from evaluation.core.blocks import blocks
 from evaluation.core.classes import UNLABELLED
-from evaluation.core.errors import Leak
-from evaluation.core.files import new_array, open_array, whole_file
+from evaluation.core.errors import LeakageError
+from evaluation.core.files import atomic_file, create_npy, open_array
 from evaluation.core.specs import parse_spec
 from evaluation.core.types import Array, Map
 from members.store import ProbabilityStore
 
 
-def maps_of(sources: Sources, source: str, folder: Path) -> NamedMaps:
+def maps_of(sources: RunMembers, source: str, folder: Path) -> NamedMaps:
     """Return the out-of-fold maps of a member or fusion, laid out for reading here and there."""
     reader, file = sources.open(source, OOF), folder / "oof.npy"
     if not file.is_file():
         dtype = reader.dtype if isinstance(reader, ProbabilityStore) else "float32"
-        with whole_file(file) as partial:
+        with atomic_file(file) as partial:
             laid = _laid_out(partial, reader.size, dtype)
             for block in blocks(reader.size[0]):
                 laid[block] = reader.read(block)
@@ -36,7 +36,7 @@ def maps_of(sources: Sources, source: str, folder: Path) -> NamedMaps:
     return NamedMaps(OOF, open_array(file))
 
 
-def refuse_learned_below(sources: Sources, plan: Plan) -> None:
+def refuse_learned_below(sources: RunMembers, plan: FusionSpec) -> None:
     """Refuse a fusion of one that learns: only the uppermost is fitted anew.
 
     Args:
@@ -48,9 +48,9 @@ def refuse_learned_below(sources: Sources, plan: Plan) -> None:
     """
     experiment = run_experiment(sources.run)
     for name in set(plan.members) - set(sources.names()):
-        below = planned(experiment, sources, name)
+        below = resolve_fusion(experiment, sources, name)
         if Refits(sources, below).needed:
-            raise Leak(
+            raise LeakageError(
                 f"fusion {plan.name!r} is made of {name!r}, which learned from the folds that would"
                 f" examine it; tune {name!r}, or a fusion of members alone"
             )
@@ -60,7 +60,7 @@ def refuse_learned_below(sources: Sources, plan: Plan) -> None:
 class Refits:
     """A fusion fitted anew for each outer fold, on images outside of it alone."""
 
-    def __init__(self, sources: Sources, plan: Plan) -> None:
+    def __init__(self, sources: RunMembers, plan: FusionSpec) -> None:
         """Open the members.
 
         Args:
@@ -71,13 +71,13 @@ class Refits:
         self._readers = [sources.open(name, OOF, raw=raw) for name in plan.members]
         self._dtype = plan.dtype
         ignore = self._readers[0].classes.ignore
-        context = context_of(self._readers, ignore=ignore, seed=plan.seed)
+        context = strategy_context(self._readers, ignore=ignore, seed=plan.seed)
         self._built = build_strategy(plan.strategy, **context)
 
     @property
     def needed(self) -> bool:
         """Tell whether the fusion learns anything."""
-        return isinstance(self._built, Learned)
+        return isinstance(self._built, LearnedFusion)
 
     def without(self, pool: Pool, examined: int, folder: Path) -> NamedMaps:
         """Return maps of all images by fusions that never saw the target of an outer fold.
@@ -100,20 +100,20 @@ class Refits:
                 fold = inner[block.part]
                 fold_of[block.places] = count if fold is None else fold
             per_fold = self._fitted(pool, fold_of, count)
-            with whole_file(file) as partial:
-                self._fuse(pool, CrossFitted(per_fold, fold_of), partial)
+            with atomic_file(file) as partial:
+                self._fuse(pool, OutOfFoldFusion(per_fold, fold_of), partial)
         return NamedMaps(name, open_array(file))
 
     def _fitted(self, pool: Pool, fold_of: Array, hidden: int) -> list[Fusion]:
         """Fit without each inner fold and, the last, on all of them; one fold is never seen."""
-        assert isinstance(self._built, Learned)
+        assert isinstance(self._built, LearnedFusion)
         target = np.where((fold_of == hidden)[:, None, None], UNLABELLED, pool.data.target())
         images = pool.data.images if self._built.needs_images else None
         target, groups = target.astype(np.uint8), pool.data.groups
-        seen = FitBlocks(self._readers, target, images=images, groups=groups)
+        seen = TrainingBlocks(self._readers, target, images=images, groups=groups)
         return cross_fit(self._built, seen, fold_of)
 
-    def _fuse(self, pool: Pool, fusion: CrossFitted, file: Path) -> None:
+    def _fuse(self, pool: Pool, fusion: OutOfFoldFusion, file: Path) -> None:
         laid = _laid_out(file, self._readers[0].size, self._dtype)
 
         def write(block: slice, fused: Map) -> None:
@@ -126,4 +126,4 @@ class Refits:
 def _laid_out(file: Path, size: tuple[int, ...], dtype: str) -> Any:
     """Open a file to write to; uint8 would need a scale, so it is float16, which is finer."""
     kind = "float16" if dtype == "uint8" else dtype
-    return new_array(file, dtype=kind, shape=size)
+    return create_npy(file, dtype=kind, shape=size)

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 
 from ensemble.pipeline.data.prepare import classes_identity, split_identity
-from ensemble.pipeline.run.open_run import OOF, Sources
+from ensemble.pipeline.run.open_run import OOF, RunMembers
 from ensemble.pipeline.tuning.cross_validation import Pool
 from ensemble.pipeline.tuning.selection import PROTOCOL, Judge, Verdict
 from ensemble.pipeline.tuning.trials import Tried, read_journal
-from evaluation.core.files import read_json, whole_file, write_json
+from evaluation.core.files import atomic_file, read_json, write_json
 from evaluation.core.provenance import digest, is_current, record
 from evaluation.core.types import Array, Counts
 from postproc.chain import Chain
@@ -107,7 +107,7 @@ def write_result(
     folder: Path, result: Document, *, asked: Mapping[str, Any], inputs: Mapping[str, str]
 ) -> None:
     """Write `trials.csv`, `result.json` and the record that makes the folder whole."""
-    with whole_file(folder / TABLE) as partial, partial.open("w", newline="") as file:
+    with atomic_file(folder / TABLE) as partial, partial.open("w", newline="") as file:
         table = csv.writer(file)
         table.writerow(["search", "number", "state", "score", "seconds", "chain", "reason"])
         for journal in sorted(folder.glob("*.jsonl")):
@@ -162,7 +162,7 @@ def _interval(interval: Document | None) -> str:
     return f"({interval['low']:+.4f} to {interval['high']:+.4f})"
 
 
-def tuned_from(sources: Sources, source: str) -> dict[str, str]:
+def tuned_from(sources: RunMembers, source: str) -> dict[str, str]:
     """Return the identities of all that a tuning of a fusion or member learns from."""
     return {
         "maps": str(sources.identity(source, OOF)),
@@ -172,7 +172,7 @@ def tuned_from(sources: Sources, source: str) -> dict[str, str]:
     }
 
 
-def is_tuned(sources: Sources, name: str, asked: dict[str, object]) -> bool:
+def is_tuned(sources: RunMembers, name: str, asked: dict[str, object]) -> bool:
     """Tell whether a finished tuning would see the same maps, target and folds today."""
     folder = sources.run.path / "tuning" / name
     return is_current(folder, asked=asked, inputs=tuned_from(sources, str(asked["of"])))

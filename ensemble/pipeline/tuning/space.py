@@ -16,8 +16,8 @@ from ensemble.pipeline.search.study import draw
 from evaluation.core.errors import BadSpec
 from evaluation.core.safe_yaml import read_yaml
 from evaluation.core.specs import Spec
-from postproc.chain import Chain, Surroundings
-from postproc.step import Learned, Step
+from postproc.chain import Chain, StepContext
+from postproc.step import LearnedStep, Step
 
 NONE = "none"
 MOST_STEPS = 4
@@ -39,7 +39,7 @@ class ChainSpace:
     """
 
     steps: dict[str, dict[str, Values]]
-    around: Surroundings
+    around: StepContext
 
     @property
     def places(self) -> list[str]:
@@ -96,7 +96,7 @@ class ChainSpace:
         return Spec(step, options={o: _short(drawn[path]) for o, path in paths.items()})
 
 
-def _kind(step: Step | Learned) -> tuple[str, str]:
+def _kind(step: Step | LearnedStep) -> tuple[str, str]:
     return step.takes, step.gives
 
 
@@ -142,7 +142,7 @@ DEFAULT: dict[str, dict[str, Any]] = {
 }
 
 
-def default_space(around: Surroundings) -> ChainSpace:
+def default_space(around: StepContext) -> ChainSpace:
     """Return the space that is built in, without what makes no sense here."""
     chosen = {
         step: options
@@ -152,7 +152,7 @@ def default_space(around: Surroundings) -> ChainSpace:
     return _space(chosen, around)
 
 
-def read_space(path: Path, around: Surroundings) -> ChainSpace:
+def read_space(path: Path, around: StepContext) -> ChainSpace:
     """Read and check a space file: a mapping from steps to mappings of options.
 
     Args:
@@ -172,7 +172,7 @@ def read_space(path: Path, around: Surroundings) -> ChainSpace:
         raise BadSpec(f"{path}: {error}") from None
 
 
-def _space(document: dict[Any, Any], around: Surroundings) -> ChainSpace:
+def _space(document: dict[Any, Any], around: StepContext) -> ChainSpace:
     steps = {}
     for name, options in document.items():
         if not isinstance(options or {}, dict):
@@ -202,7 +202,7 @@ def _values(path: str, given: Any) -> Values:
     return values
 
 
-def _check(step: str, options: dict[str, Values], around: Surroundings) -> None:
+def _check(step: str, options: dict[str, Values], around: StepContext) -> None:
     """Build the step with each choice and both ends of each range, the others at their first."""
     first = {option: _ends(values)[0] for option, values in options.items()}
     around.build(Spec(step, options=first))

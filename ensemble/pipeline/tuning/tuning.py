@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from ensemble.pipeline.candidates.fuse import Plan, make_fusion, planned
-from ensemble.pipeline.candidates.leakage import leak_notes
-from ensemble.pipeline.run.open_run import OOF, Sources, refuse_leak, run_experiment
+from ensemble.pipeline.candidates.fuse import FusionSpec, resolve_fusion, update_fusion
+from ensemble.pipeline.candidates.leakage import leakage_warnings
+from ensemble.pipeline.run.open_run import OOF, RunMembers, check_no_leakage, run_experiment
 from ensemble.pipeline.tuning.cross_validation import Pool, pool_of
 from ensemble.pipeline.tuning.outer_split import Level, groups_of
 from ensemble.pipeline.tuning.prefix_cache import Heads, NamedMaps
@@ -32,9 +32,9 @@ from evaluation.core.errors import BadData, BadRun
 from evaluation.core.files import read_json, write_json
 from evaluation.core.progress import progress
 from evaluation.core.provenance import is_current
-from evaluation.core.run_folder import Run, writing
+from evaluation.core.run_folder import Run, run_lock
 from members.recipe import check_name
-from postproc.chain import Surroundings
+from postproc.chain import StepContext
 
 MINUTE = 60
 
@@ -114,8 +114,8 @@ def tune(run: Run, source: str, effort: Effort, *, name: str | None, tell: Tell)
             learns.
     """
     name = check_name(name or source, "tuning")
-    with writing(run.path):
-        sources = Sources.of(run)
+    with run_lock(run.path):
+        sources = RunMembers.of(run)
         plan = _checked(sources, source, tell)
         space = _space(sources, source, effort.space)
         pool = pool_of(run, effort.seed)
@@ -126,7 +126,7 @@ def tune(run: Run, source: str, effort: Effort, *, name: str | None, tell: Tell)
         if is_current(folder, asked=done, inputs=inputs):
             return read_result(folder)
         _begin(folder, {"asked": asked, "inputs": inputs}, tell)
-        for line in leak_notes(sources, [source]):
+        for line in leakage_warnings(sources, [source]):
             tell(line)
         levels = _levels(sources, source, plan, pool, folder / WORK, tell)
         result = _tuned(levels, pool, space, effort, folder, tell)
@@ -136,23 +136,23 @@ def tune(run: Run, source: str, effort: Effort, *, name: str | None, tell: Tell)
         return result
 
 
-def _checked(sources: Sources, source: str, tell: Tell) -> Plan | None:
+def _checked(sources: RunMembers, source: str, tell: Tell) -> FusionSpec | None:
     """Refuse what cannot be tuned; bring a fusion up to date and return its plan."""
     plan = None
     if source in sources.run.fusions() and source not in sources.names():
-        plan = planned(run_experiment(sources.run), sources, source)
+        plan = resolve_fusion(run_experiment(sources.run), sources, source)
         refuse_learned_below(sources, plan)
-        make_fusion(sources, plan, tell)
+        update_fusion(sources, plan, tell)
     if OOF not in sources.splits(source):
         sources.open(source, OOF)  # says what is missing, and how to mend it
     maps = sources.open(source, OOF)
-    refuse_leak("tune-postproc", source, maps, cure="or tune another fusion or member")
+    check_no_leakage("tune-postproc", source, maps, cure="or tune another fusion or member")
     return plan
 
 
-def _space(sources: Sources, source: str, file: Path | None) -> ChainSpace:
+def _space(sources: RunMembers, source: str, file: Path | None) -> ChainSpace:
     maps = sources.open(source, OOF)
-    around = Surroundings(len(maps.classes), maps.classes.ignore, maps.floor)
+    around = StepContext(len(maps.classes), maps.classes.ignore, maps.floor)
     return default_space(around) if file is None else read_space(file, around)
 
 
@@ -167,7 +167,7 @@ def _begin(folder: Path, begun: dict[str, Any], tell: Tell) -> None:
 
 
 def _levels(
-    sources: Sources, source: str, plan: Plan | None, pool: Pool, work: Path, tell: Tell
+    sources: RunMembers, source: str, plan: FusionSpec | None, pool: Pool, work: Path, tell: Tell
 ) -> Iterator[Level]:
     """Yield the search on all images, then one without each fold."""
     heads, maps = Heads(pool), maps_of(sources, source, work)

@@ -14,15 +14,15 @@ from typing import Any
 
 from ensemble.block_fusion import MEMORY_BYTES
 from ensemble.pipeline.candidates.chains import check_chains
-from ensemble.pipeline.candidates.leakage import leak_notes
+from ensemble.pipeline.candidates.leakage import leakage_warnings
 from ensemble.pipeline.data.prepare import is_prepared, prepare
-from ensemble.pipeline.members.train import check_trainable, refuse_foreign
+from ensemble.pipeline.members.train import check_not_imported, check_trainable
 from ensemble.pipeline.run.experiment import Experiment
-from ensemble.pipeline.run.open_run import Sources, foreign_members
-from ensemble.pipeline.run.prepared_run import Laid
-from ensemble.pipeline.workflow.preflight import check_fusion, odd_about_data
+from ensemble.pipeline.run.open_run import RunMembers, imported_members
+from ensemble.pipeline.run.prepared_run import PreparedRun
+from ensemble.pipeline.workflow.preflight import check_fusion, data_warnings
 from ensemble.pipeline.workflow.run_all import check_candidates, check_specs
-from ensemble.pipeline.workflow.stages import Step, steps
+from ensemble.pipeline.workflow.stages import PlannedStage, planned_stages
 from evaluation.core.blocks import BLOCK_IMAGES
 from evaluation.core.classes import Classes, numbered
 from evaluation.core.errors import EnsError
@@ -30,14 +30,14 @@ from evaluation.core.run_folder import Run
 from members.data.dataset import DataSet
 from members.devices import devices
 from members.jobs import device_slots
-from members.object_store import weights_under
+from members.object_store import sizes_under
 from members.recipe import Member, read_recipe
 
 MINUTE, HOUR = 60, 3600
 
 
 @dataclass
-class Forecast:
+class PlanReport:
     """What was found out about a run.
 
     Args:
@@ -51,7 +51,7 @@ class Forecast:
     """
 
     run: str
-    steps: list[Step] = field(default_factory=list)
+    steps: list[PlannedStage] = field(default_factory=list)
     fails: list[str] = field(default_factory=list)
     odd: list[str] = field(default_factory=list)
     free_bytes: int = 0
@@ -76,7 +76,7 @@ class Forecast:
         return asdict(self) | sums
 
 
-def refuse_failing(found: Forecast) -> None:
+def raise_if_blocked(found: PlanReport) -> None:
     """Refuse a run that would fail.
 
     Raises:
@@ -87,7 +87,7 @@ def refuse_failing(found: Forecast) -> None:
         raise EnsError(f"{found.run} would fail: {found.fails[0]}{more}")
 
 
-def as_text(found: Forecast) -> str:
+def as_text(found: PlanReport) -> str:
     """Write a forecast for people: steps, sums, what is odd, what would stop the run."""
     width = max([len(step.name) for step in found.steps] + [4])
     lines = [
@@ -125,7 +125,7 @@ PROCESS_BYTES = 400 << 20
 MANY_JOBS = 1000
 
 
-def plan_run(run: Run, experiment: Experiment, *, device: str, workers: int | None) -> Forecast:
+def plan_run(run: Run, experiment: Experiment, *, device: str, workers: int | None) -> PlanReport:
     """Find out what `ens run` would do, and everything that would stop it.
 
     Data that the run does not hold yet are laid out in a temporary folder. Training and
@@ -137,16 +137,16 @@ def plan_run(run: Run, experiment: Experiment, *, device: str, workers: int | No
         device: see `members.devices.devices`.
         workers: processes on each device.
     """
-    found = Forecast(str(run.path))
+    found = PlanReport(str(run.path))
     where = found.attempt(lambda: devices(device)) or ["cpu"]
     _look_at_specs(found, experiment)
     if experiment.store is not None:
-        found.attempt(partial(weights_under, f"{experiment.store}/plan"))  # answers, and is ours
+        found.attempt(partial(sizes_under, f"{experiment.store}/plan"))  # answers, and is ours
     with tempfile.TemporaryDirectory() as folder:
         laid_out = found.attempt(lambda: _laid_out(run, experiment, Path(folder)))
         classes = DataSet.load(laid_out.data("oof")).classes if laid_out else _named(experiment)
         members = _look_at_members(found, run, experiment, classes)
-        known = [*(m.family or m.name for m in members), *foreign_members(run)]
+        known = [*(m.family or m.name for m in members), *imported_members(run)]
         _look_at_fusions(found, experiment, list(dict.fromkeys(known)))
         if laid_out is None:
             return found
@@ -156,25 +156,27 @@ def plan_run(run: Run, experiment: Experiment, *, device: str, workers: int | No
             found.attempt(partial(check_chains, alone, data.classes))
         for member in members:
             found.attempt(partial(check_trainable, [member], data))
-        found.odd += odd_about_data(laid_out)
-        sources = Sources(laid_out, tuple(members), foreign_members(laid_out))
+        found.odd += data_warnings(laid_out)
+        sources = RunMembers(laid_out, tuple(members), imported_members(laid_out))
         for name in experiment.fusions:
             found.attempt(partial(check_fusion, sources, experiment, name))
         if not found.fails:
-            laid = Laid(
+            laid = PreparedRun(
                 sources,
                 experiment,
                 where,
                 len(device_slots(where, workers, MANY_JOBS)),
                 laid_out is not run,
             )
-            found.steps = steps(laid)
-            found.odd += leak_notes(sources, [n for n in sources.names() if sources.splits(n)])
+            found.steps = planned_stages(laid)
+            found.odd += leakage_warnings(
+                sources, [n for n in sources.names() if sources.splits(n)]
+            )
             _look_at_room(found, run, laid)
     return found
 
 
-def _look_at_specs(found: Forecast, experiment: Experiment) -> None:
+def _look_at_specs(found: PlanReport, experiment: Experiment) -> None:
     """Check every spec by itself, so that all that is wrong is told at once."""
     nothing: dict[str, Any] = {"members": {}, "fusions": {}, "chains": {}}
     for kind in nothing:
@@ -197,7 +199,7 @@ def _named(experiment: Experiment) -> Classes:
 
 
 def _look_at_members(
-    found: Forecast, run: Run, experiment: Experiment, classes: Classes
+    found: PlanReport, run: Run, experiment: Experiment, classes: Classes
 ) -> list[Member]:
     members: list[Member] = []
     for name, asked in experiment.members.items():
@@ -207,13 +209,13 @@ def _look_at_members(
             return Member.expand(name, recipe, classes)
 
         members += found.attempt(expand) or []
-    found.attempt(lambda: refuse_foreign(run, members))
-    if not members and not foreign_members(run):
+    found.attempt(lambda: check_not_imported(run, members))
+    if not members and not imported_members(run):
         found.fails.append("there is no member: name some under 'members', or `ens import` maps")
     return members
 
 
-def _look_at_fusions(found: Forecast, experiment: Experiment, known: list[str]) -> None:
+def _look_at_fusions(found: PlanReport, experiment: Experiment, known: list[str]) -> None:
     before: list[str] = []
     for name, asked in experiment.fusions.items():
         if name in known:
@@ -227,7 +229,7 @@ def _look_at_fusions(found: Forecast, experiment: Experiment, known: list[str]) 
         before.append(name)
 
 
-def _look_at_room(found: Forecast, run: Run, laid: Laid) -> None:
+def _look_at_room(found: PlanReport, run: Run, laid: PreparedRun) -> None:
     there = next(p for p in [run.path, *run.path.absolute().parents] if p.exists())
     found.free_bytes = shutil.disk_usage(there).free
     elsewhere = ("predict", "fuse") if laid.experiment.store else ()

@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from ensemble.fusion import Learned
-from ensemble.pipeline.candidates.leakage import alike_across_folds
+from ensemble.fusion import LearnedFusion
+from ensemble.pipeline.candidates.leakage import cross_fold_duplicates
 from ensemble.pipeline.run.experiment import Experiment
-from ensemble.pipeline.run.open_run import OOF, Sources
+from ensemble.pipeline.run.open_run import OOF, RunMembers
 from ensemble.strategy import build_strategy
-from evaluation.core.errors import BadRun, BadSpec, Leak
+from evaluation.core.errors import BadRun, BadSpec, LeakageError
 from evaluation.core.run_folder import Run
 from members.batches import class_shares
 from members.data.dataset import DataSet
@@ -16,7 +16,7 @@ from postproc.chain import FLOAT16_FLOOR
 RARE_SHARE = 1e-3
 
 
-def odd_about_data(run: Run) -> list[str]:
+def data_warnings(run: Run) -> list[str]:
     """Say which classes cannot be learnt or examined, and which images leak through folds."""
     said = []
     for split in run.splits():
@@ -34,7 +34,7 @@ def odd_about_data(run: Run) -> list[str]:
             said.append(f"{split}: no pixel of {', '.join(names)}")
         if rare:
             said.append(f"{split}: hardly a pixel of {', '.join(rare)}")
-    alike = alike_across_folds(run)
+    alike = cross_fold_duplicates(run)
     if alike:
         first, second = alike[0]
         said.append(
@@ -44,7 +44,7 @@ def odd_about_data(run: Run) -> list[str]:
     return said
 
 
-def check_fusion(sources: Sources, experiment: Experiment, name: str) -> bool:
+def check_fusion(sources: RunMembers, experiment: Experiment, name: str) -> bool:
     """Refuse a fusion that would be refused after training; tell whether it learns from maps.
 
     Args:
@@ -72,13 +72,13 @@ def check_fusion(sources: Sources, experiment: Experiment, name: str) -> bool:
         )
     except BadSpec as error:
         raise BadSpec(f"fusion {name!r}: {error}") from None
-    if isinstance(built, Learned):
+    if isinstance(built, LearnedFusion):
         for member in set(members) & set(sources.foreign):
             _refuse_leak(sources, name, member)
-    return isinstance(built, Learned)
+    return isinstance(built, LearnedFusion)
 
 
-def _refuse_leak(sources: Sources, fusion: str, member: str) -> None:
+def _refuse_leak(sources: RunMembers, fusion: str, member: str) -> None:
     if OOF not in sources.splits(member):
         raise BadRun(
             f"fusion {fusion!r} learns from out-of-fold maps, and {member!r} has none; import them"
@@ -86,7 +86,7 @@ def _refuse_leak(sources: Sources, fusion: str, member: str) -> None:
         )
     saw = sources.open(member, OOF).saw()
     if saw is not None and saw.any():
-        raise Leak(
+        raise LeakageError(
             f"fusion {fusion!r} would learn from {int(saw.sum())} images that {member!r} was"
             " trained on; name other members"
         )

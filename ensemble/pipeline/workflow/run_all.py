@@ -6,21 +6,21 @@ The whole job on the built-in sample, small enough for a minute or two on two co
 from collections.abc import Callable
 
 from ensemble.pipeline.candidates.chains import check_chains
-from ensemble.pipeline.candidates.fuse import make_fusion, planned
-from ensemble.pipeline.candidates.postprocess import ARGMAX, make_candidate
+from ensemble.pipeline.candidates.fuse import resolve_fusion, update_fusion
+from ensemble.pipeline.candidates.postprocess import ARGMAX, update_candidate
 from ensemble.pipeline.members.train import train_members
 from ensemble.pipeline.run.experiment import Experiment
-from ensemble.pipeline.run.open_run import Sources
+from ensemble.pipeline.run.open_run import RunMembers
 from ensemble.pipeline.scoring.score import score_run
 from ensemble.strategy import check_strategy
 from evaluation.core.errors import BadSpec
-from evaluation.core.run_folder import Run, writing
+from evaluation.core.run_folder import Run, run_lock
 from evaluation.leaderboard import Leaderboard
 
 Tell = Callable[[str], None]
 
 
-def run_experiment_file(
+def run_experiment(
     run: Run, experiment: Experiment, *, device: str, workers: int | None, tell: Tell
 ) -> Leaderboard:
     """Train, fuse, post-process and score what an experiment names.
@@ -37,14 +37,14 @@ def run_experiment_file(
     """
     check_specs(experiment)
     train_members(run, experiment, device=device, workers=workers, tell=tell)
-    with writing(run.path):
-        sources = Sources.of(run)
+    with run_lock(run.path):
+        sources = RunMembers.of(run)
         for name in experiment.fusions:
-            make_fusion(sources, planned(experiment, sources, name), tell)
+            update_fusion(sources, resolve_fusion(experiment, sources, name), tell)
         for name in experiment.fusions:
             for chain_name, chain in experiment.chains.items():
                 candidate = f"{name}_{chain_name}"
-                make_candidate(sources, name, chain, name=candidate, tell=tell)
+                update_candidate(sources, name, chain, name=candidate, tell=tell)
     return score_run(run, split="validation", protocol="masked", tell=tell)
 
 

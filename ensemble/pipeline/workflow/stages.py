@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from ensemble.pipeline.analysis.timing import Pace, chain_seconds, network_pace
-from ensemble.pipeline.candidates.fuse import is_fused, planned
+from ensemble.pipeline.candidates.fuse import is_fused, resolve_fusion
 from ensemble.pipeline.candidates.postprocess import ARGMAX, is_labelled
 from ensemble.pipeline.data.prepare import read_folds
 from ensemble.pipeline.members.train import is_predicted, is_trained
 from ensemble.pipeline.run.open_run import OOF
-from ensemble.pipeline.run.prepared_run import Laid
+from ensemble.pipeline.run.prepared_run import PreparedRun
 from ensemble.pipeline.workflow.preflight import check_fusion
 from members.batches import class_shares, oversampled
 from members.recipe import Member
@@ -24,7 +24,7 @@ FOLD_BYTES = 60_000
 
 
 @dataclass(frozen=True)
-class Step:
+class PlannedStage:
     """One step of a run.
 
     Args:
@@ -46,12 +46,12 @@ class Step:
     memory_bytes: int = 0
 
 
-def steps(laid: Laid) -> list[Step]:
+def planned_stages(laid: PreparedRun) -> list[PlannedStage]:
     """List the steps in their order."""
     data = [_data(laid)] if laid.new else []
     paces: dict[str, Pace] = {}
-    trained: list[Step] = []
-    predicted: list[Step] = []
+    trained: list[PlannedStage] = []
+    predicted: list[PlannedStage] = []
     for member in laid.sources.members:
         key = str((member.recipe.model_dump(), member.label is None))
         if key not in paces:
@@ -62,16 +62,16 @@ def steps(laid: Laid) -> list[Step]:
     return [*data, *trained, *predicted, *fused, *_labels(laid)]
 
 
-def _data(laid: Laid) -> Step:
+def _data(laid: PreparedRun) -> PlannedStage:
     splits = laid.sources.run.splits()
     size = 0
     for split in splits:
         data = laid.data(split)
         size += data.images.nbytes + (0 if data.masks is None else data.masks.nbytes)
-    return Step("data", laid.experiment.data, len(splits), len(splits), 0.0, size)
+    return PlannedStage("data", laid.experiment.data, len(splits), len(splits), 0.0, size)
 
 
-def _training(laid: Laid, member: Member, pace: Pace) -> Step:
+def _training(laid: PreparedRun, member: Member, pace: Pace) -> PlannedStage:
     run, recipe = laid.sources.run, member.recipe
     folds = read_folds(run)
     missing = [f for f in folds if not is_trained(run, laid.experiment, member, f)]
@@ -87,7 +87,7 @@ def _training(laid: Laid, member: Member, pace: Pace) -> Step:
     batch = min(recipe.batch, len(data))
     # uint8 images and masks lie in memory while they are learnt from
     memory = batch * pace.image_bytes + pace.state_bytes + target.size * (1 + data.channels)
-    return Step(
+    return PlannedStage(
         "train",
         member.name,
         len(folds),
@@ -98,7 +98,7 @@ def _training(laid: Laid, member: Member, pace: Pace) -> Step:
     )
 
 
-def _prediction(laid: Laid, member: Member, pace: Pace) -> Step:
+def _prediction(laid: PreparedRun, member: Member, pace: Pace) -> PlannedStage:
     run = laid.sources.run
     folds, dtype = read_folds(run), laid.experiment.store_dtype
     splits = run.splits()
@@ -110,10 +110,12 @@ def _prediction(laid: Laid, member: Member, pace: Pace) -> Step:
     depth = None if member.label is None else 1
     size = sum(laid.map_bytes(split, depth=depth) for split in missing)
     side_by_side = min(laid.slots, max(1, len(missing) * len(laid.sources.members)))
-    return Step("predict", member.name, len(splits), len(missing), seconds / side_by_side, size)
+    return PlannedStage(
+        "predict", member.name, len(splits), len(missing), seconds / side_by_side, size
+    )
 
 
-def _fusion(laid: Laid, name: str) -> Step:
+def _fusion(laid: PreparedRun, name: str) -> PlannedStage:
     """Count passes over the disk; what a strategy computes comes on top."""
     sources, asked = laid.sources, laid.experiment.fusions[name]
     named = (() if isinstance(asked, str) else asked.members) or sources.names()
@@ -128,17 +130,17 @@ def _fusion(laid: Laid, name: str) -> Step:
         passes = len(read_folds(sources.run)) + 1
         seconds += passes * members * len(laid.data(OOF)) * read
     size = sum(laid.map_bytes(split) for split in missing)
-    return Step("fuse", name, len(splits), len(missing), seconds, size)
+    return PlannedStage("fuse", name, len(splits), len(missing), seconds, size)
 
 
-def _is_fused(laid: Laid, name: str, split: str) -> bool:
+def _is_fused(laid: PreparedRun, name: str, split: str) -> bool:
     sources = laid.sources
     if not any(sources.splits(member) for member in sources.names()):
         return False
-    return is_fused(sources, planned(laid.experiment, sources, name), split)
+    return is_fused(sources, resolve_fusion(laid.experiment, sources, name), split)
 
 
-def _labels(laid: Laid) -> Iterator[Step]:
+def _labels(laid: PreparedRun) -> Iterator[PlannedStage]:
     """Yield a step for each candidate: each source by argmax, and each fusion by each chain."""
     sources, experiment = laid.sources, laid.experiment
     classes = laid.data(OOF).classes
@@ -160,4 +162,4 @@ def _labels(laid: Laid) -> Iterator[Step]:
         each = laid.disk[0] + paces[text] / (os.cpu_count() or 1)
         seconds = float(sum(len(laid.data(s)) for s in missing) * each)
         size = sum(laid.label_bytes(s) for s in missing)
-        yield Step("postprocess", name, len(splits), len(missing), seconds, size)
+        yield PlannedStage("postprocess", name, len(splits), len(missing), seconds, size)

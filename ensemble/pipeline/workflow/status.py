@@ -5,22 +5,22 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ensemble.pipeline.candidates.downstream import later
+from ensemble.pipeline.candidates.downstream import downstream_artifacts
 from ensemble.pipeline.candidates.staleness import (
     DATA,
-    Freshness,
-    Result,
-    asked_candidates,
+    Artifact,
+    Staleness,
+    requested_candidates,
 )
 from ensemble.pipeline.data.prepare import read_folds, run_classes
-from ensemble.pipeline.run.open_run import Sources, run_experiment
+from ensemble.pipeline.run.open_run import RunMembers, run_experiment
 from evaluation.core.run_folder import Run
 
 CURRENT, STALE, MISSING = "current", "stale", "missing"
 
 
 @dataclass(frozen=True)
-class Part:
+class StatusRow:
     """One result of a run.
 
     Args:
@@ -39,7 +39,7 @@ class Part:
     megabytes: float
 
 
-def status(run: Run) -> list[Part]:
+def status(run: Run) -> list[StatusRow]:
     """List every result that the run has or should have, in the order in which they are made.
 
     What was made of something that is stale is stale too, even where the two agree.
@@ -47,37 +47,37 @@ def status(run: Run) -> list[Part]:
     Raises:
         BadRun: no run there.
     """
-    sources, experiment = Sources.of(run), run_experiment(run)
+    sources, experiment = RunMembers.of(run), run_experiment(run)
     run_classes(run)
-    fresh = Freshness(sources, experiment)
+    fresh = Staleness(sources, experiment)
     own = [_part(r, path, fresh.is_current(r)) for r, path in _results(fresh)]
-    return own + [_part(r, path, current) for r, path, current in later(fresh)]
+    return own + [_part(r, path, current) for r, path, current in downstream_artifacts(fresh)]
 
 
-def _results(fresh: Freshness) -> Iterator[tuple[Result, Path]]:
+def _results(fresh: Staleness) -> Iterator[tuple[Artifact, Path]]:
     sources, run = fresh.sources, fresh.sources.run
     splits = run.splits()
     yield DATA, run.path / "data"
     for member in sources.members:
         for fold in read_folds(run):
             part = str(fold.index)
-            yield Result("member", member.name, part), run.model(member.name, fold.index)
+            yield Artifact("member", member.name, part), run.model(member.name, fold.index)
         for split in splits:
-            yield Result("maps", member.name, split), run.probabilities(member.name, split)
+            yield Artifact("maps", member.name, split), run.probabilities(member.name, split)
     for name in sources.foreign:
         for split in sources.splits(name):
-            yield Result("maps", name, split), run.probabilities(name, split)
+            yield Artifact("maps", name, split), run.probabilities(name, split)
     for name in fresh.experiment.fusions:
         for split in fresh.splits(name):
-            yield Result("fusion", name, split), run.fused(name, split)
-    for name in dict.fromkeys([*asked_candidates(fresh.experiment), *run.candidates()]):
+            yield Artifact("fusion", name, split), run.fused(name, split)
+    for name in dict.fromkeys([*requested_candidates(fresh.experiment), *run.candidates()]):
         for split in fresh.splits(fresh.asked(name)[0]):
-            yield Result("labels", name, split), run.labels(name, split)
+            yield Artifact("labels", name, split), run.labels(name, split)
             if (run.data(split) / "target.npy").is_file():
-                yield Result("scores", name, split), run.scores(name) / f"{split}.json"
+                yield Artifact("scores", name, split), run.scores(name) / f"{split}.json"
 
 
-def next_command(run: Run, parts: list[Part]) -> str:
+def next_command(run: Run, parts: list[StatusRow]) -> str:
     """Return the command that brings up to date what comes first of all that is not current."""
     late = [part for part in parts if part.state != CURRENT]
     if not late:
@@ -91,14 +91,14 @@ def next_command(run: Run, parts: list[Part]) -> str:
     return verbs.get(late[0].stage, f"ens run {run.experiment} --run {run.path}")
 
 
-def as_document(run: Run, parts: list[Part]) -> dict[str, Any]:
+def as_document(run: Run, parts: list[StatusRow]) -> dict[str, Any]:
     """Give the state as a JSON document."""
     return {"run": str(run.path), "parts": [asdict(part) for part in parts]}
 
 
-def as_text(run: Run, parts: list[Part]) -> str:
+def as_text(run: Run, parts: list[StatusRow]) -> str:
     """Give the state as lines: one a stage and name, then the sums."""
-    rows: dict[tuple[str, str], list[Part]] = {}
+    rows: dict[tuple[str, str], list[StatusRow]] = {}
     for part in parts:
         rows.setdefault((part.stage, part.name), []).append(part)
     width = max([len(name) for _, name in rows] + [4])
@@ -112,7 +112,7 @@ def as_text(run: Run, parts: list[Part]) -> str:
     return "\n".join([*lines, f"{run.path}: {summary}; {total:.1f} MB"])
 
 
-def _states(parts: list[Part]) -> str:
+def _states(parts: list[StatusRow]) -> str:
     return ", ".join(
         f"{state}: {' '.join(p.part for p in parts if p.state == state)}"
         for state in (CURRENT, STALE, MISSING)
@@ -120,9 +120,9 @@ def _states(parts: list[Part]) -> str:
     )
 
 
-def _part(result: Result, path: Path, current: bool) -> Part:
+def _part(result: Artifact, path: Path, current: bool) -> StatusRow:
     state = CURRENT if current else STALE if path.exists() else MISSING
-    return Part(*result, state, _bytes(path) / 1e6)
+    return StatusRow(*result, state, _bytes(path) / 1e6)
 
 
 def _bytes(path: Path) -> int:

@@ -15,7 +15,7 @@ from PIL import Image
 
 from evaluation.core.classes import UNLABELLED, Classes
 from evaluation.core.errors import BadData
-from evaluation.core.files import whole_file
+from evaluation.core.files import atomic_file
 from evaluation.core.types import Array
 from members.data.cleaning.novelty import Features
 from members.data.cleaning.rules import Findings, Reason
@@ -148,18 +148,18 @@ def write_page(findings: Findings, name: str, folder: Path) -> None:
     template = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
     page = template.get_template("page.html").render(_content(findings, name))
     _write_lists(findings, folder)
-    with whole_file(folder / PAGE) as partial:
+    with atomic_file(folder / PAGE) as partial:
         partial.write_text(page, encoding="utf-8")
 
 
 def _write_lists(findings: Findings, folder: Path) -> None:
     rows = [(findings.data.ids[drop.place], drop.reason, drop.why) for drop in findings.drops]
     with (
-        whole_file(folder / TABLE) as partial,
+        atomic_file(folder / TABLE) as partial,
         partial.open("w", newline="", encoding="utf-8") as file,
     ):
         csv.writer(file).writerows([("id", "reason", "why"), *rows])
-    with whole_file(folder / LIST) as partial:
+    with atomic_file(folder / LIST) as partial:
         lines = [f"{name}  # {reason}: {why}\n" for name, reason, why in rows]
         partial.write_text("".join(lines), encoding="utf-8")
 

@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Integer
 
 from evaluation.core.errors import BadData
-from evaluation.core.files import array_names, open_array, whole_file
+from evaluation.core.files import array_names, atomic_file, open_array
 from evaluation.core.types import Array, Kept, Labels
 from members.data import npz_files
 from members.data.cleaning.near_duplicates import (
@@ -287,7 +287,7 @@ def write_kept(source: Path, data: DataSet, kept: Kept, out: Path) -> None:
         name: array if name in WHOLE or array.shape[:1] != kept.shape else array[kept]
         for name, array in held.items()
     }
-    with whole_file(out) as partial:
+    with atomic_file(out) as partial:
         np.savez_compressed(partial, **new)  # type: ignore[arg-type]
 
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from evaluation.core.blocks import (
     blocks,
     map_blocks,
+    pairwise_reduce,
     sum_blocks,
-    tree,
 )
 from evaluation.core.errors import BadLabels
 
@@ -81,7 +81,7 @@ def test_a_reader_that_stops_early_ends_the_work():
 
 
 def bracketed(count):
-    return tree(map(str, range(count)), lambda earlier, later: f"({earlier}+{later})")
+    return pairwise_reduce(map(str, range(count)), lambda earlier, later: f"({earlier}+{later})")
 
 
 class TestSums:
@@ -108,7 +108,9 @@ class TestSums:
             return values[block].sum(axis=0)
 
         found = sum_blocks(work, images, size=size, threads=workers)
-        expected = tree([values[block].sum(axis=0) for block in blocks(images, size)], np.add)
+        expected = pairwise_reduce(
+            [values[block].sum(axis=0) for block in blocks(images, size)], np.add
+        )
         assert found.tobytes() == expected.tobytes()
         np.testing.assert_allclose(found, values.sum(axis=0), rtol=1e-5)
 
@@ -130,7 +132,7 @@ class TestSums:
             def __del__(self):
                 living[0] -= 1
 
-        tree((Part() for _ in range(1000)), lambda earlier, later: earlier + later)
+        pairwise_reduce((Part() for _ in range(1000)), lambda earlier, later: earlier + later)
         assert most[0] <= 10 + 2
 
     def test_name_the_block_that_fails(self):

@@ -14,10 +14,10 @@ from hypothesis.extra import numpy as hnp
 from evaluation.core.errors import BadData
 from evaluation.core.files import (
     array_names,
+    atomic_file,
+    atomic_folder,
     open_array,
     read_json,
-    whole_file,
-    whole_folder,
     write_json,
 )
 from evaluation.core.provenance import record
@@ -69,7 +69,7 @@ class TestLaws:
 class TestWhole:
     def test_a_file_takes_its_name_at_the_end(self, tmp_path):
         path = tmp_path / "deep" / "a.txt"
-        with whole_file(path) as partial:
+        with atomic_file(path) as partial:
             partial.write_text("new")
             assert not path.exists()
         assert path.read_text() == "new"
@@ -79,7 +79,7 @@ class TestWhole:
         path.write_text("old")
 
         def write():
-            with whole_file(path) as partial:
+            with atomic_file(path) as partial:
                 partial.write_text("half")
                 raise RuntimeError
 
@@ -89,7 +89,7 @@ class TestWhole:
         assert path.read_text() == "old"
 
     def test_the_partial_file_keeps_the_ending_that_numpy_looks_at(self, tmp_path):
-        with whole_file(tmp_path / "a.npz") as partial:
+        with atomic_file(tmp_path / "a.npz") as partial:
             np.savez(partial, x=np.arange(3))
         np.testing.assert_array_equal(open_array(tmp_path / "a.npz"), np.arange(3))
 
@@ -99,7 +99,7 @@ class TestWhole:
         if before:
             path.mkdir()
             (path / "old").touch()
-        with whole_folder(path) as partial:
+        with atomic_folder(path) as partial:
             (partial / "new").touch()
         assert [p.name for p in path.iterdir()] == ["new"]
         assert [p.name for p in tmp_path.iterdir()] == ["result"]
@@ -110,7 +110,7 @@ class TestWhole:
         (path / "old").touch()
 
         def write():
-            with whole_folder(path) as partial:
+            with atomic_folder(path) as partial:
                 (partial / "new").touch()
                 raise RuntimeError
 
@@ -171,7 +171,7 @@ def test_an_array_is_mapped_and_not_loaded_and_cannot_be_written_to(tmp_path):
 
 def test_a_folder_that_is_removed_meanwhile_is_not_taken_for_whole(tmp_path):
     def write():
-        with whole_folder(tmp_path / "a") as partial:
+        with atomic_folder(tmp_path / "a") as partial:
             (partial / "first").write_text("1")
             shutil.rmtree(partial)
             write_json(partial / "second", {})
@@ -214,7 +214,7 @@ class TestAfterAPowerCut:
         assert rest == [("named", tmp_path / "a.json"), ("synced", tmp_path)]
 
     def test_all_of_a_folder_is_on_the_disk_before_it_has_its_name(self, tmp_path, done):
-        with whole_folder(tmp_path / "a") as partial:
+        with atomic_folder(tmp_path / "a") as partial:
             (partial / "deep" / "er").mkdir(parents=True)
             (partial / "deep" / "one").write_text("1")
             inside = {partial, *partial.rglob("*")}

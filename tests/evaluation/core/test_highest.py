@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evaluation.core.arrays import highest
+from evaluation.core.arrays import argmax
 
 
 @given(seed=st.integers(0, 2**32 - 1), classes=st.integers(1, 7), axis=st.integers(0, 3))
@@ -14,7 +14,7 @@ def test_it_is_argmax_along_any_axis(seed, classes, axis):
     shape.insert(axis, classes)
     # Few values, so that many are equal.
     scores = np.random.default_rng(seed).integers(0, 3, shape).astype(np.float32)
-    found = highest(scores, axis=axis)
+    found = argmax(scores, axis=axis)
     assert found.dtype == np.uint8
     np.testing.assert_array_equal(found, scores.argmax(axis=axis))
 
@@ -23,11 +23,11 @@ def test_it_is_argmax_along_any_axis(seed, classes, axis):
 def test_255_classes_fit(place):
     scores = np.zeros((2, 255, 3, 4), np.float32)
     scores[:, place] = 1
-    assert (highest(scores) == place).all()
+    assert (argmax(scores) == place).all()
 
 
 def test_the_scores_stay_as_they_were():
     scores = np.random.default_rng(0).random((2, 3, 4, 5))
     before = scores.copy()
-    highest(scores)
+    argmax(scores)
     np.testing.assert_array_equal(scores, before)

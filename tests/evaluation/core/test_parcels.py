@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from evaluation.core.errors import BadData
 from evaluation.core.files import open_array
-from evaluation.core.function_pickle import mapped_again, pack, place_in_file
+from evaluation.core.function_pickle import mmap_location, pack, reopen_mmap
 
 SHAPE = (40, 30, 20)
 
@@ -49,7 +49,7 @@ class TestMaps:
     )
     def test_a_map_weighs_nothing(self, mapped, view):
         assert len(pack(lambda: view(mapped)).packed) < 2000
-        assert place_in_file(arrived(view(mapped))) == place_in_file(view(mapped))
+        assert mmap_location(arrived(view(mapped))) == mmap_location(view(mapped))
 
     def test_what_is_written_through_a_map_is_in_the_file(self, tmp_path):
         array = np.lib.format.open_memmap(tmp_path / "b.npy", "w+", np.uint8, (9,))
@@ -63,17 +63,17 @@ class TestMaps:
     def test_a_map_of_an_unpacked_archive_has_no_name_and_goes_by_value(self, tmp_path):
         np.savez(tmp_path / "a.npz", a=np.arange(5000))
         array = open_array(tmp_path / "a.npz")
-        assert place_in_file(array) is None
+        assert mmap_location(array) is None
         np.testing.assert_array_equal(arrived(array), np.arange(5000))
 
     def test_a_worker_that_does_not_see_the_file_says_so(self, tmp_path):
         with pytest.raises(BadData, match="workers must see the files under the same path"):
-            mapped_again(str(tmp_path / "a.npy"), "r", "<f4", (2,), (4,), 0)
+            reopen_mmap(str(tmp_path / "a.npy"), "r", "<f4", (2,), (4,), 0)
 
     def test_a_file_that_has_shrunk_is_refused(self, tmp_path):
         (tmp_path / "a").write_bytes(b"123")
         with pytest.raises(BadData, match="cannot be mapped"):
-            mapped_again(str(tmp_path / "a"), "r", "<f4", (2,), (4,), 0)
+            reopen_mmap(str(tmp_path / "a"), "r", "<f4", (2,), (4,), 0)
 
 
 class TestOtherThings:
@@ -93,9 +93,9 @@ class TestOtherThings:
         monkeypatch.setenv("ENS_PLUGINS", "plugged")
 
         def known():
-            from evaluation.core.plugins import outside
+            from evaluation.core.plugins import plugin_entries
 
-            return outside("thing")
+            return plugin_entries("thing")
 
         (tmp_path / "parcel").write_bytes(pickle.dumps(pack(known)))
         there = "import pickle, sys; print(pickle.load(open(sys.argv[1], 'rb'))())"

@@ -25,13 +25,13 @@ def table(tmp_path, monkeypatch):
 
 def test_a_named_module_adds_its_entries(table):
     assert sorted(table) == ["apple"]
-    plugins.use(["more_fruit"])
+    plugins.load_plugins(["more_fruit"])
     assert sorted(table) == ["apple", "pear"]
     assert table.build("pear(weight=3)") == 3
 
 
 def test_a_name_of_ours_stays_ours(table):
-    plugins.use(["more_fruit"])
+    plugins.load_plugins(["more_fruit"])
     assert table["apple"] == "builtins:dict"
 
 
@@ -57,5 +57,5 @@ def test_an_installed_package_adds_its_entry_points(table, tmp_path):
 )
 def test_a_module_that_is_none_is_refused(table, module, words):
     with pytest.raises(BadSpec) as refusal:
-        plugins.use([module])
+        plugins.load_plugins([module])
     assert words in str(refusal.value)

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 from evaluation.core.provenance import (
     RECORD,
+    cached_digest,
     digest,
     digest_of,
     identity,
     is_current,
     is_intact,
-    known_digest,
     record,
 )
 
@@ -131,13 +131,13 @@ class TestAKnownDigest:
     def test_is_computed_once_for_a_file_that_has_settled(self, tmp_path, monkeypatch):
         (tmp_path / "f").write_bytes(b"one")
         monkeypatch.setattr(time, "time_ns", lambda: (tmp_path / "f").stat().st_mtime_ns + 10**10)
-        first = known_digest(tmp_path / "f")
+        first = cached_digest(tmp_path / "f")
         monkeypatch.setattr("evaluation.core.provenance.digest", None)
-        assert known_digest(tmp_path / "f") == first == digest(tmp_path / "f")
+        assert cached_digest(tmp_path / "f") == first == digest(tmp_path / "f")
 
     def test_is_not_believed_for_one_that_has_just_changed(self, tmp_path):
         (tmp_path / "f").write_bytes(b"one")
-        first, stat = known_digest(tmp_path / "f"), (tmp_path / "f").stat()
+        first, stat = cached_digest(tmp_path / "f"), (tmp_path / "f").stat()
         (tmp_path / "f").write_bytes(b"two")
         os.utime(tmp_path / "f", ns=(stat.st_atime_ns, stat.st_mtime_ns))
-        assert known_digest(tmp_path / "f") != first
+        assert cached_digest(tmp_path / "f") != first

@@ -2,7 +2,7 @@
 
 import pytest
 
-from evaluation.core.arrays import spaced
+from evaluation.core.arrays import evenly_spaced
 
 
 @pytest.mark.parametrize(
@@ -18,12 +18,12 @@ from evaluation.core.arrays import spaced
     ids=["first and last", "more than there are", "one", "one of one", "of none", "rounded down"],
 )
 def test_places_by_hand(length, count, places):
-    assert spaced(length, count) == places
+    assert evenly_spaced(length, count) == places
 
 
 @pytest.mark.parametrize("length", range(1, 200, 7))
 def test_no_place_comes_twice(length):
-    found = spaced(length, 60)
+    found = evenly_spaced(length, 60)
     assert len(set(found)) == len(found) == min(60, length)
     assert found == sorted(found)
     assert found[0] == 0

@@ -2,9 +2,9 @@
 """Maps of others that `ens import` is to refuse."""
 
 import numpy as np
-from tests.untrusted.corpus.bad_images import BEYOND, GREY, drawn
 
 from tests.untrusted.corpus.bad_arrays import NPY, NPZ, head
+from tests.untrusted.corpus.bad_images import BEYOND, GREY, drawn
 from tests.untrusted.corpus.bad_zarr import ZARR
 from tests.untrusted.corpus.cases import (
     COLS,
