@@ -186,5 +186,5 @@ def crf(cases: "Cases", rounds: int, sweep: bool, colour: bool, torch: bool, as_
     from benchmarks.inputs import colour_cases
 
     photographs = colour_cases(len(cases.ids)) if colour else None
-    document = bench_crf(cases, rounds, colour=photographs, sweep=sweep, torch=torch, tell=log)
+    document = bench_crf(cases, rounds, colour=photographs, sweep=sweep, torch=torch, log=log)
     print_result(as_text(document), document, as_json=as_json)

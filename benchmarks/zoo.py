@@ -157,7 +157,7 @@ class Zoo:
                 [self.device],
                 dtype=self.experiment.store_dtype,
                 workers=1,
-                tell=click.echo,
+                log=click.echo,
                 folds=(self.fold,),
             )
 
@@ -216,10 +216,8 @@ class Zoo:
 
     def _images(self, network: str, chain: str) -> ScoredImages:
         with run_lock(self.run.path):
-            name = update_candidate(
-                RunMembers.of(self.run), network, chain, name=None, tell=_silent
-            )
-        (found,) = counts_of(self.run, [name], split=EXAMINED, tell=_silent)
+            name = update_candidate(RunMembers.of(self.run), network, chain, name=None, log=_silent)
+        (found,) = counts_of(self.run, [name], split=EXAMINED, log=_silent)
         return found
 
     def _fitted(self, members: list[Member]) -> float | None:

@@ -15,13 +15,13 @@ from evaluation.core.errors import BadSpec
 REFEREES = {"staple": "SimpleITK"}
 
 
-def bench_fuse(size: Size, parts: Sequence[str], tell: Callable[[str], None]) -> dict[str, Any]:
+def bench_fuse(size: Size, parts: Sequence[str], log: Callable[[str], None]) -> dict[str, Any]:
     """Measure fusing on drawn maps, in temporary folders.
 
     Args:
         size: how much, how often.
         parts: names of `PARTS`, in order.
-        tell: gets a line for each part.
+        log: receives a line for each part.
 
     Returns:
         A JSON document: the machine, the sizes, and for each part what `PARTS` says.
@@ -41,7 +41,7 @@ def bench_fuse(size: Size, parts: Sequence[str], tell: Callable[[str], None]) ->
     for name, measure in measures.items():
         with TemporaryDirectory() as folder, one_blas_thread():
             found[name] = measure(size, Path(folder))
-        tell(f"{name} is measured")
+        log(f"{name} is measured")
     return {"machine": machine(), **vars(size), **found}
 
 

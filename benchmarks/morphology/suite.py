@@ -26,7 +26,7 @@ MARGIN_PX = 8
 
 
 def bench_morphology(
-    cases: Cases, parts: Sequence[str], rounds: int, tell: Callable[[str], None]
+    cases: Cases, parts: Sequence[str], rounds: int, log: Callable[[str], None]
 ) -> dict[str, Any]:
     """Compare steps with libraries on the same label maps (maps, for steps on maps).
 
@@ -34,7 +34,7 @@ def bench_morphology(
         cases: images and maps; label maps are their argmax.
         parts: names of `PARTS`, in order.
         rounds: how often each side is timed.
-        tell: gets a line for each part.
+        log: receives a line for each part.
 
     Returns:
         A JSON document: the machine, the cases, and for each part the spec and its `sides`: times,
@@ -49,7 +49,7 @@ def bench_morphology(
     with _one_thread():
         for name in parts:
             found[name] = _compare(PARTS.build(name), cases, rounds)
-            tell(f"{name} is measured")
+            log(f"{name} is measured")
     return {
         "machine": machine(),
         "cores": 1,

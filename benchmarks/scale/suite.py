@@ -71,7 +71,7 @@ DRAWN = "drawn"
 DTYPES: tuple[StoreDtype, ...] = ("uint8", "float16")
 
 Document = dict[str, Any]
-Tell = Callable[[str], None]
+Log = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -104,12 +104,12 @@ class _Side:
         return f"{self.source} {self.images}"
 
 
-def bench_scale(sizes: Sizes, tell: Tell) -> Document:
+def bench_scale(sizes: Sizes, log: Log) -> Document:
     """Walk from maps to scores at each size, every walk in a fresh process.
 
     Args:
         sizes: how much, how often.
-        tell: gets a line for what is done.
+        log: receives a line for what is done.
 
     Returns:
         A JSON document: the machine, the sizes; `sides`, of each source and size the images and
@@ -120,14 +120,14 @@ def bench_scale(sizes: Sizes, tell: Tell) -> Document:
         BadRun: a system that does not tell the memory of a process.
     """
     with TemporaryDirectory() as place:
-        sides = _laid_out(sizes, Path(place), tell)
+        sides = _laid_out(sizes, Path(place), log)
         walks: dict[str, list[Document]] = {side.name: [] for side in sides}
         for number in range(sizes.rounds):
             # Who begins changes, so that all see the same good and bad moments of the machine.
             first = number % len(sides)
             for side in sides[first:] + sides[:first]:
                 walks[side.name].append(_walk(side, sizes.members, Path(place)))
-            tell(f"round {number + 1} of {sizes.rounds} is walked")
+            log(f"round {number + 1} of {sizes.rounds} is walked")
     found = {side.name: _figures(side, walks[side.name]) for side in sides}
     by_workers = bench_workers(sizes.on_workers, sizes.rounds) if sizes.on_workers else None
     return {
@@ -142,13 +142,13 @@ def bench_scale(sizes: Sizes, tell: Tell) -> Document:
     }
 
 
-def _laid_out(sizes: Sizes, place: Path, tell: Tell) -> list[_Side]:
+def _laid_out(sizes: Sizes, place: Path, log: Log) -> list[_Side]:
     sides = [_Side(DRAWN, images) for images in sizes.drawn]
     for dtype in DTYPES:
         for images in sizes.stored:
             folder = place / f"{dtype}-{images}"
             write_stores(folder, sizes.members, images, dtype)
-            tell(f"{sizes.members} stores of {images} images are written, {dtype}")
+            log(f"{sizes.members} stores of {images} images are written, {dtype}")
             sides.append(_Side(dtype, images, folder))
     return sides
 

@@ -26,5 +26,5 @@ def command(package: Path, images: Path, out: Path, device: str, as_json: bool) 
     """
     from ensemble.pipeline.package.apply import apply_package
 
-    document = apply_package(package, images, out, device=device, tell=log)
+    document = apply_package(package, images, out, device=device, log=log)
     print_result(f"{out}: {document['images']} label maps", document, as_json=as_json)

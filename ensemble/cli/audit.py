@@ -57,5 +57,5 @@ def command(
     else:
         refuse_in_run("--target", "classes", "ignore")
         names = (candidates[0], candidates[1])
-        document = audit_run(resolve_run(run_path), names, split=split, tell=log)
+        document = audit_run(resolve_run(run_path), names, split=split, log=log)
     print_result(as_text(document), document, as_json=as_json)

@@ -33,6 +33,6 @@ def command(
     from evaluation.leaderboard_text import leaderboard_document, ranking_text
 
     run = resolve_run(run_path)
-    board = compare_run(run, split=split, protocol=protocol, csv=csv, tell=log)
+    board = compare_run(run, split=split, protocol=protocol, csv=csv, log=log)
     then = next_command(run, board)
     print_result(ranking_text(board), leaderboard_document(board), as_json=as_json, then=then)

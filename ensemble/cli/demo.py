@@ -31,7 +31,7 @@ def command(run_path: Path, device: str, workers: int | None, as_json: bool) -> 
     from ensemble.pipeline.workflow.run_all import DEMO, run_experiment
     from evaluation.leaderboard_text import leaderboard_document, leaderboard_text
 
-    board = run_experiment(Run(run_path), DEMO, device=device, workers=workers, tell=log)
+    board = run_experiment(Run(run_path), DEMO, device=device, workers=workers, log=log)
     text = f"{leaderboard_text(board)}\nlabel maps, scores and probability maps: {run_path}/"
     then = f"ens status --run {run_path}"
     print_result(text, leaderboard_document(board), as_json=as_json, then=then)

@@ -33,7 +33,7 @@ def command(candidate: str, out: Path, device: str, run_path: Path | None, as_js
     """
     from ensemble.pipeline.package.freeze import freeze
 
-    package = freeze(resolve_run(run_path), candidate, out, device=device, tell=log)
+    package = freeze(resolve_run(run_path), candidate, out, device=device, log=log)
     size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
     document = {"out": str(out), "bytes": size, **package.contents.model_dump(mode="json")}
     text = f"{out}: {candidate}, {len(package.networks)} networks, {size / 1e6:.1f} MB"

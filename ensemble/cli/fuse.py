@@ -102,7 +102,7 @@ def command(
     chosen = [part.strip() for part in members.split(",") if part.strip()] if members else []
     if members is not None and not chosen:
         raise click.UsageError("--members names no member; write --members A,B or leave it out")
-    fusion = fuse_members(run, strategy, name=name, members=chosen, tell=log)
+    fusion = fuse_members(run, strategy, name=name, members=chosen, log=log)
     document = {"run": str(run.path), "fusion": fusion, "strategy": strategy}
     if found := calibration_of(run, fusion):
         document["calibration"] = found

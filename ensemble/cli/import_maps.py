@@ -73,7 +73,7 @@ def command(
         trained_on=trained_on,
         fix=fix,
         as_is=as_is,
-        tell=log,
+        log=log,
     )
     text = f"{run.path}: {document['images']} maps of {split} imported as {name}"
     print_result(text, document, as_json=as_json, then=f"ens plan --run {run.path}")

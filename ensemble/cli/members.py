@@ -41,7 +41,7 @@ def uncertainty(
     from ensemble.pipeline.analysis.uncertainty import as_text, rank_images
 
     run = resolve_run(run_path)
-    document = rank_images(run, split=split, out=out, by=by, count=count, tell=log)
+    document = rank_images(run, split=split, out=out, by=by, count=count, log=log)
     print_result(as_text(document), document, as_json=as_json)
 
 
@@ -88,7 +88,7 @@ def command(
     from ensemble.pipeline.analysis.worth import as_text, draw_growth, value_members
 
     run = resolve_run(run_path)
-    document = value_members(run, split=split, circles=circles, tolerance=tolerance, tell=log)
+    document = value_members(run, split=split, circles=circles, tolerance=tolerance, log=log)
     if growth is not None:
         draw_growth(document, growth)
     kept = ",".join(document["advice"]["keep"])

@@ -84,7 +84,7 @@ def command(
     from ensemble.pipeline.candidates.postprocess import postprocess_run
 
     run = resolve_run(run_path)
-    candidate = postprocess_run(run, fusion, chain, name=name, tell=log)
+    candidate = postprocess_run(run, fusion, chain, name=name, log=log)
     document = {"run": str(run.path), "candidate": candidate, "of": fusion, "chain": chain}
     text = f"{run.path}: candidate {candidate}"
     fitted = read_fitted_chain(run, candidate)

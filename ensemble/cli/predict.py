@@ -43,7 +43,7 @@ def command(
         size=read_size(size) if size else None,
         device=device,
         workers=workers,
-        tell=log,
+        log=log,
     )
     document = {"run": str(run.path), "split": split, "members": names}
     text = f"{run.path}: {split} predicted by {len(names)} networks"

@@ -43,7 +43,7 @@ def command(
 
     run = resolve_run(run_path)
     page, chosen, drawn = report(
-        run, split=split, candidate=candidate, out=out, figures=figures, tell=log
+        run, split=split, candidate=candidate, out=out, figures=figures, log=log
     )
     document: dict[str, Any] = {"run": str(run.path), "page": str(page), "candidate": chosen}
     text = f"{page}: {page.stat().st_size / 1e6:.1f} MB, the story of {chosen}"

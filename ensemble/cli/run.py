@@ -29,7 +29,7 @@ def command(
 
     run = Run(run_path or RUNS / experiment.stem)
     board = run_experiment(
-        run, read_experiment(experiment), device=device, workers=workers, tell=log
+        run, read_experiment(experiment), device=device, workers=workers, log=log
     )
     then = f"ens status --run {run.path}"
     print_result(leaderboard_text(board), leaderboard_document(board), as_json=as_json, then=then)

@@ -107,7 +107,7 @@ def command(
             from ensemble.pipeline.scoring.metrics import as_text, measure_run
 
             run = resolve_run(run_path)
-            document = measure_run(run, candidates, metrics, split=split, per=per, tell=log)
+            document = measure_run(run, candidates, metrics, split=split, per=per, log=log)
             text = as_text(document)
         else:
             text, document, then = _scored_run(run_path, candidates, split, protocol or MASKED)
@@ -135,5 +135,5 @@ def _scored_run(
     from evaluation.leaderboard_text import leaderboard_document, leaderboard_text
 
     run = resolve_run(run_path)
-    board = score_run(run, candidates, split=split, protocol=protocol, tell=log)
+    board = score_run(run, candidates, split=split, protocol=protocol, log=log)
     return leaderboard_text(board), leaderboard_document(board), next_command(run, board)

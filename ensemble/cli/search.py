@@ -102,7 +102,7 @@ def command(
     run = Run(run_path or RUNS / space.stem)
     experiment = searched_experiment(run, **asked)
     effort = Effort(trials, sampler, folds_used, timeout, device, workers)
-    found = search(run, experiment, read_space(space, experiment.defaults), effort, tell=log)
+    found = search(run, experiment, read_space(space, experiment.defaults), effort, log=log)
     only = " --only best" if experiment.members else ""
     then = f"ens train-members --experiment {found.experiment} --run {run.path}{only}"
     print_result(found.text(), found.document(), as_json=as_json, then=then)

@@ -43,7 +43,7 @@ def command(
     from ensemble.pipeline.submission.submit import submit
 
     run = resolve_run(run_path)
-    images, ignored = submit(run, candidate, split, out, form, tell=log)
+    images, ignored = submit(run, candidate, split, out, form, log=log)
     if ignored:
         log(
             f"warning: {ignored:.2%} of the pixels got the ignored class, which is never right on a"

@@ -107,7 +107,7 @@ def command(
         log(f"a new run: {run.path}; --run {run.path} goes on where it stops")
     # A comma list works too, as the command that retries failed members prints it.
     names = [name for part in only for name in part.split(",")]
-    trained = train_members(run, experiment, only=names, device=device, workers=workers, tell=log)
+    trained = train_members(run, experiment, only=names, device=device, workers=workers, log=log)
     document = {"run": str(run.path), "members": [member.name for member in trained]}
     text = f"{run.path}: {len(trained)} networks trained, {', '.join(document['members'])}"
     print_result(

@@ -86,7 +86,7 @@ def command(
     from ensemble.pipeline.tuning.results import as_text
     from ensemble.pipeline.tuning.tuning import Effort, tune
 
-    result = tune(run, fusion, Effort(trials, seed, space), name=name, tell=log)
+    result = tune(run, fusion, Effort(trials, seed, space), name=name, log=log)
     to_run = f"ens postprocess --run {run.path} --fusion {fusion} --chain "
     then = to_run + shlex.quote(result["chain"]) if result["chain"] else None
     print_result(as_text(result), result, as_json=as_json, then=then)

@@ -31,7 +31,7 @@ def document(small):
     colour = colour_cases(2)
     maps, images = colour.maps[..., :24, :32], colour.images[..., :24, :32]
     colour = Cases(maps, images, colour.ids, colour.floor, colour.about)
-    return bench_crf(small, 1, colour=colour, sweep=False, torch=True, tell=lambda line: None)
+    return bench_crf(small, 1, colour=colour, sweep=False, torch=True, log=lambda line: None)
 
 
 def test_says_what_was_measured_and_where(document):

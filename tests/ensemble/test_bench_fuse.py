@@ -38,8 +38,8 @@ def small(monkeypatch):
     monkeypatch.setattr(synthetic, "COLS", 32)
 
 
-def measure(name, size=TINY, tell=lambda line: None):
-    return bench_fuse(size, [name], tell)
+def measure(name, size=TINY, log=lambda line: None):
+    return bench_fuse(size, [name], log)
 
 
 @pytest.mark.slow
@@ -145,7 +145,7 @@ def test_an_unknown_part_is_refused_with_the_known_ones():
 def test_the_verb_takes_all_parts_by_default_and_those_named_once(monkeypatch):
     asked = []
 
-    def instead(size, parts, tell):
+    def instead(size, parts, log):
         asked.append((size, parts))
         return {"machine": {}}
 

@@ -203,7 +203,7 @@ def test_on_oof_what_has_learned_labels_the_fold_that_it_did_not_learn_from(at, 
     file = tmp_path / "one.txt"
     file.write_text("class_bias")
     found = rows(bench_postproc(at, Asked(MEMBER, file, "oof", 1), silent))["class_bias"]
-    name = postprocess_run(at, MEMBER, "class_bias", tell=silent)
+    name = postprocess_run(at, MEMBER, "class_bias", log=silent)
     data = DataSet.load(at.data("oof"))
     counts = confusion(data.target(), read_labels(at, name, "oof"), classes=len(data.classes))
     expected = PROTOCOLS.build("masked")(counts.sum(axis=0), 0).miou
@@ -217,7 +217,7 @@ class TestTheChoice:
         assert scored_highest(RunMembers.of(at), told.append) == FUSION
         assert told == ["no fusion has been scored on oof (`ens score` does), so the first: mean"]
         assert run(["fuse", "--run", str(at.path), "--strategy", "max", "--name", "upper"]) == 0
-        board = score_run(at, ["mean", "upper"], split="oof", protocol="masked", tell=silent)
+        board = score_run(at, ["mean", "upper"], split="oof", protocol="masked", log=silent)
         highest = scored_highest(RunMembers.of(at), told.append)
         assert f"{highest}_argmax" == board.rows[0].name
         assert told[-1].startswith(f"{highest}: the highest of 2 fusions on oof, ")

@@ -104,7 +104,7 @@ def found_by(folder, space, sample, *, pruner=None, seed=0, **effort):
     )
     asked = Effort(**{"device": "cpu", "workers": 1, **effort})
     space = read_space(space, experiment.defaults)
-    return search(run, experiment, space, asked, tell=lambda line: None, pruner=pruner)
+    return search(run, experiment, space, asked, log=lambda line: None, pruner=pruner)
 
 
 def table(folder):

@@ -116,8 +116,8 @@ def effort(at, number=6, seed=0):
 
 
 def tuned(at, source="one", *, name=None, told=None, **asked):
-    tell = (told if told is not None else []).append
-    return tune(at, source, effort(at, **asked), name=name, tell=tell)
+    log = (told if told is not None else []).append
+    return tune(at, source, effort(at, **asked), name=name, log=log)
 
 
 def level_of(at, source="one", kept_bytes=1 << 28):

@@ -217,13 +217,13 @@ class Meter:
         sources: of the run.
         experiment: what was asked of it.
         split: whose images and maps are taken where there are none of `oof`.
-        tell: gets a line for whatever is measured, or cannot be.
+        log: receives a line for whatever is measured, or cannot be.
     """
 
     sources: RunMembers
     experiment: Experiment
     split: str
-    tell: Callable[[str], None]
+    log: Callable[[str], None]
 
     def price(self, candidate: str) -> Price:
         """Return what a candidate costs.
@@ -299,11 +299,11 @@ class Meter:
             try:
                 milliseconds = measure()
             except EnsError as error:
-                self.tell(f"{part}: cost not measured, {error}")
+                self.log(f"{part}: cost not measured, {error}")
                 return math.nan
             kept[part] = {"milliseconds": milliseconds, "of": key}
             write_json(file, kept)
             known = "unknown, no weights" if milliseconds is None else f"{milliseconds:.2f} ms"
-            self.tell(f"{part}: an image costs {known}")
+            self.log(f"{part}: an image costs {known}")
         found = kept[part]["milliseconds"]
         return math.nan if found is None else float(found)

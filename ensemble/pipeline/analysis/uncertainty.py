@@ -152,7 +152,7 @@ Document = dict[str, Any]
 
 
 def rank_images(
-    run: Run, *, split: str, out: Path, by: str, count: int, tell: Callable[[str], None]
+    run: Run, *, split: str, out: Path, by: str, count: int, log: Callable[[str], None]
 ) -> Document:
     """Write a folder with `ranking.csv` and `top.png`, the least sure images first.
 
@@ -165,7 +165,7 @@ def rank_images(
         out: the folder; must not exist.
         by: what ranks, `entropy` or `mutual_information`, in nats.
         count: how many images to draw and to list.
-        tell: gets a line for each member that is left out.
+        log: receives a line for each member that is left out.
 
     Returns:
         A JSON document: `top` images, and `spearman`, the rank correlation of each measure with
@@ -179,7 +179,7 @@ def rank_images(
     """
     if out.exists():
         raise BadSpec(f"--out {out} exists and is not overwritten; name a new folder")
-    maps = open_members(RunMembers.of(run), split, tell)
+    maps = open_members(RunMembers.of(run), split, log)
     values = dict(zip(MEASURES, _measured(maps).T, strict=True))
     order = np.argsort(-values[by], kind="stable")
     entries = [_entry(maps, values, int(place), rank) for rank, place in enumerate(order, 1)]

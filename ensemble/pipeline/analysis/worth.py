@@ -118,7 +118,7 @@ STRATEGY, PROTOCOL = "mean", "masked"
 
 
 def value_members(
-    run: Run, *, split: str, circles: int, tolerance: float, tell: Callable[[str], None]
+    run: Run, *, split: str, circles: int, tolerance: float, log: Callable[[str], None]
 ) -> Document:
     """Tell what each member of a run is worth to the mean of all, and advise whom to drop.
 
@@ -130,7 +130,7 @@ def value_members(
         circles: how many circles of the members Shapley values are drawn from, where members are
             too many for all orders; see `ensemble.diversity.member_worth.sampled`.
         tolerance: the largest loss of mean IoU that dropping members may cost.
-        tell: gets a line for whatever was left out.
+        log: receives a line for whatever was left out.
 
     Returns:
         A JSON document: the `miou` of all, `members` by falling Shapley value, `size_curve` by number
@@ -142,7 +142,7 @@ def value_members(
         Leak: maps of images that the member was trained on.
     """
     sources, rng = RunMembers.of(run), np.random.default_rng(run_experiment(run).seed)
-    maps = open_members(sources, split, tell)
+    maps = open_members(sources, split, log)
     everyone = tuple(range(len(maps.names)))
     shares = formula_for(len(everyone), circles=circles, rng=rng)
     subsets = [*shares.subsets, *((m,) for m in everyone), *without_one(everyone), everyone]

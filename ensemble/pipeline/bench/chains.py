@@ -11,7 +11,7 @@ from members.recipe import check_name
 from postproc.chain import Chain, StepContext, parse_chain
 from postproc.postprocess import OutOfFoldChain
 
-Tell = Callable[[str], None]
+Log = Callable[[str], None]
 
 SUPPRESS = "suppress_background"
 USUAL = {
@@ -103,21 +103,21 @@ def parse_all(named: Mapping[str, str], around: StepContext, where: str) -> dict
     return parsed
 
 
-def usual(sources: RunMembers, source: str, around: StepContext, tell: Tell) -> dict[str, Chain]:
+def usual(sources: RunMembers, source: str, around: StepContext, log: Log) -> dict[str, Chain]:
     """Parse the usual set, less what cannot be, and tell what is left out and why."""
     chains = USUAL
     if around.ignore is None:
         chains = {name: chain for name, chain in USUAL.items() if SUPPRESS not in chain}
-        tell(f"chains with {SUPPRESS} are left out: no class is ignored")
+        log(f"chains with {SUPPRESS} are left out: no class is ignored")
     parsed = parse_all(chains, around, "the usual chains")
     if OOF not in sources.splits(source):
         parsed = {name: chain for name, chain in parsed.items() if not chain.learns}
-        tell(f"chains that learn are left out: {source!r} has no maps of {OOF}")
+        log(f"chains that learn are left out: {source!r} has no maps of {OOF}")
     return parsed
 
 
 def fit_all(
-    sources: RunMembers, source: str, chains: Mapping[str, Chain], tell: Tell
+    sources: RunMembers, source: str, chains: Mapping[str, Chain], log: Log
 ) -> list[Compared]:
     """Fit what learns on `oof`; what looks like a leak is told once, not for each chain.
 
@@ -130,7 +130,7 @@ def fit_all(
     def tell_once(line: str) -> None:
         if line not in told:
             told.add(line)
-            tell(line)
+            log(line)
 
     return [
         Compared(name, chain, fit_on_oof(sources, source, chain, tell_once))

@@ -16,7 +16,7 @@ import numpy as np
 from ensemble.pipeline.bench.chain_costs import TIMED_BLOCKS, costs
 from ensemble.pipeline.bench.chains import (
     Compared,
-    Tell,
+    Log,
     fit_all,
     parse_all,
     read_chains,
@@ -43,7 +43,7 @@ from members.store import ProbabilityStore
 from postproc.chain import FLOAT16_FLOOR, Chain, StepContext
 
 
-def scored_highest(sources: RunMembers, tell: Callable[[str], None]) -> str:
+def scored_highest(sources: RunMembers, log: Callable[[str], None]) -> str:
     """Return the fusion whose plain argmax is the highest on `oof`, by `masked`.
 
     Only label maps that are there and current are looked at, as `ens score` leaves them; where
@@ -51,7 +51,7 @@ def scored_highest(sources: RunMembers, tell: Callable[[str], None]) -> str:
 
     Args:
         sources: of the run.
-        tell: gets a line that says which, and why.
+        log: receives a line that says which, and why.
 
     Raises:
         BadRun: no fusion at all.
@@ -67,10 +67,10 @@ def scored_highest(sources: RunMembers, tell: Callable[[str], None]) -> str:
     scores = {name: _on_oof(sources, name, target) for name in names}
     known = {name: score for name, score in scores.items() if not math.isnan(score)}
     if not known:
-        tell(f"no fusion has been scored on {OOF} (`ens score` does), so the first: {names[0]}")
+        log(f"no fusion has been scored on {OOF} (`ens score` does), so the first: {names[0]}")
         return names[0]
     best = max(known, key=lambda name: known[name])
-    tell(f"{best}: the highest of {len(known)} fusions on {OOF}, {known[best]:.3f} by plain argmax")
+    log(f"{best}: the highest of {len(known)} fusions on {OOF}, {known[best]:.3f} by plain argmax")
     return best
 
 
@@ -186,13 +186,13 @@ class Asked:
     rounds: int
 
 
-def bench_postproc(run: Run, asked: Asked, tell: Tell) -> dict[str, Any]:
+def bench_postproc(run: Run, asked: Asked, log: Log) -> dict[str, Any]:
     """Compare chains with no post-processing on the same maps; nothing is written into the run.
 
     Args:
         run: the experiment folder.
         asked: which maps, which chains.
-        tell: gets a line for each part.
+        log: receives a line for each part.
 
     Returns:
         A JSON document: the machine and what was compared; `plain`, the argmax alone, and
@@ -209,21 +209,21 @@ def bench_postproc(run: Run, asked: Asked, tell: Tell) -> dict[str, Any]:
     around = StepContext(len(classes), classes.ignore, FLOAT16_FLOOR)
     # Before anything is told; a second time with the floor of the maps, once they are chosen.
     parse_all(named or {}, around, str(asked.chains))
-    source = asked.fusion or scored_highest(sources, tell)
+    source = asked.fusion or scored_highest(sources, log)
     maps = open_maps(sources, source, asked.split, data)
     around = replace(around, floor=maps.floor)
     if named is None:
-        chains = usual(sources, source, around, tell)
+        chains = usual(sources, source, around, log)
     else:
         chains = parse_all(named, around, str(asked.chains))
-    tell(f"{source}: {len(chains)} chains over {len(data)} images of {asked.split}")
+    log(f"{source}: {len(chains)} chains over {len(data)} images of {asked.split}")
     plain = Chain((), (), around)
     compared = [
         Compared(PLAIN, plain, FittedChain(plain)),
-        *fit_all(sources, source, chains, tell),
+        *fit_all(sources, source, chains, log),
     ]
     labelled = label_all(compared, maps, data, asked.split)
-    tell("chains are scored")
+    log("chains are scored")
     counts = {one.name: done.counts for one, done in zip(compared, labelled, strict=True)}
     boards = boards_of(counts, data, asked.split, seed=run_experiment(run).seed)
     spent = costs({one.name: one.fitted.chain for one in compared}, maps, data, asked.rounds)

@@ -74,7 +74,7 @@ def check_chains(experiment: Experiment, classes: Classes | None) -> None:
 
 
 def fit_on_oof(
-    sources: RunMembers, source: str, chain: Chain, tell: Callable[[str], None]
+    sources: RunMembers, source: str, chain: Chain, log: Callable[[str], None]
 ) -> FittedChain:
     """Fit the steps of a chain that learn, on all of `oof` and without each fold.
 
@@ -82,7 +82,7 @@ def fit_on_oof(
         sources: of the run.
         source: name of the fusion or member.
         chain: what to fit; one that learns nothing comes back as it is.
-        tell: gets a line for whatever looks like a leak.
+        log: receives a line for whatever looks like a leak.
 
     Raises:
         BadRun: the source has no maps of `oof`, or those of other images.
@@ -104,7 +104,7 @@ def fit_on_oof(
         fit_chain(chain, maps, others, data.images) for others in leave_one_fold_out(target, folds)
     ]
     for line in leakage_warnings(sources, [source]):
-        tell(line)
+        log(line)
     return FittedChain(fitted, OutOfFoldChain(each, folds))
 
 

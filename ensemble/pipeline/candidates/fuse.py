@@ -82,7 +82,7 @@ def fuse_members(
     *,
     name: str | None = None,
     members: Sequence[str] = (),
-    tell: Callable[[str], None],
+    log: Callable[[str], None],
 ) -> str:
     """Fuse members of a run in every split that all of them have maps of.
 
@@ -95,7 +95,7 @@ def fuse_members(
         strategy: spec.
         name: of the fusion; by default the strategy's.
         members: names; by default every member.
-        tell: gets a line for whatever was decided.
+        log: receives a line for whatever was decided.
 
     Returns:
         The fusion's name.
@@ -111,7 +111,7 @@ def fuse_members(
         sources, experiment = RunMembers.of(run), run_experiment(run)
         fusion = FusionEntry(strategy=str(spec), members=tuple(members))
         experiment = experiment.model_copy(update={"fusions": {**experiment.fusions, name: fusion}})
-        update_fusion(sources, resolve_fusion(experiment, sources, name), tell)
+        update_fusion(sources, resolve_fusion(experiment, sources, name), log)
         experiment.write(run.experiment)
     return name
 
@@ -159,7 +159,7 @@ def _refuse_circle(experiment: Experiment, name: str, members: Sequence[str]) ->
         met.add(one)
 
 
-def update_fusion(sources: RunMembers, plan: FusionSpec, tell: Callable[[str], None]) -> None:
+def update_fusion(sources: RunMembers, plan: FusionSpec, log: Callable[[str], None]) -> None:
     """Make the stores of a fusion that are missing or stale."""
     run = sources.run
     raw = parse_spec(plan.strategy).name in SEES_SPECIALISTS
@@ -172,12 +172,12 @@ def update_fusion(sources: RunMembers, plan: FusionSpec, tell: Callable[[str], N
     for split in stale:
         _check_images(run, plan, split, readers[split])
     with placing(run, plan.store) as place:
-        fusion, per_fold = _fitted(sources, plan, readers, tell)
+        fusion, per_fold = _fitted(sources, plan, readers, log)
         folder = run.fusion(plan.name) / FITTED
         record(folder, **fitting, outputs=digests(folder, (STATE, ARRAYS)))
         for split in stale:
             _fuse_split(sources, plan, split, readers[split], fusion, per_fold, place)
-            tell(f"{plan.name}: {split} fused, {len(readers[split][0].ids)} images")
+            log(f"{plan.name}: {split} fused, {len(readers[split][0].ids)} images")
 
 
 def _check_images(run: Run, plan: FusionSpec, split: str, readers: Sequence[Reader]) -> None:
@@ -220,7 +220,7 @@ def _fitted(
     sources: RunMembers,
     plan: FusionSpec,
     readers: dict[str, list[Reader]],
-    tell: Callable[[str], None],
+    log: Callable[[str], None],
 ) -> tuple[Fusion, list[Fusion] | None]:
     """Return the fusion fitted on all of `oof`, and those fitted without each fold."""
     run = sources.run
@@ -246,9 +246,9 @@ def _fitted(
     if is_calibrated(plan.strategy):
         found = error_before_after(blocks, per_fold, folds, ignore=context["ignore"])
         write_json(run.fusion(plan.name) / CALIBRATION, found)
-        tell(f"{plan.name}: {describe_calibration(found)}")
+        log(f"{plan.name}: {describe_calibration(found)}")
     for line in leakage_warnings(sources, plan.members):
-        tell(f"{plan.name}: {line}")
+        log(f"{plan.name}: {line}")
     return fusion, per_fold
 
 

@@ -45,7 +45,7 @@ def postprocess_run(
     chain: str,
     *,
     name: str | None = None,
-    tell: Callable[[str], None],
+    log: Callable[[str], None],
 ) -> str:
     """Make a candidate of a fusion or member: label maps of every split it has maps of.
 
@@ -57,7 +57,7 @@ def postprocess_run(
         source: name of the fusion or member.
         chain: specs of the steps; empty for the plain argmax.
         name: of the candidate; by default made of both.
-        tell: gets a line for whatever was decided.
+        log: receives a line for whatever was decided.
 
     Returns:
         The candidate's name.
@@ -69,7 +69,7 @@ def postprocess_run(
     """
     with run_lock(run.path):
         sources = RunMembers.of(run)
-        return update_candidate(sources, source, chain, name=name, tell=tell)
+        return update_candidate(sources, source, chain, name=name, log=log)
 
 
 def update_candidate(
@@ -78,7 +78,7 @@ def update_candidate(
     chain: str,
     *,
     name: str | None,
-    tell: Callable[[str], None],
+    log: Callable[[str], None],
 ) -> str:
     """Write a candidate's label maps where they are missing or stale; see `postprocess_run`."""
     run, classes = sources.run, run_classes(sources.run)
@@ -92,14 +92,14 @@ def update_candidate(
     about = {"of": source, "chain": str(steps)}
     made_of = {"asked": about, "inputs": fit_inputs(sources, source, steps)}
     kept = fitted_chain_is_current(run, name, **made_of)
-    fitted = None if kept and not stale else fit_on_oof(sources, source, steps, tell)
+    fitted = None if kept and not stale else fit_on_oof(sources, source, steps, log)
     known = run.path / "labels" / name / CANDIDATE
     if not known.is_file() or read_json(known) != about:
         write_json(known, about)
     if fitted is not None:
         save_fitted_chain(run, name, fitted, **made_of)
         for split in stale:
-            _label(sources, source, steps, fitted, name, split, tell)
+            _label(sources, source, steps, fitted, name, split, log)
     return name
 
 
@@ -193,7 +193,7 @@ def _label(
     fitted: FittedChain,
     name: str,
     split: str,
-    tell: Callable[[str], None],
+    log: Callable[[str], None],
 ) -> None:
     run = sources.run
     asked, inputs = _made_of(sources, source, asked_chain, split)
@@ -207,7 +207,7 @@ def _label(
             (len(data), *data.shape),
         )
         record(partial, asked=asked, inputs=inputs, outputs=digests(partial, [LABELS]))
-    tell(f"{name}: {split} labelled, {len(data)} images")
+    log(f"{name}: {split} labelled, {len(data)} images")
 
 
 def write_labels(path: Path, labelled: Any, shape: tuple[int, int, int]) -> None:

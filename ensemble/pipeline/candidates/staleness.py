@@ -74,14 +74,14 @@ class Staleness:
             self.known[result] = list(dict.fromkeys([*before, *own]))
         return self.known[result]
 
-    def warn(self, results: Iterable[Artifact], tell: Callable[[str], None]) -> None:
+    def warn(self, results: Iterable[Artifact], log: Callable[[str], None]) -> None:
         """Tell what has changed behind results, in one line, if anything has."""
         found = [str(changed) for result in results for changed in self.changed(result)]
         names = list(dict.fromkeys(found))
         if names:
             more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
             run = self.sources.run
-            tell(
+            log(
                 f"warning: stale, something that it was made of has changed:"
                 f" {', '.join(names[:NAMED])}{more}; `ens run {run.experiment} --run {run.path}`"
                 " makes it again, and `ens import` what was imported"

@@ -46,7 +46,7 @@ def without_trained_on(
     sources: RunMembers,
     candidates: Sequence[Candidate],
     split: str,
-    tell: Callable[[str], None],
+    log: Callable[[str], None],
 ) -> list[Candidate]:
     """Return of the candidates what was counted on images that their members did not see.
 
@@ -54,7 +54,7 @@ def without_trained_on(
         sources: of the run.
         candidates: with their counts.
         split: the split that is examined.
-        tell: gets a line for each that is left out, or loses its counts on `oof`.
+        log: receives a line for each that is left out, or loses its counts on `oof`.
 
     Raises:
         Leak: all of them are left out.
@@ -68,9 +68,9 @@ def without_trained_on(
     for candidate in candidates:
         source, _ = read_candidate(sources.run, candidate.name)
         if words := seen(source, split):
-            tell(f"{candidate.name}: left out, {words}")
+            log(f"{candidate.name}: left out, {words}")
         elif candidate.oof is not None and (words := seen(source, OOF)):
-            tell(f"{candidate.name}: no oof score, {words}")
+            log(f"{candidate.name}: no oof score, {words}")
             kept.append(replace(candidate, oof=None))
         else:
             kept.append(candidate)

@@ -91,13 +91,13 @@ VALIDATION_SHARE = 0.15
 SAMPLE = "sample"
 
 
-def prepare(run: Run, experiment: Experiment, tell: Callable[[str], None]) -> None:
+def prepare(run: Run, experiment: Experiment, log: Callable[[str], None]) -> None:
     """Write the run's images, target, classes and folds, unless they are there and current.
 
     Args:
         run: the experiment folder.
         experiment: says which data.
-        tell: gets a line for whatever was decided.
+        log: receives a line for whatever was decided.
 
     Raises:
         BadData: the data cannot be used, or cannot be folded so.
@@ -109,12 +109,12 @@ def prepare(run: Run, experiment: Experiment, tell: Callable[[str], None]) -> No
     sets = _load(experiment)
     training, validation = sets.pop("training"), sets.pop("validation", None)
     if experiment.drop is not None:
-        training = _without_listed(training, Path(experiment.drop), tell)
+        training = _without_listed(training, Path(experiment.drop), log)
     if experiment.drop_outliers:
-        training = _without_outliers(training, tell)
+        training = _without_outliers(training, log)
     if validation is None:
         training, validation = _set_aside(training, experiment.seed)
-        tell(f"validation: {len(validation.ids)} of the training images set aside, by group")
+        log(f"validation: {len(validation.ids)} of the training images set aside, by group")
     fold_of = split_folds(
         training.target(),
         training.groups,
@@ -251,19 +251,19 @@ def _content(path: Path) -> str:
     return digest_of({str(file.relative_to(path)): cached_digest(file) for file in files})
 
 
-def _without_listed(training: DataSet, path: Path, tell: Callable[[str], None]) -> DataSet:
+def _without_listed(training: DataSet, path: Path, log: Callable[[str], None]) -> DataSet:
     kept = read_drop_list(path, training.ids)
     why = f"named in {path}"
     drops = [Drop(int(place), Reason.LISTED, why) for place in np.flatnonzero(~kept)]
     refuse_lost_class(training, drops)
-    tell(f"drop list: {(~kept).sum()} of {len(training)} training images dropped")
+    log(f"drop list: {(~kept).sum()} of {len(training)} training images dropped")
     return training.take(kept)
 
 
-def _without_outliers(training: DataSet, tell: Callable[[str], None]) -> DataSet:
+def _without_outliers(training: DataSet, log: Callable[[str], None]) -> DataSet:
     kept = clean(training.target())
     if not kept.all():
-        tell(
+        log(
             f"outliers: {(~kept).sum()} of {len(training)} training images dropped, which share a"
             f" non-constant mask with nine others or more (first: {training.ids[kept.argmin()]})"
         )

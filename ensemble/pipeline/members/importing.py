@@ -49,7 +49,7 @@ def import_maps(
     trained_on: Path | None = None,
     fix: bool = False,
     as_is: bool = False,
-    tell: Callable[[str], None],
+    log: Callable[[str], None],
 ) -> Document:
     """Write foreign maps of one split as a member's store; nothing is written of odd ones.
 
@@ -62,7 +62,7 @@ def import_maps(
             trained on, one a line; None is undeclared.
         fix: mend what is odd.
         as_is: take classes and axes as they are although they look odd.
-        tell: gets a line for whatever was done or could not be examined.
+        log: receives a line for whatever was done or could not be examined.
 
     Returns:
         A JSON document: what was found and written.
@@ -95,7 +95,7 @@ def import_maps(
         if odd and not fix:
             raise BadMaps(f"member {name!r}: {'; '.join(odd)}; {_cure(found, unmatched)}")
         for line in [*(f"fixed: {one}" for one in odd), *found.notes, *declared]:
-            tell(f"{name}: {line}")
+            log(f"{name}: {line}")
         asked: Document = {FOREIGN: True, "member": name, "split": split, "dtype": dtype}
         asked["repair"] = found.repair.document()
         asked["trained_on"] = None if seen is None else sorted(seen.models[0])
@@ -126,7 +126,7 @@ def import_maps(
 
 
 def init_run(
-    run: Run, data: str, validation: str | None, store: str | None, tell: Callable[[str], None]
+    run: Run, data: str, validation: str | None, store: str | None, log: Callable[[str], None]
 ) -> None:
     """Give a run its images, target and folds, for those who bring all maps and train nothing.
 
@@ -135,7 +135,7 @@ def init_run(
         data: a data set with labelled images.
         validation: a labelled set; None sets some of the training images aside.
         store: a URL for the maps; None leaves them where the run has them.
-        tell: gets a line for whatever was decided.
+        log: receives a line for whatever was decided.
 
     Raises:
         BadRun: the run holds other data.
@@ -145,7 +145,7 @@ def init_run(
     paths = {"data": absolute(data, Path.cwd()), "validation": absolute(validation, Path.cwd())}
     experiment = asked.model_copy(update=paths | ({"store": check_url(store)} if store else {}))
     with run_lock(run.path):
-        prepare(run, experiment, tell)
+        prepare(run, experiment, log)
         experiment.write(run.experiment)
 
 

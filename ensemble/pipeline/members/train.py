@@ -52,7 +52,7 @@ def train_members(
     only: Sequence[str] = (),
     device: str = "auto",
     workers: int | None = None,
-    tell: Callable[[str], None],
+    log: Callable[[str], None],
 ) -> list[Member]:
     """Train the experiment's members in every fold and predict every split.
 
@@ -64,7 +64,7 @@ def train_members(
         only: names of members or families to which the work is restricted.
         device: see `members.devices.devices`.
         workers: processes on each device.
-        tell: gets a line for whatever was decided or ended.
+        log: receives a line for whatever was decided or ended.
 
     Returns:
         The members that were asked for.
@@ -84,16 +84,16 @@ def train_members(
         check_not_imported(run, members)
         check_trainable(members, DataSet.load(run.data("oof")))
         for line in decided:
-            tell(line)
+            log(line)
         experiment.resolved().write(run.experiment)
         folds = read_folds(run)
         jobs = [training_job(run, experiment, m, fold) for m in members for fold in folds]
         jobs = [job for job in jobs if not weights_are_current(job)]
         for job in jobs:
             if (found := find_corruption(job.folder)) is not None:
-                tell(f"{found}; {job.name} is trained again")
+                log(f"{found}; {job.name} is trained again")
         with placing(run, experiment.store) as place:
-            failed = _conduct(jobs, where, workers, "training", tell)
+            failed = _conduct(jobs, where, workers, "training", log)
             healthy = [member for member in members if member.name not in failed]
             predict_members(
                 run,
@@ -103,7 +103,7 @@ def train_members(
                 dtype=experiment.store_dtype,
                 place=place,
                 workers=workers,
-                tell=tell,
+                log=log,
             )
     if failed:
         names = ",".join(sorted(failed))
@@ -120,7 +120,7 @@ def predict_data(
     size: tuple[int, int] | None,
     device: str,
     workers: int | None,
-    tell: Callable[[str], None],
+    log: Callable[[str], None],
 ) -> list[str]:
     """Add a set of images to a run and write every trained member's maps of it.
 
@@ -131,7 +131,7 @@ def predict_data(
         size: rows and columns to resize to.
         device: see `members.devices.devices`.
         workers: processes on each device.
-        tell: gets a line for whatever ended.
+        log: receives a line for whatever ended.
 
     Returns:
         The names of the networks.
@@ -168,7 +168,7 @@ def predict_data(
                 dtype=experiment.store_dtype,
                 place=place,
                 workers=workers,
-                tell=tell,
+                log=log,
             )
     return [member.name for member in ready]
 
@@ -185,7 +185,7 @@ def predict_members(
     *,
     dtype: StoreDtype,
     workers: int | None,
-    tell: Callable[[str], None],
+    log: Callable[[str], None],
     folds: Sequence[Fold] | None = None,
     place: Place = local_only,
 ) -> None:
@@ -198,7 +198,7 @@ def predict_members(
         where: devices.
         dtype: of the stores.
         workers: processes on each device.
-        tell: gets a line for whatever was decided or ended.
+        log: receives a line for whatever was decided or ended.
         folds: those whose models predict; by default all. `oof` needs them all.
         place: where arrays go; see `placing`.
 
@@ -213,10 +213,10 @@ def predict_members(
             if weights_are_current(job):
                 continue
             if (job.folder / RECORD).exists():
-                tell(f"{member.name} {split}: its maps are stale and are made again")
+                log(f"{member.name} {split}: its maps are stale and are made again")
                 shutil.rmtree(job.folder)
             jobs.append(replace(job, at=place(f"{member.name}-{split}")))
-    failed = _conduct(jobs, where, workers, "predicting", tell)
+    failed = _conduct(jobs, where, workers, "predicting", log)
     if failed:
         raise EnsError(next(iter(failed.values())))
 
@@ -327,15 +327,15 @@ def _conduct(
     where: Sequence[str],
     workers: int | None,
     what: str,
-    tell: Callable[[str], None],
+    log: Callable[[str], None],
 ) -> dict[str, str]:
     """Run the jobs; return what failed, by member."""
     failed: dict[str, str] = {}
     for job, error in progress(run_jobs(jobs, where, workers=workers), what, total=len(jobs)):
         if error is None:
-            tell(f"{what}: {job.name} done")
+            log(f"{what}: {job.name} done")
         else:
-            tell(f"{what}: {job.name} failed: {error}")
+            log(f"{what}: {job.name} failed: {error}")
             failed.setdefault(job.name.split()[0], str(error))
     return failed
 

@@ -108,7 +108,7 @@ def _reader(
 
 
 def apply_package(
-    folder: Path, images: Path, out: Path, *, device: str, tell: Callable[[str], None]
+    folder: Path, images: Path, out: Path, *, device: str, log: Callable[[str], None]
 ) -> dict[str, Any]:
     """Label images.
 
@@ -118,7 +118,7 @@ def apply_package(
         out: a `.npy`, (image, row, col) uint8, in the order of the images' names; or a folder,
             which gets `ID.png` with the class index of each pixel in the classes' colours.
         device: see `members.devices.devices`.
-        tell: gets a line for whatever was decided.
+        log: receives a line for whatever was decided.
 
     Returns:
         A JSON document: the package, how many images, where their labels are.
@@ -143,7 +143,7 @@ def apply_package(
     if out.suffix != ".npy" and out.exists() and (out.is_file() or any(out.iterdir())):
         raise BadData(f"{out} is there; choose a new folder, or a .npy file, as --out")
     _try_out(package, where)
-    tell(f"{contents.candidate}: {len(data)} images on {where}")
+    log(f"{contents.candidate}: {len(data)} images on {where}")
     labelled = label(package, data, where)
     if out.suffix == ".npy":
         with atomic_file(out) as partial:

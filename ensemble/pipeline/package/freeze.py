@@ -34,10 +34,10 @@ from members.devices import devices
 from members.recipe import Recipe
 from members.train import WEIGHTS
 
-Tell = Callable[[str], None]
+Log = Callable[[str], None]
 
 
-def freeze(run: Run, candidate: str, out: Path, *, device: str, tell: Tell) -> Package:
+def freeze(run: Run, candidate: str, out: Path, *, device: str, log: Log) -> Package:
     """Write a package and try it on images that the run has labelled.
 
     What the candidate is made of is made again first where it is stale.
@@ -47,7 +47,7 @@ def freeze(run: Run, candidate: str, out: Path, *, device: str, tell: Tell) -> P
         candidate: what to freeze.
         out: the package's folder; an older package there is replaced.
         device: where it is tried; see `members.devices.devices`.
-        tell: gets a line for whatever was done.
+        log: receives a line for whatever was done.
 
     Returns:
         The package.
@@ -62,7 +62,7 @@ def freeze(run: Run, candidate: str, out: Path, *, device: str, tell: Tell) -> P
     with run_lock(run.path):
         sources = RunMembers.of(run)
         source, chain = read_candidate(run, candidate)
-        strategy, members = _made_of(sources, source, tell)
+        strategy, members = _made_of(sources, source, log)
         nested = sorted(set(members) - set(sources.names()))
         if nested:
             raise BadRun(
@@ -75,24 +75,24 @@ def freeze(run: Run, candidate: str, out: Path, *, device: str, tell: Tell) -> P
                 f"{candidate!r} needs the imported maps of {', '.join(foreign)}, which no network"
                 " here can make of new images; freeze a candidate without them"
             )
-        update_candidate(sources, source, chain, name=candidate, tell=tell)
+        update_candidate(sources, source, chain, name=candidate, log=log)
         with atomic_folder(out) as partial:
             package = _packed(sources, candidate, strategy, members, partial)
-            _try_out(run, package, where, tell)
+            _try_out(run, package, where, log)
         # Its weights, fusion and chain stand behind the out-of-fold labels; other images do not.
         splits = [OOF, *sources.splits(source)]
         split = next((s for s in splits if identity(run.labels(candidate, s))), OOF)
-        Staleness(sources, run_experiment(run)).warn([Artifact("labels", candidate, split)], tell)
+        Staleness(sources, run_experiment(run)).warn([Artifact("labels", candidate, split)], log)
         record_export(run, out, "package", candidate, split)
     return Package(out, package.contents)
 
 
-def _made_of(sources: RunMembers, source: str, tell: Tell) -> tuple[str | None, tuple[str, ...]]:
+def _made_of(sources: RunMembers, source: str, log: Log) -> tuple[str | None, tuple[str, ...]]:
     """Return the strategy and its members, or the one member; the fusion is brought up to date."""
     if source in sources.names():
         return None, (source,)
     plan = resolve_fusion(run_experiment(sources.run), sources, source)
-    update_fusion(sources, plan, tell)
+    update_fusion(sources, plan, log)
     return plan.strategy, plan.members
 
 
@@ -135,20 +135,20 @@ def _packed(
     return package
 
 
-def _try_out(run: Run, package: Package, device: str, tell: Tell) -> None:
+def _try_out(run: Run, package: Package, device: str, log: Log) -> None:
     """Label a block of a split that the run has labelled, and compare pixel by pixel."""
     candidate = package.contents.candidate
     split = next((s for s in run.splits() if s != OOF and run.labels(candidate, s).is_dir()), None)
     if split is None:
-        tell(f"{candidate} has labels of {OOF} alone, so the package could not be tried")
+        log(f"{candidate} has labels of {OOF} alone, so the package could not be tried")
         return
     first = DataSet.load(run.data(split)).take(slice(0, BLOCK_IMAGES))
     labels = np.concatenate([labels for _, labels in label(package, first, device)])
     changed = (labels != read_labels(run, candidate, split)[: len(labels)]).mean()
     if changed:
-        tell(
+        log(
             f"warning: {changed:.4%} of the pixels of {len(labels)} images of {split} differ from"
             " the run's, as they may on another kind of device"
         )
     else:
-        tell(f"tried on {len(labels)} images of {split}: every pixel as in the run")
+        log(f"tried on {len(labels)} images of {split}: every pixel as in the run")

@@ -72,10 +72,10 @@ def curves_figure(sources: RunMembers) -> Figure | None:
     return Figure("training", training_curves(found), caption)
 
 
-def member_figures(sources: RunMembers, split: str, tell: Callable[[str], None]) -> list[Figure]:
+def member_figures(sources: RunMembers, split: str, log: Callable[[str], None]) -> list[Figure]:
     """Draw what members add to the mean of the others, and how alike their errors are."""
     try:
-        maps = open_members(sources, split, tell)
+        maps = open_members(sources, split, log)
     except BadRun:
         return []  # fewer than two members: nobody to compare with
     data = maps.data

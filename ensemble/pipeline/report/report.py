@@ -86,7 +86,7 @@ def _inputs(sources: RunMembers, split: str) -> dict[str, str]:
 SPREAD = 12
 """Images of the gallery beside those of the review queue, evenly spaced."""
 
-Tell = Callable[[str], None]
+Log = Callable[[str], None]
 
 
 class Written(NamedTuple):
@@ -110,7 +110,7 @@ def report(
     candidate: str | None,
     out: Path | None,
     figures: Path | None,
-    tell: Tell,
+    log: Log,
 ) -> Written:
     """Gather what a run holds, and write the page.
 
@@ -120,7 +120,7 @@ def report(
         candidate: whose story is told; by default the one chosen on oof.
         out: of the page; by default `report/index.html` in the run.
         figures: folder for each figure as an SVG file of its own; None for none.
-        tell: gets a line for whatever was measured or left out.
+        log: receives a line for whatever was measured or left out.
 
     Raises:
         BadRun: nothing scored on the split, or no such candidate among what is.
@@ -128,7 +128,7 @@ def report(
     """
     if figures is not None:
         refuse_file(figures)
-    board = compare_run(run, split=split, protocol="masked", tell=tell)
+    board = compare_run(run, split=split, protocol="masked", log=log)
     names = [row.name for row in board.rows]
     chosen = candidate or board.chosen or names[0]
     if chosen not in names:
@@ -140,7 +140,7 @@ def report(
     page = Page(
         title=f"{run.path.resolve().name}: {chosen}",
         subtitle=_subtitle(board, walk),
-        sections=_sections(sources, board, walk, chosen, tell),
+        sections=_sections(sources, board, walk, chosen, log),
         gallery=_gallery(walk, found),
         queues=found.queues(walk.data.ids),
         classes=walk.data.classes,
@@ -162,7 +162,7 @@ def _subtitle(board: Leaderboard, walk: Walk) -> str:
 
 
 def _sections(
-    sources: RunMembers, board: Leaderboard, walk: Walk, candidate: str, tell: Tell
+    sources: RunMembers, board: Leaderboard, walk: Walk, candidate: str, log: Log
 ) -> list[Section]:
     classes = walk.data.classes
     way = stations(sources, board, candidate)
@@ -181,7 +181,7 @@ def _sections(
             figures=[class_figure(way, board, classes), *confusion_figures(way, classes)],
         ),
         Section("trust", "Confidence", figures=[reliability_figure(walk)]),
-        Section("members", "Members", figures=member_figures(sources, board.split, tell)),
+        Section("members", "Members", figures=member_figures(sources, board.split, log)),
         Section("cost", "Score against cost", figures=_known(costs)),
         Section("training", "Training", figures=_known(curves)),
     ]

@@ -26,13 +26,13 @@ class OpenedMembers:
     data: DataSet
 
 
-def open_members(sources: RunMembers, split: str, tell: Callable[[str], None]) -> OpenedMembers:
+def open_members(sources: RunMembers, split: str, log: Callable[[str], None]) -> OpenedMembers:
     """Open every member that has whole maps of a split.
 
     Args:
         sources: of the run.
         split: of the images.
-        tell: gets a line for each member that is left out, or does not declare what it saw.
+        log: receives a line for each member that is left out, or does not declare what it saw.
 
     Raises:
         BadRun: no such split, or fewer than two members with maps.
@@ -54,10 +54,10 @@ def open_members(sources: RunMembers, split: str, tell: Callable[[str], None]) -
         _check(name, reader, data, split)
     for name in sources.names():
         if name not in names:
-            tell(f"{name}: left out, no maps of {split}")
+            log(f"{name}: left out, no maps of {split}")
     for name, reader in zip(names, readers, strict=True):
         if split == OOF and reader.saw() is None:
-            tell(f"{name}: does not declare what it was trained on; if it saw {OOF}, it looks good")
+            log(f"{name}: does not declare what it was trained on; if it saw {OOF}, it looks good")
     return OpenedMembers(split, tuple(names), readers, data)
 
 

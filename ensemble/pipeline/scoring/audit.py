@@ -25,7 +25,7 @@ PARTS = (
 
 
 def audit_run(
-    run: Run, names: tuple[str, str], *, split: str, tell: Callable[[str], None]
+    run: Run, names: tuple[str, str], *, split: str, log: Callable[[str], None]
 ) -> Document:
     """Audit two candidates of a run; what is missing or stale is made again first.
 
@@ -33,12 +33,12 @@ def audit_run(
         run: the experiment folder.
         names: of the candidates, the gain goes from the first to the second.
         split: the images they are scored on.
-        tell: gets a line for whatever was done.
+        log: receives a line for whatever was done.
 
     Raises:
         BadRun: no such candidate or split, or a split without target.
     """
-    first, second = counts_of(run, names, split=split, tell=tell)
+    first, second = counts_of(run, names, split=split, log=log)
     return {"split": split} | _document(names, (first.counts, second.counts), run_classes(run))
 
 

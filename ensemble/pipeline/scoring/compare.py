@@ -23,11 +23,11 @@ from evaluation.leaderboard_text import leaderboard_frame
 from evaluation.protocols import PROTOCOLS
 from evaluation.scores import ScoredImages, read_scores
 
-Tell = Callable[[str], None]
+Log = Callable[[str], None]
 
 
 def compare_run(
-    run: Run, *, split: str, protocol: str, csv: Path | None = None, tell: Tell
+    run: Run, *, split: str, protocol: str, csv: Path | None = None, log: Log
 ) -> Leaderboard:
     """Compare the candidates that `ens score` has scored; nothing is made or scored here.
 
@@ -38,7 +38,7 @@ def compare_run(
         split: the split that is examined.
         protocol: name of the protocol that decides.
         csv: where to write the board as a table, too.
-        tell: gets a line for whatever was measured or left out.
+        log: receives a line for whatever was measured or left out.
 
     Raises:
         BadRun: no such split, or nothing scored on it.
@@ -49,18 +49,18 @@ def compare_run(
     sources, experiment = RunMembers.of(run), run_experiment(run)
     if split not in run.splits():
         raise BadRun(f"no split {split!r} in {run.path}; known: {', '.join(run.splits())}")
-    names = _scored(sources, experiment, split, tell)
+    names = _scored(sources, experiment, split, log)
     if not names:
         raise BadRun(
             f"no candidate of {run.path} is scored on {split!r} as it is today; run"
             f" `ens score --run {run.path} --split {split}`"
         )
     read = without_trained_on(
-        sources, [_candidate(sources, name, split) for name in names], split, tell
+        sources, [_candidate(sources, name, split) for name in names], split, log
     )
     fresh = Staleness(sources, experiment)
-    fresh.warn([Artifact("scores", candidate.name, split) for candidate in read], tell)
-    meter = Meter(sources, experiment, split, tell)
+    fresh.warn([Artifact("scores", candidate.name, split) for candidate in read], log)
+    meter = Meter(sources, experiment, split, log)
     candidates = [_priced(candidate, meter) for candidate in read]
     rng = np.random.default_rng(experiment.seed)
     board = compare(candidates, run_classes(run), rng=rng, split=split, protocol=protocol)
@@ -70,7 +70,7 @@ def compare_run(
     return board
 
 
-def _scored(sources: RunMembers, experiment: Experiment, split: str, tell: Tell) -> list[str]:
+def _scored(sources: RunMembers, experiment: Experiment, split: str, log: Log) -> list[str]:
     """List the candidates with scores that would come out the same today."""
     run = sources.run
     known = [*sources.names(), *fused(run, experiment)]
@@ -82,7 +82,7 @@ def _scored(sources: RunMembers, experiment: Experiment, split: str, tell: Tell)
     names = [name for name in there if is_scored(run, name, split)]
     stale = [name for name in there if name not in names]
     if stale and names:
-        tell(f"left out, scored before something changed: {', '.join(stale)}; run `ens score`")
+        log(f"left out, scored before something changed: {', '.join(stale)}; run `ens score`")
     return names
 
 

@@ -36,7 +36,7 @@ def measure_run(
     *,
     split: str,
     per: Per,
-    tell: Callable[[str], None],
+    log: Callable[[str], None],
 ) -> Document:
     """Measure candidates of a run; what is missing or stale is made again first.
 
@@ -49,7 +49,7 @@ def measure_run(
         wanted: names or specs of metrics, or `all`.
         split: the images.
         per: what has values beside the whole split.
-        tell: gets a line for whatever was done.
+        log: receives a line for whatever was done.
 
     Raises:
         BadSpec: an unknown metric.
@@ -57,7 +57,7 @@ def measure_run(
     """
     metrics = build_metrics(wanted)
     names = list(candidates) or run.candidates()
-    counts_of(run, names, split=split, tell=tell)
+    counts_of(run, names, split=split, log=log)
     sources, classes, data = RunMembers.of(run), run_classes(run), DataSet.load(run.data(split))
     keys = np.array(data.ids) if per == "image" else data.group_names()
     found = {}

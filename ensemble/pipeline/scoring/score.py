@@ -38,7 +38,7 @@ from evaluation.scores import (
 )
 from members.data.dataset import DataSet
 
-Tell = Callable[[str], None]
+Log = Callable[[str], None]
 
 
 def score_run(
@@ -47,7 +47,7 @@ def score_run(
     *,
     split: str,
     protocol: str,
-    tell: Tell,
+    log: Log,
 ) -> Leaderboard:
     """Score candidates on `oof` and on the examined split, and compare them.
 
@@ -61,7 +61,7 @@ def score_run(
         candidates: names; by default all.
         split: the split that is examined.
         protocol: name of the protocol that decides.
-        tell: gets a line for whatever was done.
+        log: receives a line for whatever was done.
 
     Raises:
         BadRun: no such candidate or split, or a split without target.
@@ -75,18 +75,18 @@ def score_run(
             _made_from(sources, name)
         experiment = run_experiment(run)
         for fusion in fused(run, experiment):
-            update_fusion(sources, resolve_fusion(experiment, sources, fusion), tell)
+            update_fusion(sources, resolve_fusion(experiment, sources, fusion), log)
         for name in candidates:
             check_unseen(sources, _made_from(sources, name)[0], split, candidate=name)
-        names = _refreshed(sources, candidates or _all(sources, experiment, tell), tell)
-        scored = [c for name in names if (c := _scored(sources, name, split, tell)) is not None]
+        names = _refreshed(sources, candidates or _all(sources, experiment, log), log)
+        scored = [c for name in names if (c := _scored(sources, name, split, log)) is not None]
         if not scored:
             raise BadRun(
                 f"no candidate of {run.path} has maps of {split!r}; train or predict first"
             )
-        scored = without_trained_on(sources, scored, split, tell)
+        scored = without_trained_on(sources, scored, split, log)
         results = [Artifact("scores", candidate.name, split) for candidate in scored]
-        Staleness(RunMembers.of(run), experiment).warn(results, tell)
+        Staleness(RunMembers.of(run), experiment).warn(results, log)
         rng = np.random.default_rng(experiment.seed)
         board = compare(scored, run_classes(run), rng=rng, split=split, protocol=protocol)
         with atomic_file(run.path / "scores" / f"{LEADERBOARD}.csv") as partial:
@@ -101,14 +101,14 @@ def score_run(
         return board
 
 
-def counts_of(run: Run, names: Sequence[str], *, split: str, tell: Tell) -> list[ScoredImages]:
+def counts_of(run: Run, names: Sequence[str], *, split: str, log: Log) -> list[ScoredImages]:
     """Return candidates' counts on a split; what is missing or stale is made again first.
 
     Args:
         run: the experiment folder.
         names: of candidates; a member's or fusion's own name means its argmax.
         split: the images they are scored on.
-        tell: gets a line for whatever was done.
+        log: receives a line for whatever was done.
 
     Raises:
         BadRun: no such candidate or split, a split without target, or no maps of it.
@@ -118,11 +118,11 @@ def counts_of(run: Run, names: Sequence[str], *, split: str, tell: Tell) -> list
         _check_split(run, split)
         found = []
         for name in names:
-            counts = _counts(sources, _candidate(sources, name, tell), split, tell)
+            counts = _counts(sources, _candidate(sources, name, log), split, log)
             if counts is None:
                 raise BadRun(f"{name!r} has no maps of {split}; `ens predict` makes them")
             if words := describe_overlap(sources, _made_from(sources, name)[0], split):
-                tell(f"{name}: warning: {words}")
+                log(f"{name}: warning: {words}")
             found.append(counts)
         return found
 
@@ -139,7 +139,7 @@ def fused(run: Run, experiment: Experiment) -> list[str]:
     return [name for name in experiment.fusions if name in run.fusions()]
 
 
-def _all(sources: RunMembers, experiment: Experiment, tell: Tell) -> list[str]:
+def _all(sources: RunMembers, experiment: Experiment, log: Log) -> list[str]:
     """List every member and fusion by itself, and every candidate that was made of one."""
     known = [*sources.names(), *fused(sources.run, experiment)]
     names = [source for source in known if sources.splits(source)]
@@ -147,19 +147,19 @@ def _all(sources: RunMembers, experiment: Experiment, tell: Tell) -> list[str]:
         if read_candidate(sources.run, name)[0] in known:
             names.append(name)
         else:
-            tell(f"{name}: left out, the experiment no longer names what it was made of")
+            log(f"{name}: left out, the experiment no longer names what it was made of")
     return names
 
 
-def _refreshed(sources: RunMembers, wanted: Sequence[str], tell: Tell) -> list[str]:
+def _refreshed(sources: RunMembers, wanted: Sequence[str], log: Log) -> list[str]:
     """Bring label maps up to date and return the candidates' names, each once."""
-    return list(dict.fromkeys(_candidate(sources, name, tell) for name in wanted))
+    return list(dict.fromkeys(_candidate(sources, name, log) for name in wanted))
 
 
-def _candidate(sources: RunMembers, name: str, tell: Tell) -> str:
+def _candidate(sources: RunMembers, name: str, log: Log) -> str:
     """Make a candidate again by what it is made of; a bare member or fusion means its argmax."""
     source, chain, known = _made_from(sources, name)
-    return update_candidate(sources, source, chain, name=known, tell=tell)
+    return update_candidate(sources, source, chain, name=known, log=log)
 
 
 def _made_from(sources: RunMembers, name: str) -> tuple[str, str, str | None]:
@@ -169,18 +169,18 @@ def _made_from(sources: RunMembers, name: str) -> tuple[str, str, str | None]:
     return *read_candidate(sources.run, name), name
 
 
-def _scored(sources: RunMembers, name: str, split: str, tell: Tell) -> Candidate | None:
+def _scored(sources: RunMembers, name: str, split: str, log: Log) -> Candidate | None:
     source, chain = read_candidate(sources.run, name)
-    examined = _counts(sources, name, split, tell)
+    examined = _counts(sources, name, split, log)
     if examined is None:
-        tell(f"{name}: left out, {source!r} has no maps of {split}")
+        log(f"{name}: left out, {source!r} has no maps of {split}")
         return None
-    oof = _counts(sources, name, OOF, tell) if split != OOF else examined
+    oof = _counts(sources, name, OOF, log) if split != OOF else examined
     is_member = source in sources.names() and not chain
     return Candidate(name, examined, oof, is_member)
 
 
-def _counts(sources: RunMembers, name: str, split: str, tell: Tell) -> ScoredImages | None:
+def _counts(sources: RunMembers, name: str, split: str, log: Log) -> ScoredImages | None:
     """Return a candidate's counts, from its score files where they are current."""
     run = sources.run
     if identity(run.labels(name, split)) is None:
@@ -192,10 +192,10 @@ def _counts(sources: RunMembers, name: str, split: str, tell: Tell) -> ScoredIma
         asked, inputs = scored_from(run, name, split)
         written = digests(folder, (f"{split}.npz", f"{split}.json"))
         record(folder, asked=asked, inputs=inputs, outputs=written, part=split)
-        tell(f"{name}: {split} scored")
+        log(f"{name}: {split} scored")
     document, counts = read_scores(run.scores(name), split)
     if "warning" in document:
-        tell(f"{name}: warning: {split}: {document['warning']}")
+        log(f"{name}: warning: {split}: {document['warning']}")
     return counts
 
 

@@ -126,7 +126,7 @@ def searched_experiment(
 
 
 def lay_out(
-    run: Run, experiment: Experiment, recipes: list[Recipe], tell: Callable[[str], None]
+    run: Run, experiment: Experiment, recipes: list[Recipe], log: Callable[[str], None]
 ) -> None:
     """Write the run's data and folds where they are not, and check that recipes fit the images.
 
@@ -134,7 +134,7 @@ def lay_out(
         run: the experiment folder.
         experiment: says which data.
         recipes: what may be trained.
-        tell: gets a line for whatever was decided, once nothing is refused any more.
+        log: receives a line for whatever was decided, once nothing is refused any more.
 
     Raises:
         BadData: data that cannot be used, or images too small.
@@ -147,7 +147,7 @@ def lay_out(
         check_size(architecture, *shape)
     experiment.write(run.experiment)
     for line in decided:
-        tell(line)
+        log(line)
 
 
 def data_identity(run: Run) -> dict[str, str]:

@@ -89,7 +89,7 @@ class LossSearch:
         threshold: masked mIoU below which a mixture is stopped after its first fold.
         device: see `members.devices.devices`.
         workers: processes on each device.
-        tell: gets a line a fold.
+        log: receives a line a fold.
     """
 
     run: Run
@@ -98,7 +98,7 @@ class LossSearch:
     threshold: float
     device: str
     workers: int | None
-    tell: Callable[[str], None]
+    log: Callable[[str], None]
 
     def __call__(self, losses: Sequence[str]) -> list[Mixture]:
         """Return the mixtures with their scores; what an earlier call trained is kept.
@@ -109,7 +109,7 @@ class LossSearch:
         where = devices(self.device)
         members = [Member(NAME, filled(self.recipe, {"loss": loss})) for loss in losses]
         with run_lock(self.run.path):
-            lay_out(self.run, self.experiment, [self.recipe], self.tell)
+            lay_out(self.run, self.experiment, [self.recipe], self.log)
             inputs = data_identity(self.run)
             first, *others = read_folds(self.run)
             found = [Mixture(loss) for loss in losses]
@@ -142,11 +142,11 @@ class LossSearch:
         for fold, outcome in progress(done, "folds", total=len(missing)):
             if isinstance(outcome, EnsError):
                 fold.mixture.failed = str(outcome)
-                self.tell(f"{fold.mixture.text}, {fold.part}: failed: {outcome}")
+                self.log(f"{fold.mixture.text}, {fold.part}: failed: {outcome}")
                 continue
             fold.keep(outcome)
             score = self._enter(fold, outcome)
-            self.tell(f"{fold.mixture.text}, {fold.part}: {score:.4f}")
+            self.log(f"{fold.mixture.text}, {fold.part}: {score:.4f}")
 
     def _enter(self, fold: _Fold, counts: Tables) -> float:
         score = masked_miou(counts, run_classes(self.run).ignore)

@@ -59,7 +59,7 @@ def search(
     space: Space,
     effort: Effort,
     *,
-    tell: Callable[[str], None],
+    log: Callable[[str], None],
     pruner: BasePruner | None = None,
 ) -> Found:
     """Search the recipe that scores highest on held-out images.
@@ -69,7 +69,7 @@ def search(
         experiment: data, folds, seed.
         space: the recipe and its options.
         effort: how long to search.
-        tell: gets a line a trial.
+        log: receives a line a trial.
         pruner: by default trials below the median are stopped, where their scores compare.
 
     Returns:
@@ -92,13 +92,13 @@ def search(
         if file.exists():
             check(file)
             _compare(file, asked)
-        lay_out(run, experiment, space.check(), tell)
+        lay_out(run, experiment, space.check(), log)
         asked["data"] = data_identity(run)
         if file.exists():
             _compare(file, asked)
         else:
             create(file, asked)
-        pruner = pruner or _default_pruner(space, tell)
+        pruner = pruner or _default_pruner(space, log)
         folds = read_folds(run)[: effort.folds_used]
         with opened(file) as study:
 
@@ -109,7 +109,7 @@ def search(
             trials = Trials(study, space.distributions(), looks, job)
             total = min(effort.trials, looks.points or effort.trials)
             slots = device_slots(where, effort.workers, total - trials.ended())
-            trials.conduct(total, slots, effort.timeout_seconds, tell)
+            trials.conduct(total, slots, effort.timeout_seconds, log)
             numbers = [fold.index for fold in folds]
             return write_results(file.parent, experiment, space, study.study, numbers)
 
@@ -129,11 +129,11 @@ def _compare(file: Path, asked: dict[str, Any]) -> None:
                 )
 
 
-def _default_pruner(space: Space, tell: Callable[[str], None]) -> BasePruner:
+def _default_pruner(space: Space, log: Callable[[str], None]) -> BasePruner:
     """Stop trials below the median, where the scores of epochs are of one kind."""
     by_loss = space.recipe.monitor == "loss" and any(p.startswith("loss") for p in space.options)
     if by_loss or "monitor" in space.options:
-        tell("no trial is pruned: losses of different kinds do not compare; take monitor: miou")
+        log("no trial is pruned: losses of different kinds do not compare; take monitor: miou")
         return NopPruner()
     warmup = 1 + space.recipe.epochs // 4
     return MedianPruner(n_startup_trials=FREE_TRIALS, n_warmup_steps=warmup)

@@ -200,7 +200,7 @@ class Trials:
         total: int,
         slots: Sequence[str],
         timeout_seconds: float | None,
-        tell: Callable[[str], None],
+        log: Callable[[str], None],
     ) -> None:
         """Train until there are so many trials, and enter what came of each.
 
@@ -208,13 +208,13 @@ class Trials:
             total: how many, those of earlier calls included.
             slots: the device of each process.
             timeout_seconds: after which none is begun.
-            tell: gets a line a trial.
+            log: receives a line a trial.
         """
         end = math.inf if timeout_seconds is None else time.monotonic() + timeout_seconds
         done = side_by_side(self._jobs(total, end), slots)
         for job, outcome in progress(done, "trials", total=max(0, total - self.ended())):
             self._enter(job.number, outcome)
-            tell(_line(job, outcome))
+            log(_line(job, outcome))
 
     def _jobs(self, total: int, end: float) -> Iterator[TrialJob]:
         study = self.opened.study

@@ -21,7 +21,7 @@ from evaluation.core.types import Array, Labels
 from members.data.dataset import DataSet
 
 Form = Literal["csv", "runs", "png"]
-Tell = Callable[[str], None]
+Log = Callable[[str], None]
 
 
 class Submitted(NamedTuple):
@@ -37,7 +37,7 @@ class Submitted(NamedTuple):
 
 
 def submit(
-    run: Run, candidate: str, split: str, out: Path, form: Form = "csv", *, tell: Tell
+    run: Run, candidate: str, split: str, out: Path, form: Form = "csv", *, log: Log
 ) -> Submitted:
     """Write a candidate's label maps of a split, and read them back before it counts as done.
 
@@ -47,7 +47,7 @@ def submit(
         split: of the images.
         out: the CSV, or the folder of PNGs, which must be new or empty.
         form: `csv`, one column a pixel; `runs`, run lengths as CSV; `png`, one palette PNG each.
-        tell: gets a line if the labels are stale.
+        log: receives a line if the labels are stale.
 
     Raises:
         BadRun: no such label maps, or not of every image; another process writes into the run.
@@ -72,7 +72,7 @@ def submit(
             _compare(partial, _read(partial, data, classes, form), data, labels)
         record_export(run, out, "submission", candidate, split)
     for line in stale:
-        tell(line)
+        log(line)
     return Submitted(len(labels), ignored / labels.size)
 
 

@@ -46,12 +46,12 @@ class Clock:
     Args:
         total: trials of all searches.
         starts: after so many it tells.
-        tell: gets the line.
+        log: receives the line.
     """
 
     total: int
     starts: int
-    tell: Callable[[str], None]
+    log: Callable[[str], None]
     ended: int = 0
     seconds: float = 0.0
 
@@ -61,7 +61,7 @@ class Clock:
         left = self.total - self.ended
         if self.ended == self.starts and left > 0:
             each = self.seconds / self.ended
-            self.tell(
+            self.log(
                 f"forecast: {left} trials to go, about {each * left / MINUTE:.0f} minutes"
                 f" ({each:.1f} s a trial so far; chains that begin alike take less)"
             )
@@ -72,7 +72,7 @@ BEGUN, WORK = "begun.json", "work"
 LEADERS = 3
 """Chains of each search that are looked at step by step: the highest may be so by luck alone."""
 
-Tell = Callable[[str], None]
+Log = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class Effort:
     space: Path | None = None
 
 
-def tune(run: Run, source: str, effort: Effort, *, name: str | None, tell: Tell) -> dict[str, Any]:
+def tune(run: Run, source: str, effort: Effort, *, name: str | None, log: Log) -> dict[str, Any]:
     """Search the chain that scores highest on out-of-fold images, and examine the search.
 
     The same search runs once on all images, which gives the chain, and once without each fold of
@@ -101,7 +101,7 @@ def tune(run: Run, source: str, effort: Effort, *, name: str | None, tell: Tell)
         source: name of the fusion or member.
         effort: how long.
         name: of the result; by default the source's.
-        tell: gets a line for whatever was done.
+        log: receives a line for whatever was done.
 
     Returns:
         See `ensemble.pipeline.tuning.results.document`.
@@ -116,7 +116,7 @@ def tune(run: Run, source: str, effort: Effort, *, name: str | None, tell: Tell)
     name = check_name(name or source, "tuning")
     with run_lock(run.path):
         sources = RunMembers.of(run)
-        plan = _checked(sources, source, tell)
+        plan = _checked(sources, source, log)
         space = _space(sources, source, effort.space)
         pool = pool_of(run, effort.seed)
         asked = {"of": source, "space": space.document(), "seed": effort.seed}
@@ -125,24 +125,24 @@ def tune(run: Run, source: str, effort: Effort, *, name: str | None, tell: Tell)
         done = {**asked, "trials": effort.trials}
         if is_current(folder, asked=done, inputs=inputs):
             return read_result(folder)
-        _begin(folder, {"asked": asked, "inputs": inputs}, tell)
+        _begin(folder, {"asked": asked, "inputs": inputs}, log)
         for line in leakage_warnings(sources, [source]):
-            tell(line)
-        levels = _levels(sources, source, plan, pool, folder / WORK, tell)
-        result = _tuned(levels, pool, space, effort, folder, tell)
+            log(line)
+        levels = _levels(sources, source, plan, pool, folder / WORK, log)
+        result = _tuned(levels, pool, space, effort, folder, log)
         result = {"run": str(run.path), "name": name, "of": source, **result}
         write_result(folder, result, asked=done, inputs=inputs)
         shutil.rmtree(folder / WORK)
         return result
 
 
-def _checked(sources: RunMembers, source: str, tell: Tell) -> FusionSpec | None:
+def _checked(sources: RunMembers, source: str, log: Log) -> FusionSpec | None:
     """Refuse what cannot be tuned; bring a fusion up to date and return its plan."""
     plan = None
     if source in sources.run.fusions() and source not in sources.names():
         plan = resolve_fusion(run_experiment(sources.run), sources, source)
         refuse_learned_below(sources, plan)
-        update_fusion(sources, plan, tell)
+        update_fusion(sources, plan, log)
     if OOF not in sources.splits(source):
         sources.open(source, OOF)  # says what is missing, and how to mend it
     maps = sources.open(source, OOF)
@@ -156,18 +156,18 @@ def _space(sources: RunMembers, source: str, file: Path | None) -> ChainSpace:
     return default_space(around) if file is None else read_space(file, around)
 
 
-def _begin(folder: Path, begun: dict[str, Any], tell: Tell) -> None:
+def _begin(folder: Path, begun: dict[str, Any], log: Log) -> None:
     """Keep what an earlier call did if it was asked the same of the same maps."""
     file = folder / BEGUN
     if file.is_file() and read_json(file) != begun:
-        tell(f"{folder}: begun anew, since maps, data or what is asked have changed")
+        log(f"{folder}: begun anew, since maps, data or what is asked have changed")
         shutil.rmtree(folder)
     (folder / WORK).mkdir(parents=True, exist_ok=True)
     write_json(file, begun)
 
 
 def _levels(
-    sources: RunMembers, source: str, plan: FusionSpec | None, pool: Pool, work: Path, tell: Tell
+    sources: RunMembers, source: str, plan: FusionSpec | None, pool: Pool, work: Path, log: Log
 ) -> Iterator[Level]:
     """Yield the search on all images, then one without each fold."""
     heads, maps = Heads(pool), maps_of(sources, source, work)
@@ -178,21 +178,21 @@ def _levels(
     for fold in range(pool.folds):
         own: NamedMaps = maps
         if refits is not None and refits.needed:
-            tell(f"{source}: fitted anew without fold {fold}")
+            log(f"{source}: fitted anew without fold {fold}")
             own = refits.without(pool, fold, work)
         yield Level(pool, heads, own, fold)
 
 
 def _tuned(
-    levels: Iterator[Level], pool: Pool, space: ChainSpace, effort: Effort, folder: Path, tell: Tell
+    levels: Iterator[Level], pool: Pool, space: ChainSpace, effort: Effort, folder: Path, log: Log
 ) -> dict[str, Any]:
-    clock = Clock(effort.trials * (1 + pool.folds), len(space.starts()), tell)
-    found = [_examined(level, space, effort, folder, clock, tell) for level in levels]
+    clock = Clock(effort.trials * (1 + pool.folds), len(space.starts()), log)
+    found = [_examined(level, space, effort, folder, clock, log) for level in levels]
     return document(found, pool)
 
 
 def _examined(
-    level: Level, space: ChainSpace, effort: Effort, folder: Path, clock: Clock, tell: Tell
+    level: Level, space: ChainSpace, effort: Effort, folder: Path, clock: Clock, log: Log
 ) -> Examined:
     """Search one level, drop what does not help, and count what is left where it is examined."""
     blocks = level.searched
@@ -207,7 +207,7 @@ def _examined(
         trials.append(tried)
     leaders = [search.chain(tried.chain) for tried in ranked(trials)[:LEADERS]]
     chain, verdicts = best_left(level, judge, leaders)
-    tell(f"{level.name}: {str(chain) or 'no step'}")
+    log(f"{level.name}: {str(chain) or 'no step'}")
     examined = level.outside or blocks
     return Examined(
         level.name,

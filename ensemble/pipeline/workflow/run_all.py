@@ -17,11 +17,11 @@ from evaluation.core.errors import BadSpec
 from evaluation.core.run_folder import Run, run_lock
 from evaluation.leaderboard import Leaderboard
 
-Tell = Callable[[str], None]
+Log = Callable[[str], None]
 
 
 def run_experiment(
-    run: Run, experiment: Experiment, *, device: str, workers: int | None, tell: Tell
+    run: Run, experiment: Experiment, *, device: str, workers: int | None, log: Log
 ) -> Leaderboard:
     """Train, fuse, post-process and score what an experiment names.
 
@@ -30,22 +30,22 @@ def run_experiment(
         experiment: what is asked.
         device: see `members.devices.devices`.
         workers: processes on each device.
-        tell: gets a line for whatever was decided or done.
+        log: receives a line for whatever was decided or done.
 
     Raises:
         EnsError: bad input; specs are all looked at before any work.
     """
     check_specs(experiment)
-    train_members(run, experiment, device=device, workers=workers, tell=tell)
+    train_members(run, experiment, device=device, workers=workers, log=log)
     with run_lock(run.path):
         sources = RunMembers.of(run)
         for name in experiment.fusions:
-            update_fusion(sources, resolve_fusion(experiment, sources, name), tell)
+            update_fusion(sources, resolve_fusion(experiment, sources, name), log)
         for name in experiment.fusions:
             for chain_name, chain in experiment.chains.items():
                 candidate = f"{name}_{chain_name}"
-                update_candidate(sources, name, chain, name=candidate, tell=tell)
-    return score_run(run, split="validation", protocol="masked", tell=tell)
+                update_candidate(sources, name, chain, name=candidate, log=log)
+    return score_run(run, split="validation", protocol="masked", log=log)
 
 
 def check_specs(experiment: Experiment) -> None:
