@@ -2,9 +2,9 @@
 
     python -m benchmarks.startup [--rounds 7]
 
-Two label files of 1,000 x 64 x 128 (uint8, 5 classes) are scored by `ens score` in a process of its own, in turns with
-`python -c "import numpy"`. The ratio of the fastest runs is printed, and for several commands how many modules of the
-packages and which heavy libraries are loaded when they end.
+Two label files of 1,000 x 64 x 128 (uint8, 5 classes) are scored by `ens score` in a process of its
+own, in turns with `python -c "import numpy"`. Printed are the ratio of the fastest runs, and for
+several commands how many modules of the packages and which heavy libraries are loaded at the end.
 """
 
 import json
