@@ -1,17 +1,17 @@
-# `make demo` and `make test` are all the set-up there is: each builds .venv when it has to.
+# `make demo` and `make test` need no other set-up: each builds .venv if it is missing or out of date.
 
 PYTHON ?= python3
 PIP = .venv/bin/pip install --quiet --disable-pip-version-check -c constraints.txt
 export PIP_NO_INPUT = 1
 
-.PHONY: demo test coverage faults mutants check bench
+.PHONY: demo test coverage faults mutants check bench bench-libraries
 demo: .venv/installed
 	.venv/bin/ens demo
 
 test: .venv/installed-dev
 	.venv/bin/pytest -q -n auto --dist loadfile
 
-# What of the packages the tests reach, and whether it is enough; half as slow again as `make test`.
+# Lines and branches that the tests reach, and whether they are enough; 1.5 times as slow as `make test`.
 coverage: .venv/installed-dev
 	.venv/bin/coverage erase
 	.venv/bin/coverage run -m pytest -q -n auto --dist loadfile
@@ -19,13 +19,13 @@ coverage: .venv/installed-dev
 	.venv/bin/coverage report
 	.venv/bin/coverage json --quiet -o - | .venv/bin/python tests/covered.py
 
-# Every crash that can be injected, and 200 kills: half an hour on two cores that had other work too.
-# `make test` has a few of them.
+# Every crash that can be injected, and 200 kills: half an hour on two busy cores. `make test` runs a
+# few of them.
 faults: .venv/installed-dev
 	.venv/bin/pytest -q -n auto --dist worksteal -m "faults or slow" tests/faults
 
-# 200 faults put into fusion, steps and scoring, one at a time: which do the tests miss? Half an hour
-# or so; see docs/mutants.md. SEED draws others.
+# 200 faults put into fusion, steps and scoring, one at a time: which do the tests miss? About half an
+# hour; see docs/mutants.md. SEED samples others.
 SEED ?= 1
 SIZE ?= 200
 
@@ -38,17 +38,26 @@ check: .venv/installed-dev
 	.venv/bin/mypy
 	.venv/bin/pytest -q tests/test_layout.py
 
-# BENCH names a part of the suite, such as benchmarks/test_bench_scoring.py; BENCH_TIMER=time.process_time
-# leaves out other work on the machine. No type checks as in the tests: they would be timed too.
+# BENCH selects a part of the suite, such as benchmarks/test_bench_scoring.py; without it, small runs of
+# the comparisons with other libraries come first. BENCH_TIMER=time.process_time leaves out other work on
+# the machine. Shape checks are off, since they would be timed too.
 BENCH ?= benchmarks
 BENCH_TIMER ?= time.perf_counter
 BENCH_RESULT = benchmarks/results/$(shell date +%Y-%m-%dT%H%M%S)-$(shell git rev-parse --short HEAD 2>/dev/null || echo no-commit).json
 
-bench: .venv/installed-dev
+bench: .venv/installed-dev $(if $(filter benchmarks,$(BENCH)),bench-libraries)
 	@mkdir -p $(dir $(BENCH_RESULT))
 	.venv/bin/pytest -q -o addopts=--import-mode=importlib $(BENCH) --benchmark-only \
 		--benchmark-timer=$(BENCH_TIMER) --benchmark-group-by=group \
 		--benchmark-columns=min,median,iqr --benchmark-json=$(BENCH_RESULT)
+
+# Each comparison has a command of its own with options for the size: `python -m benchmarks.fuse --help`.
+bench-libraries: .venv/installed-dev
+	.venv/bin/python -m benchmarks.fuse --members 4 --images 64 --pixels 200000 --rounds 2
+	.venv/bin/python -m benchmarks.crf --images 4 --rounds 2 --no-sweep
+	.venv/bin/python -m benchmarks.morphology --images 20 --rounds 3
+	.venv/bin/python -m benchmarks.score --images 256 --rounds 3
+	.venv/bin/python -m benchmarks.scale --members 4 --images 1000 --stored 1000 --rounds 2 --on-workers 512
 
 KERNEL = hatch_build.py $(wildcard evaluation/*.cpp members/*.cpp postproc/dense_crf/*.cpp postproc/dense_crf/*.h)
 

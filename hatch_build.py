@@ -1,8 +1,8 @@
-"""Compile the dense CRF, the reading of chunks and the counting of pixels, by any C++ compiler.
+"""Compile the dense CRF, the chunk reader and the pixel counter, with any C++ compiler.
 
-pip calls this for `pip install .`, `pip install -e .` and for a wheel. A library is written beside
-its sources. It is called through ctypes and knows nothing of Python, so one wheel serves every
-version of Python on a kind of machine.
+pip calls this for `pip install .`, `pip install -e .` and for a wheel. A library is written next to
+its sources. It is called through ctypes and does not use Python's API, so one wheel serves every
+version of Python on a platform.
 """
 
 import os
@@ -23,7 +23,7 @@ FLAGS = [
     *("-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off"),
 ]
 FUSED = "-ffp-contract=fast"
-# The CRF is compiled once for each kind of vector unit; the library chooses when it is loaded.
+# The CRF is compiled once per vector instruction set; the library chooses when it is loaded.
 X86 = {
     "avx512": "-mavx512f -mavx512dq -mavx512vl -mavx512bw -mfma -mprefer-vector-width=512",
     "avx2": "-mavx2 -mfma",
@@ -33,10 +33,10 @@ VARIANTS = X86 if platform.machine().lower() in ("x86_64", "amd64") else {"plain
 
 
 class KernelHook(BuildHookInterface):  # type: ignore[type-arg]
-    """Builds the library and puts it into the wheel."""
+    """Builds the libraries and adds them to the wheel."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Compile before the files are gathered, for an editable install too."""
+        """Compile before the files are collected, also for an editable install."""
         root = Path(self.root)
         kernel = (root / CRF).with_name("kernel.cpp")
         variants = [(kernel, name, f"{flags} {FUSED}") for name, flags in VARIANTS.items()]
@@ -49,20 +49,20 @@ class KernelHook(BuildHookInterface):  # type: ignore[type-arg]
 
 
 def build(library: Path, sources: list[tuple[Path, str, str]]) -> None:
-    """Write a library beside its sources, whole or not at all.
+    """Write a library next to its sources, whole or not at all.
 
     Args:
         library: the file.
-        sources: of each part the file, its name, and flags of its own.
+        sources: (file, name, extra flags) of each part.
     """
     with tempfile.TemporaryDirectory(dir=library.parent) as scratch:
-        parts = [_compiled(source, Path(scratch), name, flags) for source, name, flags in sources]
+        parts = [_compile(source, Path(scratch), name, flags) for source, name, flags in sources]
         whole = Path(scratch) / library.name
         _run([*_compiler(), "-shared", *map(str, parts), "-o", str(whole)])
         whole.replace(library)
 
 
-def _compiled(source: Path, scratch: Path, name: str, flags: str) -> Path:
+def _compile(source: Path, scratch: Path, name: str, flags: str) -> Path:
     target = scratch / f"{name}.o"
     arguments = [*FLAGS, *flags.split(), f"-DVARIANT={name}", "-c", str(source), "-o", str(target)]
     _run([*_compiler(), *arguments])
@@ -78,7 +78,7 @@ def _run(command: list[str]) -> None:
         subprocess.run(command, check=True)
     except FileNotFoundError:
         raise SystemExit(
-            f"{command[0]} was not found; install a C++ compiler (g++, clang++), or name one in CXX"
+            f"{command[0]} not found; install a C++ compiler (g++, clang++), or name one in CXX"
         ) from None
 
 

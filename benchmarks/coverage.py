@@ -1,9 +1,9 @@
-"""How often do intervals hold the target, and how often do tests err, with how many groups?
+"""How often do intervals cover the true score, and how often do tests err, by number of groups?
 
     nice .venv/bin/python benchmarks/coverage.py [DATA_SETS]
 
 Prints the table of docs/decisions/0005-intervals.md: shares, in percent, of simulated data sets
-(tests/evaluation/simulated.py), 1,000 of them if nothing else is said; some minutes on one core.
+(tests/evaluation/simulated.py), 1,000 by default; takes some minutes on one core.
 """
 
 import sys
@@ -31,63 +31,63 @@ LEVEL = 0.95
 SKILLS = np.array([[0, 0, 0, 0, 0], [0, 0.1, 0.1, 0.2, 0.3]])
 """The second candidate is better by .022."""
 EVEN = np.array([[0, 0, 0, 0, 0], [0, -0.3, -0.3, 0.1, 1.266]])
-"""They differ in every class, and hardly in the mean."""
+"""They differ in every class, and almost not in the mean."""
 MANY = 10
 
 
 def true_scores(skills):
-    """Score so many groups that chance is out."""
+    """Return the scores over so many groups that chance does not matter."""
     rng, total = np.random.default_rng(1), 0
     for _ in range(POPULATION // CHUNK):
         total = total + simulate(CHUNK, skills, rng).counts.sum(axis=1)
     return MASKED(total, IGNORE).miou
 
 
-def covered(groups, data_sets, target):
-    """Return the share of intervals that hold the target, by kind and method."""
-    rng, held = np.random.default_rng(groups), defaultdict(list)
-    a, b = target
+def coverage(groups, data_sets, scores):
+    """Return the share of intervals that cover the true score, by kind and method."""
+    rng, covered = np.random.default_rng(groups), defaultdict(list)
+    a, b = scores
     for _ in range(data_sets):
-        drawn = simulate(groups, SKILLS, rng)
+        sample = simulate(groups, SKILLS, rng)
         for method in get_args(Method):
             options = {"rng": rng, "method": method, "resamples": RESAMPLES}
-            one = interval(drawn.counts[0], drawn.groups, MASKED, IGNORE, **options)
-            two = paired_interval(*drawn.counts, drawn.groups, MASKED, IGNORE, **options)
-            held["score", method].append(one.low <= a <= one.high)
-            held["difference", method].append(two.low <= a - b <= two.high)
-    return {f"{kind}: {method}": np.mean(found) for (kind, method), found in held.items()}
+            single = interval(sample.counts[0], sample.groups, MASKED, IGNORE, **options)
+            paired = paired_interval(*sample.counts, sample.groups, MASKED, IGNORE, **options)
+            covered["score", method].append(single.low <= a <= single.high)
+            covered["difference", method].append(paired.low <= a - b <= paired.high)
+    return {f"{kind}: {method}": np.mean(hits) for (kind, method), hits in covered.items()}
 
 
-def erring(groups, skills, data_sets, *, tests=(1,)):
-    """Return how often any candidate is told from the first though there is no difference.
+def error_rate(groups, skills, data_sets, *, tests=(1,)):
+    """Return how often any candidate differs significantly from the first, with no true difference.
 
     Args:
-        groups: of each data set.
+        groups: number of groups per data set.
         skills: of the candidates.
-        data_sets: how many.
+        data_sets: number of simulations.
         tests: numbers of tests that Holm's correction is made for.
     """
-    rng, told = np.random.default_rng(groups + 1), []
+    rng, errors = np.random.default_rng(groups + 1), []
     for _ in range(data_sets):
-        drawn = simulate(groups, skills, rng)
-        sums = group_sums(drawn.counts, drawn.groups)
+        sample = simulate(groups, skills, rng)
+        sums = group_sums(sample.counts, sample.groups)
         order = np.argsort(-MASKED(sums.sum(axis=1), IGNORE).miou)
         first, *others = sums[order]
-        found = sign_flip_test(first, others, MASKED, IGNORE, rng=rng, flips=FLIPS)
-        told.append([(holm(found, tests=number) <= 1 - LEVEL).any() for number in tests])
-    return np.mean(told, axis=0)
+        p = sign_flip_test(first, others, MASKED, IGNORE, rng=rng, flips=FLIPS)
+        errors.append([(holm(p, tests=number) <= 1 - LEVEL).any() for number in tests])
+    return np.mean(errors, axis=0)
 
 
 def main():
     data_sets = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000
-    rows, target = defaultdict(list), true_scores(SKILLS)
+    rows, scores = defaultdict(list), true_scores(SKILLS)
     alike, pairs = np.zeros((MANY, 5)), MANY * (MANY - 1) // 2
     for groups in GROUPS:
-        for name, share in covered(groups, data_sets, target).items():
+        for name, share in coverage(groups, data_sets, scores).items():
             rows[name].append(share)
-        rows["test: alike"] += list(erring(groups, alike[:2], data_sets))
-        rows["test: unlike, same mean"] += list(erring(groups, EVEN, data_sets))
-        by_first, by_pairs = erring(groups, alike, data_sets, tests=(MANY - 1, pairs))
+        rows["test: alike"] += list(error_rate(groups, alike[:2], data_sets))
+        rows["test: unlike, same mean"] += list(error_rate(groups, EVEN, data_sets))
+        by_first, by_pairs = error_rate(groups, alike, data_sets, tests=(MANY - 1, pairs))
         rows[f"{MANY} alike, Holm over {MANY - 1}"].append(by_first)
         rows[f"{MANY} alike, Holm over {pairs}"].append(by_pairs)
     print(f"{'groups':32}" + "".join(f"{groups:8}" for groups in GROUPS))

@@ -1,7 +1,4 @@
-"""What `ens bench crf` and `morphology` try steps on: real images and maps, or drawn ones.
-
-The options by which a measurement takes images and maps: those of a run, or drawn ones.
-"""
+"""Images and probability maps to measure steps on: of a run, synthetic, or of photographs."""
 
 import functools
 from collections.abc import Callable
@@ -12,7 +9,7 @@ from typing import Any
 import click
 import numpy as np
 
-from ensemble.cli.options import FILE, Verb
+from ensemble.cli.options import FILE, CommandFunction
 from ensemble.pipeline.run.open_run import RunMembers
 from evaluation.core.arrays import evenly_spaced
 from evaluation.core.errors import BadRun, BadSpec
@@ -20,8 +17,7 @@ from evaluation.core.run_folder import Run
 from evaluation.core.types import Images, Labels, Map
 from members.data.dataset import DataSet
 from members.data.sample import draw_sample
-from postproc.step import Step
-from postproc.steps import STEPS
+from members.maps import check_same_images
 
 PHOTOGRAPHS, PHOTO_SIZE, PHOTO_CLASSES = ("astronaut", "coffee", "chelsea"), (64, 128), 5
 BLUR_PX, NOISE = 3.0, 0.7
@@ -30,15 +26,15 @@ FLOOR = 2.0**-25
 
 
 @dataclass(frozen=True)
-class Cases:
-    """What the field is tried on.
+class BenchInputs:
+    """Images with their maps.
 
     Args:
         maps: (image, class, row, col).
         images: uint8 (image, channel, row, col).
         ids: of the images.
-        floor: of the maps' logarithms.
-        about: where all this comes from.
+        floor: lower bound of probabilities before taking logarithms.
+        about: where they come from, for people.
     """
 
     maps: Map
@@ -47,27 +43,21 @@ class Cases:
     floor: float
     about: str
 
-    def step(self, **options: Any) -> Step:
-        """Build the step for these maps."""
-        context = {"classes": self.maps.shape[1], "floor": self.floor, **options}
-        step: Step = STEPS.build("crf", **context)
-        return step
-
-    def first(self, count: int) -> "Cases":
-        """Return fewer of them, evenly spaced."""
+    def subset(self, count: int) -> "BenchInputs":
+        """Return up to `count` of them, evenly spaced."""
         chosen = evenly_spaced(len(self.maps), count)
-        ids = tuple(self.ids[place] for place in chosen)
-        return Cases(self.maps[chosen], self.images[chosen], ids, self.floor, self.about)
+        ids = tuple(self.ids[index] for index in chosen)
+        return BenchInputs(self.maps[chosen], self.images[chosen], ids, self.floor, self.about)
 
 
-def cases_of_run(run: Run, fusion: str | None, split: str, count: int) -> Cases:
-    """Take images of a split, evenly spaced, and the maps of them.
+def run_inputs(run: Run, fusion: str | None, split: str, count: int) -> BenchInputs:
+    """Take evenly spaced images of a split, and their maps.
 
     Args:
         run: the experiment folder.
-        fusion: or member; by default the first member.
-        split: of the images.
-        count: how many at most.
+        fusion: fusion or member; by default the first member.
+        split: split of the images.
+        count: maximum number of images.
 
     Raises:
         BadRun: no such maps, or maps of other images.
@@ -75,32 +65,31 @@ def cases_of_run(run: Run, fusion: str | None, split: str, count: int) -> Cases:
     sources = RunMembers.of(run)
     name = fusion or sources.names()[0]
     maps, data = sources.open(name, split), DataSet.load(run.data(split))
-    if maps.ids != data.ids:
-        raise BadRun(f"{name!r} has maps of other images than {split}; make them again")
+    check_same_images(maps.ids, data.ids, member=name, split=split, error=BadRun)
     chosen = evenly_spaced(len(data), count)
-    return Cases(
-        np.concatenate([maps.read(slice(place, place + 1)) for place in chosen]),
+    return BenchInputs(
+        np.concatenate([maps.read(slice(index, index + 1)) for index in chosen]),
         np.asarray(data.images[chosen]),
-        tuple(data.ids[place] for place in chosen),
+        tuple(data.ids[index] for index in chosen),
         maps.floor,
         f"maps of {name!r} over {split!r} of {run.path}",
     )
 
 
-def drawn_cases(count: int) -> Cases:
-    """Take images of the built-in sample, and maps made of their masks: smoothed, with noise."""
+def synthetic_inputs(count: int) -> BenchInputs:
+    """Take images of the built-in sample, and maps from their masks: smoothed, with noise."""
     sample = draw_sample(images=1, test=1, validation=count)
-    maps = _drawn_maps(sample.validation_masks)
+    maps = _maps_from(sample.validation_masks)
     ids = tuple(str(number) for number in range(len(maps)))
-    about = "images of the built-in sample; maps drawn: masks smoothed, with noise"
-    return Cases(maps, sample.validation_images[:, None], ids, FLOOR, about)
+    about = "images of the built-in sample; synthetic maps: masks smoothed, with noise"
+    return BenchInputs(maps, sample.validation_images[:, None], ids, FLOOR, about)
 
 
-def colour_cases(count: int) -> Cases:
-    """Cut pieces from photographs, and draw maps of masks that are steps of their brightness.
+def photo_inputs(count: int) -> BenchInputs:
+    """Cut pieces from photographs, with maps of masks that are steps of their brightness.
 
     Raises:
-        BadSpec: scikit-image is not here, which brings the photographs.
+        BadSpec: scikit-image, which brings the photographs, is not installed.
     """
     from scipy import ndimage
 
@@ -116,42 +105,42 @@ def colour_cases(count: int) -> Cases:
         name = PHOTOGRAPHS[number % len(PHOTOGRAPHS)]
         photograph = getattr(data, name)()[::2, ::2]
         row, col = (
-            int(rng.integers(whole - part + 1))
-            for whole, part in zip(photograph.shape, PHOTO_SIZE, strict=False)
+            int(rng.integers(length - part + 1))
+            for length, part in zip(photograph.shape, PHOTO_SIZE, strict=False)
         )
         piece = photograph[row : row + PHOTO_SIZE[0], col : col + PHOTO_SIZE[1]]
         pieces.append(np.moveaxis(piece, -1, 0))
         ids.append(f"{name} from {row}, {col}")
     images = np.stack(pieces)
-    light = ndimage.gaussian_filter(images.mean(axis=1), (0, 2, 2))
-    steps = np.quantile(light, np.arange(1, PHOTO_CLASSES) / PHOTO_CLASSES, axis=(1, 2))
-    target = (light > steps[..., None, None]).sum(axis=0).astype(np.uint8)
+    brightness = ndimage.gaussian_filter(images.mean(axis=1), (0, 2, 2))
+    steps = np.quantile(brightness, np.arange(1, PHOTO_CLASSES) / PHOTO_CLASSES, axis=(1, 2))
+    target = (brightness > steps[..., None, None]).sum(axis=0).astype(np.uint8)
     about = (
-        "photographs of scikit-image at half size; maps drawn: five steps of brightness smoothed,"
-        " with noise"
+        "photographs of scikit-image at half size; synthetic maps: five steps of brightness"
+        " smoothed, with noise"
     )
-    return Cases(_drawn_maps(target), images, tuple(ids), FLOOR, about)
+    return BenchInputs(_maps_from(target), images, tuple(ids), FLOOR, about)
 
 
-def _drawn_maps(target: Labels) -> Map:
+def _maps_from(target: Labels) -> Map:
     from scipy import ndimage
 
     rng = np.random.default_rng(SEED)
     classes = int(target[target < 255].max()) + 1
-    hot = (target[:, None] == np.arange(classes)[:, None, None]).astype(np.float32)
-    scores = np.log(ndimage.gaussian_filter(hot, BLUR_PX, axes=(2, 3)) + 0.02)
+    one_hot = (target[:, None] == np.arange(classes)[:, None, None]).astype(np.float32)
+    scores = np.log(ndimage.gaussian_filter(one_hot, BLUR_PX, axes=(2, 3)) + 0.02)
     noise = ndimage.gaussian_filter(rng.normal(0, 1, scores.shape), BLUR_PX, axes=(2, 3))
     scores += NOISE * noise / noise.std()
     maps = np.exp(scores)
-    found: Map = (maps / maps.sum(axis=1, keepdims=True)).astype(np.float32)
-    return found
+    normalised: Map = (maps / maps.sum(axis=1, keepdims=True)).astype(np.float32)
+    return normalised
 
 
-def cases_options(images: int) -> Callable[[Verb], Verb]:
-    """Add `--run`, `--fusion`, `--split` and `--images`, and give the verb `cases`.
+def inputs_options(images: int) -> Callable[[CommandFunction], CommandFunction]:
+    """Add `--run`, `--fusion`, `--split` and `--images`, and pass `inputs` to the command.
 
     Args:
-        images: how many by default.
+        images: default of `--images`.
     """
     options = [
         click.option(
@@ -160,19 +149,19 @@ def cases_options(images: int) -> Callable[[Verb], Verb]:
         click.option(
             "--fusion", metavar="N", help="Fusion or member; by default the first member."
         ),
-        click.option("--split", default="validation", show_default=True, help="Of which images."),
+        click.option("--split", default="validation", show_default=True, help="Split to use."),
         click.option(
             "--images",
             type=click.IntRange(1),
             default=images,
             show_default=True,
-            help="How many images.",
+            help="Maximum number of images.",
         ),
     ]
 
-    def add(verb: Verb) -> Verb:
-        @functools.wraps(verb)
-        def there(
+    def add(command: CommandFunction) -> CommandFunction:
+        @functools.wraps(command)
+        def with_inputs(
             *args: Any,
             run_path: Path | None,
             fusion: str | None,
@@ -180,15 +169,14 @@ def cases_options(images: int) -> Callable[[Verb], Verb]:
             images: int,
             **others: Any,
         ) -> Any:
-
             if run_path is None and fusion is not None:
-                raise click.UsageError("--fusion is of a run; give --run too")
+                raise click.UsageError("--fusion needs a run; give --run too")
             if run_path is None:
-                cases = drawn_cases(images)
+                inputs = synthetic_inputs(images)
             else:
-                cases = cases_of_run(Run(run_path), fusion, split, images)
-            return verb(*args, cases=cases, **others)
+                inputs = run_inputs(Run(run_path), fusion, split, images)
+            return command(*args, inputs=inputs, **others)
 
-        return functools.reduce(lambda f, option: option(f), reversed(options), there)  # type: ignore[return-value]
+        return functools.reduce(lambda f, option: option(f), reversed(options), with_inputs)  # type: ignore[return-value]
 
     return add

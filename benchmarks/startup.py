@@ -69,7 +69,12 @@ def write_inputs(folder: Path) -> dict[str, list[str]]:
     return {
         "score": ["score", "--target", target, "--pred", pred, *classes],
         "audit": ["audit", "--target", target, "--pred", target, "--pred", pred, *classes],
-        "fuse": ["fuse", "--maps", a, "--maps", b, "--out", str(folder / "fused.npy")],
+        "fuse": [
+            "fuse",
+            *("--maps", a, "--maps", b, "--strategy", "mean"),
+            "--out",
+            str(folder / "fused.npy"),
+        ],
         "postprocess": ["postprocess", "--maps", a, "--chain", "", "--out", str(folder / "l.npy")],
     }
 

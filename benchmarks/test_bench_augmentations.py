@@ -1,9 +1,9 @@
-"""How many images a second does each augmentation change, on one thread?
+"""Images per second of each augmentation, on one thread.
 
-pytest benchmarks/test_bench_augmentations.py --benchmark-only
+    pytest benchmarks/test_bench_augmentations.py --benchmark-only
 
-A round is a batch of 16 grey images of 64 x 128, all of them changed where there is a
-probability; `no_op` is what the bridge to the library costs by itself.
+A round is a batch of 16 grey images of 64 x 128, with probability 1; `no_op` is the cost of calling
+the library without a change.
 """
 
 import albumentations
@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 import torch
 
-from members.augmentations import AUGMENTATIONS, Augment
-from members.augmentations.geometric import each_image
+from members.augmentations import AUGMENTATIONS
+from members.augmentations.augment import Augment
+from members.augmentations.geometric import per_image
 
 IMAGES, ROWS, COLS = 16, 64, 128
 PLAIN = ("flips", "rand_augment")
@@ -45,7 +46,7 @@ def batch():
     return torch.from_numpy(images), torch.from_numpy(masks)
 
 
-def measured(benchmark, augmentation, batch):
+def measure(benchmark, augmentation, batch):
     rng = np.random.default_rng(0)
     benchmark(lambda: augmentation(*batch, rng))
     benchmark.extra_info["images_per_second"] = round(IMAGES / benchmark.stats["min"])
@@ -53,8 +54,8 @@ def measured(benchmark, augmentation, batch):
 
 @pytest.mark.parametrize("spec", SPECS)
 def test_augmentation(benchmark, spec, batch):
-    measured(benchmark, Augment([spec]), batch)
+    measure(benchmark, Augment([spec]), batch)
 
 
 def test_no_op(benchmark, batch):
-    measured(benchmark, each_image(albumentations.NoOp(p=1)), batch)
+    measure(benchmark, per_image(albumentations.NoOp(p=1)), batch)

@@ -1,11 +1,11 @@
-"""How long does fitting a strategy take, on 64 images of 10 members?
+"""Time to fit each strategy that learns, on 64 images of 10 members.
 
 pytest benchmarks/test_bench_fusion.py --benchmark-only
 """
 
 import pytest
 
-from benchmarks.fuse.synthetic import CLASSES, drawn_members
+from benchmarks.synthetic import CLASSES, draw_members
 from ensemble.fusion import LearnedFusion, TrainingBlock
 from ensemble.strategies import STRATEGIES
 
@@ -31,11 +31,11 @@ LEARNED = [
 
 @pytest.fixture(scope="module")
 def block():
-    maps = drawn_members(MEMBERS, IMAGES)
+    maps = draw_members(MEMBERS, IMAGES)
     return TrainingBlock(maps, maps[0].argmax(axis=1))
 
 
-def fitted(spec, block):
+def fit(spec, block):
     strategy = STRATEGIES.build(spec, **CONTEXT)
     assert isinstance(strategy, LearnedFusion)
     return strategy.fit([block])
@@ -44,4 +44,4 @@ def fitted(spec, block):
 @pytest.mark.parametrize("spec", LEARNED)
 def test_fit(benchmark, spec, block):
     benchmark.group = "fit"
-    benchmark.pedantic(fitted, (spec, block), rounds=2)
+    benchmark.pedantic(fit, (spec, block), rounds=2)

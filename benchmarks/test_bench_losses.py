@@ -1,6 +1,6 @@
-"""How long does each loss take, forward and backward, on a batch of 16 maps of 5 x 64 x 128?
+"""Time of each loss, forward and backward, on a batch of 16 x 5 x 64 x 128, on one thread.
 
-`pytest benchmarks/test_bench_losses.py --benchmark-only`: on one thread, as members are trained.
+pytest benchmarks/test_bench_losses.py --benchmark-only
 """
 
 import numpy as np

@@ -1,9 +1,10 @@
-"""What does counting cost beside merely reading the two arrays once, and beside scikit-learn?
+"""Time of confusion counts, compared with reading both arrays once and with scikit-learn.
 
-`make bench BENCH=benchmarks/test_bench_scoring.py`: one group a kind of image; times of the same
-256 images of 64 x 128, 5 classes, stand side by side. Ours gives a table an image, as the
-bootstrap needs them; scikit-learn is timed for that, and for one table of all images, which is
-less. Intervals have no rival here: they are timed to see that 10,000 resamples take seconds.
+    make bench BENCH=benchmarks/test_bench_scoring.py
+
+The same 256 images of 64 x 128, 5 classes. Ours gives a table per image, as the bootstrap needs;
+scikit-learn is timed for that, and for one table of all images, which is less work. Intervals are
+timed to see that 10,000 resamples take seconds.
 """
 
 import numpy as np
@@ -51,17 +52,17 @@ def scikit_learn_on_all(target, pred):
     return confusion_matrix(target.ravel(), pred.ravel(), labels=np.arange(CLASSES))
 
 
-WAYS = [reading, ours, ours_by_threads, scikit_learn, scikit_learn_on_all]
+CONTENDERS = [reading, ours, ours_by_threads, scikit_learn, scikit_learn_on_all]
 
 
 @pytest.mark.parametrize("kind", [noise, regions], ids=lambda kind: kind.__name__)
-@pytest.mark.parametrize("count", WAYS, ids=lambda count: count.__name__)
+@pytest.mark.parametrize("count", CONTENDERS, ids=lambda count: count.__name__)
 def test_counting(benchmark, kind, count):
     target, pred = kind(np.random.default_rng(0)), kind(np.random.default_rng(1))
     benchmark.group = f"{IMAGES} images of {kind.__name__}"
-    found = benchmark(count, target, pred)
+    counts = benchmark(count, target, pred)
     if count is not reading:
-        tables = np.reshape(found, (-1, CLASSES, CLASSES))
+        tables = np.reshape(counts, (-1, CLASSES, CLASSES))
         np.testing.assert_array_equal(tables.sum(axis=0), scikit_learn_on_all(target, pred))
 
 
@@ -73,22 +74,22 @@ def counted():
 @pytest.mark.parametrize("groups", [100, 1_000, 10_000])
 def test_resampling(benchmark, counted, groups):
     benchmark.group = "10,000 resamples of 10,000 images"
-    place = np.arange(10_000) % groups
+    group = np.arange(10_000) % groups
 
     def resample():
-        sums, rng = group_sums(counted, place), np.random.default_rng(0)
+        sums, rng = group_sums(counted, group), np.random.default_rng(0)
         return replicates(sums, masked(), 0, rng=rng, resamples=10_000)
 
-    found = benchmark.pedantic(resample, rounds=3, warmup_rounds=1)
-    assert found.shape == (2, 10_000)
+    scores = benchmark.pedantic(resample, rounds=3, warmup_rounds=1)
+    assert scores.shape == (2, 10_000)
 
 
 @pytest.mark.parametrize("groups", [100, 1_000, 10_000])
 def test_paired_interval(benchmark, counted, groups):
     benchmark.group = "paired interval over 10,000 images"
-    (a, b), place = counted, np.arange(10_000) % groups
+    (a, b), group = counted, np.arange(10_000) % groups
 
     def interval():
-        return paired_interval(a, b, place, masked(), 0, rng=np.random.default_rng(0))
+        return paired_interval(a, b, group, masked(), 0, rng=np.random.default_rng(0))
 
     benchmark.pedantic(interval, rounds=3, warmup_rounds=1)

@@ -1,4 +1,4 @@
-"""How long does each post-processing step take on a block of 64 maps of 5 x 64 x 128?"""
+"""Time of each post-processing step on a block of 64 maps of 5 x 64 x 128."""
 
 import numpy as np
 import pytest
@@ -39,7 +39,7 @@ SPECS = [
 @pytest.mark.parametrize("spec", SPECS)
 def test_a_step_on_a_block(benchmark, spec, maps, images):
     step = STEPS.build(spec, classes=CLASSES, ignore=0, floor=2.0**-25)
-    values = maps if step.takes == "maps" else argmax(maps)
+    values = maps if step.input == "maps" else argmax(maps)
     benchmark.pedantic(step.apply, args=(values, images), rounds=3, warmup_rounds=1)
     benchmark.extra_info["ms an image"] = 1e3 * benchmark.stats.stats.min / IMAGES
 

@@ -1,9 +1,9 @@
-"""Images a second of the training pipeline against a bare loop over tensors in memory.
+"""Images per second of the training pipeline, compared with a bare loop over tensors in memory.
 
     .venv/bin/python benchmarks/training.py
 
 Both train `unet(width=16)` in batches of 16 in the same precision on one thread; the pipeline
-shuffles and flips, the bare loop does neither. They take turns, so that both see the same machine.
+shuffles and flips, the bare loop does neither. They take turns, so that load affects both alike.
 """
 
 import statistics
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from evaluation.core.classes import MARS
-from members.augmentations import Augment
+from members.augmentations.augment import Augment
 from members.batches import BatchLoader, class_shares
 from members.devices import autocast
 from members.losses import build_loss
@@ -31,17 +31,16 @@ def main() -> None:
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (BATCH * STEPS, 1, 64, 128), dtype=np.uint8)
     target = rng.integers(0, len(MARS), (BATCH * STEPS, 64, 128), dtype=np.uint8)
-    drawn = np.arange(len(images))
-    sampler = BatchLoader(
+    loader = BatchLoader(
         torch.from_numpy(images),
         torch.from_numpy(target),
-        drawn,
+        np.arange(len(images)),
         batch=BATCH,
         augment=Augment(("flips",)),
         seed=0,
         device="cpu",
     )
-    ready = [
+    batches = [
         (torch.from_numpy(p), torch.from_numpy(t))
         for p, t in zip(np.split(images, STEPS), np.split(target, STEPS), strict=True)
     ]
@@ -49,12 +48,12 @@ def main() -> None:
     network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     loss = build_loss("cross_entropy", frequencies=class_shares(target, 5), ignore=0)
     optimizer = OPTIMIZERS.build("adamw", parameters=network.parameters())
-    context = autocast("cpu", "auto")
+    precision = autocast("cpu", "auto")
 
-    def train(batches: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> float:
+    def train(source: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> float:
         started = time.perf_counter()
-        for batch, labels in batches:
-            with context():
+        for batch, labels in source:
+            with precision():
                 logits = network(batch)
             value = loss(logits.float(), labels)
             optimizer.zero_grad(set_to_none=True)
@@ -62,10 +61,10 @@ def main() -> None:
             optimizer.step()
         return BATCH * STEPS / (time.perf_counter() - started)
 
-    train(ready)
-    rates = [(train(sampler.epoch(number)), train(ready)) for number in range(ROUNDS)]
+    train(batches)
+    rates = [(train(loader.epoch(number)), train(batches)) for number in range(ROUNDS)]
     ours, bare = (statistics.median(column) for column in zip(*rates, strict=True))
-    ratio = statistics.median(one / other for one, other in rates)
+    ratio = statistics.median(a / b for a, b in rates)
     print(f"pipeline {ours:.0f} images/s, bare loop {bare:.0f} images/s, ratio {ratio:.2f}")
 
 

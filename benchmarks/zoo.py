@@ -1,13 +1,13 @@
-"""Every row of the reports' tables on the real tiles: one fold each, the same compute for all.
+"""Train every row of the reports' tables on the real tiles: one fold each, with equal compute.
 
-    nice .venv/bin/python benchmarks/zoo.py --run runs/reports    # goes on where it stopped
+    nice .venv/bin/python benchmarks/zoo.py --run runs/reports    # resumes where it stopped
     .venv/bin/python -m benchmarks.zoo_tables                     # the results as Markdown
 
-Networks stand in benchmarks/reports.yaml, rows in benchmarks/reports.csv: what each was reported to
-score, and against which other network it is to be held. How many epochs fill the minutes is found
-once, by trying steps, and the run's budget.json keeps it. On a CPU the minutes are a core's own, so
-that other work beside it shortens no training; on a GPU they pass on the wall. The rows of a
-network are in the results as soon as it is trained.
+benchmarks/reports.yaml holds the networks; benchmarks/reports.csv the rows: the reported score, and
+the network that the row is compared with. The number of epochs that fills the minutes is measured
+once, by trial steps, and kept in the run's budget.json. On a CPU the minutes are the process's own,
+so that other work shortens no training; on a GPU they are wall time. The rows of a network are
+written as soon as it is trained.
 """
 
 import csv
@@ -22,7 +22,7 @@ import click
 import pandas as pd
 import torch
 
-from ensemble.pipeline.analysis.timing import network_pace
+from ensemble.pipeline.analysis.timing import measure_network
 from ensemble.pipeline.candidates.postprocess import update_candidate
 from ensemble.pipeline.data.prepare import prepare, read_folds, run_classes
 from ensemble.pipeline.members.train import (
@@ -42,7 +42,7 @@ from evaluation.core.run_folder import Run, run_lock
 from evaluation.core.types import Counts
 from evaluation.intervals import Interval, interval, paired_interval
 from evaluation.protocols import PROTOCOLS
-from evaluation.scores import iou_by_name, number
+from evaluation.scores import iou_by_name, nan_to_none
 from members.data.dataset import DataSet
 from members.devices import devices
 from members.jobs import TrainJob, run_jobs
@@ -55,20 +55,20 @@ RESULTS = HERE.parent / "docs" / "results" / "zoo.csv"
 GAINS = ("keras_gain", "keras_pixels", "keras_denominator", "gain")
 BUDGET = "budget.json"
 SPENT = "minutes.json"
-EXAMINED = "validation"
+EVALUATED = "validation"
 TRIALS = 3
 MASKED, KERAS = PROTOCOLS.build("masked"), PROTOCOLS.build("keras")
 Row = dict[str, str]
 
 
 @dataclass(frozen=True, eq=False)
-class Timed:
-    """Train, and leave beside the weights how many minutes it took."""
+class TimedJob:
+    """Train, and write the minutes that it took next to the weights."""
 
     job: TrainJob
 
     def __call__(self, device: str) -> None:
-        """Write the fold's folder; on the CPU the minutes are this process's own."""
+        """Write the fold's folder; on the CPU the minutes are this process's processor time."""
         clock = time.process_time if device == "cpu" else time.perf_counter
         started = clock()
         self.job(device)
@@ -76,7 +76,7 @@ class Timed:
 
 
 def read_rows(path: Path) -> list[Row]:
-    """Read what each row is called, what it was reported to score, and what it is made of."""
+    """Read the rows of the tables: name, reported score, network, chain, budget, rival."""
     with path.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
 
@@ -86,61 +86,61 @@ class Zoo:
 
     Args:
         run: the experiment folder.
-        asked: data and recipes.
-        minutes: that each network is trained for; where its rows say so, a multiple.
+        experiment: data and recipes.
+        minutes: training time per network; rows may multiply it by their `budget`.
         rows: of the tables.
         device: `cpu` or `cuda:K`.
 
     Raises:
-        BadRun: the run was begun with other minutes or on a device of another kind.
+        BadRun: the run was started with other minutes or on a device of another kind.
         BadSpec: a network without a row, or a row without its network.
     """
 
     def __init__(
-        self, run: Run, asked: Experiment, minutes: float, rows: list[Row], device: str
+        self, run: Run, experiment: Experiment, minutes: float, rows: list[Row], device: str
     ) -> None:
-        self.run, self.asked, self.rows, self.device = run, asked, rows, device
+        self.run, self.config, self.rows, self.device = run, experiment, rows, device
         self._scores: dict[int, dict[str, Any]] = {}
         named = {name for row in rows for name in (row["network"], row["against"]) if name}
-        if odd := sorted(named ^ set(asked.members)):
-            raise BadSpec(f"networks and rows do not go together; {odd[0]!r} is in one of them")
+        if unpaired := sorted(named ^ set(experiment.members)):
+            raise BadSpec(f"network {unpaired[0]!r} is in only one of --experiment and --rows")
         self.minutes = {row["network"]: minutes * float(row["budget"]) for row in rows}
-        begun = {"minutes": minutes, "device": device.partition(":")[0]}
-        self.state: dict[str, Any] = {**begun, "epoch_seconds": {}}
+        settings = {"minutes": minutes, "device": device.partition(":")[0]}
+        self.state: dict[str, Any] = {**settings, "epoch_seconds": {}}
         if (run.path / BUDGET).is_file():
             self.state = read_json(run.path / BUDGET)
-        for key, value in begun.items():
+        for key, value in settings.items():
             if self.state[key] != value:
-                known = f"{run.path} was begun with {key} {self.state[key]}"
-                raise BadRun(f"{known}, not {value}; take that, or another --run")
+                started = f"{run.path} was started with {key} {self.state[key]}"
+                raise BadRun(f"{started}, not {value}; use that, or another --run")
         with run_lock(run.path):
-            prepare(run, asked, click.echo)
+            prepare(run, experiment, click.echo)
             write_json(run.path / BUDGET, self.state)
             self.data, self.fold = DataSet.load(run.data("oof")), read_folds(run)[0]
             self.experiment = self._with_epochs()
 
     def train(self, workers: int) -> Iterator[str]:
-        """Train and predict what is missing; say what the results can be written of.
+        """Train and predict what is missing; yield each network whose rows can now be scored.
 
-        The run is not locked meanwhile, but for each prediction, so that rows can be scored.
+        The run is locked only during predictions, so that rows can be scored meanwhile.
 
         Args:
             workers: trainings side by side.
         """
-        left = {name: self._missing(name) for name in self.asked.members}
-        for name, jobs in left.items():
+        missing = {name: self._missing(name) for name in self.config.members}
+        for name, jobs in missing.items():
             if not jobs:
-                _told(name, self._predict, name)
-        yield "what was there"
-        waiting = [Timed(job) for jobs in left.values() for job in jobs]
-        for done, error in run_jobs(waiting, [self.device], workers=workers):
-            name = next(name for name, jobs in left.items() if done.job in jobs)
+                _attempt(name, self._predict, name)
+        yield "earlier results"
+        queue = [TimedJob(job) for jobs in missing.values() for job in jobs]
+        for done, error in run_jobs(queue, [self.device], workers=workers):
+            name = next(name for name, jobs in missing.items() if done.job in jobs)
             if error is not None:
                 click.echo(f"{name}: {error}", err=True)
                 continue
-            left[name].remove(done.job)
-            if not left[name]:
-                _told(name, self._predict, name)
+            missing[name].remove(done.job)
+            if not missing[name]:
+                _attempt(name, self._predict, name)
                 yield name
 
     def _missing(self, network: str) -> list[TrainJob]:
@@ -153,7 +153,7 @@ class Zoo:
             predict_members(
                 self.run,
                 self._members(network),
-                [EXAMINED],
+                [EVALUATED],
                 [self.device],
                 dtype=self.experiment.store_dtype,
                 workers=1,
@@ -165,69 +165,72 @@ class Zoo:
         """Score the rows whose network has maps, in the order of the tables.
 
         Args:
-            changed: the network whose rows, and whose rivals', are scored again; others once.
+            changed: network whose rows, and those compared with it, are scored again.
         """
-        for place, row in enumerate(self.rows):
-            known = place in self._scores and changed not in (row["network"], row["against"])
+        for index, row in enumerate(self.rows):
+            known = index in self._scores and changed not in (row["network"], row["against"])
             if not known and self._is_predicted(row["network"]):
-                self._scores[place] = self._scored(row)
-        return [self._scores[place] for place in sorted(self._scores)]
+                self._scores[index] = self._score_row(row)
+        return [self._scores[index] for index in sorted(self._scores)]
 
     def _is_predicted(self, network: str) -> bool:
-        """Tell whether a network's maps are there, and would come out the same today."""
+        """Tell whether a network's maps exist and are current."""
         dtype = self.experiment.store_dtype
         return not self._missing(network) and all(
-            is_predicted(self.run, member, EXAMINED, (self.fold,), dtype)
+            is_predicted(self.run, member, EVALUATED, (self.fold,), dtype)
             for member in self._members(network)
         )
 
-    def _scored(self, row: Row) -> dict[str, Any]:
+    def _score_row(self, row: Row) -> dict[str, Any]:
         classes, members = run_classes(self.run), self._members(row["network"])
-        found = self._images(row["network"], row["chain"])
-        table, ignore = found.counts.sum(axis=0), classes.ignore
+        images = self._images(row["network"], row["chain"])
+        table, ignore = images.counts.sum(axis=0), classes.ignore
         score = MASKED(table, ignore)
-        spent = [self._spent(member) for member in members]
+        minutes = [self._minutes(member) for member in members]
         return {
             **row,
-            "keras": number(float(KERAS(table, ignore).miou)),
-            "masked": number(float(score.miou)),
-            **_ends("", interval(found.counts, found.groups, MASKED, ignore)),
-            **self._gain(row["against"], found, float(score.miou)),
+            "keras": nan_to_none(float(KERAS(table, ignore).miou)),
+            "masked": nan_to_none(float(score.miou)),
+            **_bounds("", interval(images.counts, images.groups, MASKED, ignore)),
+            **self._gain(row["against"], images, float(score.miou)),
             "as_ignored": _as_ignored(table, ignore),
             **iou_by_name(score, classes),
-            "training": self._fitted(members),
+            "training": self._training_miou(members),
             "epochs": members[0].recipe.epochs,
-            "minutes": None if None in spent else sum(spent),
+            "minutes": None if None in minutes else sum(minutes),
             "parameters": sum(_parameters(member, self.data) for member in members),
             "seed": self.experiment.seed,
-            "recipe": json.dumps(self.asked.defaults | self.asked.members[row["network"]]),
+            "recipe": json.dumps(self.config.defaults | self.config.members[row["network"]]),
         }
 
-    def _gain(self, against: str, found: ScoredImages, miou: float) -> dict[str, Any]:
-        """Hold a row against another network, on the same images."""
+    def _gain(self, against: str, images: ScoredImages, miou: float) -> dict[str, Any]:
+        """Compare a row with another network, on the same images."""
         if not against or not self._is_predicted(against):
-            return {**dict.fromkeys(GAINS), **_ends("gain_", None)}
+            return {**dict.fromkeys(GAINS), **_bounds("gain_", None)}
         ignore, other = run_classes(self.run).ignore, self._images(against, "")
-        ends = paired_interval(found.counts, other.counts, found.groups, MASKED, ignore)
+        bounds = paired_interval(images.counts, other.counts, images.groups, MASKED, ignore)
         gain = miou - float(MASKED(other.counts.sum(axis=0), ignore).miou)
-        keras = audit(KERAS, other.counts, found.counts, ignore)
+        keras = audit(KERAS, other.counts, images.counts, ignore)
         parts = (keras.after - keras.before, keras.pixels, keras.denominator, gain)
-        return {**dict(zip(GAINS, map(number, parts), strict=True)), **_ends("gain_", ends)}
+        return {
+            **dict(zip(GAINS, map(nan_to_none, parts), strict=True)),
+            **_bounds("gain_", bounds),
+        }
 
     def _images(self, network: str, chain: str) -> ScoredImages:
         with run_lock(self.run.path):
             name = update_candidate(RunMembers.of(self.run), network, chain, name=None, log=_silent)
-        (found,) = counts_of(self.run, [name], split=EXAMINED, log=_silent)
-        return found
+        (images,) = counts_of(self.run, [name], split=EVALUATED, log=_silent)
+        return images
 
-    def _fitted(self, members: list[Member]) -> float | None:
-        """Return how well a network knew its training images in its last epoch, by `masked`."""
-        if len(members) > 1:  # of two classes each
+    def _training_miou(self, members: list[Member]) -> float | None:
+        """Return the masked mIoU on training images in the last epoch; None for specialists."""
+        if len(members) > 1:
             return None
         history = self.run.model(members[0].name, self.fold.index) / "history.csv"
         return float(pd.read_csv(history)["training_miou"].iloc[-1])
 
-    def _spent(self, member: Member) -> Any:
+    def _minutes(self, member: Member) -> Any:
         path = self.run.model(member.name, self.fold.index) / SPENT
         return read_json(path) if path.is_file() else None
 
@@ -239,31 +242,31 @@ class Zoo:
     def _with_epochs(self) -> Experiment:
         """Write, and return, the experiment with epochs that fill the minutes.
 
-        A network takes as long under one loss as under another: it is tried once, lest the noise
-        of its pace give it more epochs in one row than in the next.
+        A network takes as long with one loss as with another, so it is timed once: otherwise noise
+        would give it more epochs in one row than in the next.
         """
-        paces: dict[str, float] = self.state["epoch_seconds"]
-        lasting = {}
-        for name, recipe in self.asked.recipes().items():
-            key = f"{recipe.procedure} {recipe.architecture}"
-            if key not in paces:
+        seconds: dict[str, float] = self.state["epoch_seconds"]
+        recipes = {}
+        for name, recipe in self.config.recipes().items():
+            key = f"{recipe.trainer} {recipe.architecture}"
+            if key not in seconds:
                 members = Member.expand(name, recipe, self.data.classes)
                 check_trainable(members, self.data)
-                paces[key] = sum(self._epoch_seconds(member) for member in members)
+                seconds[key] = sum(self._epoch_seconds(member) for member in members)
                 write_json(self.run.path / BUDGET, self.state)
-                click.echo(f"{key}: {paces[key]:.1f} s an epoch")
-            epochs = max(1, round(60 * self.minutes[name] / paces[key]))
-            lasting[name] = recipe.model_copy(update={"epochs": epochs, "patience": epochs})
-        emptied = self.asked.model_copy(update={"members": {}, "defaults": {}})
-        experiment = emptied.with_members(lasting)
+                click.echo(f"{key}: {seconds[key]:.1f} s an epoch")
+            epochs = max(1, round(60 * self.minutes[name] / seconds[key]))
+            recipes[name] = recipe.model_copy(update={"epochs": epochs, "patience": epochs})
+        empty = self.config.model_copy(update={"members": {}, "defaults": {}})
+        experiment = empty.with_members(recipes)
         experiment.write(self.run.experiment)
         return experiment
 
     def _epoch_seconds(self, member: Member) -> float:
-        held = len(self.fold.training) * HOLDOUT_SHARE
-        learnt = len(self.fold.training) - held
-        paces = [network_pace(member, self.data, self.device) for _ in range(TRIALS)]
-        return min(pace.learn_seconds * learnt + pace.predict_seconds * held for pace in paces)
+        holdout = len(self.fold.training) * HOLDOUT_SHARE
+        train = len(self.fold.training) - holdout
+        timings = [measure_network(member, self.data, self.device) for _ in range(TRIALS)]
+        return min(t.train_step_seconds * train + t.predict_seconds * holdout for t in timings)
 
 
 def _parameters(member: Member, data: DataSet) -> int:
@@ -276,21 +279,21 @@ def _parameters(member: Member, data: DataSet) -> int:
 
 
 def _as_ignored(table: Counts, ignore: int | None) -> int:
-    """Count the scored pixels that are predicted as the class that is not."""
+    """Count the scored pixels that are predicted as the ignored class."""
     return 0 if ignore is None else int(table[:, ignore].sum() - table[ignore, ignore])
 
 
-def _ends(prefix: str, ends: Interval | None) -> dict[str, float | None]:
-    low, high = (ends.low, ends.high) if ends else (None, None)
+def _bounds(prefix: str, interval: Interval | None) -> dict[str, float | None]:
+    low, high = (interval.low, interval.high) if interval else (None, None)
     return {f"{prefix}low": low, f"{prefix}high": high}
 
 
-def _told(what: str, work: Callable[..., Any], *arguments: str) -> Any:
-    """Do some work; tell what prevents it, such as another verb at work in the run, and go on."""
+def _attempt(label: str, work: Callable[..., Any], *arguments: str) -> Any:
+    """Do some work; if it fails, as when another command writes into the run, say so and go on."""
     try:
         return work(*arguments)
     except EnsError as error:
-        click.echo(f"{what}: {error}", err=True)
+        click.echo(f"{label}: {error}", err=True)
         return None
 
 
@@ -300,14 +303,14 @@ def _silent(_: str) -> None:
 
 @click.command(help=__doc__.partition("\n")[0])
 @click.option("--run", "path", type=click.Path(path_type=Path), required=True)
-@click.option("--minutes", type=float, default=5, show_default=True, help="For each network.")
-@click.option("--device", default="auto", show_default=True, help="A GPU where there is one.")
+@click.option("--minutes", type=float, default=5, show_default=True, help="Per network.")
+@click.option("--device", default="auto", show_default=True, help="A GPU if there is one.")
 @click.option(
     "--workers",
     type=click.IntRange(min=1),
     default=1,
     show_default=True,
-    help="Trainings side by side; a core each, while on a GPU they take time from each other.",
+    help="Trainings side by side, one core each; on a GPU they slow each other down.",
 )
 @click.option("--experiment", type=click.Path(path_type=Path), default=HERE / "reports.yaml")
 @click.option("--rows", type=click.Path(path_type=Path), default=HERE / "reports.csv")
@@ -323,14 +326,14 @@ def main(
 ) -> None:
     """Train what is missing, and write the results row by row."""
     try:
-        asked = read_experiment(experiment)
-        zoo = Zoo(Run(path), asked, minutes, read_rows(rows), devices(device)[0])
-        for what in zoo.train(workers):
-            if not (found := _told(what, zoo.results, what)):
+        recipes = read_experiment(experiment)
+        zoo = Zoo(Run(path), recipes, minutes, read_rows(rows), devices(device)[0])
+        for name in zoo.train(workers):
+            if not (results := _attempt(name, zoo.results, name)):
                 continue
             with atomic_file(out) as partial:
-                pd.DataFrame(found).to_csv(partial, index=False, float_format="%.4f")
-            click.echo(f"{time.strftime('%H:%M')} {what}: {len(found)} of {len(zoo.rows)} rows")
+                pd.DataFrame(results).to_csv(partial, index=False, float_format="%.4f")
+            click.echo(f"{time.strftime('%H:%M')} {name}: {len(results)} of {len(zoo.rows)} rows")
     except EnsError as error:
         raise click.ClickException(str(error)) from None
 

@@ -1,6 +1,6 @@
-"""What `zoo.py` found, as Markdown: the rows, and what each step from one to another gained.
+"""Print the results of `zoo.py` as Markdown: the rows, and what each gained over its rival.
 
-Run as `.venv/bin/python -m benchmarks.zoo_tables`.
+.venv/bin/python -m benchmarks.zoo_tables
 """
 
 from pathlib import Path
@@ -24,24 +24,24 @@ Row = dict[Any, Any]
     "--results", type=click.Path(path_type=Path, exists=True), default=RESULTS, show_default=True
 )
 def main(results: Path) -> None:
-    """Print two tables, and whether networks rank as they know their training images."""
+    """Print two tables, and the rank correlation of training and validation scores."""
     frame = pd.read_csv(results, na_values=[""], keep_default_na=False, dtype={"reported": str})
     columns = list(frame.columns)
     classes = columns[columns.index("as_ignored") + 1 : columns.index("training")]
     rows: list[Row] = frame.astype(object).where(frame.notna(), None).to_dict("records")
-    show(
+    print_table(
         [*ROWS, *classes, "training", "epochs", "minutes", "parameters", "network"],
         [_row(row, classes) for row in rows],
     )
     click.echo()
-    show(STEPS, [_step(row, rows) for row in rows if row["gain"] is not None])
-    each = frame[frame["chain"].isna()].drop_duplicates("network")
-    ranks = each["training"].corr(each["masked"], method="spearman")
-    click.echo(f"\nRank correlation of training with masked, {len(each)} networks: {ranks:.2f}")
+    print_table(STEPS, [_step(row, rows) for row in rows if row["gain"] is not None])
+    networks = frame[frame["chain"].isna()].drop_duplicates("network")
+    ranks = networks["training"].corr(networks["masked"], method="spearman")
+    click.echo(f"\nRank correlation of training with masked, {len(networks)} networks: {ranks:.2f}")
 
 
-def show(heads: list[str], lines: list[list[str]]) -> None:
-    """Print a table."""
+def print_table(heads: list[str], lines: list[list[str]]) -> None:
+    """Print a Markdown table."""
     click.echo(f"| {' | '.join(heads)} |\n|{'---|' * len(heads)}")
     for cells in lines:
         click.echo(f"| {' | '.join(cells)} |")
@@ -63,13 +63,13 @@ def _row(row: Row, classes: list[str]) -> list[str]:
 def _step(row: Row, rows: list[Row]) -> list[str]:
     plain = [r for r in rows if r["network"] == row["against"] and not r["chain"]]
     before = next((r for r in plain if r["table"] == row["table"]), plain[0])
-    told = before["table"] == row["table"] and before["reported"] and row["reported"]
-    reported = _short(float(row["reported"]) - float(before["reported"]), "+") if told else ""
+    comparable = before["table"] == row["table"] and before["reported"] and row["reported"]
+    gain = float(row["reported"]) - float(before["reported"]) if comparable else None
     parts = [_short(row[name], "+") for name in ("keras_gain", "keras_pixels")]
-    ends = f"{_short(row['gain_low'], '+')} to {_short(row['gain_high'], '+')}"
+    interval = f"{_short(row['gain_low'], '+')} to {_short(row['gain_high'], '+')}"
     return [
-        *(row["table"], before["row"], row["row"], reported, *parts),
-        *(_short(row["keras_denominator"], "+"), _short(row["gain"], "+"), ends),
+        *(row["table"], before["row"], row["row"], _short(gain, "+"), *parts),
+        *(_short(row["keras_denominator"], "+"), _short(row["gain"], "+"), interval),
     ]
 
 

@@ -1,20 +1,45 @@
-"""Fusion strategies, the pipeline that conducts all rooms, and the `ens` command.
+"""Fuse, post-process, score and compare segmentation maps: `import ensemble as ens`.
 
-From Python: `fuse_maps` fuses arrays; docs/python.md shows the rest of the way to a score.
+`fuse`, `postprocess`, `score`, `compare`, `audit` and `open_run` are the Python API, shown step by
+step in docs/python.md. They are imported when they are first used.
 """
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ensemble.api import fuse_maps
+    from ensemble.api import audit, compare, fuse, fuse_maps, open_run, postprocess, score
+    from ensemble.api.opened_run import OpenedRun
+    from ensemble.api.results import AuditResult, Comparison, ScoreResult
 
-__all__ = ["fuse_maps"]
+__all__ = [
+    "AuditResult",
+    "Comparison",
+    "OpenedRun",
+    "ScoreResult",
+    "audit",
+    "compare",
+    "fuse",
+    "fuse_maps",
+    "open_run",
+    "postprocess",
+    "score",
+]
+
+_RESULTS = {
+    "AuditResult": "ensemble.api.results",
+    "Comparison": "ensemble.api.results",
+    "OpenedRun": "ensemble.api.opened_run",
+    "ScoreResult": "ensemble.api.results",
+}
 
 
 def __getattr__(name: str) -> Any:
-    # Imported when it is asked for, so that `ens --help` need not wait for the strategies.
-    if name in __all__:
-        from ensemble import api
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
 
-        return getattr(api, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_RESULTS.get(name, "ensemble.api")), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,38 +1,43 @@
-"""What a fusion is: many members' maps in, one map out; and how it goes through memory."""
+"""What a fusion is: maps of many members in, one map out; and how it is applied piece by piece."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, cast, runtime_checkable
+from typing import Annotated, NamedTuple, Protocol, cast, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float, Integer
+from jaxtyping import Bool, Float, Integer
+from pydantic import Field
 
+from evaluation.core.classes import UNLABELLED
 from evaluation.core.errors import BadData
-from evaluation.core.types import (
-    Array,
-    Images,
-    Map,
-    Maps,
-)
+from evaluation.core.types import Array, Images, Map, Maps
 
 CLASS_AXIS = -3
 """The axis of the classes in `Maps` and in `Map`."""
 
 SMALLEST = 1e-12
-"""Scores below this are none, which keeps quotients and logarithms well inside float32."""
+"""Scores below this count as 0, which keeps quotients and logarithms well inside float32."""
 
 PIECE_VALUES = 1 << 17
 """Values of one member that are worked on at a time: half a megabyte, which stays in the cache."""
 
+Floor = Annotated[float, Field(ge=SMALLEST, lt=1)]
+"""An option: lower bound of probabilities before the logarithm. By default, half the smallest
+probability that the stored maps tell from zero."""
 
-# The number of images has no name here, since the last block may be shorter.
+ScoredLabels = Integer[np.ndarray, "scored"]
+"""Labels of the scored classes."""
+
+
+# The image axis has no name here, since the last block may be shorter.
 class TrainingBlock(NamedTuple):
-    """Some images to learn from.
+    """A block of images to fit on.
 
     Args:
         maps: of all members, float32.
-        target: class index per pixel; 255 where the annotators gave none.
-        images: uint8, with 1 or 3 channels; None where nothing looks at them.
+        target: class index per pixel; 255 where unlabelled.
+        images: uint8, with 1 or 3 channels; None where no strategy needs them.
     """
 
     maps: Float[np.ndarray, "member _ class row col"]
@@ -41,7 +46,7 @@ class TrainingBlock(NamedTuple):
 
 
 Blocks = Iterable[TrainingBlock]
-"""Blocks of images; can be gone through several times."""
+"""Blocks of images; can be iterated several times."""
 
 
 @runtime_checkable
@@ -49,31 +54,43 @@ class Fusion(Protocol):
     """A frozen dataclass that turns the maps of all members into one map of probabilities.
 
     Its fields are numpy arrays, numbers, strings and tuples of these two, or other fusions, so that
-    it can be saved. One that looks at the images too says `needs_images = True` and takes them
-    as a second argument; see `fuse_block`.
+    it can be saved. One that reads the images too has `needs_images = True` and takes them as a
+    second argument; see `fuse_block`.
     """
 
     def __call__(self, maps: Maps) -> Map:
-        """Fuse; each image by itself, so that it comes out the same in any block."""
+        """Fuse; every image independently, so that its result does not depend on the block."""
         ...
+
+
+class PixelwiseFusion(ABC):
+    """A fusion whose result at a pixel depends on that pixel's maps alone."""
+
+    def __call__(self, maps: Maps) -> Map:
+        """Fuse piece by piece."""
+        return by_pieces(maps, self._scores)
+
+    @abstractmethod
+    def _scores(self, maps: Maps) -> Map:
+        """Return non-negative scores of the classes; see `by_pieces`."""
 
 
 @runtime_checkable
 class SumFusion(Protocol):
-    """A fusion of the members' sum alone: maps are added as they are read."""
+    """A fusion that depends on the members' sum alone: maps are added as they are read."""
 
-    def of_sum(self, total: Map) -> None:
+    def from_sum(self, total: Map) -> None:
         """Turn the sum over members into the fused map, in place."""
         ...
 
 
 @dataclass(frozen=True)
 class LearnedFusion:
-    """A fusion that must learn first.
+    """A fusion that must be fitted first.
 
     Args:
         fit: takes blocks of maps, of images that no member was trained on, with their target.
-        needs_images: whether it looks at the images, which the blocks must hold then.
+        needs_images: whether the blocks must contain the images.
     """
 
     fit: Callable[[Blocks], Fusion]
@@ -81,46 +98,67 @@ class LearnedFusion:
 
 
 def needs_images(fusion: object) -> bool:
-    """Tell whether a fusion, or what learns one, looks at the images."""
+    """Return whether a fusion, or what is fitted to one, reads the images."""
     return bool(getattr(fusion, "needs_images", False))
 
 
 def fuse_block(fusion: Fusion, maps: Maps, images: Images | None = None) -> Map:
-    """Fuse maps, with the images where the fusion looks at them.
+    """Fuse maps, with the images where the fusion needs them.
 
     Raises:
-        BadData: it looks at images and there are none.
+        BadData: the fusion needs images and there are none.
     """
     if not needs_images(fusion):
         return fusion(maps)
     if images is None:
-        raise BadData(f"{type(fusion).__name__} looks at the images; give them beside the maps")
-    looking = cast("Callable[[Maps, Images], Map]", fusion)
-    return looking(maps, images)
+        raise BadData(f"{type(fusion).__name__} needs images; give them with the maps")
+    with_images = cast("Callable[[Maps, Images], Map]", fusion)
+    return with_images(maps, images)
 
 
-def by_pieces(maps: Maps, scores: Callable[..., Map], *beside: Array) -> Map:
-    """Fuse piece by piece, so that what lies between the steps of a strategy stays in the cache.
+def by_pieces(maps: Maps, scores: Callable[..., Map], *features: Array) -> Map:
+    """Fuse piece by piece, so that the intermediate arrays of a strategy stay in the cache.
 
     Args:
         maps: maps of all members.
-        scores: gives non-negative scores of the classes for a piece of the maps (some images,
-            some rows) and the same piece of what is beside; no pixel's scores are all zero.
-        beside: features of the same pixels, (image, feature, row, col).
+        scores: returns non-negative scores of the classes for a piece of the maps (some images,
+            some rows) and the same piece of the features; at least one class of every pixel has a
+            score above 0.
+        features: further features of the pixels, (image, feature, row, col).
 
     Returns:
         The scores, divided by their sum over the classes.
     """
     fused: Map = np.empty(maps.shape[1:], np.float32)
     for images, rows in _pieces(*maps.shape[1:]):
-        more = [features[images, :, rows] for features in beside]
-        piece = scores(maps[:, images, :, rows], *more)
+        piece = scores(maps[:, images, :, rows], *(f[images, :, rows] for f in features))
         np.divide(piece, piece.sum(axis=CLASS_AXIS, keepdims=True), out=fused[images, :, rows])
     return fused
 
 
+def scored_labels(classes: int, ignore: int | None) -> ScoredLabels:
+    """Return the labels of all classes but the ignored one."""
+    return np.array([label for label in range(classes) if label != ignore])
+
+
+def scored_pixels(target: Array, ignore: int | None) -> Bool[np.ndarray, "..."]:
+    """Mark the pixels that are labelled and not of the ignored class."""
+    scored: Bool[np.ndarray, ...] = target != UNLABELLED
+    return scored if ignore is None else scored & (target != ignore)
+
+
+def check_any_scored(any_scored: object) -> None:
+    """Refuse a target without scored pixels, of which nothing can be learned.
+
+    Raises:
+        BadData: there is none.
+    """
+    if not any_scored:
+        raise BadData("target to fit on has no scored pixel; give images that have some")
+
+
 def _pieces(images: int, classes: int, rows: int, cols: int) -> Iterator[tuple[slice, slice]]:
-    """Cut into whole images, or, where one is too large already, into bands of rows."""
+    """Cut into whole images, or, where one is too large, into bands of rows."""
     in_row = max(1, classes * cols)
     height = min(max(1, PIECE_VALUES // in_row), max(1, rows))
     count = max(1, PIECE_VALUES // (in_row * height)) if height == rows else 1

@@ -1,10 +1,9 @@
-"""What lies around a pixel and under it: features that its own maps do not hold."""
+"""Features that a pixel's own maps do not contain: the maps around it, and its grey value."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
-from scipy.ndimage import uniform_filter
 
 from ensemble.fusion import TrainingBlock
 from evaluation.core.errors import BadData
@@ -14,7 +13,7 @@ GREY_FEATURES = 2
 WHITE = 255
 
 Features = Float[np.ndarray, "image feature row col"]
-Shades = Float[np.ndarray, "image row col"]
+Grey = Float[np.ndarray, "image row col"]
 
 
 @dataclass(frozen=True)
@@ -22,11 +21,11 @@ class ContextFeatures:
     """Features of pixels, from the maps around them and from the image.
 
     Args:
-        neighbours: radius in px of the square over which the members' mean is averaged; 0 asks for
-            no such feature. At the border, the outermost pixels go on.
-        intensity: whether the image's grey value is asked for, and its square, so that one class
-            may lie between two others in brightness.
-        floor: probabilities below this are raised to it before the logarithm.
+        neighbours: radius in px of the square over which the members' mean is averaged; 0 adds no
+            such feature. The border is extended by its last pixel.
+        intensity: whether the image's grey value and its square are added; the square lets one
+            class lie between two others in brightness.
+        floor: lower bound of probabilities before the logarithm.
     """
 
     neighbours: int
@@ -34,40 +33,42 @@ class ContextFeatures:
     floor: float
 
     def count(self, classes: int) -> int:
-        """Return how many features there are."""
+        """Return the number of features."""
         return classes * (self.neighbours > 0) + GREY_FEATURES * self.intensity
 
     def __call__(self, maps: Maps, images: Images | None) -> Features:
         """Compute them, whole images at a time.
 
         Raises:
-            BadData: images are asked for and there are none.
+            BadData: images are needed and there are none.
         """
         _, count, classes, *pixels = maps.shape
-        found: Features = np.empty((count, self.count(classes), *pixels), np.float32)
+        features: Features = np.empty((count, self.count(classes), *pixels), np.float32)
         if self.neighbours:
-            width = 2 * self.neighbours + 1
-            around = found[:, :classes]
-            uniform_filter(maps.mean(axis=0), (1, 1, width, width), output=around, mode="nearest")
-            # Running sums may come out just below 0.
-            np.log(np.maximum(around, self.floor, out=around), out=around)
-        if self.intensity:
-            found[:, -2] = grey(images)
-            np.square(found[:, -2], out=found[:, -1])
-        return found
+            from scipy.ndimage import uniform_filter
 
-    def of(self, block: TrainingBlock) -> Features:
-        """Compute those of a block to learn from."""
+            width = 2 * self.neighbours + 1
+            means = features[:, :classes]
+            uniform_filter(maps.mean(axis=0), (1, 1, width, width), output=means, mode="nearest")
+            # Running sums may come out just below 0.
+            np.log(np.maximum(means, self.floor, out=means), out=means)
+        if self.intensity:
+            features[:, -2] = grey(images)
+            np.square(features[:, -2], out=features[:, -1])
+        return features
+
+    def compute(self, block: TrainingBlock) -> Features:
+        """Compute the features of a block to fit on."""
         return self(block.maps, block.images)
 
 
-def grey(images: Images | None) -> Shades:
+def grey(images: Images | None) -> Grey:
     """Return the mean over channels, from 0 to 1.
 
     Raises:
         BadData: there are no images.
     """
     if images is None:
-        raise BadData("a strategy with intensity=True looks at the images; give them too")
-    shades: Shades = images.mean(axis=1, dtype=np.float32) / WHITE
-    return shades
+        raise BadData("a strategy with intensity=True needs images; give them too")
+    mean: Grey = images.mean(axis=1, dtype=np.float32) / WHITE
+    return mean

@@ -1,51 +1,58 @@
-"""Pixels to learn from, drawn from a stream of blocks, about as many of each class.
+"""Samples to fit on, drawn from a stream of blocks: pixels per class, or whole images.
 
-Whole images to learn from, drawn from a stream of blocks.
+Every pixel or image gets a random key, and those with the lowest keys are kept. So a sample does
+not depend on how the images were cut into blocks, and memory does not grow with their number.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
-from jaxtyping import Bool, Float, Integer, Shaped
+from jaxtyping import Bool, Float, Integer
+from pydantic import Field
 
-from ensemble.fusion import Blocks, TrainingBlock
+from ensemble.fusion import Blocks, TrainingBlock, check_any_scored
 from evaluation.core.classes import UNLABELLED
-from evaluation.core.errors import BadData
 from evaluation.core.types import Array, Labels
+
+SamplePixels = Annotated[int, Field(ge=1)]
+"""An option: how many pixels to fit on, about as many of each class, weighted back to the true
+shares."""
+
+Balance = Annotated[float, Field(ge=0, le=1)]
+"""An option: 0 weighs classes as often as they occur, 1 equally."""
+
+Seed = Annotated[int, Field(ge=0)]
 
 PerPixel = Float[np.ndarray, "pixel"]
 PerLabel = Integer[np.ndarray, "label"]
 PixelTarget = Integer[np.ndarray, "pixel"]
 PerPixelMaps = Float[np.ndarray, "pixel member class"]
 PerPixelFeatures = Float[np.ndarray, "pixel feature"]
-Kept = tuple[PerPixel, PerPixelMaps, PerPixelFeatures]
+Features = Float[np.ndarray, "image feature row col"]
 
 
 @dataclass(frozen=True)
 class PixelSample:
-    """What the members said about some pixels, and what is true there.
+    """Maps and target of some scored pixels.
 
     Args:
         maps: probabilities, float32.
-        target: class index a pixel; no ignored pixel is among them.
-        weight: how much each counts; they sum to 1.
-        counts: how many pixels of each class there were to draw from.
-        beside: what else was asked for about each pixel; no columns where nothing was.
+        target: class index per pixel.
+        weight: weight of each pixel; they sum to 1.
+        counts: number of pixels of each class that could be drawn.
+        extra_features: further features per pixel; no columns where none were requested.
     """
 
     maps: PerPixelMaps
     target: PixelTarget
     weight: PerPixel
     counts: PerLabel
-    beside: PerPixelFeatures
+    extra_features: PerPixelFeatures
 
 
-Beside = Callable[[TrainingBlock], Float[np.ndarray, "image feature row col"]]
-"""Gives features that a pixel's own maps do not hold."""
-
-
-def sample(
+def draw_pixels(
     blocks: Blocks,
     *,
     classes: int,
@@ -53,90 +60,48 @@ def sample(
     pixels: int,
     seed: int,
     balance: float = 0.0,
-    beside: Beside | None = None,
+    extra_features: Callable[[TrainingBlock], Features] | None = None,
 ) -> PixelSample:
-    """Draw pixels of each scored class in one pass, without replacement and with flat memory.
-
-    Each pixel gets a random key and those with the lowest keys of their class stay, so the sample
-    does not depend on how the images were cut into blocks.
+    """Draw about as many pixels of each scored class, in one pass and without replacement.
 
     Args:
-        blocks: maps and target.
-        classes: how many classes there are.
-        ignore: the class whose pixels are left out, as those with target 255 are.
-        pixels: how many to draw in all; the scored classes get equal quotas, and a class with
-            fewer pixels than its quota gives all it has.
-        seed: of the keys.
+        ignore: the class whose pixels are left out, as unlabelled ones are.
+        pixels: total number to draw; the scored classes get equal quotas, and a class with fewer
+            pixels than its quota gives all it has.
         balance: the weight of a class is its share of the pixels, to the power 1 - balance: 0
-            weighs the sample back to the true shares, 1 weighs classes alike.
-        beside: gives further features of a block's pixels.
+            restores the true shares, 1 weighs classes equally.
+        extra_features: computes further features of a block's pixels.
 
     Raises:
         BadData: no pixel of a scored class.
     """
     generator = np.random.default_rng(seed)
     scored = [label for label in range(classes) if label != ignore]
-    drawn = {label: _Lowest(max(1, -(-pixels // len(scored)))) for label in scored}
+    quota = max(1, -(-pixels // len(scored)))
+    samples = {label: _BottomK(quota, max_held=2 * quota) for label in scored}
+    offered = np.zeros(classes, np.int64)
     for block in blocks:
         keys = generator.random(block.target.shape)
-        more = None if beside is None else beside(block)
-        for label, lowest in drawn.items():
-            lowest.offer(block.maps, more, keys, block.target == label)
-    counts = np.array([drawn[k].offered if k in drawn else 0 for k in range(classes)])
-    if not counts.any():
-        raise BadData("the target to fit on has no scored pixel; give images that have some")
-    present = [label for label in scored if counts[label]]
-    shares = (counts[present] / counts.sum()) ** (1 - balance)
-    _, maps, features = zip(*[drawn[label].lowest() for label in present], strict=True)
-    kept = np.array([len(part) for part in maps])
+        features = None if extra_features is None else extra_features(block)
+        for label, sample in samples.items():
+            of_label = block.target == label
+            offered[label] += np.count_nonzero(of_label)
+            chosen = of_label & sample.accepts(keys)
+            maps = np.moveaxis(block.maps, (0, 2), (-2, -1))[chosen]
+            extra = maps[:, 0, :0] if features is None else np.moveaxis(features, 1, -1)[chosen]
+            sample.add(keys[chosen], maps, extra)
+    check_any_scored(offered.any())
+    present = [label for label in scored if offered[label]]
+    shares = (offered[present] / offered.sum()) ** (1 - balance)
+    _, all_maps, all_extra = zip(*[samples[label].lowest() for label in present], strict=True)
+    drawn = np.array([len(part) for part in all_maps])
     return PixelSample(
-        np.concatenate(maps),
-        np.repeat(present, kept),
-        np.repeat(shares / shares.sum() / kept, kept),
-        counts,
-        np.concatenate(features),
+        np.concatenate(all_maps),
+        np.repeat(present, drawn),
+        np.repeat(shares / shares.sum() / drawn, drawn),
+        offered,
+        np.concatenate(all_extra),
     )
-
-
-class _Lowest:
-    """The pixels with the lowest keys among those offered, and up to as many more."""
-
-    def __init__(self, quota: int) -> None:
-        self.quota = quota
-        self.offered = 0
-        self.limit = np.inf
-        self.parts: list[Kept] = []
-        self.held = 0
-
-    def offer(
-        self,
-        maps: Shaped[np.ndarray, "member image class row col"],
-        beside: Shaped[np.ndarray, "image feature row col"] | None,
-        keys: Float[np.ndarray, "image row col"],
-        among: Bool[np.ndarray, "image row col"],
-    ) -> None:
-        """Take what is not above the limit, which falls as more is offered."""
-        self.offered += int(np.count_nonzero(among))
-        taken = among & (keys <= self.limit)
-        found = np.moveaxis(maps, (0, 2), (-2, -1))[taken]
-        more = np.moveaxis(beside, 1, -1)[taken] if beside is not None else found[:, 0, :0]
-        self.parts.append((keys[taken], found, more))
-        self.held += len(found)
-        if self.held > 2 * self.quota:
-            self.lowest()
-
-    def lowest(self) -> Kept:
-        """Return no more than the quota, and let go of all others."""
-        keys, maps, beside = (np.concatenate(part) for part in zip(*self.parts, strict=True))
-        if len(keys) > self.quota:
-            self.limit = np.partition(keys, self.quota - 1)[self.quota - 1]
-            stay = keys <= self.limit
-            keys, maps, beside = keys[stay], maps[stay], beside[stay]
-        self.parts, self.held = [(keys, maps, beside)], len(keys)
-        return self.parts[0]
-
-
-Features = Float[np.ndarray, "image feature row col"]
 
 
 @dataclass(frozen=True)
@@ -144,9 +109,9 @@ class ImageSample:
     """Features and target of some images.
 
     Args:
-        features: what `features` gave, as float16, which is exact enough for logarithms.
+        features: float16, which is exact enough for logarithms.
         target: class index per pixel; 255 where it is not scored.
-        counts: how many scored pixels of each class all images have.
+        counts: number of scored pixels of each class in all images.
     """
 
     features: Features
@@ -154,7 +119,7 @@ class ImageSample:
     counts: PerLabel
 
 
-def sample_images(
+def draw_images(
     blocks: Blocks,
     features: Callable[[TrainingBlock], Features],
     *,
@@ -163,50 +128,67 @@ def sample_images(
     pixels: int,
     seed: int,
 ) -> ImageSample:
-    """Draw images that have scored pixels in one pass, without replacement, with flat memory.
-
-    Each gets a random key and those with the lowest stay, so the sample does not depend on how the
-    images were cut into blocks.
+    """Draw images that have scored pixels, in one pass and without replacement.
 
     Args:
-        blocks: maps and target.
-        features: of the images of a block.
-        classes: how many classes there are.
+        features: computes the features of the images of a block.
         ignore: the class whose pixels are not scored.
-        pixels: how many the drawn images have in all, about; at least one image is drawn.
-        seed: of the keys.
+        pixels: approximate number of pixels of the drawn images; at least one image is drawn.
 
     Raises:
         BadData: no pixel of a scored class.
     """
     generator = np.random.default_rng(seed)
     counts = np.zeros(classes, np.int64)
-    held: list[Array] = []
+    sample: _BottomK | None = None
     for block in blocks:
         target = np.where(block.target == ignore, UNLABELLED, block.target).astype(np.uint8)
         counts += np.bincount(target.ravel(), minlength=UNLABELLED + 1)[:classes]
         quota = max(1, pixels // target[0].size)
-        known = (target != UNLABELLED).any(axis=(1, 2))
+        sample = sample or _BottomK(quota, max_held=quota)
         keys = generator.random(len(target))
-        limit = np.sort(held[0])[quota - 1] if held and len(held[0]) >= quota else np.inf
-        known &= keys <= limit
-        if known.any():
-            found = features(_chosen(block, known)).astype(np.float16)
-            fresh = [keys[known], found, target[known]]
-            held = list(map(np.concatenate, zip(held, fresh, strict=True))) if held else fresh
-            held = _lowest(held, quota)
-    if not held:
-        raise BadData("the target to fit on has no scored pixel; give images that have some")
-    return ImageSample(held[1], held[2], counts)
+        chosen = (target != UNLABELLED).any(axis=(1, 2)) & sample.accepts(keys)
+        if chosen.any():
+            images = None if block.images is None else block.images[chosen]
+            part = TrainingBlock(block.maps[:, chosen], block.target[chosen], images)
+            sample.add(keys[chosen], features(part).astype(np.float16), target[chosen])
+    check_any_scored(sample and sample.held)
+    assert sample is not None
+    _, drawn, labels = sample.lowest()
+    return ImageSample(drawn, labels, counts)
 
 
-def _chosen(block: TrainingBlock, chosen: Array) -> TrainingBlock:
-    images = None if block.images is None else block.images[chosen]
-    return TrainingBlock(block.maps[:, chosen], block.target[chosen], images)
+class _BottomK:
+    """Rows of arrays with the lowest keys among those added.
 
+    Args:
+        quota: number of rows to return.
+        max_held: number of rows in memory beyond which those above the quota are dropped.
+    """
 
-def _lowest(held: list[Array], quota: int) -> list[Array]:
-    if len(held[0]) <= quota:
-        return held
-    stay = held[0] <= np.partition(held[0], quota - 1)[quota - 1]
-    return [part[stay] for part in held]
+    def __init__(self, quota: int, *, max_held: int) -> None:
+        self.quota, self.max_held = quota, max_held
+        self.limit, self.held = np.inf, 0
+        self.parts: list[tuple[Array, ...]] = []
+
+    def accepts(self, keys: Float[np.ndarray, "..."]) -> Bool[np.ndarray, "..."]:
+        """Mark the keys that may be among the lowest."""
+        accepted: Bool[np.ndarray, ...] = keys <= self.limit
+        return accepted
+
+    def add(self, keys: Float[np.ndarray, " row"], *values: Array) -> None:
+        """Add rows; the limit falls as more are added."""
+        self.parts.append((keys, *values))
+        self.held += len(keys)
+        if self.held > self.max_held:
+            self.lowest()
+
+    def lowest(self) -> tuple[Array, ...]:
+        """Return no more rows than the quota, keys first, and drop all others."""
+        keys, *values = (np.concatenate(part) for part in zip(*self.parts, strict=True))
+        if len(keys) > self.quota:
+            self.limit = np.partition(keys, self.quota - 1)[self.quota - 1]
+            lowest = keys <= self.limit
+            keys, *values = (part[lowest] for part in (keys, *values))
+        self.parts, self.held = [(keys, *values)], len(keys)
+        return self.parts[0]

@@ -1,4 +1,4 @@
-"""A strategy by its spec, with what every strategy may be told: `calibrate=` and `calibrate_at=`.
+"""A strategy from its spec, with the options of every strategy: `calibrate=` and `calibrate_at=`.
 
 mean(calibrate=temperature)
 stacking(l2=0.1, calibrate=isotonic, calibrate_at=members)
@@ -15,18 +15,18 @@ from evaluation.core.specs import Spec, parse_spec
 from members.maps import MapReader
 
 CALIBRATE, CALIBRATE_AT = "calibrate", "calibrate_at"
-PLACES = ("pool", "members")
+CALIBRATION_STAGES = ("pool", "members")
 CONTEXT = ("classes", "ignore", "kinds", "floor", "seed")
 
 
 def check_strategy(spec: str | Spec) -> Spec:
-    """Return the parsed spec after looking at its name and options, building nothing.
+    """Return the parsed spec after checking its name and options; builds nothing.
 
     Raises:
         BadSpec: unknown strategy, option or calibrator, or a value that its option does not take.
     """
-    spec = parse_spec(spec) if isinstance(spec, str) else spec
-    plain, calibrator, _ = _parted(spec)
+    spec = _parse(spec)
+    plain, calibrator, _ = _split_options(spec)
     STRATEGIES.check(plain, *CONTEXT)
     if calibrator is not None:
         CALIBRATORS.check(calibrator, *CONTEXT)
@@ -40,13 +40,12 @@ def strategy_context(
     seed: int,
     fitting: Sequence[MapReader] = (),
 ) -> dict[str, Any]:
-    """Return what `build_strategy` is to know of members.
+    """Return the context of `build_strategy` for some members.
 
     Args:
         members: what will be fused; one or more, of the same classes.
-        ignore: the class that is not scored, or None.
-        seed: of what the strategy draws.
-        fitting: other maps of the members, that the strategy learns from.
+        seed: random seed of the strategy.
+        fitting: other maps of the members, that the strategy is fitted on.
     """
     return {
         "classes": members[0].size[1],
@@ -62,17 +61,24 @@ def build_strategy(spec: str | Spec, **context: Any) -> Fusion | LearnedFusion:
 
     Args:
         spec: the spec, parsed or not.
-        context: see `ensemble.strategies`; `strategy_context` gives it.
+        context: see `ensemble.strategies`; `strategy_context` returns it.
 
     Raises:
         BadSpec: as `check_strategy`, or options that do not fit the members.
+
+    Examples:
+        >>> import numpy as np
+        >>> mean = build_strategy("mean", classes=2, ignore=None, kinds=("probabilities",) * 2)
+        >>> maps = np.array([[1.0, 0.0], [0.5, 0.5]], np.float32)[:, None, :, None, None]
+        >>> mean(maps).ravel()
+        array([0.75, 0.25], dtype=float32)
     """
-    spec = parse_spec(spec) if isinstance(spec, str) else spec
-    plain, calibrator, at = _parted(spec)
+    spec = _parse(spec)
+    plain, calibrator, stage = _split_options(spec)
     strategy: Fusion | LearnedFusion = STRATEGIES.build(plain, **context)
     if calibrator is None:
         return strategy
-    if at == "members" and set(context["kinds"]) != {"probabilities"}:
+    if stage == "members" and set(context["kinds"]) != {"probabilities"}:
         raise BadSpec(
             f"{CALIBRATE_AT}=members in {spec}: specialists have no map to calibrate one by one;"
             f" leave {CALIBRATE_AT} out"
@@ -85,25 +91,29 @@ def build_strategy(spec: str | Spec, **context: Any) -> Fusion | LearnedFusion:
         classes=context["classes"],
         ignore=context["ignore"],
         seed=context["seed"],
-        at=at,
+        stage=stage,
     )
 
 
 def is_calibrated(spec: str | Spec) -> bool:
-    """Tell whether a spec asks for calibrated probabilities."""
-    spec = parse_spec(spec) if isinstance(spec, str) else spec
-    return CALIBRATE in spec.options
+    """Return whether a spec asks for calibrated probabilities."""
+    return CALIBRATE in _parse(spec).options
 
 
-def _parted(spec: Spec) -> tuple[Spec, Spec | None, Literal["pool", "members"]]:
-    """Take what every strategy may be told out of a spec."""
-    own = {k: v for k, v in spec.options.items() if k not in (CALIBRATE, CALIBRATE_AT)}
-    plain = Spec(spec.name, spec.arguments, own)
-    asked, at = spec.options.get(CALIBRATE), spec.options.get(CALIBRATE_AT, "pool")
-    if at not in PLACES:
-        raise BadSpec(f"option {CALIBRATE_AT!r} of {spec} got {at}; expected {' or '.join(PLACES)}")
-    if asked is None:
+def _parse(spec: str | Spec) -> Spec:
+    return parse_spec(spec) if isinstance(spec, str) else spec
+
+
+def _split_options(spec: Spec) -> tuple[Spec, Spec | None, Literal["pool", "members"]]:
+    """Return the strategy's own spec, the calibrator's, and where it calibrates."""
+    options = {k: v for k, v in spec.options.items() if k not in (CALIBRATE, CALIBRATE_AT)}
+    plain = Spec(spec.name, spec.arguments, options)
+    calibrator, stage = spec.options.get(CALIBRATE), spec.options.get(CALIBRATE_AT, "pool")
+    if stage not in CALIBRATION_STAGES:
+        expected = " or ".join(CALIBRATION_STAGES)
+        raise BadSpec(f"option {CALIBRATE_AT!r} of {spec} got {stage}; expected {expected}")
+    if calibrator is None:
         if CALIBRATE_AT in spec.options:
             raise BadSpec(f"{spec} has {CALIBRATE_AT} without {CALIBRATE}; add {CALIBRATE}=NAME")
-        return plain, None, at
-    return plain, asked if isinstance(asked, Spec) else parse_spec(str(asked)), at
+        return plain, None, stage
+    return plain, _parse(calibrator if isinstance(calibrator, Spec) else str(calibrator)), stage

@@ -1,1 +1,1 @@
-"""Confusion counts, protocols, intervals, comparisons: arrays in, numbers and pages out."""
+"""Scores of label maps: protocols, metrics, intervals, tests, leaderboards, reports."""

@@ -1,4 +1,4 @@
-"""What a gain is made of: better pixels, or a mean over other classes."""
+"""Split a gain in score into better pixels and a mean over other classes."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,12 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from evaluation.core.types import Counts
-from evaluation.iou import (
-    Protocol,
-    class_mean,
-    mean_over_present,
-    safe_divide,
-)
+from evaluation.iou import Protocol, class_mean, mean_over_present, safe_divide
 from evaluation.protocols import PerImageProtocol, score_images
 
 Cells = Float[np.ndarray, "set class"]
@@ -22,15 +17,15 @@ Mean = Callable[[Cells, Entered], float]
 
 @dataclass(frozen=True)
 class GainDecomposition:
-    """The same two candidates under one protocol.
+    """The gain from one candidate to another under one protocol, split into two parts.
 
     Args:
         before: score of the first.
         after: score of the second.
-        pixels: what IoUs gained, over the classes that were averaged before and after.
-        denominator: what was gained by averaging over other classes; the two add up to the gain.
-        averaged: how many classes the means are over, before and after: of the set, or, where
-            images are scored one by one, on average in an image.
+        pixels: gain in IoU, over the classes that were averaged before and after.
+        denominator: gain by averaging over other classes; the two add up to the gain.
+        averaged: number of averaged classes, before and after: of the set or, under a
+            `PerImageProtocol`, per image on average.
     """
 
     before: float
@@ -45,10 +40,11 @@ def audit(
 ) -> GainDecomposition:
     """Split the gain from one candidate to another into pixels and denominator.
 
-    A score is a mean m(V, E) of IoUs V over the cells E that enter it: classes of the set or, for
-    a `PerImageProtocol`, classes of each image. A class that does not enter has no pixel in target and,
-    where it enters for the other candidate, only wrong predictions: its IoU is 0 in both. So either
-    part can be changed alone. Changing V before E and E before V gives two splits of
+    A score is a mean m(V, E) of IoUs V over the entries E that are averaged: classes of the set or,
+    for a `PerImageProtocol`, classes of each image. A class that is not averaged has no pixel in
+    the target and, if it is averaged for the other candidate, only wrong predictions: its IoU is 0
+    in both. So either part can be changed alone. Changing V before E and E before V gives two
+    splits of
 
         m(V', E') - m(V, E)
 
@@ -57,16 +53,14 @@ def audit(
         pixels      = (m(V', E) - m(V, E) + m(V', E') - m(V, E')) / 2
         denominator = (m(V, E') - m(V, E) + m(V', E') - m(V', E)) / 2
 
-    Args:
-        protocol: any; one that averages no classes (`micro`) gains by pixels alone.
-        before: counts of the first candidate, a table an image.
-        after: counts of the second on the same images.
-        ignore: the ignored class, or None.
+    A protocol that averages no classes (`micro`) gains by pixels alone. Both counts are of the same
+    images, one table each.
 
     Returns:
-        The parts; NaN where one of the scores is.
+        The parts; NaN if one of the scores is.
 
-    Source: for two changes, Shapley, "A Value for n-Person Games", 1953.
+    References:
+        For two changes, Shapley, "A Value for n-Person Games", 1953.
     """
     scores = [score_images(protocol, counts, ignore) for counts in (before, after)]
     first, second = (float(score.miou) for score in scores)
@@ -90,7 +84,7 @@ def _cells(protocol: Protocol, counts: Counts, ignore: int | None) -> Cells:
 
 
 def _mean(protocol: Protocol, ignore: int | None) -> Mean:
-    """Return how a protocol comes from its cells to its score."""
+    """Return the function from IoUs and which of them are averaged to the score."""
     if isinstance(protocol, PerImageProtocol) and protocol.first == "images":
         absent = protocol.absent
 
@@ -109,6 +103,6 @@ def _mean(protocol: Protocol, ignore: int | None) -> Mean:
 
 
 def _averaged(entered: Entered) -> float:
-    """Count the classes of an image, on average over the images that have any."""
+    """Return the number of classes per image, on average over the images that have any."""
     numbers = entered.sum(axis=1)
     return float(numbers[numbers > 0].mean()) if numbers.any() else 0.0

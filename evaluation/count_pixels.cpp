@@ -1,4 +1,4 @@
-// Pixels by true and guessed class, a table a picture, near the speed of reading the labels.
+// Pixels by target and predicted class, one table per image, near the speed of reading the labels.
 
 #include <cstdint>
 
@@ -13,11 +13,11 @@ constexpr int kFew = 8;       // classes up to here are counted by masks of 64 p
 constexpr int64_t kWord = 64;  // pixels
 
 // Counts one pixel after the other; tells whether all labels are known.
-bool one_by_one(const uint8_t* truth, const uint8_t* guess, int64_t pixels, int classes,
+bool one_by_one(const uint8_t* target, const uint8_t* pred, int64_t pixels, int classes,
                 int64_t* table) {
     bool known = true;
     for (int64_t k = 0; k < pixels; ++k) {
-        const int row = truth[k], column = guess[k];
+        const int row = target[k], column = pred[k];
         if (column >= classes || (row >= classes && row != kUnlabelled)) known = false;
         else if (row != kUnlabelled) ++table[row * classes + column];
     }
@@ -39,13 +39,13 @@ __attribute__((target("avx2"))) inline uint64_t equal256(__m256i first, __m256i 
 
 template <int kClasses>
 struct Masks {
-    uint64_t truth[kClasses], guess[kClasses], unlabelled;
+    uint64_t target[kClasses], pred[kClasses], unlabelled;
 
     __attribute__((target("avx512f,avx512bw"))) inline void read512(const uint8_t* t,
                                                                     const uint8_t* g) {
-        const __m512i true_labels = _mm512_loadu_si512(t), guessed = _mm512_loadu_si512(g);
-        for (int k = 0; k < kClasses; ++k) truth[k] = equal512(true_labels, k);
-        for (int k = 0; k < kClasses; ++k) guess[k] = equal512(guessed, k);
+        const __m512i true_labels = _mm512_loadu_si512(t), predicted = _mm512_loadu_si512(g);
+        for (int k = 0; k < kClasses; ++k) target[k] = equal512(true_labels, k);
+        for (int k = 0; k < kClasses; ++k) pred[k] = equal512(predicted, k);
         unlabelled = equal512(true_labels, kUnlabelled);
     }
 
@@ -53,45 +53,45 @@ struct Masks {
         const auto at = [](const uint8_t* p) { return reinterpret_cast<const __m256i*>(p); };
         const __m256i t0 = _mm256_loadu_si256(at(t)), t1 = _mm256_loadu_si256(at(t + 32));
         const __m256i g0 = _mm256_loadu_si256(at(g)), g1 = _mm256_loadu_si256(at(g + 32));
-        for (int k = 0; k < kClasses; ++k) truth[k] = equal256(t0, t1, k);
-        for (int k = 0; k < kClasses; ++k) guess[k] = equal256(g0, g1, k);
+        for (int k = 0; k < kClasses; ++k) target[k] = equal256(t0, t1, k);
+        for (int k = 0; k < kClasses; ++k) pred[k] = equal256(g0, g1, k);
         unlabelled = equal256(t0, t1, kUnlabelled);
     }
 
     // Adds to the table; gives the pixels whose labels are known, a bit each.
     __attribute__((target("popcnt"))) inline uint64_t add(int64_t* table) const {
-        uint64_t any_truth = unlabelled, any_guess = 0;
+        uint64_t any_target = unlabelled, any_pred = 0;
         for (int row = 0; row < kClasses; ++row) {
-            any_truth |= truth[row];
-            any_guess |= guess[row];
+            any_target |= target[row];
+            any_pred |= pred[row];
             for (int column = 0; column < kClasses; ++column)
-                table[row * kClasses + column] += _mm_popcnt_u64(truth[row] & guess[column]);
+                table[row * kClasses + column] += _mm_popcnt_u64(target[row] & pred[column]);
         }
-        return any_truth & any_guess;
+        return any_target & any_pred;
     }
 };
 
 template <int kClasses>
-__attribute__((target("avx512f,avx512bw,popcnt"))) bool by_words512(const uint8_t* truth,
-                                                                    const uint8_t* guess,
+__attribute__((target("avx512f,avx512bw,popcnt"))) bool by_words512(const uint8_t* target,
+                                                                    const uint8_t* pred,
                                                                     int64_t words,
                                                                     int64_t* table) {
     uint64_t known = ~uint64_t{0};
     Masks<kClasses> masks;
     for (int64_t k = 0; k < words; ++k) {
-        masks.read512(truth + k * kWord, guess + k * kWord);
+        masks.read512(target + k * kWord, pred + k * kWord);
         known &= masks.add(table);
     }
     return ~known == 0;
 }
 
 template <int kClasses>
-__attribute__((target("avx2,popcnt"))) bool by_words256(const uint8_t* truth, const uint8_t* guess,
+__attribute__((target("avx2,popcnt"))) bool by_words256(const uint8_t* target, const uint8_t* pred,
                                                         int64_t words, int64_t* table) {
     uint64_t known = ~uint64_t{0};
     Masks<kClasses> masks;
     for (int64_t k = 0; k < words; ++k) {
-        masks.read256(truth + k * kWord, guess + k * kWord);
+        masks.read256(target + k * kWord, pred + k * kWord);
         known &= masks.add(table);
     }
     return ~known == 0;
@@ -115,10 +115,10 @@ ByWords chosen(int classes) {
 
 }  // namespace
 
-// Adds up tables (picture, true, guess) that hold zeros. Returns 0, or 1 where a label is neither
-// below `classes` nor, in the truth, 255; the tables mean nothing then.
+// Adds pixels to tables of zeros (image, target, prediction). Returns 0, or 1 if a label is neither
+// below `classes` nor, in the target, 255; the tables are invalid then.
 extern "C" __attribute__((visibility("default"))) int count_pixels(
-    const uint8_t* truth, const uint8_t* guess, int64_t pictures, int64_t pixels, int32_t classes,
+    const uint8_t* target, const uint8_t* pred, int64_t images, int64_t pixels, int32_t classes,
     int64_t* tables) {
     bool known = true;
     int64_t words = 0;
@@ -126,9 +126,9 @@ extern "C" __attribute__((visibility("default"))) int count_pixels(
     const ByWords by_words = chosen(classes);
     if (by_words) words = pixels / kWord;
 #endif
-    for (int64_t picture = 0; picture < pictures; ++picture) {
-        const uint8_t *t = truth + picture * pixels, *g = guess + picture * pixels;
-        int64_t* table = tables + picture * classes * classes;
+    for (int64_t image = 0; image < images; ++image) {
+        const uint8_t *t = target + image * pixels, *g = pred + image * pixels;
+        int64_t* table = tables + image * classes * classes;
 #if defined(__x86_64__)
         if (words) known &= by_words(t, g, words, table);
 #endif

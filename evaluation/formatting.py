@@ -1,4 +1,4 @@
-"""How numbers and columns of a table are written, for eyes and for files."""
+"""Numbers, intervals and tables as text."""
 
 import math
 import re
@@ -6,59 +6,75 @@ from collections.abc import Mapping, Sequence
 
 from evaluation.intervals import Interval
 
-GAP = "  "
-NOTHING = "-"
+COLUMN_GAP = "  "
+MISSING = "-"
 LEADING_ZERO = re.compile(r"(?<!\d)0(?=\.)")
 
 
-def decimal(value: float | None, sign: str = "", *, places: int = 3) -> str:
-    """Write decimals without the leading zero, as scores are written; nothing has no sign.
+def format_decimal(value: float | None, sign: str = "", *, places: int = 3) -> str:
+    """Write a number without its leading zero, as scores are written.
 
     Args:
-        value: the number; None or NaN for what is missing.
+        value: None or NaN if missing.
         sign: `+` for differences.
-        places: how many decimals.
+        places: number of decimals.
+
+    Examples:
+        >>> format_decimal(0.5064), format_decimal(-0.0126, "+"), format_decimal(None)
+        ('.506', '-.013', '-')
     """
     if value is None or math.isnan(value):
-        return NOTHING
-    shown = f"{round(value, places) + 0.0:{sign}.{places}f}"  # -0.0 + 0.0 is 0.0
-    return LEADING_ZERO.sub("", shown)
+        return MISSING
+    text = f"{round(value, places) + 0.0:{sign}.{places}f}"  # -0.0 + 0.0 is 0.0
+    return LEADING_ZERO.sub("", text)
 
 
-def format_interval(interval: Interval | None, sign: str = "") -> str:
-    """Write both ends of an interval."""
+def format_interval(interval: Interval | Mapping[str, float] | None, sign: str = "") -> str:
+    """Write both ends of an interval, which may be a JSON document with `low` and `high`.
+
+    Examples:
+        >>> format_interval(Interval(-0.1, 0.2, 0.95), "+")
+        '-.100 to +.200'
+    """
     if interval is None:
-        return NOTHING
-    return f"{decimal(interval.low, sign)} to {decimal(interval.high, sign)}"
+        return MISSING
+    low, high = (
+        (interval.low, interval.high)
+        if isinstance(interval, Interval)
+        else (interval["low"], interval["high"])
+    )
+    return f"{format_decimal(low, sign)} to {format_decimal(high, sign)}"
 
 
-def document_ends(interval: Mapping[str, float] | None, sign: str = "") -> str:
-    """Write both ends of an interval that stands in a JSON document, as `low` and `high`."""
-    if interval is None:
-        return NOTHING
-    return f"{decimal(interval['low'], sign)} to {decimal(interval['high'], sign)}"
+def format_columns(cells: Sequence[Sequence[str]], *, left: int, rule: bool = False) -> list[str]:
+    r"""Return the lines of a table.
 
-
-def in_columns(cells: Sequence[Sequence[str]], *, left: int) -> list[str]:
-    """Set cells in columns.
-
-    The width follows the content and never the terminal, so nothing wraps or is cut in a pipe or
-    a file.
+    The width follows the content and not the terminal, so that nothing is wrapped or cut in a pipe
+    or a file; there are no colours.
 
     Args:
-        cells: lines of as many cells each.
-        left: so many columns, the first, go to the left; the others to the right.
+        cells: rows of equally many cells; the first row holds the headings.
+        left: number of columns, from the first, that are aligned left; others are aligned right.
+        rule: whether to draw a line below the headings.
+
+    Examples:
+        >>> print("\n".join(format_columns([["name", "x"], ["a", "12"]], left=1, rule=True)))
+        name   x
+        --------
+        a     12
     """
-    widths = [max(len(cell) for cell in column) for column in zip(*cells, strict=True)]
-    return [
-        GAP.join(
-            cell.ljust(width) if place < left else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in cells
-    ]
+    from rich.console import Console  # slow to import
+    from rich.table import Table
+    from rich.text import Text
 
-
-def ruled(lines: Sequence[str]) -> list[str]:
-    """Draw a rule below the first line, the heads."""
-    return [lines[0], "-" * max(len(line) for line in lines), *lines[1:]]
+    table = Table(box=None, show_header=False, padding=(0, len(COLUMN_GAP), 0, 0), pad_edge=False)
+    for index in range(len(cells[0])):
+        table.add_column(justify="left" if index < left else "right", no_wrap=True)
+    for row in cells:
+        table.add_row(*(Text(cell) for cell in row))
+    width = sum(max(map(len, column)) + len(COLUMN_GAP) for column in zip(*cells, strict=True))
+    console = Console(width=2 * width + 1, color_system=None, force_terminal=False)
+    with console.capture() as capture:
+        console.print(table, soft_wrap=True)
+    lines = [line.rstrip() for line in capture.get().splitlines()]
+    return [lines[0], "-" * max(map(len, lines)), *lines[1:]] if rule else lines

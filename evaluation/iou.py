@@ -1,4 +1,4 @@
-"""Intersection over union from counts, and what a protocol is."""
+"""Intersection over union from counts, and the type of a protocol."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,25 +7,25 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Float, Num
 
-Tables = Num[np.ndarray, "*sets true prediction"]
-"""Counts of one or more sets of images; the leading axes are whatever the sets are."""
+Tables = Num[np.ndarray, "*sets target prediction"]
+"""Counts of one or more sets of images; the leading axes enumerate the sets."""
 
 PerClass = Float[np.ndarray, "*sets class"]
 Means = Float[np.ndarray, "*sets"]
 Scored = Bool[np.ndarray, "*sets"]
 
 Absent = Literal["skip", "zero", "one", "nan"]
-"""What a class counts that is in neither target nor prediction: nothing, 0, 1, or no mean at all."""
+"""Value of a class that is in neither target nor prediction: left out, 0, 1, or no mean at all."""
 
 
 @dataclass(frozen=True)
 class Score:
-    """What a protocol says about sets of images.
+    """Scores of sets of images under a protocol.
 
     Args:
         iou: of each class; NaN where a class does not enter the mean.
         miou: the protocol's mean; NaN where nothing was counted.
-        absent: what absent classes counted; None where no class is averaged.
+        absent: value of absent classes; None if no class is averaged.
     """
 
     iou: Float[np.ndarray, "*sets class"]
@@ -34,34 +34,29 @@ class Score:
 
 
 Protocol = Callable[[Tables, int | None], Score]
-"""A definition of the score: counts, (..., true, prediction), and the ignored class give a `Score`.
+"""A definition of the score: counts (..., target, prediction) and the ignored class give a `Score`.
 
-Most look at the summed counts of a set. Those that look at each image are of the class
-`evaluation.protocols.PerImageProtocol`, and `evaluation.protocols.score_images` scores with any.
+Most protocols score the summed counts of a set. Those that score each image are of the class
+`evaluation.protocols.PerImageProtocol`; `evaluation.protocols.score_images` scores with any.
 """
 
 
 def iou_per_class(counts: Tables, ignore: int | None) -> PerClass:
     """Return the IoU of each class over the pixels whose target is not the ignored class.
 
-    Args:
-        counts: counts of whole sets of images; those of single images are summed before.
-        ignore: pixels of this true class are dropped; None drops none.
-
     Returns:
-        Intersection over union; NaN where a class is in neither target nor prediction. The ignored
-        class has no intersection left: 0 where it was predicted on a kept pixel, else NaN.
+        NaN where a class is in neither target nor prediction. The ignored class has no
+        intersection: 0 if it was predicted on a scored pixel, else NaN.
+
+    Examples:
+        >>> iou_per_class(np.array([[4, 4], [1, 3]]), ignore=None).round(2)
+        array([0.44, 0.38])
     """
     return safe_divide(*intersection_and_union(counts, ignore))
 
 
 def intersection_and_union(counts: Tables, ignore: int | None) -> tuple[PerClass, PerClass]:
-    """Count pixels of each class in both target and prediction, and in one of the two.
-
-    Args:
-        counts: as in `iou_per_class`.
-        ignore: as in `iou_per_class`.
-    """
+    """Count the pixels of each class in both target and prediction, and in either of them."""
     hits = np.diagonal(counts, axis1=-2, axis2=-1).astype(np.float64)
     true = counts.sum(axis=-1)
     predicted = counts.sum(axis=-2)
@@ -73,7 +68,7 @@ def intersection_and_union(counts: Tables, ignore: int | None) -> tuple[PerClass
 
 
 def any_pixel(counts: Tables, ignore: int | None) -> Scored:
-    """Tell which sets hold a pixel whose target is not the ignored class."""
+    """Return which sets hold a scored pixel."""
     pixels = counts.sum(axis=(-2, -1))
     if ignore is not None:
         pixels = pixels - counts[..., ignore, :].sum(axis=-1)
@@ -81,13 +76,13 @@ def any_pixel(counts: Tables, ignore: int | None) -> Scored:
 
 
 def class_mean(iou: PerClass, absent: Absent, *, left_out: int | None, scored: Scored) -> Score:
-    """Average over classes, by what an absent one counts.
+    """Average over classes.
 
     Args:
         iou: of each class; NaN where it is absent.
-        absent: what an absent class counts.
-        left_out: a class that the mean is not over; None where it is over all.
-        scored: which sets have a pixel to count; the others have no score whatever `absent` is.
+        absent: value of absent classes.
+        left_out: a class that is not averaged, or None.
+        scored: which sets hold a scored pixel; the others have no score, whatever `absent` is.
     """
     filled = np.where(np.isnan(iou), {"zero": 0.0, "one": 1.0}.get(absent, np.nan), iou)
     filled[~scored] = np.nan
@@ -99,7 +94,7 @@ def class_mean(iou: PerClass, absent: Absent, *, left_out: int | None, scored: S
 
 
 def mean_over_present(iou: PerClass) -> Means:
-    """Average over the classes that have an IoU; NaN where none has."""
+    """Average over the classes that have a value; NaN where none has."""
     present = ~np.isnan(iou)
     total = np.asarray(np.where(present, iou, 0).sum(axis=-1))
     return safe_divide(total, np.asarray(present.sum(axis=-1)))
@@ -108,7 +103,7 @@ def mean_over_present(iou: PerClass) -> Means:
 def safe_divide(
     part: Float[np.ndarray, "*shape"], whole: Num[np.ndarray, "*shape"]
 ) -> Float[np.ndarray, "*shape"]:
-    """Divide; NaN where there is nothing to divide by."""
-    found: Float[np.ndarray, "*shape"] = np.full(part.shape, np.nan)
-    np.divide(part, whole, out=found, where=whole > 0)
-    return found
+    """Divide; NaN where the divisor is not above 0."""
+    ratio: Float[np.ndarray, "*shape"] = np.full(part.shape, np.nan)
+    np.divide(part, whole, out=ratio, where=whole > 0)
+    return ratio

@@ -1,95 +1,41 @@
-"""Candidates side by side: chosen on one set of images, examined on another.
+"""The leaderboard: candidates chosen on one set of images and evaluated on another.
 
-"Highest" is a fact about a sample; "better" is said only where the paired interval against the
-highest single member lies above 0.
-
-Which candidate is chosen, and which single member the gains are counted from.
+The highest score is a fact about a sample; a candidate is called "better" only if the paired
+interval of its gain over the best single member lies above 0.
 """
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from evaluation.core.classes import Classes
 from evaluation.core.errors import BadData
 from evaluation.core.types import Counts
-from evaluation.intervals import LEVEL, Interval, Level
+from evaluation.intervals import LEVEL, Interval, Level, interval_to_dict
 from evaluation.protocols import PROTOCOLS, score_images
-from evaluation.scores import CandidateScores, ScoredImages, iou_by_name
+from evaluation.scores import CandidateScores, ScoredImages, iou_by_name, nan_to_none
 from evaluation.significance import GapToBest, gaps_to_first, on_pareto_front
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 OOF = "oof"
-"""The split on which candidates are chosen."""
-
-
-@dataclass(frozen=True)
-class Selection:
-    """Places of the candidates that matter, in the order in which they were given.
-
-    Args:
-        oof: the candidates' scores that were chosen by; NaN where there is none.
-        chosen: the highest on oof; None where nobody has oof scores.
-        reference: the highest single member on oof; on the examined split where no member has oof
-            scores; None without members.
-        reference_on: where the reference is the highest: `oof` or the examined split.
-        split: the examined split.
-    """
-
-    oof: tuple[float, ...]
-    chosen: int | None
-    reference: int | None
-    reference_on: str
-    split: str
-
-    @property
-    def fixed(self) -> int | None:
-        """The candidate whose comparison was fixed before the examined split was looked at."""
-        return self.chosen if self.reference_on == OOF != self.split else None
-
-    @property
-    def looked_at(self) -> int:
-        """How many other comparisons there are."""
-        return len(set(range(len(self.oof))) - {self.fixed, self.reference})
-
-
-def choose(
-    oof: Sequence[float], examined: Sequence[float], members: Iterable[int], split: str
-) -> Selection:
-    """Choose by the scores on oof.
-
-    Args:
-        oof: scores; NaN where there is none.
-        examined: scores.
-        members: places of the single members.
-        split: the examined split.
-    """
-    single = list(members)
-    reference, reference_on = _highest(oof, single), OOF
-    if reference is None:
-        reference, reference_on = _highest(examined, single), split
-    chosen = _highest(oof, range(len(oof)))
-    return Selection(tuple(oof), chosen, reference, reference_on, split)
-
-
-def _highest(scores: Sequence[float], among: Iterable[int]) -> int | None:
-    known = [place for place in among if not math.isnan(scores[place])]
-    return max(known, key=lambda place: scores[place], default=None)
+"""Out-of-fold: the split on which candidates are chosen."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """What is known of a candidate before it is compared.
+    """A candidate before it is compared.
 
     Args:
-        name: of the candidate.
-        examined: its counts on the split that is examined.
-        oof: its counts on the split that candidates are chosen on; None where there is none.
-        is_member: whether it is one member with nothing done to its maps but argmax.
+        examined: counts on the split to evaluate on.
+        oof: its counts on oof; None if there are none.
+        is_member: whether it is a single member without post-processing.
         members: the members whose maps it needs.
-        milliseconds: what an image costs from the members' networks on; NaN where unknown.
+        milliseconds: cost per image, from the members' networks to the labels; NaN if unknown.
     """
 
     name: str
@@ -105,22 +51,20 @@ class LeaderboardRow:
     """One candidate on the leaderboard.
 
     Args:
-        name: of the candidate.
-        is_member: whether it is a single member.
         chosen: whether it is the highest on oof.
         reference: whether it is the single member that all are compared with.
-        oof: score on oof; NaN where there is none.
+        oof: score on oof; NaN if there is none.
         examined: score on the examined split.
-        interval: of the examined score; None where one group is all there is.
+        interval: of the examined score; None if there is only one group.
         gain: examined score minus the reference's; NaN for the reference itself.
         gain_interval: paired, of the gain; None as above, and for the reference itself.
-        iou: per class on the examined split, by name; None where absent.
+        iou: per class on the examined split, by name; None if absent.
         iou_intervals: of each of them, by name; None as above.
         others: examined score under the other protocols, by name.
-        gap: to the first; None for the first itself.
+        gap: to the highest; None for the highest itself.
         members: the members whose maps it needs.
-        milliseconds: what an image costs; NaN where unknown.
-        front: whether nobody scores as high at less cost.
+        milliseconds: cost per image; NaN if unknown.
+        on_pareto_front: whether no other candidate scores as high at less cost.
     """
 
     name: str
@@ -138,7 +82,7 @@ class LeaderboardRow:
     gap: GapToBest | None
     members: tuple[str, ...]
     milliseconds: float
-    front: bool
+    on_pareto_front: bool
 
     @property
     def better(self) -> bool:
@@ -146,32 +90,51 @@ class LeaderboardRow:
         return self.gain_interval is not None and self.gain_interval.low > 0
 
     @property
-    def verdict(self) -> Literal["first", "lower", "open", ""]:
-        """Whether it can be told from the first: `lower` if so, else `open`; empty if unscored."""
+    def verdict(self) -> Literal["first", "lower", "not significant", ""]:
+        """How it compares with the highest; empty if it was not scored."""
         if math.isnan(self.examined):
             return ""
         if self.gap is None:
             return "first"
-        return "lower" if self.gap.told_apart else "open"
+        return "lower" if self.gap.significant else "not significant"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON values; None for missing ones."""
+        return {
+            "name": self.name,
+            "is_member": self.is_member,
+            "chosen": self.chosen,
+            "reference": self.reference,
+            "oof": nan_to_none(self.oof),
+            "examined": nan_to_none(self.examined),
+            "interval": interval_to_dict(self.interval),
+            "gain": nan_to_none(self.gain),
+            "gain_interval": interval_to_dict(self.gain_interval),
+            "better": self.better,
+            "iou": dict(self.iou),
+            "iou_intervals": {n: interval_to_dict(i) for n, i in self.iou_intervals.items()},
+            "others": {name: nan_to_none(value) for name, value in self.others.items()},
+            "gap": None if self.gap is None else self.gap.to_dict(),
+            "members": list(self.members),
+            "milliseconds": nan_to_none(self.milliseconds),
+            "front": self.on_pareto_front,
+        }
 
 
 @dataclass(frozen=True)
 class Leaderboard:
-    """Rows, highest examined score first, and what was chosen.
+    """Candidates, highest examined score first, and the chosen one.
 
     Args:
-        split: the name of the examined split.
-        protocol: what the scores, gains and intervals mean.
-        rows: one a candidate.
-        chosen: the candidate highest on oof; None where nobody has oof scores.
-        reference: the highest single member on oof; on the examined split where no member has
+        split: the examined split.
+        chosen: the candidate highest on oof; None if no candidate has oof scores.
+        reference: the highest single member on oof, or on the examined split if no member has
             oof scores; None without members.
         reference_on: `oof` or the examined split: where the reference is the highest.
-        optimism: the chosen candidate's oof score minus its examined score; NaN where nothing
-            was chosen, or where the examined split is oof itself.
+        optimism: the chosen candidate's oof score minus its examined score; NaN if there is
+            none, or if the examined split is oof itself.
         level: of the intervals of scores, gaps, and the chosen candidate's gain.
         gain_level: of the other candidates' gains, so that all of them together hold at `level`.
-        groups: how many groups of images there are.
     """
 
     split: str
@@ -185,6 +148,56 @@ class Leaderboard:
     gain_level: float
     groups: int
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON values; None for missing ones."""
+        return {
+            "split": self.split,
+            "protocol": self.protocol,
+            "chosen": self.chosen,
+            "reference": self.reference,
+            "reference_on": self.reference_on,
+            "optimism": nan_to_none(self.optimism),
+            "groups": self.groups,
+            "candidates": [row.to_dict() for row in self.rows],
+        }
+
+    def to_frame(self) -> "pd.DataFrame":
+        """Return a data frame with a row per candidate and plain numbers in its columns."""
+        import pandas as pd
+
+        return pd.DataFrame.from_records([self._record(row) for row in self.rows], index="name")
+
+    def _record(self, row: LeaderboardRow) -> dict[str, Any]:
+        to_itself = 0.0 if row.verdict == "first" else math.nan
+        gap = row.gap or GapToBest(to_itself, None, math.nan, math.nan, significant=False)
+        return {
+            "name": row.name,
+            "is_member": row.is_member,
+            "chosen": row.chosen,
+            "reference": row.reference,
+            OOF: row.oof,
+            self.split: row.examined,
+            **_ends("", row.interval),
+            "gain": row.gain,
+            **_ends("gain_", row.gain_interval),
+            "better": row.better,
+            "gap": gap.value,
+            **_ends("gap_", gap.interval),
+            "p_alone": gap.p_alone,
+            "p": gap.p,
+            "significant": gap.significant,
+            "milliseconds": row.milliseconds,
+            "members": " ".join(row.members),
+            "front": row.on_pareto_front,
+            **{f"iou {n}": math.nan if value is None else value for n, value in row.iou.items()},
+            **row.others,
+        }
+
+
+def _ends(prefix: str, interval: Interval | None) -> dict[str, float]:
+    low, high = (math.nan, math.nan) if interval is None else (interval.low, interval.high)
+    return {f"{prefix}low": low, f"{prefix}high": high}
+
 
 def compare(
     candidates: Sequence[Candidate],
@@ -197,92 +210,136 @@ def compare(
 ) -> Leaderboard:
     """Compare candidates that were scored on the same images.
 
-    The chosen candidate's gain is one comparison, fixed before the split was examined, and has an
-    interval at `level`. The other gains are looked at because they are there: theirs are at
-    1 - (1 - level) / (their number), Bonferroni's correction. Without a choice on oof, or with a
-    reference picked on the examined split, every gain is of this second sort.
+    The chosen candidate's gain is one comparison, fixed before the split was examined; its
+    interval is at `level`. The others are at 1 - (1 - level) / (their number), Bonferroni's
+    correction. Without a choice on oof, or with a reference that was picked on the examined split,
+    every gain is corrected.
 
     Args:
         candidates: at least one; names differ.
         classes: names, and the ignored class.
-        rng: what the tests of gaps draw from.
-        split: the name of the examined split.
-        protocol: name of the protocol that decides.
+        rng: draws the exchanges of the tests of gaps.
+        split: name of the examined split.
+        protocol: of the scores that are compared.
         level: of the intervals.
-
-    Returns:
-        The leaderboard, highest examined score first.
 
     Raises:
         BadData: no candidate, or candidates that were scored on different images.
         BadSpec: an unknown protocol.
     """
-    _check(candidates, split)
+    _check_same_images(candidates, split)
     ignore = classes.ignore
-    examined = [candidate.examined for candidate in candidates]
-    measured = CandidateScores.of(examined, PROTOCOLS.build(protocol), ignore)
+    scores = CandidateScores.of([c.examined for c in candidates], PROTOCOLS.build(protocol), ignore)
+    mious = scores.mious.tolist()
     oof = [math.nan if c.oof is None else _miou(c.oof.counts, protocol, ignore) for c in candidates]
-    members = [place for place, candidate in enumerate(candidates) if candidate.is_member]
-    choice = choose(oof, measured.mious.tolist(), members, split)
-    gaps = gaps_to_first(measured, rng=rng, level=level)
-    rows = _rows(candidates, classes, measured, choice, gaps, protocol, level)
-    return _board(rows, choice, measured.groups, protocol, level)
-
-
-def _rows(
-    candidates: Sequence[Candidate],
-    classes: Classes,
-    measured: CandidateScores,
-    choice: Selection,
-    gaps: Sequence[GapToBest | None],
-    protocol: str,
-    level: float,
-) -> list[LeaderboardRow]:
-    mious = measured.mious.tolist()
+    members = [index for index, candidate in enumerate(candidates) if candidate.is_member]
+    selection = select(oof, mious, members, split)
+    gaps = gaps_to_first(scores, rng=rng, level=level)
     front = on_pareto_front(mious, [candidate.milliseconds for candidate in candidates])
-    return [
+    rows = [
         LeaderboardRow(
             name=candidate.name,
             is_member=candidate.is_member,
-            chosen=place == choice.chosen,
-            reference=place == choice.reference,
-            oof=choice.oof[place],
-            examined=mious[place],
-            interval=measured.interval(place, level),
-            gain=_gain(mious, place, choice.reference),
-            gain_interval=_gain_interval(measured, place, choice, level),
-            iou=iou_by_name(measured.whole[place], classes),
-            iou_intervals=measured.class_intervals(place, classes, level),
-            others=_others(candidate.examined.counts, protocol, classes.ignore),
-            gap=gaps[place],
+            chosen=index == selection.chosen,
+            reference=index == selection.reference,
+            oof=oof[index],
+            examined=mious[index],
+            interval=scores.interval(index, level),
+            gain=selection.gain(mious, index),
+            gain_interval=selection.gain_interval(scores, index, level),
+            iou=iou_by_name(scores.whole[index], classes),
+            iou_intervals=scores.class_intervals(index, classes, level),
+            others={
+                other: _miou(candidate.examined.counts, other, ignore)
+                for other in PROTOCOLS
+                if other != PROTOCOLS.canonical(protocol)
+            },
+            gap=gaps[index],
             members=candidate.members,
             milliseconds=candidate.milliseconds,
-            front=front[place],
+            on_pareto_front=front[index],
         )
-        for place, candidate in enumerate(candidates)
+        for index, candidate in enumerate(candidates)
     ]
-
-
-def _board(
-    rows: Sequence[LeaderboardRow], choice: Selection, groups: int, protocol: str, level: float
-) -> Leaderboard:
-    chosen = None if choice.chosen is None else rows[choice.chosen]
-    examined_elsewhere = chosen is not None and choice.split != OOF
+    chosen = None if selection.chosen is None else rows[selection.chosen]
     return Leaderboard(
-        split=choice.split,
+        split=split,
         protocol=protocol,
-        rows=tuple(sorted(rows, key=lambda row: -_or_lowest(row.examined))),
+        rows=tuple(sorted(rows, key=lambda r: math.inf if math.isnan(r.examined) else -r.examined)),
         chosen=None if chosen is None else chosen.name,
-        reference=None if choice.reference is None else rows[choice.reference].name,
-        reference_on=choice.reference_on,
-        optimism=chosen.oof - chosen.examined if chosen and examined_elsewhere else math.nan,
+        reference=None if selection.reference is None else rows[selection.reference].name,
+        reference_on=selection.reference_on,
+        optimism=chosen.oof - chosen.examined if chosen and split != OOF else math.nan,
         level=level,
-        gain_level=_gain_level(choice, level),
-        groups=groups,
+        gain_level=selection.gain_level(level),
+        groups=scores.groups,
     )
 
 
-def _check(candidates: Sequence[Candidate], split: str) -> None:
+@dataclass(frozen=True)
+class Selection:
+    """Indices of the chosen candidate and of the reference.
+
+    Args:
+        candidates: number of candidates.
+        chosen: the highest on oof; None if no candidate has oof scores.
+        reference: the highest single member on oof, or on the examined split if no member has oof
+            scores; None without members.
+        reference_on: `oof` or the examined split: where the reference is the highest.
+        split: the examined split.
+    """
+
+    candidates: int
+    chosen: int | None
+    reference: int | None
+    reference_on: str
+    split: str
+
+    @property
+    def preregistered(self) -> int | None:
+        """The candidate whose comparison was fixed before the examined split was seen."""
+        return self.chosen if self.reference_on == OOF != self.split else None
+
+    @property
+    def num_comparisons(self) -> int:
+        """Number of other comparisons with the reference."""
+        return len(set(range(self.candidates)) - {self.preregistered, self.reference})
+
+    def gain_level(self, level: float) -> float:
+        """Return the level of the gains that were not preregistered."""
+        return 1 - (1 - level) / max(1, self.num_comparisons)
+
+    def gain(self, mious: Sequence[float], index: int) -> float:
+        """Return a candidate's gain over the reference; NaN if there is none."""
+        if self.reference is None or index == self.reference:
+            return math.nan
+        return mious[index] - mious[self.reference]
+
+    def gain_interval(self, scores: CandidateScores, index: int, level: float) -> Interval | None:
+        """Return the paired interval of a candidate's gain over the reference."""
+        if self.reference is None or index == self.reference:
+            return None
+        corrected = level if index == self.preregistered else self.gain_level(level)
+        return scores.difference(index, self.reference, corrected)
+
+
+def select(
+    oof: Sequence[float], examined: Sequence[float], members: Sequence[int], split: str
+) -> Selection:
+    """Choose a candidate and a reference by their scores on oof."""
+    reference, reference_on = _argmax(oof, members), OOF
+    if reference is None:
+        reference, reference_on = _argmax(examined, members), split
+    chosen = _argmax(oof, range(len(oof)))
+    return Selection(len(oof), chosen, reference, reference_on, split)
+
+
+def _argmax(scores: Sequence[float], indices: Iterable[int]) -> int | None:
+    known = [index for index in indices if not math.isnan(scores[index])]
+    return max(known, key=lambda index: scores[index], default=None)
+
+
+def _check_same_images(candidates: Sequence[Candidate], split: str) -> None:
     if not candidates:
         raise BadData("no candidate to compare; score one first")
     first = candidates[0]
@@ -290,8 +347,8 @@ def _check(candidates: Sequence[Candidate], split: str) -> None:
         pairs = [(split, candidate.examined, first.examined)]
         if candidate.oof and first.oof:
             pairs.append((OOF, candidate.oof, first.oof))
-        for name, mine, theirs in pairs:
-            if mine.ids != theirs.ids or not np.array_equal(mine.groups, theirs.groups):
+        for name, a, b in pairs:
+            if a.ids != b.ids or not np.array_equal(a.groups, b.groups):
                 raise BadData(
                     f"candidates {first.name!r} and {candidate.name!r} were scored on different"
                     f" images of {name}; expected the same, score both again"
@@ -300,30 +357,3 @@ def _check(candidates: Sequence[Candidate], split: str) -> None:
 
 def _miou(counts: Counts, protocol: str, ignore: int | None) -> float:
     return float(score_images(PROTOCOLS.build(protocol), counts, ignore).miou)
-
-
-def _others(counts: Counts, protocol: str, ignore: int | None) -> dict[str, float]:
-    return {other: _miou(counts, other, ignore) for other in PROTOCOLS if other != protocol}
-
-
-def _gain(mious: Sequence[float], place: int, reference: int | None) -> float:
-    if reference is None or place == reference:
-        return math.nan
-    return mious[place] - mious[reference]
-
-
-def _gain_level(choice: Selection, level: float) -> float:
-    return 1 - (1 - level) / max(1, choice.looked_at)
-
-
-def _gain_interval(
-    measured: CandidateScores, place: int, choice: Selection, level: float
-) -> Interval | None:
-    if choice.reference is None or place == choice.reference:
-        return None
-    its_level = level if place == choice.fixed else _gain_level(choice, level)
-    return measured.difference(place, choice.reference, its_level)
-
-
-def _or_lowest(score: float) -> float:
-    return -math.inf if math.isnan(score) else score

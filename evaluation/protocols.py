@@ -1,26 +1,8 @@
-"""Protocols by name: public definitions of the score.
+"""Protocols by name: public definitions of the score, each pinned to its scorer by tests.
 
-The definition of Hugging Face's `evaluate`: the mean over all labels that occur.
-
-Keras' definition, under which predicting the ignored class costs a whole class.
-
-The project's own definition: the ignored class is neither looked at nor averaged.
-
-One IoU of all pixels: intersections over unions, added up over the classes.
-
-The definition of MMSegmentation's `IoUMetric`.
-
-MONAI's definition: pixels of the background are kept, its class is not averaged.
-
-nnU-Net's definition: each class averaged over its images, then the foreground.
-
-Every image scored by itself, and the mean over images.
-
-Scikit-learn's definition over the kept pixels: a class is whatever occurs in them.
-
-The definition of segmentation_models_pytorch: an absent class counts as found.
-
-Protocols that score each image by itself, by sums that add up over images as counts do.
+`masked` is the project's own definition and the default: pixels whose target is the ignored class
+are dropped, and the other classes that occur are averaged. Those that average over images are
+`PerImageProtocol`s; the others score the summed counts of a set.
 """
 
 from dataclasses import dataclass
@@ -58,21 +40,23 @@ PROTOCOLS = Table(
         "micro": "evaluation.protocols:micro",
         "per_image": "evaluation.protocols:per_image",
     },
+    aliases={"per_picture": "per_image"},
 )
 
 
 def keras(*, absent: Absent = "skip") -> Protocol:
     """Average IoU over the classes that occur, the ignored class among them once it is predicted.
 
-    Pixels whose target is the ignored class are dropped, as in `masked`; but one kept pixel predicted
-    as the ignored class adds a class of IoU 0 to the mean. So replacing those predictions raises this
-    score even where every replacement is wrong. Sets with nothing to count are NaN here, 0 in
-    Keras.
+    Pixels whose target is the ignored class are dropped, as in `masked`; but one scored pixel
+    predicted as the ignored class adds a class of IoU 0 to the mean. So replacing those predictions
+    raises this score even if every replacement is wrong. Sets without a scored pixel are NaN here,
+    0 in Keras.
 
     Args:
-        absent: what a class counts that is in neither target nor prediction, the ignored class too.
+        absent: value of a class in neither target nor prediction, the ignored class included.
 
-    Source: `MeanIoU(ignore_class=...)` in `keras/src/metrics/iou_metrics.py`, Keras 3.15.
+    References:
+        `MeanIoU(ignore_class=...)` in `keras/src/metrics/iou_metrics.py`, Keras 3.15.
     """
 
     def score(counts: Tables, ignore: int | None) -> Score:
@@ -86,15 +70,16 @@ def huggingface(*, absent: Absent = "skip") -> Protocol:
     """Average IoU over the labels with a union, the ignored class among them once it is predicted.
 
     Intersection and union are added up over all images without the pixels whose target is
-    `ignore_index`; `nanmean` skips the labels that are in neither. Predictions of the ignored class on
-    kept pixels are in the union of that label, so the number is that of `keras`.
+    `ignore_index`; `nanmean` skips the labels that are in neither. Predictions of the ignored class
+    on scored pixels are in the union of that label, so the number is that of `keras`.
 
     Args:
-        absent: what a class counts that is in neither target nor prediction; `nan_to_num` of the source
-            is applied after its mean and changes no mean.
+        absent: value of a class in neither target nor prediction; `nan_to_num` of the source is
+            applied after its mean and changes no mean.
 
-    Source: `intersect_and_union` and `mean_iou` in `metrics/mean_iou/mean_iou.py` of
-    huggingface/evaluate, commit 210d2141.
+    References:
+        `intersect_and_union` and `mean_iou` in `metrics/mean_iou/mean_iou.py` of
+        huggingface/evaluate, commit 210d2141.
     """
     return keras(absent=absent)
 
@@ -102,13 +87,18 @@ def huggingface(*, absent: Absent = "skip") -> Protocol:
 def masked(*, absent: Absent = "skip") -> Protocol:
     """Average IoU over the classes that occur, the ignored class left out.
 
-    Pixels whose target is the ignored class are dropped. The ignored class predicted on a kept pixel
-    is a miss of the true class and nothing else. The same as torchmetrics'
-    `MulticlassJaccardIndex(ignore_index=..., average="macro")`, but for sets with nothing to
-    count, which are NaN here.
+    Pixels whose target is the ignored class are dropped. The ignored class predicted on a scored
+    pixel is a miss of the target class and nothing else. The same as torchmetrics'
+    `MulticlassJaccardIndex(ignore_index=..., average="macro")`, except that sets without a scored
+    pixel are NaN here.
 
     Args:
-        absent: what a class counts that is in neither target nor prediction.
+        absent: value of a class in neither target nor prediction.
+
+    Examples:
+        >>> counts = np.array([[9, 0, 0], [1, 4, 0], [0, 1, 4]])
+        >>> float(masked()(counts, 0).miou.round(3)), float(keras()(counts, 0).miou.round(3))
+        (0.733, 0.489)
     """
 
     def score(counts: Tables, ignore: int | None) -> Score:
@@ -121,12 +111,13 @@ def masked(*, absent: Absent = "skip") -> Protocol:
 def micro() -> Protocol:
     """Divide the sum of the classes' intersections by the sum of their unions.
 
-    The ignored class is left out of both sums; predicting it on a kept pixel is a miss of the true
-    class. A wrong pixel is in two unions, and classes weigh by their pixels, so a rare class
-    hardly counts. No class is averaged, so none can be absent.
+    The ignored class is left out of both sums; predicting it on a scored pixel is a miss of the
+    target class. A wrong pixel is in two unions, and classes are weighted by their pixels, so a
+    rare class hardly matters. No class is averaged, so none can be absent.
 
-    Source: `MulticlassJaccardIndex(average="micro", ignore_index=...)`, torchmetrics 1.9; also
-    `reduction="micro"` of segmentation_models_pytorch.
+    References:
+        `MulticlassJaccardIndex(average="micro", ignore_index=...)`, torchmetrics 1.9; also
+        `reduction="micro"` of segmentation_models_pytorch.
     """
 
     def score(counts: Tables, ignore: int | None) -> Score:
@@ -149,11 +140,12 @@ def mmseg(*, absent: Absent = "skip") -> Protocol:
     prints it in percent, rounded to two decimals.
 
     Args:
-        absent: what a class counts that is in neither target nor prediction; `zero` and `one` are the
-            metric's `nan_to_num=0` and `nan_to_num=1`, which it applies before its mean.
+        absent: value of a class in neither target nor prediction; `zero` and `one` are the metric's
+            `nan_to_num=0` and `nan_to_num=1`, which it applies before its mean.
 
-    Source: `IoUMetric` in `mmseg/evaluation/metrics/iou_metric.py`, MMSegmentation 1.x, commit
-    01c96235.
+    References:
+        `IoUMetric` in `mmseg/evaluation/metrics/iou_metric.py`, MMSegmentation 1.x, commit
+        01c96235.
     """
     return keras(absent=absent)
 
@@ -161,14 +153,15 @@ def mmseg(*, absent: Absent = "skip") -> Protocol:
 def sklearn(*, absent: Absent = "skip") -> Protocol:
     """Average IoU over the labels that occur in target or prediction, the ignored class among them.
 
-    Pixels whose target is the ignored class are taken out before scikit-learn sees any; a kept
-    pixel predicted as the ignored class brings its label back in, so the number is that of `keras`.
+    Pixels whose target is the ignored class are removed first; a scored pixel predicted as the
+    ignored class brings its label back in, so the number is that of `keras`.
 
     Args:
-        absent: what a class counts that is in neither target nor prediction; `zero` is what
-            `jaccard_score` gives with `labels=range(classes)`.
+        absent: value of a class in neither target nor prediction; `zero` is what `jaccard_score`
+            gives with `labels=range(classes)`.
 
-    Source: `sklearn.metrics.jaccard_score(target, pred, average="macro")`, scikit-learn 1.9.
+    References:
+        `sklearn.metrics.jaccard_score(target, pred, average="macro")`, scikit-learn 1.9.
     """
     return keras(absent=absent)
 
@@ -176,39 +169,38 @@ def sklearn(*, absent: Absent = "skip") -> Protocol:
 def smp(*, absent: Absent = "one") -> Protocol:
     """Average IoU over all classes but the ignored one; a class that is absent counts 1.
 
-    `get_stats(mode="multiclass", ignore_index=-1)` takes the ignored label only outside the
-    classes, so labels are shifted until it is -1; predictions of it on kept pixels are then misses of
-    the true class, as in `masked`. This is `reduction="macro"`; its `"micro"` is `micro`.
+    `get_stats(mode="multiclass", ignore_index=-1)` accepts an ignored label only outside the
+    classes, so labels are shifted until it is -1; predictions of it on scored pixels are then
+    misses of the target class, as in `masked`. This is `reduction="macro"`; `"micro"` is `micro`.
 
     Args:
-        absent: what a class counts that is in neither target nor prediction; the source's
-            `zero_division`, 1 by default.
+        absent: value of a class in neither target nor prediction; the source's `zero_division`, 1
+            by default.
 
-    Source: `get_stats` and `iou_score` in `segmentation_models_pytorch/metrics/functional.py` of
-    qubvel-org/segmentation_models.pytorch, commit 13d5653d.
+    References:
+        `get_stats` and `iou_score` in `segmentation_models_pytorch/metrics/functional.py` of
+        qubvel-org/segmentation_models.pytorch, commit 13d5653d.
     """
     return masked(absent=absent)
 
 
 Terms = Num[np.ndarray, "*sets row col"]
-"""What adds up over images: counts, or sums of scores above the numbers of their images."""
+"""Additive over images: counts, or sums of scores above the numbers of their images."""
 
 Sums = Float[np.ndarray, "*sets sum_number class_mean"]
 
 
 @dataclass(frozen=True)
 class PerImageProtocol:
-    """A definition of the score that averages over images.
+    """A protocol that averages over images.
 
-    Called like any protocol it takes every table for one image; what counts of several images
-    score is the business of `terms` and `total`. A weighted sum of terms is the score of images
-    that were drawn so often, which is all that a bootstrap needs.
+    Called like any protocol it takes each table for one image. Several images are scored by the
+    sum of their `terms`; a bootstrap weights the terms by how often each image was drawn.
 
     Args:
-        image: scores images, a table each.
+        image: scores images, one table each.
         first: what is averaged first: each image's classes, or each class over its images.
-        absent: what an absent class counts where classes are averaged: in an image, or, where
-            images are averaged first, in all of them.
+        absent: value of a class that an image lacks or, if images are averaged first, all images.
     """
 
     image: Protocol
@@ -220,9 +212,9 @@ class PerImageProtocol:
         return self.total(self.terms(counts, ignore), ignore)
 
     def terms(self, counts: Tables, ignore: int | None) -> Sums:
-        """Return each image's IoU by class and, last, its mean; below, 1 for what it has."""
-        found = self.image(counts, ignore)
-        values = np.concatenate([found.iou, found.miou[..., np.newaxis]], axis=-1)
+        """Return each image's IoU per class and its mean, and below each 1 if it exists, else 0."""
+        score = self.image(counts, ignore)
+        values = np.concatenate([score.iou, score.miou[..., np.newaxis]], axis=-1)
         known = ~np.isnan(values)
         return np.stack([np.where(known, values, 0), known.astype(np.float64)], axis=-2)
 
@@ -236,7 +228,7 @@ class PerImageProtocol:
 
 
 def terms(protocol: Protocol, counts: Tables, ignore: int | None) -> Terms:
-    """Return what adds up over images: the counts, or a `PerImageProtocol` protocol's own terms."""
+    """Return what is summed over images: the counts, or the terms of a `PerImageProtocol`."""
     return protocol.terms(counts, ignore) if isinstance(protocol, PerImageProtocol) else counts
 
 
@@ -248,13 +240,7 @@ def total(protocol: Protocol, summed: Terms, ignore: int | None) -> Score:
 
 
 def score_images(protocol: Protocol, counts: Counts, ignore: int | None) -> Score:
-    """Score a set of images.
-
-    Args:
-        protocol: any.
-        counts: one table an image.
-        ignore: the ignored class, or None.
-    """
+    """Score a set of images, one table each, under any protocol."""
     return total(protocol, terms(protocol, counts, ignore).sum(axis=0), ignore)
 
 
@@ -262,17 +248,18 @@ def monai(*, absent: Absent = "skip") -> PerImageProtocol:
     """Average each image over the classes of its target, then average the images.
 
     The ignored class takes the place of MONAI's background, channel 0: it is not averaged, but its
-    pixels stay, so whatever is predicted there is a false positive of its class, which no other
-    protocol counts. Pixels without a label are dropped. Images where nothing is averaged are
-    left out; where that is all of them, MONAI gives 0 and we give NaN.
+    pixels are scored, so a class predicted there is a false positive, which no other protocol
+    counts. Unlabelled pixels are dropped. Images without a class to average are left out; if that
+    is all of them, MONAI gives 0 and we give NaN.
 
     Args:
         absent: `skip` leaves out a class that an image's target lacks, also where it is predicted
-            (`ignore_empty=True`, MONAI's default); the others leave a class that was predicted at 0
-            and say what one counts that is in neither (`one` is `ignore_empty=False`).
+            (`ignore_empty=True`, MONAI's default); otherwise a class that was predicted has IoU 0,
+            and this is the value of one in neither (`one` is `ignore_empty=False`).
 
-    Source: `MeanIoU(include_background=False)`, `compute_iou` and `do_metric_reduction` in
-    `monai/metrics`, MONAI 1.6.
+    References:
+        `MeanIoU(include_background=False)`, `compute_iou` and `do_metric_reduction` in
+        `monai/metrics`, MONAI 1.6.
     """
 
     def image(counts: Tables, ignore: int | None) -> Score:
@@ -292,10 +279,11 @@ def nnunet(*, absent: Absent = "nan") -> PerImageProtocol:
     neither target nor prediction of an image is left out there.
 
     Args:
-        absent: what a class counts that no image has; the source's plain mean gives NaN.
+        absent: value of a class that no image has; the source's plain mean gives NaN.
 
-    Source: `compute_metrics` and `compute_metrics_on_folder` in
-    `nnunetv2/evaluation/evaluate_predictions.py` of MIC-DKFZ/nnUNet, commit 0a50fa01.
+    References:
+        `compute_metrics` and `compute_metrics_on_folder` in
+        `nnunetv2/evaluation/evaluate_predictions.py` of MIC-DKFZ/nnUNet, commit 0a50fa01.
     """
     return PerImageProtocol(masked(), first="images", absent=absent)
 
@@ -303,15 +291,16 @@ def nnunet(*, absent: Absent = "nan") -> PerImageProtocol:
 def per_image(*, absent: Absent = "skip") -> PerImageProtocol:
     """Score each image as `masked` does and average over the images.
 
-    An image of one class weighs as much as one of four, and a class weighs by the number of
-    images it is in; one wrong pixel of a class that an image lacks costs it a class of IoU 0.
-    Images without a pixel to score are left out. A class' own number is its mean over the
-    images where it occurs.
+    An image of one class has the same weight as one of four, and a class is weighted by the number
+    of images it is in; one wrong pixel of a class that an image lacks adds a class of IoU 0.
+    Images without a scored pixel are left out. A class's own number is its mean over the images
+    where it occurs.
 
     Args:
-        absent: what a class counts that is in neither target nor prediction of an image.
+        absent: value of a class in neither target nor prediction of an image.
 
-    Source: torchmetrics' `MulticlassJaccardIndex(ignore_index=..., average="macro")` for each
-    image, then their mean; `masked` says where they differ.
+    References:
+        Torchmetrics' `MulticlassJaccardIndex(ignore_index=..., average="macro")` for each image,
+        then their mean; `masked` says where they differ.
     """
     return PerImageProtocol(masked(absent=absent), first="classes", absent=absent)

@@ -1,4 +1,4 @@
-"""Shuffled, augmented batches of training images, from tensors on the device."""
+"""Shuffled, augmented batches of training images."""
 
 from collections.abc import Iterator
 
@@ -8,66 +8,76 @@ from torch import Tensor
 
 from evaluation.core.classes import UNLABELLED
 from evaluation.core.types import Array, Labels, Shares
-from members.augmentations import Augment
+from members.augmentations.augment import Augment
 
-RARE = 0.1  # of the share that a class would have if all had the same
+RARE_CLASS_SHARE = 0.1  # of 1 / classes, the share of each class if all were equally frequent
 
 
 class BatchLoader:
-    """Shuffled, augmented batches; the draws of an epoch follow from its number and the seed.
+    """Shuffled, augmented batches; random draws depend on the seed and the epoch's number.
 
     Args:
-        images: uint8 (image, channel, row, col), on the device or, where they would fill it,
-            beside it.
-        target: uint8 (image, row, col), in the same place.
-        drawn: indices of the images of an epoch, some more than once.
-        batch: images a step, at most.
-        augment: changes each batch.
-        seed: decides the draws.
-        device: where batches are wanted.
+        images: uint8 (image, channel, row, col), on the device or on the CPU.
+        target: uint8 (image, row, col), on the same device as the images.
+        indices: of the images of an epoch, with repetitions.
+        batch: maximum number of images per step.
+        augment: applied to each batch.
+        seed: of all random draws.
+        device: of the batches.
     """
 
     def __init__(
         self,
         images: Tensor,
         target: Tensor,
-        drawn: Array,
+        indices: Array,
         *,
         batch: int,
         augment: Augment,
         seed: int,
         device: str,
     ) -> None:
-        self._images, self._target, self._drawn = images, target, drawn
+        self._images, self._target, self._indices = images, target, indices
         self._augment, self._seed, self._device = augment, seed, device
-        self.steps = -(-len(drawn) // batch)
+        self.steps = -(-len(indices) // batch)
 
     def epoch(self, number: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield the batches of one epoch, on the device."""
+        """Yield the batches of one epoch."""
         rng = np.random.default_rng((self._seed, number))
-        order = torch.from_numpy(rng.permutation(self._drawn)).to(self._images.device)
-        # Batches of equal size, so that no batch holds a single image (its variance is 0).
-        for chosen in order.tensor_split(self.steps):
-            images, target = self._augment(self._images[chosen], self._target[chosen], rng)
+        order = torch.from_numpy(rng.permutation(self._indices)).to(self._images.device)
+        # Batches of equal size, so that none has a single image (whose variance is 0).
+        for batch in order.tensor_split(self.steps):
+            images, target = self._augment(self._images[batch], self._target[batch], rng)
             yield images.to(self._device), target.to(self._device)
 
 
 def class_shares(target: Labels, classes: int) -> Shares:
-    """Return the share of each class in the labelled pixels."""
-    counted = np.bincount(target[target != UNLABELLED].ravel(), minlength=classes)[:classes]
-    shares: Shares = counted / max(1, counted.sum())
+    """Return the fraction of the labelled pixels, per class."""
+    counts = np.bincount(target[target != UNLABELLED].ravel(), minlength=classes)[:classes]
+    shares: Shares = counts / max(1, counts.sum())
     return shares
 
 
 def oversampled(target: Labels, shares: Array, *, ignore: int | None, times: int) -> Array:
-    """Return the indices of the images, those that hold a rare class `times` times.
+    """Return the indices of the images, with those that contain a rare class repeated.
 
     A class is rare below a tenth of an equal share of the pixels (2 % among 5 classes).
+
+    Args:
+        target: class index per pixel, (image, row, col).
+        shares: fraction of the pixels, per class.
+        ignore: the ignored class, or None.
+        times: how often images with a rare class occur.
+
+    Examples:
+        >>> target = np.array([[[0, 0]], [[0, 1]]], np.uint8)
+        >>> oversampled(target, np.array([0.99, 0.01]), ignore=None, times=3)
+        array([0, 1, 1, 1])
     """
     rare = [
         label
         for label, share in enumerate(shares)
-        if label != ignore and 0 < share < RARE / len(shares)
+        if label != ignore and 0 < share < RARE_CLASS_SHARE / len(shares)
     ]
-    holds = np.isin(target, rare).any(axis=(1, 2))
-    return np.repeat(np.arange(len(target)), np.where(holds, times, 1))
+    has_rare = np.isin(target, rare).any(axis=(1, 2))
+    return np.repeat(np.arange(len(target)), np.where(has_rare, times, 1))

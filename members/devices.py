@@ -1,4 +1,4 @@
-"""Where to compute: which device, and in which precision."""
+"""Devices and floating-point precision."""
 
 import contextlib
 from collections.abc import Callable
@@ -8,17 +8,22 @@ import torch
 
 from evaluation.core.errors import BadSpec
 
-SHARE_FOR_IMAGES = 0.1
+MAX_MEMORY_SHARE = 0.1
+"""Fraction of a GPU's free memory that training images may take: several jobs share it."""
 
 
 def devices(choice: str) -> list[str]:
-    """Return the devices that jobs may use, one job each.
+    """Return the devices to use.
 
     Args:
-        choice: `auto` (every GPU there is, else the CPU), `cpu`, `cuda`, or `cuda:K`.
+        choice: `auto` (all GPUs, or the CPU if there are none), `cpu`, `cuda`, or `cuda:K`.
 
     Raises:
         BadSpec: no such device.
+
+    Examples:
+        >>> devices("cpu")
+        ['cpu']
     """
     gpus = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
     if choice == "auto":
@@ -29,33 +34,28 @@ def devices(choice: str) -> list[str]:
         return gpus
     if choice in gpus:
         return [choice]
-    raise BadSpec(f"device {choice!r}; here: {', '.join(['auto', 'cpu', *gpus])}")
+    raise BadSpec(f"unknown device {choice!r}; here: {', '.join(['auto', 'cpu', *gpus])}")
 
 
 def autocast(device: str, precision: str) -> Callable[[], Any]:
-    """Give the context of a forward pass: bfloat16 where it pays, else nothing.
+    """Return the context for a forward pass: bfloat16 where it is faster, else none.
 
-    On a CPU it pays (1.6 to 1.8 times the images a second) where the instructions exist;
-    elsewhere, and on a GPU before Ampere, bfloat16 is emulated and slower.
+    On a CPU with bfloat16 instructions it processes 1.6 to 1.8 times the images per second; on
+    others, and on a GPU before Ampere, bfloat16 is emulated and slower.
     """
     kind = torch.device(device).type
-    able = _cpu_computes_bfloat16 if kind == "cpu" else _gpu_computes_bfloat16
-    if precision == "float32" or not able():
+    is_supported = _cpu_computes_bfloat16 if kind == "cpu" else _gpu_computes_bfloat16
+    if precision == "float32" or not is_supported():
         return contextlib.nullcontext
     return lambda: torch.autocast(kind, dtype=torch.bfloat16)
 
 
 def data_device(size_bytes: int, device: str) -> str:
-    """Return where training images should lie: on the device, unless they would crowd it.
-
-    Args:
-        size_bytes: of the images and masks.
-        device: where they will be used, several jobs side by side.
-    """
+    """Return where to keep training images: on the device, unless they take too much memory."""
     if device == "cpu":
         return device
     free_bytes, _ = torch.cuda.mem_get_info(device)
-    return device if size_bytes < free_bytes * SHARE_FOR_IMAGES else "cpu"
+    return device if size_bytes < free_bytes * MAX_MEMORY_SHARE else "cpu"
 
 
 def _cpu_computes_bfloat16() -> bool:

@@ -1,89 +1,121 @@
-"""Where maps come from: anything that reads blocks of images, and plain arrays as such."""
+"""The probability maps of one member: what every source of maps offers, and maps in an array."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Shaped
+from jaxtyping import Float, Shaped
 
 from evaluation.core.blocks import map_blocks
-from evaluation.core.errors import BadMaps
-from evaluation.core.types import Map
-from members.chunks import STEPS_UINT8
-from members.probabilities import QUANTUM, check_maps
-from members.store import Few
+from evaluation.core.classes import Classes
+from evaluation.core.errors import BadMaps, EnsError
+from evaluation.core.types import Kept, Map
+from members.probabilities import QUANTUM, STEPS_UINT8, check_maps
 
-Size = tuple[int, int, int, int]
+MapsSize = tuple[int, int, int, int]
 """Images, classes, rows, cols."""
 
+SmallBatch = Float[np.ndarray, "_ class row col"]
+"""Maps of some images; their number has no name, since the next batch may be smaller."""
 
-@runtime_checkable
-class MapReader(Protocol):
-    """The maps of one member."""
+
+class MapReader(ABC):
+    """Probability maps of one member, read by blocks of images.
+
+    The one interface to stores, families of specialists and arrays: what fuses or scores a run
+    does the same for plain files.
+
+    Attributes:
+        name: what errors call the member.
+        ids: one per image, in order; None where nothing says which images these are.
+        classes: what the class axis means; None where nothing says it.
+        kind: `probabilities`, which sum to 1, or `one_vs_rest`, each class against the rest.
+    """
+
+    name: str
+    ids: tuple[str, ...] | None
+    classes: Classes | None
+    kind: str
 
     @property
-    def name(self) -> str:
-        """What errors call the member."""
-        ...
-
-    @property
-    def size(self) -> Size:
+    @abstractmethod
+    def size(self) -> MapsSize:
         """Images, classes, rows, cols."""
-        ...
 
     @property
-    def kind(self) -> str:
-        """Either `probabilities` or `one_vs_rest`."""
-        ...
-
-    @property
+    @abstractmethod
     def floor(self) -> float:
-        """Half the smallest probability that the maps tell from zero."""
-        ...
+        """Half the smallest probability that the maps tell from zero: logarithms take no less."""
 
-    def read(self, images: slice, room: Map | None = None) -> Map:
-        """Read some images as float32 probabilities; called from several threads at once.
+    @abstractmethod
+    def trained_on_mask(self) -> Kept | None:
+        """Return, per image, whether a model was trained on it; None is undeclared."""
+
+    @abstractmethod
+    def stream(
+        self,
+        images: slice,
+        outs: Sequence[SmallBatch],
+        *,
+        accumulate_into: Iterator[SmallBatch] | None = None,
+    ) -> Iterator[SmallBatch]:
+        """Read images in small batches, so that they can be used while they are in the cache.
+
+        No result made from them may leave before the last batch was given: only then it is known
+        that what was read is undamaged.
 
         Args:
-            images: which.
-            room: contiguous memory of their shape, which a reader that converts uses instead of
+            images: a slice with step 1.
+            outs: contiguous memory for the first batch, the next, and so on to the last.
+            accumulate_into: another reader's stream of the same images to the same `outs`; the
+                batches are the sums then.
+        """
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return self.size[0]
+
+    def read(self, images: slice, out: Map | None = None) -> Map:
+        """Read images as float32 probabilities; called from several threads at once.
+
+        Args:
+            images: a slice with step 1.
+            out: contiguous memory of their shape, which a reader that converts uses instead of
                 new memory; one that need not convert may return a view of what it has.
         """
-        ...
-
-    def stream(
-        self, images: slice, places: Sequence[Few], *, onto: Iterator[Few] | None = None
-    ) -> Iterator[Few]:
-        """Read some images few at a time, so that they can be used while they are in the cache.
-
-        Nothing made of them may leave before the last was given, since only then it is known that
-        what was read is whole.
-
-        Args:
-            images: which.
-            places: `room` for the first few, for the next, and so on to the last of `images`.
-            onto: another's stream of the same images to the same places; the sum is given then.
-        """
-        ...
+        count = len(range(*images.indices(len(self))))
+        maps: Map = np.empty((count, *self.size[1:]), np.float32) if out is None else out
+        for _ in self.stream(images, [maps]):
+            pass
+        return maps
 
 
 @dataclass(frozen=True)
-class ArrayMaps:
-    """Maps in an array, usually mapped from a file: floating point, or uint8 scaled by 255.
+class ArrayMaps(MapReader):
+    """Maps in an array, often mapped from a file: floating point, or uint8 scaled by 255.
 
     Args:
         name: what errors call it: the file.
         array: (image, class, row, col).
         kind: what the values are.
+        ids: one per image, where known.
+        classes: what the class axis means, where known.
 
     Raises:
-        BadMaps: another shape or type, or nothing inside.
+        BadMaps: another shape or type, or an empty array.
+
+    Examples:
+        >>> maps = ArrayMaps("unet.npy", np.full((3, 2, 4, 4), 0.5, np.float16))
+        >>> maps.size, maps.read(slice(0, 2)).dtype
+        ((3, 2, 4, 4), dtype('float32'))
     """
 
     name: str
     array: Shaped[np.ndarray, "..."]
     kind: str = "probabilities"
+    ids: tuple[str, ...] | None = None
+    classes: Classes | None = None
 
     def __post_init__(self) -> None:
         """Check what can be seen without reading values."""
@@ -100,7 +132,7 @@ class ArrayMaps:
             )
 
     @property
-    def size(self) -> Size:
+    def size(self) -> MapsSize:
         """Images, classes, rows, cols."""
         images, classes, rows, cols = self.array.shape
         return images, classes, rows, cols
@@ -110,12 +142,15 @@ class ArrayMaps:
         """Half the smallest probability that the type tells from zero."""
         return QUANTUM.get(self.array.dtype.name, QUANTUM["float32"]) / 2
 
-    def read(self, images: slice, room: Map | None = None) -> Map:
-        """Read some images as float32 probabilities; of a float32 array, a view."""
+    def trained_on_mask(self) -> None:
+        """Return None: an array declares no training images."""
+
+    def read(self, images: slice, out: Map | None = None) -> Map:
+        """Read images as float32 probabilities; of a float32 array, a view."""
         stored = np.asarray(self.array)[images]  # cutting a memmap as such takes microseconds
         if stored.dtype == np.float32:
             return stored
-        maps: Map = np.empty(stored.shape, np.float32) if room is None else room
+        maps: Map = np.empty(stored.shape, np.float32) if out is None else out
         # What is too large for float32 becomes infinite, which `check` refuses.
         with np.errstate(over="ignore"):
             np.copyto(maps, stored, casting="same_kind")
@@ -124,36 +159,41 @@ class ArrayMaps:
         return maps
 
     def stream(
-        self, images: slice, places: Sequence[Few], *, onto: Iterator[Few] | None = None
-    ) -> Iterator[Few]:
-        """Read some images few at a time; see `MapReader`."""
+        self,
+        images: slice,
+        outs: Sequence[SmallBatch],
+        *,
+        accumulate_into: Iterator[SmallBatch] | None = None,
+    ) -> Iterator[SmallBatch]:
+        """Read images in small batches; see `MapReader.stream`."""
         start = images.indices(len(self.array))[0]
-        for place in places:
-            stop = start + len(place)
-            if onto is None:
-                yield self.read(slice(start, stop), place)
+        for out in outs:
+            stop = start + len(out)
+            if accumulate_into is None:
+                yield self.read(slice(start, stop), out)
             else:
-                yield np.add(next(onto), self.read(slice(start, stop)), out=place)
+                total = next(accumulate_into)
+                yield np.add(total, self.read(slice(start, stop)), out=out)
             start = stop
 
     def check(self) -> None:
-        """Look at every value, block by block.
+        """Check every value, block by block.
 
         Raises:
             BadMaps: NaN, values outside 0 to 1, or a pixel whose classes do not sum to 1.
         """
 
-        def look(block: slice) -> None:
+        def check_block(block: slice) -> None:
             try:
                 check_maps(self.read(block), self.array.dtype.name, kind=self.kind)
             except BadMaps as error:
                 raise BadMaps(f"{self.name}: {error}") from None
 
-        for _ in map_blocks(look, len(self.array)):
+        for _ in map_blocks(check_block, len(self.array)):
             pass
 
 
-def check_agreement(members: Sequence[MapReader]) -> Size:
+def check_agreement(members: Sequence[MapReader]) -> MapsSize:
     """Return the size that all members share.
 
     Raises:
@@ -165,19 +205,51 @@ def check_agreement(members: Sequence[MapReader]) -> Size:
     for other in members[1:]:
         if other.size != first.size:
             raise BadMaps(
-                f"{other.name} holds {_in_words(other.size)}; expected {_in_words(first.size)}"
+                f"{other.name} holds {_describe(other.size)}; expected {_describe(first.size)}"
                 f" as in {first.name}"
             )
     return first.size
 
 
-def read_checked(member: MapReader, block: slice, room: Map | None = None) -> Map:
+def check_same_images(
+    map_ids: Sequence[str] | None,
+    ids: Sequence[str],
+    *,
+    member: str,
+    split: str,
+    error: type[EnsError] = BadMaps,
+) -> None:
+    """Check that maps are of the images of a split, in the same order.
+
+    Args:
+        map_ids: ids of the maps.
+        ids: ids of the split's images.
+        member: whose maps they are, for the message.
+        split: name of the split, for the message.
+        error: what to raise.
+
+    Examples:
+        >>> check_same_images(("a", "b"), ("a", "b"), member="unet", split="oof")
+        >>> check_same_images(("b", "a"), ("a", "b"), member="unet", split="oof")
+        Traceback (most recent call last):
+        ...
+        evaluation.core.errors.BadMaps: 'unet': maps were made for other images than split 'oof'; \
+predict or import them again
+    """
+    if map_ids is None or tuple(map_ids) != tuple(ids):
+        raise error(
+            f"{member!r}: maps were made for other images than split {split!r};"
+            " predict or import them again"
+        )
+
+
+def read_checked(member: MapReader, block: slice, out: Map | None = None) -> Map:
     """Read a block of a member, as `MapReader.read` does.
 
     Raises:
         BadMaps: NaN or infinite values; names the member and the image.
     """
-    maps = member.read(block, room)
+    maps = member.read(block, out)
     if not np.isfinite(maps.sum()):
         check_finite(member, block)
     return maps
@@ -187,17 +259,17 @@ def check_finite(member: MapReader, block: slice) -> None:
     """Refuse NaN and infinite values, which most fusions would pass on or take for a class.
 
     Raises:
-        BadMaps: there is one; names the member and the image.
+        BadMaps: there are some; names the member and the image.
     """
     bad = ~np.isfinite(member.read(block)).all(axis=(1, 2, 3))
     if bad.any():
-        image = range(*block.indices(member.size[0]))[int(bad.argmax())]
+        image = range(*block.indices(len(member)))[int(bad.argmax())]
         raise BadMaps(
             f"{member.name} holds NaN or infinite values in image {image}; expected"
             " probabilities: remove its maps and make or import them again"
         )
 
 
-def _in_words(size: Size) -> str:
+def _describe(size: MapsSize) -> str:
     images, classes, rows, cols = size
     return f"{images} images of {classes} classes and {rows}x{cols} pixels"

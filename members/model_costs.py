@@ -1,4 +1,4 @@
-"""What can be trained, and what it costs."""
+"""Parameters and multiply-adds of the architectures."""
 
 from dataclasses import dataclass
 
@@ -8,18 +8,18 @@ from torch.utils.flop_counter import FlopCounterMode
 from members.architectures import ARCHITECTURES
 from members.network import NormalisedNetwork
 
-FLOPS_A_MULTIPLY_ADD = 2
+FLOPS_PER_MULTIPLY_ADD = 2
 
 
 @dataclass(frozen=True)
 class ModelCost:
-    """What an architecture costs at its defaults.
+    """The cost of an architecture with default options.
 
     Args:
         name: of the architecture.
-        parameters: how many numbers are learnt.
-        multiply_adds: of one image, once through the network.
-        source: what it is, from its docstring.
+        parameters: number of trained values.
+        multiply_adds: of a forward pass of one image.
+        source: first line of its docstring.
     """
 
     name: str
@@ -28,20 +28,15 @@ class ModelCost:
     source: str
 
 
-def zoo(*, channels: int = 1, classes: int = 5, rows: int = 64, cols: int = 128) -> list[ModelCost]:
-    """Return the cost of every architecture for images of one size.
-
-    Args:
-        channels: of the images.
-        classes: how many logits a pixel.
-        rows: of the images, in pixels.
-        cols: of the images, in pixels.
-    """
+def architecture_costs(
+    *, channels: int = 1, classes: int = 5, rows: int = 64, cols: int = 128
+) -> list[ModelCost]:
+    """Return the cost of every architecture for images of the given size."""
     return [_cost(name, channels, classes, rows, cols) for name in ARCHITECTURES]
 
 
 def _cost(name: str, channels: int, classes: int, rows: int, cols: int) -> ModelCost:
-    # Shapes are all that counting needs: no memory is taken, nothing is computed.
+    # The meta device knows shapes alone: nothing is allocated or computed.
     with torch.device("meta"):
         network = NormalisedNetwork(name, channels=channels, classes=classes).eval()
         image = torch.zeros(1, channels, rows, cols)
@@ -49,5 +44,5 @@ def _cost(name: str, channels: int, classes: int, rows: int, cols: int) -> Model
             network(image)
     flops = counter.get_total_flops()
     parameters = sum(parameter.numel() for parameter in network.parameters())
-    about = (ARCHITECTURES.factory(name).__doc__ or "").partition("\n")[0]
-    return ModelCost(name, parameters, flops // FLOPS_A_MULTIPLY_ADD, about)
+    source = (ARCHITECTURES.factory(name).__doc__ or "").partition("\n")[0]
+    return ModelCost(name, parameters, flops // FLOPS_PER_MULTIPLY_ADD, source)

@@ -1,7 +1,4 @@
-"""A network as it is trained and used: raw images of any size in, logits of the same size out.
-
-Weights from anybody: held against the network they are for before memory is taken.
-"""
+"""Networks with normalisation and padding, and loading their weights from untrusted files."""
 
 import struct
 from collections.abc import Mapping
@@ -19,14 +16,19 @@ from members.architectures import ARCHITECTURES
 
 
 class NormalisedNetwork(nn.Module):
-    """An architecture that normalises the grey values itself and pads where its stride asks for it.
+    """An architecture that normalises raw images, and pads them to a multiple of its stride.
 
-    The normalisation is part of the weights, so that whoever loads them needs nothing else.
+    Mean and deviation are buffers, so they are part of the weights.
 
     Args:
-        architecture: the spec.
+        architecture: spec.
         channels: of the images.
-        classes: how many logits a pixel.
+        classes: number of logits per pixel.
+
+    Examples:
+        >>> network = NormalisedNetwork("unet(width=2, depth=2)", channels=1, classes=3)
+        >>> network(torch.zeros(1, 1, 10, 13).byte()).shape
+        torch.Size([1, 3, 10, 13])
     """
 
     mean: Tensor
@@ -39,8 +41,8 @@ class NormalisedNetwork(nn.Module):
         self.register_buffer("mean", torch.zeros(channels, 1, 1))
         self.register_buffer("deviation", torch.ones(channels, 1, 1))
 
-    def normalise_as(self, images: Tensor) -> None:
-        """Take mean and deviation of each channel from training images (N, channel, H, W)."""
+    def fit_normalisation(self, images: Tensor) -> None:
+        """Set mean and deviation of each channel to those of the images (N, channel, H, W)."""
         values = images.float()
         self.mean.copy_(values.mean(dim=(0, 2, 3))[:, None, None])
         self.deviation.copy_(values.std(dim=(0, 2, 3)).clamp_min(1.0)[:, None, None])
@@ -48,7 +50,7 @@ class NormalisedNetwork(nn.Module):
     def forward(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Return logits (N, classes, H, W) of images (N, channel, H, W) with values 0 to 255.
 
-        In training, an architecture with deep supervision returns several, the main ones first.
+        In training, an architecture with deep supervision returns several, the main output first.
         """
         rows, cols = images.shape[2:]
         values = (images.float() - self.mean) / self.deviation
@@ -63,22 +65,22 @@ class NormalisedNetwork(nn.Module):
 
 
 def check_size(architecture: str | Spec, rows: int, cols: int) -> None:
-    """Refuse images smaller than the architecture's stride.
+    """Check that images are not smaller than the architecture's stride.
 
     Raises:
-        BadData: too small.
+        BadData: they are.
     """
     with torch.device("meta"):
         stride = NormalisedNetwork(architecture, channels=1, classes=2).stride
     if min(rows, cols) < stride:
         raise BadData(
             f"images are {rows} x {cols}; {architecture} needs at least {stride} x {stride}"
-            " pixels: take a smaller depth or larger images"
+            " pixels: use a smaller depth or larger images"
         )
 
 
 HEADER_BYTES = 1 << 22
-"""Some forty thousand tensors; the file's format itself allows 100 MB."""
+"""About forty thousand tensors; the safetensors format allows 100 MB."""
 
 Weights = Mapping[str, Tensor]
 
@@ -86,15 +88,10 @@ Weights = Mapping[str, Tensor]
 def load_network_from(
     path: Path, architecture: str | Spec, *, channels: int, classes: int
 ) -> NormalisedNetwork:
-    """Build a network with the weights in a file.
+    """Build a network with the weights in a `.safetensors` file.
 
-    The network is laid out without memory first, since its spec comes from the same stranger.
-
-    Args:
-        path: of the `.safetensors`.
-        architecture: the spec.
-        channels: of the images.
-        classes: how many logits a pixel.
+    The weights are checked against a network on the meta device before memory is allocated, since
+    file and spec may come from an untrusted source.
 
     Raises:
         BadRun: damaged, of another network, or not finite.
@@ -128,8 +125,8 @@ def _read(path: Path) -> Weights:
 def _check(weights: Weights, planned: Weights) -> None:
     lacking, unknown = (sorted(a.keys() - b) for a, b in ((planned, weights), (weights, planned)))
     if lacking or unknown:
-        found = f"lacks {lacking[0]!r}" if lacking else f"holds {unknown[0]!r}, which it has not"
-        raise ValueError(f"of another network: {found}")
+        difference = f"lacks {lacking[0]!r}" if lacking else f"contains unknown {unknown[0]!r}"
+        raise ValueError(f"of another network: {difference}")
     for name, values in weights.items():
         expected = planned[name]
         if (values.shape, values.dtype) != (expected.shape, expected.dtype):
@@ -138,4 +135,4 @@ def _check(weights: Weights, planned: Weights) -> None:
                 f" expected {expected.dtype} of shape {tuple(expected.shape)}"
             )
         if not torch.isfinite(values).all():
-            raise ValueError(f"{name!r} holds NaN or infinite weights")
+            raise ValueError(f"{name!r} contains NaN or infinite weights")

@@ -1,4 +1,4 @@
-"""Predict the maps of one member over one split: fold models and images in, a store out."""
+"""Predict the probability maps of one member for one split, with its fold models."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +15,7 @@ from members.store_metadata import StoreDtype, TrainingIds
 from members.train import Fold, load_network
 from members.tta import with_tta
 
-PASS_IMAGES = 32  # a forward pass: large enough for the GPU's sake, small enough for the cache
+BATCH_SIZE = 32  # images per forward pass: enough to use a GPU, few enough for a CPU's cache
 
 
 def predict_split(
@@ -29,20 +29,20 @@ def predict_split(
     dtype: StoreDtype,
     at: str | None = None,
 ) -> None:
-    """Write the member's maps of a split; blocks that are there already are left alone.
+    """Write the member's maps of a split; existing blocks are kept.
 
     Args:
-        member: whose maps.
+        member: whose networks predict.
         data: the images to predict.
         models: folder of each fold's weights.
-        seen: what each model was trained on (see `training_ids`), None where nobody knows; where it
-            names a model for each image, that one predicts it, else all do, and the mean counts.
+        seen: what each model was trained on (see `training_ids`), None if unknown. If it names a
+            model per image, that one predicts the image (out-of-fold), else the mean of all models.
         device: `cpu` or `cuda:K`.
         folder: of the store.
         dtype: of the store.
-        at: the URL for the array of a new store; None puts it into the folder.
+        at: URL for the array of a new store; None puts it into the folder.
     """
-    store = _opened(folder) or ProbabilityStore.create(
+    store = _open_existing(folder) or ProbabilityStore.create(
         folder,
         ids=data.ids,
         classes=data.classes,
@@ -51,7 +51,7 @@ def predict_split(
         kind="probabilities" if member.label is None else "one_vs_rest",
         label=member.label,
         dtype=dtype,
-        at=at,
+        url=at,
     )
     channels, classes = data.channels, len(data.classes)
     networks = [
@@ -59,7 +59,7 @@ def predict_split(
         for model in models
     ]
     fold_of = np.array(seen.model) if seen is not None and seen.model is not None else None
-    for block in store.missing():
+    for block in store.missing_blocks():
         images = np.array(data.images[block])
         if fold_of is None:
             maps = _mean(networks, images, device, member)
@@ -69,12 +69,13 @@ def predict_split(
 
 
 def training_ids(training: DataSet, folds: Sequence[Fold], *, out_of_fold: bool) -> TrainingIds:
-    """Tell what the models of the folds were trained on.
+    """Return which images each fold's model was trained on.
 
     Args:
-        training: the images the folds are about.
-        folds: what each model was trained on.
-        out_of_fold: the images to predict are these, each by the one model that did not see it.
+        training: the images that the folds divide.
+        folds: one per model.
+        out_of_fold: whether the images to predict are the training images, each predicted by the
+            one model that was not trained on it.
     """
     models = tuple(frozenset(training.ids[i] for i in fold.training) for fold in folds)
     if not out_of_fold:
@@ -83,15 +84,15 @@ def training_ids(training: DataSet, folds: Sequence[Fold], *, out_of_fold: bool)
 
 
 def predict(network: NormalisedNetwork, images: Images, device: str, member: Member) -> Map:
-    """Return the maps of images (image, channel, row, col); a specialist's have one class."""
+    """Return the maps of images (image, channel, row, col); one class for a specialist."""
     recipe = member.recipe
     probabilities = with_tta(
         lambda batch: network(batch).float().softmax(dim=1), recipe.tta, recipe.tta_merge
     )
     parts = []
     with torch.inference_mode():
-        for start in range(0, len(images), PASS_IMAGES):
-            batch = torch.from_numpy(images[start : start + PASS_IMAGES]).to(device)
+        for start in range(0, len(images), BATCH_SIZE):
+            batch = torch.from_numpy(images[start : start + BATCH_SIZE]).to(device)
             maps = probabilities(batch)
             parts.append((maps if member.label is None else maps[:, 1:]).cpu().numpy())
     return np.concatenate(parts)
@@ -114,19 +115,19 @@ def _out_of_fold(
     device: str,
     member: Member,
 ) -> Map:
-    found = {
+    predicted = {
         index: predict(networks[index], images[fold_of == index], device, member)
         for index in np.unique(fold_of)
     }
-    first = next(iter(found.values()))
+    first = next(iter(predicted.values()))
     maps: Map = np.empty((len(images), *first.shape[1:]), dtype=np.float32)
-    for index, part in found.items():
+    for index, part in predicted.items():
         maps[fold_of == index] = part
     return maps
 
 
 def _fold_of(images: int, folds: Sequence[Fold]) -> Array:
-    """Return for each image the fold it was left out of."""
+    """Return for each image the fold that it belongs to."""
     fold_of = np.empty(images, dtype=np.intp)
     for position, fold in enumerate(folds):
         outside = np.ones(images, dtype=bool)
@@ -135,9 +136,9 @@ def _fold_of(images: int, folds: Sequence[Fold]) -> Array:
     return fold_of
 
 
-def _opened(folder: Path) -> ProbabilityStore | None:
+def _open_existing(folder: Path) -> ProbabilityStore | None:
     if not (folder / "store.json").is_file():
         return None
     store = ProbabilityStore(folder)
-    store.clear()
+    store.discard_partial()
     return store

@@ -1,10 +1,12 @@
-"""What makes values probabilities, as far as the type that they are stored in can tell."""
+"""What makes values probabilities, within the precision of the type that stores them."""
 
 import numpy as np
 
 from evaluation.core.errors import BadMaps
 from evaluation.core.types import Map
-from members.chunks import STEPS_UINT8
+
+STEPS_UINT8 = 255
+"""uint8 maps hold probabilities times this."""
 
 # The smallest step above zero in each type (float32: of a softmax); logarithms floor at half.
 QUANTUM = {"float16": 2.0**-24, "uint8": 1 / STEPS_UINT8, "float32": 2.0**-24}
@@ -22,18 +24,19 @@ def check_maps(maps: Map, dtype: str, *, kind: str = "probabilities") -> None:
 
     Args:
         maps: (image, class, row, col), already scaled to probabilities.
-        dtype: the type they were stored in, which says how far a sum may be off.
-        kind: sums are looked at for `probabilities` only.
+        dtype: the type they were stored in, which decides how far a sum may be off.
+        kind: sums are checked for `probabilities` only.
 
     Raises:
-        BadMaps: the first thing found.
+        BadMaps: the first problem.
     """
-    if not np.isfinite(maps).all():
-        count = int((~np.isfinite(maps)).sum())
-        first = int((~np.isfinite(maps)).reshape(len(maps), -1).any(axis=1).argmax())
+    bad = ~np.isfinite(maps)
+    if bad.any():
+        first = int(bad.reshape(len(maps), -1).any(axis=1).argmax())
         raise BadMaps(
-            f"{count} values are NaN or infinite (first in image {first} of {len(maps)} looked"
-            " at); expected probabilities from 0 to 1: predict again, in float32 if they overflowed"
+            f"{int(bad.sum())} values are NaN or infinite (first in image {first} of {len(maps)}"
+            " checked); expected probabilities from 0 to 1: predict again, in float32 if they"
+            " overflowed"
         )
     low, high = float(maps.min()), float(maps.max())
     if low < 0 or high > 1 + 1e-3:

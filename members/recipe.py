@@ -1,54 +1,60 @@
-"""What a member is: a name and a recipe, read from the command line or an experiment file."""
+"""Members and their recipes, read from the command line or an experiment file."""
 
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from evaluation.core.classes import Classes
 from evaluation.core.errors import BadSpec, shorten
 from evaluation.core.safe_yaml import parse_yaml
 from evaluation.core.specs import Spec, parse_spec, split_name
 from members.architectures import ARCHITECTURES
-from members.augmentations import Augment
 from members.losses import check_loss
 from members.optimizers import OPTIMIZERS, SCHEDULES
 from members.trainers import TRAINERS
-from members.trainers.epoch_metrics import Monitor
-from members.tta import Merge, check_test_time
 
 SPECIALISTS = "specialists"
 PREDICTION = {"tta", "tta_merge"}
-"""Keys of a recipe that change its maps alone: weights are kept when they change."""
+"""Recipe keys that affect prediction only: weights are kept when they change."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+FORMER_KEYS = {"procedure": "trainer"}
+"""Recipe keys by their earlier names, which are still read."""
+
+Monitor = Literal["miou", "loss"]
+Merge = Literal["mean", "geometric_mean", "max"]
 
 
 class Recipe(BaseModel):
     """How one network is built and trained; everything but the data and the seed.
 
     Args:
-        architecture: spec, or `specialists(SPEC)` for one binary network a class.
+        architecture: spec, or `specialists(SPEC)` for one binary network per class.
         loss: spec, or weighted sum of specs.
         augment: specs, applied in order.
-        epochs: how often every training image is seen, at most.
-        batch: images a step.
+        epochs: maximum number of passes over the training images.
+        batch: images per step.
         optimizer: spec.
-        schedule: spec of the learning rate's course.
-        patience: epochs without a better holdout score after which training stops.
-        oversample: how often an image that holds a rare class is drawn an epoch.
-        procedure: spec of the way it is trained.
-        monitor: what stops the training, picks its best weights and drives `plateau`: the masked
-            mIoU of the holdout, or its loss.
-        clip: gradients longer than this are shortened to it; the default, far above the usual norm
-            (about 1), only tames the rare step that is not.
-        ema: decay of an exponential moving average of the weights, which then is what is examined
-            and kept, such as 0.99; 0 keeps the weights themselves.
-        train_share: learn from this share of the training groups only.
-        tta: test-time augmentation of every split's maps alike, such as `flips` or `flips+scales`.
-        tta_merge: how the maps of its views become one.
-        precision: `auto` takes bfloat16 where the machine computes in it, `float32` never does.
+        schedule: spec of the learning-rate schedule.
+        patience: training stops after so many epochs without a better holdout score.
+        oversample: how often an image with a rare class is used per epoch.
+        trainer: spec of the training procedure.
+        monitor: the holdout metric that stops the training, selects the best weights and drives
+            `plateau`: masked mIoU or loss.
+        clip: maximum gradient norm. The default is far above the usual norm (about 1), so only rare
+            outliers are clipped.
+        ema: decay of an exponential moving average of the weights, such as 0.99; the average is
+            what is validated and saved. 0 turns averaging off.
+        train_share: fraction of the training groups to train on.
+        tta: test-time augmentation for every split, such as `flips` or `flips+scales`.
+        tta_merge: how the maps of the augmented views are merged.
+        precision: `auto` uses bfloat16 where the hardware supports it, `float32` never does.
+
+    Examples:
+        >>> Recipe(architecture="unet(width=8)", trainer="staged").trainer
+        'staged'
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -62,7 +68,7 @@ class Recipe(BaseModel):
     schedule: str = "cosine"
     patience: Annotated[int, Field(ge=1)] = 6
     oversample: Annotated[int, Field(ge=1, le=100)] = 1
-    procedure: str = "supervised"
+    trainer: str = "supervised"
     monitor: Monitor = "miou"
     clip: Annotated[float, Field(gt=0)] = 5.0
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -71,30 +77,39 @@ class Recipe(BaseModel):
     tta_merge: Merge = "mean"
     precision: Literal["auto", "float32"] = "auto"
 
+    @model_validator(mode="before")
+    @classmethod
+    def _read_former_keys(cls, values: Any) -> Any:
+        return _with_current_keys(values) if isinstance(values, Mapping) else values
+
     def check(self) -> None:
-        """Refuse specs that name something unknown, before any work.
+        """Check that every spec can be built.
 
         Raises:
-            BadSpec: the first of them.
+            BadSpec: the first that cannot.
         """
+        # They need torch, which reading a recipe does not.
+        from members.augmentations.augment import Augment
+        from members.tta import check_tta
+
         ARCHITECTURES.check(architecture_of(self.architecture), "channels", "classes")
         check_loss(self.loss)
         Augment(self.augment)
         OPTIMIZERS.check(self.optimizer, "parameters")
         SCHEDULES.check(self.schedule, "epochs")
-        TRAINERS.check(self.procedure)
-        check_test_time(self.tta)
+        TRAINERS.check(self.trainer)
+        check_tta(self.tta)
 
 
 @dataclass(frozen=True)
 class Member:
-    """One network to train, in every fold.
+    """One network to train in every fold.
 
     Args:
-        name: names its folders.
+        name: also the name of its folders.
         recipe: how it is trained.
-        label: for a specialist, the class that it tells from all others.
-        family: for a specialist, the name of the five it belongs to.
+        label: for a specialist, its positive class.
+        family: for a specialist, the name of the group of specialists it belongs to.
     """
 
     name: str
@@ -102,17 +117,16 @@ class Member:
     label: int | None = None
     family: str | None = None
 
-    def asked(self) -> dict[str, Any]:
+    def training_config(self) -> dict[str, Any]:
         """Return what the weights depend on, as JSON values."""
         recipe = self.recipe.model_dump(mode="json", exclude=PREDICTION)
         return {"recipe": recipe, "label": self.label}
 
-    def asked_of_maps(self) -> dict[str, Any]:
+    def prediction_config(self) -> dict[str, Any]:
         """Return what the maps depend on besides the weights, as JSON values."""
         return {"member": self.name, **self.recipe.model_dump(mode="json", include=PREDICTION)}
 
     def __post_init__(self) -> None:
-        """Check the name and all specs."""
         check_name(self.name, "member")
         try:
             self.recipe.check()
@@ -121,7 +135,13 @@ class Member:
 
     @classmethod
     def expand(cls, name: str, recipe: Recipe, classes: Classes) -> "list[Member]":
-        """Return the member, or the specialists that its recipe asks for."""
+        """Return the member, or one specialist per class for an architecture `specialists(SPEC)`.
+
+        Examples:
+            >>> recipe = Recipe(architecture="specialists(unet)")
+            >>> [member.name for member in Member.expand("ovr", recipe, Classes(("soil", "rock")))]
+            ['ovr-soil', 'ovr-rock']
+        """
         try:
             spec, inside = parse_spec(recipe.architecture), architecture_of(recipe.architecture)
         except BadSpec as error:
@@ -136,7 +156,7 @@ class Member:
 
 
 def _slugs(names: Iterable[str]) -> list[str]:
-    """Make class names fit for folders' names; numbered where two would share one."""
+    """Make folder names of class names; numbered if two would be the same."""
     slugs = [re.sub(r"[^A-Za-z0-9_.]+", "_", name) for name in names]
     if len(set(slugs)) == len(slugs):
         return slugs
@@ -144,10 +164,10 @@ def _slugs(names: Iterable[str]) -> list[str]:
 
 
 def check_name(name: str, kind: str) -> str:
-    """Return a name that is fit for a folder.
+    """Return the name if it can be used as a folder name.
 
     Raises:
-        BadSpec: it is not.
+        BadSpec: it cannot.
     """
     if not NAME.fullmatch(name):
         raise BadSpec(f"{kind} name {name!r}; expected letters, digits, '_', '.' and '-'")
@@ -155,14 +175,19 @@ def check_name(name: str, kind: str) -> str:
 
 
 def read_member(text: str, defaults: Mapping[str, Any]) -> tuple[str, Recipe]:
-    """Read `NAME=SPEC`, `NAME={recipe}` or a bare SPEC of an architecture.
+    """Read `NAME=SPEC`, `NAME={recipe}` or the bare SPEC of an architecture.
 
     Args:
-        text: as written on the command line.
-        defaults: what a recipe that does not say otherwise has.
+        text: as given on the command line.
+        defaults: recipe keys to use where the text does not set them.
 
     Returns:
-        The name (the architecture's where none was given) and the recipe.
+        The name (by default that of the architecture) and the recipe.
+
+    Examples:
+        >>> name, recipe = read_member("small={architecture: unet(width=4), epochs: 8}", {})
+        >>> name, recipe.architecture, recipe.epochs
+        ('small', 'unet(width=4)', 8)
     """
     name, rest = split_name(text)
     if not rest.startswith("{"):
@@ -172,21 +197,23 @@ def read_member(text: str, defaults: Mapping[str, Any]) -> tuple[str, Recipe]:
     except BadSpec:
         raise BadSpec(
             f"member {shorten(text)} is no YAML mapping; write NAME={{architecture: unet,"
-            " epochs: 8}, with quotes around specs that hold commas"
+            " epochs: 8}, with quotes around specs that contain commas"
         ) from None
     return name or "member", read_recipe(name or "member", mapping, defaults)
 
 
 def read_recipe(name: str, mapping: object, defaults: Mapping[str, Any]) -> Recipe:
-    """Check a recipe mapping, filled up with defaults.
+    """Check a recipe mapping and add the defaults.
 
     Raises:
-        BadSpec: an unknown key or a value that does not fit; names member and key.
+        BadSpec: an unknown key or an invalid value; names member and key.
     """
     if not isinstance(mapping, dict):
         raise BadSpec(f"member {name!r} is {shorten(mapping)}; expected a mapping of recipe keys")
     try:
-        return Recipe.model_validate({**defaults, **mapping})
+        return Recipe.model_validate(
+            {**_with_current_keys(defaults), **_with_current_keys(mapping)}
+        )
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
@@ -201,18 +228,18 @@ def read_recipe(name: str, mapping: object, defaults: Mapping[str, Any]) -> Reci
 
 def specialist_families(members: Iterable[Member]) -> dict[str, list[Member]]:
     """Group specialists by family, in the order of their labels."""
-    found: dict[str, list[Member]] = {}
+    families: dict[str, list[Member]] = {}
     for member in members:
         if member.family is not None:
-            found.setdefault(member.family, []).append(member)
-    return found
+            families.setdefault(member.family, []).append(member)
+    return families
 
 
 def architecture_of(spec: str | Spec) -> str:
-    """Return the spec of an architecture, looking through `specialists(...)`.
+    """Return the spec of an architecture, without `specialists(...)` around it.
 
     Raises:
-        BadSpec: it does not parse, or is `specialists` of anything but one architecture.
+        BadSpec: it cannot be read, or `specialists` has other than one architecture inside.
     """
     spec = parse_spec(spec) if isinstance(spec, str) else spec
     if spec.name != SPECIALISTS:
@@ -220,3 +247,8 @@ def architecture_of(spec: str | Spec) -> str:
     if len(spec.arguments) != 1 or spec.options:
         raise BadSpec(f"write specialists(ARCHITECTURE), not {shorten(str(spec))}")
     return str(spec.arguments[0])
+
+
+def _with_current_keys(mapping: Mapping[str, Any]) -> dict[str, Any]:
+    renamed = {old: new for old, new in FORMER_KEYS.items() if new not in mapping}
+    return {renamed.get(key, key): value for key, value in mapping.items()}

@@ -1,7 +1,4 @@
-"""The five binary specialists of a family, read as one virtual member.
-
-The target as a specialist sees it.
-"""
+"""Binary one-vs-rest specialists: their training target, and a family of them as one member."""
 
 from collections.abc import Iterator, Sequence
 
@@ -10,77 +7,78 @@ import numpy as np
 from evaluation.core.classes import UNLABELLED, Classes
 from evaluation.core.errors import BadMaps
 from evaluation.core.types import Kept, Labels, Map
-from members.store import Few, ProbabilityStore
+from members.maps import MapReader, MapsSize, SmallBatch
+from members.store import ProbabilityStore
 from members.store_metadata import Kind
 
 
-class OneVsRestMember:
-    """Specialists of all classes, side by side, as one member.
+class OneVsRestMember(MapReader):
+    """The specialists of all classes, as one member.
 
     Args:
         name: of the family.
-        stores: one `one_vs_rest` store a class, in any order.
-        raw: give each class's probability against the rest as it is (kind `one_vs_rest`), for
-            those who know specialists; else renormalised to sum 1 (kind `probabilities`).
+        stores: one `one_vs_rest` store per class, in any order.
+        raw: keep each class's probability against the rest (kind `one_vs_rest`), for strategies
+            that know specialists; else renormalise to sum 1 (kind `probabilities`), uniform where
+            every specialist says no.
 
     Raises:
         BadMaps: a class without its specialist, or stores of different images.
     """
 
+    ids: tuple[str, ...]
+    classes: Classes
+
     def __init__(self, name: str, stores: Sequence[ProbabilityStore], *, raw: bool = False) -> None:
         self.name = name
         self.kind: Kind = "one_vs_rest" if raw else "probabilities"
-        self.classes: Classes = stores[0].classes
+        self.classes = stores[0].classes
         by_label = {store.label: store for store in stores}
-        lacking = [n for label, n in enumerate(self.classes.names) if label not in by_label]
-        if lacking:
+        missing = [n for label, n in enumerate(self.classes.names) if label not in by_label]
+        if missing:
             raise BadMaps(
-                f"specialists {name!r} lack class {', '.join(lacking)}; train them all, or leave"
+                f"specialists {name!r} lack class {', '.join(missing)}; train them all, or leave"
                 f" {name!r} out with --members"
             )
         self._stores = [by_label[label] for label in range(len(self.classes))]
-        if any(store.ids != self._stores[0].ids for store in self._stores):
-            raise BadMaps(f"specialists {name!r} hold different images; predict them again")
         self.ids = self._stores[0].ids
-        self.floor = max(store.floor for store in self._stores)
-
-    def __len__(self) -> int:
-        """Return the number of images."""
-        return len(self.ids)
+        if any(store.ids != self.ids for store in self._stores):
+            raise BadMaps(f"specialists {name!r} hold different images; predict them again")
 
     @property
-    def size(self) -> tuple[int, int, int, int]:
+    def size(self) -> MapsSize:
         """Images, classes, rows, cols."""
         images, _, rows, cols = self._stores[0].size
         return images, len(self.classes), rows, cols
 
-    def saw(self) -> Kept | None:
-        """Tell whether a model behind an image's maps was trained on it; None is undeclared."""
-        masks = [mask for store in self._stores if (mask := store.saw()) is not None]
+    @property
+    def floor(self) -> float:
+        """The largest of the stores."""
+        return max(store.floor for store in self._stores)
+
+    def trained_on_mask(self) -> Kept | None:
+        """Return, per image, whether any specialist was trained on it; None is undeclared."""
+        masks = [mask for s in self._stores if (mask := s.trained_on_mask()) is not None]
         return np.any(masks, axis=0) if len(masks) == len(self._stores) else None
 
-    def read(self, images: slice, room: Map | None = None) -> Map:
-        """Read maps as float32; renormalised, they are uniform where every specialist says no."""
-        length = len(range(*images.indices(len(self))))
-        maps: Map = np.empty((length, *self.size[1:]), np.float32) if room is None else room
-        for _ in self.stream(images, [maps]):
-            pass
-        return maps
-
     def stream(
-        self, images: slice, places: Sequence[Few], *, onto: Iterator[Few] | None = None
-    ) -> Iterator[Few]:
-        """Read some images few at a time; see `MapReader`."""
-        # Each class is read by itself first: inside a place it is not contiguous.
-        rooms = [np.empty_like(place[:, :1]) for place in places]
-        streams = [store.stream(images, rooms) for store in self._stores]
-        for place in places:
-            maps = place if onto is None else np.empty_like(place)
+        self,
+        images: slice,
+        outs: Sequence[SmallBatch],
+        *,
+        accumulate_into: Iterator[SmallBatch] | None = None,
+    ) -> Iterator[SmallBatch]:
+        """Read images in small batches; see `MapReader.stream`."""
+        # Each class is read by itself first: inside `out` it is not contiguous.
+        buffers = [np.empty_like(out[:, :1]) for out in outs]
+        streams = [store.stream(images, buffers) for store in self._stores]
+        for out in outs:
+            maps = out if accumulate_into is None else np.empty_like(out)
             for label, stream in enumerate(streams):
                 maps[:, label] = next(stream)[:, 0]
             if self.kind == "probabilities":
                 _renormalise(maps)
-            yield maps if onto is None else np.add(next(onto), maps, out=place)
+            yield maps if accumulate_into is None else np.add(next(accumulate_into), maps, out=out)
 
 
 def _renormalise(maps: Map) -> None:
@@ -90,7 +88,7 @@ def _renormalise(maps: Map) -> None:
 
 
 def one_vs_rest_target(target: Labels, label: int, *, ignore: int | None) -> Labels:
-    """Tell one class from all others.
+    """Return the target of one class against all others.
 
     Pixels without a label (255, or of the ignored class) are positives for the specialist of the
     ignored class, and unlabelled for the others.
@@ -101,7 +99,11 @@ def one_vs_rest_target(target: Labels, label: int, *, ignore: int | None) -> Lab
         ignore: the ignored class, or None.
 
     Returns:
-        uint8: 1 where the class is, 0 where another one is, 255 where nobody says.
+        uint8: 1 for the class, 0 for another one, 255 where unlabelled.
+
+    Examples:
+        >>> one_vs_rest_target(np.array([[[0, 1, 2, 255]]]), 2, ignore=0)
+        array([[[255,   0,   1, 255]]], dtype=uint8)
     """
     unlabelled = target == UNLABELLED if ignore is None else np.isin(target, (ignore, UNLABELLED))
     if label == ignore:

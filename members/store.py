@@ -1,63 +1,108 @@
 """The probability store: maps of one member over one split; no other code knows them on disk.
 
-A Zarr (version 3) array (image, class, row, col), unsharded, chunked by images; beside the
+A Zarr (version 3) array (image, class, row, col), unsharded, chunked by images, next to the
 metadata in `store.json` or, by URL, in an object store. Each chunk has a crc32c and one writer.
 Zarr writes; chunks are read by `members.chunks`.
 """
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from jaxtyping import Float
-from zarr.codecs import BytesCodec, Crc32cCodec
 
 from evaluation.core.blocks import BLOCK_IMAGES, blocks
 from evaluation.core.classes import Classes
 from evaluation.core.errors import BadMaps, BadRun
+from evaluation.core.files import atomic_folder
+from evaluation.core.provenance import record
 from evaluation.core.types import Kept, Map
 from members.chunks import (
     CHECKSUM_BYTES,
-    STEPS_UINT8,
     ChunkFile,
     DamagedChunk,
     LocalChunks,
     RemoteChunks,
     copy_into,
 )
+from members.maps import MapReader, MapsSize, SmallBatch
 from members.object_store import Unreachable
-from members.probabilities import QUANTUM, check_maps
+from members.probabilities import QUANTUM, STEPS_UINT8, check_maps
 from members.store_metadata import META, Kind, StoreDtype, StoreMetadata, TrainingIds
 
-Few = Float[np.ndarray, "_ class row col"]
-"""Maps of some images; their number has no name, since the next may be fewer."""
 
+class ProbabilityStore(MapReader):
+    """Maps of one member over one split, read and written by blocks of images.
 
-class ProbabilityStore:
-    """Maps of one member over one split, read and written by blocks of images."""
+    Opens a store that exists; see `create` and `writing` for new ones.
+
+    Raises:
+        BadRun: no such store, or one whose metadata cannot be read.
+        Unreachable: it is in an object store that does not answer, or refuses.
+    """
+
+    ids: tuple[str, ...]
+    classes: Classes
 
     def __init__(self, folder: Path) -> None:
-        """Open a store for reading and writing; see `create` for a new one.
-
-        Raises:
-            BadRun: no such store, or one whose metadata cannot be read.
-            Unreachable: it lies in an object store that does not answer, or refuses.
-        """
         if not (folder / META).is_file():
             raise BadRun(f"{folder} holds no probability store; make it first")
-        self.folder = folder
+        self.folder, self.name = folder, f"{folder.parent.name}/{folder.name}"
         try:
-            self._catalogue = known = StoreMetadata.read(folder)
-            self._chunks = LocalChunks(folder) if known.at is None else RemoteChunks(known.at)
-            self._check_shape()
-        except Unreachable:
+            metadata = StoreMetadata.read(folder)
+            self._chunks = (
+                LocalChunks(folder) if metadata.url is None else RemoteChunks(metadata.url)
+            )
+            self._chunk_bytes = _check_array(self._chunks, metadata)
+        except (Unreachable, ImportError):
             raise
-        except Exception as error:  # Zarr raises what malformed metadata make it stumble over
+        except Exception as error:  # Zarr raises anything on malformed metadata
             reason = " ".join(str(error).split())
             raise BadRun(f"{folder} is damaged ({reason}); remove it and make it again") from None
-        self.ids, self.classes = known.ids, known.classes
-        self.kind, self.label = known.kind, known.label
-        self.dtype, self.seen = known.dtype, known.seen
+        self.ids, self.classes = metadata.ids, metadata.classes
+        self.kind, self.label = metadata.kind, metadata.label
+        self.dtype, self.seen = metadata.dtype, metadata.seen
+
+    @classmethod
+    @contextmanager
+    def writing(
+        cls,
+        folder: Path,
+        *,
+        config: Mapping[str, Any],
+        input_digests: Mapping[str, str],
+        info: Mapping[str, Any] | None = None,
+        **metadata: Any,
+    ) -> Iterator["ProbabilityStore"]:
+        """Give an empty store to fill; on a clean exit it gets its provenance, then its name.
+
+        After an error nothing is left in `folder`, or what was there before.
+
+        Args:
+            folder: of the store; an older store there is replaced.
+            config: what was asked for: specs, seed, options; JSON values.
+            input_digests: digest of each input, by name.
+            info: further facts that are no part of the result's identity; JSON values.
+            metadata: `ids`, `classes`, `shape`, `seen` and so on; see `create`.
+
+        Examples:
+            >>> import tempfile
+            >>> from evaluation.core.classes import numbered
+            >>> folder = Path(tempfile.mkdtemp()) / "unet" / "oof"
+            >>> about = {"ids": ["a"], "classes": numbered(2, ignore=None), "seen": None}
+            >>> maps = np.full((1, 2, 4, 4), 0.5, np.float32)
+            >>> with ProbabilityStore.writing(
+            ...     folder, config={"member": "unet"}, input_digests={}, shape=(4, 4), **about
+            ... ) as store:
+            ...     store.write(slice(0, 1), maps)
+            >>> ProbabilityStore(folder).size
+            (1, 2, 4, 4)
+        """
+        with atomic_folder(folder) as partial:
+            yield cls.create(partial, **metadata)
+            record(partial, asked=config, inputs=input_digests, info=info)
 
     @classmethod
     def create(
@@ -71,13 +116,13 @@ class ProbabilityStore:
         kind: Kind = "probabilities",
         label: int | None = None,
         dtype: StoreDtype = "float16",
-        at: str | None = None,
+        url: str | None = None,
     ) -> "ProbabilityStore":
         """Create an empty store.
 
         Args:
-            folder: where; created.
-            ids: one an image, distinct.
+            folder: of the store; created.
+            ids: one per image, distinct.
             classes: what the class axis means.
             shape: rows and columns of an image, in pixels.
             seen: which images the models were trained on; None is *undeclared*.
@@ -85,80 +130,58 @@ class ProbabilityStore:
             label: for `one_vs_rest`, the store's one class; the class axis has length 1.
             dtype: the type on disk. Worst rounding errors of a probability: float16 2.5e-4,
                 uint8 2e-3, float32 3e-8.
-            at: the URL for the array, which nothing else has; None puts it into the folder.
+            url: where the array is put, which nothing else may use; None puts it into the folder.
 
         Raises:
             BadMaps: ids repeat.
             Unreachable: the object store does not answer, or refuses.
         """
+        from zarr.codecs import BytesCodec, Crc32cCodec
+
         if len(set(ids)) < len(ids):
             raise BadMaps(f"{folder.name}: ids repeat; expected distinct ids")
         folder.mkdir(parents=True, exist_ok=True)
-        catalogue = StoreMetadata(tuple(ids), classes, kind, label, dtype, seen, at)
+        metadata = StoreMetadata(tuple(ids), classes, kind, label, dtype, seen, url)
         header = {
-            "shape": (len(ids), catalogue.depth, *shape),
-            "chunks": (min(BLOCK_IMAGES, len(ids)), catalogue.depth, *shape),
+            "shape": (len(ids), metadata.num_channels, *shape),
+            "chunks": (min(BLOCK_IMAGES, len(ids)), metadata.num_channels, *shape),
             "dtype": dtype,
             "serializer": BytesCodec(),
             "compressors": [Crc32cCodec()],
             "dimension_names": ("image", "class", "row", "col"),
         }
-        if at is None:
+        if url is None:
             LocalChunks.create(folder, **header)
         else:
-            RemoteChunks.create(at, **header)
-        catalogue.write(folder)
+            RemoteChunks.create(url, **header)
+        metadata.write(folder)
         return cls(folder)
 
     def __reduce__(self) -> tuple[type["ProbabilityStore"], tuple[Path]]:
         return ProbabilityStore, (self.folder,)  # another process opens it anew
 
-    def _check_shape(self) -> None:
-        """Hold the array's header against the other metadata, and against a chunk's weight."""
-        known, array = self._catalogue, self._chunks.array
-        _, _, rows, cols = array.shape
-        length = min(BLOCK_IMAGES, len(known.ids))
-        rest = (known.depth, rows, cols)
-        expected = (len(known.ids), *rest), (length, *rest), known.dtype
-        found = array.shape, array.chunks, str(array.dtype)
-        if found != expected:
-            raise ValueError(f"an array of {found}, expected {expected}")
-        self._weight = int(np.prod(array.chunks, dtype=object)) * array.dtype.itemsize
-        self._weight += CHECKSUM_BYTES
-        if (one := self._chunks.one()) is not None and one[1] != self._weight:
-            raise ValueError(f"{one[0]} weighs {one[1]} bytes, expected {self._weight}")
-
-    def __len__(self) -> int:
-        """Return the number of images."""
-        return len(self.ids)
-
     @property
-    def name(self) -> str:
-        """What errors call it: the member's folder and the split's."""
-        return f"{self.folder.parent.name}/{self.folder.name}"
-
-    @property
-    def size(self) -> tuple[int, int, int, int]:
+    def size(self) -> MapsSize:
         """Images, classes, rows, cols."""
         images, classes, rows, cols = self._chunks.array.shape
         return images, classes, rows, cols
 
     @property
     def floor(self) -> float:
-        """Half the type's quantum: what takes logarithms raises smaller probabilities to it."""
+        """Half the type's quantum."""
         return QUANTUM[self.dtype] / 2
 
-    def saw(self) -> Kept | None:
-        """Tell whether a model behind an image's maps was trained on it; None is undeclared."""
+    def trained_on_mask(self) -> Kept | None:
+        """Return, per image, whether a model was trained on it; None is undeclared."""
         return None if self.seen is None else self.seen.mask(self.ids)
 
-    def missing(self) -> list[slice]:
+    def missing_blocks(self) -> list[slice]:
         """List the blocks of images that were not written whole yet."""
-        return self._chunks.missing(blocks(len(self)))
+        return self._chunks.missing_blocks(blocks(len(self)))
 
-    def clear(self) -> None:
+    def discard_partial(self) -> None:
         """Remove what a process was writing when it was killed."""
-        self._chunks.clear()
+        self._chunks.discard_partial()
 
     def write(self, block: slice, maps: Map) -> None:
         """Write the maps of one block, a whole chunk.
@@ -175,64 +198,72 @@ class ProbabilityStore:
             maps = np.rint(maps * STEPS_UINT8)
         self._chunks.write(block, maps.astype(self.dtype))
 
-    def read(self, images: slice, room: Map | None = None) -> Map:
-        """Read maps as float32 probabilities.
-
-        Args:
-            images: a slice of images with step 1.
-            room: where to put them, contiguous; new memory where it is None.
-
-        Raises:
-            BadRun: a chunk that was never written, or whose checksum does not hold.
-        """
-        length = len(range(*images.indices(len(self))))
-        maps: Map = np.empty((length, *self.size[1:]), np.float32) if room is None else room
-        for _ in self.stream(images, [maps]):
-            pass
-        return maps
-
     def stream(
-        self, images: slice, places: Sequence[Few], *, onto: Iterator[Few] | None = None
-    ) -> Iterator[Few]:
-        """Read maps place after place; see `MapReader`.
+        self,
+        images: slice,
+        outs: Sequence[SmallBatch],
+        *,
+        accumulate_into: Iterator[SmallBatch] | None = None,
+    ) -> Iterator[SmallBatch]:
+        """Read images in small batches; see `MapReader.stream`.
 
-        The last place of a chunk is given only when the checksum of the chunk holds.
+        The last batch of a chunk is given only once the chunk's checksum is verified.
 
         Raises:
-            BadRun: a chunk that was never written, or whose checksum does not hold.
+            BadRun: a chunk that was never written, or whose checksum does not match.
         """
-        at, stop, _ = images.indices(len(self))
+        position, stop, _ = images.indices(len(self))
         length: int = self._chunks.array.chunks[0]
         file: ChunkFile | None = None
         try:
-            for place in places:
-                if onto is not None:
-                    copy_into(next(onto), place)
-                rest = place
+            for out in outs:
+                if accumulate_into is not None:
+                    copy_into(next(accumulate_into), out)
+                rest = out
                 while len(rest):
-                    end = min(stop, at - at % length + length)
-                    file = file or self._opened(at)
-                    now, rest = rest[: end - at], rest[end - at :]
-                    file.read_into(now, add=onto is not None)
-                    if at + len(now) == end:
+                    end = min(stop, position - position % length + length)
+                    file = file or self._open_chunk(position)
+                    now, rest = rest[: end - position], rest[end - position :]
+                    file.read_into(now, add=accumulate_into is not None)
+                    if position + len(now) == end:
                         file.finish()
                         file = None
-                    at += len(now)
-                yield place
+                    position += len(now)
+                yield out
         except (DamagedChunk, OSError) as error:
+            first = position - position % length
             raise BadRun(
-                f"{self.folder}: images from {at - at % length} on are damaged ({error});"
+                f"{self.folder}: images from {first} on are damaged ({error});"
                 " remove the folder and make it again"
             ) from None
         finally:
             if file:
                 file.close()
 
-    def _opened(self, image: int) -> ChunkFile:
-        """Open the chunk of an image, there."""
+    def _open_chunk(self, image: int) -> ChunkFile:
+        """Open the chunk that holds an image, positioned at the image."""
         length, *shape = self._chunks.array.chunks
         number, before = divmod(image, length)
         values = int(np.prod(shape))
-        file = ChunkFile(*self._chunks.open(number, self._weight), self.dtype, length * values)
+        opened = self._chunks.open(number, self._chunk_bytes)
+        file = ChunkFile(*opened, self.dtype, length * values)
         file.skip(before * values)
         return file
+
+
+def _check_array(chunks: LocalChunks | RemoteChunks, metadata: StoreMetadata) -> int:
+    """Compare the array's header with the metadata and with a chunk; return bytes per chunk."""
+    array, images, channels = chunks.array, len(metadata.ids), metadata.num_channels
+    _, _, rows, cols = array.shape
+    shape, chunk = ((n, channels, rows, cols) for n in (images, min(BLOCK_IMAGES, images)))
+    actual, expected = (
+        (array.shape, array.chunks, str(array.dtype)),
+        (shape, chunk, metadata.dtype),
+    )
+    if actual != expected:
+        raise ValueError(f"an array of {actual}, expected {expected}")
+    size: int = math.prod(chunk) * array.dtype.itemsize + CHECKSUM_BYTES
+    sample = chunks.sample_chunk()
+    if sample is not None and sample[1] != size:
+        raise ValueError(f"{sample[0]} is {sample[1]} bytes, expected {size}")
+    return size

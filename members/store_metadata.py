@@ -1,9 +1,9 @@
-"""What a store says of its maps: `store.json`, beside the array or alone."""
+"""What a store records about its maps: `store.json`, next to the array or alone."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -26,13 +26,17 @@ class TrainingIds:
         models: ids of the training images of each model.
         model: for each image of the store, the index of the one model that made its maps;
             None where each image's maps come from all models together.
+
+    Examples:
+        >>> TrainingIds((frozenset("cd"), frozenset("ab")), (0, 1, 1, 0)).mask("abcd")
+        array([False,  True, False,  True])
     """
 
     models: tuple[frozenset[str], ...]
     model: tuple[int, ...] | None = None
 
     def mask(self, ids: Sequence[str]) -> Kept:
-        """Tell for each image whether a model behind its maps was trained on it."""
+        """Return, per image, whether a model behind its maps was trained on it."""
         if self.model is None:
             everything = frozenset().union(*self.models)
             return np.array([name in everything for name in ids], dtype=bool)
@@ -42,16 +46,16 @@ class TrainingIds:
 
 @dataclass(frozen=True)
 class StoreMetadata:
-    """What is known of a store's maps beside their values.
+    """What is known about a store's maps besides their values.
 
     Args:
-        ids: one an image, distinct.
+        ids: one per image, distinct.
         classes: what the class axis means.
         kind: what the values are.
         label: for `one_vs_rest`, the store's one class; the class axis has length 1.
         dtype: the type that values are stored in.
         seen: which images the models were trained on; None is *undeclared*.
-        at: the URL of the array; None where it lies beside.
+        url: of the array in an object store; None where it is in the folder.
     """
 
     ids: tuple[str, ...]
@@ -60,25 +64,38 @@ class StoreMetadata:
     label: int | None
     dtype: StoreDtype
     seen: TrainingIds | None
-    at: str | None = None
+    url: str | None = None
 
     @property
-    def depth(self) -> int:
-        """How long the class axis is."""
+    def num_channels(self) -> int:
+        """Length of the class axis."""
         return len(self.classes) if self.label is None else 1
 
     def write(self, folder: Path) -> None:
         """Write it into the folder of a store."""
-        write_json(folder / META, self._document())
+        seen = self.seen
+        document = {
+            "ids": list(self.ids),
+            "classes": self.classes.to_dict(),
+            "kind": self.kind,
+            "label": self.label,
+            "dtype": self.dtype,
+            "seen": seen
+            and {
+                "models": [sorted(model) for model in seen.models],
+                "model": seen.model and list(seen.model),
+            },
+        }
+        write_json(folder / META, document if self.url is None else document | {"at": self.url})
 
     @classmethod
     def read(cls, folder: Path) -> "StoreMetadata":
-        """Read it from the folder of a store; whatever is wrong with it raises something."""
+        """Read it from the folder of a store; malformed metadata raise any exception."""
         meta = read_json(folder / META)
         seen = meta["seen"]
         return cls(
             tuple(meta["ids"]),
-            Classes.from_document(meta["classes"]),
+            Classes.from_dict(meta["classes"]),
             meta["kind"],
             meta["label"],
             meta["dtype"],
@@ -89,19 +106,3 @@ class StoreMetadata:
             ),
             check_url(meta["at"]) if "at" in meta else None,
         )
-
-    def _document(self) -> dict[str, Any]:
-        seen = self.seen
-        document = {
-            "ids": list(self.ids),
-            "classes": self.classes.document(),
-            "kind": self.kind,
-            "label": self.label,
-            "dtype": self.dtype,
-            "seen": seen
-            and {
-                "models": [sorted(model) for model in seen.models],
-                "model": seen.model and list(seen.model),
-            },
-        }
-        return document if self.at is None else {**document, "at": self.at}

@@ -1,50 +1,56 @@
-"""Chains: `suppress_background|crf(iterations=5)` becomes one function from maps to labels."""
+"""Chains of steps: `suppress_background|crf(iterations=5)` becomes one function, maps to labels."""
 
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from evaluation.core.arrays import argmax
-from evaluation.core.errors import BadMaps, BadSpec
+from evaluation.core.errors import BadData, BadMaps, BadSpec
 from evaluation.core.specs import Spec, parse_spec, split_chain
 from evaluation.core.types import Array, Labels
-from postproc.images import check_images
 from postproc.step import LearnedStep, Step
 from postproc.steps import STEPS
 
 CLASS_AXIS = 1
+CHANNELS = (1, 3)
 FLOAT16_FLOOR = 2.0**-25
 
 
 def parse_chain(
     text: str, *, classes: int, ignore: int | None, floor: float = FLOAT16_FLOOR
 ) -> "Chain":
-    """Read and check a chain of steps; empty text gives the plain argmax.
+    """Parse and check a chain of steps; empty text gives the plain argmax.
 
     Args:
         text: specs joined by `|`, such as `blur(sigma=1)|remove_small(min_area_px=64)`.
-        classes: how many classes the maps have.
-        ignore: the class that is not scored, or None.
-        floor: what steps that take logarithms raise smaller probabilities to: half the quantum
-            of the maps' type on disk; by default float16's.
+        floor: lower bound of probabilities for steps that take logarithms: half the quantum of the
+            maps' type on disk; float16's by default.
 
     Raises:
-        BadSpec: an unknown step or option, a value out of range, a step that needs maps after
-            one that gives labels, or one right after itself where that makes no sense: the second
-            would change nothing, or both would be one with other options.
+        BadSpec: an unknown step or option, a value out of range, a step on maps after one that
+            returns labels, or a step repeated where the second changes nothing or could be merged
+            into the first.
+
+    Examples:
+        >>> chain = parse_chain("suppress_background", classes=3, ignore=0)
+        >>> maps = np.array([[0.6, 0.1, 0.3], [0.2, 0.7, 0.1]], np.float32)
+        >>> chain(maps.T[None, :, None])
+        array([[[2, 1]]], dtype=uint8)
     """
-    around = StepContext(classes, ignore, floor)
+    context = StepContext(classes, ignore, floor)
     specs = [parse_spec(part) for part in split_chain(text)]
     steps: list[Step | LearnedStep] = []
     for spec in specs:
-        step = around.build(spec)
+        step = context.build(spec)
         if steps:
             _check_order(specs[len(steps) - 1], steps[-1], spec, step)
         steps.append(step)
-    return Chain(tuple(specs), tuple(steps), around)
+    return Chain(tuple(specs), tuple(steps), context)
 
 
 @dataclass(frozen=True)
 class StepContext:
-    """What steps are built in; see `parse_chain`."""
+    """What factories of steps are given beside their options; see `parse_chain`."""
 
     classes: int
     ignore: int | None
@@ -60,57 +66,57 @@ class StepContext:
 
 @dataclass(frozen=True)
 class Chain:
-    """Steps in order; maps become labels once, by argmax, as late as the steps allow.
+    """Steps in order; argmax turns maps into labels once, as late as the steps allow.
 
     Args:
-        specs: what was asked, one a step; none for the plain argmax.
+        specs: one per step; none for the plain argmax.
         steps: what the specs name, checked to fit one after the other.
-        around: what the steps were built in.
+        context: what the steps were built with.
     """
 
     specs: tuple[Spec, ...]
     steps: tuple[Step | LearnedStep, ...]
-    around: StepContext
+    context: StepContext
 
     def __str__(self) -> str:
-        """Give the canonical text, which `parse_chain` reads again."""
+        """Return the canonical text, which `parse_chain` reads again."""
         return "|".join(str(spec) for spec in self.specs)
 
     @property
     def needs_images(self) -> bool:
-        """Whether a step looks at the images."""
-        return self.first_in_need is not None
+        """Whether a step reads the images."""
+        return self.first_step_needing_images is not None
 
     @property
-    def first_in_need(self) -> str | None:
-        """The name of the first step that looks at the images; None where none does."""
+    def first_step_needing_images(self) -> str | None:
+        """The name of the first step that reads the images; None where none does."""
         pairs = zip(self.specs, self.steps, strict=True)
         return next((spec.name for spec, step in pairs if step.needs_images), None)
 
     @property
     def classes(self) -> int:
-        """How many classes the maps must have."""
-        return self.around.classes
+        """Number of classes that the maps must have."""
+        return self.context.classes
 
     @property
     def learns(self) -> bool:
-        """Whether a step must learn before the chain can be applied; see `fit_chain`."""
+        """Whether a step must be fitted before the chain can be applied; see `fit_chain`."""
         return any(isinstance(step, LearnedStep) for step in self.steps)
 
     @property
     def before_learning(self) -> "Chain":
-        """The steps before the last one that learns: what held-out maps must go through."""
-        places = [k for k, step in enumerate(self.steps) if isinstance(step, LearnedStep)]
-        return self.head(max(places, default=0))
+        """The steps before the last learned one: what held-out maps must go through."""
+        learned = [k for k, step in enumerate(self.steps) if isinstance(step, LearnedStep)]
+        return self.prefix(max(learned, default=0))
 
-    def head(self, place: int) -> "Chain":
-        """Return the chain of the steps before a place."""
-        return replace(self, specs=self.specs[:place], steps=self.steps[:place])
+    def prefix(self, length: int) -> "Chain":
+        """Return the chain of the first steps."""
+        return replace(self, specs=self.specs[:length], steps=self.steps[:length])
 
-    def put(self, place: int, spec: Spec) -> "Chain":
-        """Return the chain with another step, of the same kind, at a place."""
+    def replace_step(self, index: int, spec: Spec) -> "Chain":
+        """Return the chain with another step, of the same kind, at an index."""
         specs, steps = list(self.specs), list(self.steps)
-        specs[place], steps[place] = spec, self.around.build(spec)
+        specs[index], steps[index] = spec, self.context.build(spec)
         return replace(self, specs=tuple(specs), steps=tuple(steps))
 
     def __call__(self, maps: Array, images: Array | None = None) -> Labels:
@@ -118,53 +124,85 @@ class Chain:
 
         Args:
             maps: float32 probabilities (image, class, row, col).
-            images: uint8 (image, channel, row, col) of the same images, with 1 or 3
-                channels; may be None unless `needs_images`.
+            images: uint8 (image, channel, row, col) of the same images, 1 or 3 channels; may be
+                None unless `needs_images`.
 
         Returns:
             Labels (image, row, col), uint8.
 
         Raises:
-            BadMaps: maps of another shape than (image, class, row, col).
-            BadData: images that are missing, or do not fit the maps.
-            BadSpec: a step has not learned yet.
+            BadMaps: maps of another shape.
+            BadData: images that are missing or do not fit the maps.
+            BadSpec: a step is not fitted yet.
         """
-        values = self.through(maps, images)
+        values = self.apply_to_maps(maps, images)
         labels: Labels = argmax(values) if values.ndim == maps.ndim else values
         return labels
 
-    def through(self, maps: Array, images: Array | None = None) -> Array:
-        """Return what the last step gives, maps or labels; see `__call__`."""
-        self._check(maps, images)
-        values, are = maps, "maps"
-        for spec, step in zip(self.specs, self.steps, strict=True):
-            if isinstance(step, LearnedStep):
-                raise BadSpec(
-                    f"step {spec.name!r} has not learned; give it held-out maps and target"
-                )
-            if step.takes == "labels" and are == "maps":
-                values = argmax(values)
-            values, are = step.apply(values, images), step.gives
-        return values
-
-    # Any array comes in here, so that the errors are ours, which a user understands.
-    def _check(self, maps: Array, images: Array | None) -> None:
+    def apply_to_maps(self, maps: Array, images: Array | None = None) -> Array:
+        """Return the output of the last step, maps or labels; see `__call__`."""
         if maps.ndim != 4 or maps.shape[CLASS_AXIS] != self.classes:
             expected = f"(images, {self.classes} classes, rows, cols)"
             raise BadMaps(f"maps of shape {maps.shape}; expected {expected}")
-        check_images(images, maps.shape[0], maps.shape[2:], needed_by=self.first_in_need)
+        needed_by = self.first_step_needing_images
+        check_images(images, len(maps), maps.shape[2:], needed_by=needed_by)
+        values, kind = maps, "maps"
+        for spec, step in zip(self.specs, self.steps, strict=True):
+            if isinstance(step, LearnedStep):
+                raise BadSpec(
+                    f"step {spec.name!r} is not fitted; fit the chain on held-out maps and target"
+                )
+            if step.input == "labels" and kind == "maps":
+                values = argmax(values)
+            values, kind = step.apply(values, images), step.output
+        return values
+
+
+def check_images(
+    images: Array | None,
+    count: int,
+    size: tuple[int, ...] | None = None,
+    *,
+    needed_by: str | None,
+    option: str = "--images",
+) -> None:
+    """Check that images are there where a step needs them, and fit the maps.
+
+    Args:
+        images: the images, if any.
+        count: number of images of the maps.
+        size: rows and columns of the maps; None where not known yet.
+        needed_by: the step that needs images; None where none does.
+        option: the command's option that gives them.
+
+    Raises:
+        BadData: images that are missing, or of another type, shape, number or size.
+    """
+    if images is None:
+        if needed_by:
+            raise BadData(f"step {needed_by!r} needs images; give them with {option}")
+        return
+    shape = images.shape
+    if images.ndim != 4 or shape[1] not in CHANNELS or images.dtype != np.uint8:
+        expected = "uint8 (images, 1 or 3 channels, rows, cols)"
+        raise BadData(f"images are {images.dtype} of shape {shape}; expected {expected}")
+    if shape[0] != count:
+        raise BadData(f"{shape[0]} images for maps of {count}; expected the same images")
+    if size is not None and shape[2:] != size:
+        actual, expected = ("x".join(map(str, sides)) for sides in (shape[2:], size))
+        raise BadData(f"images of {actual} pixels; expected {expected}, the size of the maps")
 
 
 def _check_order(
     before: Spec, first: Step | LearnedStep, spec: Spec, step: Step | LearnedStep
 ) -> None:
     """Refuse a step that cannot follow the one before it, or need not."""
-    if (first.gives, step.takes) == ("labels", "maps"):
+    if (first.output, step.input) == ("labels", "maps"):
         raise BadSpec(
-            f"step {spec.name!r} needs maps, but {before.name!r} before it gives labels;"
-            f" put {spec.name!r} before the first step on labels"
+            f"step {spec.name!r} needs maps, but {before.name!r} before it returns labels;"
+            f" move {spec.name!r} before the first step on labels"
         )
-    if spec.name == before.name and step.again == "merges":
-        raise BadSpec(f"step {spec.name!r} stands twice in a row; one with other options does both")
-    if spec == before and step.again == "nothing":
-        raise BadSpec(f"step '{spec}' stands twice in a row, and the second would change nothing")
+    if spec.name == before.name and step.when_repeated == "mergeable":
+        raise BadSpec(f"step {spec.name!r} is repeated; one with other options does the same")
+    if spec == before and step.when_repeated == "redundant":
+        raise BadSpec(f"step '{spec}' is repeated, and the second would change nothing")

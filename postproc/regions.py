@@ -1,9 +1,7 @@
-"""Regions of label maps: connected pixels of one label, of a whole block and all labels at once.
+"""Connected regions of label maps, for a whole block and all labels at once, and their removal.
 
 Rows are cut into runs of one label, and runs that touch become one region. There are some dozen
-times fewer runs than pixels, and labels that differ never have to be gone through one by one.
-
-What takes the place of pixels that a step removes.
+times fewer runs than pixels, and labels need not be processed one by one.
 """
 
 from collections.abc import Callable
@@ -19,29 +17,27 @@ from scipy.sparse.csgraph import connected_components
 from evaluation.core.arrays import argmax
 from evaluation.core.classes import UNLABELLED
 from evaluation.core.types import Images, Labels, Map
-from postproc.batched_filters import stacked
+from postproc.batched_filters import stack_images
 from postproc.step import Step
 
+GROW_STEPS = 4
+CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
+
 Connectivity = Literal[1, 2]
+Refill = Literal["neighbour", "majority", "next_best"]
 Mask = Bool[np.ndarray, "image row col"]
 Pairs = Integer[np.ndarray, "two pair"]
-Part = tuple[slice, slice, slice]
-
-
-def present(labels: Labels) -> list[int]:
-    """List the labels that occur."""
-    found: list[int] = np.flatnonzero(np.bincount(labels.ravel())).tolist()
-    return found
+View = tuple[slice, slice, slice]
 
 
 @dataclass(frozen=True)
 class Regions:
-    """The regions of a block, in the order in which rows meet them; none spans two images.
+    """The regions of a block in scan order; none spans two images.
 
     Args:
-        labels: of each region.
-        areas: of each, in pixels.
-        images: which image each lies in.
+        labels: label of each region.
+        areas: area of each region, in pixels.
+        images: index of the image that each region lies in.
         connectivity: 1 joins pixels that share a side, 2 also those that share a corner.
     """
 
@@ -60,7 +56,8 @@ class Regions:
         np.not_equal(labels[:, :, 1:], labels[:, :, :-1], out=begins[:, :, 1:])
         starts = np.flatnonzero(begins)
         lengths = np.diff(starts, append=labels.size)
-        count, region_of = _joined(_touching(labels, begins, lengths, connectivity), len(starts))
+        pairs = _touching_runs(labels, begins, lengths, connectivity)
+        count, region_of = _components(pairs, len(starts))
         first = np.full(count, labels.size)
         np.minimum.at(first, region_of, starts)
         areas = np.bincount(region_of, weights=lengths, minlength=count).astype(np.intp)
@@ -74,151 +71,117 @@ class Regions:
         return np.repeat(values[self._region_of], self._lengths).reshape(self._shape)
 
     def numbers(self) -> Int[np.ndarray, "image row col"]:
-        """Return the number of each pixel's region, from 0 on."""
+        """Return the index of each pixel's region."""
         return self.paint(np.arange(len(self.areas)))
 
     def at_border(self) -> Bool[np.ndarray, " region"]:
-        """Tell which regions touch the border of their image."""
+        """Mark the regions that touch the border of their image."""
         numbers, touches = self.numbers(), np.zeros(len(self.areas), dtype=bool)
         for edge in (numbers[:, 0], numbers[:, -1], numbers[:, :, 0], numbers[:, :, -1]):
             touches[edge] = True
         return touches
 
     def neighbours(self) -> Pairs:
-        """Return pairs of regions that touch, by `connectivity`; a pair may come several times."""
+        """Return pairs of regions that touch, by `connectivity`; a pair may occur repeatedly."""
         numbers = self.numbers()
-        flat, found = numbers.ravel(), []
-        for shift, one, other in adjacent_views(self._shape, self.connectivity):
-            places = paste(one, numbers[one] != numbers[other], self._shape)
-            found.append(np.stack([flat[places], flat[places + shift]]))
-        return np.concatenate(found, axis=1)
+        flat, pairs = numbers.ravel(), []
+        for shift, view, shifted in adjacent_views(self._shape, self.connectivity):
+            indices = paste(view, numbers[view] != numbers[shifted], self._shape)
+            pairs.append(np.stack([flat[indices], flat[indices + shift]]))
+        return np.concatenate(pairs, axis=1)
 
 
-def joined_regions(
-    regions: Regions, among: Bool[np.ndarray, " region"], pairs: Pairs
+def join_regions(
+    regions: Regions, chosen: Bool[np.ndarray, " region"], pairs: Pairs
 ) -> tuple[int, Integer[np.ndarray, " region"]]:
-    """Join some of the regions to larger ones; return how many there are, and which is whose."""
-    return _joined(pairs[:, among[pairs].all(axis=0)], len(regions.areas))
+    """Join chosen regions that touch; return how many remain, and each region's new index."""
+    return _components(pairs[:, chosen[pairs].all(axis=0)], len(regions.areas))
+
+
+def present_labels(labels: Labels) -> list[int]:
+    """List the labels that occur."""
+    occurring: list[int] = np.flatnonzero(np.bincount(labels.ravel())).tolist()
+    return occurring
 
 
 def adjacent_views(
     shape: tuple[int, ...], connectivity: Connectivity
-) -> list[tuple[int, Part, Part]]:
-    """Return where pixels are and where others that they touch, and how far these are.
+) -> list[tuple[int, View, View]]:
+    """Return (offset in the flat block, view, view of the adjacent pixels) per direction.
 
-    Each pair of pixels comes once; the first are those beside each other in a row.
+    Each pair of pixels occurs once; the first direction is along rows.
     """
     cols = shape[2]
     every, up, down = slice(None), slice(None, -1), slice(1, None)
-    found = [
+    views = [
         (1, (every, every, up), (every, every, down)),
         (cols, (every, up, every), (every, down, every)),
         (cols + 1, (every, up, up), (every, down, down)),
         (cols - 1, (every, up, down), (every, down, up)),
     ]
-    return found[: 2 * connectivity]
+    return views[: 2 * connectivity]
 
 
-def paste(part: Part, mask: Mask, shape: tuple[int, ...]) -> Int[np.ndarray, " place"]:
-    """Return the places, in the flat block, of what a mask of a part of it marks."""
+def paste(view: View, mask: Mask, shape: tuple[int, ...]) -> Int[np.ndarray, " index"]:
+    """Return the indices, in the flat block, of the pixels that a mask of a view marks."""
     whole = np.zeros(shape, dtype=bool)
-    whole[part] = mask
+    whole[view] = mask
     return np.flatnonzero(whole)
 
 
-def _touching(
-    labels: Labels, begins: Mask, lengths: Int[np.ndarray, " run"], connectivity: Connectivity
-) -> Pairs:
-    """Pair runs of one label that touch in two neighbouring rows."""
-    run = np.repeat(np.arange(len(lengths), dtype=np.int32), lengths)
-    found = []
-    for shift, above, below in adjacent_views(labels.shape, connectivity)[1:]:
-        # Two runs overlap in one stretch; it begins where one of them does, or at the left edge.
-        first = begins[above] | begins[below]
-        first[:, :, :1] = True
-        places = paste(above, (labels[above] == labels[below]) & first, labels.shape)
-        found.append(np.stack([run[places], run[places + shift]]))
-    return np.concatenate(found, axis=1)
-
-
-def _joined(pairs: Pairs, count: int) -> tuple[int, Integer[np.ndarray, " node"]]:
-    ones = np.ones(pairs.shape[1], dtype=np.int8)
-    graph = coo_array((ones, (pairs[0], pairs[1])), shape=(count, count))
-    joined: tuple[int, Integer[np.ndarray, " node"]] = connected_components(graph, directed=False)
-    return joined
-
-
-Refill = Literal["neighbour", "majority", "next_best"]
-STEPS = 4
-CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
-
-
 def remove_regions(find: Callable[[Labels], Mask], refill: Refill, ignore: int | None) -> Step:
-    """Build the step that removes pixels and fills what is left open.
+    """Build the step that removes pixels and fills the gaps.
 
-    An image of which everything would be removed stays as it is.
+    An image of which every pixel would be removed is left unchanged.
 
     Args:
-        find: tells, for label maps, which pixels go.
-        refill: `neighbour`: each takes the label of the nearest pixel that stays; `majority`: each
-            gap takes the most frequent label beside it; `next_best`: each takes its most probable
-            other class, for which the step takes maps.
-        ignore: the class that `next_best` never gives, or None.
+        find: marks the pixels to remove, given label maps.
+        refill: `neighbour`: each takes the label of the nearest remaining pixel; `majority`: each
+            gap takes the most frequent label adjacent to it; `next_best`: each takes its most
+            probable other class, for which the step needs maps.
+        ignore: the class that `next_best` never assigns, or None.
     """
     if refill == "next_best":
 
         def relabel(maps: Map, _: Images | None) -> Labels:
             labels = argmax(maps)
-            return next_best(maps, labels, find(labels), ignore)
+            return fill_with_next_best(maps, labels, find(labels), ignore)
 
         return Step("maps", "labels", relabel)
-    fill = nearest_label if refill == "neighbour" else majority_label
-    return Step("labels", "labels", lambda labels, _: fill(labels, find(labels)), again="nothing")
+    fill = fill_with_nearest if refill == "neighbour" else fill_with_majority
+    return Step(
+        "labels", "labels", lambda labels, _: fill(labels, find(labels)), when_repeated="redundant"
+    )
 
 
-def nearest_label(labels: Labels, missing: Mask) -> Labels:
+def fill_with_nearest(labels: Labels, missing: Mask) -> Labels:
     """Give missing pixels the label of the nearest other pixel of their image.
 
-    Near by steps along rows and columns; of several equally near, the lowest label. Thus a pixel
-    always joins a region that was there. An image of which everything is missing stays as it is.
+    Distance is counted in steps along rows and columns; ties go to the lowest label. So a pixel
+    always joins an existing region. An image without any other pixel is left unchanged.
 
     Args:
         labels: uint8.
-        missing: the pixels whose label does not count.
+        missing: pixels whose label does not count.
     """
     result = np.where(missing, np.uint8(UNLABELLED), labels)
     todo = np.flatnonzero(missing.any(axis=(1, 2)) & ~missing.all(axis=(1, 2)))
     while len(todo):
-        grown = _grown(result[todo])
+        grown = _grow(result[todo])
         result[todo] = grown
         todo = todo[(grown == UNLABELLED).any(axis=(1, 2))]
     return np.where(result == UNLABELLED, labels, result)
 
 
-def _grown(labels: Labels) -> Labels:
-    """Let labels grow over unlabelled pixels beside them, some steps far."""
-    tall = stacked(labels, gap=1, fill=UNLABELLED)
-    settled = np.full_like(tall, UNLABELLED)
-    flat, fixed = (part.reshape(-1, labels.shape[2]) for part in (tall, settled))
-    inside = settled[:, : labels.shape[1]]
-    for _ in range(STEPS):
-        np.multiply(tall[:, :-1] != UNLABELLED, np.uint8(UNLABELLED), out=inside)
-        # Nobody's pixels hold 255, higher than any label, so the lowest neighbour is a minimum.
-        found = cv2.erode(flat, CROSS)
-        np.minimum(flat, np.maximum(found, fixed, out=found), out=flat)
-    return tall[:, :-1]
+def fill_with_majority(labels: Labels, missing: Mask) -> Labels:
+    """Give each gap of missing pixels the most frequent label of the adjacent pixels.
 
-
-def majority_label(labels: Labels, missing: Mask) -> Labels:
-    """Give each gap of missing pixels the label that most of the other pixels beside it have.
-
-    A gap is made of missing pixels that share sides; beside it is what shares a side with it, once
-    for each side. Of several labels as frequent, the lowest. An image of which everything is
-    missing stays as it is.
+    A gap consists of missing pixels that share sides; a pixel adjacent to it counts once per
+    shared side; ties go to the lowest label. An image without any other pixel is left unchanged.
     """
     gaps = Regions.of(missing.view(np.uint8))
-    number, (inside, beside) = gaps.numbers().ravel(), _edges(missing)
-    gap, label = number[inside], labels.ravel()[beside].astype(np.intp)
+    number, (inside, adjacent) = gaps.numbers().ravel(), _gap_edges(missing)
+    gap, label = number[inside], labels.ravel()[adjacent].astype(np.intp)
     kinds, votes = np.unique(gap * (UNLABELLED + 1) + label, return_counts=True)
     gap, label = np.divmod(kinds, UNLABELLED + 1)
     order = np.lexsort((label, -votes, gap))
@@ -229,21 +192,11 @@ def majority_label(labels: Labels, missing: Mask) -> Labels:
     return np.where(filled == UNLABELLED, labels, filled)
 
 
-def _edges(missing: Mask) -> Pairs:
-    """Pair missing pixels, by their places, with others that share a side with them."""
-    found = []
-    for shift, first, second in adjacent_views(missing.shape, connectivity=1):
-        for inside, other, step in ((first, second, shift), (second, first, -shift)):
-            places = paste(inside, missing[inside] & ~missing[other], missing.shape)
-            found.append(np.stack([places, places + step]))
-    return np.concatenate(found, axis=1)
-
-
-def next_best(maps: Map, labels: Labels, missing: Mask, ignore: int | None) -> Labels:
+def fill_with_next_best(maps: Map, labels: Labels, missing: Mask, ignore: int | None) -> Labels:
     """Give missing pixels their most probable class other than their own and the ignored one.
 
-    Where no such class has a chance, the nearest label. An image of which everything is missing
-    stays as it is.
+    Where all other classes have probability 0, the nearest label. An image of which every pixel is
+    missing is left unchanged.
     """
     missing = missing & ~missing.all(axis=(1, 2), keepdims=True)
     image, row, col = np.nonzero(missing)
@@ -251,7 +204,55 @@ def next_best(maps: Map, labels: Labels, missing: Mask, ignore: int | None) -> L
     np.put_along_axis(scores, labels[missing][:, None].astype(np.intp), 0, axis=1)
     if ignore is not None:
         scores[:, ignore] = 0
-    found = labels.copy()
-    found[missing] = argmax(scores)
+    result = labels.copy()
+    result[missing] = argmax(scores)
     missing[missing] = scores.max(axis=1) == 0
-    return nearest_label(found, missing)
+    return fill_with_nearest(result, missing)
+
+
+def _touching_runs(
+    labels: Labels, begins: Mask, lengths: Int[np.ndarray, " run"], connectivity: Connectivity
+) -> Pairs:
+    """Pair runs of one label that touch in two adjacent rows."""
+    run = np.repeat(np.arange(len(lengths), dtype=np.int32), lengths)
+    pairs = []
+    for shift, above, below in adjacent_views(labels.shape, connectivity)[1:]:
+        # Two runs overlap in one stretch; it begins where one of them does, or at the left edge.
+        first = begins[above] | begins[below]
+        first[:, :, :1] = True
+        indices = paste(above, (labels[above] == labels[below]) & first, labels.shape)
+        pairs.append(np.stack([run[indices], run[indices + shift]]))
+    return np.concatenate(pairs, axis=1)
+
+
+def _components(pairs: Pairs, count: int) -> tuple[int, Integer[np.ndarray, " node"]]:
+    ones = np.ones(pairs.shape[1], dtype=np.int8)
+    graph = coo_array((ones, (pairs[0], pairs[1])), shape=(count, count))
+    components: tuple[int, Integer[np.ndarray, " node"]] = connected_components(
+        graph, directed=False
+    )
+    return components
+
+
+def _grow(labels: Labels) -> Labels:
+    """Let labels grow over adjacent unlabelled pixels by a few steps."""
+    stacked = stack_images(labels, gap=1, fill=UNLABELLED)
+    settled = np.full_like(stacked, UNLABELLED)
+    flat, fixed = (block.reshape(-1, labels.shape[2]) for block in (stacked, settled))
+    inside = settled[:, : labels.shape[1]]
+    for _ in range(GROW_STEPS):
+        np.multiply(stacked[:, :-1] != UNLABELLED, np.uint8(UNLABELLED), out=inside)
+        # Unlabelled is 255, above any label, so the lowest adjacent label is a minimum.
+        lowest = cv2.erode(flat, CROSS)
+        np.minimum(flat, np.maximum(lowest, fixed, out=lowest), out=flat)
+    return stacked[:, :-1]
+
+
+def _gap_edges(missing: Mask) -> Pairs:
+    """Pair the indices of missing pixels with those of other pixels that share a side with them."""
+    pairs = []
+    for shift, first, second in adjacent_views(missing.shape, connectivity=1):
+        for inside, other, step in ((first, second, shift), (second, first, -shift)):
+            indices = paste(inside, missing[inside] & ~missing[other], missing.shape)
+            pairs.append(np.stack([indices, indices + step]))
+    return np.concatenate(pairs, axis=1)

@@ -1,30 +1,27 @@
-"""Scores of the classes become probabilities, and nobody's label changes by it."""
+"""Turn class scores into probabilities without changing any pixel's highest class."""
 
 import numpy as np
 
 from evaluation.core.arrays import argmax
-from evaluation.core.types import Labels, Map
+from evaluation.core.types import Map
 
 CLASS_AXIS = 1
 
 
 def renormalise(scores: Map) -> Map:
-    """Divide by the sum over the classes, in place; each pixel's highest class stays the highest.
+    """Divide by the sum over classes, in place; the highest class of each pixel is unchanged.
+
+    A division may make two neighbouring floats equal; such ties are undone.
 
     Args:
-        scores: not negative, float32; no pixel's are all zero.
+        scores: non-negative, float32; at least one class of every pixel is above 0.
     """
     winner = argmax(scores)
     scores /= scores.sum(axis=CLASS_AXIS, keepdims=True)
-    return _won_by(winner, scores)
-
-
-def _won_by(winner: Labels, maps: Map) -> Map:
-    """Undo ties that rounding has made, in place: a division may merge two neighbouring floats."""
-    tied = (argmax(maps) != winner)[:, None]
+    tied = (argmax(scores) != winner)[:, None]
     if tied.any():
-        winner = winner[:, None].astype(np.intp)
-        value = np.take_along_axis(maps, winner, CLASS_AXIS)
+        index = winner[:, None].astype(np.intp)
+        value = np.take_along_axis(scores, index, CLASS_AXIS)
         raised = np.where(tied, np.nextafter(value, np.float32(np.inf)), value)
-        np.put_along_axis(maps, winner, raised, CLASS_AXIS)
-    return maps
+        np.put_along_axis(scores, index, raised, CLASS_AXIS)
+    return scores

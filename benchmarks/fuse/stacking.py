@@ -1,4 +1,4 @@
-"""Stacking on millions of pixels, beside scikit-learn's logistic regression."""
+"""Stacking on millions of pixels, compared with scikit-learn's logistic regression."""
 
 from pathlib import Path
 from typing import Any
@@ -8,101 +8,107 @@ from jaxtyping import Float
 from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
 
-from benchmarks.fuse.synthetic import CLASSES, Size
+from benchmarks.fuse import ComparisonResult, Workload
+from benchmarks.synthetic import CLASSES
 from ensemble.fusion import Fusion, TrainingBlock
-from ensemble.pipeline.bench.timing import compared, in_turns
-from ensemble.sampling import PerPixelFeatures, PixelTarget, sample
+from ensemble.pipeline.bench.timing import compared, interleaved
+from ensemble.sampling import PerPixelFeatures, PixelTarget, draw_pixels
 from ensemble.strategies import STRATEGIES
 from evaluation.core.blocks import blocks
 from evaluation.core.types import Map, Maps
 
 SIDE, BLOCK_IMAGES = 128, 32
-SHARES = (0.0, 0.5, 0.2, 0.27, 0.03)
-"""How often each class occurs; as rare as on Mars."""
+CLASS_SHARES = (0.0, 0.5, 0.2, 0.27, 0.03)
+"""As on Mars, where the last class is rare."""
 
-OURS_OF, THEIRS_OF, HELD_OUT_OF = 20, 8, 8
-"""Ours draws a twentieth of the pixels, scikit-learn is fitted on an eighth of them, and both are
-examined on an eighth as many others."""
+OUR_FRACTION, SKLEARN_FRACTION, HOLDOUT_FRACTION = 20, 8, 8
+"""Ours samples a twentieth of the pixels, scikit-learn is fitted on an eighth of them; both are
+evaluated on others, an eighth as many."""
 
-MOST_ROUNDS = 2
+MAX_ROUNDS = 2
 FLOOR = 2.0**-25
-OURS, THEIRS = "ours", "scikit-learn"
+OURS, SKLEARN = "ours", "scikit-learn"
 
 Rows = tuple[PerPixelFeatures, PixelTarget]
 
 
-def stacking(size: Size, folder: Path) -> dict[str, Any]:
-    """Compare held-out log-loss and time of the fits, each timed twice at most.
+def stacking(workload: Workload, folder: Path) -> ComparisonResult:
+    """Compare held-out log-loss and time of the fits, each timed at most twice.
 
     Ours goes through all pixels and fits on the sample that it draws. scikit-learn's time on all of
     them is extrapolated from its time on some, in proportion to the pixels.
-
-    Args:
-        size: how much.
-        folder: nothing is written.
     """
-    images = max(1, size.pixels // SIDE**2)
-    cuts = blocks(images, BLOCK_IMAGES)
-    parts = [_drawn(1 + cut.start, cut.stop - cut.start, size.members) for cut in cuts]
-    held_out = _drawn(0, max(1, images // HELD_OUT_OF), size.members)
+    images = max(1, workload.pixels // SIDE**2)
+    training = [
+        _draw_block(1 + block.start, block.stop - block.start, workload.members)
+        for block in blocks(images, BLOCK_IMAGES)
+    ]
+    holdout = _draw_block(0, max(1, images // HOLDOUT_FRACTION), workload.members)
     pixels = images * SIDE**2
-    sides = _sides(parts, held_out, pixels, min(size.rounds, MOST_ROUNDS))
-    on_all = sides[THEIRS]["median_s"] * pixels / sides[THEIRS]["pixels"]
-    return {
-        "sides": sides,
+    sides = _fit_both(training, holdout, pixels, min(workload.rounds, MAX_ROUNDS))
+    on_all = sides[SKLEARN]["median_s"] * pixels / sides[SKLEARN]["pixels"]
+    facts = {
         "pixels": pixels,
-        "features": size.members * CLASSES,
-        "held_out_pixels": held_out.target.size,
-        "log_loss_above_scikit_learn": sides[OURS]["log_loss"] - sides[THEIRS]["log_loss"],
+        "features": workload.members * CLASSES,
+        "held_out_pixels": holdout.target.size,
+        "log_loss_above_scikit_learn": sides[OURS]["log_loss"] - sides[SKLEARN]["log_loss"],
         "scikit_learn_on_all_extrapolated_s": on_all,
         "times_faster_extrapolated": on_all / sides[OURS]["median_s"],
-        "sample": _sampled(parts, pixels // OURS_OF),
+        "sample": _sample_shares(training, pixels // OUR_FRACTION),
     }
+    return ComparisonResult(sides, facts)
 
 
-def _sides(
-    parts: list[TrainingBlock], held_out: TrainingBlock, pixels: int, rounds: int
+def _fit_both(
+    training: list[TrainingBlock], holdout: TrainingBlock, pixels: int, rounds: int
 ) -> dict[str, dict[str, float]]:
     strategy = STRATEGIES.build(
-        f"stacking(sample_pixels={pixels // OURS_OF})",
+        f"stacking(sample_pixels={pixels // OUR_FRACTION})",
         classes=CLASSES,
         ignore=0,
         floor=FLOOR,
         seed=0,
     )
     # Pixels are drawn independently, so the first are as good a sample as any.
-    enough = -(-len(parts) // THEIRS_OF)
-    logs, target = _rows(parts[:enough], pixels // THEIRS_OF)
-    fitted: dict[str, Any] = {}
+    enough = -(-len(training) // SKLEARN_FRACTION)
+    logs, target = _rows(training[:enough], pixels // SKLEARN_FRACTION)
+    models: dict[str, Any] = {}
 
     def ours() -> None:
-        fitted[OURS] = strategy.fit(parts)
+        models[OURS] = strategy.fit(training)
 
-    def theirs() -> None:
-        fitted[THEIRS] = LogisticRegression(max_iter=1000).fit(logs, target)
+    def sklearn() -> None:
+        models[SKLEARN] = LogisticRegression(max_iter=1000).fit(logs, target)
 
-    sides = compared(in_turns({OURS: ours, THEIRS: theirs}, rounds), OURS)
-    sides[OURS] |= {"pixels": pixels // OURS_OF, "log_loss": _ours(fitted[OURS], held_out)}
-    sides[THEIRS] |= {"pixels": len(target), "log_loss": _theirs(fitted[THEIRS], held_out)}
+    sides = compared(interleaved({OURS: ours, SKLEARN: sklearn}, rounds), OURS)
+    sides[OURS] |= {
+        "pixels": pixels // OUR_FRACTION,
+        "log_loss": _log_loss(_our_probs(models[OURS], holdout), holdout),
+    }
+    features = _rows([holdout], holdout.target.size)[0]
+    sides[SKLEARN] |= {
+        "pixels": len(target),
+        "log_loss": _log_loss(models[SKLEARN].predict_proba(features), holdout),
+    }
     return sides
 
 
-def _drawn(seed: int, images: int, members: int) -> TrainingBlock:
+def _draw_block(seed: int, images: int, members: int) -> TrainingBlock:
     """Draw target and maps; members differ in skill, share errors, and confuse classes."""
     rng, fixed = np.random.default_rng(seed), np.random.default_rng(0)
-    habits = fixed.normal(scale=0.5, size=(members, CLASSES, CLASSES)) + 2 * np.eye(CLASSES)
-    target = rng.choice(CLASSES, p=SHARES, size=(images, SIDE, SIDE)).astype(np.uint8)
+    biases = fixed.normal(scale=0.5, size=(members, CLASSES, CLASSES)) + 2 * np.eye(CLASSES)
+    target = rng.choice(CLASSES, p=CLASS_SHARES, size=(images, SIDE, SIDE)).astype(np.uint8)
     shared = rng.standard_normal((*target.shape, CLASSES), dtype=np.float32)
     maps: Maps = np.empty((members, images, CLASSES, SIDE, SIDE), np.float32)
-    for one, habit in zip(maps, habits.astype(np.float32), strict=True):
-        own = rng.standard_normal(shared.shape, dtype=np.float32)
-        said: Map = softmax(habit[target] + shared + np.float32(1.5) * own, axis=-1)
-        one[...] = np.moveaxis(said, -1, 1)
+    for member_maps, bias in zip(maps, biases.astype(np.float32), strict=True):
+        noise = rng.standard_normal(shared.shape, dtype=np.float32)
+        probs: Map = softmax(bias[target] + shared + np.float32(1.5) * noise, axis=-1)
+        member_maps[...] = np.moveaxis(probs, -1, 1)
     return TrainingBlock(maps, target)
 
 
 def _rows(parts: list[TrainingBlock], pixels: int) -> Rows:
-    """Return log-probabilities, a row a pixel, and the target."""
+    """Return log-probabilities, one row per pixel, and the target."""
     rows = [
         np.moveaxis(maps, (0, 2), (-2, -1)).reshape(target.size, -1) for maps, target, _ in parts
     ]
@@ -110,27 +116,23 @@ def _rows(parts: list[TrainingBlock], pixels: int) -> Rows:
     return logs, np.concatenate([target.ravel() for _, target, _ in parts])[:pixels]
 
 
-def _ours(fusion: Fusion, held_out: TrainingBlock) -> float:
-    said = np.moveaxis(fusion(held_out.maps), 1, -1).reshape(-1, CLASSES)
-    return _log_loss(said[:, 1:], held_out)
+def _our_probs(fusion: Fusion, holdout: TrainingBlock) -> Float[np.ndarray, "pixel scored"]:
+    probs: Map = np.moveaxis(fusion(holdout.maps), 1, -1).reshape(-1, CLASSES)[:, 1:]
+    return probs
 
 
-def _theirs(model: LogisticRegression, held_out: TrainingBlock) -> float:
-    return _log_loss(model.predict_proba(_rows([held_out], held_out.target.size)[0]), held_out)
+def _log_loss(probs: Float[np.ndarray, "pixel scored"], holdout: TrainingBlock) -> float:
+    target = holdout.target.ravel().astype(int) - 1
+    return -float(np.log(probs[np.arange(len(target)), target]).mean())
 
 
-def _log_loss(said: Float[np.ndarray, "pixel scored"], held_out: TrainingBlock) -> float:
-    target = held_out.target.ravel().astype(int) - 1
-    return -float(np.log(said[np.arange(len(target)), target]).mean())
-
-
-def _sampled(parts: list[TrainingBlock], pixels: int) -> dict[str, list[float]]:
-    """Return each scored class's share of the pixels, of our sample, and of the sample's weight."""
-    found = sample(parts, classes=CLASSES, ignore=0, pixels=pixels, seed=0)
-    drawn = np.bincount(found.target, minlength=CLASSES)[1:]
-    weighed = np.bincount(found.target, found.weight, CLASSES)[1:]
+def _sample_shares(training: list[TrainingBlock], pixels: int) -> dict[str, list[float]]:
+    """Return each scored class's share of all pixels, of our sample, and of the sample's weight."""
+    sampled = draw_pixels(training, classes=CLASSES, ignore=0, pixels=pixels, seed=0)
+    counts = np.bincount(sampled.target, minlength=CLASSES)[1:]
+    weights = np.bincount(sampled.target, sampled.weight, CLASSES)[1:]
     return {
-        "shares_of_all": (found.counts[1:] / found.counts.sum()).tolist(),
-        "shares_drawn": (drawn / drawn.sum()).tolist(),
-        "shares_by_weight": weighed.tolist(),
+        "shares_of_all": (sampled.counts[1:] / sampled.counts.sum()).tolist(),
+        "shares_drawn": (counts / counts.sum()).tolist(),
+        "shares_by_weight": weights.tolist(),
     }

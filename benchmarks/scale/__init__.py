@@ -1,1 +1,1 @@
-"""`ens bench scale`: more images take more time, an image the same, and memory the same."""
+"""Time and memory per image up to 100,000 images: `python -m benchmarks.scale`."""

@@ -1,7 +1,7 @@
-"""Calibrators: probabilities into such that are right as often as they say.
+"""Calibrators: map probabilities to ones that match the observed frequencies.
 
-A factory gives what learns one from a sample of pixels; the result is a fusion of a single member.
-Where a class is not scored nothing is known about it, so it is left out of what is learned.
+A factory returns a function that fits on a sample of pixels and returns a fusion of a single
+member. The ignored class is left out of the fit, since nothing is known about it.
 """
 
 from evaluation.core.specs import Table

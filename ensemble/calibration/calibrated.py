@@ -1,7 +1,4 @@
-"""Any strategy with calibrated probabilities: after pooling, or member by member before it.
-
-Which images a strategy learns from, and which its calibrator.
-"""
+"""Any strategy with calibrated probabilities: after pooling, or per member before it."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -19,139 +16,78 @@ from ensemble.fusion import (
     fuse_block,
     needs_images,
 )
-from ensemble.sampling import PixelSample, sample
+from ensemble.sampling import PixelSample, draw_pixels
 from evaluation.core.classes import UNLABELLED
 from evaluation.core.errors import BadData
 from evaluation.core.types import Array, Groups, Images, Kept, Map, Maps
-from members.data.folds import hold_out
 
-PART = 5
-"""One image of so many is kept from a strategy that learns, for its calibrator."""
+SAMPLE_PIXELS = 100_000
 
-FEWEST_GROUPS = 2
+CALIBRATION_PART = 5
+"""One image in so many is held out from a learned strategy, for its calibrator."""
 
-
-def calibration_split(blocks: Blocks, seed: int) -> Kept:
-    """Choose a fifth of the images with target; where groups are known, whole groups.
-
-    Args:
-        blocks: what there is to learn from.
-        seed: decides between groups alike.
-
-    Raises:
-        BadData: fewer than five images, or a single group.
-    """
-    if isinstance(blocks, TrainingBlocks) and blocks.groups is not None:
-        return _held_out_groups(blocks.target, blocks.groups, seed)
-    known = np.concatenate([labelled(block) for block in blocks])
-    if known.sum() < PART:
-        raise BadData(
-            f"{known.sum()} images with target to fit on; calibrating a strategy that learns needs"
-            f" {PART} or more: add images, or leave calibrate= out"
-        )
-    chosen: Kept = known & (np.cumsum(known) % PART == 0)
-    return chosen
-
-
-@dataclass(frozen=True)
-class CalibrationSplit:
-    """All blocks with the target of the kept images only."""
-
-    blocks: Blocks
-    kept: Kept
-
-    def __iter__(self) -> Iterator[TrainingBlock]:
-        before = 0
-        for block in self.blocks:
-            kept = self.kept[before : before + len(block.target)]
-            target = np.where(kept[:, None, None], block.target, UNLABELLED)
-            yield block._replace(target=target)
-            before += len(kept)
-
-
-def labelled(block: TrainingBlock) -> Kept:
-    """Tell which images of a block have target."""
-    known: Kept = (block.target != UNLABELLED).any(axis=(1, 2))
-    return known
-
-
-def _held_out_groups(target: Array, groups: Groups, seed: int) -> Kept:
-    known = (target != UNLABELLED).any(axis=(1, 2))
-    count = len(np.unique(groups[known]))
-    if count < FEWEST_GROUPS:
-        raise BadData(
-            f"{count} group of images with target to fit on; calibrating a strategy that learns"
-            f" needs {FEWEST_GROUPS} or more: add images, or leave calibrate= out"
-        )
-    chosen = np.zeros(len(known), bool)
-    chosen[known] = hold_out(target[known], groups[known], 1 / PART, seed)
-    return chosen
-
-
-PIXELS = 100_000
-
-At = Literal["pool", "members"]
+MIN_GROUPS = 2
 
 
 def calibrated(
     strategy: Fusion | LearnedFusion,
-    learn: Calibrator,
+    calibrator: Calibrator,
     *,
     classes: int,
     ignore: int | None,
     seed: int,
-    at: At,
+    stage: Literal["pool", "members"],
 ) -> LearnedFusion:
     """Return a strategy whose probabilities are calibrated.
 
-    Pooling calibrated members makes the pool too unsure of itself, so by default the pool is
-    calibrated. A strategy that learns is surer on what it learned from than elsewhere: the
-    calibrator learns from a fifth of the images, fused by what was fitted on the others; then the
-    strategy is fitted on all. Where groups of neighbouring images are known, none is divided
-    between the two.
+    The mean of calibrated members is underconfident, so by default the pooled map is calibrated. A
+    learned strategy is more confident on what it was fitted on than elsewhere: the calibrator is
+    fitted on a fifth of the images, fused by what was fitted on the others; then the strategy is
+    fitted on all. Where groups of related images are known, none is split between the two.
 
     Args:
-        strategy: what pools.
-        learn: the calibrator.
-        classes: how many classes there are.
-        ignore: the class that is not scored.
-        seed: of the draw of pixels.
-        at: `pool` calibrates what the strategy gives, `members` what it gets.
+        strategy: pools the members.
+        calibrator: fits on a sample of pixels.
+        seed: random seed of the sample.
+        stage: `pool` calibrates the output of the strategy, `members` its inputs.
 
-    Source: Rahaman and Thiery, "Uncertainty Quantification and Deep Ensembles", NeurIPS 2021.
+    References:
+        Rahaman and Thiery, "Uncertainty Quantification and Deep Ensembles", NeurIPS 2021.
     """
 
-    def drawn(blocks: Blocks) -> PixelSample:
-        return sample(blocks, classes=classes, ignore=ignore, pixels=PIXELS, seed=seed)
+    def draw(blocks: Blocks) -> PixelSample:
+        return draw_pixels(blocks, classes=classes, ignore=ignore, pixels=SAMPLE_PIXELS, seed=seed)
 
     def fit_pool(blocks: Blocks) -> Fusion:
         if not isinstance(strategy, LearnedFusion):
-            return Calibrated(strategy, learn(drawn(_Fused(blocks, strategy))))
-        kept_back = calibration_split(blocks, seed)
-        partial = strategy.fit(CalibrationSplit(blocks, ~kept_back))
-        calibrator = learn(drawn(_Fused(CalibrationSplit(blocks, kept_back), partial)))
-        return Calibrated(strategy.fit(blocks), calibrator)
+            return Calibrated(strategy, calibrator(draw(_FusedBlocks(blocks, strategy))))
+        held_out = calibration_split(blocks, seed)
+        partial = strategy.fit(CalibrationSplit(blocks, ~held_out))
+        fused = _FusedBlocks(CalibrationSplit(blocks, held_out), partial)
+        fitted_calibrator = calibrator(draw(fused))
+        return Calibrated(strategy.fit(blocks), fitted_calibrator)
 
     def fit_members(blocks: Blocks) -> Fusion:
-        every = drawn(blocks)
-        members = range(every.maps.shape[1])
-        each = tuple(learn(replace(every, maps=every.maps[:, m : m + 1])) for m in members)
-        first = _Each(each)
-        pool = (
-            strategy.fit(_Fed(blocks, first)) if isinstance(strategy, LearnedFusion) else strategy
+        sample = draw(blocks)
+        members = range(sample.maps.shape[1])
+        calibrators = tuple(
+            calibrator(replace(sample, maps=sample.maps[:, m : m + 1])) for m in members
         )
-        return CalibratedMembers(pool, each)
+        if not isinstance(strategy, LearnedFusion):
+            return CalibratedMembers(strategy, calibrators)
+        fused = strategy.fit(_CalibratedBlocks(blocks, _PerMember(calibrators)))
+        return CalibratedMembers(fused, calibrators)
 
-    return LearnedFusion(fit_pool if at == "pool" else fit_members, needs_images(strategy))
+    return LearnedFusion(fit_pool if stage == "pool" else fit_members, needs_images(strategy))
 
 
 @dataclass(frozen=True)
 class Calibrated:
-    """A fusion whose result is calibrated.
+    """A fusion whose output is calibrated.
 
     Args:
-        inner: what pools.
-        calibrator: takes the result as its only member.
+        inner: pools the members.
+        calibrator: takes the pooled map as its only member.
     """
 
     inner: Fusion
@@ -159,7 +95,7 @@ class Calibrated:
 
     @property
     def needs_images(self) -> bool:
-        """Whether the pool looks at the images."""
+        """Whether the inner fusion reads the images."""
         return needs_images(self.inner)
 
     def __call__(self, maps: Maps, images: Images | None = None) -> Map:
@@ -169,11 +105,11 @@ class Calibrated:
 
 @dataclass(frozen=True)
 class CalibratedMembers:
-    """A fusion of members that are calibrated each.
+    """A fusion of members that are calibrated one by one.
 
     Args:
-        inner: what pools.
-        calibrators: one a member.
+        inner: pools the members.
+        calibrators: one per member.
     """
 
     inner: Fusion
@@ -181,16 +117,74 @@ class CalibratedMembers:
 
     @property
     def needs_images(self) -> bool:
-        """Whether the pool looks at the images."""
+        """Whether the inner fusion reads the images."""
         return needs_images(self.inner)
 
     def __call__(self, maps: Maps, images: Images | None = None) -> Map:
         """Calibrate, then fuse."""
-        return fuse_block(self.inner, _Each(self.calibrators)(maps), images)
+        return fuse_block(self.inner, _PerMember(self.calibrators)(maps), images)
+
+
+def calibration_split(blocks: Blocks, seed: int) -> Kept:
+    """Choose a fifth of the labelled images; where groups are known, whole groups.
+
+    Args:
+        blocks: all blocks to fit on.
+        seed: random seed that decides between equal groups.
+
+    Raises:
+        BadData: fewer than five images, or a single group.
+    """
+    if isinstance(blocks, TrainingBlocks) and blocks.groups is not None:
+        return _hold_out_groups(blocks.target, blocks.groups, seed)
+    labelled = np.concatenate([_labelled_images(block.target) for block in blocks])
+    if labelled.sum() < CALIBRATION_PART:
+        raise BadData(
+            f"{labelled.sum()} images with target to fit on; calibrating a strategy that learns"
+            f" needs {CALIBRATION_PART} or more: add images, or leave calibrate= out"
+        )
+    chosen: Kept = labelled & (np.cumsum(labelled) % CALIBRATION_PART == 0)
+    return chosen
 
 
 @dataclass(frozen=True)
-class _Each:
+class CalibrationSplit:
+    """All blocks with the target of the selected images only."""
+
+    blocks: Blocks
+    selected: Kept
+
+    def __iter__(self) -> Iterator[TrainingBlock]:
+        start = 0
+        for block in self.blocks:
+            selected = self.selected[start : start + len(block.target)]
+            target = np.where(selected[:, None, None], block.target, UNLABELLED)
+            yield block._replace(target=target)
+            start += len(selected)
+
+
+def _hold_out_groups(target: Array, groups: Groups, seed: int) -> Kept:
+    from members.data.folds import hold_out
+
+    labelled = _labelled_images(target)
+    count = len(np.unique(groups[labelled]))
+    if count < MIN_GROUPS:
+        raise BadData(
+            f"{count} group of images with target to fit on; calibrating a strategy that learns"
+            f" needs {MIN_GROUPS} or more: add images, or leave calibrate= out"
+        )
+    chosen = np.zeros(len(labelled), bool)
+    chosen[labelled] = hold_out(target[labelled], groups[labelled], 1 / CALIBRATION_PART, seed)
+    return chosen
+
+
+def _labelled_images(target: Array) -> Kept:
+    labelled: Kept = (target != UNLABELLED).any(axis=(1, 2))
+    return labelled
+
+
+@dataclass(frozen=True)
+class _PerMember:
     calibrators: tuple[Fusion, ...]
 
     def __call__(self, maps: Maps) -> Maps:
@@ -199,28 +193,28 @@ class _Each:
 
 
 @dataclass(frozen=True)
-class _Fed:
+class _CalibratedBlocks:
     """Blocks of calibrated members."""
 
     blocks: Blocks
-    each: _Each
+    calibrate: _PerMember
 
     def __iter__(self) -> Iterator[TrainingBlock]:
         for block in self.blocks:
-            yield block._replace(maps=self.each(block.maps))
+            yield block._replace(maps=self.calibrate(block.maps))
 
 
 @dataclass(frozen=True)
-class _Fused:
-    """What a fusion makes of those images that have target, as the only member."""
+class _FusedBlocks:
+    """The fused maps of the labelled images, as the only member."""
 
     blocks: Blocks
     fusion: Fusion
 
     def __iter__(self) -> Iterator[TrainingBlock]:
         for block in self.blocks:
-            known = labelled(block)
-            images = None if block.images is None else block.images[known]
-            if known.any():
-                fused = fuse_block(self.fusion, block.maps[:, known], images)
-                yield TrainingBlock(fused[None], block.target[known])
+            labelled = _labelled_images(block.target)
+            images = None if block.images is None else block.images[labelled]
+            if labelled.any():
+                fused = fuse_block(self.fusion, block.maps[:, labelled], images)
+                yield TrainingBlock(fused[None], block.target[labelled])

@@ -1,141 +1,79 @@
-"""Isotonic regression: whatever rising curve fits, for each class against the others.
-
-Temperature scaling: all confidences up or down by one number.
-
-Vector scaling: a temperature and a bias for each class.
-"""
+"""The calibrators: temperature scaling, vector scaling and isotonic regression."""
 
 from dataclasses import dataclass
-from typing import Annotated
 
 import numpy as np
 from jaxtyping import Bool, Float
-from pydantic import Field
-from scipy.optimize import minimize, minimize_scalar
-from scipy.special import log_softmax
 
 from ensemble.calibration.scored_classes import (
     Calibrator,
-    Labelled,
     Odds,
     Shares,
-    calibrated_by,
+    calibrate_scored,
     condition_on_scored,
 )
-from ensemble.fusion import SMALLEST, Fusion, by_pieces
+from ensemble.fusion import Floor, Fusion, PixelwiseFusion, ScoredLabels
 from ensemble.sampling import PerPixel, PixelSample
 from evaluation.core.types import Map, Maps
 
+MAX_LOG_TEMPERATURE = 4.0
+"""Temperatures are searched between exp(-4) and exp(4)."""
+
+PRIOR_STRENGTH = 1e-4
+"""Half of this times the squared distance from the identity is added to the loss of `vector`, so
+that a class which is never or always correct gets finite numbers."""
+
+PerScored = Float[np.ndarray, "scored"]
 Knots = Float[np.ndarray, "knot"]
+Parameters = Float[np.ndarray, "parameter"]
 
 
-def isotonic(
-    ignore: int | None, *, floor: Annotated[float, Field(ge=SMALLEST, lt=1)] = 1e-6
-) -> Calibrator:
-    """Replace each class's probability by how often it was right, then renormalise.
+def temperature(ignore: int | None, *, floor: Floor = 1e-6) -> Calibrator:
+    """Raise probabilities to the power 1/T, with the T of the lowest log-loss.
 
-    It assumes nothing but that more is more, and needs more target than two numbers a class do.
-
-    Args:
-        ignore: the class that is not scored.
-        floor: no class gets less than this, since a curve may start at 0.
-
-    Source: Zadrozny and Elkan, "Transforming Classifier Scores into Accurate Multiclass Probability
-    Estimates", KDD 2002.
-    """
-
-    def learn(drawn: PixelSample) -> Fusion:
-        from sklearn.isotonic import IsotonicRegression
-
-        scored, said, target = condition_on_scored(drawn, ignore)
-        inputs, outputs = [], []
-        for place in range(len(scored)):
-            curve = IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip")
-            curve.fit(said[:, place], target == place, drawn.weight)
-            inputs.append(curve.X_thresholds_)
-            outputs.append(curve.y_thresholds_)
-        ends = np.cumsum([len(part) for part in inputs])
-        return Isotonic(np.concatenate(inputs), np.concatenate(outputs), ends, scored, floor)
-
-    return learn
-
-
-@dataclass(frozen=True)
-class Isotonic:
-    """A curve of straight pieces for each scored class.
+    Predictions are unchanged, only their confidence changes.
 
     Args:
-        inputs: where the pieces meet, one class after the other.
-        outputs: the curve's height there.
-        ends: behind each scored class's last knot.
-        scored: the labels of the scored classes.
-        floor: see `isotonic`.
+        floor: lower bound of probabilities before the logarithm, while T is fitted.
+
+    References:
+        Guo et al., "On Calibration of Modern Neural Networks", ICML 2017.
+
+    Examples:
+        A member that is certain and right three times out of four.
+
+        >>> maps = np.tile(np.array([0.99, 0.01], np.float32), (4, 1, 1))
+        >>> sample = PixelSample(maps, np.array([0, 0, 0, 1]), np.full(4, 0.25),
+        ...     np.array([3, 1]), np.empty((4, 0)))
+        >>> calibrate = temperature(None)(sample)
+        >>> calibrate(maps[:1, :, :, None, None]).ravel().round(2)
+        array([0.75, 0.25], dtype=float32)
     """
 
-    inputs: Knots
-    outputs: Knots
-    ends: Labelled
-    scored: Labelled
-    floor: float
+    def fit(sample: PixelSample) -> Fusion:
+        from scipy.optimize import minimize_scalar
+        from scipy.special import log_softmax
 
-    def __call__(self, maps: Maps) -> Map:
-        """Calibrate."""
-        return calibrated_by(self._odds, maps, self.scored)
-
-    def _odds(self, said: Odds) -> Odds:
-        curves = zip(
-            np.split(self.inputs, self.ends[:-1]),
-            np.split(self.outputs, self.ends[:-1]),
-            strict=True,
-        )
-        for place, (inputs, outputs) in enumerate(curves):
-            said[:, place] = np.interp(said[:, place], inputs, outputs)
-        np.maximum(said, np.float32(self.floor), out=said)
-        return said
-
-
-WIDEST = 4.0
-"""Temperatures are looked for between exp(-4) and exp(4)."""
-
-
-def temperature(
-    ignore: int | None, *, floor: Annotated[float, Field(ge=SMALLEST, lt=1)] = 1e-6
-) -> Calibrator:
-    """Raise probabilities to the power 1/T, with the T that makes the target most probable.
-
-    No prediction changes, only how sure it is.
-
-    Args:
-        ignore: the class that is not scored.
-        floor: probabilities below this are raised to it before the logarithm, when T is learned.
-
-    Source: Guo et al., "On Calibration of Modern Neural Networks", ICML 2017.
-    """
-
-    def learn(drawn: PixelSample) -> Fusion:
-        _, said, target = condition_on_scored(drawn, ignore)
-        logs = np.log(np.maximum(said, floor))
-        places = np.arange(len(target))
+        _, shares, target = condition_on_scored(sample, ignore)
+        logs = np.log(np.maximum(shares, floor))
+        pixels = np.arange(len(target))
 
         def loss(coldness: float) -> float:
-            told = log_softmax(logs * np.exp(coldness), axis=1)[places, target]
-            return -float(drawn.weight @ told)
+            log_probs = log_softmax(logs * np.exp(coldness), axis=1)[pixels, target]
+            return -float(sample.weight @ log_probs)
 
-        found = minimize_scalar(loss, bounds=(-WIDEST, WIDEST), method="bounded")
-        return Temperature(float(np.exp(-found.x)))
+        bounds = (-MAX_LOG_TEMPERATURE, MAX_LOG_TEMPERATURE)
+        result = minimize_scalar(loss, bounds=bounds, method="bounded")
+        return Temperature(float(np.exp(-result.x)))
 
-    return learn
+    return fit
 
 
 @dataclass(frozen=True)
-class Temperature:
-    """A power 1 / `temperature` of one member's probabilities."""
+class Temperature(PixelwiseFusion):
+    """Probabilities of one member to the power 1 / `temperature`."""
 
     temperature: float
-
-    def __call__(self, maps: Maps) -> Map:
-        """Calibrate."""
-        return by_pieces(maps, self._scores)
 
     def _scores(self, maps: Maps) -> Map:
         # What is 0 stays 0.
@@ -147,36 +85,36 @@ class Temperature:
         return logs
 
 
-PULL = 1e-4
-"""Half of this times the squared distance from "nothing changes" is added to the loss, so that a
-class which is never or always right gets a finite number."""
+def vector(ignore: int | None, *, floor: Floor = 1e-6) -> Calibrator:
+    """Scale and shift the log-probability of each class for the lowest log-loss.
 
-Factors = Float[np.ndarray, "scored"]
-Both = Float[np.ndarray, "both"]
-
-
-def vector(
-    ignore: int | None, *, floor: Annotated[float, Field(ge=SMALLEST, lt=1)] = 1e-6
-) -> Calibrator:
-    """Scale and shift the log-probability of each class so that the target is most probable.
-
-    Unlike a temperature it can take back a class that is named too often.
+    Unlike a temperature it can correct a class that is predicted too often.
 
     Args:
-        ignore: the class that is not scored.
-        floor: probabilities below this are raised to it before the logarithm.
+        floor: lower bound of probabilities before the logarithm.
 
-    Source: Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, as vector scaling.
+    References:
+        Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, as vector scaling.
+
+    Examples:
+        A member that is undecided, where the first class is right three times out of four.
+
+        >>> maps = np.tile(np.array([0.5, 0.5], np.float32), (4, 1, 1))
+        >>> sample = PixelSample(maps, np.array([0, 0, 0, 1]), np.full(4, 0.25),
+        ...     np.array([3, 1]), np.empty((4, 0)))
+        >>> calibrate = vector(None)(sample)
+        >>> calibrate(maps[:1, :, :, None, None]).ravel().round(2)
+        array([0.75, 0.25], dtype=float32)
     """
 
-    def learn(drawn: PixelSample) -> Fusion:
-        scored, said, target = condition_on_scored(drawn, ignore)
-        logs = np.log(np.maximum(said, floor))
+    def fit(sample: PixelSample) -> Fusion:
+        scored, shares, target = condition_on_scored(sample, ignore)
+        logs = np.log(np.maximum(shares, floor))
         true = target[:, None] == np.arange(len(scored))
-        scale, bias = _best(logs, true, drawn.weight)
+        scale, bias = _fit_vector(logs, true, sample.weight)
         return Vector(scale.astype(np.float32), bias.astype(np.float32), scored, floor)
 
-    return learn
+    return fit
 
 
 @dataclass(frozen=True)
@@ -185,22 +123,20 @@ class Vector:
 
     Args:
         scale: factor of each scored class.
-        bias: what is added for each scored class.
-        scored: the labels of the scored classes.
-        floor: see `vector`.
+        bias: offset of each scored class.
     """
 
-    scale: Factors
-    bias: Factors
-    scored: Labelled
+    scale: PerScored
+    bias: PerScored
+    scored: ScoredLabels
     floor: float
 
     def __call__(self, maps: Maps) -> Map:
         """Calibrate."""
-        return calibrated_by(self._odds, maps, self.scored)
+        return calibrate_scored(self._odds, maps, self.scored)
 
-    def _odds(self, said: Odds) -> Odds:
-        logs: Odds = np.log(np.maximum(said, np.float32(self.floor), out=said), out=said)
+    def _odds(self, shares: Odds) -> Odds:
+        logs: Odds = np.log(np.maximum(shares, np.float32(self.floor), out=shares), out=shares)
         logs *= self.scale[:, None, None]
         logs += self.bias[:, None, None]
         logs -= logs.max(axis=1, keepdims=True)
@@ -208,19 +144,94 @@ class Vector:
         return logs
 
 
-def _best(
+def _fit_vector(
     logs: Shares, true: Bool[np.ndarray, "pixel scored"], weight: PerPixel
-) -> tuple[Factors, Factors]:
+) -> tuple[PerScored, PerScored]:
+    from scipy.optimize import minimize
+    from scipy.special import log_softmax
+
     count = logs.shape[1]
-    start = np.repeat([1.0, 0.0], count)
+    identity = np.repeat([1.0, 0.0], count)
 
-    def loss(found: Both) -> tuple[float, Both]:
-        told = log_softmax(logs * found[:count] + found[count:], axis=1)
-        excess = (np.exp(told) - true) * weight[:, None]
-        slope = np.concatenate([(excess * logs).sum(axis=0), excess.sum(axis=0)])
-        away = found - start
-        value = -float(weight @ told[true]) + PULL / 2 * float(away @ away)
-        return value, slope + PULL * away
+    def loss(parameters: Parameters) -> tuple[float, Parameters]:
+        log_probs = log_softmax(logs * parameters[:count] + parameters[count:], axis=1)
+        excess = (np.exp(log_probs) - true) * weight[:, None]
+        gradient = np.concatenate([(excess * logs).sum(axis=0), excess.sum(axis=0)])
+        away = parameters - identity
+        value = -float(weight @ log_probs[true]) + PRIOR_STRENGTH / 2 * float(away @ away)
+        return value, gradient + PRIOR_STRENGTH * away
 
-    best = minimize(loss, start, jac=True, method="L-BFGS-B").x
+    best = minimize(loss, identity, jac=True, method="L-BFGS-B").x
     return best[:count], best[count:]
+
+
+def isotonic(ignore: int | None, *, floor: Floor = 1e-6) -> Calibrator:
+    """Replace each class's probability by its observed frequency (monotone), then renormalise.
+
+    It assumes only that the frequency rises with the probability, and needs more labelled pixels
+    than two numbers per class do.
+
+    Args:
+        floor: lower bound of the result, since a curve may start at 0.
+
+    References:
+        Zadrozny and Elkan, "Transforming Classifier Scores into Accurate Multiclass Probability
+        Estimates", KDD 2002.
+
+    Examples:
+        A member that is certain and right three times out of four.
+
+        >>> maps = np.tile(np.array([0.99, 0.01], np.float32), (4, 1, 1))
+        >>> sample = PixelSample(maps, np.array([0, 0, 0, 1]), np.full(4, 0.25),
+        ...     np.array([3, 1]), np.empty((4, 0)))
+        >>> calibrate = isotonic(None)(sample)
+        >>> calibrate(maps[:1, :, :, None, None]).ravel().round(2)
+        array([0.75, 0.25], dtype=float32)
+    """
+
+    def fit(sample: PixelSample) -> Fusion:
+        from sklearn.isotonic import IsotonicRegression
+
+        scored, shares, target = condition_on_scored(sample, ignore)
+        inputs, outputs = [], []
+        for index in range(len(scored)):
+            curve = IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip")
+            curve.fit(shares[:, index], target == index, sample.weight)
+            inputs.append(curve.X_thresholds_)
+            outputs.append(curve.y_thresholds_)
+        ends = np.cumsum([len(part) for part in inputs])
+        return Isotonic(np.concatenate(inputs), np.concatenate(outputs), ends, scored, floor)
+
+    return fit
+
+
+@dataclass(frozen=True)
+class Isotonic:
+    """A piecewise linear curve for each scored class.
+
+    Args:
+        inputs: positions of the knots, one class after the other.
+        outputs: values of the curve there.
+        ends: index after each scored class's last knot.
+    """
+
+    inputs: Knots
+    outputs: Knots
+    ends: ScoredLabels
+    scored: ScoredLabels
+    floor: float
+
+    def __call__(self, maps: Maps) -> Map:
+        """Calibrate."""
+        return calibrate_scored(self._odds, maps, self.scored)
+
+    def _odds(self, shares: Odds) -> Odds:
+        curves = zip(
+            np.split(self.inputs, self.ends[:-1]),
+            np.split(self.outputs, self.ends[:-1]),
+            strict=True,
+        )
+        for index, (inputs, outputs) in enumerate(curves):
+            shares[:, index] = np.interp(shares[:, index], inputs, outputs)
+        np.maximum(shares, np.float32(self.floor), out=shares)
+        return shares

@@ -1,15 +1,16 @@
-"""The `ens` command: one file a verb; it reads options, calls one function, prints."""
+"""The `ens` command. Each command reads options, calls one function, and prints its result."""
 
 import sys
 from importlib import import_module
 
 import click
 
+from ensemble.cli.options import current_name
 from evaluation.core.errors import EnsError
 from evaluation.core.os_errors import describe
 
-# name -> module; imported when the verb is called, so that `ens --help` answers at once
-VERBS = {
+# name -> help; a command's module is imported when it is called, so that `ens --help` is fast
+COMMANDS = {
     "demo": "run the whole pipeline on the built-in sample",
     "data": "inspect, clean, refine and import data sets",
     "members": "what each member is worth and costs; what can be trained",
@@ -21,7 +22,7 @@ VERBS = {
     "plan": "forecast time, disk and memory, and what would stop a run",
     "fuse": "combine the members' maps into one",
     "postprocess": "turn maps into label maps through a chain of steps",
-    "tune-postproc": "search for a chain, and examine the search by nested folds",
+    "tune-postproc": "search for a chain, and evaluate the search by nested cross-validation",
     "score": "score candidates with the ignored class masked",
     "compare": "rank scored candidates: gaps to the first, tests, costs",
     "audit": "split a gain into pixels and denominator",
@@ -30,25 +31,25 @@ VERBS = {
     "submit": "write label maps as CSV, run lengths or PNG",
     "freeze": "pack a candidate with all it needs into one folder",
     "apply": "label new images with a frozen candidate",
-    "run": "do everything an experiment file asks for",
+    "run": "do everything an experiment file describes",
     "status": "what a run holds: current, stale or missing, and its size",
-    "bench": "measure speed, memory and gains on this machine",
+    "bench": "measure speed, memory and gains of chains on this machine",
 }
 
-# verbs that are words of the language
 MODULES = {"import": "import_maps"}
+"""Modules of commands that are keywords of Python."""
 
 
-class Verbs(click.Group):
-    """Finds a verb's module by its name, when it is needed."""
+class LazyGroup(click.Group):
+    """Imports a command's module when the command is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """List the verbs in the order of work."""
-        return list(VERBS)
+        """List the commands in the order of work."""
+        return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import a verb."""
-        if cmd_name not in VERBS:
+        """Import a command."""
+        if cmd_name not in COMMANDS:
             return None
         name = MODULES.get(cmd_name, cmd_name.replace("-", "_"))
         module = import_module(f"ensemble.cli.{name}")
@@ -56,12 +57,18 @@ class Verbs(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """List the verbs without importing them."""
-        with formatter.section("Verbs, in the order of work"):
-            formatter.write_dl(list(VERBS.items()))
+        """List the commands without importing them."""
+        with formatter.section("Commands, in the order of work"):
+            formatter.write_dl(list(COMMANDS.items()))
 
 
-@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=LazyGroup,
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "token_normalize_func": current_name,
+    },
+)
 @click.version_option(package_name="ens", message="ens %(version)s")
 @click.option(
     "--plugin",
@@ -71,18 +78,22 @@ class Verbs(click.Group):
     help="Load your own architectures, losses, steps, ... from this module; repeatable.",
 )
 def ens(plugins: tuple[str, ...]) -> None:
-    """Train, fuse, post-process and score segmentation networks, and tell which gain is real."""
-    from evaluation.core import plugins as outside
+    """Train, fuse, post-process and score segmentation networks, and show which gain is real.
 
-    outside.load_plugins(plugins)
+    A member is a trained network. Its probability maps hold the class probabilities of each image.
+    A fusion combines the maps of several members; a chain of steps turns maps into label maps.
+    """
+    from evaluation.core.plugins import load_plugins
+
+    load_plugins(plugins)
 
 
 def main() -> None:
-    """Run the command; exit 0 good, 2 the user's mistake (one line on stderr), 1 our bug."""
-    sys.exit(run(sys.argv[1:]))
+    """Run the command; exit 0 on success, 2 for a user's mistake (one line), 1 for our bug."""
+    sys.exit(run_command(sys.argv[1:]))
 
 
-def run(arguments: list[str]) -> int:
+def run_command(arguments: list[str]) -> int:
     """Run the command with arguments and return its exit code."""
     try:
         ens.main(args=arguments, prog_name="ens", standalone_mode=False)
@@ -97,12 +108,12 @@ def run(arguments: list[str]) -> int:
     except click.ClickException as error:
         return _refuse(error.format_message())
     except (click.Abort, KeyboardInterrupt):
-        return _refuse("stopped; what is done is kept: the same command goes on from here")
+        return _refuse("stopped; finished work is kept: the same command resumes it")
     except BrokenPipeError:
-        sys.stderr.close()  # the reader of our output has gone; nobody is left to tell
+        sys.stderr.close()  # the reader of our output is gone
         return 0
     except MemoryError as error:
-        return _refuse(f"memory ran out ({error}); take smaller images, files or networks")
+        return _refuse(f"out of memory ({error}); use smaller images, files or networks")
     except OSError as error:
         reason = describe(error)
         if reason is None:

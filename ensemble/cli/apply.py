@@ -1,4 +1,4 @@
-"""`ens apply`: label new images by a frozen candidate."""
+"""`ens apply`: label new images with a frozen candidate."""
 
 from pathlib import Path
 
@@ -26,5 +26,5 @@ def command(package: Path, images: Path, out: Path, device: str, as_json: bool) 
     """
     from ensemble.pipeline.package.apply import apply_package
 
-    document = apply_package(package, images, out, device=device, log=log)
-    print_result(f"{out}: {document['images']} label maps", document, as_json=as_json)
+    result = apply_package(package, images, out, device=device, log=log)
+    print_result(f"{out}: {result.images} label maps", result.to_dict(), as_json=as_json)

@@ -1,6 +1,7 @@
-"""`ens audit`: two candidates under every protocol, and what the gain is made of."""
+"""`ens audit`: compare two candidates under every protocol, and decompose the gain."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -9,53 +10,67 @@ from ensemble.cli.options import (
     ignore_option,
     json_option,
     log,
+    options_of_source,
     print_result,
-    refuse_in_run,
-    refuse_with_files,
     resolve_run,
     run_option,
 )
 
-FROM_FILES = "with files give --target, --pred twice and --classes, and no candidates"
+RUN_OPTIONS = ("run_path", "split")
+FILE_OPTIONS = ("target", "preds", "classes", "ignore")
 
 
 @click.command("audit")
 @click.argument("candidates", nargs=-1, metavar="[A B]")
-@click.option("--split", default="validation", show_default=True, help="The examined split.")
+@click.option("--split", default="validation", show_default=True, help="Split to evaluate on.")
 @run_option
-@click.option("--target", type=FILE, help="With files: true label maps, .npy or .npz.")
+@click.option("--target", type=FILE, help="With files: ground truth label maps, .npy or .npz.")
 @click.option(
-    "--pred", "preds", type=FILE, multiple=True, help="With files: label maps, A's, then B's."
+    "--pred",
+    "preds",
+    type=FILE,
+    multiple=True,
+    help="With files: predicted label maps; twice, of A and of B.",
 )
-@click.option("--classes", type=click.IntRange(2, 255), help="With files: how many classes.")
+@click.option("--classes", type=click.IntRange(2, 255), help="With files: number of classes.")
 @ignore_option
 @json_option
-def command(
-    candidates: tuple[str, ...],
-    split: str,
-    run_path: Path | None,
-    target: Path | None,
-    preds: tuple[Path, ...],
-    classes: int | None,
-    ignore: int,
-    as_json: bool,
-) -> None:
+def command(candidates: tuple[str, ...], as_json: bool, **options: Any) -> None:
     """Split the gain from A to B, under every protocol, into pixels and denominator.
 
-    A and B are candidates of a run. "Pixels" is what the classes' IoUs gained; "denominator" is
-    what came of averaging over fewer or other classes, which no pixel is better for.
+    A and B are candidates of a run. A protocol is a definition of the score. "Pixels" is what the
+    classes' IoUs gained; "denominator" is what averaging over fewer or other classes gained, which
+    makes no pixel better.
     """
-    from ensemble.pipeline.scoring.audit import as_text, audit_files, audit_run
+    from ensemble.api.results import format_audit
 
-    if target or preds:
-        if not target or len(preds) != 2 or not classes or candidates:
-            raise click.UsageError(FROM_FILES)
-        refuse_with_files("--target", "run_path", "split")
-        document = audit_files(target, (preds[0], preds[1]), classes=classes, ignore=ignore)
+    from_files = bool(options["target"] or options["preds"])
+    if from_files:
+        complete = options["target"] and len(options["preds"]) == 2 and options["classes"]
+        if not complete or candidates:
+            raise click.UsageError(
+                "with files give --target, --pred twice and --classes, and no candidates"
+            )
     elif len(candidates) != 2:
         raise click.UsageError(f"{len(candidates)} candidates; expected two: A and B")
-    else:
-        refuse_in_run("--target", "classes", "ignore")
-        names = (candidates[0], candidates[1])
-        document = audit_run(resolve_run(run_path), names, split=split, log=log)
-    print_result(as_text(document), document, as_json=as_json)
+    source = options_of_source(
+        options,
+        from_files=from_files,
+        file_option="--target",
+        file_options=FILE_OPTIONS,
+        run_options=RUN_OPTIONS,
+    )
+    document = _audit_files(**source) if from_files else _audit_run(candidates, **source)
+    print_result(format_audit(document), document, as_json=as_json)
+
+
+def _audit_files(target: Path, preds: tuple[Path, Path], **classes: int) -> dict[str, Any]:
+    from ensemble.pipeline.scoring.plain_files import audit_files
+
+    return audit_files(target, preds, **classes)
+
+
+def _audit_run(candidates: tuple[str, ...], run_path: Path | None, split: str) -> dict[str, Any]:
+    from ensemble.pipeline.scoring.audit import audit_run
+
+    return audit_run(resolve_run(run_path), (candidates[0], candidates[1]), split=split, log=log)

@@ -1,7 +1,4 @@
-"""`ens bench`: how fast, measured side by side on this machine; one file a measurement.
-
-`ens bench postproc`: chains of post-processing on the same fusion, side by side.
-"""
+"""`ens bench`: compare chains of post-processing on this machine, side by side."""
 
 from pathlib import Path
 
@@ -18,17 +15,24 @@ from ensemble.cli.options import (
 )
 
 
-@click.command("postproc", short_help="Chains against the plain argmax.")
+@click.group("bench")
+def command() -> None:
+    """Measure score, speed and memory on this machine, in alternating rounds."""
+
+
+@command.command("postproc", short_help="Chains against the plain argmax.")
 @run_option
 @click.option(
-    "--fusion", metavar="N", help="Fusion or member; by default the fusion that is highest on oof."
+    "--fusion",
+    metavar="N",
+    help="Fusion or member; by default the fusion with the highest out-of-fold score.",
 )
 @click.option(
     "--chains",
     type=FILE,
-    help="A file, one CHAIN or NAME: CHAIN per line; by default a usual set.",
+    help="A file, one CHAIN or NAME: CHAIN per line; by default common chains.",
 )
-@click.option("--split", default="validation", show_default=True, help="The examined split.")
+@click.option("--split", default="validation", show_default=True, help="Split to evaluate on.")
 @rounds_option(7)
 @json_option
 def postproc(
@@ -40,17 +44,8 @@ def postproc(
     as_json: bool,
 ) -> None:
     """Compare chains with the plain argmax: score, speed, memory, pixels fixed and broken."""
-    from ensemble.pipeline.bench.comparison import Asked, bench_postproc
-    from ensemble.pipeline.bench.comparison_text import as_text
+    from ensemble.pipeline.bench.comparison import BenchConfig, bench_postproc, format_bench
 
-    asked = Asked(fusion, chains, split, rounds)
-    document = bench_postproc(resolve_run(run_path), asked, log)
-    print_result(as_text(document), document, as_json=as_json)
-
-
-@click.group("bench")
-def command() -> None:
-    """Measure on this machine: ways to do the same job side by side, in turns."""
-
-
-command.add_command(postproc)
+    config = BenchConfig(fusion, chains, split, rounds)
+    report = bench_postproc(resolve_run(run_path), config, log)
+    print_result(format_bench(report), report.to_dict(), as_json=as_json)

@@ -1,9 +1,4 @@
-"""`ens data`: look at data sets, clean them, and import them.
-
-`ens data clean`: find images to drop, show them, and write the rest.
-
-`ens data refine-masks` and `ens data disagreements`: labels that are missing, or look wrong.
-"""
+"""`ens data`: inspect, clean and import data sets; find labels that are missing or look wrong."""
 
 from pathlib import Path
 
@@ -19,30 +14,35 @@ from ensemble.cli.options import (
 from members.data.refine_masks import MAX_STD, RADIUS_PX, ROUNDS
 
 
-@click.command("clean", short_help="Find images to drop, and write the rest.")
+@click.group("data")
+def command() -> None:
+    """Inspect, clean, refine and import data sets."""
+
+
+@command.command("clean", short_help="Find images to drop, and write the rest.")
 @click.argument("data", type=FILE)
 @click.option("--drop", type=FILE, metavar="IDS.txt", help="Ids to drop, one per line; # comments.")
-@click.option("--keep", type=FILE, metavar="IDS.txt", help="Ids that nothing else may drop.")
+@click.option("--keep", type=FILE, metavar="IDS.txt", help="Ids that must not be dropped.")
 @click.option(
     "--distance",
     type=click.IntRange(0, 64),
     default=10,
     show_default=True,
-    help="Near-duplicates: perceptual hashes differ in at most so many of 64 bits.",
+    help="Near-duplicates: maximum number of differing bits of the 64-bit perceptual hashes.",
 )
 @click.option(
     "--alike",
     type=click.FloatRange(0, 1),
     default=0.95,
     show_default=True,
-    help="Near-duplicates: thumbnails correlate at least so much.",
+    help="Near-duplicates: minimum correlation of the thumbnails.",
 )
 @click.option(
     "--novelty",
     type=click.FloatRange(0, 1, max_open=True),
     default=0.0,
     show_default=True,
-    help="Share of the rest to drop as strangest (one-class SVM); 0 only shows them.",
+    help="Share of the rest to drop as most unusual (one-class SVM); 0 only shows them.",
 )
 @click.option(
     "--page",
@@ -50,7 +50,7 @@ from members.data.refine_masks import MAX_STD, RADIUS_PX, ROUNDS
     metavar="DIR",
     default="cleaning",
     show_default=True,
-    help="Folder for the page and the lists of what is dropped.",
+    help="Folder for the page and the lists of dropped images.",
 )
 @click.option("--apply", "applied", is_flag=True, help="Write the remaining images to --out.")
 @click.option("--out", type=FILE, metavar="F.npz", help="The new file, with --apply.")
@@ -69,8 +69,8 @@ def clean(
 ) -> None:
     """Find images to drop, show each with the reason, and write the rest with --apply.
 
-    Dropped are what --drop lists, images that share one non-constant mask, and all but one of
-    each set of near-duplicates. DATA itself stays as it is.
+    Dropped are the images in --drop, images that share one non-constant mask, and all but one of
+    each set of near-duplicates. DATA itself is not changed.
     """
     if applied != (out is not None):
         raise click.UsageError("--apply and --out FILE.npz go together")
@@ -83,7 +83,7 @@ def clean(
     print_result(format_cleaning(document), document, as_json=as_json, then=then)
 
 
-@click.command("refine-masks", short_help="Grow labelled regions over even ground.")
+@command.command("refine-masks", short_help="Grow labelled regions over homogeneous regions.")
 @click.argument("data", type=FILE)
 @click.option("--out", required=True, type=FILE, metavar="NEW.npz", help="The new file.")
 @click.option(
@@ -98,14 +98,14 @@ def clean(
     type=click.FloatRange(0, 255),
     default=MAX_STD,
     show_default=True,
-    help="Highest standard deviation of grey values in a disc that counts as even.",
+    help="Highest standard deviation of grey values in a homogeneous disc.",
 )
 @click.option(
     "--rounds",
     type=click.IntRange(min=1),
     default=ROUNDS,
     show_default=True,
-    help="Grow by at most so many layers of one pixel.",
+    help="Maximum number of one-pixel layers to grow by.",
 )
 @click.option("--preview", type=FILE, metavar="F.png", help="Draw the masks that changed most.")
 @json_option
@@ -118,7 +118,7 @@ def refine_masks(
     preview: Path | None,
     as_json: bool,
 ) -> None:
-    """Grow labelled regions over even ground, into a new file; existing labels stay."""
+    """Grow labelled regions over homogeneous regions, into a new file; existing labels stay."""
     from ensemble.pipeline.data.clean import format_refinement, refine_file
 
     document = refine_file(
@@ -132,17 +132,21 @@ def refine_masks(
     )
 
 
-@click.command("disagreements", short_help="List masks that contradict the held-out models.")
+@command.command("disagreements", short_help="List masks that contradict the out-of-fold maps.")
 @run_option
 @click.option(
     "--member",
     default="all",
     show_default=True,
     metavar="NAME",
-    help="Whose maps contradict; all: the mean of all members'.",
+    help="Member whose maps are compared with the masks; all: the mean of all members.",
 )
 @click.option(
-    "--count", type=click.IntRange(min=1), default=30, show_default=True, help="How many to list."
+    "--count",
+    type=click.IntRange(min=1),
+    default=30,
+    show_default=True,
+    help="Number of images to list.",
 )
 @click.option("--out", type=FILE, metavar="ids.txt", help="Write their ids, one per line.")
 @click.option("--sheet", type=FILE, metavar="F.png", help="Draw them: image, mask and prediction.")
@@ -156,34 +160,31 @@ def disagreements(
     as_json: bool,
 ) -> None:
     """List training images whose masks contradict the models that were not trained on them."""
-    from ensemble.pipeline.analysis.label_disagreement import as_text, find_disagreements
+    from ensemble.pipeline.analysis.label_disagreement import (
+        find_disagreements,
+        format_disagreements,
+    )
 
     run = resolve_run(run_path)
-    document = find_disagreements(run, member=member, count=count, out=out, sheet=sheet)
+    report = find_disagreements(run, member=member, count=count, out=out, sheet=sheet)
     then = f"ens data disagreements --run {run.path} --count {count} --sheet disagreements.png"
-    print_result(as_text(document), document, as_json=as_json, then=None if sheet else then)
+    text = format_disagreements(report)
+    print_result(text, report.to_dict(), as_json=as_json, then=None if sheet else then)
 
 
-@click.group("data")
-def command() -> None:
-    """Inspect, clean, refine and import data sets."""
-
-
-command.add_command(command)
-command.add_command(refine_masks)
-command.add_command(disagreements)
-
-
-@command.command("inspect", short_help="Tell shapes, class shares, groups and shared masks.")
+@command.command("inspect", short_help="Show shapes, class shares, groups and shared masks.")
 @click.argument("data", type=FILE)
 @json_option
 def inspect_data(data: Path, as_json: bool) -> None:
-    """Tell shapes, class shares, background, groups, and masks that many images share."""
-    from members.data.inspect import as_text, inspect
+    """Show shapes, class shares, background, groups, and masks that many images share."""
+    from members.data.inspect import format_inspection, inspect_dataset
 
-    document = inspect(data)
+    document = inspect_dataset(data)
     print_result(
-        as_text(document), document, as_json=as_json, then=f"ens train-members --data {data}"
+        format_inspection(document),
+        document,
+        as_json=as_json,
+        then=f"ens train-members --data {data}",
     )
 
 
@@ -199,13 +200,13 @@ def inspect_data(data: Path, as_json: bool) -> None:
     type=click.FloatRange(0, 1),
     default=0.75,
     show_default=True,
-    help="Leave out tiles with a larger unlabelled share.",
+    help="Skip tiles with a larger unlabelled share.",
 )
 @json_option
 def import_ai4mars_tree(
     folder: Path, out: Path, scale: str, tile: str, max_null: float, as_json: bool
 ) -> None:
-    """Cut an AI4Mars tree (msl/images, msl/labels) into tiles, as a .npz that every verb reads."""
+    """Cut an AI4Mars tree (msl/images, msl/labels) into tiles, as a .npz for every command."""
     from ensemble.pipeline.run.experiment import parse_fraction, read_size
     from members.data.ai4mars import import_ai4mars
 

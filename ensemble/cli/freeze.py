@@ -1,4 +1,4 @@
-"""`ens freeze`: a candidate with all that it needs, in one folder."""
+"""`ens freeze`: pack a candidate with all that it needs into one folder."""
 
 from pathlib import Path
 
@@ -21,20 +21,20 @@ from ensemble.cli.options import (
     "--device",
     default="auto",
     show_default=True,
-    help="Device of the trial: auto, cpu, cuda or cuda:K.",
+    help="Device of the check: auto, cpu, cuda or cuda:K.",
 )
 @run_option
 @json_option
 def command(candidate: str, out: Path, device: str, run_path: Path | None, as_json: bool) -> None:
     """Pack weights, recipes, fitted fusion and chain, class names and checksums.
 
-    Where the run has labelled a split other than oof, the package is tried on a block of it, and
-    pixels that differ are reported.
+    Where the run has label maps of a split other than oof (out-of-fold), the package labels a block
+    of it again, and pixels that differ are reported.
     """
     from ensemble.pipeline.package.freeze import freeze
 
     package = freeze(resolve_run(run_path), candidate, out, device=device, log=log)
     size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
-    document = {"out": str(out), "bytes": size, **package.contents.model_dump(mode="json")}
+    document = {"out": str(out), "bytes": size, **package.manifest.model_dump(mode="json")}
     text = f"{out}: {candidate}, {len(package.networks)} networks, {size / 1e6:.1f} MB"
     print_result(text, document, as_json=as_json, then=f"ens apply {out} IMAGES --out LABELS.npy")

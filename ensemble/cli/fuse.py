@@ -1,4 +1,4 @@
-"""`ens fuse`: many members' maps into one, in a run or from plain files."""
+"""`ens fuse`: fuse the maps of many members, in a run or from plain files."""
 
 from pathlib import Path
 from typing import Any
@@ -10,15 +10,15 @@ from ensemble.cli.options import (
     ignore_option,
     json_option,
     log,
+    options_of_source,
     print_result,
-    refuse_in_run,
-    refuse_with_files,
     resolve_run,
     run_option,
     workers_options,
 )
 
-OF_FILES = ("out", "fit_maps", "fit_target", "images", "fit_images", "seed", "ignore")
+RUN_OPTIONS = ("run_path", "name", "members")
+FILE_OPTIONS = ("maps", "out", "fit_maps", "fit_target", "images", "fit_images", "seed", "ignore")
 
 
 @click.command("fuse")
@@ -32,70 +32,66 @@ OF_FILES = ("out", "fit_maps", "fit_target", "images", "fit_images", "seed", "ig
     "--maps",
     multiple=True,
     type=FILE,
-    help="Without a run: a member's maps, .npy or .npz; repeatable.",
+    help="Without a run: probability maps of a member, .npy or .npz; repeatable.",
 )
 @click.option(
     "--fit-maps",
     multiple=True,
     type=FILE,
-    help="With --maps: held-out maps to fit on, one per member.",
+    help="With --maps: held-out maps (of images that no member was trained on), one per member.",
 )
-@click.option("--fit-target", type=FILE, help="With --maps: target of the held-out maps.")
-@click.option("--images", type=FILE, help="Images of --maps, for strategies that use them.")
+@click.option("--fit-target", type=FILE, help="With --maps: ground truth of the held-out maps.")
+@click.option("--images", type=FILE, help="Images of --maps, for strategies that need them.")
 @click.option("--fit-images", type=FILE, help="Images of --fit-maps.")
 @click.option(
     "--seed",
     type=click.IntRange(0),
     default=0,
     show_default=True,
-    help="With --maps: seed of all draws.",
+    help="With --maps: random seed.",
 )
-@click.option("--out", type=FILE, help="With --maps: the fused maps, .npy.")
+@click.option("--out", type=FILE, help="With --maps: the file of the fused maps, .npy.")
 @ignore_option
 @workers_options
 @json_option
-def command(
-    strategy: str,
-    name: str | None,
-    members: str | None,
-    run_path: Path | None,
-    maps: tuple[Path, ...],
-    fit_maps: tuple[Path, ...],
-    fit_target: Path | None,
-    images: Path | None,
-    fit_images: Path | None,
-    seed: int,
-    out: Path | None,
-    ignore: int,
-    as_json: bool,
-) -> None:
-    """Fuse the maps of many members into one.
+def command(strategy: str, as_json: bool, **options: Any) -> None:
+    """Fuse the probability maps of many members into one.
 
-    In a run, every split is fused; a strategy that learns is fitted on the out-of-fold maps. With
-    --maps, one file of probabilities per member, (image, class, row, col), floating point or
-    uint8, they are fused into --out as float32.
+    In a run, every split is fused. A strategy that learns is fitted on the out-of-fold maps
+    (out-of-fold: predicted by the fold model that did not train on the image). With --maps, one
+    file per member, (image, class, row, col), floating point or uint8, the maps are fused into
+    --out as float32.
     """
-    if maps:
-        refuse_with_files("--maps", "run_path", "name", "members")
-        from ensemble.pipeline.scoring.plain_files import fuse_files
+    from_files = bool(options["maps"])
+    fuse = _fuse_files if from_files else _fuse_in_run
+    text, document, then = fuse(
+        strategy,
+        **options_of_source(
+            options,
+            from_files=from_files,
+            file_option="--maps",
+            file_options=FILE_OPTIONS,
+            run_options=RUN_OPTIONS,
+        ),
+    )
+    print_result(text, document, as_json=as_json, then=then)
 
-        document = fuse_files(
-            maps,
-            strategy,
-            out=out,
-            fit_maps=fit_maps,
-            fit_target=fit_target,
-            images=images,
-            fit_images=fit_images,
-            ignore=ignore,
-            seed=seed,
-        )
-        text = f"{out}: {document['images']} images, {len(maps)} members by {strategy}"
-        text += _calibration(document.get("calibration"))
-        then = f"ens postprocess --maps {out} --chain suppress_background --out labels.npy"
-        print_result(text, document, as_json=as_json, then=then)
-        return
-    refuse_in_run("--maps", *OF_FILES)
+
+def _fuse_files(
+    strategy: str, *, maps: tuple[Path, ...], out: Path | None, **options: Any
+) -> tuple[str, dict[str, Any], str]:
+    from ensemble.pipeline.scoring.plain_files import fuse_files
+
+    document = fuse_files(maps, strategy, out=out, **options)
+    text = f"{out}: {document['images']} images, {len(maps)} members by {strategy}"
+    text += _format_calibration(document.get("calibration"))
+    then = f"ens postprocess --maps {out} --chain suppress_background --out labels.npy"
+    return text, document, then
+
+
+def _fuse_in_run(
+    strategy: str, *, run_path: Path | None, name: str | None, members: str | None
+) -> tuple[str, dict[str, Any], str]:
     from ensemble.pipeline.candidates.fuse import calibration_of, fuse_members
 
     run = resolve_run(run_path)
@@ -103,16 +99,17 @@ def command(
     if members is not None and not chosen:
         raise click.UsageError("--members names no member; write --members A,B or leave it out")
     fusion = fuse_members(run, strategy, name=name, members=chosen, log=log)
-    document = {"run": str(run.path), "fusion": fusion, "strategy": strategy}
-    if found := calibration_of(run, fusion):
-        document["calibration"] = found
-    text = f"{run.path}: fusion {fusion} by {strategy}{_calibration(found)}"
-    print_result(text, document, as_json=as_json, then=f"ens score --run {run.path}")
+    document: dict[str, Any] = {"run": str(run.path), "fusion": fusion, "strategy": strategy}
+    calibration = calibration_of(run, fusion)
+    if calibration:
+        document["calibration"] = calibration
+    text = f"{run.path}: fusion {fusion} by {strategy}{_format_calibration(calibration)}"
+    return text, document, f"ens score --run {run.path}"
 
 
-def _calibration(found: dict[str, Any] | None) -> str:
-    if not found:
+def _format_calibration(calibration: dict[str, Any] | None) -> str:
+    if not calibration:
         return ""
     from ensemble.calibration.calibration_error import describe_calibration
 
-    return f"; {describe_calibration(found)}"
+    return f"; {describe_calibration(calibration)}"

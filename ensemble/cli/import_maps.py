@@ -1,4 +1,4 @@
-"""`ens import`: maps of anybody's networks, as a member of a run."""
+"""`ens import`: take probability maps of other networks as a member of a run."""
 
 from pathlib import Path
 
@@ -18,13 +18,23 @@ from evaluation.core.run_folder import Run
 @click.command("import")
 @click.argument("paths", type=FILE, nargs=-1, required=True, metavar="PATHS...")
 @click.option("--name", required=True, metavar="N", help="Name of the member.")
-@click.option("--split", required=True, metavar="S", help="Whose images: oof, validation, test.")
 @click.option(
-    "--trained-on", type=FILE, metavar="IDS.txt", help="Ids it was trained on, one per line."
+    "--split", required=True, metavar="S", help="Split of the images: oof, validation, test."
 )
-@click.option("--fix", is_flag=True, help="Mend what is odd about the maps.")
-@click.option("--as-is", is_flag=True, help="Keep classes and axes although they look odd.")
-@click.option("--data", metavar="DATA", help="Lay out a new run with this labelled set.")
+@click.option(
+    "--trained-on",
+    type=FILE,
+    metavar="IDS.txt",
+    help="Ids of the images it was trained on, one per line.",
+)
+@click.option("--fix", is_flag=True, help="Repair detected problems of the maps.")
+@click.option(
+    "--no-checks",
+    "as_is",
+    is_flag=True,
+    help="Keep the order of classes and axes in spite of warnings.",
+)
+@click.option("--data", metavar="DATA", help="Create a new run with this labelled set.")
 @click.option("--validation", metavar="DATA", help="With --data: its validation set.")
 @click.option("--store", metavar="URL", help="With --data: an object store for the run's maps.")
 @run_option
@@ -42,18 +52,17 @@ def command(
     run_path: Path | None,
     as_json: bool,
 ) -> None:
-    """Take maps of one split from PATHS: probabilities, logits or label maps.
+    """Import the maps of one split from PATHS: probabilities, logits or label maps.
 
     PATHS are one stack (.npy, .npz or a Zarr array: image, class, row, col), or one file per
     image (.npy, .npz, nnU-Net's .npz, .png of class indices) or folders of them, named by the
     images' ids. A stack without `ids` must be in the order of the split's index.csv.
 
-    What looks odd is refused with the evidence, and mended by --fix: logits, sums that are not 1,
-    a permuted or shifted class order, flipped axes, images that the split lacks.
+    Problems are refused with the evidence, and repaired by --fix: logits, sums that are not 1, a
+    permuted or shifted class order, flipped axes, images that the split lacks.
 
-    --trained-on lists the images that the networks were trained on; it is empty where all maps
-    are held out. Whatever learns from maps refuses those images, and says so where nothing is
-    declared.
+    --trained-on lists the images that the networks were trained on; the file is empty if all maps
+    are held out. What learns from maps refuses those images, and warns where nothing is declared.
     """
     from ensemble.pipeline.members.importing import import_maps, init_run
 
@@ -61,7 +70,7 @@ def command(
         if given and not data:
             raise click.UsageError(f"{option} goes with --data")
     if data and run_path is None:
-        raise click.UsageError("--data lays out a new run; name its folder by --run")
+        raise click.UsageError("--data creates a new run; name its folder by --run")
     run = Run(run_path) if run_path and data else resolve_run(run_path)
     if data:
         init_run(run, data, validation, store, log)

@@ -1,45 +1,60 @@
-"""Options that several verbs share, and how verbs speak."""
+"""Options that several commands share, and how commands print."""
 
 import contextlib
 import functools
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from click.core import ParameterSource
 
-from evaluation.core.run_folder import Run, newest_run
-
 if TYPE_CHECKING:
+    from evaluation.core.run_folder import Run
     from evaluation.leaderboard import Leaderboard
 
-Verb = TypeVar("Verb", bound=Callable[..., Any])
+CommandFunction = TypeVar("CommandFunction", bound=Callable[..., Any])
 
 FILE = click.Path(path_type=Path)
 
+OLD_NAMES = {
+    "truth": "target",
+    "fit-truth": "fit-target",
+    "guess": "pred",
+    "picture": "image",
+    "pictures": "images",
+    "form": "format",
+    "as-is": "no-checks",
+}
+"""Former names of options and of their values. They are still accepted, and not shown in help."""
 
-def run_option(verb: Verb) -> Verb:
+
+def current_name(name: str) -> str:
+    """Return today's name of an option or value."""
+    return OLD_NAMES.get(name, name)
+
+
+def run_option(command: CommandFunction) -> CommandFunction:
     """Add `--run`."""
-    text = "Experiment folder; by default the newest under runs/."
-    return click.option("--run", "run_path", type=FILE, metavar="RUN", help=text)(verb)
+    text = "Run folder; by default the newest under runs/."
+    return click.option("--run", "run_path", type=FILE, metavar="RUN", help=text)(command)
 
 
-def json_option(verb: Verb) -> Verb:
+def json_option(command: CommandFunction) -> CommandFunction:
     """Add `--json`."""
     text = "Print one JSON document instead of text."
-    return click.option("--json", "as_json", is_flag=True, help=text)(verb)
+    return click.option("--json", "as_json", is_flag=True, help=text)(command)
 
 
-def device_options(verb: Verb) -> Verb:
+def device_options(command: CommandFunction) -> CommandFunction:
     """Add `--device` and `--workers`."""
     device = click.option(
         "--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:K."
     )
     text = "Processes per device; by default one per CPU core, four per GPU."
-    return device(click.option("--workers", type=click.IntRange(1), help=text)(verb))
+    return device(click.option("--workers", type=click.IntRange(1), help=text)(command))
 
 
 CLUSTER = click.option(
@@ -47,43 +62,43 @@ CLUSTER = click.option(
 )
 
 
-def rounds_option(default: int) -> Callable[[Verb], Verb]:
+def rounds_option(default: int) -> Callable[[CommandFunction], CommandFunction]:
     """Add `--rounds`."""
-    text = "How often each side is measured."
+    text = "Number of measurements of each side."
     return click.option(
         "--rounds", type=click.IntRange(1), default=default, show_default=True, help=text
     )
 
 
-def workers_options(verb: Verb) -> Verb:
-    """Add `--cluster` and `--workers`, and do the work on blocks of images where they say."""
+def workers_options(command: CommandFunction) -> CommandFunction:
+    """Add `--cluster` and `--workers`, and work on blocks of images there."""
 
-    @functools.wraps(verb)
-    def there(*args: Any, cluster: str | None, workers: int | None, **options: Any) -> Any:
-        with _working_on(cluster, workers):
-            return verb(*args, **options)
+    @functools.wraps(command)
+    def on_workers(*args: Any, cluster: str | None, workers: int | None, **options: Any) -> Any:
+        with _workers(cluster, workers):
+            return command(*args, **options)
 
     text = "Worker processes; by default threads in this process."
-    return CLUSTER(click.option("--workers", type=click.IntRange(1), help=text)(there))  # type: ignore[return-value]
+    return CLUSTER(click.option("--workers", type=click.IntRange(1), help=text)(on_workers))  # type: ignore[return-value]
 
 
-def jobs_options(verb: Verb) -> Verb:
-    """Add `--device`, `--workers` and `--cluster`, and run jobs on the cluster that is named."""
+def jobs_options(command: CommandFunction) -> CommandFunction:
+    """Add `--device`, `--workers` and `--cluster`, and run training jobs on the named cluster."""
 
-    @functools.wraps(verb)
-    def there(
+    @functools.wraps(command)
+    def on_cluster(
         *args: Any, cluster: str | None, device: str, workers: int | None, **options: Any
     ) -> Any:
         if cluster and device != "auto":
             raise click.UsageError("--device is of this machine; workers of --cluster have theirs")
-        with _working_on(cluster, workers) if cluster else contextlib.nullcontext():
-            return verb(*args, device=device, workers=workers, **options)
+        with _workers(cluster, workers) if cluster else contextlib.nullcontext():
+            return command(*args, device=device, workers=workers, **options)
 
-    return CLUSTER(device_options(there))  # type: ignore[return-value]
+    return CLUSTER(device_options(on_cluster))  # type: ignore[return-value]
 
 
 @contextlib.contextmanager
-def _working_on(cluster: str | None, workers: int | None) -> Iterator[None]:
+def _workers(cluster: str | None, workers: int | None) -> Iterator[None]:
     if cluster and workers:
         raise click.UsageError("--workers starts processes here, --cluster has its own; give one")
     if not cluster and not workers:
@@ -91,31 +106,60 @@ def _working_on(cluster: str | None, workers: int | None) -> Iterator[None]:
         return
     from evaluation.core.cluster import on_cluster
 
-    with on_cluster(cluster, workers or 1) as found:
-        if not found.width:
+    with on_cluster(cluster, workers or 1) as connected:
+        if not connected.width:
             log(f"{cluster} has no workers yet; waiting for them")
         yield
 
 
-def ignore_option(verb: Verb) -> Verb:
+def ignore_option(command: CommandFunction) -> CommandFunction:
     """Add `--ignore`."""
-    text = "With files: the class that is not scored; a run knows its own."
+    text = "With files: index of the class that is not scored; a run knows its own."
     option = click.option(
         "--ignore", type=click.IntRange(0, 255), default=0, show_default=True, help=text
     )
-    return option(verb)
+    return option(command)
 
 
-def resolve_run(path: Path | None) -> Run:
+def resolve_run(path: Path | None) -> "Run":
     """Return the run that was named, or the newest."""
+    from evaluation.core.run_folder import Run, newest_run
+
     return Run(path) if path is not None else newest_run()
 
 
-def refuse_given(why: str, *names: str) -> None:
-    """Refuse options of the command that runs, where they were written and not left to a default.
+def options_of_source(
+    options: Mapping[str, Any],
+    *,
+    from_files: bool,
+    file_option: str,
+    file_options: Sequence[str],
+    run_options: Sequence[str],
+) -> dict[str, Any]:
+    """Return the options of plain files or those of a run, and refuse the other ones.
 
     Args:
-        why: follows the option.
+        options: all of the command, by parameter.
+        from_files: whether the command works on plain files instead of a run.
+        file_option: the option that selects plain files, such as `--maps`.
+        file_options: parameters that belong to plain files.
+        run_options: parameters that belong to a run.
+
+    Raises:
+        UsageError: an option of the other source was given.
+    """
+    if from_files:
+        refuse_given(f"is of a run, {file_option} of files; give one of them", *run_options)
+        return {name: options[name] for name in file_options}
+    refuse_given(f"goes with {file_option}; a run has its own", *file_options)
+    return {name: options[name] for name in run_options}
+
+
+def refuse_given(reason: str, *names: str) -> None:
+    """Refuse options of the running command that were given on the command line.
+
+    Args:
+        reason: follows the option's name.
         names: of their parameters.
 
     Raises:
@@ -125,37 +169,11 @@ def refuse_given(why: str, *names: str) -> None:
     for option in context.command.params:
         given = context.get_parameter_source(option.name or "") is ParameterSource.COMMANDLINE
         if option.name in names and given:
-            raise click.UsageError(f"{option.opts[0]} {why}")
+            raise click.UsageError(f"{option.opts[0]} {reason}")
 
 
-def refuse_with_files(files: str, *names: str) -> None:
-    """Refuse options of a run beside those of files.
-
-    Args:
-        files: the option that says that files are meant.
-        names: of the parameters of a run.
-
-    Raises:
-        UsageError: one was given.
-    """
-    refuse_given(f"is of a run, {files} of files; give one of them", *names)
-
-
-def refuse_in_run(files: str, *names: str) -> None:
-    """Refuse options of files where a run is meant, which has its own.
-
-    Args:
-        files: the option that says that files are meant.
-        names: of the parameters of files.
-
-    Raises:
-        UsageError: one was given.
-    """
-    refuse_given(f"goes with {files}; a run has its own", *names)
-
-
-def next_command(run: Run, board: "Leaderboard") -> str:
-    """Return the command that hands over what was chosen, or that brings images for it."""
+def next_command(run: "Run", board: "Leaderboard") -> str:
+    """Return the command that exports the chosen candidate, or that adds images for it."""
     if "test" not in run.splits():
         return f"ens predict --run {run.path} --data MORE.npz --split test"
     chosen = board.chosen or board.rows[0].name
@@ -164,7 +182,7 @@ def next_command(run: Run, board: "Leaderboard") -> str:
 
 def log(line: str) -> None:
     """Write a line of progress to stderr, above the bar where one is shown."""
-    # Not click.echo, which goes past the bar's own sys.stderr and into the middle of the bar.
+    # Not click.echo: it bypasses the bar's own sys.stderr and would write into the bar.
     sys.stderr.write(f"{line}\n")
 
 
@@ -176,3 +194,13 @@ def print_result(text: str, document: Any, *, as_json: bool, then: str | None = 
     click.echo(text)
     if then:
         click.echo(f"next: {then}")
+
+
+def print_leaderboard(
+    board: "Leaderboard", *, as_json: bool, then: str | None = None, more: str = ""
+) -> None:
+    """Print a leaderboard as text or JSON."""
+    from evaluation.leaderboard_text import format_leaderboard
+
+    text = format_leaderboard(board) + (f"\n{more}" if more else "")
+    print_result(text, board.to_dict(), as_json=as_json, then=then)

@@ -1,4 +1,4 @@
-"""`ens overlay`: images with labels laid over them."""
+"""`ens overlay`: draw labels over images."""
 
 from pathlib import Path
 from typing import Any
@@ -21,23 +21,23 @@ from ensemble.cli.options import (
     required=True,
     multiple=True,
     metavar="C",
-    help="Candidate whose labels are drawn. Repeatable.",
+    help="Candidate whose labels are drawn; repeatable.",
 )
 @click.option("--split", default="validation", show_default=True, help="Split of the images.")
 @click.option("--out", required=True, type=FILE, metavar="F.png", help="The new file.")
-@click.option("--image", "ids", multiple=True, metavar="ID", help="Draw this one. Repeatable.")
+@click.option("--image", "ids", multiple=True, metavar="ID", help="Draw this image; repeatable.")
 @click.option(
     "--pick",
     type=click.Choice(["spread", "worst", "disputed"]),
-    help="What to draw without --image. spread, the default: evenly spaced. worst: where the"
-    " first candidate is wrong most. disputed: where its members disagree most.",
+    help="Images to draw without --image. spread, the default: evenly spaced. worst: highest error"
+    " of the first candidate. disputed: highest disagreement of its members.",
 )
 @click.option(
     "--count",
     type=click.IntRange(1, 200),
     default=12,
     show_default=True,
-    help="How many to draw, without --image.",
+    help="Number of images to draw without --image.",
 )
 @click.option(
     "--opacity",
@@ -59,17 +59,17 @@ def command(
     run_path: Path | None,
     as_json: bool,
 ) -> None:
-    """Draw images with the target and candidates' labels laid over them, one row an image.
+    """Draw images with the target and candidates' labels over them, one row per image.
 
-    With --pick worst or disputed the highest share comes first; the captions tell it.
+    With --pick worst or disputed, the highest share comes first; the captions state it.
     """
     from ensemble.pipeline.report.overlay import overlay
 
     if ids and pick:
         raise click.UsageError("--image names them, --pick chooses them; give one")
     run = resolve_run(run_path)
-    drawn = overlay(
+    ids_drawn = overlay(
         run, candidates, split, out, ids=ids, pick=pick or "spread", count=count, opacity=opacity
     )
-    document = {"out": str(out), "split": split, "images": drawn}
-    print_result(f"{out}: {len(drawn)} images of {split}", document, as_json=as_json)
+    document = {"out": str(out), "split": split, "images": ids_drawn}
+    print_result(f"{out}: {len(ids_drawn)} images of {split}", document, as_json=as_json)

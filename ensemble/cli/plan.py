@@ -1,4 +1,4 @@
-"""`ens plan`: what a run would take, and what would stop it."""
+"""`ens plan`: forecast the cost of a run, and what would stop it."""
 
 from pathlib import Path
 
@@ -23,22 +23,22 @@ from evaluation.core.run_folder import RUNS, Run
 def command(
     experiment: Path | None, run_path: Path | None, device: str, workers: int | None, as_json: bool
 ) -> None:
-    """Tell what `ens run EXPERIMENT` would take, and all that is odd about it.
+    """Forecast what `ens run EXPERIMENT` would take, with all warnings.
 
-    Time, disk and memory of what is missing; without EXPERIMENT, of what the run was begun with.
-    Nothing is written. Exits 2 when the run would fail, with every reason.
+    Time, disk and memory of what is missing; without EXPERIMENT, of the run's own experiment.
+    Nothing is written. Exits 2 if the run would fail, with every reason.
     """
     from ensemble.pipeline.run.experiment import read_experiment
     from ensemble.pipeline.run.open_run import run_experiment
-    from ensemble.pipeline.workflow.plan import as_text, plan_run, raise_if_blocked
+    from ensemble.pipeline.workflow.plan import format_plan, plan_run, raise_if_blocked
 
     if experiment is None:
         run = resolve_run(run_path)
-        asked = run_experiment(run)
+        settings = run_experiment(run)
     else:
         run = Run(run_path or RUNS / experiment.stem)
-        asked = read_experiment(experiment)
-    found = plan_run(run, asked, device=device, workers=workers)
-    then = None if found.fails else f"ens run {experiment or run.experiment} --run {run.path}"
-    print_result(as_text(found), found.document(), as_json=as_json, then=then)
-    raise_if_blocked(found)
+        settings = read_experiment(experiment)
+    report = plan_run(run, settings, device=device, workers=workers)
+    then = None if report.blockers else f"ens run {experiment or run.experiment} --run {run.path}"
+    print_result(format_plan(report), report.to_dict(), as_json=as_json, then=then)
+    raise_if_blocked(report)

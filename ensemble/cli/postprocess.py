@@ -1,6 +1,7 @@
-"""`ens postprocess`: maps into label maps through a chain, in a run or from plain files."""
+"""`ens postprocess`: turn maps into label maps through a chain, in a run or from plain files."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -9,19 +10,19 @@ from ensemble.cli.options import (
     ignore_option,
     json_option,
     log,
+    options_of_source,
     print_result,
-    refuse_in_run,
-    refuse_with_files,
     resolve_run,
     run_option,
     workers_options,
 )
 
-OF_FILES = ("out", "images", "fit_maps", "fit_target", "fit_images", "ignore")
+RUN_OPTIONS = ("run_path", "fusion", "name")
+FILE_OPTIONS = ("maps", "out", "images", "fit_maps", "fit_target", "fit_images", "ignore")
 
 
 @click.command("postprocess")
-@click.option("--fusion", metavar="N", help="The fusion or member to post-process.")
+@click.option("--fusion", metavar="N", help="Fusion or member to post-process.")
 @click.option(
     "--chain",
     required=True,
@@ -30,54 +31,51 @@ OF_FILES = ("out", "images", "fit_maps", "fit_target", "fit_images", "ignore")
 )
 @click.option("--name", metavar="C", help="Name of the candidate; by default made of both.")
 @run_option
-@click.option("--maps", type=FILE, help="Without a run: the maps, .npy or .npz.")
-@click.option("--images", type=FILE, help="With --maps: the images, for steps that use them.")
+@click.option("--maps", type=FILE, help="Without a run: the probability maps, .npy or .npz.")
+@click.option("--images", type=FILE, help="With --maps: the images, for steps that need them.")
 @click.option("--fit-maps", type=FILE, help="With --maps: held-out maps, for steps that learn.")
-@click.option("--fit-target", type=FILE, help="With --maps: target of the held-out maps.")
+@click.option("--fit-target", type=FILE, help="With --maps: ground truth of the held-out maps.")
 @click.option("--fit-images", type=FILE, help="With --maps: images of the held-out maps.")
-@click.option("--out", type=FILE, help="With --maps: the label maps, .npy.")
+@click.option("--out", type=FILE, help="With --maps: the file of the label maps, .npy.")
 @ignore_option
 @workers_options
 @json_option
-def command(
-    fusion: str | None,
-    chain: str,
-    name: str | None,
-    run_path: Path | None,
-    maps: Path | None,
-    images: Path | None,
-    fit_maps: Path | None,
-    fit_target: Path | None,
-    fit_images: Path | None,
-    out: Path | None,
-    ignore: int,
-    as_json: bool,
-) -> None:
-    """Turn maps into label maps through a chain of steps.
+def command(chain: str, as_json: bool, **options: Any) -> None:
+    """Turn probability maps into label maps through a chain of steps.
 
-    In a run, steps that learn (class_bias) are fitted on the out-of-fold maps: for oof itself fold
-    by fold on the other folds, for other splits on all.
+    In a run, steps that learn (class_bias) are fitted on the out-of-fold maps (out-of-fold:
+    predicted by the fold model that did not train on the image): for out-of-fold images fold by
+    fold on the other folds, for other splits on all.
     """
-    if maps:
-        refuse_with_files("--maps", "run_path", "fusion", "name")
-        from ensemble.pipeline.scoring.plain_files import postprocess_file
+    from_files = bool(options["maps"])
+    postprocess = _postprocess_file if from_files else _postprocess_in_run
+    text, document, then = postprocess(
+        chain,
+        **options_of_source(
+            options,
+            from_files=from_files,
+            file_option="--maps",
+            file_options=FILE_OPTIONS,
+            run_options=RUN_OPTIONS,
+        ),
+    )
+    print_result(text, document, as_json=as_json, then=then)
 
-        document = postprocess_file(
-            maps,
-            chain,
-            images=images,
-            out=out,
-            fit_maps=fit_maps,
-            fit_target=fit_target,
-            fit_images=fit_images,
-            ignore=ignore,
-        )
-        by = document.get("fitted", document["chain"]) or "argmax"
-        text = f"{out}: {document['images']} label maps by {by}"
-        then = f"ens score --target TARGET.npy --pred {out} --classes {document['classes']}"
-        print_result(text, document, as_json=as_json, then=then)
-        return
-    refuse_in_run("--maps", *OF_FILES)
+
+def _postprocess_file(
+    chain: str, *, maps: Path, out: Path | None, **options: Any
+) -> tuple[str, dict[str, Any], str]:
+    from ensemble.pipeline.scoring.plain_files import postprocess_file
+
+    document = postprocess_file(maps, chain, out=out, **options)
+    by = document.get("fitted", document["chain"]) or "argmax"
+    then = f"ens score --target TARGET.npy --pred {out} --classes {document['classes']}"
+    return f"{out}: {document['images']} label maps by {by}", document, then
+
+
+def _postprocess_in_run(
+    chain: str, *, run_path: Path | None, fusion: str | None, name: str | None
+) -> tuple[str, dict[str, Any], str]:
     if not fusion:
         raise click.UsageError("give --fusion NAME (in a run), or --maps FILE with --out FILE")
     from ensemble.pipeline.candidates.chains import read_fitted_chain
@@ -85,10 +83,15 @@ def command(
 
     run = resolve_run(run_path)
     candidate = postprocess_run(run, fusion, chain, name=name, log=log)
-    document = {"run": str(run.path), "candidate": candidate, "of": fusion, "chain": chain}
+    document: dict[str, Any] = {
+        "run": str(run.path),
+        "candidate": candidate,
+        "of": fusion,
+        "chain": chain,
+    }
     text = f"{run.path}: candidate {candidate}"
     fitted = read_fitted_chain(run, candidate)
     if fitted is not None:
         document["fitted"] = fitted
         text += f", fitted: {fitted['chain']}"
-    print_result(text, document, as_json=as_json, then=f"ens score --run {run.path}")
+    return text, document, f"ens score --run {run.path}"

@@ -1,4 +1,4 @@
-"""`ens predict`: maps of another set, from members trained before."""
+"""`ens predict`: maps of another set of images by trained members."""
 
 from pathlib import Path
 
@@ -17,8 +17,8 @@ from ensemble.cli.options import (
 
 @click.command("predict")
 @click.option("--data", required=True, type=FILE, metavar="DATA", help="The images.")
-@click.option("--split", required=True, metavar="NAME", help="Name of the set in the run.")
-@click.option("--size", metavar="HxW", help="Resize images to this size, the run's.")
+@click.option("--split", required=True, metavar="NAME", help="Name of the new split in the run.")
+@click.option("--size", metavar="HxW", help="Resize images to the size of the run.")
 @jobs_options
 @run_option
 @json_option

@@ -1,4 +1,4 @@
-"""`ens report`: the page that people look at."""
+"""`ens report`: one HTML page of the scored candidates."""
 
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,11 @@ from ensemble.cli.options import (
 @click.command("report")
 @run_option
 @click.option(
-    "--candidate", metavar="C", help="Whose story is told; by default the one chosen on oof."
+    "--candidate",
+    metavar="C",
+    help="Candidate that the report explains; by default the one chosen on oof (out-of-fold).",
 )
-@click.option("--split", default="validation", show_default=True, help="The examined split.")
+@click.option("--split", default="validation", show_default=True, help="Split to evaluate on.")
 @click.option(
     "--out", type=FILE, metavar="F.html", help="The page; by default RUN/report/index.html."
 )
@@ -34,22 +36,21 @@ def command(
     figures: Path | None,
     as_json: bool,
 ) -> None:
-    """Write one HTML page of what `ens score` has scored; it opens from disk, with no network.
+    """Write one HTML page about the scored candidates; it opens from disk, without network.
 
-    The leaderboard, what each stage gained (pixels against denominator), classes, confidence,
-    members, cost, training, a gallery to walk through, and images that deserve a second look.
+    Leaderboard, gain of each stage (pixels against denominator), classes, confidence, members,
+    cost, training, a gallery, and images that deserve a second look.
     """
     from ensemble.pipeline.report.report import report
 
     run = resolve_run(run_path)
-    page, chosen, drawn = report(
-        run, split=split, candidate=candidate, out=out, figures=figures, log=log
-    )
+    result = report(run, split=split, candidate=candidate, out=out, figures=figures, log=log)
+    page, chosen = result.page, result.candidate
     document: dict[str, Any] = {"run": str(run.path), "page": str(page), "candidate": chosen}
-    text = f"{page}: {page.stat().st_size / 1e6:.1f} MB, the story of {chosen}"
+    text = f"{page}: {page.stat().st_size / 1e6:.1f} MB, explains {chosen}"
     if figures is not None:
-        document["figures"] = [str(file) for file in drawn]
-        text += f"\n{figures}: {len(drawn)} figures"
+        document["figures"] = [str(file) for file in result.figures]
+        text += f"\n{figures}: {len(result.figures)} figures"
     print_result(
         text,
         document,

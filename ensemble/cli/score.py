@@ -11,30 +11,37 @@ from ensemble.cli.options import (
     json_option,
     log,
     next_command,
+    options_of_source,
+    print_leaderboard,
     print_result,
     refuse_given,
-    refuse_in_run,
-    refuse_with_files,
     resolve_run,
     run_option,
     workers_options,
 )
+from evaluation.leaderboard_text import format_scores
 
 Per = Literal["set", "group", "image"]
 
 MASKED = "masked"
-TOGETHER = "--target, --pred and --classes belong together; give all three"
+RUN_OPTIONS = ("run_path", "candidates", "split")
+FILE_OPTIONS = ("target", "pred", "maps", "classes", "ignore")
+POSTPROCESS = "ens postprocess --maps MAPS.npy --chain suppress_background --out LABELS.npy"
 
 
 @click.command("score")
 @click.option(
-    "--candidate", "candidates", multiple=True, metavar="C", help="Repeatable; by default all."
+    "--candidate",
+    "candidates",
+    multiple=True,
+    metavar="C",
+    help="Candidate to score; repeatable, by default all.",
 )
-@click.option("--split", default="validation", show_default=True, help="The examined split.")
+@click.option("--split", default="validation", show_default=True, help="Split to evaluate on.")
 @click.option(
     "--protocol",
     metavar="SPEC",
-    help="Protocol that ranks, by default masked; with files by default all are printed.",
+    help="Definition of the score that ranks, by default masked; with files by default all.",
 )
 @click.option(
     "--metric",
@@ -48,92 +55,87 @@ TOGETHER = "--target, --pred and --classes belong together; give all three"
     type=click.Choice(["set", "group", "image"]),
     default="set",
     show_default=True,
-    help="With --metric: values of the set, or of each group or image.",
+    help="With --metric: values of the whole set, per group or per image.",
 )
 @run_option
-@click.option("--target", type=FILE, help="With files: true label maps, .npy or .npz.")
+@click.option("--target", type=FILE, help="With files: ground truth label maps, .npy or .npz.")
 @click.option("--pred", type=FILE, help="With files: predicted label maps.")
 @click.option(
-    "--maps", type=FILE, help="With files: the maps behind them, for metrics of probabilities."
+    "--maps",
+    type=FILE,
+    help="With files: probability maps of the predictions, for metrics that need them.",
 )
-@click.option("--classes", type=click.IntRange(2, 255), help="With files: how many classes.")
+@click.option("--classes", type=click.IntRange(2, 255), help="With files: number of classes.")
 @ignore_option
 @workers_options
 @json_option
 def command(
-    candidates: tuple[str, ...],
-    split: str,
-    protocol: str | None,
-    metrics: tuple[str, ...],
-    per: Per,
-    run_path: Path | None,
-    target: Path | None,
-    pred: Path | None,
-    maps: Path | None,
-    classes: int | None,
-    ignore: int,
-    as_json: bool,
+    protocol: str | None, metrics: tuple[str, ...], per: Per, as_json: bool, **options: Any
 ) -> None:
     """Score candidates with the ignored class masked, and compare them.
 
-    Candidates are chosen on the out-of-fold images and examined on the split; each gain over the
-    highest single member comes with its paired interval. --metric measures other quantities
-    instead, per class.
+    A candidate is a member or fusion with a chain of post-processing steps. Candidates are chosen
+    on the out-of-fold images (predicted by the fold model that did not train on them) and
+    evaluated on --split; each gain over the highest single member comes with its paired interval.
+    --metric measures other quantities instead, per class.
     """
-    then = None
     if metrics and protocol:
         raise click.UsageError("--protocol ranks, --metric measures something else; give one")
-    if maps and not metrics:
+    if options["maps"] and not metrics:
         raise click.UsageError("--maps are for metrics of probabilities; give --metric with them")
     if not metrics:
         refuse_given("goes with --metric", "per")
-    if target or pred or maps:
-        if not (target and pred and classes):
-            raise click.UsageError(TOGETHER)
-        refuse_with_files("--target", "run_path", "candidates", "split")
-        if metrics:
-            from ensemble.pipeline.scoring.metrics import as_text, measure_files
-
-            document = measure_files(
-                target, pred, maps, metrics, classes=classes, ignore=ignore, per=per
-            )
-            text = as_text(document)
-        else:
-            text, document = _scored_files(target, pred, protocol, classes, ignore)
-            then = "ens postprocess --maps MAPS.npy --chain suppress_background --out LABELS.npy"
+    from_files = bool(options["target"] or options["pred"] or options["maps"])
+    if from_files and not (options["target"] and options["pred"] and options["classes"]):
+        raise click.UsageError("--target, --pred and --classes belong together; give all three")
+    source = options_of_source(
+        options,
+        from_files=from_files,
+        file_option="--target",
+        file_options=FILE_OPTIONS,
+        run_options=RUN_OPTIONS,
+    )
+    if metrics:
+        _print_metrics(metrics, per, as_json, from_files=from_files, **source)
+    elif from_files:
+        _score_files(protocol, as_json, **source)
     else:
-        refuse_in_run("--target", "classes", "ignore")
-        if metrics:
-            from ensemble.pipeline.scoring.metrics import as_text, measure_run
-
-            run = resolve_run(run_path)
-            document = measure_run(run, candidates, metrics, split=split, per=per, log=log)
-            text = as_text(document)
-        else:
-            text, document, then = _scored_run(run_path, candidates, split, protocol or MASKED)
-    print_result(text, document, as_json=as_json, then=then)
+        _score_run(protocol or MASKED, as_json, **source)
 
 
-def _scored_files(
-    target: Path, pred: Path, protocol: str | None, classes: int, ignore: int
-) -> tuple[str, dict[str, Any]]:
+def _score_files(
+    protocol: str | None, as_json: bool, *, target: Path, pred: Path, maps: None, **classes: int
+) -> None:
     from ensemble.pipeline.scoring.plain_files import score_files
-    from evaluation.leaderboard_text import scores_text
     from evaluation.protocols import PROTOCOLS
 
     protocols = list(PROTOCOLS) if protocol is None else [protocol]
-    document = score_files(target, pred, protocols=protocols, classes=classes, ignore=ignore)
+    document = score_files(target, pred, protocols=protocols, **classes)
     if "warning" in document:
         log(f"warning: {document['warning']}")
-    return scores_text(document), document
+    print_result(format_scores(document), document, as_json=as_json, then=POSTPROCESS)
 
 
-def _scored_run(
-    run_path: Path | None, candidates: tuple[str, ...], split: str, protocol: str
-) -> tuple[str, dict[str, Any], str]:
+def _score_run(
+    protocol: str, as_json: bool, *, run_path: Path | None, candidates: tuple[str, ...], split: str
+) -> None:
     from ensemble.pipeline.scoring.score import score_run
-    from evaluation.leaderboard_text import leaderboard_document, leaderboard_text
 
     run = resolve_run(run_path)
     board = score_run(run, candidates, split=split, protocol=protocol, log=log)
-    return leaderboard_text(board), leaderboard_document(board), next_command(run, board)
+    print_leaderboard(board, as_json=as_json, then=next_command(run, board))
+
+
+def _print_metrics(
+    metrics: tuple[str, ...], per: Per, as_json: bool, *, from_files: bool, **source: Any
+) -> None:
+    from ensemble.pipeline.scoring.metrics import format_metrics, measure_files, measure_run
+
+    if from_files:
+        labels = source.pop("target"), source.pop("pred"), source.pop("maps")
+        document = measure_files(*labels, metrics, per=per, **source)
+    else:
+        run = resolve_run(source["run_path"])
+        candidates, split = source["candidates"], source["split"]
+        document = measure_run(run, candidates, metrics, split=split, per=per, log=log)
+    print_result(format_metrics(document), document, as_json=as_json)

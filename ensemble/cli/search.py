@@ -1,21 +1,19 @@
 """`ens search`: Optuna over the options of a member's recipe."""
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
 from ensemble.cli.options import (
     FILE,
+    CommandFunction,
     jobs_options,
     json_option,
     log,
     print_result,
 )
 from evaluation.core.run_folder import RUNS, Run
-
-Verb = TypeVar("Verb", bound=Callable[..., Any])
 
 DATA_OPTIONS = (
     click.option(
@@ -26,43 +24,43 @@ DATA_OPTIONS = (
     ),
     click.option("--experiment", type=FILE, metavar="FILE", help="Take data and folds from here."),
     click.option(
-        "--folds", type=click.IntRange(2, 100), metavar="K", help="How many folds; by default 3."
+        "--folds", type=click.IntRange(2, 100), metavar="K", help="Number of folds; by default 3."
     ),
     click.option(
         "--seed",
         type=click.IntRange(0),
         metavar="S",
-        help="Seed of folds, training and draws; by default 0.",
+        help="Random seed; by default 0.",
     ),
 )
 
 
-def data_options(verb: Verb) -> Verb:
-    """Add what says which data a search goes over."""
+def data_options(command: CommandFunction) -> CommandFunction:
+    """Add the options that select the data of a search."""
     for option in reversed(DATA_OPTIONS):
-        verb = option(verb)
-    return verb
+        command = option(command)
+    return command
 
 
 @click.command("search")
 @click.argument("space", type=FILE, metavar="SPACE.yaml")
 @data_options
 @click.option(
-    "--run", "run_path", type=FILE, metavar="RUN", help="Experiment folder; by default runs/SPACE."
+    "--run", "run_path", type=FILE, metavar="RUN", help="Run folder; by default runs/SPACE."
 )
 @click.option(
     "--trials",
     type=click.IntRange(1),
     default=30,
     show_default=True,
-    help="How many in all, those of earlier calls included.",
+    help="Number of trials in all, those of earlier calls included.",
 )
 @click.option(
     "--sampler",
     type=click.Choice(["tpe", "gp", "random", "grid"]),
     default="tpe",
     show_default=True,
-    help="What proposes trials; gp is a Gaussian process.",
+    help="Method that proposes trials; gp is a Gaussian process.",
 )
 @click.option(
     "--folds-used",
@@ -70,10 +68,10 @@ def data_options(verb: Verb) -> Verb:
     default=1,
     show_default=True,
     metavar="N",
-    help="How many folds each trial is trained in.",
+    help="Number of folds that each trial is trained in.",
 )
 @click.option(
-    "--timeout", type=click.FloatRange(0), metavar="SECONDS", help="Begin no trial after this time."
+    "--timeout", type=click.FloatRange(0), metavar="SECONDS", help="Start no trial after this time."
 )
 @jobs_options
 @json_option
@@ -87,22 +85,22 @@ def command(
     device: str,
     workers: int | None,
     as_json: bool,
-    **asked: Any,
+    **options: Any,
 ) -> None:
     """Search the options of a recipe for the highest masked mIoU on held-out images.
 
     SPACE.yaml holds a `recipe` and a `space`, which gives options such as architecture.width a list
     of choices or a range; see docs/search.md. Trials below the median are stopped early. The same
-    command continues where an interrupted one stopped.
+    command resumes an interrupted one.
     """
     from ensemble.pipeline.search.held_out import searched_experiment
-    from ensemble.pipeline.search.recipe_search import Effort, search
+    from ensemble.pipeline.search.recipe_search import SearchBudget, format_search, search
     from ensemble.pipeline.search.space import read_space
 
     run = Run(run_path or RUNS / space.stem)
-    experiment = searched_experiment(run, **asked)
-    effort = Effort(trials, sampler, folds_used, timeout, device, workers)
-    found = search(run, experiment, read_space(space, experiment.defaults), effort, log=log)
+    experiment = searched_experiment(run, **options)
+    budget = SearchBudget(trials, sampler, folds_used, timeout, device, workers)
+    result = search(run, experiment, read_space(space, experiment.defaults), budget, log=log)
     only = " --only best" if experiment.members else ""
-    then = f"ens train-members --experiment {found.experiment} --run {run.path}{only}"
-    print_result(found.text(), found.document(), as_json=as_json, then=then)
+    then = f"ens train-members --experiment {result.experiment} --run {run.path}{only}"
+    print_result(format_search(result), result.to_dict(), as_json=as_json, then=then)

@@ -1,4 +1,4 @@
-"""`ens search-loss`: cross-validation over mixtures of losses."""
+"""`ens search-loss`: cross-validate mixtures of losses."""
 
 import shlex
 from pathlib import Path
@@ -20,7 +20,7 @@ from evaluation.core.run_folder import RUNS, Run
 @click.command("search-loss")
 @click.option(
     "--mixture",
-    "written",
+    "mixture_specs",
     multiple=True,
     metavar="LOSS",
     help="Such as '0.5*dice + 0.5*focal'; repeatable.",
@@ -36,7 +36,7 @@ from evaluation.core.run_folder import RUNS, Run
     type=click.FloatRange(0, 1),
     default=0.0,
     show_default=True,
-    help="Stop a mixture whose first fold scores less.",
+    help="Stop a mixture whose first fold has a lower score.",
 )
 @click.option(
     "--member",
@@ -53,12 +53,12 @@ from evaluation.core.run_folder import RUNS, Run
     metavar="RUN",
     default=RUNS / "search-loss",
     show_default=True,
-    help="Experiment folder.",
+    help="Run folder.",
 )
 @jobs_options
 @json_option
 def command(
-    written: tuple[str, ...],
+    mixture_specs: tuple[str, ...],
     losses: str | None,
     step: float,
     threshold: float,
@@ -67,36 +67,33 @@ def command(
     device: str,
     workers: int | None,
     as_json: bool,
-    **asked: Any,
+    **options: Any,
 ) -> None:
     """Cross-validate mixtures of losses by masked mIoU on held-out images.
 
-    Results are kept: the same command continues where an interrupted one stopped, and more
-    mixtures or another threshold train only what is missing.
+    Results are kept: the same command resumes an interrupted one, and more mixtures or another
+    threshold train only what is missing.
     """
     from ensemble.pipeline.search.held_out import searched_experiment
-    from ensemble.pipeline.search.loss_search import FOLDER, LossSearch, mixtures
-    from ensemble.pipeline.search.results import (
-        LOSS_TABLE_TABLE,
-        best_recipe,
-        member_option,
-        rows,
-        table_document,
-        table_text,
-        write_table,
-    )
+    from ensemble.pipeline.search.loss_search import expand_mixtures, format_losses, search_losses
     from members.recipe import read_member
 
     run = Run(run_path)
-    experiment = searched_experiment(run, **asked)
+    experiment = searched_experiment(run, **options)
     _, recipe = read_member(member, experiment.defaults)
-    search = LossSearch(run, experiment, recipe, threshold, device, workers, log)
-    lines = rows(search(mixtures(written, losses, step)), experiment.folds, threshold)
-    write_table(run.path / FOLDER / LOSS_TABLE_TABLE, lines)
-    best = best_recipe(lines, recipe)
+    result = search_losses(
+        run,
+        experiment,
+        recipe,
+        expand_mixtures(mixture_specs, losses, step),
+        threshold=threshold,
+        device=device,
+        workers=workers,
+        log=log,
+    )
     then = None
-    if best is not None:
+    if result.best_option is not None:
         only = " --only best" if experiment.members else ""
-        option = shlex.quote(member_option(best))
+        option = shlex.quote(result.best_option)
         then = f"ens train-members --run {run.path} --member {option}{only}"
-    print_result(table_text(lines), table_document(lines, recipe), as_json=as_json, then=then)
+    print_result(format_losses(result), result.to_dict(), as_json=as_json, then=then)

@@ -16,15 +16,15 @@ from ensemble.cli.options import (
 @run_option
 @json_option
 def command(run_path: Path | None, as_json: bool) -> None:
-    """Tell what a run holds, what is stale or missing, and its size."""
+    """Show what a run holds, what is stale or missing, and its size."""
     from ensemble.pipeline.workflow.status import (
-        as_document,
-        as_text,
+        format_status,
         next_command,
         status,
+        status_to_dict,
     )
 
     run = resolve_run(run_path)
     parts = status(run)
     then = next_command(run, parts)
-    print_result(as_text(run, parts), as_document(run, parts), as_json=as_json, then=then)
+    print_result(format_status(run, parts), status_to_dict(run, parts), as_json=as_json, then=then)

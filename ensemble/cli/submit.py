@@ -1,4 +1,4 @@
-"""`ens submit`: a candidate's label maps as files that others read."""
+"""`ens submit`: write a candidate's label maps as CSV, run lengths or PNG."""
 
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,13 @@ from ensemble.cli.options import (
 @click.option(
     "--candidate", required=True, metavar="C", help="Candidate whose label maps are written."
 )
-@click.option("--split", default="test", show_default=True, help="Of which images.")
+@click.option("--split", default="test", show_default=True, help="Split to use.")
 @click.option(
     "--out", required=True, type=FILE, metavar="F", help="The CSV file; for png a new folder."
 )
 @click.option(
-    "--form",
+    "--format",
+    "file_format",
     type=click.Choice(["csv", "runs", "png"]),
     default="csv",
     show_default=True,
@@ -33,22 +34,23 @@ from ensemble.cli.options import (
 @run_option
 @json_option
 def command(
-    candidate: str, split: str, out: Path, form: Any, run_path: Path | None, as_json: bool
+    candidate: str, split: str, out: Path, file_format: Any, run_path: Path | None, as_json: bool
 ) -> None:
-    """Write a candidate's label maps, and read them back to check them.
+    """Write a candidate's label maps, and read them back as a check.
 
     csv: `id`, then one column per pixel, row by row. runs: `id,class,runs`, where runs are
-    `start length ...`, pixels counted from 1, down the columns, as Kaggle counts.
+    `start length ...`, pixels counted from 1, down the columns, as on Kaggle.
     """
     from ensemble.pipeline.submission.submit import submit
 
     run = resolve_run(run_path)
-    images, ignored = submit(run, candidate, split, out, form, log=log)
+    result = submit(run, candidate, split, out, file_format, log=log)
+    images, ignored = result.images, result.ignored_share
     if ignored:
         log(
-            f"warning: {ignored:.2%} of the pixels got the ignored class, which is never right on a"
-            " scored pixel; a chain with suppress_background leaves none"
+            f"warning: {ignored:.2%} of the pixels have the ignored class, which is always wrong on"
+            " a scored pixel; a chain with suppress_background leaves none"
         )
-    document = {"out": str(out), "form": form, "images": images, "ignored_share": ignored}
+    document = {"out": str(out), "form": file_format, "images": images, "ignored_share": ignored}
     text, then = f"{out}: {images} images, read back", f"ens status --run {run.path}"
     print_result(text, document, as_json=as_json, then=then)

@@ -26,7 +26,7 @@ from evaluation.core.run_folder import RUNS, Run
     "run_path",
     type=FILE,
     metavar="RUN",
-    help="Experiment folder; by default a new one, runs/TIME.",
+    help="Run folder; by default a new one, runs/TIME.",
 )
 @click.option("--experiment", type=FILE, metavar="FILE", help="Take data and members from here.")
 @click.option(
@@ -39,33 +39,31 @@ from evaluation.core.run_folder import RUNS, Run
 @click.option(
     "--specialists",
     metavar="SPEC",
-    help="One binary network of this architecture per class, together the member 'five';"
-    " --member 'NAME=specialists(SPEC)' names it otherwise.",
+    help="One binary network of this architecture per class, together the member 'specialists';"
+    " --member 'NAME=specialists(SPEC)' gives another name.",
 )
 @click.option(
-    "--folds", type=click.IntRange(2, 100), metavar="K", help="How many folds; by default 3."
+    "--folds", type=click.IntRange(2, 100), metavar="K", help="Number of folds; by default 3."
 )
 @click.option(
     "--epochs",
     type=click.IntRange(1),
     metavar="E",
-    help="At most so many; a recipe's own epochs win.",
+    help="Maximum number of epochs; a recipe's own epochs win.",
 )
 @click.option(
     "--train-share",
     type=click.FloatRange(0, 1, min_open=True),
     metavar="S",
-    help="Learn from only this share of each fold's training groups.",
+    help="Train on only this share of each fold's training groups.",
 )
 @click.option("--tta", metavar="SPEC", help="Test-time augmentation: flips or flips+scales.")
 @click.option(
     "--tta-merge",
     type=click.Choice(["mean", "geometric_mean", "max"]),
-    help="How the maps of the views become one; by default mean.",
+    help="How the maps of the views are merged; by default mean.",
 )
-@click.option(
-    "--seed", type=click.IntRange(0), metavar="S", help="Seed of folds and training; by default 0."
-)
+@click.option("--seed", type=click.IntRange(0), metavar="S", help="Random seed; by default 0.")
 @jobs_options
 @click.option("--only", multiple=True, metavar="NAME", help="Train only this member; repeatable.")
 @click.option(
@@ -90,21 +88,21 @@ def command(
     workers: int | None,
     only: tuple[str, ...],
     as_json: bool,
-    **asked: Any,
+    **options: Any,
 ) -> None:
     """Train members in every fold and write their probability maps of every split.
 
     Without --member the default members are trained: a U-Net, a U-Net with ASPP, DeepLabv3+ and
-    specialists. What is there already is kept: with --run, the same command continues where an
-    interrupted one stopped.
+    specialists. Existing results are kept: with --run, the same command resumes an interrupted
+    one.
     """
     from ensemble.pipeline.members.train import train_members
     from ensemble.pipeline.run.experiment import experiment_from_options
 
     run = Run(run_path or RUNS / time.strftime("%Y%m%d-%H%M%S"))
-    experiment = experiment_from_options(run, **asked)
+    experiment = experiment_from_options(run, **options)
     if run_path is None:
-        log(f"a new run: {run.path}; --run {run.path} goes on where it stops")
+        log(f"a new run: {run.path}; --run {run.path} resumes it")
     # A comma list works too, as the command that retries failed members prints it.
     names = [name for part in only for name in part.split(",")]
     trained = train_members(run, experiment, only=names, device=device, workers=workers, log=log)

@@ -1,4 +1,4 @@
-"""`ens tune-postproc`: a chain that helps, and how much of that is luck."""
+"""`ens tune-postproc`: search for a chain, and estimate how much of its gain is luck."""
 
 import shlex
 from pathlib import Path
@@ -16,22 +16,20 @@ from ensemble.cli.options import (
     workers_options,
 )
 
-OF_A_SEARCH = ("trials", "seed", "space", "name")
+SEARCH_OPTIONS = ("trials", "seed", "space", "name")
 
 
 @click.command("tune-postproc")
-@click.option("--fusion", required=True, metavar="N", help="The fusion or member to tune for.")
+@click.option("--fusion", required=True, metavar="N", help="Fusion or member to tune for.")
 @run_option
 @click.option(
     "--trials",
     type=click.IntRange(1),
     default=60,
     show_default=True,
-    help="Chains tried per search: one search on all images, one without each fold.",
+    help="Number of chains tried per search: one search on all images, one without each fold.",
 )
-@click.option(
-    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of all draws."
-)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Random seed.")
 @click.option(
     "--space", type=FILE, help="YAML of steps and their options' values; see docs/crf.md."
 )
@@ -43,15 +41,15 @@ OF_A_SEARCH = ("trials", "seed", "space", "name")
     metavar="STEP.OPTION=A,B,...",
     help="Twice, with --out: no search, but a figure of the labels over two options.",
 )
-@click.option("--chain", default="", metavar="SPEC", help="With --grid: the chain around the step.")
+@click.option("--chain", default="", metavar="SPEC", help="With --grid: the rest of the chain.")
 @click.option(
     "--image",
     "images",
     multiple=True,
     metavar="ID",
-    help="With --grid: draw this one; repeatable.",
+    help="With --grid: draw this image; repeatable.",
 )
-@click.option("--out", type=FILE, help="With --grid: the figure, .png.")
+@click.option("--out", type=FILE, help="With --grid: the file of the figure, .png.")
 @workers_options
 @json_option
 def command(
@@ -67,26 +65,27 @@ def command(
     out: Path | None,
     as_json: bool,
 ) -> None:
-    """Search steps, their order and options, and examine the search on images it did not see.
+    """Search steps, their order and options, and evaluate the search on images it did not see.
 
     A step stays in the chain if the interval of its gain lies above 0 and no class loses. Trials
-    are kept in the run: the same command continues, and a larger --trials adds to them.
+    are kept in the run: the same command resumes, and a larger --trials adds to them.
     """
     run = resolve_run(run_path)
     if axes or out or chain or images:
         if len(axes) != 2 or out is None:
             raise click.UsageError("--chain, --image and --out go with --grid, given twice")
-        refuse_given("is of a search, --grid of a drawing; give one", *OF_A_SEARCH)
+        refuse_given("is of a search, --grid of a drawing; give one", *SEARCH_OPTIONS)
         from ensemble.pipeline.tuning.grid import draw_grid
 
-        document = draw_grid(run, fusion, axes, chain=chain, images=images, out=out)
-        of = ", ".join(document["images"])
-        print_result(f"{out}: {document['cells']} chains on {of}", document, as_json=as_json)
+        drawn = draw_grid(run, fusion, axes, chain=chain, images=images, out=out)
+        ids = ", ".join(drawn.images)
+        text = f"{out}: {drawn.cells} chains on {ids}"
+        print_result(text, drawn.to_dict(), as_json=as_json)
         return
-    from ensemble.pipeline.tuning.results import as_text
-    from ensemble.pipeline.tuning.tuning import Effort, tune
+    from ensemble.pipeline.tuning.results import format_tuning
+    from ensemble.pipeline.tuning.tuning import TuningBudget, tune
 
-    result = tune(run, fusion, Effort(trials, seed, space), name=name, log=log)
+    result = tune(run, fusion, TuningBudget(trials, seed, space), name=name, log=log)
     to_run = f"ens postprocess --run {run.path} --fusion {fusion} --chain "
-    then = to_run + shlex.quote(result["chain"]) if result["chain"] else None
-    print_result(as_text(result), result, as_json=as_json, then=then)
+    then = to_run + shlex.quote(result.chain) if result.chain else None
+    print_result(format_tuning(result), result.to_dict(), as_json=as_json, then=then)

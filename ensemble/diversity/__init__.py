@@ -1,1 +1,1 @@
-"""What each member is worth to the ensemble, how members differ, and where they are unsure."""
+"""How members differ, and what each is worth to the ensemble."""

@@ -1,7 +1,4 @@
-"""How members differ by twos: whether the same pixels are wrong in both.
-
-Where an ensemble is unsure: entropy of its mean, and how much of it is members' quarrel.
-"""
+"""How members differ: pairwise diversity of their errors, and uncertainty per pixel."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,61 +7,66 @@ import numpy as np
 from jaxtyping import Float, Int64, Shaped
 
 from ensemble.blas import one_blas_thread
-from ensemble.fusion import CLASS_AXIS
+from ensemble.fusion import CLASS_AXIS, scored_pixels
 from evaluation.core.arrays import argmax
 from evaluation.core.blocks import blocks, sum_blocks
-from evaluation.core.classes import UNLABELLED
 from evaluation.core.types import Map, Maps
 from members.maps import MapReader, check_agreement
 
-BothRight = Int64[np.ndarray, "member member"]
-Measure = Float[np.ndarray, "member member"]
+BothCorrect = Int64[np.ndarray, "member member"]
+PairMatrix = Float[np.ndarray, "member member"]
+PerPixel = Float[np.ndarray, "*members image row col"]
 
 
 @dataclass(frozen=True)
-class Pairs:
-    """Measures of two members each, from which pixels are right in one, in both, in none.
+class PairwiseDiversity:
+    """Measures of two members each, from the pixels that one, both or none predicts correctly.
 
     Args:
-        disagreement: share of the pixels where one is right and the other wrong.
+        disagreement: share of the pixels where one is correct and the other wrong.
         double_fault: share of the pixels where both are wrong; on the diagonal where one is.
-        correlation: of being right, -1 to 1 (the phi coefficient); NaN where a member is always
-            right or always wrong.
+        correlation: of being correct, -1 to 1 (the phi coefficient); NaN where a member is always
+            correct or always wrong.
 
-    Source: Kuncheva and Whitaker, "Measures of Diversity in Classifier Ensembles and Their
-    Relationship with the Ensemble Accuracy", Machine Learning 51, 2003.
+    References:
+        Kuncheva and Whitaker, "Measures of Diversity in Classifier Ensembles and Their Relationship
+        with the Ensemble Accuracy", Machine Learning 51, 2003.
     """
 
-    disagreement: Measure
-    double_fault: Measure
-    correlation: Measure
+    disagreement: PairMatrix
+    double_fault: PairMatrix
+    correlation: PairMatrix
 
 
-def measure_pairs(both: BothRight, pixels: int) -> Pairs:
-    """Return the measures.
+def measure_pairs(both: BothCorrect, pixels: int) -> PairwiseDiversity:
+    """Return the pairwise measures.
 
     Args:
-        both: in how many pixels two members are right; on the diagonal, one.
-        pixels: how many were looked at; more than none.
+        both: number of pixels that two members predict correctly; on the diagonal, one.
+        pixels: number of all pixels; above 0.
+
+    Examples:
+        >>> measure_pairs(np.array([[3, 2], [2, 3]]), 5).disagreement.round(1)
+        array([[0. , 0.4],
+               [0.4, 0. ]])
     """
-    right = both / pixels
-    first = np.diagonal(right)[:, np.newaxis]
+    correct = both / pixels
+    first = np.diagonal(correct)[:, np.newaxis]
     second = first.T
-    wrong = 1 - first - second + right
+    wrong = 1 - first - second + correct
     spread = np.sqrt(first * (1 - first) * second * (1 - second))
-    correlation = np.full(right.shape, np.nan)
-    np.divide(right - first * second, spread, out=correlation, where=spread > 0)
-    return Pairs(first + second - 2 * right, wrong, correlation)
+    correlation = np.full(correct.shape, np.nan)
+    np.divide(correct - first * second, spread, out=correlation, where=spread > 0)
+    return PairwiseDiversity(first + second - 2 * correct, wrong, correlation)
 
 
 def count_both_right(
     members: Sequence[MapReader], target: Shaped[np.ndarray, "..."], *, ignore: int | None
-) -> tuple[BothRight, int]:
-    """Count in how many scored pixels two members are right, and how many are scored.
+) -> tuple[BothCorrect, int]:
+    """Count the scored pixels that two members predict correctly, and all scored pixels.
 
     Args:
-        members: readers of the same images.
-        target: class index per pixel, (image, row, col); 255 where the annotators gave none.
+        target: class index per pixel, (image, row, col); 255 where unlabelled.
         ignore: pixels of this true class are left out too.
 
     Raises:
@@ -72,31 +74,26 @@ def count_both_right(
     """
     images = check_agreement(members)[0]
 
-    def work(block: slice) -> BothRight:
+    def work(block: slice) -> BothCorrect:
         true = np.asarray(target[block])
-        scored = true != UNLABELLED
-        if ignore is not None:
-            scored &= true != ignore
+        scored = scored_pixels(true, ignore)
         # Ones and zeros: float32 counts them exactly up to 2^24 pixels, int64 would be slow.
-        right = np.ones((len(members) + 1, int(scored.sum())), np.float32)
-        for own, member in zip(right, members, strict=False):
-            own[...] = (argmax(member.read(block)) == true)[scored]
-        return _products(right)  # the last, who is always right, counts the scored pixels
+        correct = np.ones((len(members) + 1, int(scored.sum())), np.float32)
+        for row, member in zip(correct, members, strict=False):
+            row[...] = (argmax(member.read(block)) == true)[scored]
+        return _products(correct)  # the last row, of ones, counts the scored pixels
 
     with one_blas_thread():
         both = sum_blocks(work, images, what="pairs")
     return both[:-1, :-1], int(both[-1, -1])
 
 
-def _products(right: Float[np.ndarray, "member pixel"]) -> BothRight:
-    pieces = [right[:, part] for part in blocks(right.shape[1], 1 << 24)]
+def _products(correct: Float[np.ndarray, "member pixel"]) -> BothCorrect:
+    pieces = [correct[:, part] for part in blocks(correct.shape[1], 1 << 24)]
     return sum(
         (np.rint(piece @ piece.T).astype(np.int64) for piece in pieces),
-        start=np.zeros((len(right),) * 2, np.int64),
+        start=np.zeros((len(correct),) * 2, np.int64),
     )
-
-
-PerPixel = Float[np.ndarray, "*members image row col"]
 
 
 def entropy(maps: Map | Maps) -> PerPixel:
@@ -116,15 +113,20 @@ def uncertainty(maps: Maps) -> tuple[PerPixel, PerPixel]:
     """Return, for each pixel, the entropy of the members' mean and the mutual information.
 
     Mutual information is the entropy of the mean minus the mean of the members' entropies: 0 where
-    all say the same, however unsure; log 2 where two members are each sure of another class.
+    all members predict the same, however uncertain; log 2 where two members are each certain of
+    another class.
 
-    Args:
-        maps: probabilities.
 
-    Source: Houlsby et al., "Bayesian Active Learning for Classification and Preference Learning",
-    arXiv 1112.5745, with members in the place of draws from a posterior.
+    References:
+        Houlsby et al., "Bayesian Active Learning for Classification and Preference Learning",
+        arXiv 1112.5745, with members in place of draws from a posterior.
+
+    Examples:
+        >>> maps = np.eye(2, dtype=np.float32)[:, None, :, None, None]
+        >>> [round(float(values.item()), 2) for values in uncertainty(maps)]
+        [0.69, 0.69]
     """
     shares = maps / maps.sum(axis=CLASS_AXIS, keepdims=True)
-    whole = entropy(shares.mean(axis=0))
-    # Rounding may leave a little less than nothing.
-    return whole, np.maximum(whole - entropy(shares).mean(axis=0), 0)
+    total = entropy(shares.mean(axis=0))
+    # Rounding may give slightly negative values.
+    return total, np.maximum(total - entropy(shares).mean(axis=0), 0)

@@ -1,14 +1,14 @@
-"""Fusion strategies: how maps of many members become one.
+"""Fusion strategies by name: how the maps of many members become one.
 
-A factory gives a `Fusion` where there is nothing to learn, else a `Learned`. Its positional
-parameters come from the surroundings:
+A factory takes its options by keyword. Where it has these parameters, they are filled in:
 
-    classes  how many classes there are
+    classes  number of classes
     ignore   the class that is not scored, or None
-    kinds    one word a member: `probabilities` or `one_vs_rest`
+    kinds    one word per member: `probabilities`, or `one_vs_rest` for a set of specialists
 
-and so do the defaults of the options `floor` (half the smallest probability that the stored maps
-tell from zero) and `seed`.
+and so are the defaults of its options `floor` (half the smallest probability that the stored maps
+tell from zero) and `seed`. It returns a `Fusion` where there is nothing to learn, else a
+`LearnedFusion`.
 """
 
 from evaluation.core.specs import Table
@@ -64,37 +64,11 @@ FUSIONS = Table(
         "WeightedVote": "ensemble.strategies.simple:WeightedVote",
     },
 )
-"""What the strategies give, by class name: only these are read back from disk."""
+"""What the strategies return, by class name: only these are read back from disk."""
 
-SEES_SPECIALISTS = frozenset({"evidence", "gate", "per_class_vote"})
-"""Strategies that take a family of specialists as it is (kind `one_vs_rest`: each class against the
-rest, not summing to 1); all others get it renormalised, as one more member."""
+ACCEPTS_ONE_VS_REST = frozenset({"evidence", "gate", "per_class_vote"})
+"""Strategies that take specialists as they are (kind `one_vs_rest`: each class against the rest,
+not summing to 1); all others get them renormalised, as one more member."""
 
-LOOKS_AROUND = frozenset({"stacking_conv"})
-"""Strategies that look at the maps around a pixel, those of pixels that are not scored too."""
-
-MAPS, PREDS = "leaves agreeing maps", "leaves agreeing predictions"
-ORDER, WEIGHT_0, FINDS = "any order", "weight 0 has no effect", "as good as the one good member"
-
-LAWS = {
-    "evidence": frozenset({ORDER, FINDS}),
-    "gate": frozenset({MAPS, PREDS, ORDER}),
-    "geometric_mean": frozenset({MAPS, PREDS, ORDER}),
-    "greedy": frozenset({MAPS, PREDS, WEIGHT_0, FINDS}),
-    "harmonic_mean": frozenset({MAPS, PREDS, ORDER}),
-    "log_odds": frozenset({MAPS, PREDS, ORDER}),
-    "majority_vote": frozenset({PREDS, ORDER}),
-    "max": frozenset({MAPS, PREDS, ORDER}),
-    "mean": frozenset({MAPS, PREDS, ORDER}),
-    "median": frozenset({MAPS, PREDS, ORDER}),
-    "min": frozenset({MAPS, PREDS, ORDER}),
-    "per_class_vote": frozenset({MAPS, PREDS, ORDER, WEIGHT_0, FINDS}),
-    "power_mean": frozenset({PREDS, ORDER}),
-    "simple": frozenset({PREDS, ORDER, WEIGHT_0}),
-    "stacking": frozenset({ORDER, FINDS}),
-    "stacking_boosted": frozenset(),
-    "stacking_conv": frozenset(),
-    "staple": frozenset({PREDS, ORDER}),
-    "weighted_mean": frozenset({MAPS, PREDS, ORDER, WEIGHT_0, FINDS}),
-}
-"""What each strategy promises beyond giving probabilities; the tests hold it to that."""
+NEEDS_CONTEXT = frozenset({"stacking_conv"})
+"""Strategies whose result at a pixel depends on the maps around it, unscored pixels included."""

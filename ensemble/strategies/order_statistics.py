@@ -1,71 +1,79 @@
-"""The lowest, middle or highest of the members' probabilities."""
+"""The minimum, median or maximum of the members' probabilities."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
-from ensemble.fusion import Fusion, by_pieces
-from ensemble.strategies.means import or_mean
+from ensemble.fusion import Fusion, PixelwiseFusion
+from ensemble.strategies.means import fallback_to_mean
 from evaluation.core.types import Map, Maps
 
 
 def maximum() -> Fusion:
-    """Take the highest probability that any member gives a class, and renormalise."""
+    """Take the highest probability of each class over the members, and renormalise.
+
+    Examples:
+        >>> a, b = np.array([[0.9, 0.1], [0.5, 0.5]], np.float32)
+        >>> maximum()(np.stack([a, b])[:, None, :, None, None]).ravel().round(2)
+        array([0.64, 0.36], dtype=float32)
+    """
     return OrderStatistic("max")
 
 
 def minimum() -> Fusion:
-    """Take the lowest probability that any member gives a class, and renormalise.
+    """Take the lowest probability of each class over the members, and renormalise.
 
-    Where each class has a member that gives it nothing, the mean decides.
+    Where the lowest is 0 for every class, the mean decides.
+
+    Examples:
+        >>> a, b = np.array([[0.9, 0.1], [0.5, 0.5]], np.float32)
+        >>> minimum()(np.stack([a, b])[:, None, :, None, None]).ravel().round(2)
+        array([0.83, 0.17], dtype=float32)
     """
     return OrderStatistic("min")
 
 
 def median() -> Fusion:
-    """Take the median of the members' probabilities of a class, and renormalise.
+    """Take the median probability of each class over the members, and renormalise.
 
-    A minority of wild members has no effect, however wild. Where no class has a median above 0, the
-    mean decides.
+    A minority of outliers has no effect, however extreme. Where the median is 0 for every class,
+    the mean decides.
+
+    Examples:
+        >>> a, b, c = np.array([[0.9, 0.1], [0.6, 0.4], [0, 1]], np.float32)
+        >>> median()(np.stack([a, b, c])[:, None, :, None, None]).ravel().round(2)
+        array([0.6, 0.4], dtype=float32)
     """
     return OrderStatistic("median")
 
 
 @dataclass(frozen=True)
-class OrderStatistic:
+class OrderStatistic(PixelwiseFusion):
     """The renormalised minimum, median or maximum of the members' maps."""
 
     which: Literal["min", "median", "max"]
 
-    def __call__(self, maps: Maps) -> Map:
-        """Fuse."""
-        return by_pieces(maps, self._scores)
-
     def _scores(self, maps: Maps) -> Map:
-        return or_mean(_STATISTICS[self.which](maps), maps)
+        if self.which == "median":
+            scores = _median(maps)
+        else:
+            scores = _reduce(np.maximum if self.which == "max" else np.minimum, maps)
+        return fallback_to_mean(scores, maps)
 
 
-def _highest(maps: Maps) -> Map:
-    return _reduced(np.maximum, maps)
-
-
-def _lowest(maps: Maps) -> Map:
-    return _reduced(np.minimum, maps)
-
-
-def _reduced(keep: np.ufunc, maps: Maps) -> Map:
-    kept: Map = maps[0].astype(np.float32)
+def _reduce(operation: np.ufunc, maps: Maps) -> Map:
+    result: Map = maps[0].astype(np.float32)
     for one in maps[1:]:
-        keep(kept, one, out=kept)
-    return kept
+        operation(result, one, out=result)
+    return result
 
 
 def _median(maps: Maps) -> Map:
     ranked = list(maps.astype(np.float32))
     spare = np.empty_like(ranked[0])
-    for low, high in _exchanges(len(ranked)):
+    for low, high in _comparators(len(ranked)):
         np.minimum(ranked[low], ranked[high], out=spare)
         np.maximum(ranked[low], ranked[high], out=ranked[high])
         ranked[low], spare = spare, ranked[low]
@@ -73,14 +81,15 @@ def _median(maps: Maps) -> Map:
     return middle
 
 
-def _exchanges(count: int) -> Iterator[tuple[int, int]]:
-    """Yield which places to put in order, one pair after the other, to sort `count` of them.
+def _comparators(count: int) -> Iterator[tuple[int, int]]:
+    """Yield the pairs of indices to put in order, one after the other, to sort `count` maps.
 
-    The pairs do not depend on the values, so each is two passes over whole maps; sorting pixel by
-    pixel takes ten times as long.
+    The pairs do not depend on the values, so each takes two passes over whole maps; sorting pixel
+    by pixel takes ten times as long.
 
-    Source: Batcher's merge exchange, Knuth, "The Art of Computer Programming", volume 3, 5.2.2,
-    algorithm M.
+    References:
+        Batcher's merge exchange, Knuth, "The Art of Computer Programming", volume 3, 5.2.2,
+        algorithm M.
     """
     top = 1 << max(count - 1, 0).bit_length() >> 1
     step = top
@@ -94,10 +103,3 @@ def _exchanges(count: int) -> Iterator[tuple[int, int]]:
                 break
             distance, bound, remainder = bound - step, bound >> 1, step
         step >>= 1
-
-
-_STATISTICS: dict[str, Callable[[Maps], Map]] = {
-    "min": _lowest,
-    "median": _median,
-    "max": _highest,
-}

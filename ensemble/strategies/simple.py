@@ -1,4 +1,4 @@
-"""Selective and iterative performance level estimation: drop who disagrees, vote again."""
+"""SIMPLE: drop the members that disagree with the vote, and vote again."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -11,17 +11,18 @@ from ensemble.fusion import (
     Blocks,
     Fusion,
     LearnedFusion,
-    by_pieces,
+    PixelwiseFusion,
+    ScoredLabels,
+    scored_labels,
 )
-from ensemble.strategies.votes import preds
-from ensemble.vote_patterns import VotePatterns, combinations
+from ensemble.strategies.votes import one_hot_votes
+from ensemble.vote_patterns import VotePatterns, vote_patterns
 from evaluation.core.types import Map, Maps
 
-FEWEST = 3
-"""Of two members the one with more weight decides alone; so no fewer than three are kept."""
+MIN_MEMBERS = 3
+"""Of two members the one of higher weight decides alone, so at least three are kept."""
 
 Weights = Float[np.ndarray, "member"]
-Labelled = Integer[np.ndarray, "scored"]
 Kept = Bool[np.ndarray, "member"]
 Estimate = Integer[np.ndarray, "combination"]
 
@@ -32,27 +33,37 @@ def simple(
     """Vote, drop the members that agree least with the vote, and vote again (SIMPLE).
 
     A member's performance is its Dice coefficient with the vote, averaged over the scored classes
-    that either names; those below the members' mean by more than `alpha` standard deviations are
-    dropped, and the others vote with their performance as weight. It ends when nobody is dropped,
-    or when fewer than three would be left. The target is not looked at, but for which pixels are
+    that either predicts; members below the mean by more than `alpha` standard deviations are
+    dropped, and the others vote with their performance as weight. It ends when no member is
+    dropped, or when fewer than three would be left. The target only decides which pixels are
     scored: the majority of members must be right more often than not.
 
     Args:
-        classes: how many classes there are.
-        ignore: the class whose pixels are not learned from.
+        ignore: the class whose pixels are left out of the fit.
         alpha: how far below the mean a member may be; 0 drops about half of them each time.
 
-    Source: Langerak et al., "Label fusion in atlas-based segmentation using a selective and
-    iterative method for performance level estimation (SIMPLE)", IEEE Transactions on Medical
-    Imaging 2010.
+    References:
+        Langerak et al., "Label fusion in atlas-based segmentation using a selective and iterative
+        method for performance level estimation (SIMPLE)", IEEE Transactions on Medical Imaging
+        2010.
+
+    Examples:
+        The last of four members disagrees with the others everywhere.
+
+        >>> from ensemble.fusion import TrainingBlock
+        >>> labels = np.array([[0, 1, 1, 0]] * 3 + [[1, 0, 0, 1]])
+        >>> maps = np.eye(2, dtype=np.float32)[labels].transpose(0, 2, 1)[:, None, :, None]
+        >>> fusion = simple(2, None).fit([TrainingBlock(maps, labels[:1, None])])
+        >>> fusion.weights.round(2)
+        array([0.33, 0.33, 0.33, 0.  ], dtype=float32)
     """
 
     def fit(blocks: Blocks) -> Fusion:
-        met = combinations(blocks, classes=classes, ignore=ignore)
-        scored = np.array([label for label in range(classes) if label != ignore])
-        performance, kept = _selected(met, classes, scored, alpha)
+        patterns = vote_patterns(blocks, classes=classes, ignore=ignore)
+        scored = scored_labels(classes, ignore)
+        performance, kept = _select(patterns, classes, scored, alpha)
         weights = np.where(kept, performance, 0)
-        # Members of no performance at all have an equal say.
+        # If no member has any performance, all kept ones vote equally.
         weights = weights if weights.any() else kept.astype(float)
         return WeightedVote((weights / weights.sum()).astype(np.float32))
 
@@ -60,58 +71,56 @@ def simple(
 
 
 @dataclass(frozen=True)
-class WeightedVote:
-    """The share of the votes that each class gets, each member's vote with its weight.
+class WeightedVote(PixelwiseFusion):
+    """The share of the votes of each class, each member's vote with its weight.
 
     Args:
-        weights: one a member; they sum to 1.
+        weights: one per member; they sum to 1.
     """
 
     weights: Weights
-
-    def __call__(self, maps: Maps) -> Map:
-        """Fuse."""
-        return by_pieces(maps, self._scores)
 
     def _scores(self, maps: Maps) -> Map:
         votes: Map = np.zeros(maps.shape[1:], np.float32)
         for one, weight in zip(maps, self.weights, strict=True):
             if weight:
-                votes += preds(one) * weight
+                votes += one_hot_votes(one) * weight
         return votes
 
 
-def _selected(
-    met: VotePatterns, classes: int, scored: Labelled, alpha: float
+def _select(
+    patterns: VotePatterns, classes: int, scored: ScoredLabels, alpha: float
 ) -> tuple[Weights, Kept]:
-    """Return how well each member agrees with those that are kept, and who is kept."""
-    members = len(met.preds)
+    """Return the performance of each member, and which members are kept."""
+    members = len(patterns.labels)
     kept, performance = np.ones(members, bool), np.ones(members)
     while True:
-        estimate = _vote(met, np.where(kept, performance, 0), classes)
-        performance = _dice(met, estimate, classes, scored)
-        among = performance[kept]
-        good = kept & (performance >= among.mean() - alpha * among.std())
-        if good.sum() < FEWEST or (good == kept).all():
+        estimate = _vote(patterns, np.where(kept, performance, 0), classes)
+        performance = _dice(patterns, estimate, classes, scored)
+        of_kept = performance[kept]
+        good = kept & (performance >= of_kept.mean() - alpha * of_kept.std())
+        if good.sum() < MIN_MEMBERS or (good == kept).all():
             return performance, kept
         kept = good
 
 
-def _vote(met: VotePatterns, weights: Weights, classes: int) -> Estimate:
-    votes = np.zeros((len(met.times), classes))
-    rows = np.arange(len(met.times))
-    for predicted, weight in zip(met.preds, weights, strict=True):
-        votes[rows, predicted] += weight
+def _vote(patterns: VotePatterns, weights: Weights, classes: int) -> Estimate:
+    votes = np.zeros((len(patterns.counts), classes))
+    rows = np.arange(len(patterns.counts))
+    for labels, weight in zip(patterns.labels, weights, strict=True):
+        votes[rows, labels] += weight
     estimate: Estimate = votes.argmax(axis=1)
     return estimate
 
 
-def _dice(met: VotePatterns, estimate: Estimate, classes: int, scored: Labelled) -> Weights:
-    named = np.bincount(estimate, met.times, classes)
-    performance = np.empty(len(met.preds))
-    for place, predicted in enumerate(met.preds):
-        both = np.bincount(predicted, met.times * (predicted == estimate), classes)[scored]
-        either = (np.bincount(predicted, met.times, classes) + named)[scored]
-        occurs = either > 0
-        performance[place] = (2 * both[occurs] / either[occurs]).mean() if occurs.any() else 0
+def _dice(
+    patterns: VotePatterns, estimate: Estimate, classes: int, scored: ScoredLabels
+) -> Weights:
+    counts, estimated = patterns.counts, np.bincount(estimate, patterns.counts, classes)
+    performance = np.empty(len(patterns.labels))
+    for member, labels in enumerate(patterns.labels):
+        both = np.bincount(labels, counts * (labels == estimate), classes)[scored]
+        total = (np.bincount(labels, counts, classes) + estimated)[scored]
+        occurs = total > 0
+        performance[member] = (2 * both[occurs] / total[occurs]).mean() if occurs.any() else 0
     return performance

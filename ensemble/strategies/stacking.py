@@ -1,33 +1,22 @@
-"""A network of one layer over all members: multinomial logistic regression on log-probabilities."""
+"""Stacking: multinomial logistic regression on the log-probabilities of all members."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated
 
 import numpy as np
-from jaxtyping import Float, Integer
+from jaxtyping import Float
 from pydantic import Field
 from scipy.linalg.blas import sgemm
 
-from ensemble.fusion import (
-    SMALLEST,
-    Blocks,
-    Fusion,
-    LearnedFusion,
-    by_pieces,
-)
+from ensemble.fusion import Blocks, Floor, Fusion, LearnedFusion, ScoredLabels, by_pieces
 from ensemble.pixel_context import ContextFeatures
 from ensemble.regression import regression
-from ensemble.sampling import PerLabel, PixelSample, sample
+from ensemble.sampling import Balance, PerLabel, PixelSample, SamplePixels, Seed, draw_pixels
 from evaluation.core.errors import BadData
-from evaluation.core.types import (
-    Array,
-    Images,
-    Map,
-    Maps,
-)
+from evaluation.core.types import Array, Images, Map, Maps
 
 Bias = Float[np.ndarray, "scored"]
-Labelled = Integer[np.ndarray, "scored"]
 
 
 def stacking(
@@ -37,69 +26,63 @@ def stacking(
     l2: Annotated[float, Field(gt=0)] = 1e-3,
     neighbours: Annotated[int, Field(ge=0)] = 0,
     intensity: bool = False,
-    sample_pixels: Annotated[int, Field(ge=1)] = 200_000,
-    balance: Annotated[float, Field(ge=0, le=1)] = 0.0,
-    floor: Annotated[float, Field(ge=SMALLEST, lt=1)] = 1e-6,
-    seed: Annotated[int, Field(ge=0)] = 0,
+    sample_pixels: SamplePixels = 200_000,
+    balance: Balance = 0.0,
+    floor: Floor = 1e-6,
+    seed: Seed = 0,
 ) -> LearnedFusion:
-    """Learn from held-out pixels how much each member's word on each class says about each class.
+    """Fit a softmax over weighted log-probabilities of all members and classes.
 
-    The probability of a class is a softmax over weighted log-probabilities of all members and
-    classes. That can undo a member's habits (too sure, blind to a class, taking sand for soil),
-    which no mean can. The regression starts from the geometric mean and is held to it by `l2`: a
-    large `l2` gives the geometric mean with a bias for each class, not a prediction at random.
+    That can correct systematic errors of a member (overconfidence, a class it misses or confuses
+    with another), which no mean can. The regression starts from the geometric mean and is
+    regularised towards it by `l2`: a large `l2` gives the geometric mean with a bias per class, not
+    a uniform prediction.
 
-    Pixels of the ignored class are not learned from, and the result is conditional on a pixel being
-    scored: the ignored class gets probability 0 everywhere.
+    Pixels of the ignored class are left out of the fit, and the result is conditional on a pixel
+    being scored: the ignored class gets probability 0 everywhere.
 
     Args:
-        classes: how many classes there are.
-        ignore: the class whose pixels are not learned from.
+        ignore: the class whose pixels are left out of the fit.
         l2: half of this, times the squared distance of the weights from those of the geometric
-            mean, is added to the mean log-loss of a pixel (in nats).
-        neighbours: radius in px of the square around a pixel whose mean probabilities (of all
-            members, as logarithms) are features too; 0 looks at the pixel alone.
+            mean, is added to the mean log-loss per pixel (in nats).
+        neighbours: radius in px of the square around a pixel whose mean probabilities (over all
+            members, as logarithms) are features too; 0 uses the pixel alone.
         intensity: whether the image's grey value and its square are features too.
-        sample_pixels: how many pixels to learn from, about the same number of each class, weighed
-            back to the true shares. With 50 features, 100,000 lose .0006 nats to what millions
-            would give, and 200,000 half of that.
-        balance: 0 counts classes as often as they occur, 1 all alike; between, rare classes are
-            named more often than the log-loss asks for, which a mean of IoU over classes rewards.
-        floor: probabilities below this are raised to it before the logarithm.
-        seed: of the draw of pixels.
+        sample_pixels: number of pixels to fit on, about as many of each class, weighted back to the
+            true shares. With 50 features, 100,000 lose .0006 nats against millions, and 200,000
+            half of that.
+        balance: 0 weighs classes as often as they occur, 1 equally; between, rare classes are
+            predicted more often than the log-loss asks for, which raises a mean of IoU.
+        floor: lower bound of probabilities before the logarithm.
+        seed: random seed of the sample.
+
+    Examples:
+        A member that confuses two classes everywhere is corrected.
+
+        >>> from ensemble.fusion import TrainingBlock
+        >>> target = np.array([[[0, 1, 1, 0]]])
+        >>> wrong = np.where(target[:, None] == np.arange(2)[:, None, None], 0.2, 0.8)
+        >>> maps = wrong[None].astype(np.float32)
+        >>> fusion = stacking(2, None).fit([TrainingBlock(maps, target)])
+        >>> fusion(maps).argmax(axis=1)
+        array([[[0, 1, 1, 0]]])
     """
-    around = ContextFeatures(neighbours, intensity, floor)
+    context = ContextFeatures(neighbours, intensity, floor)
 
     def fit(blocks: Blocks) -> Fusion:
-        drawn = sample(
+        sample, scored = draw_with_context(
             blocks,
+            context,
+            strategy="stacking",
             classes=classes,
             ignore=ignore,
             pixels=sample_pixels,
             balance=balance,
             seed=seed,
-            beside=around.of if around.count(classes) else None,
         )
-        scored = scored_classes(drawn.counts, ignore, "stacking")
-        return _learned(drawn, scored, l2=l2, around=around)
+        return _fit(sample, scored, context, l2)
 
     return LearnedFusion(fit, needs_images=intensity)
-
-
-def scored_classes(counts: PerLabel, ignore: int | None, strategy: str) -> Labelled:
-    """Return the labels of the scored classes.
-
-    Raises:
-        BadData: one of them has no pixel to learn from.
-    """
-    scored = [label for label in range(len(counts)) if label != ignore]
-    lacking = [label for label in scored if not counts[label]]
-    if lacking:
-        raise BadData(
-            f"the target to fit on has no pixel of class {lacking[0]}; {strategy} needs some of"
-            " every scored class: add images, or take another strategy"
-        )
-    return np.array(scored)
 
 
 @dataclass(frozen=True)
@@ -107,19 +90,17 @@ class Stacking:
     """A softmax over weighted log-probabilities.
 
     Args:
-        weights: what each member's log-probability of each class adds for each scored class.
-        beside: what each further feature adds.
-        bias: what is added for each scored class.
-        scored: the labels of the scored classes; others get probability 0.
-        floor: probabilities below this are raised to it.
-        neighbours: see `stacking`.
-        intensity: 1 where the image is looked at, else 0.
+        weights: weight of each member's log-probability of each class, per scored class.
+        extra_weights: weight of each further feature.
+        bias: offset of each scored class.
+        scored: labels of the scored classes; others get probability 0.
+        floor: lower bound of probabilities.
     """
 
     weights: Float[np.ndarray, "scored member class"]
-    beside: Float[np.ndarray, "scored feature"]
+    extra_weights: Float[np.ndarray, "scored feature"]
     bias: Bias
-    scored: Labelled
+    scored: ScoredLabels
     floor: float
     neighbours: int
     intensity: int
@@ -131,47 +112,103 @@ class Stacking:
 
     def __call__(self, maps: Maps, images: Images | None = None) -> Map:
         """Fuse."""
-        if not self.beside.size:
-            return by_pieces(maps, self._scores)
-        around = ContextFeatures(self.neighbours, self.needs_images, self.floor)
-        return by_pieces(maps, self._scores, around(maps, images))
+        context = ContextFeatures(self.neighbours, self.needs_images, self.floor)
+        return fuse_with_context(maps, images, context, self._scores)
 
-    def _scores(self, maps: Maps, *beside: Array) -> Map:
+    def _scores(self, maps: Maps, *extra: Array) -> Map:
         images, classes, rows, cols = maps.shape[1:]
-        found = np.empty((images, len(self.bias), rows * cols), np.float32)
-        found[:] = self.bias[:, None]
-        for features in beside:
-            found += self.beside @ features.reshape(images, -1, rows * cols)
+        logits = np.empty((images, len(self.bias), rows * cols), np.float32)
+        logits[:] = self.bias[:, None]
+        for features in extra:
+            logits += self.extra_weights @ features.reshape(images, -1, rows * cols)
         # One member's logarithms at a time stay in the cache until they are added up.
         logs = np.empty((classes, rows, cols), np.float32)
         columns = logs.reshape(classes, -1).T
-        # A floor a value: numpy takes the maximum with an array thrice as fast as with a number.
+        # NumPy takes the maximum with an array three times as fast as with a number.
         floor = np.full_like(logs, self.floor)
         for member, weights in enumerate(np.moveaxis(self.weights, 1, 0)):
-            for one, total in zip(maps[member], found, strict=True):
+            for one, total in zip(maps[member], logits, strict=True):
                 np.log(np.maximum(one, floor, out=logs), out=logs)
                 sgemm(1.0, columns, weights.T, 1.0, total.T, overwrite_c=True)
-        found -= found.max(axis=1, keepdims=True)
+        logits -= logits.max(axis=1, keepdims=True)
         scores: Map = np.zeros((images, classes, rows, cols), np.float32)
-        scores[:, self.scored] = np.exp(found, out=found).reshape(images, -1, rows, cols)
+        scores[:, self.scored] = np.exp(logits, out=logits).reshape(images, -1, rows, cols)
         return scores
 
 
-def _learned(
-    drawn: PixelSample, scored: Labelled, *, l2: float, around: ContextFeatures
+def draw_with_context(
+    blocks: Blocks,
+    context: ContextFeatures,
+    *,
+    strategy: str,
+    classes: int,
+    ignore: int | None,
+    pixels: int,
+    balance: float,
+    seed: int,
+) -> tuple[PixelSample, ScoredLabels]:
+    """Draw pixels with their context features; return them with the scored classes.
+
+    Raises:
+        BadData: no pixel of a scored class.
+    """
+    sample = draw_pixels(
+        blocks,
+        classes=classes,
+        ignore=ignore,
+        pixels=pixels,
+        balance=balance,
+        seed=seed,
+        extra_features=context.compute if context.count(classes) else None,
+    )
+    return sample, check_all_scored_occur(sample.counts, ignore, strategy)
+
+
+def fuse_with_context(
+    maps: Maps, images: Images | None, context: ContextFeatures, scores: Callable[..., Map]
+) -> Map:
+    """Fuse piece by piece, with the context features where there are any."""
+    if not context.count(maps.shape[2]):
+        return by_pieces(maps, scores)
+    return by_pieces(maps, scores, context(maps, images))
+
+
+def check_all_scored_occur(counts: PerLabel, ignore: int | None, strategy: str) -> ScoredLabels:
+    """Return the labels of the scored classes.
+
+    Raises:
+        BadData: one of them has no pixel to fit on.
+    """
+    scored = [label for label in range(len(counts)) if label != ignore]
+    missing = [label for label in scored if not counts[label]]
+    if missing:
+        raise BadData(
+            f"target to fit on has no pixel of class {missing[0]}; {strategy} needs some of every"
+            " scored class: add images, or choose another strategy"
+        )
+    return np.array(scored)
+
+
+def _fit(
+    sample: PixelSample, scored: ScoredLabels, context: ContextFeatures, l2: float
 ) -> Stacking:
-    pixels, members, classes = drawn.maps.shape
-    logs = np.log(np.maximum(drawn.maps, around.floor), dtype=np.float64)
+    pixels, members, classes = sample.maps.shape
+    logs = np.log(np.maximum(sample.maps, context.floor), dtype=np.float64)
     pool = np.tile(np.eye(classes)[scored], members) / members
     weights, bias = regression(
-        np.concatenate([logs.reshape(pixels, -1), drawn.beside], axis=1),
-        np.searchsorted(scored, drawn.target),
-        drawn.weight,
-        around=np.pad(pool, [(0, 0), (0, drawn.beside.shape[1])]),
+        np.concatenate([logs.reshape(pixels, -1), sample.extra_features], axis=1),
+        np.searchsorted(scored, sample.target),
+        sample.weight,
+        prior=np.pad(pool, [(0, 0), (0, sample.extra_features.shape[1])]),
         l2=l2,
     )
-    weights, bias = weights.astype(np.float32), bias.astype(np.float32)
-    of_members, beside = np.split(weights, [members * classes], axis=1)
-    shaped = of_members.reshape(len(scored), members, classes)
-    kept = (around.floor, around.neighbours, int(around.intensity))
-    return Stacking(shaped, beside, bias, scored, *kept)
+    of_members, extra = np.split(weights.astype(np.float32), [members * classes], axis=1)
+    return Stacking(
+        of_members.reshape(len(scored), members, classes),
+        extra,
+        bias.astype(np.float32),
+        scored,
+        context.floor,
+        context.neighbours,
+        int(context.intensity),
+    )

@@ -1,1 +1,1 @@
-"""What every room stands on: errors, specs, classes, files, provenance, locks, blocks."""
+"""Types, classes, errors, specs, provenance, locks, atomic files, and execution over blocks."""

@@ -1,7 +1,7 @@
-"""What array files claim to hold, held against what they weigh, before anything is made of it.
+"""Headers of `.npy` and `.npz` files, checked against the files' sizes before memory is allocated.
 
-Arrays come from strangers. A header of a hundred bytes may claim more pixels than memory has, and
-an archive may unpack to a thousand times its own size, or hold names that lead elsewhere.
+Array files are not trusted: a header of a hundred bytes may claim more pixels than memory has, and
+an archive may unpack to a thousand times its own size, or hold names that lead out of its folder.
 """
 
 import ast
@@ -25,17 +25,17 @@ HEADER_BYTES = 10_000
 """NumPy's own limit for headers that are not trusted."""
 
 HEAD_BYTES = HEADER_BYTES + 12
-"""Magic, version and length stand before the header."""
+"""Magic, version and length come before the header."""
 
 DIRECTORY_BYTES = 1 << 20
-"""So long a list of contents names ten thousand arrays."""
+"""Longest directory of an archive: ten thousand arrays."""
 
 DOCUMENT_BYTES = 1 << 26
-"""So much may a document weigh that is read whole: the ids of a million images."""
+"""Largest JSON file that is read whole: the ids of a million images."""
 
 FREE_BYTES, RATIO = 1 << 28, 200
-"""An archive may unpack to 256 MiB, and beyond that to so many times its weight. Label maps go to a
-hundredth; DEFLATE ends at 1032."""
+"""An archive may unpack to 256 MiB, and beyond that to this many times its size. Label maps shrink
+to a hundredth; DEFLATE's maximum is 1032."""
 
 LENGTHS = {(1, 0): "<H", (2, 0): "<I"}
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
@@ -51,32 +51,27 @@ DAMAGED = (
     zipfile.BadZipFile,
     zlib.error,
 )
-"""What `zipfile` raises on bytes that are no archive of arrays."""
+"""What `zipfile` raises on damaged archives."""
 
 
 @dataclass(frozen=True)
 class Header:
-    """The head of a `.npy`.
-
-    Args:
-        shape: of the array.
-        dtype: of its values.
-    """
+    """Shape and type of the array in a `.npy`."""
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
 
 
-def read_header(start: bytes, weight: int, name: str) -> Header:
-    """Read the head of a `.npy`.
+def read_header(start: bytes, size_bytes: int, name: str) -> Header:
+    """Read the header of a `.npy`.
 
     Args:
         start: the first `HEAD_BYTES` of the file, or all there are.
-        weight: how many bytes the file has in all, head included.
-        name: what errors call it.
+        size_bytes: of the whole file, header included.
+        name: of the file in messages.
 
     Raises:
-        BadData: no such head, Python objects, or a claim to hold another number of bytes.
+        BadData: no valid header, Python objects, or an array of another size than the file's.
     """
     file = io.BytesIO(start)
     try:
@@ -87,7 +82,7 @@ def read_header(start: bytes, weight: int, name: str) -> Header:
         (length,) = struct.unpack(LENGTHS[version], field)
         if length > HEADER_BYTES:
             raise ValueError(f"a header of {length} bytes, expected {HEADER_BYTES} at most")
-        header = _parsed(file.read(length).decode("latin-1"))
+        header = _parse_header(file.read(length).decode("latin-1"))
     except (*DAMAGED, SyntaxError, TypeError, RecursionError, MemoryError) as error:
         reason = " ".join(str(error).split())
         raise BadData(
@@ -96,21 +91,21 @@ def read_header(start: bytes, weight: int, name: str) -> Header:
     if header.dtype.hasobject:
         raise BadData(f"{name} holds Python objects, which are never unpickled; expected numbers")
     claimed = math.prod(header.shape) * max(header.dtype.itemsize, 1)
-    there = weight - file.tell()
-    if claimed != there:
+    actual = size_bytes - file.tell()
+    if claimed != actual:
         raise BadData(
             f"{name} is no readable .npy array: {header.dtype} of shape {header.shape} are"
-            f" {claimed} bytes, it holds {there}; write it again with np.save"
+            f" {claimed} bytes, it holds {actual}; write it again with np.save"
         )
     return header
 
 
 @contextmanager
 def open_npz(path: Path) -> Iterator[tuple[zipfile.ZipFile, dict[str, zipfile.ZipInfo]]]:
-    """Open a `.npz`, and give the archive and its arrays by their names.
+    """Open a `.npz`; give the archive and its entries by array name.
 
     Raises:
-        BadData: missing, damaged, other things than arrays inside, or claims out of proportion.
+        BadData: missing, damaged, entries that are not arrays, or a suspicious unpacked size.
     """
     try:
         with _BoundedReader(path) as file, zipfile.ZipFile(file) as archive:
@@ -125,10 +120,10 @@ def open_npz(path: Path) -> Iterator[tuple[zipfile.ZipFile, dict[str, zipfile.Zi
 
 
 def header_of(path: Path, key: str) -> Header:
-    """Read the head of one array of a `.npz`, without unpacking it.
+    """Read the header of one array of a `.npz`, without unpacking it.
 
     Raises:
-        BadData: no such array, or one that is refused by `open_npz` or `read_header`.
+        BadData: no such array, or `open_npz` or `read_header` refuses it.
     """
     with open_npz(path) as (archive, arrays):
         if key not in arrays:
@@ -138,7 +133,7 @@ def header_of(path: Path, key: str) -> Header:
 
 
 class _BoundedReader(io.FileIO):
-    """A file that gives no more at a time than the longest list of contents."""
+    """A file that refuses to read more at a time than the longest directory."""
 
     def read(self, size: int | None = -1, /) -> bytes:
         if size is not None and size > DIRECTORY_BYTES:
@@ -146,38 +141,38 @@ class _BoundedReader(io.FileIO):
         return super().read(size)
 
 
-def _parsed(text: str) -> Header:
-    document = ast.literal_eval(text.strip())
-    if not isinstance(document, dict) or set(document) != {"descr", "fortran_order", "shape"}:
+def _parse_header(text: str) -> Header:
+    header = ast.literal_eval(text.strip())
+    if not isinstance(header, dict) or set(header) != {"descr", "fortran_order", "shape"}:
         raise ValueError("its header names no descr, fortran_order and shape")
-    shape = document["shape"]
+    shape = header["shape"]
     if not isinstance(shape, tuple) or any(type(n) is not int or n < 0 for n in shape):
         raise ValueError(f"its shape is {str(shape)[:80]}")
-    return Header(shape, np.lib.format.descr_to_dtype(document["descr"]))
+    return Header(shape, np.lib.format.descr_to_dtype(header["descr"]))
 
 
 def _arrays(path: Path, members: list[zipfile.ZipInfo]) -> dict[str, zipfile.ZipInfo]:
-    """Return the members by their arrays' names; refuse what np.savez does not write."""
-    found: dict[str, zipfile.ZipInfo] = {}
+    """Return the entries by array name; refuse what np.savez does not write."""
+    arrays: dict[str, zipfile.ZipInfo] = {}
     for member in members:
         name = member.filename
         if not name.endswith(SUFFIX):
             raise BadData(f"{path} holds {name!r}; expected arrays (NAME{SUFFIX}) alone")
         inside = PurePosixPath(name)
         if inside.is_absolute() or ".." in inside.parts:
-            raise BadData(f"{path} holds {name!r}, a path that leaves it; rename it")
+            raise BadData(f"{path} holds {name!r}, a path that leads out of it; rename it")
         if member.compress_type not in METHODS or member.flag_bits & ENCRYPTED:
             raise BadData(
-                f"{path}: {name!r} is encrypted or packed by other means than np.savez has; write"
-                " it again with np.savez_compressed"
+                f"{path}: {name!r} is encrypted, or compressed in a way that np.savez is not;"
+                " write it again with np.savez_compressed"
             )
-        if name.removesuffix(SUFFIX) in found:
+        if name.removesuffix(SUFFIX) in arrays:
             raise BadData(f"{path} holds {name!r} twice; write it again with np.savez")
-        found[name.removesuffix(SUFFIX)] = member
-    claimed, weight = sum(member.file_size for member in members), path.stat().st_size
-    if claimed > max(FREE_BYTES, RATIO * weight):
+        arrays[name.removesuffix(SUFFIX)] = member
+    claimed, size_bytes = sum(member.file_size for member in members), path.stat().st_size
+    if claimed > max(FREE_BYTES, RATIO * size_bytes):
         raise BadData(
-            f"{path} weighs {weight} bytes and would unpack to {claimed}; expected {RATIO} times"
-            " its weight at most: if that is meant, unpack it and give the .npy"
+            f"{path} is {size_bytes} bytes and would unpack to {claimed}; expected at most {RATIO}"
+            " times its size: if that is intended, unpack it and give the .npy"
         )
-    return found
+    return arrays

@@ -1,7 +1,4 @@
-"""The class with the highest score.
-
-A few of many, evenly spaced from the first to the last.
-"""
+"""A fast argmax over classes, and evenly spaced indices."""
 
 import numpy as np
 
@@ -9,37 +6,37 @@ from evaluation.core.types import Array
 
 
 def argmax(scores: Array, *, axis: int = 1) -> Array:
-    """Return the class with the highest score, of equal ones the lowest, as `argmax` does.
+    """Return the class with the highest score, the lowest of equal ones, as uint8.
 
     NumPy's `argmax` along this axis goes pixel by pixel and takes fifty times as long; here each
     step is one instruction for many pixels.
 
     Args:
         scores: of up to 255 classes, such as maps (image, class, row, col).
-        axis: of the classes.
+        axis: of the classes; the result lacks it.
 
-    Returns:
-        Labels, uint8, without that axis.
+    Examples:
+        >>> argmax(np.array([[0.2, 0.5, 0.3], [0.4, 0.4, 0.2]]))
+        array([1, 0], dtype=uint8)
     """
     first, *others = np.moveaxis(scores, axis, 0)
     label, top = np.zeros(first.shape, np.uint8), first.copy()
     higher = np.empty(first.shape, np.bool_)
-    places = higher.view(np.uint8)
-    for place, one in enumerate(others, start=1):
-        # The classes go up, so the last that was higher is the maximum; masked copies are slow.
-        np.greater(one, top, out=higher)
-        np.multiply(places, np.uint8(place), out=places)
-        np.maximum(label, places, out=label)
-        np.maximum(top, one, out=top)
+    candidate = higher.view(np.uint8)
+    for index, values in enumerate(others, start=1):
+        # Indices go up, so the last class that was higher is the maximum; masked copies are slow.
+        np.greater(values, top, out=higher)
+        np.multiply(candidate, np.uint8(index), out=candidate)
+        np.maximum(label, candidate, out=label)
+        np.maximum(top, values, out=top)
     return label
 
 
 def evenly_spaced(length: int, count: int) -> list[int]:
-    """Return up to `count` places below `length`, evenly spaced, in order, none twice.
+    """Return up to `count` distinct indices below `length`, evenly spaced, in order.
 
-    Args:
-        length: how many places there are.
-        count: how many to take; the first and the last are among two or more.
+    Examples:
+        >>> evenly_spaced(10, 4)
+        [0, 3, 6, 9]
     """
-    places = np.linspace(0, length - 1, min(count, length))
-    return [int(place) for place in places]
+    return [int(index) for index in np.linspace(0, length - 1, min(count, length))]

@@ -20,24 +20,29 @@ BLOCK_IMAGES = 64
 
 @runtime_checkable
 class BlockExecutor(Protocol):
-    """Whoever calls a function on blocks: threads, or a cluster."""
+    """Calls a function on blocks: threads, or a cluster."""
 
     @property
     def width(self) -> int:
-        """How many blocks are worked on at a time."""
+        """Number of blocks that run at a time."""
         ...
 
     def submit(self, block: slice) -> Any:
-        """Begin one block; return what has `result()`."""
+        """Start one block; return a task, which has `result()`."""
         ...
 
     def stop(self, tasks: Sequence[Any]) -> None:
-        """End what was begun, as soon as can be."""
+        """Cancel tasks as soon as possible."""
         ...
 
 
 def blocks(images: int, size: int = BLOCK_IMAGES) -> list[slice]:
-    """Cut `images` into consecutive slices of `size`; the last one may be shorter."""
+    """Cut `images` into consecutive slices of `size`; the last one may be shorter.
+
+    Examples:
+        >>> blocks(5, 2)
+        [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
+    """
     return [slice(start, min(start + size, images)) for start in range(0, images, size)]
 
 
@@ -47,28 +52,28 @@ def map_blocks(
     *,
     size: int = BLOCK_IMAGES,
     threads: int | None = None,
-    here: bool = False,
+    local: bool = False,
 ) -> Iterator[Result]:
     """Yield `function(block)` for each block of images, in order.
 
-    At most two blocks a thread are under way or waiting, so memory does not grow with the number
-    of images, whoever is slower: the function or the one who takes the results.
+    At most two blocks per thread are running or waiting, so memory does not grow with the number
+    of images, whether the function or the consumer of the results is slower.
 
     Args:
         function: called from several threads at once; within `on_cluster`, by other processes,
-            which get a copy of it and give back what it returns.
-        images: how many images there are.
-        size: images a block.
-        threads: how many at a time in this process; the number of cores by default.
-        here: stay in this process, cluster or not: for reading what is used here.
+            which get a copy of it and send back what it returns.
+        images: number of images.
+        size: images per block.
+        threads: in this process; the number of cores by default.
+        local: run in this process even within `on_cluster`, for reading what is used here.
 
     Raises:
-        EnsError: as the function does; where there are several blocks it names the one.
+        EnsError: as the function does; with several blocks the message names the block.
     """
-    cluster = None if here else current_cluster()
-    hands = cluster.mapping(function) if cluster else _threads(function, threads)
-    with hands as many:
-        yield from _taken(many, blocks(images, size), lambda task: task.result())
+    cluster = None if local else current_cluster()
+    executor = cluster.mapping(function) if cluster else _threads(function, threads)
+    with executor as many:
+        yield from _results_in_order(many, blocks(images, size), lambda task: task.result())
 
 
 def sum_blocks(
@@ -79,46 +84,40 @@ def sum_blocks(
     threads: int | None = None,
     what: str | None = None,
 ) -> Result:
-    """Add up `function(block)` over all blocks of images.
+    """Return the sum of `function(block)` over all blocks of images.
 
-    The sum is a tree over the numbers of the blocks, so it is the same to the last bit by any
-    number of threads or workers, whichever ends first. A cluster adds as well, and only the sum
-    comes back. Here a partial sum is kept for each power of two of blocks at most.
+    The sum is a tree over the block numbers, so it is the same to the last bit for any number of
+    threads or workers, whichever finishes first. A cluster adds too, and only the sum is sent
+    back. Locally, at most one partial sum per power of two of blocks is kept.
 
-    Args:
-        function: as for `map_blocks`; its results are added by `+`. Without an image it is called
-            on `slice(0, 0)`.
-        images: as for `map_blocks`.
-        size: as for `map_blocks`.
-        threads: as for `map_blocks`.
-        what: a bar is called while it goes on; None for no bar.
+    The arguments are those of `map_blocks`; `what` labels a progress bar (None for none). Results
+    are added by `+`; without any image the function is called on `slice(0, 0)`.
 
     Raises:
         EnsError: as `map_blocks` does.
     """
-    cut = blocks(images, size) or [slice(0, 0)]
-    shown = functools.partial(progress, what=what, total=len(cut)) if what else iter
-    found: Result
+    parts = blocks(images, size) or [slice(0, 0)]
+    bar = functools.partial(progress, what=what, total=len(parts)) if what else iter
+    total: Result
     if (cluster := current_cluster()) is None:
         with _threads(function, threads) as many:
-            found = pairwise_reduce(
-                shown(_taken(many, cut, lambda task: task.result())), operator.add
-            )
-        return found
-    with cluster.mapping(function) as there:
-        total = pairwise_reduce(shown(_taken(there, cut, lambda task: task.settled())), there.add)
-        found = total.result()
-    return found
+            results = _results_in_order(many, parts, lambda task: task.result())
+            total = pairwise_reduce(bar(results), operator.add)
+        return total
+    with cluster.mapping(function) as remote:
+        tasks = _results_in_order(remote, parts, lambda task: task.wait())
+        total = pairwise_reduce(bar(tasks), remote.add).result()
+    return total
 
 
 def pairwise_reduce(parts: Iterable[Result], add: Callable[[Result, Result], Result]) -> Result:
-    """Add parts as they come, neighbours first, then neighbouring sums of as many parts.
+    """Add parts as they come, neighbours first, then neighbouring sums of equally many parts.
 
     Args:
         parts: one or more.
-        add: gives the sum of an earlier part and a later one.
+        add: returns the sum of an earlier and a later part.
     """
-    sums: list[tuple[int, Result]] = []  # (how many parts, their sum), as digits of a binary count
+    sums: list[tuple[int, Result]] = []  # (number of parts, sum), as digits of a binary count
     for part in parts:
         sums.append((1, part))
         while len(sums) > 1 and sums[-2][0] == sums[-1][0]:
@@ -130,10 +129,10 @@ def pairwise_reduce(parts: Iterable[Result], add: Callable[[Result, Result], Res
     return total
 
 
-def _taken(
-    many: BlockExecutor, cut: Sequence[slice], take: Callable[[Any], Result]
+def _results_in_order(
+    executor: BlockExecutor, parts: Sequence[slice], take: Callable[[Any], Result]
 ) -> Iterator[Result]:
-    """Yield what is taken of each block's task, in order, few under way at a time."""
+    """Yield `take(task)` of each block in order; few tasks run or wait at a time."""
     waiting: deque[tuple[slice, Any]] = deque()
 
     def first() -> Result:
@@ -141,28 +140,27 @@ def _taken(
         try:
             return take(task)
         except Exception as error:
-            if len(cut) > 1:
-                _name(error, block)
+            if len(parts) > 1:
+                _annotate(error, f"block {block.start}:{block.stop}")
             raise
 
     try:
-        for block in cut:
-            waiting.append((block, many.submit(block)))
-            if len(waiting) >= 2 * many.width:
+        for block in parts:
+            waiting.append((block, executor.submit(block)))
+            if len(waiting) >= 2 * executor.width:
                 yield first()
         while waiting:
             yield first()
     finally:
-        many.stop([task for _, task in waiting])
+        executor.stop([task for _, task in waiting])
 
 
-def _name(error: Exception, block: slice) -> None:
-    """Say where it happened: a user reads the message, a traceback ends with the notes."""
-    name = f"block {block.start}:{block.stop}"
+def _annotate(error: Exception, where: str) -> None:
+    """Add where it happened: to the message that a user reads, or below a traceback."""
     if isinstance(error, EnsError):
-        error.args = (f"{error} ({name})",)
+        error.args = (f"{error} ({where})",)
     else:
-        error.add_note(name)
+        error.add_note(where)
 
 
 class _Threads:

@@ -1,4 +1,4 @@
-"""Workers of a Dask cluster, while a verb wants its work done there."""
+"""Workers of a Dask cluster, to which commands send their work on blocks and their jobs."""
 
 import contextlib
 import logging
@@ -12,64 +12,55 @@ from typing import Any
 
 from evaluation.core.errors import EnsError
 from evaluation.core.function_pickle import PickledFunction, pack
-from evaluation.core.worker import (
-    call,
-    call_unless_orphaned,
-    come_to_rest,
-    unpack,
-)
+from evaluation.core.worker import call, call_unless_orphaned, unpack, wait_until_idle
 
 CONNECT_SECONDS = 10
 
 SETTINGS = {
-    # A worker holds one task more than it runs at most, so few are blamed when it dies.
+    # A worker holds at most one task more than it runs, so few tasks are blamed when it dies.
     "distributed.scheduler.worker-saturation": 1.0,
     "distributed.admin.large-graph-warning-threshold": "1 GiB",
-    # A local process that died is started again by its nanny; by default one that is away 15 s
-    # after it died, perhaps because it has died again, is given up, and never replaced.
+    # The nanny restarts a local process that died; by default a process that is still missing
+    # after 15 s, perhaps because it died again, is never replaced.
     "distributed.deploy.lost-worker-timeout": "1000 days",
 }
 
 WORKER = {
     "threads_per_worker": 1,
-    # Pages of mapped files count as memory of a worker, though the system takes them back.
+    # Pages of mapped files count as a worker's memory, though the system can reclaim them.
     "memory_limit": 0,
-    "dashboard_address": "127.0.0.1:0",  # None takes port 8787 for what is no dashboard
+    "dashboard_address": "127.0.0.1:0",  # with None, port 8787 is taken
     "silence_logs": logging.CRITICAL,
 }
 
 
 class WorkerDied(EnsError):
-    """Work that ended the processes it was given to."""
+    """A task whose worker processes died."""
 
 
 class ClusterTask:
-    """Work under way on a cluster.
-
-    Args:
-        future: of Dask.
-    """
+    """A task that runs on a cluster, by its Dask future."""
 
     def __init__(self, future: Any) -> None:
         self.future = future
 
     def result(self) -> Any:
-        """Wait for the end and return what came out, or raise what was raised.
+        """Wait for the result and return it, or raise what the task raised.
 
         Raises:
-            WorkerDied: the processes that did it died, again and again.
-            EnsError: what the work raises; or the cluster is gone.
+            WorkerDied: the worker processes died, repeatedly.
+            EnsError: raised by the task; or the cluster is gone.
         """
         distributed = _distributed()
         try:
             return self.future.result()
         except distributed.KilledWorker:
-            raise WorkerDied("its process died, perhaps for want of memory") from None
+            raise WorkerDied("its process died, possibly out of memory") from None
         except distributed.client.FutureCancelledError as error:
             raise EnsError(f"the cluster is gone ({error}); start it and run again") from None
 
-    def settled(self) -> "ClusterTask":
-        """Wait for the end and return this, or raise what was raised; what came out stays there.
+    def wait(self) -> "ClusterTask":
+        """Wait for the end and return this task; its result stays on the cluster.
 
         Raises:
             EnsError: as `result` does.
@@ -80,7 +71,7 @@ class ClusterTask:
         return self
 
     def cancel(self) -> None:
-        """Do not begin it, if it has not begun."""
+        """Do not start the task, if it has not started."""
         self.future.cancel()
 
 
@@ -92,24 +83,24 @@ class Cluster:
 
     @property
     def width(self) -> int:
-        """How many tasks run at a time now; 0 as long as there is no worker."""
+        """Number of tasks that run at a time now; 0 while there is no worker."""
         return int(sum(self._client.nthreads().values()))
 
     @property
     def gpus(self) -> int:
-        """How many GPUs the workers declare, by `--resources GPU=1`."""
+        """Number of GPUs that the workers declare, by `--resources GPU=1`."""
         workers = self._client.scheduler_info(n_workers=-1)["workers"].values()
         return int(sum(worker["resources"].get("GPU", 0) for worker in workers))
 
     @contextlib.contextmanager
     def mapping(self, function: Callable[[slice], Any]) -> Iterator["MappedFunction"]:
-        """Give what calls a function on many blocks; it is sent once, and once to each worker."""
-        # The scheduler knows how to make it again, should the worker that holds it die.
+        """Give an executor of a function, which is sent once, and once to each worker."""
+        # The scheduler can make it again, should the worker that holds it die.
         sent = self._client.submit(unpack, pack(function), pure=False)
         yield MappedFunction(self._client, sent)
 
     def submit(self, work: PickledFunction, *, resources: Any = None) -> ClusterTask:
-        """Begin one task; its process ends if this one ends before.
+        """Start one task; its process is killed if this process ends first.
 
         Args:
             work: called without arguments.
@@ -126,52 +117,52 @@ class Cluster:
 
 
 class MappedFunction:
-    """A function that is called on blocks, on a cluster."""
+    """A function that a cluster calls on blocks."""
 
     def __init__(self, client: Any, sent: Any) -> None:
         self._client, self._sent = client, sent
 
     @property
     def width(self) -> int:
-        """How many blocks are worked on at a time."""
+        """Number of blocks that run at a time, at least 1."""
         return max(1, int(sum(self._client.nthreads().values())))
 
     def submit(self, block: slice) -> ClusterTask:
-        """Begin one block."""
+        """Start one block."""
         return ClusterTask(self._client.submit(call, self._sent, block, pure=False))
 
     def add(self, earlier: ClusterTask, later: ClusterTask) -> ClusterTask:
-        """Begin to add what two tasks give, where that lies."""
+        """Add the results of two tasks, on the cluster."""
         both = (earlier.future, later.future)
         return ClusterTask(self._client.submit(operator.add, *both, pure=False))
 
     def stop(self, tasks: Sequence[ClusterTask]) -> None:
-        """Forget tasks, and wait for those that are running: they may be writing."""
+        """Cancel tasks, and wait for those that are running: they may be writing."""
         if tasks:
             self._client.cancel([task.future for task in tasks])
-            self._client.run(come_to_rest, on_error="ignore")
+            self._client.run(wait_until_idle, on_error="ignore")
 
 
 _CURRENT: ContextVar[Cluster | None] = ContextVar("cluster", default=None)
 
 
 def current_cluster() -> Cluster | None:
-    """Return the cluster that work goes to; None where this process does it."""
+    """Return the cluster that work is sent to; None if this process does it."""
     return _CURRENT.get()
 
 
 @contextlib.contextmanager
 def on_cluster(address: str | None = None, workers: int = 1) -> Iterator[Cluster]:
-    """Send work on blocks of images, and jobs, to a cluster as long as the context lasts.
+    """Send work on blocks of images, and jobs, to a cluster within the context.
 
     Args:
         address: of a scheduler; None starts workers on this machine.
-        workers: how many processes, without an address.
+        workers: number of local processes, without an address.
 
     Raises:
         EnsError: no scheduler answers.
     """
-    _distributed()  # sets its defaults, which would else go with ours
+    _distributed()  # sets its defaults, before ours
     import dask
 
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
@@ -206,7 +197,7 @@ def _client(address: str | None, workers: int) -> Iterator[Any]:
 
 @contextlib.contextmanager
 def _no_interrupts() -> Iterator[None]:
-    """Start processes that Ctrl-C in the terminal does not reach; this one ends them."""
+    """Start processes that Ctrl-C in the terminal does not reach; this process ends them."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -218,5 +209,5 @@ def _no_interrupts() -> Iterator[None]:
 
 
 def _distributed() -> Any:
-    """Import Dask where it is needed: it takes half a second, and has types for some only."""
+    """Import Dask where it is needed: that takes half a second."""
     return import_module("distributed")

@@ -1,19 +1,11 @@
-"""Everything a user can cause derives from `EnsError`: one line on stderr, exit code 2."""
+"""Errors that a user can cause: the command prints one line without traceback and exits 2."""
 
+from collections.abc import Iterable
 from typing import Any
 
 
 class EnsError(Exception):
-    """What was met, what was expected, what to do: in one line, without a traceback."""
-
-
-def shorten(value: Any, most: int = 200) -> str:
-    """Write a value for a message, cut where it is long."""
-    try:
-        text = repr(value)
-    except (ValueError, RecursionError):  # Python writes no number of more than 4,300 digits
-        text = f"<{type(value).__name__} too long to be written>"
-    return text if len(text) <= most else f"{text[:most]}..."
+    """What was found, what was expected and what to do, in one line."""
 
 
 class BadSpec(EnsError):
@@ -37,4 +29,23 @@ class BadRun(EnsError):
 
 
 class LeakageError(EnsError):
-    """Something would learn from maps of images that a member was trained on."""
+    """A fit on maps of images that a member was trained on."""
+
+
+def shorten(value: Any, limit: int = 200) -> str:
+    """Return a value's `repr` for a message, cut after `limit` characters."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # Python writes no number of more than 4,300 digits
+        text = f"<{type(value).__name__} too long to be written>"
+    return text if len(text) <= limit else f"{text[:limit]}..."
+
+
+def unknown(kind: str, value: Any, known: Iterable[str]) -> str:
+    """Return the message for a name that is not in a table.
+
+    Examples:
+        >>> unknown("fusion strategy", "stackin", ["stacking", "mean"])
+        "unknown fusion strategy 'stackin'; known: mean, stacking"
+    """
+    return f"unknown {kind} {shorten(value)}; known: {', '.join(sorted(known))}"

@@ -1,9 +1,8 @@
-"""Work to send to another process: functions by value, memory maps and folders by path."""
+"""Functions for other processes: closures by value, memory maps and folders by path."""
 
 import functools
 import io
 import mmap
-import os
 import platform
 import sys
 from collections.abc import Callable
@@ -21,12 +20,12 @@ from evaluation.core.types import Array
 
 @dataclass(frozen=True)
 class PickledFunction:
-    """A function with all it holds, packed once and unpacked once in each process that calls it.
+    """A pickled function, unpickled once in each process that calls it.
 
     Args:
-        packed: the function.
-        modules: plugins that it may need.
-        folder: that the verb was started in, where plugins may lie.
+        packed: the pickle, with the function's closure.
+        modules: plugins that the function may need.
+        folder: working folder of the command, in which plugins may lie.
     """
 
     packed: bytes
@@ -38,7 +37,11 @@ class PickledFunction:
         return self._function(*arguments)
 
     def __reduce__(self) -> tuple[type["PickledFunction"], tuple[bytes, tuple[str, ...], str]]:
-        return PickledFunction, (self.packed, self.modules, self.folder)  # never what was unpacked
+        return PickledFunction, (
+            self.packed,
+            self.modules,
+            self.folder,
+        )
 
     @functools.cached_property
     def _function(self) -> Callable[..., Any]:
@@ -50,36 +53,35 @@ class PickledFunction:
 
 
 def pack(function: Callable[..., Any]) -> PickledFunction:
-    """Pack a function with its closure.
+    """Pickle a function with its closure.
 
-    A memory map goes as the name of its file and the place in it, so that a map of any size weighs
-    nothing; its readers must see the file under the same absolute path. So do paths: they are made
-    absolute. What holds locks, or memory for each thread, says by `__reduce__` how it is made anew.
+    A memory map is pickled as its file's path and its offset there, so its size does not matter;
+    readers must see the file under the same absolute path. Paths are made absolute. Objects that
+    hold locks or memory per thread define `__reduce__`.
     """
     file = io.BytesIO()
     _Pickler(file).dump(function)
-    modules = tuple(filter(None, os.environ.get(plugins.VARIABLE, "").split(",")))
-    return PickledFunction(file.getvalue(), modules, str(Path.cwd()))
+    return PickledFunction(file.getvalue(), tuple(plugins.plugin_modules()), str(Path.cwd()))
 
 
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     def reducer_override(self, obj: Any) -> Any:
-        if isinstance(obj, np.ndarray) and (place := mmap_location(obj)) is not None:
-            return reopen_mmap, place
+        if isinstance(obj, np.ndarray) and (location := mmap_location(obj)) is not None:
+            return reopen_mmap, location
         if isinstance(obj, Path):
             return Path, (str(obj.absolute()),)
         return super().reducer_override(obj)
 
 
-Place = tuple[str, str, str, tuple[int, ...], tuple[int, ...], int]
+Location = tuple[str, str, str, tuple[int, ...], tuple[int, ...], int]
+"""Path, mode, dtype, shape, strides and offset in bytes."""
 
 
-def mmap_location(array: Array) -> Place | None:
-    """Return where a memory map, or any view of one, lies in its file.
+def mmap_location(array: Array) -> Location | None:
+    """Return the location in its file of a memory map, or of any view of one.
 
     Returns:
-        Path, mode, type, shape, strides and offset in bytes; None for an array in memory, and for
-        a map whose file has no name any more.
+        None for an array in memory, and for a map whose file was unlinked.
     """
     root: Any = array
     while isinstance(root.base, np.ndarray):
@@ -88,7 +90,7 @@ def mmap_location(array: Array) -> Place | None:
         return None
     if root.filename is None or root.mode == "c" or not Path(root.filename).is_file():
         return None
-    start, first = (one.__array_interface__["data"][0] for one in (root, array))
+    start, first = (a.__array_interface__["data"][0] for a in (root, array))
     path, mode = str(Path(root.filename).absolute()), "r" if root.mode == "r" else "r+"
     offset = root.offset + first - start
     return path, mode, array.dtype.str, array.shape, array.strides, offset
@@ -97,10 +99,10 @@ def mmap_location(array: Array) -> Place | None:
 def reopen_mmap(
     path: str, mode: Any, dtype: str, shape: tuple[int, ...], strides: tuple[int, ...], offset: int
 ) -> Array:
-    """Map a part of a file, as `mmap_location` told it.
+    """Map the part of a file that `mmap_location` returned.
 
     Raises:
-        BadData: the file is not there, or too short.
+        BadData: the file is missing, or too short.
     """
     try:
         whole = np.memmap(path, np.uint8, mode)

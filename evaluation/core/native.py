@@ -1,4 +1,4 @@
-"""Libraries that were compiled with the package."""
+"""Libraries that are compiled with the package."""
 
 import ctypes
 from pathlib import Path
@@ -7,13 +7,10 @@ from evaluation.core.errors import BadRun
 
 
 def load_library(path: Path) -> ctypes.CDLL:
-    """Load a library that hatch_build.py has built beside its sources.
-
-    Args:
-        path: of the library.
+    """Load a library that hatch_build.py has built next to its sources.
 
     Raises:
-        BadRun: it is not there, or is none for this machine.
+        BadRun: the library is missing, or built for another machine.
     """
     try:
         return ctypes.CDLL(str(path))

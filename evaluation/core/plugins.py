@@ -1,4 +1,4 @@
-"""Entries of tables that come from outside the package: by entry point, or by `--plugin MODULE`.
+"""Entries of tables from outside the package: by entry point, or by `--plugin MODULE`.
 
 An installed package declares `[project.entry-points."ens.architecture"]` with lines such as
 `mine = "module:factory"`. A module that is named by `--plugin` holds a dictionary of dictionaries,
@@ -20,30 +20,34 @@ ENTRIES = "ENS_ENTRIES"
 
 
 def load_plugins(modules: Sequence[str]) -> None:
-    """Take entries from these modules too, in this process and in those it starts.
+    """Add the entries of these modules, in this process and in those it starts.
 
     Raises:
-        BadSpec: a module that cannot be imported, or holds no entries.
+        BadSpec: a module cannot be imported, or holds no entries.
     """
     if modules and "" not in sys.path:
-        sys.path.insert(0, "")  # a module in the folder one stands in is found, as with `python`
+        sys.path.insert(0, "")  # modules in the current folder are found, as with `python`
     for name in modules:
         _entries(name)
-    named = [*filter(None, os.environ.get(VARIABLE, "").split(",")), *modules]
-    os.environ[VARIABLE] = ",".join(dict.fromkeys(named))
+    os.environ[VARIABLE] = ",".join(dict.fromkeys([*plugin_modules(), *modules]))
+
+
+def plugin_modules() -> list[str]:
+    """Return the modules that were loaded by name."""
+    return list(filter(None, os.environ.get(VARIABLE, "").split(",")))
 
 
 def plugin_entries(kind: str) -> dict[str, str]:
     """Return the entries of a kind that come from outside, name -> `module:attribute`."""
-    found = dict(_installed(f"ens.{kind.replace(' ', '_')}", tuple(sys.path)))
-    for name in filter(None, os.environ.get(VARIABLE, "").split(",")):
-        found |= _entries(name).get(kind, {})
-    return found
+    entries = dict(_installed(f"ens.{kind.replace(' ', '_')}", tuple(sys.path)))
+    for name in plugin_modules():
+        entries |= _entries(name).get(kind, {})
+    return entries
 
 
 @functools.cache
 def _installed(group: str, path: tuple[str, ...]) -> Mapping[str, str]:
-    """Return the entry points of a group; the path they are looked for on is part of the key."""
+    """Return the entry points of a group; the search path is part of the cache's key."""
     return {point.name: point.value for point in entry_points(group=group)}
 
 

@@ -1,7 +1,4 @@
-"""Where things lie in an experiment folder.
-
-One writer at a time in an experiment folder.
-"""
+"""Paths in an experiment folder, and the lock that gives it one writer at a time."""
 
 import contextlib
 import fcntl
@@ -16,15 +13,12 @@ from evaluation.core.files import check_no_external_links, remove_stale_temps_wi
 RUNS = Path("runs")
 SPLITS = ("oof", "validation", "test")
 CANDIDATE = "candidate.json"
+LOCK = ".lock"
 
 
 @dataclass(frozen=True)
 class Run:
-    """An experiment folder; every method gives a path, whether something is there or not.
-
-    Args:
-        path: of the folder.
-    """
+    """An experiment folder; properties and methods give paths, whether they exist or not."""
 
     path: Path
 
@@ -45,7 +39,7 @@ class Run:
 
     @property
     def objects(self) -> Path:
-        """What the run is called in an object store."""
+        """The name of the run in an object store."""
         return self.path / "objects.json"
 
     def data(self, split: str) -> Path:
@@ -57,7 +51,7 @@ class Run:
         return self.path / "members" / member / f"fold-{fold}"
 
     def probabilities(self, member: str, split: str) -> Path:
-        """A member's store."""
+        """A member's store of probability maps."""
         return self.path / "probabilities" / member / split
 
     def fusion(self, name: str) -> Path:
@@ -65,11 +59,11 @@ class Run:
         return self.path / "fused" / name
 
     def fused(self, name: str, split: str) -> Path:
-        """A fusion's store."""
+        """A fusion's store of probability maps."""
         return self.fusion(name) / split
 
     def stores(self, holding: str) -> list[Path]:
-        """The folders of all stores that hold a file of this name, half made ones too."""
+        """All stores, incomplete ones too, that hold a file of this name."""
         kinds = (self.path / "probabilities", self.path / "fused")
         return [file.parent for kind in kinds for file in kind.glob(f"*/*/{holding}")]
 
@@ -82,11 +76,9 @@ class Run:
         return self.path / "scores" / candidate
 
     def splits(self) -> list[str]:
-        """The splits that are there, in the order oof, validation, test, others."""
-        folder = self.path / "data"
-        found = [p.name for p in folder.iterdir() if p.is_dir()] if folder.is_dir() else []
-        known = [split for split in SPLITS if split in found]
-        return known + sorted(n for n in found if n not in SPLITS and not n.startswith("."))
+        """The existing splits, in the order oof, validation, test, others."""
+        names = _names(self.path / "data")
+        return [s for s in SPLITS if s in names] + [n for n in names if n not in SPLITS]
 
     def members(self) -> list[str]:
         """The members with maps, by name."""
@@ -97,21 +89,21 @@ class Run:
         return _names(self.path / "fused")
 
     def candidates(self) -> list[str]:
-        """The candidates that say what they are made of, by name."""
+        """The candidates with a `candidate.json`, by name."""
         folder = self.path / "labels"
         return [name for name in _names(folder) if (folder / name / CANDIDATE).is_file()]
 
 
 def newest_run(runs: Path = RUNS) -> Run:
-    """Return the run that was changed last.
+    """Return the run that was modified last.
 
     Raises:
         BadRun: there is none.
     """
-    found = [p for p in runs.iterdir() if (p / "data").is_dir()] if runs.is_dir() else []
-    if not found:
+    existing = [p for p in runs.iterdir() if (p / "data").is_dir()] if runs.is_dir() else []
+    if not existing:
         raise BadRun(f"no run under {runs}/; start with `ens train-members`, or name one by --run")
-    return Run(max(found, key=lambda path: (path / "data").stat().st_mtime_ns))
+    return Run(max(existing, key=lambda path: (path / "data").stat().st_mtime_ns))
 
 
 def _names(folder: Path) -> list[str]:
@@ -120,18 +112,15 @@ def _names(folder: Path) -> list[str]:
     return sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
 
 
-LOCK = ".lock"
-
-
 @contextlib.contextmanager
 def run_lock(run: Path) -> Iterator[None]:
-    """Hold the folder's lock; the system drops it however the process ends.
+    """Hold the folder's lock; the system releases it however the process ends.
 
-    What earlier holders left half done is cleared away.
+    Temporary files that earlier holders left are removed.
 
     Raises:
         BadRun: another process holds it.
-        BadData: a link in it leads out.
+        BadData: it contains a link that leads out of it.
     """
     new = not run.exists()
     run.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""YAML from strangers: plain values only, no aliases, no more than people write by hand."""
+"""YAML from untrusted files: plain values only, no aliases, at most 1 MiB."""
 
 from pathlib import Path
 from typing import Any
@@ -7,17 +7,17 @@ import yaml
 
 from evaluation.core.errors import BadSpec
 
-BYTES = 1 << 20
+MAX_BYTES = 1 << 20
 """YAML is read at some 100 kB a second; files that people write are a few kB."""
 
 
-class _Plain(yaml.SafeLoader):
+class _PlainLoader(yaml.SafeLoader):
     """Refuses aliases: nine lines of them, each ten times the one before, fill any memory."""
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
             event = self.peek_event()  # type: ignore[no-untyped-call]
-            raise yaml.YAMLError(f"an alias, *{event.anchor}; write out what it means")
+            raise yaml.YAMLError(f"an alias, *{event.anchor}; write out its value")
         return super().compose_node(parent, index)
 
 
@@ -25,10 +25,10 @@ def parse_yaml(text: str) -> Any:
     """Read plain YAML values.
 
     Raises:
-        BadSpec: no YAML, or an alias; says why, for callers to say where.
+        BadSpec: not YAML, or an alias; the caller adds the file's name.
     """
     try:
-        return _Plain(text).get_single_data()
+        return _PlainLoader(text).get_single_data()
     except Exception as error:  # PyYAML raises whatever a malformed value makes it stumble over
         raise BadSpec(" ".join(str(error).split()) or type(error).__name__) from None
 
@@ -38,14 +38,14 @@ def read_yaml(path: Path, expected: str) -> Any:
 
     Args:
         path: of the file.
-        expected: what it should be, for the message where it is missing.
+        expected: what the file should be, for the message if it is missing.
 
     Raises:
-        BadSpec: missing, no YAML, or more of it than anybody writes.
+        BadSpec: missing, not YAML, or too long.
     """
     try:
-        if path.stat().st_size > BYTES:
-            raise BadSpec(f"more than {BYTES >> 20} MiB")
+        if path.stat().st_size > MAX_BYTES:
+            raise BadSpec(f"more than {MAX_BYTES >> 20} MiB")
         return parse_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise BadSpec(f"{path} is missing; expected {expected}") from None

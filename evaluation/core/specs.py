@@ -1,4 +1,4 @@
-"""Choosing by spec: `name(option=value)`, looked up in a table of lazy references.
+"""Specs: `name(option=value)`, looked up in a table of lazy references.
 
 The grammar is Python's expression grammar, read with `ast` and never evaluated. Values are
 literals, bare names (read as strings) or nested specs.
@@ -8,20 +8,21 @@ import ast
 import functools
 import inspect
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from keyword import iskeyword
 from typing import Any, get_type_hints
 
 from pydantic import ConfigDict, PydanticSchemaGenerationError, TypeAdapter, ValidationError
 
-from evaluation.core.errors import BadSpec, shorten
+from evaluation.core.errors import BadSpec, shorten, unknown
 from evaluation.core.plugins import plugin_entries
 
 Value = Any  # a literal, a bare name as str, or a nested Spec
 
 MAX_CHARACTERS = 10_000
 MAX_BITS = 64
+EXPECTED = "expected NAME or NAME(option=value, ...)"
 
 
 @dataclass(frozen=True)
@@ -33,40 +34,51 @@ class Spec:
     options: Mapping[str, Value] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        """Give the canonical spec string: no parentheses where there is nothing inside."""
-        inside = [_written(value) for value in self.arguments]
-        inside += [f"{name}={_written(value)}" for name, value in self.options.items()]
+        """Return the canonical spec string, without empty parentheses."""
+        inside = [_format_value(value) for value in self.arguments]
+        inside += [f"{name}={_format_value(value)}" for name, value in self.options.items()]
         return f"{self.name}({', '.join(inside)})" if inside else self.name
 
 
 def parse_spec(text: str) -> Spec:
-    """Read one spec, such as `stacking(l2=0.1)` or `specialists(unet(width=8))`.
+    """Parse one spec, such as `stacking(l2=0.1)` or `specialists(unet(width=8))`.
 
     Raises:
-        BadSpec: the text is no spec; the message says where it stops being one.
+        BadSpec: not a spec.
+
+    Examples:
+        >>> spec = parse_spec("stacking( l2 = 0.1 )")
+        >>> spec.name, spec.options, str(spec)
+        ('stacking', {'l2': 0.1}, 'stacking(l2=0.1)')
     """
     spec = _value(_expression(text), text)
     if isinstance(spec, Spec):
         return spec
     if isinstance(spec, str) and spec.isidentifier():
         return Spec(spec)
-    raise BadSpec(f"cannot read spec {shorten(text)}; expected NAME or NAME(option=value, ...)")
+    raise BadSpec(f"cannot read spec {shorten(text)}; {EXPECTED}")
 
 
 def parse_sum(text: str) -> list[tuple[float, Spec]]:
-    """Read a weighted sum of specs, such as `0.5*dice + 0.5*focal(gamma=2)`.
-
-    Returns:
-        (weight, spec) for each term; a term without a weight has weight 1.
+    """Parse a weighted sum of specs into (weight, spec) per term; the default weight is 1.
 
     Raises:
         BadSpec: not a sum of specs, or a weight that is not positive.
+
+    Examples:
+        >>> [(weight, str(spec)) for weight, spec in parse_sum("0.5*dice + focal(gamma=2)")]
+        [(0.5, 'dice'), (1.0, 'focal(gamma=2)')]
     """
     return [_term(node, text) for node in _terms(_expression(text))]
 
 
 def split_chain(text: str) -> list[str]:
-    """Split `a|b(x=1)|c` at the bars outside brackets and quotes; empty text gives []."""
+    """Split a chain at the bars outside brackets and quotes; empty text gives [].
+
+    Examples:
+        >>> split_chain("blur(sigma=1)|remove_small")
+        ['blur(sigma=1)', 'remove_small']
+    """
     parts, depth, quote, escaped, start = [], 0, "", False, 0
     for index, sign in enumerate(text):
         if escaped:
@@ -92,7 +104,12 @@ def split_chain(text: str) -> list[str]:
 
 
 def split_name(text: str) -> tuple[str | None, str]:
-    """Split `NAME=SPEC` at the first `=` that no bracket precedes; a bare SPEC has no name."""
+    """Split `NAME=SPEC` at the first `=` before any bracket; a bare SPEC has no name.
+
+    Examples:
+        >>> split_name("smooth=blur(sigma=1)"), split_name("blur(sigma=1)")
+        (('smooth', 'blur(sigma=1)'), (None, 'blur(sigma=1)'))
+    """
     name, equals, rest = text.partition("=")
     if not equals or "(" in name or "{" in name:
         return None, text.strip()
@@ -102,29 +119,46 @@ def split_name(text: str) -> tuple[str | None, str]:
 class Table(Mapping[str, str]):
     """The entries of one kind, written out by hand: name -> lazy reference `module:attribute`.
 
-    An entry is a factory. Its positional parameters come from the surroundings (`build`'s
-    context), its keyword-only parameters are the options a spec may set. A context value whose
-    name is an option is that option's default.
+    An entry is a factory. Its positional parameters are filled from `build`'s context, its
+    keyword-only parameters are the options a spec may set. A context value whose name is an
+    option is that option's default.
+
+    Args:
+        kind: what the entries are, in messages and for plugins.
+        entries: name -> lazy reference.
+        aliases: old name -> today's name; accepted wherever a name is, and listed nowhere.
+
+    Examples:
+        >>> table = Table("counter", {"count": "collections:Counter"}, aliases={"tally": "count"})
+        >>> list(table), table["tally"]
+        (['count'], 'collections:Counter')
     """
 
-    def __init__(self, kind: str, entries: Mapping[str, str]) -> None:
+    def __init__(
+        self, kind: str, entries: Mapping[str, str], *, aliases: Mapping[str, str] | None = None
+    ) -> None:
         self.kind = kind
         self._entries = dict(entries)
+        self._aliases = dict(aliases or {})
 
     def __getitem__(self, name: str) -> str:
         """Return the reference of an entry."""
-        return self._all()[name]
+        return self._all()[self.canonical(name)]
 
     def __iter__(self) -> Iterator[str]:
         """Iterate over the names."""
         return iter(self._all())
 
     def __len__(self) -> int:
-        """Return how many entries there are."""
+        """Return the number of entries."""
         return len(self._all())
 
+    def canonical(self, name: str) -> str:
+        """Return today's name of an entry."""
+        return self._aliases.get(name, name)
+
     def _all(self) -> dict[str, str]:
-        """Return our entries and those from outside; a name of ours stays ours."""
+        """Return our entries and those of plugins, which cannot replace ours."""
         return {**self._entries, **plugin_entries(self.kind), **self._entries}
 
     def factory(self, name: str) -> Callable[..., Any]:
@@ -134,22 +168,22 @@ class Table(Mapping[str, str]):
             BadSpec: no such entry; the known ones are listed.
         """
         if name not in self:
-            raise BadSpec(f"unknown {self.kind} {shorten(name)}; known: {', '.join(sorted(self))}")
+            raise BadSpec(unknown(self.kind, name, self))
         module, _, attribute = self[name].partition(":")
         factory: Callable[..., Any] = getattr(import_module(module), attribute)
         return factory
 
     def check(self, spec: str | Spec, *known: str) -> Spec:
-        """Return the parsed spec after looking at its name and options, building nothing.
+        """Return the parsed spec, by today's name, after checking its name and options.
 
         Args:
-            spec: what to look at.
+            spec: the spec, parsed or not.
             known: names of the context that `build` will be given.
 
         Raises:
             BadSpec: unknown name or option, or a value that its option does not take.
         """
-        spec = parse_spec(spec) if isinstance(spec, str) else spec
+        spec = self._parsed(spec)
         self._options(spec, dict.fromkeys(known), self.factory(spec.name))
         return spec
 
@@ -158,13 +192,12 @@ class Table(Mapping[str, str]):
 
         Args:
             spec: the spec, parsed or not.
-            context: what the surroundings give, by parameter name; what the factory does not
-                ask for is left out.
+            context: values by parameter name; the factory gets those that it has parameters for.
 
         Raises:
             BadSpec: unknown name or option, or a value that its option does not take.
         """
-        spec = parse_spec(spec) if isinstance(spec, str) else spec
+        spec = self._parsed(spec)
         factory = self.factory(spec.name)
         options = self._options(spec, context, factory)
         parameters = inspect.signature(factory).parameters.values()
@@ -174,6 +207,10 @@ class Table(Mapping[str, str]):
         except BadSpec as error:
             raise BadSpec(f"{self.kind} {spec}: {error}") from None
 
+    def _parsed(self, spec: str | Spec) -> Spec:
+        spec = parse_spec(spec) if isinstance(spec, str) else spec
+        return replace(spec, name=self.canonical(spec.name))
+
     def _options(
         self, spec: Spec, context: Mapping[str, Any], factory: Callable[..., Any]
     ) -> dict[str, Any]:
@@ -182,10 +219,10 @@ class Table(Mapping[str, str]):
         where = f"{self.kind} {spec.name!r}"
         if spec.arguments:
             raise BadSpec(f"{where} got {spec.arguments[0]!s} without a name; write option=value")
-        unknown = [name for name in spec.options if name not in allowed]
-        if unknown:
+        strange = [name for name in spec.options if name not in allowed]
+        if strange:
             known = ", ".join(allowed) if allowed else "it has none"
-            raise BadSpec(f"{where} has no option {shorten(unknown[0])}; known: {known}")
+            raise BadSpec(f"{where} has no option {shorten(strange[0])}; known: {known}")
         hints = _hints(factory)
         options = {name: context[name] for name in allowed if name in context}
         for name, value in spec.options.items():
@@ -206,7 +243,7 @@ def _hints(factory: Callable[..., Any]) -> dict[str, Any]:
 
 
 def _checked(value: Value, hint: Any, where: str) -> Value:
-    """Look whether an option takes a value, by its annotation (range and choices included)."""
+    """Check a value by its option's annotation (range and choices included)."""
     try:
         adapter = TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True))
         return adapter.validate_python(value)
@@ -214,20 +251,20 @@ def _checked(value: Value, hint: Any, where: str) -> Value:
         return value
     except ValidationError as error:
         reason = error.errors()[0]["msg"].removeprefix("Input should be ")
-        raise BadSpec(f"{where} got {_written(value)}; expected {reason}") from None
+        raise BadSpec(f"{where} got {_format_value(value)}; expected {reason}") from None
 
 
-def _written(value: Value) -> str:
-    """Write a value so that it reads back; None, True and the like are words only in quotes."""
+def _format_value(value: Value) -> str:
+    """Write a value so that it parses back; None, True and the like are words only in quotes."""
     match value:
         case Spec():
             return str(value)
         case str() if value.isidentifier() and value.isascii() and not iskeyword(value):
             return value
         case list():
-            return f"[{', '.join(_written(item) for item in value)}]"
+            return f"[{', '.join(_format_value(item) for item in value)}]"
         case dict():
-            pairs = (f"{_written(key)}: {_written(item)}" for key, item in value.items())
+            pairs = (f"{_format_value(key)}: {_format_value(item)}" for key, item in value.items())
             return f"{{{', '.join(pairs)}}}"
     return repr(value)
 
@@ -238,9 +275,7 @@ def _expression(text: str) -> ast.expr:
             raise ValueError
         return ast.parse(text.strip(), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        raise BadSpec(
-            f"cannot read spec {shorten(text)}; expected NAME or NAME(option=value, ...)"
-        ) from None
+        raise BadSpec(f"cannot read spec {shorten(text)}; {EXPECTED}") from None
 
 
 def _value(node: ast.expr, text: str) -> Value:
@@ -274,7 +309,7 @@ _KEYS = ast.Name | ast.Constant | ast.UnaryOp
 
 
 def _is_small(value: object) -> bool:
-    """Tell whether a whole number can be written, stored and counted with."""
+    """Return whether a value is an integer that fits in 64 bits."""
     return isinstance(value, int) and value.bit_length() <= MAX_BITS
 
 

@@ -1,4 +1,4 @@
-"""Metrics by name: quantities of predictions, per class, image and group."""
+"""Metrics by name: values of predictions per set, class, group and image."""
 
 from evaluation.core.specs import Table
 

@@ -8,72 +8,72 @@ import numpy as np
 from evaluation.core.classes import Classes
 from evaluation.core.types import Array
 from evaluation.metrics.metric_base import Metric, MetricInput, MetricValue
-from evaluation.scores import number
+from evaluation.scores import nan_to_none
 
 Per = Literal["set", "group", "image"]
-Document = dict[str, Any]
+Values = dict[str, Any]
+"""JSON values of one metric on one set."""
 
-BINS = ("pixels", "confidence", "right")
+BIN_SUMS = ("pixels", "confidence", "right")
 
 
-def measure(
+def evaluate_metrics(
     metrics: Mapping[str, Metric],
     blocks: Iterable[tuple[MetricInput, Array]],
     classes: Classes,
     *,
     per: Per = "set",
-) -> dict[str, Document]:
-    """Measure a set of images in one pass.
+) -> dict[str, Values]:
+    """Evaluate metrics on a set of images in one pass.
 
     Args:
         metrics: by name.
-        blocks: images, and the name of each: of its group, or its own.
+        blocks: images, and the name of the group or image for each.
         classes: names, and the ignored class.
-        per: what has values beside the whole set: each group, each image, or nothing.
+        per: also evaluate each group or each image; `set` adds nothing.
 
     Returns:
-        By metric `{"overall": x, "classes": {CLASS: x}, "each": {NAME: {...}}}`; None is no value,
-        `classes` is left out where a metric has none, `each` where nothing was asked; `ece` has
-        the sums of a reliability diagram, `reliability`: pixels, confidence and right by bin.
+        By metric `{"overall": x, "classes": {CLASS: x}, "each": {NAME: {...}}}`; missing values
+        are None, `classes` is omitted if a metric has none, `each` if `per` is `set`. `ece` has
+        the sums of a reliability diagram, `reliability`: pixels, confidence and right per bin.
     """
     sums: dict[str, Array] = {}
     parts: dict[str, dict[str, Any]] = {name: {} for name in metrics}
-    for seen, names in blocks:
+    for block, keys in blocks:
         for name, metric in metrics.items():
-            terms = metric.terms(seen)
+            terms = metric.accumulate(block)
             sums[name] = sums.get(name, 0) + terms.sum(axis=0)
             if per == "image":
-                found = metric.value(terms)
+                value = metric.compute(terms)
                 parts[name] |= {
-                    str(key): _at(found, place, classes) for place, key in enumerate(names)
+                    str(key): _values(value, index, classes) for index, key in enumerate(keys)
                 }
             elif per == "group":
-                for key in np.unique(names):
-                    mine = terms[names == key].sum(axis=0)
-                    parts[name][str(key)] = parts[name].get(str(key), 0) + mine
-    documents = {}
+                for key in np.unique(keys):
+                    part = terms[keys == key].sum(axis=0)
+                    parts[name][str(key)] = parts[name].get(str(key), 0) + part
+    results = {}
     for name, metric in metrics.items():
-        documents[name] = _document(metric, sums[name], classes)
+        results[name] = _values_of_sum(metric, sums[name], classes)
         if per == "group":
-            each = {key: _document(metric, part, classes) for key, part in parts[name].items()}
-            documents[name]["each"] = each
+            each = {key: _values_of_sum(metric, s, classes) for key, s in parts[name].items()}
+            results[name]["each"] = each
         elif per == "image":
-            documents[name]["each"] = parts[name]
-    return documents
+            results[name]["each"] = parts[name]
+    return results
 
 
-def _document(metric: Metric, summed: Array, classes: Classes) -> Document:
-    return _at(metric.value(summed[np.newaxis]), 0, classes)
+def _values_of_sum(metric: Metric, summed: Array, classes: Classes) -> Values:
+    return _values(metric.compute(summed[np.newaxis]), 0, classes)
 
 
-def _at(found: MetricValue, place: int, classes: Classes) -> Document:
-    document: Document = {"overall": number(float(found.overall[place]))}
-    if found.per_class is not None:
-        values = found.per_class[place]
-        document["classes"] = {
-            classes.names[label]: number(float(values[label])) for label in classes.scored
+def _values(value: MetricValue, index: int, classes: Classes) -> Values:
+    values: Values = {"overall": nan_to_none(float(value.overall[index]))}
+    if value.per_class is not None:
+        per_class = value.per_class[index]
+        values["classes"] = {
+            classes.names[label]: nan_to_none(float(per_class[label])) for label in classes.scored
         }
-    if found.bins is not None:
-        rows = found.bins[place].tolist()
-        document["reliability"] = dict(zip(BINS, rows, strict=True))
-    return document
+    if value.bins is not None:
+        values["reliability"] = dict(zip(BIN_SUMS, value.bins[index].tolist(), strict=True))
+    return values

@@ -1,7 +1,7 @@
-"""Metrics of the counts, over the pixels whose target is not the ignored class.
+"""Metrics of confusion counts, over the pixels whose target is not the ignored class.
 
-The ignored class predicted on such a pixel is a miss of the true class. A class that a quantity is
-not defined for (absent, or never predicted) is left out of its mean.
+The ignored class predicted on such a pixel is a miss of the target class. A class for which a
+metric is not defined (absent, or never predicted) is left out of its mean.
 """
 
 from collections.abc import Callable
@@ -9,21 +9,18 @@ from collections.abc import Callable
 import numpy as np
 
 from evaluation.core.types import Array
-from evaluation.iou import (
-    PerClass,
-    intersection_and_union,
-    mean_over_present,
-    safe_divide,
-)
+from evaluation.iou import PerClass, intersection_and_union, mean_over_present, safe_divide
 from evaluation.metrics.metric_base import Metric, MetricInput, MetricValue
 
-PerClassOf = Callable[[Array, Array, Array], PerClass]
+Formula = Callable[[Array, Array, Array], PerClass]
+"""A value per class from its hits, target pixels and predicted pixels."""
 
 
 def iou() -> Metric:
     """Intersection over union, the mean over the classes that occur: the protocol `masked`.
 
-    Source: Jaccard, "The Distribution of the Flora in the Alpine Zone", New Phytologist 1912.
+    References:
+        Jaccard, "The Distribution of the Flora in the Alpine Zone", New Phytologist 1912.
     """
     return _per_class(lambda hits, true, predicted: safe_divide(hits, true + predicted - hits))
 
@@ -31,53 +28,62 @@ def iou() -> Metric:
 def dice() -> Metric:
     """Twice the intersection over the sum of the two areas, the mean over classes that occur.
 
-    Source: Dice, "Measures of the Amount of Ecologic Association Between Species", Ecology 1945.
+    References:
+        Dice, "Measures of the Amount of Ecologic Association Between Species", Ecology 1945.
     """
     return _per_class(lambda hits, true, predicted: safe_divide(2 * hits, true + predicted))
 
 
 def precision() -> Metric:
-    """Share of a class' predictions that are right, the mean over the classes that were predicted.
+    """Share of a class's predictions that are correct, averaged over the predicted classes.
 
-    Source: `sklearn.metrics.precision_score`, class by class.
+    References:
+        `sklearn.metrics.precision_score`, class by class.
     """
     return _per_class(lambda hits, _, predicted: safe_divide(hits, predicted))
 
 
 def recall() -> Metric:
-    """Share of a class' pixels that were found; the mean over classes is the mean accuracy.
+    """Share of a class's pixels that were predicted as it; the mean over classes is mean accuracy.
 
-    Source: `sklearn.metrics.recall_score`, class by class.
+    References:
+        `sklearn.metrics.recall_score`, class by class.
     """
     return _per_class(lambda hits, true, _: safe_divide(hits, true))
 
 
 def mean_accuracy() -> Metric:
-    """Mean over the classes of the target of the share of pixels that were found.
+    """Recall, averaged over the classes of the target.
 
-    Source: Long et al., "Fully Convolutional Networks for Semantic Segmentation", CVPR 2015,
-    section 5.
+    References:
+        Long et al., "Fully Convolutional Networks for Semantic Segmentation", CVPR 2015, section 5.
     """
-    return _overall(lambda kept: mean_over_present(safe_divide(_hits(kept), kept.sum(axis=-1))))
+    return _overall(
+        lambda counts: mean_over_present(safe_divide(_hits(counts), counts.sum(axis=-1)))
+    )
 
 
 def pixel_accuracy() -> Metric:
-    """Share of pixels that are right.
+    """Share of pixels that are correct.
 
-    Source: Long et al. 2015, as for `mean_accuracy`.
+    References:
+        Long et al. 2015, as for `mean_accuracy`.
     """
-    return _overall(lambda kept: safe_divide(_hits(kept).sum(axis=-1), kept.sum(axis=(-2, -1))))
+    return _overall(
+        lambda counts: safe_divide(_hits(counts).sum(axis=-1), counts.sum(axis=(-2, -1)))
+    )
 
 
 def frequency_weighted_iou() -> Metric:
     """IoU of the classes, weighted by their pixels in the target.
 
-    Source: Long et al. 2015, as for `mean_accuracy`.
+    References:
+        Long et al. 2015, as for `mean_accuracy`.
     """
 
-    def value(kept: Array) -> Array:
-        hits, union = intersection_and_union(kept, None)
-        true = kept.sum(axis=-1)
+    def value(counts: Array) -> Array:
+        hits, union = intersection_and_union(counts, None)
+        true = counts.sum(axis=-1)
         weighted = true * np.nan_to_num(safe_divide(hits, union))
         return safe_divide(np.asarray(weighted.sum(axis=-1)), np.asarray(true.sum(axis=-1)))
 
@@ -85,50 +91,51 @@ def frequency_weighted_iou() -> Metric:
 
 
 def cohens_kappa() -> Metric:
-    """Agreement of prediction and target beyond what chance would give by how often they name a class.
+    """Agreement of prediction and target beyond chance, given how often each has a class.
 
-    NaN where both name one class only.
+    NaN if both have only one class.
 
-    Source: Cohen, "A Coefficient of Agreement for Nominal Scales", Educational and Psychological
-    Measurement 1960; `sklearn.metrics.cohen_kappa_score`.
+    References:
+        Cohen, "A Coefficient of Agreement for Nominal Scales", Educational and Psychological
+        Measurement 1960; `sklearn.metrics.cohen_kappa_score`.
     """
 
-    def value(kept: Array) -> Array:
-        pixels = kept.sum(axis=(-2, -1))
-        right = safe_divide(np.asarray(_hits(kept).sum(axis=-1)), pixels)
-        both = kept.sum(axis=-1) * kept.sum(axis=-2).astype(np.float64)
+    def value(counts: Array) -> Array:
+        pixels = counts.sum(axis=(-2, -1))
+        right = safe_divide(np.asarray(_hits(counts).sum(axis=-1)), pixels)
+        both = counts.sum(axis=-1) * counts.sum(axis=-2).astype(np.float64)
         chance = safe_divide(np.asarray(both.sum(axis=-1)), np.square(pixels.astype(np.float64)))
         return safe_divide(np.asarray(right - chance), np.asarray(1 - chance))
 
     return _overall(value)
 
 
-def _kept(seen: MetricInput) -> Array:
-    kept = seen.counts.copy()
-    if seen.ignore is not None:
-        kept[:, seen.ignore] = 0
-    return kept
+def _scored_counts(images: MetricInput) -> Array:
+    counts = images.counts.copy()
+    if images.ignore is not None:
+        counts[:, images.ignore] = 0
+    return counts
 
 
-def _hits(kept: Array) -> PerClass:
-    return np.diagonal(kept, axis1=-2, axis2=-1).astype(np.float64)
+def _hits(counts: Array) -> PerClass:
+    return np.diagonal(counts, axis1=-2, axis2=-1).astype(np.float64)
 
 
-def _per_class(quantity: PerClassOf) -> Metric:
-    def terms(seen: MetricInput) -> Array:
+def _per_class(formula: Formula) -> Metric:
+    def accumulate(images: MetricInput) -> Array:
         # The ignored class has no target left; without its predictions it has no value either.
-        kept = _kept(seen)
-        hits, true, predicted = _hits(kept), kept.sum(axis=-1), kept.sum(axis=-2)
-        if seen.ignore is not None:
-            predicted[:, seen.ignore] = 0
+        counts = _scored_counts(images)
+        hits, true, predicted = _hits(counts), counts.sum(axis=-1), counts.sum(axis=-2)
+        if images.ignore is not None:
+            predicted[:, images.ignore] = 0
         return np.stack([hits, true, predicted], axis=1)
 
-    def value(sums: Array) -> MetricValue:
-        found = quantity(*np.moveaxis(sums, -2, 0))
-        return MetricValue(mean_over_present(found), found)
+    def compute(sums: Array) -> MetricValue:
+        values = formula(*np.moveaxis(sums, -2, 0))
+        return MetricValue(mean_over_present(values), values)
 
-    return Metric("counts", terms, value)
+    return Metric("counts", accumulate, compute)
 
 
-def _overall(quantity: Callable[[Array], Array]) -> Metric:
-    return Metric("counts", _kept, lambda sums: MetricValue(np.asarray(quantity(sums))))
+def _overall(formula: Callable[[Array], Array]) -> Metric:
+    return Metric("counts", _scored_counts, lambda sums: MetricValue(np.asarray(formula(sums))))

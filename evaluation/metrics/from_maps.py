@@ -1,12 +1,7 @@
-"""Metrics of probabilities, over the pixels whose target is not the ignored class.
+"""Metrics of probabilities, over the scored pixels.
 
-Expected calibration error of the top label, and of every class by itself.
-
-What is wrong among the pixels that are most sure, however many are taken.
-
-What maps say about the scored pixels of an image, as if the ignored class did not exist.
-
-Proper scoring rules: what honest probabilities make small.
+The probability of the ignored class is divided among the others in proportion, as if it did not
+exist.
 """
 
 from collections.abc import Callable
@@ -17,14 +12,19 @@ import numpy as np
 from jaxtyping import Float, Integer
 from pydantic import Field
 
-from evaluation.core.classes import UNLABELLED
+from evaluation.confusion import scored_pixels
 from evaluation.core.types import Array
 from evaluation.iou import mean_over_present, safe_divide
 from evaluation.metrics.metric_base import Metric, MetricInput, MetricValue
-from evaluation.reliability import BINS
+from evaluation.reliability import BINS, bin_confidence, calibration_gap
 
-Said = Float[np.ndarray, "pixel scored_class"]
-True_ = Integer[np.ndarray, " pixel"]
+PixelProbs = Float[np.ndarray, "pixel scored_class"]
+TargetLabels = Integer[np.ndarray, " pixel"]
+Bins = Annotated[int, Field(ge=1, le=1000)]
+
+LEVELS = 4096
+"""Confidences of the risk-coverage curve are rounded to 1/4,096, so that memory is flat; those of
+one level are tied."""
 
 
 @dataclass(frozen=True)
@@ -32,144 +32,142 @@ class ScoredPixels:
     """The scored pixels of one image.
 
     Args:
-        said: probabilities of the scored classes, which sum to 1.
-        true: index of the true class among the scored.
-        scored: the labels of the scored classes.
-        classes: how many classes there are, the ignored one included.
-        floor: what logarithms go down to.
+        probs: of the scored classes; they sum to 1.
+        target: index of the target class among the scored ones.
+        scored: labels of the scored classes.
+        classes: number of classes, the ignored one included.
+        floor: lower bound of probabilities before taking logarithms.
     """
 
-    said: Said
-    true: True_
+    probs: PixelProbs
+    target: TargetLabels
     scored: tuple[int, ...]
     classes: int
     floor: float
 
+    def top(self) -> tuple[Array, Array]:
+        """Return each pixel's most probable class and its probability."""
+        pred = self.probs.argmax(axis=1)
+        return pred, self.probs[np.arange(len(pred)), pred]
 
-def of_pixels(
-    measured: Callable[[ScoredPixels], Array], value: Callable[[Array], MetricValue]
-) -> Metric:
-    """Make a metric of the scored pixels' probabilities.
 
-    Args:
-        measured: gives an image's terms.
-        value: of their sums.
+def log_loss() -> Metric:
+    """Mean of -log of the target class's probability; of a class, over its own pixels.
+
+    Probabilities below the maps' floor (half a quantum of their store) are raised to it.
+
+    References:
+        Good, "Rational Decisions", Journal of the Royal Statistical Society B 1952;
+        `sklearn.metrics.log_loss`.
     """
 
-    def terms(seen: MetricInput) -> Array:
-        return np.stack([measured(_pixels(seen, place)) for place in range(len(seen.target))])
+    def accumulate(pixels: ScoredPixels) -> Array:
+        probs = pixels.probs[np.arange(len(pixels.target)), pixels.target]
+        losses = -np.log(np.maximum(probs, pixels.floor))
+        count = len(pixels.scored)
+        sums = [np.bincount(pixels.target, weights, count) for weights in (losses, None)]
+        return _scatter(np.stack(sums), pixels)
 
-    return Metric("maps", terms, value)
+    def compute(sums: Array) -> MetricValue:
+        losses, pixels = sums[..., 0, :], sums[..., 1, :]
+        total = safe_divide(np.asarray(losses.sum(axis=-1)), np.asarray(pixels.sum(axis=-1)))
+        return MetricValue(total, safe_divide(losses, pixels))
 
-
-def _pixels(seen: MetricInput, place: int) -> ScoredPixels:
-    assert seen.maps is not None
-    scored = tuple(label for label in range(seen.classes) if label != seen.ignore)
-    target = seen.target[place]
-    kept = (target != UNLABELLED) & np.isin(target, scored)
-    said = np.moveaxis(seen.maps[place], 0, -1)[kept][:, scored].astype(np.float64)
-    total = said.sum(axis=1, keepdims=True)
-    even = np.full_like(said, 1 / len(scored))
-    true = np.searchsorted(scored, target[kept])
-    shared = np.divide(said, total, out=even, where=total > 0)
-    return ScoredPixels(shared, true, scored, seen.classes, seen.floor)
+    return _pixel_metric(accumulate, compute)
 
 
-def spread(values: Array, pixels: ScoredPixels) -> Array:
-    """Put values of the scored classes, on the last axis, at the places of their labels."""
-    found = np.zeros((*values.shape[:-1], pixels.classes))
-    found[..., list(pixels.scored)] = values
-    return found
+def brier() -> Metric:
+    """Mean squared distance between the probabilities and the one-hot target, 0 to 2.
 
+    A class's part is its own squared distance over all scored pixels; the parts add up.
 
-Bins = Annotated[int, Field(ge=1, le=1000)]
+    References:
+        Brier, "Verification of Forecasts Expressed in Terms of Probability", Monthly Weather Review
+        1950; `sklearn.metrics.brier_score_loss(scale_by_half=False)`.
+    """
+
+    def accumulate(pixels: ScoredPixels) -> Array:
+        errors = pixels.probs.copy()
+        errors[np.arange(len(errors)), pixels.target] -= 1
+        squares = np.square(errors).sum(axis=0)
+        return _scatter(np.stack([squares, np.full(len(squares), len(errors))]), pixels)
+
+    def compute(sums: Array) -> MetricValue:
+        parts = safe_divide(sums[..., 0, :], sums[..., 1, :])
+        total = np.where(np.isnan(parts).all(axis=-1), np.nan, np.nansum(parts, axis=-1))
+        return MetricValue(np.asarray(total), parts)
+
+    return _pixel_metric(accumulate, compute)
 
 
 def ece(*, bins: Bins = BINS) -> Metric:
-    """Mean distance between how sure the most probable class is and how often it is right.
+    """Expected calibration error: mean distance of the top class's probability from its accuracy.
 
     Args:
-        bins: of equal width over confidence.
+        bins: number of bins of equal width over confidence.
 
-    Source: Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, equation 3.
+    References:
+        Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, equation 3.
     """
 
-    def terms(pixels: ScoredPixels) -> Array:
-        top = pixels.said.argmax(axis=1)
-        sure = pixels.said[np.arange(len(top)), top]
-        return binned(sure, top == pixels.true, bins)
+    def accumulate(pixels: ScoredPixels) -> Array:
+        pred, confidence = pixels.top()
+        return bin_confidence(confidence, pred == pixels.target, bins)
 
-    return of_pixels(terms, lambda sums: MetricValue(distance(sums), bins=sums))
+    return _pixel_metric(accumulate, lambda sums: MetricValue(calibration_gap(sums), bins=sums))
 
 
 def classwise_ece(*, bins: Bins = BINS) -> Metric:
-    """Mean over classes of the distance between a class' probability and how often it is there.
+    """Mean over classes of the distance between a class's probability and its frequency.
 
     Args:
-        bins: of equal width over the class' probability.
+        bins: number of bins of equal width over the class's probability.
 
-    Source: Kull et al., "Beyond temperature scaling", NeurIPS 2019, equation for classwise-ECE.
+    References:
+        Kull et al., "Beyond temperature scaling", NeurIPS 2019, equation for classwise-ECE.
     """
 
-    def terms(pixels: ScoredPixels) -> Array:
+    def accumulate(pixels: ScoredPixels) -> Array:
         each = [
-            binned(pixels.said[:, place], pixels.true == place, bins)
-            for place in range(len(pixels.scored))
+            bin_confidence(pixels.probs[:, index], pixels.target == index, bins)
+            for index in range(len(pixels.scored))
         ]
-        return spread(np.stack(each, axis=-1), pixels)
+        return _scatter(np.stack(each, axis=-1), pixels)
 
-    def value(sums: Array) -> MetricValue:
-        found = distance(np.moveaxis(sums, -1, -3))
-        return MetricValue(mean_over_present(found), found)
+    def compute(sums: Array) -> MetricValue:
+        gaps = calibration_gap(np.moveaxis(sums, -1, -3))
+        return MetricValue(mean_over_present(gaps), gaps)
 
-    return of_pixels(terms, value)
-
-
-def binned(sure: Array, right: Array, bins: int) -> Array:
-    """Return pixels, confidences added up, and how many were right, (3, bin)."""
-    place = np.minimum((sure * bins).astype(np.intp), bins - 1)
-    counted = [np.bincount(place, weights, bins) for weights in (None, sure, right)]
-    return np.stack(counted).astype(np.float64)
-
-
-def distance(sums: Array) -> Array:
-    """Return the calibration error by binned sums, (..., 3, bin)."""
-    pixels, sure, right = np.moveaxis(sums, -2, 0)
-    off = np.abs(sure - right).sum(axis=-1)
-    return safe_divide(np.asarray(off), np.asarray(pixels.sum(axis=-1)))
-
-
-LEVELS = 4096
-"""Confidences are told apart to 1/4,096, so that memory is flat; those of one level are tied."""
+    return _pixel_metric(accumulate, compute)
 
 
 def risk_coverage() -> Metric:
-    """Area under the risk-coverage curve; less is better.
+    """Area under the risk-coverage curve; lower is better.
 
-    Pixels are taken from the surest down; the risk is the share of wrong ones among those taken,
-    and the area is its mean over all coverages. Ties are taken one by one at their common share.
+    Pixels are taken in order of decreasing confidence; the risk is the share of wrong ones among
+    those taken, and the area is its mean over all coverages. Tied pixels are taken one by one, each
+    as wrong as the tie is on average.
 
-    Source: Geifman and El-Yaniv, "Selective Classification for Deep Neural Networks", NeurIPS
-    2017, for the curve; Geifman et al., "Bias-Reduced Uncertainty Estimation for Deep Neural
-    Classifiers", ICLR 2019, for its area.
+    References:
+        Geifman and El-Yaniv, "Selective Classification for Deep Neural Networks", NeurIPS 2017, for
+        the curve; Geifman et al., "Bias-Reduced Uncertainty Estimation for Deep Neural
+        Classifiers", ICLR 2019, for its area.
     """
 
-    def terms(pixels: ScoredPixels) -> Array:
-        top = pixels.said.argmax(axis=1)
-        sure = pixels.said[np.arange(len(top)), top]
-        level = np.minimum((sure * LEVELS).astype(np.intp), LEVELS - 1)
-        wrong = top != pixels.true
-        counted = [np.bincount(level, weights, LEVELS) for weights in (None, wrong)]
-        return np.stack(counted).astype(np.float64)
+    def accumulate(pixels: ScoredPixels) -> Array:
+        pred, confidence = pixels.top()
+        level = np.minimum((confidence * LEVELS).astype(np.intp), LEVELS - 1)
+        wrong = pred != pixels.target
+        counts = [np.bincount(level, weights, LEVELS) for weights in (None, wrong)]
+        return np.stack(counts).astype(np.float64)
 
-    return of_pixels(terms, lambda sums: MetricValue(_area(sums)))
+    return _pixel_metric(accumulate, lambda sums: MetricValue(_area(sums)))
 
 
 def _area(sums: Array) -> Array:
     pixels, wrong = np.moveaxis(sums[..., ::-1], -2, 0)
-    taken = np.cumsum(pixels, axis=-1)
-    found = np.cumsum(wrong, axis=-1)
-    before, errors = taken - pixels, found - wrong
+    taken, errors_taken = np.cumsum(pixels, axis=-1), np.cumsum(wrong, axis=-1)
+    before, errors = taken - pixels, errors_taken - wrong
     # Within a level the risk after k more pixels is (errors + k share) / (before + k); summed over
     # k it needs the harmonic numbers between the two coverages.
     share = np.divide(wrong, pixels, out=np.zeros_like(wrong), where=pixels > 0)
@@ -180,54 +178,38 @@ def _area(sums: Array) -> Array:
 
 def _harmonic(numbers: Array) -> Array:
     """Return 1 + 1/2 + ... + 1/n."""
-    from scipy.special import digamma
+    from scipy.special import digamma  # slow to import
 
     sums: Array = digamma(numbers + 1.0) + np.euler_gamma
     return sums
 
 
-def log_loss() -> Metric:
-    """Mean of -log of the true class' probability; of a class, over its own pixels.
+def _pixel_metric(
+    accumulate: Callable[[ScoredPixels], Array], compute: Callable[[Array], MetricValue]
+) -> Metric:
+    """Return a metric from the terms of one image's scored pixels and the value of their sums."""
 
-    Probabilities below the maps' floor (half a quantum of their store) are raised to it.
+    def accumulate_block(images: MetricInput) -> Array:
+        return np.stack([accumulate(_pixels(images, i)) for i in range(len(images.target))])
 
-    Source: Good, "Rational Decisions", Journal of the Royal Statistical Society B 1952;
-    `sklearn.metrics.log_loss`.
-    """
-
-    def terms(pixels: ScoredPixels) -> Array:
-        true = pixels.said[np.arange(len(pixels.true)), pixels.true]
-        losses = -np.log(np.maximum(true, pixels.floor))
-        count = len(pixels.scored)
-        sums = [np.bincount(pixels.true, weights, count) for weights in (losses, None)]
-        return spread(np.stack(sums), pixels)
-
-    def value(sums: Array) -> MetricValue:
-        losses, pixels = sums[..., 0, :], sums[..., 1, :]
-        total = safe_divide(np.asarray(losses.sum(axis=-1)), np.asarray(pixels.sum(axis=-1)))
-        return MetricValue(total, safe_divide(losses, pixels))
-
-    return of_pixels(terms, value)
+    return Metric("maps", accumulate_block, compute)
 
 
-def brier() -> Metric:
-    """Mean of the squared distance between the probabilities and certainty of the target, 0 to 2.
+def _pixels(images: MetricInput, index: int) -> ScoredPixels:
+    assert images.maps is not None
+    classes = tuple(label for label in range(images.classes) if label != images.ignore)
+    target = images.target[index]
+    scored = scored_pixels(target, images.ignore)
+    probs = np.moveaxis(images.maps[index], 0, -1)[scored][:, classes].astype(np.float64)
+    total = probs.sum(axis=1, keepdims=True)
+    uniform = np.full_like(probs, 1 / len(classes))
+    normalised = np.divide(probs, total, out=uniform, where=total > 0)
+    indices = np.searchsorted(classes, target[scored])
+    return ScoredPixels(normalised, indices, classes, images.classes, images.floor)
 
-    A class' part is its own squared distance over all scored pixels; the parts add up.
 
-    Source: Brier, "Verification of Forecasts Expressed in Terms of Probability", Monthly Weather
-    Review 1950; `sklearn.metrics.brier_score_loss(scale_by_half=False)`.
-    """
-
-    def terms(pixels: ScoredPixels) -> Array:
-        off = pixels.said.copy()
-        off[np.arange(len(off)), pixels.true] -= 1
-        squares = np.square(off).sum(axis=0)
-        return spread(np.stack([squares, np.full(len(squares), len(off))]), pixels)
-
-    def value(sums: Array) -> MetricValue:
-        parts = safe_divide(sums[..., 0, :], sums[..., 1, :])
-        total = np.where(np.isnan(parts).all(axis=-1), np.nan, np.nansum(parts, axis=-1))
-        return MetricValue(np.asarray(total), parts)
-
-    return of_pixels(terms, value)
+def _scatter(values: Array, pixels: ScoredPixels) -> Array:
+    """Move values of the scored classes, on the last axis, to the indices of their labels."""
+    scattered = np.zeros((*values.shape[:-1], pixels.classes))
+    scattered[..., list(pixels.scored)] = values
+    return scattered

@@ -1,23 +1,16 @@
-"""What a metric is: terms of each image that add up, and values of their sums."""
+"""The form of a metric: terms per image that add up, and values of their sums."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float, Num
+from jaxtyping import Float
 
-from evaluation.core.types import (
-    Array,
-    Counts,
-    Labels,
-    Map,
-)
+from evaluation.core.types import Array, Counts, Labels, Map
 from evaluation.iou import PerClass
 
 Requires = Literal["counts", "labels", "maps"]
-Terms = Num[np.ndarray, "*sets"]
-"""Numbers that add up over images; the axes after those of the sets are the metric's own."""
 
 
 @dataclass(frozen=True)
@@ -25,10 +18,11 @@ class MetricValue:
     """Values of one metric on sets of images.
 
     Args:
-        overall: of each set; NaN where it has none.
-        per_class: of each set and class; NaN where a class has none, None where no class can.
-        bins: for a reliability diagram, of each set: pixels, their confidences added up, and how
-            many were right, by bins of equal width; None where the metric has none.
+        overall: of each set; NaN if it has none.
+        per_class: of each set and class; NaN if a class has none, None if the metric has no
+            values per class.
+        bins: sums of a reliability diagram of each set, see `evaluation.reliability`; None if the
+            metric has none.
     """
 
     overall: Float[np.ndarray, "*sets"]
@@ -38,15 +32,15 @@ class MetricValue:
 
 @dataclass(frozen=True)
 class MetricInput:
-    """A block of images as metrics see it.
+    """A block of images.
 
     Args:
-        target: class index per pixel; 255 where the annotators gave none.
+        target: class index per pixel; 255 where unlabelled.
         pred: class index per pixel.
-        counts: a table an image.
-        ignore: the class that is not scored, or None.
-        maps: probabilities; None where there are none.
-        floor: probabilities below this are taken for it.
+        counts: confusion counts, one table per image.
+        ignore: the ignored class, or None.
+        maps: probabilities; None if there are none.
+        floor: smaller probabilities are raised to it.
     """
 
     target: Labels
@@ -58,26 +52,26 @@ class MetricInput:
 
     @property
     def classes(self) -> int:
-        """How many classes there are."""
+        """Number of classes."""
         return int(self.counts.shape[-1])
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A quantity of predictions on images.
+    """A metric of predictions on images.
 
-    Images, groups and whole sets are all valued by the sums of their images' terms, so blocks
-    of images come one after the other and memory stays flat.
+    Images, groups and whole sets all get their value from the sum of their images' terms, so
+    images are processed block by block and memory stays flat.
 
     Args:
-        takes: what it looks at.
-        terms: of each image of a block, (image, ...).
-        value: of sets by their summed terms, (set, ...).
+        requires: what it is computed from.
+        accumulate: returns the terms of each image of a block, (image, ...).
+        compute: returns the values of sets from their summed terms, (set, ...).
     """
 
-    takes: Requires
-    terms: Callable[[MetricInput], Array]
-    value: Callable[[Array], MetricValue]
+    requires: Requires
+    accumulate: Callable[[MetricInput], Array]
+    compute: Callable[[Array], MetricValue]
 
 
 def mean_of_images(values: PerClass) -> Array:

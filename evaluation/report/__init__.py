@@ -1,1 +1,1 @@
-"""The page that people look at: arrays and numbers in, one HTML file out."""
+"""The report of a run: one HTML page, its figures and its gallery."""

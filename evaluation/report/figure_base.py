@@ -1,4 +1,4 @@
-"""Axes that become SVG which takes its colours from the page, in light and dark."""
+"""Matplotlib axes as SVG that takes its colours from the page, in light and dark mode."""
 
 import io
 import re
@@ -10,13 +10,13 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-# matplotlib wants colours; the page's own take the place of these two.
+# Matplotlib needs colours; the page's own replace these two.
 INK, FAINT = "#010203", "#030201"
 THEME = {INK: "var(--ink)", FAINT: "var(--faint)"}
 # The page's light colours, for a figure without a page.
 PAPER = "#ffffff"
 PRINTED = {INK: "#1b1b1b", FAINT: "#b9b9b9"}
-# Okabe and Ito's colours that stand out from both light and dark paper.
+# Okabe and Ito's colours that stand out from both light and dark backgrounds.
 SERIES = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#8a7a00", "#7a6fd0")
 
 STYLE: dict[Any, Any] = {
@@ -41,16 +41,16 @@ STYLE: dict[Any, Any] = {
 }
 
 
-def drawn(
+def render(
     name: str, paint: Callable[[Axes], None], *, width: float = 6.4, height: float = 3.2
 ) -> str:
-    """Return one SVG element with one pair of axes.
+    """Return an SVG element with one pair of axes.
 
     Args:
-        name: of the figure; keeps its ids apart from those of others, and describes it.
-        paint: draws.
+        name: title of the figure; its ids are derived from it.
+        paint: draws on the axes.
         width: in inches of 72 pixels.
-        height: in inches.
+        height: in inches of 72 pixels.
     """
     with rc_context({**STYLE, "svg.hashsalt": name}):
         figure = Figure(figsize=(width, height), layout="constrained")
@@ -64,11 +64,7 @@ def drawn(
 
 
 def standalone(svg: str) -> str:
-    """Return a figure as a document of its own: dark ink on white paper, wherever it is shown.
-
-    Args:
-        svg: what `drawn` gave.
-    """
+    """Return what `render` returned as an SVG document: dark ink on white, wherever it is shown."""
     for placeholder, colour in THEME.items():
         svg = svg.replace(colour, PRINTED[placeholder])
     sheet = f'<rect width="100%" height="100%" fill="{PAPER}"/>'
@@ -76,12 +72,12 @@ def standalone(svg: str) -> str:
     return f'<?xml version="1.0" encoding="utf-8"?>\n{head}>\n {sheet}{body}'
 
 
-def in_lines(name: str, width: int) -> str:
-    """Break a long name into lines, where it can be behind `_`, `.` or `|`.
+def wrap(name: str, width: int) -> str:
+    r"""Break a long name into lines of at most `width` characters, preferably after `_`, `.`, `|`.
 
-    Args:
-        name: of a candidate, in whose parts no blanks stand.
-        width: most characters a line.
+    Examples:
+        >>> wrap("per_class_vote_argmax", 12)
+        'per_class_\nvote_argmax'
     """
     lines = textwrap.wrap(re.sub(r"(?<=[_.|])", " ", name), width)
     return "\n".join(re.sub(r"(?<=[_.|]) ", "", line) for line in lines)

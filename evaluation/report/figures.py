@@ -1,19 +1,4 @@
-"""Figures of the page: each function takes numbers and gives one SVG element.
-
-IoU of each class for a few candidates, with intervals.
-
-A confusion matrix: where the pixels of each true class went.
-
-Score against cost, with the front that nothing beats in both.
-
-Training curves: the holdout's score epoch by epoch.
-
-What members are worth, and how alike their errors are.
-
-A reliability diagram: how often predictions of a confidence are right.
-
-The story of the score: from the best member to the candidate, pixels against denominator.
-"""
+"""Figures of the report: each function takes numbers and returns one SVG element."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -26,16 +11,29 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.patches import Patch
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
-from evaluation.reliability import Reliability, ece
-from evaluation.report.figure_base import (
-    FAINT,
-    INK,
-    SERIES,
-    drawn,
-    in_lines,
-)
+from evaluation.reliability import Reliability, expected_calibration_error
+from evaluation.report.figure_base import FAINT, INK, SERIES, render, wrap
 
-WIDTH = 0.8
+BARS_WIDTH = 0.8
+WHITE_TEXT_ABOVE = 0.55
+TITLE_CHARACTERS = 40
+LABEL_POINTS, LABEL_OFFSET = 8, 5
+AXES_POINTS = 150
+"""Approximate height of the axes of the cost figure."""
+
+ROW_INCHES = 0.3
+MIN_INCHES = 5.0
+"""The page stretches figures, and their letters, to its columns."""
+
+WATERFALL_WIDTH = 0.6
+MARGIN, MIN_MARGIN = 0.3, 0.005
+WATERFALL_CHARACTERS = 66
+"""Characters of all stage names in one line."""
+
+PIXELS, DENOMINATOR = SERIES[0], SERIES[1]
+
+Curve = Sequence[tuple[float, float]]
+"""(epoch, score) of one training."""
 
 
 def class_bars(
@@ -45,76 +43,55 @@ def class_bars(
     low: Float[np.ndarray, "candidate class"],
     high: Float[np.ndarray, "candidate class"],
 ) -> str:
-    """Draw a group of bars a class.
+    """Draw the IoU of each class for a few candidates, with intervals.
 
     Args:
         names: of the candidates.
-        classes: names of those that are scored.
-        iou: NaN where a class is absent.
+        classes: names of the scored classes.
+        iou: NaN if a class is absent.
         low: lower ends of the intervals.
         high: upper ends.
     """
 
     def paint(axes: Axes) -> None:
-        wide = WIDTH / len(names)
-        for place, name in enumerate(names):
-            at = np.arange(len(classes)) + (place - (len(names) - 1) / 2) * wide
-            axes.bar(at, iou[place], 0.92 * wide, color=SERIES[place % len(SERIES)], label=name)
-            axes.vlines(at, low[place], high[place], color=INK, linewidth=1)
+        width = BARS_WIDTH / len(names)
+        for index, name in enumerate(names):
+            x = np.arange(len(classes)) + (index - (len(names) - 1) / 2) * width
+            axes.bar(x, iou[index], 0.92 * width, color=SERIES[index % len(SERIES)], label=name)
+            axes.vlines(x, low[index], high[index], color=INK, linewidth=1)
         axes.set_xticks(range(len(classes)), classes)
         axes.set(ylabel="IoU", ylim=(0, 1))
         axes.legend(loc="upper center", ncols=2, bbox_to_anchor=(0.5, 1.22))
 
-    return drawn("IoU of each class", paint, height=3.6)
-
-
-DARK = 0.55
-CHARACTERS = 40  # of the title's lines
+    return render("IoU of each class", paint, height=3.6)
 
 
 def confusion_matrix(
-    name: str, classes: Sequence[str], counts: Num[np.ndarray, "true prediction"]
+    name: str, classes: Sequence[str], counts: Num[np.ndarray, "target prediction"]
 ) -> str:
-    """Draw shares of each true class; a row sums to 1.
-
-    Args:
-        name: of the candidate.
-        classes: their names.
-        counts: pixels; rows without any stay empty.
-    """
+    """Draw the shares of predicted classes for each target class; a row sums to 1, or is empty."""
     total = counts.sum(axis=1, keepdims=True)
     shares = np.divide(counts, total, out=np.full(counts.shape, np.nan), where=total > 0)
     shade = LinearSegmentedColormap.from_list("shade", [(0, 0.45, 0.7, 0), SERIES[0]])
 
     def paint(axes: Axes) -> None:
         axes.pcolormesh(shares, cmap=shade, vmin=0, vmax=1)
-        places = np.arange(len(classes)) + 0.5
+        centres = np.arange(len(classes)) + 0.5
         for row, col in np.ndindex(shares.shape):
             if not np.isnan(shares[row, col]):
-                ink = "white" if shares[row, col] > DARK else INK
+                ink = "white" if shares[row, col] > WHITE_TEXT_ABOVE else INK
                 text = f"{shares[row, col]:.2f}"
                 axes.text(col + 0.5, row + 0.5, text, color=ink, ha="center", va="center")
-        axes.set_xticks(places, classes, rotation=30, ha="right")
-        axes.set_yticks(places, classes)
+        axes.set_xticks(centres, classes, rotation=30, ha="right")
+        axes.set_yticks(centres, classes)
         axes.invert_yaxis()
-        axes.set(xlabel="predicted", ylabel="true", title=in_lines(name, CHARACTERS))
+        axes.set(xlabel="predicted", ylabel="true", title=wrap(name, TITLE_CHARACTERS))
 
-    return drawn(f"confusion of {name}", paint, width=4.6, height=4.0)
-
-
-LETTERS, ABOVE = 8, 5
-AXES_POINTS = 150  # that the scores take of the figure's height, about
+    return render(f"confusion of {name}", paint, width=4.6, height=4.0)
 
 
-class Point(NamedTuple):
-    """A candidate.
-
-    Args:
-        name: of it.
-        cost_ms: of an image, in milliseconds.
-        miou: examined.
-        on_front: whether none is cheaper and scores as high.
-    """
+class CostPoint(NamedTuple):
+    """A candidate of the cost figure; `cost_ms` is per image."""
 
     name: str
     cost_ms: float
@@ -122,8 +99,8 @@ class Point(NamedTuple):
     on_front: bool
 
 
-def score_against_cost(points: Sequence[Point]) -> str:
-    """Draw the candidates; those on the front are named and joined."""
+def score_against_cost(points: Sequence[CostPoint]) -> str:
+    """Draw scores against costs; candidates on the Pareto front are named and joined."""
 
     def paint(axes: Axes) -> None:
         front = sorted((point for point in points if point.on_front), key=lambda p: p.cost_ms)
@@ -149,52 +126,49 @@ def score_against_cost(points: Sequence[Point]) -> str:
                 xytext=(-6 if right else 4, height),
                 textcoords="offset points",
                 color=INK,
-                fontsize=LETTERS,
+                fontsize=LABEL_POINTS,
                 ha="right" if right else "left",
             )
-        axes.set(xlabel="ms an image", ylabel="masked mIoU", xscale="log")
+        axes.set(xlabel="ms per image", ylabel="masked mIoU", xscale="log")
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter("{x:g}")
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.margins(0.12)
         axes.legend(loc="lower right")
 
-    return drawn("score against cost", paint)
+    return render("score against cost", paint)
 
 
-def _heights(front: Sequence[Point], points: Sequence[Point]) -> list[float]:
-    """Return how far above its point each name stands, in points: none upon the one before."""
+def _heights(front: Sequence[CostPoint], points: Sequence[CostPoint]) -> list[float]:
+    """Return how far above its point each name is drawn, in points, so that none overlap."""
     scores = [point.miou for point in points]
     unit = AXES_POINTS / ((max(scores) - min(scores)) or 1)
     heights: list[float] = []
-    at = -math.inf
+    y = -math.inf
     for point in front:
-        at = max(point.miou * unit + ABOVE, at + LETTERS + 1)
-        heights.append(at - point.miou * unit)
+        y = max(point.miou * unit + LABEL_OFFSET, y + LABEL_POINTS + 1)
+        heights.append(y - point.miou * unit)
     return heights
 
 
-Points = Sequence[tuple[float, float]]
-
-
-def training_curves(found: Mapping[str, Sequence[Points]]) -> str:
-    """Draw one line a model, in one colour a member.
+def training_curves(curves: Mapping[str, Sequence[Curve]]) -> str:
+    """Draw the holdout's score by epoch: one line per fold, one colour per member.
 
     Args:
-        found: by member, for each fold its (epoch, masked mIoU of the holdout).
+        curves: by member, one per fold.
     """
 
     def paint(axes: Axes) -> None:
-        for place, (name, folds) in enumerate(found.items()):
+        for index, (name, folds) in enumerate(curves.items()):
             for fold, points in enumerate(folds):
                 epochs, scores = zip(*points, strict=True)
                 axes.plot(
                     epochs,
                     scores,
-                    color=SERIES[place % len(SERIES)],
-                    linestyle=("-", "--", ":", "-.")[place // len(SERIES) % 4],
+                    color=SERIES[index % len(SERIES)],
+                    linestyle=("-", "--", ":", "-.")[index // len(SERIES) % 4],
                     linewidth=1.2,
-                    marker="o" if len(points) == 1 else None,  # of one epoch there is no line
+                    marker="o" if len(points) == 1 else None,  # one epoch makes no line
                     markersize=4,
                     label=name if fold == 0 else None,
                 )
@@ -202,22 +176,11 @@ def training_curves(found: Mapping[str, Sequence[Points]]) -> str:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
 
-    return drawn("training curves", paint, width=7.6)
+    return render("training curves", paint, width=7.6)
 
 
-ROW_INCH = 0.3
-LEAST_INCH = 5.0  # the page stretches figures, and their letters, to its columns
-
-
-class Worth(NamedTuple):
-    """What a member adds to the mean of the others.
-
-    Args:
-        name: of the member.
-        gain: of masked mIoU.
-        low: lower end of its interval.
-        high: upper end.
-    """
+class MemberWorth(NamedTuple):
+    """Gain in masked mIoU of the mean by a member, with the ends of its interval."""
 
     name: str
     gain: float
@@ -225,15 +188,8 @@ class Worth(NamedTuple):
     high: float
 
 
-class Grown(NamedTuple):
-    """What any so many members score on average.
-
-    Args:
-        members: how many.
-        miou: masked mIoU of their mean.
-        low: lowest that it may be by the interval of what the last member gained.
-        high: highest.
-    """
+class GrowthPoint(NamedTuple):
+    """Average masked mIoU of the mean of `members`, with the ends of the last gain's interval."""
 
     members: int
     miou: float
@@ -241,46 +197,37 @@ class Grown(NamedTuple):
     high: float
 
 
-def member_growth(found: Sequence[Grown]) -> str:
-    """Draw the score by the number of members, with where each one more may lead.
-
-    Args:
-        found: ascending.
-    """
-    members = [size.members for size in found]
+def member_growth(sizes: Sequence[GrowthPoint]) -> str:
+    """Draw the score by the number of members, which ascends."""
+    members = [size.members for size in sizes]
 
     def paint(axes: Axes) -> None:
-        axes.vlines(members, [g.low for g in found], [g.high for g in found], color=SERIES[0])
-        axes.plot(members, [g.miou for g in found], "-o", color=SERIES[0])
+        axes.vlines(members, [s.low for s in sizes], [s.high for s in sizes], color=SERIES[0])
+        axes.plot(members, [s.miou for s in sizes], "-o", color=SERIES[0])
         axes.set_xticks(members)
-        axes.set(xlabel="any so many members", ylabel="masked mIoU of their mean")
+        axes.set(xlabel="number of members", ylabel="masked mIoU of their mean")
 
-    return drawn("score by number of members", paint)
+    return render("score by number of members", paint)
 
 
-def member_worth(found: Sequence[Worth]) -> str:
-    """Draw one line a member with its interval."""
+def member_worth(members: Sequence[MemberWorth]) -> str:
+    """Draw the gain by each member with its interval."""
 
     def paint(axes: Axes) -> None:
-        at = np.arange(len(found))[::-1]
+        y = np.arange(len(members))[::-1]
         axes.axvline(0, color=INK, linewidth=0.6)
-        axes.hlines(at, [w.low for w in found], [w.high for w in found], color=SERIES[0])
-        axes.plot([w.gain for w in found], at, "o", color=SERIES[0])
-        axes.set_yticks(at, [w.name for w in found])
-        axes.set_ylim(-0.5, len(found) - 0.5)
+        axes.hlines(y, [m.low for m in members], [m.high for m in members], color=SERIES[0])
+        axes.plot([m.gain for m in members], y, "o", color=SERIES[0])
+        axes.set_yticks(y, [m.name for m in members])
+        axes.set_ylim(-0.5, len(members) - 0.5)
         axes.set(xlabel="masked mIoU of the mean, with the member minus without")
         axes.locator_params(axis="x", nbins=6)
 
-    return drawn("worth of the members", paint, height=1 + ROW_INCH * len(found))
+    return render("worth of the members", paint, height=1 + ROW_INCHES * len(members))
 
 
 def error_correlation(names: Sequence[str], values: Float[np.ndarray, "member member"]) -> str:
-    """Draw how alike the errors of two members each are; NaN stays empty.
-
-    Args:
-        names: of the members.
-        values: correlation of being right.
-    """
+    """Draw the correlation of being correct for each pair of members; NaN is left empty."""
 
     def paint(axes: Axes) -> None:
         for row, col in np.ndindex(values.shape):
@@ -297,53 +244,40 @@ def error_correlation(names: Sequence[str], values: Float[np.ndarray, "member me
         axes.set_yticks(range(1, len(names)), names[1:])
         axes.set(xlim=(-0.5, len(names) - 1.5), ylim=(len(names) - 0.5, 0.5))
 
-    side = max(LEAST_INCH, 2 + 0.45 * len(names))
-    return drawn("correlation of errors", paint, width=side, height=0.7 * side)
+    side = max(MIN_INCHES, 2 + 0.45 * len(names))
+    return render("correlation of errors", paint, width=side, height=0.7 * side)
 
 
-def reliability_diagram(found: Mapping[str, Reliability]) -> str:
-    """Draw one line a candidate; on the diagonal, confidence is what it says.
+def reliability_diagram(sums: Mapping[str, Reliability]) -> str:
+    """Draw accuracy against confidence, one line per candidate; the diagonal is ideal.
 
     Args:
-        found: by name, sums of the bins of confidence; see `evaluation.reliability.reliability`.
+        sums: by name, as of `evaluation.reliability.reliability`.
     """
 
     def paint(axes: Axes) -> None:
         axes.plot([0, 1], [0, 1], color=FAINT, linewidth=1)
-        for place, (name, sums) in enumerate(found.items()):
-            pixels, confidence, right = sums
-            met = pixels > 0
-            label = f"{name} (ECE {ece(sums):.3f})"
+        for index, (name, bins) in enumerate(sums.items()):
+            pixels, confidence, correct = bins
+            filled = pixels > 0
+            label = f"{name} (ECE {expected_calibration_error(bins):.3f})"
             axes.plot(
-                confidence[met] / pixels[met],
-                right[met] / pixels[met],
+                confidence[filled] / pixels[filled],
+                correct[filled] / pixels[filled],
                 marker="o",
                 markersize=4,
-                color=SERIES[place % len(SERIES)],
+                color=SERIES[index % len(SERIES)],
                 label=label,
             )
-        axes.set(xlabel="confidence", ylabel="share that is right", xlim=(0, 1), ylim=(0, 1))
+        axes.set(xlabel="confidence", ylabel="share that is correct", xlim=(0, 1), ylim=(0, 1))
         axes.set_xticks(np.linspace(0, 1, 6))
         axes.legend()
 
-    return drawn("reliability", paint, width=4.6, height=4.0)
+    return render("reliability", paint, width=4.6, height=4.0)
 
 
-WATERFALL_WIDTH = 0.6
-ROOM, LEAST_ROOM = 0.3, 0.005
-WATERFALL_CHARACTERS = 66  # that the names have beside each other
-PIXELS, DENOMINATOR = SERIES[0], SERIES[1]
-
-
-class Stage(NamedTuple):
-    """One stage of the story under one protocol.
-
-    Args:
-        name: of the stage.
-        miou: after it.
-        pixels: what the pixels gained since the stage before; 0 for the first.
-        denominator: what the denominator gained; 0 for the first.
-    """
+class ScoreStage(NamedTuple):
+    """The score after one stage, and the gains by pixels and by denominator that led to it."""
 
     name: str
     miou: float
@@ -351,32 +285,31 @@ class Stage(NamedTuple):
     denominator: float = 0.0
 
 
-def waterfall(protocol: str, stages: Sequence[Stage]) -> str:
-    """Draw each score as a line with its number, and what leads from one to the next as bars.
+def waterfall(protocol: str, stages: Sequence[ScoreStage]) -> str:
+    """Draw the scores from the best member to the candidate, and the gains between them as bars.
 
     Args:
-        protocol: under which the scores are.
-        stages: in order; each has the gains that lead to it. None is drawn where a score is NaN:
-            then no pixel could be scored.
+        protocol: of the scores.
+        stages: in order; nothing is drawn if a score is NaN, since then no pixel could be scored.
     """
     scored = not any(math.isnan(stage.miou) for stage in stages)
 
     def paint(axes: Axes) -> None:
         levels = [stage.miou for stage in stages] if scored else [0.0, 1.0]
-        for place, stage in enumerate(stages if scored else ()):
-            reach = min(place + 1, len(stages) - 1)
+        for index, stage in enumerate(stages if scored else ()):
+            reach = min(index + 1, len(stages) - 1)
             axes.hlines(
                 stage.miou,
-                place - WATERFALL_WIDTH / 2,
+                index - WATERFALL_WIDTH / 2,
                 reach + WATERFALL_WIDTH / 2,
                 color=FAINT,
                 linewidth=1,
             )
-            height, top = stages[max(place - 1, 0)].miou, stage.miou
+            height, top = stages[max(index - 1, 0)].miou, stage.miou
             parts = ((-0.25, stage.pixels, PIXELS), (0.25, stage.denominator, DENOMINATOR))
             for side, gain, colour in parts:
                 axes.bar(
-                    place + side * WATERFALL_WIDTH,
+                    index + side * WATERFALL_WIDTH,
                     gain,
                     WATERFALL_WIDTH / 2,
                     bottom=height,
@@ -387,19 +320,19 @@ def waterfall(protocol: str, stages: Sequence[Stage]) -> str:
                 levels.append(height)
             axes.annotate(
                 f"{stage.miou:.3f}",
-                (place, top),
+                (index, top),
                 xytext=(0, 4),
                 textcoords="offset points",
                 color=INK,
                 ha="center",
             )
         width = max(8, WATERFALL_CHARACTERS // len(stages))
-        axes.set_xticks(range(len(stages)), [in_lines(stage.name, width) for stage in stages])
+        axes.set_xticks(range(len(stages)), [wrap(stage.name, width) for stage in stages])
         axes.set(title=f"mIoU under {protocol}")
-        room = max(LEAST_ROOM, ROOM * (max(levels) - min(levels)))
-        axes.set_ylim(min(levels) - room, max(levels) + room)
-        named = {"pixels": PIXELS, "denominator": DENOMINATOR}
-        patches = [Patch(color=colour, label=name) for name, colour in named.items()]
+        margin = max(MIN_MARGIN, MARGIN * (max(levels) - min(levels)))
+        axes.set_ylim(min(levels) - margin, max(levels) + margin)
+        colours = {"pixels": PIXELS, "denominator": DENOMINATOR}
+        patches = [Patch(color=colour, label=name) for name, colour in colours.items()]
         axes.figure.legend(handles=patches, loc="outside lower center", ncols=2)
 
-    return drawn(f"story under {protocol}", paint)
+    return render(f"story under {protocol}", paint)

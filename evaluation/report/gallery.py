@@ -1,7 +1,4 @@
-"""The gallery: each image on its way from the members' predictions to the candidate's labels.
-
-Images, label maps and their changes as PNG inside a page.
-"""
+"""The gallery: images with labels of each stage, from members to candidate, as PNG in the page."""
 
 import base64
 import io
@@ -13,65 +10,66 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageColor
 
+from evaluation.confusion import scored_pixels
 from evaluation.core.classes import UNLABELLED, Classes
 from evaluation.core.types import Array
 
-SIDE_PX = 512
-"""Longer sides are thinned to at most this, every k-th pixel."""
+MAX_SIDE_PX = 512
+"""Larger images are reduced to every k-th pixel."""
+
+MAX_BYTES = 7_000_000
+"""Of all images: images beyond it are left out, so that the page stays under 10 MB."""
 
 SAME, FIXED, BROKEN = 0, 1, 2
 # Green and purple of Okabe and Ito's palette, which the first five classes do not have.
-CHANGES = ("#000000", "#009E73", "#CC79A7")
+CHANGE_COLOURS = ("#000000", "#009E73", "#CC79A7")
 
-OneMap = UInt8[np.ndarray, "row col"]
+LabelMap = UInt8[np.ndarray, "row col"]
 
 
 def image_uri(image: UInt8[np.ndarray, "channel row col"]) -> str:
     """Return a grey or RGB image as a data URI."""
-    shown = np.moveaxis(image, 0, -1)[..., 0] if len(image) == 1 else np.moveaxis(image, 0, -1)
-    return _uri(Image.fromarray(np.ascontiguousarray(_thinned(shown))))
+    pixels = image[0] if len(image) == 1 else np.moveaxis(image, 0, -1)
+    return _uri(Image.fromarray(np.ascontiguousarray(_reduced(pixels))))
 
 
-def labels_uri(labels: OneMap, classes: Classes) -> str:
+def labels_uri(labels: LabelMap, classes: Classes) -> str:
     """Return a label map in the classes' colours; unlabelled pixels are transparent."""
-    return _indexed(labels, classes.colours, see_through=UNLABELLED)
+    return _indexed(labels, classes.colours, transparent=UNLABELLED)
 
 
-def changes_uri(changes: OneMap) -> str:
-    """Return where pixels were fixed and broken; others are transparent."""
-    return _indexed(changes, CHANGES, see_through=SAME)
+def changes_uri(changes: LabelMap) -> str:
+    """Return an image of the fixed and broken pixels; others are transparent."""
+    return _indexed(changes, CHANGE_COLOURS, transparent=SAME)
 
 
 def changes(
     target: Array, before: Array, after: Array, *, ignore: int | None
 ) -> UInt8[np.ndarray, "*shape"]:
-    """Mark the scored pixels that became right (FIXED) and that ceased to be (BROKEN).
+    """Mark the scored pixels that became correct (FIXED) and that became wrong (BROKEN).
 
     Args:
-        target: class index per pixel; 255 where the annotators gave none.
+        target: class index per pixel; 255 where unlabelled.
         before: labels of the same pixels.
         after: labels of the same pixels.
-        ignore: pixels of this true class are not scored.
+        ignore: the ignored class, or None.
     """
-    scored = target != UNLABELLED
-    if ignore is not None:
-        scored &= target != ignore
+    scored = scored_pixels(target, ignore)
     was, now = before == target, after == target
-    return np.select([scored & ~was & now, scored & was & ~now], [FIXED, BROKEN], SAME).astype(
-        np.uint8
-    )
+    kinds = np.select([scored & ~was & now, scored & was & ~now], [FIXED, BROKEN], SAME)
+    return kinds.astype(np.uint8)
 
 
-def _indexed(labels: OneMap, colours: tuple[str, ...], *, see_through: int) -> str:
-    image = Image.fromarray(np.ascontiguousarray(_thinned(labels))).convert("P")
+def _indexed(labels: LabelMap, colours: tuple[str, ...], *, transparent: int) -> str:
+    image = Image.fromarray(np.ascontiguousarray(_reduced(labels))).convert("P")
     # The palette's length decides how many bits a pixel gets, so it reaches to the highest label.
-    palette = [*colours, *[colours[0]] * (see_through + 1 - len(colours))]
+    palette = [*colours, *[colours[0]] * (transparent + 1 - len(colours))]
     image.putpalette([part for colour in palette for part in ImageColor.getrgb(colour)[:3]])
-    return _uri(image, transparency=see_through)
+    return _uri(image, transparency=transparent)
 
 
-def _thinned(pixels: Array) -> Array:
-    step = -(-max(pixels.shape[:2]) // SIDE_PX)
+def _reduced(pixels: Array) -> Array:
+    step = -(-max(pixels.shape[:2]) // MAX_SIDE_PX)
     return pixels[::step, ::step]
 
 
@@ -81,18 +79,14 @@ def _uri(image: Image.Image, **options: int) -> str:
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
 
 
-BUDGET_BYTES = 7_000_000
-"""Of all images: images beyond it are left out, so that the page stays under 10 MB."""
-
-
 @dataclass(frozen=True)
 class Layer:
-    """What one stage says of the gallery's images.
+    """Labels of the gallery's images after one stage.
 
     Args:
         name: of the stage: a member, the fusion, a step.
         labels: (image, row, col).
-        before: place of the layer it is compared with; None for one that nothing comes before.
+        before: index of the layer it is compared with; None if it is the first.
     """
 
     name: str
@@ -102,14 +96,14 @@ class Layer:
 
 @dataclass(frozen=True)
 class Gallery:
-    """Some images, the most telling first.
+    """Images with their labels after each stage, the most important images first.
 
     Args:
         ids: of the images.
         notes: a line on each, such as why it is shown.
         images: uint8, (image, channel, row, col).
         target: (image, row, col).
-        layers: in the order in which they are walked through.
+        layers: in the order of the stages.
     """
 
     ids: Sequence[str]
@@ -118,34 +112,34 @@ class Gallery:
     target: UInt8[np.ndarray, "image row col"]
     layers: Sequence[Layer]
 
-    def document(self, classes: Classes) -> list[dict[str, Any]]:
-        """Return what the page's script shows, as JSON values, as far as the budget goes."""
-        shown: list[dict[str, Any]] = []
-        left = BUDGET_BYTES
-        for place in range(len(self.ids)):
-            entry = self._entry(place, classes)
+    def to_dict(self, classes: Classes) -> list[dict[str, Any]]:
+        """Return JSON values for the page's script, of as many images as fit in `MAX_BYTES`."""
+        entries: list[dict[str, Any]] = []
+        left = MAX_BYTES
+        for index in range(len(self.ids)):
+            entry = self._entry(index, classes)
             left -= sum(len(layer["labels"]) + len(layer["changes"]) for layer in entry["layers"])
             left -= len(entry["image"]) + len(entry["target"])
-            if left < 0 and shown:
+            if left < 0 and entries:
                 break
-            shown.append(entry)
-        return shown
+            entries.append(entry)
+        return entries
 
-    def _entry(self, place: int, classes: Classes) -> dict[str, Any]:
-        target = self.target[place]
+    def _entry(self, index: int, classes: Classes) -> dict[str, Any]:
+        target = self.target[index]
         layers = []
         for layer in self.layers:
-            found = ""
+            labels, uri = layer.labels[index], ""
             if layer.before is not None:
-                earlier = self.layers[layer.before].labels[place]
-                marked = changes(target, earlier, layer.labels[place], ignore=classes.ignore)
-                found = changes_uri(marked)
-            labels = labels_uri(layer.labels[place], classes)
-            layers.append({"name": layer.name, "labels": labels, "changes": found})
+                before = self.layers[layer.before].labels[index]
+                uri = changes_uri(changes(target, before, labels, ignore=classes.ignore))
+            layers.append(
+                {"name": layer.name, "labels": labels_uri(labels, classes), "changes": uri}
+            )
         return {
-            "id": self.ids[place],
-            "note": self.notes[place],
-            "image": image_uri(np.asarray(self.images[place])),
+            "id": self.ids[index],
+            "note": self.notes[index],
+            "image": image_uri(np.asarray(self.images[index])),
             "target": labels_uri(target, classes),
             "layers": layers,
         }

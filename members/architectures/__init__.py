@@ -1,4 +1,9 @@
-"""Networks by name: a factory takes (channels, classes), its module turns images into logits."""
+"""Architectures by name.
+
+A factory takes the number of channels and of classes and returns a module that maps images
+(N, channels, H, W) to logits (N, classes, H, W). Its `stride` divides the H and W it accepts. With
+deep supervision the module returns several logits in training, the main output first.
+"""
 
 from evaluation.core.specs import Table
 

@@ -1,4 +1,4 @@
-"""BASNet: predict with a deeply supervised residual U-Net, then refine the prediction's edges."""
+"""BASNet: a deeply supervised residual U-Net predicts, a second network refines the edges."""
 
 from functools import partial
 from itertools import pairwise
@@ -8,86 +8,79 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from members.architectures.blocks import ConvBlock, Residual, he_initialise, resized
+from members.architectures.blocks import ConvBlock, Residual, Width, he_initialise, resized
 from members.architectures.unet import UNet
 from members.architectures.unet_parts import Decoder, Encoder
 
-WIDEST = 8  # times the width; the paper's stages 4 to 6 all have 512 = 8 * 64 channels
-STRIDED = 3  # stages that begin with a strided convolution; a pooling begins those after them
-REFINING = 4  # halvings of the refining network
+MAX_WIDENING = 8  # times the width; the paper's stages 4 to 6 all have 512 = 8 * 64 channels
+STRIDED_STAGES = 3  # begin with a strided convolution, those after them with a pooling
+REFINE_DEPTH = 4  # halvings of the refinement network
 
 
-class Predicting(nn.Module):
-    """Images (N, channels, H, W) to features, the finest first, the bridge's last.
-
-    Args:
-        channels: of the images.
-        width: channels at full size.
-        depth: how often the image is halved.
-    """
+class PredictModule(nn.Module):
+    """Images (N, channels, H, W) to features, finest first, the bridge's last."""
 
     def __init__(self, channels: int, *, width: int, depth: int) -> None:
         super().__init__()
-        widths = [width * min(2**level, WIDEST) for level in range(depth + 1)]
+        widths = [width * min(2**level, MAX_WIDENING) for level in range(depth + 1)]
         self.encoder = nn.ModuleList(
             [nn.Sequential(ConvBlock(channels, width, convolutions=1), _residuals(width, width))]
         )
         for level, (fine, coarse) in enumerate(pairwise(widths), start=1):
             self.encoder.append(
                 _residuals(fine, coarse, stride=2)
-                if level <= STRIDED
+                if level <= STRIDED_STAGES
                 else nn.Sequential(nn.MaxPool2d(2), _residuals(fine, coarse))
             )
         self.bridge = ConvBlock(widths[-1], widths[-1], convolutions=3, dilation=2)
-        targets = [widths[0], *widths]
+        outputs = [widths[0], *widths]
         self.decoder = nn.ModuleList(
-            ConvBlock(2 * widths[level], targets[level], convolutions=3)
+            ConvBlock(2 * widths[level], outputs[level], convolutions=3)
             for level in range(depth, -1, -1)
         )
-        self.widths = [*targets[:-1], widths[-1]]
+        self.widths = [*outputs[:-1], widths[-1]]
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Return what each stage of the decoder finds, and the bridge."""
+        """Return the features of each decoder stage and of the bridge."""
         skips, features = [], images
         for stage in self.encoder:
             features = stage(features)
             skips.append(features)
-        found = [self.bridge(features)]
+        decoded = [self.bridge(features)]
         for stage, skip in zip(self.decoder, reversed(skips), strict=True):
-            found.append(stage(torch.cat([resized(found[-1], skip), skip], dim=1)))
-        return found[::-1]
+            decoded.append(stage(torch.cat([resized(decoded[-1], skip), skip], dim=1)))
+        return decoded[::-1]
 
 
 class BASNet(nn.Module):
     """Images (N, channels, H, W) to logits (N, classes, H, W); H and W multiples of `stride`.
 
     Args:
-        predicting: gives features at several sizes.
-        refining: from coarse logits to what is to be added to them.
-        classes: how many logits a pixel.
+        predict: returns features at several sizes.
+        refine: maps coarse logits to a correction that is added to them.
         deep_supervision: whether every stage has logits of its own.
     """
 
     def __init__(
-        self, predicting: Predicting, refining: UNet, *, classes: int, deep_supervision: bool
+        self, predict: PredictModule, refine: UNet, *, classes: int, deep_supervision: bool
     ) -> None:
         super().__init__()
-        self.stride = 2 ** (len(predicting.encoder) - 1)
-        self.predicting = predicting
-        self.refining = refining
-        widths = predicting.widths if deep_supervision else predicting.widths[:1]
+        self.stride = 2 ** (len(predict.encoder) - 1)
+        self.predict = predict
+        self.refine = refine
+        widths = predict.widths if deep_supervision else predict.widths[:1]
         self.heads = nn.ModuleList(nn.Conv2d(width, classes, 3, padding=1) for width in widths)
         he_initialise(self)
 
     def forward(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
-        """Return the refined logits; with deep supervision in training, all stages' after them."""
-        found = self.predicting(images)
-        coarse = self.heads[0](found[0])
-        refined: Tensor = coarse + self.refining(coarse)
+        """Return the refined logits; with deep supervision in training, those of all stages too."""
+        features = self.predict(images)
+        coarse = self.heads[0](features[0])
+        refined: Tensor = coarse + self.refine(coarse)
         if not self.training or len(self.heads) == 1:
             return refined
-        pairs = zip(self.heads[1:], found[1:], strict=True)
-        return (refined, coarse, *(resized(head(each), images) for head, each in pairs))
+        pairs = zip(self.heads[1:], features[1:], strict=True)
+        return (refined, coarse, *(resized(head(stage), images) for head, stage in pairs))
 
 
 def _residuals(channels: int, width: int, *, stride: int = 1) -> nn.Sequential:
@@ -98,38 +91,36 @@ def basnet(
     channels: int,
     classes: int,
     *,
-    width: Annotated[int, Field(ge=1)] = 8,
+    width: Width = 8,
     depth: Annotated[int, Field(ge=1, le=6)] = 5,
     deep_supervision: bool = True,
 ) -> BASNet:
     """Build a BASNet sized for small images; 1.0 million parameters at width 8.
 
-    The paper's stages have 3, 4, 6, 3, 3 and 3 residual blocks, here 2 each; the hybrid loss of
-    the paper is a choice of loss, not of network. Images (N, channels, H, W) to logits
-    (N, classes, H, W); in training, depth + 3 of them: refined, coarse, then those of the coarser
-    stages and of the bridge.
+    The paper's stages have 3, 4, 6, 3, 3 and 3 residual blocks, here 2 each; its hybrid loss is
+    set by the recipe's `loss`. In training there are depth + 3 outputs: refined, coarse, then those
+    of the coarser stages and of the bridge.
 
     Args:
-        channels: of the images.
-        classes: how many logits a pixel.
         width: channels at full size (64 in the paper); the deepest stages have 8 times as many.
-        depth: how often the image is halved.
+        depth: number of times the image is halved.
         deep_supervision: train logits of every stage.
 
-    Source: Qin et al., "BASNet: Boundary-Aware Salient Object Detection", 2019.
+    References:
+        Qin et al., "BASNet: Boundary-Aware Salient Object Detection", 2019.
     """
-    halvings = min(depth, REFINING)
+    halvings = min(depth, REFINE_DEPTH)
     block = partial(ConvBlock, convolutions=1)
     same = [width] * halvings
-    refining = UNet(
+    refine = UNet(
         Encoder(classes, same, [1] * halvings, block),
         block(width, width),
         Decoder([*same, width], block, up="bilinear"),
         nn.Conv2d(width, classes, 3, padding=1),
     )
     return BASNet(
-        Predicting(channels, width=width, depth=depth),
-        refining,
+        PredictModule(channels, width=width, depth=depth),
+        refine,
         classes=classes,
         deep_supervision=deep_supervision,
     )

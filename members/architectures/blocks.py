@@ -1,87 +1,19 @@
-"""Blocks that several networks are built from.
-
-Residual blocks, and the encoder built from them that several networks share.
-
-Blocks that weigh features: squeeze-and-excitation by channel, the attention gate by place.
-"""
+"""Blocks that several networks share: convolutions, residual blocks, gates, pyramid pooling."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Literal
+from itertools import pairwise
+from typing import Annotated, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-REDUCTION = 16
-"""Channels a squeezed one, as in the paper."""
-LEAST = 4  # narrower than this, a dead ReLU would leave every channel the same weight for good
+MIN_SQUEEZED = 4  # below, a dead ReLU would give all channels the same weight for good
 
-
-class SqueezeExcitation(nn.Module):
-    """Weigh each channel by what the whole image holds; (N, width, H, W) to the same.
-
-    Source: Hu et al., "Squeeze-and-Excitation Networks", 2018.
-    """
-
-    def __init__(self, width: int, *, reduction: int = REDUCTION) -> None:
-        super().__init__()
-        squeezed = max(LEAST, width // reduction)
-        self.squeeze = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(width, squeezed, 1))
-        self.excite = nn.Sequential(
-            nn.ReLU(inplace=True), nn.Conv2d(squeezed, width, 1), nn.Sigmoid()
-        )
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Multiply each channel by its weight, 0 to 1."""
-        weights: Tensor = self.excite(self.squeeze(features))
-        return features * weights
-
-
-class AttentionGate(nn.Module):
-    """Weigh each place of a skip by what the decoder looks for.
-
-    The weight is one a pixel, sigmoid(psi(relu(W skip + V signal))). The paper's signal comes from
-    the level below and its weights are resampled; here the decoder has brought it up already.
-    Skip and signal (N, width, H, W) to the weighed skip, the same.
-
-    Args:
-        width: channels of the skip.
-        signal: channels of the signal; those of the skip if not given.
-
-    Source: Oktay et al., "Attention U-Net: Learning Where to Look for the Pancreas", 2018.
-    """
-
-    def __init__(self, width: int, signal: int | None = None) -> None:
-        super().__init__()
-        between = max(LEAST, width // 2)
-        self.of_skip = nn.Conv2d(width, between, 1, bias=False)
-        self.of_signal = nn.Conv2d(signal or width, between, 1)
-        self.weigh = nn.Sequential(nn.ReLU(inplace=True), nn.Conv2d(between, 1, 1), nn.Sigmoid())
-
-    def forward(self, skip: Tensor, signal: Tensor) -> Tensor:
-        """Multiply each place of the skip by its weight, 0 to 1."""
-        weights: Tensor = self.weigh(self.of_skip(skip) + self.of_signal(signal))
-        return skip * weights
-
-
-class FeatureGate(nn.Module):
-    """Weigh each value of a skip by the skip and the decoder's features, as a gated unit does.
-
-    The weight is one a pixel and channel, sigmoid(W [skip, features]). Skip and features
-    (N, width, H, W) to the weighed skip, the same.
-    """
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.weigh = nn.Sequential(nn.Conv2d(2 * width, width, 1), nn.Sigmoid())
-
-    def forward(self, skip: Tensor, features: Tensor) -> Tensor:
-        """Multiply each value of the skip by its weight, 0 to 1."""
-        weights: Tensor = self.weigh(torch.cat([skip, features], dim=1))
-        return skip * weights
-
-
+Width = Annotated[int, Field(ge=1)]
+Dropout = Annotated[float, Field(ge=0, lt=1)]
 Activation = Literal["relu", "leaky_relu", "elu", "gelu"]
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
@@ -93,17 +25,17 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 
 
 class ConvBlock(nn.Sequential):
-    """Convolutions with batch normalisation and activation, dropout at the end; keeps the size.
+    """Convolutions, each with batch normalisation and activation; keeps the size.
 
     Args:
         channels: of the input.
         width: channels of the output.
-        convolutions: how many, one after the other.
-        dropout: share of the channels dropped in training.
-        dilation: of every convolution, in pixels.
-        kernel_size: of every convolution, odd.
+        convolutions: number of them.
+        dropout: fraction of the channels dropped at the end, in training.
+        dilation: in pixels.
+        kernel_size: odd.
         activation: after each normalisation.
-        se: whether to end with squeeze-and-excitation (before the dropout).
+        se: whether to apply squeeze-and-excitation before the dropout.
     """
 
     def __init__(
@@ -136,62 +68,130 @@ class ConvBlock(nn.Sequential):
         super().__init__(*layers)
 
 
-class PointBlock(nn.Sequential):
-    """A convolution 1 x 1 with batch normalisation and ReLU."""
+class PointwiseConv(ConvBlock):
+    """A 1 x 1 convolution with batch normalisation and ReLU."""
 
     def __init__(self, channels: int, width: int) -> None:
-        super().__init__(
-            nn.Conv2d(channels, width, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True)
-        )
+        super().__init__(channels, width, convolutions=1, kernel_size=1)
 
 
-class ASPP(nn.Module):
-    """Atrous spatial pyramid pooling: one view at several rates, and of the whole image.
+class SqueezeExcitation(nn.Module):
+    """Multiply each channel by a weight computed from the mean of all channels over the image.
 
-    A 1 x 1 branch, a dilated 3 x 3 branch for each rate, and the mean over the image, all of
-    `width` channels, concatenated and projected to `width`. (N, channels, H, W) to
-    (N, width, H, W).
+    (N, width, H, W) to the same.
 
-    Source: Chen et al., "Rethinking Atrous Convolution for Semantic Image Segmentation", 2017.
+    References:
+        Hu et al., "Squeeze-and-Excitation Networks", 2018.
     """
 
-    def __init__(self, channels: int, width: int, *, rates: Sequence[int] = (6, 12, 18)) -> None:
+    def __init__(self, width: int, *, reduction: int = 16) -> None:
         super().__init__()
-        self.point = PointBlock(channels, width)
-        self.dilated = nn.ModuleList(
-            ConvBlock(channels, width, convolutions=1, dilation=rate) for rate in rates
+        squeezed = max(MIN_SQUEEZED, width // reduction)
+        self.squeeze = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(width, squeezed, 1))
+        self.excite = nn.Sequential(
+            nn.ReLU(inplace=True), nn.Conv2d(squeezed, width, 1), nn.Sigmoid()
         )
-        # No normalisation here: a batch of one image has no variance to normalise by.
-        self.pooled = nn.Sequential(
-            nn.AdaptiveAvgPool2d(1), nn.Conv2d(channels, width, 1), nn.ReLU(inplace=True)
-        )
-        self.project = PointBlock((2 + len(rates)) * width, width)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Look at the features at every rate at once."""
-        pooled = self.pooled(features).expand(-1, -1, *features.shape[2:])
-        views = [self.point(features), *(branch(features) for branch in self.dilated), pooled]
-        result: Tensor = self.project(torch.cat(views, dim=1))
-        return result
+        """Return the weighted features."""
+        weights: Tensor = self.excite(self.squeeze(features))
+        return features * weights
 
 
-def resized(features: Tensor, like: Tensor) -> Tensor:
-    """Return the features at the size of `like`, interpolated bilinearly."""
-    return functional.interpolate(
-        features, size=like.shape[2:], mode="bilinear", align_corners=False
+class AttentionGate(nn.Module):
+    """Multiply each pixel of a skip by one weight, sigmoid(psi(relu(W skip + V signal))).
+
+    The paper's signal comes from the level below and its weights are resampled; here the decoder
+    has upsampled it already. Skip and signal (N, width, H, W) to the weighted skip, the same.
+
+    References:
+        Oktay et al., "Attention U-Net: Learning Where to Look for the Pancreas", 2018.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        hidden = max(MIN_SQUEEZED, width // 2)
+        self.of_skip = nn.Conv2d(width, hidden, 1, bias=False)
+        self.of_signal = nn.Conv2d(width, hidden, 1)
+        self.gate = nn.Sequential(nn.ReLU(inplace=True), nn.Conv2d(hidden, 1, 1), nn.Sigmoid())
+
+    def forward(self, skip: Tensor, signal: Tensor) -> Tensor:
+        """Return the weighted skip."""
+        weights: Tensor = self.gate(self.of_skip(skip) + self.of_signal(signal))
+        return skip * weights
+
+
+class FeatureGate(nn.Module):
+    """Multiply each value of a skip by a weight of its own, sigmoid(W [skip, features]).
+
+    Skip and features (N, width, H, W) to the weighted skip, the same.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.gate = nn.Sequential(nn.Conv2d(2 * width, width, 1), nn.Sigmoid())
+
+    def forward(self, skip: Tensor, features: Tensor) -> Tensor:
+        """Return the weighted skip."""
+        weights: Tensor = self.gate(torch.cat([skip, features], dim=1))
+        return skip * weights
+
+
+def pooled_branch(
+    channels: int, width: int, size: int | tuple[int | None, int | None] = 1
+) -> nn.Sequential:
+    """Build a branch of means over parts of the image, reduced to `width` channels.
+
+    It has no normalisation: a batch of one image may have a single value per channel here, and so
+    no variance.
+    """
+    return nn.Sequential(
+        nn.AdaptiveAvgPool2d(size), nn.Conv2d(channels, width, 1), nn.ReLU(inplace=True)
     )
 
 
-def he_initialise(network: nn.Module) -> None:
-    """Draw convolution weights as for ReLU networks, biases 0.
+class ASPP(nn.Module):
+    """Atrous spatial pyramid pooling: (N, channels, H, W) to (N, width, H, W).
 
-    Source: He et al., "Delving Deep into Rectifiers", 2015.
+    A 1 x 1 branch, a dilated 3 x 3 branch per rate, and the mean over the image, concatenated and
+    projected.
+
+    Args:
+        channels: of the input.
+        width: channels of the output.
+        rates: dilations in pixels.
+        branch_width: channels of each branch; by default `width`.
+        pooled: whether there is a branch with the mean over the image.
+
+    References:
+        Chen et al., "Rethinking Atrous Convolution for Semantic Image Segmentation", 2017.
     """
-    for layer in network.modules():
-        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
-            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-            if layer.bias is not None:
-                nn.init.zeros_(layer.bias)
+
+    def __init__(
+        self,
+        channels: int,
+        width: int,
+        *,
+        rates: Sequence[int] = (6, 12, 18),
+        branch_width: int | None = None,
+        pooled: bool = True,
+    ) -> None:
+        super().__init__()
+        branch = branch_width or width
+        self.point = PointwiseConv(channels, branch)
+        self.dilated = nn.ModuleList(
+            ConvBlock(channels, branch, convolutions=1, dilation=rate) for rate in rates
+        )
+        self.pooled = pooled_branch(channels, branch) if pooled else None
+        self.project = PointwiseConv((1 + len(rates) + pooled) * branch, width)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Apply all branches."""
+        size = features.shape[2:]
+        pooled = [] if self.pooled is None else [self.pooled(features).expand(-1, -1, *size)]
+        branches = [self.point(features), *(branch(features) for branch in self.dilated), *pooled]
+        result: Tensor = self.project(torch.cat(branches, dim=1))
+        return result
 
 
 class Residual(nn.Module):
@@ -218,21 +218,22 @@ class Residual(nn.Module):
             )
 
     def forward(self, features: Tensor) -> Tensor:
-        """Add what the convolutions find to the features."""
-        # A 1 x 1 convolution of every second pixel: the same as one with stride 2, whose bfloat16
+        """Add the residual to the features."""
+        # A 1 x 1 convolution of every second pixel equals one with stride 2, whose bfloat16
         # gradient corrupts memory in torch 2.13 on a CPU (8 channels, channels last).
-        passed = features[:, :, :: self.stride, :: self.stride]
-        return functional.relu(self.second(self.first(features)) + self.shortcut(passed))
+        subsampled = features[:, :, :: self.stride, :: self.stride]
+        return functional.relu(self.second(self.first(features)) + self.shortcut(subsampled))
 
 
 class ResidualEncoder(nn.Module):
-    """A small ResNet: (N, channels, H, W) to the features of four levels, the finest first.
+    """A small ResNet: (N, channels, H, W) to the features of four levels, finest first.
 
     Level k has `width * 2**k` channels and 1 / 2**k of the size; three halvings leave 8 x 16 cells
     of a 64 x 128 image, where ResNet's five would leave 2 x 4.
 
-    Source: He et al., "Deep Residual Learning for Image Recognition", 2016 (basic blocks, two a
-        level; the first level is two plain convolutions at full size).
+    References:
+        He et al., "Deep Residual Learning for Image Recognition", 2016 (two basic blocks per level;
+        the first level is two plain convolutions at full size).
     """
 
     def __init__(self, channels: int, width: int) -> None:
@@ -241,7 +242,7 @@ class ResidualEncoder(nn.Module):
         self.stem = ConvBlock(channels, width)
         self.levels = nn.ModuleList(
             nn.Sequential(Residual(fine, coarse, stride=2), Residual(coarse, coarse))
-            for fine, coarse in zip(self.widths, self.widths[1:], strict=False)
+            for fine, coarse in pairwise(self.widths)
         )
 
     def forward(self, images: Tensor) -> list[Tensor]:
@@ -250,3 +251,23 @@ class ResidualEncoder(nn.Module):
         for level in self.levels:
             features.append(level(features[-1]))
         return features
+
+
+def resized(features: Tensor, like: Tensor) -> Tensor:
+    """Return the features at the size of `like`, interpolated bilinearly."""
+    return functional.interpolate(
+        features, size=like.shape[2:], mode="bilinear", align_corners=False
+    )
+
+
+def he_initialise(network: nn.Module) -> None:
+    """Sample convolution weights as for ReLU networks; biases are 0.
+
+    References:
+        He et al., "Delving Deep into Rectifiers", 2015.
+    """
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)

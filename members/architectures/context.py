@@ -1,96 +1,78 @@
-"""Pyramid pooling: the features next to their means over larger and larger parts of the image.
-
-Strip pyramid pooling: means over bands of rows and of columns, next to the features.
-
-Polarized self-attention: weights for channels and for places, each at full resolution.
-"""
+"""Blocks for context: pyramid pooling over parts or strips of the image, and self-attention."""
 
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-from members.architectures.blocks import ConvBlock, PointBlock, resized
+from members.architectures.blocks import ConvBlock, PointwiseConv, pooled_branch, resized
 
 
-class PyramidPooling(nn.Module):
+class _PooledPyramid(nn.Module):
+    """The features and their means over parts of the image, concatenated and projected."""
+
+    branches: nn.ModuleList
+    project: nn.Module
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Apply all branches."""
+        means = [resized(branch(features), features) for branch in self.branches]
+        result: Tensor = self.project(torch.cat([features, *means], dim=1))
+        return result
+
+
+class PyramidPooling(_PooledPyramid):
     """The pyramid pooling module (PPM): (N, channels, H, W) to (N, width, H, W).
 
     For each number of bins, the means over bins x bins parts of the image, reduced to
-    channels / len(bins) and brought back to full size; all of them next to the features, projected
-    to `width` by a 1 x 1 convolution (the paper's is 3 x 3, of the decoder that follows).
+    channels / len(bins) and upsampled; concatenated with the features and projected to `width` by a
+    1 x 1 convolution (the paper's is 3 x 3, of the decoder that follows).
 
     Args:
         channels: of the input.
         width: channels of the output.
-        bins: parts along each side, one entry a branch.
+        bins: parts along each side, one entry per branch.
 
-    Source: Zhao et al., "Pyramid Scene Parsing Network", 2017.
+    References:
+        Zhao et al., "Pyramid Scene Parsing Network", 2017.
     """
 
     def __init__(self, channels: int, width: int, *, bins: Sequence[int] = (1, 2, 3, 6)) -> None:
         super().__init__()
         reduced = max(1, channels // len(bins))
-        # No normalisation here: a batch of one image has one value a channel in a single bin.
-        self.branches = nn.ModuleList(
-            nn.Sequential(
-                nn.AdaptiveAvgPool2d(count),
-                nn.Conv2d(channels, reduced, 1),
-                nn.ReLU(inplace=True),
-            )
-            for count in bins
-        )
-        self.project = PointBlock(channels + len(bins) * reduced, width)
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Look at the features next to their means."""
-        means = [resized(branch(features), features) for branch in self.branches]
-        result: Tensor = self.project(torch.cat([features, *means], dim=1))
-        return result
+        self.branches = nn.ModuleList(pooled_branch(channels, reduced, count) for count in bins)
+        self.project = PointwiseConv(channels + len(bins) * reduced, width)
 
 
-class StripPyramidPooling(nn.Module):
-    """SPPM: each place sees the bands it lies in; (N, channels, H, W) to (N, width, H, W).
+class StripPyramidPooling(_PooledPyramid):
+    """Strip pyramid pooling (SPPM): (N, channels, H, W) to (N, width, H, W).
 
     For each number of bands, the means over so many bands of rows (each column by itself) and of
-    columns (each row by itself), reduced by a 1 x 1 convolution and brought back to full size; all
-    of them next to the features, projected by a 3 x 3 convolution. A band follows the horizon or a
-    ridge where a square part of pyramid pooling would mix ground and sky.
+    columns (each row by itself), reduced by a 1 x 1 convolution and upsampled; concatenated with
+    the features and projected by a 3 x 3 convolution. A band follows the horizon or a ridge, where
+    a square part would mix ground and sky.
 
     Args:
         channels: of the input.
         width: channels of the output.
-        bands: how many, one entry a pair of branches.
+        bands: number of bands, one entry per pair of branches.
 
-    Source: Li et al., "MarsSeg: Mars Surface Semantic Segmentation with Multi-level Extractor and
-        Connector", 2024, for the name and purpose; the strips are those of Hou et al., "Strip
-        Pooling", 2020, their pyramid is ours.
+    References:
+        Li et al., "MarsSeg: Mars Surface Semantic Segmentation with Multi-level Extractor and
+        Connector", 2024, for name and purpose; the strips are those of Hou et al., "Strip Pooling",
+        2020; the pyramid of several numbers of bands is ours.
     """
 
     def __init__(self, channels: int, width: int, *, bands: Sequence[int] = (1, 2, 4)) -> None:
         super().__init__()
         reduced = max(1, channels // (2 * len(bands)))
-        shapes = [shape for count in bands for shape in ((count, None), (None, count))]
-        # No normalisation here: a batch of one small image may have one value a channel.
-        self.branches = nn.ModuleList(
-            nn.Sequential(
-                nn.AdaptiveAvgPool2d(shape),
-                nn.Conv2d(channels, reduced, 1),
-                nn.ReLU(inplace=True),
-            )
-            for shape in shapes
-        )
-        self.project = ConvBlock(channels + len(shapes) * reduced, width, convolutions=1)
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Look at the features next to the means of their bands."""
-        means = [resized(branch(features), features) for branch in self.branches]
-        result: Tensor = self.project(torch.cat([features, *means], dim=1))
-        return result
+        sizes = [size for count in bands for size in ((count, None), (None, count))]
+        self.branches = nn.ModuleList(pooled_branch(channels, reduced, size) for size in sizes)
+        self.project = ConvBlock(channels + len(sizes) * reduced, width, convolutions=1)
 
 
 class ChannelAttention(nn.Module):
-    """Weigh each channel, 0 to 1, by the sum over the places that a query picks.
+    """One weight per channel, computed from the pixels that a query selects.
 
     (N, channels, H, W) to weights (N, channels, 1, 1).
     """
@@ -104,15 +86,15 @@ class ChannelAttention(nn.Module):
         self.normalise = nn.LayerNorm(channels)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Return the weights of the channels."""
-        places = self.query(features).flatten(2).softmax(dim=2)
-        picked = self.value(features).flatten(2) @ places.transpose(1, 2)
-        weights = torch.sigmoid(self.normalise(self.widen(picked[:, :, 0])))
+        """Return the weights, 0 to 1."""
+        attention = self.query(features).flatten(2).softmax(dim=2)
+        selected = self.value(features).flatten(2) @ attention.transpose(1, 2)
+        weights = torch.sigmoid(self.normalise(self.widen(selected[:, :, 0])))
         return weights[:, :, None, None]
 
 
-class PlaceAttention(nn.Module):
-    """Weigh each place, 0 to 1, by the sum over the channels that a query of the means picks.
+class SpatialAttention(nn.Module):
+    """One weight per pixel, computed from the channels that a query of their means selects.
 
     (N, channels, H, W) to weights (N, 1, H, W).
     """
@@ -124,27 +106,27 @@ class PlaceAttention(nn.Module):
         self.value = nn.Conv2d(channels, half, 1)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Return the weights of the places."""
-        chosen = self.query(features).softmax(dim=1)
-        return torch.sigmoid((self.value(features) * chosen).sum(dim=1, keepdim=True))
+        """Return the weights, 0 to 1."""
+        attention = self.query(features).softmax(dim=1)
+        return torch.sigmoid((self.value(features) * attention).sum(dim=1, keepdim=True))
 
 
 class PolarizedSelfAttention(nn.Module):
-    """PSA in its parallel layout: the features weighed by channel plus those weighed by place.
+    """PSA in its parallel layout: the features weighted by channel plus those weighted by pixel.
 
-    (N, channels, H, W) to the same. The means come first in the query of the places: a 1 x 1
-    convolution of means is the mean of the convolution, at one place instead of all.
+    (N, channels, H, W) to the same. The spatial query averages before its 1 x 1 convolution, which
+    is the same as after it, but computed for one pixel instead of all.
 
-    Source: Liu et al., "Polarized Self-Attention: Towards High-quality Pixel-wise Regression",
-        2021.
+    References:
+        Liu et al., "Polarized Self-Attention: Towards High-quality Pixel-wise Regression", 2021.
     """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.by_channel = ChannelAttention(channels)
-        self.by_place = PlaceAttention(channels)
+        self.channel = ChannelAttention(channels)
+        self.spatial = SpatialAttention(channels)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Weigh the features both ways."""
-        weighed: Tensor = features * (self.by_channel(features) + self.by_place(features))
-        return weighed
+        """Return the weighted features."""
+        weighted: Tensor = features * (self.channel(features) + self.spatial(features))
+        return weighted

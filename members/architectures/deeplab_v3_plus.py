@@ -1,23 +1,20 @@
-"""DeepLabv3+: a dilated residual encoder with ASPP, and a light decoder that restores edges."""
-
-from typing import Annotated
+"""DeepLabv3+: a dilated residual encoder with ASPP, and a light decoder for edges."""
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from members.architectures.blocks import (
     ASPP,
     ConvBlock,
-    PointBlock,
+    Dropout,
+    PointwiseConv,
     Residual,
+    Width,
     he_initialise,
     resized,
 )
 
-LOW_LEVEL_SHARE = (
-    4  # the decoder sees this fraction of the low-level channels, lest they drown ASPP
-)
+LOW_LEVEL_REDUCTION = 4  # of the low-level channels, so that they do not outweigh ASPP
 
 
 class DeepLabV3Plus(nn.Module):
@@ -27,7 +24,7 @@ class DeepLabV3Plus(nn.Module):
 
     def __init__(self, channels: int, classes: int, *, width: int, dropout: float) -> None:
         super().__init__()
-        deep = 8 * width
+        deep, low_level = 8 * width, max(1, 2 * width // LOW_LEVEL_REDUCTION)
         self.stem = ConvBlock(channels, width)
         self.low = nn.Sequential(
             Residual(width, 2 * width, stride=2), Residual(2 * width, 2 * width)
@@ -42,10 +39,8 @@ class DeepLabV3Plus(nn.Module):
             Residual(deep, deep, dilation=2),
         )
         self.aspp = ASPP(deep, 4 * width, rates=(2, 4, 6))
-        self.reduce = PointBlock(2 * width, max(1, 2 * width // LOW_LEVEL_SHARE))
-        self.decoder = ConvBlock(
-            4 * width + max(1, 2 * width // LOW_LEVEL_SHARE), 4 * width, dropout=dropout
-        )
+        self.reduce = PointwiseConv(2 * width, low_level)
+        self.decoder = ConvBlock(4 * width + low_level, 4 * width, dropout=dropout)
         self.head = nn.Conv2d(4 * width, classes, 1)
         he_initialise(self)
 
@@ -53,8 +48,8 @@ class DeepLabV3Plus(nn.Module):
         """Return the features that the head classifies, (N, 4 * width, H / 2, W / 2)."""
         low = self.low(self.stem(images))
         deep = resized(self.aspp(self.high(low)), low)
-        seen: Tensor = self.decoder(torch.cat([self.reduce(low), deep], dim=1))
-        return seen
+        features: Tensor = self.decoder(torch.cat([self.reduce(low), deep], dim=1))
+        return features
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits of each pixel."""
@@ -65,22 +60,21 @@ def deeplab_v3_plus(
     channels: int,
     classes: int,
     *,
-    width: Annotated[int, Field(ge=1)] = 16,
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1,
+    width: Width = 16,
+    dropout: Dropout = 0.1,
 ) -> DeepLabV3Plus:
     """Build a DeepLabv3+ sized for small images, trained from scratch; 1.6 million parameters.
 
     The encoder is a basic-block ResNet at output stride 8; the low-level features are those at
     half size. The rates are the paper's 6, 12, 18 divided by 3, since the feature map of a
-    64 x 128 image is 8 x 16, where a rate of 18 would see nothing but padding.
+    64 x 128 image is 8 x 16, where a rate of 18 would reach nothing but padding.
 
     Args:
-        channels: of the images.
-        classes: how many logits a pixel.
         width: channels at full size; the encoder ends with 8 times as many.
-        dropout: share of the decoder's channels dropped in training.
+        dropout: fraction of the decoder's channels dropped in training.
 
-    Source: Chen et al., "Encoder-Decoder with Atrous Separable Convolution for Semantic Image
+    References:
+        Chen et al., "Encoder-Decoder with Atrous Separable Convolution for Semantic Image
         Segmentation", 2018.
     """
     return DeepLabV3Plus(channels, classes, width=width, dropout=dropout)

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from members.architectures.blocks import (
     ASPP,
     ConvBlock,
-    PointBlock,
+    Dropout,
+    PointwiseConv,
     SqueezeExcitation,
     he_initialise,
     resized,
@@ -21,11 +22,12 @@ RATES = (2, 4, 6)  # as in `deeplab_v3_plus`: 8 x 16 cells are too few for large
 
 
 class Ghost(nn.Module):
-    """Half of the channels by a 1 x 1 convolution, the others from those by a cheap depthwise one.
+    """Half of the channels by a 1 x 1 convolution, the others from them by a depthwise one.
 
     (N, channels, H, W) to (N, width, H, W); width at least 2.
 
-    Source: Han et al., "GhostNet: More Features from Cheap Operations", 2020.
+    References:
+        Han et al., "GhostNet: More Features from Cheap Operations", 2020.
     """
 
     def __init__(self, channels: int, width: int) -> None:
@@ -39,7 +41,7 @@ class Ghost(nn.Module):
         )
 
     def forward(self, features: Tensor) -> Tensor:
-        """Return real and ghost features, next to one another."""
+        """Return the primary and the ghost features, concatenated."""
         primary = self.primary(features)
         return torch.cat([primary, self.cheap(primary[:, : self.ghosts])], dim=1)
 
@@ -49,27 +51,26 @@ class MixedDepthwise(nn.Module):
 
     (N, width, H, W) to the same, or to half the size at stride 2; width at least 3.
 
-    Source: Tan and Le, "MixConv: Mixed Depthwise Convolutional Kernels", 2019.
+    References:
+        Tan and Le, "MixConv: Mixed Depthwise Convolutional Kernels", 2019.
     """
 
     def __init__(self, width: int, *, stride: int) -> None:
         super().__init__()
-        self.shares = [len(range(start, width, len(KERNELS))) for start in range(len(KERNELS))]
+        self.widths = [len(range(start, width, len(KERNELS))) for start in range(len(KERNELS))]
         self.kernels = nn.ModuleList(
-            nn.Conv2d(
-                share, share, kernel, stride=stride, padding=kernel // 2, groups=share, bias=False
-            )
-            for share, kernel in zip(self.shares, KERNELS, strict=True)
+            nn.Conv2d(part, part, size, stride=stride, padding=size // 2, groups=part, bias=False)
+            for part, size in zip(self.widths, KERNELS, strict=True)
         )
 
     def forward(self, features: Tensor) -> Tensor:
-        """Look at each channel with its own kernel."""
-        parts = torch.split(features, self.shares, dim=1)
+        """Convolve each channel with its kernel."""
+        parts = torch.split(features, self.widths, dim=1)
         return torch.cat([k(part) for k, part in zip(self.kernels, parts, strict=True)], dim=1)
 
 
 class EfferBlock(nn.Module):
-    """Widen by ghosts, look with mixed kernels, attend to channels, narrow by ghosts, add."""
+    """Inverted residual: ghost, mixed depthwise, squeeze-and-excitation, ghost."""
 
     def __init__(self, channels: int, width: int, *, stride: int = 1) -> None:
         super().__init__()
@@ -87,8 +88,8 @@ class EfferBlock(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(N, channels, H, W) to (N, width, H / stride, W / stride)."""
-        found: Tensor = self.body(features)
-        return features + found if self.adds else found
+        residual: Tensor = self.body(features)
+        return features + residual if self.adds else residual
 
 
 class EfferDeepNet(nn.Module):
@@ -106,7 +107,7 @@ class EfferDeepNet(nn.Module):
             _level(2 * width, 4 * width, blocks), _level(4 * width, 8 * width, blocks)
         )
         self.aspp = ASPP(8 * width, 4 * width, rates=RATES)
-        self.reduce = PointBlock(2 * width, width)
+        self.reduce = PointwiseConv(2 * width, width)
         self.decoder = ConvBlock(5 * width, 4 * width, dropout=dropout)
         self.head = nn.Conv2d(4 * width, classes, 1)
         he_initialise(self)
@@ -132,25 +133,23 @@ def efferdeepnet(
     *,
     width: Annotated[int, Field(ge=2)] = 16,
     blocks: Annotated[int, Field(ge=1, le=8)] = 2,
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1,
+    dropout: Dropout = 0.1,
 ) -> EfferDeepNet:
     """Build a network after EfferDeepNet; 0.57 million parameters.
 
-    Images (N, channels, H, W) to logits (N, classes, H, W). From the paper's abstract, which is
-    what we had of it: depthwise separable convolutions with kernels of several sizes, attention
-    that weighs the features, ghost modules that keep it light, and an enhanced feature extraction
-    network for the borders. Ours is the rest: kernels 3, 5 and 7, squeeze-and-excitation as the
-    attention, their order in an inverted residual (as in EfficientNet), the number of blocks and
-    channels, and DeepLabv3+'s ASPP and shallow features as the enhanced feature extraction.
+    From the paper's abstract, as its text was not available: depthwise separable convolutions with
+    kernels of several sizes, attention, ghost modules, and an enhanced feature extraction network
+    for the borders. The rest is ours: kernels 3, 5 and 7, squeeze-and-excitation as the attention,
+    their order in an inverted residual (as in EfficientNet), the number of blocks and channels, and
+    DeepLabv3+'s ASPP and low-level features as the enhanced feature extraction.
 
     Args:
-        channels: of the images.
-        classes: how many logits a pixel.
         width: channels at full size; the encoder ends with 8 times as many.
         blocks: at each of the three levels; the first halves the image.
-        dropout: share of the decoder's channels dropped in training.
+        dropout: fraction of the decoder's channels dropped in training.
 
-    Source: Wei et al., "EfferDeepNet: An Efficient Semantic Segmentation Method for Outdoor
+    References:
+        Wei et al., "EfferDeepNet: An Efficient Semantic Segmentation Method for Outdoor
         Terrain", Machines 2023.
     """
     return EfferDeepNet(channels, classes, width=width, blocks=blocks, dropout=dropout)

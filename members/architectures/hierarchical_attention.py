@@ -1,4 +1,4 @@
-"""Attention between scales: one network sees the image at several sizes, and weighs them."""
+"""Hierarchical multi-scale attention: one network predicts several scales and weights them."""
 
 import math
 from typing import Annotated
@@ -7,10 +7,10 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from members.architectures.blocks import ConvBlock, he_initialise, resized
+from members.architectures.blocks import ConvBlock, Dropout, Width, he_initialise, resized
 from members.architectures.deeplab_v3_plus import DeepLabV3Plus
 
-GROUPS = 8  # of channels that are normalised together
+GROUPS = 8  # of group normalisation
 
 
 class HierarchicalAttention(nn.Module):
@@ -23,7 +23,7 @@ class HierarchicalAttention(nn.Module):
         self.scales = scales
         self.stride = DeepLabV3Plus.stride * 2 ** (scales - 1)
         self.trunk = DeepLabV3Plus(channels, classes, width=width, dropout=dropout)
-        self.trust = nn.Sequential(
+        self.attention = nn.Sequential(
             ConvBlock(4 * width, 4 * width), nn.Conv2d(4 * width, 1, 1), nn.Sigmoid()
         )
         normalise_by_groups(self)
@@ -37,28 +37,28 @@ class HierarchicalAttention(nn.Module):
         features = self.trunk.features(views.pop())
         logits = self.trunk.head(features)
         while views:
-            trust = self.trust(features)
+            attention = self.attention(features)
             features = self.trunk.features(views.pop())
-            logits = merged(logits, trust, self.trunk.head(features))
+            logits = merge_scales(logits, attention, self.trunk.head(features))
         return resized(logits, images)
 
 
-def merged(coarse: Tensor, trust: Tensor, fine: Tensor) -> Tensor:
-    """Return logits at the fine size: the coarse ones where they are trusted, else the fine ones.
+def merge_scales(coarse: Tensor, attention: Tensor, fine: Tensor) -> Tensor:
+    """Return logits at the fine size, averaged with the attention as weight of the coarse ones.
 
     Args:
         coarse: logits (N, classes, h, w).
-        trust: of each coarse pixel, (N, 1, h, w), 0 to 1.
+        attention: (N, 1, h, w), 0 to 1.
         fine: logits (N, classes, H, W).
     """
-    return resized(trust * coarse, fine) + (1 - resized(trust, fine)) * fine
+    return resized(attention * coarse, fine) + (1 - resized(attention, fine)) * fine
 
 
 def normalise_by_groups(module: nn.Module) -> None:
-    """Put group normalisation in the place of every batch normalisation within.
+    """Replace every batch normalisation in a module by group normalisation.
 
-    The scales share the trunk, and running means of both fit neither: a network that knew its
-    training images by heart missed a sixth of their pixels when it was used.
+    The scales share the trunk, and running statistics of both fit neither: a network that had
+    memorised its training images missed a sixth of their pixels in evaluation mode.
     """
     for name, child in module.named_children():
         if isinstance(child, nn.BatchNorm2d):
@@ -72,25 +72,23 @@ def hierarchical_attention(
     channels: int,
     classes: int,
     *,
-    width: Annotated[int, Field(ge=1)] = 16,
+    width: Width = 16,
     scales: Annotated[int, Field(ge=2, le=4)] = 2,
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1,
+    dropout: Dropout = 0.1,
 ) -> HierarchicalAttention:
     """Build a network that attends to scales; 1.7 million parameters.
 
-    Images (N, channels, H, W) to logits (N, classes, H, W). A DeepLabv3+, which is the trunk of
-    the paper's ablations, sees the image at each scale with the same weights; a head beside the
-    classifier says how far each coarse pixel is to be trusted over the next finer scale. The
-    answers are merged at half size, where the trunk's head gives them. Normalised by groups of
-    channels, the paper's by batches.
+    A DeepLabv3+, the trunk of the paper's ablations, is applied at each scale with the same
+    weights; an attention head gives each coarse pixel's weight against the next finer scale. Scales
+    are merged at half size, the size of the trunk's logits. It uses group normalisation, the paper
+    batch normalisation.
 
     Args:
-        channels: of the images.
-        classes: how many logits a pixel.
-        width: of the trunk, as of `deeplab_v3_plus`.
+        width: of the trunk, as in `deeplab_v3_plus`.
         scales: 2 for half and full size, as the paper trains; each further one halves once more.
-        dropout: share of the trunk decoder's channels dropped in training.
+        dropout: fraction of the trunk decoder's channels dropped in training.
 
-    Source: Tao et al., "Hierarchical Multi-Scale Attention for Semantic Segmentation", 2020.
+    References:
+        Tao et al., "Hierarchical Multi-Scale Attention for Semantic Segmentation", 2020.
     """
     return HierarchicalAttention(channels, classes, width=width, scales=scales, dropout=dropout)

@@ -8,7 +8,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from members.architectures.blocks import resized
+from members.architectures.blocks import Dropout, Width, resized
 from members.architectures.unet import UNet, unet
 
 
@@ -19,7 +19,7 @@ class HierarchicalUNet(nn.Module):
     `len(parts) - 1 - k` in training is that of part k.
 
     Args:
-        parts: coarsest first; all but the first see class probabilities next to the image.
+        parts: coarsest first; all but the first get class probabilities too.
     """
 
     def __init__(self, parts: Sequence[UNet]) -> None:
@@ -30,18 +30,18 @@ class HierarchicalUNet(nn.Module):
     def forward(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Return the finest logits; in training, the coarser ones after them, at full size."""
         first, *finer = self.parts
-        logits = [first(_shrunk(images, len(finer)))]
+        logits = [first(_downsampled(images, len(finer)))]
         for halvings, part in zip(range(len(finer) - 1, -1, -1), finer, strict=True):
-            image = _shrunk(images, halvings)
+            image = _downsampled(images, halvings)
             pred = resized(logits[-1].softmax(dim=1), image)
             logits.append(part(torch.cat([image, pred], dim=1)))
         if not self.training:
             finest: Tensor = logits[-1]
             return finest
-        return tuple(resized(each, images) for each in reversed(logits))
+        return tuple(resized(level, images) for level in reversed(logits))
 
 
-def _shrunk(images: Tensor, halvings: int) -> Tensor:
+def _downsampled(images: Tensor, halvings: int) -> Tensor:
     return functional.avg_pool2d(images, 2**halvings) if halvings else images
 
 
@@ -49,32 +49,29 @@ def hierarchical_unet(
     channels: int,
     classes: int,
     *,
-    width: Annotated[int, Field(ge=1)] = 16,
+    width: Width = 16,
     depth: Annotated[int, Field(ge=1, le=6)] = 3,
     levels: Annotated[int, Field(ge=2, le=4)] = 3,
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0,
+    dropout: Dropout = 0.0,
     se: bool = False,
 ) -> HierarchicalUNet:
     """Build U-Nets from coarse to fine; 1.5 million parameters at the defaults.
 
-    The first sees the image at 1 / 2**(levels - 1) of its size; each after it sees the image at
-    twice the size of the one before, and that one's class probabilities. All are trained on the
-    full target. Images (N, channels, H, W) to logits (N, classes, H, W).
+    The first gets the image at 1 / 2**(levels - 1) of its size, each further one at twice the size
+    of the one before, with its class probabilities. All are trained on the full target.
 
     Args:
-        channels: of the images.
-        classes: how many logits a pixel.
         width: channels of the first level of each U-Net; each level below has twice as many.
-        depth: how often each halves what it sees.
-        levels: how many U-Nets.
-        dropout: share of the channels dropped after each block, in training.
-        se: squeeze-and-excitation after every block.
+        depth: number of poolings of each.
+        levels: number of U-Nets.
+        dropout: fraction of the channels dropped after each block, in training.
 
-    Source: the coarse-to-fine cascade of Isensee et al., "nnU-Net: a self-configuring method for
+    References:
+        the coarse-to-fine cascade of Isensee et al., "nnU-Net: a self-configuring method for
         deep learning-based biomedical image segmentation", 2021, with more than two stages and
         trained as a whole.
     """
     sources = [channels] + [channels + classes] * (levels - 1)
     return HierarchicalUNet(
-        [unet(each, classes, width=width, depth=depth, dropout=dropout, se=se) for each in sources]
+        [unet(part, classes, width=width, depth=depth, dropout=dropout, se=se) for part in sources]
     )

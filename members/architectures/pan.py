@@ -1,82 +1,71 @@
-"""Pyramid attention network: context at several scales weighs features, deep ones guide shallow."""
+"""PAN: pyramid attention for context, and a decoder in which deep features gate shallow ones."""
 
-from typing import Annotated, Literal
+from functools import partial
+from typing import Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
 from members.architectures.blocks import (
     ConvBlock,
-    PointBlock,
+    Dropout,
+    PointwiseConv,
     Residual,
     ResidualEncoder,
     SqueezeExcitation,
+    Width,
     he_initialise,
+    pooled_branch,
     resized,
 )
 
-PYRAMID_KERNELS = (7, 5, 3)  # the coarser the view, the smaller the kernel
+PYRAMID_KERNELS = (7, 5, 3)  # from fine to coarse
 SE_REDUCTION = 8
 
 
-class KernelBlock(nn.Sequential):
-    """A convolution of any odd size with batch normalisation and ReLU; keeps the size."""
-
-    def __init__(self, channels: int, width: int, kernel: int) -> None:
-        super().__init__(
-            nn.Conv2d(channels, width, kernel, padding=kernel // 2, bias=False),
-            nn.BatchNorm2d(width),
-            nn.ReLU(inplace=True),
-        )
-
-
 class FeaturePyramidAttention(nn.Module):
-    """Weigh the features by a pyramid of views, and add the mean of the image.
+    """Weight the features by a pyramid of three coarser levels, and add the mean of the image.
 
-    (N, channels, H, W) to (N, width, H, W). The views are halved three times, to a single cell at
-    least, and have a quarter of the width.
+    (N, channels, H, W) to (N, width, H, W). The levels of the pyramid have a quarter of the width.
     """
 
     def __init__(self, channels: int, width: int) -> None:
         super().__init__()
         narrow = max(1, width // 4)
         sources = (channels, narrow, narrow)
+        block = partial(ConvBlock, convolutions=1)
         self.down = nn.ModuleList(
-            KernelBlock(source, narrow, kernel)
-            for source, kernel in zip(sources, PYRAMID_KERNELS, strict=True)
+            block(source, narrow, kernel_size=size)
+            for source, size in zip(sources, PYRAMID_KERNELS, strict=True)
         )
-        self.across = nn.ModuleList(
-            KernelBlock(narrow, narrow, kernel) for kernel in PYRAMID_KERNELS
+        self.lateral = nn.ModuleList(
+            block(narrow, narrow, kernel_size=size) for size in PYRAMID_KERNELS
         )
         self.widen = nn.Conv2d(narrow, width, 1)
-        self.main = PointBlock(channels, width)
-        # No normalisation here: a batch of one image has no variance to normalise by.
-        self.mean = nn.Sequential(
-            nn.AdaptiveAvgPool2d(1), nn.Conv2d(channels, width, 1), nn.ReLU(inplace=True)
-        )
+        self.main = PointwiseConv(channels, width)
+        self.mean = pooled_branch(channels, width)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Attend to the features."""
-        views, view = [], features
+        """Return the attended features."""
+        levels, level = [], features
         for down in self.down:
-            view = down(functional.max_pool2d(view, 2, ceil_mode=True))
-            views.append(view)
-        merged = self.across[-1](views[-1])
-        for across, finer in zip(self.across[-2::-1], views[-2::-1], strict=True):
-            merged = across(finer) + resized(merged, finer)
+            level = down(functional.max_pool2d(level, 2, ceil_mode=True))
+            levels.append(level)
+        merged = self.lateral[-1](levels[-1])
+        for lateral, finer in zip(self.lateral[-2::-1], levels[-2::-1], strict=True):
+            merged = lateral(finer) + resized(merged, finer)
         main = self.main(features)
         attended: Tensor = main * resized(self.widen(merged), main) + self.mean(features)
         return attended
 
 
 class GlobalAttentionUpsample(nn.Module):
-    """Let the mean of the deep features choose among the channels of the shallow ones, and add up.
+    """Gate the channels of the shallow features by the mean of the deep ones, and add both.
 
     Shallow (N, low, H, W) and deep (N, high, h, w) to (N, high, H, W). The gate is a sigmoid in
-    place of the paper's batch normalisation and ReLU: a batch of one image has no variance to
-    normalise by, and a ReLU that falls to 0 would shut the shallow features out for ever.
+    place of the paper's batch normalisation and ReLU: a batch of one image has no variance, and a
+    dead ReLU would block the shallow features for good.
     """
 
     def __init__(self, low: int, high: int) -> None:
@@ -86,12 +75,12 @@ class GlobalAttentionUpsample(nn.Module):
 
     def forward(self, shallow: Tensor, deep: Tensor) -> Tensor:
         """Return the deep features at the shallow ones' size."""
-        chosen: Tensor = self.shallow(shallow) * self.gate(deep)
-        return chosen + resized(deep, shallow)
+        gated: Tensor = self.shallow(shallow) * self.gate(deep)
+        return gated + resized(deep, shallow)
 
 
 class GlobalAttentionDecoder(nn.Module):
-    """Global attention up-sampling from level to level."""
+    """Global attention upsampling from level to level."""
 
     def __init__(self, widths: list[int], width: int) -> None:
         super().__init__()
@@ -107,7 +96,8 @@ class GlobalAttentionDecoder(nn.Module):
 class FeaturePyramidDecoder(nn.Module):
     """A feature pyramid: each level added to the coarser one, smoothed, and all of them summed.
 
-    Source: Lin et al., "Feature Pyramid Networks for Object Detection", 2017; levels summed at the
+    References:
+        Lin et al., "Feature Pyramid Networks for Object Detection", 2017; levels summed at the
         finest size as in Kirillov et al., "Panoptic Feature Pyramid Networks", 2019.
     """
 
@@ -136,11 +126,11 @@ class PAN(nn.Module):
         super().__init__()
         self.encoder = ResidualEncoder(channels, width)
         widths = self.encoder.widths[1:]
-        self.weigh = nn.ModuleList(
+        self.reweight = nn.ModuleList(
             SqueezeExcitation(level, reduction=SE_REDUCTION) if se else nn.Identity()
             for level in widths
         )
-        # Dilated instead of a fourth halving, which would leave the pyramid 4 x 8 cells to halve.
+        # Dilated instead of a fourth halving, which would leave 4 x 8 cells for the pyramid.
         self.deepest = Residual(widths[-1], widths[-1], dilation=2)
         self.attention = FeaturePyramidAttention(widths[-1], 4 * width)
         decoders = {"gau": GlobalAttentionDecoder, "fpn": FeaturePyramidDecoder}
@@ -152,7 +142,7 @@ class PAN(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits of each pixel."""
         levels = self.encoder(images)[1:]
-        levels = [weigh(level) for weigh, level in zip(self.weigh, levels, strict=True)]
+        levels = [each(level) for each, level in zip(self.reweight, levels, strict=True)]
         deep = self.attention(self.deepest(levels[-1]))
         return resized(self.head(self.dropout(self.decoder(levels, deep))), images)
 
@@ -161,25 +151,23 @@ def pan(
     channels: int,
     classes: int,
     *,
-    width: Annotated[int, Field(ge=1)] = 16,
+    width: Width = 16,
     decoder: Literal["gau", "fpn"] = "gau",
     se: bool = False,
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0,
+    dropout: Dropout = 0.0,
 ) -> PAN:
     """Build a pyramid attention network; 1.3 million parameters.
 
-    Images (N, channels, H, W) to logits (N, classes, H, W). The encoder is a basic-block ResNet
-    at output stride 8 instead of the paper's ResNet-101 at 16, so that the attention's pyramid can
-    halve the 8 x 16 cells of a 64 x 128 image three times.
+    The encoder is a basic-block ResNet at output stride 8 instead of the paper's ResNet-101 at 16,
+    so that the attention's pyramid can halve the 8 x 16 cells of a 64 x 128 image three times.
 
     Args:
-        channels: of the images.
-        classes: how many logits a pixel.
         width: channels at full size; the encoder ends with 8 times as many, the decoder has 4.
-        decoder: `gau`, the paper's global attention up-sampling, or `fpn`, a feature pyramid.
-        se: whether squeeze-and-excitation weighs the channels of each level.
-        dropout: share of the decoder's channels dropped in training.
+        decoder: `gau`, the paper's global attention upsampling, or `fpn`, a feature pyramid.
+        se: squeeze-and-excitation on each level of the encoder.
+        dropout: fraction of the decoder's channels dropped in training.
 
-    Source: Li et al., "Pyramid Attention Network for Semantic Segmentation", 2018.
+    References:
+        Li et al., "Pyramid Attention Network for Semantic Segmentation", 2018.
     """
     return PAN(channels, classes, width=width, decoder=decoder, se=se, dropout=dropout)

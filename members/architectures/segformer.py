@@ -1,4 +1,4 @@
-"""SegFormer: a hierarchical transformer encoder and a decoder of nothing but perceptrons."""
+"""SegFormer: a hierarchical transformer encoder and an all-MLP decoder."""
 
 from typing import Annotated
 
@@ -7,17 +7,17 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from members.architectures.blocks import PointBlock, he_initialise, resized
-from members.architectures.transformer import Attention
+from members.architectures.blocks import Dropout, PointwiseConv, Width, he_initialise, resized
+from members.architectures.transformer import Attention, as_map, as_tokens
 
 WIDTHS = (1, 2, 4, 6)  # channels of each level, times `width`; also its heads
-REDUCTIONS = (8, 4, 2, 1)  # of the keys' rows and columns
+REDUCTIONS = (8, 4, 2, 1)  # of the rows and columns of the keys
 EXPANSION = 4
-DEVIATION = 0.02  # of the linear layers' first weights
+INITIAL_DEVIATION = 0.02  # of the weights of linear layers
 
 
 class PatchEmbedding(nn.Module):
-    """Overlapping patches 3 x 3 (7 x 7 at first) at every second place, as normalised features."""
+    """Overlapping patches at every second pixel, as normalised features."""
 
     def __init__(self, channels: int, width: int, *, kernel: int) -> None:
         super().__init__()
@@ -31,7 +31,7 @@ class PatchEmbedding(nn.Module):
 
 
 class ReducedAttention(nn.Module):
-    """Self-attention in which each place looks at patches of `reduction` x `reduction` places.
+    """Self-attention in which each pixel attends to patches of `reduction` x `reduction` pixels.
 
     (N, width, H, W) to the same; the cost falls by the square of the reduction.
     """
@@ -45,18 +45,17 @@ class ReducedAttention(nn.Module):
         self.attention = Attention(width, heads=heads)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Let each place look at the others."""
+        """Return the attended features."""
         others = None
         if self.reduce is not None:
             others = self.normalise(as_tokens(self.reduce(features)))
         return as_map(self.attention(as_tokens(features), others), features)
 
 
-class MixPerceptron(nn.Module):
-    """A perceptron on each place with a depthwise convolution 3 x 3 inside.
+class MixFFN(nn.Module):
+    """An MLP per pixel with a depthwise 3 x 3 convolution inside, (N, width, H, W) to the same.
 
-    Its zero padding tells the places apart, so that no positions need be added to the features.
-    (N, width, H, W) to the same.
+    The zero padding of the convolution gives position information, so there is no encoding of it.
     """
 
     def __init__(self, width: int) -> None:
@@ -67,28 +66,28 @@ class MixPerceptron(nn.Module):
         self.narrow = nn.Linear(wide, width)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Mix the channels, and each with its neighbours."""
+        """Return the mixed features."""
         mixed = self.mix(as_map(self.widen(as_tokens(features)), features))
         return as_map(self.narrow(functional.gelu(as_tokens(mixed))), features)
 
 
 class MixLayer(nn.Module):
-    """Attention, then the mixing perceptron, each on normalised features and added to them."""
+    """Attention, then the Mix-FFN, each with layer normalisation before and a shortcut."""
 
     def __init__(self, width: int, *, heads: int, reduction: int, dropout: float) -> None:
         super().__init__()
         self.before_attention = nn.LayerNorm(width)
         self.attention = ReducedAttention(width, heads=heads, reduction=reduction)
-        self.before_perceptron = nn.LayerNorm(width)
-        self.perceptron = MixPerceptron(width)
+        self.before_ffn = nn.LayerNorm(width)
+        self.ffn = MixFFN(width)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, features: Tensor) -> Tensor:
         """(N, width, H, W) to the same."""
         normal = as_map(self.before_attention(as_tokens(features)), features)
         features = features + self.dropout(self.attention(normal))
-        normal = as_map(self.before_perceptron(as_tokens(features)), features)
-        result: Tensor = features + self.dropout(self.perceptron(normal))
+        normal = as_map(self.before_ffn(as_tokens(features)), features)
+        result: Tensor = features + self.dropout(self.ffn(normal))
         return result
 
 
@@ -116,13 +115,13 @@ class SegFormer(nn.Module):
             )
         self.normalise = nn.ModuleList(nn.LayerNorm(level) for level in widths)
         self.unify = nn.ModuleList(nn.Linear(level, widths[-1]) for level in widths)
-        self.merge = PointBlock(len(widths) * widths[-1], widths[-1])
+        self.merge = PointwiseConv(len(widths) * widths[-1], widths[-1])
         self.dropout = nn.Dropout2d(dropout)
         self.head = nn.Conv2d(widths[-1], classes, 1)
         he_initialise(self)
         for layer in self.modules():
             if isinstance(layer, nn.Linear):
-                nn.init.trunc_normal_(layer.weight, std=DEVIATION)
+                nn.init.trunc_normal_(layer.weight, std=INITIAL_DEVIATION)
                 nn.init.zeros_(layer.bias)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -135,38 +134,26 @@ class SegFormer(nn.Module):
         return resized(self.head(self.dropout(merged)), images)
 
 
-def as_tokens(features: Tensor) -> Tensor:
-    """(N, C, H, W) to (N, H * W, C)."""
-    return features.flatten(2).transpose(1, 2)
-
-
-def as_map(tokens: Tensor, like: Tensor) -> Tensor:
-    """(N, H * W, C) to (N, C, H, W), rows and columns as many as `like` has."""
-    return tokens.transpose(1, 2).reshape(len(like), -1, *like.shape[2:])
-
-
 def segformer(
     channels: int,
     classes: int,
     *,
-    width: Annotated[int, Field(ge=1)] = 24,
+    width: Width = 24,
     layers: Annotated[int, Field(ge=1, le=8)] = 2,
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1,
+    dropout: Dropout = 0.1,
 ) -> SegFormer:
     """Build a small SegFormer, trained from scratch; 1.4 million parameters.
 
-    Images (N, channels, H, W) to logits (N, classes, H, W). Smaller than the paper's least, B0,
-    and its first patches stand 2 pixels apart instead of 4, so that the levels of a 64 x 128
-    image are 32 x 64 to 4 x 8 places.
+    It is smaller than the paper's B0, and its first patches are 2 pixels apart instead of 4, so
+    that the levels of a 64 x 128 image have 32 x 64 to 4 x 8 pixels.
 
     Args:
-        channels: of the images.
-        classes: how many logits a pixel.
         width: channels of the first level and of each head; the levels have 1, 2, 4, 6 heads.
-        layers: at each level.
-        dropout: share dropped of what a layer adds, and of the decoder's channels, in training.
+        layers: per level.
+        dropout: fraction dropped of what a layer adds, and of the decoder's channels, in training.
 
-    Source: Xie et al., "SegFormer: Simple and Efficient Design for Semantic Segmentation with
+    References:
+        Xie et al., "SegFormer: Simple and Efficient Design for Semantic Segmentation with
         Transformers", 2021.
     """
     return SegFormer(channels, classes, width=width, layers=layers, dropout=dropout)

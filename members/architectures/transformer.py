@@ -1,4 +1,4 @@
-"""Transformer blocks over the places of a feature map of any size."""
+"""Transformer layers over the pixels of a feature map of any size."""
 
 import math
 
@@ -6,17 +6,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-LONGEST = 10_000.0  # wavelength of the slowest wave, over 2 pi, as in the paper
+MAX_WAVELENGTH = 10_000.0  # divided by 2 pi, as in the paper
 
 
 class Attention(nn.Module):
-    """Multi-head attention: tokens (N, tokens, width) look at others and stay tokens.
+    """Multi-head attention: tokens (N, tokens, width) to the same.
 
     Args:
         width: of a token.
-        heads: divide the width.
+        heads: a divisor of the width.
 
-    Source: Vaswani et al., "Attention Is All You Need", 2017.
+    References:
+        Vaswani et al., "Attention Is All You Need", 2017.
     """
 
     def __init__(self, width: int, *, heads: int) -> None:
@@ -27,11 +28,11 @@ class Attention(nn.Module):
         self.project = nn.Linear(width, width)
 
     def forward(self, tokens: Tensor, others: Tensor | None = None) -> Tensor:
-        """Look at the other tokens, or at one another if none are given."""
+        """Attend to the other tokens, by default to the tokens themselves."""
         query = self._split(self.query(tokens))
         key, value = self.key_value(tokens if others is None else others).chunk(2, dim=-1)
-        seen = functional.scaled_dot_product_attention(query, self._split(key), self._split(value))
-        result: Tensor = self.project(seen.transpose(1, 2).flatten(2))
+        heads = functional.scaled_dot_product_attention(query, self._split(key), self._split(value))
+        result: Tensor = self.project(heads.transpose(1, 2).flatten(2))
         return result
 
     def _split(self, tokens: Tensor) -> Tensor:
@@ -39,21 +40,14 @@ class Attention(nn.Module):
 
 
 class TransformerLayer(nn.Module):
-    """Attention, then a perceptron on each token, each on normalised tokens and added to them.
-
-    Args:
-        width: of a token.
-        heads: divide the width.
-        expansion: how much wider the perceptron is inside.
-        dropout: share dropped of what is added, in training.
-    """
+    """Attention, then an MLP per token, each with layer normalisation before and a shortcut."""
 
     def __init__(self, width: int, *, heads: int, expansion: int = 4, dropout: float = 0.0) -> None:
         super().__init__()
         self.before_attention = nn.LayerNorm(width)
         self.attention = Attention(width, heads=heads)
-        self.before_perceptron = nn.LayerNorm(width)
-        self.perceptron = nn.Sequential(
+        self.before_mlp = nn.LayerNorm(width)
+        self.mlp = nn.Sequential(
             nn.Linear(width, expansion * width), nn.GELU(), nn.Linear(expansion * width, width)
         )
         self.dropout = nn.Dropout(dropout)
@@ -61,23 +55,23 @@ class TransformerLayer(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         """Tokens (N, tokens, width) to the same."""
         tokens = tokens + self.dropout(self.attention(self.before_attention(tokens)))
-        result: Tensor = tokens + self.dropout(self.perceptron(self.before_perceptron(tokens)))
+        result: Tensor = tokens + self.dropout(self.mlp(self.before_mlp(tokens)))
         return result
 
 
 class TransformerBlock(nn.Module):
-    """Layers in which each place of a map sees all others; (N, width, H, W) to the same, any size.
+    """Transformer layers over all pixels of a map, (N, width, H, W) to the same.
 
-    Places are told apart by waves added to the features, which exist for any size and have
-    nothing to learn.
+    The position encodings are added sine waves, which need no training and fit any size.
 
     Args:
         width: channels.
-        layers: one after the other.
-        heads: at most; fewer where they do not divide the width.
-        dropout: share dropped of what a layer adds, in training.
+        layers: number of layers.
+        heads: maximum number; fewer if it does not divide the width.
+        dropout: fraction dropped of what a layer adds, in training.
 
-    Source: Dosovitskiy et al., "An Image is Worth 16x16 Words", 2021 (layers normalised first).
+    References:
+        Dosovitskiy et al., "An Image is Worth 16x16 Words", 2021 (normalisation before each layer).
     """
 
     def __init__(
@@ -91,29 +85,38 @@ class TransformerBlock(nn.Module):
         self.normalise = nn.LayerNorm(width)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Let each place look at all others."""
-        placed = features + positions(features)
-        tokens = placed.flatten(2).transpose(1, 2)
+        """Let each pixel attend to all others."""
+        tokens = as_tokens(features + positions(features))
         for layer in self.layers:
             tokens = layer(tokens)
-        seen: Tensor = self.normalise(tokens).transpose(1, 2)
-        return seen.reshape(features.shape)
+        return as_map(self.normalise(tokens), features)
+
+
+def as_tokens(features: Tensor) -> Tensor:
+    """(N, C, H, W) to (N, H * W, C)."""
+    return features.flatten(2).transpose(1, 2)
+
+
+def as_map(tokens: Tensor, like: Tensor) -> Tensor:
+    """(N, H * W, C) to (N, C, H, W) with the rows and columns of `like`."""
+    return tokens.transpose(1, 2).reshape(len(like), -1, *like.shape[2:])
 
 
 def positions(features: Tensor) -> Tensor:
-    """Return waves along rows, then along columns, (width, H, W), that tell the places apart.
+    """Return position encodings (width, H, W): waves along the rows, then along the columns.
 
-    Source: Carion et al., "End-to-End Object Detection with Transformers", 2020: half the channels
-        for either axis, sine and cosine of wavelengths in geometric progression.
+    References:
+        Carion et al., "End-to-End Object Detection with Transformers", 2020: half the channels for
+        each axis, sine and cosine of wavelengths in geometric progression.
     """
     width, rows, cols = features.shape[1:]
-    down = _waves(rows, -(-width // 2), features.device)[:, :, None].expand(-1, -1, cols)
-    right = _waves(cols, width // 2, features.device)[:, None, :].expand(-1, rows, -1)
-    return torch.cat([down, right]).to(features.dtype)
+    along_rows = _waves(rows, -(-width // 2), features.device)[:, :, None].expand(-1, -1, cols)
+    along_cols = _waves(cols, width // 2, features.device)[:, None, :].expand(-1, rows, -1)
+    return torch.cat([along_rows, along_cols]).to(features.dtype)
 
 
 def _waves(length: int, width: int, device: torch.device) -> Tensor:
     pairs = torch.arange(-(-width // 2), device=device)
-    frequencies = LONGEST ** (-2 * pairs / max(1, width))
+    frequencies = MAX_WAVELENGTH ** (-2 * pairs / max(1, width))
     phases = frequencies[:, None] * torch.arange(length, device=device)
     return torch.stack([phases.sin(), phases.cos()], dim=1).flatten(0, 1)[:width]

@@ -1,11 +1,4 @@
-"""The encoders that the U-Nets share: blocks of convolutions with a pooling after each.
-
-The decoder that the U-Nets share: up, join the skip, convolve.
-
-How the encoder's features come to the decoder's of the same size.
-
-What stands at the bottom of a U-Net.
-"""
+"""Parts of U-Nets: encoder, skip connections, decoder and bottleneck."""
 
 from collections.abc import Callable, Sequence
 from typing import Literal
@@ -24,13 +17,13 @@ VGG16_CONVOLUTIONS = (2, 2, 3, 3, 3)  # Simonyan and Zisserman 2015, table 1, co
 VGG16_WIDENING = (1, 2, 4, 8, 8)
 
 Block = Callable[..., nn.Module]
-"""Makes a block: (channels, width, *, convolutions, se), the last two if other than usual."""
+"""Builds a block: (channels, width, *, convolutions, se); the last two are optional."""
 
 
 def layout(
     encoder: EncoderName, *, width: int, depth: int, convolutions: int
 ) -> tuple[list[int], list[int]]:
-    """Return channels and convolutions of each level, the bottleneck's as the last.
+    """Return channels and convolutions of each level, the bottleneck last.
 
     Levels below VGG-16's fifth are like the fifth.
     """
@@ -45,16 +38,15 @@ def layout(
 
 
 class Encoder(nn.ModuleList):
-    """Blocks with a pooling after each: (N, channels, H, W) to one list of features, finest first.
+    """Blocks, each with a pooling after it: (N, channels, H, W) to a list of features.
 
-    Level k of the list has `widths[k]` channels and 1 / 2**k of the size; its last entry is the
+    Level k of the list has `widths[k]` channels and 1 / 2**k of the size; the last entry is the
     pooled features of the last block.
 
     Args:
-        channels: of the images.
         widths: channels of each block.
-        convolutions: of each block.
-        block: makes them.
+        convolutions: number in each block.
+        block: builds a block.
     """
 
     def __init__(
@@ -67,27 +59,27 @@ class Encoder(nn.ModuleList):
         )
 
     def forward(self, features: Tensor) -> list[Tensor]:
-        """Return what each block finds, then the last of it pooled."""
-        found = []
+        """Return the features of each block, then the last of them pooled."""
+        levels = []
         for block in self:
-            found.append(block(features))
-            features = functional.max_pool2d(found[-1], 2)
-        return [*found, features]
+            levels.append(block(features))
+            features = functional.max_pool2d(levels[-1], 2)
+        return [*levels, features]
 
 
 SkipName = Literal["concat", "gate_add", "gate_concat", "attention"]
 
 
 class Skip(nn.Module):
-    """Skip (N, skip, H, W) and features (N, width, H, W) to both together, (N, merged, H, W).
+    """Joins skip (N, skip, H, W) and features (N, width, H, W) to (N, merged, H, W).
 
-    `concat` puts them next to each other; `gate_add` and `gate_concat` first weigh each value of
-    the skip, `attention` each place of it. A gate needs a skip as wide as the features.
+    `concat` concatenates them; `gate_add` and `gate_concat` first weight each value of the skip,
+    `attention` each pixel of it. A gate needs a skip as wide as the features.
 
     Args:
-        kind: which.
+        kind: how to join.
         width: channels of the features.
-        skip: channels of the skip; those of the features if not given.
+        skip: channels of the skip; by default those of the features.
     """
 
     def __init__(self, kind: SkipName, width: int, skip: int | None = None) -> None:
@@ -99,33 +91,33 @@ class Skip(nn.Module):
             self.gate = AttentionGate(width) if kind == "attention" else FeatureGate(width)
 
     def forward(self, skip: Tensor, features: Tensor) -> Tensor:
-        """Weigh the skip by the features, then add it or put it before them."""
-        weighed = skip if self.gate is None else self.gate(skip, features)
-        return weighed + features if self.adds else torch.cat([weighed, features], dim=1)
+        """Weight the skip by the features, then add or concatenate."""
+        weighted = skip if self.gate is None else self.gate(skip, features)
+        return weighted + features if self.adds else torch.cat([weighted, features], dim=1)
 
 
 UpName = Literal["transpose", "bilinear"]
 
 
 def upsampling(kind: UpName, channels: int, width: int) -> nn.Module:
-    """Build what doubles the size, (N, channels, H, W) to (N, width, 2 H, 2 W)."""
+    """Build a module that doubles the size, (N, channels, H, W) to (N, width, 2 H, 2 W)."""
     if kind == "transpose":
         return nn.ConvTranspose2d(channels, width, 2, stride=2)
-    # The 1 x 1 convolution and the interpolation commute; this way round it has a quarter to do.
+    # The 1 x 1 convolution and the interpolation commute; this order is cheaper.
     return nn.Sequential(
         nn.Conv2d(channels, width, 1), nn.Upsample(scale_factor=2.0, mode="bilinear")
     )
 
 
 class Decoder(nn.Module):
-    """From the coarsest features to the finest, joining those of the encoder on the way.
+    """Upsample level by level, joining the encoder's features.
 
     Args:
         widths: channels of each level, finest first, the bottleneck's last.
-        block: makes a block of convolutions.
+        block: builds a block of convolutions.
         up: how to double the size.
         skip: how to join.
-        skips: channels of what is joined at each level; those of the level if not given.
+        skips: channels of each level's skip; by default those of the level.
     """
 
     def __init__(
@@ -139,9 +131,9 @@ class Decoder(nn.Module):
     ) -> None:
         super().__init__()
         levels = range(len(widths) - 2, -1, -1)
-        joined = skips or widths
+        skip_widths = skips or widths
         self.ups = nn.ModuleList(upsampling(up, widths[k + 1], widths[k]) for k in levels)
-        self.skips = nn.ModuleList(Skip(skip, widths[k], joined[k]) for k in levels)
+        self.skips = nn.ModuleList(Skip(skip, widths[k], skip_widths[k]) for k in levels)
         self.blocks = nn.ModuleList(
             block(join.merged, widths[k]) for k, join in zip(levels, self.skips, strict=True)
         )
@@ -149,15 +141,15 @@ class Decoder(nn.Module):
     def forward(self, features: Tensor, skips: Sequence[Tensor]) -> Tensor:
         """Return the finest features; the skips come finest first."""
         steps = zip(self.ups, self.skips, self.blocks, reversed(skips), strict=True)
-        for enlarge, join, block, skip in steps:
-            features = block(join(skip, enlarge(features)))
+        for upsample, join, block, skip in steps:
+            features = block(join(skip, upsample(features)))
         return features
 
 
 BottleneckName = Literal["conv", "se", "aspp", "ppm", "transformer"]
 
 
-def bottom(
+def build_bottleneck(
     kind: BottleneckName,
     channels: int,
     width: int,
@@ -170,16 +162,16 @@ def bottom(
     """Build a bottleneck, (N, channels, H, W) to (N, width, H, W).
 
     `conv` is a block like the others, `se` one with squeeze-and-excitation, `transformer` one
-    with transformer layers after it; `aspp` and `ppm` stand in place of a block.
+    followed by transformer layers; `aspp` and `ppm` replace the block.
 
     Args:
-        kind: which.
+        kind: of the bottleneck.
         channels: of the input.
         width: channels of the output.
-        block: makes a block of convolutions.
-        convolutions: of that block.
-        dropout: of the transformer's layers.
-        se: whether to weigh the channels of whatever it is.
+        block: builds a block of convolutions.
+        convolutions: number in that block.
+        dropout: of the transformer layers.
+        se: squeeze-and-excitation in a bottleneck of any kind.
     """
     if kind in ("aspp", "ppm"):
         pooling = (ASPP if kind == "aspp" else PyramidPooling)(channels, width)

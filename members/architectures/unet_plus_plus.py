@@ -1,4 +1,4 @@
-"""U-Net++: skips that are small decoders themselves, so that encoder and decoder meet half-way."""
+"""U-Net++: nested skip connections, each a small decoder."""
 
 from functools import partial
 from typing import Annotated
@@ -7,7 +7,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from members.architectures.blocks import ConvBlock, he_initialise
+from members.architectures.blocks import ConvBlock, Dropout, Width, he_initialise
 from members.architectures.unet_parts import Block, Encoder, UpName, layout, upsampling
 
 
@@ -17,7 +17,7 @@ class Column(nn.Module):
     Args:
         number: of the column; the encoder is column 0.
         widths: channels of each level, finest first.
-        block: makes a block of convolutions.
+        block: builds a block of convolutions.
         up: how to double the size.
     """
 
@@ -40,10 +40,8 @@ class UNetPlusPlus(nn.Module):
     one below and before it. Column 0 is the encoder.
 
     Args:
-        channels: of the images.
-        classes: how many logits a pixel.
         widths: channels of each level, finest first.
-        block: makes a block of convolutions.
+        block: builds a block of convolutions.
         up: how to double the size.
         deep_supervision: whether every column has logits of its own.
     """
@@ -89,29 +87,25 @@ def unet_plus_plus(
     channels: int,
     classes: int,
     *,
-    width: Annotated[int, Field(ge=1)] = 16,
+    width: Width = 16,
     depth: Annotated[int, Field(ge=1, le=7)] = 4,
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0,
+    dropout: Dropout = 0.0,
     up: UpName = "transpose",
     deep_supervision: bool = False,
     se: bool = False,
 ) -> UNetPlusPlus:
     """Build a U-Net++; 2.3 million parameters at width 16.
 
-    Images (N, channels, H, W) to logits (N, classes, H, W).
-
     Args:
-        channels: of the images.
-        classes: how many logits a pixel.
         width: channels of the first level; each level below has twice as many.
-        depth: how often the image is halved.
-        dropout: share of the channels dropped after each block, in training.
+        depth: number of times the image is halved.
+        dropout: fraction of the channels dropped after each block, in training.
         up: a transposed convolution, or a 1 x 1 convolution and interpolation.
-        deep_supervision: train logits after every column of nodes, and predict by their mean (the
-            paper's accurate mode, of logits here).
-        se: squeeze-and-excitation after every block.
+        deep_supervision: train logits after every column of nodes, and predict their mean (the
+            paper's accurate mode, here of logits).
 
-    Source: Zhou et al., "UNet++: A Nested U-Net Architecture for Medical Image Segmentation", 2018.
+    References:
+        Zhou et al., "UNet++: A Nested U-Net Architecture for Medical Image Segmentation", 2018.
     """
     widths, _ = layout("plain", width=width, depth=depth, convolutions=2)
     return UNetPlusPlus(

@@ -1,64 +1,55 @@
-"""Images with a piece of another image.
-
-Images with holes.
-
-Images without one of their labels.
-"""
+"""Augmentations that replace parts of images: by parts of other images, or by nothing."""
 
 from typing import Annotated, Literal
 
 import numpy as np
 import torch
+from numpy.random import Generator
 from pydantic import Field
 from torch import Tensor
 
 from evaluation.core.classes import UNLABELLED
 from evaluation.core.errors import BadSpec
 from evaluation.core.types import Array
-from members.augmentations.augmentation_base import Augmentation, bernoulli_mask, rectangles
+from members.augmentations.augment import Augmentation, Pair, Probability, bernoulli_mask
 
 
 def cut_mix(
-    *,
-    alpha: Annotated[float, Field(gt=0)] = 1.0,
-    probability: Annotated[float, Field(ge=0, le=1)] = 0.5,
+    *, alpha: Annotated[float, Field(gt=0)] = 1.0, probability: Probability = 0.5
 ) -> Augmentation:
     """Paste a rectangle of another image of the batch together with its labels.
 
-    Labels of pixels travel with their pixels, so nothing is mixed as it is where an image has one
-    label. A batch of one image stays as it is.
+    Pixels keep their own labels, so none are mixed as they are in image classification. A batch of
+    one image stays unchanged.
 
     Args:
-        alpha: the share of the image that stays follows Beta(alpha, alpha), before the rectangle
-            is cut off at the borders; 1 draws it evenly, less prefers the extremes.
-        probability: share of the images that get a piece.
+        alpha: the fraction of the image that is kept follows Beta(alpha, alpha), before the
+            rectangle is clipped at the borders; 1 is uniform, less prefers the extremes.
+        probability: fraction of the images that are changed.
 
-    Source: Yun et al., "CutMix: Regularization Strategy to Train Strong Classifiers with
-        Localizable Features", 2019.
+    References:
+        Yun et al., "CutMix: Regularization Strategy to Train Strong Classifiers with Localizable
+        Features", 2019.
+
+    Examples:
+        >>> images = torch.tensor([1, 2]).byte().repeat_interleave(64).reshape(2, 1, 8, 8)
+        >>> mixed, labels = cut_mix(probability=1.0)(images, images[:, 0], np.random.default_rng(0))
+        >>> torch.equal(mixed[:, 0], labels)
+        True
     """
 
-    def augmentation(
-        images: Tensor, masks: Tensor, rng: np.random.Generator
-    ) -> tuple[Tensor, Tensor]:
+    def augment(images: Tensor, masks: Tensor, rng: Generator) -> Pair:
         side = np.sqrt(1 - rng.beta(alpha, alpha, len(masks)))
         side *= rng.random(len(masks)) < probability
         heights, widths = (np.rint(side * length).astype(int) for length in masks.shape[1:])
-        pasted = rectangles(masks, heights, widths, rng)
-        other = torch.from_numpy(_another(len(masks), rng)).to(masks.device)
+        pasted = _rectangles(masks, heights, widths, rng)
+        sources = torch.from_numpy(_other_indices(len(masks), rng)).to(masks.device)
         return (
-            torch.where(pasted[:, None], images[other], images),
-            torch.where(pasted, masks[other], masks),
+            torch.where(pasted[:, None], images[sources], images),
+            torch.where(pasted, masks[sources], masks),
         )
 
-    return augmentation
-
-
-def _another(count: int, rng: np.random.Generator) -> Array:
-    """Draw another place for each; a plain permutation would give some their own."""
-    order = rng.permutation(count)
-    other = np.empty_like(order)
-    other[order] = np.roll(order, 1)
-    return other
+    return augment
 
 
 def cut_out(
@@ -66,67 +57,109 @@ def cut_out(
     count: Annotated[int, Field(ge=1)] = 1,
     size: Annotated[float, Field(gt=0, le=1)] = 0.4,
     fill: Literal["zero", "mean"] = "zero",
-    probability: Annotated[float, Field(ge=0, le=1)] = 0.5,
+    probability: Probability = 0.5,
 ) -> Augmentation:
-    """Cover rectangles; what is under them is unlabelled, since nobody could name it.
+    """Cover rectangles; pixels below them become unlabelled.
 
     Args:
-        count: rectangles an image; they may overlap and are cut off at the borders.
-        size: height and width of each are drawn up to this share of the image's.
-        fill: `zero` paints them black, `mean` in the image's mean grey.
-        probability: share of the images that get them.
+        count: rectangles per image; they may overlap and are clipped at the borders.
+        size: maximum height and width of each, as a fraction of the image's.
+        fill: `zero` is black, `mean` the image's mean grey value.
+        probability: fraction of the images that are changed.
 
-    Source: DeVries and Taylor, "Improved Regularization of Convolutional Neural Networks with
-        Cutout", 2017; squares of one size there.
+    References:
+        DeVries and Taylor, "Improved Regularization of Convolutional Neural Networks with Cutout",
+        2017; squares of one size there.
+
+    Examples:
+        >>> images = torch.ones(1, 1, 8, 8).byte()
+        >>> rng = np.random.default_rng(0)
+        >>> covered, labels = cut_out(probability=1.0)(images, images[:, 0], rng)
+        >>> torch.equal(covered[:, 0] == 0, labels == UNLABELLED)
+        True
     """
 
-    def augmentation(
-        images: Tensor, masks: Tensor, rng: np.random.Generator
-    ) -> tuple[Tensor, Tensor]:
-        largest = [max(1, round(size * length)) for length in masks.shape[1:]]
+    def augment(images: Tensor, masks: Tensor, rng: Generator) -> Pair:
+        max_sizes = [max(1, round(size * length)) for length in masks.shape[1:]]
         covered = torch.zeros_like(masks, dtype=torch.bool)
         for _ in range(count):
-            heights, widths = (rng.integers(1, most + 1, size=len(masks)) for most in largest)
-            covered |= rectangles(masks, heights, widths, rng)
+            heights, widths = (rng.integers(1, limit + 1, size=len(masks)) for limit in max_sizes)
+            covered |= _rectangles(masks, heights, widths, rng)
         covered &= bernoulli_mask(probability, images, rng)[:, None, None]
-        paint = torch.zeros_like(images[:, :, :1, :1])
+        grey = torch.zeros_like(images[:, :, :1, :1])
         if fill == "mean":
-            paint = images.float().mean((2, 3), keepdim=True).round().to(images.dtype)
-        return torch.where(covered[:, None], paint, images), masks.masked_fill(covered, UNLABELLED)
+            grey = images.float().mean((2, 3), keepdim=True).round().to(images.dtype)
+        return torch.where(covered[:, None], grey, images), masks.masked_fill(covered, UNLABELLED)
 
-    return augmentation
+    return augment
 
 
 def mask_dropout(
     *,
     label: Annotated[int, Field(ge=0, lt=UNLABELLED)] | None = None,
-    probability: Annotated[float, Field(ge=0, le=1)] = 0.5,
+    probability: Probability = 0.5,
 ) -> Augmentation:
-    """Erase one label, all its pixels black and unlabelled, so that the others must do without it.
+    """Erase one class: its pixels become black and unlabelled, so others cannot rely on it.
 
-    The only label of an image is never erased.
+    The only class of an image is never erased.
 
     Args:
-        label: class index of the one that is erased; None draws one of each image's.
-        probability: share of the images that lose a label.
+        label: index of the class to erase; by default a random one of each image's.
+        probability: fraction of the images that lose a class.
 
     Raises:
-        BadSpec: a fixed label would be erased from every image.
+        BadSpec: a fixed class would be erased from every image.
+
+    Examples:
+        >>> images = torch.tensor([[[[1, 2, 2]]]]).byte()
+        >>> erase = mask_dropout(label=2, probability=0.99)
+        >>> erase(images, images[:, 0], np.random.default_rng(0))[1]
+        tensor([[[  1, 255, 255]]], dtype=torch.uint8)
     """
     if label is not None and probability == 1:
         raise BadSpec(f"would leave no image with class {label}; lower `probability`")
 
-    def augmentation(
-        images: Tensor, masks: Tensor, rng: np.random.Generator
-    ) -> tuple[Tensor, Tensor]:
+    def augment(images: Tensor, masks: Tensor, rng: Generator) -> Pair:
         present = torch.zeros(len(masks), UNLABELLED + 1, dtype=torch.bool, device=masks.device)
         present = present.scatter_(1, masks.flatten(1).long(), True)[:, :UNLABELLED]
-        chances = torch.from_numpy(rng.random((len(masks), UNLABELLED))).to(masks.device)
-        erased = (chances * present).argmax(dim=1)
+        priorities = torch.from_numpy(rng.random((len(masks), UNLABELLED))).to(masks.device)
+        erased = (priorities * present).argmax(dim=1)
         if label is not None:
             erased = torch.full_like(erased, label)
         chosen = bernoulli_mask(probability, images, rng) & (present.sum(dim=1) > 1)
-        gone = (masks == erased[:, None, None]) & chosen[:, None, None]
-        return images.masked_fill(gone[:, None], 0), masks.masked_fill(gone, UNLABELLED)
+        covered = (masks == erased[:, None, None]) & chosen[:, None, None]
+        return images.masked_fill(covered[:, None], 0), masks.masked_fill(covered, UNLABELLED)
 
-    return augmentation
+    return augment
+
+
+def _other_indices(count: int, rng: Generator) -> Array:
+    """Sample another index for each; a plain permutation would map some to themselves."""
+    order = rng.permutation(count)
+    other = np.empty_like(order)
+    other[order] = np.roll(order, 1)
+    return other
+
+
+def _rectangles(masks: Tensor, heights: Array, widths: Array, rng: Generator) -> Tensor:
+    """Sample a rectangle per mask, centred on any pixel and clipped at the borders.
+
+    Args:
+        masks: (image, row, col), for their shape and device.
+        heights: in pixels, one per image.
+        widths: in pixels, one per image.
+        rng: samples the centres.
+
+    Returns:
+        True inside, (image, row, col).
+    """
+    rows, cols = masks.shape[1:]
+    inside_rows = _intervals(rows, heights, rng).to(masks.device)
+    inside_cols = _intervals(cols, widths, rng).to(masks.device)
+    return inside_rows[:, :, None] & inside_cols[:, None, :]
+
+
+def _intervals(length: int, sizes: Array, rng: Generator) -> Tensor:
+    starts = (rng.integers(length, size=len(sizes)) - sizes // 2)[:, None]
+    index = np.arange(length)
+    return torch.from_numpy((index >= starts) & (index < starts + sizes[:, None]))

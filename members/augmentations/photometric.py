@@ -1,68 +1,70 @@
-"""Other light, noise and focus: the images change, their masks stay.
+"""Augmentations of grey values: the images change, their masks stay.
 
-Changes of grey values by a strength, the photometric operations of RandAugment.
-
-Each takes uint8 images (image, channel, row, col) and one signed strength an image between
--1 and 1, (image, 1, 1, 1), and returns images of the same type. The definitions are Pillow's
-(`ImageOps`, `ImageEnhance`), from which AutoAugment took them, but that it sharpens no border.
+The second half are the photometric operations of RandAugment. Each takes uint8 images
+(image, channel, row, col) and one signed strength per image between -1 and 1, (image, 1, 1, 1), and
+returns images of the same type. They are Pillow's (`ImageOps`, `ImageEnhance`), from which
+AutoAugment took them, except that here image borders are sharpened too.
 """
 
 from typing import Annotated
 
 import albumentations
-import numpy as np
 import torch
+from numpy.random import Generator
 from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
-from members.augmentations.augmentation_base import Augmentation, bernoulli_mask
-from members.augmentations.geometric import each_image
+from members.augmentations.augment import Augmentation, Pair, Probability, bernoulli_mask
+from members.augmentations.geometric import per_image
 
-Probability = Annotated[float, Field(ge=0, le=1)]
-Share = Annotated[float, Field(ge=0, le=1)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
 def negative(*, probability: Probability = 0.5) -> Augmentation:
-    """Swap light and dark.
+    """Invert the grey values.
 
     Args:
-        probability: share of the images that become their negative.
+        probability: fraction of the images that are inverted.
+
+    Examples:
+        >>> import numpy as np
+        >>> images, masks = torch.full((1, 1, 1, 2), 55).byte(), torch.zeros(1, 1, 2).byte()
+        >>> negative(probability=1.0)(images, masks, np.random.default_rng(0))[0]
+        tensor([[[[200, 200]]]], dtype=torch.uint8)
     """
 
-    def augmentation(
-        images: Tensor, masks: Tensor, rng: np.random.Generator
-    ) -> tuple[Tensor, Tensor]:
+    def augment(images: Tensor, masks: Tensor, rng: Generator) -> Pair:
         chosen = bernoulli_mask(probability, images, rng)[:, None, None, None]
         return torch.where(chosen, 255 - images, images), masks
 
-    return augmentation
+    return augment
 
 
 def brightness_contrast(
-    *, brightness: Share = 0.2, contrast: Share = 0.2, probability: Probability = 0.5
+    *, brightness: Fraction = 0.2, contrast: Fraction = 0.2, probability: Probability = 0.5
 ) -> Augmentation:
     """Multiply the grey values and add to them.
 
     Args:
-        brightness: at most this share of white is added or taken away.
-        contrast: grey values are multiplied by 1 - contrast to 1 + contrast.
-        probability: share of the images that change.
+        brightness: maximum offset in either direction, as a fraction of white.
+        contrast: factors lie between 1 - contrast and 1 + contrast.
+        probability: fraction of the images that are changed.
     """
     transform = albumentations.RandomBrightnessContrast(
         brightness_limit=brightness, contrast_limit=contrast, p=probability
     )
-    return each_image(transform)
+    return per_image(transform)
 
 
-def noise(*, spread: Share = 0.05, probability: Probability = 0.5) -> Augmentation:
-    """Add Gaussian noise, drawn for every pixel and channel.
+def noise(*, spread: Fraction = 0.05, probability: Probability = 0.5) -> Augmentation:
+    """Add Gaussian noise, independent per pixel and channel.
 
     Args:
-        spread: its standard deviation as a share of white, at most.
-        probability: share of the images that change.
+        spread: maximum standard deviation, as a fraction of white.
+        probability: fraction of the images that are changed.
     """
-    return each_image(albumentations.GaussNoise(std_range=(0, spread), p=probability))
+    return per_image(albumentations.GaussNoise(std_range=(0, spread), p=probability))
 
 
 def blur(
@@ -71,25 +73,25 @@ def blur(
     """Blur by a Gaussian.
 
     Args:
-        sigma_px: its standard deviation in pixels, at most.
-        probability: share of the images that change.
+        sigma_px: maximum standard deviation in pixels.
+        probability: fraction of the images that are changed.
     """
-    return each_image(albumentations.GaussianBlur(sigma_limit=(0, sigma_px), p=probability))
+    return per_image(albumentations.GaussianBlur(sigma_limit=(0, sigma_px), p=probability))
 
 
-BLEND = 0.9  # brightness, contrast and sharpness go from 1 - 0.9 to 1 + 0.9 times
-LOST_BITS = 4  # of eight, at full strength
+MAX_BLEND = 0.9  # brightness, contrast and sharpness are scaled by 1 - 0.9 to 1 + 0.9
+MAX_CLEARED_BITS = 4  # of eight
 
 
 def autocontrast(images: Tensor, _: Tensor) -> Tensor:
-    """Stretch each channel from black to white; a channel of one grey stays as it is."""
+    """Stretch each channel to the range from black to white; a constant channel stays unchanged."""
     low, high = images.amin((2, 3), keepdim=True), images.amax((2, 3), keepdim=True)
     stretched = (images - low).float() * (255 / (high - low).clamp(min=1))
-    return torch.where(high > low, _grey(stretched), images)
+    return torch.where(high > low, _to_uint8(stretched), images)
 
 
 def equalize(images: Tensor, _: Tensor) -> Tensor:
-    """Spread the grey values of each channel so that all are about as frequent."""
+    """Equalise the histogram of each channel."""
     values = images.flatten(2).long()
     counts = values.new_zeros((*values.shape[:2], 256))
     counts = counts.scatter_add_(2, values, torch.ones_like(values))
@@ -101,39 +103,39 @@ def equalize(images: Tensor, _: Tensor) -> Tensor:
 
 
 def brightness(images: Tensor, strength: Tensor) -> Tensor:
-    """Multiply the grey values."""
-    return _away_from(torch.zeros_like(images).float(), images, strength)
+    """Scale the grey values."""
+    return _blend_away(torch.zeros_like(images).float(), images, strength)
 
 
 def contrast(images: Tensor, strength: Tensor) -> Tensor:
-    """Bring the grey values nearer to the image's mean or farther from it."""
-    return _away_from(images.float().mean((1, 2, 3), keepdim=True), images, strength)
+    """Move the grey values towards the image's mean or away from it."""
+    return _blend_away(images.float().mean((1, 2, 3), keepdim=True), images, strength)
 
 
 def sharpness(images: Tensor, strength: Tensor) -> Tensor:
-    """Blur a little or sharpen."""
+    """Smooth or sharpen."""
     sharp = images.float()
     padded = functional.pad(sharp, (1, 1, 1, 1), mode="replicate")
     three = padded[..., :-2, :] + padded[..., 1:-1, :] + padded[..., 2:, :]
     nine = three[..., :-2] + three[..., 1:-1] + three[..., 2:]
-    # Pillow's kernel: 5 in the middle, eight times 1 around it.
-    return _away_from((nine + 4 * sharp) / 13, images, strength)
+    # Pillow's kernel: 5 at the centre, 1 at the eight neighbours.
+    return _blend_away((nine + 4 * sharp) / 13, images, strength)
 
 
 def posterize(images: Tensor, strength: Tensor) -> Tensor:
-    """Clear the last bits."""
-    bits = (LOST_BITS * strength.abs()).round().to(torch.uint8)
+    """Clear the lowest bits."""
+    bits = (MAX_CLEARED_BITS * strength.abs()).round().to(torch.uint8)
     return (images >> bits) << bits
 
 
 def solarize(images: Tensor, strength: Tensor) -> Tensor:
-    """Swap light and dark above a threshold, which is lower the greater the strength."""
+    """Invert grey values above a threshold that falls with the strength."""
     return torch.where(images >= 255 * (1 - strength.abs()), 255 - images, images)
 
 
-def _away_from(dull: Tensor, images: Tensor, strength: Tensor) -> Tensor:
-    return _grey(dull + (images.float() - dull) * (1 + BLEND * strength))
+def _blend_away(degenerate: Tensor, images: Tensor, strength: Tensor) -> Tensor:
+    return _to_uint8(degenerate + (images.float() - degenerate) * (1 + MAX_BLEND * strength))
 
 
-def _grey(values: Tensor) -> Tensor:
+def _to_uint8(values: Tensor) -> Tensor:
     return values.round().clamp(0, 255).to(torch.uint8)

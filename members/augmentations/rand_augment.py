@@ -1,18 +1,19 @@
-"""A few operations of one strength, drawn anew for every image."""
+"""RandAugment: a few random operations of one strength per image."""
 
 from typing import Annotated
 
 import numpy as np
 import torch
+from numpy.random import Generator
 from pydantic import Field
 from torch import Tensor
 
 from evaluation.core.types import Array
 from members.augmentations import photometric
-from members.augmentations.augmentation_base import Augmentation
+from members.augmentations.augment import Augmentation, Pair
 from members.augmentations.geometric import warp
 
-TONES = (
+PHOTOMETRIC = (
     photometric.autocontrast,
     photometric.equalize,
     photometric.brightness,
@@ -21,71 +22,74 @@ TONES = (
     photometric.posterize,
     photometric.solarize,
 )
-MOVES = ("rotate", "shear_x", "shear_y", "translate_x", "translate_y")
-FULL = 30.0  # the paper's scale of magnitudes
-# What full magnitude means, from AutoAugment; its shift is 150 of 331 pixels.
-FULL_DEGREES, FULL_SHEAR, FULL_SHIFT = 30.0, 0.3, 150 / 331
+GEOMETRIC = ("rotate", "shear_x", "shear_y", "translate_x", "translate_y")
+MAX_MAGNITUDE = 30.0  # the paper's scale
+# At maximum magnitude, from AutoAugment; its shift is 150 of 331 pixels.
+MAX_DEGREES, MAX_SHEAR, MAX_SHIFT = 30.0, 0.3, 150 / 331
 
 
 def rand_augment(
     *,
     operations: Annotated[int, Field(ge=1)] = 2,
-    magnitude: Annotated[float, Field(ge=0, le=FULL)] = 9.0,
+    magnitude: Annotated[float, Field(ge=0, le=MAX_MAGNITUDE)] = 9.0,
 ) -> Augmentation:
-    """Apply operations drawn for every image, each as likely: RandAugment.
+    """Apply random operations, chosen uniformly for every image: RandAugment.
 
     They are identity, autocontrast, equalize, brightness, contrast, sharpness, posterize, solarize,
-    rotate, shear and translate along either axis: the paper's without colour. The last five move
-    the mask too; pixels from outside are black and unlabelled.
+    rotate, shear and translate along either axis: the paper's without colour. The geometric ones
+    move the mask too; pixels from outside are black and unlabelled.
 
     Args:
-        operations: how many an image, one after the other; the paper's N.
-        magnitude: strength of them all, from 0 to 30; the paper's M.
+        operations: number per image, applied one after the other; the paper's N.
+        magnitude: strength of all of them, from 0 to 30; the paper's M.
 
-    Source: Cubuk et al., "RandAugment: Practical Automated Data Augmentation with a Reduced Search
+    References:
+        Cubuk et al., "RandAugment: Practical Automated Data Augmentation with a Reduced Search
         Space", 2020.
     """
 
-    def augmentation(
-        images: Tensor, masks: Tensor, rng: np.random.Generator
-    ) -> tuple[Tensor, Tensor]:
+    def augment(images: Tensor, masks: Tensor, rng: Generator) -> Pair:
         images, masks = images.clone(), masks.clone()
         for _ in range(operations):
-            drawn = rng.integers(1 + len(TONES) + len(MOVES), size=len(images))
-            signed = magnitude / FULL * rng.choice((-1.0, 1.0), size=len(images))
+            # 0 is identity, then the photometric operations, then the geometric ones.
+            chosen = rng.integers(1 + len(PHOTOMETRIC) + len(GEOMETRIC), size=len(images))
+            signed = magnitude / MAX_MAGNITUDE * rng.choice((-1.0, 1.0), size=len(images))
             strengths = torch.from_numpy(signed).float().to(images.device)
-            for place, tone in enumerate(TONES, start=1):
-                chosen = _places(drawn == place, images)
-                if len(chosen):
-                    toned = tone(images[chosen], strengths[chosen, None, None, None])
-                    images.index_copy_(0, chosen, toned)
-            chosen = _places(drawn > len(TONES), images)
-            if len(chosen):
-                moves = drawn[drawn > len(TONES)] - len(TONES) - 1
-                matrices, shifts = _moves(moves, strengths[chosen], *masks.shape[1:])
-                moved, labels = warp(images[chosen], masks[chosen], matrices, shifts)
-                images.index_copy_(0, chosen, moved)
-                masks.index_copy_(0, chosen, labels)
+            for number, operation in enumerate(PHOTOMETRIC, start=1):
+                indices = _indices(chosen == number, images)
+                if len(indices):
+                    changed = operation(images[indices], strengths[indices, None, None, None])
+                    images.index_copy_(0, indices, changed)
+            geometric = chosen > len(PHOTOMETRIC)
+            indices = _indices(geometric, images)
+            if len(indices):
+                operations_of = chosen[geometric] - len(PHOTOMETRIC) - 1
+                affine = _affine_maps(operations_of, strengths[indices], *masks.shape[1:])
+                moved, labels = warp(images[indices], masks[indices], *affine)
+                images.index_copy_(0, indices, moved)
+                masks.index_copy_(0, indices, labels)
         return images, masks
 
-    return augmentation
+    return augment
 
 
-def _places(drawn: Array, images: Tensor) -> Tensor:
-    return torch.from_numpy(np.flatnonzero(drawn)).to(images.device)
+def _indices(chosen: Array, images: Tensor) -> Tensor:
+    return torch.from_numpy(np.flatnonzero(chosen)).to(images.device)
 
 
-def _moves(drawn: Array, strengths: Tensor, rows: int, cols: int) -> tuple[Tensor, Tensor]:
-    """Return the matrix and the shift of the drawn moves, as `warp` takes them."""
-    is_move = torch.from_numpy(drawn[:, None] == np.arange(len(MOVES))).to(strengths.device)
-    rotate, shear_x, shear_y, shift_x, shift_y = (strengths[:, None] * is_move).T
-    angle = torch.deg2rad(FULL_DEGREES * rotate)
+def _affine_maps(operations: Array, strengths: Tensor, rows: int, cols: int) -> Pair:
+    """Return the matrices and the shifts of geometric operations, as `warp` takes them."""
+    one_hot = torch.from_numpy(operations[:, None] == np.arange(len(GEOMETRIC)))
+    rotate, shear_x, shear_y, shift_x, shift_y = (
+        strengths[:, None] * one_hot.to(strengths.device)
+    ).T
+    angle = torch.deg2rad(MAX_DEGREES * rotate)
     matrices = torch.stack(
         [
-            torch.stack([angle.cos(), FULL_SHEAR * shear_x - angle.sin()], dim=-1),
-            torch.stack([FULL_SHEAR * shear_y + angle.sin(), angle.cos()], dim=-1),
+            torch.stack([angle.cos(), MAX_SHEAR * shear_x - angle.sin()], dim=-1),
+            torch.stack([MAX_SHEAR * shear_y + angle.sin(), angle.cos()], dim=-1),
         ],
         dim=-2,
     )
-    shifts = torch.stack([cols * FULL_SHIFT * shift_x, rows * FULL_SHIFT * shift_y], dim=-1)
+    shifts = torch.stack([cols * MAX_SHIFT * shift_x, rows * MAX_SHIFT * shift_y], dim=-1)
     return matrices, shifts

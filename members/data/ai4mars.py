@@ -1,6 +1,6 @@
 """The AI4Mars tree: full NavCam images of Curiosity, cut into labelled tiles.
 
-Labels there are 0 soil, 1 bedrock, 2 sand, 3 big rock and 255 where nobody drew; here 255 becomes
+Labels there are 0 soil, 1 bedrock, 2 sand, 3 big rock and 255 where unlabelled; here 255 becomes
 0, background, and each other label goes up by one.
 
 Source: Swan et al., "AI4MARS: A Dataset for Terrain-Aware Autonomous Driving on Mars", CVPR
@@ -22,29 +22,29 @@ from evaluation.core.progress import progress
 from evaluation.core.types import Array
 from members.data.dataset import DataSet, Size, resize_image, resize_mask
 from members.data.image_folder import open_image
-from members.data.npz_files import distinct
+from members.data.npz_files import number_repeats
 
 IMAGES = Path("images/edr")
 ROVER_MASKS = Path("images/mxy")
 RANGE_MASKS = Path("images/rng-30m")
 LABELS = Path("labels/train")
 BACKGROUND = 0
-TERRAINS = len(MARS) - 1
+NUM_TERRAINS = len(MARS) - 1
 
 # NLB_471625303EDR_F0442336NCAM00353M1: camera, clock, product EDR, then F, site (3) and drive (4).
 NAME = re.compile(r"(?P<camera>[A-Z]{2}[A-Z_]_?\d{9})EDR_(?P<rest>(?P<group>[A-Z][0-9A-Z]{7})\w*)")
 
 
 @dataclass(frozen=True)
-class Cut:
+class TileOptions:
     """How tiles are cut from images.
 
     Args:
-        scale: tile pixels an image pixel, over 0 and up to 1.
+        scale: tile pixels per image pixel, over 0 and up to 1.
         tile: rows and columns of a tile, in pixels.
         max_null: tiles with more than this share of unlabelled pixels are dropped.
         rover_mask: whether pixels that show the rover become background.
-        range_mask: whether pixels further than 30 m away become background.
+        range_mask: whether pixels farther than 30 m away become background.
     """
 
     scale: Fraction = Fraction(1, 4)
@@ -54,7 +54,7 @@ class Cut:
     range_mask: bool = True
 
     def __post_init__(self) -> None:
-        """Check the numbers."""
+        """Check the ranges."""
         if not 0 < self.scale <= 1:
             raise BadData(f"scale {self.scale}; expected over 0 and up to 1, such as 1/4")
         if min(self.tile) < 1:
@@ -71,7 +71,7 @@ class _Tiles:
     group: str
 
 
-def root(path: Path) -> Path | None:
+def find_tree(path: Path) -> Path | None:
     """Return the folder that holds `images/edr` and `labels/train`: `path`, or `msl` in it."""
     for folder in (path, path / "msl"):
         if (folder / LABELS).is_dir() and (folder / IMAGES).is_dir():
@@ -97,11 +97,11 @@ def import_ai4mars(
     Args:
         folder: the tree, or its `msl`.
         out: the `.npz` to write.
-        scale: see `Cut`, like the options after it.
-        tile: rows and columns of a tile, in pixels.
-        max_null: largest unlabelled share of a tile.
-        rover_mask: whether the rover becomes background.
-        range_mask: whether what is further than 30 m away becomes background.
+        scale: see `TileOptions`, like the options after it.
+        tile: rows and columns.
+        max_null: a share.
+        rover_mask: applied or not.
+        range_mask: applied or not.
 
     Returns:
         How many tiles were written.
@@ -112,8 +112,8 @@ def import_ai4mars(
     """
     if out.suffix != ".npz":
         raise BadData(f"{out} cannot be written; expected a name that ends in .npz")
-    cut = Cut(Fraction(scale), tile, max_null, rover_mask, range_mask)
-    images, masks, groups, sources = _joined(folder, cut)
+    options = TileOptions(Fraction(scale), tile, max_null, rover_mask, range_mask)
+    images, masks, groups, sources = _read_tiles(folder, options)
     with atomic_file(out) as partial:
         np.savez_compressed(
             partial,
@@ -126,20 +126,22 @@ def import_ai4mars(
     return len(images)
 
 
-def read(path: Path, classes: Classes | None, cut: Cut | None = None) -> dict[str, DataSet]:
+def read(
+    path: Path, classes: Classes | None, options: TileOptions | None = None
+) -> dict[str, DataSet]:
     """Read a tree's tiles as a labelled set; ids are source and number.
 
     Raises:
         BadData: see `import_ai4mars`.
     """
-    images, masks, groups, sources = _joined(path, Cut() if cut is None else cut)
-    ids = distinct([str(source) for source in sources])
+    images, masks, groups, sources = _read_tiles(path, options or TileOptions())
+    ids = number_repeats([str(source) for source in sources])
     data = DataSet(images[:, None], masks, ids, groups, MARS if classes is None else classes)
     return {"training": data}
 
 
 def group_of(name: str) -> str:
-    """Return site and drive of an image's name: images from one place look at the same ground.
+    """Return site and drive from an image's name: images from one place show the same terrain.
 
     Raises:
         BadData: another kind of name.
@@ -153,15 +155,15 @@ def group_of(name: str) -> str:
     return match["group"]
 
 
-def _joined(path: Path, cut: Cut) -> tuple[Array, Array, Array, Array]:
-    folder = root(path)
+def _read_tiles(path: Path, options: TileOptions) -> tuple[Array, Array, Array, Array]:
+    folder = find_tree(path)
     if folder is None:
         raise BadData(f"{path} lacks {IMAGES} or {LABELS}; expected an AI4Mars tree or its msl")
-    parts = [part for part in _tiles(folder, cut) if len(part.images)]
+    parts = [part for part in _iterate_tiles(folder, options) if len(part.images)]
     if not parts:
         raise BadData(
-            f"{folder} gave no tile with at most {cut.max_null:.0%} unlabelled; allow more or use"
-            " smaller tiles"
+            f"{folder} gave no tile with at most {options.max_null:.0%} unlabelled; allow more or"
+            " use smaller tiles"
         )
     images = np.concatenate([part.images for part in parts])
     masks = np.concatenate([part.masks for part in parts])
@@ -170,59 +172,65 @@ def _joined(path: Path, cut: Cut) -> tuple[Array, Array, Array, Array]:
     return images, masks, groups, np.repeat(np.array([part.source for part in parts]), lengths)
 
 
-def _tiles(folder: Path, cut: Cut) -> Iterator[_Tiles]:
+def _iterate_tiles(folder: Path, options: TileOptions) -> Iterator[_Tiles]:
     labels = sorted((folder / LABELS).glob("*.png"))
     if not labels:
         raise BadData(f"{folder / LABELS} holds no .png file; expected labels of images")
     images = {file.stem: file for file in (folder / IMAGES).iterdir()}
-    lacking = [file.stem for file in labels if file.stem not in images]
-    if lacking:
+    missing = [file.stem for file in labels if file.stem not in images]
+    if missing:
         raise BadData(
-            f"{len(lacking)} labels in {folder} have no image in {IMAGES} (first:"
-            f" {lacking[0]}); expected images and labels of equal names"
+            f"{len(missing)} labels in {folder} have no image in {IMAGES} (first:"
+            f" {missing[0]}); expected images and labels of equal names"
         )
     for file in progress(labels, "cutting tiles", len(labels)):
-        yield _cut(folder, images[file.stem], file, cut)
+        yield _cut_image(folder, images[file.stem], file, options)
 
 
-def _cut(folder: Path, image: Path, label: Path, cut: Cut) -> _Tiles:
+def _cut_image(folder: Path, image: Path, label: Path, options: TileOptions) -> _Tiles:
     grey = np.asarray(open_image(image).convert("L"))
-    target = _target(folder, label, grey.shape, cut)
-    size = (round(grey.shape[0] * cut.scale), round(grey.shape[1] * cut.scale))
-    images = tiled(resize_image(grey, size), cut.tile)
-    masks = tiled(resize_mask(target, size), cut.tile)
-    kept = (masks == BACKGROUND).mean(axis=(1, 2)) <= cut.max_null
-    return _Tiles(images[kept], masks[kept], label.stem, group_of(label.stem))
+    target = _read_target(folder, label, grey.shape, options)
+    size = (round(grey.shape[0] * options.scale), round(grey.shape[1] * options.scale))
+    images = cut_tiles(resize_image(grey, size), options.tile)
+    masks = cut_tiles(resize_mask(target, size), options.tile)
+    keep = (masks == BACKGROUND).mean(axis=(1, 2)) <= options.max_null
+    return _Tiles(images[keep], masks[keep], label.stem, group_of(label.stem))
 
 
-def tiled(image: Array, tile: Size) -> Array:
-    """Cut one image (row, col) into tiles (tile, row, col), row by row; the rest is dropped."""
+def cut_tiles(image: Array, tile: Size) -> Array:
+    """Cut an image (row, col) into tiles (tile, row, col), row by row; the rest is dropped.
+
+    Examples:
+        >>> cut_tiles(np.arange(6).reshape(2, 3), (1, 2)).tolist()
+        [[[0, 1]], [[3, 4]]]
+    """
     rows, cols = image.shape[0] // tile[0], image.shape[1] // tile[1]
     inside = image[: rows * tile[0], : cols * tile[1]]
     grid = inside.reshape(rows, tile[0], cols, tile[1]).swapaxes(1, 2)
     return grid.reshape(rows * cols, *tile)
 
 
-def _target(folder: Path, label: Path, shape: tuple[int, ...], cut: Cut) -> Array:
-    target = _grey(label, shape)
-    strange = np.unique(target[(target >= TERRAINS) & (target != UNLABELLED)])
-    if len(strange):
+def _read_target(folder: Path, label: Path, shape: tuple[int, ...], options: TileOptions) -> Array:
+    target = _read_grey(label, shape)
+    unknown = np.unique(target[(target >= NUM_TERRAINS) & (target != UNLABELLED)])
+    if len(unknown):
         raise BadLabels(
-            f"{label} holds {strange[:3].tolist()}; expected 0 to {TERRAINS - 1}, or {UNLABELLED}"
+            f"{label} holds {unknown[:3].tolist()}; expected 0 to {NUM_TERRAINS - 1}, or"
+            f" {UNLABELLED}"
         )
     target = np.where(target == UNLABELLED, BACKGROUND, target + 1).astype(np.uint8)
-    for wanted, masks, product in (
-        (cut.rover_mask, ROVER_MASKS, "MXY"),
-        (cut.range_mask, RANGE_MASKS, "RNG"),
+    for enabled, masks, product in (
+        (options.rover_mask, ROVER_MASKS, "MXY"),
+        (options.range_mask, RANGE_MASKS, "RNG"),
     ):
         mask = folder / masks / f"{label.stem.replace('EDR_', f'{product}_', 1)}.png"
         # Not every image has these masks: where there is none, nothing is masked.
-        if wanted and mask.is_file():
-            target[_grey(mask, shape) > 0] = BACKGROUND
+        if enabled and mask.is_file():
+            target[_read_grey(mask, shape) > 0] = BACKGROUND
     return target
 
 
-def _grey(file: Path, shape: tuple[int, ...]) -> Array:
+def _read_grey(file: Path, shape: tuple[int, ...]) -> Array:
     grey = np.asarray(open_image(file))
     if grey.ndim == 3:
         grey = grey[..., 0]

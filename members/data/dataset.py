@@ -1,11 +1,10 @@
-"""A set of images, its labels where they are known, and its folder on disk.
+"""Data sets: images, their labels where known, and their folder on disk.
 
-What masks hold: pixels of each class, image by image.
-
-Images and masks of another size: images by area, masks by the nearest pixel.
+Also counts the pixels of each class, and resizes images and masks.
 """
 
 import csv
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,38 +17,44 @@ from PIL import Image
 from evaluation.core.blocks import blocks
 from evaluation.core.classes import UNLABELLED, Classes
 from evaluation.core.errors import BadData, BadLabels
-from evaluation.core.files import (
-    atomic_folder,
-    create_npy,
-    open_array,
-    read_json,
-    write_json,
-)
+from evaluation.core.files import atomic_folder, create_npy, open_array, read_json, write_json
 from evaluation.core.types import Array, Labels
 
 CHANNELS = (1, 3)
 CLASSES_FILE = "classes.json"
-SHOWN = 3
+MAX_SHOWN = 3
+NUM_LABELS = UNLABELLED + 1
+
+Size = tuple[int, int]
+"""Rows and columns, in pixels."""
 
 
 @dataclass(frozen=True, eq=False)
 class DataSet:
-    """Images of one size with ids, and masks and groups where there are any; checked when made.
+    """Images of one size with ids, and masks and groups where known; checked when made.
 
-    Users cause what is wrong here, so no shape types speak first: `__post_init__` does, in words.
+    Users cause what is wrong here, so `__post_init__` checks shapes and types with one-line errors.
 
     Args:
         images: uint8, (image, channel, row, col), 1 or 3 channels; may be a memory map.
-        masks: uint8 class index per pixel, (image, row, col), 255 where the annotators gave
-            none; None where no labels are known at all.
-        ids: one an image, distinct.
-        groups: a name an image; images of one group show neighbouring ground and must not be
-            divided between training and test. None where every image stands for itself.
+        masks: uint8 class index per pixel, (image, row, col), 255 where unlabelled; None where no
+            labels are known at all.
+        ids: one per image, distinct.
+        groups: a name per image; images of one group resemble each other (neighbouring terrain,
+            one patient) and must not be divided between training and test. None where every
+            image is its own group.
         classes: what the labels mean.
 
     Raises:
         BadData: arrays of another type, or lengths, sizes or ids that do not fit together.
         BadLabels: a mask with a label outside the classes.
+
+    Examples:
+        >>> from evaluation.core.classes import numbered
+        >>> images = np.zeros((2, 1, 4, 6), np.uint8)
+        >>> data = DataSet(images, None, ("a", "b"), None, numbered(3, ignore=None))
+        >>> len(data), data.shape, data.take([1]).ids
+        (2, (4, 6), ('b',))
     """
 
     images: Array
@@ -59,7 +64,7 @@ class DataSet:
     classes: Classes
 
     def __post_init__(self) -> None:
-        """Check everything once, so that whoever gets a data set can trust it."""
+        """Check everything once, so that a data set can be trusted."""
         _check_images(self.images)
         _check_ids(self.ids, len(self.images))
         if self.groups is not None:
@@ -73,16 +78,16 @@ class DataSet:
 
     @property
     def channels(self) -> int:
-        """How many channels an image has: 1 or 3."""
+        """Channels of an image: 1 or 3."""
         return int(self.images.shape[1])
 
     @property
-    def shape(self) -> tuple[int, int]:
+    def shape(self) -> Size:
         """Rows and columns of an image, in pixels."""
         return int(self.images.shape[2]), int(self.images.shape[3])
 
     def target(self) -> Labels:
-        """Return the masks of a set that must have them.
+        """Return the masks.
 
         Raises:
             BadData: the set is unlabelled.
@@ -92,24 +97,23 @@ class DataSet:
         return self.masks
 
     def group_names(self) -> Array:
-        """Return the group of each image; its id where it stands for itself."""
+        """Return the group of each image; its id where it is its own group."""
         return np.array(self.ids) if self.groups is None else self.groups
 
     def take(self, indices: Any) -> "DataSet":
-        """Return the images at `indices`: integers, a slice, or one bool an image."""
-        places = np.arange(len(self))[indices]
+        """Return the images at `indices`: integers, a slice, or one bool per image."""
         return replace(
             self,
             images=self.images[indices],
             masks=None if self.masks is None else self.masks[indices],
-            ids=tuple(self.ids[place] for place in places),
+            ids=tuple(self.ids[index] for index in np.arange(len(self))[indices]),
             groups=None if self.groups is None else self.groups[indices],
         )
 
     def save(self, folder: Path) -> None:
         """Write `images.npy`, `target.npy` where known and `index.csv`, all of them or none.
 
-        Class names are the run's, not the split's: see `write_classes`.
+        Class names belong to the run, not the split: see `write_classes`.
         """
         with atomic_folder(folder) as partial:
             _save_array(partial / "images.npy", self.images)
@@ -123,7 +127,7 @@ class DataSet:
 
         Args:
             folder: the split's folder.
-            classes: what the labels mean; by default what `classes.json` beside the folder says.
+            classes: what the labels mean; by default from `classes.json` next to the folder.
 
         Raises:
             BadData: a file that is missing or damaged, or files that do not fit together.
@@ -141,17 +145,17 @@ class DataSet:
 
 def write_classes(path: Path, classes: Classes) -> None:
     """Write names, ignored class and colours as JSON."""
-    write_json(path, classes.document())
+    write_json(path, classes.to_dict())
 
 
 def read_classes(path: Path) -> Classes:
     """Read what `write_classes` wrote.
 
     Raises:
-        BadData: missing, or something else.
+        BadData: the file is missing or malformed.
     """
     try:
-        return Classes.from_document(read_json(path))
+        return Classes.from_dict(read_json(path))
     except BadData as error:
         raise BadData(f"{path}: {error}; restore it or remove it") from None
 
@@ -169,9 +173,8 @@ def _check_ids(ids: Sequence[str], images: int) -> None:
     if not all(ids):
         raise BadData(f"image {ids.index('')} has an empty id; expected a name")
     if len(set(ids)) < len(ids):
-        seen: set[str] = set()
-        twice = [name for name in ids if name in seen or seen.add(name)]  # type: ignore[func-returns-value]
-        raise BadData(f"id {twice[0]!r} stands twice; expected distinct ids")
+        duplicate = next(name for name, count in Counter(ids).items() if count > 1)
+        raise BadData(f"id {duplicate!r} is duplicated; expected distinct ids")
 
 
 def _check_groups(groups: Array, images: int) -> None:
@@ -181,12 +184,7 @@ def _check_groups(groups: Array, images: int) -> None:
         )
 
 
-def _check_masks(
-    masks: Array,
-    images: Array,
-    ids: Sequence[str],
-    classes: Classes,
-) -> None:
+def _check_masks(masks: Array, images: Array, ids: Sequence[str], classes: Classes) -> None:
     if masks.dtype != np.uint8:
         raise BadLabels(f"masks are {masks.dtype}; expected uint8")
     if masks.shape != (len(images), *images.shape[2:]):
@@ -200,16 +198,16 @@ def _check_masks(
         if outside.any():
             first = ids[block.start + int(outside.any(axis=(1, 2)).argmax())]
             raise BadLabels(
-                f"the mask of {first!r} holds {np.unique(part[outside])[:SHOWN].tolist()}; expected"
-                f" 0 to {len(classes) - 1}, or {UNLABELLED} for unlabelled; name more classes or"
-                " correct the mask"
+                f"the mask of {first!r} holds {np.unique(part[outside])[:MAX_SHOWN].tolist()};"
+                f" expected 0 to {len(classes) - 1}, or {UNLABELLED} for unlabelled; name more"
+                " classes or correct the mask"
             )
 
 
 def _save_array(path: Path, array: Array) -> None:
-    laid = create_npy(path, dtype=array.dtype, shape=array.shape)
-    laid[...] = array
-    laid.flush()
+    saved = create_npy(path, dtype=array.dtype, shape=array.shape)
+    saved[...] = array
+    saved.flush()
 
 
 def _write_index(path: Path, ids: Sequence[str], groups: Array | None) -> None:
@@ -226,47 +224,41 @@ def _read_index(path: Path) -> tuple[tuple[str, ...], Array | None]:
             if head not in (["id"], ["id", "group"]) or any(len(row) != len(head) for row in rows):
                 raise ValueError("other columns than id and group")
     except FileNotFoundError:
-        reason = "expected a folder with images.npy and index.csv"
-        raise BadData(f"{path} is missing; {reason}") from None
+        raise BadData(
+            f"{path} is missing; expected a folder with images.npy and index.csv"
+        ) from None
     except (OSError, ValueError, csv.Error) as error:
         raise BadData(f"{path} cannot be read ({error}); write the data set again") from None
     groups = np.array([row[1] for row in rows], dtype=np.str_) if len(head) > 1 else None
     return tuple(row[0] for row in rows), groups
 
 
-LABELS = UNLABELLED + 1
-
-
 def class_pixels(masks: Labels, classes: int) -> Integer[np.ndarray, "image class"]:
-    """Count the pixels of each class in each image.
+    """Count the pixels of each class in each image; other labels (255) are not counted.
 
     Masks may be a memory map: they are read block by block.
 
-    Args:
-        masks: labels 0 to 255, (image, row, col).
-        classes: how many classes there are; pixels with other labels (255) are not counted.
+    Examples:
+        >>> class_pixels(np.array([[[0, 1, 1, 255]]], np.uint8), 3)
+        array([[1, 2, 0]])
     """
     counts = np.zeros((len(masks), classes), np.int64)
     for block in blocks(len(masks)):
         part = np.asarray(masks[block], np.int64)
-        offsets = LABELS * np.arange(len(part))[:, None, None]
-        found = np.bincount((part + offsets).ravel(), minlength=LABELS * len(part))
-        counts[block] = found.reshape(len(part), LABELS)[:, :classes]
+        offsets = NUM_LABELS * np.arange(len(part))[:, None, None]
+        pixels = np.bincount((part + offsets).ravel(), minlength=NUM_LABELS * len(part))
+        counts[block] = pixels.reshape(len(part), NUM_LABELS)[:, :classes]
     return counts
 
 
 def highest_label(masks: Labels) -> int:
-    """Return the highest label but 255 that occurs; 0 where nothing is labelled."""
+    """Return the highest label except 255; 0 where nothing is labelled."""
     highest = 0
     for block in blocks(len(masks)):
         part = np.asarray(masks[block])
         labelled = part[part != UNLABELLED]
         highest = max(highest, int(labelled.max(initial=0)))
     return highest
-
-
-Size = tuple[int, int]
-"""Rows and columns, in pixels."""
 
 
 def resize_image(image: Array, size: Size) -> Array:
@@ -278,12 +270,12 @@ def resize_image(image: Array, size: Size) -> Array:
 
 
 def resize_mask(mask: Array, size: Size) -> Array:
-    """Resize one uint8 mask, (row, col); no label comes up that was not there before."""
+    """Resize a uint8 mask, (row, col), by the nearest pixel: no new label appears."""
     return _resized(mask, size, Image.Resampling.NEAREST)
 
 
-def _resized(image: Array, size: Size, how: Image.Resampling) -> Array:
+def _resized(image: Array, size: Size, method: Image.Resampling) -> Array:
     if image.shape[:2] == size:
         return image
     rows, cols = size
-    return np.asarray(Image.fromarray(np.ascontiguousarray(image)).resize((cols, rows), how))
+    return np.asarray(Image.fromarray(np.ascontiguousarray(image)).resize((cols, rows), method))

@@ -11,31 +11,31 @@ from evaluation.core.classes import MARS, Classes
 from evaluation.core.errors import BadData, BadLabels
 from evaluation.core.types import Array
 from members.data.dataset import DataSet, Size, resize_image, resize_mask
-from members.data.npz_files import classes_of
+from members.data.npz_files import infer_classes
 
 IMAGES = "images"
 MASKS = "masks"
 SUFFIXES = (".png", ".jpg", ".jpeg")
-SHOWN = 3
+MAX_SHOWN = 3
 
 FORMATS = ("PNG", "JPEG")
-"""Pillow goes by content and knows dozens more, some of which start other programs."""
+"""Pillow recognises dozens more by content, some of which start other programs."""
 
-MOST_PIXELS = 1 << 26
-"""8192 x 8192: a file of a few kB may claim and unpack to any number."""
+MAX_PIXELS = 1 << 26
+"""8192 x 8192: a file of a few kB may unpack to any number."""
 
 BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our limit is the lower one
 
 
 def read(path: Path, classes: Classes | None, size: Size | None) -> dict[str, DataSet]:
-    """Read pairs with equal names; the names are the ids. Without `masks/` they are unlabelled.
+    """Read pairs with equal names, which are the ids; `masks/` may be missing.
 
-    Images that lie in the folder itself are unlabelled too.
+    Images in the folder itself are unlabelled too.
 
     Raises:
         BadData: images without masks or the reverse, several sizes without `size`, damaged
-            files, or images neither grey nor of three channels.
+            files, or images neither grey nor RGB.
         BadLabels: a mask that is no image of class indices, or with a label outside the classes.
     """
     paired = (path / IMAGES).is_dir()
@@ -45,16 +45,16 @@ def read(path: Path, classes: Classes | None, size: Size | None) -> dict[str, Da
     labelled = paired and (path / MASKS).is_dir()
     if labelled:
         _check_pairs(path, set(files))
-    found = {name: _image(file) for name, file in files.items()}
-    images = _stacked(path, found, size)
+    arrays = {name: _read_image(file) for name, file in files.items()}
+    images = _stack(path, arrays, size)
     masks = None
     if labelled:
-        targets = {name: _mask(path / MASKS / f"{name}.png") for name in files}
-        _check_sizes(path, found, targets)
-        to = (images.shape[2], images.shape[3])
-        masks = np.stack([resize_mask(target, to) for target in targets.values()])
+        targets = {name: _read_mask(path / MASKS / f"{name}.png") for name in files}
+        _check_sizes(path, arrays, targets)
+        shape = (images.shape[2], images.shape[3])
+        masks = np.stack([resize_mask(target, shape) for target in targets.values()])
     if classes is None:
-        classes = MARS if masks is None else classes_of(masks)
+        classes = MARS if masks is None else infer_classes(masks)
     data = DataSet(images, masks, tuple(files), None, classes)
     return {"training" if labelled else "test": data}
 
@@ -65,13 +65,13 @@ def image_files(folder: Path) -> dict[str, Path]:
     Raises:
         BadData: two files of one name.
     """
-    found: dict[str, Path] = {}
+    files: dict[str, Path] = {}
     for file in sorted(folder.iterdir()):
         if file.suffix.lower() in SUFFIXES and file.is_file():
-            if file.stem in found:
-                raise BadData(f"{folder} holds {found[file.stem].name} and {file.name}; remove one")
-            found[file.stem] = file
-    return found
+            if file.stem in files:
+                raise BadData(f"{folder} holds {files[file.stem].name} and {file.name}; remove one")
+            files[file.stem] = file
+    return files
 
 
 def open_image(file: Path) -> Image.Image:
@@ -82,7 +82,7 @@ def open_image(file: Path) -> Image.Image:
     """
     try:
         with Image.open(file, formats=FORMATS) as image:
-            if image.width * image.height > MOST_PIXELS:
+            if image.width * image.height > MAX_PIXELS:
                 raise ValueError(f"{image.width} x {image.height} pixels; cut it into tiles")
             image.load()
             return image
@@ -94,28 +94,25 @@ def open_image(file: Path) -> Image.Image:
 
 def _check_pairs(path: Path, images: set[str]) -> None:
     masks = {file.stem for file in (path / MASKS).glob("*.png")}
-    for names, has, lacks in (
-        (images - masks, IMAGES, MASKS),
-        (masks - images, MASKS, IMAGES),
-    ):
+    for names, has, lacks in ((images - masks, IMAGES, MASKS), (masks - images, MASKS, IMAGES)):
         if names:
-            first = ", ".join(sorted(names)[:SHOWN])
+            first = ", ".join(sorted(names)[:MAX_SHOWN])
             raise BadData(
                 f"{path}: {len(names)} names in {has}/ are not in {lacks}/ (first: {first});"
                 " expected pairs of equal names"
             )
 
 
-def _image(file: Path) -> Array:
+def _read_image(file: Path) -> Array:
     image = open_image(file)
     if image.mode not in ("L", "RGB"):
         raise BadData(f"{file} has mode {image.mode}; expected 8-bit grey (L) or RGB")
     return np.asarray(image)
 
 
-def _mask(file: Path) -> Array:
+def _read_mask(file: Path) -> Array:
     mask = open_image(file)
-    # A palette's colours are for the eye; the indices are the labels.
+    # In a palette image the indices are the labels, whatever their colours.
     if mask.mode not in ("1", "L", "P"):
         raise BadLabels(f"{file} has mode {mask.mode}; expected class indices as 8-bit grey")
     return np.asarray(mask).astype(np.uint8)
@@ -130,15 +127,15 @@ def _check_sizes(path: Path, images: dict[str, Array], masks: dict[str, Array]) 
             )
 
 
-def _stacked(path: Path, images: dict[str, Array], size: Size | None) -> Array:
+def _stack(path: Path, images: dict[str, Array], size: Size | None) -> Array:
     sizes = sorted({image.shape[:2] for image in images.values()})
     if size is None and len(sizes) > 1:
-        met = ", ".join(f"{rows}x{cols}" for rows, cols in sizes[:SHOWN])
-        raise BadData(f"{path} holds images of {len(sizes)} sizes ({met}); choose one by --size")
+        shown = ", ".join(f"{rows}x{cols}" for rows, cols in sizes[:MAX_SHOWN])
+        raise BadData(f"{path} holds images of {len(sizes)} sizes ({shown}); choose one by --size")
     if len({image.ndim for image in images.values()}) > 1:
         raise BadData(f"{path} holds grey and RGB images; expected one kind")
-    to = sizes[0] if size is None else size
-    stacked = np.stack([resize_image(image, to) for image in images.values()])
+    shape = sizes[0] if size is None else size
+    stacked = np.stack([resize_image(image, shape) for image in images.values()])
     if stacked.ndim == 3:
         return stacked[:, None]
     return np.ascontiguousarray(np.moveaxis(stacked, -1, 1))

@@ -1,44 +1,39 @@
-"""How strongly predictions contradict the masks, image by image."""
+"""How strongly predictions contradict the masks, per image."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from jaxtyping import Float, Integer
 
 from evaluation.confusion import confusion
 from evaluation.core.classes import UNLABELLED, Classes
-from evaluation.core.types import (
-    Array,
-    Counts,
-    Labels,
-    Map,
-)
+from evaluation.core.types import Array, Counts, Labels, Map
 
-Measure = Float[np.ndarray, "image"]
+PerImage = Float[np.ndarray, "image"]
 Pixels = Integer[np.ndarray, "image"]
 
 
 @dataclass(frozen=True)
 class Disagreement:
-    """What predictions say of masks; NaN where an image has no scored pixel.
+    """Disagreement of predictions with masks, per image; NaN where no pixel is scored.
 
     Args:
-        score: mean probability that the other scored classes got, 0 to 1.
+        score: mean probability of the other scored classes, 0 to 1.
         log_loss: mean negative log-likelihood of the mask, in nats.
         share: of the scored pixels, those where the likeliest scored class is another one.
         pixels: how many are scored.
         counts: scored pixels by the mask's class and the likeliest one.
     """
 
-    score: Measure
-    log_loss: Measure
-    share: Measure
+    score: PerImage
+    log_loss: PerImage
+    share: PerImage
     pixels: Pixels
     counts: Counts
 
-    def main_confusion(self, place: int) -> tuple[int, int] | None:
-        """Return the most frequent (mask, prediction) that differ in an image; None if all agree."""
-        wrong = self.counts[place] * ~np.eye(self.counts.shape[1], dtype=bool)
+    def main_confusion(self, index: int) -> tuple[int, int] | None:
+        """Return an image's most frequent (mask, prediction) that differ; None if all agree."""
+        wrong = self.counts[index] * ~np.eye(self.counts.shape[1], dtype=bool)
         if not wrong.any():
             return None
         true, pred = np.unravel_index(wrong.argmax(), wrong.shape)
@@ -48,56 +43,52 @@ class Disagreement:
 def disagreement(maps: Map, masks: Labels, *, classes: Classes, floor: float) -> Disagreement:
     """Compare masks with probability maps on the scored pixels.
 
-    The ignored class is taken out of the maps first: "nobody would label this" is no objection to
-    the label that somebody gave.
+    The ignored class is taken out of the maps first: predicting it does not contradict a label.
 
     Args:
-        maps: probabilities (image, class, row, col), of models that did not see the images.
-        masks: class index per pixel, (image, row, col), 255 where there is none.
+        maps: probabilities (image, class, row, col), of models that were not trained on the images.
+        masks: class index per pixel, (image, row, col), 255 where unlabelled.
         classes: how many there are, and which is ignored.
         floor: smaller probabilities are raised to it before their logarithm.
     """
-    maps = among_scored(maps, classes)
+    maps = scored_probabilities(maps, classes)
     scored = masks != UNLABELLED
     if classes.ignore is not None:
         scored &= masks != classes.ignore
     labels = np.where(scored, masks, classes.scored[0]).astype(np.int64)
-    given = np.take_along_axis(maps, labels[:, None], axis=1)[:, 0]
+    mask_probs = np.take_along_axis(maps, labels[:, None], axis=1)[:, 0]
     pred = maps.argmax(axis=1).astype(np.uint8)
     target = np.where(scored, masks, UNLABELLED).astype(np.uint8)
     return Disagreement(
-        score=_mean(1 - given, scored),
-        log_loss=_mean(-np.log(np.maximum(given, floor)), scored),
+        score=_mean(1 - mask_probs, scored),
+        log_loss=_mean(-np.log(np.maximum(mask_probs, floor)), scored),
         share=_mean(pred != target, scored),
         pixels=scored.sum(axis=(1, 2)),
         counts=confusion(target, pred, classes=len(classes)),
     )
 
 
-def among_scored(maps: Map, classes: Classes) -> Map:
+def scored_probabilities(maps: Map, classes: Classes) -> Map:
     """Return the probabilities given that a pixel is scored; uniform where nothing is left."""
     if classes.ignore is None:
         return maps
     kept = np.ones(len(classes), maps.dtype)
     kept[classes.ignore] = 0
-    left = maps * kept[:, None, None]
-    sums = left.sum(axis=1, keepdims=True)
-    even = (kept / kept.sum())[:, None, None]
-    result: Map = np.where(sums > 0, left / np.where(sums > 0, sums, 1), even)
+    rest = maps * kept[:, None, None]
+    sums = rest.sum(axis=1, keepdims=True)
+    uniform = (kept / kept.sum())[:, None, None]
+    result: Map = np.where(sums > 0, rest / np.where(sums > 0, sums, 1), uniform)
     return result
 
 
-def joined(parts: list[Disagreement]) -> Disagreement:
-    """Put the blocks of a data set together."""
+def concat_blocks(blocks: list[Disagreement]) -> Disagreement:
+    """Join the blocks of a data set."""
     return Disagreement(
-        *(
-            np.concatenate([getattr(part, name) for part in parts])
-            for name in Disagreement.__dataclass_fields__
-        )
+        *(np.concatenate([getattr(b, f.name) for b in blocks]) for f in fields(Disagreement))
     )
 
 
-def _mean(values: Array, scored: Array) -> Measure:
+def _mean(values: Array, scored: Array) -> PerImage:
     pixels = scored.sum(axis=(1, 2))
     sums = np.where(scored, values, 0).sum(axis=(1, 2), dtype=np.float64)
     return np.where(pixels > 0, sums / np.maximum(pixels, 1), np.nan)

@@ -1,7 +1,4 @@
-"""A general `.npz` (images, masks, a group and a source for each image), a `.npy` of images.
-
-The competition's file: training images with masks, and test images alone.
-"""
+"""Read data sets from NumPy files: general and competition `.npz`, and `.npy` of images."""
 
 import difflib
 from collections import Counter
@@ -16,16 +13,17 @@ from evaluation.core.files import array_names, open_array
 from evaluation.core.types import Array
 from members.data.dataset import CHANNELS, DataSet, highest_label
 
-KEY = "images"
-KNOWN = (KEY, "masks", "group", "source", "classes")
-HIGHEST_BYTE = 255
-ALIKE = 0.75
+IMAGES_KEY, COMPETITION_KEY = "images", "training_set"
+KNOWN = (IMAGES_KEY, "masks", "group", "source", "classes")
+COMPETITION_KNOWN = (COMPETITION_KEY, "test_set", "training_group")
+MAX_BYTE = 255
+MIN_SIMILARITY = 0.75
 
 
 def read_npz(path: Path, classes: Classes | None) -> dict[str, DataSet]:
-    """Read `images`, and `masks` (N, H, W), `group` (N,) and `source` (N,) where they are there.
+    """Read `images`, and where present `masks` (N, H, W), `group` (N,), `source` (N,), `classes`.
 
-    `classes`, where it is there, names the labels from 0 upwards; 0 is ignored. Images are
+    `classes` names the labels from 0 upwards; 0 is ignored. Images are
     (N, H, W), (N, H, W, channel) or (N, channel, H, W) with 1 or 3 channels. Ids are the sources,
     numbered where several images have one source; without sources the file's name, numbered.
 
@@ -34,79 +32,76 @@ def read_npz(path: Path, classes: Classes | None) -> dict[str, DataSet]:
         BadLabels: a mask with a label outside the classes.
     """
     names = array_names(path)
-    refuse_misspelt(path, names, KNOWN)
-    images = _channels_first(path, as_bytes(f"{path}: images", open_array(path, KEY)))
+    _check_spelling(path, names, KNOWN)
+    images = _channels_first(path, _to_uint8(f"{path}: images", open_array(path, IMAGES_KEY)))
     masks = groups = None
     if "masks" in names:
-        masks = as_bytes(f"{path}: masks", open_array(path, "masks"))
+        masks = _to_uint8(f"{path}: masks", open_array(path, "masks"))
     if "group" in names:
         groups = as_names(f"{path}: group", open_array(path, "group"), len(images))
     sources = [path.stem] * len(images)
     if "source" in names:
-        named = as_names(f"{path}: source", open_array(path, "source"), len(images))
-        sources = [str(name) for name in named]
+        array = open_array(path, "source")
+        sources = [str(name) for name in as_names(f"{path}: source", array, len(images))]
     if classes is None and "classes" in names:
-        found = open_array(path, "classes")
-        classes = Classes(tuple(as_names(f"{path}: classes", found, len(found)).tolist()), ignore=0)
+        array = open_array(path, "classes")
+        classes = Classes(tuple(as_names(f"{path}: classes", array, len(array)).tolist()), ignore=0)
     if classes is None:
-        classes = MARS if masks is None else classes_of(masks)
-    data = DataSet(images, masks, distinct(sources), groups, classes)
+        classes = MARS if masks is None else infer_classes(masks)
+    data = DataSet(images, masks, number_repeats(sources), groups, classes)
     return {"test" if masks is None else "training": data}
 
 
 def read_stack(path: Path, classes: Classes | None) -> dict[str, DataSet]:
-    """Read a `.npy` of images without labels, shaped as `images` in `read`.
-
-    Raises:
-        BadData: other shapes or types.
-    """
-    images = _channels_first(path, as_bytes(str(path), open_array(path)))
-    ids = distinct([path.stem] * len(images))
+    """Read a `.npy` of images without labels, shaped as `images` in `read_npz`."""
+    images = _channels_first(path, _to_uint8(str(path), open_array(path)))
+    ids = number_repeats([path.stem] * len(images))
     return {"test": DataSet(images, None, ids, None, classes or MARS)}
 
 
-def as_bytes(name: str, array: Array) -> Array:
-    """Return whole numbers 0 to 255 as uint8; nothing is scaled or rounded.
-
-    Raises:
-        BadData: numbers outside, or no whole numbers.
-    """
+def _to_uint8(name: str, array: Array) -> Array:
+    """Return whole numbers 0 to 255 as uint8; nothing is scaled or rounded."""
     if array.dtype == np.uint8:
         return array
     if array.dtype.kind not in "iub":
         raise BadData(f"{name} is {array.dtype}; expected uint8, 0 to 255")
-    if array.size and not (array.min() >= 0 and array.max() <= HIGHEST_BYTE):
+    if array.size and not (array.min() >= 0 and array.max() <= MAX_BYTE):
         raise BadData(f"{name} runs from {array.min()} to {array.max()}; expected 0 to 255")
     return array.astype(np.uint8)
 
 
 def as_names(name: str, array: Array, count: int) -> Array:
-    """Return one string an image; numbers become their digits.
+    """Return one string per image; numbers become their digits.
 
     Raises:
-        BadData: another number of them, or neither strings nor whole numbers.
+        BadData: another length, or neither strings nor whole numbers.
     """
     if array.shape != (count,) or array.dtype.kind not in "USiu":
         raise BadData(
             f"{name} is {array.dtype} of shape {array.shape}; expected {count} strings or whole"
-            " numbers, one an image"
+            " numbers, one per image"
         )
     try:
         words = np.char.decode(array, "utf-8") if array.dtype.kind == "S" else array.astype(np.str_)
         np.char.encode(words, "utf-8")
-    except (ValueError, SystemError) as error:  # the second of numbers that are no characters
+    except (ValueError, SystemError) as error:  # SystemError: invalid code points
         raise BadData(f"{name} holds what is no text ({error}); write it again as UTF-8") from None
     return np.asarray(words)
 
 
-def classes_of(masks: Array) -> Classes:
-    """Name the classes of masks that come without names: the Mars classes where there are five."""
+def infer_classes(masks: Array) -> Classes:
+    """Return the classes of masks without names: the Mars classes where there are five."""
     count = max(highest_label(masks) + 1, 2)
     return MARS if count == len(MARS) else numbered(count, ignore=0)
 
 
-def distinct(names: Sequence[str]) -> tuple[str, ...]:
-    """Number the names where any stands twice: `name-00000`, `name-00001` upwards."""
+def number_repeats(names: Sequence[str]) -> tuple[str, ...]:
+    """Number the names where any repeats.
+
+    Examples:
+        >>> number_repeats(["a", "b", "a"])
+        ('a-00000', 'b-00000', 'a-00001')
+    """
     if len(set(names)) == len(names):
         return tuple(names)
     seen: Counter[str] = Counter()
@@ -117,17 +112,13 @@ def distinct(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(numbered_names)
 
 
-def refuse_misspelt(path: Path, names: Sequence[str], known: Sequence[str]) -> None:
-    """Refuse an array whose name is almost a known one: left out in silence it would be missed.
-
-    Raises:
-        BadData: such a name.
-    """
+def _check_spelling(path: Path, names: Sequence[str], known: Sequence[str]) -> None:
+    """Refuse an array whose name is almost a known one: it would be ignored silently."""
     for name in names:
         missing = [key for key in known if key not in names]
-        meant = difflib.get_close_matches(name, missing, 1, ALIKE) if name not in known else []
-        if meant:
-            raise BadData(f"{path} holds an array {name!r}; expected {meant[0]!r}; rename it")
+        if name not in known:
+            for close in difflib.get_close_matches(name, missing, 1, MIN_SIMILARITY):
+                raise BadData(f"{path} holds an array {name!r}; expected {close!r}; rename it")
 
 
 def _channels_first(path: Path, images: Array) -> Array:
@@ -143,10 +134,6 @@ def _channels_first(path: Path, images: Array) -> Array:
     )
 
 
-COMPETITION_KEY = "training_set"
-COMPETITION_KNOWN = (COMPETITION_KEY, "test_set", "training_group")
-
-
 def read_competition(path: Path, classes: Classes | None) -> dict[str, DataSet]:
     """Read `training_set` (N, 2, H, W), `test_set` (M, H, W) and `training_group` (N,).
 
@@ -157,32 +144,30 @@ def read_competition(path: Path, classes: Classes | None) -> dict[str, DataSet]:
         BadLabels: a mask with a label outside the classes.
     """
     names = array_names(path)
-    refuse_misspelt(path, names, COMPETITION_KNOWN)
-    both = as_bytes(f"{path}: {KEY}", open_array(path, COMPETITION_KEY))
+    _check_spelling(path, names, COMPETITION_KNOWN)
+    both = _to_uint8(f"{path}: {COMPETITION_KEY}", open_array(path, COMPETITION_KEY))
     if both.ndim != 4 or both.shape[1] != 2:
         raise BadData(
-            f"{path}: {KEY} has shape {both.shape}; expected (N, 2, H, W), image and mask"
+            f"{path}: {COMPETITION_KEY} has shape {both.shape}; expected (N, 2, H, W), image and"
+            " mask"
         )
     images, masks = both[:, :1], both[:, 1]
     groups = None
     if "training_group" in names:
         groups = as_names(f"{path}: training_group", open_array(path, "training_group"), len(both))
-    classes = classes_of(masks) if classes is None else classes
+    classes = infer_classes(masks) if classes is None else classes
     ids = tuple(f"train-{index:05d}" for index in range(len(both)))
     sets = {"training": DataSet(images, masks, ids, groups, classes)}
-    if "test_set" in names:
-        sets |= _test(path, (both.shape[2], both.shape[3]), classes)
-    return sets
-
-
-def _test(path: Path, shape: tuple[int, int], classes: Classes) -> dict[str, DataSet]:
-    images = as_bytes(f"{path}: test_set", open_array(path, "test_set"))
-    if images.ndim != 3 or images.shape[1:] != shape:
+    if "test_set" not in names:
+        return sets
+    test = _to_uint8(f"{path}: test_set", open_array(path, "test_set"))
+    rows, cols = both.shape[2:]
+    if test.ndim != 3 or test.shape[1:] != (rows, cols):
         raise BadData(
-            f"{path}: test_set has shape {images.shape}; expected (M, {shape[0]}, {shape[1]})"
+            f"{path}: test_set has shape {test.shape}; expected (M, {rows}, {cols})"
             " like the training images"
         )
-    if not len(images):
-        return {}
-    ids = tuple(f"test-{index:05d}" for index in range(len(images)))
-    return {"test": DataSet(images[:, None], None, ids, None, classes)}
+    if len(test):
+        ids = tuple(f"test-{index:05d}" for index in range(len(test)))
+        sets["test"] = DataSet(test[:, None], None, ids, None, classes)
+    return sets

@@ -1,1 +1,1 @@
-"""Maps of other people's networks: their formats, what is odd about them, and how it is mended."""
+"""Probability maps of other people's networks: their formats, their problems, and repairs."""

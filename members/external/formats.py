@@ -1,13 +1,11 @@
-"""Any form that maps come in: stacks, one file an image, nnU-Net's volumes, Zarr, label maps.
+"""Open external maps: stacks, one file per image, nnU-Net's volumes, Zarr arrays, label maps."""
 
-Maps with one file an image or case; the names are the ids.
-"""
-
-from collections.abc import Iterable, Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 
@@ -17,16 +15,96 @@ from evaluation.core.files import array_names, check_no_external_links, open_arr
 from evaluation.core.types import Array
 from members.data.image_folder import open_image
 from members.data.npz_files import as_names
-from members.external.zarr_arrays import is_zarr, open_zarr
 
 SUFFIXES = (".npy", ".npz", ".png")
-FILES_LABEL_AXES, FILES_MAP_AXES, VOLUME_AXES = 2, 3, 4
+ZARR_FILES = ("zarr.json", ".zarray")
 PNG_MODES = ("L", "P", "1", "I;16", "I")
+IDS = "ids"
+LABEL_AXES, MAP_AXES = 3, 4
+"""Of a stack; a file of one image has one fewer, and a volume as many as a stack of maps."""
+
+
+class ExternalMaps(ABC):
+    """Maps as they were given, read by indices of images.
+
+    Attributes:
+        name: what errors call them: the file or folder.
+        ids: one per image; None where nothing says which images these are.
+    """
+
+    name: str
+    ids: tuple[str, ...] | None
+
+    @property
+    @abstractmethod
+    def size(self) -> tuple[int, ...]:
+        """Images, channels, rows, cols; without channels for labels."""
+
+    @property
+    @abstractmethod
+    def dtype(self) -> str:
+        """The type of the values on disk."""
+
+    @property
+    def is_labels(self) -> bool:
+        """Whether they are class indices (image, row, col), not a value per class."""
+        return len(self.size) == LABEL_AXES
+
+    @abstractmethod
+    def read(self, indices: Array) -> Array:
+        """Read images as they were given; called from several threads at once."""
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where one image's maps lie.
+class StackedMaps(ExternalMaps):
+    """All images in one array: `.npy`, `.npz` or Zarr.
+
+    Args:
+        name: the file.
+        array: (image, channel, row, col) of floating point or uint8, or (image, row, col) of
+            integers; on disk until it is read.
+        ids: where the file holds any.
+
+    Raises:
+        BadMaps: another shape or type, an empty array, or ids of another number.
+    """
+
+    name: str
+    array: Any
+    ids: tuple[str, ...] | None
+
+    def __post_init__(self) -> None:
+        """Check what can be seen without reading values."""
+        shape, dtype = self.array.shape, self.array.dtype
+        if 0 in shape or not _is_valid(shape, dtype, LABEL_AXES, (MAP_AXES,)):
+            raise BadMaps(
+                f"{self.name} is {dtype} of shape {tuple(shape)}; expected (image, class, row,"
+                " col) of floating point, or of uint8 scaled by 255, or integer labels (image,"
+                " row, col)"
+            )
+        if self.ids is not None and len(self.ids) != shape[0]:
+            raise BadMaps(
+                f"{self.name} holds {len(self.ids)} ids for {shape[0]} images; expected one each"
+            )
+
+    @property
+    def size(self) -> tuple[int, ...]:
+        """Images, channels, rows, cols; without channels for labels."""
+        return tuple(self.array.shape)
+
+    @property
+    def dtype(self) -> str:
+        """The type of the values on disk."""
+        return str(self.array.dtype)
+
+    def read(self, indices: Array) -> Array:
+        """Read images."""
+        return np.asarray(self.array[indices])
+
+
+@dataclass(frozen=True)
+class ImageSource:
+    """Where the maps of one image are.
 
     Args:
         id: of the image: the file's name, with the slice's number where there are several.
@@ -40,211 +118,63 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Files:
-    """Maps of many files.
+class MapFiles(ExternalMaps):
+    """Maps in one file per image or case.
 
     Args:
-        places: one an image.
+        sources: one per image.
         name: what errors call them.
+
+    Raises:
+        BadMaps: a first file that holds no maps, or ids that repeat.
     """
 
-    places: tuple[Place, ...]
+    sources: tuple[ImageSource, ...]
     name: str
 
     def __post_init__(self) -> None:
-        """Refuse a first file that is no map, and ids that stand twice."""
-        self._first  # noqa: B018  # opened here, so that a bad one is refused before work
+        """Check the first file and the ids before any work."""
+        self._first  # noqa: B018  # a bad file is refused here
         known: dict[str, Path] = {}
-        for place in self.places:
-            if place.id in known:
-                raise BadMaps(f"{place.file} and {known[place.id]} are both of {place.id!r}")
-            known[place.id] = place.file
+        for source in self.sources:
+            if source.id in known:
+                raise BadMaps(f"{source.file} and {known[source.id]} are both of {source.id!r}")
+            known[source.id] = source.file
 
     @property
-    def ids(self) -> tuple[str, ...]:
-        """One an image."""
-        return tuple(place.id for place in self.places)
+    def ids(self) -> tuple[str, ...]:  # type: ignore[override]
+        """One per image."""
+        return tuple(source.id for source in self.sources)
 
     @property
-    def labels(self) -> bool:
-        """Tell whether they are class indices."""
-        return self._first.ndim == FILES_LABEL_AXES
+    def size(self) -> tuple[int, ...]:
+        """Images, and the channels, rows and cols of the first."""
+        return (len(self.sources), *self._first.shape)
 
     @property
     def dtype(self) -> str:
         """The type of the first image's values."""
         return str(self._first.dtype)
 
-    @property
-    def size(self) -> tuple[int, ...]:
-        """Images, and the channels, rows and cols of the first."""
-        return (len(self.places), *self._first.shape)
-
     @cached_property
     def _first(self) -> Array:
-        return next(_read(self.places[:1]))
+        return next(_read_sources(self.sources[:1]))
 
-    def read(self, places: Array) -> Array:
-        """Read some images.
+    def read(self, indices: Array) -> Array:
+        """Read images.
 
         Raises:
             BadMaps: one of another size or type than the first.
         """
-        chosen = [self.places[place] for place in places]
-        found = list(_read(chosen))
-        first = self._first
-        for place, values in zip(chosen, found, strict=True):
-            if values.shape != first.shape or values.dtype != first.dtype:
+        sources = [self.sources[index] for index in indices]
+        arrays, first = list(_read_sources(sources)), self._first
+        for source, array in zip(sources, arrays, strict=True):
+            if array.shape != first.shape or array.dtype != first.dtype:
                 raise BadMaps(
-                    f"{place.file} holds {values.dtype} of shape {values.shape}; expected"
-                    f" {first.dtype} of shape {first.shape} as in {self.places[0].file}"
+                    f"{source.file} holds {array.dtype} of shape {array.shape}; expected"
+                    f" {first.dtype} of shape {first.shape} as in {self.sources[0].file}"
                 )
-        return np.stack(found)
-
-
-def image_files(files: Iterable[Path]) -> Iterator[Place]:
-    """List the images of files; nnU-Net's `.npz` may hold several, one a slice.
-
-    nnU-Net (version 2, `--save_probabilities`) writes `CASE.npz` with `probabilities` (class,
-    slice, row, col). A case of one slice is one image, CASE; more are CASE-0, CASE-1, ...
-
-    Raises:
-        BadData: a file that is missing or damaged.
-    """
-    for file in files:
-        shape = _shape(file) if file.suffix == ".npz" else ()
-        if len(shape) != VOLUME_AXES:
-            yield Place(file.stem, file, None)
-        elif shape[1] == 1:
-            yield Place(file.stem, file, 0)
-        else:
-            yield from (Place(f"{file.stem}-{index}", file, index) for index in range(shape[1]))
-
-
-def _read(places: Sequence[Place]) -> Iterator[Array]:
-    """Read images; neighbours in one file open it once."""
-    file, opened = None, np.empty(0)
-    for place in places:
-        if place.file != file:
-            file, opened = place.file, _opened(place.file)
-        yield np.asarray(opened if place.slice is None else opened[:, place.slice])
-
-
-def _opened(file: Path) -> Array:
-    if file.suffix == ".png":
-        image = open_image(file)
-        if image.mode not in PNG_MODES:
-            raise BadMaps(f"{file} is {image.mode}; expected one channel of class indices")
-        return np.asarray(image).astype(np.int32)
-    opened = open_array(file)
-    axes, kind = opened.ndim, opened.dtype.kind
-    maps = axes in (FILES_MAP_AXES, VOLUME_AXES) and (kind == "f" or opened.dtype == np.uint8)
-    if not maps and not (axes == FILES_LABEL_AXES and kind in "iu"):
-        raise BadMaps(
-            f"{file} is {opened.dtype} of shape {opened.shape}; expected (class, row, col) of"
-            " floating point, or of uint8 scaled by 255, or integer labels (row, col)"
-        )
-    return opened
-
-
-def _shape(file: Path) -> tuple[int, ...]:
-    """Return the shape of the one array of a `.npz` from its head, without unpacking it."""
-    names = array_names(file)
-    if len(names) != 1:
-        raise BadMaps(f"{file} holds {', '.join(names) or 'nothing'}; expected one array a file")
-    return header_of(file, names[0]).shape
-
-
-IDS = "ids"
-LABEL_AXES, MAP_AXES = 3, 4
-
-
-@runtime_checkable
-class ExternalMaps(Protocol):
-    """Maps as they were given, read by places of images."""
-
-    @property
-    def name(self) -> str:
-        """What errors call them: the file or folder."""
-        ...
-
-    @property
-    def ids(self) -> tuple[str, ...] | None:
-        """One an image; None where nothing says which images these are."""
-        ...
-
-    @property
-    def labels(self) -> bool:
-        """Tell whether they are class indices (image, row, col), not values a class."""
-        ...
-
-    @property
-    def dtype(self) -> str:
-        """The type of the values on disk."""
-        ...
-
-    @property
-    def size(self) -> tuple[int, ...]:
-        """Images, channels, rows, cols; without channels for labels."""
-        ...
-
-    def read(self, places: Array) -> Array:
-        """Read some images as they were given; called from several threads at once."""
-        ...
-
-
-@dataclass(frozen=True)
-class Stack:
-    """All images in one array, `.npy`, `.npz` or Zarr.
-
-    Args:
-        name: the file.
-        array: (image, channel, row, col) of floating point or uint8, or (image, row, col) of
-            integers; on disk until it is read.
-        ids: where the file holds any.
-
-    Raises:
-        BadMaps: another shape or type, nothing inside, or ids of another number.
-    """
-
-    name: str
-    array: Any
-    ids: tuple[str, ...] | None
-
-    def __post_init__(self) -> None:
-        """Check what can be seen without reading values."""
-        shape, dtype = self.array.shape, self.array.dtype
-        labels = len(shape) == LABEL_AXES and dtype.kind in "iu"
-        maps = len(shape) == MAP_AXES and (dtype.kind == "f" or dtype == np.uint8)
-        if 0 in shape or not (labels or maps):
-            raise BadMaps(
-                f"{self.name} is {dtype} of shape {tuple(shape)}; expected (image, class, row,"
-                " col) of floating point, or of uint8 scaled by 255, or integer labels (image,"
-                " row, col)"
-            )
-        if self.ids is not None and len(self.ids) != shape[0]:
-            raise BadMaps(
-                f"{self.name} holds {len(self.ids)} ids for {shape[0]} images; expected one each"
-            )
-
-    @property
-    def labels(self) -> bool:
-        """Tell whether they are class indices."""
-        return len(self.array.shape) == LABEL_AXES
-
-    @property
-    def dtype(self) -> str:
-        """The type of the values on disk."""
-        return str(self.array.dtype)
-
-    @property
-    def size(self) -> tuple[int, ...]:
-        """Images, channels, rows, cols; without channels for labels."""
-        return tuple(self.array.shape)
-
-    def read(self, places: Array) -> Array:
-        """Read some images."""
-        return np.asarray(self.array[places])
+        return np.stack(arrays)
 
 
 def open_external(paths: Sequence[Path]) -> ExternalMaps:
@@ -258,48 +188,103 @@ def open_external(paths: Sequence[Path]) -> ExternalMaps:
         BadData: a file that is missing or damaged.
         BadMaps: files that are neither, or do not belong together.
     """
-    if len(paths) == 1 and is_zarr(paths[0]):
+    if len(paths) == 1 and any((paths[0] / name).is_file() for name in ZARR_FILES):
+        from members.external.zarr_arrays import open_zarr
+
         array = open_zarr(paths[0])
         ids = None if array.ids is None else tuple(map(str, array.ids))
-        return Stack(str(paths[0]), array, ids)
-    files = [file for path in paths for file in (_listed(path) if path.is_dir() else [path])]
-    strange = [file for file in files if file.suffix not in SUFFIXES]
-    if strange:
-        raise BadMaps(f"{strange[0]} is no map file; expected {', '.join(SUFFIXES)} or Zarr")
+        return StackedMaps(str(paths[0]), array, ids)
+    files = [file for path in paths for file in (_list_files(path) if path.is_dir() else [path])]
+    unknown = [file for file in files if file.suffix not in SUFFIXES]
+    if unknown:
+        raise BadMaps(f"{unknown[0]} is no map file; expected {', '.join(SUFFIXES)} or Zarr")
     if len(paths) == 1 and files == list(paths) and files[0].suffix != ".png":
-        stack = _stack(files[0])
+        stack = _open_stack(files[0])
         if stack is not None:
             return stack
-    return Files(tuple(image_files(files)), str(paths[0]))
+    return MapFiles(tuple(s for file in files for s in _sources(file)), str(paths[0]))
 
 
-def _stack(file: Path) -> Stack | None:
+def _open_stack(file: Path) -> StackedMaps | None:
     """Return a stack; None where the file holds one image or case."""
     if file.suffix == ".npy":
         array = open_array(file)
-        one = array.ndim == LABEL_AXES and array.dtype.kind == "f"
-        return None if one else Stack(str(file), array, None)
+        is_one_image = array.ndim == LABEL_AXES and array.dtype.kind == "f"
+        return None if is_one_image else StackedMaps(str(file), array, None)
     names = array_names(file)
     values = [name for name in names if name != IDS]
     if values == ["probabilities"] and IDS not in names:
-        return None  # nnU-Net's, one case a file
+        return None  # nnU-Net's, one case per file
     ids = open_array(file, IDS) if IDS in names else None
     if len(values) != 1:
         raise BadMaps(
             f"{file} holds {', '.join(names) or 'nothing'}; expected one array, and ids if known"
         )
     array = open_array(file, values[0])
-    told = None if ids is None else tuple(as_names(f"{file}: ids", ids, len(ids)).tolist())
-    return Stack(str(file), array, told)
+    names_of = None if ids is None else tuple(as_names(f"{file}: ids", ids, len(ids)).tolist())
+    return StackedMaps(str(file), array, names_of)
 
 
-def _listed(folder: Path) -> list[Path]:
+def _list_files(folder: Path) -> list[Path]:
     check_no_external_links(folder)
-    found = sorted(file for file in folder.iterdir() if file.suffix in SUFFIXES)
-    kinds = {file.suffix for file in found}
-    if len(kinds) != 1:
+    files = sorted(file for file in folder.iterdir() if file.suffix in SUFFIXES)
+    suffixes = {file.suffix for file in files}
+    if len(suffixes) != 1:
         raise BadMaps(
-            f"{folder} holds {', '.join(sorted(kinds)) or 'no map'} files; expected one kind of"
+            f"{folder} holds {', '.join(sorted(suffixes)) or 'no map'} files; expected one kind of"
             f" {', '.join(SUFFIXES)}"
         )
-    return found
+    return files
+
+
+def _sources(file: Path) -> Iterator[ImageSource]:
+    """List the images of a file: several, one per slice, in a volume of nnU-Net's.
+
+    nnU-Net (version 2, `--save_probabilities`) writes `CASE.npz` with `probabilities` (class,
+    slice, row, col). A case of one slice is one image, CASE; more are CASE-0, CASE-1, ...
+    """
+    shape: tuple[int, ...] = ()
+    if file.suffix == ".npz":
+        names = array_names(file)
+        if len(names) != 1:
+            raise BadMaps(
+                f"{file} holds {', '.join(names) or 'nothing'}; expected one array per file"
+            )
+        shape = header_of(file, names[0]).shape
+    if len(shape) != MAP_AXES:
+        yield ImageSource(file.stem, file, None)
+    elif shape[1] == 1:
+        yield ImageSource(file.stem, file, 0)
+    else:
+        yield from (ImageSource(f"{file.stem}-{index}", file, index) for index in range(shape[1]))
+
+
+def _read_sources(sources: Sequence[ImageSource]) -> Iterator[Array]:
+    """Read images; neighbours in one file open it once."""
+    file, opened = None, np.empty(0)
+    for source in sources:
+        if source.file != file:
+            file, opened = source.file, _open_file(source.file)
+        yield np.asarray(opened if source.slice is None else opened[:, source.slice])
+
+
+def _open_file(file: Path) -> Array:
+    if file.suffix == ".png":
+        image = open_image(file)
+        if image.mode not in PNG_MODES:
+            raise BadMaps(f"{file} is {image.mode}; expected one channel of class indices")
+        return np.asarray(image).astype(np.int32)
+    opened = open_array(file)
+    if not _is_valid(opened.shape, opened.dtype, LABEL_AXES - 1, (MAP_AXES - 1, MAP_AXES)):
+        raise BadMaps(
+            f"{file} is {opened.dtype} of shape {opened.shape}; expected (class, row, col) of"
+            " floating point, or of uint8 scaled by 255, or integer labels (row, col)"
+        )
+    return opened
+
+
+def _is_valid(
+    shape: tuple[int, ...], dtype: np.dtype[Any], label_axes: int, map_axes: tuple[int, ...]
+) -> bool:
+    is_maps = len(shape) in map_axes and (dtype.kind == "f" or dtype == np.uint8)
+    return is_maps or (len(shape) == label_axes and dtype.kind in "iu")

@@ -1,9 +1,4 @@
-"""What is odd about foreign maps, with the evidence, and what mends it.
-
-Which foreign image is which of ours.
-
-From foreign values to maps of ours.
-"""
+"""Inspect external maps: match them with a run's images, list their problems, and repair them."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,103 +16,110 @@ from members.external.layout_inference import (
     Order,
     Orientation,
     agreement_tables,
-    explained,
+    describe_match,
     infer_layout,
+    order_by_size,
     orientations,
-    without_comparison,
 )
 from members.external.values import (
     AS_THEY_ARE,
     Scale,
     ValueRange,
     classify_range,
-    probabilities,
-    scaled,
+    to_float32,
+    to_probabilities,
     value_range,
 )
 
 
-def match_by_id(foreign: ExternalMaps, ids: Sequence[str]) -> tuple[Array, str]:
-    """Find the place of each of our images among the foreign ones.
+def match_by_id(external: ExternalMaps, ids: Sequence[str]) -> tuple[Array, str]:
+    """Return the index of each image of a split among the external ones, and the problem.
 
-    Without ids a stack must hold the images of the split in its order.
-
-    Returns:
-        The places, and what is odd: foreign images that are none of ours; empty for nothing.
+    The problem is external images that are not in the split; empty for none. Without ids a stack
+    must hold the images of the split in its order.
 
     Raises:
         BadMaps: images that are missing.
+
+    Examples:
+        >>> from members.external.formats import StackedMaps
+        >>> stack = StackedMaps("maps.npz", np.ones((3, 2, 4, 4)), ("b", "x", "a"))
+        >>> match_by_id(stack, ["a", "b"])[0]
+        array([2, 0])
     """
-    count = foreign.size[0]
-    if foreign.ids is None:
+    count = external.size[0]
+    if external.ids is None:
         if count != len(ids):
             raise BadMaps(
-                f"{foreign.name} holds {count} images without ids; expected the split's"
-                f" {len(ids)}, in its order: give a .npz with ids, or one file an image"
+                f"{external.name} holds {count} images without ids; expected the split's"
+                f" {len(ids)}, in its order: give a .npz with ids, or one file per image"
             )
         return np.arange(count), ""
-    place_of = {name: place for place, name in enumerate(foreign.ids)}
-    if len(place_of) < count:
-        raise BadMaps(f"{foreign.name} holds ids that repeat; expected distinct ids")
-    missing = [name for name in ids if name not in place_of]
+    index_of = {name: index for index, name in enumerate(external.ids)}
+    if len(index_of) < count:
+        raise BadMaps(f"{external.name} holds ids that repeat; expected distinct ids")
+    missing = [name for name in ids if name not in index_of]
     if missing:
         raise BadMaps(
-            f"{foreign.name} lacks {len(missing)} of {len(ids)} images (first: {missing[0]!r};"
-            f" its own are {foreign.ids[0]!r}, ...); name each as in the split's index.csv"
+            f"{external.name} lacks {len(missing)} of {len(ids)} images (first: {missing[0]!r};"
+            f" its own are {external.ids[0]!r}, ...); name each as in the split's index.csv"
         )
-    ours = set(ids)
-    extra = [name for name in foreign.ids if name not in ours]
-    odd = f"ids that do not match: {len(extra)} of {count} images are none of the split"
-    return np.array([place_of[name] for name in ids]), (
-        f"{odd} (first: {extra[0]!r})" if extra else ""
+    known = set(ids)
+    extra = [name for name in external.ids if name not in known]
+    problem = (
+        f"ids that do not match: {len(extra)} of {count} images are not in the split"
+        f" (first: {extra[0]!r})"
+        if extra
+        else ""
     )
+    return np.array([index_of[name] for name in ids]), problem
 
 
 @dataclass(frozen=True)
 class Repair:
-    """What turns foreign values into maps of ours.
+    """What turns external values into maps of the run.
 
     Args:
         channels: how many labels there are to make channels of; None for values.
         dtype: of the values on disk.
         scale: what makes them probabilities.
-        turn: of rows and columns.
+        orientation: of rows and columns.
         order: the channel of each class.
     """
 
     channels: int | None
     dtype: str
     scale: Scale
-    turn: Orientation
+    orientation: Orientation
     order: Order
 
-    def document(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return it as JSON values."""
-        return {"scale": self.scale, "turn": str(self.turn), "order": list(self.order)}
+        return {"scale": self.scale, "turn": str(self.orientation), "order": list(self.order)}
 
     def __call__(self, values: Array) -> Map:
         """Return probabilities (image, class, row, col), float32."""
         if self.channels is not None:
-            known = np.arange(self.channels)[:, None, None]
-            maps = (values[:, None] == known).astype(np.float32)
+            labels = np.arange(self.channels)[:, None, None]
+            maps = (values[:, None] == labels).astype(np.float32)
         else:
-            maps = probabilities(scaled(values, self.dtype), self.scale)
+            maps = to_probabilities(to_float32(values, self.dtype), self.scale)
         pairs = [(c, channel) for c, channel in enumerate(self.order) if channel is not None]
-        to, of = (list(part) for part in zip(*pairs, strict=True))
-        placed = np.zeros((len(maps), len(self.order), *maps.shape[2:]), np.float32)
-        placed[:, to] = maps[:, of]
+        classes, channels = (list(part) for part in zip(*pairs, strict=True))
+        ordered = np.zeros((len(maps), len(self.order), *maps.shape[2:]), np.float32)
+        ordered[:, classes] = maps[:, channels]
         if len(pairs) < maps.shape[1]:
-            placed = probabilities(placed, AS_THEY_ARE)
-        return np.ascontiguousarray(self.turn(placed))
+            ordered = to_probabilities(ordered, AS_THEY_ARE)
+        return np.ascontiguousarray(self.orientation(ordered))
 
 
 @dataclass(frozen=True)
 class KnownMaps:
-    """Labels to compare foreign maps with.
+    """Labels to compare external maps with.
 
     Args:
-        name: what they are, in words.
-        labels: gives them for places of our images; 255 where they do not count.
+        name: what messages call them.
+        labels: gives them for indices of the run's images; 255 where they do not count.
     """
 
     name: str
@@ -126,107 +128,114 @@ class KnownMaps:
 
 @dataclass(frozen=True)
 class InspectionReport:
-    """What an examination found.
+    """The problems of external maps, and their repair.
 
     Args:
-        oddities: kind and evidence of each, mended by `repair`.
+        problems: kind and evidence of each, which `repair` solves.
         notes: what else a user should know.
-        repair: makes the maps; does as little as possible where nothing is odd.
-        doubtful: an oddity is told from agreement alone, so that a bad member may look like it.
+        repair: makes the maps; does as little as possible where there is no problem.
+        ambiguous: a problem was inferred from agreement alone, so a bad member may look like it.
     """
 
-    oddities: tuple[str, ...]
+    problems: tuple[str, ...]
     notes: tuple[str, ...]
     repair: Repair
-    doubtful: bool
+    ambiguous: bool
 
 
 def inspect_maps(
-    foreign: ExternalMaps,
-    places: Array,
+    external: ExternalMaps,
+    indices: Array,
     *,
     classes: Classes,
     shape: tuple[int, int],
     known: KnownMaps | None,
     as_is: bool = False,
 ) -> InspectionReport:
-    """Look for all that is odd before anything is written.
+    """Find all problems before anything is written.
 
     Args:
-        foreign: the maps.
-        places: the foreign place of each of our images.
-        classes: ours.
-        shape: rows and columns of our images.
+        external: the maps.
+        indices: the external index of each of the run's images.
+        classes: of the run.
+        shape: rows and columns of the run's images.
         known: what to compare with; None skips what needs it, and says so.
-        as_is: note what agreement alone tells, and leave it.
+        as_is: keep what agreement alone calls a problem, and note it.
 
     Raises:
-        BadMaps: what cannot be mended: NaN, another size, another number of classes that
-            nothing explains, labels that are none.
+        BadMaps: what cannot be repaired: NaN, another size, another number of classes that
+            nothing explains, labels out of range.
     """
-    rows, cols = foreign.size[-2:]
-    ways = orientations((rows, cols), shape)
-    if not ways:
+    rows, cols = external.size[-2:]
+    fitting = orientations((rows, cols), shape)
+    if not fitting:
         raise BadMaps(
-            f"{foreign.name} holds images of {rows} x {cols} pixels; expected"
+            f"{external.name} holds images of {rows} x {cols} pixels; expected"
             f" {shape[0]} x {shape[1]}"
         )
-    found = value_range(foreign)
-    channels = _channels(foreign, found, len(classes))
-    scale, odd = AS_THEY_ARE, ""
-    if not foreign.labels:
-        scale, odd = classify_range(found, classes=channels, dtype=foreign.dtype)
-    given = LayoutCandidates(foreign, ways, channels, classes, found)
-    told = None if known is None else _compared(given, places, known)
-    turn, said, note, doubtful = ways[0], "", "", False
+    values = value_range(external)
+    channels = _num_channels(external, values, len(classes))
+    scale, value_problem = AS_THEY_ARE, ""
+    if not external.is_labels:
+        scale, value_problem = classify_range(values, classes=channels, dtype=external.dtype)
+    candidates = LayoutCandidates(external, fitting, channels, classes, values)
+    match = None if known is None else _compare(candidates, indices, known)
+    orientation, layout_problem, note, ambiguous = fitting[0], "", "", False
     order: Order = tuple(range(len(classes)))
-    if known is None or told is None:
+    if known is None or match is None:
         why = "there are no other members and no target" if known is None else "too few images"
         note = f"order of classes and direction of axes were not examined: {why}"
-        order, said = without_comparison(given)
-    elif given.forced or (told.certain and told.credible):
-        said = explained(given, told, known.name)
-        doubtful = not given.forced
-        if doubtful and as_is:
-            note, said = f"taken as they are: {said}", ""
+        order, layout_problem = order_by_size(candidates)
+    elif candidates.forced or (match.certain and match.credible):
+        layout_problem = describe_match(candidates, match, known.name)
+        ambiguous = not candidates.forced
+        if ambiguous and as_is:
+            note, layout_problem = f"taken as they are: {layout_problem}", ""
         else:
-            turn, order = ways[told.turn], told.order
-    elif told.plain < told.chance:
+            orientation, order = fitting[match.orientation], match.order
+    elif match.plain < match.chance:
         note = (
-            f"agrees with {known.name} in {told.plain:.2f} of each class's pixels, no more than by"
+            f"agrees with {known.name} in {match.plain:.2f} of each class's pixels, no more than by"
             " chance: are these maps of these images, in this order?"
         )
-    repair = Repair(channels if foreign.labels else None, foreign.dtype, scale, turn, order)
-    oddities, notes = (tuple(line for line in lines if line) for lines in ((odd, said), (note,)))
-    return InspectionReport(oddities, notes, repair, doubtful)
+    return InspectionReport(
+        problems=tuple(line for line in (value_problem, layout_problem) if line),
+        notes=(note,) if note else (),
+        repair=Repair(
+            channels if external.is_labels else None, external.dtype, scale, orientation, order
+        ),
+        ambiguous=ambiguous,
+    )
 
 
-def _channels(foreign: ExternalMaps, found: ValueRange, count: int) -> int:
+def _num_channels(external: ExternalMaps, values: ValueRange, count: int) -> int:
     """Return how many channels the maps have; labels have as many as they name."""
-    if not foreign.labels:
-        channels = foreign.size[1]
+    if not external.is_labels:
+        channels = external.size[1]
         if abs(channels - count) > 1:
-            raise BadMaps(f"{foreign.name} holds {channels} classes; expected {count}")
+            raise BadMaps(f"{external.name} holds {channels} classes; expected {count}")
         return channels
-    if found.low < 0 or found.high > count:
+    if values.low < 0 or values.high > count:
         raise BadMaps(
-            f"{foreign.name} holds labels from {found.low:g} to {found.high:g}; expected 0 to"
+            f"{external.name} holds labels from {values.low:g} to {values.high:g}; expected 0 to"
             f" {count - 1}"
         )
-    return max(count, int(found.high) + 1)
+    return max(count, int(values.high) + 1)
 
 
-def _compared(given: LayoutCandidates, places: Array, known: KnownMaps) -> LayoutMatch | None:
+def _compare(candidates: LayoutCandidates, indices: Array, known: KnownMaps) -> LayoutMatch | None:
+    external = candidates.external
+
     def labels(of: Array) -> Array:
-        values = given.foreign.read(places[of])
-        return values if given.foreign.labels else values.argmax(axis=1)
+        values = external.read(indices[of])
+        return values if external.is_labels else values.argmax(axis=1)
 
-    counted = agreement_tables(
+    tables = agreement_tables(
         labels,
         known.labels,
-        given.ways,
-        images=len(places),
-        channels=given.channels,
-        classes=len(given.classes),
+        candidates.orientations,
+        images=len(indices),
+        channels=candidates.channels,
+        classes=len(candidates.classes),
     )
-    return infer_layout(counted)
+    return infer_layout(tables)

@@ -1,4 +1,4 @@
-"""What foreign values are: probabilities, or what can be made into them."""
+"""What external values are: probabilities, or what can be made into them."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,9 +8,8 @@ import numpy as np
 from evaluation.core.blocks import map_blocks
 from evaluation.core.errors import BadMaps
 from evaluation.core.types import Array
-from members.chunks import STEPS_UINT8
 from members.external.formats import ExternalMaps
-from members.probabilities import sum_tolerance
+from members.probabilities import STEPS_UINT8, sum_tolerance
 
 Scale = Literal["as they are", "softmax", "divide by the sum"]
 
@@ -19,25 +18,18 @@ SOFTMAX: Scale = "softmax"
 BY_THE_SUM: Scale = "divide by the sum"
 
 SUM_TOLERANCE = 5e-3
-"""What half precision somewhere on the way may cost; wider where the file's own type is coarser."""
+"""What half precision at any stage may cost; wider where the file's own type is coarser."""
 
-BEYOND = 1e-3
+RANGE_TOLERANCE = 1e-3
 """How far a probability may lie outside 0 to 1."""
 
-EVEN = 0.01
+UNIFORM_SUM = 0.01
 """Sums whose range is a smaller share of the largest are of numbers that were scaled together."""
 
 
 @dataclass(frozen=True)
 class ValueRange:
-    """What was found in all values.
-
-    Args:
-        low: the smallest.
-        high: the largest.
-        low_sum: the smallest sum of a pixel's classes.
-        high_sum: the largest.
-    """
+    """The extremes of all values, and of the sums of each pixel's classes."""
 
     low: float
     high: float
@@ -45,7 +37,7 @@ class ValueRange:
     high_sum: float
 
 
-def scaled(values: Array, dtype: str) -> Array:
+def to_float32(values: Array, dtype: str) -> Array:
     """Return values (image, class, row, col) as float32; uint8 holds 255 times the values."""
     if dtype == "uint8":
         return np.asarray(np.multiply(values, np.float32(1 / STEPS_UINT8), dtype=np.float32))
@@ -53,64 +45,57 @@ def scaled(values: Array, dtype: str) -> Array:
         return values.astype(np.float32, copy=False)
 
 
-def value_range(foreign: ExternalMaps) -> ValueRange:
-    """Look at every value, block by block.
-
-    Args:
-        foreign: labels count as values; they have no sums to look at.
+def value_range(external: ExternalMaps) -> ValueRange:
+    """Return the range of all values, read block by block; labels are their own sums.
 
     Raises:
         BadMaps: NaN or infinite values.
     """
 
-    def ranged(block: slice) -> tuple[float, float, float, float]:
-        places = np.arange(block.start, block.stop)
-        values = foreign.read(places)
-        if not foreign.labels:
-            values = scaled(values, foreign.dtype)
+    def block_range(block: slice) -> tuple[float, float, float, float]:
+        values = external.read(np.arange(block.start, block.stop))
+        if not external.is_labels:
+            values = to_float32(values, external.dtype)
         bad = ~np.isfinite(values)
         if bad.any():
             first = block.start + int(bad.reshape(len(values), -1).any(axis=1).argmax())
-            where = f"image {first}" if foreign.ids is None else repr(foreign.ids[first])
+            where = f"image {first}" if external.ids is None else repr(external.ids[first])
             raise BadMaps(
-                f"{foreign.name} holds NaN or infinite values (first in {where});"
+                f"{external.name} holds NaN or infinite values (first in {where});"
                 " expected numbers: predict again, in float32 if they overflowed"
             )
-        sums = values if foreign.labels else values.sum(axis=1)
+        sums = values if external.is_labels else values.sum(axis=1)
         return float(values.min()), float(values.max()), float(sums.min()), float(sums.max())
 
-    found = np.array(list(map_blocks(ranged, foreign.size[0])))
-    low, high = found[:, [0, 2]].min(axis=0), found[:, [1, 3]].max(axis=0)
+    ranges = np.array(list(map_blocks(block_range, external.size[0])))
+    low, high = ranges[:, [0, 2]].min(axis=0), ranges[:, [1, 3]].max(axis=0)
     return ValueRange(float(low[0]), float(high[0]), float(low[1]), float(high[1]))
 
 
-def classify_range(found: ValueRange, *, classes: int, dtype: str) -> tuple[Scale, str]:
-    """Say what the values are.
+def classify_range(values: ValueRange, *, classes: int, dtype: str) -> tuple[Scale, str]:
+    """Return what makes the values probabilities, and the evidence; "" where they already are.
 
     Values outside 0 to 1 are logits, unless all pixels have the same sum: percentages, say, or
     probabilities that an interpolation carried beyond the ends.
 
-    Args:
-        found: of all values.
-        classes: how many there are.
-        dtype: on disk.
-
-    Returns:
-        What makes them probabilities, and the evidence; empty where they are some already.
+    Examples:
+        >>> classify_range(ValueRange(0.0, 100.0, 100.0, 100.0), classes=3, dtype="float32")[0]
+        'divide by the sum'
     """
     tolerance = max(sum_tolerance(dtype, classes), SUM_TOLERANCE)
-    values = f"values go from {found.low:.3g} to {found.high:.3g}"
-    sums = f"a pixel's classes sum to {found.low_sum:.4g} to {found.high_sum:.4g}"
-    even = found.high_sum > 0 and found.high_sum - found.low_sum <= EVEN * found.high_sum
-    outside = found.low < -BEYOND or found.high > 1 + BEYOND
-    if outside and not even:
-        return SOFTMAX, f"logits given as probabilities: {values}, {sums}"
-    if outside or found.low_sum < 1 - tolerance or found.high_sum > 1 + tolerance:
-        return BY_THE_SUM, f"sums that are not 1: {sums}, {values}"
+    low, high = values.low_sum, values.high_sum
+    range_text = f"values go from {values.low:.3g} to {values.high:.3g}"
+    sums_text = f"a pixel's classes sum to {low:.4g} to {high:.4g}"
+    uniform = high > 0 and high - low <= UNIFORM_SUM * high
+    outside = values.low < -RANGE_TOLERANCE or values.high > 1 + RANGE_TOLERANCE
+    if outside and not uniform:
+        return SOFTMAX, f"logits given as probabilities: {range_text}, {sums_text}"
+    if outside or low < 1 - tolerance or high > 1 + tolerance:
+        return BY_THE_SUM, f"sums that are not 1: {sums_text}, {range_text}"
     return AS_THEY_ARE, ""
 
 
-def probabilities(values: Array, scale: Scale) -> Array:
+def to_probabilities(values: Array, scale: Scale) -> Array:
     """Turn values (image, class, row, col) into probabilities that sum to 1.
 
     Rounding is divided away too. A pixel without any probability gets the uniform distribution.

@@ -1,7 +1,4 @@
-"""Cross-entropy: the negative log-likelihood of the true class.
-
-Focal loss: cross-entropy that cares less for pixels which are right already.
-"""
+"""Losses per pixel: cross-entropy and focal loss."""
 
 from typing import Annotated
 
@@ -20,20 +17,37 @@ from members.losses.pixel_weights import (
 
 
 class CrossEntropy(nn.Module):
-    """Weighted cross-entropy; a pixel's weight is that of its true class, times what is kept."""
+    """Weighted mean of the cross-entropy; the weight is that of the pixel times its class's."""
 
     weights: Tensor
 
-    def __init__(self, kept: PixelWeights, weights: Tensor) -> None:
+    def __init__(self, pixel_weights: PixelWeights, weights: Tensor) -> None:
         super().__init__()
-        self.kept = kept
+        self.pixel_weights = pixel_weights
         self.register_buffer("weights", weights)
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Return the weighted mean over the pixels; 0 where no pixel counts."""
-        values, labels, counted = self.kept.pixels(logits, target)
-        losses = functional.cross_entropy(values, labels, reduction="none")
-        return mean_or_zero(losses, self.weights[labels] * counted)
+        values, labels, weights = self.pixel_weights.mask(logits, target)
+        losses = self._losses(values, labels)
+        return mean_or_zero(losses, self.weights[labels] * weights)
+
+    def _losses(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return functional.cross_entropy(logits, labels, reduction="none")
+
+
+class Focal(CrossEntropy):
+    """Weighted mean of (1 - p)^gamma times the cross-entropy."""
+
+    def __init__(self, pixel_weights: PixelWeights, weights: Tensor, gamma: float) -> None:
+        super().__init__(pixel_weights, weights)
+        self.gamma = gamma
+
+    def _losses(self, logits: Tensor, labels: Tensor) -> Tensor:
+        losses = super()._losses(logits, labels)
+        # The clamp keeps the gradient finite where p rounds to 1 and gamma is below 1.
+        error = (1 - (-losses).exp()).clamp_min(1e-6)
+        return error**self.gamma * losses
 
 
 def cross_entropy(
@@ -44,40 +58,23 @@ def cross_entropy(
     power: Annotated[float, Field(ge=0, le=2)] = 1.0,
     ignored_weight: IgnoredWeight = 0.0,
 ) -> CrossEntropy:
-    """Build a cross-entropy.
+    """Build a cross-entropy loss.
 
     Args:
-        frequencies: share of each class in the training pixels.
-        ignore: the ignored class, or None.
-        weights: `none`, one number a class, or `frequency`: (median frequency / frequency) of the
-            scored classes, so that the class in the middle weighs 1.
-        power: frequency weights are raised to it; 0.5 lets a class of half a percent weigh some ten
-            times less than 1 would.
-        ignored_weight: weight of the pixels of the ignored class, times the class's own: 0 leaves
-            them out, 1 learns them like any other.
+        weights: `none`, one number per class, or `frequency`: (median frequency / frequency) of
+            the scored classes.
+        power: exponent of frequency weights. At 0.5 a class with half a percent of the pixels has
+            about a tenth of the weight it has at 1.
+        ignored_weight: weight of the ignored class's pixels, times the class's own.
+
+    Examples:
+        >>> import numpy as np, torch
+        >>> loss = cross_entropy(np.array([0.5, 0.5]), None)
+        >>> loss(torch.zeros(1, 2, 1, 1), torch.ones(1, 1, 1).byte())  # log 2
+        tensor(0.6931)
     """
     values = class_weights(weights, frequencies, ignore, power=power)
     return CrossEntropy(PixelWeights(ignore, ignored_weight), values)
-
-
-class Focal(nn.Module):
-    """Weighted mean of (1 - p)^gamma times the cross-entropy."""
-
-    weights: Tensor
-
-    def __init__(self, kept: PixelWeights, weights: Tensor, gamma: float) -> None:
-        super().__init__()
-        self.kept = kept
-        self.gamma = gamma
-        self.register_buffer("weights", weights)
-
-    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Return the weighted mean over the pixels; 0 where no pixel counts."""
-        values, labels, counted = self.kept.pixels(logits, target)
-        log_p = -functional.cross_entropy(values, labels, reduction="none")
-        # The clamp keeps the slope finite where p rounds to 1 and gamma lies below 1.
-        doubt = (1 - log_p.exp()).clamp_min(1e-6)
-        return mean_or_zero(doubt**self.gamma * -log_p, self.weights[labels] * counted)
 
 
 def focal(
@@ -88,19 +85,23 @@ def focal(
     weights: ClassWeights = "none",
     ignored_weight: IgnoredWeight = 0.0,
 ) -> Focal:
-    """Build a focal loss; gamma 0 is cross-entropy.
+    """Build a focal loss; at gamma 0 it is cross-entropy.
 
-    The sum is divided by the weights' sum, so that weights shift attention and no more.
+    The sum is divided by the weights' sum, so that weights change only the balance of classes.
 
     Args:
-        frequencies: share of each class in the training pixels.
-        ignore: the ignored class, or None.
-        gamma: how strongly pixels that are right already are discounted.
-        weights: as of `cross_entropy` (the paper's alpha).
-        ignored_weight: weight of the pixels of the ignored class, times the class's own: 0 leaves
-            them out, 1 learns them like any other.
+        gamma: how strongly pixels that are already right are discounted.
+        weights: as in `cross_entropy` (the paper's alpha).
+        ignored_weight: weight of the ignored class's pixels, times the class's own.
 
-    Source: Lin et al., "Focal Loss for Dense Object Detection", 2017.
+    References:
+        Lin et al., "Focal Loss for Dense Object Detection", 2017.
+
+    Examples:
+        >>> import numpy as np, torch
+        >>> loss = focal(np.array([0.5, 0.5]), None, gamma=1.0)
+        >>> loss(torch.zeros(1, 2, 1, 1), torch.ones(1, 1, 1).byte())  # half of log 2
+        tensor(0.3466)
     """
     values = class_weights(weights, frequencies, ignore)
     return Focal(PixelWeights(ignore, ignored_weight), values, gamma)

@@ -3,10 +3,10 @@
 from evaluation.core.specs import Table
 
 TRAINERS = Table(
-    "procedure",
+    "trainer",
     {
         "supervised": "members.trainers.supervised:supervised",
         "adversarial": "members.trainers.adversarial:adversarial",
-        "staged": "members.trainers.staged:staged",
+        "staged": "members.trainers.supervised:staged",
     },
 )

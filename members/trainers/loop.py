@@ -1,9 +1,9 @@
-"""The loop that all procedures share: minimise the loss over batches, look at the holdout."""
+"""The training loop that all trainers share: minimise the loss, validate on the holdout."""
 
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -14,54 +14,55 @@ from evaluation.core.errors import EnsError
 from members.network import NormalisedNetwork
 from members.optimizers import OPTIMIZERS, SCHEDULES
 from members.recipe import Recipe
-from members.trainers.epoch_metrics import EpochMetrics, batch_confusion, rates
+from members.trainers.epoch_metrics import EpochMetrics, batch_confusion, compute_epoch_metrics
 
 Batches = Callable[[int], Iterator[tuple[Tensor, Tensor]]]
 """From an epoch's number to its batches: images and target, on the device."""
 
-Examine = Callable[[nn.Module], EpochMetrics]
-"""From a network to how it does on the holdout."""
+Validate = Callable[[nn.Module], EpochMetrics]
+"""From a network to its metrics on the holdout."""
 
-Judged = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""From images, main logits and target to a loss."""
+AuxLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""From images, main logits and target to a loss that is added to the recipe's."""
 
+EpochCallback = Callable[[int, float], None]
+"""Called with the number of each epoch, from 1, and its monitored score (higher is better); by
+raising, it stops the training."""
 
-Watch = Callable[[int, float], None]
-"""From the number of an epoch, from 1, and its score to nothing."""
+History = list[dict[str, int | float]]
+"""One row per epoch."""
 
 
 @dataclass(frozen=True)
 class TrainingTask:
-    """What a procedure trains with.
+    """What a trainer needs.
 
     Args:
         network: trained in place.
-        loss: over logits and target; its own parameters are learnt too.
+        loss: of logits and target; its own parameters are trained too.
         batches: of one epoch.
-        steps: batches an epoch.
-        examine: how a network does on the holdout.
+        steps: batches per epoch.
+        validate: scores a network on the holdout.
         recipe: epochs, optimiser, schedule, patience.
-        autocast: gives the context in which the forward pass runs.
-        classes: how many logits a pixel has.
-        ignore: the class whose pixels do not count, or None.
-        watch: gets the number of each epoch and what the recipe monitors, higher being better; by
-            raising, it stops the training.
+        autocast: returns the context of the forward pass.
+        classes: number of logits per pixel.
+        ignore: the ignored class, or None.
+        watch: called after each epoch.
     """
 
     network: NormalisedNetwork
     loss: nn.Module
     batches: Batches
     steps: int
-    examine: Examine
+    validate: Validate
     recipe: Recipe
     autocast: Callable[[], Any]
     classes: int
     ignore: int | None
-    watch: Watch = lambda _, __: None
+    watch: EpochCallback = lambda _, __: None
 
 
-History = list[dict[str, int | float]]
-Tensors = tuple[Tensor, ...] | list[Tensor]
+Trainer = Callable[[TrainingTask], History]
 
 
 def fit(
@@ -71,47 +72,44 @@ def fit(
     epochs: int,
     first_epoch: int = 0,
     output: int | None = None,
-    judge: Judged | None = None,
+    aux_loss: AuxLoss | None = None,
 ) -> History:
     """Train until epochs or patience are used up; the network ends with its best weights.
 
     Args:
-        task: what to train with.
-        parameters: what is learnt; the rest of the network stays as it is.
-        epochs: at most so many.
-        first_epoch: its number, which decides the draws.
-        output: the one output of several that is trained. The holdout is scored by the main output,
-            so a network trained by another keeps its last weights and all its epochs.
-        judge: gives a loss besides the recipe's, of images, main logits and target.
-
-    Returns:
-        A row an epoch.
+        task: what to train, and with what.
+        parameters: what is trained; the rest of the network stays unchanged.
+        epochs: maximum number.
+        first_epoch: number of the first one, on which the random draws depend.
+        output: index of the only output that is trained. The holdout score is that of the main
+            output, so such a network keeps its last weights, and patience does not stop it.
+        aux_loss: added to the recipe's loss.
 
     Raises:
         EnsError: the loss became NaN or infinite.
     """
     recipe = task.recipe
-    learner = _Learner(task, [*parameters, *task.loss.parameters()], epochs, output, judge)
+    learner = _Learner(task, [*parameters, *task.loss.parameters()], epochs, output, aux_loss)
     history: History = []
     scores: list[float] = []
-    best, best_epoch = _copied(learner.shown), 0
+    best, best_epoch = _copy_state(learner.validated), 0
     for epoch in range(epochs):
         started = time.perf_counter()
-        training = learner.learn(task.batches(first_epoch + epoch), epoch, scores)
-        holdout = task.examine(learner.shown.eval())
+        training = learner.train_epoch(task.batches(first_epoch + epoch), epoch, scores)
+        holdout = task.validate(learner.validated.eval())
         history.append(
             {
                 "epoch": first_epoch + epoch + 1,
                 "learning_rate": learner.learning_rate,
-                **{f"training_{name}": value for name, value in training.row().items()},
-                **{f"holdout_{name}": value for name, value in holdout.row().items()},
+                **{f"training_{name}": value for name, value in asdict(training).items()},
+                **{f"holdout_{name}": value for name, value in asdict(holdout).items()},
                 "seconds": time.perf_counter() - started,
             }
         )
-        scores.append(holdout.watched(recipe.monitor))
+        scores.append(holdout.monitored(recipe.monitor))
         task.watch(first_epoch + epoch + 1, scores[-1])
         if scores[-1] > max(scores[:-1], default=-math.inf) or output is not None:
-            best, best_epoch = _copied(learner.shown), epoch
+            best, best_epoch = _copy_state(learner.validated), epoch
         if epoch - best_epoch >= recipe.patience:
             break
     task.network.load_state_dict(best)
@@ -119,83 +117,87 @@ def fit(
 
 
 class _Learner:
-    """A network with its optimiser, schedule and average, which learns epoch by epoch."""
+    """A network with its optimiser, schedule and moving average, trained epoch by epoch.
+
+    `validated` is the network to validate and save: the average if the recipe asks for one.
+    """
 
     def __init__(
         self,
         task: TrainingTask,
-        learnt: list[nn.Parameter],
+        parameters: list[nn.Parameter],
         epochs: int,
         output: int | None,
-        judge: Judged | None,
+        aux_loss: AuxLoss | None,
     ) -> None:
         recipe = task.recipe
-        self._task, self._learnt, self._output, self._judge = task, learnt, output, judge
-        self._optimizer = OPTIMIZERS.build(recipe.optimizer, parameters=learnt)
+        self._task, self._parameters = task, parameters
+        self._output, self._aux_loss = output, aux_loss
+        self._optimizer = OPTIMIZERS.build(recipe.optimizer, parameters=parameters)
         self._schedule = SCHEDULES.build(recipe.schedule, epochs=epochs)
         self._full_rates = [group["lr"] for group in self._optimizer.param_groups]
         self._averaged = _moving_average(task.network, recipe.ema) if recipe.ema else None
-        self.shown: nn.Module = task.network if not self._averaged else self._averaged.module
+        self.validated: nn.Module = task.network if not self._averaged else self._averaged.module
 
     @property
     def learning_rate(self) -> float:
         """Of the latest step."""
         return float(self._optimizer.param_groups[0]["lr"])
 
-    def learn(
+    def train_epoch(
         self, batches: Iterator[tuple[Tensor, Tensor]], epochs_done: int, scores: list[float]
     ) -> EpochMetrics:
-        """Go through one epoch; return how the batches went while they were learnt from."""
+        """Train for one epoch; return the metrics of the batches during training."""
         task = self._task
         task.network.train()
-        total = 0.0
+        total_loss = 0.0
         counts = torch.zeros(task.classes, task.classes, dtype=torch.int64)
         for step, (images, target) in enumerate(batches):
-            share = self._schedule(epochs_done + step / task.steps, scores)
+            fraction = self._schedule(epochs_done + step / task.steps, scores)
             for group, rate in zip(self._optimizer.param_groups, self._full_rates, strict=True):
-                group["lr"] = rate * share
-            value, logits = self._step(images, target)
-            total += value
+                group["lr"] = rate * fraction
+            loss, logits = self._step(images, target)
+            total_loss += loss
             counts += batch_confusion(logits, target, task.classes).cpu()
             if self._averaged is not None:
                 self._averaged.update_parameters(task.network)
-        return rates(total / task.steps, counts, task.ignore)
+        return compute_epoch_metrics(total_loss / task.steps, counts, task.ignore)
 
     def _step(self, images: Tensor, target: Tensor) -> tuple[float, Tensor]:
-        """Learn from one batch; return its loss and its main logits."""
+        """Train on one batch; return its loss and its main logits."""
         task = self._task
         with task.autocast():
             outputs = task.network(images)
-        # Deep supervision: every output answers for itself.
+        # Deep supervision: each output has a loss of its own.
         outputs = outputs if isinstance(outputs, tuple) else (outputs,)
-        number = self._output
-        chosen = outputs if number is None else outputs[number : number + 1]
-        losses = [task.loss(logits.float(), target) for logits in chosen]
-        loss: Tensor = torch.stack(losses).mean()
-        if self._judge is not None:
-            loss = loss + self._judge(images, outputs[0].float(), target)
+        trained = outputs if self._output is None else [outputs[self._output]]
+        loss: Tensor = torch.stack([task.loss(logits.float(), target) for logits in trained]).mean()
+        if self._aux_loss is not None:
+            loss = loss + self._aux_loss(images, outputs[0].float(), target)
         value = float(loss.detach())
         if not math.isfinite(value):
             raise EnsError(
-                f"the loss became {value};"
-                f" take a smaller learning rate than {task.recipe.optimizer}"
+                f"the loss became {value}; use a smaller learning rate than {task.recipe.optimizer}"
             )
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self._learnt, task.recipe.clip)
+        nn.utils.clip_grad_norm_(self._parameters, task.recipe.clip)
         self._optimizer.step()
         return value, outputs[0].detach()
 
 
-def _copied(network: nn.Module) -> dict[str, Tensor]:
+def _copy_state(network: nn.Module) -> dict[str, Tensor]:
     return {name: value.detach().clone() for name, value in network.state_dict().items()}
 
 
+Tensors = tuple[Tensor, ...] | list[Tensor]
+
+
 def _moving_average(network: nn.Module, decay: float) -> AveragedModel:
-    """Follow the network with an exponential moving average of its weights and statistics."""
+    """Return an exponential moving average of the network's weights and statistics."""
 
     def average(averaged: Tensors, current: Tensors, steps: Tensor | int) -> None:
-        # Short at first, so that the start is forgotten as soon as there is something better.
+        # A shorter memory at first, so that the initial weights are forgotten quickly.
         kept = min(decay, (1 + int(steps)) / (10 + int(steps)))
         if averaged[0].is_floating_point():
             torch._foreach_lerp_(averaged, current, 1 - kept)

@@ -1,4 +1,4 @@
-"""The curves of a training: as a table, as an image, and for TensorBoard."""
+"""Training curves: as a table, as an image, and for TensorBoard."""
 
 import csv
 from pathlib import Path
@@ -11,21 +11,16 @@ CURVES = ("loss", "accuracy", "miou")
 
 
 def write_curves(folder: Path, history: History) -> None:
-    """Write `history.csv`, `curves.png` and, where TensorBoard is installed, its events.
-
-    Args:
-        folder: of the fold.
-        history: a row an epoch.
-    """
+    """Write `history.csv`, `curves.png` and, where TensorBoard is installed, its events."""
     with atomic_file(folder / TABLE) as partial, partial.open("w", newline="") as file:
         writer = csv.DictWriter(file, list(history[0]))
         writer.writeheader()
         writer.writerows({k: round(v, 6) for k, v in row.items()} for row in history)
-    _draw(folder / IMAGE, history)
+    _plot(folder / IMAGE, history)
     _write_tensorboard(folder, history)
 
 
-def _draw(path: Path, history: History) -> None:
+def _plot(path: Path, history: History) -> None:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 3), layout="constrained")

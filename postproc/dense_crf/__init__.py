@@ -1,6 +1,6 @@
-"""Mean-field inference in a fully connected conditional random field, five ways.
+"""Mean-field inference in a fully connected conditional random field, by several backends.
 
-`compiled` is the fast one, `twin` the same in NumPy, `batched` the same for grey images in torch,
-`exact` the referee with the full kernels in float64, `library` pydensecrf. All take the same block
-of images and the same `Model`.
+`cpp_backend` is the fast one, `torch_backend` the same for grey images on a GPU, `exact` uses the
+full kernels in float64, and `pydensecrf_backend` calls that library. All take the same block of
+images and the same `CrfParams`.
 """

@@ -1,4 +1,4 @@
-"""The compiled kernel: how it is found, and what Python hands over to it."""
+"""The compiled kernel: loaded through ctypes, and given its arguments as C structures."""
 
 import ctypes
 import functools
@@ -9,18 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from evaluation.core.errors import BadSpec
-from evaluation.core.types import (
-    Array,
-    Images,
-    Kept,
-    Map,
-)
+from evaluation.core.types import Array, Images, Kept, Map
 from postproc.dense_crf import grid
 from postproc.dense_crf.grid import Quality, lattice
-from postproc.dense_crf.model import Kernel, Model
+from postproc.dense_crf.model import CrfParams, Kernel
 
 LIBRARY = Path(__file__).with_name("kernel.so")
-MOST_CELLS = 8  # a pixel: with more, pydensecrf is faster
+MAX_CELLS = 8  # per pixel; with more, pydensecrf is faster
 
 
 class Axis(Structure):
@@ -29,7 +24,7 @@ class Axis(Structure):
     _fields_ = (("step", c_int32), ("reach", c_int32), ("taps", c_void_p))
 
 
-class Place(Structure):
+class PositionAxis(Structure):
     """Mirrors `Place` of kernel.h."""
 
     _fields_ = (
@@ -68,78 +63,77 @@ class Problem(Structure):
     _fields_ = (
         *((name, c_int32) for name in ("images", "classes", "rows", "cols", "iterations")),
         ("floor", c_float),
-        ("place", POINTER(Place)),
+        ("place", POINTER(PositionAxis)),
         ("grey", POINTER(Grey)),
         ("colour", POINTER(Colour)),
     )
 
 
-def infer(maps: Map, images: Images | None, model: Model, quality: Quality) -> tuple[Map, Kept]:
+def infer(
+    maps: Map, images: Images | None, params: CrfParams, quality: Quality
+) -> tuple[Map, Kept]:
     """Return the mean-field maps of a block of images; other threads run meanwhile.
 
     Args:
-        maps: (image, class, row, col).
-        images: uint8 (image, channel, row, col), grey or of three colours; None where no kernel
-            looks at colour.
-        model: the field.
+        images: uint8 (image, channel, row, col), 1 or 3 channels; None where no kernel uses colour.
         quality: how narrow the cells of the grid are.
 
     Returns:
-        The maps, and which are done. Those of images in colour are not where their colours are so
-        many, for kernels so small, that the grid would have over MOST_CELLS cells a pixel.
+        The maps, and which images are done. Colour images are not done where they have so many
+        colours, for kernels so small, that the grid would need over MAX_CELLS cells per pixel.
 
     Raises:
-        MemoryError: no room for one image's work.
+        MemoryError: not enough memory for one image.
     """
     count, classes, rows, cols = maps.shape
-    handed = _Handed()
-    problem = Problem(count, classes, rows, cols, model.iterations, model.floor)
-    for kernel in model.kernels:
+    arguments = _CArguments()
+    problem = Problem(count, classes, rows, cols, params.iterations, params.floor)
+    for kernel in params.kernels:
         if kernel.srgb is None:
-            problem.place = pointer(handed.place(kernel, quality, rows, cols))
+            problem.place = pointer(arguments.place(kernel, quality, rows, cols))
         elif images is not None and images.shape[1] == 1:
-            problem.grey = pointer(handed.grey(kernel, quality))
+            problem.grey = pointer(arguments.grey(kernel, quality))
         else:
-            problem.colour = pointer(handed.colour(kernel, quality, rows * cols))
+            problem.colour = pointer(arguments.colour(kernel, quality, rows * cols))
     maps = np.ascontiguousarray(maps, np.float32)
     images = None if images is None else np.ascontiguousarray(images)
-    result, left = np.empty(maps.shape, np.float32), np.empty(count, np.bool_)
-    seen = None if images is None else images.ctypes.data
-    if load()(problem, maps.ctypes.data, seen, result.ctypes.data, left.ctypes.data):
-        raise MemoryError(f"no room for an image of {classes} x {rows} x {cols}")
-    return result, ~left
+    result, skipped = np.empty(maps.shape, np.float32), np.empty(count, np.bool_)
+    pixels = None if images is None else images.ctypes.data
+    if load_kernel()(problem, maps.ctypes.data, pixels, result.ctypes.data, skipped.ctypes.data):
+        raise MemoryError(f"not enough memory for an image of {classes} x {rows} x {cols}")
+    return result, ~skipped
 
 
 @functools.cache
-def load() -> Callable[..., int]:
-    """Return the library's one function; ctypes lets go of Python's lock while it runs.
+def load_kernel() -> Callable[..., int]:
+    """Return the library's only function; ctypes releases Python's lock while it runs.
 
     Raises:
-        BadSpec: there is no library, since nothing has built it here.
+        BadSpec: the library was not built here.
     """
     try:
         function = ctypes.CDLL(str(LIBRARY)).dense_crf
     except OSError as error:
         raise BadSpec(
-            f"its compiled kernel cannot be loaded ({error}); run `pip install -e .` in the source"
+            f"the compiled kernel cannot be loaded ({error}); run `pip install -e .` in the source"
             " folder, or write backend=pydensecrf"
         ) from None
     function.argtypes = (POINTER(Problem), *[c_void_p] * 4)
     function.restype = c_int
-    found: Callable[..., int] = function
-    return found
+    typed: Callable[..., int] = function
+    return typed
 
 
-class _Handed:
-    """Arrays that the library reads, kept alive while it runs."""
+class _CArguments:
+    """Builds the C structures, and keeps the arrays that they point to alive."""
 
     def __init__(self) -> None:
         self._arrays: list[Array] = []
 
-    def place(self, kernel: Kernel, quality: Quality, rows: int, cols: int) -> Place:
+    def place(self, kernel: Kernel, quality: Quality, rows: int, cols: int) -> PositionAxis:
         axis, _ = grid.axes(kernel, quality)
         scales = self._floats(axis.scales(rows)), self._floats(axis.scales(cols))
-        return Place(self._axis(axis), *scales, *self._gains(kernel))
+        return PositionAxis(self._axis(axis), *scales, *self._gains(kernel))
 
     def grey(self, kernel: Kernel, quality: Quality) -> Grey:
         place, level = grid.axes(kernel, quality)
@@ -148,18 +142,19 @@ class _Handed:
 
     def colour(self, kernel: Kernel, quality: Quality, pixels: int) -> Colour:
         assert kernel.srgb is not None
-        place, colours = grid.place_beside_colours(kernel, quality), lattice(kernel.srgb, quality)
-        steps = self._kept(colours.steps[:, :3].astype(np.int32))
+        place = grid.position_axis_with_colour(kernel, quality)
+        colours = lattice(kernel.srgb, quality)
+        steps = self._pointer(colours.steps[:, :3].astype(np.int32))
         taps = len(colours.taps), steps, self._floats(colours.taps)
-        room = colours.scale, MOST_CELLS * pixels
-        return Colour(self._axis(place), *taps, *room, *self._gains(kernel))
+        size = colours.scale, MAX_CELLS * pixels
+        return Colour(self._axis(place), *taps, *size, *self._gains(kernel))
 
-    def _kept(self, values: Array) -> int:
+    def _pointer(self, values: Array) -> int:
         self._arrays.append(np.ascontiguousarray(values))
         return self._arrays[-1].ctypes.data
 
     def _floats(self, values: Array) -> int:
-        return self._kept(values.astype(np.float32))
+        return self._pointer(values.astype(np.float32))
 
     def _axis(self, axis: grid.Axis) -> Axis:
         return Axis(axis.step, len(axis.taps) - 1, self._floats(axis.taps))

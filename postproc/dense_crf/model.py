@@ -1,4 +1,4 @@
-"""What the field is: two Gaussian kernels, what each makes of labels, and how long to iterate."""
+"""Parameters of the field: up to two Gaussian kernels with label costs, and the inference."""
 
 from dataclasses import dataclass
 
@@ -9,18 +9,20 @@ from evaluation.core.types import Map
 
 Costs = Float[np.ndarray, "class other"]
 CLASS_AXIS = 1
+RGB = 3
 
 
 @dataclass(frozen=True)
 class Kernel:
-    """A Gaussian kernel and the price of two labels under it.
+    """A Gaussian kernel and its label compatibility.
 
     Args:
-        sxy: reach in pixels.
-        costs: what label `class` pays beside label `other`, symmetric. Only differences within a
+        sxy: standard deviation of the position, in pixels.
+        costs: cost of label `class` next to label `other`, symmetric. Only differences within a
             row matter: Potts is 0 on the diagonal and the weight elsewhere, or, the same but for a
             constant, minus the weight on the diagonal and 0 elsewhere.
-        srgb: reach in colour, in grey levels of 0 to 255; None where colour plays no part.
+        srgb: standard deviation of the colour, in grey levels of 0 to 255; None for a kernel on
+            position alone.
     """
 
     sxy: float
@@ -36,14 +38,13 @@ class Kernel:
 
 
 @dataclass(frozen=True)
-class Model:
+class CrfParams:
     """The whole field.
 
     Args:
-        classes: how many labels.
-        kernels: at most one without colour and one with it.
+        kernels: at most one on position alone and one on position and colour.
         iterations: of mean-field inference, at least 1.
-        floor: smaller probabilities are raised to it before the logarithm.
+        floor: lower bound of probabilities before the logarithm.
     """
 
     classes: int
@@ -53,13 +54,13 @@ class Model:
 
 
 def unary(maps: Map, floor: float) -> Map:
-    """Return the cost of each label by the maps alone."""
+    """Return the unary energies: minus the logarithm of the maps."""
     costs: Map = -np.log(np.maximum(maps, maps.dtype.type(floor)))
     return costs
 
 
 def softmax(scores: Map) -> Map:
-    """Return probabilities in proportion to exp(scores), a class axis second."""
+    """Return the softmax over classes, the second axis."""
     scaled = np.exp(scores - scores.max(axis=CLASS_AXIS, keepdims=True))
     maps: Map = scaled / scaled.sum(axis=CLASS_AXIS, keepdims=True)
     return maps

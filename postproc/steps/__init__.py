@@ -1,6 +1,8 @@
-"""Post-processing steps by name. A factory may take `classes` and `ignore`.
+"""Post-processing steps by name.
 
-It gives a `Step`, or what is `Learned` and becomes one.
+A factory takes its options by keyword. Where it has parameters `classes` (their number), `ignore`
+(the class that is not scored, or None) or `floor` (default of the option of that name), they are
+filled in. It returns a `Step`, or a `LearnedStep` that must be fitted first.
 """
 
 from evaluation.core.specs import Table

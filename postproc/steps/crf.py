@@ -1,4 +1,4 @@
-"""The fully connected conditional random field: labels drawn to the edges of the image."""
+"""The fully connected conditional random field: labels aligned with the edges of the image."""
 
 from collections.abc import Callable
 from typing import Annotated, Literal
@@ -10,19 +10,19 @@ from pydantic import Field
 from evaluation.core.errors import BadSpec
 from evaluation.core.types import Images, Kept, Map
 from postproc.dense_crf.grid import Quality
-from postproc.dense_crf.model import Kernel, Model
+from postproc.dense_crf.model import RGB, CrfParams, Kernel
 from postproc.step import Step
 
 Sigma = Annotated[float, Field(ge=0.1, allow_inf_nan=False)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Cost = Annotated[float, Field(allow_inf_nan=False)]
 Compat = Weight | list[list[Cost]]
-Backend = Literal["ours", "torch", "pydensecrf", "exact", "numpy"]
+Backend = Literal["ours", "torch", "pydensecrf", "exact"]
 Infer = Callable[[Map, Images | None], Map]
 Costs = Float[np.ndarray, "class other"]
 
-RGB = 3
 SMALLEST_NORMAL = 2.0**-126
+"""Of float32; the logarithm of the compiled kernel does not tell smaller numbers apart."""
 
 
 def crf(
@@ -38,33 +38,44 @@ def crf(
     quality: Quality = "default",
     backend: Backend = "ours",
 ) -> Step:
-    """Draw labels to the edges of the image: pixels near in place and colour want the same label.
+    """Align labels with the edges of the image: near pixels of similar colour prefer one label.
 
-    A grey image counts as three equal channels, as is usual, so published settings mean the same
-    here; one grey level of difference then weighs as three. A kernel with compat 0 is left out, and
+    A grey image counts as three equal channels, as is usual, so that published settings keep their
+    meaning; one grey level of difference then counts as three. A kernel with compat 0 is left out;
     without the bilateral one no images are needed.
 
     A pixel with label a pays compat for each neighbour with another label, or, where compat is a
     symmetric matrix [[...], ...], its entry (a, b) for a neighbour with label b.
 
     Args:
-        classes: how many there are.
-        iterations: of mean-field inference; an image whose probabilities have settled stops early.
-        gaussian_sxy: reach of the kernel on place alone, in pixels.
+        iterations: of mean-field inference; an image whose probabilities have converged stops
+            early.
+        gaussian_sxy: standard deviation of the kernel on position alone, in pixels.
         gaussian_compat: its weight.
-        bilateral_sxy: reach of the kernel on place and colour, in pixels.
-        bilateral_srgb: its reach in colour, in grey levels of 0 to 255.
+        bilateral_sxy: standard deviation of the position in the kernel on position and colour, in
+            pixels.
+        bilateral_srgb: standard deviation of the colour in it, in grey levels of 0 to 255.
         bilateral_compat: its weight.
-        floor: probabilities below this are raised to it before the logarithm.
+        floor: lower bound of probabilities before the logarithm.
         quality: of backend `ours`: `high` has finer cells, nearer to exact, and takes longer.
-        backend: `ours`, compiled (images of very many colours for small kernels go to
-            pydensecrf); `torch`, the same for blocks of grey images on a GPU, those in colour go
-            through `ours`; `pydensecrf`; `exact`, the referee, full kernels in float64 for images
-            of at most 10,000 pixels, a second or more an image; `numpy`, what `ours` computes,
-            slowly.
+        backend: `ours`, compiled (images with very many colours for small kernels go to
+            pydensecrf); `torch`, the same for blocks of grey images on a GPU, colour images go
+            through `ours`; `pydensecrf`; `exact`, the full kernels in float64 for images of at
+            most 10,000 pixels, a second or more per image.
 
-    Source: Krähenbühl and Koltun, "Efficient Inference in Fully Connected CRFs with Gaussian Edge
+    References:
+        Krähenbühl and Koltun, "Efficient Inference in Fully Connected CRFs with Gaussian Edge
         Potentials", NIPS 2011.
+
+    Examples:
+        A pixel that differs from its surroundings in a homogeneous image takes their label.
+
+        >>> maps = np.full((1, 2, 9, 9), 0.2, np.float32)
+        >>> maps[:, 0] = 0.8
+        >>> maps[0, :, 4, 4] = 0.4, 0.6
+        >>> image = np.full((1, 1, 9, 9), 100, np.uint8)
+        >>> crf(2).apply(maps, image)[0, :, 4, 4].argmax()
+        np.int64(0)
     """
     gaussian = _costs("gaussian_compat", gaussian_compat, classes)
     bilateral = _costs("bilateral_compat", bilateral_compat, classes)
@@ -73,19 +84,18 @@ def crf(
         Kernel(bilateral_sxy, bilateral, srgb=bilateral_srgb),
     )
     used = tuple(kernel for kernel in kernels if kernel.costs.any())
-    # Smaller numbers are not told apart by the kernel's logarithm.
-    model = Model(classes, used, iterations, max(floor, SMALLEST_NORMAL))
-    infer = _backend(backend, model, quality)
-    in_colour = bool(bilateral.any())
+    params = CrfParams(classes, used, iterations, max(floor, SMALLEST_NORMAL))
+    infer = _backend(backend, params, quality)
+    needs_images = bool(bilateral.any())
 
     def apply(maps: Map, images: Images | None) -> Map:
-        return infer(maps, images if in_colour else None)
+        return infer(maps, images if needs_images else None)
 
-    return Step("maps", "maps", apply, needs_images=in_colour)
+    return Step("maps", "maps", apply, needs_images=needs_images)
 
 
 def _costs(option: str, compat: Compat, classes: int) -> Costs:
-    """Return what pairs of labels cost; Potts' weight as a reward for equal ones."""
+    """Return the cost of each pair of labels; a Potts weight becomes a reward for equal ones."""
     if isinstance(compat, int | float):
         return np.float32(-compat) * np.eye(classes, dtype=np.float32)
     shape = f"{len(compat)} rows of {' or '.join(map(str, sorted({len(row) for row in compat})))}"
@@ -97,60 +107,57 @@ def _costs(option: str, compat: Compat, classes: int) -> Costs:
     return costs
 
 
-def _backend(name: Backend, model: Model, quality: Quality) -> Infer:
+def _backend(name: Backend, params: CrfParams, quality: Quality) -> Infer:
+    """Return the inference of a backend; what it needs is imported here."""
     if name == "exact":
         from postproc.dense_crf import exact
 
-        return lambda maps, images: exact.infer(maps, images, model)
+        return lambda maps, images: exact.infer(maps, images, params)
     if name == "pydensecrf":
-        return lambda maps, images: _by_library(maps, images, model)
-    return _ours(name, model, quality)
+        return lambda maps, images: _infer_by_pydensecrf(maps, images, params)
+    in_colour = _compiled(params, quality)
+    if name == "torch":
+        from postproc.dense_crf import torch_backend
+
+        return _grey_apart(
+            lambda maps, images: torch_backend.infer(maps, images, params, quality), in_colour
+        )
+    return _grey_apart(in_colour, in_colour)
 
 
-def _ours(name: Backend, model: Model, quality: Quality) -> Infer:
-    in_colour = _grid(name, model, quality)
-    in_grey = _on_gpu(model, quality) if name == "torch" else in_colour
+def _grey_apart(in_grey: Infer, in_colour: Infer) -> Infer:
+    """Return the inference of blocks that may contain grey images stored as three channels."""
 
-    def choose(maps: Map, images: Images | None) -> Map:
+    def infer(maps: Map, images: Images | None) -> Map:
         if images is None:
             return in_grey(maps, None)
         grey: Kept = (images == images[:, :1]).all(axis=(1, 2, 3))
         if grey.all():
             return in_grey(maps, images[:, :1])
         result = np.empty(maps.shape, np.float32)
-        for kind, channels, infer in ((grey, 1, in_grey), (~grey, RGB, in_colour)):
-            if kind.any():
-                result[kind] = infer(maps[kind], images[kind, :channels])
-        return result
-
-    return choose
-
-
-def _grid(name: Backend, model: Model, quality: Quality) -> Infer:
-    if name == "numpy":
-        from postproc.dense_crf import twin
-
-        return lambda maps, images: twin.infer(maps, images, model, quality)
-    from postproc.dense_crf import cpp_backend
-
-    cpp_backend.load()
-
-    def infer(maps: Map, images: Images | None) -> Map:
-        result, done = cpp_backend.infer(maps, images, model, quality)
-        if images is not None and not done.all():
-            result[~done] = _by_library(maps[~done], images[~done], model)
+        for chosen, channels, run in ((grey, 1, in_grey), (~grey, RGB, in_colour)):
+            if chosen.any():
+                result[chosen] = run(maps[chosen], images[chosen, :channels])
         return result
 
     return infer
 
 
-def _on_gpu(model: Model, quality: Quality) -> Infer:
-    from postproc.dense_crf import torch_backend
+def _compiled(params: CrfParams, quality: Quality) -> Infer:
+    from postproc.dense_crf import cpp_backend
 
-    return lambda maps, images: torch_backend.infer(maps, images, model, quality)
+    cpp_backend.load_kernel()
+
+    def infer(maps: Map, images: Images | None) -> Map:
+        result, done = cpp_backend.infer(maps, images, params, quality)
+        if images is not None and not done.all():
+            result[~done] = _infer_by_pydensecrf(maps[~done], images[~done], params)
+        return result
+
+    return infer
 
 
-def _by_library(maps: Map, images: Images | None, model: Model) -> Map:
+def _infer_by_pydensecrf(maps: Map, images: Images | None, params: CrfParams) -> Map:
     from postproc.dense_crf import pydensecrf_backend
 
-    return pydensecrf_backend.infer(maps, images, model)
+    return pydensecrf_backend.infer(maps, images, params)

@@ -9,7 +9,7 @@ import shutil
 import pytest
 
 from ensemble.pipeline.run.open_run import run_experiment
-from ensemble.pipeline.run.store_location import OWNER, placing
+from ensemble.pipeline.run.store_location import OWNER_FILE, store_urls
 from evaluation.core.blocks import blocks
 from evaluation.core.run_folder import Run
 from members import object_store
@@ -49,7 +49,7 @@ def in_bucket(local, folder):
     """Copy a run and bring its maps into the bucket."""
     at = Run(folder)
     shutil.copytree(local, folder)
-    with placing(at, URL) as place:
+    with store_urls(at, URL) as place:
         for folder in at.stores(META):
             old = ProbabilityStore(folder)
             maps = old.read(slice(None))
@@ -61,7 +61,7 @@ def in_bucket(local, folder):
                 classes=old.classes,
                 shape=old.size[2:],
                 seen=old.seen,
-                at=place("-".join(folder.parts[-2:])),
+                url=place("-".join(folder.parts[-2:])),
             )
             for block in blocks(len(new)):
                 new.write(block, maps[block])
@@ -91,7 +91,7 @@ def found(at):
 
 
 def url_of(folder):
-    return StoreMetadata.read(folder).at
+    return StoreMetadata.read(folder).url
 
 
 def home_of(at):
@@ -101,5 +101,5 @@ def home_of(at):
 def named(at):
     """Return the arrays that the run's stores name, and those that are there."""
     wanted = {url_of(folder).rpartition("/")[2] for folder in at.stores(META)}
-    there = {name.partition("/")[0] for name in sizes_under(home_of(at))} - {OWNER}
+    there = {name.partition("/")[0] for name in sizes_under(home_of(at))} - {OWNER_FILE}
     return wanted, there

@@ -16,7 +16,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from ensemble.pipeline.run.experiment import Experiment
-from ensemble.pipeline.run.open_run import FOREIGN
+from ensemble.pipeline.run.open_run import IMPORTED
 from evaluation.core import cluster, function_pickle
 from evaluation.core.blocks import blocks
 from evaluation.core.classes import Classes
@@ -54,7 +54,7 @@ def write_members(folder):
             )
             for block in blocks(IMAGES):
                 store.write(block, _drawn(rng, target[block]))
-            record(store.folder, asked={FOREIGN: name}, inputs={})
+            record(store.folder, asked={IMPORTED: name}, inputs={})
     write_json(at.folds, {"folds": 2, "fold": [k // 4 % 2 for k in range(IMAGES)]})
     record(at.path / "data", asked={}, inputs={})
     Experiment(data="sample", folds=2).write(at.experiment)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ensemble.cli import run
+from ensemble.cli import run_command
 from ensemble.pipeline.data.prepare import check_same_split, make_ids_unique
 from evaluation.core.classes import Classes
 from evaluation.core.errors import BadData
@@ -26,16 +26,16 @@ def data_set(seed, count=70):
     return DataSet(images, masks, tuple(f"p{place}" for place in range(count)), groups, CLASSES)
 
 
-class TestNames:
-    def test_that_mean_another_image_are_changed_all_of_them(self):
+class TestUniqueIds:
+    def test_ids_that_mean_other_images_are_all_changed(self):
         found = replace(data_set(1, 3), ids=("p0", "p1", "new"))
         assert make_ids_unique(found, data_set(0), "more").ids == ("more-p0", "more-p1", "more-new")
 
-    def test_that_nobody_has_stay(self):
+    def test_ids_that_are_free_stay(self):
         found = replace(data_set(1, 2), ids=("a", "b"))
         assert make_ids_unique(found, data_set(0), "more") is found
 
-    def test_of_the_same_images_stay_since_they_tell_a_leak(self):
+    def test_ids_of_the_same_images_stay_so_that_leaks_are_detected(self):
         known = data_set(0)
         assert make_ids_unique(known.take([3, 1]), known, "more").ids == ("p3", "p1")
         mixed = known.take([3, 1])
@@ -49,27 +49,27 @@ def changed(data, what, place):
     return replace(data, **{what: values})
 
 
-class TestASetThatIsThere:
+class TestAnExistingSplit:
     @pytest.mark.parametrize("what", ["images", "masks", "groups"])
     @pytest.mark.parametrize("place", [0, 68])
-    def test_is_not_taken_for_one_that_differs_in_a_single_image(self, what, place):
+    def test_differs_from_a_set_with_a_single_other_image(self, what, place):
         there = data_set(0)
-        words = rf"split 'more' is there with other {what}; choose another --split"
+        words = rf"split 'more' already exists with other {what}; choose another --split"
         with pytest.raises(BadData, match=words):
             check_same_split(there, changed(there, what, place), "more")
 
     @pytest.mark.parametrize("what", ["masks", "groups"])
-    def test_does_not_lose_what_only_the_new_one_has(self, what):
+    def test_refuses_a_set_with_masks_or_groups_that_it_lacks(self, what):
         found = data_set(0)
-        with pytest.raises(BadData, match=f"is there with no {what}; choose another --split"):
+        with pytest.raises(BadData, match=f"already exists with no {what}; choose another --split"):
             check_same_split(replace(found, **{what: None}), found, "more")
 
-    def test_keeps_what_only_it_has(self):
+    def test_accepts_a_set_without_its_masks_and_groups(self):
         there = data_set(0)
         for found in (replace(there, masks=None, groups=None), there):
-            assert check_same_split(there, found, "more") is None  # type: ignore[func-returns-value]
+            assert check_same_split(there, found, "more") is None
 
-    def test_is_told_from_one_of_other_names_or_another_number(self):
+    def test_differs_from_a_set_with_other_ids_or_another_number_of_images(self):
         there = data_set(0)
         for found in (replace(there, ids=there.ids[::-1]), data_set(0, 69)):
             with pytest.raises(BadData, match="other images"):
@@ -81,7 +81,9 @@ def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("another")
     data, _ = draw_sample(images=80, test=4, validation=20, size=(16, 24)).save(folder)
     arguments = ["train-members", "--data", str(data), "--run", str(folder / "run"), "--folds", "2"]
-    assert run([*arguments, "--workers", "1", "--epochs", "1", "--member", f"one={TINY}"]) == 0
+    assert (
+        run_command([*arguments, "--workers", "1", "--epochs", "1", "--member", f"one={TINY}"]) == 0
+    )
     return folder
 
 
@@ -90,7 +92,7 @@ def predicted(folder, seed, split, code=0):
     with np.load(data) as found:
         np.savez(data, **{name: found[name] for name in ("training_set", "training_group")})
     arguments = ["predict", "--data", str(data), "--split", split, "--workers", "1"]
-    assert run([*arguments, "--run", str(folder / "run")]) == code
+    assert run_command([*arguments, "--run", str(folder / "run")]) == code
 
 
 @pytest.mark.slow
@@ -98,9 +100,9 @@ def test_other_images_of_the_same_names_were_not_trained_on(trained, capsys):
     predicted(trained, seed=1, split="more")
     at = Run(trained / "run")
     store = ProbabilityStore(at.probabilities("one", "more"))
-    assert not store.saw().any()
+    assert not store.trained_on_mask().any()
     assert store.ids[0] == "more-train-00000"
     predicted(trained, seed=1, split="more")
     predicted(trained, seed=2, split="more", code=2)
-    assert "split 'more' is there with other images" in capsys.readouterr().err
+    assert "split 'more' already exists with other images" in capsys.readouterr().err
     np.testing.assert_array_equal(DataSet.load(at.data("more")).ids, store.ids)

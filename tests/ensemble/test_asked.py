@@ -24,13 +24,13 @@ def asked(tmp_path):
     return ask
 
 
-def test_who_asks_for_nothing_gets_the_small_zoo(asked):
+def test_without_options_the_small_zoo_is_trained(asked):
     experiment = asked()
     assert experiment.members == ZOO
     assert experiment.defaults == ZOO_RECIPE
 
 
-def test_the_zoo_is_trained_as_long_as_was_asked(asked):
+def test_options_apply_to_the_small_zoo(asked):
     experiment = asked(epochs=3, folds=4)
     assert experiment.defaults == ZOO_RECIPE | {"epochs": 3}
     assert experiment.folds == 4

@@ -1,4 +1,4 @@
-"""`ens bench postproc`: gains, ledger and costs of chains on the same maps; what is refused."""
+"""`ens bench postproc`: gains, ledger and costs of chains on the same maps; refusals."""
 
 import json
 import shutil
@@ -6,14 +6,18 @@ import shutil
 import numpy as np
 import pytest
 
-from ensemble.cli import run
-from ensemble.pipeline.bench.chain_costs import costs, peak_memory
-from ensemble.pipeline.bench.chains import USUAL, read_chains, usual
-from ensemble.pipeline.bench.comparison import Asked, bench_postproc, scored_highest
-from ensemble.pipeline.bench.comparison_text import as_text
+from ensemble.cli import run_command
+from ensemble.pipeline.bench.chain_costs import measure_costs, peak_memory
+from ensemble.pipeline.bench.chains import USUAL, read_chains, usual_chains
+from ensemble.pipeline.bench.comparison import (
+    BenchConfig,
+    bench_postproc,
+    best_oof_candidate,
+    format_bench,
+)
 from ensemble.pipeline.candidates.postprocess import postprocess_run, read_labels
 from ensemble.pipeline.run.experiment import Experiment
-from ensemble.pipeline.run.open_run import FOREIGN, RunMembers
+from ensemble.pipeline.run.open_run import IMPORTED, RunMembers
 from ensemble.pipeline.scoring.score import score_run
 from evaluation.confusion import confusion
 from evaluation.core.classes import UNLABELLED, Classes, numbered
@@ -66,24 +70,24 @@ def drawn_split(rng, images):
 @pytest.fixture(scope="module")
 def at(tmp_path_factory):
     """A run with one member's maps from elsewhere, and their mean."""
-    found = Run(tmp_path_factory.mktemp("chains") / "run")
+    actual = Run(tmp_path_factory.mktemp("chains") / "run")
     rng, classes = np.random.default_rng(0), Classes(("sky", "soil", "sand", "rock"), ignore=0)
     for split, images in (("oof", 40), ("validation", 70)):
         pixels, target, groups, maps = drawn_split(rng, images)
         ids = tuple(f"{split}-{number}" for number in range(images))
-        DataSet(pixels, target, ids, groups, classes).save(found.data(split))
+        DataSet(pixels, target, ids, groups, classes).save(actual.data(split))
         store = ProbabilityStore.create(
-            found.probabilities(MEMBER, split),
+            actual.probabilities(MEMBER, split),
             ids=ids, classes=classes, shape=(ROWS, COLS), seen=TrainingIds((frozenset(),)),
         )  # fmt: skip
-        for block in store.missing():
+        for block in store.missing_blocks():
             store.write(block, maps[block])
-        record(store.folder, asked={FOREIGN: True}, inputs={})
-    write_classes(found.classes, classes)
-    write_json(found.folds, {"folds": 2, "fold": [number // 20 for number in range(40)]})
-    Experiment(folds=2).write(found.experiment)
-    assert run(["fuse", "--run", str(found.path), "--strategy", "mean"]) == 0
-    return found
+        record(store.folder, asked={IMPORTED: True}, inputs={})
+    write_classes(actual.classes, classes)
+    write_json(actual.folds, {"folds": 2, "fold": [number // 20 for number in range(40)]})
+    Experiment(folds=2).write(actual.experiment)
+    assert run_command(["fuse", "--run", str(actual.path), "--strategy", "mean"]) == 0
+    return actual
 
 
 @pytest.fixture(scope="module")
@@ -98,11 +102,16 @@ def files_of(folder):
 
 
 @pytest.fixture(scope="module")
-def document(at, chains):
+def report(at, chains):
     before = files_of(at.path)
-    found = bench_postproc(at, Asked(None, chains, "validation", 1), silent)
+    result = bench_postproc(at, BenchConfig(None, chains, "validation", 1), silent)
     assert files_of(at.path) == before
-    return found
+    return result
+
+
+@pytest.fixture(scope="module")
+def document(report):
+    return report.to_dict()
 
 
 def rows(document):
@@ -123,8 +132,8 @@ def net(step):
     return step["fixed"] - step["broken"]
 
 
-class TestTheDocument:
-    def test_says_what_was_measured_and_where(self, document):
+class TestReport:
+    def test_report_names_the_machine_and_the_maps(self, document):
         assert (document["source"], document["split"], document["cores"]) == (
             FUSION,
             "validation",
@@ -139,12 +148,16 @@ class TestTheDocument:
 
     @pytest.mark.parametrize("name", ["plain", "nothing"])
     def test_a_chain_that_does_nothing_gains_nothing(self, document, name):
-        for found in rows(document)[name]["protocols"].values():
-            assert (found["gain"], found["interval"]["low"], found["interval"]["high"]) == (0, 0, 0)
+        for actual in rows(document)[name]["protocols"].values():
+            assert (actual["gain"], actual["interval"]["low"], actual["interval"]["high"]) == (
+                0,
+                0,
+                0,
+            )
         for step in rows(document)[name]["ledger"]:
             assert (step["fixed"], step["broken"], step["moved"]) == (0, 0, 0)
 
-    def test_a_row_of_the_ledger_is_a_step(self, document):
+    def test_the_ledger_has_a_row_per_step(self, document):
         steps = {name: [s["step"] for s in row["ledger"]] for name, row in rows(document).items()}
         assert steps["plain"] == []
         assert steps["cleaned"] == [
@@ -153,7 +166,7 @@ class TestTheDocument:
             "remove_small(min_area_px=4)",
         ]
 
-    def test_classes_of_a_step_add_up_and_the_ignored_one_is_not_among_them(self, document, at):
+    def test_scored_classes_of_a_step_add_up(self, document, at):
         scored = [n for k, n in enumerate(DataSet.load(at.data("oof")).classes.names) if k != 0]
         for row in document["chains"]:
             for step in row["ledger"]:
@@ -173,15 +186,15 @@ class TestTheDocument:
             expected = float(score(after, 0).miou - score(before, 0).miou)
             assert row["protocols"][protocol]["gain"] == pytest.approx(expected)
 
-    def test_intervals_are_so_wide_that_all_chains_hold_together(self, document):
-        found = rows(document)["cleaned"]["protocols"]["masked"]["interval"]
-        assert found["level"] == pytest.approx(1 - 0.05 / len(document["chains"]))
+    def test_intervals_are_corrected_for_the_number_of_chains(self, document):
+        actual = rows(document)["cleaned"]["protocols"]["masked"]["interval"]
+        assert actual["level"] == pytest.approx(1 - 0.05 / len(document["chains"]))
 
-    def test_a_chain_that_learns_says_what_it_became(self, document):
+    def test_a_chain_that_learns_has_a_fitted_form(self, document):
         assert rows(document)["class_bias"]["fitted"].startswith("class_bias(bias=['-inf', 0.0, ")
         assert rows(document)["cleaned"]["fitted"] is None
 
-    def test_costs_are_beside_those_of_the_plain_argmax(self, document):
+    def test_costs_are_relative_to_the_plain_argmax(self, document):
         plain = document["plain"]
         assert (plain["times_as_long"], plain["peak_mb_over_plain"]) == (1, 0)
         assert rows(document)["cleaned"]["times_as_long"] > 1
@@ -189,8 +202,8 @@ class TestTheDocument:
             assert row["images_per_s"] > 0
             assert row["peak_mb_over_plain"] == row["peak_mb"] - plain["peak_mb"]
 
-    def test_the_text_has_both_gains_and_the_metrics_part_side_by_side(self, document):
-        lines = as_text(document).splitlines()
+    def test_text_has_both_gains_and_the_metrics_part_side_by_side(self, report):
+        lines = format_bench(report).splitlines()
         head = next(line for line in lines if line.startswith("chain "))
         order = [head.index(word) for word in ("masked", "keras", "metric's", "images/s")]
         assert order == sorted(order)
@@ -199,35 +212,40 @@ class TestTheDocument:
 
 
 @pytest.mark.slow
-def test_on_oof_what_has_learned_labels_the_fold_that_it_did_not_learn_from(at, tmp_path):
+def test_on_oof_a_chain_that_learns_labels_images_it_was_not_fitted_on(at, tmp_path):
     file = tmp_path / "one.txt"
     file.write_text("class_bias")
-    found = rows(bench_postproc(at, Asked(MEMBER, file, "oof", 1), silent))["class_bias"]
+    (actual,) = bench_postproc(at, BenchConfig(MEMBER, file, "oof", 1), silent).chains
     name = postprocess_run(at, MEMBER, "class_bias", log=silent)
     data = DataSet.load(at.data("oof"))
     counts = confusion(data.target(), read_labels(at, name, "oof"), classes=len(data.classes))
     expected = PROTOCOLS.build("masked")(counts.sum(axis=0), 0).miou
-    assert found["protocols"]["masked"]["miou"] == pytest.approx(float(expected))
+    assert actual.protocols["masked"].miou == pytest.approx(float(expected))
 
 
-class TestTheChoice:
+class TestDefaultSource:
     @pytest.mark.slow
-    def test_is_the_first_fusion_where_none_is_scored_else_the_highest(self, at):
-        told = []
-        assert scored_highest(RunMembers.of(at), told.append) == FUSION
-        assert told == ["no fusion has been scored on oof (`ens score` does), so the first: mean"]
-        assert run(["fuse", "--run", str(at.path), "--strategy", "max", "--name", "upper"]) == 0
+    def test_default_is_the_highest_fusion_or_the_first_if_none_is_scored(self, at):
+        log_lines = []
+        assert best_oof_candidate(RunMembers.of(at), log_lines.append) == FUSION
+        assert log_lines == [
+            "no fusion has been scored on oof (`ens score` does), so the first: mean"
+        ]
+        assert (
+            run_command(["fuse", "--run", str(at.path), "--strategy", "max", "--name", "upper"])
+            == 0
+        )
         board = score_run(at, ["mean", "upper"], split="oof", protocol="masked", log=silent)
-        highest = scored_highest(RunMembers.of(at), told.append)
+        highest = best_oof_candidate(RunMembers.of(at), log_lines.append)
         assert f"{highest}_argmax" == board.rows[0].name
-        assert told[-1].startswith(f"{highest}: the highest of 2 fusions on oof, ")
+        assert log_lines[-1].startswith(f"{highest}: the highest of 2 fusions on oof, ")
 
-    def test_a_run_without_a_fusion_says_how_to_make_one(self, at):
+    def test_a_run_without_fusions_is_refused_with_a_hint(self, at):
         without = Run(at.path.parent / "without")
         Experiment(folds=2).write(without.experiment)
         write_classes(without.classes, Classes(("sky", "soil"), ignore=0))
         with pytest.raises(BadRun, match="holds no fusion; make one: `ens fuse --run "):
-            scored_highest(RunMembers.of(without), silent)
+            best_oof_candidate(RunMembers.of(without), silent)
 
     @pytest.mark.parametrize(
         ("split", "words"),
@@ -236,20 +254,20 @@ class TestTheChoice:
             ("untold", "split 'untold' has no target to score by; take one with masks"),
         ],
     )
-    def test_a_split_without_target_is_refused_before_anything_is_told(self, at, split, words):
+    def test_a_split_without_target_is_refused_before_any_log(self, at, split, words):
         data = DataSet.load(at.data("validation"))
         DataSet(data.images, None, data.ids, data.groups, data.classes).save(at.data("untold"))
-        told = []
+        log_lines = []
         try:
             with pytest.raises(BadRun, match=words):
-                bench_postproc(at, Asked(None, None, split, 1), told.append)
+                bench_postproc(at, BenchConfig(None, None, split, 1), log_lines.append)
         finally:
             shutil.rmtree(at.data("untold"))
-        assert told == []
+        assert log_lines == []
 
 
 class TestChainFiles:
-    def test_a_line_is_a_chain_and_may_have_a_name(self, tmp_path):
+    def test_a_line_is_a_chain_with_an_optional_name(self, tmp_path):
         file = tmp_path / "chains.txt"
         file.write_text("blur|open\n\n# no\nb: 'crf(iterations=5)'\nmine: crf(floor={a: 1})\n")
         assert read_chains(file) == {
@@ -258,7 +276,7 @@ class TestChainFiles:
             "mine": "crf(floor={a: 1})",
         }
 
-    def test_a_colon_inside_brackets_names_nothing(self, tmp_path):
+    def test_a_colon_inside_brackets_separates_no_name(self, tmp_path):
         file = tmp_path / "chains.txt"
         file.write_text("class_bias(bias={a: 1})\n")
         assert list(read_chains(file)) == ["class_bias(bias={a: 1})"]
@@ -266,24 +284,27 @@ class TestChainFiles:
     @pytest.mark.parametrize(
         ("text", "words"),
         [
-            ("", "chains.txt holds no chain; expected one a line, CHAIN or NAME: CHAIN"),
-            ("a: blur\na: open", "chains.txt, line 2: 'a' is there already; take another name"),
+            ("", "chains.txt holds no chain; expected one per line, CHAIN or NAME: CHAIN"),
+            ("a: blur\na: open", "chains.txt, line 2: 'a' already exists; take another name"),
             ("a b: blur", "chain name 'a b'; expected letters"),
             ("good: blur\nbad: blurr", "chains.txt, chain 'bad': unknown step 'blurr'; known:"),
-            ("x: open|crf", "chain 'x': step 'crf' needs maps, but 'open' before it gives labels"),
+            (
+                "x: open|crf",
+                "chain 'x': step 'crf' needs maps, but 'open' before it returns labels",
+            ),
         ],
     )
     def test_a_bad_file_is_refused_in_one_line(self, at, tmp_path, capsys, text, words):
         file = tmp_path / "chains.txt"
         file.write_text(text)
         where = ["--run", str(at.path), "--chains", str(file)]
-        assert run(["bench", "postproc", *where]) == 2
-        said = capsys.readouterr().err
-        assert words in said
-        assert len(said.splitlines()) == 1
+        assert run_command(["bench", "postproc", *where]) == 2
+        message = capsys.readouterr().err
+        assert words in message
+        assert len(message.splitlines()) == 1
 
     def test_a_missing_file_is_refused(self, tmp_path):
-        with pytest.raises(BadSpec, match=r"none\.txt is missing; expected a file with a chain"):
+        with pytest.raises(BadSpec, match=r"none\.txt is missing; expected a file with one chain"):
             read_chains(tmp_path / "none.txt")
 
 
@@ -296,13 +317,13 @@ def test_every_usual_chain_parses():
 
 
 @pytest.mark.slow
-def test_the_parents_memory_is_not_the_childs(tmp_path):
+def test_peak_memory_does_not_include_that_of_the_parent(tmp_path):
     held = np.ones(600_000_000 // 8)
     maps = np.full((2, 3, 8, 8), 1 / 3, np.float32)
     images = np.zeros((2, 1, 8, 8), np.uint8)
-    (found,) = peak_memory([parse_chain("", classes=3, ignore=0)], maps, images, tmp_path)
-    assert found is not None
-    assert 20 < found < held.nbytes / 1e6
+    (actual,) = peak_memory([parse_chain("", classes=3, ignore=0)], maps, images, tmp_path)
+    assert actual is not None
+    assert 20 < actual < held.nbytes / 1e6
 
 
 def test_images_of_every_timed_block_are_counted(monkeypatch):
@@ -315,7 +336,7 @@ def test_images_of_every_timed_block_are_counted(monkeypatch):
         return {name: [2.0] * rounds for name in sides}
 
     where = "ensemble.pipeline.bench.chain_costs"
-    monkeypatch.setattr(f"{where}.in_turns", turns)
+    monkeypatch.setattr(f"{where}.interleaved", turns)
     monkeypatch.setattr(f"{where}.peak_memory", lambda chains, *rest: [None] * len(chains))
     maps = ArrayMaps("drawn", np.full((130, 2, 1, 1), 0.5, np.float32))
     images = np.zeros((130, 1, 1, 1), np.uint8)
@@ -328,40 +349,40 @@ def test_images_of_every_timed_block_are_counted(monkeypatch):
 
     around = StepContext(classes=2, ignore=0, floor=2.0**-25)
     chain = Chain((Spec("look"),), (Step("maps", "maps", look),), around)
-    found = costs({"": chain}, maps, data, 3)
+    actual = measure_costs({"": chain}, maps, data, 3)
     assert seen == [64, 64, 2]
-    assert found[""]["images_per_s"] == 65
+    assert actual[""].images_per_s == 65
 
 
-class TestTheUsualChains:
-    """What is measured where no chain is named."""
-
+class TestUsualChains:
     def around(self, ignore):
         return StepContext(CLASSES, ignore, 0.0)
 
-    def test_are_all_taken_where_all_can_be(self, at):
-        told: list[str] = []
-        assert set(usual(RunMembers.of(at), MEMBER, self.around(0), told.append)) == set(USUAL)
-        assert told == []
+    def test_all_usual_chains_are_taken_by_default(self, at):
+        log_lines: list[str] = []
+        assert set(
+            usual_chains(RunMembers.of(at), MEMBER, self.around(0), log_lines.append)
+        ) == set(USUAL)
+        assert log_lines == []
 
-    def test_leave_out_what_needs_an_ignored_class(self, at):
-        told: list[str] = []
-        taken = usual(RunMembers.of(at), MEMBER, self.around(None), told.append)
+    def test_usual_chains_that_need_an_ignored_class_are_left_out(self, at):
+        log_lines: list[str] = []
+        taken = usual_chains(RunMembers.of(at), MEMBER, self.around(None), log_lines.append)
         assert set(taken) == {k for k, chain in USUAL.items() if "suppress_background" not in chain}
-        assert told == ["chains with suppress_background are left out: no class is ignored"]
+        assert log_lines == ["chains with suppress_background are left out: no class is ignored"]
 
-    def test_leave_out_what_learns_where_nothing_is_held_out(self, at, tmp_path):
+    def test_usual_chains_that_learn_are_left_out_without_oof_maps(self, at, tmp_path):
         shutil.copytree(at.path, tmp_path / "run")
         copy = Run(tmp_path / "run")
         shutil.rmtree(copy.probabilities(MEMBER, "oof"))
-        told: list[str] = []
-        taken = usual(RunMembers.of(copy), MEMBER, self.around(0), told.append)
+        log_lines: list[str] = []
+        taken = usual_chains(RunMembers.of(copy), MEMBER, self.around(0), log_lines.append)
         assert set(taken) < set(USUAL)
         assert not any(chain.learns for chain in taken.values())
-        assert told == [f"chains that learn are left out: {MEMBER!r} has no maps of oof"]
+        assert log_lines == [f"chains that learn are left out: {MEMBER!r} has no maps of oof"]
 
 
-def test_a_file_of_chains_that_is_no_text_is_refused(tmp_path):
+def test_a_chain_file_that_is_not_text_is_refused(tmp_path):
     (tmp_path / "chains").write_bytes(b"\xff\xfe\xfa")
-    with pytest.raises(BadSpec, match=r"chains cannot be read \(.*\); expected a chain a line"):
+    with pytest.raises(BadSpec, match=r"chains cannot be read \(.*\); expected one chain per line"):
         read_chains(tmp_path / "chains")

@@ -16,7 +16,7 @@ from ensemble.pipeline.scoring.plain_files import fuse_files
 from ensemble.strategies.means import Mean
 from ensemble.strategy import build_strategy, check_strategy
 from evaluation.core.errors import BadData, BadSpec
-from evaluation.reliability import ece, reliability
+from evaluation.reliability import expected_calibration_error, reliability
 from members.maps import ArrayMaps
 
 CLASSES, IGNORE, UNLABELLED = 4, 0, 255
@@ -48,7 +48,7 @@ def fitted(spec, maps, target, cuts=(slice(None),)):
 
 
 def error(fused, target):
-    return ece(reliability(fused, target, ignore=IGNORE))
+    return expected_calibration_error(reliability(fused, target, ignore=IGNORE))
 
 
 def log_loss(fused, target):
@@ -222,7 +222,7 @@ def split(blocks):
         calibrators.append(np.unique(np.rint(100 * drawn.maps[:, 0, 1]).astype(int)))
         return Mean()
 
-    both = {"classes": CLASSES, "ignore": IGNORE, "seed": 0, "at": "pool"}
+    both = {"classes": CLASSES, "ignore": IGNORE, "seed": 0, "stage": "pool"}
     calibrated(LearnedFusion(fit), learn, **both).fit(blocks)
     first, last = strategies
     return first, calibrators[0], last
@@ -326,8 +326,8 @@ def test_what_learned_from_calibrated_maps_has_no_error_before(tmp_path, spec, k
 @pytest.mark.parametrize(
     ("spec", "options", "words"),
     [
-        ("stacking(intensity=True)", {}, "looks at images; give --images and --fit-images"),
-        ("stacking", {"images": Path("target.npy")}, "looks at no images; leave --images and"),
+        ("stacking(intensity=True)", {}, "needs images; give --images and --fit-images"),
+        ("stacking", {"images": Path("target.npy")}, "uses no images; leave --images and"),
     ],
 )
 def test_files_and_images_go_together(tmp_path, spec, options, words):

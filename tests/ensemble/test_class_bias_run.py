@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from ensemble.cli import run
+from ensemble.cli import run_command
 from ensemble.pipeline.run.open_run import fold_indices
 from ensemble.pipeline.workflow.status import status
 from evaluation.core.run_folder import Run
@@ -23,14 +23,14 @@ def trained(tmp_path_factory):
     data, validation = draw_sample(images=80, test=3, validation=20, size=(16, 24)).save(folder)
     arguments = f"train-members --data {data} --validation {validation} --run {folder / 'run'}"
     options = [*arguments.split(), "--folds", "2", "--workers", "1", "--epochs", "1"]
-    assert run([*options, "--member", f"one={TINY}"]) == 0
+    assert run_command([*options, "--member", f"one={TINY}"]) == 0
     return Run(folder / "run")
 
 
 def called(capsys, *arguments, code=0):
-    """Run a verb and return what it wrote."""
+    """Run a command and return what it wrote."""
     capsys.readouterr()
-    assert run([str(argument) for argument in arguments]) == code
+    assert run_command([str(argument) for argument in arguments]) == code
     return capsys.readouterr()
 
 
@@ -129,7 +129,7 @@ class TestARun:
             said = called(capsys, "postprocess", "--run", trained.path, *arguments, code=2).err
         finally:
             described.write_text(before)
-        assert "ens: chain blur|class_bias would learn from 5 images that 'one' was" in said
+        assert "ens: chain blur|class_bias would rely on 5 images that 'one' was" in said
         assert len(said.splitlines()) == 1
         assert "leaky" not in trained.candidates()
 
@@ -195,7 +195,7 @@ class TestFiles:
             (
                 "crf|class_bias",
                 ["--fit-maps", "maps.npy", "--fit-target", "target.npy", "--images", "images.npy"],
-                "step 'crf' looks at the images; give them with --fit-images",
+                "step 'crf' needs images; give them with --fit-images",
             ),
         ],
     )

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from ensemble.cli import run
+from ensemble.cli import run_command
 from evaluation.protocols import PROTOCOLS
 from members.data.sample import draw_sample
 
@@ -33,7 +33,7 @@ FILES = ["--target", "target.npy", "--pred", "a.npy", "--pred", "b.npy", "--clas
 
 def said(capsys, *arguments, code=0):
     capsys.readouterr()
-    assert run([str(argument) for argument in arguments]) == code
+    assert run_command([str(argument) for argument in arguments]) == code
     found = capsys.readouterr()
     return found.err if code else found.out
 
@@ -53,7 +53,7 @@ class TestAudit:
         assert protocols["keras"]["denominator"] > 0
         assert protocols["keras"]["averaged"] == {"before": 3, "after": 2}
 
-    def test_the_text_has_a_line_a_protocol(self, files, capsys):
+    def test_the_text_has_one_line_per_protocol(self, files, capsys):
         lines = said(capsys, "audit", *FILES).splitlines()
         assert lines[0] == "from a.npy to b.npy, 4 images"
         assert [line.split()[0] for line in lines[2 : 2 + len(PROTOCOLS)]] == list(PROTOCOLS)
@@ -69,7 +69,7 @@ class TestAudit:
             ([*FILES, "--ignore", "3"], "--ignore 3 with 3 classes; expected 0 to 2"),
         ],
     )
-    def test_half_a_question_is_refused_in_a_line(self, files, capsys, arguments, words):
+    def test_incomplete_arguments_are_refused_in_a_line(self, files, capsys, arguments, words):
         line = said(capsys, "audit", *arguments, code=2)
         assert words in line
         assert line.count("\n") == 1
@@ -102,7 +102,7 @@ class TestScore:
         np.save("target.npy", np.where(np.arange(8) < 4, 0, 255)[None, None].repeat(6, 1))
         np.save("a.npy", np.ones((1, 6, 8), np.uint8))
         capsys.readouterr()
-        assert run([*self.ONE, "--json"]) == 0
+        assert run_command([*self.ONE, "--json"]) == 0
         found = capsys.readouterr()
         assert "warning: no pixel can be scored" in found.err
         document = json.loads(found.out)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ensemble.block_fusion import TrainingBlocks
-from ensemble.cli import run
+from ensemble.cli import run_command
 from ensemble.pipeline.candidates import fuse as fusing
 from members.data.dataset import DataSet
 from members.data.sample import draw_sample
@@ -22,44 +22,44 @@ def trained(tmp_path_factory):
     )
     arguments = ["train-members", "--data", data, "--validation", validation, "--folds", "2"]
     arguments += ["--run", str(folder / "run"), "--workers", "1", "--epochs", "1"]
-    assert run([*arguments, "--member", f"one={TINY}", "--member", f"two={TINY}"]) == 0
+    assert run_command([*arguments, "--member", f"one={TINY}", "--member", f"two={TINY}"]) == 0
     return folder / "run"
 
 
 @pytest.mark.parametrize("strategy", ["mean(calibrate=vector)", "stacking(calibrate=temperature)"])
-def test_a_calibrated_fusion_tells_its_error_before_and_after(trained, capsys, strategy):
+def test_a_calibrated_fusion_reports_its_error_before_and_after(trained, capsys, strategy):
     arguments = ["fuse", "--run", str(trained), "--strategy", strategy, "--name", "pooled"]
     capsys.readouterr()
-    assert run([*arguments, "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)["calibration"]
-    assert 0 <= found["after"] <= 1
-    assert found["after"] != found["before"]
-    assert run(arguments) == 0
-    assert f"{found['after']:.4f} after" in capsys.readouterr().out
+    assert run_command([*arguments, "--json"]) == 0
+    errors = json.loads(capsys.readouterr().out)["calibration"]
+    assert 0 <= errors["after"] <= 1
+    assert errors["after"] != errors["before"]
+    assert run_command(arguments) == 0
+    assert f"{errors['after']:.4f} after" in capsys.readouterr().out
 
 
-def test_what_learns_is_told_the_groups(trained, monkeypatch):
+def test_a_fusion_that_learns_is_given_the_groups(trained, monkeypatch):
     built = []
 
     def recorded(*given, **named):
         built.append(TrainingBlocks(*given, **named))
         return built[-1]
 
-    monkeypatch.setattr(fusing, "FitBlocks", recorded)
+    monkeypatch.setattr(fusing, "TrainingBlocks", recorded)
     arguments = ["fuse", "--run", str(trained), "--strategy", "weighted_mean(calibrate=vector)"]
-    assert run(arguments) == 0
+    assert run_command(arguments) == 0
     groups = DataSet.load(trained / "data" / "oof").groups
     assert len(set(groups)) > 1
     np.testing.assert_array_equal(built[0].groups, groups)
 
 
-def test_views_change_the_maps_and_keep_the_weights(trained, capsys):
+def test_tta_changes_the_maps_and_keeps_the_weights(trained, capsys):
     weights = trained / "members" / "one" / "fold-0" / "weights.safetensors"
     before = weights.stat().st_mtime_ns
     maps = trained / "probabilities" / "one" / "oof" / "provenance.json"
-    told = maps.read_text()
+    before_text = maps.read_text()
     arguments = ["train-members", "--run", str(trained), "--workers", "1", "--tta", "flips"]
-    assert run(arguments) == 0
+    assert run_command(arguments) == 0
     assert "its maps are stale and are made again" in capsys.readouterr().err
     assert weights.stat().st_mtime_ns == before
-    assert maps.read_text() != told
+    assert maps.read_text() != before_text

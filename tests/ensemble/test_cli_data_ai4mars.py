@@ -1,4 +1,4 @@
-"""`ens data import-ai4mars`: a tree becomes a file that the other verbs read."""
+"""`ens data import-ai4mars`: a tree becomes a file that the other commands read."""
 
 import json
 
@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ensemble.cli import run
-from members.data.load_dataset import load
+from ensemble.cli import run_command
+from members.data.load_dataset import load_dataset
 
 NAME = "NLB_471625303EDR_F0442336NCAM00353M1"
 
@@ -26,23 +26,23 @@ def tree(tmp_path):
 
 
 def words(tree, **changes):
-    asked = {"scale": "1/2", "tile": "4x2", "out": tree / "out.npz"} | changes
+    options = {"scale": "1/2", "tile": "4x2", "out": tree / "out.npz"} | changes
     return [
         *("data", "import-ai4mars", str(tree), "--json"),
-        *(f"--{key}={value}" for key, value in asked.items()),
+        *(f"--{key}={value}" for key, value in options.items()),
     ]
 
 
-def test_tells_how_many_tiles_there_are_in_the_file(tree, capsys):
-    assert run(words(tree)) == 0
+def test_reports_the_number_of_tiles_in_the_file(tree, capsys):
+    assert run_command(words(tree)) == 0
     assert json.loads(capsys.readouterr().out)["tiles"] == 8
-    tiles = load(tree / "out.npz")["training"]
+    tiles = load_dataset(tree / "out.npz")["training"]
     assert tiles.images.shape == (8, 1, 4, 2)
     assert (tiles.target() == 1).all()
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({"tile": "4"}, "size '4'; expected ROWSxCOLS, such as 64x128"),
         ({"tile": "4x0"}, "size '4x0'; expected ROWSxCOLS"),
@@ -51,13 +51,11 @@ def test_tells_how_many_tiles_there_are_in_the_file(tree, capsys):
         ({"scale": "1/0"}, "scale '1/0'; expected a fraction"),
     ],
 )
-def test_a_size_that_is_none_is_refused(tree, capsys, changes, told):
-    assert run(words(tree, **changes)) == 2
-    assert told in capsys.readouterr().err
+def test_unreadable_size_is_refused(tree, refusal, changes, message):
+    assert message in refusal(*words(tree, **changes))
     assert not (tree / "out.npz").exists()
 
 
-def test_a_tree_without_labels_is_refused(tree, capsys):
+def test_tree_without_labels_is_refused(tree, refusal):
     (tree / "msl/labels/train" / f"{NAME}.png").unlink()
-    assert run(words(tree)) == 2
-    assert "holds no .png file; expected labels of images" in capsys.readouterr().err
+    assert "holds no .png file; expected labels of images" in refusal(*words(tree))

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ensemble.cli import run
+from ensemble.cli import run_command
 from ensemble.pipeline.run.experiment import Experiment
 from evaluation.core.blocks import blocks
 from evaluation.core.classes import MARS
 from evaluation.core.provenance import record
 from evaluation.core.run_folder import Run
 from members.data.dataset import DataSet, write_classes
-from members.data.load_dataset import load
+from members.data.load_dataset import load_dataset
 from members.store import ProbabilityStore
 from members.store_metadata import TrainingIds
 
@@ -26,19 +26,19 @@ MASKS[0, 0, 0] = 4
 
 def answer(capsys, *arguments):
     capsys.readouterr()
-    code = run(["data", *map(str, arguments)])
-    said = capsys.readouterr()
-    assert code == 0, said.err
-    return said.out
+    code = run_command(["data", *map(str, arguments)])
+    output = capsys.readouterr()
+    assert code == 0, output.err
+    return output.out
 
 
 def refusal(capsys, *arguments):
     capsys.readouterr()
-    assert run(["data", *map(str, arguments)]) == 2
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert said.err.count("\n") == 1, said.err
-    return said.err
+    assert run_command(["data", *map(str, arguments)]) == 2
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert output.err.count("\n") == 1, output.err
+    return output.err
 
 
 @pytest.fixture
@@ -50,9 +50,9 @@ def competition(tmp_path):
 
 
 class TestRefineMasks:
-    def test_keeps_the_competition_layout_and_the_input(self, competition, tmp_path, capsys):
+    def test_refine_masks_keeps_the_competition_layout(self, competition, tmp_path, capsys):
         before, out = competition.read_bytes(), tmp_path / "new.npz"
-        said = json.loads(answer(capsys, "refine-masks", competition, "--out", out, "--json"))
+        output = json.loads(answer(capsys, "refine-masks", competition, "--out", out, "--json"))
         assert competition.read_bytes() == before
         with np.load(competition) as old, np.load(out) as new:
             assert sorted(new) == sorted(old)
@@ -61,13 +61,13 @@ class TestRefineMasks:
             np.testing.assert_array_equal(new["test_set"], old["test_set"])
             np.testing.assert_array_equal(new["training_group"], old["training_group"])
             added = new["training_set"][:, 1] != MASKS
-            assert added.sum() == said["anew"]["pixels"] > 0
+            assert added.sum() == output["anew"]["pixels"] > 0
             sand = new["training_set"][:, 1] == 3
-            assert (sand & added).sum() == said["anew"]["classes"]["sand"]
+            assert (sand & added).sum() == output["anew"]["classes"]["sand"]
             unlabelled = (new["training_set"][:, 1] == 0).mean()
-        assert said["background"] == {"before": (MASKS == 0).mean(), "after": unlabelled}
+        assert output["background"] == {"before": (MASKS == 0).mean(), "after": unlabelled}
 
-    def test_keeps_the_general_layout_and_says_so_in_words(self, tmp_path, capsys):
+    def test_refine_masks_keeps_the_general_layout(self, tmp_path, capsys):
         data, out, sheet = (tmp_path / name for name in ("own.npz", "new.npz", "sheet.png"))
         colour = np.repeat(IMAGES[..., None], 3, axis=-1)
         extra = {"source": np.array(list("uvwxyz")), "group": np.array(list("aabbcc"))}
@@ -78,22 +78,22 @@ class TestRefineMasks:
         with np.load(out) as new:
             assert sorted(new) == ["group", "images", "masks", "source"]
             np.testing.assert_array_equal(new["images"], colour)
-        assert load(out)["training"].ids == tuple("uvwxyz")
+        assert load_dataset(out)["training"].ids == tuple("uvwxyz")
         with Image.open(sheet) as image:
             assert image.format == "PNG"
 
-    def test_a_folder_becomes_a_general_file(self, tmp_path, capsys):
+    def test_a_refined_folder_becomes_a_general_file(self, tmp_path, capsys):
         for name, arrays in (("images", IMAGES), ("masks", MASKS)):
             (tmp_path / "pairs" / name).mkdir(parents=True)
             for place, array in enumerate(arrays):
                 Image.fromarray(array).save(tmp_path / "pairs" / name / f"p{place}.png")
         answer(capsys, "refine-masks", tmp_path / "pairs", "--out", tmp_path / "new.npz")
-        new = load(tmp_path / "new.npz")["training"]
+        new = load_dataset(tmp_path / "new.npz")["training"]
         assert new.ids == tuple(f"p{place}" for place in range(6))
         assert new.classes == MARS
         np.testing.assert_array_equal(new.images[:, 0], IMAGES)
 
-    def test_options_reach_the_algorithm(self, competition, tmp_path, capsys):
+    def test_options_of_refine_masks_have_an_effect(self, competition, tmp_path, capsys):
         def pixels(name, *options):
             out = tmp_path / f"{name}.npz"
             text = answer(capsys, "refine-masks", competition, "--out", out, *options, "--json")
@@ -110,13 +110,13 @@ class TestRefineMasks:
             (["--radius", 0], "'--radius': 0 is not in the range 1<=x<=32"),
             (["--rounds", 0], "'--rounds': 0 is not in the range x>=1"),
             (["--max-std", -1], "'--max-std': -1.0 is not in the range"),
-            (["--out", "students.npz"], "is the input, which stays as it is"),
+            (["--out", "students.npz"], "is the input, which must not be overwritten"),
             (["--out", "there.npz"], "exists and is not overwritten; name a new file"),
             (["--out", "new.npy"], "expected a name that ends in .npz"),
             (["--preview", "new.txt"], "--preview"),
         ],
     )
-    def test_bad_options_are_one_line(
+    def test_bad_options_are_refused_in_one_line(
         self, competition, tmp_path, capsys, monkeypatch, options, words
     ):
         monkeypatch.chdir(tmp_path)
@@ -128,8 +128,8 @@ class TestRefineMasks:
 
     def test_an_unlabelled_set_is_refused(self, tmp_path, capsys):
         np.savez(tmp_path / "own.npz", images=IMAGES)
-        said = refusal(capsys, "refine-masks", tmp_path / "own.npz", "--out", tmp_path / "n.npz")
-        assert "holds no masks; expected labelled images" in said
+        output = refusal(capsys, "refine-masks", tmp_path / "own.npz", "--out", tmp_path / "n.npz")
+        assert "holds no masks; expected labelled images" in output
         assert not (tmp_path / "n.npz").exists()
 
 
@@ -144,7 +144,7 @@ def target():
     return masks
 
 
-def planted(path, *, seen, members=("good", "fair")):
+def write_run(path, *, seen, members=("good", "fair")):
     """Write a run whose members know the ground; the masks of p05 and p66 are swapped."""
     run_folder, masks = Run(path), target()
     given = masks.copy()
@@ -174,26 +174,26 @@ OUT_OF_FOLD = TrainingIds((frozenset(IDS[35:]), frozenset(IDS[:35])), (0,) * 35 
 
 @pytest.fixture
 def swapped(tmp_path):
-    return planted(tmp_path / "run", seen=OUT_OF_FOLD)
+    return write_run(tmp_path / "run", seen=OUT_OF_FOLD)
 
 
 class TestDisagreements:
     @pytest.mark.parametrize("member", ["all", "good", "fair"])
-    def test_swapped_masks_come_first(self, swapped, capsys, member):
-        found = json.loads(
+    def test_swapped_masks_have_the_strongest_disagreement(self, swapped, capsys, member):
+        result = json.loads(
             answer(capsys, "disagreements", "--run", swapped, "--member", member, "--json")
         )
-        first, second, third = found["top"][:3]
+        first, second, third = result["top"][:3]
         assert {first["id"], second["id"]} == {"p05", "p66"}
-        told = {entry["id"]: entry for entry in (first, second)}
-        assert told["p05"]["confusion"] == ["sand", "bedrock"]
-        assert told["p66"]["confusion"] == ["bedrock", "sand"]
-        assert told["p66"]["group"] == "g33"
+        by_id = {entry["id"]: entry for entry in (first, second)}
+        assert by_id["p05"]["confusion"] == ["sand", "bedrock"]
+        assert by_id["p66"]["confusion"] == ["bedrock", "sand"]
+        assert by_id["p66"]["group"] == "g33"
         assert min(first["score"], second["score"]) > third["score"] + 0.1
-        assert found["members"] == (["good", "fair"] if member == "all" else [member])
-        assert len(found["top"]) == 30
+        assert result["members"] == (["good", "fair"] if member == "all" else [member])
+        assert len(result["top"]) == 30
 
-    def test_all_is_the_mean_over_members(self, swapped, capsys):
+    def test_disagreement_with_all_is_with_the_mean_of_members(self, swapped, capsys):
         def score(member):
             text = answer(
                 capsys,
@@ -211,7 +211,7 @@ class TestDisagreements:
         low, high = sorted((score("good"), score("fair")))
         assert low < score("all") < high
 
-    def test_writes_ids_and_a_sheet_and_prints_a_table(self, swapped, tmp_path, capsys):
+    def test_disagreements_writes_ids_and_a_sheet(self, swapped, tmp_path, capsys):
         out, sheet = tmp_path / "ids.txt", tmp_path / "sheet.png"
         text = answer(
             capsys,
@@ -229,20 +229,20 @@ class TestDisagreements:
         ("seen", "words"),
         [
             (TrainingIds((frozenset(IDS[:3]),)), "was trained on 3 of these images and agrees"),
-            (None, "does not say which images it was trained on"),
+            (None, "does not declare its training images"),
         ],
         ids=["seen", "undeclared"],
     )
-    def test_maps_of_models_that_saw_the_image_are_refused(self, tmp_path, capsys, seen, words):
-        folder = planted(tmp_path / "run", seen=seen, members=("one",))
+    def test_maps_of_training_images_are_refused(self, tmp_path, capsys, seen, words):
+        folder = write_run(tmp_path / "run", seen=seen, members=("one",))
         out = tmp_path / "ids.txt"
         assert words in refusal(capsys, "disagreements", "--run", folder, "--out", out)
         assert not out.exists()
 
     def test_a_run_without_maps_and_an_unknown_member_are_refused(self, swapped, capsys):
-        said = refusal(capsys, "disagreements", "--run", swapped, "--member", "nobody")
-        assert "no member or fusion 'nobody'; known: good, fair" in said
+        output = refusal(capsys, "disagreements", "--run", swapped, "--member", "nobody")
+        assert "no member or fusion 'nobody'; known: good, fair" in output
         for name in ("good", "fair"):
             (swapped / "probabilities" / name / "oof" / "provenance.json").unlink()
-        said = refusal(capsys, "disagreements", "--run", swapped)
-        assert "has out-of-fold maps; run `ens train-members` first" in said
+        output = refusal(capsys, "disagreements", "--run", swapped)
+        assert "has out-of-fold maps; run `ens train-members` first" in output

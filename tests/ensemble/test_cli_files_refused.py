@@ -1,9 +1,9 @@
-"""Plain files that do not go together: refused in a line that says which; nothing is written."""
+"""Plain files that do not fit together are refused in one line; nothing is written."""
 
 import numpy as np
 import pytest
 
-from ensemble.cli import run
+from ensemble.cli import run_command
 
 IMAGES, CLASSES, ROWS, COLS = 4, 3, 8, 10
 
@@ -24,63 +24,57 @@ def files(tmp_path, monkeypatch):
     return tmp_path
 
 
-def refused(capsys, words):
-    assert run(words.split()) == 2
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert len(said.err.splitlines()) == 1
-    return said.err
-
-
 FUSE = "fuse --maps a.npy --maps b.npy --out o.npy"
+SCORE = "score --target target.npy --pred target.npy --classes 3"
+AUDIT = "audit --target target.npy --pred target.npy --pred target.npy --classes 3"
 FITTED = "--fit-maps a.npy --fit-maps b.npy --fit-target target.npy"
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (f"{FUSE} --strategy mean --members a,b", "--members is of a run, --maps of files"),
         ("postprocess --maps a.npy --chain crf --fusion mean", "--fusion is of a run, --maps of"),
         (
-            "score --target target.npy --pred target.npy --classes 3 --candidate mean_argmax",
+            f"{SCORE} --candidate mean_argmax",
             "--candidate is of a run, --target of files; give one of them",
         ),
         (
-            "score --target target.npy --pred target.npy --classes 3 --split oof",
+            f"{SCORE} --split oof",
             "--split is of a run, --target of files; give one of them",
         ),
         (
-            "score --target target.npy --pred target.npy --classes 3 --per image",
+            f"{SCORE} --per image",
             "--per goes with --metric",
         ),
         (
-            "audit --target target.npy --pred target.npy --pred target.npy --classes 3 --split oof",
+            f"{AUDIT} --split oof",
             "--split is of a run, --target of files; give one of them",
         ),
         (
-            "audit --target target.npy --pred target.npy --pred target.npy --classes 3 --run r",
+            f"{AUDIT} --run r",
             "--run is of a run, --target of files; give one of them",
         ),
         (
-            "score --target target.npy --pred target.npy --classes 3 --metric iou --protocol keras",
+            f"{SCORE} --metric iou --protocol keras",
             "--protocol ranks, --metric measures something else",
         ),
         (
-            "score --target target.npy --pred target.npy --classes 3 --maps a.npy",
+            f"{SCORE} --maps a.npy",
             "--maps are for metrics of probabilities; give --metric with them",
         ),
         (
             f"{FUSE} --strategy mean {FITTED}",
             "strategy mean has nothing to learn; leave --fit-maps",
         ),
-        (f"{FUSE} --strategy mean --images grey.npy", "looks at no images; leave --images"),
+        (f"{FUSE} --strategy mean --images grey.npy", "uses no images; leave --images"),
         (
             f"{FUSE} --strategy stacking(intensity=true) {FITTED}",
-            "looks at images; give --images and",
+            "needs images; give --images and",
         ),
         (
             f"{FUSE} --strategy stacking --fit-maps a.npy --fit-target target.npy",
-            "1 --fit-maps for 2 --maps; expected one a member, in the same order",
+            "1 --fit-maps for 2 --maps; expected one per member, in the same order",
         ),
         (
             (
@@ -90,10 +84,12 @@ FITTED = "--fit-maps a.npy --fit-maps b.npy --fit-target target.npy"
             "four.npy has 4 classes; expected 3 as in a.npy",
         ),
         ("fuse --maps a.npy --strategy mean --out o.png", "--out o.png; expected a name that ends"),
+        ("score --target target.npy", "--target, --pred and --classes belong together"),
+        ("audit --target target.npy --pred target.npy", "with files give --target, --pred twice"),
         ("fuse --strategy mean --out o.npy", "--out goes with --maps; a run has its own"),
         (
             "import a.npy --name a --split oof --data tiles.npz",
-            "--data lays out a new run; name its folder by --run",
+            "--data creates a new run; name its folder by --run",
         ),
         (
             "postprocess --fusion mean --chain argmax --out o.npy",
@@ -105,8 +101,8 @@ FITTED = "--fit-maps a.npy --fit-maps b.npy --fit-target target.npy"
         ),
     ],
 )
-def test_what_does_not_go_together_is_refused(files, capsys, words, told):
-    assert told in refused(capsys, words)
+def test_options_or_files_that_do_not_fit_together_are_refused(files, refusal, words, message):
+    assert message in refusal(*words.split())
     assert not (files / "o.npy").exists()
 
 
@@ -115,16 +111,16 @@ def test_colour_images_may_have_their_channels_last(files):
     chain = ["--chain", "crf(iterations=2)"]
     for name in ("rgb", "first"):
         words = ["postprocess", "--maps", "a.npy", "--images", f"{name}.npy", "--out"]
-        assert run([*words, f"{name}_labels.npy", *chain]) == 0
+        assert run_command([*words, f"{name}_labels.npy", *chain]) == 0
     last, first = np.load("rgb_labels.npy"), np.load("first_labels.npy")
     np.testing.assert_array_equal(last, first)
 
 
-def test_a_strategy_that_looks_at_images_sees_those_of_the_maps(files):
+def test_strategy_that_needs_images_uses_those_of_the_maps(files):
     words = f"{FUSE} --strategy stacking(intensity=true) {FITTED} --fit-images grey.npy".split()
-    assert run([*words, "--images", "grey.npy"]) == 0
+    assert run_command([*words, "--images", "grey.npy"]) == 0
     seen = np.load("o.npy")
     np.save("dark.npy", 0 * np.load("grey.npy"))
-    assert run([*words, "--images", "dark.npy"]) == 0
+    assert run_command([*words, "--images", "dark.npy"]) == 0
     assert np.abs(np.load("o.npy") - seen).max() > 1e-4
     np.testing.assert_allclose(seen.sum(axis=1), 1, atol=1e-4)

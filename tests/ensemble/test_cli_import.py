@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ensemble.cli import run
+from ensemble.cli import run_command
 from evaluation.core.run_folder import Run
 from members.data.dataset import DataSet
 from members.data.sample import draw_sample
@@ -25,13 +25,13 @@ def laid_out(tmp_path_factory):
             if not (folder / "run").exists():
                 (folder / "none.npy").touch()
                 arguments = ["import", folder / "none.npy", "--name", "x", "--split", "oof", *extra]
-                assert run([*map(str, arguments), "--run", str(folder / "run")]) == 2
+                assert run_command([*map(str, arguments), "--run", str(folder / "run")]) == 2
             maps(folder, split, seed)
             arguments = ["import", folder / f"{split}-{seed}.npy", "--name", name, "--split", split]
             if name == "good":
                 (folder / "empty.txt").touch()
                 arguments += ["--trained-on", folder / "empty.txt"]
-            assert run([*map(str, arguments), "--run", str(folder / "run")]) == 0
+            assert run_command([*map(str, arguments), "--run", str(folder / "run")]) == 0
     return folder
 
 
@@ -58,7 +58,7 @@ def maps(folder, split, seed, accuracy=0.7):
 
 def called(capsys, *arguments, code=0):
     capsys.readouterr()
-    assert run([str(argument) for argument in arguments]) == code
+    assert run_command([str(argument) for argument in arguments]) == code
     return capsys.readouterr()
 
 
@@ -66,9 +66,9 @@ def imported(capsys, folder, *arguments, code=0):
     return called(capsys, "import", *arguments, "--run", folder / "run", code=code)
 
 
-class TestAForeignMember:
+class TestAnImportedMember:
     @pytest.mark.slow
-    def test_is_fused_scored_and_told_of_like_any_other(self, place, capsys):
+    def test_is_fused_scored_and_reported_like_any_other(self, place, capsys):
         where = ["--run", place / "run"]
         called(capsys, "fuse", "--strategy", "mean", *where)
         said = called(capsys, "fuse", "--strategy", "stacking", *where).err
@@ -118,7 +118,7 @@ class TestAForeignMember:
         assert {("good", "validation"), ("other", "validation")} <= stale
 
 
-class TestOddMaps:
+class TestMapsWithProblems:
     @pytest.fixture
     def odd(self, place):
         found = np.load(place / "validation-0.npy")
@@ -136,10 +136,10 @@ class TestOddMaps:
         [
             ("logits.npy", "logits given as probabilities: values go from"),
             ("order.npy", "a permuted class order"),
-            ("extra.npz", "1 of 65 images are none of the split (first: 'stranger')"),
+            ("extra.npz", "1 of 65 images are not in the split (first: 'stranger')"),
         ],
     )
-    def test_are_refused_and_mended_on_demand(self, odd, capsys, file, words):
+    def test_are_refused_and_repaired_by_fix(self, odd, capsys, file, words):
         arguments = [odd / file, "--name", "odd", "--split", "validation"]
         said = imported(capsys, odd, *arguments, code=2).err
         assert said.startswith("ens: member 'odd': ")
@@ -154,7 +154,7 @@ class TestOddMaps:
         expected = np.load(odd / "validation-0.npy").argmax(axis=1)
         np.testing.assert_array_equal(store.read(slice(None)).argmax(axis=1), expected)
 
-    def test_may_be_taken_as_they_are_where_only_agreement_speaks(self, odd, capsys):
+    def test_may_be_taken_as_they_are_where_only_agreement_speaks_against_them(self, odd, capsys):
         arguments = [odd / "order.npy", "--name", "odd", "--split", "validation"]
         assert "or take the maps --as-is" in imported(capsys, odd, *arguments, code=2).err
         assert "taken as they are" in imported(capsys, odd, *arguments, "--as-is").err
@@ -167,7 +167,7 @@ class TestOddMaps:
             ("nan.npy", "nan.npy holds NaN or infinite values (first in image"),
         ],
     )
-    def test_that_cannot_be_mended_are_refused_with_the_name(self, odd, capsys, file, words):
+    def test_that_cannot_be_repaired_are_refused_with_the_name(self, odd, capsys, file, words):
         arguments = [odd / file, "--name", "odd", "--split", "validation", "--fix"]
         said = imported(capsys, odd, *arguments, code=2).err
         assert said.startswith("ens: member 'odd': ")
@@ -183,14 +183,14 @@ class TestOddMaps:
             (["--name", "mean", "--split", "oof"], "'mean' is a fusion of"),
         ],
     )
-    def test_wrong_words_are_refused(self, odd, capsys, arguments, words):
+    def test_wrong_options_are_refused(self, odd, capsys, arguments, words):
         called(capsys, "fuse", "--strategy", "mean", "--run", odd / "run")
         assert words in imported(capsys, odd, odd / "oof-0.npy", *arguments, code=2).err
 
-    def test_without_data_it_says_how_to_lay_a_run_out(self, odd, capsys, tmp_path):
+    def test_without_data_it_says_how_to_create_a_run(self, odd, capsys, tmp_path):
         arguments = ["import", odd / "oof-0.npy", "--name", "x", "--split", "oof"]
         said = called(capsys, *arguments, "--run", tmp_path / "new", code=2).err
-        assert "holds no images; lay it out with --data" in said
+        assert "holds no images; create it with --data" in said
 
     def test_the_name_of_a_trained_member_is_taken(self, odd, capsys):
         experiment = odd / "run" / "experiment.yaml"
@@ -200,7 +200,7 @@ class TestOddMaps:
         ).err
         assert "'net' is a trained member of" in said
 
-    def test_a_network_cannot_take_the_name_of_foreign_maps(self, odd, capsys):
+    def test_a_network_cannot_take_the_name_of_imported_maps(self, odd, capsys):
         arguments = ["train-members", "--run", odd / "run", "--member", "good=unet(width=2)"]
         said = called(capsys, *arguments, code=2).err
         assert "member 'good' was imported" in said
@@ -217,7 +217,7 @@ class TestLeaks:
         refused = called(
             capsys, "fuse", "--strategy", "stacking", "--run", place / "run", code=2
         ).err
-        assert "would learn from 7 images that 'good' was trained on" in refused
+        assert "would rely on 7 images that 'good' was trained on" in refused
         called(capsys, "fuse", "--strategy", "mean", "--run", place / "run")
 
     def test_a_fusion_of_undeclared_maps_is_undeclared_itself(self, place, capsys):
@@ -228,7 +228,7 @@ class TestLeaks:
         assert ProbabilityStore(place / "run" / "fused" / "m" / "oof").seen is not None
 
     @pytest.mark.slow
-    def test_a_member_too_good_on_what_is_held_out_is_told(self, place, capsys):
+    def test_a_member_too_good_on_oof_is_reported(self, place, capsys):
         maps(place, "oof", 5, accuracy=0.99)
         imported(capsys, place, place / "oof-5.npy", "--name", "other", "--split", "oof")
         said = called(capsys, "fuse", "--strategy", "stacking", "--run", place / "run").err

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import yaml
 
-from ensemble.cli import run
+from ensemble.cli import run_command
 from ensemble.pipeline.candidates.leakage import cross_fold_duplicates, leakage_warnings, oof_gaps
 from ensemble.pipeline.data.prepare import prepare, read_folds
 from ensemble.pipeline.run.experiment import Experiment, read_experiment
@@ -41,7 +41,7 @@ def asked(folder, files, **changes):
 
 def planned(capsys, *arguments, code):
     capsys.readouterr()
-    assert run(["plan", *map(str, arguments), "--workers", "1", "--json"]) == code
+    assert run_command(["plan", *map(str, arguments), "--workers", "1", "--json"]) == code
     said = capsys.readouterr()
     return json.loads(said.out), said.err.splitlines()
 
@@ -58,20 +58,20 @@ def foretold(data, tmp_path_factory):
     there, file = Run(folder / "run"), asked(folder, data, members=members)
     forecast = plan_run(there, read_experiment(file), device="auto", workers=1)
     assert not there.path.exists()
-    assert run(["run", str(file), "--run", str(there.path), "--workers", "1"]) == 0
+    assert run_command(["run", str(file), "--run", str(there.path), "--workers", "1"]) == 0
     return forecast, there
 
 
 class TestAGoodRun:
     @pytest.mark.slow
-    def test_writes_what_was_foretold(self, foretold):
+    def test_writes_what_was_planned(self, foretold):
         forecast, there = foretold
-        kinds = {step.step for step in forecast.steps}
+        kinds = {step.step for step in forecast.stages}
         assert kinds == {"data", "train", "predict", "fuse", "postprocess"}
-        assert all(step.missing == step.parts for step in forecast.steps)
-        foretold_bytes = forecast.document()["bytes_to_write"]
+        assert all(step.missing == step.parts for step in forecast.stages)
+        foretold_bytes = forecast.bytes_to_write
         assert weight(there.path) == pytest.approx(foretold_bytes, rel=0.1)
-        assert 0 < forecast.document()["seconds"] < 600
+        assert 0 < forecast.seconds < 600
         assert 0 < forecast.memory_bytes < 4e9
 
     @pytest.mark.slow
@@ -82,15 +82,15 @@ class TestAGoodRun:
         assert document["bytes_to_write"] == document["seconds"] == 0
 
     @pytest.mark.slow
-    def test_is_not_suspected_of_a_leak(self, foretold):
+    def test_has_no_leakage_warning(self, foretold):
         sources = RunMembers.of(foretold[1])
         assert len(oof_gaps(sources, ["net", "other"])) == 2
         assert leakage_warnings(sources, ["net", "other"]) == []
 
-    def test_is_told_in_lines(self, data, tmp_path, capsys):
+    def test_is_formatted_in_lines(self, data, tmp_path, capsys):
         file = asked(tmp_path, data, members={"net": {"architecture": TINY}}, chains={})
         arguments = ["plan", str(file), "--run", str(tmp_path / "run")]
-        assert run(arguments) == 0
+        assert run_command(arguments) == 0
         lines = capsys.readouterr().out.splitlines()
         assert any(line.startswith("train       net") for line in lines)
         assert any(line.startswith("disk: about") for line in lines)
@@ -117,7 +117,7 @@ class TestARunThatWouldFail:
             ),
             (
                 {"fusions": {"m": "weighted_mean(weights=[1, 2, 3])"}},
-                ["fusion 'm': fusion strategy weighted_mean", "are 3; expected 2, one a member"],
+                ["fusion 'm': fusion strategy weighted_mean", "are 3; expected 2, one per member"],
             ),
             ({"fusions": {"m": "weighted_mean(weights=[0, 0])"}}, ["are all 0"]),
             ({"chains": {"c": "mode_filter|crf"}}, ["step 'crf' needs maps"]),
@@ -130,7 +130,7 @@ class TestARunThatWouldFail:
             ),
         ],
     )
-    def test_is_told_every_reason(self, data, tmp_path, capsys, changes, words):
+    def test_every_reason_is_reported(self, data, tmp_path, capsys, changes, words):
         where = [asked(tmp_path, data, **changes), "--run", tmp_path / "run"]
         document, said = planned(capsys, *where, code=2)
         told = "\n".join(document["fails"])
@@ -155,12 +155,12 @@ class TestARunThatWouldFail:
         assert "device 'cuda:9'; here: auto, cpu" in document["fails"][0]
 
     def test_without_a_file_is_one_line(self, tmp_path, capsys):
-        assert run(["plan", str(tmp_path / "no.yaml")]) == 2
+        assert run_command(["plan", str(tmp_path / "no.yaml")]) == 2
         assert "no.yaml is missing" in capsys.readouterr().err
 
 
-class TestWhatIsOdd:
-    def test_classes_that_nobody_shows_and_images_alike_are_told(self, tmp_path, capsys):
+class TestWarnings:
+    def test_absent_classes_and_near_duplicates_are_reported(self, tmp_path, capsys):
         rng = np.random.default_rng(0)
         images = rng.integers(0, 255, (40, 4, 6)).astype(np.uint8)
         images = np.kron(images, np.ones((1, 8, 8), np.uint8))
@@ -173,7 +173,7 @@ class TestWhatIsOdd:
         )
         odd = planned(capsys, file, "--run", tmp_path / "run", code=0)[0]["odd"]
         assert any("oof: no pixel of soil, sand" in line for line in odd)
-        assert any("show the same as one in another fold or in validation" in o for o in odd)
+        assert any("near-duplicates of one in another fold or in validation" in o for o in odd)
 
     def test_images_alike_in_one_fold_are_no_leak(self, tmp_path):
         rng = np.random.default_rng(0)

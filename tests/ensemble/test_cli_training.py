@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ensemble.cli import run
+from ensemble.cli import run_command
 from members.data.sample import draw_sample
 
 TINY = "unet(width=2, depth=1)"
@@ -23,7 +23,7 @@ def training(sample, tmp_path):
     arguments += ["--folds", "2", "--workers", "1", "--epochs", "1", "--member", TINY]
 
     def train(*more):
-        return run([str(argument) for argument in (*arguments, *more)]), folder
+        return run_command([str(argument) for argument in (*arguments, *more)]), folder
 
     return train
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ensemble.cli import run
+from ensemble.cli import run_command
 from evaluation.core import cluster
 from evaluation.core.blocks import map_blocks
 from evaluation.core.cluster import WorkerDied, on_cluster
@@ -47,7 +47,7 @@ def done(members, folder, before=lambda: None):
     shutil.copytree(members, folder)
     for words in VERBS:
         before()
-        assert run([str(folder) if word == "RUN" else word for word in words[:-2]]) == 0
+        assert run_command([str(folder) if word == "RUN" else word for word in words[:-2]]) == 0
     return results(folder)
 
 
@@ -129,7 +129,7 @@ def test_a_task_that_always_fails_names_its_block_and_stops_the_verb(
     shutil.copytree(members, folder)
     chunk = folder / "probabilities/two/oof/maps.zarr/c/2/0/0/0"
     chunk.write_bytes(chunk.read_bytes()[:-9] + bytes(9))
-    assert run(["fuse", "--run", str(folder), "--strategy", "mean"]) == 2
+    assert run_command(["fuse", "--run", str(folder), "--strategy", "mean"]) == 2
     said = capsys.readouterr()
     assert said.out == ""
     assert said.err.startswith("ens: ")
@@ -183,7 +183,7 @@ def test_after_an_early_stop_nobody_writes_any_more(two, tmp_path):
 class TestRefusals:
     def test_no_scheduler(self, members, monkeypatch, capsys):
         monkeypatch.setattr(cluster, "CONNECT_SECONDS", 1)
-        assert run(["score", "--run", str(members), "--cluster", "tcp://127.0.0.1:1"]) == 2
+        assert run_command(["score", "--run", str(members), "--cluster", "tcp://127.0.0.1:1"]) == 2
         said = capsys.readouterr().err
         assert "no scheduler answers at 'tcp://127.0.0.1:1'" in said
         assert len(said.splitlines()) == 1
@@ -197,7 +197,7 @@ class TestRefusals:
         ],
     )
     def test_options_that_do_not_go_together(self, capsys, arguments, words):
-        assert run([*arguments, "--cluster", "tcp://127.0.0.1:1"]) == 2
+        assert run_command([*arguments, "--cluster", "tcp://127.0.0.1:1"]) == 2
         assert words in capsys.readouterr().err
 
 
@@ -243,7 +243,7 @@ for name in STEPS:
     chain = parse_chain(QUICK.get(name, name), classes=3, ignore=0)
     for place, step in enumerate(chain.steps):
         if isinstance(step, LearnedStep):
-            chain = chain.put(place, step.fit([FitBlock(maps[0], target)]))
+            chain = chain.replace_step(place, step.fit([FitBlock(maps[0], target)]))
     same(name, lambda maps, seen: chain(maps, seen), maps[0], images)
 """
 

@@ -1,4 +1,4 @@
-"""Workers killed, nodes lost and commands that die while a cluster works for them."""
+"""Workers and commands that are killed while a cluster works."""
 
 import os
 import re
@@ -13,10 +13,10 @@ import pytest
 import yaml
 from distributed import Client
 
-from ensemble.cli import run
+from ensemble.cli import run_command
 from evaluation.core import cluster, plugins
-from evaluation.core.cluster import Cluster, MappedFunction, on_cluster
-from evaluation.core.worker import _Running
+from evaluation.core.cluster import MappedFunction
+from evaluation.core.worker import RunningTasks
 from members import jobs
 from members.data.sample import draw_sample
 from tests.ensemble.clusters import (
@@ -25,7 +25,6 @@ from tests.ensemble.clusters import (
     processes,
     results,
     sent_to,
-    without_checks,
     write_members,
 )
 from tests.faults.trees import contents, differing
@@ -107,8 +106,7 @@ def kill(monkeypatch, tmp_path):
         def submit_dying(there, job):
             return submit(there, dying(job) if of(job) else job)
 
-        for place in ("members.jobs", "ensemble.pipeline.search.trials"):
-            monkeypatch.setattr(f"{place}.submit_job", submit_dying)
+        monkeypatch.setattr("members.jobs.submit_job", submit_dying)
         return graves
 
     return kill
@@ -117,7 +115,7 @@ def kill(monkeypatch, tmp_path):
 def here(folder, words):
     """Run a verb by this process alone; return all that the run holds then."""
     token = cluster._CURRENT.set(None)
-    assert run([*words, "--run", str(folder)]) == 0
+    assert run_command([*words, "--run", str(folder)]) == 0
     cluster._CURRENT.reset(token)
     return contents(folder)
 
@@ -145,7 +143,7 @@ def trained(data, tmp_path_factory):
 )
 def test_training(one, kill, data, trained, tmp_path, strike, number, of):
     graves = kill(strike, number, of=lambda job: job.name == of)
-    assert run([*training(data), "--run", str(tmp_path / "run")]) == 0
+    assert run_command([*training(data), "--run", str(tmp_path / "run")]) == 0
     assert len(list(graves.iterdir())) == 1
     assert differing(contents(tmp_path / "run"), contents(trained)) == []
 
@@ -155,9 +153,9 @@ def test_a_training_that_always_kills_is_named_and_the_others_are_done(
 ):
     monkeypatch.setattr(one._client.cluster.scheduler, "allowed_failures", 0)
     kill(at_step, 1, of=lambda job: job.name == "net fold 1", times=99)
-    assert run([*training(data), "--run", str(tmp_path / "run")]) == 2
+    assert run_command([*training(data), "--run", str(tmp_path / "run")]) == 2
     *_, last = capsys.readouterr().err.splitlines()
-    assert last.startswith("ens: its process died, perhaps for want of memory; the others are done")
+    assert last.startswith("ens: its process died, possibly out of memory; the others are done")
     assert (tmp_path / "run/members/net/fold-0").is_dir()
     assert not (tmp_path / "run/members/net/fold-1").exists()
 
@@ -168,7 +166,7 @@ def test_prediction(one, kill, data, trained, tmp_path):
         shutil.copytree(trained, tmp_path / name)
     expected = here(tmp_path / "here", [*words, "--workers", "1"])
     graves = kill(at_rename, 3)
-    assert run([*words, "--run", str(tmp_path / "there")]) == 0
+    assert run_command([*words, "--run", str(tmp_path / "there")]) == 0
     assert len(list(graves.iterdir())) == 1
     assert differing(contents(tmp_path / "there"), expected) == []
 
@@ -184,7 +182,7 @@ def test_search(one, kill, data, tmp_path):
     words = ["search", str(space), *data, "--folds", "2", "--trials", "3"]
     here(tmp_path / "here", [*words, "--workers", "1"])
     graves = kill(at_step, 5)
-    assert run([*words, "--run", str(tmp_path / "there")]) == 0
+    assert run_command([*words, "--run", str(tmp_path / "there")]) == 0
     assert len(list(graves.iterdir())) == 1
     assert trials(tmp_path / "there") == trials(tmp_path / "here")
 
@@ -195,7 +193,7 @@ def test_search_of_losses(one, kill, data, tmp_path):
     words += ["--member", member]
     expected = here(tmp_path / "here", [*words, "--workers", "1"])
     graves = kill(at_step, 2)
-    assert run([*words, "--run", str(tmp_path / "there")]) == 0
+    assert run_command([*words, "--run", str(tmp_path / "there")]) == 0
     assert len(list(graves.iterdir())) == 1
     assert differing(contents(tmp_path / "there"), expected) == []
 
@@ -219,7 +217,7 @@ def test_tuning(one, tmp_path, monkeypatch):
 
     monkeypatch.setattr(MappedFunction, "submit", submit_and_kill)
     monkeypatch.chdir(after.parent)
-    assert run([*words, "--run", "run"]) == 0
+    assert run_command([*words, "--run", "run"]) == 0
     assert len(submitted) > 9
     assert found(after) == found(before)
 
@@ -229,123 +227,6 @@ def found(folder):
     written = (folder / "tuning").rglob("*.json*")
     texts = {path.relative_to(folder): path.read_text() for path in written}
     return {path: re.sub(r'"(seconds|made)": [^,}\n]+', "", text) for path, text in texts.items()}
-
-
-NODE_COMMANDS = [
-    ["fuse", "--strategy", "weighted_mean"],
-    [
-        "postprocess",
-        "--fusion",
-        "weighted_mean",
-        "--chain",
-        "class_bias|remove_small(min_area_px=4)",
-    ],
-    ["score"],
-]
-
-
-@pytest.fixture(autouse=True)
-def _plain_functions(monkeypatch):
-    without_checks(monkeypatch)
-
-
-@pytest.fixture(scope="module")
-def node_members(tmp_path_factory):
-    return write_members(tmp_path_factory.mktemp("runs") / "two")
-
-
-@pytest.fixture(scope="module")
-def node_by_threads(node_members, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("threads") / "run"
-    return node_results(node_members, folder)
-
-
-def node_results(node_members, folder, during=lambda verb: None):
-    """Copy a run and do the verbs in it, wherever `on_cluster` says."""
-    shutil.copytree(node_members, folder)
-    for words in NODE_COMMANDS:
-        during(words[0])
-        assert run([*words, "--run", str(folder)]) == 0
-    return results(folder)
-
-
-@pytest.fixture
-def befall(monkeypatch):
-    """Return what lets something happen once a verb has sent so many blocks."""
-    submit, planned = MappedFunction.submit, []
-
-    def submit_and_more(self, block):
-        task = submit(self, block)
-        if planned:
-            planned[0][0] -= 1
-            if not planned[0][0]:
-                planned.pop()[1]()
-        return task
-
-    monkeypatch.setattr(MappedFunction, "submit", submit_and_more)
-
-    def befall(blocks, what):
-        planned[:] = [[blocks, what]]
-
-    return befall, planned
-
-
-def test_nodes_that_are_lost_and_join_change_nothing(
-    node_members, node_by_threads, tmp_path, befall
-):
-    """One of two nodes is lost in the first verb, the other in the second, where a third comes."""
-    later, planned = befall
-    with by_hand() as (address, node), on_cluster(address) as there:
-        first, second = node(2), node(1)
-        there._client.wait_for_workers(3, timeout=60)
-        happens = {
-            "fuse": lambda: first.send(signal.SIGKILL),
-            "postprocess": lambda: (second.send(signal.SIGKILL), node(1)),
-        }
-        found = node_results(
-            node_members, tmp_path / "run", lambda verb: verb in happens and later(3, happens[verb])
-        )
-        assert not planned
-    assert found == node_by_threads
-
-
-def test_a_node_that_falls_silent_is_given_up(node_members, node_by_threads, tmp_path, befall):
-    later, planned = befall
-    with (
-        by_hand(DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL="2s") as (address, node),
-        on_cluster(address) as there,
-    ):
-        silent, _ = node(1, "--no-nanny"), node(1)  # a nanny has 30 s more to answer in
-        there._client.wait_for_workers(2, timeout=60)
-        later(3, lambda: silent.send(signal.SIGSTOP))
-        found = node_results(node_members, tmp_path / "run")
-        assert not planned
-    assert found == node_by_threads
-
-
-def test_a_node_that_is_lost_while_it_trains_changes_nothing(tmp_path, monkeypatch):
-    sample = draw_sample(images=80, test=4, validation=20, size=(16, 16)).save(tmp_path)
-    words = ["train-members", "--data", str(sample[0]), "--validation", str(sample[1])]
-    words += ["--folds", "2", "--epochs", "1", "--member", "net=unet(width=2, depth=1)"]
-    assert run([*words, "--workers", "1", "--run", str(tmp_path / "here" / "run")]) == 0
-    ended, killed = Cluster.ended, []
-
-    def kill_and_wait(self, tasks):
-        while not killed and not list((tmp_path / "there").rglob("*.partial*")):
-            time.sleep(0.005)
-        if not killed:
-            node(1)
-            first.send(signal.SIGKILL)
-            killed.append(first)
-        return ended(self, tasks)
-
-    monkeypatch.setattr(Cluster, "ended", kill_and_wait)
-    with by_hand() as (address, node), on_cluster(address) as there:
-        first = node(2)
-        there._client.wait_for_workers(2, timeout=60)
-        assert run([*words, "--run", str(tmp_path / "there" / "run")]) == 0
-    assert killed
-    assert differing(contents(tmp_path / "there"), contents(tmp_path / "here")) == []
 
 
 PLUGIN = '''
@@ -418,7 +299,10 @@ def slow_by_threads(slow_members):
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setenv(plugins.VARIABLE, "")
         monkeypatch.syspath_prepend(folder.parent)
-        assert run(["--plugin", "slow", "fuse", "--strategy", "slowly", "--run", str(folder)]) == 0
+        assert (
+            run_command(["--plugin", "slow", "fuse", "--strategy", "slowly", "--run", str(folder)])
+            == 0
+        )
     return results(folder)
 
 
@@ -440,7 +324,7 @@ def soon(true, seconds=60):
 
 
 def idle(client):
-    running = client.run(lambda: _Running.now).values()
+    running = client.run(lambda: RunningTasks.now).values()
     return not any(running) and not any(client.processing().values())
 
 

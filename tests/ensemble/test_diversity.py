@@ -8,13 +8,13 @@ import pytest
 from ensemble.diversity.disagreement import count_both_right, entropy, measure_pairs, uncertainty
 from ensemble.diversity.member_worth import (
     EXACT_MEMBERS,
-    eliminate,
-    exact,
-    formula_for,
-    sampled,
+    eliminate_members,
+    exact_estimator,
+    sampled_estimator,
     shapley,
+    shapley_estimator,
     size_curve,
-    without_one,
+    subsets_without_one,
 )
 from ensemble.diversity.subset_scorer import (
     ScoreDifference,
@@ -119,7 +119,7 @@ def brute_force(scores, members):
 
 
 def game(members, *, seed=0):
-    shares = exact(members)
+    shares = exact_estimator(members)
     return shares, np.random.default_rng(seed).random(len(shares.subsets))
 
 
@@ -132,7 +132,10 @@ class TestShapley:
         assert (shares.sampling_errors(scores) == 0).all()
 
     def test_values_sum_to_the_score_of_all_even_of_few_circles(self):
-        for shares in (exact(5), sampled(5, circles=2, rng=np.random.default_rng(1))):
+        for shares in (
+            exact_estimator(5),
+            sampled_estimator(5, permutations=2, rng=np.random.default_rng(1)),
+        ):
             scores = np.random.default_rng(0).random((len(shares.subsets), 3))
             whole = scores[shares.subsets.index((0, 1, 2, 3, 4))]
             np.testing.assert_allclose(shares.values(scores).sum(axis=0), whole)
@@ -140,7 +143,9 @@ class TestShapley:
     def test_sampled_values_come_close_to_the_exact_ones_by_their_error(self):
         shares, scores = game(5)
         known = dict(zip(shares.subsets, scores, strict=True))
-        few, many = (sampled(5, circles=n, rng=np.random.default_rng(2)) for n in (20, 1600))
+        few, many = (
+            sampled_estimator(5, permutations=n, rng=np.random.default_rng(2)) for n in (20, 1600)
+        )
         errors = []
         for some in (few, many):
             mine = np.array([known[subset] for subset in some.subsets])
@@ -152,29 +157,29 @@ class TestShapley:
 
     def test_each_member_takes_each_place_as_often(self):
         """What a member adds depends on its place alone here, so nothing is left to chance."""
-        some = sampled(6, circles=2, rng=np.random.default_rng(0))
+        some = sampled_estimator(6, permutations=2, rng=np.random.default_rng(0))
         scores = np.array([np.sqrt(len(subset) / 6) for subset in some.subsets])
         np.testing.assert_allclose(some.values(scores), 1 / 6)
         np.testing.assert_allclose(some.sampling_errors(scores), 0, atol=1e-12)
 
     def test_each_member_comes_before_each_other_as_often(self):
         """Two members that work only together share their work evenly, by one circle already."""
-        some = sampled(6, circles=2, rng=np.random.default_rng(0))
+        some = sampled_estimator(6, permutations=2, rng=np.random.default_rng(0))
         scores = np.array([float({1, 4} <= set(subset)) for subset in some.subsets])
         np.testing.assert_allclose(some.values(scores), [0, 0.5, 0, 0, 0.5, 0], atol=1e-12)
         np.testing.assert_allclose(some.sampling_errors(scores), 0, atol=1e-12)
 
     def test_circles_are_drawn_only_where_members_are_many(self):
         rng = np.random.default_rng(0)
-        assert formula_for(EXACT_MEMBERS, circles=4, rng=rng).exact
-        many = formula_for(EXACT_MEMBERS + 1, circles=2, rng=rng)
+        assert shapley_estimator(EXACT_MEMBERS, permutations=4, rng=rng).exact
+        many = shapley_estimator(EXACT_MEMBERS + 1, permutations=2, rng=rng)
         assert not many.exact
         a_circle = EXACT_MEMBERS * (EXACT_MEMBERS + 1)
         assert a_circle < len(many.subsets) <= 2 * a_circle + 1
 
     def test_twins_are_worth_the_same_and_all_intervals_hold_their_value(self):
         target, maps = drawn([0.4, 0.2, 0.05])
-        found = shapley(judge(target, np.concatenate([maps, maps[:1]])), exact(4))
+        found = shapley(judge(target, np.concatenate([maps, maps[:1]])), exact_estimator(4))
         assert found.value[0] == pytest.approx(found.value[3])
         assert found.value[0] > found.value[1] > found.value[2]
         for value, ends in zip(found.value, found.intervals, strict=True):
@@ -182,7 +187,7 @@ class TestShapley:
 
     def test_the_interval_of_one_member_is_that_of_its_score(self):
         target, maps = drawn([0.4])
-        ends = shapley(judge(target, maps), exact(1)).intervals[0]
+        ends = shapley(judge(target, maps), exact_estimator(1)).intervals[0]
         pred = maps[0].argmax(axis=1).astype(np.uint8)
         counts = confusion(target, pred, classes=CLASSES)
         rng = np.random.default_rng(0)
@@ -227,10 +232,10 @@ class TestEliminate:
         target, maps = drawn([0.5, 0.5, 0.5], seed=3)
         four = judge(target, np.concatenate([maps, maps[2:]]))
         everyone = (0, 1, 2, 3)
-        gains = [four.change(everyone, others).value for others in without_one(everyone)]
+        gains = [four.change(everyone, others).value for others in subsets_without_one(everyone)]
         assert gains[2] == gains[3]
         assert max(gains[2], gains[3]) < min(gains[0], gains[1])
-        found = eliminate(four, 4, tolerance=0.002)
+        found = eliminate_members(four, 4, tolerance=0.002)
         assert found.steps[0].dropped in (2, 3)
         assert found.refused.dropped in found.steps[-1].kept
 
@@ -238,13 +243,13 @@ class TestEliminate:
         target, maps = drawn([0.5])
         twice = judge(target, np.concatenate([maps, maps]))
         assert twice.change((0, 1), (0,)) == ScoreDifference(0.0, Interval(0.0, 0.0, 0.95))
-        found = eliminate(twice, 2, tolerance=0.002)
+        found = eliminate_members(twice, 2, tolerance=0.002)
         assert [step.kept for step in found.steps] == [(1,)]
         assert found.refused is None
 
     def test_noise_goes_first_and_no_more_than_the_tolerance_is_lost(self):
         target, maps = drawn([0.6, 0.0, 0.6, 0.6])
-        found = eliminate(judge(target, maps), 4, tolerance=0.002)
+        found = eliminate_members(judge(target, maps), 4, tolerance=0.002)
         assert found.steps[0].dropped == 1
         assert found.steps[0].change.value > 0
         assert all(step.change.value > -0.002 for step in found.steps)
@@ -253,10 +258,10 @@ class TestEliminate:
     def test_the_best_of_each_step_goes(self):
         target, maps = drawn([0.3, 0.2, 0.25, 0.1])
         four = judge(target, maps)
-        found = eliminate(four, 4, tolerance=1.0)
+        found = eliminate_members(four, 4, tolerance=1.0)
         kept: tuple[int, ...] = (0, 1, 2, 3)
         for step in found.steps:
-            scores = four.score(without_one(kept)).miou
+            scores = four.score(subsets_without_one(kept)).miou
             assert four.score([step.kept]).miou[0] == scores.max()
             assert {*step.kept, step.dropped} == set(kept)
             kept = step.kept
@@ -266,7 +271,7 @@ class TestGrowth:
     def test_averages_what_each_number_of_members_scores(self):
         target, maps = drawn([0.5, 0.3, 0.1])
         three = judge(target, maps)
-        found = size_curve(three, exact(3).subsets)
+        found = size_curve(three, exact_estimator(3).subsets)
         known = {size: three.score(list(combinations(range(3), size))).miou for size in (1, 2, 3)}
         assert [size.members for size in found] == [1, 2, 3]
         for size in found:
@@ -278,7 +283,7 @@ class TestGrowth:
 
     def test_a_twin_gains_nothing_for_sure(self):
         target, maps = drawn([0.5])
-        _, two = size_curve(judge(target, np.concatenate([maps, maps])), exact(2).subsets)
+        _, two = size_curve(judge(target, np.concatenate([maps, maps])), exact_estimator(2).subsets)
         assert two.gain == ScoreDifference(0.0, Interval(0.0, 0.0, 0.95))
 
     def test_sizes_that_are_not_there_are_left_out(self):

@@ -92,8 +92,19 @@ def test_a_failed_save_leaves_what_was_there(saved):
 
 
 def test_a_missing_folder_is_said(tmp_path):
-    with pytest.raises(BadRun, match="none holds no fitted fusion; fuse with a strategy first"):
+    with pytest.raises(BadRun, match="none contains no fitted fusion; fuse with a strategy first"):
         load_fitted(tmp_path / "none")
+
+
+def test_files_with_former_names_of_fields_are_read(saved):
+    expected = load_fitted(saved).fusion
+    document = json.loads((saved / STATE).read_text())
+    document["arrays"] = ["beside" if n == "extra_weights" else n for n in document["arrays"]]
+    (saved / STATE).write_text(json.dumps(document))
+    with np.load(saved / ARRAYS) as arrays:
+        former = {"beside" if n == "extra_weights" else n: arrays[n] for n in arrays}
+    np.savez(saved / ARRAYS, **former)
+    np.testing.assert_array_equal(load_fitted(saved).fusion.extra_weights, expected.extra_weights)
 
 
 def cut_short(folder):
@@ -108,7 +119,7 @@ def one_bit_changed(folder):
 
 
 def pickled(folder):
-    np.savez(folder / ARRAYS, beside=np.array([{}]), bias=np.zeros(3), scored=np.arange(3))
+    np.savez(folder / ARRAYS, extra_weights=np.array([{}]), bias=np.zeros(3), scored=np.arange(3))
 
 
 def changed(**entries):

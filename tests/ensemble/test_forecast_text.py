@@ -2,7 +2,7 @@
 
 import pytest
 
-from ensemble.pipeline.workflow.plan import PlanReport, as_text
+from ensemble.pipeline.workflow.plan import PlanReport, format_plan
 from ensemble.pipeline.workflow.run_all import DEMO
 from ensemble.pipeline.workflow.stages import PlannedStage
 from evaluation.core.classes import MARS
@@ -15,7 +15,7 @@ def told(seconds):
         "train", "unet", parts=2, missing=1, seconds=float(seconds), bytes_to_write=3_000_000
     )
     found = PlanReport("run", [step], ["too dear"], ["strange"], free_bytes=5 * 10**9)
-    return as_text(found).splitlines()
+    return format_plan(found).splitlines()
 
 
 @pytest.mark.parametrize(
@@ -29,23 +29,23 @@ def told(seconds):
         (9000, "2.5 h"),
     ],
 )
-def test_time_is_told_in_the_unit_that_fits(seconds, words):
+def test_time_is_formatted_in_the_unit_that_fits(seconds, words):
     assert f"time: about {words}; training at most, it may stop early" in told(seconds)
 
 
-def test_steps_room_and_reasons_are_lines_of_their_own():
-    step, _, disk, memory, odd, fails = told(1)
+def test_stages_space_warnings_and_blockers_are_lines_of_their_own():
+    step, _, disk, memory, warning, blocker = told(1)
     assert step.split() == ["train", "unet", "1", "of", "2", "missing", "1.0", "s", "3.0", "MB"]
     assert disk == "disk: about 0.00 GB, 5.00 GB are free"
     assert memory.startswith("memory: about 0.00 GB")
-    assert (odd, fails) == ("odd: strange", "fails: too dear")
+    assert (warning, blocker) == ("warning: strange", "fails: too dear")
 
 
 @pytest.mark.slow
-def test_the_demo_asks_for_what_there_is():
+def test_the_demo_names_known_members_and_chains():
     members = DEMO.expanded(MARS)
-    assert sum(member.family == "five" for member in members) == len(MARS)
-    assert SPECIALISTS in DEMO.members["five"]["architecture"]
+    assert sum(member.family == "specialists" for member in members) == len(MARS)
+    assert SPECIALISTS in DEMO.members["specialists"]["architecture"]
     for chain in DEMO.chains.values():
         parsed = parse_chain(chain, classes=len(MARS), ignore=MARS.ignore, floor=0.0)
         assert not parsed.learns

@@ -11,7 +11,7 @@ from ensemble.block_fusion import (
     OutOfFoldFusion,
     TrainingBlocks,
     fuse,
-    stacked,
+    read_members,
 )
 from ensemble.strategies import STRATEGIES
 from evaluation.core.errors import BadLabels, BadMaps
@@ -49,7 +49,7 @@ class TestFuse:
             out[block] = fused
 
         fuse(given_, mean, images, write, size=size)
-        np.testing.assert_allclose(out, mean(stacked(given_, slice(None))), rtol=1e-6)
+        np.testing.assert_allclose(out, mean(read_members(given_, slice(None))), rtol=1e-6)
         assert sorted(b.start for b in written) == list(range(0, images, size))
 
     @pytest.mark.slow
@@ -247,9 +247,9 @@ class TestFitBlocks:
         def slow(members, block):
             time.sleep(0.002)
             here.add(threading.get_ident())
-            return stacked(members, block)
+            return read_members(members, block)
 
-        monkeypatch.setattr("ensemble.block_fusion.stacked", slow)
+        monkeypatch.setattr("ensemble.block_fusion.read_members", slow)
         monkeypatch.setattr("os.cpu_count", lambda: 4)
         assert len(list(TrainingBlocks(readers(1), target_of(), size=1))) == 7
         assert len(here) == 1
@@ -268,8 +268,8 @@ class TestFitBlocks:
             (target_of(images=6), "target has shape (6, 4, 5); expected (7, 4, 5) as in 0.npy"),
             (target_of()[..., None], "target has shape (7, 4, 5, 1); expected"),
             (target_of().astype(float), "target is float64; expected integers"),
-            (target_of() + 1, "target holds [3]; expected 0 to 2 and 255"),
-            (target_of() - 1, "target holds [-1]; expected 0 to 2 and 255"),
+            (target_of() + 1, "target contains [3]; expected 0 to 2 and 255"),
+            (target_of() - 1, "target contains [-1]; expected 0 to 2 and 255"),
         ],
     )
     def test_refuses_target_that_does_not_fit(self, target, words):

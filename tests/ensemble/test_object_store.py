@@ -15,9 +15,9 @@ import pytest
 import yaml
 import zarr
 
-from ensemble.cli import run
+from ensemble.cli import run_command
 from ensemble.pipeline.run.open_run import run_experiment
-from ensemble.pipeline.run.store_location import placing
+from ensemble.pipeline.run.store_location import store_urls
 from evaluation.core import cluster
 from evaluation.core.cluster import on_cluster
 from evaluation.core.provenance import digest_of
@@ -79,7 +79,7 @@ def trained(tmp_path_factory):
     asked |= {"defaults": {"epochs": 1}, "members": {"one": {"architecture": TINY}}}
     (folder / "experiment.yaml").write_text(yaml.safe_dump(asked))
     at = Run(folder / "here")
-    assert run(training(at, folder / "experiment.yaml")) == 0
+    assert run_command(training(at, folder / "experiment.yaml")) == 0
     return at
 
 
@@ -90,7 +90,7 @@ def training(at, experiment):
 
 @pytest.fixture(scope="module")
 def by_threads(local, tmp_path_factory):
-    """What the verbs make of the run in its folder."""
+    """What the commands make of the run in its folder."""
     at = Run(tmp_path_factory.mktemp("threads") / "run")
     shutil.copytree(local, at.path)
     return walked(at)
@@ -152,7 +152,7 @@ def dying_in_prediction(monkeypatch, grave):
 def walked(at):
     """Fuse, post-process and score, and return what came out."""
     for words in VERBS[1:]:
-        assert run(placed(words[:-2], RUN=at.path)) == 0
+        assert run_command(placed(words[:-2], RUN=at.path)) == 0
     return found(at)
 
 
@@ -182,11 +182,11 @@ class TestResults:
             for words in VERBS:
                 if words[0] == "fuse":
                     living.extend(two._client.run(os.getpid).values())
-                assert run(placed(words[:-2], RUN=there.path)) == 0
+                assert run_command(placed(words[:-2], RUN=there.path)) == 0
         assert (tmp_path / "grave").exists()
         assert len(killed) == 1
         for words in VERBS[1:]:
-            assert run(placed(words[:-2], RUN=trained.path)) == 0
+            assert run_command(placed(words[:-2], RUN=trained.path)) == 0
         assert found(there) == found(trained)
         assert run_experiment(there).store == URL
         assert named(there)[0] == named(there)[1]
@@ -197,7 +197,10 @@ class TestResults:
         asked, at = run_experiment(trained), Run(tmp_path / "run")
         data = ["--data", asked.data, "--validation", asked.validation]
         words = ["--store", URL, "--as-is", "--name", "theirs", "--split", "validation", "--run"]
-        assert run(["import", str(tmp_path / "maps.npy"), *map(str, [*data, *words, at.path])]) == 0
+        assert (
+            run_command(["import", str(tmp_path / "maps.npy"), *map(str, [*data, *words, at.path])])
+            == 0
+        )
         there = ProbabilityStore(at.probabilities("theirs", "validation"))
         assert url_of(there.folder).startswith(home_of(at))
         given = np.load(tmp_path / "maps.npy")
@@ -218,10 +221,10 @@ class TestResults:
 
 KILLED = """
 import os, signal, sys
-from ensemble.cli import run
-from members import remote_chunks
+from ensemble.cli import run_command
+from members import chunks
 
-write, number = remote_chunks.write_object, int(sys.argv[1])
+write, number = chunks.write_object, int(sys.argv[1])
 
 def write_or_die(url, content):
     global number
@@ -230,8 +233,8 @@ def write_or_die(url, content):
         os.kill(os.getpid(), signal.SIGKILL)
     write(url, content)
 
-remote_chunks.write_object = write_or_die
-run(sys.argv[2:])
+chunks.write_object = write_or_die
+run_command(sys.argv[2:])
 """
 
 
@@ -243,7 +246,7 @@ class TestWhatIsLeft:
         assert subprocess.run(code, capture_output=True).returncode == -signal.SIGKILL
         wanted, there = named(remote)
         assert len(wanted & there) == 5 + 1  # half made, beside
-        assert run(words) == 0
+        assert run_command(words) == 0
         assert maps_of("fused", found(remote)) == maps_of("fused", by_threads)
         assert named(remote)[0] == named(remote)[1] != set()
 
@@ -267,11 +270,11 @@ class TestWhatIsLeft:
         with monkeypatch.context() as patch:
             patch.setattr("members.chunks.write_object", write_or_die)
             with pytest.raises(Killed):
-                run([*words, "--store", URL])
+                run_command([*words, "--store", URL])
         write_object(f"{home_of(at)}/gone-{'0' * 12}/c/0/0/0/0", b"left by another")
         with monkeypatch.context() as patch:
             patch.setattr("members.chunks.write_object", write)
-            assert run([*words, "--store", URL]) == 0
+            assert run_command([*words, "--store", URL]) == 0
         assert len(written) == len(set(written))
         assert maps_of("probabilities", found(at)) == maps_of("probabilities", found(trained))
         assert named(at)[0] == named(at)[1]
@@ -280,33 +283,33 @@ class TestWhatIsLeft:
         self, remote, capsys
     ):
         words = placed(["fuse", "--strategy", "mean", "--run", "RUN"], RUN=remote.path)
-        assert run(words) == 0
+        assert run_command(words) == 0
         before = url_of(remote.fused("mean", "oof"))
         folder = remote.probabilities("one", "oof")
         record = folder / "provenance.json"
         record.write_text(record.read_text().replace('"one"', '"another"'))
         capsys.readouterr()
-        assert run(["status", "--run", str(remote.path)]) == 0
+        assert run_command(["status", "--run", str(remote.path)]) == 0
         assert re.search(r"^fusion +mean .* stale: oof", capsys.readouterr().out, re.MULTILINE)
-        assert run(words) == 0
+        assert run_command(words) == 0
         assert not sizes_under(before)
         assert named(remote)[0] == named(remote)[1]
 
     def test_a_copy_reads_what_the_original_has_and_never_removes_it(self, remote, tmp_path):
         words = ["fuse", "--strategy", "mean", "--run"]
-        assert run([*words, str(remote.path)]) == 0
+        assert run_command([*words, str(remote.path)]) == 0
         copy = Run(tmp_path / "copy")
         shutil.copytree(remote.path, copy.path)
         original = digest_of(sorted(sizes_under(home_of(remote))))
         shutil.rmtree(copy.fused("mean", "oof"))
-        assert run([*words, str(copy.path)]) == 0
+        assert run_command([*words, str(copy.path)]) == 0
         assert digest_of(sorted(sizes_under(home_of(remote)))) == original
         assert home_of(copy) != home_of(remote)
         assert len(named(copy)[1]) == 1
         moved = Run(tmp_path / "moved")
         copy.path.rename(moved.path)
         before = home_of(moved)
-        assert run([*words, str(moved.path), "--name", "again"]) == 0
+        assert run_command([*words, str(moved.path), "--name", "again"]) == 0
         assert home_of(moved) != before
 
     def test_where_a_store_cannot_be_read_nothing_is_removed(self, remote):
@@ -314,7 +317,7 @@ class TestWhatIsLeft:
         document = remote.probabilities("one", "oof") / META
         whole = document.read_text()
         document.write_text(whole[:-20])
-        with placing(remote, URL):
+        with store_urls(remote, URL):
             pass
         document.write_text(whole)
         assert sizes_under(url)

@@ -8,9 +8,9 @@ import sys
 import pytest
 import yaml
 
-from ensemble.cli import run
+from ensemble.cli import run_command
 from ensemble.pipeline.run.open_run import run_experiment
-from ensemble.pipeline.run.store_location import placing
+from ensemble.pipeline.run.store_location import store_urls
 from members import object_store
 from members.object_store import (
     check_url,
@@ -60,9 +60,9 @@ def anew(monkeypatch):
 
 
 def error_of(capsys, *words):
-    """Run a verb that is refused; return its one line."""
+    """Run a command that is refused; return its one line."""
     capsys.readouterr()
-    assert run([str(word) for word in words]) == 2
+    assert run_command([str(word) for word in words]) == 2
     said = capsys.readouterr()
     assert said.out == ""
     assert len(said.err.splitlines()) == 1, said.err
@@ -124,7 +124,7 @@ class TestWhatIsNotWhole:
 
 @pytest.mark.parametrize("what", ["five_big rock-oof", "naïve.unet-test"])
 def test_whatever_the_name_a_place_is_a_url(remote, what):
-    with placing(remote, URL) as place:
+    with store_urls(remote, URL) as place:
         assert check_url(place(what)).startswith(home_of(remote))
 
 
@@ -179,7 +179,7 @@ class TestStrangers:
         before = home_of(remote)
         document = json.loads(remote.objects.read_text()) | change
         remote.objects.write_text(json.dumps(document))
-        assert run(["fuse", "--run", str(remote.path), "--strategy", "mean"]) == 0
+        assert run_command(["fuse", "--run", str(remote.path), "--strategy", "mean"]) == 0
         assert home_of(remote) not in (before, f"{URL}/{change.get('name')}")
         assert sizes_under(before)
 
@@ -236,13 +236,13 @@ class TestRefusals:
         object_store._files.cache_clear()
         wanted, there = named(remote)
         assert len(there - wanted) == 1
-        assert run([*self.FUSE, str(remote.path)]) == 0
+        assert run_command([*self.FUSE, str(remote.path)]) == 0
         assert named(remote)[0] == named(remote)[1]
 
     def test_a_plan_tells_it(self, remote, capsys):
         nowhere = {"store": "s3://nowhere/runs"}
         run_experiment(remote).model_copy(update=nowhere).write(remote.experiment)
-        assert run(["plan", str(remote.experiment)]) == 2
+        assert run_command(["plan", str(remote.experiment)]) == 2
         assert "s3://nowhere/runs/plan cannot be listed (" in capsys.readouterr().out
 
     def test_wrong_credentials(self, remote, capsys, anew):

@@ -50,7 +50,7 @@ def test_outliers_are_dropped_and_counted(sample, at, tmp_path):
     ]
 
 
-def test_where_there_are_no_outliers_nothing_is_dropped_or_told(sample, at, tmp_path):
+def test_without_outliers_nothing_is_dropped_or_logged(sample, at, tmp_path):
     training = sample.sets()["training"]
     kept = np.delete(training.images, sample.outliers, axis=0)
     masks = np.delete(training.target(), sample.outliers, axis=0)

@@ -1,11 +1,11 @@
-"""Runs that lack something, or were changed by hand: every verb says what, and what to do."""
+"""Runs that lack something, or were changed by hand: every command says what, and what to do."""
 
 import numpy as np
 import pytest
 
-from ensemble.cli import run
+from ensemble.cli import run_command
 from ensemble.pipeline.run.experiment import Experiment
-from ensemble.pipeline.run.open_run import FOREIGN, OOF, RunMembers
+from ensemble.pipeline.run.open_run import IMPORTED, OOF, RunMembers
 from ensemble.pipeline.workflow.preflight import check_fusion, data_warnings
 from evaluation.core.classes import Classes
 from evaluation.core.errors import BadRun, LeakageError
@@ -41,7 +41,7 @@ def add_maps(at, name, split, seen=SEEN):
         seen=seen,
     )
     store.write(slice(0, IMAGES), np.ascontiguousarray(maps.transpose(0, 3, 1, 2)))
-    record(store.folder, asked={FOREIGN: name}, inputs={})
+    record(store.folder, asked={IMPORTED: name}, inputs={})
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def at(tmp_path):
 
 def refused(capsys, at, words):
     capsys.readouterr()
-    assert run([*words.split(), "--run", str(at.path)]) == 2
+    assert run_command([*words.split(), "--run", str(at.path)]) == 2
     said = capsys.readouterr().err
     assert len(said.splitlines()) == 1, said
     return said
@@ -83,7 +83,9 @@ def refused(capsys, at, words):
 def test_maps_of_other_images_are_refused(at, capsys, words, monkeypatch):
     data_set("other", 0).save(at.data(OOF))
     monkeypatch.chdir(at.path.parent)
-    assert f"'one' has maps of other images than {OOF}" in refused(capsys, at, words)
+    assert f"'one': maps were made for other images than split '{OOF}'" in refused(
+        capsys, at, words
+    )
     assert not at.fused("mean", OOF).exists()
     assert not list(at.path.glob(f"labels/*/{OOF}"))
 
@@ -108,7 +110,7 @@ def test_maps_of_other_images_are_refused(at, capsys, words, monkeypatch):
         ),
     ],
 )
-def test_what_is_not_there_is_named_with_what_to_do(at, capsys, words, told, monkeypatch):
+def test_what_is_missing_is_named_with_what_to_do(at, capsys, words, told, monkeypatch):
     monkeypatch.chdir(at.path.parent)
     for name, rows in (("new", SIZE[0]), ("large", SIZE[0] + 1)):
         np.save(f"{name}.npy", np.zeros((2, rows, SIZE[1]), np.uint8))
@@ -134,7 +136,7 @@ def test_what_is_not_there_is_named_with_what_to_do(at, capsys, words, told, mon
         ("audit one two --classes 3", "--classes goes with --target; a run has its own"),
     ],
 )
-def test_options_that_a_run_would_not_hear_are_refused(at, capsys, words, told):
+def test_options_that_a_run_would_ignore_are_refused(at, capsys, words, told):
     before = sorted(at.path.rglob("*"))
     assert told in refused(capsys, at, words)
     assert sorted(at.path.rglob("*")) == before
@@ -155,9 +157,9 @@ def test_a_seed_below_zero_is_refused(at, capsys, words):
     assert "'--seed': -1 is not in the range x>=0" in said
 
 
-def test_a_candidate_without_maps_of_the_split_is_left_out_of_the_board(at, capsys):
+def test_a_candidate_without_maps_of_the_split_is_left_out_of_the_leaderboard(at, capsys):
     words = ["score", "--candidate", "two", "--split", OOF, "--run", str(at.path)]
-    assert run(words) == 2
+    assert run_command(words) == 2
     *_, left_out, said = capsys.readouterr().err.splitlines()
     assert left_out == "two_argmax: left out, 'two' has no maps of oof"
     assert said.endswith("has maps of 'oof'; train or predict first")
@@ -174,7 +176,7 @@ def test_an_empty_run_has_nothing_to_fuse(at, capsys):
 def test_members_without_a_common_split_are_not_fused(at, capsys):
     at.probabilities("one", "validation").rename(at.path / "away")
     said = refused(capsys, at, "fuse --strategy mean --members one,two")
-    assert "one, two share no split; predict the missing ones" in said
+    assert "one, two have no split in common; run `ens predict`" in said
 
 
 def test_a_fusion_of_itself_is_refused(at, capsys):
@@ -186,8 +188,8 @@ def test_a_fusion_of_itself_is_refused(at, capsys):
     assert "fusion 'f' would be made of itself" in said
 
 
-class TestWhatToDoForMapsThatLack:
-    def test_foreign_maps_are_imported(self, at):
+class TestHintsForMissingMaps:
+    def test_imported_maps_are_imported_again(self, at):
         with pytest.raises(
             BadRun, match=r"run `ens import --run \S+ --name two --split oof PATHS`"
         ):
@@ -199,11 +201,14 @@ class TestWhatToDoForMapsThatLack:
             RunMembers.of(at).open("net", OOF)
 
     def test_a_fusion_is_fused_again(self, at):
-        assert run(["fuse", "--strategy", "mean", "--members", "two", "--run", str(at.path)]) == 0
+        assert (
+            run_command(["fuse", "--strategy", "mean", "--members", "two", "--run", str(at.path)])
+            == 0
+        )
         with pytest.raises(BadRun, match=r"run `ens fuse --run \S+ --name mean` again"):
             RunMembers.of(at).open("mean", OOF)
 
-    def test_of_a_name_nobody_has_the_known_ones_are_listed(self, at):
+    def test_for_an_unknown_name_the_known_ones_are_listed(self, at):
         with pytest.raises(BadRun, match="no member or fusion 'three'; known: one, two"):
             RunMembers.of(at).open("three", OOF)
 
@@ -222,7 +227,7 @@ class TestAPlanOfAFusion:
         add_maps(at, "two", OOF)
         assert check("stacking")
 
-    def test_refuses_one_that_learns_from_a_member_without_held_out_maps(self, check):
+    def test_refuses_one_that_learns_from_a_member_without_out_of_fold_maps(self, check):
         with pytest.raises(BadRun, match=r"'two' has none; import them by --split oof, or name"):
             check("stacking")
 
@@ -230,39 +235,42 @@ class TestAPlanOfAFusion:
         ids = DataSet.load(at.data(OOF)).ids
         add_maps(at, "two", OOF, seen=TrainingIds((frozenset(ids[:3]),)))
         with pytest.raises(
-            LeakageError, match="would learn from 3 images that 'two' was trained on"
+            LeakageError, match="fusion 'f' would rely on 3 images that 'two' was trained on"
         ):
             check("stacking")
 
 
-def test_a_class_of_hardly_a_pixel_is_told_as_odd(at):
+def test_a_rare_class_and_an_absent_one_are_warned_of(at):
     data = DataSet.load(at.data(OOF))
     masks = np.ones_like(np.asarray(data.masks))
     masks[0, 0, 0] = 2
     for split, target in ((OOF, masks), ("validation", np.ones_like(masks))):
         DataSet(data.images, target, data.ids, None, CLASSES).save(at.data(split))
     said = data_warnings(at)
-    assert f"oof: hardly a pixel of rock ({1 / masks.size:.2%})" in said
+    assert f"oof: almost no pixels of rock ({1 / masks.size:.2%})" in said
     assert "validation: no pixel of rock" in said
 
 
-def test_a_candidate_of_a_forgotten_fusion_is_left_out_of_the_board(at, capsys):
+def test_a_candidate_of_a_removed_fusion_is_left_out_of_the_leaderboard(at, capsys):
     where = ["--run", str(at.path)]
-    assert run(["fuse", "--strategy", "mean", "--members", "one", *where]) == 0
-    assert run(["postprocess", "--fusion", "mean", "--chain", "suppress_background", *where]) == 0
+    assert run_command(["fuse", "--strategy", "mean", "--members", "one", *where]) == 0
+    assert (
+        run_command(["postprocess", "--fusion", "mean", "--chain", "suppress_background", *where])
+        == 0
+    )
     Experiment(data="sample", folds=2).write(at.experiment)
     capsys.readouterr()
-    assert run(["score", *where]) == 0
+    assert run_command(["score", *where]) == 0
     said = capsys.readouterr()
     left_out = "mean_suppress_background: left out, the experiment no longer names what it was made"
     assert left_out in said.err
     assert "mean" not in said.out
 
 
-def test_the_highest_on_the_images_it_was_picked_by_is_called_optimistic(at, capsys):
-    for verb in ("score", "compare"):
+def test_the_best_on_the_images_it_was_selected_by_is_called_optimistic(at, capsys):
+    for command in ("score", "compare"):
         capsys.readouterr()
-        assert run([verb, "--split", OOF, "--run", str(at.path)]) == 0
+        assert run_command([command, "--split", OOF, "--run", str(at.path)]) == 0
     said = capsys.readouterr()
     assert "examined on the same images, so its score is optimistic" in said.out
     then = f"ens predict --run {at.path} --data MORE.npz --split test"

@@ -1,4 +1,4 @@
-"""`ens search`: spaces, samplers, pruning, going on, and what is handed over."""
+"""`ens search`: spaces, samplers, pruning, resuming, plots and results."""
 
 import contextlib
 import csv
@@ -20,22 +20,24 @@ import pytest
 import yaml
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.pruners import BasePruner, MedianPruner
+from optuna.trial import TrialState
 from sqlalchemy import Engine, event
 
-from ensemble.cli import run as ens
+from ensemble.cli import run_command as ens
 from ensemble.pipeline.data.prepare import read_folds
 from ensemble.pipeline.run.experiment import read_experiment
-from ensemble.pipeline.search import results
+from ensemble.pipeline.search import plots, recipe_search
 from ensemble.pipeline.search import trials as trial_module
 from ensemble.pipeline.search.held_out import searched_experiment
 from ensemble.pipeline.search.plots import draw_importance
-from ensemble.pipeline.search.recipe_search import Effort, search
-from ensemble.pipeline.search.space import filled, read_space
-from ensemble.pipeline.search.study import draw, quiet, sampler
-from ensemble.pipeline.search.trials import TrialJob, side_by_side
+from ensemble.pipeline.search.recipe_search import SearchBudget, search
+from ensemble.pipeline.search.space import apply_options, read_space
+from ensemble.pipeline.search.study import make_sampler, quiet, suggest
+from ensemble.pipeline.search.trials import TrialJob
 from evaluation.core.errors import BadRun, BadSpec, EnsError
 from evaluation.core.run_folder import Run
 from members.data.sample import draw_sample
+from members.jobs import run_parallel
 from members.recipe import Recipe
 
 TINY = "unet(width=2, depth=1)"
@@ -91,18 +93,18 @@ def fake(monkeypatch):
         return table
 
     monkeypatch.setattr(trial_module, "held_out_counts", counts)
-    monkeypatch.setattr(results, "draw_history", lambda path, trials: None)
-    monkeypatch.setattr(results, "draw_importance", lambda path, study: (None, "none drawn"))
+    monkeypatch.setattr(recipe_search, "draw_history", lambda path, trials: None)
+    monkeypatch.setattr(recipe_search, "draw_importance", lambda path, study: (None, "none drawn"))
     return trained
 
 
-def found_by(folder, space, sample, *, pruner=None, seed=0, **effort):
+def run_search(folder, space, sample, *, pruner=None, seed=0, **effort):
     run = Run(folder)
     data, validation = map(str, sample)
     experiment = searched_experiment(
         run, data=data, validation=validation, experiment=None, folds=2, seed=seed
     )
-    asked = Effort(**{"device": "cpu", "workers": 1, **effort})
+    asked = SearchBudget(**{"device": "cpu", "workers": 1, **effort})
     space = read_space(space, experiment.defaults)
     return search(run, experiment, space, asked, log=lambda line: None, pruner=pruner)
 
@@ -115,14 +117,14 @@ def table(folder):
 def refusal(capsys, *arguments):
     capsys.readouterr()
     assert ens([str(argument) for argument in arguments]) == 2
-    said = capsys.readouterr()
-    assert said.out == ""
-    (line,) = said.err.splitlines()
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    (line,) = captured.err.splitlines()
     return line
 
 
-class TestTheSpace:
-    def test_of_the_docs_can_be_read_and_names_what_the_docs_say(self):
+class TestSpace:
+    def test_space_of_the_docs_can_be_read(self):
         read = read_space(DOCS / "search-space.yaml", {})
         assert list(read.options) == [
             "architecture.width",
@@ -145,15 +147,15 @@ class TestTheSpace:
             ("augment", ["cut_out"], "augment", ("cut_out",)),
         ],
     )
-    def test_reaches_any_option_by_its_path(self, path, value, key, expected):
+    def test_an_option_is_set_by_its_path(self, path, value, key, expected):
         base = Recipe(loss="0.5*dice + 0.5*focal", augment=("flips", "cut_out"))
-        assert getattr(filled(base, {path: value}), key) == expected
+        assert getattr(apply_options(base, {path: value}), key) == expected
 
-    def test_sets_a_whole_key_before_an_option_inside_it(self):
+    def test_a_whole_key_is_set_before_an_option_inside_it(self):
         options = {"architecture.width": 3, "architecture": "pan"}
-        assert filled(Recipe(), options).architecture == "pan(width=3)"
+        assert apply_options(Recipe(), options).architecture == "pan(width=3)"
 
-    def test_knows_whole_numbers_and_choices_that_are_lists(self, tmp_path):
+    def test_integer_ranges_and_choices_that_are_lists_are_read(self, tmp_path):
         path = tmp_path / "space.yaml"
         path.write_text(
             "space:\n  batch: {low: 4, high: 8, step: 2}\n  augment: [[flips], [flips, cut_out]]\n"
@@ -162,8 +164,8 @@ class TestTheSpace:
         among = read.distributions()
         assert among["batch"] == IntDistribution(4, 8, step=2)
         assert isinstance(among["augment"], CategoricalDistribution)
-        drawn = {"augment": among["augment"].choices[1]}
-        assert read.decoded(drawn) == {"augment": ["flips", "cut_out"]}
+        sampled = {"augment": among["augment"].choices[1]}
+        assert read.decode(sampled) == {"augment": ["flips", "cut_out"]}
 
     @pytest.mark.parametrize(
         ("text", "words"),
@@ -182,8 +184,8 @@ class TestTheSpace:
             ("space: {architecture.width: {low: 4, high: 2}}", "low 4 is not below high 2"),
             ("space: {batch: {low: 4, high: 9, step: 2}}", "steps of 2 do not lead from 4 to 9"),
             ("space: {optimizer.lr: {low: 0, high: 1, log: true}}", "log goes with a low above 0"),
-            ("space: {optimizer.lr: [.nan]}", "choice nan is no number"),
-            ("space: {batch: [4, 4]}", "choice 4 stands twice"),
+            ("space: {optimizer.lr: [.nan]}", "choice nan is not a finite number"),
+            ("space: {batch: [4, 4]}", "choice 4 is duplicated"),
             ("space: {batch.size: [4]}", "batch.size names no option; expected KEY.OPTION"),
             ("space: {loss.dice.smooth: [1]}", "loss holds cross_entropy; expected 'dice' once"),
             ("space: {architecture: [unet, specialists(unet)]}", "is several networks"),
@@ -192,7 +194,7 @@ class TestTheSpace:
             ("space: {batch: [", "cannot be read as YAML"),
         ],
     )
-    def test_that_is_wrong_is_refused_before_any_work(self, text, words, tmp_path, capsys):
+    def test_a_bad_space_file_is_refused_before_any_work(self, text, words, tmp_path, capsys):
         path = tmp_path / "space.yaml"
         path.write_text(text)
         line = refusal(capsys, "search", path, "--run", tmp_path / "run")
@@ -200,13 +202,13 @@ class TestTheSpace:
         assert words in line
         assert not (tmp_path / "run").exists()
 
-    def test_gives_steps_as_they_are_written(self, tmp_path):
+    def test_steps_of_a_range_are_rounded_to_decimals(self, tmp_path):
         path = tmp_path / "space.yaml"
         path.write_text("space: {architecture.dropout: {low: 0.0, high: 0.4, step: 0.1}}")
         read = read_space(path, {})
-        assert read.decoded({"architecture.dropout": 0.1 * 3}) == {"architecture.dropout": 0.3}
+        assert read.decode({"architecture.dropout": 0.1 * 3}) == {"architecture.dropout": 0.3}
 
-    def test_must_be_there(self, tmp_path, capsys):
+    def test_a_missing_space_file_is_refused(self, tmp_path, capsys):
         line = refusal(capsys, "search", tmp_path / "no.yaml", "--run", tmp_path / "run")
         assert "is missing; expected a space file" in line
 
@@ -220,11 +222,11 @@ class TestPlots:
             ([(0.1, 0.2, 0.3), (0.4, 0.3, 0.3)], "all scores are the same"),
         ],
     )
-    def test_skip_importance_where_it_cannot_be_told(self, trials, reason, tmp_path):
+    def test_importance_that_cannot_be_computed_is_skipped(self, trials, reason, tmp_path):
         assert draw_importance(tmp_path / "i.png", study_of(trials)) == (None, reason)
         assert not (tmp_path / "i.png").exists()
 
-    def test_give_the_larger_share_to_the_option_that_matters(self, tmp_path):
+    def test_the_option_that_matters_has_the_larger_importance(self, tmp_path):
         draws = np.random.default_rng(0).random((30, 2))
         shares, reason = draw_importance(
             tmp_path / "i.png", study_of([(a, b, a + b / 10) for a, b in draws])
@@ -247,61 +249,100 @@ def study_of(trials):
     return study
 
 
+@pytest.fixture
+def drawn_axes(monkeypatch, tmp_path):
+    """Draw trials, and return the figure's axes."""
+    figures = []
+    monkeypatch.setattr(plots, "_save", lambda figure, path: figures.append(figure))
+
+    def draw(*states_and_scores):
+        trials = []
+        for number, (state, score) in enumerate(states_and_scores):
+            trial = optuna.create_trial(state=state, value=score)
+            trial.number = number
+            trials.append(trial)
+        plots.draw_history(tmp_path / "history.png", trials)
+        return figures[0].axes[0]
+
+    return draw
+
+
+def test_trials_without_a_score_are_marks_on_the_axis_of_the_history(drawn_axes):
+    axes = drawn_axes(
+        (TrialState.COMPLETE, 0.5),
+        (TrialState.PRUNED, None),
+        (TrialState.FAIL, None),
+        (TrialState.COMPLETE, 0.25),
+        (TrialState.COMPLETE, 0.75),
+    )
+    lines = {line.get_label(): line for line in axes.get_lines()}
+    assert lines["complete"].get_xydata().tolist() == [[0, 0.5], [3, 0.25], [4, 0.75]]
+    assert list(lines["highest so far"].get_ydata()) == [0.5, 0.5, 0.75]
+    assert list(lines["pruned, no score"].get_xdata()) == [1]
+    assert list(lines["failed, no score"].get_xdata()) == [2]
+    assert lines["failed, no score"].get_transform() != axes.transData
+
+
+def test_a_history_of_complete_trials_has_no_other_marks(drawn_axes):
+    axes = drawn_axes((TrialState.COMPLETE, 0.5))
+    labels = {line.get_label() for line in axes.get_lines()}
+    assert labels == {"complete", "highest so far"}
+
+
 class TestSamplers:
     @pytest.mark.parametrize("name", ["tpe", "gp", "random"])
-    def test_draw_by_number_seed_and_history_alone(self, name):
+    def test_samples_follow_from_number_seed_and_history(self, name):
         among = {"a": FloatDistribution(0, 1), "b": CategoricalDistribution([1, 2, 3])}
         studies = [optuna.create_study(direction="maximize") for _ in range(2)]
-        once = sampler(name, among, 0)
+        once = make_sampler(name, among, 0)
         seen = set()
         # Twelve: TPE and GP begin to learn after ten.
         for number in range(12):
-            drawn = []
-            for study, looks in zip(studies, (once, sampler(name, among, 0)), strict=True):
-                study.sampler = looks(number)
+            sampled = []
+            for study, looks in zip(studies, (once, make_sampler(name, among, 0)), strict=True):
+                study.sampler = looks.for_trial(number)
                 with quiet():
                     trial = study.ask()
-                    drawn.append(draw(trial, among))
-                    study.tell(trial, drawn[-1]["a"] + drawn[-1]["b"])
-            assert drawn[0] == drawn[1]
-            seen.add(drawn[0]["a"])
+                    sampled.append(suggest(trial, among))
+                    study.tell(trial, sampled[-1]["a"] + sampled[-1]["b"])
+            assert sampled[0] == sampled[1]
+            seen.add(sampled[0]["a"])
         # A model may ask for the same end twice, the ten draws before it differ.
         assert len(seen) >= 10
 
-    def test_go_on_as_if_never_interrupted(self, space, sample, fake, tmp_path):
-        found_by(tmp_path / "whole", space, sample, trials=4)
+    def test_a_resumed_search_equals_an_uninterrupted_one(self, space, sample, fake, tmp_path):
+        run_search(tmp_path / "whole", space, sample, trials=4)
         for trials in (1, 4):
-            found_by(tmp_path / "parts", space, sample, trials=trials)
+            run_search(tmp_path / "parts", space, sample, trials=trials)
         assert table(tmp_path / "parts") == table(tmp_path / "whole")
         assert len(table(tmp_path / "whole")) == 4
 
-    def test_draw_otherwise_with_another_seed(self, space, sample, fake, tmp_path):
+    def test_another_seed_gives_other_samples(self, space, sample, fake, tmp_path):
         for seed in (0, 1):
-            found_by(tmp_path / str(seed), space, sample, trials=2, sampler="random", seed=seed)
+            run_search(tmp_path / str(seed), space, sample, trials=2, sampler="random", seed=seed)
         assert table(tmp_path / "0") != table(tmp_path / "1")
 
-    def test_go_over_a_grid_once(self, sample, fake, tmp_path):
+    def test_a_grid_search_visits_each_point_once(self, sample, fake, tmp_path):
         space = tmp_path / "space.yaml"
         space.write_text(
             f'recipe: {{architecture: "{TINY}"}}\nspace:\n  architecture.width: [2, 3]\n'
             "  architecture.dropout: {low: 0.0, high: 0.2, step: 0.1}\n  batch: [4, 8]\n"
         )
-        found_by(tmp_path / "run", space, sample, trials=5, sampler="grid")
-        found_by(tmp_path / "run", space, sample, trials=100, sampler="grid")
+        run_search(tmp_path / "run", space, sample, trials=5, sampler="grid")
+        run_search(tmp_path / "run", space, sample, trials=100, sampler="grid")
         paths = ["architecture.width", "architecture.dropout", "batch"]
         seen = [tuple(round(float(row[p]), 6) for p in paths) for row in table(tmp_path / "run")]
-        # A model may ask for the same end twice, the ten draws before it differ.
-        assert len(seen) >= 10
+        assert len(seen) == 12
         assert set(seen) == set(itertools.product((2, 3), (0, 0.1, 0.2), (4, 8)))
 
-    def test_refuse_a_grid_over_a_range_without_steps(self, space, sample, tmp_path):
+    def test_a_grid_over_a_range_without_steps_is_refused(self, space, sample, tmp_path):
         with pytest.raises(BadSpec, match=r"optimizer\.lr: a grid needs a list of choices"):
-            found_by(tmp_path / "run", space, sample, sampler="grid")
+            run_search(tmp_path / "run", space, sample, sampler="grid")
 
-    def test_refuse_a_grid_that_nobody_could_walk(self):
+    def test_a_grid_of_too_many_points_is_refused(self):
         among = {f"o{n}": IntDistribution(0, 9) for n in range(6)}
-        with pytest.raises(BadSpec, match="1000000 points; expected 100000 at most"):
-            sampler("grid", among, 0)
+        with pytest.raises(BadSpec, match="1000000 points; expected at most 100000"):
+            make_sampler("grid", among, 0)
 
 
 class PruneThree(BasePruner):
@@ -327,10 +368,8 @@ class TestTrials:
         )
         return path
 
-    def test_that_are_hopeless_are_stopped_and_those_that_fail_stop_nothing(
-        self, widths, sample, fake, tmp_path
-    ):
-        best = found_by(
+    def test_pruned_and_failed_trials_do_not_stop_the_search(self, widths, sample, fake, tmp_path):
+        best = run_search(
             tmp_path, widths, sample, trials=9, sampler="grid", folds_used=2, pruner=PruneThree()
         )
         rows = {row["architecture.width"]: row for row in table(tmp_path)}
@@ -347,29 +386,31 @@ class TestTrials:
         # The second fold is only for those that came through the first.
         assert sorted(width for fold, width in fake if fold == 1) == [2, 5]
 
-    def test_below_the_median_are_stopped_by_default(self, sample, fake, tmp_path):
+    def test_trials_below_the_median_are_pruned_by_default(self, sample, fake, tmp_path):
         space = tmp_path / "space.yaml"
         space.write_text(
             f'recipe: {{architecture: "{TINY}", epochs: 2}}\n'
             "space: {architecture.width: [2, 3, 4, 5], batch: [4, 5, 6]}\n"
         )
-        found_by(tmp_path / "run", space, sample, trials=12, sampler="grid")
+        run_search(tmp_path / "run", space, sample, trials=12, sampler="grid")
         rows = table(tmp_path / "run")
         assert {row["state"] for row in rows[:5]} == {"complete"}
         pruned = [row for row in rows if row["state"] == "pruned"]
         assert pruned
         assert {row["architecture.width"] for row in pruned} <= {"2", "3", "4"}
 
-    def test_all_stopped_leave_a_table_and_a_clear_word(self, widths, sample, fake, tmp_path):
-        with pytest.raises(EnsError, match=r"no trial came to its end: 1 failed .*nan.*3 were pru"):
-            found_by(tmp_path, widths, sample, trials=4, sampler="grid", pruner=PruneAll())
+    def test_a_search_without_complete_trials_leaves_its_table(
+        self, widths, sample, fake, tmp_path
+    ):
+        with pytest.raises(EnsError, match=r"no trial is complete: 1 failed .*nan.*3 were pru"):
+            run_search(tmp_path, widths, sample, trials=4, sampler="grid", pruner=PruneAll())
         assert len(table(tmp_path)) == 4
         assert not (tmp_path / "search" / "best.yaml").exists()
 
-    def test_that_were_interrupted_are_done_again_under_their_number(
+    def test_interrupted_trials_are_repeated_under_their_number(
         self, space, sample, fake, tmp_path, monkeypatch
     ):
-        found_by(tmp_path / "whole", space, sample, trials=4)
+        run_search(tmp_path / "whole", space, sample, trials=4)
         real = trial_module.held_out_counts
         calls = []
 
@@ -382,12 +423,12 @@ class TestTrials:
 
         monkeypatch.setattr(trial_module, "held_out_counts", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            found_by(tmp_path / "parts", space, sample, trials=4)
-        found_by(tmp_path / "parts", space, sample, trials=4)
+            run_search(tmp_path / "parts", space, sample, trials=4)
+        run_search(tmp_path / "parts", space, sample, trials=4)
         assert table(tmp_path / "parts") == table(tmp_path / "whole")
 
-    def test_can_be_sent_to_another_process(self, space, sample, fake, tmp_path):
-        found_by(tmp_path, space, sample, trials=1)
+    def test_a_trial_job_can_be_pickled(self, space, sample, fake, tmp_path):
+        run_search(tmp_path, space, sample, trials=1)
         fold = read_folds(Run(tmp_path))[0]
         job = TrialJob(
             0,
@@ -401,59 +442,59 @@ class TestTrials:
         )
         assert pickle.loads(pickle.dumps(job))("cpu") == 0.4
 
-    def test_enough_of_them_train_nothing_more(self, space, sample, fake, tmp_path):
-        found_by(tmp_path, space, sample, trials=3)
+    def test_a_finished_search_trains_nothing(self, space, sample, fake, tmp_path):
+        run_search(tmp_path, space, sample, trials=3)
         fake.clear()
-        assert sum(found_by(tmp_path, space, sample, trials=3).trials.values()) == 3
+        assert sum(run_search(tmp_path, space, sample, trials=3).trials.values()) == 3
         assert fake == []
 
-    def test_are_not_begun_after_the_time(self, space, sample, fake, tmp_path):
-        with pytest.raises(EnsError, match="no trial came to its end: 0 failed, 0 were pruned"):
-            found_by(tmp_path, space, sample, trials=3, timeout_seconds=-1.0)
+    def test_no_trial_starts_after_the_timeout(self, space, sample, fake, tmp_path):
+        with pytest.raises(EnsError, match="no trial is complete: 0 failed, 0 were pruned"):
+            run_search(tmp_path, space, sample, trials=3, timeout_seconds=-1.0)
 
-    def test_whose_losses_do_not_compare_are_not_pruned(self, sample, fake, tmp_path):
+    def test_trials_with_incomparable_losses_are_not_pruned(self, sample, fake, tmp_path):
         space = tmp_path / "space.yaml"
         space.write_text(
             f'recipe: {{architecture: "{TINY}", epochs: 2}}\n'
             "space: {architecture.width: [2, 3, 4, 5], monitor: [miou, loss]}\n"
         )
-        found_by(tmp_path / "run", space, sample, trials=8, sampler="grid")
+        run_search(tmp_path / "run", space, sample, trials=8, sampler="grid")
         assert {row["state"] for row in table(tmp_path / "run")} == {"complete"}
 
 
-class TestGoingOn:
-    def test_with_another_space_is_refused_with_the_difference(self, space, sample, fake, tmp_path):
-        found_by(tmp_path / "run", space, sample, trials=1)
+class TestResume:
+    def test_another_space_is_refused_with_the_difference(self, space, sample, fake, tmp_path):
+        run_search(tmp_path / "run", space, sample, trials=1)
         space.write_text(SPACE.replace("[2, 3, 4, 5, 6]", "[2, 3]"))
         before = (tmp_path / "run" / "search" / "study.sqlite").read_bytes()
         with pytest.raises(BadRun, match=r"another space: architecture\.width is .* there, \[2, 3"):
-            found_by(tmp_path / "run", space, sample, trials=2)
+            run_search(tmp_path / "run", space, sample, trials=2)
         assert (tmp_path / "run" / "search" / "study.sqlite").read_bytes() == before
 
-    def test_with_another_recipe_or_other_folds_is_refused(self, space, sample, fake, tmp_path):
-        found_by(tmp_path / "run", space, sample, trials=1)
+    def test_another_recipe_or_other_folds_are_refused(self, space, sample, fake, tmp_path):
+        run_search(tmp_path / "run", space, sample, trials=1)
         with pytest.raises(BadRun, match="another search: folds used is 1 there, 2 here"):
-            found_by(tmp_path / "run", space, sample, trials=2, folds_used=2)
+            run_search(tmp_path / "run", space, sample, trials=2, folds_used=2)
         space.write_text(SPACE.replace("epochs: 2", "epochs: 3"))
         with pytest.raises(BadRun, match="another recipe: epochs is 2 there, 3 here"):
-            found_by(tmp_path / "run", space, sample, trials=2)
+            run_search(tmp_path / "run", space, sample, trials=2)
 
-    def test_with_other_data_is_refused(self, space, sample, fake, tmp_path):
-        found_by(tmp_path / "run", space, sample, trials=1)
+    def test_other_data_are_refused(self, space, sample, fake, tmp_path):
+        run_search(tmp_path / "run", space, sample, trials=1)
         other = draw_sample(images=81, test=9, validation=40, size=(16, 24)).save(tmp_path)
         with pytest.raises(BadRun, match="another data: data is"):
-            found_by(tmp_path / "run", space, other, trials=2)
+            run_search(tmp_path / "run", space, other, trials=2)
 
-    def test_more_folds_than_there_are_is_refused(self, space, sample, tmp_path):
+    def test_too_many_folds_are_refused(self, space, sample, tmp_path):
         with pytest.raises(BadSpec, match="--folds-used 3; there are 2 folds"):
-            found_by(tmp_path / "run", space, sample, folds_used=3)
+            run_search(tmp_path / "run", space, sample, folds_used=3)
 
     @pytest.mark.parametrize("damage", ["cut", "text", "empty", "overwritten", "foreign"])
-    def test_from_a_broken_file_names_it_and_leaves_it(
+    def test_a_damaged_study_is_refused_and_not_changed(
         self, damage, space, sample, fake, tmp_path, capsys
     ):
         folder = tmp_path / "run"
-        found_by(folder, space, sample, trials=1)
+        run_search(folder, space, sample, trials=1)
         file = folder / "search" / "study.sqlite"
         whole = file.read_bytes()
         if damage == "foreign":
@@ -473,10 +514,10 @@ class TestGoingOn:
         before = file.read_bytes()
         line = refusal(capsys, "search", space, "--run", folder, "--trials", "2")
         assert f"{file} cannot be used as a study" in line
-        assert "it is left as it is" in line
+        assert "and was not changed" in line
         assert file.read_bytes() == before
 
-    def test_beside_another_process_is_refused(self, space, sample, fake, tmp_path, capsys):
+    def test_a_locked_run_is_refused(self, space, sample, fake, tmp_path, capsys):
         from evaluation.core.run_folder import run_lock
 
         with run_lock(tmp_path / "run"):
@@ -484,9 +525,9 @@ class TestGoingOn:
         assert "is being written by another ens" in line
 
 
-class TestTheCommand:
+class TestCommand:
     @pytest.mark.slow
-    def test_hands_over_what_train_members_takes_and_scores_alike(
+    def test_train_members_gets_the_same_score_from_the_best_experiment(
         self, space, sample, tmp_path, capsys
     ):
         data, validation = map(str, sample)
@@ -502,35 +543,35 @@ class TestTheCommand:
         train = ["train-members", "--experiment", best, "--run", str(folder), "--workers", "1"]
         assert ens([*train, "--store-dtype", "float32"]) == 0
         assert ens(["score", "--run", str(folder), "--split", "oof", "--json"]) == 0
-        said = capsys.readouterr().out
-        board = json.loads(said[said.index('{\n "split"') :])
+        captured = capsys.readouterr().out
+        board = json.loads(captured[captured.index('{\n "split"') :])
         assert board["candidates"][0]["examined"] == pytest.approx(
             document["best"]["score"], abs=1e-12
         )
 
-    def test_says_that_the_score_is_optimistic_and_what_comes_next(
+    def test_text_says_that_the_score_is_optimistic_and_names_the_next_command(
         self, space, sample, fake, tmp_path, capsys
     ):
         data, validation = map(str, sample)
         arguments = ["search", space, "--run", tmp_path, "--data", data, "--trials", 1]
         arguments += ["--validation", validation, "--workers", 1, "--folds", 2]
         assert ens([str(argument) for argument in arguments]) == 0
-        said = capsys.readouterr().out
-        assert "That score is optimistic" in said
-        assert "no importance.png: none drawn" in said
+        captured = capsys.readouterr().out
+        assert "This score is optimistic" in captured
+        assert "no importance.png: none drawn" in captured
         best = tmp_path / "search" / "best.yaml"
-        assert f"next: ens train-members --experiment {best} --run {tmp_path}\n" in said
+        assert f"next: ens train-members --experiment {best} --run {tmp_path}\n" in captured
 
-    def test_keeps_the_members_that_the_run_has(self, space, sample, fake, tmp_path):
+    def test_members_of_the_run_are_kept(self, space, sample, fake, tmp_path):
         (tmp_path / "experiment.yaml").write_text("members: {mine: {architecture: pan}}\nfolds: 2")
-        found_by(tmp_path, space, sample, trials=1)
+        run_search(tmp_path, space, sample, trials=1)
         assert set(read_experiment(tmp_path / "search" / "best.yaml").members) == {"mine", "best"}
         written = yaml.safe_load((tmp_path / "experiment.yaml").read_text())
         assert written["members"] == {"mine": {"architecture": "pan"}}
 
 
 @pytest.mark.slow
-class TestSideBySide:
+class TestRunParallel:
     @pytest.fixture
     def jobs(self, tmp_path, monkeypatch):
         """Make jobs that worker processes can import."""
@@ -548,11 +589,11 @@ class TestSideBySide:
         monkeypatch.syspath_prepend(str(tmp_path))
         return import_module("searched_jobs")
 
-    def test_a_process_that_dies_takes_no_other_job_with_it(self, jobs):
+    def test_a_process_that_dies_fails_no_other_job(self, jobs):
         work = [jobs.dies, jobs.fails, jobs.fine]
-        ended = list(side_by_side(iter(work), ["cpu", "cpu"]))
+        ended = list(run_parallel(iter(work), ["cpu", "cpu"]))
         assert {job.__name__: str(outcome) for job, outcome in ended} == {
-            "dies": "its process died, perhaps for want of memory",
+            "dies": "its process died, possibly out of memory",
             "fails": "so it is",
             "fine": "cpu",
         }
@@ -563,8 +604,8 @@ class TestSideBySide:
         """A process, and the ids of two others that work for it and would for minutes."""
         work = (
             "from searched_jobs import lasts\n"
-            "from ensemble.pipeline.search.trials import side_by_side\n"
-            "list(side_by_side(iter([lasts, lasts]), ['cpu', 'cpu']))\n"
+            "from members.jobs import run_parallel\n"
+            "list(run_parallel(iter([lasts, lasts]), ['cpu', 'cpu']))\n"
         )
         before = signal.signal(signal.SIGINT, signal.SIG_DFL)
         process = subprocess.Popen(
@@ -582,13 +623,13 @@ class TestSideBySide:
         process.wait()
         process.stderr.close()
 
-    def test_no_process_outlives_a_parent_that_is_killed(self, lasting):
+    def test_worker_processes_end_with_a_killed_parent(self, lasting):
         parent, others = lasting
         parent.kill()
         parent.wait()
         assert within(60, lambda: not any(map(alive, others)))
 
-    def test_an_interrupted_parent_does_not_wait_for_its_processes(self, lasting):
+    def test_an_interrupted_parent_does_not_wait_for_its_workers(self, lasting):
         parent, others = lasting
         parent.send_signal(signal.SIGINT)
         assert within(60, lambda: parent.poll() is not None)

@@ -1,4 +1,4 @@
-"""`ens search-loss`: mixtures, the threshold, what is kept, and what is handed over."""
+"""`ens search-loss`: mixtures, the threshold, resuming, and results."""
 
 import json
 import math
@@ -8,11 +8,15 @@ from math import comb
 import numpy as np
 import pytest
 
-from ensemble.cli import run as ens
-from ensemble.pipeline.search import held_out
+from ensemble.cli import run_command as ens
+from ensemble.pipeline.search import loss_search
 from ensemble.pipeline.search.held_out import searched_experiment
-from ensemble.pipeline.search.loss_search import LossSearch, Mixture, mixtures
-from ensemble.pipeline.search.results import rows
+from ensemble.pipeline.search.loss_search import (
+    Mixture,
+    expand_mixtures,
+    rank_mixtures,
+    search_losses,
+)
 from evaluation.core.errors import EnsError
 from evaluation.core.run_folder import Run
 from members.data.sample import draw_sample
@@ -46,46 +50,47 @@ def fake(monkeypatch):
         table[1, 1], table[1, 0] = tenths, 10 - tenths
         return table
 
-    monkeypatch.setattr(held_out, "held_out_counts", counts)
+    monkeypatch.setattr(loss_search, "held_out_counts", counts)
     return trained
 
 
-def searched(folder, sample, losses, threshold, folds=3):
+def run_search(folder, sample, losses, threshold, folds=3):
     run = Run(folder)
     data, validation = map(str, sample)
     experiment = searched_experiment(
         run, data=data, validation=validation, experiment=None, folds=folds, seed=None
     )
     recipe = Recipe(architecture="unet(width=2, depth=1)")
-    search = LossSearch(run, experiment, recipe, threshold, "cpu", 1, lambda line: None)
-    return {row.loss: row for row in rows(search(losses), folds, threshold)}
+    options = {"threshold": threshold, "device": "cpu", "workers": 1, "log": lambda line: None}
+    result = search_losses(run, experiment, recipe, losses, **options)
+    return {row.loss: row for row in result.rows}
 
 
 def refusal(capsys, *arguments):
     capsys.readouterr()
     assert ens([str(argument) for argument in arguments]) == 2
-    said = capsys.readouterr()
-    assert said.out == ""
-    (line,) = said.err.splitlines()
+    output = capsys.readouterr()
+    assert output.out == ""
+    (line,) = output.err.splitlines()
     return line
 
 
 class TestMixtures:
     @pytest.mark.parametrize(("losses", "step"), [(2, 0.5), (3, 0.25), (3, 0.1), (2, 1 / 3)])
-    def test_of_a_grid_are_all_those_whose_weights_sum_to_1(self, losses, step):
+    def test_a_grid_holds_all_mixtures_whose_weights_sum_to_1(self, losses, step):
         names = ["dice", "focal(gamma=3)", "cross_entropy"][:losses]
-        found = mixtures([], ",".join(names), step)
+        grid = expand_mixtures([], ",".join(names), step)
         parts = round(1 / step)
-        assert len(set(found)) == len(found) == comb(parts + losses - 1, parts)
-        for mixture in found:
+        assert len(set(grid)) == len(grid) == comb(parts + losses - 1, parts)
+        for mixture in grid:
             check_loss(mixture)
             weights = [
                 float(term.split("*")[0]) if "*" in term else 1.0 for term in mixture.split(" + ")
             ]
             assert sum(weights) == pytest.approx(1, abs=1e-5)
 
-    def test_are_compared_once_however_they_are_written(self):
-        assert mixtures(["0.5*dice+0.5*focal", "1*dice"], "dice,focal", 0.5) == [
+    def test_equal_mixtures_are_compared_once(self):
+        assert expand_mixtures(["0.5*dice+0.5*focal", "1*dice"], "dice,focal", 0.5) == [
             "0.5*dice + 0.5*focal",
             "dice",
             "focal",
@@ -96,7 +101,10 @@ class TestMixtures:
         [
             ([], "no mixture; write --mixture"),
             (["--mixture", "-0.5*dice + 0.5*focal"], "weight -0.5 in"),
-            (["--mixture", "0.5*dice - 0.5*focal"], "takes a loss away; expected weights above 0"),
+            (
+                ["--mixture", "0.5*dice - 0.5*focal"],
+                "has a negative weight; expected weights above 0",
+            ),
             (["--mixture", "0*dice"], "weight 0 in"),
             (["--mixture", "0.5*dise"], "unknown loss 'dise'; known: boundary"),
             (["--mixture", "dice(smoth=1)"], "has no option 'smoth'"),
@@ -112,70 +120,68 @@ class TestMixtures:
             (["--mixture", "dice", "--member", "specialists(unet)"], "is several networks"),
         ],
     )
-    def test_that_are_wrong_are_refused_before_any_work(self, arguments, words, tmp_path, capsys):
+    def test_bad_mixtures_are_refused_before_any_work(self, arguments, words, tmp_path, capsys):
         line = refusal(capsys, "search-loss", *arguments, "--run", tmp_path / "run")
         assert words in line
         assert not (tmp_path / "run").exists()
 
 
-class TestTheSearch:
-    def test_stops_what_misses_the_threshold_in_its_first_fold(self, sample, fake, tmp_path):
-        found = searched(tmp_path, sample, list(SCORES), 0.3)
-        assert found["dice"].scores == pytest.approx([0.5, 0.6, 0.7])
-        assert (found["dice"].mean, found["dice"].sd) == pytest.approx((0.6, 0.1))
+class TestSearch:
+    def test_a_mixture_below_the_threshold_stops_after_its_first_fold(self, sample, fake, tmp_path):
+        by_loss = run_search(tmp_path, sample, list(SCORES), 0.3)
+        assert by_loss["dice"].scores == pytest.approx([0.5, 0.6, 0.7])
+        assert (by_loss["dice"].mean, by_loss["dice"].sd) == pytest.approx((0.6, 0.1))
         # Just at the threshold is not below it.
-        assert found["focal"].state == "complete"
-        assert found["cross_entropy"].scores == [pytest.approx(0.1), None, None]
-        assert found["cross_entropy"].state == "stopped after fold 0: .100 < .300"
-        assert list(found) == ["dice", "focal", "cross_entropy"]
+        assert by_loss["focal"].state == "complete"
+        assert by_loss["cross_entropy"].scores == [pytest.approx(0.1), None, None]
+        assert by_loss["cross_entropy"].state == "stopped after fold 0: .100 < .300"
+        assert list(by_loss) == ["dice", "focal", "cross_entropy"]
         assert len(fake) == 7
 
-    def test_trains_nothing_twice_and_what_a_lower_threshold_lets_through(
-        self, sample, fake, tmp_path
-    ):
-        before = searched(tmp_path, sample, ["dice", "focal"], 0.4)
+    def test_a_lower_threshold_trains_only_what_is_missing(self, sample, fake, tmp_path):
+        before = run_search(tmp_path, sample, ["dice", "focal"], 0.4)
         fake.clear()
-        assert searched(tmp_path, sample, ["dice", "focal"], 0.4) == before
+        assert run_search(tmp_path, sample, ["dice", "focal"], 0.4) == before
         assert fake == []
-        found = searched(tmp_path, sample, ["dice", "focal"], 0.2)
+        by_loss = run_search(tmp_path, sample, ["dice", "focal"], 0.2)
         assert fake == [("focal", 1), ("focal", 2)]
-        assert found["focal"].mean == pytest.approx(0.4)
+        assert by_loss["focal"].mean == pytest.approx(0.4)
 
-    def test_trains_anew_on_other_data(self, sample, fake, tmp_path):
-        searched(tmp_path, sample, ["dice"], 0.0)
+    def test_other_data_are_trained_again(self, sample, fake, tmp_path):
+        run_search(tmp_path, sample, ["dice"], 0.0)
         fake.clear()
         other = draw_sample(images=81, test=9, validation=40, size=(16, 24)).save(tmp_path)
-        searched(tmp_path, other, ["dice"], 0.0)
+        run_search(tmp_path, other, ["dice"], 0.0)
         assert len(fake) == 3
 
-    def test_goes_past_a_mixture_that_fails(self, sample, fake, tmp_path):
-        found = searched(tmp_path, sample, ["lovasz", "dice"], 0.0)
-        assert found["lovasz"].state == "failed: the loss became nan"
-        assert list(found) == ["dice", "lovasz"]
+    def test_a_mixture_that_fails_does_not_stop_the_search(self, sample, fake, tmp_path):
+        by_loss = run_search(tmp_path, sample, ["lovasz", "dice"], 0.0)
+        assert by_loss["lovasz"].state == "failed: the loss became nan"
+        assert list(by_loss) == ["dice", "lovasz"]
 
-    def test_says_so_where_all_fail(self, sample, fake, tmp_path):
+    def test_a_search_of_which_all_mixtures_fail_is_an_error(self, sample, fake, tmp_path):
         with pytest.raises(EnsError, match="no mixture could be trained; the first: the loss beca"):
-            searched(tmp_path, sample, ["lovasz"], 0.0)
+            run_search(tmp_path, sample, ["lovasz"], 0.0)
 
-    def test_gives_no_mean_where_a_fold_holds_nothing_to_score(self):
-        (row,) = rows([Mixture("dice", {0: 0.5, 1: math.nan})], 2, 0.3)
-        assert (row.mean, row.state) == (None, "a fold without a pixel to score")
+    def test_a_fold_without_scored_pixels_gives_no_mean(self):
+        (row,) = rank_mixtures([Mixture("dice", {0: 0.5, 1: math.nan})], 2, 0.3)
+        assert (row.mean, row.state) == (None, "a fold without scored pixels")
 
 
-class TestTheCommand:
+class TestCommand:
     @pytest.mark.slow
-    def test_hands_over_what_train_members_takes(self, sample, tmp_path, capsys):
+    def test_train_members_takes_the_best_recipe(self, sample, tmp_path, capsys):
         data, validation = map(str, sample)
         arguments = ["search-loss", "--losses", "dice,focal(gamma=2)", "--step", "0.5"]
         arguments += ["--member", TINY, "--data", data, "--validation", validation]
         arguments += ["--folds", "2", "--workers", "1", "--run", str(tmp_path)]
         assert ens(arguments) == 0
-        said = capsys.readouterr().out
-        assert "is optimistic" in said
+        output = capsys.readouterr().out
+        assert "is optimistic" in output
         assert ens([*arguments, "--json"]) == 0
         document = json.loads(capsys.readouterr().out)
         assert len(document["mixtures"]) == 3
-        next_line = said.splitlines()[-1].removeprefix("next: ens ")
+        next_line = output.splitlines()[-1].removeprefix("next: ens ")
         assert ens([*shlex.split(next_line), "--workers", "1", "--store-dtype", "float32"]) == 0
         written = json.loads(
             (tmp_path / "members" / "best" / "fold-0" / "provenance.json").read_text()
@@ -184,14 +190,14 @@ class TestTheCommand:
         assert written["asked"]["recipe"] == asked
         assert document["best"]["loss"] == document["mixtures"][0]["loss"]
 
-    def test_says_when_no_mixture_reaches_the_threshold(self, sample, fake, tmp_path, capsys):
+    def test_text_says_that_no_mixture_reached_the_threshold(self, sample, fake, tmp_path, capsys):
         data, validation = map(str, sample)
         arguments = ["search-loss", "--mixture", "focal", "--threshold", "0.9", "--data", data]
         arguments += ["--validation", validation, "--workers", "1", "--run", str(tmp_path)]
         assert ens(arguments) == 0
-        said = capsys.readouterr().out
-        assert "No mixture reached the threshold" in said
-        assert "next:" not in said
+        output = capsys.readouterr().out
+        assert "No mixture reached the threshold" in output
+        assert "next:" not in output
         assert (
             (tmp_path / "search-loss" / "results.csv")
             .read_text()

@@ -140,7 +140,7 @@ class TestGate:
     def test_leaves_to_a_specialist_only_what_it_knows_better(self):
         members, target = self.case()
         fusion, _ = fitted("gate", members, [GENERAL, GENERAL, SPECIAL], target)
-        np.testing.assert_array_equal(fusion.keeper, [-1, -1, -1, 2])
+        np.testing.assert_array_equal(fusion.owner_member, [-1, -1, -1, 2])
 
     def test_puts_its_calibrated_probability_in_the_place_of_the_mean(self):
         members, target = self.case()
@@ -173,7 +173,7 @@ class TestGate:
         rng = np.random.default_rng(9)
         other = specialists(rng, target, [0, 0, 0, 4 if better == 3 else 1])
         kinds = [GENERAL, GENERAL, SPECIAL, SPECIAL]
-        assert fitted("gate", [*members, other], kinds, target)[0].keeper[3] == better
+        assert fitted("gate", [*members, other], kinds, target)[0].owner_member[3] == better
 
     @settings(max_examples=5, deadline=None)
     @given(seed=seeds)
@@ -192,5 +192,5 @@ class TestGate:
     def test_works_with_specialists_alone(self):
         rng, target = drawn(4)
         fusion, maps = fitted("gate", [specialists(rng, target, 2)], [SPECIAL], target)
-        np.testing.assert_array_equal(fusion.keeper[SCORED], 0)
+        np.testing.assert_array_equal(fusion.owner_member[SCORED], 0)
         assert right(fusion(maps), target) > 0.85

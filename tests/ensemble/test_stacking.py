@@ -13,9 +13,9 @@ from ensemble.fusion import (
     needs_images,
 )
 from ensemble.pixel_context import ContextFeatures
-from ensemble.sampling import sample, sample_images
+from ensemble.sampling import draw_images, draw_pixels
 from ensemble.strategies import STRATEGIES
-from ensemble.strategies.stacking_boosted import BINS, flattened, on_grid
+from ensemble.strategies.stacking_boosted import BINS, compile_trees, round_on_logit_grid
 from evaluation.core.errors import BadData
 from members.maps import ArrayMaps
 
@@ -110,11 +110,11 @@ class TestWhatLooksAtImages:
     def test_says_that_it_needs_them(self, spec):
         block = drawn(6)
         assert STRATEGIES.build(spec, **CONTEXT).needs_images
-        with pytest.raises(BadData, match="looks at the images; give them too"):
+        with pytest.raises(BadData, match="needs images; give them too"):
             fitted(spec, block._replace(images=None))
         fusion = fitted(spec, block)
         assert needs_images(fusion)
-        with pytest.raises(BadData, match="looks at the images; give them beside the maps"):
+        with pytest.raises(BadData, match="needs images; give them with the maps"):
             fuse_block(fusion, block.maps)
 
     def test_the_image_makes_it_better(self, spec):
@@ -147,7 +147,7 @@ def test_what_neighbours_say_makes_it_better():
 class TestSurroundings:
     def test_are_the_means_over_the_square_and_the_grey_value(self):
         block = drawn(12)
-        found = ContextFeatures(2, intensity=True, floor=1e-4).of(block)
+        found = ContextFeatures(2, intensity=True, floor=1e-4).compute(block)
         padded = np.pad(block.maps.mean(axis=0), [(0, 0), (0, 0), (2, 2), (2, 2)], mode="edge")
         around = padded[:, :, 3:8, 0:5].mean(axis=(2, 3))
         np.testing.assert_allclose(found[:, :CLASSES, 3, 0], np.log(around), rtol=1e-4)
@@ -163,15 +163,17 @@ class TestSurroundings:
     def test_are_drawn_with_their_pixels(self):
         block = drawn(14)
         marked = block._replace(maps=np.tile(block.images / 1000, (3, 1, CLASSES, 1, 1)))
-        taken = sample(
+        taken = draw_pixels(
             [marked],
             classes=CLASSES,
             ignore=IGNORE,
             pixels=90,
             seed=0,
-            beside=ContextFeatures(0, intensity=True, floor=1e-4).of,
+            extra_features=ContextFeatures(0, intensity=True, floor=1e-4).compute,
         )
-        np.testing.assert_allclose(taken.beside[:, 0], taken.maps[:, 0, 0] * 1000 / 255, rtol=1e-5)
+        np.testing.assert_allclose(
+            taken.extra_features[:, 0], taken.maps[:, 0, 0] * 1000 / 255, rtol=1e-5
+        )
 
 
 class TestTrees:
@@ -185,8 +187,8 @@ class TestTrees:
             max_iter=12, max_leaf_nodes=8, early_stopping=False
         ).fit(rows, target)
         start = model._baseline_prediction.ravel()
-        trees = flattened(model._predictors, len(start))
-        found = trees.totals(np.ascontiguousarray(rows.T)).T + start
+        trees = compile_trees(model._predictors, len(start))
+        found = trees.predict(np.ascontiguousarray(rows.T)).T + start
         odds = softmax(np.pad(found, [(0, 0), (labels - found.shape[1], 0)]), axis=1)
         np.testing.assert_allclose(odds, model.predict_proba(rows), atol=1e-5)
 
@@ -194,11 +196,11 @@ class TestTrees:
     def test_a_fusion_predicts_what_scikit_learn_does(self, ignore):
         block = drawn(15)
         block.target[0, 0, :2] = 0, 0
-        taken = sample([block], classes=CLASSES, ignore=ignore, pixels=100_000, seed=0)
+        taken = draw_pixels([block], classes=CLASSES, ignore=ignore, pixels=100_000, seed=0)
         model = HistGradientBoostingClassifier(
             max_iter=5, max_leaf_nodes=8, max_bins=BINS, early_stopping=False, random_state=0
         )
-        rows = on_grid(taken.maps).reshape(len(taken.target), -1)
+        rows = round_on_logit_grid(taken.maps).reshape(len(taken.target), -1)
         model.fit(rows, taken.target, taken.weight * len(taken.target))
         fused = fitted("stacking_boosted(rounds=5)", block, ignore=ignore)(block.maps)
         every = np.moveaxis(block.maps, (0, 2), (-2, -1)).reshape(-1, 3 * CLASSES)
@@ -209,7 +211,7 @@ class TestTrees:
 
 class TestImageSample:
     def draw(self, *blocks, pixels):
-        return sample_images(
+        return draw_images(
             blocks,
             lambda block: block.maps[0],
             classes=CLASSES,

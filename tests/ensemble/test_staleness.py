@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import yaml
 
-from ensemble.cli import run
+from ensemble.cli import run_command
 from ensemble.pipeline.data.prepare import split_identity
 from ensemble.pipeline.workflow.status import StatusRow, next_command
 from evaluation.core.run_folder import Run
@@ -77,7 +77,7 @@ def copy(whole, tmp_path):
 
 
 def did(words, code=0):
-    assert run([str(word) for word in words]) == code
+    assert run_command([str(word) for word in words]) == code
 
 
 def states(folder, capsys):
@@ -243,8 +243,12 @@ INPUTS = {
     "imported maps": (
         imported,
         [
-            *["maps theirs oof", "fusion joined *", "labels theirs_* oof", "scores theirs_* oof"],
-            *[*labels("joined_*"), *AFTER_SCORES],
+            *[
+                "maps theirs oof",
+                "fusion joined oof",
+                *labels("theirs_*", "joined_*", splits="oof"),
+            ],
+            *[*labels("joined_biased"), *AFTER_SCORES],
         ],
     ),
 }
@@ -291,7 +295,7 @@ def _name(file):
 
 
 @pytest.mark.parametrize("what", INPUTS)
-def test_what_depends_on_it_is_stale_and_nothing_else(copy, capsys, what):
+def test_what_depends_on_a_changed_input_is_stale_and_nothing_else(copy, capsys, what):
     change, expected = INPUTS[what]
     change(copy)
     found = states(copy, capsys)
@@ -304,7 +308,7 @@ def test_what_depends_on_it_is_stale_and_nothing_else(copy, capsys, what):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("what", RERUN)
-def test_only_what_is_stale_is_done_again_and_is_current_then(copy, capsys, what):
+def test_only_what_is_stale_is_made_again_and_is_then_current(copy, capsys, what):
     change, expected = INPUTS[what]
     change(copy)
     before = records(copy)
@@ -320,7 +324,7 @@ def test_only_what_is_stale_is_done_again_and_is_current_then(copy, capsys, what
         assert redone == {"member one 0"}  # they are the same again, and so is all behind them
 
 
-def test_records_of_maps_as_they_were_at_first_still_count(copy, capsys):
+def test_records_of_maps_in_the_first_format_are_still_accepted(copy, capsys):
     """They named images and target together, and no classes."""
     file = copy / "probabilities/one/validation/provenance.json"
     document = json.loads(file.read_text())
@@ -333,7 +337,7 @@ def test_records_of_maps_as_they_were_at_first_still_count(copy, capsys):
 
 
 @pytest.mark.parametrize("what", sorted(CANNOT))
-def test_what_no_run_can_take_is_refused(copy, capsys, what):
+def test_changes_that_a_run_with_members_cannot_take_are_refused(copy, capsys, what):
     INPUTS[what][0](copy)
     before = records(copy)
     did(["run", copy / "experiment.yaml", "--run", copy, "--workers", 1], code=2)
@@ -342,7 +346,7 @@ def test_what_no_run_can_take_is_refused(copy, capsys, what):
 
 
 @pytest.mark.slow
-def test_verbs_bring_up_to_date_what_no_run_makes(copy, tmp_path, capsys):
+def test_commands_bring_up_to_date_what_ens_run_does_not_make(copy, tmp_path, capsys):
     asks(members__one__tta="flips")(copy)
     here = ["--run", copy]
     did(["run", copy / "experiment.yaml", *here, "--workers", 1])
@@ -357,19 +361,19 @@ def test_verbs_bring_up_to_date_what_no_run_makes(copy, tmp_path, capsys):
     assert found["report mean_smooth validation"] == found[TUNED] == "current"
 
 
-def test_verbs_say_what_is_stale_behind_their_results(copy, tmp_path, capsys):
+def test_commands_say_what_is_stale_behind_their_results(copy, tmp_path, capsys):
     pixel("oof", "target")(copy)
     labels = ["--candidate", "two_argmax", "--out", tmp_path / "out.csv"]
-    for verb in (["submit", *labels], ["score"], ["compare"]):
+    for command in (["submit", *labels], ["score"], ["compare"]):
         capsys.readouterr()
-        did([*verb, "--run", copy])
+        did([*command, "--run", copy])
         said = capsys.readouterr().err
         assert "warning: stale, something that it was made of has changed: member" in said
         assert f"`ens run {copy}/experiment.yaml --run {copy}` makes it again" in said
 
 
 @pytest.mark.slow
-def test_blocks_of_other_weights_are_not_gone_on_with(copy):
+def test_a_prediction_by_other_weights_is_not_resumed(copy):
     """A prediction was stopped half way, and its member has changed since."""
     folder = copy / "probabilities/one/validation"
     before = (folder / "store.json").read_bytes()
@@ -394,7 +398,7 @@ def test_blocks_of_other_weights_are_not_gone_on_with(copy):
         ([], "ens score --run R"),
     ],
 )
-def test_status_names_the_verb_that_mends_what_comes_first(stale, words):
+def test_status_names_the_command_that_updates_the_first_stale_result(stale, words):
     parts = [StatusRow("data", "", "", "current", 0.0)]
     parts += [StatusRow(stage, "it", "", "stale", 0.0) for stage in stale]
     assert next_command(Run(Path("R")), parts) == words

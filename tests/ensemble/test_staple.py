@@ -14,7 +14,7 @@ import ensemble.vote_patterns
 from ensemble.blas import one_blas_thread
 from ensemble.fusion import TrainingBlock
 from ensemble.strategies import STRATEGIES
-from ensemble.vote_patterns import combinations
+from ensemble.vote_patterns import vote_patterns
 
 UNLABELLED = 255
 seeds = st.integers(0, 2**32 - 1)
@@ -48,13 +48,13 @@ def by_simple_itk(images, shape):
 
 
 def start_of_simple_itk(_, met, classes):
-    """Start as SimpleITK 2.5 does: ties are counted for class 0, by the label after the prediction."""
-    counts = np.zeros((len(met.preds), classes + 1, classes))
-    votes = (met.preds[..., None] == np.arange(classes)).sum(axis=0)
+    """Start as SimpleITK 2.5 does: ties count for class 0, by the label after the prediction."""
+    counts = np.zeros((len(met.labels), classes + 1, classes))
+    votes = (met.labels[..., None] == np.arange(classes)).sum(axis=0)
     tied = (votes == votes.max(axis=1, keepdims=True)).sum(axis=1) > 1
-    for own, predicted in zip(counts, met.preds, strict=True):
+    for own, predicted in zip(counts, met.labels, strict=True):
         places = predicted.astype(int) + tied, np.where(tied, 0, votes.argmax(axis=1))
-        np.add.at(own, places, met.times)
+        np.add.at(own, places, met.counts)
     counts = counts[:, :classes]
     return counts / np.maximum(counts.sum(axis=2, keepdims=True), 1)
 
@@ -74,19 +74,19 @@ class TestCombinations:
         expected = Counter(map(tuple, labels[:, kept].T.tolist()))
         with pytest.MonkeyPatch.context() as patch:
             # A small limit is what many members do to a large one.
-            patch.setattr(ensemble.vote_patterns, "LARGEST_CODE", limit)
+            patch.setattr(ensemble.vote_patterns, "MAX_CODE", limit)
             cuts = [slice(0, cut), slice(cut, 4)]
-            met = combinations(
+            met = vote_patterns(
                 [TrainingBlock(maps[:, c], target[c]) for c in cuts], classes=3, ignore=0
             )
-        assert dict(zip(map(tuple, met.preds.T.tolist()), met.times, strict=True)) == expected
-        assert sorted(expected) == list(map(tuple, met.preds.T.tolist()))
+        assert dict(zip(map(tuple, met.labels.T.tolist()), met.counts, strict=True)) == expected
+        assert sorted(expected) == list(map(tuple, met.labels.T.tolist()))
 
     def test_hold_with_so_many_members_that_no_integer_numbers_them(self):
         labels, target = rated(0, 4, [0.9] * 70, shape=(1, 8, 8))
-        met = combinations([TrainingBlock(as_maps(labels, 4), target)], classes=4, ignore=None)
+        met = vote_patterns([TrainingBlock(as_maps(labels, 4), target)], classes=4, ignore=None)
         expected = Counter(map(tuple, labels.reshape(70, -1).T.tolist()))
-        assert dict(zip(map(tuple, met.preds.T.tolist()), met.times, strict=True)) == expected
+        assert dict(zip(map(tuple, met.labels.T.tolist()), met.counts, strict=True)) == expected
 
 
 class TestStaple:
@@ -101,7 +101,7 @@ class TestStaple:
         theirs = by_simple_itk(as_images(labels), target.shape)
         decided = theirs <= labels.max()
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(ensemble.strategies.staple, "_from_votes", start_of_simple_itk)
+            patch.setattr(ensemble.strategies.staple, "_from_majority", start_of_simple_itk)
             ours = fused("staple", labels, target, classes)
         # Both stop when no confusion changes by 1e-5; a pixel in the balance may go either way.
         assert (ours != theirs)[decided].sum() <= 1

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ensemble.block_fusion import TrainingBlocks, fuse, stacked
+from ensemble.block_fusion import TrainingBlocks, fuse, read_members
 from ensemble.fusion import LearnedFusion, TrainingBlock
 from ensemble.strategies import STRATEGIES
 from evaluation.core.blocks import blocks
@@ -51,7 +51,7 @@ def test_streaming_from_stores_gives_what_memory_gives(name, stores, target):
         "seed": 0,
     }
     strategy = STRATEGIES.build(name, **context)
-    maps = stacked(stores, slice(0, IMAGES))
+    maps = read_members(stores, slice(0, IMAGES))
     assert (maps == 0).any()
     streamed, whole = (
         strategy.fit(source) if isinstance(strategy, LearnedFusion) else strategy

@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from ensemble.cli import run
+from ensemble.cli import run_command
 from ensemble.pipeline.run.experiment import Experiment
-from ensemble.pipeline.run.open_run import FOREIGN, OOF
+from ensemble.pipeline.run.open_run import IMPORTED, OOF
 from evaluation.core.files import write_json
 from evaluation.core.provenance import record
 from evaluation.core.run_folder import Run
@@ -36,7 +36,7 @@ def add_maps(at, name, split, accuracy=FAIR, trained_on=()):
         at.probabilities(name, split), ids=data.ids, classes=CLASSES, shape=SIZE, seen=seen
     )
     store.write(slice(0, IMAGES), np.ascontiguousarray(maps.transpose(0, 3, 1, 2)))
-    record(store.folder, asked={FOREIGN: name}, inputs={})
+    record(store.folder, asked={IMPORTED: name}, inputs={})
 
 
 @pytest.fixture
@@ -71,21 +71,23 @@ def early(at):
 
 def called(capsys, at, *words, code=0):
     capsys.readouterr()
-    assert run([*words, "--run", str(at.path)]) == code
+    assert run_command([*words, "--run", str(at.path)]) == code
     return capsys.readouterr()
 
 
-def board(capsys, at, verb, *words):
-    said = called(capsys, at, verb, "--json", *words)
+def board(capsys, at, command, *words):
+    said = called(capsys, at, command, "--json", *words)
     document = json.loads(said.out)
     return document, {row["name"] for row in document["candidates"]}, said.err
 
 
-@pytest.mark.parametrize("verb", ["score", "compare"])
+@pytest.mark.parametrize("command", ["score", "compare"])
 class TestOnTheExaminedSplit:
-    def test_a_candidate_that_saw_images_is_left_out_and_told_once(self, leaky, capsys, verb):
+    def test_a_candidate_trained_on_images_is_left_out_and_logged_once(
+        self, leaky, capsys, command
+    ):
         called(capsys, leaky, "score")
-        found, names, told = board(capsys, leaky, verb)
+        found, names, told = board(capsys, leaky, command)
         assert names == {"fair_argmax"}
         assert found["chosen"] == "fair_argmax"
         left_out = "leaky_argmax: left out, its members were trained on 2 of the 12 images"
@@ -93,37 +95,37 @@ class TestOnTheExaminedSplit:
             f"{left_out} of validation"
         ]
 
-    def test_what_is_made_of_it_is_left_out_too(self, leaky, capsys, verb):
+    def test_what_is_made_of_a_leaky_member_is_left_out_too(self, leaky, capsys, command):
         called(capsys, leaky, "fuse", "--strategy", "mean")
         called(capsys, leaky, "fuse", "--strategy", "stacking")
         chain = ["--fusion", "mean", "--chain", "suppress_background"]
         called(capsys, leaky, "postprocess", *chain)
         called(capsys, leaky, "score")
-        assert board(capsys, leaky, verb)[1] == {"fair_argmax"}
-        assert len(board(capsys, leaky, verb, "--split", OOF)[1]) == 5
+        assert board(capsys, leaky, command)[1] == {"fair_argmax"}
+        assert len(board(capsys, leaky, command, "--split", OOF)[1]) == 5
 
-    def test_where_all_saw_it_nothing_is_ranked(self, at, capsys, verb):
+    def test_where_all_were_trained_on_it_nothing_is_ranked(self, at, capsys, command):
         add_maps(at, "other", VALIDATION)
         called(capsys, at, "score")
         for name in ("fair", "other"):
             at.probabilities(name, VALIDATION).rename(at.path / f"away-{name}")
             add_maps(at, name, VALIDATION, trained_on=[0])
-        said = called(capsys, at, verb, code=2).err
+        said = called(capsys, at, command, code=2).err
         assert "every candidate's members were trained on images of validation; train or" in said
 
 
-def test_a_candidate_that_was_asked_for_by_name_is_refused(leaky, capsys):
+def test_a_leaky_candidate_given_by_name_is_refused(leaky, capsys):
     words = ["score", "--candidate", "fair", "--candidate", "leaky"]
     said = called(capsys, leaky, *words, code=2).err
     assert said.rstrip() == (
-        "ens: 'leaky' is not examined on validation, its members were trained on 2 of the 12"
-        " images of validation; import maps of images they did not see, or take another --split"
+        "ens: the score of 'leaky' on validation would rely on 2 images that 'leaky' was trained"
+        " on; import maps of images that it was not trained on, or take another --split"
     )
     elsewhere = board(capsys, leaky, "score", "--candidate", "leaky", "--split", OOF)
     assert elsewhere[1] == {"leaky_argmax"}
 
 
-def test_what_is_left_out_of_the_board_is_not_missed_by_status(leaky, capsys):
+def test_what_is_left_out_of_the_leaderboard_is_not_missing_in_status(leaky, capsys):
     called(capsys, leaky, "score")
     parts = json.loads(called(capsys, leaky, "status", "--json").out)["parts"]
     scores = [p for p in parts if p["stage"] == "scores" and p["name"] == "leaky_argmax"]
@@ -131,17 +133,17 @@ def test_what_is_left_out_of_the_board_is_not_missed_by_status(leaky, capsys):
     assert "missing" not in {part["state"] for part in scores}
 
 
-def test_metrics_of_it_come_with_a_warning(leaky, capsys):
+def test_metrics_of_a_leaky_candidate_come_with_a_warning(leaky, capsys):
     said = called(capsys, leaky, "score", "--metric", "iou", "--candidate", "leaky").err
     assert "leaky: warning: its members were trained on 2 of the 12 images of validation" in said
 
 
-@pytest.mark.parametrize("verb", ["score", "compare"])
-def test_one_that_saw_oof_has_no_score_there_and_is_neither_chosen_nor_the_reference(
-    early, capsys, verb
+@pytest.mark.parametrize("command", ["score", "compare"])
+def test_one_trained_on_oof_has_no_score_there_and_is_neither_chosen_nor_the_reference(
+    early, capsys, command
 ):
     called(capsys, early, "score")
-    found, names, told = board(capsys, early, verb)
+    found, names, told = board(capsys, early, command)
     assert names == {"fair_argmax", "early_argmax"}
     assert (found["chosen"], found["reference"]) == ("fair_argmax", "fair_argmax")
     assert {row["name"]: row["oof"] is None for row in found["candidates"]}["early_argmax"]
@@ -151,8 +153,8 @@ def test_one_that_saw_oof_has_no_score_there_and_is_neither_chosen_nor_the_refer
 
 
 @pytest.mark.parametrize("strategy", ["mean", "stacking"])
-def test_a_fusion_saw_what_its_members_saw(leaky, capsys, strategy):
+def test_a_fusion_was_trained_on_what_its_members_were_trained_on(leaky, capsys, strategy):
     called(capsys, leaky, "fuse", "--strategy", strategy)
     store = ProbabilityStore(leaky.fused(strategy, VALIDATION))
-    assert np.flatnonzero(store.saw()).tolist() == [3, 8]
-    assert not ProbabilityStore(leaky.fused(strategy, OOF)).saw().any()
+    assert np.flatnonzero(store.trained_on_mask()).tolist() == [3, 8]
+    assert not ProbabilityStore(leaky.fused(strategy, OOF)).trained_on_mask().any()

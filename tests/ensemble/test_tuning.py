@@ -1,36 +1,31 @@
-"""Tuning of post-processing: what helps is found, luck is told from it, and nothing peeks."""
+"""Tuning of post-processing: useful steps are found, chance is not, and no target leaks."""
 
 import json
 import pickle
 import sys
+from dataclasses import replace
 from types import ModuleType
 
 import numpy as np
 import pytest
 
-from ensemble.cli import run
+from ensemble.cli import run_command
 from ensemble.pipeline.candidates.chains import fit_on_oof
 from ensemble.pipeline.run.experiment import Experiment
-from ensemble.pipeline.run.open_run import FOREIGN, OOF, RunMembers
-from ensemble.pipeline.tuning import (
-    cross_validation,
-    grid,
-    refits,
-    trials,
-    tuning,
-)
-from ensemble.pipeline.tuning import (
-    trials as journal,
-)
-from ensemble.pipeline.tuning.outer_split import Level, groups_of
-from ensemble.pipeline.tuning.prefix_cache import Heads
-from ensemble.pipeline.tuning.refits import maps_of
-from ensemble.pipeline.tuning.selection import Judge, eliminate
-from ensemble.pipeline.tuning.tuning import Effort, tune
+from ensemble.pipeline.run.open_run import IMPORTED, OOF, RunMembers
+from ensemble.pipeline.tuning import cross_validation, grid, refits, trials, tuning
+from ensemble.pipeline.tuning.cross_validation import CvPool, OuterSplit, PrefixCache
+from ensemble.pipeline.tuning.refits import copy_oof
+from ensemble.pipeline.tuning.results import TuningResult, format_tuning
+from ensemble.pipeline.tuning.selection import AblationResult, Gain, GainTest, eliminate
+from ensemble.pipeline.tuning.tuning import TuningBudget, tune
 from evaluation.core.classes import Classes
+from evaluation.core.errors import BadSpec
 from evaluation.core.files import write_json
 from evaluation.core.provenance import record
 from evaluation.core.run_folder import Run
+from evaluation.core.specs import Spec
+from evaluation.intervals import Interval
 from members.data.dataset import DataSet, write_classes
 from members.store import ProbabilityStore
 from members.store_metadata import TrainingIds
@@ -41,6 +36,7 @@ CLASSES = Classes(("background", "soil", "rock"), 0)
 SIZE = (12, 16)
 IMAGES = 48
 SPECKS, HELP = 0.08, "remove_small(min_area_px=6)"
+AXES = ["blur.sigma=1", "open.size=3"]
 SPACE = "suppress_background: {}\nclass_bias: {}\nremove_small: {min_area_px: [6]}\n"
 
 
@@ -60,7 +56,7 @@ def speckled(target, rng, share=SPECKS):
     return maps
 
 
-def made(folder, target, members, *, fusions=None, groups=None, folds=None, seen=None):
+def write_run(folder, target, members, *, fusions=None, groups=None, folds=None, seen=None):
     """Write a run whose members are foreign maps."""
     at, rng = Run(folder), np.random.default_rng(7)
     groups = np.array([f"g{k // 2:02}" for k in range(IMAGES)]) if groups is None else groups
@@ -76,7 +72,7 @@ def made(folder, target, members, *, fusions=None, groups=None, folds=None, seen
             at.probabilities(name, OOF), ids=ids, classes=CLASSES, shape=SIZE, seen=seen
         )
         store.write(slice(0, IMAGES), maps)
-        record(store.folder, asked={FOREIGN: name}, inputs={})
+        record(store.folder, asked={IMPORTED: name}, inputs={})
     Experiment(data="sample", folds=2, fusions=fusions or {}).write(at.experiment)
     return at
 
@@ -88,7 +84,7 @@ def planted(tmp_path):
     target = stripes(rng)
     members = {"one": speckled(target, rng), "two": speckled(target, rng, share=0.2)}
     (tmp_path / "space.yaml").write_text(SPACE)
-    return made(tmp_path / "run", target, members, fusions={"weighted": "stacking"})
+    return write_run(tmp_path / "run", target, members, fusions={"weighted": "stacking"})
 
 
 @pytest.fixture
@@ -111,22 +107,23 @@ def lottery(monkeypatch):
     monkeypatch.setenv("ENS_PLUGINS", "planted_lottery")
 
 
-def effort(at, number=6, seed=0):
-    return Effort(trials=number, seed=seed, space=at.path.parent / "space.yaml")
+def budget(at, number=6, seed=0):
+    return TuningBudget(trials=number, seed=seed, space=at.path.parent / "space.yaml")
 
 
-def tuned(at, source="one", *, name=None, told=None, **asked):
-    log = (told if told is not None else []).append
-    return tune(at, source, effort(at, **asked), name=name, log=log)
+def run_tuning(at, source="one", *, name=None, log_lines=None, **arguments):
+    log = (log_lines if log_lines is not None else []).append
+    return tune(at, source, budget(at, **arguments), name=name, log=log)
 
 
-def level_of(at, source="one", kept_bytes=1 << 28):
-    """Return the search on all images and its judge."""
+def split_of(at, source="one", max_bytes=1 << 28):
+    """Return the split of the search on all images, and its test."""
     work = at.path / "work"
     work.mkdir(exist_ok=True)
-    found = cross_validation.pool_of(at, seed=0)
-    level = Level(found, Heads(found, kept_bytes), maps_of(RunMembers.of(at), source, work))
-    return level, Judge(CLASSES, groups_of(found, level.searched))
+    pool = CvPool.create(at, seed=0)
+    maps = copy_oof(RunMembers.of(at), source, pool.data, work)
+    split = OuterSplit(pool, PrefixCache(pool, max_bytes), maps)
+    return split, GainTest(CLASSES, pool.groups_of(split.train_blocks))
 
 
 def chain_of(text):
@@ -143,81 +140,81 @@ def with_other_target(at, fold):
     np.save(file, target)
 
 
-class TestWhatIsFound:
+class TestSelection:
     def test_a_step_that_helps_is_found_and_kept(self, planted):
-        result = tuned(planted)
-        assert result["chain"] == HELP
-        assert [(step["step"], step["kept"]) for step in result["steps"]][:1] == [(HELP, True)]
-        assert result["examined_gain"]["interval"]["low"] > 0.05
-        assert abs(result["optimism"]) < 0.02
-        assert [fold["chain"] for fold in result["folds"]] == [HELP, HELP]
+        result = run_tuning(planted)
+        assert result.chain == HELP
+        assert [(step.step, step.kept) for step in result.steps][:1] == [(HELP, True)]
+        assert result.examined_gain.interval.low > 0.05
+        assert abs(result.optimism) < 0.02
+        assert [fold.chain for fold in result.folds] == [HELP, HELP]
 
     def test_the_tuned_score_is_that_of_the_chain_on_all_images(self, planted):
-        result = tuned(planted)
-        level, judge = level_of(planted)
-        counts = level.counts(chain_of(HELP), level.searched)
-        assert result["tuned"] == pytest.approx(judge.score(counts))
-        assert result["examined"] == pytest.approx(judge.score(counts))  # it learns nothing
+        result = run_tuning(planted)
+        split, test = split_of(planted)
+        counts = split.counts(chain_of(HELP), split.train_blocks)
+        assert result.tuned == pytest.approx(test.score(counts))
+        assert result.examined == pytest.approx(test.score(counts))  # it learns nothing
 
     def test_a_useless_step_is_dropped(self, planted):
-        level, judge = level_of(planted)
-        chain, verdicts = eliminate(level, judge, chain_of(f"suppress_background|{HELP}"))
+        split, test = split_of(planted)
+        chain, steps = eliminate(split, test, chain_of(f"suppress_background|{HELP}"))
         assert str(chain) == HELP
-        assert [(v.step, v.kept) for v in verdicts] == [
+        assert [(step.step, step.kept) for step in steps] == [
             (HELP, True),
             ("suppress_background", False),
         ]
-        assert verdicts[1].gain.difference == 0
+        assert steps[1].gain == 0
 
-    def test_a_step_that_costs_a_class_is_dropped_whatever_it_gains(self, planted, monkeypatch):
-        level, judge = level_of(planted)
-        monkeypatch.setattr(Judge, "falls", lambda *_: ["rock"])
-        chain, verdicts = eliminate(level, judge, chain_of(HELP))
+    def test_a_step_that_regresses_a_class_is_dropped_whatever_its_gain(self, planted, monkeypatch):
+        split, test = split_of(planted)
+        monkeypatch.setattr(GainTest, "regressed_classes", lambda *_: ["rock"])
+        chain, steps = eliminate(split, test, chain_of(HELP))
         assert str(chain) == ""
-        assert verdicts[0].gain.real
-        assert verdicts[0].falls == ("rock",)
+        assert steps[0].interval.low > 0
+        assert steps[0].classes_that_fall == ("rock",)
 
-    def test_a_class_that_surely_falls_is_named(self, planted):
-        level, judge = level_of(planted)
-        plain = level.counts(chain_of(""), level.searched)
+    def test_a_significantly_regressed_class_is_named(self, planted):
+        split, test = split_of(planted)
+        plain = split.counts(chain_of(""), split.train_blocks)
         worse = plain.copy()
         worse[:, 2, 1] += worse[:, 2, 2] // 2
         worse[:, 2, 2] -= worse[:, 2, 2] // 2
-        assert "rock" in judge.falls(worse, plain)
-        assert judge.falls(plain, plain) == []
+        assert "rock" in test.regressed_classes(worse, plain)
+        assert test.regressed_classes(plain, plain) == []
 
 
-class TestHonesty:
+class TestNestedEvaluation:
     @pytest.mark.slow
-    def test_luck_is_tuned_but_not_examined(self, tmp_path, lottery):
+    def test_a_gain_by_chance_does_not_appear_in_the_examined_score(self, tmp_path, lottery):
         rng = np.random.default_rng(3)
         target = np.broadcast_to(rng.integers(1, 3, (IMAGES, 1, 1)), (IMAGES, *SIZE))
         maps = np.moveaxis(rng.dirichlet([1, 1, 1], (IMAGES, *SIZE)), -1, 1).astype(np.float32)
         (tmp_path / "space.yaml").write_text("lottery: {ticket: {low: 0, high: 10000}}\n")
         # Half of the plain labels are right, as half of the tickets.
-        at = made(tmp_path / "run", target.astype(np.uint8), {"one": maps})
-        result = tuned(at, number=25)
-        assert result["chain"].startswith("lottery")
-        assert result["tuned"] > result["plain"] + 0.1
-        assert result["optimism"] > 0.1
-        assert result["examined_gain"]["interval"]["low"] < result["tuned"] - result["plain"] - 0.1
+        at = write_run(tmp_path / "run", target.astype(np.uint8), {"one": maps})
+        result = run_tuning(at, number=25)
+        assert result.chain.startswith("lottery")
+        assert result.tuned > result.plain + 0.1
+        assert result.optimism > 0.1
+        assert result.examined_gain.interval.low < result.tuned - result.plain - 0.1
 
     @pytest.mark.slow
     @pytest.mark.parametrize("source", ["one", "weighted"])
-    def test_the_examined_target_has_no_say_in_what_is_chosen(self, planted, source, capsys):
-        fused(planted, capsys)
-        before = tuned(planted, source)["folds"]
-        with_other_target(planted, fold=0)
-        after = tuned(planted, source)["folds"]
-        for part in ("chain", "fitted", "tuned", "steps", "trials"):
-            assert after[0][part] == before[0][part]
-        assert after[1]["tuned"] != before[1]["tuned"]
-        assert after[0]["score"] != before[0]["score"]
-
-    def test_a_fusion_that_learns_is_fitted_anew_without_each_fold(
-        self, planted, capsys, monkeypatch
+    def test_the_target_of_a_fold_has_no_effect_on_the_search_without_it(
+        self, planted, source, capsys
     ):
-        fused(planted, capsys)
+        add_fusion(planted, capsys)
+        before = run_tuning(planted, source).folds
+        with_other_target(planted, fold=0)
+        after = run_tuning(planted, source).folds
+        for name in ("chain", "fitted", "tuned", "steps", "trials"):
+            assert getattr(after[0], name) == getattr(before[0], name)
+        assert after[1].tuned != before[1].tuned
+        assert after[0].score != before[0].score
+
+    def test_a_fusion_that_learns_is_refitted_without_each_fold(self, planted, capsys, monkeypatch):
+        add_fusion(planted, capsys)
         seen, real = [], refits.cross_fit
 
         def spy(built, blocks, fold_of):
@@ -225,7 +222,7 @@ class TestHonesty:
             return real(built, blocks, fold_of)
 
         monkeypatch.setattr(refits, "cross_fit", spy)
-        tuned(planted, "weighted")
+        run_tuning(planted, "weighted")
         run_fold = np.array(json.loads(planted.folds.read_text())["fold"])
         assert len(seen) == 2
         for fold, (hidden, fold_of) in enumerate(seen):
@@ -233,80 +230,97 @@ class TestHonesty:
             np.testing.assert_array_equal(fold_of == fold_of.max(), run_fold == fold)
             assert set(fold_of[run_fold != fold]) == {0, 1}
 
-    def test_no_group_teaches_both_a_fusion_and_its_calibrator(self, planted, capsys, monkeypatch):
-        fused(planted, capsys, "stacking(calibrate=temperature)")
-        told, real = [], refits.cross_fit
+    def test_refits_are_given_the_groups_of_images(self, planted, capsys, monkeypatch):
+        add_fusion(planted, capsys, "stacking(calibrate=temperature)")
+        log_lines, real = [], refits.cross_fit
 
         def spy(built, blocks, fold_of):
-            told.append(blocks.groups)
+            log_lines.append(blocks.groups)
             return real(built, blocks, fold_of)
 
         monkeypatch.setattr(refits, "cross_fit", spy)
-        tuned(planted, "weighted", number=1)
+        run_tuning(planted, "weighted", number=1)
         expected = DataSet.load(planted.data(OOF)).groups
-        assert [groups.tolist() for groups in told] == [expected.tolist()] * 2
+        assert [groups.tolist() for groups in log_lines] == [expected.tolist()] * 2
 
     @pytest.mark.parametrize("between", ["mean", "stacking", "mean over mean"])
     def test_a_fusion_of_one_that_learns_is_refused_before_any_work(self, planted, capsys, between):
-        fused(planted, capsys)
+        add_fusion(planted, capsys)
         below = "weighted"
         for level, strategy in enumerate(between.split(" over ")):
             words = ["--strategy", strategy, "--members", f"one,{below}", "--name", f"f{level}"]
-            assert run(["fuse", "--run", str(planted.path), *words]) == 0
+            assert run_command(["fuse", "--run", str(planted.path), *words]) == 0
             below = f"f{level}"
-        said = refused(capsys, planted, "--fusion", below)
-        assert "is made of 'weighted', which learned from the folds that would examine it" in said
+        message = refusal(capsys, planted, source=below)
+        assert (
+            "is made of 'weighted', which learned from the folds that would evaluate it" in message
+        )
         assert not (planted.path / "tuning").exists()
 
     def test_a_fusion_of_one_that_learns_nothing_is_tuned(self, planted, capsys):
         for name, members in (("below", "one,two"), ("above", "one,below")):
             words = ["--strategy", "mean", "--members", members, "--name", name]
-            assert run(["fuse", "--run", str(planted.path), *words]) == 0
-        assert tuned(planted, "above", number=1)["of"] == "above"
+            assert run_command(["fuse", "--run", str(planted.path), *words]) == 0
+        assert run_tuning(planted, "above", number=1).of == "above"
 
-    def test_what_learns_nothing_is_not_fitted_anew(self, planted, monkeypatch):
+    def test_a_member_is_not_refitted(self, planted, monkeypatch):
         fitted = []
         monkeypatch.setattr(refits, "cross_fit", lambda *_: fitted.append(1))
-        tuned(planted, "one")
+        run_tuning(planted, "one")
         assert fitted == []
 
-    def test_a_step_learns_as_in_a_run(self, planted):
-        level, _ = level_of(planted)
+    def test_a_step_is_fitted_as_by_postprocess(self, planted):
+        split, _ = split_of(planted)
         chain = chain_of("class_bias")
         expected = fit_on_oof(RunMembers.of(planted), "one", chain, lambda _: None)
-        found = [str(level.fitted(chain, fold)) for fold in (0, 1, None)]
-        assert found == [*map(str, expected.crossed.chains), str(expected.chain)]
+        actual = [str(split.fitted_without(chain, fold)) for fold in (0, 1, None)]
+        assert actual == [*map(str, expected.cross_fitted.chains), str(expected.chain)]
 
 
-def fused(at, capsys, strategy="stacking"):
-    assert run(["fuse", "--run", str(at.path), "--strategy", strategy, "--name", "weighted"]) == 0
+def add_fusion(at, capsys, strategy="stacking"):
+    assert (
+        run_command(
+            [
+                "fuse",
+                "--run",
+                str(at.path),
+                "--strategy",
+                strategy,
+                "--name",
+                "weighted",
+            ]
+        )
+        == 0
+    )
     capsys.readouterr()
 
 
-class TestWork:
-    def test_a_head_that_two_chains_share_runs_once(self, planted):
-        level, _ = level_of(planted)
+class TestCacheAndJournal:
+    def test_a_common_prefix_of_two_chains_runs_once(self, planted):
+        split, _ = split_of(planted)
         for tail in ("remove_small", "open", "remove_small|open"):
-            level.counts(chain_of(f"blur|mode_filter|{tail}"), level.searched)
-        blocks = len(level.searched)
-        assert level.heads.runs == {
+            split.counts(chain_of(f"blur|mode_filter|{tail}"), split.train_blocks)
+        blocks = len(split.train_blocks)
+        assert split.cache.runs == {
             "blur": blocks, "mode_filter": blocks, "remove_small": blocks, "open": 2 * blocks,
         }  # fmt: skip
 
-    def test_what_does_not_fit_into_memory_is_made_again_and_comes_out_the_same(self, planted):
-        large, _ = level_of(planted)
-        small, _ = level_of(planted, kept_bytes=0)
+    def test_results_without_cache_equal_those_with_cache(self, planted):
+        large, _ = split_of(planted)
+        small, _ = split_of(planted, max_bytes=0)
         chain = chain_of("blur|remove_small")
         for _ in range(2):
             np.testing.assert_array_equal(
-                small.counts(chain, small.searched), large.counts(chain, large.searched)
+                small.counts(chain, small.train_blocks), large.counts(chain, large.train_blocks)
             )
-        assert small.heads.runs["blur"] == 2 * large.heads.runs["blur"]
+        assert small.cache.runs["blur"] == 2 * large.cache.runs["blur"]
 
     @pytest.mark.slow
-    def test_a_search_that_was_stopped_goes_on_as_if_it_had_not(self, planted, monkeypatch):
-        whole = tuned(planted, name="whole", number=7)
-        left, real = [4], journal.enter
+    def test_an_interrupted_search_resumes_as_if_it_had_not_been_interrupted(
+        self, planted, monkeypatch
+    ):
+        whole = run_tuning(planted, name="whole", number=7)
+        left, real = [4], trials.append_trial
 
         def enter(file, tried):
             real(file, tried)
@@ -314,14 +328,14 @@ class TestWork:
             if not left[0]:
                 raise KeyboardInterrupt
 
-        monkeypatch.setattr(trials, "enter", enter)
+        monkeypatch.setattr(trials, "append_trial", enter)
         with pytest.raises(KeyboardInterrupt):
-            tuned(planted, name="parts", number=7)
+            run_tuning(planted, name="parts", number=7)
         file = planted.path / "tuning" / "parts" / "all.jsonl"
         file.write_text(file.read_text() + '{"number": 4, "cha')
-        parts = tuned(planted, name="parts", number=7)
+        parts = run_tuning(planted, name="parts", number=7)
         assert left[0] == 4 - 3 * 7
-        assert {**parts, "name": "whole"} == whole
+        assert replace(parts, name="whole") == whole
         for name in ("all", "without-0", "without-1"):
             rows = [
                 [{**json.loads(line), "seconds": 0} for line in path.read_text().splitlines()]
@@ -330,37 +344,37 @@ class TestWork:
             assert len(rows) == 2
             assert rows[0] == rows[1]
 
-    def test_more_trials_add_to_those_there_are(self, planted, monkeypatch):
-        tuned(planted, number=5)
-        entered, real = [], journal.enter
+    def test_more_trials_add_to_existing_ones(self, planted, monkeypatch):
+        run_tuning(planted, number=5)
+        entered, real = [], trials.append_trial
 
         def noting(*given):
             entered.append(1)
             real(*given)
 
-        monkeypatch.setattr(trials, "enter", noting)
-        assert sum(tuned(planted, number=7)["trials"].values()) == 21
+        monkeypatch.setattr(trials, "append_trial", noting)
+        assert sum(run_tuning(planted, number=7).trials.values()) == 21
         assert len(entered) == 6
 
-    def test_a_finished_result_is_read_and_a_stale_one_made_anew(self, planted, monkeypatch):
-        first, told = tuned(planted), []
-        monkeypatch.setattr(tuning, "_levels", None)
-        assert tuned(planted, told=told) == first
-        assert told == []
+    def test_a_current_result_is_read_and_a_stale_one_recreated(self, planted, monkeypatch):
+        first, log_lines = run_tuning(planted), []
+        monkeypatch.setattr(tuning, "_outer_splits", None)
+        assert run_tuning(planted, log_lines=log_lines) == first
+        assert log_lines == []
         monkeypatch.undo()
         with_other_target(planted, fold=1)
-        assert tuned(planted, told=told) != first
-        assert any("begun anew, since maps, data or what is asked have changed" in t for t in told)
+        assert run_tuning(planted, log_lines=log_lines) != first
+        assert any("restarted, since maps, data or options have changed" in t for t in log_lines)
         assert not (planted.path / "tuning" / "one" / "work").exists()
 
-    def test_a_hopeless_chain_is_stopped_early(self, tmp_path, lottery, monkeypatch):
-        monkeypatch.setattr(cross_validation, "BLOCK", 3)
+    def test_a_significantly_worse_chain_is_pruned(self, tmp_path, lottery, monkeypatch):
+        monkeypatch.setattr(cross_validation, "BLOCK_IMAGES", 3)
         rng = np.random.default_rng(0)
         target = stripes(rng)
         (tmp_path / "space.yaml").write_text("lottery: {ticket: [1]}\n")
         singles = np.array([f"g{k}" for k in range(IMAGES)])
-        at = made(tmp_path / "run", target, {"one": speckled(target, rng)}, groups=singles)
-        tuned(at, number=2)
+        at = write_run(tmp_path / "run", target, {"one": speckled(target, rng)}, groups=singles)
+        run_tuning(at, number=2)
         lines = (at.path / "tuning" / "one" / "all.jsonl").read_text().splitlines()
         plain, lost = map(json.loads, lines)
         assert (plain["state"], lost["state"]) == ("complete", "pruned")
@@ -368,32 +382,30 @@ class TestWork:
         assert "16" not in lost["looks"]
 
 
-class TestTheVerb:
-    def test_prints_tuned_examined_and_their_difference(self, planted, capsys):
-        asked = ["tune-postproc", "--run", str(planted.path), "--fusion", "one", "--trials", "6"]
-        asked += ["--space", str(planted.path.parent / "space.yaml")]
-        assert run(asked) == 0
-        said = capsys.readouterr()
-        assert f"chain: {HELP}\n" in said.out
-        assert "forecast: 14 trials to go, about 0 minutes" in said.err
+class TestCommand:
+    def test_command_prints_tuned_and_examined_scores(self, planted, capsys):
+        options = ["--trials", "6", "--space", planted.path.parent / "space.yaml"]
+        assert tune_postproc(planted, *options) == 0
+        message = capsys.readouterr()
+        assert f"chain: {HELP}\n" in message.out
+        assert "forecast: 14 trials to go, about 0 minutes" in message.err
         for words in (
             "no post-processing  0.",
             "tuned               0.",
             "examined gain       +0.",
         ):
-            assert words in said.out
-        assert f"--chain '{HELP}'" in said.out
-        assert run([*asked, "--json"]) == 0
+            assert words in message.out
+        assert f"--chain '{HELP}'" in message.out
+        assert tune_postproc(planted, *options, "--json") == 0
         result = json.loads(capsys.readouterr().out)
         assert result["optimism"] == pytest.approx(result["tuned"] - result["examined"])
         table = (planted.path / "tuning" / "one" / "trials.csv").read_text().splitlines()
         assert len(table) == 1 + 3 * 6
 
-    def test_draws_a_grid_over_two_options(self, planted, capsys):
+    def test_command_draws_a_grid_over_two_options(self, planted, capsys):
         out = planted.path.parent / "grid.png"
-        asked = ["tune-postproc", "--run", str(planted.path), "--fusion", "one", "--out", str(out)]
-        asked += ["--grid", "remove_small.min_area_px=1,6", "--grid", "blur.sigma=0.5,1,2"]
-        assert run([*asked, "--image", "p05", "--json"]) == 0
+        axes = ["--grid", "remove_small.min_area_px=1,6", "--grid", "blur.sigma=0.5,1,2"]
+        assert tune_postproc(planted, "--out", out, *axes, "--image", "p05", "--json") == 0
         document = json.loads(capsys.readouterr().out)
         assert document["images"] == ["p05"]
         assert (document["cells"], len(document["scores"]), len(document["scores"][0])) == (6, 2, 3)
@@ -401,110 +413,181 @@ class TestTheVerb:
         assert out.read_bytes().startswith(b"\x89PNG")
 
 
-def refused(capsys, at, *options):
+def tune_postproc(at, *options, source="one"):
+    """Run the command; return its exit code."""
+    return run_command(
+        ["tune-postproc", "--run", str(at.path), "--fusion", source, *map(str, options)]
+    )
+
+
+def refusal(capsys, at, *options, source="one"):
     """Return the one line of a refusal."""
     capsys.readouterr()
-    assert run(["tune-postproc", "--run", str(at.path), *map(str, options)]) == 2
-    said = capsys.readouterr().err
-    assert len(said.splitlines()) == 1
-    return said
+    assert tune_postproc(at, *options, source=source) == 2
+    message = capsys.readouterr().err
+    assert len(message.splitlines()) == 1
+    return message
 
 
-def test_a_grid_of_few_images_shows_none_twice():
-    assert grid._telling(np.array([1, 3])) == [1]
+def test_a_grid_of_few_images_shows_no_image_twice():
+    assert grid._typical_changes(np.array([1, 3])) == [1]
 
 
-class TestBadInput:
-    def test_no_such_fusion(self, planted, capsys):
-        said = refused(capsys, planted, "--fusion", "none")
-        assert "no member or fusion 'none'; known: one, two" in said
+class TestRefusals:
+    def test_an_unknown_fusion_is_refused(self, planted, capsys):
+        message = refusal(capsys, planted, source="none")
+        assert "no member or fusion 'none'; known: one, two" in message
 
-    def test_no_out_of_fold_maps(self, planted, capsys):
+    def test_missing_out_of_fold_maps_are_refused(self, planted, capsys):
         planted.probabilities("one", OOF).rename(planted.path / "aside")
         (planted.probabilities("one", "oof").parent / "other").mkdir()
-        said = refused(capsys, planted, "--fusion", "one")
-        assert "no member or fusion 'one'" in said or "'one' has no maps of split 'oof'" in said
+        message = refusal(capsys, planted)
+        assert (
+            "no member or fusion 'one'" in message or "'one' has no maps of split 'oof'" in message
+        )
 
     @pytest.mark.parametrize(
         ("groups", "folds", "words"),
         [
             ("a" * IMAGES, None, "all 48 images are of one group; expected several to divide"),
             ("ab" * 24, [0, 1] * 24, "fold 0 holds 1 group; expected 2 or more to tune on"),
-            ("aabc" * 12, [0, 1] * 24, "group 'a' lies in two folds; fold by group to examine"),
+            ("aabc" * 12, [0, 1] * 24, "group 'a' lies in two folds; fold by group to evaluate"),
         ],
         ids=["one group", "one group a fold", "a group in two folds"],
     )
-    def test_groups_that_cannot_be_divided(self, tmp_path, capsys, groups, folds, words):
+    def test_groups_that_cannot_be_divided_are_refused(
+        self, tmp_path, capsys, groups, folds, words
+    ):
         rng = np.random.default_rng(0)
         target = stripes(rng)
         maps = {"one": speckled(target, rng)}
-        at = made(tmp_path / "run", target, maps, groups=np.array(list(groups)), folds=folds)
-        assert words in refused(capsys, at, "--fusion", "one")
+        at = write_run(tmp_path / "run", target, maps, groups=np.array(list(groups)), folds=folds)
+        assert words in refusal(capsys, at)
 
-    def test_maps_of_images_that_were_trained_on(self, tmp_path, capsys):
+    def test_maps_of_training_images_are_refused(self, tmp_path, capsys):
         rng = np.random.default_rng(0)
         target, saw = stripes(rng), TrainingIds((frozenset({"p03", "p04"}),))
-        at = made(tmp_path / "run", target, {"one": speckled(target, rng)}, seen=saw)
-        said = refused(capsys, at, "--fusion", "one")
-        assert "tune-postproc would learn from 2 images that 'one' was trained on" in said
+        at = write_run(tmp_path / "run", target, {"one": speckled(target, rng)}, seen=saw)
+        message = refusal(capsys, at)
+        assert "tune-postproc would rely on 2 images that 'one' was trained on" in message
 
     @pytest.mark.parametrize(
         ("space", "words"),
         [
             ("blurr: {}", "unknown step 'blurr'"),
+            ("blur: [1, 2]", "blur got [1, 2]; expected options such as remove_small"),
             ("blur: {sigma: 3}", "blur.sigma got 3; expected a list of choices or {low: "),
             ("blur: {sigma: [1, -1]}", "option 'sigma' got -1"),
+            ("blur: {sigma: [[1, 2]]}", "blur.sigma: choice [1, 2]; expected a number or text"),
+            ("blur: {sigma: {low: much, high: 2}}", "blur.sigma: 'low': a valid"),
+            ("blur: {sigma: {low: 1, high: 2, wide: 3}}", "blur.sigma: 'wide': "),
             ("blur: {size: [1]}", "has no option 'size'"),
             ("crf: {iterations: {low: 9, high: 2}}", "low 9 is not below high 2"),
             ("[blur", "cannot be read as YAML"),
             ("", "names no step; expected lines such as remove_small"),
         ],
     )
-    def test_a_space_that_cannot_be_searched(self, planted, capsys, space, words):
+    def test_a_bad_space_file_is_refused(self, planted, capsys, space, words):
         file = planted.path.parent / "space.yaml"
         file.write_text(space)
-        said = refused(capsys, planted, "--fusion", "one", "--space", file)
-        assert words in said
-        assert str(file) in said
+        message = refusal(capsys, planted, "--space", file)
+        assert words in message
+        assert str(file) in message
 
     @pytest.mark.parametrize(
-        ("grids", "words"),
+        ("axes", "options", "words"),
         [
-            (["blur.sigma=1,2"], "--chain, --image and --out go with --grid, given twice"),
-            (["blur.sigma", "blur.sigma=1"], "expected STEP.OPTION=A,B,... such as crf."),
-            (["blur.sigma=-1", "open.size=3"], "option 'sigma' got -1"),
-            (["class_bias.floor=0.1", "open.size=3"], "learns; write what it has learned"),
+            (["blur.sigma=1,2"], [], "--chain, --image and --out go with --grid, given twice"),
+            (["blur.sigma", "blur.sigma=1"], [], "expected STEP.OPTION=A,B,... such as crf."),
+            (["blur.sigma=-1", "open.size=3"], [], "option 'sigma' got -1"),
+            (["class_bias.floor=0.1", "open.size=3"], [], "learns; write the values it learned"),
+            (AXES, ["--image", "px"], "no image 'px' in oof; known: p00, ..."),
+            (AXES, ["--trials", "60"], "--trials is of a search, --grid of a drawing; give one"),
         ],
     )
-    def test_a_grid_that_cannot_be_drawn(self, planted, capsys, grids, words, tmp_path):
-        options = [part for grid in grids for part in ("--grid", grid)]
+    def test_a_bad_grid_is_refused(self, planted, capsys, axes, options, words, tmp_path):
+        grid = [part for axis in axes for part in ("--grid", axis)]
         out = tmp_path / "grid.png"
-        said = refused(capsys, planted, "--fusion", "one", "--out", out, *options)
-        assert words in said
-        named = ["--grid", "blur.sigma=1", "--grid", "open.size=3", "--image", "px"]
-        said = refused(capsys, planted, "--fusion", "one", "--out", out, *named)
-        assert "no image 'px' in oof; known: p00, ..." in said
-        searched = ["--grid", "blur.sigma=1", "--grid", "open.size=3", "--trials", "60"]
-        said = refused(capsys, planted, "--fusion", "one", "--out", out, *searched)
-        assert "--trials is of a search, --grid of a drawing; give one" in said
+        assert words in refusal(capsys, planted, "--out", out, *grid, *options)
         assert not out.exists()
 
-
-def test_a_grid_is_drawn_into_a_new_png_alone(planted, tmp_path, capsys):
-    (tmp_path / "there.png").touch()
-    for name in ("grid.jpg", "there.png"):
-        words = [*("--grid", "blur.sigma=1"), *("--grid", "open.size=3")]
-        command = ["tune-postproc", "--run", str(planted.path), "--fusion", "one", *words]
-        assert run([*command, "--out", str(tmp_path / name)]) == 2
-        assert "expected a new file that ends in .png" in capsys.readouterr().err
-    assert not (tmp_path / "grid.jpg").exists()
-    assert (tmp_path / "there.png").stat().st_size == 0
+    @pytest.mark.parametrize("name", ["grid.jpg", "there.png"])
+    def test_a_grid_is_drawn_into_a_new_png_alone(self, planted, tmp_path, capsys, name):
+        (tmp_path / "there.png").touch()
+        grid = [part for axis in AXES for part in ("--grid", axis)]
+        message = refusal(capsys, planted, *grid, "--out", tmp_path / name)
+        assert "expected a new file that ends in .png" in message
+        assert not (tmp_path / "grid.jpg").exists()
+        assert (tmp_path / "there.png").stat().st_size == 0
 
 
-def test_a_process_keeps_what_it_made_when_the_same_heads_are_sent_again(planted):
-    level, _ = level_of(planted)
-    sent = pickle.dumps(level.heads)
+def test_a_process_reuses_a_cache_that_is_sent_again(planted):
+    split, _ = split_of(planted)
+    sent = pickle.dumps(split.cache)
     first, again = pickle.loads(sent), pickle.loads(sent)
     assert again is first
-    other, _ = level_of(planted)
-    assert pickle.loads(pickle.dumps(other.heads)) is not first
+    other, _ = split_of(planted)
+    assert pickle.loads(pickle.dumps(other.cache)) is not first
+
+
+class TestGridAxes:
+    def test_an_axis_without_values_is_refused(self):
+        with pytest.raises(BadSpec, match=r"--grid 'blur\.sigma=' names no value; expected crf"):
+            grid.read_axis("blur.sigma=")
+
+    def test_an_axis_of_a_step_outside_the_chain_is_refused(self):
+        with pytest.raises(BadSpec, match=r"--grid blur\.sigma; --chain has no step 'blur'"):
+            grid.with_options([Spec("open")], (grid.read_axis("blur.sigma=1,2"), 1))
+
+    def test_an_axis_sets_its_option_alone(self):
+        specs = [Spec("open", (), {"size": 3}), Spec("blur", (), {"sigma": 9, "mode": "flat"})]
+        actual = grid.with_options(specs, (grid.read_axis("blur.sigma=1,2"), 2))
+        assert actual[0] == specs[0]
+        assert actual[1].options == {"sigma": 2, "mode": "flat"}
+
+
+RESULT = TuningResult(
+    run="run",
+    name="t",
+    of="mean",
+    protocol="masked",
+    images=12,
+    groups=1,
+    chain="",
+    fitted="",
+    steps=(),
+    trials={"done": 4},
+    plain=0.5,
+    tuned=0.75,
+    examined=0.625,
+    optimism=0.125,
+    examined_gain=Gain(0.125, None),
+    classes_that_fall=(),
+    folds=(),
+)
+
+
+class TestText:
+    def test_one_group_has_no_interval(self):
+        assert "examined gain       +0.1250  (no interval: one group)" in format_tuning(RESULT)
+
+    def test_an_empty_chain_is_described(self):
+        assert "chain: none; no step is shown to help" in format_tuning(RESULT)
+        assert "classes that fall" not in format_tuning(RESULT)
+
+    def test_classes_that_fall_are_named(self):
+        text = format_tuning(replace(RESULT, classes_that_fall=("soil", "rock")))
+        assert "  classes that fall   soil, rock" in text.splitlines()
+
+    @pytest.mark.parametrize(
+        ("kept", "falls", "why"),
+        [
+            (True, (), "kept"),
+            (False, ("rock",), "dropped: rock falls"),
+            (False, (), "dropped: not shown to help"),
+        ],
+    )
+    def test_a_step_has_a_reason(self, kept, falls, why):
+        step = AblationResult("blur", kept, falls, -0.25, Interval(-0.5, 0.0, 0.95))
+        lines = format_tuning(replace(RESULT, steps=(step,))).splitlines()
+        assert f"  -0.2500 (-0.5000 to +0.0000)  blur  {why}" in lines

@@ -68,19 +68,19 @@ def simulate(
         rng: where the images come from.
     """
     images = 1 + rng.lognormal(np.log(MIDDLE_IMAGES), 1, groups).astype(np.int64)
-    place = np.repeat(np.arange(groups), images.clip(max=MOST_IMAGES))
+    index = np.repeat(np.arange(groups), images.clip(max=MOST_IMAGES))
     classes = len(PRESENT)
     extent = rng.gamma(PATCHY, EXTENT, (groups, classes))
     extent *= rng.random((groups, classes)) < PRESENT
-    area = rng.gamma(2 * extent[place] + [0.1, 0, 0, 0, 0])
+    area = rng.gamma(2 * extent[index] + [0.1, 0, 0, 0, 0])
     area *= PIXELS / area.sum(axis=1, keepdims=True)
-    hard = rng.normal(0, HARD_GROUP, (groups, classes))[place]
+    hard = rng.normal(0, HARD_GROUP, (groups, classes))[index]
     hard += RECALL + rng.normal(0, HARD_IMAGE, hard.shape)
     spread = rng.gamma(1.0, 1.0, (groups, classes, classes)) * TAKEN_FOR
     spread /= spread.sum(axis=-1, keepdims=True)
-    own = rng.normal(0, OWN, (len(skills), groups, classes))[:, place]
-    counts = [_counts(area, hard + mine, spread[place]) for mine in own + skills[:, None]]
-    return Simulated(np.stack(counts), place)
+    own = rng.normal(0, OWN, (len(skills), groups, classes))[:, index]
+    counts = [_counts(area, hard + mine, spread[index]) for mine in own + skills[:, None]]
+    return Simulated(np.stack(counts), index)
 
 
 def _counts(

@@ -11,10 +11,8 @@ from evaluation.core.classes import Classes
 from evaluation.core.errors import BadData, BadSpec
 from evaluation.leaderboard import Candidate, compare
 from evaluation.leaderboard_text import (
-    leaderboard_document,
-    leaderboard_frame,
-    leaderboard_text,
-    ranking_text,
+    format_leaderboard,
+    format_ranking,
 )
 from evaluation.protocols import PROTOCOLS, score_images
 from evaluation.scores import ScoredImages
@@ -53,12 +51,12 @@ def board(candidates=FOUR, **options):
     return compare(candidates, CLASSES, rng=np.random.default_rng(0), **options)
 
 
-def rows_of(found):
-    return {row.name: row for row in found.rows}
+def rows_of(result):
+    return {row.name: row for row in result.rows}
 
 
 class TestChoice:
-    def test_rows_go_down_in_the_examined_score(self):
+    def test_rows_are_sorted_by_the_examined_score(self):
         assert [row.name for row in board().rows] == ["lucky", "mean", "aspp", "unet"]
 
     def test_the_chosen_one_is_the_highest_on_oof_and_not_on_the_examined_split(self):
@@ -66,28 +64,28 @@ class TestChoice:
         assert [row.name for row in board().rows if row.chosen] == ["mean"]
 
     def test_the_reference_is_the_member_that_is_highest_on_oof(self):
-        found = board()
-        assert (found.reference, found.reference_on) == ("unet", "oof")
-        assert rows_of(found)["unet"].reference
+        result = board()
+        assert (result.reference, result.reference_on) == ("unet", "oof")
+        assert rows_of(result)["unet"].reference
 
     def test_optimism_is_the_chosen_ones_oof_score_minus_its_examined_score(self):
-        found = board()
-        chosen = rows_of(found)["mean"]
-        assert found.optimism == chosen.oof - chosen.examined
-        assert found.optimism > 0
+        result = board()
+        chosen = rows_of(result)["mean"]
+        assert result.optimism == chosen.oof - chosen.examined
+        assert result.optimism > 0
 
     def test_without_oof_nothing_is_chosen_and_the_reference_is_picked_where_it_is_examined(self):
-        found = board([candidate("a", 0.5, is_member=True), candidate("b", 0.6, is_member=True)])
-        assert (found.chosen, found.reference, found.reference_on) == (None, "b", "validation")
-        assert math.isnan(found.optimism)
-        assert math.isnan(found.rows[0].oof)
+        result = board([candidate("a", 0.5, is_member=True), candidate("b", 0.6, is_member=True)])
+        assert (result.chosen, result.reference, result.reference_on) == (None, "b", "validation")
+        assert math.isnan(result.optimism)
+        assert math.isnan(result.rows[0].oof)
 
     def test_without_members_there_are_no_gains(self):
-        found = board([candidate("a", 0.5, 0.5), candidate("b", 0.6, 0.6)])
-        assert found.reference is None
-        assert all(math.isnan(row.gain) and row.gain_interval is None for row in found.rows)
+        result = board([candidate("a", 0.5, 0.5), candidate("b", 0.6, 0.6)])
+        assert result.reference is None
+        assert all(math.isnan(row.gain) and row.gain_interval is None for row in result.rows)
 
-    def test_on_the_split_of_the_choice_itself_no_optimism_is_known(self):
+    def test_on_oof_itself_the_optimism_is_unknown(self):
         assert math.isnan(board(split="oof").optimism)
 
 
@@ -105,7 +103,7 @@ class TestIntervals:
         assert row.gain_interval is None
         assert not row.better
 
-    def test_better_is_said_just_where_the_paired_interval_lies_above_0(self):
+    def test_a_candidate_is_better_exactly_if_the_paired_interval_lies_above_0(self):
         close = candidate("close", 0.5, 0.4)
         worse = candidate("worse", 0.3, 0.4)
         noisy = Candidate("noisy", scored(0.51, seed=9), scored(0.4))
@@ -117,30 +115,32 @@ class TestIntervals:
         assert rows["worse"].gain_interval.high < 0
 
     def test_the_chosen_ones_gain_is_at_the_level_and_the_others_are_corrected(self):
-        found = board()
-        levels = {row.name: row.gain_interval.level for row in found.rows if row.gain_interval}
+        result = board()
+        levels = {row.name: row.gain_interval.level for row in result.rows if row.gain_interval}
         assert levels == pytest.approx({"mean": 0.95, "aspp": 0.975, "lucky": 0.975})
-        assert found.gain_level == pytest.approx(0.975)
+        assert result.gain_level == pytest.approx(0.975)
 
     @pytest.mark.parametrize("split", ["oof", "validation"])
     def test_without_a_choice_made_elsewhere_every_gain_is_corrected(self, split):
         alone = [Candidate(c.name, c.examined, None, c.is_member) for c in FOUR]
-        found = board(FOUR if split == "oof" else alone, split=split)
-        levels = [row.gain_interval.level for row in found.rows if row.gain_interval]
+        result = board(FOUR if split == "oof" else alone, split=split)
+        levels = [row.gain_interval.level for row in result.rows if row.gain_interval]
         assert levels == pytest.approx([1 - 0.05 / 3] * 3 if split != "oof" else levels)
         assert max(levels) == pytest.approx(min(levels))
-        assert found.gain_level > 0.95
+        assert result.gain_level > 0.95
 
     def test_one_group_has_no_interval(self):
         one = np.zeros(IMAGES, int)
-        found = board([Candidate(n, scored(s, groups=one), None, True) for n, s in TWO])
-        assert found.groups == 1
-        assert all(row.interval is None and not row.better for row in found.rows)
-        assert "All images are of one group, so there are no intervals." in leaderboard_text(found)
+        result = board([Candidate(n, scored(s, groups=one), None, True) for n, s in TWO])
+        assert result.groups == 1
+        assert all(row.interval is None and not row.better for row in result.rows)
+        assert "All images are of one group, so there are no intervals." in format_leaderboard(
+            result
+        )
 
 
 @pytest.mark.parametrize("protocol", sorted(PROTOCOLS))
-def test_scores_are_those_of_the_protocol_and_the_others_stand_beside(protocol):
+def test_scores_are_given_under_the_protocol_and_all_others(protocol):
     row = rows_of(board(protocol=protocol))["mean"]
     counts = FOUR[2].examined.counts
     expected = {n: float(score_images(PROTOCOLS.build(n), counts, 0).miou) for n in PROTOCOLS}
@@ -148,26 +148,26 @@ def test_scores_are_those_of_the_protocol_and_the_others_stand_beside(protocol):
 
 
 class TestRefuses:
-    def test_no_candidate(self):
+    def test_no_candidate_is_refused(self):
         with pytest.raises(BadData, match="no candidate to compare"):
             board([])
 
     @pytest.mark.parametrize("change", [{"ids": IDS[::-1]}, {"groups": np.arange(IMAGES)}])
-    def test_candidates_scored_on_different_images(self, change):
+    def test_candidates_scored_on_different_images_are_refused(self, change):
         other = Candidate("b", scored(0.5, **change))
         with pytest.raises(
             BadData, match="candidates 'a' and 'b' were scored on different images of validation"
         ):
             board([candidate("a", 0.5), other])
 
-    def test_an_unknown_protocol(self):
+    def test_an_unknown_protocol_is_refused(self):
         with pytest.raises(BadSpec, match="unknown protocol 'best'"):
             board(protocol="best")
 
 
 class TestText:
     def test_every_row_is_one_line_with_all_its_columns(self):
-        lines = leaderboard_text(board()).splitlines()
+        lines = format_leaderboard(board()).splitlines()
         head, _, *rows = lines[:6]
         assert head.split() == [
             *("candidate", "oof", "validation", "95%", "interval", "gain", "paired", "interval"),
@@ -180,51 +180,51 @@ class TestText:
 
     def test_a_long_name_is_not_cut(self):
         name = "mean+suppress_background|crf(iterations=5)|" * 4
-        text = leaderboard_text(board([candidate(name, 0.5, 0.5, is_member=True)]))
+        text = format_leaderboard(board([candidate(name, 0.5, 0.5, is_member=True)]))
         assert name in text.splitlines()[2]
 
     def test_only_the_chosen_one_is_marked(self):
-        marked = [line for line in leaderboard_text(board()).splitlines()[2:6] if line[0] == "*"]
+        marked = [line for line in format_leaderboard(board()).splitlines()[2:6] if line[0] == "*"]
         assert len(marked) == 1
         assert "mean" in marked[0]
 
-    def test_it_says_on_what_the_reference_was_chosen(self):
-        text = leaderboard_text(board())
+    def test_the_notes_name_the_split_on_which_the_reference_was_chosen(self):
+        text = format_leaderboard(board())
         assert "Gains are over unet, the highest single member on oof." in text
         assert "optimism +." in text
-        alone = leaderboard_text(board([candidate("a", 0.5, is_member=True)]))
+        alone = format_leaderboard(board([candidate("a", 0.5, is_member=True)]))
         assert "the highest single member on validation" in alone
         assert "none is chosen" in alone
 
-    def test_missing_is_a_dash(self):
-        line = leaderboard_text(board([candidate("a", 0.5)])).splitlines()[2]
+    def test_a_missing_score_is_a_dash(self):
+        line = format_leaderboard(board([candidate("a", 0.5)])).splitlines()[2]
         assert line.split()[:2] == ["a", "-"]
 
 
 def test_the_document_is_json_without_nan():
-    document = leaderboard_document(board([candidate("a", 0.5, is_member=True)]))
+    document = board([candidate("a", 0.5, is_member=True)]).to_dict()
     row = json.loads(json.dumps(document, allow_nan=False))["candidates"][0]
     assert row["oof"] is None
     assert row["gain_interval"] is None
     assert row["interval"]["level"] == 0.95
 
 
-def test_the_frame_has_a_row_a_candidate_and_the_numbers_of_the_board():
-    found = board()
-    frame = leaderboard_frame(found)
-    assert list(frame.index) == [row.name for row in found.rows]
-    assert frame.loc["mean", "validation"] == rows_of(found)["mean"].examined
-    assert frame.loc["mean", "gain_low"] == rows_of(found)["mean"].gain_interval.low
-    assert frame.loc["mean", "iou rock"] == rows_of(found)["mean"].iou["rock"]
+def test_the_frame_has_one_row_per_candidate_with_the_numbers_of_the_board():
+    result = board()
+    frame = result.to_frame()
+    assert list(frame.index) == [row.name for row in result.rows]
+    assert frame.loc["mean", "validation"] == rows_of(result)["mean"].examined
+    assert frame.loc["mean", "gain_low"] == rows_of(result)["mean"].gain_interval.low
+    assert frame.loc["mean", "iou rock"] == rows_of(result)["mean"].iou["rock"]
 
 
 class TestRanking:
-    def test_where_nothing_is_scored_nobody_is_first(self):
+    def test_without_a_score_no_candidate_is_first(self):
         nothing = ScoredImages(np.zeros((IMAGES, 3, 3), int), IDS, np.arange(IMAGES))
-        found = board([Candidate(name, nothing, is_member=True) for name in ("a", "b")])
-        assert [row.verdict for row in found.rows] == ["", ""]
-        assert "first" not in ranking_text(found).splitlines()[2]
-        assert leaderboard_frame(found)["gap"].isna().all()
+        result = board([Candidate(name, nothing, is_member=True) for name in ("a", "b")])
+        assert [row.verdict for row in result.rows] == ["", ""]
+        assert "first" not in format_ranking(result).splitlines()[2]
+        assert result.to_frame()["gap"].isna().all()
 
     def test_the_first_has_no_gap_and_the_others_have_theirs(self):
         rows = board().rows
@@ -238,12 +238,12 @@ class TestRanking:
             replace(one, milliseconds=ms, members=("unet",))
             for one, ms in zip(FOUR, (1.0, 3.0, math.nan, 3.0), strict=True)
         ]
-        front = {row.name for row in board(priced).rows if row.front}
+        front = {row.name for row in board(priced).rows if row.on_pareto_front}
         assert front == {"unet", "lucky"}
 
     def test_every_row_is_one_line_with_gap_verdict_cost_and_members(self):
         priced = replace(FOUR[3], milliseconds=12.34, members=("unet", "aspp"))
-        head, _, first, *others = ranking_text(board([*FOUR[:3], priced])).splitlines()[:6]
+        head, _, first, *others = format_ranking(board([*FOUR[:3], priced])).splitlines()[:6]
         assert head.split() == [
             *("candidate", "validation", "95%", "interval", "gap", "paired", "interval", "p"),
             *("ms", "members", "sand", "rock", "keras"),
@@ -252,55 +252,55 @@ class TestRanking:
         assert [line.split()[-6] for line in others] == ["lower", "lower", "lower"]
         assert all(line.split()[-5:-3] == ["-", "-"] for line in others)
 
-    def test_who_cannot_be_told_from_the_first_is_open(self):
+    def test_a_gap_that_may_be_chance_is_not_significant(self):
         noisy = Candidate("noisy", scored(0.7, seed=9))
-        lines = ranking_text(board([FOUR[3], noisy])).splitlines()
+        lines = format_ranking(board([FOUR[3], noisy])).splitlines()
         assert "first" in lines[2]
-        assert "open" in lines[3]
+        assert "not significant" in lines[3]
 
-    def test_it_says_what_such_intervals_did_with_few_groups(self):
-        assert "12 groups: in simulations with 8" in ranking_text(board())
-        assert "12 groups: in simulations with 8" in leaderboard_text(board())
+    def test_with_few_groups_the_notes_give_the_simulated_coverage(self):
+        assert "12 groups: in simulations with 8" in format_ranking(board())
+        assert "12 groups: in simulations with 8" in format_leaderboard(board())
 
-    def test_it_says_how_many_pairs_were_corrected_for(self):
-        assert "Holm's correction over every pair (6)" in ranking_text(board())
-        assert "(at 5%, erred in 4% of simulations with 8 groups)" in ranking_text(board())
+    def test_the_notes_give_the_number_of_corrected_pairs(self):
+        assert "Holm's correction over every pair (6)" in format_ranking(board())
+        assert "(at 5%, erred in 4% of simulations with 8 groups)" in format_ranking(board())
 
-    def test_too_few_groups_for_so_many_candidates_are_told(self):
-        told = "No gap can be told from chance with so few groups for so many candidates."
+    def test_the_notes_say_if_too_few_groups_make_significance_impossible(self):
+        note = "No gap can be significant with so few groups for so many candidates."
         groups = np.arange(IMAGES) // 4
         few = [
             Candidate(f"c{number}", scored(0.1 * number, groups=groups)) for number in range(1, 5)
         ]
-        assert told in ranking_text(board(few))
-        assert told not in ranking_text(board(few[:2]))
+        assert note in format_ranking(board(few))
+        assert note not in format_ranking(board(few[:2]))
 
     def test_one_group_has_no_interval_and_says_so(self):
         one = np.zeros(IMAGES, int)
-        text = ranking_text(board([Candidate(n, scored(s, groups=one)) for n, s in TWO]))
+        text = format_ranking(board([Candidate(n, scored(s, groups=one)) for n, s in TWO]))
         assert "All images are of one group, so there are no intervals." in text
         assert "simulations" not in text
 
     def test_nothing_scored_is_a_dash_and_says_so(self):
         nothing = ScoredImages(np.zeros((IMAGES, 3, 3), int), IDS, np.arange(IMAGES))
-        found = board([Candidate("empty", nothing)])
-        assert "No pixel of validation can be scored" in ranking_text(found)
-        assert ranking_text(found).splitlines()[2].split()[:2] == ["empty", "-"]
-        assert leaderboard_document(found)["candidates"][0]["examined"] is None
+        result = board([Candidate("empty", nothing)])
+        assert "No pixel of validation can be scored" in format_ranking(result)
+        assert format_ranking(result).splitlines()[2].split()[:2] == ["empty", "-"]
+        assert result.to_dict()["candidates"][0]["examined"] is None
 
     def test_document_and_frame_have_gap_p_cost_and_front(self):
-        found = board([*FOUR[:3], replace(FOUR[3], milliseconds=2.0, members=("unet",))])
-        first, second = leaderboard_document(found)["candidates"][:2]
+        result = board([*FOUR[:3], replace(FOUR[3], milliseconds=2.0, members=("unet",))])
+        first, second = result.to_dict()["candidates"][:2]
         assert (first["gap"], first["milliseconds"], first["front"]) == (None, 2.0, True)
-        assert set(second["gap"]) == {"value", "interval", "p_alone", "p", "told_apart"}
+        assert set(second["gap"]) == {"value", "interval", "p_alone", "p", "significant"}
         assert second["milliseconds"] is None
         assert set(second["iou_intervals"]["rock"]) == {"low", "high", "level"}
-        frame = leaderboard_frame(found)
+        frame = result.to_frame()
         assert frame.loc["lucky", "gap"] == 0
         assert frame.loc["mean", "p"] == second["gap"]["p"]
 
     @pytest.mark.parametrize("name", ["sand", "rock"])
-    def test_class_intervals_hold_the_class(self, name):
+    def test_class_intervals_contain_the_iou_of_the_class(self, name):
         for row in board().rows:
             assert row.iou_intervals[name].low < row.iou[name] < row.iou_intervals[name].high
         assert all(row.iou_intervals["sky"] is None for row in board().rows)

@@ -10,7 +10,7 @@ from evaluation.confusion import confusion
 from evaluation.core.classes import Classes
 from evaluation.core.errors import BadSpec
 from evaluation.metrics import METRICS
-from evaluation.metrics.compute_metrics import measure
+from evaluation.metrics.compute_metrics import evaluate_metrics
 from evaluation.metrics.metric_base import MetricInput
 
 CLASSES, IGNORE = 4, 0
@@ -18,7 +18,7 @@ NAMES = Classes(("sky", "sand", "rock", "soil"), ignore=IGNORE)
 SHAPE = (6, 12, 17)
 
 
-def drawn(seed=0, classes=CLASSES):
+def sampled(seed=0, classes=CLASSES):
     """Blobs with wrong pixels, gaps in the target, and maps that are right more often than not."""
     rng = np.random.default_rng(seed)
     coarse = rng.integers(0, classes, (SHAPE[0], 3, 5)).repeat(4, axis=1).repeat(4, axis=2)
@@ -41,63 +41,63 @@ def part(block, images):
     return seen(block.target[images], block.pred[images], maps, block.ignore)
 
 
-def found(spec, block):
+def result(spec, block):
     metric = METRICS.build(spec)
-    return metric.value(metric.terms(block).sum(axis=0, keepdims=True))
+    return metric.compute(metric.accumulate(block).sum(axis=0, keepdims=True))
 
 
 @pytest.fixture(scope="module")
 def block():
-    return drawn()
+    return sampled()
 
 
 @pytest.fixture(scope="module")
 def kept(block):
     """Labels, predictions and probabilities of the scored pixels, as if class 0 did not exist."""
     inside = (block.target != 255) & (block.target != IGNORE)
-    said = np.moveaxis(block.maps, 1, -1)[inside][:, 1:]
-    return block.target[inside], block.pred[inside], said / said.sum(axis=1, keepdims=True)
+    message = np.moveaxis(block.maps, 1, -1)[inside][:, 1:]
+    return block.target[inside], block.pred[inside], message / message.sum(axis=1, keepdims=True)
 
 
 @pytest.mark.parametrize("name", sorted(METRICS))
 class TestEveryMetric:
     """What holds for any metric; a new one is checked by being in the table."""
 
-    def test_what_is_said_of_unscored_pixels_has_no_effect(self, name, block):
+    def test_predictions_on_unscored_pixels_have_no_effect(self, name, block):
         dropped = (block.target == 255) | (block.target == IGNORE)
         pred = np.where(dropped, 3, block.pred).astype(np.uint8)
         maps = np.where(dropped[:, None], 1 / CLASSES, block.maps)
-        other = found(name, seen(block.target, pred, maps))
-        np.testing.assert_allclose(other.overall, found(name, block).overall)
+        other = result(name, seen(block.target, pred, maps))
+        np.testing.assert_allclose(other.overall, result(name, block).overall)
 
-    def test_images_one_by_one_are_worth_what_they_are_in_a_block(self, name, block):
+    def test_images_alone_have_the_values_they_have_in_a_block(self, name, block):
         metric = METRICS.build(name)
-        together = metric.value(metric.terms(block))
-        for place in range(SHAPE[0]):
-            alone = metric.value(metric.terms(part(block, slice(place, place + 1))))
-            np.testing.assert_allclose(together.overall[place], alone.overall[0])
+        together = metric.compute(metric.accumulate(block))
+        for index in range(SHAPE[0]):
+            alone = metric.compute(metric.accumulate(part(block, slice(index, index + 1))))
+            np.testing.assert_allclose(together.overall[index], alone.overall[0])
             if together.per_class is not None:
-                np.testing.assert_allclose(together.per_class[place], alone.per_class[0])
+                np.testing.assert_allclose(together.per_class[index], alone.per_class[0])
 
-    def test_looks_at_no_more_than_it_says(self, name, block):
+    def test_a_metric_uses_no_more_than_it_requires(self, name, block):
         blank = {"target": np.zeros_like(block.target), "pred": np.zeros_like(block.pred)}
         left_out = {"counts": {**blank, "maps": None}, "labels": {"maps": None}, "maps": {}}
         metric = METRICS.build(name)
-        less = dataclasses.replace(block, **left_out[metric.takes])
-        np.testing.assert_array_equal(metric.terms(less), metric.terms(block))
+        less = dataclasses.replace(block, **left_out[metric.requires])
+        np.testing.assert_array_equal(metric.accumulate(less), metric.accumulate(block))
 
     def test_the_ignored_class_has_no_value(self, name, block):
-        per_class = found(name, block).per_class
+        per_class = result(name, block).per_class
         if per_class is not None:
             assert np.isnan(per_class[0, IGNORE])
 
-    def test_nothing_to_score_has_no_value(self, name, block):
+    def test_without_a_scored_pixel_there_is_no_value(self, name, block):
         blank = seen(np.full_like(block.target, 255), block.pred, block.maps)
-        assert np.isnan(found(name, blank).overall[0])
+        assert np.isnan(result(name, blank).overall[0])
 
 
 class TestCounts:
-    def test_by_class_like_scikit_learn(self, block, kept):
+    def test_per_class_values_are_those_of_scikit_learn(self, block, kept):
         from sklearn.metrics import f1_score, jaccard_score, precision_score, recall_score
 
         target, pred, _ = kept
@@ -109,10 +109,10 @@ class TestCounts:
         }
         for name, rival in rivals.items():
             theirs = rival(target, pred, labels=[1, 2, 3], average=None)
-            np.testing.assert_allclose(found(name, block).per_class[0, 1:], theirs)
-            np.testing.assert_allclose(found(name, block).overall[0], theirs.mean())
+            np.testing.assert_allclose(result(name, block).per_class[0, 1:], theirs)
+            np.testing.assert_allclose(result(name, block).overall[0], theirs.mean())
 
-    def test_overall_like_scikit_learn(self, block, kept):
+    def test_overall_values_are_those_of_scikit_learn(self, block, kept):
         from sklearn.metrics import (
             accuracy_score,
             cohen_kappa_score,
@@ -128,33 +128,33 @@ class TestCounts:
             "frequency_weighted_iou": jaccard_score(target, pred, average="weighted"),
         }
         for name, value in theirs.items():
-            np.testing.assert_allclose(found(name, block).overall[0], value)
+            np.testing.assert_allclose(result(name, block).overall[0], value)
 
     def test_by_hand(self):
         target = np.array([[[1, 1, 1, 2]]], np.uint8)
         pred = np.array([[[1, 1, 0, 2]]], np.uint8)
         block = seen(target, pred)
-        assert found("dice", block).per_class[0, 1] == 4 / 5
-        assert found("frequency_weighted_iou", block).overall[0] == (3 * 2 / 3 + 1) / 4
-        assert found("cohens_kappa", block).overall[0] == (3 / 4 - 7 / 16) / (1 - 7 / 16)
-        assert np.isnan(found("dice", block).per_class[0, 3])
+        assert result("dice", block).per_class[0, 1] == 4 / 5
+        assert result("frequency_weighted_iou", block).overall[0] == (3 * 2 / 3 + 1) / 4
+        assert result("cohens_kappa", block).overall[0] == (3 / 4 - 7 / 16) / (1 - 7 / 16)
+        assert np.isnan(result("dice", block).per_class[0, 3])
 
 
 class TestMaps:
-    def test_scoring_rules_like_scikit_learn(self, block, kept):
+    def test_scoring_rules_are_those_of_scikit_learn(self, block, kept):
         from sklearn.metrics import brier_score_loss, log_loss
 
-        target, _, said = kept
+        target, _, message = kept
         np.testing.assert_allclose(
-            found("log_loss", block).overall[0], log_loss(target, said, labels=[1, 2, 3])
+            result("log_loss", block).overall[0], log_loss(target, message, labels=[1, 2, 3])
         )
-        brier = brier_score_loss(target, said, labels=[1, 2, 3], scale_by_half=False)
-        np.testing.assert_allclose(found("brier", block).overall[0], brier)
-        one = brier_score_loss(target == 2, said[:, 1])
-        np.testing.assert_allclose(found("brier", block).per_class[0, 2], one)
+        brier = brier_score_loss(target, message, labels=[1, 2, 3], scale_by_half=False)
+        np.testing.assert_allclose(result("brier", block).overall[0], brier)
+        one = brier_score_loss(target == 2, message[:, 1])
+        np.testing.assert_allclose(result("brier", block).per_class[0, 2], one)
 
     @pytest.mark.slow
-    def test_calibration_errors_like_torchmetrics(self, block, kept):
+    def test_calibration_errors_are_those_of_torchmetrics(self, block, kept):
         torch = pytest.importorskip("torch")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -163,40 +163,40 @@ class TestMaps:
                 multiclass_calibration_error,
             )
 
-        target, _, said = kept
-        maps, labels = torch.tensor(said), torch.tensor(target.astype(int) - 1)
+        target, _, message = kept
+        maps, labels = torch.tensor(message), torch.tensor(target.astype(int) - 1)
         theirs = multiclass_calibration_error(maps, labels, 3, n_bins=15)
-        np.testing.assert_allclose(found("ece", block).overall[0], theirs, atol=1e-6)
+        np.testing.assert_allclose(result("ece", block).overall[0], theirs, atol=1e-6)
 
         # torchmetrics' binary error is of the probability of class 1, as class-wise ECE is.
         each = [
             binary_calibration_error(maps[:, c].contiguous(), (labels == c).int(), 15)
             for c in range(3)
         ]
-        np.testing.assert_allclose(found("classwise_ece", block).per_class[0, 1:], each, atol=1e-6)
+        np.testing.assert_allclose(result("classwise_ece", block).per_class[0, 1:], each, atol=1e-6)
 
     def test_risk_coverage_is_the_mean_risk_over_coverages(self, block, kept):
-        target, _, said = kept
-        order = np.argsort(-said.max(axis=1))
-        wrong = (said.argmax(axis=1) + 1 != target)[order]
+        target, _, message = kept
+        order = np.argsort(-message.max(axis=1))
+        wrong = (message.argmax(axis=1) + 1 != target)[order]
         risks = np.cumsum(wrong) / np.arange(1, len(wrong) + 1)
         np.testing.assert_allclose(
-            found("risk_coverage", block).overall[0], risks.mean(), atol=2e-3
+            result("risk_coverage", block).overall[0], risks.mean(), atol=2e-3
         )
 
-    def test_sure_and_right_costs_nothing(self, block):
+    def test_confident_and_correct_predictions_have_zero_risk(self, block):
         target = np.where(block.target == 255, 1, block.target)
         hot = (target[:, None] == np.arange(CLASSES)[:, None, None]).astype(float)
         sure = seen(block.target, target.astype(np.uint8), hot)
         for name in ("log_loss", "brier", "ece", "classwise_ece", "risk_coverage"):
-            assert found(name, sure).overall[0] == pytest.approx(0, abs=1e-12)
+            assert result(name, sure).overall[0] == pytest.approx(0, abs=1e-12)
 
-    def test_ties_are_taken_at_their_common_share(self):
+    def test_tied_pixels_have_their_average_risk(self):
         target = np.array([[[1, 1, 1, 2]]], np.uint8)
         maps = np.zeros((1, CLASSES, 1, 4))
         maps[:, 1], maps[:, 2] = 0.6, 0.4
         block = seen(target, np.ones_like(target), maps)
-        assert found("risk_coverage", block).overall[0] == pytest.approx(1 / 4)
+        assert result("risk_coverage", block).overall[0] == pytest.approx(1 / 4)
 
 
 def square(shape, top, left, size):
@@ -209,31 +209,31 @@ class TestLabels:
     def test_a_square_that_moved_by_hand(self):
         shape = (1, 24, 24)
         block = seen(square(shape, 5, 5, 8), square(shape, 5, 8, 8))
-        assert found("hausdorff_95", block).per_class[0, 2] == 3
-        assert found("surface_dice(tolerance_px=3)", block).per_class[0, 2] == 1
+        assert result("hausdorff_95", block).per_class[0, 2] == 3
+        assert result("surface_dice(tolerance_px=3)", block).per_class[0, 2] == 1
         # Bands of one pixel: 28 each; the top and bottom sides share 5 pixels each, and no others.
-        assert found("boundary_iou(width=0.01)", block).per_class[0, 2] == 10 / (28 + 28 - 10)
+        assert result("boundary_iou(width=0.01)", block).per_class[0, 2] == 10 / (28 + 28 - 10)
 
     def test_the_same_labels_are_perfect(self, block):
         target = np.where(block.target == 255, 1, block.target).astype(np.uint8)
         same = seen(target, target)
-        assert found("boundary_iou", same).overall[0] == 1
-        assert found("surface_dice", same).overall[0] == 1
-        assert found("hausdorff_95", same).overall[0] == 0
+        assert result("boundary_iou", same).overall[0] == 1
+        assert result("surface_dice", same).overall[0] == 1
+        assert result("hausdorff_95", same).overall[0] == 0
 
-    def test_a_class_that_one_lacks_is_as_wrong_as_can_be(self):
+    def test_a_class_that_only_one_has_gets_the_worst_value(self):
         target = np.ones((1, 3, 4), np.uint8)
         pred = target.copy()
         pred[0, 0, 0] = 3
         block = seen(target, pred)
-        assert found("surface_dice", block).per_class[0, 3] == 0
-        assert found("boundary_iou", block).per_class[0, 3] == 0
-        assert found("hausdorff_95", block).per_class[0, 3] == 5
+        assert result("surface_dice", block).per_class[0, 3] == 0
+        assert result("boundary_iou", block).per_class[0, 3] == 0
+        assert result("hausdorff_95", block).per_class[0, 3] == 5
         for name in ("surface_dice", "boundary_iou", "hausdorff_95"):
-            assert np.isnan(found(name, block).per_class[0, 2])
+            assert np.isnan(result(name, block).per_class[0, 2])
 
     @pytest.mark.slow
-    def test_distances_like_monai(self, block):
+    def test_distances_are_those_of_monai(self, block):
         torch = pytest.importorskip("torch")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -252,10 +252,10 @@ class TestLabels:
             dice = compute_surface_dice(pred, true, [1.0] * CLASSES, include_background=True)
         for name, rival in (("hausdorff_95", theirs), ("surface_dice", dice)):
             metric = METRICS.build(name)
-            ours = metric.value(metric.terms(whole)).per_class
+            ours = metric.compute(metric.accumulate(whole)).per_class
             np.testing.assert_allclose(ours[both], rival[both], atol=1e-5)
 
-    def test_boundaries_like_erosions_one_by_one(self, block):
+    def test_boundary_bands_are_repeated_erosions(self, block):
         from skimage.morphology import erosion
 
         width = 0.1
@@ -266,13 +266,13 @@ class TestLabels:
             for labels in (target, np.where(target == IGNORE, 255, block.pred)):
                 masks = np.pad(labels == label, ((0, 0), (1, 1), (1, 1)))
                 inner = masks.copy()
-                for place in range(len(inner)):
+                for index in range(len(inner)):
                     for _ in range(pixels):
-                        inner[place] = erosion(inner[place], np.ones((3, 3)), mode="min")
-                        inner[place, [0, -1]] = inner[place][:, [0, -1]] = False
+                        inner[index] = erosion(inner[index], np.ones((3, 3)), mode="min")
+                        inner[index, [0, -1]] = inner[index][:, [0, -1]] = False
                 bands.append(masks & ~inner)
             theirs = (bands[0] & bands[1]).sum() / (bands[0] | bands[1]).sum()
-            ours = found(f"boundary_iou(width={width})", seen(target, block.pred)).per_class
+            ours = result(f"boundary_iou(width={width})", seen(target, block.pred)).per_class
             np.testing.assert_allclose(ours[0, label], theirs)
 
 
@@ -280,21 +280,21 @@ class TestSets:
     def blocks(self, block, keys):
         return [(part(block, s), keys[s]) for s in (slice(0, 4), slice(4, 6))]
 
-    def test_groups_across_blocks_are_worth_what_their_images_are(self, block):
+    def test_groups_across_blocks_have_the_values_of_their_images(self, block):
         keys = np.array(["a", "b", "a", "a", "b", "a"])
         metrics = {name: METRICS.build(name) for name in METRICS}
-        document = measure(metrics, self.blocks(block, keys), NAMES, per="group")
+        document = evaluate_metrics(metrics, self.blocks(block, keys), NAMES, per="group")
         for name in METRICS:
             for key in ("a", "b"):
-                alone = found(name, part(block, np.flatnonzero(keys == key)))
+                alone = result(name, part(block, np.flatnonzero(keys == key)))
                 np.testing.assert_allclose(document[name]["each"][key]["overall"], alone.overall[0])
-            whole = found(name, block).overall[0]
+            whole = result(name, block).overall[0]
             np.testing.assert_allclose(document[name]["overall"], whole)
 
     def test_a_reliability_diagram_comes_with_the_calibration_error(self, block):
         keys = np.zeros(6, int)
         metrics = {"ece": METRICS.build("ece(bins=10)")}
-        document = measure(metrics, self.blocks(block, keys), NAMES)["ece"]
+        document = evaluate_metrics(metrics, self.blocks(block, keys), NAMES)["ece"]
         pixels, confidence, right = (np.array(row) for row in document["reliability"].values())
         inside = (block.target != 255) & (block.target != IGNORE)
         assert pixels.sum() == inside.sum()
@@ -304,11 +304,11 @@ class TestSets:
     def test_images_have_values_by_class_name(self, block):
         keys = np.arange(6)
         metrics = {"dice": METRICS.build("dice")}
-        document = measure(metrics, self.blocks(block, keys), NAMES, per="image")["dice"]
+        document = evaluate_metrics(metrics, self.blocks(block, keys), NAMES, per="image")["dice"]
         assert list(document["each"]) == ["0", "1", "2", "3", "4", "5"]
         assert list(document["each"]["5"]["classes"]) == ["sand", "rock", "soil"]
         assert document["each"]["5"]["overall"] == pytest.approx(
-            found("dice", part(block, slice(5, 6))).overall[0]
+            result("dice", part(block, slice(5, 6))).overall[0]
         )
 
 

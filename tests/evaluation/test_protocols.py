@@ -1,5 +1,8 @@
 """Definitions of the score: laws of any protocol, and cases by hand that tell them apart."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -68,7 +71,7 @@ def test_images_of_a_billion_pixels_overflow_nothing(name, counts, ignore):
 @law
 @pytest.mark.parametrize("name", DROPS_IGNORED)
 @given(counts=tables, row=hnp.arrays(np.int64, CLASSES, elements=few), ignore=st.integers(0, 3))
-def test_what_is_predicted_on_ignored_pixels_has_no_effect(name, counts, row, ignore):
+def test_predictions_on_ignored_pixels_have_no_effect(name, counts, row, ignore):
     changed = counts.copy()
     changed[ignore] = row
     for field in ("iou", "miou"):
@@ -107,7 +110,7 @@ class TestEveryProtocol:
 
     @law
     @given(counts=stacks, ignore=ignored)
-    def test_many_sets_at_once_score_like_each_alone(self, name, counts, ignore):
+    def test_many_sets_at_once_score_as_each_alone(self, name, counts, ignore):
         together = scored(name, counts, ignore)
         for place in np.ndindex(2, 3):
             alone = scored(name, counts[place], ignore)
@@ -125,7 +128,7 @@ class TestEveryProtocol:
 
     @law
     @given(counts=tables, ignore=ignored)
-    def test_the_counts_are_left_as_they_were(self, name, counts, ignore):
+    def test_the_counts_are_not_changed(self, name, counts, ignore):
         before = counts.copy()
         scored(name, counts, ignore)
         np.testing.assert_array_equal(counts, before)
@@ -134,12 +137,12 @@ class TestEveryProtocol:
     @given(counts=stacks, ignore=ignored, times=hnp.arrays(np.int64, 3, elements=few))
     def test_a_resample_is_scored_by_a_weighted_sum(self, name, counts, ignore, times):
         protocol, images = PROTOCOLS.build(name), counts[0]
-        drawn = np.tensordot(times.astype(float), terms(protocol, images, ignore), axes=1)
-        found = total(protocol, drawn, ignore)
+        sampled = np.tensordot(times.astype(float), terms(protocol, images, ignore), axes=1)
+        found = total(protocol, sampled, ignore)
         again = score_images(protocol, images.repeat(times, axis=0), ignore)
         np.testing.assert_allclose(found.miou, again.miou)
 
-    def test_nothing_counted_is_nan(self, name):
+    def test_without_a_scored_pixel_the_score_is_nan(self, name):
         assert np.isnan(scored(name, np.zeros((3, 3), int), 0).miou)
         only_ignored = [[4, 2], [0, 0]]
         assert np.isnan(scored(name, only_ignored, 0).miou)
@@ -163,7 +166,7 @@ def test_keras_is_never_above_masked(counts, ignore):
     ("name", "expected"),
     [("masked", (4 / 6 + 3 / 6 + 1 / 2) / 3), ("keras", (4 / 6 + 3 / 6 + 1 / 2) / 4)],
 )
-def test_one_valid_pixel_predicted_as_background_costs_keras_a_class(name, expected):
+def test_one_scored_pixel_predicted_as_background_adds_a_class_of_0_to_keras(name, expected):
     found = scored(name, DESIGN, 0)
     np.testing.assert_allclose(found.miou, expected)
     np.testing.assert_allclose(found.iou[1:4], [4 / 6, 3 / 6, 1 / 2])
@@ -189,7 +192,7 @@ def test_one_valid_pixel_predicted_as_background_costs_keras_a_class(name, expec
         ("keras(absent=zero)", 0.3333),
     ],
 )
-def test_the_numbers_of_that_table(spec, expected):
+def test_the_published_numbers_are_reproduced(spec, expected):
     np.testing.assert_allclose(scored(spec, DESIGN, 0).miou, expected, atol=5e-5)
 
 
@@ -258,3 +261,23 @@ def test_intervals_hold_for_means_over_images_too(name):
     found = paired_interval(better, images, np.arange(60), protocol, 0, rng=rng)
     gain = of_images(name, better).miou - of_images(name, images).miou
     assert 0 < found.low < gain < found.high
+
+
+def test_the_old_name_of_per_image_is_still_accepted():
+    counts = np.random.default_rng(0).integers(0, 9, (4, 3, 3))
+    old, new = (
+        float(score_images(PROTOCOLS.build(name), counts, 0).miou)
+        for name in ("per_picture", "per_image")
+    )
+    assert old == new
+    assert "per_picture" not in list(PROTOCOLS)
+
+
+@pytest.mark.parametrize("module", ["confusion", "scores", "protocols", "intervals"])
+def test_scoring_imports_no_heavy_library(module):
+    heavy = ("dask", "jinja2", "matplotlib", "pandas", "rich", "scipy", "torch", "zarr")
+    code = f"import sys, evaluation.{module}; print([m for m in {heavy} if m in sys.modules])"
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == "[]"

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow
 CLASSES, IGNORE = 5, 0
 
 
-def drawn(seed):
+def sampled(seed):
     """Label maps in which classes go missing from target, from predictions, or from both."""
     rng = np.random.default_rng(seed)
     for _ in range(40):
@@ -58,7 +58,7 @@ def mean_iou():
 
 
 def test_masked_is_the_macro_jaccard_index_of_torchmetrics(torch, jaccard):
-    for target, pred in drawn(0):
+    for target, pred in sampled(0):
         ours = scored("masked", target, pred).miou
         theirs = jaccard(
             torch.tensor(pred), torch.tensor(target), CLASSES, average="macro", ignore_index=IGNORE
@@ -78,7 +78,7 @@ def test_torchmetrics_gives_0_for_a_class_that_is_absent_here(torch, jaccard):
 
 
 def test_keras_is_mean_iou_of_keras(mean_iou):
-    for target, pred in drawn(1):
+    for target, pred in sampled(1):
         ours = scored("keras", target, pred).miou
         # Where nothing is left to count, Keras says 0 and we say that there is no score.
         expected = 0 if np.isnan(ours) else ours
@@ -94,7 +94,7 @@ def test_keras_drops_unlabelled_pixels_too(mean_iou):
 def test_sklearn_is_the_macro_jaccard_score_over_the_kept_pixels():
     from sklearn.metrics import jaccard_score
 
-    for target, pred in drawn(2):
+    for target, pred in sampled(2):
         kept = target != IGNORE
         if not kept.any():
             assert np.isnan(scored("sklearn", target, pred).miou)
@@ -108,7 +108,7 @@ def test_sklearn_is_the_macro_jaccard_score_over_the_kept_pixels():
 
 
 def test_micro_is_the_micro_jaccard_index_of_torchmetrics(torch, jaccard):
-    for target, pred in drawn(3):
+    for target, pred in sampled(3):
         theirs = jaccard(
             torch.tensor(pred), torch.tensor(target), CLASSES, average="micro", ignore_index=IGNORE
         )
@@ -117,7 +117,7 @@ def test_micro_is_the_micro_jaccard_index_of_torchmetrics(torch, jaccard):
 
 
 def test_per_image_is_the_mean_of_the_images_jaccard_indices(torch, jaccard):
-    for target, pred in drawn(4):
+    for target, pred in sampled(4):
         each = [
             float(jaccard(torch.tensor(g), torch.tensor(t), CLASSES, ignore_index=IGNORE))
             for t, g in zip(target, pred, strict=True)
@@ -138,7 +138,7 @@ def test_monai_is_mean_iou_of_monai_without_background(torch, absent, ignore_emp
     def hot(labels):
         return torch.nn.functional.one_hot(torch.tensor(labels), CLASSES).permute(0, 3, 1, 2)
 
-    for target, pred in drawn(5):
+    for target, pred in sampled(5):
         metric = MeanIoU(include_background=False, ignore_empty=ignore_empty)
         metric(hot(pred), hot(target))
         ours = scored(f"monai(absent={absent})", target, pred).miou
@@ -158,9 +158,9 @@ def histograms(target, pred, classes):
 
 @pytest.mark.parametrize("name", ["huggingface", "mmseg"])
 @pytest.mark.filterwarnings("ignore:Mean of empty slice")
-def test_these_are_nanmeans_of_summed_histograms(name):
+def test_mmseg_and_huggingface_are_nanmeans_of_summed_histograms(name):
     """By the formula: neither library is installed here."""
-    for target, pred in drawn(6):
+    for target, pred in sampled(6):
         hits, union = np.sum(
             [histograms(*pair, CLASSES) for pair in zip(target, pred, strict=True)], axis=0
         )
@@ -175,7 +175,7 @@ def test_these_are_nanmeans_of_summed_histograms(name):
 
 def test_smp_is_its_macro_iou_with_labels_shifted_until_the_ignored_is_minus_one():
     """By the formula: segmentation_models_pytorch is not installed here."""
-    for target, pred in drawn(7):
+    for target, pred in sampled(7):
         label, pred_kept = target - 1, np.where(target == IGNORE, -1, pred - 1)
         inside = range(CLASSES - 1)
         tp = np.array([((pred_kept == c) & (label == c)).sum() for c in inside])
@@ -190,7 +190,7 @@ def test_smp_is_its_macro_iou_with_labels_shifted_until_the_ignored_is_minus_one
 @pytest.mark.filterwarnings("ignore:Mean of empty slice")
 def test_nnunet_is_its_foreground_mean():
     """By the formula: nnU-Net is not installed here."""
-    for target, pred in drawn(8):
+    for target, pred in sampled(8):
         means = []
         for label in range(1, CLASSES):
             used = target != IGNORE

@@ -14,12 +14,12 @@ from PIL import Image
 
 from evaluation.core.classes import MARS
 from evaluation.report import gallery as gallery_module
-from evaluation.report.figure_base import PAPER, in_lines, standalone
+from evaluation.report.figure_base import PAPER, standalone, wrap
 from evaluation.report.figures import (
-    Grown,
-    Point,
-    Stage,
-    Worth,
+    CostPoint,
+    GrowthPoint,
+    MemberWorth,
+    ScoreStage,
     class_bars,
     confusion_matrix,
     error_correlation,
@@ -40,14 +40,14 @@ from evaluation.report.gallery import (
     labels_uri,
 )
 from evaluation.report.page import (
-    Cell,
     Figure,
+    HtmlTable,
     Page,
-    Queue,
-    Queued,
-    Row,
+    ReviewItem,
+    ReviewQueue,
     Section,
-    Table,
+    TableCell,
+    TableRow,
     write_figures,
     write_page,
 )
@@ -69,20 +69,33 @@ FIGURES = {
         NASTY, MARS.names, np.array([[0] * 5, *np.arange(20).reshape(4, 5)])
     ),
     "costs": lambda: score_against_cost(
-        [Point("$a_1$", 3.0, 0.4, True), Point(NASTY, 9.0, 0.5, True), Point("c", 9.5, 0.4, False)]
+        [
+            CostPoint("$a_1$", 3.0, 0.4, True),
+            CostPoint(NASTY, 9.0, 0.5, True),
+            CostPoint("c", 9.5, 0.4, False),
+        ]
     ),
     "curves": lambda: training_curves({NASTY: [[(1.0, 0.2), (2.0, 0.3)], [(1.0, 0.1)]]}),
-    "growth": lambda: member_growth([Grown(1, 0.4, 0.4, 0.4), Grown(2, 0.5, 0.45, 0.53)]),
-    "worth": lambda: member_worth([Worth(NASTY, 0.01, -0.02, 0.03), Worth("b", 0.0, 0.0, 0.0)]),
+    "growth": lambda: member_growth(
+        [GrowthPoint(1, 0.4, 0.4, 0.4), GrowthPoint(2, 0.5, 0.45, 0.53)]
+    ),
+    "worth": lambda: member_worth(
+        [MemberWorth(NASTY, 0.01, -0.02, 0.03), MemberWorth("b", 0.0, 0.0, 0.0)]
+    ),
     "correlation": lambda: error_correlation([NASTY, "b", "c"], np.array([[NAN] * 3] * 3)),
     "reliability": lambda: reliability_diagram(
         {NASTY: np.array([[0.0, 4, 2], [0, 2.4, 1.9], [0, 2, 2]])}
     ),
     "waterfall": lambda: waterfall(
-        "keras", [Stage("best", 0.4), Stage(NASTY, 0.5, -0.02, 0.12), Stage("c", 0.45, -0.05)]
+        "keras",
+        [
+            ScoreStage("best", 0.4),
+            ScoreStage(NASTY, 0.5, -0.02, 0.12),
+            ScoreStage("c", 0.45, -0.05),
+        ],
     ),
     "waterfall of nothing": lambda: waterfall(
-        "masked", [Stage("best", NAN), Stage("c", NAN, NAN, NAN)]
+        "masked", [ScoreStage("best", NAN), ScoreStage("c", NAN, NAN, NAN)]
     ),
 }
 
@@ -101,7 +114,9 @@ def some_gallery(count=3, *, ids=None):
 
 
 def page(tmp_path, **changed):
-    board = Table(["candidate", "mIoU"], [Row([Cell(NASTY, NASTY), Cell(".500", 0.5)], True)])
+    board = HtmlTable(
+        ["candidate", "mIoU"], [TableRow([TableCell(NASTY, NASTY), TableCell(".500", 0.5)], True)]
+    )
     parts = {
         "title": NASTY,
         "subtitle": NASTY,
@@ -109,7 +124,7 @@ def page(tmp_path, **changed):
             Section("board", NASTY, [NASTY], board, [Figure("curves", FIGURES["curves"](), NASTY)])
         ],
         "gallery": some_gallery(ids=[NASTY, "b", "c"]),
-        "queues": [Queue(NASTY, NASTY, [Queued(NASTY, NASTY)])],
+        "queues": [ReviewQueue(NASTY, NASTY, [ReviewItem(NASTY, NASTY)])],
         "classes": MARS,
         "footer": NASTY,
     }
@@ -142,80 +157,80 @@ class Reader(HTMLParser):
 
 
 class TestThePage:
-    def test_takes_no_name_for_markup(self, tmp_path):
+    def test_names_are_never_markup(self, tmp_path):
         scripts = Reader(page(tmp_path)).scripts
         assert len(scripts) == 2
         assert not any("alert" in script and "<" in script for script in scripts)
 
-    def test_keeps_what_looks_like_markup_as_text(self, tmp_path):
+    def test_names_that_look_like_markup_are_kept_as_text(self, tmp_path):
         shown = json.loads(Reader(page(tmp_path)).scripts[0])
         assert shown[0]["id"] == NASTY
 
-    def test_asks_no_network(self, tmp_path):
+    def test_the_page_needs_no_network(self, tmp_path):
         text = page(tmp_path)
         assert "default-src 'none'" in text
         addresses = Reader(text).addresses
         assert addresses
         assert all(a.startswith(("#", "data:")) for a in addresses)
 
-    def test_needs_neither_gallery_nor_queues(self, tmp_path):
+    def test_the_page_needs_neither_gallery_nor_queues(self, tmp_path):
         text = page(tmp_path, gallery=None, queues=[])
         assert "Review queue" not in text
         assert "slider" not in text.split("<script")[0]
 
 
 class TestTheGallery:
-    def test_holds_labels_in_class_colours(self):
+    def test_labels_have_the_colours_of_the_classes(self):
         labels = np.array([[0, 1, 4], [2, 3, 255]], np.uint8)
         image = pixels(labels_uri(labels, MARS))
         np.testing.assert_array_equal(np.asarray(image), labels)
         assert image.convert("RGBA").getpixel((1, 0)) == (0xE6, 0x9F, 0x00, 255)
         assert image.convert("RGBA").getpixel((2, 1))[3] == 0
 
-    def test_marks_fixed_and_broken_among_scored_pixels(self):
+    def test_fixed_and_broken_are_marked_among_scored_pixels(self):
         target = np.array([1, 1, 1, 1, 0, 255])
         before = np.array([1, 2, 1, 2, 1, 1])
         after = np.array([2, 1, 1, 3, 0, 255])
         expected = [BROKEN, FIXED, SAME, SAME, SAME, SAME]
         assert changes(target, before, after, ignore=0).tolist() == expected
 
-    def test_compares_each_layer_with_the_one_it_names(self):
-        found = some_gallery()
-        entry = found.document(MARS)[1]
+    def test_each_layer_is_compared_with_its_before(self):
+        result = some_gallery()
+        entry = result.to_dict(MARS)[1]
         assert entry["layers"][0]["changes"] == ""
         marked = changes(
-            found.target[1], found.layers[1].labels[1], found.layers[2].labels[1], ignore=0
+            result.target[1], result.layers[1].labels[1], result.layers[2].labels[1], ignore=0
         )
         np.testing.assert_array_equal(np.asarray(pixels(entry["layers"][2]["changes"])), marked)
 
-    def test_stops_where_the_budget_ends(self, monkeypatch):
-        whole = some_gallery(9).document(MARS)
+    def test_images_beyond_the_byte_budget_are_left_out(self, monkeypatch):
+        whole = some_gallery(9).to_dict(MARS)
         size = sum(len(json.dumps(entry)) for entry in whole)
-        monkeypatch.setattr(gallery_module, "BUDGET_BYTES", size // 2)
-        fewer = some_gallery(9).document(MARS)
+        monkeypatch.setattr(gallery_module, "MAX_BYTES", size // 2)
+        fewer = some_gallery(9).to_dict(MARS)
         assert 2 <= len(fewer) <= 6
 
-    def test_thins_large_images(self):
+    def test_large_images_are_reduced(self):
         assert pixels(labels_uri(np.zeros((1500, 700), np.uint8), MARS)).size == (234, 500)
 
 
 @pytest.mark.parametrize("name", FIGURES)
 class TestFigures:
-    def test_take_their_ink_from_the_page(self, name):
+    def test_figures_take_their_colours_from_the_page(self, name):
         svg = FIGURES[name]()
         assert "var(--ink)" in svg
         assert "#010203" not in svg
 
-    def test_are_one_element_without_scripts(self, name):
+    def test_figures_are_one_svg_element_without_scripts(self, name):
         svg = FIGURES[name]()
         assert svg.startswith("<svg")
         assert svg.rstrip().endswith("</svg>")
         assert "<script" not in svg
 
-    def test_come_out_the_same_again(self, name):
+    def test_figures_are_deterministic(self, name):
         assert FIGURES[name]() == FIGURES[name]()
 
-    def test_alone_have_colours_of_their_own_on_paper_below_all_else(self, name):
+    def test_standalone_figures_have_fixed_colours_on_white(self, name):
         text = standalone(FIGURES[name]())
         assert "var(" not in text
         sheet, *above = ET.fromstring(text.encode())
@@ -223,7 +238,7 @@ class TestFigures:
         assert sheet.attrib == {"width": "100%", "height": "100%", "fill": PAPER}
         assert f"{SVG}g" in {part.tag for part in above}
 
-    def test_alone_say_the_same(self, name):
+    def test_standalone_figures_have_the_same_text(self, name):
         shown, alone = (
             ET.fromstring(text.encode()) for text in (FIGURES[name](), standalone(FIGURES[name]()))
         )
@@ -233,20 +248,20 @@ class TestFigures:
 
 
 class TestFiguresAsFiles:
-    def test_are_called_as_the_figures_are(self, tmp_path):
+    def test_figure_files_are_named_after_the_figures(self, tmp_path):
         figures = [Figure(name, draw(), "") for name, draw in FIGURES.items()]
         files = write_figures(tmp_path / "new" / "figures", figures)
         assert [file.name for file in files] == [f"{name}.svg" for name in FIGURES]
         assert sorted(files) == sorted((tmp_path / "new" / "figures").iterdir())
 
-    def test_leave_others_in_the_folder_and_replace_their_own(self, tmp_path):
+    def test_figure_files_replace_only_their_own_names(self, tmp_path):
         for name in ("curves.svg", "mine.svg"):
             (tmp_path / name).write_text("mine")
         write_figures(tmp_path, [Figure("curves", FIGURES["curves"](), "")])
         assert (tmp_path / "mine.svg").read_text() == "mine"
         assert "epoch" in (tmp_path / "curves.svg").read_text()
 
-    def test_that_cannot_be_finished_leave_what_was_there(self, tmp_path, monkeypatch):
+    def test_a_figure_that_cannot_be_written_leaves_the_old_file(self, tmp_path, monkeypatch):
         (tmp_path / "curves.svg").write_text("whole")
 
         def cut(self, text, **options):
@@ -262,11 +277,11 @@ class TestFiguresAsFiles:
 
 
 def test_ids_of_different_figures_differ():
-    found = [
+    result = [
         set(re.findall(r'id="(m?[0-9a-f]{10,}|p[0-9a-f]{10})"', FIGURES[n]())) for n in FIGURES
     ]
     clips = [set(re.findall(r'<clipPath id="([^"]+)"', FIGURES[n]())) for n in FIGURES]
-    for kind in (found, clips):
+    for kind in (result, clips):
         everything = [one for group in kind for one in group]
         assert len(everything) == len(set(everything))
 
@@ -281,19 +296,21 @@ def test_ids_of_different_figures_differ():
         ("", [""]),
     ],
 )
-def test_a_long_name_is_broken_behind_its_parts(name, lines):
-    assert in_lines(name, 12).split("\n") == lines
+def test_a_long_name_is_wrapped_after_its_parts(name, lines):
+    assert wrap(name, 12).split("\n") == lines
 
 
-def test_names_of_stages_do_not_run_into_each_other():
+def test_stage_names_do_not_overlap():
     long = "per_class_vote_suppress_background.crf"
-    svg = waterfall("masked", [Stage("best", 0.4), Stage(long, 0.5, 0.1), Stage(long, 0.6, 0.1)])
+    svg = waterfall(
+        "masked", [ScoreStage("best", 0.4), ScoreStage(long, 0.5, 0.1), ScoreStage(long, 0.6, 0.1)]
+    )
     texts = [text.strip() for text in re.findall(r"<text[^>]*>([^<]*)</text>", svg)]
     assert texts.count("suppress_background.") == 2
     assert max(map(len, texts)) <= 22
 
 
 @pytest.mark.parametrize(("epochs", "dots"), [(1, True), (2, False)])
-def test_a_training_of_one_epoch_is_seen_too(epochs, dots):
+def test_a_training_of_one_epoch_is_drawn_as_a_dot(epochs, dots):
     svg = training_curves({"a": [[(float(k), 0.5) for k in range(epochs)]]})
     assert bool(re.search(r"<use [^>]*#0072b2", svg)) == dots

@@ -5,10 +5,10 @@ import shutil
 import pytest
 
 from evaluation.report.page import (
-    Cell,
-    Row,
+    HtmlTable,
     Section,
-    Table,
+    TableCell,
+    TableRow,
 )
 from tests.evaluation.test_report import NASTY, page, some_gallery
 
@@ -32,8 +32,8 @@ def browser():
 @pytest.fixture
 def opened(browser, tmp_path):
     """The page, open; it must not have complained by the end."""
-    rows = [Row([Cell(n, n), Cell(str(v), v)]) for n, v in VALUES.items()]
-    board = Section("board", "Board", [], Table(["name", "score"], rows))
+    rows = [TableRow([TableCell(n, n), TableCell(str(v), v)]) for n, v in VALUES.items()]
+    board = Section("board", "Board", [], HtmlTable(["name", "score"], rows))
     page(tmp_path, sections=[board], gallery=some_gallery(3, ids=[NASTY, "p1", "p2"]))
     complaints = []
     tab = browser.new_page(viewport={"width": 390, "height": 800})
@@ -51,14 +51,14 @@ def names(tab):
     return tab.locator("tbody tr td:first-child").all_inner_texts()
 
 
-def test_opens_and_shows_names_as_text(opened, tmp_path):
+def test_the_page_opens_and_shows_names_as_text(opened, tmp_path):
     assert NASTY in opened.title()
     shot = tmp_path / "shot.png"
     opened.screenshot(path=shot, full_page=True)
     assert shot.stat().st_size > 10_000
 
 
-def test_sorts_by_a_click_with_missing_values_last(opened):
+def test_a_click_sorts_with_missing_values_last(opened):
     heading = opened.locator("th button", has_text="score")
     heading.click()
     assert names(opened) == ["a", "b", "d", "c"]
@@ -68,7 +68,7 @@ def test_sorts_by_a_click_with_missing_values_last(opened):
     assert names(opened) == ["d", "c", "b", "a"]
 
 
-def test_walks_by_keys_through_images_and_layers(opened):
+def test_keys_go_through_images_and_layers(opened):
     part = "#gallery [data-part={}]".format
     opened.focus("#gallery")
     assert opened.inner_text(part("stage")) == "last"
@@ -85,7 +85,7 @@ def test_walks_by_keys_through_images_and_layers(opened):
     assert "3 of 3: p2" in opened.inner_text(part("title"))
 
 
-def test_opens_an_image_of_the_queue(opened):
+def test_a_review_item_opens_its_image(opened):
     opened.keyboard.press("End")
     opened.focus("#gallery")
     opened.keyboard.press("ArrowRight")
@@ -93,11 +93,11 @@ def test_opens_an_image_of_the_queue(opened):
     assert "1 of 3" in opened.inner_text("#gallery [data-part=title]")
 
 
-def test_fits_a_phone(opened):
+def test_the_page_fits_a_phone(opened):
     assert opened.evaluate("document.documentElement.scrollWidth") <= 390
 
 
-def test_leaves_room_for_scores_beside_long_names_on_a_phone(opened):
+def test_long_names_leave_space_for_scores_on_a_phone(opened):
     name = "per_class_vote_suppress_background.crf.remove_small"
     opened.evaluate(f"document.querySelector('tbody td').textContent = '{name}'")
     assert opened.locator("tbody td").first.bounding_box()["width"] <= 390 / 2

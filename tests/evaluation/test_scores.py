@@ -30,7 +30,7 @@ def written(tmp_path):
     return folder
 
 
-def test_the_document_is_the_one_that_the_command_prints():
+def test_the_scores_are_those_that_the_command_prints():
     document = score(COUNTS, ["masked", "keras"], numbered(5, ignore=0))
     assert document["images"] == 2
     assert document["confusion"] == (2 * TABLE).tolist()
@@ -46,28 +46,28 @@ def test_the_document_is_the_one_that_the_command_prints():
 @pytest.mark.parametrize("ignore", [None, 0, 3])
 def test_the_mean_of_the_classes_shown_is_the_protocols_mean(name, ignore):
     spec = f"{name}(absent=skip)"
-    found = score(COUNTS, [spec], numbered(5, ignore=ignore))["protocols"][spec]
-    shown = [value for value in found["iou"].values() if value is not None]
-    assert found["miou"] == pytest.approx(np.mean(shown))
+    result = score(COUNTS, [spec], numbered(5, ignore=ignore))["protocols"][spec]
+    shown = [value for value in result["iou"].values() if value is not None]
+    assert result["miou"] == pytest.approx(np.mean(shown))
 
 
-def test_the_classes_are_named_and_stand_in_their_order():
-    found = score(COUNTS, ["masked"], MARS)["protocols"]["masked"]
-    assert list(found["iou"]) == ["soil", "bedrock", "sand", "big rock"]
+def test_classes_are_named_in_their_order():
+    result = score(COUNTS, ["masked"], MARS)["protocols"]["masked"]
+    assert list(result["iou"]) == ["soil", "bedrock", "sand", "big rock"]
 
 
-def test_nothing_counted_is_null():
+def test_without_a_scored_pixel_scores_are_null():
     nothing = score(np.zeros((3, 2, 2), int), ["masked"], Classes(("a", "b")))
-    found = nothing["protocols"]["masked"]
-    assert found == {"miou": None, "iou": {"a": None, "b": None}, "absent": "skip"}
+    result = nothing["protocols"]["masked"]
+    assert result == {"miou": None, "iou": {"a": None, "b": None}, "absent": "skip"}
     assert "no pixel can be scored" in nothing["warning"]
     assert "warning" not in score(COUNTS, ["masked"], MARS)
 
 
-def test_absent_classes_are_named_with_what_they_counted():
+def test_absent_classes_are_listed_with_their_value():
     document = score(COUNTS, list(PROTOCOLS), MARS)
     assert document["absent"] == ["big rock"]
-    policies = {name: found["absent"] for name, found in document["protocols"].items()}
+    policies = {name: result["absent"] for name, result in document["protocols"].items()}
     assert policies["masked"] == "skip"
     assert policies["smp"] == "one"
     assert policies["nnunet"] == "nan"
@@ -81,17 +81,17 @@ def test_an_unknown_protocol_is_refused():
 
 
 class TestOnDisk:
-    def test_what_is_written_is_read(self, written):
+    def test_written_scores_are_read_back(self, written):
         document, scored = read_scores(written, "validation")
         assert document == score(COUNTS, ["masked"], MARS)
         np.testing.assert_array_equal(scored.counts, COUNTS)
         np.testing.assert_array_equal(scored.groups, GROUPS)
         assert scored.ids == IDS
 
-    def test_nothing_else_lies_beside_them(self, written):
+    def test_no_other_file_is_written(self, written):
         assert sorted(p.name for p in written.iterdir()) == ["validation.json", "validation.npz"]
 
-    def test_groups_that_are_names_or_objects_come_back_as_names(self, tmp_path):
+    def test_groups_that_are_names_or_objects_are_read_as_names(self, tmp_path):
         groups = np.array(["a", "b"], dtype=object)
         write_scores(tmp_path, "oof", COUNTS, {}, IDS, groups)
         assert read_scores(tmp_path, "oof")[1].groups.tolist() == ["a", "b"]
@@ -109,12 +109,12 @@ class TestOnDisk:
         with pytest.raises(BadData, match=name):
             read_scores(written, "validation")
 
-    def test_ids_that_do_not_fit_are_refused_before_writing(self, tmp_path):
+    def test_ids_of_another_number_are_refused_before_writing(self, tmp_path):
         with pytest.raises(BadData, match="1 ids for 2 scored images; expected one each"):
             write_scores(tmp_path, "oof", COUNTS, {}, IDS[:1], GROUPS)
         assert not list(tmp_path.iterdir())
 
 
-def test_groups_that_do_not_fit_are_refused():
+def test_groups_of_another_number_are_refused():
     with pytest.raises(BadData, match="3 groups for 2 scored images"):
         ScoredImages(COUNTS, IDS, np.arange(3))

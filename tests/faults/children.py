@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ensemble.cli import run
+from ensemble.cli import run_command
 from tests.faults.power import watch
 
 Words = Sequence[str | Path]
@@ -118,7 +118,7 @@ def _work(commands, within, fault, says):
         _inject(fault, within, points)
     errors = io.StringIO()
     with contextlib.redirect_stderr(errors), contextlib.redirect_stdout(io.StringIO()):
-        code = next(filter(None, map(run, commands)), 0)
+        code = next(filter(None, map(run_command, commands)), 0)
     says.send((errors.getvalue(), tuple(points)))
     sys.exit(code)
 

@@ -6,8 +6,6 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from evaluation.protocols import PROTOCOLS
-
 for _name in (
     "encodings.ascii",
     "encodings.cp437",
@@ -23,7 +21,8 @@ for _name in (
     "ensemble.pipeline.submission.submit",
     "ensemble.pipeline.workflow.run_all",
     "ensemble.strategies.stacking",
-    *(f"evaluation.protocols.{name}" for name in PROTOCOLS),
+    "evaluation.protocols",
+    "zarr",
     "evaluation.leaderboard_text",
     "members.architectures.unet",
     "members.augmentations.geometric",

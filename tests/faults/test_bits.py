@@ -45,7 +45,7 @@ def test_a_flipped_bit_is_found_and_its_file_named(tiny, stages, file, words, na
     assert "SHA-256" in line or "checksum" in line
 
 
-def test_a_flipped_bit_in_weights_is_told_before_they_are_trained_again(tiny, stages):
+def test_a_flipped_bit_in_weights_is_reported_before_they_are_trained_again(tiny, stages):
     kept, _, expected = stages
     tiny.empty(like=kept["end"])
     flip(tiny.run / WEIGHTS)

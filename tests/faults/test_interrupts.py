@@ -15,7 +15,7 @@ from evaluation.core.files import is_temp
 pytestmark = pytest.mark.slow
 
 ENS = [sys.executable, "-c", "from ensemble.cli import main; main()"]
-STOPPED = "ens: stopped; what is done is kept: the same command goes on from here"
+STOPPED = "ens: stopped; finished work is kept: the same command resumes it"
 PATIENCE = 120
 AT_ONCE = 2
 """Seconds that an interrupted command may take beyond the block that it is at."""

@@ -45,14 +45,14 @@ def without_right(place, stage):
 def test_without_the_right_to_write_a_command_is_refused_and_nothing_changes(open_to_all, stage):
     for path in [open_to_all.work, *open_to_all.work.rglob("*")]:
         path.chmod(0o555 if path.is_dir() else 0o444)
-    assert "ask for the right" in without_right(open_to_all, stage)
+    assert "ask for write permission" in without_right(open_to_all, stage)
 
 
 @pytest.mark.parametrize("open_to_all", ["postprocess"], indirect=True)
 def test_without_the_right_to_one_folder_a_command_is_refused_too(open_to_all):
     (open_to_all.run / "labels").mkdir(exist_ok=True)
     (open_to_all.run / "labels").chmod(0o555)
-    assert "ask for the right" in without_right(open_to_all, "postprocess")
+    assert "ask for write permission" in without_right(open_to_all, "postprocess")
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Two processes at the same verb on one run."""
+"""Two processes at the same command on one run."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Values and checksums of a chunk's file, beside NumPy and the library that Zarr writes them by."""
+"""Chunk files: values as by NumPy, checksums as by the library that Zarr uses."""
 
 import contextlib
 
@@ -32,21 +32,21 @@ def opened(path, dtype, count):
 
 
 def read(path, dtype, count, *parts):
-    """Read a chunk in parts; what is left is read for the checksum only."""
-    found = []
+    """Read a chunk in parts; the rest is read for the checksum only."""
+    values = []
     with contextlib.closing(opened(path, dtype, count)) as file:
         for part in parts or (count,):
             out = np.empty(part, np.float32)
             file.read_into(out)
-            found.append(out)
+            values.append(out)
         file.finish()
-    return np.concatenate(found)
+    return np.concatenate(values)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "uint8", "float32"])
 @pytest.mark.parametrize("count", COUNTS)
 class TestAnyChunk:
-    def test_is_read_to_the_bit(self, dtype, count, tmp_path):
+    def test_a_chunk_is_read_to_the_bit(self, dtype, count, tmp_path):
         array = values(dtype, count)
         expected = array.astype(np.float32)
         if dtype == "uint8":
@@ -57,7 +57,7 @@ class TestAnyChunk:
         np.testing.assert_array_equal(read(path, dtype, count, first, count - first), expected)
         np.testing.assert_array_equal(read(path, dtype, count, first), expected[:first])
 
-    def test_is_added_to_what_lies_there(self, dtype, count, tmp_path):
+    def test_a_chunk_is_added_to_the_values_in_memory(self, dtype, count, tmp_path):
         path = written(tmp_path / "0", values(dtype, count))
         alone = read(path, dtype, count)
         total = np.linspace(-1, 1, count, dtype=np.float32)
@@ -67,17 +67,17 @@ class TestAnyChunk:
             file.finish()
         np.testing.assert_array_equal(total, expected)
 
-    def test_with_a_flipped_bit_anywhere_is_found(self, dtype, count, tmp_path):
+    def test_a_flipped_bit_anywhere_is_found(self, dtype, count, tmp_path):
         path = written(tmp_path / "0", values(dtype, count))
         whole = path.read_bytes()
-        for place in {0, len(whole) // 2, len(whole) - 5, len(whole) - 1}:
+        for position in {0, len(whole) // 2, len(whole) - 5, len(whole) - 1}:
             damaged = bytearray(whole)
-            damaged[place] ^= 16
+            damaged[position] ^= 16
             path.write_bytes(damaged)
             with pytest.raises(DamagedChunk, match="checksum"):
                 read(path, dtype, count)
 
-    def test_too_short_or_too_long_is_found(self, dtype, count, tmp_path):
+    def test_a_chunk_too_short_or_too_long_is_found(self, dtype, count, tmp_path):
         path = written(tmp_path / "0", values(dtype, count))
         whole = path.read_bytes()
         for content, word in ((whole[:-1], "short"), (whole[:3], "short"), (whole + b"x", "long")):
@@ -86,16 +86,16 @@ class TestAnyChunk:
                 read(path, dtype, count)
 
 
-def test_every_half_float_comes_out_as_by_numpy(tmp_path):
+def test_every_half_float_is_converted_as_by_numpy(tmp_path):
     halves = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
-    # Alone, each goes the way of the last few values, which are not read by eights.
-    found = read(written(tmp_path / "0", halves), "float16", len(halves), *[7] * 9362, 2)
-    for way in (found, read(tmp_path / "0", "float16", len(halves))):
-        np.testing.assert_array_equal(way, halves.astype(np.float32))
-        np.testing.assert_array_equal(np.signbit(way), np.signbit(halves))
+    # The last few values of a read take another code path than those read by eights.
+    by_sevens = read(written(tmp_path / "0", halves), "float16", len(halves), *[7] * 9362, 2)
+    for values_read in (by_sevens, read(tmp_path / "0", "float16", len(halves))):
+        np.testing.assert_array_equal(values_read, halves.astype(np.float32))
+        np.testing.assert_array_equal(np.signbit(values_read), np.signbit(halves))
 
 
-def test_a_library_that_was_not_built_is_told(tmp_path, monkeypatch):
+def test_a_library_that_was_not_built_is_refused_with_the_command(tmp_path, monkeypatch):
     monkeypatch.setattr(chunks, "LIBRARY", tmp_path / "chunk_read.so")
     chunks._read.cache_clear()
     try:

@@ -1,4 +1,4 @@
-"""Which device is taken; the GPUs are pretended."""
+"""Choice of devices and precision, with simulated GPUs."""
 
 import contextlib
 
@@ -16,7 +16,7 @@ def two_gpus(monkeypatch):
 
 
 @pytest.mark.usefixtures("two_gpus")
-class TestWithTwoGpus:
+class TestTwoGpus:
     @pytest.mark.parametrize(
         ("choice", "taken"),
         [
@@ -26,10 +26,10 @@ class TestWithTwoGpus:
             ("cpu", ["cpu"]),
         ],
     )
-    def test_a_choice_means_these(self, choice, taken):
+    def test_a_choice_gives_its_devices(self, choice, taken):
         assert devices(choice) == taken
 
-    def test_a_third_is_refused_with_those_there(self):
+    def test_an_absent_gpu_is_refused_with_the_known_ones(self):
         with pytest.raises(BadSpec, match=r"device 'cuda:2'; here: auto, cpu, cuda:0, cuda:1"):
             devices("cuda:2")
 
@@ -65,7 +65,7 @@ def able(monkeypatch, device, answer):
     monkeypatch.setattr(there, f"_{kind}_computes_bfloat16", lambda: answer)
 
 
-def test_images_lie_on_the_gpu_unless_they_would_crowd_it(monkeypatch):
+def test_images_stay_on_the_cpu_if_they_need_much_gpu_memory(monkeypatch):
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1000, 2000))
     assert data_device(99, "cuda:0") == "cuda:0"
     assert data_device(100, "cuda:0") == "cpu"

@@ -1,5 +1,7 @@
-"""Maps in plain arrays: any type in, float32 probabilities out; what is none is refused."""
+"""Readers of maps: arrays of any type, stores and families give the same probabilities."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -18,8 +20,8 @@ IMAGES = 130
 @pytest.fixture
 def maps():
     rng = np.random.default_rng(0)
-    drawn = rng.dirichlet(np.ones(3), (IMAGES, 4, 5)).astype(np.float32)
-    return np.moveaxis(drawn, -1, 1).copy()
+    probs = rng.dirichlet(np.ones(3), (IMAGES, 4, 5)).astype(np.float32)
+    return np.moveaxis(probs, -1, 1).copy()
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "uint8"])
@@ -41,7 +43,7 @@ def test_any_type_is_read_as_float32_probabilities(maps, tmp_path, dtype):
         (0.999, "a.npy: a pixel's classes sum to 1.029; expected 1"),
     ],
 )
-def test_what_is_no_probability_is_refused(maps, broken, words):
+def test_values_that_are_no_probabilities_are_refused(maps, broken, words):
     maps[70, :, 0, 0] = 0.01, 0.02, broken
     with pytest.raises(BadMaps, match=words):
         ArrayMaps("a.npy", maps).check()
@@ -55,7 +57,7 @@ def test_what_is_no_probability_is_refused(maps, broken, words):
         ((2, 3, 4, 5), "int64", "a.npy is int64; expected floating point, or uint8 scaled by 255"),
     ],
 )
-def test_other_arrays_are_refused(shape, dtype, words):
+def test_arrays_of_another_shape_or_type_are_refused(shape, dtype, words):
     with pytest.raises(BadMaps) as refusal:
         ArrayMaps("a.npy", np.zeros(shape, dtype=dtype))
     assert words in str(refusal.value)
@@ -70,7 +72,7 @@ def stored(folder, maps, **more):
         seen=None,
         **more,
     )
-    for block in store.missing():
+    for block in store.missing_blocks():
         store.write(block, maps[block])
     return store
 
@@ -98,22 +100,31 @@ def test_every_reader_streams_what_it_reads(kind, maps, tmp_path):
     reader = READERS[kind](tmp_path, maps)
     whole = reader.read(slice(50, 130))
     np.testing.assert_allclose(whole, maps[50:130], atol=1 / 200)
-    room = np.empty((30, 3, 4, 5), np.float32)
-    places = [room[:count] for count in (5, 30, 30, 1, 14)]
-    streamed = [few.copy() for few in reader.stream(slice(50, 130), places)]
+    memory = np.empty((30, 3, 4, 5), np.float32)
+    outs = [memory[:count] for count in (5, 30, 30, 1, 14)]
+    streamed = [batch.copy() for batch in reader.stream(slice(50, 130), outs)]
     np.testing.assert_array_equal(np.concatenate(streamed), whole)
     total, others = np.empty((2, 80, 3, 4, 5), np.float32)
     others[:] = 0.3
     halves = [total[:37], total[37:]]
-    for few in reader.stream(slice(50, 130), halves, onto=iter([others[:37], others[37:]])):
-        assert np.shares_memory(few, total)
+    stream = iter([others[:37], others[37:]])
+    for batch in reader.stream(slice(50, 130), halves, accumulate_into=stream):
+        assert np.shares_memory(batch, total)
     np.testing.assert_array_equal(total, whole + np.float32(0.3))
 
 
-def test_a_block_is_read_unless_it_holds_what_is_no_number():
+def test_a_block_with_a_value_that_is_not_finite_is_refused():
     maps = np.full((6, 2, 3, 4), 0.5, np.float16)
     maps[4, 1, 2, 3] = np.inf
     reader = ArrayMaps("theirs", maps)
     np.testing.assert_array_equal(read_checked(reader, slice(1, 4)), maps[1:4])
     with pytest.raises(BadMaps, match=r"^theirs holds NaN or infinite values in image 4; "):
         read_checked(reader, slice(3, 6))
+
+
+@pytest.mark.parametrize("module", ["members.maps", "members.data.dataset", "members.store"])
+def test_reading_maps_and_data_sets_imports_no_heavy_library(module):
+    heavy = {"zarr", "torch", "scipy", "sklearn", "members.data.sample"}
+    code = f"import sys, {module}; print(*sorted({heavy} & set(sys.modules)))"
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    assert output.stdout.decode().split() == []

@@ -1,5 +1,10 @@
-"""What a member is, as users write it."""
+"""Members and recipes as users write them."""
 
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
 import pytest
 
 from evaluation.core.classes import MARS, Classes
@@ -10,6 +15,9 @@ from members.recipe import (
     read_member,
     read_recipe,
 )
+from members.train import Fold, seed_of
+
+ROOT = Path(__file__).parents[2]
 
 
 class TestReading:
@@ -29,6 +37,24 @@ class TestReading:
     def test_the_mapping_wins_over_the_defaults(self):
         assert read_recipe("m", {"epochs": 3}, {"epochs": 9}).epochs == 3
 
+    @pytest.mark.parametrize("defaults", [{}, {"trainer": "adversarial"}, {"procedure": "magic"}])
+    def test_the_former_key_procedure_is_read_as_trainer(self, defaults):
+        assert read_recipe("m", {"procedure": "staged"}, defaults).trainer == "staged"
+
+    def test_trainer_and_procedure_together_are_refused(self):
+        with pytest.raises(BadSpec, match=r"'m' has no key 'procedure'; known: .*trainer"):
+            read_recipe("m", {"procedure": "staged", "trainer": "staged"}, {})
+
+
+def test_reading_a_recipe_loads_no_torch():
+    script = "import sys, members.recipe; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], cwd=ROOT).returncode == 0
+
+
+def test_seeds_of_trainings_stay_as_they_were():
+    fold = Fold(2, np.arange(3))
+    assert seed_of("five-soil", fold, 7) == 1_991_810_977
+
 
 @pytest.mark.parametrize(
     ("text", "words"),
@@ -38,43 +64,37 @@ class TestReading:
         ("unet={a: [}", "is no YAML mapping; write NAME={architecture: unet, epochs: 8}"),
     ],
 )
-def test_what_cannot_be_read_is_refused_with_member_and_key(text, words):
+def test_unreadable_members_are_refused_with_name_and_key(text, words):
     with pytest.raises(BadSpec) as refusal:
         read_member(text, {})
     assert words in str(refusal.value)
 
 
 class TestExpanding:
-    def test_specialists_are_one_binary_member_a_class(self):
+    def test_specialists_are_one_binary_member_per_class(self):
         recipe = Recipe(architecture="specialists(unet(width=8))")
-        members = Member.expand("five", recipe, MARS)
+        members = Member.expand("ovr", recipe, MARS)
         assert [m.name for m in members] == [
-            "five-background",
-            "five-soil",
-            "five-bedrock",
-            "five-sand",
-            "five-big_rock",
+            *("ovr-background", "ovr-soil", "ovr-bedrock", "ovr-sand", "ovr-big_rock"),
         ]
         assert [m.label for m in members] == [0, 1, 2, 3, 4]
         assert {m.recipe.architecture for m in members} == {"unet(width=8)"}
-        assert {m.family for m in members} == {"five"}
+        assert {m.family for m in members} == {"ovr"}
 
     @pytest.mark.parametrize(
         ("classes", "folders"),
         [
             (
                 ("big rock", "big-rock", "sand"),
-                ["five-0-big_rock", "five-1-big_rock", "five-2-sand"],
+                ["ovr-0-big_rock", "ovr-1-big_rock", "ovr-2-sand"],
             ),
-            (("песок", "камень"), ["five-0-_", "five-1-_"]),
+            (("песок", "камень"), ["ovr-0-_", "ovr-1-_"]),
         ],
         ids=["signs", "letters"],
     )
-    def test_specialists_of_classes_that_are_spelt_alike_have_folders_of_their_own(
-        self, classes, folders
-    ):
+    def test_specialists_of_classes_with_like_names_have_different_folders(self, classes, folders):
         recipe = Recipe(architecture="specialists(unet)")
-        assert [m.name for m in Member.expand("five", recipe, Classes(classes))] == folders
+        assert [m.name for m in Member.expand("ovr", recipe, Classes(classes))] == folders
 
     @pytest.mark.parametrize(
         ("changed", "words"),
@@ -86,7 +106,7 @@ class TestExpanding:
             ({"augment": ["flip"]}, "unknown augmentation 'flip'; known: "),
             ({"optimizer": "adamw(lr=0)"}, "option 'lr' got 0; expected greater than 0"),
             ({"schedule": "stairs"}, "unknown schedule 'stairs'; known: constant, cosine"),
-            ({"procedure": "magic"}, "unknown procedure 'magic'; known: adversarial, staged"),
+            ({"trainer": "magic"}, "unknown trainer 'magic'; known: adversarial, staged"),
         ],
     )
     def test_specs_that_name_something_unknown_are_refused(self, changed, words):

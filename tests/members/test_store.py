@@ -1,4 +1,4 @@
-"""The probability store: what goes in comes out, and what is not whole is never read."""
+"""The probability store: what is written is read back, and damaged chunks never are."""
 
 import numpy as np
 import pytest
@@ -7,6 +7,8 @@ import zarr
 from evaluation.core.blocks import blocks
 from evaluation.core.classes import MARS
 from evaluation.core.errors import BadMaps, BadRun
+from evaluation.core.files import read_json
+from evaluation.core.provenance import RECORD
 from members.probabilities import sum_tolerance
 from members.store import ProbabilityStore
 from members.store_metadata import TrainingIds
@@ -15,7 +17,7 @@ ROUNDING = {"float16": 2.5e-4, "uint8": 2e-3, "float32": 1e-7}
 IMAGES = 70  # one whole chunk and a part
 
 
-def drawn():
+def random_maps():
     maps = np.random.default_rng(0).random((IMAGES, 5, 2, 3), dtype=np.float32) ** 8
     return maps / maps.sum(axis=1, keepdims=True)
 
@@ -35,27 +37,27 @@ def chunk(store, number):
 def filled(tmp_path):
     store = created(tmp_path / "unet" / "oof")
     for block in blocks(IMAGES):
-        store.write(block, drawn()[block])
+        store.write(block, random_maps()[block])
     return store
 
 
 @pytest.mark.parametrize("dtype", sorted(ROUNDING))
-class TestEveryType:
-    def test_gives_back_what_was_written_up_to_its_rounding(self, dtype, tmp_path):
+class TestEveryDtype:
+    def test_maps_are_read_as_written_up_to_rounding(self, dtype, tmp_path):
         store = created(tmp_path, dtype)
         for block in blocks(IMAGES):
-            store.write(block, drawn()[block])
+            store.write(block, random_maps()[block])
         read = ProbabilityStore(tmp_path).read(slice(0, IMAGES))
-        np.testing.assert_allclose(read, drawn(), atol=ROUNDING[dtype])
+        np.testing.assert_allclose(read, random_maps(), atol=ROUNDING[dtype])
 
-    def test_what_was_read_passes_the_check_of_what_is_written(self, dtype, tmp_path):
+    def test_what_was_read_may_be_written_again(self, dtype, tmp_path):
         store = created(tmp_path, dtype)
-        store.write(blocks(IMAGES)[0], drawn()[:64])
+        store.write(blocks(IMAGES)[0], random_maps()[:64])
         again = created(tmp_path / "again", dtype)
         again.write(blocks(IMAGES)[0], store.read(slice(0, 64)))
         np.testing.assert_array_equal(again.read(slice(0, 64)), store.read(slice(0, 64)))
 
-    def test_no_probability_that_survives_lies_below_the_floor(self, dtype, tmp_path):
+    def test_no_stored_probability_lies_below_the_floor(self, dtype, tmp_path):
         store = created(tmp_path, dtype)
         tiny = np.float32(store.floor / 1.01)
         maps = np.array([tiny, 1 - tiny], np.float32).reshape(1, 2, 1, 1)
@@ -65,7 +67,7 @@ class TestEveryType:
         assert ((read == 0) | (read >= store.floor) | (dtype == "float32")).all()
 
 
-def test_any_slice_is_the_slice_of_the_whole(filled):
+def test_reading_a_slice_is_slicing_the_whole(filled):
     whole = filled.read(slice(None))
     np.testing.assert_array_equal(filled.read(slice(60, 67)), whole[60:67])
 
@@ -87,11 +89,11 @@ def test_metadata_survive(filled):
     assert again.name == "unet/oof"
 
 
-class TestWhatIsNotWhole:
+class TestDamage:
     def test_a_block_that_was_never_written_is_missing_and_cannot_be_read(self, tmp_path):
         store = created(tmp_path)
-        store.write(slice(0, 64), drawn()[:64])
-        assert store.missing() == [slice(64, 70)]
+        store.write(slice(0, 64), random_maps()[:64])
+        assert store.missing_blocks() == [slice(64, 70)]
         with pytest.raises(BadRun, match="images from 64 on are missing; run again"):
             store.read(slice(60, 66))
         assert len(store.read(slice(0, 64))) == 64
@@ -123,25 +125,48 @@ class TestWhatIsNotWhole:
         with pytest.raises(BadRun, match=r"are damaged .* is not there.; remove the folder"):
             filled.read(slice(0, 3))
 
-    def test_a_chunk_of_zeros_is_none_that_was_lost(self, tmp_path):
+    def test_a_chunk_of_zeros_is_not_a_lost_one(self, tmp_path):
         created(tmp_path, label=1, kind="one_vs_rest")
         store = ProbabilityStore(tmp_path)
         store.write(slice(0, 64), np.zeros((64, 1, 2, 3), np.float32))
         assert not store.read(slice(0, 64)).any()
 
-    def test_nothing_of_a_damaged_chunk_but_its_first_places_is_given(self, filled):
+    def test_the_last_batch_of_a_damaged_chunk_is_never_given(self, filled):
         damaged = bytearray(chunk(filled, 0).read_bytes())
         damaged[-10] ^= 1
         chunk(filled, 0).write_bytes(damaged)
-        places = [np.empty((count, 5, 2, 3), np.float32) for count in (10, 54, 6)]
-        given_ = filled.stream(slice(None), places)
-        next(given_)
+        outs = [np.empty((count, 5, 2, 3), np.float32) for count in (10, 54, 6)]
+        batches = filled.stream(slice(None), outs)
+        next(batches)
         with pytest.raises(BadRun, match="the checksum"):
-            next(given_)
+            next(batches)
 
     def test_a_folder_without_a_store_is_refused(self, tmp_path):
         with pytest.raises(BadRun, match="holds no probability store"):
             ProbabilityStore(tmp_path)
+
+
+class TestWriting:
+    def write(self, folder, maps, name="unet"):
+        ids = [f"p{k}" for k in range(IMAGES)]
+        record = {"config": {"member": name}, "input_digests": {"data": "0" * 64}}
+        options = {"ids": ids, "classes": MARS, "shape": (2, 3), "seen": None}
+        with ProbabilityStore.writing(folder, **record, **options) as store:
+            for block in blocks(IMAGES):
+                store.write(block, maps[block])
+
+    def test_a_store_that_was_written_has_its_provenance(self, tmp_path):
+        self.write(tmp_path / "oof", random_maps())
+        document = read_json(tmp_path / "oof" / RECORD)
+        assert (document["asked"], document["inputs"]) == ({"member": "unet"}, {"data": "0" * 64})
+        assert ProbabilityStore(tmp_path / "oof").missing_blocks() == []
+
+    def test_after_an_error_the_old_store_is_still_there(self, tmp_path):
+        self.write(tmp_path / "oof", random_maps())
+        with pytest.raises(BadMaps, match="sum to"):
+            self.write(tmp_path / "oof", 0.9 * random_maps(), "other")
+        assert read_json(tmp_path / "oof" / RECORD)["asked"] == {"member": "unet"}
+        assert [path.name for path in tmp_path.iterdir()] == ["oof"]
 
 
 class TestRefusals:
@@ -154,37 +179,37 @@ class TestRefusals:
         ],
         ids=["sums", "NaN", "negative"],
     )
-    def test_maps_that_are_no_probabilities_are_not_written(self, tmp_path, change, words):
+    def test_maps_that_are_no_probabilities_are_refused(self, tmp_path, change, words):
         store = created(tmp_path)
         with pytest.raises(BadMaps, match=words):
-            store.write(slice(0, 64), change(drawn()[:64]).astype(np.float32))
-        assert store.missing() == blocks(IMAGES)
+            store.write(slice(0, 64), change(random_maps()[:64]).astype(np.float32))
+        assert store.missing_blocks() == blocks(IMAGES)
 
     def test_ids_that_repeat_are_refused(self, tmp_path):
         with pytest.raises(BadMaps, match="ids repeat"):
             ProbabilityStore.create(tmp_path, ids=["a", "a"], classes=MARS, shape=(2, 3), seen=None)
 
-    def test_tolerances_are_those_of_the_design(self):
+    def test_the_tolerance_of_sums_depends_on_the_dtype(self):
         assert sum_tolerance("uint8", 5) == pytest.approx(5 / 510 + 1e-3)
         assert sum_tolerance("float16", 5) == 5e-3
         assert sum_tolerance("float32", 5) == 1e-4
 
 
-class TestWhoSawWhat:
-    def test_out_of_fold_maps_come_from_the_model_that_did_not_see_the_image(self):
+class TestTrainingIds:
+    def test_out_of_fold_maps_come_from_models_that_were_not_trained_on_the_image(self):
         seen = TrainingIds((frozenset("cd"), frozenset("ab")), (0, 0, 1, 1))
         assert not seen.mask("abcd").any()
 
-    def test_an_image_given_to_the_model_that_saw_it_is_told(self):
+    def test_an_image_predicted_by_a_model_trained_on_it_is_marked(self):
         seen = TrainingIds((frozenset("cd"), frozenset("ab")), (0, 1, 1, 0))
         assert seen.mask("abcd").tolist() == [False, True, False, True]
 
-    def test_maps_of_all_models_together_saw_what_any_of_them_saw(self):
+    def test_maps_of_all_models_together_were_trained_on_what_any_of_them_was(self):
         seen = TrainingIds((frozenset("cd"), frozenset("ab")))
         assert seen.mask("abxd").tolist() == [True, True, False, True]
 
-    def test_the_record_survives_and_may_be_undeclared(self, tmp_path):
+    def test_training_ids_are_saved_and_may_be_undeclared(self, tmp_path):
         seen = TrainingIds((frozenset(["p000"]),))
-        assert created(tmp_path / "told", seen=seen).saw().sum() == 1
-        assert ProbabilityStore(tmp_path / "told").seen == seen
-        assert created(tmp_path / "untold").saw() is None
+        assert created(tmp_path / "declared", seen=seen).trained_on_mask().sum() == 1
+        assert ProbabilityStore(tmp_path / "declared").seen == seen
+        assert created(tmp_path / "undeclared").trained_on_mask() is None

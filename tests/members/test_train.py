@@ -17,28 +17,25 @@ from evaluation.core.errors import (
     BadSpec,
     EnsError,
 )
-from members.augmentations import Augment
-from members.augmentations.augmentation_base import TrainingContext
-from members.augmentations.offline import one_hot
+from members.augmentations.augment import Augment, TrainingContext
 from members.batches import oversampled
 from members.data.dataset import DataSet
-from members.devices import data_device, devices
 from members.losses import build_loss
+from members.losses.pixel_weights import one_hot
 from members.network import NormalisedNetwork
-from members.optimizers import SCHEDULES
 from members.predict import predict, predict_split, training_ids
 from members.recipe import Member, Recipe
 from members.specialists import OneVsRestMember, one_vs_rest_target
 from members.store import ProbabilityStore
 from members.train import (
     Fold,
-    _parts,
+    _train_holdout_split,
     load_network,
     seed_of,
     train_fold,
 )
 from members.trainers.adversarial import AdversarialCritic, MaskCritic, PatchGAN
-from members.trainers.epoch_metrics import EpochMetrics, batch_confusion, rates
+from members.trainers.epoch_metrics import EpochMetrics, batch_confusion, compute_epoch_metrics
 from members.trainers.loop import TrainingTask, _moving_average, fit
 
 IMAGES = 24
@@ -78,50 +75,43 @@ def predicted(one, data, models, folder, *, folds=FOLDS, out_of_fold=False):
     )
 
 
+def train(one, data, folder, *, seed=0):
+    """Train in fold 0; return the weights as bytes."""
+    train_fold(one, data, FOLDS[0], seed=seed, device="cpu", folder=folder)
+    return (folder / "weights.safetensors").read_bytes()
+
+
 class TestTraining:
-    def test_the_same_seed_gives_the_same_weights(self, data, trained, tmp_path):
-        train_fold(member(), data, FOLDS[0], seed=0, device="cpu", folder=tmp_path)
-        again, first = (
-            (folder / "weights.safetensors").read_bytes() for folder in (tmp_path, trained[0])
-        )
-        assert again == first
+    @pytest.mark.parametrize("seed", [0, 1])
+    def test_weights_are_determined_by_the_seed(self, data, trained, tmp_path, seed):
+        first = (trained[0] / "weights.safetensors").read_bytes()
+        assert (train(member(), data, tmp_path, seed=seed) == first) == (seed == 0)
 
-    def test_another_seed_gives_others(self, data, trained, tmp_path):
-        train_fold(member(), data, FOLDS[0], seed=1, device="cpu", folder=tmp_path)
-        again, first = (
-            (folder / "weights.safetensors").read_bytes() for folder in (tmp_path, trained[0])
-        )
-        assert again != first
-
-    def test_no_image_of_the_held_out_fold_is_looked_at(self, data, tmp_path):
+    def test_images_of_the_held_out_fold_have_no_effect(self, data, tmp_path):
         outside = np.setdiff1d(np.arange(IMAGES), FOLDS[0].training)
         images, masks = np.array(data.images), np.array(data.masks)
         images[outside], masks[outside] = 255, 1
         changed = DataSet(images, masks, data.ids, data.groups, MARS)
-        one = member(augment=("flips", "offline(by=[flips, noise], times=3)"))
-        for name, seen in (("as it is", data), ("changed", changed)):
-            train_fold(one, seen, FOLDS[0], seed=0, device="cpu", folder=tmp_path / name)
-        first, again = (
-            (tmp_path / name / "weights.safetensors").read_bytes()
-            for name in ("as it is", "changed")
-        )
-        assert again == first
+        one = member(augment=("flips", "offline(augmentations=[flips, noise], copies=3)"))
+        assert train(one, data, tmp_path / "a") == train(one, changed, tmp_path / "b")
 
-    def test_pairs_are_added_from_what_is_learnt_from_alone(self, data, tmp_path, monkeypatch):
+    def test_offline_augmentation_gets_the_training_part_alone(self, data, tmp_path, monkeypatch):
         given = []
 
         def add_nothing(_, images, masks, *__):
             given.append(images)
             return images, masks
 
-        monkeypatch.setattr(Augment, "enlarge", add_nothing)
-        train_fold(member(), data, FOLDS[0], seed=0, device="cpu", folder=tmp_path)
-        learnt, held = _parts(data, FOLDS[0], 1.0, seed_of("m", FOLDS[0], 0))
-        np.testing.assert_array_equal(given[0], data.images[learnt])
-        assert not set(learnt) & set(held)
-        assert set(learnt) | set(held) == set(FOLDS[0].training)
+        monkeypatch.setattr(Augment, "extend_dataset", add_nothing)
+        train(member(), data, tmp_path)
+        train_indices, holdout = _train_holdout_split(
+            data, FOLDS[0], 1.0, seed_of("m", FOLDS[0], 0)
+        )
+        np.testing.assert_array_equal(given[0], data.images[train_indices])
+        assert not set(train_indices) & set(holdout)
+        assert set(train_indices) | set(holdout) == set(FOLDS[0].training)
 
-    def test_the_history_has_a_row_an_epoch(self, trained):
+    def test_the_history_has_one_row_per_epoch(self, trained):
         with (trained[0] / "history.csv").open() as file:
             rows = list(csv.DictReader(file))
         assert [row["epoch"] for row in rows] == ["1"]
@@ -129,12 +119,10 @@ class TestTraining:
         for part in ("training", "holdout"):
             assert 0 <= float(rows[0][f"{part}_miou"]) <= float(rows[0][f"{part}_accuracy"]) <= 1
 
-    def test_a_loss_that_turns_nan_is_reported_with_member_and_cure(self, data, tmp_path):
+    def test_a_loss_that_becomes_nan_is_reported_with_member_and_hint(self, data, tmp_path):
         wild = member("wild", optimizer="adamw(lr=1e30)")
-        with pytest.raises(
-            EnsError, match="member 'wild', fold 0: the loss became nan; take a sma"
-        ):
-            train_fold(wild, data, FOLDS[0], seed=0, device="cpu", folder=tmp_path)
+        with pytest.raises(EnsError, match="member 'wild', fold 0: the loss became nan; use a sma"):
+            train(wild, data, tmp_path)
 
     def test_damaged_weights_are_named(self, trained, tmp_path):
         (tmp_path / "weights.safetensors").write_bytes(b"no weights")
@@ -145,10 +133,10 @@ class TestTraining:
 class TestStaged:
     def test_trains_the_parts_one_by_one_and_then_the_whole(self, data, tmp_path):
         recipe = Recipe(
-            architecture="double_unet(width=2, depth=1)", procedure="staged", epochs=4, batch=4
+            architecture="double_unet(width=2, depth=1)", trainer="staged", epochs=4, batch=4
         )
         one = Member("two", recipe)
-        train_fold(one, data, FOLDS[0], seed=0, device="cpu", folder=tmp_path)
+        train(one, data, tmp_path)
         with (tmp_path / "history.csv").open() as file:
             rows = list(csv.DictReader(file))
         assert [row["epoch"] for row in rows] == ["1", "2", "3", "4"]
@@ -165,58 +153,41 @@ class TestStaged:
         assert all(name.startswith("body.first.") for name in moved)
 
     def test_a_network_without_parts_is_refused(self, data, tmp_path):
-        with pytest.raises(BadSpec, match="'staged' trains parts one by one, which unet"):
-            train_fold(
-                member(procedure="staged"),
-                data,
-                FOLDS[0],
-                seed=0,
-                device="cpu",
-                folder=tmp_path,
-            )
+        with pytest.raises(BadSpec, match="'staged' trains parts one by one, but unet"):
+            train(member(trainer="staged"), data, tmp_path)
 
 
 class TestAdversarial:
     def test_images_smaller_than_a_patch_are_refused(self, data, tmp_path):
         small = DataSet(data.images[:, :, :8], data.masks[:, :8], data.ids, None, MARS)
         with pytest.raises(BadData, match="member 'm', fold 0: images are 8 x 24; a PatchGAN"):
-            train_fold(
-                member(procedure="adversarial"),
-                small,
-                FOLDS[0],
-                seed=0,
-                device="cpu",
-                folder=tmp_path,
-            )
+            train(member(trainer="adversarial"), small, tmp_path)
 
     def test_the_generator_alone_is_the_member(self, data, tmp_path):
         recipe = Recipe(
-            architecture="pix2pix(width=2, depth=2)", procedure="adversarial", epochs=1, batch=4
+            architecture="pix2pix(width=2, depth=2)", trainer="adversarial", epochs=1, batch=4
         )
         one = Member("gan", recipe)
-        train_fold(one, data, FOLDS[0], seed=0, device="cpu", folder=tmp_path / "a")
-        train_fold(one, data, FOLDS[0], seed=0, device="cpu", folder=tmp_path / "b")
-        first, second = ((tmp_path / name / "weights.safetensors").read_bytes() for name in "ab")
-        assert first == second
+        assert train(one, data, tmp_path / "a") == train(one, data, tmp_path / "b")
         load_network(one, tmp_path / "a", channels=1, classes=5)
 
-    def test_the_judge_learns_to_tell_and_then_blames_the_network(self, data):
+    def test_the_critic_learns_and_its_loss_for_the_network_rises(self, data):
         images, target = torch.from_numpy(data.images), torch.from_numpy(data.target())
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            judge = MaskCritic(AdversarialCritic(PatchGAN(6, 4)), ignore=0, weight=1.0)
-            blind = torch.zeros(len(images), 5, 16, 24, requires_grad=True)
-            blames = [float(judge(images, blind, target).detach()) for _ in range(60)]
-        assert blames[-1] > blames[0] + 0.5
+            critic = MaskCritic(AdversarialCritic(PatchGAN(6, 4)), ignore=0, weight=1.0)
+            logits = torch.zeros(len(images), 5, 16, 24, requires_grad=True)
+            losses = [float(critic(images, logits, target).detach()) for _ in range(60)]
+        assert losses[-1] > losses[0] + 0.5
 
-    def test_pixels_that_do_not_count_give_no_hint(self, data):
+    def test_the_critic_gets_nothing_from_ignored_pixels(self, data):
         images, target = torch.from_numpy(data.images), torch.from_numpy(data.target())
-        judge = MaskCritic(AdversarialCritic(PatchGAN(6, 4)), ignore=0, weight=1.0)
+        critic = MaskCritic(AdversarialCritic(PatchGAN(6, 4)), ignore=0, weight=1.0)
         logits = torch.zeros(len(images), 5, 16, 24, requires_grad=True)
-        judge(images, logits, target).backward()
-        pushed = logits.grad.abs().sum(dim=1)
-        assert (pushed[target == 0] == 0).all()
-        assert (pushed[target != 0] > 0).any()
+        critic(images, logits, target).backward()
+        gradient = logits.grad.abs().sum(dim=1)
+        assert (gradient[target == 0] == 0).all()
+        assert (gradient[target != 0] > 0).any()
 
 
 def task_of(network, data):
@@ -226,7 +197,7 @@ def task_of(network, data):
         loss=build_loss("cross_entropy", frequencies=np.ones(5) / 5, ignore=0),
         batches=lambda _: iter([(images, target)]),
         steps=1,
-        examine=lambda _: EpochMetrics(0.0, 0.0, 0.0),
+        validate=lambda _: EpochMetrics(0.0, 0.0, 0.0),
         recipe=member().recipe,
         autocast=contextlib.nullcontext,
         classes=5,
@@ -234,12 +205,14 @@ def task_of(network, data):
     )
 
 
-class TestPredicting:
-    def test_an_image_is_predicted_by_the_model_that_did_not_see_it(self, data, trained, tmp_path):
+class TestPrediction:
+    def test_out_of_fold_images_are_predicted_by_the_model_not_trained_on_them(
+        self, data, trained, tmp_path
+    ):
         folds = (Fold(0, np.arange(12, 24)), Fold(1, np.arange(0, 12)))
         predicted(member(), data, trained, tmp_path, folds=folds, out_of_fold=True)
         store = ProbabilityStore(tmp_path)
-        assert not store.saw().any()
+        assert not store.trained_on_mask().any()
         first = load_network(member(), trained[0], channels=1, classes=5)
         expected = predict(first, np.array(data.images[:12]), "cpu", member())
         np.testing.assert_allclose(store.read(slice(0, 12)), expected, atol=1e-6)
@@ -250,40 +223,40 @@ class TestPredicting:
         parts = [predict(network, np.array(data.images), "cpu", member()) for network in networks]
         store = ProbabilityStore(tmp_path)
         np.testing.assert_allclose(store.read(slice(None)), np.mean(parts, axis=0), atol=1e-6)
-        assert store.saw().all()
+        assert store.trained_on_mask().all()
 
 
 class TestSpecialists:
-    def test_five_renormalised_are_one_member(self, data, tmp_path):
+    def test_renormalised_specialists_are_one_member(self, data, tmp_path):
         recipe = Recipe(architecture="specialists(unet(width=2, depth=1))", epochs=1, batch=4)
         stores = []
-        for one in Member.expand("five", recipe, MARS):
+        for one in Member.expand("ovr", recipe, MARS):
             folders = [tmp_path / one.name / f"fold-{fold.index}" for fold in FOLDS]
             for fold, folder in zip(FOLDS, folders, strict=True):
                 train_fold(one, data, fold, seed=0, device="cpu", folder=folder)
             predicted(one, data, folders, tmp_path / one.name / "oof")
             stores.append(ProbabilityStore(tmp_path / one.name / "oof"))
-        family = OneVsRestMember("five", stores[::-1])
-        raw = OneVsRestMember("five", stores, raw=True).read(slice(0, 4))
+        family = OneVsRestMember("ovr", stores[::-1])
+        raw = OneVsRestMember("ovr", stores, raw=True).read(slice(0, 4))
         for label, store in enumerate(stores):
             np.testing.assert_array_equal(raw[:, label], store.read(slice(0, 4))[:, 0])
         np.testing.assert_allclose(family.read(slice(0, 4)), raw / raw.sum(1, keepdims=True), 1e-5)
-        assert family.saw().all()
+        assert family.trained_on_mask().all()
         with pytest.raises(
-            BadMaps, match="specialists 'five' lack class sand, big rock; train them"
+            BadMaps, match="specialists 'ovr' lack class sand, big rock; train them"
         ):
-            OneVsRestMember("five", stores[:3])
+            OneVsRestMember("ovr", stores[:3])
 
     def test_a_class_without_a_training_pixel_is_named(self, data, tmp_path):
         masks = np.where(data.target() == 4, 1, data.target()).astype(np.uint8)
         rockless = DataSet(data.images, masks, data.ids, None, MARS)
-        rock = Member("five-big_rock", member().recipe, label=4, family="five")
+        rock = Member("ovr-big_rock", member().recipe, label=4, family="ovr")
         with pytest.raises(
-            BadData, match="'five-big_rock', fold 0: no training pixel of class 'big"
+            BadData, match="'ovr-big_rock', fold 0: no training pixel of class 'big"
         ):
-            train_fold(rock, rockless, FOLDS[0], seed=0, device="cpu", folder=tmp_path)
+            train(rock, rockless, tmp_path)
 
-    def test_unlabelled_pixels_are_background_for_one_and_nothing_for_the_others(self):
+    def test_unlabelled_pixels_are_positive_for_the_ignored_class_and_unlabelled_for_others(self):
         target = np.array([[[0, UNLABELLED, 1, 2]]], np.uint8)
         assert one_vs_rest_target(target, 0, ignore=0).tolist() == [[[1, 1, 0, 0]]]
         assert one_vs_rest_target(target, 1, ignore=0).tolist() == [[[255, 255, 1, 0]]]
@@ -292,57 +265,53 @@ class TestSpecialists:
 
 class TestGenerated:
     @pytest.fixture
-    def ground(self):
+    def context(self):
         return TrainingContext(len(MARS), "cpu", 4)
 
-    def test_pairs_are_painted_from_training_masks(self, data, ground):
+    def test_pairs_are_generated_from_training_masks(self, data, context):
         images, masks = torch.from_numpy(data.images), torch.from_numpy(data.target())
-        drawn = [
-            Augment(["generated(share=0.5, epochs=1, width=2)"]).enlarge(
-                images, masks, ground, np.random.default_rng(seed)
+        pairs = [
+            Augment(["generated(share=0.5, epochs=1, width=2)"]).extend_dataset(
+                images, masks, context, np.random.default_rng(seed)
             )
             for seed in (0, 0, 1)
         ]
-        more, labels = drawn[0]
+        more, labels = pairs[0]
         assert more.shape == (36, 1, 16, 24)
         assert more.dtype == labels.dtype == torch.uint8
         assert torch.equal(more[:24], images)
         known = {mask.numpy().tobytes() for one in masks for mask in (one, one.flip(-1))}
         assert all(mask.numpy().tobytes() in known for mask in labels[24:])
-        assert not torch.equal(labels[24:], drawn[2][1][24:])
+        assert not torch.equal(labels[24:], pairs[2][1][24:])
 
     @pytest.mark.slow
-    def test_the_generator_learns_what_a_mask_looks_like(self, data, ground):
+    def test_the_generator_learns_the_grey_value_of_each_class(self, data, context):
         images, masks = torch.from_numpy(data.images), torch.from_numpy(data.target())
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            more, labels = Augment(["generated(share=1, epochs=50, width=8)"]).enlarge(
-                images, masks, ground, np.random.default_rng(0)
+            more, labels = Augment(["generated(share=1, epochs=50, width=8)"]).extend_dataset(
+                images, masks, context, np.random.default_rng(0)
             )
-        painted, wanted = more[24:, 0].float(), labels[24:]
+        grey, masks = more[24:, 0].float(), labels[24:]
         # The data's grey values are 40 times the label, plus noise of mean 30.
-        means = [float(painted[wanted == label].mean()) for label in range(5)]
+        means = [float(grey[masks == label].mean()) for label in range(5)]
         assert means[0] < means[1] < means[2] < min(means[3:])
         assert max(means) - means[0] > 40
 
-    def test_the_same_seed_trains_the_same_member_on_them(self, data, tmp_path):
+    def test_training_with_generated_pairs_is_determined_by_the_seed(self, data, tmp_path):
         one = member(augment=("flips", "generated(share=0.5, epochs=1, width=2)"))
-        for name in "ab":
-            train_fold(one, data, FOLDS[0], seed=0, device="cpu", folder=tmp_path / name)
-        train_fold(member(), data, FOLDS[0], seed=0, device="cpu", folder=tmp_path / "c")
-        first, second, without = (
-            (tmp_path / name / "weights.safetensors").read_bytes() for name in "abc"
-        )
-        assert first == second
-        assert first != without
+        weights = train(one, data, tmp_path / "a")
+        assert weights == train(one, data, tmp_path / "b")
+        assert weights != train(member(), data, tmp_path / "c")
 
-    def test_unlabelled_pixels_are_in_no_plane(self):
-        planes = one_hot(torch.tensor([[[0, 2, UNLABELLED]]], dtype=torch.uint8), 3)
+    def test_one_hot_is_0_for_unlabelled_pixels(self):
+        masks = torch.tensor([[[0, 2, UNLABELLED]]], dtype=torch.uint8)
+        planes = one_hot(masks, 3, masks != UNLABELLED)
         assert planes[0, :, 0].T.tolist() == [[1, 0, 0], [0, 0, 1], [0, 0, 0]]
 
 
-class TestWeightsAndRates:
-    def test_the_weights_of_losses_are_learnt_with_the_network(self, data):
+class TestLoop:
+    def test_weights_of_losses_are_trained_with_the_network(self, data):
         network = NormalisedNetwork("unet(width=2, depth=1)", channels=1, classes=5)
         loss = build_loss(
             "learned_weights(cross_entropy, dice)", frequencies=np.ones(5) / 5, ignore=0
@@ -351,17 +320,17 @@ class TestWeightsAndRates:
         [weights] = loss.parameters()
         assert (weights != 0).all()
 
-    def test_an_average_of_weights_moves_less_than_the_weights(self, data, tmp_path):
-        ends = []
+    def test_an_average_of_weights_differs_from_the_weights(self, data, tmp_path):
+        parameters = []
         for ema in (0.0, 0.9, 0.999):
             one = member(ema=ema, monitor="loss", optimizer="adamw(lr=1e-3)")
-            train_fold(one, data, FOLDS[0], seed=0, device="cpu", folder=tmp_path / str(ema))
+            train(one, data, tmp_path / str(ema))
             network = load_network(one, tmp_path / str(ema), channels=1, classes=5)
-            ends.append(torch.cat([p.detach().flatten() for p in network.parameters()]))
-        assert not torch.equal(ends[0], ends[1])
-        assert torch.isfinite(ends[1]).all()
+            parameters.append(torch.cat([p.detach().flatten() for p in network.parameters()]))
+        assert not torch.equal(parameters[0], parameters[1])
+        assert torch.isfinite(parameters[1]).all()
 
-    def test_the_average_starts_short_and_grows_to_its_decay(self):
+    def test_the_memory_of_the_average_grows_to_its_decay(self):
         network = torch.nn.Linear(1, 1, bias=False)
         torch.nn.init.zeros_(network.weight)
         averaged: Any = _moving_average(network, 0.5)
@@ -376,93 +345,49 @@ class TestWeightsAndRates:
             expected.append(kept * expected[-1] + (1 - kept) * value)
         np.testing.assert_allclose(seen, expected, rtol=1e-6)
 
-    def test_rates_of_three_pixels(self):
+    def test_epoch_metrics_of_three_pixels(self):
         logits = torch.tensor([[[[9.0, 0, 0, 0]], [[0, 9.0, 0, 0]], [[0, 0, 9.0, 9.0]]]])
         target = torch.tensor([[[1, 1, 2, UNLABELLED]]], dtype=torch.uint8)
-        found = rates(0.5, batch_confusion(logits, target, 3), 0)
-        assert found.accuracy == pytest.approx(2 / 3)
-        assert found.miou == pytest.approx((1 / 2 + 1) / 2)
-        assert found.watched("miou") == found.miou
-        assert found.watched("loss") == -0.5
+        metrics = compute_epoch_metrics(0.5, batch_confusion(logits, target, 3), 0)
+        assert metrics.accuracy == pytest.approx(2 / 3)
+        assert metrics.miou == pytest.approx((1 / 2 + 1) / 2)
+        assert metrics.monitored("miou") == metrics.miou
+        assert metrics.monitored("loss") == -0.5
 
-    def test_without_a_scored_pixel_the_loss_is_watched(self):
-        empty = rates(0.5, torch.zeros(3, 3, dtype=torch.int64), 0)
+    def test_the_loss_is_monitored_if_no_pixel_is_scored(self):
+        empty = compute_epoch_metrics(0.5, torch.zeros(3, 3, dtype=torch.int64), 0)
         assert np.isnan([empty.accuracy, empty.miou]).all()
-        assert empty.watched("miou") == -0.5
+        assert empty.monitored("miou") == -0.5
 
-    def test_a_share_of_the_groups_is_learnt_from(self, data):
+    def test_a_share_of_the_groups_is_trained_on(self, data):
         groups = np.repeat([f"g{k}" for k in range(12)], 2)
         grouped = DataSet(data.images, data.masks, data.ids, groups, MARS)
         fold = Fold(0, np.arange(20))
-        whole, held = _parts(grouped, fold, 1.0, 0)
-        half, held_again = _parts(grouped, fold, 0.5, 0)
+        whole, held = _train_holdout_split(grouped, fold, 1.0, 0)
+        half, held_again = _train_holdout_split(grouped, fold, 0.5, 0)
         np.testing.assert_array_equal(held, held_again)
         assert set(half) < set(whole)
         assert len(half) == pytest.approx(len(whole) / 2, abs=2)
         assert not set(groups[half]) & set(groups[np.setdiff1d(whole, half)])
 
-    def test_a_class_that_the_fold_loses_is_named(self, data, tmp_path):
+    def test_a_class_absent_from_one_fold_is_named(self, data, tmp_path):
         masks = np.where(data.target() == 4, 1, data.target()).astype(np.uint8)
         masks[20] = 4  # outside fold 0
         rare = DataSet(data.images, masks, data.ids, None, MARS)
         with pytest.raises(BadData, match="member 'm', fold 0: no training pixel of class 'big"):
-            train_fold(member(), rare, FOLDS[0], seed=0, device="cpu", folder=tmp_path)
+            train(member(), rare, tmp_path)
 
 
-def test_the_curves_are_drawn(trained):
-    from PIL import Image
-
-    with Image.open(trained[0] / "curves.png") as image:
-        assert image.size == (1000, 300)
-
-
-def test_images_that_would_crowd_a_gpu_stay_beside_it(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (1000, 2000))
-    assert data_device(99, "cuda:0") == "cuda:0"
-    assert data_device(101, "cuda:0") == "cpu"
-    assert data_device(10**15, "cpu") == "cpu"
-
-
-def test_an_image_with_a_rare_class_is_drawn_more_often():
+def test_an_image_with_a_rare_class_is_used_more_often():
     target = np.ones((3, 10, 10), np.uint8)
     target[1, 0, 0] = 2
-    drawn = oversampled(target, np.array([0, 0.997, 0.003]), ignore=0, times=4)
-    assert drawn.tolist() == [0, 1, 1, 1, 1, 2]
-
-
-def test_cosine_rises_then_falls_to_its_end():
-    share = SCHEDULES.build("cosine(warmup=1, end=0.1)", epochs=11)
-    assert [round(share(e, []), 3) for e in (0.5, 1.0, 6.0, 11.0)] == [0.5, 1, 0.55, 0.1]
-
-
-def test_plateau_reduces_as_torch_does():
-    scores = np.random.default_rng(0).normal(np.minimum(np.arange(40), 12), 2).tolist()
-    weight = torch.nn.Parameter(torch.zeros(1))
-    optimizer = torch.optim.SGD([weight], lr=1.0)
-    referee = torch.optim.lr_scheduler.ReduceLROnPlateau(
-        optimizer, mode="max", factor=0.5, patience=2, threshold=0, min_lr=0.01
-    )
-    share = SCHEDULES.build("plateau(factor=0.5, wait=2, warmup=0)", epochs=40)
-    for epoch, score in enumerate(scores):
-        assert share(float(epoch), scores[:epoch]) == pytest.approx(optimizer.param_groups[0]["lr"])
-        referee.step(score)
-    assert optimizer.param_groups[0]["lr"] < 0.1
-
-
-@pytest.mark.parametrize("schedule", ["constant(warmup=2)", "plateau(warmup=2)"])
-def test_a_warm_up_rises_linearly(schedule):
-    share = SCHEDULES.build(schedule, epochs=9)
-    assert [share(done, []) for done in (0.0, 1.0, 2.0, 3.0)] == [0.01, 0.5, 1, 1]
-
-
-def test_an_absent_device_is_refused_with_those_that_are_there():
-    with pytest.raises(EnsError, match="device 'cuda:99'; here: auto, cpu"):
-        devices("cuda:99")
+    indices = oversampled(target, np.array([0, 0.997, 0.003]), ignore=0, times=4)
+    assert indices.tolist() == [0, 1, 1, 1, 1, 2]
 
 
 def test_training_leaves_the_global_seed_alone(data, tmp_path):
     torch.manual_seed(5)
     expected = torch.rand(1)
     torch.manual_seed(5)
-    train_fold(member(), data, FOLDS[0], seed=0, device="cpu", folder=tmp_path)
+    train(member(), data, tmp_path)
     assert torch.equal(torch.rand(1), expected)

@@ -85,7 +85,7 @@ ON_MAPS = {"suppress_background", "class_bias", "crf", "superpixel_vote", "blur"
 
 @settings(max_examples=25, deadline=None)
 @given(names=st.lists(st.sampled_from(sorted(STEPS)), max_size=4, unique=True))
-def test_a_chain_parses_exactly_if_no_step_on_labels_stands_before_one_on_maps(names):
+def test_a_chain_parses_exactly_if_no_step_on_labels_precedes_one_on_maps(names):
     on_maps = [name in ON_MAPS for name in names]
     text = "|".join(names)
     if on_maps == sorted(on_maps, reverse=True):
@@ -109,32 +109,32 @@ def test_a_chain_parses_exactly_if_no_step_on_labels_stands_before_one_on_maps(n
         ("crf(5)", "step 'crf' got 5 without a name; write option=value"),
         ("crf(sxy=3)", "step 'crf' has no option 'sxy'; known: iterations, gaussian_sxy"),
         ("crf(iterations=0)", "option 'iterations' got 0; expected greater than or equal to 1"),
-        ("mode_filter|crf", "step 'crf' needs maps, but 'mode_filter' before it gives labels"),
-        ("open|blur", "put 'blur' before the first step on labels"),
+        ("mode_filter|crf", "step 'crf' needs maps, but 'mode_filter' before it returns labels"),
+        ("open|blur", "move 'blur' before the first step on labels"),
         (
             "open|remove_small(refill=next_best)",
-            "step 'remove_small' needs maps, but 'open' before it gives labels",
+            "step 'remove_small' needs maps, but 'open' before it returns labels",
         ),
         (
             "remove_small(refill=next_best)|keep_largest(refill=next_best)",
-            "step 'keep_largest' needs maps, but 'remove_small' before it gives labels",
+            "step 'keep_largest' needs maps, but 'remove_small' before it returns labels",
         ),
         (
             "suppress_background|suppress_background",
-            "step 'suppress_background' stands twice in a row, and the second would change nothing",
+            "step 'suppress_background' is repeated, and the second would change nothing",
         ),
         (
             "remove_small(min_area_px=9)|remove_small(min_area_px=9)",
-            "step 'remove_small(min_area_px=9)' stands twice in a row, and the second",
+            "step 'remove_small(min_area_px=9)' is repeated, and the second",
         ),
         (
             "class_bias|class_bias(floor=0.01)",
-            "step 'class_bias' stands twice in a row; one with other options does both",
+            "step 'class_bias' is repeated; one with other options does the same",
         ),
         ("__import__('os')", "unknown step '__import__'"),
     ],
 )
-def test_refuses(text, words):
+def test_refuses_what_is_no_chain(text, words):
     with pytest.raises(BadSpec) as refusal:
         parsed(text)
     assert words in str(refusal.value)
@@ -152,12 +152,12 @@ def test_refuses(text, words):
         "remove_small(refill=next_best)|remove_small",
     ],
 )
-def test_a_step_may_stand_twice_where_the_second_may_change_more(text):
+def test_a_step_may_be_repeated_where_the_second_may_change_more(text):
     assert str(parsed(text)) == text
 
 
 def test_suppress_background_asks_for_the_ignored_class():
-    with pytest.raises(BadSpec, match="step suppress_background: no class is ignored here"):
+    with pytest.raises(BadSpec, match="step suppress_background: no class is ignored"):
         parsed("suppress_background", ignore=None)
 
 
@@ -172,16 +172,16 @@ def test_suppress_background_asks_for_the_ignored_class():
         ("median|remove_small(refill=next_best)", False),
     ],
 )
-def test_knows_whether_it_needs_images(text, needed):
+def test_a_chain_needs_images_if_one_of_its_steps_does(text, needed):
     assert parsed(text).needs_images is needed
 
 
 def test_names_the_option_that_gives_images(maps):
-    with pytest.raises(BadData, match="step 'crf' looks at the images; give them with --images"):
+    with pytest.raises(BadData, match="step 'crf' needs images; give them with --images"):
         parsed("blur|crf")(maps)
 
 
-def test_floors_zeros_at_what_it_is_told(maps):
+def test_zeros_are_raised_to_the_floor(maps):
     """A zero that may be rounding is worth little doubt where the quantum is large."""
     zeros = np.zeros((1, CLASSES, 1, 1), dtype=np.float32)
     zeros[:, 0] = 1

@@ -17,11 +17,11 @@ from evaluation.core.errors import (
 from evaluation.protocols import masked
 from members.maps import ArrayMaps
 from postproc.chain import parse_chain
-from postproc.fit_chain import fit_chain, fit_pixels
+from postproc.fit_chain import fit_chain
 from postproc.postprocess import OutOfFoldChain, postprocess
 from postproc.step import FitBlock
 from postproc.steps import STEPS
-from postproc.steps.class_bias import best_bias
+from postproc.steps.class_bias import fit_bias, fit_pixels
 
 FLOOR = 2.0**-25
 CLASSES = 4
@@ -52,7 +52,7 @@ def biases(chain):
 
 
 def skewed(rng, *, images=40, size=(8, 9)):
-    """Maps of a network that names the rare class 3 too seldom; target drawn from the right ones."""
+    """Maps that predict the rare class 3 too seldom, and a target drawn from correct maps."""
     right = np.moveaxis(rng.dirichlet([0.3, 0.8, 0.6, 0.15], (images, *size)), -1, 1)
     steps = rng.random((images, 1, *size))
     target = (right.cumsum(axis=1) < steps).sum(axis=1).clip(max=3).astype(np.uint8)
@@ -128,11 +128,11 @@ class TestABias:
     @pytest.mark.parametrize(
         ("bias", "words"),
         [
-            ("[0, 1]", "bias has 2 numbers; expected 4, one a class"),
+            ("[0, 1]", "bias has 2 numbers; expected 4, one per class"),
             ("[0, 1, nan, 2]", "option 'bias' got [0, 1, nan, 2]; expected"),
             ("[0, 1, -1e999, 2]", "option 'bias' got"),
             ("[0, 1, 51, 2]", "expected less than or equal to 50"),
-            ("['-inf', '-inf', '-inf', '-inf']", "bias forbids every class"),
+            ("['-inf', '-inf', '-inf', '-inf']", "bias excludes every class"),
             ("1.5", "expected a valid list"),
         ],
     )
@@ -207,16 +207,16 @@ class TestWhatIsLearned:
         whole = [FitBlock(maps, target)]
         parts = [FitBlock(maps[k : k + 7], target[k : k + 7]) for k in range(0, 60, 7)]
         for values in (1 << 23, 9000):
-            one, other = (fit_pixels(b, [1, 2, 3], FLOOR, values=values) for b in (whole, parts))
+            one, other = (fit_pixels(b, [1, 2, 3], FLOOR, max_logs=values) for b in (whole, parts))
             np.testing.assert_array_equal(one.log_maps, other.log_maps)
             np.testing.assert_array_equal(one.weight, other.weight)
         every = fit_pixels(whole, [1, 2, 3], FLOOR)
-        thinned = fit_pixels(whole, [1, 2, 3], FLOOR, values=9000)
+        thinned = fit_pixels(whole, [1, 2, 3], FLOOR, max_logs=9000)
         assert len(thinned.target) < len(every.target) / 2
         np.testing.assert_allclose(
             np.bincount(thinned.target, thinned.weight), np.bincount(every.target, every.weight)
         )
-        np.testing.assert_allclose(best_bias(thinned), best_bias(every), atol=0.7)
+        np.testing.assert_allclose(fit_bias(thinned), fit_bias(every), atol=0.7)
 
 
 class TestFittingAChain:
@@ -237,12 +237,14 @@ class TestFittingAChain:
 
     def test_a_chain_that_has_not_learned_is_refused(self):
         maps, _ = skewed(np.random.default_rng(1), images=2)
-        with pytest.raises(BadSpec, match="step 'class_bias' has not learned; give it held-out"):
+        with pytest.raises(
+            BadSpec, match="step 'class_bias' is not fitted; fit the chain on held-out"
+        ):
             labelled("class_bias", maps)
 
     def test_asks_for_images_where_a_step_before_looks_at_them(self):
         maps, target = skewed(np.random.default_rng(1), images=2)
-        with pytest.raises(BadData, match="'crf' looks at the images; give them with --fit-images"):
+        with pytest.raises(BadData, match="'crf' needs images; give them with --fit-images"):
             learned(maps, target, text="crf(iterations=1)|class_bias")
         learned(maps, target, text="class_bias|crf(iterations=1)")
 
@@ -251,7 +253,7 @@ class TestFittingAChain:
         [
             (lambda t: t[:1], BadLabels, "expected integers of shape (2, 8, 9) as in held out"),
             (lambda t: t.astype(float), BadLabels, "target is float64 of shape (2, 8, 9)"),
-            (lambda t: t + 4, BadLabels, "target holds [4, 5"),
+            (lambda t: t + 4, BadLabels, "target contains [4, 5"),
             (lambda t: t * 0, BadData, "has no scored pixel"),
         ],
     )

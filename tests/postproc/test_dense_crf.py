@@ -1,4 +1,4 @@
-"""The dense CRF: the compiled kernel against its NumPy twin, the exact field and the library."""
+"""The dense CRF: the compiled kernel against NumPy, the exact field and pydensecrf."""
 
 import numpy as np
 import pytest
@@ -9,14 +9,8 @@ from evaluation.core.blocks import map_blocks
 from evaluation.core.errors import BadMaps, BadSpec
 from postproc.dense_crf import cpp_backend, exact
 from postproc.dense_crf.grid import WIDTHS, axes
-from postproc.dense_crf.model import Kernel, Model
-from postproc.steps import STEPS
-
-FLOOR = 2.0**-25
-
-
-def build(spec, classes):
-    return STEPS.build(spec, classes=classes, ignore=0, floor=FLOOR)
+from postproc.dense_crf.model import CrfParams, Kernel
+from tests.postproc.crf_reference import FLOOR, build_crf
 
 
 def scene(seed, classes, size, images=1):
@@ -53,24 +47,24 @@ SHAPES = [
         ", gaussian_compat=0, bilateral_sxy=60, bilateral_srgb=2",
     ],
 )
-def test_the_compiled_kernel_gives_what_its_twin_gives(options, classes, size, quality):
+def test_the_compiled_kernel_equals_the_numpy_reference(options, classes, size, quality):
     maps, image = scene(1, classes, size)
-    ours, twin = (
-        build(f"crf(quality={quality}, backend={backend}{options})", classes).apply(maps, image)
-        for backend in ("ours", "numpy")
+    ours, reference = (
+        build_crf(f"crf(quality={quality}, backend={backend}{options})", classes).apply(maps, image)
+        for backend in ("ours", "reference")
     )
-    np.testing.assert_allclose(ours, twin, atol=1e-4)
+    np.testing.assert_allclose(ours, reference, atol=1e-4)
 
 
 @pytest.mark.parametrize("fill", [0, 128, 255])
-def test_a_constant_image_is_no_special_case(fill):
+def test_a_constant_image_gives_what_the_reference_gives(fill):
     maps, image = scene(2, 4, (11, 19))
     image[:] = fill
-    ours, twin, full = (
-        build(f"crf(backend={backend})", 4).apply(maps, image)
-        for backend in ("ours", "numpy", "exact")
+    ours, reference, full = (
+        build_crf(f"crf(backend={backend})", 4).apply(maps, image)
+        for backend in ("ours", "reference", "exact")
     )
-    np.testing.assert_allclose(ours, twin, atol=1e-4)
+    np.testing.assert_allclose(ours, reference, atol=1e-4)
     np.testing.assert_allclose(ours, full, atol=0.01)
 
 
@@ -78,35 +72,35 @@ def test_maps_of_uint8_quanta_and_of_zeros_stay_maps():
     maps, image = scene(3, 3, (8, 8))
     coarse = np.round(maps * 255).astype(np.float32) / np.float32(255)
     coarse[..., :4] = 0
-    ours, twin = (
-        build(f"crf(backend={backend}, floor=0.002)", 3).apply(coarse, image)
-        for backend in ("ours", "numpy")
+    ours, reference = (
+        build_crf(f"crf(backend={backend}, floor=0.002)", 3).apply(coarse, image)
+        for backend in ("ours", "reference")
     )
     np.testing.assert_allclose(ours.sum(axis=1), 1, atol=1e-5)
-    np.testing.assert_allclose(ours, twin, atol=1e-4)
+    np.testing.assert_allclose(ours, reference, atol=1e-4)
 
 
 class TestMatrix:
     def test_potts_is_a_matrix_with_equal_costs(self):
         maps, image = scene(4, 3, (10, 12))
         costs = (10.0 * (1 - np.eye(3))).tolist()
-        for backend in ("ours", "numpy", "exact"):
-            number = build(f"crf(backend={backend})", 3).apply(maps, image)
-            matrix = build(f"crf(backend={backend}, bilateral_compat={costs})", 3)
+        for backend in ("ours", "reference", "exact"):
+            number = build_crf(f"crf(backend={backend})", 3).apply(maps, image)
+            matrix = build_crf(f"crf(backend={backend}, bilateral_compat={costs})", 3)
             np.testing.assert_allclose(matrix.apply(maps, image), number, atol=1e-4)
 
     @pytest.mark.parametrize("classes", [3, 9])
-    @pytest.mark.parametrize("backend", ["numpy", "pydensecrf"])
-    def test_other_backends_read_it_alike(self, backend, classes):
+    @pytest.mark.parametrize("backend", ["reference", "pydensecrf"])
+    def test_other_backends_read_a_cost_matrix_alike(self, backend, classes):
         maps, image = scene(5, classes, (6, 7))
         drawn = np.random.default_rng(6).uniform(0, 2, (classes, classes))
         costs = (drawn + drawn.T).round(2).tolist()
         options = f"gaussian_compat={costs}, bilateral_compat={costs}, iterations=2"
         ours, other = (
-            build(f"crf(backend={name}, {options})", classes).apply(maps, image)
+            build_crf(f"crf(backend={name}, {options})", classes).apply(maps, image)
             for name in ("ours", backend)
         )
-        np.testing.assert_allclose(ours, other, atol=1e-4 if backend == "numpy" else 0.05)
+        np.testing.assert_allclose(ours, other, atol=1e-4 if backend == "reference" else 0.05)
         assert np.abs(ours - maps).max() > 0.1
 
     @pytest.mark.parametrize(
@@ -117,13 +111,13 @@ class TestMatrix:
             ("[[0, 1, 2], [1, 0, 1], [1, 1, 0]]", "bilateral_compat is not symmetric"),
         ],
     )
-    def test_another_shape_is_refused(self, costs, words):
+    def test_a_cost_matrix_of_another_shape_is_refused(self, costs, words):
         with pytest.raises(BadSpec, match=words):
-            build(f"crf(bilateral_compat={costs})", 3)
+            build_crf(f"crf(bilateral_compat={costs})", 3)
 
 
 class TestExact:
-    def test_is_the_sum_over_all_pairs(self):
+    def test_the_exact_backend_sums_over_all_pairs(self):
         """One iteration by three loops."""
         maps, image = scene(7, 2, (3, 4))
         place = np.indices((3, 4)).reshape(2, -1).T
@@ -139,29 +133,29 @@ class TestExact:
             scale = 1 / np.sqrt(k.sum(axis=1))
             scores += weight * (np.exp(logs) * scale) @ k * scale
         expected = np.exp(scores) / np.exp(scores).sum(axis=0)
-        found = build("crf(backend=exact, iterations=1)", 2).apply(maps, image)
+        found = build_crf("crf(backend=exact, iterations=1)", 2).apply(maps, image)
         np.testing.assert_allclose(found.reshape(2, -1), expected, atol=1e-6)
 
-    def test_is_nearer_to_ours_than_to_the_library(self):
+    def test_ours_is_nearer_to_exact_than_pydensecrf_is(self):
         maps, image = scene(8, 5, (48, 64), images=3)
-        full = build("crf(backend=exact)", 5).apply(maps, image)
+        full = build_crf("crf(backend=exact)", 5).apply(maps, image)
         off = {
-            spec: np.abs(build(f"crf({spec})", 5).apply(maps, image) - full).mean()
+            spec: np.abs(build_crf(f"crf({spec})", 5).apply(maps, image) - full).mean()
             for spec in ("backend=pydensecrf", "quality=default", "quality=high")
         }
         assert off["quality=default"] <= off["backend=pydensecrf"] / 2
         assert off["quality=high"] <= off["backend=pydensecrf"] / 4
 
-    def test_refuses_large_images(self):
+    def test_the_exact_backend_refuses_large_images(self):
         maps = np.full((1, 2, 101, 100), 0.5, dtype=np.float32)
         with pytest.raises(BadMaps, match="maps of 10100 pixels; expected at most 10000"):
-            exact.infer(maps, None, Model(2, (), 1, FLOOR))
+            exact.infer(maps, None, CrfParams(2, (), 1, FLOOR))
 
 
-def test_the_kernel_needs_no_images_for_place_alone():
+def test_the_kernel_on_position_alone_needs_no_images():
     maps, _ = scene(9, 3, (9, 9))
     ours, full = (
-        build(f"crf(bilateral_compat=0, backend={backend})", 3).apply(maps, None)
+        build_crf(f"crf(bilateral_compat=0, backend={backend})", 3).apply(maps, None)
         for backend in ("ours", "exact")
     )
     np.testing.assert_allclose(ours, full, atol=0.02)
@@ -169,25 +163,26 @@ def test_the_kernel_needs_no_images_for_place_alone():
 
 @settings(max_examples=10, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), images=st.integers(1, 4))
-def test_threads_change_nothing(seed, images):
+def test_threads_do_not_change_the_result(seed, images):
     maps, greys = scene(seed, 5, (17, 40), images)
-    step = build("crf", 5)
+    step = build_crf("crf", 5)
     whole = step.apply(maps, greys)
     parts = map_blocks(lambda b: step.apply(maps[b], greys[b]), images, size=1, threads=3)
     np.testing.assert_array_equal(np.concatenate(list(parts)), whole)
 
 
-def test_an_image_that_starts_even_is_not_taken_for_settled():
+def test_probabilities_that_barely_move_at_first_are_not_taken_for_converged():
     """Probabilities that hardly move at first, but each time more than before."""
     maps = np.full((1, 2, 16, 16), 0.5, dtype=np.float32)
     maps[:, 0] += np.float32(1e-6)
     maps[:, 1] -= np.float32(1e-6)
     image = np.full((1, 1, 16, 16), 90, dtype=np.uint8)
-    ours, twin = (
-        build(f"crf(backend={backend})", 2).apply(maps, image) for backend in ("ours", "numpy")
+    ours, reference = (
+        build_crf(f"crf(backend={backend})", 2).apply(maps, image)
+        for backend in ("ours", "reference")
     )
     assert ours[0, 0].min() > 0.99
-    np.testing.assert_allclose(ours, twin, atol=1e-4)
+    np.testing.assert_allclose(ours, reference, atol=1e-4)
 
 
 @pytest.mark.parametrize("quality", WIDTHS)
@@ -207,10 +202,50 @@ def test_taps_make_a_gaussian_of_two_interpolations(sigma, quality):
     assert np.abs(found - expected).max() < 0.19 * expected.max()
 
 
-def test_a_kernel_that_was_not_built_is_told(monkeypatch, tmp_path):
+def test_a_missing_compiled_kernel_is_reported(monkeypatch, tmp_path):
     monkeypatch.setattr(cpp_backend, "LIBRARY", tmp_path / "kernel.so")
-    cpp_backend.load.cache_clear()
+    cpp_backend.load_kernel.cache_clear()
     with pytest.raises(BadSpec, match=r"run `pip install -e \.` in the source folder"):
-        build("crf", 2)
-    assert build("crf(backend=numpy)", 2)
-    cpp_backend.load.cache_clear()
+        build_crf("crf", 2)
+    assert build_crf("crf(backend=pydensecrf)", 2)
+    cpp_backend.load_kernel.cache_clear()
+
+
+BACKENDS = ["ours", "torch", "reference", "pydensecrf", "exact"]
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("iterations", 0),
+        ("gaussian_sxy", -1),
+        ("bilateral_sxy", 0),
+        ("bilateral_srgb", -13),
+        ("bilateral_compat", -1),
+        ("floor", 0),
+        ("quality", "low"),
+        ("backend", "numba"),
+        ("backend", "numpy"),
+    ],
+)
+def test_a_bad_value_is_refused_by_its_options_name(option, value):
+    with pytest.raises(BadSpec, match=option):
+        build_crf(f"crf({option}={value})")
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_zero_weights_change_nothing(backend, channels):
+    rng = np.random.default_rng(0)
+    maps = rng.dirichlet(np.ones(3), (2, 5, 7)).transpose(0, 3, 1, 2).astype(np.float32)
+    images = rng.integers(0, 256, (2, channels, 5, 7), np.uint8)
+    step = build_crf(f"crf(gaussian_compat=0, bilateral_compat=0, backend={backend})")
+    np.testing.assert_allclose(step.apply(maps, images), maps, atol=1e-6)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_all_zero_maps_become_even(backend, channels):
+    images = np.random.default_rng(1).integers(90, 110, (1, channels, 6, 5), np.uint8)
+    found = build_crf(f"crf(backend={backend})").apply(np.zeros((1, 3, 6, 5), np.float32), images)
+    np.testing.assert_allclose(found, 1 / 3, atol=1e-5)

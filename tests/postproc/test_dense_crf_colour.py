@@ -1,4 +1,4 @@
-"""The dense CRF on images in colour: the lattice of colours, the kernel, and its referees."""
+"""The dense CRF on colour images: the lattice of colours, and the kernel against references."""
 
 import numpy as np
 import pytest
@@ -8,15 +8,10 @@ from scipy import ndimage
 
 from postproc.dense_crf import cpp_backend, grid
 from postproc.dense_crf.grid import EDGES, lattice, simplices
-from postproc.dense_crf.model import Kernel, Model
-from postproc.steps import STEPS
+from postproc.dense_crf.model import CrfParams, Kernel
+from tests.postproc.crf_reference import FLOOR, build_crf
 
-FLOOR = 2.0**-25
 WIDE = "bilateral_sxy=5, bilateral_srgb=30, gaussian_sxy=1.2"
-
-
-def build(spec, classes):
-    return STEPS.build(spec, classes=classes, ignore=0, floor=FLOOR)
 
 
 def scene(seed, classes, size, images=1):
@@ -38,73 +33,75 @@ def scene(seed, classes, size, images=1):
     [(2, (1, 1)), (3, (1, 7)), (5, (13, 21)), (8, (9, 33)), (9, (12, 17)), (255, (5, 6))],
 )
 @pytest.mark.parametrize("options", ["", "gaussian_compat=0, bilateral_sxy=60", WIDE])
-def test_the_compiled_kernel_gives_what_its_twin_gives(
+def test_the_compiled_kernel_equals_the_numpy_reference(
     options, classes, size, quality, monkeypatch
 ):
-    monkeypatch.setattr(cpp_backend, "MOST_CELLS", 1000)
+    monkeypatch.setattr(cpp_backend, "MAX_CELLS", 1000)
     maps, images = scene(1, classes, size, 2)
-    ours, twin = (
-        build(f"crf(quality={quality}, backend={backend}, {options})", classes).apply(maps, images)
-        for backend in ("ours", "numpy")
+    ours, reference = (
+        build_crf(f"crf(quality={quality}, backend={backend}, {options})", classes).apply(
+            maps, images
+        )
+        for backend in ("ours", "reference")
     )
-    np.testing.assert_allclose(ours, twin, atol=1e-4)
+    np.testing.assert_allclose(ours, reference, atol=1e-4)
 
 
-def test_is_nearer_to_exact_than_the_library(monkeypatch):
-    monkeypatch.setattr(cpp_backend, "MOST_CELLS", 1000)
+def test_ours_is_nearer_to_exact_than_pydensecrf_is(monkeypatch):
+    monkeypatch.setattr(cpp_backend, "MAX_CELLS", 1000)
     maps, _ = scene(2, 5, (32, 48), images=2)
     rng = np.random.default_rng(2)
     drawn = ndimage.gaussian_filter(rng.normal(0, 1, (2, 3, 32, 48)), 5, axes=(2, 3))
     colours = 128 + 45 * drawn / drawn.std() + rng.normal(0, 4, drawn.shape)
     images = colours.clip(0, 255).astype(np.uint8)
-    full = build("crf(backend=exact)", 5).apply(maps, images)
+    full = build_crf("crf(backend=exact)", 5).apply(maps, images)
     off = {
-        spec: np.abs(build(f"crf({spec})", 5).apply(maps, images) - full).mean()
+        spec: np.abs(build_crf(f"crf({spec})", 5).apply(maps, images) - full).mean()
         for spec in ("backend=pydensecrf", "quality=default", "quality=high")
     }
     assert off["quality=default"] < 0.8 * off["backend=pydensecrf"]
     assert off["quality=high"] < 0.4 * off["backend=pydensecrf"]
 
 
-def test_grey_and_coloured_images_of_a_block_go_their_own_ways():
+def test_grey_and_colour_images_of_a_block_are_processed_apart():
     maps, images = scene(3, 3, (12, 14), 3)
     images[[0, 2]] = images[[0, 2], :1]
-    together = build("crf", 3).apply(maps, images)
-    np.testing.assert_array_equal(together[[0, 2]], build("crf", 3).apply(maps, images)[[0, 2]])
+    together = build_crf("crf", 3).apply(maps, images)
+    np.testing.assert_array_equal(together[[0, 2]], build_crf("crf", 3).apply(maps, images)[[0, 2]])
     np.testing.assert_array_equal(
-        together[[0, 2]], build("crf", 3).apply(maps[[0, 2]], images[[0, 2], :1])
+        together[[0, 2]], build_crf("crf", 3).apply(maps[[0, 2]], images[[0, 2], :1])
     )
-    np.testing.assert_array_equal(together[1:2], build("crf", 3).apply(maps[1:2], images[1:2]))
+    np.testing.assert_array_equal(together[1:2], build_crf("crf", 3).apply(maps[1:2], images[1:2]))
 
 
-def test_too_many_colours_go_to_the_library():
+def test_images_of_too_many_colours_go_to_pydensecrf():
     maps, images = scene(4, 3, (24, 30), 2)
     images[1] = np.random.default_rng(5).integers(0, 256, images[1].shape)
     few = "bilateral_sxy=8, bilateral_srgb=12"
     kernel = Kernel(8.0, -10 * np.eye(3, dtype=np.float32), srgb=12.0)
-    _, done = cpp_backend.infer(maps, images, Model(3, (kernel,), 2, FLOOR), "default")
+    _, done = cpp_backend.infer(maps, images, CrfParams(3, (kernel,), 2, FLOOR), "default")
     assert done.tolist() == [True, False]
-    ours = build(f"crf({few})", 3).apply(maps, images)
-    library = build(f"crf({few}, backend=pydensecrf)", 3).apply(maps, images)
+    ours = build_crf(f"crf({few})", 3).apply(maps, images)
+    library = build_crf(f"crf({few}, backend=pydensecrf)", 3).apply(maps, images)
     np.testing.assert_array_equal(ours[1], library[1])
     assert np.abs(ours[0] - library[0]).max() > 0
 
 
-def test_a_matrix_is_read_as_the_twin_reads_it():
+def test_a_matrix_is_read_as_the_reference_reads_it():
     maps, images = scene(6, 3, (10, 12))
     costs = "[[0, 1, 5], [1, 0, 2], [5, 2, 1]]"
-    ours, twin = (
-        build(f"crf(backend={backend}, bilateral_compat={costs})", 3).apply(maps, images)
-        for backend in ("ours", "numpy")
+    ours, reference = (
+        build_crf(f"crf(backend={backend}, bilateral_compat={costs})", 3).apply(maps, images)
+        for backend in ("ours", "reference")
     )
-    np.testing.assert_allclose(ours, twin, atol=1e-4)
+    np.testing.assert_allclose(ours, reference, atol=1e-4)
 
 
-def test_images_of_one_colour_are_no_special_case():
+def test_images_of_one_colour_are_near_exact():
     maps, images = scene(7, 4, (11, 19))
     images[:] = np.array([255, 0, 90], np.uint8)[:, None, None]
     ours, full = (
-        build(f"crf(backend={backend})", 4).apply(maps, images) for backend in ("ours", "exact")
+        build_crf(f"crf(backend={backend})", 4).apply(maps, images) for backend in ("ours", "exact")
     )
     np.testing.assert_allclose(ours, full, atol=0.01)
 
@@ -144,9 +141,9 @@ class TestLattice:
         assert np.abs(received - expected).mean() < most / 3
 
 
-@pytest.mark.parametrize("quality", grid.BESIDE_COLOURS)
+@pytest.mark.parametrize("quality", grid.POSITION_WITH_COLOUR)
 def test_blocks_equal_their_images_one_by_one(quality):
     maps, images = scene(9, 3, (12, 14), 4)
-    step = build(f"crf(quality={quality})", 3)
+    step = build_crf(f"crf(quality={quality})", 3)
     alone = [step.apply(maps[i : i + 1], images[i : i + 1]) for i in range(4)]
     np.testing.assert_array_equal(np.concatenate(alone), step.apply(maps, images))

@@ -3,13 +3,7 @@
 import numpy as np
 import pytest
 
-from postproc.steps import STEPS
-
-FLOOR = 2.0**-25
-
-
-def build(spec, classes):
-    return STEPS.build(spec, classes=classes, ignore=0, floor=FLOOR)
+from tests.postproc.crf_reference import build_crf
 
 
 def scene(seed, classes, size, images):
@@ -31,32 +25,34 @@ def scene(seed, classes, size, images):
 @pytest.mark.parametrize(
     "options", ["", "bilateral_compat=0", "gaussian_compat=0, bilateral_srgb=40"]
 )
-def test_gives_what_the_twin_gives(options, classes, size, images, quality):
+def test_torch_equals_the_numpy_reference(options, classes, size, images, quality):
     maps, greys = scene(1, classes, size, images)
-    found, twin = (
-        build(f"crf(backend={backend}, quality={quality}, {options})", classes).apply(maps, greys)
-        for backend in ("torch", "numpy")
+    found, reference = (
+        build_crf(f"crf(backend={backend}, quality={quality}, {options})", classes).apply(
+            maps, greys
+        )
+        for backend in ("torch", "reference")
     )
-    np.testing.assert_allclose(found, twin, atol=1e-4)
+    np.testing.assert_allclose(found, reference, atol=1e-4)
 
 
 def test_is_near_exact():
     maps, greys = scene(2, 4, (30, 40), 2)
     found, full, library = (
-        build(f"crf(backend={backend})", 4).apply(maps, greys)
+        build_crf(f"crf(backend={backend})", 4).apply(maps, greys)
         for backend in ("torch", "exact", "pydensecrf")
     )
     assert np.abs(found - full).mean() < np.abs(library - full).mean() / 2
 
 
-def test_a_matrix_is_read_as_the_twin_reads_it():
+def test_a_matrix_is_read_as_the_reference_reads_it():
     maps, greys = scene(3, 3, (9, 12), 2)
     costs = "[[0, 1, 5], [1, 0, 2], [5, 2, 1]]"
-    found, twin = (
-        build(f"crf(backend={backend}, gaussian_compat={costs})", 3).apply(maps, greys)
-        for backend in ("torch", "numpy")
+    found, reference = (
+        build_crf(f"crf(backend={backend}, gaussian_compat={costs})", 3).apply(maps, greys)
+        for backend in ("torch", "reference")
     )
-    np.testing.assert_allclose(found, twin, atol=1e-4)
+    np.testing.assert_allclose(found, reference, atol=1e-4)
 
 
 def test_images_in_colour_go_through_the_compiled_kernel():
@@ -64,6 +60,6 @@ def test_images_in_colour_go_through_the_compiled_kernel():
     images = greys.repeat(3, axis=1)
     images[:, 0] //= 2
     found, ours = (
-        build(f"crf(backend={backend})", 3).apply(maps, images) for backend in ("torch", "ours")
+        build_crf(f"crf(backend={backend})", 3).apply(maps, images) for backend in ("torch", "ours")
     )
     np.testing.assert_array_equal(found, ours)

@@ -75,7 +75,7 @@ def build(spec, classes):
 def with_law(law):
     """List the specs that keep a law; those that turn maps to labels have no second time."""
     kept = [spec for name, spec in ALL if law in LAWS[name]]
-    return [spec for spec in kept if build(spec, 3).takes == build(spec, 3).gives]
+    return [spec for spec in kept if build(spec, 3).input == build(spec, 3).output]
 
 
 def some_maps(rng, shape):
@@ -98,15 +98,15 @@ def some_labels(rng, shape):
 
 def some_input(step, seed, shape):
     rng = np.random.default_rng(seed)
-    values = (some_maps if step.takes == "maps" else some_labels)(rng, shape)
+    values = (some_maps if step.input == "maps" else some_labels)(rng, shape)
     channels = int(rng.choice([1, 3]))
     images = rng.integers(0, 256, (shape[0], channels, *shape[2:]), dtype=np.uint8)
     return values, images
 
 
 def assert_sound(step, values, result):
-    classes = values.shape[1] if step.takes == "maps" else None
-    if step.gives == "maps":
+    classes = values.shape[1] if step.input == "maps" else None
+    if step.output == "maps":
         assert result.dtype == np.float32
         assert result.shape == values.shape
         assert result.min() >= 0
@@ -149,8 +149,8 @@ class TestEveryStep:
         labels = np.full((shape[0], *shape[2:]), label, dtype=np.uint8)
         maps = np.moveaxis(np.eye(shape[1], dtype=np.float32)[labels], -1, 1)
         same = {"maps": maps, "labels": labels}
-        result = step.apply(same[step.takes], images)
-        np.testing.assert_allclose(result, same[step.gives], atol=1e-5)
+        result = step.apply(same[step.input], images)
+        np.testing.assert_allclose(result, same[step.output], atol=1e-5)
 
     @pytest.mark.parametrize("classes", [2, 255])
     def test_works_on_any_number_of_classes(self, spec, classes):
@@ -169,7 +169,7 @@ class TestEveryStep:
     def test_gives_no_label_that_was_not_there(self, spec):
         step = build(spec, 5)
         values, images = some_input(step, 5, (2, 3, 6, 5))
-        if step.takes == "labels":
+        if step.input == "labels":
             values = np.where(values == 1, np.uint8(4), values)
             assert 1 not in step.apply(values, images)
 
@@ -177,8 +177,8 @@ class TestEveryStep:
 @pytest.mark.parametrize(("name", "spec"), ALL)
 def test_a_step_says_of_itself_that_a_second_time_changes_nothing(name, spec):
     step = build(spec, 3)
-    kept = "idempotent" in LAWS[name] and step.takes == step.gives
-    assert (step.again == "nothing") == kept
+    kept = "idempotent" in LAWS[name] and step.input == step.output
+    assert (step.when_repeated == "redundant") == kept
 
 
 @pytest.mark.parametrize("spec", with_law("idempotent"))
@@ -200,7 +200,7 @@ AWKWARD = {
 
 
 @pytest.mark.parametrize("awkward", AWKWARD)
-@pytest.mark.parametrize("spec", [spec for _, spec in ALL if build(spec, 5).takes == "maps"])
+@pytest.mark.parametrize("spec", [spec for _, spec in ALL if build(spec, 5).input == "maps"])
 def test_maps_that_sum_to_nothing_or_almost_to_one_give_finite_ones(spec, awkward):
     maps, images = some_input(build(spec, 5), 11, (2, 5, 9, 7))
     result = build(spec, 5).apply(AWKWARD[awkward](maps).astype(np.float32), images)

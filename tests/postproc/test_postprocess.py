@@ -43,7 +43,7 @@ def test_blocks_give_what_the_chain_gives_at_once(maps, images, text, threads):
     np.testing.assert_array_equal(collected(blocks), chain(text)(maps, images))
 
 
-def test_reads_no_further_than_it_is_asked_to(maps):
+def test_no_more_blocks_are_read_than_are_consumed(maps):
     read = []
 
     def reader(block):
@@ -55,7 +55,7 @@ def test_reads_no_further_than_it_is_asked_to(maps):
     assert len(read) <= 3
 
 
-def test_missing_images_are_told_before_anything_is_read():
+def test_missing_images_are_refused_before_anything_is_read():
     def reader(block):
         raise AssertionError
 
@@ -63,7 +63,7 @@ def test_missing_images_are_told_before_anything_is_read():
         postprocess(reader, IMAGES, chain("crf"))
 
 
-def test_another_number_of_images_is_told_before_anything_is_read(images):
+def test_another_number_of_images_is_refused_before_anything_is_read(images):
     def reader(block):
         raise AssertionError
 
@@ -81,7 +81,7 @@ def test_images_that_no_step_needs_are_not_read(maps):
 
 
 @pytest.mark.parametrize("strange", [np.nan, np.inf])
-def test_what_is_no_number_is_told_by_its_image(maps, strange):
+def test_values_that_are_not_finite_are_reported_with_their_image(maps, strange):
     maps[70, 1, 2, 3] = strange
     with pytest.raises(BadMaps, match="NaN or infinite values in image 70; expected prob"):
         list(postprocess(maps.__getitem__, IMAGES, chain("")))

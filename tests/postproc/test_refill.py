@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from evaluation.core.arrays import argmax
 from evaluation.core.errors import BadSpec
-from postproc.regions import Regions, majority_label
+from postproc.regions import Regions, fill_with_majority
 from postproc.steps import STEPS
 
 CLASSES = 4
@@ -146,15 +146,15 @@ def test_a_gap_takes_the_most_frequent_label_beside_it(seed, rows, cols):
                     votes[labels[0, r, c]] += 1
         if votes.any():
             expected[gaps == gap] = votes.argmax()
-    np.testing.assert_array_equal(majority_label(labels, missing)[0], expected)
+    np.testing.assert_array_equal(fill_with_majority(labels, missing)[0], expected)
 
 
 @pytest.mark.parametrize("name", ["remove_small", "keep_largest"])
 @pytest.mark.parametrize("refill", ["neighbour", "majority", "next_best"])
 def test_only_next_best_takes_maps(name, refill):
     step = build(f"{name}(refill={refill})")
-    assert step.takes == ("maps" if refill == "next_best" else "labels")
-    assert step.gives == "labels"
+    assert step.input == ("maps" if refill == "next_best" else "labels")
+    assert step.output == "labels"
 
 
 @pytest.mark.parametrize("classes", [2, 255])
@@ -168,7 +168,10 @@ def test_regions_of_any_number_of_labels_are_found_at_once(classes):
 @pytest.mark.parametrize(
     ("spec", "words"),
     [
-        ("remove_small(min_area_px=[9, 9])", "min_area_px has 2 numbers; expected 4, one a class"),
+        (
+            "remove_small(min_area_px=[9, 9])",
+            "min_area_px has 2 numbers; expected 4, one per class",
+        ),
         ("remove_small(min_area_px=[9, 9, 0, 9])", "option 'min_area_px' got [9, 9, 0, 9]"),
         ("remove_small(min_area_px=-5)", "option 'min_area_px' got -5"),
         ("remove_small(refill=nearest)", "expected 'neighbour', 'majority' or 'next_best'"),

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evaluation.core.errors import BadSpec
-from postproc.regions import Regions, nearest_label
+from postproc.regions import Regions, fill_with_nearest
 from postproc.steps import STEPS
 
 SIDES = [(-1, 0), (1, 0), (0, -1), (0, 1)]
@@ -205,7 +205,7 @@ def test_the_nearest_label_is_of_the_same_image():
     labels = np.array([[[1, 0]], [[0, 0]], [[0, 2]]], dtype=np.uint8)
     missing = labels == 0
     expected = [[[1, 1]], [[0, 0]], [[2, 2]]]
-    np.testing.assert_array_equal(nearest_label(labels, missing), expected)
+    np.testing.assert_array_equal(fill_with_nearest(labels, missing), expected)
 
 
 def test_the_largest_window_does_not_overflow_its_counts():

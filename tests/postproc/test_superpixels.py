@@ -6,7 +6,7 @@ import pytest
 from evaluation.core.arrays import argmax
 from evaluation.core.errors import BadSpec
 from postproc.steps import STEPS
-from postproc.steps.superpixel_vote import averaged, superpixels
+from postproc.steps.superpixel_vote import average_over, superpixels
 
 OPTIONS = {"size_px": 8, "compactness": 20.0, "iterations": 5}
 
@@ -97,8 +97,8 @@ def test_a_pixel_gets_the_mean_of_its_superpixel():
     maps = np.arange(12, dtype=np.float32).reshape(1, 2, 2, 3)
     first, second = 0.5, (2 + 3 + 4 + 5) / 4
     expected = np.array([[[first, first, second], [second] * 3]])
-    np.testing.assert_allclose(averaged(maps, owners, 3)[:, 0], expected)
-    np.testing.assert_allclose(averaged(maps, owners, 3)[:, 1], expected + 6)
+    np.testing.assert_allclose(average_over(maps, owners, 3)[:, 0], expected)
+    np.testing.assert_allclose(average_over(maps, owners, 3)[:, 1], expected + 6)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Bad files through every verb that reads: refused in one line, in little memory, with no trace."""
+"""Bad files through every command that reads: refused in one line, with no trace left."""
 
 import json
 import os
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
-    """Run all cases in one process, where no type checks of the tests speak first."""
+    """Run all cases in one process, without the type checks of the tests."""
     folder = tmp_path_factory.mktemp("corpus")
     subprocess.run(
         [sys.executable, "-m", "tests.untrusted.corpus", str(folder)],
@@ -36,17 +36,17 @@ def test_the_corpus_is_large_and_names_each_case_once(results):
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_bad_file_is_refused_in_one_line_and_leaves_no_trace(results, name):
-    found = results[name]
-    assert found["code"] == 2, found["said"]
-    assert len(found["said"].splitlines()) == 1
-    assert found["said"].startswith("ens: ")
-    assert found["expected"] in found["said"]
-    assert found["written"] == []
+    result = results[name]
+    assert result["code"] == 2, result["stderr"]
+    assert len(result["stderr"].splitlines()) == 1
+    assert result["stderr"].startswith("ens: ")
+    assert result["expected"] in result["stderr"]
+    assert result["written"] == []
 
 
-def test_all_of_it_takes_less_than_a_gigabyte(results):
-    assert max(found["peak_mb"] for found in results.values()) < PEAK_MB
+def test_the_whole_corpus_takes_less_than_a_gigabyte(results):
+    assert max(result["peak_mb"] for result in results.values()) < PEAK_MB
 
 
-def test_nothing_in_it_was_run(results, tmp_path_factory):
+def test_no_case_of_the_corpus_runs_code(results, tmp_path_factory):
     assert not list(tmp_path_factory.getbasetemp().rglob("pwned"))

@@ -22,7 +22,7 @@ from members.recipe import Recipe, read_member
 from postproc.chain import parse_chain
 from postproc.steps import STEPS
 
-LONGEST = 3000
+MAX_LENGTH = 3000
 law = settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
@@ -40,11 +40,11 @@ OPTIONS = sorted(
 PLAIN = st.one_of(
     st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=8), st.dates()
 )
-ODD = st.sampled_from(
+MALFORMED = st.sampled_from(
     ["0x" + "f" * 5000, "9" * 5000, "{[1]: 2}", "{**a}", "b'x'", "1j", "...", "1e999", "a.b", "-a",
      "'\\d'", "\ud800", "lambda: 1", "[" * 99 + "]" * 99, "-" * 3000 + "1", "+".join("a" * 2000)]
 )  # fmt: skip
-VALUES = st.one_of(PLAIN.map(repr), ODD, st.sampled_from(NAMES))
+VALUES = st.one_of(PLAIN.map(repr), MALFORMED, st.sampled_from(NAMES))
 DOCUMENTS = st.recursive(
     PLAIN, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(PLAIN, inner, max_size=3),
     max_leaves=8,
@@ -59,13 +59,13 @@ def specs(draw):
 
 
 def is_read_or_refused(read, *arguments):
-    """Tell whether what reads ends well or with one short line; any other error comes through."""
-    said = refusal(read, *arguments)
-    return len(said.splitlines()) == 1 and len(said) < LONGEST
+    """Whether reading succeeds or fails with one short line; any other error is raised."""
+    message = refusal(read, *arguments)
+    return len(message.splitlines()) == 1 and len(message) < MAX_LENGTH
 
 
 def refusal(read, *arguments):
-    """Return what is said, or that it was read."""
+    """Return the error message, or `read`."""
     try:
         read(*arguments)
     except EnsError as error:
@@ -89,7 +89,7 @@ def refusal(read, *arguments):
     ],
     ids=["spec", "sum", "strategy", "chain", "loss", "architecture", "member", "recipe"],
 )
-def test_a_spec(read, text):
+def test_a_spec_is_read_or_refused(read, text):
     assert is_read_or_refused(read, text)
 
 
@@ -99,7 +99,7 @@ def test_a_spec(read, text):
         st.sampled_from([*Experiment.model_fields, "more"]), DOCUMENTS, max_size=4
     )
 )
-def test_an_experiment_file_of_any_values(tmp_path, document):
+def test_an_experiment_file_of_any_values_is_read_or_refused(tmp_path, document):
     path = tmp_path / "a.yaml"
     path.write_text(yaml.safe_dump(document), encoding="utf-8")
     assert is_read_or_refused(lambda: read_experiment(path).resolved())
@@ -107,7 +107,7 @@ def test_an_experiment_file_of_any_values(tmp_path, document):
 
 @law
 @given(text=st.text(max_size=60) | st.text("[]{}:-!&*'\"#|>%@ \n\tab01.", max_size=60))
-def test_an_experiment_file_of_any_text(tmp_path, text):
+def test_an_experiment_file_of_any_text_is_read_or_refused(tmp_path, text):
     path = tmp_path / "a.yaml"
     path.write_bytes(text.encode("utf-8", "surrogatepass"))
     assert is_read_or_refused(read_experiment, path)
@@ -116,12 +116,12 @@ def test_an_experiment_file_of_any_text(tmp_path, text):
 
 @law
 @given(
-    shape=st.lists(st.integers(-2, 1 << 62), max_size=4).map(tuple).map(str) | ODD,
+    shape=st.lists(st.integers(-2, 1 << 62), max_size=4).map(tuple).map(str) | MALFORMED,
     kind=st.sampled_from(["|u1", "<f4", ">i8", "|O", "<U9", "|S0", "<M8[s]", "V3"]) | st.text(),
     order=st.sampled_from(["True", "False", "None", "2"]),
     version=st.sampled_from([1, 2, 3, 9]),
 )
-def test_the_header_of_an_array(tmp_path, shape, kind, order, version):
+def test_the_header_of_an_array_is_read_or_refused(tmp_path, shape, kind, order, version):
     text = f"{{'descr': {kind!r}, 'fortran_order': {order}, 'shape': {shape}}}\n"
     head = text.encode("utf-8", "surrogatepass")
     length = struct.pack("<H" if version == 1 else "<I", len(head) & 0xFFFF)
@@ -130,12 +130,12 @@ def test_the_header_of_an_array(tmp_path, shape, kind, order, version):
 
 
 @law
-@given(place=st.integers(0), value=st.integers(0, 255))
-def test_an_archive_with_any_byte_changed(tmp_path, place, value):
+@given(position=st.integers(0), value=st.integers(0, 255))
+def test_an_archive_with_any_byte_changed_is_read_or_refused(tmp_path, position, value):
     path = tmp_path / "a.npz"
     np.savez_compressed(path, images=np.arange(6), masks=np.zeros((2, 3)))
     whole = bytearray(path.read_bytes())
-    whole[place % len(whole)] = value
+    whole[position % len(whole)] = value
     path.write_bytes(whole)
     assert is_read_or_refused(array_names, path)
     assert is_read_or_refused(open_array, path, "images")

@@ -1,1 +1,1 @@
-"""."""
+"""What a run's members are worth, cost, and disagree about."""

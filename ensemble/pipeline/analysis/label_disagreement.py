@@ -1,101 +1,119 @@
-"""Find training images whose masks contradict the models that did not see them."""
+"""Find training images whose masks contradict the models that were not trained on them."""
 
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ensemble.pipeline.candidates.fuse import Reader
 from ensemble.pipeline.data.clean import check_new
-from ensemble.pipeline.run.open_run import OOF, RunMembers
+from ensemble.pipeline.run.open_run import OOF, Reader, RunMembers
 from evaluation.core.arrays import argmax
 from evaluation.core.blocks import map_blocks
-from evaluation.core.errors import BadMaps, BadRun, LeakageError
+from evaluation.core.errors import BadRun, LeakageError
 from evaluation.core.files import atomic_file
 from evaluation.core.run_folder import Run
 from evaluation.core.types import Array, Map
+from evaluation.formatting import format_columns
 from members.data.contact_sheet import write_sheet
 from members.data.dataset import DataSet
 from members.data.label_disagreement import (
     Disagreement,
-    among_scored,
+    concat_blocks,
     disagreement,
-    joined,
+    scored_probabilities,
 )
+from members.maps import check_same_images
 
 ALL = "all"
+MEASURE = "mean probability of other classes than the mask's on scored pixels"
 
-Document = dict[str, Any]
+
+@dataclass(frozen=True)
+class DisagreementRow:
+    """An image whose mask contradicts the maps; its log-loss is in nats.
+
+    `share` is that of the scored pixels where the likeliest class is not the mask's; `confusion`
+    the most frequent (mask, prediction) that differ, by name, None if all agree.
+    """
+
+    id: str
+    group: str | None
+    score: float
+    log_loss: float
+    share: float
+    pixels: int
+    confusion: list[str] | None
+
+
+@dataclass(frozen=True)
+class DisagreementReport:
+    """The images with the strongest contradictions, in order."""
+
+    measure: str
+    members: list[str]
+    images: int
+    top: list[DisagreementRow]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+        return asdict(self)
 
 
 def find_disagreements(
     run: Run, *, member: str = ALL, count: int, out: Path | None, sheet: Path | None
-) -> Document:
+) -> DisagreementReport:
     """Rank the training images by how strongly out-of-fold maps contradict their masks.
-
-    Ranked by the mean probability that classes other than the mask's get on scored pixels. The maps
-    are those of one member, or the mean over all members.
 
     Args:
         run: the experiment folder.
-        member: of it, or `all`.
-        count: how many images to list.
-        out: a file for their ids, one a line; None for none.
-        sheet: a PNG of image, mask and prediction; None for none.
-
-    Returns:
-        `measure`, `members`, `images` looked at, and the `top` images in order.
+        member: whose maps; `all` for the mean over all members.
+        count: number of images to list.
+        out: a new file for their ids, one per line.
+        sheet: a new PNG of image, mask and prediction.
 
     Raises:
         BadRun: no out-of-fold maps.
-        Leak: maps of a model that was trained on the image, or that does not say.
+        LeakageError: maps of a model that was trained on the images, or does not declare on which.
         BadSpec: a file to write that exists.
     """
     if out is not None:
         check_new(run.path, "--out", out, out.suffix)
     if sheet is not None:
         check_new(run.path, "--sheet", sheet, ".png")
-    names, readers = _opened(RunMembers.of(run), member)
+    names, readers = _open(RunMembers.of(run), member)
     data = DataSet.load(run.data(OOF))
     _check(names, readers, data)
-    found = _measured(readers, data)
-    order = np.argsort(-found.score, kind="stable")  # NaN, nothing to score, comes last
-    places = order[: min(count, int((found.pixels > 0).sum()))]
+    measured = _measure(readers, data)
+    order = np.argsort(-measured.score, kind="stable")  # NaN, without scored pixels, comes last
+    indices = order[: min(count, int((measured.pixels > 0).sum()))]
+    rows = [_row(measured, data, int(index)) for index in indices]
     if out is not None:
         with atomic_file(out) as partial:
-            partial.write_text("".join(f"{data.ids[place]}\n" for place in places), "utf-8")
-    listed = [_entry(found, data, int(place)) for place in places]
+            partial.write_text("".join(f"{row.id}\n" for row in rows), "utf-8")
     if sheet is not None:
-        _write_sheet(sheet, readers, data, places, listed)
-    return {
-        "measure": "mean probability of other classes than the mask's on scored pixels",
-        "members": list(names),
-        "images": len(data),
-        "top": listed,
-    }
+        _write_sheet(sheet, readers, data, indices, rows)
+    return DisagreementReport(MEASURE, list(names), len(data), rows)
 
 
-def as_text(document: Document) -> str:
-    """Write the document of `find_disagreements` for people."""
-    listed = document["top"]
-    width = max([len("id"), *(len(entry["id"]) for entry in listed)])
-    group = max([len("group"), *(len(entry["group"] or "") for entry in listed)])
-    lines = [
-        f"{document['images']} images, out-of-fold maps of {', '.join(document['members'])}",
-        f"score: {document['measure']}",
-        f"{'id':{width}}  {'group':{group}}  score  log-loss  wrong  pixels  main confusion",
-    ]
-    for entry in listed:
-        confused = " -> ".join(entry["confusion"] or ["none"])
-        lines.append(
-            f"{entry['id']:{width}}  {entry['group'] or '':{group}}  {entry['score']:.3f}"
-            f"  {entry['log_loss']:8.2f}  {entry['share']:5.0%}  {entry['pixels']:6d}  {confused}"
-        )
-    return "\n".join(lines)
+def format_disagreements(report: DisagreementReport) -> str:
+    """Format the images as a table."""
+    cells = [["id", "group", "score", "log-loss", "wrong", "pixels", "main confusion"]]
+    for row in report.top:
+        confusion = " -> ".join(row.confusion or ["none"])
+        numbers = [f"{row.score:.3f}", f"{row.log_loss:.2f}", f"{row.share:.0%}", f"{row.pixels}"]
+        cells.append([row.id, row.group or "", *numbers, confusion])
+    return "\n".join(
+        [
+            f"{report.images} images, out-of-fold maps of {', '.join(report.members)}",
+            f"score: {report.measure}",
+            *format_columns(cells, left=2),
+        ]
+    )
 
 
-def _opened(sources: RunMembers, member: str) -> tuple[list[str], list[Reader]]:
+def _open(sources: RunMembers, member: str) -> tuple[list[str], list[Reader]]:
     names = [member]
     if member == ALL:
         names = [name for name in sources.names() if OOF in sources.splits(name)]
@@ -107,19 +125,16 @@ def _opened(sources: RunMembers, member: str) -> tuple[list[str], list[Reader]]:
 
 
 def _check(names: Sequence[str], readers: Sequence[Reader], data: DataSet) -> None:
+    hint = "expected out-of-fold maps; choose another --member"
     for name, reader in zip(names, readers, strict=True):
-        if reader.ids != data.ids:
-            raise BadMaps(f"{name!r} has maps of other images than {OOF}; predict again")
-        saw = reader.saw()
+        check_same_images(reader.ids, data.ids, member=name, split=OOF)
+        saw = reader.trained_on_mask()
         if saw is None:
-            raise LeakageError(
-                f"{name!r} does not say which images it was trained on; expected out-of-fold"
-                " maps; choose another --member"
-            )
+            raise LeakageError(f"{name!r} does not declare its training images; {hint}")
         if saw.any():
             raise LeakageError(
                 f"{name!r} was trained on {int(saw.sum())} of these images and agrees with their"
-                " masks; expected out-of-fold maps; choose another --member"
+                f" masks; {hint}"
             )
 
 
@@ -130,38 +145,39 @@ def _mean_map(readers: Sequence[Reader], images: slice) -> Map:
     return total / np.float32(len(readers))
 
 
-def _measured(readers: Sequence[Reader], data: DataSet) -> Disagreement:
+def _measure(readers: Sequence[Reader], data: DataSet) -> Disagreement:
     masks, floor = data.target(), max(reader.floor for reader in readers)
 
-    def measured(block: slice) -> Disagreement:
-        maps, part = _mean_map(readers, block), np.asarray(masks[block])
-        return disagreement(maps, part, classes=data.classes, floor=floor)
+    def measure(block: slice) -> Disagreement:
+        maps = _mean_map(readers, block)
+        return disagreement(maps, np.asarray(masks[block]), classes=data.classes, floor=floor)
 
-    return joined(list(map_blocks(measured, len(data))))
+    return concat_blocks(list(map_blocks(measure, len(data))))
 
 
-def _entry(found: Disagreement, data: DataSet, place: int) -> Document:
-    confused = found.main_confusion(place)
-    return {
-        "id": data.ids[place],
-        "group": None if data.groups is None else str(data.groups[place]),
-        "score": float(found.score[place]),
-        "log_loss": float(found.log_loss[place]),
-        "share": float(found.share[place]),
-        "pixels": int(found.pixels[place]),
-        "confusion": confused and [data.classes.names[label] for label in confused],
-    }
+def _row(measured: Disagreement, data: DataSet, index: int) -> DisagreementRow:
+    confused = measured.main_confusion(index)
+    return DisagreementRow(
+        id=data.ids[index],
+        group=None if data.groups is None else str(data.groups[index]),
+        score=float(measured.score[index]),
+        log_loss=float(measured.log_loss[index]),
+        share=float(measured.share[index]),
+        pixels=int(measured.pixels[index]),
+        confusion=None if confused is None else [data.classes.names[label] for label in confused],
+    )
 
 
 def _write_sheet(
-    path: Path, readers: Sequence[Reader], data: DataSet, places: Array, listed: list[Document]
+    path: Path,
+    readers: Sequence[Reader],
+    data: DataSet,
+    indices: Array,
+    rows: list[DisagreementRow],
 ) -> None:
-    maps = [_mean_map(readers, slice(int(place), int(place) + 1)) for place in places]
-    pred = argmax(among_scored(np.concatenate(maps), data.classes))
-    captions = [
-        f"{entry['id']}: {entry['score']:.2f}, {' -> '.join(entry['confusion'] or [])}"
-        for entry in listed
-    ]
-    columns = {"mask": np.asarray(data.target()[places]), "pred": pred}
-    images = np.asarray(data.images[places])
+    maps = [_mean_map(readers, slice(int(index), int(index) + 1)) for index in indices]
+    pred = argmax(scored_probabilities(np.concatenate(maps), data.classes))
+    captions = [f"{row.id}: {row.score:.2f}, {' -> '.join(row.confusion or [])}" for row in rows]
+    columns = {"mask": np.asarray(data.target()[indices]), "pred": pred}
+    images = np.asarray(data.images[indices])
     write_sheet(path, images, columns, classes=data.classes, captions=captions)

@@ -1,4 +1,4 @@
-"""How long a training step, a prediction, a chain and a block on disk take here, by trying."""
+"""Measured time of a training step, a prediction, a chain and a store, for the plan of a run."""
 
 import tempfile
 import time
@@ -28,64 +28,54 @@ from members.trainers.loop import TrainingTask
 from postproc.chain import Chain
 from postproc.fit_chain import fit_chain
 
-TRIED_IMAGES = 4
-BINARY = 2
-AFFORDED_SECONDS = 1.0
+TRIED_IMAGES, STORED_IMAGES = 4, 64
+MAX_SECONDS = 1.0
+"""A step at the recipe's own batch size is measured if it should take less."""
+
 STATE_COPIES = 5
 """Weights, their gradients, two moments of the optimiser, and the best weights so far."""
 
 
 @dataclass(frozen=True)
-class Pace:
-    """What one network costs on one device.
+class NetworkTiming:
+    """The cost of one network on one device.
 
     Args:
-        learn_seconds: of an image, forwards and backwards and its share of the step.
-        predict_seconds: of an image.
+        train_step_seconds: per image, forwards and backwards and its share of the step.
+        predict_seconds: per image.
         weights_bytes: on disk.
-        image_bytes: kept for the way back, an image of the batch.
-        state_bytes: weights, gradients and the optimiser's.
+        image_bytes: of activations, per image of the batch.
+        state_bytes: of weights, gradients and optimiser.
     """
 
-    learn_seconds: float
+    train_step_seconds: float
     predict_seconds: float
     weights_bytes: int
     image_bytes: int
     state_bytes: int
 
 
-def network_pace(member: Member, data: DataSet, device: str) -> Pace:
+def measure_network(member: Member, data: DataSet, device: str) -> NetworkTiming:
     """Train a member's network on a few images for two steps, and time the second.
 
-    The procedure, loss and optimiser are the recipe's own; augmentation is left out. On the CPU
-    one thread is used, as jobs have, and its own time is taken: on a machine that others use as
-    well, training takes longer.
-
-    Args:
-        member: whose network.
-        data: images to try on.
-        device: `cpu` or `cuda:K`.
+    Trainer, loss and optimiser are the recipe's own; augmentation is left out. On the CPU one
+    thread is used, as in training jobs, and its processor time counts, so training takes longer on
+    a machine with other work.
     """
     threads = torch.get_num_threads()
     if device == "cpu":
         torch.set_num_threads(1)
     try:
         with torch.random.fork_rng(devices=[device] if device != "cpu" else []):
-            return _tried(member, data, device)
+            return _measure(member, data, device)
     finally:
         torch.set_num_threads(threads)
 
 
 def chain_seconds(chain: Chain, data: DataSet, floor: float) -> float:
-    """Return how long a chain takes for an image, on drawn maps.
-
-    Args:
-        chain: what to do.
-        data: images to try on.
-        floor: as the chain was parsed with.
-    """
+    """Return the seconds per image of a chain on random maps; `floor` as it was parsed with."""
     images = np.array(data.images[:TRIED_IMAGES])
-    maps = _drawn(len(images), data)
+    maps = _random_maps(len(images), data)
     if chain.learns:
         chain = fit_chain(chain, ArrayMaps("drawn", maps), argmax(maps), images)
     maps += np.float32(floor)
@@ -93,8 +83,8 @@ def chain_seconds(chain: Chain, data: DataSet, floor: float) -> float:
 
 
 def disk_seconds(data: DataSet, dtype: StoreDtype) -> tuple[float, float]:
-    """Return how long it takes to read, and to write, the maps of an image."""
-    maps = _drawn(min(len(data), 64), data)
+    """Return the seconds per image to read, and to write, the maps of a member."""
+    maps = _random_maps(min(len(data), STORED_IMAGES), data)
     with tempfile.TemporaryDirectory() as folder:
         store = ProbabilityStore.create(
             Path(folder) / "trial" / "maps",
@@ -113,51 +103,46 @@ def disk_seconds(data: DataSet, dtype: StoreDtype) -> tuple[float, float]:
 def timed(work: Callable[[], object], clock: Callable[[], float] = time.perf_counter) -> float:
     """Return the seconds that some work takes the second time."""
     work()
-    started = clock()
+    start = clock()
     work()
-    return clock() - started
+    return clock() - start
 
 
-def _clock(device: str) -> Callable[[], float]:
-    """Return what times a device: the CPU by its own time, so that others at work do not count."""
-    return time.process_time if device == "cpu" else time.perf_counter
-
-
-def _tried(member: Member, data: DataSet, device: str) -> Pace:
-    classes = BINARY if member.label is not None else len(data.classes)
-    network = NormalisedNetwork(member.recipe.architecture, channels=data.channels, classes=classes)
+def _measure(member: Member, data: DataSet, device: str) -> NetworkTiming:
+    network = NormalisedNetwork(
+        member.recipe.architecture, channels=data.channels, classes=_num_classes(member, data)
+    )
     network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     few = min(member.recipe.batch, TRIED_IMAGES, len(data))
-    kept: dict[int, int] = {}
+    saved: dict[int, int] = {}
 
-    def keep(tensor: Tensor) -> Tensor:
-        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+    def save(tensor: Tensor) -> Tensor:
+        saved[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
         return tensor
 
-    # The first step pays for what is done once; it tells what is kept, and whether a batch of
-    # the recipe's own size, whose images cost less each, can be afforded.
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        _learn_seconds(network, member, data, few, device)
+    # The first step includes what is done once. It shows what is kept for the backward pass.
+    with torch.autograd.graph.saved_tensors_hooks(save, lambda tensor: tensor):
+        _train_step_seconds(network, member, data, few, device)
     for parameter in network.parameters():
-        kept.pop(parameter.untyped_storage().data_ptr(), None)
-    seconds = _learn_seconds(network, member, data, few, device)
+        saved.pop(parameter.untyped_storage().data_ptr(), None)
+    image_bytes = sum(saved.values()) // few
+    seconds = _train_step_seconds(network, member, data, few, device)
+    # An image costs less in a batch of the recipe's own size.
     batch = min(member.recipe.batch, len(data))
-    if few < batch and seconds * batch / few < AFFORDED_SECONDS:
-        _learn_seconds(network, member, data, batch, device)  # pays for a new shape
-        seconds, few = _learn_seconds(network, member, data, batch, device), batch
+    if few < batch and seconds * batch / few < MAX_SECONDS:
+        _train_step_seconds(network, member, data, batch, device)  # warms up the new shape
+        seconds, few = _train_step_seconds(network, member, data, batch, device), batch
     network.eval()
     images = np.array(data.images[:few])
-    pred = timed(lambda: predict(network, images, device, member), _clock(device)) / few
-    weights = sum(_bytes(t) for t in network.state_dict().values())
-    held = sum(kept.values()) // min(member.recipe.batch, TRIED_IMAGES, len(data))
-    return Pace(seconds / few, pred, weights, held, STATE_COPIES * weights)
+    prediction = timed(lambda: predict(network, images, device, member), _clock(device)) / few
+    weights = sum(t.numel() * t.element_size() for t in network.state_dict().values())
+    return NetworkTiming(seconds / few, prediction, weights, image_bytes, STATE_COPIES * weights)
 
 
-def _learn_seconds(
+def _train_step_seconds(
     network: NormalisedNetwork, member: Member, data: DataSet, batch: int, device: str
 ) -> float:
-    """Return how long a step of the member's procedure takes."""
-    classes = BINARY if member.label is not None else len(data.classes)
+    classes = _num_classes(member, data)
     ignore = None if member.label is not None else data.classes.ignore
     labels = np.random.default_rng(0).integers(0, classes, (batch, *data.shape)).astype(np.uint8)
     target = torch.from_numpy(labels).to(device)
@@ -168,24 +153,30 @@ def _learn_seconds(
         loss=build_loss(member.recipe.loss, frequencies=shares, ignore=ignore).to(device),
         batches=lambda _: iter([(images, target)]),
         steps=1,
-        examine=lambda _: EpochMetrics(0.0, 0.0, 0.0),
+        validate=lambda _: EpochMetrics(0.0, 0.0, 0.0),
         recipe=member.recipe.model_copy(update={"epochs": 1}),
         autocast=autocast(device, member.recipe.precision),
         classes=classes,
         ignore=ignore,
     )
-    train = TRAINERS.build(member.recipe.procedure)
+    train = TRAINERS.build(member.recipe.trainer)
     clock = _clock(device)
-    started = clock()
+    start = clock()
     epochs = len(train(task))
-    return (clock() - started) / epochs
+    return (clock() - start) / epochs
 
 
-def _bytes(tensor: Tensor) -> int:
-    return tensor.numel() * tensor.element_size()
+def _num_classes(member: Member, data: DataSet) -> int:
+    """Return the classes of a member's network; a specialist's are two."""
+    return 2 if member.label is not None else len(data.classes)
 
 
-def _drawn(count: int, data: DataSet) -> Map:
+def _clock(device: str) -> Callable[[], float]:
+    """Return processor time for the CPU, so that other work does not count, else wall time."""
+    return time.process_time if device == "cpu" else time.perf_counter
+
+
+def _random_maps(count: int, data: DataSet) -> Map:
     rng = np.random.default_rng(0)
     maps = rng.random((count, len(data.classes), *data.shape), dtype=np.float32)
     return np.asarray(maps / maps.sum(axis=1, keepdims=True))

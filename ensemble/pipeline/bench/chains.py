@@ -1,12 +1,21 @@
-"""The chains that `ens bench postproc` compares: those of a file, or a usual set."""
+"""The chains that `ens bench postproc` compares: read or usual, fitted, and applied to a split."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
+
+import numpy as np
 
 from ensemble.pipeline.candidates.chains import FittedChain, fit_on_oof
 from ensemble.pipeline.run.open_run import OOF, RunMembers
+from evaluation.confusion import ChangeCounts, confusion, pixel_changes
+from evaluation.core.blocks import blocks, map_blocks
 from evaluation.core.errors import BadSpec
+from evaluation.core.progress import progress
+from evaluation.core.types import Array, Counts, Labels
+from members.data.dataset import DataSet
+from members.maps import MapReader
 from members.recipe import check_name
 from postproc.chain import Chain, StepContext, parse_chain
 from postproc.postprocess import OutOfFoldChain
@@ -29,87 +38,82 @@ USUAL = {
     "weak_crf_cleaned": f"{SUPPRESS}|crf(bilateral_compat=3)|remove_small",
     "bias_smoothed": "class_bias|blur|remove_small",
 }
-"""Each step by itself, then what is often joined; at their defaults but for a weaker CRF."""
+"""Each step by itself, then common combinations; at their defaults except for a weaker CRF."""
 
 
 @dataclass(frozen=True)
-class Compared:
-    """One chain of the comparison.
-
-    Args:
-        name: in the tables.
-        asked: the chain before it has learned anything.
-        fitted: what it has become.
-    """
+class ComparedChain:
+    """One chain of the comparison, as it was given and as it was fitted on `oof`."""
 
     name: str
-    asked: Chain
+    chain: Chain
     fitted: FittedChain
 
-    def head(self, place: int, split: str) -> Chain | OutOfFoldChain:
-        """Return the steps before a place, as they label a split."""
-        whole = self.fitted.of(split)
+    def prefix(self, length: int, split: str) -> Chain | OutOfFoldChain:
+        """Return the first steps, as they label a split."""
+        whole = self.fitted.for_split(split)
         if isinstance(whole, OutOfFoldChain):
-            return OutOfFoldChain([chain.head(place) for chain in whole.chains], whole.fold_of)
-        return whole.head(place)
+            return OutOfFoldChain([chain.prefix(length) for chain in whole.chains], whole.fold_of)
+        return whole.prefix(length)
+
+
+@dataclass(frozen=True)
+class ChainCounts:
+    """Pixels of a split, (image, true class, predicted class), and the changes by each step."""
+
+    counts: Counts
+    changes: tuple[ChangeCounts, ...]
 
 
 def read_chains(path: Path) -> dict[str, str]:
-    """Read chains by name: one a line, `CHAIN` or `NAME: CHAIN`, as a flat YAML mapping has it.
+    """Read chains by name: one per line, `CHAIN` or `NAME: CHAIN`, as in a flat YAML mapping.
 
-    Empty lines and those that begin with # are left out. `NAME:` alone is the plain argmax.
+    Empty lines and lines that start with # are skipped. `NAME:` alone is the plain argmax.
 
     Raises:
-        BadSpec: no such file, no chain in it, or a name twice.
+        BadSpec: no such file, no chain in it, or a duplicated name.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
-        raise BadSpec(f"{path} is missing; expected a file with a chain a line") from None
+        raise BadSpec(f"{path} is missing; expected a file with one chain per line") from None
     except (OSError, ValueError) as error:
-        raise BadSpec(f"{path} cannot be read ({error}); expected a chain a line") from None
-    found: dict[str, str] = {}
+        raise BadSpec(f"{path} cannot be read ({error}); expected one chain per line") from None
+    chains: dict[str, str] = {}
     for number, line in enumerate(lines, start=1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
-        name, chain = _named(line.strip())
-        if name in found:
-            raise BadSpec(f"{path}, line {number}: {name!r} is there already; take another name")
-        found[name] = chain
-    if not found:
-        raise BadSpec(f"{path} holds no chain; expected one a line, CHAIN or NAME: CHAIN")
-    return found
+        name, chain = _split_name(line.strip())
+        if name in chains:
+            raise BadSpec(f"{path}, line {number}: {name!r} already exists; take another name")
+        chains[name] = chain
+    if not chains:
+        raise BadSpec(f"{path} holds no chain; expected one per line, CHAIN or NAME: CHAIN")
+    return chains
 
 
-def parse_all(named: Mapping[str, str], around: StepContext, where: str) -> dict[str, Chain]:
-    """Parse every chain, so that a bad one is met before any work.
-
-    Args:
-        named: chains by name.
-        around: what the steps are built in.
-        where: the chains come from, for errors.
-
-    Raises:
-        BadSpec: one that does not parse; names it.
-    """
+def parse_all(named: Mapping[str, str], context: StepContext, where: str) -> dict[str, Chain]:
+    """Parse every chain, so that a bad one is refused before any work, with its name and origin."""
     parsed = {}
     for name, text in named.items():
         try:
             parsed[name] = parse_chain(
-                text, classes=around.classes, ignore=around.ignore, floor=around.floor
+                text, classes=context.classes, ignore=context.ignore, floor=context.floor
             )
         except BadSpec as error:
             raise BadSpec(f"{where}, chain {name!r}: {error}") from None
     return parsed
 
 
-def usual(sources: RunMembers, source: str, around: StepContext, log: Log) -> dict[str, Chain]:
-    """Parse the usual set, less what cannot be, and tell what is left out and why."""
+def usual_chains(
+    sources: RunMembers, source: str, context: StepContext, log: Log
+) -> dict[str, Chain]:
+    """Parse the usual chains, and log which ones are left out and why."""
     chains = USUAL
-    if around.ignore is None:
+    if context.ignore is None:
         chains = {name: chain for name, chain in USUAL.items() if SUPPRESS not in chain}
         log(f"chains with {SUPPRESS} are left out: no class is ignored")
-    parsed = parse_all(chains, around, "the usual chains")
+    parsed = parse_all(chains, context, "the usual chains")
     if OOF not in sources.splits(source):
         parsed = {name: chain for name, chain in parsed.items() if not chain.learns}
         log(f"chains that learn are left out: {source!r} has no maps of {OOF}")
@@ -118,28 +122,69 @@ def usual(sources: RunMembers, source: str, around: StepContext, log: Log) -> di
 
 def fit_all(
     sources: RunMembers, source: str, chains: Mapping[str, Chain], log: Log
-) -> list[Compared]:
-    """Fit what learns on `oof`; what looks like a leak is told once, not for each chain.
+) -> list[ComparedChain]:
+    """Fit chains that learn on `oof`; each warning is logged once."""
+    logged: set[str] = set()
 
-    Raises:
-        BadRun: a chain learns, and the source has no maps of `oof`.
-        Leak: the source was trained on some of the images.
-    """
-    told: set[str] = set()
-
-    def tell_once(line: str) -> None:
-        if line not in told:
-            told.add(line)
+    def log_once(line: str) -> None:
+        if line not in logged:
+            logged.add(line)
             log(line)
 
     return [
-        Compared(name, chain, fit_on_oof(sources, source, chain, tell_once))
+        ComparedChain(name, chain, fit_on_oof(sources, source, chain, log_once))
         for name, chain in chains.items()
     ]
 
 
-def _named(line: str) -> tuple[str, str]:
-    """Split `NAME: CHAIN`; a colon inside a step's brackets names nothing."""
+def count_all(
+    chains: Sequence[ComparedChain], maps: MapReader, data: DataSet, split: str
+) -> list[ChainCounts]:
+    """Label a split by every chain, step by step, in one pass with flat memory.
+
+    Labels before and after a step are those of the chain that ends there, so a step on maps is
+    judged by the argmax of its output. A common prefix of chains runs once. On `oof` each fold has
+    chains of its own.
+    """
+    target, classes = data.target(), data.classes
+
+    def work(block: slice) -> list[tuple[Array, list[ChangeCounts]]]:
+        values, images = maps.read(block), np.asarray(data.images[block])
+        true = np.asarray(target[block])
+        cache: dict[str, Labels] = {}
+
+        def label(chain: ComparedChain, length: int) -> Labels:
+            # The key is the unfitted prefix: what it learns does not depend on what follows.
+            key = str(chain.chain.prefix(length))
+            if key not in cache:
+                prefix = chain.prefix(length, split)
+                apply = prefix if isinstance(prefix, Chain) else prefix.for_block(block)
+                cache[key] = apply(values, images)
+            return cache[key]
+
+        results = []
+        for chain in chains:
+            stages = [label(chain, length) for length in range(len(chain.chain.steps) + 1)]
+            changes = [
+                pixel_changes(true, before, after, classes=len(classes), ignore=classes.ignore)
+                for before, after in pairwise(stages)
+            ]
+            results.append((confusion(true, stages[-1], classes=len(classes)), changes))
+        return results
+
+    count = len(data)
+    per_block = list(progress(map_blocks(work, count), "label", len(blocks(count))))
+    return [_join(parts) for parts in zip(*per_block, strict=True)]
+
+
+def _join(parts: Sequence[tuple[Array, list[ChangeCounts]]]) -> ChainCounts:
+    counts = np.concatenate([counts for counts, _ in parts])
+    steps = zip(*(changes for _, changes in parts), strict=True)
+    return ChainCounts(counts, tuple(np.sum(step, axis=0) for step in steps))
+
+
+def _split_name(line: str) -> tuple[str, str]:
+    """Split `NAME: CHAIN`; a colon inside a step's brackets does not count."""
     name, colon, chain = line.partition(":")
     if not colon or any(sign in name for sign in "(|"):
         return line, line

@@ -1,70 +1,231 @@
-"""Chains on the same maps: score, speed, memory, and what each step does to the pixels.
-
-Which maps are post-processed: those that were named, or the fusion that is chosen on `oof`.
-
-Scores of chains under two protocols, each gain with its paired interval.
-"""
+"""Compare chains on the same maps: score, speed, memory, and what each step does to the pixels."""
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ensemble.pipeline.bench.chain_costs import TIMED_BLOCKS, costs
+from ensemble.pipeline.bench.chain_costs import TIMED_BLOCKS, ChainCost, measure_costs
 from ensemble.pipeline.bench.chains import (
-    Compared,
+    ChainCounts,
+    ComparedChain,
     Log,
+    count_all,
     fit_all,
     parse_all,
     read_chains,
-    usual,
+    usual_chains,
 )
-from ensemble.pipeline.bench.labelling import label_all, ledger_document
 from ensemble.pipeline.bench.timing import machine
 from ensemble.pipeline.candidates.chains import FittedChain
 from ensemble.pipeline.candidates.postprocess import is_labelled, read_candidate, read_labels
 from ensemble.pipeline.data.prepare import run_classes
 from ensemble.pipeline.run.open_run import OOF, RunMembers, run_experiment
-from ensemble.pipeline.scoring.score import fused
+from ensemble.pipeline.scoring.score import fusion_names
 from evaluation.confusion import parallel_confusion
+from evaluation.core.classes import Classes
 from evaluation.core.errors import BadRun
 from evaluation.core.run_folder import Run
-from evaluation.core.types import Counts, Labels
+from evaluation.core.types import Array, Labels
+from evaluation.formatting import (
+    COLUMN_GAP,
+    MISSING,
+    format_columns,
+    format_decimal,
+    format_interval,
+)
+from evaluation.intervals import Interval
 from evaluation.leaderboard import Candidate, Leaderboard, compare
-from evaluation.leaderboard_text import interval_document
 from evaluation.protocols import masked
-from evaluation.scores import ScoredImages, number
+from evaluation.scores import ScoredImages, nan_to_none
 from members.data.dataset import DataSet
-from members.specialists import OneVsRestMember
-from members.store import ProbabilityStore
+from members.maps import check_same_images
 from postproc.chain import FLOAT16_FLOOR, Chain, StepContext
 
+PLAIN, ARGMAX = "", "plain argmax"
+"""The name of no post-processing, which no chain of a file can have, and its name in tables."""
 
-def scored_highest(sources: RunMembers, log: Callable[[str], None]) -> str:
-    """Return the fusion whose plain argmax is the highest on `oof`, by `masked`.
+PROTOCOL_NAMES = ("masked", "keras")
+"""The score, and one that a suppressed background raises though no pixel becomes right."""
 
-    Only label maps that are there and current are looked at, as `ens score` leaves them; where
-    none are, it is the first fusion.
+
+@dataclass(frozen=True)
+class BenchConfig:
+    """What is compared; by default the fusion that scores highest on `oof`, by usual chains."""
+
+    fusion: str | None
+    chains: Path | None
+    split: str
+    rounds: int
+
+
+@dataclass(frozen=True)
+class ProtocolScore:
+    """Score of a chain under a protocol, and its gain over the plain argmax."""
+
+    miou: float | None
+    gain: float | None
+    interval: Interval | None
+    iou: dict[str, float | None]
+
+
+@dataclass(frozen=True)
+class PixelChanges:
+    """Pixels that become right, that become wrong, and that move between wrong classes."""
+
+    fixed: int
+    broken: int
+    moved: int
+
+
+@dataclass(frozen=True)
+class StepChanges(PixelChanges):
+    """Pixels that a step changes, in all and by true class."""
+
+    step: str
+    classes: dict[str, PixelChanges]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+        values = asdict(self)
+        return {"step": values.pop("step"), **values}
+
+
+@dataclass(frozen=True)
+class ChainReport:
+    """Scores by protocol, cost, and pixels changed by each step; the plain argmax has no name."""
+
+    name: str
+    chain: str
+    fitted: str | None
+    protocols: dict[str, ProtocolScore]
+    cost: ChainCost
+    ledger: tuple[StepChanges, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+        values = asdict(self)
+        cost = values.pop("cost")
+        del values["ledger"]
+        return {**values, **cost, "ledger": [step.to_dict() for step in self.ledger]}
+
+
+@dataclass(frozen=True)
+class BenchReport:
+    """Chains compared with the plain argmax on the same maps.
+
+    All gain intervals, each at `interval_level`, hold together at `level`.
+    """
+
+    machine: dict[str, Any]
+    run: str
+    source: str
+    split: str
+    images: int
+    groups: int
+    level: float
+    interval_level: float
+    cores: int
+    rounds: int
+    timed_blocks: int
+    plain: ChainReport
+    chains: tuple[ChainReport, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+        chains = [chain.to_dict() for chain in self.chains]
+        return {**vars(self), "plain": self.plain.to_dict(), "chains": chains}
+
+
+def bench_postproc(run: Run, config: BenchConfig, log: Log) -> BenchReport:
+    """Compare chains with no post-processing on the same maps; nothing is written into the run.
 
     Args:
-        sources: of the run.
-        log: receives a line that says which, and why.
+        run: the experiment folder.
+        config: which maps, which chains.
+        log: receives a line per stage.
 
     Raises:
-        BadRun: no fusion at all.
+        BadSpec: a chain that cannot be parsed.
+        BadRun: no such maps or split, or a chain that learns without out-of-fold maps.
+        LeakageError: a chain would learn from images that the source was trained on.
+    """
+    split = config.split
+    sources, data = RunMembers.of(run), _open_labelled(run, split)
+    classes = data.classes
+    named = None if config.chains is None else read_chains(config.chains)
+    context = StepContext(len(classes), classes.ignore, FLOAT16_FLOOR)
+    # Before anything is logged; parsed again with the floor of the maps, once they are chosen.
+    parse_all(named or {}, context, str(config.chains))
+    source = config.fusion or best_oof_candidate(sources, log)
+    maps = sources.open(source, split)
+    check_same_images(maps.ids, data.ids, member=source, split=split, error=BadRun)
+    context = replace(context, floor=maps.floor)
+    if named is None:
+        chains = usual_chains(sources, source, context, log)
+    else:
+        chains = parse_all(named, context, str(config.chains))
+    log(f"{source}: {len(chains)} chains over {len(data)} images of {split}")
+    plain = Chain((), (), context)
+    compared = [
+        ComparedChain(PLAIN, plain, FittedChain(plain)),
+        *fit_all(sources, source, chains, log),
+    ]
+    counted = count_all(compared, maps, data, split)
+    log("scoring the chains")
+    boards = _leaderboards(compared, counted, data, split, seed=run_experiment(run).seed)
+    fitted = {chain.name: chain.fitted.chain for chain in compared}
+    costs = measure_costs(fitted, maps, data, config.rounds)
+    reports = [
+        ChainReport(
+            name=chain.name,
+            chain=str(chain.chain),
+            fitted=str(chain.fitted.chain) if chain.chain.learns else None,
+            protocols={name: _protocol_score(b, chain.name) for name, b in boards.items()},
+            cost=costs[chain.name],
+            ledger=_step_changes(chain.chain, counts, classes),
+        )
+        for chain, counts in zip(compared, counted, strict=True)
+    ]
+    board = boards["masked"]
+    return BenchReport(
+        machine=machine(),
+        run=str(run.path),
+        source=source,
+        split=split,
+        images=len(data),
+        groups=board.groups,
+        level=board.level,
+        interval_level=board.gain_level,
+        cores=1,
+        rounds=config.rounds,
+        timed_blocks=TIMED_BLOCKS,
+        plain=reports[0],
+        chains=tuple(reports[1:]),
+    )
+
+
+def best_oof_candidate(sources: RunMembers, log: Callable[[str], None]) -> str:
+    """Return the fusion whose plain argmax has the highest masked mIoU on `oof`.
+
+    Only existing and current label maps count, as `ens score` leaves them; without any, it is the
+    first fusion.
+
+    Raises:
+        BadRun: no fusion.
     """
     run = sources.run
-    names = fused(run, run_experiment(run))
+    names = fusion_names(run, run_experiment(run))
     if not names:
         raise BadRun(
             f"{run.path} holds no fusion; make one: `ens fuse --run {run.path} --strategy mean`,"
             " or name a member by --fusion"
         )
     target = DataSet.load(run.data(OOF)).target()
-    scores = {name: _on_oof(sources, name, target) for name in names}
+    scores = {name: _score_argmax(sources, name, target) for name in names}
     known = {name: score for name, score in scores.items() if not math.isnan(score)}
     if not known:
         log(f"no fusion has been scored on {OOF} (`ens score` does), so the first: {names[0]}")
@@ -74,12 +235,21 @@ def scored_highest(sources: RunMembers, log: Callable[[str], None]) -> str:
     return best
 
 
-def open_target(run: Run, split: str) -> DataSet:
-    """Open a split that has target.
+def format_bench(report: BenchReport) -> str:
+    """Format scores and costs as a table with notes, then the pixels changed by each step."""
+    head = (
+        f"{report.source} of {report.run} over {report.split}: {report.images:,} images,"
+        f" {report.groups} groups"
+    )
+    percent = f"{100 * report.interval_level:.4g}% interval"
+    header = ["chain", "masked", "gain", percent, "", "keras", "gain", percent, "metric's"]
+    header += ["images/s", "x argmax", "MB", "over argmax"]
+    cells = [header, *(_chain_cells(chain) for chain in (report.plain, *report.chains))]
+    parts = [_format_table(cells), _notes(report), _format_ledger(report.chains)]
+    return "\n\n".join([head, *("\n".join(part) for part in parts)])
 
-    Raises:
-        BadRun: no such split, or one without target.
-    """
+
+def _open_labelled(run: Run, split: str) -> DataSet:
     if split not in run.splits():
         raise BadRun(f"no split {split!r} in {run.path}; known: {', '.join(run.splits())}")
     data = DataSet.load(run.data(split))
@@ -88,22 +258,8 @@ def open_target(run: Run, split: str) -> DataSet:
     return data
 
 
-def open_maps(
-    sources: RunMembers, source: str, split: str, data: DataSet
-) -> ProbabilityStore | OneVsRestMember:
-    """Open maps of the images of a split.
-
-    Raises:
-        BadRun: no such maps, or maps of other images.
-    """
-    maps = sources.open(source, split)
-    if maps.ids != data.ids:
-        raise BadRun(f"{source!r} has maps of other images than {split}; make them again")
-    return maps
-
-
-def _on_oof(sources: RunMembers, fusion: str, target: Labels) -> float:
-    """Score the label maps that are the fusion's plain argmax; NaN where none are there."""
+def _score_argmax(sources: RunMembers, fusion: str, target: Labels) -> float:
+    """Score the label maps that are the fusion's plain argmax on `oof`; NaN if there are none."""
     run, classes = sources.run, run_classes(sources.run)
     for name in run.candidates():
         is_plain = read_candidate(run, name) == (fusion, "")
@@ -114,29 +270,21 @@ def _on_oof(sources: RunMembers, fusion: str, target: Labels) -> float:
     return math.nan
 
 
-JUDGES = ("masked", "keras")
-"""The score, and the one that a suppressed background raises without a pixel's being right."""
-
-
-def boards_of(
-    counts: Mapping[str, Counts], data: DataSet, split: str, *, seed: int
+def _leaderboards(
+    compared: Sequence[ComparedChain],
+    counted: Sequence[ChainCounts],
+    data: DataSet,
+    split: str,
+    *,
+    seed: int,
 ) -> dict[str, Leaderboard]:
-    """Compare candidates with the first of them, under each protocol.
-
-    Args:
-        counts: per image, by name; all gains are over the first.
-        data: the images.
-        split: their name.
-        seed: of what the comparison draws.
-
-    Returns:
-        A leaderboard a protocol, by name.
-    """
+    """Compare chains with the first of them, under each protocol."""
     groups = data.group_names()
-    first, *_ = counts
     candidates = [
-        Candidate(name, ScoredImages(table, data.ids, groups), is_member=name == first)
-        for name, table in counts.items()
+        Candidate(
+            chain.name, ScoredImages(c.counts, data.ids, groups), is_member=chain is compared[0]
+        )
+        for chain, c in zip(compared, counted, strict=True)
     ]
     return {
         protocol: compare(
@@ -146,113 +294,87 @@ def boards_of(
             split=split,
             protocol=protocol,
         )
-        for protocol in JUDGES
+        for protocol in PROTOCOL_NAMES
     }
 
 
-def scores_document(boards: Mapping[str, Leaderboard], name: str) -> dict[str, Any]:
-    """Give a candidate's score, gain and interval under each protocol as a JSON document."""
-    return {protocol: _row(board, name) for protocol, board in boards.items()}
-
-
-def _row(board: Leaderboard, name: str) -> dict[str, Any]:
+def _protocol_score(board: Leaderboard, name: str) -> ProtocolScore:
     row = next(row for row in board.rows if row.name == name)
-    return {
-        "miou": number(row.examined),
-        "gain": number(row.gain),
-        "interval": interval_document(row.gain_interval),
-        "iou": dict(row.iou),
-    }
+    return ProtocolScore(
+        nan_to_none(row.examined), nan_to_none(row.gain), row.gain_interval, dict(row.iou)
+    )
 
 
-PLAIN = ""
-"""The name of no post-processing, which no chain of a file can have."""
+def _step_changes(chain: Chain, counts: ChainCounts, classes: Classes) -> tuple[StepChanges, ...]:
+    def per_class(changes: Array) -> dict[str, PixelChanges]:
+        return {classes.names[k]: PixelChanges(*changes[k].tolist()) for k in classes.scored}
+
+    steps = []
+    for spec, changes in zip(chain.specs, counts.changes, strict=True):
+        fixed, broken, moved = changes.sum(axis=0).tolist()
+        steps.append(StepChanges(fixed, broken, moved, str(spec), per_class(changes)))
+    return tuple(steps)
 
 
-@dataclass(frozen=True)
-class Asked:
-    """What is compared.
-
-    Args:
-        fusion: or member; by default the fusion that is the highest on `oof`.
-        chains: a file of them; by default a usual set.
-        split: the images that are examined.
-        rounds: how often each chain is timed.
-    """
-
-    fusion: str | None
-    chains: Path | None
-    split: str
-    rounds: int
-
-
-def bench_postproc(run: Run, asked: Asked, log: Log) -> dict[str, Any]:
-    """Compare chains with no post-processing on the same maps; nothing is written into the run.
-
-    Args:
-        run: the experiment folder.
-        asked: which maps, which chains.
-        log: receives a line for each part.
-
-    Returns:
-        A JSON document: the machine and what was compared; `plain`, the argmax alone, and
-        `chains`: of each the score under both protocols with its gain over plain and the paired
-        interval, images a second of processor time, peak memory, and the ledger, a row a step.
-
-    Raises:
-        BadSpec: a chain that does not parse.
-        BadRun: no such maps or split, or a chain that learns and no out-of-fold maps.
-        Leak: a chain would learn from images that the source was trained on.
-    """
-    sources, data = RunMembers.of(run), open_target(run, asked.split)
-    classes, named = data.classes, None if asked.chains is None else read_chains(asked.chains)
-    around = StepContext(len(classes), classes.ignore, FLOAT16_FLOOR)
-    # Before anything is told; a second time with the floor of the maps, once they are chosen.
-    parse_all(named or {}, around, str(asked.chains))
-    source = asked.fusion or scored_highest(sources, log)
-    maps = open_maps(sources, source, asked.split, data)
-    around = replace(around, floor=maps.floor)
-    if named is None:
-        chains = usual(sources, source, around, log)
-    else:
-        chains = parse_all(named, around, str(asked.chains))
-    log(f"{source}: {len(chains)} chains over {len(data)} images of {asked.split}")
-    plain = Chain((), (), around)
-    compared = [
-        Compared(PLAIN, plain, FittedChain(plain)),
-        *fit_all(sources, source, chains, log),
+def _chain_cells(chain: ChainReport) -> list[str]:
+    score, keras, cost = chain.protocols["masked"], chain.protocols["keras"], chain.cost
+    metrics = None
+    if score.gain is not None and keras.gain is not None:
+        metrics = keras.gain - score.gain
+    interval, verdict = score.interval, ""
+    if interval is not None:
+        verdict = "better" if interval.low > 0 else "worse" if interval.high < 0 else ""
+    return [
+        chain.name or ARGMAX,
+        format_decimal(score.miou),
+        format_decimal(score.gain, "+"),
+        format_interval(interval, "+"),
+        verdict,
+        format_decimal(keras.miou),
+        format_decimal(keras.gain, "+"),
+        format_interval(keras.interval, "+"),
+        format_decimal(metrics, "+"),
+        f"{cost.images_per_s:,.0f}",
+        f"{cost.times_as_long:.1f}",
+        MISSING if cost.peak_mb is None else f"{cost.peak_mb:.0f}",
+        MISSING if cost.peak_mb_over_plain is None else f"{cost.peak_mb_over_plain:+.1f}",
     ]
-    labelled = label_all(compared, maps, data, asked.split)
-    log("chains are scored")
-    counts = {one.name: done.counts for one, done in zip(compared, labelled, strict=True)}
-    boards = boards_of(counts, data, asked.split, seed=run_experiment(run).seed)
-    spent = costs({one.name: one.fitted.chain for one in compared}, maps, data, asked.rounds)
-    rows = [
-        {
-            **_about(one),
-            "protocols": scores_document(boards, one.name),
-            **spent[one.name],
-            "ledger": ledger_document(one.asked, done, data.classes),
-        }
-        for one, done in zip(compared, labelled, strict=True)
+
+
+def _notes(report: BenchReport) -> list[str]:
+    return [
+        f"Gains are over the {ARGMAX}; intervals are paired, over groups of images,",
+        f"and so wide that all {len(report.chains)} hold together at {100 * report.level:g}%.",
+        "Under keras, one scored pixel predicted as the ignored class adds a class of IoU 0 to the",
+        'mean. "metric\'s" is the keras gain minus the masked one: it comes from the number of',
+        "classes that is divided by, not from pixels.",
+        "A chain chosen from this table has been chosen on its evaluation: choose on --split oof.",
+        "images/s: by processor time of one core, maps in memory, chains timed in turns, median",
+        f"of {report.rounds} rounds. MB: peak of a process of its own with one block.",
     ]
-    return {
-        "machine": machine(),
-        "run": str(run.path),
-        "source": source,
-        "split": asked.split,
-        "images": len(data),
-        "groups": boards["masked"].groups,
-        "level": boards["masked"].level,
-        "interval_level": boards["masked"].gain_level,
-        "cores": 1,
-        "rounds": asked.rounds,
-        "timed_blocks": TIMED_BLOCKS,
-        "plain": rows[0],
-        "chains": rows[1:],
-    }
 
 
-def _about(one: Compared) -> dict[str, Any]:
-    fitted = str(one.fitted.chain) if one.asked.learns else None
-    return {"name": one.name, "chain": str(one.asked), "fitted": fitted}
+def _format_ledger(chains: Sequence[ChainReport]) -> list[str]:
+    """Format a row per step, below its chain if that has a name of its own."""
+    classes = list(dict.fromkeys(name for c in chains for s in c.ledger for name in s.classes))
+    cells = [["pixels by step", "fixed", "broken", "net", "moved", *classes]]
+    for chain in chains:
+        if chain.ledger and chain.name != chain.chain:
+            cells.append([chain.name])
+        for step in chain.ledger:
+            per_class = (step.classes[name] for name in classes)
+            net = f"{step.fixed - step.broken:+,}"
+            total = [f"{step.fixed:,}", f"{step.broken:,}", net, f"{step.moved:,}"]
+            by_class = [f"+{changes.fixed:,} -{changes.broken:,}" for changes in per_class]
+            cells.append([f"{COLUMN_GAP}{step.step}", *total, *by_class])
+    return [
+        *_format_table(cells),
+        "",
+        "fixed: a wrong pixel becomes right; broken: a right one becomes wrong; moved: from one",
+        "wrong class to another. By true class: +fixed -broken.",
+    ]
+
+
+def _format_table(rows: Sequence[Sequence[str]]) -> list[str]:
+    full = [[*row, *[""] * (len(rows[0]) - len(row))] for row in rows]
+    return format_columns(full, left=1, rule=True)

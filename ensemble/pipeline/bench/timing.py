@@ -9,40 +9,33 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-Sides = Mapping[str, Callable[[], object]]
+Contenders = Mapping[str, Callable[[], object]]
 
 
-def in_turns(
-    sides: Sides, rounds: int, *, clock: Callable[[], float] = time.perf_counter
+def interleaved(
+    contenders: Contenders, rounds: int, *, clock: Callable[[], float] = time.perf_counter
 ) -> dict[str, list[float]]:
-    """Time each side once a round, so that all see the same good and bad moments of the machine.
+    """Return the seconds of each round, by name; each contender runs once per round.
 
-    The side that begins changes from round to round, since what runs after another finds its
-    caches. A round before the first is not counted: it warms files and code.
-
-    Args:
-        sides: what to time, by name.
-        rounds: how often.
-        clock: tells seconds.
-
-    Returns:
-        Seconds of each round, by name.
+    So all see the same load of the machine. The one that starts changes from round to round, since
+    what runs after another finds its caches. A first round, which warms files and code, is not
+    counted.
     """
-    names = list(sides)
+    names = list(contenders)
     for name in names:
-        sides[name]()
+        contenders[name]()
     seconds: dict[str, list[float]] = {name: [] for name in names}
     for number in range(rounds):
         first = number % len(names)
         for name in names[first:] + names[:first]:
-            started = clock()
-            sides[name]()
-            seconds[name].append(clock() - started)
+            start = clock()
+            contenders[name]()
+            seconds[name].append(clock() - start)
     return seconds
 
 
 def compared(seconds: Mapping[str, list[float]], against: str) -> dict[str, dict[str, float]]:
-    """Return median, minimum and the ratio of medians to one side's, by name."""
+    """Return median, minimum and their ratios to those of one contender, by name."""
     base = statistics.median(seconds[against])
     return {
         name: {
@@ -56,7 +49,7 @@ def compared(seconds: Mapping[str, list[float]], against: str) -> dict[str, dict
 
 
 def machine() -> dict[str, Any]:
-    """Describe where something was measured."""
+    """Describe the machine and the versions of a measurement."""
     return {
         "processor": _processor(),
         "cores": os.cpu_count(),

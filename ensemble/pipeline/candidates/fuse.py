@@ -1,4 +1,4 @@
-"""Fuse the members of a run: fit on `oof` what there is to learn, then fuse every split."""
+"""Fuse the members of a run: fit on `oof` what learns, then fuse every split."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -6,66 +6,59 @@ from typing import Any
 
 import numpy as np
 
-from ensemble.block_fusion import OutOfFoldFusion, TrainingBlocks, fuse
-from ensemble.calibration.calibration_error import (
-    cross_fit,
-    describe_calibration,
-    error_before_after,
-)
+from ensemble.block_fusion import OutOfFoldFusion, TrainingBlocks, cross_fit, fuse
+from ensemble.calibration.calibration_error import describe_calibration, error_before_after
 from ensemble.fitted_json import ARRAYS, STATE, save_fitted
 from ensemble.fusion import Fusion, LearnedFusion
 from ensemble.pipeline.candidates.leakage import leakage_warnings
-from ensemble.pipeline.data.prepare import classes_identity, read_folds, split_identity
+from ensemble.pipeline.data.prepare import (
+    classes_identity,
+    read_folds,
+    run_classes,
+    split_identity,
+)
+from ensemble.pipeline.run.expected_record import ExpectedRecord
 from ensemble.pipeline.run.experiment import Experiment, FusionEntry
 from ensemble.pipeline.run.open_run import (
     OOF,
+    OpenedSplit,
     RunMembers,
-    check_no_leakage,
     fold_indices,
+    open_split,
     run_experiment,
 )
-from ensemble.pipeline.run.store_location import Place, placing
-from ensemble.strategies import SEES_SPECIALISTS
-from ensemble.strategy import (
-    build_strategy,
-    check_strategy,
-    is_calibrated,
-    strategy_context,
-)
-from evaluation.core.errors import BadMaps, BadRun
+from ensemble.pipeline.run.store_location import UrlFactory, store_urls
+from ensemble.strategies import ACCEPTS_ONE_VS_REST
+from ensemble.strategy import build_strategy, check_strategy, is_calibrated, strategy_context
+from evaluation.core.errors import BadRun
 from evaluation.core.files import atomic_folder, read_json, write_json
-from evaluation.core.provenance import (
-    digest,
-    digests,
-    identity,
-    is_current,
-    record,
-)
+from evaluation.core.provenance import digest, digests
 from evaluation.core.run_folder import Run, run_lock
 from evaluation.core.specs import parse_spec
 from members.data.dataset import DataSet
 from members.recipe import check_name
-from members.specialists import OneVsRestMember
 from members.store import ProbabilityStore
 from members.store_metadata import StoreDtype, TrainingIds
+from postproc.chain import FLOAT16_FLOOR
 
 FITTED = "fitted"
 CALIBRATION = "calibration.json"
 
-Reader = ProbabilityStore | OneVsRestMember
+Log = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class FusionSpec:
-    """A fusion to be made.
+    """A fusion, resolved: what its maps are made of and how.
 
     Args:
         name: of the fusion.
         strategy: spec.
         members: names, in order.
-        seed: of what the strategy draws.
+        seed: random seed of the strategy.
         dtype: of its stores.
         store: the URL under which they lie; None is in the run's folder.
+        learns: the strategy is fitted on the out-of-fold maps and their target.
     """
 
     name: str
@@ -73,7 +66,47 @@ class FusionSpec:
     members: tuple[str, ...]
     seed: int
     dtype: StoreDtype
-    store: str | None = None
+    store: str | None
+    learns: bool
+
+    @property
+    def one_vs_rest(self) -> bool:
+        """Whether the strategy takes specialists class by class, not as one member."""
+        return parse_spec(self.strategy).name in ACCEPTS_ONE_VS_REST
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What decides the maps besides their inputs, as JSON values."""
+        return {
+            "strategy": self.strategy,
+            "members": list(self.members),
+            "seed": self.seed,
+            "dtype": self.dtype,
+        }
+
+    def fit_split(self, run_members: RunMembers) -> list[str]:
+        """Return the split that the strategy is fitted on, if it learns and all have maps of it."""
+        fitted = self.learns and all(run_members.digest(member, OOF) for member in self.members)
+        return [OOF] if fitted else []
+
+    def input_digests(self, run_members: RunMembers, split: str) -> dict[str, str]:
+        """Return the digests of a split's maps, and of all that the strategy learns from."""
+        run = run_members.run
+        inputs = {"classes": classes_identity(run)}
+        for part in {split, *self.fit_split(run_members)}:
+            inputs |= run_members.digests(self.members, part)
+        if self.learns:
+            inputs |= {"target": split_identity(run, OOF), "folds": digest(run.folds)}
+        return inputs
+
+    def record(self, run_members: RunMembers, split: str) -> ExpectedRecord:
+        """Return what the record of a split's fused maps would say today."""
+        folder = run_members.run.fused(self.name, split)
+        return ExpectedRecord(folder, self.config, self.input_digests(run_members, split))
+
+    def is_current(self, run_members: RunMembers, split: str) -> bool:
+        """Tell whether the fused maps exist and would come out the same today."""
+        return self.record(run_members, split).is_current()
 
 
 def fuse_members(
@@ -82,7 +115,7 @@ def fuse_members(
     *,
     name: str | None = None,
     members: Sequence[str] = (),
-    log: Callable[[str], None],
+    log: Log,
 ) -> str:
     """Fuse members of a run in every split that all of them have maps of.
 
@@ -95,7 +128,7 @@ def fuse_members(
         strategy: spec.
         name: of the fusion; by default the strategy's.
         members: names; by default every member.
-        log: receives a line for whatever was decided.
+        log: receives a line per decision.
 
     Returns:
         The fusion's name.
@@ -103,15 +136,15 @@ def fuse_members(
     Raises:
         BadSpec: no such strategy or option.
         BadRun: a member without maps.
-        Leak: the strategy would learn from images that a member was trained on.
+        LeakageError: the strategy would learn from images that a member was trained on.
     """
     spec = parse_spec(strategy)
     name = check_name(name or spec.name, "fusion")
     with run_lock(run.path):
-        sources, experiment = RunMembers.of(run), run_experiment(run)
+        run_members, experiment = RunMembers.of(run), run_experiment(run)
         fusion = FusionEntry(strategy=str(spec), members=tuple(members))
         experiment = experiment.model_copy(update={"fusions": {**experiment.fusions, name: fusion}})
-        update_fusion(sources, resolve_fusion(experiment, sources, name), log)
+        update_fusion(run_members, resolve_fusion(experiment, run_members, name), log)
         experiment.write(run.experiment)
     return name
 
@@ -122,187 +155,180 @@ def calibration_of(run: Run, name: str) -> dict[str, Any] | None:
     return read_json(path) if path.is_file() else None
 
 
-def resolve_fusion(experiment: Experiment, sources: RunMembers, name: str) -> FusionSpec:
-    """Return what an experiment says of a fusion; without members it takes all that have maps.
+def resolve_fusion(experiment: Experiment, run_members: RunMembers, name: str) -> FusionSpec:
+    """Resolve a fusion of an experiment; without members it takes all that have maps.
 
     Raises:
-        BadSpec: no such strategy or option.
+        BadSpec: no such strategy or option, or one that does not fit the members.
         BadRun: no such fusion, a name that a member has, or no member with maps.
     """
     if name not in experiment.fusions:
         raise BadRun(
             f"no fusion {name!r} in the experiment; known: {', '.join(experiment.fusions)}"
         )
-    if name in sources.names() or any(name == member.name for member in sources.members):
+    if name in run_members.names() or any(name == member.name for member in run_members.members):
         raise BadRun(f"fusion {name!r} has the name of a member; choose another --name")
-    asked = experiment.fusions[name]
-    strategy, members = (asked, ()) if isinstance(asked, str) else (asked.strategy, asked.members)
-    spec = check_strategy(strategy)
-    _refuse_circle(experiment, name, members)
-    chosen = tuple(members) or tuple(n for n in sources.names() if sources.splits(n))
-    if not chosen:
-        raise BadRun(f"no member of {sources.run.path} has maps; run `ens train-members` first")
+    entry = experiment.fusion_entry(name)
+    strategy = str(check_strategy(entry.strategy))
+    _check_acyclic(experiment, name, entry.members)
+    members = entry.members or tuple(n for n in run_members.names() if run_members.splits(n))
+    if not members:
+        raise BadRun(f"no member of {run_members.run.path} has maps; run `ens train-members` first")
     seed, dtype, store = experiment.seed, experiment.store_dtype, experiment.store
-    return FusionSpec(name, str(spec), chosen, seed, dtype, store)
+    learns = strategy_learns(run_members, strategy, members, seed=seed)
+    return FusionSpec(name, strategy, members, seed, dtype, store, learns)
 
 
-def _refuse_circle(experiment: Experiment, name: str, members: Sequence[str]) -> None:
-    """Refuse a fusion that would be made of itself, by way of others or not."""
-    left, met = list(members), set[str]()
-    while left:
-        one = left.pop()
-        if one == name:
-            raise BadRun(f"fusion {name!r} would be made of itself; leave it out of its members")
-        asked = experiment.fusions.get(one, "")
-        if one not in met and not isinstance(asked, str):
-            left += asked.members
-        met.add(one)
+def strategy_learns(
+    run_members: RunMembers, strategy: str, members: Sequence[str], *, seed: int
+) -> bool:
+    """Tell whether a strategy is fitted on maps and their target; the members need no maps yet.
+
+    Raises:
+        BadSpec: a strategy that does not fit its members, such as weights of another number.
+    """
+    classes = run_classes(run_members.run)
+    one_vs_rest = parse_spec(strategy).name in ACCEPTS_ONE_VS_REST
+    specialists = run_members.families if one_vs_rest else {}
+    built = build_strategy(
+        strategy,
+        classes=len(classes),
+        ignore=classes.ignore,
+        kinds=tuple("one_vs_rest" if m in specialists else "probabilities" for m in members),
+        floor=FLOAT16_FLOOR,
+        seed=seed,
+    )
+    return isinstance(built, LearnedFusion)
 
 
-def update_fusion(sources: RunMembers, plan: FusionSpec, log: Callable[[str], None]) -> None:
+def update_fusion(run_members: RunMembers, spec: FusionSpec, log: Log) -> None:
     """Make the stores of a fusion that are missing or stale."""
-    run = sources.run
-    raw = parse_spec(plan.strategy).name in SEES_SPECIALISTS
-    splits = _shared_splits(sources, plan)
-    stale = [s for s in splits if not is_fused(sources, plan, s)]
-    fitting: dict[str, Any] = {"asked": _asked(plan), "inputs": _inputs(sources, plan, splits[0])}
-    if not stale and is_current(run.fusion(plan.name) / FITTED, **fitting):
+    run = run_members.run
+    splits = _shared_splits(run_members, spec)
+    stale = [split for split in splits if not spec.is_current(run_members, split)]
+    fitted_inputs = spec.input_digests(run_members, splits[0])
+    fitted_record = ExpectedRecord(run.fusion(spec.name) / FITTED, spec.config, fitted_inputs)
+    if not stale and fitted_record.is_current():
         return
-    readers = {s: [sources.open(m, s, raw=raw) for m in plan.members] for s in splits}
-    for split in stale:
-        _check_images(run, plan, split, readers[split])
-    with placing(run, plan.store) as place:
-        fusion, per_fold = _fitted(sources, plan, readers, log)
-        folder = run.fusion(plan.name) / FITTED
-        record(folder, **fitting, outputs=digests(folder, (STATE, ARRAYS)))
+    fit_on = spec.fit_split(run_members) or splits[:1]
+    opened = {
+        split: open_split(run_members, split, spec.members, one_vs_rest=spec.one_vs_rest)
+        for split in dict.fromkeys([*fit_on, *stale])
+    }
+    with store_urls(run, spec.store) as new_url:
+        fusion, per_fold = _fit(run_members, spec, opened[fit_on[0]], log)
+        fitted_record.write(outputs=digests(fitted_record.folder, (STATE, ARRAYS)))
         for split in stale:
-            _fuse_split(sources, plan, split, readers[split], fusion, per_fold, place)
-            log(f"{plan.name}: {split} fused, {len(readers[split][0].ids)} images")
+            applied: Fusion | OutOfFoldFusion = fusion
+            if not spec.learns:
+                applied = _build(spec, opened[split])
+            elif split == OOF:
+                applied = OutOfFoldFusion(per_fold, opened[OOF].folds)
+            _fuse_split(spec, opened[split], applied, spec.record(run_members, split), new_url)
+            log(f"{spec.name}: {split} fused, {len(opened[split].data)} images")
 
 
-def _check_images(run: Run, plan: FusionSpec, split: str, readers: Sequence[Reader]) -> None:
-    """Refuse maps of other images, and images that cannot be read, before anything is made."""
-    data = DataSet.load(run.data(split))
-    for reader, member in zip(readers, plan.members, strict=True):
-        if reader.ids != data.ids:
-            raise BadMaps(f"{member!r} has maps of other images than {split}; predict again")
+def _check_acyclic(experiment: Experiment, name: str, members: Sequence[str]) -> None:
+    """Refuse a fusion that is made of itself, directly or through other fusions."""
+    remaining, seen = list(members), set[str]()
+    while remaining:
+        member = remaining.pop()
+        if member == name:
+            raise BadRun(f"fusion {name!r} would be made of itself; leave it out of its members")
+        if member not in seen and member in experiment.fusions:
+            remaining += experiment.fusion_entry(member).members
+        seen.add(member)
+
+
+def _shared_splits(run_members: RunMembers, spec: FusionSpec) -> list[str]:
+    for member in spec.members:
+        run_members.check_has_maps(member)
+    shared = [
+        split
+        for split in run_members.run.splits()
+        if all(split in run_members.splits(member) for member in spec.members)
+    ]
+    if not shared:
+        raise BadRun(f"{', '.join(spec.members)} have no split in common; run `ens predict`")
+    return shared
+
+
+def _context(spec: FusionSpec, opened: OpenedSplit) -> dict[str, Any]:
+    return strategy_context(opened.readers, ignore=opened.data.classes.ignore, seed=spec.seed)
+
+
+def _build(spec: FusionSpec, opened: OpenedSplit) -> Any:
+    return build_strategy(spec.strategy, **_context(spec, opened))
+
+
+def _fit(
+    run_members: RunMembers, spec: FusionSpec, opened: OpenedSplit, log: Log
+) -> tuple[Fusion, list[Fusion]]:
+    """Save and return the fusion fitted on all of `oof`, and those fitted without each fold.
+
+    A strategy that does not learn is built for the maps that are opened, and has none per fold.
+    """
+    run, context = run_members.run, _context(spec, opened)
+    folder, calibration_file = run.fusion(spec.name) / FITTED, run.fusion(spec.name) / CALIBRATION
+    calibration_file.unlink(missing_ok=True)
+    built = build_strategy(spec.strategy, **context)
+    if not isinstance(built, LearnedFusion):
+        save_fitted(folder, spec.strategy, built, context)
+        return built, []
+    if opened.split != OOF:
+        raise BadRun(f"{spec.strategy} learns from out-of-fold maps; a member has none")
+    opened.check_no_leakage(spec.strategy, hint="or leave it out with --members")
+    data, folds = opened.data, opened.folds
+    images = data.images if built.needs_images else None
+    blocks = TrainingBlocks(opened.readers, opened.target, images=images, groups=data.groups)
+    fusion = built.fit(blocks)
+    per_fold = cross_fit(built, blocks, folds)
+    save_fitted(folder, spec.strategy, fusion, context)
+    if is_calibrated(spec.strategy):
+        calibration = error_before_after(blocks, per_fold, folds, ignore=context["ignore"])
+        write_json(calibration_file, calibration)
+        log(f"{spec.name}: {describe_calibration(calibration)}")
+    for line in leakage_warnings(run_members, spec.members):
+        log(f"{spec.name}: {line}")
+    return fusion, per_fold
 
 
 def _fuse_split(
-    sources: RunMembers,
-    plan: FusionSpec,
-    split: str,
-    readers: Sequence[Reader],
-    fusion: Fusion,
-    per_fold: list[Fusion] | None,
-    place: Place,
+    spec: FusionSpec,
+    opened: OpenedSplit,
+    fusion: Fusion | OutOfFoldFusion,
+    expected: ExpectedRecord,
+    new_url: UrlFactory,
 ) -> None:
     """Write the store of one split."""
-    run = sources.run
-    data = DataSet.load(run.data(split))
-    with atomic_folder(run.fused(plan.name, split)) as partial:
+    data = opened.data
+    with atomic_folder(expected.folder) as partial:
         store = ProbabilityStore.create(
             partial,
             ids=data.ids,
             classes=data.classes,
             shape=data.shape,
-            seen=_seen(run, readers, learned=per_fold is not None, split=split),
-            dtype=plan.dtype,
-            at=place(f"{plan.name}-{split}"),
+            seen=_training_ids(opened, learned=spec.learns),
+            dtype=spec.dtype,
+            url=new_url(f"{spec.name}-{opened.split}"),
         )
-        cross = per_fold is not None and split == OOF
-        applied = OutOfFoldFusion(per_fold, fold_indices(run)) if cross and per_fold else fusion
-        fuse(readers, applied, len(data), store.write, images=data.images)
-        record(partial, asked=_asked(plan), inputs=_inputs(sources, plan, split))
+        fuse(opened.readers, fusion, len(data), store.write, images=data.images)
+        expected.write(partial)
 
 
-def _fitted(
-    sources: RunMembers,
-    plan: FusionSpec,
-    readers: dict[str, list[Reader]],
-    log: Callable[[str], None],
-) -> tuple[Fusion, list[Fusion] | None]:
-    """Return the fusion fitted on all of `oof`, and those fitted without each fold."""
-    run = sources.run
-    opened = next(iter(readers.values()))
-    context = strategy_context(opened, ignore=opened[0].classes.ignore, seed=plan.seed)
-    built = build_strategy(plan.strategy, **context)
-    folder = run.fusion(plan.name) / FITTED
-    (run.fusion(plan.name) / CALIBRATION).unlink(missing_ok=True)
-    if not isinstance(built, LearnedFusion):
-        save_fitted(folder, plan.strategy, built, context)
-        return built, None
-    if OOF not in readers:
-        raise BadRun(f"{plan.strategy} learns from out-of-fold maps; a member has none")
-    for reader, member in zip(readers[OOF], plan.members, strict=True):
-        check_no_leakage(plan.strategy, member, reader, cure="or leave it out with --members")
-    data, folds = DataSet.load(run.data(OOF)), fold_indices(run)
-    images = data.images if built.needs_images else None
-    target = np.asarray(data.target())
-    blocks = TrainingBlocks(readers[OOF], target, images=images, groups=data.groups)
-    fusion = built.fit(blocks)
-    per_fold = cross_fit(built, blocks, folds)
-    save_fitted(folder, plan.strategy, fusion, context)
-    if is_calibrated(plan.strategy):
-        found = error_before_after(blocks, per_fold, folds, ignore=context["ignore"])
-        write_json(run.fusion(plan.name) / CALIBRATION, found)
-        log(f"{plan.name}: {describe_calibration(found)}")
-    for line in leakage_warnings(sources, plan.members):
-        log(f"{plan.name}: {line}")
-    return fusion, per_fold
-
-
-def _seen(run: Run, readers: Sequence[Reader], *, learned: bool, split: str) -> TrainingIds | None:
-    """Say which images stand behind a fusion's maps; None where a member does not declare it."""
-    ids = DataSet.load(run.data(OOF)).ids
-    masks = [reader.saw() for reader in readers]
-    known = [saw for saw in masks if saw is not None]
-    names = np.array(readers[0].ids)
-    leaked = frozenset(names[np.any(known, axis=0)]) if known else frozenset()
-    if len(known) < len(readers) and not leaked:
+def _training_ids(opened: OpenedSplit, *, learned: bool) -> TrainingIds | None:
+    """Return the images that a fusion's maps depend on; None where a member does not declare it."""
+    masks = [reader.trained_on_mask() for reader in opened.readers]
+    declared = [mask for mask in masks if mask is not None]
+    names = np.array(opened.data.ids)
+    leaked = frozenset(names[np.any(declared, axis=0)]) if declared else frozenset()
+    if len(declared) < len(masks) and not leaked:
         return None
-    if learned:
-        folds = read_folds(run)
-        models = [frozenset(ids[i] for i in fold.training) for fold in folds]
-        models += [leaked] if leaked else []
-        return TrainingIds(
-            tuple(models), tuple(int(k) for k in fold_indices(run)) if split == OOF else None
-        )
-    return TrainingIds((leaked,))
-
-
-def _shared_splits(sources: RunMembers, plan: FusionSpec) -> list[str]:
-    for member in plan.members:
-        if not sources.splits(member):
-            sources.open(member, OOF)  # says what is missing, and how to mend it
-    shared = [s for s in sources.run.splits() if all(s in sources.splits(m) for m in plan.members)]
-    if not shared:
-        raise BadRun(f"{', '.join(plan.members)} share no split; predict the missing ones")
-    return shared
-
-
-def _asked(plan: FusionSpec) -> dict[str, Any]:
-    return {
-        "strategy": plan.strategy,
-        "members": list(plan.members),
-        "seed": plan.seed,
-        "dtype": plan.dtype,
-    }
-
-
-def _inputs(sources: RunMembers, plan: FusionSpec, split: str) -> dict[str, str]:
-    """Return the identities of a split's maps, and of all that the strategy learnt from."""
-    built_from = {f"{m}/{split}": str(sources.identity(m, split)) for m in plan.members}
-    if split != OOF and all(sources.identity(m, OOF) for m in plan.members):
-        built_from |= {f"{m}/{OOF}": str(sources.identity(m, OOF)) for m in plan.members}
-    built_from["target"] = split_identity(sources.run, OOF)
-    built_from["folds"] = digest(sources.run.folds)
-    built_from["classes"] = classes_identity(sources.run)
-    return built_from
-
-
-def is_fused(sources: RunMembers, plan: FusionSpec, split: str) -> bool:
-    """Tell whether a fusion's maps are there and would come out the same today."""
-    folder = sources.run.fused(plan.name, split)
-    asked, inputs = _asked(plan), _inputs(sources, plan, split)
-    return identity(folder) is not None and is_current(folder, asked=asked, inputs=inputs)
+    if not learned:
+        return TrainingIds((leaked,))
+    run = opened.run
+    ids = DataSet.load(run.data(OOF)).ids
+    models = [frozenset(ids[i] for i in fold.training) for fold in read_folds(run)]
+    models += [leaked] if leaked else []
+    per_image = tuple(int(k) for k in fold_indices(run)) if opened.split == OOF else None
+    return TrainingIds(tuple(models), per_image)

@@ -1,34 +1,43 @@
-"""Signs of leaks that no record shows: maps too good on `oof`, images alike in two folds."""
+"""Leakage: scores on images that a member was trained on, and signs of it that no record shows.
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+Signs are members that are better on `oof` than on `validation`, and near-duplicate images in two
+folds. Maps that are known to leak are refused by `open_run.check_no_leakage`.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 from jaxtyping import Float
 
 from ensemble.pipeline.data.prepare import read_folds
-from ensemble.pipeline.run.open_run import OOF, RunMembers
+from ensemble.pipeline.run.open_run import OOF, RunMembers, num_trained_on
 from evaluation.core.arrays import argmax, evenly_spaced
 from evaluation.core.blocks import blocks
 from evaluation.core.classes import UNLABELLED
+from evaluation.core.errors import LeakageError
 from evaluation.core.run_folder import Run
 from evaluation.core.types import Array
+from evaluation.leaderboard import Candidate
 from members.data.cleaning.near_duplicates import near_duplicates, thumbnails_and_hashes
 from members.data.dataset import DataSet
 from members.maps import MapReader
 
-FRESH = "validation"
+HELD_OUT = "validation"
 
-RIGHT_MARGIN, SURE_MARGIN = 0.05, 0.1
-"""How much more often right, or how much surer, is a sign; the mean of K fold models, which is
-what `validation` gets, is a little less sure than the one model that `oof` gets."""
+ACCURACY_MARGIN, CONFIDENCE_MARGIN = 0.05, 0.1
+"""Gaps above these are suspicious. The mean of K fold models, which `validation` gets, is a little
+less confident than the one model that `oof` gets."""
 
-ERRORS = 3
+NUM_ERRORS = 3
+"""Standard errors that a gap must exceed, too."""
+
 RESAMPLES = 1000
-BLOCKS = 16
-"""Blocks of images that are looked at, spread over the split."""
+MAX_BLOCKS = 16
+"""Blocks of images that are read, spread over the split."""
 
-GroupTallies = Float[np.ndarray, "_ 3"]
+GroupSums = Float[np.ndarray, "_ 3"]
 
 
 @dataclass(frozen=True)
@@ -37,131 +46,189 @@ class OofGap:
 
     Args:
         member: its name.
-        right: difference of the share of scored pixels that are right.
-        right_error: its standard error, over groups of images.
-        sure: difference of the mean probability of the predicted class.
-        sure_error: its standard error.
+        accuracy_gap: difference of the share of scored pixels that are right.
+        accuracy_error: its standard error, over groups of images.
+        confidence_gap: difference of the mean probability of the predicted class.
+        confidence_error: its standard error.
     """
 
     member: str
-    right: float
-    right_error: float
-    sure: float
-    sure_error: float
+    accuracy_gap: float
+    accuracy_error: float
+    confidence_gap: float
+    confidence_error: float
 
     @property
     def suspicious(self) -> bool:
-        """Tell whether it looks as if the member had seen the images of `oof`."""
-        return self.right > max(RIGHT_MARGIN, ERRORS * self.right_error) or self.sure > max(
-            SURE_MARGIN, ERRORS * self.sure_error
+        """Whether the member looks as if it was trained on the images of `oof`."""
+        return self.accuracy_gap > max(
+            ACCURACY_MARGIN, NUM_ERRORS * self.accuracy_error
+        ) or self.confidence_gap > max(CONFIDENCE_MARGIN, NUM_ERRORS * self.confidence_error)
+
+
+def leakage_warnings(run_members: RunMembers, members: Sequence[str]) -> list[str]:
+    """List the members that do not declare their training images, or seem trained on `oof`."""
+    warnings = [
+        f"{name!r} does not declare what it was trained on; if it was trained on images of {OOF},"
+        " what learns from its maps trusts it too much (`ens import --trained-on`)"
+        for name in members
+        if OOF in run_members.splits(name) and run_members.open(name, OOF).trained_on_mask() is None
+    ]
+    gaps = oof_gaps(run_members, members)
+    for gap in gaps:
+        if gap.suspicious:
+            others = [other.accuracy_gap for other in gaps if other is not gap]
+            context = f"; the others by {np.median(others):+.3f}" if others else ""
+            warnings.append(
+                f"{gap.member!r} is right on {OOF} more often than on {HELD_OUT} by"
+                f" {gap.accuracy_gap:+.3f} (standard error {gap.accuracy_error:.3f}) and more"
+                f" confident by {gap.confidence_gap:+.3f}{context}: either it was trained on those"
+                f" images, or {HELD_OUT} is harder"
+            )
+    return warnings
+
+
+def describe_overlap(run_members: RunMembers, source: str, split: str) -> str:
+    """Say how many images of a split the models behind a source's maps were trained on.
+
+    Empty where there are none, or where the maps are missing or undeclared.
+    """
+    if run_members.digest(source, split) is None:
+        return ""
+    maps = run_members.open(source, split)
+    count = num_trained_on(maps)
+    if not count:
+        return ""
+    return f"its members were trained on {count} of the {len(maps)} images of {split}"
+
+
+def without_trained_on(
+    run_members: RunMembers,
+    candidates: Sequence[Candidate],
+    sources: Mapping[str, str],
+    split: str,
+    log: Callable[[str], None],
+) -> list[Candidate]:
+    """Return the candidates without scores on images that their members were trained on.
+
+    Args:
+        run_members: of the run.
+        candidates: with their counts.
+        sources: the member or fusion that each candidate is made of.
+        split: the split to evaluate on.
+        log: receives a line per candidate that is left out, or loses its counts on `oof`.
+
+    Raises:
+        LeakageError: all of them are left out.
+    """
+
+    @cache
+    def overlap(source: str, part: str) -> str:
+        return describe_overlap(run_members, source, part)
+
+    kept = []
+    for candidate in candidates:
+        source = sources[candidate.name]
+        if message := overlap(source, split):
+            log(f"{candidate.name}: left out, {message}")
+        elif candidate.oof is not None and (message := overlap(source, OOF)):
+            log(f"{candidate.name}: no oof score, {message}")
+            kept.append(replace(candidate, oof=None))
+        else:
+            kept.append(candidate)
+    if candidates and not kept:
+        raise LeakageError(
+            f"every candidate's members were trained on images of {split}; train or import"
+            " members that were not, or take another --split"
         )
+    return kept
 
 
-def leakage_warnings(sources: RunMembers, members: Sequence[str]) -> list[str]:
-    """Say which members do not declare what they saw, and which look as if they had seen `oof`."""
-    notes = []
-    compared = oof_gaps(sources, members)
-    for name in members:
-        opened = sources.open(name, OOF) if OOF in sources.splits(name) else None
-        if opened is not None and opened.saw() is None:
-            notes.append(
-                f"{name!r} does not declare what it was trained on; if it saw images of {OOF},"
-                " what learns from its maps is too sure of it (`ens import --trained-on`)"
-            )
-    for found in compared:
-        if found.suspicious:
-            others = [other.right for other in compared if other is not found]
-            besides = f"; the others by {np.median(others):+.3f}" if others else ""
-            notes.append(
-                f"{found.member!r} is right on {OOF} more often than on {FRESH} by"
-                f" {found.right:+.3f} (standard error {found.right_error:.3f}) and surer by"
-                f" {found.sure:+.3f}{besides}: either it was trained on those images, or"
-                f" {FRESH} is harder"
-            )
-    return notes
-
-
-def oof_gaps(sources: RunMembers, members: Sequence[str]) -> list[OofGap]:
+def oof_gaps(run_members: RunMembers, members: Sequence[str]) -> list[OofGap]:
     """Compare members between `oof` and `validation`, where they have maps and target of both."""
-    run = sources.run
-    if not {OOF, FRESH} <= set(run.splits()):
+    run = run_members.run
+    if not {OOF, HELD_OUT} <= set(run.splits()):
         return []
-    sets = {split: DataSet.load(run.data(split)) for split in (OOF, FRESH)}
+    sets = {split: DataSet.load(run.data(split)) for split in (OOF, HELD_OUT)}
     if any(data.masks is None for data in sets.values()):
         return []
     return [
-        _difference(name, *(_tallies(sources.open(name, s), data) for s, data in sets.items()))
+        _gap(name, *(_group_sums(run_members.open(name, s), data) for s, data in sets.items()))
         for name in members
-        if {OOF, FRESH} <= set(sources.splits(name))
+        if {OOF, HELD_OUT} <= set(run_members.splits(name))
     ]
 
 
 def cross_fold_duplicates(run: Run) -> list[tuple[str, str]]:
-    """List pairs of ids that show the same but lie in different folds, or in `validation`.
+    """List pairs of ids of near-duplicate images in different folds, or in `validation`.
 
-    A member is then examined on what it learnt. Each image is named once, beside one like it.
+    A member is then evaluated on what it learned. Each image is listed once, with one like it.
     """
     oof = DataSet.load(run.data(OOF))
     fold_of = np.full(len(oof), -1)
     for fold in read_folds(run):
         fold_of[np.setdiff1d(np.arange(len(oof)), fold.training)] = fold.index
-    sets = [oof, *([DataSet.load(run.data(FRESH))] if FRESH in run.splits() else [])]
-    looked = [thumbnails_and_hashes(np.asarray(data.images)) for data in sets]
-    thumbnails, hashes = (np.concatenate(parts) for parts in zip(*looked, strict=True))
+    sets = [oof, *([DataSet.load(run.data(HELD_OUT))] if HELD_OUT in run.splits() else [])]
+    features = [thumbnails_and_hashes(np.asarray(data.images)) for data in sets]
+    thumbnails, hashes = (np.concatenate(parts) for parts in zip(*features, strict=True))
     ids = [name for data in sets for name in data.ids]
     parts = np.concatenate([fold_of, np.full(len(ids) - len(oof), -1)])
     copies = near_duplicates(thumbnails, hashes, np.zeros(len(ids), np.int64))
-    return [(ids[c.of], ids[c.place]) for c in copies if parts[c.of] != parts[c.place]]
+    return [
+        (ids[c.duplicate_of], ids[c.index])
+        for c in copies
+        if parts[c.duplicate_of] != parts[c.index]
+    ]
 
 
-def _difference(name: str, oof: GroupTallies, fresh: GroupTallies) -> OofGap:
+def _gap(name: str, oof: GroupSums, held_out: GroupSums) -> OofGap:
     rng = np.random.default_rng(0)
-    (right, right_error), (sure, sure_error) = (
+    (accuracy, accuracy_error), (confidence, confidence_error) = (
         (
-            _mean(oof, column) - _mean(fresh, column),
-            float(np.hypot(_error(oof, column, rng), _error(fresh, column, rng))),
+            _mean(oof, column) - _mean(held_out, column),
+            float(np.hypot(_error(oof, column, rng), _error(held_out, column, rng))),
         )
         for column in (0, 1)
     )
-    return OofGap(name, right, right_error, sure, sure_error)
+    return OofGap(name, accuracy, accuracy_error, confidence, confidence_error)
 
 
-def _mean(tallies: GroupTallies, column: int) -> float:
-    if not len(tallies):
+def _mean(sums: GroupSums, column: int) -> float:
+    if not len(sums):
         return float("nan")
-    return float(tallies[:, column].sum() / tallies[:, 2].sum())
+    return float(sums[:, column].sum() / sums[:, 2].sum())
 
 
-def _error(tallies: GroupTallies, column: int, rng: np.random.Generator) -> float:
-    """Return the standard error of a mean by drawing the groups anew; infinite for one group."""
-    if len(tallies) < 2:
+def _error(sums: GroupSums, column: int, rng: np.random.Generator) -> float:
+    """Return the standard error of a mean by resampling the groups; infinite for one group."""
+    if len(sums) < 2:
         return float("inf")
-    drawn = rng.multinomial(len(tallies), np.full(len(tallies), 1 / len(tallies)), RESAMPLES)
-    sums = drawn @ tallies
-    return float((sums[:, column] / sums[:, 2]).std(ddof=1))
+    sampled = rng.multinomial(len(sums), np.full(len(sums), 1 / len(sums)), RESAMPLES)
+    totals = sampled @ sums
+    return float((totals[:, column] / totals[:, 2]).std(ddof=1))
 
 
-def _tallies(maps: MapReader, data: DataSet) -> GroupTallies:
-    """Sum, for each group: right pixels, probabilities of the predictions, scored pixels."""
+def _group_sums(maps: MapReader, data: DataSet) -> GroupSums:
+    """Sum per group: right pixels, probabilities of the predictions, scored pixels."""
     groups = data.group_names()
     rows, names = [], []
     for block in _spread(len(data)):
-        read = maps.read(block)
+        probs = maps.read(block)
         target = np.asarray(data.target()[block])
         scored = (target != UNLABELLED) & (target != data.classes.ignore)
-        right = (argmax(read) == target) & scored
-        sure = np.where(scored, read.max(axis=1), 0)
-        sums = [part.sum(axis=(1, 2), dtype=np.float64) for part in (right, sure, scored)]
-        rows.append(np.stack(sums, axis=1))
+        right = (argmax(probs) == target) & scored
+        confidence = np.where(scored, probs.max(axis=1), 0)
+        per_image = [x.sum(axis=(1, 2), dtype=np.float64) for x in (right, confidence, scored)]
+        rows.append(np.stack(per_image, axis=1))
         names.append(groups[block])
-    _, place = np.unique(np.concatenate(names), return_inverse=True)
-    tallies = np.zeros((place.max() + 1, 3))
-    np.add.at(tallies, place, np.concatenate(rows))
-    kept: Array = tallies[tallies[:, 2] > 0]
-    return kept
+    _, index = np.unique(np.concatenate(names), return_inverse=True)
+    sums = np.zeros((index.max() + 1, 3))
+    np.add.at(sums, index, np.concatenate(rows))
+    scored_groups: Array = sums[sums[:, 2] > 0]
+    return scored_groups
 
 
 def _spread(images: int) -> Iterator[slice]:
-    """Yield blocks of images spread over all, a few at most."""
+    """Yield at most a few blocks of images, spread evenly."""
     every = blocks(images)
-    return (every[place] for place in evenly_spaced(len(every), BLOCKS))
+    return (every[index] for index in evenly_spaced(len(every), MAX_BLOCKS))

@@ -1,21 +1,21 @@
 """Candidates of a run: a member or fusion through a chain, as label maps of every split."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ensemble.pipeline.candidates.chains import (
     FittedChain,
-    fit_inputs,
+    fit_digests,
     fit_on_oof,
-    fitted_chain_is_current,
+    fitted_chain_record,
     read_fitted_chain,
     save_fitted_chain,
 )
 from ensemble.pipeline.data.prepare import classes_identity, run_classes, split_identity
-from ensemble.pipeline.run.open_run import RunMembers
+from ensemble.pipeline.run.expected_record import ExpectedRecord
+from ensemble.pipeline.run.open_run import RunMembers, open_split
 from evaluation.core.blocks import blocks
 from evaluation.core.errors import BadRun
 from evaluation.core.files import (
@@ -27,26 +27,21 @@ from evaluation.core.files import (
     write_json,
 )
 from evaluation.core.progress import progress
-from evaluation.core.provenance import digests, is_current, record, verify_outputs
+from evaluation.core.provenance import digests, verify_outputs
 from evaluation.core.run_folder import CANDIDATE, Run, run_lock
 from evaluation.core.types import Array
 from members.data.dataset import DataSet
 from members.recipe import check_name
-from postproc.chain import Chain, parse_chain
+from postproc.chain import FLOAT16_FLOOR, Chain, parse_chain
 from postproc.postprocess import postprocess
 
 ARGMAX = "argmax"
 LABELS = "labels.npy"
 
+Log = Callable[[str], None]
 
-def postprocess_run(
-    run: Run,
-    source: str,
-    chain: str,
-    *,
-    name: str | None = None,
-    log: Callable[[str], None],
-) -> str:
+
+def postprocess_run(run: Run, source: str, chain: str, *, name: str | None = None, log: Log) -> str:
     """Make a candidate of a fusion or member: label maps of every split it has maps of.
 
     A chain that learns is fitted on all of `oof` for the other splits, and for each fold of `oof`
@@ -57,7 +52,7 @@ def postprocess_run(
         source: name of the fusion or member.
         chain: specs of the steps; empty for the plain argmax.
         name: of the candidate; by default made of both.
-        log: receives a line for whatever was decided.
+        log: receives a line per decision.
 
     Returns:
         The candidate's name.
@@ -65,51 +60,51 @@ def postprocess_run(
     Raises:
         BadSpec: a chain that does not parse.
         BadRun: no such maps, or a chain that learns and no out-of-fold maps.
-        Leak: the chain would learn from images that the source was trained on.
+        LeakageError: the chain would learn from images that the source was trained on.
     """
     with run_lock(run.path):
-        sources = RunMembers.of(run)
-        return update_candidate(sources, source, chain, name=name, log=log)
+        return update_candidate(RunMembers.of(run), source, chain, name=name, log=log)
 
 
 def update_candidate(
-    sources: RunMembers,
-    source: str,
-    chain: str,
-    *,
-    name: str | None,
-    log: Callable[[str], None],
+    run_members: RunMembers, source: str, chain: str, *, name: str | None, log: Log
 ) -> str:
     """Write a candidate's label maps where they are missing or stale; see `postprocess_run`."""
-    run, classes = sources.run, run_classes(sources.run)
-    splits = sources.splits(source)
-    if not splits:
-        sources.open(source, "oof")  # says what is missing, and how to mend it
-    floor = sources.open(source, splits[0]).floor
-    steps = parse_chain(chain, classes=len(classes), ignore=classes.ignore, floor=floor)
+    run = run_members.run
+    run_members.check_has_maps(source)
+    splits = run_members.splits(source)
+    steps = run_chain(run, chain, floor=run_members.open(source, splits[0]).floor)
     name = check_name(name or candidate_name(source, steps), "candidate")
-    stale = [s for s in splits if not _is_current(sources, source, steps, name, s)]
-    about = {"of": source, "chain": str(steps)}
-    made_of = {"asked": about, "inputs": fit_inputs(sources, source, steps)}
-    kept = fitted_chain_is_current(run, name, **made_of)
-    fitted = None if kept and not stale else fit_on_oof(sources, source, steps, log)
-    known = run.path / "labels" / name / CANDIDATE
-    if not known.is_file() or read_json(known) != about:
-        write_json(known, about)
+    expected = {split: labels_record(run_members, source, steps, name, split) for split in splits}
+    stale = [split for split in splits if not expected[split].is_current()]
+    chain_record = fitted_chain_record(run_members, name, source, steps)
+    fitted = None
+    if stale or not chain_record.is_current():
+        fitted = fit_on_oof(run_members, source, steps, log)
+    file = run.path / "labels" / name / CANDIDATE
+    if not file.is_file() or read_json(file) != chain_record.config:
+        write_json(file, chain_record.config)
     if fitted is not None:
-        save_fitted_chain(run, name, fitted, **made_of)
+        save_fitted_chain(chain_record, fitted)
         for split in stale:
-            _label(sources, source, steps, fitted, name, split, log)
+            _label_split(run_members, source, split, fitted, expected[split])
+            log(f"{name}: {split} labelled, {len(DataSet.load(run.data(split)))} images")
     return name
 
 
+def run_chain(run: Run, chain: str, *, floor: float = FLOAT16_FLOOR) -> Chain:
+    """Read a chain for the classes of a run; see `parse_chain`."""
+    classes = run_classes(run)
+    return parse_chain(chain, classes=len(classes), ignore=classes.ignore, floor=floor)
+
+
 def candidate_name(source: str, chain: Chain) -> str:
-    """Name a candidate after its source and steps, as `stacking+suppress_background.crf`."""
+    """Name a candidate after its source and steps, as `stacking_suppress_background.crf`."""
     return f"{source}_{'.'.join(spec.name for spec in chain.specs) or ARGMAX}"
 
 
 def read_candidate(run: Run, name: str) -> tuple[str, str]:
-    """Return what a candidate is made of: its source and its chain.
+    """Return a candidate's source and chain.
 
     Raises:
         BadRun: no such candidate.
@@ -123,27 +118,21 @@ def read_candidate(run: Run, name: str) -> tuple[str, str]:
 
 
 def applied_chain(run: Run, candidate: str, *, floor: float) -> Chain:
-    """Return a candidate's chain with what its steps have learned.
-
-    Args:
-        run: the experiment folder.
-        candidate: its name.
-        floor: half the quantum of the maps that it is applied to.
+    """Return a candidate's chain with what its steps have learned; see `parse_chain` for `floor`.
 
     Raises:
-        BadRun: no such candidate, or a chain that is not what was written.
+        BadRun: no such candidate, or its fitted chain was changed since it was written.
     """
-    _, asked = read_candidate(run, candidate)
-    fitted, classes = read_fitted_chain(run, candidate), run_classes(run)
-    text = fitted["chain"] if fitted else asked
-    return parse_chain(text, classes=len(classes), ignore=classes.ignore, floor=floor)
+    _, chain = read_candidate(run, candidate)
+    fitted = read_fitted_chain(run, candidate)
+    return run_chain(run, fitted["chain"] if fitted else chain, floor=floor)
 
 
 def read_labels(run: Run, candidate: str, split: str) -> Array:
     """Open a candidate's label maps.
 
     Raises:
-        BadRun: it has none of this split, or they are not what was written.
+        BadRun: it has none of this split, or they were changed since they were written.
     """
     file = run.labels(candidate, split) / LABELS
     if not file.is_file():
@@ -163,61 +152,49 @@ def read_labels(run: Run, candidate: str, split: str) -> Array:
     return labels
 
 
-def is_labelled(sources: RunMembers, source: str, chain: str, name: str, split: str) -> bool:
-    """Tell whether a candidate's label maps are there and would come out the same today."""
-    classes = run_classes(sources.run)
-    steps = parse_chain(chain, classes=len(classes), ignore=classes.ignore)
-    return _is_current(sources, source, steps, name, split)
+def labels_record(
+    run_members: RunMembers, source: str, chain: Chain, name: str, split: str
+) -> ExpectedRecord:
+    """Return what the record of a candidate's label maps would say today.
 
-
-def _is_current(sources: RunMembers, source: str, chain: Chain, name: str, split: str) -> bool:
-    asked, inputs = _made_of(sources, source, chain, split)
-    return is_current(sources.run.labels(name, split), asked=asked, inputs=inputs)
-
-
-def _made_of(
-    sources: RunMembers, source: str, chain: Chain, split: str
-) -> tuple[dict[str, Any], dict[str, str]]:
-    inputs = {"maps": str(sources.identity(source, split))}
-    inputs["classes"] = classes_identity(sources.run)
+    The target is an input only of chains that learn.
+    """
+    run = run_members.run
+    inputs = {
+        "maps": str(run_members.digest(source, split)),
+        "classes": classes_identity(run),
+        **fit_digests(run_members, source, chain),
+    }
     if chain.needs_images:
-        inputs["images"] = split_identity(sources.run, split)
-    inputs |= fit_inputs(sources, source, chain)
-    return {"of": source, "chain": str(chain)}, inputs
+        inputs["images"] = split_identity(run, split, target=False)
+    config = {"of": source, "chain": str(chain)}
+    return ExpectedRecord(run.labels(name, split), config, inputs)
 
 
-def _label(
-    sources: RunMembers,
-    source: str,
-    asked_chain: Chain,
-    fitted: FittedChain,
-    name: str,
-    split: str,
-    log: Callable[[str], None],
+def is_labelled(run_members: RunMembers, source: str, chain: str, name: str, split: str) -> bool:
+    """Tell whether a candidate's label maps exist and would come out the same today."""
+    steps = run_chain(run_members.run, chain)
+    return labels_record(run_members, source, steps, name, split).is_current()
+
+
+def _label_split(
+    run_members: RunMembers, source: str, split: str, fitted: FittedChain, expected: ExpectedRecord
 ) -> None:
-    run = sources.run
-    asked, inputs = _made_of(sources, source, asked_chain, split)
-    data, maps = DataSet.load(run.data(split)), sources.open(source, split)
-    if maps.ids != data.ids:
-        raise BadRun(f"{source!r} has maps of other images than {split}; make them again")
-    with atomic_folder(run.labels(name, split)) as partial:
+    opened = open_split(run_members, split, [source])
+    data, (maps,) = opened.data, opened.readers
+    with atomic_folder(expected.folder) as partial:
         write_labels(
             partial / LABELS,
-            postprocess(maps.read, len(data), fitted.of(split), images=data.images),
+            postprocess(maps.read, len(data), fitted.for_split(split), images=data.images),
             (len(data), *data.shape),
         )
-        record(partial, asked=asked, inputs=inputs, outputs=digests(partial, [LABELS]))
-    log(f"{name}: {split} labelled, {len(data)} images")
+        expected.write(partial, outputs=digests(partial, [LABELS]))
 
 
-def write_labels(path: Path, labelled: Any, shape: tuple[int, int, int]) -> None:
-    """Write label maps block by block into a `.npy` of uint8.
-
-    Args:
-        path: of the file.
-        labelled: pairs of a slice of images and their labels.
-        shape: images, rows, cols.
-    """
+def write_labels(
+    path: Path, labelled: Iterable[tuple[slice, Array]], shape: tuple[int, int, int]
+) -> None:
+    """Write label maps block by block into a `.npy` of uint8."""
     labels = create_npy(path, dtype=np.uint8, shape=shape)
     for block, part in progress(labelled, "postprocess", len(blocks(shape[0]))):
         labels[block] = part

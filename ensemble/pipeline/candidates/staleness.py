@@ -1,37 +1,47 @@
 """Whether results would come out the same today, with all that they were made of.
 
-A record tells of its nearest inputs alone: a fusion whose member's weights have changed still
-agrees with the maps that were made by the old ones. Here each result is asked together with all
-that stands before it, each only once.
+`STAGES` says of each kind of result where it lies, from which results it follows, and whether its
+own record agrees with them. A record names its nearest inputs only: a fusion whose member's weights
+have changed still agrees with the maps that the old weights made. So a result is current only if
+all results before it are.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
 
-from ensemble.pipeline.candidates.fuse import FusionSpec, is_fused, resolve_fusion
-from ensemble.pipeline.candidates.postprocess import is_labelled, read_candidate
-from ensemble.pipeline.data.prepare import matches_prepared_data, read_folds, run_classes
+from ensemble.pipeline.candidates.fuse import FusionSpec, resolve_fusion
+from ensemble.pipeline.candidates.postprocess import is_labelled, read_candidate, run_chain
+from ensemble.pipeline.data.prepare import (
+    matches_prepared_data,
+    read_folds,
+    run_classes,
+    split_identity,
+)
 from ensemble.pipeline.members.importing import is_imported
 from ensemble.pipeline.members.train import is_predicted, is_trained
+from ensemble.pipeline.run.expected_record import ExpectedRecord
 from ensemble.pipeline.run.experiment import Experiment
 from ensemble.pipeline.run.open_run import OOF, RunMembers, run_experiment
-from ensemble.pipeline.scoring.score_inputs import is_scored
-from evaluation.core.errors import BadRun
+from evaluation.core.errors import BadRun, BadSpec
+from evaluation.core.files import read_json, write_json
 from evaluation.core.provenance import identity
 from evaluation.core.run_folder import Run
-from members.recipe import Member, specialist_families
-from postproc.chain import parse_chain
+from evaluation.protocols import PROTOCOLS
+from members.recipe import Member
 
-NAMED = 4
-"""Changed results that a warning names."""
+MAX_NAMED = 4
+"""Stale results that a warning names."""
+
+EXPORTS = "handed_over.json"
 
 
 class Artifact(NamedTuple):
     """A result of a run.
 
     Args:
-        stage: `data`, `member`, `maps`, `fusion`, `labels` or `scores`.
+        stage: a key of `STAGES`, or of what is made of scores: see `workflow.status`.
         name: of the member, fusion or candidate.
         part: the fold or split.
     """
@@ -48,126 +58,102 @@ class Artifact(NamedTuple):
 DATA = Artifact("data", "", "")
 
 
-@dataclass(frozen=True)
-class Staleness:
-    """Asks results of a run; what was found once is not looked at again.
+class Stage(NamedTuple):
+    """How results of one kind follow from others; functions of a result's name and part.
 
     Args:
-        sources: of the run.
-        experiment: what is asked of it today.
-        known: what was found, the changed results behind each.
+        path: where it lies.
+        made_of: the results that it is made of.
+        record_matches: its own record agrees with what is configured, and with its inputs.
     """
 
-    sources: RunMembers
+    path: Callable[[Run, str, str], Path]
+    made_of: Callable[["Staleness", str, str], Sequence[Artifact]]
+    record_matches: Callable[["Staleness", str, str], bool]
+
+
+@dataclass(frozen=True)
+class Staleness:
+    """Tells which results of a run are current; each is examined once.
+
+    Args:
+        run_members: of the run.
+        experiment: what is configured today.
+        stages: by name.
+        known: the stale results behind each result that was examined.
+    """
+
+    run_members: RunMembers
     experiment: Experiment
+    stages: Mapping[str, Stage] = field(default_factory=lambda: STAGES)
     known: dict[Artifact, list[Artifact]] = field(default_factory=dict)
 
-    def is_current(self, result: Artifact) -> bool:
-        """Tell whether a result is there and would come out the same today."""
-        return not self.changed(result)
+    @property
+    def run(self) -> Run:
+        """The experiment folder."""
+        return self.run_members.run
 
-    def changed(self, result: Artifact) -> list[Artifact]:
-        """List the results that do not agree with what is before them, the first of each way."""
+    def is_current(self, result: Artifact) -> bool:
+        """Tell whether a result exists and would come out the same today."""
+        return not self.stale_inputs(result)
+
+    def stale_inputs(self, result: Artifact) -> list[Artifact]:
+        """List the first stale results on each way to a result, itself where all before agree."""
         if result not in self.known:
-            before = [one for made_of in self._before(result) for one in self.changed(made_of)]
-            own = [] if before or self._agrees(result) else [result]
-            self.known[result] = list(dict.fromkeys([*before, *own]))
+            stage, (_, name, part) = self.stages[result.stage], result
+            made_of = stage.made_of(self, name, part)
+            stale = [first for before in made_of for first in self.stale_inputs(before)]
+            if not stale and not stage.record_matches(self, name, part):
+                stale = [result]
+            self.known[result] = list(dict.fromkeys(stale))
         return self.known[result]
 
     def warn(self, results: Iterable[Artifact], log: Callable[[str], None]) -> None:
-        """Tell what has changed behind results, in one line, if anything has."""
-        found = [str(changed) for result in results for changed in self.changed(result)]
-        names = list(dict.fromkeys(found))
+        """Log what is stale behind results, in one line, if anything is."""
+        stale = [str(first) for result in results for first in self.stale_inputs(result)]
+        names = list(dict.fromkeys(stale))
         if names:
-            more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-            run = self.sources.run
+            more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
             log(
                 f"warning: stale, something that it was made of has changed:"
-                f" {', '.join(names[:NAMED])}{more}; `ens run {run.experiment} --run {run.path}`"
-                " makes it again, and `ens import` what was imported"
+                f" {', '.join(names[:MAX_NAMED])}{more};"
+                f" `ens run {self.run.experiment} --run {self.run.path}` makes it again, and"
+                " `ens import` what was imported"
             )
 
     def maps(self, name: str, split: str) -> list[Artifact]:
         """Return the maps of a member, a family or a fusion as results."""
-        family = specialist_families(self.sources.members).get(name)
-        if family:
-            return [Artifact("maps", member.name, split) for member in family]
-        stage = "maps" if name in self.sources.names() else "fusion"
+        if name in self.run_members.families:
+            return [Artifact("maps", m.name, split) for m in self.run_members.families[name]]
+        stage = "maps" if name in self.run_members.names() else "fusion"
         return [Artifact(stage, name, split)]
 
     def splits(self, name: str) -> list[str]:
         """List the splits of which a member, a family or a fusion can have maps."""
-        run = self.sources.run
-        if name in self.sources.foreign:
-            return self.sources.splits(name)
-        plan = self._plan(name) if name in self.experiment.fusions else None
-        members = [self.splits(member) for member in plan.members] if plan else []
-        return [split for split in run.splits() if all(split in some for some in members)]
+        if name in self.run_members.imported:
+            return self.run_members.splits(name)
+        spec = self.fusion(name) if name in self.experiment.fusions else None
+        members = [self.splits(member) for member in spec.members] if spec else []
+        return [split for split in self.run.splits() if all(split in some for some in members)]
 
-    def _agrees(self, result: Artifact) -> bool:
-        stage, name, part = result
-        run = self.sources.run
-        if stage == "data":
-            return matches_prepared_data(run, self.experiment)
-        if stage == "member":
-            fold = next(fold for fold in read_folds(run) if str(fold.index) == part)
-            return is_trained(run, self.experiment, self._member(name), fold)
-        if stage == "maps":
-            if name in self.sources.foreign:
-                there = self.sources.identity(name, part) is not None
-                return there and is_imported(run, name, part)
-            dtype = self.experiment.store_dtype
-            return is_predicted(run, self._member(name), part, read_folds(run), dtype)
-        if stage == "fusion":
-            plan = self._plan(name)
-            return plan is not None and is_fused(self.sources, plan, part)
-        if stage == "labels":
-            return is_labelled(self.sources, *self.asked(name), name, part)
-        return identity(run.scores(name), part) is not None and is_scored(run, name, part)
-
-    def _before(self, result: Artifact) -> Sequence[Artifact]:
-        stage, name, part = result
-        if stage == "data":
-            return []
-        if stage == "member":
-            return [DATA]
-        if stage == "maps":
-            folds = [] if name in self.sources.foreign else read_folds(self.sources.run)
-            return [DATA, *(Artifact("member", name, str(fold.index)) for fold in folds)]
-        if stage == "fusion":
-            return self._before_fusion(name, part)
-        if stage == "labels":
-            source, chain = self.asked(name)
-            classes = run_classes(self.sources.run)
-            steps = parse_chain(chain, classes=len(classes), ignore=classes.ignore)
-            splits = [part, OOF] if steps.learns else [part]
-            return [one for split in splits for one in self.maps(source, split)]
-        return [Artifact("labels", name, part)]
-
-    def _before_fusion(self, name: str, split: str) -> Sequence[Artifact]:
-        plan = self._plan(name)
-        members = () if plan is None else plan.members
-        has = {OOF} if all(self.sources.identity(member, OOF) for member in members) else set()
-        return [one for s in {split, *has} for member in members for one in self.maps(member, s)]
-
-    def _plan(self, name: str) -> FusionSpec | None:
+    def fusion(self, name: str) -> FusionSpec | None:
+        """Resolve a fusion; None where it is no longer configured, or has nothing to fuse."""
         try:
-            return resolve_fusion(self.experiment, self.sources, name)
-        except BadRun:  # no longer asked for, or nothing to make it of
+            return resolve_fusion(self.experiment, self.run_members, name)
+        except (BadRun, BadSpec):
             return None
 
-    def _member(self, name: str) -> Member:
-        return next(member for member in self.sources.members if member.name == name)
+    def member(self, name: str) -> Member:
+        """Return a network by name."""
+        return next(member for member in self.run_members.members if member.name == name)
 
-    def asked(self, candidate: str) -> tuple[str, str]:
-        """Return a candidate's source and chain: what the experiment says, else what was made."""
-        return requested_candidates(self.experiment).get(candidate) or read_candidate(
-            self.sources.run, candidate
-        )
+    def candidate(self, name: str) -> tuple[str, str]:
+        """Return a candidate's source and chain: as configured, else as it was made."""
+        return requested_candidates(self.experiment).get(name) or read_candidate(self.run, name)
 
 
 def staleness_of(run: Run) -> Staleness:
-    """Ask a run by its own experiment."""
+    """Examine a run by its own experiment."""
     return Staleness(RunMembers.of(run), run_experiment(run))
 
 
@@ -178,3 +164,125 @@ def requested_candidates(experiment: Experiment) -> dict[str, tuple[str, str]]:
         for fusion in experiment.fusions
         for name, chain in experiment.chains.items()
     }
+
+
+def _member_matches(staleness: Staleness, name: str, fold: str) -> bool:
+    run = staleness.run
+    (its_fold,) = (f for f in read_folds(run) if str(f.index) == fold)
+    return is_trained(run, staleness.experiment, staleness.member(name), its_fold)
+
+
+def _maps_made_of(staleness: Staleness, name: str, _: str) -> list[Artifact]:
+    imported = name in staleness.run_members.imported
+    folds = [] if imported else read_folds(staleness.run)
+    return [DATA, *(Artifact("member", name, str(fold.index)) for fold in folds)]
+
+
+def _maps_match(staleness: Staleness, name: str, split: str) -> bool:
+    run = staleness.run
+    if name in staleness.run_members.imported:
+        exists = staleness.run_members.digest(name, split) is not None
+        return exists and is_imported(run, name, split)
+    dtype = staleness.experiment.store_dtype
+    return is_predicted(run, staleness.member(name), split, read_folds(run), dtype)
+
+
+def _fusion_made_of(staleness: Staleness, name: str, split: str) -> list[Artifact]:
+    spec = staleness.fusion(name)
+    if spec is None:
+        return []
+    splits = dict.fromkeys([split, *spec.fit_split(staleness.run_members)])
+    return [maps for s in splits for member in spec.members for maps in staleness.maps(member, s)]
+
+
+def _fusion_matches(staleness: Staleness, name: str, split: str) -> bool:
+    spec = staleness.fusion(name)
+    return spec is not None and spec.is_current(staleness.run_members, split)
+
+
+def _labels_made_of(staleness: Staleness, name: str, split: str) -> list[Artifact]:
+    source, chain = staleness.candidate(name)
+    learns = run_chain(staleness.run, chain).learns
+    splits = dict.fromkeys([split, OOF] if learns else [split])
+    return [maps for s in splits for maps in staleness.maps(source, s)]
+
+
+def _labels_match(staleness: Staleness, name: str, split: str) -> bool:
+    source, chain = staleness.candidate(name)
+    return is_labelled(staleness.run_members, source, chain, name, split)
+
+
+STAGES: dict[str, Stage] = {
+    "data": Stage(
+        path=lambda run, _, __: run.path / "data",
+        made_of=lambda _, __, ___: [],
+        record_matches=lambda s, _, __: matches_prepared_data(s.run, s.experiment),
+    ),
+    "member": Stage(
+        path=lambda run, name, fold: run.model(name, int(fold)),
+        made_of=lambda _, __, ___: [DATA],
+        record_matches=_member_matches,
+    ),
+    "maps": Stage(
+        path=lambda run, name, split: run.probabilities(name, split),
+        made_of=_maps_made_of,
+        record_matches=_maps_match,
+    ),
+    "fusion": Stage(
+        path=lambda run, name, split: run.fused(name, split),
+        made_of=_fusion_made_of,
+        record_matches=_fusion_matches,
+    ),
+    "labels": Stage(
+        path=lambda run, name, split: run.labels(name, split),
+        made_of=_labels_made_of,
+        record_matches=_labels_match,
+    ),
+    "scores": Stage(
+        path=lambda run, name, split: run.scores(name) / f"{split}.json",
+        made_of=lambda _, name, split: [Artifact("labels", name, split)],
+        record_matches=lambda s, name, split: scores_record(s.run, name, split).is_current(),
+    ),
+}
+"""Every stage up to the scores, in the order in which results are made."""
+
+
+def scores_record(run: Run, name: str, split: str) -> ExpectedRecord:
+    """Return what the record of a candidate's scores would say today."""
+    config = {"protocols": sorted(PROTOCOLS), "classes": list(run_classes(run).names)}
+    labels = str(identity(run.labels(name, split)))
+    inputs = {"labels": labels, "data": split_identity(run, split)}
+    return ExpectedRecord(run.scores(name), config, inputs, split)
+
+
+def score_digests(run: Run, candidates: Sequence[str], split: str) -> dict[str, str]:
+    """Return the digests of candidates' scores on a split, and on `oof`."""
+    return {
+        f"{name}/{part}": str(identity(run.scores(name), part))
+        for name in candidates
+        for part in dict.fromkeys((OOF, split))
+    }
+
+
+def record_export(
+    run: Run, out: Path, kind: Literal["submission", "package"], candidate: str, split: str
+) -> None:
+    """Write down what was exported to where; one entry per path.
+
+    Args:
+        run: the experiment folder, held for writing.
+        out: the file or folder.
+        kind: of it.
+        candidate: whose labels or networks it holds.
+        split: whose label maps stand for it: they follow from all that it was made of.
+    """
+    labels = str(identity(run.labels(candidate, split)))
+    entry = {"kind": kind, "candidate": candidate, "split": split, "labels": labels}
+    write_json(run.path / EXPORTS, {**exports_of(run), str(out.resolve()): entry})
+
+
+def exports_of(run: Run) -> dict[str, dict[str, Any]]:
+    """Return what was exported, by path; what no longer exists is left out."""
+    file = run.path / EXPORTS
+    entries = read_json(file) if file.is_file() else {}
+    return {path: entry for path, entry in entries.items() if Path(path).exists()}

@@ -1,1 +1,1 @@
-"""."""
+"""The data of a run."""

@@ -1,6 +1,6 @@
-"""Clean a data set: find what to drop, show it on a page, and write the rest where asked.
+"""Clean a data set into a new file: leave images out, or refine masks.
 
-Refine the masks of a data file into a new file of the same layout.
+Images to leave out are listed with their reasons on a page; refined masks keep the file's layout.
 """
 
 from pathlib import Path
@@ -13,17 +13,19 @@ from evaluation.core.errors import BadData, BadSpec
 from evaluation.core.files import array_names, atomic_file, open_array
 from evaluation.core.types import Array, Kept, Labels
 from members.data import npz_files
-from members.data.cleaning.id_lists import named_in, read_drop_list
-from members.data.cleaning.page import (
-    PAGE,
-    RINGED,
-    refuse_folder,
-    write_page,
+from members.data.cleaning.id_lists import read_drop_list, read_id_list
+from members.data.cleaning.page import NUM_STRANGEST, PAGE, check_page_folder, write_page
+from members.data.cleaning.rules import (
+    CleaningReport,
+    Reason,
+    Rules,
+    check_output,
+    find_drops,
+    write_kept,
 )
-from members.data.cleaning.rules import Findings, Reason, Rules, find, refuse_target, write_kept
 from members.data.contact_sheet import write_sheet
-from members.data.dataset import LABELS, DataSet, class_pixels
-from members.data.load_dataset import load
+from members.data.dataset import NUM_LABELS, DataSet, class_pixels
+from members.data.load_dataset import load_dataset
 from members.data.refine_masks import refine
 
 Document = dict[str, Any]
@@ -56,12 +58,12 @@ def clean_data(
             image.
     """
     if out is not None:
-        refuse_target(out)
-    refuse_folder(page)
-    sets = load(path)
+        check_output(out)
+    check_page_folder(page)
+    sets = load_dataset(path)
     data = sets.get("training") or sets["test"]
     listed, exempt = _lists(data, drop, keep)
-    findings = find(data, listed=listed, exempt=exempt, rules=rules)
+    findings = find_drops(data, listed=listed, exempt=exempt, rules=rules)
     write_page(findings, path.name, page)
     if out is not None:
         write_kept(path, data, findings.kept, out)
@@ -72,7 +74,7 @@ def clean_data(
 
 
 def format_cleaning(document: Document) -> str:
-    """Write the document of `clean_data` for people."""
+    """Format the result of `clean_data` as text."""
     dropped = document["images"] - document["kept"]
     lines = [f"{document['data']}: {dropped} of {document['images']} images to drop"]
     width = max(len(reason) for reason in document["counts"])
@@ -91,19 +93,19 @@ def format_cleaning(document: Document) -> str:
 def _lists(data: DataSet, drop: Path | None, keep: Path | None) -> tuple[Kept, Kept]:
     nothing = np.zeros(len(data), bool)
     listed = nothing if drop is None else ~read_drop_list(drop, data.ids)
-    exempt = nothing if keep is None else named_in(keep, data.ids)
+    exempt = nothing if keep is None else read_id_list(keep, data.ids)
     both = np.flatnonzero(listed & exempt)
     if len(both):
         raise BadData(
-            f"{data.ids[both[0]]} stands in {drop} and in {keep}; expected each id in one of them"
+            f"{data.ids[both[0]]} is both in {drop} and in {keep}; expected each id in one of them"
         )
     return listed, exempt
 
 
-def _document(path: Path, findings: Findings) -> Document:
+def _document(path: Path, findings: CleaningReport) -> Document:
     ids = findings.data.ids
     by_reason = {
-        str(reason): [ids[drop.place] for drop in findings.of(reason)] for reason in Reason
+        str(reason): [ids[drop.index] for drop in findings.drops_for(reason)] for reason in Reason
     }
     return {
         "data": str(path),
@@ -111,15 +113,15 @@ def _document(path: Path, findings: Findings) -> Document:
         "kept": int(findings.kept.sum()),
         "counts": {reason: len(dropped) for reason, dropped in by_reason.items()},
         "ids": by_reason,
-        "why": {ids[drop.place]: drop.why for drop in findings.drops},
+        "why": {ids[drop.index]: drop.detail for drop in findings.drops},
         "strangest_kept": [
             {"id": ids[place], "score": float(findings.scores[place])}
-            for place in findings.strangest_kept(RINGED)
+            for place in findings.strangest_kept(NUM_STRANGEST)
         ],
     }
 
 
-SHOWN = 8
+PREVIEW_IMAGES = 8
 
 
 def refine_file(
@@ -131,11 +133,11 @@ def refine_file(
     `masks`, `source`, `group` where known, `classes`).
 
     Args:
-        path: see `members.data.load_dataset.load`.
+        path: see `members.data.load_dataset.load_dataset`.
         out: the file to write.
         radius_px: see `members.data.refine_masks.grow`, like the next two.
-        max_std: highest standard deviation of even ground, in grey levels.
-        rounds: how many layers at most.
+        max_std: highest standard deviation of a homogeneous region, in grey levels.
+        rounds: maximum number of layers.
         preview: a PNG of the images that changed most, before and after; None for none.
 
     Returns:
@@ -149,7 +151,7 @@ def refine_file(
     check_new(path, "--out", out, ".npz")
     if preview is not None:
         check_new(path, "--preview", preview, ".png")
-    sets = load(path)
+    sets = load_dataset(path)
     if "training" not in sets:
         raise BadData(f"{path} holds no masks; expected labelled images")
     data = sets["training"]
@@ -177,7 +179,7 @@ def refine_file(
 
 
 def format_refinement(document: Document) -> str:
-    """Write the document of `refine_file` for people."""
+    """Format the result of `refine_file` as text."""
     before, after = document["background"]["before"], document["background"]["after"]
     anew, changed = document["anew"], f"{document['changed']} of {document['images']} images"
     lines = [
@@ -194,17 +196,19 @@ def format_refinement(document: Document) -> str:
 
 
 def check_new(data: Path, option: str, target: Path, suffix: str) -> None:
-    """Refuse to write over anything.
+    """Refuse to overwrite a file.
 
     Raises:
-        BadSpec: another suffix, or a file that is there.
+        BadSpec: another suffix, or a file that exists.
     """
     if target.resolve() == data.resolve():
-        raise BadSpec(f"{option} {target} is the input, which stays as it is; name a new file")
+        raise BadSpec(
+            f"{option} {target} is the input, which must not be overwritten; name a new file"
+        )
     if target.suffix != suffix:
         raise BadSpec(f"{option} {target}; expected a name that ends in {suffix}")
     if target.exists():
-        raise BadSpec(f"{option} {target} exists and is not overwritten; name a new file")
+        raise BadSpec(f"{option} {target} already exists and is not overwritten; name a new file")
 
 
 def _layout(path: Path, data: DataSet, masks: Labels) -> dict[str, Array]:
@@ -221,7 +225,7 @@ def _layout(path: Path, data: DataSet, masks: Labels) -> dict[str, Array]:
 
 
 def _shares(masks: Labels, refined: Labels, classes: Classes) -> Document:
-    before, after = (class_pixels(labels, LABELS).sum(axis=0) for labels in (masks, refined))
+    before, after = (class_pixels(labels, NUM_LABELS).sum(axis=0) for labels in (masks, refined))
     background = [UNLABELLED] if classes.ignore is None else [UNLABELLED, classes.ignore]
     more = {classes.names[label]: int((after - before)[label]) for label in classes.scored}
     return {
@@ -234,11 +238,11 @@ def _shares(masks: Labels, refined: Labels, classes: Classes) -> Document:
 
 
 def _write_preview(path: Path, data: DataSet, refined: Labels, anew: Array) -> None:
-    places = np.argsort(-anew, kind="stable")[:SHOWN]
+    indices = np.argsort(-anew, kind="stable")[:PREVIEW_IMAGES]
     write_sheet(
         path,
-        data.images[places],
-        {"mask": data.target()[places], "refined": refined[places]},
+        data.images[indices],
+        {"mask": data.target()[indices], "refined": refined[indices]},
         classes=data.classes,
-        captions=[f"{data.ids[place]}: {anew[place]} pixels more" for place in places],
+        captions=[f"{data.ids[i]}: {anew[i]} pixels more" for i in indices],
     )

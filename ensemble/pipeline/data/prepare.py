@@ -1,103 +1,37 @@
-"""Lay out a run's data: load, set validation aside, fold; once, and the same for all members.
+"""Write a run's data: load them, hold validation out, assign folds; once, for all members.
 
-Images that come beside a run's own: what they are called, and whether they are known.
+Also sets of images that join a run later: their ids, and whether the run has them already.
 """
 
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from ensemble.pipeline.run.expected_record import ExpectedRecord
 from ensemble.pipeline.run.experiment import PATHS, Experiment
 from evaluation.core.blocks import blocks
 from evaluation.core.classes import Classes
 from evaluation.core.errors import BadData, BadRun
 from evaluation.core.files import read_json, remove_folder, write_json
-from evaluation.core.provenance import (
-    RECORD,
-    cached_digest,
-    digest_of,
-    is_current,
-    record,
-)
+from evaluation.core.provenance import RECORD, cached_digest, digest_of
 from evaluation.core.run_folder import Run
 from evaluation.core.types import Array
 from members.data.cleaning.id_lists import read_drop_list
-from members.data.cleaning.rules import Drop, Reason, clean, refuse_lost_class
+from members.data.cleaning.rules import Drop, Reason, check_no_class_lost, drop_shared_masks
 from members.data.dataset import DataSet, read_classes, write_classes
 from members.data.folds import hold_out, split_folds
-from members.data.load_dataset import load
+from members.data.load_dataset import load_dataset
 from members.data.sample import draw_sample
 from members.train import Fold
-
-
-def make_ids_unique(found: DataSet, known: DataSet, split: str) -> DataSet:
-    """Give a set names of its own where a name already means another image.
-
-    Ids are what tells a leak: the same name must mean the same image, and an image that is the
-    same keeps its name.
-
-    Args:
-        found: the set.
-        known: images whose names are taken.
-        split: what the set is called; its names begin so.
-    """
-    places = {name: place for place, name in enumerate(known.ids)}
-    shared = {name: place for place, name in enumerate(found.ids) if name in places}
-    same = {
-        name
-        for name, place in shared.items()
-        if np.array_equal(found.images[place], known.images[places[name]])
-    }
-    if len(same) == len(shared):
-        return found
-    return replace(found, ids=tuple(n if n in same else f"{split}-{n}" for n in found.ids))
-
-
-def check_same_split(there: DataSet, found: DataSet, split: str) -> None:
-    """Refuse a set that is not the one that a run has under its name.
-
-    What the new set leaves out, masks or groups, is taken from the one that is there.
-
-    Args:
-        there: the set that the run has.
-        found: the new set.
-        split: what both are called.
-
-    Raises:
-        BadData: other images, masks or groups, or some where there were none.
-    """
-    if there.ids != found.ids or not _equal(there.images, found.images):
-        raise _other(split, "other images")
-    beside = (("masks", there.masks, found.masks), ("groups", there.groups, found.groups))
-    for what, old, new in beside:
-        if new is not None and (old is None or not _equal(old, new)):
-            raise _other(split, f"{'no' if old is None else 'other'} {what}")
-
-
-def _other(split: str, met: str) -> BadData:
-    return BadData(f"split {split!r} is there with {met}; choose another --split")
-
-
-def _equal(old: Array, new: Array) -> bool:
-    """Compare block by block: either may lie on the disk."""
-    cut = blocks(len(old))
-    return old.shape == new.shape and all(np.array_equal(old[b], new[b]) for b in cut)
-
 
 VALIDATION_SHARE = 0.15
 SAMPLE = "sample"
 
 
 def prepare(run: Run, experiment: Experiment, log: Callable[[str], None]) -> None:
-    """Write the run's images, target, classes and folds, unless they are there and current.
-
-    Args:
-        run: the experiment folder.
-        experiment: says which data.
-        log: receives a line for whatever was decided.
+    """Write the run's images, target, classes and folds, unless they exist and are current.
 
     Raises:
         BadData: the data cannot be used, or cannot be folded so.
@@ -105,7 +39,7 @@ def prepare(run: Run, experiment: Experiment, log: Callable[[str], None]) -> Non
     """
     if is_prepared(run, experiment):
         return
-    inputs = _digests(experiment)  # before the data are read: a change meanwhile makes it stale
+    expected = data_record(run, experiment)  # before reading: a change meanwhile makes it stale
     sets = _load(experiment)
     training, validation = sets.pop("training"), sets.pop("validation", None)
     if experiment.drop is not None:
@@ -113,7 +47,7 @@ def prepare(run: Run, experiment: Experiment, log: Callable[[str], None]) -> Non
     if experiment.drop_outliers:
         training = _without_outliers(training, log)
     if validation is None:
-        training, validation = _set_aside(training, experiment.seed)
+        training, validation = _hold_out_validation(training, experiment.seed)
         log(f"validation: {len(validation.ids)} of the training images set aside, by group")
     fold_of = split_folds(
         training.target(),
@@ -122,14 +56,14 @@ def prepare(run: Run, experiment: Experiment, log: Callable[[str], None]) -> Non
         classes=training.classes,
         seed=experiment.seed,
     )
-    remove_folder(run.path / "data")  # of other data, perhaps half written
+    remove_folder(expected.folder)  # of other data, possibly half written
     write_classes(run.classes, training.classes)
     for split, data in {"oof": training, "validation": validation, **sets}.items():
         if data.classes.names != training.classes.names:
             raise BadData(f"{split} has classes {data.classes.names}; expected those of training")
         data.save(run.data(split))
     write_json(run.folds, {"folds": experiment.folds, "fold": [int(fold) for fold in fold_of]})
-    record(run.path / "data", asked=_asked(experiment), inputs=inputs)
+    expected.write()
 
 
 def is_prepared(run: Run, experiment: Experiment) -> bool:
@@ -137,54 +71,58 @@ def is_prepared(run: Run, experiment: Experiment) -> bool:
 
     Raises:
         BadData: the data are missing.
-        BadRun: the run holds other data, and members of them.
+        BadRun: the run holds other data, and members trained on them.
     """
-    folder = run.path / "data"
-    if is_current(folder, asked=_asked(experiment), inputs=_digests(experiment)):
+    expected = data_record(run, experiment)
+    if expected.is_current():
         return True
-    if folder.exists() and run.members():
+    if expected.folder.exists() and run.members():
         raise BadRun(f"{run.path} holds members of other data, folds or seed; take another --run")
     return False
 
 
 def matches_prepared_data(run: Run, experiment: Experiment) -> bool:
-    """Tell whether the run's data are what the experiment asks for and its files hold today.
+    """Tell whether the run's data are those of the experiment and of today's data files.
 
-    Files that are no longer where they were are not missed.
+    Files that were moved away or deleted do not count as changed.
     """
-    folder = run.path / "data"
     try:
-        inputs = _digests(experiment)
+        expected = data_record(run, experiment)
     except BadData:
-        inputs = read_json(folder / RECORD)["inputs"] if (folder / RECORD).is_file() else {}
-    return is_current(folder, asked=_asked(experiment), inputs=inputs)
+        file = run.path / "data" / RECORD
+        recorded = read_json(file)["inputs"] if file.is_file() else {}
+        expected = ExpectedRecord(file.parent, _config(experiment), recorded)
+    return expected.is_current()
+
+
+def data_record(run: Run, experiment: Experiment) -> ExpectedRecord:
+    """Return what the record of the run's data would say today.
+
+    Raises:
+        BadData: a data file is missing.
+    """
+    paths = {key: getattr(experiment, key) for key in PATHS}
+    digests = {k: _content_digest(Path(p)) for k, p in paths.items() if p not in (None, SAMPLE)}
+    return ExpectedRecord(run.path / "data", _config(experiment), digests)
 
 
 def read_folds(run: Run) -> tuple[Fold, ...]:
-    """Return what the model of each fold may see."""
+    """Return the training images of each fold's model."""
     fold_of = np.array(read_json(run.folds)["fold"])
     return tuple(Fold(int(index), np.flatnonzero(fold_of != index)) for index in np.unique(fold_of))
 
 
 def split_identity(run: Run, split: str, *, target: bool = True) -> str:
-    """Return a digest of a split's images, target and ids, computed from the files themselves.
-
-    Args:
-        run: the experiment folder.
-        split: which.
-        target: include the target, which maps of a split do not depend on.
-    """
+    """Return a digest of a split's files: images, ids, and the target unless told otherwise."""
     files = sorted(p for p in run.data(split).iterdir() if p.suffix in (".npy", ".csv"))
     files = [path for path in files if target or path.name != "target.npy"]
     return digest_of({path.name: cached_digest(path) for path in files})
 
 
 def classes_identity(run: Run, *, names: bool = True) -> str:
-    """Return a digest of the classes; colours change pages alone and are no part of it.
+    """Return a digest of the classes without their colours, which only pages depend on.
 
-    Args:
-        run: the experiment folder.
-        names: include the names, which weights do not depend on, and stores and scores carry.
+    Weights do not depend on the names; stores and scores do.
     """
     classes = run_classes(run)
     known = list(classes.names) if names else len(classes)
@@ -202,15 +140,71 @@ def run_classes(run: Run) -> Classes:
     return read_classes(run.classes)
 
 
+def make_ids_unique(new: DataSet, known: DataSet, split: str) -> DataSet:
+    """Rename the images of a set whose ids already mean other images.
+
+    Leaks are recognised by ids: one id must mean one image, and an image that is the same keeps
+    its id.
+
+    Args:
+        new: the set.
+        known: images whose ids are taken.
+        split: name of the set, with which the new ids begin.
+    """
+    known_index = {name: index for index, name in enumerate(known.ids)}
+    shared = {name: index for index, name in enumerate(new.ids) if name in known_index}
+    same = {
+        name
+        for name, index in shared.items()
+        if np.array_equal(new.images[index], known.images[known_index[name]])
+    }
+    if len(same) == len(shared):
+        return new
+    return replace(new, ids=tuple(n if n in same else f"{split}-{n}" for n in new.ids))
+
+
+def check_same_split(existing: DataSet, new: DataSet, split: str) -> None:
+    """Refuse a set that differs from the one that the run has under its name.
+
+    Masks or groups that the new set lacks are taken from the existing one.
+
+    Args:
+        existing: the set that the run has.
+        new: the set to add.
+        split: name of both.
+
+    Raises:
+        BadData: other images, masks or groups, or some where there were none.
+    """
+    different = []
+    if existing.ids != new.ids or not _equal(existing.images, new.images):
+        different.append("other images")
+    for what in ("masks", "groups"):
+        old, added = getattr(existing, what), getattr(new, what)
+        if added is not None and (old is None or not _equal(old, added)):
+            different.append(f"{'no' if old is None else 'other'} {what}")
+    if different:
+        raise BadData(f"split {split!r} already exists with {different[0]}; choose another --split")
+
+
+def _equal(old: Array, new: Array) -> bool:
+    """Compare block by block: either may be on disk."""
+    return old.shape == new.shape and all(
+        np.array_equal(old[block], new[block]) for block in blocks(len(old))
+    )
+
+
 def _load(experiment: Experiment) -> dict[str, DataSet]:
     if experiment.data == SAMPLE:
         return draw_sample(seed=experiment.seed).sets()
     classes = experiment.named_classes()
-    sets = load(Path(experiment.data), classes=classes, size=experiment.size)
+    sets = load_dataset(Path(experiment.data), classes=classes, size=experiment.size)
     training = _labelled(sets, experiment.data)
     if experiment.validation is not None:
-        found = load(Path(experiment.validation), classes=training.classes, size=experiment.size)
-        validation = _labelled(found, experiment.validation)
+        others = load_dataset(
+            Path(experiment.validation), classes=training.classes, size=experiment.size
+        )
+        validation = _labelled(others, experiment.validation)
         sets["validation"] = make_ids_unique(validation, training, "validation")
     return sets
 
@@ -221,7 +215,7 @@ def _labelled(sets: dict[str, DataSet], name: str) -> DataSet:
     return sets["training"]
 
 
-def _asked(experiment: Experiment) -> dict[str, Any]:
+def _config(experiment: Experiment) -> dict[str, object]:
     return {
         "sample": experiment.data == SAMPLE,
         "classes": experiment.classes and experiment.classes.model_dump(mode="json"),
@@ -232,16 +226,7 @@ def _asked(experiment: Experiment) -> dict[str, Any]:
     }
 
 
-def _digests(experiment: Experiment) -> dict[str, str]:
-    named = {key: getattr(experiment, key) for key in PATHS}
-    return {
-        key: _content(Path(name))
-        for key, name in named.items()
-        if name is not None and name != SAMPLE
-    }
-
-
-def _content(path: Path) -> str:
+def _content_digest(path: Path) -> str:
     """Return a digest of a file, or of all files of a folder."""
     if not path.exists():
         raise BadData(f"{path} is missing; expected a data file or folder")
@@ -253,15 +238,16 @@ def _content(path: Path) -> str:
 
 def _without_listed(training: DataSet, path: Path, log: Callable[[str], None]) -> DataSet:
     kept = read_drop_list(path, training.ids)
-    why = f"named in {path}"
-    drops = [Drop(int(place), Reason.LISTED, why) for place in np.flatnonzero(~kept)]
-    refuse_lost_class(training, drops)
+    dropped = np.flatnonzero(~kept)
+    check_no_class_lost(
+        training, [Drop(int(i), Reason.LISTED, f"named in {path}") for i in dropped]
+    )
     log(f"drop list: {(~kept).sum()} of {len(training)} training images dropped")
     return training.take(kept)
 
 
 def _without_outliers(training: DataSet, log: Callable[[str], None]) -> DataSet:
-    kept = clean(training.target())
+    kept = drop_shared_masks(training.target())
     if not kept.all():
         log(
             f"outliers: {(~kept).sum()} of {len(training)} training images dropped, which share a"
@@ -270,6 +256,6 @@ def _without_outliers(training: DataSet, log: Callable[[str], None]) -> DataSet:
     return training.take(kept)
 
 
-def _set_aside(training: DataSet, seed: int) -> tuple[DataSet, DataSet]:
+def _hold_out_validation(training: DataSet, seed: int) -> tuple[DataSet, DataSet]:
     held = hold_out(training.target(), training.groups, share=VALIDATION_SHARE, seed=seed)
     return training.take(np.flatnonzero(~held)), training.take(np.flatnonzero(held))

@@ -1,1 +1,1 @@
-"""."""
+"""Members of a run: trained here, or imported as maps."""

@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ensemble.pipeline.candidates.chains import check_chains
 from ensemble.pipeline.data.prepare import (
     check_same_split,
     classes_identity,
@@ -15,9 +14,9 @@ from ensemble.pipeline.data.prepare import (
     run_classes,
     split_identity,
 )
-from ensemble.pipeline.run.experiment import Experiment, read_experiment
-from ensemble.pipeline.run.open_run import imported_members
-from ensemble.pipeline.run.store_location import Place, local_only, placing
+from ensemble.pipeline.run.experiment import Experiment, check_chains, read_experiment
+from ensemble.pipeline.run.open_run import OOF, imported_members
+from ensemble.pipeline.run.store_location import UrlFactory, local_only, store_urls
 from evaluation.core.errors import BadData, BadRun, EnsError
 from evaluation.core.progress import progress
 from evaluation.core.provenance import (
@@ -31,18 +30,15 @@ from evaluation.core.provenance import (
 from evaluation.core.run_folder import Run, run_lock
 from members.batches import class_shares
 from members.data.dataset import DataSet
-from members.data.load_dataset import load
+from members.data.load_dataset import load_dataset
 from members.devices import devices
-from members.jobs import (
-    Job,
-    PredictJob,
-    TrainJob,
-    run_jobs,
-)
+from members.jobs import Job, PredictJob, TrainJob, run_jobs
 from members.network import check_size
 from members.recipe import Member, check_name
 from members.store_metadata import StoreDtype
 from members.train import Fold
+
+Log = Callable[[str], None]
 
 
 def train_members(
@@ -52,11 +48,11 @@ def train_members(
     only: Sequence[str] = (),
     device: str = "auto",
     workers: int | None = None,
-    log: Callable[[str], None],
+    log: Log,
 ) -> list[Member]:
     """Train the experiment's members in every fold and predict every split.
 
-    What is there and current is left alone, so an interrupted run goes on where it stood.
+    What exists and is current is kept, so that an interrupted run resumes where it stopped.
 
     Args:
         run: the experiment folder; created.
@@ -64,44 +60,33 @@ def train_members(
         only: names of members or families to which the work is restricted.
         device: see `members.devices.devices`.
         workers: processes on each device.
-        log: receives a line for whatever was decided or ended.
+        log: receives a line per decision and per job that ended.
 
     Returns:
-        The members that were asked for.
+        The selected members.
 
     Raises:
         EnsError: bad input before any work, or the members that failed, after the others ended.
     """
-    where = devices(device)
+    device_names = devices(device)
     for recipe in experiment.recipes().values():
         recipe.check()
     with run_lock(run.path):
-        # What was decided is told once nothing can be refused any more: a refusal is one line.
-        decided: list[str] = []
-        prepare(run, experiment, decided.append)
-        check_chains(experiment, run_classes(run))
-        members = _chosen(experiment.expanded(run_classes(run)), only)
-        check_not_imported(run, members)
-        check_trainable(members, DataSet.load(run.data("oof")))
-        for line in decided:
-            log(line)
-        experiment.resolved().write(run.experiment)
-        folds = read_folds(run)
-        jobs = [training_job(run, experiment, m, fold) for m in members for fold in folds]
-        jobs = [job for job in jobs if not weights_are_current(job)]
-        for job in jobs:
-            if (found := find_corruption(job.folder)) is not None:
-                log(f"{found}; {job.name} is trained again")
-        with placing(run, experiment.store) as place:
-            failed = _conduct(jobs, where, workers, "training", log)
-            healthy = [member for member in members if member.name not in failed]
+        members = _prepare_members(run, experiment, only, log)
+        jobs = [training_job(run, experiment, m, fold) for m in members for fold in read_folds(run)]
+        stale = [job for job in jobs if not weights_are_current(job)]
+        for job in stale:
+            if (corruption := find_corruption(job.folder)) is not None:
+                log(f"{corruption}; {job.name} is trained again")
+        with store_urls(run, experiment.store) as new_url:
+            failed = _run_jobs(stale, device_names, workers, "training", log)
             predict_members(
                 run,
-                healthy,
+                [member for member in members if member.name not in failed],
                 run.splits(),
-                where,
+                device_names,
                 dtype=experiment.store_dtype,
-                place=place,
+                new_url=new_url,
                 workers=workers,
                 log=log,
             )
@@ -109,6 +94,22 @@ def train_members(
         names = ",".join(sorted(failed))
         first = next(iter(failed.values()))
         raise EnsError(f"{first}; the others are done; retry with --only {names}")
+    return members
+
+
+def _prepare_members(
+    run: Run, experiment: Experiment, only: Sequence[str], log: Log
+) -> list[Member]:
+    """Write data and experiment once nothing can be refused any more; return the members."""
+    decisions: list[str] = []  # logged after the checks: a refusal is one line
+    prepare(run, experiment, decisions.append)
+    check_chains(experiment, run_classes(run))
+    members = _select(experiment.expanded(run_classes(run)), only)
+    check_not_imported(run, members)
+    check_trainable(members, DataSet.load(run.data(OOF)))
+    for line in decisions:
+        log(line)
+    experiment.resolved().write(run.experiment)
     return members
 
 
@@ -120,18 +121,18 @@ def predict_data(
     size: tuple[int, int] | None,
     device: str,
     workers: int | None,
-    log: Callable[[str], None],
+    log: Log,
 ) -> list[str]:
     """Add a set of images to a run and write every trained member's maps of it.
 
     Args:
         run: the experiment folder.
         data: file or folder of the images; masks are kept where there are any.
-        split: what the set is called.
+        split: name of the set.
         size: rows and columns to resize to.
         device: see `members.devices.devices`.
         workers: processes on each device.
-        log: receives a line for whatever ended.
+        log: receives a line per job that ended.
 
     Returns:
         The names of the networks.
@@ -139,68 +140,55 @@ def predict_data(
     Raises:
         BadData: images of another size, or a split of that name with other images or masks.
     """
-    where, classes = devices(device), run_classes(run)
+    device_names, classes = devices(device), run_classes(run)
     check_name(split, "split")
-    sets = load(data, classes=classes, size=size)
-    found = sets.get("test", sets.get("training"))
-    assert found is not None
+    sets = load_dataset(data, classes=classes, size=size)
+    images = sets["test"] if "test" in sets else sets["training"]
     with run_lock(run.path):
-        known = DataSet.load(run.data("oof"))
-        if (found.channels, *found.shape) != (known.channels, *known.shape):
-            met, expected = (f"{d.channels} x {d.shape[0]} x {d.shape[1]}" for d in (found, known))
-            raise BadData(f"{data} has images of {met}; expected {expected}; see --size")
-        found = make_ids_unique(found, known, split)
+        known = DataSet.load(run.data(OOF))
+        if (images.channels, *images.shape) != (known.channels, *known.shape):
+            actual, expected = (
+                f"{d.channels} x {d.shape[0]} x {d.shape[1]}" for d in (images, known)
+            )
+            raise BadData(f"{data} has images of {actual}; expected {expected}; see --size")
+        images = make_ids_unique(images, known, split)
         experiment = read_experiment(run.experiment)
-        members = experiment.expanded(classes)
-        ready = [m for m in members if _whole(run, m)]
-        if not ready:
+        trained = [m for m in experiment.expanded(classes) if _is_complete(run, m, read_folds(run))]
+        if not trained:
             raise BadRun(f"no member of {run.path} is trained; run `ens train-members` first")
         if run.data(split).exists():
-            check_same_split(DataSet.load(run.data(split)), found, split)
+            check_same_split(DataSet.load(run.data(split)), images, split)
         else:
-            found.save(run.data(split))
-        with placing(run, experiment.store) as place:
+            images.save(run.data(split))
+        with store_urls(run, experiment.store) as new_url:
             predict_members(
                 run,
-                ready,
+                trained,
                 [split],
-                where,
+                device_names,
                 dtype=experiment.store_dtype,
-                place=place,
+                new_url=new_url,
                 workers=workers,
                 log=log,
             )
-    return [member.name for member in ready]
-
-
-def _whole(run: Run, member: Member) -> bool:
-    return all(identity(run.model(member.name, f.index)) for f in read_folds(run))
+    return [member.name for member in trained]
 
 
 def predict_members(
     run: Run,
     members: Sequence[Member],
     splits: Sequence[str],
-    where: Sequence[str],
+    device_names: Sequence[str],
     *,
     dtype: StoreDtype,
     workers: int | None,
-    log: Callable[[str], None],
+    log: Log,
     folds: Sequence[Fold] | None = None,
-    place: Place = local_only,
+    new_url: UrlFactory = local_only,
 ) -> None:
     """Write the maps of trained members that are missing or stale.
 
-    Args:
-        run: the experiment folder.
-        members: whose maps.
-        splits: of which images.
-        where: devices.
-        dtype: of the stores.
-        workers: processes on each device.
-        log: receives a line for whatever was decided or ended.
-        folds: those whose models predict; by default all. `oof` needs them all.
-        place: where arrays go; see `placing`.
+    The models of all folds predict, or of those given; `oof` needs them all.
 
     Raises:
         EnsError: what could not be predicted.
@@ -209,25 +197,26 @@ def predict_members(
     jobs: list[Job] = []
     for member in members:
         for split in splits:
-            job = _prediction(run, member, split, folds, dtype)
+            job = _prediction_job(run, member, split, folds, dtype)
             if weights_are_current(job):
                 continue
             if (job.folder / RECORD).exists():
                 log(f"{member.name} {split}: its maps are stale and are made again")
                 shutil.rmtree(job.folder)
-            jobs.append(replace(job, at=place(f"{member.name}-{split}")))
-    failed = _conduct(jobs, where, workers, "predicting", log)
+            jobs.append(replace(job, at=new_url(f"{member.name}-{split}")))
+    failed = _run_jobs(jobs, device_names, workers, "predicting", log)
     if failed:
         raise EnsError(next(iter(failed.values())))
 
 
 def check_not_imported(run: Run, members: Sequence[Member]) -> None:
-    """Refuse to train a member whose name foreign maps have, which would be overwritten.
+    """Refuse to train a member whose name imported maps have, which would be overwritten.
 
     Raises:
         BadRun: there is one.
     """
-    taken = set(imported_members(run)) & {m for one in members for m in (one.name, one.family)}
+    names = {name for member in members for name in (member.name, member.family) if name}
+    taken = names & set(imported_members(run))
     if taken:
         raise BadRun(
             f"member {min(taken)!r} was imported into {run.path}; give the network another name"
@@ -247,50 +236,49 @@ def check_trainable(members: Sequence[Member], training: DataSet) -> None:
             raise BadData(
                 f"member {member.name!r}: no training image holds class"
                 f" {training.classes.names[member.label]!r}; specialists need a pixel of every"
-                " class: leave them out, or name the classes that there are"
+                " class: leave them out, or name the classes that exist"
             )
 
 
 def is_trained(run: Run, experiment: Experiment, member: Member, fold: Fold) -> bool:
-    """Tell whether a member's fold is there and would come out the same today."""
+    """Tell whether a member's fold exists and would come out the same today."""
     return weights_are_current(training_job(run, experiment, member, fold))
-
-
-def weights_are_current(job: Job) -> bool:
-    """Tell whether what a job writes is there, whole, and would come out the same today."""
-    if is_current(job.folder, asked=job.asked, inputs=job.inputs):
-        return is_intact(job.folder)
-    if isinstance(job, TrainJob):
-        return False
-    # At first the records of maps named the target beside the images, as `data`.
-    before = {key: value for key, value in job.inputs.items() if key != "images"}
-    before["data"] = split_identity(Run(job.data.parents[1]), job.data.name)
-    return is_current(job.folder, asked=job.asked, inputs=before)
 
 
 def is_predicted(
     run: Run, member: Member, split: str, folds: tuple[Fold, ...], dtype: StoreDtype
 ) -> bool:
-    """Tell whether a member's maps are there and would come out the same today."""
-    if any(identity(run.model(member.name, fold.index)) is None for fold in folds):
+    """Tell whether a member's maps exist and would come out the same today."""
+    if not _is_complete(run, member, folds):
         return False
-    job = _prediction(run, member, split, folds, dtype)
-    return weights_are_current(job)
+    return weights_are_current(_prediction_job(run, member, split, folds, dtype))
+
+
+def weights_are_current(job: Job) -> bool:
+    """Tell whether what a job writes exists, is whole, and would come out the same today."""
+    if is_current(job.folder, asked=job.asked, inputs=job.inputs):
+        return is_intact(job.folder)
+    if isinstance(job, TrainJob):
+        return False
+    # At first the records of maps named the target with the images, as `data`.
+    before = {key: value for key, value in job.inputs.items() if key != "images"}
+    before["data"] = split_identity(Run(job.data.parents[1]), job.data.name)
+    return is_current(job.folder, asked=job.asked, inputs=before)
 
 
 def training_job(run: Run, experiment: Experiment, member: Member, fold: Fold) -> TrainJob:
-    """Say what trains a member in a fold of a run, and what of."""
+    """Return the job that trains a member in a fold of a run, with its inputs."""
     inputs = {
-        "data": split_identity(run, "oof"),
+        "data": split_identity(run, OOF),
         "folds": digest(run.folds),
         "classes": classes_identity(run, names=False),
     }
     folder = run.model(member.name, fold.index)
-    asked = {**member.asked(), "fold": fold.index, "seed": experiment.seed}
-    return TrainJob(member, run.data("oof"), fold, experiment.seed, folder, asked, inputs)
+    config = {**member.training_config(), "fold": fold.index, "seed": experiment.seed}
+    return TrainJob(member, run.data(OOF), fold, experiment.seed, folder, config, inputs)
 
 
-def _prediction(
+def _prediction_job(
     run: Run, member: Member, split: str, folds: tuple[Fold, ...], dtype: StoreDtype
 ) -> PredictJob:
     models = tuple(run.model(member.name, fold.index) for fold in folds)
@@ -299,39 +287,43 @@ def _prediction(
         "classes": classes_identity(run),
     }
     for fold, model in zip(folds, models, strict=True):
-        found = identity(model)
-        if found is None:
+        weights = identity(model)
+        if weights is None:
             raise BadRun(
                 f"member {member.name!r} lacks fold {fold.index};"
                 f" run `ens train-members --run {run.path} --only {member.name}`"
             )
-        inputs[f"fold-{fold.index}"] = found
-    asked = {**member.asked_of_maps(), "split": split, "dtype": dtype}
-    folder = run.probabilities(member.name, split)
+        inputs[f"fold-{fold.index}"] = weights
     return PredictJob(
         member,
-        run.data(split),
-        run.data("oof"),
-        folds,
-        models,
-        split == "oof",
-        folder,
-        dtype,
-        asked,
-        inputs,
+        data=run.data(split),
+        training=run.data(OOF),
+        folds=folds,
+        models=models,
+        out_of_fold=split == OOF,
+        folder=run.probabilities(member.name, split),
+        dtype=dtype,
+        asked={**member.prediction_config(), "split": split, "dtype": dtype},
+        inputs=inputs,
     )
 
 
-def _conduct(
+def _is_complete(run: Run, member: Member, folds: Sequence[Fold]) -> bool:
+    """Tell whether a member has weights of every fold."""
+    return all(identity(run.model(member.name, fold.index)) for fold in folds)
+
+
+def _run_jobs(
     jobs: Sequence[Job],
-    where: Sequence[str],
+    device_names: Sequence[str],
     workers: int | None,
     what: str,
-    log: Callable[[str], None],
+    log: Log,
 ) -> dict[str, str]:
-    """Run the jobs; return what failed, by member."""
+    """Run jobs; return the error of each member that failed, by name."""
     failed: dict[str, str] = {}
-    for job, error in progress(run_jobs(jobs, where, workers=workers), what, total=len(jobs)):
+    ended = run_jobs(jobs, device_names, workers=workers)
+    for job, error in progress(ended, what, total=len(jobs)):
         if error is None:
             log(f"{what}: {job.name} done")
         else:
@@ -340,7 +332,7 @@ def _conduct(
     return failed
 
 
-def _chosen(members: list[Member], only: Sequence[str]) -> list[Member]:
+def _select(members: list[Member], only: Sequence[str]) -> list[Member]:
     known = {member.name for member in members} | {m.family for m in members if m.family}
     for name in only:
         if name not in known:

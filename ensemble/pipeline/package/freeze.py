@@ -8,17 +8,16 @@ import numpy as np
 
 import ensemble.fitted_json as fitted
 from ensemble.pipeline.candidates.chains import read_fitted_chain
-from ensemble.pipeline.candidates.exports import record_export
 from ensemble.pipeline.candidates.fuse import FITTED, resolve_fusion, update_fusion
 from ensemble.pipeline.candidates.postprocess import read_candidate, read_labels, update_candidate
-from ensemble.pipeline.candidates.staleness import Artifact, Staleness
+from ensemble.pipeline.candidates.staleness import Artifact, Staleness, record_export
 from ensemble.pipeline.data.prepare import read_folds, run_classes
-from ensemble.pipeline.package.apply import label
+from ensemble.pipeline.package.apply import predict_labels
 from ensemble.pipeline.package.manifest import (
-    CONTENTS,
     FUSION,
+    MANIFEST,
     README,
-    Contents,
+    Manifest,
     Package,
     model_folder,
     readme,
@@ -38,57 +37,56 @@ Log = Callable[[str], None]
 
 
 def freeze(run: Run, candidate: str, out: Path, *, device: str, log: Log) -> Package:
-    """Write a package and try it on images that the run has labelled.
+    """Write a package, and compare its labels with those of the run.
 
-    What the candidate is made of is made again first where it is stale.
+    The candidate's fusion and labels are updated first if they are stale.
 
     Args:
         run: the experiment folder.
-        candidate: what to freeze.
-        out: the package's folder; an older package there is replaced.
-        device: where it is tried; see `members.devices.devices`.
+        candidate: name of the candidate.
+        out: folder of the package; an older package there is replaced.
+        device: device of the comparison; see `members.devices.devices`.
         log: receives a line for whatever was done.
 
-    Returns:
-        The package.
-
     Raises:
-        BadRun: no such candidate, one with imported maps or a fusion of fusions, or a folder that
-            is no package.
+        BadRun: no such candidate, one of imported maps or of a fusion of fusions, or a folder that
+            exists and is not a package.
     """
-    if out.exists() and not (out / CONTENTS).is_file() and (out.is_file() or any(out.iterdir())):
-        raise BadRun(f"{out} is there and is no package; choose another --out")
-    where = devices(device)[0]
+    if out.exists() and not (out / MANIFEST).is_file() and (out.is_file() or any(out.iterdir())):
+        raise BadRun(f"{out} already exists and is not a package; choose another --out")
+    device = devices(device)[0]
     with run_lock(run.path):
         sources = RunMembers.of(run)
         source, chain = read_candidate(run, candidate)
-        strategy, members = _made_of(sources, source, log)
+        strategy, members = _update_fusion(sources, source, log)
         nested = sorted(set(members) - set(sources.names()))
         if nested:
             raise BadRun(
                 f"{candidate!r} fuses the fusion {nested[0]!r}, which a package cannot hold; freeze"
                 " a candidate that fuses members"
             )
-        foreign = sorted(set(members) & set(sources.foreign))
-        if foreign:
+        imported = sorted(set(members) & set(sources.imported))
+        if imported:
             raise BadRun(
-                f"{candidate!r} needs the imported maps of {', '.join(foreign)}, which no network"
-                " here can make of new images; freeze a candidate without them"
+                f"{candidate!r} needs the imported maps of {', '.join(imported)}, which cannot be"
+                " predicted for new images; freeze a candidate without them"
             )
         update_candidate(sources, source, chain, name=candidate, log=log)
         with atomic_folder(out) as partial:
-            package = _packed(sources, candidate, strategy, members, partial)
-            _try_out(run, package, where, log)
-        # Its weights, fusion and chain stand behind the out-of-fold labels; other images do not.
+            package = _write_package(sources, candidate, strategy, members, partial)
+            _smoke_test(run, package, device, log)
+        # Weights, fusion and chain depend on the out-of-fold labels and on no other images.
         splits = [OOF, *sources.splits(source)]
         split = next((s for s in splits if identity(run.labels(candidate, s))), OOF)
         Staleness(sources, run_experiment(run)).warn([Artifact("labels", candidate, split)], log)
         record_export(run, out, "package", candidate, split)
-    return Package(out, package.contents)
+    return Package(out, package.manifest)
 
 
-def _made_of(sources: RunMembers, source: str, log: Log) -> tuple[str | None, tuple[str, ...]]:
-    """Return the strategy and its members, or the one member; the fusion is brought up to date."""
+def _update_fusion(
+    sources: RunMembers, source: str, log: Log
+) -> tuple[str | None, tuple[str, ...]]:
+    """Update the fusion; return its strategy and members, or None and the single member."""
     if source in sources.names():
         return None, (source,)
     plan = resolve_fusion(run_experiment(sources.run), sources, source)
@@ -96,7 +94,7 @@ def _made_of(sources: RunMembers, source: str, log: Log) -> tuple[str | None, tu
     return plan.strategy, plan.members
 
 
-def _packed(
+def _write_package(
     sources: RunMembers, candidate: str, strategy: str | None, members: tuple[str, ...], to: Path
 ) -> Package:
     run, experiment = sources.run, run_experiment(sources.run)
@@ -104,9 +102,9 @@ def _packed(
     learned = read_fitted_chain(run, candidate)
     data = DataSet.load(run.data(OOF))
     recipes = experiment.recipes()
-    contents = Contents(
+    manifest = Manifest(
         candidate=candidate,
-        classes=run_classes(run).document(),
+        classes=run_classes(run).to_dict(),
         channels=data.channels,
         shape=data.shape,
         store_dtype=experiment.store_dtype,
@@ -116,39 +114,39 @@ def _packed(
         chain=learned["chain"] if learned else chain,
         files={},
     )
-    package = Package(to, contents)
+    package = Package(to, manifest)
     for network in package.networks:
-        for fold in range(contents.folds):
+        for fold in range(manifest.folds):
             verify_outputs(run.model(network.name, fold))
-            target = to / model_folder(network.name, fold)
-            target.mkdir(parents=True)
-            shutil.copyfile(run.model(network.name, fold) / WEIGHTS, target / WEIGHTS)
+            folder = to / model_folder(network.name, fold)
+            folder.mkdir(parents=True)
+            shutil.copyfile(run.model(network.name, fold) / WEIGHTS, folder / WEIGHTS)
     if strategy is not None:
         verify_outputs(run.fusion(source) / FITTED)
         (to / FUSION).mkdir()
         for name in (fitted.STATE, fitted.ARRAYS):
             shutil.copyfile(run.fusion(source) / FITTED / name, to / FUSION / name)
-    (to / README).write_text(readme(contents), encoding="utf-8")
-    files = {path: digest(to / path) for path in package.expected()}
-    package = Package(to, contents.model_copy(update={"files": files}))
-    write_json(to / CONTENTS, package.contents.model_dump(mode="json"))
+    (to / README).write_text(readme(manifest), encoding="utf-8")
+    files = {path: digest(to / path) for path in package.expected_files()}
+    package = Package(to, manifest.model_copy(update={"files": files}))
+    write_json(to / MANIFEST, package.manifest.model_dump(mode="json"))
     return package
 
 
-def _try_out(run: Run, package: Package, device: str, log: Log) -> None:
+def _smoke_test(run: Run, package: Package, device: str, log: Log) -> None:
     """Label a block of a split that the run has labelled, and compare pixel by pixel."""
-    candidate = package.contents.candidate
+    candidate = package.manifest.candidate
     split = next((s for s in run.splits() if s != OOF and run.labels(candidate, s).is_dir()), None)
     if split is None:
-        log(f"{candidate} has labels of {OOF} alone, so the package could not be tried")
+        log(f"{candidate} has labels of {OOF} only, so the package could not be tested")
         return
     first = DataSet.load(run.data(split)).take(slice(0, BLOCK_IMAGES))
-    labels = np.concatenate([labels for _, labels in label(package, first, device)])
+    labels = np.concatenate([labels for _, labels in predict_labels(package, first, device)])
     changed = (labels != read_labels(run, candidate, split)[: len(labels)]).mean()
     if changed:
         log(
             f"warning: {changed:.4%} of the pixels of {len(labels)} images of {split} differ from"
-            " the run's, as they may on another kind of device"
+            " the run's labels; this can happen on another kind of device"
         )
     else:
-        log(f"tried on {len(labels)} images of {split}: every pixel as in the run")
+        log(f"tested on {len(labels)} images of {split}: all pixels are as in the run")

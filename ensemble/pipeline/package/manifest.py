@@ -1,7 +1,4 @@
-"""What a package holds, and whether it is whole.
-
-The page that a package brings along.
-"""
+"""The manifest of a package (`package.json`), its checks, and the README that goes with it."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,33 +11,28 @@ from evaluation.core.classes import Classes
 from evaluation.core.errors import BadRun
 from evaluation.core.files import check_no_external_links, read_json
 from evaluation.core.provenance import digest
-from members.recipe import (
-    Member,
-    Recipe,
-    check_name,
-    specialist_families,
-)
+from members.recipe import Member, Recipe, check_name, specialist_families
 from members.store_metadata import StoreDtype
 from members.train import WEIGHTS
 
-CONTENTS, README, FUSION = "package.json", "README.md", "fusion"
+MANIFEST, README, FUSION = "package.json", "README.md", "fusion"
 Side = Annotated[int, Field(ge=1)]
 
 
-class Contents(BaseModel):
-    """The document `package.json`.
+class Manifest(BaseModel):
+    """The content of `package.json`.
 
     Args:
-        format: of the package.
-        candidate: what was frozen.
+        format: version of the package format.
+        candidate: name of the candidate in its run.
         classes: names, colours and the ignored class.
         channels: of the images.
         shape: rows and columns of the images, in pixels.
-        store_dtype: the type that maps are rounded to between the stages, as in the run.
-        folds: how many models each member has.
-        members: the recipe of each, in the order in which they are fused.
-        strategy: that fuses them; None where the one member's maps are taken as they are.
-        chain: of the steps, fitted.
+        store_dtype: type that maps are rounded to between the stages, as in the run.
+        folds: number of models per member.
+        members: recipe of each, in the order in which they are fused.
+        strategy: fusion of the members; None for a single member.
+        chain: post-processing steps, fitted.
         files: SHA-256 of every other file, by its path in the package.
     """
 
@@ -61,117 +53,112 @@ class Contents(BaseModel):
 
 @dataclass(frozen=True)
 class Package:
-    """A package on disk.
-
-    Args:
-        folder: where it lies.
-        contents: what it says of itself.
-    """
+    """A package on disk: its folder, and the manifest in it."""
 
     folder: Path
-    contents: Contents
+    manifest: Manifest
 
     @property
     def classes(self) -> Classes:
-        """What the labels mean."""
-        return Classes.from_document(self.contents.classes)
+        """Names and colours of the labels."""
+        return Classes.from_dict(self.manifest.classes)
 
     @property
     def networks(self) -> list[Member]:
-        """Every network, specialists one by one."""
-        recipes = self.contents.members.items()
+        """All networks; specialists one by one."""
+        recipes = self.manifest.members.items()
         return [m for name, recipe in recipes for m in Member.expand(name, recipe, self.classes)]
 
     @property
     def specialists(self) -> dict[str, list[Member]]:
-        """The networks of each family."""
+        """The networks of each one-vs-rest member."""
         return specialist_families(self.networks)
 
     def models(self, network: Member) -> list[Path]:
         """Return the folder of each fold's weights."""
-        return [self.folder / model_folder(network.name, k) for k in range(self.contents.folds)]
+        return [self.folder / model_folder(network.name, k) for k in range(self.manifest.folds)]
 
-    def expected(self) -> list[str]:
-        """List the files that must be there, as paths in the package."""
-        weights = [f"{model_folder(m.name, k)}/{WEIGHTS}" for m, k in self._models()]
+    def expected_files(self) -> list[str]:
+        """Return the files that must exist besides the manifest, as paths in the package."""
+        weights = [
+            f"{model_folder(network.name, fold)}/{WEIGHTS}"
+            for network in self.networks
+            for fold in range(self.manifest.folds)
+        ]
         fusion = [f"{FUSION}/{name}" for name in ("fitted.json", "fitted.npz")]
-        return [*weights, *(fusion if self.contents.strategy else []), README]
-
-    def _models(self) -> list[tuple[Member, int]]:
-        return [(m, k) for m in self.networks for k in range(self.contents.folds)]
+        return [*weights, *(fusion if self.manifest.strategy else []), README]
 
 
 def model_folder(member: str, fold: int) -> str:
-    """Return where a model's weights lie in a package."""
+    """Return the folder of a model's weights in a package."""
     return f"weights/{member}/fold-{fold}"
 
 
 def read_package(folder: Path) -> Package:
-    """Open a package and look that each of its files is what was frozen.
+    """Open a package, and check that each of its files is what was frozen.
 
     Raises:
-        BadRun: no package, of another format, or a file that is missing or was changed.
-        EnsError: a recipe or class list that cannot be.
+        BadRun: no package, another format, or a file that is missing or was changed.
+        EnsError: an invalid recipe or list of classes.
     """
-    if not (folder / CONTENTS).is_file():
-        raise BadRun(f"{folder} holds no {CONTENTS}; expected a folder that `ens freeze` wrote")
+    if not (folder / MANIFEST).is_file():
+        raise BadRun(f"{folder} holds no {MANIFEST}; expected a folder that `ens freeze` wrote")
     try:
-        document = read_json(folder / CONTENTS, DOCUMENT_BYTES)
-        package = Package(folder, Contents.model_validate(document))
+        document = read_json(folder / MANIFEST, DOCUMENT_BYTES)
+        package = Package(folder, Manifest.model_validate(document))
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))
-        raise BadRun(f"{folder / CONTENTS}: {key!r}: {first['msg']}; freeze it again") from None
+        raise BadRun(f"{folder / MANIFEST}: {key!r}: {first['msg']}; freeze it again") from None
     check_no_external_links(folder)
-    for name in package.contents.members:
+    for name in package.manifest.members:
         check_name(name, "member")
-    for path in package.expected():
+    for path in package.expected_files():
         file = folder / path
         if not file.is_file():
             raise BadRun(f"{folder} lacks {path}; copy the package again")
-        if digest(file) != package.contents.files.get(path):
+        if digest(file) != package.manifest.files.get(path):
             raise BadRun(f"{file} is not what was frozen (SHA-256); copy the package again")
     return package
 
 
-TEXT = """# {candidate}
+README_TEMPLATE = """# {candidate}
 
-A frozen segmentation candidate: labels new images just as the run did that it was made in.
+A frozen segmentation candidate. It labels new images exactly as the run that it comes from.
 With `ens` installed:
 
     ens apply THIS_FOLDER IMAGES --out LABELS
 
-IMAGES: a folder of `.png` or `.jpg` files, a `.npy` or a `.npz`;
-{rows} x {cols} pixels, {channels} channel(s) of 8 bits.
-LABELS: a `.npy` (image, row, col), or a folder that gets one PNG an image.
+IMAGES: a folder of `.png` or `.jpg` files, a `.npy` or a `.npz`; each image has
+{rows} x {cols} pixels and {channels} channel(s) of 8 bits.
+LABELS: a `.npy` file, (image, row, col), or a new folder, which gets one PNG per image.
 
 | label | class | colour |
 |---|---|---|
 {classes}
 
 Members, each the mean of {folds} models: {members}.
-Fused by: {strategy}. Post-processed by: {chain}.
+Fusion: {strategy}. Post-processing: {chain}.
 
-`package.json` says all of it for programs, with the SHA-256 of every file.
+`package.json` holds the same in machine-readable form, with the SHA-256 of every file.
 """
 
 
-def readme(contents: Contents) -> str:
-    """Return the page, as Markdown."""
-    known = contents.classes
-    rows = enumerate(zip(known["names"], known["colours"], strict=True))
-    ignored = known["ignore"]
-    return TEXT.format(
-        candidate=contents.candidate,
-        rows=contents.shape[0],
-        cols=contents.shape[1],
-        channels=contents.channels,
-        classes="\n".join(
-            f"| {label} | {name}{' (not scored)' if label == ignored else ''} | {colour} |"
-            for label, (name, colour) in rows
-        ),
-        folds=contents.folds,
-        members=", ".join(f"{name} (`{r.architecture}`)" for name, r in contents.members.items()),
-        strategy=f"`{contents.strategy}`" if contents.strategy else "nothing, there is one member",
-        chain=f"`{contents.chain}`" if contents.chain else "the plain argmax",
+def readme(manifest: Manifest) -> str:
+    """Return the README of a package, as Markdown."""
+    classes = Classes.from_dict(manifest.classes)
+    rows = [
+        f"| {label} | {name}{' (not scored)' if label == classes.ignore else ''} | {colour} |"
+        for label, (name, colour) in enumerate(zip(classes.names, classes.colours, strict=True))
+    ]
+    return README_TEMPLATE.format(
+        candidate=manifest.candidate,
+        rows=manifest.shape[0],
+        cols=manifest.shape[1],
+        channels=manifest.channels,
+        classes="\n".join(rows),
+        folds=manifest.folds,
+        members=", ".join(f"{name} (`{r.architecture}`)" for name, r in manifest.members.items()),
+        strategy=f"`{manifest.strategy}`" if manifest.strategy else "none, there is one member",
+        chain=f"`{manifest.chain}`" if manifest.chain else "none, labels are the plain argmax",
     )

@@ -1,1 +1,1 @@
-"""`ens report`: gathers what a run holds; `evaluation.report` draws it."""
+"""`ens report` and `ens overlay`: gather what a run holds; `evaluation.report` renders it."""

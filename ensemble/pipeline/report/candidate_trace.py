@@ -1,4 +1,4 @@
-"""A candidate's way from its members to its labels, for some images or all of them."""
+"""The label maps of a candidate's stages: its members, their fusion, each step of its chain."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,14 +18,14 @@ from postproc.chain import Chain
 
 
 @dataclass(frozen=True)
-class Walk:
-    """Where a candidate's labels come from.
+class CandidateTrace:
+    """The stages from members to labels, over one split.
 
     Args:
-        members: names of what is fused; the one member where nothing is.
-        reference: the member that all are compared with; None where there is none.
-        source: name of the fusion or member.
-        readers: of the members' maps, then of the source's where it is a fusion.
+        members: names of the fused members; a single name if nothing is fused.
+        reference: the member that fusion and candidate are compared with, if any.
+        source: name of the fusion, or of the single member.
+        readers: probability maps of the members, then those of the fusion if there is one.
         chain: fitted.
         data: the images.
     """
@@ -38,44 +38,49 @@ class Walk:
     data: DataSet
 
     @classmethod
-    def of(cls, sources: RunMembers, candidate: str, split: str, reference: str | None) -> "Walk":
-        """Open what a candidate of a run is made of; its maps must be there."""
+    def open(
+        cls, sources: RunMembers, candidate: str, split: str, reference: str | None
+    ) -> "CandidateTrace":
+        """Open the maps of a candidate of a run, which must exist."""
         run = sources.run
         source, _ = read_candidate(run, candidate)
         members: tuple[str, ...] = (source,)
         if source not in sources.names():
             members = resolve_fusion(run_experiment(run), sources, source).members
-        opened = tuple(sources.open(name, split) for name in dict.fromkeys([*members, source]))
-        chain = applied_chain(run, candidate, floor=opened[-1].floor)
-        return cls(members, reference, source, opened, chain, DataSet.load(run.data(split)))
+        readers = tuple(sources.open(name, split) for name in dict.fromkeys([*members, source]))
+        chain = applied_chain(run, candidate, floor=readers[-1].floor)
+        return cls(members, reference, source, readers, chain, DataSet.load(run.data(split)))
 
     @property
     def fused(self) -> bool:
-        """Whether there is a fusion between members and chain."""
+        """Whether a fusion stands between members and chain."""
         return len(self.readers) > len(self.members)
 
-    def layers(self, places: Sequence[int]) -> list[Layer]:
-        """Return the labels of each stage for some images, wherever they lie."""
-        maps = [_read(reader, places) for reader in self.readers]
-        found = [Layer(name, argmax(m), None) for name, m in zip(self.members, maps, strict=False)]
-        if self.fused:
-            before = self.members.index(self.reference) if self.reference in self.members else None
-            found.append(Layer(self.source, argmax(maps[-1]), before))
-        images = np.asarray(self.data.images[list(places)])
-        for length, spec in enumerate(self.chain.specs, start=1):
-            labels = self.chain.head(length)(maps[-1], images)
-            found.append(Layer(spec.name, labels, len(found) - 1))
-        return found
+    @property
+    def reference_index(self) -> int | None:
+        """Index of the reference among the members; None if it is not one of them."""
+        return self.members.index(self.reference) if self.reference in self.members else None
 
-    def preds(self) -> Iterator[tuple[slice, Array]]:
-        """Yield (block, labels) of all members, then the fusion's: (who, image, row, col)."""
-        where = blocks(len(self.data))
+    def layers(self, indices: Sequence[int]) -> list[Layer]:
+        """Return the labels of each stage for some images."""
+        maps = [
+            np.concatenate([reader.read(slice(index, index + 1)) for index in indices])
+            for reader in self.readers
+        ]
+        layers = [Layer(name, argmax(m), None) for name, m in zip(self.members, maps, strict=False)]
+        if self.fused:
+            layers.append(Layer(self.source, argmax(maps[-1]), self.reference_index))
+        images = np.asarray(self.data.images[list(indices)])
+        for length, spec in enumerate(self.chain.specs, start=1):
+            labels = self.chain.prefix(length)(maps[-1], images)
+            layers.append(Layer(spec.name, labels, len(layers) - 1))
+        return layers
+
+    def predictions(self) -> Iterator[tuple[slice, Array]]:
+        """Yield (block, labels) of all members, then the fusion: (reader, image, row, col)."""
 
         def read(block: slice) -> Array:
             return np.stack([argmax(reader.read(block)) for reader in self.readers])
 
-        yield from zip(where, map_blocks(read, len(self.data)), strict=True)
-
-
-def _read(reader: MapReader, places: Sequence[int]) -> Array:
-    return np.concatenate([reader.read(slice(place, place + 1)) for place in places])
+        count = len(self.data)
+        yield from zip(blocks(count), map_blocks(read, count), strict=True)

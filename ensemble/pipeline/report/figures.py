@@ -1,4 +1,4 @@
-"""What the figures of the page need, gathered from a run."""
+"""Figures of the page that are computed from maps and training histories of a run."""
 
 import csv
 from collections.abc import Callable
@@ -6,18 +6,17 @@ from collections.abc import Callable
 import numpy as np
 
 from ensemble.diversity.disagreement import count_both_right, measure_pairs
-from ensemble.diversity.member_worth import without_one
-from ensemble.pipeline.analysis.worth import judge_of
+from ensemble.diversity.member_worth import subsets_without_one
+from ensemble.pipeline.analysis.worth import subset_scorer
 from ensemble.pipeline.data.prepare import read_folds
-from ensemble.pipeline.report.candidate_trace import Walk
-from ensemble.pipeline.run.open_run import RunMembers
-from ensemble.pipeline.run.opened_members import open_members
+from ensemble.pipeline.report.candidate_trace import CandidateTrace
+from ensemble.pipeline.run.open_run import RunMembers, open_members
 from evaluation.core.blocks import sum_blocks
 from evaluation.core.errors import BadRun
 from evaluation.reliability import Reliability, reliability
 from evaluation.report.figures import (
-    Points,
-    Worth,
+    Curve,
+    MemberWorth,
     error_correlation,
     member_worth,
     reliability_diagram,
@@ -27,80 +26,80 @@ from evaluation.report.page import Figure
 from members.maps import MapReader
 from members.trainers.training_curves import TABLE
 
-SCORE = "holdout_miou"
+CURVE_COLUMN = "holdout_miou"
 
 
-def reliability_figure(walk: Walk) -> Figure:
-    """Draw how far the reference member's and the source's confidence can be trusted."""
-    shown = {walk.source: walk.readers[-1]}
-    if walk.reference in walk.members:
-        place = walk.members.index(str(walk.reference))
-        shown = {str(walk.reference): walk.readers[place], **shown}
-    found = {name: _reliability(walk, reader) for name, reader in shown.items()}
-    return Figure(
-        "reliability",
-        reliability_diagram(found),
-        "Of the predictions made with some confidence, the share that is right. ECE: the mean distance"
-        " from the diagonal.",
+def reliability_figure(trace: CandidateTrace) -> Figure:
+    """Plot accuracy against confidence of the reference member and of the source."""
+    readers = {trace.source: trace.readers[-1]}
+    if trace.reference_index is not None:
+        reference = trace.members[trace.reference_index]
+        readers = {reference: trace.readers[trace.reference_index], **readers}
+    caption = (
+        "Share of right pixels among those predicted with the same confidence. ECE (expected"
+        " calibration error): the mean distance from the diagonal."
     )
+    diagram = reliability_diagram({name: _reliability(trace, r) for name, r in readers.items()})
+    return Figure("reliability", diagram, caption)
 
 
-def _reliability(walk: Walk, reader: MapReader) -> Reliability:
-    target, ignore = walk.data.target(), walk.data.classes.ignore
+def _reliability(trace: CandidateTrace, reader: MapReader) -> Reliability:
+    target, ignore = trace.data.target(), trace.data.classes.ignore
 
     def count(block: slice) -> Reliability:
         return reliability(reader.read(block), np.asarray(target[block]), ignore=ignore)
 
-    return sum_blocks(count, len(walk.data))
+    return sum_blocks(count, len(trace.data))
 
 
 def curves_figure(sources: RunMembers) -> Figure | None:
-    """Draw the trainings of the run's networks; None where it has none."""
+    """Plot the training curves of the run's networks; None if it has none."""
     run = sources.run
-    found: dict[str, list[Points]] = {}
+    curves: dict[str, list[Curve]] = {}
     for member in sources.members:
         for fold in read_folds(run):
             file = run.model(member.name, fold.index) / TABLE
             if not file.is_file():
                 continue
             with file.open(newline="", encoding="utf-8") as text:
-                points = [(float(row["epoch"]), float(row[SCORE])) for row in csv.DictReader(text)]
-            found.setdefault(member.name, []).append(points)
-    if not found:
+                points = [
+                    (float(row["epoch"]), float(row[CURVE_COLUMN])) for row in csv.DictReader(text)
+                ]
+            curves.setdefault(member.name, []).append(points)
+    if not curves:
         return None
-    caption = "Each line is one fold's model of a member."
-    return Figure("training", training_curves(found), caption)
+    return Figure("training", training_curves(curves), "One line per fold of a member.")
 
 
 def member_figures(sources: RunMembers, split: str, log: Callable[[str], None]) -> list[Figure]:
-    """Draw what members add to the mean of the others, and how alike their errors are."""
+    """Plot what each member adds to the mean of the others, and how errors correlate."""
     try:
         maps = open_members(sources, split, log)
     except BadRun:
-        return []  # fewer than two members: nobody to compare with
+        return []  # fewer than two members
     data = maps.data
-    both, pixels = count_both_right(maps.readers, data.target(), ignore=data.classes.ignore)
+    both_right, pixels = count_both_right(maps.readers, data.target(), ignore=data.classes.ignore)
     if not pixels:
-        return []  # nothing was scored
+        return []  # no scored pixel
     everyone = tuple(range(len(maps.names)))
-    judge = judge_of(sources, maps, len(everyone) + 1)
-    judge.counts.of([everyone, *without_one(everyone)])
+    scorer = subset_scorer(sources, maps, len(everyone) + 1)
+    scorer.counts.of([everyone, *subsets_without_one(everyone)])
     worth = []
-    for name, others in zip(maps.names, without_one(everyone), strict=True):
-        change = judge.change(everyone, others)
-        ends = change.interval
-        low, high = (change.value,) * 2 if ends is None else (ends.low, ends.high)
-        worth.append(Worth(name, change.value, low, high))
-    correlation = measure_pairs(both, pixels).correlation
+    for name, others in zip(maps.names, subsets_without_one(everyone), strict=True):
+        change = scorer.change(everyone, others)
+        interval = change.interval
+        low, high = (change.value,) * 2 if interval is None else (interval.low, interval.high)
+        worth.append(MemberWorth(name, change.value, low, high))
+    correlation = measure_pairs(both_right, pixels).correlation
     return [
         Figure(
             "member-worth",
             member_worth(worth),
-            "What the mean of all gains by each member, with intervals.",
+            "Gain of the mean of all members by each of them, with intervals.",
         ),
         Figure(
             "error-correlation",
             error_correlation(maps.names, correlation),
-            "How alike the errors of two members are.",
+            "Correlation of the errors of each pair of members.",
         ),
     ]

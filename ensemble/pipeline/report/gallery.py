@@ -1,4 +1,4 @@
-"""Which images to look at: the worst, likely label errors, quarrels, what the fusion broke."""
+"""Which images deserve a look: worst, likely label errors, disputed, broken by the fusion."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,31 +6,32 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from ensemble.pipeline.report.candidate_trace import Walk
+from ensemble.pipeline.report.candidate_trace import CandidateTrace
 from evaluation.core.blocks import blocks
 from evaluation.core.classes import UNLABELLED
 from evaluation.core.types import Array
-from evaluation.report.page import Queue, Queued
+from evaluation.report.page import ReviewItem, ReviewQueue
 from members.data.dataset import DataSet
 
-LISTED = 12
+QUEUE_LENGTH = 12
 WORST, LABEL = "Worst", "Likely label errors"
 DISPUTED, BROKEN = "Disputed", "Broken by the fusion"
 TEXTS = {
-    WORST: "The candidate has most pixels wrong, after its chain.",
-    LABEL: "All members agree with each other and not with the label.",
-    DISPUTED: "Members contradict each other most: votes beside the most frequent prediction.",
-    BROKEN: "The best member had it right, and the fusion has not.",
+    WORST: "Images with the largest share of wrong pixels, after the candidate's chain.",
+    LABEL: "All members predict the same class, and the label says another.",
+    DISPUTED: "Members disagree most: votes for other classes than the most frequent one.",
+    BROKEN: "The best member is right, and the fusion is wrong.",
 }
 
 PerImage = Float[np.ndarray, "image"]
 
 
 @dataclass(frozen=True)
-class Review:
-    """Shares of each image's pixels; of these only the scored ones count.
+class ImageReview:
+    """Shares of each image's pixels that meet the criterion of each queue.
 
-    So an image that is hardly scored comes late, however wrong it is.
+    Only scored pixels count, and the share is of all pixels of the image, so that an image with
+    few scored pixels ranks low however wrong it is.
 
     Args:
         shares: by the title of the queue.
@@ -38,47 +39,47 @@ class Review:
 
     shares: dict[str, PerImage]
 
-    def places(self) -> list[int]:
-        """List the images of all queues, the worst of each first, none twice."""
-        ranks = [self._worst(title) for title in self.shares]
+    def indices(self) -> list[int]:
+        """Return the images of all queues, the first of each queue first, none twice."""
+        ranks = [self._top(title) for title in self.shares]
         longest = max((len(rank) for rank in ranks), default=0)
         mixed = [rank[k] for k in range(longest) for rank in ranks if k < len(rank)]
         return list(dict.fromkeys(mixed))
 
-    def queues(self, ids: tuple[str, ...]) -> list[Queue]:
+    def queues(self, ids: tuple[str, ...]) -> list[ReviewQueue]:
         """Return the lists of the page."""
         return [
-            Queue(title, TEXTS[title], [self._item(title, k, ids) for k in self._worst(title)])
-            for title in self.shares
-        ]
-
-    def note(self, place: int) -> str:
-        """Say what stands out in an image."""
-        told = [
-            f"{title.lower()}: {share[place]:.0%} of its pixels"
+            ReviewQueue(
+                title,
+                TEXTS[title],
+                [ReviewItem(ids[index], f"{share[index]:.0%}") for index in self._top(title)],
+            )
             for title, share in self.shares.items()
-            if place in self._worst(title)
         ]
-        return "; ".join(told)
 
-    def _worst(self, title: str) -> list[int]:
-        return most(self.shares[title], LISTED)
+    def note(self, index: int) -> str:
+        """Return the queues that an image is in, with its shares, as text."""
+        return "; ".join(
+            f"{title.lower()}: {share[index]:.0%} of its pixels"
+            for title, share in self.shares.items()
+            if index in self._top(title)
+        )
 
-    def _item(self, title: str, place: int, ids: tuple[str, ...]) -> Queued:
-        return Queued(ids[place], f"{self.shares[title][place]:.0%}")
+    def _top(self, title: str) -> list[int]:
+        return top_indices(self.shares[title], QUEUE_LENGTH)
 
 
-def review(walk: Walk, labels: Array) -> Review:
-    """Measure every image; what needs two members is left out without them.
+def review_images(trace: CandidateTrace, labels: Array) -> ImageReview:
+    """Measure every image by all criteria; those that need two members only if there are two.
 
     Args:
-        walk: the candidate's way.
+        trace: the candidate's stages.
         labels: of the candidate, (image, row, col).
     """
-    titles = [LABEL, DISPUTED] if len(walk.members) > 1 else []
-    if walk.fused and walk.reference in walk.members:
+    titles = [LABEL, DISPUTED] if len(trace.members) > 1 else []
+    if trace.fused and trace.reference_index is not None:
         titles.append(BROKEN)
-    return Review({WORST: wrong_shares(labels, walk.data), **shares_on_the_way(walk, titles)})
+    return ImageReview({WORST: wrong_shares(labels, trace.data), **stage_shares(trace, titles)})
 
 
 def wrong_shares(labels: Array, data: DataSet) -> PerImage:
@@ -86,61 +87,61 @@ def wrong_shares(labels: Array, data: DataSet) -> PerImage:
 
     Args:
         labels: class index per pixel, (image, row, col).
-        data: the images, which must have target.
+        data: the images, with targets.
     """
     shares = np.zeros(len(data))
     target = data.target()
     for block in blocks(len(data)):
-        shares[block] = _share(labels[block] != target[block], data, block)
+        shares[block] = _scored_share(labels[block] != target[block], data, block)
     return shares
 
 
-def shares_on_the_way(walk: Walk, titles: Sequence[str]) -> dict[str, PerImage]:
-    """Measure every image by what members and fusion prediction, for some queues.
+def stage_shares(trace: CandidateTrace, titles: Sequence[str]) -> dict[str, PerImage]:
+    """Measure every image by the predictions of members and fusion, for some queues.
 
     Args:
-        walk: the candidate's way.
-        titles: of the queues; DISPUTED alone needs no target.
+        trace: the candidate's stages.
+        titles: of the queues; only DISPUTED works without targets.
     """
-    shares = {title: np.zeros(len(walk.data)) for title in titles}
+    shares = {title: np.zeros(len(trace.data)) for title in titles}
     if titles:
-        for block, preds in walk.preds():
+        for block, labels in trace.predictions():
             for title in titles:
-                found = _measure(title, walk, preds, block)
-                shares[title][block] = _share(found, walk.data, block)
+                marked = _criterion(title, trace, labels, block)
+                shares[title][block] = _scored_share(marked, trace.data, block)
     return shares
 
 
-def most(shares: PerImage, count: int) -> list[int]:
-    """Return the places of up to `count` images, the largest share first, none of share 0."""
+def top_indices(shares: PerImage, count: int) -> list[int]:
+    """Return up to `count` indices, the largest share first, none of share 0."""
     order = np.argsort(-shares, kind="stable")[:count]
-    return [int(place) for place in order if shares[place] > 0]
+    return [int(index) for index in order if shares[index] > 0]
 
 
-def _share(found: Array, data: DataSet, block: slice) -> PerImage:
-    """Return means over each image, with 0 where a pixel is known not to be scored."""
-    scored = np.ones(found.shape, bool)
+def _criterion(title: str, trace: CandidateTrace, labels: Array, block: slice) -> Array:
+    """Return a number from 0 to 1 for each pixel."""
+    members = labels[: len(trace.members)]
+    if title == DISPUTED:
+        votes = [(members == label).sum(axis=0) for label in range(len(trace.data.classes))]
+        minority: Array = 1 - np.max(votes, axis=0) / len(members)
+        return minority
+    target = np.asarray(trace.data.target()[block])
+    if title == LABEL:
+        contradicted: Array = (members == members[0]).all(axis=0)
+        contradicted &= (members[0] != target) & (members[0] != trace.data.classes.ignore)
+        return contradicted
+    reference = members[trace.members.index(str(trace.reference))]
+    broken: Array = (reference == target) & (labels[-1] != target)
+    return broken
+
+
+def _scored_share(marked: Array, data: DataSet, block: slice) -> PerImage:
+    """Return the mean over each image; pixels that are known not to be scored count as 0."""
+    scored = np.ones(marked.shape, bool)
     if data.masks is not None:
         target = np.asarray(data.masks[block])
         scored = target != UNLABELLED
         if data.classes.ignore is not None:
             scored &= target != data.classes.ignore
-    shares: Array = (found * scored).mean(axis=(1, 2))
+    shares: Array = (marked * scored).mean(axis=(1, 2))
     return shares
-
-
-def _measure(title: str, walk: Walk, preds: Array, block: slice) -> Array:
-    """Return a number from 0 to 1 for each pixel."""
-    members = preds[: len(walk.members)]
-    if title == DISPUTED:
-        votes = [(members == label).sum(axis=0) for label in range(len(walk.data.classes))]
-        shares: Array = 1 - np.max(votes, axis=0) / len(members)
-        return shares
-    target = np.asarray(walk.data.target()[block])
-    if title == LABEL:
-        against: Array = (members == members[0]).all(axis=0)
-        against &= (members[0] != target) & (members[0] != walk.data.classes.ignore)
-        return against
-    reference = members[walk.members.index(str(walk.reference))]
-    broken: Array = (reference == target) & (preds[-1] != target)
-    return broken

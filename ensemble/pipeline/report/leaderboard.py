@@ -1,74 +1,69 @@
-"""The leaderboard as the page's table, and as score against cost."""
+"""The leaderboard as the page's table, and score against cost as a figure."""
 
 import math
 
 from evaluation.intervals import Interval
 from evaluation.leaderboard import Leaderboard, LeaderboardRow
-from evaluation.report.figures import Point, score_against_cost
-from evaluation.report.page import Cell, Figure, Table
-from evaluation.report.page import Row as Line
+from evaluation.report.figures import CostPoint, score_against_cost
+from evaluation.report.page import Figure, HtmlTable, TableCell, TableRow
 
-BESIDE = "keras"
-NOTHING = Cell("-")
+SECOND_PROTOCOL = "keras"
+MISSING = TableCell("-")
 
 
-def board_table(board: Leaderboard) -> Table:
-    """Return one line a candidate, highest first."""
-    names = list(board.rows[0].iou)
+def leaderboard_table(board: Leaderboard) -> HtmlTable:
+    """Return one row per candidate, highest score first."""
+    classes = list(board.rows[0].iou)
     heads = [
-        "candidate",
-        board.protocol,
-        "interval",
-        "gap to the first",
-        "its interval",
-        "p",
-        "verdict",
+        *("candidate", board.protocol, "interval", "gap to the first", "interval of the gap"),
+        *("p", "verdict", *classes, SECOND_PROTOCOL, "oof", "ms/image", "members", "front"),
     ]
-    heads += [*names, BESIDE, "oof", "ms an image", "members", "front"]
-    return Table(heads, [Line(_cells(row, names), row.chosen) for row in board.rows])
-
-
-def _cells(row: LeaderboardRow, names: list[str]) -> list[Cell]:
-    gap = row.gap
-    return [
-        Cell(row.name, row.name),
-        _number(row.examined),
-        _ends(row.interval),
-        NOTHING if gap is None else _number(gap.value, "+"),
-        NOTHING if gap is None else _ends(gap.interval, "+"),
-        NOTHING if gap is None else _number(gap.p),
-        Cell(row.verdict, row.verdict),
-        *(_number(row.iou.get(name)) for name in names),
-        _number(row.others.get(BESIDE)),
-        _number(row.oof),
-        NOTHING
-        if math.isnan(row.milliseconds)
-        else Cell(f"{row.milliseconds:.1f}", row.milliseconds),
-        Cell(str(len(row.members)), len(row.members)) if row.members else NOTHING,
-        Cell("front", 1) if row.front else Cell(""),
-    ]
+    return HtmlTable(heads, [TableRow(_cells(row, classes), row.chosen) for row in board.rows])
 
 
 def cost_figure(board: Leaderboard) -> Figure | None:
-    """Draw score against cost; None where no cost is known."""
+    """Plot score against cost; None if no cost is known."""
     points = [
-        Point(row.name, row.milliseconds, row.examined, row.front)
+        CostPoint(row.name, row.milliseconds, row.examined, row.on_pareto_front)
         for row in board.rows
         if not (math.isnan(row.milliseconds) or math.isnan(row.examined))
     ]
     if not points:
         return None
-    caption = "Named: nobody scores as high at less cost. On one core, from the networks on."
+    caption = (
+        "Named candidates are on the Pareto front: no other scores as high at less cost. Cost is"
+        " measured on one core, networks included."
+    )
     return Figure("cost", score_against_cost(points), caption)
 
 
-def _number(value: float | None, sign: str = "") -> Cell:
+def _cells(row: LeaderboardRow, classes: list[str]) -> list[TableCell]:
+    gap = row.gap
+    cost = TableCell(f"{row.milliseconds:.1f}", row.milliseconds)
+    return [
+        TableCell(row.name, row.name),
+        _number(row.examined),
+        _interval(row.interval),
+        MISSING if gap is None else _number(gap.value, "+"),
+        MISSING if gap is None else _interval(gap.interval, "+"),
+        MISSING if gap is None else _number(gap.p),
+        TableCell(row.verdict, row.verdict),
+        *(_number(row.iou.get(name)) for name in classes),
+        _number(row.others.get(SECOND_PROTOCOL)),
+        _number(row.oof),
+        MISSING if math.isnan(row.milliseconds) else cost,
+        TableCell(str(len(row.members)), len(row.members)) if row.members else MISSING,
+        TableCell("front", 1) if row.on_pareto_front else TableCell(""),
+    ]
+
+
+def _number(value: float | None, sign: str = "") -> TableCell:
     if value is None or math.isnan(value):
-        return NOTHING
-    return Cell(f"{value:{sign}.3f}", value)
+        return MISSING
+    return TableCell(f"{value:{sign}.3f}", value)
 
 
-def _ends(interval: Interval | None, sign: str = "") -> Cell:
+def _interval(interval: Interval | None, sign: str = "") -> TableCell:
     if interval is None:
-        return NOTHING
-    return Cell(f"{interval.low:{sign}.3f} to {interval.high:{sign}.3f}", interval.low)
+        return MISSING
+    return TableCell(f"{interval.low:{sign}.3f} to {interval.high:{sign}.3f}", interval.low)

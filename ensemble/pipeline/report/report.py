@@ -1,101 +1,56 @@
-"""Write `report/index.html`: the board, the story of the score, and images to look at.
-
-What a report shows, as the record beside its page.
-"""
+"""Write `report/index.html` of a run: leaderboard, gain per stage, figures, images."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
 from ensemble.pipeline.candidates.postprocess import ARGMAX, read_candidate, read_labels
-from ensemble.pipeline.report.candidate_trace import Walk
+from ensemble.pipeline.candidates.staleness import score_digests
+from ensemble.pipeline.report.candidate_trace import CandidateTrace
 from ensemble.pipeline.report.figures import curves_figure, member_figures, reliability_figure
-from ensemble.pipeline.report.gallery import Review, review
-from ensemble.pipeline.report.leaderboard import board_table, cost_figure
+from ensemble.pipeline.report.gallery import ImageReview, review_images
+from ensemble.pipeline.report.leaderboard import cost_figure, leaderboard_table
 from ensemble.pipeline.report.story import (
     class_figure,
     confusion_figures,
-    stations,
-    told,
+    stages,
+    summary_sentence,
     waterfalls,
 )
 from ensemble.pipeline.run.open_run import RunMembers
 from ensemble.pipeline.scoring.compare import compare_run
-from ensemble.pipeline.scoring.score_inputs import scores_of
 from evaluation.core.arrays import evenly_spaced
 from evaluation.core.errors import BadRun
 from evaluation.core.provenance import digest, is_current, record
 from evaluation.core.run_folder import Run
 from evaluation.leaderboard import Leaderboard
-from evaluation.leaderboard_text import rank_remarks
+from evaluation.leaderboard_text import ranking_notes
 from evaluation.report.gallery import Gallery
 from evaluation.report.page import (
-    Figure,
     Page,
     Section,
-    refuse_file,
+    check_figures_folder,
     write_figures,
     write_page,
 )
 
 PAGE = "index"
-
-
-def page_of(run: Run) -> Path:
-    """Return where a run's own page lies."""
-    return run.path / "report" / f"{PAGE}.html"
-
-
-def record_page(sources: RunMembers, split: str, candidate: str) -> None:
-    """Write down what the run's page was made of.
-
-    Args:
-        sources: of the run.
-        split: that is examined.
-        candidate: whose story is told.
-    """
-    asked = {"split": split, "candidate": candidate}
-    record(page_of(sources.run).parent, asked=asked, inputs=_inputs(sources, split), part=PAGE)
-
-
-def is_shown(sources: RunMembers, split: str, candidate: str) -> bool:
-    """Tell whether the run's page would show the same today."""
-    asked = {"split": split, "candidate": candidate}
-    inputs = _inputs(sources, split)
-    return is_current(page_of(sources.run).parent, asked=asked, inputs=inputs, part=PAGE)
-
-
-def shown_candidates(run: Run, split: str) -> list[str]:
-    """List the candidates with scores on a split."""
-    return [name for name in run.candidates() if (run.scores(name) / f"{split}.npz").is_file()]
-
-
-def _inputs(sources: RunMembers, split: str) -> dict[str, str]:
-    """Return the identities of all scores on the board, of the maps drawn, and of the classes."""
-    run = sources.run
-    maps = {
-        f"{name}/{split}": str(sources.identity(name, split))
-        for name in [*sources.names(), *run.fusions()]
-    }
-    colours = {"colours": digest(run.classes)}
-    return {**scores_of(run, shown_candidates(run, split), split), **maps, **colours}
-
-
 SPREAD = 12
-"""Images of the gallery beside those of the review queue, evenly spaced."""
+"""Evenly spaced images in the gallery, besides those of the review queues."""
 
 Log = Callable[[str], None]
 
 
-class Written(NamedTuple):
+@dataclass(frozen=True)
+class ReportResult:
     """What a report has written.
 
     Args:
-        page: where it is.
-        candidate: whose story it tells.
-        figures: files of their own.
+        page: the HTML file.
+        candidate: the candidate that the report explains.
+        figures: one SVG file each.
     """
 
     page: Path
@@ -111,98 +66,129 @@ def report(
     out: Path | None,
     figures: Path | None,
     log: Log,
-) -> Written:
+) -> ReportResult:
     """Gather what a run holds, and write the page.
 
     Args:
         run: the experiment folder, scored.
-        split: the split that is examined.
-        candidate: whose story is told; by default the one chosen on oof.
-        out: of the page; by default `report/index.html` in the run.
-        figures: folder for each figure as an SVG file of its own; None for none.
+        split: split to evaluate on.
+        candidate: the candidate that the report explains; by default the one chosen on oof.
+        out: the page; by default `report/index.html` in the run.
+        figures: folder for each figure as an SVG file; None for none.
         log: receives a line for whatever was measured or left out.
 
     Raises:
-        BadRun: nothing scored on the split, or no such candidate among what is.
+        BadRun: nothing scored on the split, or the candidate is not scored on it.
         BadData: `figures` is a file.
     """
     if figures is not None:
-        refuse_file(figures)
+        check_figures_folder(figures)
     board = compare_run(run, split=split, protocol="masked", log=log)
     names = [row.name for row in board.rows]
-    chosen = candidate or board.chosen or names[0]
-    if chosen not in names:
-        raise BadRun(f"no candidate {chosen!r} is scored on {split}; known: {', '.join(names)}")
+    explained = candidate or board.chosen or names[0]
+    if explained not in names:
+        raise BadRun(f"no candidate {explained!r} is scored on {split}; known: {', '.join(names)}")
     sources = RunMembers.of(run)
     reference = None if board.reference is None else read_candidate(run, board.reference)[0]
-    walk = Walk.of(sources, chosen, split, reference)
-    found = review(walk, read_labels(run, chosen, split))
+    trace = CandidateTrace.open(sources, explained, split, reference)
+    review = review_images(trace, read_labels(run, explained, split))
     page = Page(
-        title=f"{run.path.resolve().name}: {chosen}",
-        subtitle=_subtitle(board, walk),
-        sections=_sections(sources, board, walk, chosen, log),
-        gallery=_gallery(walk, found),
-        queues=found.queues(walk.data.ids),
-        classes=walk.data.classes,
+        title=f"{run.path.resolve().name}: {explained}",
+        subtitle=(
+            f"{len(board.rows)} candidates evaluated on {board.split}: {len(trace.data):,} images"
+            f" in {board.groups} groups"
+        ),
+        sections=_sections(sources, board, trace, explained, log),
+        gallery=_gallery(trace, review),
+        queues=review.queues(trace.data.ids),
+        classes=trace.data.classes,
         footer=f"Written by ens from {run.path}.",
     )
-    target = out or page_of(run)
-    write_page(target, page)
+    path = out or page_path(run)
+    write_page(path, page)
     if out is None:
-        record_page(sources, split, chosen)
-    drawn = [figure for section in page.sections for figure in section.figures]
-    return Written(target, chosen, write_figures(figures, drawn) if figures is not None else [])
+        record_page(sources, split, explained)
+    all_figures = [figure for section in page.sections for figure in section.figures]
+    files = [] if figures is None else write_figures(figures, all_figures)
+    return ReportResult(path, explained, files)
 
 
-def _subtitle(board: Leaderboard, walk: Walk) -> str:
-    return (
-        f"{len(board.rows)} candidates examined on {board.split}: {len(walk.data):,} images in"
-        f" {board.groups} groups"
-    )
+def page_path(run: Run) -> Path:
+    """Return the file of a run's own page."""
+    return run.path / "report" / f"{PAGE}.html"
+
+
+def record_page(sources: RunMembers, split: str, candidate: str) -> None:
+    """Record what the run's own page was made from.
+
+    Args:
+        sources: of the run.
+        split: split that the page evaluates.
+        candidate: the candidate that the page explains.
+    """
+    asked = {"split": split, "candidate": candidate}
+    record(page_path(sources.run).parent, asked=asked, inputs=_inputs(sources, split), part=PAGE)
+
+
+def page_is_current(sources: RunMembers, split: str, candidate: str) -> bool:
+    """Tell whether the run's own page would be the same if written now."""
+    asked = {"split": split, "candidate": candidate}
+    inputs = _inputs(sources, split)
+    return is_current(page_path(sources.run).parent, asked=asked, inputs=inputs, part=PAGE)
+
+
+def scored_candidates(run: Run, split: str) -> list[str]:
+    """Return the candidates with scores on a split."""
+    return [name for name in run.candidates() if (run.scores(name) / f"{split}.npz").is_file()]
+
+
+def _inputs(sources: RunMembers, split: str) -> dict[str, str]:
+    """Return the digests of all scores on the leaderboard, of all maps, and of the classes."""
+    run = sources.run
+    maps = {
+        f"{name}/{split}": str(sources.digest(name, split))
+        for name in [*sources.names(), *run.fusions()]
+    }
+    colours = {"colours": digest(run.classes)}
+    return {**score_digests(run, scored_candidates(run, split), split), **maps, **colours}
 
 
 def _sections(
-    sources: RunMembers, board: Leaderboard, walk: Walk, candidate: str, log: Log
+    sources: RunMembers, board: Leaderboard, trace: CandidateTrace, candidate: str, log: Log
 ) -> list[Section]:
-    classes = walk.data.classes
-    way = stations(sources, board, candidate)
-    costs, curves = cost_figure(board), curves_figure(sources)
+    classes = trace.data.classes
+    path = stages(sources, board, candidate)
+    cost, curves = cost_figure(board), curves_figure(sources)
+    fused = f"{', '.join(trace.members)} fused by {trace.source}" if trace.fused else trace.source
+    composition = f"{candidate}: {fused}, then {trace.chain or ARGMAX}."
     sections = [
-        Section("board", "Leaderboard", rank_remarks(board), board_table(board)),
+        Section("board", "Leaderboard", ranking_notes(board), leaderboard_table(board)),
         Section(
             "story",
-            "The story of the score",
-            [_way(walk, candidate), told(way, classes.ignore)],
-            figures=waterfalls(way, classes.ignore),
+            "Gain per stage",
+            [composition, summary_sentence(path, classes.ignore)],
+            figures=waterfalls(path, classes.ignore),
         ),
         Section(
             "classes",
             "Classes",
-            figures=[class_figure(way, board, classes), *confusion_figures(way, classes)],
+            figures=[class_figure(path, board, classes), *confusion_figures(path, classes)],
         ),
-        Section("trust", "Confidence", figures=[reliability_figure(walk)]),
+        Section("trust", "Confidence", figures=[reliability_figure(trace)]),
         Section("members", "Members", figures=member_figures(sources, board.split, log)),
-        Section("cost", "Score against cost", figures=_known(costs)),
-        Section("training", "Training", figures=_known(curves)),
+        Section("cost", "Score against cost", figures=[] if cost is None else [cost]),
+        Section("training", "Training", figures=[] if curves is None else [curves]),
     ]
     return [section for section in sections if section.figures or section.table]
 
 
-def _known(figure: Figure | None) -> list[Figure]:
-    return [] if figure is None else [figure]
-
-
-def _way(walk: Walk, candidate: str) -> str:
-    fused = f"{', '.join(walk.members)} fused by {walk.source}" if walk.fused else walk.source
-    return f"{candidate}: {fused}, then {walk.chain or ARGMAX}."
-
-
-def _gallery(walk: Walk, found: Review) -> Gallery:
-    places = list(dict.fromkeys([*found.places(), *evenly_spaced(len(walk.data), SPREAD)]))
+def _gallery(trace: CandidateTrace, review: ImageReview) -> Gallery:
+    spread = evenly_spaced(len(trace.data), SPREAD)
+    indices = list(dict.fromkeys([*review.indices(), *spread]))
     return Gallery(
-        ids=[walk.data.ids[place] for place in places],
-        notes=[found.note(place) for place in places],
-        images=np.asarray(walk.data.images[places]),
-        target=np.asarray(walk.data.target()[places]),
-        layers=walk.layers(places),
+        ids=[trace.data.ids[index] for index in indices],
+        notes=[review.note(index) for index in indices],
+        images=np.asarray(trace.data.images[indices]),
+        target=np.asarray(trace.data.target()[indices]),
+        layers=trace.layers(indices),
     )

@@ -1,8 +1,8 @@
-"""The story of the score: the best member, the fusion, the candidate; what each gained and how."""
+"""What each stage gained: the best member, the fusion without steps, the candidate."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import NamedTuple
 
 import numpy as np
 
@@ -13,107 +13,106 @@ from evaluation.core.classes import Classes
 from evaluation.core.types import Counts
 from evaluation.leaderboard import Leaderboard
 from evaluation.protocols import PROTOCOLS, score_images
-from evaluation.report.figures import Stage, class_bars, confusion_matrix, waterfall
+from evaluation.report.figures import ScoreStage, class_bars, confusion_matrix, waterfall
 from evaluation.report.page import Figure
 from evaluation.scores import read_scores
 
-TOLD = ("masked", "keras")
+STORY_PROTOCOLS = ("masked", "keras")
 
 
-class Scored(NamedTuple):
-    """A candidate that the story passes through.
+@dataclass(frozen=True)
+class ScoredStage:
+    """A candidate that stands for one stage.
 
     Args:
         name: of the candidate.
-        counts: of the examined split.
+        counts: confusion counts on the evaluated split.
     """
 
     name: str
     counts: Counts
 
 
-def stations(sources: RunMembers, board: Leaderboard, candidate: str) -> list[Scored]:
-    """List the reference member, the candidate's fusion without steps, and the candidate."""
+def stages(sources: RunMembers, board: Leaderboard, candidate: str) -> list[ScoredStage]:
+    """Return the reference member, the candidate's fusion without steps, and the candidate."""
     source, _ = read_candidate(sources.run, candidate)
-    known = {row.name for row in board.rows}
-    way = [board.reference, f"{source}_{ARGMAX}", candidate]
-    names = [name for name in dict.fromkeys(way) if name is not None and name in known]
+    scored = {row.name for row in board.rows}
+    names = dict.fromkeys([board.reference, f"{source}_{ARGMAX}", candidate])
     return [
-        Scored(name, read_scores(sources.run.scores(name), board.split)[1].counts) for name in names
+        ScoredStage(name, read_scores(sources.run.scores(name), board.split)[1].counts)
+        for name in names
+        if name is not None and name in scored
     ]
 
 
-def waterfalls(way: Sequence[Scored], ignore: int | None) -> list[Figure]:
-    """Draw the story under both protocols, with what each stage gained and by what."""
+def waterfalls(path: Sequence[ScoredStage], ignore: int | None) -> list[Figure]:
+    """Plot the gain of each stage under both protocols."""
     figures = []
-    for name in TOLD:
-        stages = [Stage(way[0].name, _miou(name, way[0], ignore))]
-        stages += [
-            Stage(after.name, gain.after, gain.pixels, gain.denominator)
-            for after, gain in zip(way[1:], gains(name, way, ignore), strict=True)
+    for protocol in STORY_PROTOCOLS:
+        first = score_images(PROTOCOLS.build(protocol), path[0].counts, ignore).miou
+        bars = [ScoreStage(path[0].name, float(first))]
+        bars += [
+            ScoreStage(after.name, gain.after, gain.pixels, gain.denominator)
+            for after, gain in zip(path[1:], gains(protocol, path, ignore), strict=True)
         ]
         caption = (
-            f"Under {name}: what better pixels gained, and what other classes in the mean did."
+            f"Under {protocol}: gain by better pixels, and gain by averaging over other classes"
+            " (the denominator of the mean)."
         )
-        figures.append(Figure(f"story-{name}", waterfall(name, stages), caption))
+        figures.append(Figure(f"story-{protocol}", waterfall(protocol, bars), caption))
     return figures
 
 
-def gains(protocol: str, way: Sequence[Scored], ignore: int | None) -> list[GainDecomposition]:
-    """Return the gain of each station over the one before."""
+def gains(
+    protocol: str, path: Sequence[ScoredStage], ignore: int | None
+) -> list[GainDecomposition]:
+    """Return the gain of each stage over the one before."""
     scorer = PROTOCOLS.build(protocol)
-    return [audit(scorer, a.counts, b.counts, ignore) for a, b in pairwise(way)]
+    return [audit(scorer, a.counts, b.counts, ignore) for a, b in pairwise(path)]
 
 
-def told(way: Sequence[Scored], ignore: int | None) -> str:
-    """Say in one sentence what the whole way gained under both protocols."""
-    if len(way) < 2:
-        return (
-            f"{way[0].name} is the best single member and the candidate: there is nothing between."
-        )
-    ends = [way[0], way[-1]]
+def summary_sentence(path: Sequence[ScoredStage], ignore: int | None) -> str:
+    """Return one sentence: what all stages together gained under both protocols."""
+    first, last = path[0], path[-1]
+    if len(path) < 2:
+        return f"{first.name} is both the best single member and the candidate."
     parts = []
-    for name in TOLD:
-        (gain,) = gains(name, ends, ignore)
+    for protocol in STORY_PROTOCOLS:
+        (gain,) = gains(protocol, [first, last], ignore)
         parts.append(
-            f"{gain.after - gain.before:+.3f} under {name} ({gain.pixels:+.3f} by pixels,"
+            f"{gain.after - gain.before:+.3f} under {protocol} ({gain.pixels:+.3f} by pixels,"
             f" {gain.denominator:+.3f} by the denominator)"
         )
-    return f"From {ends[0].name} to {ends[1].name}: {' and '.join(parts)}."
+    return f"From {first.name} to {last.name}: {' and '.join(parts)}."
 
 
-def class_figure(way: Sequence[Scored], board: Leaderboard, classes: Classes) -> Figure:
-    """Draw each scored class of the stations, with intervals."""
+def class_figure(path: Sequence[ScoredStage], board: Leaderboard, classes: Classes) -> Figure:
+    """Plot the IoU of each scored class at each stage, with intervals."""
     rows = {row.name: row for row in board.rows}
     scored = [classes.names[label] for label in classes.scored]
-    iou = np.array([[_or_nan(rows[one.name].iou.get(name)) for name in scored] for one in way])
-    low, high = iou.copy(), iou.copy()
-    for place, one in enumerate(way):
+    shape = len(path), len(scored)
+    iou, low, high = np.full(shape, np.nan), np.full(shape, np.nan), np.full(shape, np.nan)
+    for k, stage in enumerate(path):
+        row = rows[stage.name]
         for column, name in enumerate(scored):
-            ends = rows[one.name].iou_intervals.get(name)
-            if ends is not None:
-                low[place, column], high[place, column] = ends.low, ends.high
+            value, interval = row.iou.get(name), row.iou_intervals.get(name)
+            if value is not None:
+                iou[k, column] = low[k, column] = high[k, column] = value
+            if interval is not None:
+                low[k, column], high[k, column] = interval.low, interval.high
     caption = f"Lines are intervals at {100 * board.level:g} %, over {board.groups} groups."
-    bars = class_bars([one.name for one in way], scored, iou, low, high)
+    bars = class_bars([stage.name for stage in path], scored, iou, low, high)
     return Figure("classes", bars, caption)
 
 
-def confusion_figures(way: Sequence[Scored], classes: Classes) -> list[Figure]:
-    """Draw where the pixels of each class went, for the first and the last station."""
-    ends = {"start": way[0], "candidate": way[-1]} if len(way) > 1 else {"candidate": way[0]}
+def confusion_figures(path: Sequence[ScoredStage], classes: Classes) -> list[Figure]:
+    """Plot the confusion matrix of the first and the last stage."""
+    ends = {"start": path[0], "candidate": path[-1]} if len(path) > 1 else {"candidate": path[0]}
     return [
         Figure(
             f"confusion-{end}",
-            confusion_matrix(one.name, classes.names, one.counts.sum(axis=0)),
-            "Shares of each true class.",
+            confusion_matrix(stage.name, classes.names, stage.counts.sum(axis=0)),
+            "Share of each target class's pixels per predicted class.",
         )
-        for end, one in ends.items()
+        for end, stage in ends.items()
     ]
-
-
-def _miou(protocol: str, one: Scored, ignore: int | None) -> float:
-    return float(score_images(PROTOCOLS.build(protocol), one.counts, ignore).miou)
-
-
-def _or_nan(value: float | None) -> float:
-    return float("nan") if value is None else value

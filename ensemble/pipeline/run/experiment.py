@@ -1,6 +1,6 @@
-"""The experiment: which data, members, fusions and chains; read from YAML, kept in the run.
+"""The experiment: which data, members, fusions and chains.
 
-From the options of the command line to an experiment.
+It is read from a YAML file or from the options of the command line, and kept in the run.
 """
 
 import os
@@ -18,16 +18,12 @@ from evaluation.core.errors import BadData, BadSpec, shorten
 from evaluation.core.files import atomic_file
 from evaluation.core.run_folder import Run
 from evaluation.core.safe_yaml import read_yaml
+from evaluation.core.specs import split_chain
 from members.object_store import EXAMPLE, check_url
-from members.recipe import (
-    SPECIALISTS,
-    Member,
-    Recipe,
-    check_name,
-    read_member,
-    read_recipe,
-)
+from members.recipe import SPECIALISTS, Member, Recipe, check_name, read_member, read_recipe
 from members.store_metadata import StoreDtype
+from postproc.chain import parse_chain
+from postproc.steps import STEPS
 
 PATHS = ("data", "validation", "drop")
 
@@ -43,7 +39,7 @@ class ClassSpec(BaseModel):
 
 
 class FusionEntry(BaseModel):
-    """A strategy over some of the members; over all where none are named."""
+    """A strategy over some of the members; over all of them where none are named."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -67,15 +63,15 @@ class Experiment(BaseModel):
         classes: names and ignored class; by default what the data says.
         size: rows and columns to resize images to; by default they must be of one size.
         drop_outliers: leave out images that share one non-constant mask with nine others or more.
-        drop: a text file with ids of training images to leave out, one a line.
+        drop: a text file with ids of training images to leave out, one per line.
         folds: how many.
         seed: of folds, training and strategies.
         store_dtype: of the probability maps.
         store: a URL under which new probability maps are written; by default the run's folder.
-        defaults: recipe keys for every member that does not say otherwise.
-        members: recipe of each.
-        fusions: spec of each strategy, or {strategy, members}.
-        chains: spec of each chain; every fusion goes through every chain.
+        defaults: recipe keys for every member whose recipe does not set them.
+        members: recipe per member.
+        fusions: spec of the strategy per fusion, or {strategy, members}.
+        chains: spec per chain; every fusion is post-processed by every chain.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -107,10 +103,13 @@ class Experiment(BaseModel):
 
     def expanded(self, classes: Classes) -> list[Member]:
         """Return every network to train, specialists one by one."""
-        expanded = []
-        for name, recipe in self.recipes().items():
-            expanded += Member.expand(name, recipe, classes)
-        return expanded
+        recipes = self.recipes().items()
+        return [m for name, recipe in recipes for m in Member.expand(name, recipe, classes)]
+
+    def fusion_entry(self, name: str) -> FusionEntry:
+        """Return the strategy and the members of a fusion; no members where it takes all."""
+        entry = self.fusions[name]
+        return FusionEntry(strategy=entry) if isinstance(entry, str) else entry
 
     def resolved(self) -> "Experiment":
         """Return the experiment with the whole recipe of each member written out."""
@@ -132,18 +131,16 @@ class Experiment(BaseModel):
 def read_experiment(path: Path) -> Experiment:
     """Read an experiment file.
 
-    Paths in it count from its own folder.
+    Paths in it are relative to its own folder.
 
     Raises:
         BadSpec: no YAML, an unknown key, a value that does not fit; names file and key.
     """
-    document = read_yaml(path, "an experiment file")
-    if not isinstance(document, dict):
-        raise BadSpec(
-            f"{path} holds {type(document).__name__}; expected keys such as data, members"
-        )
+    content = read_yaml(path, "an experiment file")
+    if not isinstance(content, dict):
+        raise BadSpec(f"{path} holds {type(content).__name__}; expected keys such as data, members")
     try:
-        experiment = Experiment(**document)
+        experiment = Experiment(**content)
         experiment.named_classes()
     except BadData as error:
         raise BadSpec(f"{path}: 'classes': {error}") from None
@@ -152,16 +149,29 @@ def read_experiment(path: Path) -> Experiment:
     for kind in ("members", "fusions", "chains"):
         for name in getattr(experiment, kind):
             check_name(name, kind.removesuffix("s"))
-    here = path.resolve().parent
-    paths = {key: absolute(getattr(experiment, key), here) for key in PATHS}
+    given = {key: value for key in PATHS if (value := getattr(experiment, key)) is not None}
+    folder = path.resolve().parent
+    paths = {key: resolve_data_path(value, folder) for key, value in given.items()}
     return experiment.model_copy(update=paths)
 
 
-def absolute(value: str | None, here: Path) -> str | None:
-    """Return a data set's path counted from a folder; the built-in sample is none."""
-    if value is None or value == "sample":
-        return value
-    return os.path.normpath(here / value)
+def check_chains(experiment: Experiment, classes: Classes | None) -> None:
+    """Refuse chains that cannot be built; without classes, none of theirs is out of range.
+
+    Raises:
+        BadSpec: the first of them.
+    """
+    for text in experiment.chains.values():
+        if classes is not None:
+            parse_chain(text, classes=len(classes), ignore=classes.ignore)
+            continue
+        for step in split_chain(text):
+            STEPS.check(step, "classes", "ignore", "floor")
+
+
+def resolve_data_path(data: str, folder: Path = Path()) -> str:
+    """Return a data set's absolute path, relative to a folder; `sample` is the built-in set."""
+    return data if data == "sample" else os.path.normpath(folder.resolve() / data)
 
 
 def _reason(error: ValidationError | TypeError) -> str:
@@ -181,7 +191,7 @@ ZOO = {
     "unet": {"architecture": "unet(width=8)"},
     "unet_aspp": {"architecture": "unet(width=8, bottleneck=aspp)"},
     "deeplab": {"architecture": "deeplab_v3_plus(width=8)"},
-    "five": {"architecture": "specialists(unet(width=4))"},
+    "specialists": {"architecture": "specialists(unet(width=4))"},
 }
 ZOO_RECIPE = {
     "epochs": 8,
@@ -189,7 +199,7 @@ ZOO_RECIPE = {
     "loss": "cross_entropy(weights=frequency, power=0.5)",
     "oversample": 2,
 }
-"""What `train-members` trains when nobody says what: small enough for minutes on two cores."""
+"""What `train-members` trains by default: small enough for minutes on two cores."""
 
 
 def experiment_from_options(
@@ -212,12 +222,14 @@ def experiment_from_options(
     store_dtype: str | None,
     store: str | None,
 ) -> Experiment:
-    """Return the experiment that a run holds or a file gives, with what options add to it.
+    """Return the experiment of a file, or of the run, changed by the options that are given.
 
     Raises:
         BadSpec: options that cannot be read, or members given twice over.
     """
-    base = _base(run, experiment)
+    base = Experiment()
+    if experiment is not None or run.experiment.is_file():
+        base = read_experiment(experiment or run.experiment)
     given: dict[str, Any] = {
         "data": data and resolve_data_path(data),
         "validation": validation and resolve_data_path(validation),
@@ -230,12 +242,16 @@ def experiment_from_options(
         "store": store and check_url(store),
     }
     base = base.model_copy(update={key: v for key, v in given.items() if v is not None})
-    asked = {"epochs": epochs, "train_share": train_share, "tta": tta, "tta_merge": tta_merge}
-    changed = {key: value for key, value in asked.items() if value is not None}
+    recipe_options = {
+        "epochs": epochs,
+        "train_share": train_share,
+        "tta": tta,
+        "tta_merge": tta_merge,
+    }
+    changed = {key: value for key, value in recipe_options.items() if value is not None}
     defaults = {**base.defaults, **changed}
-    wanted = [*members, *([f"five={SPECIALISTS}({specialists})"] if specialists else [])]
     recipes = {}
-    for text in wanted:
+    for text in [*members, *([f"specialists={SPECIALISTS}({specialists})"] if specialists else [])]:
         name, recipe = read_member(text, defaults)
         if name in recipes:
             raise BadSpec(f"member {name!r} is given twice; write NAME=SPEC with distinct names")
@@ -244,8 +260,8 @@ def experiment_from_options(
         zoo = {**ZOO_RECIPE, **defaults}
         return base.model_copy(update={"members": ZOO, "defaults": zoo})
     if changed and not recipes:
-        members_now = {name: {**m, **changed} for name, m in base.members.items()}
-        base = base.model_copy(update={"members": members_now})
+        retrained = {name: {**m, **changed} for name, m in base.members.items()}
+        base = base.model_copy(update={"members": retrained})
     return base.with_members(recipes)
 
 
@@ -259,19 +275,6 @@ def read_size(text: str) -> tuple[int, int]:
     if len(parts) != 2 or not all(part.isdecimal() and int(part) > 0 for part in parts):
         raise BadSpec(f"size {text!r}; expected ROWSxCOLS, such as 64x128")
     return int(parts[0]), int(parts[1])
-
-
-def _base(run: Run, file: Path | None) -> Experiment:
-    if file is not None:
-        return read_experiment(file)
-    if run.experiment.is_file():
-        return read_experiment(run.experiment)
-    return Experiment()
-
-
-def resolve_data_path(data: str) -> str:
-    """Return a data set's path counted from the root; the built-in sample is none."""
-    return data if data == "sample" else str(Path(data).resolve())
 
 
 def parse_fraction(text: str) -> Fraction:

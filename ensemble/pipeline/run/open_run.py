@@ -1,10 +1,11 @@
-"""Who has maps in a run: members, families of specialists, fusions.
+"""The members, families and fusions of a run, and their maps of a split, opened and checked once.
 
-What learns on `oof` is fitted once for all of it, and once without each fold.
+A family is the set of specialists that are read as one virtual member.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +19,18 @@ from evaluation.core.provenance import RECORD, digest_of, identity
 from evaluation.core.run_folder import Run
 from evaluation.core.types import Array, Groups, Labels
 from members.data.dataset import DataSet
+from members.maps import check_same_images
 from members.recipe import Member, specialist_families
 from members.specialists import OneVsRestMember
 from members.store import ProbabilityStore
 
-FOREIGN = "foreign"
+OOF = "oof"
+"""The split of the training images, each predicted by the fold model that did not train on it."""
+
+IMPORTED = "foreign"
 """Key of a store's record that says that its maps were imported."""
+
+Reader = ProbabilityStore | OneVsRestMember
 
 
 @dataclass(frozen=True)
@@ -33,12 +40,12 @@ class RunMembers:
     Args:
         run: the experiment folder.
         members: every network, specialists one by one.
-        foreign: names of the members whose maps were imported.
+        imported: names of the members whose maps were imported.
     """
 
     run: Run
     members: tuple[Member, ...]
-    foreign: tuple[str, ...] = ()
+    imported: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, run: Run) -> "RunMembers":
@@ -46,61 +53,201 @@ class RunMembers:
         members = tuple(run_experiment(run).expanded(run_classes(run)))
         return cls(run, members, imported_members(run))
 
-    def names(self) -> list[str]:
-        """List the members with full maps: generalists and families, in the experiment's order.
+    @cached_property
+    def families(self) -> dict[str, list[Member]]:
+        """The specialists of each family."""
+        return specialist_families(self.members)
 
-        Foreign members come last.
+    def names(self) -> list[str]:
+        """List the members with full maps in the experiment's order, then the imported ones.
+
+        A family counts as one member.
         """
         names = [member.family or member.name for member in self.members]
-        return list(dict.fromkeys([*names, *self.foreign]))
+        return list(dict.fromkeys([*names, *self.imported]))
 
     def splits(self, name: str) -> list[str]:
         """List the splits that a member, family or fusion has whole maps of."""
-        return [split for split in self.run.splits() if self.identity(name, split) is not None]
+        return [split for split in self.run.splits() if self.digest(name, split) is not None]
 
-    def identity(self, name: str, split: str) -> str | None:
-        """Return the identity of the maps; None where they are not whole."""
+    def digest(self, name: str, split: str) -> str | None:
+        """Return the digest of the maps, from their records; None where they are not whole."""
         parts = [identity(folder) for folder in self._folders(name, split)]
         if any(part is None for part in parts):
             return None
         return str(parts[0]) if len(parts) == 1 else digest_of(parts)
 
-    def open(
-        self, name: str, split: str, *, raw: bool = False
-    ) -> ProbabilityStore | OneVsRestMember:
+    def digests(self, names: Sequence[str], split: str) -> dict[str, str]:
+        """Return the digest of each one's maps of a split, as inputs of a record."""
+        return {f"{name}/{split}": str(self.digest(name, split)) for name in names}
+
+    def open(self, name: str, split: str, *, one_vs_rest: bool = False) -> Reader:
         """Open the maps of a member, family or fusion.
 
         Args:
             name: of it.
             split: of the images.
-            raw: give a family's maps as they are, not renormalised.
+            one_vs_rest: give a family's maps class by class, not renormalised.
 
         Raises:
             BadRun: no such maps.
         """
-        if self.identity(name, split) is None:
+        if self.digest(name, split) is None:
             known = [*self.names(), *self.run.fusions()]
             if name not in known:
                 raise BadRun(f"no member or fusion {name!r}; known: {', '.join(known)}")
-            raise BadRun(f"{name!r} has no maps of split {split!r}; {self._cure(name, split)}")
+            raise BadRun(f"{name!r} has no maps of split {split!r}; {self._hint(name, split)}")
         stores = [ProbabilityStore(folder) for folder in self._folders(name, split)]
-        family = specialist_families(self.members).get(name)
-        return OneVsRestMember(name, stores, raw=raw) if family else stores[0]
+        if name in self.families:
+            return OneVsRestMember(name, stores, raw=one_vs_rest)
+        return stores[0]
+
+    def check_split(self, split: str) -> None:
+        """Refuse a split that the run does not have.
+
+        Raises:
+            BadRun: it has none of this name; lists those it has.
+        """
+        if split not in self.run.splits():
+            known = ", ".join(self.run.splits())
+            raise BadRun(f"no split {split!r} in {self.run.path}; known: {known}")
+
+    def check_has_maps(self, name: str) -> None:
+        """Refuse a member, family or fusion without whole maps of any split.
+
+        Raises:
+            BadRun: it has none; says how to get them.
+        """
+        if not self.splits(name):
+            self.open(name, OOF)
 
     def _folders(self, name: str, split: str) -> list[Path]:
-        family = specialist_families(self.members).get(name)
-        if family:
-            return [self.run.probabilities(member.name, split) for member in family]
+        if name in self.families:
+            return [self.run.probabilities(m.name, split) for m in self.families[name]]
         if name in self.names():
             return [self.run.probabilities(name, split)]
         return [self.run.fused(name, split)]
 
-    def _cure(self, name: str, split: str) -> str:
-        if name in self.foreign:
+    def _hint(self, name: str, split: str) -> str:
+        if name in self.imported:
             return f"run `ens import --run {self.run.path} --name {name} --split {split} PATHS`"
         if name in self.names():
             return f"run `ens train-members --run {self.run.path} --only {name}`"
         return f"run `ens fuse --run {self.run.path} --name {name}` again"
+
+
+@dataclass(frozen=True)
+class OpenedSplit:
+    """Maps of one split and its images, known to be of the same images.
+
+    Args:
+        run: the experiment folder.
+        split: its name.
+        names: of the members, families or fusions.
+        readers: of their maps, in the same order.
+        data: the images.
+    """
+
+    run: Run
+    split: str
+    names: tuple[str, ...]
+    readers: tuple[Reader, ...]
+    data: DataSet
+
+    @cached_property
+    def target(self) -> Labels:
+        """The labels, in memory."""
+        return np.asarray(self.data.target())
+
+    @cached_property
+    def folds(self) -> Groups:
+        """The fold of each image; of the split `oof` only."""
+        return fold_indices(self.run)
+
+    def check_no_leakage(self, what: str, *, hint: str) -> None:
+        """Refuse maps of images that a member was trained on; see the function of this name."""
+        for name, reader in zip(self.names, self.readers, strict=True):
+            check_no_leakage(what, name, reader, hint=hint)
+
+
+def open_split(
+    run_members: RunMembers, split: str, members: Sequence[str], *, one_vs_rest: bool = False
+) -> OpenedSplit:
+    """Open maps of a split beside its images, and check that they belong together.
+
+    Args:
+        run_members: of the run.
+        split: of the images.
+        members: names of members, families or fusions.
+        one_vs_rest: give a family's maps class by class, not renormalised.
+
+    Raises:
+        BadRun: one has no maps of the split.
+        BadMaps: maps of other images.
+    """
+    data = DataSet.load(run_members.run.data(split))
+    readers = [run_members.open(name, split, one_vs_rest=one_vs_rest) for name in members]
+    for name, reader in zip(members, readers, strict=True):
+        check_same_images(reader.ids, data.ids, member=name, split=split)
+    return OpenedSplit(run_members.run, split, tuple(members), tuple(readers), data)
+
+
+def open_members(run_members: RunMembers, split: str, log: Callable[[str], None]) -> OpenedSplit:
+    """Open every member that has whole maps of a split, to compare members with one another.
+
+    Raises:
+        BadRun: no such split, or fewer than two members with maps.
+        BadMaps: maps of other images.
+        LeakageError: maps of images that a member was trained on.
+    """
+    run_members.check_split(split)
+    names = [name for name in run_members.names() if split in run_members.splits(name)]
+    if len(names) < 2:
+        path = run_members.run.path
+        raise BadRun(
+            f"{path} has {len(names) or 'no'} member{'s' * (len(names) != 1)} with maps of"
+            f" {split}; expected two or more: `ens train-members --run {path} --member SPEC`"
+        )
+    opened = open_split(run_members, split, names)
+    opened.check_no_leakage(f"a comparison on {split}", hint="or take another --split")
+    for name in run_members.names():
+        if name not in names:
+            log(f"{name}: left out, no maps of {split}")
+    for name, reader in zip(opened.names, opened.readers, strict=True):
+        if split == OOF and reader.trained_on_mask() is None:
+            log(
+                f"{name}: does not declare what it was trained on; if it was trained on images of"
+                f" {OOF}, its scores are too high"
+            )
+    return opened
+
+
+def num_trained_on(maps: Reader) -> int:
+    """Count the images that a model behind their maps was trained on; 0 where undeclared."""
+    trained_on = maps.trained_on_mask()
+    return 0 if trained_on is None else int(trained_on.sum())
+
+
+def check_no_leakage(what: str, member: str, maps: Reader, *, hint: str) -> None:
+    """Refuse maps of images that the member is known to be trained on.
+
+    Undeclared maps pass, and `leakage_warnings` names them: whoever provides maps does not know
+    our ids, so that refusing them would keep most imported maps from everything that learns.
+
+    Args:
+        what: would use them; a spec or a task.
+        member: whose maps.
+        maps: of it.
+        hint: what else to do than to import other maps.
+
+    Raises:
+        LeakageError: the member was trained on some of the images.
+    """
+    if count := num_trained_on(maps):
+        raise LeakageError(
+            f"{what} would rely on {count} images that {member!r} was trained on; import maps of"
+            f" images that it was not trained on, {hint}"
+        )
 
 
 def imported_members(run: Run) -> tuple[str, ...]:
@@ -108,19 +255,19 @@ def imported_members(run: Run) -> tuple[str, ...]:
     return tuple(
         name
         for name in run.members()
-        if any(_is_foreign(run.probabilities(name, split)) for split in run.splits())
+        if any(_is_imported(run.probabilities(name, split)) for split in run.splits())
     )
 
 
-def _is_foreign(folder: Path) -> bool:
-    return (folder / RECORD).is_file() and FOREIGN in read_json(folder / RECORD)["asked"]
+def _is_imported(folder: Path) -> bool:
+    return (folder / RECORD).is_file() and IMPORTED in read_json(folder / RECORD)["asked"]
 
 
 def run_experiment(run: Run) -> Experiment:
-    """Return what was asked of a run so far.
+    """Return the experiment that the run holds.
 
     Raises:
-        BadRun: the run holds no experiment.
+        BadRun: it holds none.
     """
     if not run.experiment.is_file():
         raise BadRun(f"{run.path} holds no experiment; start with `ens train-members`")
@@ -128,45 +275,17 @@ def run_experiment(run: Run) -> Experiment:
     return read_experiment(run.experiment)
 
 
-OOF = "oof"
-
-
 def fold_indices(run: Run) -> Groups:
-    """Return the fold of each image of `oof`: that of the model which did not see it."""
-    found: Groups = np.empty(len(DataSet.load(run.data(OOF))), dtype=np.intp)
+    """Return the fold of each image of `oof`: that of the model that did not train on it."""
+    indices: Groups = np.empty(len(DataSet.load(run.data(OOF))), dtype=np.intp)
     for fold in read_folds(run):
-        outside = np.ones(len(found), dtype=bool)
+        outside = np.ones(len(indices), dtype=bool)
         outside[fold.training] = False
-        found[outside] = fold.index
-    return found
+        indices[outside] = fold.index
+    return indices
 
 
 def leave_one_fold_out(target: Array, folds: Groups) -> Iterator[Labels]:
-    """Yield the target once for each fold, that fold's images unlabelled: nothing learns there."""
+    """Yield the target once per fold, with that fold's images unlabelled: nothing learns there."""
     for fold in range(int(folds.max()) + 1):
         yield np.where((folds == fold)[:, None, None], np.uint8(UNLABELLED), target)
-
-
-def check_no_leakage(
-    what: str, member: str, maps: ProbabilityStore | OneVsRestMember, *, cure: str
-) -> None:
-    """Refuse what is known to leak; undeclared maps are let pass, and `leak_notes` says so.
-
-    Nobody who hands maps over knows our ids, so refusing the undeclared would keep most foreign
-    maps from everything that learns.
-
-    Args:
-        what: would learn: a spec.
-        member: whose maps.
-        maps: of `oof`.
-        cure: what else to do than to give other maps.
-
-    Raises:
-        Leak: the member was trained on some of the images.
-    """
-    saw = maps.saw()
-    if saw is not None and saw.any():
-        raise LeakageError(
-            f"{what} would learn from {int(saw.sum())} images that {member!r} was"
-            f" trained on; give it out-of-fold maps, {cure}"
-        )

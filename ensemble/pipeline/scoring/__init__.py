@@ -1,1 +1,1 @@
-"""."""
+"""Scores of candidates: leaderboards, metrics, audits."""

@@ -1,4 +1,4 @@
-"""Two candidates under every protocol, and what the gain from one to the other is made of."""
+"""Compare two candidates under every protocol, and split the gain into its parts."""
 
 from collections.abc import Callable
 from dataclasses import asdict
@@ -12,28 +12,22 @@ from evaluation.audit import GainDecomposition, audit
 from evaluation.core.classes import Classes, numbered
 from evaluation.core.run_folder import Run
 from evaluation.core.types import Counts
-from evaluation.formatting import NOTHING, decimal
+from evaluation.formatting import MISSING, format_decimal
 from evaluation.protocols import PROTOCOLS
-from evaluation.scores import number, score
+from evaluation.scores import nan_to_none, score
 
 Document = dict[str, Any]
 
-PARTS = (
-    "pixels: what IoUs gained over the same classes; denominator: what averaging over other classes"
-    " gained; they add up to the gain"
+LEGEND = (
+    "pixels: gain of the IoUs over the same classes; denominator: gain by averaging over other"
+    " classes; they add up to the gain"
 )
 
 
 def audit_run(
     run: Run, names: tuple[str, str], *, split: str, log: Callable[[str], None]
 ) -> Document:
-    """Audit two candidates of a run; what is missing or stale is made again first.
-
-    Args:
-        run: the experiment folder.
-        names: of the candidates, the gain goes from the first to the second.
-        split: the images they are scored on.
-        log: receives a line for whatever was done.
+    """Audit the gain of the second candidate over the first; what is stale is made again before.
 
     Raises:
         BadRun: no such candidate or split, or a split without target.
@@ -47,8 +41,8 @@ def audit_files(target: Path, preds: tuple[Path, Path], *, classes: int, ignore:
 
     Args:
         target: (image, row, col), integers; 255 where there is no label.
-        preds: two of the same shape.
-        classes: how many there are.
+        preds: two files, of the same shape.
+        classes: number of classes.
         ignore: the class that is not scored.
 
     Raises:
@@ -60,14 +54,14 @@ def audit_files(target: Path, preds: tuple[Path, Path], *, classes: int, ignore:
 
 
 def _document(names: tuple[str, str], counts: tuple[Counts, Counts], classes: Classes) -> Document:
-    gains = {
-        name: audit(PROTOCOLS.build(name), *counts, classes.ignore) for name in list(PROTOCOLS)
-    }
     document = {
         "before": names[0],
         "after": names[1],
         "images": len(counts[0]),
-        "protocols": {name: _gain(gain) for name, gain in gains.items()},
+        "protocols": {
+            name: _gain(audit(PROTOCOLS.build(name), *counts, classes.ignore))
+            for name in list(PROTOCOLS)
+        },
     }
     for each in counts:
         warning = score(each, [], classes).get("warning")
@@ -78,31 +72,33 @@ def _document(names: tuple[str, str], counts: tuple[Counts, Counts], classes: Cl
 
 def _gain(gain: GainDecomposition) -> Document:
     before, after = gain.averaged
-    numbers = {name: number(value) for name, value in asdict(gain).items() if name != "averaged"}
+    numbers = {
+        name: nan_to_none(value) for name, value in asdict(gain).items() if name != "averaged"
+    }
     return numbers | {
-        "gain": number(gain.after - gain.before),
-        "averaged": {"before": number(before), "after": number(after)},
+        "gain": nan_to_none(gain.after - gain.before),
+        "averaged": {"before": nan_to_none(before), "after": nan_to_none(after)},
     }
 
 
-def as_text(document: Document) -> str:
-    """Write what an audit found for people, a line a protocol."""
+def format_audit(document: Document) -> str:
+    """Format an audit as text, one line per protocol."""
     heads = ("before", "after", "gain", "pixels", "denominator", "classes averaged")
     lines = [
         f"from {document['before']} to {document['after']}, {document['images']} images",
         f"{'protocol':12}" + "".join(f"{head:>12}" for head in heads[:5]) + f"  {heads[5]}",
     ]
-    for name, found in document["protocols"].items():
-        values = [decimal(found[key], places=4) for key in heads[:2]]
-        values += [decimal(found[key], "+", places=4) for key in heads[2:5]]
-        counts = [_classes(found["averaged"][key]) for key in ("before", "after")]
-        averaged = "none" if NOTHING in counts else " -> ".join(counts)
+    for name, gain in document["protocols"].items():
+        values = [format_decimal(gain[key], places=4) for key in heads[:2]]
+        values += [format_decimal(gain[key], "+", places=4) for key in heads[2:5]]
+        counts = [_num_classes(gain["averaged"][key]) for key in ("before", "after")]
+        averaged = "none" if MISSING in counts else " -> ".join(counts)
         lines.append(f"{name:12}" + "".join(f"{value:>12}" for value in values) + f"  {averaged}")
-    lines.append(PARTS)
+    lines.append(LEGEND)
     if "warning" in document:
         lines.append(f"warning: {document['warning']}")
     return "\n".join(lines)
 
 
-def _classes(value: float | None) -> str:
-    return NOTHING if value is None else f"{value:.4g}"
+def _num_classes(value: float | None) -> str:
+    return MISSING if value is None else f"{value:.4g}"

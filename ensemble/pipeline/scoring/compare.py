@@ -1,4 +1,4 @@
-"""Rank what is scored: who is first, who cannot be told from the first, at what cost."""
+"""Rank scored candidates: the best, which differences are significant, and inference costs."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -6,22 +6,20 @@ from pathlib import Path
 
 import numpy as np
 
-from ensemble.pipeline.analysis.inference_cost import Meter
+from ensemble.pipeline.analysis.inference_cost import CostMeter
+from ensemble.pipeline.candidates.leakage import without_trained_on
 from ensemble.pipeline.candidates.postprocess import read_candidate
-from ensemble.pipeline.candidates.staleness import Artifact, Staleness
-from ensemble.pipeline.candidates.training_overlap import without_trained_on
+from ensemble.pipeline.candidates.staleness import Artifact, Staleness, scores_record
 from ensemble.pipeline.data.prepare import run_classes
 from ensemble.pipeline.run.experiment import Experiment
 from ensemble.pipeline.run.open_run import OOF, RunMembers, run_experiment
-from ensemble.pipeline.scoring.score import fused
-from ensemble.pipeline.scoring.score_inputs import is_scored
+from ensemble.pipeline.scoring.score import fusion_names
 from evaluation.core.errors import BadRun
 from evaluation.core.files import atomic_file
 from evaluation.core.run_folder import Run
 from evaluation.leaderboard import Candidate, Leaderboard, compare
-from evaluation.leaderboard_text import leaderboard_frame
 from evaluation.protocols import PROTOCOLS
-from evaluation.scores import ScoredImages, read_scores
+from evaluation.scores import read_scores
 
 Log = Callable[[str], None]
 
@@ -35,69 +33,65 @@ def compare_run(
 
     Args:
         run: the experiment folder.
-        split: the split that is examined.
+        split: the split to evaluate on.
         protocol: name of the protocol that decides.
-        csv: where to write the board as a table, too.
-        log: receives a line for whatever was measured or left out.
+        csv: where to write the leaderboard as a table, too.
+        log: receives a line per measurement, and per candidate that is left out.
 
     Raises:
         BadRun: no such split, or nothing scored on it.
         BadSpec: no such protocol.
-        Leak: the members of all that is scored were trained on the images.
+        LeakageError: the members of all that is scored were trained on the images.
     """
     PROTOCOLS.check(protocol)
-    sources, experiment = RunMembers.of(run), run_experiment(run)
-    if split not in run.splits():
-        raise BadRun(f"no split {split!r} in {run.path}; known: {', '.join(run.splits())}")
-    names = _scored(sources, experiment, split, log)
-    if not names:
+    run_members, experiment = RunMembers.of(run), run_experiment(run)
+    run_members.check_split(split)
+    sources = _scored_candidates(run_members, experiment, split, log)
+    if not sources:
         raise BadRun(
-            f"no candidate of {run.path} is scored on {split!r} as it is today; run"
+            f"no candidate of {run.path} has current scores on {split!r}; run"
             f" `ens score --run {run.path} --split {split}`"
         )
-    read = without_trained_on(
-        sources, [_candidate(sources, name, split) for name in names], split, log
-    )
-    fresh = Staleness(sources, experiment)
-    fresh.warn([Artifact("scores", candidate.name, split) for candidate in read], log)
-    meter = Meter(sources, experiment, split, log)
-    candidates = [_priced(candidate, meter) for candidate in read]
+    scored = [_read_candidate_scores(run_members, name, split) for name in sources]
+    scored = without_trained_on(run_members, scored, sources, split, log)
+    results = [Artifact("scores", candidate.name, split) for candidate in scored]
+    Staleness(run_members, experiment).warn(results, log)
+    meter = CostMeter(run_members, experiment, split, log)
+    candidates = []
+    for candidate in scored:
+        cost = meter.measure(candidate.name)
+        candidates.append(replace(candidate, members=cost.members, milliseconds=cost.milliseconds))
     rng = np.random.default_rng(experiment.seed)
     board = compare(candidates, run_classes(run), rng=rng, split=split, protocol=protocol)
     if csv is not None:
         with atomic_file(csv) as partial:
-            leaderboard_frame(board).to_csv(partial)
+            board.to_frame().to_csv(partial)
     return board
 
 
-def _scored(sources: RunMembers, experiment: Experiment, split: str, log: Log) -> list[str]:
-    """List the candidates with scores that would come out the same today."""
-    run = sources.run
-    known = [*sources.names(), *fused(run, experiment)]
-    there = [
-        name
+def _scored_candidates(
+    run_members: RunMembers, experiment: Experiment, split: str, log: Log
+) -> dict[str, str]:
+    """Return the source of each candidate whose scores would come out the same today."""
+    run = run_members.run
+    known = [*run_members.names(), *fusion_names(run, experiment)]
+    sources = {
+        name: source
         for name in run.candidates()
-        if (run.scores(name) / f"{split}.npz").is_file() and read_candidate(run, name)[0] in known
-    ]
-    names = [name for name in there if is_scored(run, name, split)]
-    stale = [name for name in there if name not in names]
-    if stale and names:
+        if (run.scores(name) / f"{split}.npz").is_file()
+        and (source := read_candidate(run, name)[0]) in known
+    }
+    stale = [name for name in sources if not scores_record(run, name, split).is_current()]
+    if stale and len(stale) < len(sources):
         log(f"left out, scored before something changed: {', '.join(stale)}; run `ens score`")
-    return names
+    return {name: source for name, source in sources.items() if name not in stale}
 
 
-def _candidate(sources: RunMembers, name: str, split: str) -> Candidate:
-    run = sources.run
+def _read_candidate_scores(run_members: RunMembers, name: str, split: str) -> Candidate:
+    run = run_members.run
     source, chain = read_candidate(run, name)
-    examined = read_scores(run.scores(name), split)[1]
-    oof = _oof(run, name) if split != OOF else examined
-    return Candidate(name, examined, oof, is_member=source in sources.names() and not chain)
-
-
-def _priced(candidate: Candidate, meter: Meter) -> Candidate:
-    price = meter.price(candidate.name)
-    return replace(candidate, members=price.members, milliseconds=price.milliseconds)
-
-
-def _oof(run: Run, name: str) -> ScoredImages | None:
-    return read_scores(run.scores(name), OOF)[1] if is_scored(run, name, OOF) else None
+    counts = read_scores(run.scores(name), split)[1]
+    oof = counts if split == OOF else None
+    if split != OOF and scores_record(run, name, OOF).is_current():
+        oof = read_scores(run.scores(name), OOF)[1]
+    return Candidate(name, counts, oof, is_member=source in run_members.names() and not chain)

@@ -1,4 +1,4 @@
-"""Metrics of candidates of a run, or of files."""
+"""Compute metrics of candidates of a run, or of files."""
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -19,7 +19,7 @@ from evaluation.core.files import open_array
 from evaluation.core.run_folder import Run
 from evaluation.core.types import Array
 from evaluation.metrics import METRICS
-from evaluation.metrics.compute_metrics import Per, measure
+from evaluation.metrics.compute_metrics import Per, evaluate_metrics
 from evaluation.metrics.metric_base import Metric, MetricInput
 from members.data.dataset import DataSet
 from members.maps import ArrayMaps, MapReader, read_checked
@@ -38,18 +38,18 @@ def measure_run(
     per: Per,
     log: Callable[[str], None],
 ) -> Document:
-    """Measure candidates of a run; what is missing or stale is made again first.
+    """Compute metrics of candidates of a run; what is missing or stale is made again first.
 
-    Maps are those of the member or fusion that a candidate is made of, where its chain is empty;
-    maps after steps are not kept.
+    Maps are those of the candidate's member or fusion, where its chain is empty; maps after steps
+    are not kept, so that metrics over maps do not apply to them.
 
     Args:
         run: the experiment folder.
         candidates: names; by default those that have scores.
         wanted: names or specs of metrics, or `all`.
         split: the images.
-        per: what has values beside the whole split.
-        log: receives a line for whatever was done.
+        per: what gets values of its own, besides the whole split.
+        log: receives a line per result.
 
     Raises:
         BadSpec: an unknown metric.
@@ -58,16 +58,17 @@ def measure_run(
     metrics = build_metrics(wanted)
     names = list(candidates) or run.candidates()
     counts_of(run, names, split=split, log=log)
-    sources, classes, data = RunMembers.of(run), run_classes(run), DataSet.load(run.data(split))
+    run_members, classes = RunMembers.of(run), run_classes(run)
+    data = DataSet.load(run.data(split))
     keys = np.array(data.ids) if per == "image" else data.group_names()
-    found = {}
+    results = {}
     for name in names:
         known = name if name in run.candidates() else f"{name}_argmax"
         source, chain = read_candidate(run, known)
-        maps = None if chain else sources.open(source, split)
+        maps = None if chain else run_members.open(source, split)
         pred = read_labels(run, known, split)
-        found[name] = _measured(metrics, data.target(), pred, maps, classes, keys, per)
-    return {"split": split, "per": per, "candidates": found}
+        results[name] = _compute(metrics, data.target(), pred, maps, classes, keys, per)
+    return {"split": split, "per": per, "candidates": results}
 
 
 def measure_files(
@@ -80,16 +81,16 @@ def measure_files(
     ignore: int,
     per: Per,
 ) -> Document:
-    """Measure label maps, and probability maps where they are given, in files.
+    """Compute metrics of label maps, and of probability maps where given, in files.
 
     Args:
         target: (image, row, col), integers; 255 where there is no label.
         pred: (image, row, col), integers.
-        maps: (image, class, row, col), for the metrics that look at probabilities.
+        maps: (image, class, row, col), for the metrics over probabilities.
         wanted: names or specs of metrics, or `all`.
         classes: how many there are.
         ignore: the class that is not scored.
-        per: what has values beside the whole set; images are called by their number.
+        per: what gets values of its own, besides the whole set; images go by their number.
 
     Raises:
         BadSpec: an unknown metric, or groups, which files do not have.
@@ -100,17 +101,17 @@ def measure_files(
     metrics = build_metrics(wanted)
     if per == "group":
         raise BadSpec("--per group with files, which have no groups; expected set or image")
-    true, predicted = open_array(target), open_array(pred)
-    read = None if maps is None else ArrayMaps(str(maps), open_array(maps))
-    if read is not None:
-        _check_maps(read, (len(true), classes, *true.shape[1:]))
-    keys = np.arange(len(true))
+    target_labels, pred_labels = open_array(target), open_array(pred)
+    reader = None if maps is None else ArrayMaps(str(maps), open_array(maps))
+    if reader is not None:
+        _check_maps(reader, (len(target_labels), classes, *target_labels.shape[1:]))
+    keys = np.arange(len(target_labels))
     known = numbered(classes, ignore=ignore)
     try:
-        found = _measured(metrics, true, predicted, read, known, keys, per)
+        result = _compute(metrics, target_labels, pred_labels, reader, known, keys, per)
     except BadLabels as error:
         raise BadLabels(f"{target} and {pred}: {error}") from None
-    return {"per": per, "candidates": {str(pred): found}}
+    return {"per": per, "candidates": {str(pred): result}}
 
 
 def build_metrics(wanted: Sequence[str]) -> dict[str, Metric]:
@@ -129,7 +130,7 @@ def _check_maps(maps: ArrayMaps, size: tuple[int, ...]) -> None:
     maps.check()
 
 
-def _measured(
+def _compute(
     metrics: dict[str, Metric],
     target: LazyLabels,
     pred: LazyLabels,
@@ -140,14 +141,16 @@ def _measured(
 ) -> Document:
     if not target.shape[0]:
         raise BadLabels("target holds no image; expected at least one")
-    possible = {name: m for name, m in metrics.items() if maps is not None or m.takes != "maps"}
-    looked_at = maps if any(m.takes == "maps" for m in possible.values()) else None
-    seen = _blocks(target, pred, looked_at, classes, keys)
-    found: Document = measure(possible, seen, classes, per=per)
-    return found | {name: {"not_measured": NO_MAPS} for name in metrics if name not in possible}
+    possible = {name: m for name, m in metrics.items() if maps is not None or m.requires != "maps"}
+    if not any(metric.requires == "maps" for metric in possible.values()):
+        maps = None
+    result: Document = evaluate_metrics(
+        possible, _metric_inputs(target, pred, maps, classes, keys), classes, per=per
+    )
+    return result | {name: {"not_measured": NO_MAPS} for name in metrics if name not in possible}
 
 
-def _blocks(
+def _metric_inputs(
     target: LazyLabels,
     pred: LazyLabels,
     maps: MapReader | None,
@@ -157,12 +160,12 @@ def _blocks(
     if pred.shape != target.shape:
         raise BadLabels(f"prediction has shape {pred.shape}; expected {target.shape} as in target")
     for block in blocks(target.shape[0]):
-        true, predicted = np.asarray(target[block]), np.asarray(pred[block])
+        target_labels, pred_labels = np.asarray(target[block]), np.asarray(pred[block])
         yield (
             MetricInput(
-                target=true,
-                pred=predicted,
-                counts=confusion(true, predicted, classes=len(classes)),
+                target=target_labels,
+                pred=pred_labels,
+                counts=confusion(target_labels, pred_labels, classes=len(classes)),
                 ignore=classes.ignore,
                 maps=None if maps is None else read_checked(maps, block),
                 floor=1e-12 if maps is None else maps.floor,
@@ -171,22 +174,22 @@ def _blocks(
         )
 
 
-def as_text(document: Document) -> str:
-    """Write metrics for people: a line each, then, where asked, one for each group or image."""
+def format_metrics(document: Document) -> str:
+    """Format metrics as text: a line per metric, then one per group or image if requested."""
     lines = []
     for candidate, metrics in document["candidates"].items():
         names = list(dict.fromkeys(n for m in metrics.values() for n in m.get("classes", {})))
         lines.append(f"{candidate:32}{'overall':>10}" + "".join(f"{n[:9]:>10}" for n in names))
-        for name, found in metrics.items():
-            if "not_measured" in found:
-                lines.append(f"{name:32}  {found['not_measured']}")
+        for name, result in metrics.items():
+            if "not_measured" in result:
+                lines.append(f"{name:32}  {result['not_measured']}")
                 continue
-            lines.append(_line(name, found, names))
-            lines += [_line(f"  {key}", each, names) for key, each in found.get("each", {}).items()]
+            lines.append(_line(name, result, names))
+            lines += [_line(f"  {k}", each, names) for k, each in result.get("each", {}).items()]
     return "\n".join(lines)
 
 
-def _line(name: str, found: Document, names: Sequence[str]) -> str:
-    per_class = found.get("classes", {})
-    values = [found["overall"], *(per_class.get(n) for n in names)]
+def _line(name: str, result: Document, names: Sequence[str]) -> str:
+    per_class = result.get("classes", {})
+    values = [result["overall"], *(per_class.get(n) for n in names)]
     return f"{name:32}" + "".join(f"{'-' if v is None else f'{v:.4f}':>10}" for v in values)

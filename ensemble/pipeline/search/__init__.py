@@ -1,1 +1,1 @@
-"""Search over recipes: by Optuna over their options, and by cross-validation over loss mixtures."""
+"""Searches: Optuna over the options of a recipe, cross-validation over mixtures of losses."""

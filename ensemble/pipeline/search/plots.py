@@ -1,4 +1,4 @@
-"""Two images of a search: how the score rose, and which options it depends on."""
+"""Two plots of a search: its history, and the importance of its options."""
 
 from pathlib import Path
 
@@ -17,12 +17,7 @@ DPI = 100
 
 
 def draw_history(path: Path, trials: list[FrozenTrial]) -> None:
-    """Draw the score of each trial, the highest so far, and which trials were stopped.
-
-    Args:
-        path: of the PNG.
-        trials: that ended; at least one of them complete.
-    """
+    """Draw the score of each trial and the highest so far; trials without a score are marked."""
     figure = Figure(figsize=(8, 4), layout="constrained")
     axes = figure.subplots()
     complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
@@ -50,17 +45,13 @@ def draw_history(path: Path, trials: list[FrozenTrial]) -> None:
 def draw_importance(path: Path, study: optuna.Study) -> tuple[dict[str, float] | None, str]:
     """Draw how much of the scores' variance each option explains alone, in shares of 1.
 
-    Args:
-        path: of the PNG.
-        study: the trials.
-
     Returns:
-        The shares, largest first, and nothing; or None and why they cannot be told.
+        The shares, largest first, and an empty text; or None and why they cannot be computed.
 
     Source: Hutter et al., "An Efficient Approach for Assessing Hyperparameter Importance", 2014.
     """
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    reason = _untold(complete)
+    reason = _not_plottable(complete)
     if reason:
         path.unlink(missing_ok=True)
         return None, reason
@@ -79,7 +70,7 @@ def draw_importance(path: Path, study: optuna.Study) -> tuple[dict[str, float] |
     return shares, ""
 
 
-def _untold(complete: list[FrozenTrial]) -> str:
+def _not_plottable(complete: list[FrozenTrial]) -> str:
     if len(complete) < 2:
         return "importance needs two complete trials"
     if len({trial.value for trial in complete}) == 1:

@@ -1,17 +1,17 @@
-"""Optuna's study in a sqlite file: made whole, opened with care, and quiet.
-
-Where the next trial looks: at random, on a grid, or where a model of the scores says.
-"""
+"""What every Optuna search shares: values of options from YAML, samplers, and studies on disk."""
 
 import contextlib
 import hashlib
+import json
 import math
+import re
 import sqlite3
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import optuna
@@ -23,28 +23,26 @@ from optuna.distributions import (
 )
 from optuna.exceptions import StorageInternalError
 from optuna.pruners import BasePruner
-from optuna.samplers import (
-    BaseSampler,
-    GPSampler,
-    PartialFixedSampler,
-    RandomSampler,
-    TPESampler,
-)
+from optuna.samplers import BaseSampler, GPSampler, PartialFixedSampler, RandomSampler, TPESampler
 from optuna.storages import RDBStorage
 from optuna.trial import Trial
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from sqlalchemy.exc import SQLAlchemyError
 
 from evaluation.core.errors import BadRun, BadSpec
 from evaluation.core.files import atomic_file
 
-STUDY = "recipe"
-ASKED = "asked"
-PATIENCE_SECONDS = 60  # for another process that writes
+Number = Annotated[float, Field(allow_inf_nan=False)]
+Distributions = dict[str, BaseDistribution]
+
+VALUES_FORM = "expected a list of choices or {low: , high: , log: , step: }"
+EXPONENT = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")
+"""A number that YAML 1.1 reads as text, since it has no point."""
 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keep Optuna's log and warnings to itself; what matters is told in our own words."""
+    """Silence Optuna's log and warnings; searches log in their own words."""
     verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
@@ -55,20 +53,163 @@ def quiet() -> Iterator[None]:
         optuna.logging.set_verbosity(verbosity)
 
 
-@dataclass(frozen=True)
-class Opened:
-    """A study with the storage it lies in.
+class Range(BaseModel):
+    """Values of an option from low to high, both included; integers if all three are.
 
     Args:
-        study: Optuna's.
-        storage: of the file.
+        low: the lowest value.
+        high: the highest value.
+        log: whether values are sampled on a logarithmic scale.
+        step: from one value to the next.
     """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    low: int | Number
+    high: int | Number
+    log: bool = False
+    step: int | Number | None = None
+
+    def distribution(self) -> BaseDistribution:
+        """Return Optuna's distribution.
+
+        Raises:
+            ValueError: the range is empty, or its step does not fit.
+        """
+        if self.low >= self.high:
+            raise ValueError(f"low {self.low} is not below high {self.high}")
+        if self.log and (self.low <= 0 or self.step is not None):
+            raise ValueError("log goes with a low above 0, and without a step")
+        if self.step is not None and not self._step_fits():
+            raise ValueError(
+                f"steps of {self.step} do not lead from {self.low} to {self.high} exactly"
+            )
+        if all(isinstance(value, int) for value in (self.low, self.high, self.step or 1)):
+            step = 1 if self.step is None else int(self.step)
+            return IntDistribution(int(self.low), int(self.high), log=self.log, step=step)
+        return FloatDistribution(self.low, self.high, log=self.log, step=self.step)
+
+    def _step_fits(self) -> bool:
+        low, high, step = (Decimal(str(value)) for value in (self.low, self.high, self.step))
+        return step > 0 and (high - low) % step == 0
+
+
+Values = list[Any] | Range
+"""What an option may be: choices, or a range."""
+
+
+def read_values(path: str, given: Any, *, plain: bool = False) -> Values:
+    """Check the values of an option from a YAML file: choices, or {low, high, log, step}.
+
+    With `plain` choices must be numbers or text, not lists or null.
+
+    Raises:
+        BadSpec: neither of both, or values that contradict each other.
+    """
+    if isinstance(given, list) and given:
+        return _check_choices(path, [_parse_exponent(choice) for choice in given], plain=plain)
+    if not isinstance(given, dict):
+        raise BadSpec(f"{path} got {given!r}; {VALUES_FORM}")
+    try:
+        values = Range(**{str(key): value for key, value in given.items()})
+        values.distribution()
+    except ValidationError as error:
+        first = error.errors()[0]
+        reason = first["msg"].removeprefix("Input should be ")
+        key = str(first["loc"][0])
+        raise BadSpec(f"{path}: {key!r}: {reason[:1].lower()}{reason[1:]}; {VALUES_FORM}") from None
+    except ValueError as error:
+        raise BadSpec(f"{path}: {error}; {VALUES_FORM}") from None
+    return values
+
+
+def distribution_of(values: Values) -> BaseDistribution:
+    """Return Optuna's distribution over values; a choice that is a list stands as its JSON text."""
+    if isinstance(values, list):
+        return CategoricalDistribution([choice_label(choice) for choice in values])
+    return values.distribution()
+
+
+def choice_label(choice: Any) -> str | int | float | bool | None:
+    """Return what stands for a choice in a study, which stores plain values only."""
+    if choice is None or isinstance(choice, str | int | float | bool):
+        return choice
+    return json.dumps(choice)
+
+
+def end_values(values: Values) -> list[Any]:
+    """Return every choice, or both ends of a range."""
+    return values if isinstance(values, list) else [values.low, values.high]
+
+
+def values_to_dict(options: Mapping[str, Values]) -> dict[str, Any]:
+    """Return the values of options as JSON values."""
+    return {
+        name: values if isinstance(values, list) else values.model_dump()
+        for name, values in options.items()
+    }
+
+
+def suggest(trial: Trial, distributions: Mapping[str, BaseDistribution]) -> dict[str, Any]:
+    """Return the value of each option in a trial; values it already has are kept."""
+    with quiet():
+        return {path: _suggest(trial, path, among) for path, among in distributions.items()}
+
+
+SamplerName = Literal["tpe", "gp", "random", "grid"]
+MAX_GRID_POINTS = 100_000
+
+
+@dataclass(frozen=True)
+class TrialSampler:
+    """Gives each trial, by its number, its sampler; a grid has so many points.
+
+    What a trial samples follows from its number, the seed and the trials before it, so an
+    interrupted search continues as if it had not been interrupted.
+    """
+
+    for_trial: Callable[[int], BaseSampler]
+    points: int | None = None
+
+
+def make_sampler(name: SamplerName, distributions: Distributions, seed: int) -> TrialSampler:
+    """Return the samplers of a search; `gp` is a Gaussian process.
+
+    Raises:
+        BadSpec: a grid over a range without steps, or of too many points.
+    """
+    if name == "grid":
+        return _grid_sampler(distributions, seed)
+    makers: dict[str, Callable[[int], BaseSampler]] = {
+        "tpe": lambda trial_seed: TPESampler(seed=trial_seed),
+        "gp": lambda trial_seed: GPSampler(seed=trial_seed),
+        "random": lambda trial_seed: RandomSampler(seed=trial_seed),
+    }
+
+    def for_trial(number: int) -> BaseSampler:
+        digest = hashlib.sha256(f"{seed} trial {number}".encode()).digest()
+        with quiet():
+            return makers[name](int.from_bytes(digest[:4], "little"))
+
+    return TrialSampler(for_trial)
+
+
+STUDY = "recipe"
+CONFIG = "asked"
+"""Attribute of a study: what its trials depend on besides their options."""
+
+LOCK_TIMEOUT_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class OpenStudy:
+    """Optuna's study with the storage of its file."""
 
     study: optuna.Study
     storage: RDBStorage
 
     def trial(self, number: int) -> Trial:
-        """Return a trial that was begun, to be gone on with."""
+        """Return a trial that has started, to continue it."""
         study_id = self.storage.get_study_id_from_name(STUDY)
         trial_id = self.storage.get_trial_id_from_study_id_trial_number(study_id, number)
         with quiet():
@@ -76,44 +217,49 @@ class Opened:
 
 
 @contextlib.contextmanager
-def opened(path: Path, pruner: BasePruner | None = None) -> Iterator[Opened]:
-    """Open the study in a file that `create` made and `check` has looked at.
-
-    Args:
-        path: of the file.
-        pruner: says which trials are hopeless; None where nobody will ask.
+def open_study(path: Path, pruner: BasePruner | None = None) -> Iterator[OpenStudy]:
+    """Open a study that `create_study` wrote and `check_study` accepted.
 
     Raises:
         BadRun: it cannot be read or written.
     """
     storage = RDBStorage(
         f"sqlite:///{path}",
-        engine_kwargs={"connect_args": {"timeout": PATIENCE_SECONDS}},
+        engine_kwargs={"connect_args": {"timeout": LOCK_TIMEOUT_SECONDS}},
         skip_table_creation=True,
         skip_compatibility_check=True,
     )
     try:
         with quiet():
             study = optuna.load_study(study_name=STUDY, storage=storage, pruner=pruner)
-        yield Opened(study, storage)
+        yield OpenStudy(study, storage)
     except (SQLAlchemyError, StorageInternalError) as error:
         raise _unusable(path, error.__cause__ or error) from None
     finally:
         _close(storage)
 
 
-def check(path: Path) -> None:
-    """Refuse a file that is no whole study; it stays as it is, byte for byte.
+def create_study(path: Path, config: Mapping[str, Any]) -> None:
+    """Write an empty study, whole or not at all, with the configuration of all its trials."""
+    with atomic_file(path) as partial, quiet():
+        storage = RDBStorage(f"sqlite:///{partial}")
+        study = optuna.create_study(study_name=STUDY, storage=storage, direction="maximize")
+        study.set_user_attr(CONFIG, dict(config))
+        _close(storage)
+
+
+def check_study(path: Path) -> None:
+    """Check that a file is a whole study; it is left untouched.
 
     Raises:
-        BadRun: it is damaged, another program's, or held by one.
+        BadRun: it is damaged, locked, or was written by another program.
     """
     try:
-        address = f"{path.resolve().as_uri()}?mode=rw"
-        with contextlib.closing(sqlite3.connect(address, uri=True)) as file:
-            found = file.execute("PRAGMA quick_check(1)").fetchone()[0]
-            if found != "ok":
-                raise _unusable(path, found)
+        url = f"{path.resolve().as_uri()}?mode=rw"
+        with contextlib.closing(sqlite3.connect(url, uri=True)) as file:
+            state = file.execute("PRAGMA quick_check(1)").fetchone()[0]
+            if state != "ok":
+                raise _unusable(path, state)
             names = file.execute("SELECT study_name FROM studies").fetchall()
     except sqlite3.Error as error:
         raise _unusable(path, error) from None
@@ -126,33 +272,83 @@ def check(path: Path) -> None:
         raise _unusable(path, error) from None
 
 
-def create(path: Path, asked: Mapping[str, Any]) -> None:
-    """Make an empty study, whole or not at all.
+def check_same_config(path: Path, config: Mapping[str, Mapping[str, Any]]) -> None:
+    """Check that a study was started with this configuration.
 
-    Args:
-        path: of the file.
-        asked: what the trials depend on besides their options; kept with the study.
+    Raises:
+        BadRun: a part differs; names it, and both values.
     """
-    with atomic_file(path) as partial, quiet():
-        storage = RDBStorage(f"sqlite:///{partial}")
-        study = optuna.create_study(study_name=STUDY, storage=storage, direction="maximize")
-        study.set_user_attr(ASKED, dict(asked))
-        _close(storage)
+    with open_study(path) as opened:
+        stored = opened.study.user_attrs.get(CONFIG, {})
+    for part, new in config.items():
+        old = stored.get(part, {})
+        for key in [*new, *old]:
+            if part in stored and old.get(key) != new.get(key):
+                before, now = (json.dumps(d[key]) if key in d else "nothing" for d in (old, new))
+                raise BadRun(
+                    f"{path} searches with another {part}: {key} is {before} there, {now} here;"
+                    " take another --run, or move it away"
+                )
 
 
-def draw(trial: Trial, distributions: Mapping[str, BaseDistribution]) -> dict[str, Any]:
-    """Return the value of each option in a trial; what was drawn before stays."""
-    with quiet():
-        return {path: _drawn(trial, path, among) for path, among in distributions.items()}
+def _check_choices(path: str, choices: list[Any], *, plain: bool) -> list[Any]:
+    labels = [choice_label(choice) for choice in choices]
+    for index, (choice, label) in enumerate(zip(choices, labels, strict=True)):
+        if plain and not isinstance(choice, str | int | float):
+            raise BadSpec(f"{path}: choice {choice!r}; expected a number or text")
+        if isinstance(label, float) and not math.isfinite(label):
+            raise BadSpec(f"{path}: choice {label} is not a finite number")
+        if label in labels[:index]:
+            raise BadSpec(f"{path}: choice {choice!r} is duplicated")
+    return choices
 
 
-def _drawn(trial: Trial, path: str, among: BaseDistribution) -> Any:
+def _parse_exponent(choice: Any) -> Any:
+    return float(choice) if isinstance(choice, str) and EXPONENT.fullmatch(choice) else choice
+
+
+def _suggest(trial: Trial, path: str, among: BaseDistribution) -> Any:
     if isinstance(among, CategoricalDistribution):
         return trial.suggest_categorical(path, among.choices)
     if isinstance(among, IntDistribution):
         return trial.suggest_int(path, among.low, among.high, step=among.step, log=among.log)
     assert isinstance(among, FloatDistribution)
     return trial.suggest_float(path, among.low, among.high, step=among.step, log=among.log)
+
+
+def _grid_sampler(distributions: Distributions, seed: int) -> TrialSampler:
+    """Sample every combination once, in an order that depends on the seed."""
+    values = {path: _grid_values(path, among) for path, among in distributions.items()}
+    sizes = [len(choices) for choices in values.values()]
+    points = math.prod(sizes)
+    if points > MAX_GRID_POINTS:
+        raise BadSpec(
+            f"the grid has {points} points; expected at most {MAX_GRID_POINTS}:"
+            " take fewer choices, larger steps or another sampler"
+        )
+    order = np.random.default_rng(seed).permutation(points)
+
+    def for_trial(number: int) -> BaseSampler:
+        indices = np.unravel_index(order[number], sizes)
+        point = {
+            path: choices[index]
+            for (path, choices), index in zip(values.items(), indices, strict=True)
+        }
+        with quiet():
+            return PartialFixedSampler(point, RandomSampler(seed=0))
+
+    return TrialSampler(for_trial, points)
+
+
+def _grid_values(path: str, among: BaseDistribution) -> list[Any]:
+    if isinstance(among, CategoricalDistribution):
+        return list(among.choices)
+    if isinstance(among, IntDistribution) and not among.log:
+        return list(range(among.low, among.high + 1, among.step))
+    if isinstance(among, FloatDistribution) and among.step is not None:
+        steps = round((among.high - among.low) / among.step)
+        return [min(among.low + step * among.step, among.high) for step in range(steps + 1)]
+    raise BadSpec(f"{path}: a grid needs a list of choices, or a range with steps and without log")
 
 
 def _close(storage: RDBStorage) -> None:
@@ -163,90 +359,6 @@ def _close(storage: RDBStorage) -> None:
 def _unusable(path: Path, reason: object) -> BadRun:
     first = str(reason).splitlines()[0]
     return BadRun(
-        f"{path} cannot be used as a study ({first}); it is left as it is:"
+        f"{path} cannot be used as a study ({first}) and was not changed;"
         " move it away, or take another --run"
     )
-
-
-SamplerName = Literal["tpe", "gp", "random", "grid"]
-GRID_POINTS = 100_000
-
-Distributions = dict[str, BaseDistribution]
-
-
-def sampler(name: SamplerName, distributions: Distributions, seed: int) -> "Sampler":
-    """Return what gives each trial its sampler.
-
-    A trial's draws follow from its number, the seed and the trials before it, so an interrupted
-    search goes on as if it had not been.
-
-    Args:
-        name: `tpe`, `gp` (a Gaussian process), `random` or `grid`.
-        distributions: of each option.
-        seed: of the draws.
-
-    Raises:
-        BadSpec: a grid over a range without steps, or of too many points.
-    """
-    makers: dict[str, Callable[[int], BaseSampler]] = {
-        "tpe": lambda own: TPESampler(seed=own),
-        "gp": lambda own: GPSampler(seed=own),
-        "random": lambda own: RandomSampler(seed=own),
-    }
-    if name == "grid":
-        return _Grid(distributions, seed)
-    return _Drawn(makers[name], seed)
-
-
-class _Drawn:
-    """Samplers with a seed of their own for each trial."""
-
-    points: int | None = None
-
-    def __init__(self, maker: Callable[[int], BaseSampler], seed: int) -> None:
-        self._maker, self._seed = maker, seed
-
-    def __call__(self, number: int) -> BaseSampler:
-        """Return the sampler of a trial."""
-        own = hashlib.sha256(f"{self._seed} trial {number}".encode()).digest()
-        with quiet():
-            return self._maker(int.from_bytes(own[:4], "little"))
-
-
-class _Grid:
-    """Every combination once, in an order of its own for each seed."""
-
-    def __init__(self, distributions: Distributions, seed: int) -> None:
-        self._values = {path: _steps(path, among) for path, among in distributions.items()}
-        self.points: int | None = math.prod(len(values) for values in self._values.values())
-        if self.points > GRID_POINTS:
-            raise BadSpec(
-                f"the grid has {self.points} points; expected {GRID_POINTS} at most:"
-                " take fewer choices, larger steps or another sampler"
-            )
-        self._order = np.random.default_rng(seed).permutation(self.points)
-
-    def __call__(self, number: int) -> BaseSampler:
-        """Return what draws the point of a trial."""
-        sizes = [len(values) for values in self._values.values()]
-        corner = np.unravel_index(self._order[number], sizes)
-        point = {
-            path: values[place]
-            for (path, values), place in zip(self._values.items(), corner, strict=True)
-        }
-        with quiet():
-            return PartialFixedSampler(point, RandomSampler(seed=0))
-
-
-Sampler = _Drawn | _Grid
-
-
-def _steps(path: str, among: BaseDistribution) -> list[Any]:
-    if isinstance(among, CategoricalDistribution):
-        return list(among.choices)
-    if isinstance(among, IntDistribution) and not among.log:
-        return list(range(among.low, among.high + 1, among.step))
-    if isinstance(among, FloatDistribution) and among.step is not None:
-        steps = round((among.high - among.low) / among.step)
-        return [min(among.low + step * among.step, among.high) for step in range(steps + 1)]
-    raise BadSpec(f"{path}: a grid needs a list of choices, or a range with steps and without log")

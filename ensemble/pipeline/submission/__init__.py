@@ -1,1 +1,1 @@
-"""Label maps as files that others read: the competition's CSV, run lengths, PNG."""
+"""Label maps as files that other programs read: CSV, run-length CSV, PNG."""

@@ -1,12 +1,4 @@
-"""One PNG an image: the class index of each pixel, drawn in the classes' colours by a palette.
-
-The competition's CSV: `id`, then one column a pixel, row by row, integer labels.
-
-Run lengths as CSV, as competitions on Kaggle take them: `id,class,runs`.
-
-`runs` is `start length start length ...`. Pixels are numbered from 1 on, down the first column,
-then down the second. Each image has a row for each class that occurs in it.
-"""
+"""Read and write label maps as CSV with a column per pixel, as run-length CSV, and as PNGs."""
 
 import csv
 from collections.abc import Iterable, Iterator, Sequence
@@ -23,33 +15,34 @@ from evaluation.core.errors import BadData, shorten
 from evaluation.core.progress import progress
 from evaluation.core.types import Array, Labels
 
-MOST_BYTES = 200
-"""File systems take 255; the ending and what is written beside a file need some."""
+MAX_NAME_BYTES = 200
+"""File systems take 255; the suffix and temporary names need some."""
+
+DIGITS = tuple(map(str, range(256)))
+
+Runs = Int[np.ndarray, "run 3"]
 
 
 def write_pngs(
-    folder: Path,
-    ids: Sequence[str],
-    labelled: Iterable[tuple[slice, Labels]],
-    classes: Classes,
+    folder: Path, ids: Sequence[str], labelled: Iterable[tuple[slice, Labels]], classes: Classes
 ) -> None:
-    """Write `ID.png` for each image.
+    """Write `ID.png` per image: class indices, with the classes' colours as palette.
 
     Args:
-        folder: where to; there already.
-        ids: the images' names.
+        folder: must exist.
+        ids: of the images.
         labelled: blocks of images with their labels, uint8 (image, row, col).
         classes: their colours become the palette.
 
     Raises:
-        BadData: an id that is no file name.
+        BadData: an id that cannot be a file name.
     """
     for name in ids:
         plain = Path(name).name == name and name.isprintable() and not name.startswith(".")
-        if not plain or len(name.encode()) > MOST_BYTES:
+        if not plain or len(name.encode()) > MAX_NAME_BYTES:
             raise BadData(
-                f"id {shorten(name)} is no file name; expected one without '/' and leading '.', of"
-                f" {MOST_BYTES} bytes at most"
+                f"id {shorten(name)} cannot be a file name; expected one without '/' and leading"
+                f" '.', of at most {MAX_NAME_BYTES} bytes"
             )
     palette = [part for colour in classes.colours for part in ImageColor.getrgb(colour)]
     for block, labels in progress(labelled, "write", len(blocks(len(ids)))):
@@ -60,24 +53,20 @@ def write_pngs(
 
 
 def read_label_pngs(folder: Path, ids: Sequence[str]) -> Iterator[tuple[str, Array]]:
-    """Yield (id, labels) of each image."""
+    """Yield (id, labels) per image."""
     for name in ids:
         with Image.open(folder / f"{name}.png") as png:
             labels: Array = np.asarray(png)
             yield name, labels
 
 
-DIGITS = tuple(map(str, range(256)))
-
-
-def write_pixels_csv(path: Path, ids: Sequence[str], labels: Labels, classes: Classes) -> None:
-    """Write one row an image.
+def write_pixels_csv(path: Path, ids: Sequence[str], labels: Labels) -> None:
+    """Write one row per image: `id`, then one column per pixel, row by row.
 
     Args:
         path: of the CSV.
-        ids: the images' names.
-        labels: uint8 (image, row, col), a memory map for choice.
-        classes: not needed here.
+        ids: of the images.
+        labels: uint8 (image, row, col); may be a memory map.
     """
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
@@ -89,7 +78,7 @@ def write_pixels_csv(path: Path, ids: Sequence[str], labels: Labels, classes: Cl
 
 
 def read_pixels_csv(path: Path, shape: tuple[int, int]) -> Iterator[tuple[str, Array]]:
-    """Yield (id, labels) of each image."""
+    """Yield (id, labels) per image."""
     with path.open(newline="", encoding="utf-8") as file:
         reader = csv.reader(file)
         next(reader)
@@ -98,17 +87,17 @@ def read_pixels_csv(path: Path, shape: tuple[int, int]) -> Iterator[tuple[str, A
             yield name, labels
 
 
-Runs = Int[np.ndarray, "run 3"]
-
-
 def write_rle_csv(path: Path, ids: Sequence[str], labels: Labels, classes: Classes) -> None:
-    """Write one row an image and class.
+    """Write one row per image and class that occurs in it: `id,class,runs`.
+
+    `runs` is `start length start length ...`, as competitions on Kaggle take them: pixels are
+    numbered from 1, down the first column, then down the second.
 
     Args:
         path: of the CSV.
-        ids: the images' names.
-        labels: uint8 (image, row, col), a memory map for choice.
-        classes: their names stand in the column `class`.
+        ids: of the images.
+        labels: uint8 (image, row, col); may be a memory map.
+        classes: their names go to the column `class`.
     """
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
@@ -116,33 +105,33 @@ def write_rle_csv(path: Path, ids: Sequence[str], labels: Labels, classes: Class
         for name, image in zip(ids, labels, strict=True):
             runs = _runs(np.asarray(image))
             for label in np.unique(runs[:, 0]):
-                own = runs[runs[:, 0] == label, 1:]
-                writer.writerow([name, classes.names[label], " ".join(map(str, own.ravel()))])
+                of_class = runs[runs[:, 0] == label, 1:]
+                writer.writerow([name, classes.names[label], " ".join(map(str, of_class.ravel()))])
 
 
 def read_rle_csv(
     path: Path, shape: tuple[int, int], classes: Classes
 ) -> Iterator[tuple[str, Array]]:
-    """Yield (id, labels) of each image; 255 where no run lies."""
+    """Yield (id, labels) per image; pixels outside all runs are 255."""
     rows, cols = shape
     with path.open(newline="", encoding="utf-8") as file:
         reader = csv.reader(file)
         next(reader)
         for name, lines in groupby(reader, key=lambda line: line[0]):
             flat: Array = np.full(rows * cols, UNLABELLED, np.uint8)
-            for _, known, text in lines:
+            for _, class_name, text in lines:
                 values = np.array(text.split(), np.int64)
                 starts, lengths = values[::2] - 1, values[1::2]
-                # One up where a run starts, one down after its end.
+                # +1 where a run starts, -1 after its end.
                 inside = np.zeros(rows * cols + 1, np.int64)
                 np.add.at(inside, starts, 1)
                 np.add.at(inside, starts + lengths, -1)
-                flat[inside.cumsum()[:-1] > 0] = classes.names.index(known)
+                flat[inside.cumsum()[:-1] > 0] = classes.names.index(class_name)
             yield name, flat.reshape(cols, rows).T
 
 
 def _runs(image: UInt8[np.ndarray, "row col"]) -> Runs:
-    """Return label, start from 1 and length of each run."""
+    """Return label, start (from 1) and length of each run."""
     flat = image.T.ravel()
     starts = np.flatnonzero(np.diff(flat.astype(np.int64), prepend=-1))
     lengths = np.diff(starts, append=flat.size)

@@ -1,15 +1,15 @@
-"""Hand a candidate's label maps over, and read them back before it counts as done."""
+"""Write a candidate's label maps for other programs, and verify the file by reading it back."""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 
-from ensemble.pipeline.candidates.exports import record_export
 from ensemble.pipeline.candidates.postprocess import read_labels
-from ensemble.pipeline.candidates.staleness import Artifact, staleness_of
+from ensemble.pipeline.candidates.staleness import Artifact, record_export, staleness_of
 from ensemble.pipeline.data.prepare import run_classes
 from ensemble.pipeline.submission import formats
 from evaluation.core.blocks import blocks
@@ -20,16 +20,16 @@ from evaluation.core.run_folder import Run, run_lock
 from evaluation.core.types import Array, Labels
 from members.data.dataset import DataSet
 
-Form = Literal["csv", "runs", "png"]
-Log = Callable[[str], None]
+Format = Literal["csv", "runs", "png"]
 
 
-class Submitted(NamedTuple):
+@dataclass(frozen=True)
+class SubmitResult:
     """What was written.
 
     Args:
-        images: how many.
-        ignored_share: the share of pixels that have the ignored class.
+        images: number of images.
+        ignored_share: share of pixels that were given the ignored class.
     """
 
     images: int
@@ -37,47 +37,54 @@ class Submitted(NamedTuple):
 
 
 def submit(
-    run: Run, candidate: str, split: str, out: Path, form: Form = "csv", *, log: Log
-) -> Submitted:
-    """Write a candidate's label maps of a split, and read them back before it counts as done.
+    run: Run,
+    candidate: str,
+    split: str,
+    out: Path,
+    file_format: Format = "csv",
+    *,
+    log: Callable[[str], None],
+) -> SubmitResult:
+    """Write a candidate's label maps of a split, and compare what is read back with them.
 
     Args:
         run: the experiment folder.
-        candidate: whose label maps.
-        split: of the images.
+        candidate: name of the candidate.
+        split: split of the images.
         out: the CSV, or the folder of PNGs, which must be new or empty.
-        form: `csv`, one column a pixel; `runs`, run lengths as CSV; `png`, one palette PNG each.
+        file_format: `csv`, one column per pixel; `runs`, run lengths as CSV; `png`, one palette
+            PNG per image.
         log: receives a line if the labels are stale.
 
     Raises:
-        BadRun: no such label maps, or not of every image; another process writes into the run.
-        BadLabels: values that are no class.
+        BadRun: label maps are missing or incomplete, or another process writes into the run.
+        BadLabels: values outside the classes.
     """
     if split not in run.splits():
         raise BadRun(f"no split {split!r} in {run.path}; known: {', '.join(run.splits())}")
-    if form == "png" and out.exists() and (out.is_file() or any(out.iterdir())):
-        raise BadRun(f"{out} is there; choose a new folder as --out")
+    if file_format == "png" and out.exists() and (out.is_file() or any(out.iterdir())):
+        raise BadRun(f"{out} already exists; choose a new folder as --out")
     labels, data = read_labels(run, candidate, split), DataSet.load(run.data(split))
     classes = run_classes(run)
-    ignored = _checked(labels, classes, candidate)
-    whole: Callable[[Path], AbstractContextManager[Path]] = (
-        atomic_folder if form == "png" else atomic_file
+    ignored = _count_ignored(labels, classes, candidate)
+    atomic: Callable[[Path], AbstractContextManager[Path]] = (
+        atomic_folder if file_format == "png" else atomic_file
     )
     with run_lock(run.path):
         stale: list[str] = []
-        # Asked before anything is written, since a run that cannot be read is refused.
+        # Before anything is written, since a run that cannot be read is refused.
         staleness_of(run).warn([Artifact("labels", candidate, split)], stale.append)
-        with whole(out) as partial:
-            _write(partial, data, labels, classes, form)
-            _compare(partial, _read(partial, data, classes, form), data, labels)
+        with atomic(out) as partial:
+            _write(partial, data, labels, classes, file_format)
+            _compare(partial, _read(partial, data, classes, file_format), data, labels)
         record_export(run, out, "submission", candidate, split)
     for line in stale:
         log(line)
-    return Submitted(len(labels), ignored / labels.size)
+    return SubmitResult(len(labels), ignored / labels.size)
 
 
-def _checked(labels: Array, classes: Classes, candidate: str) -> int:
-    """Count the pixels of the ignored class; refuse what is no class."""
+def _count_ignored(labels: Array, classes: Classes, candidate: str) -> int:
+    """Count the pixels of the ignored class; check that all values are classes."""
     ignored = 0
     for block in blocks(len(labels)):
         part = np.asarray(labels[block])
@@ -90,27 +97,35 @@ def _checked(labels: Array, classes: Classes, candidate: str) -> int:
     return ignored
 
 
-def _write(path: Path, data: DataSet, labels: Labels, classes: Classes, form: Form) -> None:
-    if form == "png":
+def _write(
+    path: Path, data: DataSet, labels: Labels, classes: Classes, file_format: Format
+) -> None:
+    if file_format == "png":
         parts = ((block, np.asarray(labels[block])) for block in blocks(len(labels)))
         formats.write_pngs(path, data.ids, parts, classes)
+    elif file_format == "runs":
+        formats.write_rle_csv(path, data.ids, labels, classes)
     else:
-        write: Any = formats.write_pixels_csv if form == "csv" else formats.write_rle_csv
-        write(path, data.ids, labels, classes)
+        formats.write_pixels_csv(path, data.ids, labels)
 
 
-def _read(path: Path, data: DataSet, classes: Classes, form: Form) -> Iterator[tuple[str, Array]]:
-    if form == "png":
+def _read(
+    path: Path, data: DataSet, classes: Classes, file_format: Format
+) -> Iterator[tuple[str, Array]]:
+    if file_format == "png":
         return formats.read_label_pngs(path, data.ids)
-    if form == "runs":
+    if file_format == "runs":
         return formats.read_rle_csv(path, data.shape, classes)
     return formats.read_pixels_csv(path, data.shape)
 
 
-def _compare(path: Path, found: Iterable[tuple[str, Array]], data: DataSet, labels: Labels) -> None:
-    place = -1
-    for place, (name, written) in enumerate(found):
-        if name != data.ids[place] or not np.array_equal(written, labels[place]):
+def _compare(
+    path: Path, written: Iterable[tuple[str, Array]], data: DataSet, labels: Labels
+) -> None:
+    count = 0
+    for index, (name, image) in enumerate(written):
+        if name != data.ids[index] or not np.array_equal(image, labels[index]):
             raise OSError(f"{path} does not read back as it was written, from {name!r} on")
-    if place + 1 != len(labels):
-        raise OSError(f"{path} holds {place + 1} images of {len(labels)}")
+        count = index + 1
+    if count != len(labels):
+        raise OSError(f"{path} holds {count} images of {len(labels)}")

@@ -1,1 +1,1 @@
-"""Tune post-processing: a search, and an exam of it on images that it did not see."""
+"""Tune post-processing: search chains, and evaluate the search on images it did not see."""

@@ -1,17 +1,15 @@
-"""An image of what a chain gives over two options: images, target, argmax, then the grid.
-
-One option of a step and its values, from the command line into a chain.
-"""
+"""A contact sheet of the labels over two options of a chain, with the score of each value."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ensemble.pipeline.run.open_run import OOF, RunMembers
-from ensemble.pipeline.tuning.selection import Judge
+from ensemble.pipeline.tuning.refits import open_oof
+from ensemble.pipeline.tuning.selection import GainTest
 from ensemble.pipeline.tuning.space import ChainSpace
 from evaluation.confusion import confusion
 from evaluation.core.errors import BadRun, BadSpec
@@ -21,32 +19,105 @@ from evaluation.core.types import Array, Labels
 from members.data.contact_sheet import write_sheet
 from members.data.dataset import DataSet
 from members.maps import MapReader
-from postproc.chain import Chain, StepContext, parse_chain
+from postproc.chain import Chain, StepContext
 from postproc.postprocess import postprocess
 
 EXAMPLE = "crf.bilateral_sxy=5,15,30"
 
+SHOWN_RANKS = (0.05, 0.2)
+"""Images shown by default: ranks by how much changes over the grid, as shares of all images."""
+
 
 @dataclass(frozen=True)
-class Axis:
-    """One option and its values.
-
-    Args:
-        step: its name.
-        option: of the step.
-        values: to be shown.
-    """
+class GridAxis:
+    """An option of a step, and its values."""
 
     step: str
     option: str
     values: tuple[Any, ...]
 
 
-def read_axis(text: str) -> Axis:
+@dataclass(frozen=True)
+class GridResult:
+    """What a figure shows; scores of chains, row by row, and of the argmax are on all images."""
+
+    out: str
+    of: str
+    chain: str
+    images: list[str]
+    cells: int
+    plain: float
+    scores: list[list[float]]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+        return asdict(self)
+
+
+def draw_grid(
+    run: Run,
+    source: str,
+    axes: Sequence[str],
+    *,
+    chain: str,
+    images: Sequence[str] = (),
+    out: Path,
+) -> GridResult:
+    """Write a new PNG of the labels of out-of-fold images over two options of a chain.
+
+    Args:
+        run: the experiment folder.
+        source: name of the fusion or member.
+        axes: two of `STEP.OPTION=A,B,...`: the rows, and the columns.
+        chain: that has the steps; empty for the steps of the axes alone.
+        images: ids of images to show; by default two on which much changes over the grid.
+        out: the file.
+    """
+    if out.suffix != ".png" or out.exists():
+        raise BadSpec(f"--out {out}; expected a new file that ends in .png")
+    rows, cols = (read_axis(text) for text in axes)
+    data = DataSet.load(run.data(OOF))
+    maps = open_oof(RunMembers.of(run), source, data)
+    space = ChainSpace({}, StepContext(len(maps.classes), maps.classes.ignore, maps.floor))
+    specs = list(space.parse(chain).specs)
+    specs = specs or [Spec(name) for name in dict.fromkeys([rows.step, cols.step])]
+    chains = [
+        [space.chain(with_options(specs, (rows, r), (cols, c))) for c in cols.values]
+        for r in rows.values
+    ]
+    if chains[0][0].learns:
+        raise BadSpec(f"chain {chains[0][0]} learns; write the values it learned, or leave it out")
+    unknown = sorted(set(images) - set(data.ids))
+    if unknown:
+        raise BadRun(f"no image {unknown[0]!r} in {OOF}; known: {data.ids[0]}, ...")
+    plain = _label(space.chain([]), maps, data)
+    changed = np.zeros(len(data), np.int64)
+    scores: list[list[float]] = []
+    for line in chains:
+        scores.append([])
+        for cell in line:
+            labels = _label(cell, maps, data)
+            scores[-1].append(_score(labels, data))
+            changed += (labels != plain).sum(axis=(1, 2))
+    shown = [data.ids.index(name) for name in images] or _typical_changes(changed)
+    names = [data.ids[index] for index in shown]
+    cells = len(rows.values) * len(cols.values)
+    text = str(chains[0][0])
+    result = GridResult(str(out), source, text, names, cells, _score(plain, data), scores)
+    panels = {"target": data.target(), f"argmax {result.plain:.3f}": plain}
+    _write(out, (rows, cols), chains, result, panels, maps, data, shown)
+    return result
+
+
+def read_axis(text: str) -> GridAxis:
     """Read `STEP.OPTION=A,B,...`.
 
     Raises:
         BadSpec: anything else.
+
+    Examples:
+        >>> read_axis("crf.iterations=2,5")
+        GridAxis(step='crf', option='iterations', values=(2, 5))
     """
     path, equals, values = text.partition("=")
     step, dot, option = path.strip().partition(".")
@@ -55,15 +126,10 @@ def read_axis(text: str) -> Axis:
     given = parse_spec(f"{step}({option}=[{values}])").options[option]
     if not given:
         raise BadSpec(f"--grid {text!r} names no value; expected {EXAMPLE}")
-    return Axis(step, option, tuple(given))
+    return GridAxis(step, option, tuple(given))
 
 
-def named(rows: Axis, cols: Axis) -> list[Spec]:
-    """Return the steps of two axes, each once, with nothing set."""
-    return [Spec(name) for name in dict.fromkeys([rows.step, cols.step])]
-
-
-def with_options(specs: Sequence[Spec], *chosen: tuple[Axis, Any]) -> list[Spec]:
+def with_options(specs: Sequence[Spec], *chosen: tuple[GridAxis, Any]) -> list[Spec]:
     """Set options of the steps in a chain.
 
     Raises:
@@ -81,133 +147,47 @@ def with_options(specs: Sequence[Spec], *chosen: tuple[Axis, Any]) -> list[Spec]
     return list(specs)
 
 
-SHOWN = (0.05, 0.2)
-"""Places of the images shown, in the order of how much changes, as shares of all."""
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """What is drawn.
-
-    Args:
-        rows: the option whose values go down.
-        cols: the option whose values go across.
-        chains: row by row.
-        scores: theirs.
-        plain_score: of the argmax.
-        plain: its labels.
-    """
-
-    rows: Axis
-    cols: Axis
-    chains: list[list[Chain]]
-    scores: list[list[float]]
-    plain_score: float
-    plain: Labels
-
-
-def draw_grid(
-    run: Run,
-    source: str,
-    axes: Sequence[str],
-    *,
-    chain: str,
-    images: Sequence[str] = (),
-    out: Path,
-) -> dict[str, Any]:
-    """Write a PNG of what a chain gives of out-of-fold maps over two options.
-
-    The scores are of all images.
-
-    Args:
-        run: the experiment folder.
-        source: name of the fusion or member.
-        axes: two of `STEP.OPTION=A,B,...`: the rows, and the columns.
-        chain: what the options are set in; empty for the steps that are named.
-        images: ids of those to show; by default two of which much changes over the grid.
-        out: the file.
-
-    Returns:
-        `out`, `of`, `chain`, `images` shown, `cells`, the score `plain` and `scores`, row by row.
-
-    Raises:
-        BadSpec: axes that cannot be read, or a chain that learns.
-        BadRun: no out-of-fold maps, or no such image.
-    """
-    if out.suffix != ".png" or out.exists():
-        raise BadSpec(f"--out {out}; expected a new file that ends in .png")
-    rows, cols = (read_axis(text) for text in axes)
-    maps, data = RunMembers.of(run).open(source, OOF), DataSet.load(run.data(OOF))
-    if maps.ids != data.ids:
-        raise BadRun(f"{source!r} has maps of other images than {OOF}; make them again")
-    around = StepContext(len(maps.classes), maps.classes.ignore, maps.floor)
-    parsed = parse_chain(chain, classes=around.classes, ignore=around.ignore, floor=around.floor)
-    specs, space = list(parsed.specs) or named(rows, cols), ChainSpace({}, around)
-    chains = [
-        [space.chain(with_options(specs, (rows, r), (cols, c))) for c in cols.values]
-        for r in rows.values
-    ]
-    if chains[0][0].learns:
-        raise BadSpec(f"chain {chains[0][0]} learns; write what it has learned, or leave it out")
-    unknown = sorted(set(images) - set(data.ids))
-    if unknown:
-        raise BadRun(f"no image {unknown[0]!r} in {OOF}; known: {data.ids[0]}, ...")
-    plain = _labelled(space.chain([]), maps, data)
-    looked = [[_looked(one, maps, data, plain) for one in line] for line in chains]
-    scores = [[score for score, _ in line] for line in looked]
-    changed = np.sum([changes for line in looked for _, changes in line], axis=0)
-    shown = [data.ids.index(name) for name in images] or _telling(changed)
-    drawn = Drawn(rows, cols, chains, scores, _score(plain, data), plain)
-    _write(out, drawn, maps, data, shown)
-    return {
-        "out": str(out),
-        "of": source,
-        "chain": str(chains[0][0]),
-        "images": [data.ids[place] for place in shown],
-        "cells": len(rows.values) * len(cols.values),
-        "plain": drawn.plain_score,
-        "scores": scores,
-    }
-
-
-def _labelled(chain: Chain, maps: MapReader, data: DataSet) -> Labels:
+def _label(chain: Chain, maps: MapReader, data: DataSet) -> Labels:
     labels: Labels = np.empty((len(data), *data.shape), np.uint8)
-    for block, part in postprocess(maps.read, len(data), chain, images=data.images):
-        labels[block] = part
+    for block, values in postprocess(maps.read, len(data), chain, images=data.images):
+        labels[block] = values
     return labels
 
 
-def _looked(chain: Chain, maps: MapReader, data: DataSet, plain: Labels) -> tuple[float, Array]:
-    """Return a chain's score, and how many pixels it changes in each image."""
-    labels = _labelled(chain, maps, data)
-    return _score(labels, data), (labels != plain).sum(axis=(1, 2))
-
-
 def _score(labels: Labels, data: DataSet) -> float:
-    judge = Judge(data.classes, np.array(data.ids))
-    return judge.score(confusion(data.target(), labels, classes=len(data.classes)))
+    test = GainTest(data.classes, np.array(data.ids))
+    return test.score(confusion(data.target(), labels, classes=len(data.classes)))
 
 
-def _telling(changed: Array) -> list[int]:
-    """Return the places of images that change more than most, but are none of the oddest."""
+def _typical_changes(changed: Array) -> list[int]:
+    """Return the indices of images that change more than most, but are not the extremes."""
     order = np.argsort(-changed, kind="stable")
-    return list(dict.fromkeys(int(order[int(share * len(order))]) for share in SHOWN))
+    return list(dict.fromkeys(int(order[int(share * len(order))]) for share in SHOWN_RANKS))
 
 
-def _write(out: Path, drawn: Drawn, maps: MapReader, data: DataSet, shown: Sequence[int]) -> None:
-    """Draw a line for each shown image and value of the rows."""
-    across = drawn.cols.values
-    columns: dict[str, list[Array]] = {f"{drawn.cols.option}={value}": [] for value in across}
+def _write(
+    out: Path,
+    axes: tuple[GridAxis, GridAxis],
+    chains: list[list[Chain]],
+    result: GridResult,
+    panels: dict[str, Labels],
+    maps: MapReader,
+    data: DataSet,
+    shown: Sequence[int],
+) -> None:
+    """Draw a line per shown image and value of the rows."""
+    rows, cols = axes
+    columns: dict[str, list[Array]] = {f"{cols.option}={value}": [] for value in cols.values}
     captions = []
-    for place in shown:
-        at = slice(place, place + 1)
-        for value, line, scores in zip(drawn.rows.values, drawn.chains, drawn.scores, strict=True):
+    for index in shown:
+        block = slice(index, index + 1)
+        for value, line, scores in zip(rows.values, chains, result.scores, strict=True):
             for cells, chain in zip(columns.values(), line, strict=True):
-                cells.append(chain(maps.read(at), np.asarray(data.images[at]))[0])
-            named = ", ".join(f"{score:.3f}" for score in scores)
-            captions.append(f"{data.ids[place]}  {drawn.rows.option}={value}  masked mIoU: {named}")
-    rows = np.repeat(np.array(shown), len(drawn.rows.values))
-    panels = {"target": data.target()[rows], f"argmax {drawn.plain_score:.3f}": drawn.plain[rows]}
-    panels |= {name: np.stack(cells) for name, cells in columns.items()}
-    images = np.asarray(data.images[rows])
-    write_sheet(out, images, panels, classes=data.classes, captions=captions)
+                cells.append(chain(maps.read(block), np.asarray(data.images[block]))[0])
+            text = ", ".join(f"{score:.3f}" for score in scores)
+            captions.append(f"{data.ids[index]}  {rows.option}={value}  masked mIoU: {text}")
+    repeated = np.repeat(np.array(shown), len(rows.values))
+    drawn = {name: labels[repeated] for name, labels in panels.items()}
+    drawn |= {name: np.stack(cells) for name, cells in columns.items()}
+    images = np.asarray(data.images[repeated])
+    write_sheet(out, images, drawn, classes=data.classes, captions=captions)

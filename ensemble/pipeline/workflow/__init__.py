@@ -1,1 +1,1 @@
-"""."""
+"""Whole runs: plan, status, and all stages one after the other."""

@@ -1,15 +1,12 @@
-"""Everything that an experiment asks for; only what is missing or stale is done.
-
-The whole job on the built-in sample, small enough for a minute or two on two cores.
-"""
+"""Run a whole experiment; only what is missing or stale is done."""
 
 from collections.abc import Callable
 
-from ensemble.pipeline.candidates.chains import check_chains
 from ensemble.pipeline.candidates.fuse import resolve_fusion, update_fusion
 from ensemble.pipeline.candidates.postprocess import ARGMAX, update_candidate
+from ensemble.pipeline.candidates.staleness import requested_candidates
 from ensemble.pipeline.members.train import train_members
-from ensemble.pipeline.run.experiment import Experiment
+from ensemble.pipeline.run.experiment import Experiment, check_chains
 from ensemble.pipeline.run.open_run import RunMembers
 from ensemble.pipeline.scoring.score import score_run
 from ensemble.strategy import check_strategy
@@ -25,26 +22,17 @@ def run_experiment(
 ) -> Leaderboard:
     """Train, fuse, post-process and score what an experiment names.
 
-    Args:
-        run: the experiment folder.
-        experiment: what is asked.
-        device: see `members.devices.devices`.
-        workers: processes on each device.
-        log: receives a line for whatever was decided or done.
-
     Raises:
-        EnsError: bad input; specs are all looked at before any work.
+        EnsError: bad input; all specs are checked before any work.
     """
     check_specs(experiment)
     train_members(run, experiment, device=device, workers=workers, log=log)
     with run_lock(run.path):
-        sources = RunMembers.of(run)
+        run_members = RunMembers.of(run)
         for name in experiment.fusions:
-            update_fusion(sources, resolve_fusion(experiment, sources, name), log)
-        for name in experiment.fusions:
-            for chain_name, chain in experiment.chains.items():
-                candidate = f"{name}_{chain_name}"
-                update_candidate(sources, name, chain, name=candidate, log=log)
+            update_fusion(run_members, resolve_fusion(experiment, run_members, name), log)
+        for name, (fusion, chain) in requested_candidates(experiment).items():
+            update_candidate(run_members, fusion, chain, name=name, log=log)
     return score_run(run, split="validation", protocol="masked", log=log)
 
 
@@ -56,15 +44,14 @@ def check_specs(experiment: Experiment) -> None:
     """
     for recipe in experiment.recipes().values():
         recipe.check()
-    for fusion in experiment.fusions.values():
-        strategy = fusion if isinstance(fusion, str) else fusion.strategy
-        check_strategy(strategy)
+    for name in experiment.fusions:
+        check_strategy(experiment.fusion_entry(name).strategy)
     check_chains(experiment, experiment.named_classes())
     check_candidates(experiment)
 
 
 def check_candidates(experiment: Experiment) -> None:
-    """Refuse candidates whose names say the same of other labels.
+    """Refuse two candidates of one name.
 
     Raises:
         BadSpec: the first of them.
@@ -99,7 +86,7 @@ DEMO = Experiment(
         },
         "unet_aspp": {"architecture": "unet(width=8, depth=3, bottleneck=aspp)"},
         "deeplab": {"architecture": "deeplab_v3_plus(width=4)"},
-        "five": {"architecture": "specialists(unet(width=4, depth=3))", "epochs": 5},
+        "specialists": {"architecture": "specialists(unet(width=4, depth=3))", "epochs": 5},
     },
     fusions={"mean": "mean", "per_class_vote": "per_class_vote", "stacking": "stacking"},
     chains={
@@ -108,3 +95,4 @@ DEMO = Experiment(
         "cleaned": "suppress_background|mode_filter(size=5)|remove_small(min_area_px=64)",
     },
 )
+"""The whole job on the built-in sample, in a minute or two on two cores."""

@@ -1,40 +1,50 @@
-"""The steps of a run: what is there, and what the rest takes in time and disk."""
+"""The stages that a run still has to do, and what they take in time, disk and memory."""
 
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
-from ensemble.pipeline.analysis.timing import Pace, chain_seconds, network_pace
-from ensemble.pipeline.candidates.fuse import is_fused, resolve_fusion
-from ensemble.pipeline.candidates.postprocess import ARGMAX, is_labelled
+from ensemble.pipeline.analysis.timing import (
+    NetworkTiming,
+    chain_seconds,
+    disk_seconds,
+    measure_network,
+)
+from ensemble.pipeline.candidates.fuse import resolve_fusion
+from ensemble.pipeline.candidates.postprocess import ARGMAX, labels_record, run_chain
+from ensemble.pipeline.candidates.staleness import requested_candidates
 from ensemble.pipeline.data.prepare import read_folds
 from ensemble.pipeline.members.train import is_predicted, is_trained
-from ensemble.pipeline.run.open_run import OOF
-from ensemble.pipeline.run.prepared_run import PreparedRun
+from ensemble.pipeline.run.experiment import Experiment
+from ensemble.pipeline.run.open_run import OOF, RunMembers
 from ensemble.pipeline.workflow.preflight import check_fusion
+from evaluation.core.blocks import BLOCK_IMAGES
+from evaluation.core.run_folder import Run
 from members.batches import class_shares, oversampled
+from members.data.dataset import DataSet
 from members.recipe import Member
 from members.train import HOLDOUT_SHARE
-from postproc.chain import FLOAT16_FLOOR, parse_chain
+from postproc.chain import FLOAT16_FLOOR
 
 FOLD_BYTES = 60_000
-"""Of a fold beside its weights: history, curves, record."""
+"""Of a fold besides its weights: history, curves, record."""
 
 
 @dataclass(frozen=True)
 class PlannedStage:
-    """One step of a run.
+    """One stage of a run.
 
     Args:
         step: `train`, `predict`, `fuse`, `postprocess`, or `data`.
         name: of the member, fusion or candidate.
-        parts: folds or splits it has.
-        missing: of them, those that are not there or stale.
+        parts: number of its folds or splits.
+        missing: of them, those that are missing or stale.
         seconds: that the missing ones take, about; training at most, since it may stop early.
         bytes_to_write: of the missing ones.
-        memory_bytes: of one process that does it, beside the process itself; training only.
+        memory_bytes: of one process that does it, besides the process itself; training only.
     """
 
     step: str
@@ -46,120 +56,164 @@ class PlannedStage:
     memory_bytes: int = 0
 
 
-def planned_stages(laid: PreparedRun) -> list[PlannedStage]:
-    """List the steps in their order."""
-    data = [_data(laid)] if laid.new else []
-    paces: dict[str, Pace] = {}
+@dataclass(frozen=True)
+class PreparedRun:
+    """A run whose data are prepared.
+
+    Args:
+        run_members: its members.
+        experiment: what to do.
+        devices: their names.
+        num_workers: processes that run in parallel.
+        new: the data are still to be written.
+    """
+
+    run_members: RunMembers
+    experiment: Experiment
+    devices: list[str]
+    num_workers: int
+    new: bool
+
+    @property
+    def run(self) -> Run:
+        """The experiment folder."""
+        return self.run_members.run
+
+    def data(self, split: str) -> DataSet:
+        """Open the images of a split."""
+        return DataSet.load(self.run.data(split))
+
+    def size(self, split: str) -> tuple[int, int, int, int]:
+        """Images, classes, rows, cols."""
+        data = self.data(split)
+        return len(data), len(data.classes), *data.shape
+
+    def map_bytes(self, split: str, *, classes: int | None = None) -> int:
+        """Bytes of a split's maps in the store's type; a last, short block takes a whole one."""
+        images, all_classes, rows, cols = self.size(split)
+        block = min(BLOCK_IMAGES, images)
+        values = -(-images // block) * block * (classes or all_classes) * rows * cols
+        return int(values * np.dtype(self.experiment.store_dtype).itemsize)
+
+    @cached_property
+    def io_seconds(self) -> tuple[float, float]:
+        """Seconds to read and to write the maps of an image."""
+        return disk_seconds(self.data(OOF), self.experiment.store_dtype)
+
+
+def planned_stages(prepared: PreparedRun) -> list[PlannedStage]:
+    """List the stages in their order."""
+    timings: dict[str, NetworkTiming] = {}
     trained: list[PlannedStage] = []
     predicted: list[PlannedStage] = []
-    for member in laid.sources.members:
+    for member in prepared.run_members.members:
         key = str((member.recipe.model_dump(), member.label is None))
-        if key not in paces:
-            paces[key] = network_pace(member, laid.data(OOF), laid.where[0])
-        trained.append(_training(laid, member, paces[key]))
-        predicted.append(_prediction(laid, member, paces[key]))
-    fused = [_fusion(laid, name) for name in laid.experiment.fusions]
-    return [*data, *trained, *predicted, *fused, *_labels(laid)]
+        if key not in timings:
+            timings[key] = measure_network(member, prepared.data(OOF), prepared.devices[0])
+        trained.append(_training(prepared, member, timings[key]))
+        predicted.append(_prediction(prepared, member, timings[key]))
+    fused = [_fusion(prepared, name) for name in prepared.experiment.fusions]
+    data = [_data(prepared)] if prepared.new else []
+    return [*data, *trained, *predicted, *fused, *_labels(prepared)]
 
 
-def _data(laid: PreparedRun) -> PlannedStage:
-    splits = laid.sources.run.splits()
-    size = 0
-    for split in splits:
-        data = laid.data(split)
-        size += data.images.nbytes + (0 if data.masks is None else data.masks.nbytes)
-    return PlannedStage("data", laid.experiment.data, len(splits), len(splits), 0.0, size)
+def _data(prepared: PreparedRun) -> PlannedStage:
+    splits = prepared.run.splits()
+    sets = [prepared.data(split) for split in splits]
+    size = sum(d.images.nbytes + (0 if d.masks is None else d.masks.nbytes) for d in sets)
+    return PlannedStage("data", prepared.experiment.data, len(splits), len(splits), 0.0, size)
 
 
-def _training(laid: PreparedRun, member: Member, pace: Pace) -> PlannedStage:
-    run, recipe = laid.sources.run, member.recipe
-    folds = read_folds(run)
-    missing = [f for f in folds if not is_trained(run, laid.experiment, member, f)]
-    data = laid.data(OOF)
+def _training(prepared: PreparedRun, member: Member, timing: NetworkTiming) -> PlannedStage:
+    run, recipe, folds = prepared.run, member.recipe, read_folds(prepared.run)
+    missing = [f for f in folds if not is_trained(run, prepared.experiment, member, f)]
+    data = prepared.data(OOF)
     target = np.asarray(data.target())
     shares = class_shares(target, len(data.classes))
     times = len(oversampled(target, shares, ignore=data.classes.ignore, times=recipe.oversample))
     seconds = 0.0
     for fold in missing:
-        learnt = len(fold.training) * (1 - HOLDOUT_SHARE) * recipe.train_share * times / len(target)
-        held = len(fold.training) * HOLDOUT_SHARE
-        seconds += recipe.epochs * (learnt * pace.learn_seconds + held * pace.predict_seconds)
+        learned = len(fold.training) * (1 - HOLDOUT_SHARE) * recipe.train_share
+        learned *= times / len(target)
+        held_out = len(fold.training) * HOLDOUT_SHARE
+        epoch = learned * timing.train_step_seconds + held_out * timing.predict_seconds
+        seconds += recipe.epochs * epoch
     batch = min(recipe.batch, len(data))
-    # uint8 images and masks lie in memory while they are learnt from
-    memory = batch * pace.image_bytes + pace.state_bytes + target.size * (1 + data.channels)
+    # uint8 images and masks are in memory during training
+    memory = batch * timing.image_bytes + timing.state_bytes + target.size * (1 + data.channels)
     return PlannedStage(
         "train",
         member.name,
         len(folds),
         len(missing),
-        seconds / min(laid.slots, max(1, len(missing) * len(laid.sources.members))),
-        len(missing) * (pace.weights_bytes + FOLD_BYTES),
+        seconds / _parallel(prepared, len(missing)),
+        len(missing) * (timing.weights_bytes + FOLD_BYTES),
         memory,
     )
 
 
-def _prediction(laid: PreparedRun, member: Member, pace: Pace) -> PlannedStage:
-    run = laid.sources.run
-    folds, dtype = read_folds(run), laid.experiment.store_dtype
-    splits = run.splits()
+def _prediction(prepared: PreparedRun, member: Member, timing: NetworkTiming) -> PlannedStage:
+    run = prepared.run
+    folds, splits = read_folds(run), run.splits()
+    dtype = prepared.experiment.store_dtype
     missing = [s for s in splits if not is_predicted(run, member, s, folds, dtype)]
     seconds = 0.0
     for split in missing:
         models = 1 if split == OOF else len(folds)
-        seconds += len(laid.data(split)) * (models * pace.predict_seconds + laid.disk[1])
-    depth = None if member.label is None else 1
-    size = sum(laid.map_bytes(split, depth=depth) for split in missing)
-    side_by_side = min(laid.slots, max(1, len(missing) * len(laid.sources.members)))
-    return PlannedStage(
-        "predict", member.name, len(splits), len(missing), seconds / side_by_side, size
-    )
+        per_image = models * timing.predict_seconds + prepared.io_seconds[1]
+        seconds += len(prepared.data(split)) * per_image
+    classes = None if member.label is None else 1
+    size = sum(prepared.map_bytes(split, classes=classes) for split in missing)
+    seconds /= _parallel(prepared, len(missing))
+    return PlannedStage("predict", member.name, len(splits), len(missing), seconds, size)
 
 
-def _fusion(laid: PreparedRun, name: str) -> PlannedStage:
+def _parallel(prepared: PreparedRun, missing: int) -> int:
+    """Return how many jobs run in parallel if all members lack as many parts as this one."""
+    return min(prepared.num_workers, max(1, missing * len(prepared.run_members.members)))
+
+
+def _fusion(prepared: PreparedRun, name: str) -> PlannedStage:
     """Count passes over the disk; what a strategy computes comes on top."""
-    sources, asked = laid.sources, laid.experiment.fusions[name]
-    named = (() if isinstance(asked, str) else asked.members) or sources.names()
-    members = len(named)
-    # Networks get maps of every split; foreign members have what was imported.
-    has = [set(sources.splits(member)) for member in named if member in sources.foreign]
-    splits = [split for split in sources.run.splits() if all(split in some for some in has)]
-    missing = [s for s in splits if not _is_fused(laid, name, s)]
-    read, write = laid.disk
-    seconds = sum((len(laid.data(s)) * (members * read + write) for s in missing), 0.0)
-    if missing and check_fusion(sources, laid.experiment, name):
-        passes = len(read_folds(sources.run)) + 1
-        seconds += passes * members * len(laid.data(OOF)) * read
-    size = sum(laid.map_bytes(split) for split in missing)
+    run_members, experiment = prepared.run_members, prepared.experiment
+    members = experiment.fusion_entry(name).members or run_members.names()
+    # Networks get maps of every split; imported members have what was imported.
+    imported = [set(run_members.splits(m)) for m in members if m in run_members.imported]
+    splits = [split for split in prepared.run.splits() if all(split in s for s in imported)]
+    missing = splits
+    if any(run_members.splits(member) for member in run_members.names()):
+        spec = resolve_fusion(experiment, run_members, name)
+        missing = [split for split in splits if not spec.is_current(run_members, split)]
+    read, write = prepared.io_seconds
+    per_image = len(members) * read + write
+    seconds = sum((len(prepared.data(split)) * per_image for split in missing), 0.0)
+    if missing and check_fusion(run_members, experiment, name):
+        passes = len(read_folds(prepared.run)) + 1
+        seconds += passes * len(members) * len(prepared.data(OOF)) * read
+    size = sum(prepared.map_bytes(split) for split in missing)
     return PlannedStage("fuse", name, len(splits), len(missing), seconds, size)
 
 
-def _is_fused(laid: PreparedRun, name: str, split: str) -> bool:
-    sources = laid.sources
-    if not any(sources.splits(member) for member in sources.names()):
-        return False
-    return is_fused(sources, resolve_fusion(laid.experiment, sources, name), split)
-
-
-def _labels(laid: PreparedRun) -> Iterator[PlannedStage]:
-    """Yield a step for each candidate: each source by argmax, and each fusion by each chain."""
-    sources, experiment = laid.sources, laid.experiment
-    classes = laid.data(OOF).classes
-    wanted = [(name, "", f"{name}_{ARGMAX}") for name in [*sources.names(), *experiment.fusions]]
-    wanted += [
-        (fusion, chain, f"{fusion}_{name}")
-        for fusion in experiment.fusions
-        for name, chain in experiment.chains.items()
+def _labels(prepared: PreparedRun) -> Iterator[PlannedStage]:
+    """Yield a stage per candidate: each source by argmax, and each fusion by each chain."""
+    run_members, experiment, run = prepared.run_members, prepared.experiment, prepared.run
+    candidates = [
+        *((f"{name}_{ARGMAX}", name, "") for name in [*run_members.names(), *experiment.fusions]),
+        *((name, *made_of) for name, made_of in requested_candidates(experiment).items()),
     ]
-    paces: dict[str, float] = {}
-    for source, text, name in wanted:
-        chain = parse_chain(text, classes=len(classes), ignore=classes.ignore)
-        if text not in paces:
-            paces[text] = chain_seconds(chain, laid.data(OOF), FLOAT16_FLOOR)
-        splits = sources.run.splits()
-        if source in sources.foreign:
-            splits = sources.splits(source)
-        missing = [s for s in splits if not is_labelled(sources, source, text, name, s)]
-        each = laid.disk[0] + paces[text] / (os.cpu_count() or 1)
-        seconds = float(sum(len(laid.data(s)) for s in missing) * each)
-        size = sum(laid.label_bytes(s) for s in missing)
-        yield PlannedStage("postprocess", name, len(splits), len(missing), seconds, size)
+    timings: dict[str, float] = {}
+    for name, source, text in candidates:
+        chain = run_chain(run, text)
+        if text not in timings:
+            timings[text] = chain_seconds(chain, prepared.data(OOF), FLOAT16_FLOOR)
+        splits = run_members.splits(source) if source in run_members.imported else run.splits()
+        missing = [
+            split
+            for split in splits
+            if not labels_record(run_members, source, chain, name, split).is_current()
+        ]
+        per_image = prepared.io_seconds[0] + timings[text] / (os.cpu_count() or 1)
+        sizes = [prepared.size(split) for split in missing]
+        seconds = float(sum(images for images, *_ in sizes) * per_image)
+        label_bytes = sum(images * rows * cols for images, _, rows, cols in sizes)
+        yield PlannedStage("postprocess", name, len(splits), len(missing), seconds, label_bytes)

@@ -1,6 +1,6 @@
-"""The page that shows what would be dropped and why, and the same as lists.
+"""The page that shows what would be dropped and why, the same as lists, and a t-SNE plot.
 
-The t-SNE image: like images lie together, coloured by what becomes of them.
+In the plot similar images lie together, coloured by the reason why they are dropped.
 """
 
 import base64
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Integer
+from jaxtyping import Float, Integer
 from PIL import Image
 
 from evaluation.core.classes import UNLABELLED, Classes
@@ -18,15 +18,29 @@ from evaluation.core.errors import BadData
 from evaluation.core.files import atomic_file
 from evaluation.core.types import Array
 from members.data.cleaning.novelty import Features
-from members.data.cleaning.rules import Findings, Reason
+from members.data.cleaning.rules import CleaningReport, Reason
 from members.data.dataset import DataSet
 
+PAGE, TABLE, LIST = "index.html", "dropped.csv", "dropped.txt"
+NUM_STRANGEST = 24
+"""Images that stay and are shown as the most novel."""
+
+MAX_WIDTH_PX = 128
+UNLABELLED_COLOUR = "#888888"
+MEANING = {
+    Reason.LISTED: "You listed them.",
+    Reason.SHARED_MASK: "A mask with an outline that ten images or more share was not drawn for any"
+    " of them.",
+    Reason.COPY: "They show the same as the image below each, which stays.",
+    Reason.NOVELTY: "A one-class SVM finds them least like the rest; the most novel first.",
+}
+
 # t-SNE of more takes minutes; what is dropped is always shown.
-MOST_KEPT = 2500
-ROUNDS = 500
-PERPLEXITY = 30
-NEIGHBOUR_SHARE = 1 / 4
-STAYS = "#BBBBBB"
+MAX_KEPT_SHOWN = 2500
+TSNE_ITERATIONS = 500
+MAX_PERPLEXITY = 30
+PERPLEXITY_SHARE = 1 / 4
+KEPT_COLOUR = "#BBBBBB"
 # Okabe and Ito's colours, told apart by colour-blind readers too.
 COLOURS = {
     Reason.LISTED: "#0072B2",
@@ -35,89 +49,12 @@ COLOURS = {
     Reason.NOVELTY: "#CC79A7",
 }
 
-Places = Integer[np.ndarray, "shown"]
+Indices = Integer[np.ndarray, "shown"]
 Points = Float[np.ndarray, "shown 2"]
-Ringed = Bool[np.ndarray, "shown"]
 
 
-def scatter(findings: Findings, ringed: list[int], *, seed: int = 0) -> bytes | None:
-    """Draw the t-SNE image as PNG; None where there are too few images or all are the same.
-
-    Args:
-        findings: what was found.
-        ringed: places of images that stay and get a ring.
-        seed: decides the embedding, and which images stand for more than 2,500 that stay.
-    """
-    shown = _shown_scatter(findings, ringed, seed)
-    if not findings.described.any():
-        return None
-    points = embedding(findings.described[shown], seed=seed)
-    return _drawn(findings, shown, points, np.isin(shown, ringed))
-
-
-def embedding(described: Features, *, seed: int = 0) -> Points:
-    """Return t-SNE's two coordinates an image."""
-    from sklearn.manifold import TSNE
-    from threadpoolctl import threadpool_limits
-
-    perplexity = min(PERPLEXITY, NEIGHBOUR_SHARE * len(described))
-    machine = TSNE(perplexity=perplexity, init="pca", max_iter=ROUNDS, random_state=seed)
-    # Threads that wait for each other on a busy machine make it many times slower.
-    with threadpool_limits(1):
-        return np.asarray(machine.fit_transform(described))
-
-
-def _shown_scatter(findings: Findings, ringed: list[int], seed: int) -> Places:
-    kept = np.flatnonzero(findings.kept)
-    if len(kept) > MOST_KEPT:
-        chosen = np.random.default_rng(seed).choice(kept, MOST_KEPT, replace=False)
-        kept = np.union1d(chosen, np.array(ringed, np.int64))
-    return np.union1d(kept, np.flatnonzero(~findings.kept))
-
-
-def _drawn(findings: Findings, shown: Places, points: Points, ringed: Ringed) -> bytes:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6, 5.4), layout="constrained")
-    axes = figure.add_subplot()
-    x, y = points.T
-    kept = findings.kept[shown]
-    part = "" if kept.sum() == findings.kept.sum() else f"{kept.sum()} of "
-    label = f"stays ({part}{findings.kept.sum()})"
-    axes.scatter(x[kept], y[kept], s=7, color=STAYS, label=label)
-    for reason, colour in COLOURS.items():
-        drops = findings.of(reason)
-        if drops:
-            at = np.isin(shown, [drop.place for drop in drops])
-            label = f"{reason} ({len(drops)})"
-            axes.scatter(x[at], y[at], s=13, color=colour, label=label)
-    if ringed.any():
-        label = f"strangest that stay ({ringed.sum()})"
-        axes.scatter(x[ringed], y[ringed], s=34, facecolors="none", edgecolors="k", label=label)
-    axes.set(xticks=[], yticks=[])
-    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=11)
-    file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=110)
-    return file.getvalue()
-
-
-PAGE, TABLE, LIST = "index.html", "dropped.csv", "dropped.txt"
-RINGED = 24
-WIDEST_PX = 128
-UNLABELLED_COLOUR = "#888888"
-MEANING = {
-    Reason.LISTED: "You listed them.",
-    Reason.SHARED_MASK: "One mask with an outline that ten images or more share was not drawn for"
-    " any of them.",
-    Reason.COPY: "They show the same as the image below each, which stays.",
-    Reason.NOVELTY: "A one-class SVM finds them least like the rest; strangest first.",
-}
-
-Card = dict[str, Any]
-
-
-def refuse_folder(folder: Path) -> None:
-    """Refuse a folder that holds another page, or that is none, before any work.
+def check_page_folder(folder: Path) -> None:
+    """Refuse a folder that holds another page, or is a file, before any work.
 
     Raises:
         BadData: such a folder.
@@ -128,87 +65,82 @@ def refuse_folder(folder: Path) -> None:
         raise BadData(f"{folder / PAGE} is another page; take another --page")
 
 
-def write_page(findings: Findings, name: str, folder: Path) -> None:
+def write_page(report: CleaningReport, name: str, folder: Path) -> None:
     """Write `index.html`, `dropped.csv` (id, reason, why) and `dropped.txt`, a list for `--drop`.
 
-    The page holds its images itself and needs no script.
+    The page embeds its images and needs no script.
 
     Args:
-        findings: what was found.
-        name: what the data set is called.
-        folder: where to; pages of earlier runs are replaced.
+        report: what would be dropped.
+        name: of the data set.
+        folder: of the page; pages of earlier runs are replaced.
 
     Raises:
         BadData: the folder holds another page.
     """
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    refuse_folder(folder)
+    check_page_folder(folder)
     loader = PackageLoader("members.data", "cleaning")
     template = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
-    page = template.get_template("page.html").render(_content(findings, name))
-    _write_lists(findings, folder)
-    with atomic_file(folder / PAGE) as partial:
-        partial.write_text(page, encoding="utf-8")
-
-
-def _write_lists(findings: Findings, folder: Path) -> None:
-    rows = [(findings.data.ids[drop.place], drop.reason, drop.why) for drop in findings.drops]
+    page = template.get_template("page.html").render(_content(report, name))
+    rows = [(report.data.ids[drop.index], drop.reason, drop.detail) for drop in report.drops]
     with (
         atomic_file(folder / TABLE) as partial,
         partial.open("w", newline="", encoding="utf-8") as file,
     ):
         csv.writer(file).writerows([("id", "reason", "why"), *rows])
     with atomic_file(folder / LIST) as partial:
-        lines = [f"{name}  # {reason}: {why}\n" for name, reason, why in rows]
+        lines = [f"{name}  # {reason}: {detail}\n" for name, reason, detail in rows]
         partial.write_text("".join(lines), encoding="utf-8")
+    with atomic_file(folder / PAGE) as partial:
+        partial.write_text(page, encoding="utf-8")
 
 
-def _content(findings: Findings, name: str) -> dict[str, Any]:
-    data, classes = findings.data, findings.data.classes
-    ringed = findings.strangest_kept(RINGED)
-    drawn = scatter(findings, ringed)
-    by_reason = {reason: findings.of(reason) for reason in Reason}
-    by_reason[Reason.NOVELTY].sort(key=lambda drop: -findings.scores[drop.place])
+def _content(report: CleaningReport, name: str) -> dict[str, Any]:
+    data, classes = report.data, report.data.classes
+    strangest = report.strangest_kept(NUM_STRANGEST)
+    plot = embedding_plot(report, strangest)
+    by_reason = {reason: report.drops_for(reason) for reason in Reason}
+    by_reason[Reason.NOVELTY].sort(key=lambda drop: -report.scores[drop.index])
     return {
         "name": name,
         "images": len(data),
-        "kept": int(findings.kept.sum()),
+        "kept": int(report.kept.sum()),
         "legend": list(zip(classes.names, classes.colours, strict=True)),
-        "scatter": drawn and _inlined(drawn),
+        "plot": plot and _data_uri(plot),
         "sections": [
             {
                 "title": str(reason),
                 "meaning": MEANING[reason],
-                "cards": [_card(data, drop.place, drop.why, drop.like) for drop in drops],
+                "cards": [_card(data, d.index, d.detail, d.duplicate_of) for d in drops],
             }
             for reason, drops in by_reason.items()
         ],
         "strangest": [
-            _card(data, place, f"score {findings.scores[place]:.3f}", None) for place in ringed
+            _card(data, index, f"score {report.scores[index]:.3f}", None) for index in strangest
         ],
     }
 
 
-def _card(data: DataSet, place: int, why: str, like: int | None) -> Card:
-    return {
-        "id": data.ids[place],
-        "why": why,
-        "shown": _shown(data, place),
-        "like": None if like is None else {"id": data.ids[like], "shown": _shown(data, like)},
-    }
+def _card(data: DataSet, index: int, detail: str, duplicate_of: int | None) -> dict[str, Any]:
+    card: dict[str, Any] = {"id": data.ids[index], "detail": detail, "kept": None}
+    card["panels"] = _panels(data, index)
+    if duplicate_of is not None:
+        card["kept"] = {"id": data.ids[duplicate_of], "panels": _panels(data, duplicate_of)}
+    return card
 
 
-def _shown(data: DataSet, place: int) -> list[str]:
+def _panels(data: DataSet, index: int) -> list[str]:
     """Return an image and its mask in class colours, where it has one, as data URIs."""
-    image = np.moveaxis(data.images[place], 0, -1)
-    shown = [Image.fromarray(np.ascontiguousarray(image.squeeze()))]
+    image = np.moveaxis(data.images[index], 0, -1)
+    panels = [Image.fromarray(np.ascontiguousarray(image.squeeze()))]
     if data.masks is not None:
-        shown.append(coloured(data.masks[place], data.classes))
-    return [_inlined(_png(panel)) for panel in shown]
+        panels.append(_paint(data.masks[index], data.classes))
+    return [_data_uri(_to_png(panel)) for panel in panels]
 
 
-def coloured(mask: Array, classes: Classes) -> Image.Image:
+def _paint(mask: Array, classes: Classes) -> Image.Image:
     """Return a mask in the classes' colours; unlabelled pixels are grey."""
     colours = dict.fromkeys(range(UNLABELLED + 1), UNLABELLED_COLOUR)
     colours |= dict(enumerate(classes.colours))
@@ -217,14 +149,71 @@ def coloured(mask: Array, classes: Classes) -> Image.Image:
     return image
 
 
-def _png(image: Image.Image) -> bytes:
-    if image.width > WIDEST_PX:
-        smooth = Image.Resampling.NEAREST if image.mode == "P" else Image.Resampling.BOX
-        image = image.resize((WIDEST_PX, round(image.height * WIDEST_PX / image.width)), smooth)
+def _to_png(image: Image.Image) -> bytes:
+    if image.width > MAX_WIDTH_PX:
+        resampling = Image.Resampling.NEAREST if image.mode == "P" else Image.Resampling.BOX
+        height = round(image.height * MAX_WIDTH_PX / image.width)
+        image = image.resize((MAX_WIDTH_PX, height), resampling)
     file = io.BytesIO()
     image.save(file, "PNG", optimize=True)
     return file.getvalue()
 
 
-def _inlined(png: bytes) -> str:
+def _data_uri(png: bytes) -> str:
     return "data:image/png;base64," + base64.b64encode(png).decode()
+
+
+def embedding_plot(report: CleaningReport, ringed: list[int], *, seed: int = 0) -> bytes | None:
+    """Return the t-SNE plot as PNG; None where there are too few images or all are the same.
+
+    Args:
+        report: what would be dropped.
+        ringed: indices of images that stay and get a ring.
+        seed: of the embedding, and of the sample of images where more than 2,500 stay.
+    """
+    if not report.features.any():
+        return None
+    kept = np.flatnonzero(report.kept)
+    if len(kept) > MAX_KEPT_SHOWN:
+        chosen = np.random.default_rng(seed).choice(kept, MAX_KEPT_SHOWN, replace=False)
+        kept = np.union1d(chosen, np.array(ringed, np.int64))
+    shown: Indices = np.union1d(kept, np.flatnonzero(~report.kept))
+    return _draw_plot(report, shown, _embed(report.features[shown], seed), ringed)
+
+
+def _embed(features: Features, seed: int) -> Points:
+    """Return t-SNE's two coordinates per image."""
+    from sklearn.manifold import TSNE
+    from threadpoolctl import threadpool_limits
+
+    perplexity = min(MAX_PERPLEXITY, PERPLEXITY_SHARE * len(features))
+    tsne = TSNE(perplexity=perplexity, init="pca", max_iter=TSNE_ITERATIONS, random_state=seed)
+    # Threads that wait for each other on a busy machine make it many times slower.
+    with threadpool_limits(1):
+        return np.asarray(tsne.fit_transform(features))
+
+
+def _draw_plot(report: CleaningReport, shown: Indices, points: Points, ringed: list[int]) -> bytes:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 5.4), layout="constrained")
+    axes = figure.add_subplot()
+    x, y = points.T
+    kept, total = report.kept[shown], report.kept.sum()
+    part = "" if kept.sum() == total else f"{kept.sum()} of "
+    axes.scatter(x[kept], y[kept], s=7, color=KEPT_COLOUR, label=f"stays ({part}{total})")
+    for reason, colour in COLOURS.items():
+        drops = report.drops_for(reason)
+        if drops:
+            dropped = np.isin(shown, [drop.index for drop in drops])
+            label = f"{reason} ({len(drops)})"
+            axes.scatter(x[dropped], y[dropped], s=13, color=colour, label=label)
+    if ringed:
+        ring = np.isin(shown, ringed)
+        label = f"most novel that stay ({ring.sum()})"
+        axes.scatter(x[ring], y[ring], s=34, facecolors="none", edgecolors="k", label=label)
+    axes.set(xticks=[], yticks=[])
+    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=11)
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=110)
+    return file.getvalue()

@@ -47,7 +47,7 @@ class TestLaws:
 
 
 @pytest.mark.parametrize("workers", [1, 3])
-def test_a_slow_reader_is_not_run_ahead_of(workers):
+def test_blocks_do_not_run_far_ahead_of_a_slow_consumer(workers):
     started = []
     results = map_blocks(started.append, 100, size=1, threads=workers)
     for taken, _ in enumerate(results, start=1):
@@ -60,7 +60,7 @@ def test_several_threads_work_at_once():
     assert len(list(map_blocks(lambda _: together.wait(), 4, size=1, threads=2))) == 4
 
 
-def test_an_error_in_a_block_reaches_the_reader_and_ends_the_work():
+def test_an_error_in_a_block_reaches_the_consumer_and_ends_the_work():
     started = []
 
     def work(block):
@@ -72,7 +72,7 @@ def test_an_error_in_a_block_reaches_the_reader_and_ends_the_work():
     assert len(started) <= 4
 
 
-def test_a_reader_that_stops_early_ends_the_work():
+def test_a_consumer_that_stops_early_ends_the_work():
     started = []
     results = map_blocks(lambda block: started.append(block.start), 1000, size=1, threads=2)
     next(results)
@@ -95,30 +95,30 @@ class TestSums:
             (7, "(((0+1)+(2+3))+((4+5)+6))"),
         ],
     )
-    def test_go_by_neighbours_and_neighbouring_sums(self, count, expected):
+    def test_sums_add_neighbours_and_neighbouring_sums(self, count, expected):
         assert bracketed(count) == expected
 
     @law
     @given(st.integers(1, 40), sizes, threads)
-    def test_have_the_same_bits_by_any_number_of_threads(self, images, size, workers):
+    def test_sums_have_the_same_bits_for_any_number_of_threads(self, images, size, workers):
         values = np.random.default_rng(images).random((images, 3)).astype(np.float32)
 
         def work(block):
             time.sleep(0.001 * (block.start % 3))
             return values[block].sum(axis=0)
 
-        found = sum_blocks(work, images, size=size, threads=workers)
+        result = sum_blocks(work, images, size=size, threads=workers)
         expected = pairwise_reduce(
             [values[block].sum(axis=0) for block in blocks(images, size)], np.add
         )
-        assert found.tobytes() == expected.tobytes()
-        np.testing.assert_allclose(found, values.sum(axis=0), rtol=1e-5)
+        assert result.tobytes() == expected.tobytes()
+        np.testing.assert_allclose(result, values.sum(axis=0), rtol=1e-5)
 
-    def test_of_no_images_are_what_the_function_gives_for_none(self):
+    def test_sums_over_no_images_are_the_function_of_an_empty_block(self):
         values = np.ones((0, 3))
         assert sum_blocks(lambda block: values[block].sum(axis=0), 0).tolist() == [0, 0, 0]
 
-    def test_keep_no_more_than_one_for_each_power_of_two(self):
+    def test_at_most_one_partial_sum_is_kept_per_power_of_two(self):
         living, most = [0], [0]
 
         class Part:
@@ -135,7 +135,7 @@ class TestSums:
         pairwise_reduce((Part() for _ in range(1000)), lambda earlier, later: earlier + later)
         assert most[0] <= 10 + 2
 
-    def test_name_the_block_that_fails(self):
+    def test_sums_name_the_block_that_fails(self):
         with pytest.raises(ZeroDivisionError) as caught:
             sum_blocks(lambda block: 1 // (block.start - 4), 9, size=2)
         assert caught.value.__notes__ == ["block 4:6"]
@@ -148,17 +148,17 @@ def refuse(block):
 
 
 class TestAnErrorOfABlock:
-    def test_names_the_block_in_its_one_line(self):
+    def test_an_error_names_its_block(self):
         with pytest.raises(BadLabels) as caught:
             list(map_blocks(refuse, 9, size=2))
         assert str(caught.value) == "target holds 9; expected 0 to 4 (block 4:6)"
 
-    def test_names_no_block_where_there_is_one_only(self):
+    def test_with_one_block_an_error_names_none(self):
         with pytest.raises(BadLabels) as caught:
             list(map_blocks(refuse, 9))
         assert str(caught.value) == "target holds 9; expected 0 to 4"
 
-    def test_of_ours_names_the_block_after_its_traceback(self):
+    def test_a_bug_names_its_block_after_the_traceback(self):
         with pytest.raises(ZeroDivisionError) as caught:
             list(map_blocks(lambda block: 1 // (block.start - 4), 9, size=2))
         assert caught.value.__notes__ == ["block 4:6"]

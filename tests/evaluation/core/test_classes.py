@@ -36,10 +36,10 @@ def test_no_class_has_the_label_of_unlabelled_pixels():
         (("a", "b", "a"), None, (), "class names a, b, a repeat; expected distinct names"),
         (("a", "b"), 2, (), "ignored class 2; expected 0 to 1"),
         (("a", "b"), -1, (), "ignored class -1; expected 0 to 1"),
-        (("a", "b"), 0, ("#000000",), "1 colours for 2 classes; expected one a class"),
+        (("a", "b"), 0, ("#000000",), "1 colours for 2 classes; expected one per class"),
     ],
 )
-def test_classes_that_make_no_sense_are_refused(names, ignore, colours, words):
+def test_inconsistent_classes_are_refused(names, ignore, colours, words):
     with pytest.raises(BadData, match=words):
         Classes(names, ignore, colours)
 

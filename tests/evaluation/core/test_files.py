@@ -1,4 +1,4 @@
-"""Files: whole or not at all, and read without trust."""
+"""Atomic files, arrays that are not trusted, and links out of a folder."""
 
 import json
 import os
@@ -16,6 +16,7 @@ from evaluation.core.files import (
     array_names,
     atomic_file,
     atomic_folder,
+    check_no_external_links,
     open_array,
     read_json,
     write_json,
@@ -67,7 +68,7 @@ class TestLaws:
 
 
 class TestWhole:
-    def test_a_file_takes_its_name_at_the_end(self, tmp_path):
+    def test_a_file_gets_its_name_at_the_end(self, tmp_path):
         path = tmp_path / "deep" / "a.txt"
         with atomic_file(path) as partial:
             partial.write_text("new")
@@ -88,7 +89,7 @@ class TestWhole:
         assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
         assert path.read_text() == "old"
 
-    def test_the_partial_file_keeps_the_ending_that_numpy_looks_at(self, tmp_path):
+    def test_the_partial_file_keeps_the_suffix_for_numpy(self, tmp_path):
         with atomic_file(tmp_path / "a.npz") as partial:
             np.savez(partial, x=np.arange(3))
         np.testing.assert_array_equal(open_array(tmp_path / "a.npz"), np.arange(3))
@@ -119,7 +120,7 @@ class TestWhole:
         assert [p.name for p in path.iterdir()] == ["old"]
         assert [p.name for p in tmp_path.iterdir()] == ["result"]
 
-    def test_nan_is_no_json_and_leaves_the_old_document(self, tmp_path):
+    def test_nan_is_refused_as_json_and_leaves_the_old_document(self, tmp_path):
         write_json(tmp_path / "a.json", 1)
         with pytest.raises(ValueError, match="not JSON compliant"):
             write_json(tmp_path / "a.json", float("nan"))
@@ -128,32 +129,32 @@ class TestWhole:
 
 class TestRefuses:
     @pytest.mark.parametrize("name", ["a.npy", "a.npz"])
-    def test_a_missing_file(self, tmp_path, name):
+    def test_a_missing_file_is_refused(self, tmp_path, name):
         with pytest.raises(BadData, match=f"{name} is missing; expected a .npy or .npz file"):
             open_array(tmp_path / name)
 
     @pytest.mark.parametrize("name", ["a.npy", "a.npz"])
-    def test_a_pickle(self, tmp_path, name):
+    def test_a_pickle_is_refused(self, tmp_path, name):
         save = np.save if name.endswith("npy") else np.savez
         save(tmp_path / name, np.array([{"x": 1}], dtype=object), allow_pickle=True)
         with pytest.raises(BadData, match="holds Python objects, which are never unpickled"):
             open_array(tmp_path / name)
 
     @pytest.mark.parametrize("name", ["a.npy", "a.npz"])
-    def test_a_file_of_something_else(self, tmp_path, name):
+    def test_another_kind_of_file_is_refused(self, tmp_path, name):
         (tmp_path / name).write_text(json.dumps({"x": 1}))
         with pytest.raises(BadData, match=name):
             open_array(tmp_path / name)
 
-    def test_an_archive_without_a_choice(self, tmp_path):
+    def test_an_archive_of_several_arrays_needs_a_key(self, tmp_path):
         np.savez(tmp_path / "a.npz", x=np.arange(2), y=np.arange(2))
-        with pytest.raises(BadData, match="holds x, y; expected one array a file"):
+        with pytest.raises(BadData, match="holds x, y; expected one array per file"):
             open_array(tmp_path / "a.npz")
         with pytest.raises(BadData, match="holds x, y; expected an array 'z'"):
             open_array(tmp_path / "a.npz", "z")
         assert array_names(tmp_path / "a.npz") == ["x", "y"]
 
-    def test_a_damaged_document(self, tmp_path):
+    def test_a_damaged_document_is_refused(self, tmp_path):
         (tmp_path / "a.json").write_text('{"x": ')
         with pytest.raises(BadData, match=r"a\.json cannot be read as JSON"):
             read_json(tmp_path / "a.json")
@@ -169,7 +170,7 @@ def test_an_array_is_mapped_and_not_loaded_and_cannot_be_written_to(tmp_path):
         opened[0] = 1
 
 
-def test_a_folder_that_is_removed_meanwhile_is_not_taken_for_whole(tmp_path):
+def test_a_folder_that_is_removed_while_it_is_written_is_not_complete(tmp_path):
     def write():
         with atomic_folder(tmp_path / "a") as partial:
             (partial / "first").write_text("1")
@@ -230,3 +231,32 @@ class TestAfterAPowerCut:
             done[:named]
         )
         assert done[-1] == ("synced", tmp_path)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "secret").write_text("elsewhere")
+    (tmp_path / "folder" / "inner").mkdir(parents=True)
+    (tmp_path / "folder" / "own").write_text("here")
+    return tmp_path / "folder"
+
+
+@pytest.mark.parametrize("target", ["../secret", "..", "/etc", "no/such/../../../secret"])
+def test_a_link_that_leads_out_is_refused_by_name(folder, target):
+    (folder / "inner" / "link").symlink_to(target if target[0] == "/" else f"../{target}")
+    with pytest.raises(BadData, match=r"inner/link is a link that leads out of .*put a copy"):
+        check_no_external_links(folder)
+
+
+def test_links_within_the_folder_and_to_it_are_followed(folder):
+    (folder / "inner" / "link").symlink_to("../own")
+    door = folder.parent / "door"
+    door.symlink_to(folder)
+    for way in (folder, door):
+        check_no_external_links(way)
+    (folder / "own").rename(folder.parent / "own")
+    (folder / "inner" / "link").unlink()
+    (folder / "inner" / "link").symlink_to("../../own")
+    for way in (folder, door):
+        with pytest.raises(BadData, match="leads out"):
+            check_no_external_links(way)

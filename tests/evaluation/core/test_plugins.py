@@ -30,12 +30,12 @@ def test_a_named_module_adds_its_entries(table):
     assert table.build("pear(weight=3)") == 3
 
 
-def test_a_name_of_ours_stays_ours(table):
+def test_a_plugin_cannot_replace_our_entry(table):
     plugins.load_plugins(["more_fruit"])
     assert table["apple"] == "builtins:dict"
 
 
-def test_worker_processes_find_them_through_the_environment(table, monkeypatch):
+def test_worker_processes_find_plugins_through_the_environment(table, monkeypatch):
     monkeypatch.setenv(plugins.VARIABLE, "more_fruit")
     assert "pear" in table
 
@@ -55,7 +55,7 @@ def test_an_installed_package_adds_its_entry_points(table, tmp_path):
         ("no_fruit", "plugin 'no_fruit' has no entries; write ENS_ENTRIES = "),
     ],
 )
-def test_a_module_that_is_none_is_refused(table, module, words):
+def test_a_module_without_entries_is_refused(table, module, words):
     with pytest.raises(BadSpec) as refusal:
         plugins.load_plugins([module])
     assert words in str(refusal.value)

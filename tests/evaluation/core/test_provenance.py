@@ -38,14 +38,14 @@ class TestLaws:
 
     @law
     @given(asked=words, inputs=st.dictionaries(st.text(max_size=3), st.text(max_size=3)))
-    def test_a_result_is_current_for_just_what_it_was_made_of(self, tmp_path, asked, inputs):
+    def test_a_result_is_current_only_for_its_config_and_inputs(self, tmp_path, asked, inputs):
         record(tmp_path, asked=asked, inputs=inputs)
         assert is_current(tmp_path, asked=asked, inputs=inputs)
         assert not is_current(tmp_path, asked=asked | {"more": 1}, inputs=inputs)
         assert not is_current(tmp_path, asked=asked, inputs=inputs | {"more": "x"})
 
 
-def test_a_folder_without_its_record_is_not_whole(tmp_path):
+def test_a_folder_without_its_record_is_not_complete(tmp_path):
     assert identity(tmp_path) is None
     assert not is_current(tmp_path, asked=ASKED, inputs=INPUTS)
 
@@ -56,7 +56,7 @@ def test_tuples_go_through_json_and_stay_current(tmp_path):
 
 
 class TestIdentity:
-    def test_time_and_machine_are_no_part_of_it(self, tmp_path, monkeypatch):
+    def test_time_and_machine_are_not_part_of_the_identity(self, tmp_path, monkeypatch):
         record(tmp_path / "a", asked=ASKED, inputs=INPUTS)
         monkeypatch.setattr(time, "strftime", lambda *_: "another day")
         monkeypatch.setattr("sys.argv", ["another", "command"])
@@ -71,13 +71,13 @@ class TestIdentity:
             {"outputs": {"weights": "dd"}},
         ],
     )
-    def test_what_was_asked_used_and_written_is(self, tmp_path, change):
+    def test_config_inputs_and_outputs_are_part_of_the_identity(self, tmp_path, change):
         record(tmp_path / "a", asked=ASKED, inputs=INPUTS)
         record(tmp_path / "b", **({"asked": ASKED, "inputs": INPUTS} | change))
         assert identity(tmp_path / "a") != identity(tmp_path / "b")
 
 
-def test_parts_of_a_folder_are_current_by_themselves(tmp_path):
+def test_each_part_of_a_folder_is_current_by_itself(tmp_path):
     record(tmp_path, asked=ASKED, inputs=INPUTS, part="oof")
     assert is_current(tmp_path, asked=ASKED, inputs=INPUTS, part="oof")
     assert not is_current(tmp_path, asked=ASKED, inputs=INPUTS, part="validation")
@@ -102,7 +102,7 @@ def test_a_file_has_the_digest_of_its_bytes(tmp_path):
     assert digest(tmp_path / "empty").startswith("e3b0c44298fc1c149afbf4c8996fb924")
 
 
-def test_an_input_that_records_named_later_is_not_missed_in_an_older_one(tmp_path):
+def test_an_input_that_early_records_lack_is_not_required(tmp_path):
     today = INPUTS | {"classes": "cc", "folds": "dd"}
     record(tmp_path, asked=ASKED, inputs=INPUTS)
     assert is_current(tmp_path, asked=ASKED, inputs=today)
@@ -110,13 +110,13 @@ def test_an_input_that_records_named_later_is_not_missed_in_an_older_one(tmp_pat
     assert not is_current(tmp_path, asked=ASKED, inputs=today | {"classes": "other"})
 
 
-def test_what_is_noted_is_no_part_of_the_identity(tmp_path):
-    record(tmp_path / "a", asked=ASKED, inputs=INPUTS, noted={"paths": ["here"]})
+def test_info_is_not_part_of_the_identity(tmp_path):
+    record(tmp_path / "a", asked=ASKED, inputs=INPUTS, info={"paths": ["here"]})
     record(tmp_path / "b", asked=ASKED, inputs=INPUTS)
     assert identity(tmp_path / "a") == identity(tmp_path / "b")
 
 
-def test_a_folder_is_intact_while_its_files_are_what_was_written(tmp_path):
+def test_a_folder_is_intact_while_its_outputs_are_unchanged(tmp_path):
     assert not is_intact(tmp_path)
     (tmp_path / "weights").write_bytes(b"one")
     record(tmp_path, asked=ASKED, inputs=INPUTS, outputs={"weights": digest(tmp_path / "weights")})
@@ -128,14 +128,14 @@ def test_a_folder_is_intact_while_its_files_are_what_was_written(tmp_path):
 
 
 class TestAKnownDigest:
-    def test_is_computed_once_for_a_file_that_has_settled(self, tmp_path, monkeypatch):
+    def test_a_digest_is_computed_once_for_a_settled_file(self, tmp_path, monkeypatch):
         (tmp_path / "f").write_bytes(b"one")
         monkeypatch.setattr(time, "time_ns", lambda: (tmp_path / "f").stat().st_mtime_ns + 10**10)
         first = cached_digest(tmp_path / "f")
         monkeypatch.setattr("evaluation.core.provenance.digest", None)
         assert cached_digest(tmp_path / "f") == first == digest(tmp_path / "f")
 
-    def test_is_not_believed_for_one_that_has_just_changed(self, tmp_path):
+    def test_a_digest_is_not_cached_for_a_file_that_has_just_changed(self, tmp_path):
         (tmp_path / "f").write_bytes(b"one")
         first, stat = cached_digest(tmp_path / "f"), (tmp_path / "f").stat()
         (tmp_path / "f").write_bytes(b"two")

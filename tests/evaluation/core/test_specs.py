@@ -86,7 +86,7 @@ def table(monkeypatch):
 class TestLaws:
     @law
     @given(specs(values))
-    def test_what_is_written_reads_back_as_the_same_spec(self, spec):
+    def test_a_written_spec_parses_back(self, spec):
         assert parse_spec(str(spec)) == spec
 
     @law
@@ -96,15 +96,15 @@ class TestLaws:
 
     @law
     @given(st.text(max_size=20) | st.text("ab(,)=*+'[]{}|0.- ", max_size=20))
-    def test_any_text_is_read_or_refused_in_one_line(self, text):
+    def test_any_text_is_parsed_or_refused_in_one_line(self, text):
         for read in (parse_spec, parse_sum, split_chain):
             try:
                 read(text)
             except BadSpec as error:
-                said = str(error)
+                message = str(error)
             else:
-                said = "nothing"
-            assert len(said.splitlines()) == 1
+                message = "nothing"
+            assert len(message.splitlines()) == 1
 
     @law
     @given(st.lists(specs(values).map(str), min_size=1, max_size=3))
@@ -113,7 +113,7 @@ class TestLaws:
 
     @law
     @given(st.lists(st.tuples(st.floats(0.01, 100), specs(values)), min_size=1, max_size=4))
-    def test_a_written_sum_reads_back(self, terms):
+    def test_a_written_sum_parses_back(self, terms):
         text = " + ".join(f"{weight!r}*{spec}" for weight, spec in terms)
         assert parse_sum(text) == terms
 
@@ -132,7 +132,7 @@ class TestByHand:
             ("specialists(unet(width=8))", Spec("specialists", (Spec("unet", (), {"width": 8}),))),
         ],
     )
-    def test_a_spec(self, text, spec):
+    def test_a_spec_by_hand(self, text, spec):
         assert parse_spec(text) == spec
 
     @pytest.mark.parametrize(
@@ -147,14 +147,14 @@ class TestByHand:
             ("f(x=__import__('os').getcwd())", "cannot read .* in spec"),
         ],
     )
-    def test_what_is_no_spec(self, text, words):
+    def test_text_that_is_not_a_spec_is_refused(self, text, words):
         if words is None:
             assert parse_spec(text) == Spec("mean")
             return
         with pytest.raises(BadSpec, match=words):
             parse_spec(text)
 
-    def test_a_sum_without_weights_weighs_one_each(self):
+    def test_terms_without_a_weight_have_weight_1(self):
         assert parse_sum("dice + 0.5*focal(gamma=2)") == [
             (1.0, Spec("dice")),
             (0.5, Spec("focal", (), {"gamma": 2})),
@@ -194,7 +194,7 @@ class TestByHand:
             ),
         ],
     )
-    def test_a_name_stands_before_the_first_equals_sign(self, text, parts):
+    def test_a_name_comes_before_the_first_equals_sign(self, text, parts):
         assert split_name(text) == parts
 
 
@@ -202,7 +202,7 @@ class TestTable:
     def test_listing_names_imports_nothing(self):
         assert list(Table("herb", {"ghost": "no.such.module:ghost"})) == ["ghost"]
 
-    def test_context_goes_in_by_name_and_options_by_spec(self, table):
+    def test_context_is_passed_by_name_and_options_by_spec(self, table):
         made = table.build("plant(size=4)", classes=5, unasked=1)
         assert made.got == {"classes": 5, "size": 4, "colour": "red", "floor": 0.5}
 
@@ -230,7 +230,7 @@ class TestTable:
         with pytest.raises(BadSpec, match=words):
             table.check(spec, "classes")
 
-    def test_what_a_factory_refuses_is_said_with_the_spec(self, table):
+    def test_a_refusal_of_the_factory_names_the_spec(self, table):
         with pytest.raises(BadSpec, match=r"herb picky\(size=13\): 13 brings bad luck"):
             table.build("picky(size=13)")
 
@@ -239,3 +239,11 @@ class TestTable:
 
     def test_a_spec_can_be_written_to_json_as_its_text(self):
         assert json.loads(json.dumps(str(parse_spec("a( x = 1 )")))) == "a(x=1)"
+
+    def test_an_alias_is_accepted_everywhere_and_listed_nowhere(self):
+        table = Table("counter", {"count": "collections:Counter"}, aliases={"tally": "count"})
+        assert (list(table), len(table), "tally" in table) == (["count"], 1, True)
+        assert table.factory("tally") is table.factory("count")
+        assert table.check("tally") == Spec("count")
+        with pytest.raises(BadSpec, match=r"unknown counter 'sum'; known: count$"):
+            table.build("sum")

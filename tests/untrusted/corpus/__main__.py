@@ -1,4 +1,4 @@
-"""Run every case through the command in this one process, and write down what came of it."""
+"""Run every case through the command in one process, and write the results to a file."""
 
 import contextlib
 import io
@@ -19,13 +19,7 @@ from tests.untrusted.corpus import (
     bad_packages,
     bad_runs,
 )
-from tests.untrusted.corpus.cases import (
-    COLS,
-    ROWS,
-    Case,
-    labels,
-    maps,
-)
+from tests.untrusted.corpus.cases import COLS, ROWS, Case, labels, maps
 
 BAD = (bad_arrays, bad_documents, bad_maps, bad_packages, bad_images, bad_runs)
 CASES: list[Case] = [case for kind in BAD for case in kind.CASES]
@@ -33,40 +27,40 @@ CASES: list[Case] = [case for kind in BAD for case in kind.CASES]
 
 def main(folder: Path) -> None:
     """Run the cases in a folder, and write `results.json` to it."""
-    from ensemble.cli import run
+    from ensemble.cli import run_command
 
     os.chdir(folder)
     warnings.simplefilter("default")
-    beside = good_files(folder / "good", run)
+    good = good_files(folder / "good", run_command)
     (folder / "out").mkdir()
     results = {}
     for number, case in enumerate(CASES):
         here = folder / "cases" / str(number)
         here.mkdir(parents=True)
-        bad, began = here / case.bad.name, time.monotonic()
+        bad, started = here / case.bad.name, time.monotonic()
         case.bad.make(bad)
         out = folder / "out" / str(number)
-        words = [word.format(bad=bad, out=out, **beside) for word in case.words.split()]
-        looked_at = (here, folder / "good", folder / "out")
-        before, said = tree(*looked_at), io.StringIO()
-        with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
+        words = [word.format(bad=bad, out=out, **good) for word in case.words.split()]
+        watched = (here, folder / "good", folder / "out")
+        before, stderr = tree(*watched), io.StringIO()
+        with contextlib.redirect_stderr(stderr), contextlib.redirect_stdout(io.StringIO()):
             try:
-                code = run(words)
+                code = run_command(words)
             except BaseException:  # what a user would see as a traceback
                 traceback.print_exc()
                 code = 1
         results[case.name] = {
             "code": code,
-            "said": said.getvalue(),
+            "stderr": stderr.getvalue(),
             "expected": case.expected,
-            "written": sorted(tree(*looked_at) - before),
-            "seconds": time.monotonic() - began,
+            "written": sorted(tree(*watched) - before),
+            "seconds": time.monotonic() - started,
             "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         }
     (folder / "results.json").write_text(json.dumps(results))
 
 
-def good_files(folder, run) -> dict[str, str]:
+def good_files(folder, run_command) -> dict[str, str]:
     """Write what goes with the bad files, and return where by name."""
     import numpy as np
 
@@ -88,7 +82,7 @@ def good_files(folder, run) -> dict[str, str]:
         ["score", *here],
         ["freeze", "--candidate", "one_suppress_background", "--out", package, *here],
     ):
-        assert run(words) == 0, words
+        assert run_command(words) == 0, words
     (folder / "space.yaml").write_text("recipe: {epochs: 1}\nspace: {architecture.width: [2, 3]}\n")
     names = {
         "space": "space.yaml",

@@ -1,5 +1,5 @@
 # ruff: noqa: E501  # one case a line
-"""`.npy` and `.npz` files that are none, or claim what they do not hold."""
+"""Malformed `.npy` and `.npz` files, and those whose header claims what they do not hold."""
 
 import functools
 import io
@@ -103,13 +103,13 @@ NPY = [
 NPZ = [
     *cut("stack.npz", packed({"images.npy": saved(labels())}), ARCHIVE),
     Bad("magic.npz", written(saved(labels())), ARCHIVE),
-    Bad("bomb.npz", lambda path: path.write_bytes(bomb()), "times its weight at most"),
+    Bad("bomb.npz", lambda path: path.write_bytes(bomb()), "times its size"),
     Bad("nested.npz", written(packed({"inner.npz": packed({"images.npy": saved(labels())})})), "holds 'inner.npz'; expected arrays"),
-    Bad("leaves.npz", written(packed({"../images.npy": saved(labels())})), "a path that leaves it"),
-    Bad("root.npz", written(packed({"/etc/images.npy": saved(labels())})), "a path that leaves it"),
+    Bad("leaves.npz", written(packed({"../images.npy": saved(labels())})), "a path that leads out of it"),
+    Bad("root.npz", written(packed({"/etc/images.npy": saved(labels())})), "a path that leads out of it"),
     Bad("twice.npz", twice, "holds 'images.npy' twice"),
-    Bad("encrypted.npz", encrypted, "is encrypted or packed"),
-    Bad("lzma.npz", written(packed({"images.npy": saved(labels())}, zipfile.ZIP_LZMA)), "is encrypted or packed"),
+    Bad("encrypted.npz", encrypted, "is encrypted, or compressed in a way"),
+    Bad("lzma.npz", written(packed({"images.npy": saved(labels())}, zipfile.ZIP_LZMA)), "is encrypted, or compressed in a way"),
     Bad("directory.npz", long_directory, ARCHIVE),
     Bad("bad-utf8.npz", bad_name, ARCHIVE),
     Bad("empty.npz", written(packed({})), "holds nothing"),
@@ -154,6 +154,6 @@ CASES: list[Case] = [
     *through([*SOME, *MAPS], POSTPROCESS),
     *through([*NPY, *NPZ, *LABELS], SCORE),
     *through([*SOME, *LABELS], AUDIT),
-    *through([replace(bad, said=bad.name) for bad in LABELS], FIT, FIT_CHAIN),
+    *through([replace(bad, message=bad.name) for bad in LABELS], FIT, FIT_CHAIN),
     *through(SOME, BRIER, FIT, "postprocess --images {bad} --maps {maps} --chain crf --out {out}.npy"),
 ]  # fmt: skip

@@ -1,5 +1,5 @@
 # ruff: noqa: E501  # one case a line
-"""Experiment and space files of a stranger."""
+"""Malformed experiment and search-space files."""
 
 from itertools import pairwise
 
@@ -51,13 +51,15 @@ def text(content: str | bytes):
     return written(content.encode() if isinstance(content, str) else content)
 
 
-EXPERIMENTS = [Bad(f"{name}.yaml", text(said), words) for name, (said, words) in YAML.items()]
+EXPERIMENTS = [
+    Bad(f"{name}.yaml", text(content), message) for name, (content, message) in YAML.items()
+]
 SPACES = [
     *(bad for bad in EXPERIMENTS[:8]),
     Bad("keys.yaml", text("recipes: {}"), "unknown key 'recipes'"),
     Bad("no-space.yaml", text("recipe: {}"), "names no option"),
     Bad("path.yaml", text("space: {architecture.__class__: [1, 2]}"), "__class__"),
-    Bad("infinite.yaml", text("space: {optimizer.lr: [.inf, .nan]}"), "is no number"),
+    Bad("infinite.yaml", text("space: {optimizer.lr: [.inf, .nan]}"), "is not a finite number"),
 ]
 
 CASES: list[Case] = [

@@ -1,5 +1,5 @@
 # ruff: noqa: E501  # one case a line
-"""Data sets that are none: files of images, folders of PNG, an AI4Mars tree."""
+"""Malformed data sets: files of images, folders of PNG, an AI4Mars tree."""
 
 import io
 import os

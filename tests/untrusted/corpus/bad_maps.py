@@ -1,5 +1,5 @@
 # ruff: noqa: E501  # one case a line
-"""Maps of others that `ens import` is to refuse."""
+"""External maps that `ens import` refuses."""
 
 import numpy as np
 
@@ -59,5 +59,5 @@ IMPORT = "import {bad} --name m --split validation --run {run}"
 TRAINED = "import {maps} --name m --split validation --run {run} --trained-on {bad}"
 CASES: list[Case] = [
     *through([*NPY, *NPZ[::3], *STACKS, *ZARR, *FOLDERS], IMPORT),
-    *through([Bad("ids.txt", written(b"\xff\xfe\x00"), "expected one id a line")], TRAINED),
+    *through([Bad("ids.txt", written(b"\xff\xfe\x00"), "expected one id per line")], TRAINED),
 ]  # fmt: skip

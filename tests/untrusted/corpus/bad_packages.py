@@ -1,5 +1,5 @@
 # ruff: noqa: E501  # one case a line
-"""Packages that `ens apply` is to refuse."""
+"""Packages that `ens apply` refuses."""
 
 import json
 import shutil
@@ -19,17 +19,17 @@ WEIGHTS = "weights/one/fold-0/weights.safetensors"
 
 def weights(**tensors):
     """Return what puts a package's weights in the place of others, checksums and all."""
-    from ensemble.pipeline.package.manifest import CONTENTS
+    from ensemble.pipeline.package.manifest import MANIFEST
     from evaluation.core.provenance import digest
 
     def make(path: Path):
         shutil.copytree(path.parents[2] / "good" / "package", path)
         file = path / WEIGHTS
         file.write_bytes(tensors["change"](file))
-        contents = json.loads((path / CONTENTS).read_text())
+        contents = json.loads((path / MANIFEST).read_text())
         contents["files"][WEIGHTS] = digest(file)
         contents["members"]["one"]["architecture"] = tensors.get("spec", "unet(width=2,depth=1)")
-        (path / CONTENTS).write_text(json.dumps(contents))
+        (path / MANIFEST).write_text(json.dumps(contents))
 
     return make
 
@@ -70,7 +70,7 @@ PACKAGES = [
     Bad("bit", changed("package", WEIGHTS, lambda old: old[:-1] + b"\x7f"), "is not what was frozen"),
     Bad("link", linked("package", "weights"), "is a link that leads out"),
     Bad("chain", document("package", "package.json", chain="nothing_such"), "unknown"),
-    Bad("nan", weights(change=nan_inside), "holds NaN or infinite weights"),
+    Bad("nan", weights(change=nan_inside), "contains NaN or infinite weights"),
     Bad("half", weights(change=as_half), "expected torch.float32"),
     Bad("wide", weights(change=whole, spec="unet(width=90000000,depth=1)"), "of another network"),
     Bad("widest", weights(change=whole, spec="unet(width=9000000000000000000,depth=7)"), "cannot be used"),

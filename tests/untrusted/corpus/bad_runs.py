@@ -1,5 +1,5 @@
 # ruff: noqa: E501  # one case a line
-"""Runs in which a stranger changed something, its digest in the records too."""
+"""Runs in which a file was changed, with its digest in the records."""
 
 import io
 
@@ -36,7 +36,7 @@ RUNS = [
     Bad("link", linked("run", "probabilities"), "is a link that leads out"),
     Bad("experiment", changed("run", "experiment.yaml", lambda _: b"seed: &a [*a]"), "an alias"),
     Bad("index", changed("run", "data/validation/index.csv", lambda old: old + b"\xff"), "cannot be read"),
-    Bad("index-twice", changed("run", "data/validation/index.csv", lambda old: b"\n".join([*old.split()[:-1], old.split()[1]])), "stands twice"),
+    Bad("index-twice", changed("run", "data/validation/index.csv", lambda old: b"\n".join([*old.split()[:-1], old.split()[1]])), "is duplicated"),
     Bad("target", changed("run", "data/validation/target.npy", lambda _: head(f"({1 << 60},)")), "it holds 64"),
     Bad("images", changed("run", "data/validation/images.npy", lambda _: saved(maps())), "expected uint8"),
 ]  # fmt: skip
@@ -84,8 +84,8 @@ LABELLED = [
 STORES = RUNS[1:8]
 EVERYWHERE = [RUNS[0], RUNS[9]]
 HANDING_OVER = [
-    f"{verb} --run {{bad}} --candidate {CANDIDATE} {more}"
-    for verb, more in (
+    f"{command} --run {{bad}} --candidate {CANDIDATE} {more}"
+    for command, more in (
         ("submit", "--split validation --out {out}.csv"),
         ("freeze", "--out {out}"),
         ("overlay", "--split validation --out {out}.png"),

@@ -1,5 +1,5 @@
 # ruff: noqa: E501  # one case a line
-"""Zarr arrays that `ens import` is to refuse."""
+"""Zarr arrays that `ens import` refuses."""
 
 import gzip
 import json
@@ -77,7 +77,7 @@ def repeated(head: bytes) -> bytes:
 
 
 def sparse(path):
-    """Make a Zarr array with a chunk that weighs nothing on the disk and is eight gigabytes."""
+    """Make a Zarr array with a chunk that takes nothing on the disk and is eight gigabytes."""
     zarr()(path)
     os.truncate(path / "c/0/0/0/0", 1 << 33)
 
@@ -164,9 +164,9 @@ ZARR = [
     Bad("v3-shard-bomb", zarr(ZSTD_UNSAID + struct.pack("<QQ", 0, len(ZSTD_UNSAID)), codecs=[SHARDED]), UNPACKS),
     Bad("v3-index-bomb", zarr(ZSTD_UNSAID, codecs=[{**SHARDED, "configuration": {**SHARDED["configuration"], "index_codecs": ZSTD}}]), ""),
     Bad("v3-gzip-gzip", zarr(gzip.compress(GZIP), codecs=packed_by("gzip", level=1) + packed_by("gzip", level=1)[1:]), UNPACKS),
-    Bad("v3-sparse", sparse, "weighs 8589934592 bytes"),
-    Bad("v3-sparse-json", heavy("zarr.json"), "weighs 8589934592 bytes"),
-    Bad("v2-sparse-json", heavy(".zarray"), "weighs 8589934592 bytes"),
+    Bad("v3-sparse", sparse, "is 8589934592 bytes"),
+    Bad("v3-sparse-json", heavy("zarr.json"), "is 8589934592 bytes"),
+    Bad("v2-sparse-json", heavy(".zarray"), "is 8589934592 bytes"),
     Bad("v2-zlib-bomb", zarr2(ZLIB, compressor={"id": "zlib", "level": 1}), UNPACKS),
     Bad("v2-gzip-filter", zarr2(GZIP, filters=[{"id": "gzip", "level": 1}]), UNPACKS),
     Bad("v2-lz4-claim", zarr2(b"\xff\xff\xff\x7f" + bytes(60), compressor={"id": "lz4"}), UNPACKS),

@@ -1,4 +1,4 @@
-"""What a case is, and how its files are damaged."""
+"""Cases of bad files, and helpers that make them."""
 
 import io
 from collections.abc import Callable, Iterator
@@ -18,41 +18,41 @@ class Bad:
     """A bad file or folder.
 
     Args:
-        name: of it, with the ending by which it is read.
+        name: of it, with its suffix.
         make: writes it.
-        said: part of what is said of it.
+        message: part of the error message.
     """
 
     name: str
     make: Make
-    said: str
+    message: str
 
 
 @dataclass(frozen=True)
 class Case:
-    """A bad file in a command.
+    """A command that is given a bad file.
 
     Args:
         bad: the file.
         words: of the command; {bad} is the file, {out} what it would write, other braces the good
-            files beside it.
-        said: part of what is said instead of the file's own words.
+            files.
+        message: part of the error message, where it is not that of the file.
     """
 
     bad: Bad
     words: str
-    said: str = ""
+    message: str = ""
 
     @property
     def name(self) -> str:
-        """The verb, and the file."""
-        verb, *_, option = self.words.partition("{bad}")[0].split() * 2
-        return f"{verb}_{option}-{self.bad.name}"
+        """The command, and the file."""
+        command, *_, option = self.words.partition("{bad}")[0].split() * 2
+        return f"{command}_{option}-{self.bad.name}"
 
     @property
     def expected(self) -> str:
         """Part of the line on stderr."""
-        return self.said or self.bad.said
+        return self.message or self.bad.message
 
 
 def through(bad: list[Bad], *commands: str) -> list[Case]:
@@ -75,19 +75,19 @@ def written(content: bytes) -> Make:
     return lambda path: path.write_bytes(content)
 
 
-def cut(name: str, content: bytes, said: str) -> Iterator[Bad]:
+def cut(name: str, content: bytes, message: str) -> Iterator[Bad]:
     """Yield a file truncated at every tenth of its length."""
     stem, _, ending = name.rpartition(".")
     for tenth in range(10):
         part = content[: len(content) * tenth // 10]
-        yield Bad(f"{stem}-cut-at-{tenth}.{ending}", written(part), said)
+        yield Bad(f"{stem}-cut-at-{tenth}.{ending}", written(part), message)
 
 
 def maps(dtype: Any = np.float32, **shape: int) -> Any:
     """Return good probabilities; other lengths of axes by name."""
     sizes = {"image": IMAGES, "klass": CLASSES, "row": ROWS, "col": COLS} | shape
-    found = np.random.default_rng(0).random(tuple(sizes.values())) + 0.1
-    return (found / found.sum(axis=1, keepdims=True)).astype(dtype)
+    values = np.random.default_rng(0).random(tuple(sizes.values())) + 0.1
+    return (values / values.sum(axis=1, keepdims=True)).astype(dtype)
 
 
 def labels() -> Any:

@@ -11,8 +11,8 @@ def changed(of: str, file: str, change):
 
     def make(path: Path):
         shutil.copytree(path.parents[2] / "good" / of, path)
-        found = path / file
-        found.write_bytes(change(found.read_bytes()))
+        target = path / file
+        target.write_bytes(change(target.read_bytes()))
 
     return make
 
@@ -34,7 +34,7 @@ def linked(of: str, folder: str):
 
 
 def sparse(of: str, file: str):
-    """Return what copies a good folder and makes a file eight gigabytes that take no room."""
+    """Return what copies a good folder and makes a file eight gigabytes that take no disk space."""
 
     def make(path: Path):
         shutil.copytree(path.parents[2] / "good" / of, path)

@@ -1,0 +1,41 @@
+"""Synthetic probability maps of 5 x 64 x 128, in memory and as stores."""
+
+from pathlib import Path
+
+import numpy as np
+
+from evaluation.core.classes import numbered
+from evaluation.core.types import Map, Maps
+from members.store import ProbabilityStore
+from members.store_metadata import StoreDtype
+
+CLASSES, ROWS, COLS = 5, 64, 128
+COARSE_PX = 8
+
+
+def draw_maps(rng: np.random.Generator, images: int) -> Map:
+    """Draw maps of one member that are smooth, as those of networks."""
+    coarse = rng.normal(0, 3, (images, CLASSES, ROWS // COARSE_PX, COLS // COARSE_PX))
+    scores = coarse.astype(np.float32).repeat(COARSE_PX, axis=2).repeat(COARSE_PX, axis=3)
+    scores += rng.normal(0, 0.2, scores.shape).astype(np.float32)
+    np.exp(scores, out=scores)
+    maps: Map = scores / scores.sum(axis=1, keepdims=True)
+    return maps
+
+
+def draw_members(members: int, images: int) -> Maps:
+    """Draw maps of several members."""
+    rng = np.random.default_rng(0)
+    return np.stack([draw_maps(rng, images) for _ in range(members)])
+
+
+def create_store(folder: Path, images: int, dtype: StoreDtype) -> ProbabilityStore:
+    """Create an empty store; a map takes 82 KB as float16, 41 KB as uint8."""
+    return ProbabilityStore.create(
+        folder,
+        ids=[str(number) for number in range(images)],
+        classes=numbered(CLASSES, ignore=0),
+        shape=(ROWS, COLS),
+        seen=None,
+        dtype=dtype,
+    )

@@ -1,0 +1,398 @@
+"""The Python API: fuse, post-process, score and compare arrays, and read runs.
+
+Shapes are the same everywhere: probability maps (image, class, row, col), label maps (image, row,
+col), images (image, row, col) or with 1 or 3 channels second or last. Each may be an array, a
+memory map, a list with one array per image, a `.npy` or `.npz` file, or a folder with one file per
+image.
+Nothing heavy is imported before it is needed.
+"""
+
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from evaluation.core.errors import BadData, BadLabels, BadRun, BadSpec
+
+if TYPE_CHECKING:
+    from ensemble.api.inputs import ArrayLike, MapsLike, MembersLike, OpenedArrays
+    from ensemble.api.opened_run import OpenedRun
+    from ensemble.api.results import AuditResult, Comparison, ScoreResult
+    from evaluation.core.classes import Classes
+    from evaluation.core.types import Array, Counts, Groups, Labels, Map
+
+SCORE_COLUMN = "score"
+
+
+def fuse(
+    maps: "MembersLike",
+    strategy: str = "mean",
+    *,
+    fit_maps: "MembersLike" = (),
+    fit_target: "ArrayLike | None" = None,
+    images: "ArrayLike | None" = None,
+    fit_images: "ArrayLike | None" = None,
+    ignore: int | None = None,
+    seed: int = 0,
+    out: str | PathLike[str] | None = None,
+    fit_truth: "ArrayLike | None" = None,
+) -> "Map":
+    """Fuse the probability maps of several members into one map per image.
+
+    Args:
+        maps: one entry per member: floating point, or uint8 scaled by 255. Files and memory maps
+            are read block by block.
+        strategy: spec, such as `mean` or `stacking(l2=0.1)`.
+        fit_maps: for a strategy that learns: maps of images that no member was trained on, one
+            entry per member in the same order.
+        fit_target: class index per pixel of the images of `fit_maps`; 255 where unlabelled.
+        images: uint8 images of `maps`, for a strategy that needs them.
+        fit_images: images of `fit_maps`.
+        ignore: the class that is not scored; None if every class is.
+        seed: random seed of strategies that sample.
+        out: a `.npy` file to write instead of filling memory.
+        fit_truth: old name of `fit_target`.
+
+    Returns:
+        Fused maps, float32, (image, class, row, col).
+
+    Raises:
+        BadSpec: an unknown strategy or option, or a strategy that lacks something to learn from.
+        BadMaps: maps that are no probabilities, or differ in images, classes or pixels.
+        BadLabels: a target that does not fit the held-out maps.
+        BadData: images that do not fit, or files that cannot be read.
+
+    Examples:
+        >>> import numpy as np
+        >>> import ensemble as ens
+        >>> a = np.full((1, 2, 1, 1), 0.5, np.float32)
+        >>> b = np.array([0.9, 0.1], np.float32).reshape(1, 2, 1, 1)
+        >>> ens.fuse([a, b], "mean").ravel()
+        array([0.7, 0.3], dtype=float32)
+    """
+    from ensemble.api.fusion import fit_fusion
+
+    fusion = fit_fusion(
+        maps,
+        strategy,
+        fit_maps=fit_maps,
+        fit_target=_renamed(fit_target, fit_truth),
+        images=images,
+        fit_images=fit_images,
+        ignore=ignore,
+        seed=seed,
+    )
+    return fusion.fuse(None if out is None else Path(out))
+
+
+fuse_maps = fuse
+"""Old name of `fuse`."""
+
+
+def postprocess(
+    maps: "MapsLike",
+    chain: str = "",
+    *,
+    images: "ArrayLike | None" = None,
+    fit_maps: "MapsLike | None" = None,
+    fit_target: "ArrayLike | None" = None,
+    fit_images: "ArrayLike | None" = None,
+    ignore: int | None = None,
+    out: str | PathLike[str] | None = None,
+    fit_truth: "ArrayLike | None" = None,
+) -> "Labels":
+    """Turn probability maps into label maps through a chain of steps.
+
+    Args:
+        maps: of one member or fusion.
+        chain: steps joined by `|`, such as `suppress_background|crf(iterations=5)`; empty for the
+            plain argmax.
+        images: uint8 images of `maps`, for steps that need them.
+        fit_maps: for steps that learn: maps of images that no member was trained on.
+        fit_target: class index per pixel of the images of `fit_maps`; 255 where unlabelled.
+        fit_images: images of `fit_maps`.
+        ignore: the class that is not scored; None if every class is.
+        out: a `.npy` file to write instead of filling memory.
+        fit_truth: old name of `fit_target`.
+
+    Returns:
+        Label maps, uint8, (image, row, col).
+
+    Raises:
+        BadSpec: an unknown step or option, or a step that lacks something to learn from.
+        BadMaps: maps that are no probabilities.
+        BadLabels: a target that does not fit the held-out maps.
+        BadData: images that are missing or do not fit, or files that cannot be read.
+
+    Examples:
+        >>> import numpy as np
+        >>> import ensemble as ens
+        >>> maps = np.array([0.5, 0.1, 0.4], np.float32).reshape(1, 3, 1, 1)
+        >>> ens.postprocess(maps).item()
+        0
+        >>> ens.postprocess(maps, "suppress_background", ignore=0).item()
+        2
+    """
+    from ensemble.api.postprocessing import fit_array_chain
+
+    fitted = fit_array_chain(
+        maps,
+        chain,
+        images=images,
+        fit_maps=fit_maps,
+        fit_target=_renamed(fit_target, fit_truth),
+        fit_images=fit_images,
+        ignore=ignore,
+    )
+    return fitted.label(None if out is None else Path(out))
+
+
+def score(
+    target: "ArrayLike",
+    pred: "ArrayLike",
+    *,
+    classes: "int | Sequence[str] | Classes",
+    ignore: int | None = None,
+    protocol: str = "masked",
+    groups: "Sequence[object] | Groups | None" = None,
+) -> "ScoreResult":
+    """Score predicted label maps; pixels of the ignored class and unlabelled pixels are left out.
+
+    Images may have several sizes if they come as a list or a folder.
+
+    Args:
+        target: class index per pixel; 255 where unlabelled.
+        pred: label maps, or probability maps, whose argmax is scored.
+        classes: the number of classes, or their names.
+        ignore: the class that is not scored; None if every class is.
+        protocol: definition of the score; `result.under(NAME)` gives it under another.
+        groups: the group of each image (patient, drive, ...), for the interval; by default each
+            image is a group.
+
+    Returns:
+        `miou`, `iou` per class, `interval`, and tables.
+
+    Raises:
+        BadLabels: labels outside the classes, shapes that differ, or no integers.
+        BadSpec: an unknown protocol, or an ignored class outside the classes.
+        BadData: groups that do not fit, or files that cannot be read.
+
+    Examples:
+        >>> import numpy as np
+        >>> import ensemble as ens
+        >>> target, pred = np.array([[[0, 1, 1, 2]]]), np.array([[[1, 1, 2, 2]]])
+        >>> result = ens.score(target, pred, classes=3, ignore=0)
+        >>> result.miou, result.iou
+        (0.5, (nan, 0.5, 0.5))
+    """
+    from ensemble.api.inputs import open_labels
+    from ensemble.api.results import ScoreResult
+    from evaluation.protocols import PROTOCOLS
+
+    PROTOCOLS.build(protocol)
+    known = _named_classes(classes, ignore)
+    opened = open_labels(target, "target")
+    counts = _count(opened, _open_pred(pred, "pred"), len(known))
+    return ScoreResult(counts, _group_array(groups, len(counts)), known, protocol)
+
+
+def compare(
+    target: "ArrayLike",
+    preds: "Mapping[str, ArrayLike]",
+    *,
+    classes: "int | Sequence[str] | Classes | None" = None,
+    ignore: int | None = None,
+    groups: "Sequence[object] | Groups | None" = None,
+    protocol: str = "masked",
+    seed: int = 0,
+) -> "Comparison":
+    """Rank several predictions of the same images, with paired tests of the gaps to the first.
+
+    Args:
+        target: class index per pixel; 255 where unlabelled.
+        preds: label maps by name, or probability maps, whose argmax is scored.
+        classes: the number of classes, or their names; by default one more than the highest label.
+        ignore: the class that is not scored; None if every class is.
+        groups: the group of each image, for intervals and tests; by default each image is a group.
+        protocol: definition of the score that ranks.
+        seed: random seed of the tests.
+
+    Returns:
+        The ranking; `to_frame()` gives a pandas table with the score in column `score`.
+
+    Raises:
+        BadLabels: labels outside the classes, shapes that differ, or no integers.
+        BadSpec: an unknown protocol, or an ignored class outside the classes.
+        BadData: nothing to compare, groups that do not fit, or files that cannot be read.
+
+    Examples:
+        >>> import numpy as np
+        >>> import ensemble as ens
+        >>> target = np.array([[[0, 1]], [[1, 1]], [[0, 0]]])
+        >>> board = ens.compare(target, {"right": target, "wrong": 1 - target})
+        >>> board.names, board.to_frame().loc["right", "score"].item()
+        (('right', 'wrong'), 1.0)
+    """
+    import numpy as np
+
+    from ensemble.api.inputs import open_labels
+    from ensemble.api.results import Comparison
+    from evaluation.leaderboard import Candidate
+    from evaluation.leaderboard import compare as rank
+    from evaluation.protocols import PROTOCOLS
+    from evaluation.scores import ScoredImages
+
+    PROTOCOLS.build(protocol)
+    if not preds:
+        raise BadData("`preds` is empty; expected one or more predictions by name")
+    opened = open_labels(target, "target")
+    labels = {name: _open_pred(pred, name) for name, pred in preds.items()}
+    if classes is None:
+        classes = _num_classes([opened, *labels.values()])
+    known = _named_classes(classes, ignore)
+    candidates = []
+    for name, pred in labels.items():
+        counts = _count(opened, pred, len(known))
+        ids = tuple(map(str, opened.ids or range(len(counts))))
+        scored = ScoredImages(counts, ids, _group_array(groups, len(counts)))
+        candidates.append(Candidate(name, scored))
+    rng = np.random.default_rng(seed)
+    return Comparison(rank(candidates, known, rng=rng, split=SCORE_COLUMN, protocol=protocol))
+
+
+def audit(
+    target: "ArrayLike",
+    before: "ArrayLike",
+    after: "ArrayLike",
+    *,
+    classes: "int | Sequence[str] | Classes",
+    ignore: int | None = None,
+) -> "AuditResult":
+    """Split the gain between two predictions, under every protocol, into pixels and denominator.
+
+    "Pixels" is what the IoUs of the same classes gained. "Denominator" is what averaging over fewer
+    or other classes gained, which makes no pixel better.
+
+    Args:
+        target: class index per pixel; 255 where unlabelled.
+        before: label maps that the gain starts from, or probability maps.
+        after: label maps that the gain leads to.
+        classes: the number of classes, or their names.
+        ignore: the class that is not scored; None if every class is.
+
+    Raises:
+        BadLabels: labels outside the classes, shapes that differ, or no integers.
+        BadSpec: an ignored class outside the classes.
+        BadData: files that cannot be read.
+
+    Examples:
+        >>> import numpy as np
+        >>> import ensemble as ens
+        >>> target = np.array([[[0, 1, 1, 2]]])
+        >>> result = ens.audit(target, np.array([[[1, 1, 2, 2]]]), target, classes=3, ignore=0)
+        >>> result.gains["masked"].pixels, result.gains["masked"].denominator
+        (0.5, 0.0)
+    """
+    from ensemble.api.inputs import open_labels
+    from ensemble.api.results import AuditResult
+
+    known = _named_classes(classes, ignore)
+    opened = open_labels(target, "target")
+    preds = [_open_pred(before, "before"), _open_pred(after, "after")]
+    counts = [_count(opened, pred, len(known)) for pred in preds]
+    return AuditResult.from_counts((preds[0].name, preds[1].name), counts, known)
+
+
+def open_run(path: str | PathLike[str]) -> "OpenedRun":
+    """Open a run folder for reading: maps, label maps, targets and the leaderboard.
+
+    Raises:
+        BadRun: no run there.
+
+    Examples:
+        >>> import ensemble as ens
+        >>> ens.open_run("nowhere")
+        Traceback (most recent call last):
+        ...
+        evaluation.core.errors.BadRun: nowhere is no run folder; expected one with experiment.yaml
+    """
+    from ensemble.api.opened_run import OpenedRun
+
+    folder = Path(path)
+    if not (folder / "experiment.yaml").is_file():
+        raise BadRun(f"{folder} is no run folder; expected one with experiment.yaml")
+    return OpenedRun(folder)
+
+
+def _renamed(value: "ArrayLike | None", old: "ArrayLike | None") -> "ArrayLike | None":
+    if value is not None and old is not None:
+        raise BadSpec("`fit_truth` is the old name of `fit_target`; give one of them")
+    return old if value is None else value
+
+
+def _named_classes(classes: "int | Sequence[str] | Classes", ignore: int | None) -> "Classes":
+    from ensemble.api.inputs import check_ignored_class
+    from evaluation.core.classes import Classes
+
+    if isinstance(classes, Classes):
+        return classes
+    names = tuple(map(str, range(classes))) if isinstance(classes, int) else tuple(classes)
+    check_ignored_class(ignore, len(names))
+    return Classes(names, ignore=ignore)
+
+
+def _open_pred(source: "ArrayLike", name: str) -> "OpenedArrays":
+    """Open label maps; of probability maps, take the argmax."""
+    from ensemble.api.inputs import OpenedArrays, open_labels
+
+    opened = open_labels(source, name)
+    if not (opened.one_size and opened.array.ndim == 4 and opened.array.dtype.kind == "f"):
+        return opened
+    from evaluation.core.arrays import argmax
+    from members.maps import ArrayMaps
+
+    maps = ArrayMaps(opened.name, opened.array)
+    maps.check()
+    return OpenedArrays(opened.name, argmax(opened.array), opened.ids)
+
+
+def _count(target: "OpenedArrays", pred: "OpenedArrays", classes: int) -> "Counts":
+    """Count pixels per image by (target class, predicted class)."""
+    import numpy as np
+
+    from ensemble.api.inputs import check_same_images
+    from evaluation.confusion import confusion, parallel_confusion
+
+    check_same_images(target, pred)
+    try:
+        if target.one_size and pred.one_size:
+            return parallel_confusion(target.array, pred.array, classes=classes)
+        if len(target.array) != len(pred.array):
+            raise BadLabels(f"{len(pred.array)} predictions for {len(target.array)} targets")
+        pairs = zip(target.array, pred.array, strict=True)
+        return np.concatenate([confusion(t[None], p[None], classes=classes) for t, p in pairs])
+    except BadLabels as error:
+        raise BadLabels(f"{target.name} and {pred.name}: {error}") from None
+
+
+def _num_classes(labels: "Sequence[OpenedArrays]") -> int:
+    """Return one more than the highest label, at least 2."""
+    import numpy as np
+
+    from evaluation.core.classes import UNLABELLED
+
+    highest = 1
+    for opened in labels:
+        for array in opened.array:
+            known = np.asarray(array)[np.asarray(array) != UNLABELLED]
+            highest = max(highest, int(known.max(initial=0)))
+    return highest + 1
+
+
+def _group_array(groups: "Sequence[object] | Groups | None", images: int) -> "Array":
+    import numpy as np
+
+    array = np.arange(images) if groups is None else np.asarray(groups)
+    if array.shape != (images,):
+        raise BadData(f"groups have shape {array.shape} for {images} images; expected one each")
+    return array

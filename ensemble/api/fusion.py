@@ -1,0 +1,182 @@
+"""A strategy built and fitted for maps that are given directly, not as part of a run."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ensemble.api.inputs import (
+    ArrayLike,
+    MembersLike,
+    check_ignored_class,
+    new_array,
+    open_images,
+    open_labels,
+    open_maps,
+)
+from ensemble.block_fusion import CACHE_IMAGES, TrainingBlocks, check_images, fuse
+from ensemble.fusion import Fusion, LearnedFusion, needs_images
+from ensemble.strategy import build_strategy, check_strategy, is_calibrated, strategy_context
+from evaluation.core.errors import BadData, BadLabels, BadMaps, BadSpec
+from evaluation.core.types import Array, Map
+from members.maps import ArrayMaps, MapReader
+
+
+@dataclass(frozen=True)
+class ArrayFusion:
+    """A fitted fusion with the maps that it fuses.
+
+    Args:
+        members: readers of the maps, one per member.
+        fusion: what fuses them.
+        images: their images; None where the fusion does not need them.
+        calibration: error before and after calibration, where it was measured.
+    """
+
+    members: Sequence[MapReader]
+    fusion: Fusion
+    images: Array | None
+    calibration: dict[str, Any] | None = None
+
+    def fuse(self, out: Path | None = None) -> Map:
+        """Fuse all images into a float32 array, or into a `.npy` file.
+
+        Raises:
+            BadMaps: values that are no probabilities.
+        """
+        check_values(self.members)
+        size = self.members[0].size
+        with new_array(out, np.float32, size) as fused:
+            write = fused.__setitem__
+            fuse(self.members, self.fusion, size[0], write, images=self.images, size=CACHE_IMAGES)
+        return fused
+
+
+def fit_fusion(
+    maps: MembersLike,
+    strategy: str,
+    *,
+    fit_maps: MembersLike = (),
+    fit_target: ArrayLike | None = None,
+    images: ArrayLike | None = None,
+    fit_images: ArrayLike | None = None,
+    ignore: int | None = None,
+    seed: int = 0,
+    measure_calibration: bool = False,
+    refuse_unused: bool = False,
+) -> ArrayFusion:
+    """Build a strategy, and fit it where it learns; see `ensemble.fuse`.
+
+    With `measure_calibration`, the calibration error of a calibrated strategy is measured on one
+    half of the held-out images with what was fitted on the other. With `refuse_unused`, images and
+    held-out maps are refused if the strategy does not use them.
+    """
+    check_strategy(strategy)
+    members = _open_members(maps, "maps")
+    if not members:
+        raise BadMaps("`maps` is empty; expected the probability maps of one or more members")
+    fitting = _open_members(fit_maps, "fit_maps")
+    check_ignored_class(ignore, members[0].size[1])
+    context = strategy_context(members, ignore=ignore, seed=seed, fitting=fitting)
+    built = build_strategy(strategy, **context)
+    if refuse_unused:
+        given_images = images is not None or fit_images is not None
+        _check_used(strategy, built, given_images, bool(fitting) or fit_target is not None)
+    opened_images = _images_for(built, strategy, images, fit_images, members)
+    if not isinstance(built, LearnedFusion):
+        return ArrayFusion(members, built, opened_images)
+    blocks = _training_blocks(strategy, members, fitting, fit_target, fit_images)
+    calibration = None
+    if measure_calibration and is_calibrated(strategy):
+        calibration = _calibration_error(built, blocks, ignore)
+    return ArrayFusion(members, built.fit(blocks), opened_images, calibration)
+
+
+def check_values(members: Sequence[MapReader]) -> None:
+    """Check every value of maps in arrays; stores were checked when they were written.
+
+    Raises:
+        BadMaps: values that are no probabilities.
+    """
+    for member in members:
+        if isinstance(member, ArrayMaps):
+            member.check()
+
+
+def _open_members(maps: MembersLike, name: str) -> list[MapReader]:
+    if isinstance(maps, str | Path) or not hasattr(maps, "__iter__"):
+        raise BadMaps(f"`{name}` is one item; expected a list with the maps of each member")
+    return [open_maps(source, f"{name}[{index}]") for index, source in enumerate(maps)]
+
+
+def _check_used(
+    strategy: str, built: Fusion | LearnedFusion, given_images: bool, given_held_out: bool
+) -> None:
+    if given_images and not needs_images(built):
+        raise BadSpec(f"strategy {strategy} uses no images; leave `images` and `fit_images` out")
+    if given_held_out and not isinstance(built, LearnedFusion):
+        raise BadSpec(
+            f"strategy {strategy} has nothing to learn; leave `fit_maps` and `fit_target` out"
+        )
+
+
+def _images_for(
+    built: Fusion | LearnedFusion,
+    strategy: str,
+    images: ArrayLike | None,
+    fit_images: ArrayLike | None,
+    members: Sequence[MapReader],
+) -> Array | None:
+    """Open and check the images; return them if the strategy needs them."""
+    needed = needs_images(built)
+    fit_images_missing = isinstance(built, LearnedFusion) and fit_images is None
+    if needed and (images is None or fit_images_missing):
+        raise BadSpec(f"strategy {strategy} needs images; give `images` and `fit_images`")
+    if images is None:
+        return None
+    opened = open_images(images, "images")
+    check_images(opened, members[0].size)
+    return opened if needed else None
+
+
+def _training_blocks(
+    strategy: str,
+    members: Sequence[MapReader],
+    fitting: Sequence[MapReader],
+    fit_target: ArrayLike | None,
+    fit_images: ArrayLike | None,
+) -> TrainingBlocks:
+    if not fitting or fit_target is None:
+        raise BadSpec(f"strategy {strategy} learns; give it held-out `fit_maps` and `fit_target`")
+    if len(fitting) != len(members):
+        raise BadMaps(
+            f"{len(fitting)} `fit_maps` for {len(members)} `maps`; expected one per member, in the"
+            " same order"
+        )
+    if fitting[0].size[1] != members[0].size[1]:
+        raise BadMaps(
+            f"{fitting[0].name} has {fitting[0].size[1]} classes; expected {members[0].size[1]} as"
+            f" in {members[0].name}"
+        )
+    check_values(fitting)
+    target = open_labels(fit_target, "fit_target")
+    images = None if fit_images is None else open_images(fit_images, "fit_images")
+    try:
+        return TrainingBlocks(fitting, target.stacked(), size=CACHE_IMAGES, images=images)
+    except BadLabels as error:
+        raise BadLabels(f"{target.name}: {error}") from None
+
+
+def _calibration_error(
+    built: LearnedFusion, blocks: TrainingBlocks, ignore: int | None
+) -> dict[str, Any]:
+    from ensemble.block_fusion import cross_fit
+    from ensemble.calibration.calibration_error import error_before_after
+
+    halves = np.arange(len(blocks.target)) % 2
+    try:
+        return error_before_after(blocks, cross_fit(built, blocks, halves), halves, ignore=ignore)
+    except BadData as error:
+        return {"not_measured": f"{error} (in half of the images)"}

@@ -1,0 +1,162 @@
+"""A run folder opened for reading from Python."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ensemble.api.results import Comparison
+from ensemble.pipeline.candidates.leakage import without_trained_on
+from ensemble.pipeline.candidates.postprocess import read_candidate, read_labels
+from ensemble.pipeline.candidates.staleness import scores_record
+from ensemble.pipeline.data.prepare import run_classes
+from ensemble.pipeline.run.open_run import OOF, RunMembers, run_experiment
+from evaluation.core.classes import Classes
+from evaluation.core.errors import BadRun
+from evaluation.core.run_folder import Run
+from evaluation.core.types import Array, Groups, Labels
+from evaluation.leaderboard import Candidate, compare
+from evaluation.protocols import PROTOCOLS
+from evaluation.scores import read_scores
+from members.data.dataset import DataSet
+from members.maps import MapReader
+
+
+@dataclass(frozen=True)
+class OpenedRun:
+    """A run: its images, probability maps, label maps and scores; nothing is written.
+
+    Args:
+        path: the run folder.
+    """
+
+    path: Path
+
+    @property
+    def _run(self) -> Run:
+        return Run(self.path)
+
+    @property
+    def classes(self) -> Classes:
+        """Class names, colours and the ignored class."""
+        return run_classes(self._run)
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Names of the splits, such as `oof` (out-of-fold: the training images)."""
+        return tuple(self._run.splits())
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """Names of the members that have probability maps."""
+        return tuple(RunMembers.of(self._run).names())
+
+    @property
+    def fusions(self) -> tuple[str, ...]:
+        """Names of the fusions."""
+        return tuple(self._run.fusions())
+
+    @property
+    def candidates(self) -> tuple[str, ...]:
+        """Names of the candidates that have label maps."""
+        return tuple(self._run.candidates())
+
+    def images(self, split: str) -> Array:
+        """Return the images, uint8, (image, channel, row, col)."""
+        return self._data(split).images
+
+    def target(self, split: str) -> Labels:
+        """Return the target, (image, row, col); 255 where unlabelled.
+
+        Raises:
+            BadData: the split has no labels.
+        """
+        return self._data(split).target()
+
+    def groups(self, split: str) -> Groups:
+        """Return the group of each image; its id where the data have no groups."""
+        return self._data(split).group_names()
+
+    def reader(self, name: str, split: str) -> MapReader:
+        """Return a reader of a member's or fusion's maps, for sets larger than memory.
+
+        Raises:
+            BadRun: no such maps.
+        """
+        return RunMembers.of(self._run).open(name, split)
+
+    def maps(self, name: str, split: str, images: slice = slice(None)) -> Array:
+        """Return the probability maps of a member or fusion, (image, class, row, col).
+
+        They have the type in which the run stores them, float16 by default, or uint8 scaled by 255:
+        so the other functions know how far sums of classes may be from 1.
+
+        Args:
+            name: of the member or fusion.
+            split: name of the split.
+            images: which images to read; by default all.
+
+        Raises:
+            BadRun: no such maps.
+        """
+        reader = self.reader(name, split)
+        start, stop, _ = images.indices(reader.size[0])
+        maps = reader.read(slice(start, stop))
+        dtype = getattr(reader, "dtype", "float32")
+        return np.rint(maps * 255).astype(np.uint8) if dtype == "uint8" else maps.astype(dtype)
+
+    def labels(self, candidate: str, split: str) -> Labels:
+        """Return the label maps of a candidate, (image, row, col).
+
+        Raises:
+            BadRun: no such candidate or label maps.
+        """
+        return read_labels(self._run, candidate, split)
+
+    def leaderboard(self, split: str = "validation", protocol: str = "masked") -> Comparison:
+        """Rank the candidates whose scores on a split are current.
+
+        Raises:
+            BadRun: no such split, or no candidate is scored on it.
+            BadSpec: an unknown protocol.
+        """
+        PROTOCOLS.build(protocol)
+        run, members = self._run, RunMembers.of(self._run)
+        self._data(split)
+        experiment = run_experiment(run)
+        sources = [*members.names(), *(set(experiment.fusions) & set(run.fusions()))]
+        made_of = {
+            name: source
+            for name in run.candidates()
+            if (source := read_candidate(run, name)[0]) in sources
+            and scores_record(run, name, split).is_current()
+        }
+        candidates = [self._candidate(members, name, split) for name in made_of]
+        if not candidates:
+            raise BadRun(
+                f"{run.path}: no candidate has current scores on split {split!r}; run"
+                f" `ens score --run {run.path} --split {split}`"
+            )
+        candidates = without_trained_on(members, candidates, made_of, split, _ignore_line)
+        rng = np.random.default_rng(experiment.seed)
+        return Comparison(
+            compare(candidates, run_classes(run), rng=rng, split=split, protocol=protocol)
+        )
+
+    def _candidate(self, members: RunMembers, name: str, split: str) -> Candidate:
+        run = self._run
+        source, chain = read_candidate(run, name)
+        examined = read_scores(run.scores(name), split)[1]
+        oof = examined if split == OOF else None
+        if oof is None and scores_record(run, name, OOF).is_current():
+            oof = read_scores(run.scores(name), OOF)[1]
+        return Candidate(name, examined, oof, source in members.names() and not chain)
+
+    def _data(self, split: str) -> DataSet:
+        if split not in self.splits:
+            raise BadRun(f"{self.path}: no split {split!r}; known: {', '.join(self.splits)}")
+        return DataSet.load(self._run.data(split))
+
+
+def _ignore_line(line: str) -> None:
+    """Drop a line of progress."""

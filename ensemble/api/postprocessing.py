@@ -1,0 +1,97 @@
+"""A chain parsed and fitted for maps that are given directly, not as part of a run."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ensemble.api.fusion import check_values
+from ensemble.api.inputs import (
+    ArrayLike,
+    MapsLike,
+    check_ignored_class,
+    new_array,
+    open_images,
+    open_labels,
+    open_maps,
+)
+from evaluation.core.blocks import blocks
+from evaluation.core.errors import BadLabels, BadMaps, BadSpec
+from evaluation.core.progress import progress
+from evaluation.core.types import Array, Labels
+from members.maps import MapReader
+from postproc.chain import Chain, parse_chain
+from postproc.fit_chain import fit_chain
+from postproc.postprocess import postprocess
+
+
+@dataclass(frozen=True)
+class ArrayChain:
+    """A fitted chain with the maps that it turns into labels.
+
+    Args:
+        maps: a reader of the maps.
+        chain: the chain; its text holds what was learned.
+        images: the images of the maps; None where there are none.
+        asked: the canonical text of the chain before it was fitted.
+        learned: whether a step was fitted.
+    """
+
+    maps: MapReader
+    chain: Chain
+    images: Array | None
+    asked: str
+    learned: bool
+
+    def label(self, out: Path | None = None) -> Labels:
+        """Label all images, into a uint8 array or a `.npy` file."""
+        count, _, rows, cols = self.maps.size
+        labelled = postprocess(self.maps.read, count, self.chain, images=self.images)
+        with new_array(out, np.uint8, (count, rows, cols)) as labels:
+            for block, part in progress(labelled, "postprocess", len(blocks(count))):
+                labels[block] = part
+        return labels
+
+
+def fit_array_chain(
+    maps: MapsLike,
+    chain: str,
+    *,
+    images: ArrayLike | None = None,
+    fit_maps: MapsLike | None = None,
+    fit_target: ArrayLike | None = None,
+    fit_images: ArrayLike | None = None,
+    ignore: int | None = None,
+) -> ArrayChain:
+    """Parse a chain, and fit it where it learns; see `ensemble.postprocess`."""
+    reader = open_maps(maps, "maps")
+    fitting = None if fit_maps is None else open_maps(fit_maps, "fit_maps")
+    classes = reader.size[1]
+    check_ignored_class(ignore, classes)
+    floor = max(each.floor for each in (reader, fitting) if each is not None)
+    parsed = parse_chain(chain, classes=classes, ignore=ignore, floor=floor)
+    opened_images = None if images is None else open_images(images, "images")
+    check_values([reader])
+    fitted = _fit(parsed, fitting, fit_target, fit_images) if parsed.learns else parsed
+    return ArrayChain(reader, fitted, opened_images, str(parsed), learned=parsed.learns)
+
+
+def _fit(
+    chain: Chain,
+    fitting: MapReader | None,
+    fit_target: ArrayLike | None,
+    fit_images: ArrayLike | None,
+) -> Chain:
+    if fitting is None or fit_target is None:
+        raise BadSpec(f"chain '{chain}' learns; give it held-out `fit_maps` and `fit_target`")
+    if fitting.size[1] != chain.classes:
+        raise BadMaps(
+            f"{fitting.name} has {fitting.size[1]} classes; expected {chain.classes} as in the maps"
+        )
+    check_values([fitting])
+    target = open_labels(fit_target, "fit_target")
+    images = None if fit_images is None else open_images(fit_images, "fit_images")
+    try:
+        return fit_chain(chain, fitting, target.stacked(), images)
+    except BadLabels as error:
+        raise BadLabels(f"{target.name}: {error}") from None

@@ -1,0 +1,96 @@
+"""What an augmentation is, and the augmentations of a recipe applied in order."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+import torch
+from numpy.random import Generator
+from pydantic import Field
+from torch import Tensor
+
+from evaluation.core.specs import Spec
+from members.augmentations import AUGMENTATIONS
+
+Pair = tuple[Tensor, Tensor]
+"""Images, uint8 (image, channel, row, col), and their masks, uint8 (image, row, col)."""
+
+Augmentation = Callable[[Tensor, Tensor, Generator], Pair]
+"""From images, masks and a random generator to new ones of the same shapes and device; the input
+is not modified."""
+
+Probability = Annotated[float, Field(ge=0, le=1)]
+
+
+@dataclass(frozen=True)
+class TrainingContext:
+    """What offline augmentations need to know: number of classes, device, images per step."""
+
+    classes: int
+    device: str
+    batch: int
+
+
+class OfflineAugmentation(ABC):
+    """Samples additional training pairs once, from the training part of a fold alone.
+
+    They stay in that part, so they have their origin's group and fold by construction.
+    """
+
+    @abstractmethod
+    def sample(
+        self, images: Tensor, masks: Tensor, context: TrainingContext, rng: Generator
+    ) -> Pair:
+        """Return the pairs to add: any number, with the shapes and types of the given ones."""
+
+
+class Augment:
+    """The augmentations of a recipe, in order.
+
+    Args:
+        specs: one per augmentation.
+
+    Raises:
+        BadSpec: an unknown name or option, or an invalid option value.
+
+    Examples:
+        >>> import numpy as np
+        >>> images, masks = torch.zeros(2, 1, 4, 4).byte(), torch.zeros(2, 4, 4).byte()
+        >>> augment = Augment(["flips", "negative(probability=1)"])
+        >>> augment(images, masks, np.random.default_rng(0))[0].unique()
+        tensor([255], dtype=torch.uint8)
+    """
+
+    def __init__(self, specs: Sequence[str | Spec]) -> None:
+        self._offline: list[OfflineAugmentation] = []
+        self._online: list[Augmentation] = []
+        for augmentation in [AUGMENTATIONS.build(spec) for spec in specs]:
+            if isinstance(augmentation, OfflineAugmentation):
+                self._offline.append(augmentation)
+            else:
+                self._online.append(augmentation)
+
+    @property
+    def is_online(self) -> bool:
+        """Whether nothing is added before training."""
+        return not self._offline
+
+    def __call__(self, images: Tensor, masks: Tensor, rng: Generator) -> Pair:
+        """Augment a batch."""
+        for augmentation in self._online:
+            images, masks = augmentation(images, masks, rng)
+        return images, masks
+
+    def extend_dataset(
+        self, images: Tensor, masks: Tensor, context: TrainingContext, rng: Generator
+    ) -> Pair:
+        """Return the training images followed by what is added to them before training."""
+        added = [each.sample(images, masks, context, rng) for each in self._offline]
+        all_images, all_masks = zip((images, masks), *added, strict=True)
+        return torch.cat(all_images), torch.cat(all_masks)
+
+
+def bernoulli_mask(probability: float, images: Tensor, rng: Generator) -> Tensor:
+    """Sample which images are changed: one bool per image, on the images' device."""
+    return torch.from_numpy(rng.random(len(images)) < probability).to(images.device)

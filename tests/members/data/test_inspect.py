@@ -1,0 +1,91 @@
+"""Inspecting data sets: shared masks, identical images, and the description."""
+
+import json
+
+import numpy as np
+import pytest
+
+from members.data.cleaning.rules import drop_shared_masks, identical, shared_masks
+from members.data.inspect import format_inspection, inspect_dataset
+
+OUTLINE = np.array([[0, 1], [1, 1]], np.uint8)
+
+
+def masks(*numbers):
+    """Twelve distinct masks, then `numbers[0]` times an outline, `numbers[1]` times all-soil."""
+    distinct = [np.array([[index, 0], [0, 2]], np.uint8) for index in range(3, 15)]
+    outlined, soil = numbers
+    return np.stack([*distinct, *[OUTLINE] * outlined, *[np.ones_like(OUTLINE)] * soil])
+
+
+class TestSharedMasks:
+    def test_an_outline_that_ten_images_share_is_found(self):
+        (found,) = shared_masks(masks(10, 30))
+        assert found.tolist() == list(range(12, 22))
+
+    def test_an_outline_that_nine_images_share_is_not_reported(self):
+        assert shared_masks(masks(9, 30)) == []
+
+    def test_a_constant_mask_is_clean(self):
+        (found,) = shared_masks(masks(10, 30), constant=True)
+        assert len(found) == 30
+
+    def test_the_most_shared_mask_comes_first(self):
+        both = np.concatenate([masks(10, 0), np.stack([OUTLINE[::-1]] * 11)])
+        assert [len(places) for places in shared_masks(both)] == [11, 10]
+
+    def test_dropping_shared_masks_drops_the_outliers_alone(self):
+        assert np.flatnonzero(~drop_shared_masks(masks(10, 30))).tolist() == list(range(12, 22))
+
+
+def test_identical_arrays_are_grouped():
+    assert identical(np.array([[1, 2], [3, 4], [1, 2], [1, 3]])) == [[0, 2]]
+
+
+@pytest.fixture
+def document(tmp_path):
+    rng = np.random.default_rng(0)
+    target = masks(10, 12).repeat(4, axis=1).repeat(4, axis=2)
+    target[:12] = rng.integers(0, 5, target[:12].shape)
+    images = rng.integers(0, 256, target.shape, np.uint8)
+    images[1] = images[0]
+    path = tmp_path / "own.npz"
+    groups = np.array(["a"] * 4 + ["b"] * (len(target) - 4))
+    np.savez(path, images=images, masks=target, group=groups)
+    return inspect_dataset(path)
+
+
+class TestInspect:
+    def test_a_description_counts_images_groups_and_classes(self, document):
+        one = document["sets"]["training"]
+        assert (one["images"], one["rows"], one["cols"], one["channels"]) == (34, 8, 8, 1)
+        assert one["groups"] == {"number": 2, "smallest": 4, "largest": 30}
+        assert sum(entry["share"] for entry in one["classes"]) == pytest.approx(1)
+        assert one["background"] == one["classes"][0]["share"]
+        assert one["classes"][2]["images"] == 12
+
+    def test_a_description_names_shared_masks_and_identical_images(self, document):
+        one = document["sets"]["training"]
+        outlined, *constant = one["shared_masks"]
+        assert (outlined["images"], outlined["holds"]) == (10, ["background", "soil"])
+        assert not outlined["constant"]
+        assert [(entry["images"], entry["holds"]) for entry in constant] == [(12, ["soil"])]
+        ids = ["own-00000", "own-00001"]
+        assert one["identical_images"] == [{"images": 2, "ids": ids}]
+
+    def test_a_description_is_a_json_document(self, document):
+        assert json.loads(json.dumps(document, allow_nan=False)) == document
+
+    def test_a_description_is_formatted_as_text(self, document):
+        text = format_inspection(document)
+        assert "training: 34 grey images of 8x8" in text
+        assert "groups: 2, 4 to 30 images each" in text
+        assert "one mask shared by 10 images (background, soil; first: own-00012)" in text
+        assert "identical images: 2 in 1 sets (first: own-00000 = own-00001)" in text
+
+    def test_a_description_of_images_alone_has_no_masks(self, tmp_path):
+        np.savez(tmp_path / "x.npz", images=np.zeros((3, 8, 8, 3), np.uint8))
+        text = format_inspection(inspect_dataset(tmp_path / "x.npz"))
+        assert "test: 3 colour images of 8x8" in text
+        assert "masks: none" in text
+        assert "groups: none" in text

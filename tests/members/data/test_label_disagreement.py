@@ -1,0 +1,92 @@
+"""How strongly maps contradict masks: by hand, and what must have no effect."""
+
+import numpy as np
+import pytest
+
+from evaluation.core.classes import MARS, Classes
+from members.data.label_disagreement import disagreement, scored_probabilities
+
+RNG = np.random.default_rng(0)
+
+
+def drawn(images=4):
+    maps = RNG.random((images, 5, 6, 7), dtype=np.float32) ** 4 + np.float32(0.01)
+    masks = RNG.integers(0, 5, (images, 6, 7)).astype(np.uint8)
+    masks[:, 0, 0] = 255
+    return maps / maps.sum(axis=1, keepdims=True), masks
+
+
+def measured(maps, masks, classes=MARS):
+    return disagreement(maps, masks, classes=classes, floor=2.0**-25)
+
+
+class TestByHand:
+    TWO = Classes(("a", "b", "c"), ignore=0)
+
+    def one(self, *columns, masks):
+        maps = np.array(columns, np.float32).T[None, :, None]
+        return measured(maps, np.array([[masks]], np.uint8), self.TWO)
+
+    def test_the_score_is_the_mean_probability_of_other_classes(self):
+        found = self.one((0, 0.9, 0.1), (0, 0.3, 0.7), masks=[1, 1])
+        assert found.score == pytest.approx([(0.1 + 0.7) / 2])
+        assert found.log_loss == pytest.approx([-(np.log(0.9) + np.log(0.3)) / 2])
+        assert found.share == pytest.approx([0.5])
+        assert found.main_confusion(0) == (1, 2)
+
+    def test_the_probability_of_the_ignored_class_is_no_disagreement(self):
+        found = self.one((0.8, 0.2, 0), (0.6, 0.1, 0.3), masks=[1, 1])
+        assert found.score == pytest.approx([0.75 / 2])
+        assert found.share == pytest.approx([0.5])
+
+    def test_pixels_without_a_scored_label_are_not_counted(self):
+        found = self.one((0, 0, 1), (0, 0, 1), (0, 0.9, 0.1), masks=[255, 0, 1])
+        assert found.score == pytest.approx([0.1])
+        assert found.pixels.tolist() == [1]
+        assert found.main_confusion(0) is None
+
+    def test_an_image_without_scored_pixels_is_nan(self):
+        found = self.one((0, 0.5, 0.5), masks=[0])
+        assert np.isnan([found.score, found.log_loss, found.share]).all()
+
+    def test_a_probability_of_zero_costs_the_floor(self):
+        assert self.one((0, 0, 1), masks=[1]).log_loss == pytest.approx([25 * np.log(2)])
+
+    def test_the_most_frequent_confusion_is_the_main_one(self):
+        sure = [(0, 0, 1), (0, 0, 1), (0, 1, 0)]
+        assert self.one(*sure, masks=[1, 1, 2]).main_confusion(0) == (1, 2)
+
+
+def test_the_measures_agree_with_numpy_on_the_scored_pixels():
+    maps, masks = drawn()
+    found = measured(maps, masks)
+    for place, (chances, mask) in enumerate(zip(maps, masks, strict=True)):
+        scored = (mask != 0) & (mask != 255)
+        left = chances[1:, scored] / chances[1:, scored].sum(axis=0)
+        true = mask[scored].astype(int) - 1
+        given = left[true, np.arange(len(true))]
+        assert found.score[place] == pytest.approx(1 - given.mean(), abs=1e-6)
+        assert found.log_loss[place] == pytest.approx(-np.log(given).mean(), abs=1e-5)
+        assert found.share[place] == pytest.approx((left.argmax(axis=0) != true).mean())
+        assert found.counts[place].sum() == found.pixels[place] == scored.sum()
+
+
+def test_the_maps_under_an_ignored_pixel_have_no_effect():
+    maps, masks = drawn()
+    other = np.where(np.isin(masks, (0, 255))[:, None], drawn()[0], maps)
+    one, two = measured(maps, masks), measured(other, masks)
+    np.testing.assert_array_equal(one.score, two.score)
+    np.testing.assert_array_equal(one.counts, two.counts)
+
+
+def test_without_any_scored_probability_the_scored_classes_are_equal():
+    maps = np.zeros((1, 5, 1, 1), np.float32)
+    maps[0, 0] = 1
+    np.testing.assert_allclose(
+        scored_probabilities(maps, MARS).ravel(), [0, 0.25, 0.25, 0.25, 0.25]
+    )
+
+
+def test_without_an_ignored_class_probabilities_are_unchanged():
+    maps, _ = drawn()
+    np.testing.assert_array_equal(scored_probabilities(maps, Classes(MARS.names)), maps)

@@ -1,0 +1,334 @@
+import pickle
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from evaluation.core.classes import MARS, Classes
+from evaluation.core.errors import BadData, BadLabels
+from members.data.load_dataset import load_dataset
+
+RNG = np.random.default_rng(0)
+IMAGES = RNG.integers(0, 256, (6, 8, 10), np.uint8)
+MASKS = RNG.integers(0, 5, (6, 8, 10), np.uint8)
+MASKS[0, 0, 0] = 4
+BOTH = np.stack([IMAGES, MASKS], axis=1)
+GROUPS = np.array(["a", "a", "b", "b", "c", "c"])
+
+
+def written(tmp_path, **arrays):
+    path = tmp_path / "own.npz"
+    np.savez(path, **arrays)
+    return path
+
+
+def training(tmp_path, **arrays):
+    path = written(tmp_path, **arrays)
+    return load_dataset(path)["training"]
+
+
+def pairs(tmp_path, images, masks):
+    for name, arrays in (("images", images), ("masks", masks)):
+        (tmp_path / name).mkdir()
+        for index, image in enumerate(arrays):
+            Image.fromarray(image).save(tmp_path / name / f"p{index}.png")
+    return tmp_path
+
+
+class TestCompetitionFile:
+    def test_a_competition_file_gives_training_and_test(self, tmp_path):
+        path = written(tmp_path, training_set=BOTH, test_set=IMAGES[:2], training_group=GROUPS)
+        sets = load_dataset(path)
+        assert sorted(sets) == ["test", "training"]
+        np.testing.assert_array_equal(sets["training"].images[:, 0], IMAGES)
+        np.testing.assert_array_equal(sets["training"].target(), MASKS)
+        np.testing.assert_array_equal(sets["training"].groups, GROUPS)
+        np.testing.assert_array_equal(sets["test"].images[:, 0], IMAGES[:2])
+        assert sets["training"].ids[:2] == ("train-00000", "train-00001")
+        assert sets["test"].ids == ("test-00000", "test-00001")
+        assert sets["test"].masks is None
+        assert sets["training"].classes == sets["test"].classes == MARS
+
+    def test_a_competition_file_needs_no_groups(self, tmp_path):
+        sets = load_dataset(written(tmp_path, training_set=BOTH, test_set=IMAGES))
+        assert sets["training"].groups is None
+
+    @pytest.mark.parametrize(
+        ("arrays", "words"),
+        [
+            ({"training_set": IMAGES}, r"expected \(N, 2, H, W\), image and mask"),
+            ({"training_set": BOTH, "test_set": IMAGES[:, :4]}, r"expected \(M, 8, 10\)"),
+            ({"training_set": BOTH.astype(float)}, "float64; expected uint8"),
+            ({"training_set": BOTH.astype(int) - 300}, "expected 0 to 255"),
+            ({"training_set": BOTH.astype(int) + 200}, "expected 0 to 255"),
+            ({"training_set": BOTH, "training_group": GROUPS[:3]}, "expected 6 strings"),
+            ({"training_set": BOTH, "training_groups": GROUPS}, "'training_groups'; expected"),
+        ],
+    )
+    def test_a_malformed_competition_file_is_refused(self, tmp_path, arrays, words):
+        with pytest.raises(BadData, match=words):
+            load_dataset(written(tmp_path, **arrays))
+
+
+class TestGeneralFile:
+    @pytest.mark.parametrize(
+        ("images", "channels"),
+        [
+            (IMAGES, 1),
+            (IMAGES[..., None], 1),
+            (IMAGES[:, None], 1),
+            (np.stack([IMAGES] * 3, axis=-1), 3),
+            (np.stack([IMAGES] * 3, axis=1), 3),
+        ],
+        ids=["N H W", "N H W 1", "N 1 H W", "N H W 3", "N 3 H W"],
+    )
+    def test_a_general_file_has_any_layout_of_channels(self, tmp_path, images, channels):
+        data = training(tmp_path, images=images, masks=MASKS)
+        assert data.images.shape == (6, channels, 8, 10)
+        for channel in range(channels):
+            np.testing.assert_array_equal(data.images[:, channel], IMAGES)
+
+    def test_a_general_file_without_masks_is_a_test_set(self, tmp_path):
+        sets = load_dataset(written(tmp_path, images=IMAGES))
+        assert list(sets) == ["test"]
+        assert sets["test"].ids[0] == "own-00000"
+
+    def test_ids_are_the_sources(self, tmp_path):
+        source = np.array(list("uvwxyz"))
+        data = training(tmp_path, images=IMAGES, masks=MASKS, source=source)
+        assert data.ids == tuple("uvwxyz")
+
+    def test_sources_that_repeat_are_numbered(self, tmp_path):
+        source = np.array(list("uuvvvw"))
+        data = training(tmp_path, images=IMAGES, masks=MASKS, source=source)
+        assert data.ids[1:4] == ("u-00001", "v-00000", "v-00001")
+
+    def test_groups_may_be_numbers(self, tmp_path):
+        path = written(tmp_path, images=IMAGES, masks=MASKS, group=np.arange(6) // 2)
+        assert np.asarray(load_dataset(path)["training"].groups).tolist() == list("001122")
+
+    def test_integers_within_a_byte_are_accepted(self, tmp_path):
+        path = written(tmp_path, images=IMAGES.astype(np.int64), masks=MASKS.astype(np.int32))
+        assert load_dataset(path)["training"].target().dtype == np.uint8
+
+    @pytest.mark.parametrize(
+        ("arrays", "words"),
+        [
+            ({"images": IMAGES[0]}, r"expected \(N, H, W\), "),
+            ({"images": np.zeros((2, 3, 8, 3), np.uint8)}, "with 1 or 3 channels"),
+            ({"images": IMAGES / 255}, "float64; expected uint8, 0 to 255"),
+            ({"images": IMAGES, "mask": MASKS}, "'mask'; expected 'masks'; rename it"),
+            ({"images": IMAGES, "masks": MASKS, "groups": GROUPS}, "expected 'group'"),
+            ({"photos": IMAGES}, "holds photos; expected a .npz with training_set"),
+            ({"images": IMAGES, "source": np.zeros(6)}, "expected 6 strings or whole numbers"),
+        ],
+    )
+    def test_a_malformed_general_file_is_refused(self, tmp_path, arrays, words):
+        with pytest.raises(BadData, match=words):
+            load_dataset(written(tmp_path, **arrays))
+
+    def test_masks_of_another_size_are_refused(self, tmp_path):
+        with pytest.raises(BadLabels, match="of the same images"):
+            load_dataset(written(tmp_path, images=IMAGES, masks=MASKS[:, :4]))
+
+
+class TestClassNames:
+    def test_five_classes_are_those_of_mars(self, tmp_path):
+        assert training(tmp_path, images=IMAGES, masks=MASKS).classes == MARS
+
+    def test_the_file_may_name_its_classes(self, tmp_path):
+        names = np.array(["sky", "rock", "dust", "sand", "ice", "gravel"])
+        path = tmp_path / "named.npz"
+        np.savez(path, images=IMAGES, masks=MASKS, classes=names)
+        classes = load_dataset(path)["training"].classes
+        assert (classes.names, classes.ignore) == (tuple(names.tolist()), 0)
+
+    def test_other_numbers_of_classes_are_numbered(self, tmp_path):
+        data = training(tmp_path, images=IMAGES, masks=np.minimum(MASKS, 2))
+        assert data.classes.names == ("0", "1", "2")
+        assert data.classes.ignore == 0
+
+    def test_unlabelled_pixels_count_for_no_class(self, tmp_path):
+        masks = np.where(MASKS > 2, 255, MASKS).astype(np.uint8)
+        data = training(tmp_path, images=IMAGES, masks=masks)
+        assert len(data.classes) == 3
+
+    def test_class_names_of_the_caller_take_precedence(self, tmp_path):
+        own = Classes(("a", "b", "c", "d", "e", "f"), ignore=None)
+        path = written(tmp_path, images=IMAGES, masks=MASKS)
+        assert load_dataset(path, classes=own)["training"].classes == own
+
+    def test_too_few_class_names_are_refused(self, tmp_path):
+        path = written(tmp_path, images=IMAGES, masks=MASKS)
+        with pytest.raises(BadLabels, match=r"holds \[2, 3, 4\]; expected 0 to 1, or 255"):
+            load_dataset(path, classes=Classes(("a", "b")))
+
+
+class TestPngPairs:
+    def test_pairs_are_matched_by_name(self, tmp_path):
+        data = load_dataset(pairs(tmp_path, IMAGES, MASKS))["training"]
+        assert data.ids == tuple(f"p{index}" for index in range(6))
+        np.testing.assert_array_equal(data.images[:, 0], IMAGES)
+        np.testing.assert_array_equal(data.target(), MASKS)
+
+    def test_colour_is_kept_channel_first(self, tmp_path):
+        colour = np.stack([IMAGES, IMAGES // 2, IMAGES // 3], axis=-1)
+        data = load_dataset(pairs(tmp_path, colour, MASKS))["training"]
+        np.testing.assert_array_equal(data.images, np.moveaxis(colour, -1, 1))
+
+    def test_palette_masks_are_read_as_indices(self, tmp_path):
+        folder = pairs(tmp_path, IMAGES, MASKS)
+        for index, mask in enumerate(MASKS):
+            image = Image.fromarray(mask)
+            image.putpalette([255, 0, 0, 0, 255, 0] * 128)
+            image.save(folder / "masks" / f"p{index}.png")
+        np.testing.assert_array_equal(load_dataset(folder)["training"].target(), MASKS)
+
+    def test_a_folder_without_masks_is_a_test_set(self, tmp_path):
+        folder = pairs(tmp_path, IMAGES, [])
+        (folder / "masks").rmdir()
+        assert list(load_dataset(folder)) == ["test"]
+
+    @pytest.mark.parametrize("lacking", ["images", "masks"])
+    def test_a_name_without_its_pair_is_refused(self, tmp_path, lacking):
+        folder = pairs(tmp_path, IMAGES, MASKS)
+        (folder / lacking / "p3.png").unlink()
+        with pytest.raises(BadData, match=rf"1 names in .* are not in {lacking}/ \(first: p3\)"):
+            load_dataset(folder)
+
+    def test_several_sizes_are_refused_unless_one_is_chosen(self, tmp_path):
+        images, masks = [IMAGES[0], IMAGES[1, :4]], [MASKS[0], MASKS[1, :4]]
+        folder = pairs(tmp_path, images, masks)
+        with pytest.raises(BadData, match=r"2 sizes \(4x10, 8x10\); choose one by --size"):
+            load_dataset(folder)
+        data = load_dataset(folder, size=(4, 5))["training"]
+        assert data.images.shape == (2, 1, 4, 5)
+        assert data.target().shape == (2, 4, 5)
+
+    def test_a_mask_of_another_size_than_its_image_is_refused(self, tmp_path):
+        with pytest.raises(BadLabels, match=r"mask of 'p0' is \(4, 10\), its image \(8, 10\)"):
+            load_dataset(pairs(tmp_path, IMAGES[:1], MASKS[:1, :4]), size=(8, 10))
+
+    def test_sixteen_bits_are_refused(self, tmp_path):
+        with pytest.raises(BadData, match="expected 8-bit grey"):
+            load_dataset(pairs(tmp_path, IMAGES.astype(np.uint16), MASKS))
+
+    def test_a_truncated_image_is_refused(self, tmp_path):
+        folder = pairs(tmp_path, IMAGES, MASKS)
+        file = folder / "images" / "p2.png"
+        file.write_bytes(file.read_bytes()[:60])
+        with pytest.raises(BadData, match=r"p2\.png is no readable image"):
+            load_dataset(folder)
+
+
+class TestResizing:
+    def test_resizing_averages_images_but_not_masks(self, tmp_path):
+        masks = np.where(MASKS > 2, 4, 1).astype(np.uint8)
+        path = written(tmp_path, images=IMAGES, masks=masks)
+        data = load_dataset(path, size=(4, 5))["training"]
+        mean = IMAGES.reshape(6, 4, 2, 5, 2).mean(axis=(2, 4))
+        assert np.abs(data.images[:, 0] - mean).max() <= 1
+        assert set(np.unique(data.target())) <= {1, 4}
+
+    def test_resizing_keeps_three_channels_apart(self, tmp_path):
+        colour = np.stack([IMAGES, 0 * IMAGES, IMAGES // 2], axis=1)
+        data = load_dataset(written(tmp_path, images=colour), size=(16, 20))["test"]
+        assert data.images.shape == (6, 3, 16, 20)
+        assert not data.images[:, 1].any()
+
+    def test_resizing_to_the_same_size_changes_nothing(self, tmp_path):
+        path = written(tmp_path, images=IMAGES, masks=MASKS)
+        np.testing.assert_array_equal(
+            load_dataset(path, size=(8, 10))["training"].images[:, 0], IMAGES
+        )
+
+    def test_resizing_to_one_pixel_works(self, tmp_path):
+        data = load_dataset(written(tmp_path, images=IMAGES, masks=MASKS), size=(1, 1))["training"]
+        assert data.images.shape == (6, 1, 1, 1)
+
+
+class TestImagesAlone:
+    def test_a_stack_is_numbered_after_its_file(self, tmp_path):
+        np.save(tmp_path / "new.npy", IMAGES)
+        data = load_dataset(tmp_path / "new.npy")["test"]
+        np.testing.assert_array_equal(data.images[:, 0], IMAGES)
+        assert data.ids[:2] == ("new-00000", "new-00001")
+        assert data.masks is None
+
+    def test_a_stack_of_another_shape_is_refused(self, tmp_path):
+        np.save(tmp_path / "new.npy", IMAGES[0])
+        with pytest.raises(BadData, match=r"new\.npy: images have shape \(8, 10\)"):
+            load_dataset(tmp_path / "new.npy")
+
+    def test_a_folder_of_png_and_jpeg_is_read_by_name(self, tmp_path):
+        for name, image in zip(("b.png", "a.jpg", "c.JPEG"), IMAGES, strict=False):
+            Image.fromarray(image).save(tmp_path / name)
+        (tmp_path / "notes.txt").write_text("not an image")
+        data = load_dataset(tmp_path)["test"]
+        assert data.ids == ("a", "b", "c")
+        np.testing.assert_array_equal(data.images[1, 0], IMAGES[0])
+
+    def test_two_files_of_one_name_are_refused(self, tmp_path):
+        for name in ("a.png", "a.jpg"):
+            Image.fromarray(IMAGES[0]).save(tmp_path / name)
+        with pytest.raises(BadData, match=r"holds a\.jpg and a\.png; remove one"):
+            load_dataset(tmp_path)
+
+
+class TestRefusals:
+    def test_a_missing_path_is_named(self, tmp_path):
+        with pytest.raises(BadData, match=r"nowhere is missing; expected a \.npz"):
+            load_dataset(tmp_path / "nowhere")
+
+    def test_a_folder_of_something_else_is_refused(self, tmp_path):
+        with pytest.raises(BadData, match="a folder without images/, msl/ or images"):
+            load_dataset(tmp_path)
+
+    def test_a_truncated_file_is_refused(self, tmp_path):
+        path = written(tmp_path, images=IMAGES)
+        path.write_bytes(path.read_bytes()[:200])
+        with pytest.raises(BadData, match=r"own\.npz is no readable \.npz"):
+            load_dataset(path)
+
+    @pytest.mark.parametrize("place", [0.3, 0.5, 0.7])
+    def test_a_damaged_file_is_refused(self, tmp_path, place):
+        path = tmp_path / "own.npz"
+        np.savez_compressed(path, images=IMAGES, masks=MASKS)
+        content = bytearray(path.read_bytes())
+        start = int(place * len(content))
+        content[start : start + 40] = bytes(40)
+        path.write_bytes(content)
+        with pytest.raises(BadData, match=r"own\.npz"):
+            load_dataset(path)
+
+    def test_python_objects_are_never_unpickled(self, tmp_path):
+        objects = np.array([_Trap(tmp_path), None], dtype=object)
+        path = written(tmp_path, images=objects)
+        with pytest.raises(BadData, match="never unpickled"):
+            load_dataset(path)
+        assert not (tmp_path / "sprung").exists()
+
+    def test_a_bare_pickle_is_refused(self, tmp_path):
+        path = tmp_path / "own.npz"
+        path.write_bytes(pickle.dumps(_Trap(tmp_path)))
+        with pytest.raises(BadData, match=r"no readable \.npz"):
+            load_dataset(path)
+        assert not (tmp_path / "sprung").exists()
+
+    def test_another_suffix_is_refused(self, tmp_path):
+        (tmp_path / "x.tif").write_bytes(b"II*")
+        with pytest.raises(BadData, match=r"x\.tif is no \.npz or \.npy file"):
+            load_dataset(tmp_path / "x.tif")
+
+
+class _Trap:
+    def __init__(self, folder):
+        self.folder = folder
+
+    def __reduce__(self):
+        return (open, (str(self.folder / "sprung"), "w"))
+
+
+def test_a_competition_file_may_hold_no_test_images(tmp_path):
+    file = written(tmp_path, training_set=BOTH, test_set=IMAGES[:0])
+    assert set(load_dataset(file)) == {"training"}

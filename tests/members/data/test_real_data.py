@@ -1,0 +1,70 @@
+"""The real tiles, where they are next to the checkout."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from evaluation.core.classes import MARS
+from members.data.ai4mars import import_ai4mars
+from members.data.cleaning.rules import shared_masks
+from members.data.folds import hold_out, split_folds
+from members.data.inspect import inspect_dataset
+from members.data.load_dataset import load_dataset
+
+DATA = Path(__file__).resolve().parents[4] / "shared" / "data"
+pytestmark = pytest.mark.skipif(
+    not (DATA / "mars").is_dir(),
+    reason=f"{DATA} is not here: real tiles are no part of the project",
+)
+
+
+@pytest.fixture(scope="module")
+def sets():
+    return load_dataset(DATA / "mars" / "mars_for_students.npz")
+
+
+def test_the_competition_file_loads(sets):
+    assert sets["training"].images.shape == (2615, 1, 64, 128)
+    assert sets["test"].images.shape == (2609, 1, 64, 128)
+    assert sets["training"].classes == MARS
+    assert len(set(np.asarray(sets["training"].groups))) == 296
+
+
+def test_the_real_outliers_are_the_110_that_share_an_outline(sets):
+    (found,) = shared_masks(sets["training"].target())
+    assert len(found) == 110
+    constant = shared_masks(sets["training"].target(), constant=True)
+    assert [len(places) for places in constant] == [362, 311, 26]
+
+
+def test_folds_and_holdout_of_the_real_set_divide_no_rover_position(sets):
+    data = sets["training"]
+    dealt = split_folds(data.target(), data.groups, 3, classes=data.classes, seed=0)
+    assert np.bincount(dealt).min() > 840
+    groups = np.asarray(data.groups)
+    held = hold_out(data.target(), groups, 0.15, 0)
+    assert abs(held.mean() - 0.15) < 0.01
+    assert not set(groups[held]) & set(groups[~held])
+
+
+def test_the_validation_file_loads_with_ids_that_tell_the_image():
+    data = load_dataset(DATA / "mars" / "mars_validation.npz")["training"]
+    assert len(data) == 1002
+    assert data.ids[0] == "NLB_471625303EDR_F0442336NCAM00353M1-00000"
+    assert np.asarray(data.groups)[0] == "F0442336"
+
+
+@pytest.mark.slow
+def test_inspecting_the_real_set_finds_the_outliers():
+    shared = inspect_dataset(DATA / "mars" / "mars_for_students.npz")["sets"]["training"][
+        "shared_masks"
+    ]
+    assert [(one["images"], one["constant"]) for one in shared[:2]] == [(110, False), (362, True)]
+
+
+def test_the_full_images_are_cut_into_tiles(tmp_path):
+    assert import_ai4mars(DATA / "ai4mars", tmp_path / "tiles.npz") == 28
+    data = load_dataset(tmp_path / "tiles.npz")["training"]
+    assert data.shape == (64, 128)
+    assert set(np.asarray(data.groups)) == {"F0020000"}
