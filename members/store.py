@@ -158,7 +158,7 @@ class ProbabilityStore(MapReader):
         return cls(folder)
 
     def __reduce__(self) -> tuple[type["ProbabilityStore"], tuple[Path]]:
-        return ProbabilityStore, (self.folder,)  # another process opens it anew
+        return ProbabilityStore, (self.folder,)  # another process reopens it
 
     @property
     def size(self) -> MapsSize:

@@ -206,7 +206,7 @@ def superpixel_vote() -> Comparison:
 
 
 def _refilled(keep: MaskFilter, refill: Callable[[Image, ImageMask], Image]) -> LabelFilter:
-    """Keep some pixels of each class, and label the others anew."""
+    """Keep some pixels of each class, and relabel the others."""
 
     def apply(labels: Image, _: Image) -> Image:
         kept = np.zeros(labels.shape, bool)

@@ -64,7 +64,7 @@ def offline(
     """Enlarge the training set by augmented copies, made once before training.
 
     Copies that equal their origin or another copy are dropped, so the set may end smaller than
-    requested. To augment every batch anew, which takes no memory, name the augmentation by itself.
+    requested. To augment each batch again, which takes no memory, name the augmentation by itself.
 
     Args:
         augmentations: applied in order, such as `[flips, elastic]`.

@@ -61,9 +61,9 @@ class TestRefineMasks:
             np.testing.assert_array_equal(new["test_set"], old["test_set"])
             np.testing.assert_array_equal(new["training_group"], old["training_group"])
             added = new["training_set"][:, 1] != MASKS
-            assert added.sum() == output["anew"]["pixels"] > 0
+            assert added.sum() == output["newly_labelled"]["pixels"] > 0
             sand = new["training_set"][:, 1] == 3
-            assert (sand & added).sum() == output["anew"]["classes"]["sand"]
+            assert (sand & added).sum() == output["newly_labelled"]["classes"]["sand"]
             unlabelled = (new["training_set"][:, 1] == 0).mean()
         assert output["background"] == {"before": (MASKS == 0).mean(), "after": unlabelled}
 
@@ -73,7 +73,7 @@ class TestRefineMasks:
         extra = {"source": np.array(list("uvwxyz")), "group": np.array(list("aabbcc"))}
         np.savez(data, images=colour, masks=MASKS, **extra)
         text = answer(capsys, "refine-masks", data, "--out", out, "--preview", sheet)
-        assert "pixels labelled anew in 6 of 6 images" in text
+        assert "pixels newly labelled in 6 of 6 images" in text
         assert text.endswith(f"next: ens train-members --data {out}\n")
         with np.load(out) as new:
             assert sorted(new) == ["group", "images", "masks", "source"]
@@ -97,7 +97,7 @@ class TestRefineMasks:
         def pixels(name, *options):
             out = tmp_path / f"{name}.npz"
             text = answer(capsys, "refine-masks", competition, "--out", out, *options, "--json")
-            return json.loads(text)["anew"]["pixels"]
+            return json.loads(text)["newly_labelled"]["pixels"]
 
         one = pixels("one", "--rounds", 1)
         assert 0 < one < pixels("default")

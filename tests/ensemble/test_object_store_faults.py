@@ -52,7 +52,7 @@ def remote(local, tmp_path):
 
 
 @pytest.fixture
-def anew(monkeypatch):
+def new_connection(monkeypatch):
     """Forget the connection, before and after the environment is changed."""
     object_store._files.cache_clear()
     yield monkeypatch
@@ -209,13 +209,13 @@ class TestRefusals:
         )
         assert not remote.fusion("mean").exists()
 
-    def test_no_server(self, remote, capsys, anew):
-        anew.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
+    def test_no_server(self, remote, capsys, new_connection):
+        new_connection.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
         line = error_of(capsys, *self.FUSE, remote.path)
         assert "cannot be read (Could not connect to the endpoint" in line
         assert "look at the URL, at AWS_ENDPOINT_URL and the credentials" in line
 
-    def test_a_server_that_goes_away_meanwhile(self, remote, capsys, anew):
+    def test_a_server_that_goes_away_meanwhile(self, remote, capsys, new_connection):
         from moto.server import ThreadedMotoServer
 
         other = ThreadedMotoServer(port=0, verbose=False)
@@ -228,7 +228,7 @@ class TestRefusals:
             written.append(url)
             write_object(url, content)
 
-        with anew.context() as patch:
+        with new_connection.context() as patch:
             patch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{other.get_host_and_port()[1]}")
             patch.setattr("members.chunks.write_object", write)
             line = error_of(capsys, *self.FUSE, remote.path)
@@ -245,20 +245,22 @@ class TestRefusals:
         assert run_command(["plan", str(remote.experiment)]) == 2
         assert "s3://nowhere/runs/plan cannot be listed (" in capsys.readouterr().out
 
-    def test_wrong_credentials(self, remote, capsys, anew):
-        anew.setattr("moto.settings.INITIAL_NO_AUTH_ACTION_COUNT", 0)
+    def test_wrong_credentials(self, remote, capsys, new_connection):
+        new_connection.setattr("moto.settings.INITIAL_NO_AUTH_ACTION_COUNT", 0)
         line = error_of(capsys, *self.FUSE, remote.path)
         assert "cannot be read (The AWS Access Key Id you provided does not exist" in line
 
-    def test_no_credentials(self, remote, capsys, anew):
-        anew.delenv("AWS_ACCESS_KEY_ID")
-        anew.delenv("AWS_SECRET_ACCESS_KEY")
-        anew.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    def test_no_credentials(self, remote, capsys, new_connection):
+        new_connection.delenv("AWS_ACCESS_KEY_ID")
+        new_connection.delenv("AWS_SECRET_ACCESS_KEY")
+        new_connection.setenv("AWS_EC2_METADATA_DISABLED", "true")
         line = error_of(capsys, *self.FUSE, remote.path)
         assert "(Unable to locate credentials)" in line
 
-    def test_without_s3fs(self, remote, capsys, anew):
-        anew.delitem(importlib.import_module("fsspec.registry")._registry, "s3", raising=False)
-        anew.setitem(sys.modules, "s3fs", None)
+    def test_without_s3fs(self, remote, capsys, new_connection):
+        new_connection.delitem(
+            importlib.import_module("fsspec.registry")._registry, "s3", raising=False
+        )
+        new_connection.setitem(sys.modules, "s3fs", None)
         line = error_of(capsys, *self.FUSE, remote.path)
         assert "s3:// needs s3fs: pip install -e '.[s3]' in the source folder" in line

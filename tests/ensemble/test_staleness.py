@@ -145,7 +145,7 @@ def fold(folder):
 
 
 def imported(folder):
-    """Lead the record of imported maps to another file, as if theirs had been written anew."""
+    """Lead the record of imported maps to another file, as if theirs had been rewritten."""
     record = folder / "probabilities/theirs/oof/provenance.json"
     document = json.loads(record.read_text())
     (path,) = document["noted"]["paths"]

@@ -142,7 +142,8 @@ def refine_file(
 
     Returns:
         `out`, `images`, `changed` (images), `left_alone` (images with a mask shared by many),
-        `anew` (pixels, in all and by class), and the share of `background` before and after.
+        `newly_labelled` (pixels, in all and by class), and the share of `background` before and
+        after.
 
     Raises:
         BadSpec: a file to write that exists, or is no `.npz`.
@@ -166,13 +167,13 @@ def refine_file(
     )
     with atomic_file(out) as partial:
         np.savez_compressed(partial, allow_pickle=False, **_layout(path, data, refined))
-    anew = (refined != masks).sum(axis=(1, 2))
+    newly_labelled = (refined != masks).sum(axis=(1, 2))
     if preview is not None:
-        _write_preview(preview, data, refined, anew)
+        _write_preview(preview, data, refined, newly_labelled)
     return {
         "out": str(out),
         "images": len(data),
-        "changed": int((anew > 0).sum()),
+        "changed": int((newly_labelled > 0).sum()),
         "left_alone": int((~kept).sum()),
         **_shares(masks, refined, data.classes),
     }
@@ -181,14 +182,18 @@ def refine_file(
 def format_refinement(document: Document) -> str:
     """Format the result of `refine_file` as text."""
     before, after = document["background"]["before"], document["background"]["after"]
-    anew, changed = document["anew"], f"{document['changed']} of {document['images']} images"
+    newly_labelled, changed = (
+        document["newly_labelled"],
+        f"{document['changed']} of {document['images']} images",
+    )
     lines = [
-        f"{document['out']}: {anew['pixels']} pixels labelled anew in {changed}",
+        f"{document['out']}: {newly_labelled['pixels']} pixels newly labelled in {changed}",
         f"  background or unlabelled: {before:.2%} of the pixels before, {after:.2%} after",
     ]
-    width = max(len(name) for name in anew["classes"])
+    width = max(len(name) for name in newly_labelled["classes"])
     lines += [
-        f"  {name:{width}}  {pixels:9d} pixels more" for name, pixels in anew["classes"].items()
+        f"  {name:{width}}  {pixels:9d} pixels more"
+        for name, pixels in newly_labelled["classes"].items()
     ]
     if document["left_alone"]:
         lines.append(f"  {document['left_alone']} outliers that share a mask were left alone")
@@ -229,7 +234,7 @@ def _shares(masks: Labels, refined: Labels, classes: Classes) -> Document:
     background = [UNLABELLED] if classes.ignore is None else [UNLABELLED, classes.ignore]
     more = {classes.names[label]: int((after - before)[label]) for label in classes.scored}
     return {
-        "anew": {"pixels": sum(more.values()), "classes": more},
+        "newly_labelled": {"pixels": sum(more.values()), "classes": more},
         "background": {
             "before": float(before[background].sum() / before.sum()),
             "after": float(after[background].sum() / after.sum()),
@@ -237,12 +242,12 @@ def _shares(masks: Labels, refined: Labels, classes: Classes) -> Document:
     }
 
 
-def _write_preview(path: Path, data: DataSet, refined: Labels, anew: Array) -> None:
-    indices = np.argsort(-anew, kind="stable")[:PREVIEW_IMAGES]
+def _write_preview(path: Path, data: DataSet, refined: Labels, newly_labelled: Array) -> None:
+    indices = np.argsort(-newly_labelled, kind="stable")[:PREVIEW_IMAGES]
     write_sheet(
         path,
         data.images[indices],
         {"mask": data.target()[indices], "refined": refined[indices]},
         classes=data.classes,
-        captions=[f"{data.ids[i]}: {anew[i]} pixels more" for i in indices],
+        captions=[f"{data.ids[i]}: {newly_labelled[i]} pixels more" for i in indices],
     )

@@ -41,7 +41,7 @@ TSNE_ITERATIONS = 500
 MAX_PERPLEXITY = 30
 PERPLEXITY_SHARE = 1 / 4
 KEPT_COLOUR = "#BBBBBB"
-# Okabe and Ito's colours, told apart by colour-blind readers too.
+# Okabe and Ito's colours, distinct for colour-blind readers too.
 COLOURS = {
     Reason.LISTED: "#0072B2",
     Reason.SHARED_MASK: "#D55E00",
