@@ -1,6 +1,7 @@
 """`python -m benchmarks.fuse`: every comparison on tiny inputs, and what the document holds."""
 
 import json
+import sys
 from importlib import import_module
 
 import numpy as np
@@ -76,10 +77,11 @@ def test_peaks_are_compared_with_those_of_ten_times_the_images(monkeypatch):
 
 
 @pytest.mark.slow
-def test_fusion_takes_more_memory_than_an_interpreter_alone():
+def test_fusion_takes_more_memory_than_an_interpreter_alone(tmp_path):
     peaks = command_peaks(PEAK_COMMANDS, 4)
+    interpreter = peak_mb([sys.executable, "-c", "import time; time.sleep(0.1)"], tmp_path)
     assert set(peaks) == {"mean", "stacking"}
-    assert min(peaks.values()) > 50
+    assert min(peaks.values()) > 1.5 * interpreter > 0
 
 
 def test_a_peak_is_that_of_the_process(tmp_path, monkeypatch):
