@@ -7,11 +7,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from evaluation.core.classes import MARS, Classes
 from evaluation.core.errors import BadData, BadLabels
 from evaluation.core.types import Array
-from members.data.dataset import DataSet, Size, resize_image, resize_mask
-from members.data.npz_files import infer_classes
+from members.data.dataset import Size, StoredSet, resize_image, resize_mask
 
 IMAGES = "images"
 MASKS = "masks"
@@ -28,7 +26,7 @@ BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our limit is the lower one
 
 
-def read(path: Path, classes: Classes | None, size: Size | None) -> dict[str, DataSet]:
+def read(path: Path, size: Size | None) -> dict[str, StoredSet]:
     """Read pairs with equal names, which are the ids; `masks/` may be missing.
 
     Images in the folder itself are unlabelled too.
@@ -36,7 +34,7 @@ def read(path: Path, classes: Classes | None, size: Size | None) -> dict[str, Da
     Raises:
         BadData: images without masks or the reverse, several sizes without `size`, damaged
             files, or images neither grey nor RGB.
-        BadLabels: a mask that is no image of class indices, or with a label outside the classes.
+        BadLabels: a mask that is no image of one value per pixel.
     """
     paired = (path / IMAGES).is_dir()
     files = image_files(path / IMAGES if paired else path)
@@ -53,9 +51,7 @@ def read(path: Path, classes: Classes | None, size: Size | None) -> dict[str, Da
         _check_sizes(path, arrays, targets)
         shape = (images.shape[2], images.shape[3])
         masks = np.stack([resize_mask(target, shape) for target in targets.values()])
-    if classes is None:
-        classes = MARS if masks is None else infer_classes(masks)
-    data = DataSet(images, masks, tuple(files), None, classes)
+    data = StoredSet(images, masks, tuple(files))
     return {"training" if labelled else "test": data}
 
 
