@@ -1,6 +1,6 @@
 """Intersection over union from counts, and the type of a protocol."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -23,8 +23,8 @@ class Score:
     """Scores of sets of images under a protocol.
 
     Args:
-        iou: of each class; NaN where a class does not enter the mean.
-        miou: the protocol's mean; NaN where nothing was counted.
+        iou: of each class, or its Dice under `dice`; NaN where a class is not scored.
+        miou: the protocol's number, most often the mean; NaN where nothing was counted.
         absent: value of absent classes; None if no class is averaged.
     """
 
@@ -75,13 +75,15 @@ def any_pixel(counts: Tables, ignore: int | None) -> Scored:
     return np.asarray(pixels > 0)
 
 
-def class_mean(iou: PerClass, absent: Absent, *, left_out: int | None, scored: Scored) -> Score:
+def class_mean(
+    iou: PerClass, absent: Absent, *, left_out: int | Sequence[int] | None, scored: Scored
+) -> Score:
     """Average over classes.
 
     Args:
         iou: of each class; NaN where it is absent.
         absent: value of absent classes.
-        left_out: a class that is not averaged, or None.
+        left_out: a class or classes that are not averaged, or None.
         scored: which sets hold a scored pixel; the others have no score, whatever `absent` is.
     """
     filled = np.where(np.isnan(iou), {"zero": 0.0, "one": 1.0}.get(absent, np.nan), iou)
