@@ -23,6 +23,7 @@ from evaluation.core.classes import Classes
 from evaluation.core.errors import BadData, BadLabels, BadMaps, BadSpec
 from evaluation.core.label_options import NOTHING_SAID, LabelOptions
 from evaluation.core.types import Array, Map
+from evaluation.run_metric import default_metric, set_metric
 from members.maps import ArrayMaps, MapReader
 
 
@@ -82,7 +83,8 @@ def fit_fusion(
     fitting = _open_members(fit_maps, "fit_maps")
     classes = classes_of_maps(labels, members[0].size[1], fit_target)
     context = strategy_context(members, ignore=classes.ignore, seed=seed, fitting=fitting)
-    built = build_strategy(strategy, **context)
+    metric = set_metric(default_metric(classes), classes)
+    built = build_strategy(strategy, metric=metric, **context)
     if refuse_unused:
         given_images = images is not None or fit_images is not None
         _check_used(strategy, built, given_images, bool(fitting) or fit_target is not None)

@@ -93,7 +93,7 @@ def fake(monkeypatch):
         return table
 
     monkeypatch.setattr(trial_module, "held_out_counts", counts)
-    monkeypatch.setattr(recipe_search, "draw_history", lambda path, trials: None)
+    monkeypatch.setattr(recipe_search, "draw_history", lambda path, trials, metric: None)
     monkeypatch.setattr(recipe_search, "draw_importance", lambda path, study: (None, "none drawn"))
     return trained
 
