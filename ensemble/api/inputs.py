@@ -14,8 +14,9 @@ import numpy as np
 
 from evaluation.core.classes import Classes
 from evaluation.core.errors import BadData, BadLabels, BadMaps, BadSpec, EnsError, shorten
-from evaluation.core.files import atomic_file, create_npy, open_array
+from evaluation.core.files import atomic_file, create_stack, open_array
 from evaluation.core.label_options import LabelOptions
+from evaluation.core.ragged import Extent, Stack, empty_stack
 from evaluation.core.types import Array
 
 if TYPE_CHECKING:
@@ -205,13 +206,21 @@ def classes_of_maps(labels: LabelOptions, count: int, target: ArrayLike | None =
 
 
 @contextmanager
-def new_array(out: Path | None, dtype: Any, shape: tuple[int, ...]) -> Iterator[Array]:
-    """Yield an array to fill: in memory, or in a `.npy` that appears once it is complete."""
+def new_stack(
+    out: Path | None, dtype: Any, extent: Extent, channels: tuple[int, ...] = ()
+) -> Iterator[Stack]:
+    """Yield images to fill: in memory, or in a `.npy` that appears once it is complete.
+
+    Raises:
+        BadSpec: a file for images of several sizes.
+    """
     if out is None:
-        yield np.empty(shape, dtype)
+        yield empty_stack(extent, dtype, channels)
         return
+    if extent.one_size is None:
+        raise BadSpec(f"{out} takes images of one size; these have {extent}: leave `out` out")
     with atomic_file(out) as partial:
-        array = create_npy(partial, dtype=dtype, shape=shape)
+        array = create_stack(partial, dtype=dtype, extent=extent, channels=channels)
         yield array
         array.flush()
 

@@ -19,8 +19,9 @@ from evaluation.core.classes import MARS, UNLABELLED
 from evaluation.core.errors import BadData, BadLabels
 from evaluation.core.files import atomic_file
 from evaluation.core.progress import progress
+from evaluation.core.ragged import Size
 from evaluation.core.types import Array
-from members.data.dataset import Size, StoredSet, resize_image, resize_mask
+from members.data.dataset import StoredSet, resize_image, resize_mask
 from members.data.image_folder import open_image
 from members.data.npz_files import number_repeats
 

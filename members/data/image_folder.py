@@ -8,8 +8,9 @@ import numpy as np
 from PIL import Image
 
 from evaluation.core.errors import BadData, BadLabels
+from evaluation.core.ragged import Size
 from evaluation.core.types import Array
-from members.data.dataset import Size, StoredSet, resize_image, resize_mask
+from members.data.dataset import StoredSet, resize_image, resize_mask
 
 IMAGES = "images"
 MASKS = "masks"

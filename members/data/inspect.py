@@ -8,9 +8,10 @@ import numpy as np
 
 from evaluation.core.classes import UNLABELLED, Classes
 from evaluation.core.label_options import NOTHING_SAID, LabelOptions
+from evaluation.core.ragged import Size
 from evaluation.core.types import Array
 from members.data.cleaning.rules import SHARED_BY, identical, shared_masks
-from members.data.dataset import NUM_LABELS, DataSet, Size, class_pixels
+from members.data.dataset import NUM_LABELS, DataSet, class_pixels
 from members.data.load_dataset import load_dataset
 
 MAX_SHOWN = 5
@@ -34,7 +35,7 @@ def inspect_dataset(
         size: rows and columns to resize all images to.
 
     Returns:
-        `data`, and for each set in `sets`: `images`, `channels`, `rows`, `cols`, `groups`, grey
+        `data`, and for each set in `sets`: `images`, `channels`, `sizes`, `groups`, grey
         levels, `identical_images`, and of labelled sets `classes` (share of pixels, images that
         hold it), `stored_values`, `unlabelled`, `shared_masks` and `warnings`.
 
@@ -56,12 +57,10 @@ def format_inspection(description: Description) -> str:
 def _describe(data: DataSet) -> Description:
     # Image by image, so that a memory map larger than memory is no trouble.
     means = np.array([float(image.mean()) for image in data.images])
-    rows, cols = data.shape
     description: Description = {
         "images": len(data),
         "channels": data.channels,
-        "rows": rows,
-        "cols": cols,
+        "sizes": str(data.extent),
         "groups": None if data.groups is None else _describe_groups(data.groups),
         "levels": {"mean": means.mean(), "darkest": means.min(), "brightest": means.max()},
         "identical_images": [
@@ -151,8 +150,10 @@ def _describe_shared_mask(data: DataSet, indices: Array, constant: bool) -> Desc
 
 
 def _set_lines(name: str, one_set: Description) -> Iterator[str]:
-    kind = {1: "grey", 3: "colour"}[one_set["channels"]]
-    yield f"{name}: {one_set['images']} {kind} images of {one_set['rows']}x{one_set['cols']}"
+    channels = one_set["channels"]
+    kind = {1: "grey ", 3: "colour "}.get(channels, "")
+    more = "" if kind else f", {channels} channels"
+    yield f"{name}: {one_set['images']} {kind}images of {one_set['sizes']}{more}"
     levels, groups, same = one_set["levels"], one_set["groups"], one_set["identical_images"]
     yield (
         f"  levels: mean {levels['mean']:.0f}, darkest image {levels['darkest']:.0f},"

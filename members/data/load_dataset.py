@@ -9,8 +9,9 @@ from evaluation.core.classes import Classes, numbered
 from evaluation.core.errors import BadData, BadLabels, BadSpec
 from evaluation.core.files import array_names, check_no_external_links
 from evaluation.core.label_options import NOTHING_SAID, LabelOptions
+from evaluation.core.ragged import Size
 from members.data import ai4mars, image_folder, npz_files
-from members.data.dataset import DataSet, Size, StoredSet, resize_image, resize_mask
+from members.data.dataset import DataSet, StoredSet, resize_image, resize_mask
 
 EXPECTED = (
     "a .npz with training_set and test_set, a .npz with images and masks, a .npy of images,"
@@ -66,6 +67,7 @@ def load_dataset(
             raise BadData(f"{path} is missing; expected {EXPECTED}")
         if not use_masks:
             sets = {"test": replace(sets.get("test") or sets["training"], masks=None)}
+        sets = {name: data.by_size() for name, data in sets.items()}
         mapped = _map_values(sets, labels, contract)
     except (BadData, BadLabels, BadSpec) as error:
         if str(path) in str(error):
@@ -145,12 +147,10 @@ def _load_folder(path: Path, size: Size | None) -> dict[str, StoredSet]:
 
 def _resize(data: DataSet, size: Size) -> DataSet:
     """Return the set at another size: images by area, masks by the nearest pixel."""
-    if data.shape == size:
+    if data.extent.one_size == size:
         return data
-    channels_last = (np.moveaxis(image, 0, -1).squeeze() for image in data.images)
-    images = np.stack([resize_image(image, size) for image in channels_last])
-    if images.ndim == 3:
-        images = images[..., None]
+    images = np.stack(
+        [np.stack([resize_image(channel, size) for channel in image]) for image in data.images]
+    )
     masks = None if data.masks is None else np.stack([resize_mask(m, size) for m in data.masks])
-    images = np.ascontiguousarray(np.moveaxis(images, -1, 1))
     return DataSet(images, masks, data.ids, data.groups, data.classes)

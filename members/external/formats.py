@@ -12,6 +12,7 @@ import numpy as np
 from evaluation.core.array_headers import header_of
 from evaluation.core.errors import BadMaps
 from evaluation.core.files import array_names, check_no_external_links, open_array
+from evaluation.core.ragged import Extent, Size
 from evaluation.core.types import Array
 from members.data.image_folder import open_image
 from members.data.npz_files import as_names
@@ -42,6 +43,11 @@ class ExternalMaps(ABC):
 
     @property
     @abstractmethod
+    def extent(self) -> Extent:
+        """Number and sizes of the images."""
+
+    @property
+    @abstractmethod
     def dtype(self) -> str:
         """The type of the values on disk."""
 
@@ -52,7 +58,7 @@ class ExternalMaps(ABC):
 
     @abstractmethod
     def read(self, indices: Array) -> Array:
-        """Read images as they were given; called from several threads at once."""
+        """Read images of one size as they were given; called from several threads at once."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +97,11 @@ class StackedMaps(ExternalMaps):
     def size(self) -> tuple[int, ...]:
         """Images, channels, rows, cols; without channels for labels."""
         return tuple(self.array.shape)
+
+    @property
+    def extent(self) -> Extent:
+        """Number and sizes of the images."""
+        return Extent.uniform(self.array.shape[0], self.array.shape[-2:])
 
     @property
     def dtype(self) -> str:
@@ -151,6 +162,15 @@ class MapFiles(ExternalMaps):
         """Images, and the channels, rows and cols of the first."""
         return (len(self.sources), *self._first.shape)
 
+    @cached_property
+    def extent(self) -> Extent:
+        """Number and sizes of the images, from the files' headers."""
+        sizes: dict[Path, Size] = {}
+        for source in self.sources:
+            if source.file not in sizes:
+                sizes[source.file] = _size_of(source.file)
+        return Extent.of_sizes([sizes[source.file] for source in self.sources])
+
     @property
     def dtype(self) -> str:
         """The type of the first image's values."""
@@ -164,12 +184,12 @@ class MapFiles(ExternalMaps):
         """Read images.
 
         Raises:
-            BadMaps: one of another size or type than the first.
+            BadMaps: one with another number of classes or type than the first.
         """
         sources = [self.sources[index] for index in indices]
         arrays, first = list(_read_sources(sources)), self._first
         for source, array in zip(sources, arrays, strict=True):
-            if array.shape != first.shape or array.dtype != first.dtype:
+            if array.shape[:-2] != first.shape[:-2] or array.dtype != first.dtype:
                 raise BadMaps(
                     f"{source.file} holds {array.dtype} of shape {array.shape}; expected"
                     f" {first.dtype} of shape {first.shape} as in {self.sources[0].file}"
@@ -266,6 +286,12 @@ def _read_sources(sources: Sequence[ImageSource]) -> Iterator[Array]:
         if source.file != file:
             file, opened = source.file, _open_file(source.file)
         yield np.asarray(opened if source.slice is None else opened[:, source.slice])
+
+
+def _size_of(file: Path) -> Size:
+    """Return rows and columns of a file's images."""
+    rows, cols = _open_file(file).shape[-2:]
+    return int(rows), int(cols)
 
 
 def _open_file(file: Path) -> Array:

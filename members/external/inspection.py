@@ -8,6 +8,7 @@ import numpy as np
 
 from evaluation.core.classes import Classes
 from evaluation.core.errors import BadMaps
+from evaluation.core.ragged import Extent
 from evaluation.core.types import Array, Map
 from members.external.formats import ExternalMaps
 from members.external.layout_inference import (
@@ -47,7 +48,7 @@ def match_by_id(external: ExternalMaps, ids: Sequence[str]) -> tuple[Array, str]
         >>> match_by_id(stack, ["a", "b"])[0]
         array([2, 0])
     """
-    count = external.size[0]
+    count = len(external.extent)
     if external.ids is None:
         if count != len(ids):
             raise BadMaps(
@@ -148,7 +149,7 @@ def inspect_maps(
     indices: Array,
     *,
     classes: Classes,
-    shape: tuple[int, int],
+    extent: Extent,
     known: KnownMaps | None,
     as_is: bool = False,
 ) -> InspectionReport:
@@ -158,7 +159,7 @@ def inspect_maps(
         external: the maps.
         indices: the external index of each of the run's images.
         classes: of the run.
-        shape: rows and columns of the run's images.
+        extent: number and sizes of the run's images.
         known: what to compare with; None skips what needs it, and says so.
         as_is: keep what agreement alone calls a problem, and note it.
 
@@ -166,13 +167,7 @@ def inspect_maps(
         BadMaps: what cannot be repaired: NaN, another size, another number of classes that
             nothing explains, labels out of range.
     """
-    rows, cols = external.size[-2:]
-    fitting = orientations((rows, cols), shape)
-    if not fitting:
-        raise BadMaps(
-            f"{external.name} holds images of {rows} x {cols} pixels; expected"
-            f" {shape[0]} x {shape[1]}"
-        )
+    fitting = _fitting_orientations(external, external.extent.take(indices), extent)
     values = value_range(external)
     channels = _num_channels(external, values, len(classes))
     scale, value_problem = AS_THEY_ARE, ""
@@ -208,6 +203,23 @@ def inspect_maps(
     )
 
 
+def _fitting_orientations(
+    external: ExternalMaps, given: Extent, expected: Extent
+) -> list[Orientation]:
+    """Return the orientations that make every image as large as the run's."""
+    fitting = None
+    for number, sizes in enumerate(zip(given.sizes, expected.sizes, strict=True)):
+        of_image = orientations(*sizes)
+        fitting = of_image if fitting is None else [o for o in fitting if o in of_image]
+        if not fitting:
+            (rows, cols), (expected_rows, expected_cols) = sizes
+            raise BadMaps(
+                f"{external.name} holds images of {rows} x {cols} pixels; expected"
+                f" {expected_rows} x {expected_cols} (image {number})"
+            )
+    return fitting or []
+
+
 def _num_channels(external: ExternalMaps, values: ValueRange, count: int) -> int:
     """Return how many channels the maps have; labels have as many as they name."""
     if not external.is_labels:
@@ -235,6 +247,7 @@ def _compare(candidates: LayoutCandidates, indices: Array, known: KnownMaps) -> 
         known.labels,
         candidates.orientations,
         images=len(indices),
+        one_size=external.extent.one_size is not None,
         channels=candidates.channels,
         classes=len(candidates.classes),
     )

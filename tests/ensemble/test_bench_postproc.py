@@ -24,6 +24,7 @@ from evaluation.core.classes import UNLABELLED, Classes, numbered
 from evaluation.core.errors import BadRun, BadSpec
 from evaluation.core.files import write_json
 from evaluation.core.provenance import record
+from evaluation.core.ragged import Extent
 from evaluation.core.run_folder import Run
 from evaluation.core.specs import Spec
 from evaluation.protocols import PROTOCOLS
@@ -78,7 +79,7 @@ def at(tmp_path_factory):
         DataSet(pixels, target, ids, groups, classes).save(actual.data(split))
         store = ProbabilityStore.create(
             actual.probabilities(MEMBER, split),
-            ids=ids, classes=classes, shape=(ROWS, COLS), seen=TrainingIds((frozenset(),)),
+            ids=ids, classes=classes, extent=Extent.uniform(len(ids), (ROWS, COLS)), seen=TrainingIds((frozenset(),)),
         )  # fmt: skip
         for block in store.missing_blocks():
             store.write(block, maps[block])

@@ -16,8 +16,8 @@ from evaluation.core.classes import Classes
 from evaluation.core.errors import BadData, BadRun
 from evaluation.core.files import read_json, remove_folder, write_json
 from evaluation.core.provenance import RECORD, cached_digest, digest_of
+from evaluation.core.ragged import Stack, extent_of
 from evaluation.core.run_folder import Run
-from evaluation.core.types import Array
 from members.data.cleaning.id_lists import read_drop_list
 from members.data.cleaning.rules import Drop, Reason, check_no_class_lost, drop_shared_masks
 from members.data.dataset import DataSet, class_pixels, read_classes, write_classes
@@ -204,10 +204,13 @@ def check_same_split(existing: DataSet, new: DataSet, split: str) -> None:
         raise BadData(f"split {split!r} already exists with {different[0]}; choose another --split")
 
 
-def _equal(old: Array, new: Array) -> bool:
+def _equal(old: Stack, new: Stack) -> bool:
     """Compare block by block: either may be on disk."""
-    return old.shape == new.shape and all(
-        np.array_equal(old[block], new[block]) for block in blocks(len(old))
+    if old.ndim == 1 or new.ndim == 1:
+        return np.array_equal(old, new)
+    extent = extent_of(old)
+    return extent == extent_of(new) and all(
+        np.array_equal(old[block], new[block]) for block in blocks(extent)
     )
 
 

@@ -83,7 +83,12 @@ def import_maps(
             indices, unmatched = match_by_id(maps, data.ids)
             reference = _reference(run_members, name, split, data)
             inspection = inspect_maps(
-                maps, indices, classes=data.classes, shape=data.shape, known=reference, as_is=as_is
+                maps,
+                indices,
+                classes=data.classes,
+                extent=data.extent,
+                known=reference,
+                as_is=as_is,
             )
         except BadMaps as error:
             raise BadMaps(f"member {name!r}: {error}") from None
@@ -243,7 +248,7 @@ def _write_store(
             partial,
             ids=data.ids,
             classes=data.classes,
-            shape=data.shape,
+            extent=data.extent,
             seen=training_ids,
             dtype=config["dtype"],
             url=new_url(f"{config['member']}-{config['split']}"),
@@ -252,7 +257,7 @@ def _write_store(
         def write(block: slice) -> None:
             store.write(block, repair(maps.read(indices[block])))
 
-        for _ in progress(map_blocks(write, len(store)), "import", len(blocks(len(store)))):
+        for _ in progress(map_blocks(write, store.extent), "import", len(blocks(store.extent))):
             pass
         expected.write(partial, info=_file_stats(paths))
 

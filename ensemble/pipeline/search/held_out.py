@@ -57,7 +57,8 @@ def held_out_counts(
     network = network.to(device)
     held_out = np.setdiff1d(np.arange(len(data)), fold.training)
     total: Tables = np.zeros((len(data.classes),) * 2, np.int64)
-    for block in blocks(len(held_out)):
+    extent = data.extent.take(held_out)
+    for block in blocks(extent):
         maps = predict(network, np.asarray(data.images[held_out[block]]), device, member)
         target = np.asarray(data.target()[held_out[block]])
         total += confusion(target, argmax(maps), classes=len(data.classes)).sum(axis=0)
@@ -107,9 +108,9 @@ def prepare_search(
     """
     lines: list[str] = []
     prepare(run, experiment, lines.append)
-    shape = DataSet.load(run.data("oof")).shape
+    extent = DataSet.load(run.data("oof")).extent
     for architecture in dict.fromkeys(recipe.architecture for recipe in recipes):
-        check_size(architecture, *shape)
+        check_size(architecture, extent)
     experiment.write(run.experiment)
     for line in lines:
         log(line)

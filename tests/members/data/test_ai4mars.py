@@ -83,7 +83,7 @@ def test_the_tree_loads_as_a_labelled_set(tmp_path):
     data = load_dataset(tmp_path)["training"]
     assert data.ids == (OTHER, NAME)
     assert np.asarray(data.groups).tolist() == ["F0020000", "F0442336"]
-    assert data.shape == (64, 128)
+    assert data.extent.one_size == (64, 128)
     assert data.classes == MARS
 
 

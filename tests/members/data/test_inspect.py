@@ -59,7 +59,7 @@ def document(tmp_path):
 class TestInspect:
     def test_a_description_counts_images_groups_and_classes(self, document):
         one = document["sets"]["training"]
-        assert (one["images"], one["rows"], one["cols"], one["channels"]) == (34, 8, 8, 1)
+        assert (one["images"], one["sizes"], one["channels"]) == (34, "8x8", 1)
         assert one["groups"] == {"number": 2, "smallest": 4, "largest": 30}
         assert sum(entry["share"] for entry in one["classes"]) == pytest.approx(1)
         assert one["background"] == one["classes"][0]["share"]
