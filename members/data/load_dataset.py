@@ -9,10 +9,11 @@ from evaluation.core.errors import BadData, BadLabels
 from evaluation.core.files import array_names, check_no_external_links
 from members.data import ai4mars, image_folder, npz_files
 from members.data.dataset import DataSet, Size, resize_image, resize_mask
+from members.data.image_files import list_files
 
 EXPECTED = (
     "a .npz with training_set and test_set, a .npz with images and masks, a .npy of images,"
-    " a folder with images/ and masks/ or of .png and .jpg images, or an AI4Mars tree"
+    " a folder with images/ and masks/ or of images (.png, .jpg, .tif, ...), or an AI4Mars tree"
 )
 
 
@@ -24,7 +25,7 @@ def load_dataset(
     Args:
         path: a competition file, a general `.npz`, a folder of pairs or an AI4Mars tree (whose
             images come as tiles, cut with the defaults of `ai4mars.TileOptions`); for images
-            without labels a `.npy` or a folder of PNG and JPEG files too.
+            without labels a `.npy` or a folder of image files too.
         classes: what the labels mean; by default the Mars classes where the highest label is 4,
             else as many numbered classes as there are, of which 0 is ignored.
         size: rows and columns to resize all images to; None refuses images of several sizes.
@@ -59,9 +60,9 @@ def load_dataset(
 
 
 def _load_file(path: Path, classes: Classes | None) -> dict[str, DataSet]:
-    if path.suffix == ".npy":
+    if path.suffix.lower() == ".npy":
         return npz_files.read_stack(path, classes)
-    if path.suffix != ".npz":
+    if path.suffix.lower() != ".npz":
         raise BadData(f"{path} is no .npz or .npy file; expected {EXPECTED}")
     names = array_names(path)
     if npz_files.COMPETITION_KEY in names:
@@ -75,7 +76,7 @@ def _load_folder(path: Path, classes: Classes | None, size: Size | None) -> dict
     check_no_external_links(path)
     if ai4mars.find_tree(path) is not None:
         return ai4mars.read(path, classes)
-    if (path / image_folder.IMAGES).is_dir() or image_folder.image_files(path):
+    if (path / image_folder.IMAGES).is_dir() or list_files(path):
         return image_folder.read(path, classes, size)
     raise BadData(f"{path} is a folder without images/, msl/ or images; expected {EXPECTED}")
 

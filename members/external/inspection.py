@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
+from unicodedata import normalize
 
 import numpy as np
 
@@ -58,6 +59,8 @@ def match_by_id(external: ExternalMaps, ids: Sequence[str]) -> tuple[Array, str]
     index_of = {name: index for index, name in enumerate(external.ids)}
     if len(index_of) < count:
         raise BadMaps(f"{external.name} holds ids that repeat; expected distinct ids")
+    composed = {normalize("NFC", name): name for name in index_of}
+    ids = [name if name in index_of else composed.get(normalize("NFC", name), name) for name in ids]
     missing = [name for name in ids if name not in index_of]
     if missing:
         raise BadMaps(

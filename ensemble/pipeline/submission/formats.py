@@ -14,6 +14,7 @@ from evaluation.core.classes import UNLABELLED, Classes
 from evaluation.core.errors import BadData, shorten
 from evaluation.core.progress import progress
 from evaluation.core.types import Array, Labels
+from members.data.image_files import read_mask
 
 MAX_NAME_BYTES = 200
 """File systems take 255; the suffix and temporary names need some."""
@@ -55,9 +56,7 @@ def write_pngs(
 def read_label_pngs(folder: Path, ids: Sequence[str]) -> Iterator[tuple[str, Array]]:
     """Yield (id, labels) per image."""
     for name in ids:
-        with Image.open(folder / f"{name}.png") as png:
-            labels: Array = np.asarray(png)
-            yield name, labels
+        yield name, read_mask(folder / f"{name}.png")
 
 
 def write_pixels_csv(path: Path, ids: Sequence[str], labels: Labels) -> None:
