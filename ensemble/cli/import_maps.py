@@ -32,7 +32,7 @@ from evaluation.core.run_folder import Run
     "--no-checks",
     "as_is",
     is_flag=True,
-    help="Keep the order of classes and axes in spite of warnings.",
+    help="Keep the order of classes and axes in spite of warnings; take label 0 in missing chunks.",
 )
 @click.option("--data", metavar="DATA", help="Create a new run with this labelled set.")
 @click.option("--validation", metavar="DATA", help="With --data: its validation set.")

@@ -130,12 +130,13 @@ def read_image(file: Path) -> Array:
     with _opened(file) as image:
         decoder = _decoder(image)
         if decoder.startswith(SIXTEEN_BITS):
-            pixels = _turned(_decode_16_bits(file), image)
+            pixels = _turned(_decode_16_bits(file), _orientation(image))
+            image.load()  # finds damage, over which OpenCV passes
             return _without_alpha(file, pixels[..., [0, 3]] if "LA" in decoder else pixels)
         if "transparency" in image.info and image.mode != "P":
             raise BadData(f"{file} marks a colour as transparent; save it without transparency")
         image.load()
-        return _without_alpha(file, _turned(_viewed(file, image), image))
+        return _without_alpha(file, _turned(_viewed(file, image), _orientation(image)))
 
 
 def read_image_uint8(file: Path) -> Array:
@@ -194,7 +195,7 @@ def read_labels(file: Path, *, first_channel: bool = False) -> Array:
             raise BadLabels(f"{file} stores 0 as white; expected class indices with 0 as black")
         divisor = SPREAD.get(_decoder(image), 1)
         image.load()
-        labels = _turned(np.asarray(image), image)
+        labels = _turned(np.asarray(image), _orientation(image))
         if first_channel and labels.ndim == 3 and not _decoder(image).startswith(SIXTEEN_BITS):
             labels = labels[..., 0]
     if labels.ndim != 2 or labels.dtype.kind not in "uib":
@@ -290,6 +291,7 @@ def _decoder(image: Image.Image) -> str:
 
 
 def _orientation(image: Image.Image) -> int:
+    """Return the EXIF orientation; 1 for a TIFF once it is loaded, since Pillow then turns it."""
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
     except (*UNREADABLE, TypeError, LookupError):  # damaged EXIF turns no image in any viewer
@@ -297,9 +299,8 @@ def _orientation(image: Image.Image) -> int:
     return orientation if orientation in TURNS else 1
 
 
-def _turned(pixels: Array, image: Image.Image) -> Array:
-    """Apply the EXIF orientation; Pillow has applied and removed that of a loaded TIFF."""
-    turn = TURNS.get(_orientation(image))
+def _turned(pixels: Array, orientation: int) -> Array:
+    turn = TURNS.get(orientation)
     return pixels if turn is None else np.ascontiguousarray(turn(pixels))
 
 
@@ -340,7 +341,10 @@ def _decode_16_bits(file: Path) -> Array:
     import cv2
 
     content = np.frombuffer(file.read_bytes(), np.uint8)
-    pixels = cv2.imdecode(content, cv2.IMREAD_UNCHANGED)
+    try:
+        pixels = cv2.imdecode(content, cv2.IMREAD_UNCHANGED)
+    except cv2.error as error:
+        raise ValueError(str(error)) from None
     if pixels is None or pixels.dtype != np.uint16 or pixels.ndim != 3:
         raise ValueError("16 bits per channel that cannot be decoded")
     return np.asarray(pixels[..., [2, 1, 0, *range(3, pixels.shape[2])]])

@@ -54,6 +54,13 @@ class ExternalMaps(ABC):
     def read(self, indices: Array) -> Array:
         """Read images as they were given; called from several threads at once."""
 
+    def missing(self, indices: Array) -> Array | None:
+        """Return where values of images were never stored, as `read` returns them; None: nowhere.
+
+        Only Zarr arrays are read where they are not stored, as their fill value.
+        """
+        return None
+
 
 @dataclass(frozen=True)
 class StackedMaps(ExternalMaps):
@@ -100,6 +107,11 @@ class StackedMaps(ExternalMaps):
     def read(self, indices: Array) -> Array:
         """Read images."""
         return np.asarray(self.array[indices])
+
+    def missing(self, indices: Array) -> Array | None:
+        """Return where values of images were never stored; None: nowhere."""
+        missing: Array | None = getattr(self.array, "missing", lambda _: None)(indices)
+        return missing
 
 
 @dataclass(frozen=True)

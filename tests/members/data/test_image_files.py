@@ -197,6 +197,16 @@ class TestImages:
         cv2.imwrite(str(tmp_path / name), SIXTEEN[..., ::-1])
         np.testing.assert_array_equal(read_image(tmp_path / name), SIXTEEN)
 
+    @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+    @pytest.mark.parametrize("name", ["a.png", "a.tif"])
+    @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+    def test_damaged_16_bits_are_refused(self, tmp_path, name, share):
+        cv2.imwrite(str(tmp_path / name), np.tile(SIXTEEN, (9, 9, 1)))
+        content = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes(content[: int(share * len(content))])
+        with pytest.raises(BadData, match="is no readable image"):
+            read_image(tmp_path / name)
+
     @pytest.mark.parametrize("array", [SIXTEEN[..., 0], SIXTEEN], ids=["grey", "RGB"])
     def test_16_bits_become_8_by_the_full_range(self, tmp_path, array):
         cv2.imwrite(str(tmp_path / "a.png"), array if array.ndim == 2 else array[..., ::-1])
