@@ -133,7 +133,7 @@ def plain_files(tmp_path_factory):
     [
         "--help",
         "fuse --strategy mean --maps maps.npy --out fused.npy",
-        "postprocess --chain suppress_background --maps maps.npy --out labels.npy",
+        "postprocess --chain suppress_background --maps maps.npy --out labels.npy --ignore 0",
         "score --target target.npy --pred target.npy --classes 3",
         "audit --target target.npy --pred target.npy --pred target.npy --classes 3",
     ],

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ensemble.api.opened_run import OpenedRun
     from ensemble.api.results import AuditResult, Comparison, ScoreResult
     from evaluation.core.classes import Classes
+    from evaluation.core.label_options import LabelOptions
     from evaluation.core.types import Array, Counts, Groups, Labels, Map
 
 SCORE_COLUMN = "score"
@@ -48,7 +49,7 @@ def fuse(
         fit_target: class index per pixel of the images of `fit_maps`; 255 where unlabelled.
         images: uint8 images of `maps`, for a strategy that needs them.
         fit_images: images of `fit_maps`.
-        ignore: the class that is not scored; None if every class is.
+        ignore: index of the class that is not scored; None if every class is.
         seed: random seed of strategies that sample.
         out: a `.npy` file to write instead of filling memory.
         fit_truth: old name of `fit_target`.
@@ -71,6 +72,7 @@ def fuse(
         array([0.7, 0.3], dtype=float32)
     """
     from ensemble.api.fusion import fit_fusion
+    from evaluation.core.label_options import LabelOptions
 
     fusion = fit_fusion(
         maps,
@@ -79,7 +81,7 @@ def fuse(
         fit_target=_renamed(fit_target, fit_truth),
         images=images,
         fit_images=fit_images,
-        ignore=ignore,
+        labels=LabelOptions(ignore=ignore),
         seed=seed,
     )
     return fusion.fuse(None if out is None else Path(out))
@@ -111,7 +113,7 @@ def postprocess(
         fit_maps: for steps that learn: maps of images that no member was trained on.
         fit_target: class index per pixel of the images of `fit_maps`; 255 where unlabelled.
         fit_images: images of `fit_maps`.
-        ignore: the class that is not scored; None if every class is.
+        ignore: index of the class that is not scored; None if every class is.
         out: a `.npy` file to write instead of filling memory.
         fit_truth: old name of `fit_target`.
 
@@ -134,6 +136,7 @@ def postprocess(
         2
     """
     from ensemble.api.postprocessing import fit_array_chain
+    from evaluation.core.label_options import LabelOptions
 
     fitted = fit_array_chain(
         maps,
@@ -142,7 +145,7 @@ def postprocess(
         fit_maps=fit_maps,
         fit_target=_renamed(fit_target, fit_truth),
         fit_images=fit_images,
-        ignore=ignore,
+        labels=LabelOptions(ignore=ignore),
     )
     return fitted.label(None if out is None else Path(out))
 
@@ -152,7 +155,9 @@ def score(
     pred: "ArrayLike",
     *,
     classes: "int | Sequence[str] | Classes",
-    ignore: int | None = None,
+    ignore: int | str | None = None,
+    unlabelled: int | None = None,
+    foreground: int | None = None,
     protocol: str = "masked",
     groups: "Sequence[object] | Groups | None" = None,
 ) -> "ScoreResult":
@@ -164,7 +169,9 @@ def score(
         target: class index per pixel; 255 where unlabelled.
         pred: label maps, or probability maps, whose argmax is scored.
         classes: the number of classes, or their names.
-        ignore: the class that is not scored; None if every class is.
+        ignore: name or index of the class that is not scored; None if every class is.
+        unlabelled: value of unlabelled pixels in masks, besides 255.
+        foreground: value of the foreground in masks of two values, such as 255.
         protocol: definition of the score; `result.under(NAME)` gives it under another.
         groups: the group of each image (patient, drive, ...), for the interval; by default each
             image is a group.
@@ -187,12 +194,14 @@ def score(
     """
     from ensemble.api.inputs import open_labels
     from ensemble.api.results import ScoreResult
+    from evaluation.core.label_options import LabelOptions
     from evaluation.protocols import PROTOCOLS
 
     PROTOCOLS.build(protocol)
-    known = _named_classes(classes, ignore)
-    opened = open_labels(target, "target")
-    counts = _count(opened, _open_pred(pred, "pred"), len(known))
+    labels = LabelOptions(ignore=ignore, unlabelled=unlabelled, foreground=foreground)
+    known = classes_of_labels(classes, labels, target)
+    opened = open_labels(target, "target", known)
+    counts = _count(opened, _open_pred(pred, "pred", known), len(known))
     return ScoreResult(counts, _group_array(groups, len(counts)), known, protocol)
 
 
@@ -201,7 +210,9 @@ def compare(
     preds: "Mapping[str, ArrayLike]",
     *,
     classes: "int | Sequence[str] | Classes | None" = None,
-    ignore: int | None = None,
+    ignore: int | str | None = None,
+    unlabelled: int | None = None,
+    foreground: int | None = None,
     groups: "Sequence[object] | Groups | None" = None,
     protocol: str = "masked",
     seed: int = 0,
@@ -212,7 +223,9 @@ def compare(
         target: class index per pixel; 255 where unlabelled.
         preds: label maps by name, or probability maps, whose argmax is scored.
         classes: the number of classes, or their names; by default one more than the highest label.
-        ignore: the class that is not scored; None if every class is.
+        ignore: name or index of the class that is not scored; None if every class is.
+        unlabelled: value of unlabelled pixels in masks, besides 255.
+        foreground: value of the foreground in masks of two values, such as 255.
         groups: the group of each image, for intervals and tests; by default each image is a group.
         protocol: definition of the score that ranks.
         seed: random seed of the tests.
@@ -237,6 +250,7 @@ def compare(
 
     from ensemble.api.inputs import open_labels
     from ensemble.api.results import Comparison
+    from evaluation.core.label_options import LabelOptions
     from evaluation.leaderboard import Candidate
     from evaluation.leaderboard import compare as rank
     from evaluation.protocols import PROTOCOLS
@@ -245,14 +259,12 @@ def compare(
     PROTOCOLS.build(protocol)
     if not preds:
         raise BadData("`preds` is empty; expected one or more predictions by name")
-    opened = open_labels(target, "target")
-    labels = {name: _open_pred(pred, name) for name, pred in preds.items()}
-    if classes is None:
-        classes = _num_classes([opened, *labels.values()])
-    known = _named_classes(classes, ignore)
+    labels = LabelOptions(ignore=ignore, unlabelled=unlabelled, foreground=foreground)
+    known = classes_of_labels(classes, labels, target, list(preds.values()))
+    opened = open_labels(target, "target", known)
     candidates = []
-    for name, pred in labels.items():
-        counts = _count(opened, pred, len(known))
+    for name, pred in preds.items():
+        counts = _count(opened, _open_pred(pred, name, known), len(known))
         ids = tuple(map(str, opened.ids or range(len(counts))))
         scored = ScoredImages(counts, ids, _group_array(groups, len(counts)))
         candidates.append(Candidate(name, scored))
@@ -266,7 +278,9 @@ def audit(
     after: "ArrayLike",
     *,
     classes: "int | Sequence[str] | Classes",
-    ignore: int | None = None,
+    ignore: int | str | None = None,
+    unlabelled: int | None = None,
+    foreground: int | None = None,
 ) -> "AuditResult":
     """Split the gain between two predictions, under every protocol, into pixels and denominator.
 
@@ -278,7 +292,9 @@ def audit(
         before: label maps that the gain starts from, or probability maps.
         after: label maps that the gain leads to.
         classes: the number of classes, or their names.
-        ignore: the class that is not scored; None if every class is.
+        ignore: name or index of the class that is not scored; None if every class is.
+        unlabelled: value of unlabelled pixels in masks, besides 255.
+        foreground: value of the foreground in masks of two values, such as 255.
 
     Raises:
         BadLabels: labels outside the classes, shapes that differ, or no integers.
@@ -295,10 +311,12 @@ def audit(
     """
     from ensemble.api.inputs import open_labels
     from ensemble.api.results import AuditResult
+    from evaluation.core.label_options import LabelOptions
 
-    known = _named_classes(classes, ignore)
-    opened = open_labels(target, "target")
-    preds = [_open_pred(before, "before"), _open_pred(after, "after")]
+    labels = LabelOptions(ignore=ignore, unlabelled=unlabelled, foreground=foreground)
+    known = classes_of_labels(classes, labels, target)
+    opened = open_labels(target, "target", known)
+    preds = [_open_pred(before, "before", known), _open_pred(after, "after", known)]
     counts = [_count(opened, pred, len(known)) for pred in preds]
     return AuditResult.from_counts((preds[0].name, preds[1].name), counts, known)
 
@@ -330,22 +348,37 @@ def _renamed(value: "ArrayLike | None", old: "ArrayLike | None") -> "ArrayLike |
     return old if value is None else value
 
 
-def _named_classes(classes: "int | Sequence[str] | Classes", ignore: int | None) -> "Classes":
-    from ensemble.api.inputs import check_ignored_class
+def classes_of_labels(
+    classes: "int | Sequence[str] | Classes | None",
+    labels: "LabelOptions",
+    target: "ArrayLike",
+    others: "Sequence[ArrayLike]" = (),
+) -> "Classes":
+    """Return the classes that are given, or that labels of which no stored value is known hold."""
+    from ensemble.api.inputs import open_labels, stored_values
     from evaluation.core.classes import Classes
+    from evaluation.core.label_options import LabelOptions
 
     if isinstance(classes, Classes):
         return classes
-    names = tuple(map(str, range(classes))) if isinstance(classes, int) else tuple(classes)
-    check_ignored_class(ignore, len(names))
-    return Classes(names, ignore=ignore)
+    if classes is not None:
+        names = classes if isinstance(classes, int) else tuple(classes)
+        labels = labels.updated(LabelOptions(names))
+    known = labels.without_data()
+    if known is not None:
+        return known
+    present = stored_values(open_labels(target, "target"))
+    if labels.num_classes is None:
+        for other in others:
+            present |= stored_values(_open_pred(other, "prediction"))
+    return labels.resolve(present)
 
 
-def _open_pred(source: "ArrayLike", name: str) -> "OpenedArrays":
+def _open_pred(source: "ArrayLike", name: str, classes: "Classes | None" = None) -> "OpenedArrays":
     """Open label maps; of probability maps, take the argmax."""
     from ensemble.api.inputs import OpenedArrays, open_labels
 
-    opened = open_labels(source, name)
+    opened = open_labels(source, name, classes, complete=True)
     if not (opened.one_size and opened.array.ndim == 4 and opened.array.dtype.kind == "f"):
         return opened
     from evaluation.core.arrays import argmax
@@ -373,20 +406,6 @@ def _count(target: "OpenedArrays", pred: "OpenedArrays", classes: int) -> "Count
         return np.concatenate([confusion(t[None], p[None], classes=classes) for t, p in pairs])
     except BadLabels as error:
         raise BadLabels(f"{target.name} and {pred.name}: {error}") from None
-
-
-def _num_classes(labels: "Sequence[OpenedArrays]") -> int:
-    """Return one more than the highest label, at least 2."""
-    import numpy as np
-
-    from evaluation.core.classes import UNLABELLED
-
-    highest = 1
-    for opened in labels:
-        for array in opened.array:
-            known = np.asarray(array)[np.asarray(array) != UNLABELLED]
-            highest = max(highest, int(known.max(initial=0)))
-    return highest + 1
 
 
 def _group_array(groups: "Sequence[object] | Groups | None", images: int) -> "Array":

@@ -10,7 +10,7 @@ import numpy as np
 from ensemble.api.inputs import (
     ArrayLike,
     MembersLike,
-    check_ignored_class,
+    classes_of_maps,
     new_array,
     open_images,
     open_labels,
@@ -19,7 +19,9 @@ from ensemble.api.inputs import (
 from ensemble.block_fusion import CACHE_IMAGES, TrainingBlocks, check_images, fuse
 from ensemble.fusion import Fusion, LearnedFusion, needs_images
 from ensemble.strategy import build_strategy, check_strategy, is_calibrated, strategy_context
+from evaluation.core.classes import Classes
 from evaluation.core.errors import BadData, BadLabels, BadMaps, BadSpec
+from evaluation.core.label_options import NOTHING_SAID, LabelOptions
 from evaluation.core.types import Array, Map
 from members.maps import ArrayMaps, MapReader
 
@@ -62,7 +64,7 @@ def fit_fusion(
     fit_target: ArrayLike | None = None,
     images: ArrayLike | None = None,
     fit_images: ArrayLike | None = None,
-    ignore: int | None = None,
+    labels: LabelOptions = NOTHING_SAID,
     seed: int = 0,
     measure_calibration: bool = False,
     refuse_unused: bool = False,
@@ -78,8 +80,8 @@ def fit_fusion(
     if not members:
         raise BadMaps("`maps` is empty; expected the probability maps of one or more members")
     fitting = _open_members(fit_maps, "fit_maps")
-    check_ignored_class(ignore, members[0].size[1])
-    context = strategy_context(members, ignore=ignore, seed=seed, fitting=fitting)
+    classes = classes_of_maps(labels, members[0].size[1], fit_target)
+    context = strategy_context(members, ignore=classes.ignore, seed=seed, fitting=fitting)
     built = build_strategy(strategy, **context)
     if refuse_unused:
         given_images = images is not None or fit_images is not None
@@ -87,10 +89,10 @@ def fit_fusion(
     opened_images = _images_for(built, strategy, images, fit_images, members)
     if not isinstance(built, LearnedFusion):
         return ArrayFusion(members, built, opened_images)
-    blocks = _training_blocks(strategy, members, fitting, fit_target, fit_images)
+    blocks = _training_blocks(strategy, members, fitting, fit_target, fit_images, classes)
     calibration = None
     if measure_calibration and is_calibrated(strategy):
-        calibration = _calibration_error(built, blocks, ignore)
+        calibration = _calibration_error(built, blocks, classes.ignore)
     return ArrayFusion(members, built.fit(blocks), opened_images, calibration)
 
 
@@ -147,6 +149,7 @@ def _training_blocks(
     fitting: Sequence[MapReader],
     fit_target: ArrayLike | None,
     fit_images: ArrayLike | None,
+    classes: Classes,
 ) -> TrainingBlocks:
     if not fitting or fit_target is None:
         raise BadSpec(f"strategy {strategy} learns; give it held-out `fit_maps` and `fit_target`")
@@ -161,10 +164,10 @@ def _training_blocks(
             f" in {members[0].name}"
         )
     check_values(fitting)
-    target = open_labels(fit_target, "fit_target")
+    target = open_labels(fit_target, "fit_target", classes)
     images = None if fit_images is None else open_images(fit_images, "fit_images")
     try:
-        return TrainingBlocks(fitting, target.stacked(), size=CACHE_IMAGES, images=images)
+        return TrainingBlocks(fitting, target.stacked()[:], size=CACHE_IMAGES, images=images)
     except BadLabels as error:
         raise BadLabels(f"{target.name}: {error}") from None
 

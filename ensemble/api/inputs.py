@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from evaluation.core.classes import Classes
 from evaluation.core.errors import BadData, BadLabels, BadMaps, BadSpec, EnsError, shorten
 from evaluation.core.files import atomic_file, create_npy, open_array
+from evaluation.core.label_options import LabelOptions
 from evaluation.core.types import Array
 
 if TYPE_CHECKING:
@@ -78,16 +80,82 @@ def open_maps(source: MapsLike, name: str) -> "MapReader":
     return ArrayMaps(opened.name, opened.stacked())
 
 
-def open_labels(source: ArrayLike, name: str) -> OpenedArrays:
+@dataclass(frozen=True)
+class MappedLabels:
+    """Label maps whose stored values become class indices as they are read.
+
+    Args:
+        name: what errors call them.
+        labels: stored values, (image, row, col).
+        classes: with the stored value of each class.
+        complete: whether every pixel must have a class, as in predictions.
+    """
+
+    name: str
+    labels: Array
+    classes: Classes
+    complete: bool
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(image, row, col)."""
+        return self.labels.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the class indices; of the stored values if those are no integers."""
+        return np.dtype(np.uint8) if self.labels.dtype.kind in "iu" else self.labels.dtype
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self.labels)
+
+    def __getitem__(self, block: Any) -> Array:
+        """Return class indices.
+
+        Raises:
+            BadLabels: a value that stands for no class; names the labels.
+        """
+        try:
+            return self.classes.indices(np.asarray(self.labels[block]), complete=self.complete)
+        except BadLabels as error:
+            raise BadLabels(f"{self.name} {error}") from None
+
+
+def open_labels(
+    source: ArrayLike, name: str, classes: Classes | None = None, *, complete: bool = False
+) -> OpenedArrays:
     """Open label maps, (image, row, col), or one (row, col) per image.
 
-    In a folder, PNG, TIFF and BMP files hold class indices (grey or with a palette).
+    Args:
+        source: an array, a list, a file, or a folder whose PNG, TIFF or BMP files hold one value
+            per pixel (grey or with a palette).
+        name: what errors call it.
+        classes: with the stored value of each class; by default values are class indices.
+        complete: whether every pixel must have a class, as in predictions.
 
     Raises:
         BadLabels: something else.
         BadData: a file or folder that cannot be read.
     """
-    return _open(source, name, BadLabels, _read_mask)
+    opened = _open(source, name, BadLabels, _read_mask)
+    if classes is None or classes.stored_as_indices:
+        return opened
+    if not opened.one_size:
+        mapped = [MappedLabels(opened.name, each, classes, complete)[:] for each in opened.array]
+        return OpenedArrays(opened.name, mapped, opened.ids)
+    if opened.array.ndim != 3 or opened.array.dtype.kind not in "iu":
+        return opened  # refused by whoever counts, or probability maps
+    array = MappedLabels(opened.name, opened.array, classes, complete)
+    return OpenedArrays(opened.name, array, opened.ids)
+
+
+def stored_values(opened: OpenedArrays) -> set[int]:
+    """Return the values that occur in label maps of integers."""
+    values: set[int] = set()
+    for image in opened.array:
+        values |= set(np.unique(image).tolist())
+    return values
 
 
 def open_images(source: ArrayLike, name: str) -> Array:
@@ -112,6 +180,27 @@ def open_images(source: ArrayLike, name: str) -> Array:
     return array
 
 
+def classes_of_maps(labels: LabelOptions, count: int, target: ArrayLike | None = None) -> Classes:
+    """Return the classes of probability maps.
+
+    Args:
+        labels: what is said about them.
+        count: number of classes of the maps.
+        target: masks that go with the maps, where there are any.
+
+    Raises:
+        BadSpec: another number of classes, or an ignored class that is none of them.
+        BadLabels: values of masks that stand for no class.
+    """
+    if labels.num_classes not in (None, count):
+        raise BadSpec(f"{labels.num_classes} classes are named; the maps have {count}")
+    if labels.num_classes is None:
+        labels = labels.updated(LabelOptions(count))
+    if not labels.needs_values or target is None:
+        return labels.resolve(())
+    return labels.resolve(stored_values(open_labels(target, "fit_target")))
+
+
 @contextmanager
 def new_array(out: Path | None, dtype: Any, shape: tuple[int, ...]) -> Iterator[Array]:
     """Yield an array to fill: in memory, or in a `.npy` that appears once it is complete."""
@@ -122,16 +211,6 @@ def new_array(out: Path | None, dtype: Any, shape: tuple[int, ...]) -> Iterator[
         array = create_npy(partial, dtype=dtype, shape=shape)
         yield array
         array.flush()
-
-
-def check_ignored_class(ignore: int | None, classes: int) -> None:
-    """Check that the ignored class is one of the classes.
-
-    Raises:
-        BadSpec: where it is not.
-    """
-    if ignore is not None and not 0 <= ignore < classes:
-        raise BadSpec(f"`ignore` {ignore} with {classes} classes; expected 0 to {classes - 1}")
 
 
 def check_same_images(first: OpenedArrays, second: OpenedArrays) -> None:

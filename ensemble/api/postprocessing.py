@@ -9,14 +9,16 @@ from ensemble.api.fusion import check_values
 from ensemble.api.inputs import (
     ArrayLike,
     MapsLike,
-    check_ignored_class,
+    classes_of_maps,
     new_array,
     open_images,
     open_labels,
     open_maps,
 )
 from evaluation.core.blocks import blocks
+from evaluation.core.classes import Classes
 from evaluation.core.errors import BadLabels, BadMaps, BadSpec
+from evaluation.core.label_options import NOTHING_SAID, LabelOptions
 from evaluation.core.progress import progress
 from evaluation.core.types import Array, Labels
 from members.maps import MapReader
@@ -32,6 +34,7 @@ class ArrayChain:
     Args:
         maps: a reader of the maps.
         chain: the chain; its text holds what was learned.
+        classes: of the maps, with the values that label maps store for them.
         images: the images of the maps; None where there are none.
         asked: the canonical text of the chain before it was fitted.
         learned: whether a step was fitted.
@@ -39,17 +42,18 @@ class ArrayChain:
 
     maps: MapReader
     chain: Chain
+    classes: Classes
     images: Array | None
     asked: str
     learned: bool
 
     def label(self, out: Path | None = None) -> Labels:
-        """Label all images, into a uint8 array or a `.npy` file."""
+        """Label all images by stored values, into a uint8 array or a `.npy` file."""
         count, _, rows, cols = self.maps.size
         labelled = postprocess(self.maps.read, count, self.chain, images=self.images)
         with new_array(out, np.uint8, (count, rows, cols)) as labels:
             for block, part in progress(labelled, "postprocess", len(blocks(count))):
-                labels[block] = part
+                labels[block] = self.classes.stored(part)
         return labels
 
 
@@ -61,19 +65,20 @@ def fit_array_chain(
     fit_maps: MapsLike | None = None,
     fit_target: ArrayLike | None = None,
     fit_images: ArrayLike | None = None,
-    ignore: int | None = None,
+    labels: LabelOptions = NOTHING_SAID,
 ) -> ArrayChain:
     """Parse a chain, and fit it where it learns; see `ensemble.postprocess`."""
     reader = open_maps(maps, "maps")
     fitting = None if fit_maps is None else open_maps(fit_maps, "fit_maps")
-    classes = reader.size[1]
-    check_ignored_class(ignore, classes)
+    classes = classes_of_maps(labels, reader.size[1], fit_target)
     floor = max(each.floor for each in (reader, fitting) if each is not None)
-    parsed = parse_chain(chain, classes=classes, ignore=ignore, floor=floor)
+    parsed = parse_chain(chain, classes=len(classes), ignore=classes.ignore, floor=floor)
     opened_images = None if images is None else open_images(images, "images")
     check_values([reader])
-    fitted = _fit(parsed, fitting, fit_target, fit_images) if parsed.learns else parsed
-    return ArrayChain(reader, fitted, opened_images, str(parsed), learned=parsed.learns)
+    fitted = parsed
+    if parsed.learns:
+        fitted = _fit(parsed, fitting, fit_target, fit_images, classes)
+    return ArrayChain(reader, fitted, classes, opened_images, str(parsed), learned=parsed.learns)
 
 
 def _fit(
@@ -81,6 +86,7 @@ def _fit(
     fitting: MapReader | None,
     fit_target: ArrayLike | None,
     fit_images: ArrayLike | None,
+    classes: Classes,
 ) -> Chain:
     if fitting is None or fit_target is None:
         raise BadSpec(f"chain '{chain}' learns; give it held-out `fit_maps` and `fit_target`")
@@ -89,9 +95,9 @@ def _fit(
             f"{fitting.name} has {fitting.size[1]} classes; expected {chain.classes} as in the maps"
         )
     check_values([fitting])
-    target = open_labels(fit_target, "fit_target")
+    target = open_labels(fit_target, "fit_target", classes)
     images = None if fit_images is None else open_images(fit_images, "fit_images")
     try:
-        return fit_chain(chain, fitting, target.stacked(), images)
+        return fit_chain(chain, fitting, target.stacked()[:], images)
     except BadLabels as error:
         raise BadLabels(f"{target.name}: {error}") from None

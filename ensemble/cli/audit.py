@@ -1,14 +1,14 @@
 """`ens audit`: compare two candidates under every protocol, and decompose the gain."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ensemble.cli.options import (
     FILE,
-    ignore_option,
     json_option,
+    label_options,
     log,
     options_of_source,
     print_result,
@@ -16,8 +16,11 @@ from ensemble.cli.options import (
     run_option,
 )
 
+if TYPE_CHECKING:
+    from evaluation.core.label_options import LabelOptions
+
 RUN_OPTIONS = ("run_path", "split")
-FILE_OPTIONS = ("target", "preds", "classes", "ignore")
+FILE_OPTIONS = ("target", "preds", "labels")
 
 
 @click.command("audit")
@@ -32,8 +35,7 @@ FILE_OPTIONS = ("target", "preds", "classes", "ignore")
     multiple=True,
     help="With files: predicted label maps; twice, of A and of B.",
 )
-@click.option("--classes", type=click.IntRange(2, 255), help="With files: number of classes.")
-@ignore_option
+@label_options
 @json_option
 def command(candidates: tuple[str, ...], as_json: bool, **options: Any) -> None:
     """Split the gain from A to B, under every protocol, into pixels and denominator.
@@ -46,11 +48,9 @@ def command(candidates: tuple[str, ...], as_json: bool, **options: Any) -> None:
 
     from_files = bool(options["target"] or options["preds"])
     if from_files:
-        complete = options["target"] and len(options["preds"]) == 2 and options["classes"]
+        complete = options["target"] and len(options["preds"]) == 2
         if not complete or candidates:
-            raise click.UsageError(
-                "with files give --target, --pred twice and --classes, and no candidates"
-            )
+            raise click.UsageError("with files give --target, and --pred twice, and no candidates")
     elif len(candidates) != 2:
         raise click.UsageError(f"{len(candidates)} candidates; expected two: A and B")
     source = options_of_source(
@@ -64,10 +64,10 @@ def command(candidates: tuple[str, ...], as_json: bool, **options: Any) -> None:
     print_result(format_audit(document), document, as_json=as_json)
 
 
-def _audit_files(target: Path, preds: tuple[Path, Path], **classes: int) -> dict[str, Any]:
+def _audit_files(target: Path, preds: tuple[Path, Path], labels: "LabelOptions") -> dict[str, Any]:
     from ensemble.pipeline.scoring.plain_files import audit_files
 
-    return audit_files(target, preds, **classes)
+    return audit_files(target, preds, labels=labels)
 
 
 def _audit_run(candidates: tuple[str, ...], run_path: Path | None, split: str) -> dict[str, Any]:

@@ -7,10 +7,12 @@ import click
 from ensemble.cli.options import (
     FILE,
     json_option,
+    label_options,
     print_result,
     resolve_run,
     run_option,
 )
+from evaluation.core.label_options import LabelOptions
 from members.data.refine_masks import MAX_STD, RADIUS_PX, ROUNDS
 
 
@@ -54,6 +56,7 @@ def command() -> None:
 )
 @click.option("--apply", "applied", is_flag=True, help="Write the remaining images to --out.")
 @click.option("--out", type=FILE, metavar="F.npz", help="The new file, with --apply.")
+@label_options
 @json_option
 def clean(
     data: Path,
@@ -65,6 +68,7 @@ def clean(
     page: Path,
     applied: bool,
     out: Path | None,
+    labels: LabelOptions,
     as_json: bool,
 ) -> None:
     """Find images to drop, show each with the reason, and write the rest with --apply.
@@ -78,7 +82,9 @@ def clean(
     from members.data.cleaning.rules import Rules
 
     rules = Rules(distance=distance, alike=alike, novelty=novelty)
-    document = clean_data(data, page=page, rules=rules, drop=drop, keep=keep, out=out)
+    document = clean_data(
+        data, page=page, rules=rules, drop=drop, keep=keep, out=out, labels=labels
+    )
     then = None if out is None else f"ens train-members --data {out}"
     print_result(format_cleaning(document), document, as_json=as_json, then=then)
 
@@ -108,6 +114,7 @@ def clean(
     help="Maximum number of one-pixel layers to grow by.",
 )
 @click.option("--preview", type=FILE, metavar="F.png", help="Draw the masks that changed most.")
+@label_options
 @json_option
 def refine_masks(
     data: Path,
@@ -116,13 +123,20 @@ def refine_masks(
     max_std: float,
     rounds: int,
     preview: Path | None,
+    labels: LabelOptions,
     as_json: bool,
 ) -> None:
     """Grow labelled regions over homogeneous regions, into a new file; existing labels stay."""
     from ensemble.pipeline.data.clean import format_refinement, refine_file
 
     document = refine_file(
-        data, out=out, radius_px=radius, max_std=max_std, rounds=rounds, preview=preview
+        data,
+        out=out,
+        radius_px=radius,
+        max_std=max_std,
+        rounds=rounds,
+        preview=preview,
+        labels=labels,
     )
     print_result(
         format_refinement(document),
@@ -174,12 +188,13 @@ def disagreements(
 
 @command.command("inspect", short_help="Show shapes, class shares, groups and shared masks.")
 @click.argument("data", type=FILE)
+@label_options
 @json_option
-def inspect_data(data: Path, as_json: bool) -> None:
+def inspect_data(data: Path, labels: LabelOptions, as_json: bool) -> None:
     """Show shapes, class shares, background, groups, and masks that many images share."""
     from members.data.inspect import format_inspection, inspect_dataset
 
-    document = inspect_dataset(data)
+    document = inspect_dataset(data, labels=labels)
     print_result(
         format_inspection(document),
         document,

@@ -7,8 +7,8 @@ import click
 
 from ensemble.cli.options import (
     FILE,
-    ignore_option,
     json_option,
+    label_options,
     log,
     options_of_source,
     print_result,
@@ -18,7 +18,7 @@ from ensemble.cli.options import (
 )
 
 RUN_OPTIONS = ("run_path", "name", "members")
-FILE_OPTIONS = ("maps", "out", "fit_maps", "fit_target", "images", "fit_images", "seed", "ignore")
+FILE_OPTIONS = ("maps", "out", "fit_maps", "fit_target", "images", "fit_images", "seed", "labels")
 
 
 @click.command("fuse")
@@ -51,7 +51,7 @@ FILE_OPTIONS = ("maps", "out", "fit_maps", "fit_target", "images", "fit_images",
     help="With --maps: random seed.",
 )
 @click.option("--out", type=FILE, help="With --maps: the file of the fused maps, .npy.")
-@ignore_option
+@label_options
 @workers_options
 @json_option
 def command(strategy: str, as_json: bool, **options: Any) -> None:

@@ -7,11 +7,13 @@ import click
 from ensemble.cli.options import (
     FILE,
     json_option,
+    label_options,
     log,
     print_result,
     resolve_run,
     run_option,
 )
+from evaluation.core.label_options import LabelOptions
 from evaluation.core.run_folder import Run
 
 
@@ -37,6 +39,7 @@ from evaluation.core.run_folder import Run
 @click.option("--data", metavar="DATA", help="Create a new run with this labelled set.")
 @click.option("--validation", metavar="DATA", help="With --data: its validation set.")
 @click.option("--store", metavar="URL", help="With --data: an object store for the run's maps.")
+@label_options
 @run_option
 @json_option
 def command(
@@ -49,6 +52,7 @@ def command(
     data: str | None,
     validation: str | None,
     store: str | None,
+    labels: LabelOptions,
     run_path: Path | None,
     as_json: bool,
 ) -> None:
@@ -64,6 +68,7 @@ def command(
     --trained-on lists the images that the networks were trained on; the file is empty if all maps
     are held out. What learns from maps refuses those images, and warns where nothing is declared.
     """
+    from ensemble.pipeline.data.prepare import run_classes
     from ensemble.pipeline.members.importing import import_maps, init_run
 
     for option, given in (("--validation", validation), ("--store", store)):
@@ -73,7 +78,9 @@ def command(
         raise click.UsageError("--data creates a new run; name its folder by --run")
     run = Run(run_path) if run_path and data else resolve_run(run_path)
     if data:
-        init_run(run, data, validation, store, log)
+        init_run(run, data, validation, store, log, labels)
+    elif labels:
+        labels.check_against(run_classes(run))
     document = import_maps(
         run,
         name,

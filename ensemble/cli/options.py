@@ -112,13 +112,63 @@ def _workers(cluster: str | None, workers: int | None) -> Iterator[None]:
         yield
 
 
-def ignore_option(command: CommandFunction) -> CommandFunction:
-    """Add `--ignore`."""
-    text = "With files: index of the class that is not scored; a run knows its own."
-    option = click.option(
-        "--ignore", type=click.IntRange(0, 255), default=0, show_default=True, help=text
-    )
-    return option(command)
+LABEL_OPTIONS = ("classes", "ignore", "unlabelled", "foreground", "colours")
+"""Parameters of the options that `label_options` adds."""
+
+
+def label_options(command: CommandFunction) -> CommandFunction:
+    """Add the options about classes and values of masks; the command gets `labels`."""
+
+    @functools.wraps(command)
+    def with_labels(
+        *args: Any,
+        classes: str | None,
+        ignore: str | None,
+        unlabelled: int | None,
+        foreground: int | None,
+        colours: Path | None,
+        **options: Any,
+    ) -> Any:
+        from evaluation.core.label_options import LabelOptions, parse_classes, read_colours
+
+        labels = LabelOptions() if classes is None else parse_classes(classes)
+        if colours is not None:
+            names, table = read_colours(colours)
+            if labels.names not in (None, len(names), names):
+                raise click.UsageError(f"--classes and {colours} name different classes")
+            labels = labels.updated(LabelOptions(names, colours=table))
+        index = int(ignore) if ignore is not None and ignore.isdecimal() else ignore
+        given = LabelOptions(ignore=index, unlabelled=unlabelled, foreground=foreground)
+        return command(*args, labels=labels.updated(given), **options)
+
+    value = click.IntRange(0, 255)
+    for option in (
+        click.option("--colours", type=FILE, help="Table of class names and colours."),
+        click.option(
+            "--foreground",
+            type=value,
+            metavar="VALUE",
+            help="Value of the foreground in masks of two values, such as 255.",
+        ),
+        click.option(
+            "--unlabelled",
+            type=value,
+            metavar="VALUE",
+            help="Value in masks of pixels without a label, besides 255.",
+        ),
+        click.option(
+            "--ignore",
+            metavar="CLASS",
+            help="Class that is labelled but not scored: its name or index, or none.",
+        ),
+        click.option(
+            "--classes",
+            metavar="CLASSES",
+            help="Number of classes, their names (A,B,...), or a file of names.",
+        ),
+    ):
+        with_labels = option(with_labels)
+    return with_labels  # type: ignore[return-value]
 
 
 def resolve_run(path: Path | None) -> "Run":
@@ -151,7 +201,8 @@ def options_of_source(
     if from_files:
         refuse_given(f"is of a run, {file_option} of files; give one of them", *run_options)
         return {name: options[name] for name in file_options}
-    refuse_given(f"goes with {file_option}; a run has its own", *file_options)
+    given = [*file_options, *(LABEL_OPTIONS if "labels" in file_options else ())]
+    refuse_given(f"goes with {file_option}; a run has its own", *given)
     return {name: options[name] for name in run_options}
 
 

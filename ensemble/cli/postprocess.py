@@ -7,8 +7,8 @@ import click
 
 from ensemble.cli.options import (
     FILE,
-    ignore_option,
     json_option,
+    label_options,
     log,
     options_of_source,
     print_result,
@@ -18,7 +18,7 @@ from ensemble.cli.options import (
 )
 
 RUN_OPTIONS = ("run_path", "fusion", "name")
-FILE_OPTIONS = ("maps", "out", "images", "fit_maps", "fit_target", "fit_images", "ignore")
+FILE_OPTIONS = ("maps", "out", "images", "fit_maps", "fit_target", "fit_images", "labels")
 
 
 @click.command("postprocess")
@@ -37,7 +37,7 @@ FILE_OPTIONS = ("maps", "out", "images", "fit_maps", "fit_target", "fit_images",
 @click.option("--fit-target", type=FILE, help="With --maps: ground truth of the held-out maps.")
 @click.option("--fit-images", type=FILE, help="With --maps: images of the held-out maps.")
 @click.option("--out", type=FILE, help="With --maps: the file of the label maps, .npy.")
-@ignore_option
+@label_options
 @workers_options
 @json_option
 def command(chain: str, as_json: bool, **options: Any) -> None:

@@ -8,17 +8,20 @@ from ensemble.cli.options import (
     FILE,
     jobs_options,
     json_option,
+    label_options,
     log,
     print_result,
     resolve_run,
     run_option,
 )
+from evaluation.core.label_options import LabelOptions
 
 
 @click.command("predict")
 @click.option("--data", required=True, type=FILE, metavar="DATA", help="The images.")
 @click.option("--split", required=True, metavar="NAME", help="Name of the new split in the run.")
 @click.option("--size", metavar="HxW", help="Resize images to the size of the run.")
+@label_options
 @jobs_options
 @run_option
 @json_option
@@ -26,6 +29,7 @@ def command(
     data: Path,
     split: str,
     size: str | None,
+    labels: LabelOptions,
     device: str,
     workers: int | None,
     run_path: Path | None,
@@ -40,6 +44,7 @@ def command(
         run,
         data,
         split,
+        labels=labels,
         size=read_size(size) if size else None,
         device=device,
         workers=workers,

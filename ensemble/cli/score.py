@@ -1,14 +1,14 @@
 """`ens score`: score candidates of a run, or label maps in plain files."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from ensemble.cli.options import (
     FILE,
-    ignore_option,
     json_option,
+    label_options,
     log,
     next_command,
     options_of_source,
@@ -21,11 +21,14 @@ from ensemble.cli.options import (
 )
 from evaluation.leaderboard_text import format_scores
 
+if TYPE_CHECKING:
+    from evaluation.core.label_options import LabelOptions
+
 Per = Literal["set", "group", "image"]
 
 MASKED = "masked"
 RUN_OPTIONS = ("run_path", "candidates", "split")
-FILE_OPTIONS = ("target", "pred", "maps", "classes", "ignore")
+FILE_OPTIONS = ("target", "pred", "maps", "labels")
 POSTPROCESS = "ens postprocess --maps MAPS.npy --chain suppress_background --out LABELS.npy"
 
 
@@ -65,8 +68,7 @@ POSTPROCESS = "ens postprocess --maps MAPS.npy --chain suppress_background --out
     type=FILE,
     help="With files: probability maps of the predictions, for metrics that need them.",
 )
-@click.option("--classes", type=click.IntRange(2, 255), help="With files: number of classes.")
-@ignore_option
+@label_options
 @workers_options
 @json_option
 def command(
@@ -86,8 +88,8 @@ def command(
     if not metrics:
         refuse_given("goes with --metric", "per")
     from_files = bool(options["target"] or options["pred"] or options["maps"])
-    if from_files and not (options["target"] and options["pred"] and options["classes"]):
-        raise click.UsageError("--target, --pred and --classes belong together; give all three")
+    if from_files and not (options["target"] and options["pred"]):
+        raise click.UsageError("--target and --pred belong together; give both")
     source = options_of_source(
         options,
         from_files=from_files,
@@ -104,13 +106,19 @@ def command(
 
 
 def _score_files(
-    protocol: str | None, as_json: bool, *, target: Path, pred: Path, maps: None, **classes: int
+    protocol: str | None,
+    as_json: bool,
+    *,
+    target: Path,
+    pred: Path,
+    maps: None,
+    labels: "LabelOptions",
 ) -> None:
     from ensemble.pipeline.scoring.plain_files import score_files
     from evaluation.protocols import PROTOCOLS
 
     protocols = list(PROTOCOLS) if protocol is None else [protocol]
-    document = score_files(target, pred, protocols=protocols, **classes)
+    document = score_files(target, pred, protocols=protocols, labels=labels)
     if "warning" in document:
         log(f"warning: {document['warning']}")
     print_result(format_scores(document), document, as_json=as_json, then=POSTPROCESS)
@@ -132,8 +140,8 @@ def _print_metrics(
     from ensemble.pipeline.scoring.metrics import format_metrics, measure_files, measure_run
 
     if from_files:
-        labels = source.pop("target"), source.pop("pred"), source.pop("maps")
-        document = measure_files(*labels, metrics, per=per, **source)
+        files = source.pop("target"), source.pop("pred"), source.pop("maps")
+        document = measure_files(*files, metrics, per=per, **source)
     else:
         run = resolve_run(source["run_path"])
         candidates, split = source["candidates"], source["split"]

@@ -10,6 +10,7 @@ from ensemble.cli.options import (
     FILE,
     jobs_options,
     json_option,
+    label_options,
     log,
     print_result,
 )
@@ -63,6 +64,7 @@ from evaluation.core.run_folder import RUNS, Run
     type=click.Choice(["mean", "geometric_mean", "max"]),
     help="How the maps of the views are merged; by default mean.",
 )
+@label_options
 @click.option("--seed", type=click.IntRange(0), metavar="S", help="Random seed; by default 0.")
 @jobs_options
 @click.option("--only", multiple=True, metavar="NAME", help="Train only this member; repeatable.")

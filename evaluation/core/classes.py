@@ -1,15 +1,21 @@
-"""Class names, colours and the ignored class of a data set."""
+"""Class names, colours, the ignored class, and the values that masks store for classes."""
 
 import re
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from evaluation.core.errors import BadData, shorten
+from evaluation.core.errors import BadData, BadLabels, shorten
+
+if TYPE_CHECKING:
+    from evaluation.core.types import Array
 
 COLOUR = re.compile("#[0-9a-fA-F]{6}")
 
 UNLABELLED = 255
-"""The label of a pixel that annotators left out, in every mask we read; never a class."""
+"""Label of a pixel that annotators left out, once a mask is mapped to class indices."""
+
+NUM_VALUES = 256
+MAX_SHOWN = 3
 
 # Okabe and Ito's palette, which colour-blind readers can distinguish; black is the ignored class.
 PALETTE = ("#000000", "#E69F00", "#56B4E9", "#F0E442", "#D55E00", "#009E73", "#0072B2", "#CC79A7")
@@ -17,25 +23,38 @@ PALETTE = ("#000000", "#E69F00", "#56B4E9", "#F0E442", "#D55E00", "#009E73", "#0
 
 @dataclass(frozen=True)
 class Classes:
-    """Names and colours of the labels 0, 1, 2, ...
+    """Names and colours of the classes 0, 1, 2, ..., and the values that masks store for them.
 
     Args:
-        names: one per class, in the order of the labels; 2 to 255 of them.
-        ignore: the class that is not scored; None if every class is.
+        names: one per class, in the order of the class indices; 2 to 255 of them.
+        ignore: index of the class that is labelled but not scored; None if every class is scored.
         colours: one `#rrggbb` per class; by default a palette for colour-blind readers, repeated.
+        values: the value, 0 to 255, that masks store for each class; by default its index.
+        unlabelled: stored values of pixels that annotators left out. A value that no class has
+            and that is not named here is an error in a mask.
+        foreground: index of the class that a binary segmentation is about, where it was declared.
 
     Examples:
+        >>> import numpy as np
         >>> classes = Classes(("sky", "sand", "rock"), ignore=0)
         >>> len(classes), classes.scored
         (3, (1, 2))
+        >>> nuclei = Classes(("background", "nucleus"), values=(0, 255), unlabelled=())
+        >>> nuclei.indices(np.array([[0, 255]], np.uint8)).tolist()
+        [[0, 1]]
+        >>> nuclei.stored(np.array([[0, 1]], np.uint8)).tolist()
+        [[0, 255]]
     """
 
     names: tuple[str, ...]
     ignore: int | None = None
-    colours: tuple[str, ...] = field(default=())
+    colours: tuple[str, ...] = ()
+    values: tuple[int, ...] = ()
+    unlabelled: tuple[int, ...] = (UNLABELLED,)
+    foreground: int | None = None
 
     def __post_init__(self) -> None:
-        """Check the fields and fill in colours."""
+        """Check the fields, and fill in colours and stored values."""
         count = len(self.names)
         if not 2 <= count <= UNLABELLED:
             raise BadData(f"{count} classes named; expected 2 to {UNLABELLED}")
@@ -44,8 +63,9 @@ class Classes:
             raise BadData(f"class name {shorten(bad_names[0])}; expected a word")
         if len(set(self.names)) < count:
             raise BadData(f"class names {', '.join(self.names)} repeat; expected distinct names")
-        if self.ignore is not None and not 0 <= self.ignore < count:
-            raise BadData(f"ignored class {self.ignore}; expected 0 to {count - 1}")
+        for what, index in (("ignored class", self.ignore), ("foreground", self.foreground)):
+            if index is not None and not 0 <= index < count:
+                raise BadData(f"{what} {index}; expected 0 to {count - 1}")
         if not self.colours:
             colours = tuple(PALETTE[index % len(PALETTE)] for index in range(count))
             object.__setattr__(self, "colours", colours)
@@ -56,6 +76,9 @@ class Classes:
         bad = [c for c in self.colours if not (isinstance(c, str) and COLOUR.fullmatch(c))]
         if bad:
             raise BadData(f"colour {shorten(bad[0])}; expected #rrggbb")
+        if not self.values:
+            object.__setattr__(self, "values", tuple(range(count)))
+        _check_values(self.values, self.unlabelled, count)
 
     def __len__(self) -> int:
         """Return the number of classes, the ignored one included."""
@@ -63,12 +86,59 @@ class Classes:
 
     @property
     def scored(self) -> tuple[int, ...]:
-        """The labels that are scored."""
+        """The class indices that are scored."""
         return tuple(label for label in range(len(self)) if label != self.ignore)
+
+    @property
+    def stored_as_indices(self) -> bool:
+        """Whether masks store the class indices themselves, and 255 where nothing is labelled."""
+        return self.values == tuple(range(len(self))) and self.unlabelled in ((UNLABELLED,), ())
+
+    def describe_values(self, *, complete: bool = False) -> str:
+        """Return the values that a mask may hold, such as `0 to 10, or 255 for unlabelled`."""
+        first, last = self.values[0], self.values[-1]
+        contiguous = self.values == tuple(range(first, last + 1))
+        text = f"{first} to {last}" if contiguous else ", ".join(map(str, self.values))
+        unlabelled = "" if complete else " or ".join(map(str, self.unlabelled))
+        return text + (f", or {unlabelled} for unlabelled" if unlabelled else "")
+
+    def indices(self, stored: "Array", *, complete: bool = False) -> "Array":
+        """Return the class indices, uint8, of stored values; 255 where nothing is labelled.
+
+        Args:
+            stored: values as masks store them, integers of any shape.
+            complete: whether every pixel must have a class, as in predictions.
+
+        Raises:
+            BadLabels: a value that stands for no class.
+        """
+        import numpy as np
+
+        table = np.full(NUM_VALUES, UNLABELLED, np.uint8)
+        table[list(self.values)] = range(len(self))
+        known = [*self.values, *([] if complete else self.unlabelled)]
+        outside = ~np.isin(stored, known)
+        if outside.any():
+            values = ", ".join(map(str, np.unique(stored[outside])[:MAX_SHOWN]))
+            raise BadLabels(f"holds {values}; expected {self.describe_values(complete=complete)}")
+        return np.asarray(table[stored])
+
+    def stored(self, labels: "Array") -> "Array":
+        """Return the values, uint8, that masks store for class indices (0 to `len(self) - 1`)."""
+        import numpy as np
+
+        return np.asarray(np.array(self.values, np.uint8)[labels])
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON values that `from_dict` reads."""
-        return {"names": list(self.names), "ignore": self.ignore, "colours": list(self.colours)}
+        return {
+            "names": list(self.names),
+            "ignore": self.ignore,
+            "colours": list(self.colours),
+            "values": list(self.values),
+            "unlabelled": list(self.unlabelled),
+            "foreground": self.foreground,
+        }
 
     @classmethod
     def from_dict(cls, document: Any) -> "Classes":
@@ -78,10 +148,28 @@ class Classes:
             BadData: anything else.
         """
         try:
-            names, colours = tuple(document["names"]), tuple(document["colours"])
-            return cls(names, document["ignore"], colours)
-        except (KeyError, TypeError):
+            return cls(
+                tuple(document["names"]),
+                document["ignore"],
+                tuple(document["colours"]),
+                tuple(document.get("values", ())),
+                tuple(document.get("unlabelled", (UNLABELLED,))),
+                document.get("foreground"),
+            )
+        except (KeyError, TypeError, AttributeError):
             raise BadData("classes lack names, ignore or colours") from None
+
+
+def _check_values(values: tuple[int, ...], unlabelled: tuple[int, ...], count: int) -> None:
+    if len(values) != count:
+        raise BadData(f"{len(values)} stored values for {count} classes; expected one per class")
+    used = [*values, *unlabelled]
+    for value in used:
+        if type(value) is not int or not 0 <= value < NUM_VALUES:
+            raise BadData(f"stored value {shorten(value)}; expected a whole number, 0 to 255")
+    if len(set(used)) < len(used):
+        repeated = next(value for value in used if used.count(value) > 1)
+        raise BadData(f"stored value {repeated} stands for two classes; expected distinct values")
 
 
 MARS = Classes(("background", "soil", "bedrock", "sand", "big rock"), ignore=0)

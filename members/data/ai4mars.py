@@ -15,12 +15,12 @@ from pathlib import Path
 
 import numpy as np
 
-from evaluation.core.classes import MARS, UNLABELLED, Classes
+from evaluation.core.classes import MARS, UNLABELLED
 from evaluation.core.errors import BadData, BadLabels
 from evaluation.core.files import atomic_file
 from evaluation.core.progress import progress
 from evaluation.core.types import Array
-from members.data.dataset import DataSet, Size, resize_image, resize_mask
+from members.data.dataset import Size, StoredSet, resize_image, resize_mask
 from members.data.image_files import (
     MASK_SUFFIXES,
     list_files,
@@ -128,13 +128,12 @@ def import_ai4mars(
             group=groups,
             source=sources,
             classes=np.array(MARS.names),
+            ignore=np.array(MARS.names[BACKGROUND]),
         )
     return len(images)
 
 
-def read(
-    path: Path, classes: Classes | None, options: TileOptions | None = None
-) -> dict[str, DataSet]:
+def read(path: Path, options: TileOptions | None = None) -> dict[str, StoredSet]:
     """Read a tree's tiles as a labelled set; ids are source and number.
 
     Raises:
@@ -142,8 +141,7 @@ def read(
     """
     images, masks, groups, sources = _read_tiles(path, options or TileOptions())
     ids = number_repeats([str(source) for source in sources])
-    data = DataSet(images[:, None], masks, ids, groups, MARS if classes is None else classes)
-    return {"training": data}
+    return {"training": StoredSet(images[:, None], masks, ids, groups, MARS)}
 
 
 def group_of(name: str) -> str:

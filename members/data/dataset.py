@@ -143,6 +143,53 @@ class DataSet:
         )
 
 
+@dataclass(frozen=True, eq=False)
+class StoredSet:
+    """Images as a data set stores them, with masks whose values are not class indices yet.
+
+    Args:
+        images: see `DataSet`, like `ids` and `groups`.
+        masks: stored values, uint8, (image, row, col); None where no labels are known.
+        ids: one per image.
+        groups: a name per image, or None.
+        known: the classes, where the data set itself tells them.
+    """
+
+    images: Array
+    masks: Array | None
+    ids: tuple[str, ...]
+    groups: Array | None = None
+    known: Classes | None = None
+
+    def stored_values(self) -> dict[int, int]:
+        """Return the number of pixels of each value that occurs in the masks."""
+        if self.masks is None:
+            return {}
+        pixels = class_pixels(self.masks, NUM_LABELS).sum(axis=0)
+        return {int(value): int(pixels[value]) for value in np.flatnonzero(pixels)}
+
+    def mapped(self, classes: Classes) -> DataSet:
+        """Return the set with class indices in its masks.
+
+        Raises:
+            BadData, BadLabels: see `DataSet`.
+        """
+        masks = self.masks
+        if masks is not None and not classes.stored_as_indices:
+            _check_stored_masks(masks, self.ids)
+            masks = self._mapped_masks(masks, classes)
+        return DataSet(self.images, masks, self.ids, self.groups, classes)
+
+    def _mapped_masks(self, masks: Array, classes: Classes) -> Array:
+        mapped = np.empty(masks.shape, np.uint8)
+        for index, mask in enumerate(masks):
+            try:
+                mapped[index] = classes.indices(mask)
+            except BadLabels as error:
+                raise BadLabels(f"the mask of {self.ids[index]!r} {error}") from None
+        return mapped
+
+
 def write_classes(path: Path, classes: Classes) -> None:
     """Write names, ignored class and colours as JSON."""
     write_json(path, classes.to_dict())
@@ -204,6 +251,13 @@ def _check_masks(masks: Array, images: Array, ids: Sequence[str], classes: Class
             )
 
 
+def _check_stored_masks(masks: Array, ids: Sequence[str]) -> None:
+    if masks.dtype != np.uint8 or len(masks) != len(ids):
+        raise BadLabels(
+            f"masks are {masks.dtype} of {len(masks)} images; expected uint8 of {len(ids)}"
+        )
+
+
 def _save_array(path: Path, array: Array) -> None:
     saved = create_npy(path, dtype=array.dtype, shape=array.shape)
     saved[...] = array
@@ -249,16 +303,6 @@ def class_pixels(masks: Labels, classes: int) -> Integer[np.ndarray, "image clas
         pixels = np.bincount((part + offsets).ravel(), minlength=NUM_LABELS * len(part))
         counts[block] = pixels.reshape(len(part), NUM_LABELS)[:, :classes]
     return counts
-
-
-def highest_label(masks: Labels) -> int:
-    """Return the highest label except 255; 0 where nothing is labelled."""
-    highest = 0
-    for block in blocks(len(masks)):
-        part = np.asarray(masks[block])
-        labelled = part[part != UNLABELLED]
-        highest = max(highest, int(labelled.max(initial=0)))
-    return highest
 
 
 def resize_image(image: Array, size: Size) -> Array:

@@ -4,10 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
-from evaluation.core.classes import MARS, Classes
 from evaluation.core.errors import BadData, BadLabels
 from evaluation.core.types import Array
-from members.data.dataset import DataSet, Size, resize_image, resize_mask
+from members.data.dataset import Size, StoredSet, resize_image, resize_mask
 from members.data.image_files import (
     IMAGE_SUFFIXES,
     MASK_SUFFIXES,
@@ -16,14 +15,13 @@ from members.data.image_files import (
     read_image_uint8,
     read_mask,
 )
-from members.data.npz_files import infer_classes
 
 IMAGES = "images"
 MASKS = "masks"
 MAX_SHOWN = 3
 
 
-def read(path: Path, classes: Classes | None, size: Size | None) -> dict[str, DataSet]:
+def read(path: Path, size: Size | None) -> dict[str, StoredSet]:
     """Read pairs with equal names, which are the ids; `masks/` may be missing.
 
     Images in the folder itself are unlabelled too.
@@ -31,7 +29,7 @@ def read(path: Path, classes: Classes | None, size: Size | None) -> dict[str, Da
     Raises:
         BadData: images without masks or the reverse, several sizes without `size`, damaged
             files, or images neither grey nor RGB.
-        BadLabels: a mask that is no image of class indices, or with a label outside the classes.
+        BadLabels: a mask that is no image of one value per pixel.
     """
     paired = (path / IMAGES).is_dir()
     files = list_files(path / IMAGES if paired else path)
@@ -52,9 +50,7 @@ def read(path: Path, classes: Classes | None, size: Size | None) -> dict[str, Da
         _check_sizes(path, files, arrays, targets)
         shape = (images.shape[2], images.shape[3])
         masks = np.stack([resize_mask(target, shape) for target in targets.values()])
-    if classes is None:
-        classes = MARS if masks is None else infer_classes(masks)
-    data = DataSet(images, masks, tuple(files), None, classes)
+    data = StoredSet(images, masks, tuple(files))
     return {"training" if labelled else "test": data}
 
 

@@ -7,36 +7,41 @@ from typing import Any
 import numpy as np
 
 from evaluation.core.classes import UNLABELLED, Classes
+from evaluation.core.label_options import NOTHING_SAID, LabelOptions
 from evaluation.core.types import Array
 from members.data.cleaning.rules import SHARED_BY, identical, shared_masks
 from members.data.dataset import NUM_LABELS, DataSet, Size, class_pixels
 from members.data.load_dataset import load_dataset
 
 MAX_SHOWN = 5
+MANY_CLASSES = 20
+FEW_IMAGES = 3
+MUCH_IGNORED = 0.25
+VOID_NAMES = ("void", "unlabelled", "unlabeled", "ignore", "ignored", "unknown", "none", "null")
 
 Description = dict[str, Any]
 """JSON values."""
 
 
 def inspect_dataset(
-    path: Path | str, *, classes: Classes | None = None, size: Size | None = None
+    path: Path | str, *, labels: LabelOptions = NOTHING_SAID, size: Size | None = None
 ) -> Description:
     """Describe a data set as a JSON document.
 
     Args:
         path: see `members.data.load_dataset.load_dataset`, like the options.
-        classes: what the labels mean.
+        labels: what is said about classes and values of masks.
         size: rows and columns to resize all images to.
 
     Returns:
         `data`, and for each set in `sets`: `images`, `channels`, `rows`, `cols`, `groups`, grey
         levels, `identical_images`, and of labelled sets `classes` (share of pixels, images that
-        hold it), `unlabelled` and `shared_masks`.
+        hold it), `stored_values`, `unlabelled`, `shared_masks` and `warnings`.
 
     Raises:
         BadData, BadLabels: what cannot be loaded.
     """
-    sets = load_dataset(path, classes=classes, size=size)
+    sets = load_dataset(path, labels=labels, size=size)
     return {"data": str(path), "sets": {name: _describe(data) for name, data in sets.items()}}
 
 
@@ -78,6 +83,8 @@ def _describe_masks(data: DataSet) -> Description:
     share, held = pixels.sum(axis=0) / pixels.sum(), (pixels > 0).sum(axis=0)
     names, ignore = data.classes.names, data.classes.ignore
     return {
+        "stored_values": data.classes.describe_values(),
+        "warnings": _warnings(data.classes, share, held),
         "classes": [
             {
                 "name": name,
@@ -95,6 +102,41 @@ def _describe_masks(data: DataSet) -> Description:
             for indices in shared_masks(masks, constant=constant)
         ],
     }
+
+
+def _warnings(classes: Classes, share: Array, held: Array) -> list[str]:
+    """Return what looks wrong about the classes; `share` and `held` are by label."""
+    present = [label for label in classes.scored if held[label]]
+    warnings = []
+    if len(present) < 2:
+        warnings.append(
+            f"only {classes.names[present[0]]!r} is scored; no network can learn from these masks"
+        )
+    warnings += [
+        f"class {classes.names[label]!r} is scored; if it means that there is no label, give"
+        f" --ignore {classes.names[label]!r}, or leave it out of the classes and give"
+        f" --unlabelled {classes.values[label]}"
+        for label in classes.scored
+        if classes.names[label].lower() in VOID_NAMES
+    ]
+    ignore = classes.ignore
+    if ignore is not None and share[ignore] > MUCH_IGNORED:
+        warnings.append(
+            f"{classes.names[ignore]!r}, {share[ignore]:.0%} of the pixels, is not scored; if it"
+            " should be, give --ignore none"
+        )
+    last = classes.scored[-1]
+    numbered = classes.names[last] == str(classes.values[last])
+    if numbered and held[last] > 0.9 * held.max() and share[last] < 1 / len(classes):
+        warnings.append(
+            f"class {classes.names[last]!r}, the last, is in {held[last]} images and covers"
+            f" {share[last]:.1%}; if it means that there is no label, give --unlabelled"
+            f" {classes.values[last]}"
+        )
+    few = [classes.names[label] for label in classes.scored if held[label] < FEW_IMAGES]
+    if few:
+        warnings.append(f"in fewer than {FEW_IMAGES} images: {', '.join(few[:MAX_SHOWN])}")
+    return warnings
 
 
 def _describe_shared_mask(data: DataSet, indices: Array, constant: bool) -> Description:
@@ -130,6 +172,14 @@ def _set_lines(name: str, one_set: Description) -> Iterator[str]:
 
 
 def _mask_lines(one_set: Description) -> Iterator[str]:
+    scored = [entry["name"] for entry in one_set["classes"] if entry["scored"]]
+    ignored = [entry["name"] for entry in one_set["classes"] if not entry["scored"]]
+    rest = f", ... ({len(scored)})" if len(scored) > MANY_CLASSES else ""
+    yield f"  scored: {', '.join(scored[:MANY_CLASSES])}{rest}"
+    yield (
+        f"  not scored: {', '.join(ignored) or 'no class'}; unlabelled pixels"
+        f" ({one_set['unlabelled']['share']:.1%}); masks store {one_set['stored_values']}"
+    )
     yield f"  background or unlabelled: {one_set['background']:.1%} of the pixels"
     width = max(len(entry["name"]) for entry in one_set["classes"])
     for entry in one_set["classes"]:
@@ -147,3 +197,4 @@ def _mask_lines(one_set: Description) -> Iterator[str]:
         )
     if not one_set["shared_masks"]:
         yield f"  masks shared by {SHARED_BY} images or more: none"
+    yield from (f"  warning: {line}" for line in one_set["warnings"])

@@ -1,14 +1,16 @@
 """Load any data set that a user has, recognised by its content."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from evaluation.core.classes import Classes
-from evaluation.core.errors import BadData, BadLabels
+from evaluation.core.classes import Classes, numbered
+from evaluation.core.errors import BadData, BadLabels, BadSpec
 from evaluation.core.files import array_names, check_no_external_links
+from evaluation.core.label_options import NOTHING_SAID, LabelOptions
 from members.data import ai4mars, image_folder, npz_files
-from members.data.dataset import DataSet, Size, resize_image, resize_mask
+from members.data.dataset import DataSet, Size, StoredSet, resize_image, resize_mask
 from members.data.image_files import list_files
 
 EXPECTED = (
@@ -18,7 +20,12 @@ EXPECTED = (
 
 
 def load_dataset(
-    path: Path | str, *, classes: Classes | None = None, size: Size | None = None
+    path: Path | str,
+    *,
+    labels: LabelOptions = NOTHING_SAID,
+    contract: Classes | None = None,
+    use_masks: bool = True,
+    size: Size | None = None,
 ) -> dict[str, DataSet]:
     """Load a data set from a file or folder.
 
@@ -26,8 +33,11 @@ def load_dataset(
         path: a competition file, a general `.npz`, a folder of pairs or an AI4Mars tree (whose
             images come as tiles, cut with the defaults of `ai4mars.TileOptions`); for images
             without labels a `.npy` or a folder of image files too.
-        classes: what the labels mean; by default the Mars classes where the highest label is 4,
-            else as many numbered classes as there are, of which 0 is ignored.
+        labels: what is said about classes and values of masks; by default what the data set says
+            of itself, else as many numbered classes as there are, all of them scored.
+        contract: the classes of a set that this one joins; what the set or the options say must
+            agree with it.
+        use_masks: False leaves masks out: all images are returned as unlabelled.
         size: rows and columns to resize all images to; None refuses images of several sizes.
 
     Returns:
@@ -35,49 +45,102 @@ def load_dataset(
 
     Raises:
         BadData: none of these formats, or one that is damaged; the message says what was found.
-        BadLabels: a mask with a label outside the classes.
+        BadLabels: values of masks that stand for no class or could mean several things, or masks
+            without a scored pixel.
+        BadSpec: options that do not fit the data or the contract.
 
     Examples:
         >>> import tempfile
         >>> path = Path(tempfile.mkdtemp()) / "own.npz"
-        >>> np.savez(path, images=np.zeros((2, 8, 9), np.uint8), masks=np.ones((2, 8, 9), np.uint8))
+        >>> masks = np.array([[[0, 1]], [[1, 255]]], np.uint8)
+        >>> np.savez(path, images=np.zeros((2, 1, 2), np.uint8), masks=masks)
         >>> load_dataset(path)["training"].ids
         ('own-00000', 'own-00001')
     """
     path = Path(path)
     try:
         if path.is_dir():
-            sets = _load_folder(path, classes, size)
+            sets = _load_folder(path, size)
         elif path.is_file():
-            sets = _load_file(path, classes)
+            sets = _load_file(path)
         else:
             raise BadData(f"{path} is missing; expected {EXPECTED}")
-    except (BadData, BadLabels) as error:
+        if not use_masks:
+            sets = {"test": replace(sets.get("test") or sets["training"], masks=None)}
+        mapped = _map_values(sets, labels, contract)
+    except (BadData, BadLabels, BadSpec) as error:
         if str(path) in str(error):
             raise
         raise type(error)(f"{path}: {error}") from None
-    return sets if size is None else {name: _resize(data, size) for name, data in sets.items()}
+    return mapped if size is None else {name: _resize(data, size) for name, data in mapped.items()}
 
 
-def _load_file(path: Path, classes: Classes | None) -> dict[str, DataSet]:
+def _map_values(
+    sets: dict[str, StoredSet], labels: LabelOptions, contract: Classes | None
+) -> dict[str, DataSet]:
+    labelled = sets.get("training")
+    pixels = {} if labelled is None else labelled.stored_values()
+    if labelled is None:
+        classes = contract or labels.without_data() or numbered(2, ignore=None)
+    elif contract is None:
+        classes = labels.resolve(pixels, labelled.known)
+    else:
+        classes = contract
+        labels.check_against(contract)
+        if not labels and labelled.known is not None:
+            _check_contract(labelled.known, contract)
+    if labelled is not None:
+        _check_scorable(pixels, classes)
+    return {name: data.mapped(classes) for name, data in sets.items()}
+
+
+def _check_scorable(pixels: dict[int, int], classes: Classes) -> None:
+    if not any(pixels.get(classes.values[i]) for i in classes.scored):
+        ignored = "" if classes.ignore is None else f", {classes.names[classes.ignore]!r} ignored"
+        raise BadLabels(
+            f"no pixel of the masks is scored: they hold {_shown(pixels)}; expected"
+            f" {classes.describe_values()}{ignored}; see --ignore, --foreground and --unlabelled"
+        )
+
+
+def _check_contract(known: Classes, contract: Classes) -> None:
+    if (known.names, known.ignore) != (contract.names, contract.ignore):
+        raise BadSpec(
+            f"its classes are {_describe(known)}; expected those of the training set,"
+            f" {_describe(contract)}; give --classes and --ignore for both"
+        )
+
+
+def _describe(classes: Classes) -> str:
+    ignored = "none" if classes.ignore is None else classes.names[classes.ignore]
+    return f"{', '.join(classes.names)} (ignored: {ignored})"
+
+
+def _shown(pixels: dict[int, int]) -> str:
+    total = sum(pixels.values())
+    shown = [f"{value} ({count / total:.0%})" for value, count in list(pixels.items())[:8]]
+    return ", ".join(shown) + (", ..." if len(pixels) > len(shown) else "")
+
+
+def _load_file(path: Path) -> dict[str, StoredSet]:
     if path.suffix.lower() == ".npy":
-        return npz_files.read_stack(path, classes)
+        return npz_files.read_stack(path)
     if path.suffix.lower() != ".npz":
         raise BadData(f"{path} is no .npz or .npy file; expected {EXPECTED}")
     names = array_names(path)
     if npz_files.COMPETITION_KEY in names:
-        return npz_files.read_competition(path, classes)
+        return npz_files.read_competition(path)
     if npz_files.IMAGES_KEY in names:
-        return npz_files.read_npz(path, classes)
+        return npz_files.read_npz(path)
     raise BadData(f"{path} holds {', '.join(names) or 'nothing'}; expected {EXPECTED}")
 
 
-def _load_folder(path: Path, classes: Classes | None, size: Size | None) -> dict[str, DataSet]:
+def _load_folder(path: Path, size: Size | None) -> dict[str, StoredSet]:
     check_no_external_links(path)
     if ai4mars.find_tree(path) is not None:
-        return ai4mars.read(path, classes)
+        return ai4mars.read(path)
     if (path / image_folder.IMAGES).is_dir() or list_files(path):
-        return image_folder.read(path, classes, size)
+        return image_folder.read(path, size)
     raise BadData(f"{path} is a folder without images/, msl/ or images; expected {EXPECTED}")
 
 

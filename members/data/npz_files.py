@@ -7,29 +7,30 @@ from pathlib import Path
 
 import numpy as np
 
-from evaluation.core.classes import MARS, Classes, numbered
+from evaluation.core.classes import MARS, Classes
 from evaluation.core.errors import BadData
 from evaluation.core.files import array_names, open_array
 from evaluation.core.types import Array
-from members.data.dataset import CHANNELS, DataSet, highest_label
+from members.data.dataset import CHANNELS, StoredSet
 
 IMAGES_KEY, COMPETITION_KEY = "images", "training_set"
-KNOWN = (IMAGES_KEY, "masks", "group", "source", "classes")
+KNOWN = (IMAGES_KEY, "masks", "group", "source", "classes", "ignore")
 COMPETITION_KNOWN = (COMPETITION_KEY, "test_set", "training_group")
 MAX_BYTE = 255
 MIN_SIMILARITY = 0.75
 
 
-def read_npz(path: Path, classes: Classes | None) -> dict[str, DataSet]:
+def read_npz(path: Path) -> dict[str, StoredSet]:
     """Read `images`, and where present `masks` (N, H, W), `group` (N,), `source` (N,), `classes`.
 
-    `classes` names the labels from 0 upwards; 0 is ignored. Images are
-    (N, H, W), (N, H, W, channel) or (N, channel, H, W) with 1 or 3 channels. Ids are the sources,
-    numbered where several images have one source; without sources the file's name, numbered.
+    `classes` names the values of masks from 0 upwards, and `ignore` is the name of the class that
+    is not scored; without `ignore` every class is scored, but for the classes of AI4Mars, whose
+    background never is. Images are (N, H, W), (N, H, W, channel) or (N, channel, H, W) with 1 or 3
+    channels. Ids are the sources, numbered where several images have one source; without sources
+    the file's name, numbered.
 
     Raises:
         BadData: other shapes or types.
-        BadLabels: a mask with a label outside the classes.
     """
     names = array_names(path)
     _check_spelling(path, names, KNOWN)
@@ -43,20 +44,38 @@ def read_npz(path: Path, classes: Classes | None) -> dict[str, DataSet]:
     if "source" in names:
         array = open_array(path, "source")
         sources = [str(name) for name in as_names(f"{path}: source", array, len(images))]
-    if classes is None and "classes" in names:
-        array = open_array(path, "classes")
-        classes = Classes(tuple(as_names(f"{path}: classes", array, len(array)).tolist()), ignore=0)
-    if classes is None:
-        classes = MARS if masks is None else infer_classes(masks)
-    data = DataSet(images, masks, number_repeats(sources), groups, classes)
+    known = _named_classes(path) if "classes" in names else None
+    data = StoredSet(images, masks, number_repeats(sources), groups, known)
     return {"test" if masks is None else "training": data}
 
 
-def read_stack(path: Path, classes: Classes | None) -> dict[str, DataSet]:
+def _named_classes(path: Path) -> Classes:
+    array = open_array(path, "classes")
+    class_names = tuple(as_names(f"{path}: classes", array, len(array)).tolist())
+    ignore = None
+    if "ignore" in array_names(path):
+        ignored = str(as_names(f"{path}: ignore", np.atleast_1d(open_array(path, "ignore")), 1)[0])
+        if ignored not in (*class_names, ""):
+            raise BadData(
+                f"{path}: ignore is {ignored!r}; expected one of {', '.join(class_names)}"
+            )
+        ignore = class_names.index(ignored) if ignored else None
+    elif class_names == MARS.names:
+        return MARS
+    return Classes(class_names, ignore=ignore)
+
+
+def class_arrays(classes: Classes) -> dict[str, Array]:
+    """Return the arrays `classes` and `ignore` that tell `read_npz` the classes of masks."""
+    ignored = "" if classes.ignore is None else classes.names[classes.ignore]
+    return {"classes": np.array(classes.names), "ignore": np.array(ignored)}
+
+
+def read_stack(path: Path) -> dict[str, StoredSet]:
     """Read a `.npy` of images without labels, shaped as `images` in `read_npz`."""
     images = _channels_first(path, _to_uint8(str(path), open_array(path)))
     ids = number_repeats([path.stem] * len(images))
-    return {"test": DataSet(images, None, ids, None, classes or MARS)}
+    return {"test": StoredSet(images, None, ids)}
 
 
 def _to_uint8(name: str, array: Array) -> Array:
@@ -87,12 +106,6 @@ def as_names(name: str, array: Array, count: int) -> Array:
     except (ValueError, SystemError) as error:  # SystemError: invalid code points
         raise BadData(f"{name} holds what is no text ({error}); write it again as UTF-8") from None
     return np.asarray(words)
-
-
-def infer_classes(masks: Array) -> Classes:
-    """Return the classes of masks without names: the Mars classes where there are five."""
-    count = max(highest_label(masks) + 1, 2)
-    return MARS if count == len(MARS) else numbered(count, ignore=0)
 
 
 def number_repeats(names: Sequence[str]) -> tuple[str, ...]:
@@ -134,14 +147,14 @@ def _channels_first(path: Path, images: Array) -> Array:
     )
 
 
-def read_competition(path: Path, classes: Classes | None) -> dict[str, DataSet]:
+def read_competition(path: Path) -> dict[str, StoredSet]:
     """Read `training_set` (N, 2, H, W), `test_set` (M, H, W) and `training_group` (N,).
 
     Ids are `train-00000` and `test-00000` upwards. `test_set` and `training_group` may be missing.
+    The classes are those of the competition, of which background is ignored.
 
     Raises:
         BadData: other shapes or types.
-        BadLabels: a mask with a label outside the classes.
     """
     names = array_names(path)
     _check_spelling(path, names, COMPETITION_KNOWN)
@@ -155,9 +168,8 @@ def read_competition(path: Path, classes: Classes | None) -> dict[str, DataSet]:
     groups = None
     if "training_group" in names:
         groups = as_names(f"{path}: training_group", open_array(path, "training_group"), len(both))
-    classes = infer_classes(masks) if classes is None else classes
     ids = tuple(f"train-{index:05d}" for index in range(len(both)))
-    sets = {"training": DataSet(images, masks, ids, groups, classes)}
+    sets = {"training": StoredSet(images, masks, ids, groups, MARS)}
     if "test_set" not in names:
         return sets
     test = _to_uint8(f"{path}: test_set", open_array(path, "test_set"))
@@ -169,5 +181,5 @@ def read_competition(path: Path, classes: Classes | None) -> dict[str, DataSet]:
         )
     if len(test):
         ids = tuple(f"test-{index:05d}" for index in range(len(test)))
-        sets["test"] = DataSet(test[:, None], None, ids, None, classes)
+        sets["test"] = StoredSet(test[:, None], None, ids)
     return sets

@@ -63,8 +63,8 @@ class TestFuse:
                 r"fit_maps\[0\] has 4 classes; expected 3 as in maps\[0\]",
             ),
             ({"fit_maps": [random_maps(images=5)] * 2}, BadLabels, r"has shape \(6, 4, 5\)"),
-            ({"ignore": 3}, BadSpec, "`ignore` 3 with 3 classes; expected 0 to 2"),
-            ({"ignore": -1}, BadSpec, "`ignore` -1 with 3 classes; expected 0 to 2"),
+            ({"ignore": 3}, BadSpec, "ignored class 3; expected none, a class index, 0 to 2"),
+            ({"ignore": -1}, BadSpec, "ignored class -1; expected none"),
             ({"strategy": "stackin"}, BadSpec, "unknown fusion strategy 'stackin'; known: "),
             ({"strategy": "stacking(intensity=true)"}, BadSpec, "needs images; give `images`"),
             ({"images": np.zeros((6, 9, 5), np.uint8)}, BadData, "images are uint8"),
@@ -214,7 +214,7 @@ class TestPostprocess:
         [
             ({"chain": "blurr"}, BadSpec, "unknown step 'blurr'; known: "),
             ({"chain": "crf"}, BadData, "step 'crf' .* images"),
-            ({"ignore": 3}, BadSpec, "`ignore` 3 with 3 classes"),
+            ({"ignore": 3}, BadSpec, "ignored class 3; expected none"),
         ],
     )
     def test_inputs_that_do_not_fit_are_refused(self, options, error, message):
@@ -259,7 +259,7 @@ class TestScore:
             (TARGET / 2, PRED, {}, BadLabels, "integers"),
             (TARGET, PRED[:, None], {}, BadLabels, r"expected \(image, row, col\)"),
             (TARGET, TWO[0] * 2, {}, BadMaps, "pred: "),
-            (TARGET, PRED, {"ignore": 3}, BadSpec, "`ignore` 3 with 3 classes"),
+            (TARGET, PRED, {"ignore": 3}, BadSpec, "ignored class 3; expected none"),
             (TARGET, PRED, {"groups": [1]}, BadData, r"groups have shape \(1,\) for 6 images"),
             (TARGET, PRED, {"protocol": "mask"}, BadSpec, "unknown protocol 'mask'; known: "),
             (TARGET, "nowhere.npy", {}, BadData, "nowhere.npy is missing"),

@@ -28,7 +28,8 @@ def files(tmp_path, monkeypatch):
     return tmp_path
 
 
-FILES = ["--target", "target.npy", "--pred", "a.npy", "--pred", "b.npy", "--classes", "3"]
+FILES = ["--target", "target.npy", "--pred", "a.npy", "--pred", "b.npy"]
+FILES += ["--classes", "3", "--ignore", "0"]
 
 
 def said(capsys, *arguments, code=0):
@@ -64,9 +65,9 @@ class TestAudit:
         [
             ([], "0 candidates; expected two: A and B"),
             (["a"], "1 candidates; expected two"),
-            (FILES[:4], "give --target, --pred twice and --classes"),
+            (FILES[:4], "give --target, and --pred twice, and no candidates"),
             ([*FILES, "a", "b"], "and no candidates"),
-            ([*FILES, "--ignore", "3"], "--ignore 3 with 3 classes; expected 0 to 2"),
+            ([*FILES, "--ignore", "3"], "ignored class 3; expected none, a class index, 0 to 2"),
         ],
     )
     def test_incomplete_arguments_are_refused_in_a_line(self, files, capsys, arguments, words):
@@ -76,7 +77,7 @@ class TestAudit:
 
 
 class TestScore:
-    ONE = ("score", *FILES[:4], "--classes", "3")
+    ONE = ("score", *FILES[:4], *FILES[6:])
 
     def test_files_are_scored_under_the_protocol_that_was_asked(self, files, capsys):
         document = json.loads(
@@ -111,7 +112,7 @@ class TestScore:
 
 
 class TestMetrics:
-    ONE = ("score", *FILES[:4], "--classes", "3")
+    ONE = ("score", *FILES[:4], *FILES[6:])
 
     def test_files_are_measured_by_class_and_image(self, files, capsys):
         asked = ["--metric", "dice", "--metric", "surface_dice(tolerance_px=2)", "--per", "image"]

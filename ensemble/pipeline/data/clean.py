@@ -11,6 +11,7 @@ import numpy as np
 from evaluation.core.classes import UNLABELLED, Classes
 from evaluation.core.errors import BadData, BadSpec
 from evaluation.core.files import array_names, atomic_file, open_array
+from evaluation.core.label_options import NOTHING_SAID, LabelOptions
 from evaluation.core.types import Array, Kept, Labels
 from members.data import npz_files
 from members.data.cleaning.id_lists import read_drop_list, read_id_list
@@ -39,6 +40,7 @@ def clean_data(
     drop: Path | None = None,
     keep: Path | None = None,
     out: Path | None = None,
+    labels: LabelOptions = NOTHING_SAID,
 ) -> Document:
     """Find what to drop from the labelled images (or, without labels, from all of them).
 
@@ -49,6 +51,7 @@ def clean_data(
         drop: list of ids to drop.
         keep: list of ids that no other reason may drop.
         out: the new file; None writes none.
+        labels: what is said about classes and values of masks.
 
     Returns:
         A JSON document: counts, ids and words by reason, and where things lie.
@@ -60,7 +63,7 @@ def clean_data(
     if out is not None:
         check_output(out)
     check_page_folder(page)
-    sets = load_dataset(path)
+    sets = load_dataset(path, labels=labels)
     data = sets.get("training") or sets["test"]
     listed, exempt = _lists(data, drop, keep)
     findings = find_drops(data, listed=listed, exempt=exempt, rules=rules)
@@ -125,12 +128,20 @@ PREVIEW_IMAGES = 8
 
 
 def refine_file(
-    path: Path, *, out: Path, radius_px: int, max_std: float, rounds: int, preview: Path | None
+    path: Path,
+    *,
+    out: Path,
+    radius_px: int,
+    max_std: float,
+    rounds: int,
+    preview: Path | None,
+    labels: LabelOptions = NOTHING_SAID,
 ) -> Document:
     """Grow the masks of a data set and write it as a new `.npz`.
 
-    Arrays other than the masks are copied as they are. A folder becomes a general `.npz` (`images`,
-    `masks`, `source`, `group` where known, `classes`).
+    Arrays other than the masks are copied as they are. Masks become class indices, which `classes`
+    and `ignore` describe. A folder becomes a general `.npz` (`images`, `masks`, `source`, `group`
+    where known).
 
     Args:
         path: see `members.data.load_dataset.load_dataset`.
@@ -139,6 +150,7 @@ def refine_file(
         max_std: highest standard deviation of a homogeneous region, in grey levels.
         rounds: maximum number of layers.
         preview: a PNG of the images that changed most, before and after; None for none.
+        labels: what is said about classes and values of masks.
 
     Returns:
         `out`, `images`, `changed` (images), `left_alone` (images with a mask shared by many),
@@ -152,7 +164,7 @@ def refine_file(
     check_new(path, "--out", out, ".npz")
     if preview is not None:
         check_new(path, "--preview", preview, ".png")
-    sets = load_dataset(path)
+    sets = load_dataset(path, labels=labels)
     if "training" not in sets:
         raise BadData(f"{path} holds no masks; expected labelled images")
     data = sets["training"]
@@ -219,14 +231,14 @@ def check_new(data: Path, option: str, target: Path, suffix: str) -> None:
 def _layout(path: Path, data: DataSet, masks: Labels) -> dict[str, Array]:
     if path.is_dir():
         arrays = {"images": data.images, "masks": masks, "source": np.array(data.ids)}
-        arrays["classes"] = np.array(data.classes.names)
+        arrays |= npz_files.class_arrays(data.classes)
         return arrays if data.groups is None else {**arrays, "group": data.groups}
     arrays = {name: open_array(path, name) for name in array_names(path)}
     if npz_files.COMPETITION_KEY in arrays:
         both = np.array(arrays[npz_files.COMPETITION_KEY])
         both[:, 1] = masks
         return {**arrays, npz_files.COMPETITION_KEY: both}
-    return {**arrays, "masks": masks.astype(arrays["masks"].dtype)}
+    return {**arrays, "masks": masks, **npz_files.class_arrays(data.classes)}
 
 
 def _shares(masks: Labels, refined: Labels, classes: Classes) -> Document:

@@ -4,7 +4,7 @@ Also sets of images that join a run later: their ids, and whether the run has th
 """
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,7 @@ from evaluation.core.run_folder import Run
 from evaluation.core.types import Array
 from members.data.cleaning.id_lists import read_drop_list
 from members.data.cleaning.rules import Drop, Reason, check_no_class_lost, drop_shared_masks
-from members.data.dataset import DataSet, read_classes, write_classes
+from members.data.dataset import DataSet, class_pixels, read_classes, write_classes
 from members.data.folds import hold_out, split_folds
 from members.data.load_dataset import load_dataset
 from members.data.sample import draw_sample
@@ -42,6 +42,7 @@ def prepare(run: Run, experiment: Experiment, log: Callable[[str], None]) -> Non
     expected = data_record(run, experiment)  # before reading: a change meanwhile makes it stale
     sets = _load(experiment)
     training, validation = sets.pop("training"), sets.pop("validation", None)
+    check_learnable(training)
     if experiment.drop is not None:
         training = _without_listed(training, Path(experiment.drop), log)
     if experiment.drop_outliers:
@@ -64,6 +65,22 @@ def prepare(run: Run, experiment: Experiment, log: Callable[[str], None]) -> Non
         data.save(run.data(split))
     write_json(run.folds, {"folds": experiment.folds, "fold": [int(fold) for fold in fold_of]})
     expected.write()
+
+
+def check_learnable(training: DataSet) -> None:
+    """Check that training masks hold two or more scored classes.
+
+    Raises:
+        BadData: nothing can be learnt from such masks.
+    """
+    classes = training.classes
+    pixels = class_pixels(training.target(), len(classes)).sum(axis=0)
+    present = [classes.names[label] for label in classes.scored if pixels[label]]
+    if len(present) < 2:
+        raise BadData(
+            f"of the scored classes the training masks hold only {', '.join(present)}; expected two"
+            " or more; see --ignore, --foreground and --unlabelled"
+        )
 
 
 def is_prepared(run: Run, experiment: Experiment) -> bool:
@@ -197,12 +214,15 @@ def _equal(old: Array, new: Array) -> bool:
 def _load(experiment: Experiment) -> dict[str, DataSet]:
     if experiment.data == SAMPLE:
         return draw_sample(seed=experiment.seed).sets()
-    classes = experiment.named_classes()
-    sets = load_dataset(Path(experiment.data), classes=classes, size=experiment.size)
+    labels = experiment.label_options()
+    sets = load_dataset(Path(experiment.data), labels=labels, size=experiment.size)
     training = _labelled(sets, experiment.data)
     if experiment.validation is not None:
         others = load_dataset(
-            Path(experiment.validation), classes=training.classes, size=experiment.size
+            Path(experiment.validation),
+            labels=labels,
+            contract=training.classes,
+            size=experiment.size,
         )
         validation = _labelled(others, experiment.validation)
         sets["validation"] = make_ids_unique(validation, training, "validation")
@@ -218,7 +238,7 @@ def _labelled(sets: dict[str, DataSet], name: str) -> DataSet:
 def _config(experiment: Experiment) -> dict[str, object]:
     return {
         "sample": experiment.data == SAMPLE,
-        "classes": experiment.classes and experiment.classes.model_dump(mode="json"),
+        "classes": experiment.classes and asdict(experiment.classes),
         "size": experiment.size,
         "drop_outliers": experiment.drop_outliers,
         "folds": experiment.folds,

@@ -15,6 +15,7 @@ from evaluation.core.blocks import blocks, map_blocks
 from evaluation.core.classes import UNLABELLED
 from evaluation.core.errors import BadData, BadMaps, BadRun
 from evaluation.core.files import atomic_folder, read_json
+from evaluation.core.label_options import NOTHING_SAID, LabelOptions
 from evaluation.core.progress import progress
 from evaluation.core.provenance import RECORD, digest, digest_of
 from evaluation.core.run_folder import Run, run_lock
@@ -119,7 +120,14 @@ def import_maps(
     }
 
 
-def init_run(run: Run, data: str, validation: str | None, store: str | None, log: Log) -> None:
+def init_run(
+    run: Run,
+    data: str,
+    validation: str | None,
+    store: str | None,
+    log: Log,
+    labels: LabelOptions = NOTHING_SAID,
+) -> None:
     """Write a run's images, target and folds, for those who import all maps and train nothing.
 
     Args:
@@ -128,6 +136,7 @@ def init_run(run: Run, data: str, validation: str | None, store: str | None, log
         validation: a labelled set; None holds some of the training images out.
         store: a URL for the maps; None keeps them in the run's folder.
         log: receives a line per decision.
+        labels: what is said about classes and values of masks.
 
     Raises:
         BadRun: the run holds other data.
@@ -138,6 +147,7 @@ def init_run(run: Run, data: str, validation: str | None, store: str | None, log
         "data": resolve_data_path(data),
         "validation": None if validation is None else resolve_data_path(validation),
         **({"store": check_url(store)} if store else {}),
+        **({"classes": labels} if labels else {}),
     }
     experiment = experiment.model_copy(update=given)
     with run_lock(run.path):

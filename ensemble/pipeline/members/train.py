@@ -18,6 +18,7 @@ from ensemble.pipeline.run.experiment import Experiment, check_chains, read_expe
 from ensemble.pipeline.run.open_run import OOF, imported_members
 from ensemble.pipeline.run.store_location import UrlFactory, local_only, store_urls
 from evaluation.core.errors import BadData, BadRun, EnsError
+from evaluation.core.label_options import NOTHING_SAID, LabelOptions
 from evaluation.core.progress import progress
 from evaluation.core.provenance import (
     RECORD,
@@ -118,6 +119,7 @@ def predict_data(
     data: Path,
     split: str,
     *,
+    labels: LabelOptions = NOTHING_SAID,
     size: tuple[int, int] | None,
     device: str,
     workers: int | None,
@@ -129,6 +131,7 @@ def predict_data(
         run: the experiment folder.
         data: file or folder of the images; masks are kept where there are any.
         split: name of the set.
+        labels: what is said about classes and values of masks; must agree with the run's.
         size: rows and columns to resize to.
         device: see `members.devices.devices`.
         workers: processes on each device.
@@ -142,7 +145,7 @@ def predict_data(
     """
     device_names, classes = devices(device), run_classes(run)
     check_name(split, "split")
-    sets = load_dataset(data, classes=classes, size=size)
+    sets = load_dataset(data, labels=labels, contract=classes, size=size)
     images = sets["test"] if "test" in sets else sets["training"]
     with run_lock(run.path):
         known = DataSet.load(run.data(OOF))

@@ -6,7 +6,7 @@ in the run; images are processed in parts, so that the folder stays small.
 
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -65,9 +65,10 @@ def apply_package(
 
     Args:
         folder: the package.
-        images: file or folder, see `members.data.load_dataset`; its labels are ignored.
+        images: file or folder, see `members.data.load_dataset`; its masks are left out.
         out: a `.npy`, (image, row, col) uint8, in the order of the images' names; or a folder,
-            which gets `ID.png` with the class index of each pixel in the classes' colours.
+            which gets `ID.png` in the classes' colours. Both hold the values that the training
+            masks stored for the classes.
         device: see `members.devices.devices`.
         log: receives a line for whatever was decided.
 
@@ -77,8 +78,7 @@ def apply_package(
     """
     package, device = read_package(folder), devices(device)[0]
     manifest, classes = package.manifest, package.classes
-    sets = load_dataset(images)
-    data = replace(sets.get("test") or sets["training"], masks=None, classes=classes)
+    data = load_dataset(images, contract=classes, use_masks=False)["test"]
     actual, expected = (data.channels, *data.shape), (manifest.channels, *manifest.shape)
     if actual != expected:
         actual_size, expected_size = (" x ".join(map(str, size)) for size in (actual, expected))
@@ -87,10 +87,11 @@ def apply_package(
         raise BadData(f"{out} already exists; choose a new folder, or a .npy file, as --out")
     _smoke_test(package, device)
     log(f"{manifest.candidate}: {len(data)} images on {device}")
-    labels = predict_labels(package, data, device)
+    labels = predict_labels(package, data, device)  # class indices
     if out.suffix == ".npy":
         with atomic_file(out) as partial:
-            write_labels(partial, labels, (len(data), *data.shape))
+            stored = ((block, classes.stored(part)) for block, part in labels)
+            write_labels(partial, stored, (len(data), *data.shape))
     else:
         with atomic_folder(out) as partial:
             write_pngs(partial, data.ids, labels, classes)

@@ -131,9 +131,10 @@ With `ens` installed:
 
 IMAGES: a folder of images (`.png`, `.jpg`, `.tif`, ...), a `.npy` or a `.npz`; each image has
 {rows} x {cols} pixels and {channels} channel(s) of 8 bits.
-LABELS: a `.npy` file, (image, row, col), or a new folder, which gets one PNG per image.
+LABELS: a `.npy` file, (image, row, col), or a new folder, which gets one PNG per image. Both hold
+the values of this table, those of the training masks.
 
-| label | class | colour |
+| value | class | colour |
 |---|---|---|
 {classes}
 
@@ -148,8 +149,10 @@ def readme(manifest: Manifest) -> str:
     """Return the README of a package, as Markdown."""
     classes = Classes.from_dict(manifest.classes)
     rows = [
-        f"| {label} | {name}{' (not scored)' if label == classes.ignore else ''} | {colour} |"
-        for label, (name, colour) in enumerate(zip(classes.names, classes.colours, strict=True))
+        f"| {value} | {name}{'' if label in classes.scored else ' (not scored)'} | {colour} |"
+        for label, (value, name, colour) in enumerate(
+            zip(classes.values, classes.names, classes.colours, strict=True)
+        )
     ]
     return README_TEMPLATE.format(
         candidate=manifest.candidate,

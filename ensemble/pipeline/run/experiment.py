@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import PydanticCustomError
 
 from evaluation.core.classes import Classes
 from evaluation.core.errors import BadData, BadSpec, shorten
 from evaluation.core.files import atomic_file
+from evaluation.core.label_options import NOTHING_SAID, LabelOptions, options_from_dict
 from evaluation.core.run_folder import Run
 from evaluation.core.safe_yaml import read_yaml
 from evaluation.core.specs import split_chain
@@ -26,16 +27,6 @@ from postproc.chain import parse_chain
 from postproc.steps import STEPS
 
 PATHS = ("data", "validation", "drop")
-
-
-class ClassSpec(BaseModel):
-    """Class names, colours and the ignored class, as an experiment file gives them."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    names: tuple[str, ...]
-    ignore: int | None = None
-    colours: tuple[str, ...] = ()
 
 
 class FusionEntry(BaseModel):
@@ -54,13 +45,17 @@ def _url(value: str) -> str:
         raise PydanticCustomError("url", EXAMPLE) from None
 
 
+def _label_options(value: Any) -> Any:
+    return options_from_dict(value, "'classes'") if isinstance(value, dict) else value
+
+
 class Experiment(BaseModel):
     """Everything that `ens run` does.
 
     Args:
         data: file or folder of the training data; `sample` is the built-in one.
         validation: a labelled set; by default 15 % of the training groups.
-        classes: names and ignored class; by default what the data says.
+        classes: names, ignored class and stored values; by default what the data says.
         size: rows and columns to resize images to; by default they must be of one size.
         drop_outliers: leave out images that share one non-constant mask with nine others or more.
         drop: a text file with ids of training images to leave out, one per line.
@@ -78,7 +73,7 @@ class Experiment(BaseModel):
 
     data: str = "sample"
     validation: str | None = None
-    classes: ClassSpec | None = None
+    classes: Annotated[LabelOptions | None, BeforeValidator(_label_options)] = None
     size: tuple[int, int] | None = None
     drop_outliers: bool = False
     drop: str | None = None
@@ -91,11 +86,13 @@ class Experiment(BaseModel):
     fusions: dict[str, str | FusionEntry] = Field(default_factory=dict)
     chains: dict[str, str] = Field(default_factory=dict)
 
+    def label_options(self) -> LabelOptions:
+        """Return what the experiment says about classes and values of masks."""
+        return self.classes or NOTHING_SAID
+
     def named_classes(self) -> Classes | None:
         """Return the classes that the experiment names; None where it leaves them to the data."""
-        if self.classes is None:
-            return None
-        return Classes(self.classes.names, self.classes.ignore, self.classes.colours)
+        return self.label_options().without_data()
 
     def recipes(self) -> dict[str, Recipe]:
         """Return each member's recipe, filled up with the defaults."""
@@ -142,6 +139,8 @@ def read_experiment(path: Path) -> Experiment:
     try:
         experiment = Experiment(**content)
         experiment.named_classes()
+    except BadSpec as error:
+        raise BadSpec(f"{path}: {error}") from None
     except BadData as error:
         raise BadSpec(f"{path}: 'classes': {error}") from None
     except (ValidationError, TypeError) as error:
@@ -218,6 +217,7 @@ def experiment_from_options(
     tta_merge: str | None,
     seed: int | None,
     size: str | None,
+    labels: LabelOptions = NOTHING_SAID,
     drop_outliers: bool,
     store_dtype: str | None,
     store: str | None,
@@ -237,6 +237,7 @@ def experiment_from_options(
         "folds": folds,
         "seed": seed,
         "size": size and read_size(size),
+        "classes": base.label_options().updated(labels) if labels else None,
         "drop_outliers": drop_outliers or None,
         "store_dtype": store_dtype,
         "store": store and check_url(store),

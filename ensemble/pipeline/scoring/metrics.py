@@ -6,16 +6,18 @@ from typing import Any
 
 import numpy as np
 
+from ensemble.api import classes_of_labels
+from ensemble.api.inputs import check_same_images, open_labels
 from ensemble.pipeline.candidates.postprocess import read_candidate, read_labels
 from ensemble.pipeline.data.prepare import run_classes
 from ensemble.pipeline.run.open_run import RunMembers
-from ensemble.pipeline.scoring.plain_files import check_ignore
 from ensemble.pipeline.scoring.score import counts_of
 from evaluation.confusion import LazyLabels, confusion
 from evaluation.core.blocks import blocks
-from evaluation.core.classes import Classes, numbered
+from evaluation.core.classes import Classes
 from evaluation.core.errors import BadLabels, BadMaps, BadSpec
 from evaluation.core.files import open_array
+from evaluation.core.label_options import LabelOptions
 from evaluation.core.run_folder import Run
 from evaluation.core.types import Array
 from evaluation.metrics import METRICS
@@ -77,8 +79,7 @@ def measure_files(
     maps: Path | None,
     wanted: Sequence[str],
     *,
-    classes: int,
-    ignore: int,
+    labels: LabelOptions,
     per: Per,
 ) -> Document:
     """Compute metrics of label maps, and of probability maps where given, in files.
@@ -88,8 +89,7 @@ def measure_files(
         pred: (image, row, col), integers.
         maps: (image, class, row, col), for the metrics over probabilities.
         wanted: names or specs of metrics, or `all`.
-        classes: how many there are.
-        ignore: the class that is not scored.
+        labels: number of classes, ignored class and stored values.
         per: what gets values of its own, besides the whole set; images go by their number.
 
     Raises:
@@ -97,18 +97,20 @@ def measure_files(
         BadLabels: labels outside the classes, shapes that differ; names the files.
         BadMaps: maps that are no probabilities or of other images.
     """
-    check_ignore(ignore, classes)
     metrics = build_metrics(wanted)
     if per == "group":
         raise BadSpec("--per group with files, which have no groups; expected set or image")
-    target_labels, pred_labels = open_array(target), open_array(pred)
+    classes = classes_of_labels(None, labels, target, [pred])
+    opened = open_labels(target, "target", classes)
+    opened_pred = open_labels(pred, "prediction", classes, complete=True)
+    check_same_images(opened, opened_pred)
+    target_labels, pred_labels = opened.stacked(), opened_pred.stacked()
     reader = None if maps is None else ArrayMaps(str(maps), open_array(maps))
     if reader is not None:
-        _check_maps(reader, (len(target_labels), classes, *target_labels.shape[1:]))
+        _check_maps(reader, (len(target_labels), len(classes), *target_labels.shape[1:]))
     keys = np.arange(len(target_labels))
-    known = numbered(classes, ignore=ignore)
     try:
-        result = _compute(metrics, target_labels, pred_labels, reader, known, keys, per)
+        result = _compute(metrics, target_labels, pred_labels, reader, classes, keys, per)
     except BadLabels as error:
         raise BadLabels(f"{target} and {pred}: {error}") from None
     return {"per": per, "candidates": {str(pred): result}}

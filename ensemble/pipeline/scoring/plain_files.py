@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ensemble.api import audit, score
-from ensemble.api.inputs import check_ignored_class
+from ensemble.api import audit, classes_of_labels, score
+from ensemble.api.results import ScoreResult
 from evaluation.core.errors import BadSpec, EnsError
-from evaluation.core.types import Counts
+from evaluation.core.label_options import LabelOptions
 
 PARAMETER = re.compile(r"`(maps|fit_maps|fit_target|images|fit_images|ignore)`")
 
@@ -26,7 +26,7 @@ def fuse_files(
     fit_target: Path | None,
     images: Path | None = None,
     fit_images: Path | None = None,
-    ignore: int,
+    labels: LabelOptions,
     seed: int,
 ) -> dict[str, Any]:
     """Fuse maps in files into one `.npy` of float32, as `ensemble.fuse` does.
@@ -50,7 +50,7 @@ def fuse_files(
             fit_target=fit_target,
             images=images,
             fit_images=fit_images,
-            ignore=ignore,
+            labels=labels,
             seed=seed,
             measure_calibration=True,
             refuse_unused=True,
@@ -77,7 +77,7 @@ def postprocess_file(
     fit_maps: Path | None = None,
     fit_target: Path | None = None,
     fit_images: Path | None = None,
-    ignore: int,
+    labels: LabelOptions,
 ) -> dict[str, Any]:
     """Post-process maps in a file into label maps in a `.npy` of uint8, as `ensemble.postprocess`.
 
@@ -98,7 +98,7 @@ def postprocess_file(
             fit_maps=fit_maps,
             fit_target=fit_target,
             fit_images=fit_images,
-            ignore=ignore,
+            labels=labels,
         )
         if not fitted.learned and (fit_maps or fit_target or fit_images):
             raise BadSpec(
@@ -112,7 +112,7 @@ def postprocess_file(
 
 
 def score_files(
-    target: Path, pred: Path, *, protocols: Sequence[str], classes: int, ignore: int
+    target: Path, pred: Path, *, protocols: Sequence[str], labels: LabelOptions
 ) -> dict[str, Any]:
     """Score label maps in files under several protocols, as `ensemble.score` does.
 
@@ -126,32 +126,19 @@ def score_files(
     for spec in protocols:
         PROTOCOLS.build(spec)
     with _option_names():
-        result = score(target, pred, classes=classes, ignore=ignore)
+        result = _scored(target, pred, labels)
     return score_document(result.counts, protocols, result.classes)
 
 
-def audit_files(
-    target: Path, preds: tuple[Path, Path], *, classes: int, ignore: int
-) -> dict[str, Any]:
+def audit_files(target: Path, preds: tuple[Path, Path], *, labels: LabelOptions) -> dict[str, Any]:
     """Audit label maps in two files by the same target, as `ensemble.audit` does."""
     with _option_names():
-        return audit(target, *preds, classes=classes, ignore=ignore).to_dict()
+        classes = classes_of_labels(None, labels, target, preds)
+        return audit(target, *preds, classes=classes).to_dict()
 
 
-def count_files(target: Path, pred: Path, *, classes: int, ignore: int) -> Counts:
-    """Count pixels per image by (target class, predicted class) of label maps in files."""
-    with _option_names():
-        return score(target, pred, classes=classes, ignore=ignore).counts
-
-
-def check_ignore(ignore: int, classes: int) -> None:
-    """Check that the ignored class is one of the classes.
-
-    Raises:
-        BadSpec: where it is not.
-    """
-    with _option_names():
-        check_ignored_class(ignore, classes)
+def _scored(target: Path, pred: Path, labels: LabelOptions) -> ScoreResult:
+    return score(target, pred, classes=classes_of_labels(None, labels, target, [pred]))
 
 
 @contextmanager

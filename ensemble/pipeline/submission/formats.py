@@ -1,4 +1,7 @@
-"""Read and write label maps as CSV with a column per pixel, as run-length CSV, and as PNGs."""
+"""Read and write label maps as CSV with a column per pixel, as run-length CSV, and as PNGs.
+
+CSV and PNG files hold the values that the data set's own masks store for the classes.
+"""
 
 import csv
 from collections.abc import Iterable, Iterator, Sequence
@@ -10,7 +13,7 @@ from jaxtyping import Int, UInt8
 from PIL import Image, ImageColor
 
 from evaluation.core.blocks import blocks
-from evaluation.core.classes import UNLABELLED, Classes
+from evaluation.core.classes import NUM_VALUES, UNLABELLED, Classes
 from evaluation.core.errors import BadData, shorten
 from evaluation.core.progress import progress
 from evaluation.core.types import Array, Labels
@@ -27,13 +30,13 @@ Runs = Int[np.ndarray, "run 3"]
 def write_pngs(
     folder: Path, ids: Sequence[str], labelled: Iterable[tuple[slice, Labels]], classes: Classes
 ) -> None:
-    """Write `ID.png` per image: class indices, with the classes' colours as palette.
+    """Write `ID.png` per image: the classes' stored values, with their colours as palette.
 
     Args:
         folder: must exist.
         ids: of the images.
         labelled: blocks of images with their labels, uint8 (image, row, col).
-        classes: their colours become the palette.
+        classes: their stored values and colours.
 
     Raises:
         BadData: an id that cannot be a file name.
@@ -45,45 +48,50 @@ def write_pngs(
                 f"id {shorten(name)} cannot be a file name; expected one without '/' and leading"
                 f" '.', of at most {MAX_NAME_BYTES} bytes"
             )
-    palette = [part for colour in classes.colours for part in ImageColor.getrgb(colour)]
+    palette = np.zeros((NUM_VALUES, 3), np.uint8)
+    palette[list(classes.values)] = [ImageColor.getrgb(colour)[:3] for colour in classes.colours]
     for block, labels in progress(labelled, "write", len(blocks(len(ids)))):
         for name, image in zip(ids[block], labels, strict=True):
-            png = Image.fromarray(np.ascontiguousarray(image)).convert("P")
-            png.putpalette(palette)
+            png = Image.fromarray(classes.stored(np.asarray(image))).convert("P")
+            png.putpalette(palette.ravel().tolist())
             png.save(folder / f"{name}.png", optimize=False)
 
 
-def read_label_pngs(folder: Path, ids: Sequence[str]) -> Iterator[tuple[str, Array]]:
+def read_label_pngs(
+    folder: Path, ids: Sequence[str], classes: Classes
+) -> Iterator[tuple[str, Array]]:
     """Yield (id, labels) per image."""
     for name in ids:
-        yield name, read_mask(folder / f"{name}.png")
+        yield name, classes.indices(read_mask(folder / f"{name}.png"))
 
 
-def write_pixels_csv(path: Path, ids: Sequence[str], labels: Labels) -> None:
+def write_pixels_csv(path: Path, ids: Sequence[str], labels: Labels, classes: Classes) -> None:
     """Write one row per image: `id`, then one column per pixel, row by row.
 
     Args:
         path: of the CSV.
         ids: of the images.
         labels: uint8 (image, row, col); may be a memory map.
+        classes: their stored values.
     """
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["id", *map(str, range(labels[0].size))])
         for block in blocks(len(labels)):
-            rows = np.asarray(labels[block]).reshape(block.stop - block.start, -1)
+            rows = classes.stored(np.asarray(labels[block])).reshape(block.stop - block.start, -1)
             for name, row in zip(ids[block], rows, strict=True):
                 writer.writerow([name, *map(DIGITS.__getitem__, row.tolist())])
 
 
-def read_pixels_csv(path: Path, shape: tuple[int, int]) -> Iterator[tuple[str, Array]]:
+def read_pixels_csv(
+    path: Path, shape: tuple[int, int], classes: Classes
+) -> Iterator[tuple[str, Array]]:
     """Yield (id, labels) per image."""
     with path.open(newline="", encoding="utf-8") as file:
         reader = csv.reader(file)
         next(reader)
         for name, *values in reader:
-            labels: Array = np.array(values, dtype=np.uint8).reshape(shape)
-            yield name, labels
+            yield name, classes.indices(np.array(values, dtype=np.uint8).reshape(shape))
 
 
 def write_rle_csv(path: Path, ids: Sequence[str], labels: Labels, classes: Classes) -> None:

@@ -53,7 +53,7 @@ def submit(
         split: split of the images.
         out: the CSV, or the folder of PNGs, which must be new or empty.
         file_format: `csv`, one column per pixel; `runs`, run lengths as CSV; `png`, one palette
-            PNG per image.
+            PNG per image. CSV and PNG hold the values that masks store for the classes.
         log: receives a line if the labels are stale.
 
     Raises:
@@ -106,17 +106,17 @@ def _write(
     elif file_format == "runs":
         formats.write_rle_csv(path, data.ids, labels, classes)
     else:
-        formats.write_pixels_csv(path, data.ids, labels)
+        formats.write_pixels_csv(path, data.ids, labels, classes)
 
 
 def _read(
     path: Path, data: DataSet, classes: Classes, file_format: Format
 ) -> Iterator[tuple[str, Array]]:
     if file_format == "png":
-        return formats.read_label_pngs(path, data.ids)
+        return formats.read_label_pngs(path, data.ids, classes)
     if file_format == "runs":
         return formats.read_rle_csv(path, data.shape, classes)
-    return formats.read_pixels_csv(path, data.shape)
+    return formats.read_pixels_csv(path, data.shape, classes)
 
 
 def _compare(

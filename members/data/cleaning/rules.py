@@ -30,7 +30,7 @@ from members.data.dataset import DataSet, class_pixels
 SHARED_BY = 10
 """A mask with an outline is shared by many images from this number on."""
 
-NOT_PER_IMAGE = ("test_set", "classes")
+NOT_PER_IMAGE = ("test_set", "classes", "ignore")
 """Arrays of a data file that are copied as they are."""
 
 Indices = Integer[np.ndarray, "index"]
@@ -243,7 +243,7 @@ def write_kept(source: Path, data: DataSet, kept: Kept, out: Path) -> None:
     else:
         arrays = {name: open_array(source, name) for name in array_names(source)}
     if npz_files.COMPETITION_KEY not in arrays:
-        arrays["source"] = np.array(data.ids)
+        arrays |= {"source": np.array(data.ids), **class_arrays_of(data)}
     reduced = {
         name: array if name in NOT_PER_IMAGE or array.shape[:1] != kept.shape else array[kept]
         for name, array in arrays.items()
@@ -252,14 +252,17 @@ def write_kept(source: Path, data: DataSet, kept: Kept, out: Path) -> None:
         np.savez_compressed(partial, **reduced)  # type: ignore[arg-type]
 
 
+def class_arrays_of(data: DataSet) -> dict[str, Array]:
+    """Return masks of class indices, with the names of the classes; nothing of unlabelled sets."""
+    if data.masks is None:
+        return {}
+    return {"masks": data.masks, **npz_files.class_arrays(data.classes)}
+
+
 def _as_npz(data: DataSet) -> dict[str, Array]:
-    arrays = {
-        npz_files.IMAGES_KEY: data.images[:, 0] if data.channels == 1 else data.images,
-        "classes": np.array(data.classes.names),
-        "masks": data.masks,
-        "group": data.groups,
-    }
-    return {name: array for name, array in arrays.items() if array is not None}
+    images = data.images[:, 0] if data.channels == 1 else data.images
+    groups = {} if data.groups is None else {"group": data.groups}
+    return {npz_files.IMAGES_KEY: images, **groups}
 
 
 def _without(kept: Kept, drops: Sequence[Drop]) -> Kept:

@@ -13,7 +13,7 @@ from ensemble.cli import run_command
 from ensemble.pipeline.run.open_run import RunMembers
 from ensemble.pipeline.submission import formats
 from ensemble.pipeline.submission import submit as submit_module
-from evaluation.core.classes import MARS
+from evaluation.core.classes import MARS, Classes
 from evaluation.core.errors import BadData
 from evaluation.core.run_folder import Run, run_lock
 from members.data.sample import draw_sample
@@ -292,12 +292,13 @@ def test_a_run_that_is_being_written_is_refused_before_work(trained, tmp_path, c
 def test_labels_of_any_shape_are_read_back_from_csv(tmp_path, shape):
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 5, (4, *shape), dtype=np.uint8)
+    stored = Classes(MARS.names, values=(10, 0, 30, 40, 255), unlabelled=())
     ids = ("a", 'with "quotes", and commas', "ünï", "d")
     formats.write_rle_csv(tmp_path / "runs.csv", ids, labels, MARS)
-    formats.write_pixels_csv(tmp_path / "pixels.csv", ids, labels)
+    formats.write_pixels_csv(tmp_path / "pixels.csv", ids, labels, stored)
     for read in (
         formats.read_rle_csv(tmp_path / "runs.csv", shape, MARS),
-        formats.read_pixels_csv(tmp_path / "pixels.csv", shape),
+        formats.read_pixels_csv(tmp_path / "pixels.csv", shape, stored),
     ):
         names, maps = zip(*read, strict=True)
         assert names == ids

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from evaluation.core.classes import MARS, Classes
 from evaluation.core.errors import BadData
-from members.data.dataset import class_pixels, highest_label
+from members.data.dataset import class_pixels
 from members.data.folds import check_folds, hold_out, split_folds
 
 THREE = Classes(("nothing", "common", "rare"), ignore=0)
@@ -141,5 +141,3 @@ def test_two_groups_are_enough_to_set_one_aside(share):
 def test_pixels_are_counted_by_class_and_255_is_none():
     masks = np.array([[[0, 1], [1, 255]], [[2, 2], [2, 2]]], np.uint8)
     assert class_pixels(masks, 3).tolist() == [[1, 2, 0], [0, 0, 4]]
-    assert highest_label(masks) == 2
-    assert highest_label(np.full((1, 2, 2), 255, np.uint8)) == 0

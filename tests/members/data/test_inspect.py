@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from evaluation.core.classes import MARS
 from members.data.cleaning.rules import drop_shared_masks, identical, shared_masks
 from members.data.inspect import format_inspection, inspect_dataset
 
@@ -51,7 +52,7 @@ def document(tmp_path):
     images[1] = images[0]
     path = tmp_path / "own.npz"
     groups = np.array(["a"] * 4 + ["b"] * (len(target) - 4))
-    np.savez(path, images=images, masks=target, group=groups)
+    np.savez(path, images=images, masks=target, group=groups, classes=np.array(MARS.names))
     return inspect_dataset(path)
 
 

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from evaluation.core.classes import MARS, Classes
-from evaluation.core.errors import BadData, BadLabels
+from evaluation.core.classes import MARS, numbered
+from evaluation.core.errors import BadData, BadLabels, BadSpec
+from evaluation.core.label_options import LabelOptions
 from members.data.load_dataset import load_dataset
 
 RNG = np.random.default_rng(0)
@@ -133,20 +134,25 @@ class TestGeneralFile:
 
 
 class TestClassNames:
-    def test_five_classes_are_those_of_mars(self, tmp_path):
-        assert training(tmp_path, images=IMAGES, masks=MASKS).classes == MARS
+    def test_classes_without_names_are_numbered_and_all_scored(self, tmp_path):
+        classes = training(tmp_path, images=IMAGES, masks=MASKS).classes
+        assert (classes.names, classes.ignore) == (("0", "1", "2", "3", "4"), None)
 
     def test_the_file_may_name_its_classes(self, tmp_path):
         names = np.array(["sky", "rock", "dust", "sand", "ice", "gravel"])
-        path = tmp_path / "named.npz"
-        np.savez(path, images=IMAGES, masks=MASKS, classes=names)
-        classes = load_dataset(path)["training"].classes
-        assert (classes.names, classes.ignore) == (tuple(names.tolist()), 0)
+        classes = training(tmp_path, images=IMAGES, masks=MASKS, classes=names).classes
+        assert (classes.names, classes.ignore) == (tuple(names.tolist()), None)
 
-    def test_other_numbers_of_classes_are_numbered(self, tmp_path):
-        data = training(tmp_path, images=IMAGES, masks=np.minimum(MASKS, 2))
-        assert data.classes.names == ("0", "1", "2")
-        assert data.classes.ignore == 0
+    def test_the_file_may_name_its_ignored_class(self, tmp_path):
+        arrays = {"images": IMAGES, "masks": MASKS, "classes": np.array(list("abcde"))}
+        assert training(tmp_path, **arrays, ignore=np.array("e")).classes.ignore == 4
+        assert training(tmp_path, **arrays, ignore=np.array("")).classes.ignore is None
+        with pytest.raises(BadData, match="ignore is 'f'; expected one of a, b, c, d, e"):
+            training(tmp_path, **arrays, ignore=np.array("f"))
+
+    def test_the_names_of_ai4mars_tell_its_ignored_class(self, tmp_path):
+        names = np.array(MARS.names)
+        assert training(tmp_path, images=IMAGES, masks=MASKS, classes=names).classes == MARS
 
     def test_unlabelled_pixels_count_for_no_class(self, tmp_path):
         masks = np.where(MASKS > 2, 255, MASKS).astype(np.uint8)
@@ -154,14 +160,83 @@ class TestClassNames:
         assert len(data.classes) == 3
 
     def test_class_names_of_the_caller_take_precedence(self, tmp_path):
-        own = Classes(("a", "b", "c", "d", "e", "f"), ignore=None)
-        path = written(tmp_path, images=IMAGES, masks=MASKS)
-        assert load_dataset(path, classes=own)["training"].classes == own
+        path = written(tmp_path, images=IMAGES, masks=MASKS, classes=np.array(list("uvwxyz")))
+        own = LabelOptions(tuple("abcdef"), ignore="f")
+        classes = load_dataset(path, labels=own)["training"].classes
+        assert (classes.names, classes.ignore) == (tuple("abcdef"), 5)
 
     def test_too_few_class_names_are_refused(self, tmp_path):
         path = written(tmp_path, images=IMAGES, masks=MASKS)
-        with pytest.raises(BadLabels, match=r"holds \[2, 3, 4\]; expected 0 to 1, or 255"):
-            load_dataset(path, classes=Classes(("a", "b")))
+        with pytest.raises(BadLabels, match=r"masks hold 2, 3, 4; expected 0 to 1, or 255"):
+            load_dataset(path, labels=LabelOptions(("a", "b")))
+
+
+class TestStoredValues:
+    """Masks whose values are no class indices, or could be several things."""
+
+    def test_unlabelled_values_are_mapped(self, tmp_path):
+        path = written(tmp_path, images=IMAGES, masks=MASKS)
+        data = load_dataset(path, labels=LabelOptions(unlabelled=0))["training"]
+        assert (data.classes.names, data.classes.values) == (("1", "2", "3", "4"), (1, 2, 3, 4))
+        np.testing.assert_array_equal(data.target(), np.where(MASKS == 0, 255, MASKS - 1))
+
+    @pytest.mark.parametrize("foreground", [0, 1, 128, 255])
+    def test_a_foreground_becomes_class_one(self, tmp_path, foreground):
+        inside = MASKS > 2
+        background = 0 if foreground else 255
+        masks = np.where(inside, foreground, background).astype(np.uint8)
+        path = written(tmp_path, images=IMAGES, masks=masks)
+        data = load_dataset(path, labels=LabelOptions(foreground=foreground))["training"]
+        np.testing.assert_array_equal(data.target(), inside)
+        np.testing.assert_array_equal(data.classes.stored(data.target()), masks)
+        assert (data.classes.foreground, data.classes.ignore) == (1, None)
+
+    @pytest.mark.parametrize(
+        ("values", "words"),
+        [
+            ((0, 255), "hold 0 and 255; pass --foreground 255 if .* or --unlabelled 255"),
+            ((7, 255), "hold 7 and 255; pass --foreground 255"),
+            ((255, 255), "hold only 255; pass --foreground 255"),
+            ((0, 128), "hold 0, 128; pass --foreground 128 if .* --classes 129 if"),
+        ],
+    )
+    def test_masks_of_which_nothing_is_known_are_refused(self, tmp_path, values, words):
+        masks = np.where(MASKS > 2, *values).astype(np.uint8)
+        with pytest.raises(BadLabels, match=words):
+            training(tmp_path, images=IMAGES, masks=masks)
+
+    def test_masks_of_unlabelled_pixels_alone_are_refused(self, tmp_path):
+        path = written(tmp_path, images=IMAGES, masks=np.full_like(MASKS, 255))
+        with pytest.raises(BadLabels, match=r"no pixel of the masks is scored: they hold 255"):
+            load_dataset(path, labels=LabelOptions(unlabelled=255))
+
+    def test_a_later_set_inherits_classes_and_values(self, tmp_path):
+        path = written(tmp_path, images=IMAGES, masks=MASKS)
+        contract = LabelOptions(unlabelled=0, ignore=1).resolve({0, 1, 2, 3, 4})
+        path = written(tmp_path, images=IMAGES, masks=np.where(MASKS > 2, 0, MASKS))
+        data = load_dataset(path, contract=contract)["training"]
+        assert data.classes == contract
+        assert set(np.unique(data.target())) == {0, 1, 255}
+
+    @pytest.mark.parametrize(
+        "labels",
+        [
+            LabelOptions(4),
+            LabelOptions(tuple("abcde")),
+            LabelOptions(ignore=0),
+            LabelOptions(unlabelled=9),
+            LabelOptions(foreground=9),
+        ],
+    )
+    def test_options_that_contradict_the_training_set_are_refused(self, tmp_path, labels):
+        path = written(tmp_path, images=IMAGES, masks=MASKS)
+        with pytest.raises(BadSpec, match="the training set has 5 classes"):
+            load_dataset(path, labels=labels, contract=numbered(5, ignore=None))
+
+    def test_a_later_set_that_names_other_classes_is_refused(self, tmp_path):
+        path = written(tmp_path, training_set=BOTH)
+        with pytest.raises(BadSpec, match="its classes are background, soil"):
+            load_dataset(path, contract=numbered(5, ignore=None))
 
 
 class TestPngPairs:
