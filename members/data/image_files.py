@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, ImageFile
 
 from evaluation.core.errors import BadData, BadLabels
 from evaluation.core.files import open_array
@@ -203,7 +203,7 @@ def read_labels(file: Path, *, first_channel: bool = False) -> Array:
     if labels.dtype == bool:
         return labels.astype(np.uint8)
     labels = labels.astype(labels.dtype.newbyteorder("="), copy=False)
-    return labels // labels.dtype.type(divisor)
+    return np.asarray(labels // labels.dtype.type(divisor))
 
 
 def read_mask(file: Path, *, first_channel: bool = False) -> Array:
@@ -235,7 +235,7 @@ def exif_orientation(file: Path) -> int:
 
 
 @contextmanager
-def _opened(file: Path) -> Iterator[Image.Image]:
+def _opened(file: Path) -> Iterator[ImageFile.ImageFile]:
     try:
         # Not by its name: Pillow would map a turned TIFF into memory with rows and columns swapped.
         with file.open("rb") as content, Image.open(content, formats=FORMATS) as image:
@@ -273,7 +273,7 @@ def _check_rest(folder: Path, rest: Sequence[Path], suffixes: Sequence[str]) -> 
         )
 
 
-def _check_bmp(file: Path, image: Image.Image) -> None:
+def _check_bmp(file: Path, image: ImageFile.ImageFile) -> None:
     """Refuse what Pillow reads as other bits than stored: few colours that are levels of grey."""
     with file.open("rb") as opened:
         head = opened.read(30)
@@ -282,7 +282,7 @@ def _check_bmp(file: Path, image: Image.Image) -> None:
         raise ValueError(f"{bits} bits per pixel with a palette of grey levels; save it as PNG")
 
 
-def _decoder(image: Image.Image) -> str:
+def _decoder(image: ImageFile.ImageFile) -> str:
     """Name Pillow's decoder, which knows the bits stored; "" where the format has one only."""
     if not image.tile:
         return ""
@@ -290,7 +290,7 @@ def _decoder(image: Image.Image) -> str:
     return str(args[0] if isinstance(args, tuple) else args)
 
 
-def _orientation(image: Image.Image) -> int:
+def _orientation(image: ImageFile.ImageFile) -> int:
     """Return the EXIF orientation; 1 for a TIFF once it is loaded, since Pillow then turns it."""
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
@@ -304,11 +304,11 @@ def _turned(pixels: Array, orientation: int) -> Array:
     return pixels if turn is None else np.ascontiguousarray(turn(pixels))
 
 
-def _is_inverted(image: Image.Image) -> bool:
+def _is_inverted(image: ImageFile.ImageFile) -> bool:
     return getattr(image, "tag_v2", {}).get(PHOTOMETRIC) == WHITE_IS_ZERO
 
 
-def _viewed(file: Path, image: Image.Image) -> Array:
+def _viewed(file: Path, image: ImageFile.ImageFile) -> Array:
     mode = image.mode
     if mode == "1":
         return np.asarray(image.convert("L"))

@@ -229,8 +229,8 @@ def _check_chunks(external: ExternalMaps, indices: Array, as_is: bool) -> str:
         if missing is None:
             return np.zeros((2, block.stop - block.start), bool)
         pixels = missing[:, None] if external.is_labels else missing
-        by_image = [pixels.any(axis=1), pixels.all(axis=1)]
-        return np.array([lacking.any(axis=(1, 2)) for lacking in by_image])
+        lacking = np.stack([pixels.any(axis=1), pixels.all(axis=1)])
+        return np.asarray(lacking.reshape(2, len(pixels), -1).any(axis=2))
 
     some, all_values = np.concatenate(list(map_blocks(count_missing, len(indices))), axis=1)
     if not some.any():

@@ -2,6 +2,8 @@
 
 import struct
 import unicodedata
+from collections.abc import Callable
+from typing import Any
 
 import cv2
 import numpy as np
@@ -139,7 +141,7 @@ def change_tag(file, tag, value):
     file.write_bytes(content[:place] + struct.pack("<H", value) + content[place + 2 :])
 
 
-VIEWED = {
+VIEWED: dict[int, Callable[[Any], Any]] = {
     1: lambda a: a,
     2: lambda a: a[:, ::-1],
     3: lambda a: a[::-1, ::-1],
