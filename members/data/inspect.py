@@ -180,10 +180,10 @@ def _mask_lines(one_set: Description) -> Iterator[str]:
     yield f"  background or unlabelled: {one_set['background']:.1%} of the pixels"
     width = max(len(entry["name"]) for entry in one_set["classes"])
     for entry in one_set["classes"]:
-        ignored = "" if entry["scored"] else ", not scored"
+        left_out = "" if entry["scored"] else ", not scored"
         yield (
             f"  {entry['name']:{width}}  {entry['share']:6.2%} of the pixels,"
-            f" in {entry['images']} images{ignored}"
+            f" in {entry['images']} images{left_out}"
         )
     for entry in one_set["shared_masks"]:
         constant = entry["constant"]
