@@ -260,7 +260,7 @@ def _check_rest(folder: Path, rest: Sequence[Path], suffixes: Sequence[str]) -> 
         for file in rest
         if not file.name.startswith(".")
         and (
-            any(inner.suffix.lower() in suffixes for inner in file.iterdir())
+            any(i.suffix.lower() in suffixes and i.name[0] != "." for i in file.iterdir())
             if file.is_dir()
             else file.suffix.lower() not in SIDECARS
         )

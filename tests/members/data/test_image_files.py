@@ -321,7 +321,8 @@ class TestListing:
     def test_hidden_files_and_descriptions_are_passed_over(self, tmp_path):
         for name in ("a.png", "._a.png", ".DS_Store", "Thumbs.db", "notes.TXT"):
             (tmp_path / name).touch()
-        (tmp_path / "empty").mkdir()
+        (tmp_path / "__MACOSX").mkdir()
+        (tmp_path / "__MACOSX" / "._a.png").touch()
         assert list(list_files(tmp_path)) == ["a"]
 
     @pytest.mark.parametrize("name", ["b.gif", "b", "b.png.bak", "more/b.png"])
