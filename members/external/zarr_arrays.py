@@ -95,7 +95,10 @@ class ZarrMaps:
     @cached_property
     def _has_all_chunks(self) -> bool:
         array = self.array
-        return array.shards is None and array.nchunks_initialized == array.nchunks
+        try:
+            return array.shards is None and array.nchunks_initialized == array.nchunks
+        except Exception:  # malformed metadata, which reading reports
+            return False
 
     def __getitem__(self, indices: Array) -> Array:
         """Read images.

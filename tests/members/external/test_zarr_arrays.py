@@ -165,6 +165,12 @@ class TestMissingChunks:
             report = inspected(tmp_path / f"as-{name}", chunks, 0, written, packed, as_is=True)
             assert "lacks chunks of 2 of 6 images" in report.notes[0]
 
+    def test_an_array_without_any_chunk_is_refused(self, tmp_path):
+        with pytest.raises(
+            BadMaps, match=r"lacks chunks of 6 of 6 images \(first: 'a', 'b', 'c'\)"
+        ):
+            inspected(tmp_path / "a.zarr", (2, 5, 2, 8), 0, [], {})
+
     @pytest.mark.parametrize("packed", [{}, SOME_SHARDS])
     def test_a_whole_array_has_no_note_of_it(self, tmp_path, packed):
         report = inspected(tmp_path / "a.zarr", (2, 5, 2, 8), 0, [np.s_[:]], packed)
