@@ -253,7 +253,7 @@ def open_array(path: Path, key: str | None = None) -> Array:
     """
     if not path.is_file():
         raise BadData(f"{path} is missing; expected a .npy or .npz file")
-    if path.suffix == ".npz":
+    if path.suffix.lower() == ".npz":
         return _from_archive(path, key)
     return _mapped(path, str(path))
 

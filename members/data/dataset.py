@@ -220,6 +220,43 @@ class StoredSet:
         )
 
 
+def check_learnable(data: DataSet) -> None:
+    """Check that masks hold two or more scored classes: else no prediction can be wrong.
+
+    Raises:
+        BadData: nothing can be learnt from them.
+    """
+    present = _scored_classes(data)
+    if len(present) < 2:
+        raise BadData(
+            f"of the scored classes the masks hold {', '.join(present) or 'none'}; expected two or"
+            " more, or nothing can be learnt; see --ignore, --foreground and --unlabelled"
+        )
+
+
+def check_scorable(data: DataSet, name: str) -> None:
+    """Check that masks hold a scored pixel.
+
+    Args:
+        data: a labelled set.
+        name: what errors call it.
+
+    Raises:
+        BadData: they do not.
+    """
+    if not _scored_classes(data):
+        raise BadData(
+            f"the masks of {name} hold no pixel of a scored class; expected one at least; see"
+            " --validation and --ignore"
+        )
+
+
+def _scored_classes(data: DataSet) -> list[str]:
+    """Name the scored classes that occur."""
+    pixels = class_pixels(data.target(), len(data.classes)).sum(axis=0)
+    return [data.classes.names[label] for label in data.classes.scored if pixels[label]]
+
+
 def write_classes(path: Path, classes: Classes) -> None:
     """Write names, ignored class and colours as JSON."""
     write_json(path, classes.to_dict())

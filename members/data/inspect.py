@@ -11,7 +11,7 @@ from evaluation.core.label_options import NOTHING_SAID, LabelOptions
 from evaluation.core.ragged import Size
 from evaluation.core.types import Array
 from members.data.cleaning.rules import SHARED_BY, identical, shared_masks
-from members.data.dataset import NUM_LABELS, DataSet, class_pixels
+from members.data.dataset import NUM_LABELS, DataSet, check_learnable, class_pixels
 from members.data.load_dataset import load_dataset
 
 MAX_SHOWN = 5
@@ -40,9 +40,12 @@ def inspect_dataset(
         hold it), `stored_values`, `unlabelled`, `shared_masks` and `warnings`.
 
     Raises:
-        BadData, BadLabels: what cannot be loaded.
+        BadData, BadLabels: what cannot be loaded, or masks from which nothing can be learnt.
     """
     sets = load_dataset(path, labels=labels, size=size)
+    for data in sets.values():
+        if data.masks is not None:
+            check_learnable(data)
     return {"data": str(path), "sets": {name: _describe(data) for name, data in sets.items()}}
 
 
@@ -105,13 +108,7 @@ def _describe_masks(data: DataSet) -> Description:
 
 def _warnings(classes: Classes, share: Array, held: Array) -> list[str]:
     """Return what looks wrong about the classes; `share` and `held` are by label."""
-    present = [label for label in classes.scored if held[label]]
-    warnings = []
-    if len(present) < 2:
-        warnings.append(
-            f"only {classes.names[present[0]]!r} is scored; no network can learn from these masks"
-        )
-    warnings += [
+    warnings = [
         f"class {classes.names[label]!r} is scored; if it means that there is no label, give"
         f" --ignore {classes.names[label]!r}, or leave it out of the classes and give"
         f" --unlabelled {classes.values[label]}"

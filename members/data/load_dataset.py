@@ -12,10 +12,11 @@ from evaluation.core.label_options import NOTHING_SAID, LabelOptions
 from evaluation.core.ragged import Size
 from members.data import ai4mars, image_folder, npz_files
 from members.data.dataset import DataSet, StoredSet, resize_image, resize_mask
+from members.data.image_files import list_files
 
 EXPECTED = (
     "a .npz with training_set and test_set, a .npz with images and masks, a .npy of images,"
-    " a folder with images/ and masks/ or of .png and .jpg images, or an AI4Mars tree"
+    " a folder with images/ and masks/ or of images (.png, .jpg, .tif, ...), or an AI4Mars tree"
 )
 
 
@@ -32,13 +33,13 @@ def load_dataset(
     Args:
         path: a competition file, a general `.npz`, a folder of pairs or an AI4Mars tree (whose
             images come as tiles, cut with the defaults of `ai4mars.TileOptions`); for images
-            without labels a `.npy` or a folder of PNG and JPEG files too.
+            without labels a `.npy` or a folder of image files too.
         labels: what is said about classes and values of masks; by default what the data set says
             of itself, else as many numbered classes as there are, all of them scored.
         contract: the classes of a set that this one joins; what the set or the options say must
             agree with it.
         use_masks: False leaves masks out: all images are returned as unlabelled.
-        size: rows and columns to resize all images to; None refuses images of several sizes.
+        size: rows and columns to resize all images to; None keeps their sizes.
 
     Returns:
         `training` for what is labelled, `test` for what is not; a competition file gives both.
@@ -60,7 +61,7 @@ def load_dataset(
     path = Path(path)
     try:
         if path.is_dir():
-            sets = _load_folder(path, size)
+            sets = _load_folder(path)
         elif path.is_file():
             sets = _load_file(path)
         else:
@@ -124,9 +125,9 @@ def _shown(pixels: dict[int, int]) -> str:
 
 
 def _load_file(path: Path) -> dict[str, StoredSet]:
-    if path.suffix == ".npy":
+    if path.suffix.lower() == ".npy":
         return npz_files.read_stack(path)
-    if path.suffix != ".npz":
+    if path.suffix.lower() != ".npz":
         raise BadData(f"{path} is no .npz or .npy file; expected {EXPECTED}")
     names = array_names(path)
     if npz_files.COMPETITION_KEY in names:
@@ -136,12 +137,12 @@ def _load_file(path: Path) -> dict[str, StoredSet]:
     raise BadData(f"{path} holds {', '.join(names) or 'nothing'}; expected {EXPECTED}")
 
 
-def _load_folder(path: Path, size: Size | None) -> dict[str, StoredSet]:
+def _load_folder(path: Path) -> dict[str, StoredSet]:
     check_no_external_links(path)
     if ai4mars.find_tree(path) is not None:
         return ai4mars.read(path)
-    if (path / image_folder.IMAGES).is_dir() or image_folder.image_files(path):
-        return image_folder.read(path, size)
+    if (path / image_folder.IMAGES).is_dir() or list_files(path):
+        return image_folder.read(path)
     raise BadData(f"{path} is a folder without images/, msl/ or images; expected {EXPECTED}")
 
 

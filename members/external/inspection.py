@@ -3,9 +3,11 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
+from unicodedata import normalize
 
 import numpy as np
 
+from evaluation.core.blocks import map_blocks
 from evaluation.core.classes import Classes
 from evaluation.core.errors import BadMaps
 from evaluation.core.ragged import Extent
@@ -31,6 +33,8 @@ from members.external.values import (
     to_probabilities,
     value_range,
 )
+
+MAX_SHOWN = 3
 
 
 def match_by_id(external: ExternalMaps, ids: Sequence[str]) -> tuple[Array, str]:
@@ -59,6 +63,8 @@ def match_by_id(external: ExternalMaps, ids: Sequence[str]) -> tuple[Array, str]
     index_of = {name: index for index, name in enumerate(external.ids)}
     if len(index_of) < count:
         raise BadMaps(f"{external.name} holds ids that repeat; expected distinct ids")
+    composed = {normalize("NFC", name): name for name in index_of}
+    ids = [name if name in index_of else composed.get(normalize("NFC", name), name) for name in ids]
     missing = [name for name in ids if name not in index_of]
     if missing:
         raise BadMaps(
@@ -161,13 +167,15 @@ def inspect_maps(
         classes: of the run.
         extent: number and sizes of the run's images.
         known: what to compare with; None skips what needs it, and says so.
-        as_is: keep what agreement alone calls a problem, and note it.
+        as_is: keep what agreement alone calls a problem, and note it; read chunks that are not
+            stored as the fill value, where a writer may have left them out for holding only that.
 
     Raises:
-        BadMaps: what cannot be repaired: NaN, another size, another number of classes that
-            nothing explains, labels out of range.
+        BadMaps: chunks that are not stored; what cannot be repaired: NaN, another size, another
+            number of classes that nothing explains, labels out of range.
     """
     fitting = _fitting_orientations(external, external.extent.take(indices), extent)
+    chunk_note = _check_chunks(external, indices, as_is)
     values = value_range(external)
     channels = _num_channels(external, values, len(classes))
     scale, value_problem = AS_THEY_ARE, ""
@@ -195,7 +203,7 @@ def inspect_maps(
         )
     return InspectionReport(
         problems=tuple(line for line in (value_problem, layout_problem) if line),
-        notes=(note,) if note else (),
+        notes=tuple(line for line in (chunk_note, note) if line),
         repair=Repair(
             channels if external.is_labels else None, external.dtype, scale, orientation, order
         ),
@@ -218,6 +226,44 @@ def _fitting_orientations(
                 f" {expected_rows} x {expected_cols} (image {number})"
             )
     return fitting or []
+
+
+def _check_chunks(external: ExternalMaps, indices: Array, as_is: bool) -> str:
+    """Return a note on chunks that are not stored; empty where all are.
+
+    Raises:
+        BadMaps: images whose values are missing, or may be.
+    """
+
+    def count_missing(block: slice) -> Array:
+        """Return for each image whether pixels lack any and all of their values."""
+        missing = external.missing(indices[block])
+        if missing is None:
+            return np.zeros((2, block.stop - block.start), bool)
+        pixels = missing[:, None] if external.is_labels else missing
+        lacking = np.stack([pixels.any(axis=1), pixels.all(axis=1)])
+        return np.asarray(lacking.reshape(2, len(pixels), -1).any(axis=2))
+
+    some, all_values = np.concatenate(list(map_blocks(count_missing, len(indices))), axis=1)
+    if not some.any():
+        return ""
+    certain = all_values.any() and not external.is_labels
+    lacking = indices[np.flatnonzero(all_values if certain else some)]
+    named = [f"image {i}" if external.ids is None else repr(external.ids[i]) for i in lacking]
+    found = (
+        f"{external.name} lacks chunks of {len(named)} of {len(indices)} images"
+        f" (first: {', '.join(named[:MAX_SHOWN])})"
+    )
+    if certain:
+        raise BadMaps(f"{found}; expected every image: write or copy the array again")
+    fill = getattr(getattr(external, "array", None), "fill_value", 0)
+    if as_is:
+        return f"{found}, which were read as {fill}"
+    raise BadMaps(
+        f"{found}: it cannot be told whether they were never written or hold only {fill}, which"
+        " Zarr leaves out by default; write the array again with write_empty_chunks, or take"
+        f" {fill} by --no-checks"
+    )
 
 
 def _num_channels(external: ExternalMaps, values: ValueRange, count: int) -> int:

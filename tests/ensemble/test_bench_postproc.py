@@ -79,8 +79,11 @@ def at(tmp_path_factory):
         DataSet(pixels, target, ids, groups, classes).save(actual.data(split))
         store = ProbabilityStore.create(
             actual.probabilities(MEMBER, split),
-            ids=ids, classes=classes, extent=Extent.uniform(len(ids), (ROWS, COLS)), seen=TrainingIds((frozenset(),)),
-        )  # fmt: skip
+            ids=ids,
+            classes=classes,
+            extent=Extent.uniform(images, (ROWS, COLS)),
+            seen=TrainingIds((frozenset(),)),
+        )
         for block in store.missing_blocks():
             store.write(block, maps[block])
         record(store.folder, asked={IMPORTED: True}, inputs={})

@@ -261,7 +261,10 @@ class TestFitBlocks:
     @pytest.mark.parametrize(
         ("target", "words"),
         [
-            (target_of(images=6), "of shape (6, 4, 5); expected integers, 7 images of 4x5 pixels as in 0.npy"),
+            (
+                target_of(images=6),
+                "of shape (6, 4, 5); expected integers, 7 images of 4x5 pixels as in 0.npy",
+            ),
             (target_of()[..., None], "of shape (7, 4, 5, 1); expected"),
             (target_of().astype(float), "target is float64 of shape (7, 4, 5); expected integers"),
             (target_of() + 1, "target contains [3]; expected 0 to 2 and 255"),

@@ -20,7 +20,13 @@ from evaluation.core.ragged import Stack, extent_of
 from evaluation.core.run_folder import Run
 from members.data.cleaning.id_lists import read_drop_list
 from members.data.cleaning.rules import Drop, Reason, check_no_class_lost, drop_shared_masks
-from members.data.dataset import DataSet, class_pixels, read_classes, write_classes
+from members.data.dataset import (
+    DataSet,
+    check_learnable,
+    check_scorable,
+    read_classes,
+    write_classes,
+)
 from members.data.folds import hold_out, split_folds
 from members.data.load_dataset import load_dataset
 from members.data.sample import draw_sample
@@ -50,6 +56,8 @@ def prepare(run: Run, experiment: Experiment, log: Callable[[str], None]) -> Non
     if validation is None:
         training, validation = _hold_out_validation(training, experiment.seed)
         log(f"validation: {len(validation.ids)} of the training images set aside, by group")
+    check_learnable(training)  # what was dropped or set aside may have held all of a class
+    check_scorable(validation, "validation")
     fold_of = split_folds(
         training.target(),
         training.groups,
@@ -65,22 +73,6 @@ def prepare(run: Run, experiment: Experiment, log: Callable[[str], None]) -> Non
         data.save(run.data(split))
     write_json(run.folds, {"folds": experiment.folds, "fold": [int(fold) for fold in fold_of]})
     expected.write()
-
-
-def check_learnable(training: DataSet) -> None:
-    """Check that training masks hold two or more scored classes.
-
-    Raises:
-        BadData: nothing can be learnt from such masks.
-    """
-    classes = training.classes
-    pixels = class_pixels(training.target(), len(classes)).sum(axis=0)
-    present = [classes.names[label] for label in classes.scored if pixels[label]]
-    if len(present) < 2:
-        raise BadData(
-            f"of the scored classes the training masks hold only {', '.join(present)}; expected two"
-            " or more; see --ignore, --foreground and --unlabelled"
-        )
 
 
 def is_prepared(run: Run, experiment: Experiment) -> bool:

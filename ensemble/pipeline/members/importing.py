@@ -59,7 +59,8 @@ def import_maps(
         trained_on: text file with the ids of the images that a model behind the maps was
             trained on, one per line; None is undeclared.
         fix: repair detected problems.
-        as_is: take classes and axes as they are although they look wrong.
+        as_is: take classes and axes as they are although they look wrong, and the fill value of
+            chunks that a writer may have left out.
         log: receives a line per repair, and per check that could not be made.
 
     Returns:

@@ -129,7 +129,7 @@ With `ens` installed:
 
     ens apply THIS_FOLDER IMAGES --out LABELS
 
-IMAGES: a folder of `.png` or `.jpg` files, a `.npy` or a `.npz`; each image has
+IMAGES: a folder of images (`.png`, `.jpg`, `.tif`, ...), a `.npy` or a `.npz`; each image has
 {channels} channel(s) of 8 bits, in training {rows} x {cols} pixels.
 LABELS: a `.npy` file, (image, row, col), or a new folder, which gets one PNG per image. Both hold
 the values of this table, those of the training masks.

@@ -18,6 +18,7 @@ from evaluation.core.errors import BadData, shorten
 from evaluation.core.progress import progress
 from evaluation.core.ragged import Size, Stack
 from evaluation.core.types import Array, Labels
+from members.data.image_files import read_mask
 
 MAX_NAME_BYTES = 200
 """File systems take 255; the suffix and temporary names need some."""
@@ -62,8 +63,7 @@ def read_label_pngs(
 ) -> Iterator[tuple[str, Array]]:
     """Yield (id, labels) per image."""
     for name in ids:
-        with Image.open(folder / f"{name}.png") as png:
-            yield name, classes.indices(np.asarray(png))
+        yield name, classes.indices(read_mask(folder / f"{name}.png"))
 
 
 def write_pixels_csv(path: Path, ids: Sequence[str], labels: Labels, classes: Classes) -> None:
