@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from evaluation.core.classes import numbered
+from evaluation.core.ragged import Extent
 from evaluation.core.types import Map, Maps
 from members.store import ProbabilityStore
 from members.store_metadata import StoreDtype
@@ -35,7 +36,7 @@ def create_store(folder: Path, images: int, dtype: StoreDtype) -> ProbabilitySto
         folder,
         ids=[str(number) for number in range(images)],
         classes=numbered(CLASSES, ignore=0),
-        shape=(ROWS, COLS),
+        extent=Extent.uniform(len([str(number) for number in range(images)]), (ROWS, COLS)),
         seen=None,
         dtype=dtype,
     )

@@ -15,7 +15,7 @@ import torch
 
 from evaluation.core.classes import MARS
 from members.augmentations.augment import Augment
-from members.batches import BatchLoader, class_shares
+from members.batches import BatchLoader, class_shares, read_from
 from members.devices import autocast
 from members.losses import build_loss
 from members.network import NormalisedNetwork
@@ -32,8 +32,7 @@ def main() -> None:
     images = rng.integers(0, 256, (BATCH * STEPS, 1, 64, 128), dtype=np.uint8)
     target = rng.integers(0, len(MARS), (BATCH * STEPS, 64, 128), dtype=np.uint8)
     loader = BatchLoader(
-        torch.from_numpy(images),
-        torch.from_numpy(target),
+        read_from(torch.from_numpy(images), torch.from_numpy(target)),
         np.arange(len(images)),
         batch=BATCH,
         augment=Augment(("flips",)),

@@ -1,12 +1,13 @@
 """Fuse whole sets of images, from readers of maps to a writer, block by block with flat memory."""
 
+import math
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
-from jaxtyping import Shaped
 
 from ensemble.blas import one_blas_thread
 from ensemble.fusion import (
@@ -17,12 +18,13 @@ from ensemble.fusion import (
     fuse_block,
     needs_images,
 )
-from evaluation.core.blocks import BLOCK_IMAGES, blocks, map_blocks
+from evaluation.core.blocks import blocks, map_blocks
 from evaluation.core.classes import UNLABELLED
-from evaluation.core.errors import BadData, BadLabels, BadMaps
+from evaluation.core.errors import BadData, BadMaps
 from evaluation.core.progress import progress
-from evaluation.core.types import Array, Groups, Images, Map, Maps
-from members.maps import MapReader, MapsSize, check_agreement, check_finite, read_checked
+from evaluation.core.ragged import BLOCK_IMAGES, Extent, Stack, extent_of
+from evaluation.core.types import Groups, Images, Kept, Labels, Map, Maps
+from members.maps import MapReader, check_agreement, check_finite, check_target, read_checked
 
 CACHE_IMAGES = 16
 """Images per block where any number can be read, so that sums stay in the cache. Stores are read by
@@ -65,10 +67,9 @@ class _FoldByFold:
 def fuse(
     members: Sequence[MapReader],
     fusion: Fusion | OutOfFoldFusion,
-    count: int,
     write: Callable[[slice, Map], object],
     *,
-    images: Array | None = None,
+    images: Stack | None = None,
     size: int = BLOCK_IMAGES,
 ) -> None:
     """Fuse all images; memory does not grow with their number.
@@ -76,29 +77,25 @@ def fuse(
     Args:
         members: in the order in which the fusion was built or fitted.
         fusion: fusion of their maps.
-        count: number of images of each member.
         write: takes a block of images and their fused map, whose memory is reused once it returns;
             called from several threads at once, in any order, once per block.
-        images: uint8, (image, channel, row, col); read where the fusion needs them.
+        images: (image, channel, row, col); read where the fusion needs them.
         size: images per block.
 
     Raises:
-        BadMaps: members that differ in images, classes or pixels, or do not have `count`
-            images; NaN or infinite values.
+        BadMaps: members that differ in images, classes or pixels; NaN or infinite values.
         BadData: images that are needed and missing, or do not fit.
     """
-    shape = check_agreement(members)
-    if shape[0] != count:
-        raise BadMaps(f"{members[0].name} holds {shape[0]} images; expected {count}")
-
+    first = check_agreement(members)
     if images is not None:
-        check_images(images, shape)
-    workspace = _Workspace(len(members), (min(size, count), *shape[1:]))
+        check_images(images, first)
+    parts = blocks(first.extent, size)
+    workspace = _Workspace(max(math.prod(first.block_shape(part)) for part in parts))
 
     def work(block: slice) -> None:
         apply = fusion.for_block(block) if isinstance(fusion, OutOfFoldFusion) else fusion
         if isinstance(apply, SumFusion):
-            fused = _fuse_sum(members, apply, block, workspace)
+            fused = _fuse_sum(members, apply, workspace.fused(first.block_shape(block)), block)
             try:
                 write(block, fused)
             except BadMaps:
@@ -109,36 +106,55 @@ def fuse(
         block_images = None
         if images is not None and needs_images(apply):
             block_images = np.asarray(images[block])
-        maps = read_members(members, block, workspace.maps[:, : block.stop - block.start])
+        maps = read_members(
+            members, block, workspace.maps((len(members), *first.block_shape(block)))
+        )
         write(block, fuse_block(apply, maps, block_images))
 
-    block_bytes = 4 * len(members) * min(size, count) * int(np.prod(shape[1:]))
-    threads = max(1, min(os.cpu_count() or 1, MEMORY_BYTES // block_bytes))
-    done = map_blocks(work, count, size=size, threads=threads)
+    done = map_blocks(work, first.extent, size=size, threads=threads_for(members, size))
     with one_blas_thread():
-        for _ in progress(done, "fuse", len(blocks(count, size))):
+        for _ in progress(done, "fuse", len(parts)):
             pass
 
 
+def threads_for(members: Sequence[MapReader], size: int = BLOCK_IMAGES) -> int:
+    """Return the number of blocks of all members' maps that may be in memory at a time."""
+    first = members[0]
+    largest = max(math.prod(first.block_shape(part)) for part in blocks(first.extent, size))
+    return max(1, min(os.cpu_count() or 1, MEMORY_BYTES // (4 * len(members) * largest)))
+
+
 class _Workspace(threading.local):
-    """Memory of one thread, reused for each of its blocks; what is not used is not allocated."""
+    """Memory of one thread, reused for each of its blocks; what is not used is not allocated.
 
-    def __init__(self, members: int, block: MapsSize) -> None:
-        self.maps: Maps = np.empty((members, *block), np.float32)
-        self.fused: Map = np.empty(block, np.float32)
+    Args:
+        values: of the largest block of one member.
+    """
 
-    def __reduce__(self) -> tuple[type["_Workspace"], tuple[int, MapsSize]]:
-        members, *block = self.maps.shape
-        return _Workspace, (members, tuple(block))
+    def __init__(self, values: int) -> None:
+        self._values = values
+        self._maps = self._fused = np.empty(0, np.float32)
+
+    def __reduce__(self) -> tuple[type["_Workspace"], tuple[int]]:
+        return _Workspace, (self._values,)
+
+    def maps(self, shape: tuple[int, ...]) -> Maps:
+        """Return memory for the maps of a block of all members."""
+        if not self._maps.size:
+            self._maps = np.empty(shape[0] * self._values, np.float32)
+        return self._maps[: math.prod(shape)].reshape(shape)
+
+    def fused(self, shape: tuple[int, ...]) -> Map:
+        """Return memory for the fused maps of a block."""
+        if not self._fused.size:
+            self._fused = np.empty(self._values, np.float32)
+        return self._fused[: math.prod(shape)].reshape(shape)
 
 
-def _fuse_sum(
-    members: Sequence[MapReader], fusion: SumFusion, block: slice, workspace: _Workspace
-) -> Map:
+def _fuse_sum(members: Sequence[MapReader], fusion: SumFusion, fused: Map, block: slice) -> Map:
     """Fuse a block a few images at a time, so that sums stay in the cache."""
     from members.chunks import PIECE_VALUES, copy_into
 
-    fused = workspace.fused[: block.stop - block.start]
     pieces = [fused[part] for part in blocks(len(fused), max(1, PIECE_VALUES // fused[0].size))]
     sums = members[0].stream(block, pieces)
     for member in members[1:]:
@@ -149,18 +165,18 @@ def _fuse_sum(
     return fused
 
 
-def check_images(images: Array, size: MapsSize) -> None:
+def check_images(images: Stack, maps: MapReader) -> None:
     """Check that images fit the maps.
 
     Raises:
         BadData: another number, another size, or values other than uint8.
     """
-    count, _, rows, cols = size
-    expected = f"uint8 ({count}, 1 or 3, {rows}, {cols}), as the maps are"
-    shape = images.shape
-    fits = len(shape) == 4 and shape[1] in (1, 3) and (shape[0], *shape[2:]) == (count, rows, cols)
+    fits = images.ndim == 4 and extent_of(images) == maps.extent
     if images.dtype != np.uint8 or not fits:
-        raise BadData(f"images are {images.dtype} {shape}; expected {expected}")
+        raise BadData(
+            f"images are {images.dtype} {images.shape}; expected uint8 ({len(maps)}, channels,"
+            f" rows, cols) of {maps.extent} pixels, as the maps are"
+        )
 
 
 def read_members(members: Sequence[MapReader], block: slice, out: Maps | None = None) -> Maps:
@@ -173,8 +189,7 @@ def read_members(members: Sequence[MapReader], block: slice, out: Maps | None = 
     Raises:
         BadMaps: NaN or infinite values; names the member and the image.
     """
-    images, *rest = members[0].size
-    shape = (len(members), len(range(*block.indices(images))), *rest)
+    shape = (len(members), *members[0].block_shape(block))
     maps: Maps = np.empty(shape, np.float32) if out is None else out
     for target, member in zip(maps, members, strict=True):
         read = read_checked(member, block, target)
@@ -191,7 +206,7 @@ class TrainingBlocks:
         members: readers, all of the same images.
         target: class index per pixel, (image, row, col); 255 where unlabelled.
         size: images per block.
-        images: uint8, (image, channel, row, col), for strategies that need them.
+        images: (image, channel, row, col), for strategies that need them.
         groups: one name per image, where related images must not be split; None where unknown.
 
     Raises:
@@ -201,33 +216,22 @@ class TrainingBlocks:
     """
 
     members: Sequence[MapReader]
-    target: Shaped[np.ndarray, "..."]
+    target: Stack
     size: int = BLOCK_IMAGES
-    images: Array | None = None
+    images: Stack | None = None
     groups: Groups | None = None
 
     def __post_init__(self) -> None:
         """Check everything but the maps' values."""
-        size = check_agreement(self.members)
-        images, classes, *pixels = size
-        expected = (images, *pixels)
+        first = check_agreement(self.members)
         if self.images is not None:
-            check_images(self.images, size)
-        if self.target.shape != expected:
-            raise BadLabels(
-                f"target has shape {self.target.shape}; expected {expected} as in"
-                f" {self.members[0].name}"
-            )
-        if self.target.dtype.kind not in "iu":
-            raise BadLabels(f"target is {self.target.dtype}; expected integers")
-        for block in blocks(images, self.size):
-            labels = np.unique(self.target[block])
-            unknown = labels[((labels < 0) | (labels >= classes)) & (labels != UNLABELLED)]
-            if len(unknown):
-                raise BadLabels(
-                    f"target contains {unknown.tolist()};"
-                    f" expected 0 to {classes - 1} and {UNLABELLED}"
-                )
+            check_images(self.images, first)
+        check_target(self.target, first)
+
+    @property
+    def extent(self) -> Extent:
+        """Number and sizes of the images."""
+        return self.members[0].extent
 
     def __iter__(self) -> Iterator[TrainingBlock]:
         """Read block after block."""
@@ -239,13 +243,45 @@ class TrainingBlocks:
             )
 
         # One thread reads the next block while this one is processed.
-        return map_blocks(read, len(self.target), size=self.size, threads=1, local=True)
+        return map_blocks(read, self.extent, size=self.size, threads=1, local=True)
 
 
 def cross_fit(strategy: LearnedFusion, blocks: TrainingBlocks, fold_of: Groups) -> list[Fusion]:
     """Fit once per fold, on the target of the other folds."""
-    fitted = []
-    for fold in range(int(fold_of.max()) + 1):
-        others = np.where((fold_of == fold)[:, None, None], UNLABELLED, blocks.target)
-        fitted.append(strategy.fit(replace(blocks, target=others.astype(np.uint8))))
-    return fitted
+    return [
+        strategy.fit(replace(blocks, target=HiddenTarget(blocks.target, fold_of == fold)))
+        for fold in range(int(fold_of.max()) + 1)
+    ]
+
+
+@dataclass(frozen=True)
+class HiddenTarget:
+    """A target of which some images are unlabelled, such as those of a fold."""
+
+    target: Stack
+    hidden: Kept
+
+    @property
+    def extent(self) -> Extent:
+        """Number and sizes of the images."""
+        return extent_of(self.target)
+
+    @property
+    def dtype(self) -> Any:
+        """Type of the labels."""
+        return self.target.dtype
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return int(self.target.ndim)
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self.target)
+
+    def __getitem__(self, block: slice) -> Labels:
+        """Return the labels of images of one size."""
+        labels = np.array(self.target[block], np.uint8)
+        labels[self.hidden[block]] = UNLABELLED
+        return labels

@@ -48,7 +48,7 @@ def strategy_context(
         fitting: other maps of the members, that the strategy is fitted on.
     """
     return {
-        "classes": members[0].size[1],
+        "classes": members[0].num_classes,
         "ignore": ignore,
         "kinds": tuple(member.kind for member in members),
         "floor": max(member.floor for member in (*members, *fitting)),

@@ -9,17 +9,15 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Bool, Int64, Integer, Shaped
 
-from evaluation.core.blocks import BLOCK_IMAGES, blocks, map_blocks
+from evaluation.core.blocks import blocks, map_blocks
 from evaluation.core.classes import UNLABELLED
 from evaluation.core.errors import BadLabels
 from evaluation.core.native import load_library
+from evaluation.core.ragged import Extent, extent_of
 from evaluation.core.types import Array, Counts
 
 BlockCounts = Integer[np.ndarray, "_ target prediction"]
 BlockLabels = Shaped[np.ndarray, "image row col"]
-
-BLOCK_PIXELS = 1 << 19
-"""Pixels that are counted at a time, so that memory stays flat for large images."""
 
 CHANGE_KINDS = ("fixed", "broken", "moved")
 """Wrong becomes right, right becomes wrong, wrong becomes another wrong class."""
@@ -31,7 +29,7 @@ ChangeCounts = Int64[np.ndarray, "target change"]
 
 @runtime_checkable
 class LazyLabels(Protocol):
-    """Label maps that are read by slices: an array, a memory map, a store."""
+    """Label maps that are read by slices of one size: an array, a memory map, `Ragged`."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -85,11 +83,9 @@ def confusion(target: LazyLabels, pred: LazyLabels, *, classes: int) -> Counts:
         array([[1, 0],
                [1, 0]], dtype=int32)
     """
-    size = _block_size(target, pred)
-    tables = (
-        _count_block(target[block], pred[block], classes) for block in blocks(target.shape[0], size)
-    )
-    return _concatenate(tables, target.shape, classes)
+    extent = _common_extent(target, pred)
+    tables = (_count_block(target[block], pred[block], classes) for block in blocks(extent))
+    return _concatenate(tables, extent, classes)
 
 
 def parallel_confusion(
@@ -100,13 +96,13 @@ def parallel_confusion(
     Blocks are read when they are counted, so label maps on disk are never in memory as a whole;
     both are read from several threads at once (the number of cores by default).
     """
-    size = _block_size(target, pred)
+    extent = _common_extent(target, pred)
 
     def count(block: slice) -> Counts:
         return _count_block(target[block], pred[block], classes)
 
-    tables = map_blocks(count, target.shape[0], size=size, threads=threads)
-    return _concatenate(tables, target.shape, classes)
+    tables = map_blocks(count, extent, threads=threads)
+    return _concatenate(tables, extent, classes)
 
 
 def pixel_changes(
@@ -150,8 +146,8 @@ def pixel_changes(
     return counts.reshape(classes, len(CHANGE_KINDS)).astype(np.int64)
 
 
-def _block_size(target: LazyLabels, pred: LazyLabels) -> int:
-    """Check types and shapes; return the number of images per block."""
+def _common_extent(target: LazyLabels, pred: LazyLabels) -> Extent:
+    """Check types and shapes; return number and sizes of the images."""
     for name, labels in (("target", target), ("prediction", pred)):
         if labels.dtype.kind not in "iu":
             raise BadLabels(f"{name} is {labels.dtype}; expected integers")
@@ -159,8 +155,15 @@ def _block_size(target: LazyLabels, pred: LazyLabels) -> int:
             raise BadLabels(f"{name} has shape {labels.shape}; expected (image, row, col)")
     if pred.shape != target.shape:
         raise BadLabels(f"prediction has shape {pred.shape}; expected {target.shape} as in target")
-    pixels = max(1, target.shape[1] * target.shape[2])
-    return max(1, min(BLOCK_IMAGES, BLOCK_PIXELS // pixels))
+    extent, found = extent_of(target), extent_of(pred)
+    if found != extent:
+        sizes = zip(found.sizes, extent.sizes, strict=True)
+        index = next(number for number, (one, other) in enumerate(sizes) if one != other)
+        raise BadLabels(
+            f"prediction of image {index} has {found.size_of(index)} pixels; expected"
+            f" {extent.size_of(index)} as in target"
+        )
+    return extent
 
 
 def _count_block(target: Any, pred: Any, classes: int) -> Counts:
@@ -206,11 +209,11 @@ def _check_labels(name: str, labels: BlockLabels, classes: int, *, also: tuple[i
         raise BadLabels(f"{name} holds {listed}; expected 0 to {classes - 1}{allowed}")
 
 
-def _concatenate(tables: Iterable[BlockCounts], shape: tuple[int, ...], classes: int) -> Counts:
+def _concatenate(tables: Iterable[BlockCounts], extent: Extent, classes: int) -> Counts:
     """Join the tables of blocks, in the smallest type that holds an image's counts."""
-    images, rows, cols = shape
-    kind = np.int32 if rows * cols <= np.iinfo(np.int32).max else np.int64
-    counts: Counts = np.empty((images, classes, classes), kind)
+    largest = max((rows * cols for _, (rows, cols) in extent.runs), default=0)
+    kind = np.int32 if largest <= np.iinfo(np.int32).max else np.int64
+    counts: Counts = np.empty((len(extent), classes, classes), kind)
     start = 0
     for table in tables:
         counts[start : start + len(table)] = table

@@ -1,24 +1,39 @@
 """Shuffled, augmented batches of training images."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from evaluation.core.classes import UNLABELLED
-from evaluation.core.types import Array, Labels, Shares
+from evaluation.core.ragged import Stack
+from evaluation.core.types import Array, Shares
 from members.augmentations.augment import Augment
+from members.data.dataset import class_pixels
 
 RARE_CLASS_SHARE = 0.1  # of 1 / classes, the share of each class if all were equally frequent
+
+
+Reader = Callable[[Array, np.random.Generator], tuple[Tensor, Tensor]]
+"""From indices of images to the images and their target."""
+
+
+def read_from(images: Tensor, target: Tensor) -> Reader:
+    """Return a reader of images of one size, as they are."""
+
+    def read(indices: Array, _: np.random.Generator) -> tuple[Tensor, Tensor]:
+        chosen = torch.from_numpy(indices).to(images.device)
+        return images[chosen], target[chosen]
+
+    return read
 
 
 class BatchLoader:
     """Shuffled, augmented batches; random draws depend on the seed and the epoch's number.
 
     Args:
-        images: uint8 (image, channel, row, col), on the device or on the CPU.
-        target: uint8 (image, row, col), on the same device as the images.
+        read: returns images (image, channel, row, col) and target (image, row, col) at some
+            indices, on the device or on the CPU.
         indices: of the images of an epoch, with repetitions.
         batch: maximum number of images per step.
         augment: applied to each batch.
@@ -28,8 +43,7 @@ class BatchLoader:
 
     def __init__(
         self,
-        images: Tensor,
-        target: Tensor,
+        read: Reader,
         indices: Array,
         *,
         batch: int,
@@ -37,28 +51,28 @@ class BatchLoader:
         seed: int,
         device: str,
     ) -> None:
-        self._images, self._target, self._indices = images, target, indices
+        self._read, self._indices = read, indices
         self._augment, self._seed, self._device = augment, seed, device
         self.steps = -(-len(indices) // batch)
 
     def epoch(self, number: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the batches of one epoch."""
         rng = np.random.default_rng((self._seed, number))
-        order = torch.from_numpy(rng.permutation(self._indices)).to(self._images.device)
+        order = rng.permutation(self._indices)
         # Batches of equal size, so that none has a single image (whose variance is 0).
-        for batch in order.tensor_split(self.steps):
-            images, target = self._augment(self._images[batch], self._target[batch], rng)
+        for batch in np.array_split(order, self.steps):
+            images, target = self._augment(*self._read(batch, rng), rng)
             yield images.to(self._device), target.to(self._device)
 
 
-def class_shares(target: Labels, classes: int) -> Shares:
+def class_shares(target: Stack, classes: int) -> Shares:
     """Return the fraction of the labelled pixels, per class."""
-    counts = np.bincount(target[target != UNLABELLED].ravel(), minlength=classes)[:classes]
+    counts = class_pixels(target, classes).sum(axis=0)
     shares: Shares = counts / max(1, counts.sum())
     return shares
 
 
-def oversampled(target: Labels, shares: Array, *, ignore: int | None, times: int) -> Array:
+def oversampled(target: Stack, shares: Array, *, ignore: int | None, times: int) -> Array:
     """Return the indices of the images, with those that contain a rare class repeated.
 
     A class is rare below a tenth of an equal share of the pixels (2 % among 5 classes).
@@ -79,5 +93,5 @@ def oversampled(target: Labels, shares: Array, *, ignore: int | None, times: int
         for label, share in enumerate(shares)
         if label != ignore and 0 < share < RARE_CLASS_SHARE / len(shares)
     ]
-    has_rare = np.isin(target, rare).any(axis=(1, 2))
+    has_rare = (class_pixels(target, len(shares))[:, rare] > 0).any(axis=1)
     return np.repeat(np.arange(len(target)), np.where(has_rare, times, 1))

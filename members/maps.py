@@ -5,16 +5,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Shaped
+from jaxtyping import Float
 
-from evaluation.core.blocks import map_blocks
-from evaluation.core.classes import Classes
-from evaluation.core.errors import BadMaps, EnsError
+from evaluation.core.blocks import blocks, map_blocks
+from evaluation.core.classes import UNLABELLED, Classes
+from evaluation.core.errors import BadLabels, BadMaps, EnsError
+from evaluation.core.ragged import Extent, Ragged, Stack, extent_of
 from evaluation.core.types import Kept, Map
 from members.probabilities import QUANTUM, STEPS_UINT8, check_maps
-
-MapsSize = tuple[int, int, int, int]
-"""Images, classes, rows, cols."""
 
 SmallBatch = Float[np.ndarray, "_ class row col"]
 """Maps of some images; their number has no name, since the next batch may be smaller."""
@@ -40,8 +38,13 @@ class MapReader(ABC):
 
     @property
     @abstractmethod
-    def size(self) -> MapsSize:
-        """Images, classes, rows, cols."""
+    def extent(self) -> Extent:
+        """Number and sizes of the images."""
+
+    @property
+    @abstractmethod
+    def num_classes(self) -> int:
+        """Length of the class axis."""
 
     @property
     @abstractmethod
@@ -66,7 +69,7 @@ class MapReader(ABC):
         that what was read is undamaged.
 
         Args:
-            images: a slice with step 1.
+            images: a slice with step 1, of images of one size.
             outs: contiguous memory for the first batch, the next, and so on to the last.
             accumulate_into: another reader's stream of the same images to the same `outs`; the
                 batches are the sums then.
@@ -74,18 +77,22 @@ class MapReader(ABC):
 
     def __len__(self) -> int:
         """Return the number of images."""
-        return self.size[0]
+        return len(self.extent)
+
+    def block_shape(self, images: slice) -> tuple[int, int, int, int]:
+        """Return the shape of the maps of a slice: images of one size, classes, rows, cols."""
+        start, stop, _ = images.indices(len(self))
+        return (stop - start, self.num_classes, *self.extent.size_of(start))
 
     def read(self, images: slice, out: Map | None = None) -> Map:
         """Read images as float32 probabilities; called from several threads at once.
 
         Args:
-            images: a slice with step 1.
+            images: a slice with step 1, of images of one size.
             out: contiguous memory of their shape, which a reader that converts uses instead of
                 new memory; one that need not convert may return a view of what it has.
         """
-        count = len(range(*images.indices(len(self))))
-        maps: Map = np.empty((count, *self.size[1:]), np.float32) if out is None else out
+        maps: Map = np.empty(self.block_shape(images), np.float32) if out is None else out
         for _ in self.stream(images, [maps]):
             pass
         return maps
@@ -97,7 +104,7 @@ class ArrayMaps(MapReader):
 
     Args:
         name: what errors call it: the file.
-        array: (image, class, row, col).
+        array: (image, class, row, col); `Ragged` where sizes differ.
         kind: what the values are.
         ids: one per image, where known.
         classes: what the class axis means, where known.
@@ -107,12 +114,12 @@ class ArrayMaps(MapReader):
 
     Examples:
         >>> maps = ArrayMaps("unet.npy", np.full((3, 2, 4, 4), 0.5, np.float16))
-        >>> maps.size, maps.read(slice(0, 2)).dtype
-        ((3, 2, 4, 4), dtype('float32'))
+        >>> len(maps), maps.num_classes, maps.read(slice(0, 2)).dtype
+        (3, 2, dtype('float32'))
     """
 
     name: str
-    array: Shaped[np.ndarray, "..."]
+    array: Stack
     kind: str = "probabilities"
     ids: tuple[str, ...] | None = None
     classes: Classes | None = None
@@ -120,7 +127,7 @@ class ArrayMaps(MapReader):
     def __post_init__(self) -> None:
         """Check what can be seen without reading values."""
         shape, dtype = self.array.shape, self.array.dtype
-        if len(shape) != 4 or 0 in shape:
+        if len(shape) != 4 or 0 in shape or not isinstance(shape[1], int):
             raise BadMaps(f"{self.name} has shape {shape}; expected (image, class, row, col)")
         if shape[1] < 2:
             raise BadMaps(
@@ -132,10 +139,14 @@ class ArrayMaps(MapReader):
             )
 
     @property
-    def size(self) -> MapsSize:
-        """Images, classes, rows, cols."""
-        images, classes, rows, cols = self.array.shape
-        return images, classes, rows, cols
+    def extent(self) -> Extent:
+        """Number and sizes of the images."""
+        return extent_of(self.array)
+
+    @property
+    def num_classes(self) -> int:
+        """Length of the class axis."""
+        return int(self.array.shape[1])
 
     @property
     def floor(self) -> float:
@@ -147,7 +158,9 @@ class ArrayMaps(MapReader):
 
     def read(self, images: slice, out: Map | None = None) -> Map:
         """Read images as float32 probabilities; of a float32 array, a view."""
-        stored = np.asarray(self.array)[images]  # cutting a memmap as such takes microseconds
+        # Cutting a memmap as such takes microseconds.
+        array = self.array if isinstance(self.array, Ragged) else np.asarray(self.array)
+        stored = np.asarray(array[images])
         if stored.dtype == np.float32:
             return stored
         maps: Map = np.empty(stored.shape, np.float32) if out is None else out
@@ -189,12 +202,12 @@ class ArrayMaps(MapReader):
             except BadMaps as error:
                 raise BadMaps(f"{self.name}: {error}") from None
 
-        for _ in map_blocks(check_block, len(self.array)):
+        for _ in map_blocks(check_block, self.extent):
             pass
 
 
-def check_agreement(members: Sequence[MapReader]) -> MapsSize:
-    """Return the size that all members share.
+def check_agreement(members: Sequence[MapReader]) -> MapReader:
+    """Return the first member, if all members have its number of classes and images of its sizes.
 
     Raises:
         BadMaps: no members, or one that differs from the first.
@@ -203,12 +216,38 @@ def check_agreement(members: Sequence[MapReader]) -> MapsSize:
         raise BadMaps("no members to fuse; expected at least one")
     first = members[0]
     for other in members[1:]:
-        if other.size != first.size:
+        if (other.num_classes, other.extent) != (first.num_classes, first.extent):
             raise BadMaps(
-                f"{other.name} holds {_describe(other.size)}; expected {_describe(first.size)}"
+                f"{other.name} holds {_describe(other)}; expected {_describe(first)}"
                 f" as in {first.name}"
             )
-    return first.size
+    return first
+
+
+def check_target(target: Stack, maps: MapReader) -> None:
+    """Check that a target fits maps, and holds only their classes.
+
+    Args:
+        target: class index per pixel, (image, row, col); 255 where unlabelled.
+        maps: of the same images.
+
+    Raises:
+        BadLabels: another shape or type, or a label outside the classes.
+    """
+    if target.ndim != 3 or extent_of(target) != maps.extent or target.dtype.kind not in "iu":
+        shape = getattr(target, "shape", "several sizes")
+        raise BadLabels(
+            f"target is {target.dtype} of shape {shape}; expected integers, {len(maps)} images of"
+            f" {maps.extent} pixels as in {maps.name}"
+        )
+    for block in blocks(maps.extent):
+        labels = np.unique(target[block])
+        unknown = labels[((labels < 0) | (labels >= maps.num_classes)) & (labels != UNLABELLED)]
+        if len(unknown):
+            raise BadLabels(
+                f"target contains {unknown.tolist()};"
+                f" expected 0 to {maps.num_classes - 1} and {UNLABELLED}"
+            )
 
 
 def check_same_images(
@@ -270,6 +309,5 @@ def check_finite(member: MapReader, block: slice) -> None:
         )
 
 
-def _describe(size: MapsSize) -> str:
-    images, classes, rows, cols = size
-    return f"{images} images of {classes} classes and {rows}x{cols} pixels"
+def _describe(maps: MapReader) -> str:
+    return f"{len(maps)} images of {maps.num_classes} classes and {maps.extent} pixels"

@@ -1,9 +1,10 @@
 """Networks with normalisation and padding, and loading their weights from untrusted files."""
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -11,7 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from evaluation.core.errors import BadData, BadRun, BadSpec
+from evaluation.core.ragged import Extent
 from evaluation.core.specs import Spec
+from evaluation.core.types import Array
 from members.architectures import ARCHITECTURES
 
 
@@ -41,14 +44,26 @@ class NormalisedNetwork(nn.Module):
         self.register_buffer("mean", torch.zeros(channels, 1, 1))
         self.register_buffer("deviation", torch.ones(channels, 1, 1))
 
-    def fit_normalisation(self, images: Tensor) -> None:
-        """Set mean and deviation of each channel to those of the images (N, channel, H, W)."""
-        values = images.float()
-        self.mean.copy_(values.mean(dim=(0, 2, 3))[:, None, None])
-        self.deviation.copy_(values.std(dim=(0, 2, 3)).clamp_min(1.0)[:, None, None])
+    def fit_normalisation(self, images: Sequence[Tensor]) -> None:
+        """Set mean and deviation of each channel to those of images (N, channel, H, W) each.
+
+        The deviation is at least 1 for images of 8 bits, so that constant ones are not blown up.
+        """
+        if len(images) == 1:
+            values = images[0].float()
+            mean, deviation = values.mean(dim=(0, 2, 3)), values.std(dim=(0, 2, 3))
+        else:
+            flat = [part.transpose(0, 1).flatten(1).double() for part in images]
+            count = sum(part.shape[1] for part in flat)
+            mean = torch.stack([part.sum(dim=1) for part in flat]).sum(dim=0) / count
+            squares = [((part - mean[:, None]) ** 2).sum(dim=1) for part in flat]
+            deviation = (torch.stack(squares).sum(dim=0) / max(1, count - 1)).sqrt()
+        smallest = 1.0 if images[0].dtype == torch.uint8 else 1e-6
+        self.mean.copy_(mean[:, None, None])
+        self.deviation.copy_(deviation.clamp_min(smallest)[:, None, None])
 
     def forward(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
-        """Return logits (N, classes, H, W) of images (N, channel, H, W) with values 0 to 255.
+        """Return logits (N, classes, H, W) of images (N, channel, H, W).
 
         In training, an architecture with deep supervision returns several, the main output first.
         """
@@ -64,19 +79,27 @@ class NormalisedNetwork(nn.Module):
         return outputs[:, :, :rows, :cols]
 
 
-def check_size(architecture: str | Spec, rows: int, cols: int) -> None:
-    """Check that images are not smaller than the architecture's stride.
+def as_tensor(images: Array) -> Tensor:
+    """Return an array as a tensor; 16 bits become float32, which holds them exactly."""
+    if images.dtype == np.uint16:
+        images = images.astype(np.float32)
+    return torch.from_numpy(np.ascontiguousarray(images))
+
+
+def check_size(architecture: str | Spec, extent: Extent) -> None:
+    """Check that no image is smaller than the architecture's stride.
 
     Raises:
         BadData: they are.
     """
     with torch.device("meta"):
         stride = NormalisedNetwork(architecture, channels=1, classes=2).stride
-    if min(rows, cols) < stride:
-        raise BadData(
-            f"images are {rows} x {cols}; {architecture} needs at least {stride} x {stride}"
-            " pixels: use a smaller depth or larger images"
-        )
+    for _, (rows, cols) in extent.runs:
+        if min(rows, cols) < stride:
+            raise BadData(
+                f"images are {rows} x {cols}; {architecture} needs at least {stride} x {stride}"
+                " pixels: use a smaller depth or larger images"
+            )
 
 
 HEADER_BYTES = 1 << 22

@@ -5,13 +5,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from evaluation.core.types import Array, Images, Map
 from members.data.dataset import DataSet
-from members.network import NormalisedNetwork
+from members.network import NormalisedNetwork, as_tensor
 from members.recipe import Member
 from members.store import ProbabilityStore
 from members.store_metadata import StoreDtype, TrainingIds
+from members.tiles import predict_by_tiles
 from members.train import Fold, load_network
 from members.tta import with_tta
 
@@ -46,7 +48,7 @@ def predict_split(
         folder,
         ids=data.ids,
         classes=data.classes,
-        shape=data.shape,
+        extent=data.extent,
         seen=seen,
         kind="probabilities" if member.label is None else "one_vs_rest",
         label=member.label,
@@ -86,13 +88,19 @@ def training_ids(training: DataSet, folds: Sequence[Fold], *, out_of_fold: bool)
 def predict(network: NormalisedNetwork, images: Images, device: str, member: Member) -> Map:
     """Return the maps of images (image, channel, row, col); one class for a specialist."""
     recipe = member.recipe
-    probabilities = with_tta(
+    whole = with_tta(
         lambda batch: network(batch).float().softmax(dim=1), recipe.tta, recipe.tta_merge
     )
+
+    def probabilities(batch: Tensor) -> Tensor:
+        if recipe.tile is None:
+            return whole(batch)
+        return predict_by_tiles(whole, batch, recipe.tile, recipe.overlap)
+
     parts = []
     with torch.inference_mode():
         for start in range(0, len(images), BATCH_SIZE):
-            batch = torch.from_numpy(images[start : start + BATCH_SIZE]).to(device)
+            batch = as_tensor(images[start : start + BATCH_SIZE]).to(device)
             maps = probabilities(batch)
             parts.append((maps if member.label is None else maps[:, 1:]).cpu().numpy())
     return np.concatenate(parts)

@@ -5,10 +5,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 
 from evaluation.core.classes import Classes
 from evaluation.core.errors import BadSpec, shorten
+from evaluation.core.ragged import Size
 from evaluation.core.safe_yaml import parse_yaml
 from evaluation.core.specs import Spec, parse_spec, split_name
 from members.architectures import ARCHITECTURES
@@ -17,7 +19,7 @@ from members.optimizers import OPTIMIZERS, SCHEDULES
 from members.trainers import TRAINERS
 
 SPECIALISTS = "specialists"
-PREDICTION = {"tta", "tta_merge"}
+PREDICTION = {"tta", "tta_merge", "tile", "overlap"}
 """Recipe keys that affect prediction only: weights are kept when they change."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 FORMER_KEYS = {"procedure": "trainer"}
@@ -25,6 +27,18 @@ FORMER_KEYS = {"procedure": "trainer"}
 
 Monitor = Literal["miou", "loss"]
 Merge = Literal["mean", "geometric_mean", "max"]
+
+
+def _read_size(value: Any) -> Any:
+    """Read `256x256`, `256` or a list of rows and columns."""
+    if isinstance(value, str | int) and not isinstance(value, bool):
+        sides = str(value).lower().split("x")
+        if not all(side.isdecimal() for side in sides) or len(sides) > 2:
+            raise PydanticCustomError("size", "rows and columns, such as 256x256")
+        value = [int(sides[0]), int(sides[-1])]
+    if value is not None and min(value, default=0) < 1:
+        raise PydanticCustomError("size", "rows and columns of at least 1, such as 256x256")
+    return value
 
 
 class Recipe(BaseModel):
@@ -50,6 +64,11 @@ class Recipe(BaseModel):
         train_share: fraction of the training groups to train on.
         tta: test-time augmentation for every split, such as `flips` or `flips+scales`.
         tta_merge: how the maps of the augmented views are merged.
+        crop: rows and columns of random crops to train on, such as `256x256`; half of them hold a
+            class drawn for its rarity. By default whole images, or crops of the smallest rows and
+            columns if images have several sizes.
+        tile: rows and columns of tiles to predict by; by default images are predicted whole.
+        overlap: of neighbouring tiles, as a share of their side; their maps are blended.
         precision: `auto` uses bfloat16 where the hardware supports it, `float32` never does.
 
     Examples:
@@ -75,6 +94,9 @@ class Recipe(BaseModel):
     train_share: Annotated[float, Field(gt=0, le=1)] = 1.0
     tta: str | None = None
     tta_merge: Merge = "mean"
+    crop: Annotated[Size | None, BeforeValidator(_read_size)] = None
+    tile: Annotated[Size | None, BeforeValidator(_read_size)] = None
+    overlap: Annotated[float, Field(ge=0, lt=1)] = 0.25
     precision: Literal["auto", "float32"] = "auto"
 
     @model_validator(mode="before")

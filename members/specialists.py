@@ -6,8 +6,9 @@ import numpy as np
 
 from evaluation.core.classes import UNLABELLED, Classes
 from evaluation.core.errors import BadMaps
+from evaluation.core.ragged import Extent
 from evaluation.core.types import Kept, Labels, Map
-from members.maps import MapReader, MapsSize, SmallBatch
+from members.maps import MapReader, SmallBatch
 from members.store import ProbabilityStore
 from members.store_metadata import Kind
 
@@ -46,10 +47,14 @@ class OneVsRestMember(MapReader):
             raise BadMaps(f"specialists {name!r} hold different images; predict them again")
 
     @property
-    def size(self) -> MapsSize:
-        """Images, classes, rows, cols."""
-        images, _, rows, cols = self._stores[0].size
-        return images, len(self.classes), rows, cols
+    def extent(self) -> Extent:
+        """Number and sizes of the images."""
+        return self._stores[0].extent
+
+    @property
+    def num_classes(self) -> int:
+        """Length of the class axis."""
+        return len(self.classes)
 
     @property
     def floor(self) -> float:

@@ -1,23 +1,26 @@
 """The probability store: maps of one member over one split; no other code knows them on disk.
 
-A Zarr (version 3) array (image, class, row, col), unsharded, chunked by images, next to the
-metadata in `store.json` or, by URL, in an object store. Each chunk has a crc32c and one writer.
-Zarr writes; chunks are read by `members.chunks`.
+A Zarr (version 3) array (image, class, row, col) for the images of each size, unsharded, chunked by
+images, next to the metadata in `store.json` or, by URL, in an object store. Each chunk has a crc32c
+and one writer. Zarr writes; chunks are read by `members.chunks`.
 """
 
+import bisect
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from evaluation.core.blocks import BLOCK_IMAGES, blocks
+from evaluation.core.blocks import blocks
 from evaluation.core.classes import Classes
 from evaluation.core.errors import BadMaps, BadRun
 from evaluation.core.files import atomic_folder
 from evaluation.core.provenance import record
+from evaluation.core.ragged import Extent, Size, block_images
 from evaluation.core.types import Kept, Map
 from members.chunks import (
     CHECKSUM_BYTES,
@@ -27,7 +30,7 @@ from members.chunks import (
     RemoteChunks,
     copy_into,
 )
-from members.maps import MapReader, MapsSize, SmallBatch
+from members.maps import MapReader, SmallBatch
 from members.object_store import Unreachable
 from members.probabilities import QUANTUM, STEPS_UINT8, check_maps
 from members.store_metadata import META, Kind, StoreDtype, StoreMetadata, TrainingIds
@@ -50,20 +53,15 @@ class ProbabilityStore(MapReader):
         if not (folder / META).is_file():
             raise BadRun(f"{folder} holds no probability store; make it first")
         self.folder, self.name = folder, f"{folder.parent.name}/{folder.name}"
-        try:
+        with self._damage_named():
             metadata = StoreMetadata.read(folder)
-            self._chunks = (
-                LocalChunks(folder) if metadata.url is None else RemoteChunks(metadata.url)
-            )
-            self._chunk_bytes = _check_array(self._chunks, metadata)
-        except (Unreachable, ImportError):
-            raise
-        except Exception as error:  # Zarr raises anything on malformed metadata
-            reason = " ".join(str(error).split())
-            raise BadRun(f"{folder} is damaged ({reason}); remove it and make it again") from None
+        self._metadata = metadata
+        self._runs = list(metadata.extent.slices())
+        self._parts: dict[int, _StorePart] = {}
         self.ids, self.classes = metadata.ids, metadata.classes
         self.kind, self.label = metadata.kind, metadata.label
         self.dtype, self.seen = metadata.dtype, metadata.seen
+        self._part(0)
 
     @classmethod
     @contextmanager
@@ -85,7 +83,7 @@ class ProbabilityStore(MapReader):
             config: what was asked for: specs, seed, options; JSON values.
             input_digests: digest of each input, by name.
             info: further facts that are no part of the result's identity; JSON values.
-            metadata: `ids`, `classes`, `shape`, `seen` and so on; see `create`.
+            metadata: `ids`, `classes`, `extent`, `seen` and so on; see `create`.
 
         Examples:
             >>> import tempfile
@@ -93,12 +91,13 @@ class ProbabilityStore(MapReader):
             >>> folder = Path(tempfile.mkdtemp()) / "unet" / "oof"
             >>> about = {"ids": ["a"], "classes": numbered(2, ignore=None), "seen": None}
             >>> maps = np.full((1, 2, 4, 4), 0.5, np.float32)
+            >>> about["extent"] = Extent.uniform(1, (4, 4))
             >>> with ProbabilityStore.writing(
-            ...     folder, config={"member": "unet"}, input_digests={}, shape=(4, 4), **about
+            ...     folder, config={"member": "unet"}, input_digests={}, **about
             ... ) as store:
             ...     store.write(slice(0, 1), maps)
-            >>> ProbabilityStore(folder).size
-            (1, 2, 4, 4)
+            >>> len(ProbabilityStore(folder))
+            1
         """
         with atomic_folder(folder) as partial:
             yield cls.create(partial, **metadata)
@@ -111,7 +110,7 @@ class ProbabilityStore(MapReader):
         *,
         ids: Sequence[str],
         classes: Classes,
-        shape: tuple[int, int],
+        extent: Extent,
         seen: TrainingIds | None,
         kind: Kind = "probabilities",
         label: int | None = None,
@@ -124,13 +123,13 @@ class ProbabilityStore(MapReader):
             folder: of the store; created.
             ids: one per image, distinct.
             classes: what the class axis means.
-            shape: rows and columns of an image, in pixels.
+            extent: number and sizes of the images.
             seen: which images the models were trained on; None is *undeclared*.
             kind: what the values are.
             label: for `one_vs_rest`, the store's one class; the class axis has length 1.
             dtype: the type on disk. Worst rounding errors of a probability: float16 2.5e-4,
                 uint8 2e-3, float32 3e-8.
-            url: where the array is put, which nothing else may use; None puts it into the folder.
+            url: where the arrays are put, which nothing else may use; None puts it into the folder.
 
         Raises:
             BadMaps: ids repeat.
@@ -141,19 +140,21 @@ class ProbabilityStore(MapReader):
         if len(set(ids)) < len(ids):
             raise BadMaps(f"{folder.name}: ids repeat; expected distinct ids")
         folder.mkdir(parents=True, exist_ok=True)
-        metadata = StoreMetadata(tuple(ids), classes, kind, label, dtype, seen, url)
-        header = {
-            "shape": (len(ids), metadata.num_channels, *shape),
-            "chunks": (min(BLOCK_IMAGES, len(ids)), metadata.num_channels, *shape),
-            "dtype": dtype,
-            "serializer": BytesCodec(),
-            "compressors": [Crc32cCodec()],
-            "dimension_names": ("image", "class", "row", "col"),
-        }
-        if url is None:
-            LocalChunks.create(folder, **header)
-        else:
-            RemoteChunks.create(url, **header)
+        metadata = StoreMetadata(tuple(ids), classes, kind, label, dtype, seen, extent, url)
+        for run, size in extent.slices():
+            count = run.stop - run.start
+            header = {
+                "shape": (count, metadata.num_channels, *size),
+                "chunks": (min(block_images(size), count), metadata.num_channels, *size),
+                "dtype": dtype,
+                "serializer": BytesCodec(),
+                "compressors": [Crc32cCodec()],
+                "dimension_names": ("image", "class", "row", "col"),
+            }
+            if url is None:
+                LocalChunks.create(_part_folder(folder, extent, run), **header)
+            else:
+                RemoteChunks.create(_part_url(url, extent, run), **header)
         metadata.write(folder)
         return cls(folder)
 
@@ -161,10 +162,14 @@ class ProbabilityStore(MapReader):
         return ProbabilityStore, (self.folder,)  # another process reopens it
 
     @property
-    def size(self) -> MapsSize:
-        """Images, classes, rows, cols."""
-        images, classes, rows, cols = self._chunks.array.shape
-        return images, classes, rows, cols
+    def extent(self) -> Extent:
+        """Number and sizes of the images."""
+        return self._metadata.extent
+
+    @property
+    def num_classes(self) -> int:
+        """Length of the class axis; 1 for a specialist."""
+        return self._metadata.num_channels
 
     @property
     def floor(self) -> float:
@@ -177,17 +182,22 @@ class ProbabilityStore(MapReader):
 
     def missing_blocks(self) -> list[slice]:
         """List the blocks of images that were not written whole yet."""
-        return self._chunks.missing_blocks(blocks(len(self)))
+        missing = []
+        for part in self._all_parts():
+            inside = part.chunks.missing_blocks(blocks(part.count, part.chunk_images))
+            missing += [slice(part.start + b.start, part.start + b.stop) for b in inside]
+        return missing
 
     def discard_partial(self) -> None:
         """Remove what a process was writing when it was killed."""
-        self._chunks.discard_partial()
+        for part in self._all_parts():
+            part.chunks.discard_partial()
 
     def write(self, block: slice, maps: Map) -> None:
         """Write the maps of one block, a whole chunk.
 
         Args:
-            block: one of `blocks(len(store))`.
+            block: one of `blocks(store.extent)`.
             maps: probabilities (image, class, row, col).
 
         Raises:
@@ -196,7 +206,9 @@ class ProbabilityStore(MapReader):
         check_maps(maps, self.dtype, kind=self.kind)
         if self.dtype == "uint8":
             maps = np.rint(maps * STEPS_UINT8)
-        self._chunks.write(block, maps.astype(self.dtype))
+        part = self._part(block.start)
+        inside = slice(block.start - part.start, block.stop - part.start)
+        part.chunks.write(inside, maps.astype(self.dtype))
 
     def stream(
         self,
@@ -212,8 +224,9 @@ class ProbabilityStore(MapReader):
         Raises:
             BadRun: a chunk that was never written, or whose checksum does not match.
         """
-        position, stop, _ = images.indices(len(self))
-        length: int = self._chunks.array.chunks[0]
+        start, stop, _ = images.indices(len(self))
+        part = self._part(start)
+        position, stop, length = start - part.start, stop - part.start, part.chunk_images
         file: ChunkFile | None = None
         try:
             for out in outs:
@@ -222,7 +235,7 @@ class ProbabilityStore(MapReader):
                 rest = out
                 while len(rest):
                     end = min(stop, position - position % length + length)
-                    file = file or self._open_chunk(position)
+                    file = file or part.open_chunk(position, self.dtype)
                     now, rest = rest[: end - position], rest[end - position :]
                     file.read_into(now, add=accumulate_into is not None)
                     if position + len(now) == end:
@@ -231,7 +244,7 @@ class ProbabilityStore(MapReader):
                     position += len(now)
                 yield out
         except (DamagedChunk, OSError) as error:
-            first = position - position % length
+            first = part.start + position - position % length
             raise BadRun(
                 f"{self.folder}: images from {first} on are damaged ({error});"
                 " remove the folder and make it again"
@@ -240,30 +253,87 @@ class ProbabilityStore(MapReader):
             if file:
                 file.close()
 
-    def _open_chunk(self, image: int) -> ChunkFile:
+    def _part(self, image: int) -> "_StorePart":
+        """Return the array that holds an image; each is opened when it is first needed."""
+        number = bisect.bisect_right(self._runs, image, key=lambda run: run[0].start) - 1
+        if number not in self._parts:
+            with self._damage_named():
+                run, size = self._runs[number]
+                self._parts[number] = _StorePart.open(self.folder, self._metadata, run, size)
+        return self._parts[number]
+
+    def _all_parts(self) -> Iterator["_StorePart"]:
+        return (self._part(run.start) for run, _ in self._runs)
+
+    @contextmanager
+    def _damage_named(self) -> Iterator[None]:
+        try:
+            yield
+        except (Unreachable, ImportError):
+            raise
+        except Exception as error:  # Zarr raises anything on malformed metadata
+            reason = " ".join(str(error).split())
+            raise BadRun(
+                f"{self.folder} is damaged ({reason}); remove it and make it again"
+            ) from None
+
+
+@dataclass(frozen=True)
+class _StorePart:
+    """The array of images of one size.
+
+    Args:
+        start: first image.
+        count: number of images.
+        chunks: of the array.
+        chunk_bytes: size of a chunk, checksum included.
+    """
+
+    start: int
+    count: int
+    chunks: LocalChunks | RemoteChunks
+    chunk_bytes: int
+
+    @classmethod
+    def open(cls, folder: Path, metadata: StoreMetadata, run: slice, size: Size) -> "_StorePart":
+        """Open an array, and compare its header with the metadata and with a chunk."""
+        chunks: LocalChunks | RemoteChunks = (
+            LocalChunks(_part_folder(folder, metadata.extent, run))
+            if metadata.url is None
+            else RemoteChunks(_part_url(metadata.url, metadata.extent, run))
+        )
+        array, count, channels = chunks.array, run.stop - run.start, metadata.num_channels
+        chunk = (min(block_images(size), count), channels, *size)
+        actual = array.shape, array.chunks, str(array.dtype)
+        expected = (count, channels, *size), chunk, metadata.dtype
+        if actual != expected:
+            raise ValueError(f"an array of {actual}, expected {expected}")
+        chunk_bytes: int = math.prod(chunk) * array.dtype.itemsize + CHECKSUM_BYTES
+        sample = chunks.sample_chunk()
+        if sample is not None and sample[1] != chunk_bytes:
+            raise ValueError(f"{sample[0]} is {sample[1]} bytes, expected {chunk_bytes}")
+        return cls(run.start, count, chunks, chunk_bytes)
+
+    @property
+    def chunk_images(self) -> int:
+        """Images per chunk."""
+        return int(self.chunks.array.chunks[0])
+
+    def open_chunk(self, image: int, dtype: str) -> ChunkFile:
         """Open the chunk that holds an image, positioned at the image."""
-        length, *shape = self._chunks.array.chunks
+        length, *shape = self.chunks.array.chunks
         number, before = divmod(image, length)
         values = int(np.prod(shape))
-        opened = self._chunks.open(number, self._chunk_bytes)
-        file = ChunkFile(*opened, self.dtype, length * values)
+        opened = self.chunks.open(number, self.chunk_bytes)
+        file = ChunkFile(*opened, dtype, length * values)
         file.skip(before * values)
         return file
 
 
-def _check_array(chunks: LocalChunks | RemoteChunks, metadata: StoreMetadata) -> int:
-    """Compare the array's header with the metadata and with a chunk; return bytes per chunk."""
-    array, images, channels = chunks.array, len(metadata.ids), metadata.num_channels
-    _, _, rows, cols = array.shape
-    shape, chunk = ((n, channels, rows, cols) for n in (images, min(BLOCK_IMAGES, images)))
-    actual, expected = (
-        (array.shape, array.chunks, str(array.dtype)),
-        (shape, chunk, metadata.dtype),
-    )
-    if actual != expected:
-        raise ValueError(f"an array of {actual}, expected {expected}")
-    size: int = math.prod(chunk) * array.dtype.itemsize + CHECKSUM_BYTES
-    sample = chunks.sample_chunk()
-    if sample is not None and sample[1] != size:
-        raise ValueError(f"{sample[0]} is {sample[1]} bytes, expected {size}")
-    return size
+def _part_folder(folder: Path, extent: Extent, run: slice) -> Path:
+    """Return where the array of one size is: the store's folder, if all images have that size."""
+    return folder if len(extent.runs) == 1 else folder / "sizes" / f"{run.start:06d}"
+
+
+def _part_url(url: str, extent: Extent, run: slice) -> str:
+    return url if len(extent.runs) == 1 else f"{url}/sizes/{run.start:06d}"

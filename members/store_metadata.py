@@ -9,6 +9,7 @@ import numpy as np
 
 from evaluation.core.classes import Classes
 from evaluation.core.files import read_json, write_json
+from evaluation.core.ragged import Extent
 from evaluation.core.types import Kept
 from members.object_store import check_url
 
@@ -55,7 +56,8 @@ class StoreMetadata:
         label: for `one_vs_rest`, the store's one class; the class axis has length 1.
         dtype: the type that values are stored in.
         seen: which images the models were trained on; None is *undeclared*.
-        url: of the array in an object store; None where it is in the folder.
+        extent: number and sizes of the images.
+        url: of the arrays in an object store; None where they are in the folder.
     """
 
     ids: tuple[str, ...]
@@ -64,6 +66,7 @@ class StoreMetadata:
     label: int | None
     dtype: StoreDtype
     seen: TrainingIds | None
+    extent: Extent
     url: str | None = None
 
     @property
@@ -85,6 +88,7 @@ class StoreMetadata:
                 "models": [sorted(model) for model in seen.models],
                 "model": seen.model and list(seen.model),
             },
+            "sizes": [[count, *size] for count, size in self.extent.runs],
         }
         write_json(folder / META, document if self.url is None else document | {"at": self.url})
 
@@ -104,5 +108,6 @@ class StoreMetadata:
                 tuple(frozenset(ids) for ids in seen["models"]),
                 None if seen["model"] is None else tuple(seen["model"]),
             ),
+            Extent(tuple((count, (rows, cols)) for count, rows, cols in meta["sizes"])),
             check_url(meta["at"]) if "at" in meta else None,
         )

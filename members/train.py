@@ -1,7 +1,7 @@
 """Train one member in one fold: training images in, a folder with weights and history out."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,22 +12,24 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from evaluation.core.blocks import BLOCK_IMAGES, blocks
-from evaluation.core.errors import BadData, BadRun, EnsError
+from evaluation.core.blocks import blocks
+from evaluation.core.errors import BadData, BadRun, BadSpec, EnsError
 from evaluation.core.files import atomic_file
 from evaluation.core.provenance import verify_outputs
+from evaluation.core.ragged import Ragged, Size, Stack, extent_of, join
 from evaluation.core.types import Array
 from evaluation.iou import Protocol, Score, Tables
 from evaluation.protocols import build_protocol
 from evaluation.run_metric import MASKED, is_defined, metric_label, summed_form
 from members.augmentations.augment import Augment, TrainingContext
-from members.batches import BatchLoader, class_shares, oversampled
+from members.batches import BatchLoader, Reader, class_shares, oversampled, read_from
+from members.crops import RandomCrops
 from members.data.dataset import DataSet, class_pixels
 from members.data.folds import hold_out
 from members.devices import autocast, data_device
 from members.losses import build_loss
-from members.network import NormalisedNetwork, load_network_from
-from members.recipe import Member
+from members.network import NormalisedNetwork, as_tensor, load_network_from
+from members.recipe import Member, Recipe
 from members.specialists import one_vs_rest_target
 from members.trainers import TRAINERS
 from members.trainers.epoch_metrics import EpochMetrics, batch_confusion, compute_epoch_metrics
@@ -132,8 +134,8 @@ class HoldoutValidator:
     """Computes loss, accuracy and the run's metric of a network on the holdout.
 
     Args:
-        images: uint8 (image, channel, row, col).
-        target: uint8 (image, row, col), on the same device.
+        images: (image, channel, row, col) of each size.
+        target: uint8 (image, row, col) of each size, on the same device.
         loss: of logits and target.
         classes: number of logits per pixel.
         ignore: the ignored class, or None.
@@ -142,8 +144,8 @@ class HoldoutValidator:
         autocast: returns the context of a forward pass.
     """
 
-    images: Tensor
-    target: Tensor
+    images: Sequence[Tensor]
+    target: Sequence[Tensor]
     loss: nn.Module
     classes: int
     ignore: int | None
@@ -154,15 +156,16 @@ class HoldoutValidator:
     def __call__(self, network: nn.Module) -> EpochMetrics:
         """Validate a network that is in evaluation mode."""
         total_loss, counts = 0.0, torch.zeros(self.classes, self.classes, dtype=torch.int64)
-        for block in blocks(len(self.images), BLOCK_IMAGES):
-            images = self.images[block].to(self.device)
-            target = self.target[block].to(self.device)
-            with torch.inference_mode(), self.autocast():
-                logits = network(images).float()
-            with torch.inference_mode():
-                total_loss += float(self.loss(logits, target)) * len(images)
-                counts += batch_confusion(logits, target, self.classes).cpu()
-        loss = total_loss / max(1, len(self.images))
+        for all_images, all_target in zip(self.images, self.target, strict=True):
+            for block in blocks(extent_of(all_target)):
+                images = all_images[block].to(self.device)
+                target = all_target[block].to(self.device)
+                with torch.inference_mode(), self.autocast():
+                    logits = network(images).float()
+                with torch.inference_mode():
+                    total_loss += float(self.loss(logits, target)) * len(images)
+                    counts += batch_confusion(logits, target, self.classes).cpu()
+        loss = total_loss / max(1, sum(map(len, self.images)))
         return compute_epoch_metrics(loss, counts, self.ignore, self.protocol)
 
 
@@ -179,18 +182,20 @@ def _train(
     recipe, classes, ignore = member.recipe, len(data.classes), data.classes.ignore
     train_indices, holdout_indices = _train_holdout_split(data, fold, recipe.train_share, seed)
     augment = Augment(recipe.augment)
-    images, target = augment.extend_dataset(
-        *_load_tensors(data, train_indices, device),
-        TrainingContext(classes, device, recipe.batch),
-        np.random.default_rng(seed),
-    )
+    images, target = _load_tensors(data, train_indices, device)
+    crop = recipe.crop
+    if len(images) > 1:
+        crop = crop or _smallest_size(data)
+    if not augment.is_online:
+        images, target = _with_added_images(augment, images, target, recipe, classes, device, seed)
     holdout_images, holdout_target = _load_tensors(data, holdout_indices, device)
     if member.label is not None:
         target, holdout_target = (
-            _one_vs_rest(labels, member.label, ignore) for labels in (target, holdout_target)
+            [_one_vs_rest(labels, member.label, ignore) for labels in parts]
+            for parts in (target, holdout_target)
         )
         classes, ignore = BINARY, None
-    labels = target.cpu().numpy()
+    labels, holdout_labels = _joined(target), _joined(holdout_target)
     shares = class_shares(labels, classes)
     _check_classes_occur(member, data, shares)
     network = NormalisedNetwork(recipe.architecture, channels=data.channels, classes=classes)
@@ -198,9 +203,11 @@ def _train(
     network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     network.fit_normalisation(images)
     loss = build_loss(recipe.loss, frequencies=shares, ignore=ignore).to(device)
+    read = read_from(images[0], target[0])
+    if crop is not None:
+        read = _crop_reader(images, target, crop, shares, ignore)
     loader = BatchLoader(
-        images,
-        target,
+        read,
         oversampled(labels, shares, ignore=ignore, times=recipe.oversample),
         batch=recipe.batch,
         augment=augment,
@@ -220,7 +227,7 @@ def _train(
             loss,
             classes,
             ignore,
-            _holdout_protocol(protocol, holdout_target, classes, ignore),
+            _holdout_protocol(protocol, holdout_labels, classes, ignore),
             device,
             context,
         ),
@@ -235,13 +242,13 @@ def _train(
 
 
 def _holdout_protocol(
-    protocol: Protocol, target: Tensor, classes: int, ignore: int | None
+    protocol: Protocol, target: Stack, classes: int, ignore: int | None
 ) -> Protocol:
     """Return a protocol without a number where the holdout lacks what it measures.
 
     There a false positive would score 0 and none nothing, so that epochs could not be compared.
     """
-    pixels = class_pixels(target.cpu().numpy(), classes).sum(axis=0)
+    pixels = class_pixels(target, classes).sum(axis=0)
     if is_defined(protocol, pixels, ignore):
         return protocol
 
@@ -263,14 +270,66 @@ def _train_holdout_split(data: DataSet, fold: Fold, share: float, seed: int) -> 
 
 def _hold_out(data: DataSet, indices: Array, share: float, seed: int) -> Array:
     groups = None if data.groups is None else data.groups[indices]
-    return hold_out(np.asarray(data.target()[indices]), groups, share=share, seed=seed)
+    return hold_out(data.target()[indices], groups, share=share, seed=seed)
 
 
-def _load_tensors(data: DataSet, indices: Array, device: str) -> tuple[Tensor, Tensor]:
-    arrays = np.asarray(data.images[indices]), np.asarray(data.target()[indices])
-    kept_on = data_device(sum(array.nbytes for array in arrays), device)
-    images, target = (torch.from_numpy(array).to(kept_on) for array in arrays)
-    return images, target
+def _load_tensors(data: DataSet, indices: Array, device: str) -> tuple[list[Tensor], list[Tensor]]:
+    """Return images and target of each size; images of 16 bits become float32."""
+    images, target = data.images[indices], data.target()[indices]
+    kept_on = data_device(images.nbytes + target.nbytes, device)
+
+    def tensors(stack: Stack) -> list[Tensor]:
+        parts = stack.parts if isinstance(stack, Ragged) else [stack]
+        return [as_tensor(np.asarray(part)).to(kept_on) for part in parts]
+
+    return tensors(images), tensors(target)
+
+
+def _joined(parts: Sequence[Tensor]) -> Stack:
+    return join([part.cpu().numpy() for part in parts])
+
+
+def _smallest_size(data: DataSet) -> Size:
+    sizes = data.extent.sizes
+    return min(rows for rows, _ in sizes), min(cols for _, cols in sizes)
+
+
+def _crop_reader(
+    images: Sequence[Tensor],
+    target: Sequence[Tensor],
+    crop: Size,
+    shares: Array,
+    ignore: int | None,
+) -> Reader:
+    each_image = [image for part in images for image in part]
+    each_target = [labels for part in target for labels in part]
+    crops = RandomCrops.create(each_image, each_target, crop, shares=shares.tolist(), ignore=ignore)
+    return lambda indices, rng: crops(indices.tolist(), rng)
+
+
+def _with_added_images(
+    augment: Augment,
+    images: list[Tensor],
+    target: list[Tensor],
+    recipe: Recipe,
+    classes: int,
+    device: str,
+    seed: int,
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Add what augmentations make once, before training.
+
+    Raises:
+        BadSpec: the images have several sizes.
+    """
+    if len(images) > 1:
+        raise BadSpec(
+            f"augmentations {', '.join(recipe.augment)} add images of one size, and the training"
+            " images have several; leave those out that add images, or give --size"
+        )
+    context = TrainingContext(classes, device, recipe.batch)
+    rng = np.random.default_rng(seed)
+    extended = augment.extend_dataset(images[0], target[0], context, rng)
+    return [extended[0]], [extended[1]]
 
 
 def _one_vs_rest(target: Tensor, label: int, ignore: int | None) -> Tensor:
@@ -284,7 +343,7 @@ def _check_classes_occur(member: Member, data: DataSet, shares: Array) -> None:
     if member.label is not None:
         absent = [names[member.label]] if shares[1] == 0 else []
     else:
-        shares_of_all = class_shares(np.asarray(data.target()), len(names))
+        shares_of_all = class_shares(data.target(), len(names))
         absent = [
             names[label]
             for label in range(len(names))

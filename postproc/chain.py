@@ -6,6 +6,7 @@ import numpy as np
 
 from evaluation.core.arrays import argmax
 from evaluation.core.errors import BadData, BadMaps, BadSpec
+from evaluation.core.ragged import Extent, Stack, extent_of
 from evaluation.core.specs import Spec, parse_spec, split_chain
 from evaluation.core.types import Array, Labels
 from evaluation.run_metric import SetMetric
@@ -166,7 +167,7 @@ class Chain:
             expected = f"(images, {self.classes} classes, rows, cols)"
             raise BadMaps(f"maps of shape {maps.shape}; expected {expected}")
         needed_by = self.first_step_needing_images
-        check_images(images, len(maps), maps.shape[2:], needed_by=needed_by)
+        check_images(images, extent_of(maps), needed_by=needed_by)
         values, kind = maps, "maps"
         for spec, step in zip(self.specs, self.steps, strict=True):
             if isinstance(step, LearnedStep):
@@ -180,9 +181,8 @@ class Chain:
 
 
 def check_images(
-    images: Array | None,
-    count: int,
-    size: tuple[int, ...] | None = None,
+    images: Stack | None,
+    extent: Extent,
     *,
     needed_by: str | None,
     option: str = "--images",
@@ -191,8 +191,7 @@ def check_images(
 
     Args:
         images: the images, if any.
-        count: number of images of the maps.
-        size: rows and columns of the maps; None where not known yet.
+        extent: number and sizes of the maps.
         needed_by: the step that needs images; None where none does.
         option: the command's option that gives them.
 
@@ -203,15 +202,15 @@ def check_images(
         if needed_by:
             raise BadData(f"step {needed_by!r} needs images; give them with {option}")
         return
-    shape = images.shape
-    if images.ndim != 4 or shape[1] not in CHANNELS or images.dtype != np.uint8:
+    if images.ndim != 4 or images.shape[1] not in CHANNELS or images.dtype != np.uint8:
         expected = "uint8 (images, 1 or 3 channels, rows, cols)"
-        raise BadData(f"images are {images.dtype} of shape {shape}; expected {expected}")
-    if shape[0] != count:
-        raise BadData(f"{shape[0]} images for maps of {count}; expected the same images")
-    if size is not None and shape[2:] != size:
-        actual, expected = ("x".join(map(str, sides)) for sides in (shape[2:], size))
-        raise BadData(f"images of {actual} pixels; expected {expected}, the size of the maps")
+        raise BadData(f"images are {images.dtype} of shape {images.shape}; expected {expected}")
+    if len(images) != len(extent):
+        raise BadData(f"{len(images)} images for maps of {len(extent)}; expected the same images")
+    if extent_of(images) != extent:
+        raise BadData(
+            f"images of {extent_of(images)} pixels; expected {extent}, the size of the maps"
+        )
 
 
 def _check_order(

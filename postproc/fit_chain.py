@@ -5,16 +5,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from evaluation.core.blocks import blocks, map_blocks
-from evaluation.core.classes import UNLABELLED
-from evaluation.core.errors import BadLabels
-from evaluation.core.types import Array
-from members.maps import MapReader
+from evaluation.core.blocks import map_blocks
+from evaluation.core.ragged import Stack
+from members.maps import MapReader, check_target
 from postproc.chain import Chain, check_images
 from postproc.step import FitBlock, LearnedStep
 
 
-def fit_chain(chain: Chain, maps: MapReader, target: Array, images: Array | None = None) -> Chain:
+def fit_chain(chain: Chain, maps: MapReader, target: Stack, images: Stack | None = None) -> Chain:
     """Return the chain with every learned step replaced by its fitted one.
 
     A step is fitted on the output of the steps before it, which are fitted already. The result is
@@ -32,9 +30,9 @@ def fit_chain(chain: Chain, maps: MapReader, target: Array, images: Array | None
         BadLabels: target of another shape or type, or with a label outside the classes.
         BadData: no scored pixel, or images that are missing or do not fit.
     """
-    _check_target(target, maps)
+    check_target(target, maps)
     needed_by = chain.before_learning.first_step_needing_images
-    check_images(images, len(target), target.shape[1:], needed_by=needed_by, option="--fit-images")
+    check_images(images, maps.extent, needed_by=needed_by, option="--fit-images")
     for index, step in enumerate(chain.steps):
         if isinstance(step, LearnedStep):
             data = _FitBlocks(chain.prefix(index), maps, target, images if needed_by else None)
@@ -48,8 +46,8 @@ class _FitBlocks:
 
     prefix: Chain
     maps: MapReader
-    target: Array
-    images: Array | None
+    target: Stack
+    images: Stack | None
 
     def __iter__(self) -> Iterator[FitBlock]:
         def read(block: slice) -> FitBlock:
@@ -57,20 +55,4 @@ class _FitBlocks:
             maps = self.prefix.apply_to_maps(self.maps.read(block), images)
             return FitBlock(maps, np.asarray(self.target[block]))
 
-        return map_blocks(read, len(self.target))
-
-
-def _check_target(target: Array, maps: MapReader) -> None:
-    images, classes, *pixels = maps.size
-    if target.shape != (images, *pixels) or target.dtype.kind not in "iu":
-        raise BadLabels(
-            f"target is {target.dtype} of shape {target.shape}; expected integers of shape"
-            f" {(images, *pixels)} as in {maps.name}"
-        )
-    for block in blocks(images):
-        labels = np.unique(target[block])
-        unknown = labels[((labels < 0) | (labels >= classes)) & (labels != UNLABELLED)]
-        if len(unknown):
-            raise BadLabels(
-                f"target contains {unknown.tolist()}; expected 0 to {classes - 1} and {UNLABELLED}"
-            )
+        return map_blocks(read, self.maps.extent)

@@ -6,11 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from evaluation.core.blocks import map_blocks
-from evaluation.core.errors import BadMaps
+from evaluation.core.ragged import Stack
 from evaluation.core.types import Array, Groups, Labels, Map
+from members.maps import MapReader, read_checked
 from postproc.chain import Chain, check_images
-
-Reader = Callable[[slice], Map]
 
 
 @dataclass(frozen=True)
@@ -45,11 +44,10 @@ class OutOfFoldChain:
 
 
 def postprocess(
-    read: Reader,
-    count: int,
+    maps: MapReader,
     chain: Chain | OutOfFoldChain,
     *,
-    images: Array | None = None,
+    images: Stack | None = None,
     threads: int | None = None,
 ) -> Iterator[tuple[slice, Labels]]:
     """Yield (block, labels) for each block of images, in order.
@@ -57,10 +55,9 @@ def postprocess(
     Only a few blocks are in memory at once, whatever the number of images.
 
     Args:
-        read: returns the maps of a slice of images, such as the `read` of a store; called from
-            several threads at once.
+        maps: a reader; called from several threads at once.
         chain: what to apply.
-        images: uint8 (image, channel, row, col), preferably a memory map; None unless the chain
+        images: (image, channel, row, col), preferably a memory map; None unless the chain
             needs them.
         threads: blocks worked on at a time; the number of cores by default.
 
@@ -74,31 +71,19 @@ def postprocess(
 
     Examples:
         >>> from postproc.chain import parse_chain
-        >>> maps = np.full((2, 2, 1, 3), 0.5, np.float32)
+        >>> maps = ArrayMaps("maps", np.full((2, 2, 1, 3), 0.5, np.float32))
         >>> [labels.shape for _, labels in postprocess(
-        ...     maps.__getitem__, 2, parse_chain("", classes=2, ignore=None))]
+        ...     maps, parse_chain("", classes=2, ignore=None))]
         [(2, 1, 3)]
     """
     needed_by = chain.first_step_needing_images
-    check_images(images, count, needed_by=needed_by)
+    check_images(images, maps.extent, needed_by=needed_by)
     if needed_by is None:
         images = None
 
     def label(block: slice) -> tuple[slice, Labels]:
         block_images = None if images is None else np.asarray(images[block])
         apply = chain.for_block(block) if isinstance(chain, OutOfFoldChain) else chain
-        return block, apply(_check_finite(read(block), block), block_images)
+        return block, apply(read_checked(maps, block), block_images)
 
-    return map_blocks(label, count, threads=threads)
-
-
-def _check_finite(maps: Map, block: slice) -> Map:
-    """Return the maps; refuse values that argmax would take for a class."""
-    if not np.isfinite(maps.sum()):
-        bad = ~np.isfinite(maps).all(axis=(1, 2, 3))
-        image = block.start + int(bad.argmax())
-        raise BadMaps(
-            f"maps contain NaN or infinite values in image {image}; expected probabilities:"
-            " remove them, then predict or import them again"
-        )
-    return maps
+    return map_blocks(label, maps.extent, threads=threads)

@@ -4,6 +4,7 @@ import ast
 import importlib
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -80,6 +81,13 @@ def test_module_imports_only_packages_below_it(path):
 )
 def test_import_of_a_higher_package_is_found(module, imported):
     assert not may_import(module, imported)
+
+
+def test_image_files_are_opened_in_one_module_alone():
+    """There they are turned as viewed, and masks keep their stored values."""
+    readers = re.compile(r"Image\.open\(|\bimread|\bimdecode|tifffile|imageio")
+    found = [name_of(path) for path in modules() if readers.search(path.read_text("utf-8"))]
+    assert found == ["members.data.image_files"]
 
 
 @pytest.mark.parametrize("package", PACKAGES)

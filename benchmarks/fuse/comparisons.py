@@ -61,7 +61,7 @@ def memory(workload: Workload, folder: Path) -> ComparisonResult:
     out = np.empty(arrays[0].shape, np.float32)
 
     def mean() -> None:
-        fuse(readers, STRATEGIES.build("mean"), count, out.__setitem__, size=CACHE_IMAGES)
+        fuse(readers, STRATEGIES.build("mean"), out.__setitem__, size=CACHE_IMAGES)
 
     contenders = {"mean": mean, "np.stack(...).mean(0)": lambda: np.stack(arrays).mean(0)}
     seconds = interleaved(contenders, workload.rounds)
@@ -87,7 +87,7 @@ def files(workload: Workload, folder: Path) -> ComparisonResult:
             pass
 
     def mean() -> None:
-        fuse(maps, STRATEGIES.build("mean"), workload.images, out.__setitem__, size=CACHE_IMAGES)
+        fuse(maps, STRATEGIES.build("mean"), out.__setitem__, size=CACHE_IMAGES)
 
     seconds = interleaved({"read": only_read, "mean": mean}, workload.rounds)
     return ComparisonResult(compared(seconds, "read"), {"maps": workload.members * workload.images})
@@ -151,13 +151,13 @@ def _write_stores(
 
 
 def _label_stores(readers: Sequence[MapReader]) -> Labels:
-    count, _, rows, cols = readers[0].size
+    count, (rows, cols) = readers[0].extent.runs[0]
     label_maps: Labels = np.empty((count, rows, cols), np.uint8)
 
     def write(block: slice, fused: Map) -> None:
         label_maps[block] = argmax(fused)
 
-    fuse(readers, STRATEGIES.build("mean"), count, write)
+    fuse(readers, STRATEGIES.build("mean"), write)
     return label_maps
 
 

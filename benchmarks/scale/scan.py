@@ -13,10 +13,10 @@ from benchmarks.synthetic import CLASSES, COLS, ROWS, create_store, draw_maps
 from ensemble.block_fusion import fuse
 from ensemble.strategies import STRATEGIES
 from evaluation.confusion import confusion
-from evaluation.core.blocks import BLOCK_IMAGES, blocks
+from evaluation.core.ragged import BLOCK_IMAGES, Extent, blocks
 from evaluation.core.types import Counts, Labels, Map
 from evaluation.protocols import PROTOCOLS
-from members.maps import ArrayMaps, MapReader, MapsSize
+from members.maps import ArrayMaps, MapReader
 from members.store import ProbabilityStore, SmallBatch
 from members.store_metadata import StoreDtype
 from postproc.chain import parse_chain
@@ -42,9 +42,14 @@ class RepeatedMaps(MapReader):
     kind: str = "probabilities"
 
     @property
-    def size(self) -> MapsSize:
-        """Images, classes, rows, cols."""
-        return self.count, *self.block.size[1:]
+    def extent(self) -> Extent:
+        """As many images as are asked for, of the block's size."""
+        return Extent.uniform(self.count, self.block.extent.runs[0][1])
+
+    @property
+    def num_classes(self) -> int:
+        """As of the block."""
+        return self.block.num_classes
 
     @property
     def floor(self) -> float:
@@ -102,7 +107,7 @@ def scan(readers: Sequence[MapReader], images: int) -> float:
         labels = chain(fused, None)
         counts[block] = confusion(target[: len(labels)], labels, classes=CLASSES)
 
-    fuse(readers, STRATEGIES.build("mean"), images, score)
+    fuse(readers, STRATEGIES.build("mean"), score)
     return float(PROTOCOLS.build("masked")(counts.sum(axis=0), IGNORE).miou)
 
 

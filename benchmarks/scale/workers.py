@@ -79,7 +79,7 @@ def _write_inputs(folder: Path, images: int) -> tuple[Array, RepeatedMaps]:
 def _label_digest(maps: RepeatedMaps, images: Array) -> str:
     chain = parse_chain(CHAIN, classes=CLASSES, ignore=0, floor=maps.floor)
     digest = hashlib.sha256()
-    for _, labels in postprocess(maps.read, len(images), chain, images=images):
+    for _, labels in postprocess(maps, chain, images=images):
         digest.update(labels.tobytes())
     return digest.hexdigest()
 

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from ensemble.api.results import AuditResult, Comparison, ScoreResult
     from evaluation.core.classes import Classes
     from evaluation.core.label_options import LabelOptions
-    from evaluation.core.types import Array, Counts, Groups, Labels, Map
+    from evaluation.core.ragged import Stack
+    from evaluation.core.types import Array, Counts, Groups
 
 SCORE_COLUMN = "score"
 
@@ -37,7 +38,7 @@ def fuse(
     seed: int = 0,
     out: str | PathLike[str] | None = None,
     fit_truth: "ArrayLike | None" = None,
-) -> "Map":
+) -> "Stack":
     """Fuse the probability maps of several members into one map per image.
 
     Args:
@@ -55,7 +56,8 @@ def fuse(
         fit_truth: old name of `fit_target`.
 
     Returns:
-        Fused maps, float32, (image, class, row, col).
+        Fused maps, float32, (image, class, row, col); `Ragged`, which is indexed by images, where
+        sizes differ.
 
     Raises:
         BadSpec: an unknown strategy or option, or a strategy that lacks something to learn from.
@@ -102,7 +104,7 @@ def postprocess(
     ignore: int | None = None,
     out: str | PathLike[str] | None = None,
     fit_truth: "ArrayLike | None" = None,
-) -> "Labels":
+) -> "Stack":
     """Turn probability maps into label maps through a chain of steps.
 
     Args:
@@ -118,7 +120,8 @@ def postprocess(
         fit_truth: old name of `fit_target`.
 
     Returns:
-        Label maps, uint8, (image, row, col).
+        Label maps, uint8, (image, row, col); `Ragged`, which is indexed by images, where sizes
+        differ.
 
     Raises:
         BadSpec: an unknown step or option, or a step that lacks something to learn from.

@@ -11,7 +11,7 @@ from ensemble.api.inputs import (
     ArrayLike,
     MembersLike,
     classes_of_maps,
-    new_array,
+    new_stack,
     open_images,
     open_labels,
     open_maps,
@@ -22,7 +22,7 @@ from ensemble.strategy import build_strategy, check_strategy, is_calibrated, str
 from evaluation.core.classes import Classes
 from evaluation.core.errors import BadData, BadLabels, BadMaps, BadSpec
 from evaluation.core.label_options import NOTHING_SAID, LabelOptions
-from evaluation.core.types import Array, Map
+from evaluation.core.ragged import Stack
 from evaluation.run_metric import default_metric, set_metric
 from members.maps import ArrayMaps, MapReader
 
@@ -40,20 +40,20 @@ class ArrayFusion:
 
     members: Sequence[MapReader]
     fusion: Fusion
-    images: Array | None
+    images: Stack | None
     calibration: dict[str, Any] | None = None
 
-    def fuse(self, out: Path | None = None) -> Map:
+    def fuse(self, out: Path | None = None) -> Stack:
         """Fuse all images into a float32 array, or into a `.npy` file.
 
         Raises:
             BadMaps: values that are no probabilities.
         """
         check_values(self.members)
-        size = self.members[0].size
-        with new_array(out, np.float32, size) as fused:
+        first = self.members[0]
+        with new_stack(out, np.float32, first.extent, (first.num_classes,)) as fused:
             write = fused.__setitem__
-            fuse(self.members, self.fusion, size[0], write, images=self.images, size=CACHE_IMAGES)
+            fuse(self.members, self.fusion, write, images=self.images, size=CACHE_IMAGES)
         return fused
 
 
@@ -81,7 +81,7 @@ def fit_fusion(
     if not members:
         raise BadMaps("`maps` is empty; expected the probability maps of one or more members")
     fitting = _open_members(fit_maps, "fit_maps")
-    classes = classes_of_maps(labels, members[0].size[1], fit_target)
+    classes = classes_of_maps(labels, members[0].num_classes, fit_target)
     context = strategy_context(members, ignore=classes.ignore, seed=seed, fitting=fitting)
     metric = set_metric(default_metric(classes), classes)
     built = build_strategy(strategy, metric=metric, **context)
@@ -132,7 +132,7 @@ def _images_for(
     images: ArrayLike | None,
     fit_images: ArrayLike | None,
     members: Sequence[MapReader],
-) -> Array | None:
+) -> Stack | None:
     """Open and check the images; return them if the strategy needs them."""
     needed = needs_images(built)
     fit_images_missing = isinstance(built, LearnedFusion) and fit_images is None
@@ -141,7 +141,7 @@ def _images_for(
     if images is None:
         return None
     opened = open_images(images, "images")
-    check_images(opened, members[0].size)
+    check_images(opened, members[0])
     return opened if needed else None
 
 
@@ -160,16 +160,16 @@ def _training_blocks(
             f"{len(fitting)} `fit_maps` for {len(members)} `maps`; expected one per member, in the"
             " same order"
         )
-    if fitting[0].size[1] != members[0].size[1]:
+    if fitting[0].num_classes != members[0].num_classes:
         raise BadMaps(
-            f"{fitting[0].name} has {fitting[0].size[1]} classes; expected {members[0].size[1]} as"
-            f" in {members[0].name}"
+            f"{fitting[0].name} has {fitting[0].num_classes} classes; expected"
+            f" {members[0].num_classes} as in {members[0].name}"
         )
     check_values(fitting)
     target = open_labels(fit_target, "fit_target", classes)
     images = None if fit_images is None else open_images(fit_images, "fit_images")
     try:
-        return TrainingBlocks(fitting, target.stacked()[:], size=CACHE_IMAGES, images=images)
+        return TrainingBlocks(fitting, target.array[:], size=CACHE_IMAGES, images=images)
     except BadLabels as error:
         raise BadLabels(f"{target.name}: {error}") from None
 

@@ -14,8 +14,9 @@ import numpy as np
 
 from evaluation.core.classes import Classes
 from evaluation.core.errors import BadData, BadLabels, BadMaps, BadSpec, EnsError, shorten
-from evaluation.core.files import atomic_file, create_npy, open_array
+from evaluation.core.files import atomic_file, create_stack, open_array
 from evaluation.core.label_options import LabelOptions
+from evaluation.core.ragged import Extent, Stack, empty_stack
 from evaluation.core.types import Array
 
 if TYPE_CHECKING:
@@ -28,9 +29,6 @@ else:  # what is given is checked here, with our own errors
     ArrayLike = MapsLike = MembersLike = object
 
 ARRAY_SUFFIXES = (".npy", ".npz")
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
-MASK_MODES = ("1", "L", "P")
-"""Pillow's modes of class indices; a palette (P) only colours them."""
 
 
 @dataclass(frozen=True)
@@ -131,8 +129,8 @@ def open_labels(
     """Open label maps, (image, row, col), or one (row, col) per image.
 
     Args:
-        source: an array, a list, a file, or a folder whose PNG files hold one value per pixel
-            (grey or with a palette).
+        source: an array, a list, a file, or a folder whose PNG, TIFF or BMP files hold one value
+            per pixel (grey or with a palette).
         name: what errors call it.
         classes: with the stored value of each class; by default values are class indices.
         complete: whether every pixel must have a class, as in predictions.
@@ -205,13 +203,21 @@ def classes_of_maps(labels: LabelOptions, count: int, target: ArrayLike | None =
 
 
 @contextmanager
-def new_array(out: Path | None, dtype: Any, shape: tuple[int, ...]) -> Iterator[Array]:
-    """Yield an array to fill: in memory, or in a `.npy` that appears once it is complete."""
+def new_stack(
+    out: Path | None, dtype: Any, extent: Extent, channels: tuple[int, ...] = ()
+) -> Iterator[Stack]:
+    """Yield images to fill: in memory, or in a `.npy` that appears once it is complete.
+
+    Raises:
+        BadSpec: a file for images of several sizes.
+    """
     if out is None:
-        yield np.empty(shape, dtype)
+        yield empty_stack(extent, dtype, channels)
         return
+    if extent.one_size is None:
+        raise BadSpec(f"{out} takes images of one size; these have {extent}: leave `out` out")
     with atomic_file(out) as partial:
-        array = create_npy(partial, dtype=dtype, shape=shape)
+        array = create_stack(partial, dtype=dtype, extent=extent, channels=channels)
         yield array
         array.flush()
 
@@ -252,16 +258,16 @@ def _open(
 def _open_folder(
     folder: Path, error: type[EnsError], read_image_file: Callable[[Path], Array]
 ) -> OpenedArrays:
-    files: dict[str, Path] = {}
-    for file in sorted(folder.iterdir()):
-        if file.suffix.lower() in (*ARRAY_SUFFIXES, *IMAGE_SUFFIXES):
-            if file.stem in files:
-                raise BadData(f"{folder} holds {files[file.stem].name} and {file.name}; remove one")
-            files[file.stem] = file
+    from members.data.image_files import IMAGE_SUFFIXES, list_files
+
+    suffixes = tuple(dict.fromkeys((*ARRAY_SUFFIXES, *IMAGE_SUFFIXES)))
+    files = list_files(folder, suffixes)
     if not files:
-        raise BadData(f"{folder} holds no .npy, .npz, .png or .jpg file; expected one per image")
+        raise BadData(f"{folder} holds no {', '.join(suffixes)} file; expected one per image")
     arrays = [
-        np.array(open_array(file)) if file.suffix in ARRAY_SUFFIXES else read_image_file(file)
+        np.array(open_array(file))
+        if file.suffix.lower() in ARRAY_SUFFIXES
+        else read_image_file(file)
         for file in files.values()
     ]
     return OpenedArrays(str(folder), _together(str(folder), arrays, error), tuple(files))
@@ -279,23 +285,15 @@ def _together(name: str, arrays: list[Array], error: type[EnsError]) -> Any:
 
 
 def _read_image(file: Path) -> Array:
-    from members.data.image_folder import open_image
+    from members.data.image_files import read_image_uint8
 
-    image = open_image(file)
-    if image.mode not in ("L", "RGB"):
-        raise BadData(f"{file} has mode {image.mode}; expected 8-bit grey (L) or RGB")
-    return np.asarray(image)
+    return read_image_uint8(file)
 
 
 def _read_mask(file: Path) -> Array:
-    from members.data.image_folder import open_image
+    from members.data.image_files import read_mask
 
-    mask = open_image(file)
-    if mask.format != "PNG" or mask.mode not in MASK_MODES:
-        raise BadLabels(
-            f"{file} is {mask.format} of mode {mask.mode}; expected class indices in an 8-bit PNG"
-        )
-    return np.asarray(mask).astype(np.uint8)
+    return read_mask(file)
 
 
 def _no_image_file(file: Path) -> Array:

@@ -13,8 +13,9 @@ from ensemble.pipeline.data.prepare import run_classes
 from ensemble.pipeline.run.open_run import OOF, RunMembers, run_experiment, run_metric
 from evaluation.core.classes import Classes
 from evaluation.core.errors import BadRun
+from evaluation.core.ragged import Stack, join
 from evaluation.core.run_folder import Run
-from evaluation.core.types import Array, Groups, Labels
+from evaluation.core.types import Groups
 from evaluation.leaderboard import Candidate, compare
 from evaluation.run_metric import named_metric
 from evaluation.scores import read_scores
@@ -61,11 +62,11 @@ class OpenedRun:
         """Names of the candidates that have label maps."""
         return tuple(self._run.candidates())
 
-    def images(self, split: str) -> Array:
-        """Return the images, uint8, (image, channel, row, col)."""
+    def images(self, split: str) -> Stack:
+        """Return the images, (image, channel, row, col); `Ragged` where sizes differ."""
         return self._data(split).images
 
-    def target(self, split: str) -> Labels:
+    def target(self, split: str) -> Stack:
         """Return the target, (image, row, col); 255 where unlabelled.
 
         Raises:
@@ -85,7 +86,7 @@ class OpenedRun:
         """
         return RunMembers.of(self._run).open(name, split)
 
-    def maps(self, name: str, split: str, images: slice = slice(None)) -> Array:
+    def maps(self, name: str, split: str, images: slice = slice(None)) -> Stack:
         """Return the probability maps of a member or fusion, (image, class, row, col).
 
         They have the type in which the run stores them, float16 by default, or uint8 scaled by 255:
@@ -94,18 +95,24 @@ class OpenedRun:
         Args:
             name: of the member or fusion.
             split: name of the split.
-            images: which images to read; by default all.
+            images: which images to read, of one size; by default all.
 
         Raises:
             BadRun: no such maps.
         """
         reader = self.reader(name, split)
-        start, stop, _ = images.indices(reader.size[0])
-        maps = reader.read(slice(start, stop))
+        start, stop, _ = images.indices(len(reader))
         dtype = getattr(reader, "dtype", "float32")
-        return np.rint(maps * 255).astype(np.uint8) if dtype == "uint8" else maps.astype(dtype)
+        parts = []
+        for run, _ in reader.extent.slices():
+            wanted = slice(max(start, run.start), min(stop, run.stop))
+            if wanted.start < wanted.stop:
+                maps = reader.read(wanted)
+                scaled = np.rint(maps * 255) if dtype == "uint8" else maps
+                parts.append(scaled.astype(dtype))
+        return join(parts) if parts else np.empty((0, reader.num_classes, 0, 0), dtype)
 
-    def labels(self, candidate: str, split: str) -> Labels:
+    def labels(self, candidate: str, split: str) -> Stack:
         """Return the label maps of a candidate, (image, row, col).
 
         Raises:

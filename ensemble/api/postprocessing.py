@@ -10,7 +10,7 @@ from ensemble.api.inputs import (
     ArrayLike,
     MapsLike,
     classes_of_maps,
-    new_array,
+    new_stack,
     open_images,
     open_labels,
     open_maps,
@@ -20,7 +20,7 @@ from evaluation.core.classes import Classes
 from evaluation.core.errors import BadLabels, BadMaps, BadSpec
 from evaluation.core.label_options import NOTHING_SAID, LabelOptions
 from evaluation.core.progress import progress
-from evaluation.core.types import Array, Labels
+from evaluation.core.ragged import Stack
 from evaluation.run_metric import default_metric, set_metric
 from members.maps import MapReader
 from postproc.chain import Chain, parse_chain
@@ -44,16 +44,16 @@ class ArrayChain:
     maps: MapReader
     chain: Chain
     classes: Classes
-    images: Array | None
+    images: Stack | None
     asked: str
     learned: bool
 
-    def label(self, out: Path | None = None) -> Labels:
+    def label(self, out: Path | None = None) -> Stack:
         """Label all images by stored values, into a uint8 array or a `.npy` file."""
-        count, _, rows, cols = self.maps.size
-        labelled = postprocess(self.maps.read, count, self.chain, images=self.images)
-        with new_array(out, np.uint8, (count, rows, cols)) as labels:
-            for block, part in progress(labelled, "postprocess", len(blocks(count))):
+        extent = self.maps.extent
+        labelled = postprocess(self.maps, self.chain, images=self.images)
+        with new_stack(out, np.uint8, extent) as labels:
+            for block, part in progress(labelled, "postprocess", len(blocks(extent))):
                 labels[block] = self.classes.stored(part)
         return labels
 
@@ -71,7 +71,7 @@ def fit_array_chain(
     """Parse a chain, and fit it where it learns; see `ensemble.postprocess`."""
     reader = open_maps(maps, "maps")
     fitting = None if fit_maps is None else open_maps(fit_maps, "fit_maps")
-    classes = classes_of_maps(labels, reader.size[1], fit_target)
+    classes = classes_of_maps(labels, reader.num_classes, fit_target)
     floor = max(each.floor for each in (reader, fitting) if each is not None)
     metric = set_metric(default_metric(classes), classes)
     parsed = parse_chain(
@@ -94,14 +94,15 @@ def _fit(
 ) -> Chain:
     if fitting is None or fit_target is None:
         raise BadSpec(f"chain '{chain}' learns; give it held-out `fit_maps` and `fit_target`")
-    if fitting.size[1] != chain.classes:
+    if fitting.num_classes != chain.classes:
         raise BadMaps(
-            f"{fitting.name} has {fitting.size[1]} classes; expected {chain.classes} as in the maps"
+            f"{fitting.name} has {fitting.num_classes} classes; expected {chain.classes} as in the"
+            " maps"
         )
     check_values([fitting])
     target = open_labels(fit_target, "fit_target", classes)
     images = None if fit_images is None else open_images(fit_images, "fit_images")
     try:
-        return fit_chain(chain, fitting, target.stacked()[:], images)
+        return fit_chain(chain, fitting, target.array[:], images)
     except BadLabels as error:
         raise BadLabels(f"{target.name}: {error}") from None

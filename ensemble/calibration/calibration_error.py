@@ -37,7 +37,7 @@ def error_before_after(
         return np.stack([reliability(one, target, ignore=ignore) for one in fused])
 
     with one_blas_thread():
-        after, *before = sum_blocks(work, len(blocks.target), size=blocks.size, threads=1)
+        after, *before = sum_blocks(work, blocks.extent, size=blocks.size, threads=1)
     return {
         "measure": f"expected calibration error, top label, {BINS} bins, scored pixels",
         "pixels": int(after[0].sum()),

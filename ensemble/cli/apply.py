@@ -21,8 +21,9 @@ from ensemble.cli.options import (
 def command(package: Path, images: Path, out: Path, device: str, as_json: bool) -> None:
     """Label IMAGES with the candidate frozen in DIR.
 
-    IMAGES is a folder of .png and .jpg files, a .npy or a .npz. A folder as --out gets one PNG
-    per image; a .npy gets all label maps, in the order of the images' names.
+    IMAGES is a folder of images (.png, .jpg, .webp, .bmp, .tif or .npy, turned by their EXIF
+    orientation), a .npy or a .npz. A folder as --out gets one PNG per image; a .npy gets all label
+    maps, in the order of the images' names.
     """
     from ensemble.pipeline.package.apply import apply_package
 

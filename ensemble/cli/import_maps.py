@@ -34,7 +34,7 @@ from evaluation.core.run_folder import Run
     "--no-checks",
     "as_is",
     is_flag=True,
-    help="Keep the order of classes and axes in spite of warnings.",
+    help="Keep the order of classes and axes in spite of warnings; take label 0 in missing chunks.",
 )
 @click.option("--data", metavar="DATA", help="Create a new run with this labelled set.")
 @click.option("--validation", metavar="DATA", help="With --data: its validation set.")
@@ -59,8 +59,8 @@ def command(
     """Import the maps of one split from PATHS: probabilities, logits or label maps.
 
     PATHS are one stack (.npy, .npz or a Zarr array: image, class, row, col), or one file per
-    image (.npy, .npz, nnU-Net's .npz, .png of class indices) or folders of them, named by the
-    images' ids. A stack without `ids` must be in the order of the split's index.csv.
+    image (.npy, .npz, nnU-Net's .npz, .png or .tif of class indices) or folders of them, named by
+    the images' ids. A stack without `ids` must be in the order of the split's index.csv.
 
     Problems are refused with the evidence, and repaired by --fix: logits, sums that are not 1, a
     permuted or shifted class order, flipped axes, images that the split lacks.

@@ -72,7 +72,7 @@ def count_both_right(
     Raises:
         BadMaps: members that do not agree.
     """
-    images = check_agreement(members)[0]
+    extent = check_agreement(members).extent
 
     def work(block: slice) -> BothCorrect:
         true = np.asarray(target[block])
@@ -84,7 +84,7 @@ def count_both_right(
         return _products(correct)  # the last row, of ones, counts the scored pixels
 
     with one_blas_thread():
-        both = sum_blocks(work, images, what="pairs")
+        both = sum_blocks(work, extent, what="pairs")
     return both[:-1, :-1], int(both[-1, -1])
 
 

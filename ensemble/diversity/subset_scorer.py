@@ -1,18 +1,16 @@
 """Score the means of subsets of members: many subsets in one pass, with paired intervals."""
 
-import math
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int64, Shaped
 
-from ensemble.block_fusion import MEMORY_BYTES, read_members
+from ensemble.block_fusion import read_members, threads_for
 from ensemble.fusion import PIECE_VALUES
 from evaluation.confusion import confusion
 from evaluation.core.arrays import argmax
-from evaluation.core.blocks import BLOCK_IMAGES, blocks, map_blocks
+from evaluation.core.blocks import blocks, map_blocks
 from evaluation.core.progress import progress
 from evaluation.core.types import Array, Groups, Map, Maps
 from evaluation.intervals import (
@@ -97,22 +95,23 @@ def count_subsets(
     Raises:
         BadMaps: members that do not agree.
     """
-    images, classes, rows, cols = check_agreement(members)
+    first = check_agreement(members)
+    classes = first.num_classes
     groups = int(group_of.max()) + 1
     sums = np.zeros((groups, len(subsets), classes, classes), np.int64)
-    piece = max(1, PIECE_VALUES // (classes * rows * cols))
 
     def work(block: slice) -> tuple[Array, Tables]:
         maps, true = read_members(members, block), np.asarray(target[block])
         counts = np.empty((len(true), *sums.shape[1:]), np.int64)
+        piece = max(1, PIECE_VALUES // maps[0, 0].size)
         for part in blocks(len(true), piece):
             for index, scores in enumerate(_subset_sums(maps[:, part], subsets)):
                 counts[part, index] = confusion(true[part], argmax(scores), classes=classes)
         return _sum_by_group(group_of[block], counts)
 
     # Not reduced pairwise: partial sums would soon hold all groups, one per power of two.
-    done = map_blocks(work, images, threads=threads_for(members))
-    for occurring, counts in progress(done, "subsets", len(blocks(images))):
+    done = map_blocks(work, first.extent, threads=threads_for(members))
+    for occurring, counts in progress(done, "subsets", len(blocks(first.extent))):
         sums[occurring] += counts
     return sums.swapaxes(0, 1)
 
@@ -124,12 +123,6 @@ def _sum_by_group(group_of: GroupIndices, counts: Tables) -> tuple[Array, Tables
     for group, tables in zip(index, counts, strict=True):
         sums[group] += tables
     return groups, sums
-
-
-def threads_for(members: Sequence[MapReader]) -> int:
-    """Return the number of blocks of all members' maps that may be in memory at a time."""
-    block_bytes = 4 * len(members) * BLOCK_IMAGES * math.prod(members[0].size[1:])
-    return max(1, min(os.cpu_count() or 1, MEMORY_BYTES // block_bytes))
 
 
 def group_indices(

@@ -32,6 +32,28 @@ def argmax(scores: Array, *, axis: int = 1) -> Array:
     return label
 
 
+def view_image(image: Array) -> Array:
+    """Return an image as 8-bit colour to look at, (row, col, 3).
+
+    Of three and more channels the first three are shown, else the first as grey. Values of more
+    than 8 bits are stretched from their 2nd to their 98th percentile.
+
+    Args:
+        image: (channel, row, col), uint8, uint16 or float32.
+
+    Examples:
+        >>> view_image(np.zeros((4, 2, 3), np.uint8)).shape
+        (2, 3, 3)
+    """
+    shown = image[:3] if len(image) > 2 else image[:1]
+    if shown.dtype != np.uint8:
+        low, high = np.percentile(shown, [2, 98])
+        scaled = (shown.astype(np.float32) - low) / max(high - low, 1e-9)
+        shown = (255 * scaled.clip(0, 1)).round().astype(np.uint8)
+    channels_last = np.moveaxis(shown, 0, -1)
+    return np.ascontiguousarray(np.broadcast_to(channels_last, (*channels_last.shape[:2], 3)))
+
+
 def evenly_spaced(length: int, count: int) -> list[int]:
     """Return up to `count` distinct indices below `length`, evenly spaced, in order.
 

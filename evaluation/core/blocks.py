@@ -12,10 +12,9 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 from evaluation.core.cluster import current_cluster
 from evaluation.core.errors import EnsError
 from evaluation.core.progress import progress
+from evaluation.core.ragged import BLOCK_IMAGES, Extent
 
 Result = TypeVar("Result")
-
-BLOCK_IMAGES = 64
 
 
 @runtime_checkable
@@ -36,19 +35,26 @@ class BlockExecutor(Protocol):
         ...
 
 
-def blocks(images: int, size: int = BLOCK_IMAGES) -> list[slice]:
-    """Cut `images` into consecutive slices of `size`; the last one may be shorter.
+def blocks(images: int | Extent, size: int = BLOCK_IMAGES) -> list[slice]:
+    """Cut images into consecutive slices of `size`; the last one may be shorter.
+
+    Args:
+        images: their number, or their extent: then no slice crosses sizes or has more than
+            `BLOCK_PIXELS` pixels, but each has an image.
+        size: images per slice.
 
     Examples:
         >>> blocks(5, 2)
         [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
     """
+    if isinstance(images, Extent):
+        return images.blocks(size)
     return [slice(start, min(start + size, images)) for start in range(0, images, size)]
 
 
 def map_blocks(
     function: Callable[[slice], Result],
-    images: int,
+    images: int | Extent,
     *,
     size: int = BLOCK_IMAGES,
     threads: int | None = None,
@@ -62,7 +68,7 @@ def map_blocks(
     Args:
         function: called from several threads at once; within `on_cluster`, by other processes,
             which get a copy of it and send back what it returns.
-        images: number of images.
+        images: number of images, or their extent; see `blocks`.
         size: images per block.
         threads: in this process; the number of cores by default.
         local: run in this process even within `on_cluster`, for reading what is used here.
@@ -78,7 +84,7 @@ def map_blocks(
 
 def sum_blocks(
     function: Callable[[slice], Result],
-    images: int,
+    images: int | Extent,
     *,
     size: int = BLOCK_IMAGES,
     threads: int | None = None,

@@ -8,6 +8,7 @@ removes those of dead processes and leaves those of living ones alone.
 import contextlib
 import errno
 import json
+import math
 import os
 import re
 import secrets
@@ -24,6 +25,7 @@ import numpy as np
 
 from evaluation.core.array_headers import HEAD_BYTES, header_of, open_npz, read_header
 from evaluation.core.errors import BadData
+from evaluation.core.ragged import Extent, Ragged, Stack
 from evaluation.core.types import Array
 
 HOST = f"{zlib.crc32(socket.gethostname().encode()):08x}"
@@ -251,9 +253,52 @@ def open_array(path: Path, key: str | None = None) -> Array:
     """
     if not path.is_file():
         raise BadData(f"{path} is missing; expected a .npy or .npz file")
-    if path.suffix == ".npz":
+    if path.suffix.lower() == ".npz":
         return _from_archive(path, key)
     return _mapped(path, str(path))
+
+
+def create_stack(
+    path: Path, *, dtype: Any, extent: Extent, channels: tuple[int, ...] = ()
+) -> Stack:
+    """Create a `.npy` file for images, (image, *channels, row, col), to write through.
+
+    Where sizes differ, the file holds all values in a row, image after image; the extent is needed
+    to read it.
+
+    Raises:
+        OSError: not enough disk space.
+    """
+    if len(extent.runs) == 1:
+        shape = (len(extent), *channels, *extent.runs[0][1])
+        return create_npy(path, dtype=dtype, shape=shape)
+    values = extent.pixels * math.prod(channels)
+    return _as_images(create_npy(path, dtype=dtype, shape=(values,)), extent, channels)
+
+
+def open_stack(path: Path, extent: Extent, channels: tuple[int, ...] = ()) -> Stack:
+    """Open a file that `create_stack` made, as read-only memory maps.
+
+    Raises:
+        BadData: missing or damaged, or not of this extent.
+    """
+    array = open_array(path)
+    if len(extent.runs) == 1:
+        return array
+    expected = extent.pixels * math.prod(channels)
+    if array.shape != (expected,):
+        raise BadData(f"{path} has shape {array.shape}; expected ({expected},); write it again")
+    return _as_images(array, extent, channels)
+
+
+def _as_images(flat: Array, extent: Extent, channels: tuple[int, ...]) -> Ragged:
+    parts, start = [], 0
+    for count, size in extent.runs:
+        shape = (count, *channels, *size)
+        stop = start + math.prod(shape)
+        parts.append(flat[start:stop].reshape(shape))
+        start = stop
+    return Ragged(parts)
 
 
 def array_names(path: Path) -> list[str]:

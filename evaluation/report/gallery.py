@@ -11,6 +11,7 @@ from jaxtyping import UInt8
 from PIL import Image, ImageColor
 
 from evaluation.confusion import scored_pixels
+from evaluation.core.arrays import view_image
 from evaluation.core.classes import UNLABELLED, Classes
 from evaluation.core.types import Array
 
@@ -27,10 +28,10 @@ CHANGE_COLOURS = ("#000000", "#009E73", "#CC79A7")
 LabelMap = UInt8[np.ndarray, "row col"]
 
 
-def image_uri(image: UInt8[np.ndarray, "channel row col"]) -> str:
-    """Return a grey or RGB image as a data URI."""
-    pixels = image[0] if len(image) == 1 else np.moveaxis(image, 0, -1)
-    return _uri(Image.fromarray(np.ascontiguousarray(_reduced(pixels))))
+def image_uri(image: Array) -> str:
+    """Return an image (channel, row, col) as a data URI; see `view_image`."""
+    pixels = view_image(_reduced(image, axes=(1, 2)))
+    return _uri(Image.fromarray(pixels[..., 0] if len(image) < 3 else pixels))
 
 
 def labels_uri(labels: LabelMap, classes: Classes) -> str:
@@ -68,9 +69,9 @@ def _indexed(labels: LabelMap, colours: tuple[str, ...], *, transparent: int) ->
     return _uri(image, transparency=transparent)
 
 
-def _reduced(pixels: Array) -> Array:
-    step = -(-max(pixels.shape[:2]) // MAX_SIDE_PX)
-    return pixels[::step, ::step]
+def _reduced(pixels: Array, axes: tuple[int, int] = (0, 1)) -> Array:
+    step = -(-max(pixels.shape[axis] for axis in axes) // MAX_SIDE_PX)
+    return pixels[(..., slice(None, None, step), slice(None, None, step))]
 
 
 def _uri(image: Image.Image, **options: int) -> str:
@@ -85,12 +86,12 @@ class Layer:
 
     Args:
         name: of the stage: a member, the fusion, a step.
-        labels: (image, row, col).
+        labels: (row, col) of each image.
         before: index of the layer it is compared with; None if it is the first.
     """
 
     name: str
-    labels: UInt8[np.ndarray, "image row col"]
+    labels: Sequence[LabelMap]
     before: int | None
 
 
@@ -101,15 +102,15 @@ class Gallery:
     Args:
         ids: of the images.
         notes: a line on each, such as why it is shown.
-        images: uint8, (image, channel, row, col).
-        target: (image, row, col).
+        images: (channel, row, col) each.
+        target: (row, col) each.
         layers: in the order of the stages.
     """
 
     ids: Sequence[str]
     notes: Sequence[str]
-    images: Array
-    target: UInt8[np.ndarray, "image row col"]
+    images: Sequence[Array]
+    target: Sequence[LabelMap]
     layers: Sequence[Layer]
 
     def to_dict(self, classes: Classes) -> list[dict[str, Any]]:

@@ -98,7 +98,7 @@ def write_page(path: Path, page: Page) -> None:
         page=page,
         gallery=bool(entries),
         gallery_json=_inside_script(entries),
-        shape=page.gallery.target.shape[1:] if page.gallery else (1, 1),
+        shape=page.gallery.target[0].shape if page.gallery else (1, 1),
         colours=list(zip(page.classes.names, page.classes.colours, strict=True)),
         fixed=CHANGE_COLOURS[FIXED],
         broken=CHANGE_COLOURS[BROKEN],

@@ -8,7 +8,7 @@ Workshops 2021, and the data set's own folders.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -19,9 +19,16 @@ from evaluation.core.classes import MARS, UNLABELLED
 from evaluation.core.errors import BadData, BadLabels
 from evaluation.core.files import atomic_file
 from evaluation.core.progress import progress
+from evaluation.core.ragged import Size
 from evaluation.core.types import Array
-from members.data.dataset import Size, StoredSet, resize_image, resize_mask
-from members.data.image_folder import open_image
+from members.data.dataset import StoredSet, resize_image, resize_mask
+from members.data.image_files import (
+    MASK_SUFFIXES,
+    list_files,
+    read_image_uint8,
+    read_mask,
+    to_grey,
+)
 from members.data.npz_files import number_repeats
 
 IMAGES = Path("images/edr")
@@ -171,23 +178,35 @@ def _read_tiles(path: Path, options: TileOptions) -> tuple[Array, Array, Array, 
 
 
 def _iterate_tiles(folder: Path, options: TileOptions) -> Iterator[_Tiles]:
-    labels = sorted((folder / LABELS).glob("*.png"))
+    labels = list_files(folder / LABELS, MASK_SUFFIXES)
     if not labels:
         raise BadData(f"{folder / LABELS} holds no .png file; expected labels of images")
-    images = {file.stem: file for file in (folder / IMAGES).iterdir()}
-    missing = [file.stem for file in labels if file.stem not in images]
+    # The archive has more products than these, of images that nobody has labelled too.
+    images = list_files(folder / IMAGES, check_rest=False)
+    exclusions = [
+        (product, list_files(folder / masks, MASK_SUFFIXES, check_rest=False))
+        for enabled, masks, product in (
+            (options.rover_mask, ROVER_MASKS, "MXY"),
+            (options.range_mask, RANGE_MASKS, "RNG"),
+        )
+        if enabled and (folder / masks).is_dir()
+    ]
+    missing = [name for name in labels if name not in images]
     if missing:
         raise BadData(
             f"{len(missing)} labels in {folder} have no image in {IMAGES} (first:"
             f" {missing[0]}); expected images and labels of equal names"
         )
-    for file in progress(labels, "cutting tiles", len(labels)):
-        yield _cut_image(folder, images[file.stem], file, options)
+    for name, file in progress(labels.items(), "cutting tiles", len(labels)):
+        # Not every image has these masks: where there is none, nothing is masked.
+        named = [(files, name.replace("EDR_", f"{product}_", 1)) for product, files in exclusions]
+        excluded = [files[key] for files, key in named if key in files]
+        yield _cut_image(images[name], file, excluded, options)
 
 
-def _cut_image(folder: Path, image: Path, label: Path, options: TileOptions) -> _Tiles:
-    grey = np.asarray(open_image(image).convert("L"))
-    target = _read_target(folder, label, grey.shape, options)
+def _cut_image(image: Path, label: Path, excluded: Sequence[Path], options: TileOptions) -> _Tiles:
+    grey = to_grey(read_image_uint8(image))
+    target = _read_target(label, grey.shape, excluded)
     size = (round(grey.shape[0] * options.scale), round(grey.shape[1] * options.scale))
     images = cut_tiles(resize_image(grey, size), options.tile)
     masks = cut_tiles(resize_mask(target, size), options.tile)
@@ -208,7 +227,7 @@ def cut_tiles(image: Array, tile: Size) -> Array:
     return grid.reshape(rows * cols, *tile)
 
 
-def _read_target(folder: Path, label: Path, shape: tuple[int, ...], options: TileOptions) -> Array:
+def _read_target(label: Path, shape: tuple[int, ...], excluded: Sequence[Path]) -> Array:
     target = _read_grey(label, shape)
     unknown = np.unique(target[(target >= NUM_TERRAINS) & (target != UNLABELLED)])
     if len(unknown):
@@ -217,21 +236,13 @@ def _read_target(folder: Path, label: Path, shape: tuple[int, ...], options: Til
             f" {UNLABELLED}"
         )
     target = np.where(target == UNLABELLED, BACKGROUND, target + 1).astype(np.uint8)
-    for enabled, masks, product in (
-        (options.rover_mask, ROVER_MASKS, "MXY"),
-        (options.range_mask, RANGE_MASKS, "RNG"),
-    ):
-        mask = folder / masks / f"{label.stem.replace('EDR_', f'{product}_', 1)}.png"
-        # Not every image has these masks: where there is none, nothing is masked.
-        if enabled and mask.is_file():
-            target[_read_grey(mask, shape) > 0] = BACKGROUND
+    for mask in excluded:
+        target[_read_grey(mask, shape) > 0] = BACKGROUND
     return target
 
 
 def _read_grey(file: Path, shape: tuple[int, ...]) -> Array:
-    grey = np.asarray(open_image(file))
-    if grey.ndim == 3:
-        grey = grey[..., 0]
+    grey = read_mask(file, first_channel=True)
     if grey.shape != shape:
         raise BadData(f"{file} is {grey.shape}, its image {shape}; expected the same size")
     return grey

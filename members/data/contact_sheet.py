@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageColor, ImageDraw
 
+from evaluation.core.arrays import view_image
 from evaluation.core.classes import UNLABELLED, Classes
 from evaluation.core.files import atomic_file
 from evaluation.core.types import Array, Labels
@@ -16,13 +17,13 @@ LINE_PX = 16
 WIDTH_PX = 200
 BACKGROUND_COLOUR, TEXT_COLOUR, UNLABELLED_COLOUR = "#ffffff", "#222222", "#999999"
 
-ColourImages = UInt8[np.ndarray, "image row col 3"]
+ColourImage = UInt8[np.ndarray, "row col 3"]
 
 
 def write_sheet(
     path: Path,
-    images: Array,
-    columns: Mapping[str, Labels],
+    images: Sequence[Array] | Array,
+    columns: Mapping[str, Sequence[Array] | Labels],
     *,
     classes: Classes,
     captions: Sequence[str],
@@ -32,48 +33,52 @@ def write_sheet(
 
     Args:
         path: of the PNG.
-        images: uint8, (image, channel, row, col).
-        columns: label maps by heading, (image, row, col); 255 is drawn grey.
+        images: (channel, row, col) each, of any sizes.
+        columns: label maps by heading, (row, col) each; 255 is drawn grey.
         classes: their colours and names, for the legend in the first line.
         captions: a line per image.
         opacity: of the label maps; below 1 the image shines through.
     """
-    colour = _to_colour(images)
+    colour = [view_image(np.asarray(image)) for image in images]
     panels = {"image": colour}
     for name, labels in columns.items():
-        painted = _paint(labels, classes)
-        panels[name] = (opacity * painted + (1 - opacity) * colour).round().astype(np.uint8)
-    _, _, rows, cols = images.shape
-    scale = max(1, round(WIDTH_PX / cols))
-    width, height = cols * scale + GAP_PX, rows * scale + LINE_PX + GAP_PX
-    size = (GAP_PX + width * len(panels), 2 * LINE_PX + GAP_PX + height * len(images))
+        panels[name] = [
+            (opacity * _paint(np.asarray(one), classes) + (1 - opacity) * image)
+            .round()
+            .astype(np.uint8)
+            for one, image in zip(labels, colour, strict=True)
+        ]
+    enlarged = {name: [_enlarge(image) for image in panel] for name, panel in panels.items()}
+    width = max(image.width for image in enlarged["image"]) + GAP_PX
+    heights = [image.height + LINE_PX + GAP_PX for image in enlarged["image"]]
+    size = (GAP_PX + width * len(panels), 2 * LINE_PX + GAP_PX + sum(heights))
     sheet = Image.new("RGB", size, BACKGROUND_COLOUR)
     draw = ImageDraw.Draw(sheet)
     _draw_legend(draw, classes)
-    for column, (name, panel) in enumerate(panels.items()):
+    tops = np.cumsum([2 * LINE_PX, *heights]).tolist()
+    for column, (name, panel) in enumerate(enlarged.items()):
         left = GAP_PX + column * width
         draw.text((left, LINE_PX + 2), name, fill=TEXT_COLOUR)
-        for row, pixels in enumerate(panel):
-            enlarged = Image.fromarray(pixels).resize(
-                (cols * scale, rows * scale), Image.Resampling.NEAREST
-            )
-            sheet.paste(enlarged, (left, 3 * LINE_PX + row * height))
-    for row, caption in enumerate(captions):
-        draw.text((GAP_PX, 2 * LINE_PX + row * height + 2), caption, fill=TEXT_COLOUR)
+        for image, top in zip(panel, tops, strict=False):
+            sheet.paste(image, (left, top + LINE_PX))
+    for caption, top in zip(captions, tops, strict=False):
+        draw.text((GAP_PX, top + 2), caption, fill=TEXT_COLOUR)
     with atomic_file(path) as partial:
         sheet.save(partial, format="PNG", optimize=True)
 
 
-def _to_colour(images: Array) -> ColourImages:
-    channels_last = np.moveaxis(np.asarray(images), 1, -1)
-    return np.ascontiguousarray(np.broadcast_to(channels_last, (*channels_last.shape[:-1], 3)))
+def _enlarge(pixels: ColourImage) -> Image.Image:
+    rows, cols = pixels.shape[:2]
+    scale = WIDTH_PX / cols if cols > 2 * WIDTH_PX else max(1, round(WIDTH_PX / cols))
+    size = max(1, round(cols * scale)), max(1, round(rows * scale))
+    return Image.fromarray(pixels).resize(size, Image.Resampling.NEAREST)
 
 
-def _paint(labels: Labels, classes: Classes) -> ColourImages:
+def _paint(labels: Array, classes: Classes) -> ColourImage:
     table = np.empty((UNLABELLED + 1, 3), np.uint8)
     table[:] = ImageColor.getrgb(UNLABELLED_COLOUR)
     table[: len(classes)] = [ImageColor.getrgb(colour) for colour in classes.colours]
-    colours: ColourImages = table[labels]
+    colours: ColourImage = table[labels]
     return colours
 
 

@@ -17,26 +17,33 @@ from PIL import Image
 from evaluation.core.blocks import blocks
 from evaluation.core.classes import UNLABELLED, Classes
 from evaluation.core.errors import BadData, BadLabels
-from evaluation.core.files import atomic_folder, create_npy, open_array, read_json, write_json
-from evaluation.core.types import Array, Labels
+from evaluation.core.files import (
+    atomic_folder,
+    create_stack,
+    open_array,
+    open_stack,
+    read_json,
+    write_json,
+)
+from evaluation.core.ragged import Extent, Size, Stack, empty_stack, extent_of
+from evaluation.core.types import Array
 
 CHANNELS = (1, 3)
+IMAGE_DTYPES = (np.uint8, np.uint16, np.float32)
 CLASSES_FILE = "classes.json"
 MAX_SHOWN = 3
 NUM_LABELS = UNLABELLED + 1
 
-Size = tuple[int, int]
-"""Rows and columns, in pixels."""
-
 
 @dataclass(frozen=True, eq=False)
 class DataSet:
-    """Images of one size with ids, and masks and groups where known; checked when made.
+    """Images with ids, and masks and groups where known; checked when made.
 
     Users cause what is wrong here, so `__post_init__` checks shapes and types with one-line errors.
 
     Args:
-        images: uint8, (image, channel, row, col), 1 or 3 channels; may be a memory map.
+        images: uint8, uint16 or float32, (image, channel, row, col); may be a memory map, and is
+            `Ragged` where images have several sizes: those of one size lie next to each other.
         masks: uint8 class index per pixel, (image, row, col), 255 where unlabelled; None where no
             labels are known at all.
         ids: one per image, distinct.
@@ -53,12 +60,12 @@ class DataSet:
         >>> from evaluation.core.classes import numbered
         >>> images = np.zeros((2, 1, 4, 6), np.uint8)
         >>> data = DataSet(images, None, ("a", "b"), None, numbered(3, ignore=None))
-        >>> len(data), data.shape, data.take([1]).ids
-        (2, (4, 6), ('b',))
+        >>> len(data), str(data.extent), data.take([1]).ids
+        (2, '4x6', ('b',))
     """
 
-    images: Array
-    masks: Array | None
+    images: Stack
+    masks: Stack | None
     ids: tuple[str, ...]
     groups: Array | None
     classes: Classes
@@ -78,15 +85,15 @@ class DataSet:
 
     @property
     def channels(self) -> int:
-        """Channels of an image: 1 or 3."""
+        """Channels of an image."""
         return int(self.images.shape[1])
 
     @property
-    def shape(self) -> Size:
-        """Rows and columns of an image, in pixels."""
-        return int(self.images.shape[2]), int(self.images.shape[3])
+    def extent(self) -> Extent:
+        """Number and sizes of the images."""
+        return extent_of(self.images)
 
-    def target(self) -> Labels:
+    def target(self) -> Stack:
         """Return the masks.
 
         Raises:
@@ -116,10 +123,10 @@ class DataSet:
         Class names belong to the run, not the split: see `write_classes`.
         """
         with atomic_folder(folder) as partial:
-            _save_array(partial / "images.npy", self.images)
+            _save_stack(partial / "images.npy", self.images, (self.channels,))
             if self.masks is not None:
-                _save_array(partial / "target.npy", self.masks)
-            _write_index(partial / "index.csv", self.ids, self.groups)
+                _save_stack(partial / "target.npy", self.masks, ())
+            _write_index(partial / "index.csv", self)
 
     @classmethod
     def load(cls, folder: Path, classes: Classes | None = None) -> "DataSet":
@@ -132,13 +139,20 @@ class DataSet:
         Raises:
             BadData: a file that is missing or damaged, or files that do not fit together.
         """
-        ids, groups = _read_index(folder / "index.csv")
-        target = folder / "target.npy"
+        index = _read_index(folder / "index.csv")
+        images, target = folder / "images.npy", folder / "target.npy"
+        masks = None
+        if index.extent is None:
+            opened: Stack = open_array(images)
+            masks = open_array(target) if target.is_file() else None
+        else:
+            opened = open_stack(images, index.extent, (index.channels,))
+            masks = open_stack(target, index.extent) if target.is_file() else None
         return cls(
-            images=open_array(folder / "images.npy"),
-            masks=open_array(target) if target.is_file() else None,
-            ids=ids,
-            groups=groups,
+            images=opened,
+            masks=masks,
+            ids=index.ids,
+            groups=index.groups,
             classes=read_classes(folder.parent / CLASSES_FILE) if classes is None else classes,
         )
 
@@ -155,8 +169,8 @@ class StoredSet:
         known: the classes, where the data set itself tells them.
     """
 
-    images: Array
-    masks: Array | None
+    images: Stack
+    masks: Stack | None
     ids: tuple[str, ...]
     groups: Array | None = None
     known: Classes | None = None
@@ -180,14 +194,67 @@ class StoredSet:
             masks = self._mapped_masks(masks, classes)
         return DataSet(self.images, masks, self.ids, self.groups, classes)
 
-    def _mapped_masks(self, masks: Array, classes: Classes) -> Array:
-        mapped = np.empty(masks.shape, np.uint8)
+    def _mapped_masks(self, masks: Stack, classes: Classes) -> Stack:
+        mapped = empty_stack(extent_of(masks), np.uint8)
         for index, mask in enumerate(masks):
             try:
-                mapped[index] = classes.indices(mask)
+                mapped[index : index + 1] = classes.indices(mask[None])
             except BadLabels as error:
                 raise BadLabels(f"the mask of {self.ids[index]!r} {error}") from None
         return mapped
+
+    def by_size(self) -> "StoredSet":
+        """Return the set with images of one size next to each other, otherwise in their order."""
+        extent = extent_of(self.images)
+        if len(extent.runs) == len({size for _, size in extent.runs}):
+            return self
+        sizes = extent.sizes
+        first = {size: index for index, size in reversed(list(enumerate(sizes)))}
+        order = np.array(sorted(range(len(sizes)), key=lambda index: first[sizes[index]]))
+        return StoredSet(
+            self.images[order],
+            None if self.masks is None else self.masks[order],
+            tuple(self.ids[index] for index in order),
+            None if self.groups is None else self.groups[order],
+            self.known,
+        )
+
+
+def check_learnable(data: DataSet) -> None:
+    """Check that masks hold two or more scored classes: else no prediction can be wrong.
+
+    Raises:
+        BadData: nothing can be learnt from them.
+    """
+    present = _scored_classes(data)
+    if len(present) < 2:
+        raise BadData(
+            f"of the scored classes the masks hold {', '.join(present) or 'none'}; expected two or"
+            " more, or nothing can be learnt; see --ignore, --foreground and --unlabelled"
+        )
+
+
+def check_scorable(data: DataSet, name: str) -> None:
+    """Check that masks hold a scored pixel.
+
+    Args:
+        data: a labelled set.
+        name: what errors call it.
+
+    Raises:
+        BadData: they do not.
+    """
+    if not _scored_classes(data):
+        raise BadData(
+            f"the masks of {name} hold no pixel of a scored class; expected one at least; see"
+            " --validation and --ignore"
+        )
+
+
+def _scored_classes(data: DataSet) -> list[str]:
+    """Name the scored classes that occur."""
+    pixels = class_pixels(data.target(), len(data.classes)).sum(axis=0)
+    return [data.classes.names[label] for label in data.classes.scored if pixels[label]]
 
 
 def write_classes(path: Path, classes: Classes) -> None:
@@ -207,11 +274,11 @@ def read_classes(path: Path) -> Classes:
         raise BadData(f"{path}: {error}; restore it or remove it") from None
 
 
-def _check_images(images: Array) -> None:
-    if images.dtype != np.uint8:
-        raise BadData(f"images are {images.dtype}; expected uint8, 0 to 255")
-    if images.ndim != 4 or images.shape[1] not in CHANNELS or 0 in images.shape:
-        raise BadData(f"images have shape {images.shape}; expected (image, 1 or 3, row, col)")
+def _check_images(images: Stack) -> None:
+    if images.dtype not in IMAGE_DTYPES:
+        raise BadData(f"images are {images.dtype}; expected uint8, uint16 or float32")
+    if images.ndim != 4 or 0 in images.shape:
+        raise BadData(f"images have shape {images.shape}; expected (image, channel, row, col)")
 
 
 def _check_ids(ids: Sequence[str], images: int) -> None:
@@ -231,15 +298,15 @@ def _check_groups(groups: Array, images: int) -> None:
         )
 
 
-def _check_masks(masks: Array, images: Array, ids: Sequence[str], classes: Classes) -> None:
+def _check_masks(masks: Stack, images: Stack, ids: Sequence[str], classes: Classes) -> None:
     if masks.dtype != np.uint8:
         raise BadLabels(f"masks are {masks.dtype}; expected uint8")
-    if masks.shape != (len(images), *images.shape[2:]):
+    if masks.ndim != 3 or extent_of(masks) != extent_of(images):
         raise BadLabels(
             f"masks have shape {masks.shape}, images {images.shape};"
             " expected (image, row, col) of the same images"
         )
-    for block in blocks(len(masks)):
+    for block in blocks(extent_of(masks)):
         part = np.asarray(masks[block])
         outside = (part >= len(classes)) & (part != UNLABELLED)
         if outside.any():
@@ -258,36 +325,65 @@ def _check_stored_masks(masks: Array, ids: Sequence[str]) -> None:
         )
 
 
-def _save_array(path: Path, array: Array) -> None:
-    saved = create_npy(path, dtype=array.dtype, shape=array.shape)
-    saved[...] = array
+def _save_stack(path: Path, images: Stack, channels: tuple[int, ...]) -> None:
+    extent = extent_of(images)
+    saved = create_stack(path, dtype=images.dtype, extent=extent, channels=channels)
+    for block in blocks(extent):
+        saved[block] = images[block]
     saved.flush()
 
 
-def _write_index(path: Path, ids: Sequence[str], groups: Array | None) -> None:
+@dataclass(frozen=True)
+class _Index:
+    """What `index.csv` tells: extent and channels are there only if images have several sizes."""
+
+    ids: tuple[str, ...]
+    groups: Array | None = None
+    extent: Extent | None = None
+    channels: int = 0
+
+
+GROUP, SIZE_COLUMNS = "group", ("channels", "rows", "cols")
+
+
+def _write_index(path: Path, data: DataSet) -> None:
+    columns: dict[str, Sequence[Any]] = {"id": data.ids}
+    if data.groups is not None:
+        columns[GROUP] = data.groups.tolist()
+    if data.extent.one_size is None:
+        sizes = [(data.channels, *size) for size in data.extent.sizes]
+        columns |= dict(zip(SIZE_COLUMNS, zip(*sizes, strict=True), strict=True))
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(["id"] if groups is None else ["id", "group"])
-        writer.writerows(zip(ids, *([] if groups is None else [groups]), strict=True))
+        writer.writerow(columns)
+        writer.writerows(zip(*columns.values(), strict=True))
 
 
-def _read_index(path: Path) -> tuple[tuple[str, ...], Array | None]:
+def _read_index(path: Path) -> _Index:
     try:
         with path.open(newline="", encoding="utf-8") as file:
             head, *rows = list(csv.reader(file))
-            if head not in (["id"], ["id", "group"]) or any(len(row) != len(head) for row in rows):
-                raise ValueError("other columns than id and group")
+            first = ["id", GROUP][: 1 + (GROUP in head)]
+            if head not in (first, [*first, *SIZE_COLUMNS]) or any(
+                len(row) != len(head) for row in rows
+            ):
+                raise ValueError("other columns than id, group, channels, rows, cols")
+        columns = dict(zip(head, zip(*rows, strict=True), strict=True)) if rows else {}
+        ids = columns.get("id", ())
+        groups = np.array(columns[GROUP], dtype=np.str_) if GROUP in columns else None
+        if "rows" not in columns:
+            return _Index(ids, groups)
+        sizes = [(int(r), int(c)) for r, c in zip(columns["rows"], columns["cols"], strict=True)]
+        return _Index(ids, groups, Extent.of_sizes(sizes), int(columns["channels"][0]))
     except FileNotFoundError:
         raise BadData(
             f"{path} is missing; expected a folder with images.npy and index.csv"
         ) from None
     except (OSError, ValueError, csv.Error) as error:
         raise BadData(f"{path} cannot be read ({error}); write the data set again") from None
-    groups = np.array([row[1] for row in rows], dtype=np.str_) if len(head) > 1 else None
-    return tuple(row[0] for row in rows), groups
 
 
-def class_pixels(masks: Labels, classes: int) -> Integer[np.ndarray, "image class"]:
+def class_pixels(masks: Stack, classes: int) -> Integer[np.ndarray, "image class"]:
     """Count the pixels of each class in each image; other labels (255) are not counted.
 
     Masks may be a memory map: they are read block by block.
@@ -297,7 +393,7 @@ def class_pixels(masks: Labels, classes: int) -> Integer[np.ndarray, "image clas
         array([[1, 2, 0]])
     """
     counts = np.zeros((len(masks), classes), np.int64)
-    for block in blocks(len(masks)):
+    for block in blocks(extent_of(masks)):
         part = np.asarray(masks[block], np.int64)
         offsets = NUM_LABELS * np.arange(len(part))[:, None, None]
         pixels = np.bincount((part + offsets).ravel(), minlength=NUM_LABELS * len(part))

@@ -8,9 +8,10 @@ import numpy as np
 
 from evaluation.core.classes import UNLABELLED, Classes
 from evaluation.core.label_options import NOTHING_SAID, LabelOptions
+from evaluation.core.ragged import Size
 from evaluation.core.types import Array
 from members.data.cleaning.rules import SHARED_BY, identical, shared_masks
-from members.data.dataset import NUM_LABELS, DataSet, Size, class_pixels
+from members.data.dataset import NUM_LABELS, DataSet, check_learnable, class_pixels
 from members.data.load_dataset import load_dataset
 
 MAX_SHOWN = 5
@@ -34,14 +35,17 @@ def inspect_dataset(
         size: rows and columns to resize all images to.
 
     Returns:
-        `data`, and for each set in `sets`: `images`, `channels`, `rows`, `cols`, `groups`, grey
+        `data`, and for each set in `sets`: `images`, `channels`, `sizes`, `groups`, grey
         levels, `identical_images`, and of labelled sets `classes` (share of pixels, images that
         hold it), `stored_values`, `unlabelled`, `shared_masks` and `warnings`.
 
     Raises:
-        BadData, BadLabels: what cannot be loaded.
+        BadData, BadLabels: what cannot be loaded, or masks from which nothing can be learnt.
     """
     sets = load_dataset(path, labels=labels, size=size)
+    for data in sets.values():
+        if data.masks is not None:
+            check_learnable(data)
     return {"data": str(path), "sets": {name: _describe(data) for name, data in sets.items()}}
 
 
@@ -56,12 +60,10 @@ def format_inspection(description: Description) -> str:
 def _describe(data: DataSet) -> Description:
     # Image by image, so that a memory map larger than memory is no trouble.
     means = np.array([float(image.mean()) for image in data.images])
-    rows, cols = data.shape
     description: Description = {
         "images": len(data),
         "channels": data.channels,
-        "rows": rows,
-        "cols": cols,
+        "sizes": str(data.extent),
         "groups": None if data.groups is None else _describe_groups(data.groups),
         "levels": {"mean": means.mean(), "darkest": means.min(), "brightest": means.max()},
         "identical_images": [
@@ -106,13 +108,7 @@ def _describe_masks(data: DataSet) -> Description:
 
 def _warnings(classes: Classes, share: Array, held: Array) -> list[str]:
     """Return what looks wrong about the classes; `share` and `held` are by label."""
-    present = [label for label in classes.scored if held[label]]
-    warnings = []
-    if len(present) < 2:
-        warnings.append(
-            f"only {classes.names[present[0]]!r} is scored; no network can learn from these masks"
-        )
-    warnings += [
+    warnings = [
         f"class {classes.names[label]!r} is scored; if it means that there is no label, give"
         f" --ignore {classes.names[label]!r}, or leave it out of the classes and give"
         f" --unlabelled {classes.values[label]}"
@@ -151,8 +147,10 @@ def _describe_shared_mask(data: DataSet, indices: Array, constant: bool) -> Desc
 
 
 def _set_lines(name: str, one_set: Description) -> Iterator[str]:
-    kind = {1: "grey", 3: "colour"}[one_set["channels"]]
-    yield f"{name}: {one_set['images']} {kind} images of {one_set['rows']}x{one_set['cols']}"
+    channels = one_set["channels"]
+    kind = {1: "grey ", 3: "colour "}.get(channels, "")
+    more = "" if kind else f", {channels} channels"
+    yield f"{name}: {one_set['images']} {kind}images of {one_set['sizes']}{more}"
     levels, groups, same = one_set["levels"], one_set["groups"], one_set["identical_images"]
     yield (
         f"  levels: mean {levels['mean']:.0f}, darkest image {levels['darkest']:.0f},"

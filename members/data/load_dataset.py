@@ -9,12 +9,14 @@ from evaluation.core.classes import Classes, numbered
 from evaluation.core.errors import BadData, BadLabels, BadSpec
 from evaluation.core.files import array_names, check_no_external_links
 from evaluation.core.label_options import NOTHING_SAID, LabelOptions
+from evaluation.core.ragged import Size
 from members.data import ai4mars, image_folder, npz_files
-from members.data.dataset import DataSet, Size, StoredSet, resize_image, resize_mask
+from members.data.dataset import DataSet, StoredSet, resize_image, resize_mask
+from members.data.image_files import list_files
 
 EXPECTED = (
     "a .npz with training_set and test_set, a .npz with images and masks, a .npy of images,"
-    " a folder with images/ and masks/ or of .png and .jpg images, or an AI4Mars tree"
+    " a folder with images/ and masks/ or of images (.png, .jpg, .tif, ...), or an AI4Mars tree"
 )
 
 
@@ -31,13 +33,13 @@ def load_dataset(
     Args:
         path: a competition file, a general `.npz`, a folder of pairs or an AI4Mars tree (whose
             images come as tiles, cut with the defaults of `ai4mars.TileOptions`); for images
-            without labels a `.npy` or a folder of PNG and JPEG files too.
+            without labels a `.npy` or a folder of image files too.
         labels: what is said about classes and values of masks; by default what the data set says
             of itself, else as many numbered classes as there are, all of them scored.
         contract: the classes of a set that this one joins; what the set or the options say must
             agree with it.
         use_masks: False leaves masks out: all images are returned as unlabelled.
-        size: rows and columns to resize all images to; None refuses images of several sizes.
+        size: rows and columns to resize all images to; None keeps their sizes.
 
     Returns:
         `training` for what is labelled, `test` for what is not; a competition file gives both.
@@ -59,13 +61,14 @@ def load_dataset(
     path = Path(path)
     try:
         if path.is_dir():
-            sets = _load_folder(path, size)
+            sets = _load_folder(path)
         elif path.is_file():
             sets = _load_file(path)
         else:
             raise BadData(f"{path} is missing; expected {EXPECTED}")
         if not use_masks:
             sets = {"test": replace(sets.get("test") or sets["training"], masks=None)}
+        sets = {name: data.by_size() for name, data in sets.items()}
         mapped = _map_values(sets, labels, contract)
     except (BadData, BadLabels, BadSpec) as error:
         if str(path) in str(error):
@@ -122,9 +125,9 @@ def _shown(pixels: dict[int, int]) -> str:
 
 
 def _load_file(path: Path) -> dict[str, StoredSet]:
-    if path.suffix == ".npy":
+    if path.suffix.lower() == ".npy":
         return npz_files.read_stack(path)
-    if path.suffix != ".npz":
+    if path.suffix.lower() != ".npz":
         raise BadData(f"{path} is no .npz or .npy file; expected {EXPECTED}")
     names = array_names(path)
     if npz_files.COMPETITION_KEY in names:
@@ -134,23 +137,21 @@ def _load_file(path: Path) -> dict[str, StoredSet]:
     raise BadData(f"{path} holds {', '.join(names) or 'nothing'}; expected {EXPECTED}")
 
 
-def _load_folder(path: Path, size: Size | None) -> dict[str, StoredSet]:
+def _load_folder(path: Path) -> dict[str, StoredSet]:
     check_no_external_links(path)
     if ai4mars.find_tree(path) is not None:
         return ai4mars.read(path)
-    if (path / image_folder.IMAGES).is_dir() or image_folder.image_files(path):
-        return image_folder.read(path, size)
+    if (path / image_folder.IMAGES).is_dir() or list_files(path):
+        return image_folder.read(path)
     raise BadData(f"{path} is a folder without images/, msl/ or images; expected {EXPECTED}")
 
 
 def _resize(data: DataSet, size: Size) -> DataSet:
     """Return the set at another size: images by area, masks by the nearest pixel."""
-    if data.shape == size:
+    if data.extent.one_size == size:
         return data
-    channels_last = (np.moveaxis(image, 0, -1).squeeze() for image in data.images)
-    images = np.stack([resize_image(image, size) for image in channels_last])
-    if images.ndim == 3:
-        images = images[..., None]
+    images = np.stack(
+        [np.stack([resize_image(channel, size) for channel in image]) for image in data.images]
+    )
     masks = None if data.masks is None else np.stack([resize_mask(m, size) for m in data.masks])
-    images = np.ascontiguousarray(np.moveaxis(images, -1, 1))
     return DataSet(images, masks, data.ids, data.groups, data.classes)

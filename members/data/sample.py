@@ -9,9 +9,10 @@ from jaxtyping import Integer, Shaped, UInt8
 from evaluation.core.classes import MARS
 from evaluation.core.errors import BadData
 from evaluation.core.files import atomic_file
+from evaluation.core.ragged import Size
 from evaluation.core.types import Array
 from members.data.cleaning.rules import SHARED_BY
-from members.data.dataset import DataSet, Size
+from members.data.dataset import DataSet
 from members.data.terrain import BACKGROUND, SAND, SOIL, draw_scenes
 
 IMAGES_PER_SCENE = 8

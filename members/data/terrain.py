@@ -12,8 +12,8 @@ from jaxtyping import Float, Float32, UInt8
 from scipy import fft
 from scipy.stats import norm
 
+from evaluation.core.ragged import Size
 from evaluation.core.types import Array
-from members.data.dataset import Size
 
 BACKGROUND, SOIL, BEDROCK, SAND, ROCK = range(5)
 

@@ -10,15 +10,16 @@ from typing import Any
 import numpy as np
 
 from evaluation.core.array_headers import header_of
-from evaluation.core.errors import BadMaps
+from evaluation.core.errors import BadLabels, BadMaps
 from evaluation.core.files import array_names, check_no_external_links, open_array
+from evaluation.core.ragged import Extent, Size
 from evaluation.core.types import Array
-from members.data.image_folder import open_image
+from members.data.image_files import MASK_SUFFIXES, id_of, list_files, read_labels
 from members.data.npz_files import as_names
 
-SUFFIXES = (".npy", ".npz", ".png")
+ARRAY_SUFFIXES = (".npy", ".npz")
+SUFFIXES = tuple(dict.fromkeys((*ARRAY_SUFFIXES, *MASK_SUFFIXES)))
 ZARR_FILES = ("zarr.json", ".zarray")
-PNG_MODES = ("L", "P", "1", "I;16", "I")
 IDS = "ids"
 LABEL_AXES, MAP_AXES = 3, 4
 """Of a stack; a file of one image has one fewer, and a volume as many as a stack of maps."""
@@ -42,6 +43,11 @@ class ExternalMaps(ABC):
 
     @property
     @abstractmethod
+    def extent(self) -> Extent:
+        """Number and sizes of the images."""
+
+    @property
+    @abstractmethod
     def dtype(self) -> str:
         """The type of the values on disk."""
 
@@ -52,7 +58,14 @@ class ExternalMaps(ABC):
 
     @abstractmethod
     def read(self, indices: Array) -> Array:
-        """Read images as they were given; called from several threads at once."""
+        """Read images of one size as they were given; called from several threads at once."""
+
+    def missing(self, indices: Array) -> Array | None:
+        """Return where values of images were never stored, as `read` returns them; None: nowhere.
+
+        Only Zarr arrays are read where they are not stored, as their fill value.
+        """
+        return None
 
 
 @dataclass(frozen=True)
@@ -93,6 +106,11 @@ class StackedMaps(ExternalMaps):
         return tuple(self.array.shape)
 
     @property
+    def extent(self) -> Extent:
+        """Number and sizes of the images."""
+        return Extent.uniform(self.array.shape[0], self.array.shape[-2:])
+
+    @property
     def dtype(self) -> str:
         """The type of the values on disk."""
         return str(self.array.dtype)
@@ -100,6 +118,11 @@ class StackedMaps(ExternalMaps):
     def read(self, indices: Array) -> Array:
         """Read images."""
         return np.asarray(self.array[indices])
+
+    def missing(self, indices: Array) -> Array | None:
+        """Return where values of images were never stored; None: nowhere."""
+        missing: Array | None = getattr(self.array, "missing", lambda _: None)(indices)
+        return missing
 
 
 @dataclass(frozen=True)
@@ -151,6 +174,15 @@ class MapFiles(ExternalMaps):
         """Images, and the channels, rows and cols of the first."""
         return (len(self.sources), *self._first.shape)
 
+    @cached_property
+    def extent(self) -> Extent:
+        """Number and sizes of the images, from the files' headers."""
+        sizes: dict[Path, Size] = {}
+        for source in self.sources:
+            if source.file not in sizes:
+                sizes[source.file] = _size_of(source.file)
+        return Extent.of_sizes([sizes[source.file] for source in self.sources])
+
     @property
     def dtype(self) -> str:
         """The type of the first image's values."""
@@ -164,12 +196,12 @@ class MapFiles(ExternalMaps):
         """Read images.
 
         Raises:
-            BadMaps: one of another size or type than the first.
+            BadMaps: one with another number of classes or type than the first.
         """
         sources = [self.sources[index] for index in indices]
         arrays, first = list(_read_sources(sources)), self._first
         for source, array in zip(sources, arrays, strict=True):
-            if array.shape != first.shape or array.dtype != first.dtype:
+            if array.shape[:-2] != first.shape[:-2] or array.dtype != first.dtype:
                 raise BadMaps(
                     f"{source.file} holds {array.dtype} of shape {array.shape}; expected"
                     f" {first.dtype} of shape {first.shape} as in {self.sources[0].file}"
@@ -182,7 +214,7 @@ def open_external(paths: Sequence[Path]) -> ExternalMaps:
 
     Args:
         paths: one stack (`.npy`, `.npz`, a Zarr array), or files of one image or case each
-            (`.npy`, `.npz`, `.png`), or folders of such files.
+            (`.npy`, `.npz`; `.png`, `.tif` or `.bmp` of class indices), or folders of such files.
 
     Raises:
         BadData: a file that is missing or damaged.
@@ -195,10 +227,10 @@ def open_external(paths: Sequence[Path]) -> ExternalMaps:
         ids = None if array.ids is None else tuple(map(str, array.ids))
         return StackedMaps(str(paths[0]), array, ids)
     files = [file for path in paths for file in (_list_files(path) if path.is_dir() else [path])]
-    unknown = [file for file in files if file.suffix not in SUFFIXES]
+    unknown = [file for file in files if _suffix(file) not in SUFFIXES]
     if unknown:
         raise BadMaps(f"{unknown[0]} is no map file; expected {', '.join(SUFFIXES)} or Zarr")
-    if len(paths) == 1 and files == list(paths) and files[0].suffix != ".png":
+    if len(paths) == 1 and files == list(paths) and _suffix(files[0]) in ARRAY_SUFFIXES:
         stack = _open_stack(files[0])
         if stack is not None:
             return stack
@@ -207,7 +239,7 @@ def open_external(paths: Sequence[Path]) -> ExternalMaps:
 
 def _open_stack(file: Path) -> StackedMaps | None:
     """Return a stack; None where the file holds one image or case."""
-    if file.suffix == ".npy":
+    if _suffix(file) == ".npy":
         array = open_array(file)
         is_one_image = array.ndim == LABEL_AXES and array.dtype.kind == "f"
         return None if is_one_image else StackedMaps(str(file), array, None)
@@ -227,8 +259,10 @@ def _open_stack(file: Path) -> StackedMaps | None:
 
 def _list_files(folder: Path) -> list[Path]:
     check_no_external_links(folder)
-    files = sorted(file for file in folder.iterdir() if file.suffix in SUFFIXES)
-    suffixes = {file.suffix for file in files}
+    # Programs write more beside their maps, such as nnU-Net's .pkl; an image without maps is found
+    # later by its id.
+    files = list(list_files(folder, SUFFIXES, check_rest=False).values())
+    suffixes = {_suffix(file) for file in files}
     if len(suffixes) != 1:
         raise BadMaps(
             f"{folder} holds {', '.join(sorted(suffixes)) or 'no map'} files; expected one kind of"
@@ -244,7 +278,7 @@ def _sources(file: Path) -> Iterator[ImageSource]:
     slice, row, col). A case of one slice is one image, CASE; more are CASE-0, CASE-1, ...
     """
     shape: tuple[int, ...] = ()
-    if file.suffix == ".npz":
+    if _suffix(file) == ".npz":
         names = array_names(file)
         if len(names) != 1:
             raise BadMaps(
@@ -252,11 +286,11 @@ def _sources(file: Path) -> Iterator[ImageSource]:
             )
         shape = header_of(file, names[0]).shape
     if len(shape) != MAP_AXES:
-        yield ImageSource(file.stem, file, None)
+        yield ImageSource(id_of(file), file, None)
     elif shape[1] == 1:
-        yield ImageSource(file.stem, file, 0)
+        yield ImageSource(id_of(file), file, 0)
     else:
-        yield from (ImageSource(f"{file.stem}-{index}", file, index) for index in range(shape[1]))
+        yield from (ImageSource(f"{id_of(file)}-{index}", file, index) for index in range(shape[1]))
 
 
 def _read_sources(sources: Sequence[ImageSource]) -> Iterator[Array]:
@@ -268,12 +302,18 @@ def _read_sources(sources: Sequence[ImageSource]) -> Iterator[Array]:
         yield np.asarray(opened if source.slice is None else opened[:, source.slice])
 
 
+def _size_of(file: Path) -> Size:
+    """Return rows and columns of a file's images."""
+    rows, cols = _open_file(file).shape[-2:]
+    return int(rows), int(cols)
+
+
 def _open_file(file: Path) -> Array:
-    if file.suffix == ".png":
-        image = open_image(file)
-        if image.mode not in PNG_MODES:
-            raise BadMaps(f"{file} is {image.mode}; expected one channel of class indices")
-        return np.asarray(image).astype(np.int32)
+    if _suffix(file) not in ARRAY_SUFFIXES:
+        try:
+            return read_labels(file).astype(np.int32)
+        except BadLabels as error:
+            raise BadMaps(str(error)) from None
     opened = open_array(file)
     if not _is_valid(opened.shape, opened.dtype, LABEL_AXES - 1, (MAP_AXES - 1, MAP_AXES)):
         raise BadMaps(
@@ -281,6 +321,10 @@ def _open_file(file: Path) -> Array:
             " floating point, or of uint8 scaled by 255, or integer labels (row, col)"
         )
     return opened
+
+
+def _suffix(file: Path) -> str:
+    return file.suffix.lower()
 
 
 def _is_valid(

@@ -3,11 +3,14 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
+from unicodedata import normalize
 
 import numpy as np
 
+from evaluation.core.blocks import map_blocks
 from evaluation.core.classes import Classes
 from evaluation.core.errors import BadMaps
+from evaluation.core.ragged import Extent
 from evaluation.core.types import Array, Map
 from members.external.formats import ExternalMaps
 from members.external.layout_inference import (
@@ -31,6 +34,8 @@ from members.external.values import (
     value_range,
 )
 
+MAX_SHOWN = 3
+
 
 def match_by_id(external: ExternalMaps, ids: Sequence[str]) -> tuple[Array, str]:
     """Return the index of each image of a split among the external ones, and the problem.
@@ -47,7 +52,7 @@ def match_by_id(external: ExternalMaps, ids: Sequence[str]) -> tuple[Array, str]
         >>> match_by_id(stack, ["a", "b"])[0]
         array([2, 0])
     """
-    count = external.size[0]
+    count = len(external.extent)
     if external.ids is None:
         if count != len(ids):
             raise BadMaps(
@@ -58,6 +63,8 @@ def match_by_id(external: ExternalMaps, ids: Sequence[str]) -> tuple[Array, str]
     index_of = {name: index for index, name in enumerate(external.ids)}
     if len(index_of) < count:
         raise BadMaps(f"{external.name} holds ids that repeat; expected distinct ids")
+    composed = {normalize("NFC", name): name for name in index_of}
+    ids = [name if name in index_of else composed.get(normalize("NFC", name), name) for name in ids]
     missing = [name for name in ids if name not in index_of]
     if missing:
         raise BadMaps(
@@ -148,7 +155,7 @@ def inspect_maps(
     indices: Array,
     *,
     classes: Classes,
-    shape: tuple[int, int],
+    extent: Extent,
     known: KnownMaps | None,
     as_is: bool = False,
 ) -> InspectionReport:
@@ -158,21 +165,17 @@ def inspect_maps(
         external: the maps.
         indices: the external index of each of the run's images.
         classes: of the run.
-        shape: rows and columns of the run's images.
+        extent: number and sizes of the run's images.
         known: what to compare with; None skips what needs it, and says so.
-        as_is: keep what agreement alone calls a problem, and note it.
+        as_is: keep what agreement alone calls a problem, and note it; read chunks that are not
+            stored as the fill value, where a writer may have left them out for holding only that.
 
     Raises:
-        BadMaps: what cannot be repaired: NaN, another size, another number of classes that
-            nothing explains, labels out of range.
+        BadMaps: chunks that are not stored; what cannot be repaired: NaN, another size, another
+            number of classes that nothing explains, labels out of range.
     """
-    rows, cols = external.size[-2:]
-    fitting = orientations((rows, cols), shape)
-    if not fitting:
-        raise BadMaps(
-            f"{external.name} holds images of {rows} x {cols} pixels; expected"
-            f" {shape[0]} x {shape[1]}"
-        )
+    fitting = _fitting_orientations(external, external.extent.take(indices), extent)
+    chunk_note = _check_chunks(external, indices, as_is)
     values = value_range(external)
     channels = _num_channels(external, values, len(classes))
     scale, value_problem = AS_THEY_ARE, ""
@@ -200,11 +203,66 @@ def inspect_maps(
         )
     return InspectionReport(
         problems=tuple(line for line in (value_problem, layout_problem) if line),
-        notes=(note,) if note else (),
+        notes=tuple(line for line in (chunk_note, note) if line),
         repair=Repair(
             channels if external.is_labels else None, external.dtype, scale, orientation, order
         ),
         ambiguous=ambiguous,
+    )
+
+
+def _fitting_orientations(
+    external: ExternalMaps, given: Extent, expected: Extent
+) -> list[Orientation]:
+    """Return the orientations that make every image as large as the run's."""
+    fitting = None
+    for number, sizes in enumerate(zip(given.sizes, expected.sizes, strict=True)):
+        of_image = orientations(*sizes)
+        fitting = of_image if fitting is None else [o for o in fitting if o in of_image]
+        if not fitting:
+            (rows, cols), (expected_rows, expected_cols) = sizes
+            raise BadMaps(
+                f"{external.name} holds images of {rows} x {cols} pixels; expected"
+                f" {expected_rows} x {expected_cols} (image {number})"
+            )
+    return fitting or []
+
+
+def _check_chunks(external: ExternalMaps, indices: Array, as_is: bool) -> str:
+    """Return a note on chunks that are not stored; empty where all are.
+
+    Raises:
+        BadMaps: images whose values are missing, or may be.
+    """
+
+    def count_missing(block: slice) -> Array:
+        """Return for each image whether pixels lack any and all of their values."""
+        missing = external.missing(indices[block])
+        if missing is None:
+            return np.zeros((2, block.stop - block.start), bool)
+        pixels = missing[:, None] if external.is_labels else missing
+        lacking = np.stack([pixels.any(axis=1), pixels.all(axis=1)])
+        return np.asarray(lacking.reshape(2, len(pixels), -1).any(axis=2))
+
+    some, all_values = np.concatenate(list(map_blocks(count_missing, len(indices))), axis=1)
+    if not some.any():
+        return ""
+    certain = all_values.any() and not external.is_labels
+    lacking = indices[np.flatnonzero(all_values if certain else some)]
+    named = [f"image {i}" if external.ids is None else repr(external.ids[i]) for i in lacking]
+    found = (
+        f"{external.name} lacks chunks of {len(named)} of {len(indices)} images"
+        f" (first: {', '.join(named[:MAX_SHOWN])})"
+    )
+    if certain:
+        raise BadMaps(f"{found}; expected every image: write or copy the array again")
+    fill = getattr(getattr(external, "array", None), "fill_value", 0)
+    if as_is:
+        return f"{found}, which were read as {fill}"
+    raise BadMaps(
+        f"{found}: it cannot be told whether they were never written or hold only {fill}, which"
+        " Zarr leaves out by default; write the array again with write_empty_chunks, or take"
+        f" {fill} by --no-checks"
     )
 
 
@@ -235,6 +293,7 @@ def _compare(candidates: LayoutCandidates, indices: Array, known: KnownMaps) -> 
         known.labels,
         candidates.orientations,
         images=len(indices),
+        one_size=external.extent.one_size is not None,
         channels=candidates.channels,
         classes=len(candidates.classes),
     )

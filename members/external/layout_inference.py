@@ -99,6 +99,7 @@ def agreement_tables(
     candidates: Sequence[Orientation],
     *,
     images: int,
+    one_size: bool = True,
     channels: int,
     classes: int,
 ) -> Tables:
@@ -111,6 +112,7 @@ def agreement_tables(
         known: gives the known labels of the same images; 255 where they do not count.
         candidates: orientations to try on the external labels.
         images: how many there are.
+        one_size: whether all images have one size, so that several can be read together.
         channels: of the external maps.
         classes: of the run.
     """
@@ -118,15 +120,16 @@ def agreement_tables(
     units = np.array_split(sampled, min(MAX_UNITS, len(sampled)))
     tables = np.zeros((len(candidates), len(units), channels, classes), np.int64)
     for unit, indices in enumerate(units):
-        target, given = known(indices), external(indices)
-        step = max(1, int(np.sqrt(target[0].size / PIXELS)))
-        target = target[:, ::step, ::step].ravel()
-        labelled = target != UNLABELLED
-        for index, orientation in enumerate(candidates):
-            oriented = orientation(given)[:, ::step, ::step].ravel()
-            cell = oriented[labelled].astype(np.int64) * classes + target[labelled]
-            counts = np.bincount(cell, minlength=channels * classes)
-            tables[index, unit] = counts.reshape(channels, classes)
+        for part in [indices] if one_size else np.split(indices, len(indices)):
+            target, given = known(part), external(part)
+            step = max(1, int(np.sqrt(target[0].size / PIXELS)))
+            target = target[:, ::step, ::step].ravel()
+            labelled = target != UNLABELLED
+            for index, orientation in enumerate(candidates):
+                oriented = orientation(given)[:, ::step, ::step].ravel()
+                cell = oriented[labelled].astype(np.int64) * classes + target[labelled]
+                counts = np.bincount(cell, minlength=channels * classes)
+                tables[index, unit] += counts.reshape(channels, classes)
     return tables
 
 
@@ -287,8 +290,7 @@ class LayoutCandidates:
 
     def __str__(self) -> str:
         """Describe classes and pixels."""
-        rows, cols = self.external.size[-2:]
-        return f"{self.channels} classes of {rows} x {cols} pixels"
+        return f"{self.channels} classes of {self.external.extent} pixels"
 
 
 def order_by_size(candidates: LayoutCandidates) -> tuple[Order, str]:

@@ -67,7 +67,7 @@ def value_range(external: ExternalMaps) -> ValueRange:
         sums = values if external.is_labels else values.sum(axis=1)
         return float(values.min()), float(values.max()), float(sums.min()), float(sums.max())
 
-    ranges = np.array(list(map_blocks(block_range, external.size[0])))
+    ranges = np.array(list(map_blocks(block_range, external.extent)))
     low, high = ranges[:, [0, 2]].min(axis=0), ranges[:, [1, 3]].max(axis=0)
     return ValueRange(float(low[0]), float(high[0]), float(low[1]), float(high[1]))
 

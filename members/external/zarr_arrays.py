@@ -10,6 +10,7 @@ import struct
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -74,14 +75,42 @@ class ZarrMaps:
         ids = self.array.attrs.get("ids")
         return ids if isinstance(ids, list) else None
 
+    @property
+    def fill_value(self) -> Any:
+        """What values are read as where their chunk is not stored."""
+        return self.array.fill_value
+
+    def missing(self, indices: Array) -> Array | None:
+        """Return where values of images are in no stored chunk; None where all chunks are stored.
+
+        Raises:
+            BadMaps: a chunk that is damaged.
+        """
+        if self._has_all_chunks:
+            return None
+        # Inside of shards, only reading tells: what follows the fill value is not stored.
+        first, second = (self._read(_with_fill_value(self.array, f), indices) for f in (0, 1))
+        return np.asarray((first == 0) & (second == 1))
+
+    @cached_property
+    def _has_all_chunks(self) -> bool:
+        array = self.array
+        try:
+            return array.shards is None and array.nchunks_initialized == array.nchunks
+        except Exception:  # malformed metadata, which reading reports
+            return False
+
     def __getitem__(self, indices: Array) -> Array:
         """Read images.
 
         Raises:
             BadMaps: a chunk that is damaged.
         """
+        return self._read(self.array, indices)
+
+    def _read(self, array: Any, indices: Array) -> Array:
         try:
-            return np.asarray(self.array.oindex[indices])
+            return np.asarray(array.oindex[indices])
         except Exception as error:  # Zarr and each codec have their own kinds
             raise BadMaps(f"{self.path} is damaged ({_one_line(error)}); write it again") from None
 
@@ -144,6 +173,11 @@ def _codec_names(document: Any) -> Iterator[str]:
 
 def _one_line(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def _with_fill_value(array: Any, value: int) -> Any:
+    metadata = replace(array.metadata, fill_value=array.dtype.type(value))
+    return zarr.Array(zarr.AsyncArray(metadata, array.store_path))
 
 
 def _with_bounded_codecs(array: Any) -> Any:

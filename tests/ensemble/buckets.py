@@ -59,11 +59,11 @@ def in_bucket(local, folder):
                 folder,
                 ids=old.ids,
                 classes=old.classes,
-                shape=old.size[2:],
+                extent=old.extent,
                 seen=old.seen,
                 url=place("-".join(folder.parts[-2:])),
             )
-            for block in blocks(len(new)):
+            for block in blocks(new.extent):
                 new.write(block, maps[block])
     run_experiment(at).model_copy(update={"store": URL}).write(at.experiment)
     return at

@@ -23,6 +23,7 @@ from evaluation.core.classes import Classes
 from evaluation.core.cluster import MappedFunction, on_cluster
 from evaluation.core.files import write_json
 from evaluation.core.provenance import record
+from evaluation.core.ragged import Extent
 from evaluation.core.run_folder import Run
 from members.data.dataset import DataSet, write_classes
 from members.store import ProbabilityStore
@@ -49,7 +50,7 @@ def write_members(folder):
                 at.probabilities(name, split),
                 ids=ids,
                 classes=CLASSES,
-                shape=SIZE,
+                extent=Extent.uniform(len(ids), SIZE),
                 seen=TrainingIds((frozenset(),)),
             )
             for block in blocks(IMAGES):

@@ -11,6 +11,7 @@ from evaluation.confusion import confusion
 from evaluation.core.errors import BadData, BadLabels, BadMaps, BadRun, BadSpec
 from evaluation.intervals import interval
 from evaluation.protocols import PROTOCOLS
+from tests.members.data.png_files import write_png
 
 
 def random_maps(classes=3, images=6, seed=0):
@@ -141,6 +142,15 @@ class TestInputs:
         folder = as_folder(tmp_path / "masks", TARGET, ".png")
         assert ens.score(folder, PRED, classes=3).miou == ens.score(TARGET, PRED, classes=3).miou
 
+    def test_masks_of_few_bits_in_any_format_give_the_stored_values(self, tmp_path):
+        for folder in ("target", "pred"):
+            (tmp_path / folder).mkdir()
+        for index, (target, pred) in enumerate(zip(TARGET, PRED, strict=True)):
+            write_png(tmp_path / "target" / f"{index}.PNG", target, 2)
+            Image.fromarray(pred).save(tmp_path / "pred" / f"{index}.tif")
+        result = ens.score(tmp_path / "target", tmp_path / "pred", classes=3)
+        assert result.miou == ens.score(TARGET, PRED, classes=3).miou
+
     def test_images_of_several_sizes_score_as_their_sum(self):
         targets, preds = [TARGET[0], TARGET[1, :3]], [PRED[0], PRED[1, :3]]
         counts = [
@@ -163,7 +173,7 @@ class TestInputs:
     @pytest.mark.parametrize(
         ("write", "error", "message"),
         [
-            (lambda folder: None, BadData, "holds no .npy, .npz, .png or .jpg file"),
+            (lambda folder: None, BadData, "holds no .npy, .npz, .png, .tif"),
             (
                 lambda folder: [(folder / f"a{end}").touch() for end in (".png", ".npy")],
                 BadData,
@@ -172,7 +182,7 @@ class TestInputs:
             (
                 lambda folder: Image.new("RGB", (5, 4)).save(folder / "a.png"),
                 BadLabels,
-                "is PNG of mode RGB; expected class indices",
+                "has mode RGB; expected class indices",
             ),
             (
                 lambda folder: [

@@ -24,6 +24,7 @@ from evaluation.core.classes import UNLABELLED, Classes, numbered
 from evaluation.core.errors import BadRun, BadSpec
 from evaluation.core.files import write_json
 from evaluation.core.provenance import record
+from evaluation.core.ragged import Extent
 from evaluation.core.run_folder import Run
 from evaluation.core.specs import Spec
 from evaluation.protocols import PROTOCOLS
@@ -78,8 +79,11 @@ def at(tmp_path_factory):
         DataSet(pixels, target, ids, groups, classes).save(actual.data(split))
         store = ProbabilityStore.create(
             actual.probabilities(MEMBER, split),
-            ids=ids, classes=classes, shape=(ROWS, COLS), seen=TrainingIds((frozenset(),)),
-        )  # fmt: skip
+            ids=ids,
+            classes=classes,
+            extent=Extent.uniform(images, (ROWS, COLS)),
+            seen=TrainingIds((frozenset(),)),
+        )
         for block in store.missing_blocks():
             store.write(block, maps[block])
         record(store.folder, asked={IMPORTED: True}, inputs={})

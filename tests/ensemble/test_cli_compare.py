@@ -13,6 +13,7 @@ from ensemble.pipeline.run.experiment import Experiment
 from evaluation.core.classes import MARS
 from evaluation.core.files import write_json
 from evaluation.core.provenance import record
+from evaluation.core.ragged import Extent
 from evaluation.core.run_folder import Run
 from members.data.dataset import DataSet, write_classes
 from members.network import NormalisedNetwork
@@ -56,7 +57,9 @@ def by_name(board):
 
 
 def write(folder, maps, seen):
-    store = ProbabilityStore.create(folder, ids=IDS, classes=MARS, shape=SHAPE, seen=seen)
+    store = ProbabilityStore.create(
+        folder, ids=IDS, classes=MARS, extent=Extent.uniform(len(IDS), SHAPE), seen=seen
+    )
     store.write(slice(0, len(IDS)), maps)
     record(folder, asked={}, inputs={})
 

@@ -11,6 +11,7 @@ from ensemble.pipeline.run.experiment import Experiment
 from evaluation.core.blocks import blocks
 from evaluation.core.classes import MARS
 from evaluation.core.provenance import record
+from evaluation.core.ragged import Extent
 from evaluation.core.run_folder import Run
 from members.data.dataset import DataSet, write_classes
 from members.data.load_dataset import load_dataset
@@ -161,7 +162,11 @@ def write_run(path, *, seen, members=("good", "fair")):
         maps += rng.random(maps.shape, dtype=np.float32)
         maps /= maps.sum(axis=1, keepdims=True)
         store = ProbabilityStore.create(
-            run_folder.probabilities(name, "oof"), ids=IDS, classes=MARS, shape=(4, 6), seen=seen
+            run_folder.probabilities(name, "oof"),
+            ids=IDS,
+            classes=MARS,
+            extent=Extent.uniform(len(IDS), (4, 6)),
+            seen=seen,
         )
         for block in blocks(COUNT):
             store.write(block, maps[block])

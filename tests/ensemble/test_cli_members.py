@@ -24,6 +24,7 @@ from evaluation.confusion import confusion
 from evaluation.core.blocks import blocks
 from evaluation.core.classes import MARS, UNLABELLED
 from evaluation.core.provenance import record
+from evaluation.core.ragged import Extent
 from evaluation.core.run_folder import Run
 from evaluation.protocols import masked
 from members import model_costs
@@ -63,7 +64,13 @@ def refusal(capsys, *arguments):
 def write(folder, maps, *, ids=IDS, seen=None, label=None):
     kind = "probabilities" if label is None else "one_vs_rest"
     store = ProbabilityStore.create(
-        folder, ids=ids, classes=MARS, shape=SHAPE, seen=seen, kind=kind, label=label
+        folder,
+        ids=ids,
+        classes=MARS,
+        extent=Extent.uniform(len(ids), SHAPE),
+        seen=seen,
+        kind=kind,
+        label=label,
     )
     for block in blocks(len(ids)):
         store.write(block, maps[block])

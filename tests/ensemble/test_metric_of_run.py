@@ -21,6 +21,7 @@ from evaluation.confusion import confusion
 from evaluation.core.classes import Classes
 from evaluation.core.files import write_json
 from evaluation.core.provenance import record
+from evaluation.core.ragged import Extent
 from evaluation.core.run_folder import Run
 from evaluation.protocols import build_protocol
 from evaluation.run_metric import set_metric
@@ -66,7 +67,11 @@ def write_run(folder, target, members, **settings):
         DataSet(images, target, IDS, None, CLASSES).save(run.data(split))
         for name, maps in members.items():
             store = ProbabilityStore.create(
-                run.probabilities(name, split), ids=IDS, classes=CLASSES, shape=SIZE, seen=None
+                run.probabilities(name, split),
+                ids=IDS,
+                classes=CLASSES,
+                extent=Extent.uniform(IMAGES, SIZE),
+                seen=None,
             )
             store.write(slice(0, IMAGES), maps)
             record(store.folder, asked={IMPORTED: name}, inputs={})

@@ -119,3 +119,24 @@ class TestAFolderOfImages:
 def test_a_run_without_data_says_how_to_start(at):
     with pytest.raises(BadRun, match=r"holds no data; start with `ens train-members --run"):
         run_classes(at)
+
+
+def test_validation_set_aside_without_a_scored_pixel_is_refused(at, tmp_path, monkeypatch):
+    masks = np.arange(8, dtype=np.uint8).repeat(16).reshape(8, 4, 4) % 2
+    masks[6:] = 2
+    said = {"classes": np.array(["x", "y", "z"]), "ignore": np.array("z")}
+    np.savez(tmp_path / "own.npz", images=masks, masks=masks, **said)
+    monkeypatch.setattr(laying, "hold_out", lambda *_, **__: np.arange(8) >= 6)
+    experiment = Experiment(data=str(tmp_path / "own.npz"), folds=2)
+    with pytest.raises(BadData, match="masks of validation hold no pixel of a scored class"):
+        prepare(at, experiment, silent)
+    assert not at.data(OOF).exists()
+
+
+def test_outliers_that_held_all_of_a_class_leave_nothing_to_learn(at, tmp_path):
+    masks = np.zeros((24, 4, 4), np.uint8)
+    masks[:12, 1:3] = 1
+    np.savez(tmp_path / "own.npz", images=masks, masks=masks)
+    experiment = Experiment(data=str(tmp_path / "own.npz"), drop_outliers=True, folds=2)
+    with pytest.raises(BadData, match="the masks hold 0; expected two or more"):
+        prepare(at, experiment, silent)

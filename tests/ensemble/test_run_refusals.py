@@ -11,6 +11,7 @@ from evaluation.core.classes import Classes
 from evaluation.core.errors import BadRun, LeakageError
 from evaluation.core.files import write_json
 from evaluation.core.provenance import record
+from evaluation.core.ragged import Extent
 from evaluation.core.run_folder import Run
 from members.data.dataset import DataSet, write_classes
 from members.store import ProbabilityStore
@@ -37,7 +38,7 @@ def add_maps(at, name, split, seen=SEEN):
         at.probabilities(name, split),
         ids=data.ids,
         classes=CLASSES,
-        shape=SIZE,
+        extent=Extent.uniform(len(data.ids), SIZE),
         seen=seen,
     )
     store.write(slice(0, IMAGES), np.ascontiguousarray(maps.transpose(0, 3, 1, 2)))

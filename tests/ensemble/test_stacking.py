@@ -103,7 +103,7 @@ class TestWhatLooksAtImages:
         cross = OutOfFoldFusion([fusion, fusion], np.arange(10) % 2)
         for each in (fusion, cross):
             out = np.zeros(block.maps.shape[1:], np.float32)
-            fuse(members, each, 10, out.__setitem__, images=block.images, size=4)
+            fuse(members, each, out.__setitem__, images=block.images, size=4)
             expected = fuse_block(fitted(spec, block), block.maps, block.images)
             np.testing.assert_allclose(out, expected, rtol=1e-4, atol=1e-6)
 
@@ -131,7 +131,7 @@ class TestWhatLooksAtImages:
             TrainingBlocks(members, block.target, images=block.images[:9])
         fusion = fitted(spec, block)
         with pytest.raises(BadData, match="images are float64"):
-            fuse(members, fusion, 10, lambda *_: None, images=block.images / 2)
+            fuse(members, fusion, lambda *_: None, images=block.images / 2)
 
 
 def test_what_neighbours_say_makes_it_better():

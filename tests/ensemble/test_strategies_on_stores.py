@@ -8,6 +8,7 @@ from ensemble.fusion import LearnedFusion, TrainingBlock
 from ensemble.strategies import STRATEGIES
 from evaluation.core.blocks import blocks
 from evaluation.core.classes import MARS
+from evaluation.core.ragged import Extent
 from members.store import ProbabilityStore
 
 IMAGES, CLASSES, SHAPE = 70, 5, (4, 4)  # one whole chunk and a part
@@ -22,7 +23,12 @@ def written(folder, seed, target, dtype):
     maps = np.exp(3 * scores)  # sure enough that uint8 rounds most of it to 0
     ids = [f"p{k:03}" for k in range(IMAGES)]
     store = ProbabilityStore.create(
-        folder, ids=ids, classes=MARS, shape=SHAPE, seen=None, dtype=dtype
+        folder,
+        ids=ids,
+        classes=MARS,
+        extent=Extent.uniform(len(ids), SHAPE),
+        seen=None,
+        dtype=dtype,
     )
     for block in blocks(IMAGES):
         part = maps[block] / maps[block].sum(axis=1, keepdims=True)
@@ -58,7 +64,7 @@ def test_streaming_from_stores_gives_what_memory_gives(name, stores, target):
         for source in (TrainingBlocks(stores, target, size=16), [TrainingBlock(maps, target)])
     )
     out = np.full((IMAGES, CLASSES, *SHAPE), np.nan, np.float32)
-    fuse(stores, streamed, IMAGES, out.__setitem__, size=16)
+    fuse(stores, streamed, out.__setitem__, size=16)
     np.testing.assert_allclose(out, whole(maps), rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(out.sum(axis=1), 1, atol=1e-5)
     pred, scored = out.argmax(axis=1), target != 0

@@ -10,6 +10,7 @@ from ensemble.pipeline.run.experiment import Experiment
 from ensemble.pipeline.run.open_run import IMPORTED, OOF
 from evaluation.core.files import write_json
 from evaluation.core.provenance import record
+from evaluation.core.ragged import Extent
 from evaluation.core.run_folder import Run
 from members.data.dataset import DataSet, write_classes
 from members.store import ProbabilityStore
@@ -33,7 +34,11 @@ def add_maps(at, name, split, accuracy=FAIR, trained_on=()):
     maps = 0.8 * np.eye(3, dtype=np.float32)[pred] + np.float32(0.2 / 3)
     seen = TrainingIds((frozenset(data.ids[place] for place in trained_on),))
     store = ProbabilityStore.create(
-        at.probabilities(name, split), ids=data.ids, classes=CLASSES, shape=SIZE, seen=seen
+        at.probabilities(name, split),
+        ids=data.ids,
+        classes=CLASSES,
+        extent=Extent.uniform(len(data.ids), SIZE),
+        seen=seen,
     )
     store.write(slice(0, IMAGES), np.ascontiguousarray(maps.transpose(0, 3, 1, 2)))
     record(store.folder, asked={IMPORTED: name}, inputs={})

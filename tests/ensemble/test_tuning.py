@@ -23,6 +23,7 @@ from evaluation.core.classes import Classes
 from evaluation.core.errors import BadSpec
 from evaluation.core.files import write_json
 from evaluation.core.provenance import record
+from evaluation.core.ragged import Extent
 from evaluation.core.run_folder import Run
 from evaluation.core.specs import Spec
 from evaluation.intervals import Interval
@@ -69,7 +70,11 @@ def write_run(folder, target, members, *, fusions=None, groups=None, folds=None,
     record(at.path / "data", asked={}, inputs={})
     for name, maps in members.items():
         store = ProbabilityStore.create(
-            at.probabilities(name, OOF), ids=ids, classes=CLASSES, shape=SIZE, seen=seen
+            at.probabilities(name, OOF),
+            ids=ids,
+            classes=CLASSES,
+            extent=Extent.uniform(len(ids), SIZE),
+            seen=seen,
         )
         store.write(slice(0, IMAGES), maps)
         record(store.folder, asked={IMPORTED: name}, inputs={})

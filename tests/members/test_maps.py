@@ -10,6 +10,7 @@ import pytest
 
 from evaluation.core.classes import numbered
 from evaluation.core.errors import BadMaps
+from evaluation.core.ragged import Extent
 from members.maps import ArrayMaps, read_checked
 from members.specialists import OneVsRestMember
 from members.store import ProbabilityStore
@@ -68,7 +69,7 @@ def stored(folder, maps, **more):
         folder,
         ids=[str(number) for number in range(IMAGES)],
         classes=numbered(3, ignore=None),
-        shape=(4, 5),
+        extent=Extent.uniform(len([str(number) for number in range(IMAGES)]), (4, 5)),
         seen=None,
         **more,
     )

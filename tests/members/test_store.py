@@ -9,6 +9,7 @@ from evaluation.core.classes import MARS
 from evaluation.core.errors import BadMaps, BadRun
 from evaluation.core.files import read_json
 from evaluation.core.provenance import RECORD
+from evaluation.core.ragged import Extent
 from members.probabilities import sum_tolerance
 from members.store import ProbabilityStore
 from members.store_metadata import TrainingIds
@@ -25,7 +26,13 @@ def random_maps():
 def created(folder, dtype="float16", seen=None, **more):
     ids = [f"p{k:03}" for k in range(IMAGES)]
     return ProbabilityStore.create(
-        folder, ids=ids, classes=MARS, shape=(2, 3), seen=seen, dtype=dtype, **more
+        folder,
+        ids=ids,
+        classes=MARS,
+        extent=Extent.uniform(len(ids), (2, 3)),
+        seen=seen,
+        dtype=dtype,
+        **more,
     )
 
 
@@ -85,7 +92,7 @@ def test_metadata_survive(filled):
         "probabilities",
         "float16",
     )
-    assert again.size == (IMAGES, 5, 2, 3)
+    assert (again.extent, again.num_classes) == (Extent.uniform(IMAGES, (2, 3)), 5)
     assert again.name == "unet/oof"
 
 
@@ -150,7 +157,12 @@ class TestWriting:
     def write(self, folder, maps, name="unet"):
         ids = [f"p{k}" for k in range(IMAGES)]
         record = {"config": {"member": name}, "input_digests": {"data": "0" * 64}}
-        options = {"ids": ids, "classes": MARS, "shape": (2, 3), "seen": None}
+        options = {
+            "ids": ids,
+            "classes": MARS,
+            "seen": None,
+            "extent": Extent.uniform(IMAGES, (2, 3)),
+        }
         with ProbabilityStore.writing(folder, **record, **options) as store:
             for block in blocks(IMAGES):
                 store.write(block, maps[block])
@@ -187,7 +199,9 @@ class TestRefusals:
 
     def test_ids_that_repeat_are_refused(self, tmp_path):
         with pytest.raises(BadMaps, match="ids repeat"):
-            ProbabilityStore.create(tmp_path, ids=["a", "a"], classes=MARS, shape=(2, 3), seen=None)
+            ProbabilityStore.create(
+                tmp_path, ids=["a", "a"], classes=MARS, extent=Extent.uniform(2, (2, 3)), seen=None
+            )
 
     def test_the_tolerance_of_sums_depends_on_the_dtype(self):
         assert sum_tolerance("uint8", 5) == pytest.approx(5 / 510 + 1e-3)
@@ -213,3 +227,48 @@ class TestTrainingIds:
         assert created(tmp_path / "declared", seen=seen).trained_on_mask().sum() == 1
         assert ProbabilityStore(tmp_path / "declared").seen == seen
         assert created(tmp_path / "undeclared").trained_on_mask() is None
+
+
+SIZES = Extent(((70, (4, 6)), (1, (2, 3)), (3, (800, 900))))
+
+
+def of_size(count, size):
+    maps = np.random.default_rng(count).random((count, 5, *size), dtype=np.float32) + 0.1
+    return maps / maps.sum(axis=1, keepdims=True)
+
+
+@pytest.fixture
+def mixed(tmp_path):
+    ids = [f"p{k:03}" for k in range(len(SIZES))]
+    store = ProbabilityStore.create(
+        tmp_path / "mixed", ids=ids, classes=MARS, extent=SIZES, seen=None
+    )
+    assert [block.start for block in blocks(SIZES)] == [0, 64, 70, 71, 72, 73]
+    assert store.missing_blocks() == blocks(SIZES)
+    for run, size in SIZES.slices():
+        maps = of_size(run.stop - run.start, size)
+        for block in blocks(SIZES):
+            if run.start <= block.start < run.stop:
+                store.write(block, maps[block.start - run.start : block.stop - run.start])
+    return ProbabilityStore(store.folder)
+
+
+class TestSeveralSizes:
+    def test_images_of_each_size_read_back(self, mixed):
+        assert mixed.missing_blocks() == []
+        for run, size in SIZES.slices():
+            expected = of_size(run.stop - run.start, size)
+            np.testing.assert_allclose(mixed.read(run), expected, atol=3e-4)
+            last = slice(run.stop - 1, run.stop)
+            np.testing.assert_array_equal(mixed.read(last), mixed.read(run)[-1:])
+
+    def test_sizes_are_kept(self, mixed):
+        assert mixed.extent == SIZES
+        assert len(mixed) == len(mixed.ids) == 74
+
+    def test_damage_names_the_image(self, mixed):
+        chunk_file = next((mixed.folder / "sizes" / "000071").rglob("c/1/0/0/0"))
+        chunk_file.write_bytes(chunk_file.read_bytes()[:-1])
+        assert mixed.read(slice(71, 72)).shape == (1, 5, 800, 900)
+        with pytest.raises(BadRun, match="images from 72 on are damaged"):
+            mixed.read(slice(72, 73))

@@ -275,7 +275,7 @@ class TestFittingAChain:
         chains = [parse_chain(text, classes=CLASSES, ignore=0) for text in texts]
         fold_of = np.arange(130) % 3 % 2
         crossed = OutOfFoldChain(chains, fold_of)
-        for block, labels in postprocess(maps.__getitem__, 130, crossed):
+        for block, labels in postprocess(ArrayMaps("maps", maps), crossed):
             for fold, chain in enumerate(chains):
                 own = fold_of[block] == fold
                 np.testing.assert_array_equal(labels[own], chain(maps[block][own]))

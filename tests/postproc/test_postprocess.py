@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from evaluation.core.errors import BadData, BadMaps
+from members.maps import ArrayMaps
 from postproc.chain import parse_chain
 from postproc.postprocess import postprocess
 
@@ -36,39 +37,42 @@ def collected(blocks):
 @pytest.mark.parametrize("text", ["", "mode_filter(size=3)", "crf(iterations=1)|remove_small"])
 @pytest.mark.parametrize("threads", [1, 3])
 def test_blocks_give_what_the_chain_gives_at_once(maps, images, text, threads):
-    blocks = list(
-        postprocess(maps.__getitem__, IMAGES, chain(text), images=images, threads=threads)
-    )
+    blocks = list(postprocess(ArrayMaps("maps", maps), chain(text), images=images, threads=threads))
     assert [block for block, _ in blocks] == [slice(0, 64), slice(64, 128), slice(128, 130)]
     np.testing.assert_array_equal(collected(blocks), chain(text)(maps, images))
 
 
-def test_no_more_blocks_are_read_than_are_consumed(maps):
+def test_no_more_blocks_are_read_than_are_consumed(maps, monkeypatch):
     read = []
 
-    def reader(block):
+    def read_block(block):
         read.append(block.start)
         return maps[:1].repeat(block.stop - block.start, axis=0)
 
-    first, _ = next(iter(postprocess(reader, 64 * 100, chain(""), threads=1)))
+    endless = np.broadcast_to(maps[:1], (64 * 100, *maps.shape[1:]))
+    reader = ArrayMaps("endless", endless)
+    monkeypatch.setattr(ArrayMaps, "read", lambda self, block, out=None: read_block(block))
+    first, _ = next(iter(postprocess(reader, chain(""), threads=1)))
     assert first == slice(0, 64)
     assert len(read) <= 3
 
 
-def test_missing_images_are_refused_before_anything_is_read():
-    def reader(block):
-        raise AssertionError
+def unreadable():
+    class Untouchable(np.ndarray):
+        def __getitem__(self, key):
+            raise AssertionError
 
+    return ArrayMaps("maps", np.zeros((IMAGES, CLASSES, 4, 5), np.float32).view(Untouchable))
+
+
+def test_missing_images_are_refused_before_anything_is_read():
     with pytest.raises(BadData, match="give them with --images"):
-        postprocess(reader, IMAGES, chain("crf"))
+        postprocess(unreadable(), chain("crf"))
 
 
 def test_another_number_of_images_is_refused_before_anything_is_read(images):
-    def reader(block):
-        raise AssertionError
-
     with pytest.raises(BadData, match="129 images for maps of 130"):
-        postprocess(reader, IMAGES, chain("crf"), images=images[:-1])
+        postprocess(unreadable(), chain("crf"), images=images[:-1])
 
 
 def test_images_that_no_step_needs_are_not_read(maps):
@@ -77,11 +81,11 @@ def test_images_that_no_step_needs_are_not_read(maps):
             raise AssertionError
 
     images = np.zeros((IMAGES, 1, 4, 5), dtype=np.uint8).view(Untouchable)
-    assert list(postprocess(maps.__getitem__, IMAGES, chain("blur"), images=images))
+    assert list(postprocess(ArrayMaps("maps", maps), chain("blur"), images=images))
 
 
 @pytest.mark.parametrize("strange", [np.nan, np.inf])
 def test_values_that_are_not_finite_are_reported_with_their_image(maps, strange):
     maps[70, 1, 2, 3] = strange
     with pytest.raises(BadMaps, match="NaN or infinite values in image 70; expected prob"):
-        list(postprocess(maps.__getitem__, IMAGES, chain("")))
+        list(postprocess(ArrayMaps("maps", maps), chain("")))

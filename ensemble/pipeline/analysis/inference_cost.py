@@ -159,7 +159,7 @@ def measure_member(sources: RunMembers, name: str, data: DataSet) -> MemberCost:
     trained = [(run.model(member.name, 0) / WEIGHTS).is_file() for member in parts]
     if not parts or not all(trained):
         return MemberCost(None, None, size)
-    images = np.array(data.images[:BATCH_SIZE])
+    images = np.array(data.images[: min(BATCH_SIZE, data.extent.runs[0][0])])
     channels, classes = data.channels, len(data.classes)
     milliseconds, parameters = 0.0, 0
     for member in parts:
@@ -200,7 +200,8 @@ def used_members(sources: RunMembers, plan: FusionSpec) -> tuple[str, ...]:
 
 
 def _first_images(sources: RunMembers, split: str) -> Array:
-    return np.array(DataSet.load(sources.run.data(split)).images[:IMAGES])
+    data = DataSet.load(sources.run.data(split))
+    return np.array(data.images[: min(IMAGES, data.extent.runs[0][0])])
 
 
 def _fastest_ms(work: Callable[[], object], images: int) -> float:

@@ -152,7 +152,7 @@ def _measure(readers: Sequence[Reader], data: DataSet) -> Disagreement:
         maps = _mean_map(readers, block)
         return disagreement(maps, np.asarray(masks[block]), classes=data.classes, floor=floor)
 
-    return concat_blocks(list(map_blocks(measure, len(data))))
+    return concat_blocks(list(map_blocks(measure, data.extent)))
 
 
 def _row(measured: Disagreement, data: DataSet, index: int) -> DisagreementRow:
@@ -176,8 +176,8 @@ def _write_sheet(
     rows: list[DisagreementRow],
 ) -> None:
     maps = [_mean_map(readers, slice(int(index), int(index) + 1)) for index in indices]
-    pred = argmax(scored_probabilities(np.concatenate(maps), data.classes))
+    pred = [argmax(scored_probabilities(one, data.classes))[0] for one in maps]
     captions = [f"{row.id}: {row.score:.2f}, {' -> '.join(row.confusion or [])}" for row in rows]
-    columns = {"mask": np.asarray(data.target()[indices]), "pred": pred}
-    images = np.asarray(data.images[indices])
+    columns = {"mask": [data.target()[index] for index in indices], "pred": pred}
+    images = [data.images[index] for index in indices]
     write_sheet(path, images, columns, classes=data.classes, captions=captions)

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from evaluation.core.arrays import argmax
-from evaluation.core.types import Map
+from evaluation.core.ragged import Extent
+from evaluation.core.types import Array, Map
 from members.batches import class_shares
 from members.data.dataset import DataSet
 from members.devices import autocast
@@ -74,7 +75,7 @@ def measure_network(member: Member, data: DataSet, device: str) -> NetworkTiming
 
 def chain_seconds(chain: Chain, data: DataSet, floor: float) -> float:
     """Return the seconds per image of a chain on random maps; `floor` as it was parsed with."""
-    images = np.array(data.images[:TRIED_IMAGES])
+    images = _first_images(data, min(TRIED_IMAGES, data.extent.runs[0][0]))
     maps = _random_maps(len(images), data)
     if chain.learns:
         chain = fit_chain(chain, ArrayMaps("drawn", maps), argmax(maps), images)
@@ -90,7 +91,7 @@ def disk_seconds(data: DataSet, dtype: StoreDtype) -> tuple[float, float]:
             Path(folder) / "trial" / "maps",
             ids=data.ids[: len(maps)],
             classes=data.classes,
-            shape=data.shape,
+            extent=Extent.uniform(len(maps), data.extent.runs[0][1]),
             seen=None,
             dtype=dtype,
         )
@@ -133,7 +134,7 @@ def _measure(member: Member, data: DataSet, device: str) -> NetworkTiming:
         _train_step_seconds(network, member, data, batch, device)  # warms up the new shape
         seconds, few = _train_step_seconds(network, member, data, batch, device), batch
     network.eval()
-    images = np.array(data.images[:few])
+    images = _first_images(data, few)
     prediction = timed(lambda: predict(network, images, device, member), _clock(device)) / few
     weights = sum(t.numel() * t.element_size() for t in network.state_dict().values())
     return NetworkTiming(seconds / few, prediction, weights, image_bytes, STATE_COPIES * weights)
@@ -144,9 +145,13 @@ def _train_step_seconds(
 ) -> float:
     classes = _num_classes(member, data)
     ignore = None if member.label is not None else data.classes.ignore
-    labels = np.random.default_rng(0).integers(0, classes, (batch, *data.shape)).astype(np.uint8)
+    labels = (
+        np.random.default_rng(0)
+        .integers(0, classes, (batch, *data.extent.runs[0][1]))
+        .astype(np.uint8)
+    )
     target = torch.from_numpy(labels).to(device)
-    images = torch.from_numpy(np.array(data.images[:batch])).to(device)
+    images = torch.from_numpy(_first_images(data, batch)).to(device)
     shares = class_shares(labels, classes)
     task = TrainingTask(
         network=network,
@@ -176,7 +181,13 @@ def _clock(device: str) -> Callable[[], float]:
     return time.process_time if device == "cpu" else time.perf_counter
 
 
+def _first_images(data: DataSet, count: int) -> Array:
+    """Return images of the first one's size, as many as are asked for."""
+    of_first_size = np.arange(count) % data.extent.runs[0][0]
+    return np.array(data.images[of_first_size])
+
+
 def _random_maps(count: int, data: DataSet) -> Map:
     rng = np.random.default_rng(0)
-    maps = rng.random((count, len(data.classes), *data.shape), dtype=np.float32)
+    maps = rng.random((count, len(data.classes), *data.extent.runs[0][1]), dtype=np.float32)
     return np.asarray(maps / maps.sum(axis=1, keepdims=True))

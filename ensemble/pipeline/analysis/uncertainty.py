@@ -12,9 +12,8 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from ensemble.block_fusion import read_members
+from ensemble.block_fusion import read_members, threads_for
 from ensemble.diversity.disagreement import uncertainty
-from ensemble.diversity.subset_scorer import threads_for
 from ensemble.fusion import PIECE_VALUES
 from ensemble.pipeline.run.open_run import OpenedSplit, RunMembers, open_members
 from evaluation.core.arrays import argmax
@@ -202,11 +201,10 @@ def draw_sheet(path: Path, rows: Sequence[SheetRow], classes: Classes) -> None:
 
 def _measure(maps: OpenedSplit) -> Array:
     """Return the measures of each image, (image, measure)."""
-    _, *rest = maps.readers[0].size
-    piece = max(1, PIECE_VALUES // int(np.prod(rest)))
 
     def work(block: slice) -> Array:
         members = read_members(maps.readers, block)
+        piece = max(1, PIECE_VALUES // members[0, 0].size)
         target = None if maps.data.masks is None else np.asarray(maps.data.masks[block])
         return np.concatenate(
             [
@@ -215,9 +213,9 @@ def _measure(maps: OpenedSplit) -> Array:
             ]
         )
 
-    count = len(maps.data)
-    results = map_blocks(work, count, threads=threads_for(maps.readers))
-    return np.concatenate(list(progress(results, "uncertainty", len(blocks(count)))))
+    extent = maps.data.extent
+    results = map_blocks(work, extent, threads=threads_for(maps.readers))
+    return np.concatenate(list(progress(results, "uncertainty", len(blocks(extent)))))
 
 
 def _image_means(members: Array, target: Array | None, maps: OpenedSplit) -> Array:

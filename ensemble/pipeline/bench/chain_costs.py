@@ -56,7 +56,7 @@ def measure_costs(
     fast, and other work on the machine does not count. Reading maps is left out. The first chain is
     the one to compare with.
     """
-    every = blocks(len(data))
+    every = blocks(data.extent)
     timed = [every[index] for index in evenly_spaced(len(every), TIMED_BLOCKS)]
     inputs = [(maps.read(block), np.asarray(data.images[block])) for block in timed]
     images = sum(len(values) for values, _ in inputs)

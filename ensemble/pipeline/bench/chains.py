@@ -170,8 +170,8 @@ def count_all(
             results.append((confusion(true, stages[-1], classes=len(classes)), changes))
         return results
 
-    count = len(data)
-    per_block = list(progress(map_blocks(work, count), "label", len(blocks(count))))
+    done = map_blocks(work, data.extent)
+    per_block = list(progress(done, "label", len(blocks(data.extent))))
     return [_join(parts) for parts in zip(*per_block, strict=True)]
 
 

@@ -319,12 +319,12 @@ def _fuse_split(
             partial,
             ids=data.ids,
             classes=data.classes,
-            shape=data.shape,
+            extent=data.extent,
             seen=_training_ids(opened, learned=spec.learns),
             dtype=spec.dtype,
             url=new_url(f"{spec.name}-{opened.split}"),
         )
-        fuse(opened.readers, fusion, len(data), store.write, images=data.images)
+        fuse(opened.readers, fusion, store.write, images=data.images)
         expected.write(partial)
 
 

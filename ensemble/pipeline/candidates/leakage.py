@@ -17,6 +17,7 @@ from evaluation.core.arrays import argmax, evenly_spaced
 from evaluation.core.blocks import blocks
 from evaluation.core.classes import UNLABELLED
 from evaluation.core.errors import LeakageError
+from evaluation.core.ragged import Extent
 from evaluation.core.run_folder import Run
 from evaluation.core.types import Array
 from evaluation.leaderboard import Candidate
@@ -169,7 +170,7 @@ def cross_fold_duplicates(run: Run) -> list[tuple[str, str]]:
     for fold in read_folds(run):
         fold_of[np.setdiff1d(np.arange(len(oof)), fold.training)] = fold.index
     sets = [oof, *([DataSet.load(run.data(HELD_OUT))] if HELD_OUT in run.splits() else [])]
-    features = [thumbnails_and_hashes(np.asarray(data.images)) for data in sets]
+    features = [thumbnails_and_hashes(data.images) for data in sets]
     thumbnails, hashes = (np.concatenate(parts) for parts in zip(*features, strict=True))
     ids = [name for data in sets for name in data.ids]
     parts = np.concatenate([fold_of, np.full(len(ids) - len(oof), -1)])
@@ -212,7 +213,7 @@ def _group_sums(maps: MapReader, data: DataSet) -> GroupSums:
     """Sum per group: right pixels, probabilities of the predictions, scored pixels."""
     groups = data.group_names()
     rows, names = [], []
-    for block in _spread(len(data)):
+    for block in _spread(data.extent):
         probs = maps.read(block)
         target = np.asarray(data.target()[block])
         scored = (target != UNLABELLED) & (target != data.classes.ignore)
@@ -228,7 +229,7 @@ def _group_sums(maps: MapReader, data: DataSet) -> GroupSums:
     return scored_groups
 
 
-def _spread(images: int) -> Iterator[slice]:
+def _spread(extent: Extent) -> Iterator[slice]:
     """Yield at most a few blocks of images, spread evenly."""
-    every = blocks(images)
+    every = blocks(extent)
     return (every[index] for index in evenly_spaced(len(every), MAX_BLOCKS))

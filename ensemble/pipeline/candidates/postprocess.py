@@ -21,13 +21,14 @@ from evaluation.core.errors import BadRun
 from evaluation.core.files import (
     atomic_folder,
     check_no_external_links,
-    create_npy,
-    open_array,
+    create_stack,
+    open_stack,
     read_json,
     write_json,
 )
 from evaluation.core.progress import progress
 from evaluation.core.provenance import digests, verify_outputs
+from evaluation.core.ragged import Extent, Stack, extent_of
 from evaluation.core.run_folder import CANDIDATE, Run, run_lock
 from evaluation.core.types import Array
 from evaluation.run_metric import set_metric
@@ -132,8 +133,8 @@ def applied_chain(run: Run, candidate: str, *, floor: float) -> Chain:
     return run_chain(run, fitted["chain"] if fitted else chain, floor=floor)
 
 
-def read_labels(run: Run, candidate: str, split: str) -> Array:
-    """Open a candidate's label maps.
+def read_labels(run: Run, candidate: str, split: str) -> Stack:
+    """Open a candidate's label maps, (image, row, col).
 
     Raises:
         BadRun: it has none of this split, or they were changed since they were written.
@@ -147,11 +148,12 @@ def read_labels(run: Run, candidate: str, split: str) -> Array:
         )
     check_no_external_links(run.path)
     verify_outputs(file.parent)
-    labels, data = open_array(file), DataSet.load(run.data(split))
-    if labels.dtype != np.uint8 or labels.shape != (len(data), *data.shape):
+    extent = DataSet.load(run.data(split)).extent
+    labels = open_stack(file, extent)
+    if labels.dtype != np.uint8 or labels.ndim != 3 or extent_of(labels) != extent:
         raise BadRun(
-            f"{candidate} has {labels.dtype} labels of shape {labels.shape}; expected"
-            f" {(len(data), *data.shape)} of uint8; postprocess again"
+            f"{candidate} has {labels.dtype} labels of shape {labels.shape}; expected uint8 of"
+            f" {len(extent)} images of {extent} pixels; postprocess again"
         )
     return labels
 
@@ -189,17 +191,15 @@ def _label_split(
     with atomic_folder(expected.folder) as partial:
         write_labels(
             partial / LABELS,
-            postprocess(maps.read, len(data), fitted.for_split(split), images=data.images),
-            (len(data), *data.shape),
+            postprocess(maps, fitted.for_split(split), images=data.images),
+            data.extent,
         )
         expected.write(partial, outputs=digests(partial, [LABELS]))
 
 
-def write_labels(
-    path: Path, labelled: Iterable[tuple[slice, Array]], shape: tuple[int, int, int]
-) -> None:
-    """Write label maps block by block into a `.npy` of uint8."""
-    labels = create_npy(path, dtype=np.uint8, shape=shape)
-    for block, part in progress(labelled, "postprocess", len(blocks(shape[0]))):
+def write_labels(path: Path, labelled: Iterable[tuple[slice, Array]], extent: Extent) -> None:
+    """Write label maps block by block into a `.npy` of uint8; see `create_stack`."""
+    labels = create_stack(path, dtype=np.uint8, extent=extent)
+    for block, part in progress(labelled, "postprocess", len(blocks(extent))):
         labels[block] = part
     labels.flush()

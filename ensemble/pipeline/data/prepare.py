@@ -16,11 +16,17 @@ from evaluation.core.classes import Classes
 from evaluation.core.errors import BadData, BadRun
 from evaluation.core.files import read_json, remove_folder, write_json
 from evaluation.core.provenance import RECORD, cached_digest, digest_of
+from evaluation.core.ragged import Stack, extent_of
 from evaluation.core.run_folder import Run
-from evaluation.core.types import Array
 from members.data.cleaning.id_lists import read_drop_list
 from members.data.cleaning.rules import Drop, Reason, check_no_class_lost, drop_shared_masks
-from members.data.dataset import DataSet, class_pixels, read_classes, write_classes
+from members.data.dataset import (
+    DataSet,
+    check_learnable,
+    check_scorable,
+    read_classes,
+    write_classes,
+)
 from members.data.folds import hold_out, split_folds
 from members.data.load_dataset import load_dataset
 from members.data.sample import draw_sample
@@ -50,6 +56,8 @@ def prepare(run: Run, experiment: Experiment, log: Callable[[str], None]) -> Non
     if validation is None:
         training, validation = _hold_out_validation(training, experiment.seed)
         log(f"validation: {len(validation.ids)} of the training images set aside, by group")
+    check_learnable(training)  # what was dropped or set aside may have held all of a class
+    check_scorable(validation, "validation")
     fold_of = split_folds(
         training.target(),
         training.groups,
@@ -65,22 +73,6 @@ def prepare(run: Run, experiment: Experiment, log: Callable[[str], None]) -> Non
         data.save(run.data(split))
     write_json(run.folds, {"folds": experiment.folds, "fold": [int(fold) for fold in fold_of]})
     expected.write()
-
-
-def check_learnable(training: DataSet) -> None:
-    """Check that training masks hold two or more scored classes.
-
-    Raises:
-        BadData: nothing can be learnt from such masks.
-    """
-    classes = training.classes
-    pixels = class_pixels(training.target(), len(classes)).sum(axis=0)
-    present = [classes.names[label] for label in classes.scored if pixels[label]]
-    if len(present) < 2:
-        raise BadData(
-            f"of the scored classes the training masks hold only {', '.join(present)}; expected two"
-            " or more; see --ignore, --foreground and --unlabelled"
-        )
 
 
 def is_prepared(run: Run, experiment: Experiment) -> bool:
@@ -204,10 +196,13 @@ def check_same_split(existing: DataSet, new: DataSet, split: str) -> None:
         raise BadData(f"split {split!r} already exists with {different[0]}; choose another --split")
 
 
-def _equal(old: Array, new: Array) -> bool:
+def _equal(old: Stack, new: Stack) -> bool:
     """Compare block by block: either may be on disk."""
-    return old.shape == new.shape and all(
-        np.array_equal(old[block], new[block]) for block in blocks(len(old))
+    if old.ndim == 1 or new.ndim == 1:
+        return np.array_equal(old, new)
+    extent = extent_of(old)
+    return extent == extent_of(new) and all(
+        np.array_equal(old[block], new[block]) for block in blocks(extent)
     )
 
 

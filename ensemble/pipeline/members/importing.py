@@ -59,7 +59,8 @@ def import_maps(
         trained_on: text file with the ids of the images that a model behind the maps was
             trained on, one per line; None is undeclared.
         fix: repair detected problems.
-        as_is: take classes and axes as they are although they look wrong.
+        as_is: take classes and axes as they are although they look wrong, and the fill value of
+            chunks that a writer may have left out.
         log: receives a line per repair, and per check that could not be made.
 
     Returns:
@@ -83,7 +84,12 @@ def import_maps(
             indices, unmatched = match_by_id(maps, data.ids)
             reference = _reference(run_members, name, split, data)
             inspection = inspect_maps(
-                maps, indices, classes=data.classes, shape=data.shape, known=reference, as_is=as_is
+                maps,
+                indices,
+                classes=data.classes,
+                extent=data.extent,
+                known=reference,
+                as_is=as_is,
             )
         except BadMaps as error:
             raise BadMaps(f"member {name!r}: {error}") from None
@@ -243,7 +249,7 @@ def _write_store(
             partial,
             ids=data.ids,
             classes=data.classes,
-            shape=data.shape,
+            extent=data.extent,
             seen=training_ids,
             dtype=config["dtype"],
             url=new_url(f"{config['member']}-{config['split']}"),
@@ -252,7 +258,7 @@ def _write_store(
         def write(block: slice) -> None:
             store.write(block, repair(maps.read(indices[block])))
 
-        for _ in progress(map_blocks(write, len(store)), "import", len(blocks(len(store)))):
+        for _ in progress(map_blocks(write, store.extent), "import", len(blocks(store.extent))):
             pass
         expected.write(partial, info=_file_stats(paths))
 

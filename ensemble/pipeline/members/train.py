@@ -167,11 +167,11 @@ def predict_data(
     images = sets["test"] if "test" in sets else sets["training"]
     with run_lock(run.path):
         known = DataSet.load(run.data(OOF))
-        if (images.channels, *images.shape) != (known.channels, *known.shape):
-            actual, expected = (
-                f"{d.channels} x {d.shape[0]} x {d.shape[1]}" for d in (images, known)
+        if images.channels != known.channels:
+            raise BadData(
+                f"{data} has images of {images.channels} channels; expected {known.channels}, as"
+                " the training images"
             )
-            raise BadData(f"{data} has images of {actual}; expected {expected}; see --size")
         images = make_ids_unique(images, known, split)
         experiment = read_experiment(run.experiment)
         trained = [m for m in experiment.expanded(classes) if _is_complete(run, m, read_folds(run))]
@@ -252,7 +252,7 @@ def check_trainable(members: Sequence[Member], training: DataSet) -> None:
     """
     shares = class_shares(training.target(), len(training.classes))
     for member in members:
-        check_size(member.recipe.architecture, *training.shape)
+        check_size(member.recipe.architecture, training.extent)
         if member.label not in (None, training.classes.ignore) and shares[member.label] == 0:
             raise BadData(
                 f"member {member.name!r}: no training image holds class"

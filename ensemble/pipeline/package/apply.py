@@ -18,9 +18,10 @@ from ensemble.pipeline.candidates.postprocess import write_labels
 from ensemble.pipeline.package.manifest import FUSION, Package, read_package
 from ensemble.pipeline.submission.formats import write_pngs
 from ensemble.strategies import ACCEPTS_ONE_VS_REST
-from evaluation.core.blocks import BLOCK_IMAGES, blocks
+from evaluation.core.blocks import blocks
 from evaluation.core.errors import BadData, BadRun
 from evaluation.core.files import atomic_file, atomic_folder
+from evaluation.core.ragged import BLOCK_IMAGES
 from evaluation.core.specs import parse_spec
 from evaluation.core.types import Labels
 from members.data.dataset import DataSet
@@ -74,15 +75,18 @@ def apply_package(
 
     Raises:
         BadRun: no package, or a damaged one.
-        BadData: images of another size or number of channels, or a folder that is not empty.
+        BadData: images with another number of channels, or a folder that is not empty.
     """
     package, device = read_package(folder), devices(device)[0]
     manifest, classes = package.manifest, package.classes
     data = load_dataset(images, contract=classes, use_masks=False)["test"]
-    actual, expected = (data.channels, *data.shape), (manifest.channels, *manifest.shape)
-    if actual != expected:
-        actual_size, expected_size = (" x ".join(map(str, size)) for size in (actual, expected))
-        raise BadData(f"{images} has images of {actual_size}; the package takes {expected_size}")
+    if data.channels != manifest.channels:
+        raise BadData(
+            f"{images} has images of {data.channels} channels; the package takes"
+            f" {manifest.channels}"
+        )
+    if out.suffix == ".npy" and data.extent.one_size is None:
+        raise BadData(f"{images} has images of {data.extent}; give a folder as --out")
     if out.suffix != ".npy" and out.exists() and (out.is_file() or any(out.iterdir())):
         raise BadData(f"{out} already exists; choose a new folder, or a .npy file, as --out")
     _smoke_test(package, device)
@@ -91,7 +95,7 @@ def apply_package(
     if out.suffix == ".npy":
         with atomic_file(out) as partial:
             stored = ((block, classes.stored(part)) for block, part in labels)
-            write_labels(partial, stored, (len(data), *data.shape))
+            write_labels(partial, stored, data.extent)
     else:
         with atomic_folder(out) as partial:
             write_pngs(partial, data.ids, labels, classes)
@@ -103,10 +107,10 @@ def predict_labels(package: Package, data: DataSet, device: str) -> Iterator[tup
 
     Args:
         package: the frozen candidate.
-        data: images of the package's size and channels.
+        data: images with the package's channels.
         device: `cpu` or `cuda:K`; another kind than in the run may change the last bits of a map.
     """
-    for part in blocks(len(data), PART_IMAGES):
+    for part in blocks(data.extent, PART_IMAGES):
         with tempfile.TemporaryDirectory() as folder:
             for block, labels in _predict_part(package, data.take(part), device, Path(folder)):
                 yield slice(part.start + block.start, part.start + block.stop), labels
@@ -130,7 +134,7 @@ def _predict_part(
     chain = parse_chain(
         package.manifest.chain, classes=len(classes), ignore=classes.ignore, floor=maps.floor
     )
-    return postprocess(maps.read, len(data), chain, images=data.images)
+    return postprocess(maps, chain, images=data.images)
 
 
 def _fuse(package: Package, data: DataSet, folder: Path) -> ProbabilityStore | OneVsRestMember:
@@ -151,12 +155,12 @@ def _fuse(package: Package, data: DataSet, folder: Path) -> ProbabilityStore | O
         folder / FUSED,
         ids=data.ids,
         classes=package.classes,
-        shape=data.shape,
+        extent=data.extent,
         seen=None,
         dtype=package.manifest.store_dtype,
     )
     fusion = load_fitted(package.folder / FUSION).fusion
-    fuse(readers, fusion, len(data), fused.write, images=data.images)
+    fuse(readers, fusion, fused.write, images=data.images)
     return fused
 
 

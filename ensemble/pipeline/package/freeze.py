@@ -23,7 +23,7 @@ from ensemble.pipeline.package.manifest import (
     readme,
 )
 from ensemble.pipeline.run.open_run import OOF, RunMembers, run_experiment
-from evaluation.core.blocks import BLOCK_IMAGES
+from evaluation.core.blocks import blocks
 from evaluation.core.errors import BadRun
 from evaluation.core.files import atomic_folder, write_json
 from evaluation.core.provenance import digest, identity, verify_outputs
@@ -106,7 +106,7 @@ def _write_package(
         candidate=candidate,
         classes=run_classes(run).to_dict(),
         channels=data.channels,
-        shape=data.shape,
+        shape=data.extent.runs[0][1],
         store_dtype=experiment.store_dtype,
         folds=len(read_folds(run)),
         members={name: Recipe(**recipes[name].model_dump()) for name in members},
@@ -140,7 +140,8 @@ def _smoke_test(run: Run, package: Package, device: str, log: Log) -> None:
     if split is None:
         log(f"{candidate} has labels of {OOF} only, so the package could not be tested")
         return
-    first = DataSet.load(run.data(split)).take(slice(0, BLOCK_IMAGES))
+    data = DataSet.load(run.data(split))
+    first = data.take(blocks(data.extent)[0])
     labels = np.concatenate([labels for _, labels in predict_labels(package, first, device)])
     changed = (labels != read_labels(run, candidate, split)[: len(labels)]).mean()
     if changed:

@@ -27,7 +27,7 @@ class Manifest(BaseModel):
         candidate: name of the candidate in its run.
         classes: names, colours and the ignored class.
         channels: of the images.
-        shape: rows and columns of the images, in pixels.
+        shape: rows and columns of the first training image, in pixels; others may differ.
         store_dtype: type that maps are rounded to between the stages, as in the run.
         folds: number of models per member.
         members: recipe of each, in the order in which they are fused.
@@ -41,7 +41,7 @@ class Manifest(BaseModel):
     format: Literal[1] = 1
     candidate: str
     classes: dict[str, Any]
-    channels: Literal[1, 3]
+    channels: Annotated[int, Field(ge=1)]
     shape: tuple[Side, Side]
     store_dtype: StoreDtype
     folds: Annotated[int, Field(ge=1, le=100)]
@@ -129,8 +129,8 @@ With `ens` installed:
 
     ens apply THIS_FOLDER IMAGES --out LABELS
 
-IMAGES: a folder of `.png` or `.jpg` files, a `.npy` or a `.npz`; each image has
-{rows} x {cols} pixels and {channels} channel(s) of 8 bits.
+IMAGES: a folder of images (`.png`, `.jpg`, `.tif`, ...), a `.npy` or a `.npz`; each image has
+{channels} channel(s) of 8 bits, in training {rows} x {cols} pixels.
 LABELS: a `.npy` file, (image, row, col), or a new folder, which gets one PNG per image. Both hold
 the values of this table, those of the training masks.
 

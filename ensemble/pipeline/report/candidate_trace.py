@@ -63,18 +63,26 @@ class CandidateTrace:
 
     def layers(self, indices: Sequence[int]) -> list[Layer]:
         """Return the labels of each stage for some images."""
-        maps = [
-            np.concatenate([reader.read(slice(index, index + 1)) for index in indices])
-            for reader in self.readers
-        ]
-        layers = [Layer(name, argmax(m), None) for name, m in zip(self.members, maps, strict=False)]
+        of_each = [self._stages(index) for index in indices]
+        labels = [list(stage) for stage in zip(*of_each, strict=True)]
+        before: list[int | None] = [None] * len(self.members)
+        names = list(self.members)
         if self.fused:
-            layers.append(Layer(self.source, argmax(maps[-1]), self.reference_index))
-        images = np.asarray(self.data.images[list(indices)])
-        for length, spec in enumerate(self.chain.specs, start=1):
-            labels = self.chain.prefix(length)(maps[-1], images)
-            layers.append(Layer(spec.name, labels, len(layers) - 1))
-        return layers
+            names.append(self.source)
+            before.append(self.reference_index)
+        for spec in self.chain.specs:
+            before.append(len(names) - 1)
+            names.append(spec.name)
+        return [Layer(*layer) for layer in zip(names, labels, before, strict=True)]
+
+    def _stages(self, index: int) -> list[Array]:
+        """Return the labels of one image after each stage."""
+        block = slice(index, index + 1)
+        maps = [reader.read(block) for reader in self.readers]
+        image = np.asarray(self.data.images[block])
+        lengths = range(1, len(self.chain.specs) + 1)
+        after_steps = [self.chain.prefix(length)(maps[-1], image)[0] for length in lengths]
+        return [*(argmax(one)[0] for one in maps), *after_steps]
 
     def predictions(self) -> Iterator[tuple[slice, Array]]:
         """Yield (block, labels) of all members, then the fusion: (reader, image, row, col)."""
@@ -82,5 +90,5 @@ class CandidateTrace:
         def read(block: slice) -> Array:
             return np.stack([argmax(reader.read(block)) for reader in self.readers])
 
-        count = len(self.data)
-        yield from zip(blocks(count), map_blocks(read, count), strict=True)
+        extent = self.data.extent
+        yield from zip(blocks(extent), map_blocks(read, extent), strict=True)

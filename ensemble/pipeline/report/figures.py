@@ -50,7 +50,7 @@ def _reliability(trace: CandidateTrace, reader: MapReader) -> Reliability:
     def count(block: slice) -> Reliability:
         return reliability(reader.read(block), np.asarray(target[block]), ignore=ignore)
 
-    return sum_blocks(count, len(trace.data))
+    return sum_blocks(count, trace.data.extent)
 
 
 def curves_figure(sources: RunMembers) -> Figure | None:

@@ -91,7 +91,7 @@ def wrong_shares(labels: Array, data: DataSet) -> PerImage:
     """
     shares = np.zeros(len(data))
     target = data.target()
-    for block in blocks(len(data)):
+    for block in blocks(data.extent):
         shares[block] = _scored_share(labels[block] != target[block], data, block)
     return shares
 

@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
 from ensemble.pipeline.candidates.postprocess import read_labels
 from ensemble.pipeline.data.prepare import run_classes
 from ensemble.pipeline.report.candidate_trace import CandidateTrace
@@ -14,7 +12,7 @@ from ensemble.pipeline.run.open_run import RunMembers
 from evaluation.core.arrays import evenly_spaced
 from evaluation.core.errors import BadData, BadLabels, BadRun
 from evaluation.core.run_folder import Run
-from evaluation.core.types import Array, Labels
+from evaluation.core.types import Array
 from members.data.contact_sheet import write_sheet
 from members.data.dataset import DataSet
 
@@ -65,19 +63,20 @@ def overlay(
             run, first, split, labels=label_maps[first], data=data, pick=pick, count=count
         )
     indices = list(notes)
-    columns: dict[str, Labels] = {}
+    columns: dict[str, list[Array]] = {}
     if data.masks is not None:
-        columns["target"] = np.asarray(data.masks[indices])
+        columns["target"] = [data.masks[index] for index in indices]
     for name, whole_split in label_maps.items():
-        labels = np.asarray(whole_split[indices])
-        if labels.max(initial=0) >= len(classes):
+        labels = [whole_split[index] for index in indices]
+        highest = max(int(one.max(initial=0)) for one in labels)
+        if highest >= len(classes):
             raise BadLabels(
-                f"{name} holds labels up to {labels.max()}; expected 0 to {len(classes) - 1};"
+                f"{name} holds labels up to {highest}; expected 0 to {len(classes) - 1};"
                 " remove them and postprocess again"
             )
         columns[name] = labels
     captions = [f"{data.ids[index]}  {note}".rstrip() for index, note in notes.items()]
-    images = np.asarray(data.images[indices])
+    images = [data.images[index] for index in indices]
     write_sheet(out, images, columns, classes=classes, captions=captions, opacity=opacity)
     return [data.ids[index] for index in indices]
 

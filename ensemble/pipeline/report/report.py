@@ -194,7 +194,7 @@ def _gallery(trace: CandidateTrace, review: ImageReview) -> Gallery:
     return Gallery(
         ids=[trace.data.ids[index] for index in indices],
         notes=[review.note(index) for index in indices],
-        images=np.asarray(trace.data.images[indices]),
-        target=np.asarray(trace.data.target()[indices]),
+        images=[np.asarray(trace.data.images[index]) for index in indices],
+        target=[np.asarray(trace.data.target()[index]) for index in indices],
         layers=trace.layers(indices),
     )

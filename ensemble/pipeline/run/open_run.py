@@ -16,6 +16,7 @@ from evaluation.core.classes import UNLABELLED
 from evaluation.core.errors import BadRun, LeakageError
 from evaluation.core.files import check_no_external_links, read_json
 from evaluation.core.provenance import RECORD, digest_of, identity
+from evaluation.core.ragged import Stack
 from evaluation.core.run_folder import Run
 from evaluation.core.specs import parse_spec
 from evaluation.core.types import Array, Groups, Labels
@@ -158,9 +159,9 @@ class OpenedSplit:
     data: DataSet
 
     @cached_property
-    def target(self) -> Labels:
-        """The labels, in memory."""
-        return np.asarray(self.data.target())
+    def target(self) -> Stack:
+        """The labels."""
+        return self.data.target()
 
     @cached_property
     def folds(self) -> Groups:

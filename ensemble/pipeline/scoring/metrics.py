@@ -18,6 +18,7 @@ from evaluation.core.classes import Classes
 from evaluation.core.errors import BadLabels, BadMaps, BadSpec
 from evaluation.core.files import open_array
 from evaluation.core.label_options import LabelOptions
+from evaluation.core.ragged import Extent, extent_of
 from evaluation.core.run_folder import Run
 from evaluation.core.types import Array
 from evaluation.metrics import METRICS
@@ -104,10 +105,10 @@ def measure_files(
     opened = open_labels(target, "target", classes)
     opened_pred = open_labels(pred, "prediction", classes, complete=True)
     check_same_images(opened, opened_pred)
-    target_labels, pred_labels = opened.stacked(), opened_pred.stacked()
+    target_labels, pred_labels = opened.array, opened_pred.array
     reader = None if maps is None else ArrayMaps(str(maps), open_array(maps))
     if reader is not None:
-        _check_maps(reader, (len(target_labels), len(classes), *target_labels.shape[1:]))
+        _check_maps(reader, classes, extent_of(target_labels))
     keys = np.arange(len(target_labels))
     try:
         result = _compute(metrics, target_labels, pred_labels, reader, classes, keys, per)
@@ -126,9 +127,12 @@ def build_metrics(wanted: Sequence[str]) -> dict[str, Metric]:
     return {spec: METRICS.build(spec) for spec in specs}
 
 
-def _check_maps(maps: ArrayMaps, size: tuple[int, ...]) -> None:
-    if maps.size != size:
-        raise BadMaps(f"{maps.name} has shape {maps.size}; expected {size}, as the labels have it")
+def _check_maps(maps: ArrayMaps, classes: Classes, extent: Extent) -> None:
+    if (maps.num_classes, maps.extent) != (len(classes), extent):
+        raise BadMaps(
+            f"{maps.name} holds {len(maps)} images of {maps.extent} pixels and {maps.num_classes}"
+            f" classes; expected {len(extent)} of {extent} and {len(classes)}, as the labels"
+        )
     maps.check()
 
 
@@ -161,7 +165,9 @@ def _metric_inputs(
 ) -> Iterator[tuple[MetricInput, Array]]:
     if pred.shape != target.shape:
         raise BadLabels(f"prediction has shape {pred.shape}; expected {target.shape} as in target")
-    for block in blocks(target.shape[0]):
+    if extent_of(pred) != extent_of(target):
+        raise BadLabels("prediction and target have images of different sizes; expected the same")
+    for block in blocks(extent_of(target)):
         target_labels, pred_labels = np.asarray(target[block]), np.asarray(pred[block])
         yield (
             MetricInput(

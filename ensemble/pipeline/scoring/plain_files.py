@@ -55,11 +55,11 @@ def fuse_files(
             refuse_unused=True,
         )
         fusion.fuse(path)
-    count, classes, *_ = fusion.members[0].size
+    first = fusion.members[0]
     document: dict[str, Any] = {
         "out": str(path),
-        "images": count,
-        "classes": classes,
+        "images": len(first),
+        "classes": first.num_classes,
         "strategy": strategy,
     }
     if fusion.calibration is not None:
@@ -105,8 +105,12 @@ def postprocess_file(
                 " `fit_images` out"
             )
         fitted.label(path)
-    count, classes, *_ = fitted.maps.size
-    document = {"out": str(path), "images": count, "classes": classes, "chain": fitted.asked}
+    document = {
+        "out": str(path),
+        "images": len(fitted.maps),
+        "classes": fitted.maps.num_classes,
+        "chain": fitted.asked,
+    }
     return document | ({"fitted": str(fitted.chain)} if fitted.learned else {})
 
 

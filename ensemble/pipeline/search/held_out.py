@@ -17,7 +17,7 @@ from evaluation.core.provenance import digest
 from evaluation.core.run_folder import Run
 from evaluation.iou import Tables
 from evaluation.protocols import build_protocol
-from evaluation.run_metric import MASKED, named_metric, summed_form
+from evaluation.run_metric import MASKED, metric_config, named_metric, summed_form
 from members.data.dataset import DataSet
 from members.network import check_size
 from members.predict import predict
@@ -71,7 +71,8 @@ def held_out_counts(
     network = network.to(device)
     held_out = np.setdiff1d(np.arange(len(data)), fold.training)
     total: Tables = np.zeros((len(data.classes),) * 2, np.int64)
-    for block in blocks(len(held_out)):
+    extent = data.extent.take(held_out)
+    for block in blocks(extent):
         maps = predict(network, np.asarray(data.images[held_out[block]]), device, member)
         target = np.asarray(data.target()[held_out[block]])
         total += confusion(target, argmax(maps), classes=len(data.classes)).sum(axis=0)
@@ -140,10 +141,11 @@ def prepare_search(
     """
     lines: list[str] = []
     prepare(run, experiment, lines.append)
-    shape = DataSet.load(run.data("oof")).shape
+    extent = DataSet.load(run.data("oof")).extent
     for architecture in dict.fromkeys(recipe.architecture for recipe in recipes):
-        check_size(architecture, *shape)
+        check_size(architecture, extent)
+    metric = searched_metric(run, experiment)
     experiment.write(run.experiment)
     for line in lines:
         log(line)
-    return {"data": split_identity(run, "oof"), "folds": digest(run.folds)}
+    return {"data": split_identity(run, "oof"), "folds": digest(run.folds), **metric_config(metric)}

@@ -32,7 +32,6 @@ from evaluation.core.run_folder import Run, run_lock
 from evaluation.core.specs import Spec, parse_spec, parse_sum
 from evaluation.formatting import format_columns, format_decimal
 from evaluation.iou import Tables
-from evaluation.run_metric import metric_config
 from evaluation.scores import nan_to_none
 from members.data.dataset import DataSet
 from members.devices import devices
@@ -218,7 +217,7 @@ class _FoldJob:
     @property
     def config(self) -> dict[str, Any]:
         recipe = self.member.recipe.model_dump(mode="json")
-        return {"recipe": recipe, "seed": self.seed, **metric_config(self.metric)}
+        return {"recipe": recipe, "seed": self.seed}
 
     @property
     def folder(self) -> Path:

@@ -27,7 +27,7 @@ from ensemble.pipeline.search.trials import ENDED, REASON, TrialJob, Trials
 from evaluation.core.errors import BadSpec, EnsError
 from evaluation.core.files import atomic_file
 from evaluation.core.run_folder import Run, run_lock
-from evaluation.run_metric import metric_config, metric_label
+from evaluation.run_metric import metric_label
 from members.devices import devices
 from members.jobs import device_slots
 from members.recipe import Recipe
@@ -144,7 +144,6 @@ def search(
             check_same_config(file, config)
         config["data"] = prepare_search(run, experiment, space.check(), log)
         metric = searched_metric(run, experiment)
-        config |= metric_config(metric)
         if file.exists():
             check_same_config(file, config)
         else:

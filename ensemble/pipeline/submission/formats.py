@@ -16,7 +16,9 @@ from evaluation.core.blocks import blocks
 from evaluation.core.classes import NUM_VALUES, UNLABELLED, Classes
 from evaluation.core.errors import BadData, shorten
 from evaluation.core.progress import progress
+from evaluation.core.ragged import Size, Stack
 from evaluation.core.types import Array, Labels
+from members.data.image_files import read_mask
 
 MAX_NAME_BYTES = 200
 """File systems take 255; the suffix and temporary names need some."""
@@ -61,8 +63,7 @@ def read_label_pngs(
 ) -> Iterator[tuple[str, Array]]:
     """Yield (id, labels) per image."""
     for name in ids:
-        with Image.open(folder / f"{name}.png") as png:
-            yield name, classes.indices(np.asarray(png))
+        yield name, classes.indices(read_mask(folder / f"{name}.png"))
 
 
 def write_pixels_csv(path: Path, ids: Sequence[str], labels: Labels, classes: Classes) -> None:
@@ -94,7 +95,7 @@ def read_pixels_csv(
             yield name, classes.indices(np.array(values, dtype=np.uint8).reshape(shape))
 
 
-def write_rle_csv(path: Path, ids: Sequence[str], labels: Labels, classes: Classes) -> None:
+def write_rle_csv(path: Path, ids: Sequence[str], labels: Stack, classes: Classes) -> None:
     """Write one row per image and class that occurs in it: `id,class,runs`.
 
     `runs` is `start length start length ...`, as competitions on Kaggle take them: pixels are
@@ -117,14 +118,14 @@ def write_rle_csv(path: Path, ids: Sequence[str], labels: Labels, classes: Class
 
 
 def read_rle_csv(
-    path: Path, shape: tuple[int, int], classes: Classes
+    path: Path, sizes: Sequence[Size], classes: Classes
 ) -> Iterator[tuple[str, Array]]:
-    """Yield (id, labels) per image; pixels outside all runs are 255."""
-    rows, cols = shape
+    """Yield (id, labels) per image, of these sizes; pixels outside all runs are 255."""
     with path.open(newline="", encoding="utf-8") as file:
         reader = csv.reader(file)
         next(reader)
-        for name, lines in groupby(reader, key=lambda line: line[0]):
+        by_image = groupby(reader, key=lambda line: line[0])
+        for (name, lines), (rows, cols) in zip(by_image, sizes, strict=False):
             flat: Array = np.full(rows * cols, UNLABELLED, np.uint8)
             for _, class_name, text in lines:
                 values = np.array(text.split(), np.int64)

@@ -14,10 +14,11 @@ from ensemble.pipeline.data.prepare import run_classes
 from ensemble.pipeline.submission import formats
 from evaluation.core.blocks import blocks
 from evaluation.core.classes import Classes
-from evaluation.core.errors import BadLabels, BadRun
+from evaluation.core.errors import BadLabels, BadRun, BadSpec
 from evaluation.core.files import atomic_file, atomic_folder
+from evaluation.core.ragged import Stack, extent_of
 from evaluation.core.run_folder import Run, run_lock
-from evaluation.core.types import Array, Labels
+from evaluation.core.types import Array
 from members.data.dataset import DataSet
 
 Format = Literal["csv", "runs", "png"]
@@ -59,12 +60,15 @@ def submit(
     Raises:
         BadRun: label maps are missing or incomplete, or another process writes into the run.
         BadLabels: values outside the classes.
+        BadSpec: a column per pixel of images that have several sizes.
     """
     if split not in run.splits():
         raise BadRun(f"no split {split!r} in {run.path}; known: {', '.join(run.splits())}")
     if file_format == "png" and out.exists() and (out.is_file() or any(out.iterdir())):
         raise BadRun(f"{out} already exists; choose a new folder as --out")
     labels, data = read_labels(run, candidate, split), DataSet.load(run.data(split))
+    if file_format == "csv" and data.extent.one_size is None:
+        raise BadSpec(f"{split} has images of {data.extent}; write them by --format png or runs")
     classes = run_classes(run)
     ignored = _count_ignored(labels, classes, candidate)
     atomic: Callable[[Path], AbstractContextManager[Path]] = (
@@ -80,13 +84,13 @@ def submit(
         record_export(run, out, "submission", candidate, split)
     for line in stale:
         log(line)
-    return SubmitResult(len(labels), ignored / labels.size)
+    return SubmitResult(len(labels), ignored / data.extent.pixels)
 
 
-def _count_ignored(labels: Array, classes: Classes, candidate: str) -> int:
+def _count_ignored(labels: Stack, classes: Classes, candidate: str) -> int:
     """Count the pixels of the ignored class; check that all values are classes."""
     ignored = 0
-    for block in blocks(len(labels)):
+    for block in blocks(extent_of(labels)):
         part = np.asarray(labels[block])
         if part.dtype != np.uint8 or part.max(initial=0) >= len(classes):
             raise BadLabels(
@@ -97,11 +101,9 @@ def _count_ignored(labels: Array, classes: Classes, candidate: str) -> int:
     return ignored
 
 
-def _write(
-    path: Path, data: DataSet, labels: Labels, classes: Classes, file_format: Format
-) -> None:
+def _write(path: Path, data: DataSet, labels: Stack, classes: Classes, file_format: Format) -> None:
     if file_format == "png":
-        parts = ((block, np.asarray(labels[block])) for block in blocks(len(labels)))
+        parts = ((block, np.asarray(labels[block])) for block in blocks(extent_of(labels)))
         formats.write_pngs(path, data.ids, parts, classes)
     elif file_format == "runs":
         formats.write_rle_csv(path, data.ids, labels, classes)
@@ -115,12 +117,12 @@ def _read(
     if file_format == "png":
         return formats.read_label_pngs(path, data.ids, classes)
     if file_format == "runs":
-        return formats.read_rle_csv(path, data.shape, classes)
-    return formats.read_pixels_csv(path, data.shape, classes)
+        return formats.read_rle_csv(path, data.extent.sizes, classes)
+    return formats.read_pixels_csv(path, data.extent.runs[0][1], classes)
 
 
 def _compare(
-    path: Path, written: Iterable[tuple[str, Array]], data: DataSet, labels: Labels
+    path: Path, written: Iterable[tuple[str, Array]], data: DataSet, labels: Stack
 ) -> None:
     count = 0
     for index, (name, image) in enumerate(written):

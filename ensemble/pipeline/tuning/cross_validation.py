@@ -15,6 +15,7 @@ from evaluation.core.arrays import argmax
 from evaluation.core.blocks import blocks, map_blocks
 from evaluation.core.classes import Classes
 from evaluation.core.errors import BadData, LeakageError
+from evaluation.core.ragged import Size, Stack, block_images
 from evaluation.core.run_folder import Run
 from evaluation.core.types import Array, Counts, Groups
 from members.data.dataset import DataSet
@@ -77,13 +78,13 @@ class CvPool:
         _check_groups(groups, folds)
         cells = folds.copy()
         if folds.max() == 1:
-            target = np.asarray(data.target())
+            target = data.target()
             for fold in (0, 1):
                 inside = np.flatnonzero(folds == fold)
                 half = hold_out(target[inside], groups[inside], 0.5, seed)
                 cells[inside] = 2 * fold + half
         outer = tuple(int(folds[cells == cell][0]) for cell in range(int(cells.max()) + 1))
-        return cls(data, groups, outer, _make_blocks(groups, cells, seed))
+        return cls(data, groups, outer, _make_blocks(groups, cells, seed, data.extent.sizes))
 
     @property
     def classes(self) -> Classes:
@@ -119,7 +120,7 @@ class NamedMaps:
     """Maps of all images of a pool, (image, class, row, col); the name is their key in a cache."""
 
     name: str
-    array: Array
+    array: Stack
 
 
 class PrefixCache:
@@ -303,14 +304,25 @@ def _check_groups(groups: Array, folds: Groups) -> None:
             raise BadData(f"fold {fold} holds {count} group; expected 2 or more to tune on")
 
 
-def _make_blocks(groups: Array, cells: Groups, seed: int) -> tuple[Block, ...]:
-    """Shuffle the groups of each cell, cut them into blocks, and interleave the cells."""
+def _make_blocks(
+    groups: Array, cells: Groups, seed: int, sizes: Sequence[Size]
+) -> tuple[Block, ...]:
+    """Shuffle the groups of each cell, cut them into blocks of one size, interleave the cells."""
     _, group = np.unique(groups, return_inverse=True)
     rank = np.random.default_rng(seed).permutation(group.max() + 1)[group]
     per_cell = []
     for inside in (np.flatnonzero(cells == cell) for cell in range(int(cells.max()) + 1)):
         ordered = inside[np.argsort(rank[inside], kind="stable")]
-        per_cell.append([ordered[cut] for cut in blocks(len(ordered), BLOCK_IMAGES)])
+        by_size: dict[Size, list[int]] = {}
+        for index in ordered:
+            by_size.setdefault(sizes[index], []).append(index)
+        per_cell.append(
+            [
+                np.array(indices[cut])
+                for size, indices in by_size.items()
+                for cut in blocks(len(indices), block_images(size, BLOCK_IMAGES))
+            ]
+        )
     interleaved = [
         (cell, indices)
         for turn in zip_longest(*per_cell)

@@ -13,9 +13,10 @@ from ensemble.pipeline.tuning.selection import GainTest
 from ensemble.pipeline.tuning.space import ChainSpace
 from evaluation.confusion import confusion
 from evaluation.core.errors import BadRun, BadSpec
+from evaluation.core.ragged import Stack, empty_stack
 from evaluation.core.run_folder import Run
 from evaluation.core.specs import Spec, parse_spec
-from evaluation.core.types import Array, Labels
+from evaluation.core.types import Array
 from evaluation.run_metric import metric_label
 from members.data.contact_sheet import write_sheet
 from members.data.dataset import DataSet
@@ -156,14 +157,14 @@ def with_options(specs: Sequence[Spec], *chosen: tuple[GridAxis, Any]) -> list[S
     return list(specs)
 
 
-def _label(chain: Chain, maps: MapReader, data: DataSet) -> Labels:
-    labels: Labels = np.empty((len(data), *data.shape), np.uint8)
-    for block, values in postprocess(maps.read, len(data), chain, images=data.images):
+def _label(chain: Chain, maps: MapReader, data: DataSet) -> Stack:
+    labels = empty_stack(data.extent, np.uint8)
+    for block, values in postprocess(maps, chain, images=data.images):
         labels[block] = values
     return labels
 
 
-def _score(labels: Labels, data: DataSet, metric: str) -> float:
+def _score(labels: Stack, data: DataSet, metric: str) -> float:
     test = GainTest(data.classes, np.array(data.ids), metric)
     return test.score(confusion(data.target(), labels, classes=len(data.classes)))
 
@@ -179,7 +180,7 @@ def _write(
     axes: tuple[GridAxis, GridAxis],
     chains: list[list[Chain]],
     result: GridResult,
-    panels: dict[str, Labels],
+    panels: dict[str, Stack],
     maps: MapReader,
     data: DataSet,
     shown: Sequence[int],
@@ -196,7 +197,7 @@ def _write(
             text = ", ".join(f"{score:.3f}" for score in scores)
             captions.append(f"{data.ids[index]}  {rows.option}={value}  {label}: {text}")
     repeated = np.repeat(np.array(shown), len(rows.values))
-    drawn = {name: labels[repeated] for name, labels in panels.items()}
-    drawn |= {name: np.stack(cells) for name, cells in columns.items()}
-    images = np.asarray(data.images[repeated])
+    drawn = {name: [labels[index] for index in repeated] for name, labels in panels.items()}
+    drawn |= columns
+    images = [data.images[index] for index in repeated]
     write_sheet(out, images, drawn, classes=data.classes, captions=captions)

@@ -1,11 +1,10 @@
 """The maps that a search may use: of a member as they are, of a fusion that learns refitted."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from ensemble.block_fusion import OutOfFoldFusion, TrainingBlocks, cross_fit, fuse
+from ensemble.block_fusion import HiddenTarget, OutOfFoldFusion, TrainingBlocks, cross_fit, fuse
 from ensemble.fusion import Fusion, LearnedFusion
 from ensemble.pipeline.candidates.fuse import FusionSpec, resolve_fusion
 from ensemble.pipeline.data.prepare import run_classes
@@ -14,14 +13,14 @@ from ensemble.pipeline.tuning.cross_validation import CvPool, NamedMaps
 from ensemble.strategies import ACCEPTS_ONE_VS_REST
 from ensemble.strategy import build_strategy, strategy_context
 from evaluation.core.blocks import blocks
-from evaluation.core.classes import UNLABELLED
 from evaluation.core.errors import BadRun, LeakageError
-from evaluation.core.files import atomic_file, create_npy, open_array
+from evaluation.core.files import atomic_file, create_stack, open_stack
+from evaluation.core.ragged import Stack
 from evaluation.core.specs import parse_spec
 from evaluation.core.types import Array, Map
 from evaluation.run_metric import set_metric
 from members.data.dataset import DataSet
-from members.maps import check_same_images
+from members.maps import MapReader, check_same_images
 from members.store import ProbabilityStore
 
 
@@ -42,11 +41,11 @@ def copy_oof(sources: RunMembers, source: str, data: DataSet, folder: Path) -> N
     if not file.is_file():
         dtype = reader.dtype if isinstance(reader, ProbabilityStore) else "float32"
         with atomic_file(file) as partial:
-            out = _create_maps(partial, reader.size, dtype)
-            for block in blocks(reader.size[0]):
+            out = _create_maps(partial, reader, dtype)
+            for block in blocks(reader.extent):
                 out[block] = reader.read(block)
             out.flush()
-    return NamedMaps(OOF, open_array(file))
+    return NamedMaps(OOF, open_stack(file, reader.extent, (reader.num_classes,)))
 
 
 def check_single_learned_level(sources: RunMembers, plan: FusionSpec) -> None:
@@ -107,27 +106,28 @@ class NestedRefits:
             per_fold = self._fit(pool, fold_of, num_inner)
             with atomic_file(file) as partial:
                 self._fuse(pool, OutOfFoldFusion(per_fold, fold_of), partial)
-        return NamedMaps(name, open_array(file))
+        first = self._readers[0]
+        return NamedMaps(name, open_stack(file, first.extent, (first.num_classes,)))
 
     def _fit(self, pool: CvPool, fold_of: Array, hidden: int) -> list[Fusion]:
         """Fit without each inner fold and, last, on all of them; the hidden fold has no target."""
         assert isinstance(self._strategy, LearnedFusion)
-        target = np.where((fold_of == hidden)[:, None, None], UNLABELLED, pool.data.target())
-        images = pool.data.images if self._strategy.needs_images else None
-        target, groups = target.astype(np.uint8), pool.data.groups
+        target = HiddenTarget(pool.data.target(), fold_of == hidden)
+        images, groups = pool.data.images if self._strategy.needs_images else None, pool.data.groups
         training = TrainingBlocks(self._readers, target, images=images, groups=groups)
         return cross_fit(self._strategy, training, fold_of)
 
     def _fuse(self, pool: CvPool, fusion: OutOfFoldFusion, file: Path) -> None:
-        out = _create_maps(file, self._readers[0].size, self._dtype)
+        out = _create_maps(file, self._readers[0], self._dtype)
 
         def write(block: slice, fused: Map) -> None:
             out[block] = fused
 
-        fuse(self._readers, fusion, len(pool.data), write, images=pool.data.images)
+        fuse(self._readers, fusion, write, images=pool.data.images)
         out.flush()
 
 
-def _create_maps(file: Path, size: tuple[int, ...], dtype: str) -> Any:
+def _create_maps(file: Path, like: MapReader, dtype: str) -> Stack:
     """Create a file of maps; uint8 would need a scale, so it becomes float16, which is finer."""
-    return create_npy(file, dtype="float16" if dtype == "uint8" else dtype, shape=size)
+    dtype = "float16" if dtype == "uint8" else dtype
+    return create_stack(file, dtype=dtype, extent=like.extent, channels=(like.num_classes,))

@@ -1,5 +1,6 @@
 """What a run would take in time, disk and memory, and what would stop it; nothing is written."""
 
+import math
 import os
 import shutil
 import tempfile
@@ -18,9 +19,9 @@ from ensemble.pipeline.run.open_run import OOF, RunMembers, imported_members
 from ensemble.pipeline.workflow.preflight import check_fusion, data_warnings
 from ensemble.pipeline.workflow.run_all import check_candidates, check_specs
 from ensemble.pipeline.workflow.stages import PlannedStage, PreparedRun, planned_stages
-from evaluation.core.blocks import BLOCK_IMAGES
 from evaluation.core.classes import Classes, numbered
 from evaluation.core.errors import EnsError
+from evaluation.core.ragged import block_images
 from evaluation.core.run_folder import Run
 from members.data.dataset import DataSet
 from members.devices import devices
@@ -249,8 +250,11 @@ def _estimate(report: PlanReport, run: Run, prepared: PreparedRun) -> None:
             f" at {existing}; take another --run, store_dtype uint8 or fewer members"
         )
     names = len(run_members.names())
-    images, classes, rows, cols = prepared.size(OOF)
-    block = 4 * min(images, BLOCK_IMAGES) * classes * rows * cols * (names + 1)
+    data = prepared.data(OOF)
+    largest = max(
+        min(images, block_images(size)) * math.prod(size) for images, size in data.extent.runs
+    )
+    block = 4 * largest * len(data.classes) * (names + 1)
     fusing = min(MEMORY_BYTES, block * (os.cpu_count() or 1)) if names else 0
     training = max((stage.memory_bytes for stage in report.stages), default=0)
     workers = prepared.num_workers

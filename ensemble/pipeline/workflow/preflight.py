@@ -1,7 +1,5 @@
 """Checks before a long run: rare classes, near-duplicate images, fusions that would be refused."""
 
-import numpy as np
-
 from ensemble.pipeline.candidates.fuse import strategy_learns
 from ensemble.pipeline.candidates.leakage import cross_fold_duplicates
 from ensemble.pipeline.run.experiment import Experiment
@@ -21,7 +19,7 @@ def data_warnings(run: Run) -> list[str]:
         data = DataSet.load(run.data(split))
         if data.masks is None:
             continue
-        shares = class_shares(np.asarray(data.masks), len(data.classes))
+        shares = class_shares(data.masks, len(data.classes))
         absent = [data.classes.names[label] for label in data.classes.scored if not shares[label]]
         rare = [
             f"{data.classes.names[label]} ({shares[label]:.2%})"

@@ -1,5 +1,6 @@
 """The stages that a run still has to do, and what they take in time, disk and memory."""
 
+import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from ensemble.pipeline.members.train import is_predicted, is_trained
 from ensemble.pipeline.run.experiment import Experiment
 from ensemble.pipeline.run.open_run import OOF, RunMembers
 from ensemble.pipeline.workflow.preflight import check_fusion
-from evaluation.core.blocks import BLOCK_IMAGES
+from evaluation.core.ragged import block_images
 from evaluation.core.run_folder import Run
 from members.batches import class_shares, oversampled
 from members.data.dataset import DataSet
@@ -83,16 +84,14 @@ class PreparedRun:
         """Open the images of a split."""
         return DataSet.load(self.run.data(split))
 
-    def size(self, split: str) -> tuple[int, int, int, int]:
-        """Images, classes, rows, cols."""
-        data = self.data(split)
-        return len(data), len(data.classes), *data.shape
-
     def map_bytes(self, split: str, *, classes: int | None = None) -> int:
-        """Bytes of a split's maps in the store's type; a last, short block takes a whole one."""
-        images, all_classes, rows, cols = self.size(split)
-        block = min(BLOCK_IMAGES, images)
-        values = -(-images // block) * block * (classes or all_classes) * rows * cols
+        """Bytes of a split's maps in the store's type; a last, short chunk takes a whole one."""
+        data = self.data(split)
+        pixels = 0
+        for images, size in data.extent.runs:
+            chunk = min(block_images(size), images)
+            pixels += -(-images // chunk) * chunk * math.prod(size)
+        values = pixels * (classes or len(data.classes))
         return int(values * np.dtype(self.experiment.store_dtype).itemsize)
 
     @cached_property
@@ -128,7 +127,7 @@ def _training(prepared: PreparedRun, member: Member, timing: NetworkTiming) -> P
     run, recipe, folds = prepared.run, member.recipe, read_folds(prepared.run)
     missing = [f for f in folds if not is_trained(run, prepared.experiment, member, f)]
     data = prepared.data(OOF)
-    target = np.asarray(data.target())
+    target = data.target()
     shares = class_shares(target, len(data.classes))
     times = len(oversampled(target, shares, ignore=data.classes.ignore, times=recipe.oversample))
     seconds = 0.0
@@ -140,7 +139,9 @@ def _training(prepared: PreparedRun, member: Member, timing: NetworkTiming) -> P
         seconds += recipe.epochs * epoch
     batch = min(recipe.batch, len(data))
     # uint8 images and masks are in memory during training
-    memory = batch * timing.image_bytes + timing.state_bytes + target.size * (1 + data.channels)
+    memory = (
+        batch * timing.image_bytes + timing.state_bytes + data.extent.pixels * (1 + data.channels)
+    )
     return PlannedStage(
         "train",
         member.name,
@@ -213,7 +214,7 @@ def _labels(prepared: PreparedRun) -> Iterator[PlannedStage]:
             if not labels_record(run_members, source, chain, name, split).is_current()
         ]
         per_image = prepared.io_seconds[0] + timings[text] / (os.cpu_count() or 1)
-        sizes = [prepared.size(split) for split in missing]
-        seconds = float(sum(images for images, *_ in sizes) * per_image)
-        label_bytes = sum(images * rows * cols for images, _, rows, cols in sizes)
+        extents = [prepared.data(split).extent for split in missing]
+        seconds = float(sum(map(len, extents)) * per_image)
+        label_bytes = sum(extent.pixels for extent in extents)
         yield PlannedStage("postprocess", name, len(splits), len(missing), seconds, label_bytes)

@@ -103,6 +103,23 @@ def test_a_package_takes_a_folder_of_images_and_writes_one_of_labels(trained, pa
     assert len(written) == 70
 
 
+def test_a_package_labels_every_image_of_a_folder_as_it_is_viewed(trained, package, tmp_path):
+    image, upside_down = images_of(trained)[0, 0], Image.Exif()
+    upside_down[274] = 3
+    folder, out = tmp_path / "images", tmp_path / "labels"
+    folder.mkdir()
+    for name in ("a.png", "b.tif", "c.BMP", "d.TIFF"):
+        Image.fromarray(image).save(folder / name)
+    Image.fromarray(image[::-1, ::-1]).save(folder / "e.png", exif=upside_down)
+    Image.fromarray(np.dstack([image] * 3)).save(folder / "f.webp", lossless=True)
+    np.save(folder / "g.npy", image)
+    ens("apply", package, folder, "--out", out)
+    assert sorted(file.stem for file in out.iterdir()) == list("abcdefg")
+    first, *others = (np.asarray(Image.open(out / f"{name}.png")) for name in "abcdefg")
+    for labels in others:
+        np.testing.assert_array_equal(labels, first)
+
+
 def test_a_package_ignores_the_masks_of_new_images(trained, package, tmp_path):
     images = images_of(trained)[:3]
     masks = np.full((3, 16, 24), 9, np.uint8)

@@ -10,6 +10,7 @@ from evaluation.core.errors import BadData, BadLabels
 from members.data.ai4mars import cut_tiles, group_of, import_ai4mars
 from members.data.cleaning.rules import write_kept
 from members.data.load_dataset import load_dataset
+from tests.members.data.png_files import write_png
 
 NAME = "NLB_471625303EDR_F0442336NCAM00353M1"
 OTHER = "NLA_397681339EDR_F0020000AUT_04096M1"
@@ -83,7 +84,7 @@ def test_the_tree_loads_as_a_labelled_set(tmp_path):
     data = load_dataset(tmp_path)["training"]
     assert data.ids == (OTHER, NAME)
     assert np.asarray(data.groups).tolist() == ["F0020000", "F0442336"]
-    assert data.shape == (64, 128)
+    assert data.extent.one_size == (64, 128)
     assert data.classes == MARS
 
 
@@ -177,3 +178,40 @@ def test_a_tree_that_is_cleaned_keeps_its_groups(tmp_path):
     assert kept["group"].tolist() == ["F0442336"]
     assert kept["source"].tolist() == [NAME]
     assert kept["masks"].shape == (1, 64, 128)
+
+
+def test_an_image_of_16_bits_becomes_8_by_the_full_range(tmp_path):
+    shades = np.tile(np.linspace(0, 65535, 16).astype(np.uint16), (16, 1))
+    add(tmp_path / "tree", NAME, quarters(0, 1, 2, 3))
+    (tmp_path / "tree/images/edr" / f"{NAME}.JPG").unlink()
+    Image.fromarray(shades).save(tmp_path / "tree/images/edr" / f"{NAME}.png")
+    images = tiles(tmp_path, scale=Fraction(1), tile=(16, 16))["images"]
+    np.testing.assert_array_equal(images[0], shades // 257)
+
+
+def test_images_labels_and_masks_are_turned_as_they_are_viewed(tmp_path):
+    add(tmp_path / "tree", NAME, quarters(0, 0, 0, 0), image=quarters(200, 200, 10, 10))
+    upside_down = Image.Exif()
+    upside_down[274] = 3
+    for folder, name, values in (
+        ("images/edr", f"{NAME}.JPG", (200, 200, 10, 10)),
+        ("labels/train", f"{NAME}.png", (1, 1, 2, 2)),
+        ("images/mxy", f"{NAME.replace('EDR', 'MXY')}.PNG", (1, 0, 0, 0)),
+    ):
+        put(tmp_path / "tree" / folder / name, quarters(*values), exif=upside_down)
+    out = tiles(tmp_path, scale=Fraction(1), tile=(8, 8))
+    assert [int(tile.mean()) // 100 for tile in out["images"]] == [0, 0, 2, 2]
+    assert [int(mask[0, 0]) for mask in out["masks"]] == [3, 3, 2, 0]
+
+
+def test_labels_of_2_bits_are_the_stored_values(tmp_path):
+    add(tmp_path / "tree", NAME, quarters(0, 1, 2, 3))
+    write_png(tmp_path / "tree/labels/train" / f"{NAME}.png", quarters(0, 1, 2, 3), 2)
+    assert [int(mask[0, 0]) for mask in tiles(tmp_path)["masks"]] == [1, 2, 3, 4]
+
+
+def test_other_products_beside_an_image_are_not_taken_for_it(tmp_path):
+    add(tmp_path / "tree", NAME, quarters(0, 1, 2, 3))
+    (tmp_path / "tree/images/edr" / f"{NAME}.LBL").write_text("PDS_VERSION_ID = PDS3")
+    (tmp_path / "tree/images/edr" / f"{NAME}.VIC").write_bytes(b"x")
+    assert len(tiles(tmp_path)["masks"]) == 4

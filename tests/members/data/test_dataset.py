@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from evaluation.core.classes import MARS, UNLABELLED, Classes
 from evaluation.core.errors import BadData, BadLabels
+from evaluation.core.ragged import Extent, Ragged
 from members.data.dataset import DataSet, read_classes, write_classes
 
 
@@ -37,7 +38,36 @@ def test_a_saved_set_is_read_back_as_it_was(tmp_path_factory, count, channels, m
     if groups:
         np.testing.assert_array_equal(back.groups, data.groups)
     assert back.ids == data.ids
-    assert (back.channels, back.shape, len(back)) == (channels, (8, 9), count)
+    assert (back.channels, back.extent) == (channels, Extent.uniform(count, (8, 9)))
+
+
+def several_sizes(channels=1, dtype=np.uint8):
+    rng = np.random.default_rng(0)
+    sizes = [(2, (8, 9)), (1, (3, 4)), (1, (20, 5))]
+    images = [rng.integers(0, 256, (n, channels, *size)).astype(dtype) for n, size in sizes]
+    masks = [rng.integers(0, 5, (n, *size), np.uint8) for n, size in sizes]
+    return {"images": Ragged(images), "masks": Ragged(masks)}
+
+
+@pytest.mark.parametrize(("channels", "dtype"), [(1, np.uint8), (4, np.uint16), (13, np.float32)])
+def test_a_set_of_several_sizes_is_read_back_as_it_was(tmp_path, channels, dtype):
+    data = data_set(**several_sizes(channels, dtype))
+    data.save(tmp_path / "oof")
+    back = DataSet.load(tmp_path / "oof", MARS)
+    assert (back.extent, back.ids, back.channels) == (data.extent, data.ids, channels)
+    for name in ("images", "masks"):
+        for old, new in zip(getattr(data, name), getattr(back, name), strict=True):
+            np.testing.assert_array_equal(old, new)
+    part = back.take(np.array([True, False, True, False]))
+    assert part.extent.sizes == [(8, 9), (3, 4)]
+    np.testing.assert_array_equal(part.images[1], data.images[2])
+
+
+def test_a_mask_of_another_size_than_its_image_is_refused():
+    parts = several_sizes()
+    masks = Ragged([*parts["masks"].parts[:2], np.zeros((1, 5, 20), np.uint8)])
+    with pytest.raises(BadLabels, match="of the same images"):
+        data_set(images=parts["images"], masks=masks)
 
 
 def test_an_image_without_a_group_is_its_own_group():
@@ -99,8 +129,7 @@ def test_target_of_an_unlabelled_set_is_refused():
     ("changes", "words"),
     [
         ({"images": np.zeros((4, 1, 8, 9), np.int32)}, "images are int32; expected uint8"),
-        ({"images": np.zeros((4, 2, 8, 9), np.uint8)}, "1 or 3"),
-        ({"images": np.zeros((4, 8, 9), np.uint8)}, "1 or 3"),
+        ({"images": np.zeros((4, 8, 9), np.uint8)}, r"expected \(image, channel, row, col\)"),
         ({"ids": ("a", "b", "c")}, "3 ids for 4 images"),
         ({"ids": ("a", "b", "c", "a")}, "'a' is duplicated"),
         ({"ids": ("a", "", "c", "d")}, "image 1 has an empty id"),

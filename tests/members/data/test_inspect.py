@@ -5,7 +5,12 @@ import json
 import numpy as np
 import pytest
 
+from ensemble.pipeline.data.prepare import prepare
+from ensemble.pipeline.run.experiment import Experiment
 from evaluation.core.classes import MARS
+from evaluation.core.errors import BadData, BadLabels
+from evaluation.core.label_options import LabelOptions
+from evaluation.core.run_folder import Run
 from members.data.cleaning.rules import drop_shared_masks, identical, shared_masks
 from members.data.inspect import format_inspection, inspect_dataset
 
@@ -59,7 +64,7 @@ def document(tmp_path):
 class TestInspect:
     def test_a_description_counts_images_groups_and_classes(self, document):
         one = document["sets"]["training"]
-        assert (one["images"], one["rows"], one["cols"], one["channels"]) == (34, 8, 8, 1)
+        assert (one["images"], one["sizes"], one["channels"]) == (34, "8x8", 1)
         assert one["groups"] == {"number": 2, "smallest": 4, "largest": 30}
         assert sum(entry["share"] for entry in one["classes"]) == pytest.approx(1)
         assert one["background"] == one["classes"][0]["share"]
@@ -90,3 +95,24 @@ class TestInspect:
         assert "test: 3 colour images of 8x8" in text
         assert "masks: none" in text
         assert "groups: none" in text
+
+
+@pytest.mark.parametrize(
+    ("values", "options", "words"),
+    [
+        ((0, 255), LabelOptions(), "masks hold 0 and 255; pass --foreground 255 if .*or --unlab"),
+        ((255, 255), LabelOptions(), "masks hold only 255; pass --foreground 255"),
+        ((0, 255), LabelOptions(unlabelled=255), "the masks hold 0; expected two or more"),
+        ((255, 255), LabelOptions(unlabelled=255), "no pixel of the masks is scored"),
+        ((0, 1), LabelOptions(ignore=0), "the masks hold 1; expected two or more"),
+        ((0, 0), LabelOptions(), "the masks hold 0; expected two or more"),
+    ],
+)
+def test_a_set_of_which_nothing_can_be_learnt_is_refused(tmp_path, values, options, words):
+    masks = np.array(values, np.uint8).repeat(8).reshape(1, 4, 4).repeat(6, axis=0)
+    np.savez(tmp_path / "own.npz", images=masks, masks=masks)
+    with pytest.raises((BadData, BadLabels), match=words):
+        inspect_dataset(tmp_path / "own.npz", labels=options)
+    experiment = Experiment(data=str(tmp_path / "own.npz"), classes=options or None)
+    with pytest.raises((BadData, BadLabels), match=words):
+        prepare(Run(tmp_path / "run"), experiment, lambda _: None)

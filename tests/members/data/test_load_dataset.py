@@ -285,7 +285,7 @@ class TestPngPairs:
             load_dataset(pairs(tmp_path, IMAGES[:1], MASKS[:1, :4]), size=(8, 10))
 
     def test_sixteen_bits_are_refused(self, tmp_path):
-        with pytest.raises(BadData, match="expected 8-bit grey"):
+        with pytest.raises(BadData, match="expected the range up to 65535, or 8 bits"):
             load_dataset(pairs(tmp_path, IMAGES.astype(np.uint16), MASKS))
 
     def test_a_truncated_image_is_refused(self, tmp_path):

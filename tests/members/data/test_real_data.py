@@ -66,5 +66,5 @@ def test_inspecting_the_real_set_finds_the_outliers():
 def test_the_full_images_are_cut_into_tiles(tmp_path):
     assert import_ai4mars(DATA / "ai4mars", tmp_path / "tiles.npz") == 28
     data = load_dataset(tmp_path / "tiles.npz")["training"]
-    assert data.shape == (64, 128)
+    assert data.extent.one_size == (64, 128)
     assert set(np.asarray(data.groups)) == {"F0020000"}

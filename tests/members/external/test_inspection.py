@@ -1,5 +1,7 @@
 """External maps: each format is read, each planted problem is found; weak members have none."""
 
+from unicodedata import normalize
+
 import numpy as np
 import pytest
 import zarr
@@ -11,6 +13,7 @@ from members.data.sample import draw_sample
 from members.external.formats import StackedMaps, open_external
 from members.external.inspection import KnownMaps, inspect_maps, match_by_id
 from members.external.layout_inference import Orientation
+from tests.members.data.png_files import orientation_chunk, write_png
 
 CLASSES = len(MARS)
 PATCH = 4
@@ -273,6 +276,27 @@ class TestFormats:
             Image.fromarray(one.astype(np.uint8)).save(tmp_path / f"{name}.png")
         assert self.check([tmp_path], labels).is_labels
 
+    @pytest.mark.parametrize("name", ["{}.PNG", "{}.tif", "{}.bmp"])
+    def test_label_maps_of_other_formats_and_capitals_are_read(self, tmp_path, maps, name):
+        labels = maps.argmax(axis=1)
+        for stem, one in zip("abcde", labels, strict=True):
+            Image.fromarray(one.astype(np.uint8)).save(tmp_path / name.format(stem))
+        assert self.check([tmp_path], labels).is_labels
+        self.check(sorted(tmp_path.iterdir()), labels)
+
+    def test_label_maps_give_stored_values_turned_as_viewed(self, tmp_path):
+        labels = np.arange(4).reshape(2, 2).repeat(2, axis=1)
+        write_png(tmp_path / "a.png", labels, 2)
+        write_png(tmp_path / "b.png", labels, 2, chunks=[orientation_chunk(3)])
+        read = open_external([tmp_path]).read(np.array([0, 1]))
+        np.testing.assert_array_equal(read, [labels, labels[::-1, ::-1]])
+
+    def test_accents_match_however_they_are_written(self, tmp_path, maps):
+        np.save(tmp_path / f"{normalize('NFD', 'é')}.npy", maps[0])
+        for spelling in ("NFC", "NFD"):
+            indices, unmatched = match_by_id(open_external([tmp_path]), [normalize(spelling, "é")])
+            assert (indices.tolist(), unmatched) == ([0], "")
+
     @pytest.mark.parametrize(
         ("write", "words"),
         [
@@ -280,7 +304,10 @@ class TestFormats:
             (lambda d, m: np.savez(d / "m.npz", m=m, ids=["a"]), "1 ids for 5 images"),
             (lambda d, m: (d / "m.txt").write_text("x"), "m.txt is no map file; expected .npy"),
             (lambda d, m: (d / "m.png").write_text("x"), "m.png is no readable image"),
-            (lambda d, m: Image.new("RGB", (6, 4)).save(d / "m.png"), "m.png is RGB; expected one"),
+            (
+                lambda d, m: Image.new("RGB", (6, 4)).save(d / "m.png"),
+                "m.png has mode RGB; expected",
+            ),
             (lambda d, m: (d / "m.npz").write_text("x"), "is no readable .npz"),
             (lambda d, m: None, "m.npy is missing"),
         ],

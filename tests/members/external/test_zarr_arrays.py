@@ -10,7 +10,10 @@ import zarr
 from numcodecs import LZ4, Blosc, GZip, Shuffle, Zlib, Zstd  # type: ignore[import-untyped]
 from zarr.codecs import BloscCodec, Crc32cCodec, GzipCodec, TransposeCodec, ZstdCodec
 
+from evaluation.core.classes import numbered
 from evaluation.core.errors import BadMaps
+from members.external.formats import open_external
+from members.external.inspection import inspect_maps
 from members.external.zarr_arrays import UNPACKED, check_unpacked_size, open_zarr
 
 MAPS = np.random.default_rng(0).random((6, 5, 4, 8)).astype(np.float32)
@@ -111,3 +114,64 @@ def test_chunks_may_reach_beyond_the_array_but_not_far(tmp_path):
         else:
             with pytest.raises(BadMaps, match=words):
                 open_zarr(path)
+
+
+SOME_SHARDS = {"compressors": [ZstdCodec()], "shards": (4, 5, 4, 8)}
+
+
+def inspected(path, chunks, fill, written, packed, **options):
+    """Inspect an array of ones of which only `written` is stored."""
+    shape = (6, 5, 4, 8) if len(chunks) == 4 else (6, 4, 8)
+    kind = {"shape": shape, "chunks": chunks, "dtype": "f4" if len(chunks) == 4 else "u1"}
+    array = zarr.create_array(path, **kind, **packed, fill_value=fill)
+    for part in written:
+        array[part] = 1 / 5 if len(chunks) == 4 else 1
+    array.attrs["ids"] = list("abcdef")
+    return inspect_maps(
+        open_external([path]),
+        np.arange(6),
+        classes=numbered(5, ignore=None),
+        shape=(4, 8),
+        known=None,
+        **options,
+    )
+
+
+class TestMissingChunks:
+    @pytest.mark.parametrize("fill", [0, 0.25])
+    @pytest.mark.parametrize("packed", [{}, SOME_SHARDS, PACKED["version 2, zlib"]])
+    @pytest.mark.parametrize("as_is", [False, True])
+    def test_maps_that_lack_images_are_refused_by_name(self, tmp_path, fill, packed, as_is):
+        words = r"a\.zarr lacks chunks of 2 of 6 images \(first: 'c', 'd'\); expected every"
+        with pytest.raises(BadMaps, match=words):
+            inspected(
+                tmp_path / "a.zarr",
+                (2, 5, 2, 8),
+                fill,
+                [np.s_[:2], np.s_[2:4, :, :2], np.s_[4:]],
+                packed,
+                as_is=as_is,
+            )
+
+    @pytest.mark.parametrize("packed", [{}, PACKED["version 2, zlib"]])
+    def test_labels_and_single_classes_that_may_be_zero_are_asked_about(self, tmp_path, packed):
+        for name, chunks, written in (
+            ("labels.zarr", (2, 4, 8), [np.s_[:2], np.s_[4:]]),
+            ("maps.zarr", (2, 1, 4, 8), [np.s_[:2], np.s_[4:], np.s_[2:4, 1:]]),
+        ):
+            words = r"2 of 6 images .*'c', 'd'.* cannot be told .* hold only 0.* by --no-checks"
+            with pytest.raises(BadMaps, match=words):
+                inspected(tmp_path / name, chunks, 0, written, packed)
+            report = inspected(tmp_path / f"as-{name}", chunks, 0, written, packed, as_is=True)
+            assert "lacks chunks of 2 of 6 images" in report.notes[0]
+
+    def test_an_array_without_any_chunk_is_refused(self, tmp_path):
+        with pytest.raises(
+            BadMaps, match=r"lacks chunks of 6 of 6 images \(first: 'a', 'b', 'c'\)"
+        ):
+            inspected(tmp_path / "a.zarr", (2, 5, 2, 8), 0, [], {})
+
+    @pytest.mark.parametrize("packed", [{}, SOME_SHARDS])
+    def test_a_whole_array_has_no_note_of_it(self, tmp_path, packed):
+        report = inspected(tmp_path / "a.zarr", (2, 5, 2, 8), 0, [np.s_[:]], packed)
+        assert not any("chunks" in note for note in report.notes)

@@ -121,7 +121,7 @@ FOLDERS = [
     Bad("bomb", folder(claimed(60_000, 60_000)), "is no readable image"),
     Bad("large", folder(claimed(12_000, 8_000)), "12000 x 8000 pixels; cut it into tiles"),
     Bad("largest", folder(claimed((1 << 31) - 1, (1 << 31) - 1)), "is no readable image"),
-    Bad("sixteen-bit", folder(drawn(GREY.astype(np.uint16))), "expected 8-bit grey (L) or RGB"),
+    Bad("sixteen-bit", folder(drawn(GREY.astype(np.uint16))), "expected the range up to 65535, or 8 bits"),
     Bad("mask-lacks", folder(mask=None), "are not in masks/"),
     Bad("mask-cut", folder(mask=drawn(GREY)[:50]), "is no readable image"),
     Bad("mask-colour", folder(mask=drawn(np.dstack([GREY] * 3))), "expected class indices"),
@@ -132,8 +132,8 @@ FOLDERS = [
     Bad("link-up", linked("../../../.."), "is a link that leads out"),
     Bad("link-device", linked("/dev/zero"), "is a link that leads out"),
     Bad("link-folder", linked_folder, "is a link that leads out"),
-    Bad("link-loop", linked("a.png"), "are not in images/"),
-    Bad("pipe", pipe, "is a folder without"),
+    Bad("link-loop", linked("a.png"), "is a broken link"),
+    Bad("pipe", pipe, "no regular file"),
     Bad("nothing", lambda path: path.mkdir(), "is a folder without images/"),
 ]  # fmt: skip
 NOISE = drawn(np.random.default_rng(3).integers(0, 256, GREY.shape).astype(np.uint8))

@@ -51,7 +51,7 @@ STACKS = [
 FOLDERS = [
     Bad("kinds", one_per_image(a_npy=saved(maps()[0]), b_png=drawn(GREY)), "expected one kind"),
     Bad("first-ok", one_per_image(a_npy=saved(maps()[0]), b_npy=head(f"({1 << 60},)")), ""),
-    Bad("colour", one_per_image(a_png=drawn(np.dstack([GREY] * 3))), "expected one channel"),
+    Bad("colour", one_per_image(a_png=drawn(np.dstack([GREY] * 3))), "expected class indices"),
     Bad("cut-png", one_per_image(a_png=drawn(GREY)[:40]), "is no readable image"),
     Bad("nothing", lambda path: path.mkdir(), "expected one kind"),
 ]  # fmt: skip
