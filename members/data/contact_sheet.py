@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 from jaxtyping import UInt8
@@ -15,6 +16,7 @@ GAP_PX = 4
 LINE_PX = 16
 WIDTH_PX = 200
 BACKGROUND_COLOUR, TEXT_COLOUR, UNLABELLED_COLOUR = "#ffffff", "#222222", "#999999"
+MARK_COLOUR = ImageColor.getrgb("#ff2a2a")
 
 ColourImages = UInt8[np.ndarray, "image row col 3"]
 
@@ -27,8 +29,9 @@ def write_sheet(
     classes: Classes,
     captions: Sequence[str],
     opacity: float = 1.0,
+    marked: Mapping[str, Array] = MappingProxyType({}),
 ) -> None:
-    """Write a PNG with one row per image: the image itself, then each label map.
+    """Write a PNG with one row per image: the image itself, each label map, marked pixels.
 
     Args:
         path: of the PNG.
@@ -37,12 +40,15 @@ def write_sheet(
         classes: their colours and names, for the legend in the first line.
         captions: a line per image.
         opacity: of the label maps; below 1 the image shines through.
+        marked: pixels by heading, bool, (image, row, col); drawn red over the darkened image.
     """
     colour = _to_colour(images)
     panels = {"image": colour}
     for name, labels in columns.items():
         painted = _paint(labels, classes)
         panels[name] = (opacity * painted + (1 - opacity) * colour).round().astype(np.uint8)
+    for name, pixels in marked.items():
+        panels[name] = np.where(pixels[..., None], MARK_COLOUR, colour // 2).astype(np.uint8)
     _, _, rows, cols = images.shape
     scale = max(1, round(WIDTH_PX / cols))
     width, height = cols * scale + GAP_PX, rows * scale + LINE_PX + GAP_PX
