@@ -13,7 +13,7 @@ from evaluation.core.files import atomic_file
 from evaluation.core.types import Array, Labels
 
 GAP_PX = 4
-LINE_PX = 16
+LINE_PX, FONT_PX = 22, 16
 WIDTH_PX = 200
 BACKGROUND_COLOUR, TEXT_COLOUR, UNLABELLED_COLOUR = "#ffffff", "#222222", "#999999"
 MARK_COLOUR = ImageColor.getrgb("#ff2a2a")
@@ -58,14 +58,16 @@ def write_sheet(
     _draw_legend(draw, classes)
     for column, (name, panel) in enumerate(panels.items()):
         left = GAP_PX + column * width
-        draw.text((left, LINE_PX + 2), name, fill=TEXT_COLOUR)
+        fitting = min(1, (width - GAP_PX) / draw.textlength(name, font_size=FONT_PX))
+        draw.text((left, LINE_PX), name, fill=TEXT_COLOUR, font_size=fitting * FONT_PX)
         for row, pixels in enumerate(panel):
             enlarged = Image.fromarray(pixels).resize(
                 (cols * scale, rows * scale), Image.Resampling.NEAREST
             )
             sheet.paste(enlarged, (left, 3 * LINE_PX + row * height))
     for row, caption in enumerate(captions):
-        draw.text((GAP_PX, 2 * LINE_PX + row * height + 2), caption, fill=TEXT_COLOUR)
+        top = 2 * LINE_PX + row * height
+        draw.text((GAP_PX, top), caption, fill=TEXT_COLOUR, font_size=FONT_PX)
     with atomic_file(path) as partial:
         sheet.save(partial, format="PNG", optimize=True)
 
@@ -86,6 +88,6 @@ def _paint(labels: Labels, classes: Classes) -> ColourImages:
 def _draw_legend(draw: ImageDraw.ImageDraw, classes: Classes) -> None:
     left = GAP_PX
     for name, colour in zip(classes.names, classes.colours, strict=True):
-        draw.rectangle((left, 4, left + 8, 12), fill=colour, outline=TEXT_COLOUR)
-        draw.text((left + 12, 2), name, fill=TEXT_COLOUR)
-        left += 24 + int(draw.textlength(name))
+        draw.rectangle((left, 5, left + 12, 17), fill=colour, outline=TEXT_COLOUR)
+        draw.text((left + 18, 0), name, fill=TEXT_COLOUR, font_size=FONT_PX)
+        left += 36 + int(draw.textlength(name, font_size=FONT_PX))
