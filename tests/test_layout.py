@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from pkgutil import resolve_name
 
 import pytest
 from click.testing import CliRunner
@@ -101,6 +102,29 @@ def test_command_answers_help_and_is_in_the_readme(command):
     assert answer.exit_code == 0
     assert "--json" in answer.output or command in ("bench", "data", "members")
     assert f"ens {command}" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("command", "table"),
+    [
+        ("fuse", "ensemble.strategies:STRATEGIES"),
+        ("fuse", "ensemble.calibration:CALIBRATORS"),
+        ("postprocess", "postproc.steps:STEPS"),
+        ("tune-postproc", "postproc.steps:STEPS"),
+        ("score", "evaluation.protocols:PROTOCOLS"),
+        ("score", "evaluation.metrics:METRICS"),
+        ("compare", "evaluation.protocols:PROTOCOLS"),
+        ("train-members", "members.architectures:ARCHITECTURES"),
+        ("train-members", "members.losses:LOSSES"),
+        ("train-members", "members.augmentations:AUGMENTATIONS"),
+        ("train-members", "members.trainers:TRAINERS"),
+        ("train-members", "members.optimizers:SCHEDULES"),
+        ("search-loss", "members.losses:LOSSES"),
+    ],
+)
+def test_help_of_a_command_lists_the_names_its_specs_may_use(command, table):
+    shown = CliRunner().invoke(ens, [command, "--help"]).output
+    assert not set(resolve_name(table)) - set(re.findall(r"\w+", shown))
 
 
 def run_python(script, *arguments, cwd=ROOT):

@@ -13,7 +13,7 @@ from evaluation.core.os_errors import describe
 COMMANDS = {
     "demo": "run the whole pipeline on the built-in sample",
     "data": "inspect, clean, refine and import data sets",
-    "members": "what each member is worth and costs; what can be trained",
+    "members": "list what can be trained; what each member is worth and costs",
     "train-members": "train networks and write their probability maps",
     "search": "search the options of a recipe, with Optuna",
     "search-loss": "cross-validate mixtures of losses",
@@ -80,8 +80,14 @@ class LazyGroup(click.Group):
 def ens(plugins: tuple[str, ...]) -> None:
     """Train, fuse, post-process and score segmentation networks, and show which gain is real.
 
-    A member is a trained network. Its probability maps hold the class probabilities of each image.
-    A fusion combines the maps of several members; a chain of steps turns maps into label maps.
+    A member is a trained network; its probability maps hold the probability of each class at each
+    pixel. A fusion combines the maps of several members. A candidate is a member or fusion with a
+    chain of post-processing steps, which turns maps into label maps; candidates are what is scored.
+    A run is a folder that holds all of these.
+
+    Out-of-fold (oof) maps of the training images are predicted by the fold model that did not train
+    on the image: what learns is fitted on them, and candidates are chosen by them. The ignored
+    class (such as background) is not scored.
     """
     from evaluation.core.plugins import load_plugins
 

@@ -18,7 +18,11 @@ from members.data.refine_masks import MAX_STD, RADIUS_PX, ROUNDS
 
 @click.group("data")
 def command() -> None:
-    """Inspect, clean, refine and import data sets."""
+    """Inspect, clean, refine and import data sets.
+
+    DATA is an .npz with `images` and `masks` (optionally `group` and `source`), the Mars
+    competition's .npz, or a folder with images/ (PNG or JPEG) and masks/ (PNG of class indices).
+    """
 
 
 @command.command("clean", short_help="Find images to drop, and write the rest.")

@@ -27,7 +27,7 @@ from evaluation.core.run_folder import RUNS, Run
 @jobs_options
 @json_option
 def command(run_path: Path, device: str, workers: int | None, as_json: bool) -> None:
-    """Train, fuse, post-process and score on a synthetic sample; takes about two minutes."""
+    """Train, fuse, post-process and score on a synthetic sample; takes a few minutes."""
     from ensemble.pipeline.workflow.run_all import DEMO, run_experiment
 
     board = run_experiment(Run(run_path), DEMO, device=device, workers=workers, log=log)

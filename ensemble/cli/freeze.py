@@ -15,7 +15,9 @@ from ensemble.cli.options import (
 
 
 @click.command("freeze")
-@click.option("--candidate", required=True, metavar="C", help="Candidate to freeze.")
+@click.option(
+    "--candidate", required=True, metavar="C", help="Candidate to pack; `ens status` lists all."
+)
 @click.option("--out", required=True, type=FILE, metavar="DIR", help="The package's folder.")
 @click.option(
     "--device",
@@ -26,7 +28,9 @@ from ensemble.cli.options import (
 @run_option
 @json_option
 def command(candidate: str, out: Path, device: str, run_path: Path | None, as_json: bool) -> None:
-    """Pack weights, recipes, fitted fusion and chain, class names and checksums.
+    """Pack a candidate into a folder from which `ens apply` labels new images, without the run.
+
+    The package holds weights, recipes, the fitted fusion and chain, class names and checksums.
 
     Where the run has label maps of a split other than oof (out-of-fold), the package labels a block
     of it again, and pixels that differ are reported.

@@ -7,6 +7,7 @@ import click
 
 from ensemble.cli.options import (
     FILE,
+    SpecCommand,
     json_option,
     label_options,
     log,
@@ -21,7 +22,14 @@ RUN_OPTIONS = ("run_path", "name", "members")
 FILE_OPTIONS = ("maps", "out", "fit_maps", "fit_target", "images", "fit_images", "seed", "labels")
 
 
-@click.command("fuse")
+@click.command(
+    "fuse",
+    cls=SpecCommand,
+    tables={
+        "strategies": "ensemble.strategies:STRATEGIES",
+        "calibrate=": "ensemble.calibration:CALIBRATORS",
+    },
+)
 @click.option(
     "--strategy", required=True, metavar="SPEC", help="Such as mean or 'stacking(l2=0.1)'."
 )

@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -34,6 +35,30 @@ OLD_NAMES = {
 def current_name(name: str) -> str:
     """Return today's name of an option or value."""
     return OLD_NAMES.get(name, name)
+
+
+class SpecCommand(click.Command):
+    """A command whose help lists the names that its specs may use.
+
+    Args:
+        tables: heading -> lazy reference `module:attribute` of a table of factories.
+    """
+
+    def __init__(self, *args: Any, tables: Mapping[str, str], **attributes: Any) -> None:
+        super().__init__(*args, **attributes)
+        self._tables = tables
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the names, those of plugins included; tables are imported only for this."""
+        with formatter.section("Names in a spec, NAME or 'NAME(option=value)'"):
+            formatter.write_dl(
+                [
+                    (heading, ", ".join(sorted(resolve_name(reference))))
+                    for heading, reference in self._tables.items()
+                ]
+            )
+            formatter.write_text("")
+            formatter.write_text("An unknown name or option is refused with the known ones.")
 
 
 def run_option(command: CommandFunction) -> CommandFunction:

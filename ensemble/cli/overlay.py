@@ -21,7 +21,15 @@ from ensemble.cli.options import (
     required=True,
     multiple=True,
     metavar="C",
-    help="Candidate whose labels are drawn; repeatable.",
+    help="Candidate whose labels are drawn, such as mean_argmax; repeatable."
+    " `ens status` lists all.",
+)
+@click.option(
+    "--errors",
+    "errors_of",
+    multiple=True,
+    metavar="C",
+    help="Also draw which scored pixels this candidate has wrong, in red; repeatable.",
 )
 @click.option("--split", default="validation", show_default=True, help="Split of the images.")
 @click.option("--out", required=True, type=FILE, metavar="F.png", help="The new file.")
@@ -50,6 +58,7 @@ from ensemble.cli.options import (
 @json_option
 def command(
     candidates: tuple[str, ...],
+    errors_of: tuple[str, ...],
     split: str,
     out: Path,
     ids: tuple[str, ...],
@@ -61,6 +70,8 @@ def command(
 ) -> None:
     """Draw images with the target and candidates' labels over them, one row per image.
 
+    A candidate is a member or fusion with a chain of post-processing steps.
+
     With --pick worst or disputed, the highest share comes first; the captions state it.
     """
     from ensemble.pipeline.report.overlay import overlay
@@ -69,7 +80,15 @@ def command(
         raise click.UsageError("--image names them, --pick chooses them; give one")
     run = resolve_run(run_path)
     ids_drawn = overlay(
-        run, candidates, split, out, ids=ids, pick=pick or "spread", count=count, opacity=opacity
+        run,
+        candidates,
+        split,
+        out,
+        errors_of=errors_of,
+        ids=ids,
+        pick=pick or "spread",
+        count=count,
+        opacity=opacity,
     )
     document = {"out": str(out), "split": split, "images": ids_drawn}
     print_result(f"{out}: {len(ids_drawn)} images of {split}", document, as_json=as_json)

@@ -7,6 +7,7 @@ import click
 
 from ensemble.cli.options import (
     FILE,
+    SpecCommand,
     json_option,
     label_options,
     log,
@@ -21,13 +22,14 @@ RUN_OPTIONS = ("run_path", "fusion", "name")
 FILE_OPTIONS = ("maps", "out", "images", "fit_maps", "fit_target", "fit_images", "labels")
 
 
-@click.command("postprocess")
+@click.command("postprocess", cls=SpecCommand, tables={"steps": "postproc.steps:STEPS"})
 @click.option("--fusion", metavar="N", help="Fusion or member to post-process.")
 @click.option(
     "--chain",
     required=True,
     metavar="SPEC",
-    help="Such as 'suppress_background|crf(iterations=5)'; empty for the plain argmax.",
+    help="Such as 'suppress_background|crf(iterations=5)'; empty for the plain argmax"
+    " (the most probable class).",
 )
 @click.option("--name", metavar="C", help="Name of the candidate; by default made of both.")
 @run_option

@@ -15,16 +15,20 @@ from evaluation.core.run_folder import RUNS, Run
 
 
 @click.command("run")
-@click.argument("experiment", type=FILE)
+@click.argument("experiment", type=FILE, metavar="EXPERIMENT.yaml")
 @click.option(
-    "--run", "run_path", type=FILE, metavar="RUN", help="Run folder; by default runs/NAME."
+    "--run", "run_path", type=FILE, metavar="RUN", help="Run folder; by default runs/EXPERIMENT."
 )
 @jobs_options
 @json_option
 def command(
     experiment: Path, run_path: Path | None, device: str, workers: int | None, as_json: bool
 ) -> None:
-    """Run all of EXPERIMENT, from training to scores; only what is missing or stale is redone."""
+    """Run a whole experiment, from training to scores; only what is missing or stale is redone.
+
+    EXPERIMENT.yaml names data, members, fusions and chains. The file RUN/experiment.yaml of any run
+    is an example.
+    """
     from ensemble.pipeline.run.experiment import read_experiment
     from ensemble.pipeline.workflow.run_all import run_experiment
 

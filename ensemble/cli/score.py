@@ -7,6 +7,7 @@ import click
 
 from ensemble.cli.options import (
     FILE,
+    SpecCommand,
     json_option,
     label_options,
     log,
@@ -31,7 +32,11 @@ FILE_OPTIONS = ("target", "pred", "maps", "labels")
 POSTPROCESS = "ens postprocess --maps MAPS.npy --chain suppress_background --out LABELS.npy"
 
 
-@click.command("score")
+@click.command(
+    "score",
+    cls=SpecCommand,
+    tables={"protocols": "evaluation.protocols:PROTOCOLS", "metrics": "evaluation.metrics:METRICS"},
+)
 @click.option(
     "--candidate",
     "candidates",
@@ -50,7 +55,7 @@ POSTPROCESS = "ens postprocess --maps MAPS.npy --chain suppress_background --out
     "metrics",
     multiple=True,
     metavar="SPEC",
-    help="Measure this instead; repeatable, or all.",
+    help="Measure this instead of mIoU; repeatable, or all.",
 )
 @click.option(
     "--per",
@@ -74,6 +79,8 @@ def command(
     protocol: str | None, metrics: tuple[str, ...], per: Per, as_json: bool, **options: Any
 ) -> None:
     """Score candidates with the ignored class masked, and compare them.
+
+    The score is mIoU: intersection over union of prediction and target, averaged over classes.
 
     A candidate is a member or fusion with a chain of post-processing steps. Candidates are chosen
     on the out-of-fold images (predicted by the fold model that did not train on them) and

@@ -8,6 +8,7 @@ import click
 
 from ensemble.cli.options import (
     FILE,
+    SpecCommand,
     jobs_options,
     json_option,
     log,
@@ -17,7 +18,7 @@ from ensemble.cli.search import data_options
 from evaluation.core.run_folder import RUNS, Run
 
 
-@click.command("search-loss")
+@click.command("search-loss", cls=SpecCommand, tables={"losses": "members.losses:LOSSES"})
 @click.option(
     "--mixture",
     "mixture_specs",

@@ -17,7 +17,10 @@ from ensemble.cli.options import (
 
 @click.command("submit")
 @click.option(
-    "--candidate", required=True, metavar="C", help="Candidate whose label maps are written."
+    "--candidate",
+    required=True,
+    metavar="C",
+    help="Candidate whose label maps are written; `ens status` lists all.",
 )
 @click.option("--split", default="test", show_default=True, help="Split to use.")
 @click.option(

@@ -8,6 +8,7 @@ import click
 
 from ensemble.cli.options import (
     FILE,
+    SpecCommand,
     jobs_options,
     json_option,
     label_options,
@@ -17,9 +18,21 @@ from ensemble.cli.options import (
 from evaluation.core.run_folder import RUNS, Run
 
 
-@click.command("train-members")
+@click.command(
+    "train-members",
+    cls=SpecCommand,
+    tables={
+        "architectures": "members.architectures:ARCHITECTURES",
+        "losses": "members.losses:LOSSES",
+        "augmentations": "members.augmentations:AUGMENTATIONS",
+        "trainers": "members.trainers:TRAINERS",
+        "schedules": "members.optimizers:SCHEDULES",
+    },
+)
 @click.option(
-    "--data", metavar="DATA", help="Training data; by default the run's, else the sample."
+    "--data",
+    metavar="DATA",
+    help="Training data (forms: `ens data --help`); by default the run's, else the sample.",
 )
 @click.option("--validation", metavar="DATA", help="A labelled set; by default 15 % are set aside.")
 @click.option(
@@ -35,7 +48,8 @@ from evaluation.core.run_folder import RUNS, Run
     "members",
     multiple=True,
     metavar="MEMBER",
-    help="NAME=SPEC, NAME={recipe} or a bare SPEC, such as 'unet(width=16)'; repeatable.",
+    help="SPEC of an architecture, such as 'unet(width=16)', NAME=SPEC, or a recipe,"
+    " 'NAME={architecture: unet, loss: dice, epochs: 40}'; repeatable.",
 )
 @click.option(
     "--specialists",

@@ -7,6 +7,7 @@ import click
 
 from ensemble.cli.options import (
     FILE,
+    SpecCommand,
     json_option,
     log,
     print_result,
@@ -19,7 +20,7 @@ from ensemble.cli.options import (
 SEARCH_OPTIONS = ("trials", "seed", "space", "name")
 
 
-@click.command("tune-postproc")
+@click.command("tune-postproc", cls=SpecCommand, tables={"steps": "postproc.steps:STEPS"})
 @click.option("--fusion", required=True, metavar="N", help="Fusion or member to tune for.")
 @run_option
 @click.option(

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 from jaxtyping import UInt8
@@ -13,9 +14,10 @@ from evaluation.core.files import atomic_file
 from evaluation.core.types import Array, Labels
 
 GAP_PX = 4
-LINE_PX = 16
+LINE_PX, FONT_PX = 22, 16
 WIDTH_PX = 200
 BACKGROUND_COLOUR, TEXT_COLOUR, UNLABELLED_COLOUR = "#ffffff", "#222222", "#999999"
+MARK_COLOUR = ImageColor.getrgb("#ff2a2a")
 
 ColourImage = UInt8[np.ndarray, "row col 3"]
 
@@ -28,8 +30,9 @@ def write_sheet(
     classes: Classes,
     captions: Sequence[str],
     opacity: float = 1.0,
+    marked: Mapping[str, Sequence[Array]] = MappingProxyType({}),
 ) -> None:
-    """Write a PNG with one row per image: the image itself, then each label map.
+    """Write a PNG with one row per image: the image itself, each label map, marked pixels.
 
     Args:
         path: of the PNG.
@@ -38,6 +41,7 @@ def write_sheet(
         classes: their colours and names, for the legend in the first line.
         captions: a line per image.
         opacity: of the label maps; below 1 the image shines through.
+        marked: pixels by heading, bool, (row, col) each; drawn red over the darkened image.
     """
     colour = [view_image(np.asarray(image)) for image in images]
     panels = {"image": colour}
@@ -47,6 +51,11 @@ def write_sheet(
             .round()
             .astype(np.uint8)
             for one, image in zip(labels, colour, strict=True)
+        ]
+    for name, pixels in marked.items():
+        panels[name] = [
+            np.where(one[..., None], MARK_COLOUR, image // 2).astype(np.uint8)
+            for one, image in zip(pixels, colour, strict=True)
         ]
     enlarged = {name: [_enlarge(image) for image in panel] for name, panel in panels.items()}
     width = max(image.width for image in enlarged["image"]) + GAP_PX
@@ -58,11 +67,12 @@ def write_sheet(
     tops = np.cumsum([2 * LINE_PX, *heights]).tolist()
     for column, (name, panel) in enumerate(enlarged.items()):
         left = GAP_PX + column * width
-        draw.text((left, LINE_PX + 2), name, fill=TEXT_COLOUR)
+        fitting = min(1, (width - GAP_PX) / draw.textlength(name, font_size=FONT_PX))
+        draw.text((left, LINE_PX), name, fill=TEXT_COLOUR, font_size=fitting * FONT_PX)
         for image, top in zip(panel, tops, strict=False):
             sheet.paste(image, (left, top + LINE_PX))
     for caption, top in zip(captions, tops, strict=False):
-        draw.text((GAP_PX, top + 2), caption, fill=TEXT_COLOUR)
+        draw.text((GAP_PX, top), caption, fill=TEXT_COLOUR, font_size=FONT_PX)
     with atomic_file(path) as partial:
         sheet.save(partial, format="PNG", optimize=True)
 
@@ -85,6 +95,6 @@ def _paint(labels: Array, classes: Classes) -> ColourImage:
 def _draw_legend(draw: ImageDraw.ImageDraw, classes: Classes) -> None:
     left = GAP_PX
     for name, colour in zip(classes.names, classes.colours, strict=True):
-        draw.rectangle((left, 4, left + 8, 12), fill=colour, outline=TEXT_COLOUR)
-        draw.text((left + 12, 2), name, fill=TEXT_COLOUR)
-        left += 24 + int(draw.textlength(name))
+        draw.rectangle((left, 5, left + 12, 17), fill=colour, outline=TEXT_COLOUR)
+        draw.text((left + 18, 0), name, fill=TEXT_COLOUR, font_size=FONT_PX)
+        left += 36 + int(draw.textlength(name, font_size=FONT_PX))

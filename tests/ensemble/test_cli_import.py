@@ -110,6 +110,12 @@ class TestAnImportedMember:
         store = ProbabilityStore(place / "run" / "probabilities" / "b" / "test")
         np.testing.assert_allclose(store.read(slice(None)), clean, atol=1e-3)
 
+    def test_a_fusion_names_the_splits_that_a_member_lacks(self, place, capsys):
+        maps(place, "oof", 2)
+        imported(capsys, place, place / "oof-2.npy", "--name", "late", "--split", "oof")
+        said = called(capsys, "fuse", "--strategy", "mean", "--run", place / "run").err
+        assert "mean: validation is not fused, no maps of it: late;" in said
+
     def test_stale_images_make_it_stale(self, place, capsys):
         data = data_of(place, "validation")
         np.save(place / "run" / "data" / "validation" / "images.npy", 255 - data.images)

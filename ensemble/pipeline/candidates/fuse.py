@@ -215,7 +215,7 @@ def strategy_learns(
 def update_fusion(run_members: RunMembers, spec: FusionSpec, log: Log) -> None:
     """Make the stores of a fusion that are missing or stale."""
     run = run_members.run
-    splits = _shared_splits(run_members, spec)
+    splits = _shared_splits(run_members, spec, log)
     stale = [split for split in splits if not spec.is_current(run_members, split)]
     fitted_inputs = spec.input_digests(run_members, splits[0])
     fitted_record = ExpectedRecord(run.fusion(spec.name) / FITTED, spec.config, fitted_inputs)
@@ -251,14 +251,20 @@ def _check_acyclic(experiment: Experiment, name: str, members: Sequence[str]) ->
         seen.add(member)
 
 
-def _shared_splits(run_members: RunMembers, spec: FusionSpec) -> list[str]:
+def _shared_splits(run_members: RunMembers, spec: FusionSpec, log: Log) -> list[str]:
+    """Return the splits that all members have maps of, and name those that only some have."""
+    shared = []
     for member in spec.members:
         run_members.check_has_maps(member)
-    shared = [
-        split
-        for split in run_members.run.splits()
-        if all(split in run_members.splits(member) for member in spec.members)
-    ]
+    for split in run_members.run.splits():
+        lacking = [m for m in spec.members if split not in run_members.splits(m)]
+        if not lacking:
+            shared.append(split)
+        elif len(lacking) < len(spec.members):
+            log(
+                f"{spec.name}: {split} is not fused, no maps of it: {', '.join(lacking)};"
+                " `ens predict` or `ens import` adds them, --members leaves a member out"
+            )
     if not shared:
         raise BadRun(f"{', '.join(spec.members)} have no split in common; run `ens predict`")
     return shared

@@ -4,11 +4,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
 from ensemble.pipeline.candidates.postprocess import read_labels
 from ensemble.pipeline.data.prepare import run_classes
 from ensemble.pipeline.report.candidate_trace import CandidateTrace
 from ensemble.pipeline.report.gallery import DISPUTED, stage_shares, top_indices, wrong_shares
 from ensemble.pipeline.run.open_run import RunMembers
+from evaluation.confusion import scored_pixels
 from evaluation.core.arrays import evenly_spaced
 from evaluation.core.errors import BadData, BadLabels, BadRun
 from evaluation.core.run_folder import Run
@@ -26,6 +29,7 @@ def overlay(
     split: str,
     out: Path,
     *,
+    errors_of: Sequence[str] = (),
     ids: Sequence[str] = (),
     pick: Pick = "spread",
     count: int = 12,
@@ -38,6 +42,7 @@ def overlay(
         candidates: one column of labels each, after the target if there is one.
         split: split of the images.
         out: the PNG file.
+        errors_of: candidates whose wrong pixels are marked, in one more column each.
         ids: images to draw; the other choices apply only without them.
         pick: how to choose images; `worst` and `disputed` refer to the first candidate.
         count: maximum number of chosen images.
@@ -47,14 +52,17 @@ def overlay(
         The ids of the images.
 
     Raises:
-        BadRun: no such split or candidate, or nothing to choose by.
+        BadRun: no such split or candidate, nothing to choose by, or errors without targets.
         BadData: no such image.
         BadLabels: labels outside the classes.
     """
     if split not in run.splits():
         raise BadRun(f"no split {split!r} in {run.path}; known: {', '.join(run.splits())}")
     data, classes = DataSet.load(run.data(split)), run_classes(run)
+    if errors_of and data.masks is None:
+        raise BadRun(f"split {split!r} has no labels to find errors by; leave --errors out")
     label_maps = {name: read_labels(run, name, split) for name in candidates}
+    wrong_maps = {name: read_labels(run, name, split) for name in errors_of}
     if ids:
         notes = dict.fromkeys(_indices(data, ids), "")
     else:
@@ -77,7 +85,16 @@ def overlay(
         columns[name] = labels
     captions = [f"{data.ids[index]}  {note}".rstrip() for index, note in notes.items()]
     images = [data.images[index] for index in indices]
-    write_sheet(out, images, columns, classes=classes, captions=captions, opacity=opacity)
+    marked: dict[str, list[Array]] = {}
+    for name, whole_split in wrong_maps.items():
+        targets = [np.asarray(data.target()[index]) for index in indices]
+        marked[f"errors of {name}"] = [
+            (np.asarray(whole_split[index]) != target) & scored_pixels(target, classes.ignore)
+            for index, target in zip(indices, targets, strict=True)
+        ]
+    write_sheet(
+        out, images, columns, classes=classes, captions=captions, opacity=opacity, marked=marked
+    )
     return [data.ids[index] for index in indices]
 
 

@@ -16,6 +16,7 @@ from ensemble.pipeline.submission import submit as submit_module
 from evaluation.core.classes import MARS, Classes
 from evaluation.core.errors import BadData
 from evaluation.core.run_folder import Run, run_lock
+from members.data.contact_sheet import MARK_COLOUR
 from members.data.sample import draw_sample
 
 TINY = "unet(width=2, depth=1)"
@@ -330,6 +331,22 @@ def test_an_overlay_shows_the_image_through_the_labels(trained, tmp_path):
         assert (grey > 0.95) == (opacity == "0")
 
 
+def test_an_overlay_marks_the_scored_pixels_that_a_candidate_has_wrong(trained, tmp_path, capsys):
+    words = ["--candidate", ALONE, "--errors", MIXED, "--pick", "worst", "--count", "1"]
+    index = ids_of(trained, "validation").index(*overlay_ids(trained, tmp_path, capsys, *words))
+    target = np.load(f"{trained}/data/validation/target.npy")[index]
+    labels = labels_of(trained, MIXED, "validation")[index]
+    wrong = (labels != target) & (target != 0) & (target != 255)
+    red = (np.asarray(Image.open(tmp_path / "o.png").convert("RGB")) == MARK_COLOUR).all(axis=-1)
+    rows, cols = np.nonzero(red)
+    panel = red[rows.min() : rows.max() + 1, cols.min() : cols.max() + 1]
+    scale = round(np.sqrt(red.sum() / wrong.sum()))
+    drawn = wrong[np.ix_(wrong.any(axis=1).nonzero()[0], wrong.any(axis=0).nonzero()[0])]
+    enlarged = np.kron(drawn, np.ones((scale, scale), bool))
+    assert 0 < wrong.mean() < 1
+    np.testing.assert_array_equal(panel, enlarged)
+
+
 def test_an_overlay_without_ids_takes_evenly_spaced_images(trained, tmp_path, capsys):
     chosen = overlay_ids(trained, tmp_path, capsys, "--candidate", ALONE, "--count", "3")
     ids = ids_of(trained, "validation")
@@ -365,6 +382,7 @@ def test_an_overlay_of_the_disputed_needs_no_labels(trained, tmp_path, capsys):
         (["--pick", "worst", "--image", "x"], "--image names them, --pick chooses them"),
         (["--pick", "spread", "--image", "x"], "--image names them, --pick chooses them"),
         (["--pick", "worst", "--split", "test"], "split 'test' has no labels, so errors cannot be"),
+        (["--errors", ALONE, "--split", "test"], "split 'test' has no labels to find errors by"),
         (["--pick", "disputed"], f"{ALONE} has only one member, so there is no disagreement"),
         (["--image", "nope"], "no image 'nope'"),
     ],
