@@ -35,7 +35,7 @@ POSTPROCESS = "ens postprocess --maps MAPS.npy --chain suppress_background --out
 @click.command(
     "score",
     cls=SpecCommand,
-    tables={"protocols": "evaluation.protocols:PROTOCOLS", "metrics": "evaluation.metrics:METRICS"},
+    tables={"protocols": "evaluation.protocols:ALL_PROTOCOLS", "metrics": "evaluation.metrics:METRICS"},
 )
 @click.option(
     "--candidate",
@@ -80,7 +80,8 @@ def command(
 ) -> None:
     """Score candidates with the ignored class masked, and compare them.
 
-    The score is mIoU: intersection over union of prediction and target, averaged over classes.
+    The score is the run's metric, by default mIoU: intersection over union of prediction and
+    target, averaged over classes. Of two classes with a declared foreground it is its IoU.
 
     A candidate is a member or fusion with a chain of post-processing steps. Candidates are chosen
     on the out-of-fold images (predicted by the fold model that did not train on them) and

@@ -27,6 +27,7 @@ from evaluation.core.run_folder import RUNS, Run
         "augmentations": "members.augmentations:AUGMENTATIONS",
         "trainers": "members.trainers:TRAINERS",
         "schedules": "members.optimizers:SCHEDULES",
+        "protocols": "evaluation.protocols:ALL_PROTOCOLS",
     },
 )
 @click.option(
