@@ -16,7 +16,9 @@ from ensemble.cli.options import (
 )
 
 
-@click.command("compare", cls=SpecCommand, tables={"protocols": "evaluation.protocols:ALL_PROTOCOLS"})
+@click.command(
+    "compare", cls=SpecCommand, tables={"protocols": "evaluation.protocols:ALL_PROTOCOLS"}
+)
 @run_option
 @click.option("--split", default="validation", show_default=True, help="Split to evaluate on.")
 @click.option("--protocol", help="Definition of the score that ranks; by default the run's metric.")

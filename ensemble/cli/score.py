@@ -35,7 +35,10 @@ POSTPROCESS = "ens postprocess --maps MAPS.npy --chain suppress_background --out
 @click.command(
     "score",
     cls=SpecCommand,
-    tables={"protocols": "evaluation.protocols:ALL_PROTOCOLS", "metrics": "evaluation.metrics:METRICS"},
+    tables={
+        "protocols": "evaluation.protocols:ALL_PROTOCOLS",
+        "metrics": "evaluation.metrics:METRICS",
+    },
 )
 @click.option(
     "--candidate",

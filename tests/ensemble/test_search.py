@@ -81,7 +81,7 @@ def fake(monkeypatch):
     """Put a score that the width decides in place of training: width 2 gives .2, and so on."""
     trained = []
 
-    def counts(member, data, fold, *, seed, device, watch=lambda _, __: None):
+    def counts(member, data, fold, *, seed, device, metric, watch=lambda _, __: None):
         width = int(member.recipe.architecture.split("width=")[1][0])
         trained.append((fold.index, width))
         if width == 6:
