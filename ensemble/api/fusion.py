@@ -20,6 +20,7 @@ from ensemble.block_fusion import CACHE_IMAGES, TrainingBlocks, check_images, fu
 from ensemble.fusion import Fusion, LearnedFusion, needs_images
 from ensemble.strategy import build_strategy, check_strategy, is_calibrated, strategy_context
 from evaluation.core.errors import BadData, BadLabels, BadMaps, BadSpec
+from evaluation.core.seeds import check_seed
 from evaluation.core.types import Array, Map
 from members.maps import ArrayMaps, MapReader
 
@@ -79,7 +80,7 @@ def fit_fusion(
         raise BadMaps("`maps` is empty; expected the probability maps of one or more members")
     fitting = _open_members(fit_maps, "fit_maps")
     check_ignored_class(ignore, members[0].size[1])
-    context = strategy_context(members, ignore=ignore, seed=seed, fitting=fitting)
+    context = strategy_context(members, ignore=ignore, seed=check_seed(seed), fitting=fitting)
     built = build_strategy(strategy, **context)
     if refuse_unused:
         given_images = images is not None or fit_images is not None

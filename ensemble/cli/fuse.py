@@ -7,6 +7,7 @@ import click
 
 from ensemble.cli.options import (
     FILE,
+    SEED,
     ignore_option,
     json_option,
     log,
@@ -45,7 +46,7 @@ FILE_OPTIONS = ("maps", "out", "fit_maps", "fit_target", "images", "fit_images",
 @click.option("--fit-images", type=FILE, help="Images of --fit-maps.")
 @click.option(
     "--seed",
-    type=click.IntRange(0),
+    type=SEED,
     default=0,
     show_default=True,
     help="With --maps: random seed.",

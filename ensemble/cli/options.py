@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 CommandFunction = TypeVar("CommandFunction", bound=Callable[..., Any])
 
 FILE = click.Path(path_type=Path)
+SEED = click.IntRange(0, 2**64 - 1)
+"""As `evaluation.core.seeds` takes them; not imported, so that help is fast."""
 
 OLD_NAMES = {
     "truth": "target",

@@ -8,6 +8,7 @@ import click
 
 from ensemble.cli.options import (
     FILE,
+    SEED,
     jobs_options,
     json_option,
     log,
@@ -63,7 +64,7 @@ from evaluation.core.run_folder import RUNS, Run
     type=click.Choice(["mean", "geometric_mean", "max"]),
     help="How the maps of the views are merged; by default mean.",
 )
-@click.option("--seed", type=click.IntRange(0), metavar="S", help="Random seed; by default 0.")
+@click.option("--seed", type=SEED, metavar="S", help="Random seed; by default 0.")
 @jobs_options
 @click.option("--only", multiple=True, metavar="NAME", help="Train only this member; repeatable.")
 @click.option(

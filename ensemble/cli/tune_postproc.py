@@ -7,6 +7,7 @@ import click
 
 from ensemble.cli.options import (
     FILE,
+    SEED,
     json_option,
     log,
     print_result,
@@ -29,7 +30,7 @@ SEARCH_OPTIONS = ("trials", "seed", "space", "name")
     show_default=True,
     help="Number of chains tried per search: one search on all images, one without each fold.",
 )
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Random seed.")
+@click.option("--seed", type=SEED, default=0, show_default=True, help="Random seed.")
 @click.option(
     "--space", type=FILE, help="YAML of steps and their options' values; see docs/crf.md."
 )

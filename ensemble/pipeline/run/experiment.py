@@ -18,6 +18,7 @@ from evaluation.core.errors import BadData, BadSpec, shorten
 from evaluation.core.files import atomic_file
 from evaluation.core.run_folder import Run
 from evaluation.core.safe_yaml import read_yaml
+from evaluation.core.seeds import Seed
 from evaluation.core.specs import split_chain
 from members.object_store import EXAMPLE, check_url
 from members.recipe import SPECIALISTS, Member, Recipe, check_name, read_member, read_recipe
@@ -83,7 +84,7 @@ class Experiment(BaseModel):
     drop_outliers: bool = False
     drop: str | None = None
     folds: Annotated[int, Field(ge=2, le=100)] = 3
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
     store_dtype: StoreDtype = "float16"
     store: Annotated[str, AfterValidator(_url)] | None = None
     defaults: dict[str, Any] = Field(default_factory=dict)
