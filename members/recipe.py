@@ -5,12 +5,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from evaluation.core.classes import Classes
 from evaluation.core.errors import BadSpec, shorten
 from evaluation.core.safe_yaml import parse_yaml
 from evaluation.core.specs import Spec, parse_spec, split_name
+from evaluation.core.strict_values import StrictModel
 from members.architectures import ARCHITECTURES
 from members.losses import check_loss
 from members.optimizers import OPTIMIZERS, SCHEDULES
@@ -27,7 +28,7 @@ Monitor = Literal["miou", "loss"]
 Merge = Literal["mean", "geometric_mean", "max"]
 
 
-class Recipe(BaseModel):
+class Recipe(StrictModel):
     """How one network is built and trained; everything but the data and the seed.
 
     Args:
@@ -56,8 +57,6 @@ class Recipe(BaseModel):
         >>> Recipe(architecture="unet(width=8)", trainer="staged").trainer
         'staged'
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     architecture: str = "unet"
     loss: str = "cross_entropy"
@@ -194,10 +193,10 @@ def read_member(text: str, defaults: Mapping[str, Any]) -> tuple[str, Recipe]:
         return name or parse_spec(rest).name, read_recipe(rest, {"architecture": rest}, defaults)
     try:
         mapping = parse_yaml(rest)
-    except BadSpec:
+    except BadSpec as error:
         raise BadSpec(
             f"member {shorten(text)} is no YAML mapping; write NAME={{architecture: unet,"
-            " epochs: 8}, with quotes around specs that contain commas"
+            f" epochs: 8}}, with quotes around specs that contain commas ({error})"
         ) from None
     return name or "member", read_recipe(name or "member", mapping, defaults)
 

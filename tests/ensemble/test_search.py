@@ -190,7 +190,7 @@ class TestSpace:
             ("space: {loss.dice.smooth: [1]}", "loss holds cross_entropy; expected 'dice' once"),
             ("space: {architecture: [unet, specialists(unet)]}", "is several networks"),
             ("recipe: {batch: 0}\nspace: {epochs: [2]}", "'batch' got 0"),
-            ("recipe: {loss: no}\nspace: {epochs: [2]}", "'loss' got False"),
+            ("recipe: {loss: no}\nspace: {epochs: [2]}", "unknown loss 'no'"),
             ("space: {batch: [", "cannot be read as YAML"),
         ],
     )

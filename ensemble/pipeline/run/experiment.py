@@ -9,17 +9,16 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 from pydantic_core import PydanticCustomError
 
 from evaluation.core.classes import Classes
 from evaluation.core.errors import BadData, BadSpec, shorten
-from evaluation.core.files import atomic_file
 from evaluation.core.run_folder import Run
-from evaluation.core.safe_yaml import read_yaml
+from evaluation.core.safe_yaml import read_yaml, write_yaml
 from evaluation.core.seeds import Seed
 from evaluation.core.specs import split_chain
+from evaluation.core.strict_values import StrictModel
 from members.object_store import EXAMPLE, check_url
 from members.recipe import SPECIALISTS, Member, Recipe, check_name, read_member, read_recipe
 from members.store_metadata import StoreDtype
@@ -29,20 +28,16 @@ from postproc.steps import STEPS
 PATHS = ("data", "validation", "drop")
 
 
-class ClassSpec(BaseModel):
+class ClassSpec(StrictModel):
     """Class names, colours and the ignored class, as an experiment file gives them."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     names: tuple[str, ...]
     ignore: int | None = None
     colours: tuple[str, ...] = ()
 
 
-class FusionEntry(BaseModel):
+class FusionEntry(StrictModel):
     """A strategy over some of the members; over all of them where none are named."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     strategy: str
     members: tuple[str, ...] = ()
@@ -55,7 +50,7 @@ def _url(value: str) -> str:
         raise PydanticCustomError("url", EXAMPLE) from None
 
 
-class Experiment(BaseModel):
+class Experiment(StrictModel):
     """Everything that `ens run` does.
 
     Args:
@@ -74,8 +69,6 @@ class Experiment(BaseModel):
         fusions: spec of the strategy per fusion, or {strategy, members}.
         chains: spec per chain; every fusion is post-processed by every chain.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     data: str = "sample"
     validation: str | None = None
@@ -124,9 +117,7 @@ class Experiment(BaseModel):
 
     def write(self, path: Path) -> None:
         """Write it as YAML, whole or not at all."""
-        text = yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, width=100)
-        with atomic_file(path) as partial:
-            partial.write_text(text, encoding="utf-8")
+        write_yaml(path, self.model_dump(mode="json"))
 
 
 def read_experiment(path: Path) -> Experiment:

@@ -4,7 +4,6 @@ import contextlib
 import hashlib
 import json
 import math
-import re
 import sqlite3
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -26,18 +25,17 @@ from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler, GPSampler, PartialFixedSampler, RandomSampler, TPESampler
 from optuna.storages import RDBStorage
 from optuna.trial import Trial
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 from sqlalchemy.exc import SQLAlchemyError
 
 from evaluation.core.errors import BadRun, BadSpec
 from evaluation.core.files import atomic_file
+from evaluation.core.strict_values import StrictModel
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Distributions = dict[str, BaseDistribution]
 
 VALUES_FORM = "expected a list of choices or {low: , high: , log: , step: }"
-EXPONENT = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")
-"""A number that YAML 1.1 reads as text, since it has no point."""
 
 
 @contextlib.contextmanager
@@ -53,7 +51,7 @@ def quiet() -> Iterator[None]:
         optuna.logging.set_verbosity(verbosity)
 
 
-class Range(BaseModel):
+class Range(StrictModel):
     """Values of an option from low to high, both included; integers if all three are.
 
     Args:
@@ -62,8 +60,6 @@ class Range(BaseModel):
         log: whether values are sampled on a logarithmic scale.
         step: from one value to the next.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     low: int | Number
     high: int | Number
@@ -107,7 +103,7 @@ def read_values(path: str, given: Any, *, plain: bool = False) -> Values:
         BadSpec: neither of both, or values that contradict each other.
     """
     if isinstance(given, list) and given:
-        return _check_choices(path, [_parse_exponent(choice) for choice in given], plain=plain)
+        return _check_choices(path, given, plain=plain)
     if not isinstance(given, dict):
         raise BadSpec(f"{path} got {given!r}; {VALUES_FORM}")
     try:
@@ -301,10 +297,6 @@ def _check_choices(path: str, choices: list[Any], *, plain: bool) -> list[Any]:
         if label in labels[:index]:
             raise BadSpec(f"{path}: choice {choice!r} is duplicated")
     return choices
-
-
-def _parse_exponent(choice: Any) -> Any:
-    return float(choice) if isinstance(choice, str) and EXPONENT.fullmatch(choice) else choice
 
 
 def _suggest(trial: Trial, path: str, among: BaseDistribution) -> Any:
