@@ -25,7 +25,7 @@ from evaluation.core.run_folder import Run
     "--trained-on",
     type=FILE,
     metavar="IDS.txt",
-    help="Ids of the images it was trained on, one per line.",
+    help="Ids of the images of the run it was trained on, one per line.",
 )
 @click.option("--fix", is_flag=True, help="Repair detected problems of the maps.")
 @click.option(
@@ -61,8 +61,9 @@ def command(
     Problems are refused with the evidence, and repaired by --fix: logits, sums that are not 1, a
     permuted or shifted class order, flipped axes, images that the split lacks.
 
-    --trained-on lists the images that the networks were trained on; the file is empty if all maps
-    are held out. What learns from maps refuses those images, and warns where nothing is declared.
+    --trained-on lists the images of the run that the networks were trained on; the file is empty
+    if all maps are held out. What learns from maps refuses those images, and warns where nothing
+    is declared.
     """
     from ensemble.pipeline.members.importing import import_maps, init_run
 

@@ -15,6 +15,7 @@ from evaluation.core.arrays import evenly_spaced
 from evaluation.core.errors import BadData, BadLabels, BadRun
 from evaluation.core.run_folder import Run
 from evaluation.core.types import Array, Labels
+from members.data.cleaning.id_lists import find_ids
 from members.data.contact_sheet import write_sheet
 from members.data.dataset import DataSet
 
@@ -126,8 +127,10 @@ def select_images(
 
 
 def _indices(data: DataSet, ids: Sequence[str]) -> list[int]:
-    known = {name: index for index, name in enumerate(data.ids)}
-    for name in ids:
-        if name not in known:
-            raise BadData(f"no image {name!r}; expected ids such as {data.ids[0]}")
-    return [known[name] for name in ids]
+    index_of = {name: index for index, name in enumerate(data.ids)}
+    indices = []
+    for given, name in zip(ids, find_ids(ids, data.ids), strict=True):
+        if name is None:
+            raise BadData(f"no image {given!r}; expected ids such as {data.ids[0]}")
+        indices.append(index_of[name])
+    return indices
