@@ -19,7 +19,7 @@ from ensemble.api.inputs import (
 from ensemble.block_fusion import CACHE_IMAGES, TrainingBlocks, check_images, fuse
 from ensemble.fusion import Fusion, LearnedFusion, needs_images
 from ensemble.strategy import build_strategy, check_strategy, is_calibrated, strategy_context
-from evaluation.core.errors import BadData, BadLabels, BadMaps, BadSpec
+from evaluation.core.errors import BadData, BadLabels, BadMaps, BadSpec, check_distinct
 from evaluation.core.seeds import check_seed
 from evaluation.core.types import Array, Map
 from members.maps import ArrayMaps, MapReader
@@ -109,6 +109,9 @@ def check_values(members: Sequence[MapReader]) -> None:
 def _open_members(maps: MembersLike, name: str) -> list[MapReader]:
     if isinstance(maps, str | Path) or not hasattr(maps, "__iter__"):
         raise BadMaps(f"`{name}` is one item; expected a list with the maps of each member")
+    maps = list(maps)
+    files = [Path(source).resolve() for source in maps if isinstance(source, str | Path)]
+    check_distinct(f"`{name}`: file", files)
     return [open_maps(source, f"{name}[{index}]") for index, source in enumerate(maps)]
 
 

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from click.core import ParameterSource
 
+from evaluation.core.errors import check_distinct
+
 if TYPE_CHECKING:
     from evaluation.core.run_folder import Run
     from evaluation.leaderboard import Leaderboard
@@ -36,6 +38,18 @@ OLD_NAMES = {
 def current_name(name: str) -> str:
     """Return today's name of an option or value."""
     return OLD_NAMES.get(name, name)
+
+
+def distinct(
+    context: click.Context, parameter: click.Parameter, values: tuple[str, ...]
+) -> tuple[str, ...]:
+    """Return the values of a repeatable option; none may be given twice, alone or in a list.
+
+    Raises:
+        BadSpec: one that is repeated.
+    """
+    check_distinct(parameter.opts[0], values)
+    return values
 
 
 def run_option(command: CommandFunction) -> CommandFunction:

@@ -7,6 +7,7 @@ import click
 
 from ensemble.cli.options import (
     FILE,
+    distinct,
     json_option,
     print_result,
     resolve_run,
@@ -20,12 +21,20 @@ from ensemble.cli.options import (
     "candidates",
     required=True,
     multiple=True,
+    callback=distinct,
     metavar="C",
     help="Candidate whose labels are drawn; repeatable.",
 )
 @click.option("--split", default="validation", show_default=True, help="Split of the images.")
 @click.option("--out", required=True, type=FILE, metavar="F.png", help="The new file.")
-@click.option("--image", "ids", multiple=True, metavar="ID", help="Draw this image; repeatable.")
+@click.option(
+    "--image",
+    "ids",
+    multiple=True,
+    callback=distinct,
+    metavar="ID",
+    help="Draw this image; repeatable.",
+)
 @click.option(
     "--pick",
     type=click.Choice(["spread", "worst", "disputed"]),

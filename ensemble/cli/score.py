@@ -7,6 +7,7 @@ import click
 
 from ensemble.cli.options import (
     FILE,
+    distinct,
     ignore_option,
     json_option,
     log,
@@ -34,6 +35,7 @@ POSTPROCESS = "ens postprocess --maps MAPS.npy --chain suppress_background --out
     "--candidate",
     "candidates",
     multiple=True,
+    callback=distinct,
     metavar="C",
     help="Candidate to score; repeatable, by default all.",
 )
@@ -47,6 +49,7 @@ POSTPROCESS = "ens postprocess --maps MAPS.npy --chain suppress_background --out
     "--metric",
     "metrics",
     multiple=True,
+    callback=distinct,
     metavar="SPEC",
     help="Measure this instead; repeatable, or all.",
 )

@@ -14,6 +14,7 @@ from ensemble.cli.options import (
     log,
     print_result,
 )
+from evaluation.core.errors import check_distinct
 from evaluation.core.run_folder import RUNS, Run
 
 
@@ -105,7 +106,8 @@ def command(
     if run_path is None:
         log(f"a new run: {run.path}; --run {run.path} resumes it")
     # A comma list works too, as the command that retries failed members prints it.
-    names = [name for part in only for name in part.split(",")]
+    names = [name.strip() for part in only for name in part.split(",")]
+    check_distinct("--only:", names)
     trained = train_members(run, experiment, only=names, device=device, workers=workers, log=log)
     document = {"run": str(run.path), "members": [member.name for member in trained]}
     text = f"{run.path}: {len(trained)} networks trained, {', '.join(document['members'])}"

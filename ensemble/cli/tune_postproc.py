@@ -8,6 +8,7 @@ import click
 from ensemble.cli.options import (
     FILE,
     SEED,
+    distinct,
     json_option,
     log,
     print_result,
@@ -47,6 +48,7 @@ SEARCH_OPTIONS = ("trials", "seed", "space", "name")
     "--image",
     "images",
     multiple=True,
+    callback=distinct,
     metavar="ID",
     help="With --grid: draw this image; repeatable.",
 )

@@ -1,6 +1,6 @@
 """Errors that a user can cause: the command prints one line without traceback and exits 2."""
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from typing import Any
 
 
@@ -49,3 +49,22 @@ def unknown(kind: str, value: Any, known: Iterable[str]) -> str:
         "unknown fusion strategy 'stackin'; known: mean, stacking"
     """
     return f"unknown {kind} {shorten(value)}; known: {', '.join(sorted(known))}"
+
+
+def check_distinct(kind: str, names: Iterable[Hashable]) -> None:
+    """Refuse a list that names one thing twice: a mean, say, would weigh it double.
+
+    Raises:
+        BadSpec: the first that is repeated.
+
+    Examples:
+        >>> check_distinct("member", ["a", "b", "a"])
+        Traceback (most recent call last):
+            ...
+        evaluation.core.errors.BadSpec: member a is given twice; name each once
+    """
+    seen = set()
+    for name in names:
+        if name in seen:
+            raise BadSpec(f"{kind} {name} is given twice; name each once")
+        seen.add(name)

@@ -12,10 +12,10 @@ from ensemble.pipeline.report.candidate_trace import CandidateTrace
 from ensemble.pipeline.report.gallery import DISPUTED, stage_shares, top_indices, wrong_shares
 from ensemble.pipeline.run.open_run import RunMembers
 from evaluation.core.arrays import evenly_spaced
-from evaluation.core.errors import BadData, BadLabels, BadRun
+from evaluation.core.errors import BadLabels, BadRun
 from evaluation.core.run_folder import Run
 from evaluation.core.types import Array, Labels
-from members.data.cleaning.id_lists import find_ids
+from members.data.cleaning.id_lists import indices_of
 from members.data.contact_sheet import write_sheet
 from members.data.dataset import DataSet
 
@@ -59,7 +59,7 @@ def overlay(
     data, classes = DataSet.load(run.data(split)), run_classes(run)
     label_maps = {name: read_labels(run, name, split) for name in candidates}
     if ids:
-        notes = dict.fromkeys(_indices(data, ids), "")
+        notes = dict.fromkeys(indices_of(ids, data.ids, split), "")
     else:
         first = candidates[0]
         notes = select_images(
@@ -124,13 +124,3 @@ def select_images(
     if not indices:
         raise BadRun(f"no scored pixel of {split} is {PICK_LABELS[pick]}; use --pick spread")
     return {index: f"{shares[index]:.0%} {PICK_LABELS[pick]}" for index in indices}
-
-
-def _indices(data: DataSet, ids: Sequence[str]) -> list[int]:
-    index_of = {name: index for index, name in enumerate(data.ids)}
-    indices = []
-    for given, name in zip(ids, find_ids(ids, data.ids), strict=True):
-        if name is None:
-            raise BadData(f"no image {given!r}; expected ids such as {data.ids[0]}")
-        indices.append(index_of[name])
-    return indices

@@ -13,7 +13,7 @@ from pydantic import AfterValidator, Field, ValidationError
 from pydantic_core import PydanticCustomError
 
 from evaluation.core.classes import Classes
-from evaluation.core.errors import BadData, BadSpec, shorten
+from evaluation.core.errors import BadData, BadSpec, check_distinct, shorten
 from evaluation.core.run_folder import Run
 from evaluation.core.safe_yaml import read_yaml, write_yaml
 from evaluation.core.seeds import Seed
@@ -101,9 +101,16 @@ class Experiment(StrictModel):
         return [m for name, recipe in recipes for m in Member.expand(name, recipe, classes)]
 
     def fusion_entry(self, name: str) -> FusionEntry:
-        """Return the strategy and the members of a fusion; no members where it takes all."""
+        """Return the strategy and the members of a fusion; no members where it takes all.
+
+        Raises:
+            BadSpec: a member is named twice.
+        """
         entry = self.fusions[name]
-        return FusionEntry(strategy=entry) if isinstance(entry, str) else entry
+        if isinstance(entry, str):
+            return FusionEntry(strategy=entry)
+        check_distinct(f"fusion {name!r}: member", entry.members)
+        return entry
 
     def resolved(self) -> "Experiment":
         """Return the experiment with the whole recipe of each member written out."""
@@ -134,8 +141,12 @@ def read_experiment(path: Path) -> Experiment:
     try:
         experiment = Experiment(**content)
         experiment.named_classes()
+        for name in experiment.fusions:
+            experiment.fusion_entry(name)
     except BadData as error:
         raise BadSpec(f"{path}: 'classes': {error}") from None
+    except BadSpec as error:
+        raise BadSpec(f"{path}: {error}") from None
     except (ValidationError, TypeError) as error:
         raise BadSpec(f"{path}: {_reason(error)}") from None
     for kind in ("members", "fusions", "chains"):

@@ -84,6 +84,20 @@ def find_ids(names: Iterable[str], known_ids: Sequence[str]) -> list[str | None]
     return [find(name) for name in names]
 
 
+def indices_of(names: Sequence[str], known_ids: Sequence[str], split: str) -> list[int]:
+    """Return the index of each image that a user named; see `find_ids`.
+
+    Raises:
+        BadData: a name that means no image of the split, or several.
+    """
+    index_of = {name: index for index, name in enumerate(known_ids)}
+    found = find_ids(names, known_ids)
+    for given, name in zip(names, found, strict=True):
+        if name is None:
+            raise BadData(f"no image {given!r} in {split}; known: {known_ids[0]}, ...")
+    return [index_of[name] for name in found if name is not None]
+
+
 def _parts(name: str) -> list[str]:
     """Return folders and name, composed, without quotes and suffix."""
     plain = unicodedata.normalize("NFC", name).strip()
