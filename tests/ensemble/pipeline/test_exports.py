@@ -13,7 +13,7 @@ from ensemble.cli import run_command
 from ensemble.pipeline.run.open_run import RunMembers
 from ensemble.pipeline.submission import formats
 from ensemble.pipeline.submission import submit as submit_module
-from evaluation.core.classes import MARS
+from evaluation.core.classes import MARS, Classes
 from evaluation.core.errors import BadData
 from evaluation.core.run_folder import Run, run_lock
 from members.data.sample import draw_sample
@@ -269,6 +269,21 @@ def test_a_run_that_is_being_written_is_refused_before_work(trained, tmp_path, c
         line = refusal(capsys, *submit_words(trained, tmp_path / "x.csv"))
     assert "is being written by another ens" in line
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("share", [0.3, 1.0])
+def test_long_runs_are_read_back(tmp_path, share):
+    rng, path = np.random.default_rng(0), tmp_path / "runs.csv"
+    labels = (rng.random((2, 1024, 512)) < share / 2).astype(np.uint8)
+    names = Classes(("soil, wet", 'a "rock"'))
+    ids = ['a,"b"', "c\r\nd\u2028e"]
+    before = csv.field_size_limit()
+    formats.write_rle_csv(path, ids, labels, names)
+    assert max(map(len, path.read_text(encoding="utf-8").split(","))) > before
+    found = dict(formats.read_rle_csv(path, (1024, 512), names))
+    assert list(found) == ids
+    np.testing.assert_array_equal(np.stack([*found.values()]), labels)
+    assert csv.field_size_limit() == before
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 7), (5, 3)])
