@@ -1,6 +1,7 @@
 """What every Optuna search shares: values of options from YAML, samplers, and studies on disk."""
 
 import contextlib
+import copy
 import hashlib
 import json
 import math
@@ -190,7 +191,7 @@ def make_sampler(name: SamplerName, distributions: Distributions, seed: int) -> 
     return TrialSampler(for_trial)
 
 
-STUDY = "recipe"
+FILE, STUDY = "study.sqlite", "recipe"
 CONFIG = "asked"
 """Attribute of a study: what its trials depend on besides their options."""
 
@@ -206,10 +207,38 @@ class OpenStudy:
 
     def trial(self, number: int) -> Trial:
         """Return a trial that has started, to continue it."""
-        study_id = self.storage.get_study_id_from_name(STUDY)
-        trial_id = self.storage.get_trial_id_from_study_id_trial_number(study_id, number)
         with quiet():
-            return Trial(self.study, trial_id)
+            return Trial(self.study, self._trial_id(number))
+
+    def draw(
+        self, number: int, sampler: BaseSampler, distributions: Distributions
+    ) -> dict[str, Any]:
+        """Return the options of a trial that has started, and store them.
+
+        A trial whose drawing was interrupted is drawn from the first option again, so it gets the
+        options that it would have got; Optuna would go on with what the sampler draws first.
+        """
+        trial_id = self._trial_id(number)
+        stored = self.storage.get_trial(trial_id)
+        empty = copy.copy(stored)
+        empty.params, empty.distributions = {}, {}
+        with quiet():
+            study = optuna.load_study(study_name=STUDY, storage=self.storage, sampler=sampler)
+            together = sampler.infer_relative_search_space(study, empty)
+            drawn = sampler.sample_relative(study, empty, together)
+            for path, among in distributions.items():
+                if isinstance(among, CategoricalDistribution) and among.single():
+                    drawn[path] = among.choices[0]
+                elif path not in drawn:
+                    drawn[path] = sampler.sample_independent(study, empty, path, among)
+                if path not in stored.params:
+                    value = among.to_internal_repr(drawn[path])
+                    self.storage.set_trial_param(trial_id, path, value, among)
+        return {path: stored.params.get(path, drawn[path]) for path in distributions}
+
+    def _trial_id(self, number: int) -> int:
+        study_id = self.storage.get_study_id_from_name(STUDY)
+        return self.storage.get_trial_id_from_study_id_trial_number(study_id, number)
 
 
 @contextlib.contextmanager
@@ -219,15 +248,13 @@ def open_study(path: Path, pruner: BasePruner | None = None) -> Iterator[OpenStu
     Raises:
         BadRun: it cannot be read or written.
     """
-    storage = RDBStorage(
-        f"sqlite:///{path}",
-        engine_kwargs={"connect_args": {"timeout": LOCK_TIMEOUT_SECONDS}},
-        skip_table_creation=True,
-        skip_compatibility_check=True,
-    )
+    storage = _storage(path, skip_table_creation=True, skip_compatibility_check=True)
     try:
         with quiet():
-            study = optuna.load_study(study_name=STUDY, storage=storage, pruner=pruner)
+            # `draw` has its own sampler; this one, unlike the default, does nothing by itself.
+            study = optuna.load_study(
+                study_name=STUDY, storage=storage, sampler=RandomSampler(seed=0), pruner=pruner
+            )
         yield OpenStudy(study, storage)
     except (SQLAlchemyError, StorageInternalError) as error:
         raise _unusable(path, error.__cause__ or error) from None
@@ -238,7 +265,7 @@ def open_study(path: Path, pruner: BasePruner | None = None) -> Iterator[OpenStu
 def create_study(path: Path, config: Mapping[str, Any]) -> None:
     """Write an empty study, whole or not at all, with the configuration of all its trials."""
     with atomic_file(path) as partial, quiet():
-        storage = RDBStorage(f"sqlite:///{partial}")
+        storage = _storage(partial)
         study = optuna.create_study(study_name=STUDY, storage=storage, direction="maximize")
         study.set_user_attr(CONFIG, dict(config))
         _close(storage)
@@ -263,7 +290,7 @@ def check_study(path: Path) -> None:
         raise _unusable(path, f"it holds other studies than {STUDY!r}")
     try:
         with quiet():
-            _close(RDBStorage(f"sqlite:///{path}", skip_table_creation=True))
+            _close(_storage(path, skip_table_creation=True))
     except RuntimeError as error:  # of another version of Optuna
         raise _unusable(path, error) from None
 
@@ -341,6 +368,16 @@ def _grid_values(path: str, among: BaseDistribution) -> list[Any]:
         steps = round((among.high - among.low) / among.step)
         return [min(among.low + step * among.step, among.high) for step in range(steps + 1)]
     raise BadSpec(f"{path}: a grid needs a list of choices, or a range with steps and without log")
+
+
+def _storage(path: Path, **options: bool) -> RDBStorage:
+    # In a URL %, ?, # and braces have a meaning, so Optuna is given the connection instead.
+    file = path.absolute()
+
+    def connect() -> sqlite3.Connection:
+        return sqlite3.connect(file, timeout=LOCK_TIMEOUT_SECONDS, check_same_thread=False)
+
+    return RDBStorage(f"sqlite:///{FILE}", engine_kwargs={"creator": connect}, **options)
 
 
 def _close(storage: RDBStorage) -> None:

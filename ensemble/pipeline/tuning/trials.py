@@ -161,8 +161,7 @@ def read_journal(file: Path) -> list[TrialRecord]:
 def repair_journal(file: Path) -> None:
     """Remove a last line that was cut off."""
     if file.is_file():
-        text = file.read_text(encoding="utf-8")
-        file.write_text(text[: text.rfind("\n") + 1], encoding="utf-8")
+        os.truncate(file, file.read_bytes().rfind(b"\n") + 1)
 
 
 def append_trial(file: Path, trial: TrialRecord) -> None:
