@@ -17,6 +17,7 @@ from ensemble.cli.options import (
     run_option,
     workers_options,
 )
+from evaluation.core.errors import format_count
 
 RUN_OPTIONS = ("run_path", "name", "members")
 FILE_OPTIONS = ("maps", "out", "fit_maps", "fit_target", "images", "fit_images", "seed", "ignore")
@@ -84,7 +85,8 @@ def _fuse_files(
     from ensemble.pipeline.scoring.plain_files import fuse_files
 
     document = fuse_files(maps, strategy, out=out, **options)
-    text = f"{out}: {document['images']} images, {len(maps)} members by {strategy}"
+    images, members = format_count(document["images"], "image"), format_count(len(maps), "member")
+    text = f"{out}: {images}, {members} by {strategy}"
     text += _format_calibration(document.get("calibration"))
     then = f"ens postprocess --maps {out} --chain suppress_background --out labels.npy"
     return text, document, then

@@ -12,6 +12,7 @@ from ensemble.cli.options import (
     resolve_run,
     run_option,
 )
+from evaluation.core.errors import format_count
 from evaluation.core.run_folder import Run
 
 
@@ -85,5 +86,5 @@ def command(
         as_is=as_is,
         log=log,
     )
-    text = f"{run.path}: {document['images']} maps of {split} imported as {name}"
+    text = f"{run.path}: {format_count(document['images'], 'map')} of {split} imported as {name}"
     print_result(text, document, as_json=as_json, then=f"ens plan --run {run.path}")

@@ -13,6 +13,7 @@ from ensemble.cli.options import (
     resolve_run,
     run_option,
 )
+from evaluation.core.errors import format_count
 
 
 @click.command("overlay")
@@ -81,4 +82,6 @@ def command(
         run, candidates, split, out, ids=ids, pick=pick or "spread", count=count, opacity=opacity
     )
     document = {"out": str(out), "split": split, "images": ids_drawn}
-    print_result(f"{out}: {len(ids_drawn)} images of {split}", document, as_json=as_json)
+    print_result(
+        f"{out}: {format_count(len(ids_drawn), 'image')} of {split}", document, as_json=as_json
+    )

@@ -14,7 +14,7 @@ from ensemble.cli.options import (
     log,
     print_result,
 )
-from evaluation.core.errors import check_distinct
+from evaluation.core.errors import check_distinct, format_count
 from evaluation.core.run_folder import RUNS, Run
 
 
@@ -110,7 +110,8 @@ def command(
     check_distinct("--only:", names)
     trained = train_members(run, experiment, only=names, device=device, workers=workers, log=log)
     document = {"run": str(run.path), "members": [member.name for member in trained]}
-    text = f"{run.path}: {len(trained)} networks trained, {', '.join(document['members'])}"
+    networks = format_count(len(trained), "network")
+    text = f"{run.path}: {networks} trained, {', '.join(document['members'])}"
     print_result(
         text, document, as_json=as_json, then=f"ens fuse --run {run.path} --strategy stacking"
     )

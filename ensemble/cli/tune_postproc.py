@@ -17,6 +17,7 @@ from ensemble.cli.options import (
     run_option,
     workers_options,
 )
+from evaluation.core.errors import format_count
 
 SEARCH_OPTIONS = ("trials", "seed", "space", "name")
 
@@ -82,7 +83,7 @@ def command(
 
         drawn = draw_grid(run, fusion, axes, chain=chain, images=images, out=out)
         ids = ", ".join(drawn.images)
-        text = f"{out}: {drawn.cells} chains on {ids}"
+        text = f"{out}: {format_count(drawn.cells, 'chain')} on {ids}"
         print_result(text, drawn.to_dict(), as_json=as_json)
         return
     from ensemble.pipeline.tuning.results import format_tuning

@@ -41,6 +41,16 @@ def shorten(value: Any, limit: int = 200) -> str:
     return text if len(text) <= limit else f"{text[:limit]}..."
 
 
+def format_count(count: int, singular: str, plural: str | None = None) -> str:
+    """Return a number with its noun.
+
+    Examples:
+        >>> format_count(1, "image"), format_count(0, "image"), format_count(2, "class", "classes")
+        ('1 image', '0 images', '2 classes')
+    """
+    return f"{count} {singular if count == 1 else plural or f'{singular}s'}"
+
+
 def unknown(kind: str, value: Any, known: Iterable[str]) -> str:
     """Return the message for a name that is not in a table.
 
