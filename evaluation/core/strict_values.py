@@ -39,7 +39,7 @@ def check_kind(given: Any, read: Any) -> None:
         if not isinstance(given, bool) and given not in BOOLEAN_WORDS:
             raise PydanticCustomError("kind", "a valid boolean")
     elif isinstance(read, int | float) and isinstance(given, bool | str):
-        raise PydanticCustomError("kind", f"a valid {KINDS[type(read)]}")  # type: ignore[arg-type]
+        raise PydanticCustomError("kind", f"a valid {KINDS[type(read)]}")
 
 
 class StrictModel(BaseModel):

@@ -101,9 +101,9 @@ def _assign_groups(
     content = _group_shares(class_pixels(masks, UNLABELLED) > 0, group_of)
     if len(content) < len(shares):
         nouns = ("image",) if groups is None else ("group of images", "groups of images")
-        found, parts = format_count(len(content), *nouns), format_count(len(shares), "part")
+        found, wanted = format_count(len(content), *nouns), format_count(len(shares), "part")
         raise BadData(
-            f"{found} for {parts}; expected at least one each; take fewer folds or more data"
+            f"{found} for {wanted}; expected at least one each; take fewer folds or more data"
         )
     parts = _balance(content, np.array(shares), np.random.default_rng(seed))
     return np.asarray(parts[group_of])

@@ -370,14 +370,21 @@ def _grid_values(path: str, among: BaseDistribution) -> list[Any]:
     raise BadSpec(f"{path}: a grid needs a list of choices, or a range with steps and without log")
 
 
-def _storage(path: Path, **options: bool) -> RDBStorage:
+def _storage(
+    path: Path, *, skip_table_creation: bool = False, skip_compatibility_check: bool = False
+) -> RDBStorage:
     # In a URL %, ?, # and braces have a meaning, so Optuna is given the connection instead.
     file = path.absolute()
 
     def connect() -> sqlite3.Connection:
         return sqlite3.connect(file, timeout=LOCK_TIMEOUT_SECONDS, check_same_thread=False)
 
-    return RDBStorage(f"sqlite:///{FILE}", engine_kwargs={"creator": connect}, **options)
+    return RDBStorage(
+        f"sqlite:///{FILE}",
+        engine_kwargs={"creator": connect},
+        skip_table_creation=skip_table_creation,
+        skip_compatibility_check=skip_compatibility_check,
+    )
 
 
 def _close(storage: RDBStorage) -> None:
