@@ -23,8 +23,6 @@ shares."""
 Balance = Annotated[float, Field(ge=0, le=1)]
 """An option: 0 weighs classes as often as they occur, 1 equally."""
 
-Seed = Annotated[int, Field(ge=0)]
-
 PerPixel = Float[np.ndarray, "pixel"]
 PerLabel = Integer[np.ndarray, "label"]
 PixelTarget = Integer[np.ndarray, "pixel"]

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from evaluation.core.classes import Classes
@@ -13,6 +13,7 @@ from evaluation.core.errors import BadSpec, shorten
 from evaluation.core.ragged import Size
 from evaluation.core.safe_yaml import parse_yaml
 from evaluation.core.specs import Spec, parse_spec, split_name
+from evaluation.core.strict_values import StrictModel
 from members.architectures import ARCHITECTURES
 from members.losses import check_loss
 from members.optimizers import OPTIMIZERS, SCHEDULES
@@ -41,7 +42,7 @@ def _read_size(value: Any) -> Any:
     return value
 
 
-class Recipe(BaseModel):
+class Recipe(StrictModel):
     """How one network is built and trained; everything but the data and the seed.
 
     Args:
@@ -75,8 +76,6 @@ class Recipe(BaseModel):
         >>> Recipe(architecture="unet(width=8)", trainer="staged").trainer
         'staged'
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     architecture: str = "unet"
     loss: str = "cross_entropy"
@@ -216,10 +215,10 @@ def read_member(text: str, defaults: Mapping[str, Any]) -> tuple[str, Recipe]:
         return name or parse_spec(rest).name, read_recipe(rest, {"architecture": rest}, defaults)
     try:
         mapping = parse_yaml(rest)
-    except BadSpec:
+    except BadSpec as error:
         raise BadSpec(
             f"member {shorten(text)} is no YAML mapping; write NAME={{architecture: unet,"
-            " epochs: 8}, with quotes around specs that contain commas"
+            f" epochs: 8}}, with quotes around specs that contain commas ({error})"
         ) from None
     return name or "member", read_recipe(name or "member", mapping, defaults)
 

@@ -20,9 +20,10 @@ from ensemble.fusion import (
     ScoredLabels,
     scored_labels,
 )
-from ensemble.sampling import Balance, PixelSample, SamplePixels, Seed, draw_pixels
+from ensemble.sampling import Balance, PixelSample, SamplePixels, draw_pixels
 from ensemble.strategies.means import MIN_LOG_ODDS_GAP
 from ensemble.strategies.votes import ONE_VS_REST
+from evaluation.core.seeds import Seed
 from evaluation.core.types import Array, Map, Maps
 
 STEPS = 500

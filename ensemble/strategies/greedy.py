@@ -9,9 +9,10 @@ from jaxtyping import Float, Integer
 from pydantic import Field
 
 from ensemble.fusion import Blocks, Fusion, LearnedFusion
-from ensemble.sampling import PixelSample, PixelTarget, SamplePixels, Seed, draw_pixels
+from ensemble.sampling import PixelSample, PixelTarget, SamplePixels, draw_pixels
 from ensemble.strategies.weighted_mean import WeightedMean
 from evaluation.core.arrays import argmax
+from evaluation.core.seeds import Seed
 
 Weights = Float[np.ndarray, "member"]
 Probs = Float[np.ndarray, "member class pixel"]

@@ -12,8 +12,9 @@ from scipy.linalg.blas import sgemm
 from ensemble.fusion import Blocks, Floor, Fusion, LearnedFusion, ScoredLabels, by_pieces
 from ensemble.pixel_context import ContextFeatures
 from ensemble.regression import regression
-from ensemble.sampling import Balance, PerLabel, PixelSample, SamplePixels, Seed, draw_pixels
+from ensemble.sampling import Balance, PerLabel, PixelSample, SamplePixels, draw_pixels
 from evaluation.core.errors import BadData
+from evaluation.core.seeds import Seed
 from evaluation.core.types import Array, Images, Map, Maps
 
 Bias = Float[np.ndarray, "scored"]

@@ -16,8 +16,9 @@ from torch.nn.functional import conv2d, cross_entropy, pad
 
 from ensemble.fusion import Blocks, Floor, Fusion, LearnedFusion, ScoredLabels, TrainingBlock
 from ensemble.pixel_context import Grey, grey
-from ensemble.sampling import Features, ImageSample, SamplePixels, Seed, draw_images
+from ensemble.sampling import Features, ImageSample, SamplePixels, draw_images
 from ensemble.strategies.stacking import check_all_scored_occur
+from evaluation.core.seeds import Seed
 from evaluation.core.types import Array, Images, Map, Maps
 
 BATCH = 4

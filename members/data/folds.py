@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Integer
 
 from evaluation.core.classes import UNLABELLED, Classes
-from evaluation.core.errors import BadData
+from evaluation.core.errors import BadData, format_count
 from evaluation.core.types import Groups, Kept, Labels
 from members.data.dataset import class_pixels
 
@@ -100,10 +100,10 @@ def _assign_groups(
     _, group_of = np.unique(names, return_inverse=True)
     content = _group_shares(class_pixels(masks, UNLABELLED) > 0, group_of)
     if len(content) < len(shares):
-        what = "images" if groups is None else "groups of images"
+        nouns = ("image",) if groups is None else ("group of images", "groups of images")
+        found, wanted = format_count(len(content), *nouns), format_count(len(shares), "part")
         raise BadData(
-            f"{len(content)} {what} for {len(shares)} parts; expected at least one each;"
-            " take fewer folds or more data"
+            f"{found} for {wanted}; expected at least one each; take fewer folds or more data"
         )
     parts = _balance(content, np.array(shares), np.random.default_rng(seed))
     return np.asarray(parts[group_of])

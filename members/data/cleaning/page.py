@@ -178,7 +178,11 @@ def embedding_plot(report: CleaningReport, ringed: list[int], *, seed: int = 0) 
         chosen = np.random.default_rng(seed).choice(kept, MAX_KEPT_SHOWN, replace=False)
         kept = np.union1d(chosen, np.array(ringed, np.int64))
     shown: Indices = np.union1d(kept, np.flatnonzero(~report.kept))
-    return _draw_plot(report, shown, _embed(report.features[shown], seed), ringed)
+    points = _embed(report.features[shown], seed)
+    from evaluation.report.figure_base import literal_text  # slow to import
+
+    with literal_text():
+        return _draw_plot(report, shown, points, ringed)
 
 
 def _embed(features: Features, seed: int) -> Points:

@@ -95,7 +95,7 @@ class TestEveryNetwork:
         target = stripes.repeat_interleave(8, dim=3).expand(8, 1, 16, 24)
         images, target = (target * 100).byte(), target[:, 0]
         network = built(spec.replace("width=2", "width=4").replace("dropout=0.2", "dropout=0"))
-        network.fit_normalisation(images)
+        network.fit_normalisation([images])
         optimizer = torch.optim.AdamW(network.parameters(), lr=1e-2)
         rates = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=STEPS)
         for _ in range(STEPS):
@@ -117,7 +117,7 @@ class TestNormalisedNetwork:
 
     def test_normalises_by_the_training_images(self):
         network = built("unet(width=2, depth=2)")
-        network.fit_normalisation(torch.tensor([[[[0, 200]]]], dtype=torch.uint8))
+        network.fit_normalisation([torch.tensor([[[[0, 200]]]], dtype=torch.uint8)])
         assert network.mean.item() == 100
         assert network.deviation.item() == pytest.approx(141.42, abs=0.01)
 
