@@ -12,7 +12,8 @@ from torch.nn import functional
 
 MIN_SQUEEZED = 4  # below, a dead ReLU would give all channels the same weight for good
 
-Width = Annotated[int, Field(ge=1)]
+MAX_WIDTH = 1024
+Width = Annotated[int, Field(ge=1, le=MAX_WIDTH)]
 Dropout = Annotated[float, Field(ge=0, lt=1)]
 Activation = Literal["relu", "leaky_relu", "elu", "gelu"]
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from members.architectures.blocks import (
     ASPP,
+    MAX_WIDTH,
     ConvBlock,
     Dropout,
     PointwiseConv,
@@ -131,7 +132,7 @@ def efferdeepnet(
     channels: int,
     classes: int,
     *,
-    width: Annotated[int, Field(ge=2)] = 16,
+    width: Annotated[int, Field(ge=2, le=MAX_WIDTH)] = 16,
     blocks: Annotated[int, Field(ge=1, le=8)] = 2,
     dropout: Dropout = 0.1,
 ) -> EfferDeepNet:

@@ -13,9 +13,12 @@ from postproc.dense_crf.grid import Quality
 from postproc.dense_crf.model import RGB, CrfParams, Kernel
 from postproc.step import Step
 
-Sigma = Annotated[float, Field(ge=0.1, allow_inf_nan=False)]
-Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Cost = Annotated[float, Field(allow_inf_nan=False)]
+MAX_SIGMA, MAX_COST = 10_000, 1e6
+"""Beyond the size of any image and the range of any colour; the kernels compute in 32 bits."""
+
+Sigma = Annotated[float, Field(ge=0.1, le=MAX_SIGMA)]
+Weight = Annotated[float, Field(ge=0, le=MAX_COST)]
+Cost = Annotated[float, Field(ge=-MAX_COST, le=MAX_COST)]
 Compat = Weight | list[list[Cost]]
 Backend = Literal["ours", "torch", "pydensecrf", "exact"]
 Infer = Callable[[Map, Images | None], Map]
@@ -28,7 +31,7 @@ SMALLEST_NORMAL = 2.0**-126
 def crf(
     classes: int,
     *,
-    iterations: Annotated[int, Field(ge=1)] = 10,
+    iterations: Annotated[int, Field(ge=1, le=10_000)] = 10,
     gaussian_sxy: Sigma = 3.0,
     gaussian_compat: Compat = 3.0,
     bilateral_sxy: Sigma = 30.0,
