@@ -20,10 +20,12 @@ class BatchLoader:
         images: uint8 (image, channel, row, col), on the device or on the CPU.
         target: uint8 (image, row, col), on the same device as the images.
         indices: of the images of an epoch, with repetitions.
-        batch: maximum number of images per step.
+        batch: maximum number of images per step; one more where a single image would remain that
+            the network does not take.
         augment: applied to each batch.
         seed: of all random draws.
         device: of the batches.
+        smallest: number of images that the network needs per step.
     """
 
     def __init__(
@@ -36,16 +38,17 @@ class BatchLoader:
         augment: Augment,
         seed: int,
         device: str,
+        smallest: int = 1,
     ) -> None:
         self._images, self._target, self._indices = images, target, indices
         self._augment, self._seed, self._device = augment, seed, device
-        self.steps = -(-len(indices) // batch)
+        self.steps = max(1, min(-(-len(indices) // batch), len(indices) // smallest))
 
     def epoch(self, number: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the batches of one epoch."""
         rng = np.random.default_rng((self._seed, number))
         order = torch.from_numpy(rng.permutation(self._indices)).to(self._images.device)
-        # Batches of equal size, so that none has a single image (whose variance is 0).
+        # Of equal size: as many images as possible share each step's statistics.
         for batch in order.tensor_split(self.steps):
             images, target = self._augment(self._images[batch], self._target[batch], rng)
             yield images.to(self._device), target.to(self._device)

@@ -30,8 +30,8 @@ WARMUP_START = 0.01  # fraction of the full rate, so that the first step changes
 def adamw(
     parameters: Iterable[Any],
     *,
-    lr: Annotated[float, Field(gt=0, le=1000)] = 1e-3,
-    weight_decay: Annotated[float, Field(ge=0, le=1000)] = 1e-2,
+    lr: Annotated[float, Field(gt=0, le=1e30)] = 1e-3,
+    weight_decay: Annotated[float, Field(ge=0, le=1e30)] = 1e-2,
 ) -> Any:
     """Build AdamW.
 

@@ -17,8 +17,9 @@ from evaluation.core.errors import (
     BadSpec,
     EnsError,
 )
+from members.architectures import ARCHITECTURES
 from members.augmentations.augment import Augment, TrainingContext
-from members.batches import oversampled
+from members.batches import BatchLoader, oversampled
 from members.data.dataset import DataSet
 from members.losses import build_loss
 from members.losses.pixel_weights import one_hot
@@ -383,6 +384,61 @@ def test_an_image_with_a_rare_class_is_used_more_often():
     target[1, 0, 0] = 2
     indices = oversampled(target, np.array([0, 0.997, 0.003]), ignore=0, times=4)
     assert indices.tolist() == [0, 1, 1, 1, 1, 2]
+
+
+class PlainNormalisation(torch.nn.Module):
+    """A network from elsewhere, with torch's own batch normalisation on one value per channel."""
+
+    stride = 1
+
+    def __init__(self, channels: int, classes: int) -> None:
+        super().__init__()
+        self.head = torch.nn.Conv2d(channels, classes, 1)
+        self.norm = torch.nn.BatchNorm2d(classes)
+
+    def forward(self, images):
+        logits = self.head(images)
+        return logits + self.norm(logits.mean((2, 3), keepdim=True))
+
+
+@pytest.mark.parametrize(
+    ("count", "batch", "smallest", "sizes"),
+    [
+        (5, 2, 1, [2, 2, 1]),
+        (5, 2, 2, [3, 2]),
+        (13, 2, 2, [3, 2, 2, 2, 2, 2]),
+        (12, 2, 2, [2] * 6),
+        (13, 4, 1, [4, 3, 3, 3]),
+        (13, 4, 2, [4, 3, 3, 3]),
+        (3, 1, 2, [3]),
+        (1, 2, 2, [1]),
+    ],
+)
+def test_a_batch_of_one_is_merged_only_where_the_network_needs_more(count, batch, smallest, sizes):
+    images = torch.zeros(count, 1, 2, 2, dtype=torch.uint8)
+    loader = BatchLoader(
+        images,
+        images[:, 0],
+        np.arange(count),
+        batch=batch,
+        augment=Augment(()),
+        seed=0,
+        device="cpu",
+        smallest=smallest,
+    )
+    assert [len(one) for one, _ in loader.epoch(0)] == sizes
+    assert loader.steps == len(sizes)
+
+
+@pytest.mark.parametrize("architecture", ["pan(width=2)", "elsewhere"])
+def test_an_odd_number_of_images_trains_with_batch_2(data, tmp_path, monkeypatch, architecture):
+    monkeypatch.setitem(ARCHITECTURES._entries, "elsewhere", f"{__name__}:PlainNormalisation")
+    odd = replace(data, images=data.images[:14], masks=data.masks[:14], ids=data.ids[:14])
+    one = Member("m", Recipe(architecture=architecture, epochs=1, batch=2))
+    fold = Fold(0, np.arange(14))
+    indices, _ = _train_holdout_split(odd, fold, 1.0, seed_of("m", fold, 0))
+    assert len(indices) % 2 == 1
+    train_fold(one, odd, fold, seed=0, device="cpu", folder=tmp_path)
 
 
 def test_training_leaves_the_global_seed_alone(data, tmp_path):
