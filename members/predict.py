@@ -92,8 +92,10 @@ def predict(network: NormalisedNetwork, images: Images, device: str, member: Mem
     parts = []
     with torch.inference_mode():
         for start in range(0, len(images), BATCH_SIZE):
-            batch = torch.from_numpy(images[start : start + BATCH_SIZE]).to(device)
-            maps = probabilities(batch)
+            batch = np.ascontiguousarray(
+                images[start : start + BATCH_SIZE]
+            )  # views may be mirrored
+            maps = probabilities(torch.from_numpy(batch).to(device))
             parts.append((maps if member.label is None else maps[:, 1:]).cpu().numpy())
     return np.concatenate(parts)
 

@@ -226,6 +226,20 @@ class TestPrediction:
         np.testing.assert_allclose(store.read(slice(None)), np.mean(parts, axis=0), atol=1e-6)
         assert store.trained_on_mask().all()
 
+    def test_mirrored_views_are_predicted_as_their_copies(self, data, trained):
+        network = load_network(member(), trained[0], channels=1, classes=5)
+        mirrored = data.images[..., ::-1]
+        copied = predict(network, mirrored.copy(), "cpu", member())
+        np.testing.assert_array_equal(predict(network, mirrored, "cpu", member()), copied)
+
+    def test_mirrored_views_train_as_their_copies(self, data, tmp_path):
+        mirrored = replace(data, images=data.images[..., ::-1], masks=data.masks[..., ::-1])
+        copied = replace(mirrored, images=mirrored.images.copy(), masks=mirrored.masks.copy())
+        views, copies = (
+            train(member(), one, tmp_path / str(id(one))) for one in (mirrored, copied)
+        )
+        assert views == copies
+
 
 class TestSpecialists:
     def test_renormalised_specialists_are_one_member(self, data, tmp_path):
