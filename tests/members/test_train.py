@@ -191,7 +191,7 @@ class TestAdversarial:
         assert (gradient[target != 0] > 0).any()
 
 
-def task_of(network, data):
+def task_of(network, data, **recipe):
     images, target = torch.from_numpy(data.images), torch.from_numpy(data.target())
     return TrainingTask(
         network=network,
@@ -199,7 +199,7 @@ def task_of(network, data):
         batches=lambda _: iter([(images, target)]),
         steps=1,
         validate=lambda _: EpochMetrics(0.0, 0.0, 0.0),
-        recipe=member().recipe,
+        recipe=member(**recipe).recipe,
         autocast=contextlib.nullcontext,
         classes=5,
         ignore=0,
@@ -334,6 +334,43 @@ class TestLoop:
         fit(replace(task_of(network, data), loss=loss), network.parameters(), epochs=1)
         [weights] = loss.parameters()
         assert (weights != 0).all()
+
+    @pytest.mark.parametrize("monitor", ["miou", "loss"])
+    @pytest.mark.parametrize(
+        ("scores", "best"),
+        [
+            ([np.nan, 0.3, 0.2], 1),
+            ([np.nan, np.nan, 0.1], 2),
+            ([0.5, np.nan, 0.4], 0),
+            ([0.1, np.nan, 0.4], 2),
+            ([-np.inf, 0.1, np.nan], 1),
+        ],
+    )
+    def test_a_score_that_is_nan_is_never_the_best(self, data, monitor, scores, best):
+        network = NormalisedNetwork("unet(width=2, depth=1)", channels=1, classes=5)
+        states = [network.state_dict()["body.head.weight"].clone()]
+
+        def validate(network):
+            states.append(network.state_dict()["body.head.weight"].clone())
+            score = scores[len(states) - 2]
+            if monitor == "loss":
+                return EpochMetrics(-score, 0.0, np.nan)
+            return EpochMetrics(
+                score if np.isnan(score) else 1.0, 0.0, np.nan_to_num(score, nan=0.9)
+            )
+
+        task = task_of(
+            network, data, monitor=monitor, optimizer="adamw(lr=0.1)", schedule="constant"
+        )
+        fit(replace(task, validate=validate), network.parameters(), epochs=3)
+        assert torch.equal(network.state_dict()["body.head.weight"], states[1 + best])
+        assert not torch.equal(states[0], states[1])
+
+    def test_a_score_that_is_always_nan_is_reported(self, data):
+        network = NormalisedNetwork("unet(width=2, depth=1)", channels=1, classes=5)
+        task = replace(task_of(network, data), validate=lambda _: EpochMetrics(*[np.nan] * 3))
+        with pytest.raises(EnsError, match="the holdout score is nan after every epoch; use a sma"):
+            fit(task, network.parameters(), epochs=2)
 
     def test_an_average_of_weights_differs_from_the_weights(self, data, tmp_path):
         parameters = []
