@@ -27,8 +27,8 @@ from members.maps import MapReader
 HELD_OUT = "validation"
 
 ACCURACY_MARGIN, CONFIDENCE_MARGIN = 0.05, 0.1
-"""Gaps above these are suspicious. Where `validation` gets the mean of K models, it is a little less
-confident than the one model that `oof` gets."""
+"""Gaps above these are suspicious. Where `validation` gets the mean of K models, it is a little
+less confident than the one model that `oof` gets."""
 
 NUM_ERRORS = 3
 """Standard errors that a gap must exceed, too."""
