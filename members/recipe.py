@@ -80,15 +80,15 @@ class Recipe(StrictModel):
     architecture: str = "unet"
     loss: str = "cross_entropy"
     augment: tuple[str, ...] = ("flips",)
-    epochs: Annotated[int, Field(ge=1)] = 20
-    batch: Annotated[int, Field(ge=1)] = 16
+    epochs: Annotated[int, Field(ge=1, le=1_000_000)] = 20
+    batch: Annotated[int, Field(ge=1, le=1_000_000)] = 16
     optimizer: str = "adamw"
     schedule: str = "cosine"
-    patience: Annotated[int, Field(ge=1)] = 6
+    patience: Annotated[int, Field(ge=1, le=1_000_000)] = 6
     oversample: Annotated[int, Field(ge=1, le=100)] = 1
     trainer: str = "supervised"
     monitor: Monitor = "miou"
-    clip: Annotated[float, Field(gt=0)] = 5.0
+    clip: Annotated[float, Field(gt=0, le=1e30)] = 5.0
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
     train_share: Annotated[float, Field(gt=0, le=1)] = 1.0
     tta: str | None = None

@@ -40,7 +40,7 @@ def evidence(
     ignore: int | None,
     kinds: tuple[str, ...],
     *,
-    l2: Annotated[float, Field(gt=0)] = 1e-3,
+    l2: Annotated[float, Field(gt=0, le=1e6)] = 1e-3,
     sample_pixels: SamplePixels = 100_000,
     balance: Balance = 0.0,
     floor: Annotated[float, Field(ge=SMALLEST, lt=0.5)] = 1e-6,

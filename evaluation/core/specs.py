@@ -24,6 +24,7 @@ Value = Any  # a literal, a bare name as str, or a nested Spec
 
 MAX_CHARACTERS = 10_000
 MAX_BITS = 64
+MAX_WEIGHT = 1e6  # of a term of a sum
 EXPECTED = "expected NAME or NAME(option=value, ...)"
 
 
@@ -239,6 +240,9 @@ class Table(Mapping[str, str]):
         return options
 
 
+_CONFIG = ConfigDict(arbitrary_types_allowed=True, allow_inf_nan=False)
+
+
 @functools.cache
 def _hints(factory: Callable[..., Any]) -> dict[str, Any]:
     return get_type_hints(factory, include_extras=True)
@@ -247,7 +251,7 @@ def _hints(factory: Callable[..., Any]) -> dict[str, Any]:
 def _checked(value: Value, hint: Any, where: str) -> Value:
     """Check a value by its option's annotation (range and choices included)."""
     try:
-        adapter = TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True))
+        adapter = TypeAdapter(hint, config=_CONFIG)
         read = adapter.validate_python(value)
         check_kind(value, read)
         return read
@@ -342,8 +346,12 @@ def _term(node: ast.expr, text: str) -> tuple[float, Spec]:
     weight = 1.0
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult):
         factor = _value(node.left, text)
-        if not isinstance(factor, int | float) or isinstance(factor, bool) or factor <= 0:
-            raise BadSpec(f"weight {shorten(factor)} in {shorten(text)}; expected a number above 0")
+        numeric = isinstance(factor, int | float) and not isinstance(factor, bool)
+        if not numeric or not 0 < factor <= MAX_WEIGHT:
+            raise BadSpec(
+                f"weight {shorten(factor)} in {shorten(text)}; expected a number above 0 and at"
+                f" most {MAX_WEIGHT:g}"
+            )
         weight, node = float(factor), node.right
     value = _value(node, text)
     if isinstance(value, str) and value.isidentifier():

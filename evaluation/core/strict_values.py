@@ -43,9 +43,9 @@ def check_kind(given: Any, read: Any) -> None:
 
 
 class StrictModel(BaseModel):
-    """A model that knows its keys, and whose values keep their kind."""
+    """A model that knows its keys, and whose values keep their kind and are finite."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     @field_validator("*", mode="wrap")
     @classmethod

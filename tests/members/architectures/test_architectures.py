@@ -82,6 +82,15 @@ class TestEveryNetwork:
             assert parameter.grad is not None, name
             assert parameter.grad.isfinite().all(), name
 
+    @pytest.mark.parametrize("side", [8, 32])
+    def test_learns_from_one_image_whose_deepest_level_is_a_pixel(self, spec, side):
+        network = built(spec)
+        image = drawn(1, max(side, 8), max(side, 8))[:1]
+        sum(logits.square().mean() for logits in outputs(network, image)).backward()
+        grads = [p.grad for p in network.parameters() if p.grad is not None]
+        assert grads
+        assert all(grad.isfinite().all() for grad in grads)
+
     def test_is_the_same_for_the_same_seed(self, spec):
         images = drawn()
         assert torch.equal(built(spec).eval()(images), built(spec).eval()(images))
