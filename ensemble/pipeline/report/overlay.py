@@ -14,6 +14,7 @@ from ensemble.pipeline.run.open_run import RunMembers
 from evaluation.confusion import scored_pixels
 from evaluation.core.arrays import evenly_spaced
 from evaluation.core.errors import BadLabels, BadRun
+from evaluation.core.ragged import Stack
 from evaluation.core.run_folder import Run
 from evaluation.core.types import Array
 from members.data.cleaning.id_lists import indices_of
@@ -100,7 +101,7 @@ def overlay(
 
 
 def select_images(
-    run: Run, candidate: str, split: str, *, labels: Array, data: DataSet, pick: Pick, count: int
+    run: Run, candidate: str, split: str, *, labels: Stack, data: DataSet, pick: Pick, count: int
 ) -> dict[int, str]:
     """Choose up to `count` images, in the order in which to draw them.
 

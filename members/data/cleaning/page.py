@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float, Integer
 from PIL import Image
 
+from evaluation.core.arrays import view_image
 from evaluation.core.classes import UNLABELLED, Classes
 from evaluation.core.errors import BadData
 from evaluation.core.files import atomic_file
@@ -133,8 +134,7 @@ def _card(data: DataSet, index: int, detail: str, duplicate_of: int | None) -> d
 
 def _panels(data: DataSet, index: int) -> list[str]:
     """Return an image and its mask in class colours, where it has one, as data URIs."""
-    image = np.moveaxis(data.images[index], 0, -1)
-    panels = [Image.fromarray(np.ascontiguousarray(image.squeeze()))]
+    panels = [Image.fromarray(view_image(np.asarray(data.images[index])))]
     if data.masks is not None:
         panels.append(_paint(data.masks[index], data.classes))
     return [_data_uri(_to_png(panel)) for panel in panels]
