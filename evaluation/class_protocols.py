@@ -52,7 +52,7 @@ def dice(*, per: Literal["set", "image"] = "set", absent: Absent = "skip") -> Pr
     def score(counts: Tables, ignore: int | None) -> Score:
         hits, union = intersection_and_union(counts, ignore)
         values, scored = safe_divide(2 * hits, union + hits), any_pixel(counts, ignore)
-        return class_mean(values, absent, left_out=ignore, scored=scored)
+        return class_mean(values, absent, left_out=(ignore,), scored=scored)
 
     return score if per == "set" else PerImageProtocol(score, first="classes", absent=absent)
 
@@ -101,9 +101,8 @@ def foreground(classes: Classes, *, but: ClassRef, absent: Absent = "skip") -> P
     index = scored_class(but, classes)
 
     def score(counts: Tables, ignore: int | None) -> Score:
-        left_out = [index] if ignore is None else [index, ignore]
-        scored = any_pixel(counts, ignore)
-        return class_mean(iou_per_class(counts, ignore), absent, left_out=left_out, scored=scored)
+        values, scored = iou_per_class(counts, ignore), any_pixel(counts, ignore)
+        return class_mean(values, absent, left_out=(index, ignore), scored=scored)
 
     return score
 

@@ -8,6 +8,7 @@ import click
 from ensemble.cli.options import (
     FILE,
     SpecCommand,
+    distinct,
     json_option,
     label_options,
     log,
@@ -44,6 +45,7 @@ POSTPROCESS = "ens postprocess --maps MAPS.npy --chain suppress_background --out
     "--candidate",
     "candidates",
     multiple=True,
+    callback=distinct,
     metavar="C",
     help="Candidate to score; repeatable, by default all.",
 )
@@ -57,6 +59,7 @@ POSTPROCESS = "ens postprocess --maps MAPS.npy --chain suppress_background --out
     "--metric",
     "metrics",
     multiple=True,
+    callback=distinct,
     metavar="SPEC",
     help="Measure this instead of mIoU; repeatable, or all.",
 )

@@ -12,12 +12,14 @@ from ensemble.pipeline.tuning.refits import open_oof
 from ensemble.pipeline.tuning.selection import GainTest
 from ensemble.pipeline.tuning.space import ChainSpace
 from evaluation.confusion import confusion
-from evaluation.core.errors import BadRun, BadSpec
-from evaluation.core.ragged import Stack, empty_stack
+from evaluation.core.blocks import blocks
+from evaluation.core.errors import BadSpec
+from evaluation.core.ragged import Stack, empty_stack, extent_of
 from evaluation.core.run_folder import Run
 from evaluation.core.specs import Spec, parse_spec
 from evaluation.core.types import Array
 from evaluation.run_metric import metric_label
+from members.data.cleaning.id_lists import indices_of
 from members.data.contact_sheet import write_sheet
 from members.data.dataset import DataSet
 from members.maps import MapReader
@@ -95,9 +97,7 @@ def draw_grid(
     ]
     if chains[0][0].learns:
         raise BadSpec(f"chain {chains[0][0]} learns; write the values it learned, or leave it out")
-    unknown = sorted(set(images) - set(data.ids))
-    if unknown:
-        raise BadRun(f"no image {unknown[0]!r} in {OOF}; known: {data.ids[0]}, ...")
+    named = indices_of(images, data.ids, OOF)
     plain = _label(space.chain([]), maps, data)
     changed = np.zeros(len(data), np.int64)
     scores: list[list[float]] = []
@@ -106,8 +106,8 @@ def draw_grid(
         for cell in line:
             labels = _label(cell, maps, data)
             scores[-1].append(_score(labels, data, metric))
-            changed += (labels != plain).sum(axis=(1, 2))
-    shown = [data.ids.index(name) for name in images] or _typical_changes(changed)
+            changed += changed_pixels(labels, plain)
+    shown = named or _typical_changes(changed)
     names = [data.ids[index] for index in shown]
     cells = len(rows.values) * len(cols.values)
     text = str(chains[0][0])
@@ -117,6 +117,14 @@ def draw_grid(
     panels = {"target": data.target(), f"argmax {result.plain:.3f}": plain}
     _write(out, (rows, cols), chains, result, panels, maps, data, shown)
     return result
+
+
+def changed_pixels(labels: Stack, plain: Stack) -> Array:
+    """Return the number of pixels of each image whose labels differ."""
+    counts = [
+        (labels[block] != plain[block]).sum(axis=(1, 2)) for block in blocks(extent_of(plain))
+    ]
+    return np.concatenate(counts)
 
 
 def read_axis(text: str) -> GridAxis:
