@@ -63,7 +63,7 @@ OPTIONS = [
 def test_every_number_has_two_bounds_and_is_finite(table, entry, option, hint):
     if option not in CHECKED_INSIDE:
         assert all(has_bounds(metadata) for metadata in numbers(hint))
-    for value in ("nan", "1e999", "-1e999", "4294967297000", "-1"):
+    for value in ("nan", "1e999", "-1e999", "1e40", "-1"):
         with pytest.raises(BadSpec):
             table.check(f"{entry}({option}={value})", "classes", "ignore", "kinds", "parameters")
 
