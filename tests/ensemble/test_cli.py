@@ -235,8 +235,8 @@ class TestPlainFiles:
         np.testing.assert_allclose(np.load("fused.npy"), expected, atol=1e-6)
         assert np.load("fused.npy").dtype == np.float32
         chain = "suppress_background|crf(iterations=2)"
-        words = "postprocess --maps fused.npy --images images.npy --out labels.npy --chain"
-        answer(*words.split(), chain)
+        words = "postprocess --maps fused.npy --images images.npy --out labels.npy --ignore 0"
+        answer(*words.split(), "--chain", chain)
         assert np.load("labels.npy").dtype == np.uint8
         assert (np.load("labels.npy") != 0).all()
         words = "score --target target.npy --pred labels.npy --classes 3 --ignore 0 --json"
@@ -248,16 +248,16 @@ class TestPlainFiles:
 
     def test_give_what_the_python_api_gives(self, files, answer):
         strategy, chain = "stacking(l2=0.1)", "class_bias|mode_filter(size=3)"
-        fit = "--fit-maps a.npy --fit-maps b.npy --fit-target target.npy"
+        fit = "--fit-maps a.npy --fit-maps b.npy --fit-target target.npy --ignore 0"
         answer(*f"fuse --maps a.npy --maps b.npy --out f.npy {fit} --strategy {strategy}".split())
         learned = {"fit_maps": ["a.npy", "b.npy"], "fit_target": "target.npy", "ignore": 0}
         fused = ens.fuse(["a.npy", "b.npy"], strategy, **learned)
         np.testing.assert_array_equal(np.load("f.npy"), fused)
         fit = "--fit-maps a.npy --fit-target target.npy"
-        answer(*f"postprocess --maps f.npy --out l.npy {fit} --chain {chain}".split())
+        answer(*f"postprocess --maps f.npy --out l.npy {fit} --chain {chain} --ignore 0".split())
         learned["fit_maps"] = "a.npy"
         np.testing.assert_array_equal(np.load("l.npy"), ens.postprocess(fused, chain, **learned))
-        words = "--target target.npy --pred l.npy --classes 3 --json"
+        words = "--target target.npy --pred l.npy --classes 3 --ignore 0 --json"
         document = json.loads(answer("score", *words.split()))
         result = ens.score("target.npy", "l.npy", classes=3, ignore=0)
         assert document["protocols"]["masked"]["miou"] == result.miou
@@ -295,7 +295,7 @@ class TestPlainFiles:
             ("--maps a.npy --maps less.npy --strategy mean --out o.npy", "holds 69 images"),
             (
                 "--maps a.npy --strategy mean --out o.npy --ignore 3",
-                "--ignore 3 with 3 classes; expected 0 to 2",
+                "ignored class 3; expected none, a class index, 0 to 2",
             ),
             ("--maps a.npy --strategy mean(x=1) --out o.npy", "no option 'x'"),
         ],

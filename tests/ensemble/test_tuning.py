@@ -223,7 +223,7 @@ class TestNestedEvaluation:
         seen, real = [], refits.cross_fit
 
         def spy(built, blocks, fold_of):
-            seen.append((np.asarray(blocks.target) == 255, fold_of))
+            seen.append((blocks.target[:] == 255, fold_of))
             return real(built, blocks, fold_of)
 
         monkeypatch.setattr(refits, "cross_fit", spy)

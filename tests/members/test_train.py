@@ -105,7 +105,7 @@ class TestTraining:
             return images, masks
 
         monkeypatch.setattr(Augment, "extend_dataset", add_nothing)
-        train(member(), data, tmp_path)
+        train(member(augment=("offline(augmentations=[flips], copies=2)",)), data, tmp_path)
         train_indices, holdout = _train_holdout_split(
             data, FOLDS[0], 1.0, seed_of("m", FOLDS[0], 0)
         )
