@@ -17,9 +17,11 @@ from ensemble.fusion import (
     needs_images,
 )
 from ensemble.sampling import PixelSample, draw_pixels
+from evaluation.core.blocks import blocks as cut
 from evaluation.core.classes import UNLABELLED
 from evaluation.core.errors import BadData
-from evaluation.core.types import Array, Groups, Images, Kept, Map, Maps
+from evaluation.core.ragged import Extent, Stack, extent_of
+from evaluation.core.types import Groups, Images, Kept, Map, Maps
 
 SAMPLE_PIXELS = 100_000
 
@@ -154,6 +156,11 @@ class CalibrationSplit:
     blocks: Blocks
     selected: Kept
 
+    @property
+    def extent(self) -> Extent | None:
+        """Number and sizes of the images, where known."""
+        return getattr(self.blocks, "extent", None)
+
     def __iter__(self) -> Iterator[TrainingBlock]:
         start = 0
         for block in self.blocks:
@@ -163,7 +170,7 @@ class CalibrationSplit:
             start += len(selected)
 
 
-def _hold_out_groups(target: Array, groups: Groups, seed: int) -> Kept:
+def _hold_out_groups(target: Stack, groups: Groups, seed: int) -> Kept:
     from members.data.folds import hold_out
 
     labelled = _labelled_images(target)
@@ -178,9 +185,9 @@ def _hold_out_groups(target: Array, groups: Groups, seed: int) -> Kept:
     return chosen
 
 
-def _labelled_images(target: Array) -> Kept:
-    labelled: Kept = (target != UNLABELLED).any(axis=(1, 2))
-    return labelled
+def _labelled_images(target: Stack) -> Kept:
+    parts = [np.asarray(target[block]) != UNLABELLED for block in cut(extent_of(target))]
+    return np.concatenate([labelled.any(axis=(1, 2)) for labelled in parts])
 
 
 @dataclass(frozen=True)
@@ -198,6 +205,11 @@ class _CalibratedBlocks:
 
     blocks: Blocks
     calibrate: _PerMember
+
+    @property
+    def extent(self) -> Extent | None:
+        """Number and sizes of the images, where known."""
+        return getattr(self.blocks, "extent", None)
 
     def __iter__(self) -> Iterator[TrainingBlock]:
         for block in self.blocks:

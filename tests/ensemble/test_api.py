@@ -62,7 +62,7 @@ class TestFuse:
                 BadMaps,
                 r"fit_maps\[0\] has 4 classes; expected 3 as in maps\[0\]",
             ),
-            ({"fit_maps": [random_maps(images=5)] * 2}, BadLabels, r"has shape \(6, 4, 5\)"),
+            ({"fit_maps": [random_maps(images=5)] * 2}, BadLabels, r"of shape \(6, 4, 5\)"),
             ({"ignore": 3}, BadSpec, "ignored class 3; expected none, a class index, 0 to 2"),
             ({"ignore": -1}, BadSpec, "ignored class -1; expected none"),
             ({"strategy": "stackin"}, BadSpec, "unknown fusion strategy 'stackin'; known: "),
@@ -164,11 +164,6 @@ class TestInputs:
         second = as_folder(tmp_path / "b", TARGET[:2], ".png")
         with pytest.raises(BadData, match="files of different names \\(first: 'n02'\\)"):
             ens.score(first, second, classes=3)
-
-    def test_maps_of_several_sizes_are_refused(self):
-        maps = [TWO[0][0], TWO[0][1, :, :3]]
-        with pytest.raises(BadData, match=r"maps holds images of 2 shapes .*expected one"):
-            ens.postprocess(maps)
 
     @pytest.mark.parametrize(
         ("write", "error", "message"),

@@ -9,6 +9,7 @@ from PIL import Image
 
 from evaluation.core.classes import MARS, UNLABELLED, Classes
 from evaluation.core.errors import BadData, BadMaps
+from evaluation.core.ragged import Extent
 from members.data.sample import draw_sample
 from members.external.formats import StackedMaps, open_external
 from members.external.inspection import KnownMaps, inspect_maps, match_by_id
@@ -54,7 +55,7 @@ def inspected(maps, target, *, compared=True, classes=MARS, shape=None, ids=None
         external,
         np.arange(len(maps)),
         classes=classes,
-        shape=shape or target.shape[1:],
+        extent=Extent.uniform(len(maps), shape or target.shape[1:]),
         known=known(target) if compared else None,
     )
 
@@ -139,7 +140,7 @@ class TestProblems:
             stack,
             np.arange(len(maps)),
             classes=MARS,
-            shape=target.shape[1:],
+            extent=Extent.uniform(len(maps), target.shape[1:]),
             known=known(target),
             as_is=True,
         )

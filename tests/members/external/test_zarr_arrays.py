@@ -12,6 +12,7 @@ from zarr.codecs import BloscCodec, Crc32cCodec, GzipCodec, TransposeCodec, Zstd
 
 from evaluation.core.classes import numbered
 from evaluation.core.errors import BadMaps
+from evaluation.core.ragged import Extent
 from members.external.formats import open_external
 from members.external.inspection import inspect_maps
 from members.external.zarr_arrays import UNPACKED, check_unpacked_size, open_zarr
@@ -131,7 +132,7 @@ def inspected(path, chunks, fill, written, packed, **options):
         open_external([path]),
         np.arange(6),
         classes=numbered(5, ignore=None),
-        shape=(4, 8),
+        extent=Extent.uniform(6, (4, 8)),
         known=None,
         **options,
     )
