@@ -22,7 +22,7 @@ from evaluation.core.blocks import blocks, map_blocks
 from evaluation.core.classes import UNLABELLED
 from evaluation.core.errors import BadData, BadMaps
 from evaluation.core.progress import progress
-from evaluation.core.ragged import BLOCK_IMAGES, Extent, Ragged, Stack, extent_of, join
+from evaluation.core.ragged import BLOCK_IMAGES, Extent, Stack, extent_of
 from evaluation.core.types import Groups, Images, Kept, Labels, Map, Maps
 from members.maps import MapReader, check_agreement, check_finite, check_target, read_checked
 
@@ -280,16 +280,8 @@ class HiddenTarget:
         """Return the number of images."""
         return len(self.target)
 
-    def __getitem__(self, images: slice | Kept) -> Stack:
-        """Return the labels of some images."""
-        target = self.target[images]
-        parts = target.parts if isinstance(target, Ragged) else [target]
-        ends = np.cumsum([len(part) for part in parts])
-        hidden = np.split(self.hidden[images], ends[:-1])
-        return join([_hide(part, by) for part, by in zip(parts, hidden, strict=True)])
-
-
-def _hide(target: Labels, hidden: Kept) -> Labels:
-    labels = np.array(target, np.uint8)
-    labels[hidden] = UNLABELLED
-    return labels
+    def __getitem__(self, block: slice) -> Labels:
+        """Return the labels of images of one size."""
+        labels = np.array(self.target[block], np.uint8)
+        labels[self.hidden[block]] = UNLABELLED
+        return labels
