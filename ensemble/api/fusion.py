@@ -122,19 +122,15 @@ def check_values(members: Sequence[MapReader]) -> None:
 def _open_members(maps: MembersLike, name: str, *, logits: bool) -> list[MapReader]:
     if isinstance(maps, str | Path) or not hasattr(maps, "__iter__"):
         raise BadMaps(f"`{name}` is one item; expected a list with the maps of each member")
-<<<<<<< HEAD
+    maps = list(maps)
+    files = [Path(source).resolve() for source in maps if isinstance(source, str | Path)]
+    check_distinct(f"`{name}`: file", files)
     opened = [
         open_maps(source, f"{name}[{index}]", logits=logits) for index, source in enumerate(maps)
     ]
     for member in opened[1:]:
         check_same_images(opened[0], member)
     return opened
-=======
-    maps = list(maps)
-    files = [Path(source).resolve() for source in maps if isinstance(source, str | Path)]
-    check_distinct(f"`{name}`: file", files)
-    return [open_maps(source, f"{name}[{index}]") for index, source in enumerate(maps)]
->>>>>>> main
 
 
 def _check_used(

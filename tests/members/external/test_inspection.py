@@ -339,11 +339,15 @@ class TestFormats:
             open_external(found).read(np.array([0]))
         assert words.replace(".npy, n.npy", ", n") in str(refused.value)
 
-    def test_an_image_of_another_size_is_refused_by_name(self, tmp_path, maps):
+    def test_images_may_have_several_sizes_but_not_classes(self, tmp_path, maps):
         np.save(tmp_path / "a.npy", maps[0])
         np.save(tmp_path / "b.npy", maps[1, :, :2])
-        with pytest.raises(BadMaps, match=r"b\.npy holds float32 of shape"):
-            open_external([tmp_path]).read(np.array([0, 1]))
+        external = open_external([tmp_path])
+        assert external.extent.sizes == [(4, 6), (2, 6)]
+        np.testing.assert_array_equal(external.read(np.array([1]))[0], maps[1, :, :2])
+        np.save(tmp_path / "c.npy", maps[1, :2])
+        with pytest.raises(BadMaps, match=r"c\.npy holds float32 of shape"):
+            open_external([tmp_path]).read(np.array([2]))
 
 
 class TestIds:
