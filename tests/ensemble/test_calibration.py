@@ -16,6 +16,7 @@ from ensemble.pipeline.scoring.plain_files import fuse_files
 from ensemble.strategies.means import Mean
 from ensemble.strategy import build_strategy, check_strategy
 from evaluation.core.errors import BadData, BadSpec
+from evaluation.core.label_options import LabelOptions
 from evaluation.reliability import expected_calibration_error, reliability
 from members.maps import ArrayMaps
 
@@ -280,7 +281,7 @@ def fused_files(folder, maps, target, spec, **options):
         out=folder / "out.npy",
         fit_maps=paths,
         fit_target=folder / "target.npy",
-        ignore=IGNORE,
+        labels=LabelOptions(ignore=IGNORE),
         seed=0,
         **options,
     )

@@ -176,7 +176,7 @@ def test_logits_are_softmaxed_on_demand():
 @pytest.mark.parametrize("spec", ["stacking(calibrate=temperature)", "stacking_conv(steps=5)"])
 def test_what_learns_is_fitted_without_a_fold_on_groups_of_several_sizes(spec):
     members = [ArrayMaps(str(i), stack_images(maps)) for i, maps in enumerate(MEMBERS)]
-    groups = np.array(["a", "a", "b", "c", "c", "b"])
+    groups = np.array(["a", "a", "b", "c", "c", "d"])
     blocks = TrainingBlocks(members, stack_images(TARGET), groups=groups)
     context = {"classes": CLASSES, "ignore": 0, "kinds": ("probabilities",) * 3, "seed": 0}
     strategy = build_strategy(spec, floor=1e-6, **context)
