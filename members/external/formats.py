@@ -281,9 +281,8 @@ class MapFiles(ExternalMaps):
         sources = [self.sources[index] for index in indices]
         first, arrays = self._first, []
         for source, opened in zip(sources, _read_sources(sources, self.key), strict=True):
-            array = _arranged(opened, self.layout) if opened.ndim > 2 else opened
-            if self.layout == PIXELS:
-                array = _arranged(opened, PIXELS)
+            same_axes = (opened.ndim == 2) == (self.layout == PIXELS)
+            array = _arranged(opened, self.layout) if same_axes else opened
             if array.shape[:-2] != first.shape[:-2] or array.dtype != first.dtype:
                 raise BadMaps(
                     f"{source.file} holds {array.dtype} of shape {array.shape}; expected"

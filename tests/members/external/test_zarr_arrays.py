@@ -163,7 +163,8 @@ class TestMissingChunks:
             words = r"2 of 6 images .*'c', 'd'.* cannot be told .* hold only 0.* by --no-checks"
             with pytest.raises(BadMaps, match=words):
                 inspected(tmp_path / name, chunks, 0, written, packed)
-            report = inspected(tmp_path / f"as-{name}", chunks, 0, written, packed, as_is=True)
+            taken = {"as_is": True, "normalise": True}
+            report = inspected(tmp_path / f"as-{name}", chunks, 0, written, packed, **taken)
             assert "lacks chunks of 2 of 6 images" in report.notes[0]
 
     def test_an_array_without_any_chunk_is_refused(self, tmp_path):
