@@ -12,7 +12,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from evaluation.core.errors import BadData, BadLabels, BadRun, BadSpec
+from evaluation.core.errors import BadData, BadLabels, BadMaps, BadRun, BadSpec
 
 if TYPE_CHECKING:
     from ensemble.api.inputs import ArrayLike, MapsLike, MembersLike, OpenedArrays
@@ -396,7 +396,10 @@ def _open_pred(source: "ArrayLike", name: str, classes: "Classes | None" = None)
     from members.maps import ArrayMaps
 
     maps = ArrayMaps(opened.name, opened.array)
-    maps.check()
+    try:
+        maps.check()
+    except BadMaps as error:
+        raise BadMaps(f"{error}; logits become labels by `postprocess` with `logits`") from None
     return OpenedArrays(opened.name, map_stack(argmax, opened.array), opened.ids)
 
 

@@ -74,6 +74,8 @@ def open_maps(source: MapsLike, name: str, *, logits: bool = False) -> "MapReade
         return source
     if isinstance(source, str | PathLike) and Path(source).is_dir():
         folder = MapFolder.open(Path(source))
+        if folder.files.is_labels:
+            raise BadMaps(f"{source} holds label maps; expected probability maps")
         opened = OpenedArrays(str(source), folder, folder.ids)
     else:
         opened = _open(source, name, BadMaps, np.asarray, _no_image_file)
@@ -98,9 +100,9 @@ class MappedLabels:
     complete: bool
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        """(image, row, col)."""
-        return self.labels.shape
+    def shape(self) -> tuple[Any, ...]:
+        """(image, row, col); None for rows and columns that differ."""
+        return tuple(self.labels.shape)
 
     @property
     def ndim(self) -> int:
@@ -267,7 +269,7 @@ def is_array_file(out: Path) -> bool:
         BadSpec: a file of another kind.
     """
     if out.suffix not in ("", ".npy") and not out.is_dir():
-        raise BadSpec(f"{out} ends in {out.suffix}; expected a name that ends in .npy, or a folder")
+        raise BadSpec(f"{out}; expected a name that ends in .npy, or a folder")
     return out.suffix == ".npy" and not out.is_dir()
 
 
