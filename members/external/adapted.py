@@ -14,7 +14,8 @@ from evaluation.core.errors import BadMaps
 from evaluation.core.ragged import Extent
 from evaluation.core.types import Array
 from members.external.formats import ExternalMaps
-from members.external.values import RANGE_TOLERANCE, ValueRange, leaves_rest, to_float32
+from members.external.values import ValueRange, leaves_rest, to_float32
+from members.probabilities import RANGE_TOLERANCE
 
 MAX_SHOWN = 5
 
@@ -77,7 +78,8 @@ class AdaptedMaps(ExternalMaps):
         if missing is None or self.channels is None:
             return missing
         images, _, rows, cols = missing.shape
-        return np.broadcast_to(missing.any(axis=1)[:, None], (images, self.channels, rows, cols))
+        lacking = np.asarray(missing.any(axis=1))[:, None]
+        return np.broadcast_to(lacking, (images, self.channels, rows, cols))
 
 
 def adapt(

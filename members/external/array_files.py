@@ -55,8 +55,8 @@ def words_of(file: Path, key: str) -> tuple[str, ...] | None:
     if suffix not in TORCH:
         return None
     saved = _read_torch(file)
-    words = saved.get(key) if isinstance(saved, Mapping) else None
-    return None if words is None else tuple(map(str, words))
+    listed = saved.get(key) if isinstance(saved, Mapping) else None
+    return None if listed is None else tuple(map(str, listed))
 
 
 def key_of(file: Path, key: str | None) -> str | None:
@@ -83,7 +83,9 @@ def key_of(file: Path, key: str | None) -> str | None:
     known = [name for name in values if name in MAPS_KEYS]
     if len(values) == 1 or len(known) == 1:
         return values[0] if len(values) == 1 else known[0]
-    raise BadMaps(f"{file} holds {shown}; name the array of the maps by --key NAME")
+    raise BadMaps(
+        f"{file} holds {shown}; expected one array of maps, or its name (ens import --key NAME)"
+    )
 
 
 def shape_of(file: Path, key: str | None) -> tuple[int, ...]:

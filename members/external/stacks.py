@@ -74,7 +74,7 @@ class MapFolder:
             BadMaps: one that differs from the first in its classes or type.
         """
         if isinstance(images, int | np.integer):
-            return np.asarray(self.files.read(self.order[[images]])[0])
+            return np.asarray(self.files.read(self.order[images : images + 1])[0])
         return self.files.read(self.order[images])
 
 

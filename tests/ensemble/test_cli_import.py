@@ -132,18 +132,21 @@ class TestAnImportedMember:
         names = ["soil", "bedrock", "sand", "big rock", "background"]
         small = found[:, [1, 2, 3, 4, 0], ::2, ::2].transpose(0, 2, 3, 1)
         (place / "small").mkdir()
-        for name, maps in zip(data.ids, small, strict=True):
+        for number, (name, maps) in enumerate(zip(data.ids, small, strict=True)):
+            if number == 1:  # at full size
+                maps = found[number][[1, 2, 3, 4, 0]].transpose(1, 2, 0)
             np.savez(place / "small" / f"{name}_softmax.npz", p=maps, features=maps[0])
         arguments = [place / "small", "--name", "small", "--split", "validation"]
         said = imported(capsys, place, *arguments, code=2).err
-        assert "holds p, features; name the array of the maps by --key NAME" in said
+        assert "holds p, features; expected one array of maps, or its name" in said
         arguments += ["--key", "p", "--class-names", ", ".join(names)]
         said = imported(capsys, place, *arguments).err
         assert "names without '_softmax'" in said
         assert "classes are ordered by their names" in said
-        assert "8x12 pixels are resized to the images' 16x24" in said
+        assert "maps of 2 sizes, 8x12 to 16x24 pixels are resized to the images' 16x24" in said
         store = ProbabilityStore(place / "run" / "probabilities" / "small" / "validation")
         expected = bilinear(found[:, :, ::2, ::2], (16, 24))
+        expected[1] = found[1]
         np.testing.assert_allclose(store.read(slice(None)), expected, atol=1e-3)
 
     def test_a_stack_in_another_order_is_refused(self, place, capsys):

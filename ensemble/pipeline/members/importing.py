@@ -269,8 +269,14 @@ def _write_store(
         )
 
         def write(block: slice) -> None:
-            values = inspection.maps.read(indices[block])
-            store.write(block, inspection.repair(values, store.extent.size_of(block.start)))
+            # Images of one size may have maps of several.
+            size, part = store.extent.size_of(block.start), indices[block]
+            given = inspection.maps.extent.take(part)
+            maps = [
+                inspection.repair(inspection.maps.read(part[same]), size)
+                for same, _ in given.slices()
+            ]
+            store.write(block, np.concatenate(maps))
 
         for _ in progress(map_blocks(write, store.extent), "import", len(blocks(store.extent))):
             pass

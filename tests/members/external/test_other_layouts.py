@@ -190,7 +190,11 @@ class TestFiles:
     @pytest.mark.parametrize(
         ("write", "key", "words"),
         [
-            (lambda d, m: np.savez(d / "a.npz", x=m[0], y=m[0]), None, "holds x, y; name the"),
+            (
+                lambda d, m: np.savez(d / "a.npz", x=m[0], y=m[0]),
+                None,
+                "holds x, y; expected one",
+            ),
             (lambda d, m: np.savez(d / "a.npz", x=m[0], y=m[0]), "z", "expected an array 'z'"),
             (lambda d, m: np.save(d / "a.npy", m[0]), "x", "one array without a name; leave"),
             (lambda d, m: torch.save([1, 2], d / "a.pt"), None, "holds a list; expected a dense"),
