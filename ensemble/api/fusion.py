@@ -158,7 +158,7 @@ def _images_for(
         raise BadSpec(f"strategy {strategy} needs images; give `images` and `fit_images`")
     if images is None:
         return None
-    opened = open_images(images, "images")
+    opened = open_images(images, "images", members[0])
     check_images(opened, members[0])
     return opened if needed else None
 
@@ -185,7 +185,8 @@ def _training_blocks(
         )
     check_values(fitting)
     target = open_labels(fit_target, "fit_target", classes)
-    images = None if fit_images is None else open_images(fit_images, "fit_images")
+    check_same_images(fitting[0], target)
+    images = None if fit_images is None else open_images(fit_images, "fit_images", fitting[0])
     try:
         return TrainingBlocks(fitting, target.array[:], size=CACHE_IMAGES, images=images)
     except BadLabels as error:

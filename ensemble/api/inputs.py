@@ -171,16 +171,17 @@ def stored_values(opened: OpenedArrays) -> set[int]:
     return values
 
 
-def open_images(source: ArrayLike, name: str) -> Stack:
-    """Open images, (image, row, col), or with 1 or 3 channels second or last.
+def open_images(source: ArrayLike, name: str, maps: "MapReader") -> Stack:
+    """Open the images of maps, (image, row, col), or with 1 or 3 channels second or last.
 
     Returns:
         (image, channel, row, col); `Ragged` where sizes differ.
 
     Raises:
-        BadData: something else.
+        BadData: something else, or files of other names than the maps'.
     """
     opened = _open(source, name, BadData, _channels_first, _read_image)
+    check_same_images(maps, opened)
     array = opened.array
     if array.ndim == 3:
         return map_stack(lambda images: images[:, None], array)

@@ -9,6 +9,7 @@ from ensemble.api.fusion import check_values
 from ensemble.api.inputs import (
     ArrayLike,
     MapsLike,
+    check_same_images,
     classes_of_maps,
     new_stack,
     open_images,
@@ -75,7 +76,7 @@ def fit_array_chain(
     classes = classes_of_maps(labels, reader.num_classes, fit_target)
     floor = max(each.floor for each in (reader, fitting) if each is not None)
     parsed = parse_chain(chain, classes=len(classes), ignore=classes.ignore, floor=floor)
-    opened_images = None if images is None else open_images(images, "images")
+    opened_images = None if images is None else open_images(images, "images", reader)
     check_values([reader])
     fitted = parsed
     if parsed.learns:
@@ -99,7 +100,8 @@ def _fit(
         )
     check_values([fitting])
     target = open_labels(fit_target, "fit_target", classes)
-    images = None if fit_images is None else open_images(fit_images, "fit_images")
+    check_same_images(fitting, target)
+    images = None if fit_images is None else open_images(fit_images, "fit_images", fitting)
     try:
         return fit_chain(chain, fitting, target.array[:], images)
     except BadLabels as error:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from evaluation.core.errors import BadData, BadMaps
-from evaluation.core.ragged import Extent, Stack, extent_of
+from evaluation.core.ragged import Extent, Stack, extent_of, join
 from evaluation.core.types import Array
 from members.external.file_names import image_names
 from members.external.formats import ExternalMaps, open_external
@@ -67,15 +67,17 @@ class MapFolder:
         """Return the number of images."""
         return self.files.size[0]
 
-    def __getitem__(self, images: Any) -> Array:
-        """Read an image, or images of one size.
+    def __getitem__(self, images: Any) -> Stack:
+        """Read an image, or some of the images.
 
         Raises:
             BadMaps: one that differs from the first in its classes or type.
         """
         if isinstance(images, int | np.integer):
-            return np.asarray(self.files.read(self.order[images : images + 1])[0])
-        return self.files.read(self.order[images])
+            return self.files.read(np.array([self.order[images]]))[0]
+        order = self.order[images]
+        runs = self.files.extent.take(order).slices()
+        return join([self.files.read(order[same]) for same, _ in runs])
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,12 @@ class Softmaxed:
         """Check the type."""
         if self.logits.dtype.kind != "f":
             raise BadMaps(f"{self.name} is {self.logits.dtype}; logits are floating point")
+        shape, extent = self.logits.shape, self.extent
+        if len(shape) == 4 and shape[1] > min(cols for _, (_, cols) in extent.runs):
+            raise BadMaps(
+                f"{self.name} has {shape[1]} classes for images of {extent} pixels; expected"
+                " (image, class, row, col): move the classes to the second axis"
+            )
 
     @property
     def extent(self) -> Extent:

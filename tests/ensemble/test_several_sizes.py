@@ -2,13 +2,16 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import ensemble as ens
 from ensemble.block_fusion import TrainingBlocks, cross_fit
 from ensemble.fusion import LearnedFusion, fuse_block
+from ensemble.pipeline.scoring.metrics import measure_files
 from ensemble.strategies import STRATEGIES
 from ensemble.strategy import build_strategy
 from evaluation.core.errors import BadData, BadMaps, BadSpec
+from evaluation.core.label_options import LabelOptions
 from evaluation.core.ragged import Ragged, stack_images
 from members.maps import ArrayMaps
 from postproc.steps import STEPS
@@ -136,6 +139,7 @@ def test_folders_are_read_file_by_file_and_written_by_name(tmp_path):
     folders = [tmp_path / str(number) for number in range(3)]
     fused = ens.fuse(folders, out=tmp_path / "fused")
     check_equal(fused, list(ens.fuse(MEMBERS)))
+    check_equal(fused[:], list(ens.fuse(MEMBERS)))
     labels = ens.postprocess(tmp_path / "fused", out=tmp_path / "labels")
     check_equal(labels, list(ens.postprocess(ens.fuse(MEMBERS))))
     names = sorted(file.name for file in (tmp_path / "labels").iterdir())
@@ -163,10 +167,58 @@ def test_folders_of_other_images_are_not_fused(tmp_path):
         ens.fuse([tmp_path / "a", tmp_path / "b"])
 
 
+def test_images_may_be_in_colour_with_channels_last():
+    colour = [np.stack([image, image // 2, 255 - image], axis=-1) for image in IMAGE]
+
+    def label(maps, images):
+        return ens.postprocess(maps, "crf(iterations=2)", images=images)
+
+    check_equal(label(MEMBERS[0], colour), alone(label, MEMBERS[0], colour))
+
+
+@pytest.mark.parametrize("folder", ["images", "fit_images", "fit_target"])
+def test_folders_of_images_and_targets_have_the_names_of_the_maps(tmp_path, folder):
+    arrays = {"maps": MEMBERS[0], "images": IMAGE, "fit_images": IMAGE, "fit_target": TARGET}
+    for name, each in arrays.items():
+        (tmp_path / name).mkdir()
+        for index, array in enumerate(each):
+            np.save(tmp_path / name / f"n{index + (name == folder)}.npy", array)
+    paths = {name: tmp_path / name for name in arrays if name != "maps"}
+    maps = [tmp_path / "maps"]
+    with pytest.raises(BadData, match="hold files of different names"):
+        ens.fuse(maps, "stacking(intensity=true)", fit_maps=maps, **paths)
+
+
+def test_metrics_of_each_image_do_not_depend_on_the_others(tmp_path):
+    for name, arrays in (("target", TARGET), ("pred", list(ens.postprocess(MEMBERS[0])))):
+        for size, indices in (*GROUPS.items(), ("all", range(len(SIZES)))):
+            folder = tmp_path / str(size) / name
+            folder.mkdir(parents=True)
+            for index in indices:
+                Image.fromarray(arrays[index]).save(folder / f"n{index}.png")
+
+    def measured(size):
+        folder = tmp_path / str(size)
+        files = folder / "target", folder / "pred", None
+        labels = LabelOptions(CLASSES, ignore=0)
+        (metrics,) = measure_files(*files, ["all"], labels=labels, per="image")[
+            "candidates"
+        ].values()
+        return {name: list(m["each"].values()) for name, m in metrics.items() if "each" in m}
+
+    together = measured("all")
+    assert len(together) > 5
+    for size, indices in GROUPS.items():
+        for name, values in measured(size).items():
+            assert values == [together[name][index] for index in indices], name
+
+
 def test_logits_are_softmaxed_on_demand():
     logits = [np.log(maps) + 3 for maps in MEMBERS[0]]
     for image, expected in zip(ens.fuse([logits], logits=True), MEMBERS[0], strict=True):
         np.testing.assert_allclose(image, expected, atol=1e-5)
+    with pytest.raises(BadMaps, match="move the classes to the second axis"):
+        ens.fuse([np.zeros((2, 12, 20, 3), np.float32)], logits=True)
     with pytest.raises(BadMaps, match="holds probabilities, not logits"):
         ens.fuse(MEMBERS, logits=True)
     with pytest.raises(BadMaps, match=r"values go from .* if these are logits"):
