@@ -382,8 +382,14 @@ def _arranged(values: Array, layout: Layout) -> Array:
 
 def _arranged_shape(shape: tuple[int, ...], layout: Layout, dtype: Any) -> tuple[int, ...]:
     """Return the shape of what `_arranged` returns."""
-    empty = np.broadcast_to(np.zeros((), dtype), shape)
-    return _arranged(empty, layout).shape
+    before, sides = shape[:-2], shape[-2:]
+    if layout == CLASSES_LAST:
+        return (*shape[:-3], shape[-1], *shape[-3:-1])
+    if layout == LABELS_FIRST:
+        return (*before[:-1], *sides)
+    if layout == LABELS_LAST:
+        return shape[:-1]
+    return (*before, 1, *sides) if layout == PIXELS and dtype.kind == "f" else shape
 
 
 def _list_files(folder: Path) -> list[Path]:

@@ -16,11 +16,17 @@ CONVENTION = "bilinear, align_corners=False"
 def is_scaled(given: Size, expected: Size) -> bool:
     """Return whether one factor makes both sides equal, but for rounding up or down.
 
+    A side that is equal already leaves the factor 1: a row too few was cut off, not rounded away.
+
     Examples:
         >>> is_scaled((23, 30), (180, 240)), is_scaled((23, 40), (180, 240))
         (True, False)
+        >>> is_scaled((180, 239), (180, 240))
+        False
     """
     sides = list(zip(given, expected, strict=True))
+    if any(side == full for side, full in sides):
+        return given == expected
     lowest = max((side - 1) / full for side, full in sides)
     highest = min((side + 1) / full for side, full in sides)
     return lowest < highest
