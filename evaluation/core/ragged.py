@@ -238,7 +238,11 @@ def extent_of(images: Stack) -> Extent:
     if isinstance(images, Ragged):
         return images.extent
     extent = getattr(images, "extent", None)
-    return extent if isinstance(extent, Extent) else Extent.uniform(len(images), _size(images))
+    return (
+        extent
+        if isinstance(extent, Extent)
+        else Extent.uniform(int(images.shape[0]), _size(images))
+    )
 
 
 def block_images(size: Size, images: int = BLOCK_IMAGES) -> int:
@@ -246,7 +250,7 @@ def block_images(size: Size, images: int = BLOCK_IMAGES) -> int:
     return max(1, min(images, BLOCK_PIXELS // max(1, size[0] * size[1])))
 
 
-def _size(array: Any) -> Size:
+def _size(array: Any) -> Size:  # tensors and label maps read on demand too
     return int(array.shape[-2]), int(array.shape[-1])
 
 

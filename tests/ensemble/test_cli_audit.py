@@ -90,7 +90,7 @@ class TestScore:
     @pytest.mark.parametrize(
         ("spec", "words"),
         [
-            ("dice", "unknown protocol 'dice'; known: huggingface"),
+            ("diec", "unknown protocol 'diec'; known: dice, foreground"),
             ("masked(absent=2)", "option 'absent' got 2; expected 'skip', 'zero', 'one' or 'nan'"),
             ("micro(absent=zero)", "has no option 'absent'"),
         ],
@@ -149,7 +149,10 @@ class TestMetrics:
                 "none.npy and a.npy: target holds no image",
             ),
             (["--metric", "dice", "--classes", "2"], "target holds 2; expected 0 to 1 or 255"),
-            (["--metric", "dice", "--maps", "few.npy"], "few.npy holds 2 images of 6x8 pixels"),
+            (
+                ["--metric", "dice", "--maps", "few.npy"],
+                "few.npy holds 2 images of 6x8 pixels and 3 classes; expected",
+            ),
         ],
     )
     def test_what_cannot_be_measured_is_refused_in_a_line(self, files, capsys, arguments, words):
