@@ -4,7 +4,8 @@ Every pixel or image gets a random key, and those with the lowest keys are kept.
 not depend on how the images were cut into blocks, and memory does not grow with their number.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -14,6 +15,7 @@ from pydantic import Field
 
 from ensemble.fusion import Blocks, TrainingBlock, check_any_scored
 from evaluation.core.classes import UNLABELLED
+from evaluation.core.ragged import Size
 from evaluation.core.types import Array, Labels
 
 SamplePixels = Annotated[int, Field(ge=1, le=2**31 - 1)]
@@ -128,6 +130,9 @@ def draw_images(
 ) -> ImageSample:
     """Draw images that have scored pixels, in one pass and without replacement.
 
+    Of images of several sizes, a part is drawn that is as high as the lowest and as wide as the
+    narrowest of them, around a scored pixel.
+
     Args:
         features: computes the features of the images of a block.
         ignore: the class whose pixels are not scored.
@@ -138,22 +143,47 @@ def draw_images(
     """
     generator = np.random.default_rng(seed)
     counts = np.zeros(classes, np.int64)
-    sample: _BottomK | None = None
+    crop = _smallest_sides(blocks)
+    quota = max(1, pixels // math.prod(crop))
+    sample = _BottomK(quota, max_held=quota)
     for block in blocks:
         target = np.where(block.target == ignore, UNLABELLED, block.target).astype(np.uint8)
         counts += np.bincount(target.ravel(), minlength=UNLABELLED + 1)[:classes]
-        quota = max(1, pixels // target[0].size)
-        sample = sample or _BottomK(quota, max_held=quota)
         keys = generator.random(len(target))
         chosen = (target != UNLABELLED).any(axis=(1, 2)) & sample.accepts(keys)
         if chosen.any():
             images = None if block.images is None else block.images[chosen]
             part = TrainingBlock(block.maps[:, chosen], block.target[chosen], images)
-            sample.add(keys[chosen], features(part).astype(np.float16), target[chosen])
-    check_any_scored(sample and sample.held)
-    assert sample is not None
+            rows = [features(part).astype(np.float16), target[chosen]]
+            if target.shape[1:] != crop:
+                rows = _crop(rows, target[chosen], crop, generator)
+            sample.add(keys[chosen], *rows)
+    check_any_scored(sample.held)
     _, drawn, labels = sample.lowest()
     return ImageSample(drawn, labels, counts)
+
+
+def _smallest_sides(blocks: Blocks) -> Size:
+    """Return the fewest rows and the fewest columns of all images."""
+    extent = getattr(blocks, "extent", None)
+    sizes = extent.sizes if extent else [block.target.shape[1:] for block in blocks]
+    return min(rows for rows, _ in sizes), min(cols for _, cols in sizes)
+
+
+def _crop(
+    arrays: Sequence[Array], target: Labels, size: Size, generator: np.random.Generator
+) -> list[Array]:
+    """Cut every image to a size, around one of its scored pixels."""
+    parts = []
+    for image, labels in enumerate(target):
+        row, col = generator.choice(np.argwhere(labels != UNLABELLED))
+        top, left = (
+            int(np.clip(centre - side // 2, 0, length - side))
+            for centre, side, length in zip((row, col), size, labels.shape, strict=True)
+        )
+        window = np.s_[..., top : top + size[0], left : left + size[1]]
+        parts.append([array[image][window] for array in arrays])
+    return [np.stack(array) for array in zip(*parts, strict=True)]
 
 
 class _BottomK:

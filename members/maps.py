@@ -10,7 +10,7 @@ from jaxtyping import Float
 from evaluation.core.blocks import blocks, map_blocks
 from evaluation.core.classes import UNLABELLED, Classes
 from evaluation.core.errors import BadLabels, BadMaps, EnsError
-from evaluation.core.ragged import Extent, Ragged, Stack, extent_of
+from evaluation.core.ragged import Extent, Stack, extent_of
 from evaluation.core.types import Kept, Map
 from members.probabilities import QUANTUM, STEPS_UINT8, check_maps
 
@@ -104,7 +104,7 @@ class ArrayMaps(MapReader):
 
     Args:
         name: what errors call it: the file.
-        array: (image, class, row, col); `Ragged` where sizes differ.
+        array: (image, class, row, col); `Ragged`, or what reads like it, where sizes differ.
         kind: what the values are.
         ids: one per image, where known.
         classes: what the class axis means, where known.
@@ -159,7 +159,7 @@ class ArrayMaps(MapReader):
     def read(self, images: slice, out: Map | None = None) -> Map:
         """Read images as float32 probabilities; of a float32 array, a view."""
         # Cutting a memmap as such takes microseconds.
-        array = self.array if isinstance(self.array, Ragged) else np.asarray(self.array)
+        array = np.asarray(self.array) if isinstance(self.array, np.ndarray) else self.array
         stored = np.asarray(array[images])
         if stored.dtype == np.float32:
             return stored

@@ -12,7 +12,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from evaluation.core.errors import BadData, BadLabels, BadRun, BadSpec
+from evaluation.core.errors import BadData, BadLabels, BadMaps, BadRun, BadSpec
 
 if TYPE_CHECKING:
     from ensemble.api.inputs import ArrayLike, MapsLike, MembersLike, OpenedArrays
@@ -35,6 +35,7 @@ def fuse(
     images: "ArrayLike | None" = None,
     fit_images: "ArrayLike | None" = None,
     ignore: int | None = None,
+    logits: bool = False,
     seed: int = 0,
     out: str | PathLike[str] | None = None,
     fit_truth: "ArrayLike | None" = None,
@@ -51,8 +52,9 @@ def fuse(
         images: uint8 images of `maps`, for a strategy that needs them.
         fit_images: images of `fit_maps`.
         ignore: index of the class that is not scored; None if every class is.
+        logits: whether maps and held-out maps are logits, which the softmax makes probabilities.
         seed: random seed of strategies that sample.
-        out: a `.npy` file to write instead of filling memory.
+        out: a `.npy` file to write instead of filling memory, or a folder for one per image.
         fit_truth: old name of `fit_target`.
 
     Returns:
@@ -84,6 +86,7 @@ def fuse(
         images=images,
         fit_images=fit_images,
         labels=LabelOptions(ignore=ignore),
+        logits=logits,
         seed=seed,
     )
     return fusion.fuse(None if out is None else Path(out))
@@ -102,6 +105,7 @@ def postprocess(
     fit_target: "ArrayLike | None" = None,
     fit_images: "ArrayLike | None" = None,
     ignore: int | None = None,
+    logits: bool = False,
     out: str | PathLike[str] | None = None,
     fit_truth: "ArrayLike | None" = None,
 ) -> "Stack":
@@ -116,7 +120,8 @@ def postprocess(
         fit_target: class index per pixel of the images of `fit_maps`; 255 where unlabelled.
         fit_images: images of `fit_maps`.
         ignore: index of the class that is not scored; None if every class is.
-        out: a `.npy` file to write instead of filling memory.
+        logits: whether maps and held-out maps are logits, which the softmax makes probabilities.
+        out: a `.npy` file to write instead of filling memory, or a folder for one `.png` per image.
         fit_truth: old name of `fit_target`.
 
     Returns:
@@ -149,6 +154,7 @@ def postprocess(
         fit_target=_renamed(fit_target, fit_truth),
         fit_images=fit_images,
         labels=LabelOptions(ignore=ignore),
+        logits=logits,
     )
     return fitted.label(None if out is None else Path(out))
 
@@ -384,31 +390,28 @@ def _open_pred(source: "ArrayLike", name: str, classes: "Classes | None" = None)
     from ensemble.api.inputs import OpenedArrays, open_labels
 
     opened = open_labels(source, name, classes, complete=True)
-    if not (opened.one_size and len(opened.array.shape) == 4 and opened.array.dtype.kind == "f"):
+    if not (opened.array.ndim == 4 and opened.array.dtype.kind == "f"):
         return opened
     from evaluation.core.arrays import argmax
+    from evaluation.core.ragged import map_stack
     from members.maps import ArrayMaps
 
     maps = ArrayMaps(opened.name, opened.array)
-    maps.check()
-    return OpenedArrays(opened.name, argmax(opened.array), opened.ids)
+    try:
+        maps.check()
+    except BadMaps as error:
+        raise BadMaps(f"{error}; logits become labels by `postprocess` with `logits`") from None
+    return OpenedArrays(opened.name, map_stack(argmax, opened.array), opened.ids)
 
 
 def _count(target: "OpenedArrays", pred: "OpenedArrays", classes: int) -> "Counts":
     """Count pixels per image by (target class, predicted class)."""
-    import numpy as np
-
     from ensemble.api.inputs import check_same_images
-    from evaluation.confusion import confusion, parallel_confusion
+    from evaluation.confusion import parallel_confusion
 
     check_same_images(target, pred)
     try:
-        if target.one_size and pred.one_size:
-            return parallel_confusion(target.array, pred.array, classes=classes)
-        if len(target.array) != len(pred.array):
-            raise BadLabels(f"{len(pred.array)} predictions for {len(target.array)} targets")
-        pairs = zip(target.array, pred.array, strict=True)
-        return np.concatenate([confusion(t[None], p[None], classes=classes) for t, p in pairs])
+        return parallel_confusion(target.array, pred.array, classes=classes)
     except BadLabels as error:
         raise BadLabels(f"{target.name} and {pred.name}: {error}") from None
 

@@ -10,11 +10,13 @@ import numpy as np
 from ensemble.api.inputs import (
     ArrayLike,
     MembersLike,
+    check_same_images,
     classes_of_maps,
     new_stack,
     open_images,
     open_labels,
     open_maps,
+    written_stack,
 )
 from ensemble.block_fusion import CACHE_IMAGES, TrainingBlocks, check_images, fuse
 from ensemble.fusion import Fusion, LearnedFusion, needs_images
@@ -45,17 +47,18 @@ class ArrayFusion:
     calibration: dict[str, Any] | None = None
 
     def fuse(self, out: Path | None = None) -> Stack:
-        """Fuse all images into a float32 array, or into a `.npy` file.
+        """Fuse all images into a float32 array, or into a `.npy` file or a folder.
 
         Raises:
             BadMaps: values that are no probabilities.
         """
         check_values(self.members)
         first = self.members[0]
-        with new_stack(out, np.float32, first.extent, (first.num_classes,)) as fused:
+        channels, ids = (first.num_classes,), first.ids
+        with new_stack(out, np.float32, first.extent, channels, ids) as fused:
             write = fused.__setitem__
             fuse(self.members, self.fusion, write, images=self.images, size=CACHE_IMAGES)
-        return fused
+        return fused if out is None else written_stack(out)
 
 
 def fit_fusion(
@@ -67,6 +70,7 @@ def fit_fusion(
     images: ArrayLike | None = None,
     fit_images: ArrayLike | None = None,
     labels: LabelOptions = NOTHING_SAID,
+    logits: bool = False,
     seed: int = 0,
     measure_calibration: bool = False,
     refuse_unused: bool = False,
@@ -78,10 +82,10 @@ def fit_fusion(
     held-out maps are refused if the strategy does not use them.
     """
     check_strategy(strategy)
-    members = _open_members(maps, "maps")
+    members = _open_members(maps, "maps", logits=logits)
     if not members:
         raise BadMaps("`maps` is empty; expected the probability maps of one or more members")
-    fitting = _open_members(fit_maps, "fit_maps")
+    fitting = _open_members(fit_maps, "fit_maps", logits=logits)
     classes = classes_of_maps(labels, members[0].num_classes, fit_target)
     seed = check_seed(seed)
     context = strategy_context(members, ignore=classes.ignore, seed=seed, fitting=fitting)
@@ -108,16 +112,27 @@ def check_values(members: Sequence[MapReader]) -> None:
     """
     for member in members:
         if isinstance(member, ArrayMaps):
-            member.check()
+            try:
+                member.check()
+            except BadMaps as error:
+                hint = (
+                    "; if these are logits, give `logits`" if "values go from" in str(error) else ""
+                )
+                raise BadMaps(f"{error}{hint}") from None
 
 
-def _open_members(maps: MembersLike, name: str) -> list[MapReader]:
+def _open_members(maps: MembersLike, name: str, *, logits: bool) -> list[MapReader]:
     if isinstance(maps, str | Path) or not hasattr(maps, "__iter__"):
         raise BadMaps(f"`{name}` is one item; expected a list with the maps of each member")
     maps = list(maps)
     files = [Path(source).resolve() for source in maps if isinstance(source, str | Path)]
     check_distinct(f"`{name}`: file", files)
-    return [open_maps(source, f"{name}[{index}]") for index, source in enumerate(maps)]
+    opened = [
+        open_maps(source, f"{name}[{index}]", logits=logits) for index, source in enumerate(maps)
+    ]
+    for member in opened[1:]:
+        check_same_images(opened[0], member)
+    return opened
 
 
 def _check_used(
@@ -145,7 +160,7 @@ def _images_for(
         raise BadSpec(f"strategy {strategy} needs images; give `images` and `fit_images`")
     if images is None:
         return None
-    opened = open_images(images, "images")
+    opened = open_images(images, "images", members[0])
     check_images(opened, members[0])
     return opened if needed else None
 
@@ -172,7 +187,8 @@ def _training_blocks(
         )
     check_values(fitting)
     target = open_labels(fit_target, "fit_target", classes)
-    images = None if fit_images is None else open_images(fit_images, "fit_images")
+    check_same_images(fitting[0], target)
+    images = None if fit_images is None else open_images(fit_images, "fit_images", fitting[0])
     try:
         return TrainingBlocks(fitting, target.array[:], size=CACHE_IMAGES, images=images)
     except BadLabels as error:

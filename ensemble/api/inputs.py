@@ -16,7 +16,15 @@ from evaluation.core.classes import Classes
 from evaluation.core.errors import BadData, BadLabels, BadMaps, BadSpec, EnsError, shorten
 from evaluation.core.files import atomic_file, create_stack, open_array
 from evaluation.core.label_options import LabelOptions
-from evaluation.core.ragged import Extent, Stack, empty_stack
+from evaluation.core.ragged import (
+    Extent,
+    Ragged,
+    Stack,
+    empty_stack,
+    extent_of,
+    map_stack,
+    stack_images,
+)
 from evaluation.core.types import Array
 
 if TYPE_CHECKING:
@@ -29,6 +37,7 @@ else:  # what is given is checked here, with our own errors
     ArrayLike = MapsLike = MembersLike = object
 
 ARRAY_SUFFIXES = (".npy", ".npz")
+CHANNELS = (1, 3)
 
 
 @dataclass(frozen=True)
@@ -37,48 +46,41 @@ class OpenedArrays:
 
     Args:
         name: what errors call them.
-        array: with the images along the first axis; a list where their sizes differ.
+        array: with the images along the first axis; `Ragged` where their sizes differ.
         ids: the names of the files in a folder; None for anything else.
     """
 
     name: str
-    array: Any
+    array: Stack
     ids: tuple[str, ...] | None = None
 
-    @property
-    def one_size(self) -> bool:
-        """Whether all images have the same size."""
-        return not isinstance(self.array, list)
 
-    def stacked(self) -> Array:
-        """Return one array.
-
-        Raises:
-            BadData: images of several sizes.
-        """
-        if self.one_size:
-            array: Array = self.array
-            return array
-        shapes = list(dict.fromkeys(array.shape for array in self.array))
-        raise BadData(
-            f"{self.name} holds images of {len(shapes)} shapes ({shapes[0]}, {shapes[1]}, ...);"
-            " expected one; pass the images of each size on their own"
-        )
-
-
-def open_maps(source: MapsLike, name: str) -> "MapReader":
+def open_maps(source: MapsLike, name: str, *, logits: bool = False) -> "MapReader":
     """Return a reader of one member's probability maps; values are not checked yet.
+
+    Args:
+        source: an array, a list, a file, a folder (read file by file), or a reader.
+        name: what errors call it.
+        logits: the values are logits, which the softmax turns into probabilities.
 
     Raises:
         BadMaps: not (image, class, row, col), or no probabilities by their type.
         BadData: a file or folder that cannot be read.
     """
+    from members.external.stacks import MapFolder, Softmaxed
     from members.maps import ArrayMaps, MapReader
 
     if isinstance(source, MapReader):
         return source
-    opened = _open(source, name, BadMaps, _no_image_file)
-    return ArrayMaps(opened.name, opened.stacked())
+    if isinstance(source, str | PathLike) and Path(source).is_dir():
+        folder = MapFolder.open(Path(source))
+        if folder.files.is_labels:
+            raise BadMaps(f"{source} holds label maps; expected probability maps")
+        opened = OpenedArrays(str(source), folder, folder.ids)
+    else:
+        opened = _open(source, name, BadMaps, np.asarray, _no_image_file)
+    array = Softmaxed(opened.name, opened.array) if logits else opened.array
+    return ArrayMaps(opened.name, array, ids=opened.ids)
 
 
 @dataclass(frozen=True)
@@ -93,14 +95,24 @@ class MappedLabels:
     """
 
     name: str
-    labels: Array
+    labels: Stack
     classes: Classes
     complete: bool
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        """(image, row, col)."""
-        return self.labels.shape
+    def shape(self) -> tuple[Any, ...]:
+        """(image, row, col); None for rows and columns that differ."""
+        return tuple(self.labels.shape)
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return len(self.shape)
+
+    @property
+    def extent(self) -> Extent:
+        """Number and sizes of the images."""
+        return extent_of(self.labels)
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -111,14 +123,17 @@ class MappedLabels:
         """Return the number of images."""
         return len(self.labels)
 
-    def __getitem__(self, block: Any) -> Array:
+    def __getitem__(self, block: Any) -> Stack:
         """Return class indices.
 
         Raises:
             BadLabels: a value that stands for no class; names the labels.
         """
         try:
-            return self.classes.indices(np.asarray(self.labels[block]), complete=self.complete)
+            return map_stack(
+                lambda part: self.classes.indices(np.asarray(part), complete=self.complete),
+                self.labels[block],
+            )
         except BadLabels as error:
             raise BadLabels(f"{self.name} {error}") from None
 
@@ -139,12 +154,9 @@ def open_labels(
         BadLabels: something else.
         BadData: a file or folder that cannot be read.
     """
-    opened = _open(source, name, BadLabels, _read_mask)
+    opened = _open(source, name, BadLabels, np.asarray, _read_mask)
     if classes is None or classes.stored_as_indices:
         return opened
-    if not opened.one_size:
-        mapped = [MappedLabels(opened.name, each, classes, complete)[:] for each in opened.array]
-        return OpenedArrays(opened.name, mapped, opened.ids)
     if opened.array.ndim != 3 or opened.array.dtype.kind not in "iu":
         return opened  # refused by whoever counts, or probability maps
     array = MappedLabels(opened.name, opened.array, classes, complete)
@@ -159,26 +171,34 @@ def stored_values(opened: OpenedArrays) -> set[int]:
     return values
 
 
-def open_images(source: ArrayLike, name: str) -> Array:
-    """Open images, (image, row, col), or with 1 or 3 channels second or last.
+def open_images(source: ArrayLike, name: str, maps: "MapReader") -> Stack:
+    """Open the images of maps, (image, row, col), or with 1 or 3 channels second or last.
 
     Returns:
-        (image, channel, row, col).
+        (image, channel, row, col); `Ragged` where sizes differ.
 
     Raises:
-        BadData: something else.
+        BadData: something else, or files of other names than the maps'.
     """
-    opened = _open(source, name, BadData, _read_image)
-    array = opened.stacked()
+    opened = _open(source, name, BadData, _channels_first, _read_image)
+    check_same_images(maps, opened)
+    array = opened.array
     if array.ndim == 3:
-        return array[:, None]
+        return map_stack(lambda images: images[:, None], array)
     if array.ndim != 4:
         raise BadData(
             f"{opened.name} has shape {array.shape}; expected (image, row, col) or 4 axes"
         )
-    if array.shape[1] not in (1, 3) and array.shape[3] in (1, 3):
-        return np.moveaxis(array, 3, 1)
+    if isinstance(array, np.ndarray) and array.shape[1] not in CHANNELS:
+        return np.moveaxis(array, 3, 1) if array.shape[3] in CHANNELS else array
     return array
+
+
+def _channels_first(image: Array) -> Array:
+    """Return an image (row, col, channel) with its channels first."""
+    image = np.asarray(image)
+    last = image.ndim == 3 and image.shape[0] not in CHANNELS and image.shape[2] in CHANNELS
+    return np.moveaxis(image, 2, 0) if last else image
 
 
 def classes_of_maps(labels: LabelOptions, count: int, target: ArrayLike | None = None) -> Classes:
@@ -204,25 +224,68 @@ def classes_of_maps(labels: LabelOptions, count: int, target: ArrayLike | None =
 
 @contextmanager
 def new_stack(
-    out: Path | None, dtype: Any, extent: Extent, channels: tuple[int, ...] = ()
+    out: Path | None,
+    dtype: Any,
+    extent: Extent,
+    channels: tuple[int, ...] = (),
+    ids: Sequence[str] | None = None,
 ) -> Iterator[Stack]:
-    """Yield images to fill: in memory, or in a `.npy` that appears once it is complete.
+    """Yield images to fill: in memory, or in files that appear once they are complete.
+
+    Args:
+        out: a `.npy` file; or a folder for one file per image, `.npy` or, of label maps, `.png`;
+            None for memory.
+        dtype: of the values.
+        extent: number and sizes of the images.
+        channels: axes between the image and its rows.
+        ids: names of the files in a folder; by default the images' numbers.
 
     Raises:
-        BadSpec: a file for images of several sizes.
+        BadSpec: a file for images of several sizes, or a folder that is not empty.
     """
     if out is None:
         yield empty_stack(extent, dtype, channels)
-        return
-    if extent.one_size is None:
-        raise BadSpec(f"{out} takes images of one size; these have {extent}: leave `out` out")
-    with atomic_file(out) as partial:
-        array = create_stack(partial, dtype=dtype, extent=extent, channels=channels)
-        yield array
-        array.flush()
+    elif not is_array_file(out):
+        from evaluation.core.files import atomic_folder
+        from members.external.stacks import ImageFolder
+
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise BadSpec(f"{out} exists and is not empty; name a new folder, or a .npy file")
+        names = list(ids) if ids is not None else [f"{i:05d}" for i in range(len(extent))]
+        with atomic_folder(out) as partial:
+            yield ImageFolder(partial, names, as_labels=not channels)
+    elif extent.one_size is None:
+        raise BadSpec(f"{out} takes images of one size; these have {extent}: name a folder instead")
+    else:
+        with atomic_file(out) as partial:
+            array = create_stack(partial, dtype=dtype, extent=extent, channels=channels)
+            yield array
+            array.flush()
 
 
-def check_same_images(first: OpenedArrays, second: OpenedArrays) -> None:
+def is_array_file(out: Path) -> bool:
+    """Return whether a result goes to one `.npy` file, not to a folder.
+
+    Raises:
+        BadSpec: a file of another kind.
+    """
+    if out.suffix not in ("", ".npy") and not out.is_dir():
+        raise BadSpec(f"{out}; expected a name that ends in .npy, or a folder")
+    return out.suffix == ".npy" and not out.is_dir()
+
+
+def written_stack(out: Path) -> Stack:
+    """Open what `new_stack` wrote."""
+    if is_array_file(out):
+        return open_array(out)
+    from members.external.stacks import MapFolder
+
+    return MapFolder.open(out)
+
+
+def check_same_images(
+    first: "OpenedArrays | MapReader", second: "OpenedArrays | MapReader"
+) -> None:
     """Check that two folders hold files of the same names.
 
     Raises:
@@ -238,50 +301,65 @@ def check_same_images(first: OpenedArrays, second: OpenedArrays) -> None:
 
 
 def _open(
-    source: Any, name: str, error: type[EnsError], read_image_file: Callable[[Path], Array]
+    source: Any,
+    name: str,
+    error: type[EnsError],
+    arranged: Callable[[Any], Array],
+    read_image_file: Callable[[Path], Array],
 ) -> OpenedArrays:
+    """Open what is given; `arranged` puts rows and columns of a single image last."""
     if isinstance(source, str | PathLike):
         path = Path(source)
         if path.is_dir():
-            return _open_folder(path, error, read_image_file)
+            return _open_folder(path, error, arranged, read_image_file)
         return OpenedArrays(str(path), open_array(path))
-    if isinstance(source, np.ndarray):
+    if isinstance(source, np.ndarray | Ragged):
         return OpenedArrays(name, source)
     if not isinstance(source, list | tuple):
         raise error(
             f"{name} is of type {type(source).__name__}; expected an array, a list of arrays, or"
             " the path of a file or folder"
         )
-    return OpenedArrays(name, _together(name, [np.asarray(item) for item in source], error))
+    return OpenedArrays(name, _together(name, [arranged(item) for item in source], error))
 
 
 def _open_folder(
-    folder: Path, error: type[EnsError], read_image_file: Callable[[Path], Array]
+    folder: Path,
+    error: type[EnsError],
+    arranged: Callable[[Any], Array],
+    read_image_file: Callable[[Path], Array],
 ) -> OpenedArrays:
     from members.data.image_files import IMAGE_SUFFIXES, list_files
+    from members.external.file_names import image_names
 
     suffixes = tuple(dict.fromkeys((*ARRAY_SUFFIXES, *IMAGE_SUFFIXES)))
     files = list_files(folder, suffixes)
     if not files:
         raise BadData(f"{folder} holds no {', '.join(suffixes)} file; expected one per image")
+    named = sorted(zip(image_names(list(files)), files.values(), strict=True))
     arrays = [
         np.array(open_array(file))
         if file.suffix.lower() in ARRAY_SUFFIXES
         else read_image_file(file)
-        for file in files.values()
+        for _, file in named
     ]
-    return OpenedArrays(str(folder), _together(str(folder), arrays, error), tuple(files))
+    together = _together(str(folder), [arranged(array) for array in arrays], error)
+    return OpenedArrays(str(folder), together, tuple(name for name, _ in named))
 
 
-def _together(name: str, arrays: list[Array], error: type[EnsError]) -> Any:
-    """Stack arrays of one shape; arrays of several shapes stay a list."""
+def _together(name: str, arrays: list[Array], error: type[EnsError]) -> Stack:
+    """Stack arrays; those of several sizes become `Ragged`."""
     if not arrays:
         raise error(f"{name} is empty; expected one array per image")
     if len({array.ndim for array in arrays}) > 1 or len({array.dtype for array in arrays}) > 1:
         raise error(f"{name} holds arrays of different types or numbers of axes; expected one kind")
-    if len({array.shape for array in arrays}) > 1:
-        return arrays
-    return np.stack(arrays)
+    shapes = dict.fromkeys(array.shape for array in arrays)
+    if arrays[0].ndim < 2 or len({shape[:-2] for shape in shapes}) > 1:
+        raise error(
+            f"{name} holds arrays of shapes {', '.join(map(str, list(shapes)[:2]))}; expected rows"
+            " and columns last, and as many classes or channels in each"
+        )
+    return stack_images(arrays)
 
 
 def _read_image(file: Path) -> Array:

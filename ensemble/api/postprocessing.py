@@ -9,11 +9,13 @@ from ensemble.api.fusion import check_values
 from ensemble.api.inputs import (
     ArrayLike,
     MapsLike,
+    check_same_images,
     classes_of_maps,
     new_stack,
     open_images,
     open_labels,
     open_maps,
+    written_stack,
 )
 from evaluation.core.blocks import blocks
 from evaluation.core.classes import Classes
@@ -49,13 +51,13 @@ class ArrayChain:
     learned: bool
 
     def label(self, out: Path | None = None) -> Stack:
-        """Label all images by stored values, into a uint8 array or a `.npy` file."""
+        """Label all images by stored values, into a uint8 array, a `.npy` file or a folder."""
         extent = self.maps.extent
         labelled = postprocess(self.maps, self.chain, images=self.images)
-        with new_stack(out, np.uint8, extent) as labels:
+        with new_stack(out, np.uint8, extent, ids=self.maps.ids) as labels:
             for block, part in progress(labelled, "postprocess", len(blocks(extent))):
                 labels[block] = self.classes.stored(part)
-        return labels
+        return labels if out is None else written_stack(out)
 
 
 def fit_array_chain(
@@ -67,17 +69,18 @@ def fit_array_chain(
     fit_target: ArrayLike | None = None,
     fit_images: ArrayLike | None = None,
     labels: LabelOptions = NOTHING_SAID,
+    logits: bool = False,
 ) -> ArrayChain:
     """Parse a chain, and fit it where it learns; see `ensemble.postprocess`."""
-    reader = open_maps(maps, "maps")
-    fitting = None if fit_maps is None else open_maps(fit_maps, "fit_maps")
+    reader = open_maps(maps, "maps", logits=logits)
+    fitting = None if fit_maps is None else open_maps(fit_maps, "fit_maps", logits=logits)
     classes = classes_of_maps(labels, reader.num_classes, fit_target)
     floor = max(each.floor for each in (reader, fitting) if each is not None)
     metric = set_metric(default_metric(classes), classes)
     parsed = parse_chain(
         chain, classes=len(classes), ignore=classes.ignore, floor=floor, metric=metric
     )
-    opened_images = None if images is None else open_images(images, "images")
+    opened_images = None if images is None else open_images(images, "images", reader)
     check_values([reader])
     fitted = parsed
     if parsed.learns:
@@ -101,7 +104,8 @@ def _fit(
         )
     check_values([fitting])
     target = open_labels(fit_target, "fit_target", classes)
-    images = None if fit_images is None else open_images(fit_images, "fit_images")
+    check_same_images(fitting, target)
+    images = None if fit_images is None else open_images(fit_images, "fit_images", fitting)
     try:
         return fit_chain(chain, fitting, target.array[:], images)
     except BadLabels as error:

@@ -20,7 +20,7 @@ from ensemble.sampling import PixelSample, draw_pixels
 from evaluation.core.blocks import blocks
 from evaluation.core.classes import UNLABELLED
 from evaluation.core.errors import BadData
-from evaluation.core.ragged import Stack, extent_of, stack_images
+from evaluation.core.ragged import Extent, Stack, extent_of, stack_images
 from evaluation.core.types import Array, Groups, Images, Kept, Map, Maps
 
 SAMPLE_PIXELS = 100_000
@@ -156,6 +156,11 @@ class CalibrationSplit:
     blocks: Blocks
     selected: Kept
 
+    @property
+    def extent(self) -> Extent | None:
+        """Number and sizes of the images, where known."""
+        return getattr(self.blocks, "extent", None)
+
     def __iter__(self) -> Iterator[TrainingBlock]:
         start = 0
         for block in self.blocks:
@@ -209,6 +214,11 @@ class _CalibratedBlocks:
 
     blocks: Blocks
     calibrate: _PerMember
+
+    @property
+    def extent(self) -> Extent | None:
+        """Number and sizes of the images, where known."""
+        return getattr(self.blocks, "extent", None)
 
     def __iter__(self) -> Iterator[TrainingBlock]:
         for block in self.blocks:

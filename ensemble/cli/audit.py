@@ -27,7 +27,7 @@ FILE_OPTIONS = ("target", "preds", "labels")
 @click.argument("candidates", nargs=-1, metavar="[A B]")
 @click.option("--split", default="validation", show_default=True, help="Split to evaluate on.")
 @run_option
-@click.option("--target", type=FILE, help="With files: ground truth label maps, .npy or .npz.")
+@click.option("--target", type=FILE, help="With files: target label maps, a file or a folder.")
 @click.option(
     "--pred",
     "preds",

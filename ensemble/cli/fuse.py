@@ -21,7 +21,17 @@ from ensemble.cli.options import (
 from evaluation.core.errors import format_count
 
 RUN_OPTIONS = ("run_path", "name", "members")
-FILE_OPTIONS = ("maps", "out", "fit_maps", "fit_target", "images", "fit_images", "seed", "labels")
+FILE_OPTIONS = (
+    "maps",
+    "out",
+    "fit_maps",
+    "fit_target",
+    "images",
+    "fit_images",
+    "seed",
+    "logits",
+    "labels",
+)
 
 
 @click.command(
@@ -42,7 +52,7 @@ FILE_OPTIONS = ("maps", "out", "fit_maps", "fit_target", "images", "fit_images",
     "--maps",
     multiple=True,
     type=FILE,
-    help="Without a run: probability maps of a member, .npy or .npz; repeatable.",
+    help="Without a run: probability maps of a member, a file or a folder; repeatable.",
 )
 @click.option(
     "--fit-maps",
@@ -60,7 +70,8 @@ FILE_OPTIONS = ("maps", "out", "fit_maps", "fit_target", "images", "fit_images",
     show_default=True,
     help="With --maps: random seed.",
 )
-@click.option("--out", type=FILE, help="With --maps: the file of the fused maps, .npy.")
+@click.option("--out", type=FILE, help="With --maps: fused maps, .npy or a folder.")
+@click.option("--logits", is_flag=True, help="With --maps: all maps are logits; take the softmax.")
 @label_options
 @workers_options
 @json_option
@@ -69,8 +80,8 @@ def command(strategy: str, as_json: bool, **options: Any) -> None:
 
     In a run, every split is fused. A strategy that learns is fitted on the out-of-fold maps
     (out-of-fold: predicted by the fold model that did not train on the image). With --maps, one
-    file per member, (image, class, row, col), floating point or uint8, the maps are fused into
-    --out as float32.
+    file per member, (image, class, row, col), floating point or uint8, or a folder with one file
+    per image, the maps are fused into --out as float32. Images of several sizes need folders.
     """
     from_files = bool(options["maps"])
     fuse = _fuse_files if from_files else _fuse_in_run

@@ -30,12 +30,24 @@ from evaluation.core.run_folder import Run
     metavar="IDS.txt",
     help="Ids of the images of the run it was trained on, one per line.",
 )
+@click.option("--key", metavar="NAME", help="Array of the maps in files that hold several.")
+@click.option(
+    "--class-names",
+    metavar="A,B,...",
+    help="Classes of the maps in their order; by default the run's, or the file's `classes`.",
+)
+@click.option(
+    "--normalise",
+    is_flag=True,
+    help="Divide by sums that are far from 1: sigmoids of classes that exclude each other.",
+)
 @click.option("--fix", is_flag=True, help="Repair detected problems of the maps.")
 @click.option(
     "--no-checks",
     "as_is",
     is_flag=True,
-    help="Keep the order of classes and axes in spite of warnings; take label 0 in missing chunks.",
+    help="Keep the order of classes, axes and images in spite of warnings; take label 0 in missing"
+    " chunks.",
 )
 @click.option("--data", metavar="DATA", help="Create a new run with this labelled set.")
 @click.option("--validation", metavar="DATA", help="With --data: its validation set.")
@@ -48,6 +60,9 @@ def command(
     name: str,
     split: str,
     trained_on: Path | None,
+    key: str | None,
+    class_names: str | None,
+    normalise: bool,
     fix: bool,
     as_is: bool,
     data: str | None,
@@ -59,9 +74,17 @@ def command(
 ) -> None:
     """Import the maps of one split from PATHS: probabilities, logits or label maps.
 
-    PATHS are one stack (.npy, .npz or a Zarr array: image, class, row, col), or one file per
-    image (.npy, .npz, nnU-Net's .npz, .png or .tif of class indices) or folders of them, named by
-    the images' ids. A stack without `ids` must be in the order of the split's index.csv.
+    PATHS are one stack (image, class, row, col), or one file per image or case, or folders of them,
+    named by the images' ids; all names may end in _probs, _logits, _pred and the like. Arrays come
+    as .npy, .npz, .pt, .safetensors, NIfTI or Zarr, label maps as .png or .tif too. Classes may be
+    on the last axis. Of two classes, one channel is the probability of the foreground. A class that
+    is left out has what the others leave to 1.
+
+    Maps of another size are resized to their image: bilinear, pixel edges aligned
+    (align_corners=False), logits before the softmax; label maps by the nearest pixel.
+
+    A stack without `ids` must be in the order of the split's index.csv, and agree with the target
+    or the other members better in this order than in others.
 
     Problems are refused with the evidence, and repaired by --fix: logits, sums that are not 1, a
     permuted or shifted class order, flipped axes, images that the split lacks.
@@ -89,6 +112,9 @@ def command(
         paths,
         split=split,
         trained_on=trained_on,
+        key=key,
+        class_names=class_names and [name.strip() for name in class_names.split(",")],
+        normalise=normalise,
         fix=fix,
         as_is=as_is,
         log=log,

@@ -19,7 +19,7 @@ from ensemble.cli.options import (
 )
 
 RUN_OPTIONS = ("run_path", "fusion", "name")
-FILE_OPTIONS = ("maps", "out", "images", "fit_maps", "fit_target", "fit_images", "labels")
+FILE_OPTIONS = ("maps", "out", "images", "fit_maps", "fit_target", "fit_images", "logits", "labels")
 
 
 @click.command("postprocess", cls=SpecCommand, tables={"steps": "postproc.steps:STEPS"})
@@ -33,12 +33,13 @@ FILE_OPTIONS = ("maps", "out", "images", "fit_maps", "fit_target", "fit_images",
 )
 @click.option("--name", metavar="C", help="Name of the candidate; by default made of both.")
 @run_option
-@click.option("--maps", type=FILE, help="Without a run: the probability maps, .npy or .npz.")
+@click.option("--maps", type=FILE, help="Without a run: the probability maps, a file or a folder.")
 @click.option("--images", type=FILE, help="With --maps: the images, for steps that need them.")
 @click.option("--fit-maps", type=FILE, help="With --maps: held-out maps, for steps that learn.")
 @click.option("--fit-target", type=FILE, help="With --maps: ground truth of the held-out maps.")
 @click.option("--fit-images", type=FILE, help="With --maps: images of the held-out maps.")
-@click.option("--out", type=FILE, help="With --maps: the file of the label maps, .npy.")
+@click.option("--out", type=FILE, help="With --maps: label maps, .npy or a folder of .png.")
+@click.option("--logits", is_flag=True, help="With --maps: all maps are logits; take the softmax.")
 @label_options
 @workers_options
 @json_option

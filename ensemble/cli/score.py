@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 Per = Literal["set", "group", "image"]
 
 RUN_OPTIONS = ("run_path", "candidates", "split")
-FILE_OPTIONS = ("target", "pred", "maps", "labels")
+FILE_OPTIONS = ("target", "pred", "maps", "logits", "labels")
 POSTPROCESS = "ens postprocess --maps MAPS.npy --chain suppress_background --out LABELS.npy"
 
 
@@ -71,13 +71,14 @@ POSTPROCESS = "ens postprocess --maps MAPS.npy --chain suppress_background --out
     help="With --metric: values of the whole set, per group or per image.",
 )
 @run_option
-@click.option("--target", type=FILE, help="With files: ground truth label maps, .npy or .npz.")
-@click.option("--pred", type=FILE, help="With files: predicted label maps.")
+@click.option("--target", type=FILE, help="With files: target label maps, a file or a folder.")
+@click.option("--pred", type=FILE, help="With files: predicted label maps, a file or a folder.")
 @click.option(
     "--maps",
     type=FILE,
     help="With files: probability maps of the predictions, for metrics that need them.",
 )
+@click.option("--logits", is_flag=True, help="With --maps: they are logits; take the softmax.")
 @label_options
 @workers_options
 @json_option
@@ -98,6 +99,8 @@ def command(
         raise click.UsageError("--protocol ranks, --metric measures something else; give one")
     if options["maps"] and not metrics:
         raise click.UsageError("--maps are for metrics of probabilities; give --metric with them")
+    if options["logits"] and not options["maps"]:
+        raise click.UsageError("--logits goes with --maps; logits become labels by ens postprocess")
     if not metrics:
         refuse_given("goes with --metric", "per")
     from_files = bool(options["target"] or options["pred"] or options["maps"])
@@ -125,6 +128,7 @@ def _score_files(
     target: Path,
     pred: Path,
     maps: None,
+    logits: bool,
     labels: "LabelOptions",
 ) -> None:
     from ensemble.pipeline.scoring.plain_files import score_files

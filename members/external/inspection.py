@@ -10,8 +10,10 @@ import numpy as np
 from evaluation.core.blocks import map_blocks
 from evaluation.core.classes import Classes
 from evaluation.core.errors import BadMaps
-from evaluation.core.ragged import Extent
+from evaluation.core.ragged import Extent, Size
 from evaluation.core.types import Array, Map
+from members.external.adapted import adapt
+from members.external.file_names import image_names
 from members.external.formats import ExternalMaps
 from members.external.layout_inference import (
     LayoutCandidates,
@@ -22,13 +24,16 @@ from members.external.layout_inference import (
     describe_match,
     infer_layout,
     order_by_size,
+    order_support,
     orientations,
 )
+from members.external.resize import CONVENTION, bilinear, nearest
 from members.external.values import (
     AS_THEY_ARE,
     Scale,
     ValueRange,
     classify_range,
+    leaves_rest,
     to_float32,
     to_probabilities,
     value_range,
@@ -37,11 +42,26 @@ from members.external.values import (
 MAX_SHOWN = 3
 
 
-def match_by_id(external: ExternalMaps, ids: Sequence[str]) -> tuple[Array, str]:
-    """Return the index of each image of a split among the external ones, and the problem.
+@dataclass(frozen=True)
+class ImageMatch:
+    """Which external image is which of the run's.
 
-    The problem is external images that are not in the split; empty for none. Without ids a stack
-    must hold the images of the split in its order.
+    Args:
+        indices: the external index of each image of the split.
+        problem: external images that are not in the split; empty for none.
+        note: how names were made to match; empty where they do.
+    """
+
+    indices: Array
+    problem: str = ""
+    note: str = ""
+
+
+def match_by_id(external: ExternalMaps, ids: Sequence[str]) -> ImageMatch:
+    """Find each image of a split among the external ones.
+
+    Names may be written with composed or separate accents, and all with a suffix such as `_probs`.
+    Without ids a stack must hold as many images as the split; its order is examined later.
 
     Raises:
         BadMaps: images that are missing.
@@ -49,7 +69,7 @@ def match_by_id(external: ExternalMaps, ids: Sequence[str]) -> tuple[Array, str]
     Examples:
         >>> from members.external.formats import StackedMaps
         >>> stack = StackedMaps("maps.npz", np.ones((3, 2, 4, 4)), ("b", "x", "a"))
-        >>> match_by_id(stack, ["a", "b"])[0]
+        >>> match_by_id(stack, ["a", "b"]).indices
         array([2, 0])
     """
     count = len(external.extent)
@@ -59,27 +79,36 @@ def match_by_id(external: ExternalMaps, ids: Sequence[str]) -> tuple[Array, str]
                 f"{external.name} holds {count} images without ids; expected the split's"
                 f" {len(ids)}, in its order: give a .npz with ids, or one file per image"
             )
-        return np.arange(count), ""
-    index_of = {name: index for index, name in enumerate(external.ids)}
-    if len(index_of) < count:
+        return ImageMatch(np.arange(count))
+    if len(set(external.ids)) < count:
         raise BadMaps(f"{external.name} holds ids that repeat; expected distinct ids")
-    composed = {normalize("NFC", name): name for name in index_of}
-    ids = [name if name in index_of else composed.get(normalize("NFC", name), name) for name in ids]
+    ids = [normalize("NFC", name) for name in ids]
+    given = [normalize("NFC", name) for name in external.ids]
+    stripped, note = image_names(given), ""
+    if len(set(ids) & set(stripped)) > len(set(ids) & set(given)) and _distinct(stripped):
+        note = f"{external.name}: names without {given[0].removeprefix(stripped[0])!r}"
+        given = stripped
+    index_of = {name: index for index, name in enumerate(given)}
     missing = [name for name in ids if name not in index_of]
     if missing:
         raise BadMaps(
             f"{external.name} lacks {len(missing)} of {len(ids)} images (first: {missing[0]!r};"
-            f" its own are {external.ids[0]!r}, ...); name each as in the split's index.csv"
+            f" its own are {external.ids[0]!r}, ...); a member has maps of every image of a split:"
+            " name each as in the split's index.csv, and predict those that are missing"
         )
     known = set(ids)
-    extra = [name for name in external.ids if name not in known]
+    extra = [name for name in given if name not in known]
     problem = (
         f"ids that do not match: {len(extra)} of {count} images are not in the split"
         f" (first: {extra[0]!r})"
         if extra
         else ""
     )
-    return np.array([index_of[name] for name in ids]), problem
+    return ImageMatch(np.array([index_of[name] for name in ids]), problem, note)
+
+
+def _distinct(names: Sequence[str]) -> bool:
+    return len(set(names)) == len(names)
 
 
 @dataclass(frozen=True)
@@ -92,6 +121,7 @@ class Repair:
         scale: what makes them probabilities.
         orientation: of rows and columns.
         order: the channel of each class.
+        rest: the class without a channel has what the others leave to 1.
     """
 
     channels: int | None
@@ -99,25 +129,42 @@ class Repair:
     scale: Scale
     orientation: Orientation
     order: Order
+    rest: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON values."""
-        return {"scale": self.scale, "turn": str(self.orientation), "order": list(self.order)}
+        return {
+            "scale": self.scale,
+            "turn": str(self.orientation),
+            "order": list(self.order),
+            "rest": self.rest,
+        }
 
-    def __call__(self, values: Array) -> Map:
-        """Return probabilities (image, class, row, col), float32."""
+    def __call__(self, values: Array, size: Size | None = None) -> Map:
+        """Return probabilities (image, class, row, col), float32.
+
+        Args:
+            values: of images of one size.
+            size: rows and columns of the result; None keeps those of the values.
+        """
+        values = self.orientation(values)
+        size = size or (values.shape[-2], values.shape[-1])
         if self.channels is not None:
             labels = np.arange(self.channels)[:, None, None]
-            maps = (values[:, None] == labels).astype(np.float32)
+            maps = (nearest(values, size)[:, None] == labels).astype(np.float32)
         else:
-            maps = to_probabilities(to_float32(values, self.dtype), self.scale)
+            # Logits are interpolated before the softmax, as networks do that upsample their output.
+            maps = bilinear(to_float32(values, self.dtype), size)
+            maps = maps if self.rest else to_probabilities(maps, self.scale)
         pairs = [(c, channel) for c, channel in enumerate(self.order) if channel is not None]
         classes, channels = (list(part) for part in zip(*pairs, strict=True))
         ordered = np.zeros((len(maps), len(self.order), *maps.shape[2:]), np.float32)
+        if self.rest:
+            ordered[:] = np.maximum(1 - maps.sum(axis=1, keepdims=True), 0)
         ordered[:, classes] = maps[:, channels]
-        if len(pairs) < maps.shape[1]:
+        if self.rest or len(pairs) < maps.shape[1]:
             ordered = to_probabilities(ordered, AS_THEY_ARE)
-        return np.ascontiguousarray(self.orientation(ordered))
+        return np.ascontiguousarray(ordered)
 
 
 @dataclass(frozen=True)
@@ -141,12 +188,14 @@ class InspectionReport:
         problems: kind and evidence of each, which `repair` solves.
         notes: what else a user should know.
         repair: makes the maps; does as little as possible where there is no problem.
+        maps: what to repair: the external maps, with the channels that their names say.
         ambiguous: a problem was inferred from agreement alone, so a bad member may look like it.
     """
 
     problems: tuple[str, ...]
     notes: tuple[str, ...]
     repair: Repair
+    maps: ExternalMaps
     ambiguous: bool
 
 
@@ -157,6 +206,8 @@ def inspect_maps(
     classes: Classes,
     extent: Extent,
     known: KnownMaps | None,
+    names: Sequence[str] | None = None,
+    normalise: bool = False,
     as_is: bool = False,
 ) -> InspectionReport:
     """Find all problems before anything is written.
@@ -167,22 +218,30 @@ def inspect_maps(
         classes: of the run.
         extent: number and sizes of the run's images.
         known: what to compare with; None skips what needs it, and says so.
+        names: of the external classes, in their order; None takes the file's, if any.
+        normalise: divide values from 0 to 1 by their sums, however far those are from 1.
         as_is: keep what agreement alone calls a problem, and note it; read chunks that are not
             stored as the fill value, where a writer may have left them out for holding only that.
 
     Raises:
-        BadMaps: chunks that are not stored; what cannot be repaired: NaN, another size, another
-            number of classes that nothing explains, labels out of range.
+        BadMaps: chunks that are not stored; what cannot be repaired: NaN, another shape of images,
+            another number of classes that nothing explains, labels out of range, several labels
+            per pixel, names of other classes.
     """
-    fitting = _fitting_orientations(external, external.extent.take(indices), extent)
+    given = external.extent.take(indices)
+    fitting = _fitting_orientations(external, given, extent)
     chunk_note = _check_chunks(external, indices, as_is)
     values = value_range(external)
+    stored_dtype = external.dtype
+    external, values, notes = adapt(external, values, classes, names)
     channels = _num_channels(external, values, len(classes))
-    scale, value_problem = AS_THEY_ARE, ""
+    scale, value_problem, rest = AS_THEY_ARE, "", False
     if not external.is_labels:
-        scale, value_problem = classify_range(values, classes=channels, dtype=external.dtype)
+        rest = channels == len(classes) - 1 and leaves_rest(values, stored_dtype, channels)
+        if not rest:
+            scale, value_problem = _scale(external.name, values, channels, stored_dtype, normalise)
     candidates = LayoutCandidates(external, fitting, channels, classes, values)
-    match = None if known is None else _compare(candidates, indices, known)
+    match = None if known is None else _compare(candidates, indices, extent, known)
     orientation, layout_problem, note, ambiguous = fitting[0], "", "", False
     order: Order = tuple(range(len(classes)))
     if known is None or match is None:
@@ -201,14 +260,73 @@ def inspect_maps(
             f"agrees with {known.name} in {match.plain:.2f} of each class's pixels, no more than by"
             " chance: are these maps of these images, in this order?"
         )
+    resized = "" if _same_sizes(given, extent) else _describe_resizing(external, given, extent)
     return InspectionReport(
         problems=tuple(line for line in (value_problem, layout_problem) if line),
-        notes=tuple(line for line in (chunk_note, note) if line),
+        notes=tuple(line for line in (*notes, chunk_note, resized, note) if line),
         repair=Repair(
-            channels if external.is_labels else None, external.dtype, scale, orientation, order
+            channels if external.is_labels else None,
+            external.dtype,
+            scale,
+            orientation,
+            order,
+            rest,
         ),
+        maps=external,
         ambiguous=ambiguous,
     )
+
+
+def check_order(report: InspectionReport, extent: Extent, known: KnownMaps | None) -> None:
+    """Refuse a stack without ids, unless its maps agree with its own images better than others.
+
+    Args:
+        report: of the stack.
+        extent: number and sizes of the run's images.
+        known: what to compare with.
+
+    Raises:
+        BadMaps: nothing to compare with, or the order is not supported.
+    """
+    name = report.maps.name
+    advice = "give a .npz with ids or one file per image, or take the order by --no-checks"
+    if known is None:
+        raise BadMaps(
+            f"{name} holds no ids, and there is no target and no other member to examine its order"
+            f" by; {advice}"
+        )
+
+    def labels(image: int) -> Array:
+        values = report.maps.read(np.array([image]))
+        return np.asarray(report.repair(values, extent.size_of(image)).argmax(axis=1)[0])
+
+    support = order_support(labels, lambda i: known.labels(np.array([i]))[0], len(extent))
+    if not support.supported:
+        raise BadMaps(
+            f"{name} holds no ids, and {known.name} does not support its order: images agree in"
+            f" {support.own:.3f} of the pixels with their own labels, in {support.other:.3f} with"
+            f" those of others; {advice}"
+        )
+
+
+def _scale(
+    name: str, values: ValueRange, channels: int, dtype: str, normalise: bool
+) -> tuple[Scale, str]:
+    try:
+        return classify_range(values, classes=channels, dtype=dtype, normalise=normalise)
+    except BadMaps as error:
+        raise BadMaps(f"{name}: {error}") from None
+
+
+def _same_sizes(given: Extent, expected: Extent) -> bool:
+    """Return whether no image is resized; rows and columns may be swapped."""
+    pairs = zip(given.sizes, expected.sizes, strict=True)
+    return all(sorted(one) == sorted(other) for one, other in pairs)
+
+
+def _describe_resizing(external: ExternalMaps, given: Extent, expected: Extent) -> str:
+    how = "nearest" if external.is_labels else CONVENTION
+    return f"maps of {given} pixels are resized to the images' {expected} ({how})"
 
 
 def _fitting_orientations(
@@ -223,7 +341,8 @@ def _fitting_orientations(
             (rows, cols), (expected_rows, expected_cols) = sizes
             raise BadMaps(
                 f"{external.name} holds images of {rows} x {cols} pixels; expected"
-                f" {expected_rows} x {expected_cols} (image {number})"
+                f" {expected_rows} x {expected_cols} (image {number}), or the same shape at another"
+                " scale"
             )
     return fitting or []
 
@@ -281,7 +400,9 @@ def _num_channels(external: ExternalMaps, values: ValueRange, count: int) -> int
     return max(count, int(values.high) + 1)
 
 
-def _compare(candidates: LayoutCandidates, indices: Array, known: KnownMaps) -> LayoutMatch | None:
+def _compare(
+    candidates: LayoutCandidates, indices: Array, extent: Extent, known: KnownMaps
+) -> LayoutMatch | None:
     external = candidates.external
 
     def labels(of: Array) -> Array:
@@ -293,7 +414,7 @@ def _compare(candidates: LayoutCandidates, indices: Array, known: KnownMaps) -> 
         known.labels,
         candidates.orientations,
         images=len(indices),
-        one_size=external.extent.one_size is not None,
+        one_size=None not in (external.extent.one_size, extent.one_size),
         channels=candidates.channels,
         classes=len(candidates.classes),
     )

@@ -16,6 +16,7 @@ from evaluation.core.classes import UNLABELLED, Classes
 from evaluation.core.errors import BadMaps
 from evaluation.core.types import Array
 from members.external.formats import ExternalMaps
+from members.external.resize import is_scaled, nearest
 from members.external.values import ValueRange
 
 MAX_UNITS = 32
@@ -84,8 +85,13 @@ class Orientation:
 
 
 def orientations(given: tuple[int, int], expected: tuple[int, int]) -> list[Orientation]:
-    """List the orientations that make (rows, cols) of one size into another, the simplest first."""
-    fits = {False: given == expected, True: given == expected[::-1]}
+    """List the orientations that make (rows, cols) of one size into another, the simplest first.
+
+    Where none does, those that do at another scale.
+    """
+    fits = {False: given == expected, True: given[::-1] == expected}
+    if not any(fits.values()):
+        fits = {False: is_scaled(given, expected), True: is_scaled(given[::-1], expected)}
     return [
         Orientation(swapped, upside_down, mirrored)
         for swapped, upside_down, mirrored in product((False, True), repeat=3)
@@ -122,11 +128,12 @@ def agreement_tables(
     for unit, indices in enumerate(units):
         for part in [indices] if one_size else np.split(indices, len(indices)):
             target, given = known(part), external(part)
+            size = (target.shape[-2], target.shape[-1])
             step = max(1, int(np.sqrt(target[0].size / PIXELS)))
             target = target[:, ::step, ::step].ravel()
             labelled = target != UNLABELLED
             for index, orientation in enumerate(candidates):
-                oriented = orientation(given)[:, ::step, ::step].ravel()
+                oriented = nearest(orientation(given), size, step).ravel()
                 cell = oriented[labelled].astype(np.int64) * classes + target[labelled]
                 counts = np.bincount(cell, minlength=channels * classes)
                 tables[index, unit] += counts.reshape(channels, classes)
@@ -263,6 +270,65 @@ def _correct(
     padded = np.concatenate([tables, np.zeros_like(tables[:, :1])], axis=1)
     channels = [padded.shape[1] - 1 if channel is None else channel for channel in order]
     return padded[:, channels, np.arange(len(order))]
+
+
+ORDER_IMAGES = 64
+ORDER_MARGIN = 0.01
+"""By how much more of its pixels an image must agree with its own labels than with others'."""
+
+
+@dataclass(frozen=True)
+class OrderSupport:
+    """Whether the images of a stack are in the order of the known labels.
+
+    Args:
+        own: share of pixels that agree with the labels of the same image.
+        other: the same with the labels of images far away in the order.
+        supported: the first is clearly higher, and no neighbour's labels agree better.
+    """
+
+    own: float
+    other: float
+    supported: bool
+
+
+def order_support(
+    external: Callable[[int], Array], known: Callable[[int], Array], images: int
+) -> OrderSupport:
+    """Compare the labels of some images with their own known labels and with those of others.
+
+    A wrong order agrees as well as any: images of one set resemble each other. A shift by one image
+    would go unnoticed in a video; so the neighbours' labels must not agree better.
+
+    Args:
+        external: gives the external labels of an image, (row, col), of the run's size.
+        known: gives the known ones; 255 where they do not count.
+        images: how many there are.
+    """
+    if images == 1:
+        return OrderSupport(1.0, 0.0, supported=True)
+    shifts = (0, images // 2, 1, images - 1)
+    rows = []
+    for image in evenly_spaced(images, ORDER_IMAGES):
+        labels = external(image)
+        targets = [known((image + shift) % images) for shift in shifts]
+        size = (labels.shape[-2], labels.shape[-1])
+        rows.append([_agreement(labels, nearest(target, size)) for target in targets])
+    shares = np.array(rows)
+    shares = shares[np.isfinite(shares).all(axis=1)]
+    if len(shares) < 2:
+        return OrderSupport(float("nan"), float("nan"), supported=False)
+    gains = shares[:, :1] - shares[:, 1:]
+    errors = gains.std(axis=0, ddof=1) / np.sqrt(len(gains))
+    required = np.maximum(ORDER_MARGIN, MIN_STANDARD_ERRORS * errors)
+    means = gains.mean(axis=0)
+    supported = bool(means[0] > required[0] and (means[1:] > -required[1:]).all())
+    return OrderSupport(float(shares[:, 0].mean()), float(shares[:, 1].mean()), supported)
+
+
+def _agreement(labels: Array, target: Array) -> float:
+    labelled = target != UNLABELLED
+    return float((labels == target)[labelled].mean()) if labelled.any() else float("nan")
 
 
 @dataclass(frozen=True)

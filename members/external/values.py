@@ -17,18 +17,31 @@ AS_THEY_ARE: Scale = "as they are"
 SOFTMAX: Scale = "softmax"
 BY_THE_SUM: Scale = "divide by the sum"
 
+FAR_SUM = 0.1
+"""Sums of values from 0 to 1 that are further from 1 are of independent sigmoids, or of scores that
+nothing explains: what a pixel's class is then depends on how they are made comparable."""
+
 UNIFORM_SUM = 0.01
 """Sums whose range is a smaller share of the largest are of numbers that were scaled together."""
 
 
 @dataclass(frozen=True)
 class ValueRange:
-    """The extremes of all values, and of the sums of each pixel's classes."""
+    """The extremes of all values, and of the sums of each pixel's classes.
+
+    Args:
+        low: the lowest value.
+        high: the highest.
+        low_sum: of a pixel's classes.
+        high_sum: of a pixel's classes.
+        labels: those that occur in label maps.
+    """
 
     low: float
     high: float
     low_sum: float
     high_sum: float
+    labels: frozenset[int] = frozenset()
 
 
 def to_float32(values: Array, dtype: str) -> Array:
@@ -45,10 +58,13 @@ def value_range(external: ExternalMaps) -> ValueRange:
     Raises:
         BadMaps: NaN or infinite values.
     """
+    labels: set[int] = set()
 
     def block_range(block: slice) -> tuple[float, float, float, float]:
         values = external.read(np.arange(block.start, block.stop))
-        if not external.is_labels:
+        if external.is_labels:
+            labels.update(np.unique(values).tolist())
+        else:
             values = to_float32(values, external.dtype)
         bad = ~np.isfinite(values)
         if bad.any():
@@ -63,14 +79,33 @@ def value_range(external: ExternalMaps) -> ValueRange:
 
     ranges = np.array(list(map_blocks(block_range, external.extent)))
     low, high = ranges[:, [0, 2]].min(axis=0), ranges[:, [1, 3]].max(axis=0)
-    return ValueRange(float(low[0]), float(high[0]), float(low[1]), float(high[1]))
+    extremes = float(low[0]), float(high[0]), float(low[1]), float(high[1])
+    return ValueRange(*extremes, frozenset(labels))
 
 
-def classify_range(values: ValueRange, *, classes: int, dtype: str) -> tuple[Scale, str]:
+def leaves_rest(values: ValueRange, dtype: str, classes: int) -> bool:
+    """Return whether values are probabilities of which one class was left out."""
+    tolerance = sum_tolerance(dtype, classes)
+    inside = values.low >= -RANGE_TOLERANCE and values.high_sum <= 1 + tolerance
+    return inside and values.low_sum < 1 - tolerance
+
+
+def classify_range(
+    values: ValueRange, *, classes: int, dtype: str, normalise: bool = False
+) -> tuple[Scale, str]:
     """Return what makes the values probabilities, and the evidence; "" where they already are.
 
     Values outside 0 to 1 are logits, unless all pixels have the same sum: percentages, say, or
     probabilities that an interpolation carried beyond the ends.
+
+    Args:
+        values: their range.
+        classes: number of channels.
+        dtype: type on disk.
+        normalise: classes exclude each other although their sums are far from 1.
+
+    Raises:
+        BadMaps: independent sigmoids, unless `normalise`.
 
     Examples:
         >>> classify_range(ValueRange(0.0, 100.0, 100.0, 100.0), classes=3, dtype="float32")[0]
@@ -84,6 +119,14 @@ def classify_range(values: ValueRange, *, classes: int, dtype: str) -> tuple[Sca
     outside = values.low < -RANGE_TOLERANCE or values.high > 1 + RANGE_TOLERANCE
     if outside and not uniform:
         return SOFTMAX, f"logits given as probabilities: {range_text}, {sums_text}"
+    far = low < 1 - FAR_SUM or high > 1 + FAR_SUM
+    if far and not outside and not uniform:
+        if normalise:
+            return BY_THE_SUM, ""
+        raise BadMaps(
+            f"{sums_text}, {range_text}: independent sigmoids, several labels per pixel, are not"
+            " supported; if classes exclude each other, divide by the sums with --normalise"
+        )
     if outside or low < 1 - tolerance or high > 1 + tolerance:
         return BY_THE_SUM, f"sums that are not 1: {sums_text}, {range_text}"
     return AS_THEY_ARE, ""

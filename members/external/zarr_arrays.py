@@ -72,8 +72,16 @@ class ZarrMaps:
     @property
     def ids(self) -> list[Any] | None:
         """Its attribute `ids`, where it is a list."""
-        ids = self.array.attrs.get("ids")
-        return ids if isinstance(ids, list) else None
+        return self._listed("ids")
+
+    @property
+    def names(self) -> list[Any] | None:
+        """Its attribute `classes`, where it is a list."""
+        return self._listed("classes")
+
+    def _listed(self, attribute: str) -> list[Any] | None:
+        listed = self.array.attrs.get(attribute)
+        return listed if isinstance(listed, list) else None
 
     @property
     def fill_value(self) -> Any:

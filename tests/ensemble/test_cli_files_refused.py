@@ -11,7 +11,12 @@ IMAGES, CLASSES, ROWS, COLS = 4, 3, 8, 10
 @pytest.fixture
 def files(tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
-    for name, classes in (("a", CLASSES), ("b", CLASSES), ("four", CLASSES + 1)):
+    for name, classes in (
+        ("a", CLASSES),
+        ("b", CLASSES),
+        ("four", CLASSES + 1),
+        ("4", CLASSES + 1),
+    ):
         maps = rng.random((IMAGES, classes, ROWS, COLS), dtype=np.float32) + 0.1
         np.save(tmp_path / f"{name}.npy", maps / maps.sum(axis=1, keepdims=True))
     target = np.arange(IMAGES * ROWS * COLS).reshape(IMAGES, ROWS, COLS) % CLASSES
@@ -78,14 +83,14 @@ FITTED = "--fit-maps a.npy --fit-maps b.npy --fit-target target.npy"
         ),
         (
             (
-                f"{FUSE} --strategy stacking --fit-maps four.npy --fit-maps four.npy"
+                f"{FUSE} --strategy stacking --fit-maps four.npy --fit-maps 4.npy"
                 " --fit-target target.npy"
             ),
             "four.npy has 4 classes; expected 3 as in a.npy",
         ),
         ("fuse --maps a.npy --strategy mean --out o.png", "--out o.png; expected a name that ends"),
-        ("score --target target.npy", "--target, --pred and --classes belong together"),
-        ("audit --target target.npy --pred target.npy", "with files give --target, --pred twice"),
+        ("score --target target.npy", "--target and --pred belong together"),
+        ("audit --target target.npy --pred a.npy", "with files give --target, and --pred twice"),
         ("fuse --strategy mean --out o.npy", "--out goes with --maps; a run has its own"),
         (
             "import a.npy --name a --split oof --data tiles.npz",

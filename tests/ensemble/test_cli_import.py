@@ -11,6 +11,7 @@ from ensemble.cli import run_command
 from evaluation.core.run_folder import Run
 from members.data.dataset import DataSet
 from members.data.sample import draw_sample
+from members.external.resize import bilinear
 from members.store import ProbabilityStore
 
 
@@ -100,7 +101,10 @@ class TestAnImportedMember:
         clean = 0.9 * np.eye(5, dtype=np.float32)[target].transpose(0, 3, 1, 2) + 0.02
         np.save(place / "a.npy", clean)
         np.save(place / "b.npy", clean[:, [0, 1, 3, 2, 4], ::-1])
-        said = imported(capsys, place, place / "a.npy", "--name", "a", "--split", "test").err
+        arguments = [place / "a.npy", "--name", "a", "--split", "test"]
+        said = imported(capsys, place, *arguments, code=2).err
+        assert "no target and no other member to examine its order by" in said
+        said = imported(capsys, place, *arguments, "--no-checks").err
         assert "were not examined: there are no other members and no target" in said
         arguments = [place / "b.npy", "--name", "b", "--split", "test"]
         refused = imported(capsys, place, *arguments, code=2).err
@@ -122,6 +126,36 @@ class TestAnImportedMember:
         parts = json.loads(called(capsys, "status", "--run", place / "run", "--json").out)["parts"]
         stale = {(p["name"], p["part"]) for p in parts if p["state"] == "stale"}
         assert {("good", "validation"), ("other", "validation")} <= stale
+
+    def test_may_come_small_with_classes_last_under_a_key_and_by_name(self, place, capsys):
+        data, found = data_of(place, "validation"), np.load(place / "validation-0.npy")
+        names = ["soil", "bedrock", "sand", "big rock", "background"]
+        small = found[:, [1, 2, 3, 4, 0], ::2, ::2].transpose(0, 2, 3, 1)
+        (place / "small").mkdir()
+        for number, (name, maps) in enumerate(zip(data.ids, small, strict=True)):
+            if number == 1:  # at full size
+                maps = found[number][[1, 2, 3, 4, 0]].transpose(1, 2, 0)
+            np.savez(place / "small" / f"{name}_softmax.npz", p=maps, features=maps[0])
+        arguments = [place / "small", "--name", "small", "--split", "validation"]
+        said = imported(capsys, place, *arguments, code=2).err
+        assert "holds p, features; expected one array of maps, or its name" in said
+        arguments += ["--key", "p", "--class-names", ", ".join(names)]
+        said = imported(capsys, place, *arguments).err
+        assert "names without '_softmax'" in said
+        assert "classes are ordered by their names" in said
+        assert "maps of 2 sizes, 8x12 to 16x24 pixels are resized to the images' 16x24" in said
+        store = ProbabilityStore(place / "run" / "probabilities" / "small" / "validation")
+        expected = bilinear(found[:, :, ::2, ::2], (16, 24))
+        expected[1] = found[1]
+        np.testing.assert_allclose(store.read(slice(None)), expected, atol=1e-3)
+
+    def test_a_stack_in_another_order_is_refused(self, place, capsys):
+        found = np.load(place / "validation-0.npy")
+        np.save(place / "shuffled.npy", np.random.default_rng(0).permutation(found))
+        arguments = [place / "shuffled.npy", "--name", "x", "--split", "validation"]
+        said = imported(capsys, place, *arguments, code=2).err
+        assert "the target does not support its order" in said
+        assert len(said.splitlines()) == 1
 
 
 class TestMapsWithProblems:

@@ -26,7 +26,10 @@ def unsafe_uses(text: str) -> list[str]:
             uses.append(str(node.module))
         if isinstance(node, ast.Call):
             called = ast.unparse(node.func)
-            uses += [called] if called in CALLS | BUILT_IN else []
+            safe = called == "torch.load" and any(
+                ast.unparse(keyword) == "weights_only=True" for keyword in node.keywords
+            )
+            uses += [called] if called in CALLS | BUILT_IN and not safe else []
             uses += [
                 "allow_pickle"
                 for keyword in node.keywords
@@ -44,6 +47,7 @@ def unsafe_uses(text: str) -> list[str]:
         "np.load(f, allow_pickle=True)",
         "np.load(f, allow_pickle=given)",
         "torch.load(f)",
+        "torch.load(f, weights_only=given)",
         "yaml.load(f, Loader=yaml.Loader)",
         "eval(text)",
     ],

@@ -22,11 +22,11 @@ from evaluation.core.run_folder import Run, run_lock
 from evaluation.core.types import Array
 from members.data.cleaning.id_lists import read_ids
 from members.data.dataset import DataSet
-from members.external.formats import ExternalMaps, open_external
+from members.external.formats import ExpectedMaps, open_external
 from members.external.inspection import (
     InspectionReport,
     KnownMaps,
-    Repair,
+    check_order,
     inspect_maps,
     match_by_id,
 )
@@ -46,6 +46,9 @@ def import_maps(
     *,
     split: str,
     trained_on: Path | None = None,
+    key: str | None = None,
+    class_names: Sequence[str] | None = None,
+    normalise: bool = False,
     fix: bool = False,
     as_is: bool = False,
     log: Log,
@@ -59,6 +62,9 @@ def import_maps(
         split: whose images they are of.
         trained_on: text file with the ids of those images of the run that a model behind the
             maps was trained on, one per line; None is undeclared.
+        key: the array of files that hold several.
+        class_names: of the maps' classes, in their order; None takes the file's, if any.
+        normalise: divide values from 0 to 1 by their sums, however far those are from 1.
         fix: repair detected problems.
         as_is: take classes and axes as they are although they look wrong, and the fill value of
             chunks that a writer may have left out.
@@ -82,24 +88,32 @@ def import_maps(
         data = DataSet.load(run.data(split))
         training_ids, declared = _read_training_ids(trained_on, run, data)
         try:
-            maps = open_external(paths)
-            indices, unmatched = match_by_id(maps, data.ids)
+            expected = ExpectedMaps(data.ids, len(data.classes), data.extent)
+            maps = open_external(paths, expected, key=key)
+            match = match_by_id(maps, data.ids)
             reference = _reference(run_members, name, split, data)
             inspection = inspect_maps(
                 maps,
-                indices,
+                match.indices,
                 classes=data.classes,
                 extent=data.extent,
                 known=reference,
+                names=class_names,
+                normalise=normalise,
                 as_is=as_is,
             )
         except BadMaps as error:
             raise BadMaps(f"member {name!r}: {error}") from None
-        problems = [*([unmatched] if unmatched else []), *inspection.problems]
+        problems = [line for line in (match.problem, *inspection.problems) if line]
         if problems and not fix:
-            hint = _hint(inspection, unmatched)
+            hint = _hint(inspection, match.problem)
             raise BadMaps(f"member {name!r}: {'; '.join(problems)}; {hint}")
-        notes = [*inspection.notes, *declared]
+        if maps.ids is None and not as_is:
+            try:
+                check_order(inspection, data.extent, reference)
+            except BadMaps as error:
+                raise BadMaps(f"member {name!r}: {error}") from None
+        notes = [line for line in (match.note, *inspection.notes, *declared) if line]
         for line in [*(f"fixed: {problem}" for problem in problems), *notes]:
             log(f"{name}: {line}")
         config: Document = {
@@ -108,14 +122,15 @@ def import_maps(
             "split": split,
             "dtype": experiment.store_dtype,
             "repair": inspection.repair.to_dict(),
+            "key": key,
+            "class_names": None if class_names is None else list(class_names),
+            "normalise": normalise,
             "trained_on": None if training_ids is None else sorted(training_ids.models[0]),
         }
         inputs = {**_run_digests(run, split), "maps": _digest(paths)}
-        expected = ExpectedRecord(run.probabilities(name, split), config, inputs)
+        record = ExpectedRecord(run.probabilities(name, split), config, inputs)
         with store_urls(run, experiment.store) as new_url:
-            _write_store(
-                expected, maps, indices, inspection.repair, data, training_ids, paths, new_url
-            )
+            _write_store(record, inspection, match.indices, data, training_ids, paths, new_url)
     return {
         "run": str(run.path),
         "member": name,
@@ -234,9 +249,8 @@ def _hint(inspection: InspectionReport, unmatched: str) -> str:
 
 def _write_store(
     expected: ExpectedRecord,
-    maps: ExternalMaps,
+    inspection: InspectionReport,
     indices: Array,
-    repair: Repair,
     data: DataSet,
     training_ids: TrainingIds | None,
     paths: Sequence[Path],
@@ -255,7 +269,14 @@ def _write_store(
         )
 
         def write(block: slice) -> None:
-            store.write(block, repair(maps.read(indices[block])))
+            # Images of one size may have maps of several.
+            size, part = store.extent.size_of(block.start), indices[block]
+            given = inspection.maps.extent.take(part)
+            maps = [
+                inspection.repair(inspection.maps.read(part[same]), size)
+                for same, _ in given.slices()
+            ]
+            store.write(block, np.concatenate(maps))
 
         for _ in progress(map_blocks(write, store.extent), "import", len(blocks(store.extent))):
             pass

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from ensemble.api import classes_of_labels
-from ensemble.api.inputs import check_same_images, open_labels
+from ensemble.api.fusion import check_values
+from ensemble.api.inputs import check_same_images, open_labels, open_maps
 from ensemble.pipeline.candidates.postprocess import read_candidate, read_labels
 from ensemble.pipeline.data.prepare import run_classes
 from ensemble.pipeline.run.open_run import RunMembers
@@ -16,7 +17,6 @@ from evaluation.confusion import LazyLabels, confusion
 from evaluation.core.blocks import blocks
 from evaluation.core.classes import Classes
 from evaluation.core.errors import BadLabels, BadMaps, BadSpec
-from evaluation.core.files import open_array
 from evaluation.core.label_options import LabelOptions
 from evaluation.core.ragged import Extent, extent_of
 from evaluation.core.run_folder import Run
@@ -25,7 +25,7 @@ from evaluation.metrics import METRICS
 from evaluation.metrics.compute_metrics import Per, evaluate_metrics
 from evaluation.metrics.metric_base import Metric, MetricInput
 from members.data.dataset import DataSet
-from members.maps import ArrayMaps, MapReader, read_checked
+from members.maps import MapReader, read_checked
 
 Document = dict[str, Any]
 ALL = "all"
@@ -82,6 +82,7 @@ def measure_files(
     *,
     labels: LabelOptions,
     per: Per,
+    logits: bool = False,
 ) -> Document:
     """Compute metrics of label maps, and of probability maps where given, in files.
 
@@ -92,6 +93,7 @@ def measure_files(
         wanted: names or specs of metrics, or `all`.
         labels: number of classes, ignored class and stored values.
         per: what gets values of its own, besides the whole set; images go by their number.
+        logits: whether the maps are logits, which the softmax makes probabilities.
 
     Raises:
         BadSpec: an unknown metric, or groups, which files do not have.
@@ -106,8 +108,9 @@ def measure_files(
     opened_pred = open_labels(pred, "prediction", classes, complete=True)
     check_same_images(opened, opened_pred)
     target_labels, pred_labels = opened.array, opened_pred.array
-    reader = None if maps is None else ArrayMaps(str(maps), open_array(maps))
+    reader = None if maps is None else open_maps(maps, "maps", logits=logits)
     if reader is not None:
+        check_same_images(opened, reader)
         _check_maps(reader, classes, extent_of(target_labels))
     keys = np.arange(len(target_labels))
     try:
@@ -127,13 +130,13 @@ def build_metrics(wanted: Sequence[str]) -> dict[str, Metric]:
     return {spec: METRICS.build(spec) for spec in specs}
 
 
-def _check_maps(maps: ArrayMaps, classes: Classes, extent: Extent) -> None:
+def _check_maps(maps: MapReader, classes: Classes, extent: Extent) -> None:
     if (maps.num_classes, maps.extent) != (len(classes), extent):
         raise BadMaps(
             f"{maps.name} holds {len(maps)} images of {maps.extent} pixels and {maps.num_classes}"
             f" classes; expected {len(extent)} of {extent} and {len(classes)}, as the labels"
         )
-    maps.check()
+    check_values([maps])
 
 
 def _compute(

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from ensemble.api import audit, classes_of_labels, score
+from ensemble.api.inputs import is_array_file
 from evaluation.core.errors import BadSpec, EnsError
 from evaluation.core.label_options import LabelOptions
 
-PARAMETER = re.compile(r"`(maps|fit_maps|fit_target|images|fit_images|ignore)`")
+PARAMETER = re.compile(r"`(maps|fit_maps|fit_target|images|fit_images|ignore|logits)`")
 
 
 def fuse_files(
@@ -26,9 +27,10 @@ def fuse_files(
     images: Path | None = None,
     fit_images: Path | None = None,
     labels: LabelOptions,
+    logits: bool = False,
     seed: int,
 ) -> dict[str, Any]:
-    """Fuse maps in files into one `.npy` of float32, as `ensemble.fuse` does.
+    """Fuse maps in files into a `.npy` of float32, or a folder of them, as `ensemble.fuse` does.
 
     Returns:
         A summary; for a calibrated strategy with the calibration error before and after.
@@ -50,6 +52,7 @@ def fuse_files(
             images=images,
             fit_images=fit_images,
             labels=labels,
+            logits=logits,
             seed=seed,
             measure_calibration=True,
             refuse_unused=True,
@@ -77,8 +80,11 @@ def postprocess_file(
     fit_target: Path | None = None,
     fit_images: Path | None = None,
     labels: LabelOptions,
+    logits: bool = False,
 ) -> dict[str, Any]:
-    """Post-process maps in a file into label maps in a `.npy` of uint8, as `ensemble.postprocess`.
+    """Post-process maps into label maps: a `.npy` of uint8, or a folder of `.png` files.
+
+    Label maps hold the values that masks store for the classes.
 
     Returns:
         A summary; a chain that has learned is under `fitted`, as `--chain` takes it.
@@ -98,6 +104,7 @@ def postprocess_file(
             fit_target=fit_target,
             fit_images=fit_images,
             labels=labels,
+            logits=logits,
         )
         if not fitted.learned and (fit_maps or fit_target or fit_images):
             raise BadSpec(
@@ -163,6 +170,8 @@ def _option_names() -> Iterator[None]:
 def _checked_out(out: Path | None) -> Path:
     if out is None:
         raise BadSpec("--maps was given without --out; name the file to write, such as --out f.npy")
-    if out.suffix != ".npy":
-        raise BadSpec(f"--out {out}; expected a name that ends in .npy")
+    try:
+        is_array_file(out)
+    except BadSpec as error:
+        raise BadSpec(f"--out {error}") from None
     return out

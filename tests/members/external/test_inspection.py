@@ -9,6 +9,7 @@ from PIL import Image
 
 from evaluation.core.classes import MARS, UNLABELLED, Classes
 from evaluation.core.errors import BadData, BadMaps
+from evaluation.core.ragged import Extent
 from members.data.sample import draw_sample
 from members.external.formats import StackedMaps, open_external
 from members.external.inspection import KnownMaps, inspect_maps, match_by_id
@@ -54,7 +55,7 @@ def inspected(maps, target, *, compared=True, classes=MARS, shape=None, ids=None
         external,
         np.arange(len(maps)),
         classes=classes,
-        shape=shape or target.shape[1:],
+        extent=Extent.uniform(len(maps), shape or target.shape[1:]),
         known=known(target) if compared else None,
     )
 
@@ -67,7 +68,6 @@ def softmaxed(logits):
 PROBLEMS = {
     "logits": (lambda maps: 3 * np.log(maps) + 1, "logits given as probabilities"),
     "percent": (lambda maps: 100 * maps, "sums that are not 1"),
-    "sigmoids": (lambda maps: np.sqrt(maps), "sums that are not 1"),
     "two classes swapped": (
         lambda maps: maps[:, [0, 1, 3, 2, 4]],
         "a permuted class order (background, soil, bedrock, sand, big rock are channels 0, 1, 3, 2",
@@ -112,8 +112,6 @@ class TestProblems:
         assert words in report.problems[0]
         repaired = report.repair(plant(maps))
         expected = {"logits": softmaxed(3 * np.log(maps))}.get(name, maps)
-        if name == "sigmoids":
-            expected = np.sqrt(maps) / np.sqrt(maps).sum(axis=1, keepdims=True)
         if name == "no background":
             expected = np.where(np.arange(CLASSES)[:, None, None] == 0, 0, maps)
             expected = expected / expected.sum(axis=1, keepdims=True)
@@ -158,7 +156,7 @@ class TestProblems:
             stack,
             np.arange(len(maps)),
             classes=MARS,
-            shape=target.shape[1:],
+            extent=Extent.uniform(len(maps), target.shape[1:]),
             known=known(target),
             as_is=True,
         )
@@ -226,7 +224,7 @@ class TestRefusals:
 
     def test_an_extra_class_needs_something_to_compare_with(self, target):
         maps = member(target, 0.7, seed=6)
-        more = np.concatenate([maps, maps[:, :1]], axis=1)
+        more = np.concatenate([maps, 0 * maps[:, :1]], axis=1)
         with pytest.raises(BadMaps, match="nothing to compare with"):
             inspected(more, target, compared=False)
 
@@ -255,7 +253,11 @@ class TestFormats:
 
     def check(self, paths, maps, ids=None):
         external = open_external(paths)
-        order = range(5) if external.ids is None else match_by_id(external, ids or list("abcde"))[0]
+        order = (
+            range(5)
+            if external.ids is None
+            else match_by_id(external, ids or list("abcde")).indices
+        )
         np.testing.assert_array_equal(external.read(np.array(order)), maps)
         return external
 
@@ -313,8 +315,8 @@ class TestFormats:
     def test_accents_match_however_they_are_written(self, tmp_path, maps):
         np.save(tmp_path / f"{normalize('NFD', 'é')}.npy", maps[0])
         for spelling in ("NFC", "NFD"):
-            indices, unmatched = match_by_id(open_external([tmp_path]), [normalize(spelling, "é")])
-            assert (indices.tolist(), unmatched) == ([0], "")
+            match = match_by_id(open_external([tmp_path]), [normalize(spelling, "é")])
+            assert (match.indices.tolist(), match.problem, match.note) == ([0], "", "")
 
     @pytest.mark.parametrize(
         ("write", "words"),
@@ -338,11 +340,15 @@ class TestFormats:
             open_external(found).read(np.array([0]))
         assert words.replace(".npy, n.npy", ", n") in str(refused.value)
 
-    def test_an_image_of_another_size_is_refused_by_name(self, tmp_path, maps):
+    def test_images_may_have_several_sizes_but_not_classes(self, tmp_path, maps):
         np.save(tmp_path / "a.npy", maps[0])
         np.save(tmp_path / "b.npy", maps[1, :, :2])
-        with pytest.raises(BadMaps, match=r"b\.npy holds float32 of shape"):
-            open_external([tmp_path]).read(np.array([0, 1]))
+        external = open_external([tmp_path])
+        assert external.extent.sizes == [(4, 6), (2, 6)]
+        np.testing.assert_array_equal(external.read(np.array([1]))[0], maps[1, :, :2])
+        np.save(tmp_path / "c.npy", maps[1, :2])
+        with pytest.raises(BadMaps, match=r"c\.npy holds float32 of shape"):
+            open_external([tmp_path]).read(np.array([2]))
 
 
 class TestIds:
@@ -353,9 +359,11 @@ class TestIds:
 
     def test_ids_outside_the_split_are_a_problem(self):
         stack = StackedMaps("maps.npz", np.ones((3, 2, 3, 3)), ("b", "x", "a"))
-        indices, problem = match_by_id(stack, ["a", "b"])
-        assert indices.tolist() == [2, 0]
-        assert problem == ("ids that do not match: 1 of 3 images are not in the split (first: 'x')")
+        match = match_by_id(stack, ["a", "b"])
+        assert match.indices.tolist() == [2, 0]
+        assert match.problem == (
+            "ids that do not match: 1 of 3 images are not in the split (first: 'x')"
+        )
 
     def test_a_stack_without_ids_must_have_as_many_images(self):
         with pytest.raises(BadMaps, match="holds 3 images without ids; expected the split's 2"):

@@ -12,6 +12,7 @@ from zarr.codecs import BloscCodec, Crc32cCodec, GzipCodec, TransposeCodec, Zstd
 
 from evaluation.core.classes import numbered
 from evaluation.core.errors import BadMaps
+from evaluation.core.ragged import Extent
 from members.external.formats import open_external
 from members.external.inspection import inspect_maps
 from members.external.zarr_arrays import UNPACKED, check_unpacked_size, open_zarr
@@ -131,7 +132,7 @@ def inspected(path, chunks, fill, written, packed, **options):
         open_external([path]),
         np.arange(6),
         classes=numbered(5, ignore=None),
-        shape=(4, 8),
+        extent=Extent.uniform(6, (4, 8)),
         known=None,
         **options,
     )
@@ -162,7 +163,8 @@ class TestMissingChunks:
             words = r"2 of 6 images .*'c', 'd'.* cannot be told .* hold only 0.* by --no-checks"
             with pytest.raises(BadMaps, match=words):
                 inspected(tmp_path / name, chunks, 0, written, packed)
-            report = inspected(tmp_path / f"as-{name}", chunks, 0, written, packed, as_is=True)
+            taken = {"as_is": True, "normalise": True}
+            report = inspected(tmp_path / f"as-{name}", chunks, 0, written, packed, **taken)
             assert "lacks chunks of 2 of 6 images" in report.notes[0]
 
     def test_an_array_without_any_chunk_is_refused(self, tmp_path):

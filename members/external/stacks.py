@@ -1,0 +1,167 @@
+"""Maps that are read like one array: a folder of files, and logits as probabilities."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from evaluation.core.errors import BadData, BadMaps
+from evaluation.core.ragged import Extent, Stack, extent_of, join
+from evaluation.core.types import Array
+from members.external.file_names import image_names
+from members.external.formats import ExternalMaps, open_external
+from members.external.values import SOFTMAX, to_probabilities
+
+
+@dataclass(frozen=True)
+class MapFolder:
+    """A folder with one file of maps or labels per image, read when it is indexed.
+
+    Args:
+        files: the files.
+        ids: the names of the images, in order.
+        order: the index of each image among the files.
+    """
+
+    files: ExternalMaps
+    ids: tuple[str, ...]
+    order: Array
+
+    @classmethod
+    def open(cls, folder: Path) -> "MapFolder":
+        """Open a folder, in the order of the images' names.
+
+        Raises:
+            BadMaps: files that hold no maps, or no files.
+        """
+        files = open_external([folder])
+        names = image_names(files.ids or [str(index) for index in range(files.size[0])])
+        order = np.array(sorted(range(len(names)), key=names.__getitem__))
+        return cls(files, tuple(names[index] for index in order), order)
+
+    @cached_property
+    def extent(self) -> Extent:
+        """Number and sizes of the images."""
+        return self.files.extent.take(self.order)
+
+    @property
+    def shape(self) -> tuple[Any, ...]:
+        """Length of each axis; None for rows and columns that differ."""
+        sides: tuple[Any, ...] = self.extent.one_size or (None, None)
+        return (len(self), *self.files.size[1:-2], *sides)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the values."""
+        return np.dtype(self.files.dtype)
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes, that of the images included."""
+        return len(self.shape)
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return self.files.size[0]
+
+    def __getitem__(self, images: Any) -> Stack:
+        """Read an image, or some of the images.
+
+        Raises:
+            BadMaps: one that differs from the first in its classes or type.
+        """
+        if isinstance(images, int | np.integer):
+            return self.files.read(np.array([self.order[images]]))[0]
+        order = self.order[images]
+        runs = self.files.extent.take(order).slices()
+        return join([self.files.read(order[same]) for same, _ in runs])
+
+
+@dataclass(frozen=True)
+class Softmaxed:
+    """Logits that read as probabilities.
+
+    Args:
+        name: what errors call them.
+        logits: (image, class, row, col), floating point.
+    """
+
+    name: str
+    logits: Stack
+
+    def __post_init__(self) -> None:
+        """Check the type."""
+        if self.logits.dtype.kind != "f":
+            raise BadMaps(f"{self.name} is {self.logits.dtype}; logits are floating point")
+        shape, extent = self.logits.shape, self.extent
+        if len(shape) == 4 and shape[1] > min(cols for _, (_, cols) in extent.runs):
+            raise BadMaps(
+                f"{self.name} has {shape[1]} classes for images of {extent} pixels; expected"
+                " (image, class, row, col): move the classes to the second axis"
+            )
+
+    @property
+    def extent(self) -> Extent:
+        """Number and sizes of the images."""
+        return extent_of(self.logits)
+
+    @property
+    def shape(self) -> tuple[Any, ...]:
+        """(image, class, row, col)."""
+        return tuple(self.logits.shape)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the probabilities."""
+        return np.dtype(np.float32)
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self.logits)
+
+    def __getitem__(self, images: slice) -> Array:
+        """Read images of one size.
+
+        Raises:
+            BadMaps: probabilities, which a softmax would flatten.
+        """
+        values = np.asarray(self.logits[images], np.float32)
+        sums = values.sum(axis=1)
+        if values.size and values.min() >= 0 and np.abs(sums - 1).max() < 1e-2:
+            raise BadMaps(f"{self.name} holds probabilities, not logits; leave --logits out")
+        return to_probabilities(values, SOFTMAX)
+
+
+@dataclass(frozen=True)
+class ImageFolder:
+    """A folder that takes one file per image.
+
+    Args:
+        folder: an empty one.
+        ids: names of the images.
+        as_labels: whether images are label maps, written as `.png`; else `.npy`.
+    """
+
+    folder: Path
+    ids: Sequence[str]
+    as_labels: bool
+
+    def __setitem__(self, block: slice, values: Array) -> None:
+        """Write the images of a block.
+
+        Raises:
+            BadData: a name that is none of a file.
+        """
+        for name, image in zip(self.ids[block], values, strict=True):
+            if Path(name).name != name:
+                raise BadData(f"image name {name!r} cannot be a file's; give one without slashes")
+            file = self.folder / f"{name}.png"
+            if self.as_labels:
+                from PIL import Image
+
+                Image.fromarray(image).save(file)
+            else:
+                np.save(self.folder / f"{name}.npy", image)
