@@ -45,10 +45,7 @@ def recognise(tree: FileTree, options: LayoutOptions) -> Layout | None:
         splits[split] = tuple(_items(rows, name))
     if TRAINING in splits and splits[TRAINING][0].mask is None and len(splits) == 1:
         splits = {TEST: splits[TRAINING]}
-    columns = ", ".join(
-        next(iter(opened.values())).column_names if divided else opened.column_names
-    )
-    why = f"saved by Hugging Face datasets, columns {columns}"
+    why = f"saved by Hugging Face datasets, splits {', '.join(splits)}"
     return Layout("huggingface", why, {s: splits[s] for s in SPLITS if s in splits})
 
 
@@ -62,9 +59,9 @@ def _items(rows: Any, split: str) -> Iterator[Item]:
             f" {', '.join(IMAGE_COLUMNS)}, and at most one of {', '.join(MASK_COLUMNS)}"
         )
     ids = next((name for name in ID_COLUMNS if name in columns), None)
-    names = (
-        [str(name) for name in rows[ids]] if ids else [f"{split}-{i:05d}" for i in range(len(rows))]
-    )
+    names = [f"{split}-{index:05d}" for index in range(len(rows))]
+    if ids is not None:
+        names = [str(name) for name in rows[ids]]
     for index, name in enumerate(names):
         mask = partial(_mask, rows, index, masks[0]) if masks else None
         yield Item(name, partial(_image, rows, index, images[0]), mask)
@@ -95,7 +92,5 @@ def _mask(rows: Any, index: int, column: str, size: Size) -> Array:
             " one per pixel"
         )
     if labels.size and (labels.min() < 0 or labels.max() > 255):
-        raise BadLabels(
-            f"{column} {index} holds {labels.min()} to {labels.max()}; expected 0 to 255"
-        )
+        raise BadLabels(f"{column} {index} holds {labels.max()}; expected values from 0 to 255")
     return labels.astype(np.uint8)

@@ -21,16 +21,8 @@ from members.data.image_files import id_of
 from members.data.layouts import MAX_SHOWN, TEST, TRAINING, Item, Layout, LayoutOptions
 
 RUNS_COLUMNS = ("encodedpixels", "rle_mask", "rle", "annotation", "segmentation")
-ID_COLUMNS = (
-    "imageid",
-    "image_id",
-    "img",
-    "image",
-    "id",
-    "filename",
-    "imageid_classid",
-    "image_label",
-)
+COMBINED_COLUMNS = ("imageid_classid", "image_label")
+ID_COLUMNS = ("imageid", "image_id", "img", "image", "id", "filename", *COMBINED_COLUMNS)
 CLASS_COLUMNS = ("classid", "class_id", "class", "label")
 NAMES = ("background", "foreground")
 EMPTY = ("", "-1", "nan")

@@ -226,11 +226,8 @@ class TestHuggingFace:
         column_names = ("image", "annotation")
 
     def rows(self, *, masks=True):
-        pixels = {
-            "image": np.zeros((4, 6, 3), np.uint8),
-            "annotation": np.eye(4, 6, dtype=np.int64),
-        }
-        rows = self.Rows([pixels, pixels])
+        row = {"image": np.zeros((4, 6, 3), np.uint8), "annotation": np.eye(4, 6, dtype=int)}
+        rows = self.Rows([row, row])
         rows.column_names = ("image", "annotation") if masks else ("image",)
         return rows
 
