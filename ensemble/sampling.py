@@ -16,14 +16,12 @@ from ensemble.fusion import Blocks, TrainingBlock, check_any_scored
 from evaluation.core.classes import UNLABELLED
 from evaluation.core.types import Array, Labels
 
-SamplePixels = Annotated[int, Field(ge=1)]
+SamplePixels = Annotated[int, Field(ge=1, le=2**31 - 1)]
 """An option: how many pixels to fit on, about as many of each class, weighted back to the true
 shares."""
 
 Balance = Annotated[float, Field(ge=0, le=1)]
 """An option: 0 weighs classes as often as they occur, 1 equally."""
-
-Seed = Annotated[int, Field(ge=0)]
 
 PerPixel = Float[np.ndarray, "pixel"]
 PerLabel = Integer[np.ndarray, "label"]

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from evaluation.core.types import Counts
-from evaluation.iou import Protocol, class_mean, mean_over_present, safe_divide
+from evaluation.iou import Protocol, mean_over_present, safe_divide
 from evaluation.protocols import PerImageProtocol, score_images
 
 Cells = Float[np.ndarray, "set class"]
@@ -86,12 +86,12 @@ def _cells(protocol: Protocol, counts: Counts, ignore: int | None) -> Cells:
 def _mean(protocol: Protocol, ignore: int | None) -> Mean:
     """Return the function from IoUs and which of them are averaged to the score."""
     if isinstance(protocol, PerImageProtocol) and protocol.first == "images":
-        absent = protocol.absent
+        of_classes = protocol.mean_of_classes
 
         def over_classes(values: Cells, entered: Entered) -> float:
             iou = safe_divide(np.where(entered, values, 0).sum(axis=0), entered.sum(axis=0))
             scored = np.asarray(entered.any())
-            return float(class_mean(iou, absent, left_out=ignore, scored=scored).miou)
+            return float(of_classes(iou, ignore, scored).miou)
 
         return over_classes
 

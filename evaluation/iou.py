@@ -1,6 +1,6 @@
 """Intersection over union from counts, and the type of a protocol."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,6 +13,9 @@ Tables = Num[np.ndarray, "*sets target prediction"]
 PerClass = Float[np.ndarray, "*sets class"]
 Means = Float[np.ndarray, "*sets"]
 Scored = Bool[np.ndarray, "*sets"]
+
+LeftOut = Collection[int | None]
+"""Classes that do not enter a mean."""
 
 Absent = Literal["skip", "zero", "one", "nan"]
 """Value of a class that is in neither target nor prediction: left out, 0, 1, or no mean at all."""
@@ -75,20 +78,20 @@ def any_pixel(counts: Tables, ignore: int | None) -> Scored:
     return np.asarray(pixels > 0)
 
 
-def class_mean(iou: PerClass, absent: Absent, *, left_out: int | None, scored: Scored) -> Score:
+def class_mean(iou: PerClass, absent: Absent, *, left_out: LeftOut, scored: Scored) -> Score:
     """Average over classes.
 
     Args:
         iou: of each class; NaN where it is absent.
         absent: value of absent classes.
-        left_out: a class that is not averaged, or None.
+        left_out: the classes that are not averaged; None stands for no class.
         scored: which sets hold a scored pixel; the others have no score, whatever `absent` is.
     """
     filled = np.where(np.isnan(iou), {"zero": 0.0, "one": 1.0}.get(absent, np.nan), iou)
     filled[~scored] = np.nan
-    others = filled if left_out is None else np.delete(filled, left_out, axis=-1)
-    if left_out is not None:
-        filled[..., left_out] = np.nan
+    classes = [label for label in left_out if label is not None]
+    others = np.delete(filled, classes, axis=-1)
+    filled[..., classes] = np.nan
     mean = np.asarray(others.mean(axis=-1)) if absent == "nan" else mean_over_present(others)
     return Score(filled, mean, absent)
 

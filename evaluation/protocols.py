@@ -5,6 +5,7 @@ are dropped, and the other classes that occur are averaged. Those that average o
 `PerImageProtocol`s; the others score the summed counts of a set.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,9 +16,11 @@ from evaluation.core.specs import Table
 from evaluation.core.types import Counts
 from evaluation.iou import (
     Absent,
+    LeftOut,
     PerClass,
     Protocol,
     Score,
+    Scored,
     Tables,
     any_pixel,
     class_mean,
@@ -61,7 +64,7 @@ def keras(*, absent: Absent = "skip") -> Protocol:
 
     def score(counts: Tables, ignore: int | None) -> Score:
         scored = any_pixel(counts, ignore)
-        return class_mean(iou_per_class(counts, ignore), absent, left_out=None, scored=scored)
+        return class_mean(iou_per_class(counts, ignore), absent, left_out=(), scored=scored)
 
     return score
 
@@ -103,7 +106,7 @@ def masked(*, absent: Absent = "skip") -> Protocol:
 
     def score(counts: Tables, ignore: int | None) -> Score:
         scored = any_pixel(counts, ignore)
-        return class_mean(iou_per_class(counts, ignore), absent, left_out=ignore, scored=scored)
+        return class_mean(iou_per_class(counts, ignore), absent, left_out=(ignore,), scored=scored)
 
     return score
 
@@ -201,11 +204,13 @@ class PerImageProtocol:
         image: scores images, one table each.
         first: what is averaged first: each image's classes, or each class over its images.
         absent: value of a class that an image lacks or, if images are averaged first, all images.
+        left_out: the classes that are not averaged, by the number of classes and the ignored one.
     """
 
     image: Protocol
     first: Literal["classes", "images"]
     absent: Absent = "skip"
+    left_out: Callable[[int, int | None], LeftOut] = lambda _, ignore: (ignore,)
 
     def __call__(self, counts: Tables, ignore: int | None) -> Score:
         """Score every table as one image."""
@@ -223,8 +228,12 @@ class PerImageProtocol:
         means = safe_divide(terms[..., 0, :], terms[..., 1, :])
         if self.first == "classes":
             return Score(means[..., :-1], np.asarray(means[..., -1]), self.absent)
-        scored = np.asarray(terms[..., 1, -1] > 0)
-        return class_mean(means[..., :-1], self.absent, left_out=ignore, scored=scored)
+        return self.mean_of_classes(means[..., :-1], ignore, np.asarray(terms[..., 1, -1] > 0))
+
+    def mean_of_classes(self, iou: PerClass, ignore: int | None, scored: Scored) -> Score:
+        """Average classes that were averaged over images."""
+        left_out = self.left_out(iou.shape[-1], ignore)
+        return class_mean(iou, self.absent, left_out=left_out, scored=scored)
 
 
 def terms(protocol: Protocol, counts: Tables, ignore: int | None) -> Terms:
@@ -266,26 +275,41 @@ def monai(*, absent: Absent = "skip") -> PerImageProtocol:
         iou: PerClass = iou_per_class(counts, None)
         if absent == "skip":
             iou[counts.sum(axis=-1) == 0] = np.nan
-        return class_mean(iou, absent, left_out=ignore, scored=any_pixel(counts, None))
+        return class_mean(iou, absent, left_out=(ignore,), scored=any_pixel(counts, None))
 
     return PerImageProtocol(image, first="classes", absent=absent)
 
 
 def nnunet(*, absent: Absent = "nan") -> PerImageProtocol:
-    """Average each class over the images where it occurs, then average the classes.
+    """Average each class over the images where it occurs, then average the foreground classes.
 
-    nnU-Net calls it `foreground_mean` of IoU: the class left out is the background, here the
-    ignored class, whose pixels are dropped as nnU-Net drops those of its ignore label. A class in
-    neither target nor prediction of an image is left out there.
+    nnU-Net calls it `foreground_mean` of IoU. Its background is class 0: left out of the mean, but
+    its pixels are scored, so a class predicted there is a false positive. Its ignore label is the
+    highest one: those pixels are dropped. So an ignored class that is the highest of three or more
+    is the ignore label here, beside background 0; any other takes the place of the background; and
+    without one, class 0 is the background. Unlabelled pixels are dropped. A class in neither target
+    nor prediction of an image is left out there.
 
     Args:
         absent: value of a class that no image has; the source's plain mean gives NaN.
 
     References:
         `compute_metrics` and `compute_metrics_on_folder` in
-        `nnunetv2/evaluation/evaluate_predictions.py` of MIC-DKFZ/nnUNet, commit 0a50fa01.
+        `nnunetv2/evaluation/evaluate_predictions.py` of MIC-DKFZ/nnUNet, commit 0a50fa01; labels in
+        `nnunetv2/utilities/label_handling/label_handling.py`, commit 02153c66.
     """
-    return PerImageProtocol(masked(), first="images", absent=absent)
+
+    def left_out(classes: int, ignore: int | None) -> tuple[int, int | None]:
+        if ignore is not None and 2 <= ignore == classes - 1:
+            return 0, ignore
+        return ignore or 0, None
+
+    def image(counts: Tables, ignore: int | None) -> Score:
+        background, dropped = left_out(counts.shape[-1], ignore)
+        iou, scored = iou_per_class(counts, dropped), any_pixel(counts, dropped)
+        return class_mean(iou, "skip", left_out=(background, dropped), scored=scored)
+
+    return PerImageProtocol(image, first="images", absent=absent, left_out=left_out)
 
 
 def per_image(*, absent: Absent = "skip") -> PerImageProtocol:

@@ -35,10 +35,12 @@ class BatchLoader:
         read: returns images (image, channel, row, col) and target (image, row, col) at some
             indices, on the device or on the CPU.
         indices: of the images of an epoch, with repetitions.
-        batch: maximum number of images per step.
+        batch: maximum number of images per step; one more where a single image would remain that
+            the network does not take.
         augment: applied to each batch.
         seed: of all random draws.
         device: of the batches.
+        smallest: number of images that the network needs per step.
     """
 
     def __init__(
@@ -50,16 +52,17 @@ class BatchLoader:
         augment: Augment,
         seed: int,
         device: str,
+        smallest: int = 1,
     ) -> None:
         self._read, self._indices = read, indices
         self._augment, self._seed, self._device = augment, seed, device
-        self.steps = -(-len(indices) // batch)
+        self.steps = max(1, min(-(-len(indices) // batch), len(indices) // smallest))
 
     def epoch(self, number: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the batches of one epoch."""
         rng = np.random.default_rng((self._seed, number))
         order = rng.permutation(self._indices)
-        # Batches of equal size, so that none has a single image (whose variance is 0).
+        # Of equal size: as many images as possible share each step's statistics.
         for batch in np.array_split(order, self.steps):
             images, target = self._augment(*self._read(batch, rng), rng)
             yield images.to(self._device), target.to(self._device)

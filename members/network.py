@@ -44,6 +44,15 @@ class NormalisedNetwork(nn.Module):
         self.register_buffer("mean", torch.zeros(channels, 1, 1))
         self.register_buffer("deviation", torch.ones(channels, 1, 1))
 
+    @property
+    def smallest_batch(self) -> int:
+        """Number of images that a training step needs: 2 with torch's own batch normalisation.
+
+        That refuses a single value per channel, which deep levels of small images have.
+        """
+        own = (type(module) for module in self.body.modules())
+        return 2 if any(kind in (nn.BatchNorm2d, nn.SyncBatchNorm) for kind in own) else 1
+
     def fit_normalisation(self, images: Sequence[Tensor]) -> None:
         """Set mean and deviation of each channel to those of images (N, channel, H, W) each.
 

@@ -22,7 +22,7 @@ SCHEDULES = Table(
     },
 )
 
-Warmup = Annotated[float, Field(ge=0)]
+Warmup = Annotated[float, Field(ge=0, le=1_000_000)]
 Ratio = Annotated[float, Field(ge=0, le=1)]
 WARMUP_START = 0.01  # fraction of the full rate, so that the first step changes the weights
 
@@ -30,8 +30,8 @@ WARMUP_START = 0.01  # fraction of the full rate, so that the first step changes
 def adamw(
     parameters: Iterable[Any],
     *,
-    lr: Annotated[float, Field(gt=0)] = 1e-3,
-    weight_decay: Annotated[float, Field(ge=0)] = 1e-2,
+    lr: Annotated[float, Field(gt=0, le=1e30)] = 1e-3,
+    weight_decay: Annotated[float, Field(ge=0, le=1e30)] = 1e-2,
 ) -> Any:
     """Build AdamW.
 
@@ -78,7 +78,7 @@ def constant(*, warmup: Warmup = 0.0) -> Schedule:
 def plateau(
     *,
     factor: Annotated[float, Field(gt=0, lt=1)] = 0.5,
-    patience: Annotated[int, Field(ge=0)] = 2,
+    patience: Annotated[int, Field(ge=0, le=1_000_000)] = 2,
     final_ratio: Ratio = 0.01,
     warmup: Warmup = 0.5,
 ) -> Schedule:

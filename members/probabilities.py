@@ -12,11 +12,23 @@ STEPS_UINT8 = 255
 QUANTUM = {"float16": 2.0**-24, "uint8": 1 / STEPS_UINT8, "float32": 2.0**-24}
 
 
+RANGE_TOLERANCE = 1e-3
+"""How far a probability may lie outside 0 to 1."""
+
+HALF_PRECISION = 5e-3
+"""How far half precision may move a sum: bfloat16 rounds by 1/256. Files of float32 and float64
+get it too, since the softmax in them is often one of half precision."""
+
+
 def sum_tolerance(dtype: str, classes: int) -> float:
-    """Return how far the sum of a pixel's probabilities may lie from 1 in this type."""
-    if dtype == "uint8":
-        return classes / (2 * STEPS_UINT8) + 1e-3
-    return 5e-3 if dtype == "float16" else 1e-4
+    """Return how far the sum of a pixel's probabilities may lie from 1 in values of this type.
+
+    Examples:
+        >>> sum_tolerance("float32", 5), round(sum_tolerance("uint8", 5), 4)
+        (0.005, 0.0108)
+    """
+    rounding = classes / (2 * STEPS_UINT8) + 1e-3 if dtype == "uint8" else 0.0
+    return max(rounding, HALF_PRECISION)
 
 
 def check_maps(maps: Map, dtype: str, *, kind: str = "probabilities") -> None:
@@ -39,10 +51,13 @@ def check_maps(maps: Map, dtype: str, *, kind: str = "probabilities") -> None:
             " overflowed"
         )
     low, high = float(maps.min()), float(maps.max())
-    if low < 0 or high > 1 + 1e-3:
-        raise BadMaps(f"values go from {low:.3g} to {high:.3g}; expected probabilities from 0 to 1")
+    if low < 0 or high > 1 + RANGE_TOLERANCE:
+        raise BadMaps(f"values go from {low:.6g} to {high:.6g}; expected probabilities from 0 to 1")
     if kind == "probabilities":
         sums = maps.sum(axis=1)
         worst = sums.flat[np.abs(sums - 1).argmax()]
-        if abs(worst - 1) > sum_tolerance(dtype, maps.shape[1]):
-            raise BadMaps(f"a pixel's classes sum to {worst:.4g}; expected 1")
+        tolerance = sum_tolerance(dtype, maps.shape[1])
+        if abs(worst - 1) > tolerance:
+            raise BadMaps(
+                f"a pixel's classes sum to {worst:.6g}; expected 1, within {tolerance:.2g}"
+            )

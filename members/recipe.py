@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from evaluation.core.classes import Classes
@@ -13,6 +13,7 @@ from evaluation.core.errors import BadSpec, shorten
 from evaluation.core.ragged import Size
 from evaluation.core.safe_yaml import parse_yaml
 from evaluation.core.specs import Spec, parse_spec, split_name
+from evaluation.core.strict_values import StrictModel
 from members.architectures import ARCHITECTURES
 from members.losses import check_loss
 from members.optimizers import OPTIMIZERS, SCHEDULES
@@ -41,7 +42,7 @@ def _read_size(value: Any) -> Any:
     return value
 
 
-class Recipe(BaseModel):
+class Recipe(StrictModel):
     """How one network is built and trained; everything but the data and the seed.
 
     Args:
@@ -76,20 +77,18 @@ class Recipe(BaseModel):
         'staged'
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     architecture: str = "unet"
     loss: str = "cross_entropy"
     augment: tuple[str, ...] = ("flips",)
-    epochs: Annotated[int, Field(ge=1)] = 20
-    batch: Annotated[int, Field(ge=1)] = 16
+    epochs: Annotated[int, Field(ge=1, le=1_000_000)] = 20
+    batch: Annotated[int, Field(ge=1, le=1_000_000)] = 16
     optimizer: str = "adamw"
     schedule: str = "cosine"
-    patience: Annotated[int, Field(ge=1)] = 6
+    patience: Annotated[int, Field(ge=1, le=1_000_000)] = 6
     oversample: Annotated[int, Field(ge=1, le=100)] = 1
     trainer: str = "supervised"
     monitor: Monitor = "miou"
-    clip: Annotated[float, Field(gt=0)] = 5.0
+    clip: Annotated[float, Field(gt=0, le=1e30)] = 5.0
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
     train_share: Annotated[float, Field(gt=0, le=1)] = 1.0
     tta: str | None = None
@@ -216,10 +215,10 @@ def read_member(text: str, defaults: Mapping[str, Any]) -> tuple[str, Recipe]:
         return name or parse_spec(rest).name, read_recipe(rest, {"architecture": rest}, defaults)
     try:
         mapping = parse_yaml(rest)
-    except BadSpec:
+    except BadSpec as error:
         raise BadSpec(
             f"member {shorten(text)} is no YAML mapping; write NAME={{architecture: unet,"
-            " epochs: 8}, with quotes around specs that contain commas"
+            f" epochs: 8}}, with quotes around specs that contain commas ({error})"
         ) from None
     return name or "member", read_recipe(name or "member", mapping, defaults)
 

@@ -194,6 +194,7 @@ def _train(
         augment=augment,
         seed=seed,
         device=device,
+        smallest=network.smallest_batch,
     )
     context = autocast(device, recipe.precision)
     task = TrainingTask(

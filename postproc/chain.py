@@ -12,7 +12,7 @@ from evaluation.core.types import Array, Labels
 from postproc.step import LearnedStep, Step
 from postproc.steps import STEPS
 
-CLASS_AXIS = 1
+CLASS_AXIS, MAP_AXES = 1, 4
 CHANNELS = (1, 3)
 FLOAT16_FLOOR = 2.0**-25
 
@@ -137,26 +137,40 @@ class Chain:
             BadSpec: a step is not fitted yet.
         """
         values = self.apply_to_maps(maps, images)
-        labels: Labels = argmax(values) if values.ndim == maps.ndim else values
+        labels: Labels = argmax(values) if values.ndim == MAP_AXES else values
         return labels
 
     def apply_to_maps(self, maps: Array, images: Array | None = None) -> Array:
         """Return the output of the last step, maps or labels; see `__call__`."""
-        if maps.ndim != 4 or maps.shape[CLASS_AXIS] != self.classes:
+        if maps.ndim != MAP_AXES or maps.shape[CLASS_AXIS] != self.classes:
             expected = f"(images, {self.classes} classes, rows, cols)"
             raise BadMaps(f"maps of shape {maps.shape}; expected {expected}")
         needed_by = self.first_step_needing_images
         check_images(images, extent_of(maps), needed_by=needed_by)
-        values, kind = maps, "maps"
+        values = maps
         for spec, step in zip(self.specs, self.steps, strict=True):
             if isinstance(step, LearnedStep):
                 raise BadSpec(
                     f"step {spec.name!r} is not fitted; fit the chain on held-out maps and target"
                 )
-            if step.input == "labels" and kind == "maps":
-                values = argmax(values)
-            values, kind = step.apply(values, images), step.output
+            values = run_step(spec, step, values, images)
         return values
+
+
+def run_step(spec: Spec, step: Step, values: Array, images: Array | None) -> Array:
+    """Apply one step of a chain: a step on labels gets the argmax of maps.
+
+    Raises:
+        BadMaps: it returned NaN or infinite values, which argmax would take for a class.
+    """
+    if step.input == "labels" and values.ndim == MAP_AXES:
+        values = argmax(values)
+    result: Array = step.apply(values, images)
+    if step.output == "maps" and not np.isfinite(result.sum()):
+        raise BadMaps(
+            f"step '{spec}' returned NaN or infinite values; use other options, or check the maps"
+        )
+    return result
 
 
 def check_images(

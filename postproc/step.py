@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int, Integer
 from pydantic import Field
 
+from evaluation.core.classes import UNLABELLED
 from evaluation.core.errors import BadSpec
 from evaluation.core.specs import Spec
 from evaluation.core.types import Images
@@ -74,8 +75,9 @@ class LearnedStep:
     when_repeated: WhenRepeated = "allowed"
 
 
-Area = Annotated[int, Field(ge=1)]
-Only = list[Annotated[int, Field(ge=0)]] | None
+Area = Annotated[int, Field(ge=1, le=2**31 - 1)]
+Label = Annotated[int, Field(ge=0, lt=UNLABELLED)]
+Only = list[Label] | None
 
 
 def parse_areas(option: str, value: Area | list[Area], classes: int) -> Int[np.ndarray, " class"]:

@@ -254,6 +254,7 @@ def compare(
     from ensemble.api.inputs import open_labels
     from ensemble.api.results import Comparison
     from evaluation.core.label_options import LabelOptions
+    from evaluation.core.seeds import check_seed
     from evaluation.leaderboard import Candidate
     from evaluation.leaderboard import compare as rank
     from evaluation.protocols import PROTOCOLS
@@ -271,7 +272,7 @@ def compare(
         ids = tuple(map(str, opened.ids or range(len(counts))))
         scored = ScoredImages(counts, ids, _group_array(groups, len(counts)))
         candidates.append(Candidate(name, scored))
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(check_seed(seed))
     return Comparison(rank(candidates, known, rng=rng, split=SCORE_COLUMN, protocol=protocol))
 
 

@@ -20,9 +20,10 @@ from ensemble.block_fusion import CACHE_IMAGES, TrainingBlocks, check_images, fu
 from ensemble.fusion import Fusion, LearnedFusion, needs_images
 from ensemble.strategy import build_strategy, check_strategy, is_calibrated, strategy_context
 from evaluation.core.classes import Classes
-from evaluation.core.errors import BadData, BadLabels, BadMaps, BadSpec
+from evaluation.core.errors import BadData, BadLabels, BadMaps, BadSpec, check_distinct
 from evaluation.core.label_options import NOTHING_SAID, LabelOptions
 from evaluation.core.ragged import Stack
+from evaluation.core.seeds import check_seed
 from members.maps import ArrayMaps, MapReader
 
 
@@ -81,6 +82,7 @@ def fit_fusion(
         raise BadMaps("`maps` is empty; expected the probability maps of one or more members")
     fitting = _open_members(fit_maps, "fit_maps")
     classes = classes_of_maps(labels, members[0].num_classes, fit_target)
+    seed = check_seed(seed)
     context = strategy_context(members, ignore=classes.ignore, seed=seed, fitting=fitting)
     built = build_strategy(strategy, **context)
     if refuse_unused:
@@ -110,6 +112,9 @@ def check_values(members: Sequence[MapReader]) -> None:
 def _open_members(maps: MembersLike, name: str) -> list[MapReader]:
     if isinstance(maps, str | Path) or not hasattr(maps, "__iter__"):
         raise BadMaps(f"`{name}` is one item; expected a list with the maps of each member")
+    maps = list(maps)
+    files = [Path(source).resolve() for source in maps if isinstance(source, str | Path)]
+    check_distinct(f"`{name}`: file", files)
     return [open_maps(source, f"{name}[{index}]") for index, source in enumerate(maps)]
 
 

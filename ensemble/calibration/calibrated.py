@@ -17,8 +17,10 @@ from ensemble.fusion import (
     needs_images,
 )
 from ensemble.sampling import PixelSample, draw_pixels
+from evaluation.core.blocks import blocks
 from evaluation.core.classes import UNLABELLED
 from evaluation.core.errors import BadData
+from evaluation.core.ragged import Stack, extent_of, stack_images
 from evaluation.core.types import Array, Groups, Images, Kept, Map, Maps
 
 SAMPLE_PIXELS = 100_000
@@ -163,10 +165,12 @@ class CalibrationSplit:
             start += len(selected)
 
 
-def _hold_out_groups(target: Array, groups: Groups, seed: int) -> Kept:
+def _hold_out_groups(target: Stack, groups: Groups, seed: int) -> Kept:
     from members.data.folds import hold_out
 
-    labelled = _labelled_images(target)
+    labelled = np.concatenate(
+        [_labelled_images(target[block]) for block in blocks(extent_of(target))]
+    )
     count = len(np.unique(groups[labelled]))
     if count < MIN_GROUPS:
         raise BadData(
@@ -174,8 +178,15 @@ def _hold_out_groups(target: Array, groups: Groups, seed: int) -> Kept:
             f" needs {MIN_GROUPS} or more: add images, or leave calibrate= out"
         )
     chosen = np.zeros(len(labelled), bool)
-    chosen[labelled] = hold_out(target[labelled], groups[labelled], 1 / CALIBRATION_PART, seed)
+    indices = np.flatnonzero(labelled)
+    chosen[labelled] = hold_out(
+        _taken(target, indices), groups[labelled], 1 / CALIBRATION_PART, seed
+    )
     return chosen
+
+
+def _taken(target: Stack, indices: Array) -> Stack:
+    return stack_images([np.asarray(target[index : index + 1])[0] for index in indices])
 
 
 def _labelled_images(target: Array) -> Kept:

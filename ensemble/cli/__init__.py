@@ -1,5 +1,6 @@
 """The `ens` command. Each command reads options, calls one function, and prints its result."""
 
+import io
 import sys
 from importlib import import_module
 
@@ -101,6 +102,10 @@ def main() -> None:
 
 def run_command(arguments: list[str]) -> int:
     """Run the command with arguments and return its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A name that the terminal's encoding lacks must not end a command that did its work.
+            stream.reconfigure(errors="replace")
     try:
         ens.main(args=arguments, prog_name="ens", standalone_mode=False)
     except EnsError as error:

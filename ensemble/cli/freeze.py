@@ -12,6 +12,7 @@ from ensemble.cli.options import (
     resolve_run,
     run_option,
 )
+from evaluation.core.errors import format_count
 
 
 @click.command("freeze")
@@ -40,5 +41,7 @@ def command(candidate: str, out: Path, device: str, run_path: Path | None, as_js
     package = freeze(resolve_run(run_path), candidate, out, device=device, log=log)
     size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
     document = {"out": str(out), "bytes": size, **package.manifest.model_dump(mode="json")}
-    text = f"{out}: {candidate}, {len(package.networks)} networks, {size / 1e6:.1f} MB"
+    text = (
+        f"{out}: {candidate}, {format_count(len(package.networks), 'network')}, {size / 1e6:.1f} MB"
+    )
     print_result(text, document, as_json=as_json, then=f"ens apply {out} IMAGES --out LABELS.npy")

@@ -7,6 +7,7 @@ import click
 
 from ensemble.cli.options import (
     FILE,
+    SEED,
     SpecCommand,
     json_option,
     label_options,
@@ -17,6 +18,7 @@ from ensemble.cli.options import (
     run_option,
     workers_options,
 )
+from evaluation.core.errors import format_count
 
 RUN_OPTIONS = ("run_path", "name", "members")
 FILE_OPTIONS = ("maps", "out", "fit_maps", "fit_target", "images", "fit_images", "seed", "labels")
@@ -53,7 +55,7 @@ FILE_OPTIONS = ("maps", "out", "fit_maps", "fit_target", "images", "fit_images",
 @click.option("--fit-images", type=FILE, help="Images of --fit-maps.")
 @click.option(
     "--seed",
-    type=click.IntRange(0),
+    type=SEED,
     default=0,
     show_default=True,
     help="With --maps: random seed.",
@@ -91,7 +93,8 @@ def _fuse_files(
     from ensemble.pipeline.scoring.plain_files import fuse_files
 
     document = fuse_files(maps, strategy, out=out, **options)
-    text = f"{out}: {document['images']} images, {len(maps)} members by {strategy}"
+    images, members = format_count(document["images"], "image"), format_count(len(maps), "member")
+    text = f"{out}: {images}, {members} by {strategy}"
     text += _format_calibration(document.get("calibration"))
     then = f"ens postprocess --maps {out} --chain suppress_background --out labels.npy"
     return text, document, then

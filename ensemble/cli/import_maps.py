@@ -13,6 +13,7 @@ from ensemble.cli.options import (
     resolve_run,
     run_option,
 )
+from evaluation.core.errors import format_count
 from evaluation.core.label_options import LabelOptions
 from evaluation.core.run_folder import Run
 
@@ -27,7 +28,7 @@ from evaluation.core.run_folder import Run
     "--trained-on",
     type=FILE,
     metavar="IDS.txt",
-    help="Ids of the images it was trained on, one per line.",
+    help="Ids of the images of the run it was trained on, one per line.",
 )
 @click.option("--fix", is_flag=True, help="Repair detected problems of the maps.")
 @click.option(
@@ -65,8 +66,9 @@ def command(
     Problems are refused with the evidence, and repaired by --fix: logits, sums that are not 1, a
     permuted or shifted class order, flipped axes, images that the split lacks.
 
-    --trained-on lists the images that the networks were trained on; the file is empty if all maps
-    are held out. What learns from maps refuses those images, and warns where nothing is declared.
+    --trained-on lists the images of the run that the networks were trained on; the file is empty
+    if all maps are held out. What learns from maps refuses those images, and warns where nothing
+    is declared.
     """
     from ensemble.pipeline.data.prepare import run_classes
     from ensemble.pipeline.members.importing import import_maps, init_run
@@ -91,5 +93,5 @@ def command(
         as_is=as_is,
         log=log,
     )
-    text = f"{run.path}: {document['images']} maps of {split} imported as {name}"
+    text = f"{run.path}: {format_count(document['images'], 'map')} of {split} imported as {name}"
     print_result(text, document, as_json=as_json, then=f"ens plan --run {run.path}")

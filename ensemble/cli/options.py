@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from click.core import ParameterSource
 
+from evaluation.core.errors import check_distinct
+
 if TYPE_CHECKING:
     from evaluation.core.run_folder import Run
     from evaluation.leaderboard import Leaderboard
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 CommandFunction = TypeVar("CommandFunction", bound=Callable[..., Any])
 
 FILE = click.Path(path_type=Path)
+SEED = click.IntRange(0, 2**64 - 1)
+"""As `evaluation.core.seeds` takes them; not imported, so that help is fast."""
 
 OLD_NAMES = {
     "truth": "target",
@@ -59,6 +63,18 @@ class SpecCommand(click.Command):
             )
             formatter.write_text("")
             formatter.write_text("An unknown name or option is refused with the known ones.")
+
+
+def distinct(
+    context: click.Context, parameter: click.Parameter, values: tuple[str, ...]
+) -> tuple[str, ...]:
+    """Return the values of a repeatable option; none may be given twice, alone or in a list.
+
+    Raises:
+        BadSpec: one that is repeated.
+    """
+    check_distinct(parameter.opts[0], values)
+    return values
 
 
 def run_option(command: CommandFunction) -> CommandFunction:

@@ -7,11 +7,13 @@ import click
 
 from ensemble.cli.options import (
     FILE,
+    distinct,
     json_option,
     print_result,
     resolve_run,
     run_option,
 )
+from evaluation.core.errors import format_count
 
 
 @click.command("overlay")
@@ -20,6 +22,7 @@ from ensemble.cli.options import (
     "candidates",
     required=True,
     multiple=True,
+    callback=distinct,
     metavar="C",
     help="Candidate whose labels are drawn, such as mean_argmax; repeatable."
     " `ens status` lists all.",
@@ -33,7 +36,14 @@ from ensemble.cli.options import (
 )
 @click.option("--split", default="validation", show_default=True, help="Split of the images.")
 @click.option("--out", required=True, type=FILE, metavar="F.png", help="The new file.")
-@click.option("--image", "ids", multiple=True, metavar="ID", help="Draw this image; repeatable.")
+@click.option(
+    "--image",
+    "ids",
+    multiple=True,
+    callback=distinct,
+    metavar="ID",
+    help="Draw this image; repeatable.",
+)
 @click.option(
     "--pick",
     type=click.Choice(["spread", "worst", "disputed"]),
@@ -91,4 +101,6 @@ def command(
         opacity=opacity,
     )
     document = {"out": str(out), "split": split, "images": ids_drawn}
-    print_result(f"{out}: {len(ids_drawn)} images of {split}", document, as_json=as_json)
+    print_result(
+        f"{out}: {format_count(len(ids_drawn), 'image')} of {split}", document, as_json=as_json
+    )

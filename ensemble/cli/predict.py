@@ -14,6 +14,7 @@ from ensemble.cli.options import (
     resolve_run,
     run_option,
 )
+from evaluation.core.errors import format_count
 from evaluation.core.label_options import LabelOptions
 
 
@@ -51,7 +52,7 @@ def command(
         log=log,
     )
     document = {"run": str(run.path), "split": split, "members": names}
-    text = f"{run.path}: {split} predicted by {len(names)} networks"
+    text = f"{run.path}: {split} predicted by {format_count(len(names), 'network')}"
     print_result(
         text, document, as_json=as_json, then=f"ens fuse --run {run.path} --strategy stacking"
     )

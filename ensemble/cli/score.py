@@ -8,6 +8,7 @@ import click
 from ensemble.cli.options import (
     FILE,
     SpecCommand,
+    distinct,
     json_option,
     label_options,
     log,
@@ -42,6 +43,7 @@ POSTPROCESS = "ens postprocess --maps MAPS.npy --chain suppress_background --out
     "--candidate",
     "candidates",
     multiple=True,
+    callback=distinct,
     metavar="C",
     help="Candidate to score; repeatable, by default all.",
 )
@@ -55,6 +57,7 @@ POSTPROCESS = "ens postprocess --maps MAPS.npy --chain suppress_background --out
     "--metric",
     "metrics",
     multiple=True,
+    callback=distinct,
     metavar="SPEC",
     help="Measure this instead of mIoU; repeatable, or all.",
 )

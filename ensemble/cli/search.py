@@ -7,6 +7,7 @@ import click
 
 from ensemble.cli.options import (
     FILE,
+    SEED,
     CommandFunction,
     jobs_options,
     json_option,
@@ -28,7 +29,7 @@ DATA_OPTIONS = (
     ),
     click.option(
         "--seed",
-        type=click.IntRange(0),
+        type=SEED,
         metavar="S",
         help="Random seed; by default 0.",
     ),

@@ -13,6 +13,7 @@ from ensemble.cli.options import (
     resolve_run,
     run_option,
 )
+from evaluation.core.errors import format_count
 
 
 @click.command("submit")
@@ -55,5 +56,8 @@ def command(
             " a scored pixel; a chain with suppress_background leaves none"
         )
     document = {"out": str(out), "form": file_format, "images": images, "ignored_share": ignored}
-    text, then = f"{out}: {images} images, read back", f"ens status --run {run.path}"
+    text, then = (
+        f"{out}: {format_count(images, 'image')}, read back",
+        f"ens status --run {run.path}",
+    )
     print_result(text, document, as_json=as_json, then=then)

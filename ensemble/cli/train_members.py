@@ -8,6 +8,7 @@ import click
 
 from ensemble.cli.options import (
     FILE,
+    SEED,
     SpecCommand,
     jobs_options,
     json_option,
@@ -15,6 +16,7 @@ from ensemble.cli.options import (
     log,
     print_result,
 )
+from evaluation.core.errors import check_distinct, format_count
 from evaluation.core.run_folder import RUNS, Run
 
 
@@ -79,7 +81,7 @@ from evaluation.core.run_folder import RUNS, Run
     help="How the maps of the views are merged; by default mean.",
 )
 @label_options
-@click.option("--seed", type=click.IntRange(0), metavar="S", help="Random seed; by default 0.")
+@click.option("--seed", type=SEED, metavar="S", help="Random seed; by default 0.")
 @jobs_options
 @click.option("--only", multiple=True, metavar="NAME", help="Train only this member; repeatable.")
 @click.option(
@@ -120,10 +122,12 @@ def command(
     if run_path is None:
         log(f"a new run: {run.path}; --run {run.path} resumes it")
     # A comma list works too, as the command that retries failed members prints it.
-    names = [name for part in only for name in part.split(",")]
+    names = [name.strip() for part in only for name in part.split(",")]
+    check_distinct("--only:", names)
     trained = train_members(run, experiment, only=names, device=device, workers=workers, log=log)
     document = {"run": str(run.path), "members": [member.name for member in trained]}
-    text = f"{run.path}: {len(trained)} networks trained, {', '.join(document['members'])}"
+    networks = format_count(len(trained), "network")
+    text = f"{run.path}: {networks} trained, {', '.join(document['members'])}"
     print_result(
         text, document, as_json=as_json, then=f"ens fuse --run {run.path} --strategy stacking"
     )

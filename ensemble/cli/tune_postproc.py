@@ -7,7 +7,9 @@ import click
 
 from ensemble.cli.options import (
     FILE,
+    SEED,
     SpecCommand,
+    distinct,
     json_option,
     log,
     print_result,
@@ -16,6 +18,7 @@ from ensemble.cli.options import (
     run_option,
     workers_options,
 )
+from evaluation.core.errors import format_count
 
 SEARCH_OPTIONS = ("trials", "seed", "space", "name")
 
@@ -30,7 +33,7 @@ SEARCH_OPTIONS = ("trials", "seed", "space", "name")
     show_default=True,
     help="Number of chains tried per search: one search on all images, one without each fold.",
 )
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Random seed.")
+@click.option("--seed", type=SEED, default=0, show_default=True, help="Random seed.")
 @click.option(
     "--space", type=FILE, help="YAML of steps and their options' values; see docs/crf.md."
 )
@@ -47,6 +50,7 @@ SEARCH_OPTIONS = ("trials", "seed", "space", "name")
     "--image",
     "images",
     multiple=True,
+    callback=distinct,
     metavar="ID",
     help="With --grid: draw this image; repeatable.",
 )
@@ -80,7 +84,7 @@ def command(
 
         drawn = draw_grid(run, fusion, axes, chain=chain, images=images, out=out)
         ids = ", ".join(drawn.images)
-        text = f"{out}: {drawn.cells} chains on {ids}"
+        text = f"{out}: {format_count(drawn.cells, 'chain')} on {ids}"
         print_result(text, drawn.to_dict(), as_json=as_json)
         return
     from ensemble.pipeline.tuning.results import format_tuning

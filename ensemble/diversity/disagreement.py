@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int64, Shaped
+from jaxtyping import Float, Int64
 
 from ensemble.blas import one_blas_thread
 from ensemble.fusion import CLASS_AXIS, scored_pixels
 from evaluation.core.arrays import argmax
 from evaluation.core.blocks import blocks, sum_blocks
+from evaluation.core.ragged import Stack
 from evaluation.core.types import Map, Maps
 from members.maps import MapReader, check_agreement
 
@@ -61,7 +62,7 @@ def measure_pairs(both: BothCorrect, pixels: int) -> PairwiseDiversity:
 
 
 def count_both_right(
-    members: Sequence[MapReader], target: Shaped[np.ndarray, "..."], *, ignore: int | None
+    members: Sequence[MapReader], target: Stack, *, ignore: int | None
 ) -> tuple[BothCorrect, int]:
     """Count the scored pixels that two members predict correctly, and all scored pixels.
 

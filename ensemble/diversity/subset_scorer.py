@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int64, Shaped
+from jaxtyping import Float, Int64
 
 from ensemble.block_fusion import read_members, threads_for
 from ensemble.fusion import PIECE_VALUES
@@ -12,6 +12,7 @@ from evaluation.confusion import confusion
 from evaluation.core.arrays import argmax
 from evaluation.core.blocks import blocks, map_blocks
 from evaluation.core.progress import progress
+from evaluation.core.ragged import Stack
 from evaluation.core.types import Array, Groups, Map, Maps
 from evaluation.intervals import (
     GroupSums,
@@ -51,7 +52,7 @@ class SubsetCounts:
     def __init__(
         self,
         members: Sequence[MapReader],
-        target: Shaped[np.ndarray, "..."],
+        target: Stack,
         group_of: GroupIndices,
     ) -> None:
         self._members, self._target, self._group_of = members, target, group_of
@@ -81,7 +82,7 @@ class SubsetCounts:
 
 def count_subsets(
     members: Sequence[MapReader],
-    target: Shaped[np.ndarray, "..."],
+    target: Stack,
     group_of: GroupIndices,
     subsets: Sequence[Subset],
 ) -> GroupSums:

@@ -20,9 +20,10 @@ from ensemble.fusion import (
     ScoredLabels,
     scored_labels,
 )
-from ensemble.sampling import Balance, PixelSample, SamplePixels, Seed, draw_pixels
+from ensemble.sampling import Balance, PixelSample, SamplePixels, draw_pixels
 from ensemble.strategies.means import MIN_LOG_ODDS_GAP
 from ensemble.strategies.votes import ONE_VS_REST
+from evaluation.core.seeds import Seed
 from evaluation.core.types import Array, Map, Maps
 
 STEPS = 500
@@ -39,7 +40,7 @@ def evidence(
     ignore: int | None,
     kinds: tuple[str, ...],
     *,
-    l2: Annotated[float, Field(gt=0)] = 1e-3,
+    l2: Annotated[float, Field(gt=0, le=1e6)] = 1e-3,
     sample_pixels: SamplePixels = 100_000,
     balance: Balance = 0.0,
     floor: Annotated[float, Field(ge=SMALLEST, lt=0.5)] = 1e-6,

@@ -17,9 +17,10 @@ from ensemble.fusion import (
     PixelwiseFusion,
 )
 from ensemble.regression import regression
-from ensemble.sampling import PerPixel, PixelSample, SamplePixels, Seed, draw_pixels
+from ensemble.sampling import PerPixel, PixelSample, SamplePixels, draw_pixels
 from ensemble.strategies.means import MIN_LOG_ODDS_GAP, sum_members
 from ensemble.strategies.votes import ONE_VS_REST
+from evaluation.core.seeds import Seed
 from evaluation.core.types import Array, Map, Maps
 
 NO_CLASS = -1

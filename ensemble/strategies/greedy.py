@@ -9,9 +9,10 @@ from jaxtyping import Float, Integer
 from pydantic import Field
 
 from ensemble.fusion import Blocks, Fusion, LearnedFusion
-from ensemble.sampling import PixelSample, PixelTarget, SamplePixels, Seed, draw_pixels
+from ensemble.sampling import PixelSample, PixelTarget, SamplePixels, draw_pixels
 from ensemble.strategies.weighted_mean import WeightedMean
 from evaluation.core.arrays import argmax
+from evaluation.core.seeds import Seed
 
 Weights = Float[np.ndarray, "member"]
 Probs = Float[np.ndarray, "member class pixel"]
@@ -23,8 +24,8 @@ def greedy(
     classes: int,
     ignore: int | None,
     *,
-    rounds: Annotated[int, Field(ge=1)] = 30,
-    bags: Annotated[int, Field(ge=0)] = 10,
+    rounds: Annotated[int, Field(ge=1, le=100_000)] = 30,
+    bags: Annotated[int, Field(ge=0, le=100_000)] = 10,
     bag_share: Annotated[float, Field(gt=0, le=1)] = 0.5,
     sample_pixels: SamplePixels = 50_000,
     seed: Seed = 0,

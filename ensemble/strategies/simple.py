@@ -28,7 +28,7 @@ Estimate = Integer[np.ndarray, "combination"]
 
 
 def simple(
-    classes: int, ignore: int | None, *, alpha: Annotated[float, Field(ge=0)] = 1.0
+    classes: int, ignore: int | None, *, alpha: Annotated[float, Field(ge=0, le=1000)] = 1.0
 ) -> LearnedFusion:
     """Vote, drop the members that agree least with the vote, and vote again (SIMPLE).
 

@@ -12,8 +12,9 @@ from scipy.linalg.blas import sgemm
 from ensemble.fusion import Blocks, Floor, Fusion, LearnedFusion, ScoredLabels, by_pieces
 from ensemble.pixel_context import ContextFeatures
 from ensemble.regression import regression
-from ensemble.sampling import Balance, PerLabel, PixelSample, SamplePixels, Seed, draw_pixels
+from ensemble.sampling import Balance, PerLabel, PixelSample, SamplePixels, draw_pixels
 from evaluation.core.errors import BadData
+from evaluation.core.seeds import Seed
 from evaluation.core.types import Array, Images, Map, Maps
 
 Bias = Float[np.ndarray, "scored"]
@@ -23,8 +24,8 @@ def stacking(
     classes: int,
     ignore: int | None,
     *,
-    l2: Annotated[float, Field(gt=0)] = 1e-3,
-    neighbours: Annotated[int, Field(ge=0)] = 0,
+    l2: Annotated[float, Field(gt=0, le=1e6)] = 1e-3,
+    neighbours: Annotated[int, Field(ge=0, le=1000)] = 0,
     intensity: bool = False,
     sample_pixels: SamplePixels = 200_000,
     balance: Balance = 0.0,

@@ -14,8 +14,9 @@ from scipy.special import expit, logit
 
 from ensemble.fusion import Blocks, Floor, Fusion, LearnedFusion, ScoredLabels
 from ensemble.pixel_context import ContextFeatures
-from ensemble.sampling import Balance, PerPixel, PerPixelMaps, PixelSample, SamplePixels, Seed
+from ensemble.sampling import Balance, PerPixel, PerPixelMaps, PixelSample, SamplePixels
 from ensemble.strategies.stacking import draw_with_context, fuse_with_context
+from evaluation.core.seeds import Seed, seed_32_bits
 from evaluation.core.types import Array, Images, Map, Maps
 
 MAX_LEAVES = 8
@@ -43,10 +44,10 @@ def stacking_boosted(
     classes: int,
     ignore: int | None,
     *,
-    rounds: Annotated[int, Field(ge=1)] = 50,
+    rounds: Annotated[int, Field(ge=1, le=100_000)] = 50,
     leaves: Annotated[int, Field(ge=2, le=MAX_LEAVES)] = MAX_LEAVES,
     rate: Annotated[float, Field(gt=0, le=1)] = 0.1,
-    neighbours: Annotated[int, Field(ge=0)] = 0,
+    neighbours: Annotated[int, Field(ge=0, le=1000)] = 0,
     intensity: bool = False,
     sample_pixels: SamplePixels = 100_000,
     balance: Balance = 0.0,
@@ -255,7 +256,7 @@ def _fit_trees(
         learning_rate=rate,
         max_bins=BINS,
         early_stopping=False,
-        random_state=seed,
+        random_state=seed_32_bits(seed),
     )
     pixels = len(sample.target)
     probs = round_on_logit_grid(sample.maps).reshape(pixels, -1)

@@ -16,8 +16,9 @@ from torch.nn.functional import conv2d, cross_entropy, pad
 
 from ensemble.fusion import Blocks, Floor, Fusion, LearnedFusion, ScoredLabels, TrainingBlock
 from ensemble.pixel_context import Grey, grey
-from ensemble.sampling import Features, ImageSample, SamplePixels, Seed, draw_images
+from ensemble.sampling import Features, ImageSample, SamplePixels, draw_images
 from ensemble.strategies.stacking import check_all_scored_occur
+from evaluation.core.seeds import Seed
 from evaluation.core.types import Array, Images, Map, Maps
 
 BATCH = 4
@@ -32,9 +33,9 @@ def stacking_conv(
     classes: int,
     ignore: int | None,
     *,
-    width: Annotated[int, Field(ge=1)] = 16,
-    steps: Annotated[int, Field(ge=1)] = 600,
-    rate: Annotated[float, Field(gt=0)] = 5e-3,
+    width: Annotated[int, Field(ge=1, le=1024)] = 16,
+    steps: Annotated[int, Field(ge=1, le=10_000_000)] = 600,
+    rate: Annotated[float, Field(gt=0, le=1000)] = 5e-3,
     intensity: bool = False,
     sample_pixels: SamplePixels = 1_600_000,
     floor: Floor = 1e-6,

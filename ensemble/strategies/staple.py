@@ -35,8 +35,14 @@ def staple(classes: int, ignore: int | None) -> LearnedFusion:
     that leaves undecided gets a class here. And pixels where the first vote ties, which ITK counts
     as class 0 of the prediction after the one that was made, since it writes past the end of a row
     of its table, are left out of the start. With three or more members both converge to the same
-    result. With two, every disagreement is a tie, and ITK's start led to a poorer solution: on
-    synthetic members, .78 of the pixels right, with the vote .84, here .86.
+    result. With two, every disagreement is a tie, and ITK's start led to a poorer solution on
+    synthetic members.
+
+    With two members nothing but their agreement is known, and whether that beats `majority_vote`
+    depends on them. Of 60 drawn pairs with errors spread evenly over the classes, 47 had more
+    pixels right than the vote and 8 fewer (on average .022 more, and .026 fewer than the better
+    member had); of 60 pairs that each confuse classes in their own way, 38 more and 14 fewer, from
+    .12 fewer to .20 more. Compare the two on held-out images.
 
     Args:
         ignore: the class whose pixels are left out of the fit.

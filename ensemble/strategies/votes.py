@@ -106,7 +106,7 @@ def per_class_vote(
     kinds: tuple[str, ...],
     *,
     votes: Literal["soft", "hard"] = "soft",
-    power: Annotated[float, Field(ge=0)] = 1.0,
+    power: Annotated[float, Field(ge=0, le=1000)] = 1.0,
 ) -> LearnedFusion:
     """Score each class by the members' votes for it, weighted by their held-out IoU of that class.
 

@@ -7,9 +7,10 @@ import numpy as np
 from jaxtyping import Float
 
 from ensemble.fusion import Blocks, Floor, Fusion, LearnedFusion, PixelwiseFusion
-from ensemble.sampling import Balance, PerPixel, PixelSample, SamplePixels, Seed, draw_pixels
+from ensemble.sampling import Balance, PerPixel, PixelSample, SamplePixels, draw_pixels
 from ensemble.strategies.means import fallback_to_mean
 from evaluation.core.errors import BadSpec
+from evaluation.core.seeds import Seed
 from evaluation.core.types import Map, Maps
 
 FIT_STEPS = 200

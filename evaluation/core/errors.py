@@ -1,6 +1,6 @@
 """Errors that a user can cause: the command prints one line without traceback and exits 2."""
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from typing import Any
 
 
@@ -41,6 +41,16 @@ def shorten(value: Any, limit: int = 200) -> str:
     return text if len(text) <= limit else f"{text[:limit]}..."
 
 
+def format_count(count: int, singular: str, plural: str | None = None) -> str:
+    """Return a number with its noun.
+
+    Examples:
+        >>> format_count(1, "image"), format_count(0, "image"), format_count(2, "class", "classes")
+        ('1 image', '0 images', '2 classes')
+    """
+    return f"{count} {singular if count == 1 else plural or f'{singular}s'}"
+
+
 def unknown(kind: str, value: Any, known: Iterable[str]) -> str:
     """Return the message for a name that is not in a table.
 
@@ -49,3 +59,22 @@ def unknown(kind: str, value: Any, known: Iterable[str]) -> str:
         "unknown fusion strategy 'stackin'; known: mean, stacking"
     """
     return f"unknown {kind} {shorten(value)}; known: {', '.join(sorted(known))}"
+
+
+def check_distinct(kind: str, names: Iterable[Hashable]) -> None:
+    """Refuse a list that names one thing twice: a mean, say, would weigh it double.
+
+    Raises:
+        BadSpec: the first that is repeated.
+
+    Examples:
+        >>> check_distinct("member", ["a", "b", "a"])
+        Traceback (most recent call last):
+            ...
+        evaluation.core.errors.BadSpec: member a is given twice; name each once
+    """
+    seen = set()
+    for name in names:
+        if name in seen:
+            raise BadSpec(f"{kind} {name} is given twice; name each once")
+        seen.add(name)

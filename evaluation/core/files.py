@@ -42,7 +42,14 @@ NOT_ENTERED = (ZARR, "done")
 
 @contextlib.contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """Give a path to write to; it is renamed to `path` once the block has ended without error."""
+    """Give a path to write to; it is renamed to `path` once the block has ended without error.
+
+    A symbolic link stays, and what it leads to is replaced.
+
+    Raises:
+        BadData: the path is a device, a pipe, or a link that leads to itself.
+    """
+    path = _target(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     remove_stale_temps(path)
     partial = partial_name(path)
@@ -57,7 +64,14 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """Give an empty folder; it replaces `path` once the block has ended without error."""
+    """Give an empty folder; it replaces `path` once the block has ended without error.
+
+    A symbolic link stays, and the folder that it leads to is replaced.
+
+    Raises:
+        BadData: as `atomic_file`.
+    """
+    path = _target(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     remove_stale_temps(path)
     partial, old = partial_name(path), old_name(path)
@@ -81,8 +95,19 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             shutil.rmtree(left, ignore_errors=True)
 
 
+def _target(path: Path) -> Path:
+    """Return the path behind links: a rename onto a link would put the file in the link's place."""
+    target = Path(os.path.realpath(path))
+    if target.is_symlink():
+        raise BadData(f"{path} is a link that leads to itself; remove it")
+    if target.exists() and not (target.is_file() or target.is_dir()):
+        raise BadData(f"{path} is a device or a pipe; expected the name of a file or folder")
+    return target
+
+
 def remove_folder(path: Path) -> None:
-    """Remove a folder so that no crash leaves half of it under its name."""
+    """Remove a folder so that no crash leaves half of it under its name; a link to it stays."""
+    path = _target(path)
     with contextlib.suppress(FileNotFoundError):
         shutil.rmtree(path.rename(_marked(path, "partial")))
 

@@ -14,14 +14,17 @@ from keyword import iskeyword
 from typing import Any, get_type_hints
 
 from pydantic import ConfigDict, PydanticSchemaGenerationError, TypeAdapter, ValidationError
+from pydantic_core import PydanticCustomError
 
 from evaluation.core.errors import BadSpec, shorten, unknown
 from evaluation.core.plugins import plugin_entries
+from evaluation.core.strict_values import check_kind
 
 Value = Any  # a literal, a bare name as str, or a nested Spec
 
 MAX_CHARACTERS = 10_000
 MAX_BITS = 64
+MAX_WEIGHT = 1e6  # of a term of a sum
 EXPECTED = "expected NAME or NAME(option=value, ...)"
 
 
@@ -237,6 +240,9 @@ class Table(Mapping[str, str]):
         return options
 
 
+_CONFIG = ConfigDict(arbitrary_types_allowed=True, allow_inf_nan=False)
+
+
 @functools.cache
 def _hints(factory: Callable[..., Any]) -> dict[str, Any]:
     return get_type_hints(factory, include_extras=True)
@@ -245,12 +251,15 @@ def _hints(factory: Callable[..., Any]) -> dict[str, Any]:
 def _checked(value: Value, hint: Any, where: str) -> Value:
     """Check a value by its option's annotation (range and choices included)."""
     try:
-        adapter = TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True))
-        return adapter.validate_python(value)
+        adapter = TypeAdapter(hint, config=_CONFIG)
+        read = adapter.validate_python(value)
+        check_kind(value, read)
+        return read
     except PydanticSchemaGenerationError:
         return value
-    except ValidationError as error:
-        reason = error.errors()[0]["msg"].removeprefix("Input should be ")
+    except (ValidationError, PydanticCustomError) as error:
+        found = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error.message()
+        reason = found.removeprefix("Input should be ")
         raise BadSpec(f"{where} got {_format_value(value)}; expected {reason}") from None
 
 
@@ -285,13 +294,15 @@ def _value(node: ast.expr, text: str) -> Value:
         case ast.Call(func=ast.Name(id=name), args=args, keywords=keywords):
             if any(keyword.arg is None for keyword in keywords):
                 raise BadSpec(f"cannot read spec {shorten(text)}; ** has no meaning in a spec")
-            options = {str(keyword.arg): _value(keyword.value, text) for keyword in keywords}
-            return Spec(name, tuple(_value(arg, text) for arg in args), options)
+            options = [(str(keyword.arg), _value(keyword.value, text)) for keyword in keywords]
+            return Spec(name, tuple(_value(arg, text) for arg in args), _unique(options, text))
         case ast.List(elts=elements) | ast.Tuple(elts=elements):
             return [_value(element, text) for element in elements]
         case ast.Dict(keys=keys, values=values) if all(isinstance(k, _KEYS) for k in keys):
             pairs = zip(keys, values, strict=True)
-            return {_value(k, text): _value(v, text) for k, v in pairs if k is not None}
+            return _unique(
+                [(_value(k, text), _value(v, text)) for k, v in pairs if k is not None], text
+            )
     try:
         value = ast.literal_eval(node)
         if isinstance(value, str | float | None) or _is_small(value):
@@ -306,6 +317,16 @@ def _value(node: ast.expr, text: str) -> Value:
 
 
 _KEYS = ast.Name | ast.Constant | ast.UnaryOp
+
+
+def _unique(pairs: list[tuple[Any, Value]], text: str) -> dict[Any, Value]:
+    """Return a mapping; Python's own would keep the last of two values."""
+    mapping = dict(pairs)
+    if len(mapping) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise BadSpec(f"{shorten(twice)} is given twice in spec {shorten(text)}; remove one")
+    return mapping
 
 
 def _is_small(value: object) -> bool:
@@ -325,8 +346,12 @@ def _term(node: ast.expr, text: str) -> tuple[float, Spec]:
     weight = 1.0
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult):
         factor = _value(node.left, text)
-        if not isinstance(factor, int | float) or isinstance(factor, bool) or factor <= 0:
-            raise BadSpec(f"weight {shorten(factor)} in {shorten(text)}; expected a number above 0")
+        numeric = isinstance(factor, int | float) and not isinstance(factor, bool)
+        if not numeric or not 0 < factor <= MAX_WEIGHT:
+            raise BadSpec(
+                f"weight {shorten(factor)} in {shorten(text)}; expected a number above 0 and at"
+                f" most {MAX_WEIGHT:g}"
+            )
         weight, node = float(factor), node.right
     value = _value(node, text)
     if isinstance(value, str) and value.isidentifier():

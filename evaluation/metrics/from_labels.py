@@ -67,7 +67,7 @@ def hausdorff_95() -> Metric:
     return _edge_metric(larger, one_lacks=_diagonal)
 
 
-def surface_dice(*, tolerance_px: Annotated[float, Field(ge=0)] = 1.0) -> Metric:
+def surface_dice(*, tolerance_px: Annotated[float, Field(ge=0, le=100_000)] = 1.0) -> Metric:
     """Share of the edge pixels of both that lie within a tolerance of the other's edge.
 
     Per image and class, then the mean over images. 0 if only one of the two has the class; an image

@@ -12,7 +12,8 @@ from torch.nn import functional
 
 MIN_SQUEEZED = 4  # below, a dead ReLU would give all channels the same weight for good
 
-Width = Annotated[int, Field(ge=1)]
+MAX_WIDTH = 1024
+Width = Annotated[int, Field(ge=1, le=MAX_WIDTH)]
 Dropout = Annotated[float, Field(ge=0, lt=1)]
 Activation = Literal["relu", "leaky_relu", "elu", "gelu"]
 
@@ -22,6 +23,24 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "elu": partial(nn.ELU, inplace=True),
     "gelu": nn.GELU,
 }
+
+
+class BatchNorm(nn.BatchNorm2d):
+    """Batch normalisation that takes a single value per channel too, (1, width, 1, 1).
+
+    Such a value has no variance, and torch refuses it; the running statistics normalise it, as in
+    evaluation, and stay as they are.
+    """
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Normalise (N, width, H, W)."""
+        if self.training and features.numel() == self.num_features:
+            mean, variance = self.running_mean, self.running_var
+            return functional.batch_norm(
+                features, mean, variance, self.weight, self.bias, eps=self.eps
+            )
+        normalised: Tensor = super().forward(features)
+        return normalised
 
 
 class ConvBlock(nn.Sequential):
@@ -58,7 +77,7 @@ class ConvBlock(nn.Sequential):
                 nn.Conv2d(
                     source, width, kernel_size, padding=padding, dilation=dilation, bias=False
                 ),
-                nn.BatchNorm2d(width),
+                BatchNorm(width),
                 ACTIVATIONS[activation](),
             ]
         if se:
@@ -203,18 +222,18 @@ class Residual(nn.Module):
             nn.Conv2d(
                 channels, width, 3, stride=stride, padding=dilation, dilation=dilation, bias=False
             ),
-            nn.BatchNorm2d(width),
+            BatchNorm(width),
             nn.ReLU(inplace=True),
         )
         self.second = nn.Sequential(
             nn.Conv2d(width, width, 3, padding=dilation, dilation=dilation, bias=False),
-            nn.BatchNorm2d(width),
+            BatchNorm(width),
         )
         self.stride = stride
         self.shortcut: nn.Module = nn.Identity()
         if stride > 1 or channels != width:
             self.shortcut = nn.Sequential(
-                nn.Conv2d(channels, width, 1, bias=False), nn.BatchNorm2d(width)
+                nn.Conv2d(channels, width, 1, bias=False), BatchNorm(width)
             )
 
     def forward(self, features: Tensor) -> Tensor:

@@ -8,6 +8,8 @@ from torch import Tensor, nn
 
 from members.architectures.blocks import (
     ASPP,
+    MAX_WIDTH,
+    BatchNorm,
     ConvBlock,
     Dropout,
     PointwiseConv,
@@ -34,10 +36,10 @@ class Ghost(nn.Module):
         super().__init__()
         self.ghosts = cheap = width // 2
         self.primary = nn.Sequential(
-            nn.Conv2d(channels, width - cheap, 1, bias=False), nn.BatchNorm2d(width - cheap)
+            nn.Conv2d(channels, width - cheap, 1, bias=False), BatchNorm(width - cheap)
         )
         self.cheap = nn.Sequential(
-            nn.Conv2d(cheap, cheap, 3, padding=1, groups=cheap, bias=False), nn.BatchNorm2d(cheap)
+            nn.Conv2d(cheap, cheap, 3, padding=1, groups=cheap, bias=False), BatchNorm(cheap)
         )
 
     def forward(self, features: Tensor) -> Tensor:
@@ -79,7 +81,7 @@ class EfferBlock(nn.Module):
             Ghost(channels, wide),
             nn.ReLU(inplace=True),
             MixedDepthwise(wide, stride=stride),
-            nn.BatchNorm2d(wide),
+            BatchNorm(wide),
             nn.ReLU(inplace=True),
             SqueezeExcitation(wide),
             Ghost(wide, width),
@@ -131,7 +133,7 @@ def efferdeepnet(
     channels: int,
     classes: int,
     *,
-    width: Annotated[int, Field(ge=2)] = 16,
+    width: Annotated[int, Field(ge=2, le=MAX_WIDTH)] = 16,
     blocks: Annotated[int, Field(ge=1, le=8)] = 2,
     dropout: Dropout = 0.1,
 ) -> EfferDeepNet:

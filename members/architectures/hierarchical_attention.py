@@ -3,6 +3,7 @@
 import math
 from typing import Annotated
 
+import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
@@ -54,6 +55,14 @@ def merge_scales(coarse: Tensor, attention: Tensor, fine: Tensor) -> Tensor:
     return resized(attention * coarse, fine) + (1 - resized(attention, fine)) * fine
 
 
+class GroupNorm(nn.GroupNorm):
+    """Group normalisation that takes a single value per group too, as torch does of two images."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Normalise (N, width, H, W)."""
+        return torch.group_norm(features, self.num_groups, self.weight, self.bias, self.eps)
+
+
 def normalise_by_groups(module: nn.Module) -> None:
     """Replace every batch normalisation in a module by group normalisation.
 
@@ -63,7 +72,7 @@ def normalise_by_groups(module: nn.Module) -> None:
     for name, child in module.named_children():
         if isinstance(child, nn.BatchNorm2d):
             width = child.num_features
-            setattr(module, name, nn.GroupNorm(math.gcd(GROUPS, width), width))
+            setattr(module, name, GroupNorm(math.gcd(GROUPS, width), width))
         else:
             normalise_by_groups(child)
 

@@ -94,8 +94,8 @@ def shift_scale_rotate(
 
 def elastic(
     *,
-    alpha: Annotated[float, Field(ge=0)] = 60.0,
-    sigma: Annotated[float, Field(gt=0)] = 6.0,
+    alpha: Annotated[float, Field(ge=0, le=10_000)] = 60.0,
+    sigma: Annotated[float, Field(gt=0, le=100)] = 6.0,
     probability: Probability = 0.5,
 ) -> Augmentation:
     """Displace every pixel by smoothed noise.

@@ -15,7 +15,7 @@ from members.augmentations.augment import Augmentation, Pair, Probability, berno
 
 
 def cut_mix(
-    *, alpha: Annotated[float, Field(gt=0)] = 1.0, probability: Probability = 0.5
+    *, alpha: Annotated[float, Field(gt=0, le=1000)] = 1.0, probability: Probability = 0.5
 ) -> Augmentation:
     """Paste a rectangle of another image of the batch together with its labels.
 
@@ -54,7 +54,7 @@ def cut_mix(
 
 def cut_out(
     *,
-    count: Annotated[int, Field(ge=1)] = 1,
+    count: Annotated[int, Field(ge=1, le=1000)] = 1,
     size: Annotated[float, Field(gt=0, le=1)] = 0.4,
     fill: Literal["zero", "mean"] = "zero",
     probability: Probability = 0.5,

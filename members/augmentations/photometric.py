@@ -68,7 +68,7 @@ def noise(*, spread: Fraction = 0.05, probability: Probability = 0.5) -> Augment
 
 
 def blur(
-    *, sigma_px: Annotated[float, Field(gt=0)] = 1.5, probability: Probability = 0.5
+    *, sigma_px: Annotated[float, Field(gt=0, le=100)] = 1.5, probability: Probability = 0.5
 ) -> Augmentation:
     """Blur by a Gaussian.
 

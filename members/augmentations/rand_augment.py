@@ -30,7 +30,7 @@ MAX_DEGREES, MAX_SHEAR, MAX_SHIFT = 30.0, 0.3, 150 / 331
 
 def rand_augment(
     *,
-    operations: Annotated[int, Field(ge=1)] = 2,
+    operations: Annotated[int, Field(ge=1, le=100)] = 2,
     magnitude: Annotated[float, Field(ge=0, le=MAX_MAGNITUDE)] = 9.0,
 ) -> Augmentation:
     """Apply random operations, chosen uniformly for every image: RandAugment.

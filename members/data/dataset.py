@@ -318,7 +318,7 @@ def _check_masks(masks: Stack, images: Stack, ids: Sequence[str], classes: Class
             )
 
 
-def _check_stored_masks(masks: Array, ids: Sequence[str]) -> None:
+def _check_stored_masks(masks: Stack, ids: Sequence[str]) -> None:
     if masks.dtype != np.uint8 or len(masks) != len(ids):
         raise BadLabels(
             f"masks are {masks.dtype} of {len(masks)} images; expected uint8 of {len(ids)}"

@@ -6,8 +6,9 @@ import numpy as np
 from jaxtyping import Bool, Float, Integer
 
 from evaluation.core.classes import UNLABELLED, Classes
-from evaluation.core.errors import BadData
-from evaluation.core.types import Groups, Kept, Labels
+from evaluation.core.errors import BadData, format_count
+from evaluation.core.ragged import Stack
+from evaluation.core.types import Groups, Kept
 from members.data.dataset import class_pixels
 
 FoldIndices = Integer[np.ndarray, "image"]
@@ -17,7 +18,7 @@ PartSizes = Float[np.ndarray, "part"]
 
 
 def split_folds(
-    masks: Labels, groups: Groups | None, folds: int, *, classes: Classes, seed: int
+    masks: Stack, groups: Groups | None, folds: int, *, classes: Classes, seed: int
 ) -> FoldIndices:
     """Return the fold of each image, so that folds are alike in size and content.
 
@@ -49,7 +50,7 @@ def split_folds(
     return fold_of
 
 
-def hold_out(masks: Labels, groups: Groups | None, share: float, seed: int) -> Kept:
+def hold_out(masks: Stack, groups: Groups | None, share: float, seed: int) -> Kept:
     """Return which images to set aside, with content like the rest and no group divided.
 
     A class that only one group has stays in the rest where possible: training needs it.
@@ -75,7 +76,7 @@ def hold_out(masks: Labels, groups: Groups | None, share: float, seed: int) -> K
     return np.asarray(_assign_groups(masks, groups, [1 - share, share], seed) == 1)
 
 
-def check_folds(masks: Labels, fold_of: FoldIndices, *, classes: Classes) -> None:
+def check_folds(masks: Stack, fold_of: FoldIndices, *, classes: Classes) -> None:
     """Check that each fold has pixels of each scored class that occurs at all.
 
     Raises:
@@ -94,16 +95,16 @@ def check_folds(masks: Labels, fold_of: FoldIndices, *, classes: Classes) -> Non
 
 
 def _assign_groups(
-    masks: Labels, groups: Groups | None, shares: Sequence[float], seed: int
+    masks: Stack, groups: Groups | None, shares: Sequence[float], seed: int
 ) -> FoldIndices:
     names = np.arange(len(masks)) if groups is None else groups
     _, group_of = np.unique(names, return_inverse=True)
     content = _group_shares(class_pixels(masks, UNLABELLED) > 0, group_of)
     if len(content) < len(shares):
-        what = "images" if groups is None else "groups of images"
+        nouns = ("image",) if groups is None else ("group of images", "groups of images")
+        found, wanted = format_count(len(content), *nouns), format_count(len(shares), "part")
         raise BadData(
-            f"{len(content)} {what} for {len(shares)} parts; expected at least one each;"
-            " take fewer folds or more data"
+            f"{found} for {wanted}; expected at least one each; take fewer folds or more data"
         )
     parts = _balance(content, np.array(shares), np.random.default_rng(seed))
     return np.asarray(parts[group_of])

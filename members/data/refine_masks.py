@@ -9,6 +9,7 @@ from jaxtyping import Bool, Integer
 
 from evaluation.core.blocks import map_blocks
 from evaluation.core.classes import UNLABELLED
+from evaluation.core.ragged import Stack, extent_of, join
 from evaluation.core.types import Array, Images, Kept, Labels
 
 RADIUS_PX = 3
@@ -23,14 +24,14 @@ Offsets = Integer[np.ndarray, "offset"]
 
 
 def refine(
-    images: Array,
-    masks: Array,
+    images: Stack,
+    masks: Stack,
     *,
     ignore: int | None,
     radius_px: int = RADIUS_PX,
     max_std: float = MAX_STD,
     rounds: int = ROUNDS,
-) -> tuple[Labels, Kept]:
+) -> tuple[Stack, Kept]:
     """Grow the masks of a data set, block by block; see `grow`.
 
     Masks that many images share are left alone: they were pasted on unrelated images, and once
@@ -49,8 +50,8 @@ def refine(
     """
     from members.data.cleaning.rules import drop_shared_masks
 
-    growing = drop_shared_masks(np.asarray(masks))
-    size = max(1, BLOCK_PIXELS // masks[0].size)
+    growing, extent = drop_shared_masks(masks), extent_of(masks)
+    size = max(1, BLOCK_PIXELS // max(rows * cols for _, (rows, cols) in extent.runs))
 
     def grow_block(block: slice) -> Labels:
         part = np.asarray(masks[block])
@@ -64,7 +65,7 @@ def refine(
         )
         return np.where(growing[block, None, None], grown, part)
 
-    return np.concatenate(list(map_blocks(grow_block, len(masks), size=size))), growing
+    return join(list(map_blocks(grow_block, extent, size=size))), growing
 
 
 def grow(

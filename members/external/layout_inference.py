@@ -336,9 +336,12 @@ def _describe_order(order: Order, candidates: LayoutCandidates) -> str:
     count = len(names)
     if channels > count:
         (extra,) = set(range(channels)) - set(order)
-        return f"classes shifted by one ({channels} for {count}, of which {extra} is too many)"
+        kind = "one class too many" if extra == count else "classes shifted by one"
+        return f"{kind} ({channels} for {count}, of which {extra} is too many)"
     if channels < count:
-        return f"classes shifted by one ({channels} for {count}: no {names[order.index(None)]!r})"
+        missing = order.index(None)
+        kind = "one class missing" if missing == count - 1 else "classes shifted by one"
+        return f"{kind} ({channels} for {count}: no {names[missing]!r})"
     if order == tuple(range(count)):
         return ""
     rolled = any(order == tuple((c + by) % count for c in range(count)) for by in (1, -1))

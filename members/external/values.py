@@ -9,19 +9,13 @@ from evaluation.core.blocks import map_blocks
 from evaluation.core.errors import BadMaps
 from evaluation.core.types import Array
 from members.external.formats import ExternalMaps
-from members.probabilities import STEPS_UINT8, sum_tolerance
+from members.probabilities import RANGE_TOLERANCE, STEPS_UINT8, sum_tolerance
 
 Scale = Literal["as they are", "softmax", "divide by the sum"]
 
 AS_THEY_ARE: Scale = "as they are"
 SOFTMAX: Scale = "softmax"
 BY_THE_SUM: Scale = "divide by the sum"
-
-SUM_TOLERANCE = 5e-3
-"""What half precision at any stage may cost; wider where the file's own type is coarser."""
-
-RANGE_TOLERANCE = 1e-3
-"""How far a probability may lie outside 0 to 1."""
 
 UNIFORM_SUM = 0.01
 """Sums whose range is a smaller share of the largest are of numbers that were scaled together."""
@@ -82,10 +76,10 @@ def classify_range(values: ValueRange, *, classes: int, dtype: str) -> tuple[Sca
         >>> classify_range(ValueRange(0.0, 100.0, 100.0, 100.0), classes=3, dtype="float32")[0]
         'divide by the sum'
     """
-    tolerance = max(sum_tolerance(dtype, classes), SUM_TOLERANCE)
+    tolerance = sum_tolerance(dtype, classes)
     low, high = values.low_sum, values.high_sum
-    range_text = f"values go from {values.low:.3g} to {values.high:.3g}"
-    sums_text = f"a pixel's classes sum to {low:.4g} to {high:.4g}"
+    range_text = f"values go from {values.low:.6g} to {values.high:.6g}"
+    sums_text = f"a pixel's classes sum to {low:.6g} to {high:.6g}"
     uniform = high > 0 and high - low <= UNIFORM_SUM * high
     outside = values.low < -RANGE_TOLERANCE or values.high > 1 + RANGE_TOLERANCE
     if outside and not uniform:

@@ -81,7 +81,7 @@ def focal(
     frequencies: Shares,
     ignore: int | None,
     *,
-    gamma: Annotated[float, Field(ge=0)] = 2.0,
+    gamma: Annotated[float, Field(ge=0, le=100)] = 2.0,
     weights: ClassWeights = "none",
     ignored_weight: IgnoredWeight = 0.0,
 ) -> Focal:

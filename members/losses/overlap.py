@@ -53,7 +53,7 @@ def dice(
     frequencies: Shares,
     ignore: int | None,
     *,
-    smooth: Annotated[float, Field(gt=0)] = 1.0,
+    smooth: Annotated[float, Field(gt=0, le=1e6)] = 1.0,
     weights: Literal["none", "frequency", "generalised"] = "none",
     ignored_weight: IgnoredWeight = 0.0,
 ) -> Dice | GeneralisedDice:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from evaluation.core.errors import BadData
+from members.architectures.blocks import Width
 from members.losses.pixel_weights import one_hot, valid_mask
 from members.trainers.loop import History, Trainer, TrainingTask, fit
 
@@ -108,8 +109,8 @@ class MaskCritic:
 
 def adversarial(
     *,
-    weight: Annotated[float, Field(gt=0)] = 0.05,
-    width: Annotated[int, Field(ge=1)] = 16,
+    weight: Annotated[float, Field(gt=0, le=1e6)] = 0.05,
+    width: Width = 16,
 ) -> Trainer:
     """Train by the recipe's loss (the reconstruction) plus an adversarial loss.
 

@@ -21,7 +21,12 @@ class EpochMetrics:
     miou: float
 
     def monitored(self, monitor: Monitor) -> float:
-        """Return the value to maximise: the mIoU, or minus the loss (also if the mIoU is NaN)."""
+        """Return the value to maximise: the mIoU, or minus the loss (also if the mIoU is NaN).
+
+        NaN where the loss is: the argmax of logits that are NaN has an mIoU, but means nothing.
+        """
+        if math.isnan(self.loss):
+            return math.nan
         return -self.loss if monitor == "loss" or math.isnan(self.miou) else self.miou
 
 

@@ -86,13 +86,13 @@ def fit(
         aux_loss: added to the recipe's loss.
 
     Raises:
-        EnsError: the loss became NaN or infinite.
+        EnsError: the loss became NaN or infinite, or the holdout score is so after every epoch.
     """
     recipe = task.recipe
     learner = _Learner(task, [*parameters, *task.loss.parameters()], epochs, output, aux_loss)
     history: History = []
     scores: list[float] = []
-    best, best_epoch = _copy_state(learner.validated), 0
+    best, best_epoch, best_score = _copy_state(learner.validated), 0, -math.inf
     for epoch in range(epochs):
         started = time.perf_counter()
         training = learner.train_epoch(task.batches(first_epoch + epoch), epoch, scores)
@@ -108,10 +108,17 @@ def fit(
         )
         scores.append(holdout.monitored(recipe.monitor))
         task.watch(first_epoch + epoch + 1, scores[-1])
-        if scores[-1] > max(scores[:-1], default=-math.inf) or output is not None:
+        # A first score that is NaN beats the untrained weights all the same.
+        if epoch == 0 or scores[-1] > best_score or output is not None:
             best, best_epoch = _copy_state(learner.validated), epoch
+        best_score = max(best_score, scores[-1])  # unchanged by NaN, which is greater than nothing
         if epoch - best_epoch >= recipe.patience:
             break
+    if best_score == -math.inf and output is None:
+        raise EnsError(
+            f"the holdout score is {scores[-1]} after every epoch; use a smaller learning rate than"
+            f" {recipe.optimizer}"
+        )
     task.network.load_state_dict(best)
     return history
 

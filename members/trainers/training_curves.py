@@ -12,11 +12,17 @@ CURVES = ("loss", "accuracy", "miou")
 
 def write_curves(folder: Path, history: History) -> None:
     """Write `history.csv`, `curves.png` and, where TensorBoard is installed, its events."""
-    with atomic_file(folder / TABLE) as partial, partial.open("w", newline="") as file:
+    with (
+        atomic_file(folder / TABLE) as partial,
+        partial.open("w", newline="", encoding="utf-8") as file,
+    ):
         writer = csv.DictWriter(file, list(history[0]))
         writer.writeheader()
         writer.writerows({k: round(v, 6) for k, v in row.items()} for row in history)
-    _plot(folder / IMAGE, history)
+    from evaluation.report.figure_base import literal_text  # slow to import
+
+    with literal_text():
+        _plot(folder / IMAGE, history)
     _write_tensorboard(folder, history)
 
 

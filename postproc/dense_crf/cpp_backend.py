@@ -16,6 +16,9 @@ from postproc.dense_crf.model import CrfParams, Kernel
 
 LIBRARY = Path(__file__).with_name("kernel.so")
 MAX_CELLS = 8  # per pixel; with more, pydensecrf is faster
+MAX_FINE_CELLS = 64  # where precision matters more than time
+MAX_FINE_BYTES = 1 << 30
+LANES, BUFFERS = 16, 3  # floats per cell are a multiple of the lanes, in each of the buffers
 
 
 class Axis(Structure):
@@ -70,17 +73,23 @@ class Problem(Structure):
 
 
 def infer(
-    maps: Map, images: Images | None, params: CrfParams, quality: Quality
+    maps: Map,
+    images: Images | None,
+    params: CrfParams,
+    quality: Quality,
+    *,
+    max_cells: int | None = None,
 ) -> tuple[Map, Kept]:
     """Return the mean-field maps of a block of images; other threads run meanwhile.
 
     Args:
         images: uint8 (image, channel, row, col), 1 or 3 channels; None where no kernel uses colour.
         quality: how narrow the cells of the grid are.
+        max_cells: of an image's grid; MAX_CELLS per pixel by default.
 
     Returns:
         The maps, and which images are done. Colour images are not done where they have so many
-        colours, for kernels so small, that the grid would need over MAX_CELLS cells per pixel.
+        colours, for kernels so small, that the grid would need more cells.
 
     Raises:
         MemoryError: not enough memory for one image.
@@ -94,7 +103,8 @@ def infer(
         elif images is not None and images.shape[1] == 1:
             problem.grey = pointer(arguments.grey(kernel, quality))
         else:
-            problem.colour = pointer(arguments.colour(kernel, quality, rows * cols))
+            most = max_cells or MAX_CELLS * rows * cols
+            problem.colour = pointer(arguments.colour(kernel, quality, most))
     maps = np.ascontiguousarray(maps, np.float32)
     images = None if images is None else np.ascontiguousarray(images)
     result, skipped = np.empty(maps.shape, np.float32), np.empty(count, np.bool_)
@@ -102,6 +112,28 @@ def infer(
     if load_kernel()(problem, maps.ctypes.data, pixels, result.ctypes.data, skipped.ctypes.data):
         raise MemoryError(f"not enough memory for an image of {classes} x {rows} x {cols}")
     return result, ~skipped
+
+
+def infer_finest(
+    maps: Map, images: Images | None, params: CrfParams, quality: Quality
+) -> tuple[Map, Kept]:
+    """Return what `infer` does; for `high`, by the finest grid that fits each image.
+
+    A grid may take more cells then, up to MAX_FINE_BYTES. Where the fine one is still too large,
+    the default one is taken.
+    """
+    result, done = infer(maps, images, params, quality)
+    if quality == "default" or images is None or done.all():
+        return result, done
+    pixels, lanes = int(np.prod(maps.shape[2:])), LANES * -(-maps.shape[1] // LANES)
+    fits = MAX_FINE_BYTES // (4 * BUFFERS * lanes)
+    cells = max(MAX_CELLS * pixels, min(MAX_FINE_CELLS * pixels, fits))
+    for grid_quality in (quality, "default"):
+        left = np.flatnonzero(~done)
+        if len(left):
+            found, fit = infer(maps[left], images[left], params, grid_quality, max_cells=cells)
+            result[left], done[left] = found, fit
+    return result, done
 
 
 @functools.cache
@@ -140,13 +172,13 @@ class _CArguments:
         assert level is not None
         return Grey(self._axis(place), self._axis(level), *self._gains(kernel))
 
-    def colour(self, kernel: Kernel, quality: Quality, pixels: int) -> Colour:
+    def colour(self, kernel: Kernel, quality: Quality, max_cells: int) -> Colour:
         assert kernel.srgb is not None
         place = grid.position_axis_with_colour(kernel, quality)
         colours = lattice(kernel.srgb, quality)
         steps = self._pointer(colours.steps[:, :3].astype(np.int32))
         taps = len(colours.taps), steps, self._floats(colours.taps)
-        size = colours.scale, MAX_CELLS * pixels
+        size = colours.scale, max_cells
         return Colour(self._axis(place), *taps, *size, *self._gains(kernel))
 
     def _pointer(self, values: Array) -> int:

@@ -32,7 +32,12 @@ def infer(maps: Map, greys: Images | None, params: CrfParams, quality: Quality) 
     """
     device = devices("auto")[0]
     with torch.inference_mode():
-        logs = torch.tensor(maps, device=device).flatten(2).clamp(min=params.floor).log()
+        logs = (
+            torch.tensor(np.ascontiguousarray(maps), device=device)
+            .flatten(2)
+            .clamp(min=params.floor)
+            .log()
+        )
         grids = [_build_grid(kernel, maps, greys, quality, device) for kernel in params.kernels]
         costs = [torch.tensor(kernel.costs, device=device) for kernel in params.kernels]
         q = logs.softmax(1)

@@ -29,6 +29,11 @@ ROUNDS = 20
 MIN_GAIN = 1e-6
 """Smallest gain of mean IoU that justifies a change."""
 
+MAX_RESTARTS, RESTART_LOGS = 32, 1 << 20
+"""Restarts, and logarithms that they may go through: 40,000 pixels of four classes get six. On 24
+drawn sets of 60 to 400 pixels, 32 restarts end where 400 do, and none up to .010 below; with eight
+classes they end up to .001 below."""
+
 MAX_LOGS = 1 << 23
 """Logarithms that are kept: 32 MB, half a million pixels of each of four classes."""
 
@@ -180,16 +185,25 @@ def fit_bias(pixels: FitPixels) -> Biases:
     While one bias varies and the others are fixed, a pixel changes to its class as soon as the bias
     exceeds the lead of the best other class. So the mean IoU at every value of the bias follows
     from histograms of that lead. The best value is taken, class after class, until none gains. This
-    may end in a local maximum, so it starts once from no bias and once from biases that equalise
-    the mean probabilities of the classes; the first wins a tie. A class that does not occur in the
-    target keeps its bias and is left out of the mean, since nothing is known about it.
+    may end in a local maximum, so it starts from no bias, from biases that equalise the mean
+    probabilities of the classes, and, where the pixels are few and single ones count, again and
+    again from random changes of the best so far; the first wins a tie. A class that does not occur
+    in the target keeps its bias and is left out of the mean, since nothing is known about it.
     """
     present = np.bincount(pixels.target, minlength=len(pixels.log_maps)) > 0
     shares = np.exp(pixels.log_maps) @ pixels.weight
     even = np.round(np.log(shares.max() / shares) * STEPS_PER_UNIT) / STEPS_PER_UNIT
-    first, first_score = _ascend(pixels, np.zeros(len(present)), present)
-    second, score = _ascend(pixels, np.where(present, np.minimum(even, LIMIT), 0), present)
-    best = second if score > first_score + MIN_GAIN else first
+    best, best_score = _ascend(pixels, np.zeros(len(present)), present)
+    start = np.where(present, np.minimum(even, LIMIT), 0)
+    rng = np.random.default_rng(0)
+    # None where a class is absent: all others would rise above it, of which nothing is known.
+    restarts = min(MAX_RESTARTS, RESTART_LOGS // pixels.log_maps.size) if present.all() else 0
+    for _ in range(1 + restarts):
+        bias, score = _ascend(pixels, start, present)
+        if score > best_score + MIN_GAIN:
+            best, best_score = bias, score
+        change = np.round(rng.normal(size=len(best)) * STEPS_PER_UNIT) / STEPS_PER_UNIT
+        start = np.clip(best + change, -LIMIT, LIMIT)
     shifted: Biases = best - best[present.argmax()]
     return shifted
 

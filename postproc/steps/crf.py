@@ -1,5 +1,6 @@
 """The fully connected conditional random field: labels aligned with the edges of the image."""
 
+import warnings
 from collections.abc import Callable
 from typing import Annotated, Literal
 
@@ -13,9 +14,12 @@ from postproc.dense_crf.grid import Quality
 from postproc.dense_crf.model import RGB, CrfParams, Kernel
 from postproc.step import Step
 
-Sigma = Annotated[float, Field(ge=0.1, allow_inf_nan=False)]
-Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Cost = Annotated[float, Field(allow_inf_nan=False)]
+MAX_SIGMA, MAX_COST = 10_000, 1e6
+"""Beyond the size of any image and the range of any colour; the kernels compute in 32 bits."""
+
+Sigma = Annotated[float, Field(ge=0.1, le=MAX_SIGMA)]
+Weight = Annotated[float, Field(ge=0, le=MAX_COST)]
+Cost = Annotated[float, Field(ge=-MAX_COST, le=MAX_COST)]
 Compat = Weight | list[list[Cost]]
 Backend = Literal["ours", "torch", "pydensecrf", "exact"]
 Infer = Callable[[Map, Images | None], Map]
@@ -28,7 +32,7 @@ SMALLEST_NORMAL = 2.0**-126
 def crf(
     classes: int,
     *,
-    iterations: Annotated[int, Field(ge=1)] = 10,
+    iterations: Annotated[int, Field(ge=1, le=10_000)] = 10,
     gaussian_sxy: Sigma = 3.0,
     gaussian_compat: Compat = 3.0,
     bilateral_sxy: Sigma = 30.0,
@@ -57,7 +61,9 @@ def crf(
         bilateral_srgb: standard deviation of the colour in it, in grey levels of 0 to 255.
         bilateral_compat: its weight.
         floor: lower bound of probabilities before the logarithm.
-        quality: of backend `ours`: `high` has finer cells, nearer to exact, and takes longer.
+        quality: of backend `ours`: `high` has finer cells, nearer to exact, and takes longer; of
+            colour images that have too many colours for the fine grid, the finest that fits, and a
+            warning where none does.
         backend: `ours`, compiled (images with very many colours for small kernels go to
             pydensecrf); `torch`, the same for blocks of grey images on a GPU, colour images go
             through `ours`; `pydensecrf`; `exact`, the full kernels in float64 for images of at
@@ -149,8 +155,15 @@ def _compiled(params: CrfParams, quality: Quality) -> Infer:
     cpp_backend.load_kernel()
 
     def infer(maps: Map, images: Images | None) -> Map:
-        result, done = cpp_backend.infer(maps, images, params, quality)
+        result, done = cpp_backend.infer_finest(maps, images, params, quality)
         if images is not None and not done.all():
+            if quality != "default":
+                warnings.warn(
+                    f"crf(quality={quality}): {np.count_nonzero(~done)} image(s) have too many"
+                    " colours for any grid and go to pydensecrf; use backend=exact for small"
+                    " images, or a larger bilateral_sxy or bilateral_srgb",
+                    stacklevel=2,
+                )
             result[~done] = _infer_by_pydensecrf(maps[~done], images[~done], params)
         return result
 

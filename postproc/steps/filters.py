@@ -17,7 +17,7 @@ ROW_COL = (2, 3)
 MAX_LABEL = 255
 
 
-def blur(*, sigma: Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)] = 1.0) -> Step:
+def blur(*, sigma: Annotated[float, Field(gt=0, le=100)] = 1.0) -> Step:
     """Smooth the probabilities of each class with a Gaussian; they still sum to 1.
 
     The border is reflected, its last pixel repeated, so that no probability is lost.

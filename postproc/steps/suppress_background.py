@@ -5,10 +5,10 @@ import numpy as np
 from evaluation.core.errors import BadSpec
 from evaluation.core.types import Images, Map
 from postproc.renormalise import CLASS_AXIS, renormalise
-from postproc.step import Step
+from postproc.step import Label, Step
 
 
-def suppress_background(classes: int, *, ignore: int | None) -> Step:
+def suppress_background(classes: int, *, ignore: Label | None) -> Step:
     """Set the ignored class to 0 and renormalise: its pixels take their second choice.
 
     Pixels of other labels keep them. Where only the ignored class has a probability above 0, the

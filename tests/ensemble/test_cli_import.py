@@ -184,7 +184,7 @@ class TestMapsWithProblems:
         [
             (["--name", "x", "--split", "exam"], "no split 'exam' in"),
             (["--name", "x/y", "--split", "oof"], "member name 'x/y'; expected letters"),
-            (["--name", "x", "--split", "oof", "--trained-on", "no.txt"], "no.txt cannot be read"),
+            (["--name", "x", "--split", "oof", "--trained-on", "no.txt"], "no.txt is missing"),
             (["--name", "x", "--split", "oof", "--validation", "v"], "--validation goes with"),
             (["--name", "mean", "--split", "oof"], "'mean' is a fusion of"),
         ],
@@ -214,9 +214,20 @@ class TestMapsWithProblems:
 
 
 class TestLeaks:
-    def test_declared_ones_are_refused_with_the_count(self, place, capsys):
+    @pytest.mark.parametrize(
+        ("write", "encoding"),
+        [
+            ("{0}\n{1}\n{2} # three\n{3}\n\n{4}\n{5}\n{6}\n", "utf-8"),
+            ("{0}\r\n{1}\r\n{2}\r\n{3}\r\n{4}\r\n{5}\r\n{6}", "utf-8-sig"),
+            (
+                "{0}.png\n{1}.JPG\n\"{2}\"\n'{3}.png'\nimages/{4}.tif\n../a\\{5}\n./{6}\n",
+                "utf-8-sig",
+            ),
+        ],
+    )
+    def test_declared_ones_are_refused_with_the_count(self, place, capsys, write, encoding):
         ids = data_of(place, "oof").ids
-        (place / "ids.txt").write_text("\n".join([*ids[:7], "elsewhere"]))
+        (place / "ids.txt").write_text(write.format(*ids), encoding=encoding)
         arguments = [place / "oof-0.npy", "--name", "good", "--split", "oof"]
         said = imported(capsys, place, *arguments, "--trained-on", place / "ids.txt").err
         assert "7 of these" in said
@@ -225,6 +236,14 @@ class TestLeaks:
         ).err
         assert "would rely on 7 images that 'good' was trained on" in refused
         called(capsys, "fuse", "--strategy", "mean", "--run", place / "run")
+
+    def test_ids_that_the_run_lacks_are_refused(self, place, capsys):
+        ids = [data_of(place, "oof").ids[0], data_of(place, "validation").ids[0], "elsewhere"]
+        (place / "ids.txt").write_text("\n".join(ids))
+        arguments = [place / "oof-0.npy", "--name", "good", "--split", "oof"]
+        trained_on = ["--trained-on", place / "ids.txt"]
+        said = imported(capsys, place, *arguments, *trained_on, code=2).err
+        assert "names 1 unknown ids (first: 'elsewhere'); expected ids of the run's images" in said
 
     def test_a_fusion_of_undeclared_maps_is_undeclared_itself(self, place, capsys):
         where = ["--run", place / "run"]

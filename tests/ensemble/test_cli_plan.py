@@ -1,13 +1,19 @@
 """`ens plan`: every reason is told before a long run, and a good one is told what it takes."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import yaml
 
 from ensemble.cli import run_command
-from ensemble.pipeline.candidates.leakage import cross_fold_duplicates, leakage_warnings, oof_gaps
+from ensemble.pipeline.candidates.leakage import (
+    OofGap,
+    cross_fold_duplicates,
+    leakage_warnings,
+    oof_gaps,
+)
 from ensemble.pipeline.data.prepare import prepare, read_folds
 from ensemble.pipeline.run.experiment import Experiment, read_experiment
 from ensemble.pipeline.run.open_run import RunMembers
@@ -86,6 +92,16 @@ class TestAGoodRun:
         sources = RunMembers.of(foretold[1])
         assert len(oof_gaps(sources, ["net", "other"])) == 2
         assert leakage_warnings(sources, ["net", "other"]) == []
+
+    @pytest.mark.slow
+    def test_a_member_trained_here_is_never_said_to_leak(self, foretold, monkeypatch):
+        sources = RunMembers.of(foretold[1])
+        gaps = [OofGap(name, 0.3, 0.01, 0.3, 0.01) for name in ("net", "other")]
+        monkeypatch.setattr(f"{oof_gaps.__module__}.oof_gaps", lambda *_: gaps)
+        assert leakage_warnings(sources, ["net", "other"]) == []
+        imported = replace(sources, imported=("net",))
+        [warning] = leakage_warnings(imported, ["net", "other"])
+        assert warning.startswith("'net' is right on oof more often than on validation by +0.300")
 
     def test_is_formatted_in_lines(self, data, tmp_path, capsys):
         file = asked(tmp_path, data, members={"net": {"architecture": TINY}}, chains={})
@@ -196,3 +212,24 @@ class TestWarnings:
 
 def _numbers(pair):
     return [name.rsplit("-", 1)[-1] for name in pair]
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "confidence", "signs"),
+    [
+        ((0.30, 0.01), (0.20, 0.01), ["right on oof more often", "more confident by +0.200"]),
+        ((0.30, 0.01), (-0.20, 0.01), ["right on oof more often than on validation by +0.300"]),
+        ((0.02, 0.01), (0.20, 0.01), ["more confident on oof than on validation by +0.200"]),
+        ((-0.016, 0.01), (0.20, 0.01), []),
+        ((-0.30, 0.01), (0.20, 0.01), []),
+        ((0.30, 0.20), (0.20, 0.20), []),
+        ((0.0, np.inf), (np.nan, np.nan), []),
+        ((np.nan, np.nan), (np.nan, np.nan), []),
+    ],
+)
+def test_a_member_shows_signs_of_leaking_only_where_it_is_right_more_often(
+    accuracy, confidence, signs
+):
+    found = OofGap("a", *accuracy, *confidence).signs()
+    assert len(found) == len(signs)
+    assert all(found[k].startswith(sign) for k, sign in enumerate(signs))

@@ -20,6 +20,7 @@ import pytest
 import yaml
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.pruners import BasePruner, MedianPruner
+from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 from sqlalchemy import Engine, event
 
@@ -32,7 +33,15 @@ from ensemble.pipeline.search.held_out import searched_experiment
 from ensemble.pipeline.search.plots import draw_importance
 from ensemble.pipeline.search.recipe_search import SearchBudget, search
 from ensemble.pipeline.search.space import apply_options, read_space
-from ensemble.pipeline.search.study import make_sampler, quiet, suggest
+from ensemble.pipeline.search.study import (
+    check_same_config,
+    check_study,
+    create_study,
+    make_sampler,
+    open_study,
+    quiet,
+    suggest,
+)
 from ensemble.pipeline.search.trials import TrialJob
 from evaluation.core.errors import BadRun, BadSpec, EnsError
 from evaluation.core.run_folder import Run
@@ -46,6 +55,10 @@ recipe: {{architecture: "{TINY}", epochs: 2}}
 space:
   architecture.width: [2, 3, 4, 5, 6]
   optimizer.lr: {{low: 1e-4, high: 1e-1, log: true}}
+"""
+FINITE = f"""
+recipe: {{architecture: "{TINY}"}}
+space: {{architecture.width: [2, 3, 4], batch: [2, 4, 6, 8]}}
 """
 CLASSES = 5
 DOCS = Path(__file__).parents[2] / "docs"
@@ -74,6 +87,12 @@ def space(tmp_path):
     path = tmp_path / "space.yaml"
     path.write_text(SPACE)
     return path
+
+
+@pytest.fixture(scope="module")
+def whole():
+    """Tables of searches that were not interrupted, by sampler."""
+    return {}
 
 
 @pytest.fixture
@@ -190,7 +209,7 @@ class TestSpace:
             ("space: {loss.dice.smooth: [1]}", "loss holds cross_entropy; expected 'dice' once"),
             ("space: {architecture: [unet, specialists(unet)]}", "is several networks"),
             ("recipe: {batch: 0}\nspace: {epochs: [2]}", "'batch' got 0"),
-            ("recipe: {loss: no}\nspace: {epochs: [2]}", "'loss' got False"),
+            ("recipe: {loss: no}\nspace: {epochs: [2]}", "unknown loss 'no'"),
             ("space: {batch: [", "cannot be read as YAML"),
         ],
     )
@@ -316,6 +335,33 @@ class TestSamplers:
             run_search(tmp_path / "parts", space, sample, trials=trials)
         assert table(tmp_path / "parts") == table(tmp_path / "whole")
         assert len(table(tmp_path / "whole")) == 4
+
+    @pytest.mark.parametrize("drawn", [1, 20, 21])
+    @pytest.mark.parametrize("name", ["tpe", "gp", "random", "grid"])
+    def test_a_search_killed_while_it_draws_options_goes_on_as_if_it_had_not_been(
+        self, name, drawn, space, sample, fake, tmp_path, monkeypatch, whole
+    ):
+        space.write_text(FINITE if name == "grid" else SPACE)
+        budget = {"trials": 12, "sampler": name}
+        if name not in whole:
+            run_search(tmp_path / "whole", space, sample, **budget)
+            whole[name] = table(tmp_path / "whole")
+        real, calls = RDBStorage.set_trial_param, itertools.count()
+
+        def interrupted(*arguments):
+            if next(calls) == drawn:
+                raise KeyboardInterrupt
+            return real(*arguments)
+
+        with monkeypatch.context() as context:
+            context.setattr(RDBStorage, "set_trial_param", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                run_search(tmp_path / "parts", space, sample, **budget)
+        run_search(tmp_path / "parts", space, sample, **budget)
+        assert table(tmp_path / "parts") == whole[name]
+        if name == "grid":
+            points = {(row["architecture.width"], row["batch"]) for row in whole[name]}
+            assert len(points) == len(whole[name]) == 12
 
     def test_another_seed_gives_other_samples(self, space, sample, fake, tmp_path):
         for seed in (0, 1):
@@ -463,6 +509,34 @@ class TestTrials:
 
 
 class TestResume:
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "a%20b",
+            "a?b",
+            "a#b",
+            "a b",
+            "%",
+            "a{SCHEMA_VERSION}",
+            "{",
+            "café",
+            "a'b",
+            "a;b&c=d",
+            ":memory:",
+            "file:x",
+            "a@b:c",
+        ],
+    )
+    def test_a_study_lies_in_the_run_that_was_named(self, name, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        path = Path(name) / "study.sqlite"
+        create_study(path, {"recipe": {"epochs": 2}})
+        check_study(path)
+        check_same_config(path, {"recipe": {"epochs": 2}})
+        with open_study(path) as opened, quiet():
+            opened.study.ask()
+        assert [str(file) for file in Path().rglob("*") if file.is_file()] == [str(path)]
+
     def test_another_space_is_refused_with_the_difference(self, space, sample, fake, tmp_path):
         run_search(tmp_path / "run", space, sample, trials=1)
         space.write_text(SPACE.replace("[2, 3, 4, 5, 6]", "[2, 3]"))

@@ -7,11 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from evaluation.core.classes import numbered
 from evaluation.core.errors import BadMaps
 from evaluation.core.ragged import Extent
+from members.external.values import ValueRange, classify_range
 from members.maps import ArrayMaps, read_checked
+from members.probabilities import check_maps
 from members.specialists import OneVsRestMember
 from members.store import ProbabilityStore
 
@@ -41,13 +44,30 @@ def test_any_type_is_read_as_float32_probabilities(maps, tmp_path, dtype):
     [
         (np.nan, "a.npy: 1 values are NaN"),
         (7.0, "a.npy: values go from"),
-        (0.999, "a.npy: a pixel's classes sum to 1.029; expected 1"),
+        (1.00125, "a.npy: values go from .* to 1.00125; expected probabilities from 0 to 1"),
+        (0.9751, "a.npy: a pixel's classes sum to 1.0051; expected 1, within 0.005"),
+        (0.999, "a.npy: a pixel's classes sum to 1.029; expected 1, within 0.005"),
     ],
 )
 def test_values_that_are_no_probabilities_are_refused(maps, broken, words):
     maps[70, :, 0, 0] = 0.01, 0.02, broken
     with pytest.raises(BadMaps, match=words):
         ArrayMaps("a.npy", maps).check()
+
+
+@pytest.mark.parametrize("half", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("classes", [2, 5, 21])
+def test_a_softmax_of_half_precision_is_taken_from_any_type(tmp_path, half, dtype, classes):
+    logits = torch.randn(2, classes, 40, 50, generator=torch.Generator().manual_seed(0)) * 4
+    values = logits.to(half).softmax(dim=1).float().numpy().astype(dtype)
+    assert np.abs(values.sum(axis=1, dtype=np.float64) - 1).max() > 1e-4
+    reader = ArrayMaps("half.npy", values)
+    reader.check()
+    check_maps(reader.read(slice(None)), dtype)
+    sums = values.astype(np.float32).sum(axis=1)
+    found = ValueRange(0.0, 1.0, float(sums.min()), float(sums.max()))
+    assert classify_range(found, classes=classes, dtype=dtype)[0] == "as they are"
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,9 @@ from evaluation.core.errors import (
     BadSpec,
     EnsError,
 )
+from members.architectures import ARCHITECTURES
 from members.augmentations.augment import Augment, TrainingContext
-from members.batches import oversampled
+from members.batches import BatchLoader, oversampled, read_from
 from members.data.dataset import DataSet
 from members.losses import build_loss
 from members.losses.pixel_weights import one_hot
@@ -190,7 +191,7 @@ class TestAdversarial:
         assert (gradient[target != 0] > 0).any()
 
 
-def task_of(network, data):
+def task_of(network, data, **recipe):
     images, target = torch.from_numpy(data.images), torch.from_numpy(data.target())
     return TrainingTask(
         network=network,
@@ -198,7 +199,7 @@ def task_of(network, data):
         batches=lambda _: iter([(images, target)]),
         steps=1,
         validate=lambda _: EpochMetrics(0.0, 0.0, 0.0),
-        recipe=member().recipe,
+        recipe=member(**recipe).recipe,
         autocast=contextlib.nullcontext,
         classes=5,
         ignore=0,
@@ -224,6 +225,20 @@ class TestPrediction:
         store = ProbabilityStore(tmp_path)
         np.testing.assert_allclose(store.read(slice(None)), np.mean(parts, axis=0), atol=1e-6)
         assert store.trained_on_mask().all()
+
+    def test_mirrored_views_are_predicted_as_their_copies(self, data, trained):
+        network = load_network(member(), trained[0], channels=1, classes=5)
+        mirrored = data.images[..., ::-1]
+        copied = predict(network, mirrored.copy(), "cpu", member())
+        np.testing.assert_array_equal(predict(network, mirrored, "cpu", member()), copied)
+
+    def test_mirrored_views_train_as_their_copies(self, data, tmp_path):
+        mirrored = replace(data, images=data.images[..., ::-1], masks=data.masks[..., ::-1])
+        copied = replace(mirrored, images=mirrored.images.copy(), masks=mirrored.masks.copy())
+        views, copies = (
+            train(member(), one, tmp_path / str(id(one))) for one in (mirrored, copied)
+        )
+        assert views == copies
 
 
 class TestSpecialists:
@@ -320,6 +335,43 @@ class TestLoop:
         [weights] = loss.parameters()
         assert (weights != 0).all()
 
+    @pytest.mark.parametrize("monitor", ["miou", "loss"])
+    @pytest.mark.parametrize(
+        ("scores", "best"),
+        [
+            ([np.nan, 0.3, 0.2], 1),
+            ([np.nan, np.nan, 0.1], 2),
+            ([0.5, np.nan, 0.4], 0),
+            ([0.1, np.nan, 0.4], 2),
+            ([-np.inf, 0.1, np.nan], 1),
+        ],
+    )
+    def test_a_score_that_is_nan_is_never_the_best(self, data, monitor, scores, best):
+        network = NormalisedNetwork("unet(width=2, depth=1)", channels=1, classes=5)
+        states = [network.state_dict()["body.head.weight"].clone()]
+
+        def validate(network):
+            states.append(network.state_dict()["body.head.weight"].clone())
+            score = scores[len(states) - 2]
+            if monitor == "loss":
+                return EpochMetrics(-score, 0.0, np.nan)
+            return EpochMetrics(
+                score if np.isnan(score) else 1.0, 0.0, np.nan_to_num(score, nan=0.9)
+            )
+
+        task = task_of(
+            network, data, monitor=monitor, optimizer="adamw(lr=0.1)", schedule="constant"
+        )
+        fit(replace(task, validate=validate), network.parameters(), epochs=3)
+        assert torch.equal(network.state_dict()["body.head.weight"], states[1 + best])
+        assert not torch.equal(states[0], states[1])
+
+    def test_a_score_that_is_always_nan_is_reported(self, data):
+        network = NormalisedNetwork("unet(width=2, depth=1)", channels=1, classes=5)
+        task = replace(task_of(network, data), validate=lambda _: EpochMetrics(*[np.nan] * 3))
+        with pytest.raises(EnsError, match="the holdout score is nan after every epoch; use a sma"):
+            fit(task, network.parameters(), epochs=2)
+
     def test_an_average_of_weights_differs_from_the_weights(self, data, tmp_path):
         parameters = []
         for ema in (0.0, 0.9, 0.999):
@@ -383,6 +435,60 @@ def test_an_image_with_a_rare_class_is_used_more_often():
     target[1, 0, 0] = 2
     indices = oversampled(target, np.array([0, 0.997, 0.003]), ignore=0, times=4)
     assert indices.tolist() == [0, 1, 1, 1, 1, 2]
+
+
+class PlainNormalisation(torch.nn.Module):
+    """A network from elsewhere, with torch's own batch normalisation on one value per channel."""
+
+    stride = 1
+
+    def __init__(self, channels: int, classes: int) -> None:
+        super().__init__()
+        self.head = torch.nn.Conv2d(channels, classes, 1)
+        self.norm = torch.nn.BatchNorm2d(classes)
+
+    def forward(self, images):
+        logits = self.head(images)
+        return logits + self.norm(logits.mean((2, 3), keepdim=True))
+
+
+@pytest.mark.parametrize(
+    ("count", "batch", "smallest", "sizes"),
+    [
+        (5, 2, 1, [2, 2, 1]),
+        (5, 2, 2, [3, 2]),
+        (13, 2, 2, [3, 2, 2, 2, 2, 2]),
+        (12, 2, 2, [2] * 6),
+        (13, 4, 1, [4, 3, 3, 3]),
+        (13, 4, 2, [4, 3, 3, 3]),
+        (3, 1, 2, [3]),
+        (1, 2, 2, [1]),
+    ],
+)
+def test_a_batch_of_one_is_merged_only_where_the_network_needs_more(count, batch, smallest, sizes):
+    images = torch.zeros(count, 1, 2, 2, dtype=torch.uint8)
+    loader = BatchLoader(
+        read_from(images, images[:, 0]),
+        np.arange(count),
+        batch=batch,
+        augment=Augment(()),
+        seed=0,
+        device="cpu",
+        smallest=smallest,
+    )
+    assert [len(one) for one, _ in loader.epoch(0)] == sizes
+    assert loader.steps == len(sizes)
+
+
+@pytest.mark.parametrize("architecture", ["pan(width=2)", "elsewhere"])
+def test_an_odd_number_of_images_trains_with_batch_2(data, tmp_path, monkeypatch, architecture):
+    monkeypatch.setitem(ARCHITECTURES._entries, "elsewhere", f"{__name__}:PlainNormalisation")
+    odd = replace(data, images=data.images[:14], masks=data.masks[:14], ids=data.ids[:14])
+    one = Member("m", Recipe(architecture=architecture, epochs=1, batch=2))
+    fold = Fold(0, np.arange(14))
+    indices, _ = _train_holdout_split(odd, fold, 1.0, seed_of("m", fold, 0))
+    assert len(indices) % 2 == 1
+    train_fold(one, odd, fold, seed=0, device="cpu", folder=tmp_path)
 
 
 def test_training_leaves_the_global_seed_alone(data, tmp_path):

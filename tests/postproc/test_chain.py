@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from evaluation.core.arrays import argmax
 from evaluation.core.errors import BadData, BadMaps, BadSpec
 from postproc.chain import parse_chain
+from postproc.step import Step
 from postproc.steps import STEPS
 
 CLASSES = 3
@@ -213,3 +214,12 @@ def test_refuses_images_that_do_not_fit(maps, shape, dtype, words):
     with pytest.raises(BadData) as refusal:
         parsed("crf")(maps, np.zeros(shape, dtype=dtype))
     assert words in str(refusal.value)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("text", ["blur", "blur|mode_filter"])
+def test_a_step_that_returns_no_maps_is_refused(maps, monkeypatch, text, value):
+    broken = Step("maps", "maps", lambda maps, _: maps * np.float32(value))
+    monkeypatch.setattr("postproc.steps.filters.blur", lambda: broken)
+    with pytest.raises(BadMaps, match="step 'blur' returned NaN or infinite values; use other"):
+        parse_chain(text, classes=maps.shape[1], ignore=None)(maps)

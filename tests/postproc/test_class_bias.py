@@ -21,7 +21,7 @@ from postproc.fit_chain import fit_chain
 from postproc.postprocess import OutOfFoldChain, postprocess
 from postproc.step import FitBlock
 from postproc.steps import STEPS
-from postproc.steps.class_bias import fit_bias, fit_pixels
+from postproc.steps.class_bias import FitPixels, fit_bias, fit_pixels
 
 FLOOR = 2.0**-25
 CLASSES = 4
@@ -142,6 +142,14 @@ class TestABias:
         assert words in str(refusal.value)
 
 
+def miou_of(pixels, biases):
+    """Mean IoU of the argmax of log p + b for each row of biases."""
+    pred = (pixels.log_maps.T + biases[:, None].astype(np.float32)).argmax(axis=2)
+    masks = [(pred == k, pixels.target == k) for k in range(biases.shape[1])]
+    iou = [(p & t).sum(axis=1) / np.maximum((p | t).sum(axis=1), 1) for p, t in masks if t.any()]
+    return np.mean(iou, axis=0)
+
+
 class TestWhatIsLearned:
     @pytest.mark.parametrize("seed", range(6))
     def test_reaches_what_a_grid_reaches(self, seed):
@@ -152,6 +160,18 @@ class TestWhatIsLearned:
         reached = max(brute_score(maps, target, [0, *pair]) for pair in grid)
         fitted = learned(maps, target, ignore=None)
         assert score(fitted(maps), target, classes=3, ignore=None) >= reached - 1e-3
+
+    @pytest.mark.parametrize("seed", [0, 1, 6, 24, 25, 33, 45, 123, 133])
+    def test_three_classes_of_few_pixels_reach_the_best_of_a_fine_grid(self, seed):
+        rng = np.random.default_rng(seed)
+        right = rng.dirichlet(np.full(3, 0.6), 40)
+        target = (right.cumsum(axis=1) < rng.random((40, 1))).sum(axis=1)
+        wrong = right * np.exp(rng.normal(0, 1.2, 3))
+        logs = np.log(np.maximum(wrong / wrong.sum(axis=1, keepdims=True), FLOOR))
+        pixels = FitPixels(logs.T.astype(np.float32), target, np.ones(40))
+        values = np.arange(-8, 8.01, 1 / 16)
+        grid = np.array([(0, a, b) for a in values for b in values])
+        assert miou_of(pixels, fit_bias(pixels)[None]) >= miou_of(pixels, grid).max() - 1e-6
 
     @pytest.mark.parametrize("seed", range(4))
     def test_two_scored_classes_reach_the_very_best(self, seed):

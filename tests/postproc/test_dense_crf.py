@@ -249,3 +249,23 @@ def test_all_zero_maps_become_even(backend, channels):
     images = np.random.default_rng(1).integers(90, 110, (1, channels, 6, 5), np.uint8)
     found = build_crf(f"crf(backend={backend})").apply(np.zeros((1, 3, 6, 5), np.float32), images)
     np.testing.assert_allclose(found, 1 / 3, atol=1e-5)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("backend", ["ours", "torch", "pydensecrf", "exact"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        "gaussian_sxy=0.1, bilateral_sxy=0.1, bilateral_srgb=0.1",
+        "gaussian_sxy=10000, bilateral_sxy=10000, bilateral_srgb=10000",
+        "gaussian_compat=1e6, bilateral_compat=1e6, floor=1e-45",
+        "bilateral_compat=[[-1e6, 1e6], [1e6, -1e6]], floor=0.9999999",
+    ],
+)
+def test_options_at_their_bounds_give_maps(options, backend, channels):
+    maps, image = scene(5, 2, (9, 14))
+    images = np.random.default_rng(0).integers(0, 256, (1, 3, 9, 14), np.uint8)
+    found = build_crf(f"crf(backend={backend}, {options})", 2).apply(
+        maps, image if channels == 1 else images
+    )
+    np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-5)

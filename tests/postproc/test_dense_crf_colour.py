@@ -147,3 +147,33 @@ def test_blocks_equal_their_images_one_by_one(quality):
     step = build_crf(f"crf(quality={quality})", 3)
     alone = [step.apply(maps[i : i + 1], images[i : i + 1]) for i in range(4)]
     np.testing.assert_array_equal(np.concatenate(alone), step.apply(maps, images))
+
+
+def many_colours(size=(64, 64)):
+    """Smooth colours with noise: most pixels have a colour of their own."""
+    rng = np.random.default_rng(0)
+    smooth = ndimage.gaussian_filter(rng.normal(size=(3, *size)), (0, 6, 6))
+    colours = 20 + 200 * (smooth - smooth.min()) / np.ptp(smooth) + rng.normal(0, 6, smooth.shape)
+    return colours.clip(0, 255).astype(np.uint8)[None]
+
+
+@pytest.mark.parametrize("options", ["10, 13", "15, 13", "30, 5", "30, 13"])
+def test_high_quality_is_nearer_to_exact_where_the_default_goes_to_pydensecrf_too(options):
+    maps, _ = scene(10, 4, (64, 64))
+    sxy, srgb = options.split(", ")
+    full, default, high = (
+        build_crf(f"crf(bilateral_sxy={sxy}, bilateral_srgb={srgb}, {how})", 4).apply(
+            maps, many_colours()
+        )
+        for how in ("backend=exact", "quality=default", "quality=high")
+    )
+    assert np.abs(high - full).mean() < 0.7 * np.abs(default - full).mean()
+
+
+def test_high_quality_says_where_no_grid_fits():
+    maps, _ = scene(10, 4, (64, 64))
+    step = build_crf("crf(bilateral_sxy=2, bilateral_srgb=5, quality=high)", 4)
+    with pytest.warns(UserWarning, match=r"1 image\(s\) have too many colours .* go to pydensecrf"):
+        high = step.apply(maps, many_colours())
+    library = build_crf("crf(bilateral_sxy=2, bilateral_srgb=5, backend=pydensecrf)", 4)
+    np.testing.assert_array_equal(high, library.apply(maps, many_colours()))

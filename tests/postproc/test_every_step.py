@@ -17,7 +17,11 @@ IGNORE = 0
 SPECS = {
     "suppress_background": ["suppress_background", "suppress_background(ignore=1)"],
     "class_bias": ["class_bias", "class_bias(floor=0.01)"],
-    "crf": ["crf(iterations=2)", "crf(iterations=2, bilateral_compat=0)"],
+    "crf": [
+        "crf(iterations=2)",
+        "crf(iterations=2, backend=torch)",
+        "crf(iterations=2, bilateral_compat=0)",
+    ],
     "blur": ["blur", "blur(sigma=20)"],
     "mode_filter": ["mode_filter", "mode_filter(size=3)", "mode_filter(size=99)"],
     "remove_small": [
@@ -140,6 +144,14 @@ class TestEveryStep:
         block = step.apply(values, images)
         single = [step.apply(values[i : i + 1], images[i : i + 1]) for i in range(len(values))]
         np.testing.assert_array_equal(block, np.concatenate(single))
+
+    def test_reads_mirrored_and_read_only_views_as_their_copies(self, spec):
+        step = build(spec, 3)
+        values, images = (array[..., ::-1] for array in some_input(step, 4, (2, 3, 6, 5)))
+        values.flags.writeable = images.flags.writeable = False
+        for seen in (images, images[:, :1]):
+            copied = step.apply(values.copy(), seen.copy())
+            np.testing.assert_array_equal(step.apply(values, seen), copied)
 
     @pytest.mark.parametrize("shape", [(2, 3, 8, 12), (1, 3, 1, 1), (1, 255, 3, 2)])
     def test_leaves_certain_maps_of_one_label_alone(self, spec, shape):

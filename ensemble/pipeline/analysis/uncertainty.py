@@ -25,6 +25,7 @@ from evaluation.core.progress import progress
 from evaluation.core.run_folder import Run
 from evaluation.core.types import Array
 from evaluation.formatting import MISSING, format_columns
+from evaluation.report.figure_base import literal_text
 from evaluation.scores import nan_to_none
 
 RANKING, SHEET = "ranking.csv", "top.png"
@@ -168,6 +169,7 @@ def format_uncertainty(report: UncertaintyReport) -> str:
     return "\n".join([*lines, f"{report.out}: {RANKING}, {SHEET}"])
 
 
+@literal_text()
 def draw_sheet(path: Path, rows: Sequence[SheetRow], classes: Classes) -> None:
     """Write a PNG with a row per image: image, target, prediction, and two heat maps.
 

@@ -74,7 +74,7 @@ def read_chains(path: Path) -> dict[str, str]:
         BadSpec: no such file, no chain in it, or a duplicated name.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except FileNotFoundError:
         raise BadSpec(f"{path} is missing; expected a file with one chain per line") from None
     except (OSError, ValueError) as error:

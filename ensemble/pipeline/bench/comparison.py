@@ -28,8 +28,9 @@ from ensemble.pipeline.scoring.score import fusion_names
 from evaluation.confusion import parallel_confusion
 from evaluation.core.classes import Classes
 from evaluation.core.errors import BadRun
+from evaluation.core.ragged import Stack
 from evaluation.core.run_folder import Run
-from evaluation.core.types import Array, Labels
+from evaluation.core.types import Array
 from evaluation.formatting import (
     COLUMN_GAP,
     MISSING,
@@ -258,7 +259,7 @@ def _open_labelled(run: Run, split: str) -> DataSet:
     return data
 
 
-def _score_argmax(sources: RunMembers, fusion: str, target: Labels) -> float:
+def _score_argmax(sources: RunMembers, fusion: str, target: Stack) -> float:
     """Score the label maps that are the fusion's plain argmax on `oof`; NaN if there are none."""
     run, classes = sources.run, run_classes(sources.run)
     for name in run.candidates():

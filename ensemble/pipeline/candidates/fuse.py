@@ -30,7 +30,7 @@ from ensemble.pipeline.run.open_run import (
 from ensemble.pipeline.run.store_location import UrlFactory, store_urls
 from ensemble.strategies import ACCEPTS_ONE_VS_REST
 from ensemble.strategy import build_strategy, check_strategy, is_calibrated, strategy_context
-from evaluation.core.errors import BadRun
+from evaluation.core.errors import BadRun, format_count
 from evaluation.core.files import atomic_folder, read_json, write_json
 from evaluation.core.provenance import digest, digests
 from evaluation.core.run_folder import Run, run_lock
@@ -225,7 +225,7 @@ def update_fusion(run_members: RunMembers, spec: FusionSpec, log: Log) -> None:
             elif split == OOF:
                 applied = OutOfFoldFusion(per_fold, opened[OOF].folds)
             _fuse_split(spec, opened[split], applied, spec.record(run_members, split), new_url)
-            log(f"{spec.name}: {split} fused, {len(opened[split].data)} images")
+            log(f"{spec.name}: {split} fused, {format_count(len(opened[split].data), 'image')}")
 
 
 def _check_acyclic(experiment: Experiment, name: str, members: Sequence[str]) -> None:

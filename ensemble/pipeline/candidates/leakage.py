@@ -28,7 +28,7 @@ from members.maps import MapReader
 HELD_OUT = "validation"
 
 ACCURACY_MARGIN, CONFIDENCE_MARGIN = 0.05, 0.1
-"""Gaps above these are suspicious. The mean of K fold models, which `validation` gets, is a little
+"""Gaps above these are suspicious. Where `validation` gets the mean of K models, it is a little
 less confident than the one model that `oof` gets."""
 
 NUM_ERRORS = 3
@@ -59,31 +59,49 @@ class OofGap:
     confidence_gap: float
     confidence_error: float
 
-    @property
-    def suspicious(self) -> bool:
-        """Whether the member looks as if it was trained on the images of `oof`."""
-        return self.accuracy_gap > max(
-            ACCURACY_MARGIN, NUM_ERRORS * self.accuracy_error
-        ) or self.confidence_gap > max(CONFIDENCE_MARGIN, NUM_ERRORS * self.confidence_error)
+    def signs(self) -> list[str]:
+        """Say what looks as if the member was trained on the images of `oof`.
+
+        Nothing does where it is not right more often there: confidence alone may have other causes.
+        """
+        right = self.accuracy_gap > max(ACCURACY_MARGIN, NUM_ERRORS * self.accuracy_error)
+        sure = self.confidence_gap > max(CONFIDENCE_MARGIN, NUM_ERRORS * self.confidence_error)
+        signs = []
+        if right:
+            signs.append(
+                f"right on {OOF} more often than on {HELD_OUT} by {self.accuracy_gap:+.3f}"
+                f" (standard error {self.accuracy_error:.3f})"
+            )
+        if sure and self.accuracy_gap > 0:
+            than = "" if right else f" on {OOF} than on {HELD_OUT}"
+            signs.append(
+                f"more confident{than} by {self.confidence_gap:+.3f}"
+                f" (standard error {self.confidence_error:.3f})"
+            )
+        return signs
 
 
 def leakage_warnings(run_members: RunMembers, members: Sequence[str]) -> list[str]:
-    """List the members that do not declare their training images, or seem trained on `oof`."""
+    """List the members that do not declare their training images, or seem trained on `oof`.
+
+    Members that were trained in the run predicted `oof` out of fold; only imported maps, and
+    fusions in a run that has some, are examined for signs.
+    """
     warnings = [
         f"{name!r} does not declare what it was trained on; if it was trained on images of {OOF},"
         " what learns from its maps trusts it too much (`ens import --trained-on`)"
         for name in members
         if OOF in run_members.splits(name) and run_members.open(name, OOF).trained_on_mask() is None
     ]
-    gaps = oof_gaps(run_members, members)
+    trained = set(run_members.names()) - set(run_members.imported)
+    examined = [name for name in members if run_members.imported and name not in trained]
+    gaps = oof_gaps(run_members, members) if examined else []
     for gap in gaps:
-        if gap.suspicious:
+        if gap.member in examined and (signs := gap.signs()):
             others = [other.accuracy_gap for other in gaps if other is not gap]
-            context = f"; the others by {np.median(others):+.3f}" if others else ""
+            context = f"; the others' accuracy by {np.median(others):+.3f}" if others else ""
             warnings.append(
-                f"{gap.member!r} is right on {OOF} more often than on {HELD_OUT} by"
-                f" {gap.accuracy_gap:+.3f} (standard error {gap.accuracy_error:.3f}) and more"
-                f" confident by {gap.confidence_gap:+.3f}{context}: either it was trained on those"
+                f"{gap.member!r} is {' and '.join(signs)}{context}: either it was trained on those"
                 f" images, or {HELD_OUT} is harder"
             )
     return warnings

@@ -17,7 +17,7 @@ from ensemble.pipeline.data.prepare import classes_identity, run_classes, split_
 from ensemble.pipeline.run.expected_record import ExpectedRecord
 from ensemble.pipeline.run.open_run import RunMembers, open_split
 from evaluation.core.blocks import blocks
-from evaluation.core.errors import BadRun
+from evaluation.core.errors import BadRun, format_count
 from evaluation.core.files import (
     atomic_folder,
     check_no_external_links,
@@ -89,7 +89,8 @@ def update_candidate(
         save_fitted_chain(chain_record, fitted)
         for split in stale:
             _label_split(run_members, source, split, fitted, expected[split])
-            log(f"{name}: {split} labelled, {len(DataSet.load(run.data(split)))} images")
+            images = format_count(len(DataSet.load(run.data(split))), "image")
+            log(f"{name}: {split} labelled, {images}")
     return name
 
 

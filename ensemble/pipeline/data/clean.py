@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from evaluation.core.blocks import blocks
 from evaluation.core.classes import UNLABELLED, Classes
 from evaluation.core.errors import BadData, BadSpec
 from evaluation.core.files import array_names, atomic_file, open_array
 from evaluation.core.label_options import NOTHING_SAID, LabelOptions
-from evaluation.core.types import Array, Kept, Labels
+from evaluation.core.ragged import Stack
+from evaluation.core.types import Array, Kept
 from members.data import npz_files
 from members.data.cleaning.id_lists import read_drop_list, read_id_list
 from members.data.cleaning.page import NUM_STRANGEST, PAGE, check_page_folder, write_page
@@ -20,6 +22,7 @@ from members.data.cleaning.rules import (
     CleaningReport,
     Reason,
     Rules,
+    check_one_size,
     check_output,
     find_drops,
     write_kept,
@@ -168,7 +171,8 @@ def refine_file(
     if "training" not in sets:
         raise BadData(f"{path} holds no masks; expected labelled images")
     data = sets["training"]
-    masks = np.asarray(data.target())
+    check_one_size(data)
+    masks = data.target()
     refined, kept = refine(
         data.images,
         masks,
@@ -179,7 +183,9 @@ def refine_file(
     )
     with atomic_file(out) as partial:
         np.savez_compressed(partial, allow_pickle=False, **_layout(path, data, refined))
-    newly_labelled = (refined != masks).sum(axis=(1, 2))
+    newly_labelled = np.concatenate(
+        [(refined[block] != masks[block]).sum(axis=(1, 2)) for block in blocks(data.extent)]
+    )
     if preview is not None:
         _write_preview(preview, data, refined, newly_labelled)
     return {
@@ -228,7 +234,7 @@ def check_new(data: Path, option: str, target: Path, suffix: str) -> None:
         raise BadSpec(f"{option} {target} already exists and is not overwritten; name a new file")
 
 
-def _layout(path: Path, data: DataSet, masks: Labels) -> dict[str, Array]:
+def _layout(path: Path, data: DataSet, masks: Stack) -> dict[str, Array]:
     if path.is_dir():
         arrays = {"images": data.images, "masks": masks, "source": np.array(data.ids)}
         arrays |= npz_files.class_arrays(data.classes)
@@ -241,7 +247,7 @@ def _layout(path: Path, data: DataSet, masks: Labels) -> dict[str, Array]:
     return {**arrays, "masks": masks, **npz_files.class_arrays(data.classes)}
 
 
-def _shares(masks: Labels, refined: Labels, classes: Classes) -> Document:
+def _shares(masks: Stack, refined: Stack, classes: Classes) -> Document:
     before, after = (class_pixels(labels, NUM_LABELS).sum(axis=0) for labels in (masks, refined))
     background = [UNLABELLED] if classes.ignore is None else [UNLABELLED, classes.ignore]
     more = {classes.names[label]: int((after - before)[label]) for label in classes.scored}
@@ -254,12 +260,15 @@ def _shares(masks: Labels, refined: Labels, classes: Classes) -> Document:
     }
 
 
-def _write_preview(path: Path, data: DataSet, refined: Labels, newly_labelled: Array) -> None:
+def _write_preview(path: Path, data: DataSet, refined: Stack, newly_labelled: Array) -> None:
     indices = np.argsort(-newly_labelled, kind="stable")[:PREVIEW_IMAGES]
     write_sheet(
         path,
-        data.images[indices],
-        {"mask": data.target()[indices], "refined": refined[indices]},
+        [data.images[index] for index in indices],
+        {
+            "mask": [data.target()[index] for index in indices],
+            "refined": [refined[index] for index in indices],
+        },
         classes=data.classes,
         captions=[f"{data.ids[i]}: {newly_labelled[i]} pixels more" for i in indices],
     )

@@ -13,13 +13,14 @@ from ensemble.pipeline.run.open_run import IMPORTED, RunMembers, run_experiment
 from ensemble.pipeline.run.store_location import UrlFactory, store_urls
 from evaluation.core.blocks import blocks, map_blocks
 from evaluation.core.classes import UNLABELLED
-from evaluation.core.errors import BadData, BadMaps, BadRun
+from evaluation.core.errors import BadMaps, BadRun
 from evaluation.core.files import atomic_folder, read_json
 from evaluation.core.label_options import NOTHING_SAID, LabelOptions
 from evaluation.core.progress import progress
 from evaluation.core.provenance import RECORD, digest, digest_of
 from evaluation.core.run_folder import Run, run_lock
 from evaluation.core.types import Array
+from members.data.cleaning.id_lists import read_ids
 from members.data.dataset import DataSet
 from members.external.formats import ExternalMaps, open_external
 from members.external.inspection import (
@@ -56,8 +57,8 @@ def import_maps(
         name: of the member; maps that were imported under it before are replaced.
         paths: see `members.external.formats.open_external`.
         split: whose images they are of.
-        trained_on: text file with the ids of the images that a model behind the maps was
-            trained on, one per line; None is undeclared.
+        trained_on: text file with the ids of those images of the run that a model behind the
+            maps was trained on, one per line; None is undeclared.
         fix: repair detected problems.
         as_is: take classes and axes as they are although they look wrong, and the fill value of
             chunks that a writer may have left out.
@@ -69,6 +70,7 @@ def import_maps(
     Raises:
         BadRun: no such split, or a name that is taken.
         BadMaps: detected problems, or what cannot be repaired; names the member.
+        BadData: `trained_on` names images that the run lacks.
     """
     check_name(name, "member")
     if not run.experiment.is_file():
@@ -78,7 +80,7 @@ def import_maps(
         _check_not_taken(run_members, name)
         run_members.check_split(split)
         data = DataSet.load(run.data(split))
-        training_ids, declared = _read_training_ids(trained_on, data)
+        training_ids, declared = _read_training_ids(trained_on, run, data)
         try:
             maps = open_external(paths)
             indices, unmatched = match_by_id(maps, data.ids)
@@ -188,16 +190,13 @@ def _check_not_taken(run_members: RunMembers, name: str) -> None:
 
 
 def _read_training_ids(
-    trained_on: Path | None, data: DataSet
+    trained_on: Path | None, run: Run, data: DataSet
 ) -> tuple[TrainingIds | None, list[str]]:
     """Return the declared training ids, and notes on them."""
     if trained_on is None:
         return None, ["undeclared: it is not known which images it was trained on (--trained-on)"]
-    try:
-        lines = trained_on.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadData(f"{trained_on} cannot be read ({error}); expected one id per line") from None
-    training_ids = TrainingIds((frozenset(line.strip() for line in lines if line.strip()),))
+    known = [name for split in run.splits() for name in DataSet.load(run.data(split)).ids]
+    training_ids = TrainingIds((read_ids(trained_on, known, of="the run's images"),))
     leaked = int(training_ids.mask(data.ids).sum())
     note = f"{leaked} of these {len(data)} images were trained on: nothing will learn from them"
     return training_ids, [note] if leaked else []

@@ -19,7 +19,7 @@ from ensemble.pipeline.package.manifest import FUSION, Package, read_package
 from ensemble.pipeline.submission.formats import write_pngs
 from ensemble.strategies import ACCEPTS_ONE_VS_REST
 from evaluation.core.blocks import blocks
-from evaluation.core.errors import BadData, BadRun
+from evaluation.core.errors import BadData, BadRun, format_count
 from evaluation.core.files import atomic_file, atomic_folder
 from evaluation.core.ragged import BLOCK_IMAGES
 from evaluation.core.specs import parse_spec
@@ -90,7 +90,7 @@ def apply_package(
     if out.suffix != ".npy" and out.exists() and (out.is_file() or any(out.iterdir())):
         raise BadData(f"{out} already exists; choose a new folder, or a .npy file, as --out")
     _smoke_test(package, device)
-    log(f"{manifest.candidate}: {len(data)} images on {device}")
+    log(f"{manifest.candidate}: {format_count(len(data), 'image')} on {device}")
     labels = predict_labels(package, data, device)  # class indices
     if out.suffix == ".npy":
         with atomic_file(out) as partial:

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from ensemble.pipeline.report.candidate_trace import CandidateTrace
 from evaluation.core.blocks import blocks
 from evaluation.core.classes import UNLABELLED
+from evaluation.core.ragged import Stack
 from evaluation.core.types import Array
 from evaluation.report.page import ReviewItem, ReviewQueue
 from members.data.dataset import DataSet
@@ -69,7 +70,7 @@ class ImageReview:
         return top_indices(self.shares[title], QUEUE_LENGTH)
 
 
-def review_images(trace: CandidateTrace, labels: Array) -> ImageReview:
+def review_images(trace: CandidateTrace, labels: Stack) -> ImageReview:
     """Measure every image by all criteria; those that need two members only if there are two.
 
     Args:
@@ -82,7 +83,7 @@ def review_images(trace: CandidateTrace, labels: Array) -> ImageReview:
     return ImageReview({WORST: wrong_shares(labels, trace.data), **stage_shares(trace, titles)})
 
 
-def wrong_shares(labels: Array, data: DataSet) -> PerImage:
+def wrong_shares(labels: Stack, data: DataSet) -> PerImage:
     """Return the share of each image's pixels that are scored and labelled wrong.
 
     Args:

@@ -13,9 +13,11 @@ from ensemble.pipeline.report.gallery import DISPUTED, stage_shares, top_indices
 from ensemble.pipeline.run.open_run import RunMembers
 from evaluation.confusion import scored_pixels
 from evaluation.core.arrays import evenly_spaced
-from evaluation.core.errors import BadData, BadLabels, BadRun
+from evaluation.core.errors import BadLabels, BadRun
+from evaluation.core.ragged import Stack
 from evaluation.core.run_folder import Run
 from evaluation.core.types import Array
+from members.data.cleaning.id_lists import indices_of
 from members.data.contact_sheet import write_sheet
 from members.data.dataset import DataSet
 
@@ -64,7 +66,7 @@ def overlay(
     label_maps = {name: read_labels(run, name, split) for name in candidates}
     wrong_maps = {name: read_labels(run, name, split) for name in errors_of}
     if ids:
-        notes = dict.fromkeys(_indices(data, ids), "")
+        notes = dict.fromkeys(indices_of(ids, data.ids, split), "")
     else:
         first = candidates[0]
         notes = select_images(
@@ -99,7 +101,7 @@ def overlay(
 
 
 def select_images(
-    run: Run, candidate: str, split: str, *, labels: Array, data: DataSet, pick: Pick, count: int
+    run: Run, candidate: str, split: str, *, labels: Stack, data: DataSet, pick: Pick, count: int
 ) -> dict[int, str]:
     """Choose up to `count` images, in the order in which to draw them.
 
@@ -139,11 +141,3 @@ def select_images(
     if not indices:
         raise BadRun(f"no scored pixel of {split} is {PICK_LABELS[pick]}; use --pick spread")
     return {index: f"{shares[index]:.0%} {PICK_LABELS[pick]}" for index in indices}
-
-
-def _indices(data: DataSet, ids: Sequence[str]) -> list[int]:
-    known = {name: index for index, name in enumerate(data.ids)}
-    for name in ids:
-        if name not in known:
-            raise BadData(f"no image {name!r}; expected ids such as {data.ids[0]}")
-    return [known[name] for name in ids]

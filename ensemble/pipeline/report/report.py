@@ -160,7 +160,7 @@ def _sections(
     path = stages(sources, board, candidate)
     cost, curves = cost_figure(board), curves_figure(sources)
     fused = f"{', '.join(trace.members)} fused by {trace.source}" if trace.fused else trace.source
-    composition = f"{candidate}: {fused}, then {trace.chain or ARGMAX}."
+    composition = f"{candidate}: {fused}, then {str(trace.chain) or ARGMAX}."
     sections = [
         Section("board", "Leaderboard", ranking_notes(board), leaderboard_table(board)),
         Section(

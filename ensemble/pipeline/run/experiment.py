@@ -9,17 +9,17 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 from pydantic_core import PydanticCustomError
 
 from evaluation.core.classes import Classes
-from evaluation.core.errors import BadData, BadSpec, shorten
-from evaluation.core.files import atomic_file
+from evaluation.core.errors import BadData, BadSpec, check_distinct, shorten
 from evaluation.core.label_options import NOTHING_SAID, LabelOptions, options_from_dict
 from evaluation.core.run_folder import Run
-from evaluation.core.safe_yaml import read_yaml
+from evaluation.core.safe_yaml import read_yaml, write_yaml
+from evaluation.core.seeds import Seed
 from evaluation.core.specs import split_chain
+from evaluation.core.strict_values import StrictModel
 from members.object_store import EXAMPLE, check_url
 from members.recipe import SPECIALISTS, Member, Recipe, check_name, read_member, read_recipe
 from members.store_metadata import StoreDtype
@@ -29,10 +29,8 @@ from postproc.steps import STEPS
 PATHS = ("data", "validation", "drop")
 
 
-class FusionEntry(BaseModel):
+class FusionEntry(StrictModel):
     """A strategy over some of the members; over all of them where none are named."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     strategy: str
     members: tuple[str, ...] = ()
@@ -49,7 +47,7 @@ def _label_options(value: Any) -> Any:
     return options_from_dict(value, "'classes'") if isinstance(value, dict) else value
 
 
-class Experiment(BaseModel):
+class Experiment(StrictModel):
     """Everything that `ens run` does.
 
     Args:
@@ -69,8 +67,6 @@ class Experiment(BaseModel):
         chains: spec per chain; every fusion is post-processed by every chain.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     data: str = "sample"
     validation: str | None = None
     classes: Annotated[LabelOptions | None, BeforeValidator(_label_options)] = None
@@ -78,7 +74,7 @@ class Experiment(BaseModel):
     drop_outliers: bool = False
     drop: str | None = None
     folds: Annotated[int, Field(ge=2, le=100)] = 3
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
     store_dtype: StoreDtype = "float16"
     store: Annotated[str, AfterValidator(_url)] | None = None
     defaults: dict[str, Any] = Field(default_factory=dict)
@@ -104,9 +100,16 @@ class Experiment(BaseModel):
         return [m for name, recipe in recipes for m in Member.expand(name, recipe, classes)]
 
     def fusion_entry(self, name: str) -> FusionEntry:
-        """Return the strategy and the members of a fusion; no members where it takes all."""
+        """Return the strategy and the members of a fusion; no members where it takes all.
+
+        Raises:
+            BadSpec: a member is named twice.
+        """
         entry = self.fusions[name]
-        return FusionEntry(strategy=entry) if isinstance(entry, str) else entry
+        if isinstance(entry, str):
+            return FusionEntry(strategy=entry)
+        check_distinct(f"fusion {name!r}: member", entry.members)
+        return entry
 
     def resolved(self) -> "Experiment":
         """Return the experiment with the whole recipe of each member written out."""
@@ -120,9 +123,7 @@ class Experiment(BaseModel):
 
     def write(self, path: Path) -> None:
         """Write it as YAML, whole or not at all."""
-        text = yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, width=100)
-        with atomic_file(path) as partial:
-            partial.write_text(text, encoding="utf-8")
+        write_yaml(path, self.model_dump(mode="json"))
 
 
 def read_experiment(path: Path) -> Experiment:
@@ -139,10 +140,12 @@ def read_experiment(path: Path) -> Experiment:
     try:
         experiment = Experiment(**content)
         experiment.named_classes()
-    except BadSpec as error:
-        raise BadSpec(f"{path}: {error}") from None
+        for name in experiment.fusions:
+            experiment.fusion_entry(name)
     except BadData as error:
         raise BadSpec(f"{path}: 'classes': {error}") from None
+    except BadSpec as error:
+        raise BadSpec(f"{path}: {error}") from None
     except (ValidationError, TypeError) as error:
         raise BadSpec(f"{path}: {_reason(error)}") from None
     for kind in ("members", "fusions", "chains"):

@@ -10,15 +10,15 @@ from pathlib import Path
 
 import numpy as np
 
+from ensemble.block_fusion import HiddenTarget
 from ensemble.pipeline.data.prepare import read_folds, run_classes
 from ensemble.pipeline.run.experiment import Experiment, read_experiment
-from evaluation.core.classes import UNLABELLED
 from evaluation.core.errors import BadRun, LeakageError
 from evaluation.core.files import check_no_external_links, read_json
 from evaluation.core.provenance import RECORD, digest_of, identity
 from evaluation.core.ragged import Stack
 from evaluation.core.run_folder import Run
-from evaluation.core.types import Array, Groups, Labels
+from evaluation.core.types import Groups
 from members.data.dataset import DataSet
 from members.maps import check_same_images
 from members.recipe import Member, specialist_families
@@ -286,7 +286,7 @@ def fold_indices(run: Run) -> Groups:
     return indices
 
 
-def leave_one_fold_out(target: Array, folds: Groups) -> Iterator[Labels]:
+def leave_one_fold_out(target: Stack, folds: Groups) -> Iterator[HiddenTarget]:
     """Yield the target once per fold, with that fold's images unlabelled: nothing learns there."""
     for fold in range(int(folds.max()) + 1):
-        yield np.where((folds == fold)[:, None, None], np.uint8(UNLABELLED), target)
+        yield HiddenTarget(target, folds == fold)

@@ -11,11 +11,13 @@ from optuna.trial import FrozenTrial, TrialState
 
 from ensemble.pipeline.search.study import quiet
 from evaluation.core.files import atomic_file
+from evaluation.report.figure_base import literal_text
 
 SCORE = "masked mIoU, held out"
 DPI = 100
 
 
+@literal_text()
 def draw_history(path: Path, trials: list[FrozenTrial]) -> None:
     """Draw the score of each trial and the highest so far; trials without a score are marked."""
     figure = Figure(figsize=(8, 4), layout="constrained")
@@ -42,6 +44,7 @@ def draw_history(path: Path, trials: list[FrozenTrial]) -> None:
     _save(figure, path)
 
 
+@literal_text()
 def draw_importance(path: Path, study: optuna.Study) -> tuple[dict[str, float] | None, str]:
     """Draw how much of the scores' variance each option explains alone, in shares of 1.
 

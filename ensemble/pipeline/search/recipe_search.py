@@ -16,6 +16,7 @@ from ensemble.pipeline.search.held_out import prepare_search
 from ensemble.pipeline.search.plots import draw_history, draw_importance
 from ensemble.pipeline.search.space import NAME, Space, apply_options
 from ensemble.pipeline.search.study import (
+    FILE,
     SamplerName,
     check_same_config,
     check_study,
@@ -31,7 +32,7 @@ from members.devices import devices
 from members.jobs import device_slots
 from members.recipe import Recipe
 
-FOLDER, FILE = "search", "study.sqlite"
+FOLDER = "search"
 BEST, TABLE, HISTORY, IMPORTANCE = "best.yaml", "trials.csv", "history.png", "importance.png"
 STARTUP_TRIALS = 5
 """Trials that are trained to their end before any is pruned."""

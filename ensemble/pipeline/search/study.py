@@ -1,10 +1,10 @@
 """What every Optuna search shares: values of options from YAML, samplers, and studies on disk."""
 
 import contextlib
+import copy
 import hashlib
 import json
 import math
-import re
 import sqlite3
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -26,18 +26,17 @@ from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler, GPSampler, PartialFixedSampler, RandomSampler, TPESampler
 from optuna.storages import RDBStorage
 from optuna.trial import Trial
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 from sqlalchemy.exc import SQLAlchemyError
 
 from evaluation.core.errors import BadRun, BadSpec
 from evaluation.core.files import atomic_file
+from evaluation.core.strict_values import StrictModel
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Distributions = dict[str, BaseDistribution]
 
 VALUES_FORM = "expected a list of choices or {low: , high: , log: , step: }"
-EXPONENT = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")
-"""A number that YAML 1.1 reads as text, since it has no point."""
 
 
 @contextlib.contextmanager
@@ -53,7 +52,7 @@ def quiet() -> Iterator[None]:
         optuna.logging.set_verbosity(verbosity)
 
 
-class Range(BaseModel):
+class Range(StrictModel):
     """Values of an option from low to high, both included; integers if all three are.
 
     Args:
@@ -62,8 +61,6 @@ class Range(BaseModel):
         log: whether values are sampled on a logarithmic scale.
         step: from one value to the next.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     low: int | Number
     high: int | Number
@@ -107,7 +104,7 @@ def read_values(path: str, given: Any, *, plain: bool = False) -> Values:
         BadSpec: neither of both, or values that contradict each other.
     """
     if isinstance(given, list) and given:
-        return _check_choices(path, [_parse_exponent(choice) for choice in given], plain=plain)
+        return _check_choices(path, given, plain=plain)
     if not isinstance(given, dict):
         raise BadSpec(f"{path} got {given!r}; {VALUES_FORM}")
     try:
@@ -194,7 +191,7 @@ def make_sampler(name: SamplerName, distributions: Distributions, seed: int) -> 
     return TrialSampler(for_trial)
 
 
-STUDY = "recipe"
+FILE, STUDY = "study.sqlite", "recipe"
 CONFIG = "asked"
 """Attribute of a study: what its trials depend on besides their options."""
 
@@ -210,10 +207,38 @@ class OpenStudy:
 
     def trial(self, number: int) -> Trial:
         """Return a trial that has started, to continue it."""
-        study_id = self.storage.get_study_id_from_name(STUDY)
-        trial_id = self.storage.get_trial_id_from_study_id_trial_number(study_id, number)
         with quiet():
-            return Trial(self.study, trial_id)
+            return Trial(self.study, self._trial_id(number))
+
+    def draw(
+        self, number: int, sampler: BaseSampler, distributions: Distributions
+    ) -> dict[str, Any]:
+        """Return the options of a trial that has started, and store them.
+
+        A trial whose drawing was interrupted is drawn from the first option again, so it gets the
+        options that it would have got; Optuna would go on with what the sampler draws first.
+        """
+        trial_id = self._trial_id(number)
+        stored = self.storage.get_trial(trial_id)
+        empty = copy.copy(stored)
+        empty.params, empty.distributions = {}, {}
+        with quiet():
+            study = optuna.load_study(study_name=STUDY, storage=self.storage, sampler=sampler)
+            together = sampler.infer_relative_search_space(study, empty)
+            drawn = sampler.sample_relative(study, empty, together)
+            for path, among in distributions.items():
+                if isinstance(among, CategoricalDistribution) and among.single():
+                    drawn[path] = among.choices[0]
+                elif path not in drawn:
+                    drawn[path] = sampler.sample_independent(study, empty, path, among)
+                if path not in stored.params:
+                    value = among.to_internal_repr(drawn[path])
+                    self.storage.set_trial_param(trial_id, path, value, among)
+        return {path: stored.params.get(path, drawn[path]) for path in distributions}
+
+    def _trial_id(self, number: int) -> int:
+        study_id = self.storage.get_study_id_from_name(STUDY)
+        return self.storage.get_trial_id_from_study_id_trial_number(study_id, number)
 
 
 @contextlib.contextmanager
@@ -223,15 +248,13 @@ def open_study(path: Path, pruner: BasePruner | None = None) -> Iterator[OpenStu
     Raises:
         BadRun: it cannot be read or written.
     """
-    storage = RDBStorage(
-        f"sqlite:///{path}",
-        engine_kwargs={"connect_args": {"timeout": LOCK_TIMEOUT_SECONDS}},
-        skip_table_creation=True,
-        skip_compatibility_check=True,
-    )
+    storage = _storage(path, skip_table_creation=True, skip_compatibility_check=True)
     try:
         with quiet():
-            study = optuna.load_study(study_name=STUDY, storage=storage, pruner=pruner)
+            # `draw` has its own sampler; this one, unlike the default, does nothing by itself.
+            study = optuna.load_study(
+                study_name=STUDY, storage=storage, sampler=RandomSampler(seed=0), pruner=pruner
+            )
         yield OpenStudy(study, storage)
     except (SQLAlchemyError, StorageInternalError) as error:
         raise _unusable(path, error.__cause__ or error) from None
@@ -242,7 +265,7 @@ def open_study(path: Path, pruner: BasePruner | None = None) -> Iterator[OpenStu
 def create_study(path: Path, config: Mapping[str, Any]) -> None:
     """Write an empty study, whole or not at all, with the configuration of all its trials."""
     with atomic_file(path) as partial, quiet():
-        storage = RDBStorage(f"sqlite:///{partial}")
+        storage = _storage(partial)
         study = optuna.create_study(study_name=STUDY, storage=storage, direction="maximize")
         study.set_user_attr(CONFIG, dict(config))
         _close(storage)
@@ -267,7 +290,7 @@ def check_study(path: Path) -> None:
         raise _unusable(path, f"it holds other studies than {STUDY!r}")
     try:
         with quiet():
-            _close(RDBStorage(f"sqlite:///{path}", skip_table_creation=True))
+            _close(_storage(path, skip_table_creation=True))
     except RuntimeError as error:  # of another version of Optuna
         raise _unusable(path, error) from None
 
@@ -301,10 +324,6 @@ def _check_choices(path: str, choices: list[Any], *, plain: bool) -> list[Any]:
         if label in labels[:index]:
             raise BadSpec(f"{path}: choice {choice!r} is duplicated")
     return choices
-
-
-def _parse_exponent(choice: Any) -> Any:
-    return float(choice) if isinstance(choice, str) and EXPONENT.fullmatch(choice) else choice
 
 
 def _suggest(trial: Trial, path: str, among: BaseDistribution) -> Any:
@@ -349,6 +368,23 @@ def _grid_values(path: str, among: BaseDistribution) -> list[Any]:
         steps = round((among.high - among.low) / among.step)
         return [min(among.low + step * among.step, among.high) for step in range(steps + 1)]
     raise BadSpec(f"{path}: a grid needs a list of choices, or a range with steps and without log")
+
+
+def _storage(
+    path: Path, *, skip_table_creation: bool = False, skip_compatibility_check: bool = False
+) -> RDBStorage:
+    # In a URL %, ?, # and braces have a meaning, so Optuna is given the connection instead.
+    file = path.absolute()
+
+    def connect() -> sqlite3.Connection:
+        return sqlite3.connect(file, timeout=LOCK_TIMEOUT_SECONDS, check_same_thread=False)
+
+    return RDBStorage(
+        f"sqlite:///{FILE}",
+        engine_kwargs={"creator": connect},
+        skip_table_creation=skip_table_creation,
+        skip_compatibility_check=skip_compatibility_check,
+    )
 
 
 def _close(storage: RDBStorage) -> None:

@@ -9,11 +9,11 @@ from typing import Any
 
 from optuna import TrialPruned
 from optuna.pruners import BasePruner
-from optuna.trial import Trial, TrialState
+from optuna.trial import TrialState
 
 from ensemble.pipeline.search.held_out import held_out_counts, masked_miou
 from ensemble.pipeline.search.space import NAME, Space, apply_options
-from ensemble.pipeline.search.study import OpenStudy, TrialSampler, open_study, quiet, suggest
+from ensemble.pipeline.search.study import OpenStudy, TrialSampler, open_study, quiet
 from evaluation.core.errors import EnsError
 from evaluation.core.progress import progress
 from members.data.dataset import DataSet
@@ -116,17 +116,17 @@ class Trials:
         study = self.opened.study
         # Trials of an interrupted call are repeated under their numbers.
         for number in self._numbers((TrialState.RUNNING,)):
-            yield self._start(self.opened.trial(number))
+            yield self._start(number)
         while (number := len(study.get_trials(deepcopy=False))) < total:
             if time.monotonic() > end:
                 return
-            study.sampler = self.sampler.for_trial(number)
             with quiet():
-                trial = study.ask()
-            yield self._start(trial)
+                number = study.ask().number
+            yield self._start(number)
 
-    def _start(self, trial: Trial) -> TrialJob:
-        return self.job(trial.number, suggest(trial, self.space.distributions()))
+    def _start(self, number: int) -> TrialJob:
+        sampler = self.sampler.for_trial(number)
+        return self.job(number, self.opened.draw(number, sampler, self.space.distributions()))
 
     def _record(self, number: int, outcome: float | EnsError | None) -> None:
         study = self.opened.study

@@ -4,6 +4,7 @@ CSV and PNG files hold the values that the data set's own masks store for the cl
 """
 
 import csv
+import io
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -122,9 +123,9 @@ def read_rle_csv(
 ) -> Iterator[tuple[str, Array]]:
     """Yield (id, labels) per image, of these sizes; pixels outside all runs are 255."""
     with path.open(newline="", encoding="utf-8") as file:
-        reader = csv.reader(file)
-        next(reader)
-        by_image = groupby(reader, key=lambda line: line[0])
+        records = _rle_records(file)
+        next(records)
+        by_image = groupby(records, key=lambda record: record[0])
         for (name, lines), (rows, cols) in zip(by_image, sizes, strict=False):
             flat: Array = np.full(rows * cols, UNLABELLED, np.uint8)
             for _, class_name, text in lines:
@@ -136,6 +137,23 @@ def read_rle_csv(
                 np.add.at(inside, starts + lengths, -1)
                 flat[inside.cumsum()[:-1] > 0] = classes.names.index(class_name)
             yield name, flat.reshape(cols, rows).T
+
+
+def _rle_records(file: Iterable[str]) -> Iterator[tuple[str, str, str]]:
+    """Yield the three fields of each record.
+
+    The last one has no quotes and is split off here: csv reads no field of more than 131,072
+    characters unless a limit is raised that all readers of the process share.
+    """
+    record = ""
+    for line in file:
+        record += line
+        if record.count('"') % 2:  # a line break inside quotes
+            continue
+        head, _, runs = record.rstrip("\r\n").rpartition(",")
+        ((name, class_name),) = csv.reader(io.StringIO(head, newline=""))
+        yield name, class_name, runs
+        record = ""
 
 
 def _runs(image: UInt8[np.ndarray, "row col"]) -> Runs:

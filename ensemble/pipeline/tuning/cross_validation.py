@@ -20,7 +20,7 @@ from evaluation.core.run_folder import Run
 from evaluation.core.types import Array, Counts, Groups
 from members.data.dataset import DataSet
 from members.data.folds import hold_out
-from postproc.chain import Chain
+from postproc.chain import MAP_AXES, Chain, run_step
 from postproc.step import FitBlock, LearnedStep
 
 MAX_INNER_FOLDS = 3
@@ -30,7 +30,6 @@ BLOCK_IMAGES = 32
 """Small, so that several cores have work and trials can be pruned after a part of the images."""
 
 CACHE_BYTES = 1 << 30
-MAP_AXES = 4
 
 
 @dataclass(frozen=True)
@@ -167,15 +166,12 @@ class PrefixCache:
     def _apply_last_step(self, chain: Chain, values: Array, block: Block) -> Array:
         spec, step = chain.specs[-1], chain.steps[-1]
         assert not isinstance(step, LearnedStep)
-        if step.input == "labels" and values.ndim == MAP_AXES:
-            values = argmax(values)
         images = None
         if step.needs_images:
             images = np.asarray(self._pool.data.images[block.indices])
         with self._lock:
             self.runs[spec.name] += 1
-        applied: Array = step.apply(values, images)
-        return applied
+        return run_step(spec, step, values, images)
 
     def _get(self, key: tuple[str, str, int], work: Callable[[], Array]) -> Array:
         with self._lock:

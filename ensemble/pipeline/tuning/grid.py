@@ -12,11 +12,12 @@ from ensemble.pipeline.tuning.refits import open_oof
 from ensemble.pipeline.tuning.selection import GainTest
 from ensemble.pipeline.tuning.space import ChainSpace
 from evaluation.confusion import confusion
-from evaluation.core.errors import BadRun, BadSpec
+from evaluation.core.errors import BadSpec
 from evaluation.core.ragged import Stack, empty_stack
 from evaluation.core.run_folder import Run
 from evaluation.core.specs import Spec, parse_spec
 from evaluation.core.types import Array
+from members.data.cleaning.id_lists import indices_of
 from members.data.contact_sheet import write_sheet
 from members.data.dataset import DataSet
 from members.maps import MapReader
@@ -88,9 +89,7 @@ def draw_grid(
     ]
     if chains[0][0].learns:
         raise BadSpec(f"chain {chains[0][0]} learns; write the values it learned, or leave it out")
-    unknown = sorted(set(images) - set(data.ids))
-    if unknown:
-        raise BadRun(f"no image {unknown[0]!r} in {OOF}; known: {data.ids[0]}, ...")
+    named = indices_of(images, data.ids, OOF)
     plain = _label(space.chain([]), maps, data)
     changed = np.zeros(len(data), np.int64)
     scores: list[list[float]] = []
@@ -100,7 +99,7 @@ def draw_grid(
             labels = _label(cell, maps, data)
             scores[-1].append(_score(labels, data))
             changed += (labels != plain).sum(axis=(1, 2))
-    shown = [data.ids.index(name) for name in images] or _typical_changes(changed)
+    shown = named or _typical_changes(changed)
     names = [data.ids[index] for index in shown]
     cells = len(rows.values) * len(cols.values)
     text = str(chains[0][0])

@@ -118,7 +118,10 @@ def write_result(
     folder: Path, result: TuningResult, *, asked: Mapping[str, Any], inputs: Mapping[str, str]
 ) -> None:
     """Write `trials.csv`, `result.json` and the record that makes the folder valid."""
-    with atomic_file(folder / TABLE) as partial, partial.open("w", newline="") as file:
+    with (
+        atomic_file(folder / TABLE) as partial,
+        partial.open("w", newline="", encoding="utf-8") as file,
+    ):
         table = csv.writer(file)
         table.writerow(["search", "number", "state", "score", "seconds", "chain", "reason"])
         for journal in sorted(folder.glob("*.jsonl")):

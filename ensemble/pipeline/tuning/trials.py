@@ -23,6 +23,7 @@ from ensemble.pipeline.tuning.cross_validation import OuterSplit
 from ensemble.pipeline.tuning.selection import GainTest
 from ensemble.pipeline.tuning.space import ChainSpace
 from evaluation.core.errors import BadSpec
+from evaluation.core.seeds import seed_32_bits
 from evaluation.core.types import Counts
 from postproc.chain import Chain
 
@@ -98,7 +99,9 @@ class ChainSearch:
     def _sampler(self, number: int) -> BaseSampler:
         initial = self.space.initial_trials()
         if number < len(initial):
-            return PartialFixedSampler(initial[number], RandomSampler(seed=self.seed + number))
+            return PartialFixedSampler(
+                initial[number], RandomSampler(seed=seed_32_bits(self.seed + number))
+            )
         return make_sampler("tpe", {}, self.seed).for_trial(number)
 
     def _run(self, trial: Trial, incumbent: TrialRecord | None) -> TrialRecord:
@@ -158,8 +161,7 @@ def read_journal(file: Path) -> list[TrialRecord]:
 def repair_journal(file: Path) -> None:
     """Remove a last line that was cut off."""
     if file.is_file():
-        text = file.read_text(encoding="utf-8")
-        file.write_text(text[: text.rfind("\n") + 1], encoding="utf-8")
+        os.truncate(file, file.read_bytes().rfind(b"\n") + 1)
 
 
 def append_trial(file: Path, trial: TrialRecord) -> None:

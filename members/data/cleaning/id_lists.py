@@ -1,6 +1,8 @@
 """Lists of ids in text files: one per line, `#` for comments."""
 
-from collections.abc import Sequence
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,34 +11,100 @@ from evaluation.core.errors import BadData
 from evaluation.core.types import Kept
 
 COMMENT = "#"
+QUOTES = "\"'"
+SUFFIX = re.compile(r"(?<=.)\.(png|jpe?g|tiff?|bmp|webp|npy|npz)$", re.IGNORECASE)
+FOLDERS = re.compile(r"[/\\]")
 
 
 def read_drop_list(path: Path, known_ids: Sequence[str]) -> Kept:
-    """Return which images a drop list keeps: those that it does not name; see `read_id_list`."""
+    """Return which images a drop list keeps: those that it does not name; see `read_ids`."""
     return ~read_id_list(path, known_ids)
 
 
 def read_id_list(path: Path, known_ids: Sequence[str]) -> Kept:
-    """Return which images a list of ids names.
+    """Return which images a list of ids names; see `read_ids`."""
+    named = read_ids(path, known_ids)
+    return np.array([name in named for name in known_ids], bool)
+
+
+def read_ids(path: Path, known_ids: Sequence[str], *, of: str = "the data set") -> frozenset[str]:
+    """Return the ids that a list names.
 
     Args:
-        path: a text file with one id per line; what follows `#` is a comment.
-        known_ids: ids of the data set, in its order.
+        path: a text file with one id per line; what follows `#` is a comment. An id may stand in
+            quotes, with folders before it, or with the suffix of an image file.
+        known_ids: ids of all images that may be named.
+        of: whose ids they are, for the message.
 
     Raises:
-        BadData: no such file, no text, or an id that the data set lacks.
+        BadData: no such file, no text, or an id that matches none of them, or several.
+    """
+    known = frozenset(known_ids)
+    names = [name for line in _read_lines(path) if (name := _parse_line(line, known))]
+    found = dict(zip(names, find_ids(names, known_ids), strict=True))
+    unknown = [name for name in names if found[name] is None]
+    if unknown:
+        example = f", such as {known_ids[0]!r}" if known_ids else ""
+        raise BadData(
+            f"{path} names {len(unknown)} unknown ids (first: {unknown[0]!r}); expected ids of"
+            f" {of}{example}, one per line"
+        )
+    return frozenset(name for name in found.values() if name is not None)
+
+
+def find_ids(names: Iterable[str], known_ids: Sequence[str]) -> list[str | None]:
+    """Return the known id that each name means; None where it means none, or several.
+
+    The same text goes first. Else quotes, the suffix of an image file and the way in which accents
+    are composed do not count, and of two names one may begin with folders that the other lacks.
+
+    Examples:
+        >>> find_ids(["a.png", "train/b", "c", "x/e"], ["a", "b", "set/c", "y/e"])
+        ['a', 'b', 'set/c', None]
+    """
+    known, by_name = dict.fromkeys(known_ids), dict[str, list[tuple[list[str], str]]]()
+    for name in known:
+        parts = _parts(name)
+        by_name.setdefault(parts[-1], []).append((parts, name))
+
+    def find(name: str) -> str | None:
+        if name in known:
+            return name
+        parts = _parts(name)
+        among = by_name.get(parts[-1], [])
+        same = [known_id for known_parts, known_id in among if known_parts == parts]
+        ends = [
+            known_id
+            for known_parts, known_id in among
+            if all(a == b for a, b in zip(reversed(known_parts), reversed(parts), strict=False))
+        ]
+        found = same or ends
+        return found[0] if len(found) == 1 else None
+
+    return [find(name) for name in names]
+
+
+def indices_of(names: Sequence[str], known_ids: Sequence[str], split: str) -> list[int]:
+    """Return the index of each image that a user named; see `find_ids`.
+
+    Raises:
+        BadData: a name that means no image of the split, or several.
     """
     index_of = {name: index for index, name in enumerate(known_ids)}
-    names = [name for line in _read_lines(path) if (name := _parse_line(line, index_of))]
-    unknown = [name for name in names if name not in index_of]
-    if unknown:
-        raise BadData(
-            f"{path} names {len(unknown)} unknown ids (first: {unknown[0]!r}); expected ids of the"
-            f" data set, such as {known_ids[0]!r}, one per line"
-        )
-    named = np.zeros(len(known_ids), bool)
-    named[[index_of[name] for name in names]] = True
-    return named
+    found = find_ids(names, known_ids)
+    for given, name in zip(names, found, strict=True):
+        if name is None:
+            raise BadData(f"no image {given!r} in {split}; known: {known_ids[0]}, ...")
+    return [index_of[name] for name in found if name is not None]
+
+
+def _parts(name: str) -> list[str]:
+    """Return folders and name, composed, without quotes and suffix."""
+    plain = unicodedata.normalize("NFC", name).strip()
+    if len(plain) > 1 and plain[0] == plain[-1] and plain[0] in QUOTES:
+        plain = plain[1:-1].strip()
+    *folders, last = FOLDERS.split(plain)
+    return [*folders, SUFFIX.sub("", last)]
 
 
 def _read_lines(path: Path) -> list[str]:
@@ -49,7 +117,7 @@ def _read_lines(path: Path) -> list[str]:
         raise BadData(f"{path} cannot be read ({error}); expected one id per line") from None
 
 
-def _parse_line(line: str, known: dict[str, int]) -> str:
+def _parse_line(line: str, known: frozenset[str]) -> str:
     """Return the id of a line; a known id may itself hold the comment sign."""
     whole = line.strip()
     return whole if whole in known else whole.partition(COMMENT)[0].strip()

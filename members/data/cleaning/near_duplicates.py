@@ -8,8 +8,10 @@ import numpy as np
 from jaxtyping import Float, Integer, UInt8
 from PIL import Image
 
+from evaluation.core.arrays import view_image
 from evaluation.core.progress import progress
-from evaluation.core.types import Array, Images
+from evaluation.core.ragged import Stack
+from evaluation.core.types import Array
 
 THUMBNAIL_PX = 32
 MAX_DISTANCE = 10
@@ -40,7 +42,7 @@ class NearDuplicate:
     correlation: float
 
 
-def thumbnails_and_hashes(images: Images) -> tuple[Thumbnails, Hashes]:
+def thumbnails_and_hashes(images: Stack) -> tuple[Thumbnails, Hashes]:
     """Return grey thumbnails of 32 x 32 pixels, and 64-bit perceptual hashes, 8 bytes each.
 
     A bit of the hash (`imagehash.phash`) is a low frequency of the image, above its median or not.
@@ -122,7 +124,7 @@ def _unit(thumbnails: Thumbnails) -> Vectors:
 
 
 def _to_grey(image: Array) -> Image.Image:
-    """Return an image (channel, row, col) of 1 or 3 channels in grey."""
-    if len(image) == 1:
+    """Return an image (channel, row, col) in grey; see `view_image`."""
+    if len(image) == 1 and image.dtype == np.uint8:
         return Image.fromarray(image[0])
-    return Image.fromarray(np.ascontiguousarray(np.moveaxis(image, 0, -1))).convert("L")
+    return Image.fromarray(view_image(image)).convert("L")

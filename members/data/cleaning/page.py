@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float, Integer
 from PIL import Image
 
+from evaluation.core.arrays import view_image
 from evaluation.core.classes import UNLABELLED, Classes
 from evaluation.core.errors import BadData
 from evaluation.core.files import atomic_file
@@ -133,8 +134,7 @@ def _card(data: DataSet, index: int, detail: str, duplicate_of: int | None) -> d
 
 def _panels(data: DataSet, index: int) -> list[str]:
     """Return an image and its mask in class colours, where it has one, as data URIs."""
-    image = np.moveaxis(data.images[index], 0, -1)
-    panels = [Image.fromarray(np.ascontiguousarray(image.squeeze()))]
+    panels = [Image.fromarray(view_image(np.asarray(data.images[index])))]
     if data.masks is not None:
         panels.append(_paint(data.masks[index], data.classes))
     return [_data_uri(_to_png(panel)) for panel in panels]
@@ -178,7 +178,11 @@ def embedding_plot(report: CleaningReport, ringed: list[int], *, seed: int = 0) 
         chosen = np.random.default_rng(seed).choice(kept, MAX_KEPT_SHOWN, replace=False)
         kept = np.union1d(chosen, np.array(ringed, np.int64))
     shown: Indices = np.union1d(kept, np.flatnonzero(~report.kept))
-    return _draw_plot(report, shown, _embed(report.features[shown], seed), ringed)
+    points = _embed(report.features[shown], seed)
+    from evaluation.report.figure_base import literal_text  # slow to import
+
+    with literal_text():
+        return _draw_plot(report, shown, points, ringed)
 
 
 def _embed(features: Features, seed: int) -> Points:

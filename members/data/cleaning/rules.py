@@ -16,7 +16,8 @@ from jaxtyping import Integer
 
 from evaluation.core.errors import BadData
 from evaluation.core.files import array_names, atomic_file, open_array
-from evaluation.core.types import Array, Kept, Labels
+from evaluation.core.ragged import Stack
+from evaluation.core.types import Array, Kept
 from members.data import npz_files
 from members.data.cleaning.near_duplicates import (
     MAX_DISTANCE,
@@ -159,7 +160,7 @@ def check_no_class_lost(data: DataSet, drops: Sequence[Drop]) -> None:
 
 
 def shared_masks(
-    masks: Labels, *, at_least: int = SHARED_BY, constant: bool = False
+    masks: Stack, *, at_least: int = SHARED_BY, constant: bool = False
 ) -> list[Indices]:
     """Find the masks that many images share, pixel by pixel.
 
@@ -188,7 +189,7 @@ def shared_masks(
     return sorted(shared, key=len, reverse=True)
 
 
-def drop_shared_masks(masks: Labels, *, at_least: int = SHARED_BY) -> Kept:
+def drop_shared_masks(masks: Stack, *, at_least: int = SHARED_BY) -> Kept:
     """Return which images to keep: those whose mask is not an outline that many share."""
     kept = np.ones(len(masks), bool)
     for indices in shared_masks(masks, at_least=at_least):
@@ -196,7 +197,7 @@ def drop_shared_masks(masks: Labels, *, at_least: int = SHARED_BY) -> Kept:
     return kept
 
 
-def identical(arrays: Integer[np.ndarray, "image ..."]) -> list[list[int]]:
+def identical(arrays: Stack) -> list[list[int]]:
     """Group the indices of arrays that are equal in every value; single ones are left out.
 
     Examples:
@@ -206,8 +207,22 @@ def identical(arrays: Integer[np.ndarray, "image ..."]) -> list[list[int]]:
     groups: dict[bytes, list[int]] = defaultdict(list)
     for index, array in enumerate(arrays):
         # A digest instead of the bytes: memory stays flat however many images there are.
-        groups[blake2b(array.tobytes()).digest()].append(index)
+        content = str(array.shape).encode() + array.tobytes()
+        groups[blake2b(content).digest()].append(index)
     return [group for group in groups.values() if len(group) > 1]
+
+
+def check_one_size(data: DataSet) -> None:
+    """Refuse images of several sizes, which a `.npz` cannot hold.
+
+    Raises:
+        BadData: there are several.
+    """
+    if data.extent.one_size is None:
+        raise BadData(
+            f"images of {data.extent}; a .npz holds one size: leave --out out, and give the list of"
+            " dropped images to `ens train-members --drop`"
+        )
 
 
 def check_output(out: Path) -> None:
@@ -238,6 +253,7 @@ def write_kept(source: Path, data: DataSet, kept: Kept, out: Path) -> None:
         BadData: `out` is no `.npz` or exists.
     """
     check_output(out)
+    check_one_size(data)
     if source.is_dir():
         arrays = _as_npz(data)
     else:

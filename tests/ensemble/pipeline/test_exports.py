@@ -289,6 +289,21 @@ def test_a_run_that_is_being_written_is_refused_before_work(trained, tmp_path, c
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("share", [0.3, 1.0])
+def test_long_runs_are_read_back(tmp_path, share):
+    rng, path = np.random.default_rng(0), tmp_path / "runs.csv"
+    labels = (rng.random((2, 1024, 512)) < share / 2).astype(np.uint8)
+    names = Classes(("soil, wet", 'a "rock"'))
+    ids = ['a,"b"', "c\r\nd\u2028e"]
+    before = csv.field_size_limit()
+    formats.write_rle_csv(path, ids, labels, names)
+    assert max(map(len, path.read_text(encoding="utf-8").split(","))) > before
+    found = dict(formats.read_rle_csv(path, (1024, 512), names))
+    assert list(found) == ids
+    np.testing.assert_array_equal(np.stack([*found.values()]), labels)
+    assert csv.field_size_limit() == before
+
+
 @pytest.mark.parametrize("shape", [(1, 1), (1, 7), (5, 3)])
 def test_labels_of_any_shape_are_read_back_from_csv(tmp_path, shape):
     rng = np.random.default_rng(0)

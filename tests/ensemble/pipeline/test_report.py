@@ -77,6 +77,11 @@ def test_the_page_shows_members_fusion_and_each_step(scored, candidate, stages):
     assert [layer["name"] for layer in gallery[0]["layers"]] == stages
 
 
+def test_the_page_says_how_labels_are_made_without_a_chain(scored):
+    assert "one_argmax: one, then argmax." in page_of(scored, "--candidate", "one_argmax")
+    assert f"then {CHAIN}." in page_of(scored, "--candidate", NAME)
+
+
 def test_the_page_names_every_candidate_with_its_score(scored, capsys):
     text = page_of(scored)
     capsys.readouterr()

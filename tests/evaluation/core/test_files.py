@@ -19,6 +19,7 @@ from evaluation.core.files import (
     check_no_external_links,
     open_array,
     read_json,
+    remove_folder,
     write_json,
 )
 from evaluation.core.provenance import record
@@ -37,6 +38,45 @@ documents = st.recursive(
 arrays = hnp.arrays(
     st.sampled_from([np.uint8, np.int64, np.float32]), hnp.array_shapes(max_dims=3, max_side=4)
 )
+
+
+class TestLinks:
+    @pytest.mark.parametrize("target", ["elsewhere/a.txt", "elsewhere/new.txt", "nowhere/b.txt"])
+    @pytest.mark.parametrize("steps", [1, 2])
+    def test_what_a_link_leads_to_is_replaced_and_the_link_stays(self, tmp_path, target, steps):
+        (tmp_path / "elsewhere").mkdir()
+        (tmp_path / "elsewhere" / "a.txt").write_text("old")
+        links = [tmp_path / f"link{step}" for step in range(steps)]
+        for link, to in zip(links, [*links[1:], tmp_path / target], strict=True):
+            link.symlink_to(to.relative_to(tmp_path))
+        with atomic_file(links[0]) as partial:
+            partial.write_text("new")
+        assert all(link.is_symlink() for link in links)
+        assert (tmp_path / target).read_text() == "new"
+        assert not list(tmp_path.rglob(".*"))
+
+    def test_the_folder_that_a_link_leads_to_is_replaced_and_the_link_stays(self, tmp_path):
+        (tmp_path / "real" / "old").mkdir(parents=True)
+        (tmp_path / "link").symlink_to("real")
+        with atomic_folder(tmp_path / "link") as partial:
+            (partial / "new").mkdir()
+        assert (tmp_path / "link").readlink() == Path("real")
+        assert [entry.name for entry in (tmp_path / "real").iterdir()] == ["new"]
+        remove_folder(tmp_path / "link")
+        assert [entry.name for entry in tmp_path.iterdir()] == ["link"]
+
+    @pytest.mark.parametrize("write", [atomic_file, atomic_folder])
+    def test_a_link_to_itself_a_device_and_a_pipe_are_refused(self, tmp_path, write):
+        (tmp_path / "loop").symlink_to("loop")
+        (tmp_path / "null").symlink_to("/dev/null")
+        os.mkfifo(tmp_path / "pipe")
+        for name in ("loop", "null", "pipe"):
+            with (
+                pytest.raises(BadData, match=r"leads to itself|a device or a pipe"),
+                write(tmp_path / name),
+            ):
+                pass
+        assert len(list(tmp_path.iterdir())) == 3
 
 
 class TestLaws:

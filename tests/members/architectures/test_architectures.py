@@ -82,6 +82,15 @@ class TestEveryNetwork:
             assert parameter.grad is not None, name
             assert parameter.grad.isfinite().all(), name
 
+    @pytest.mark.parametrize("side", [8, 32])
+    def test_learns_from_one_image_whose_deepest_level_is_a_pixel(self, spec, side):
+        network = built(spec)
+        image = drawn(1, max(side, 8), max(side, 8))[:1]
+        sum(logits.square().mean() for logits in outputs(network, image)).backward()
+        grads = [p.grad for p in network.parameters() if p.grad is not None]
+        assert grads
+        assert all(grad.isfinite().all() for grad in grads)
+
     def test_is_the_same_for_the_same_seed(self, spec):
         images = drawn()
         assert torch.equal(built(spec).eval()(images), built(spec).eval()(images))
@@ -95,7 +104,7 @@ class TestEveryNetwork:
         target = stripes.repeat_interleave(8, dim=3).expand(8, 1, 16, 24)
         images, target = (target * 100).byte(), target[:, 0]
         network = built(spec.replace("width=2", "width=4").replace("dropout=0.2", "dropout=0"))
-        network.fit_normalisation(images)
+        network.fit_normalisation([images])
         optimizer = torch.optim.AdamW(network.parameters(), lr=1e-2)
         rates = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=STEPS)
         for _ in range(STEPS):
@@ -117,7 +126,7 @@ class TestNormalisedNetwork:
 
     def test_normalises_by_the_training_images(self):
         network = built("unet(width=2, depth=2)")
-        network.fit_normalisation(torch.tensor([[[[0, 200]]]], dtype=torch.uint8))
+        network.fit_normalisation([torch.tensor([[[[0, 200]]]], dtype=torch.uint8)])
         assert network.mean.item() == 100
         assert network.deviation.item() == pytest.approx(141.42, abs=0.01)
 

@@ -7,7 +7,7 @@ from PIL import Image
 
 from evaluation.core.classes import MARS
 from evaluation.core.errors import BadData
-from members.data.cleaning.id_lists import read_drop_list
+from members.data.cleaning.id_lists import find_ids, read_drop_list
 from members.data.cleaning.near_duplicates import near_duplicates, thumbnails_and_hashes
 from members.data.cleaning.novelty import features, most_novel, novelty
 from members.data.cleaning.rules import Reason, Rules, find_drops
@@ -33,6 +33,31 @@ class TestDropList:
 
     def test_a_drop_list_may_start_with_a_byte_order_mark(self, tmp_path):
         assert read_drop_list(ids_file(tmp_path, "\ufeffa\n"), IDS).tolist() == [0, 1, 1, 1]
+
+    @pytest.mark.parametrize(
+        "text",
+        ["b.png", "b.JPEG", '"b"', "'b'", "masks/b", "a\\b.tif", "./b.npy", '"x/b.png"', "b  "],
+    )
+    def test_an_id_may_stand_in_quotes_with_folders_and_suffix(self, tmp_path, text):
+        assert read_drop_list(ids_file(tmp_path, text), IDS).tolist() == [1, 0, 1, 1]
+
+    @pytest.mark.parametrize(
+        ("text", "known", "found"),
+        [
+            ("a.png", ["a", "a.png"], "a.png"),
+            ("a.png", ["a", "a.jpg"], None),
+            ("a", ["a.png"], "a.png"),
+            ("1", ["s/1", "t/1"], None),
+            ("t/1.png", ["s/1", "t/1"], "t/1"),
+            ("t/1", ["s/1"], None),
+            ("1.5", ["1"], None),
+            ("caf\u00e9", ["cafe\u0301"], "cafe\u0301"),
+            (".png", [".png"], ".png"),
+            ("'", ["a"], None),
+        ],
+    )
+    def test_the_same_text_goes_first_and_nothing_is_guessed(self, text, known, found):
+        assert find_ids([text], known) == [found]
 
     def test_unknown_ids_are_refused_and_the_first_named(self, tmp_path):
         expected = r"names 2 unknown ids \(first: 'x'\); expected ids of the data set, such as 'a'"

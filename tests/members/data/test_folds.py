@@ -95,7 +95,7 @@ class TestRefusals:
             hold_out(masks_with([]), None, share, 0)
 
     def test_a_holdout_from_one_group_is_refused(self):
-        with pytest.raises(BadData, match="1 groups of images for 2 parts"):
+        with pytest.raises(BadData, match="1 group of images for 2 parts"):
             hold_out(masks_with([]), np.array(["a"] * 60), 0.1, 0)
 
 

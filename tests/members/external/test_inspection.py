@@ -89,6 +89,10 @@ PROBLEMS = {
         lambda maps: maps[:, 1:] / maps[:, 1:].sum(axis=1, keepdims=True),
         "classes shifted by one (4 for 5: no 'background')",
     ),
+    "one class more at the end": (
+        lambda maps: np.concatenate([maps, np.zeros_like(maps[:, :1])], axis=1),
+        "one class too many (6 for 5, of which 5 is too many)",
+    ),
     "one class more": (
         lambda maps: np.concatenate([np.zeros_like(maps[:, :1]), maps], axis=1),
         "classes shifted by one (6 for 5, of which 0 is too many)",
@@ -114,6 +118,21 @@ class TestProblems:
             expected = np.where(np.arange(CLASSES)[:, None, None] == 0, 0, maps)
             expected = expected / expected.sum(axis=1, keepdims=True)
         np.testing.assert_allclose(repaired, expected, atol=1e-5)
+
+    @pytest.mark.parametrize(
+        ("missing", "words"),
+        [
+            (2, "classes shifted by one (4 for 5: no 'bedrock')"),
+            (3, "classes shifted by one (4 for 5: no 'sand')"),
+            (4, "one class missing (4 for 5: no 'big rock')"),
+        ],
+    )
+    def test_only_a_class_with_others_behind_it_shifts_them_when_missing(self, missing, words):
+        patches = np.random.default_rng(0).integers(0, CLASSES, (64, 4, 6), np.uint8)
+        target = patches.repeat(PATCH, axis=1).repeat(PATCH, axis=2)
+        maps = np.delete(member(target, 0.7, seed=1), missing, axis=1)
+        report = inspected(maps / maps.sum(axis=1, keepdims=True), target)
+        assert words in report.problems[0]
 
     @pytest.mark.parametrize("name", ["two classes swapped", "upside down", "shifted by one"])
     def test_a_problem_is_found_in_weak_maps_too(self, target, name):

@@ -76,7 +76,7 @@ def good_files(folder, run_command) -> dict[str, str]:
     network = ["--member", "one=unet(width=2,depth=1)", "--epochs", "1", "--folds", "2"]
     here = ["--run", run_folder]
     for words in (
-        ["train-members", *data, *network, *here, "--workers", "1"],
+        ["train-members", "--ignore", "0", *data, *network, *here, "--workers", "1"],
         ["import", str(folder / "maps.npy"), "--name", "two", "--split", "validation", *here],
         ["postprocess", "--fusion", "one", "--chain", "suppress_background", *here],
         ["score", *here],

@@ -142,7 +142,7 @@ LABELS = [
     Bad("large.npy", written(saved(with_value(labels().astype(np.int64), 1 << 40))), "expected 0 to 4"),
 ]  # fmt: skip
 FUSE = "fuse --maps {bad} --maps {maps} --strategy mean --out {out}.npy"
-POSTPROCESS = "postprocess --maps {bad} --chain suppress_background --out {out}.npy"
+POSTPROCESS = "postprocess --maps {bad} --chain suppress_background --ignore 0 --out {out}.npy"
 SCORE = "score --target {target} --pred {bad} --classes 5"
 FIT = "fuse --maps {maps} --fit-maps {maps} --fit-target {bad} --strategy stacking --out {out}.npy"
 FIT_CHAIN = "postprocess --maps {maps} --fit-maps {maps} --fit-target {bad} --chain class_bias --out {out}.npy"

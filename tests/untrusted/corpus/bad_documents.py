@@ -32,7 +32,7 @@ YAML = {
     "seed-digits": ("folds: 0x" + "f" * 9000, "too long to be written"),
     "int-empty": ("seed: !!int ''", "cannot be read as YAML"),
     "bool-odd": ("seed: !!bool maybe", "cannot be read as YAML"),
-    "date-odd": ("seed: 2020-99-99", "cannot be read as YAML"),
+    "date-odd": ("seed: 2020-99-99", "'seed' got '2020-99-99'"),
     "folds": ("folds: 1", "greater than or equal to 2"),
     "name-leaves": ("members: {../a: {}}", "member name '../a'"),
     "fusion-leaves": ("fusions: {/etc/x: mean}", "fusion name '/etc/x'"),
