@@ -13,6 +13,7 @@ from ensemble.cli.options import (
     jobs_options,
     json_option,
     label_options,
+    layout_options,
     log,
     print_result,
 )
@@ -36,7 +37,12 @@ from evaluation.core.run_folder import RUNS, Run
     metavar="DATA",
     help="Training data (forms: `ens data --help`); by default the run's, else the sample.",
 )
-@click.option("--validation", metavar="DATA", help="A labelled set; by default 15 % are set aside.")
+@click.option(
+    "--validation",
+    metavar="DATA",
+    help="A labelled set, or IDS.txt of images in --data; by default what the data's own split"
+    " says, else 15 % are set aside.",
+)
 @click.option(
     "--run",
     "run_path",
@@ -81,6 +87,7 @@ from evaluation.core.run_folder import RUNS, Run
     help="How the maps of the views are merged; by default mean.",
 )
 @label_options
+@layout_options
 @click.option("--seed", type=SEED, metavar="S", help="Random seed; by default 0.")
 @jobs_options
 @click.option("--only", multiple=True, metavar="NAME", help="Train only this member; repeatable.")

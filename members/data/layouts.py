@@ -7,9 +7,9 @@ hold anything, so nothing is guessed: whoever finds two readings refuses with bo
 import csv
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -126,6 +126,33 @@ class LayoutOptions:
         """Whether anything is said."""
         return self != LayoutOptions()
 
+    @property
+    def group_table(self) -> tuple[Path, str] | None:
+        """File and column of a table of groups; None where they come from names."""
+        return None if self.group_by is None else _group_table(self.group_by)
+
+    def updated(self, newer: "LayoutOptions") -> "LayoutOptions":
+        """Return these options with what is said by newer ones replaced."""
+        return replace(self, **{k: v for k, v in asdict(newer).items() if v is not None})
+
+    @classmethod
+    def from_dict(cls, document: Mapping[str, Any], where: str) -> "LayoutOptions":
+        """Return the options of a mapping, as in an experiment's `layout`.
+
+        Raises:
+            BadSpec: unknown keys, or values that are no text.
+        """
+        known = [option.name for option in fields(cls)]
+        for key, value in document.items():
+            if key not in known:
+                raise BadSpec(f"{where}: unknown key {shorten(key)}; known: {', '.join(known)}")
+            if value is not None and not isinstance(value, str):
+                raise BadSpec(f"{where}: {key} is {shorten(value)}; expected text")
+        try:
+            return cls(**document)
+        except BadSpec as error:
+            raise BadSpec(f"{where}: {error}") from None
+
 
 DEFAULT_LAYOUT = LayoutOptions()
 
@@ -234,9 +261,9 @@ def group_names(names: Sequence[str], spec: str) -> Array:
         >>> group_names(["0016E5_00390", "0001TP_006690"], "^([^_]+)_").tolist()
         ['0016E5', '0001TP']
     """
-    table = re.fullmatch(r"(.+\.csv):([^:]+)", spec, re.IGNORECASE)
+    table = _group_table(spec)
     if table is not None:
-        groups = _csv_groups(Path(table[1]), table[2])
+        groups = _csv_groups(*table)
         missing = [name for name in names if _short(name) not in groups and name not in groups]
         found = [groups.get(name, groups.get(_short(name), "")) for name in names]
     else:
@@ -261,6 +288,11 @@ def group_names(names: Sequence[str], spec: str) -> Array:
             f" (first: {missing[0]}); expected one for each"
         )
     return np.array(found, np.str_)
+
+
+def _group_table(spec: str) -> tuple[Path, str] | None:
+    match = re.fullmatch(r"(.+\.csv):([^:]+)", spec, re.IGNORECASE)
+    return None if match is None else (Path(match[1]), match[2])
 
 
 def _csv_groups(path: Path, column: str) -> dict[str, str]:

@@ -86,6 +86,16 @@ def load_dataset(
     return mapped if size is None else {name: _resize(data, size) for name, data in mapped.items()}
 
 
+def describe_layout(path: Path, layout: LayoutOptions = DEFAULT_LAYOUT) -> dict[str, str] | None:
+    """Return the name of a folder's layout and what it was recognised by; None for a file."""
+    if not path.is_dir():
+        return None
+    if not replace(layout, group_by=None) and ai4mars.find_tree(path) is not None:
+        return {"name": "ai4mars", "why": f"{ai4mars.IMAGES} beside {ai4mars.LABELS}"}
+    found = recognise(path, layout)
+    return {"name": found.name, "why": found.why}
+
+
 def one_set(sets: Mapping[str, Set], name: str) -> Set:
     """Return the images that are meant where one set is wanted: `test`, else the only set.
 

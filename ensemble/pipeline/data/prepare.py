@@ -19,6 +19,7 @@ from evaluation.core.provenance import RECORD, cached_digest, digest_of
 from evaluation.core.ragged import Stack, extent_of
 from evaluation.core.run_folder import Run
 from members.data.cleaning.id_lists import read_drop_list
+from members.data.cleaning.near_duplicates import duplicate_warning
 from members.data.cleaning.rules import Drop, Reason, check_no_class_lost, drop_shared_masks
 from members.data.dataset import (
     DataSet,
@@ -28,7 +29,7 @@ from members.data.dataset import (
     write_classes,
 )
 from members.data.folds import hold_out, split_folds
-from members.data.load_dataset import load_dataset
+from members.data.load_dataset import load_dataset, one_set
 from members.data.sample import draw_sample
 from members.train import Fold
 
@@ -46,7 +47,7 @@ def prepare(run: Run, experiment: Experiment, log: Callable[[str], None]) -> Non
     if is_prepared(run, experiment):
         return
     expected = data_record(run, experiment)  # before reading: a change meanwhile makes it stale
-    sets = _load(experiment)
+    sets = _load(experiment, log)
     training, validation = sets.pop("training"), sets.pop("validation", None)
     check_learnable(training)
     if experiment.drop is not None:
@@ -65,6 +66,10 @@ def prepare(run: Run, experiment: Experiment, log: Callable[[str], None]) -> Non
         classes=training.classes,
         seed=experiment.seed,
     )
+    whole = np.concatenate([fold_of, np.full(len(validation), -1)])
+    where = "in another fold or in validation"
+    if warning := duplicate_warning([training, validation], whole, where):
+        log(f"warning: {warning}")
     remove_folder(expected.folder)  # of other data, possibly half written
     write_classes(run.classes, training.classes)
     for split, data in {"oof": training, "validation": validation, **sets}.items():
@@ -111,6 +116,9 @@ def data_record(run: Run, experiment: Experiment) -> ExpectedRecord:
         BadData: a data file is missing.
     """
     paths = {key: getattr(experiment, key) for key in PATHS}
+    layout = experiment.layout_options()
+    paths["ids"] = layout.ids
+    paths["groups"] = None if layout.group_table is None else str(layout.group_table[0])
     digests = {k: _content_digest(Path(p)) for k, p in paths.items() if p not in (None, SAMPLE)}
     return ExpectedRecord(run.path / "data", _config(experiment), digests)
 
@@ -206,22 +214,61 @@ def _equal(old: Stack, new: Stack) -> bool:
     )
 
 
-def _load(experiment: Experiment) -> dict[str, DataSet]:
+def _load(experiment: Experiment, log: Callable[[str], None]) -> dict[str, DataSet]:
     if experiment.data == SAMPLE:
         return draw_sample(seed=experiment.seed).sets()
-    labels = experiment.label_options()
-    sets = load_dataset(Path(experiment.data), labels=labels, size=experiment.size)
+    path, labels, layout = (
+        Path(experiment.data),
+        experiment.label_options(),
+        experiment.layout_options(),
+    )
+    sets = load_dataset(path, labels=labels, size=experiment.size, layout=layout)
     training = _labelled(sets, experiment.data)
+    own = [name for name in sets if name != "training"]
+    if own and path.is_dir():
+        log(f"{', '.join(own)}: from {path}, as it is divided")
     if experiment.validation is not None:
+        listed = experiment.validation.endswith(".txt")
         others = load_dataset(
-            Path(experiment.validation),
+            path if listed else Path(experiment.validation),
             labels=labels,
             contract=training.classes,
             size=experiment.size,
+            layout=replace(layout, ids=experiment.validation if listed else None),
         )
-        validation = _labelled(others, experiment.validation)
-        sets["validation"] = make_ids_unique(validation, training, "validation")
+        name = experiment.validation
+        validation = others.get("training") if listed else one_set(_only_labelled(others), name)
+        if validation is None or validation.masks is None:
+            raise BadData(f"{name} holds no masks; expected labelled images")
+        sets["validation"] = validation
+        if listed:
+            training = sets["training"] = _without_validation(
+                training, validation, layout.ids, name
+            )
+    for name in sets.keys() - {"training"}:
+        sets[name] = make_ids_unique(sets[name], training, name)
     return sets
+
+
+def _only_labelled(sets: dict[str, DataSet]) -> dict[str, DataSet]:
+    return {name: data for name, data in sets.items() if data.masks is not None} or sets
+
+
+def _without_validation(
+    training: DataSet, validation: DataSet, ids: str | None, listed: str
+) -> DataSet:
+    """Return the training images that a list of validation images leaves.
+
+    Raises:
+        BadData: both lists name an image, or nothing is left.
+    """
+    held = np.isin(training.ids, validation.ids)
+    if ids is not None and held.any():
+        first = training.ids[int(held.argmax())]
+        raise BadData(f"{first!r} is both in {ids} and in {listed}; expected distinct images")
+    if held.all():
+        raise BadData(f"{listed} lists all images; expected some that are left for training")
+    return training.take(~held)
 
 
 def _labelled(sets: dict[str, DataSet], name: str) -> DataSet:
@@ -231,7 +278,8 @@ def _labelled(sets: dict[str, DataSet], name: str) -> DataSet:
 
 
 def _config(experiment: Experiment) -> dict[str, object]:
-    return {
+    layout = {} if experiment.layout is None else {"layout": asdict(experiment.layout)}
+    return layout | {
         "sample": experiment.data == SAMPLE,
         "classes": experiment.classes and asdict(experiment.classes),
         "size": experiment.size,

@@ -31,7 +31,8 @@ from evaluation.core.provenance import (
 from evaluation.core.run_folder import Run, run_lock
 from members.batches import class_shares
 from members.data.dataset import DataSet
-from members.data.load_dataset import load_dataset
+from members.data.layouts import DEFAULT_LAYOUT, LayoutOptions
+from members.data.load_dataset import load_dataset, one_set
 from members.devices import devices
 from members.jobs import Job, PredictJob, TrainJob, run_jobs
 from members.network import check_size
@@ -120,6 +121,7 @@ def predict_data(
     split: str,
     *,
     labels: LabelOptions = NOTHING_SAID,
+    layout: LayoutOptions = DEFAULT_LAYOUT,
     size: tuple[int, int] | None,
     device: str,
     workers: int | None,
@@ -132,6 +134,7 @@ def predict_data(
         data: file or folder of the images; masks are kept where there are any.
         split: name of the set.
         labels: what is said about classes and values of masks; must agree with the run's.
+        layout: what is said about how the data lie on disk.
         size: rows and columns to resize to.
         device: see `members.devices.devices`.
         workers: processes on each device.
@@ -145,8 +148,8 @@ def predict_data(
     """
     device_names, classes = devices(device), run_classes(run)
     check_name(split, "split")
-    sets = load_dataset(data, labels=labels, contract=classes, size=size)
-    images = sets["test"] if "test" in sets else sets["training"]
+    sets = load_dataset(data, labels=labels, contract=classes, size=size, layout=layout)
+    images = one_set(sets, str(data))
     with run_lock(run.path):
         known = DataSet.load(run.data(OOF))
         if images.channels != known.channels:

@@ -5,6 +5,7 @@ It is read from a YAML file or from the options of the command line, and kept in
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,6 +21,7 @@ from evaluation.core.safe_yaml import read_yaml, write_yaml
 from evaluation.core.seeds import Seed
 from evaluation.core.specs import split_chain
 from evaluation.core.strict_values import StrictModel
+from members.data.layouts import DEFAULT_LAYOUT, LayoutOptions
 from members.object_store import EXAMPLE, check_url
 from members.recipe import SPECIALISTS, Member, Recipe, check_name, read_member, read_recipe
 from members.store_metadata import StoreDtype
@@ -47,6 +49,10 @@ def _label_options(value: Any) -> Any:
     return options_from_dict(value, "'classes'") if isinstance(value, dict) else value
 
 
+def _layout_options(value: Any) -> Any:
+    return LayoutOptions.from_dict(value, "'layout'") if isinstance(value, dict) else value
+
+
 class Experiment(StrictModel):
     """Everything that `ens run` does.
 
@@ -54,6 +60,7 @@ class Experiment(StrictModel):
         data: file or folder of the training data; `sample` is the built-in one.
         validation: a labelled set; by default 15 % of the training groups.
         classes: names, ignored class and stored values; by default what the data says.
+        layout: how the data lie on disk, see `members.data.layouts.LayoutOptions`.
         size: rows and columns to resize images to; by default they must be of one size.
         drop_outliers: leave out images that share one non-constant mask with nine others or more.
         drop: a text file with ids of training images to leave out, one per line.
@@ -70,6 +77,7 @@ class Experiment(StrictModel):
     data: str = "sample"
     validation: str | None = None
     classes: Annotated[LabelOptions | None, BeforeValidator(_label_options)] = None
+    layout: Annotated[LayoutOptions | None, BeforeValidator(_layout_options)] = None
     size: tuple[int, int] | None = None
     drop_outliers: bool = False
     drop: str | None = None
@@ -85,6 +93,10 @@ class Experiment(StrictModel):
     def label_options(self) -> LabelOptions:
         """Return what the experiment says about classes and values of masks."""
         return self.classes or NOTHING_SAID
+
+    def layout_options(self) -> LayoutOptions:
+        """Return what the experiment says about how its data lie on disk."""
+        return self.layout or DEFAULT_LAYOUT
 
     def named_classes(self) -> Classes | None:
         """Return the classes that the experiment names; None where it leaves them to the data."""
@@ -153,7 +165,9 @@ def read_experiment(path: Path) -> Experiment:
             check_name(name, kind.removesuffix("s"))
     given = {key: value for key in PATHS if (value := getattr(experiment, key)) is not None}
     folder = path.resolve().parent
-    paths = {key: resolve_data_path(value, folder) for key, value in given.items()}
+    paths: dict[str, Any] = {k: resolve_data_path(v, folder) for k, v in given.items()}
+    if experiment.layout is not None:
+        paths["layout"] = resolve_layout_paths(experiment.layout, folder)
     return experiment.model_copy(update=paths)
 
 
@@ -174,6 +188,15 @@ def check_chains(experiment: Experiment, classes: Classes | None) -> None:
 def resolve_data_path(data: str, folder: Path = Path()) -> str:
     """Return a data set's absolute path, relative to a folder; `sample` is the built-in set."""
     return data if data == "sample" else os.path.normpath(folder.resolve() / data)
+
+
+def resolve_layout_paths(layout: LayoutOptions, folder: Path = Path()) -> LayoutOptions:
+    """Return the options with absolute paths of the files that they name."""
+    group_by, table = layout.group_by, layout.group_table
+    if table is not None:
+        group_by = f"{resolve_data_path(str(table[0]), folder)}:{table[1]}"
+    ids = layout.ids and resolve_data_path(layout.ids, folder)
+    return replace(layout, ids=ids, group_by=group_by)
 
 
 def _reason(error: ValidationError | TypeError) -> str:
@@ -221,6 +244,7 @@ def experiment_from_options(
     seed: int | None,
     size: str | None,
     labels: LabelOptions = NOTHING_SAID,
+    layout: LayoutOptions = DEFAULT_LAYOUT,
     drop_outliers: bool,
     store_dtype: str | None,
     store: str | None,
@@ -241,6 +265,7 @@ def experiment_from_options(
         "seed": seed,
         "size": size and read_size(size),
         "classes": base.label_options().updated(labels) if labels else None,
+        "layout": resolve_layout_paths(base.layout_options().updated(layout)) if layout else None,
         "drop_outliers": drop_outliers or None,
         "store_dtype": store_dtype,
         "store": store and check_url(store),
