@@ -16,7 +16,7 @@ from evaluation.core.blocks import blocks
 from evaluation.core.errors import BadData, BadRun, BadSpec, EnsError
 from evaluation.core.files import atomic_file
 from evaluation.core.provenance import verify_outputs
-from evaluation.core.ragged import Ragged, Size, Stack, extent_of, join
+from evaluation.core.ragged import Ragged, Size, Stack, block_images, join
 from evaluation.core.types import Array
 from members.augmentations.augment import Augment, TrainingContext
 from members.batches import BatchLoader, Reader, class_shares, oversampled, read_from
@@ -145,7 +145,8 @@ class HoldoutValidator:
         """Validate a network that is in evaluation mode."""
         total_loss, counts = 0.0, torch.zeros(self.classes, self.classes, dtype=torch.int64)
         for all_images, all_target in zip(self.images, self.target, strict=True):
-            for block in blocks(extent_of(all_target)):
+            rows, cols = all_target.shape[1:]
+            for block in blocks(len(all_target), block_images((rows, cols))):
                 images = all_images[block].to(self.device)
                 target = all_target[block].to(self.device)
                 with torch.inference_mode(), self.autocast():

@@ -13,7 +13,8 @@ from benchmarks.synthetic import CLASSES, COLS, ROWS, create_store, draw_maps
 from ensemble.block_fusion import fuse
 from ensemble.strategies import STRATEGIES
 from evaluation.confusion import confusion
-from evaluation.core.ragged import BLOCK_IMAGES, Extent, blocks
+from evaluation.core.blocks import blocks
+from evaluation.core.ragged import BLOCK_IMAGES, Extent
 from evaluation.core.types import Counts, Labels, Map
 from evaluation.protocols import PROTOCOLS
 from members.maps import ArrayMaps, MapReader

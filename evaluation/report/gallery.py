@@ -91,7 +91,7 @@ class Layer:
     """
 
     name: str
-    labels: Sequence[LabelMap]
+    labels: Sequence[Array]
     before: int | None
 
 
@@ -110,7 +110,7 @@ class Gallery:
     ids: Sequence[str]
     notes: Sequence[str]
     images: Sequence[Array]
-    target: Sequence[LabelMap]
+    target: Sequence[Array]
     layers: Sequence[Layer]
 
     def to_dict(self, classes: Classes) -> list[dict[str, Any]]:

@@ -16,12 +16,13 @@ from ensemble.block_fusion import read_members, threads_for
 from ensemble.diversity.disagreement import uncertainty
 from ensemble.fusion import PIECE_VALUES
 from ensemble.pipeline.run.open_run import OpenedSplit, RunMembers, open_members
-from evaluation.core.arrays import argmax
+from evaluation.core.arrays import argmax, view_image
 from evaluation.core.blocks import blocks, map_blocks
 from evaluation.core.classes import UNLABELLED, Classes
 from evaluation.core.errors import BadSpec
 from evaluation.core.files import atomic_folder
 from evaluation.core.progress import progress
+from evaluation.core.ragged import Size
 from evaluation.core.run_folder import Run
 from evaluation.core.types import Array
 from evaluation.formatting import MISSING, format_columns
@@ -182,16 +183,18 @@ def draw_sheet(path: Path, rows: Sequence[SheetRow], classes: Classes) -> None:
     columns["pred"] = [_paint_labels(row.pred, classes) for row in rows]
     high = float(np.log(len(classes)))
     columns[f"entropy ({NATS.format(high)})"] = [_heat(row.entropy, high) for row in rows]
-    high = float(np.quantile([row.mutual_information for row in rows], HEAT_QUANTILE)) or 1.0
+    information = np.concatenate([row.mutual_information.ravel() for row in rows])
+    high = float(np.quantile(information, HEAT_QUANTILE)) or 1.0
     columns[f"mutual information ({NATS.format(high)})"] = [
         _heat(row.mutual_information, high) for row in rows
     ]
-    figure, axes = _layout(rows, len(columns))
+    box = max(row.pred.shape[0] for row in rows), max(row.pred.shape[1] for row in rows)
+    figure, axes = _layout(box, len(rows), len(columns))
     for (title, panels), column in zip(columns.items(), axes, strict=True):
-        _draw_column(column, panels, title)
+        _draw_column(column, [_fitted(panel, box) for panel in panels], title)
     axes[0].set_zorder(1)  # captions reach over the next column
     for index, row in enumerate(rows):
-        top = (index + 1) * _pitch(len(row.pred)) - len(row.pred)
+        top = (index + 1) * _pitch(box[0]) - box[0]
         axes[0].text(0, top - 2, row.caption, fontsize=8, va="bottom")
     patches = [
         Patch(facecolor=colour, edgecolor="black", label=name)
@@ -271,10 +274,10 @@ def _ranks(values: Array) -> Array:
     return ranks
 
 
-def _layout(rows: Sequence[SheetRow], columns: int) -> tuple[Figure, list[Axes]]:
+def _layout(box: Size, rows: int, columns: int) -> tuple[Figure, list[Axes]]:
     """Return a figure with an axis per column, below a legend and titles."""
-    height, width = rows[0].pred.shape
-    below = WIDTH_IN * _pitch(height) * len(rows) / width
+    height, width = box
+    below = WIDTH_IN * _pitch(height) * rows / width
     wide, high = columns * (WIDTH_IN + GAP_IN) + GAP_IN, below + HEAD_IN + GAP_IN
     figure = Figure(figsize=(wide, high))
     lefts = [GAP_IN + column * (WIDTH_IN + GAP_IN) for column in range(columns)]
@@ -298,9 +301,21 @@ def _pitch(rows: int) -> int:
     return rows + max(1, round(CAPTION_SHARE * rows))
 
 
+def _fitted(panel: Array, box: Size) -> Array:
+    """Return a panel (row, col, 3) enlarged into a box by repeating pixels; the rest is white."""
+    rows, cols = panel.shape[:2]
+    if (rows, cols) == box:
+        return panel
+    scale = min(box[0] / rows, box[1] / cols)
+    size = round(rows * scale), round(cols * scale)
+    down, right = (np.arange(n) * length // n for n, length in zip(size, (rows, cols), strict=True))
+    paper = np.ones((*box, 3))
+    paper[: size[0], : size[1]] = panel[down][:, right]
+    return paper
+
+
 def _as_colour(image: Array) -> Array:
-    last = np.moveaxis(image, 0, -1) / 255
-    return np.broadcast_to(last, (*last.shape[:2], 3))
+    return view_image(image) / 255
 
 
 def _paint_labels(labels: Array | None, classes: Classes) -> Array:

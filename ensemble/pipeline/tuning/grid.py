@@ -12,8 +12,9 @@ from ensemble.pipeline.tuning.refits import open_oof
 from ensemble.pipeline.tuning.selection import GainTest
 from ensemble.pipeline.tuning.space import ChainSpace
 from evaluation.confusion import confusion
+from evaluation.core.blocks import blocks
 from evaluation.core.errors import BadSpec
-from evaluation.core.ragged import Stack, empty_stack
+from evaluation.core.ragged import Stack, empty_stack, extent_of
 from evaluation.core.run_folder import Run
 from evaluation.core.specs import Spec, parse_spec
 from evaluation.core.types import Array
@@ -98,7 +99,7 @@ def draw_grid(
         for cell in line:
             labels = _label(cell, maps, data)
             scores[-1].append(_score(labels, data))
-            changed += (labels != plain).sum(axis=(1, 2))
+            changed += changed_pixels(labels, plain)
     shown = named or _typical_changes(changed)
     names = [data.ids[index] for index in shown]
     cells = len(rows.values) * len(cols.values)
@@ -107,6 +108,14 @@ def draw_grid(
     panels = {"target": data.target(), f"argmax {result.plain:.3f}": plain}
     _write(out, (rows, cols), chains, result, panels, maps, data, shown)
     return result
+
+
+def changed_pixels(labels: Stack, plain: Stack) -> Array:
+    """Return the number of pixels of each image whose labels differ."""
+    counts = [
+        (labels[block] != plain[block]).sum(axis=(1, 2)) for block in blocks(extent_of(plain))
+    ]
+    return np.concatenate(counts)
 
 
 def read_axis(text: str) -> GridAxis:

@@ -5,6 +5,7 @@ import torch
 from torch.nn import functional
 
 from evaluation.core.errors import BadData, BadSpec
+from evaluation.core.ragged import Extent
 from members.architectures import ARCHITECTURES
 from members.architectures.blocks import ASPP
 from members.network import NormalisedNetwork, check_size
@@ -168,8 +169,8 @@ class TestRefusals:
         assert words in str(refusal.value)
 
     def test_images_below_the_stride_are_refused(self):
-        check_size("unet(depth=3)", 8, 64)
+        check_size("unet(depth=3)", Extent.uniform(1, (8, 64)))
         with pytest.raises(
             BadData, match=r"images are 8 x 64; unet\(depth=4\) needs at least 16 x"
         ):
-            check_size("unet(depth=4)", 8, 64)
+            check_size("unet(depth=4)", Extent(((5, (64, 64)), (1, (8, 64)))))
