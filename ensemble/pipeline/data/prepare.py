@@ -29,7 +29,7 @@ from members.data.dataset import (
     write_classes,
 )
 from members.data.folds import hold_out, split_folds
-from members.data.load_dataset import load_dataset, one_set
+from members.data.load_dataset import load_dataset
 from members.data.sample import draw_sample
 from members.train import Fold
 
@@ -217,11 +217,8 @@ def _equal(old: Stack, new: Stack) -> bool:
 def _load(experiment: Experiment, log: Callable[[str], None]) -> dict[str, DataSet]:
     if experiment.data == SAMPLE:
         return draw_sample(seed=experiment.seed).sets()
-    path, labels, layout = (
-        Path(experiment.data),
-        experiment.label_options(),
-        experiment.layout_options(),
-    )
+    path, layout = Path(experiment.data), experiment.layout_options()
+    labels = experiment.label_options()
     sets = load_dataset(path, labels=labels, size=experiment.size, layout=layout)
     training = _labelled(sets, experiment.data)
     own = [name for name in sets if name != "training"]
@@ -236,22 +233,26 @@ def _load(experiment: Experiment, log: Callable[[str], None]) -> dict[str, DataS
             size=experiment.size,
             layout=replace(layout, ids=experiment.validation if listed else None),
         )
-        name = experiment.validation
-        validation = others.get("training") if listed else one_set(_only_labelled(others), name)
-        if validation is None or validation.masks is None:
-            raise BadData(f"{name} holds no masks; expected labelled images")
-        sets["validation"] = validation
+        sets["validation"] = _only_labelled(others, experiment.validation)
         if listed:
-            training = sets["training"] = _without_validation(
-                training, validation, layout.ids, name
+            training = _without_validation(
+                training, sets["validation"], layout.ids, experiment.validation
             )
+            sets["training"] = training
     for name in sets.keys() - {"training"}:
         sets[name] = make_ids_unique(sets[name], training, name)
     return sets
 
 
-def _only_labelled(sets: dict[str, DataSet]) -> dict[str, DataSet]:
-    return {name: data for name, data in sets.items() if data.masks is not None} or sets
+def _only_labelled(sets: dict[str, DataSet], name: str) -> DataSet:
+    labelled = [split for split, data in sets.items() if data.masks is not None]
+    if not labelled:
+        raise BadData(f"{name} holds no masks; expected labelled images")
+    if len(labelled) > 1:
+        raise BadData(
+            f"{name} holds labelled sets {', '.join(labelled)}; expected one: give its folder"
+        )
+    return sets[labelled[0]]
 
 
 def _without_validation(
