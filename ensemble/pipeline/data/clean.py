@@ -177,6 +177,8 @@ def refine_file(
         raise BadData(f"{path} holds no masks; expected labelled images")
     data = sets["training"]
     check_one_size(data)
+    if data.images.dtype != np.uint8:
+        raise BadData(f"{path} has images of {data.images.dtype}; masks grow on images of 8 bits")
     masks = data.target()
     refined, kept = refine(
         data.images,

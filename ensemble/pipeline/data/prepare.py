@@ -75,6 +75,7 @@ def prepare(run: Run, experiment: Experiment, log: Callable[[str], None]) -> Non
     for split, data in {"oof": training, "validation": validation, **sets}.items():
         if data.classes.names != training.classes.names:
             raise BadData(f"{split} has classes {data.classes.names}; expected those of training")
+        check_same_kind(data, training, split)
         data.save(run.data(split))
     write_json(run.folds, {"folds": experiment.folds, "fold": [int(fold) for fold in fold_of]})
     expected.write()
@@ -178,6 +179,24 @@ def make_ids_unique(new: DataSet, known: DataSet, split: str) -> DataSet:
     if len(same) == len(shared):
         return new
     return replace(new, ids=tuple(n if n in same else f"{split}-{n}" for n in new.ids))
+
+
+def check_same_kind(new: DataSet, training: DataSet, name: str) -> None:
+    """Refuse images that differ from the training images in channels or type.
+
+    Raises:
+        BadData: they do.
+    """
+    if new.channels != training.channels:
+        raise BadData(
+            f"{name} has images of {new.channels} channels; expected {training.channels}, as the"
+            " training images"
+        )
+    if new.images.dtype != training.images.dtype:
+        raise BadData(
+            f"{name} has images of {new.images.dtype}; expected {training.images.dtype}, as the"
+            " training images"
+        )
 
 
 def check_same_split(existing: DataSet, new: DataSet, split: str) -> None:

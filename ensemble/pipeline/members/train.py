@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ensemble.pipeline.data.prepare import (
+    check_same_kind,
     check_same_split,
     classes_identity,
     make_ids_unique,
@@ -29,6 +30,7 @@ from evaluation.core.provenance import (
     is_intact,
 )
 from evaluation.core.run_folder import Run, run_lock
+from members.augmentations.augment import check_depth
 from members.batches import class_shares
 from members.data.dataset import DataSet
 from members.data.layouts import DEFAULT_LAYOUT, LayoutOptions
@@ -105,10 +107,11 @@ def _prepare_members(
     """Write data and experiment once nothing can be refused any more; return the members."""
     decisions: list[str] = []  # logged after the checks: a refusal is one line
     prepare(run, experiment, decisions.append)
-    check_chains(experiment, run_classes(run))
     members = _select(experiment.expanded(run_classes(run)), only)
     check_not_imported(run, members)
-    check_trainable(members, DataSet.load(run.data(OOF)))
+    training = DataSet.load(run.data(OOF))
+    check_trainable(members, training)
+    check_chains(experiment, training.classes, training.images)
     for line in decisions:
         log(line)
     experiment.resolved().write(run.experiment)
@@ -152,11 +155,7 @@ def predict_data(
     images = one_set(sets, str(data))
     with run_lock(run.path):
         known = DataSet.load(run.data(OOF))
-        if images.channels != known.channels:
-            raise BadData(
-                f"{data} has images of {images.channels} channels; expected {known.channels}, as"
-                " the training images"
-            )
+        check_same_kind(images, known, str(data))
         images = make_ids_unique(images, known, split)
         experiment = read_experiment(run.experiment)
         trained = [m for m in experiment.expanded(classes) if _is_complete(run, m, read_folds(run))]
@@ -230,7 +229,7 @@ def check_not_imported(run: Run, members: Sequence[Member]) -> None:
 
 
 def check_trainable(members: Sequence[Member], training: DataSet) -> None:
-    """Refuse what would fail after hours: images too small, specialists of an absent class.
+    """Refuse what would fail after hours: images too small or of another type, absent classes.
 
     Raises:
         BadData: the first of them.
@@ -238,6 +237,7 @@ def check_trainable(members: Sequence[Member], training: DataSet) -> None:
     shares = class_shares(training.target(), len(training.classes))
     for member in members:
         check_size(member.recipe.architecture, training.extent)
+        check_depth(member.recipe.augment, str(training.images.dtype))
         if member.label not in (None, training.classes.ignore) and shares[member.label] == 0:
             raise BadData(
                 f"member {member.name!r}: no training image holds class"

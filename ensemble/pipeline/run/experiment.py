@@ -16,6 +16,7 @@ from pydantic_core import PydanticCustomError
 from evaluation.core.classes import Classes
 from evaluation.core.errors import BadData, BadSpec, check_distinct, shorten
 from evaluation.core.label_options import NOTHING_SAID, LabelOptions, options_from_dict
+from evaluation.core.ragged import Stack
 from evaluation.core.run_folder import Run
 from evaluation.core.safe_yaml import read_yaml, write_yaml
 from evaluation.core.seeds import Seed
@@ -25,7 +26,7 @@ from members.data.layouts import DEFAULT_LAYOUT, LayoutOptions
 from members.object_store import EXAMPLE, check_url
 from members.recipe import SPECIALISTS, Member, Recipe, check_name, read_member, read_recipe
 from members.store_metadata import StoreDtype
-from postproc.chain import parse_chain
+from postproc.chain import check_image_type, parse_chain
 from postproc.steps import STEPS
 
 PATHS = ("data", "validation", "drop")
@@ -171,15 +172,24 @@ def read_experiment(path: Path) -> Experiment:
     return experiment.model_copy(update=paths)
 
 
-def check_chains(experiment: Experiment, classes: Classes | None) -> None:
+def check_chains(
+    experiment: Experiment, classes: Classes | None, images: Stack | None = None
+) -> None:
     """Refuse chains that cannot be built; without classes, none of theirs is out of range.
+
+    Args:
+        experiment: whose chains are checked.
+        classes: of the data; None where they are not known yet.
+        images: of the data; where given, a step that reads images must take them.
 
     Raises:
         BadSpec: the first of them.
     """
     for text in experiment.chains.values():
         if classes is not None:
-            parse_chain(text, classes=len(classes), ignore=classes.ignore)
+            chain = parse_chain(text, classes=len(classes), ignore=classes.ignore)
+            if images is not None:
+                check_image_type(images, chain.first_step_needing_images)
             continue
         for step in split_chain(text):
             STEPS.check(step, "classes", "ignore", "floor")

@@ -116,7 +116,7 @@ class TestGeneralFile:
         ("arrays", "words"),
         [
             ({"images": IMAGES[0]}, r"expected \(N, H, W\), "),
-            ({"images": np.zeros((2, 3, 8, 3), np.uint8)}, "with 1 or 3 channels"),
+            ({"images": np.zeros((2, 3, 8, 3), np.uint8)}, "with up to 32 channels C"),
             ({"images": IMAGES / 255}, "float64; expected uint8, 0 to 255"),
             ({"images": IMAGES, "mask": MASKS}, "'mask'; expected 'masks'; rename it"),
             ({"images": IMAGES, "masks": MASKS, "groups": GROUPS}, "expected 'group'"),
