@@ -17,8 +17,18 @@ UNLABELLED = 255
 NUM_VALUES = 256
 MAX_SHOWN = 3
 
-# Okabe and Ito's palette, which colour-blind readers can distinguish; black is the ignored class.
-PALETTE = ("#000000", "#E69F00", "#56B4E9", "#F0E442", "#D55E00", "#009E73", "#0072B2", "#CC79A7")
+PALETTE = tuple(
+    COLOUR.findall(
+        "#000000 #E69F00 #56B4E9 #F0E442 #D55E00 #009E73 #0072B2 #CC79A7 "
+        "#0000FF #00FF00 #FF00E1 #0F0078 #FF005A #5A5A00 #69000F #4BA500 "
+        "#A578FF #00FF96 #D2F0A5 #00FFFF #FFA587 #5A0F4B #D20087 #005A5A "
+        "#FF0000 #870FD2 #B4FF3C #FFE1FF #002D00 #5A3C2D #001E4B #FF87F0 "
+        "#0087FF #0F690F #B4A5F0 #C3A55A #870087 #5A4BA5 #874B0F #C3F0E1"
+    )
+)
+"""Okabe and Ito's colours, which colour-blind readers can tell apart, black for the class that is
+usually ignored; then, each in turn, the colour that is farthest from all before it in CIELAB. Any
+two of the 40 lie 26 or more apart."""
 
 
 @dataclass(frozen=True)

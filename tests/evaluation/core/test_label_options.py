@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from evaluation.core.classes import MARS
+from evaluation.core.classes import MARS, numbered
 from evaluation.core.errors import BadLabels, BadSpec
 from evaluation.core.label_options import (
     LabelOptions,
@@ -107,3 +107,7 @@ def test_a_colour_table_has_names_and_colours_in_any_order(tmp_path):
     file.write_text("road 1 2\n")
     with pytest.raises(BadSpec, match="line 1 holds 'road 1 2'; expected a class name and a"):
         read_colours(file)
+
+
+def test_forty_classes_have_forty_colours():
+    assert len(set(numbered(40, ignore=None).colours)) == 40
