@@ -94,8 +94,8 @@ class LabelOptions:
             BadSpec: options that do not fit the data.
         """
         if known is not None and self.keeps_classes:
-            classes = replace(known, colours=self.colours or known.colours)
-            return replace(classes, ignore=self.ignored_index(classes, known))
+            colours, ignore = self.colours or known.colours, self.ignored_index(known, known)
+            return replace(known, colours=colours, ignore=ignore)
         classes = self._foreground(present) if self.foreground is not None else None
         if classes is None:
             classes = self._numbered(present, known)

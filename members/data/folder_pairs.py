@@ -176,10 +176,10 @@ def _pair(tree: FileTree, split: str, files: list[_File], complete: bool) -> tup
         )
     if len(families) > 1:
         both = " and ".join(f"{where} ({len(m)} files)" for where, m in families.items())
-        first = ", or ".join(_as_glob(next(iter(m.values())).path) for m in families.values())
+        globs = ", or ".join(_as_glob(next(iter(m.values())).path) for m in families.values())
         raise BadData(
             f"{tree.root}: masks of {split} may be {both}; choose by --images '...{{id}}...' and"
-            f" --masks, here {first}"
+            f" --masks, here {globs}"
         )
     if not families:
         return tuple(Item(key, tree.root / file.path) for key, file in images.items())
@@ -292,7 +292,7 @@ def _name(files: list[_File], paired: Mapping[str, tuple[Item, ...]]) -> str:
 
 
 def _why(files: list[_File]) -> str:
-    roles = {}
+    roles: dict[str, PurePosixPath] = {}
     for file in files:
         roles.setdefault(file.role or IMAGE, file.path)
     image, mask = (_as_glob(roles[role]) for role in (IMAGE, MASK))

@@ -288,7 +288,7 @@ def _values_of_colours(file: Path, pixels: Array, colours: Sequence[str]) -> Arr
             f"{file} holds {shown} in {int(outside.sum())} pixels; expected one of the"
             f" {len(table)} colours of the table: add a line for it"
         )
-    return values.astype(np.uint8)
+    return np.asarray(values, np.uint8)
 
 
 def exif_orientation(file: Path) -> int:
@@ -428,7 +428,7 @@ def _has_bands(file: Path) -> bool:
 
     try:
         with tifffile.TiffFile(file) as tiff:
-            page = tiff.pages[0]
+            page = tiff.pages.first
             samples, extra = page.tags.get(SAMPLES_PER_PIXEL), page.tags.get(EXTRA_SAMPLES)
             channels = 1 if samples is None else int(samples.value)
             alpha = extra is not None and any(extra.value)
@@ -445,7 +445,7 @@ def _read_tiff(file: Path) -> Array:
         with tifffile.TiffFile(file) as tiff:
             if len(tiff.pages) > 1:
                 raise ValueError(f"it holds {len(tiff.pages)} images; save each as its own file")
-            page = tiff.pages[0]
+            page = tiff.pages.first
             if page.imagelength * page.imagewidth > MAX_PIXELS:
                 raise ValueError(
                     f"{page.imagewidth} x {page.imagelength} pixels; cut it into tiles"

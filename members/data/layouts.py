@@ -342,7 +342,7 @@ def _are_in_colours(layout: Layout) -> bool:
     if len(kinds) > 1:
         raise BadLabels(
             f"{kinds[True]} is in colours and {kinds[False]} holds one value per pixel; expected"
-            " masks of one kind: choose by --ids or --masks"
+            " class indices in all, or colours in all: choose by --ids or --masks"
         )
     return True in kinds
 

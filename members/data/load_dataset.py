@@ -78,6 +78,8 @@ def load_dataset(
         if not use_masks:
             sets = {"test": replace(one_set(sets, str(path)), masks=None)}
         sets = {name: data.by_size() for name, data in sets.items()}
+        for data in sets.values():
+            _check_finite(data)
         mapped = _map_values(sets, labels, contract)
     except (BadData, BadLabels, BadSpec) as error:
         if str(path) in str(error):
@@ -130,6 +132,14 @@ def _map_values(
     if labelled:
         _check_scorable(pixels, classes)
     return {name: data.mapped(classes) for name, data in sets.items()}
+
+
+def _check_finite(data: StoredSet) -> None:
+    if data.images.dtype.kind != "f":
+        return
+    for name, image in zip(data.ids, data.images, strict=True):
+        if not np.isfinite(image).all():
+            raise BadData(f"image {name!r} holds NaN or infinite values; expected finite ones")
 
 
 def _check_scorable(pixels: dict[int, int], classes: Classes) -> None:

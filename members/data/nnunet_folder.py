@@ -5,7 +5,7 @@ slice along the last axis, with the case as group.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -138,7 +138,7 @@ def _volume(file: Path) -> Any:
             f"{file} is NIfTI, which needs nibabel; install it by `pip install 'ens[nifti]'`"
         ) from None
     try:
-        volume: Mapping[str, Any] | Any = nibabel.load(file)
+        volume: Any = nibabel.load(file)
     except Exception as error:  # nibabel raises many kinds for damaged files
         raise BadData(f"{file} is no readable NIfTI file ({error}); restore it") from None
     if len(volume.shape) == 2:

@@ -222,8 +222,8 @@ class TestNnunet:
 
 
 class TestHuggingFace:
-    class Rows(list):
-        column_names = ("image", "annotation")
+    class Rows(list[dict[str, np.ndarray]]):
+        column_names: tuple[str, ...] = ()
 
     def rows(self, *, masks=True):
         row = {"image": np.zeros((4, 6, 3), np.uint8), "annotation": np.eye(4, 6, dtype=int)}
