@@ -16,7 +16,7 @@ from members.maps import MapReader
 
 CALIBRATE, CALIBRATE_AT = "calibrate", "calibrate_at"
 CALIBRATION_STAGES = ("pool", "members")
-CONTEXT = ("classes", "ignore", "kinds", "floor", "seed")
+CONTEXT = ("classes", "ignore", "kinds", "floor", "seed", "metric")
 
 
 def check_strategy(spec: str | Spec) -> Spec:
@@ -93,6 +93,11 @@ def build_strategy(spec: str | Spec, **context: Any) -> Fusion | LearnedFusion:
         seed=context["seed"],
         stage=stage,
     )
+
+
+def optimises(spec: str | Spec) -> bool:
+    """Return whether what a spec names is fitted to score highest, so that the metric matters."""
+    return STRATEGIES.takes(_parse(spec).name, "metric")
 
 
 def is_calibrated(spec: str | Spec) -> bool:

@@ -26,8 +26,8 @@ class Score:
     """Scores of sets of images under a protocol.
 
     Args:
-        iou: of each class; NaN where a class does not enter the mean.
-        miou: the protocol's mean; NaN where nothing was counted.
+        iou: of each class, or its Dice under `dice`; NaN where a class is not scored.
+        miou: the protocol's number, most often the mean; NaN where nothing was counted.
         absent: value of absent classes; None if no class is averaged.
     """
 

@@ -15,7 +15,8 @@ from evaluation.core.classes import Classes
 from evaluation.core.errors import BadData
 from evaluation.core.types import Counts
 from evaluation.intervals import LEVEL, Interval, Level, interval_to_dict
-from evaluation.protocols import PROTOCOLS, score_images
+from evaluation.protocols import PROTOCOLS, build_protocol, score_images
+from evaluation.run_metric import default_metric
 from evaluation.scores import CandidateScores, ScoredImages, iou_by_name, nan_to_none
 from evaluation.significance import GapToBest, gaps_to_first, on_pareto_front
 
@@ -205,7 +206,7 @@ def compare(
     *,
     rng: np.random.Generator,
     split: str = "validation",
-    protocol: str = "masked",
+    protocol: str | None = None,
     level: Level = LEVEL,
 ) -> Leaderboard:
     """Compare candidates that were scored on the same images.
@@ -220,18 +221,21 @@ def compare(
         classes: names, and the ignored class.
         rng: draws the exchanges of the tests of gaps.
         split: name of the examined split.
-        protocol: of the scores that are compared.
+        protocol: of the scores that are compared; by default `default_metric` of the classes.
         level: of the intervals.
 
     Raises:
         BadData: no candidate, or candidates that were scored on different images.
-        BadSpec: an unknown protocol.
+        BadSpec: an unknown protocol or class.
     """
     _check_same_images(candidates, split)
-    ignore = classes.ignore
-    scores = CandidateScores.of([c.examined for c in candidates], PROTOCOLS.build(protocol), ignore)
+    protocol = protocol or default_metric(classes)
+    scorer = build_protocol(protocol, classes)
+    scores = CandidateScores.of([c.examined for c in candidates], scorer, classes.ignore)
     mious = scores.mious.tolist()
-    oof = [math.nan if c.oof is None else _miou(c.oof.counts, protocol, ignore) for c in candidates]
+    oof = [
+        math.nan if c.oof is None else _miou(c.oof.counts, protocol, classes) for c in candidates
+    ]
     members = [index for index, candidate in enumerate(candidates) if candidate.is_member]
     selection = select(oof, mious, members, split)
     gaps = gaps_to_first(scores, rng=rng, level=level)
@@ -250,7 +254,7 @@ def compare(
             iou=iou_by_name(scores.whole[index], classes),
             iou_intervals=scores.class_intervals(index, classes, level),
             others={
-                other: _miou(candidate.examined.counts, other, ignore)
+                other: _miou(candidate.examined.counts, other, classes)
                 for other in PROTOCOLS
                 if other != PROTOCOLS.canonical(protocol)
             },
@@ -355,5 +359,5 @@ def _check_same_images(candidates: Sequence[Candidate], split: str) -> None:
                 )
 
 
-def _miou(counts: Counts, protocol: str, ignore: int | None) -> float:
-    return float(score_images(PROTOCOLS.build(protocol), counts, ignore).miou)
+def _miou(counts: Counts, protocol: str, classes: Classes) -> float:
+    return float(score_images(build_protocol(protocol, classes), counts, classes.ignore).miou)

@@ -6,6 +6,7 @@ from typing import Any
 
 from evaluation.formatting import MISSING, format_columns, format_decimal, format_interval
 from evaluation.leaderboard import OOF, Leaderboard, LeaderboardRow
+from evaluation.run_metric import MASKED, metric_label
 from evaluation.significance import num_pairs
 
 COVERAGE = {8: (93.4, 93.6), 20: (93.5, 95.1), 92: (95.5, 96.0), 400: (95.7, 95.0)}
@@ -80,7 +81,7 @@ def format_scores(document: Mapping[str, Any]) -> str:
 
 def score_notes(board: Leaderboard) -> list[str]:
     """Explain the choice, and the gains over the best single member."""
-    notes = [_choice(board), _gains(board)]
+    notes = [*_metric(board), _choice(board), _gains(board)]
     if board.reference is not None and board.groups > 1:
         notes.append(_levels(board))
     return [*notes, *_warnings(board)]
@@ -88,7 +89,7 @@ def score_notes(board: Leaderboard) -> list[str]:
 
 def ranking_notes(board: Leaderboard) -> list[str]:
     """Explain the choice, the tests against the first, and the costs."""
-    return [_choice(board), *_tests(board), COST, *_warnings(board)]
+    return [*_metric(board), _choice(board), *_tests(board), COST, *_warnings(board)]
 
 
 def false_positives_with(groups: int) -> str:
@@ -138,6 +139,10 @@ def _gap_cells(row: LeaderboardRow) -> list[str]:
     p = f"<{MIN_P}".replace("0.", ".") if row.gap.p < MIN_P else format_decimal(row.gap.p)
     gap, interval = format_decimal(row.gap.value, "+"), format_interval(row.gap.interval, "+")
     return [gap, interval, p, row.verdict]
+
+
+def _metric(board: Leaderboard) -> list[str]:
+    return [] if board.protocol == MASKED else [f"Scores are {metric_label(board.protocol)}."]
 
 
 def _choice(board: Leaderboard) -> str:

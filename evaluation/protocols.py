@@ -2,7 +2,8 @@
 
 `masked` is the project's own definition and the default: pixels whose target is the ignored class
 are dropped, and the other classes that occur are averaged. Those that average over images are
-`PerImageProtocol`s; the others score the summed counts of a set.
+`PerImageProtocol`s; the others score the summed counts of a set. `evaluation.class_protocols` has
+those that measure given classes, or Dice.
 """
 
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float, Num
 
+from evaluation.core.classes import Classes
 from evaluation.core.specs import Table
 from evaluation.core.types import Counts
 from evaluation.iou import (
@@ -29,22 +31,48 @@ from evaluation.iou import (
     safe_divide,
 )
 
-PROTOCOLS = Table(
+MEAN_IOU = {
+    "masked": "evaluation.protocols:masked",
+    "keras": "evaluation.protocols:keras",
+    "sklearn": "evaluation.protocols:sklearn",
+    "monai": "evaluation.protocols:monai",
+    "huggingface": "evaluation.protocols:huggingface",
+    "mmseg": "evaluation.protocols:mmseg",
+    "smp": "evaluation.protocols:smp",
+    "nnunet": "evaluation.protocols:nnunet",
+    "micro": "evaluation.protocols:micro",
+    "per_image": "evaluation.protocols:per_image",
+}
+ALIASES = {"per_picture": "per_image"}
+
+PROTOCOLS = Table("protocol", MEAN_IOU, aliases=ALIASES)
+"""Definitions of mean IoU, all of them in every score file, leaderboard and audit."""
+
+ALL_PROTOCOLS = Table(
     "protocol",
     {
-        "masked": "evaluation.protocols:masked",
-        "keras": "evaluation.protocols:keras",
-        "sklearn": "evaluation.protocols:sklearn",
-        "monai": "evaluation.protocols:monai",
-        "huggingface": "evaluation.protocols:huggingface",
-        "mmseg": "evaluation.protocols:mmseg",
-        "smp": "evaluation.protocols:smp",
-        "nnunet": "evaluation.protocols:nnunet",
-        "micro": "evaluation.protocols:micro",
-        "per_image": "evaluation.protocols:per_image",
+        **MEAN_IOU,
+        "dice": "evaluation.class_protocols:dice",
+        "iou": "evaluation.class_protocols:iou",
+        "foreground": "evaluation.class_protocols:foreground",
     },
-    aliases={"per_picture": "per_image"},
+    aliases=ALIASES,
 )
+"""What a protocol or a run's metric may be named."""
+
+
+def build_protocol(spec: str, classes: Classes) -> Protocol:
+    """Build the protocol that a spec names.
+
+    Args:
+        spec: such as `masked`, `smp(absent=zero)` or `iou(of='big rock')`.
+        classes: of the counts; specs may name one.
+
+    Raises:
+        BadSpec: an unknown protocol, option or class, or a value that its option does not take.
+    """
+    protocol: Protocol = ALL_PROTOCOLS.build(spec, classes=classes)
+    return protocol
 
 
 def keras(*, absent: Absent = "skip") -> Protocol:

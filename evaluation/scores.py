@@ -13,6 +13,7 @@ from evaluation.core.classes import Classes
 from evaluation.core.errors import BadData
 from evaluation.core.files import atomic_file, open_array, read_json, write_json
 from evaluation.core.provenance import verify_outputs
+from evaluation.core.specs import parse_spec
 from evaluation.core.types import Array, Counts, Groups
 from evaluation.intervals import (
     GroupSums,
@@ -24,7 +25,7 @@ from evaluation.intervals import (
     student_ends,
 )
 from evaluation.iou import Protocol, Score, any_pixel, iou_per_class
-from evaluation.protocols import PROTOCOLS, score_images
+from evaluation.protocols import PROTOCOLS, build_protocol, score_images
 
 NOTHING_SCORED = (
     "no pixel can be scored: every target pixel is unlabelled or of the ignored class; scores are"
@@ -60,10 +61,11 @@ def score(counts: Counts, protocols: Iterable[str], classes: Classes) -> dict[st
         "absent": [CLASS], "confusion": rows}`: the classes in neither target nor prediction, and
         their value under each protocol; missing numbers are None. The ignored class is listed only
         under protocols that give it an IoU, so that a protocol that averages classes last is the
-        mean of what is listed. If no pixel can be scored, `warning` says so.
+        mean of what is listed. If no pixel can be scored, or a protocol has no number, `warning`
+        says so.
 
     Raises:
-        BadSpec: an unknown protocol.
+        BadSpec: an unknown protocol or class.
 
     Examples:
         >>> report = score(np.array([[[4, 4], [1, 3]]]), ["masked"], Classes(("sand", "rock")))
@@ -72,7 +74,8 @@ def score(counts: Counts, protocols: Iterable[str], classes: Classes) -> dict[st
     """
     table = counts.sum(axis=0)
     scores = {
-        name: score_images(PROTOCOLS.build(name), counts, classes.ignore) for name in protocols
+        name: score_images(build_protocol(name, classes), counts, classes.ignore)
+        for name in protocols
     }
     absent = np.isnan(iou_per_class(table, classes.ignore))
     report = {
@@ -90,6 +93,11 @@ def score(counts: Counts, protocols: Iterable[str], classes: Classes) -> dict[st
     }
     if not any_pixel(table, classes.ignore):
         report["warning"] = NOTHING_SCORED
+    for name, result in scores.items():
+        if parse_spec(name).name not in PROTOCOLS and np.isnan(result.miou):
+            report["warning"] = (
+                f"{name} is undefined: what it measures is in neither target nor prediction"
+            )
     return report
 
 

@@ -29,6 +29,7 @@ from evaluation.core.errors import EnsError
 from evaluation.core.files import atomic_folder, remove_folder
 from evaluation.core.function_pickle import pack
 from evaluation.core.provenance import RECORD, digest, is_current, record
+from evaluation.run_metric import MASKED
 from members.data.dataset import DataSet
 from members.predict import predict_split, training_ids
 from members.recipe import Member
@@ -54,6 +55,7 @@ class TrainJob:
     folder: Path
     asked: dict[str, Any]
     inputs: dict[str, str]
+    metric: str = MASKED
 
     @property
     def name(self) -> str:
@@ -64,7 +66,15 @@ class TrainJob:
         """Write the fold's folder."""
         data = DataSet.load(self.data)
         with atomic_folder(self.folder) as partial:
-            train_fold(self.member, data, self.fold, seed=self.seed, device=device, folder=partial)
+            train_fold(
+                self.member,
+                data,
+                self.fold,
+                seed=self.seed,
+                device=device,
+                folder=partial,
+                metric=self.metric,
+            )
             outputs = {WEIGHTS: digest(partial / WEIGHTS)}
             record(partial, asked=self.asked, inputs=self.inputs, outputs=outputs)
 

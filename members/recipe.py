@@ -57,7 +57,7 @@ class Recipe(StrictModel):
         oversample: how often an image with a rare class is used per epoch.
         trainer: spec of the training procedure.
         monitor: the holdout metric that stops the training, selects the best weights and drives
-            `plateau`: masked mIoU or loss.
+            `plateau`: `miou`, the run's metric, or the loss.
         clip: maximum gradient norm. The default is far above the usual norm (about 1), so only rare
             outliers are clipped.
         ema: decay of an exponential moving average of the weights, such as 0.99; the average is

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,13 @@ from evaluation.core.files import atomic_file
 from evaluation.core.provenance import verify_outputs
 from evaluation.core.ragged import Ragged, Size, Stack, block_images, join
 from evaluation.core.types import Array
+from evaluation.iou import Protocol, Score, Tables
+from evaluation.protocols import build_protocol
+from evaluation.run_metric import MASKED, is_defined, metric_label, summed_form
 from members.augmentations.augment import Augment, TrainingContext
 from members.batches import BatchLoader, Reader, class_shares, oversampled, read_from
 from members.crops import RandomCrops
-from members.data.dataset import DataSet
+from members.data.dataset import DataSet, class_pixels
 from members.data.folds import hold_out
 from members.devices import autocast, data_device
 from members.losses import build_loss
@@ -59,6 +62,7 @@ def train_fold(
     seed: int,
     device: str,
     folder: Path,
+    metric: str = MASKED,
     watch: EpochCallback = lambda _, __: None,
 ) -> None:
     """Train a member on the images outside one fold.
@@ -74,6 +78,9 @@ def train_fold(
         seed: of weights, batches and augmentation.
         device: `cpu` or `cuda:K`.
         folder: gets `weights.safetensors`, `history.csv` and `curves.png`.
+        metric: the protocol that decides when to stop and which weights are best, on the summed
+            pixels of the holdout (`summed_form`). Where that lacks what it measures, the loss
+            decides. A specialist takes the mean IoU of its class and the rest.
         watch: called with number and monitored score of each epoch; if it raises, the training
             stops and nothing is written.
 
@@ -81,14 +88,17 @@ def train_fold(
         EnsError: the training fails; names member and fold.
     """
     seed = seed_of(member.name, fold, seed)
+    metric = MASKED if member.label is not None else summed_form(metric, data.classes)
     try:
         with torch.random.fork_rng(devices=[device] if device != "cpu" else []):
             torch.manual_seed(seed)
-            network, history = _train(member, data, fold, seed=seed, device=device, watch=watch)
+            network, history = _train(
+                member, data, fold, seed=seed, device=device, metric=metric, watch=watch
+            )
     except EnsError as error:
         raise type(error)(f"member {member.name!r}, fold {fold.index}: {error}") from None
     _save(network, folder / WEIGHTS)
-    write_curves(folder, history)
+    write_curves(folder, history, metric_label(metric))
 
 
 def seed_of(name: str, fold: Fold, seed: int) -> int:
@@ -121,7 +131,7 @@ def load_network(member: Member, folder: Path, *, channels: int, classes: int) -
 
 @dataclass(frozen=True)
 class HoldoutValidator:
-    """Computes loss, accuracy and masked mIoU of a network on the holdout.
+    """Computes loss, accuracy and the run's metric of a network on the holdout.
 
     Args:
         images: (image, channel, row, col) of each size.
@@ -129,6 +139,7 @@ class HoldoutValidator:
         loss: of logits and target.
         classes: number of logits per pixel.
         ignore: the ignored class, or None.
+        protocol: the metric.
         device: where to compute.
         autocast: returns the context of a forward pass.
     """
@@ -138,6 +149,7 @@ class HoldoutValidator:
     loss: nn.Module
     classes: int
     ignore: int | None
+    protocol: Protocol
     device: str
     autocast: Callable[[], Any]
 
@@ -154,12 +166,19 @@ class HoldoutValidator:
                 with torch.inference_mode():
                     total_loss += float(self.loss(logits, target)) * len(images)
                     counts += batch_confusion(logits, target, self.classes).cpu()
-        num_images = sum(map(len, self.images))
-        return compute_epoch_metrics(total_loss / max(1, num_images), counts, self.ignore)
+        loss = total_loss / max(1, sum(map(len, self.images)))
+        return compute_epoch_metrics(loss, counts, self.ignore, self.protocol)
 
 
 def _train(
-    member: Member, data: DataSet, fold: Fold, *, seed: int, device: str, watch: EpochCallback
+    member: Member,
+    data: DataSet,
+    fold: Fold,
+    *,
+    seed: int,
+    device: str,
+    metric: str,
+    watch: EpochCallback,
 ) -> tuple[NormalisedNetwork, History]:
     recipe, classes, ignore = member.recipe, len(data.classes), data.classes.ignore
     train_indices, holdout_indices = _train_holdout_split(data, fold, recipe.train_share, seed)
@@ -177,7 +196,7 @@ def _train(
             for parts in (target, holdout_target)
         )
         classes, ignore = BINARY, None
-    labels = join([part.cpu().numpy() for part in target])
+    labels, holdout_labels = _joined(target), _joined(holdout_target)
     shares = class_shares(labels, classes)
     _check_classes_occur(member, data, shares)
     network = NormalisedNetwork(recipe.architecture, channels=data.channels, classes=classes)
@@ -198,21 +217,48 @@ def _train(
         smallest=network.smallest_batch,
     )
     context = autocast(device, recipe.precision)
+    protocol = build_protocol(metric, data.classes)
     task = TrainingTask(
         network=network,
         loss=loss,
         batches=loader.epoch,
         steps=loader.steps,
         validate=HoldoutValidator(
-            holdout_images, holdout_target, loss, classes, ignore, device, context
+            holdout_images,
+            holdout_target,
+            loss,
+            classes,
+            ignore,
+            _holdout_protocol(protocol, holdout_labels, classes, ignore),
+            device,
+            context,
         ),
         recipe=recipe,
         autocast=context,
         classes=classes,
         ignore=ignore,
+        protocol=protocol,
         watch=watch,
     )
     return network, TRAINERS.build(recipe.trainer)(task)
+
+
+def _holdout_protocol(
+    protocol: Protocol, target: Stack, classes: int, ignore: int | None
+) -> Protocol:
+    """Return a protocol without a number where the holdout lacks what it measures.
+
+    There a false positive would score 0 and none nothing, so that epochs could not be compared.
+    """
+    pixels = class_pixels(target, classes).sum(axis=0)
+    if is_defined(protocol, pixels, ignore):
+        return protocol
+
+    def undefined(counts: Tables, ignore: int | None) -> Score:
+        score = protocol(counts, ignore)
+        return replace(score, miou=np.full_like(score.miou, np.nan))
+
+    return undefined
 
 
 def _train_holdout_split(data: DataSet, fold: Fold, share: float, seed: int) -> tuple[Array, Array]:
@@ -239,6 +285,10 @@ def _load_tensors(data: DataSet, indices: Array, device: str) -> tuple[list[Tens
         return [as_tensor(np.asarray(part)).to(kept_on) for part in parts]
 
     return tensors(images), tensors(target)
+
+
+def _joined(parts: Sequence[Tensor]) -> Stack:
+    return join([part.cpu().numpy() for part in parts])
 
 
 def _smallest_size(data: DataSet) -> Size:

@@ -9,6 +9,7 @@ from evaluation.core.errors import BadData, BadMaps, BadSpec
 from evaluation.core.ragged import Extent, Stack, extent_of
 from evaluation.core.specs import Spec, parse_spec, split_chain
 from evaluation.core.types import Array, Labels
+from evaluation.run_metric import SetMetric
 from postproc.step import LearnedStep, Step
 from postproc.steps import STEPS
 
@@ -18,7 +19,12 @@ FLOAT16_FLOOR = 2.0**-25
 
 
 def parse_chain(
-    text: str, *, classes: int, ignore: int | None, floor: float = FLOAT16_FLOOR
+    text: str,
+    *,
+    classes: int,
+    ignore: int | None,
+    floor: float = FLOAT16_FLOOR,
+    metric: SetMetric | None = None,
 ) -> "Chain":
     """Parse and check a chain of steps; empty text gives the plain argmax.
 
@@ -26,6 +32,7 @@ def parse_chain(
         text: specs joined by `|`, such as `blur(sigma=1)|remove_small(min_area_px=64)`.
         floor: lower bound of probabilities for steps that take logarithms: half the quantum of the
             maps' type on disk; float16's by default.
+        metric: what steps that learn optimise; the masked mean IoU by default.
 
     Raises:
         BadSpec: an unknown step or option, a value out of range, a step on maps after one that
@@ -38,15 +45,7 @@ def parse_chain(
         >>> chain(maps.T[None, :, None])
         array([[[2, 1]]], dtype=uint8)
     """
-    context = StepContext(classes, ignore, floor)
-    specs = [parse_spec(part) for part in split_chain(text)]
-    steps: list[Step | LearnedStep] = []
-    for spec in specs:
-        step = context.build(spec)
-        if steps:
-            _check_order(specs[len(steps) - 1], steps[-1], spec, step)
-        steps.append(step)
-    return Chain(tuple(specs), tuple(steps), context)
+    return StepContext(classes, ignore, floor, metric).parse(text)
 
 
 @dataclass(frozen=True)
@@ -56,11 +55,27 @@ class StepContext:
     classes: int
     ignore: int | None
     floor: float
+    metric: SetMetric | None = None
+
+    def parse(self, text: str) -> "Chain":
+        """Parse and check a chain; see `parse_chain`."""
+        specs = [parse_spec(part) for part in split_chain(text)]
+        steps: list[Step | LearnedStep] = []
+        for spec in specs:
+            step = self.build(spec)
+            if steps:
+                _check_order(specs[len(steps) - 1], steps[-1], spec, step)
+            steps.append(step)
+        return Chain(tuple(specs), tuple(steps), self)
 
     def build(self, spec: Spec) -> Step | LearnedStep:
         """Build the step that a spec names."""
         step: Step | LearnedStep = STEPS.build(
-            spec, classes=self.classes, ignore=self.ignore, floor=self.floor
+            spec,
+            classes=self.classes,
+            ignore=self.ignore,
+            floor=self.floor,
+            metric=self.metric,
         )
         return step
 
@@ -103,6 +118,12 @@ class Chain:
     def learns(self) -> bool:
         """Whether a step must be fitted before the chain can be applied; see `fit_chain`."""
         return any(isinstance(step, LearnedStep) for step in self.steps)
+
+    @property
+    def optimises(self) -> bool:
+        """Whether a step learns what scores highest, so that it depends on the metric."""
+        pairs = zip(self.specs, self.steps, strict=True)
+        return any(isinstance(s, LearnedStep) and STEPS.takes(n.name, "metric") for n, s in pairs)
 
     @property
     def before_learning(self) -> "Chain":

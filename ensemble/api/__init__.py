@@ -161,7 +161,7 @@ def score(
     ignore: int | str | None = None,
     unlabelled: int | None = None,
     foreground: int | None = None,
-    protocol: str = "masked",
+    protocol: str | None = None,
     groups: "Sequence[object] | Groups | None" = None,
 ) -> "ScoreResult":
     """Score predicted label maps; pixels of the ignored class and unlabelled pixels are left out.
@@ -175,7 +175,8 @@ def score(
         ignore: name or index of the class that is not scored; None if every class is.
         unlabelled: value of unlabelled pixels in masks, besides 255.
         foreground: value of the foreground in masks of two values, such as 255.
-        protocol: definition of the score; `result.under(NAME)` gives it under another.
+        protocol: definition of the score; `result.under(NAME)` gives it under another. By default
+            `masked`, the mean IoU, or of two classes with a declared foreground its IoU.
         groups: the group of each image (patient, drive, ...), for the interval; by default each
             image is a group.
 
@@ -198,14 +199,14 @@ def score(
     from ensemble.api.inputs import open_labels
     from ensemble.api.results import ScoreResult
     from evaluation.core.label_options import LabelOptions
-    from evaluation.protocols import PROTOCOLS
+    from evaluation.run_metric import named_metric
 
-    PROTOCOLS.build(protocol)
     labels = LabelOptions(ignore=ignore, unlabelled=unlabelled, foreground=foreground)
     known = classes_of_labels(classes, labels, target)
+    metric = named_metric(protocol, known)
     opened = open_labels(target, "target", known)
     counts = _count(opened, _open_pred(pred, "pred", known), len(known))
-    return ScoreResult(counts, _group_array(groups, len(counts)), known, protocol)
+    return ScoreResult(counts, _group_array(groups, len(counts)), known, metric)
 
 
 def compare(
@@ -217,7 +218,7 @@ def compare(
     unlabelled: int | None = None,
     foreground: int | None = None,
     groups: "Sequence[object] | Groups | None" = None,
-    protocol: str = "masked",
+    protocol: str | None = None,
     seed: int = 0,
 ) -> "Comparison":
     """Rank several predictions of the same images, with paired tests of the gaps to the first.
@@ -230,7 +231,7 @@ def compare(
         unlabelled: value of unlabelled pixels in masks, besides 255.
         foreground: value of the foreground in masks of two values, such as 255.
         groups: the group of each image, for intervals and tests; by default each image is a group.
-        protocol: definition of the score that ranks.
+        protocol: definition of the score that ranks; by default as in `score`.
         seed: random seed of the tests.
 
     Returns:
@@ -257,14 +258,14 @@ def compare(
     from evaluation.core.seeds import check_seed
     from evaluation.leaderboard import Candidate
     from evaluation.leaderboard import compare as rank
-    from evaluation.protocols import PROTOCOLS
+    from evaluation.run_metric import named_metric
     from evaluation.scores import ScoredImages
 
-    PROTOCOLS.build(protocol)
     if not preds:
         raise BadData("`preds` is empty; expected one or more predictions by name")
     labels = LabelOptions(ignore=ignore, unlabelled=unlabelled, foreground=foreground)
     known = classes_of_labels(classes, labels, target, list(preds.values()))
+    metric = named_metric(protocol, known)
     opened = open_labels(target, "target", known)
     candidates = []
     for name, pred in preds.items():
@@ -273,7 +274,7 @@ def compare(
         scored = ScoredImages(counts, ids, _group_array(groups, len(counts)))
         candidates.append(Candidate(name, scored))
     rng = np.random.default_rng(check_seed(seed))
-    return Comparison(rank(candidates, known, rng=rng, split=SCORE_COLUMN, protocol=protocol))
+    return Comparison(rank(candidates, known, rng=rng, split=SCORE_COLUMN, protocol=metric))
 
 
 def audit(
@@ -383,7 +384,7 @@ def _open_pred(source: "ArrayLike", name: str, classes: "Classes | None" = None)
     from ensemble.api.inputs import OpenedArrays, open_labels
 
     opened = open_labels(source, name, classes, complete=True)
-    if not (opened.one_size and opened.array.ndim == 4 and opened.array.dtype.kind == "f"):
+    if not (opened.one_size and len(opened.array.shape) == 4 and opened.array.dtype.kind == "f"):
         return opened
     from evaluation.core.arrays import argmax
     from members.maps import ArrayMaps

@@ -24,6 +24,7 @@ from evaluation.core.errors import BadData, BadLabels, BadMaps, BadSpec, check_d
 from evaluation.core.label_options import NOTHING_SAID, LabelOptions
 from evaluation.core.ragged import Stack
 from evaluation.core.seeds import check_seed
+from evaluation.run_metric import default_metric, set_metric
 from members.maps import ArrayMaps, MapReader
 
 
@@ -84,7 +85,8 @@ def fit_fusion(
     classes = classes_of_maps(labels, members[0].num_classes, fit_target)
     seed = check_seed(seed)
     context = strategy_context(members, ignore=classes.ignore, seed=seed, fitting=fitting)
-    built = build_strategy(strategy, **context)
+    metric = set_metric(default_metric(classes), classes)
+    built = build_strategy(strategy, metric=metric, **context)
     if refuse_unused:
         given_images = images is not None or fit_images is not None
         _check_used(strategy, built, given_images, bool(fitting) or fit_target is not None)

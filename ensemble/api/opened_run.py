@@ -10,14 +10,14 @@ from ensemble.pipeline.candidates.leakage import without_trained_on
 from ensemble.pipeline.candidates.postprocess import read_candidate, read_labels
 from ensemble.pipeline.candidates.staleness import scores_record
 from ensemble.pipeline.data.prepare import run_classes
-from ensemble.pipeline.run.open_run import OOF, RunMembers, run_experiment
+from ensemble.pipeline.run.open_run import OOF, RunMembers, run_experiment, run_metric
 from evaluation.core.classes import Classes
 from evaluation.core.errors import BadRun
 from evaluation.core.ragged import Stack, join
 from evaluation.core.run_folder import Run
 from evaluation.core.types import Groups
 from evaluation.leaderboard import Candidate, compare
-from evaluation.protocols import PROTOCOLS
+from evaluation.run_metric import named_metric
 from evaluation.scores import read_scores
 from members.data.dataset import DataSet
 from members.maps import MapReader
@@ -120,15 +120,20 @@ class OpenedRun:
         """
         return read_labels(self._run, candidate, split)
 
-    def leaderboard(self, split: str = "validation", protocol: str = "masked") -> Comparison:
-        """Rank the candidates whose scores on a split are current.
+    @property
+    def metric(self) -> str:
+        """The run's metric: the protocol that stops training, is fitted, selected and ranked by."""
+        return run_metric(self._run)
+
+    def leaderboard(self, split: str = "validation", protocol: str | None = None) -> Comparison:
+        """Rank the candidates whose scores on a split are current, by default by the run's metric.
 
         Raises:
             BadRun: no such split, or no candidate is scored on it.
             BadSpec: an unknown protocol.
         """
-        PROTOCOLS.build(protocol)
         run, members = self._run, RunMembers.of(self._run)
+        protocol = named_metric(protocol, self.classes) if protocol else self.metric
         self._data(split)
         experiment = run_experiment(run)
         sources = [*members.names(), *(set(experiment.fusions) & set(run.fusions()))]

@@ -21,6 +21,7 @@ from evaluation.core.errors import BadLabels, BadMaps, BadSpec
 from evaluation.core.label_options import NOTHING_SAID, LabelOptions
 from evaluation.core.progress import progress
 from evaluation.core.ragged import Stack
+from evaluation.run_metric import default_metric, set_metric
 from members.maps import MapReader
 from postproc.chain import Chain, parse_chain
 from postproc.fit_chain import fit_chain
@@ -72,7 +73,10 @@ def fit_array_chain(
     fitting = None if fit_maps is None else open_maps(fit_maps, "fit_maps")
     classes = classes_of_maps(labels, reader.num_classes, fit_target)
     floor = max(each.floor for each in (reader, fitting) if each is not None)
-    parsed = parse_chain(chain, classes=len(classes), ignore=classes.ignore, floor=floor)
+    metric = set_metric(default_metric(classes), classes)
+    parsed = parse_chain(
+        chain, classes=len(classes), ignore=classes.ignore, floor=floor, metric=metric
+    )
     opened_images = None if images is None else open_images(images, "images")
     check_values([reader])
     fitted = parsed

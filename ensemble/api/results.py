@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from evaluation.core.classes import Classes
 from evaluation.core.types import Array, Counts, Groups
-from evaluation.protocols import PROTOCOLS, score_images
+from evaluation.protocols import build_protocol, score_images
+from evaluation.run_metric import default_metric, metric_label, reported_protocols
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,7 +43,8 @@ class ScoreResult:
 
     @cached_property
     def _score(self) -> "Score":
-        return score_images(PROTOCOLS.build(self.protocol), self.counts, self.classes.ignore)
+        protocol = build_protocol(self.protocol, self.classes)
+        return score_images(protocol, self.counts, self.classes.ignore)
 
     @property
     def images(self) -> int:
@@ -51,12 +53,12 @@ class ScoreResult:
 
     @property
     def miou(self) -> float:
-        """Mean IoU as the protocol defines it; NaN where nothing can be scored."""
+        """The protocol's number, most often the mean IoU; NaN where nothing can be scored."""
         return float(self._score.miou)
 
     @property
     def iou(self) -> tuple[float, ...]:
-        """IoU of each class, by index; NaN where a class does not enter the mean."""
+        """IoU of each class, by index, or Dice under `dice`; NaN where a class is not scored."""
         return tuple(float(value) for value in self._score.iou)
 
     @property
@@ -70,7 +72,7 @@ class ScoreResult:
         """A reason to distrust the score; None where there is none."""
         from evaluation.scores import score
 
-        warning: str | None = score(self.counts, [], self.classes).get("warning")
+        warning: str | None = score(self.counts, [self.protocol], self.classes).get("warning")
         return warning
 
     @cached_property
@@ -80,7 +82,7 @@ class ScoreResult:
 
         ids = tuple(str(index) for index in range(self.images))
         scored = ScoredImages(self.counts, ids, self.groups)
-        protocol = PROTOCOLS.build(self.protocol)
+        protocol = build_protocol(self.protocol, self.classes)
         return CandidateScores.of([scored], protocol, self.classes.ignore).interval(0, LEVEL)
 
     def under(self, protocol: str) -> "ScoreResult":
@@ -89,7 +91,7 @@ class ScoreResult:
         Raises:
             BadSpec: an unknown protocol.
         """
-        PROTOCOLS.build(protocol)
+        build_protocol(protocol, self.classes)
         return ScoreResult(self.counts, self.groups, self.classes, protocol)
 
     def to_dict(self) -> dict[str, Any]:
@@ -121,7 +123,8 @@ class ScoreResult:
     def _repr_html_(self) -> str:
         ends = self.interval
         between = "" if ends is None else f" ({ends.low:.3f} to {ends.high:.3f})"
-        return f"<p>{self.protocol} mIoU {self.miou:.3f}{between}</p>{_html(self.to_frame())}"
+        name = metric_label(self.protocol)
+        return f"<p>{name} {self.miou:.3f}{between}</p>{_html(self.to_frame())}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,8 +189,8 @@ class AuditResult:
 
         first, second = counts
         gains = {
-            name: audit(PROTOCOLS.build(name), first, second, classes.ignore)
-            for name in list(PROTOCOLS)
+            name: audit(build_protocol(name, classes), first, second, classes.ignore)
+            for name in reported_protocols(default_metric(classes))
         }
         warnings = [score(table, [], classes).get("warning") for table in counts]
         warning = next(filter(None, reversed(warnings)), None)

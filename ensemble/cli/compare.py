@@ -16,16 +16,16 @@ from ensemble.cli.options import (
 )
 
 
-@click.command("compare", cls=SpecCommand, tables={"protocols": "evaluation.protocols:PROTOCOLS"})
+@click.command(
+    "compare", cls=SpecCommand, tables={"protocols": "evaluation.protocols:ALL_PROTOCOLS"}
+)
 @run_option
 @click.option("--split", default="validation", show_default=True, help="Split to evaluate on.")
-@click.option(
-    "--protocol", default="masked", show_default=True, help="Definition of the score that ranks."
-)
+@click.option("--protocol", help="Definition of the score that ranks; by default the run's metric.")
 @click.option("--csv", type=FILE, metavar="F", help="Also write the table to this file.")
 @json_option
 def command(
-    run_path: Path | None, split: str, protocol: str, csv: Path | None, as_json: bool
+    run_path: Path | None, split: str, protocol: str | None, csv: Path | None, as_json: bool
 ) -> None:
     """Rank the scored candidates: the gap to the first, whether it is significant, and the cost.
 

@@ -63,7 +63,7 @@ def command() -> None:
     type=click.FloatRange(min=0),
     default=0.002,
     show_default=True,
-    help="Largest loss of mIoU for which members are dropped.",
+    help="Largest loss of score for which members are dropped.",
 )
 @click.option(
     "--growth", type=FILE, metavar="F.svg", help="Draw the score by the number of members."

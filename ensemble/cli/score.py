@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 Per = Literal["set", "group", "image"]
 
-MASKED = "masked"
 RUN_OPTIONS = ("run_path", "candidates", "split")
 FILE_OPTIONS = ("target", "pred", "maps", "labels")
 POSTPROCESS = "ens postprocess --maps MAPS.npy --chain suppress_background --out LABELS.npy"
@@ -37,7 +36,10 @@ POSTPROCESS = "ens postprocess --maps MAPS.npy --chain suppress_background --out
 @click.command(
     "score",
     cls=SpecCommand,
-    tables={"protocols": "evaluation.protocols:PROTOCOLS", "metrics": "evaluation.metrics:METRICS"},
+    tables={
+        "protocols": "evaluation.protocols:ALL_PROTOCOLS",
+        "metrics": "evaluation.metrics:METRICS",
+    },
 )
 @click.option(
     "--candidate",
@@ -51,7 +53,7 @@ POSTPROCESS = "ens postprocess --maps MAPS.npy --chain suppress_background --out
 @click.option(
     "--protocol",
     metavar="SPEC",
-    help="Definition of the score that ranks, by default masked; with files by default all.",
+    help="Definition of the score that ranks, by default the run's metric; with files all.",
 )
 @click.option(
     "--metric",
@@ -84,7 +86,8 @@ def command(
 ) -> None:
     """Score candidates with the ignored class masked, and compare them.
 
-    The score is mIoU: intersection over union of prediction and target, averaged over classes.
+    The score is the run's metric, by default mIoU: intersection over union of prediction and
+    target, averaged over classes. Of two classes with a declared foreground it is its IoU.
 
     A candidate is a member or fusion with a chain of post-processing steps. Candidates are chosen
     on the out-of-fold images (predicted by the fold model that did not train on them) and
@@ -112,7 +115,7 @@ def command(
     elif from_files:
         _score_files(protocol, as_json, **source)
     else:
-        _score_run(protocol or MASKED, as_json, **source)
+        _score_run(protocol, as_json, **source)
 
 
 def _score_files(
@@ -125,17 +128,20 @@ def _score_files(
     labels: "LabelOptions",
 ) -> None:
     from ensemble.pipeline.scoring.plain_files import score_files
-    from evaluation.protocols import PROTOCOLS
 
-    protocols = list(PROTOCOLS) if protocol is None else [protocol]
-    document = score_files(target, pred, protocols=protocols, labels=labels)
+    document = score_files(target, pred, protocol=protocol, labels=labels)
     if "warning" in document:
         log(f"warning: {document['warning']}")
     print_result(format_scores(document), document, as_json=as_json, then=POSTPROCESS)
 
 
 def _score_run(
-    protocol: str, as_json: bool, *, run_path: Path | None, candidates: tuple[str, ...], split: str
+    protocol: str | None,
+    as_json: bool,
+    *,
+    run_path: Path | None,
+    candidates: tuple[str, ...],
+    split: str,
 ) -> None:
     from ensemble.pipeline.scoring.score import score_run
 

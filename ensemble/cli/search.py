@@ -88,7 +88,7 @@ def command(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Search the options of a recipe for the highest masked mIoU on held-out images.
+    """Search the options of a recipe for the highest score on held-out images, by the run's metric.
 
     SPACE.yaml holds a `recipe` and a `space`, which gives options such as architecture.width a list
     of choices or a range; see docs/search.md. Trials below the median are stopped early. The same

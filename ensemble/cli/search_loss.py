@@ -70,7 +70,7 @@ def command(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Cross-validate mixtures of losses by masked mIoU on held-out images.
+    """Cross-validate mixtures of losses by the run's metric on held-out images.
 
     Results are kept: the same command resumes an interrupted one, and more mixtures or another
     threshold train only what is missing.

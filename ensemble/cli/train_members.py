@@ -30,6 +30,7 @@ from evaluation.core.run_folder import RUNS, Run
         "augmentations": "members.augmentations:AUGMENTATIONS",
         "trainers": "members.trainers:TRAINERS",
         "schedules": "members.optimizers:SCHEDULES",
+        "protocols": "evaluation.protocols:ALL_PROTOCOLS",
     },
 )
 @click.option(
@@ -88,6 +89,12 @@ from evaluation.core.run_folder import RUNS, Run
 )
 @label_options
 @layout_options
+@click.option(
+    "--objective-metric",
+    metavar="SPEC",
+    help="The run's metric, which stops training, selects and ranks: masked, dice, iou(of=CLASS),"
+    " foreground(but=CLASS); by default masked, or the IoU of a declared foreground.",
+)
 @click.option("--seed", type=SEED, metavar="S", help="Random seed; by default 0.")
 @jobs_options
 @click.option("--only", multiple=True, metavar="NAME", help="Train only this member; repeatable.")

@@ -5,6 +5,7 @@ A factory takes its options by keyword. Where it has these parameters, they are 
     classes  number of classes
     ignore   the class that is not scored, or None
     kinds    one word per member: `probabilities`, or `one_vs_rest` for a set of specialists
+    metric   what is optimised, an `evaluation.run_metric.SetMetric`; None is the masked mean IoU
 
 and so are the defaults of its options `floor` (half the smallest probability that the stored maps
 tell from zero) and `seed`. It returns a `Fusion` where there is nothing to learn, else a

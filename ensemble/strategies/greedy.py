@@ -12,7 +12,9 @@ from ensemble.fusion import Blocks, Fusion, LearnedFusion
 from ensemble.sampling import PixelSample, PixelTarget, SamplePixels, draw_pixels
 from ensemble.strategies.weighted_mean import WeightedMean
 from evaluation.core.arrays import argmax
+from evaluation.core.errors import BadData
 from evaluation.core.seeds import Seed
+from evaluation.run_metric import SetMetric
 
 Weights = Float[np.ndarray, "member"]
 Probs = Float[np.ndarray, "member class pixel"]
@@ -23,6 +25,7 @@ Sums = Float[np.ndarray, "class pixel"]
 def greedy(
     classes: int,
     ignore: int | None,
+    metric: SetMetric | None = None,
     *,
     rounds: Annotated[int, Field(ge=1, le=100_000)] = 30,
     bags: Annotated[int, Field(ge=0, le=100_000)] = 10,
@@ -30,7 +33,7 @@ def greedy(
     sample_pixels: SamplePixels = 50_000,
     seed: Seed = 0,
 ) -> LearnedFusion:
-    """Choose a multiset of members whose mean has the highest masked mIoU on held-out pixels.
+    """Choose a multiset of members whose mean scores highest on held-out pixels.
 
     It starts empty; each round adds the member, used already or not, that raises the score most or
     lowers it least, ties going to one used already; the best of the sets on the way is kept. The
@@ -38,11 +41,13 @@ def greedy(
     taken. Where that scores lower than the set chosen among all members, the latter is taken: on
     the pixels it was fitted on, the result is never below the best member.
 
-    The score is an estimate: on a sample of about as many pixels of each class, weighted back to
-    the true shares.
+    The score is the run's metric in its form for sums of pixels: `masked`, `dice`, `iou` or
+    `foreground`; a run of any other metric takes `masked` here. It is an estimate: on a sample of
+    about as many pixels of each class, weighted back to the true shares.
 
     Args:
         ignore: the class whose pixels are not scored.
+        metric: what is scored; by default the mean IoU of all classes but the ignored one.
         rounds: number of members that are added.
         bags: number of bags; 0 disables bagging.
         bag_share: share of the members in a bag.
@@ -68,7 +73,7 @@ def greedy(
             blocks, classes=classes, ignore=ignore, pixels=sample_pixels, seed=seed
         )
         probs = np.ascontiguousarray(sample.maps.transpose(1, 2, 0))
-        score = _MaskedMiou.of(sample, classes, ignore)
+        score = _SampleScore.of(sample, metric or SetMetric.masked(classes, ignore))
         members = np.arange(len(probs))
         chosen = select_members(probs, members, score, rounds)
         generator = np.random.default_rng(seed)
@@ -85,30 +90,34 @@ def greedy(
 
 
 @dataclass(frozen=True)
-class _MaskedMiou:
-    """Masked mIoU of the argmax of sums of probabilities on the sampled pixels."""
+class _SampleScore:
+    """Score of the argmax of sums of probabilities on the sampled pixels."""
 
     target: PixelTarget
     pixels_per_sample: Float[np.ndarray, "class"]
-    ignore: int | None
+    metric: SetMetric
 
     @staticmethod
-    def of(sample: PixelSample, classes: int, ignore: int | None) -> "_MaskedMiou":
-        """Weigh each class by the number of pixels that one in the sample represents."""
-        drawn = np.bincount(sample.target, minlength=classes)
-        return _MaskedMiou(sample.target, sample.counts / np.maximum(drawn, 1), ignore)
+    def of(sample: PixelSample, metric: SetMetric) -> "_SampleScore":
+        """Weigh each class by the number of pixels that one in the sample represents.
+
+        Raises:
+            BadData: no pixel of the classes that the metric measures.
+        """
+        drawn = np.bincount(sample.target, minlength=len(sample.counts))
+        if not drawn[list(metric.over)].any():
+            raise BadData("target to fit on has no pixel of the classes that the metric measures")
+        return _SampleScore(sample.target, sample.counts / np.maximum(drawn, 1), metric)
 
     def __call__(self, sums: Sums) -> float:
-        """Return the mean IoU over the scored classes that occur in target or prediction."""
+        """Return the mean over the metric's classes that occur in target or prediction."""
         classes = len(self.pixels_per_sample)
         pairs = np.bincount(self.target * classes + argmax(sums, axis=0), minlength=classes**2)
         counts = pairs.reshape(classes, classes) * self.pixels_per_sample[:, None]
         hits = counts.diagonal()
         union = counts.sum(axis=0) + counts.sum(axis=1) - hits
-        occurs = union > 0
-        if self.ignore is not None:
-            occurs[self.ignore] = False
-        return float((hits[occurs] / union[occurs]).mean())
+        values = self.metric.per_class(hits, union)[list(self.metric.over)]
+        return float(values[~np.isnan(values)].mean())
 
 
 def select_members(

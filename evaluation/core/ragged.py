@@ -246,7 +246,7 @@ def block_images(size: Size, images: int = BLOCK_IMAGES) -> int:
     return max(1, min(images, BLOCK_PIXELS // max(1, size[0] * size[1])))
 
 
-def _size(array: Array) -> Size:
+def _size(array: Any) -> Size:  # tensors and label maps read on demand too
     return int(array.shape[-2]), int(array.shape[-1])
 
 

@@ -122,9 +122,9 @@ def split_name(text: str) -> tuple[str | None, str]:
 class Table(Mapping[str, str]):
     """The entries of one kind, written out by hand: name -> lazy reference `module:attribute`.
 
-    An entry is a factory. Its positional parameters are filled from `build`'s context, its
-    keyword-only parameters are the options a spec may set. A context value whose name is an
-    option is that option's default.
+    An entry is a factory. Its positional parameters are filled from `build`'s context (one with a
+    default may be missing there), its keyword-only parameters are the options a spec may set. A
+    context value whose name is an option is that option's default.
 
     Args:
         kind: what the entries are, in messages and for plugins.
@@ -176,6 +176,10 @@ class Table(Mapping[str, str]):
         factory: Callable[..., Any] = getattr(import_module(module), attribute)
         return factory
 
+    def takes(self, name: str, parameter: str) -> bool:
+        """Tell whether the factory of an entry takes a value of the context."""
+        return parameter in inspect.signature(self.factory(name)).parameters
+
     def check(self, spec: str | Spec, *known: str) -> Spec:
         """Return the parsed spec, by today's name, after checking its name and options.
 
@@ -204,7 +208,11 @@ class Table(Mapping[str, str]):
         factory = self.factory(spec.name)
         options = self._options(spec, context, factory)
         parameters = inspect.signature(factory).parameters.values()
-        given = [context[p.name] for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+        given = [
+            context[p.name] if p.default is p.empty else context.get(p.name, p.default)
+            for p in parameters
+            if p.kind is p.POSITIONAL_OR_KEYWORD
+        ]
         try:
             return factory(*given, **options)
         except BadSpec as error:

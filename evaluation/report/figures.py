@@ -14,6 +14,8 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from evaluation.reliability import Reliability, expected_calibration_error
 from evaluation.report.figure_base import FAINT, INK, SERIES, render, wrap
 
+MIOU = "masked mIoU"
+
 BARS_WIDTH = 0.8
 WHITE_TEXT_ABOVE = 0.55
 TITLE_CHARACTERS = 40
@@ -99,8 +101,13 @@ class CostPoint(NamedTuple):
     on_front: bool
 
 
-def score_against_cost(points: Sequence[CostPoint]) -> str:
-    """Draw scores against costs; candidates on the Pareto front are named and joined."""
+def score_against_cost(points: Sequence[CostPoint], metric: str = MIOU) -> str:
+    """Draw scores against costs; candidates on the Pareto front are named and joined.
+
+    Args:
+        points: one per candidate.
+        metric: words for the score.
+    """
 
     def paint(axes: Axes) -> None:
         front = sorted((point for point in points if point.on_front), key=lambda p: p.cost_ms)
@@ -129,7 +136,7 @@ def score_against_cost(points: Sequence[CostPoint]) -> str:
                 fontsize=LABEL_POINTS,
                 ha="right" if right else "left",
             )
-        axes.set(xlabel="ms per image", ylabel="masked mIoU", xscale="log")
+        axes.set(xlabel="ms per image", ylabel=metric, xscale="log")
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter("{x:g}")
         axes.xaxis.set_minor_formatter(NullFormatter())
@@ -151,11 +158,12 @@ def _heights(front: Sequence[CostPoint], points: Sequence[CostPoint]) -> list[fl
     return heights
 
 
-def training_curves(curves: Mapping[str, Sequence[Curve]]) -> str:
+def training_curves(curves: Mapping[str, Sequence[Curve]], metric: str = MIOU) -> str:
     """Draw the holdout's score by epoch: one line per fold, one colour per member.
 
     Args:
         curves: by member, one per fold.
+        metric: words for the score.
     """
 
     def paint(axes: Axes) -> None:
@@ -172,7 +180,7 @@ def training_curves(curves: Mapping[str, Sequence[Curve]]) -> str:
                     markersize=4,
                     label=name if fold == 0 else None,
                 )
-        axes.set(xlabel="epoch", ylabel="masked mIoU of the holdout")
+        axes.set(xlabel="epoch", ylabel=f"{metric} of the holdout")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
 
@@ -180,7 +188,7 @@ def training_curves(curves: Mapping[str, Sequence[Curve]]) -> str:
 
 
 class MemberWorth(NamedTuple):
-    """Gain in masked mIoU of the mean by a member, with the ends of its interval."""
+    """Gain in score of the mean by a member, with the ends of its interval."""
 
     name: str
     gain: float
@@ -189,7 +197,7 @@ class MemberWorth(NamedTuple):
 
 
 class GrowthPoint(NamedTuple):
-    """Average masked mIoU of the mean of `members`, with the ends of the last gain's interval."""
+    """Average score of the mean of `members`, with the ends of the last gain's interval."""
 
     members: int
     miou: float
@@ -197,21 +205,21 @@ class GrowthPoint(NamedTuple):
     high: float
 
 
-def member_growth(sizes: Sequence[GrowthPoint]) -> str:
-    """Draw the score by the number of members, which ascends."""
+def member_growth(sizes: Sequence[GrowthPoint], metric: str = MIOU) -> str:
+    """Draw the score by the number of members, which ascends; `metric` is words for the score."""
     members = [size.members for size in sizes]
 
     def paint(axes: Axes) -> None:
         axes.vlines(members, [s.low for s in sizes], [s.high for s in sizes], color=SERIES[0])
         axes.plot(members, [s.miou for s in sizes], "-o", color=SERIES[0])
         axes.set_xticks(members)
-        axes.set(xlabel="number of members", ylabel="masked mIoU of their mean")
+        axes.set(xlabel="number of members", ylabel=f"{metric} of their mean")
 
     return render("score by number of members", paint)
 
 
-def member_worth(members: Sequence[MemberWorth]) -> str:
-    """Draw the gain by each member with its interval."""
+def member_worth(members: Sequence[MemberWorth], metric: str = MIOU) -> str:
+    """Draw the gain by each member with its interval; `metric` is words for the score."""
 
     def paint(axes: Axes) -> None:
         y = np.arange(len(members))[::-1]
@@ -220,7 +228,7 @@ def member_worth(members: Sequence[MemberWorth]) -> str:
         axes.plot([m.gain for m in members], y, "o", color=SERIES[0])
         axes.set_yticks(y, [m.name for m in members])
         axes.set_ylim(-0.5, len(members) - 0.5)
-        axes.set(xlabel="masked mIoU of the mean, with the member minus without")
+        axes.set(xlabel=f"{metric} of the mean, with the member minus without")
         axes.locator_params(axis="x", nbins=6)
 
     return render("worth of the members", paint, height=1 + ROW_INCHES * len(members))
@@ -285,11 +293,11 @@ class ScoreStage(NamedTuple):
     denominator: float = 0.0
 
 
-def waterfall(protocol: str, stages: Sequence[ScoreStage]) -> str:
+def waterfall(title: str, stages: Sequence[ScoreStage]) -> str:
     """Draw the scores from the best member to the candidate, and the gains between them as bars.
 
     Args:
-        protocol: of the scores.
+        title: of the figure: what the scores are.
         stages: in order; nothing is drawn if a score is NaN, since then no pixel could be scored.
     """
     scored = not any(math.isnan(stage.miou) for stage in stages)
@@ -328,11 +336,11 @@ def waterfall(protocol: str, stages: Sequence[ScoreStage]) -> str:
             )
         width = max(8, WATERFALL_CHARACTERS // len(stages))
         axes.set_xticks(range(len(stages)), [wrap(stage.name, width) for stage in stages])
-        axes.set(title=f"mIoU under {protocol}")
+        axes.set(title=title)
         margin = max(MIN_MARGIN, MARGIN * (max(levels) - min(levels)))
         axes.set_ylim(min(levels) - margin, max(levels) + margin)
         colours = {"pixels": PIXELS, "denominator": DENOMINATOR}
         patches = [Patch(color=colour, label=name) for name, colour in colours.items()]
         axes.figure.legend(handles=patches, loc="outside lower center", ncols=2)
 
-    return render(f"story under {protocol}", paint)
+    return render(title, paint)

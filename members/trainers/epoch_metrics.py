@@ -8,36 +8,45 @@ import torch
 from torch import Tensor
 
 from evaluation.core.classes import UNLABELLED
-from evaluation.protocols import PROTOCOLS
+from evaluation.iou import Protocol
+from evaluation.protocols import masked
 from members.recipe import Monitor
 
 
 @dataclass(frozen=True)
 class EpochMetrics:
-    """Mean loss, pixel accuracy and masked mIoU; NaN where no pixel can be scored."""
+    """Mean loss, pixel accuracy and the run's metric, by default masked mIoU; NaN where undefined.
+
+    The metric is `miou`, whatever it measures.
+    """
 
     loss: float
     accuracy: float
     miou: float
 
     def monitored(self, monitor: Monitor) -> float:
-        """Return the value to maximise: the mIoU, or minus the loss (also if the mIoU is NaN).
+        """Return the value to maximise: the metric, or minus the loss (also if that is NaN).
 
-        NaN where the loss is: the argmax of logits that are NaN has an mIoU, but means nothing.
+        NaN where the loss is: the argmax of logits that are NaN has a score, but means nothing.
         """
         if math.isnan(self.loss):
             return math.nan
         return -self.loss if monitor == "loss" or math.isnan(self.miou) else self.miou
 
 
-def compute_epoch_metrics(loss: float, counts: Tensor, ignore: int | None) -> EpochMetrics:
+MASKED: Protocol = masked()
+
+
+def compute_epoch_metrics(
+    loss: float, counts: Tensor, ignore: int | None, protocol: Protocol = MASKED
+) -> EpochMetrics:
     """Compute the metrics from the mean loss and the counts of `batch_confusion`."""
     confusion = counts.cpu().numpy()
     scored = np.arange(len(confusion)) != ignore
     num_pixels = confusion[scored].sum()
     num_correct = np.diag(confusion)[scored].sum()
     accuracy = float(num_correct / num_pixels) if num_pixels else math.nan
-    return EpochMetrics(loss, accuracy, float(PROTOCOLS.build("masked")(confusion, ignore).miou))
+    return EpochMetrics(loss, accuracy, float(protocol(confusion, ignore).miou))
 
 
 def batch_confusion(logits: Tensor, target: Tensor, classes: int) -> Tensor:

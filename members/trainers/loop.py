@@ -11,10 +11,16 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from evaluation.core.errors import EnsError
+from evaluation.iou import Protocol
 from members.network import NormalisedNetwork
 from members.optimizers import OPTIMIZERS, SCHEDULES
 from members.recipe import Recipe
-from members.trainers.epoch_metrics import EpochMetrics, batch_confusion, compute_epoch_metrics
+from members.trainers.epoch_metrics import (
+    MASKED,
+    EpochMetrics,
+    batch_confusion,
+    compute_epoch_metrics,
+)
 
 Batches = Callable[[int], Iterator[tuple[Tensor, Tensor]]]
 """From an epoch's number to its batches: images and target, on the device."""
@@ -47,6 +53,7 @@ class TrainingTask:
         autocast: returns the context of the forward pass.
         classes: number of logits per pixel.
         ignore: the ignored class, or None.
+        protocol: the run's metric, of the batches during training; `validate` has its own.
         watch: called after each epoch.
     """
 
@@ -59,6 +66,7 @@ class TrainingTask:
     autocast: Callable[[], Any]
     classes: int
     ignore: int | None
+    protocol: Protocol = MASKED
     watch: EpochCallback = lambda _, __: None
 
 
@@ -168,7 +176,7 @@ class _Learner:
             counts += batch_confusion(logits, target, task.classes).cpu()
             if self._averaged is not None:
                 self._averaged.update_parameters(task.network)
-        return compute_epoch_metrics(total_loss / task.steps, counts, task.ignore)
+        return compute_epoch_metrics(total_loss / task.steps, counts, task.ignore, task.protocol)
 
     def _step(self, images: Tensor, target: Tensor) -> tuple[float, Tensor]:
         """Train on one batch; return its loss and its main logits."""

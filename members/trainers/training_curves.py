@@ -10,8 +10,14 @@ TABLE, IMAGE = "history.csv", "curves.png"
 CURVES = ("loss", "accuracy", "miou")
 
 
-def write_curves(folder: Path, history: History) -> None:
-    """Write `history.csv`, `curves.png` and, where TensorBoard is installed, its events."""
+def write_curves(folder: Path, history: History, metric: str = "masked mIoU") -> None:
+    """Write `history.csv`, `curves.png` and, where TensorBoard is installed, its events.
+
+    Args:
+        folder: where.
+        history: of the training.
+        metric: words for what the columns `miou` hold.
+    """
     with (
         atomic_file(folder / TABLE) as partial,
         partial.open("w", newline="", encoding="utf-8") as file,
@@ -22,11 +28,11 @@ def write_curves(folder: Path, history: History) -> None:
     from evaluation.report.figure_base import literal_text  # slow to import
 
     with literal_text():
-        _plot(folder / IMAGE, history)
+        _plot(folder / IMAGE, history, metric)
     _write_tensorboard(folder, history)
 
 
-def _plot(path: Path, history: History) -> None:
+def _plot(path: Path, history: History, metric: str) -> None:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 3), layout="constrained")
@@ -35,7 +41,7 @@ def _plot(path: Path, history: History) -> None:
         for part in ("training", "holdout"):
             values = [row[f"{part}_{name}"] for row in history]
             axes.plot(epochs, values, marker=".", label=part)
-        axes.set(xlabel="epoch", title={"miou": "masked mIoU"}.get(name, name))
+        axes.set(xlabel="epoch", title={"miou": metric}.get(name, name))
         axes.xaxis.get_major_locator().set_params(integer=True)
     axes.legend()
     with atomic_file(path) as partial:

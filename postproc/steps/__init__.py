@@ -1,8 +1,9 @@
 """Post-processing steps by name.
 
 A factory takes its options by keyword. Where it has parameters `classes` (their number), `ignore`
-(the class that is not scored, or None) or `floor` (default of the option of that name), they are
-filled in. It returns a `Step`, or a `LearnedStep` that must be fitted first.
+(the class that is not scored, or None), `metric` (what is optimised, an
+`evaluation.run_metric.SetMetric`; None is the masked mean IoU) or `floor` (default of the option of
+that name), they are filled in. It returns a `Step`, or a `LearnedStep` that must be fitted first.
 """
 
 from evaluation.core.specs import Table

@@ -1,11 +1,11 @@
 """A bias per class before the argmax: argmax of log p + b instead of argmax of p.
 
-The biases are those of the highest masked mean IoU on held-out pixels, found by coordinate ascent
-over exact step functions.
+The biases are those of the highest score on held-out pixels, found by coordinate ascent over exact
+step functions.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 import numpy as np
@@ -16,6 +16,7 @@ from evaluation.core.errors import BadData, BadSpec
 from evaluation.core.specs import Spec
 from evaluation.core.types import Images, Map
 from evaluation.iou import mean_over_present
+from evaluation.run_metric import SetMetric
 from postproc.renormalise import renormalise
 from postproc.step import FitBlock, LearnedStep, Step
 
@@ -57,6 +58,7 @@ PerPixel = Float[np.ndarray, "pixel"]
 def class_bias(
     classes: int,
     ignore: int | None,
+    metric: SetMetric | None = None,
     *,
     bias: list[Bias] | None = None,
     floor: Annotated[float, Field(ge=SMALLEST_NORMAL, lt=1)] = 2.0**-25,
@@ -64,10 +66,12 @@ def class_bias(
     """Multiply each class by exp(its bias) and renormalise: argmax becomes argmax of log p + b.
 
     Networks learn to be right about most pixels, while mean IoU gives a rare class the same weight
-    as a frequent one. Without `bias` the biases are fitted: those of the highest `masked` mean IoU
-    on held-out maps, found class by class. The ignored class gets -inf, since predicting it on a
-    scored pixel is always a miss; with all other biases equal this step gives the labels of
-    `suppress_background`. Only differences of biases matter.
+    as a frequent one. Without `bias` the biases are fitted: those of the highest score on held-out
+    maps, found class by class. The score is the run's metric in its form for sums of pixels:
+    `masked`, `dice`, `iou` or `foreground`; a run of any other metric takes `masked` here. The
+    ignored class gets -inf, since predicting it on a scored pixel is always a miss; with all other
+    biases equal this step gives the labels of `suppress_background`. Only differences of biases
+    matter.
 
     Args:
         bias: one number per class, or '-inf' in quotes for a class that is never predicted; fitted
@@ -81,7 +85,9 @@ def class_bias(
         array([0.36, 0.64], dtype=float32)
     """
     if bias is None:
-        return _fitted_class_bias(classes, ignore, floor)
+        return _fitted_class_bias(
+            metric or SetMetric.masked(classes, ignore), classes, ignore, floor
+        )
     if len(bias) != classes:
         raise BadSpec(f"bias has {len(bias)} numbers; expected {classes}, one per class")
     values = np.array(bias, np.float64)
@@ -97,11 +103,15 @@ def class_bias(
     return Step("maps", "maps", apply, when_repeated="mergeable")
 
 
-def _fitted_class_bias(classes: int, ignore: int | None, floor: float) -> LearnedStep:
+def _fitted_class_bias(
+    metric: SetMetric, classes: int, ignore: int | None, floor: float
+) -> LearnedStep:
     scored = [label for label in range(classes) if label != ignore]
+    over = tuple(scored.index(label) for label in metric.over)
 
     def fit(blocks: Iterable[FitBlock]) -> Spec:
-        fitted = fit_bias(fit_pixels(blocks, scored, floor)).tolist()
+        pixels = replace(fit_pixels(blocks, scored, floor), metric=replace(metric, over=over))
+        fitted = fit_bias(pixels).tolist()
         bias: list[float | str] = [NEVER] * classes
         for label, value in zip(scored, fitted, strict=True):
             bias[label] = value
@@ -118,11 +128,13 @@ class FitPixels:
         log_maps: logarithms of the probabilities of the scored classes.
         target: index of the true class among the scored ones.
         weight: number of pixels of its class that each one represents.
+        metric: of scored classes, by their indices among them; None is the mean IoU of all.
     """
 
     log_maps: LogMaps
     target: Indices
     weight: PerPixel
+    metric: SetMetric | None = None
 
 
 def fit_pixels(
@@ -183,14 +195,19 @@ def fit_bias(pixels: FitPixels) -> Biases:
     """Return a bias per scored class; that of the lowest class that occurs in the target is 0.
 
     While one bias varies and the others are fixed, a pixel changes to its class as soon as the bias
-    exceeds the lead of the best other class. So the mean IoU at every value of the bias follows
+    exceeds the lead of the best other class. So the score at every value of the bias follows
     from histograms of that lead. The best value is taken, class after class, until none gains. This
     may end in a local maximum, so it starts from no bias, from biases that equalise the mean
     probabilities of the classes, and, where the pixels are few and single ones count, again and
     again from random changes of the best so far; the first wins a tie. A class that does not occur
     in the target keeps its bias and is left out of the mean, since nothing is known about it.
+
+    Raises:
+        BadData: no pixel of the classes that the metric measures.
     """
     present = np.bincount(pixels.target, minlength=len(pixels.log_maps)) > 0
+    if pixels.metric is not None and not present[list(pixels.metric.over)].any():
+        raise BadData("target to fit on has no pixel of the classes that the metric measures")
     shares = np.exp(pixels.log_maps) @ pixels.weight
     even = np.round(np.log(shares.max() / shares) * STEPS_PER_UNIT) / STEPS_PER_UNIT
     best, best_score = _ascend(pixels, np.zeros(len(present)), present)
@@ -226,7 +243,7 @@ def _ascend(pixels: FitPixels, start: Biases, present: Present) -> tuple[Biases,
 
 
 def _scores(pixels: FitPixels, bias: Biases, label: int, present: Present) -> PerEdge:
-    """Return the mean IoU for every value that the bias of one class may take."""
+    """Return the score for every value that the bias of one class may take."""
     rival, crossing = _crossings(pixels, bias, label)
     size = len(EDGES) + 1, len(bias)
     cells = crossing * len(bias) + rival
@@ -238,8 +255,9 @@ def _scores(pixels: FitPixels, bias: Biases, label: int, present: Present) -> Pe
     own_hits = _sum_weights(crossing[of_label], pixels.weight[of_label], size[:1])
     hits[:, label] = own_hits[:-1].cumsum()
     union = np.bincount(pixels.target, pixels.weight, len(bias)) + predicted - hits
-    iou = np.divide(hits, union, out=np.full(hits.shape, np.nan), where=union > 0)
-    return mean_over_present(iou[:, present])
+    metric = pixels.metric or SetMetric.masked(len(bias), None)
+    measured = [label for label in metric.over if present[label]]
+    return mean_over_present(metric.per_class(hits, union)[:, measured])
 
 
 def _crossings(pixels: FitPixels, bias: Biases, label: int) -> tuple[Indices, Indices]:

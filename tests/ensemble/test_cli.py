@@ -122,7 +122,7 @@ class TestARun:
             ("score --candidate nobody", "no candidate 'nobody'; known:"),
             ("score --split exam", "no split 'exam' in"),
             ("score --split test", "split 'test' has no target to score by"),
-            ("score --protocol mask", "unknown protocol 'mask'; known: huggingface, keras, masked"),
+            ("score --protocol mask", "unknown protocol 'mask'; known: dice, foreground, hugging"),
             ("audit one", "1 candidates; expected two: A and B"),
             ("train-members --folds 3", "take another --run"),
             (

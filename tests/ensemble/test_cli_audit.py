@@ -90,7 +90,7 @@ class TestScore:
     @pytest.mark.parametrize(
         ("spec", "words"),
         [
-            ("dice", "unknown protocol 'dice'; known: huggingface"),
+            ("diec", "unknown protocol 'diec'; known: dice, foreground"),
             ("masked(absent=2)", "option 'absent' got 2; expected 'skip', 'zero', 'one' or 'nan'"),
             ("micro(absent=zero)", "has no option 'absent'"),
         ],

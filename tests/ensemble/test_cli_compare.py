@@ -215,7 +215,7 @@ class TestRefuses:
         ("options", "words"),
         [
             (["--split", "exam"], "no split 'exam' in"),
-            (["--protocol", "mask"], "unknown protocol 'mask'; known: huggingface, keras"),
+            (["--protocol", "mask"], "unknown protocol 'mask'; known: dice, foreground"),
             (["--split", "test"], "has current scores on 'test'; run `ens score --run"),
         ],
     )

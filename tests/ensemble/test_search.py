@@ -100,7 +100,7 @@ def fake(monkeypatch):
     """Put a score that the width decides in place of training: width 2 gives .2, and so on."""
     trained = []
 
-    def counts(member, data, fold, *, seed, device, watch=lambda _, __: None):
+    def counts(member, data, fold, *, seed, device, metric, watch=lambda _, __: None):
         width = int(member.recipe.architecture.split("width=")[1][0])
         trained.append((fold.index, width))
         if width == 6:
@@ -112,7 +112,7 @@ def fake(monkeypatch):
         return table
 
     monkeypatch.setattr(trial_module, "held_out_counts", counts)
-    monkeypatch.setattr(recipe_search, "draw_history", lambda path, trials: None)
+    monkeypatch.setattr(recipe_search, "draw_history", lambda path, trials, metric: None)
     monkeypatch.setattr(recipe_search, "draw_importance", lambda path, study: (None, "none drawn"))
     return trained
 

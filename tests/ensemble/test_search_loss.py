@@ -40,7 +40,7 @@ def fake(monkeypatch):
     """Put a score that the loss and the fold decide in place of training."""
     trained = []
 
-    def counts(member, data, fold, *, seed, device):
+    def counts(member, data, fold, *, seed, device, metric):
         loss = member.recipe.loss
         trained.append((loss, fold.index))
         if loss == "lovasz":

@@ -76,8 +76,8 @@ def test_absent_classes_are_listed_with_their_value():
 
 
 def test_an_unknown_protocol_is_refused():
-    with pytest.raises(BadSpec, match="unknown protocol 'dice'"):
-        score(COUNTS, ["dice"], MARS)
+    with pytest.raises(BadSpec, match="unknown protocol 'maskd'"):
+        score(COUNTS, ["maskd"], MARS)
 
 
 class TestOnDisk:

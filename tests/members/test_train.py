@@ -17,6 +17,7 @@ from evaluation.core.errors import (
     BadSpec,
     EnsError,
 )
+from evaluation.protocols import build_protocol
 from members.architectures import ARCHITECTURES
 from members.augmentations.augment import Augment, TrainingContext
 from members.batches import BatchLoader, oversampled, read_from
@@ -119,6 +120,34 @@ class TestTraining:
         assert 0 < float(rows[0]["training_loss"]) < 10
         for part in ("training", "holdout"):
             assert 0 <= float(rows[0][f"{part}_miou"]) <= float(rows[0][f"{part}_accuracy"]) <= 1
+
+    @pytest.mark.parametrize("metric", ["iou(of=sand)", "dice", "foreground(but=soil)", "masked"])
+    def test_the_kept_weights_are_best_by_the_metric(self, data, tmp_path, metric):
+        recipe = {"epochs": 5, "optimizer": "adamw(lr=0.05)", "patience": 9}
+        one = Member("m", member().recipe.model_copy(update=recipe))
+        train_fold(one, data, FOLDS[0], seed=0, device="cpu", folder=tmp_path, metric=metric)
+        with (tmp_path / "history.csv").open() as file:
+            scores = [float(row["holdout_miou"]) for row in csv.DictReader(file)]
+        assert len(set(scores)) > 1
+        holdout = _train_holdout_split(data, FOLDS[0], 1.0, seed_of("m", FOLDS[0], 0))[1]
+        network = load_network(one, tmp_path, channels=1, classes=5)
+        with torch.inference_mode():
+            logits = network(torch.from_numpy(data.images[holdout]))
+        counts = batch_confusion(logits, torch.from_numpy(data.masks[holdout]), 5).numpy()
+        kept = float(build_protocol(metric, MARS)(counts, 0).miou)
+        assert np.abs(np.array(scores) - kept).argmin() == np.argmax(scores)
+
+    def test_a_holdout_without_what_is_measured_is_judged_by_the_loss(self, data, tmp_path):
+        holdout = _train_holdout_split(data, FOLDS[0], 1.0, seed_of("m", FOLDS[0], 0))[1]
+        masks = np.array(data.masks)
+        masks[holdout] = np.where(masks[holdout] == 3, 1, masks[holdout])
+        scarce = DataSet(data.images, masks, data.ids, data.groups, MARS)
+        settings = {"device": "cpu", "folder": tmp_path, "metric": "iou(of=sand)"}
+        train_fold(member(), scarce, FOLDS[0], seed=0, **settings)
+        with (tmp_path / "history.csv").open() as file:
+            (row,) = csv.DictReader(file)
+        again = _train_holdout_split(scarce, FOLDS[0], 1.0, seed_of("m", FOLDS[0], 0))[1]
+        assert (masks[again] == 3).any() == (row["holdout_miou"] != "nan")
 
     def test_a_loss_that_becomes_nan_is_reported_with_member_and_hint(self, data, tmp_path):
         wild = member("wild", optimizer="adamw(lr=1e30)")

@@ -26,12 +26,15 @@ from ensemble.diversity.subset_scorer import (
     group_indices,
 )
 from ensemble.pipeline.analysis.inference_cost import measure_member
+from ensemble.pipeline.data.prepare import run_classes
 from ensemble.pipeline.run.open_run import (
     OOF,
     OpenedSplit,
     RunMembers,
+    check_metric_defined,
     open_members,
     run_experiment,
+    run_metric,
 )
 from evaluation.core.errors import BadRun
 from evaluation.core.files import atomic_file
@@ -39,14 +42,15 @@ from evaluation.core.run_folder import Run
 from evaluation.formatting import MISSING, format_columns, format_decimal, format_interval
 from evaluation.intervals import Interval
 from evaluation.iou import Score
-from evaluation.protocols import PROTOCOLS
+from evaluation.protocols import build_protocol
 from evaluation.report.figure_base import standalone
 from evaluation.report.figures import GrowthPoint, member_growth
+from evaluation.run_metric import metric_label, score_column, summed_form
 from evaluation.scores import iou_by_name, nan_to_none
 from members.data.dataset import DataSet
 
 VALIDATION = "validation"
-STRATEGY, PROTOCOL = "mean", "masked"
+STRATEGY = "mean"
 SHOWN_PAIRS = 3
 
 Table = list[list[float | None]]
@@ -54,7 +58,7 @@ Table = list[list[float | None]]
 
 @dataclass(frozen=True)
 class ScoreChange:
-    """A change of mean IoU with its paired interval; None for a single group of images."""
+    """A change of the score with its paired interval; None for a single group of images."""
 
     change: float
     interval: Interval | None
@@ -104,7 +108,7 @@ class PruningAdvice:
 
 @dataclass(frozen=True)
 class ShapleyValue:
-    """A member's share of the mIoU of all; `sampling_error` is a standard error, 0 if exact."""
+    """A member's share of the score of all; `sampling_error` is a standard error, 0 if exact."""
 
     value: float
     interval: Interval | None
@@ -152,7 +156,8 @@ class PairMeasures:
 class WorthReport:
     """The worth of a run's members to the mean of all, by falling Shapley value.
 
-    `miou` is that of the mean of all. `circles` is the number of sampled permutations, None if
+    `protocol` is the run's metric in its form for summed pixels, and `miou` the score by it of the
+    mean of all. `circles` is the number of sampled permutations, None if
     Shapley values are exact; `tolerance` the largest loss of mean IoU for which members are
     dropped.
     """
@@ -197,6 +202,7 @@ def estimate_worth(
         LeakageError: maps of images that the member was trained on.
     """
     sources, rng = RunMembers.of(run), np.random.default_rng(run_experiment(run).seed)
+    _check_metric(sources, split)
     maps = open_members(sources, split, log)
     everyone = tuple(range(len(maps.names)))
     estimator = shapley_estimator(len(everyone), permutations=circles, rng=rng)
@@ -216,7 +222,7 @@ def estimate_worth(
     return WorthReport(
         split=split,
         strategy=STRATEGY,
-        protocol=PROTOCOL,
+        protocol=scored_metric(sources),
         images=len(maps.data),
         groups=scorer.counts.groups,
         miou=miou,
@@ -249,7 +255,20 @@ def subset_scorer(sources: RunMembers, maps: OpenedSplit, subsets: int) -> Subse
     rng = np.random.default_rng(seed)
     groups = group_indices(data.group_names(), subsets=subsets, classes=len(data.classes), rng=rng)
     counts = SubsetCounts(maps.readers, data.target(), groups)
-    return SubsetScorer(counts, PROTOCOLS.build(PROTOCOL), data.classes.ignore, seed)
+    protocol = build_protocol(scored_metric(sources), data.classes)
+    return SubsetScorer(counts, protocol, data.classes.ignore, seed)
+
+
+def scored_metric(sources: RunMembers) -> str:
+    """Return the run's metric in its form for the summed pixels of a group of images."""
+    return summed_form(run_metric(sources.run), run_classes(sources.run))
+
+
+def _check_metric(sources: RunMembers, split: str) -> None:
+    """Check that the split, if there is one with target, holds what the metric measures."""
+    run = sources.run
+    if split in run.splits() and DataSet.load(run.data(split)).masks is not None:
+        check_metric_defined(run, scored_metric(sources), split)
 
 
 def recommend_pruning(
@@ -276,7 +295,7 @@ def format_worth(report: WorthReport) -> str:
     )
     notes = [
         "gain: what the member adds to the mean of the others, paired; Shapley values sum to the",
-        "mIoU of all. ms: per image through one fold's network, on one core of this machine.",
+        "score of all. ms: per image through one fold's network, on one core of this machine.",
     ]
     if report.circles is not None:
         worst = max(row.shapley.sampling_error for row in report.members)
@@ -290,7 +309,8 @@ def format_worth(report: WorthReport) -> str:
         format_columns(_size_cells(report), left=1),
         format_columns(_pair_cells(report.pairs), left=2),
     ]
-    head = f"{len(report.members)} members on {report.split}: {size}; {report.protocol} mIoU"
+    label = metric_label(report.protocol)
+    head = f"{len(report.members)} members on {report.split}: {size}; {label}"
     return "\n\n".join([head, *("\n".join(table) for table in tables), advice])
 
 
@@ -321,7 +341,8 @@ def draw_growth(report: WorthReport, file: Path) -> None:
             high = points[-1].miou + size.gain.interval.high
         points.append(GrowthPoint(size.members, size.miou, low, high))
     with atomic_file(file) as partial:
-        partial.write_text(standalone(member_growth(points)), encoding="utf-8")
+        figure = member_growth(points, metric_label(report.protocol))
+        partial.write_text(standalone(figure), encoding="utf-8")
 
 
 def _report_members(
@@ -412,7 +433,7 @@ def _score_cells(report: WorthReport) -> list[list[str]]:
         [name, format_decimal(miou), *(format_decimal(iou.get(n)) for n in names)]
         for name, miou, iou in rows
     ]
-    return [["member", "mIoU", *names], *cells]
+    return [["member", score_column(report.protocol), *names], *cells]
 
 
 def _worth_cells(report: WorthReport) -> list[list[str]]:
@@ -435,7 +456,7 @@ def _member_cells(member: MemberReport) -> list[str]:
 
 
 def _size_cells(report: WorthReport) -> list[list[str]]:
-    cells = [["any members", "mIoU", "one more gained", "95% interval"]]
+    cells = [["any members", score_column(report.protocol), "one more gained", "95% interval"]]
     for size in report.growth:
         gain = [MISSING, MISSING]
         if size.gain is not None:

@@ -17,7 +17,7 @@ from evaluation.core.types import Array, Counts, Labels
 from members.data.dataset import DataSet
 from members.maps import MapReader
 from members.recipe import check_name
-from postproc.chain import Chain, StepContext, parse_chain
+from postproc.chain import Chain, StepContext
 from postproc.postprocess import OutOfFoldChain
 
 Log = Callable[[str], None]
@@ -97,9 +97,7 @@ def parse_all(named: Mapping[str, str], context: StepContext, where: str) -> dic
     parsed = {}
     for name, text in named.items():
         try:
-            parsed[name] = parse_chain(
-                text, classes=context.classes, ignore=context.ignore, floor=context.floor
-            )
+            parsed[name] = context.parse(text)
         except BadSpec as error:
             raise BadSpec(f"{where}, chain {name!r}: {error}") from None
     return parsed

@@ -23,7 +23,13 @@ from ensemble.pipeline.bench.timing import machine
 from ensemble.pipeline.candidates.chains import FittedChain
 from ensemble.pipeline.candidates.postprocess import is_labelled, read_candidate, read_labels
 from ensemble.pipeline.data.prepare import run_classes
-from ensemble.pipeline.run.open_run import OOF, RunMembers, run_experiment
+from ensemble.pipeline.run.open_run import (
+    OOF,
+    RunMembers,
+    check_metric_defined,
+    run_experiment,
+    run_metric,
+)
 from ensemble.pipeline.scoring.score import fusion_names
 from evaluation.confusion import parallel_confusion
 from evaluation.core.classes import Classes
@@ -40,7 +46,8 @@ from evaluation.formatting import (
 )
 from evaluation.intervals import Interval
 from evaluation.leaderboard import Candidate, Leaderboard, compare
-from evaluation.protocols import masked
+from evaluation.protocols import build_protocol, score_images
+from evaluation.run_metric import MASKED, set_metric
 from evaluation.scores import ScoredImages, nan_to_none
 from members.data.dataset import DataSet
 from members.maps import check_same_images
@@ -49,8 +56,8 @@ from postproc.chain import FLOAT16_FLOOR, Chain, StepContext
 PLAIN, ARGMAX = "", "plain argmax"
 """The name of no post-processing, which no chain of a file can have, and its name in tables."""
 
-PROTOCOL_NAMES = ("masked", "keras")
-"""The score, and one that a suppressed background raises though no pixel becomes right."""
+SECOND_PROTOCOL = "keras"
+"""Shown beside the run's metric: a suppressed background raises it though no pixel gets right."""
 
 
 @dataclass(frozen=True)
@@ -118,13 +125,14 @@ class ChainReport:
 class BenchReport:
     """Chains compared with the plain argmax on the same maps.
 
-    All gain intervals, each at `interval_level`, hold together at `level`.
+    All gain intervals, each at `interval_level`, hold together at `level`. `metric` is the run's.
     """
 
     machine: dict[str, Any]
     run: str
     source: str
     split: str
+    metric: str
     images: int
     groups: int
     level: float
@@ -156,9 +164,11 @@ def bench_postproc(run: Run, config: BenchConfig, log: Log) -> BenchReport:
     """
     split = config.split
     sources, data = RunMembers.of(run), _open_labelled(run, split)
-    classes = data.classes
+    classes, metric = data.classes, run_metric(run)
+    check_metric_defined(run, metric, split)
     named = None if config.chains is None else read_chains(config.chains)
-    context = StepContext(len(classes), classes.ignore, FLOAT16_FLOOR)
+    form = set_metric(metric, classes)
+    context = StepContext(len(classes), classes.ignore, FLOAT16_FLOOR, form)
     # Before anything is logged; parsed again with the floor of the maps, once they are chosen.
     parse_all(named or {}, context, str(config.chains))
     source = config.fusion or best_oof_candidate(sources, log)
@@ -177,7 +187,8 @@ def bench_postproc(run: Run, config: BenchConfig, log: Log) -> BenchReport:
     ]
     counted = count_all(compared, maps, data, split)
     log("scoring the chains")
-    boards = _leaderboards(compared, counted, data, split, seed=run_experiment(run).seed)
+    seed = run_experiment(run).seed
+    boards = _leaderboards(compared, counted, data, split, metric=metric, seed=seed)
     fitted = {chain.name: chain.fitted.chain for chain in compared}
     costs = measure_costs(fitted, maps, data, config.rounds)
     reports = [
@@ -191,12 +202,13 @@ def bench_postproc(run: Run, config: BenchConfig, log: Log) -> BenchReport:
         )
         for chain, counts in zip(compared, counted, strict=True)
     ]
-    board = boards["masked"]
+    board = boards[metric]
     return BenchReport(
         machine=machine(),
         run=str(run.path),
         source=source,
         split=split,
+        metric=metric,
         images=len(data),
         groups=board.groups,
         level=board.level,
@@ -210,7 +222,7 @@ def bench_postproc(run: Run, config: BenchConfig, log: Log) -> BenchReport:
 
 
 def best_oof_candidate(sources: RunMembers, log: Callable[[str], None]) -> str:
-    """Return the fusion whose plain argmax has the highest masked mIoU on `oof`.
+    """Return the fusion whose plain argmax has the highest score on `oof`, by the run's metric.
 
     Only existing and current label maps count, as `ens score` leaves them; without any, it is the
     first fusion.
@@ -243,9 +255,10 @@ def format_bench(report: BenchReport) -> str:
         f" {report.groups} groups"
     )
     percent = f"{100 * report.interval_level:.4g}% interval"
-    header = ["chain", "masked", "gain", percent, "", "keras", "gain", percent, "metric's"]
+    name = report.metric
+    header = ["chain", name, "gain", percent, "", SECOND_PROTOCOL, "gain", percent, "metric's"]
     header += ["images/s", "x argmax", "MB", "over argmax"]
-    cells = [header, *(_chain_cells(chain) for chain in (report.plain, *report.chains))]
+    cells = [header, *(_chain_cells(chain, name) for chain in (report.plain, *report.chains))]
     parts = [_format_table(cells), _notes(report), _format_ledger(report.chains)]
     return "\n\n".join([head, *("\n".join(part) for part in parts)])
 
@@ -262,12 +275,13 @@ def _open_labelled(run: Run, split: str) -> DataSet:
 def _score_argmax(sources: RunMembers, fusion: str, target: Stack) -> float:
     """Score the label maps that are the fusion's plain argmax on `oof`; NaN if there are none."""
     run, classes = sources.run, run_classes(sources.run)
+    protocol = build_protocol(run_metric(run), classes)
     for name in run.candidates():
         is_plain = read_candidate(run, name) == (fusion, "")
         if is_plain and is_labelled(sources, fusion, "", name, OOF):
             labels = read_labels(run, name, OOF)
             counts = parallel_confusion(target, labels, classes=len(classes))
-            return float(masked()(counts.sum(axis=0), classes.ignore).miou)
+            return float(score_images(protocol, counts, classes.ignore).miou)
     return math.nan
 
 
@@ -277,6 +291,7 @@ def _leaderboards(
     data: DataSet,
     split: str,
     *,
+    metric: str,
     seed: int,
 ) -> dict[str, Leaderboard]:
     """Compare chains with the first of them, under each protocol."""
@@ -295,7 +310,7 @@ def _leaderboards(
             split=split,
             protocol=protocol,
         )
-        for protocol in PROTOCOL_NAMES
+        for protocol in (metric, SECOND_PROTOCOL)
     }
 
 
@@ -317,8 +332,9 @@ def _step_changes(chain: Chain, counts: ChainCounts, classes: Classes) -> tuple[
     return tuple(steps)
 
 
-def _chain_cells(chain: ChainReport) -> list[str]:
-    score, keras, cost = chain.protocols["masked"], chain.protocols["keras"], chain.cost
+def _chain_cells(chain: ChainReport, metric: str) -> list[str]:
+    score, keras = chain.protocols[metric], chain.protocols[SECOND_PROTOCOL]
+    cost = chain.cost
     metrics = None
     if score.gain is not None and keras.gain is not None:
         metrics = keras.gain - score.gain
@@ -343,12 +359,17 @@ def _chain_cells(chain: ChainReport) -> list[str]:
 
 
 def _notes(report: BenchReport) -> list[str]:
+    metrics = ['"metric\'s" is the keras gain minus that of the metric.']
+    if report.metric == MASKED:
+        metrics = [
+            "Under keras, one scored pixel predicted as the ignored class adds a class of IoU 0 to",
+            'the mean. "metric\'s" is the keras gain minus the masked one: it comes from the',
+            "number of classes that is divided by, not from pixels.",
+        ]
     return [
         f"Gains are over the {ARGMAX}; intervals are paired, over groups of images,",
         f"and so wide that all {len(report.chains)} hold together at {100 * report.level:g}%.",
-        "Under keras, one scored pixel predicted as the ignored class adds a class of IoU 0 to the",
-        'mean. "metric\'s" is the keras gain minus the masked one: it comes from the number of',
-        "classes that is divided by, not from pixels.",
+        *metrics,
         "A chain chosen from this table has been chosen on its evaluation: choose on --split oof.",
         "images/s: by processor time of one core, maps in memory, chains timed in turns, median",
         f"of {report.rounds} rounds. MB: peak of a process of its own with one block.",

@@ -7,11 +7,18 @@ from typing import Any
 from ensemble.pipeline.candidates.leakage import leakage_warnings
 from ensemble.pipeline.data.prepare import split_identity
 from ensemble.pipeline.run.expected_record import ExpectedRecord
-from ensemble.pipeline.run.open_run import OOF, RunMembers, leave_one_fold_out, open_split
+from ensemble.pipeline.run.open_run import (
+    OOF,
+    RunMembers,
+    leave_one_fold_out,
+    open_split,
+    run_metric,
+)
 from evaluation.core.errors import BadRun
 from evaluation.core.files import read_json, write_json
 from evaluation.core.provenance import digest, digests, verify_outputs
 from evaluation.core.run_folder import Run
+from evaluation.run_metric import metric_config
 from postproc.chain import Chain
 from postproc.fit_chain import fit_chain
 from postproc.postprocess import OutOfFoldChain
@@ -67,13 +74,17 @@ def fit_on_oof(
 
 
 def fit_digests(run_members: RunMembers, source: str, chain: Chain) -> dict[str, str]:
-    """Return the digests of all that a chain learns from; none where it does not learn."""
+    """Return the digests of all that a chain learns from, and the metric that it is fitted by.
+
+    There are none where it does not learn, and no metric if that is `masked`.
+    """
     if not chain.learns:
         return {}
     return {
         "fit_maps": str(run_members.digest(source, OOF)),
         "fit_data": split_identity(run_members.run, OOF),
         "folds": digest(run_members.run.folds),
+        **(metric_config(run_metric(run_members.run)) if chain.optimises else {}),
     }
 
 

@@ -29,12 +29,19 @@ from ensemble.pipeline.run.open_run import (
 )
 from ensemble.pipeline.run.store_location import UrlFactory, store_urls
 from ensemble.strategies import ACCEPTS_ONE_VS_REST
-from ensemble.strategy import build_strategy, check_strategy, is_calibrated, strategy_context
+from ensemble.strategy import (
+    build_strategy,
+    check_strategy,
+    is_calibrated,
+    optimises,
+    strategy_context,
+)
 from evaluation.core.errors import BadRun, format_count
 from evaluation.core.files import atomic_folder, read_json, write_json
 from evaluation.core.provenance import digest, digests
 from evaluation.core.run_folder import Run, run_lock
 from evaluation.core.specs import parse_spec
+from evaluation.run_metric import MASKED, metric_config, named_metric, set_metric
 from members.data.dataset import DataSet
 from members.recipe import check_name
 from members.store import ProbabilityStore
@@ -59,6 +66,7 @@ class FusionSpec:
         dtype: of its stores.
         store: the URL under which they lie; None is in the run's folder.
         learns: the strategy is fitted on the out-of-fold maps and their target.
+        metric: the run's, which a strategy may be fitted by.
     """
 
     name: str
@@ -68,6 +76,7 @@ class FusionSpec:
     dtype: StoreDtype
     store: str | None
     learns: bool
+    metric: str = MASKED
 
     @property
     def one_vs_rest(self) -> bool:
@@ -82,6 +91,7 @@ class FusionSpec:
             "members": list(self.members),
             "seed": self.seed,
             "dtype": self.dtype,
+            **(metric_config(self.metric) if optimises(self.strategy) else {}),
         }
 
     def fit_split(self, run_members: RunMembers) -> list[str]:
@@ -176,7 +186,8 @@ def resolve_fusion(experiment: Experiment, run_members: RunMembers, name: str) -
         raise BadRun(f"no member of {run_members.run.path} has maps; run `ens train-members` first")
     seed, dtype, store = experiment.seed, experiment.store_dtype, experiment.store
     learns = strategy_learns(run_members, strategy, members, seed=seed)
-    return FusionSpec(name, strategy, members, seed, dtype, store, learns)
+    metric = named_metric(experiment.metric, run_classes(run_members.run))
+    return FusionSpec(name, strategy, members, seed, dtype, store, learns, metric)
 
 
 def strategy_learns(
@@ -277,7 +288,8 @@ def _fit(
     run, context = run_members.run, _context(spec, opened)
     folder, calibration_file = run.fusion(spec.name) / FITTED, run.fusion(spec.name) / CALIBRATION
     calibration_file.unlink(missing_ok=True)
-    built = build_strategy(spec.strategy, **context)
+    metric = set_metric(spec.metric, opened.data.classes)
+    built = build_strategy(spec.strategy, metric=metric, **context)
     if not isinstance(built, LearnedFusion):
         save_fitted(folder, spec.strategy, built, context)
         return built, []

@@ -15,7 +15,7 @@ from ensemble.pipeline.candidates.chains import (
 )
 from ensemble.pipeline.data.prepare import classes_identity, run_classes, split_identity
 from ensemble.pipeline.run.expected_record import ExpectedRecord
-from ensemble.pipeline.run.open_run import RunMembers, open_split
+from ensemble.pipeline.run.open_run import RunMembers, open_split, run_metric
 from evaluation.core.blocks import blocks
 from evaluation.core.errors import BadRun, format_count
 from evaluation.core.files import (
@@ -31,6 +31,7 @@ from evaluation.core.provenance import digests, verify_outputs
 from evaluation.core.ragged import Extent, Stack, extent_of
 from evaluation.core.run_folder import CANDIDATE, Run, run_lock
 from evaluation.core.types import Array
+from evaluation.run_metric import set_metric
 from members.data.dataset import DataSet
 from members.recipe import check_name
 from postproc.chain import FLOAT16_FLOOR, Chain, check_image_type, parse_chain
@@ -99,7 +100,10 @@ def update_candidate(
 def run_chain(run: Run, chain: str, *, floor: float = FLOAT16_FLOOR) -> Chain:
     """Read a chain for the classes of a run; see `parse_chain`."""
     classes = run_classes(run)
-    return parse_chain(chain, classes=len(classes), ignore=classes.ignore, floor=floor)
+    metric = set_metric(run_metric(run), classes)
+    return parse_chain(
+        chain, classes=len(classes), ignore=classes.ignore, floor=floor, metric=metric
+    )
 
 
 def candidate_name(source: str, chain: Chain) -> str:

@@ -16,7 +16,7 @@ from ensemble.pipeline.data.prepare import (
     split_identity,
 )
 from ensemble.pipeline.run.experiment import Experiment, check_chains, read_experiment
-from ensemble.pipeline.run.open_run import OOF, imported_members
+from ensemble.pipeline.run.open_run import OOF, check_metric_defined, imported_members
 from ensemble.pipeline.run.store_location import UrlFactory, local_only, store_urls
 from evaluation.core.errors import BadData, BadRun, EnsError
 from evaluation.core.label_options import NOTHING_SAID, LabelOptions
@@ -30,6 +30,7 @@ from evaluation.core.provenance import (
     is_intact,
 )
 from evaluation.core.run_folder import Run, run_lock
+from evaluation.run_metric import MASKED, metric_config, metric_note, named_metric
 from members.augmentations.augment import check_depth
 from members.batches import class_shares
 from members.data.dataset import DataSet
@@ -107,15 +108,31 @@ def _prepare_members(
     """Write data and experiment once nothing can be refused any more; return the members."""
     decisions: list[str] = []  # logged after the checks: a refusal is one line
     prepare(run, experiment, decisions.append)
-    members = _select(experiment.expanded(run_classes(run)), only)
+    classes, training = run_classes(run), DataSet.load(run.data(OOF))
+    check_chains(experiment, classes, training.images)
+    decisions += _check_metric(run, experiment)
+    members = _select(experiment.expanded(classes), only)
     check_not_imported(run, members)
-    training = DataSet.load(run.data(OOF))
     check_trainable(members, training)
-    check_chains(experiment, training.classes, training.images)
     for line in decisions:
         log(line)
     experiment.resolved().write(run.experiment)
     return members
+
+
+def _check_metric(run: Run, experiment: Experiment) -> list[str]:
+    """Check that the training images have what the metric measures; return what is to be said.
+
+    Raises:
+        BadSpec: it names a class that the data have not.
+        BadData: it is undefined on the training images.
+    """
+    classes = run_classes(run)
+    metric = named_metric(experiment.metric, classes)
+    for split in (OOF, "validation"):
+        check_metric_defined(run, metric, split)
+    note = metric_note(metric, classes)
+    return [note] if note else []
 
 
 def predict_data(
@@ -280,8 +297,17 @@ def training_job(run: Run, experiment: Experiment, member: Member, fold: Fold) -
         "classes": classes_identity(run, names=False),
     }
     folder = run.model(member.name, fold.index)
-    config = {**member.training_config(), "fold": fold.index, "seed": experiment.seed}
-    return TrainJob(member, run.data(OOF), fold, experiment.seed, folder, config, inputs)
+    # A specialist is stopped by the mean IoU of its class and the rest, whatever the metric.
+    metric = MASKED
+    if member.label is None:
+        metric = named_metric(experiment.metric, run_classes(run))
+    config = {
+        **member.training_config(),
+        "fold": fold.index,
+        "seed": experiment.seed,
+        **metric_config(metric),
+    }
+    return TrainJob(member, run.data(OOF), fold, experiment.seed, folder, config, inputs, metric)
 
 
 def _prediction_job(

@@ -7,7 +7,7 @@ import numpy as np
 
 from ensemble.diversity.disagreement import count_both_right, measure_pairs
 from ensemble.diversity.member_worth import subsets_without_one
-from ensemble.pipeline.analysis.worth import subset_scorer
+from ensemble.pipeline.analysis.worth import scored_metric, subset_scorer
 from ensemble.pipeline.data.prepare import read_folds
 from ensemble.pipeline.report.candidate_trace import CandidateTrace
 from ensemble.pipeline.run.open_run import RunMembers, open_members
@@ -23,6 +23,7 @@ from evaluation.report.figures import (
     training_curves,
 )
 from evaluation.report.page import Figure
+from evaluation.run_metric import metric_label
 from members.maps import MapReader
 from members.trainers.training_curves import TABLE
 
@@ -55,6 +56,7 @@ def _reliability(trace: CandidateTrace, reader: MapReader) -> Reliability:
 def curves_figure(sources: RunMembers) -> Figure | None:
     """Plot the training curves of the run's networks; None if it has none."""
     run = sources.run
+    metric = scored_metric(sources)
     curves: dict[str, list[Curve]] = {}
     for member in sources.members:
         for fold in read_folds(run):
@@ -68,7 +70,9 @@ def curves_figure(sources: RunMembers) -> Figure | None:
             curves.setdefault(member.name, []).append(points)
     if not curves:
         return None
-    return Figure("training", training_curves(curves), "One line per fold of a member.")
+    return Figure(
+        "training", training_curves(curves, metric_label(metric)), "One line per fold of a member."
+    )
 
 
 def member_figures(sources: RunMembers, split: str, log: Callable[[str], None]) -> list[Figure]:
@@ -94,7 +98,7 @@ def member_figures(sources: RunMembers, split: str, log: Callable[[str], None]) 
     return [
         Figure(
             "member-worth",
-            member_worth(worth),
+            member_worth(worth, metric_label(scored_metric(sources))),
             "Gain of the mean of all members by each of them, with intervals.",
         ),
         Figure(

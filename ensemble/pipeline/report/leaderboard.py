@@ -6,6 +6,7 @@ from evaluation.intervals import Interval
 from evaluation.leaderboard import Leaderboard, LeaderboardRow
 from evaluation.report.figures import CostPoint, score_against_cost
 from evaluation.report.page import Figure, HtmlTable, TableCell, TableRow
+from evaluation.run_metric import metric_label
 
 SECOND_PROTOCOL = "keras"
 MISSING = TableCell("-")
@@ -34,7 +35,7 @@ def cost_figure(board: Leaderboard) -> Figure | None:
         "Named candidates are on the Pareto front: no other scores as high at less cost. Cost is"
         " measured on one core, networks included."
     )
-    return Figure("cost", score_against_cost(points), caption)
+    return Figure("cost", score_against_cost(points, metric_label(board.protocol)), caption)
 
 
 def _cells(row: LeaderboardRow, classes: list[str]) -> list[TableCell]:

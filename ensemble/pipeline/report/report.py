@@ -19,7 +19,7 @@ from ensemble.pipeline.report.story import (
     summary_sentence,
     waterfalls,
 )
-from ensemble.pipeline.run.open_run import RunMembers
+from ensemble.pipeline.run.open_run import RunMembers, run_metric
 from ensemble.pipeline.scoring.compare import compare_run
 from evaluation.core.arrays import evenly_spaced
 from evaluation.core.errors import BadRun
@@ -35,6 +35,7 @@ from evaluation.report.page import (
     write_figures,
     write_page,
 )
+from evaluation.run_metric import metric_config
 
 PAGE = "index"
 SPREAD = 12
@@ -83,7 +84,7 @@ def report(
     """
     if figures is not None:
         check_figures_folder(figures)
-    board = compare_run(run, split=split, protocol="masked", log=log)
+    board = compare_run(run, split=split, log=log)
     names = [row.name for row in board.rows]
     explained = candidate or board.chosen or names[0]
     if explained not in names:
@@ -126,13 +127,13 @@ def record_page(sources: RunMembers, split: str, candidate: str) -> None:
         split: split that the page evaluates.
         candidate: the candidate that the page explains.
     """
-    asked = {"split": split, "candidate": candidate}
+    asked = _asked(sources, split, candidate)
     record(page_path(sources.run).parent, asked=asked, inputs=_inputs(sources, split), part=PAGE)
 
 
 def page_is_current(sources: RunMembers, split: str, candidate: str) -> bool:
     """Tell whether the run's own page would be the same if written now."""
-    asked = {"split": split, "candidate": candidate}
+    asked = _asked(sources, split, candidate)
     inputs = _inputs(sources, split)
     return is_current(page_path(sources.run).parent, asked=asked, inputs=inputs, part=PAGE)
 
@@ -140,6 +141,11 @@ def page_is_current(sources: RunMembers, split: str, candidate: str) -> bool:
 def scored_candidates(run: Run, split: str) -> list[str]:
     """Return the candidates with scores on a split."""
     return [name for name in run.candidates() if (run.scores(name) / f"{split}.npz").is_file()]
+
+
+def _asked(sources: RunMembers, split: str, candidate: str) -> dict[str, str]:
+    metric = metric_config(run_metric(sources.run))
+    return {"split": split, "candidate": candidate, **metric}
 
 
 def _inputs(sources: RunMembers, split: str) -> dict[str, str]:
@@ -166,8 +172,8 @@ def _sections(
         Section(
             "story",
             "Gain per stage",
-            [composition, summary_sentence(path, classes.ignore)],
-            figures=waterfalls(path, classes.ignore),
+            [composition, summary_sentence(path, board.protocol, classes)],
+            figures=waterfalls(path, board.protocol, classes),
         ),
         Section(
             "classes",

@@ -10,14 +10,17 @@ from ensemble.pipeline.candidates.postprocess import ARGMAX, read_candidate
 from ensemble.pipeline.run.open_run import RunMembers
 from evaluation.audit import GainDecomposition, audit
 from evaluation.core.classes import Classes
+from evaluation.core.specs import parse_spec
 from evaluation.core.types import Counts
 from evaluation.leaderboard import Leaderboard
-from evaluation.protocols import PROTOCOLS, score_images
+from evaluation.protocols import build_protocol, score_images
 from evaluation.report.figures import ScoreStage, class_bars, confusion_matrix, waterfall
 from evaluation.report.page import Figure
+from evaluation.run_metric import score_column
 from evaluation.scores import read_scores
 
-STORY_PROTOCOLS = ("masked", "keras")
+SECOND_PROTOCOL = "keras"
+"""Told beside the run's metric: it rises where the ignored class is no longer predicted."""
 
 
 @dataclass(frozen=True)
@@ -45,40 +48,46 @@ def stages(sources: RunMembers, board: Leaderboard, candidate: str) -> list[Scor
     ]
 
 
-def waterfalls(path: Sequence[ScoredStage], ignore: int | None) -> list[Figure]:
-    """Plot the gain of each stage under both protocols."""
+def waterfalls(path: Sequence[ScoredStage], metric: str, classes: Classes) -> list[Figure]:
+    """Plot the gain of each stage under the run's metric and the second protocol."""
     figures = []
-    for protocol in STORY_PROTOCOLS:
-        first = score_images(PROTOCOLS.build(protocol), path[0].counts, ignore).miou
+    for protocol in dict.fromkeys((metric, SECOND_PROTOCOL)):
+        scorer = build_protocol(protocol, classes)
+        first = score_images(scorer, path[0].counts, classes.ignore).miou
         bars = [ScoreStage(path[0].name, float(first))]
         bars += [
             ScoreStage(after.name, gain.after, gain.pixels, gain.denominator)
-            for after, gain in zip(path[1:], gains(protocol, path, ignore), strict=True)
+            for after, gain in zip(path[1:], gains(protocol, path, classes), strict=True)
         ]
         caption = (
             f"Under {protocol}: gain by better pixels, and gain by averaging over other classes"
             " (the denominator of the mean)."
         )
-        figures.append(Figure(f"story-{protocol}", waterfall(protocol, bars), caption))
+        name = f"story-{parse_spec(protocol).name}"
+        figures.append(Figure(name, waterfall(score_title(protocol), bars), caption))
     return figures
 
 
-def gains(
-    protocol: str, path: Sequence[ScoredStage], ignore: int | None
-) -> list[GainDecomposition]:
+def gains(protocol: str, path: Sequence[ScoredStage], classes: Classes) -> list[GainDecomposition]:
     """Return the gain of each stage over the one before."""
-    scorer = PROTOCOLS.build(protocol)
-    return [audit(scorer, a.counts, b.counts, ignore) for a, b in pairwise(path)]
+    scorer = build_protocol(protocol, classes)
+    return [audit(scorer, a.counts, b.counts, classes.ignore) for a, b in pairwise(path)]
 
 
-def summary_sentence(path: Sequence[ScoredStage], ignore: int | None) -> str:
+def score_title(protocol: str) -> str:
+    """Return the title of a figure of scores under a protocol."""
+    name = score_column(protocol)
+    return f"{name} under {protocol}" if name == "mIoU" else name
+
+
+def summary_sentence(path: Sequence[ScoredStage], metric: str, classes: Classes) -> str:
     """Return one sentence: what all stages together gained under both protocols."""
     first, last = path[0], path[-1]
     if len(path) < 2:
         return f"{first.name} is both the best single member and the candidate."
     parts = []
-    for protocol in STORY_PROTOCOLS:
-        (gain,) = gains(protocol, [first, last], ignore)
+    for protocol in dict.fromkeys((metric, SECOND_PROTOCOL)):
+        (gain,) = gains(protocol, [first, last], classes)
         parts.append(
             f"{gain.after - gain.before:+.3f} under {protocol} ({gain.pixels:+.3f} by pixels,"
             f" {gain.denominator:+.3f} by the denominator)"

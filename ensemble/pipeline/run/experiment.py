@@ -22,6 +22,7 @@ from evaluation.core.safe_yaml import read_yaml, write_yaml
 from evaluation.core.seeds import Seed
 from evaluation.core.specs import split_chain
 from evaluation.core.strict_values import StrictModel
+from evaluation.protocols import ALL_PROTOCOLS, build_protocol
 from members.data.layouts import DEFAULT_LAYOUT, LayoutOptions
 from members.object_store import EXAMPLE, check_url
 from members.recipe import SPECIALISTS, Member, Recipe, check_name, read_member, read_recipe
@@ -65,6 +66,8 @@ class Experiment(StrictModel):
         size: rows and columns to resize images to; by default they must be of one size.
         drop_outliers: leave out images that share one non-constant mask with nine others or more.
         drop: a text file with ids of training images to leave out, one per line.
+        metric: the protocol that stops training, is fitted, selected and ranked by; by default
+            `masked`, or of two classes with a declared foreground its IoU.
         folds: how many.
         seed: of folds, training and strategies.
         store_dtype: of the probability maps.
@@ -82,6 +85,7 @@ class Experiment(StrictModel):
     size: tuple[int, int] | None = None
     drop_outliers: bool = False
     drop: str | None = None
+    metric: str | None = None
     folds: Annotated[int, Field(ge=2, le=100)] = 3
     seed: Seed = 0
     store_dtype: StoreDtype = "float16"
@@ -152,7 +156,7 @@ def read_experiment(path: Path) -> Experiment:
         raise BadSpec(f"{path} holds {type(content).__name__}; expected keys such as data, members")
     try:
         experiment = Experiment(**content)
-        experiment.named_classes()
+        check_metric(experiment)
         for name in experiment.fusions:
             experiment.fusion_entry(name)
     except BadData as error:
@@ -193,6 +197,22 @@ def check_chains(
             continue
         for step in split_chain(text):
             STEPS.check(step, "classes", "ignore", "floor")
+
+
+def check_metric(experiment: Experiment) -> None:
+    """Refuse a metric that is no protocol, or names none of the classes, if these are known.
+
+    Raises:
+        BadSpec: such a metric.
+        BadData: classes that cannot be.
+    """
+    classes = experiment.named_classes()
+    if experiment.metric is None:
+        return
+    if classes is None:
+        ALL_PROTOCOLS.check(experiment.metric)
+    else:
+        build_protocol(experiment.metric, classes)
 
 
 def resolve_data_path(data: str, folder: Path = Path()) -> str:
@@ -255,6 +275,7 @@ def experiment_from_options(
     size: str | None,
     labels: LabelOptions = NOTHING_SAID,
     layout: LayoutOptions = DEFAULT_LAYOUT,
+    objective_metric: str | None = None,
     drop_outliers: bool,
     store_dtype: str | None,
     store: str | None,
@@ -276,11 +297,13 @@ def experiment_from_options(
         "size": size and read_size(size),
         "classes": base.label_options().updated(labels) if labels else None,
         "layout": resolve_layout_paths(base.layout_options().updated(layout)) if layout else None,
+        "metric": objective_metric,
         "drop_outliers": drop_outliers or None,
         "store_dtype": store_dtype,
         "store": store and check_url(store),
     }
     base = base.model_copy(update={key: v for key, v in given.items() if v is not None})
+    check_metric(base)
     recipe_options = {
         "epochs": epochs,
         "train_share": train_share,

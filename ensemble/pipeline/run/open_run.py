@@ -18,8 +18,11 @@ from evaluation.core.files import check_no_external_links, read_json
 from evaluation.core.provenance import RECORD, digest_of, identity
 from evaluation.core.ragged import Stack
 from evaluation.core.run_folder import Run
+from evaluation.core.specs import parse_spec
 from evaluation.core.types import Groups
-from members.data.dataset import DataSet
+from evaluation.protocols import PROTOCOLS
+from evaluation.run_metric import check_defined, named_metric
+from members.data.dataset import DataSet, class_pixels
 from members.maps import check_same_images
 from members.recipe import Member, specialist_families
 from members.specialists import OneVsRestMember
@@ -274,6 +277,31 @@ def run_experiment(run: Run) -> Experiment:
         raise BadRun(f"{run.path} holds no experiment; start with `ens train-members`")
     check_no_external_links(run.path)
     return read_experiment(run.experiment)
+
+
+def run_metric(run: Run) -> str:
+    """Return the canonical spec of the run's metric: the experiment's, or its classes' default.
+
+    Raises:
+        BadRun: it holds no experiment or no data.
+        BadSpec: a class that the run has not.
+    """
+    return named_metric(run_experiment(run).metric, run_classes(run))
+
+
+def check_metric_defined(run: Run, metric: str, split: str) -> None:
+    """Check that a split with target holds what a metric of given classes, or of Dice, measures.
+
+    The definitions of mean IoU need no check: scores say by themselves where nothing is scored.
+
+    Raises:
+        BadData: it does not.
+    """
+    if parse_spec(metric).name in PROTOCOLS:
+        return
+    data = DataSet.load(run.data(split))
+    pixels = class_pixels(data.target(), len(data.classes)).sum(axis=0)
+    check_defined(metric, data.classes, pixels, f"{run.path}: split {split!r}")
 
 
 def fold_indices(run: Run) -> Groups:

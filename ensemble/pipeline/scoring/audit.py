@@ -5,12 +5,14 @@ from dataclasses import asdict
 from typing import Any
 
 from ensemble.pipeline.data.prepare import run_classes
+from ensemble.pipeline.run.open_run import run_metric
 from ensemble.pipeline.scoring.score import counts_of
 from evaluation.audit import GainDecomposition, audit
 from evaluation.core.classes import Classes
 from evaluation.core.run_folder import Run
 from evaluation.core.types import Counts
-from evaluation.protocols import PROTOCOLS
+from evaluation.protocols import build_protocol
+from evaluation.run_metric import reported_protocols
 from evaluation.scores import nan_to_none, score
 
 Document = dict[str, Any]
@@ -24,18 +26,22 @@ def audit_run(
     Raises:
         BadRun: no such candidate or split, or a split without target.
     """
+    metric = run_metric(run)
     first, second = counts_of(run, names, split=split, log=log)
-    return {"split": split} | _document(names, (first.counts, second.counts), run_classes(run))
+    counts = first.counts, second.counts
+    return {"split": split} | _document(names, counts, run_classes(run), metric)
 
 
-def _document(names: tuple[str, str], counts: tuple[Counts, Counts], classes: Classes) -> Document:
+def _document(
+    names: tuple[str, str], counts: tuple[Counts, Counts], classes: Classes, metric: str
+) -> Document:
     document = {
         "before": names[0],
         "after": names[1],
         "images": len(counts[0]),
         "protocols": {
-            name: _gain(audit(PROTOCOLS.build(name), *counts, classes.ignore))
-            for name in list(PROTOCOLS)
+            name: _gain(audit(build_protocol(name, classes), *counts, classes.ignore))
+            for name in reported_protocols(metric)
         },
     }
     for each in counts:

@@ -13,19 +13,18 @@ from ensemble.pipeline.candidates.staleness import Artifact, Staleness, scores_r
 from ensemble.pipeline.data.prepare import run_classes
 from ensemble.pipeline.run.experiment import Experiment
 from ensemble.pipeline.run.open_run import OOF, RunMembers, run_experiment
-from ensemble.pipeline.scoring.score import fusion_names
+from ensemble.pipeline.scoring.score import deciding_protocol, fusion_names
 from evaluation.core.errors import BadRun
 from evaluation.core.files import atomic_file
 from evaluation.core.run_folder import Run
 from evaluation.leaderboard import Candidate, Leaderboard, compare
-from evaluation.protocols import PROTOCOLS
 from evaluation.scores import read_scores
 
 Log = Callable[[str], None]
 
 
 def compare_run(
-    run: Run, *, split: str, protocol: str, csv: Path | None = None, log: Log
+    run: Run, *, split: str, protocol: str | None = None, csv: Path | None = None, log: Log
 ) -> Leaderboard:
     """Compare the candidates that `ens score` has scored; nothing is made or scored here.
 
@@ -34,18 +33,19 @@ def compare_run(
     Args:
         run: the experiment folder.
         split: the split to evaluate on.
-        protocol: name of the protocol that decides.
+        protocol: spec of the protocol that decides; by default the run's metric.
         csv: where to write the leaderboard as a table, too.
         log: receives a line per measurement, and per candidate that is left out.
 
     Raises:
         BadRun: no such split, or nothing scored on it.
         BadSpec: no such protocol.
+        BadData: the split lacks what the protocol measures.
         LeakageError: the members of all that is scored were trained on the images.
     """
-    PROTOCOLS.check(protocol)
     run_members, experiment = RunMembers.of(run), run_experiment(run)
     run_members.check_split(split)
+    protocol = deciding_protocol(run, protocol, split, log)
     sources = _scored_candidates(run_members, experiment, split, log)
     if not sources:
         raise BadRun(

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from ensemble.api import audit, classes_of_labels, score
-from ensemble.api.results import ScoreResult
 from evaluation.core.errors import BadSpec, EnsError
 from evaluation.core.label_options import LabelOptions
 
@@ -116,22 +115,32 @@ def postprocess_file(
 
 
 def score_files(
-    target: Path, pred: Path, *, protocols: Sequence[str], labels: LabelOptions
+    target: Path, pred: Path, *, protocol: str | None, labels: LabelOptions
 ) -> dict[str, Any]:
-    """Score label maps in files under several protocols, as `ensemble.score` does.
+    """Score label maps in files as `ensemble.score` does.
+
+    Args:
+        target: ground truth label maps.
+        pred: predicted ones.
+        protocol: spec; by default every definition of mean IoU, and before them the default metric
+            of the classes.
+        labels: what is said about classes and values.
 
     Raises:
         BadSpec: an unknown protocol.
         BadLabels: labels outside the classes, or shapes that differ; names the files.
     """
-    from evaluation.protocols import PROTOCOLS
+    from evaluation.protocols import ALL_PROTOCOLS
+    from evaluation.run_metric import default_metric, reported_protocols
     from evaluation.scores import score as score_document
 
-    for spec in protocols:
-        PROTOCOLS.build(spec)
+    if protocol is not None:
+        ALL_PROTOCOLS.check(protocol)
     with _option_names():
-        result = _scored(target, pred, labels)
-    return score_document(result.counts, protocols, result.classes)
+        classes = classes_of_labels(None, labels, target, [pred])
+        protocols = [protocol] if protocol else reported_protocols(default_metric(classes))
+        result = score(target, pred, classes=classes, protocol=protocols[0])
+    return score_document(result.counts, protocols, classes)
 
 
 def audit_files(target: Path, preds: tuple[Path, Path], *, labels: LabelOptions) -> dict[str, Any]:
@@ -139,10 +148,6 @@ def audit_files(target: Path, preds: tuple[Path, Path], *, labels: LabelOptions)
     with _option_names():
         classes = classes_of_labels(None, labels, target, preds)
         return audit(target, *preds, classes=classes).to_dict()
-
-
-def _scored(target: Path, pred: Path, labels: LabelOptions) -> ScoreResult:
-    return score(target, pred, classes=classes_of_labels(None, labels, target, [pred]))
 
 
 @contextmanager

@@ -17,7 +17,14 @@ from ensemble.pipeline.candidates.staleness import (
 from ensemble.pipeline.data.prepare import run_classes
 from ensemble.pipeline.run.expected_record import ExpectedRecord
 from ensemble.pipeline.run.experiment import Experiment
-from ensemble.pipeline.run.open_run import OOF, RunMembers, check_no_leakage, run_experiment
+from ensemble.pipeline.run.open_run import (
+    OOF,
+    RunMembers,
+    check_metric_defined,
+    check_no_leakage,
+    run_experiment,
+    run_metric,
+)
 from evaluation.confusion import parallel_confusion
 from evaluation.core.errors import BadRun
 from evaluation.core.files import atomic_file
@@ -25,6 +32,7 @@ from evaluation.core.provenance import digests, identity
 from evaluation.core.run_folder import Run, run_lock
 from evaluation.leaderboard import Candidate, Leaderboard, compare
 from evaluation.protocols import PROTOCOLS
+from evaluation.run_metric import metric_note, named_metric
 from evaluation.scores import (
     ScoredImages,
     read_scores,
@@ -43,7 +51,7 @@ def score_run(
     candidates: Sequence[str] = (),
     *,
     split: str,
-    protocol: str,
+    protocol: str | None = None,
     log: Log,
 ) -> Leaderboard:
     """Score candidates on `oof` and on a split, and compare them.
@@ -57,17 +65,18 @@ def score_run(
         run: the experiment folder.
         candidates: names; by default all.
         split: the split to evaluate on.
-        protocol: name of the protocol that decides.
+        protocol: spec of the protocol that decides; by default the run's metric.
         log: receives a line per result.
 
     Raises:
         BadRun: no such candidate or split, or a split without target.
+        BadData: the split lacks what the protocol measures.
         LeakageError: the members of a named candidate, or of all, were trained on the images.
     """
-    PROTOCOLS.build(protocol)
     with run_lock(run.path):
         run_members = RunMembers.of(run)
         _check_scorable(run_members, split)
+        protocol = deciding_protocol(run, protocol, split, log)
         requested = {name: _made_from(run_members, name)[0] for name in candidates}
         experiment = run_experiment(run)
         for fusion in fusion_names(run, experiment):
@@ -95,6 +104,22 @@ def score_run(
         config = {"split": split, "protocol": protocol, "candidates": [c.name for c in scored]}
         leaderboard_record(run, config).write()
         return board
+
+
+def deciding_protocol(run: Run, protocol: str | None, split: str, log: Log) -> str:
+    """Return the protocol that is asked for, or the run's metric, which is logged if not `masked`.
+
+    Raises:
+        BadSpec: an unknown protocol or class.
+        BadData: the split lacks what it measures.
+    """
+    classes = run_classes(run)
+    metric = run_metric(run) if protocol is None else named_metric(protocol, classes)
+    check_metric_defined(run, metric, split)
+    note = metric_note(metric, classes)
+    if protocol is None and note is not None:
+        log(note)
+    return metric
 
 
 def leaderboard_record(run: Run, config: dict[str, Any]) -> ExpectedRecord:

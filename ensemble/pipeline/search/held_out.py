@@ -6,15 +6,18 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from ensemble.pipeline.data.prepare import prepare, split_identity
+from ensemble.pipeline.data.prepare import prepare, run_classes, split_identity
 from ensemble.pipeline.run.experiment import Experiment, read_experiment, resolve_data_path
+from ensemble.pipeline.run.open_run import OOF, check_metric_defined
 from evaluation.confusion import confusion
 from evaluation.core.arrays import argmax
 from evaluation.core.blocks import blocks
+from evaluation.core.classes import Classes
 from evaluation.core.provenance import digest
 from evaluation.core.run_folder import Run
 from evaluation.iou import Tables
-from evaluation.protocols import PROTOCOLS
+from evaluation.protocols import build_protocol
+from evaluation.run_metric import MASKED, metric_config, named_metric, summed_form
 from members.data.dataset import DataSet
 from members.network import check_size
 from members.predict import predict
@@ -30,6 +33,7 @@ def held_out_counts(
     *,
     seed: int,
     device: str,
+    metric: str = MASKED,
     watch: EpochCallback = lambda _, __: None,
 ) -> Tables:
     """Train in one fold and count the pixels of its held-out images.
@@ -42,6 +46,7 @@ def held_out_counts(
         fold: which of them may be used for training.
         seed: of the training.
         device: `cpu` or `cuda:K`.
+        metric: see `members.train.train_fold`.
         watch: see `members.train.train_fold`.
 
     Returns:
@@ -52,7 +57,16 @@ def held_out_counts(
     """
     with TemporaryDirectory(prefix="ens-search-") as name:
         folder = Path(name)
-        train_fold(member, data, fold, seed=seed, device=device, folder=folder, watch=watch)
+        train_fold(
+            member,
+            data,
+            fold,
+            seed=seed,
+            device=device,
+            folder=folder,
+            metric=metric,
+            watch=watch,
+        )
         network = load_network(member, folder, channels=data.channels, classes=len(data.classes))
     network = network.to(device)
     held_out = np.setdiff1d(np.arange(len(data)), fold.training)
@@ -65,9 +79,28 @@ def held_out_counts(
     return total
 
 
-def masked_miou(counts: Tables, ignore: int | None) -> float:
-    """Return the masked mIoU of counts (true class, predicted class); NaN without scored pixels."""
-    return float(PROTOCOLS.build("masked")(counts, ignore).miou)
+def score_counts(counts: Tables, metric: str, classes: Classes) -> float:
+    """Score counts (true class, predicted class), which are summed over images; NaN if undefined.
+
+    Args:
+        counts: of the held-out images.
+        metric: in its `summed_form`.
+        classes: of the counts.
+    """
+    return float(build_protocol(metric, classes)(counts, classes.ignore).miou)
+
+
+def searched_metric(run: Run, experiment: Experiment) -> str:
+    """Return the metric of a prepared run as an experiment sets it, for summed pixels.
+
+    Raises:
+        BadSpec: it names a class that the run has not.
+        BadData: it is undefined on the training images.
+    """
+    classes = run_classes(run)
+    metric = summed_form(named_metric(experiment.metric, classes), classes)
+    check_metric_defined(run, metric, OOF)
+    return metric
 
 
 def searched_experiment(
@@ -111,7 +144,8 @@ def prepare_search(
     extent = DataSet.load(run.data("oof")).extent
     for architecture in dict.fromkeys(recipe.architecture for recipe in recipes):
         check_size(architecture, extent)
+    metric = searched_metric(run, experiment)
     experiment.write(run.experiment)
     for line in lines:
         log(line)
-    return {"data": split_identity(run, "oof"), "folds": digest(run.folds)}
+    return {"data": split_identity(run, "oof"), "folds": digest(run.folds), **metric_config(metric)}

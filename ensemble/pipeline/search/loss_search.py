@@ -16,8 +16,14 @@ import numpy as np
 
 from ensemble.pipeline.data.prepare import read_folds, run_classes
 from ensemble.pipeline.run.experiment import Experiment
-from ensemble.pipeline.search.held_out import held_out_counts, masked_miou, prepare_search
+from ensemble.pipeline.search.held_out import (
+    held_out_counts,
+    prepare_search,
+    score_counts,
+    searched_metric,
+)
 from ensemble.pipeline.search.space import NAME, apply_options
+from evaluation.core.classes import Classes
 from evaluation.core.errors import BadSpec, EnsError
 from evaluation.core.files import atomic_file, read_json, write_json
 from evaluation.core.progress import progress
@@ -43,7 +49,7 @@ Log = Callable[[str], None]
 
 @dataclass
 class Mixture:
-    """A mixture of losses: its scores (masked mIoU) by fold so far, or why it failed."""
+    """A mixture of losses: its scores (by the run's metric) by fold so far, or why it failed."""
 
     text: str
     scores: dict[int, float] = field(default_factory=dict)
@@ -120,15 +126,15 @@ def search_losses(
     with run_lock(run.path):
         inputs = prepare_search(run, experiment, [recipe], log)
         first, *others = read_folds(run)
-        ignore = run_classes(run).ignore
+        metric, classes = searched_metric(run, experiment), run_classes(run)
 
         def train(pairs: Sequence[tuple[Mixture, Member]], folds: Sequence[Fold]) -> None:
             jobs = [
-                _FoldJob(run, mixture, member, fold, experiment.seed, inputs)
+                _FoldJob(run, mixture, member, fold, experiment.seed, inputs, metric)
                 for mixture, member in pairs
                 for fold in folds
             ]
-            _train(jobs, device_names, workers, ignore, log)
+            _train(jobs, device_names, workers, classes, log)
 
         pairs = list(zip(mixtures, members, strict=True))
         train(pairs, [first])
@@ -202,6 +208,7 @@ class _FoldJob:
     fold: Fold
     seed: int
     inputs: dict[str, str]
+    metric: str
 
     @property
     def name(self) -> str:
@@ -209,7 +216,8 @@ class _FoldJob:
 
     @property
     def config(self) -> dict[str, Any]:
-        return {"recipe": self.member.recipe.model_dump(mode="json"), "seed": self.seed}
+        recipe = self.member.recipe.model_dump(mode="json")
+        return {"recipe": recipe, "seed": self.seed}
 
     @property
     def folder(self) -> Path:
@@ -217,7 +225,9 @@ class _FoldJob:
 
     def __call__(self, device: str) -> Tables:
         data = DataSet.load(self.run.data("oof"))
-        return held_out_counts(self.member, data, self.fold, seed=self.seed, device=device)
+        return held_out_counts(
+            self.member, data, self.fold, seed=self.seed, device=device, metric=self.metric
+        )
 
     def saved(self) -> Tables | None:
         """Return the counts of an earlier call."""
@@ -232,8 +242,8 @@ class _FoldJob:
         asked = {**self.config, "fold": self.fold.index}
         record(self.folder, asked=asked, inputs=self.inputs, part=self.name)
 
-    def add_score(self, counts: Tables, ignore: int | None) -> float:
-        score = masked_miou(counts, ignore)
+    def add_score(self, counts: Tables, classes: Classes) -> float:
+        score = score_counts(counts, self.metric, classes)
         self.mixture.scores[self.fold.index] = score
         return score
 
@@ -242,7 +252,7 @@ def _train(
     jobs: list[_FoldJob],
     device_names: Sequence[str],
     workers: int | None,
-    ignore: int | None,
+    classes: Classes,
     log: Log,
 ) -> None:
     missing = []
@@ -251,7 +261,7 @@ def _train(
         if counts is None:
             missing.append(job)
         else:
-            job.add_score(counts, ignore)
+            job.add_score(counts, classes)
     slots = device_slots(device_names, workers, len(missing))
     results = run_parallel((job for job in missing if not job.mixture.failed), slots)
     for job, outcome in progress(results, "folds", total=len(missing)):
@@ -260,7 +270,7 @@ def _train(
             log(f"{job.mixture.text}, {job.name}: failed: {outcome}")
             continue
         job.save(outcome)
-        log(f"{job.mixture.text}, {job.name}: {job.add_score(outcome, ignore):.4f}")
+        log(f"{job.mixture.text}, {job.name}: {job.add_score(outcome, classes):.4f}")
 
 
 def _is_stopped(mixture: Mixture, threshold: float) -> bool:

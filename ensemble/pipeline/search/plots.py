@@ -13,13 +13,18 @@ from ensemble.pipeline.search.study import quiet
 from evaluation.core.files import atomic_file
 from evaluation.report.figure_base import literal_text
 
-SCORE = "masked mIoU, held out"
 DPI = 100
 
 
 @literal_text()
-def draw_history(path: Path, trials: list[FrozenTrial]) -> None:
-    """Draw the score of each trial and the highest so far; trials without a score are marked."""
+def draw_history(path: Path, trials: list[FrozenTrial], metric: str = "masked mIoU") -> None:
+    """Draw the score of each trial and the highest so far; trials without a score are marked.
+
+    Args:
+        path: the PNG file.
+        trials: those that have ended.
+        metric: words for the score.
+    """
     figure = Figure(figsize=(8, 4), layout="constrained")
     axes = figure.subplots()
     complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
@@ -37,7 +42,7 @@ def draw_history(path: Path, trials: list[FrozenTrial]) -> None:
             # They have no score: marks on the axis, whatever the scale.
             at_axis = axes.get_xaxis_transform()
             axes.plot(stopped, [0.02] * len(stopped), "x", c=colour, label=name, transform=at_axis)
-    axes.set(xlabel="trial", ylabel=SCORE, title="History of the search")
+    axes.set(xlabel="trial", ylabel=f"{metric}, held out", title="History of the search")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
     axes.legend()

@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from ensemble.pipeline.data.prepare import read_folds
 from ensemble.pipeline.run.experiment import Experiment
-from ensemble.pipeline.search.held_out import prepare_search
+from ensemble.pipeline.search.held_out import prepare_search, searched_metric
 from ensemble.pipeline.search.plots import draw_history, draw_importance
 from ensemble.pipeline.search.space import NAME, Space, apply_options
 from ensemble.pipeline.search.study import (
@@ -28,6 +28,7 @@ from ensemble.pipeline.search.trials import ENDED, REASON, TrialJob, Trials
 from evaluation.core.errors import BadSpec, EnsError
 from evaluation.core.files import atomic_file
 from evaluation.core.run_folder import Run, run_lock
+from evaluation.run_metric import metric_label
 from members.devices import devices
 from members.jobs import device_slots
 from members.recipe import Recipe
@@ -73,12 +74,13 @@ class SearchResult:
         experiment: file that `train-members --experiment` takes.
         trials: number of trials by state.
         number: of the best trial.
-        score: its masked mIoU over the held-out images.
+        score: its score over the held-out images, by the metric.
         options: its options.
         recipe: all of it.
         importance: share of each option in what single options explain of the scores, or None.
         unknown: why importance cannot be computed; else empty.
         folds: whose held-out images were scored.
+        metric: the run's, in its form for summed pixels.
     """
 
     experiment: Path
@@ -90,6 +92,7 @@ class SearchResult:
     importance: dict[str, float] | None
     unknown: str
     folds: list[int]
+    metric: str
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON values."""
@@ -101,6 +104,7 @@ class SearchResult:
         }
         return {
             "experiment": str(self.experiment),
+            "metric": self.metric,
             "trials": self.trials,
             "folds": self.folds,
             "best": best,
@@ -140,6 +144,7 @@ def search(
             check_study(file)
             check_same_config(file, config)
         config["data"] = prepare_search(run, experiment, space.check(), log)
+        metric = searched_metric(run, experiment)
         if file.exists():
             check_same_config(file, config)
         else:
@@ -150,14 +155,14 @@ def search(
 
             def job(number: int, suggested: dict[str, Any]) -> TrialJob:
                 data, seed = run.data("oof"), experiment.seed
-                return TrialJob(number, space, suggested, data, folds, seed, file, pruner)
+                return TrialJob(number, space, suggested, data, folds, seed, file, pruner, metric)
 
             trials = Trials(opened, space, sampler, job)
             total = min(budget.trials, sampler.points or budget.trials)
             slots = device_slots(device_names, budget.workers, total - trials.num_ended())
             trials.run(total, slots, budget.timeout_seconds, log)
             numbers = [fold.index for fold in folds]
-            return _write_results(file.parent, experiment, space, opened.study, numbers)
+            return _write_results(file.parent, experiment, space, metric, opened.study, numbers)
 
 
 def format_search(result: SearchResult) -> str:
@@ -166,7 +171,7 @@ def format_search(result: SearchResult) -> str:
     folds = " and ".join(str(fold) for fold in result.folds)
     width = max(len(path) for path in result.options)
     shares = result.importance or {}
-    best = f"trial {result.number}, masked mIoU {result.score:.4f}"
+    best = f"trial {result.number}, {metric_label(result.metric)} {result.score:.4f}"
     lines = [
         f"{result.experiment.parent}: {sum(result.trials.values())} trials ({counts})",
         f"best: {best} on the held-out images of fold {folds}",
@@ -194,7 +199,12 @@ def _default_pruner(space: Space, log: Callable[[str], None]) -> BasePruner:
 
 
 def _write_results(
-    folder: Path, experiment: Experiment, space: Space, study: optuna.Study, folds: list[int]
+    folder: Path,
+    experiment: Experiment,
+    space: Space,
+    metric: str,
+    study: optuna.Study,
+    folds: list[int],
 ) -> SearchResult:
     """Write the table, the best experiment and the plots, and return the best trial.
 
@@ -206,7 +216,7 @@ def _write_results(
     complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
     if not complete:
         raise EnsError(_no_complete_trial(folder, trials))
-    draw_history(folder / HISTORY, trials)
+    draw_history(folder / HISTORY, trials, metric_label(metric))
     importance, unknown = draw_importance(folder / IMPORTANCE, study)
     # The first of equals, as in Optuna's own `best_trial`.
     best = max(complete, key=lambda trial: (trial.value, -trial.number))
@@ -224,6 +234,7 @@ def _write_results(
         importance,
         unknown,
         folds,
+        metric,
     )
 
 

@@ -11,15 +11,18 @@ from optuna import TrialPruned
 from optuna.pruners import BasePruner
 from optuna.trial import TrialState
 
-from ensemble.pipeline.search.held_out import held_out_counts, masked_miou
+from ensemble.pipeline.search.held_out import held_out_counts, score_counts
 from ensemble.pipeline.search.space import NAME, Space, apply_options
 from ensemble.pipeline.search.study import OpenStudy, TrialSampler, open_study, quiet
 from evaluation.core.errors import EnsError
 from evaluation.core.progress import progress
+from evaluation.iou import Tables
+from evaluation.run_metric import MASKED
 from members.data.dataset import DataSet
 from members.jobs import run_parallel
 from members.recipe import Member
 from members.train import Fold
+from members.trainers.loop import EpochCallback
 
 REASON = "reason"
 """Attribute of a failed trial: why it failed."""
@@ -43,6 +46,7 @@ class TrialJob:
     seed: int
     study: Path
     pruner: BasePruner
+    metric: str = MASKED
 
     @property
     def options(self) -> dict[str, Any]:
@@ -50,7 +54,7 @@ class TrialJob:
         return self.space.decode(self.suggested)
 
     def __call__(self, device: str) -> float | None:
-        """Return the masked mIoU over the held-out images of all folds; None if pruned.
+        """Return the score over the held-out images of all folds; None if pruned.
 
         Raises:
             EnsError: the recipe cannot be trained, or no held-out pixel is scored.
@@ -68,17 +72,33 @@ class TrialJob:
                         raise TrialPruned
 
             try:
-                counts = held_out_counts(
-                    member, data, first, seed=self.seed, device=device, watch=watch
-                )
+                counts = self._count(member, data, first, device, watch)
             except TrialPruned:
                 return None
         for fold in others:
-            counts = counts + held_out_counts(member, data, fold, seed=self.seed, device=device)
-        score = masked_miou(counts, data.classes.ignore)
+            counts = counts + self._count(member, data, fold, device)
+        score = score_counts(counts, self.metric, data.classes)
         if math.isnan(score):
             raise EnsError("no held-out pixel can be scored; take other folds or more data")
         return score
+
+    def _count(
+        self,
+        member: Member,
+        data: DataSet,
+        fold: Fold,
+        device: str,
+        watch: EpochCallback = lambda _, __: None,
+    ) -> Tables:
+        return held_out_counts(
+            member,
+            data,
+            fold,
+            seed=self.seed,
+            device=device,
+            metric=self.metric,
+            watch=watch,
+        )
 
 
 @dataclass(frozen=True, eq=False)

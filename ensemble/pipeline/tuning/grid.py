@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ensemble.pipeline.run.open_run import OOF, RunMembers
+from ensemble.pipeline.run.open_run import OOF, RunMembers, check_metric_defined, run_metric
 from ensemble.pipeline.tuning.refits import open_oof
 from ensemble.pipeline.tuning.selection import GainTest
 from ensemble.pipeline.tuning.space import ChainSpace
@@ -18,6 +18,7 @@ from evaluation.core.ragged import Stack, empty_stack, extent_of
 from evaluation.core.run_folder import Run
 from evaluation.core.specs import Spec, parse_spec
 from evaluation.core.types import Array
+from evaluation.run_metric import metric_label
 from members.data.cleaning.id_lists import indices_of
 from members.data.contact_sheet import write_sheet
 from members.data.dataset import DataSet
@@ -42,7 +43,10 @@ class GridAxis:
 
 @dataclass(frozen=True)
 class GridResult:
-    """What a figure shows; scores of chains, row by row, and of the argmax are on all images."""
+    """What a figure shows; scores of chains, row by row, and of the argmax are on all images.
+
+    `protocol` is the run's metric.
+    """
 
     out: str
     of: str
@@ -51,6 +55,7 @@ class GridResult:
     cells: int
     plain: float
     scores: list[list[float]]
+    protocol: str
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON values."""
@@ -81,6 +86,8 @@ def draw_grid(
     rows, cols = (read_axis(text) for text in axes)
     data = DataSet.load(run.data(OOF))
     maps = open_oof(RunMembers.of(run), source, data)
+    metric = run_metric(run)
+    check_metric_defined(run, metric, OOF)
     space = ChainSpace({}, StepContext(len(maps.classes), maps.classes.ignore, maps.floor))
     specs = list(space.parse(chain).specs)
     specs = specs or [Spec(name) for name in dict.fromkeys([rows.step, cols.step])]
@@ -98,13 +105,15 @@ def draw_grid(
         scores.append([])
         for cell in line:
             labels = _label(cell, maps, data)
-            scores[-1].append(_score(labels, data))
+            scores[-1].append(_score(labels, data, metric))
             changed += changed_pixels(labels, plain)
     shown = named or _typical_changes(changed)
     names = [data.ids[index] for index in shown]
     cells = len(rows.values) * len(cols.values)
     text = str(chains[0][0])
-    result = GridResult(str(out), source, text, names, cells, _score(plain, data), scores)
+    result = GridResult(
+        str(out), source, text, names, cells, _score(plain, data, metric), scores, metric
+    )
     panels = {"target": data.target(), f"argmax {result.plain:.3f}": plain}
     _write(out, (rows, cols), chains, result, panels, maps, data, shown)
     return result
@@ -163,8 +172,8 @@ def _label(chain: Chain, maps: MapReader, data: DataSet) -> Stack:
     return labels
 
 
-def _score(labels: Stack, data: DataSet) -> float:
-    test = GainTest(data.classes, np.array(data.ids))
+def _score(labels: Stack, data: DataSet, metric: str) -> float:
+    test = GainTest(data.classes, np.array(data.ids), metric)
     return test.score(confusion(data.target(), labels, classes=len(data.classes)))
 
 
@@ -187,14 +196,14 @@ def _write(
     """Draw a line per shown image and value of the rows."""
     rows, cols = axes
     columns: dict[str, list[Array]] = {f"{cols.option}={value}": [] for value in cols.values}
-    captions = []
+    captions, label = [], metric_label(result.protocol)
     for index in shown:
         block = slice(index, index + 1)
         for value, line, scores in zip(rows.values, chains, result.scores, strict=True):
             for cells, chain in zip(columns.values(), line, strict=True):
                 cells.append(chain(maps.read(block), np.asarray(data.images[block]))[0])
             text = ", ".join(f"{score:.3f}" for score in scores)
-            captions.append(f"{data.ids[index]}  {rows.option}={value}  masked mIoU: {text}")
+            captions.append(f"{data.ids[index]}  {rows.option}={value}  {label}: {text}")
     repeated = np.repeat(np.array(shown), len(rows.values))
     drawn = {name: [labels[index] for index in repeated] for name, labels in panels.items()}
     drawn |= columns

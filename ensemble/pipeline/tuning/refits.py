@@ -7,6 +7,7 @@ import numpy as np
 from ensemble.block_fusion import HiddenTarget, OutOfFoldFusion, TrainingBlocks, cross_fit, fuse
 from ensemble.fusion import Fusion, LearnedFusion
 from ensemble.pipeline.candidates.fuse import FusionSpec, resolve_fusion
+from ensemble.pipeline.data.prepare import run_classes
 from ensemble.pipeline.run.open_run import OOF, Reader, RunMembers, run_experiment
 from ensemble.pipeline.tuning.cross_validation import CvPool, NamedMaps
 from ensemble.strategies import ACCEPTS_ONE_VS_REST
@@ -17,6 +18,7 @@ from evaluation.core.files import atomic_file, create_stack, open_stack
 from evaluation.core.ragged import Stack
 from evaluation.core.specs import parse_spec
 from evaluation.core.types import Array, Map
+from evaluation.run_metric import set_metric
 from members.data.dataset import DataSet
 from members.maps import MapReader, check_same_images
 from members.store import ProbabilityStore
@@ -71,9 +73,10 @@ class NestedRefits:
         raw = parse_spec(plan.strategy).name in ACCEPTS_ONE_VS_REST
         self._readers = [sources.open(name, OOF, one_vs_rest=raw) for name in plan.members]
         self._dtype = plan.dtype
-        ignore = self._readers[0].classes.ignore
-        context = strategy_context(self._readers, ignore=ignore, seed=plan.seed)
-        self._strategy = build_strategy(plan.strategy, **context)
+        classes = self._readers[0].classes
+        context = strategy_context(self._readers, ignore=classes.ignore, seed=plan.seed)
+        metric = set_metric(plan.metric, run_classes(sources.run))
+        self._strategy = build_strategy(plan.strategy, metric=metric, **context)
 
     @property
     def needed(self) -> bool:

@@ -11,14 +11,15 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from ensemble.pipeline.data.prepare import classes_identity, split_identity
-from ensemble.pipeline.run.open_run import OOF, RunMembers
+from ensemble.pipeline.run.open_run import OOF, RunMembers, run_metric
 from ensemble.pipeline.tuning.cross_validation import CvPool
-from ensemble.pipeline.tuning.selection import PROTOCOL, AblationResult, Gain, GainTest
+from ensemble.pipeline.tuning.selection import AblationResult, Gain, GainTest
 from ensemble.pipeline.tuning.trials import read_journal
 from evaluation.core.files import atomic_file, read_json, write_json
 from evaluation.core.provenance import digest, is_current, record
 from evaluation.core.types import Array, Counts
 from evaluation.intervals import Interval
+from evaluation.run_metric import MASKED, metric_config, metric_label
 
 RESULT, TABLE = "result.json", "trials.csv"
 
@@ -79,13 +80,19 @@ class TuningResult:
 
     @classmethod
     def create(
-        cls, run: str, name: str, of: str, results: Sequence[NestedResult], pool: CvPool
+        cls,
+        run: str,
+        name: str,
+        of: str,
+        results: Sequence[NestedResult],
+        pool: CvPool,
+        metric: str = MASKED,
     ) -> "TuningResult":
         """Combine the search on all images, which is first, and those without each fold."""
         overall = results[0].result
         folds = results[1:]
         groups = np.concatenate([fold.groups for fold in folds])
-        test = GainTest(pool.classes, groups)
+        test = GainTest(pool.classes, groups, metric)
         counts = np.concatenate([fold.counts for fold in folds])
         plain = np.concatenate([fold.plain for fold in folds])
         examined = test.score(counts)
@@ -93,7 +100,7 @@ class TuningResult:
             run=run,
             name=name,
             of=of,
-            protocol=PROTOCOL,
+            protocol=metric,
             images=len(counts),
             groups=len(np.unique(groups)),
             chain=overall.chain,
@@ -149,21 +156,23 @@ def tuning_inputs(sources: RunMembers, source: str) -> dict[str, str]:
 
 
 def is_tuned(sources: RunMembers, name: str, asked: dict[str, object]) -> bool:
-    """Tell whether a finished tuning is current: same maps, target and folds today."""
+    """Tell whether a finished tuning is current: same maps, target, folds and metric today."""
     folder = sources.run.path / "tuning" / name
+    others = {key: value for key, value in asked.items() if key != "metric"}
+    asked = {**others, **metric_config(run_metric(sources.run))}
     return is_current(folder, asked=asked, inputs=tuning_inputs(sources, str(asked["of"])))
 
 
 def format_tuning(result: TuningResult) -> str:
     """Format the chain, its scores and the result of each fold."""
     trials = ", ".join(f"{number} {state}" for state, number in result.trials.items())
-    gain = result.examined_gain
+    gain, label = result.examined_gain, metric_label(result.protocol)
     searches = f"{1 + len(result.folds)} searches: {trials}"
     lines = [
         f"{result.run}: tuning {result.name} of {result.of} ({searches})",
         f"chain: {result.chain or 'none; no step is shown to help'}",
         *map(_format_step, result.steps),
-        f"masked mIoU over {result.images} out-of-fold images of {result.groups} groups",
+        f"{label} over {result.images} out-of-fold images of {result.groups} groups",
         f"  no post-processing  {result.plain:.4f}",
         f"  tuned               {result.tuned:.4f}  on the images that the search used",
         f"  examined            {result.examined:.4f}  chosen and fitted without these images",

@@ -2,23 +2,24 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from ensemble.pipeline.tuning.cross_validation import OuterSplit
 from evaluation.core.classes import Classes
 from evaluation.core.types import Array, Counts
 from evaluation.intervals import LEVEL, Interval, paired_interval
 from evaluation.iou import Protocol, Score, Tables
-from evaluation.protocols import PROTOCOLS
+from evaluation.protocols import build_protocol, masked, score_images
+from evaluation.run_metric import MASKED, set_metric
 from postproc.chain import Chain
 
-PROTOCOL = "masked"
 PRUNE_LEVEL = 0.99
 """Level of the interval that prunes a running trial: it is asked often, and a mistake is final."""
 
 
 @dataclass(frozen=True)
 class Gain:
-    """A difference of masked mean IoU over all images; no interval for a single group."""
+    """A difference of scores over all images; no interval for a single group."""
 
     gain: float
     interval: Interval | None
@@ -34,29 +35,39 @@ class GainTest:
     """Compares counts of the same images by paired intervals over their groups.
 
     Counts may be those of the first images only.
+
+    Args:
+        classes: of the counts.
+        groups: the group of each image.
+        metric: spec of the protocol that scores.
     """
 
     classes: Classes
     groups: Array
+    metric: str = MASKED
+
+    @cached_property
+    def _protocol(self) -> Protocol:
+        return build_protocol(self.metric, self.classes)
 
     def score(self, counts: Counts) -> float:
-        """Return the masked mean IoU."""
-        return float(_protocol()(counts.sum(axis=0), self.classes.ignore).miou)
+        """Return the score under the metric."""
+        return float(score_images(self._protocol, counts, self.classes.ignore).miou)
 
     def gain(self, new: Counts, old: Counts) -> Gain:
         """Return the gain of the first over the second."""
-        interval = self._interval(new, old, _protocol())
+        interval = self._interval(new, old, self._protocol)
         return Gain(self.score(new) - self.score(old), interval)
 
     def should_prune(self, counts: Counts, best: Counts) -> bool:
         """Tell whether a chain is significantly worse than the best, on the images so far."""
-        interval = self._interval(counts, best, _protocol(), PRUNE_LEVEL)
+        interval = self._interval(counts, best, self._protocol, PRUNE_LEVEL)
         return interval is not None and interval.high < 0
 
     def regressed_classes(self, new: Counts, old: Counts) -> list[str]:
-        """Name the classes whose IoU falls significantly."""
+        """Name the classes that the metric measures and whose IoU falls significantly."""
         regressed = []
-        for label in self.classes.scored:
+        for label in set_metric(self.metric, self.classes).over:
             interval = self._interval(new, old, _class_iou(label))
             if interval is not None and interval.high < 0:
                 regressed.append(self.classes.names[label])
@@ -122,13 +133,8 @@ def _without_step(chain: Chain, index: int) -> Chain:
     return replace(chain, specs=tuple(specs), steps=tuple(steps))
 
 
-def _protocol() -> Protocol:
-    protocol: Protocol = PROTOCOLS.build(PROTOCOL)
-    return protocol
-
-
 def _class_iou(label: int) -> Callable[[Tables, int | None], Score]:
-    protocol = _protocol()
+    protocol = masked()
 
     def score(counts: Tables, ignore: int | None) -> Score:
         result = protocol(counts, ignore)

@@ -18,7 +18,7 @@ from ensemble.pipeline.search.study import (
 from evaluation.core.errors import BadSpec
 from evaluation.core.safe_yaml import read_yaml
 from evaluation.core.specs import Spec
-from postproc.chain import Chain, StepContext, parse_chain
+from postproc.chain import Chain, StepContext
 
 NONE = "none"
 MAX_STEPS = 4
@@ -105,9 +105,7 @@ class ChainSpace:
     def parse(self, text: str) -> Chain:
         """Parse a chain as it is written."""
         context = self.context
-        return parse_chain(
-            text, classes=context.classes, ignore=context.ignore, floor=context.floor
-        )
+        return context.parse(text)
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON values."""

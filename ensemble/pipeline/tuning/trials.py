@@ -38,7 +38,7 @@ MIN_GROUPS = 16
 class TrialRecord:
     """A trial that has ended: `complete`, `pruned` or `failed`.
 
-    The score is masked mean IoU over the images counted, None if it failed; `looks` has the score
+    The score is the run's metric over the images counted, None if it failed; `looks` has the score
     at each rung, by number of blocks, and `params` what was sampled.
     """
 

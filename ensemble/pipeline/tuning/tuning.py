@@ -11,7 +11,15 @@ import numpy as np
 
 from ensemble.pipeline.candidates.fuse import FusionSpec, resolve_fusion, update_fusion
 from ensemble.pipeline.candidates.leakage import leakage_warnings
-from ensemble.pipeline.run.open_run import OOF, RunMembers, check_no_leakage, run_experiment
+from ensemble.pipeline.data.prepare import run_classes
+from ensemble.pipeline.run.open_run import (
+    OOF,
+    RunMembers,
+    check_metric_defined,
+    check_no_leakage,
+    run_experiment,
+    run_metric,
+)
 from ensemble.pipeline.tuning.cross_validation import CvPool, NamedMaps, OuterSplit, PrefixCache
 from ensemble.pipeline.tuning.refits import NestedRefits, check_single_learned_level, copy_oof
 from ensemble.pipeline.tuning.results import (
@@ -30,6 +38,7 @@ from evaluation.core.files import read_json, write_json
 from evaluation.core.progress import progress
 from evaluation.core.provenance import is_current
 from evaluation.core.run_folder import Run, run_lock
+from evaluation.run_metric import metric_config, metric_label, set_metric
 from members.recipe import check_name
 from postproc.chain import StepContext
 
@@ -91,10 +100,13 @@ def tune(
     name = check_name(name or source, "tuning")
     with run_lock(run.path):
         sources = RunMembers.of(run)
+        metric = run_metric(run)
+        check_metric_defined(run, metric, OOF)
         plan = _check_source(sources, source, log)
-        space = _open_space(sources, source, budget.space)
+        space = _open_space(sources, source, metric, budget.space)
         pool = CvPool.create(run, budget.seed)
         config = {"of": source, "space": space.to_dict(), "seed": budget.seed}
+        config |= metric_config(metric)
         inputs = tuning_inputs(sources, source)
         folder = run.path / "tuning" / name
         asked = {**config, "trials": budget.trials}
@@ -106,8 +118,10 @@ def tune(
         splits = _outer_splits(sources, source, plan, pool, folder / WORK, log)
         total = budget.trials * (1 + pool.folds)
         eta = EtaReporter(total, len(space.initial_trials()), log)
-        searches = [_search_split(split, space, budget, folder, eta, log) for split in splits]
-        result = TuningResult.create(str(run.path), name, source, searches, pool)
+        searches = [
+            _search_split(split, space, metric, budget, folder, eta, log) for split in splits
+        ]
+        result = TuningResult.create(str(run.path), name, source, searches, pool, metric)
         write_result(folder, result, asked=asked, inputs=inputs)
         shutil.rmtree(folder / WORK)
         return result
@@ -125,9 +139,10 @@ def _check_source(sources: RunMembers, source: str, log: Log) -> FusionSpec | No
     return plan
 
 
-def _open_space(sources: RunMembers, source: str, file: Path | None) -> ChainSpace:
+def _open_space(sources: RunMembers, source: str, metric: str, file: Path | None) -> ChainSpace:
     maps = sources.open(source, OOF)
-    context = StepContext(len(maps.classes), maps.classes.ignore, maps.floor)
+    form = set_metric(metric, run_classes(sources.run))
+    context = StepContext(len(maps.classes), maps.classes.ignore, maps.floor, form)
     return default_space(context) if file is None else read_space(file, context)
 
 
@@ -159,6 +174,7 @@ def _outer_splits(
 def _search_split(
     split: OuterSplit,
     space: ChainSpace,
+    metric: str,
     budget: TuningBudget,
     folder: Path,
     eta: EtaReporter,
@@ -166,10 +182,12 @@ def _search_split(
 ) -> NestedResult:
     """Search on the train images, eliminate steps, and count the test images."""
     blocks, pool = split.train_blocks, split.pool
-    test = GainTest(pool.classes, pool.groups_of(blocks))
+    test = GainTest(pool.classes, pool.groups_of(blocks), metric)
     plain = space.chain([])
     if np.isnan(test.score(split.counts(plain, blocks))):
-        raise BadData(f"no scored pixel in the images of search {split.name!r}")
+        raise BadData(
+            f"no scored pixel in the images of search {split.name!r} ({metric_label(metric)})"
+        )
     search = ChainSearch(split, test, space, folder / f"{split.name}.jsonl", budget.seed)
     trials = []
     for trial in progress(search.trials(budget.trials), split.name, budget.trials):
@@ -181,7 +199,7 @@ def _search_split(
     test_blocks = split.test_blocks or blocks
     counts, plain_counts = split.counts(chain, test_blocks), split.counts(plain, test_blocks)
     groups = pool.groups_of(test_blocks)
-    on_test = GainTest(pool.classes, groups)
+    on_test = GainTest(pool.classes, groups, metric)
     result = FoldResult(
         search=split.name,
         chain=str(chain),

@@ -33,7 +33,7 @@ def run_experiment(
             update_fusion(run_members, resolve_fusion(experiment, run_members, name), log)
         for name, (fusion, chain) in requested_candidates(experiment).items():
             update_candidate(run_members, fusion, chain, name=name, log=log)
-    return score_run(run, split="validation", protocol="masked", log=log)
+    return score_run(run, split="validation", log=log)
 
 
 def check_specs(experiment: Experiment) -> None:

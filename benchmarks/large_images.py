@@ -1,0 +1,69 @@
+"""Peak memory of `ens fuse`, `postprocess` and `score` on street scenes: N images and 8 N images.
+
+    .venv/bin/python -m benchmarks.large_images [N] [--crf]
+
+Images have 1024 x 2048 pixels and 19 classes, maps of two members are uint8. With --crf, one image
+of 2048 x 4096 is post-processed by a dense CRF, for 5 and for 19 classes.
+"""
+
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from benchmarks.memory import ens_peak_mb
+
+ROWS, COLS, CLASSES = 1024, 2048, 19
+COMMANDS = {
+    "fuse": "fuse --strategy mean --maps a.npy --maps b.npy --out fused.npy",
+    "postprocess": "postprocess --maps a.npy --chain mode_filter --out labels.npy",
+    "score": "score --target labels.npy --pred labels.npy --classes 19",
+}
+CRF = "postprocess --maps a.npy --images images.npy --chain crf --out labels.npy"
+
+
+def main() -> None:
+    """Print the table."""
+    numbers = [int(word) for word in sys.argv[1:] if word.isdecimal()]
+    if "--crf" in sys.argv:
+        print("| classes | MB, crf on one image of 2048x4096 |")
+        print("|---|---|")
+        for classes in (5, CLASSES):
+            with TemporaryDirectory() as name:
+                _write(Path(name), 1, classes, 2 * ROWS, 2 * COLS)
+                print(f"| {classes} | {ens_peak_mb(CRF.split(), Path(name)):.0f} |", flush=True)
+        return
+    few = numbers[0] if numbers else 8
+    peaks = {}
+    for images in (few, 8 * few):
+        with TemporaryDirectory() as name:
+            _write(Path(name), images, CLASSES, ROWS, COLS)
+            peaks[images] = {
+                c: ens_peak_mb(line.split(), Path(name)) for c, line in COMMANDS.items()
+            }
+    print(f"| command | MB, {few} images | MB, {8 * few} images | ratio |")
+    print("|---|---|---|---|")
+    for command in COMMANDS:
+        small, large = peaks[few][command], peaks[8 * few][command]
+        print(f"| {command} | {small:.0f} | {large:.0f} | {large / small:.2f} |")
+
+
+def _write(folder: Path, images: int, classes: int, rows: int, cols: int) -> None:
+    rng = np.random.default_rng(0)
+    probs = rng.dirichlet(np.full(classes, 0.3), rows * cols // 64).astype(np.float32)
+    block = np.rint(255 * probs.T).astype(np.int64)
+    block[block.argmax(axis=0), np.arange(block.shape[1])] += 255 - block.sum(axis=0)
+    image = np.repeat(block.astype(np.uint8), 64, axis=1).reshape(classes, rows, cols)
+    for name in ("a", "b"):
+        shape = (images, classes, rows, cols)
+        maps = np.lib.format.open_memmap(folder / f"{name}.npy", "w+", np.uint8, shape)
+        for index in range(images):
+            maps[index] = image
+        maps.flush()
+    pixels = rng.integers(0, 256, (images, 3, rows, cols), dtype=np.uint8)
+    np.save(folder / "images.npy", pixels)
+
+
+if __name__ == "__main__":
+    main()
