@@ -42,7 +42,10 @@ def recognise(tree: FileTree, options: LayoutOptions) -> Layout | None:
         split = SPLIT_FOLDERS.get(name)
         if split is None or split in splits:
             raise BadData(f"{tree.root} has a split {name!r}; expected train, validation or test")
-        splits[split] = tuple(_items(rows, name))
+        if len(rows):
+            splits[split] = tuple(_items(rows, name))
+    if not splits:
+        raise BadData(f"{tree.root} holds no images; expected rows in a split")
     if TRAINING in splits and splits[TRAINING][0].mask is None and len(splits) == 1:
         splits = {TEST: splits[TRAINING]}
     why = f"saved by Hugging Face datasets, splits {', '.join(splits)}"

@@ -79,7 +79,8 @@ def _warnings_across(sets: Mapping[str, DataSet]) -> list[str]:
     if len(parts) < 2:
         return []
     part_of = np.repeat(np.arange(len(parts)), [len(data) for data in parts])
-    warning = duplicate_warning(parts, part_of, f"of {names[0]}, in {' or '.join(names[1:])}")
+    where = f"of {names[0]}, in {' or '.join(names[1:])}"
+    warning = duplicate_warning(parts, part_of, where, divided=True)
     return [warning] if warning else []
 
 

@@ -54,6 +54,7 @@ def prepare(run: Run, experiment: Experiment, log: Callable[[str], None]) -> Non
         training = _without_listed(training, Path(experiment.drop), log)
     if experiment.drop_outliers:
         training = _without_outliers(training, log)
+    divided = validation is not None
     if validation is None:
         training, validation = _hold_out_validation(training, experiment.seed)
         log(f"validation: {len(validation.ids)} of the training images set aside, by group")
@@ -68,7 +69,7 @@ def prepare(run: Run, experiment: Experiment, log: Callable[[str], None]) -> Non
     )
     whole = np.concatenate([fold_of, np.full(len(validation), -1)])
     where = "in another fold or in validation"
-    if warning := duplicate_warning([training, validation], whole, where):
+    if warning := duplicate_warning([training, validation], whole, where, divided=divided):
         log(f"warning: {warning}")
     remove_folder(expected.folder)  # of other data, possibly half written
     write_classes(run.classes, training.classes)

@@ -125,13 +125,14 @@ def duplicates_across(sets: Sequence[tuple[Stack, Sequence[str]]], parts: Array)
     return [(ids[first], ids[second]) for second, first in sorted(first_like.items())]
 
 
-def duplicate_warning(sets: Sequence[DataSet], parts: Array, where: str) -> str:
+def duplicate_warning(sets: Sequence[DataSet], parts: Array, where: str, *, divided: bool) -> str:
     """Return a warning of near-duplicates across parts, with the option that groups them.
 
     Args:
         sets: of which the first is for training.
         parts: see `duplicates_across`.
         where: says which parts these are.
+        divided: whether the data themselves say what is held out, which groups do not change.
 
     Returns:
         Empty where there are none, or more than `MAX_COMPARED` images.
@@ -139,15 +140,20 @@ def duplicate_warning(sets: Sequence[DataSet], parts: Array, where: str) -> str:
     if sum(map(len, sets)) > MAX_COMPARED:
         return ""
     pairs = duplicates_across([(data.images, data.ids) for data in sets], parts)
-    if not pairs:
-        return ""
-    expression = grouping_expression([name for data in sets for name in data.ids], pairs)
+    names = [name for data in sets for name in data.ids]
+    return describe_duplicates(pairs, names, where, divided=divided) if pairs else ""
+
+
+def describe_duplicates(
+    pairs: Sequence[Pair], names: Sequence[str], where: str, *, divided: bool = False
+) -> str:
+    """Return the warning of near-duplicates; see `duplicate_warning`."""
+    expression = grouping_expression(names, pairs)
     group = f"--group-by '{expression}'" if expression else "--group-by FILE.csv:COLUMN"
-    crossing = len(sets) > 1 and any(set(pair) & set(sets[1].ids) for pair in pairs)
-    own = ", and give the training images alone as --data, so that validation is set aside by group"
+    own = ", with the training images alone as --data, so that groups are set aside whole"
     return (
         f"{len(pairs)} images are near-duplicates of one {where} (first: {pairs[0][0]} and"
-        f" {pairs[0][1]}); scores there are too high: group them by {group}{own * crossing}, or"
+        f" {pairs[0][1]}), so scores are too high: group them by {group}{own * divided}, or"
         " drop them by `ens data clean`"
     )
 
