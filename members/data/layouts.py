@@ -4,8 +4,6 @@ A recogniser (`members.data.recognise`) finds a `Layout`; `read_layout` reads it
 hold anything, so nothing is guessed: whoever finds two readings refuses with both.
 """
 
-import csv
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -18,14 +16,10 @@ from evaluation.core.errors import BadData, BadLabels, BadSpec, shorten
 from evaluation.core.label_options import NOTHING_SAID, LabelOptions
 from evaluation.core.ragged import Size, stack_images
 from evaluation.core.types import Array
+from members.data.colour_masks import read_mask_or_colours
 from members.data.dataset import StoredSet
-from members.data.image_files import (
-    exif_orientation,
-    id_of,
-    is_in_colours,
-    read_image,
-    read_mask_or_colours,
-)
+from members.data.group_names import group_names, group_table
+from members.data.image_files import exif_orientation, id_of, is_in_colours, read_image
 
 TRAINING, VALIDATION, TEST = "training", "validation", "test"
 SPLITS = (TRAINING, VALIDATION, TEST)
@@ -129,7 +123,7 @@ class LayoutOptions:
     @property
     def group_table(self) -> tuple[Path, str] | None:
         """File and column of a table of groups; None where they come from names."""
-        return None if self.group_by is None else _group_table(self.group_by)
+        return None if self.group_by is None else group_table(self.group_by)
 
     def updated(self, newer: "LayoutOptions") -> "LayoutOptions":
         """Return these options with what is said by newer ones replaced."""
@@ -245,74 +239,6 @@ def _listed(line: str, by_name: Mapping[str, list[Item]]) -> list[Item] | None:
             if key in by_name:
                 return by_name[key]
     return None
-
-
-def group_names(names: Sequence[str], spec: str) -> Array:
-    """Return the group of each name.
-
-    Args:
-        names: of images.
-        spec: a regular expression, or `FILE.csv:COLUMN`.
-
-    Raises:
-        BadSpec: neither, or one that leaves an image without a group.
-
-    Examples:
-        >>> group_names(["0016E5_00390", "0001TP_006690"], "^([^_]+)_").tolist()
-        ['0016E5', '0001TP']
-    """
-    table = _group_table(spec)
-    if table is not None:
-        groups = _csv_groups(*table)
-        missing = [name for name in names if _short(name) not in groups and name not in groups]
-        found = [groups.get(name, groups.get(_short(name), "")) for name in names]
-    else:
-        try:
-            pattern = re.compile(spec)
-        except re.error as error:
-            raise BadSpec(
-                f"--group-by {shorten(spec)} is no regular expression ({error})"
-            ) from None
-        if pattern.groups == 0:
-            raise BadSpec(
-                f"--group-by {shorten(spec)} has no group in parentheses; expected one, such as"
-                " '^([^_]+)_'"
-            )
-        key: str | int = next(iter(pattern.groupindex), 1)
-        matches = [pattern.search(name) for name in names]
-        missing = [name for name, m in zip(names, matches, strict=True) if m is None or not m[key]]
-        found = [(m and m[key]) or "" for m in matches]
-    if missing:
-        raise BadSpec(
-            f"--group-by {shorten(spec)} gives no group for {len(missing)} of {len(names)} images"
-            f" (first: {missing[0]}); expected one for each"
-        )
-    return np.array(found, np.str_)
-
-
-def _group_table(spec: str) -> tuple[Path, str] | None:
-    match = re.fullmatch(r"(.+\.csv):([^:]+)", spec, re.IGNORECASE)
-    return None if match is None else (Path(match[1]), match[2])
-
-
-def _csv_groups(path: Path, column: str) -> dict[str, str]:
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, ValueError, csv.Error) as error:
-        raise BadSpec(f"--group-by {path} cannot be read ({error}); expected a table") from None
-    columns = list(rows[0]) if rows else []
-    if column not in columns:
-        raise BadSpec(
-            f"--group-by: {path} has no column {column!r}; known: {', '.join(map(str, columns))}"
-        )
-    first = columns[0]
-    groups: dict[str, str] = {}
-    for row in rows:
-        name, group = id_of(Path(row[first] or "")), row[column] or ""
-        if groups.setdefault(name, group) != group:
-            raise BadSpec(f"--group-by: {path} gives {name!r} two groups in column {column!r}")
-    return {name: group for name, group in groups.items() if group}
 
 
 def _short(name: str) -> str:

@@ -15,7 +15,8 @@ from evaluation.core.label_options import NOTHING_SAID, LabelOptions
 from evaluation.core.ragged import Size
 from members.data import ai4mars, npz_files
 from members.data.dataset import DataSet, StoredSet, resize_image, resize_mask
-from members.data.layouts import DEFAULT_LAYOUT, LayoutOptions, group_names, read_layout
+from members.data.group_names import group_names
+from members.data.layouts import DEFAULT_LAYOUT, LayoutOptions, read_layout
 from members.data.recognise import recognise
 
 Set = TypeVar("Set", DataSet, StoredSet)

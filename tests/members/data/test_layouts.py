@@ -6,7 +6,8 @@ from PIL import Image
 
 from evaluation.core.errors import BadData, BadLabels, BadSpec
 from evaluation.core.label_options import LabelOptions, read_colours
-from members.data.layouts import LayoutOptions, group_names
+from members.data.group_names import group_names
+from members.data.layouts import LayoutOptions
 from members.data.load_dataset import load_dataset
 from members.data.recognise import recognise
 
