@@ -24,6 +24,9 @@ from members.data.layouts import SPLITS, TRAINING, Item, Layout, LayoutOptions
 KEYS = {"images", "annotations", "categories"}
 UNCOVERED, FIRST_CLASS = 0, 1
 MAX_CATEGORIES = UNLABELLED - FIRST_CLASS
+MAX_FILES = 100
+"""Folders of more JSON files have one per image, which COCO has not."""
+
 REFUSE, SMALLEST = "refuse", "smallest"
 
 Document = dict[str, Any]
@@ -65,9 +68,10 @@ def recognise(tree: FileTree, options: LayoutOptions) -> Layout | None:
 
 def _documents(tree: FileTree) -> dict[str, tuple[PurePosixPath, Document]]:
     documents: dict[str, tuple[PurePosixPath, Document]] = {}
-    for file in tree.files:
-        if file.suffix.lower() != ".json":
-            continue
+    candidates = [file for file in tree.files if file.suffix.lower() == ".json"]
+    if len(candidates) > MAX_FILES:
+        return {}
+    for file in candidates:
         try:
             document = read_json(tree.root / file)
         except BadData:
@@ -198,6 +202,8 @@ def _area(segmentation: Any, size: Size, where: str) -> Array:
         area = np.zeros(size, bool)
         for polygon in segmentation:
             corners = np.array(polygon, np.float64).reshape(-1, 2)
+            if not np.isfinite(corners).all():
+                raise ValueError("corners that are not finite")
             if len(corners) > 2:
                 area |= fill(corners, size)
         return area

@@ -69,7 +69,7 @@ def recognise(tree: FileTree, options: LayoutOptions) -> Layout | None:
             f" {paired[TRAINING][0].name}); give a folder whose training images have masks, or"
             " --images and --masks"
         )
-    return Layout(_name(files, paired), _why(files), _ordered(paired))
+    return Layout("pairs", _why(files), _ordered(paired))
 
 
 def split_of(path: PurePosixPath) -> str | None:
@@ -283,12 +283,6 @@ def _two_names(first: PurePosixPath, second: PurePosixPath) -> str:
 def _as_glob(path: PurePosixPath) -> str:
     ending = next((ending for _, ending in _without_ending(path.stem)), "")
     return f"'{(path.parent / ('{id}' + ending + path.suffix)).as_posix()}'"
-
-
-def _name(files: list[_File], paired: Mapping[str, tuple[Item, ...]]) -> str:
-    if len(paired) > 1:
-        return "tree"
-    return "endings" if any(file.where.startswith("*") for file in files) else "pairs"
 
 
 def _why(files: list[_File]) -> str:

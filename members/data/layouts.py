@@ -53,7 +53,7 @@ class Layout:
     """A data set on disk, recognised.
 
     Args:
-        name: of the layout, as `--layout` takes it.
+        name: one of `recognise.LAYOUTS`; `images` without masks, `globs` by `--images`.
         why: what it was recognised by.
         splits: the images of `training`, `validation` and `test`; what is there.
         known: the classes, where the layout tells them.

@@ -123,9 +123,9 @@ def test_near_duplicates_in_two_folds_are_told_with_the_option_that_groups_them(
 
 def test_inspect_names_the_layout_and_why(tree):
     text = run("data", "inspect", tree)
-    assert "layout tree: images such as 'test/images/{id}.png' pair with masks such as" in text
+    assert "layout pairs: images such as 'test/images/{id}.png' pair with masks such as" in text
     document = json.loads(run("data", "inspect", tree, "--json"))
-    assert document["layout"]["name"] == "tree"
+    assert document["layout"]["name"] == "pairs"
     assert list(document["sets"]) == ["training", "validation", "test"]
 
 

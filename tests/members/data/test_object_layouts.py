@@ -81,6 +81,8 @@ class TestCoco:
             ([(3, {"size": [4, 5], "counts": [20]}, {})], {"uncovered": "background"}, BadLabels,
              r"runs of \[4, 5\]; its image is \(4, 6\)"),
             ([(3, [["x"]], {})], {"uncovered": "background"}, BadLabels, "cannot be drawn"),
+            ([(3, [[0, 0, float("inf"), 1, float("nan"), 3]], {})], {"uncovered": "background"},
+             BadLabels, "corners that are not finite"),
         ],
     )  # fmt: skip
     def test_what_cannot_be_drawn_is_refused(self, tmp_path, objects, options, error, words):
