@@ -24,7 +24,7 @@ from evaluation.iou import (
 )
 from evaluation.protocols import PerImageProtocol, masked
 
-ClassRef = Annotated[int, Field(strict=True)] | Annotated[str, Field(strict=True)]
+ClassRef = Annotated[int, Field(strict=True, ge=0, le=254)] | Annotated[str, Field(strict=True)]
 """A class's name, or its index."""
 
 

@@ -35,7 +35,7 @@ def predict_by_tiles(predictor: Predictor, images: Tensor, tile: Size, overlap: 
 
     Examples:
         >>> images = torch.arange(12.0).reshape(1, 1, 2, 6)
-        >>> predict_by_tiles(lambda x: 2 * x, images, (2, 4), 0.5)[0, 0, 0].tolist()
+        >>> predict_by_tiles(lambda x: 2 * x, images, (2, 4), 0.5)[0, 0, 0].round().tolist()
         [0.0, 2.0, 4.0, 6.0, 8.0, 10.0]
     """
     rows, cols = images.shape[2:]

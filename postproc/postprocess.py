@@ -70,6 +70,7 @@ def postprocess(
         BadSpec: a step is not fitted yet.
 
     Examples:
+        >>> from members.maps import ArrayMaps
         >>> from postproc.chain import parse_chain
         >>> maps = ArrayMaps("maps", np.full((2, 2, 1, 3), 0.5, np.float32))
         >>> [labels.shape for _, labels in postprocess(

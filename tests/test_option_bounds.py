@@ -14,6 +14,8 @@ from members.recipe import Recipe, read_recipe
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("evaluation", "members", "postproc", "ensemble")
+NUMBERS = ("nan", "1e999", "-1e999", "1e40", "-1")
+CLASS_NAMES = {"of", "but"}  # a class may be called nan
 CHECKED_INSIDE = {"weights"}  # `weighted_mean` divides by the largest, in float64
 
 
@@ -63,7 +65,7 @@ OPTIONS = [
 def test_every_number_has_two_bounds_and_is_finite(table, entry, option, hint):
     if option not in CHECKED_INSIDE:
         assert all(has_bounds(metadata) for metadata in numbers(hint))
-    for value in ("nan", "1e999", "-1e999", "4294967297000", "-1"):
+    for value in NUMBERS if option not in CLASS_NAMES else NUMBERS[1:]:
         with pytest.raises(BadSpec):
             table.check(f"{entry}({option}={value})", "classes", "ignore", "kinds", "parameters")
 

@@ -238,7 +238,11 @@ def extent_of(images: Stack) -> Extent:
     if isinstance(images, Ragged):
         return images.extent
     extent = getattr(images, "extent", None)
-    return extent if isinstance(extent, Extent) else Extent.uniform(len(images), _size(images))
+    return (
+        extent
+        if isinstance(extent, Extent)
+        else Extent.uniform(int(images.shape[0]), _size(images))
+    )
 
 
 def block_images(size: Size, images: int = BLOCK_IMAGES) -> int:

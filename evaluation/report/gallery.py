@@ -13,6 +13,7 @@ from PIL import Image, ImageColor
 from evaluation.confusion import scored_pixels
 from evaluation.core.arrays import view_image
 from evaluation.core.classes import UNLABELLED, Classes
+from evaluation.core.ragged import Stack
 from evaluation.core.types import Array
 
 MAX_SIDE_PX = 512
@@ -91,7 +92,7 @@ class Layer:
     """
 
     name: str
-    labels: Sequence[Array]
+    labels: Stack
     before: int | None
 
 
@@ -109,8 +110,8 @@ class Gallery:
 
     ids: Sequence[str]
     notes: Sequence[str]
-    images: Sequence[Array]
-    target: Sequence[Array]
+    images: Stack
+    target: Stack
     layers: Sequence[Layer]
 
     def to_dict(self, classes: Classes) -> list[dict[str, Any]]:

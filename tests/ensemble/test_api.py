@@ -62,7 +62,11 @@ class TestFuse:
                 BadMaps,
                 r"fit_maps\[0\] has 4 classes; expected 3 as in maps\[0\]",
             ),
-            ({"fit_maps": [random_maps(images=5)] * 2}, BadLabels, r"has shape \(6, 4, 5\)"),
+            (
+                {"fit_maps": [random_maps(images=5)] * 2},
+                BadLabels,
+                r"of shape \(6, 4, 5\); expected integers, 5 images",
+            ),
             ({"ignore": 3}, BadSpec, "ignored class 3; expected none, a class index, 0 to 2"),
             ({"ignore": -1}, BadSpec, "ignored class -1; expected none"),
             ({"strategy": "stackin"}, BadSpec, "unknown fusion strategy 'stackin'; known: "),

@@ -149,7 +149,10 @@ class TestMetrics:
                 "none.npy and a.npy: target holds no image",
             ),
             (["--metric", "dice", "--classes", "2"], "target holds 2; expected 0 to 1 or 255"),
-            (["--metric", "dice", "--maps", "few.npy"], "few.npy has shape (2, 3, 6, 8); expected"),
+            (
+                ["--metric", "dice", "--maps", "few.npy"],
+                "few.npy holds 2 images of 6x8 pixels and 3 classes; expected",
+            ),
         ],
     )
     def test_what_cannot_be_measured_is_refused_in_a_line(self, files, capsys, arguments, words):

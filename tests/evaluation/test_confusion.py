@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from evaluation import confusion as counting
 from evaluation.confusion import confusion, parallel_confusion
+from evaluation.core import ragged
 from evaluation.core.classes import UNLABELLED
 from evaluation.core.errors import BadLabels
 
@@ -170,14 +170,14 @@ class TestByHand:
         )
 
     def test_blocks_smaller_than_the_data_join_in_order(self, monkeypatch):
-        monkeypatch.setattr(counting, "BLOCK_PIXELS", 40)
+        monkeypatch.setattr(ragged, "BLOCK_PIXELS", 40)
         target, pred = np.random.default_rng(1).integers(0, 4, (2, 11, 4, 5))
         each = [confusion(target[i : i + 1], pred[i : i + 1], classes=4)[0] for i in range(11)]
         np.testing.assert_array_equal(confusion(target, pred, classes=4), each)
         np.testing.assert_array_equal(parallel_confusion(target, pred, classes=4), each)
 
     def test_maps_on_disk_are_read_block_by_block(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(counting, "BLOCK_PIXELS", 32)
+        monkeypatch.setattr(ragged, "BLOCK_PIXELS", 32)
         labels = np.random.default_rng(2).integers(0, 4, (9, 4, 4)).astype(np.uint8)
         np.save(tmp_path / "labels.npy", labels)
         mapped = np.load(tmp_path / "labels.npy", mmap_mode="r")

@@ -271,7 +271,11 @@ class TestFittingAChain:
     @pytest.mark.parametrize(
         ("change", "error", "words"),
         [
-            (lambda t: t[:1], BadLabels, "expected integers of shape (2, 8, 9) as in held out"),
+            (
+                lambda t: t[:1],
+                BadLabels,
+                "expected integers, 2 images of 8x9 pixels as in held out",
+            ),
             (lambda t: t.astype(float), BadLabels, "target is float64 of shape (2, 8, 9)"),
             (lambda t: t + 4, BadLabels, "target contains [4, 5"),
             (lambda t: t * 0, BadData, "has no scored pixel"),
