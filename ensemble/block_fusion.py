@@ -24,6 +24,7 @@ from evaluation.core.errors import BadData, BadMaps
 from evaluation.core.progress import progress
 from evaluation.core.ragged import BLOCK_IMAGES, Extent, Stack, extent_of
 from evaluation.core.types import Groups, Images, Kept, Labels, Map, Maps
+from members.data.dataset import IMAGE_DTYPES
 from members.maps import MapReader, check_agreement, check_finite, check_target, read_checked
 
 CACHE_IMAGES = 16
@@ -169,13 +170,13 @@ def check_images(images: Stack, maps: MapReader) -> None:
     """Check that images fit the maps.
 
     Raises:
-        BadData: another number, another size, or values other than uint8.
+        BadData: another number, another size, or values of another type.
     """
     fits = images.ndim == 4 and extent_of(images) == maps.extent
-    if images.dtype != np.uint8 or not fits:
+    if images.dtype not in IMAGE_DTYPES or not fits:
         raise BadData(
-            f"images are {images.dtype} {images.shape}; expected uint8 ({len(maps)}, channels,"
-            f" rows, cols) of {maps.extent} pixels, as the maps are"
+            f"images are {images.dtype} {images.shape}; expected uint8, uint16 or float32"
+            f" ({len(maps)}, channels, rows, cols) of {maps.extent} pixels, as the maps are"
         )
 
 

@@ -10,7 +10,6 @@ from evaluation.core.errors import BadData
 from evaluation.core.types import Images, Maps
 
 GREY_FEATURES = 2
-WHITE = 255
 
 Features = Float[np.ndarray, "image feature row col"]
 Grey = Float[np.ndarray, "image row col"]
@@ -66,9 +65,14 @@ def grey(images: Images | None) -> Grey:
     """Return the mean over channels, from 0 to 1.
 
     Raises:
-        BadData: there are no images.
+        BadData: there are no images, or their range is not known.
     """
     if images is None:
         raise BadData("a strategy with intensity=True needs images; give them too")
-    mean: Grey = images.mean(axis=1, dtype=np.float32) / WHITE
+    if images.dtype.kind == "f":
+        raise BadData(
+            "a strategy with intensity=True needs images of 8 or 16 bits, these are"
+            f" {images.dtype}; leave the option out"
+        )
+    mean: Grey = images.mean(axis=1, dtype=np.float32) / np.iinfo(images.dtype).max
     return mean

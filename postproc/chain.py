@@ -194,6 +194,22 @@ def run_step(spec: Spec, step: Step, values: Array, images: Array | None) -> Arr
     return result
 
 
+def check_image_type(images: Stack, needed_by: str | None) -> None:
+    """Check type and channels of images for the step that needs them; None needs none.
+
+    Raises:
+        BadData: the step cannot read them.
+    """
+    if images.ndim != 4 or (
+        needed_by and (images.shape[1] not in CHANNELS or images.dtype != np.uint8)
+    ):
+        expected = "uint8 (images, 1 or 3 channels, rows, cols)"
+        step = f" for step {needed_by!r}; leave it out, or convert the images" if needed_by else ""
+        raise BadData(
+            f"images are {images.dtype} of shape {images.shape}; expected {expected}{step}"
+        )
+
+
 def check_images(
     images: Stack | None,
     extent: Extent,
@@ -216,9 +232,7 @@ def check_images(
         if needed_by:
             raise BadData(f"step {needed_by!r} needs images; give them with {option}")
         return
-    if images.ndim != 4 or images.shape[1] not in CHANNELS or images.dtype != np.uint8:
-        expected = "uint8 (images, 1 or 3 channels, rows, cols)"
-        raise BadData(f"images are {images.dtype} of shape {images.shape}; expected {expected}")
+    check_image_type(images, needed_by)
     if len(images) != len(extent):
         raise BadData(f"{len(images)} images for maps of {len(extent)}; expected the same images")
     if extent_of(images) != extent:

@@ -8,11 +8,13 @@ from ensemble.cli.options import (
     FILE,
     json_option,
     label_options,
+    layout_options,
     print_result,
     resolve_run,
     run_option,
 )
 from evaluation.core.label_options import LabelOptions
+from members.data.layouts import LayoutOptions
 from members.data.refine_masks import MAX_STD, RADIUS_PX, ROUNDS
 
 
@@ -21,7 +23,9 @@ def command() -> None:
     """Inspect, clean, refine and import data sets.
 
     DATA is an .npz with `images` and `masks` (optionally `group` and `source`), the Mars
-    competition's .npz, or a folder with images/ (PNG or JPEG) and masks/ (PNG of class indices).
+    competition's .npz, or a folder: images/ beside masks/, NAME.png beside NAME_mask.png, a
+    train/val/test tree, CamVid, Cityscapes, Pascal VOC, ADE20K, COCO, nnU-Net and others, see
+    docs/data.md. --images and --masks read anything else.
     """
 
 
@@ -61,6 +65,7 @@ def command() -> None:
 @click.option("--apply", "applied", is_flag=True, help="Write the remaining images to --out.")
 @click.option("--out", type=FILE, metavar="F.npz", help="The new file, with --apply.")
 @label_options
+@layout_options
 @json_option
 def clean(
     data: Path,
@@ -73,6 +78,7 @@ def clean(
     applied: bool,
     out: Path | None,
     labels: LabelOptions,
+    layout: LayoutOptions,
     as_json: bool,
 ) -> None:
     """Find images to drop, show each with the reason, and write the rest with --apply.
@@ -87,7 +93,7 @@ def clean(
 
     rules = Rules(distance=distance, alike=alike, novelty=novelty)
     document = clean_data(
-        data, page=page, rules=rules, drop=drop, keep=keep, out=out, labels=labels
+        data, page=page, rules=rules, drop=drop, keep=keep, out=out, labels=labels, layout=layout
     )
     then = None if out is None else f"ens train-members --data {out}"
     print_result(format_cleaning(document), document, as_json=as_json, then=then)
@@ -119,6 +125,7 @@ def clean(
 )
 @click.option("--preview", type=FILE, metavar="F.png", help="Draw the masks that changed most.")
 @label_options
+@layout_options
 @json_option
 def refine_masks(
     data: Path,
@@ -128,6 +135,7 @@ def refine_masks(
     rounds: int,
     preview: Path | None,
     labels: LabelOptions,
+    layout: LayoutOptions,
     as_json: bool,
 ) -> None:
     """Grow labelled regions over homogeneous regions, into a new file; existing labels stay."""
@@ -141,6 +149,7 @@ def refine_masks(
         rounds=rounds,
         preview=preview,
         labels=labels,
+        layout=layout,
     )
     print_result(
         format_refinement(document),
@@ -193,12 +202,13 @@ def disagreements(
 @command.command("inspect", short_help="Show shapes, class shares, groups and shared masks.")
 @click.argument("data", type=FILE)
 @label_options
+@layout_options
 @json_option
-def inspect_data(data: Path, labels: LabelOptions, as_json: bool) -> None:
-    """Show shapes, class shares, background, groups, and masks that many images share."""
+def inspect_data(data: Path, labels: LabelOptions, layout: LayoutOptions, as_json: bool) -> None:
+    """Show the layout, shapes, class shares, background, groups, and masks that images share."""
     from members.data.inspect import format_inspection, inspect_dataset
 
-    document = inspect_dataset(data, labels=labels)
+    document = inspect_dataset(data, labels=labels, layout=layout)
     print_result(
         format_inspection(document),
         document,

@@ -8,6 +8,7 @@ from ensemble.cli.options import (
     FILE,
     json_option,
     label_options,
+    layout_options,
     log,
     print_result,
     resolve_run,
@@ -16,6 +17,7 @@ from ensemble.cli.options import (
 from evaluation.core.errors import format_count
 from evaluation.core.label_options import LabelOptions
 from evaluation.core.run_folder import Run
+from members.data.layouts import LayoutOptions
 
 
 @click.command("import")
@@ -53,6 +55,7 @@ from evaluation.core.run_folder import Run
 @click.option("--validation", metavar="DATA", help="With --data: its validation set.")
 @click.option("--store", metavar="URL", help="With --data: an object store for the run's maps.")
 @label_options
+@layout_options
 @run_option
 @json_option
 def command(
@@ -69,6 +72,7 @@ def command(
     validation: str | None,
     store: str | None,
     labels: LabelOptions,
+    layout: LayoutOptions,
     run_path: Path | None,
     as_json: bool,
 ) -> None:
@@ -99,11 +103,13 @@ def command(
     for option, given in (("--validation", validation), ("--store", store)):
         if given and not data:
             raise click.UsageError(f"{option} goes with --data")
+    if layout and not data:
+        raise click.UsageError("options about the layout of images go with --data")
     if data and run_path is None:
         raise click.UsageError("--data creates a new run; name its folder by --run")
     run = Run(run_path) if run_path and data else resolve_run(run_path)
     if data:
-        init_run(run, data, validation, store, log, labels)
+        init_run(run, data, validation, store, log, labels, layout)
     elif labels:
         labels.check_against(run_classes(run))
     document = import_maps(

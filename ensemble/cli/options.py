@@ -212,6 +212,51 @@ def label_options(command: CommandFunction) -> CommandFunction:
     return with_labels  # type: ignore[return-value]
 
 
+LAYOUT_OPTIONS = ("layout", "images", "masks", "ids", "group_by", "overlap", "uncovered")
+"""Parameters of the options that `layout_options` adds."""
+
+
+def layout_options(command: CommandFunction) -> CommandFunction:
+    """Add the options about how a data set lies on disk; the command gets `layout`."""
+
+    @functools.wraps(command)
+    def with_layout(*args: Any, **options: Any) -> Any:
+        from members.data.layouts import LayoutOptions
+
+        given = {name: options.pop(name) for name in LAYOUT_OPTIONS}
+        return command(*args, layout=LayoutOptions(**given), **options)
+
+    for option in (
+        click.option(
+            "--uncovered",
+            type=click.Choice(["background", "unlabelled"]),
+            help="COCO: what pixels without an object are.",
+        ),
+        click.option(
+            "--overlap",
+            type=click.Choice(["refuse", "smallest", "last"]),
+            help="COCO: which of overlapping objects of several classes wins; by default refuse.",
+        ),
+        click.option(
+            "--group-by",
+            metavar="REGEX",
+            help="Group of an image: what the parentheses match in its name, or FILE.csv:COLUMN.",
+        ),
+        click.option(
+            "--ids", metavar="IDS.txt", help="Read these images alone: an id or path per line."
+        ),
+        click.option("--masks", metavar="GLOB", help="Masks, such as 'out/{id}_gt.png'."),
+        click.option(
+            "--images", metavar="GLOB", help="Images below the folder, such as 'scans/{id}.tif'."
+        ),
+        click.option(
+            "--layout", metavar="NAME", help="Look for this layout alone; see docs/data.md."
+        ),
+    ):
+        with_layout = option(with_layout)
+    return with_layout  # type: ignore[return-value]
+
+
 def resolve_run(path: Path | None) -> "Run":
     """Return the run that was named, or the newest."""
     from evaluation.core.run_folder import Run, newest_run

@@ -9,6 +9,7 @@ from ensemble.cli.options import (
     jobs_options,
     json_option,
     label_options,
+    layout_options,
     log,
     print_result,
     resolve_run,
@@ -16,6 +17,7 @@ from ensemble.cli.options import (
 )
 from evaluation.core.errors import format_count
 from evaluation.core.label_options import LabelOptions
+from members.data.layouts import LayoutOptions
 
 
 @click.command("predict")
@@ -23,6 +25,7 @@ from evaluation.core.label_options import LabelOptions
 @click.option("--split", required=True, metavar="NAME", help="Name of the new split in the run.")
 @click.option("--size", metavar="HxW", help="Resize images to the size of the run.")
 @label_options
+@layout_options
 @jobs_options
 @run_option
 @json_option
@@ -31,6 +34,7 @@ def command(
     split: str,
     size: str | None,
     labels: LabelOptions,
+    layout: LayoutOptions,
     device: str,
     workers: int | None,
     run_path: Path | None,
@@ -46,6 +50,7 @@ def command(
         data,
         split,
         labels=labels,
+        layout=layout,
         size=read_size(size) if size else None,
         device=device,
         workers=workers,

@@ -13,6 +13,7 @@ from ensemble.cli.options import (
     jobs_options,
     json_option,
     label_options,
+    layout_options,
     log,
     print_result,
 )
@@ -37,7 +38,12 @@ from evaluation.core.run_folder import RUNS, Run
     metavar="DATA",
     help="Training data (forms: `ens data --help`); by default the run's, else the sample.",
 )
-@click.option("--validation", metavar="DATA", help="A labelled set; by default 15 % are set aside.")
+@click.option(
+    "--validation",
+    metavar="DATA",
+    help="A labelled set, or IDS.txt of images in --data; by default what the data's own split"
+    " says, else 15 % are set aside.",
+)
 @click.option(
     "--run",
     "run_path",
@@ -82,6 +88,7 @@ from evaluation.core.run_folder import RUNS, Run
     help="How the maps of the views are merged; by default mean.",
 )
 @label_options
+@layout_options
 @click.option(
     "--objective-metric",
     metavar="SPEC",

@@ -4,6 +4,7 @@ Values are those that masks store; the ignored class is named by its name or its
 is the position among the classes.
 """
 
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -72,6 +73,11 @@ class LabelOptions:
         return self != LabelOptions()
 
     @property
+    def keeps_classes(self) -> bool:
+        """Whether nothing is said about number, names and values of classes."""
+        return replace(self, ignore=None, colours=()) == LabelOptions()
+
+    @property
     def needs_values(self) -> bool:
         """Whether what the options mean depends on the values that occur."""
         return self.foreground is not None or self.unlabelled is not None
@@ -87,8 +93,9 @@ class LabelOptions:
             BadLabels: values that could mean several things, or that stand for no class.
             BadSpec: options that do not fit the data.
         """
-        if known is not None and not self:
-            return known
+        if known is not None and self.keeps_classes:
+            colours, ignore = self.colours or known.colours, self.ignored_index(known, known)
+            return replace(known, colours=colours, ignore=ignore)
         classes = self._foreground(present) if self.foreground is not None else None
         if classes is None:
             classes = self._numbered(present, known)
@@ -283,7 +290,8 @@ def read_colours(path: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Read a colour table: class names and colours, in the order of the class indices.
 
     Each line holds a name and a colour, `#rrggbb` or three numbers from 0 to 255, in either order,
-    separated by blanks, tabs or commas; `#` followed by a blank starts a comment.
+    separated by blanks, tabs or commas, or `name:r,g,b::` as CVAT writes it; `#` followed by a
+    blank starts a comment. A first line without digits is a heading.
 
     Raises:
         BadSpec: the file is missing, or a line is something else.
@@ -294,7 +302,8 @@ def read_colours(path: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
         raise BadSpec(f"{path} cannot be read ({error}); expected a colour table") from None
     names, colours = [], []
     for number, line in enumerate(lines, 1):
-        if not line.strip() or line.startswith("# "):
+        heading = number == 1 and not any(c.isdecimal() or c == "#" for c in line)
+        if not line.strip() or line.startswith("# ") or heading:
             continue
         name, colour = _colour_line(line, f"{path}, line {number}")
         names.append(name)
@@ -303,6 +312,9 @@ def read_colours(path: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 
 def _colour_line(line: str, where: str) -> tuple[str, str]:
+    cvat = re.fullmatch(r"([^:]+):(\d+,\d+,\d+):[^:]*:[^:]*", line.strip())
+    if cvat is not None:
+        line = f"{cvat[1]} {cvat[2]}"
     parts = line.replace(",", " ").split()
     hexadecimal = [part for part in parts if part.startswith("#") and len(part) == 7]
     if len(hexadecimal) == 1 and len(parts) > 1:

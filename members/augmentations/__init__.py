@@ -11,6 +11,9 @@ from evaluation.core.specs import Table
 # Albumentations, which this package alone imports, would ask the network for a newer version.
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
 
+EIGHT_BITS = ("negative", "brightness_contrast", "noise", "blur", "rand_augment", "generated")
+"""Those that work on grey values from 0 to 255; the others take any."""
+
 AUGMENTATIONS = Table(
     "augmentation",
     {

@@ -10,8 +10,9 @@ from numpy.random import Generator
 from pydantic import Field
 from torch import Tensor
 
-from evaluation.core.specs import Spec
-from members.augmentations import AUGMENTATIONS
+from evaluation.core.errors import BadData
+from evaluation.core.specs import Spec, parse_spec
+from members.augmentations import AUGMENTATIONS, EIGHT_BITS
 
 Pair = tuple[Tensor, Tensor]
 """Images, uint8 (image, channel, row, col), and their masks, uint8 (image, row, col)."""
@@ -43,6 +44,38 @@ class OfflineAugmentation(ABC):
         self, images: Tensor, masks: Tensor, context: TrainingContext, rng: Generator
     ) -> Pair:
         """Return the pairs to add: any number, with the shapes and types of the given ones."""
+
+
+def check_depth(specs: Sequence[str | Spec], dtype: str) -> None:
+    """Refuse augmentations of 8-bit grey values for images of another type.
+
+    Args:
+        specs: of augmentations, which may hold others.
+        dtype: of the images, such as `uint16`.
+
+    Raises:
+        BadData: the first of them.
+
+    Examples:
+        >>> check_depth(["flips", "offline(augmentations=[blur], copies=2)"], "uint8")
+    """
+    if dtype == "uint8":
+        return
+    pending: list[object] = list(specs)
+    while pending:
+        value = pending.pop(0)
+        if isinstance(value, str):
+            value = parse_spec(value)
+        if isinstance(value, Spec):
+            if value.name in EIGHT_BITS:
+                raise BadData(
+                    f"augmentation {value.name!r} needs images of 8 bits, these are {dtype}; leave"
+                    " it out, or scale the images to 8 bits"
+                )
+            nested = [*value.arguments, *value.options.values()]
+            pending += [v for v in nested if isinstance(v, Spec | list | tuple)]
+        elif isinstance(value, list | tuple):
+            pending += value
 
 
 class Augment:

@@ -402,11 +402,18 @@ def class_pixels(masks: Stack, classes: int) -> Integer[np.ndarray, "image class
 
 
 def resize_image(image: Array, size: Size) -> Array:
-    """Resize a uint8 image, (row, col) or (row, col, 3), each pixel the mean of its area.
+    """Resize an image, each pixel the mean of its area.
 
     Rows and columns are averaged in turn, each time rounded: up to 1 level from the exact mean.
+
+    Args:
+        image: uint8, (row, col) or (row, col, 3), or uint16 or float32, (row, col).
+        size: rows and columns.
     """
-    return _resized(image, size, Image.Resampling.BOX)
+    if image.dtype == np.uint8:
+        return _resized(image, size, Image.Resampling.BOX)
+    resized = _resized(image.astype(np.float32), size, Image.Resampling.BOX)
+    return (resized.round() if image.dtype.kind == "u" else resized).astype(image.dtype)
 
 
 def resize_mask(mask: Array, size: Size) -> Array:

@@ -11,7 +11,7 @@ import unicodedata
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 from PIL import ExifTags, Image, ImageFile
@@ -38,6 +38,10 @@ MAX_PIXELS = 1 << 26
 """8192 x 8192: a file of a few kB may unpack to any number."""
 
 MAX_BYTE = 255
+RGBA, MAX_CHANNELS = 4, 32
+SAMPLES_PER_PIXEL, EXTRA_SAMPLES = 277, 338
+"""Tags of TIFF: the number of channels, and what those beyond grey or RGB are."""
+
 SIXTEEN_TO_EIGHT = 257
 """65535 / 255."""
 
@@ -106,7 +110,7 @@ def list_files(
     return files
 
 
-def id_of(file: Path) -> str:
+def id_of(file: PurePath) -> str:
     """Return a file's name without suffix, in Unicode's composed form (NFC).
 
     Some systems write an accent as a character of its own: the names of an image and its mask
@@ -119,14 +123,17 @@ def read_image(file: Path) -> Array:
     """Read an image as it is viewed.
 
     Returns:
-        (row, col), or (row, col, 3) for RGB; uint8, uint16 or float32, as stored.
+        (row, col), or (row, col, channel) for RGB and for TIFF and `.npy` of up to 32 channels;
+        uint8, uint16 or float32, as stored.
 
     Raises:
         BadData: missing, damaged, transparent, several images, too many pixels, or anything but
-            grey or RGB.
+            grey, RGB or channels of one of these types.
     """
     if file.suffix.lower() == ".npy":
         return _read_image_array(file)
+    if file.suffix.lower() in (".tif", ".tiff") and _has_bands(file):
+        return _read_tiff(file)
     with _opened(file) as image:
         decoder = _decoder(image)
         if decoder.startswith(SIXTEEN_BITS):
@@ -220,6 +227,18 @@ def read_mask(file: Path, *, first_channel: bool = False) -> Array:
             f" to {MAX_BYTE}"
         )
     return labels.astype(np.uint8, copy=False)
+
+
+def is_in_colours(file: Path) -> bool:
+    """Tell whether a mask stores red, green and blue, from its header alone.
+
+    Raises:
+        BadData: missing or damaged.
+    """
+    if file.suffix.lower() == ".npy":
+        return False
+    with _opened(file) as image:
+        return image.format not in LOSSY and image.mode in ("RGB", "RGBA")
 
 
 def exif_orientation(file: Path) -> int:
@@ -350,19 +369,61 @@ def _decode_16_bits(file: Path) -> Array:
     return np.asarray(pixels[..., [2, 1, 0, *range(3, pixels.shape[2])]])
 
 
+def _has_bands(file: Path) -> bool:
+    """Tell whether a TIFF holds channels that Pillow would drop, take for alpha, or not read.
+
+    False for what is damaged: Pillow says what is wrong.
+    """
+    import tifffile
+
+    try:
+        with tifffile.TiffFile(file) as tiff:
+            page = tiff.pages.first
+            samples, extra = page.tags.get(SAMPLES_PER_PIXEL), page.tags.get(EXTRA_SAMPLES)
+            channels = 1 if samples is None else int(samples.value)
+            alpha = extra is not None and any(extra.value)
+            floating = channels > 1 and page.dtype is not None and page.dtype.kind == "f"
+            return floating or channels > RGBA or (channels in (2, RGBA) and not alpha)
+    except (*UNREADABLE, tifffile.TiffFileError, LookupError, TypeError, AttributeError):
+        return False
+
+
+def _read_tiff(file: Path) -> Array:
+    import tifffile
+
+    try:
+        with tifffile.TiffFile(file) as tiff:
+            if len(tiff.pages) > 1:
+                raise ValueError(f"it holds {len(tiff.pages)} images; save each as its own file")
+            page = tiff.pages.first
+            if page.imagelength * page.imagewidth > MAX_PIXELS:
+                raise ValueError(
+                    f"{page.imagewidth} x {page.imagelength} pixels; cut it into tiles"
+                )
+            pixels = page.asarray()
+            if page.planarconfig == tifffile.PLANARCONFIG.SEPARATE:
+                pixels = np.moveaxis(pixels, 0, -1)
+    except (*UNREADABLE, tifffile.TiffFileError, LookupError, TypeError, RuntimeError) as error:
+        raise BadData(f"{file} is no readable image ({error}); restore it or remove it") from None
+    return _checked_array(file, pixels.astype(pixels.dtype.newbyteorder("="), copy=False))
+
+
 def _read_image_array(file: Path) -> Array:
-    array = open_array(file)
+    return _checked_array(file, open_array(file))
+
+
+def _checked_array(file: Path, array: Array) -> Array:
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[..., 0]
     channels = 1 if array.ndim == 2 else array.shape[-1]
     if (
         array.dtype not in (np.uint8, np.uint16, np.float32)
         or array.ndim not in (2, 3)
-        or channels not in (1, 3)
+        or channels > MAX_CHANNELS
     ):
         raise BadData(
-            f"{file} is {array.dtype} of shape {array.shape}; expected (row, col) or (row, col, 3)"
-            " of uint8, uint16 or float32"
+            f"{file} is {array.dtype} of shape {array.shape}; expected (row, col) or (row, col,"
+            f" channel) of uint8, uint16 or float32, with up to {MAX_CHANNELS} channels"
         )
     return np.array(array)
 

@@ -1,6 +1,6 @@
 """Describe a data set, and what looks wrong in it, before anything is trained on it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +10,11 @@ from evaluation.core.classes import UNLABELLED, Classes
 from evaluation.core.label_options import NOTHING_SAID, LabelOptions
 from evaluation.core.ragged import Size
 from evaluation.core.types import Array
+from members.data.cleaning.near_duplicates import duplicate_warning
 from members.data.cleaning.rules import SHARED_BY, identical, shared_masks
 from members.data.dataset import NUM_LABELS, DataSet, check_learnable, class_pixels
-from members.data.load_dataset import load_dataset
+from members.data.layouts import DEFAULT_LAYOUT, LayoutOptions
+from members.data.load_dataset import describe_layout, load_dataset
 
 MAX_SHOWN = 5
 MANY_CLASSES = 20
@@ -25,7 +27,11 @@ Description = dict[str, Any]
 
 
 def inspect_dataset(
-    path: Path | str, *, labels: LabelOptions = NOTHING_SAID, size: Size | None = None
+    path: Path | str,
+    *,
+    labels: LabelOptions = NOTHING_SAID,
+    size: Size | None = None,
+    layout: LayoutOptions = DEFAULT_LAYOUT,
 ) -> Description:
     """Describe a data set as a JSON document.
 
@@ -33,28 +39,49 @@ def inspect_dataset(
         path: see `members.data.load_dataset.load_dataset`, like the options.
         labels: what is said about classes and values of masks.
         size: rows and columns to resize all images to.
+        layout: what is said about how a folder lies on disk.
 
     Returns:
-        `data`, and for each set in `sets`: `images`, `channels`, `sizes`, `groups`, grey
-        levels, `identical_images`, and of labelled sets `classes` (share of pixels, images that
-        hold it), `stored_values`, `unlabelled`, `shared_masks` and `warnings`.
+        `data`, `layout` (name and reason; None for a file), `warnings`, and for each set in
+        `sets`: `images`, `channels`, `sizes`, `groups`, grey levels, `identical_images`, and of
+        labelled sets `classes` (share of pixels, images that hold it), `stored_values`,
+        `unlabelled`, `shared_masks` and `warnings`.
 
     Raises:
         BadData, BadLabels: what cannot be loaded, or masks from which nothing can be learnt.
     """
-    sets = load_dataset(path, labels=labels, size=size)
+    sets = load_dataset(path, labels=labels, size=size, layout=layout)
     for data in sets.values():
         if data.masks is not None:
             check_learnable(data)
-    return {"data": str(path), "sets": {name: _describe(data) for name, data in sets.items()}}
+    return {
+        "data": str(path),
+        "layout": describe_layout(Path(path), layout),
+        "warnings": _warnings_across(sets),
+        "sets": {name: _describe(data) for name, data in sets.items()},
+    }
 
 
 def format_inspection(description: Description) -> str:
     """Return the result of `inspect_dataset` as text."""
     lines = [description["data"]]
+    if description["layout"] is not None:
+        lines.append("layout {name}: {why}".format(**description["layout"]))
     for name, one_set in description["sets"].items():
         lines += ["", *_set_lines(name, one_set)]
+    lines += [f"warning: {line}" for line in description["warnings"]]
     return "\n".join(lines)
+
+
+def _warnings_across(sets: Mapping[str, DataSet]) -> list[str]:
+    parts = [data for data in sets.values() if data.masks is not None]
+    names = [name for name, data in sets.items() if data.masks is not None]
+    if len(parts) < 2:
+        return []
+    part_of = np.repeat(np.arange(len(parts)), [len(data) for data in parts])
+    where = f"of {names[0]}, in {' or '.join(names[1:])}"
+    warning = duplicate_warning(parts, part_of, where, divided=True)
+    return [warning] if warning else []
 
 
 def _describe(data: DataSet) -> Description:

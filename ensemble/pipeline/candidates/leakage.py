@@ -21,7 +21,7 @@ from evaluation.core.ragged import Extent
 from evaluation.core.run_folder import Run
 from evaluation.core.types import Array
 from evaluation.leaderboard import Candidate
-from members.data.cleaning.near_duplicates import near_duplicates, thumbnails_and_hashes
+from members.data.cleaning.near_duplicates import duplicates_across
 from members.data.dataset import DataSet
 from members.maps import MapReader
 
@@ -188,16 +188,8 @@ def cross_fold_duplicates(run: Run) -> list[tuple[str, str]]:
     for fold in read_folds(run):
         fold_of[np.setdiff1d(np.arange(len(oof)), fold.training)] = fold.index
     sets = [oof, *([DataSet.load(run.data(HELD_OUT))] if HELD_OUT in run.splits() else [])]
-    features = [thumbnails_and_hashes(data.images) for data in sets]
-    thumbnails, hashes = (np.concatenate(parts) for parts in zip(*features, strict=True))
-    ids = [name for data in sets for name in data.ids]
-    parts = np.concatenate([fold_of, np.full(len(ids) - len(oof), -1)])
-    copies = near_duplicates(thumbnails, hashes, np.zeros(len(ids), np.int64))
-    return [
-        (ids[c.duplicate_of], ids[c.index])
-        for c in copies
-        if parts[c.duplicate_of] != parts[c.index]
-    ]
+    parts = np.concatenate([fold_of, np.full(sum(map(len, sets)) - len(oof), -1)])
+    return duplicates_across([(data.images, data.ids) for data in sets], parts)
 
 
 def _gap(name: str, oof: GroupSums, held_out: GroupSums) -> OofGap:

@@ -34,7 +34,7 @@ from evaluation.core.types import Array
 from evaluation.run_metric import set_metric
 from members.data.dataset import DataSet
 from members.recipe import check_name
-from postproc.chain import FLOAT16_FLOOR, Chain, parse_chain
+from postproc.chain import FLOAT16_FLOOR, Chain, check_image_type, parse_chain
 from postproc.postprocess import postprocess
 
 ARGMAX = "argmax"
@@ -76,6 +76,8 @@ def update_candidate(
     run_members.check_has_maps(source)
     splits = run_members.splits(source)
     steps = run_chain(run, chain, floor=run_members.open(source, splits[0]).floor)
+    images = DataSet.load(run.data(splits[0])).images
+    check_image_type(images, steps.first_step_needing_images)  # before anything is written
     name = check_name(name or candidate_name(source, steps), "candidate")
     expected = {split: labels_record(run_members, source, steps, name, split) for split in splits}
     stale = [split for split in splits if not expected[split].is_current()]

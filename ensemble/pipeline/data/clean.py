@@ -29,6 +29,7 @@ from members.data.cleaning.rules import (
 )
 from members.data.contact_sheet import write_sheet
 from members.data.dataset import NUM_LABELS, DataSet, class_pixels
+from members.data.layouts import DEFAULT_LAYOUT, LayoutOptions
 from members.data.load_dataset import load_dataset
 from members.data.refine_masks import refine
 
@@ -44,6 +45,7 @@ def clean_data(
     keep: Path | None = None,
     out: Path | None = None,
     labels: LabelOptions = NOTHING_SAID,
+    layout: LayoutOptions = DEFAULT_LAYOUT,
 ) -> Document:
     """Find what to drop from the labelled images (or, without labels, from all of them).
 
@@ -55,6 +57,7 @@ def clean_data(
         keep: list of ids that no other reason may drop.
         out: the new file; None writes none.
         labels: what is said about classes and values of masks.
+        layout: what is said about how the data lie on disk.
 
     Returns:
         A JSON document: counts, ids and words by reason, and where things lie.
@@ -66,7 +69,7 @@ def clean_data(
     if out is not None:
         check_output(out)
     check_page_folder(page)
-    sets = load_dataset(path, labels=labels)
+    sets = load_dataset(path, labels=labels, layout=layout)
     data = sets.get("training") or sets["test"]
     listed, exempt = _lists(data, drop, keep)
     findings = find_drops(data, listed=listed, exempt=exempt, rules=rules)
@@ -139,6 +142,7 @@ def refine_file(
     rounds: int,
     preview: Path | None,
     labels: LabelOptions = NOTHING_SAID,
+    layout: LayoutOptions = DEFAULT_LAYOUT,
 ) -> Document:
     """Grow the masks of a data set and write it as a new `.npz`.
 
@@ -154,6 +158,7 @@ def refine_file(
         rounds: maximum number of layers.
         preview: a PNG of the images that changed most, before and after; None for none.
         labels: what is said about classes and values of masks.
+        layout: what is said about how the data lie on disk.
 
     Returns:
         `out`, `images`, `changed` (images), `left_alone` (images with a mask shared by many),
@@ -167,11 +172,13 @@ def refine_file(
     check_new(path, "--out", out, ".npz")
     if preview is not None:
         check_new(path, "--preview", preview, ".png")
-    sets = load_dataset(path, labels=labels)
+    sets = load_dataset(path, labels=labels, layout=layout)
     if "training" not in sets:
         raise BadData(f"{path} holds no masks; expected labelled images")
     data = sets["training"]
     check_one_size(data)
+    if data.images.dtype != np.uint8:
+        raise BadData(f"{path} has images of {data.images.dtype}; masks grow on images of 8 bits")
     masks = data.target()
     refined, kept = refine(
         data.images,

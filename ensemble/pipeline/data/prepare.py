@@ -19,6 +19,7 @@ from evaluation.core.provenance import RECORD, cached_digest, digest_of
 from evaluation.core.ragged import Stack, extent_of
 from evaluation.core.run_folder import Run
 from members.data.cleaning.id_lists import read_drop_list
+from members.data.cleaning.near_duplicates import duplicate_warning
 from members.data.cleaning.rules import Drop, Reason, check_no_class_lost, drop_shared_masks
 from members.data.dataset import (
     DataSet,
@@ -46,13 +47,14 @@ def prepare(run: Run, experiment: Experiment, log: Callable[[str], None]) -> Non
     if is_prepared(run, experiment):
         return
     expected = data_record(run, experiment)  # before reading: a change meanwhile makes it stale
-    sets = _load(experiment)
+    sets = _load(experiment, log)
     training, validation = sets.pop("training"), sets.pop("validation", None)
     check_learnable(training)
     if experiment.drop is not None:
         training = _without_listed(training, Path(experiment.drop), log)
     if experiment.drop_outliers:
         training = _without_outliers(training, log)
+    divided = validation is not None
     if validation is None:
         training, validation = _hold_out_validation(training, experiment.seed)
         log(f"validation: {len(validation.ids)} of the training images set aside, by group")
@@ -65,11 +67,16 @@ def prepare(run: Run, experiment: Experiment, log: Callable[[str], None]) -> Non
         classes=training.classes,
         seed=experiment.seed,
     )
+    whole = np.concatenate([fold_of, np.full(len(validation), -1)])
+    where = "in another fold or in validation"
+    if warning := duplicate_warning([training, validation], whole, where, divided=divided):
+        log(f"warning: {warning}")
     remove_folder(expected.folder)  # of other data, possibly half written
     write_classes(run.classes, training.classes)
     for split, data in {"oof": training, "validation": validation, **sets}.items():
         if data.classes.names != training.classes.names:
             raise BadData(f"{split} has classes {data.classes.names}; expected those of training")
+        check_same_kind(data, training, split)
         data.save(run.data(split))
     write_json(run.folds, {"folds": experiment.folds, "fold": [int(fold) for fold in fold_of]})
     expected.write()
@@ -111,6 +118,9 @@ def data_record(run: Run, experiment: Experiment) -> ExpectedRecord:
         BadData: a data file is missing.
     """
     paths = {key: getattr(experiment, key) for key in PATHS}
+    layout = experiment.layout_options()
+    paths["ids"] = layout.ids
+    paths["groups"] = None if layout.group_table is None else str(layout.group_table[0])
     digests = {k: _content_digest(Path(p)) for k, p in paths.items() if p not in (None, SAMPLE)}
     return ExpectedRecord(run.path / "data", _config(experiment), digests)
 
@@ -172,6 +182,24 @@ def make_ids_unique(new: DataSet, known: DataSet, split: str) -> DataSet:
     return replace(new, ids=tuple(n if n in same else f"{split}-{n}" for n in new.ids))
 
 
+def check_same_kind(new: DataSet, training: DataSet, name: str) -> None:
+    """Refuse images that differ from the training images in channels or type.
+
+    Raises:
+        BadData: they do.
+    """
+    if new.channels != training.channels:
+        raise BadData(
+            f"{name} has images of {new.channels} channels; expected {training.channels}, as the"
+            " training images"
+        )
+    if new.images.dtype != training.images.dtype:
+        raise BadData(
+            f"{name} has images of {new.images.dtype}; expected {training.images.dtype}, as the"
+            " training images"
+        )
+
+
 def check_same_split(existing: DataSet, new: DataSet, split: str) -> None:
     """Refuse a set that differs from the one that the run has under its name.
 
@@ -206,22 +234,62 @@ def _equal(old: Stack, new: Stack) -> bool:
     )
 
 
-def _load(experiment: Experiment) -> dict[str, DataSet]:
+def _load(experiment: Experiment, log: Callable[[str], None]) -> dict[str, DataSet]:
     if experiment.data == SAMPLE:
         return draw_sample(seed=experiment.seed).sets()
+    path, layout = Path(experiment.data), experiment.layout_options()
     labels = experiment.label_options()
-    sets = load_dataset(Path(experiment.data), labels=labels, size=experiment.size)
+    sets = load_dataset(path, labels=labels, size=experiment.size, layout=layout)
     training = _labelled(sets, experiment.data)
+    own = [name for name in sets if name != "training"]
+    if own and path.is_dir():
+        log(f"{', '.join(own)}: from {path}, as it is divided")
     if experiment.validation is not None:
+        listed = experiment.validation.endswith(".txt")
         others = load_dataset(
-            Path(experiment.validation),
+            path if listed else Path(experiment.validation),
             labels=labels,
             contract=training.classes,
             size=experiment.size,
+            layout=replace(layout, ids=experiment.validation if listed else None),
         )
-        validation = _labelled(others, experiment.validation)
-        sets["validation"] = make_ids_unique(validation, training, "validation")
+        sets["validation"] = _only_labelled(others, experiment.validation)
+        if listed:
+            training = _without_validation(
+                training, sets["validation"], layout.ids, experiment.validation
+            )
+            sets["training"] = training
+    for name in sets.keys() - {"training"}:
+        sets[name] = make_ids_unique(sets[name], training, name)
     return sets
+
+
+def _only_labelled(sets: dict[str, DataSet], name: str) -> DataSet:
+    labelled = [split for split, data in sets.items() if data.masks is not None]
+    if not labelled:
+        raise BadData(f"{name} holds no masks; expected labelled images")
+    if len(labelled) > 1:
+        raise BadData(
+            f"{name} holds labelled sets {', '.join(labelled)}; expected one: give its folder"
+        )
+    return sets[labelled[0]]
+
+
+def _without_validation(
+    training: DataSet, validation: DataSet, ids: str | None, listed: str
+) -> DataSet:
+    """Return the training images that a list of validation images leaves.
+
+    Raises:
+        BadData: both lists name an image, or nothing is left.
+    """
+    held = np.isin(training.ids, validation.ids)
+    if ids is not None and held.any():
+        first = training.ids[int(held.argmax())]
+        raise BadData(f"{first!r} is both in {ids} and in {listed}; expected distinct images")
+    if held.all():
+        raise BadData(f"{listed} lists all images; expected some that are left for training")
+    return training.take(~held)
 
 
 def _labelled(sets: dict[str, DataSet], name: str) -> DataSet:
@@ -231,7 +299,8 @@ def _labelled(sets: dict[str, DataSet], name: str) -> DataSet:
 
 
 def _config(experiment: Experiment) -> dict[str, object]:
-    return {
+    layout = {} if experiment.layout is None else {"layout": asdict(experiment.layout)}
+    return layout | {
         "sample": experiment.data == SAMPLE,
         "classes": experiment.classes and asdict(experiment.classes),
         "size": experiment.size,

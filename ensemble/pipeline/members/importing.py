@@ -8,7 +8,7 @@ import numpy as np
 
 from ensemble.pipeline.data.prepare import classes_identity, prepare, split_identity
 from ensemble.pipeline.run.expected_record import ExpectedRecord
-from ensemble.pipeline.run.experiment import Experiment, resolve_data_path
+from ensemble.pipeline.run.experiment import Experiment, resolve_data_path, resolve_layout_paths
 from ensemble.pipeline.run.open_run import IMPORTED, RunMembers, run_experiment
 from ensemble.pipeline.run.store_location import UrlFactory, store_urls
 from evaluation.core.blocks import blocks, map_blocks
@@ -22,6 +22,7 @@ from evaluation.core.run_folder import Run, run_lock
 from evaluation.core.types import Array
 from members.data.cleaning.id_lists import read_ids
 from members.data.dataset import DataSet
+from members.data.layouts import DEFAULT_LAYOUT, LayoutOptions
 from members.external.formats import ExpectedMaps, open_external
 from members.external.inspection import (
     InspectionReport,
@@ -149,6 +150,7 @@ def init_run(
     store: str | None,
     log: Log,
     labels: LabelOptions = NOTHING_SAID,
+    layout: LayoutOptions = DEFAULT_LAYOUT,
 ) -> None:
     """Write a run's images, target and folds, for those who import all maps and train nothing.
 
@@ -159,6 +161,7 @@ def init_run(
         store: a URL for the maps; None keeps them in the run's folder.
         log: receives a line per decision.
         labels: what is said about classes and values of masks.
+        layout: what is said about how the data lie on disk.
 
     Raises:
         BadRun: the run holds other data.
@@ -170,6 +173,7 @@ def init_run(
         "validation": None if validation is None else resolve_data_path(validation),
         **({"store": check_url(store)} if store else {}),
         **({"classes": labels} if labels else {}),
+        **({"layout": resolve_layout_paths(layout)} if layout else {}),
     }
     experiment = experiment.model_copy(update=given)
     with run_lock(run.path):

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ensemble.pipeline.data.prepare import (
+    check_same_kind,
     check_same_split,
     classes_identity,
     make_ids_unique,
@@ -30,9 +31,11 @@ from evaluation.core.provenance import (
 )
 from evaluation.core.run_folder import Run, run_lock
 from evaluation.run_metric import MASKED, metric_config, metric_note, named_metric
+from members.augmentations.augment import check_depth
 from members.batches import class_shares
 from members.data.dataset import DataSet
-from members.data.load_dataset import load_dataset
+from members.data.layouts import DEFAULT_LAYOUT, LayoutOptions
+from members.data.load_dataset import load_dataset, one_set
 from members.devices import devices
 from members.jobs import Job, PredictJob, TrainJob, run_jobs
 from members.network import check_size
@@ -105,12 +108,12 @@ def _prepare_members(
     """Write data and experiment once nothing can be refused any more; return the members."""
     decisions: list[str] = []  # logged after the checks: a refusal is one line
     prepare(run, experiment, decisions.append)
-    classes = run_classes(run)
-    check_chains(experiment, classes)
+    classes, training = run_classes(run), DataSet.load(run.data(OOF))
+    check_chains(experiment, classes, training.images)
     decisions += _check_metric(run, experiment)
     members = _select(experiment.expanded(classes), only)
     check_not_imported(run, members)
-    check_trainable(members, DataSet.load(run.data(OOF)))
+    check_trainable(members, training)
     for line in decisions:
         log(line)
     experiment.resolved().write(run.experiment)
@@ -138,6 +141,7 @@ def predict_data(
     split: str,
     *,
     labels: LabelOptions = NOTHING_SAID,
+    layout: LayoutOptions = DEFAULT_LAYOUT,
     size: tuple[int, int] | None,
     device: str,
     workers: int | None,
@@ -150,6 +154,7 @@ def predict_data(
         data: file or folder of the images; masks are kept where there are any.
         split: name of the set.
         labels: what is said about classes and values of masks; must agree with the run's.
+        layout: what is said about how the data lie on disk.
         size: rows and columns to resize to.
         device: see `members.devices.devices`.
         workers: processes on each device.
@@ -163,15 +168,11 @@ def predict_data(
     """
     device_names, classes = devices(device), run_classes(run)
     check_name(split, "split")
-    sets = load_dataset(data, labels=labels, contract=classes, size=size)
-    images = sets["test"] if "test" in sets else sets["training"]
+    sets = load_dataset(data, labels=labels, contract=classes, size=size, layout=layout)
+    images = one_set(sets, str(data))
     with run_lock(run.path):
         known = DataSet.load(run.data(OOF))
-        if images.channels != known.channels:
-            raise BadData(
-                f"{data} has images of {images.channels} channels; expected {known.channels}, as"
-                " the training images"
-            )
+        check_same_kind(images, known, str(data))
         images = make_ids_unique(images, known, split)
         experiment = read_experiment(run.experiment)
         trained = [m for m in experiment.expanded(classes) if _is_complete(run, m, read_folds(run))]
@@ -245,7 +246,7 @@ def check_not_imported(run: Run, members: Sequence[Member]) -> None:
 
 
 def check_trainable(members: Sequence[Member], training: DataSet) -> None:
-    """Refuse what would fail after hours: images too small, specialists of an absent class.
+    """Refuse what would fail after hours: images too small or of another type, absent classes.
 
     Raises:
         BadData: the first of them.
@@ -253,6 +254,7 @@ def check_trainable(members: Sequence[Member], training: DataSet) -> None:
     shares = class_shares(training.target(), len(training.classes))
     for member in members:
         check_size(member.recipe.architecture, training.extent)
+        check_depth(member.recipe.augment, str(training.images.dtype))
         if member.label not in (None, training.classes.ignore) and shares[member.label] == 0:
             raise BadData(
                 f"member {member.name!r}: no training image holds class"

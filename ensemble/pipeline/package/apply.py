@@ -85,6 +85,10 @@ def apply_package(
             f"{images} has images of {data.channels} channels; the package takes"
             f" {manifest.channels}"
         )
+    if data.images.dtype != manifest.image_type:
+        raise BadData(
+            f"{images} has images of {data.images.dtype}; the package takes {manifest.image_type}"
+        )
     if out.suffix == ".npy" and data.extent.one_size is None:
         raise BadData(f"{images} has images of {data.extent}; give a folder as --out")
     if out.suffix != ".npy" and out.exists() and (out.is_file() or any(out.iterdir())):
@@ -171,7 +175,7 @@ def _smoke_test(package: Package, device: str) -> None:
         BadRun: they do not.
     """
     manifest = package.manifest
-    black = np.zeros((1, manifest.channels, *manifest.shape), np.uint8)
+    black = np.zeros((1, manifest.channels, *manifest.shape), manifest.image_type)
     data = DataSet(black, None, ("black",), None, package.classes)
     try:
         for _ in predict_labels(package, data, device):

@@ -106,6 +106,7 @@ def _write_package(
         candidate=candidate,
         classes=run_classes(run).to_dict(),
         channels=data.channels,
+        image_type=str(data.images.dtype),
         shape=data.extent.runs[0][1],
         store_dtype=experiment.store_dtype,
         folds=len(read_folds(run)),

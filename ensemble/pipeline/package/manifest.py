@@ -27,6 +27,7 @@ class Manifest(BaseModel):
         candidate: name of the candidate in its run.
         classes: names, colours and the ignored class.
         channels: of the images.
+        image_type: of the images' values.
         shape: rows and columns of the first training image, in pixels; others may differ.
         store_dtype: type that maps are rounded to between the stages, as in the run.
         folds: number of models per member.
@@ -42,6 +43,7 @@ class Manifest(BaseModel):
     candidate: str
     classes: dict[str, Any]
     channels: Annotated[int, Field(ge=1)]
+    image_type: Literal["uint8", "uint16", "float32"] = "uint8"
     shape: tuple[Side, Side]
     store_dtype: StoreDtype
     folds: Annotated[int, Field(ge=1, le=100)]

@@ -5,6 +5,7 @@ It is read from a YAML file or from the options of the command line, and kept in
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,16 +16,18 @@ from pydantic_core import PydanticCustomError
 from evaluation.core.classes import Classes
 from evaluation.core.errors import BadData, BadSpec, check_distinct, shorten
 from evaluation.core.label_options import NOTHING_SAID, LabelOptions, options_from_dict
+from evaluation.core.ragged import Stack
 from evaluation.core.run_folder import Run
 from evaluation.core.safe_yaml import read_yaml, write_yaml
 from evaluation.core.seeds import Seed
 from evaluation.core.specs import split_chain
 from evaluation.core.strict_values import StrictModel
 from evaluation.protocols import ALL_PROTOCOLS, build_protocol
+from members.data.layouts import DEFAULT_LAYOUT, LayoutOptions
 from members.object_store import EXAMPLE, check_url
 from members.recipe import SPECIALISTS, Member, Recipe, check_name, read_member, read_recipe
 from members.store_metadata import StoreDtype
-from postproc.chain import parse_chain
+from postproc.chain import check_image_type, parse_chain
 from postproc.steps import STEPS
 
 PATHS = ("data", "validation", "drop")
@@ -48,6 +51,10 @@ def _label_options(value: Any) -> Any:
     return options_from_dict(value, "'classes'") if isinstance(value, dict) else value
 
 
+def _layout_options(value: Any) -> Any:
+    return LayoutOptions.from_dict(value, "'layout'") if isinstance(value, dict) else value
+
+
 class Experiment(StrictModel):
     """Everything that `ens run` does.
 
@@ -55,6 +62,7 @@ class Experiment(StrictModel):
         data: file or folder of the training data; `sample` is the built-in one.
         validation: a labelled set; by default 15 % of the training groups.
         classes: names, ignored class and stored values; by default what the data says.
+        layout: how the data lie on disk, see `members.data.layouts.LayoutOptions`.
         size: rows and columns to resize images to; by default they must be of one size.
         drop_outliers: leave out images that share one non-constant mask with nine others or more.
         drop: a text file with ids of training images to leave out, one per line.
@@ -73,6 +81,7 @@ class Experiment(StrictModel):
     data: str = "sample"
     validation: str | None = None
     classes: Annotated[LabelOptions | None, BeforeValidator(_label_options)] = None
+    layout: Annotated[LayoutOptions | None, BeforeValidator(_layout_options)] = None
     size: tuple[int, int] | None = None
     drop_outliers: bool = False
     drop: str | None = None
@@ -89,6 +98,10 @@ class Experiment(StrictModel):
     def label_options(self) -> LabelOptions:
         """Return what the experiment says about classes and values of masks."""
         return self.classes or NOTHING_SAID
+
+    def layout_options(self) -> LayoutOptions:
+        """Return what the experiment says about how its data lie on disk."""
+        return self.layout or DEFAULT_LAYOUT
 
     def named_classes(self) -> Classes | None:
         """Return the classes that the experiment names; None where it leaves them to the data."""
@@ -157,19 +170,30 @@ def read_experiment(path: Path) -> Experiment:
             check_name(name, kind.removesuffix("s"))
     given = {key: value for key in PATHS if (value := getattr(experiment, key)) is not None}
     folder = path.resolve().parent
-    paths = {key: resolve_data_path(value, folder) for key, value in given.items()}
+    paths: dict[str, Any] = {k: resolve_data_path(v, folder) for k, v in given.items()}
+    if experiment.layout is not None:
+        paths["layout"] = resolve_layout_paths(experiment.layout, folder)
     return experiment.model_copy(update=paths)
 
 
-def check_chains(experiment: Experiment, classes: Classes | None) -> None:
+def check_chains(
+    experiment: Experiment, classes: Classes | None, images: Stack | None = None
+) -> None:
     """Refuse chains that cannot be built; without classes, none of theirs is out of range.
+
+    Args:
+        experiment: whose chains are checked.
+        classes: of the data; None where they are not known yet.
+        images: of the data; where given, a step that reads images must take them.
 
     Raises:
         BadSpec: the first of them.
     """
     for text in experiment.chains.values():
         if classes is not None:
-            parse_chain(text, classes=len(classes), ignore=classes.ignore)
+            chain = parse_chain(text, classes=len(classes), ignore=classes.ignore)
+            if images is not None:
+                check_image_type(images, chain.first_step_needing_images)
             continue
         for step in split_chain(text):
             STEPS.check(step, "classes", "ignore", "floor")
@@ -194,6 +218,15 @@ def check_metric(experiment: Experiment) -> None:
 def resolve_data_path(data: str, folder: Path = Path()) -> str:
     """Return a data set's absolute path, relative to a folder; `sample` is the built-in set."""
     return data if data == "sample" else os.path.normpath(folder.resolve() / data)
+
+
+def resolve_layout_paths(layout: LayoutOptions, folder: Path = Path()) -> LayoutOptions:
+    """Return the options with absolute paths of the files that they name."""
+    group_by, table = layout.group_by, layout.group_table
+    if table is not None:
+        group_by = f"{resolve_data_path(str(table[0]), folder)}:{table[1]}"
+    ids = layout.ids and resolve_data_path(layout.ids, folder)
+    return replace(layout, ids=ids, group_by=group_by)
 
 
 def _reason(error: ValidationError | TypeError) -> str:
@@ -241,6 +274,7 @@ def experiment_from_options(
     seed: int | None,
     size: str | None,
     labels: LabelOptions = NOTHING_SAID,
+    layout: LayoutOptions = DEFAULT_LAYOUT,
     objective_metric: str | None = None,
     drop_outliers: bool,
     store_dtype: str | None,
@@ -262,6 +296,7 @@ def experiment_from_options(
         "seed": seed,
         "size": size and read_size(size),
         "classes": base.label_options().updated(labels) if labels else None,
+        "layout": resolve_layout_paths(base.layout_options().updated(layout)) if layout else None,
         "metric": objective_metric,
         "drop_outliers": drop_outliers or None,
         "store_dtype": store_dtype,

@@ -7,6 +7,7 @@ from ensemble.pipeline.run.open_run import OOF, RunMembers, check_no_leakage
 from evaluation.core.errors import BadRun, BadSpec
 from evaluation.core.run_folder import Run
 from members.batches import class_shares
+from members.data.cleaning.near_duplicates import describe_duplicates
 from members.data.dataset import DataSet
 
 RARE_SHARE = 1e-3
@@ -14,8 +15,8 @@ RARE_SHARE = 1e-3
 
 def data_warnings(run: Run) -> list[str]:
     """List the classes that cannot be learned or evaluated, and images that leak across folds."""
-    warnings = []
-    for split in run.splits():
+    warnings, splits = [], run.splits()
+    for split in splits:
         data = DataSet.load(run.data(split))
         if data.masks is None:
             continue
@@ -32,11 +33,9 @@ def data_warnings(run: Run) -> list[str]:
             warnings.append(f"{split}: almost no pixels of {', '.join(rare)}")
     duplicates = cross_fold_duplicates(run)
     if duplicates:
-        first, second = duplicates[0]
-        warnings.append(
-            f"{len(duplicates)} images are near-duplicates of one in another fold or in validation"
-            f" (first: {first} and {second}); give groups, or drop them by `ens data clean`"
-        )
+        names = [name for split in splits for name in DataSet.load(run.data(split)).ids]
+        where = "in another fold or in validation"
+        warnings.append(describe_duplicates(duplicates, names, where))
     return warnings
 
 

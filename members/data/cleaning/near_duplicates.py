@@ -1,8 +1,10 @@
 """Near-duplicates: images of similar perceptual hash whose thumbnails correlate too."""
 
+import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 from jaxtyping import Float, Integer, UInt8
@@ -12,12 +14,19 @@ from evaluation.core.arrays import view_image
 from evaluation.core.progress import progress
 from evaluation.core.ragged import Stack
 from evaluation.core.types import Array
+from members.data.dataset import DataSet
 
 THUMBNAIL_PX = 32
 MAX_DISTANCE = 10
 MIN_CORRELATION = 0.95
 ROWS_PER_BLOCK = 256
 ROUNDING = 1e-5
+MAX_COMPARED = 20_000
+"""Images above which a warning is not worth the time of comparing all pairs."""
+
+EXPRESSIONS = ("^([^_]+)_", "^([^-]+)-", r"^(.*?)[-_ ]?\d+$")
+MOST = 0.9
+Pair: TypeAlias = tuple[str, str]
 
 Thumbnails = UInt8[np.ndarray, "image 32 32"]
 Hashes = UInt8[np.ndarray, "image 8"]
@@ -95,6 +104,78 @@ def near_duplicates(
         else:
             kept.add(index)
     return sorted(duplicates, key=lambda duplicate: duplicate.index)
+
+
+def duplicates_across(sets: Sequence[tuple[Stack, Sequence[str]]], parts: Array) -> list[Pair]:
+    """List pairs of ids of near-duplicate images in different parts; each image once.
+
+    A member that is trained on one part and evaluated on the other is evaluated on what it learned.
+
+    Args:
+        sets: images and their ids.
+        parts: the part of each image of all sets, such as its fold.
+    """
+    features = [thumbnails_and_hashes(images) for images, _ in sets]
+    thumbnails, hashes = (np.concatenate(several) for several in zip(*features, strict=True))
+    ids = [name for _, names in sets for name in names]
+    first_like: dict[int, int] = {}
+    for first, second, _, _ in _similar(hashes, _unit(thumbnails), MAX_DISTANCE, MIN_CORRELATION):
+        if parts[first] != parts[second]:
+            first_like.setdefault(second, first)
+    return [(ids[first], ids[second]) for second, first in sorted(first_like.items())]
+
+
+def duplicate_warning(sets: Sequence[DataSet], parts: Array, where: str, *, divided: bool) -> str:
+    """Return a warning of near-duplicates across parts, with the option that groups them.
+
+    Args:
+        sets: of which the first is for training.
+        parts: see `duplicates_across`.
+        where: says which parts these are.
+        divided: whether the data themselves say what is held out, which groups do not change.
+
+    Returns:
+        Empty where there are none, or more than `MAX_COMPARED` images.
+    """
+    if sum(map(len, sets)) > MAX_COMPARED:
+        return ""
+    pairs = duplicates_across([(data.images, data.ids) for data in sets], parts)
+    names = [name for data in sets for name in data.ids]
+    return describe_duplicates(pairs, names, where, divided=divided) if pairs else ""
+
+
+def describe_duplicates(
+    pairs: Sequence[Pair], names: Sequence[str], where: str, *, divided: bool = False
+) -> str:
+    """Return the warning of near-duplicates; see `duplicate_warning`."""
+    expression = grouping_expression(names, pairs)
+    group = f"--group-by '{expression}'" if expression else "--group-by FILE.csv:COLUMN"
+    own = ", with the training images alone as --data, so that groups are set aside whole"
+    return (
+        f"{len(pairs)} images are near-duplicates of one {where} (first: {pairs[0][0]} and"
+        f" {pairs[0][1]}), so scores are too high: group them by {group}{own * divided}, or"
+        " drop them by `ens data clean`"
+    )
+
+
+def grouping_expression(names: Sequence[str], pairs: Sequence[Pair]) -> str | None:
+    """Return a regular expression that puts most pairs of names into one group; None if none does.
+
+    Examples:
+        >>> names = ["a_1", "a_2", "b_1", "b_2"]
+        >>> grouping_expression(names, [("a_1", "a_2"), ("b_1", "b_2")])
+        '^([^_]+)_'
+    """
+    for expression in EXPRESSIONS:
+        groups = {name: m[1] for name in names if (m := re.search(expression, name))}
+        together = sum(groups.get(a, a) == groups.get(b, b) for a, b in pairs)
+        if (
+            len(groups) == len(set(names))
+            and len(set(groups.values())) > 1
+            and together >= MOST * len(pairs)
+        ):
+            return expression
+    return None
 
 
 def _similar(

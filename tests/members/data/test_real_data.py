@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from evaluation.core.classes import MARS
+from evaluation.core.label_options import LabelOptions
 from members.data.ai4mars import import_ai4mars
 from members.data.cleaning.rules import shared_masks
 from members.data.folds import hold_out, split_folds
@@ -68,3 +69,25 @@ def test_the_full_images_are_cut_into_tiles(tmp_path):
     data = load_dataset(tmp_path / "tiles.npz")["training"]
     assert data.extent.one_size == (64, 128)
     assert set(np.asarray(data.groups)) == {"F0020000"}
+
+
+@pytest.mark.skipif(not (DATA / "camvid").is_dir(), reason=f"{DATA / 'camvid'} is not here")
+def test_camvid_is_divided_as_it_lies_with_void_unlabelled_and_drives_as_groups():
+    sets = load_dataset(DATA / "camvid")
+    assert {name: len(data) for name, data in sets.items()} == {
+        "training": 367,
+        "validation": 101,
+        "test": 233,
+    }
+    training = sets["training"]
+    assert (len(training.classes), training.classes.unlabelled) == (11, (11, 255))
+    assert len(set(training.groups)) == 3
+    assert set(np.unique(training.target())) == {*range(11), 255}
+
+
+@pytest.mark.skipif(not (DATA / "nuclei").is_dir(), reason=f"{DATA / 'nuclei'} is not here")
+def test_nuclei_keep_their_sizes_and_the_value_of_their_foreground():
+    data = load_dataset(DATA / "nuclei" / "validation", labels=LabelOptions(foreground=255))
+    assert (len(data["training"]), data["training"].channels) == (131, 3)
+    assert len(set(data["training"].extent.sizes)) == 7
+    assert data["training"].classes.values == (0, 255)

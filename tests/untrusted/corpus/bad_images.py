@@ -100,6 +100,7 @@ BYTES = np.array([b"a", b"\xff\xfe", b"c", b"d", b"e", b"f"])
 DATA = [
     Bad("floats.npz", written(general(images=np.zeros((6, 16, 24)))), "is float64; expected uint8"),
     Bad("nan.npz", written(general(images=np.full((6, 16, 24), np.nan))), "expected uint8"),
+    Bad("nan32.npz", written(general(images=np.full((6, 16, 24), np.nan, np.float32))), "holds NaN"),
     Bad("below-0.npz", written(general(images=np.full((6, 16, 24), -1))), "expected 0 to 255"),
     Bad("shape.npz", written(general(images=np.zeros((6, 16), np.uint8))), "expected (N, H, W)"),
     Bad("no-rows.npz", written(general(images=np.zeros((6, 0, 24), np.uint8))), "have shape (6, 1, 0, 24)"),
@@ -121,7 +122,7 @@ FOLDERS = [
     Bad("bomb", folder(claimed(60_000, 60_000)), "is no readable image"),
     Bad("large", folder(claimed(12_000, 8_000)), "12000 x 8000 pixels; cut it into tiles"),
     Bad("largest", folder(claimed((1 << 31) - 1, (1 << 31) - 1)), "is no readable image"),
-    Bad("sixteen-bit", folder(drawn(GREY.astype(np.uint16))), "expected the range up to 65535, or 8 bits"),
+    Bad("sixteen-bit", folder(drawn(GREY.astype(np.uint16))), "differ in type: a uint16, good uint8"),
     Bad("mask-lacks", folder(mask=None), "are not in masks/"),
     Bad("mask-cut", folder(mask=drawn(GREY)[:50]), "is no readable image"),
     Bad("mask-colour", folder(mask=drawn(np.dstack([GREY] * 3))), "expected class indices"),
@@ -134,7 +135,7 @@ FOLDERS = [
     Bad("link-folder", linked_folder, "is a link that leads out"),
     Bad("link-loop", linked("a.png"), "is a broken link"),
     Bad("pipe", pipe, "no regular file"),
-    Bad("nothing", lambda path: path.mkdir(), "is a folder without images/"),
+    Bad("nothing", lambda path: path.mkdir(), "holds nothing; expected images/"),
 ]  # fmt: skip
 NOISE = drawn(np.random.default_rng(3).integers(0, 256, GREY.shape).astype(np.uint8))
 FOLDERS += [
@@ -148,7 +149,7 @@ CASES: list[Case] = [
     *through([*NPY, *NPZ, *DATA, *FOLDERS], "data inspect {bad}"),
     *through([*SOME[1::2], *DATA, *FOLDERS[::2]], TRAIN),
     *through([*SOME, *DATA[:6], *FOLDERS[::3]], "predict --data {bad} --split more --run {run}"),
-    *through([*SOME, *FOLDERS[::3]], APPLY),
+    *through([*SOME, *(bad for bad in FOLDERS[::3] if bad.name != "mask-colour")], APPLY),
     *through([*SOME[::2], *DATA[:4]], "data clean {bad}", "search {space} --data {bad} --run {out}"),
     *through([*SOME[1::2], *DATA[2:6]], "data refine-masks {bad} --out {out}.npz", LOSSES),
 ]  # fmt: skip

@@ -34,7 +34,7 @@ def test_pairs_are_read_by_name(tmp_path):
 @pytest.mark.parametrize(
     ("images", "masks", "error", "words"),
     [
-        ({}, {}, BadData, "images holds no image; expected images/NAME.png"),
+        ({}, {}, BadData, "holds nothing; expected images/ beside masks/"),
         ({"a": GREY, "b": RGB}, {"a": MASK, "b": MASK}, BadData, "holds grey and RGB images"),
         ({"a": GREY}, {"a": RGB}, BadLabels, "a.png has mode RGB; expected class indices"),
         (
