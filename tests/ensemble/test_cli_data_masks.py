@@ -72,12 +72,12 @@ class TestRefineMasks:
         data, out, sheet = (tmp_path / name for name in ("own.npz", "new.npz", "sheet.png"))
         colour = np.repeat(IMAGES[..., None], 3, axis=-1)
         extra = {"source": np.array(list("uvwxyz")), "group": np.array(list("aabbcc"))}
-        np.savez(data, images=colour, masks=MASKS, **extra)
+        np.savez(data, images=colour, masks=MASKS, classes=np.array(MARS.names), **extra)
         text = answer(capsys, "refine-masks", data, "--out", out, "--preview", sheet)
         assert "pixels newly labelled in 6 of 6 images" in text
         assert text.endswith(f"next: ens train-members --data {out}\n")
         with np.load(out) as new:
-            assert sorted(new) == ["group", "images", "masks", "source"]
+            assert sorted(new) == ["classes", "group", "ignore", "images", "masks", "source"]
             np.testing.assert_array_equal(new["images"], colour)
         assert load_dataset(out)["training"].ids == tuple("uvwxyz")
         with Image.open(sheet) as image:
@@ -88,7 +88,8 @@ class TestRefineMasks:
             (tmp_path / "pairs" / name).mkdir(parents=True)
             for place, array in enumerate(arrays):
                 Image.fromarray(array).save(tmp_path / "pairs" / name / f"p{place}.png")
-        answer(capsys, "refine-masks", tmp_path / "pairs", "--out", tmp_path / "new.npz")
+        names = ["--classes", ",".join(MARS.names), "--ignore", "background"]
+        answer(capsys, "refine-masks", tmp_path / "pairs", "--out", tmp_path / "new.npz", *names)
         new = load_dataset(tmp_path / "new.npz")["training"]
         assert new.ids == tuple(f"p{place}" for place in range(6))
         assert new.classes == MARS

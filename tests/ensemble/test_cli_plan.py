@@ -18,6 +18,7 @@ from ensemble.pipeline.data.prepare import prepare, read_folds
 from ensemble.pipeline.run.experiment import Experiment, read_experiment
 from ensemble.pipeline.run.open_run import RunMembers
 from ensemble.pipeline.workflow.plan import plan_run
+from evaluation.core.classes import MARS
 from evaluation.core.run_folder import Run
 from members.data.sample import draw_sample
 
@@ -183,7 +184,8 @@ class TestWarnings:
         images[20:] = images[:20] // 2 + 20
         masks = rng.integers(0, 3, (40, 32, 48)).astype(np.uint8)
         masks[masks == 1] = 4
-        np.savez(tmp_path / "tiles.npz", images=images, masks=masks)
+        names = np.array(MARS.names)
+        np.savez(tmp_path / "tiles.npz", images=images, masks=masks, classes=names)
         file = asked(
             tmp_path, (tmp_path / "tiles.npz",) * 2, members={"net": {"architecture": TINY}}
         )

@@ -253,7 +253,7 @@ def _check_acyclic(experiment: Experiment, name: str, members: Sequence[str]) ->
 
 def _shared_splits(run_members: RunMembers, spec: FusionSpec, log: Log) -> list[str]:
     """Return the splits that all members have maps of, and name those that only some have."""
-    shared = []
+    shared, notes = [], []
     for member in spec.members:
         run_members.check_has_maps(member)
     for split in run_members.run.splits():
@@ -261,12 +261,14 @@ def _shared_splits(run_members: RunMembers, spec: FusionSpec, log: Log) -> list[
         if not lacking:
             shared.append(split)
         elif len(lacking) < len(spec.members):
-            log(
+            notes.append(
                 f"{spec.name}: {split} is not fused, no maps of it: {', '.join(lacking)};"
                 " `ens predict` or `ens import` adds them, --members leaves a member out"
             )
     if not shared:
         raise BadRun(f"{', '.join(spec.members)} have no split in common; run `ens predict`")
+    for line in notes:
+        log(line)
     return shared
 
 

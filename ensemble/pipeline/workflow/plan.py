@@ -186,6 +186,7 @@ def _prepare(run: Run, experiment: Experiment, folder: Path) -> Run:
         return run
     temporary = Run(folder / "run")
     prepare(temporary, experiment, lambda _: None)
+    experiment.write(temporary.experiment)
     return temporary
 
 

@@ -187,10 +187,16 @@ def test_a_manifest_with_an_invalid_value_is_refused(package, tmp_path, capsys, 
     assert f"'{key}" in refusal(capsys, "apply", copy, copy, "--out", tmp_path / "x.npy")
 
 
-def test_images_of_another_size_than_the_package_takes_are_refused(package, tmp_path, capsys):
-    np.save(tmp_path / "new.npy", np.zeros((2, 8, 8), np.uint8))
+def test_images_of_another_size_are_labelled(package, tmp_path):
+    np.save(tmp_path / "new.npy", np.zeros((2, 8, 40), np.uint8))
+    ens("apply", package, tmp_path / "new.npy", "--out", tmp_path / "x.npy")
+    assert np.load(tmp_path / "x.npy").shape == (2, 8, 40)
+
+
+def test_images_with_other_channels_than_the_package_takes_are_refused(package, tmp_path, capsys):
+    np.save(tmp_path / "new.npy", np.zeros((2, 8, 8, 3), np.uint8))
     line = refusal(capsys, "apply", package, tmp_path / "new.npy", "--out", tmp_path / "x.npy")
-    assert "1 x 8 x 8; the package takes 1 x 16 x 24" in line
+    assert "images of 3 channels; the package takes 1" in line
 
 
 def test_a_fusion_of_fusions_cannot_be_frozen(trained, tmp_path, capsys):
@@ -244,7 +250,8 @@ def test_pngs_hold_class_indices_and_the_classes_colours(trained, tmp_path):
     name, labels = ids_of(trained)[7], labels_of(trained, MIXED)[7]
     image = Image.open(tmp_path / "labels" / f"{name}.png")
     np.testing.assert_array_equal(np.asarray(image), labels)
-    assert np.asarray(image.convert("RGB"))[labels == 1][0].tolist() == [0xE6, 0x9F, 0x00]
+    colours = [list(bytes.fromhex(colour[1:])) for colour in MARS.colours]
+    np.testing.assert_array_equal(np.asarray(image.convert("RGB")), np.array(colours)[labels])
 
 
 @pytest.mark.parametrize("form", ["csv", "runs", "png"])
@@ -279,7 +286,7 @@ def test_labels_that_are_not_classes_are_refused(trained, tmp_path, capsys):
     np.save(file, np.full((70, 16, 24), 5, np.uint8))
     assert "labels up to 5; expected uint8 up to 4" in refusal(capsys, *words)
     np.save(file, np.zeros((69, 16, 24), np.uint8))
-    assert "expected (70, 16, 24)" in refusal(capsys, *words)
+    assert "expected uint8 of 70 images of 16x24 pixels" in refusal(capsys, *words)
 
 
 def test_a_run_that_is_being_written_is_refused_before_work(trained, tmp_path, capsys):
@@ -298,7 +305,7 @@ def test_long_runs_are_read_back(tmp_path, share):
     before = csv.field_size_limit()
     formats.write_rle_csv(path, ids, labels, names)
     assert max(map(len, path.read_text(encoding="utf-8").split(","))) > before
-    found = dict(formats.read_rle_csv(path, (1024, 512), names))
+    found = dict(formats.read_rle_csv(path, [(1024, 512)] * 2, names))
     assert list(found) == ids
     np.testing.assert_array_equal(np.stack([*found.values()]), labels)
     assert csv.field_size_limit() == before
@@ -313,7 +320,7 @@ def test_labels_of_any_shape_are_read_back_from_csv(tmp_path, shape):
     formats.write_rle_csv(tmp_path / "runs.csv", ids, labels, MARS)
     formats.write_pixels_csv(tmp_path / "pixels.csv", ids, labels, stored)
     for read in (
-        formats.read_rle_csv(tmp_path / "runs.csv", shape, MARS),
+        formats.read_rle_csv(tmp_path / "runs.csv", [shape] * 4, MARS),
         formats.read_pixels_csv(tmp_path / "pixels.csv", shape, stored),
     ):
         names, maps = zip(*read, strict=True)
