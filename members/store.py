@@ -55,6 +55,8 @@ class ProbabilityStore(MapReader):
         self.folder, self.name = folder, f"{folder.parent.name}/{folder.name}"
         with self._damage_named():
             metadata = StoreMetadata.read(folder)
+            if len(metadata.ids) != len(metadata.extent):
+                raise ValueError(f"{len(metadata.ids)} ids for {len(metadata.extent)} images")
         self._metadata = metadata
         self._runs = list(metadata.extent.slices())
         self._parts: dict[int, _StorePart] = {}

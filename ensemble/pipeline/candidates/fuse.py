@@ -37,7 +37,7 @@ from ensemble.strategy import (
     strategy_context,
 )
 from evaluation.core.errors import BadRun, format_count
-from evaluation.core.files import atomic_folder, read_json, write_json
+from evaluation.core.files import atomic_folder, read_json, remove_folder, write_json
 from evaluation.core.provenance import digest, digests
 from evaluation.core.run_folder import Run, run_lock
 from evaluation.core.specs import parse_spec
@@ -215,11 +215,13 @@ def strategy_learns(
 def update_fusion(run_members: RunMembers, spec: FusionSpec, log: Log) -> None:
     """Make the stores of a fusion that are missing or stale."""
     run = run_members.run
-    splits = _shared_splits(run_members, spec, log)
+    splits, notes = _shared_splits(run_members, spec)
     stale = [split for split in splits if not spec.is_current(run_members, split)]
     fitted_inputs = spec.input_digests(run_members, splits[0])
     fitted_record = ExpectedRecord(run.fusion(spec.name) / FITTED, spec.config, fitted_inputs)
     if not stale and fitted_record.is_current():
+        for line in notes:
+            log(line)
         return
     fit_on = spec.fit_split(run_members) or splits[:1]
     opened = {
@@ -237,6 +239,8 @@ def update_fusion(run_members: RunMembers, spec: FusionSpec, log: Log) -> None:
                 applied = OutOfFoldFusion(per_fold, opened[OOF].folds)
             _fuse_split(spec, opened[split], applied, spec.record(run_members, split), new_url)
             log(f"{spec.name}: {split} fused, {format_count(len(opened[split].data), 'image')}")
+    for line in notes:
+        log(line)
 
 
 def _check_acyclic(experiment: Experiment, name: str, members: Sequence[str]) -> None:
@@ -251,8 +255,8 @@ def _check_acyclic(experiment: Experiment, name: str, members: Sequence[str]) ->
         seen.add(member)
 
 
-def _shared_splits(run_members: RunMembers, spec: FusionSpec, log: Log) -> list[str]:
-    """Return the splits that all members have maps of, and name those that only some have."""
+def _shared_splits(run_members: RunMembers, spec: FusionSpec) -> tuple[list[str], list[str]]:
+    """Return the splits that all members have maps of, and notes on those that only some have."""
     shared, notes = [], []
     for member in spec.members:
         run_members.check_has_maps(member)
@@ -265,11 +269,10 @@ def _shared_splits(run_members: RunMembers, spec: FusionSpec, log: Log) -> list[
                 f"{spec.name}: {split} is not fused, no maps of it: {', '.join(lacking)};"
                 " `ens predict` or `ens import` adds them, --members leaves a member out"
             )
+            remove_folder(run_members.run.fused(spec.name, split))  # of other members
     if not shared:
         raise BadRun(f"{', '.join(spec.members)} have no split in common; run `ens predict`")
-    for line in notes:
-        log(line)
-    return shared
+    return shared, notes
 
 
 def _context(spec: FusionSpec, opened: OpenedSplit) -> dict[str, Any]:

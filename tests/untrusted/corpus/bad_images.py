@@ -127,7 +127,6 @@ FOLDERS = [
     Bad("mask-cut", folder(mask=drawn(GREY)[:50]), "is no readable image"),
     Bad("mask-colour", folder(mask=drawn(np.dstack([GREY] * 3))), "expected class indices"),
     Bad("mask-size", folder(mask=drawn(GREY[:5])), "expected the same size"),
-    Bad("two-sizes", folder(drawn(GREY[:5]), drawn(GREY[:5])), "choose one by --size"),
     Bad("one-name-twice", folder(drawn(GREY, "JPEG"), None, "good.jpg"), "remove one"),
     Bad("link-out", linked("/etc/passwd"), "is a link that leads out"),
     Bad("link-up", linked("../../../.."), "is a link that leads out"),

@@ -38,7 +38,7 @@ RUNS = [
     Bad("index", changed("run", "data/validation/index.csv", lambda old: old + b"\xff"), "cannot be read"),
     Bad("index-twice", changed("run", "data/validation/index.csv", lambda old: b"\n".join([*old.split()[:-1], old.split()[1]])), "is duplicated"),
     Bad("target", changed("run", "data/validation/target.npy", lambda _: head(f"({1 << 60},)")), "it holds 64"),
-    Bad("images", changed("run", "data/validation/images.npy", lambda _: saved(maps())), "expected uint8"),
+    Bad("images", changed("run", "data/validation/images.npy", lambda _: saved(maps().astype(float))), "expected uint8"),
 ]  # fmt: skip
 CANDIDATE = "one_suppress_background"
 
