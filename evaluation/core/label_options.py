@@ -274,7 +274,7 @@ def options_from_dict(document: Any, where: str) -> LabelOptions:
         if key not in FILE_KEYS:
             raise BadSpec(f"{where}: unknown key {shorten(key)}; known: {', '.join(FILE_KEYS)}")
     try:
-        given = {key: value for key, value in document.items() if value is not None}
+        given = {key: _exact(value) for key, value in document.items() if value is not None}
         for key in ("names", "colours", "values"):
             if key in given and not (key == "names" and isinstance(given[key], int)):
                 given[key] = tuple(given[key])
@@ -284,6 +284,13 @@ def options_from_dict(document: Any, where: str) -> LabelOptions:
     except BadSpec as error:
         raise BadSpec(f"{where}: {error}") from None
     return options
+
+
+def _exact(value: Any) -> Any:
+    """Return a whole number written as 1e1 or 10.0 as an integer."""
+    if isinstance(value, list):
+        return [_exact(part) for part in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def read_colours(path: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:

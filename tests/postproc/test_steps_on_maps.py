@@ -72,7 +72,7 @@ class TestSuppressBackground:
         [
             ("suppress_background", None, "give --ignore INDEX or write ignore=INDEX"),
             ("suppress_background(ignore=3)", 0, "expected a class from 0 to 2"),
-            ("suppress_background(ignore=-1)", 0, "expected a class from 0 to 2"),
+            ("suppress_background(ignore=-1)", 0, "expected greater than or equal to 0"),
         ],
     )
     def test_refuses_a_class_that_is_not_there(self, spec, ignore, words):
