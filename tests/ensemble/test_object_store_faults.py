@@ -151,7 +151,7 @@ class TestStrangers:
                         "configuration": {"chunk_shape": [64, 3, 1 << 40, 1 << 40]},
                     },
                 },
-                "bytes, expected",
+                "an array of",
             ),
             ({"chunk_key_encoding": {"name": "v2"}}, "calls its chunks"),
             ({"attributes": {"much": "x" * (1 << 20)}}, "is damaged"),
