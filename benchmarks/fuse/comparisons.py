@@ -76,7 +76,7 @@ def files(workload: Workload, folder: Path) -> ComparisonResult:
         folder: for the files, 164 KB per map.
     """
     maps = _write_files(folder, workload)
-    out = np.empty(maps[0].size, np.float32)
+    out = np.empty(maps[0].block_shape(slice(None)), np.float32)
 
     def only_read() -> None:
         def read(block: slice) -> None:

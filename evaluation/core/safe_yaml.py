@@ -101,7 +101,7 @@ def read_yaml(path: Path, expected: str) -> Any:
     try:
         if path.stat().st_size > MAX_BYTES:
             raise BadSpec(f"more than {MAX_BYTES >> 20} MiB")
-        return parse_yaml(path.read_text(encoding="utf-8-sig"))
+        return parse_yaml(path.read_text(encoding="utf-8").removeprefix("\ufeff"))
     except FileNotFoundError:
         raise BadSpec(f"{path} is missing; expected {expected}") from None
     except (OSError, ValueError, BadSpec) as error:
