@@ -29,7 +29,8 @@ def side(source="float16", images=4000, cpu=1.0):
 
 def test_repeated_maps_are_the_same_block_again_and_again():
     reader, other = repeated_members(2, 3 * BLOCK)
-    assert reader.size == (3 * BLOCK, 5, 64, 128)
+    assert reader.extent == Extent.uniform(3 * BLOCK, (64, 128))
+    assert reader.num_classes == 5
     first, last = reader.read(slice(0, 3)), reader.read(slice(2 * BLOCK, 2 * BLOCK + 3))
     np.testing.assert_array_equal(first, last)
     assert np.abs(first - other.read(slice(0, 3))).max() > 0.5
@@ -52,7 +53,7 @@ def test_a_scan_scores_what_argmax_without_background_scores():
 def test_stores_hold_the_repeated_maps(tmp_path):
     write_stores(tmp_path, 2, 70, "float16")
     for store, reader in zip(open_stores(tmp_path, 2), repeated_members(2, 70), strict=True):
-        assert store.size == reader.size
+        assert (store.extent, store.num_classes) == (reader.extent, reader.num_classes)
         np.testing.assert_array_equal(store.read(slice(64, 70)), reader.read(slice(64, 70)))
 
 
