@@ -18,6 +18,7 @@ from benchmarks.scale.scan import (
     scan,
     write_stores,
 )
+from evaluation.core.ragged import Extent
 from tests.ensemble.clusters import forked, without_checks
 
 BLOCK = 64

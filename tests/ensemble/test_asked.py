@@ -13,7 +13,8 @@ from evaluation.core.run_folder import Run
 def asked(tmp_path):
     """Ask with a few options; the others are not given."""
     at = Run(tmp_path / "run")
-    nothing = dict.fromkeys(list(inspect.signature(experiment_from_options).parameters)[1:])
+    parameters = list(inspect.signature(experiment_from_options).parameters.values())[1:]
+    nothing = {p.name: None if p.default is p.empty else p.default for p in parameters}
 
     def ask(**options):
         return experiment_from_options(

@@ -164,7 +164,7 @@ def files(tmp_path):
 class TestFiles:
     def test_a_chain_learns_from_held_out_files(self, files, capsys, monkeypatch):
         monkeypatch.chdir(files)
-        where = ["postprocess", "--maps", "maps.npy", "--out"]
+        where = ["postprocess", "--ignore", "0", "--maps", "maps.npy", "--out"]
         fit = ["--fit-maps", "maps.npy", "--fit-target", "target.npy"]
         said = called(capsys, *where, "learned.npy", "--chain", CHAIN, *fit, "--json").out
         fitted = json.loads(said)["fitted"]
@@ -190,7 +190,7 @@ class TestFiles:
             (
                 CHAIN,
                 ["--fit-maps", "maps.npy", "--fit-target", "few.npy"],
-                "expected integers of shape (30, 8, 10) as in maps.npy",
+                "expected integers, 30 images of 8x10 pixels as in maps.npy",
             ),
             (
                 "crf|class_bias",

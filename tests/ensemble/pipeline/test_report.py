@@ -91,15 +91,12 @@ def test_the_page_names_every_candidate_with_its_score(scored, capsys):
         assert f"{row['examined']:.3f}" in text
 
 
-def test_the_page_of_images_without_a_scored_pixel_has_no_member_figures(scored, tmp_path):
+def test_images_without_a_scored_pixel_do_not_join_a_run(scored, tmp_path, capsys):
     images, masks = np.zeros((3, 16, 24), np.uint8), np.zeros((3, 16, 24), np.uint8)
     np.savez(tmp_path / "sky.npz", images=images, masks=masks)
     here = ["--run", scored, "--split", "sky"]
-    assert run_command(["predict", "--data", str(tmp_path / "sky.npz"), *here]) == 0
-    assert run_command(["score", *here]) == 0
-    text = page_of(scored, "--split", "sky")
-    assert "No pixel of sky can be scored" in text
-    assert "correlation of errors" not in text
+    assert run_command(["predict", "--data", str(tmp_path / "sky.npz"), *here]) == 2
+    assert "scored" in capsys.readouterr().err
 
 
 def test_a_candidate_that_is_not_scored_is_refused(scored, capsys):
