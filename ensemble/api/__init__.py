@@ -376,13 +376,16 @@ def classes_of_labels(
         names = classes if isinstance(classes, int) else tuple(classes)
         labels = labels.updated(LabelOptions(names))
     known = labels.without_data()
-    if known is not None:
+    if known is not None and len(known) > 2:
         return known
-    present = stored_values(open_labels(target, "target"))
+    of_target = stored_values(open_labels(target, "target"))
+    present = set(of_target)
     if labels.num_classes is None:
         for other in others:
             present |= stored_values(_open_pred(other, "prediction"))
-    return labels.resolve(present)
+    known = known or labels.resolve(present)
+    labels.check_coding(of_target, known)
+    return known
 
 
 def _open_pred(source: "ArrayLike", name: str, classes: "Classes | None" = None) -> "OpenedArrays":

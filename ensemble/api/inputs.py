@@ -217,9 +217,12 @@ def classes_of_maps(labels: LabelOptions, count: int, target: ArrayLike | None =
         raise BadSpec(f"{labels.num_classes} classes are named; the maps have {count}")
     if labels.num_classes is None:
         labels = labels.updated(LabelOptions(count))
-    if not labels.needs_values or target is None:
+    if target is None or not (labels.needs_values or count == 2):
         return labels.resolve(())
-    return labels.resolve(stored_values(open_labels(target, "fit_target")))
+    present = stored_values(open_labels(target, "fit_target"))
+    classes = labels.resolve(present)
+    labels.check_coding(present, classes)
+    return classes
 
 
 @contextmanager

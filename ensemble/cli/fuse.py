@@ -107,7 +107,7 @@ def _fuse_files(
     images, members = format_count(document["images"], "image"), format_count(len(maps), "member")
     text = f"{out}: {images}, {members} by {strategy}"
     text += _format_calibration(document.get("calibration"))
-    then = f"ens postprocess --maps {out} --chain suppress_background --out labels.npy"
+    then = f"ens postprocess --maps {out} --chain mode_filter --out labels.npy"
     return text, document, then
 
 

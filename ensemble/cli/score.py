@@ -30,7 +30,7 @@ Per = Literal["set", "group", "image"]
 
 RUN_OPTIONS = ("run_path", "candidates", "split")
 FILE_OPTIONS = ("target", "pred", "maps", "logits", "labels")
-POSTPROCESS = "ens postprocess --maps MAPS.npy --chain suppress_background --out LABELS.npy"
+AUDIT = "ens audit --target TARGET --pred A --pred B"
 
 
 @click.command(
@@ -136,7 +136,7 @@ def _score_files(
     document = score_files(target, pred, protocol=protocol, labels=labels)
     if "warning" in document:
         log(f"warning: {document['warning']}")
-    print_result(format_scores(document), document, as_json=as_json, then=POSTPROCESS)
+    print_result(format_scores(document), document, as_json=as_json, then=AUDIT)
 
 
 def _score_run(

@@ -16,6 +16,10 @@ from evaluation.core.errors import BadLabels, BadSpec, shorten
 NONE = "none"
 BINARY_NAMES = ("background", "foreground")
 MAX_SHOWN = 8
+TWO_READINGS = (
+    "masks hold {}255; pass --foreground 255 if 255 is a class, or --unlabelled 255 if it marks"
+    " missing labels"
+)
 FILE_KEYS = ("names", "ignore", "colours", "values", "unlabelled", "foreground")
 
 
@@ -81,6 +85,24 @@ class LabelOptions:
     def needs_values(self) -> bool:
         """Whether what the options mean depends on the values that occur."""
         return self.foreground is not None or self.unlabelled is not None
+
+    def check_coding(self, present: Collection[int], classes: Classes) -> None:
+        """Refuse masks of 0 and 255 for two classes that are stored as 0 and 1.
+
+        The 255 may be the foreground, of which then nothing would be scored or learnt.
+
+        Args:
+            present: the values that occur in the masks of one set.
+            classes: that they are about to be read as.
+
+        Raises:
+            BadLabels: the masks could mean two things.
+        """
+        said = UNLABELLED in (self.unlabelled, self.foreground)
+        if len(classes) == 2 and classes.stored_as_indices and not said:
+            values = set(present)
+            if UNLABELLED in values and 1 not in values:
+                raise BadLabels(TWO_READINGS.format("0 and " if 0 in values else "only "))
 
     def resolve(self, present: Collection[int], known: Classes | None = None) -> Classes:
         """Return the classes of masks.
@@ -151,10 +173,15 @@ class LabelOptions:
             return known.ignore if known is not None and len(known) == len(classes) else None
         if self.ignore in (NONE, UNLABELLED):
             return None
+        if isinstance(self.ignore, int) and 0 <= self.ignore < len(classes):
+            if str(self.ignore) in classes.names and classes.names[self.ignore] != str(self.ignore):
+                raise BadSpec(
+                    f"ignored class {self.ignore} is the index of {classes.names[self.ignore]!r}"
+                    " and the name of another class; name the classes by --classes"
+                )
+            return self.ignore
         if isinstance(self.ignore, str) and self.ignore in classes.names:
             return classes.names.index(self.ignore)
-        if isinstance(self.ignore, int) and 0 <= self.ignore < len(classes):
-            return self.ignore
         shown = ", ".join(classes.names[:MAX_SHOWN])
         raise BadSpec(
             f"ignored class {shorten(self.ignore)}; expected none, a class index, 0 to"
@@ -352,11 +379,7 @@ def _check_unambiguous(
 ) -> None:
     """Refuse values that could be class indices or something else."""
     if len(labelled) < 2 and UNLABELLED in present and unlabelled != UNLABELLED:
-        first = f"{labelled[0]} and " if labelled else "only "
-        raise BadLabels(
-            f"masks hold {first}255; pass --foreground 255 if 255 is a class, or --unlabelled 255"
-            " if it marks missing labels"
-        )
+        raise BadLabels(TWO_READINGS.format(f"{labelled[0]} and " if labelled else "only "))
     missing = max(labelled, default=0) + 1 - len(labelled) - (unlabelled is not None)
     if missing > 2 * len(labelled):
         two = len(labelled) == 2

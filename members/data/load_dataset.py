@@ -117,9 +117,10 @@ def _map_values(
     sets: dict[str, StoredSet], labels: LabelOptions, contract: Classes | None
 ) -> dict[str, DataSet]:
     labelled = [data for data in sets.values() if data.masks is not None]
+    of_each = [data.stored_values() for data in labelled]
     pixels: Counter[int] = Counter()
-    for data in labelled:
-        pixels.update(data.stored_values())
+    for values in of_each:
+        pixels.update(values)
     known = labelled[0].known if labelled else None
     if not labelled:
         classes = contract or labels.without_data() or numbered(2, ignore=None)
@@ -130,6 +131,8 @@ def _map_values(
         labels.check_against(contract)
         if not labels and known is not None:
             _check_contract(known, contract)
+    for values in of_each:
+        labels.check_coding(values, classes)
     if labelled:
         _check_scorable(pixels, classes)
     return {name: data.mapped(classes) for name, data in sets.items()}

@@ -200,6 +200,39 @@ class TestInputs:
             ens.score(tmp_path, PRED, classes=3)
 
 
+class TestTwoClassesStoredAs0And255:
+    """Whether 255 is the foreground is asked, never guessed: no number without it is right."""
+
+    target = np.where(np.arange(20) < 4, 255, 0).astype(np.uint8).reshape(1, 4, 5)
+    everything = np.ones((1, 4, 5), np.uint8)
+
+    @pytest.mark.parametrize("classes", [2, ["ground", "cell"]])
+    @pytest.mark.parametrize("pred", [everything, 0 * everything])
+    def test_they_are_not_scored_as_they_are(self, classes, pred):
+        for call in (
+            lambda: ens.score(self.target, pred, classes=classes),
+            lambda: ens.audit(self.target, pred, pred, classes=classes),
+            lambda: ens.compare(self.target, {"a": pred}, classes=classes),
+            lambda: ens.compare(self.target, {"a": pred}),
+        ):
+            with pytest.raises(BadLabels, match="0 and 255; pass --foreground 255 if"):
+                call()
+
+    @pytest.mark.parametrize("learns", ["stacking", "weighted_mean"])
+    def test_nothing_learns_from_them(self, learns):
+        maps = np.random.default_rng(0).dirichlet([1, 1], (1, 4, 5)).transpose(0, 3, 1, 2)
+        maps = maps.astype(np.float32)
+        with pytest.raises(BadLabels, match="0 and 255"):
+            ens.fuse([maps, maps[::-1]], learns, fit_maps=[maps, maps], fit_target=self.target)
+        with pytest.raises(BadLabels, match="0 and 255"):
+            ens.postprocess(maps, "class_bias", fit_maps=maps, fit_target=self.target)
+
+    def test_a_declared_foreground_is_scored_by_its_iou(self):
+        pred = 255 * self.everything
+        result = ens.score(self.target, pred, classes=2, foreground=255)
+        assert (result.miou, result.iou[1]) == (0.2, 0.2)
+
+
 class TestPostprocess:
     def test_chain_that_learns_is_fitted_on_held_out_maps(self):
         right = 0.4 * (TARGET[:, None] == np.arange(3)[:, None, None]) + 0.2

@@ -196,7 +196,7 @@ class TestMapsWithProblems:
 
     def test_may_be_taken_as_they_are_where_only_agreement_speaks_against_them(self, odd, capsys):
         arguments = [odd / "order.npy", "--name", "odd", "--split", "validation"]
-        assert "or take the maps --as-is" in imported(capsys, odd, *arguments, code=2).err
+        assert "or take the maps by --no-checks" in imported(capsys, odd, *arguments, code=2).err
         assert "taken as they are" in imported(capsys, odd, *arguments, "--as-is").err
 
     @pytest.mark.parametrize(

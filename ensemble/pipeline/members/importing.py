@@ -248,7 +248,7 @@ def _reference(run_members: RunMembers, name: str, split: str, data: DataSet) ->
 
 def _hint(inspection: InspectionReport, unmatched: str) -> str:
     alone = inspection.ambiguous and len(inspection.problems) == 1 and not unmatched
-    return "repair it by --fix" + (", or take the maps --as-is" if alone else "")
+    return "repair it by --fix" + (", or take the maps by --no-checks" if alone else "")
 
 
 def _write_store(

@@ -52,6 +52,11 @@ def test_an_unknown_ignored_class_is_refused(ignore):
         LabelOptions(ignore=ignore).resolve(range(5), MARS)
 
 
+def test_a_number_that_is_an_index_and_the_name_of_another_class_is_refused():
+    with pytest.raises(BadSpec, match="1 is the index of '2' and the name of another class"):
+        LabelOptions(unlabelled=0, ignore=1).resolve({0, 1, 2, 3})
+
+
 def test_more_than_two_values_have_no_foreground():
     with pytest.raises(BadLabels, match="hold 0, 1, 2; expected two values, foreground 2"):
         LabelOptions(foreground=2).resolve({0, 1, 2})

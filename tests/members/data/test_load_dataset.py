@@ -205,6 +205,22 @@ class TestStoredValues:
         with pytest.raises(BadLabels, match=words):
             training(tmp_path, images=IMAGES, masks=masks)
 
+    @pytest.mark.parametrize("known", [{}, {"classes": np.array(["ground", "cell"])}])
+    @pytest.mark.parametrize("labels", [LabelOptions(), LabelOptions(2), LabelOptions(("a", "b"))])
+    def test_two_classes_stored_as_0_and_255_are_asked_about(self, tmp_path, labels, known):
+        masks = np.where(MASKS > 2, 255, 0).astype(np.uint8)
+        path = written(tmp_path, images=IMAGES, masks=masks, **known)
+        with pytest.raises(BadLabels, match="0 and 255; pass --foreground 255 if"):
+            load_dataset(path, labels=labels)
+
+    def test_a_later_set_of_0_and_255_is_asked_about(self, tmp_path):
+        path = written(tmp_path, images=IMAGES, masks=np.where(MASKS > 2, 255, 0).astype(np.uint8))
+        contract = numbered(2, ignore=None)
+        with pytest.raises(BadLabels, match="0 and 255; pass --foreground 255 if"):
+            load_dataset(path, contract=contract)
+        said = load_dataset(path, labels=LabelOptions(unlabelled=255), contract=contract)
+        assert set(np.unique(said["training"].target())) == {0, 255}
+
     def test_masks_of_unlabelled_pixels_alone_are_refused(self, tmp_path):
         path = written(tmp_path, images=IMAGES, masks=np.full_like(MASKS, 255))
         with pytest.raises(BadLabels, match=r"no pixel of the masks is scored: they hold 255"):
@@ -212,7 +228,7 @@ class TestStoredValues:
 
     def test_a_later_set_inherits_classes_and_values(self, tmp_path):
         path = written(tmp_path, images=IMAGES, masks=MASKS)
-        contract = LabelOptions(unlabelled=0, ignore=1).resolve({0, 1, 2, 3, 4})
+        contract = LabelOptions(tuple("wxyz"), unlabelled=0, ignore=1).resolve({0, 1, 2, 3, 4})
         path = written(tmp_path, images=IMAGES, masks=np.where(MASKS > 2, 0, MASKS))
         data = load_dataset(path, contract=contract)["training"]
         assert data.classes == contract
