@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from evaluation.core.classes import UNLABELLED
 from evaluation.core.ragged import Size
+from evaluation.core.types import Array
 
 RARE_SHARE = 0.5
 """Share of the crops that are placed on a class drawn for its rarity; the others are uniform."""
@@ -29,13 +30,14 @@ class RandomCrops:
         images: (channel, row, col) each.
         target: (row, col) each.
         size: rows and columns of a crop, in pixels.
-        weights: of each class; 0 for classes that are not looked for.
+        weights: of the classes in each image, (image, class), summing to 1; 0 for classes that
+            are not looked for, and for all of an image that has none of them.
     """
 
     images: Sequence[Tensor]
     target: Sequence[Tensor]
     size: Size
-    weights: Tensor
+    weights: Array
 
     @classmethod
     def create(
@@ -48,10 +50,13 @@ class RandomCrops:
         ignore: int | None,
     ) -> "RandomCrops":
         """Return the crops of images whose classes have these shares of the pixels."""
-        weights = torch.tensor([share**-0.5 if share > 0 else 0.0 for share in shares])
+        wanted = np.array([share**-0.5 if share > 0 else 0.0 for share in shares])
         if ignore is not None:
-            weights[ignore] = 0
-        return cls(images, target, size, weights)
+            wanted[ignore] = 0
+        held = [torch.bincount(one.flatten(), minlength=UNLABELLED + 1) > 0 for one in target]
+        weights = torch.stack(held)[:, : len(shares)].cpu().numpy() * wanted
+        total = weights.sum(axis=1, keepdims=True)
+        return cls(images, target, size, weights / np.where(total > 0, total, 1))
 
     def __call__(self, indices: Sequence[int], rng: Generator) -> tuple[Tensor, Tensor]:
         """Return a crop of each of these images, stacked."""
@@ -64,7 +69,7 @@ class RandomCrops:
         limits = [length - side for length, side in zip(target.shape, self.size, strict=True)]
         top, left = (int(rng.integers(limit + 1)) for limit in limits)
         if any(limits) and rng.random() < RARE_SHARE:
-            pixel = self._pixel_of_rare_class(target, rng)
+            pixel = self._pixel_of_rare_class(index, target, rng)
             if pixel is not None:
                 inside = [int(rng.integers(side)) for side in self.size]
                 top, left = (
@@ -74,12 +79,13 @@ class RandomCrops:
         window = (slice(top, top + self.size[0]), slice(left, left + self.size[1]))
         return image[(slice(None), *window)], target[window]
 
-    def _pixel_of_rare_class(self, target: Tensor, rng: Generator) -> tuple[int, int] | None:
-        counts = torch.bincount(target.flatten(), minlength=UNLABELLED + 1)[: len(self.weights)]
-        weights = np.where(counts.numpy() > 0, self.weights.numpy(), 0).astype(np.float64)
-        if not weights.sum():
+    def _pixel_of_rare_class(
+        self, index: int, target: Tensor, rng: Generator
+    ) -> tuple[int, int] | None:
+        weights = self.weights[index]
+        if not weights.any():
             return None
-        label = rng.choice(len(weights), p=weights / weights.sum())
+        label = rng.choice(len(weights), p=weights)
         flat = torch.nonzero(target.flatten() == int(label)).flatten()
         position = int(flat[int(rng.integers(len(flat)))])
         return divmod(position, target.shape[1])

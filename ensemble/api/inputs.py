@@ -245,16 +245,18 @@ def new_stack(
 
     Raises:
         BadSpec: a file for images of several sizes, or a folder that is not empty.
+        BadData: an image's name that cannot be a file's.
     """
     if out is None:
         yield empty_stack(extent, dtype, channels)
     elif not is_array_file(out):
-        from evaluation.core.files import atomic_folder
+        from evaluation.core.files import atomic_folder, check_file_names
         from members.external.stacks import ImageFolder
 
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise BadSpec(f"{out} exists and is not empty; name a new folder, or a .npy file")
         names = list(ids) if ids is not None else [f"{i:05d}" for i in range(len(extent))]
+        check_file_names(names)
         with atomic_folder(out) as partial:
             yield ImageFolder(partial, names, as_labels=not channels)
     elif extent.one_size is None:

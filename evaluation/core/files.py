@@ -14,9 +14,10 @@ import re
 import secrets
 import shutil
 import socket
+import sys
 import tempfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from evaluation.core.array_headers import HEAD_BYTES, header_of, open_npz, read_header
-from evaluation.core.errors import BadData
+from evaluation.core.errors import BadData, shorten
 from evaluation.core.ragged import Extent, Ragged, Stack
 from evaluation.core.types import Array
 
@@ -37,6 +38,9 @@ MARKED = re.compile(
 SYNC_THREADS = 8
 ZARR = ".zarr"
 NOT_ENTERED = (ZARR, "done")
+
+MAX_NAME_BYTES = 200
+"""File systems take 255; the suffix and temporary names need some."""
 """Folders with a file for each block of images; their files are opened by names of our own."""
 
 
@@ -281,6 +285,28 @@ def open_array(path: Path, key: str | None = None) -> Array:
     if path.suffix.lower() == ".npz":
         return _from_archive(path, key)
     return _mapped(path, str(path))
+
+
+def check_file_names(names: Iterable[str]) -> None:
+    """Check that each image's name can be that of a file, before any is written.
+
+    Raises:
+        BadData: one cannot, or not in the encoding that this system has for names.
+    """
+    for name in names:
+        plain = Path(name).name == name and name.isprintable() and not name.startswith(".")
+        if not plain or len(name.encode()) > MAX_NAME_BYTES:
+            raise BadData(
+                f"id {shorten(name)} cannot be a file name; expected one without '/' and leading"
+                f" '.', of at most {MAX_NAME_BYTES} bytes"
+            )
+        try:
+            os.fsencode(name)
+        except UnicodeEncodeError:
+            raise BadData(
+                f"id {name!a} cannot be a file name in {sys.getfilesystemencoding()}, the"
+                " encoding of this system; set PYTHONUTF8=1"
+            ) from None
 
 
 def create_stack(

@@ -5,9 +5,11 @@ several sizes gives what its sizes give one by one. Blocks are bounded by pixels
 stays flat for small tiles and for large photographs alike.
 """
 
+import bisect
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from functools import cached_property
+from itertools import accumulate, groupby
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -51,7 +53,12 @@ class Extent:
 
     def __len__(self) -> int:
         """Return the number of images."""
-        return sum(count for count, _ in self.runs)
+        return self._starts[-1]
+
+    @cached_property
+    def _starts(self) -> list[int]:
+        """Where each run starts, and the end of the last one."""
+        return [0, *accumulate(count for count, _ in self.runs)]
 
     @property
     def one_size(self) -> Size | None:
@@ -71,17 +78,14 @@ class Extent:
 
     def slices(self) -> Iterator[tuple[slice, Size]]:
         """Yield the images of each run as a slice, with their size."""
-        start = 0
-        for count, size in self.runs:
-            yield slice(start, start + count), size
-            start += count
+        for start, stop, (_, size) in zip(self._starts, self._starts[1:], self.runs, strict=False):
+            yield slice(start, stop), size
 
     def size_of(self, image: int) -> Size:
         """Return rows and columns of an image."""
-        for run, size in self.slices():
-            if image < run.stop:
-                return size
-        raise IndexError(f"image {image} of {len(self)}")
+        if not 0 <= image < len(self):
+            raise IndexError(f"image {image} of {len(self)}")
+        return self.runs[bisect.bisect_right(self._starts, image) - 1][1]
 
     def blocks(self, images: int = BLOCK_IMAGES) -> list[slice]:
         """Cut into slices of one size, of at most `images` images and `BLOCK_PIXELS` pixels."""
@@ -94,6 +98,8 @@ class Extent:
 
     def take(self, indices: Array) -> "Extent":
         """Return the extent of some of the images, by index or one bool per image."""
+        if len(self.runs) == 1:
+            return Extent.uniform(len(np.arange(len(self))[indices]), self.runs[0][1])
         sizes = self.sizes
         return Extent.of_sizes([sizes[index] for index in np.arange(len(self))[indices]])
 
@@ -119,11 +125,8 @@ class Ragged:
     def __init__(self, parts: Sequence[Array]) -> None:
         self.parts = tuple(parts)
         self._starts = np.cumsum([0, *map(len, self.parts)])
-
-    @property
-    def extent(self) -> Extent:
+        self.extent = Extent(tuple((len(part), _size(part)) for part in self.parts))
         """Number and sizes of the images."""
-        return Extent(tuple((len(part), _size(part)) for part in self.parts))
 
     @property
     def dtype(self) -> Any:

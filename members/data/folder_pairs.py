@@ -1,4 +1,4 @@
-"""Images and masks told apart by the names of their folders and by endings of their own names.
+"""Pairs of images and masks, recognised by folder names and by the ends of file names.
 
 One rule reads pairs of folders, trees by split, nested folders and pairs in one folder: a folder's
 name may tell a split (`train`), a role (`masks`), both (`train_masks`), or be part of the name.

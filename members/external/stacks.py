@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from evaluation.core.errors import BadData, BadMaps
+from evaluation.core.errors import BadMaps
 from evaluation.core.ragged import Extent, Stack, extent_of, join
 from evaluation.core.types import Array
 from members.external.file_names import image_names
@@ -141,7 +141,7 @@ class ImageFolder:
 
     Args:
         folder: an empty one.
-        ids: names of the images.
+        ids: names of the images, which can be those of files.
         as_labels: whether images are label maps, written as `.png`; else `.npy`.
     """
 
@@ -150,14 +150,8 @@ class ImageFolder:
     as_labels: bool
 
     def __setitem__(self, block: slice, values: Array) -> None:
-        """Write the images of a block.
-
-        Raises:
-            BadData: a name that is none of a file.
-        """
+        """Write the images of a block."""
         for name, image in zip(self.ids[block], values, strict=True):
-            if Path(name).name != name:
-                raise BadData(f"image name {name!r} cannot be a file's; give one without slashes")
             file = self.folder / f"{name}.png"
             if self.as_labels:
                 from PIL import Image

@@ -1,7 +1,10 @@
 """Seeds from 0 to 2^64 - 1 work everywhere; others are refused before anything is done."""
 
+import json
+
 import numpy as np
 import pytest
+import yaml
 
 import ensemble
 from ensemble.strategies import STRATEGIES
@@ -91,6 +94,8 @@ def test_a_run_takes_the_largest_seed_in_every_command(tmp_path, sample_files, a
     members = ["--member", "one=unet(width=2, depth=1)", "--validation", validation]
     answer("train-members", "--run", run, "--seed", seed, *options, *members)
     answer("fuse", "--run", run, "--strategy", "stacking_boosted(rounds=2)")
-    answer("score", "--run", run)
+    assert "stacking_boosted_argmax" in answer("score", "--run", run)
+    assert yaml.safe_load((run / "experiment.yaml").read_text())["seed"] == MAX_SEED
     searched = ["--fusion", "stacking_boosted", "--seed", seed, "--trials", "2"]
-    answer("tune-postproc", "--run", run, *searched)
+    document = json.loads(answer("tune-postproc", "--run", run, *searched, "--json"))
+    assert document["trials"] == {"complete": 6}  # two in each of two folds, and on all

@@ -37,7 +37,7 @@ from ensemble.strategy import (
     strategy_context,
 )
 from evaluation.core.errors import BadRun, format_count
-from evaluation.core.files import atomic_folder, read_json, remove_folder, write_json
+from evaluation.core.files import read_json, remove_folder, write_json
 from evaluation.core.provenance import digest, digests
 from evaluation.core.run_folder import Run, run_lock
 from evaluation.core.specs import parse_spec
@@ -325,18 +325,18 @@ def _fuse_split(
 ) -> None:
     """Write the store of one split."""
     data = opened.data
-    with atomic_folder(expected.folder) as partial:
-        store = ProbabilityStore.create(
-            partial,
-            ids=data.ids,
-            classes=data.classes,
-            extent=data.extent,
-            seen=_training_ids(opened, learned=spec.learns),
-            dtype=spec.dtype,
-            url=new_url(f"{spec.name}-{opened.split}"),
-        )
+    with ProbabilityStore.writing(
+        expected.folder,
+        config=expected.config,
+        input_digests=expected.input_digests,
+        ids=data.ids,
+        classes=data.classes,
+        extent=data.extent,
+        seen=_training_ids(opened, learned=spec.learns),
+        dtype=spec.dtype,
+        url=new_url(f"{spec.name}-{opened.split}"),
+    ) as store:
         fuse(opened.readers, fusion, store.write, images=data.images)
-        expected.write(partial)
 
 
 def _training_ids(opened: OpenedSplit, *, learned: bool) -> TrainingIds | None:

@@ -14,7 +14,7 @@ from ensemble.pipeline.run.store_location import UrlFactory, store_urls
 from evaluation.core.blocks import blocks, map_blocks
 from evaluation.core.classes import UNLABELLED
 from evaluation.core.errors import BadMaps, BadRun
-from evaluation.core.files import atomic_folder, read_json
+from evaluation.core.files import read_json
 from evaluation.core.label_options import NOTHING_SAID, LabelOptions
 from evaluation.core.progress import progress
 from evaluation.core.provenance import RECORD, digest, digest_of
@@ -261,16 +261,18 @@ def _write_store(
     new_url: UrlFactory,
 ) -> None:
     config = expected.config
-    with atomic_folder(expected.folder) as partial:
-        store = ProbabilityStore.create(
-            partial,
-            ids=data.ids,
-            classes=data.classes,
-            extent=data.extent,
-            seen=training_ids,
-            dtype=config["dtype"],
-            url=new_url(f"{config['member']}-{config['split']}"),
-        )
+    with ProbabilityStore.writing(
+        expected.folder,
+        config=config,
+        input_digests=expected.input_digests,
+        info=_file_stats(paths),
+        ids=data.ids,
+        classes=data.classes,
+        extent=data.extent,
+        seen=training_ids,
+        dtype=config["dtype"],
+        url=new_url(f"{config['member']}-{config['split']}"),
+    ) as store:
 
         def write(block: slice) -> None:
             # Images of one size may have maps of several.
@@ -284,7 +286,6 @@ def _write_store(
 
         for _ in progress(map_blocks(write, store.extent), "import", len(blocks(store.extent))):
             pass
-        expected.write(partial, info=_file_stats(paths))
 
 
 def _digest(paths: Sequence[Path]) -> str:

@@ -15,14 +15,11 @@ from PIL import Image, ImageColor
 
 from evaluation.core.blocks import blocks
 from evaluation.core.classes import NUM_VALUES, UNLABELLED, Classes
-from evaluation.core.errors import BadData, shorten
+from evaluation.core.files import check_file_names
 from evaluation.core.progress import progress
 from evaluation.core.ragged import Size, Stack
 from evaluation.core.types import Array, Labels
 from members.data.image_files import read_mask
-
-MAX_NAME_BYTES = 200
-"""File systems take 255; the suffix and temporary names need some."""
 
 DIGITS = tuple(map(str, range(256)))
 
@@ -43,13 +40,7 @@ def write_pngs(
     Raises:
         BadData: an id that cannot be a file name.
     """
-    for name in ids:
-        plain = Path(name).name == name and name.isprintable() and not name.startswith(".")
-        if not plain or len(name.encode()) > MAX_NAME_BYTES:
-            raise BadData(
-                f"id {shorten(name)} cannot be a file name; expected one without '/' and leading"
-                f" '.', of at most {MAX_NAME_BYTES} bytes"
-            )
+    check_file_names(ids)
     palette = np.zeros((NUM_VALUES, 3), np.uint8)
     palette[list(classes.values)] = [ImageColor.getrgb(colour)[:3] for colour in classes.colours]
     for block, labels in progress(labelled, "write", len(blocks(len(ids)))):

@@ -16,6 +16,7 @@ from evaluation.core.files import (
     array_names,
     atomic_file,
     atomic_folder,
+    check_file_names,
     check_no_external_links,
     open_array,
     read_json,
@@ -300,3 +301,18 @@ def test_links_within_the_folder_and_to_it_are_followed(folder):
     for way in (folder, door):
         with pytest.raises(BadData, match="leads out"):
             check_no_external_links(way)
+
+
+@pytest.mark.parametrize("name", ["../up", "a/b", ".hidden", "a\nb", "a" * 300])
+def test_a_name_that_no_file_can_have_is_refused(name):
+    with pytest.raises(BadData, match="cannot be a file name; expected one without '/'"):
+        check_file_names(["good", name])
+
+
+def test_a_name_beyond_the_encoding_of_the_system_is_refused(monkeypatch):
+    monkeypatch.setattr("os.fsencode", lambda name: name.encode("latin-1"))
+    check_file_names(["gut-ü"])
+    with pytest.raises(
+        BadData, match=r"id '\\u5929' cannot be a file name in .*; set PYTHONUTF8=1"
+    ):
+        check_file_names(["天"])
