@@ -69,7 +69,8 @@ def train_fold(
 
     On one machine's CPU the weights are determined by the arguments, except that the last digits of
     float32 products may depend on memory alignment (seen in discriminators). A tenth of the groups
-    is held out of the training images for early stopping; nothing else is chosen by score.
+    is held out of the training images for early stopping (of the images, where they are one
+    group); nothing else is chosen by score.
 
     Args:
         member: what to train.
@@ -272,6 +273,8 @@ def _train_holdout_split(data: DataSet, fold: Fold, share: float, seed: int) -> 
 
 def _hold_out(data: DataSet, indices: Array, share: float, seed: int) -> Array:
     groups = None if data.groups is None else data.groups[indices]
+    if groups is not None and len(np.unique(groups)) == 1:
+        groups = None  # a single drive, say: only its own images can tell when to stop
     return hold_out(data.target()[indices], groups, share=share, seed=seed)
 
 

@@ -113,6 +113,12 @@ class TestTraining:
         assert not set(train_indices) & set(holdout)
         assert set(train_indices) | set(holdout) == set(FOLDS[0].training)
 
+    def test_images_of_one_group_are_divided_for_early_stopping(self, data):
+        alone = replace(data, groups=np.full(len(data), "drive"))
+        train_indices, holdout = _train_holdout_split(alone, FOLDS[0], 1.0, 0)
+        assert 0 < len(holdout) < len(train_indices)
+        assert set(train_indices) | set(holdout) == set(FOLDS[0].training)
+
     def test_the_history_has_one_row_per_epoch(self, trained):
         with (trained[0] / "history.csv").open() as file:
             rows = list(csv.DictReader(file))
