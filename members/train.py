@@ -53,6 +53,10 @@ class Fold:
     index: int
     training: Array
 
+    def held_out(self, images: int) -> Array:
+        """Return the indices of the fold's own images, of so many in all."""
+        return np.setdiff1d(np.arange(images), self.training)
+
 
 def train_fold(
     member: Member,

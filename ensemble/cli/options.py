@@ -257,6 +257,35 @@ def layout_options(command: CommandFunction) -> CommandFunction:
     return with_layout  # type: ignore[return-value]
 
 
+SEARCH_DATA_OPTIONS = (
+    click.option(
+        "--data", metavar="DATA", help="Training data; by default the run's, else the sample."
+    ),
+    click.option(
+        "--validation",
+        metavar="DATA",
+        help="A labelled set that the run keeps for evaluation; the search does not use it.",
+    ),
+    click.option("--experiment", type=FILE, metavar="FILE", help="Take data and folds from here."),
+    click.option(
+        "--folds", type=click.IntRange(2, 100), metavar="K", help="Number of folds; by default 3."
+    ),
+    click.option(
+        "--seed",
+        type=SEED,
+        metavar="S",
+        help="Random seed; by default 0.",
+    ),
+)
+
+
+def search_data_options(command: CommandFunction) -> CommandFunction:
+    """Add the options that select the data of a search."""
+    for option in reversed(SEARCH_DATA_OPTIONS):
+        command = option(command)
+    return command
+
+
 def resolve_run(path: Path | None) -> "Run":
     """Return the run that was named, or the newest."""
     from evaluation.core.run_folder import Run, newest_run
