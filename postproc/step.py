@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int, Integer
+from jaxtyping import Float, Integer
 from pydantic import Field
 
 from evaluation.core.classes import UNLABELLED
@@ -78,21 +78,6 @@ class LearnedStep:
 Area = Annotated[int, Field(ge=1, le=2**31 - 1)]
 Label = Annotated[int, Field(ge=0, lt=UNLABELLED)]
 Only = list[Label] | None
-
-
-def parse_areas(option: str, value: Area | list[Area], classes: int) -> Int[np.ndarray, " class"]:
-    """Return one area per class, from one number for all classes or one per class.
-
-    Raises:
-        BadSpec: the number of areas is not the number of classes.
-    """
-    if isinstance(value, int):
-        return np.full(classes, value)
-    if len(value) != classes:
-        raise BadSpec(
-            f"{option} has {len(value)} numbers; expected {classes}, one per class, or one number"
-        )
-    return np.array(value)
 
 
 def parse_classes(only: Only, classes: int) -> list[int]:

@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 
 from evaluation.core.classes import UNLABELLED
+from evaluation.core.specs import one_per_class
 from evaluation.core.types import Images, Labels
 from postproc.batched_filters import (
     OddSize,
@@ -24,7 +25,7 @@ from postproc.regions import (
     present_labels,
     remove_regions,
 )
-from postproc.step import Area, Only, Step, parse_areas, parse_classes
+from postproc.step import Area, Only, Step, parse_classes
 
 
 def opening(*, size: OddSize = 3) -> Step:
@@ -199,7 +200,7 @@ def remove_small(
         >>> remove_small(3, None, min_area_px=2).apply(labels, None)
         array([[[1, 1, 1, 1, 1]]], dtype=uint8)
     """
-    areas = parse_areas("min_area_px", min_area_px, classes)
+    areas = np.array(one_per_class("min_area_px", min_area_px, classes))
 
     def small(labels: Labels) -> Mask:
         regions = Regions.of(labels, connectivity=connectivity)
