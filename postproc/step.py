@@ -92,3 +92,17 @@ def parse_classes(only: Only, classes: int) -> list[int]:
     if unknown or not only:
         raise BadSpec(f"only={unknown or only}; expected classes from 0 to {classes - 1}")
     return sorted(set(only))
+
+
+def background_class(label: Label | None, ignore: int | None, classes: int) -> int:
+    """Return the class that stands for the background: the one named, else the ignored one.
+
+    Raises:
+        BadSpec: neither is there, or no such class.
+    """
+    label = ignore if label is None else label
+    if label is None:
+        raise BadSpec("no class is ignored; write background=INDEX")
+    if label >= classes:
+        raise BadSpec(f"background={label}; expected a class from 0 to {classes - 1}")
+    return label
