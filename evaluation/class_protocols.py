@@ -59,7 +59,7 @@ def dice(*, per: Per = "set", absent: Absent = "skip") -> Protocol:
 
 
 def precision(*, per: Per = "set", absent: Absent = "skip") -> Protocol:
-    """Average the precision of the scored classes: the share of their predicted pixels that is right.
+    """Average the precision of the scored classes: the share of their predictions that is right.
 
     A class of the target that is never predicted has precision 0, so that leaving a class out does
     not pay. Pixels whose target is the ignored class are dropped, and its predictions elsewhere are

@@ -26,7 +26,8 @@ class Score:
     """Scores of sets of images under a protocol.
 
     Args:
-        iou: of each class, or what the protocol measures of it, such as Dice; NaN where a class is not scored.
+        iou: of each class, or what the protocol measures of it, such as Dice; NaN where a class is
+            not scored.
         miou: the protocol's number, most often the mean; NaN where nothing was counted.
         absent: value of absent classes; None if no class is averaged.
     """
@@ -80,7 +81,7 @@ def overlaps(counts: Tables, ignore: int | None) -> tuple[PerClass, PerClass, Pe
 
 
 def precision_of(hits: PerClass, true: PerClass, predicted: PerClass) -> PerClass:
-    """Return hits / predicted; 0 where a class is only in the target, NaN where it is in neither."""
+    """Return hits / predicted; 0 where a class is only in the target, NaN where in neither."""
     return _share(hits, predicted, true)
 
 

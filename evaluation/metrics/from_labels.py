@@ -16,7 +16,7 @@ from evaluation.metrics.metric_base import Metric, MetricInput, MetricValue, mea
 Masks = Bool[np.ndarray, "image class row col"]
 Distances = Float[np.ndarray, "_"]
 EdgeMetric = Callable[[Distances, Distances, int], float]
-"""A value from the distances of target edges to prediction edges, and back, in pixels, of a class."""
+"""A value of a class from distances of target edges to prediction edges, and back, in pixels."""
 
 Tolerance = Annotated[float, Field(ge=0, le=100_000)]
 

@@ -29,8 +29,8 @@ TargetLabels = Integer[np.ndarray, " pixel"]
 Bins = Annotated[int, Field(ge=1, le=1000)]
 
 LEVELS = 4096
-"""Confidences that are sorted are rounded to 1/4,096, so that memory is flat; those of one level are
-tied."""
+"""Confidences that are sorted are rounded to 1/4,096, so that memory is flat; those of one level
+are tied."""
 
 
 @dataclass(frozen=True)
