@@ -63,7 +63,8 @@ class Recipe(StrictModel):
         ema: decay of an exponential moving average of the weights, such as 0.99; the average is
             what is validated and saved. 0 turns averaging off.
         train_share: fraction of the training groups to train on.
-        tta: test-time augmentation for every split, such as `flips` or `flips+scales`.
+        tta: test-time augmentation for every split, such as `flips` or
+            `flips+scales`; see `members.tta`.
         tta_merge: how the maps of the augmented views are merged.
         crop: rows and columns of random crops to train on, such as `256x256`; half of them hold a
             class drawn for its rarity. By default whole images, or crops of the smallest rows and
