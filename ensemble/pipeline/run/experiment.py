@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 from pydantic_core import PydanticCustomError
@@ -38,6 +38,7 @@ class FusionEntry(StrictModel):
 
     strategy: str
     members: tuple[str, ...] = ()
+    missing: Literal["refuse", "renormalise"] = "refuse"
 
 
 def _url(value: str) -> str:

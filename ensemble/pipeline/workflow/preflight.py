@@ -55,12 +55,13 @@ def check_fusion(run_members: RunMembers, experiment: Experiment, name: str) -> 
         learns = strategy_learns(run_members, entry.strategy, members, seed=experiment.seed)
     except BadSpec as error:
         raise BadSpec(f"fusion {name!r}: {error}") from None
+    partial = entry.missing == "renormalise"
     for member in sorted(set(members) & set(run_members.imported)) if learns else []:
-        if OOF not in run_members.splits(member):
+        if run_members.digest(member, OOF, partial=partial) is None:
             raise BadRun(
                 f"fusion {name!r} learns from out-of-fold maps, and {member!r} has none; import"
                 f" them by --split {OOF}, or name other members"
             )
-        maps = run_members.open(member, OOF)
+        maps = run_members.open(member, OOF, partial=partial)
         check_no_leakage(f"fusion {name!r}", member, maps, hint="or name other members")
     return learns
