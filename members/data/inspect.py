@@ -8,7 +8,6 @@ import numpy as np
 
 from evaluation.core.classes import UNLABELLED, Classes
 from evaluation.core.label_options import NOTHING_SAID, LabelOptions
-from evaluation.core.ragged import Size
 from evaluation.core.types import Array
 from members.data.cleaning.near_duplicates import duplicate_warning
 from members.data.cleaning.rules import SHARED_BY, identical, shared_masks
@@ -30,7 +29,6 @@ def inspect_dataset(
     path: Path | str,
     *,
     labels: LabelOptions = NOTHING_SAID,
-    size: Size | None = None,
     layout: LayoutOptions = DEFAULT_LAYOUT,
 ) -> Description:
     """Describe a data set as a JSON document.
@@ -38,7 +36,6 @@ def inspect_dataset(
     Args:
         path: see `members.data.load_dataset.load_dataset`, like the options.
         labels: what is said about classes and values of masks.
-        size: rows and columns to resize all images to.
         layout: what is said about how a folder lies on disk.
 
     Returns:
@@ -50,7 +47,7 @@ def inspect_dataset(
     Raises:
         BadData, BadLabels: what cannot be loaded, or masks from which nothing can be learnt.
     """
-    sets = load_dataset(path, labels=labels, size=size, layout=layout)
+    sets = load_dataset(path, labels=labels, layout=layout)
     for data in sets.values():
         if data.masks is not None:
             check_learnable(data)
