@@ -11,6 +11,8 @@ from ensemble.cli.options import (
     CommandFunction,
     jobs_options,
     json_option,
+    label_options,
+    layout_options,
     log,
     print_result,
 )
@@ -37,7 +39,8 @@ DATA_OPTIONS = (
 
 
 def data_options(command: CommandFunction) -> CommandFunction:
-    """Add the options that select the data of a search."""
+    """Add the options that select the data of a search, and say what they are."""
+    command = label_options(layout_options(command))
     for option in reversed(DATA_OPTIONS):
         command = option(command)
     return command

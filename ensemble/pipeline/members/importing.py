@@ -8,7 +8,7 @@ import numpy as np
 
 from ensemble.pipeline.data.prepare import classes_identity, prepare, split_identity
 from ensemble.pipeline.run.expected_record import ExpectedRecord
-from ensemble.pipeline.run.experiment import Experiment, resolve_data_path, resolve_layout_paths
+from ensemble.pipeline.run.experiment import Experiment, resolve_data_path
 from ensemble.pipeline.run.open_run import IMPORTED, LACKING, RunMembers, run_experiment
 from ensemble.pipeline.run.store_location import UrlFactory, store_urls
 from ensemble.strategies import Missing
@@ -186,10 +186,8 @@ def init_run(
         "data": resolve_data_path(data),
         "validation": None if validation is None else resolve_data_path(validation),
         **({"store": check_url(store)} if store else {}),
-        **({"classes": labels} if labels else {}),
-        **({"layout": resolve_layout_paths(layout)} if layout else {}),
     }
-    experiment = experiment.model_copy(update=given)
+    experiment = experiment.model_copy(update=given).with_data_options(labels, layout)
     with run_lock(run.path):
         prepare(run, experiment, log)
         experiment.write(run.experiment)

@@ -112,6 +112,15 @@ class Experiment(StrictModel):
         """Return what the experiment says about how its data lie on disk."""
         return self.layout or DEFAULT_LAYOUT
 
+    def with_data_options(self, labels: LabelOptions, layout: LayoutOptions) -> "Experiment":
+        """Return the experiment with what options say about its data, whatever else it says."""
+        changes: dict[str, Any] = {}
+        if labels:
+            changes["classes"] = self.label_options().updated(labels)
+        if layout:
+            changes["layout"] = resolve_layout_paths(self.layout_options().updated(layout))
+        return self.model_copy(update=changes)
+
     def named_classes(self) -> Classes | None:
         """Return the classes that the experiment names; None where it leaves them to the data."""
         return self.label_options().without_data()
@@ -304,14 +313,13 @@ def experiment_from_options(
         "drop": drop and resolve_data_path(drop),
         "folds": folds,
         "seed": seed,
-        "classes": base.label_options().updated(labels) if labels else None,
-        "layout": resolve_layout_paths(base.layout_options().updated(layout)) if layout else None,
         "metric": objective_metric,
         "drop_outliers": drop_outliers or None,
         "store_dtype": store_dtype,
         "store": store and check_url(store),
     }
     base = base.model_copy(update={key: v for key, v in given.items() if v is not None})
+    base = base.with_data_options(labels, layout)
     check_metric(base)
     recipe_options = {
         "epochs": epochs,

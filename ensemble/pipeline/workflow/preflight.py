@@ -7,7 +7,7 @@ from ensemble.pipeline.run.open_run import OOF, RunMembers, check_no_leakage
 from evaluation.core.errors import BadRun, BadSpec
 from evaluation.core.run_folder import Run
 from members.batches import class_shares
-from members.data.cleaning.near_duplicates import describe_duplicates
+from members.data.cleaning.near_duplicates import describe_duplicates, shared_groups
 from members.data.dataset import DataSet
 
 RARE_SHARE = 1e-3
@@ -31,6 +31,9 @@ def data_warnings(run: Run) -> list[str]:
             warnings.append(f"{split}: no pixel of {', '.join(absent)}")
         if rare:
             warnings.append(f"{split}: almost no pixels of {', '.join(rare)}")
+    held_out = [DataSet.load(run.data(s)) for s in (OOF, "validation") if s in splits]
+    if warning := shared_groups(held_out):
+        return [*warnings, warning]
     duplicates = cross_fold_duplicates(run)
     if duplicates:
         names = [name for split in splits for name in DataSet.load(run.data(split)).ids]
