@@ -30,6 +30,7 @@ from members.devices import autocast, data_device
 from members.losses import build_loss
 from members.network import NormalisedNetwork, as_tensor, load_network_from
 from members.recipe import Member, Recipe
+from members.resizing import resized_set
 from members.specialists import one_vs_rest_target
 from members.trainers import TRAINERS
 from members.trainers.epoch_metrics import EpochMetrics, batch_confusion, compute_epoch_metrics
@@ -186,6 +187,8 @@ def _train(
     watch: EpochCallback,
 ) -> tuple[NormalisedNetwork, History]:
     recipe, classes, ignore = member.recipe, len(data.classes), data.classes.ignore
+    if recipe.size is not None:
+        data = resized_set(data, recipe.size, recipe.fit)
     train_indices, holdout_indices = _train_holdout_split(data, fold, recipe.train_share, seed)
     augment = Augment(recipe.augment)
     images, target = _load_tensors(data, train_indices, device)

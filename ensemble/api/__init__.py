@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ensemble.api.inputs import ArrayLike, MapsLike, MembersLike, OpenedArrays
     from ensemble.api.opened_run import OpenedRun
     from ensemble.api.results import AuditResult, Comparison, ScoreResult
+    from ensemble.strategies import Missing
     from evaluation.core.classes import Classes
     from evaluation.core.label_options import LabelOptions
     from evaluation.core.ragged import Stack
@@ -36,6 +37,7 @@ def fuse(
     fit_images: "ArrayLike | None" = None,
     ignore: int | None = None,
     logits: bool = False,
+    missing: "Missing" = "refuse",
     seed: int = 0,
     out: str | PathLike[str] | None = None,
     fit_truth: "ArrayLike | None" = None,
@@ -53,6 +55,8 @@ def fuse(
         fit_images: images of `fit_maps`.
         ignore: index of the class that is not scored; None if every class is.
         logits: whether maps and held-out maps are logits, which the softmax makes probabilities.
+        missing: of images that not all members have, by the names of files: `refuse` them, `skip`
+            them, or `renormalise` the weights of the members that have them.
         seed: random seed of strategies that sample.
         out: a `.npy` file to write instead of filling memory, or a folder for one per image.
         fit_truth: old name of `fit_target`.
@@ -87,6 +91,7 @@ def fuse(
         fit_images=fit_images,
         labels=LabelOptions(ignore=ignore),
         logits=logits,
+        missing=missing,
         seed=seed,
     )
     return fusion.fuse(None if out is None else Path(out))

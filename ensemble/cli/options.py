@@ -280,7 +280,8 @@ SEARCH_DATA_OPTIONS = (
 
 
 def search_data_options(command: CommandFunction) -> CommandFunction:
-    """Add the options that select the data of a search."""
+    """Add the options that select the data of a search, and say what they are."""
+    command = label_options(layout_options(command))
     for option in reversed(SEARCH_DATA_OPTIONS):
         command = option(command)
     return command
@@ -314,9 +315,11 @@ def options_of_source(
         UsageError: an option of the other source was given.
     """
     if from_files:
-        refuse_given(f"is of a run, {file_option} of files; give one of them", *run_options)
+        of_run = [name for name in run_options if name not in file_options]
+        refuse_given(f"is of a run, {file_option} of files; give one of them", *of_run)
         return {name: options[name] for name in file_options}
-    given = [*file_options, *(LABEL_OPTIONS if "labels" in file_options else ())]
+    of_files = [name for name in file_options if name not in run_options]
+    given = [*of_files, *(LABEL_OPTIONS if "labels" in file_options else ())]
     refuse_given(f"goes with {file_option}; a run has its own", *given)
     return {name: options[name] for name in run_options}
 

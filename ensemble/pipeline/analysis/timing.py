@@ -22,6 +22,7 @@ from members.maps import ArrayMaps
 from members.network import NormalisedNetwork, as_tensor
 from members.predict import predict
 from members.recipe import Member
+from members.resizing import resized_set
 from members.store import ProbabilityStore
 from members.store_metadata import StoreDtype
 from members.trainers import TRAINERS
@@ -116,6 +117,10 @@ def _measure(member: Member, data: DataSet, device: str) -> NetworkTiming:
     )
     network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     few = min(member.recipe.batch, TRIED_IMAGES, len(data))
+    training, size = data, member.recipe.size
+    if size is not None:
+        first = np.arange(min(member.recipe.batch, len(data)))
+        training = resized_set(data.take(first), size, member.recipe.fit)
     saved: dict[int, int] = {}
 
     def save(tensor: Tensor) -> Tensor:
@@ -124,16 +129,16 @@ def _measure(member: Member, data: DataSet, device: str) -> NetworkTiming:
 
     # The first step includes what is done once. It shows what is kept for the backward pass.
     with torch.autograd.graph.saved_tensors_hooks(save, lambda tensor: tensor):
-        _train_step_seconds(network, member, data, few, device)
+        _train_step_seconds(network, member, training, few, device)
     for parameter in network.parameters():
         saved.pop(parameter.untyped_storage().data_ptr(), None)
     image_bytes = sum(saved.values()) // few
-    seconds = _train_step_seconds(network, member, data, few, device)
+    seconds = _train_step_seconds(network, member, training, few, device)
     # An image costs less in a batch of the recipe's own size.
     batch = min(member.recipe.batch, len(data))
     if few < batch and seconds * batch / few < MAX_SECONDS:
-        _train_step_seconds(network, member, data, batch, device)  # warms up the new shape
-        seconds, few = _train_step_seconds(network, member, data, batch, device), batch
+        _train_step_seconds(network, member, training, batch, device)  # warms up the new shape
+        seconds, few = _train_step_seconds(network, member, training, batch, device), batch
     network.eval()
     images = _first_images(data, min(few, _block_images(data)))
     prediction = timed(lambda: predict(network, images, device, member), _clock(device))

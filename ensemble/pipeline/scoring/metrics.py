@@ -21,6 +21,7 @@ from evaluation.core.label_options import LabelOptions
 from evaluation.core.ragged import Extent, extent_of
 from evaluation.core.run_folder import Run
 from evaluation.core.types import Array
+from evaluation.formatting import note_of_shown_classes, shown_classes
 from evaluation.metrics import METRICS
 from evaluation.metrics.compute_metrics import Per, evaluate_metrics
 from evaluation.metrics.metric_base import Metric, MetricInput
@@ -194,7 +195,10 @@ def format_metrics(document: Document) -> str:
     """Format metrics as text: a line per metric, then one per group or image if requested."""
     lines = []
     for candidate, metrics in document["candidates"].items():
-        names = list(dict.fromkeys(n for m in metrics.values() for n in m.get("classes", {})))
+        all_names = list(dict.fromkeys(n for m in metrics.values() for n in m.get("classes", {})))
+        first = next((m["classes"] for m in metrics.values() if m.get("classes")), {})
+        names = [all_names[k] for k in shown_classes([first.get(n) for n in all_names])]
+        notes = note_of_shown_classes(len(all_names), "the first metric", "--json holds all")
         lines.append(f"{candidate:32}{'overall':>10}" + "".join(f"{n[:9]:>10}" for n in names))
         for name, result in metrics.items():
             if "not_measured" in result:
@@ -202,6 +206,7 @@ def format_metrics(document: Document) -> str:
                 continue
             lines.append(_line(name, result, names))
             lines += [_line(f"  {k}", each, names) for k, each in result.get("each", {}).items()]
+        lines += notes
     return "\n".join(lines)
 
 

@@ -13,15 +13,18 @@ from evaluation.confusion import confusion
 from evaluation.core.arrays import argmax
 from evaluation.core.blocks import blocks
 from evaluation.core.classes import Classes
+from evaluation.core.label_options import NOTHING_SAID, LabelOptions
 from evaluation.core.provenance import digest
 from evaluation.core.run_folder import Run
 from evaluation.iou import Tables
 from evaluation.protocols import build_protocol
 from evaluation.run_metric import MASKED, metric_config, named_metric, summed_form
 from members.data.dataset import DataSet
+from members.data.layouts import DEFAULT_LAYOUT, LayoutOptions
 from members.network import check_size
 from members.predict import predict
 from members.recipe import Member, Recipe
+from members.resizing import resized_extent
 from members.train import Fold, load_network, train_fold
 from members.trainers.loop import EpochCallback
 
@@ -111,6 +114,8 @@ def searched_experiment(
     experiment: Path | None,
     folds: int | None,
     seed: int | None,
+    labels: LabelOptions = NOTHING_SAID,
+    layout: LayoutOptions = DEFAULT_LAYOUT,
 ) -> Experiment:
     """Return the experiment of a run as changed by options; None leaves a setting as it is.
 
@@ -129,7 +134,8 @@ def searched_experiment(
         "folds": folds,
         "seed": seed,
     }
-    return base.model_copy(update={key: v for key, v in given.items() if v is not None})
+    base = base.model_copy(update={key: v for key, v in given.items() if v is not None})
+    return base.with_data_options(labels, layout)
 
 
 def prepare_search(
@@ -149,8 +155,8 @@ def prepare_search(
     lines: list[str] = []
     prepare(run, experiment, lines.append)
     extent = DataSet.load(run.data(OOF)).extent
-    for architecture in dict.fromkeys(recipe.architecture for recipe in recipes):
-        check_size(architecture, extent)
+    for architecture, size in dict.fromkeys((r.architecture, r.size) for r in recipes):
+        check_size(architecture, resized_extent(extent, size))
     metric = searched_metric(run, experiment)
     experiment.write(run.experiment)
     for line in lines:

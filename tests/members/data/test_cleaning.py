@@ -5,10 +5,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from evaluation.core.classes import MARS
+from evaluation.core.classes import MARS, numbered
 from evaluation.core.errors import BadData
 from members.data.cleaning.id_lists import find_ids, indices_of, read_drop_list
-from members.data.cleaning.near_duplicates import near_duplicates, thumbnails_and_hashes
+from members.data.cleaning.near_duplicates import (
+    near_duplicates,
+    shared_groups,
+    thumbnails_and_hashes,
+)
 from members.data.cleaning.novelty import features, most_novel, novelty
 from members.data.cleaning.rules import Reason, Rules, find_drops
 from members.data.dataset import DataSet
@@ -287,3 +291,15 @@ class TestSample:
         recall = len(found & set(sample.outliers.tolist())) / len(sample.outliers)
         assert recall >= 0.95
         assert scores.max() <= 1
+
+
+def test_groups_of_training_that_are_held_out_are_told():
+    def data(*groups):
+        images = np.zeros((len(groups), 1, 4, 4), np.uint8)
+        ids = tuple(f"{index}" for index in range(len(groups)))
+        return DataSet(images, None, ids, np.array(groups), numbered(2, ignore=None))
+
+    assert shared_groups([data("a", "b"), data("c"), data("d")]) == ""
+    warning = shared_groups([data("a", "b"), data("c", "b"), data("b")])
+    assert warning.startswith("2 images that are held out belong to groups of training images (fir")
+    assert "give the training images alone as --data" in warning
