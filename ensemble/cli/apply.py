@@ -8,6 +8,7 @@ from ensemble.cli.options import (
     FILE,
     json_option,
     log,
+    memory_option,
     print_result,
 )
 
@@ -17,6 +18,7 @@ from ensemble.cli.options import (
 @click.argument("images", type=FILE)
 @click.option("--out", required=True, type=FILE, metavar="F", help="A .npy file, or a new folder.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:K.")
+@memory_option
 @json_option
 def command(package: Path, images: Path, out: Path, device: str, as_json: bool) -> None:
     """Label IMAGES with the candidate frozen in DIR.

@@ -12,6 +12,7 @@ from ensemble.cli.options import (
     json_option,
     label_options,
     log,
+    memory_option,
     options_of_source,
     print_result,
     resolve_run,
@@ -74,6 +75,7 @@ FILE_OPTIONS = (
 @click.option("--logits", is_flag=True, help="With --maps: all maps are logits; take the softmax.")
 @label_options
 @workers_options
+@memory_option
 @json_option
 def command(strategy: str, as_json: bool, **options: Any) -> None:
     """Fuse the probability maps of many members into one.
