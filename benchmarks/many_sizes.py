@@ -5,8 +5,8 @@
 
 import contextlib
 import io
-import shutil
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -117,9 +117,12 @@ def format_many_sizes(document: dict[str, Any]) -> str:
 def _command(line: str, run: Run) -> Callable[[], None]:
     words = [*line.split(), "--run", str(run.path)]
     made = run.path / MADE[words[0]]
+    made = made / words[2] if words[0] == "fuse" else made
+    removed = (run.path.with_name(f"removed-{run.path.name}-{made.name}-{k}") for k in count())
 
     def call() -> None:
-        shutil.rmtree(made, ignore_errors=True)
+        if made.exists():
+            made.rename(next(removed))  # to remove hundreds of folders takes time too
         output = io.StringIO()
         with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
             status = ens(words)
