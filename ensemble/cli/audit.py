@@ -10,6 +10,7 @@ from ensemble.cli.options import (
     json_option,
     label_options,
     log,
+    memory_option,
     options_of_source,
     print_result,
     resolve_run,
@@ -36,6 +37,7 @@ FILE_OPTIONS = ("target", "preds", "labels")
     help="With files: predicted label maps; twice, of A and of B.",
 )
 @label_options
+@memory_option
 @json_option
 def command(candidates: tuple[str, ...], as_json: bool, **options: Any) -> None:
     """Split the gain from A to B, under every protocol, into pixels and denominator.

@@ -102,6 +102,16 @@ class Extent:
             parts += [slice(start, min(start + step, run.stop)) for start in starts]
         return parts
 
+    def largest_block(self, images: int = BLOCK_IMAGES) -> int:
+        """Return the pixels of the largest of the blocks."""
+        return max(
+            (
+                min(count, block_images(size, images)) * size[0] * size[1]
+                for count, size in self.runs
+            ),
+            default=0,
+        )
+
     def take(self, indices: Array) -> "Extent":
         """Return the extent of some of the images, by index or one bool per image."""
         if len(self.runs) == 1:
