@@ -3,6 +3,8 @@
 PYTHON ?= python3
 PIP = .venv/bin/pip install --quiet --disable-pip-version-check -c constraints.txt
 export PIP_NO_INPUT = 1
+# Type checks and assertions are compiled into each module: half a minute per process, if none is kept.
+export PYTHONDONTWRITEBYTECODE =
 
 .PHONY: demo test coverage faults mutants check bench bench-libraries
 demo: .venv/installed

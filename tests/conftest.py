@@ -10,6 +10,31 @@ os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
 os.environ["KERAS_BACKEND"] = "torch"
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _no_waiting_for_the_disk():
+    """What a process has written is there for others, on the disk or not."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(os, "fsync", lambda fd: None)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _real_plot():
+    """Let trainings write no curves but a file: drawing takes half of a tiny training."""
+    from members.trainers import training_curves
+
+    plot = training_curves._plot
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(training_curves, "_plot", lambda path, *_: path.write_bytes(b"a plot"))
+        yield plot
+
+
+@pytest.fixture
+def drawn(_real_plot, monkeypatch):
+    """Let trainings draw their curves, as they do outside the tests."""
+    monkeypatch.setattr("members.trainers.training_curves._plot", _real_plot)
+
+
 @pytest.fixture(scope="session")
 def sample_files(tmp_path_factory):
     """Training and validation file of a small synthetic data set, 16 x 24 pixels."""
