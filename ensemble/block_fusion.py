@@ -1,7 +1,6 @@
 """Fuse whole sets of images, from readers of maps to a writer, block by block with flat memory."""
 
 import math
-import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -21,6 +20,7 @@ from ensemble.fusion import (
 from evaluation.core.blocks import blocks, map_blocks
 from evaluation.core.classes import UNLABELLED
 from evaluation.core.errors import BadData, BadMaps
+from evaluation.core.memory import blocks_at_a_time
 from evaluation.core.progress import progress
 from evaluation.core.ragged import BLOCK_IMAGES, Extent, Stack, extent_of
 from evaluation.core.types import Groups, Images, Kept, Labels, Map, Maps
@@ -31,8 +31,8 @@ CACHE_IMAGES = 16
 """Images per block where any number can be read, so that sums stay in the cache. Stores are read by
 whole chunks instead."""
 
-MEMORY_BYTES = 2 << 30
-"""Limit for the blocks in progress together, before fewer are processed at a time."""
+FUSED_MAPS = 2
+"""Maps of a block besides those of the members: the fused ones, and one in another type."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def fuse(
     if images is not None:
         check_images(images, first)
     parts = blocks(first.extent, size)
-    workspace = _Workspace(max(math.prod(first.block_shape(part)) for part in parts))
+    workspace = _Workspace(first.num_classes * first.extent.largest_block(size))
 
     def work(block: slice) -> None:
         apply = fusion.for_block(block) if isinstance(fusion, FusionPerImage) else fusion
@@ -131,9 +131,12 @@ def fuse(
 
 def threads_for(members: Sequence[MapReader], size: int = BLOCK_IMAGES) -> int:
     """Return the number of blocks of all members' maps that may be in memory at a time."""
-    first = members[0]
-    largest = max(math.prod(first.block_shape(part)) for part in blocks(first.extent, size))
-    return max(1, min(os.cpu_count() or 1, MEMORY_BYTES // (4 * len(members) * largest)))
+    return blocks_at_a_time(members[0].extent, pixel_bytes(members), size)
+
+
+def pixel_bytes(members: Sequence[MapReader]) -> int:
+    """Return what a pixel of a block takes while it is fused: float32 maps, fused and read."""
+    return 4 * members[0].num_classes * (len(members) + FUSED_MAPS)
 
 
 class _Workspace(threading.local):

@@ -63,7 +63,8 @@ class Recipe(StrictModel):
         ema: decay of an exponential moving average of the weights, such as 0.99; the average is
             what is validated and saved. 0 turns averaging off.
         train_share: fraction of the training groups to train on.
-        tta: test-time augmentation for every split, such as `flips` or `flips+scales`.
+        tta: test-time augmentation for every split, such as `flips` or
+            `flips+scales`; see `members.tta`.
         tta_merge: how the maps of the augmented views are merged.
         size: rows and columns to resize images to for the network, such as `256x256`; its maps are
             brought back to the images' own size. By default nothing is resized.

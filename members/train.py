@@ -54,6 +54,10 @@ class Fold:
     index: int
     training: Array
 
+    def held_out(self, images: int) -> Array:
+        """Return the indices of the fold's own images, of so many in all."""
+        return np.setdiff1d(np.arange(images), self.training)
+
 
 def train_fold(
     member: Member,
@@ -190,7 +194,7 @@ def _train(
     images, target = _load_tensors(data, train_indices, device)
     crop = recipe.crop
     if len(images) > 1:
-        crop = crop or _smallest_size(data)
+        crop = crop or data.extent.smallest
     if not augment.is_online:
         images, target = _with_added_images(augment, images, target, recipe, classes, device, seed)
     holdout_images, holdout_target = _load_tensors(data, holdout_indices, device)
@@ -295,11 +299,6 @@ def _load_tensors(data: DataSet, indices: Array, device: str) -> tuple[list[Tens
 
 def _joined(parts: Sequence[Tensor]) -> Stack:
     return join([part.cpu().numpy() for part in parts])
-
-
-def _smallest_size(data: DataSet) -> Size:
-    sizes = data.extent.sizes
-    return min(rows for rows, _ in sizes), min(cols for _, cols in sizes)
 
 
 def _crop_reader(

@@ -301,7 +301,8 @@ def audit(
     """Split the gain between two predictions, under every protocol, into pixels and denominator.
 
     "Pixels" is what the IoUs of the same classes gained. "Denominator" is what averaging over fewer
-    or other classes gained, which makes no pixel better.
+    or other classes gained, which makes no pixel better. McNemar's test says whether the two have
+    the same share of correct pixels, over images.
 
     Args:
         target: class index per pixel; 255 where unlabelled.
@@ -325,16 +326,22 @@ def audit(
         >>> result.gains["masked"].pixels, result.gains["masked"].denominator
         (0.5, 0.0)
     """
+    import numpy as np
+
     from ensemble.api.inputs import open_labels
     from ensemble.api.results import AuditResult
     from evaluation.core.label_options import LabelOptions
+    from evaluation.mcnemar import count_discordant, mcnemar
 
     labels = LabelOptions(ignore=ignore, unlabelled=unlabelled, foreground=foreground)
     known = classes_of_labels(classes, labels, target)
     opened = open_labels(target, "target", known)
     preds = [_open_pred(before, "before", known), _open_pred(after, "after", known)]
     counts = [_count(opened, pred, len(known)) for pred in preds]
-    return AuditResult.from_counts((preds[0].name, preds[1].name), counts, known)
+    labels_of = [pred.array for pred in preds]
+    discordant = count_discordant(opened.array, *labels_of, ignore=known.ignore)
+    test = mcnemar(discordant, np.arange(len(discordant)))
+    return AuditResult.from_counts((preds[0].name, preds[1].name), counts, known, test)
 
 
 def open_run(path: str | PathLike[str]) -> "OpenedRun":

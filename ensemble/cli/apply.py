@@ -10,6 +10,7 @@ from ensemble.cli.options import (
     label_options,
     layout_options,
     log,
+    memory_option,
     print_result,
 )
 from evaluation.core.label_options import LabelOptions
@@ -23,6 +24,7 @@ from members.data.layouts import LayoutOptions
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:K.")
 @label_options
 @layout_options
+@memory_option
 @json_option
 def command(
     package: Path,

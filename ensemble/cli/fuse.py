@@ -12,6 +12,7 @@ from ensemble.cli.options import (
     json_option,
     label_options,
     log,
+    memory_option,
     options_of_source,
     print_result,
     resolve_run,
@@ -86,6 +87,7 @@ FILE_OPTIONS = (
 )
 @label_options
 @workers_options
+@memory_option
 @json_option
 def command(strategy: str, as_json: bool, **options: Any) -> None:
     """Fuse the probability maps of many members into one.

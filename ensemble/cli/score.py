@@ -12,6 +12,7 @@ from ensemble.cli.options import (
     json_option,
     label_options,
     log,
+    memory_option,
     next_command,
     options_of_source,
     print_leaderboard,
@@ -82,6 +83,7 @@ AUDIT = "ens audit --target TARGET --pred A --pred B"
 @click.option("--logits", is_flag=True, help="With --maps: they are logits; take the softmax.")
 @label_options
 @workers_options
+@memory_option
 @json_option
 def command(
     protocol: str | None, metrics: tuple[str, ...], per: Per, as_json: bool, **options: Any

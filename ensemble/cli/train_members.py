@@ -81,7 +81,11 @@ from evaluation.core.run_folder import RUNS, Run
     metavar="S",
     help="Train on only this share of each fold's training groups.",
 )
-@click.option("--tta", metavar="SPEC", help="Test-time augmentation: flips or flips+scales.")
+@click.option(
+    "--tta",
+    metavar="SPEC",
+    help="Test-time augmentation: flips, turns, scales, crops, or flips+scales.",
+)
 @click.option(
     "--tta-merge",
     type=click.Choice(["mean", "geometric_mean", "max"]),

@@ -59,7 +59,7 @@ def measure_run(
         BadSpec: an unknown metric.
         BadRun: no such candidate or split, or a split without target.
     """
-    metrics = build_metrics(wanted)
+    metrics = build_metrics(wanted, run_classes(run))
     names = list(candidates) or run.candidates()
     counts_of(run, names, split=split, log=log)
     run_members, classes = RunMembers.of(run), run_classes(run)
@@ -101,10 +101,12 @@ def measure_files(
         BadLabels: labels outside the classes, shapes that differ; names the files.
         BadMaps: maps that are no probabilities or of other images.
     """
-    metrics = build_metrics(wanted)
     if per == "group":
         raise BadSpec("--per group with files, which have no groups; expected set or image")
+    for spec in _specs(wanted):
+        METRICS.check(spec, "classes")
     classes = classes_of_labels(None, labels, target, [pred])
+    metrics = build_metrics(wanted, classes)
     opened = open_labels(target, "target", classes)
     opened_pred = open_labels(pred, "prediction", classes, complete=True)
     check_same_images(opened, opened_pred)
@@ -121,14 +123,17 @@ def measure_files(
     return {"per": per, "candidates": {str(pred): result}}
 
 
-def build_metrics(wanted: Sequence[str]) -> dict[str, Metric]:
+def build_metrics(wanted: Sequence[str], classes: Classes) -> dict[str, Metric]:
     """Build metrics by spec; `all` stands for every one by name.
 
     Raises:
-        BadSpec: an unknown metric or option.
+        BadSpec: an unknown metric or option, or values for another number of classes.
     """
-    specs = list(METRICS) if ALL in wanted else list(wanted)
-    return {spec: METRICS.build(spec) for spec in specs}
+    return {spec: METRICS.build(spec, classes=len(classes)) for spec in _specs(wanted)}
+
+
+def _specs(wanted: Sequence[str]) -> list[str]:
+    return list(METRICS) if ALL in wanted else list(wanted)
 
 
 def _check_maps(maps: MapReader, classes: Classes, extent: Extent) -> None:

@@ -53,7 +53,7 @@ def held_out_counts(
         watch: see `members.train.train_fold`.
 
     Returns:
-        Pixels, (true class, predicted class), summed over the held-out images.
+        Pixels, (target, prediction), summed over the held-out images.
 
     Raises:
         EnsError: the member cannot be trained.
@@ -72,7 +72,7 @@ def held_out_counts(
         )
         network = load_network(member, folder, channels=data.channels, classes=len(data.classes))
     network = network.to(device)
-    held_out = np.setdiff1d(np.arange(len(data)), fold.training)
+    held_out = fold.held_out(len(data))
     total: Tables = np.zeros((len(data.classes),) * 2, np.int64)
     extent = data.extent.take(held_out)
     for block in blocks(extent):
@@ -83,7 +83,7 @@ def held_out_counts(
 
 
 def score_counts(counts: Tables, metric: str, classes: Classes) -> float:
-    """Score counts (true class, predicted class), which are summed over images; NaN if undefined.
+    """Score counts (target, prediction), which are summed over images; NaN if undefined.
 
     Args:
         counts: of the held-out images.
@@ -120,6 +120,9 @@ def searched_experiment(
     """Return the experiment of a run as changed by options; None leaves a setting as it is.
 
     The run need not exist. A file `experiment` replaces data, classes, folds and seed.
+
+    Raises:
+        BadSpec: an experiment file that cannot be read.
     """
     base = read_experiment(run.experiment) if run.experiment.is_file() else Experiment()
     if experiment is not None:
@@ -144,14 +147,18 @@ def prepare_search(
 
     Returns:
         The digests of what a score depends on besides the recipe.
+
+    Raises:
+        BadData: data that cannot be prepared, a size that an architecture does not take, or a
+            metric that is undefined on them.
     """
     lines: list[str] = []
     prepare(run, experiment, lines.append)
-    extent = DataSet.load(run.data("oof")).extent
+    extent = DataSet.load(run.data(OOF)).extent
     for architecture, size in dict.fromkeys((r.architecture, r.size) for r in recipes):
         check_size(architecture, resized_extent(extent, size))
     metric = searched_metric(run, experiment)
     experiment.write(run.experiment)
     for line in lines:
         log(line)
-    return {"data": split_identity(run, "oof"), "folds": digest(run.folds), **metric_config(metric)}
+    return {"data": split_identity(run, OOF), "folds": digest(run.folds), **metric_config(metric)}

@@ -7,7 +7,7 @@ from PIL import Image
 
 from evaluation.core.classes import MARS, numbered
 from evaluation.core.errors import BadData
-from members.data.cleaning.id_lists import find_ids, read_drop_list
+from members.data.cleaning.id_lists import find_ids, indices_of, read_drop_list
 from members.data.cleaning.near_duplicates import (
     near_duplicates,
     shared_groups,
@@ -48,20 +48,34 @@ class TestDropList:
     @pytest.mark.parametrize(
         ("text", "known", "found"),
         [
-            ("a.png", ["a", "a.png"], "a.png"),
-            ("a.png", ["a", "a.jpg"], None),
-            ("a", ["a.png"], "a.png"),
-            ("1", ["s/1", "t/1"], None),
-            ("t/1.png", ["s/1", "t/1"], "t/1"),
-            ("t/1", ["s/1"], None),
-            ("1.5", ["1"], None),
-            ("caf\u00e9", ["cafe\u0301"], "cafe\u0301"),
-            (".png", [".png"], ".png"),
-            ("'", ["a"], None),
+            ("a.png", ["a", "a.png"], ["a.png"]),
+            ("a.png", ["a", "a.jpg"], ["a", "a.jpg"]),
+            ("a", ["a.png"], ["a.png"]),
+            ("1", ["s/1", "t/1"], ["s/1", "t/1"]),
+            ("t/1.png", ["s/1", "t/1"], ["t/1"]),
+            ("t/1", ["s/1"], []),
+            ("1.5", ["1"], []),
+            ("caf\u00e9", ["cafe\u0301"], ["cafe\u0301"]),
+            (".png", [".png"], [".png"]),
+            ("'", ["a"], []),
         ],
     )
     def test_the_same_text_goes_first_and_nothing_is_guessed(self, text, known, found):
-        assert find_ids([text], known) == [found]
+        assert find_ids([text], known) == [tuple(found)]
+
+    def test_a_name_of_several_images_is_refused_with_two_of_them(self, tmp_path):
+        with pytest.raises(BadData, match="names '1', which may be 's/1' or 't/1'; expected the w"):
+            read_drop_list(ids_file(tmp_path, "1\n"), ("s/1", "t/1"))
+        with pytest.raises(BadData, match="there is '1', which may be 's/1' or 't/1'"):
+            indices_of(["1"], ("s/1", "t/1"), "oof")
+
+    @pytest.mark.parametrize(
+        ("known", "message"),
+        [(("a",), "no image 'x' in oof; known: a, ..."), ((), "no image 'x' in oof, which is emp")],
+    )
+    def test_an_unknown_image_is_refused(self, known, message):
+        with pytest.raises(BadData, match=message):
+            indices_of(["x"], known, "oof")
 
     def test_unknown_ids_are_refused_and_the_first_named(self, tmp_path):
         expected = r"names 2 unknown ids \(first: 'x'\); expected ids of the data set, such as 'a'"
