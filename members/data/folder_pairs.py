@@ -228,8 +228,8 @@ def _check_pairs(
             example = next(iter(masks.values())).path
             raise BadData(
                 f"{tree.root}: names in {has}/ that are not in {lacks}/: {len(names)} (first:"
-                f" {first}); expected pairs of equal names (or ending in _mask, _label, _L, _gt); list"
-                f" the images to read by --ids, or pair them by --images and --masks, such as"
+                f" {first}); expected pairs of equal names (or ending in _mask, _label, _L, _gt);"
+                " list the images to read by --ids, or pair them by --images and --masks, such as"
                 f" {_as_glob(example)}"
             )
 

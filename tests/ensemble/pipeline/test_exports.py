@@ -205,9 +205,8 @@ def test_a_package_takes_options_about_the_data_and_refuses_other_classes(
     images = images_of(trained)[:3]
     (tmp_path / "in").mkdir()
     for index, image in enumerate(images):
-        Image.fromarray(np.asarray(image[0])).save(
-            tmp_path / "in" / f"{'ab'[index % 2]}{index}.png"
-        )
+        name = f"{'ab'[index % 2]}{index}.png"
+        Image.fromarray(np.asarray(image[0])).save(tmp_path / "in" / name)
     ens("apply", package, tmp_path / "in", "--out", tmp_path / "out", "--images", "a{id}.png")
     assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["0.png", "2.png"]
     command = ["apply", package, tmp_path / "in", "--out", tmp_path / "other", "--classes", "3"]

@@ -81,11 +81,11 @@ def test_a_layout_is_read_as_it_lies(tmp_path, names, expected):
         (["a.jpg", "a.png"], r"holds a\.jpg and a\.png; remove one"),
         (
             ["images/a.png", "images/b.png", "masks/a.png"],
-            r"names in images/ that are not in masks/: 1 \(first: b",
+            r"images/ that are not in masks/: 1 \(",
         ),
         (
             ["images/a.png", "masks/a.png", "masks/b.png"],
-            r"names in masks/ that are not in images/: 1 \(first: b",
+            r"masks/ that are not in images/: 1 \(",
         ),
         (
             ["images/a.png", "masks/zz.png"],
