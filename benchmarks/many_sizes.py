@@ -36,7 +36,7 @@ COMMANDS = {
     "fuse, mean": "fuse --strategy mean",
     "fuse, stacking": "fuse --strategy stacking",
     "postprocess": "postprocess --fusion mean --chain mode_filter|remove_small --name cleaned",
-    "score": f"score cleaned --split {OOF}",
+    "score": f"score --split {OOF}",
 }
 MADE = {"fuse": "fused", "postprocess": "labels", "score": "scores"}
 MEMBERS = ("one", "two")

@@ -18,7 +18,7 @@ COMMANDS = (
     "fuse --strategy stacking",
     "fuse --strategy mean(calibrate=temperature) --name calibrated",
     "postprocess --fusion stacking --chain class_bias|mode_filter --name all",
-    "score all --split oof",
+    "score --split oof",
 )
 BUDGETS = (["--memory", "1KB"], [], ["--memory", "900GB"])
 
