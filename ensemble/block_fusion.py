@@ -36,21 +36,32 @@ FUSED_MAPS = 2
 
 
 @dataclass(frozen=True)
-class OutOfFoldFusion:
-    """One fusion per fold, fitted on the other folds: none was fitted on what it fuses."""
+class FusionPerImage:
+    """Several fusions, each of some of the images.
+
+    Of the split `oof` there is one per fold, fitted on the other folds: none was fitted on what it
+    fuses.
+
+    Args:
+        fusions: of the members.
+        index_of: which fusion an image has.
+    """
 
     fusions: Sequence[Fusion]
-    fold_of: Groups
+    index_of: Groups
 
     def for_block(self, block: slice) -> Fusion:
         """Return the fusion of a block of images."""
-        return _FoldByFold(self.fusions, self.fold_of[block])
+        indices = self.index_of[block]
+        if (indices == indices[0]).all():
+            return self.fusions[int(indices[0])]
+        return _ImageByImage(self.fusions, indices)
 
 
 @dataclass(frozen=True)
-class _FoldByFold:
+class _ImageByImage:
     fusions: Sequence[Fusion]
-    folds: Groups
+    indices: Groups
 
     @property
     def needs_images(self) -> bool:
@@ -58,16 +69,16 @@ class _FoldByFold:
 
     def __call__(self, maps: Maps, images: Images | None = None) -> Map:
         fused: Map = np.empty(maps.shape[1:], np.float32)
-        for fold in np.unique(self.folds):
-            chosen = self.folds == fold
+        for index in np.unique(self.indices):
+            chosen = self.indices == index
             chosen_images = None if images is None else images[chosen]
-            fused[chosen] = fuse_block(self.fusions[fold], maps[:, chosen], chosen_images)
+            fused[chosen] = fuse_block(self.fusions[index], maps[:, chosen], chosen_images)
         return fused
 
 
 def fuse(
     members: Sequence[MapReader],
-    fusion: Fusion | OutOfFoldFusion,
+    fusion: Fusion | FusionPerImage,
     write: Callable[[slice, Map], object],
     *,
     images: Stack | None = None,
@@ -94,7 +105,7 @@ def fuse(
     workspace = _Workspace(first.num_classes * first.extent.largest_block(size))
 
     def work(block: slice) -> None:
-        apply = fusion.for_block(block) if isinstance(fusion, OutOfFoldFusion) else fusion
+        apply = fusion.for_block(block) if isinstance(fusion, FusionPerImage) else fusion
         if isinstance(apply, SumFusion):
             fused = _fuse_sum(members, apply, workspace.fused(first.block_shape(block)), block)
             try:

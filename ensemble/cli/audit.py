@@ -44,7 +44,8 @@ def command(candidates: tuple[str, ...], as_json: bool, **options: Any) -> None:
 
     A and B are candidates of a run. A protocol is a definition of the score. "Pixels" is what the
     classes' IoUs gained; "denominator" is what averaging over fewer or other classes gained, which
-    makes no pixel better.
+    makes no pixel better. McNemar's test says whether the two have the same share of correct
+    pixels, over groups of images.
     """
     from ensemble.api.results import format_audit
 

@@ -72,6 +72,12 @@ class Extent:
         return [size for count, size in self.runs for _ in range(count)]
 
     @property
+    def smallest(self) -> Size:
+        """The fewest rows and the fewest columns, perhaps of different images."""
+        rows, cols = zip(*(size for _, size in self.runs), strict=True)
+        return min(rows), min(cols)
+
+    @property
     def pixels(self) -> int:
         """The number of pixels of all images together."""
         return sum(count * rows * cols for count, (rows, cols) in self.runs)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ensemble.block_fusion import (
-    OutOfFoldFusion,
+    FusionPerImage,
     TrainingBlocks,
     fuse,
     pixel_bytes,
@@ -291,7 +291,7 @@ def test_cross_fitted_images_are_fused_by_the_fusion_of_their_fold():
     context = {"classes": CLASSES, "ignore": 0, "kinds": ("probabilities",) * 2, "seed": 0}
     fusions = [STRATEGIES.build(f"weighted_mean(weights={list(w)})", **context) for w in weights]
     fused = np.zeros((150, CLASSES, 4, 5), np.float32)
-    fuse(members, OutOfFoldFusion(fusions, fold_of), fused.__setitem__)
+    fuse(members, FusionPerImage(fusions, fold_of), fused.__setitem__)
     first, second = (member.array for member in members)
     for fold, (one, other) in enumerate(weights):
         chosen = fold_of == fold
