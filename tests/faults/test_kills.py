@@ -8,7 +8,7 @@ import pytest
 
 from tests.faults.trees import differing
 
-FEW, MANY = 10, 200
+FEW, MANY = 20, 200
 
 
 def survived(tiny, expected, seconds, kills):

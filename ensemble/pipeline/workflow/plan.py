@@ -1,6 +1,5 @@
 """What a run would take in time, disk and memory, and what would stop it; nothing is written."""
 
-import os
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -20,7 +19,7 @@ from ensemble.pipeline.workflow.run_all import check_candidates, check_specs
 from ensemble.pipeline.workflow.stages import PlannedStage, PreparedRun, planned_stages
 from evaluation.core.classes import Classes, numbered
 from evaluation.core.errors import EnsError
-from evaluation.core.memory import blocks_at_a_time
+from evaluation.core.memory import blocks_at_a_time, free_bytes
 from evaluation.core.run_folder import Run
 from members.data.dataset import DataSet
 from members.devices import devices
@@ -257,7 +256,7 @@ def _estimate(report: PlanReport, run: Run, prepared: PreparedRun) -> None:
     training = max((stage.memory_bytes for stage in report.stages), default=0)
     workers = prepared.num_workers
     report.memory_bytes = max(fusing + PROCESS_BYTES, workers * (training + PROCESS_BYTES))
-    report.memory_free_bytes = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    report.memory_free_bytes = free_bytes()
     if prepared.devices == ["cpu"] and report.memory_bytes > report.memory_free_bytes:
         report.warnings.append(
             f"about {report.memory_bytes / 1e9:.1f} GB of memory for {workers} parallel processes,"

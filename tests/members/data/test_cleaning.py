@@ -265,13 +265,15 @@ class TestFindDrops:
         assert findings.strangest_kept(3) == []
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", [0, 4])
-class TestSample:
+@pytest.fixture(scope="module", params=[0, 4])
+def sample(request):
     """Seed 4 has clean images that were cut at almost the same position of a scene."""
+    return draw_sample(seed=request.param)
 
-    def test_all_planted_images_are_found_and_almost_no_clean_image(self, seed):
-        sample = draw_sample(seed=seed)
+
+@pytest.mark.slow
+class TestSample:
+    def test_all_planted_images_are_found_and_almost_no_clean_image(self, sample):
         findings = found_in(sample.sets()["training"])
         dropped = ~findings.kept
         assert {d.index for d in findings.drops_for(Reason.SHARED_MASK)} == set(
@@ -282,8 +284,7 @@ class TestSample:
         clean = ~np.isin(np.arange(len(dropped)), planted)
         assert dropped[clean].sum() <= 0.01 * clean.sum()
 
-    def test_the_outliers_are_in_the_most_novel_tenth_without_masks(self, seed):
-        sample = draw_sample(seed=seed)
+    def test_the_outliers_are_in_the_most_novel_tenth_without_masks(self, sample):
         thumbnails, _ = thumbnails_and_hashes(sample.sets()["training"].images)
         known = np.ones(len(thumbnails), bool)
         scores = novelty(features(thumbnails, known), known)
