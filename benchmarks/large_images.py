@@ -18,7 +18,7 @@ from benchmarks.memory import ens_peak_mb
 from evaluation.core.types import Array
 
 ROWS, COLS, CLASSES = 1024, 2048, 19
-CELL_PX, NOISE = 64, 4.0
+CELL_PX, BRIGHTNESS, TINT, NOISE = 64, 50.0, 15.0, 4.0
 COMMANDS = {
     "fuse": "fuse --strategy mean --maps a.npy --maps b.npy --out fused.npy",
     "postprocess": "postprocess --maps a.npy --chain mode_filter --out labels.npy",
@@ -76,8 +76,9 @@ def _write(
 
 
 def _draw_image(rng: np.random.Generator, channels: int, rows: int, cols: int) -> Array:
-    """Draw shades that change from cell to cell, and a camera's noise on them."""
-    coarse = rng.normal(128, 50, (channels, rows // CELL_PX + 1, cols // CELL_PX + 1))
+    """Draw a brightness that changes from cell to cell, tinted, with a camera's noise."""
+    shape = (channels, rows // CELL_PX + 1, cols // CELL_PX + 1)
+    coarse = rng.normal(128, BRIGHTNESS, shape[1:]) + rng.normal(0, TINT, shape)
     image = np.empty((channels, rows, cols), np.uint8)
     y, x = np.arange(rows) / CELL_PX, np.arange(cols) / CELL_PX
     for channel, shades in zip(image, coarse, strict=True):
