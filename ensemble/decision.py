@@ -27,7 +27,7 @@ Objective = Literal["metric", "log_loss"]
 (`masked`, `dice`, `iou` or `foreground`; any other takes `masked`), chosen by inner folds among the
 fit by the metric, that by the log-loss, the mean and the best member."""
 
-INNER_FOLDS = 3
+INNER_FOLDS, MIN_GROUPS = 3, 2
 INNER_PIXELS = 40_000
 """Pixels that the inner folds work on; the fit that they choose is made on all."""
 
@@ -63,9 +63,24 @@ class Decided:
         """Whether one of the two reads the images."""
         return needs_images(self.decision) or needs_images(self.probabilities)
 
+    def describe(self) -> str:
+        """Return what decides, in words."""
+        words = {
+            "metric": f"the fit by the metric (penalty {self.strength:g})",
+            "log_loss": "the fit by the log-loss",
+            "mean": "the mean of the members",
+            "member": "the best member",
+        }
+        return f"inner folds chose {words[self.chosen]} to decide"
+
     def __call__(self, maps: Maps, images: Images | None = None) -> Map:
         """Fuse for the decision."""
         return fuse_block(self.decision, maps, images)
+
+
+def probabilities_of(fusion: Fusion) -> Fusion:
+    """Return what gives a fusion's probabilities: itself where no metric decides."""
+    return fusion.probabilities if isinstance(fusion, Decided) else fusion
 
 
 class Learner(ABC):
@@ -225,10 +240,23 @@ def _check_learnable(pixels: ScoredPixels) -> None:
     measured = np.bincount(pixels.target, minlength=pixels.classes)[list(pixels.metric.over)]
     if not measured.any():
         raise BadData("target to fit on has no pixel of the classes that the metric measures")
-    if len(np.unique(pixels.group)) < 2:
+    check_groups(len(np.unique(pixels.group)), "target to fit on")
+
+
+def check_groups(groups: int, where: str) -> None:
+    """Check that inner folds can hold a group out and leave one.
+
+    Args:
+        groups: number of groups of images (or of images, where groups are unknown) with labels.
+        where: whose, for the message.
+
+    Raises:
+        BadData: they cannot.
+    """
+    if groups < MIN_GROUPS:
         raise BadData(
-            "1 group of images with target to fit on; a decision by the metric needs 2 or more:"
-            " add images, or choose objective=log_loss"
+            f"{where} has scored pixels in {groups} group of images; a decision by the metric needs"
+            f" {MIN_GROUPS} or more: add images, or choose objective=log_loss"
         )
 
 

@@ -1,7 +1,7 @@
 """The score of sampled pixels by hard counts, and a smooth surrogate with its gradient."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Integer
@@ -121,6 +121,7 @@ class ScoredPixels:
         return float((hits[over] / union).sum()), by_hits, by_predicted
 
 
+@runtime_checkable
 class ScoreModel(Protocol):
     """Logits as a function of parameters, with their derivative."""
 

@@ -16,6 +16,7 @@ from members.maps import MapReader
 
 CALIBRATE, CALIBRATE_AT = "calibrate", "calibrate_at"
 CALIBRATION_STAGES = ("pool", "members")
+OBJECTIVE = "objective"
 CONTEXT = ("classes", "ignore", "kinds", "floor", "seed", "metric")
 
 
@@ -97,7 +98,23 @@ def build_strategy(spec: str | Spec, **context: Any) -> Fusion | LearnedFusion:
 
 def optimises(spec: str | Spec) -> bool:
     """Return whether what a spec names is fitted to score highest, so that the metric matters."""
-    return STRATEGIES.takes(_parse(spec).name, "metric")
+    spec = _parse(spec)
+    fixed = spec.options.get("weights") is not None or objective_of(spec) == "log_loss"
+    return STRATEGIES.takes(spec.name, "metric") and not fixed
+
+
+def objective_of(spec: str | Spec) -> str | None:
+    """Return what the decisions of a strategy are fitted by; None where it has no such choice.
+
+    Examples:
+        >>> objective_of("stacking"), objective_of("stacking(objective=log_loss)")
+        ('metric', 'log_loss')
+        >>> objective_of("mean")
+    """
+    spec = _parse(spec)
+    if not STRATEGIES.takes(spec.name, OBJECTIVE) or spec.options.get("weights") is not None:
+        return None
+    return str(spec.options.get(OBJECTIVE, "metric"))
 
 
 def is_calibrated(spec: str | Spec) -> bool:

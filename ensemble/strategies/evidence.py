@@ -91,7 +91,8 @@ def evidence(
         >>> general = np.full((1, 2, 1, 4), 0.5, np.float32)
         >>> special = np.where(pred[:, None] == np.arange(2)[:, None, None], 0.9, 0.1)
         >>> maps = np.stack([general, special]).astype(np.float32)
-        >>> strategy = evidence(2, None, ("probabilities", "one_vs_rest"))
+        >>> kinds = ("probabilities", "one_vs_rest")
+        >>> strategy = evidence(2, None, kinds, objective="log_loss")
         >>> strategy.fit([TrainingBlock(maps, target)])(maps)[0, :, 0, 0].round(2)
         array([0.75, 0.25], dtype=float32)
     """

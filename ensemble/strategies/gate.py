@@ -76,7 +76,8 @@ def gate(
         >>> target = np.array([[[0, 1, 1, 0]]])
         >>> general = np.full((1, 2, 1, 4), 0.5, np.float32)
         >>> special = np.eye(2, dtype=np.float32)[target].transpose(0, 3, 1, 2)
-        >>> strategy = gate(2, None, ("probabilities", "one_vs_rest"))
+        >>> kinds = ("probabilities", "one_vs_rest")
+        >>> strategy = gate(2, None, kinds, objective="log_loss")
         >>> strategy.fit([TrainingBlock(np.stack([general, special]), target)]).owner_member
         array([1, 1])
     """

@@ -86,7 +86,7 @@ def stacking(
         >>> target = np.array([[[0, 1, 1, 0]]])
         >>> wrong = np.where(target[:, None] == np.arange(2)[:, None, None], 0.2, 0.8)
         >>> maps = wrong[None].astype(np.float32)
-        >>> fusion = stacking(2, None).fit([TrainingBlock(maps, target)])
+        >>> fusion = stacking(2, None, objective="log_loss").fit([TrainingBlock(maps, target)])
         >>> fusion(maps).argmax(axis=1)
         array([[[0, 1, 1, 0]]])
     """

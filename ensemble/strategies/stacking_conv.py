@@ -93,7 +93,9 @@ def stacking_conv(
         >>> target = np.array([[[0, 1, 1, 0]]])
         >>> maps = np.where(target[:, None] == np.arange(2)[:, None, None], 0.8, 0.2)
         >>> maps = np.stack([maps, maps]).astype(np.float32)
-        >>> fusion = stacking_conv(2, None, width=2, steps=1).fit([TrainingBlock(maps, target)])
+        >>> fusion = stacking_conv(2, None, objective="log_loss", width=2, steps=1).fit(
+        ...     [TrainingBlock(maps, target)]
+        ... )
         >>> fusion(maps).argmax(axis=1)
         array([[[0, 1, 1, 0]]])
     """

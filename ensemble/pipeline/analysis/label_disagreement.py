@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from ensemble.pipeline.candidates.probabilities import open_probabilities
 from ensemble.pipeline.data.clean import check_new
-from ensemble.pipeline.run.open_run import OOF, Reader, RunMembers
+from ensemble.pipeline.run.open_run import OOF, RunMembers
 from evaluation.core.arrays import argmax
 from evaluation.core.blocks import map_blocks
 from evaluation.core.errors import BadRun, LeakageError
@@ -24,7 +25,7 @@ from members.data.label_disagreement import (
     disagreement,
     scored_probabilities,
 )
-from members.maps import check_same_images
+from members.maps import MapReader, check_same_images
 
 ALL = "all"
 MEASURE = "mean probability of other classes than the mask's on scored pixels"
@@ -113,7 +114,7 @@ def format_disagreements(report: DisagreementReport) -> str:
     )
 
 
-def _open(sources: RunMembers, member: str) -> tuple[list[str], list[Reader]]:
+def _open(sources: RunMembers, member: str) -> tuple[list[str], list[MapReader]]:
     names = [member]
     if member == ALL:
         names = [name for name in sources.names() if OOF in sources.splits(name)]
@@ -121,10 +122,10 @@ def _open(sources: RunMembers, member: str) -> tuple[list[str], list[Reader]]:
         raise BadRun(
             f"no member of {sources.run.path} has out-of-fold maps; run `ens train-members` first"
         )
-    return names, [sources.open(name, OOF) for name in names]
+    return names, [open_probabilities(sources, name, OOF) for name in names]
 
 
-def _check(names: Sequence[str], readers: Sequence[Reader], data: DataSet) -> None:
+def _check(names: Sequence[str], readers: Sequence[MapReader], data: DataSet) -> None:
     hint = "expected out-of-fold maps; choose another --member"
     for name, reader in zip(names, readers, strict=True):
         check_same_images(reader.ids, data.ids, member=name, split=OOF)
@@ -138,14 +139,14 @@ def _check(names: Sequence[str], readers: Sequence[Reader], data: DataSet) -> No
             )
 
 
-def _mean_map(readers: Sequence[Reader], images: slice) -> Map:
+def _mean_map(readers: Sequence[MapReader], images: slice) -> Map:
     total = readers[0].read(images)
     for reader in readers[1:]:
         total = total + reader.read(images)
     return total / np.float32(len(readers))
 
 
-def _measure(readers: Sequence[Reader], data: DataSet) -> Disagreement:
+def _measure(readers: Sequence[MapReader], data: DataSet) -> Disagreement:
     masks, floor = data.target(), max(reader.floor for reader in readers)
 
     def measure(block: slice) -> Disagreement:
@@ -170,7 +171,7 @@ def _row(measured: Disagreement, data: DataSet, index: int) -> DisagreementRow:
 
 def _write_sheet(
     path: Path,
-    readers: Sequence[Reader],
+    readers: Sequence[MapReader],
     data: DataSet,
     indices: Array,
     rows: list[DisagreementRow],
