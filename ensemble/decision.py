@@ -201,8 +201,9 @@ def _choose(learner: Learner) -> tuple[str, int]:
         examined = pixels.take(held_out)
         for table, pred in zip(tables, decided, strict=True):
             table += examined.tables(pred, groups)
-    best = 0
-    for index in range(1, len(names)):
+    scores = pixels.score(tables.sum(axis=1))
+    best, fitted = 0, 3 + int(scores[3:].argmax())
+    for index in (1, 2, fitted):
         if _gain_is_certain(pixels, tables[index], tables[best]):
             best = index
     return names[best]

@@ -22,6 +22,7 @@ PerPixel = Float[np.ndarray, "pixel"]
 Tables = Float[np.ndarray, "*group scored predicted"]
 Parameters = Float[np.ndarray, "parameter"]
 PixelFeatures = Float[np.ndarray, "feature pixel"]
+PerScored = Float[np.ndarray, "scored"]
 ClassFeatures = Float[np.ndarray, "scored feature"]
 Bounds = list[tuple[float | None, float | None]]
 
@@ -107,8 +108,8 @@ class ScoredPixels:
         return 1 - value / len(over), gradient
 
     def _ratios(
-        self, true: Parameters, hits: Parameters, predicted: Parameters, over: list[int]
-    ) -> tuple[float, Parameters, Parameters]:
+        self, true: PerScored, hits: PerScored, predicted: PerScored, over: list[int]
+    ) -> tuple[float, PerScored, PerScored]:
         """Return the sum of the ratios, and its derivatives by hits and by predicted pixels."""
         by_hits, by_predicted = np.zeros((2, self.classes))
         if self.metric.ratio == "dice":
@@ -149,7 +150,7 @@ class LinearModel:
         """Return the parameters of no change."""
         return np.zeros(len(self.base) * (len(self.features) + 1))
 
-    def unpack(self, parameters: Parameters) -> tuple[ClassFeatures, Parameters]:
+    def unpack(self, parameters: Parameters) -> tuple[ClassFeatures, PerScored]:
         """Return the weights (class, feature) and the biases."""
         classes = len(self.base)
         return parameters[:-classes].reshape(classes, -1), parameters[-classes:]
@@ -213,7 +214,7 @@ def fit_linear_change(
     strength: float,
     *,
     l2: float = 1e-3,
-) -> tuple[ClassFeatures, Parameters]:
+) -> tuple[ClassFeatures, PerScored]:
     """Fit weights and biases that are added to logits, in coordinates without correlation.
 
     Args:

@@ -195,7 +195,7 @@ class _GateLearner(Learner):
         sample, pixels = take(self.prepared.sample, rows), self.pixels.take(rows)
         best, best_score = start, pixels.score_of(self.logits(start, rows))
         for label in np.unique(sample.target):
-            for changed in self._owners(best, sample, label):
+            for changed in self._owners(best, sample, int(label)):
                 score = pixels.score_of(self.logits(changed, rows))
                 if score > best_score:
                     best, best_score = changed, score

@@ -23,7 +23,8 @@ FIT_TOLERANCE = 1e-10
 
 Mask = Bool[np.ndarray, "member"]
 PerMember = Float[np.ndarray, "member"]
-Weights = Float[np.ndarray, "member *class"]
+Weights = Float[np.ndarray, "member *_"]
+Table = Float[np.ndarray, "member scored"]
 TargetProbs = Float[np.ndarray, "pixel member"]
 
 
@@ -238,14 +239,14 @@ class _WeightsLearner(Learner):
         """Return the weighted mean."""
         return WeightedMean(parameters)
 
-    def _table(self, weights: Weights) -> Weights:
+    def _table(self, weights: Weights) -> Table:
         """Return weights per member and scored class."""
         scored = self.prepared.scored
         if weights.ndim > 1:
             return weights[:, scored]
         return np.repeat(weights[:, None], len(scored), axis=1)
 
-    def _widen(self, table: Weights) -> Weights:
+    def _widen(self, table: Table) -> Weights:
         """Return weights of all classes, the ignored one's 0; they sum to 1 on average."""
         weights = np.zeros((len(table), len(self.prepared.sample.counts)), np.float32)
         weights[:, self.prepared.scored] = table / table.sum(axis=0).mean()
@@ -266,10 +267,10 @@ class _Mixture:
     def bounds(self) -> Bounds:
         """Weights are 0 or more; biases are free."""
         if self.per_class:
-            return [(0, None)] * (self.members * self.classes)
-        return [(0, None)] * self.members + [(None, None)] * self.classes
+            return [(0.0, None)] * (self.members * self.classes)
+        return [(0.0, None)] * self.members + [(None, None)] * self.classes
 
-    def pack(self, table: Weights) -> Parameters:
+    def pack(self, table: Table) -> Parameters:
         """Return the parameters of a table that was fitted this way."""
         if self.per_class:
             return table.ravel().astype(np.float64)
@@ -277,7 +278,7 @@ class _Mixture:
         weights = (table / factors).mean(axis=1)
         return np.concatenate([weights, np.log(factors)])
 
-    def table(self, parameters: Parameters) -> Weights:
+    def table(self, parameters: Parameters) -> Table:
         """Return weights per member and class."""
         if self.per_class:
             return parameters.reshape(self.members, self.classes).astype(np.float32)
