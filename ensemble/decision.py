@@ -180,7 +180,7 @@ def best_member(labels: Labels, pixels: ScoredPixels) -> int:
     """Return the index of the member whose decisions score highest."""
     groups = int(pixels.group.max()) + 1
     scores = [pixels.score(pixels.tables(one, groups).sum(axis=0)) for one in labels[1:]]
-    return int(np.argmax(scores))
+    return int(np.argmax(np.nan_to_num(scores)))
 
 
 def _choose(learner: Learner) -> tuple[str, int]:
@@ -201,8 +201,8 @@ def _choose(learner: Learner) -> tuple[str, int]:
         examined = pixels.take(held_out)
         for table, pred in zip(tables, decided, strict=True):
             table += examined.tables(pred, groups)
-    scores = pixels.score(tables.sum(axis=1))
-    best, fitted = 0, 3 + int(scores[3:].argmax())
+    scores = pixels.score(tables[3:].sum(axis=1))
+    best, fitted = 0, 3 + int(scores.argmax())
     for index in (1, 2, fitted):
         if _gain_is_certain(pixels, tables[index], tables[best]):
             best = index

@@ -28,6 +28,7 @@ Balance = Annotated[float, Field(ge=0, le=1)]
 PerPixel = Float[np.ndarray, "pixel"]
 PerLabel = Integer[np.ndarray, "label"]
 PixelTarget = Integer[np.ndarray, "pixel"]
+Rows = Integer[np.ndarray, "row"]
 PerImage = Integer[np.ndarray, "image"]
 PerPixelMaps = Float[np.ndarray, "pixel member class"]
 PerPixelFeatures = Float[np.ndarray, "pixel feature"]
@@ -127,7 +128,7 @@ def thin(sample: PixelSample, pixels: int) -> PixelSample:
     return replace(take(sample, rows), weight=sample.weight[rows] * factor)
 
 
-def thinned_rows(target: PixelTarget, pixels: int) -> PixelTarget:
+def thinned_rows(target: PixelTarget, pixels: int) -> Rows:
     """Return the indices of about equally many pixels of each class, evenly spaced.
 
     Args:
@@ -140,7 +141,7 @@ def thinned_rows(target: PixelTarget, pixels: int) -> PixelTarget:
     )
 
 
-def take(sample: PixelSample, rows: PixelTarget) -> PixelSample:
+def take(sample: PixelSample, rows: Rows) -> PixelSample:
     """Return some of the pixels; their weights sum to 1 again."""
     if len(rows) == len(sample.target):
         return sample

@@ -97,6 +97,8 @@ class ScoredPixels:
         own = self.weight * probs[self.target, pixels]
         hits, predicted = np.bincount(self.target, own, self.classes), probs @ weight
         over = [label for label in self.metric.over if true[label]]
+        if not over:  # such as a part of the images without foreground
+            return 1.0, np.zeros_like(probs)
         value, by_hits, by_predicted = self._ratios(true, hits, predicted, over)
         # The gradient by the probabilities, then through the softmax.
         gradient = np.empty_like(probs)

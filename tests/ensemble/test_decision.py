@@ -1,5 +1,7 @@
 """Decisions fitted by the metric: the laws of the fit, and how one travels through a run."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,7 +9,7 @@ from hypothesis import strategies as st
 
 from benchmarks.objectives import CLASSES, WORTH, Population, score
 from ensemble.block_fusion import TrainingBlocks
-from ensemble.decision import Decided, DecisionSample, probabilities_of
+from ensemble.decision import Decided, DecisionSample, _inner_folds, probabilities_of
 from ensemble.fitted_json import load_fitted, save_fitted
 from ensemble.fusion import TrainingBlock
 from ensemble.sampling import draw_pixels, thin
@@ -25,7 +27,7 @@ DECIDING = [
     "stacking",
     "evidence",
     "gate",
-    "stacking_conv(width=4, steps=20)",
+    "stacking_conv(width=2, steps=2)",
 ]
 METRICS = [
     SetMetric.masked(CLASSES, None),
@@ -129,10 +131,12 @@ def test_probabilities_are_those_of_the_log_loss_to_the_bit(spec, drawn):
 
 
 def test_the_ignored_class_is_never_decided_by_weights(drawn):
-    fit, held_out = drawn
-    fusion = built("weighted_mean", ignore=0).fit([fit])
-    assert fusion.chosen == "metric"
-    assert not fusion(held_out.maps)[:, 0].any()
+    sample = draw_pixels([drawn[0]], classes=CLASSES, ignore=0, pixels=900, seed=0)
+    prepared = DecisionSample.of(sample, None, 0, np.ones(5, bool))
+    learner = _WeightsLearner(prepared, per_class=False, floor=1e-6)
+    rows = np.arange(len(sample.target))
+    decided = learner.fusion(learner.path(rows, learner.start(rows))[-1])(drawn[1].maps)
+    assert not decided[:, 0].any()
 
 
 def test_calibration_changes_probabilities_and_no_decision(drawn):
@@ -144,14 +148,22 @@ def test_calibration_changes_probabilities_and_no_decision(drawn):
 
 
 def test_images_of_a_group_stay_together_in_the_inner_folds(drawn):
-    """Each image twice in one group: copies across folds would flatter what fits most."""
-    fit, _ = drawn
-    members = [ArrayMaps(f"{k}", np.concatenate([one, one])) for k, one in enumerate(fit.maps)]
-    target, groups = np.concatenate([fit.target] * 2), np.tile(np.arange(8), 2)
-    once = built("weighted_mean").fit([fit])
-    twice = built("weighted_mean").fit(TrainingBlocks(members, target, groups=groups))
-    assert twice.chosen == once.chosen
-    np.testing.assert_allclose(twice.decision.weights, once.decision.weights, rtol=0.1, atol=0.01)
+    members = [ArrayMaps(f"{k}", one) for k, one in enumerate(drawn[0].maps)]
+    groups = np.array(["b", "a", "b", "a", "c", "c", "d", "d"])
+    blocks = TrainingBlocks(members, drawn[0].target, size=3, groups=groups)
+    sample = draw_pixels(blocks, classes=CLASSES, ignore=None, pixels=2000, seed=0)
+    pixels = DecisionSample.of(sample, None, None, np.ones(5, bool)).pixels
+    dealt = np.unique(np.stack([pixels.group, _inner_folds(pixels)]), axis=1)
+    assert list(dealt[0]) == [0, 1, 2, 3]
+    assert set(dealt[1]) == {0, 1, 2}
+
+
+def test_a_part_without_the_measured_class_teaches_nothing_and_breaks_nothing(drawn):
+    target = np.minimum(drawn[0].target, 2)
+    target[0, :4] = 3
+    metric = SetMetric("iou", (3,))
+    fusion = built("weighted_mean", metric=metric).fit([TrainingBlock(drawn[0].maps, target)])
+    assert fusion.chosen in {"mean", "member", "log_loss", "metric"}
 
 
 def test_one_group_is_refused_with_what_to_do(drawn):
@@ -167,8 +179,17 @@ def test_a_metric_without_a_pixel_is_refused(drawn):
 
 
 def test_the_metric_decides_what_is_fitted(drawn):
-    weights = [built("weighted_mean", metric=m).fit([drawn[0]]).decision.weights for m in METRICS]
-    assert not np.allclose(weights[0], weights[2])
+    scores = []
+    sample = draw_pixels([drawn[0]], classes=CLASSES, ignore=None, pixels=2000, seed=0)
+    for metric in (METRICS[0], METRICS[2]):
+        prepared = DecisionSample.of(sample, metric, None, np.ones(5, bool))
+        learner = _WeightsLearner(prepared, per_class=False, floor=1e-6)
+        rows = np.arange(len(sample.target))
+        fit = learner.path(rows, learner.start(rows))[-1]
+        logits = learner.logits(fit, rows)
+        scores.append([replace(prepared.pixels, metric=m).score_of(logits) for m in METRICS])
+    assert scores[0][0] > scores[1][0]
+    assert scores[1][2] > scores[0][2]
 
 
 def test_thinned_pixels_stand_for_the_same_number():
