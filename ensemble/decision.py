@@ -35,7 +35,7 @@ STRENGTHS = (1.0, 0.1, 0.01)
 """Of the penalty, from the strongest; each fit starts from the one before."""
 
 MARGIN = 0.5
-"""Gains below so many standard errors do not replace what is simpler."""
+"""Gains of a fit below so many standard errors do not count."""
 
 Labels = Integer[np.ndarray, "candidate pixel"]
 
@@ -147,8 +147,8 @@ def fit_decision(
 ) -> Decided:
     """Fit by the log-loss and by the metric, and keep what inner folds of whole groups choose.
 
-    They choose among the fits by the metric, that by the log-loss, the mean and the best member.
-    What is simpler is kept where the other's gain is not larger than its uncertainty.
+    They choose among the fits by the metric, that by the log-loss, the mean and the best member:
+    the better of the last two, unless the gain of a fit is larger than a part of its uncertainty.
 
     Args:
         learner: of the whole sample.
@@ -201,9 +201,9 @@ def _choose(learner: Learner) -> tuple[str, int]:
         examined = pixels.take(held_out)
         for table, pred in zip(tables, decided, strict=True):
             table += examined.tables(pred, groups)
-    scores = pixels.score(tables[3:].sum(axis=1))
-    best, fitted = 0, 3 + int(scores.argmax())
-    for index in (1, 2, fitted):
+    scores = np.nan_to_num(pixels.score(tables.sum(axis=1)))
+    best = int(scores[:2].argmax())
+    for index in (2, 3 + int(scores[3:].argmax())):
         if _gain_is_certain(pixels, tables[index], tables[best]):
             best = index
     return names[best]

@@ -188,7 +188,6 @@ def test_the_metric_decides_what_is_fitted(drawn):
         fit = learner.path(rows, learner.start(rows))[-1]
         logits = learner.logits(fit, rows)
         scores.append([replace(prepared.pixels, metric=m).score_of(logits) for m in METRICS])
-    assert scores[0][0] > scores[1][0]
     assert scores[1][2] > scores[0][2]
 
 
