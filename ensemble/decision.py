@@ -6,14 +6,21 @@ question, which the metric answers: it gives a rare class the weight of a freque
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 from jaxtyping import Integer
 
 from ensemble.blas import one_blas_thread
-from ensemble.fusion import Fusion, ScoredLabels, fuse_block, needs_images, scored_labels
+from ensemble.fusion import (
+    Fusion,
+    ScoredLabels,
+    fuse_block,
+    needs_images,
+    scored_labels,
+    some_members,
+)
 from ensemble.sampling import PixelSample
 from ensemble.soft_score import LogScores, Pixels, ScoredPixels, Tables
 from evaluation.bias_search import Biases, FitPixels, ascend
@@ -62,6 +69,13 @@ class Decided:
     def needs_images(self) -> bool:
         """Whether one of the two reads the images."""
         return needs_images(self.decision) or needs_images(self.probabilities)
+
+    def of_members(self, members: Sequence[int]) -> Fusion:
+        """Return the fusion of some of the members; see `ensemble.fusion.some_members`."""
+        decision = some_members(self.decision, members)
+        return replace(
+            self, decision=decision, probabilities=some_members(self.probabilities, members)
+        )
 
     def describe(self) -> str:
         """Return what decides, in words."""

@@ -9,6 +9,7 @@ from ensemble.cli.options import (
     SpecCommand,
     json_option,
     log,
+    memory_option,
     next_command,
     print_result,
     resolve_run,
@@ -23,6 +24,7 @@ from ensemble.cli.options import (
 @click.option("--split", default="validation", show_default=True, help="Split to evaluate on.")
 @click.option("--protocol", help="Definition of the score that ranks; by default the run's metric.")
 @click.option("--csv", type=FILE, metavar="F", help="Also write the table to this file.")
+@memory_option
 @json_option
 def command(
     run_path: Path | None, split: str, protocol: str | None, csv: Path | None, as_json: bool

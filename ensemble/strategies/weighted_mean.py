@@ -13,7 +13,7 @@ from ensemble.soft_score import Bounds, LogScores, Parameters, Pixels, fit_soft_
 from ensemble.strategies.means import Mean, fallback_to_mean
 from ensemble.strategies.votes import ONE_VS_REST
 from evaluation.bias_search import Biases
-from evaluation.core.errors import BadSpec
+from evaluation.core.errors import BadMaps, BadSpec
 from evaluation.core.seeds import Seed
 from evaluation.core.types import Map, Maps
 from evaluation.run_metric import SetMetric
@@ -120,6 +120,20 @@ class WeightedMean(PixelwiseFusion):
     """
 
     weights: Weights
+
+    def of_members(self, members: Sequence[int]) -> Fusion:
+        """Return the mean of some of the members; where their weights are 0, of all alike.
+
+        Raises:
+            BadMaps: all weights are 0.
+        """
+        weights = self.weights[list(members)]
+        if not weights.any():
+            raise BadMaps("all of these have weight 0")
+        weights = np.where(weights.any(axis=0), weights, np.float32(1))
+        # Classes keep the factors that decisions give them.
+        factors = self.weights.sum(axis=0)
+        return WeightedMean((weights / weights.sum(axis=0) * factors).astype(np.float32))
 
     def _scores(self, maps: Maps) -> Map:
         scores: Map = np.zeros(maps.shape[1:], np.float32)

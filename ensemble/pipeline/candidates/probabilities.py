@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ensemble.block_fusion import OutOfFoldFusion, read_members
+from ensemble.block_fusion import FusionPerImage, read_members
+from ensemble.coverage import fuse_covered
 from ensemble.decision import Decided, probabilities_of
 from ensemble.fitted_json import load_fitted
 from ensemble.fusion import Fusion, fuse_block, needs_images
@@ -38,12 +39,16 @@ def open_probabilities(run_members: RunMembers, name: str, split: str) -> MapRea
     if not isinstance(fitted, Decided):
         return stored
     spec = resolve_fusion(run_experiment(run), run_members, name)
-    opened = open_split(run_members, split, spec.members, one_vs_rest=spec.one_vs_rest)
-    fusion: Fusion | OutOfFoldFusion = probabilities_of(fitted)
+    opened = open_split(
+        run_members, split, spec.members, one_vs_rest=spec.one_vs_rest, partial=spec.partial
+    )
+    fusion: Fusion | FusionPerImage = probabilities_of(fitted)
     if split == OOF:
         folds = fold_indices(run)
         loaded = [load_fitted(fold_folder(run, name, k)).fusion for k in range(folds.max() + 1)]
-        fusion = OutOfFoldFusion([probabilities_of(one) for one in loaded], folds)
+        fusion = FusionPerImage([probabilities_of(one) for one in loaded], folds)
+    if opened.aligned.covered is not None:
+        fusion = fuse_covered(fusion, opened.aligned.covered, spec.members)
     return FusedOnReading(name, stored, opened.readers, fusion, opened.data.images)
 
 
@@ -62,7 +67,7 @@ class FusedOnReading(MapReader):
     name: str
     stored: MapReader
     members: Sequence[MapReader]
-    fusion: Fusion | OutOfFoldFusion
+    fusion: Fusion | FusionPerImage
     images: Stack
     kind: str = "probabilities"
 
@@ -98,7 +103,7 @@ class FusedOnReading(MapReader):
     def read(self, images: slice, out: Map | None = None) -> Map:
         """Read and fuse images."""
         fusion = self.fusion
-        if isinstance(fusion, OutOfFoldFusion):
+        if isinstance(fusion, FusionPerImage):
             fusion = fusion.for_block(images)
         seen = np.asarray(self.images[images]) if needs_images(fusion) else None
         fused = fuse_block(fusion, read_members(self.members, images), seen)

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from evaluation.core.classes import Classes
@@ -38,6 +38,7 @@ class FusionEntry(StrictModel):
 
     strategy: str
     members: tuple[str, ...] = ()
+    missing: Literal["refuse", "renormalise"] = "refuse"
 
 
 def _url(value: str) -> str:
@@ -63,7 +64,6 @@ class Experiment(StrictModel):
         validation: a labelled set; by default 15 % of the training groups.
         classes: names, ignored class and stored values; by default what the data says.
         layout: how the data lie on disk, see `members.data.layouts.LayoutOptions`.
-        size: rows and columns to resize images to; by default they must be of one size.
         drop_outliers: leave out images that share one non-constant mask with nine others or more.
         drop: a text file with ids of training images to leave out, one per line.
         metric: the protocol that stops training, is fitted, selected and ranked by; by default
@@ -82,7 +82,6 @@ class Experiment(StrictModel):
     validation: str | None = None
     classes: Annotated[LabelOptions | None, BeforeValidator(_label_options)] = None
     layout: Annotated[LayoutOptions | None, BeforeValidator(_layout_options)] = None
-    size: tuple[int, int] | None = None
     drop_outliers: bool = False
     drop: str | None = None
     metric: str | None = None
@@ -95,6 +94,16 @@ class Experiment(StrictModel):
     fusions: dict[str, str | FusionEntry] = Field(default_factory=dict)
     chains: dict[str, str] = Field(default_factory=dict)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _read_size(cls, values: Any) -> Any:
+        """Take `size` and `fit` as defaults of the recipes, to which they belong."""
+        if not isinstance(values, dict) or not isinstance(values.get("defaults", {}), dict):
+            return values
+        moved = {key: values[key] for key in ("size", "fit") if values.get(key) is not None}
+        others = {key: value for key, value in values.items() if key not in ("size", "fit")}
+        return others | {"defaults": {**moved, **others.get("defaults", {})}}
+
     def label_options(self) -> LabelOptions:
         """Return what the experiment says about classes and values of masks."""
         return self.classes or NOTHING_SAID
@@ -102,6 +111,15 @@ class Experiment(StrictModel):
     def layout_options(self) -> LayoutOptions:
         """Return what the experiment says about how its data lie on disk."""
         return self.layout or DEFAULT_LAYOUT
+
+    def with_data_options(self, labels: LabelOptions, layout: LayoutOptions) -> "Experiment":
+        """Return the experiment with what options say about its data, whatever else it says."""
+        changes: dict[str, Any] = {}
+        if labels:
+            changes["classes"] = self.label_options().updated(labels)
+        if layout:
+            changes["layout"] = resolve_layout_paths(self.layout_options().updated(layout))
+        return self.model_copy(update=changes)
 
     def named_classes(self) -> Classes | None:
         """Return the classes that the experiment names; None where it leaves them to the data."""
@@ -273,6 +291,7 @@ def experiment_from_options(
     tta_merge: str | None,
     seed: int | None,
     size: str | None,
+    fit: str | None,
     labels: LabelOptions = NOTHING_SAID,
     layout: LayoutOptions = DEFAULT_LAYOUT,
     objective_metric: str | None = None,
@@ -294,21 +313,21 @@ def experiment_from_options(
         "drop": drop and resolve_data_path(drop),
         "folds": folds,
         "seed": seed,
-        "size": size and read_size(size),
-        "classes": base.label_options().updated(labels) if labels else None,
-        "layout": resolve_layout_paths(base.layout_options().updated(layout)) if layout else None,
         "metric": objective_metric,
         "drop_outliers": drop_outliers or None,
         "store_dtype": store_dtype,
         "store": store and check_url(store),
     }
     base = base.model_copy(update={key: v for key, v in given.items() if v is not None})
+    base = base.with_data_options(labels, layout)
     check_metric(base)
     recipe_options = {
         "epochs": epochs,
         "train_share": train_share,
         "tta": tta,
         "tta_merge": tta_merge,
+        "size": size and read_size(size),
+        "fit": fit,
     }
     changed = {key: value for key, value in recipe_options.items() if value is not None}
     defaults = {**base.defaults, **changed}
