@@ -35,8 +35,8 @@ Objective = Literal["metric", "log_loss"]
 fit by the metric, that by the log-loss, the mean and the best member."""
 
 INNER_FOLDS, MIN_GROUPS = 3, 2
-INNER_PIXELS = 40_000
-"""Pixels that the inner folds work on; the fit that they choose is made on all."""
+INNER_PIXELS = 10_000
+"""Pixels that inner folds fit on, and that a fit starts on; they are examined on all."""
 
 STRENGTHS = (1.0, 0.1, 0.01)
 """Of the penalty, from the strongest; each fit starts from the one before."""
@@ -136,15 +136,20 @@ class Learner(ABC):
         return self.fusion(start)
 
     def path(self, rows: Pixels, start: Any) -> list[Any]:
-        """Return a fit by the metric for each strength of the penalty, none below the start.
-
-        Each ends with an exact search for a bias per class on hard counts.
-        """
-        pixels, fits, latest = self.pixels.take(rows), [], start
+        """Return a fit by the metric for each strength of the penalty, from the strongest on."""
+        fits, latest = [], start
         for strength in self.strengths:
-            latest = self.improve(rows, latest, start, strength)
-            fits.append(self._best_of([start, latest], rows, pixels))
+            latest = self.refine(rows, latest, start, strength)
+            fits.append(latest)
         return fits
+
+    def refine(self, rows: Pixels, latest: Any, start: Any, strength: float) -> Any:
+        """Return a fit by the metric from the latest one on, never below it or the start.
+
+        It ends with an exact search for a bias per class on hard counts.
+        """
+        improved = self.improve(rows, latest, start, strength)
+        return self._best_of([start, latest, improved], rows, self.pixels.take(rows))
 
     def _best_of(self, fits: Sequence[Any], rows: Pixels, pixels: ScoredPixels) -> Any:
         """Return what scores highest, with the bias that scores highest."""
@@ -172,17 +177,20 @@ def fit_decision(
     Raises:
         BadData: a single group, or no pixel of the classes that the metric measures.
     """
-    pixels = learner.pixels
+    pixels, small = learner.pixels, inner or learner
     _check_learnable(pixels)
     with one_blas_thread():
-        chosen, index = _choose(inner or learner)
+        chosen, index = _choose(learner, small)
         rows = np.arange(len(pixels.target))
         start = learner.start(rows)
         probabilities = learner.probabilities(start)
         decision, strength = probabilities, 0.0
         if chosen == "metric":
             strength = learner.strengths[index]
-            decision = learner.fusion(learner.path(rows, start)[index])
+            fit = small.path(np.arange(len(small.pixels.target)), start)[index]
+            if small is not learner:
+                fit = learner.refine(rows, fit, start, strength)
+            decision = learner.fusion(fit)
         elif chosen == "mean":
             decision = baselines[0]
         elif chosen == "member":
@@ -197,7 +205,7 @@ def best_member(labels: Labels, pixels: ScoredPixels) -> int:
     return int(np.argmax(np.nan_to_num(scores)))
 
 
-def _choose(learner: Learner) -> tuple[str, int]:
+def _choose(learner: Learner, small: Learner) -> tuple[str, int]:
     """Return what scores highest on the inner folds, and the index of its strength."""
     pixels = learner.pixels
     groups = int(pixels.group.max()) + 1
@@ -206,12 +214,15 @@ def _choose(learner: Learner) -> tuple[str, int]:
     tables = np.zeros((len(names), groups, pixels.classes, pixels.classes + 1))
     fold_of = _inner_folds(pixels)
     for fold in range(int(fold_of.max()) + 1):
-        rows, held_out = np.flatnonzero(fold_of != fold), np.flatnonzero(fold_of == fold)
-        member = 1 + best_member(learner.labels[:, rows], pixels.take(rows))
-        start = learner.start(rows)
-        fits = [start, *learner.path(rows, start)]
+        rows = np.flatnonzero(fold_of[small.pixels.group] != fold)
+        held_out = np.flatnonzero(fold_of[pixels.group] == fold)
+        member = 1 + best_member(small.labels[:, rows], small.pixels.take(rows))
+        start = small.start(rows)
         decided = [*learner.labels[[0, member]][:, held_out]]
-        decided += [learner.logits(fit, held_out).argmax(axis=0) for fit in fits]
+        decided += [
+            learner.logits(fit, held_out).argmax(axis=0)
+            for fit in (start, *small.path(rows, start))
+        ]
         examined = pixels.take(held_out)
         for table, pred in zip(tables, decided, strict=True):
             table += examined.tables(pred, groups)
@@ -236,19 +247,21 @@ def _gain_is_certain(pixels: ScoredPixels, tables: Tables, over: Tables) -> bool
 def _inner_folds(pixels: ScoredPixels) -> Pixels:
     """Deal the groups to folds, so that each has about the same share of every class.
 
-    The groups with the largest share of a class come first.
+    The groups with the largest share of a class come first. Groups without a pixel have no fold.
+
+    Returns:
+        The fold of each group, or -1.
     """
-    codes, index = np.unique(pixels.group, return_inverse=True)
-    counts = np.zeros((len(codes), pixels.classes))
-    np.add.at(counts, (index, pixels.target), 1)
+    counts = np.zeros((int(pixels.group.max()) + 1, pixels.classes))
+    np.add.at(counts, (pixels.group, pixels.target), 1)
     shares = counts / np.maximum(counts.sum(axis=0), 1)
-    folds = min(INNER_FOLDS, len(codes))
-    held, fold_of = np.zeros((folds, pixels.classes)), np.zeros(len(codes), int)
-    for group in np.argsort(-shares.max(axis=1), kind="stable"):
+    present = np.flatnonzero(counts.any(axis=1))
+    folds = min(INNER_FOLDS, len(present))
+    held, fold_of = np.zeros((folds, pixels.classes)), np.full(len(counts), -1)
+    for group in present[np.argsort(-shares[present].max(axis=1), kind="stable")]:
         fold_of[group] = ((held + shares[group]) ** 2 - held**2).sum(axis=1).argmin()
         held[fold_of[group]] += shares[group]
-    dealt: Pixels = fold_of[index]
-    return dealt
+    return fold_of
 
 
 def _check_learnable(pixels: ScoredPixels) -> None:
