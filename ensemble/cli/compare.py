@@ -27,7 +27,7 @@ from ensemble.cli.options import (
 def command(
     run_path: Path | None, split: str, protocol: str | None, csv: Path | None, as_json: bool
 ) -> None:
-    """Rank the scored candidates: the gap to the first, whether it is significant, and the cost.
+    """Rank the scored candidates: which may be best, gaps to the first, and the cost.
 
     Only candidates that `ens score` has scored are compared. Costs are measured once, on one core
     of this machine, and kept in the run.

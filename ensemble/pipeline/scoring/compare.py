@@ -1,4 +1,4 @@
-"""Rank scored candidates: the best, which differences are significant, and inference costs."""
+"""Rank scored candidates: which may be the best, gaps to the first, and inference costs."""
 
 from collections.abc import Callable
 from dataclasses import replace
