@@ -60,6 +60,11 @@ def coverage(groups, data_sets, scores):
     return {f"{kind}: {method}": np.mean(hits) for (kind, method), hits in covered.items()}
 
 
+def families_of(candidates):
+    """Return the family of each candidate; a few candidates are of one each, as single members."""
+    return np.arange(candidates) // (1 if candidates <= FAMILY else FAMILY)
+
+
 def simulate_unions(groups, skills, rng):
     """Return intersections and unions of the scored classes, (candidate, group, 2, class).
 
@@ -79,7 +84,7 @@ def simulate_unions(groups, skills, rng):
     )
     spread = rng.gamma(1.0, 1.0, (groups, classes, classes)) * simulated.TAKEN_FOR
     spread /= spread.sum(axis=-1, keepdims=True)
-    families = np.arange(candidates) // FAMILY
+    families = families_of(candidates)
     shared = rng.normal(0, simulated.OWN, (families[-1] + 1, groups, classes))[families]
     own = rng.normal(0, simulated.OWN, (candidates, groups, classes))
     odds = hard + skills[:, np.newaxis]
@@ -106,12 +111,10 @@ def joint_tests(unions, rng):
 
 def skills_of(scenario, candidates, *, worse=1.0):
     """Return the skills of candidates, and which of them are the best."""
-    families = np.arange(candidates) // FAMILY
     if scenario == "alike":
         return np.zeros((candidates, 5)), np.arange(candidates)
-    if scenario == "unlike":  # the classes differ from family to family, or one by one if few
-        kinds = families if candidates > FAMILY else np.arange(candidates)
-        return EVEN[kinds % 2], np.arange(candidates)
+    if scenario == "unlike":  # the classes differ from family to family
+        return EVEN[families_of(candidates) % 2], np.arange(candidates)
     lower = np.zeros(candidates)
     if scenario == "partial":  # half of them equal, the others lower, some much and some hardly
         half = candidates // 2

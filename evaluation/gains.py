@@ -36,6 +36,14 @@ class Selection:
         return self.chosen if self.reference_on == OOF != self.split else None
 
     @property
+    def predeclared(self) -> list[int]:
+        """The chosen candidate and the reference, where they were fixed before."""
+        if self.split == OOF:
+            return []
+        known = [self.chosen, self.reference if self.reference_on == OOF else None]
+        return [index for index in known if index is not None]
+
+    @property
     def others(self) -> list[int]:
         """The candidates with other comparisons with the reference."""
         return sorted(set(range(self.candidates)) - {self.preregistered, self.reference})

@@ -17,6 +17,7 @@ from evaluation.core.types import Counts
 from evaluation.gains import OOF, Gains, argmax, select
 from evaluation.intervals import LEVEL, Interval, Level, interval_to_dict
 from evaluation.joint_tests import JointTests
+from evaluation.margins import MarginComparison, check_margin, compare_with_margin
 from evaluation.protocols import PROTOCOLS, build_protocol, score_images
 from evaluation.run_metric import default_metric
 from evaluation.scores import CandidateScores, ScoredImages, iou_by_name, nan_to_none
@@ -140,6 +141,7 @@ class Leaderboard:
         gain_level: of the other candidates' gains, so that all of them together hold at `level`.
         gap_level: of the gaps to the first, so that those of all pairs together hold at `level`.
         detectable: the smallest gaps to the first that the images could show; None if none could.
+        margin: the candidates compared with one of them with a margin, if that was asked for.
     """
 
     split: str
@@ -154,6 +156,7 @@ class Leaderboard:
     gap_level: float
     detectable: DetectableGap | None
     groups: int
+    margin: MarginComparison | None = None
 
     @property
     def confidence_set(self) -> tuple[str, ...]:
@@ -173,6 +176,7 @@ class Leaderboard:
             "confidence_set": {"level": self.level, "candidates": list(self.confidence_set)},
             "detectable": None if self.detectable is None else self.detectable.to_dict(),
             "candidates": [row.to_dict() for row in self.rows],
+            **({} if self.margin is None else {"margin": self.margin.to_dict()}),
         }
 
     def to_frame(self) -> "pd.DataFrame":
@@ -221,6 +225,8 @@ def compare(
     split: str = "validation",
     protocol: str | None = None,
     level: Level = LEVEL,
+    margin: float | None = None,
+    to: str | None = None,
 ) -> Leaderboard:
     """Compare candidates that were scored on the same images.
 
@@ -236,14 +242,22 @@ def compare(
         split: name of the examined split.
         protocol: of the scores that are compared; by default `default_metric` of the classes.
         level: of the intervals.
+        margin: difference in score that does not matter; None for no statements about it.
+        to: the candidate that others are compared with by the margin; by default the chosen one,
+            or the first where none was chosen on other images. The chosen one and the reference
+            count as fixed before; for any other, the bounds hold for all pairs.
 
     Raises:
-        BadData: no candidate, or candidates that were scored on different images.
+        BadData: no candidate, candidates that were scored on different images, a margin that is
+            not above 0, or no such candidate.
         BadSpec: an unknown protocol or class.
     """
     _check_same_images(candidates, split)
     protocol = protocol or default_metric(classes)
     scorer = build_protocol(protocol, classes)
+    names = [candidate.name for candidate in candidates]
+    if margin is not None:
+        check_margin(margin, to, names, len(np.unique(candidates[0].examined.groups)))
     scores = CandidateScores.of([c.examined for c in candidates], scorer, classes.ignore)
     mious = scores.mious.tolist()
     oof = [
@@ -281,6 +295,11 @@ def compare(
         for index, candidate in enumerate(candidates)
     ]
     chosen = None if selection.chosen is None else rows[selection.chosen]
+    compared_to = (
+        selection.predeclared[0] if selection.predeclared else argmax(mious, range(len(mious)))
+    )
+    if to is not None:
+        compared_to = names.index(to)
     return Leaderboard(
         split=split,
         protocol=protocol,
@@ -294,6 +313,16 @@ def compare(
         gap_level=tests.pairs_level(level),
         detectable=_detectable(tests, mious, level),
         groups=scores.groups,
+        margin=None
+        if margin is None or compared_to is None
+        else compare_with_margin(
+            tests,
+            names,
+            compared_to,
+            margin,
+            predeclared=compared_to in selection.predeclared,
+            level=level,
+        ),
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from evaluation.formatting import MISSING, format_columns, format_decimal, format_interval
 from evaluation.gains import OOF
 from evaluation.leaderboard import Leaderboard, LeaderboardRow
+from evaluation.margins import MarginComparison
 from evaluation.run_metric import MASKED, metric_label
 from evaluation.significance import POWER
 
@@ -62,7 +63,8 @@ def format_ranking(board: Leaderboard) -> str:
         ]
         for row in board.rows
     ]
-    return _format(board, head, cells, ranking_notes(board))
+    text = _format(board, head, cells, ranking_notes(board))
+    return text if board.margin is None else f"{text}\n\n{_margin_table(board.margin)}"
 
 
 def format_scores(document: Mapping[str, Any]) -> str:
@@ -184,6 +186,33 @@ def _gaps(board: Leaderboard) -> list[str]:
         " scores)."
     )
     return [gaps, *_confidence_set(board)]
+
+
+def _margin_table(margin: MarginComparison) -> str:
+    """Write which candidates are not worse than a given one, or equivalent to it."""
+    level, by = f"{100 * margin.level:g}%", format_decimal(margin.margin)
+    fixed = (
+        "was fixed before the images were examined"
+        if margin.predeclared
+        else "may have been picked by these scores, so bounds hold for all pairs"
+    )
+    head = ["candidate", "difference", "bounds", f"to {margin.to}"]
+    rows = [
+        [
+            row.name,
+            format_decimal(row.difference, "+"),
+            f"{format_decimal(row.low, '+')} to {format_decimal(row.high, '+')}",
+            row.statement,
+        ]
+        for row in margin.rows
+    ]
+    note = (
+        f'"not worse" than {margin.to} by more than {by}: the lower bound lies above -{by};'
+        f' "equivalent": the upper one lies below +{by}, too; "worse": by more than {by}. Lower'
+        f" bounds hold together at {level}, and so do upper ones (each at"
+        f" {100 * margin.bound_level:.4g}%, one-sided). {margin.to} {fixed}."
+    )
+    return "\n".join([*format_columns([head, *rows], left=1, rule=True), "", note])
 
 
 def _confidence_set(board: Leaderboard) -> list[str]:

@@ -22,10 +22,27 @@ from ensemble.cli.options import (
 @run_option
 @click.option("--split", default="validation", show_default=True, help="Split to evaluate on.")
 @click.option("--protocol", help="Definition of the score that ranks; by default the run's metric.")
+@click.option(
+    "--margin",
+    type=click.FloatRange(0, 1, min_open=True),
+    metavar="X",
+    help="Also say which candidates are not worse than one by more than X, and which equivalent.",
+)
+@click.option(
+    "--to",
+    metavar="NAME",
+    help="Candidate for --margin; by default the chosen one, or the first if none is.",
+)
 @click.option("--csv", type=FILE, metavar="F", help="Also write the table to this file.")
 @json_option
 def command(
-    run_path: Path | None, split: str, protocol: str | None, csv: Path | None, as_json: bool
+    run_path: Path | None,
+    split: str,
+    protocol: str | None,
+    margin: float | None,
+    to: str | None,
+    csv: Path | None,
+    as_json: bool,
 ) -> None:
     """Rank the scored candidates: which may be best, gaps to the first, and the cost.
 
@@ -35,7 +52,9 @@ def command(
     from ensemble.pipeline.scoring.compare import compare_run
     from evaluation.leaderboard_text import format_ranking
 
+    if to is not None and margin is None:
+        raise click.UsageError("--to needs --margin")
     run = resolve_run(run_path)
-    board = compare_run(run, split=split, protocol=protocol, csv=csv, log=log)
+    board = compare_run(run, split=split, protocol=protocol, csv=csv, margin=margin, to=to, log=log)
     then = next_command(run, board)
     print_result(format_ranking(board), board.to_dict(), as_json=as_json, then=then)

@@ -190,6 +190,44 @@ class TestCompare:
         assert all("may be best" in line or "lower" in line for line in lines[3:7])
         assert lines[-1].startswith("next: ens submit --run ")
 
+    def test_a_margin_says_which_candidates_are_not_worse(self, scored, capsys):
+        board = compared(capsys, scored, "--margin", "0.2", "--to", CHAINED)
+        assert board["margin"]["to"] == CHAINED
+        assert {row["name"] for row in board["margin"]["candidates"]} == {
+            row["name"] for row in board["candidates"]
+        } - {CHAINED}
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            (("--margin", "-0.1"), "-0.1 is not in the range"),
+            (("--to", CHAINED), "--to needs --margin"),
+            (("--margin", "0.1", "--to", "none"), "unknown candidate 'none'"),
+        ],
+    )
+    def test_a_margin_that_cannot_be_compared_is_refused(self, scored, capsys, options, message):
+        assert run_command(["compare", "--run", str(scored), *options]) == 2
+        assert message in capsys.readouterr().err
+
+    def test_a_margin_says_which_candidates_are_not_worse(self, scored, capsys):
+        board = compared(capsys, scored, "--margin", "0.2", "--to", CHAINED)
+        assert board["margin"]["to"] == CHAINED
+        assert {row["name"] for row in board["margin"]["candidates"]} == {
+            row["name"] for row in board["candidates"]
+        } - {CHAINED}
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            (("--margin", "-0.1"), "-0.1 is not in the range"),
+            (("--to", CHAINED), "--to needs --margin"),
+            (("--margin", "0.1", "--to", "none"), "unknown candidate 'none'"),
+        ],
+    )
+    def test_a_margin_that_cannot_be_compared_is_refused(self, scored, capsys, options, message):
+        assert run_command(["compare", "--run", str(scored), *options]) == 2
+        assert message in capsys.readouterr().err
+
     @pytest.mark.parametrize("protocol", ["keras", "per_image"])
     def test_any_protocol_can_decide(self, scored, capsys, protocol):
         board = compared(capsys, scored, "--protocol", protocol)
