@@ -3,6 +3,7 @@
     nice .venv/bin/python benchmarks/coverage.py intervals [DATA_SETS]
     nice .venv/bin/python benchmarks/coverage.py candidates [DATA_SETS] [GROUPS] [CANDIDATES]
     nice .venv/bin/python benchmarks/coverage.py power [DATA_SETS]
+    nice .venv/bin/python benchmarks/coverage.py recipes [DATA_SETS]
 
 Prints the tables of docs/decisions/0005-intervals.md and 0018-which-may-be-best.md: shares, in
 percent, of simulated data sets (tests/evaluation/simulated.py), 1,000 or 2,000 by default.
@@ -17,6 +18,7 @@ import numpy as np
 from evaluation.intervals import Method, interval, paired_interval
 from evaluation.joint_tests import JointTests
 from evaluation.protocols import PROTOCOLS
+from evaluation.recipes import RecipeScores, compare_recipes
 from tests.evaluation import simulated
 from tests.evaluation.simulated import IGNORE, simulate
 
@@ -65,7 +67,7 @@ def families_of(candidates):
     return np.arange(candidates) // (1 if candidates <= FAMILY else FAMILY)
 
 
-def simulate_unions(groups, skills, rng):
+def simulate_unions(groups, skills, rng, families=None):
     """Return intersections and unions of the scored classes, (candidate, group, 2, class).
 
     As `simulate`, but the difficulty of images is drawn once per group, and candidates of a family
@@ -84,7 +86,7 @@ def simulate_unions(groups, skills, rng):
     )
     spread = rng.gamma(1.0, 1.0, (groups, classes, classes)) * simulated.TAKEN_FOR
     spread /= spread.sum(axis=-1, keepdims=True)
-    families = families_of(candidates)
+    families = families_of(candidates) if families is None else families
     shared = rng.normal(0, simulated.OWN, (families[-1] + 1, groups, classes))[families]
     own = rng.normal(0, simulated.OWN, (candidates, groups, classes))
     odds = hard + skills[:, np.newaxis]
@@ -194,6 +196,38 @@ def power_of(scenario, worse, groups, candidates, data_sets):
     return {name: np.mean(values) for name, values in found.items()}
 
 
+def recipe_coverage(trainings, groups, spread, data_sets):
+    """Return how often the interval of two equal recipes holds 0, and its median half width.
+
+    Args:
+        trainings: number of each recipe's trainings.
+        groups: number of groups per data set.
+        spread: standard deviation of a training's log-odds, for each class.
+        data_sets: number of simulations.
+    """
+    rng, held, widths = np.random.default_rng([groups, trainings]), [], []
+    for _ in range(data_sets):
+        skills = rng.normal(0, spread, (2 * trainings, len(simulated.PRESENT)))
+        unions = simulate_unions(groups, skills, rng, np.arange(2 * trainings))
+        total = unions.sum(axis=1, keepdims=True)
+        scores, left_out = mean_iou(total[:, 0]), mean_iou(total - unions)
+        parts = [slice(None, trainings), slice(trainings, None)]
+        result = compare_recipes(*(RecipeScores("", scores[p], left_out[p]) for p in parts))
+        held.append(result.interval.low <= 0 <= result.interval.high)
+        widths.append((result.interval.high - result.interval.low) / 2)
+    return np.mean(held), np.median(widths)
+
+
+def print_recipes(data_sets):
+    """Print the coverage of intervals over trainings and groups."""
+    for spread in (0.05, 0.2):
+        for groups in (24, 92):
+            for trainings in (2, 3, 5):
+                held, width = recipe_coverage(trainings, groups, spread, data_sets)
+                cell = f"{spread:g} log-odds {groups:4} groups {trainings:2} trainings"
+                print(f"{cell}  holds {100 * held:.1f}  half width {width:.3f}", flush=True)
+
+
 def print_intervals(data_sets):
     """Print the coverage of intervals, by number of groups."""
     rows, scores = defaultdict(list), true_scores(SKILLS)
@@ -241,6 +275,8 @@ def main():
     given = [int(number) for number in numbers]
     if what == "intervals":
         print_intervals(*given or [1_000])
+    elif what == "recipes":
+        print_recipes(*given or [2_000])
     elif what == "power":
         print_power(*given or [200])
     else:

@@ -126,6 +126,82 @@ def detectable_gap(
     return DetectableGap(float(np.median(gaps)), min(gaps), max(gaps), level)
 
 
+@dataclass(frozen=True)
+class GroupsNeeded:
+    """How many groups of images would show a given gap.
+
+    Args:
+        gap: the true difference in score.
+        groups: so many detect it with the power `POWER`.
+        low: if the variance is at the lower end of its interval at 95 %.
+        high: if it is at the upper end.
+        level: of the interval that has to exclude 0.
+    """
+
+    gap: float
+    groups: int
+    low: int
+    high: int
+    level: float
+
+    def to_dict(self) -> dict[str, float]:
+        """Return JSON values."""
+        return {
+            "gap": self.gap,
+            "groups": self.groups,
+            "low": self.low,
+            "high": self.high,
+            "level": self.level,
+            "power": POWER,
+        }
+
+
+def groups_needed(
+    gap: float, *, error: float, freedom: float, groups: int, level: float
+) -> GroupsNeeded:
+    """Return how many groups would show a gap, given the paired error on some others.
+
+    The error falls with the square root of the number of groups, and the degrees of freedom grow
+    with it. The variance itself is known as well as its degrees of freedom allow, by the chi-square
+    distribution.
+
+    Args:
+        gap: the true difference in score, above 0.
+        error: standard error of the difference on the known groups.
+        freedom: degrees of freedom of the error.
+        groups: number of known groups.
+        level: of the interval that has to exclude 0.
+
+    Examples:
+        >>> needed = groups_needed(0.01, error=0.01, freedom=49, groups=50, level=0.95)
+        >>> needed.low, needed.groups, needed.high
+        (276, 395, 612)
+    """
+    from scipy.special import chdtri  # slow to import
+
+    def number(variance: float) -> int:
+        low, high = 2, 2
+        while not _is_enough(high, gap, variance, freedom / groups, level):
+            low, high = high, 2 * high
+        while high - low > 1:
+            middle = (low + high) // 2
+            enough = _is_enough(middle, gap, variance, freedom / groups, level)
+            low, high = (low, middle) if enough else (middle, high)
+        return high
+
+    variance = groups * error**2
+    ends = (variance * freedom / float(chdtri(freedom, tail)) for tail in (0.025, 0.975))
+    return GroupsNeeded(gap, number(variance), *map(number, ends), level)
+
+
+def _is_enough(
+    groups: int, gap: float, variance: float, freedom_per_group: float, level: float
+) -> bool:
+    freedom = max(1.0, groups * freedom_per_group)
+    quantiles = student_quantile(freedom, level) + student_quantile(freedom, 2 * POWER - 1)
+    return bool(quantiles**2 * variance <= groups * gap**2)
+
+
 def on_pareto_front(scores: Sequence[float], costs: Sequence[float]) -> list[bool]:
     """Return for which candidates no other scores as high at less cost, nor higher at the same.
 

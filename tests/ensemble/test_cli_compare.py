@@ -209,24 +209,13 @@ class TestCompare:
         assert run_command(["compare", "--run", str(scored), *options]) == 2
         assert message in capsys.readouterr().err
 
-    def test_a_margin_says_which_candidates_are_not_worse(self, scored, capsys):
-        board = compared(capsys, scored, "--margin", "0.2", "--to", CHAINED)
-        assert board["margin"]["to"] == CHAINED
-        assert {row["name"] for row in board["margin"]["candidates"]} == {
-            row["name"] for row in board["candidates"]
-        } - {CHAINED}
-
-    @pytest.mark.parametrize(
-        ("options", "message"),
-        [
-            (("--margin", "-0.1"), "-0.1 is not in the range"),
-            (("--to", CHAINED), "--to needs --margin"),
-            (("--margin", "0.1", "--to", "none"), "unknown candidate 'none'"),
-        ],
-    )
-    def test_a_margin_that_cannot_be_compared_is_refused(self, scored, capsys, options, message):
-        assert run_command(["compare", "--run", str(scored), *options]) == 2
-        assert message in capsys.readouterr().err
+    def test_a_plan_says_how_many_groups_show_a_gap(self, scored, capsys):
+        plan = json.loads(answer(capsys, "plan", "--detect", "0.01", "--run", scored, "--json"))
+        assert plan["alone"]["low"] < plan["alone"]["groups"] < plan["alone"]["high"]
+        assert plan["alone"]["groups"] <= plan["among_all"]["groups"]
+        text = answer(capsys, "plan", "--detect", "0.01", "--run", scored)
+        assert f"between {' and '.join(plan['candidates'])} with power 0.8" in text
+        assert f"{plan['alone']['groups']} (" in text
 
     @pytest.mark.parametrize("protocol", ["keras", "per_image"])
     def test_any_protocol_can_decide(self, scored, capsys, protocol):

@@ -10,7 +10,12 @@ from hypothesis import strategies as st
 from evaluation.joint_tests import JointTests
 from evaluation.protocols import PROTOCOLS
 from evaluation.scores import CandidateScores, ScoredImages
-from evaluation.significance import detectable_gap, gaps_to_first, on_pareto_front
+from evaluation.significance import (
+    detectable_gap,
+    gaps_to_first,
+    groups_needed,
+    on_pareto_front,
+)
 
 IMAGES = 24
 LEVEL = 0.95
@@ -102,6 +107,32 @@ class TestDetectable:
             np.array([0.5, 0.5]), left_out, rng=np.random.default_rng(0), resamples=100
         )
         assert detectable_gap(tests, 0, [1], LEVEL, most_freedom=np.inf) is None
+
+
+class TestGroupsNeeded:
+    @pytest.mark.parametrize("gap", [0.005, 0.02])
+    def test_with_as_many_groups_as_are_needed_the_gap_is_the_detectable_one(self, gap):
+        influences = np.random.default_rng(0).normal(0, 0.001, 50)
+        tests = JointTests.from_influences(
+            np.array([0.5, 0.5]),
+            np.stack([np.zeros(50), influences]),
+            rng=np.random.default_rng(0),
+            resamples=100,
+        )
+        error, freedom = tests.error_of(0, 1, np.inf)
+        known = detectable_gap(tests, 0, [1], LEVEL, most_freedom=np.inf)
+        options = {"error": error, "freedom": freedom, "groups": 50, "level": LEVEL}
+        assert groups_needed(known.median, **options).groups in (50, 51)
+        needed = groups_needed(gap, **options)
+        assert needed.low < needed.groups < needed.high
+        assert groups_needed(gap / 2, **options).groups == pytest.approx(4 * needed.groups, rel=0.3)
+
+    def test_a_variance_from_few_groups_gives_a_wide_range(self):
+        few, many = (
+            groups_needed(0.01, error=0.01, freedom=freedom, groups=50, level=LEVEL)
+            for freedom in (4, 40)
+        )
+        assert few.high / few.low > many.high / many.low > 1
 
 
 class TestFront:
