@@ -199,6 +199,8 @@ def power_of(scenario, worse, groups, candidates, data_sets):
 def recipe_coverage(trainings, groups, spread, data_sets):
     """Return how often the interval of two equal recipes holds 0, and its median half width.
 
+    Trainings of a recipe are a family: groups that suit one suit the others.
+
     Args:
         trainings: number of each recipe's trainings.
         groups: number of groups per data set.
@@ -208,7 +210,7 @@ def recipe_coverage(trainings, groups, spread, data_sets):
     rng, held, widths = np.random.default_rng([groups, trainings]), [], []
     for _ in range(data_sets):
         skills = rng.normal(0, spread, (2 * trainings, len(simulated.PRESENT)))
-        unions = simulate_unions(groups, skills, rng, np.arange(2 * trainings))
+        unions = simulate_unions(groups, skills, rng, np.repeat([0, 1], trainings))
         total = unions.sum(axis=1, keepdims=True)
         scores, left_out = mean_iou(total[:, 0]), mean_iou(total - unions)
         parts = [slice(None, trainings), slice(trainings, None)]

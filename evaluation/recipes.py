@@ -135,6 +135,18 @@ def compare_recipes(
     )
 
 
+def check_recipe(name: str, trainings: int) -> None:
+    """Check that a recipe's spread over trainings is known.
+
+    Raises:
+        BadData: it has a single one.
+    """
+    if trainings < 2:
+        raise BadData(
+            f"recipe {name!r} has one training; expected two or more, train with --repeats 2"
+        )
+
+
 def _interaction(recipe: RecipeScores) -> float:
     """Return the variance of a recipe's mean score by trainings that groups suit unlike others."""
     trainings, groups = recipe.left_out.shape
@@ -146,10 +158,7 @@ def _interaction(recipe: RecipeScores) -> float:
 
 def _check(recipe: RecipeScores) -> None:
     trainings, groups = recipe.left_out.shape
-    if trainings < 2:
-        raise BadData(
-            f"recipe {recipe.name!r} has one training; expected two or more, train with --repeats 2"
-        )
+    check_recipe(recipe.name, trainings)
     if groups < 2:
         raise BadData("all images are of one group, so a difference has no error over images")
     if np.isnan(recipe.scores).any() or np.isnan(recipe.left_out).any():

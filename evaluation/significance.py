@@ -173,7 +173,7 @@ def groups_needed(
         level: of the interval that has to exclude 0.
 
     Examples:
-        >>> needed = groups_needed(0.01, error=0.01, freedom=49, groups=50, level=0.95)
+        >>> needed = groups_needed(0.01, error=0.01, freedom=49.0, groups=50, level=0.95)
         >>> needed.low, needed.groups, needed.high
         (276, 395, 612)
     """

@@ -14,6 +14,7 @@ from ensemble.cli.options import (
     resolve_run,
     run_option,
 )
+from evaluation.core.run_folder import Run
 
 
 @click.command(
@@ -33,6 +34,11 @@ from ensemble.cli.options import (
     metavar="NAME",
     help="Candidate for --margin; by default the chosen one, or the first if none is.",
 )
+@click.option(
+    "--recipes",
+    metavar="A,B",
+    help="Instead, the difference between two recipes that were trained with --repeats.",
+)
 @click.option("--csv", type=FILE, metavar="F", help="Also write the table to this file.")
 @json_option
 def command(
@@ -41,13 +47,15 @@ def command(
     protocol: str | None,
     margin: float | None,
     to: str | None,
+    recipes: str | None,
     csv: Path | None,
     as_json: bool,
 ) -> None:
     """Rank the scored candidates: which may be best, gaps to the first, and the cost.
 
     Only candidates that `ens score` has scored are compared. Costs are measured once, on one core
-    of this machine, and kept in the run.
+    of this machine, and kept in the run. With --recipes, the interval of the difference holds over
+    other trainings and other images.
     """
     from ensemble.pipeline.scoring.compare import compare_run
     from evaluation.leaderboard_text import format_ranking
@@ -55,6 +63,21 @@ def command(
     if to is not None and margin is None:
         raise click.UsageError("--to needs --margin")
     run = resolve_run(run_path)
+    if recipes is not None:
+        if margin is not None or csv is not None:
+            raise click.UsageError("--recipes takes neither --margin nor --csv")
+        print_recipes(run, recipes, split, protocol, as_json=as_json)
+        return
     board = compare_run(run, split=split, protocol=protocol, csv=csv, margin=margin, to=to, log=log)
     then = next_command(run, board)
     print_result(format_ranking(board), board.to_dict(), as_json=as_json, then=then)
+
+
+def print_recipes(
+    run: Run, recipes: str, split: str, protocol: str | None, *, as_json: bool
+) -> None:
+    """Print the difference between two recipes."""
+    from ensemble.pipeline.scoring.recipes import compare_recipes_of, format_recipes
+
+    result, metric = compare_recipes_of(run, recipes, split=split, protocol=protocol, log=log)
+    print_result(format_recipes(result, metric), result.to_dict(), as_json=as_json)

@@ -130,7 +130,7 @@ class TestGroupsNeeded:
     def test_a_variance_from_few_groups_gives_a_wide_range(self):
         few, many = (
             groups_needed(0.01, error=0.01, freedom=freedom, groups=50, level=LEVEL)
-            for freedom in (4, 40)
+            for freedom in (4.0, 40.0)
         )
         assert few.high / few.low > many.high / many.low > 1
 

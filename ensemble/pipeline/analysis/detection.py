@@ -82,7 +82,8 @@ def plan_detection(run: Run, gap: float) -> DetectionPlan:
     scores = CandidateScores.of(scored, build_protocol(metric, classes), classes.ignore)
     rng = np.random.default_rng(run_experiment(run).seed)
     tests = JointTests.of(scores, rng=rng)
-    chosen = argmax(scores.mious, range(len(names)))
+    mious = scores.mious.tolist()
+    chosen = argmax(mious, range(len(names)))
     if scores.groups < 2 or chosen is None or not tests.compared[chosen]:
         raise BadData(f"{run.path}: {OOF} has no two groups with scored pixels, so no variance")
     others = [k for k in range(len(names)) if k != chosen and tests.standard_errors[chosen, k] > 0]
@@ -90,7 +91,7 @@ def plan_detection(run: Run, gap: float) -> DetectionPlan:
     single = [
         k for k, (source, chain) in sources.items() if source in members.names() and not chain
     ]
-    other = argmax(scores.mious, single or others)
+    other = argmax(mious, single or others)
     if other is None:
         raise BadData(f"{run.path}: no candidate differs from {names[chosen]!r} on {OOF}")
     error, freedom = tests.error_of(chosen, other, np.inf)
