@@ -3,18 +3,23 @@
 PYTHON ?= python3
 PIP = .venv/bin/pip install --quiet --disable-pip-version-check -c constraints.txt
 export PIP_NO_INPUT = 1
+# Type checks and assertions are compiled into each module: half a minute per process, if none is kept.
+export PYTHONDONTWRITEBYTECODE =
+
+# Files come in the order of tests/conftest.py.
+PARALLEL = -n auto --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test coverage faults mutants check bench bench-libraries
 demo: .venv/installed
 	.venv/bin/ens demo
 
 test: .venv/installed-dev
-	.venv/bin/pytest -q -n auto --dist loadfile
+	.venv/bin/pytest -q $(PARALLEL)
 
 # Lines and branches that the tests reach, and whether they are enough; 1.5 times as slow as `make test`.
 coverage: .venv/installed-dev
 	.venv/bin/coverage erase
-	.venv/bin/coverage run -m pytest -q -n auto --dist loadfile
+	.venv/bin/coverage run -m pytest -q $(PARALLEL)
 	.venv/bin/coverage combine --quiet
 	.venv/bin/coverage report
 	.venv/bin/coverage json --quiet -o - | .venv/bin/python tests/covered.py
@@ -36,7 +41,7 @@ check: .venv/installed-dev
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
-	.venv/bin/pytest -q tests/test_layout.py
+	.venv/bin/pytest -q tests/test_layout.py -k import
 
 # BENCH selects a part of the suite, such as benchmarks/test_bench_scoring.py; without it, small runs of
 # the comparisons with other libraries come first. BENCH_TIMER=time.process_time leaves out other work on

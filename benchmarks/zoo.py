@@ -263,10 +263,10 @@ class Zoo:
         return experiment
 
     def _epoch_seconds(self, member: Member) -> float:
-        holdout = len(self.fold.training) * HOLDOUT_SHARE
-        train = len(self.fold.training) - holdout
+        train = len(self.fold.training) * (1 - HOLDOUT_SHARE)
+        pixels = self.data.extent.take(self.fold.training).pixels * HOLDOUT_SHARE
         timings = [measure_network(member, self.data, self.device) for _ in range(TRIALS)]
-        return min(t.train_step_seconds * train + t.predict_seconds * holdout for t in timings)
+        return min(t.train_step_seconds * train + t.predict_seconds * pixels for t in timings)
 
 
 def _parameters(member: Member, data: DataSet) -> int:

@@ -1,7 +1,6 @@
 """Fuse whole sets of images, from readers of maps to a writer, block by block with flat memory."""
 
 import math
-import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -21,6 +20,7 @@ from ensemble.fusion import (
 from evaluation.core.blocks import blocks, map_blocks
 from evaluation.core.classes import UNLABELLED
 from evaluation.core.errors import BadData, BadMaps
+from evaluation.core.memory import blocks_at_a_time
 from evaluation.core.progress import progress
 from evaluation.core.ragged import BLOCK_IMAGES, Extent, Stack, extent_of
 from evaluation.core.types import Groups, Images, Kept, Labels, Map, Maps
@@ -31,26 +31,37 @@ CACHE_IMAGES = 16
 """Images per block where any number can be read, so that sums stay in the cache. Stores are read by
 whole chunks instead."""
 
-MEMORY_BYTES = 2 << 30
-"""Limit for the blocks in progress together, before fewer are processed at a time."""
+FUSED_MAPS = 2
+"""Maps of a block besides those of the members: the fused ones, and one in another type."""
 
 
 @dataclass(frozen=True)
-class OutOfFoldFusion:
-    """One fusion per fold, fitted on the other folds: none was fitted on what it fuses."""
+class FusionPerImage:
+    """Several fusions, each of some of the images.
+
+    Of the split `oof` there is one per fold, fitted on the other folds: none was fitted on what it
+    fuses.
+
+    Args:
+        fusions: of the members.
+        index_of: which fusion an image has.
+    """
 
     fusions: Sequence[Fusion]
-    fold_of: Groups
+    index_of: Groups
 
     def for_block(self, block: slice) -> Fusion:
         """Return the fusion of a block of images."""
-        return _FoldByFold(self.fusions, self.fold_of[block])
+        indices = self.index_of[block]
+        if (indices == indices[0]).all():
+            return self.fusions[int(indices[0])]
+        return _ImageByImage(self.fusions, indices)
 
 
 @dataclass(frozen=True)
-class _FoldByFold:
+class _ImageByImage:
     fusions: Sequence[Fusion]
-    folds: Groups
+    indices: Groups
 
     @property
     def needs_images(self) -> bool:
@@ -58,16 +69,16 @@ class _FoldByFold:
 
     def __call__(self, maps: Maps, images: Images | None = None) -> Map:
         fused: Map = np.empty(maps.shape[1:], np.float32)
-        for fold in np.unique(self.folds):
-            chosen = self.folds == fold
+        for index in np.unique(self.indices):
+            chosen = self.indices == index
             chosen_images = None if images is None else images[chosen]
-            fused[chosen] = fuse_block(self.fusions[fold], maps[:, chosen], chosen_images)
+            fused[chosen] = fuse_block(self.fusions[index], maps[:, chosen], chosen_images)
         return fused
 
 
 def fuse(
     members: Sequence[MapReader],
-    fusion: Fusion | OutOfFoldFusion,
+    fusion: Fusion | FusionPerImage,
     write: Callable[[slice, Map], object],
     *,
     images: Stack | None = None,
@@ -91,10 +102,10 @@ def fuse(
     if images is not None:
         check_images(images, first)
     parts = blocks(first.extent, size)
-    workspace = _Workspace(max(math.prod(first.block_shape(part)) for part in parts))
+    workspace = _Workspace(first.num_classes * first.extent.largest_block(size))
 
     def work(block: slice) -> None:
-        apply = fusion.for_block(block) if isinstance(fusion, OutOfFoldFusion) else fusion
+        apply = fusion.for_block(block) if isinstance(fusion, FusionPerImage) else fusion
         if isinstance(apply, SumFusion):
             fused = _fuse_sum(members, apply, workspace.fused(first.block_shape(block)), block)
             try:
@@ -120,9 +131,12 @@ def fuse(
 
 def threads_for(members: Sequence[MapReader], size: int = BLOCK_IMAGES) -> int:
     """Return the number of blocks of all members' maps that may be in memory at a time."""
-    first = members[0]
-    largest = max(math.prod(first.block_shape(part)) for part in blocks(first.extent, size))
-    return max(1, min(os.cpu_count() or 1, MEMORY_BYTES // (4 * len(members) * largest)))
+    return blocks_at_a_time(members[0].extent, pixel_bytes(members), size)
+
+
+def pixel_bytes(members: Sequence[MapReader]) -> int:
+    """Return what a pixel of a block takes while it is fused: float32 maps, fused and read."""
+    return 4 * members[0].num_classes * (len(members) + FUSED_MAPS)
 
 
 class _Workspace(threading.local):

@@ -1,7 +1,7 @@
 """What a fusion is: maps of many members in, one map out; and how it is applied piece by piece."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, NamedTuple, Protocol, cast, runtime_checkable
 
@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Integer
 from pydantic import Field
 
 from evaluation.core.classes import UNLABELLED
-from evaluation.core.errors import BadData
+from evaluation.core.errors import BadData, BadSpec
 from evaluation.core.types import Array, Images, Map, Maps
 
 CLASS_AXIS = -3
@@ -76,6 +76,27 @@ class PixelwiseFusion(ABC):
 
 
 @runtime_checkable
+class RenormalisableFusion(Protocol):
+    """A fusion that is defined for some of its members, whose weights are renormalised."""
+
+    def of_members(self, members: Sequence[int]) -> Fusion:
+        """Return the fusion of some of the members, by index.
+
+        Raises:
+            BadMaps: all of them have weight 0.
+        """
+        ...
+
+
+class AnyMembers:
+    """A fusion that treats all members alike, so that it takes any number of them."""
+
+    def of_members(self, members: Sequence[int]) -> Fusion:
+        """Return the fusion itself."""
+        return cast("Fusion", self)
+
+
+@runtime_checkable
 class SumFusion(Protocol):
     """A fusion that depends on the members' sum alone: maps are added as they are read."""
 
@@ -100,6 +121,18 @@ class LearnedFusion:
 def needs_images(fusion: object) -> bool:
     """Return whether a fusion, or what is fitted to one, reads the images."""
     return bool(getattr(fusion, "needs_images", False))
+
+
+def some_members(fusion: Fusion, members: Sequence[int]) -> Fusion:
+    """Return the fusion of some of its members, by index, with renormalised weights.
+
+    Raises:
+        BadSpec: it is defined for all of its members only.
+        BadMaps: all of them have weight 0.
+    """
+    if not isinstance(fusion, RenormalisableFusion):
+        raise BadSpec(f"{type(fusion).__name__} is defined for all of its members only")
+    return fusion.of_members(members)
 
 
 def fuse_block(fusion: Fusion, maps: Maps, images: Images | None = None) -> Map:

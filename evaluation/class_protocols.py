@@ -1,9 +1,10 @@
-"""Protocols that measure given classes, or Dice instead of IoU.
+"""Protocols that measure given classes, or Dice, precision or recall instead of IoU.
 
 They need options or the class names, so that no list of all protocols has them; `--protocol`, the
 metric of a run and the Python API take them like any other.
 """
 
+from collections.abc import Callable
 from typing import Annotated, Literal
 
 import numpy as np
@@ -13,22 +14,26 @@ from evaluation.core.classes import Classes
 from evaluation.core.errors import BadSpec, unknown
 from evaluation.iou import (
     Absent,
+    PerClass,
     Protocol,
     Score,
     Tables,
     any_pixel,
     class_mean,
-    intersection_and_union,
     iou_per_class,
+    overlaps,
+    precision_of,
+    recall_of,
     safe_divide,
 )
 from evaluation.protocols import PerImageProtocol, masked
 
+Per = Literal["set", "image"]
 ClassRef = Annotated[int, Field(strict=True, ge=0, le=254)] | Annotated[str, Field(strict=True)]
 """A class's name, or its index."""
 
 
-def dice(*, per: Literal["set", "image"] = "set", absent: Absent = "skip") -> Protocol:
+def dice(*, per: Per = "set", absent: Absent = "skip") -> Protocol:
     """Average the Dice coefficients of the scored classes.
 
     A class's is 2 intersection / (target + prediction), in pixels. Pixels whose target is the
@@ -48,13 +53,56 @@ def dice(*, per: Literal["set", "image"] = "set", absent: Absent = "skip") -> Pr
         >>> dice()(counts, None).iou.round(3), float(dice()(counts, None).miou.round(3))
         (array([0.889, 0.667]), 0.778)
     """
+    return _class_mean_of(
+        lambda hits, true, predicted: safe_divide(2 * hits, true + predicted), per, absent
+    )
 
-    def score(counts: Tables, ignore: int | None) -> Score:
-        hits, union = intersection_and_union(counts, ignore)
-        values, scored = safe_divide(2 * hits, union + hits), any_pixel(counts, ignore)
-        return class_mean(values, absent, left_out=(ignore,), scored=scored)
 
-    return score if per == "set" else PerImageProtocol(score, first="classes", absent=absent)
+def precision(*, per: Per = "set", absent: Absent = "skip") -> Protocol:
+    """Average the precision of the scored classes: the share of their predictions that is right.
+
+    A class of the target that is never predicted has precision 0, so that leaving a class out does
+    not pay. Pixels whose target is the ignored class are dropped, and its predictions elsewhere are
+    no class's.
+
+    Args:
+        per: `set` sums the pixels of all images first; `image` scores each image, then averages
+            the images, of which those without a scored pixel are left out.
+        absent: value of a class in neither target nor prediction of the set or image.
+
+    References:
+        `sklearn.metrics.precision_score(average="macro", zero_division=0)` over the scored classes
+        that occur, scikit-learn 1.9; `MulticlassPrecision(average="macro")`, torchmetrics 1.9.
+
+    Examples:
+        >>> counts = np.array([[8, 2], [0, 2]])
+        >>> precision()(counts, None).iou, float(precision()(counts, None).miou)
+        (array([1. , 0.5]), 0.75)
+    """
+    return _class_mean_of(precision_of, per, absent)
+
+
+def recall(*, per: Per = "set", absent: Absent = "skip") -> Protocol:
+    """Average the recall of the scored classes: the share of their target pixels that is predicted.
+
+    A class that is predicted but not in the target has recall 0. Pixels whose target is the ignored
+    class are dropped; the ignored class predicted on a scored pixel is a miss of the target class.
+
+    Args:
+        per: `set` sums the pixels of all images first; `image` scores each image, then averages
+            the images, of which those without a scored pixel are left out.
+        absent: value of a class in neither target nor prediction of the set or image.
+
+    References:
+        `sklearn.metrics.recall_score(average="macro", zero_division=0)` over the scored classes
+        that occur, scikit-learn 1.9; `MulticlassRecall(average="macro")`, torchmetrics 1.9.
+
+    Examples:
+        >>> counts = np.array([[8, 2], [0, 2]])
+        >>> recall()(counts, None).iou, float(recall()(counts, None).miou)
+        (array([0.8, 1. ]), 0.9)
+    """
+    return _class_mean_of(recall_of, per, absent)
 
 
 def iou(classes: Classes, *, of: ClassRef) -> Protocol:
@@ -124,3 +172,15 @@ def scored_class(ref: ClassRef, classes: Classes) -> int:
     if index == classes.ignore:
         raise BadSpec(f"class {classes.names[index]!r} is ignored; expected one that is scored")
     return index
+
+
+def _class_mean_of(
+    formula: Callable[[PerClass, PerClass, PerClass], PerClass], per: Per, absent: Absent
+) -> Protocol:
+    """Average a value per class of hits, target pixels and predicted pixels, per set or image."""
+
+    def score(counts: Tables, ignore: int | None) -> Score:
+        values, scored = formula(*overlaps(counts, ignore)), any_pixel(counts, ignore)
+        return class_mean(values, absent, left_out=(ignore,), scored=scored)
+
+    return score if per == "set" else PerImageProtocol(score, first="classes", absent=absent)

@@ -24,6 +24,9 @@ CHANGE_KINDS = ("fixed", "broken", "moved")
 
 FIXED, BROKEN, MOVED = range(3)
 
+LABEL_BYTES = 4
+"""Of a pixel of a block: its two labels, and their copies as uint8."""
+
 ChangeCounts = Int64[np.ndarray, "target change"]
 
 
@@ -101,7 +104,7 @@ def parallel_confusion(
     def count(block: slice) -> Counts:
         return _count_block(target[block], pred[block], classes)
 
-    tables = map_blocks(count, extent, threads=threads)
+    tables = map_blocks(count, extent, threads=threads, pixel_bytes=LABEL_BYTES)
     return _concatenate(tables, extent, classes)
 
 

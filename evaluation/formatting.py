@@ -8,6 +8,10 @@ from evaluation.intervals import Interval
 
 COLUMN_GAP = "  "
 MISSING = "-"
+MANY_CLASSES = 20
+"""Classes up to which a table or figure shows all."""
+
+SHOWN_AT_EACH_END = 5
 LEADING_ZERO = re.compile(r"(?<!\d)0(?=\.)")
 
 
@@ -27,6 +31,42 @@ def format_decimal(value: float | None, sign: str = "", *, places: int = 3) -> s
         return MISSING
     text = f"{round(value, places) + 0.0:{sign}.{places}f}"  # -0.0 + 0.0 is 0.0
     return LEADING_ZERO.sub("", text)
+
+
+def shown_classes(values: Sequence[float | None]) -> list[int]:
+    """Return the indices of the classes that a table or figure shows, in order.
+
+    Of more than `MANY_CLASSES` these are the lowest ones, then the highest, in ascending order.
+
+    Args:
+        values: of each class; None or NaN if missing.
+
+    Examples:
+        >>> shown_classes([0.5, None, 0.25])
+        [0, 1, 2]
+        >>> shown_classes([k / 100 for k in range(99, -1, -1)])
+        [99, 98, 97, 96, 95, 4, 3, 2, 1, 0]
+    """
+    if len(values) <= MANY_CLASSES:
+        return list(range(len(values)))
+    known = [(v, index) for index, v in enumerate(values) if v is not None and not math.isnan(v)]
+    ascending = [index for _, index in sorted(known)]
+    ends = ascending[:SHOWN_AT_EACH_END] + ascending[-SHOWN_AT_EACH_END:]
+    return list(dict.fromkeys(ends))
+
+
+def note_of_shown_classes(classes: int, by: str, rest: str) -> list[str]:
+    """Return the line that says which classes are shown, if these are not all of them.
+
+    Args:
+        classes: how many there are.
+        by: what they are ordered by.
+        rest: where all of them are.
+    """
+    if classes <= MANY_CLASSES:
+        return []
+    each = SHOWN_AT_EACH_END
+    return [f"Of {classes} classes the {each} lowest and the {each} highest by {by}; {rest}."]
 
 
 def format_interval(interval: Interval | Mapping[str, float] | None, sign: str = "") -> str:

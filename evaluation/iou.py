@@ -26,7 +26,8 @@ class Score:
     """Scores of sets of images under a protocol.
 
     Args:
-        iou: of each class, or its Dice under `dice`; NaN where a class is not scored.
+        iou: of each class, or what the protocol measures of it, such as Dice; NaN where a class is
+            not scored.
         miou: the protocol's number, most often the mean; NaN where nothing was counted.
         absent: value of absent classes; None if no class is averaged.
     """
@@ -60,14 +61,37 @@ def iou_per_class(counts: Tables, ignore: int | None) -> PerClass:
 
 def intersection_and_union(counts: Tables, ignore: int | None) -> tuple[PerClass, PerClass]:
     """Count the pixels of each class in both target and prediction, and in either of them."""
+    hits, true, predicted = overlaps(counts, ignore)
+    return hits, true + predicted - hits
+
+
+def overlaps(counts: Tables, ignore: int | None) -> tuple[PerClass, PerClass, PerClass]:
+    """Count the pixels of each class in both, in the target and in the prediction.
+
+    Pixels whose target is the ignored class are in none of the three.
+    """
     hits = np.diagonal(counts, axis1=-2, axis2=-1).astype(np.float64)
-    true = counts.sum(axis=-1)
-    predicted = counts.sum(axis=-2)
+    true = counts.sum(axis=-1).astype(np.float64)
+    predicted = counts.sum(axis=-2).astype(np.float64)
     if ignore is not None:
-        predicted = predicted - counts[..., ignore, :]
+        predicted -= counts[..., ignore, :]
         hits[..., ignore] = 0
         true[..., ignore] = 0
-    return hits, true + predicted - hits
+    return hits, true, predicted
+
+
+def precision_of(hits: PerClass, true: PerClass, predicted: PerClass) -> PerClass:
+    """Return hits / predicted; 0 where a class is only in the target, NaN where in neither."""
+    return _share(hits, predicted, true)
+
+
+def recall_of(hits: PerClass, true: PerClass, predicted: PerClass) -> PerClass:
+    """Return hits / true; 0 where a class is only predicted, NaN where it is in neither."""
+    return _share(hits, true, predicted)
+
+
+def _share(hits: PerClass, whole: PerClass, other: PerClass) -> PerClass:
+    return np.where((whole == 0) & (other > 0), 0.0, safe_divide(hits, whole))
 
 
 def any_pixel(counts: Tables, ignore: int | None) -> Scored:

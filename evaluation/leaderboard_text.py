@@ -4,7 +4,14 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from evaluation.formatting import MISSING, format_columns, format_decimal, format_interval
+from evaluation.formatting import (
+    MISSING,
+    format_columns,
+    format_decimal,
+    format_interval,
+    note_of_shown_classes,
+    shown_classes,
+)
 from evaluation.gains import OOF
 from evaluation.leaderboard import Leaderboard, LeaderboardRow
 from evaluation.margins import MarginComparison
@@ -43,7 +50,7 @@ def format_leaderboard(board: Leaderboard) -> str:
         ]
         for row in board.rows
     ]
-    return _format(board, head, cells, score_notes(board))
+    return _format(board, head, cells, score_notes(board), "all: scores/leaderboard.csv in the run")
 
 
 def format_ranking(board: Leaderboard) -> str:
@@ -63,18 +70,28 @@ def format_ranking(board: Leaderboard) -> str:
         ]
         for row in board.rows
     ]
-    text = _format(board, head, cells, ranking_notes(board))
+    text = _format(board, head, cells, ranking_notes(board), "--csv FILE writes all")
     return text if board.margin is None else f"{text}\n\n{_margin_table(board.margin)}"
 
 
-def format_scores(document: Mapping[str, Any]) -> str:
-    """Write what `scores.score` returned: a line per protocol, with the mean and each class."""
-    names = list(dict.fromkeys(n for p in document["protocols"].values() for n in p["iou"]))
+def format_scores(document: Mapping[str, Any], *, rest: str = "--csv FILE writes all") -> str:
+    """Write what `scores.score` returned: a line per protocol, with the mean and each class.
+
+    Args:
+        document: of the scores.
+        rest: where all classes are, if some are left out.
+    """
+    protocols = document["protocols"]
+    all_names = list(dict.fromkeys(n for p in protocols.values() for n in p["iou"]))
+    first = next(iter(protocols))
+    values = [protocols[first]["iou"].get(name) for name in all_names]
+    names = [all_names[index] for index in shown_classes(values)]
+    notes = note_of_shown_classes(len(all_names), f"IoU under {first}", rest)
     rows = [["protocol", "miou", *names]]
     for name, result in document["protocols"].items():
         values = [result["miou"], *(result["iou"].get(n) for n in names)]
         rows.append([name, *(format_decimal(value) for value in values)])
-    return "\n".join([*format_columns(rows, left=0), f"{document['images']} images"])
+    return "\n".join([*format_columns(rows, left=0), *notes, f"{document['images']} images"])
 
 
 def score_notes(board: Leaderboard) -> list[str]:
@@ -113,16 +130,19 @@ def _level(board: Leaderboard) -> str:
 
 
 def _format(
-    board: Leaderboard, head: list[str], cells: list[list[str]], notes: Iterable[str]
+    board: Leaderboard, head: list[str], cells: list[list[str]], notes: Iterable[str], rest: str
 ) -> str:
     """Add the columns of the classes and of a second protocol; put the notes below the table."""
-    names = list(dict.fromkeys(name for row in board.rows for name in row.iou))
+    all_names = list(dict.fromkeys(name for row in board.rows for name in row.iou))
+    first = board.rows[0]
+    names = [all_names[index] for index in shown_classes([first.iou.get(n) for n in all_names])]
+    shown = note_of_shown_classes(len(all_names), f"IoU of {first.name}", rest)
     second = next(name for name in SECOND_PROTOCOLS if name != board.protocol)
     table = [[*head, *names, second]]
     for row, left in zip(board.rows, cells, strict=True):
         iou = (format_decimal(row.iou.get(name)) for name in names)
         table.append([*left, *iou, format_decimal(row.others[second])])
-    return "\n".join([*format_columns(table, left=2, rule=True), "", *notes])
+    return "\n".join([*format_columns(table, left=2, rule=True), "", *shown, *notes])
 
 
 def _gap_cells(row: LeaderboardRow) -> list[str]:

@@ -3,7 +3,7 @@
 `masked` is the project's own definition and the default: pixels whose target is the ignored class
 are dropped, and the other classes that occur are averaged. Those that average over images are
 `PerImageProtocol`s; the others score the summed counts of a set. `evaluation.class_protocols` has
-those that measure given classes, or Dice.
+those that measure given classes, or Dice, precision or recall.
 """
 
 from collections.abc import Callable
@@ -53,6 +53,8 @@ ALL_PROTOCOLS = Table(
     {
         **MEAN_IOU,
         "dice": "evaluation.class_protocols:dice",
+        "precision": "evaluation.class_protocols:precision",
+        "recall": "evaluation.class_protocols:recall",
         "iou": "evaluation.class_protocols:iou",
         "foreground": "evaluation.class_protocols:foreground",
     },

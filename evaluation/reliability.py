@@ -49,6 +49,25 @@ def calibration_gap(sums: Reliability) -> Array:
     return safe_divide(np.asarray(gap), np.asarray(pixels.sum(axis=-1)))
 
 
+def largest_calibration_gap(sums: Reliability) -> Array:
+    """Return the largest distance of a bin's confidence from its accuracy; NaN without pixels."""
+    pixels, confidence, correct = np.moveaxis(sums, -2, 0)
+    gaps = safe_divide(np.abs(confidence - correct), pixels)
+    largest = np.where(np.isnan(gaps), 0, gaps).max(axis=-1)
+    return np.where(pixels.any(axis=-1), largest, np.nan)
+
+
+def equal_counts(sums: Reliability, bins: int) -> Array:
+    """Merge fine bins into ones of equal numbers of pixels; a fine bin between two is divided."""
+    merged = np.empty((*sums.shape[:-1], bins))
+    for index in np.ndindex(sums.shape[:-2]):
+        upto = np.pad(np.cumsum(sums[index], axis=-1), ((0, 0), (1, 0)))
+        edges = np.linspace(0, upto[0, -1], bins + 1)
+        for row, line in enumerate(upto):
+            merged[(*index, row)] = np.diff(np.interp(edges, upto[0], line))
+    return merged
+
+
 def expected_calibration_error(sums: Reliability) -> float:
     """Return the mean distance between confidence and accuracy; NaN without any pixel.
 

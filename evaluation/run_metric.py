@@ -19,6 +19,8 @@ from evaluation.protocols import ALL_PROTOCOLS, PROTOCOLS, PerImageProtocol, bui
 MASKED = "masked"
 CLASS_OPTIONS = ("of", "but")
 BINARY = 2
+NAMED = ("dice", "precision", "recall")
+"""Protocols of a set or of each image that measure something else than IoU."""
 
 
 def default_metric(classes: Classes) -> str:
@@ -76,9 +78,9 @@ def metric_label(metric: str) -> str:
             return f"IoU of {of}"
         case Spec("foreground", (), {"but": but, **others}) if not others:
             return f"mIoU without {but}"
-        case Spec("dice", (), options) if set(options) <= {"per"}:
-            return "Dice" if options.get("per", "set") == "set" else "Dice per image"
-        case Spec("dice" | "foreground"):
+        case Spec(name, (), options) if name in NAMED and set(options) <= {"per"}:
+            return name.capitalize() + " per image" * (options.get("per") == "image")
+        case Spec(name) if name in (*NAMED, "foreground"):
             return metric
     return f"{metric} mIoU"
 
@@ -148,7 +150,7 @@ def set_metric(metric: str, classes: Classes) -> SetMetric:
 def summed_form(metric: str, classes: Classes) -> str:
     """Return the metric where only the summed pixels of a set are known, as during training.
 
-    That of a protocol which averages over images is `dice` for Dice, else `masked`.
+    A mean over images of Dice, precision or recall is that of the set; any other is `masked`.
 
     Examples:
         >>> summed_form("dice(per=image)", Classes(("sand", "rock")))
@@ -157,7 +159,7 @@ def summed_form(metric: str, classes: Classes) -> str:
     if not isinstance(build_protocol(metric, classes), PerImageProtocol):
         return metric
     spec = parse_spec(metric)
-    if spec.name != "dice":
+    if spec.name not in NAMED:
         return MASKED
     return str(replace(spec, options={k: v for k, v in spec.options.items() if k != "per"}))
 

@@ -1,5 +1,6 @@
 """Scores as a JSON document, on disk with the counts they come from, and without each group."""
 
+import csv
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -113,6 +114,23 @@ def iou_by_name(result: Score, classes: Classes) -> dict[str, float | None]:
 def nan_to_none(value: float) -> float | None:
     """Return None for NaN, which JSON lacks."""
     return None if math.isnan(value) else value
+
+
+def write_class_table(path: Path, document: Mapping[str, Any]) -> None:
+    """Write the scores of all classes as CSV: a row per class, a column per protocol.
+
+    Args:
+        path: of the file.
+        document: what `score` returned.
+    """
+    protocols = document["protocols"]
+    names = dict.fromkeys(name for result in protocols.values() for name in result["iou"])
+    with atomic_file(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["class", *protocols])
+        writer.writerow(["mean", *(result["miou"] for result in protocols.values())])
+        for name in names:
+            writer.writerow([name, *(result["iou"].get(name) for result in protocols.values())])
 
 
 def write_scores(

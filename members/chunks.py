@@ -1,25 +1,34 @@
-"""Chunks of a Zarr array that is neither sharded nor compressed, in files or in an object store.
+"""Zarr arrays that are neither sharded nor compressed, in files or in an object store.
 
-A chunk is its values, little-endian, and their crc32c. Zarr's own reader, made for any codec, takes
-new memory at each step; here a chunk goes through the cache in small batches, from its file to
-float32 in the memory where it is wanted, without Python's lock.
+A chunk is its values, little-endian, and their crc32c. Zarr's own code, made for any codec, takes
+milliseconds to open an array, and new memory at each step; a store may hold an array for each of
+hundreds of sizes. Here a chunk goes through the cache in small batches, from its file to float32 in
+the memory where it is wanted, without Python's lock.
 
 In a folder, a marker file says that a chunk was written whole, since Zarr reads a missing chunk as
 zeros. An object exists whole or not at all, so it needs no marker; it is fetched by one request and
 read like a file.
+
+References:
+    Zarr core specification, version 3: https://zarr-specs.readthedocs.io/en/latest/v3/core/
 """
 
+import contextlib
 import ctypes
 import functools
+import json
+import math
 import os
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from evaluation.core.errors import BadRun
+from evaluation.core.errors import BadRun, shorten
 from evaluation.core.native import load_library
 from evaluation.core.types import Array
 from members.object_store import read_object, size_of, sizes_under, write_object
@@ -32,8 +41,9 @@ PIECE_VALUES = 1 << 20
 """Values of each member that are worked on at a time: few calls, and their sum stays in the last
 level of the cache."""
 
-ARRAY, DONE = "maps.zarr", "done"
+ARRAY, DONE, PARTIAL = "maps.zarr", "done", ".partial"
 HEADER, HEADER_BYTES = "zarr.json", 1 << 20
+SHAPE, CHUNK = "SHAPE", "CHUNK"
 
 
 class DamagedChunk(Exception):
@@ -117,125 +127,198 @@ def _read() -> Callable[..., int]:
     return function
 
 
+@dataclass(frozen=True)
+class ArrayLayout:
+    """A Zarr array of a store: images of one size, chunked by images.
+
+    Args:
+        name: within the store's group of arrays; empty where it is the store's only array.
+        start: first image.
+        shape: (image, class, row, col).
+        chunk_images: images per chunk.
+        dtype: of the values.
+    """
+
+    name: str
+    start: int
+    shape: tuple[int, int, int, int]
+    chunk_images: int
+    dtype: str
+
+    @property
+    def image_values(self) -> int:
+        """Values of one image."""
+        return math.prod(self.shape[1:])
+
+    @property
+    def chunk_bytes(self) -> int:
+        """Size of a chunk, checksum included."""
+        return (
+            self.chunk_images * self.image_values * np.dtype(self.dtype).itemsize + CHECKSUM_BYTES
+        )
+
+    @property
+    def header_name(self) -> str:
+        """Name of the array's header within the store."""
+        return f"{self.name}/{HEADER}" if self.name else HEADER
+
+    def chunk_name(self, number: int) -> str:
+        """Return the name of a chunk within the store; chunks follow each other along the images.
+
+        A folder in a folder for each of a few images would take longer than their maps.
+        """
+        return f"{self.name}/c.{number}.0.0.0" if self.name else f"c/{number}/0/0/0"
+
+    def header(self) -> bytes:
+        """Return the array's metadata, as Zarr writes them."""
+        text = _header_text(self.dtype, "." if self.name else "/")
+        for mark, lengths in ((SHAPE, self.shape), (CHUNK, (self.chunk_images, *self.shape[1:]))):
+            text = text.replace(f'"{mark}"', str(list(lengths)))
+        return text.encode()
+
+    def check_header(self, content: bytes) -> None:
+        """Check that an array's header says what its store does.
+
+        Raises:
+            ValueError: it does not, or is none.
+        """
+        if len(content) > HEADER_BYTES:
+            raise ValueError(f"a header of more than {HEADER_BYTES} bytes")
+        if content == self.header():
+            return
+        found, expected = json.loads(content), json.loads(self.header())
+        if not isinstance(found, dict):
+            raise ValueError(f"{self.header_name} holds no metadata of an array")
+        for what, keys in (
+            ("an array of", ("shape", "chunk_grid", "data_type")),
+            ("an array that calls its chunks", ("chunk_key_encoding",)),
+            ("an array encoded by", ("codecs",)),
+        ):
+            one, other = ([document.get(key) for key in keys] for document in (found, expected))
+            if one != other:
+                raise ValueError(f"{what} {_short(one)}, expected {_short(other)}")
+
+
 class LocalChunks:
-    """The Zarr array of a store, in the store's folder."""
+    """The arrays of a store in the store's folder: headers and chunks by name, and markers."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self.array = _open_array(folder / ARRAY)
+        self._folder, self._arrays, self._done = folder, str(folder / ARRAY), str(folder / DONE)
 
-    @staticmethod
-    def create(folder: Path, **header: Any) -> None:
-        """Create an empty array; `header` is of `zarr.create_array`."""
-        import zarr
+    def create(self, layouts: Sequence[ArrayLayout]) -> None:
+        """Write the headers of empty arrays in place of what is there."""
+        for path in (self._arrays, self._done):
+            shutil.rmtree(path, ignore_errors=True)
+            Path(path).mkdir()
+        for name, content in _headers(layouts):
+            path = f"{self._arrays}/{name}"
+            if "/" in name:
+                os.mkdir(path.removesuffix(f"/{HEADER}"))  # noqa: PTH102
+            with FileIO(path, "w") as file:
+                file.write(content)
 
-        zarr.create_array(folder / ARRAY, overwrite=True, **header)
-        (folder / DONE).mkdir(exist_ok=True)
+    def read_header(self, name: str) -> bytes:
+        """Return a header, or a byte more than it may have."""
+        with FileIO(f"{self._arrays}/{name}") as file:
+            return file.read(HEADER_BYTES + 1)
 
-    def sample_chunk(self) -> tuple[str, int] | None:
-        """Return name and size in bytes of any chunk that exists; None where none does."""
-        chunk = next((self._folder / ARRAY / "c").glob("*/0/0/0"), None)
-        return None if chunk is None else (str(chunk), chunk.stat().st_size)
+    def size_of(self, chunk: str) -> int | None:
+        """Return the size of a chunk in bytes; None where it does not exist."""
+        with contextlib.suppress(FileNotFoundError):
+            return os.stat(f"{self._arrays}/{chunk}").st_size  # noqa: PTH116
+        return None
 
-    def missing_blocks(self, blocks: list[slice]) -> list[slice]:
-        """List those of the store's blocks that were not written whole yet."""
-        done = self._folder / DONE
-        return [block for block in blocks if not (done / str(block.start)).exists()]
+    def missing(self, chunks: Mapping[int, str]) -> list[int]:
+        """List those first images whose chunk, by name, was not written whole yet."""
+        done = set(os.listdir(self._done))  # noqa: PTH208
+        return [image for image in chunks if str(image) not in done]
 
     def discard_partial(self) -> None:
-        """Remove chunks that a process was writing when it was killed; Zarr would leave them."""
-        for partial in (self._folder / ARRAY).rglob("*.partial"):
+        """Remove chunks that a process was writing when it was killed."""
+        for partial in Path(self._arrays).rglob(f"*{PARTIAL}"):
             partial.unlink()
 
-    def write(self, block: slice, values: Array) -> None:
-        """Write a chunk."""
-        self.array[block] = values
-        (self._folder / DONE / str(block.start)).touch()
+    def write(self, chunk: str, image: int, content: Sequence[Any]) -> None:
+        """Write a chunk, given in pieces, whose first image this is."""
+        path = f"{self._arrays}/{chunk}"
+        if "/0/" in chunk:
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+        partial = f"{path}.{os.getpid()}{PARTIAL}"
+        with open(partial, "wb") as file:  # noqa: PTH123
+            file.writelines(content)
+        os.replace(partial, path)  # noqa: PTH105
+        FileIO(f"{self._done}/{image}", "w").close()
 
-    def open(self, number: int, size_bytes: int) -> tuple[FileIO, str]:
-        """Open a chunk; return its file and path.
+    def open(self, chunk: str, image: int, size_bytes: int) -> tuple[FileIO, str]:
+        """Open a chunk whose first image this is; return its file and path.
 
         Raises:
             BadRun: it was never written.
             DamagedChunk: it was written and does not exist.
         """
-        start = number * self.array.chunks[0]
-        if not (self._folder / DONE / str(start)).exists():
-            raise BadRun(f"{self._folder}: images from {start} on are missing; run again")
-        path = self._folder / ARRAY / _chunk_name(number)
+        path = f"{self._arrays}/{chunk}"
+        if not os.path.exists(f"{self._done}/{image}"):  # noqa: PTH110
+            raise BadRun(f"{self._folder}: images from {image} on are missing; run again")
         try:
-            return path.open("rb", buffering=0), str(path)
+            return FileIO(path), path
         except FileNotFoundError:
             raise DamagedChunk(f"{path} is not there") from None
 
 
 class RemoteChunks:
-    """The Zarr array of a store, under a URL.
+    """The arrays of a store under a URL; the methods are those of `LocalChunks`.
 
     Raises:
-        DamagedChunk: it has no header.
         Unreachable: the object store does not answer, or refuses; every method may raise it.
     """
 
     def __init__(self, url: str) -> None:
-        from zarr.core.buffer.cpu import Buffer
-        from zarr.storage import MemoryStore
-
         self._url = url
-        header = read_object(f"{url}/{HEADER}", HEADER_BYTES)
+
+    def create(self, layouts: Sequence[ArrayLayout]) -> None:
+        """Put the headers of empty arrays."""
+        for name, content in _headers(layouts):
+            write_object(f"{self._url}/{name}", content)
+
+    def read_header(self, name: str) -> bytes:
+        """Return a header, or a byte more than it may have.
+
+        Raises:
+            DamagedChunk: there is none.
+        """
+        header = read_object(f"{self._url}/{name}", HEADER_BYTES)
         if header is None:
-            raise DamagedChunk(f"{url}/{HEADER} is not there")
-        # Zarr makes chunks in memory; they are put as they are.
-        self._memory: dict[str, Any] = {HEADER: Buffer.from_bytes(header)}
-        self.array = _open_array(MemoryStore(self._memory))
-        name = self.array.metadata.encode_chunk_key((0, 0, 0, 0))
-        if name != _chunk_name(0):
-            raise DamagedChunk(f"{url} calls its chunks {name}, expected {_chunk_name(0)}")
+            raise DamagedChunk(f"{self._url}/{name} is not there")
+        return header
 
-    @staticmethod
-    def create(url: str, **header: Any) -> None:
-        """Create an empty array; `header` is of `zarr.create_array`."""
-        import zarr
-        from zarr.storage import MemoryStore
+    def size_of(self, chunk: str) -> int | None:
+        """Return the size of a chunk in bytes; None where it does not exist."""
+        return size_of(f"{self._url}/{chunk}")
 
-        memory: dict[str, Any] = {}
-        zarr.create_array(MemoryStore(memory), **header)
-        write_object(f"{url}/{HEADER}", memory[HEADER].to_bytes())
-
-    def sample_chunk(self) -> tuple[str, int] | None:
-        """Return name and size in bytes of any chunk that exists; None where none does."""
-        first = f"{self._url}/{_chunk_name(0)}"
-        size = size_of(first)
-        if size is not None:
-            return first, size
-        others = sizes_under(f"{self._url}/c").items()
-        return next(((f"{self._url}/c/{name}", size) for name, size in others), None)
-
-    def missing_blocks(self, blocks: list[slice]) -> list[slice]:
-        """List those of the store's blocks that were not written yet."""
-        written = {f"c/{name}" for name in sizes_under(f"{self._url}/c")}
-        return [block for k, block in enumerate(blocks) if _chunk_name(k) not in written]
+    def missing(self, chunks: Mapping[int, str]) -> list[int]:
+        """List those first images whose chunk, by name, was not written yet."""
+        written = sizes_under(self._url)
+        return [image for image, chunk in chunks.items() if chunk not in written]
 
     def discard_partial(self) -> None:
         """Do nothing: no object exists in part."""
 
-    def write(self, block: slice, values: Array) -> None:
-        """Write a chunk."""
-        self.array[block] = values
-        name = _chunk_name(block.start // self.array.chunks[0])
-        write_object(f"{self._url}/{name}", self._memory.pop(name).to_bytes())
+    def write(self, chunk: str, image: int, content: Sequence[Any]) -> None:
+        """Put a chunk, given in pieces."""
+        write_object(f"{self._url}/{chunk}", b"".join(content))
 
-    def open(self, number: int, size_bytes: int) -> tuple[FileIO, str]:
+    def open(self, chunk: str, image: int, size_bytes: int) -> tuple[FileIO, str]:
         """Fetch a chunk into a file without a name; return the file and the chunk's URL.
 
         Args:
-            number: of the chunk.
+            chunk: its name.
+            image: its first image.
             size_bytes: expected, checksum included; of a larger object one byte more is fetched.
 
         Raises:
             DamagedChunk: it does not exist.
         """
-        url = f"{self._url}/{_chunk_name(number)}"
+        url = f"{self._url}/{chunk}"
         content = read_object(url, size_bytes)
         if content is None:
             raise DamagedChunk(f"{url} is not there")
@@ -247,13 +330,51 @@ class RemoteChunks:
         return file, url
 
 
-def _open_array(store: Any) -> Any:
-    import zarr
+def encode_chunk(layout: ArrayLayout, values: Array) -> list[Any]:
+    """Return the content of a chunk in pieces; the last chunk of an array is filled up by zeros.
 
-    # Zarr leaves chunks of zeros out, which would then look like lost ones.
-    return zarr.open_array(store, mode="r+").with_config({"write_empty_chunks": True})
+    Args:
+        layout: of the array.
+        values: of the chunk's images, of the array's type.
+    """
+    import google_crc32c
+
+    values = np.ascontiguousarray(values, np.dtype(layout.dtype).newbyteorder("<"))
+    pieces: list[Any] = [values.reshape(-1).view(np.uint8)]
+    if lacking := layout.chunk_bytes - CHECKSUM_BYTES - values.nbytes:
+        pieces.append(bytes(lacking))
+    checksum = 0
+    for piece in pieces:
+        checksum = google_crc32c.extend(checksum, piece)
+    return [*pieces, checksum.to_bytes(CHECKSUM_BYTES, "little")]
 
 
-def _chunk_name(number: int) -> str:
-    """Return the name of a chunk within its array; chunks follow each other along the images."""
-    return f"c/{number}/0/0/0"
+def _headers(layouts: Sequence[ArrayLayout]) -> list[tuple[str, bytes]]:
+    """Return name and content of each header: several arrays form a group."""
+    group = {"attributes": {}, "zarr_format": 3, "node_type": "group"}
+    headers = [(layout.header_name, layout.header()) for layout in layouts]
+    return [(HEADER, json.dumps(group).encode()), *headers] if layouts[0].name else headers
+
+
+@functools.cache
+def _header_text(dtype: str, separator: str) -> str:
+    """Return an array's header with marks in place of its shape and that of its chunks."""
+    endian = {} if dtype == "uint8" else {"configuration": {"endian": "little"}}
+    document = {
+        "shape": SHAPE,
+        "data_type": dtype,
+        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": CHUNK}},
+        "chunk_key_encoding": {"name": "default", "configuration": {"separator": separator}},
+        "fill_value": 0 if dtype == "uint8" else 0.0,
+        "codecs": [{"name": "bytes", **endian}, {"name": "crc32c"}],
+        "attributes": {},
+        "dimension_names": ["image", "class", "row", "col"],
+        "zarr_format": 3,
+        "node_type": "array",
+        "storage_transformers": [],
+    }
+    return json.dumps(document)
+
+
+def _short(values: Sequence[Any]) -> str:
+    return shorten(", ".join(map(json.dumps, values)))

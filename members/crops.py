@@ -65,7 +65,7 @@ class RandomCrops:
         return torch.stack(images), torch.stack(target)
 
     def _crop(self, index: int, rng: Generator) -> tuple[Tensor, Tensor]:
-        image, target = _padded(self.images[index], self.target[index], self.size)
+        image, target = padded(self.images[index], self.target[index], self.size)
         limits = [length - side for length, side in zip(target.shape, self.size, strict=True)]
         top, left = (int(rng.integers(limit + 1)) for limit in limits)
         if any(limits) and rng.random() < RARE_SHARE:
@@ -91,7 +91,7 @@ class RandomCrops:
         return divmod(position, target.shape[1])
 
 
-def _padded(image: Tensor, target: Tensor, size: Size) -> tuple[Tensor, Tensor]:
+def padded(image: Tensor, target: Tensor, size: Size) -> tuple[Tensor, Tensor]:
     """Extend an image below and to the right to at least a size."""
     down, right = (max(0, side - n) for side, n in zip(size, target.shape, strict=True))
     if not down and not right:

@@ -11,6 +11,7 @@ from evaluation.core.types import Array, Images, Map
 from members.data.dataset import DataSet
 from members.network import NormalisedNetwork, as_tensor
 from members.recipe import Member
+from members.resizing import predict_resized
 from members.store import ProbabilityStore
 from members.store_metadata import StoreDtype, TrainingIds
 from members.tiles import predict_by_tiles
@@ -87,6 +88,20 @@ def training_ids(training: DataSet, folds: Sequence[Fold], *, out_of_fold: bool)
 
 def predict(network: NormalisedNetwork, images: Images, device: str, member: Member) -> Map:
     """Return the maps of images (image, channel, row, col); one class for a specialist."""
+    recipe = member.recipe
+    if recipe.size is None:
+        return _predict_as_given(network, images, device, member)
+    return predict_resized(
+        lambda resized: _predict_as_given(network, resized, device, member),
+        images,
+        recipe.size,
+        recipe.fit,
+    )
+
+
+def _predict_as_given(
+    network: NormalisedNetwork, images: Images, device: str, member: Member
+) -> Map:
     recipe = member.recipe
     whole = with_tta(
         lambda batch: network(batch).float().softmax(dim=1), recipe.tta, recipe.tta_merge

@@ -66,8 +66,12 @@ class Recipe(StrictModel):
         ema: decay of an exponential moving average of the weights, such as 0.99; the average is
             what is validated and saved. 0 turns averaging off.
         train_share: fraction of the training groups to train on.
-        tta: test-time augmentation for every split, such as `flips` or `flips+scales`.
+        tta: test-time augmentation for every split, such as `flips` or
+            `flips+scales`; see `members.tta`.
         tta_merge: how the maps of the augmented views are merged.
+        size: rows and columns to resize images to for the network, such as `256x256`; its maps are
+            brought back to the images' own size. By default nothing is resized.
+        fit: how images fit the size: `stretch`, `pad` or `crop`, see `members.resizing.Fit`.
         crop: rows and columns of random crops to train on, such as `256x256`; half of them hold a
             class drawn for its rarity. By default whole images, or crops of the smallest rows and
             columns if images have several sizes.
@@ -96,6 +100,8 @@ class Recipe(StrictModel):
     train_share: Annotated[float, Field(gt=0, le=1)] = 1.0
     tta: str | None = None
     tta_merge: Merge = "mean"
+    size: Annotated[Size | None, BeforeValidator(_read_size)] = None
+    fit: Literal["stretch", "pad", "crop"] = "stretch"
     crop: Annotated[Size | None, BeforeValidator(_read_size)] = None
     tile: Annotated[Size | None, BeforeValidator(_read_size)] = None
     overlap: Annotated[float, Field(ge=0, lt=1)] = 0.25
@@ -116,6 +122,8 @@ class Recipe(StrictModel):
         from members.augmentations.augment import Augment
         from members.tta import check_tta
 
+        if self.fit != "stretch" and self.size is None:
+            raise BadSpec(f"fit {self.fit} goes with a size, such as size 256x256")
         ARCHITECTURES.check(architecture_of(self.architecture), "channels", "classes")
         check_loss(self.loss)
         Augment(self.augment)
@@ -143,7 +151,8 @@ class Member:
 
     def training_config(self) -> dict[str, Any]:
         """Return what the weights depend on, as JSON values."""
-        recipe = self.recipe.model_dump(mode="json", exclude=PREDICTION)
+        resizing = {"size", "fit"} if self.recipe.size is None else set()
+        recipe = self.recipe.model_dump(mode="json", exclude=PREDICTION | resizing)
         return {"recipe": recipe, "label": self.label}
 
     def prediction_config(self) -> dict[str, Any]:

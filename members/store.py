@@ -1,15 +1,13 @@
 """The probability store: maps of one member over one split; no other code knows them on disk.
 
-A Zarr (version 3) array (image, class, row, col) for the images of each size, unsharded, chunked by
-images, next to the metadata in `store.json` or, by URL, in an object store. Each chunk has a crc32c
-and one writer. Zarr writes; chunks are read by `members.chunks`.
+A Zarr (version 3) array (image, class, row, col), unsharded, chunked by images, next to the
+metadata in `store.json` or, by URL, in an object store; of several sizes, a group with an array for
+each. Each chunk has a crc32c and one writer. `members.chunks` reads and writes them.
 """
 
 import bisect
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +18,16 @@ from evaluation.core.classes import Classes
 from evaluation.core.errors import BadMaps, BadRun
 from evaluation.core.files import atomic_folder
 from evaluation.core.provenance import record
-from evaluation.core.ragged import Extent, Size, block_images
+from evaluation.core.ragged import Extent, block_images
 from evaluation.core.types import Kept, Map
 from members.chunks import (
-    CHECKSUM_BYTES,
+    ArrayLayout,
     ChunkFile,
     DamagedChunk,
     LocalChunks,
     RemoteChunks,
     copy_into,
+    encode_chunk,
 )
 from members.maps import MapReader, SmallBatch
 from members.object_store import Unreachable
@@ -57,13 +56,13 @@ class ProbabilityStore(MapReader):
             metadata = StoreMetadata.read(folder)
             if len(metadata.ids) != len(metadata.extent):
                 raise ValueError(f"{len(metadata.ids)} ids for {len(metadata.extent)} images")
-        self._metadata = metadata
-        self._runs = list(metadata.extent.slices())
-        self._parts: dict[int, _StorePart] = {}
+        self._metadata, self._layouts = metadata, _layouts(metadata)
+        self._chunks = _chunks(folder, metadata)
+        self._checked: set[int] = set()
         self.ids, self.classes = metadata.ids, metadata.classes
         self.kind, self.label = metadata.kind, metadata.label
         self.dtype, self.seen = metadata.dtype, metadata.seen
-        self._part(0)
+        self._layout(0)
 
     @classmethod
     @contextmanager
@@ -137,26 +136,11 @@ class ProbabilityStore(MapReader):
             BadMaps: ids repeat.
             Unreachable: the object store does not answer, or refuses.
         """
-        from zarr.codecs import BytesCodec, Crc32cCodec
-
         if len(set(ids)) < len(ids):
             raise BadMaps(f"{folder.name}: ids repeat; expected distinct ids")
         folder.mkdir(parents=True, exist_ok=True)
         metadata = StoreMetadata(tuple(ids), classes, kind, label, dtype, seen, extent, url)
-        for run, size in extent.slices():
-            count = run.stop - run.start
-            header = {
-                "shape": (count, metadata.num_channels, *size),
-                "chunks": (min(block_images(size), count), metadata.num_channels, *size),
-                "dtype": dtype,
-                "serializer": BytesCodec(),
-                "compressors": [Crc32cCodec()],
-                "dimension_names": ("image", "class", "row", "col"),
-            }
-            if url is None:
-                LocalChunks.create(_part_folder(folder, extent, run), **header)
-            else:
-                RemoteChunks.create(_part_url(url, extent, run), **header)
+        _chunks(folder, metadata).create(_layouts(metadata))
         metadata.write(folder)
         return cls(folder)
 
@@ -184,16 +168,17 @@ class ProbabilityStore(MapReader):
 
     def missing_blocks(self) -> list[slice]:
         """List the blocks of images that were not written whole yet."""
-        missing = []
-        for part in self._all_parts():
-            inside = part.chunks.missing_blocks(blocks(part.count, part.chunk_images))
-            missing += [slice(part.start + b.start, part.start + b.stop) for b in inside]
-        return missing
+        chunks, parts = {}, {}
+        for layout in self._layouts:
+            for number, block in enumerate(blocks(layout.shape[0], layout.chunk_images)):
+                first = layout.start + block.start
+                chunks[first] = layout.chunk_name(number)
+                parts[first] = slice(first, layout.start + block.stop)
+        return [parts[first] for first in self._chunks.missing(chunks)]
 
     def discard_partial(self) -> None:
         """Remove what a process was writing when it was killed."""
-        for part in self._all_parts():
-            part.chunks.discard_partial()
+        self._chunks.discard_partial()
 
     def write(self, block: slice, maps: Map) -> None:
         """Write the maps of one block, a whole chunk.
@@ -208,9 +193,10 @@ class ProbabilityStore(MapReader):
         check_maps(maps, self.dtype, kind=self.kind)
         if self.dtype == "uint8":
             maps = np.rint(maps * STEPS_UINT8)
-        part = self._part(block.start)
-        inside = slice(block.start - part.start, block.stop - part.start)
-        part.chunks.write(inside, maps.astype(self.dtype))
+        layout = self._layout(block.start)
+        number = (block.start - layout.start) // layout.chunk_images
+        content = encode_chunk(layout, maps.astype(self.dtype))
+        self._chunks.write(layout.chunk_name(number), block.start, content)
 
     def stream(
         self,
@@ -227,8 +213,8 @@ class ProbabilityStore(MapReader):
             BadRun: a chunk that was never written, or whose checksum does not match.
         """
         start, stop, _ = images.indices(len(self))
-        part = self._part(start)
-        position, stop, length = start - part.start, stop - part.start, part.chunk_images
+        layout = self._layout(start)
+        position, stop, length = start - layout.start, stop - layout.start, layout.chunk_images
         file: ChunkFile | None = None
         try:
             for out in outs:
@@ -237,7 +223,7 @@ class ProbabilityStore(MapReader):
                 rest = out
                 while len(rest):
                     end = min(stop, position - position % length + length)
-                    file = file or part.open_chunk(position, self.dtype)
+                    file = file or self._open_chunk(layout, position)
                     now, rest = rest[: end - position], rest[end - position :]
                     file.read_into(now, add=accumulate_into is not None)
                     if position + len(now) == end:
@@ -246,7 +232,7 @@ class ProbabilityStore(MapReader):
                     position += len(now)
                 yield out
         except (DamagedChunk, OSError) as error:
-            first = part.start + position - position % length
+            first = layout.start + position - position % length
             raise BadRun(
                 f"{self.folder}: images from {first} on are damaged ({error});"
                 " remove the folder and make it again"
@@ -255,17 +241,24 @@ class ProbabilityStore(MapReader):
             if file:
                 file.close()
 
-    def _part(self, image: int) -> "_StorePart":
-        """Return the array that holds an image; each is opened when it is first needed."""
-        number = bisect.bisect_right(self._runs, image, key=lambda run: run[0].start) - 1
-        if number not in self._parts:
+    def _layout(self, image: int) -> ArrayLayout:
+        """Return the array that holds an image; what is there is checked when first needed."""
+        number = bisect.bisect_right(self._layouts, image, key=lambda layout: layout.start) - 1
+        layout = self._layouts[number]
+        if number not in self._checked:
             with self._damage_named():
-                run, size = self._runs[number]
-                self._parts[number] = _StorePart.open(self.folder, self._metadata, run, size)
-        return self._parts[number]
+                _check_array(self._chunks, layout)
+            self._checked.add(number)
+        return layout
 
-    def _all_parts(self) -> Iterator["_StorePart"]:
-        return (self._part(run.start) for run, _ in self._runs)
+    def _open_chunk(self, layout: ArrayLayout, position: int) -> ChunkFile:
+        """Open the chunk that holds an image of an array, positioned at the image."""
+        number, before = divmod(position, layout.chunk_images)
+        first = layout.start + position - before
+        opened = self._chunks.open(layout.chunk_name(number), first, layout.chunk_bytes)
+        file = ChunkFile(*opened, layout.dtype, layout.chunk_images * layout.image_values)
+        file.skip(before * layout.image_values)
+        return file
 
     @contextmanager
     def _damage_named(self) -> Iterator[None]:
@@ -280,62 +273,26 @@ class ProbabilityStore(MapReader):
             ) from None
 
 
-@dataclass(frozen=True)
-class _StorePart:
-    """The array of images of one size.
-
-    Args:
-        start: first image.
-        count: number of images.
-        chunks: of the array.
-        chunk_bytes: size of a chunk, checksum included.
-    """
-
-    start: int
-    count: int
-    chunks: LocalChunks | RemoteChunks
-    chunk_bytes: int
-
-    @classmethod
-    def open(cls, folder: Path, metadata: StoreMetadata, run: slice, size: Size) -> "_StorePart":
-        """Open an array, and compare its header with the metadata and with a chunk."""
-        chunks: LocalChunks | RemoteChunks = (
-            LocalChunks(_part_folder(folder, metadata.extent, run))
-            if metadata.url is None
-            else RemoteChunks(_part_url(metadata.url, metadata.extent, run))
-        )
-        array, count, channels = chunks.array, run.stop - run.start, metadata.num_channels
-        chunk = (min(block_images(size), count), channels, *size)
-        actual = array.shape, array.chunks, str(array.dtype)
-        expected = (count, channels, *size), chunk, metadata.dtype
-        if actual != expected:
-            raise ValueError(f"an array of {actual}, expected {expected}")
-        chunk_bytes: int = math.prod(chunk) * array.dtype.itemsize + CHECKSUM_BYTES
-        sample = chunks.sample_chunk()
-        if sample is not None and sample[1] != chunk_bytes:
-            raise ValueError(f"{sample[0]} is {sample[1]} bytes, expected {chunk_bytes}")
-        return cls(run.start, count, chunks, chunk_bytes)
-
-    @property
-    def chunk_images(self) -> int:
-        """Images per chunk."""
-        return int(self.chunks.array.chunks[0])
-
-    def open_chunk(self, image: int, dtype: str) -> ChunkFile:
-        """Open the chunk that holds an image, positioned at the image."""
-        length, *shape = self.chunks.array.chunks
-        number, before = divmod(image, length)
-        values = int(np.prod(shape))
-        opened = self.chunks.open(number, self.chunk_bytes)
-        file = ChunkFile(*opened, dtype, length * values)
-        file.skip(before * values)
-        return file
+def _chunks(folder: Path, metadata: StoreMetadata) -> LocalChunks | RemoteChunks:
+    return LocalChunks(folder) if metadata.url is None else RemoteChunks(metadata.url)
 
 
-def _part_folder(folder: Path, extent: Extent, run: slice) -> Path:
-    """Return where the array of one size is: the store's folder, if all images have that size."""
-    return folder if len(extent.runs) == 1 else folder / "sizes" / f"{run.start:06d}"
+def _layouts(metadata: StoreMetadata) -> list[ArrayLayout]:
+    """Return the array of the images of each size."""
+    extent, layouts = metadata.extent, []
+    for run, size in extent.slices():
+        count = run.stop - run.start
+        name = "" if len(extent.runs) == 1 else f"{run.start:06d}"
+        shape = (count, metadata.num_channels, *size)
+        length = min(block_images(size), count)
+        layouts.append(ArrayLayout(name, run.start, shape, length, metadata.dtype))
+    return layouts
 
 
-def _part_url(url: str, extent: Extent, run: slice) -> str:
-    return url if len(extent.runs) == 1 else f"{url}/sizes/{run.start:06d}"
+def _check_array(chunks: LocalChunks | RemoteChunks, layout: ArrayLayout) -> None:
+    """Compare an array's header and its first chunk, if it has one, with its layout."""
+    layout.check_header(chunks.read_header(layout.header_name))
+    name = layout.chunk_name(0)
+    size = chunks.size_of(name)
+    if size is not None and size != layout.chunk_bytes:
+        raise ValueError(f"{name} is {size} bytes, expected {layout.chunk_bytes}")

@@ -30,6 +30,7 @@ from members.devices import autocast, data_device
 from members.losses import build_loss
 from members.network import NormalisedNetwork, as_tensor, load_network_from
 from members.recipe import Member, Recipe
+from members.resizing import resized_set
 from members.specialists import one_vs_rest_target
 from members.trainers import TRAINERS
 from members.trainers.epoch_metrics import EpochMetrics, batch_confusion, compute_epoch_metrics
@@ -52,6 +53,10 @@ class Fold:
 
     index: int
     training: Array
+
+    def held_out(self, images: int) -> Array:
+        """Return the indices of the fold's own images, of so many in all."""
+        return np.setdiff1d(np.arange(images), self.training)
 
 
 def train_fold(
@@ -182,12 +187,14 @@ def _train(
     watch: EpochCallback,
 ) -> tuple[NormalisedNetwork, History]:
     recipe, classes, ignore = member.recipe, len(data.classes), data.classes.ignore
+    if recipe.size is not None:
+        data = resized_set(data, recipe.size, recipe.fit)
     train_indices, holdout_indices = _train_holdout_split(data, fold, recipe.train_share, seed)
     augment = Augment(recipe.augment)
     images, target = _load_tensors(data, train_indices, device)
     crop = recipe.crop
     if len(images) > 1:
-        crop = crop or _smallest_size(data)
+        crop = crop or data.extent.smallest
     if not augment.is_online:
         images, target = _with_added_images(augment, images, target, recipe, classes, device, seed)
     holdout_images, holdout_target = _load_tensors(data, holdout_indices, device)
@@ -292,11 +299,6 @@ def _load_tensors(data: DataSet, indices: Array, device: str) -> tuple[list[Tens
 
 def _joined(parts: Sequence[Tensor]) -> Stack:
     return join([part.cpu().numpy() for part in parts])
-
-
-def _smallest_size(data: DataSet) -> Size:
-    sizes = data.extent.sizes
-    return min(rows for rows, _ in sizes), min(cols for _, cols in sizes)
 
 
 def _crop_reader(

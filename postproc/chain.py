@@ -15,6 +15,9 @@ from postproc.steps import STEPS
 
 CLASS_AXIS, MAP_AXES = 1, 4
 CHANNELS = (1, 3)
+STEP_MAPS = 5
+"""Maps of a block that the steps hold at most: read, changed, and a dense CRF's working memory."""
+
 FLOAT16_FLOOR = 2.0**-25
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from evaluation.core.blocks import map_blocks
 from evaluation.core.ragged import Stack
 from members.maps import MapReader, check_target
-from postproc.chain import Chain, check_images
+from postproc.chain import STEP_MAPS, Chain, check_images
 from postproc.step import FitBlock, LearnedStep
 
 
@@ -55,4 +55,5 @@ class _FitBlocks:
             maps = self.prefix.apply_to_maps(self.maps.read(block), images)
             return FitBlock(maps, np.asarray(self.target[block]))
 
-        return map_blocks(read, self.maps.extent)
+        pixel_bytes = STEP_MAPS * 4 * self.maps.num_classes
+        return map_blocks(read, self.maps.extent, pixel_bytes=pixel_bytes)

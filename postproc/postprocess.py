@@ -9,7 +9,7 @@ from evaluation.core.blocks import map_blocks
 from evaluation.core.ragged import Stack
 from evaluation.core.types import Array, Groups, Labels, Map
 from members.maps import MapReader, read_checked
-from postproc.chain import Chain, check_images
+from postproc.chain import STEP_MAPS, Chain, check_images
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def postprocess(
         chain: what to apply.
         images: (image, channel, row, col), preferably a memory map; None unless the chain
             needs them.
-        threads: blocks worked on at a time; the number of cores by default.
+        threads: blocks worked on at a time; by default by the cores and the memory.
 
     Returns:
         Pairs of a slice and uint8 labels (image, row, col).
@@ -87,4 +87,5 @@ def postprocess(
         apply = chain.for_block(block) if isinstance(chain, OutOfFoldChain) else chain
         return block, apply(read_checked(maps, block), block_images)
 
-    return map_blocks(label, maps.extent, threads=threads)
+    pixel_bytes = STEP_MAPS * 4 * maps.num_classes
+    return map_blocks(label, maps.extent, threads=threads, pixel_bytes=pixel_bytes)

@@ -6,6 +6,7 @@ times fewer runs than pixels, and labels need not be processed one by one.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import cv2
@@ -24,7 +25,7 @@ GROW_STEPS = 4
 CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
 
 Connectivity = Literal[1, 2]
-Refill = Literal["neighbour", "majority", "next_best"]
+Refill = Literal["neighbour", "majority", "next_best", "background"]
 Mask = Bool[np.ndarray, "image row col"]
 Pairs = Integer[np.ndarray, "two pair"]
 View = tuple[slice, slice, slice]
@@ -129,17 +130,21 @@ def paste(view: View, mask: Mask, shape: tuple[int, ...]) -> Int[np.ndarray, " i
     return np.flatnonzero(whole)
 
 
-def remove_regions(find: Callable[[Labels], Mask], refill: Refill, ignore: int | None) -> Step:
+def remove_regions(
+    find: Callable[[Labels], Mask], refill: Refill, ignore: int | None, background: int | None
+) -> Step:
     """Build the step that removes pixels and fills the gaps.
 
-    An image of which every pixel would be removed is left unchanged.
+    An image of which every pixel would be removed is left unchanged, but by `background`.
 
     Args:
         find: marks the pixels to remove, given label maps.
         refill: `neighbour`: each takes the label of the nearest remaining pixel; `majority`: each
             gap takes the most frequent label adjacent to it; `next_best`: each takes its most
-            probable other class, for which the step needs maps.
+            probable other class, for which the step needs maps; `background`: each takes that
+            class.
         ignore: the class that `next_best` never assigns, or None.
+        background: the class that `background` assigns.
     """
     if refill == "next_best":
 
@@ -148,10 +153,18 @@ def remove_regions(find: Callable[[Labels], Mask], refill: Refill, ignore: int |
             return fill_with_next_best(maps, labels, find(labels), ignore)
 
         return Step("maps", "labels", relabel)
-    fill = fill_with_nearest if refill == "neighbour" else fill_with_majority
+    if refill == "background":
+        assert background is not None
+        fill = partial(_fill_with, np.uint8(background))
+    else:
+        fill = fill_with_nearest if refill == "neighbour" else fill_with_majority
     return Step(
         "labels", "labels", lambda labels, _: fill(labels, find(labels)), when_repeated="redundant"
     )
+
+
+def _fill_with(label: np.uint8, labels: Labels, missing: Mask) -> Labels:
+    return np.where(missing, label, labels)
 
 
 def fill_with_nearest(labels: Labels, missing: Mask) -> Labels:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int, Integer
+from jaxtyping import Float, Integer
 from pydantic import Field
 
 from evaluation.core.classes import UNLABELLED
@@ -80,21 +80,6 @@ Label = Annotated[int, Field(ge=0, lt=UNLABELLED)]
 Only = list[Label] | None
 
 
-def parse_areas(option: str, value: Area | list[Area], classes: int) -> Int[np.ndarray, " class"]:
-    """Return one area per class, from one number for all classes or one per class.
-
-    Raises:
-        BadSpec: the number of areas is not the number of classes.
-    """
-    if isinstance(value, int):
-        return np.full(classes, value)
-    if len(value) != classes:
-        raise BadSpec(
-            f"{option} has {len(value)} numbers; expected {classes}, one per class, or one number"
-        )
-    return np.array(value)
-
-
 def parse_classes(only: Only, classes: int) -> list[int]:
     """Return the classes that a step works on in ascending order; None means all.
 
@@ -107,3 +92,17 @@ def parse_classes(only: Only, classes: int) -> list[int]:
     if unknown or not only:
         raise BadSpec(f"only={unknown or only}; expected classes from 0 to {classes - 1}")
     return sorted(set(only))
+
+
+def background_class(label: Label | None, ignore: int | None, classes: int) -> int:
+    """Return the class that stands for the background: the one named, else the ignored one.
+
+    Raises:
+        BadSpec: neither is there, or no such class.
+    """
+    label = ignore if label is None else label
+    if label is None:
+        raise BadSpec("no class is ignored; write background=INDEX")
+    if label >= classes:
+        raise BadSpec(f"background={label}; expected a class from 0 to {classes - 1}")
+    return label

@@ -1,6 +1,8 @@
 """What all tests share."""
 
 import os
+import sys
+from collections import defaultdict
 
 import pytest
 
@@ -8,6 +10,43 @@ import pytest
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
 os.environ["KERAS_BACKEND"] = "torch"
+
+
+def pytest_collection_modifyitems(items):
+    """Begin with the files of slow tests, so that parallel workers end at about the same time."""
+    slow = defaultdict(list)
+    for item in items:
+        slow[item.path].append(item.get_closest_marker("slow") is not None)
+    items.sort(key=lambda item: -sum(slow[item.path]) / len(slow[item.path]))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_waiting_for_the_disk():
+    """What a process has written is there for others, on the disk or not."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(os, "fsync", lambda fd: None)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _real_plot():
+    """Let trainings write no curves but a file: drawing takes half of a tiny training."""
+    if "torch" not in sys.modules:  # for tests that train nothing it is too slow to import
+        yield None
+        return
+    from members.trainers import training_curves
+
+    plot = training_curves._plot
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(training_curves, "_plot", lambda path, *_: path.write_bytes(b"a plot"))
+        yield plot
+
+
+@pytest.fixture
+def drawn(_real_plot, monkeypatch):
+    """Let trainings draw their curves, as they do outside the tests."""
+    if _real_plot is not None:
+        monkeypatch.setattr("members.trainers.training_curves._plot", _real_plot)
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ensemble.api.inputs import ArrayLike, MapsLike, MembersLike, OpenedArrays
     from ensemble.api.opened_run import OpenedRun
     from ensemble.api.results import AuditResult, Comparison, ScoreResult
+    from ensemble.strategies import Missing
     from evaluation.core.classes import Classes
     from evaluation.core.label_options import LabelOptions
     from evaluation.core.ragged import Stack
@@ -36,6 +37,7 @@ def fuse(
     fit_images: "ArrayLike | None" = None,
     ignore: int | None = None,
     logits: bool = False,
+    missing: "Missing" = "refuse",
     seed: int = 0,
     out: str | PathLike[str] | None = None,
     fit_truth: "ArrayLike | None" = None,
@@ -53,6 +55,8 @@ def fuse(
         fit_images: images of `fit_maps`.
         ignore: index of the class that is not scored; None if every class is.
         logits: whether maps and held-out maps are logits, which the softmax makes probabilities.
+        missing: of images that not all members have, by the names of files: `refuse` them, `skip`
+            them, or `renormalise` the weights of the members that have them.
         seed: random seed of strategies that sample.
         out: a `.npy` file to write instead of filling memory, or a folder for one per image.
         fit_truth: old name of `fit_target`.
@@ -87,6 +91,7 @@ def fuse(
         fit_images=fit_images,
         labels=LabelOptions(ignore=ignore),
         logits=logits,
+        missing=missing,
         seed=seed,
     )
     return fusion.fuse(None if out is None else Path(out))
@@ -296,7 +301,8 @@ def audit(
     """Split the gain between two predictions, under every protocol, into pixels and denominator.
 
     "Pixels" is what the IoUs of the same classes gained. "Denominator" is what averaging over fewer
-    or other classes gained, which makes no pixel better.
+    or other classes gained, which makes no pixel better. McNemar's test says whether the two have
+    the same share of correct pixels, over images.
 
     Args:
         target: class index per pixel; 255 where unlabelled.
@@ -320,16 +326,22 @@ def audit(
         >>> result.gains["masked"].pixels, result.gains["masked"].denominator
         (0.5, 0.0)
     """
+    import numpy as np
+
     from ensemble.api.inputs import open_labels
     from ensemble.api.results import AuditResult
     from evaluation.core.label_options import LabelOptions
+    from evaluation.mcnemar import count_discordant, mcnemar
 
     labels = LabelOptions(ignore=ignore, unlabelled=unlabelled, foreground=foreground)
     known = classes_of_labels(classes, labels, target)
     opened = open_labels(target, "target", known)
     preds = [_open_pred(before, "before", known), _open_pred(after, "after", known)]
     counts = [_count(opened, pred, len(known)) for pred in preds]
-    return AuditResult.from_counts((preds[0].name, preds[1].name), counts, known)
+    labels_of = [pred.array for pred in preds]
+    discordant = count_discordant(opened.array, *labels_of, ignore=known.ignore)
+    test = mcnemar(discordant, np.arange(len(discordant)))
+    return AuditResult.from_counts((preds[0].name, preds[1].name), counts, known, test)
 
 
 def open_run(path: str | PathLike[str]) -> "OpenedRun":

@@ -10,16 +10,30 @@ import numpy as np
 from ensemble.api.inputs import (
     ArrayLike,
     MembersLike,
-    check_same_images,
     classes_of_maps,
     new_stack,
     open_images,
     open_labels,
     open_maps,
+    same_images,
     written_stack,
 )
-from ensemble.block_fusion import CACHE_IMAGES, TrainingBlocks, check_images, fuse
+from ensemble.block_fusion import (
+    CACHE_IMAGES,
+    FusionPerImage,
+    TrainingBlocks,
+    check_images,
+    fuse,
+)
+from ensemble.coverage import (
+    AlignedMaps,
+    PlacedMaps,
+    align,
+    check_missing,
+    fuse_covered,
+)
 from ensemble.fusion import Fusion, LearnedFusion, needs_images
+from ensemble.strategies import Missing
 from ensemble.strategy import build_strategy, check_strategy, is_calibrated, strategy_context
 from evaluation.core.classes import Classes
 from evaluation.core.errors import BadData, BadLabels, BadMaps, BadSpec, check_distinct
@@ -35,16 +49,21 @@ class ArrayFusion:
     """A fitted fusion with the maps that it fuses.
 
     Args:
-        members: readers of the maps, one per member.
+        aligned: readers of the maps, one per member.
         fusion: what fuses them.
         images: their images; None where the fusion does not need them.
         calibration: error before and after calibration, where it was measured.
     """
 
-    members: Sequence[MapReader]
-    fusion: Fusion
+    aligned: AlignedMaps
+    fusion: Fusion | FusionPerImage
     images: Stack | None
     calibration: dict[str, Any] | None = None
+
+    @property
+    def members(self) -> Sequence[MapReader]:
+        """Readers of the maps, one per member."""
+        return self.aligned.members
 
     def fuse(self, out: Path | None = None) -> Stack:
         """Fuse all images into a float32 array, or into a `.npy` file or a folder.
@@ -71,6 +90,7 @@ def fit_fusion(
     fit_images: ArrayLike | None = None,
     labels: LabelOptions = NOTHING_SAID,
     logits: bool = False,
+    missing: Missing = "refuse",
     seed: int = 0,
     measure_calibration: bool = False,
     refuse_unused: bool = False,
@@ -82,10 +102,15 @@ def fit_fusion(
     held-out maps are refused if the strategy does not use them.
     """
     check_strategy(strategy)
-    members = _open_members(maps, "maps", logits=logits)
-    if not members:
+    check_missing(missing, strategy)
+    opened = _open_members(maps, "maps", logits=logits)
+    if not opened:
         raise BadMaps("`maps` is empty; expected the probability maps of one or more members")
-    fitting = _open_members(fit_maps, "fit_maps", logits=logits)
+    aligned = align(opened, missing)
+    members = aligned.members
+    fitting: Sequence[MapReader] = _open_members(fit_maps, "fit_maps", logits=logits)
+    if fitting:  # what is learnt is learnt where all members have maps
+        fitting = align(fitting, "refuse" if missing == "refuse" else "skip").members
     classes = classes_of_maps(labels, members[0].num_classes, fit_target)
     seed = check_seed(seed)
     context = strategy_context(members, ignore=classes.ignore, seed=seed, fitting=fitting)
@@ -96,12 +121,13 @@ def fit_fusion(
         _check_used(strategy, built, given_images, bool(fitting) or fit_target is not None)
     opened_images = _images_for(built, strategy, images, fit_images, members)
     if not isinstance(built, LearnedFusion):
-        return ArrayFusion(members, built, opened_images)
+        return ArrayFusion(aligned, _covered(built, aligned), opened_images)
     blocks = _training_blocks(strategy, members, fitting, fit_target, fit_images, classes)
     calibration = None
     if measure_calibration and is_calibrated(strategy):
         calibration = _calibration_error(built, blocks, classes.ignore)
-    return ArrayFusion(members, built.fit(blocks), opened_images, calibration)
+    fusion = _covered(built.fit(blocks), aligned)
+    return ArrayFusion(aligned, fusion, opened_images, calibration)
 
 
 def check_values(members: Sequence[MapReader]) -> None:
@@ -111,9 +137,10 @@ def check_values(members: Sequence[MapReader]) -> None:
         BadMaps: values that are no probabilities.
     """
     for member in members:
-        if isinstance(member, ArrayMaps):
+        maps = member.maps if isinstance(member, PlacedMaps) else member
+        if isinstance(maps, ArrayMaps):
             try:
-                member.check()
+                maps.check()
             except BadMaps as error:
                 hint = (
                     "; if these are logits, give `logits`" if "values go from" in str(error) else ""
@@ -127,12 +154,16 @@ def _open_members(maps: MembersLike, name: str, *, logits: bool) -> list[MapRead
     maps = list(maps)
     files = [Path(source).resolve() for source in maps if isinstance(source, str | Path)]
     check_distinct(f"`{name}`: file", files)
-    opened = [
+    return [
         open_maps(source, f"{name}[{index}]", logits=logits) for index, source in enumerate(maps)
     ]
-    for member in opened[1:]:
-        check_same_images(opened[0], member)
-    return opened
+
+
+def _covered(fusion: Fusion, aligned: AlignedMaps) -> Fusion | FusionPerImage:
+    """Return the fusion, of some members where the others have no map."""
+    if aligned.covered is None:
+        return fusion
+    return fuse_covered(fusion, aligned.covered, [member.name for member in aligned.members])
 
 
 def _check_used(
@@ -186,8 +217,7 @@ def _training_blocks(
             f" {members[0].num_classes} as in {members[0].name}"
         )
     check_values(fitting)
-    target = open_labels(fit_target, "fit_target", classes)
-    check_same_images(fitting[0], target)
+    target = same_images(fitting[0], open_labels(fit_target, "fit_target", classes))
     images = None if fit_images is None else open_images(fit_images, "fit_images", fitting[0])
     try:
         return TrainingBlocks(fitting, target.array[:], size=CACHE_IMAGES, images=images)

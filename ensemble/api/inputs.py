@@ -180,8 +180,7 @@ def open_images(source: ArrayLike, name: str, maps: "MapReader") -> Stack:
     Raises:
         BadData: something else, or files of other names than the maps'.
     """
-    opened = _open(source, name, BadData, _channels_first, _read_image)
-    check_same_images(maps, opened)
+    opened = same_images(maps, _open(source, name, BadData, _channels_first, _read_image))
     array = opened.array
     if array.ndim == 3:
         return map_stack(lambda images: images[:, None], array)
@@ -303,6 +302,22 @@ def check_same_images(
         f"{first.name} and {second.name} hold files of different names (first: {shorten(only[0])});"
         " expected one file per image in both, with equal names"
     )
+
+
+def same_images(maps: "MapReader", opened: OpenedArrays) -> OpenedArrays:
+    """Return the images or labels of maps, which may be of a part of the images of a folder.
+
+    Raises:
+        BadData: a map without its file, or a file without its map where all images have maps.
+    """
+    from ensemble.coverage import PlacedMaps
+
+    if isinstance(maps, PlacedMaps) and opened.ids is not None and set(maps.ids) < set(opened.ids):
+        index_of = {name: index for index, name in enumerate(opened.ids)}
+        indices = np.array([index_of[name] for name in maps.ids], np.intp)
+        return OpenedArrays(opened.name, opened.array[indices], maps.ids)
+    check_same_images(maps, opened)
+    return opened
 
 
 def _open(

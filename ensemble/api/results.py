@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from evaluation.intervals import Interval
     from evaluation.iou import Score
     from evaluation.leaderboard import Leaderboard, LeaderboardRow
+    from evaluation.mcnemar import McNemar
 
 LEVEL = 0.95
 PARTS = (
@@ -170,6 +171,7 @@ class AuditResult:
         after: name of the second.
         images: the number of images.
         gains: by protocol.
+        mcnemar: test of whether the two have the same share of correct pixels.
         warning: a reason to distrust the scores; None where there is none.
     """
 
@@ -177,13 +179,18 @@ class AuditResult:
     after: str
     images: int
     gains: "Mapping[str, GainDecomposition]"
+    mcnemar: "McNemar"
     warning: str | None = None
 
     @classmethod
     def from_counts(
-        cls, names: tuple[str, str], counts: Sequence[Counts], classes: Classes
+        cls,
+        names: tuple[str, str],
+        counts: Sequence[Counts],
+        classes: Classes,
+        mcnemar: "McNemar",
     ) -> "AuditResult":
-        """Compare two candidates by their counts on the same images."""
+        """Compare two candidates by their counts on the same images, and a test of their labels."""
         from evaluation.audit import audit
         from evaluation.scores import score
 
@@ -194,7 +201,7 @@ class AuditResult:
         }
         warnings = [score(table, [], classes).get("warning") for table in counts]
         warning = next(filter(None, reversed(warnings)), None)
-        return cls(*names, len(first), gains, warning)
+        return cls(*names, len(first), gains, mcnemar, warning)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the audit as a JSON document; None for NaN."""
@@ -203,6 +210,7 @@ class AuditResult:
             "after": self.after,
             "images": self.images,
             "protocols": {name: _gain_to_dict(gain) for name, gain in self.gains.items()},
+            "mcnemar": self.mcnemar.to_dict(),
         }
         return document | ({"warning": self.warning} if self.warning else {})
 
@@ -247,10 +255,19 @@ def format_audit(document: Mapping[str, Any]) -> str:
         counts = [num_classes(gain["averaged"][key]) for key in ("before", "after")]
         averaged = "none" if MISSING in counts else " -> ".join(counts)
         lines.append(f"{name:12}" + "".join(f"{value:>12}" for value in values) + f"  {averaged}")
-    lines.append(PARTS)
+    lines += [PARTS, _format_mcnemar(document["mcnemar"])]
     if "warning" in document:
         lines.append(f"warning: {document['warning']}")
     return "\n".join(lines)
+
+
+def _format_mcnemar(test: Mapping[str, Any]) -> str:
+    over_groups = "unknown" if test["p_groups"] is None else f"{test['p_groups']:.3g}"
+    return (
+        f"McNemar: {test['only_before']:,} pixels right before alone, {test['only_after']:,} after"
+        f" alone, of {test['pixels']:,}; p = {over_groups} over {test['groups']} groups,"
+        f" {test['p_pixels']:.3g} if pixels were independent"
+    )
 
 
 def _gain_to_dict(gain: "GainDecomposition") -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Any strategy with calibrated probabilities: after pooling, or per member before it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -15,6 +15,7 @@ from ensemble.fusion import (
     TrainingBlock,
     fuse_block,
     needs_images,
+    some_members,
 )
 from ensemble.sampling import PixelSample, draw_pixels
 from evaluation.core.blocks import blocks
@@ -104,6 +105,10 @@ class Calibrated:
         """Fuse, then calibrate."""
         return self.calibrator(fuse_block(self.inner, maps, images)[None])
 
+    def of_members(self, members: Sequence[int]) -> Fusion:
+        """Return the fusion of some of the members, calibrated in the same way."""
+        return Calibrated(some_members(self.inner, members), self.calibrator)
+
 
 @dataclass(frozen=True)
 class CalibratedMembers:
@@ -125,6 +130,11 @@ class CalibratedMembers:
     def __call__(self, maps: Maps, images: Images | None = None) -> Map:
         """Calibrate, then fuse."""
         return fuse_block(self.inner, _PerMember(self.calibrators)(maps), images)
+
+    def of_members(self, members: Sequence[int]) -> Fusion:
+        """Return the fusion of some of the members, each calibrated as before."""
+        calibrators = tuple(self.calibrators[member] for member in members)
+        return CalibratedMembers(some_members(self.inner, members), calibrators)
 
 
 def calibration_split(blocks: Blocks, seed: int) -> Kept:

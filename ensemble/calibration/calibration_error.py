@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from ensemble.blas import one_blas_thread
-from ensemble.block_fusion import OutOfFoldFusion, TrainingBlocks, read_members
+from ensemble.block_fusion import FusionPerImage, TrainingBlocks, read_members
 from ensemble.calibration.calibrated import Calibrated, CalibratedMembers
 from ensemble.fusion import Fusion, fuse_block
 from evaluation.core.blocks import sum_blocks
@@ -27,7 +27,7 @@ def error_before_after(
         per_fold: one fusion per fold, fitted on the other folds.
     """
     pools = [
-        OutOfFoldFusion(each, fold_of) for each in (per_fold, without_calibrator(per_fold)) if each
+        FusionPerImage(each, fold_of) for each in (per_fold, without_calibrator(per_fold)) if each
     ]
 
     def work(block: slice) -> Reliability:

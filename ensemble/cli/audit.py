@@ -10,6 +10,7 @@ from ensemble.cli.options import (
     json_option,
     label_options,
     log,
+    memory_option,
     options_of_source,
     print_result,
     resolve_run,
@@ -36,13 +37,15 @@ FILE_OPTIONS = ("target", "preds", "labels")
     help="With files: predicted label maps; twice, of A and of B.",
 )
 @label_options
+@memory_option
 @json_option
 def command(candidates: tuple[str, ...], as_json: bool, **options: Any) -> None:
     """Split the gain from A to B, under every protocol, into pixels and denominator.
 
     A and B are candidates of a run. A protocol is a definition of the score. "Pixels" is what the
     classes' IoUs gained; "denominator" is what averaging over fewer or other classes gained, which
-    makes no pixel better.
+    makes no pixel better. McNemar's test says whether the two have the same share of correct
+    pixels, over groups of images.
     """
     from ensemble.api.results import format_audit
 

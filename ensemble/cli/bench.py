@@ -8,6 +8,7 @@ from ensemble.cli.options import (
     FILE,
     json_option,
     log,
+    memory_option,
     print_result,
     resolve_run,
     rounds_option,
@@ -34,6 +35,7 @@ def command() -> None:
 )
 @click.option("--split", default="validation", show_default=True, help="Split to evaluate on.")
 @rounds_option(7)
+@memory_option
 @json_option
 def postproc(
     run_path: Path | None,

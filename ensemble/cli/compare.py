@@ -9,6 +9,7 @@ from ensemble.cli.options import (
     SpecCommand,
     json_option,
     log,
+    memory_option,
     next_command,
     print_result,
     resolve_run,
@@ -40,6 +41,7 @@ from evaluation.core.run_folder import Run
     help="Instead, the difference between two recipes that were trained with --repeats.",
 )
 @click.option("--csv", type=FILE, metavar="F", help="Also write the table to this file.")
+@memory_option
 @json_option
 def command(
     run_path: Path | None,

@@ -1,6 +1,7 @@
 """`ens data`: inspect, clean and import data sets; find labels that are missing or look wrong."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -169,6 +170,14 @@ def refine_masks(
     help="Member whose maps are compared with the masks; all: the mean of all members.",
 )
 @click.option(
+    "--by",
+    type=click.Choice(["score", "log_loss", "softmin", "calibrated", "pixels"]),
+    default="calibrated",
+    show_default=True,
+    help="What ranks: the mean probability of other classes, the log-loss, cleanlab's softmin, a"
+    " softmin of calibrated margins, or the share of confidently contradicted pixels.",
+)
+@click.option(
     "--count",
     type=click.IntRange(min=1),
     default=30,
@@ -176,14 +185,27 @@ def refine_masks(
     help="Number of images to list.",
 )
 @click.option("--out", type=FILE, metavar="ids.txt", help="Write their ids, one per line.")
-@click.option("--sheet", type=FILE, metavar="F.png", help="Draw them: image, mask and prediction.")
+@click.option(
+    "--sheet",
+    type=FILE,
+    metavar="F.png",
+    help="Draw them: image, mask, prediction and doubtful pixels.",
+)
+@click.option(
+    "--pixels",
+    type=FILE,
+    metavar="DIR",
+    help="Write a PNG for each: 255 where another class is predicted confidently, else 0.",
+)
 @json_option
 def disagreements(
     run_path: Path | None,
     member: str,
+    by: Any,
     count: int,
     out: Path | None,
     sheet: Path | None,
+    pixels: Path | None,
     as_json: bool,
 ) -> None:
     """List training images whose masks contradict the models that were not trained on them."""
@@ -193,7 +215,9 @@ def disagreements(
     )
 
     run = resolve_run(run_path)
-    report = find_disagreements(run, member=member, count=count, out=out, sheet=sheet)
+    report = find_disagreements(
+        run, member=member, by=by, count=count, out=out, sheet=sheet, pixels=pixels
+    )
     then = f"ens data disagreements --run {run.path} --count {count} --sheet disagreements.png"
     text = format_disagreements(report)
     print_result(text, report.to_dict(), as_json=as_json, then=None if sheet else then)

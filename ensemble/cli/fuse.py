@@ -1,7 +1,7 @@
 """`ens fuse`: fuse the maps of many members, in a run or from plain files."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,6 +12,7 @@ from ensemble.cli.options import (
     json_option,
     label_options,
     log,
+    memory_option,
     options_of_source,
     print_result,
     resolve_run,
@@ -20,7 +21,10 @@ from ensemble.cli.options import (
 )
 from evaluation.core.errors import format_count
 
-RUN_OPTIONS = ("run_path", "name", "members")
+if TYPE_CHECKING:
+    from ensemble.strategies import Missing
+
+RUN_OPTIONS = ("run_path", "name", "members", "missing")
 FILE_OPTIONS = (
     "maps",
     "out",
@@ -30,6 +34,7 @@ FILE_OPTIONS = (
     "fit_images",
     "seed",
     "logits",
+    "missing",
     "labels",
 )
 
@@ -72,8 +77,17 @@ FILE_OPTIONS = (
 )
 @click.option("--out", type=FILE, help="With --maps: fused maps, .npy or a folder.")
 @click.option("--logits", is_flag=True, help="With --maps: all maps are logits; take the softmax.")
+@click.option(
+    "--missing",
+    type=click.Choice(["refuse", "skip", "renormalise"]),
+    default="refuse",
+    show_default=True,
+    help="Images that a member lacks: refuse; skip them (--maps only); or fuse the members that"
+    " have them, with renormalised weights.",
+)
 @label_options
 @workers_options
+@memory_option
 @json_option
 def command(strategy: str, as_json: bool, **options: Any) -> None:
     """Fuse the probability maps of many members into one.
@@ -104,6 +118,8 @@ def _fuse_files(
     from ensemble.pipeline.scoring.plain_files import fuse_files
 
     document = fuse_files(maps, strategy, out=out, **options)
+    if "missing" in document:
+        log(f"{out}: {document['missing']['note']}")
     images, members = format_count(document["images"], "image"), format_count(len(maps), "member")
     text = f"{out}: {images}, {members} by {strategy}"
     text += _format_calibration(document.get("calibration"))
@@ -112,7 +128,12 @@ def _fuse_files(
 
 
 def _fuse_in_run(
-    strategy: str, *, run_path: Path | None, name: str | None, members: str | None
+    strategy: str,
+    *,
+    run_path: Path | None,
+    name: str | None,
+    members: str | None,
+    missing: "Missing",
 ) -> tuple[str, dict[str, Any], str]:
     from ensemble.pipeline.candidates.fuse import calibration_of, fuse_members
 
@@ -120,7 +141,7 @@ def _fuse_in_run(
     chosen = [part.strip() for part in members.split(",") if part.strip()] if members else []
     if members is not None and not chosen:
         raise click.UsageError("--members names no member; write --members A,B or leave it out")
-    fusion = fuse_members(run, strategy, name=name, members=chosen, log=log)
+    fusion = fuse_members(run, strategy, name=name, members=chosen, missing=missing, log=log)
     document: dict[str, Any] = {"run": str(run.path), "fusion": fusion, "strategy": strategy}
     calibration = calibration_of(run, fusion)
     if calibration:

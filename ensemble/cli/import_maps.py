@@ -1,6 +1,7 @@
 """`ens import`: take probability maps of other networks as a member of a run."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -18,6 +19,9 @@ from evaluation.core.errors import format_count
 from evaluation.core.label_options import LabelOptions
 from evaluation.core.run_folder import Run
 from members.data.layouts import LayoutOptions
+
+if TYPE_CHECKING:
+    from ensemble.strategies import Missing
 
 
 @click.command("import")
@@ -51,6 +55,13 @@ from members.data.layouts import LayoutOptions
     help="Keep the order of classes, axes and images in spite of warnings; take label 0 in missing"
     " chunks.",
 )
+@click.option(
+    "--missing",
+    type=click.Choice(["refuse", "skip"]),
+    default="refuse",
+    show_default=True,
+    help="Images of the split without maps: skip them, and `ens fuse --missing` says how to go on.",
+)
 @click.option("--data", metavar="DATA", help="Create a new run with this labelled set.")
 @click.option("--validation", metavar="DATA", help="With --data: its validation set.")
 @click.option("--store", metavar="URL", help="With --data: an object store for the run's maps.")
@@ -68,6 +79,7 @@ def command(
     normalise: bool,
     fix: bool,
     as_is: bool,
+    missing: "Missing",
     data: str | None,
     validation: str | None,
     store: str | None,
@@ -123,6 +135,7 @@ def command(
         normalise=normalise,
         fix=fix,
         as_is=as_is,
+        missing=missing,
         log=log,
     )
     text = f"{run.path}: {format_count(document['images'], 'map')} of {split} imported as {name}"

@@ -10,6 +10,7 @@ from ensemble.cli.options import (
     FILE,
     json_option,
     log,
+    memory_option,
     print_result,
     resolve_run,
     run_option,
@@ -68,6 +69,7 @@ def command() -> None:
 @click.option(
     "--growth", type=FILE, metavar="F.svg", help="Draw the score by the number of members."
 )
+@memory_option
 @json_option
 def worth(
     run_path: Path | None,
@@ -111,6 +113,7 @@ def worth(
     show_default=True,
     help="Number of images to draw.",
 )
+@memory_option
 @json_option
 def uncertainty(
     run_path: Path | None, split: str, out: Path, by: Any, count: int, as_json: bool

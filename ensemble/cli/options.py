@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from click.core import ParameterSource
 
-from evaluation.core.errors import check_distinct
+from evaluation.core.errors import BadSpec, check_distinct
 
 if TYPE_CHECKING:
     from evaluation.core.run_folder import Run
@@ -121,6 +121,26 @@ def workers_options(command: CommandFunction) -> CommandFunction:
 
     text = "Worker processes; by default threads in this process."
     return CLUSTER(click.option("--workers", type=click.IntRange(1), help=text)(on_workers))  # type: ignore[return-value]
+
+
+def memory_option(command: CommandFunction) -> CommandFunction:
+    """Add `--memory`, which limits the blocks of images that the command works on together."""
+
+    @functools.wraps(command)
+    def within_limit(*args: Any, memory: str | None, **options: Any) -> Any:
+        from evaluation.core.memory import memory_limit, parse_size
+
+        try:
+            limit = None if memory is None else parse_size(memory)
+        except BadSpec as error:
+            raise BadSpec(f"--memory: {error}") from None
+        with memory_limit(limit):
+            return command(*args, **options)
+
+    text = (
+        "For the blocks of images in progress, such as 2GB; by default a quarter of what is free."
+    )
+    return click.option("--memory", metavar="SIZE", help=text)(within_limit)  # type: ignore[return-value]
 
 
 def jobs_options(command: CommandFunction) -> CommandFunction:
@@ -257,6 +277,36 @@ def layout_options(command: CommandFunction) -> CommandFunction:
     return with_layout  # type: ignore[return-value]
 
 
+SEARCH_DATA_OPTIONS = (
+    click.option(
+        "--data", metavar="DATA", help="Training data; by default the run's, else the sample."
+    ),
+    click.option(
+        "--validation",
+        metavar="DATA",
+        help="A labelled set that the run keeps for evaluation; the search does not use it.",
+    ),
+    click.option("--experiment", type=FILE, metavar="FILE", help="Take data and folds from here."),
+    click.option(
+        "--folds", type=click.IntRange(2, 100), metavar="K", help="Number of folds; by default 3."
+    ),
+    click.option(
+        "--seed",
+        type=SEED,
+        metavar="S",
+        help="Random seed; by default 0.",
+    ),
+)
+
+
+def search_data_options(command: CommandFunction) -> CommandFunction:
+    """Add the options that select the data of a search, and say what they are."""
+    command = label_options(layout_options(command))
+    for option in reversed(SEARCH_DATA_OPTIONS):
+        command = option(command)
+    return command
+
+
 def resolve_run(path: Path | None) -> "Run":
     """Return the run that was named, or the newest."""
     from evaluation.core.run_folder import Run, newest_run
@@ -285,9 +335,11 @@ def options_of_source(
         UsageError: an option of the other source was given.
     """
     if from_files:
-        refuse_given(f"is of a run, {file_option} of files; give one of them", *run_options)
+        of_run = [name for name in run_options if name not in file_options]
+        refuse_given(f"is of a run, {file_option} of files; give one of them", *of_run)
         return {name: options[name] for name in file_options}
-    given = [*file_options, *(LABEL_OPTIONS if "labels" in file_options else ())]
+    of_files = [name for name in file_options if name not in run_options]
+    given = [*of_files, *(LABEL_OPTIONS if "labels" in file_options else ())]
     refuse_given(f"goes with {file_option}; a run has its own", *given)
     return {name: options[name] for name in run_options}
 

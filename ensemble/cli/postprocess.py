@@ -11,6 +11,7 @@ from ensemble.cli.options import (
     json_option,
     label_options,
     log,
+    memory_option,
     options_of_source,
     print_result,
     resolve_run,
@@ -42,6 +43,7 @@ FILE_OPTIONS = ("maps", "out", "images", "fit_maps", "fit_target", "fit_images",
 @click.option("--logits", is_flag=True, help="With --maps: all maps are logits; take the softmax.")
 @label_options
 @workers_options
+@memory_option
 @json_option
 def command(chain: str, as_json: bool, **options: Any) -> None:
     """Turn probability maps into label maps through a chain of steps.

@@ -23,7 +23,6 @@ from members.data.layouts import LayoutOptions
 @click.command("predict")
 @click.option("--data", required=True, type=FILE, metavar="DATA", help="The images.")
 @click.option("--split", required=True, metavar="NAME", help="Name of the new split in the run.")
-@click.option("--size", metavar="HxW", help="Resize images to the size of the run.")
 @label_options
 @layout_options
 @jobs_options
@@ -32,7 +31,6 @@ from members.data.layouts import LayoutOptions
 def command(
     data: Path,
     split: str,
-    size: str | None,
     labels: LabelOptions,
     layout: LayoutOptions,
     device: str,
@@ -42,7 +40,6 @@ def command(
 ) -> None:
     """Write the maps of every trained member for another set of images."""
     from ensemble.pipeline.members.train import predict_data
-    from ensemble.pipeline.run.experiment import read_size
 
     run = resolve_run(run_path)
     names = predict_data(
@@ -51,7 +48,6 @@ def command(
         split,
         labels=labels,
         layout=layout,
-        size=read_size(size) if size else None,
         device=device,
         workers=workers,
         log=log,

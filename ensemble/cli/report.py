@@ -9,6 +9,7 @@ from ensemble.cli.options import (
     FILE,
     json_option,
     log,
+    memory_option,
     print_result,
     resolve_run,
     run_option,
@@ -27,6 +28,7 @@ from ensemble.cli.options import (
     "--out", type=FILE, metavar="F.html", help="The page; by default RUN/report/index.html."
 )
 @click.option("--figures", type=FILE, metavar="DIR", help="Also write each figure to DIR, as SVG.")
+@memory_option
 @json_option
 def command(
     run_path: Path | None,

@@ -9,6 +9,7 @@ from ensemble.cli.options import (
     jobs_options,
     json_option,
     log,
+    memory_option,
     print_leaderboard,
 )
 from evaluation.core.run_folder import RUNS, Run
@@ -20,6 +21,7 @@ from evaluation.core.run_folder import RUNS, Run
     "--run", "run_path", type=FILE, metavar="RUN", help="Run folder; by default runs/EXPERIMENT."
 )
 @jobs_options
+@memory_option
 @json_option
 def command(
     experiment: Path, run_path: Path | None, device: str, workers: int | None, as_json: bool

@@ -12,6 +12,7 @@ from ensemble.cli.options import (
     json_option,
     label_options,
     log,
+    memory_option,
     next_command,
     options_of_source,
     print_leaderboard,
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 Per = Literal["set", "group", "image"]
 
 RUN_OPTIONS = ("run_path", "candidates", "split")
-FILE_OPTIONS = ("target", "pred", "maps", "logits", "labels")
+FILE_OPTIONS = ("target", "pred", "maps", "logits", "csv", "labels")
 AUDIT = "ens audit --target TARGET --pred A --pred B"
 
 
@@ -78,9 +79,11 @@ AUDIT = "ens audit --target TARGET --pred A --pred B"
     type=FILE,
     help="With files: probability maps of the predictions, for metrics that need them.",
 )
+@click.option("--csv", type=FILE, metavar="F", help="With files: write the table of all classes.")
 @click.option("--logits", is_flag=True, help="With --maps: they are logits; take the softmax.")
 @label_options
 @workers_options
+@memory_option
 @json_option
 def command(
     protocol: str | None, metrics: tuple[str, ...], per: Per, as_json: bool, **options: Any
@@ -103,6 +106,8 @@ def command(
         raise click.UsageError("--logits goes with --maps; logits become labels by ens postprocess")
     if not metrics:
         refuse_given("goes with --metric", "per")
+    else:
+        refuse_given("is of mIoU and the like; --metric has --json", "csv")
     from_files = bool(options["target"] or options["pred"] or options["maps"])
     if from_files and not (options["target"] and options["pred"]):
         raise click.UsageError("--target and --pred belong together; give both")
@@ -129,14 +134,20 @@ def _score_files(
     pred: Path,
     maps: None,
     logits: bool,
+    csv: Path | None,
     labels: "LabelOptions",
 ) -> None:
     from ensemble.pipeline.scoring.plain_files import score_files
+    from evaluation.scores import write_class_table
 
     document = score_files(target, pred, protocol=protocol, labels=labels)
+    rest = "--csv FILE writes all"
+    if csv is not None:
+        write_class_table(csv, document)
+        rest = f"all: {csv}"
     if "warning" in document:
         log(f"warning: {document['warning']}")
-    print_result(format_scores(document), document, as_json=as_json, then=AUDIT)
+    print_result(format_scores(document, rest=rest), document, as_json=as_json, then=AUDIT)
 
 
 def _score_run(
@@ -161,6 +172,7 @@ def _print_metrics(
 
     if from_files:
         files = source.pop("target"), source.pop("pred"), source.pop("maps")
+        source.pop("csv")
         document = measure_files(*files, metrics, per=per, **source)
     else:
         run = resolve_run(source["run_path"])

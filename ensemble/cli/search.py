@@ -1,51 +1,27 @@
 """`ens search`: Optuna over the options of a member's recipe."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ensemble.cli.options import (
     FILE,
-    SEED,
-    CommandFunction,
     jobs_options,
     json_option,
     log,
     print_result,
+    search_data_options,
 )
 from evaluation.core.run_folder import RUNS, Run
 
-DATA_OPTIONS = (
-    click.option(
-        "--data", metavar="DATA", help="Training data; by default the run's, else the sample."
-    ),
-    click.option(
-        "--validation", metavar="DATA", help="A labelled set, which the search does not use."
-    ),
-    click.option("--experiment", type=FILE, metavar="FILE", help="Take data and folds from here."),
-    click.option(
-        "--folds", type=click.IntRange(2, 100), metavar="K", help="Number of folds; by default 3."
-    ),
-    click.option(
-        "--seed",
-        type=SEED,
-        metavar="S",
-        help="Random seed; by default 0.",
-    ),
-)
-
-
-def data_options(command: CommandFunction) -> CommandFunction:
-    """Add the options that select the data of a search."""
-    for option in reversed(DATA_OPTIONS):
-        command = option(command)
-    return command
+if TYPE_CHECKING:
+    from ensemble.pipeline.search.study import SamplerName
 
 
 @click.command("search")
 @click.argument("space", type=FILE, metavar="SPACE.yaml")
-@data_options
+@search_data_options
 @click.option(
     "--run", "run_path", type=FILE, metavar="RUN", help="Run folder; by default runs/SPACE."
 )
@@ -80,7 +56,7 @@ def command(
     space: Path,
     run_path: Path | None,
     trials: int,
-    sampler: Any,
+    sampler: "SamplerName",
     folds_used: int,
     timeout: float | None,
     device: str,
@@ -100,7 +76,14 @@ def command(
 
     run = Run(run_path or RUNS / space.stem)
     experiment = searched_experiment(run, **options)
-    budget = SearchBudget(trials, sampler, folds_used, timeout, device, workers)
+    budget = SearchBudget(
+        trials=trials,
+        sampler=sampler,
+        folds_used=folds_used,
+        timeout_seconds=timeout,
+        device=device,
+        workers=workers,
+    )
     result = search(run, experiment, read_space(space, experiment.defaults), budget, log=log)
     only = " --only best" if experiment.members else ""
     then = f"ens train-members --experiment {result.experiment} --run {run.path}{only}"

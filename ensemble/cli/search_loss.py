@@ -13,8 +13,8 @@ from ensemble.cli.options import (
     json_option,
     log,
     print_result,
+    search_data_options,
 )
-from ensemble.cli.search import data_options
 from evaluation.core.run_folder import RUNS, Run
 
 
@@ -46,7 +46,7 @@ from evaluation.core.run_folder import RUNS, Run
     metavar="MEMBER",
     help="SPEC or {recipe} to train; its loss is replaced.",
 )
-@data_options
+@search_data_options
 @click.option(
     "--run",
     "run_path",

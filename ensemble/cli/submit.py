@@ -9,6 +9,7 @@ from ensemble.cli.options import (
     FILE,
     json_option,
     log,
+    memory_option,
     print_result,
     resolve_run,
     run_option,
@@ -36,6 +37,7 @@ from evaluation.core.errors import format_count
     help="csv: a column per pixel. runs: run lengths. png: indices with a palette.",
 )
 @run_option
+@memory_option
 @json_option
 def command(
     candidate: str, split: str, out: Path, file_format: Any, run_path: Path | None, as_json: bool

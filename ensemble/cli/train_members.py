@@ -88,7 +88,11 @@ from evaluation.core.run_folder import RUNS, Run
     metavar="S",
     help="Train on only this share of each fold's training groups.",
 )
-@click.option("--tta", metavar="SPEC", help="Test-time augmentation: flips or flips+scales.")
+@click.option(
+    "--tta",
+    metavar="SPEC",
+    help="Test-time augmentation: flips, turns, scales, crops, or flips+scales.",
+)
 @click.option(
     "--tta-merge",
     type=click.Choice(["mean", "geometric_mean", "max"]),
@@ -108,7 +112,17 @@ from evaluation.core.run_folder import RUNS, Run
 @click.option(
     "--drop", type=click.Path(), metavar="IDS.txt", help="Leave out these training images."
 )
-@click.option("--size", metavar="HxW", help="Resize images; by default they must be of one size.")
+@click.option(
+    "--size",
+    metavar="HxW",
+    help="Resize images for the networks; maps and scores keep the images' own size.",
+)
+@click.option(
+    "--fit",
+    type=click.Choice(["stretch", "pad", "crop"]),
+    help="With --size: stretch images (by default), or keep their proportions and pad them, or cut"
+    " out the centre for training.",
+)
 @click.option(
     "--drop-outliers", is_flag=True, help="Leave out images that share one non-constant mask."
 )

@@ -12,6 +12,7 @@ from ensemble.cli.options import (
     distinct,
     json_option,
     log,
+    memory_option,
     print_result,
     refuse_given,
     resolve_run,
@@ -56,6 +57,7 @@ SEARCH_OPTIONS = ("trials", "seed", "space", "name")
 )
 @click.option("--out", type=FILE, help="With --grid: the file of the figure, .png.")
 @workers_options
+@memory_option
 @json_option
 def command(
     fusion: str,

@@ -28,8 +28,8 @@ Subset = tuple[int, ...]
 """Indices of members in ascending order; at least one."""
 
 GroupIndices = Int64[np.ndarray, " image"]
-Tables = Int64[np.ndarray, "_ subset true prediction"]
-Sums = Int64[np.ndarray, "group true prediction"]
+SubsetTables = Int64[np.ndarray, "_ subset target prediction"]
+Sums = Int64[np.ndarray, "group target prediction"]
 
 SUMS_BYTES = 128 << 20
 """Limit for the counts of all subsets, before groups are merged; intervals copy them."""
@@ -45,6 +45,7 @@ class SubsetCounts:
     for each subset a table (classes x classes x 8 bytes) per group.
 
     Args:
+        members: maps of the same images, (image, class, row, col) each.
         target: class index per pixel, (image, row, col); 255 where unlabelled.
         group_of: the group of each image, 0, 1, 2, ...
     """
@@ -86,12 +87,16 @@ def count_subsets(
     group_of: GroupIndices,
     subsets: Sequence[Subset],
 ) -> GroupSums:
-    """Count pixels by (subset, group, true class, class predicted by the subset's mean).
+    """Count pixels by the class in the target and the class that a subset's mean predicts.
 
     Args:
+        members: maps of the same images, (image, class, row, col) each.
         target: class index per pixel, (image, row, col); 255 where unlabelled.
         group_of: the group of each image, 0, 1, 2, ...
         subsets: distinct, in ascending order.
+
+    Returns:
+        Pixels, (subset, group, target, prediction).
 
     Raises:
         BadMaps: members that do not agree.
@@ -101,13 +106,13 @@ def count_subsets(
     groups = int(group_of.max()) + 1
     sums = np.zeros((groups, len(subsets), classes, classes), np.int64)
 
-    def work(block: slice) -> tuple[Array, Tables]:
-        maps, true = read_members(members, block), np.asarray(target[block])
-        counts = np.empty((len(true), *sums.shape[1:]), np.int64)
+    def work(block: slice) -> tuple[Array, SubsetTables]:
+        maps, labels = read_members(members, block), np.asarray(target[block])
+        counts = np.empty((len(labels), *sums.shape[1:]), np.int64)
         piece = max(1, PIECE_VALUES // maps[0, 0].size)
-        for part in blocks(len(true), piece):
+        for part in blocks(len(labels), piece):
             for index, scores in enumerate(_subset_sums(maps[:, part], subsets)):
-                counts[part, index] = confusion(true[part], argmax(scores), classes=classes)
+                counts[part, index] = confusion(labels[part], argmax(scores), classes=classes)
         return _sum_by_group(group_of[block], counts)
 
     # Not reduced pairwise: partial sums would soon hold all groups, one per power of two.
@@ -117,7 +122,7 @@ def count_subsets(
     return sums.swapaxes(0, 1)
 
 
-def _sum_by_group(group_of: GroupIndices, counts: Tables) -> tuple[Array, Tables]:
+def _sum_by_group(group_of: GroupIndices, counts: SubsetTables) -> tuple[Array, SubsetTables]:
     """Return the groups that occur, and the sum of the counts of each one's images."""
     groups, index = np.unique(group_of, return_inverse=True)
     sums = np.zeros((len(groups), *counts.shape[1:]), np.int64)
@@ -169,7 +174,7 @@ def _subset_sums(
 
 @dataclass(frozen=True)
 class ScoreDifference:
-    """A difference of mean IoU on the same images.
+    """A difference of scores on the same images.
 
     Args:
         value: the difference.
@@ -185,7 +190,7 @@ class ScoreDifference:
         return None if self.interval is None else (self.interval.high - self.interval.low) / 2
 
     def within_noise(self, tolerance: float) -> bool:
-        """Return whether a loss is below the tolerance, and the interval includes none."""
+        """Return whether a loss is below the tolerance and not shown to differ from 0."""
         return self.value > -tolerance and (self.interval is None or self.interval.high >= 0)
 
 

@@ -12,6 +12,8 @@ tell from zero) and `seed`. It returns a `Fusion` where there is nothing to lear
 `LearnedFusion`.
 """
 
+from typing import Literal, TypeAlias
+
 from evaluation.core.specs import Table
 
 STRATEGIES = Table(
@@ -70,6 +72,32 @@ FUSIONS = Table(
 ACCEPTS_ONE_VS_REST = frozenset({"evidence", "gate", "per_class_vote"})
 """Strategies that take specialists as they are (kind `one_vs_rest`: each class against the rest,
 not summing to 1); all others get them renormalised, as one more member."""
+
+Missing: TypeAlias = Literal["refuse", "skip", "renormalise"]
+"""What happens to images of which a member has no map: nothing is fused; they are left out; or they
+are fused from the members that have one, with renormalised weights."""
+
+MISSING: tuple[Missing, ...] = ("refuse", "skip", "renormalise")
+
+RENORMALISES = frozenset(
+    {
+        "geometric_mean",
+        "greedy",
+        "harmonic_mean",
+        "log_odds",
+        "majority_vote",
+        "max",
+        "mean",
+        "median",
+        "min",
+        "per_class_vote",
+        "power_mean",
+        "simple",
+        "weighted_mean",
+    }
+)
+"""Strategies that are defined where some members have no map of an image: the others' weights are
+divided by their sum. What the other strategies learn holds for all members together."""
 
 NEEDS_CONTEXT = frozenset({"stacking_conv"})
 """Strategies whose result at a pixel depends on the maps around it, unscored pixels included."""

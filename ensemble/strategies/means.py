@@ -7,7 +7,7 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from ensemble.fusion import CLASS_AXIS, SMALLEST, Floor, Fusion, PixelwiseFusion
+from ensemble.fusion import CLASS_AXIS, SMALLEST, AnyMembers, Floor, Fusion, PixelwiseFusion
 from evaluation.core.types import Map, Maps
 
 SMALLEST_PRODUCT = 1e-37
@@ -32,7 +32,7 @@ def mean() -> Fusion:
 
 
 @dataclass(frozen=True)
-class Mean(PixelwiseFusion):
+class Mean(PixelwiseFusion, AnyMembers):
     """The mean of the members' maps."""
 
     def _scores(self, maps: Maps) -> Map:
@@ -63,7 +63,7 @@ def geometric_mean(*, floor: Floor = 1e-6) -> Fusion:
 
 
 @dataclass(frozen=True)
-class GeometricMean(PixelwiseFusion):
+class GeometricMean(PixelwiseFusion, AnyMembers):
     """The renormalised geometric mean of the members' maps."""
 
     floor: float
@@ -101,7 +101,7 @@ def harmonic_mean(*, floor: Floor = 1e-6) -> Fusion:
 
 
 @dataclass(frozen=True)
-class HarmonicMean(PixelwiseFusion):
+class HarmonicMean(PixelwiseFusion, AnyMembers):
     """The renormalised harmonic mean of the members' maps."""
 
     floor: float
@@ -135,7 +135,7 @@ def power_mean(*, exponent: Annotated[int, Field(ge=1, le=MAX_EXPONENT)] = 2) ->
 
 
 @dataclass(frozen=True)
-class PowerMean(PixelwiseFusion):
+class PowerMean(PixelwiseFusion, AnyMembers):
     """The renormalised mean of powers of the members' maps."""
 
     exponent: int
@@ -171,7 +171,7 @@ def log_odds(*, floor: Annotated[float, Field(ge=SMALLEST, lt=0.5)] = 1e-6) -> F
 
 
 @dataclass(frozen=True)
-class LogOdds(PixelwiseFusion):
+class LogOdds(PixelwiseFusion, AnyMembers):
     """The renormalised probabilities of the members' mean log-odds."""
 
     floor: float

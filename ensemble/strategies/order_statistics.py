@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from ensemble.fusion import Fusion, PixelwiseFusion
+from ensemble.fusion import AnyMembers, Fusion, PixelwiseFusion
 from ensemble.strategies.means import fallback_to_mean
 from evaluation.core.types import Map, Maps
 
@@ -50,7 +50,7 @@ def median() -> Fusion:
 
 
 @dataclass(frozen=True)
-class OrderStatistic(PixelwiseFusion):
+class OrderStatistic(PixelwiseFusion, AnyMembers):
     """The renormalised minimum, median or maximum of the members' maps."""
 
     which: Literal["min", "median", "max"]

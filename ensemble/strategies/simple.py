@@ -1,5 +1,6 @@
 """SIMPLE: drop the members that disagree with the vote, and vote again."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -17,6 +18,7 @@ from ensemble.fusion import (
 )
 from ensemble.strategies.votes import one_hot_votes
 from ensemble.vote_patterns import VotePatterns, vote_patterns
+from evaluation.core.errors import BadMaps
 from evaluation.core.types import Map, Maps
 
 MIN_MEMBERS = 3
@@ -79,6 +81,17 @@ class WeightedVote(PixelwiseFusion):
     """
 
     weights: Weights
+
+    def of_members(self, members: Sequence[int]) -> Fusion:
+        """Return the vote of some of the members.
+
+        Raises:
+            BadMaps: all weights are 0.
+        """
+        weights = self.weights[list(members)]
+        if not weights.any():
+            raise BadMaps("all of these have weight 0")
+        return WeightedVote(weights / weights.sum())
 
     def _scores(self, maps: Maps) -> Map:
         votes: Map = np.zeros(maps.shape[1:], np.float32)

@@ -1,5 +1,6 @@
 """Votes: of all members alike, or per class weighted by the members' IoU."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -10,6 +11,7 @@ from pydantic import Field
 from ensemble.fusion import (
     CLASS_AXIS,
     SMALLEST,
+    AnyMembers,
     Blocks,
     Fusion,
     LearnedFusion,
@@ -54,7 +56,7 @@ def majority_vote(
 
 
 @dataclass(frozen=True)
-class MajorityVote(PixelwiseFusion):
+class MajorityVote(PixelwiseFusion, AnyMembers):
     """The share of the votes of each class, with a winner wherever some tie."""
 
     ties: str
@@ -148,6 +150,11 @@ class PerClassVote(PixelwiseFusion):
     kinds: tuple[str, ...]
     votes: str
 
+    def of_members(self, members: Sequence[int]) -> Fusion:
+        """Return the votes of some of the members, as if the others were not there."""
+        kinds = tuple(self.kinds[member] for member in members)
+        return PerClassVote(_share(self.weights[list(members)]), kinds, self.votes)
+
     def _scores(self, maps: Maps) -> Map:
         scores = self._weighted(maps, self.votes)
         undecided = scores.max(axis=CLASS_AXIS, keepdims=True) < SMALLEST
@@ -192,6 +199,11 @@ def _weights(iou: Weights, power: float) -> Weights:
     """Weigh members within each class; equally where none has any IoU."""
     # Relative to the best, so that no power makes all of them vanish.
     powers = np.where(iou > 0, (iou / np.maximum(iou.max(axis=0), 1e-300)) ** power, 0)
-    powers[:, ~powers.any(axis=0)] = 1
-    weights: Weights = (powers / powers.sum(axis=0)).astype(np.float32)
-    return weights
+    return _share(powers)
+
+
+def _share(weights: Weights) -> Weights:
+    """Return weights that sum to 1 within each class; equal ones where all are 0."""
+    weights = np.where(weights.any(axis=0), weights, 1)
+    shares: Weights = (weights / weights.sum(axis=0)).astype(np.float32)
+    return shares

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from ensemble.fusion import Blocks, Floor, Fusion, LearnedFusion, PixelwiseFusion
 from ensemble.sampling import Balance, PerPixel, PixelSample, SamplePixels, draw_pixels
 from ensemble.strategies.means import fallback_to_mean
-from evaluation.core.errors import BadSpec
+from evaluation.core.errors import BadMaps, BadSpec
 from evaluation.core.seeds import Seed
 from evaluation.core.types import Map, Maps
 
@@ -83,6 +83,17 @@ class WeightedMean(PixelwiseFusion):
     """
 
     weights: Weights
+
+    def of_members(self, members: Sequence[int]) -> Fusion:
+        """Return the mean of some of the members; where their weights are 0, of all alike.
+
+        Raises:
+            BadMaps: all weights are 0.
+        """
+        weights = self.weights[list(members)]
+        if not weights.any():
+            raise BadMaps("all of these have weight 0")
+        return WeightedMean(_normalise(np.where(weights.any(axis=0), weights, 1)))
 
     def _scores(self, maps: Maps) -> Map:
         scores: Map = np.zeros(maps.shape[1:], np.float32)

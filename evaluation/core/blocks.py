@@ -11,6 +11,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from evaluation.core.cluster import current_cluster
 from evaluation.core.errors import EnsError
+from evaluation.core.memory import blocks_at_a_time
 from evaluation.core.progress import progress
 from evaluation.core.ragged import BLOCK_IMAGES, Extent
 
@@ -58,6 +59,7 @@ def map_blocks(
     *,
     size: int = BLOCK_IMAGES,
     threads: int | None = None,
+    pixel_bytes: int = 0,
     local: bool = False,
 ) -> Iterator[Result]:
     """Yield `function(block)` for each block of images, in order.
@@ -70,12 +72,16 @@ def map_blocks(
             which get a copy of it and send back what it returns.
         images: number of images, or their extent; see `blocks`.
         size: images per block.
-        threads: in this process; the number of cores by default.
+        threads: in this process; by default as many as there are cores, and no more than
+            `blocks_at_a_time` says.
+        pixel_bytes: what a block takes per pixel of an extent while it is worked on.
         local: run in this process even within `on_cluster`, for reading what is used here.
 
     Raises:
         EnsError: as the function does; with several blocks the message names the block.
     """
+    if threads is None and isinstance(images, Extent):
+        threads = blocks_at_a_time(images, pixel_bytes, size)
     cluster = None if local else current_cluster()
     executor = cluster.mapping(function) if cluster else _threads(function, threads)
     with executor as many:

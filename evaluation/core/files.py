@@ -187,7 +187,7 @@ def _remove_temp(temp: Path) -> None:
         temp.unlink(missing_ok=True)
 
 
-def sync(path: Path) -> None:
+def sync(path: Path | str) -> None:
     """Wait until a file, or the names in a folder, would survive a power cut.
 
     See docs/decisions/0015-durability.md.
@@ -204,8 +204,16 @@ def sync_all(folder: Path) -> None:
 
     In parallel, so that one flush of the disk may serve many files.
     """
+    walked = [(where, names) for where, _, names in os.walk(folder)]
+    paths = [where for where, _ in walked]
+    paths += [f"{where}/{name}" for where, names in walked for name in names]
+
+    def sync_some(start: int) -> None:
+        for path in paths[start::SYNC_THREADS]:
+            sync(path)
+
     with ThreadPoolExecutor(SYNC_THREADS) as pool:
-        for _ in pool.map(sync, [*folder.rglob("*"), folder]):
+        for _ in pool.map(sync_some, range(SYNC_THREADS)):
             pass
 
 

@@ -72,6 +72,12 @@ class Extent:
         return [size for count, size in self.runs for _ in range(count)]
 
     @property
+    def smallest(self) -> Size:
+        """The fewest rows and the fewest columns, perhaps of different images."""
+        rows, cols = zip(*(size for _, size in self.runs), strict=True)
+        return min(rows), min(cols)
+
+    @property
     def pixels(self) -> int:
         """The number of pixels of all images together."""
         return sum(count * rows * cols for count, (rows, cols) in self.runs)
@@ -95,6 +101,16 @@ class Extent:
             starts = range(run.start, run.stop, step)
             parts += [slice(start, min(start + step, run.stop)) for start in starts]
         return parts
+
+    def largest_block(self, images: int = BLOCK_IMAGES) -> int:
+        """Return the pixels of the largest of the blocks."""
+        return max(
+            (
+                min(count, block_images(size, images)) * size[0] * size[1]
+                for count, size in self.runs
+            ),
+            default=0,
+        )
 
     def take(self, indices: Array) -> "Extent":
         """Return the extent of some of the images, by index or one bool per image."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from keyword import iskeyword
-from typing import Any, get_type_hints
+from typing import Any, TypeVar, get_type_hints
 
 from pydantic import ConfigDict, PydanticSchemaGenerationError, TypeAdapter, ValidationError
 from pydantic_core import PydanticCustomError
@@ -19,6 +19,8 @@ from pydantic_core import PydanticCustomError
 from evaluation.core.errors import BadSpec, shorten, unknown
 from evaluation.core.plugins import plugin_entries
 from evaluation.core.strict_values import check_kind
+
+T = TypeVar("T")
 
 Value = Any  # a literal, a bare name as str, or a nested Spec
 
@@ -367,3 +369,18 @@ def _term(node: ast.expr, text: str) -> tuple[float, Spec]:
     if not isinstance(value, Spec):
         raise BadSpec(f"cannot read {shorten(text)}; expected a sum such as 0.5*dice + 0.5*focal")
     return weight, value
+
+
+def one_per_class(option: str, value: T | list[T], classes: int) -> list[T]:
+    """Return one value per class, from one number for all classes or one per class.
+
+    Raises:
+        BadSpec: the number of values is not the number of classes.
+    """
+    if not isinstance(value, list):
+        return [value] * classes
+    if len(value) != classes:
+        raise BadSpec(
+            f"{option} has {len(value)} numbers; expected {classes}, one per class, or one number"
+        )
+    return value

@@ -7,9 +7,18 @@ metric is not defined (absent, or never predicted) is left out of its mean.
 from collections.abc import Callable
 
 import numpy as np
+from jaxtyping import Bool
 
 from evaluation.core.types import Array
-from evaluation.iou import PerClass, intersection_and_union, mean_over_present, safe_divide
+from evaluation.iou import (
+    PerClass,
+    intersection_and_union,
+    mean_over_present,
+    overlaps,
+    precision_of,
+    recall_of,
+    safe_divide,
+)
 from evaluation.metrics.metric_base import Metric, MetricInput, MetricValue
 
 Formula = Callable[[Array, Array, Array], PerClass]
@@ -35,21 +44,82 @@ def dice() -> Metric:
 
 
 def precision() -> Metric:
-    """Share of a class's predictions that are correct, averaged over the predicted classes.
+    """Share of a class's predictions that are correct, the mean over the classes that occur.
+
+    0 for a class of the target that is never predicted: as the protocol of that name.
 
     References:
-        `sklearn.metrics.precision_score`, class by class.
+        `sklearn.metrics.precision_score(zero_division=0)`, class by class.
     """
-    return _per_class(lambda hits, _, predicted: safe_divide(hits, predicted))
+    return _per_class(precision_of)
 
 
 def recall() -> Metric:
-    """Share of a class's pixels that were predicted as it; the mean over classes is mean accuracy.
+    """Share of a class's pixels that were predicted as it, the mean over the classes that occur.
+
+    0 for a class that is predicted but not in the target, which `mean_accuracy` leaves out: as the
+    protocol of that name.
 
     References:
-        `sklearn.metrics.recall_score`, class by class.
+        `sklearn.metrics.recall_score(zero_division=0)`, class by class.
     """
-    return _per_class(lambda hits, true, _: safe_divide(hits, true))
+    return _per_class(recall_of)
+
+
+def specificity() -> Metric:
+    """Share of the pixels of other classes that a class is not predicted on; over those that occur.
+
+    True negatives / (true negatives + false positives), one class against the rest. NaN for a class
+    that is in neither target nor prediction, whose value would always be 1, and for one that fills
+    the target.
+
+    References:
+        `MulticlassSpecificity`, torchmetrics 1.9; Yerushalmy, "Statistical Problems in Assessing
+        Methods of Medical Diagnosis", Public Health Reports 1947.
+    """
+
+    def formula(hits: PerClass, true: PerClass, predicted: PerClass) -> PerClass:
+        others = true.sum(axis=-1, keepdims=True) - true
+        values = safe_divide(others - (predicted - hits), others)
+        return np.where(true + predicted > 0, values, np.nan)
+
+    return _per_class(formula)
+
+
+def mcc() -> Metric:
+    """Matthews correlation coefficient, -1 to 1: of a class against the rest, and of all classes.
+
+    The overall value is the coefficient of the whole table, not the mean of the classes'. 0 where
+    only one of target and prediction is constant, or both are and differ; NaN where both are and
+    agree, since there is nothing to correlate.
+
+    References:
+        Matthews, "Comparison of the Predicted and Observed Secondary Structure of T4 Phage
+        Lysozyme", Biochimica et Biophysica Acta 1975; for several classes Gorodkin, "Comparing Two
+        K-Category Assignments by a K-Category Correlation Coefficient", Computational Biology and
+        Chemistry 2004; `sklearn.metrics.matthews_corrcoef`, which gives 0 for NaN.
+    """
+
+    def compute(sums: Array) -> MetricValue:
+        hits, true, predicted = np.moveaxis(sums.astype(np.float64), -2, 0)
+        every = true.sum(axis=-1, keepdims=True)
+        per_class = _correlation(
+            hits * every - true * predicted,
+            true * (every - true),
+            predicted * (every - predicted),
+            same=(hits == true) & (hits == predicted),
+        )
+        pixels, of_ignored = every[..., 0], every[..., 0] - predicted.sum(axis=-1)
+        square = np.square(pixels)
+        overall = _correlation(
+            hits.sum(axis=-1) * pixels - (true * predicted).sum(axis=-1),
+            square - np.square(true).sum(axis=-1),
+            square - np.square(predicted).sum(axis=-1) - np.square(of_ignored),
+            same=hits.sum(axis=-1) == pixels,
+        )
+        return MetricValue(overall, per_class)
+
+    return Metric("counts", _overlap_terms, compute)
 
 
 def mean_accuracy() -> Metric:
@@ -121,21 +191,32 @@ def _hits(counts: Array) -> PerClass:
     return np.diagonal(counts, axis1=-2, axis2=-1).astype(np.float64)
 
 
-def _per_class(formula: Formula) -> Metric:
-    def accumulate(images: MetricInput) -> Array:
-        # The ignored class has no target left; without its predictions it has no value either.
-        counts = _scored_counts(images)
-        hits, true, predicted = _hits(counts), counts.sum(axis=-1), counts.sum(axis=-2)
-        if images.ignore is not None:
-            predicted[:, images.ignore] = 0
-        return np.stack([hits, true, predicted], axis=1)
+def _overlap_terms(images: MetricInput) -> Array:
+    """Return hits, target pixels and predicted pixels of each class, (image, 3, class).
 
+    The ignored class has no target left; without its predictions it has no value either.
+    """
+    hits, true, predicted = overlaps(images.counts, images.ignore)
+    if images.ignore is not None:
+        predicted[:, images.ignore] = 0
+    return np.stack([hits, true, predicted], axis=1)
+
+
+def _per_class(formula: Formula) -> Metric:
     def compute(sums: Array) -> MetricValue:
         values = formula(*np.moveaxis(sums, -2, 0))
         return MetricValue(mean_over_present(values), values)
 
-    return Metric("counts", accumulate, compute)
+    return Metric("counts", _overlap_terms, compute)
 
 
 def _overall(formula: Callable[[Array], Array]) -> Metric:
     return Metric("counts", _scored_counts, lambda sums: MetricValue(np.asarray(formula(sums))))
+
+
+def _correlation(
+    shared: Array, spread: Array, other: Array, *, same: Bool[np.ndarray, "*shape"]
+) -> Array:
+    """Divide a covariance by two spreads: NaN where they are 0 and the two are the same, else 0."""
+    values = safe_divide(shared, np.sqrt(spread) * np.sqrt(other))
+    return np.where(np.isnan(values) & ~same, 0.0, values)

@@ -8,14 +8,17 @@ from jaxtyping import Bool, Float
 from pydantic import Field
 
 from evaluation.confusion import scored_pixels
+from evaluation.core.specs import one_per_class
 from evaluation.core.types import Array
 from evaluation.iou import PerClass, mean_over_present, safe_divide
 from evaluation.metrics.metric_base import Metric, MetricInput, MetricValue, mean_of_images
 
 Masks = Bool[np.ndarray, "image class row col"]
 Distances = Float[np.ndarray, "_"]
-EdgeMetric = Callable[[Distances, Distances], float]
-"""A value from the distances of target edges to prediction edges, and back, in pixels."""
+EdgeMetric = Callable[[Distances, Distances, int], float]
+"""A value of a class from distances of target edges to prediction edges, and back, in pixels."""
+
+Tolerance = Annotated[float, Field(ge=0, le=100_000)]
 
 PERCENT = 95
 
@@ -48,6 +51,20 @@ def boundary_iou(*, width: Annotated[float, Field(gt=0, le=1)] = 0.02) -> Metric
     return Metric("labels", accumulate, compute)
 
 
+def hausdorff() -> Metric:
+    """Hausdorff distance in pixels; lower is better: the largest distance between two edges.
+
+    The larger of the two largest distances: from the target's edge to the prediction's, and back. A
+    single wrong pixel far away decides it; `hausdorff_95` leaves out the furthest twentieth. Means,
+    and what is missing in one of the two, as for `hausdorff_95`.
+
+    References:
+        Huttenlocher et al., "Comparing Images Using the Hausdorff Distance", PAMI 1993; MONAI's
+        `compute_hausdorff_distance(percentile=None)`.
+    """
+    return _edge_metric(_larger_percentile(100), one_lacks=_diagonal)
+
+
 def hausdorff_95() -> Metric:
     """95th percentile Hausdorff distance in pixels; lower is better.
 
@@ -60,30 +77,48 @@ def hausdorff_95() -> Metric:
         Huttenlocher et al., "Comparing Images Using the Hausdorff Distance", PAMI 1993, for ranked
         distances; percentiles as in MONAI's `compute_hausdorff_distance`.
     """
-
-    def larger(to_pred: Distances, to_target: Distances) -> float:
-        return float(max(np.percentile(d, PERCENT) for d in (to_pred, to_target)))
-
-    return _edge_metric(larger, one_lacks=_diagonal)
+    return _edge_metric(_larger_percentile(PERCENT), one_lacks=_diagonal)
 
 
-def surface_dice(*, tolerance_px: Annotated[float, Field(ge=0, le=100_000)] = 1.0) -> Metric:
+def assd() -> Metric:
+    """Average symmetric surface distance in pixels; lower is better.
+
+    The mean over all edge pixels of both of the distance to the other's edge, so that the longer
+    edge weighs more; MedPy's `assd` averages the two directions instead. Means, and what is missing
+    in one of the two, as for `hausdorff_95`.
+
+    References:
+        Heimann et al., "Comparison and Evaluation of Methods for Liver Segmentation From CT
+        Datasets", IEEE Transactions on Medical Imaging 2009; MONAI's
+        `compute_average_surface_distance(symmetric=True)`.
+    """
+
+    def mean(to_pred: Distances, to_target: Distances, _: int) -> float:
+        return float(np.concatenate([to_pred, to_target]).mean())
+
+    return _edge_metric(mean, one_lacks=_diagonal)
+
+
+def surface_dice(classes: int, *, tolerance_px: Tolerance | list[Tolerance] = 1.0) -> Metric:
     """Share of the edge pixels of both that lie within a tolerance of the other's edge.
 
     Per image and class, then the mean over images. 0 if only one of the two has the class; an image
     where neither has it is left out.
 
     Args:
-        tolerance_px: largest distance of an edge pixel that is within tolerance.
+        tolerance_px: largest distance of an edge pixel that is within tolerance; one for all
+            classes, or one per class, in their order.
 
     References:
         Nikolov et al., "Clinically Applicable Segmentation of Head and Neck Anatomy for
-        Radiotherapy", Journal of Medical Internet Research 2021; with pixels for surface elements,
-        as in MONAI's `compute_surface_dice`.
+        Radiotherapy", Journal of Medical Internet Research 2021, where each organ has a tolerance;
+        with pixels for surface elements, as in MONAI's `compute_surface_dice`.
     """
+    tolerances = one_per_class("tolerance_px", tolerance_px, classes)
 
-    def share(to_pred: Distances, to_target: Distances) -> float:
-        within = (to_pred <= tolerance_px).sum() + (to_target <= tolerance_px).sum()
+    def share(to_pred: Distances, to_target: Distances, label: int) -> float:
+        tolerance = tolerances[label]
+        within = (to_pred <= tolerance).sum() + (to_target <= tolerance).sum()
         return float(within / (len(to_pred) + len(to_target)))
 
     return _edge_metric(share, one_lacks=lambda _: 0.0)
@@ -103,6 +138,12 @@ def _regions(images: MetricInput) -> tuple[Masks, Masks]:
     return target, pred
 
 
+def _larger_percentile(percent: int) -> EdgeMetric:
+    return lambda to_pred, to_target, _: float(
+        max(np.percentile(distances, percent) for distances in (to_pred, to_target))
+    )
+
+
 def _edge_metric(metric: EdgeMetric, *, one_lacks: Callable[[MetricInput], float]) -> Metric:
     """Return a metric of the distances between the edges of each class in each image.
 
@@ -119,7 +160,7 @@ def _edge_metric(metric: EdgeMetric, *, one_lacks: Callable[[MetricInput], float
         true, predicted = target.any(axis=(2, 3)), pred.any(axis=(2, 3))
         values: PerClass = np.where(true ^ predicted, one_lacks(images), np.nan)
         for index, distances in _edge_distances(target, pred, np.asarray(true & predicted)):
-            values[index] = metric(*distances)
+            values[index] = metric(*distances, index[1])
         return mean_of_images(values)
 
     def compute(sums: Array) -> MetricValue:

@@ -16,15 +16,21 @@ from evaluation.confusion import scored_pixels
 from evaluation.core.types import Array
 from evaluation.iou import mean_over_present, safe_divide
 from evaluation.metrics.metric_base import Metric, MetricInput, MetricValue
-from evaluation.reliability import BINS, bin_confidence, calibration_gap
+from evaluation.reliability import (
+    BINS,
+    bin_confidence,
+    calibration_gap,
+    equal_counts,
+    largest_calibration_gap,
+)
 
 PixelProbs = Float[np.ndarray, "pixel scored_class"]
 TargetLabels = Integer[np.ndarray, " pixel"]
 Bins = Annotated[int, Field(ge=1, le=1000)]
 
 LEVELS = 4096
-"""Confidences of the risk-coverage curve are rounded to 1/4,096, so that memory is flat; those of
-one level are tied."""
+"""Confidences that are sorted are rounded to 1/4,096, so that memory is flat; those of one level
+are tied."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +121,51 @@ def ece(*, bins: Bins = BINS) -> Metric:
         return bin_confidence(confidence, pred == pixels.target, bins)
 
     return _pixel_metric(accumulate, lambda sums: MetricValue(calibration_gap(sums), bins=sums))
+
+
+def adaptive_ece(*, bins: Bins = BINS) -> Metric:
+    """Expected calibration error with bins of equal numbers of pixels.
+
+    Bins of equal width leave most of them nearly empty where predictions are confident. Confidences
+    are sorted to 1/4,096, and pixels of one such level that lie in two bins are divided among them.
+
+    Args:
+        bins: number of bins.
+
+    References:
+        Nguyen and O'Connor, "Posterior calibration and exploratory analysis for natural language
+        processing models", EMNLP 2015; for the top class Mukhoti et al., "Calibrating Deep Neural
+        Networks using Focal Loss", NeurIPS 2020 (AdaECE).
+    """
+
+    def accumulate(pixels: ScoredPixels) -> Array:
+        pred, confidence = pixels.top()
+        return bin_confidence(confidence, pred == pixels.target, LEVELS)
+
+    def compute(sums: Array) -> MetricValue:
+        return MetricValue(calibration_gap(equal_counts(sums, bins)))
+
+    return _pixel_metric(accumulate, compute)
+
+
+def max_calibration_error(*, bins: Bins = BINS) -> Metric:
+    """Largest distance, over the bins, of the top class's mean probability from its accuracy.
+
+    Bins of few pixels count as much as others, so it is noisy where there are few images.
+
+    Args:
+        bins: number of bins of equal width over confidence.
+
+    References:
+        Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, equation 5; torchmetrics'
+        `MulticlassCalibrationError(norm="max")`.
+    """
+
+    def accumulate(pixels: ScoredPixels) -> Array:
+        pred, confidence = pixels.top()
+        return bin_confidence(confidence, pred == pixels.target, bins)
+
+    return _pixel_metric(accumulate, lambda sums: MetricValue(largest_calibration_gap(sums)))
 
 
 def classwise_ece(*, bins: Bins = BINS) -> Metric:

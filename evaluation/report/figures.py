@@ -27,6 +27,12 @@ ROW_INCHES = 0.3
 MIN_INCHES = 5.0
 """The page stretches figures, and their letters, to its columns."""
 
+FEW_CLASSES = 7
+"""Classes up to which a confusion matrix takes half the page's width."""
+
+LABEL_CHARACTERS = 60
+"""Characters of all class names in one line; longer ones are turned."""
+
 WATERFALL_WIDTH = 0.6
 MARGIN, MIN_MARGIN = 0.3, 0.005
 WATERFALL_CHARACTERS = 66
@@ -62,6 +68,10 @@ def class_bars(
             axes.bar(x, iou[index], 0.92 * width, color=SERIES[index % len(SERIES)], label=name)
             axes.vlines(x, low[index], high[index], color=INK, linewidth=1)
         axes.set_xticks(range(len(classes)), classes)
+        if sum(map(len, classes)) > LABEL_CHARACTERS:
+            axes.tick_params(axis="x", labelrotation=40)
+            for label in axes.get_xticklabels():
+                label.set(ha="right", rotation_mode="anchor")
         axes.set(ylabel="IoU", ylim=(0, 1))
         axes.legend(loc="upper center", ncols=2, bbox_to_anchor=(0.5, 1.22))
 
@@ -74,6 +84,8 @@ def confusion_matrix(
     """Draw the shares of predicted classes for each target class; a row sums to 1, or is empty."""
     total = counts.sum(axis=1, keepdims=True)
     shares = np.divide(counts, total, out=np.full(counts.shape, np.nan), where=total > 0)
+    many = len(classes) > FEW_CLASSES
+    points, scale = (8, 1.6) if many else (None, 1.0)
     shade = LinearSegmentedColormap.from_list("shade", [(0, 0.45, 0.7, 0), SERIES[0]])
 
     def paint(axes: Axes) -> None:
@@ -83,13 +95,15 @@ def confusion_matrix(
             if not np.isnan(shares[row, col]):
                 ink = "white" if shares[row, col] > WHITE_TEXT_ABOVE else INK
                 text = f"{shares[row, col]:.2f}"
-                axes.text(col + 0.5, row + 0.5, text, color=ink, ha="center", va="center")
+                axes.text(
+                    col + 0.5, row + 0.5, text, color=ink, ha="center", va="center", fontsize=points
+                )
         axes.set_xticks(centres, classes, rotation=30, ha="right")
         axes.set_yticks(centres, classes)
         axes.invert_yaxis()
         axes.set(xlabel="predicted", ylabel="true", title=wrap(name, TITLE_CHARACTERS))
 
-    return render(f"confusion of {name}", paint, width=4.6, height=4.0)
+    return render(f"confusion of {name}", paint, width=4.6 * scale, height=4.0 * scale)
 
 
 class CostPoint(NamedTuple):

@@ -282,11 +282,13 @@ def resized(features: Tensor, like: Tensor) -> Tensor:
 def he_initialise(network: nn.Module) -> None:
     """Sample convolution weights as for ReLU networks; biases are 0.
 
+    Nothing is sampled on the meta device: a network there has sizes alone.
+
     References:
         He et al., "Delving Deep into Rectifiers", 2015.
     """
     for layer in network.modules():
-        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d) and not layer.weight.is_meta:
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)

@@ -54,7 +54,7 @@ def double_unet(
     bottleneck: BottleneckName = "aspp",
     se: bool = True,
 ) -> DoubleUNet:
-    """Build two cascaded U-Nets with fused features; 2.8 million parameters at the defaults.
+    """Build two cascaded U-Nets with joined features; 2.8 million parameters at the defaults.
 
     The paper multiplies the image by the first network's mask; here, with several classes, the
     class probabilities are concatenated with the image. The first encoder is like the second, not a
@@ -65,10 +65,11 @@ def double_unet(
         depth: number of times the image is halved.
         dropout: fraction of the channels dropped after each block, in training.
         bottleneck: of both, as in `unet`.
+        se: squeeze-and-excitation in every block, as in the paper.
 
     References:
         Jha et al., "DoubleU-Net: A Deep Convolutional Neural Network for Medical Image
-        Segmentation", 2020.
+        Segmentation", CBMS 2020.
     """
     widths, counts = layout("plain", width=width, depth=depth, convolutions=2)
     block = partial(ConvBlock, dropout=dropout, se=se)

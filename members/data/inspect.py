@@ -8,8 +8,8 @@ import numpy as np
 
 from evaluation.core.classes import UNLABELLED, Classes
 from evaluation.core.label_options import NOTHING_SAID, LabelOptions
-from evaluation.core.ragged import Size
 from evaluation.core.types import Array
+from evaluation.formatting import MANY_CLASSES, note_of_shown_classes, shown_classes
 from members.data.cleaning.near_duplicates import duplicate_warning
 from members.data.cleaning.rules import SHARED_BY, identical, shared_masks
 from members.data.dataset import NUM_LABELS, DataSet, check_learnable, class_pixels
@@ -17,7 +17,6 @@ from members.data.layouts import DEFAULT_LAYOUT, LayoutOptions
 from members.data.load_dataset import describe_layout, load_dataset
 
 MAX_SHOWN = 5
-MANY_CLASSES = 20
 FEW_IMAGES = 3
 MUCH_IGNORED = 0.25
 VOID_NAMES = ("void", "unlabelled", "unlabeled", "ignore", "ignored", "unknown", "none", "null")
@@ -30,7 +29,6 @@ def inspect_dataset(
     path: Path | str,
     *,
     labels: LabelOptions = NOTHING_SAID,
-    size: Size | None = None,
     layout: LayoutOptions = DEFAULT_LAYOUT,
 ) -> Description:
     """Describe a data set as a JSON document.
@@ -38,7 +36,6 @@ def inspect_dataset(
     Args:
         path: see `members.data.load_dataset.load_dataset`, like the options.
         labels: what is said about classes and values of masks.
-        size: rows and columns to resize all images to.
         layout: what is said about how a folder lies on disk.
 
     Returns:
@@ -50,7 +47,7 @@ def inspect_dataset(
     Raises:
         BadData, BadLabels: what cannot be loaded, or masks from which nothing can be learnt.
     """
-    sets = load_dataset(path, labels=labels, size=size, layout=layout)
+    sets = load_dataset(path, labels=labels, layout=layout)
     for data in sets.values():
         if data.masks is not None:
             check_learnable(data)
@@ -207,7 +204,12 @@ def _mask_lines(one_set: Description) -> Iterator[str]:
     )
     yield f"  background or unlabelled: {one_set['background']:.1%} of the pixels"
     width = max(len(entry["name"]) for entry in one_set["classes"])
-    for entry in one_set["classes"]:
+    classes = one_set["classes"]
+    yield from (
+        f"  {line}" for line in note_of_shown_classes(len(classes), "share", "--json holds all")
+    )
+    for index in shown_classes([entry["share"] for entry in classes]):
+        entry = classes[index]
         left_out = "" if entry["scored"] else ", not scored"
         yield (
             f"  {entry['name']:{width}}  {entry['share']:6.2%} of the pixels,"

@@ -12,9 +12,8 @@ from evaluation.core.classes import Classes, numbered
 from evaluation.core.errors import BadData, BadLabels, BadSpec
 from evaluation.core.files import array_names, check_no_external_links
 from evaluation.core.label_options import NOTHING_SAID, LabelOptions
-from evaluation.core.ragged import Size
 from members.data import ai4mars, npz_files
-from members.data.dataset import DataSet, StoredSet, resize_image, resize_mask
+from members.data.dataset import DataSet, StoredSet
 from members.data.group_names import group_names
 from members.data.layouts import DEFAULT_LAYOUT, LayoutOptions, read_layout
 from members.data.recognise import recognise
@@ -33,7 +32,6 @@ def load_dataset(
     labels: LabelOptions = NOTHING_SAID,
     contract: Classes | None = None,
     use_masks: bool = True,
-    size: Size | None = None,
     layout: LayoutOptions = DEFAULT_LAYOUT,
 ) -> dict[str, DataSet]:
     """Load a data set from a file or folder.
@@ -47,7 +45,6 @@ def load_dataset(
         contract: the classes of a set that this one joins; what the set or the options say must
             agree with it.
         use_masks: False leaves masks out: all images are returned as unlabelled.
-        size: rows and columns to resize all images to; None keeps their sizes.
         layout: what is said about how a folder lies on disk, and about groups.
 
     Returns:
@@ -81,12 +78,11 @@ def load_dataset(
         sets = {name: data.by_size() for name, data in sets.items()}
         for data in sets.values():
             _check_finite(data)
-        mapped = _map_values(sets, labels, contract)
+        return _map_values(sets, labels, contract)
     except (BadData, BadLabels, BadSpec) as error:
         if str(path) in str(error):
             raise
         raise type(error)(f"{path}: {error}") from None
-    return mapped if size is None else {name: _resize(data, size) for name, data in mapped.items()}
 
 
 def describe_layout(path: Path, layout: LayoutOptions = DEFAULT_LAYOUT) -> dict[str, str] | None:
@@ -211,14 +207,3 @@ def _load_folder(
     if not use_masks:  # they may be of any kind, or damaged
         found = found.without_masks()
     return read_layout(found, labels, layout.group_by)
-
-
-def _resize(data: DataSet, size: Size) -> DataSet:
-    """Return the set at another size: images by area, masks by the nearest pixel."""
-    if data.extent.one_size == size:
-        return data
-    images = np.stack(
-        [np.stack([resize_image(channel, size) for channel in image]) for image in data.images]
-    )
-    masks = None if data.masks is None else np.stack([resize_mask(m, size) for m in data.masks])
-    return DataSet(images, masks, data.ids, data.groups, data.classes)

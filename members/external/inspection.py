@@ -93,8 +93,8 @@ def match_by_id(external: ExternalMaps, ids: Sequence[str]) -> ImageMatch:
     if missing:
         raise BadMaps(
             f"{external.name} lacks {len(missing)} of {len(ids)} images (first: {missing[0]!r};"
-            f" its own are {external.ids[0]!r}, ...); a member has maps of every image of a split:"
-            " name each as in the split's index.csv, and predict those that are missing"
+            f" its own are {external.ids[0]!r}, ...); name each as in the split's index.csv and"
+            " predict those that are missing, or leave them out by --missing skip"
         )
     known = set(ids)
     extra = [name for name in given if name not in known]
@@ -105,6 +105,25 @@ def match_by_id(external: ExternalMaps, ids: Sequence[str]) -> ImageMatch:
         else ""
     )
     return ImageMatch(np.array([index_of[name] for name in ids]), problem, note)
+
+
+def covered_images(external: ExternalMaps, ids: Sequence[str]) -> Array:
+    """Return the index of each image of a split that the external maps have by its name.
+
+    Raises:
+        BadMaps: none of them, or maps whose images have no names.
+    """
+    if external.ids is None:
+        raise BadMaps(f"{external.name} has no ids; expected files by image, or a .npz with ids")
+    given = [normalize("NFC", name) for name in external.ids]
+    known = {*given, *image_names(given)}
+    kept = np.array([i for i, name in enumerate(ids) if normalize("NFC", name) in known], np.intp)
+    if not len(kept):
+        raise BadMaps(
+            f"{external.name} has maps of none of the split's {len(ids)} images (first:"
+            f" {ids[0]!r}; its own are {given[0]!r}, ...); name each as in the split's index.csv"
+        )
+    return kept
 
 
 def _distinct(names: Sequence[str]) -> bool:

@@ -23,7 +23,7 @@ template <int CHUNKS> struct ColourBilateral {
     int chunks, rows, cols, cells_y, cells_x;
     int size, most;  // vectors a vertex has; vertices there is room for
     Vertices vertices;
-    Lanes *gathered, *scratch, *blurred;
+    Lanes *gathered, *blurred, *scratch;  // cells of all vertices; of one
     Span *seen, *reached;  // by vertex: rows of cells that pixels touch; those that it is blurred to
     float *share_x, (*weights)[CORNERS], *taps;
     int32_t *cell_x, (*corners)[CORNERS], *near, *first, *chosen;
@@ -33,8 +33,9 @@ template <int CHUNKS> struct ColourBilateral {
         const int64_t room = colour->most_cells / (cells_y * cells_x), all = (int64_t)CORNERS * rows * cols;
         most = (int)(room < all ? room : all);
         vertices.take(arena, most + CORNERS);
-        for (Lanes** each : {&gathered, &scratch, &blurred})
+        for (Lanes** each : {&gathered, &blurred})
             *each = arena.take<Lanes>((size_t)(most + CORNERS) * size + BLOCK * WIDE / LANES);
+        scratch = arena.take<Lanes>(size);
         for (Span** each : {&seen, &reached}) *each = arena.take<Span>(most + CORNERS);
         share_x = arena.take<float>(cols);
         cell_x = arena.take<int32_t>(cols);
@@ -75,7 +76,6 @@ template <int CHUNKS> struct ColourBilateral {
             reached[vertex] = {low > 0 ? low : 0, high < cells_y ? high : cells_y};
         }
         memset((void*)gathered, 0, (size_t)vertices.count * size * sizeof(Lanes));
-        memset((void*)scratch, 0, (size_t)vertices.count * size * sizeof(Lanes));
         find_neighbours();
         normalise(line);
         return true;
@@ -134,10 +134,12 @@ template <int CHUNKS> struct ColourBilateral {
         const int n = CHUNKS ? CHUNKS : chunks, width = cells_x * n;
         for (int vertex = 0; vertex < vertices.count; ++vertex) {
             const Span from = seen[vertex], to = reached[vertex];
-            const size_t start = (size_t)vertex * size, first_row = start + from.low * width;
-            blur(gathered + first_row, scratch + first_row, from.high - from.low, cells_x, n, colour->place, 1.0f);
-            const size_t top = start + to.low * width;
-            blur(scratch + top, gathered + top, 1, to.high - to.low, width, colour->place, gain);
+            Lanes* const cells = gathered + (size_t)vertex * size;
+            const int first = from.low * width, last = from.high * width, top = to.low * width;
+            memset((void*)(scratch + top), 0, (first - top) * sizeof(Lanes));
+            memset((void*)(scratch + last), 0, (to.high * width - last) * sizeof(Lanes));
+            blur(cells + first, scratch + first, from.high - from.low, cells_x, n, colour->place, 1.0f);
+            blur(scratch + top, cells + top, 1, to.high - to.low, width, colour->place, gain);
         }
         for (int vertex = 0; vertex < vertices.count; ++vertex) sum_near(vertex);
     }

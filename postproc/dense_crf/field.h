@@ -24,6 +24,10 @@ template <int CHUNKS> struct Field {
     Spatial<CHUNKS> spatial;
     GreyBilateral<CHUNKS> grey;
     ColourBilateral<CHUNKS> colour;
+    // The cells of all labels of a large picture take too much memory: where labels do not talk to each
+    // other there, LANES of them have their turn, and their messages wait in `out`.
+    ColourBilateral<1> part;
+    bool in_parts;
     float *costs, *before, *planes;
     Lanes *message, *q;
 
@@ -43,7 +47,9 @@ template <int CHUNKS> struct Field {
             const int step = p->colour->place.step;
             const int y = (p->rows - 1) / step + 2, x = (p->cols - 1) / step + 2;
             colour = {p->colour, chunks, p->rows, p->cols, y, x};
+            part = {p->colour, 1, p->rows, p->cols, y, x};
         }
+        in_parts = p->colour && chunks > 1 && !p->colour->gains;
     }
 
     void take(Arena& arena) {
@@ -54,7 +60,8 @@ template <int CHUNKS> struct Field {
         q = arena.take<Lanes>(chunks * stride);
         if (problem->place) spatial.take(arena);
         if (problem->grey) grey.take(arena);
-        if (problem->colour) colour.take(arena);
+        if (in_parts) part.take(arena);
+        else if (problem->colour) colour.take(arena);
     }
 
     void lay_out() {
@@ -62,7 +69,8 @@ template <int CHUNKS> struct Field {
         memset(planes, 0, chunks * LANES * stride * sizeof(float));
         if (problem->place) spatial.lay_out();
         if (problem->grey) grey.lay_out();
-        if (problem->colour) colour.lay_out();
+        if (in_parts) part.lay_out();
+        else if (problem->colour) colour.lay_out();
     }
 
     // False where the picture has too many colours.
@@ -83,6 +91,7 @@ template <int CHUNKS> struct Field {
         memset(message, 0, chunks * stride * sizeof(Lanes));
         if (problem->place) spatial.clear();
         if (problem->grey) grey.prepare(picture);
+        if (in_parts) return part.prepare(picture, message);
         return !problem->colour || colour.prepare(picture, message);
     }
 
@@ -126,8 +135,37 @@ template <int CHUNKS> struct Field {
         }
     }
 
+    // Send the probabilities through the kernel on colour, into `out`.
+    void filter_in_parts(float* out) {
+        const int rows = problem->rows, cols = problem->cols, classes = problem->classes;
+        for (int start = 0; start < classes; start += LANES) {
+            const int count = classes - start < LANES ? classes - start : LANES;
+            memset(planes, 0, LANES * stride * sizeof(float));
+            for (int row = 0; row < rows; ++row) {
+                const float* from = before + ((size_t)row * classes + start) * stride;
+                memcpy(planes, from, count * stride * sizeof(float));
+                for (int c = 0; c < LANES; c += TILE)
+                    for (int x = 0; x < stride; x += TILE)
+                        transpose(planes + c * stride + x, stride, (float*)q + x * LANES + c, LANES);
+                part.add(row, q);
+            }
+            part.filter(classes);
+            for (int row = 0; row < rows; ++row) {
+                memset((void*)message, 0, stride * sizeof(Lanes));
+                part.read(row, message);
+                for (int c = 0; c < LANES; c += TILE)
+                    for (int x = 0; x < stride; x += TILE)
+                        transpose((float*)message + x * LANES + c, LANES, planes + c * stride + x, stride);
+                for (int c = 0; c < count; ++c)
+                    memcpy(out + ((size_t)(start + c) * rows + row) * cols, planes + c * stride, cols * sizeof(float));
+            }
+        }
+        memset((void*)message, 0, chunks * stride * sizeof(Lanes));
+        memset(planes, 0, chunks * LANES * stride * sizeof(float));
+    }
+
     // One iteration; returns the largest change of a probability.
-    float pass(bool first, bool last) {
+    float pass(bool first, bool last, const float* out) {
         const int n = CHUNKS ? CHUNKS : chunks, lanes = n * LANES, cols = problem->cols;
         Wide worst = {};
         for (int row = 0; row < problem->rows; ++row) {
@@ -135,11 +173,16 @@ template <int CHUNKS> struct Field {
                 if (problem->place) spatial.read(row, message);
                 else memset(message, 0, cols * n * sizeof(Lanes));
                 if (problem->grey) grey.read(row, message);
-                if (problem->colour) colour.read(row, message);
+                if (problem->colour && !in_parts) colour.read(row, message);
             }
             for (int c = 0; c < lanes; c += TILE)
                 for (int x = 0; x < stride; x += TILE)
                     transpose((float*)message + x * lanes + c, lanes, planes + c * stride + x, stride);
+            if (in_parts && !first)
+                for (int c = 0; c < problem->classes; ++c) {
+                    const float* sent = out + ((size_t)c * problem->rows + row) * cols;
+                    for (int x = 0; x < cols; ++x) planes[c * stride + x] += sent[x];
+                }
             worst = soften_row(row, worst);
             if (last) continue;
             for (int c = 0; c < lanes; c += TILE)
@@ -147,7 +190,7 @@ template <int CHUNKS> struct Field {
                     transpose(planes + c * stride + x, stride, (float*)q + x * lanes + c, lanes);
             if (problem->place) spatial.add(row, q);
             if (problem->grey) grey.add(row, q);
-            if (problem->colour) colour.add(row, q);
+            if (problem->colour && !in_parts) colour.add(row, q);
         }
         float largest = 0;
         for (int i = 0; i < WIDE; ++i) largest = worst[i] > largest ? worst[i] : largest;
@@ -157,14 +200,15 @@ template <int CHUNKS> struct Field {
     // False where the picture has too many colours; `out` is left alone then.
     bool run(const float* maps, const uint8_t* picture, float* out) {
         if (!prepare(maps, picture)) return false;
-        pass(true, false);
+        pass(true, false, out);
         float change = 0;
         for (int iteration = 1; iteration <= problem->iterations; ++iteration) {
             if (problem->place) spatial.filter(problem->classes);
             if (problem->grey) grey.filter(problem->classes);
-            if (problem->colour) colour.filter(problem->classes);
+            if (in_parts) filter_in_parts(out);
+            else if (problem->colour) colour.filter(problem->classes);
             const float last = change;
-            change = pass(false, iteration == problem->iterations);
+            change = pass(false, iteration == problem->iterations, out);
             if (change <= SETTLED && change <= last * SHRINKING) break;
         }
         const int classes = problem->classes, rows = problem->rows, cols = problem->cols;

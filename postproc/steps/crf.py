@@ -140,6 +140,8 @@ def _grey_apart(in_grey: Infer, in_colour: Infer) -> Infer:
         grey: Kept = (images == images[:, :1]).all(axis=(1, 2, 3))
         if grey.all():
             return in_grey(maps, images[:, :1])
+        if not grey.any():
+            return in_colour(maps, images[:, :RGB])
         result = np.empty(maps.shape, np.float32)
         for chosen, channels, run in ((grey, 1, in_grey), (~grey, RGB, in_colour)):
             if chosen.any():

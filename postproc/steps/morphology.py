@@ -4,6 +4,8 @@ import cv2
 import numpy as np
 
 from evaluation.core.classes import UNLABELLED
+from evaluation.core.errors import BadSpec
+from evaluation.core.specs import one_per_class
 from evaluation.core.types import Images, Labels
 from postproc.batched_filters import (
     OddSize,
@@ -24,7 +26,7 @@ from postproc.regions import (
     present_labels,
     remove_regions,
 )
-from postproc.step import Area, Only, Step, parse_areas, parse_classes
+from postproc.step import Area, Label, Only, Step, background_class, parse_classes
 
 
 def opening(*, size: OddSize = 3) -> Step:
@@ -133,38 +135,64 @@ def keep_largest(
     classes: int,
     ignore: int | None,
     *,
+    count: Area = 1,
+    together: bool = False,
     only: Only = None,
     connectivity: Connectivity = 1,
     refill: Refill = "neighbour",
+    background: Label | None = None,
 ) -> Step:
-    """Keep the largest region of each class per image, and replace its others.
+    """Keep the largest region of each class per image, or of all together, and replace the others.
 
     For things that occur once, such as an organ or the sky. Of two regions of equal area, the one
     that starts in the upper row stays, in the same row the left one. Removed pixels are refilled
     as in `remove_small`; `next_best` may create further regions. The border ends a region.
 
+    `keep_largest(together=true, connectivity=2, refill=background, background=0)` is what nnU-Net
+    tries first as its post-processing, for all foreground classes.
+
     Args:
         ignore: the class that `next_best` never assigns, or None.
-        only: the classes to apply this to; by default all.
+        count: how many regions stay, the largest ones.
+        together: regions of the classes in `only`, whichever they are, are joined where they touch
+            and compared with each other; otherwise each class has its own largest region.
+        only: the classes to apply this to; by default all, without the background where `together`
+            or `refill` asks for one.
         connectivity: 1 joins pixels that share a side, 2 also those that share a corner.
-        refill: `neighbour`, `majority` or `next_best`; see `remove_small`.
+        refill: `neighbour`, `majority`, `next_best` or `background`; see `remove_small`.
+        background: the class of `refill=background`; by default the one that is not scored.
+
+    References:
+        `remove_all_but_largest_component_from_segmentation` of nnU-Net v2;
+        `KeepLargestConnectedComponent(independent=False, num_components=...)`, MONAI 1.6.
 
     Examples:
         >>> labels = np.array([[[1, 1, 0, 0, 1]]], np.uint8)
         >>> keep_largest(2, None).apply(labels, None)
         array([[[1, 1, 0, 0, 0]]], dtype=uint8)
     """
-    affected = np.isin(np.arange(classes), parse_classes(only, classes))
+    rest = None
+    if refill == "background" or (together and only is None) or background is not None:
+        rest = background_class(background, ignore, classes)
+    chosen = np.isin(np.arange(classes), parse_classes(only, classes))
+    if rest is not None and only is None:
+        chosen[rest] = False
+    if rest is not None and chosen[rest]:
+        raise BadSpec(f"only={only} contains the background, class {rest}; leave it out")
 
     def smaller(labels: Labels) -> Mask:
-        regions = Regions.of(labels, connectivity=connectivity)
+        compared = chosen[labels].view(np.uint8) if together else labels
+        regions = Regions.of(compared, connectivity=connectivity)
         order = np.lexsort((-regions.areas, regions.labels, regions.images))
         kind = np.stack([regions.images[order], regions.labels[order]])
+        rank = np.arange(len(order))
+        starts = np.append(True, (kind[:, 1:] != kind[:, :-1]).any(axis=0))
         removed = np.zeros(len(order), dtype=bool)
-        removed[order] = np.append(False, (kind[:, 1:] == kind[:, :-1]).all(axis=0))
-        return regions.paint(removed & affected[regions.labels])
+        removed[order] = rank - np.maximum.accumulate(np.where(starts, rank, 0)) >= count
+        affected = regions.labels == 1 if together else chosen[regions.labels]
+        return regions.paint(removed & affected)
 
-    return remove_regions(smaller, refill, ignore)
+    return remove_regions(smaller, refill, ignore, rest)
 
 
 def remove_small(
@@ -174,6 +202,7 @@ def remove_small(
     min_area_px: Area | list[Area] = 64,
     connectivity: Connectivity = 1,
     refill: Refill = "neighbour",
+    background: Label | None = None,
 ) -> Step:
     """Replace regions smaller than `min_area_px` by an adjacent label, or the next best class.
 
@@ -183,9 +212,10 @@ def remove_small(
     small is left. With `next_best` each pixel takes its most probable class other than its own and
     the ignored one (the nearest label where all others have probability 0); the step then works on
     maps and returns labels. Its regions may be small again; follow it by a plain `remove_small`.
+    With `background` each pixel takes that class, whose own small regions stay.
 
-    An image in which every region is small is left unchanged. The border ends a region: what lies
-    beyond does not count into its area.
+    An image in which every region is small is left unchanged, but by `background`. The border ends
+    a region: what lies beyond does not count into its area.
 
     Args:
         ignore: the class that `next_best` never assigns, or None.
@@ -193,16 +223,20 @@ def remove_small(
             1 for those whose regions all stay.
         connectivity: 1 joins pixels that share a side, 2 also those that share a corner.
         refill: what replaces them.
+        background: the class of `refill=background`; by default the one that is not scored.
 
     Examples:
         >>> labels = np.array([[[1, 1, 1, 2, 1]]], np.uint8)
         >>> remove_small(3, None, min_area_px=2).apply(labels, None)
         array([[[1, 1, 1, 1, 1]]], dtype=uint8)
     """
-    areas = parse_areas("min_area_px", min_area_px, classes)
+    rest = None
+    if refill == "background" or background is not None:
+        rest = background_class(background, ignore, classes)
+    areas = np.array(one_per_class("min_area_px", min_area_px, classes))
 
     def small(labels: Labels) -> Mask:
         regions = Regions.of(labels, connectivity=connectivity)
         return regions.paint(regions.areas < areas[regions.labels])
 
-    return remove_regions(small, refill, ignore)
+    return remove_regions(small, refill, ignore, rest)

@@ -60,6 +60,12 @@ class TestAudit:
         assert [line.split()[0] for line in lines[2 : 2 + len(PROTOCOLS)]] == list(PROTOCOLS)
         assert "3 -> 2" in next(line for line in lines if line.startswith("keras"))
 
+    def test_mcnemar_compares_the_correct_pixels(self, files, capsys):
+        test = json.loads(said(capsys, "audit", *FILES, "--json"))["mcnemar"]
+        assert test["groups"] == 4
+        assert 0 <= test["only_before"] + test["only_after"] <= test["pixels"]
+        assert f"of {test['pixels']:,}; p = " in said(capsys, "audit", *FILES)
+
     @pytest.mark.parametrize(
         ("arguments", "words"),
         [
@@ -138,7 +144,7 @@ class TestMetrics:
     @pytest.mark.parametrize(
         ("arguments", "words"),
         [
-            (["--metric", "f1"], "unknown metric 'f1'; known: boundary_iou"),
+            (["--metric", "f1"], "unknown metric 'f1'; known: adaptive_ece"),
             (["--metric", "dice", "--per", "group"], "which have no groups"),
             (
                 ["--metric", "dice", "--pred", "few.npy"],

@@ -184,11 +184,20 @@ def swapped(tmp_path):
 
 
 class TestDisagreements:
-    @pytest.mark.parametrize("member", ["all", "good", "fair"])
-    def test_swapped_masks_have_the_strongest_disagreement(self, swapped, capsys, member):
-        result = json.loads(
-            answer(capsys, "disagreements", "--run", swapped, "--member", member, "--json")
-        )
+    @pytest.mark.parametrize(
+        ("member", "by"),
+        [
+            ("all", "calibrated"),
+            ("good", "score"),
+            ("fair", "log_loss"),
+            ("all", "softmin"),
+            ("all", "pixels"),
+        ],
+    )
+    def test_swapped_masks_have_the_strongest_disagreement(self, swapped, capsys, member, by):
+        options = [*(() if by == "calibrated" else ("--by", by)), "--member", member, "--json"]
+        result = json.loads(answer(capsys, "disagreements", "--run", swapped, *options))
+        assert result["by"] == by
         first, second, third = result["top"][:3]
         assert {first["id"], second["id"]} == {"p05", "p66"}
         by_id = {entry["id"]: entry for entry in (first, second)}
@@ -211,6 +220,8 @@ class TestDisagreements:
                 "--json",
                 "--count",
                 1,
+                "--by",
+                "score",
             )
             return json.loads(text)["top"][0]["score"]
 
@@ -225,11 +236,25 @@ class TestDisagreements:
         )
         assert sorted(out.read_text().splitlines()) == ["p05", "p66"]
         assert "sand -> bedrock" in text
+        assert "by calibrated: " in text
         with Image.open(sheet) as image:
             assert image.format == "PNG"
         assert "is not overwritten" in refusal(
             capsys, "disagreements", "--run", swapped, "--out", out
         )
+
+    def test_doubtful_pixels_are_written_for_each_listed_image(self, swapped, tmp_path, capsys):
+        folder = tmp_path / "pixels"
+        options = ("disagreements", "--run", swapped, "--count", 2, "--pixels", folder)
+        top = json.loads(answer(capsys, *options, "--json"))["top"]
+        assert {path.name for path in folder.iterdir()} == {"p05.png", "p66.png"}
+        for entry in top:
+            with Image.open(folder / f"{entry['id']}.png") as image:
+                marks = np.asarray(image)
+            assert set(np.unique(marks)) <= {0, 255}
+            assert (marks == 255).sum() == pytest.approx(entry["doubtful"] * entry["pixels"])
+            assert entry["doubtful"] > 0.2
+        assert "already exists and is not overwritten" in refusal(capsys, *options)
 
     @pytest.mark.parametrize(
         ("seen", "words"),

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from ensemble.cli import run_command
+from ensemble.pipeline.analysis.timing import chain_seconds, disk_seconds, measure_network
 from ensemble.pipeline.candidates.leakage import (
     OofGap,
     cross_fold_duplicates,
@@ -18,9 +19,13 @@ from ensemble.pipeline.data.prepare import prepare, read_folds
 from ensemble.pipeline.run.experiment import Experiment, read_experiment
 from ensemble.pipeline.run.open_run import RunMembers
 from ensemble.pipeline.workflow.plan import plan_run
-from evaluation.core.classes import MARS
+from evaluation.core.classes import MARS, numbered
+from evaluation.core.ragged import stack_images
 from evaluation.core.run_folder import Run
+from members.data.dataset import DataSet
 from members.data.sample import draw_sample
+from members.recipe import Member, Recipe
+from postproc.chain import parse_chain
 
 TINY = "unet(width=2, depth=1)"
 GOOD = {
@@ -235,3 +240,36 @@ def test_a_member_shows_signs_of_leaking_only_where_it_is_right_more_often(
     found = OofGap("a", *accuracy, *confidence).signs()
     assert len(found) == len(signs)
     assert all(found[k].startswith(sign) for k, sign in enumerate(signs))
+
+
+@pytest.fixture(scope="module")
+def images_beyond_a_block():
+    """Seven images of which three make a block, and a large one."""
+    sizes = [(400, 420)] * 7 + [(420, 900)]
+    rng = np.random.default_rng(0)
+    images = stack_images([rng.integers(0, 255, (1, *size), dtype=np.uint8) for size in sizes])
+    masks = stack_images([rng.integers(0, 3, size, dtype=np.uint8) for size in sizes])
+    ids = tuple(f"i{number}" for number in range(len(sizes)))
+    return DataSet(images, masks, ids, None, numbered(3, ignore=None))
+
+
+def test_times_are_measured_where_few_images_make_a_block(images_beyond_a_block):
+    assert min(disk_seconds(images_beyond_a_block, "float16")) > 0
+    assert (
+        chain_seconds(
+            parse_chain("mode_filter(size=3)", images_beyond_a_block.classes),
+            images_beyond_a_block,
+            0.0,
+        )
+        > 0
+    )
+
+
+def test_a_network_is_timed_on_crops_of_its_size(images_beyond_a_block):
+    recipe = Recipe(architecture=TINY, epochs=1, batch=2, crop="16x32")
+    small = measure_network(Member("net", recipe), images_beyond_a_block, "cpu")
+    whole = measure_network(
+        Member("net", recipe.model_copy(update={"crop": None})), images_beyond_a_block, "cpu"
+    )
+    assert 30 * small.image_bytes < whole.image_bytes
+    assert small.predict_seconds < 1e-4  # per pixel

@@ -65,10 +65,12 @@ def test_a_share_of_nothing_is_refused(training, capsys):
     assert "--train-share" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("drawn")
 def test_the_curves_lie_beside_the_weights(training):
     code, folder = training()
     assert code == 0
     fold = folder / "members" / "unet" / "fold-0"
+    assert (fold / "curves.png").read_bytes().startswith(b"\x89PNG")
     assert {"weights.safetensors", "history.csv", "curves.png"} <= {p.name for p in fold.iterdir()}
     head = (fold / "history.csv").read_text().splitlines()[0].split(",")
     assert head == (

@@ -111,6 +111,7 @@ def test_a_node_that_falls_silent_is_given_up(node_members, node_by_threads, tmp
     assert found == node_by_threads
 
 
+@pytest.mark.usefixtures("drawn")  # as the node does, in whose process there is no fixture
 def test_a_node_that_is_lost_while_it_trains_changes_nothing(tmp_path, monkeypatch):
     sample = draw_sample(images=80, test=4, validation=20, size=(16, 16)).save(tmp_path)
     words = ["train-members", "--data", str(sample[0]), "--validation", str(sample[1])]

@@ -5,7 +5,13 @@ from itertools import combinations, pairwise, permutations
 import numpy as np
 import pytest
 
-from ensemble.diversity.disagreement import count_both_right, entropy, measure_pairs, uncertainty
+from ensemble.diversity.disagreement import (
+    PairCounts,
+    count_pairs,
+    entropy,
+    measure_pairs,
+    uncertainty,
+)
 from ensemble.diversity.member_worth import (
     EXACT_MEMBERS,
     eliminate_members,
@@ -292,40 +298,64 @@ class TestGrowth:
         assert [(size.members, size.gain) for size in found] == [(1, None), (3, None)]
 
 
+def pair_counts(both_right, pixels):
+    both = np.array(both_right)
+    return PairCounts(both, np.full_like(both, pixels), pixels)
+
+
 class TestPairs:
     def test_by_hand(self):
         """Right in both, in the first, in the second, in none: one pixel each but two in both."""
         both = np.array([[3, 2], [2, 3]])
-        found = measure_pairs(both, 5)
+        found = measure_pairs(pair_counts(both, 5))
         np.testing.assert_allclose(found.disagreement, [[0, 2 / 5], [2 / 5, 0]], atol=1e-12)
         np.testing.assert_allclose(found.double_fault, [[2 / 5, 1 / 5], [1 / 5, 2 / 5]])
         np.testing.assert_allclose(found.correlation, [[1, 1 / 6], [1 / 6, 1]])
+        np.testing.assert_allclose(found.q_statistic, [[1, 1 / 3], [1 / 3, 1]])
 
     def test_four_pixels_by_hand_the_ignored_and_the_unlabelled_left_out(self):
         target = np.array([[[1, 1, 2, 2, 0, 255]]], np.uint8)
         preds = [[1, 2, 2, 1, 1, 1], [1, 1, 1, 1, 0, 2]]  # right 1010, 1100
         maps = [np.eye(3, dtype=np.float32)[[[g]]].transpose(0, 3, 1, 2) for g in preds]
-        both, pixels = count_both_right(readers(maps), target, ignore=0)
-        assert pixels == 4
-        np.testing.assert_array_equal(both, [[2, 1], [1, 2]])
-        found = measure_pairs(both, pixels)
+        counts = count_pairs(readers(maps), target, ignore=0)
+        assert counts.pixels == 4
+        np.testing.assert_array_equal(counts.both_right, [[2, 1], [1, 2]])
+        np.testing.assert_array_equal(counts.same_label, [[4, 2], [2, 4]])
+        found = measure_pairs(counts)
         assert found.disagreement[0, 1] == 0.5
         assert found.double_fault[0, 1] == 0.25
-        assert found.correlation[0, 1] == 0
+        assert found.correlation[0, 1] == found.q_statistic[0, 1] == 0
+        assert found.label_disagreement[0, 1] == 0.5
 
     def test_the_correlation_is_pearsons_of_right_and_wrong(self):
         target, maps = drawn([0.3, 0.5, 0.1])
-        both, pixels = count_both_right(readers(maps), target, ignore=None)
+        counts = count_pairs(readers(maps), target, ignore=None)
         right = (maps.argmax(axis=2) == target)[:, target != UNLABELLED]
-        assert pixels == right.shape[1]
-        found = measure_pairs(both, pixels)
+        assert counts.pixels == right.shape[1]
+        found = measure_pairs(counts)
         np.testing.assert_allclose(found.correlation, np.corrcoef(right), atol=1e-12)
         np.testing.assert_allclose(found.disagreement[0, 1], (right[0] != right[1]).mean())
         np.testing.assert_allclose(found.double_fault[0, 1], (~right[0] & ~right[1]).mean())
 
+    def test_q_and_label_disagreement_are_those_of_loops_over_pixels(self):
+        """Written as in DESlib 0.3.7, `Q_statistic`, with which it was compared by hand."""
+        target, maps = drawn([0.3, 0.5, 0.1])
+        found = measure_pairs(count_pairs(readers(maps), target, ignore=1))
+        scored = (target != UNLABELLED) & (target != 1)
+        preds, true = maps.argmax(axis=2)[:, scored], target[scored]
+        for a, b in combinations(range(3), 2):
+            table, other = np.zeros((2, 2)), 0
+            for first, second, label in zip(preds[a], preds[b], true, strict=True):
+                table[int(first == label), int(second == label)] += 1
+                other += first != second
+            alike, apart = table[1, 1] * table[0, 0], table[0, 1] * table[1, 0]
+            assert found.q_statistic[a, b] == pytest.approx((alike - apart) / (alike + apart))
+            assert found.label_disagreement[a, b] == pytest.approx(other / len(true))
+
     def test_a_member_that_is_always_right_correlates_with_nobody(self):
-        found = measure_pairs(np.array([[4, 2], [2, 2]]), 4)
+        found = measure_pairs(pair_counts([[4, 2], [2, 2]], 4))
         assert np.isnan(found.correlation[0]).all()
+        assert np.isnan(found.q_statistic[0]).all()
         assert found.correlation[1, 1] == 1
         assert found.disagreement[0, 1] == 0.5
 

@@ -8,13 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ensemble.block_fusion import (
-    OutOfFoldFusion,
+    FusionPerImage,
     TrainingBlocks,
     fuse,
+    pixel_bytes,
     read_members,
 )
 from ensemble.strategies import STRATEGIES
 from evaluation.core.errors import BadLabels, BadMaps
+from evaluation.core.memory import memory_limit
 from members.maps import ArrayMaps, check_agreement
 from members.probabilities import check_maps
 
@@ -92,23 +94,22 @@ class TestFuse:
         with pytest.raises(BadMaps, match=words):
             fuse(members, fusion, write, size=2)
 
-    def test_keeps_to_one_thread_where_blocks_are_large(self, monkeypatch):
-        monkeypatch.setattr("ensemble.block_fusion.MEMORY_BYTES", 1)
+    def test_keeps_to_one_thread_where_blocks_are_large(self):
         writers = set()
 
         def write(*_):
             time.sleep(0.002)
             writers.add(threading.get_ident())
 
-        fuse(readers(2), STRATEGIES.build("mean"), write, size=1)
+        with memory_limit(1):
+            fuse(readers(2), STRATEGIES.build("mean"), write, size=1)
         assert len(writers) == 1
 
     @pytest.mark.parametrize(("memory", "threads"), [(1, 1), (3, 3), (99, 8)])
     def test_has_as_many_blocks_under_way_as_memory_and_cores_allow(
         self, monkeypatch, memory, threads
     ):
-        block_bytes = 4 * 2 * 5 * CLASSES * 4 * 5
-        monkeypatch.setattr("ensemble.block_fusion.MEMORY_BYTES", memory * block_bytes)
+        block_bytes = pixel_bytes(readers(2)) * 5 * 4 * 5
         monkeypatch.setattr("os.cpu_count", lambda: 8)
         asked = []
 
@@ -117,7 +118,8 @@ class TestFuse:
             return []
 
         monkeypatch.setattr("ensemble.block_fusion.map_blocks", mapped)
-        fuse(readers(2), STRATEGIES.build("mean"), lambda *_: None, size=5)
+        with memory_limit(memory * block_bytes):
+            fuse(readers(2), STRATEGIES.build("mean"), lambda *_: None, size=5)
         assert asked == [threads]
 
 
@@ -289,7 +291,7 @@ def test_cross_fitted_images_are_fused_by_the_fusion_of_their_fold():
     context = {"classes": CLASSES, "ignore": 0, "kinds": ("probabilities",) * 2, "seed": 0}
     fusions = [STRATEGIES.build(f"weighted_mean(weights={list(w)})", **context) for w in weights]
     fused = np.zeros((150, CLASSES, 4, 5), np.float32)
-    fuse(members, OutOfFoldFusion(fusions, fold_of), fused.__setitem__)
+    fuse(members, FusionPerImage(fusions, fold_of), fused.__setitem__)
     first, second = (member.array for member in members)
     for fold, (one, other) in enumerate(weights):
         chosen = fold_of == fold

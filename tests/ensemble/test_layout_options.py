@@ -8,9 +8,12 @@ from click.testing import CliRunner
 from PIL import Image
 
 from ensemble.cli import ens
+from ensemble.cli.options import LABEL_OPTIONS, LAYOUT_OPTIONS
 from ensemble.pipeline.data.prepare import is_prepared, prepare, read_folds
 from ensemble.pipeline.run.experiment import Experiment, read_experiment
+from ensemble.pipeline.search.held_out import searched_experiment
 from evaluation.core.errors import BadData, BadSpec
+from evaluation.core.label_options import LabelOptions
 from evaluation.core.run_folder import Run
 from members.data.dataset import DataSet
 from members.data.layouts import LayoutOptions
@@ -140,3 +143,32 @@ def test_globs_and_groups_are_options_of_commands(tmp_path):
         "--apply", "--out", out)  # fmt: skip
     with np.load(out) as arrays:
         assert arrays["group"].tolist() == ["p1", "p1", "p2", "p2", "p3", "p3"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("data", "inspect"),
+        ("data", "clean"),
+        ("data", "refine-masks"),
+        ("train-members",),
+        ("search",),
+        ("search-loss",),
+        ("predict",),
+        ("import",),
+        ("apply",),
+    ],
+    ids=" ".join,
+)
+def test_every_command_that_reads_a_data_set_takes_all_options_about_it(words):
+    command = ens
+    for word in words:
+        command = command.get_command(None, word)
+    assert {*LABEL_OPTIONS, *LAYOUT_OPTIONS} <= {option.name for option in command.params}
+
+
+def test_a_search_keeps_what_is_said_about_its_data(tmp_path):
+    labels, layout = LabelOptions(ignore=1), LayoutOptions(group_by="^(.)")
+    empty = dict.fromkeys(("data", "validation", "experiment", "folds", "seed"))
+    experiment = searched_experiment(Run(tmp_path), **empty, labels=labels, layout=layout)
+    assert (experiment.classes, experiment.layout) == (labels, layout)

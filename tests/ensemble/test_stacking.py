@@ -5,7 +5,7 @@ from scipy.ndimage import gaussian_filter
 from scipy.special import softmax
 from sklearn.ensemble import HistGradientBoostingClassifier
 
-from ensemble.block_fusion import OutOfFoldFusion, TrainingBlocks, fuse
+from ensemble.block_fusion import FusionPerImage, TrainingBlocks, fuse
 from ensemble.fusion import (
     CLASS_AXIS,
     TrainingBlock,
@@ -100,7 +100,7 @@ class TestWhatLooksAtImages:
         members = [ArrayMaps(f"{m}", one) for m, one in enumerate(block.maps)]
         blocks = TrainingBlocks(members, block.target, size=4, images=block.images)
         fusion = STRATEGIES.build(spec, **CONTEXT).fit(blocks)
-        cross = OutOfFoldFusion([fusion, fusion], np.arange(10) % 2)
+        cross = FusionPerImage([fusion, fusion], np.arange(10) % 2)
         for each in (fusion, cross):
             out = np.zeros(block.maps.shape[1:], np.float32)
             fuse(members, each, out.__setitem__, images=block.images, size=4)

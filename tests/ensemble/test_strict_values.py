@@ -32,7 +32,6 @@ def written(tmp_path):
         ("seed: '10'", "'seed' got '10'; expected a valid integer"),
         ("folds: 1:30", "'folds' got '1:30'; expected a valid integer"),
         ("folds: 2.5", "'folds' got 2.5; expected a valid integer"),
-        ("size: [64, true]", "'size' got [64, True]; expected a valid integer"),
         ("drop_outliers: 1", "'drop_outliers' got 1; expected a valid boolean"),
         ("drop_outliers: yes", "'drop_outliers' got 'yes'; expected a valid boolean"),
         (

@@ -2,6 +2,7 @@
 
 import dataclasses
 import warnings
+from functools import partial
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from evaluation.metrics.metric_base import MetricInput
 CLASSES, IGNORE = 4, 0
 NAMES = Classes(("sky", "sand", "rock", "soil"), ignore=IGNORE)
 SHAPE = (6, 12, 17)
+DISTANCES = ("hausdorff", "hausdorff_95", "assd")
 
 
 def sampled(seed=0, classes=CLASSES):
@@ -41,8 +43,17 @@ def part(block, images):
     return seen(block.target[images], block.pred[images], maps, block.ignore)
 
 
+def one_against_the_rest(rival):
+    """Return a score of each label by a score of two classes, 1 and 0."""
+
+    def each(target, pred, *, labels, average=None):
+        return np.array([rival(target == label, pred == label) for label in labels])
+
+    return each
+
+
 def result(spec, block):
-    metric = METRICS.build(spec)
+    metric = METRICS.build(spec, classes=CLASSES)
     return metric.compute(metric.accumulate(block).sum(axis=0, keepdims=True))
 
 
@@ -71,7 +82,7 @@ class TestEveryMetric:
         np.testing.assert_allclose(other.overall, result(name, block).overall)
 
     def test_images_alone_have_the_values_they_have_in_a_block(self, name, block):
-        metric = METRICS.build(name)
+        metric = METRICS.build(name, classes=CLASSES)
         together = metric.compute(metric.accumulate(block))
         for index in range(SHAPE[0]):
             alone = metric.compute(metric.accumulate(part(block, slice(index, index + 1))))
@@ -82,7 +93,7 @@ class TestEveryMetric:
     def test_a_metric_uses_no_more_than_it_requires(self, name, block):
         blank = {"target": np.zeros_like(block.target), "pred": np.zeros_like(block.pred)}
         left_out = {"counts": {**blank, "maps": None}, "labels": {"maps": None}, "maps": {}}
-        metric = METRICS.build(name)
+        metric = METRICS.build(name, classes=CLASSES)
         less = dataclasses.replace(block, **left_out[metric.requires])
         np.testing.assert_array_equal(metric.accumulate(less), metric.accumulate(block))
 
@@ -106,6 +117,7 @@ class TestCounts:
             "dice": f1_score,
             "precision": precision_score,
             "recall": recall_score,
+            "specificity": one_against_the_rest(partial(recall_score, pos_label=0)),
         }
         for name, rival in rivals.items():
             theirs = rival(target, pred, labels=[1, 2, 3], average=None)
@@ -117,6 +129,7 @@ class TestCounts:
             accuracy_score,
             cohen_kappa_score,
             jaccard_score,
+            matthews_corrcoef,
             recall_score,
         )
 
@@ -125,10 +138,34 @@ class TestCounts:
             "pixel_accuracy": accuracy_score(target, pred),
             "mean_accuracy": recall_score(target, pred, labels=[1, 2, 3], average="macro"),
             "cohens_kappa": cohen_kappa_score(target, pred),
+            "mcc": matthews_corrcoef(target, pred),
             "frequency_weighted_iou": jaccard_score(target, pred, average="weighted"),
         }
         for name, value in theirs.items():
             np.testing.assert_allclose(result(name, block).overall[0], value)
+        each = one_against_the_rest(matthews_corrcoef)(target, pred, labels=[1, 2, 3])
+        np.testing.assert_allclose(result("mcc", block).per_class[0, 1:], each)
+
+    @pytest.mark.parametrize(
+        ("target", "pred", "precision", "recall", "specificity", "mcc"),
+        [
+            pytest.param([1, 1, 2, 2], [1, 1, 1, 1], 0.25, 0.5, 0.5, 0, id="one never predicted"),
+            pytest.param([1, 1, 1, 1], [1, 1, 2, 2], 0.5, 0.25, 0.5, 0, id="one not in the target"),
+            pytest.param([1, 1, 1, 1], [2, 2, 2, 2], 0, 0, 0, 0, id="each in one of the two"),
+            pytest.param([1, 1], [1, 1], 1, 1, np.nan, np.nan, id="one class alone"),
+            pytest.param([1, 1, 2], [1, 0, 2], 1, 0.75, 1, 3 / 24**0.5, id="ignored"),
+        ],
+    )
+    def test_undefined_values(self, target, pred, precision, recall, specificity, mcc):
+        block = seen(*(np.array([[labels]], np.uint8) for labels in (target, pred)))
+        expected = {
+            "precision": precision,
+            "recall": recall,
+            "specificity": specificity,
+            "mcc": mcc,
+        }
+        for name, value in expected.items():
+            np.testing.assert_allclose(result(name, block).overall[0], value, err_msg=name)
 
     def test_by_hand(self):
         target = np.array([[[1, 1, 1, 2]]], np.uint8)
@@ -167,6 +204,9 @@ class TestMaps:
         maps, labels = torch.tensor(message), torch.tensor(target.astype(int) - 1)
         theirs = multiclass_calibration_error(maps, labels, 3, n_bins=15)
         np.testing.assert_allclose(result("ece", block).overall[0], theirs, atol=1e-6)
+        worst = multiclass_calibration_error(maps, labels, 3, n_bins=15, norm="max")
+        ours = result("max_calibration_error", block).overall[0]
+        np.testing.assert_allclose(ours, worst, atol=1e-6)
 
         # torchmetrics' binary error is of the probability of class 1, as class-wise ECE is.
         each = [
@@ -174,6 +214,27 @@ class TestMaps:
             for c in range(3)
         ]
         np.testing.assert_allclose(result("classwise_ece", block).per_class[0, 1:], each, atol=1e-6)
+
+    @pytest.mark.parametrize("bins", [1, 4, 15])
+    def test_adaptive_bins_hold_equal_numbers_of_the_sorted_pixels(self, block, kept, bins):
+        target, _, message = kept
+        order = np.argsort(message.max(axis=1), kind="stable")
+        correct = (message.argmax(axis=1) + 1 == target)[order].astype(float)
+        gaps = message.max(axis=1)[order] - correct
+        # Every pixel is cut into as many parts as there are bins, so that bins hold whole parts.
+        theirs = np.abs(np.repeat(gaps, bins).reshape(bins, -1).mean(axis=1)).mean()
+        ours = result(f"adaptive_ece(bins={bins})", block).overall[0]
+        assert ours == pytest.approx(theirs, abs=2e-3)
+
+    def test_adaptive_bins_of_confidences_far_apart_are_exact(self):
+        target = np.array([[[1, 1, 2, 2, 1, 1]]], np.uint8)
+        maps = np.zeros((1, CLASSES, 1, 6))
+        maps[0, 1, 0] = [0.9, 0.6, 0.7, 0.55, 0.8, 0.95]
+        maps[0, 2] = 1 - maps[0, 1]
+        block = seen(target, np.ones_like(target), maps)
+        # In pairs, by confidence: .55 wrong, .6; .7 wrong, .8; .9, .95.
+        expected = (0.15 / 2 + 0.5 / 2 + 0.15 / 2) / 3
+        assert result("adaptive_ece(bins=3)", block).overall[0] == pytest.approx(expected)
 
     def test_risk_coverage_is_the_mean_risk_over_coverages(self, block, kept):
         target, _, message = kept
@@ -188,7 +249,15 @@ class TestMaps:
         target = np.where(block.target == 255, 1, block.target)
         hot = (target[:, None] == np.arange(CLASSES)[:, None, None]).astype(float)
         sure = seen(block.target, target.astype(np.uint8), hot)
-        for name in ("log_loss", "brier", "ece", "classwise_ece", "risk_coverage"):
+        for name in (
+            "log_loss",
+            "brier",
+            "ece",
+            "adaptive_ece",
+            "max_calibration_error",
+            "classwise_ece",
+            "risk_coverage",
+        ):
             assert result(name, sure).overall[0] == pytest.approx(0, abs=1e-12)
 
     def test_tied_pixels_have_their_average_risk(self):
@@ -210,6 +279,10 @@ class TestLabels:
         shape = (1, 24, 24)
         block = seen(square(shape, 5, 5, 8), square(shape, 5, 8, 8))
         assert result("hausdorff_95", block).per_class[0, 2] == 3
+        assert result("hausdorff", block).per_class[0, 2] == 3
+        # Of top and bottom 3 pixels stick out; of the sides one does, by 3, and one lies inside.
+        out, side, inside = 2 * (1 + 2 + 3), 6 * 3, 2 * (1 + 2 + 3)
+        assert result("assd", block).per_class[0, 2] == 2 * (out + side + inside) / (28 + 28)
         assert result("surface_dice(tolerance_px=3)", block).per_class[0, 2] == 1
         # Bands of one pixel: 28 each; the top and bottom sides share 5 pixels each, and no others.
         assert result("boundary_iou(width=0.01)", block).per_class[0, 2] == 10 / (28 + 28 - 10)
@@ -219,7 +292,8 @@ class TestLabels:
         same = seen(target, target)
         assert result("boundary_iou", same).overall[0] == 1
         assert result("surface_dice", same).overall[0] == 1
-        assert result("hausdorff_95", same).overall[0] == 0
+        for name in DISTANCES:
+            assert result(name, same).overall[0] == 0
 
     def test_a_class_that_only_one_has_gets_the_worst_value(self):
         target = np.ones((1, 3, 4), np.uint8)
@@ -228,8 +302,9 @@ class TestLabels:
         block = seen(target, pred)
         assert result("surface_dice", block).per_class[0, 3] == 0
         assert result("boundary_iou", block).per_class[0, 3] == 0
-        assert result("hausdorff_95", block).per_class[0, 3] == 5
-        for name in ("surface_dice", "boundary_iou", "hausdorff_95"):
+        for name in DISTANCES:
+            assert result(name, block).per_class[0, 3] == 5
+        for name in ("surface_dice", "boundary_iou", *DISTANCES):
             assert np.isnan(result(name, block).per_class[0, 2])
 
     @pytest.mark.slow
@@ -237,7 +312,11 @@ class TestLabels:
         torch = pytest.importorskip("torch")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            from monai.metrics import compute_hausdorff_distance, compute_surface_dice
+            from monai.metrics import (
+                compute_average_surface_distance,
+                compute_hausdorff_distance,
+                compute_surface_dice,
+            )
 
         target = np.where(block.target == 255, 1, block.target)
         whole = seen(target.astype(np.uint8), block.pred, ignore=None)
@@ -248,12 +327,32 @@ class TestLabels:
         both = pred.flatten(2).any(dim=2) & true.flatten(2).any(dim=2)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            theirs = compute_hausdorff_distance(pred, true, include_background=True, percentile=95)
-            dice = compute_surface_dice(pred, true, [1.0] * CLASSES, include_background=True)
-        for name, rival in (("hausdorff_95", theirs), ("surface_dice", dice)):
-            metric = METRICS.build(name)
+            known = {"include_background": True}
+            theirs = {
+                "hausdorff_95": compute_hausdorff_distance(pred, true, percentile=95, **known),
+                "hausdorff": compute_hausdorff_distance(pred, true, **known),
+                "assd": compute_average_surface_distance(pred, true, symmetric=True, **known),
+                "surface_dice": compute_surface_dice(pred, true, [1.0] * CLASSES, **known),
+                "surface_dice(tolerance_px=[0, 2.5, 1, 4])": compute_surface_dice(
+                    pred, true, [0, 2.5, 1, 4], **known
+                ),
+            }
+        for spec, rival in theirs.items():
+            metric = METRICS.build(spec, classes=CLASSES)
             ours = metric.compute(metric.accumulate(whole)).per_class
-            np.testing.assert_allclose(ours[both], rival[both], atol=1e-5)
+            np.testing.assert_allclose(ours[both], rival[both], atol=1e-5, err_msg=spec)
+
+    def test_the_hausdorff_distance_is_that_of_scipy(self, block):
+        from scipy import ndimage
+        from scipy.spatial.distance import directed_hausdorff
+
+        one = part(block, slice(0, 1))
+        edges = []
+        for labels in (one.target[0], np.where(one.target[0] == 255, 255, one.pred[0])):
+            mask = (labels == 2) & (one.target[0] != IGNORE)
+            edges.append(np.argwhere(mask & ~ndimage.binary_erosion(mask)))
+        theirs = max(directed_hausdorff(*edges)[0], directed_hausdorff(*edges[::-1])[0])
+        assert result("hausdorff", one).per_class[0, 2] == pytest.approx(theirs)
 
     def test_boundary_bands_are_repeated_erosions(self, block):
         from skimage.morphology import erosion
@@ -282,7 +381,7 @@ class TestSets:
 
     def test_groups_across_blocks_have_the_values_of_their_images(self, block):
         keys = np.array(["a", "b", "a", "a", "b", "a"])
-        metrics = {name: METRICS.build(name) for name in METRICS}
+        metrics = {name: METRICS.build(name, classes=CLASSES) for name in METRICS}
         document = evaluate_metrics(metrics, self.blocks(block, keys), NAMES, per="group")
         for name in METRICS:
             for key in ("a", "b"):
@@ -313,10 +412,16 @@ class TestSets:
 
 
 def test_an_unknown_metric_is_refused():
-    with pytest.raises(BadSpec, match="unknown metric 'f1'; known: boundary_iou, brier"):
+    with pytest.raises(BadSpec, match="unknown metric 'f1'; known: adaptive_ece, assd, boun"):
         METRICS.build("f1")
 
 
 def test_a_negative_tolerance_is_refused():
     with pytest.raises(BadSpec, match="'tolerance_px' got -1; expected greater than or equal to 0"):
-        METRICS.build("surface_dice(tolerance_px=-1)")
+        METRICS.build("surface_dice(tolerance_px=-1)", classes=CLASSES)
+
+
+@pytest.mark.parametrize("count", [0, 3, 5])
+def test_tolerances_must_be_one_per_class(count):
+    with pytest.raises(BadSpec, match=f"tolerance_px has {count} numbers; expected 4, one per cl"):
+        METRICS.build(f"surface_dice(tolerance_px={[1.0] * count})", classes=CLASSES)

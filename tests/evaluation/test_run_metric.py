@@ -1,4 +1,4 @@
-"""The metric of a run, and the protocols for given classes and Dice."""
+"""The metric of a run, and the protocols for given classes, Dice, precision and recall."""
 
 import numpy as np
 import pytest
@@ -32,8 +32,9 @@ NAMES = ("sky", "sand", "big rock")
 CLASSES = Classes(NAMES)
 IGNORING = Classes(NAMES, ignore=1)
 BINARY = Classes(("background", "nucleus"), values=(0, 255), unlabelled=(), foreground=1)
-SPECS = ("dice", "dice(per=image)", "iou(of='big rock')", "foreground(but=sky)")
-SUMMED = ("masked", *(spec for spec in SPECS if "image" not in spec))
+PARTS = ("precision", "precision(per=image)", "recall", "recall(per=image)")
+SPECS = ("dice", "dice(per=image)", "iou(of='big rock')", "foreground(but=sky)", *PARTS)
+SUMMED = ("masked", *(s for s in SPECS if "image" not in s and s not in PARTS))
 
 law = settings(max_examples=30, deadline=None, database=None)
 maps = hnp.arrays(np.uint8, (4, 3, 5), elements=st.integers(0, 2))
@@ -45,6 +46,9 @@ def by_hand(spec, target, pred, ignore):
 
     def ratio(t, p, label):
         hit, size = ((t == label) & (p == label)).sum(), (t == label).sum() + (p == label).sum()
+        if spec in PARTS:
+            own = (p == label).sum() if "precision" in spec else (t == label).sum()
+            return hit / max(own, 1) if size else np.nan
         whole = size if "dice" in spec else size - hit
         return (2 if "dice" in spec else 1) * hit / whole if whole else np.nan
 
@@ -80,6 +84,38 @@ def test_dice_is_that_of_torchmetrics_where_every_class_occurs(per, level, targe
     protocol = build_protocol(f"dice(per={per})", CLASSES)
     actual = float(score_images(protocol, confusion(target, pred, classes=3), None).miou)
     assert actual == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", ["precision", "recall"])
+@settings(max_examples=15, deadline=None, database=None)
+@given(target=maps, pred=maps, classes=contracts, absent=st.sampled_from(["skip", "zero", "one"]))
+def test_precision_and_recall_are_those_of_scikit_learn(name, absent, target, pred, classes):
+    from sklearn.metrics import precision_score, recall_score
+
+    rival = {"precision": precision_score, "recall": recall_score}[name]
+    t, p = (labels[target != classes.ignore] for labels in (target, pred))
+    occur, value = np.union1d(t, p), {"skip": None, "zero": 0.0, "one": 1.0}[absent]
+    values = [
+        rival(t, p, labels=[label], average=None, zero_division=0)[0] if label in occur else value
+        for label in classes.scored
+    ]
+    known = [v for v in values if v is not None]
+    expected = np.mean(known) if len(t) and known else np.nan
+    counts = confusion(target, pred, classes=3)
+    protocol = build_protocol(f"{name}(absent={absent})", classes)
+    np.testing.assert_allclose(score_images(protocol, counts, classes.ignore).miou, expected)
+
+
+@pytest.mark.parametrize("name", ["Precision", "Recall"])
+@settings(max_examples=10, deadline=None, database=None)
+@given(target=maps, pred=maps)
+def test_precision_and_recall_are_those_of_torchmetrics(name, target, pred):
+    import torchmetrics
+
+    rival = getattr(torchmetrics, name)("multiclass", num_classes=3, average="macro")
+    expected = float(rival(torch.tensor(pred).long(), torch.tensor(target).long()))
+    actual = build_protocol(name.lower(), CLASSES)(confusion(target, pred, classes=3).sum(0), None)
+    assert float(actual.miou) == pytest.approx(expected, abs=1e-6)
 
 
 @pytest.mark.parametrize("metric", SUMMED)
@@ -162,6 +198,8 @@ class TestNames:
             ("foreground(but=0)", "foreground(but=sky)", "mIoU without sky"),
             ("dice", "dice", "Dice"),
             ("dice(per=image)", "dice(per=image)", "Dice per image"),
+            ("recall(per=set)", "recall(per=set)", "Recall"),
+            ("precision(absent=zero)", "precision(absent=zero)", "precision(absent=zero)"),
             ("keras", "keras", "keras mIoU"),
         ],
     )
@@ -189,6 +227,7 @@ class TestNames:
         ("metric", "form", "measured"),
         [
             ("dice(absent=zero, per=image)", "dice(absent=zero)", SetMetric("dice", (0, 2))),
+            ("recall(per=image)", "recall", SetMetric("iou", (0, 2))),
             ("per_image", "masked", SetMetric("iou", (0, 2))),
             ("keras", "keras", SetMetric("iou", (0, 2))),
             ("iou(of=2)", "iou(of=2)", SetMetric("iou", (2,))),

@@ -84,6 +84,14 @@ def test_zarr_alone_reads_the_same(filled):
     np.testing.assert_array_equal(filled.read(slice(None)), alone.astype(np.float32))
 
 
+def test_zarr_alone_reads_each_size(mixed):
+    group = zarr.open_group(mixed.folder / "maps.zarr", mode="r")
+    assert sorted(group.array_keys()) == ["000000", "000070", "000071"]
+    for run, _ in SIZES.slices():
+        alone = group[f"{run.start:06d}"][:]
+        np.testing.assert_array_equal(mixed.read(run), alone.astype(np.float32))
+
+
 def test_metadata_survive(filled):
     again = ProbabilityStore(filled.folder)
     assert (again.ids, again.classes, again.kind, again.dtype) == (
@@ -267,7 +275,7 @@ class TestSeveralSizes:
         assert len(mixed) == len(mixed.ids) == 74
 
     def test_damage_names_the_image(self, mixed):
-        chunk_file = next((mixed.folder / "sizes" / "000071").rglob("c/1/0/0/0"))
+        chunk_file = mixed.folder / "maps.zarr" / "000071" / "c.1.0.0.0"
         chunk_file.write_bytes(chunk_file.read_bytes()[:-1])
         assert mixed.read(slice(71, 72)).shape == (1, 5, 800, 900)
         with pytest.raises(BadRun, match="images from 72 on are damaged"):

@@ -1,5 +1,7 @@
 """Test-time augmentation: views of an image, predicted and merged."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -29,14 +31,29 @@ def by_side(images):
 
 
 @pytest.mark.parametrize("merge", MERGES)
-@pytest.mark.parametrize("spec", [None, "flips", "flips(vertical=True)"])
-def test_flips_do_not_change_a_predictor_without_position(spec, merge):
+@pytest.mark.parametrize(
+    "spec", [None, "flips", "flips(vertical=True)", "turns", "flips+turns", "crops", "crops+turns"]
+)
+def test_flips_turns_and_crops_do_not_change_a_predictor_without_position(spec, merge):
     images = drawn()
     found = with_tta(by_brightness, spec, merge)(images)
     torch.testing.assert_close(found, by_brightness(images), atol=1e-6, rtol=1e-5)
 
 
-@pytest.mark.parametrize("spec", ["flips", "scales", "flips+scales", "scales(factors=[0.5, 2])"])
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "flips",
+        "scales",
+        "flips+scales",
+        "scales(factors=[0.5, 2])",
+        "turns+scales",
+        "scales+turns",
+        "crops(share=0.3)+scales",
+        "scales+crops(share=0.9)",
+        "turns+crops",
+    ],
+)
 @pytest.mark.parametrize("merge", MERGES)
 def test_maps_stay_probabilities_of_the_same_size(spec, merge):
     found = with_tta(by_brightness, spec, merge)(drawn(7, 11))
@@ -61,6 +78,85 @@ def test_every_scale_is_predicted_in_every_flip():
     assert sorted(seen) == [(4, 6)] * 4 + [(8, 12)] * 4
 
 
+def by_place(images):
+    """Tell two classes by row and column, within what is shown."""
+    rows, cols = (torch.linspace(0.1, 0.4, side) for side in images.shape[2:])
+    first = (rows[:, None] + cols**2).expand(images[:, 0].shape) * (1 + images[:, 0] / 255) / 2
+    return torch.stack([first, 1 - first], dim=1)
+
+
+def test_turned_images_that_are_not_square_are_predicted_and_turned_back():
+    images = drawn(5, 8)
+    expected = [np.rot90(by_place(turned(images, k)).numpy(), -k, axes=(2, 3)) for k in range(4)]
+    found = with_tta(by_place, "turns", "mean")(images)
+    np.testing.assert_allclose(found, np.mean(expected, axis=0), rtol=1e-6)
+
+
+def turned(images, quarters):
+    return torch.from_numpy(np.rot90(images.numpy(), quarters, axes=(2, 3)).copy())
+
+
+def test_flips_and_turns_are_all_eight_orientations():
+    image, seen = torch.arange(6.0).reshape(1, 1, 2, 3), []
+
+    def spy(images):
+        seen.append(images.flatten().tolist() + list(images.shape[2:]))
+        return by_brightness(images)
+
+    with_tta(spy, "flips+turns", "mean")(image)
+    assert len({tuple(each) for each in seen}) == len(seen) == 8
+
+
+@pytest.mark.parametrize(("spec", "sizes"), [("turns+scales(factors=[0.5])", (8, 12))])
+def test_a_turned_image_is_resized_in_its_own_proportions(spec, sizes):
+    seen = []
+
+    def spy(images):
+        seen.append(tuple(images.shape[2:]))
+        return by_brightness(images)
+
+    with_tta(spy, spec, "mean")(drawn(*sizes))
+    assert sorted(seen) == sorted(2 * [(8, 12), (12, 8), (4, 6), (6, 4)])
+
+
+@pytest.mark.parametrize("share", [0.3, 0.75])
+@pytest.mark.parametrize("merge", MERGES)
+def test_crops_are_merged_over_the_views_that_show_a_pixel(share, merge):
+    rows, cols = 7, 12
+    images = drawn(rows, cols)
+    height, width = round(share * rows), round(share * cols)
+    corners = [(0, 0), (0, cols - width), (rows - height, 0), (rows - height, cols - width)]
+    starts = [*corners, ((rows - height) // 2, (cols - width) // 2)]
+    maps = [by_place(images).numpy()]
+    for top, left in starts:
+        window = (..., slice(top, top + height), slice(left, left + width))
+        maps.append(np.full_like(maps[0], np.nan))
+        maps[-1][window] = by_place(images[window]).numpy()
+    if merge == "mean":
+        expected = np.nanmean(maps, axis=0)
+    elif merge == "max":
+        expected = np.nanmax(maps, axis=0)
+    else:
+        expected = np.exp(np.nanmean(np.log(maps), axis=0))
+    expected /= expected.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(
+        with_tta(by_place, "crops(share=" + str(share) + ")", merge)(images), expected, rtol=1e-5
+    )
+
+
+def test_the_corners_are_the_windows_of_monai():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from monai.inferers import sliding_window_inference
+
+    images = drawn(8, 12).float()
+    corners = sliding_window_inference(images, (6, 9), 4, by_place, overlap=2 / 3)
+    views = VIEWS.build("crops(share=0.75)")(images)[1:5]
+    maps = sum(view.invert(by_place(view.apply(images))) for view in views)
+    shown = sum(view.invert(torch.ones_like(view.apply(images))) for view in views)
+    torch.testing.assert_close(maps / shown, corners)
+
+
 def test_merging_two_views_by_hand():
     def told(images):
         first = torch.tensor([0.5, 0.9])[None, None, None].expand(1, 1, 1, 2)
@@ -81,8 +177,9 @@ def test_merging_two_views_by_hand():
 @pytest.mark.parametrize(
     ("spec", "words"),
     [
-        ("flip", "unknown test-time augmentation 'flip'; known: flips, scales"),
+        ("flip", "unknown test-time augmentation 'flip'; known: crops, flips, scales, turns"),
         ("0.5*flips + scales", "expected names joined by +, no weights"),
+        ("crops(share=1)", "option 'share' got 1; expected less than 1"),
         ("scales(factors=[0])", "option 'factors' got [0]; expected greater than 0"),
     ],
 )

@@ -75,6 +75,22 @@ def certain(text, **second):
             "keep_largest(only=[2])", "11022 00000 10002", "11022 00000 10000", id="only of class 2"
         ),
         pytest.param("keep_largest(connectivity=2)", "10 01", "10 01", id="corners join"),
+        pytest.param("keep_largest(count=2)", "1101011", "1100011", id="the two largest"),
+        pytest.param(
+            "keep_largest(together=true, background=0)", "12003330", "00003330", id="together"
+        ),
+        pytest.param(
+            "keep_largest(together=true, only=[1, 2])", "120222", "000222", id="of the named"
+        ),
+        pytest.param(
+            "keep_largest(refill=background, background=3)", "11022012", "11022333", id="background"
+        ),
+        pytest.param(
+            "remove_small(min_area_px=2, refill=background, background=3)",
+            "12 30",
+            "33 33",
+            id="all small, all background",
+        ),
     ],
 )
 def test_by_hand(spec, before, after):
@@ -150,9 +166,9 @@ def test_a_gap_takes_the_most_frequent_label_beside_it(seed, rows, cols):
 
 
 @pytest.mark.parametrize("name", ["remove_small", "keep_largest"])
-@pytest.mark.parametrize("refill", ["neighbour", "majority", "next_best"])
+@pytest.mark.parametrize("refill", ["neighbour", "majority", "next_best", "background"])
 def test_only_next_best_takes_maps(name, refill):
-    step = build(f"{name}(refill={refill})")
+    step = build(f"{name}(refill={refill})", ignore=0)
     assert step.input == ("maps" if refill == "next_best" else "labels")
     assert step.output == "labels"
 
@@ -174,11 +190,17 @@ def test_regions_of_any_number_of_labels_are_found_at_once(classes):
         ),
         ("remove_small(min_area_px=[9, 9, 0, 9])", "option 'min_area_px' got [9, 9, 0, 9]"),
         ("remove_small(min_area_px=-5)", "option 'min_area_px' got -5"),
-        ("remove_small(refill=nearest)", "expected 'neighbour', 'majority' or 'next_best'"),
+        ("remove_small(refill=nearest)", "expected 'neighbour', 'majority', 'next_best' or"),
         ("keep_largest(connectivity=0)", "option 'connectivity' got 0; expected 1 or 2"),
         ("keep_largest(only=[4])", "only=[4]; expected classes from 0 to 3"),
         ("keep_largest(only=[-1])", "option 'only' got [-1]"),
         ("keep_largest(only=[])", "only=[]; expected classes from 0 to 3"),
+        ("keep_largest(together=true)", "no class is ignored; write background=INDEX"),
+        ("keep_largest(refill=background)", "no class is ignored; write background=INDEX"),
+        ("remove_small(refill=background)", "no class is ignored; write background=INDEX"),
+        ("remove_small(background=4)", "background=4; expected a class from 0 to 3"),
+        ("keep_largest(only=[0, 1], background=0)", "only=[0, 1] contains the background"),
+        ("keep_largest(count=0)", "option 'count' got 0"),
         ("fill_holes(only=[9])", "only=[9]; expected classes from 0 to 3"),
         ("close(only=[9])", "only=[9]; expected classes from 0 to 3"),
     ],

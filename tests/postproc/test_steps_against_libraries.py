@@ -3,10 +3,13 @@
 Where an answer is one of several as good (the nearest of two labels), what must hold is tested.
 """
 
+import warnings
+
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
+import torch
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 from skimage import measure, morphology
@@ -66,6 +69,43 @@ def test_keep_largest_keeps_the_largest_part_of_scikit_image(seed, size, connect
             numbers = measure.label(image == label, connectivity=connectivity)
             kept |= numbers == np.bincount(numbers.ravel())[1:].argmax() + 1
         assert_nearest(image, kept, result)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=seeds,
+    size=sizes,
+    count=st.integers(1, 3),
+    together=st.booleans(),
+    connectivity=st.sampled_from([1, 2]),
+)
+def test_keep_largest_with_background_is_that_of_monai(seed, size, count, together, connectivity):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from monai.transforms import KeepLargestConnectedComponent
+
+    labels = some_labels(seed, size, images=1)
+    assume(distinct_areas(labels[0], together=together, connectivity=connectivity))
+    options = f"count={count}, together={together}, connectivity={connectivity}"
+    step = build(f"keep_largest({options}, refill=background, background=0)")
+    theirs = KeepLargestConnectedComponent(
+        [1, 2, 3],
+        is_onehot=False,
+        independent=not together,
+        num_components=count,
+        connectivity=connectivity,
+    )
+    expected = theirs(torch.tensor(labels.astype(np.int64))).numpy()
+    np.testing.assert_array_equal(step.apply(labels, None), expected)
+
+
+def distinct_areas(image, *, together, connectivity):
+    """Tell whether no two regions have one area, where it is a matter of order which stays."""
+    for mask in [image > 0] if together else [image == label for label in (1, 2, 3)]:
+        areas = np.bincount(measure.label(mask, connectivity=connectivity).ravel())[1:]
+        if len(set(areas)) < len(areas):
+            return False
+    return True
 
 
 def assert_nearest(image, kept, result):

@@ -11,16 +11,18 @@ import torch
 from torch import Tensor
 
 from evaluation.core.arrays import argmax
-from evaluation.core.ragged import Extent
+from evaluation.core.ragged import Extent, block_images
 from evaluation.core.types import Array, Map
 from members.batches import class_shares
+from members.crops import padded
 from members.data.dataset import DataSet
 from members.devices import autocast
 from members.losses import build_loss
 from members.maps import ArrayMaps
-from members.network import NormalisedNetwork
+from members.network import NormalisedNetwork, as_tensor
 from members.predict import predict
 from members.recipe import Member
+from members.resizing import resized_set
 from members.store import ProbabilityStore
 from members.store_metadata import StoreDtype
 from members.trainers import TRAINERS
@@ -29,7 +31,7 @@ from members.trainers.loop import TrainingTask
 from postproc.chain import Chain
 from postproc.fit_chain import fit_chain
 
-TRIED_IMAGES, STORED_IMAGES = 4, 64
+TRIED_IMAGES = 4
 MAX_SECONDS = 1.0
 """A step at the recipe's own batch size is measured if it should take less."""
 
@@ -42,8 +44,8 @@ class NetworkTiming:
     """The cost of one network on one device.
 
     Args:
-        train_step_seconds: per image, forwards and backwards and its share of the step.
-        predict_seconds: per image.
+        train_step_seconds: per image or crop, forwards and backwards and its share of the step.
+        predict_seconds: per pixel.
         weights_bytes: on disk.
         image_bytes: of activations, per image of the batch.
         state_bytes: of weights, gradients and optimiser.
@@ -74,18 +76,18 @@ def measure_network(member: Member, data: DataSet, device: str) -> NetworkTiming
 
 
 def chain_seconds(chain: Chain, data: DataSet, floor: float) -> float:
-    """Return the seconds per image of a chain on random maps; `floor` as it was parsed with."""
-    images = _first_images(data, min(TRIED_IMAGES, data.extent.runs[0][0]))
+    """Return the seconds per pixel of a chain on random maps; `floor` as it was parsed with."""
+    images = _first_images(data, min(TRIED_IMAGES, _block_images(data)))
     maps = _random_maps(len(images), data)
     if chain.learns:
         chain = fit_chain(chain, ArrayMaps("drawn", maps), argmax(maps), images)
     maps += np.float32(floor)
-    return timed(lambda: chain(maps, images)) / len(images)
+    return timed(lambda: chain(maps, images)) / _pixels(images)
 
 
 def disk_seconds(data: DataSet, dtype: StoreDtype) -> tuple[float, float]:
-    """Return the seconds per image to read, and to write, the maps of a member."""
-    maps = _random_maps(min(len(data), STORED_IMAGES), data)
+    """Return the seconds per pixel to read, and to write, the maps of a member."""
+    maps = _random_maps(_block_images(data), data)
     with tempfile.TemporaryDirectory() as folder:
         store = ProbabilityStore.create(
             Path(folder) / "trial" / "maps",
@@ -98,7 +100,7 @@ def disk_seconds(data: DataSet, dtype: StoreDtype) -> tuple[float, float]:
         block = slice(0, len(maps))
         write = timed(lambda: store.write(block, maps))
         read = timed(lambda: store.read(block))
-    return read / len(maps), write / len(maps)
+    return read / _pixels(maps), write / _pixels(maps)
 
 
 def timed(work: Callable[[], object], clock: Callable[[], float] = time.perf_counter) -> float:
@@ -115,6 +117,10 @@ def _measure(member: Member, data: DataSet, device: str) -> NetworkTiming:
     )
     network = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     few = min(member.recipe.batch, TRIED_IMAGES, len(data))
+    training, size = data, member.recipe.size
+    if size is not None:
+        first = np.arange(min(member.recipe.batch, len(data)))
+        training = resized_set(data.take(first), size, member.recipe.fit)
     saved: dict[int, int] = {}
 
     def save(tensor: Tensor) -> Tensor:
@@ -123,21 +129,23 @@ def _measure(member: Member, data: DataSet, device: str) -> NetworkTiming:
 
     # The first step includes what is done once. It shows what is kept for the backward pass.
     with torch.autograd.graph.saved_tensors_hooks(save, lambda tensor: tensor):
-        _train_step_seconds(network, member, data, few, device)
+        _train_step_seconds(network, member, training, few, device)
     for parameter in network.parameters():
         saved.pop(parameter.untyped_storage().data_ptr(), None)
     image_bytes = sum(saved.values()) // few
-    seconds = _train_step_seconds(network, member, data, few, device)
+    seconds = _train_step_seconds(network, member, training, few, device)
     # An image costs less in a batch of the recipe's own size.
     batch = min(member.recipe.batch, len(data))
     if few < batch and seconds * batch / few < MAX_SECONDS:
-        _train_step_seconds(network, member, data, batch, device)  # warms up the new shape
-        seconds, few = _train_step_seconds(network, member, data, batch, device), batch
+        _train_step_seconds(network, member, training, batch, device)  # warms up the new shape
+        seconds, few = _train_step_seconds(network, member, training, batch, device), batch
     network.eval()
-    images = _first_images(data, few)
-    prediction = timed(lambda: predict(network, images, device, member), _clock(device)) / few
+    images = _first_images(data, min(few, _block_images(data)))
+    prediction = timed(lambda: predict(network, images, device, member), _clock(device))
     weights = sum(t.numel() * t.element_size() for t in network.state_dict().values())
-    return NetworkTiming(seconds / few, prediction, weights, image_bytes, STATE_COPIES * weights)
+    return NetworkTiming(
+        seconds / few, prediction / _pixels(images), weights, image_bytes, STATE_COPIES * weights
+    )
 
 
 def _train_step_seconds(
@@ -145,13 +153,12 @@ def _train_step_seconds(
 ) -> float:
     classes = _num_classes(member, data)
     ignore = None if member.label is not None else data.classes.ignore
-    labels = (
-        np.random.default_rng(0)
-        .integers(0, classes, (batch, *data.extent.runs[0][1]))
-        .astype(np.uint8)
-    )
+    size = member.recipe.crop or data.extent.smallest
+    labels = np.random.default_rng(0).integers(0, classes, (batch, *size)).astype(np.uint8)
     target = torch.from_numpy(labels).to(device)
-    images = torch.from_numpy(_first_images(data, batch)).to(device)
+    image = as_tensor(_first_images(data, 1))[0]
+    cropped, _ = padded(image, torch.zeros(image.shape[1:]), size)
+    images = cropped[:, : size[0], : size[1]].expand(batch, -1, -1, -1).contiguous().to(device)
     shares = class_shares(labels, classes)
     task = TrainingTask(
         network=network,
@@ -179,6 +186,16 @@ def _num_classes(member: Member, data: DataSet) -> int:
 def _clock(device: str) -> Callable[[], float]:
     """Return processor time for the CPU, so that other work does not count, else wall time."""
     return time.process_time if device == "cpu" else time.perf_counter
+
+
+def _block_images(data: DataSet) -> int:
+    """Return the images in the first block of a store."""
+    images, size = data.extent.runs[0]
+    return min(images, block_images(size))
+
+
+def _pixels(images: Array) -> int:
+    return len(images) * images.shape[-2] * images.shape[-1]
 
 
 def _first_images(data: DataSet, count: int) -> Array:

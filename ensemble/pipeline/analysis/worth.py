@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ensemble.diversity.disagreement import PairMatrix, count_both_right, measure_pairs
+from ensemble.diversity.disagreement import PairMatrix, count_pairs, measure_pairs
 from ensemble.diversity.member_worth import (
     Elimination,
     Removal,
@@ -150,6 +150,8 @@ class PairMeasures:
     disagreement: Table
     double_fault: Table
     correlation: Table
+    q_statistic: Table
+    label_disagreement: Table
 
 
 @dataclass(frozen=True)
@@ -388,8 +390,8 @@ def _removed(step: Removal, names: Sequence[str]) -> RemovedMember:
 
 def _measure_pairs(maps: OpenedSplit) -> PairMeasures:
     data = maps.data
-    both, pixels = count_both_right(maps.readers, data.target(), ignore=data.classes.ignore)
-    pairs = measure_pairs(both, pixels)
+    counts = count_pairs(maps.readers, data.target(), ignore=data.classes.ignore)
+    pairs = measure_pairs(counts)
 
     def table(measure: PairMatrix) -> Table:
         return [[nan_to_none(value) for value in line] for line in measure.tolist()]
@@ -399,6 +401,8 @@ def _measure_pairs(maps: OpenedSplit) -> PairMeasures:
         table(pairs.disagreement),
         table(pairs.double_fault),
         table(pairs.correlation),
+        table(pairs.q_statistic),
+        table(pairs.label_disagreement),
     )
 
 
@@ -472,8 +476,10 @@ def _pair_cells(pairs: PairMeasures) -> list[list[str]]:
     known.sort(key=lambda pair: -(correlation[pair[0]][pair[1]] or 0.0))
     few = len(known) <= 2 * SHOWN_PAIRS
     shown = known if few else [*known[:SHOWN_PAIRS], *known[-SHOWN_PAIRS:]]
-    header = ["pair, most alike first", "", "correlation of errors", "disagreement", "both wrong"]
-    tables = (correlation, pairs.disagreement, pairs.double_fault)
+    header = ["pair, most alike first", "", "correlation of errors", "Q", "disagreement"]
+    header += ["both wrong", "other label"]
+    tables = (correlation, pairs.q_statistic, pairs.disagreement)
+    tables += (pairs.double_fault, pairs.label_disagreement)
     return [
         header,
         *(

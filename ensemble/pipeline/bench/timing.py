@@ -1,4 +1,4 @@
-"""Ways of doing the same thing, timed in turns on the same machine."""
+"""Benchmark alternatives in turns on the same machine."""
 
 import os
 import platform
@@ -35,7 +35,7 @@ def interleaved(
 
 
 def compared(seconds: Mapping[str, list[float]], against: str) -> dict[str, dict[str, float]]:
-    """Return median, minimum and their ratios to those of one contender, by name."""
+    """Return median, minimum and their ratios to those of one contender: above 1 is slower."""
     base = statistics.median(seconds[against])
     return {
         name: {

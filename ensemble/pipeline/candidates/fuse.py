@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from ensemble.block_fusion import OutOfFoldFusion, TrainingBlocks, cross_fit, fuse
+from ensemble.block_fusion import FusionPerImage, HiddenTarget, TrainingBlocks, cross_fit, fuse
 from ensemble.calibration.calibration_error import describe_calibration, error_before_after
+from ensemble.coverage import check_missing, fuse_covered
 from ensemble.fitted_json import ARRAYS, STATE, save_fitted
 from ensemble.fusion import Fusion, LearnedFusion
 from ensemble.pipeline.candidates.leakage import leakage_warnings
@@ -20,6 +21,7 @@ from ensemble.pipeline.data.prepare import (
 from ensemble.pipeline.run.expected_record import ExpectedRecord
 from ensemble.pipeline.run.experiment import Experiment, FusionEntry
 from ensemble.pipeline.run.open_run import (
+    LACKING,
     OOF,
     OpenedSplit,
     RunMembers,
@@ -28,7 +30,7 @@ from ensemble.pipeline.run.open_run import (
     run_experiment,
 )
 from ensemble.pipeline.run.store_location import UrlFactory, store_urls
-from ensemble.strategies import ACCEPTS_ONE_VS_REST
+from ensemble.strategies import ACCEPTS_ONE_VS_REST, Missing
 from ensemble.strategy import (
     build_strategy,
     check_strategy,
@@ -36,7 +38,7 @@ from ensemble.strategy import (
     optimises,
     strategy_context,
 )
-from evaluation.core.errors import BadRun, format_count
+from evaluation.core.errors import BadRun, BadSpec, format_count
 from evaluation.core.files import read_json, remove_folder, write_json
 from evaluation.core.provenance import digest, digests
 from evaluation.core.run_folder import Run, run_lock
@@ -67,6 +69,7 @@ class FusionSpec:
         store: the URL under which they lie; None is in the run's folder.
         learns: the strategy is fitted on the out-of-fold maps and their target.
         metric: the run's, which a strategy may be fitted by.
+        missing: what happens to images that a member lacks.
     """
 
     name: str
@@ -77,6 +80,7 @@ class FusionSpec:
     store: str | None
     learns: bool
     metric: str = MASKED
+    missing: Missing = "refuse"
 
     @property
     def one_vs_rest(self) -> bool:
@@ -92,11 +96,19 @@ class FusionSpec:
             "seed": self.seed,
             "dtype": self.dtype,
             **(metric_config(self.metric) if optimises(self.strategy) else {}),
+            **({} if self.missing == "refuse" else {"missing": self.missing}),
         }
+
+    @property
+    def partial(self) -> bool:
+        """Whether members with maps of a part of the images are fused."""
+        return self.missing == "renormalise"
 
     def fit_split(self, run_members: RunMembers) -> list[str]:
         """Return the split that the strategy is fitted on, if it learns and all have maps of it."""
-        fitted = self.learns and all(run_members.digest(member, OOF) for member in self.members)
+        fitted = self.learns and all(
+            run_members.digest(member, OOF, partial=self.partial) for member in self.members
+        )
         return [OOF] if fitted else []
 
     def input_digests(self, run_members: RunMembers, split: str) -> dict[str, str]:
@@ -125,6 +137,7 @@ def fuse_members(
     *,
     name: str | None = None,
     members: Sequence[str] = (),
+    missing: Missing = "refuse",
     log: Log,
 ) -> str:
     """Fuse members of a run in every split that all of them have maps of.
@@ -138,6 +151,7 @@ def fuse_members(
         strategy: spec.
         name: of the fusion; by default the strategy's.
         members: names; by default every member.
+        missing: what happens to images that a member lacks.
         log: receives a line per decision.
 
     Returns:
@@ -149,10 +163,17 @@ def fuse_members(
         LeakageError: the strategy would learn from images that a member was trained on.
     """
     spec = parse_spec(strategy)
+    check_missing(missing, strategy)
+    if missing == "skip":
+        raise BadSpec(
+            "--missing skip goes with --maps: candidates of a run are scored on the same images;"
+            " expected renormalise, other --members, or a run of these images (`ens import --data"
+            " DATA --ids IDS.txt`)"
+        )
     name = check_name(name or spec.name, "fusion")
     with run_lock(run.path):
         run_members, experiment = RunMembers.of(run), run_experiment(run)
-        fusion = FusionEntry(strategy=str(spec), members=tuple(members))
+        fusion = FusionEntry(strategy=str(spec), members=tuple(members), missing=missing)
         experiment = experiment.model_copy(update={"fusions": {**experiment.fusions, name: fusion}})
         update_fusion(run_members, resolve_fusion(experiment, run_members, name), log)
         experiment.write(run.experiment)
@@ -181,13 +202,18 @@ def resolve_fusion(experiment: Experiment, run_members: RunMembers, name: str) -
     entry = experiment.fusion_entry(name)
     strategy = str(check_strategy(entry.strategy))
     _check_acyclic(experiment, name, entry.members)
-    members = entry.members or tuple(n for n in run_members.names() if run_members.splits(n))
+    members = entry.members or tuple(n for n in run_members.names() if _has_maps(run_members, n))
     if not members:
         raise BadRun(f"no member of {run_members.run.path} has maps; run `ens train-members` first")
     seed, dtype, store = experiment.seed, experiment.store_dtype, experiment.store
     learns = strategy_learns(run_members, strategy, members, seed=seed)
     metric = named_metric(experiment.metric, run_classes(run_members.run))
-    return FusionSpec(name, strategy, members, seed, dtype, store, learns, metric)
+    return FusionSpec(name, strategy, members, seed, dtype, store, learns, metric, entry.missing)
+
+
+def _has_maps(run_members: RunMembers, member: str) -> bool:
+    splits = run_members.run.splits()
+    return any(run_members.digest(member, split, partial=True) for split in splits)
 
 
 def strategy_learns(
@@ -225,18 +251,28 @@ def update_fusion(run_members: RunMembers, spec: FusionSpec, log: Log) -> None:
         return
     fit_on = spec.fit_split(run_members) or splits[:1]
     opened = {
-        split: open_split(run_members, split, spec.members, one_vs_rest=spec.one_vs_rest)
+        split: open_split(
+            run_members,
+            split,
+            spec.members,
+            one_vs_rest=spec.one_vs_rest,
+            partial=spec.partial,
+        )
         for split in dict.fromkeys([*fit_on, *stale])
     }
     with store_urls(run, spec.store) as new_url:
         fusion, per_fold = _fit(run_members, spec, opened[fit_on[0]], log)
         fitted_record.write(outputs=digests(fitted_record.folder, (STATE, ARRAYS)))
         for split in stale:
-            applied: Fusion | OutOfFoldFusion = fusion
+            applied: Fusion | FusionPerImage = fusion
             if not spec.learns:
                 applied = _build(spec, opened[split])
             elif split == OOF:
-                applied = OutOfFoldFusion(per_fold, opened[OOF].folds)
+                applied = FusionPerImage(per_fold, opened[OOF].folds)
+            aligned = opened[split].aligned
+            if aligned.covered is not None:
+                applied = fuse_covered(applied, aligned.covered, spec.members)
+                notes.append(f"{spec.name}: {split}: {aligned.describe()}")
             _fuse_split(spec, opened[split], applied, spec.record(run_members, split), new_url)
             log(f"{spec.name}: {split} fused, {format_count(len(opened[split].data), 'image')}")
     for line in notes:
@@ -258,10 +294,13 @@ def _check_acyclic(experiment: Experiment, name: str, members: Sequence[str]) ->
 def _shared_splits(run_members: RunMembers, spec: FusionSpec) -> tuple[list[str], list[str]]:
     """Return the splits that all members have maps of, and notes on those that only some have."""
     shared, notes = [], []
-    for member in spec.members:
-        run_members.check_has_maps(member)
     for split in run_members.run.splits():
-        lacking = [m for m in spec.members if split not in run_members.splits(m)]
+        _check_covered(run_members, spec, split)
+    for member in spec.members:
+        if not (spec.partial and _has_maps(run_members, member)):
+            run_members.check_has_maps(member)
+    for split in run_members.run.splits():
+        lacking = [m for m in spec.members if not run_members.digest(m, split, partial=True)]
         if not lacking:
             shared.append(split)
         elif len(lacking) < len(spec.members):
@@ -273,6 +312,32 @@ def _shared_splits(run_members: RunMembers, spec: FusionSpec) -> tuple[list[str]
     if not shared:
         raise BadRun(f"{', '.join(spec.members)} have no split in common; run `ens predict`")
     return shared, notes
+
+
+def _check_covered(run_members: RunMembers, spec: FusionSpec, split: str) -> None:
+    """Refuse a split of which members have maps of a part of the images, unless that is asked for.
+
+    Raises:
+        BadRun: names the member and how many images it lacks, or images that no member has.
+    """
+    lacking = {member: run_members.lacking(member, split) for member in spec.members}
+    if not any(lacking.values()):
+        return
+    if not spec.partial:
+        member, count = next((m, count) for m, count in lacking.items() if count)
+        raise BadRun(
+            f"member {member!r} lacks maps of {format_count(count, 'image')} of {split}; import"
+            " them, leave it out with --members, or fuse each image from the members that have it"
+            " with --missing renormalise"
+        )
+    if all(lacking.values()):
+        opened = open_split(run_members, split, spec.members, partial=True)
+        covered = opened.aligned.covered
+        none = 0 if covered is None else int((~covered.any(axis=0)).sum())
+        if none:
+            raise BadRun(
+                f"{format_count(none, 'image')} of {split} have no map of any member; import them"
+            )
 
 
 def _context(spec: FusionSpec, opened: OpenedSplit) -> dict[str, Any]:
@@ -303,7 +368,10 @@ def _fit(
     opened.check_no_leakage(spec.strategy, hint="or leave it out with --members")
     data, folds = opened.data, opened.folds
     images = data.images if built.needs_images else None
-    blocks = TrainingBlocks(opened.readers, opened.target, images=images, groups=data.groups)
+    covered, target = opened.aligned.covered, opened.target
+    if covered is not None:  # what is learnt is learnt where all members have maps
+        target = HiddenTarget(target, np.logical_not(covered.all(axis=0)))
+    blocks = TrainingBlocks(opened.readers, target, images=images, groups=data.groups)
     fusion = built.fit(blocks)
     per_fold = cross_fit(built, blocks, folds)
     save_fitted(folder, spec.strategy, fusion, context)
@@ -319,7 +387,7 @@ def _fit(
 def _fuse_split(
     spec: FusionSpec,
     opened: OpenedSplit,
-    fusion: Fusion | OutOfFoldFusion,
+    fusion: Fusion | FusionPerImage,
     expected: ExpectedRecord,
     new_url: UrlFactory,
 ) -> None:
@@ -329,6 +397,7 @@ def _fuse_split(
         expected.folder,
         config=expected.config,
         input_digests=expected.input_digests,
+        info={LACKING: opened.aligned.lacking} if opened.aligned.lacking else None,
         ids=data.ids,
         classes=data.classes,
         extent=data.extent,

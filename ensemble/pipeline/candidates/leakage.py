@@ -186,7 +186,7 @@ def cross_fold_duplicates(run: Run) -> list[tuple[str, str]]:
     oof = DataSet.load(run.data(OOF))
     fold_of = np.full(len(oof), -1)
     for fold in read_folds(run):
-        fold_of[np.setdiff1d(np.arange(len(oof)), fold.training)] = fold.index
+        fold_of[fold.held_out(len(oof))] = fold.index
     sets = [oof, *([DataSet.load(run.data(HELD_OUT))] if HELD_OUT in run.splits() else [])]
     parts = np.concatenate([fold_of, np.full(sum(map(len, sets)) - len(oof), -1)])
     return duplicates_across([(data.images, data.ids) for data in sets], parts)

@@ -239,7 +239,7 @@ def _load(experiment: Experiment, log: Callable[[str], None]) -> dict[str, DataS
         return draw_sample(seed=experiment.seed).sets()
     path, layout = Path(experiment.data), experiment.layout_options()
     labels = experiment.label_options()
-    sets = load_dataset(path, labels=labels, size=experiment.size, layout=layout)
+    sets = load_dataset(path, labels=labels, layout=layout)
     training = _labelled(sets, experiment.data)
     own = [name for name in sets if name != "training"]
     if own and path.is_dir():
@@ -250,7 +250,6 @@ def _load(experiment: Experiment, log: Callable[[str], None]) -> dict[str, DataS
             path if listed else Path(experiment.validation),
             labels=labels,
             contract=training.classes,
-            size=experiment.size,
             layout=replace(layout, ids=experiment.validation if listed else None),
         )
         sets["validation"] = _only_labelled(others, experiment.validation)
@@ -303,7 +302,6 @@ def _config(experiment: Experiment) -> dict[str, object]:
     return layout | {
         "sample": experiment.data == SAMPLE,
         "classes": experiment.classes and asdict(experiment.classes),
-        "size": experiment.size,
         "drop_outliers": experiment.drop_outliers,
         "folds": experiment.folds,
         "seed": experiment.seed,

@@ -8,12 +8,13 @@ import numpy as np
 
 from ensemble.pipeline.data.prepare import classes_identity, prepare, split_identity
 from ensemble.pipeline.run.expected_record import ExpectedRecord
-from ensemble.pipeline.run.experiment import Experiment, resolve_data_path, resolve_layout_paths
-from ensemble.pipeline.run.open_run import IMPORTED, RunMembers, run_experiment
+from ensemble.pipeline.run.experiment import Experiment, resolve_data_path
+from ensemble.pipeline.run.open_run import IMPORTED, LACKING, RunMembers, run_experiment
 from ensemble.pipeline.run.store_location import UrlFactory, store_urls
+from ensemble.strategies import Missing
 from evaluation.core.blocks import blocks, map_blocks
 from evaluation.core.classes import UNLABELLED
-from evaluation.core.errors import BadMaps, BadRun
+from evaluation.core.errors import BadMaps, BadRun, format_count
 from evaluation.core.files import read_json
 from evaluation.core.label_options import NOTHING_SAID, LabelOptions
 from evaluation.core.progress import progress
@@ -28,6 +29,7 @@ from members.external.inspection import (
     InspectionReport,
     KnownMaps,
     check_order,
+    covered_images,
     inspect_maps,
     match_by_id,
 )
@@ -52,6 +54,7 @@ def import_maps(
     normalise: bool = False,
     fix: bool = False,
     as_is: bool = False,
+    missing: Missing = "refuse",
     log: Log,
 ) -> Document:
     """Write external maps of one split as a member's store; with problems, nothing is written.
@@ -69,6 +72,8 @@ def import_maps(
         fix: repair detected problems.
         as_is: take classes and axes as they are although they look wrong, and the fill value of
             chunks that a writer may have left out.
+        missing: images without maps: `refuse` them, or `skip` them, so that only fusions that
+            renormalise take the member.
         log: receives a line per repair, and per check that could not be made.
 
     Returns:
@@ -91,8 +96,11 @@ def import_maps(
         try:
             expected = ExpectedMaps(data.ids, len(data.classes), data.extent)
             maps = open_external(paths, expected, key=key)
+            kept = covered_images(maps, data.ids) if missing == "skip" else np.arange(len(data))
+            lacking = len(data) - len(kept)
+            data = data.take(kept) if lacking else data
             match = match_by_id(maps, data.ids)
-            reference = _reference(run_members, name, split, data)
+            reference = _reference(run_members, name, split, data, kept)
             inspection = inspect_maps(
                 maps,
                 match.indices,
@@ -115,6 +123,11 @@ def import_maps(
             except BadMaps as error:
                 raise BadMaps(f"member {name!r}: {error}") from None
         notes = [line for line in (match.note, *inspection.notes, *declared) if line]
+        if lacking:
+            notes.append(
+                f"{format_count(lacking, 'image')} of {split} without maps: the member takes part"
+                " in fusions by `ens fuse --missing renormalise` alone"
+            )
         for line in [*(f"fixed: {problem}" for problem in problems), *notes]:
             log(f"{name}: {line}")
         config: Document = {
@@ -127,6 +140,7 @@ def import_maps(
             "class_names": None if class_names is None else list(class_names),
             "normalise": normalise,
             "trained_on": None if training_ids is None else sorted(training_ids.models[0]),
+            **({LACKING: lacking} if lacking else {}),
         }
         inputs = {**_run_digests(run, split), "maps": _digest(paths)}
         record = ExpectedRecord(run.probabilities(name, split), config, inputs)
@@ -172,10 +186,8 @@ def init_run(
         "data": resolve_data_path(data),
         "validation": None if validation is None else resolve_data_path(validation),
         **({"store": check_url(store)} if store else {}),
-        **({"classes": labels} if labels else {}),
-        **({"layout": resolve_layout_paths(layout)} if layout else {}),
     }
-    experiment = experiment.model_copy(update=given)
+    experiment = experiment.model_copy(update=given).with_data_options(labels, layout)
     with run_lock(run.path):
         prepare(run, experiment, log)
         experiment.write(run.experiment)
@@ -221,8 +233,13 @@ def _read_training_ids(
     return training_ids, [note] if leaked else []
 
 
-def _reference(run_members: RunMembers, name: str, split: str, data: DataSet) -> KnownMaps | None:
-    """Return labels to compare the maps with: the target, else the mean of the other members."""
+def _reference(
+    run_members: RunMembers, name: str, split: str, data: DataSet, kept: Array
+) -> KnownMaps | None:
+    """Return labels to compare the maps with: the target, else the mean of the other members.
+
+    `data` are the images `kept` of the split.
+    """
     if data.masks is not None:
         target, ignore = data.target(), data.classes.ignore
 
@@ -238,6 +255,7 @@ def _reference(run_members: RunMembers, name: str, split: str, data: DataSet) ->
 
     def mean_labels(indices: Array) -> Array:
         # Indices ascend: the range that holds them is read, and what lies between is left out.
+        indices = kept[indices]
         block = slice(int(indices[0]), int(indices[-1]) + 1)
         chosen = indices - block.start
         labels: Array = sum(reader.read(block)[chosen] for reader in readers).argmax(axis=1)

@@ -40,6 +40,7 @@ from members.devices import devices
 from members.jobs import Job, PredictJob, TrainJob, run_jobs
 from members.network import check_size
 from members.recipe import Member, check_name
+from members.resizing import resized_extent
 from members.store_metadata import StoreDtype
 from members.train import Fold
 
@@ -142,7 +143,6 @@ def predict_data(
     *,
     labels: LabelOptions = NOTHING_SAID,
     layout: LayoutOptions = DEFAULT_LAYOUT,
-    size: tuple[int, int] | None,
     device: str,
     workers: int | None,
     log: Log,
@@ -155,7 +155,6 @@ def predict_data(
         split: name of the set.
         labels: what is said about classes and values of masks; must agree with the run's.
         layout: what is said about how the data lie on disk.
-        size: rows and columns to resize to.
         device: see `members.devices.devices`.
         workers: processes on each device.
         log: receives a line per job that ended.
@@ -164,11 +163,11 @@ def predict_data(
         The names of the networks.
 
     Raises:
-        BadData: images of another size, or a split of that name with other images or masks.
+        BadData: images of another kind, or a split of that name with other images or masks.
     """
     device_names, classes = devices(device), run_classes(run)
     check_name(split, "split")
-    sets = load_dataset(data, labels=labels, contract=classes, size=size, layout=layout)
+    sets = load_dataset(data, labels=labels, contract=classes, layout=layout)
     images = one_set(sets, str(data))
     with run_lock(run.path):
         known = DataSet.load(run.data(OOF))
@@ -253,7 +252,8 @@ def check_trainable(members: Sequence[Member], training: DataSet) -> None:
     """
     shares = class_shares(training.target(), len(training.classes))
     for member in members:
-        check_size(member.recipe.architecture, training.extent)
+        extent = resized_extent(training.extent, member.recipe.size)
+        check_size(member.recipe.architecture, extent)
         check_depth(member.recipe.augment, str(training.images.dtype))
         if member.label not in (None, training.classes.ignore) and shares[member.label] == 0:
             raise BadData(

@@ -21,10 +21,12 @@ from ensemble.strategies import ACCEPTS_ONE_VS_REST
 from evaluation.core.blocks import blocks
 from evaluation.core.errors import BadData, BadRun, format_count
 from evaluation.core.files import atomic_file, atomic_folder
+from evaluation.core.label_options import NOTHING_SAID, LabelOptions
 from evaluation.core.ragged import BLOCK_IMAGES
 from evaluation.core.specs import parse_spec
 from evaluation.core.types import Labels
 from members.data.dataset import DataSet
+from members.data.layouts import DEFAULT_LAYOUT, LayoutOptions
 from members.data.load_dataset import load_dataset
 from members.devices import devices
 from members.predict import predict_split
@@ -60,7 +62,14 @@ class ApplyResult:
 
 
 def apply_package(
-    folder: Path, images: Path, out: Path, *, device: str, log: Callable[[str], None]
+    folder: Path,
+    images: Path,
+    out: Path,
+    *,
+    device: str,
+    labels: LabelOptions = NOTHING_SAID,
+    layout: LayoutOptions = DEFAULT_LAYOUT,
+    log: Callable[[str], None],
 ) -> ApplyResult:
     """Label images.
 
@@ -71,15 +80,19 @@ def apply_package(
             which gets `ID.png` in the classes' colours. Both hold the values that the training
             masks stored for the classes.
         device: see `members.devices.devices`.
+        labels: what is said about classes and values of masks.
+        layout: what is said about how a folder lies on disk.
         log: receives a line for whatever was decided.
 
     Raises:
+        BadSpec: options that contradict the package's classes, or do not fit the folder.
         BadRun: no package, or a damaged one.
         BadData: images with another number of channels, or a folder that is not empty.
     """
     package, device = read_package(folder), devices(device)[0]
     manifest, classes = package.manifest, package.classes
-    data = load_dataset(images, contract=classes, use_masks=False)["test"]
+    labels.check_against(classes)
+    data = load_dataset(images, contract=classes, use_masks=False, layout=layout)["test"]
     if data.channels != manifest.channels:
         raise BadData(
             f"{images} has images of {data.channels} channels; the package takes"
@@ -95,14 +108,14 @@ def apply_package(
         raise BadData(f"{out} already exists; choose a new folder, or a .npy file, as --out")
     _smoke_test(package, device)
     log(f"{manifest.candidate}: {format_count(len(data), 'image')} on {device}")
-    labels = predict_labels(package, data, device)  # class indices
+    predicted = predict_labels(package, data, device)  # class indices
     if out.suffix == ".npy":
         with atomic_file(out) as partial:
-            stored = ((block, classes.stored(part)) for block, part in labels)
+            stored = ((block, classes.stored(part)) for block, part in predicted)
             write_labels(partial, stored, data.extent)
     else:
         with atomic_folder(out) as partial:
-            write_pngs(partial, data.ids, labels, classes)
+            write_pngs(partial, data.ids, predicted, classes)
     return ApplyResult(folder, out, len(data))
 
 

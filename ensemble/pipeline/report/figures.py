@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ensemble.diversity.disagreement import count_both_right, measure_pairs
+from ensemble.diversity.disagreement import count_pairs, measure_pairs
 from ensemble.diversity.member_worth import subsets_without_one
 from ensemble.pipeline.analysis.worth import scored_metric, subset_scorer
 from ensemble.pipeline.data.prepare import read_folds
@@ -82,8 +82,8 @@ def member_figures(sources: RunMembers, split: str, log: Callable[[str], None]) 
     except BadRun:
         return []  # fewer than two members
     data = maps.data
-    both_right, pixels = count_both_right(maps.readers, data.target(), ignore=data.classes.ignore)
-    if not pixels:
+    pairs = count_pairs(maps.readers, data.target(), ignore=data.classes.ignore)
+    if not pairs.pixels:
         return []  # no scored pixel
     everyone = tuple(range(len(maps.names)))
     scorer = subset_scorer(sources, maps, len(everyone) + 1)
@@ -94,7 +94,7 @@ def member_figures(sources: RunMembers, split: str, log: Callable[[str], None]) 
         interval = change.interval
         low, high = (change.value,) * 2 if interval is None else (interval.low, interval.high)
         worth.append(MemberWorth(name, change.value, low, high))
-    correlation = measure_pairs(both_right, pixels).correlation
+    correlation = measure_pairs(pairs).correlation
     return [
         Figure(
             "member-worth",

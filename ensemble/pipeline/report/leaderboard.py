@@ -2,6 +2,7 @@
 
 import math
 
+from evaluation.formatting import shown_classes
 from evaluation.intervals import Interval
 from evaluation.leaderboard import Leaderboard, LeaderboardRow
 from evaluation.report.figures import CostPoint, score_against_cost
@@ -14,7 +15,9 @@ MISSING = TableCell("-")
 
 def leaderboard_table(board: Leaderboard) -> HtmlTable:
     """Return one row per candidate, highest score first."""
-    classes = list(board.rows[0].iou)
+    iou = board.rows[0].iou
+    names = list(iou)
+    classes = [names[index] for index in shown_classes([iou[name] for name in names])]
     heads = [
         *("candidate", board.protocol, "interval", "gap to the first", "interval of the gap"),
         *("p", "verdict", *classes, SECOND_PROTOCOL, "oof", "ms/image", "members", "front"),

@@ -1,6 +1,7 @@
 """Write `report/index.html` of a run: leaderboard, gain per stage, figures, images."""
 
-from collections.abc import Callable
+import csv
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from ensemble.pipeline.report.gallery import ImageReview, review_images
 from ensemble.pipeline.report.leaderboard import cost_figure, leaderboard_table
 from ensemble.pipeline.report.story import (
     class_figure,
+    class_tables,
     confusion_figures,
     stages,
     summary_sentence,
@@ -23,8 +25,10 @@ from ensemble.pipeline.run.open_run import RunMembers, run_metric
 from ensemble.pipeline.scoring.compare import compare_run
 from evaluation.core.arrays import evenly_spaced
 from evaluation.core.errors import BadRun
+from evaluation.core.files import atomic_file
 from evaluation.core.provenance import digest, is_current, record
 from evaluation.core.run_folder import Run
+from evaluation.formatting import note_of_shown_classes
 from evaluation.leaderboard import Leaderboard
 from evaluation.leaderboard_text import ranking_notes
 from evaluation.report.gallery import Gallery
@@ -93,20 +97,27 @@ def report(
     reference = None if board.reference is None else read_candidate(run, board.reference)[0]
     trace = CandidateTrace.open(sources, explained, split, reference)
     review = review_images(trace, read_labels(run, explained, split))
+    path = out or page_path(run)
+    tables = class_tables(stages(sources, board, explained), trace.data.classes)
     page = Page(
         title=f"{run.path.resolve().name}: {explained}",
         subtitle=(
             f"{len(board.rows)} candidates evaluated on {board.split}: {len(trace.data):,} images"
             f" in {board.groups} groups"
         ),
-        sections=_sections(sources, board, trace, explained, log),
+        sections=_sections(sources, board, trace, explained, list(tables), log),
         gallery=_gallery(trace, review),
         queues=review.queues(trace.data.ids),
         classes=trace.data.classes,
         footer=f"Written by ens from {run.path}.",
     )
-    path = out or page_path(run)
     write_page(path, page)
+    for name, rows in tables.items():
+        with (
+            atomic_file(path.parent / f"{name}.csv") as partial,
+            partial.open("w", newline="", encoding="utf-8") as file,
+        ):
+            csv.writer(file).writerows(rows)
     if out is None:
         record_page(sources, split, explained)
     all_figures = [figure for section in page.sections for figure in section.figures]
@@ -160,15 +171,25 @@ def _inputs(sources: RunMembers, split: str) -> dict[str, str]:
 
 
 def _sections(
-    sources: RunMembers, board: Leaderboard, trace: CandidateTrace, candidate: str, log: Log
+    sources: RunMembers,
+    board: Leaderboard,
+    trace: CandidateTrace,
+    candidate: str,
+    tables: Sequence[str],
+    log: Log,
 ) -> list[Section]:
     classes = trace.data.classes
     path = stages(sources, board, candidate)
     cost, curves = cost_figure(board), curves_figure(sources)
     fused = f"{', '.join(trace.members)} fused by {trace.source}" if trace.fused else trace.source
     composition = f"{candidate}: {fused}, then {str(trace.chain) or ARGMAX}."
+    files = f"{', '.join(f'{name}.csv' for name in tables)} beside this page hold all"
+    left_out = note_of_shown_classes(len(classes.scored), f"IoU of {candidate}", files)
+    of_first = note_of_shown_classes(len(classes.scored), f"IoU of {board.rows[0].name}", files)
     sections = [
-        Section("board", "Leaderboard", ranking_notes(board), leaderboard_table(board)),
+        Section(
+            "board", "Leaderboard", [*of_first, *ranking_notes(board)], leaderboard_table(board)
+        ),
         Section(
             "story",
             "Gain per stage",
@@ -178,6 +199,7 @@ def _sections(
         Section(
             "classes",
             "Classes",
+            left_out,
             figures=[class_figure(path, board, classes), *confusion_figures(path, classes)],
         ),
         Section("trust", "Confidence", figures=[reliability_figure(trace)]),

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -11,13 +12,18 @@ from ensemble.pipeline.run.open_run import RunMembers
 from evaluation.audit import GainDecomposition, audit
 from evaluation.core.classes import Classes
 from evaluation.core.specs import parse_spec
-from evaluation.core.types import Counts
+from evaluation.core.types import Array, Counts
+from evaluation.formatting import MANY_CLASSES, shown_classes
+from evaluation.iou import iou_per_class
 from evaluation.leaderboard import Leaderboard
 from evaluation.protocols import build_protocol, score_images
 from evaluation.report.figures import ScoreStage, class_bars, confusion_matrix, waterfall
 from evaluation.report.page import Figure
 from evaluation.run_metric import score_column
 from evaluation.scores import read_scores
+
+ClassTable: TypeAlias = list[list[Any]]
+"""Rows of a table, the first of which holds the headings."""
 
 SECOND_PROTOCOL = "keras"
 """Told beside the run's metric: it rises where the ignored class is no longer predicted."""
@@ -110,18 +116,58 @@ def class_figure(path: Sequence[ScoredStage], board: Leaderboard, classes: Class
             if interval is not None:
                 low[k, column], high[k, column] = interval.low, interval.high
     caption = f"Lines are intervals at {100 * board.level:g} %, over {board.groups} groups."
-    bars = class_bars([stage.name for stage in path], scored, iou, low, high)
+    shown = shown_classes(iou[-1].tolist())
+    names = [scored[index] for index in shown]
+    parts = (values[:, shown] for values in (iou, low, high))
+    bars = class_bars([stage.name for stage in path], names, *parts)
     return Figure("classes", bars, caption)
+
+
+def class_tables(path: Sequence[ScoredStage], classes: Classes) -> dict[str, ClassTable]:
+    """Return what figures of many classes leave out, by name: IoU, and all pairs of classes.
+
+    Empty where the figures show all classes.
+    """
+    if len(classes) <= MANY_CLASSES:
+        return {}
+    counts = {stage.name: stage.counts.sum(axis=0) for stage in path}
+    iou = {name: iou_per_class(table[None], classes.ignore)[0] for name, table in counts.items()}
+    rows = [[classes.names[k], *(values[k] for values in iou.values())] for k in classes.scored]
+    tables: dict[str, ClassTable] = {"classes": [["class", *iou], *rows]}
+    for name, table in counts.items():
+        body = [[true, *row] for true, row in zip(classes.names, table.tolist(), strict=True)]
+        tables[f"confusion-{name}"] = [["target", *classes.names], *body]
+    return tables
 
 
 def confusion_figures(path: Sequence[ScoredStage], classes: Classes) -> list[Figure]:
     """Plot the confusion matrix of the first and the last stage."""
+    last = path[-1].counts.sum(axis=0)
+    names, groups = _shown_in_matrix(last, classes)
     ends = {"start": path[0], "candidate": path[-1]} if len(path) > 1 else {"candidate": path[0]}
     return [
         Figure(
             f"confusion-{end}",
-            confusion_matrix(stage.name, classes.names, stage.counts.sum(axis=0)),
+            confusion_matrix(stage.name, names, _summed(stage.counts.sum(axis=0), groups)),
             "Share of each target class's pixels per predicted class.",
         )
         for end, stage in ends.items()
     ]
+
+
+def _shown_in_matrix(counts: Array, classes: Classes) -> tuple[list[str], list[list[int]]]:
+    """Return the names of rows and columns, and the classes of each: all others are one."""
+    everything = list(range(len(classes)))
+    if len(classes) <= MANY_CLASSES:
+        return list(classes.names), [[label] for label in everything]
+    iou = iou_per_class(counts[None], classes.ignore)[0]
+    shown = shown_classes(iou.tolist())
+    others = [label for label in everything if label not in shown]
+    names = [*(classes.names[label] for label in shown), f"{len(others)} others"]
+    return names, [*([label] for label in shown), others]
+
+
+def _summed(counts: Array, groups: Sequence[Sequence[int]]) -> Array:
+    """Return counts whose rows and columns are sums over groups of classes."""
+    rows = np.stack([counts[list(group)].sum(axis=0) for group in groups])
+    return np.stack([rows[:, list(group)].sum(axis=1) for group in groups], axis=1)

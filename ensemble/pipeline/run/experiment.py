@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
@@ -47,6 +47,7 @@ class FusionEntry(StrictModel):
 
     strategy: str
     members: tuple[str, ...] = ()
+    missing: Literal["refuse", "renormalise"] = "refuse"
 
 
 def _url(value: str) -> str:
@@ -72,7 +73,6 @@ class Experiment(StrictModel):
         validation: a labelled set; by default 15 % of the training groups.
         classes: names, ignored class and stored values; by default what the data says.
         layout: how the data lie on disk, see `members.data.layouts.LayoutOptions`.
-        size: rows and columns to resize images to; by default they must be of one size.
         drop_outliers: leave out images that share one non-constant mask with nine others or more.
         drop: a text file with ids of training images to leave out, one per line.
         metric: the protocol that stops training, is fitted, selected and ranked by; by default
@@ -91,7 +91,6 @@ class Experiment(StrictModel):
     validation: str | None = None
     classes: Annotated[LabelOptions | None, BeforeValidator(_label_options)] = None
     layout: Annotated[LayoutOptions | None, BeforeValidator(_layout_options)] = None
-    size: tuple[int, int] | None = None
     drop_outliers: bool = False
     drop: str | None = None
     metric: str | None = None
@@ -107,11 +106,24 @@ class Experiment(StrictModel):
     @model_validator(mode="before")
     @classmethod
     def _repeat_members(cls, values: Any) -> Any:
+        """Write out the members that are repeated."""
+        if not isinstance(values, dict):
+            return values
         members, defaults = values.get("members"), values.get("defaults", {})
         if not (isinstance(members, dict) and isinstance(defaults, dict)):
             return values
         repeated, others = repeat_members(members, defaults)
         return {**values, "members": repeated, "defaults": others}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_size(cls, values: Any) -> Any:
+        """Take `size` and `fit` as defaults of the recipes, to which they belong."""
+        if not isinstance(values, dict) or not isinstance(values.get("defaults", {}), dict):
+            return values
+        moved = {key: values[key] for key in ("size", "fit") if values.get(key) is not None}
+        others = {key: value for key, value in values.items() if key not in ("size", "fit")}
+        return others | {"defaults": {**moved, **others.get("defaults", {})}}
 
     def label_options(self) -> LabelOptions:
         """Return what the experiment says about classes and values of masks."""
@@ -120,6 +132,15 @@ class Experiment(StrictModel):
     def layout_options(self) -> LayoutOptions:
         """Return what the experiment says about how its data lie on disk."""
         return self.layout or DEFAULT_LAYOUT
+
+    def with_data_options(self, labels: LabelOptions, layout: LayoutOptions) -> "Experiment":
+        """Return the experiment with what options say about its data, whatever else it says."""
+        changes: dict[str, Any] = {}
+        if labels:
+            changes["classes"] = self.label_options().updated(labels)
+        if layout:
+            changes["layout"] = resolve_layout_paths(self.layout_options().updated(layout))
+        return self.model_copy(update=changes)
 
     def named_classes(self) -> Classes | None:
         """Return the classes that the experiment names; None where it leaves them to the data."""
@@ -292,6 +313,7 @@ def experiment_from_options(
     tta_merge: str | None,
     seed: int | None,
     size: str | None,
+    fit: str | None,
     labels: LabelOptions = NOTHING_SAID,
     layout: LayoutOptions = DEFAULT_LAYOUT,
     objective_metric: str | None = None,
@@ -313,21 +335,21 @@ def experiment_from_options(
         "drop": drop and resolve_data_path(drop),
         "folds": folds,
         "seed": seed,
-        "size": size and read_size(size),
-        "classes": base.label_options().updated(labels) if labels else None,
-        "layout": resolve_layout_paths(base.layout_options().updated(layout)) if layout else None,
         "metric": objective_metric,
         "drop_outliers": drop_outliers or None,
         "store_dtype": store_dtype,
         "store": store and check_url(store),
     }
     base = base.model_copy(update={key: v for key, v in given.items() if v is not None})
+    base = base.with_data_options(labels, layout)
     check_metric(base)
     recipe_options = {
         "epochs": epochs,
         "train_share": train_share,
         "tta": tta,
         "tta_merge": tta_merge,
+        "size": size and read_size(size),
+        "fit": fit,
     }
     changed = {key: value for key, value in recipe_options.items() if value is not None}
     defaults = {**base.defaults, **changed}

@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from ensemble.block_fusion import HiddenTarget
+from ensemble.coverage import AlignedMaps, PlacedMaps, place
 from ensemble.pipeline.data.prepare import read_folds, run_classes
 from ensemble.pipeline.run.experiment import Experiment, read_experiment
-from evaluation.core.errors import BadRun, LeakageError
+from evaluation.core.errors import BadRun, LeakageError, format_count
 from evaluation.core.files import check_no_external_links, read_json
 from evaluation.core.provenance import RECORD, digest_of, identity
 from evaluation.core.ragged import Stack
@@ -23,7 +24,7 @@ from evaluation.core.types import Groups
 from evaluation.protocols import PROTOCOLS
 from evaluation.run_metric import check_defined, named_metric
 from members.data.dataset import DataSet, class_pixels
-from members.maps import check_same_images
+from members.maps import MapReader, check_same_images
 from members.recipe import Member, specialist_families
 from members.specialists import OneVsRestMember
 from members.store import ProbabilityStore
@@ -33,6 +34,9 @@ OOF = "oof"
 
 IMPORTED = "foreign"
 """Key of a store's record that says that its maps were imported."""
+
+LACKING = "lacking"
+"""Key of an imported store's record: of how many images of the split it has no maps."""
 
 Reader = ProbabilityStore | OneVsRestMember
 
@@ -71,11 +75,26 @@ class RunMembers:
         return list(dict.fromkeys([*names, *self.imported]))
 
     def splits(self, name: str) -> list[str]:
-        """List the splits that a member, family or fusion has whole maps of."""
+        """List the splits that a member, family or fusion has maps of all images of."""
         return [split for split in self.run.splits() if self.digest(name, split) is not None]
 
-    def digest(self, name: str, split: str) -> str | None:
-        """Return the digest of the maps, from their records; None where they are not whole."""
+    def lacking(self, name: str, split: str) -> int:
+        """Count the images of a split that an imported member has no maps of; 0 if it has none."""
+        file = self.run.probabilities(name, split) / RECORD
+        if name not in self.imported or not file.is_file():
+            return 0
+        return int(read_json(file)["asked"].get(LACKING, 0))
+
+    def digest(self, name: str, split: str, *, partial: bool = False) -> str | None:
+        """Return the digest of the maps, from their records; None where they are not whole.
+
+        Args:
+            name: of a member, family or fusion.
+            split: of the images.
+            partial: take maps of a part of the images too.
+        """
+        if not partial and self.lacking(name, split):
+            return None
         parts = [identity(folder) for folder in self._folders(name, split)]
         if any(part is None for part in parts):
             return None
@@ -83,23 +102,31 @@ class RunMembers:
 
     def digests(self, names: Sequence[str], split: str) -> dict[str, str]:
         """Return the digest of each one's maps of a split, as inputs of a record."""
-        return {f"{name}/{split}": str(self.digest(name, split)) for name in names}
+        return {f"{name}/{split}": str(self.digest(name, split, partial=True)) for name in names}
 
-    def open(self, name: str, split: str, *, one_vs_rest: bool = False) -> Reader:
+    def open(
+        self, name: str, split: str, *, one_vs_rest: bool = False, partial: bool = False
+    ) -> Reader:
         """Open the maps of a member, family or fusion.
 
         Args:
             name: of it.
             split: of the images.
             one_vs_rest: give a family's maps class by class, not renormalised.
+            partial: take maps of a part of the images too.
 
         Raises:
             BadRun: no such maps.
         """
-        if self.digest(name, split) is None:
+        if self.digest(name, split, partial=partial) is None:
             known = [*self.names(), *self.run.fusions()]
             if name not in known:
                 raise BadRun(f"no member or fusion {name!r}; known: {', '.join(known)}")
+            if lacking := self.lacking(name, split):
+                raise BadRun(
+                    f"{name!r} lacks maps of {format_count(lacking, 'image')} of {split}; import"
+                    " them, or `ens fuse --missing renormalise` takes those that it has"
+                )
             raise BadRun(f"{name!r} has no maps of split {split!r}; {self._hint(name, split)}")
         stores = [ProbabilityStore(folder) for folder in self._folders(name, split)]
         if name in self.families:
@@ -148,20 +175,33 @@ class OpenedSplit:
         run: the experiment folder.
         split: its name.
         names: of the members, families or fusions.
-        readers: of their maps, in the same order.
+        readers: of their maps, in the same order; `PlacedMaps` where images lack maps.
         data: the images.
     """
 
     run: Run
     split: str
     names: tuple[str, ...]
-    readers: tuple[Reader, ...]
+    readers: tuple[MapReader, ...]
     data: DataSet
 
     @cached_property
     def target(self) -> Stack:
         """The labels."""
         return self.data.target()
+
+    @cached_property
+    def aligned(self) -> AlignedMaps:
+        """The readers, with the images that some of them lack."""
+        everything = np.ones(len(self.data), bool)
+        covered = [r.covered if isinstance(r, PlacedMaps) else everything for r in self.readers]
+        lacking = {
+            name: int((~one).sum())
+            for name, one in zip(self.names, covered, strict=True)
+            if not one.all()
+        }
+        table = np.stack(covered) if lacking else None
+        return AlignedMaps(self.readers, lacking, len(self.data), table)
 
     @cached_property
     def folds(self) -> Groups:
@@ -175,7 +215,12 @@ class OpenedSplit:
 
 
 def open_split(
-    run_members: RunMembers, split: str, members: Sequence[str], *, one_vs_rest: bool = False
+    run_members: RunMembers,
+    split: str,
+    members: Sequence[str],
+    *,
+    one_vs_rest: bool = False,
+    partial: bool = False,
 ) -> OpenedSplit:
     """Open maps of a split beside its images, and check that they belong together.
 
@@ -184,15 +229,20 @@ def open_split(
         split: of the images.
         members: names of members, families or fusions.
         one_vs_rest: give a family's maps class by class, not renormalised.
+        partial: take maps of a part of the images too.
 
     Raises:
         BadRun: one has no maps of the split.
         BadMaps: maps of other images.
     """
     data = DataSet.load(run_members.run.data(split))
-    readers = [run_members.open(name, split, one_vs_rest=one_vs_rest) for name in members]
-    for name, reader in zip(members, readers, strict=True):
+    readers: list[MapReader] = []
+    for name in members:
+        reader: MapReader = run_members.open(name, split, one_vs_rest=one_vs_rest, partial=partial)
+        if run_members.lacking(name, split) and set(reader.ids or ()) < set(data.ids):
+            reader = place(reader, data.ids, data.extent)
         check_same_images(reader.ids, data.ids, member=name, split=split)
+        readers.append(reader)
     return OpenedSplit(run_members.run, split, tuple(members), tuple(readers), data)
 
 
@@ -226,13 +276,13 @@ def open_members(run_members: RunMembers, split: str, log: Callable[[str], None]
     return opened
 
 
-def num_trained_on(maps: Reader) -> int:
+def num_trained_on(maps: MapReader) -> int:
     """Count the images that a model behind their maps was trained on; 0 where undeclared."""
     trained_on = maps.trained_on_mask()
     return 0 if trained_on is None else int(trained_on.sum())
 
 
-def check_no_leakage(what: str, member: str, maps: Reader, *, hint: str) -> None:
+def check_no_leakage(what: str, member: str, maps: MapReader, *, hint: str) -> None:
     """Refuse maps of images that the member is known to be trained on.
 
     Undeclared maps pass, and `leakage_warnings` names them: whoever provides maps does not know

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
+from ensemble.pipeline.candidates.postprocess import read_labels
 from ensemble.pipeline.data.prepare import run_classes
 from ensemble.pipeline.run.open_run import run_metric
 from ensemble.pipeline.scoring.score import counts_of
@@ -11,9 +12,11 @@ from evaluation.audit import GainDecomposition, audit
 from evaluation.core.classes import Classes
 from evaluation.core.run_folder import Run
 from evaluation.core.types import Counts
+from evaluation.mcnemar import count_discordant, mcnemar
 from evaluation.protocols import build_protocol
 from evaluation.run_metric import reported_protocols
 from evaluation.scores import nan_to_none, score
+from members.data.dataset import DataSet
 
 Document = dict[str, Any]
 
@@ -29,7 +32,15 @@ def audit_run(
     metric = run_metric(run)
     first, second = counts_of(run, names, split=split, log=log)
     counts = first.counts, second.counts
-    return {"split": split} | _document(names, counts, run_classes(run), metric)
+    classes, data = run_classes(run), DataSet.load(run.data(split))
+    labels = [
+        read_labels(run, name if name in run.candidates() else f"{name}_argmax", split)
+        for name in names
+    ]
+    discordant = count_discordant(data.target(), *labels, ignore=classes.ignore)
+    test = mcnemar(discordant, data.group_names())
+    document = _document(names, counts, classes, metric)
+    return {"split": split} | document | {"mcnemar": test.to_dict()}
 
 
 def _document(

@@ -21,6 +21,7 @@ from evaluation.core.label_options import LabelOptions
 from evaluation.core.ragged import Extent, extent_of
 from evaluation.core.run_folder import Run
 from evaluation.core.types import Array
+from evaluation.formatting import note_of_shown_classes, shown_classes
 from evaluation.metrics import METRICS
 from evaluation.metrics.compute_metrics import Per, evaluate_metrics
 from evaluation.metrics.metric_base import Metric, MetricInput
@@ -58,7 +59,7 @@ def measure_run(
         BadSpec: an unknown metric.
         BadRun: no such candidate or split, or a split without target.
     """
-    metrics = build_metrics(wanted)
+    metrics = build_metrics(wanted, run_classes(run))
     names = list(candidates) or run.candidates()
     counts_of(run, names, split=split, log=log)
     run_members, classes = RunMembers.of(run), run_classes(run)
@@ -100,10 +101,12 @@ def measure_files(
         BadLabels: labels outside the classes, shapes that differ; names the files.
         BadMaps: maps that are no probabilities or of other images.
     """
-    metrics = build_metrics(wanted)
     if per == "group":
         raise BadSpec("--per group with files, which have no groups; expected set or image")
+    for spec in _specs(wanted):
+        METRICS.check(spec, "classes")
     classes = classes_of_labels(None, labels, target, [pred])
+    metrics = build_metrics(wanted, classes)
     opened = open_labels(target, "target", classes)
     opened_pred = open_labels(pred, "prediction", classes, complete=True)
     check_same_images(opened, opened_pred)
@@ -120,14 +123,17 @@ def measure_files(
     return {"per": per, "candidates": {str(pred): result}}
 
 
-def build_metrics(wanted: Sequence[str]) -> dict[str, Metric]:
+def build_metrics(wanted: Sequence[str], classes: Classes) -> dict[str, Metric]:
     """Build metrics by spec; `all` stands for every one by name.
 
     Raises:
-        BadSpec: an unknown metric or option.
+        BadSpec: an unknown metric or option, or values for another number of classes.
     """
-    specs = list(METRICS) if ALL in wanted else list(wanted)
-    return {spec: METRICS.build(spec) for spec in specs}
+    return {spec: METRICS.build(spec, classes=len(classes)) for spec in _specs(wanted)}
+
+
+def _specs(wanted: Sequence[str]) -> list[str]:
+    return list(METRICS) if ALL in wanted else list(wanted)
 
 
 def _check_maps(maps: MapReader, classes: Classes, extent: Extent) -> None:
@@ -189,7 +195,10 @@ def format_metrics(document: Document) -> str:
     """Format metrics as text: a line per metric, then one per group or image if requested."""
     lines = []
     for candidate, metrics in document["candidates"].items():
-        names = list(dict.fromkeys(n for m in metrics.values() for n in m.get("classes", {})))
+        all_names = list(dict.fromkeys(n for m in metrics.values() for n in m.get("classes", {})))
+        first = next((m["classes"] for m in metrics.values() if m.get("classes")), {})
+        names = [all_names[k] for k in shown_classes([first.get(n) for n in all_names])]
+        notes = note_of_shown_classes(len(all_names), "the first metric", "--json holds all")
         lines.append(f"{candidate:32}{'overall':>10}" + "".join(f"{n[:9]:>10}" for n in names))
         for name, result in metrics.items():
             if "not_measured" in result:
@@ -197,6 +206,7 @@ def format_metrics(document: Document) -> str:
                 continue
             lines.append(_line(name, result, names))
             lines += [_line(f"  {k}", each, names) for k, each in result.get("each", {}).items()]
+        lines += notes
     return "\n".join(lines)
 
 

@@ -11,10 +11,11 @@ from typing import Any
 
 from ensemble.api import audit, classes_of_labels, score
 from ensemble.api.inputs import is_array_file
+from ensemble.strategies import Missing
 from evaluation.core.errors import BadSpec, EnsError
 from evaluation.core.label_options import LabelOptions
 
-PARAMETER = re.compile(r"`(maps|fit_maps|fit_target|images|fit_images|ignore|logits)`")
+PARAMETER = re.compile(r"`(maps|fit_maps|fit_target|images|fit_images|ignore|logits|missing)`")
 
 
 def fuse_files(
@@ -28,12 +29,14 @@ def fuse_files(
     fit_images: Path | None = None,
     labels: LabelOptions,
     logits: bool = False,
+    missing: Missing = "refuse",
     seed: int,
 ) -> dict[str, Any]:
     """Fuse maps in files into a `.npy` of float32, or a folder of them, as `ensemble.fuse` does.
 
     Returns:
-        A summary; for a calibrated strategy with the calibration error before and after.
+        A summary; for a calibrated strategy with the calibration error before and after, and
+        `missing` where members lack images.
 
     Raises:
         BadSpec: also for options that the strategy does not use.
@@ -53,6 +56,7 @@ def fuse_files(
             fit_images=fit_images,
             labels=labels,
             logits=logits,
+            missing=missing,
             seed=seed,
             measure_calibration=True,
             refuse_unused=True,
@@ -65,6 +69,12 @@ def fuse_files(
         "classes": first.num_classes,
         "strategy": strategy,
     }
+    if fusion.aligned.lacking:
+        document["missing"] = {
+            "rule": missing,
+            "lacking": fusion.aligned.lacking,
+            "note": fusion.aligned.describe(),
+        }
     if fusion.calibration is not None:
         document["calibration"] = fusion.calibration
     return document

@@ -13,15 +13,18 @@ from evaluation.confusion import confusion
 from evaluation.core.arrays import argmax
 from evaluation.core.blocks import blocks
 from evaluation.core.classes import Classes
+from evaluation.core.label_options import NOTHING_SAID, LabelOptions
 from evaluation.core.provenance import digest
 from evaluation.core.run_folder import Run
 from evaluation.iou import Tables
 from evaluation.protocols import build_protocol
 from evaluation.run_metric import MASKED, metric_config, named_metric, summed_form
 from members.data.dataset import DataSet
+from members.data.layouts import DEFAULT_LAYOUT, LayoutOptions
 from members.network import check_size
 from members.predict import predict
 from members.recipe import Member, Recipe
+from members.resizing import resized_extent
 from members.train import Fold, load_network, train_fold
 from members.trainers.loop import EpochCallback
 
@@ -50,7 +53,7 @@ def held_out_counts(
         watch: see `members.train.train_fold`.
 
     Returns:
-        Pixels, (true class, predicted class), summed over the held-out images.
+        Pixels, (target, prediction), summed over the held-out images.
 
     Raises:
         EnsError: the member cannot be trained.
@@ -69,7 +72,7 @@ def held_out_counts(
         )
         network = load_network(member, folder, channels=data.channels, classes=len(data.classes))
     network = network.to(device)
-    held_out = np.setdiff1d(np.arange(len(data)), fold.training)
+    held_out = fold.held_out(len(data))
     total: Tables = np.zeros((len(data.classes),) * 2, np.int64)
     extent = data.extent.take(held_out)
     for block in blocks(extent):
@@ -80,7 +83,7 @@ def held_out_counts(
 
 
 def score_counts(counts: Tables, metric: str, classes: Classes) -> float:
-    """Score counts (true class, predicted class), which are summed over images; NaN if undefined.
+    """Score counts (target, prediction), which are summed over images; NaN if undefined.
 
     Args:
         counts: of the held-out images.
@@ -111,10 +114,15 @@ def searched_experiment(
     experiment: Path | None,
     folds: int | None,
     seed: int | None,
+    labels: LabelOptions = NOTHING_SAID,
+    layout: LayoutOptions = DEFAULT_LAYOUT,
 ) -> Experiment:
     """Return the experiment of a run as changed by options; None leaves a setting as it is.
 
     The run need not exist. A file `experiment` replaces data, classes, folds and seed.
+
+    Raises:
+        BadSpec: an experiment file that cannot be read.
     """
     base = read_experiment(run.experiment) if run.experiment.is_file() else Experiment()
     if experiment is not None:
@@ -126,7 +134,8 @@ def searched_experiment(
         "folds": folds,
         "seed": seed,
     }
-    return base.model_copy(update={key: v for key, v in given.items() if v is not None})
+    base = base.model_copy(update={key: v for key, v in given.items() if v is not None})
+    return base.with_data_options(labels, layout)
 
 
 def prepare_search(
@@ -138,14 +147,18 @@ def prepare_search(
 
     Returns:
         The digests of what a score depends on besides the recipe.
+
+    Raises:
+        BadData: data that cannot be prepared, a size that an architecture does not take, or a
+            metric that is undefined on them.
     """
     lines: list[str] = []
     prepare(run, experiment, lines.append)
-    extent = DataSet.load(run.data("oof")).extent
-    for architecture in dict.fromkeys(recipe.architecture for recipe in recipes):
-        check_size(architecture, extent)
+    extent = DataSet.load(run.data(OOF)).extent
+    for architecture, size in dict.fromkeys((r.architecture, r.size) for r in recipes):
+        check_size(architecture, resized_extent(extent, size))
     metric = searched_metric(run, experiment)
     experiment.write(run.experiment)
     for line in lines:
         log(line)
-    return {"data": split_identity(run, "oof"), "folds": digest(run.folds), **metric_config(metric)}
+    return {"data": split_identity(run, OOF), "folds": digest(run.folds), **metric_config(metric)}

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ensemble.block_fusion import HiddenTarget, OutOfFoldFusion, TrainingBlocks, cross_fit, fuse
+from ensemble.block_fusion import FusionPerImage, HiddenTarget, TrainingBlocks, cross_fit, fuse
 from ensemble.fusion import Fusion, LearnedFusion
 from ensemble.pipeline.candidates.fuse import FusionSpec, resolve_fusion
 from ensemble.pipeline.data.prepare import run_classes
@@ -105,7 +105,7 @@ class NestedRefits:
                 fold_of[block.indices] = num_inner if fold is None else fold
             per_fold = self._fit(pool, fold_of, num_inner)
             with atomic_file(file) as partial:
-                self._fuse(pool, OutOfFoldFusion(per_fold, fold_of), partial)
+                self._fuse(pool, FusionPerImage(per_fold, fold_of), partial)
         first = self._readers[0]
         return NamedMaps(name, open_stack(file, first.extent, (first.num_classes,)))
 
@@ -117,7 +117,7 @@ class NestedRefits:
         training = TrainingBlocks(self._readers, target, images=images, groups=groups)
         return cross_fit(self._strategy, training, fold_of)
 
-    def _fuse(self, pool: CvPool, fusion: OutOfFoldFusion, file: Path) -> None:
+    def _fuse(self, pool: CvPool, fusion: FusionPerImage, file: Path) -> None:
         out = _create_maps(file, self._readers[0], self._dtype)
 
         def write(block: slice, fused: Map) -> None:

@@ -1,7 +1,5 @@
 """What a run would take in time, disk and memory, and what would stop it; nothing is written."""
 
-import math
-import os
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -10,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ensemble.block_fusion import MEMORY_BYTES
+from ensemble.block_fusion import FUSED_MAPS
 from ensemble.pipeline.candidates.leakage import leakage_warnings
 from ensemble.pipeline.data.prepare import is_prepared, prepare, run_classes
 from ensemble.pipeline.members.train import check_not_imported, check_trainable
@@ -21,7 +19,7 @@ from ensemble.pipeline.workflow.run_all import check_candidates, check_specs
 from ensemble.pipeline.workflow.stages import PlannedStage, PreparedRun, planned_stages
 from evaluation.core.classes import Classes, numbered
 from evaluation.core.errors import EnsError
-from evaluation.core.ragged import block_images
+from evaluation.core.memory import blocks_at_a_time, free_bytes
 from evaluation.core.run_folder import Run
 from members.data.dataset import DataSet
 from members.devices import devices
@@ -252,15 +250,13 @@ def _estimate(report: PlanReport, run: Run, prepared: PreparedRun) -> None:
         )
     names = len(run_members.names())
     data = prepared.data(OOF)
-    largest = max(
-        min(images, block_images(size)) * math.prod(size) for images, size in data.extent.runs
-    )
-    block = 4 * largest * len(data.classes) * (names + 1)
-    fusing = min(MEMORY_BYTES, block * (os.cpu_count() or 1)) if names else 0
+    block_pixel = 4 * len(data.classes) * (names + FUSED_MAPS)
+    at_a_time = blocks_at_a_time(data.extent, block_pixel)
+    fusing = at_a_time * block_pixel * data.extent.largest_block() if names else 0
     training = max((stage.memory_bytes for stage in report.stages), default=0)
     workers = prepared.num_workers
     report.memory_bytes = max(fusing + PROCESS_BYTES, workers * (training + PROCESS_BYTES))
-    report.memory_free_bytes = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    report.memory_free_bytes = free_bytes()
     if prepared.devices == ["cpu"] and report.memory_bytes > report.memory_free_bytes:
         report.warnings.append(
             f"about {report.memory_bytes / 1e9:.1f} GB of memory for {workers} parallel processes,"

@@ -7,7 +7,7 @@ from ensemble.pipeline.run.open_run import OOF, RunMembers, check_no_leakage
 from evaluation.core.errors import BadRun, BadSpec
 from evaluation.core.run_folder import Run
 from members.batches import class_shares
-from members.data.cleaning.near_duplicates import describe_duplicates
+from members.data.cleaning.near_duplicates import describe_duplicates, shared_groups
 from members.data.dataset import DataSet
 
 RARE_SHARE = 1e-3
@@ -31,6 +31,9 @@ def data_warnings(run: Run) -> list[str]:
             warnings.append(f"{split}: no pixel of {', '.join(absent)}")
         if rare:
             warnings.append(f"{split}: almost no pixels of {', '.join(rare)}")
+    held_out = [DataSet.load(run.data(s)) for s in (OOF, "validation") if s in splits]
+    if warning := shared_groups(held_out):
+        return [*warnings, warning]
     duplicates = cross_fold_duplicates(run)
     if duplicates:
         names = [name for split in splits for name in DataSet.load(run.data(split)).ids]
@@ -55,12 +58,13 @@ def check_fusion(run_members: RunMembers, experiment: Experiment, name: str) -> 
         learns = strategy_learns(run_members, entry.strategy, members, seed=experiment.seed)
     except BadSpec as error:
         raise BadSpec(f"fusion {name!r}: {error}") from None
+    partial = entry.missing == "renormalise"
     for member in sorted(set(members) & set(run_members.imported)) if learns else []:
-        if OOF not in run_members.splits(member):
+        if run_members.digest(member, OOF, partial=partial) is None:
             raise BadRun(
                 f"fusion {name!r} learns from out-of-fold maps, and {member!r} has none; import"
                 f" them by --split {OOF}, or name other members"
             )
-        maps = run_members.open(member, OOF)
+        maps = run_members.open(member, OOF, partial=partial)
         check_no_leakage(f"fusion {name!r}", member, maps, hint="or name other members")
     return learns

@@ -96,7 +96,7 @@ class PreparedRun:
 
     @cached_property
     def io_seconds(self) -> tuple[float, float]:
-        """Seconds to read and to write the maps of an image."""
+        """Seconds to read and to write a pixel of maps."""
         return disk_seconds(self.data(OOF), self.experiment.store_dtype)
 
 
@@ -134,13 +134,13 @@ def _training(prepared: PreparedRun, member: Member, timing: NetworkTiming) -> P
     for fold in missing:
         learned = len(fold.training) * (1 - HOLDOUT_SHARE) * recipe.train_share
         learned *= times / len(target)
-        held_out = len(fold.training) * HOLDOUT_SHARE
+        held_out = data.extent.take(fold.training).pixels * HOLDOUT_SHARE
         epoch = learned * timing.train_step_seconds + held_out * timing.predict_seconds
         seconds += recipe.epochs * epoch
     batch = min(recipe.batch, len(data))
-    # uint8 images and masks are in memory during training
+    # Images and masks are in memory during training.
     memory = (
-        batch * timing.image_bytes + timing.state_bytes + data.extent.pixels * (1 + data.channels)
+        batch * timing.image_bytes + timing.state_bytes + data.images.nbytes + data.extent.pixels
     )
     return PlannedStage(
         "train",
@@ -161,8 +161,8 @@ def _prediction(prepared: PreparedRun, member: Member, timing: NetworkTiming) ->
     seconds = 0.0
     for split in missing:
         models = 1 if split == OOF else len(folds)
-        per_image = models * timing.predict_seconds + prepared.io_seconds[1]
-        seconds += len(prepared.data(split)) * per_image
+        per_pixel = models * timing.predict_seconds + prepared.io_seconds[1]
+        seconds += prepared.data(split).extent.pixels * per_pixel
     classes = None if member.label is None else 1
     size = sum(prepared.map_bytes(split, classes=classes) for split in missing)
     seconds /= _parallel(prepared, len(missing))
@@ -186,11 +186,11 @@ def _fusion(prepared: PreparedRun, name: str) -> PlannedStage:
         spec = resolve_fusion(experiment, run_members, name)
         missing = [split for split in splits if not spec.is_current(run_members, split)]
     read, write = prepared.io_seconds
-    per_image = len(members) * read + write
-    seconds = sum((len(prepared.data(split)) * per_image for split in missing), 0.0)
+    pixels = sum(prepared.data(split).extent.pixels for split in missing)
+    seconds = pixels * (len(members) * read + write)
     if missing and check_fusion(run_members, experiment, name):
         passes = len(read_folds(prepared.run)) + 1
-        seconds += passes * len(members) * len(prepared.data(OOF)) * read
+        seconds += passes * len(members) * prepared.data(OOF).extent.pixels * read
     size = sum(prepared.map_bytes(split) for split in missing)
     return PlannedStage("fuse", name, len(splits), len(missing), seconds, size)
 
@@ -198,12 +198,13 @@ def _fusion(prepared: PreparedRun, name: str) -> PlannedStage:
 def _labels(prepared: PreparedRun) -> Iterator[PlannedStage]:
     """Yield a stage per candidate: each source by argmax, and each fusion by each chain."""
     run_members, experiment, run = prepared.run_members, prepared.experiment, prepared.run
-    candidates = [
-        *((f"{name}_{ARGMAX}", name, "") for name in [*run_members.names(), *experiment.fusions]),
-        *((name, *made_of) for name, made_of in requested_candidates(experiment).items()),
-    ]
+    sources = [*run_members.names(), *experiment.fusions]
+    candidates = {
+        **{f"{source}_{ARGMAX}": (source, "") for source in sources},
+        **requested_candidates(experiment),
+    }
     timings: dict[str, float] = {}
-    for name, source, text in candidates:
+    for name, (source, text) in candidates.items():
         chain = run_chain(run, text)
         if text not in timings:
             timings[text] = chain_seconds(chain, prepared.data(OOF), FLOAT16_FLOOR)
@@ -213,8 +214,7 @@ def _labels(prepared: PreparedRun) -> Iterator[PlannedStage]:
             for split in splits
             if not labels_record(run_members, source, chain, name, split).is_current()
         ]
-        per_image = prepared.io_seconds[0] + timings[text] / (os.cpu_count() or 1)
-        extents = [prepared.data(split).extent for split in missing]
-        seconds = float(sum(map(len, extents)) * per_image)
-        label_bytes = sum(extent.pixels for extent in extents)
-        yield PlannedStage("postprocess", name, len(splits), len(missing), seconds, label_bytes)
+        per_pixel = prepared.io_seconds[0] + timings[text] / (os.cpu_count() or 1)
+        pixels = sum(prepared.data(split).extent.pixels for split in missing)  # a byte each
+        seconds = pixels * per_pixel
+        yield PlannedStage("postprocess", name, len(splits), len(missing), seconds, pixels)

@@ -42,34 +42,36 @@ def read_ids(path: Path, known_ids: Sequence[str], *, of: str = "the data set") 
     known = frozenset(known_ids)
     names = [name for line in _read_lines(path) if (name := _parse_line(line, known))]
     found = dict(zip(names, find_ids(names, known_ids), strict=True))
-    unknown = [name for name in names if found[name] is None]
+    for name, meant in found.items():
+        _check_not_ambiguous(name, meant, f"{path} names")
+    unknown = [name for name in names if not found[name]]
     if unknown:
         example = f", such as {known_ids[0]!r}" if known_ids else ""
         raise BadData(
             f"{path} names {len(unknown)} unknown ids (first: {unknown[0]!r}); expected ids of"
             f" {of}{example}, one per line"
         )
-    return frozenset(name for name in found.values() if name is not None)
+    return frozenset(name for (name,) in found.values())
 
 
-def find_ids(names: Iterable[str], known_ids: Sequence[str]) -> list[str | None]:
-    """Return the known id that each name means; None where it means none, or several.
+def find_ids(names: Iterable[str], known_ids: Sequence[str]) -> list[tuple[str, ...]]:
+    """Return the known ids that each name may mean: one, none or several.
 
     The same text goes first. Else quotes, the suffix of an image file and the way in which accents
     are composed do not count, and of two names one may begin with folders that the other lacks.
 
     Examples:
         >>> find_ids(["a.png", "train/b", "c", "x/e"], ["a", "b", "set/c", "y/e"])
-        ['a', 'b', 'set/c', None]
+        [('a',), ('b',), ('set/c',), ()]
     """
     known, by_name = dict.fromkeys(known_ids), dict[str, list[tuple[list[str], str]]]()
     for name in known:
         parts = _parts(name)
         by_name.setdefault(parts[-1], []).append((parts, name))
 
-    def find(name: str) -> str | None:
+    def find(name: str) -> tuple[str, ...]:
         if name in known:
-            return name
+            return (name,)
         parts = _parts(name)
         among = by_name.get(parts[-1], [])
         same = [known_id for known_parts, known_id in among if known_parts == parts]
@@ -78,8 +80,7 @@ def find_ids(names: Iterable[str], known_ids: Sequence[str]) -> list[str | None]
             for known_parts, known_id in among
             if all(a == b for a, b in zip(reversed(known_parts), reversed(parts), strict=False))
         ]
-        found = same or ends
-        return found[0] if len(found) == 1 else None
+        return tuple(same or ends)
 
     return [find(name) for name in names]
 
@@ -91,11 +92,21 @@ def indices_of(names: Sequence[str], known_ids: Sequence[str], split: str) -> li
         BadData: a name that means no image of the split, or several.
     """
     index_of = {name: index for index, name in enumerate(known_ids)}
-    found = find_ids(names, known_ids)
-    for given, name in zip(names, found, strict=True):
-        if name is None:
-            raise BadData(f"no image {given!r} in {split}; known: {known_ids[0]}, ...")
-    return [index_of[name] for name in found if name is not None]
+    indices = []
+    for given, meant in zip(names, find_ids(names, known_ids), strict=True):
+        _check_not_ambiguous(given, meant, f"{split}: there is")
+        if not meant:
+            example = f"; known: {known_ids[0]}, ..." if known_ids else ", which is empty"
+            raise BadData(f"no image {given!r} in {split}{example}")
+        indices.append(index_of[meant[0]])
+    return indices
+
+
+def _check_not_ambiguous(name: str, meant: Sequence[str], where: str) -> None:
+    if len(meant) > 1:
+        raise BadData(
+            f"{where} {name!r}, which may be {meant[0]!r} or {meant[1]!r}; expected the whole id"
+        )
 
 
 def _parts(name: str) -> list[str]:

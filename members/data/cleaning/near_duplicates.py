@@ -126,7 +126,7 @@ def duplicates_across(sets: Sequence[tuple[Stack, Sequence[str]]], parts: Array)
 
 
 def duplicate_warning(sets: Sequence[DataSet], parts: Array, where: str, *, divided: bool) -> str:
-    """Return a warning of near-duplicates across parts, with the option that groups them.
+    """Return a warning of shared groups or near-duplicates across parts, and what groups them.
 
     Args:
         sets: of which the first is for training.
@@ -137,11 +137,39 @@ def duplicate_warning(sets: Sequence[DataSet], parts: Array, where: str, *, divi
     Returns:
         Empty where there are none, or more than `MAX_COMPARED` images.
     """
+    if warning := shared_groups(sets):
+        return warning
     if sum(map(len, sets)) > MAX_COMPARED:
         return ""
     pairs = duplicates_across([(data.images, data.ids) for data in sets], parts)
     names = [name for data in sets for name in data.ids]
     return describe_duplicates(pairs, names, where, divided=divided) if pairs else ""
+
+
+def shared_groups(sets: Sequence[DataSet]) -> str:
+    """Return a warning of images whose group training has too; empty where there are none.
+
+    Frames of one drive need not look alike enough for their thumbnails to tell.
+
+    Args:
+        sets: of which the first is for training.
+    """
+    training, *others = sets
+    if training.groups is None:
+        return ""
+    shared = [
+        group
+        for data in others
+        if data.groups is not None
+        for group in data.groups[np.isin(data.groups, training.groups)].tolist()
+    ]
+    if not shared:
+        return ""
+    return (
+        f"{len(shared)} images that are held out belong to groups of training images (first:"
+        f" {shared[0]}), so scores are too high: give the training images alone as --data, so that"
+        " groups are set aside whole"
+    )
 
 
 def describe_duplicates(

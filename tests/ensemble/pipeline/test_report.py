@@ -47,6 +47,19 @@ def page_of(scored, *words):
     return Path(scored, "report", "index.html").read_text(encoding="utf-8")
 
 
+@pytest.fixture(scope="module")
+def pages(scored, tmp_path_factory):
+    """Return what gives the page of a candidate, and its figures by file name: each made once."""
+    made = {}
+
+    def page(*words):
+        if words not in made:
+            made[words] = figures_of(scored, tmp_path_factory.mktemp("figures"), *words)
+        return made[words]
+
+    return page
+
+
 def labels_of(scored):
     return np.load(f"{scored}/labels/{NAME}/validation/labels.npy")
 
@@ -72,18 +85,18 @@ def review(scored, trace):
         ("one_argmax", ["one"]),
     ],
 )
-def test_the_page_shows_members_fusion_and_each_step(scored, candidate, stages):
-    gallery = json.loads(Reader(page_of(scored, "--candidate", candidate)).scripts[0])
+def test_the_page_shows_members_fusion_and_each_step(pages, candidate, stages):
+    gallery = json.loads(Reader(pages("--candidate", candidate)[0]).scripts[0])
     assert [layer["name"] for layer in gallery[0]["layers"]] == stages
 
 
-def test_the_page_says_how_labels_are_made_without_a_chain(scored):
-    assert "one_argmax: one, then argmax." in page_of(scored, "--candidate", "one_argmax")
-    assert f"then {CHAIN}." in page_of(scored, "--candidate", NAME)
+def test_the_page_says_how_labels_are_made_without_a_chain(pages):
+    assert "one_argmax: one, then argmax." in pages("--candidate", "one_argmax")[0]
+    assert f"then {CHAIN}." in pages("--candidate", NAME)[0]
 
 
-def test_the_page_names_every_candidate_with_its_score(scored, capsys):
-    text = page_of(scored)
+def test_the_page_names_every_candidate_with_its_score(scored, pages, capsys):
+    text, _ = pages("--candidate", NAME)
     capsys.readouterr()
     assert run_command(["compare", "--run", scored, "--json"]) == 0
     for row in json.loads(capsys.readouterr().out)["candidates"]:
@@ -118,17 +131,18 @@ def test_every_figure_of_the_page_is_written_as_a_file(scored, tmp_path, capsys)
     assert sorted(document["figures"]) == sorted(str(tmp_path / name) for name in files)
 
 
-def test_figure_files_work_without_the_page_and_are_reproducible(scored, tmp_path):
-    first, second = (figures_of(scored, tmp_path / part)[1] for part in "ab")
+def test_figure_files_work_without_the_page_and_are_reproducible(pages, scored, tmp_path):
+    candidate = ("--candidate", NAME)
+    first, second = pages(*candidate)[1], figures_of(scored, tmp_path, *candidate)[1]
     assert first == second
     for file in first.values():
         assert ET.fromstring(file).tag == f"{SVG}svg"
         assert b"var(" not in file
 
 
-def test_only_the_best_member_alone_has_no_confusion_matrix_to_start_from(scored, tmp_path):
+def test_only_the_best_member_alone_has_no_confusion_matrix_to_start_from(pages):
     alone = [
-        "confusion-start.svg" not in figures_of(scored, tmp_path / name, "--candidate", name)[1]
+        "confusion-start.svg" not in pages("--candidate", name)[1]
         for name in ("one_argmax", "two_argmax")
     ]
     assert sorted(alone) == [False, True]

@@ -61,15 +61,23 @@ def outputs(network: NormalisedNetwork, images: torch.Tensor) -> tuple[torch.Ten
     return found if isinstance(found, tuple) else (found,)
 
 
+def share_right(network: NormalisedNetwork, images: torch.Tensor, target: torch.Tensor) -> float:
+    with torch.no_grad():
+        right = network.eval()(images).argmax(1) == target
+    network.train()
+    return right.float().mean().item()
+
+
 def test_the_specs_here_cover_the_table():
     assert {spec.partition("(")[0] for spec in SPECS} == set(ARCHITECTURES)
 
 
 @pytest.mark.parametrize("spec", SPECS)
 class TestEveryNetwork:
-    @pytest.mark.parametrize("channels", [1, 3])
-    @pytest.mark.parametrize("classes", [2, 7])
-    @pytest.mark.parametrize("size", [(64, 128), (70, 97)], ids=["even", "odd"])
+    @pytest.mark.parametrize(
+        ("channels", "classes", "size"),
+        [(1, 2, (64, 128)), (3, 7, (64, 128)), (1, 7, (70, 97)), (3, 2, (70, 97))],
+    )
     def test_gives_logits_of_the_images_size(self, spec, channels, classes, size):
         network = built(spec, channels=channels, classes=classes)
         for logits in outputs(network, drawn(channels, *size)):
@@ -108,14 +116,16 @@ class TestEveryNetwork:
         network.fit_normalisation([images])
         optimizer = torch.optim.AdamW(network.parameters(), lr=1e-2)
         rates = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=STEPS)
-        for _ in range(STEPS):
+        for step in range(STEPS):
+            if step % 20 == 0 and share_right(network, images, target) > 0.99:
+                break
             losses = [functional.cross_entropy(o, target) for o in outputs(network, images)]
             loss = torch.stack(losses).mean()
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             rates.step()
-        assert (network.eval()(images).argmax(1) == target).float().mean() > 0.95
+        assert share_right(network, images, target) > 0.95
 
 
 class TestNormalisedNetwork:
@@ -133,6 +143,15 @@ class TestNormalisedNetwork:
 
     def test_the_normalisation_is_part_of_the_weights(self):
         assert {"mean", "deviation"} <= set(built("unet(width=2, depth=2)").state_dict())
+
+
+def test_weights_are_sampled_where_there_is_memory_for_them(monkeypatch):
+    sampled = []
+    monkeypatch.setattr(torch.nn.init, "kaiming_normal_", lambda *_, **__: sampled.append(0))
+    for device in ("meta", "cpu"):
+        with torch.device(device):
+            NormalisedNetwork("unet(width=2, depth=2)", channels=1, classes=3)
+        assert bool(sampled) == (device == "cpu")
 
 
 class TestAtrousSpatialPyramidPooling:

@@ -5,10 +5,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from evaluation.core.classes import MARS
+from evaluation.core.classes import MARS, numbered
 from evaluation.core.errors import BadData
-from members.data.cleaning.id_lists import find_ids, read_drop_list
-from members.data.cleaning.near_duplicates import near_duplicates, thumbnails_and_hashes
+from members.data.cleaning.id_lists import find_ids, indices_of, read_drop_list
+from members.data.cleaning.near_duplicates import (
+    near_duplicates,
+    shared_groups,
+    thumbnails_and_hashes,
+)
 from members.data.cleaning.novelty import features, most_novel, novelty
 from members.data.cleaning.rules import Reason, Rules, find_drops
 from members.data.dataset import DataSet
@@ -44,20 +48,34 @@ class TestDropList:
     @pytest.mark.parametrize(
         ("text", "known", "found"),
         [
-            ("a.png", ["a", "a.png"], "a.png"),
-            ("a.png", ["a", "a.jpg"], None),
-            ("a", ["a.png"], "a.png"),
-            ("1", ["s/1", "t/1"], None),
-            ("t/1.png", ["s/1", "t/1"], "t/1"),
-            ("t/1", ["s/1"], None),
-            ("1.5", ["1"], None),
-            ("caf\u00e9", ["cafe\u0301"], "cafe\u0301"),
-            (".png", [".png"], ".png"),
-            ("'", ["a"], None),
+            ("a.png", ["a", "a.png"], ["a.png"]),
+            ("a.png", ["a", "a.jpg"], ["a", "a.jpg"]),
+            ("a", ["a.png"], ["a.png"]),
+            ("1", ["s/1", "t/1"], ["s/1", "t/1"]),
+            ("t/1.png", ["s/1", "t/1"], ["t/1"]),
+            ("t/1", ["s/1"], []),
+            ("1.5", ["1"], []),
+            ("caf\u00e9", ["cafe\u0301"], ["cafe\u0301"]),
+            (".png", [".png"], [".png"]),
+            ("'", ["a"], []),
         ],
     )
     def test_the_same_text_goes_first_and_nothing_is_guessed(self, text, known, found):
-        assert find_ids([text], known) == [found]
+        assert find_ids([text], known) == [tuple(found)]
+
+    def test_a_name_of_several_images_is_refused_with_two_of_them(self, tmp_path):
+        with pytest.raises(BadData, match="names '1', which may be 's/1' or 't/1'; expected the w"):
+            read_drop_list(ids_file(tmp_path, "1\n"), ("s/1", "t/1"))
+        with pytest.raises(BadData, match="there is '1', which may be 's/1' or 't/1'"):
+            indices_of(["1"], ("s/1", "t/1"), "oof")
+
+    @pytest.mark.parametrize(
+        ("known", "message"),
+        [(("a",), "no image 'x' in oof; known: a, ..."), ((), "no image 'x' in oof, which is emp")],
+    )
+    def test_an_unknown_image_is_refused(self, known, message):
+        with pytest.raises(BadData, match=message):
+            indices_of(["x"], known, "oof")
 
     def test_unknown_ids_are_refused_and_the_first_named(self, tmp_path):
         expected = r"names 2 unknown ids \(first: 'x'\); expected ids of the data set, such as 'a'"
@@ -247,13 +265,15 @@ class TestFindDrops:
         assert findings.strangest_kept(3) == []
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", [0, 4])
-class TestSample:
+@pytest.fixture(scope="module", params=[0, 4])
+def sample(request):
     """Seed 4 has clean images that were cut at almost the same position of a scene."""
+    return draw_sample(seed=request.param)
 
-    def test_all_planted_images_are_found_and_almost_no_clean_image(self, seed):
-        sample = draw_sample(seed=seed)
+
+@pytest.mark.slow
+class TestSample:
+    def test_all_planted_images_are_found_and_almost_no_clean_image(self, sample):
         findings = found_in(sample.sets()["training"])
         dropped = ~findings.kept
         assert {d.index for d in findings.drops_for(Reason.SHARED_MASK)} == set(
@@ -264,8 +284,7 @@ class TestSample:
         clean = ~np.isin(np.arange(len(dropped)), planted)
         assert dropped[clean].sum() <= 0.01 * clean.sum()
 
-    def test_the_outliers_are_in_the_most_novel_tenth_without_masks(self, seed):
-        sample = draw_sample(seed=seed)
+    def test_the_outliers_are_in_the_most_novel_tenth_without_masks(self, sample):
         thumbnails, _ = thumbnails_and_hashes(sample.sets()["training"].images)
         known = np.ones(len(thumbnails), bool)
         scores = novelty(features(thumbnails, known), known)
@@ -273,3 +292,15 @@ class TestSample:
         recall = len(found & set(sample.outliers.tolist())) / len(sample.outliers)
         assert recall >= 0.95
         assert scores.max() <= 1
+
+
+def test_groups_of_training_that_are_held_out_are_told():
+    def data(*groups):
+        images = np.zeros((len(groups), 1, 4, 4), np.uint8)
+        ids = tuple(f"{index}" for index in range(len(groups)))
+        return DataSet(images, None, ids, np.array(groups), numbered(2, ignore=None))
+
+    assert shared_groups([data("a", "b"), data("c"), data("d")]) == ""
+    warning = shared_groups([data("a", "b"), data("c", "b"), data("b")])
+    assert warning.startswith("2 images that are held out belong to groups of training images (fir")
+    assert "give the training images alone as --data" in warning

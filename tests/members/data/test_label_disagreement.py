@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 
 from evaluation.core.classes import MARS, Classes
-from members.data.label_disagreement import disagreement, scored_probabilities
+from members.data.label_disagreement import (
+    class_confidence,
+    class_thresholds,
+    disagreement,
+    doubtful_pixels,
+    scored_probabilities,
+)
 
 RNG = np.random.default_rng(0)
 
@@ -16,8 +22,21 @@ def drawn(images=4):
     return maps / maps.sum(axis=1, keepdims=True), masks
 
 
-def measured(maps, masks, classes=MARS):
-    return disagreement(maps, masks, classes=classes, floor=2.0**-25)
+def measured(maps, masks, classes=MARS, calibrated=None):
+    return disagreement(
+        maps,
+        masks,
+        classes=classes,
+        floor=2.0**-25,
+        calibrated=maps if calibrated is None else calibrated,
+        thresholds=class_thresholds(class_confidence(maps, masks, classes)),
+    )
+
+
+def softmin(values):
+    """Average as `softmin` of cleanlab 2.9 does, with which it was compared by hand."""
+    weights = np.exp((1 - values) / 0.1)
+    return (values * weights).sum() / weights.sum()
 
 
 class TestByHand:
@@ -47,7 +66,8 @@ class TestByHand:
 
     def test_an_image_without_scored_pixels_is_nan(self):
         found = self.one((0, 0.5, 0.5), masks=[0])
-        assert np.isnan([found.score, found.log_loss, found.share]).all()
+        for name in ("score", "log_loss", "softmin", "calibrated", "doubtful", "share"):
+            assert np.isnan(getattr(found, name)).all()
 
     def test_a_probability_of_zero_costs_the_floor(self):
         assert self.one((0, 0, 1), masks=[1]).log_loss == pytest.approx([25 * np.log(2)])
@@ -67,6 +87,9 @@ def test_the_measures_agree_with_numpy_on_the_scored_pixels():
         given = left[true, np.arange(len(true))]
         assert found.score[place] == pytest.approx(1 - given.mean(), abs=1e-6)
         assert found.log_loss[place] == pytest.approx(-np.log(given).mean(), abs=1e-5)
+        assert found.softmin[place] == pytest.approx(1 - softmin(given.astype(float)), abs=1e-5)
+        margin = left.max(axis=0) - given
+        assert found.calibrated[place] == pytest.approx(1 - softmin(1.0 - margin), abs=1e-5)
         assert found.share[place] == pytest.approx((left.argmax(axis=0) != true).mean())
         assert found.counts[place].sum() == found.pixels[place] == scored.sum()
 
@@ -90,3 +113,47 @@ def test_without_any_scored_probability_the_scored_classes_are_equal():
 def test_without_an_ignored_class_probabilities_are_unchanged():
     maps, _ = drawn()
     np.testing.assert_array_equal(scored_probabilities(maps, Classes(MARS.names)), maps)
+
+
+def test_doubtful_pixels_are_those_of_confident_learning():
+    """Off the diagonal of the confident joint, and predicted otherwise.
+
+    Written as in cleanlab 2.9's `find_label_issues(filter_by="confident_learning")`, with which it
+    was compared by hand.
+    """
+    maps, masks = drawn()
+    classes = Classes(MARS.names, ignore=None)
+    scored = masks != 255
+    means = [np.mean([maps[i, k, r, c] for i, r, c in np.argwhere(masks == k)]) for k in range(5)]
+    thresholds = class_thresholds(class_confidence(maps, masks, classes))
+    np.testing.assert_allclose(thresholds, means, rtol=1e-5)
+    expected = np.zeros(masks.shape, bool)
+    for image, row, col in np.argwhere(scored):
+        probs, label = maps[image, :, row, col], masks[image, row, col]
+        confident = [k for k in range(5) if probs[k] >= means[k]]
+        if confident and probs.argmax() != label:
+            expected[image, row, col] = max(confident, key=lambda k: probs[k]) != label
+    found = doubtful_pixels(maps, masks, classes, thresholds)
+    np.testing.assert_array_equal(found, expected)
+    assert 0 < found.sum() < scored.sum()
+    share = measured(maps, masks, classes).doubtful
+    np.testing.assert_allclose(share, expected.sum(axis=(1, 2)) / scored.sum(axis=(1, 2)))
+
+
+def test_a_class_that_no_mask_has_is_never_confident():
+    maps = np.zeros((1, 3, 1, 2), np.float32)
+    maps[0, :, 0] = [[0.5, 0.3], [0.4, 0.1], [0.1, 0.6]]
+    masks = np.array([[[0, 1]]], np.uint8)
+    classes = Classes(("a", "b", "c"))
+    thresholds = class_thresholds(class_confidence(maps, masks, classes))
+    np.testing.assert_allclose(thresholds, [0.5, 0.1, np.nan], rtol=1e-6)
+    assert not doubtful_pixels(maps, masks, classes, thresholds).any()
+
+
+def test_calibrated_maps_change_the_calibrated_measure_alone():
+    maps, masks = drawn()
+    other = drawn()[0][::-1].copy()
+    one, two = measured(maps, masks), measured(maps, masks, calibrated=other)
+    assert not np.allclose(one.calibrated, two.calibrated)
+    for name in ("score", "log_loss", "softmin", "doubtful", "share"):
+        np.testing.assert_array_equal(getattr(one, name), getattr(two, name))

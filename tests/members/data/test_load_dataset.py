@@ -287,17 +287,14 @@ class TestPngPairs:
         with pytest.raises(BadData, match=rf"1 names in .* are not in {lacking}/ \(first: p3\)"):
             load_dataset(folder)
 
-    def test_several_sizes_are_kept_unless_one_is_chosen(self, tmp_path):
+    def test_several_sizes_are_kept(self, tmp_path):
         images, masks = [IMAGES[0], IMAGES[1, :4]], [MASKS[0], MASKS[1, :4]]
         folder = pairs(tmp_path, images, masks)
         assert str(load_dataset(folder)["training"].extent) == "2 sizes, 4x10 to 8x10"
-        data = load_dataset(folder, size=(4, 5))["training"]
-        assert data.images.shape == (2, 1, 4, 5)
-        assert data.target().shape == (2, 4, 5)
 
     def test_a_mask_of_another_size_than_its_image_is_refused(self, tmp_path):
         with pytest.raises(BadLabels, match=r"mask of 'p0' is \(4, 10\), its image \(8, 10\)"):
-            load_dataset(pairs(tmp_path, IMAGES[:1], MASKS[:1, :4]), size=(8, 10))
+            load_dataset(pairs(tmp_path, IMAGES[:1], MASKS[:1, :4]))
 
     def test_sixteen_bits_are_kept(self, tmp_path):
         wide = IMAGES.astype(np.uint16) * 16
@@ -311,32 +308,6 @@ class TestPngPairs:
         file.write_bytes(file.read_bytes()[:60])
         with pytest.raises(BadData, match=r"p2\.png is no readable image"):
             load_dataset(folder)
-
-
-class TestResizing:
-    def test_resizing_averages_images_but_not_masks(self, tmp_path):
-        masks = np.where(MASKS > 2, 4, 1).astype(np.uint8)
-        path = written(tmp_path, images=IMAGES, masks=masks)
-        data = load_dataset(path, size=(4, 5))["training"]
-        mean = IMAGES.reshape(6, 4, 2, 5, 2).mean(axis=(2, 4))
-        assert np.abs(data.images[:, 0] - mean).max() <= 1
-        assert set(np.unique(data.target())) <= {1, 4}
-
-    def test_resizing_keeps_three_channels_apart(self, tmp_path):
-        colour = np.stack([IMAGES, 0 * IMAGES, IMAGES // 2], axis=1)
-        data = load_dataset(written(tmp_path, images=colour), size=(16, 20))["test"]
-        assert data.images.shape == (6, 3, 16, 20)
-        assert not data.images[:, 1].any()
-
-    def test_resizing_to_the_same_size_changes_nothing(self, tmp_path):
-        path = written(tmp_path, images=IMAGES, masks=MASKS)
-        np.testing.assert_array_equal(
-            load_dataset(path, size=(8, 10))["training"].images[:, 0], IMAGES
-        )
-
-    def test_resizing_to_one_pixel_works(self, tmp_path):
-        data = load_dataset(written(tmp_path, images=IMAGES, masks=MASKS), size=(1, 1))["training"]
-        assert data.images.shape == (6, 1, 1, 1)
 
 
 class TestImagesAlone:

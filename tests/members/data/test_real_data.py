@@ -91,3 +91,9 @@ def test_nuclei_keep_their_sizes_and_the_value_of_their_foreground():
     assert (len(data["training"]), data["training"].channels) == (131, 3)
     assert len(set(data["training"].extent.sizes)) == 7
     assert data["training"].classes.values == (0, 255)
+
+
+@pytest.mark.skipif(not (DATA / "camvid").is_dir(), reason=f"{DATA / 'camvid'} is not here")
+def test_frames_of_camvid_that_are_held_out_beside_their_drive_are_told():
+    (warning,) = inspect_dataset(DATA / "camvid")["warnings"]
+    assert "101 images that are held out belong to groups of training images" in warning

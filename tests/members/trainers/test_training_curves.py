@@ -9,6 +9,8 @@ from PIL import Image
 
 from members.trainers.training_curves import write_curves
 
+pytestmark = pytest.mark.usefixtures("drawn")
+
 HISTORY = [
     {"epoch": epoch, "training_loss": 1 / epoch, "holdout_loss": 2 / epoch}
     | {
