@@ -193,8 +193,8 @@ def effective_freedom(
     still = largest[:, 0] == 0
     scaled = squares / np.where(largest > 0, largest, 1)  # the squares of small squares would be 0
     kurtosis = (scaled**2).mean(axis=1) / np.where(still, 1, scaled.mean(axis=1) ** 2)
-    freedom = 2 * groups / np.maximum(kurtosis - 1, 1 / groups)
-    return np.where(still, groups - 1, np.clip(freedom, 1, groups - 1))
+    freedom = np.clip(2 * groups / np.maximum(kurtosis - 1, 1 / groups), 1, groups - 1)
+    return np.asarray(np.where(still, groups - 1, freedom))
 
 
 def student_quantile(freedom: float, level: float) -> float:

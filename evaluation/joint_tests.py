@@ -112,7 +112,7 @@ class JointTests:
     @property
     def compared(self) -> Bool[np.ndarray, " candidate"]:
         """Which candidates have a score and a standard error."""
-        return ~np.isnan(self.scores)
+        return np.asarray(~np.isnan(self.scores))
 
     @cached_property
     def standard_errors(self) -> Pairs:

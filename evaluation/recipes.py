@@ -152,8 +152,8 @@ def _interaction(recipe: RecipeScores) -> float:
     trainings, groups = recipe.left_out.shape
     centred = recipe.left_out - recipe.left_out.mean(axis=1, keepdims=True)
     own = centred - centred.mean(axis=0)
-    each = (groups - 1) / groups * float((own**2).sum()) / (trainings - 1)
-    return each / trainings
+    squares = float((own**2).sum())
+    return (groups - 1) / groups * squares / (trainings - 1) / trainings
 
 
 def _check(recipe: RecipeScores) -> None:

@@ -190,8 +190,8 @@ def groups_needed(
         return high
 
     variance = groups * error**2
-    ends = (variance * freedom / float(chdtri(freedom, tail)) for tail in (0.025, 0.975))
-    return GroupsNeeded(gap, number(variance), *map(number, ends), level)
+    low, high = (variance * freedom / float(chdtri(freedom, tail)) for tail in (0.025, 0.975))
+    return GroupsNeeded(gap, number(variance), number(low), number(high), level)
 
 
 def _is_enough(

@@ -270,6 +270,7 @@ class TestRanking:
     def test_the_notes_count_the_set_and_say_which_gap_could_be_detected(self, form):
         text = form(board())
         assert "1 of 4 candidates may be best (model confidence set at 95%, p above 0.05)" in text
+        assert "In simulations of 24 groups and 5 equal candidates the set lacked one in" in text
         smallest = board().detectable
         gap = f"{smallest.median:.3f}".removeprefix("0")
         assert "Smallest gap to the first that these 12 groups detect with power 0.8 at" in text
