@@ -54,8 +54,8 @@ def draw(region: str, kind: str, seed: int) -> Planted:
 
     def field(sigma: float) -> Array:
         noise = rng.normal(size=(IMAGES, len(CLASSES), *SIZE))
-        smooth: Array = ndimage.gaussian_filter(noise, sigma, axes=(2, 3))
-        return smooth / smooth.std()
+        smooth = ndimage.gaussian_filter(noise, sigma, axes=(2, 3))
+        return np.asarray(smooth / smooth.std())
 
     true = field(6).argmax(axis=1)
     soft = np.eye(len(CLASSES))[true].transpose(0, 3, 1, 2)
