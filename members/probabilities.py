@@ -42,15 +42,15 @@ def check_maps(maps: Map, dtype: str, *, kind: str = "probabilities") -> None:
     Raises:
         BadMaps: the first problem.
     """
-    bad = ~np.isfinite(maps)
-    if bad.any():
+    low, high = float(maps.min()), float(maps.max())  # NaN where any value is
+    if not np.isfinite((low, high)).all():
+        bad = ~np.isfinite(maps)
         first = int(bad.reshape(len(maps), -1).any(axis=1).argmax())
         raise BadMaps(
             f"{int(bad.sum())} values are NaN or infinite (first in image {first} of {len(maps)}"
             " checked); expected probabilities from 0 to 1: predict again, in float32 if they"
             " overflowed"
         )
-    low, high = float(maps.min()), float(maps.max())
     if low < 0 or high > 1 + RANGE_TOLERANCE:
         raise BadMaps(f"values go from {low:.6g} to {high:.6g}; expected probabilities from 0 to 1")
     if kind == "probabilities":
