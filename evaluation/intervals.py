@@ -177,13 +177,31 @@ def effective_groups(left_out: LeftOut) -> float:
         Satterthwaite, "An Approximate Distribution of Estimates of Variance Components",
         Biometrics Bulletin 2, 1946: degrees of freedom that match the variance of a variance.
     """
-    groups, squares = len(left_out), _squares(left_out)
-    if not squares.any():
-        return float(groups)
-    squares /= squares.max()  # the squares of small squares would be 0
-    kurtosis = float((squares**2).mean() / squares.mean() ** 2)
-    freedom = groups - 1 if kurtosis <= 1 else 2 * groups / (kurtosis - 1)
-    return float(np.clip(freedom, 1, groups - 1)) + 1
+    return float(effective_freedom(_squares(left_out)[np.newaxis])[0]) + 1
+
+
+def effective_freedom(
+    squares: Float[np.ndarray, "difference group"],
+) -> Float[np.ndarray, " difference"]:
+    """Return the degrees of freedom of jackknife errors: the effective number of groups, less 1.
+
+    Args:
+        squares: of each group's influence on some scores or differences.
+    """
+    groups = squares.shape[1]
+    largest = squares.max(axis=1, keepdims=True)
+    still = largest[:, 0] == 0
+    scaled = squares / np.where(largest > 0, largest, 1)  # the squares of small squares would be 0
+    kurtosis = (scaled**2).mean(axis=1) / np.where(still, 1, scaled.mean(axis=1) ** 2)
+    freedom = np.clip(2 * groups / np.maximum(kurtosis - 1, 1 / groups), 1, groups - 1)
+    return np.asarray(np.where(still, groups - 1, freedom))
+
+
+def student_quantile(freedom: float, level: float) -> float:
+    """Return how many standard errors an interval reaches to each side."""
+    from scipy.special import stdtrit  # slow to import
+
+    return float(stdtrit(freedom, (1 + level) / 2))
 
 
 def student_ends(score: float, left_out: LeftOut, *, level: float, is_share: bool) -> Ends | None:
@@ -199,13 +217,11 @@ def student_ends(score: float, left_out: LeftOut, *, level: float, is_share: boo
     Returns:
         None if there is only one group, or only one that holds scored pixels.
     """
-    from scipy.special import expit, logit, stdtrit  # slow to import
+    from scipy.special import expit, logit  # slow to import
 
     if len(left_out) < 2 or np.isnan(score) or np.isnan(left_out).any():
         return None
-    reach = standard_error(left_out) * float(
-        stdtrit(effective_groups(left_out) - 1, (1 + level) / 2)
-    )
+    reach = standard_error(left_out) * student_quantile(effective_groups(left_out) - 1, level)
     if not is_share:
         return score - reach, score + reach
     if score in (0, 1):  # no log-odds

@@ -5,7 +5,7 @@ interval of its gain over the best single member lies above 0.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,17 +14,23 @@ import numpy as np
 from evaluation.core.classes import Classes
 from evaluation.core.errors import BadData
 from evaluation.core.types import Counts
+from evaluation.gains import OOF, Gains, argmax, select
 from evaluation.intervals import LEVEL, Interval, Level, interval_to_dict
+from evaluation.joint_tests import JointTests
+from evaluation.margins import MarginComparison, check_margin, compare_with_margin
 from evaluation.protocols import PROTOCOLS, build_protocol, score_images
 from evaluation.run_metric import default_metric
 from evaluation.scores import CandidateScores, ScoredImages, iou_by_name, nan_to_none
-from evaluation.significance import GapToBest, gaps_to_first, on_pareto_front
+from evaluation.significance import (
+    DetectableGap,
+    GapToFirst,
+    detectable_gap,
+    gaps_to_first,
+    on_pareto_front,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
-
-OOF = "oof"
-"""Out-of-fold: the split on which candidates are chosen."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +65,7 @@ class LeaderboardRow:
         interval: of the examined score; None if there is only one group.
         gain: examined score minus the reference's; NaN for the reference itself.
         gain_interval: paired, of the gain; None as above, and for the reference itself.
+        better: whether the gain is shown to be above 0.
         iou: per class on the examined split, by name; None if absent.
         iou_intervals: of each of them, by name; None as above.
         others: examined score under the other protocols, by name.
@@ -77,27 +84,23 @@ class LeaderboardRow:
     interval: Interval | None
     gain: float
     gain_interval: Interval | None
+    better: bool
     iou: Mapping[str, float | None]
     iou_intervals: Mapping[str, Interval | None]
     others: Mapping[str, float]
-    gap: GapToBest | None
+    gap: GapToFirst | None
     members: tuple[str, ...]
     milliseconds: float
     on_pareto_front: bool
 
     @property
-    def better(self) -> bool:
-        """Whether the paired interval of the gain lies above 0."""
-        return self.gain_interval is not None and self.gain_interval.low > 0
-
-    @property
-    def verdict(self) -> Literal["first", "lower", "not significant", ""]:
+    def verdict(self) -> Literal["first", "lower", "may be best", ""]:
         """How it compares with the highest; empty if it was not scored."""
         if math.isnan(self.examined):
             return ""
         if self.gap is None:
             return "first"
-        return "lower" if self.gap.significant else "not significant"
+        return "may be best" if self.gap.may_be_best else "lower"
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON values; None for missing ones."""
@@ -134,8 +137,11 @@ class Leaderboard:
         reference_on: `oof` or the examined split: where the reference is the highest.
         optimism: the chosen candidate's oof score minus its examined score; NaN if there is
             none, or if the examined split is oof itself.
-        level: of the intervals of scores, gaps, and the chosen candidate's gain.
+        level: of the intervals of scores and of the chosen candidate's gain.
         gain_level: of the other candidates' gains, so that all of them together hold at `level`.
+        gap_level: of the gaps to the first, so that those of all pairs together hold at `level`.
+        detectable: the smallest gaps to the first that the images could show; None if none could.
+        margin: the candidates compared with one of them with a margin, if that was asked for.
     """
 
     split: str
@@ -147,7 +153,15 @@ class Leaderboard:
     optimism: float
     level: float
     gain_level: float
+    gap_level: float
+    detectable: DetectableGap | None
     groups: int
+    margin: MarginComparison | None = None
+
+    @property
+    def confidence_set(self) -> tuple[str, ...]:
+        """The candidates that may be the best, the highest first: all that are, at `level`."""
+        return tuple(row.name for row in self.rows if row.verdict in ("first", "may be best"))
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON values; None for missing ones."""
@@ -159,7 +173,10 @@ class Leaderboard:
             "reference_on": self.reference_on,
             "optimism": nan_to_none(self.optimism),
             "groups": self.groups,
+            "confidence_set": {"level": self.level, "candidates": list(self.confidence_set)},
+            "detectable": None if self.detectable is None else self.detectable.to_dict(),
             "candidates": [row.to_dict() for row in self.rows],
+            **({} if self.margin is None else {"margin": self.margin.to_dict()}),
         }
 
     def to_frame(self) -> "pd.DataFrame":
@@ -169,8 +186,9 @@ class Leaderboard:
         return pd.DataFrame.from_records([self._record(row) for row in self.rows], index="name")
 
     def _record(self, row: LeaderboardRow) -> dict[str, Any]:
-        to_itself = 0.0 if row.verdict == "first" else math.nan
-        gap = row.gap or GapToBest(to_itself, None, math.nan, math.nan, significant=False)
+        is_first = row.verdict == "first"
+        to_itself = 0.0 if is_first else math.nan
+        gap = row.gap or GapToFirst(to_itself, None, math.nan, may_be_best=is_first)
         return {
             "name": row.name,
             "is_member": row.is_member,
@@ -184,9 +202,8 @@ class Leaderboard:
             "better": row.better,
             "gap": gap.value,
             **_ends("gap_", gap.interval),
-            "p_alone": gap.p_alone,
             "p": gap.p,
-            "significant": gap.significant,
+            "may_be_best": gap.may_be_best,
             "milliseconds": row.milliseconds,
             "members": " ".join(row.members),
             "front": row.on_pareto_front,
@@ -208,29 +225,39 @@ def compare(
     split: str = "validation",
     protocol: str | None = None,
     level: Level = LEVEL,
+    margin: float | None = None,
+    to: str | None = None,
 ) -> Leaderboard:
     """Compare candidates that were scored on the same images.
 
     The chosen candidate's gain is one comparison, fixed before the split was examined; its
-    interval is at `level`. The others are at 1 - (1 - level) / (their number), Bonferroni's
-    correction. Without a choice on oof, or with a reference that was picked on the examined split,
-    every gain is corrected.
+    interval is at `level`. The others' gains over the reference are corrected together, by max-T.
+    Without a choice on oof, every gain is corrected so; with a reference that was picked on the
+    examined split, by the intervals of all pairs.
 
     Args:
         candidates: at least one; names differ.
         classes: names, and the ignored class.
-        rng: draws the exchanges of the tests of gaps.
+        rng: resamples the errors of the scores.
         split: name of the examined split.
         protocol: of the scores that are compared; by default `default_metric` of the classes.
         level: of the intervals.
+        margin: difference in score that does not matter; None for no statements about it.
+        to: the candidate that others are compared with by the margin; by default the chosen one,
+            or the first where none was chosen on other images. The chosen one and the reference
+            count as fixed before; for any other, the bounds hold for all pairs.
 
     Raises:
-        BadData: no candidate, or candidates that were scored on different images.
+        BadData: no candidate, candidates that were scored on different images, a margin that is
+            not above 0, or no such candidate.
         BadSpec: an unknown protocol or class.
     """
     _check_same_images(candidates, split)
     protocol = protocol or default_metric(classes)
     scorer = build_protocol(protocol, classes)
+    names = [candidate.name for candidate in candidates]
+    if margin is not None:
+        check_margin(margin, to, names, len(np.unique(candidates[0].examined.groups)))
     scores = CandidateScores.of([c.examined for c in candidates], scorer, classes.ignore)
     mious = scores.mious.tolist()
     oof = [
@@ -238,7 +265,8 @@ def compare(
     ]
     members = [index for index, candidate in enumerate(candidates) if candidate.is_member]
     selection = select(oof, mious, members, split)
-    gaps = gaps_to_first(scores, rng=rng, level=level)
+    tests = JointTests.of(scores, rng=rng)
+    gaps, gains = gaps_to_first(tests, mious, level), Gains.of(selection, tests, level)
     front = on_pareto_front(mious, [candidate.milliseconds for candidate in candidates])
     rows = [
         LeaderboardRow(
@@ -250,7 +278,8 @@ def compare(
             examined=mious[index],
             interval=scores.interval(index, level),
             gain=selection.gain(mious, index),
-            gain_interval=selection.gain_interval(scores, index, level),
+            gain_interval=gains.interval(index),
+            better=gains.is_better(index),
             iou=iou_by_name(scores.whole[index], classes),
             iou_intervals=scores.class_intervals(index, classes, level),
             others={
@@ -266,6 +295,11 @@ def compare(
         for index, candidate in enumerate(candidates)
     ]
     chosen = None if selection.chosen is None else rows[selection.chosen]
+    compared_to = (
+        selection.predeclared[0] if selection.predeclared else argmax(mious, range(len(mious)))
+    )
+    if to is not None:
+        compared_to = names.index(to)
     return Leaderboard(
         split=split,
         protocol=protocol,
@@ -275,72 +309,31 @@ def compare(
         reference_on=selection.reference_on,
         optimism=chosen.oof - chosen.examined if chosen and split != OOF else math.nan,
         level=level,
-        gain_level=selection.gain_level(level),
+        gain_level=gains.each_level,
+        gap_level=tests.pairs_level(level),
+        detectable=_detectable(tests, mious, level),
         groups=scores.groups,
+        margin=None
+        if margin is None or compared_to is None
+        else compare_with_margin(
+            tests,
+            names,
+            compared_to,
+            margin,
+            predeclared=compared_to in selection.predeclared,
+            level=level,
+        ),
     )
 
 
-@dataclass(frozen=True)
-class Selection:
-    """Indices of the chosen candidate and of the reference.
-
-    Args:
-        candidates: number of candidates.
-        chosen: the highest on oof; None if no candidate has oof scores.
-        reference: the highest single member on oof, or on the examined split if no member has oof
-            scores; None without members.
-        reference_on: `oof` or the examined split: where the reference is the highest.
-        split: the examined split.
-    """
-
-    candidates: int
-    chosen: int | None
-    reference: int | None
-    reference_on: str
-    split: str
-
-    @property
-    def preregistered(self) -> int | None:
-        """The candidate whose comparison was fixed before the examined split was seen."""
-        return self.chosen if self.reference_on == OOF != self.split else None
-
-    @property
-    def num_comparisons(self) -> int:
-        """Number of other comparisons with the reference."""
-        return len(set(range(self.candidates)) - {self.preregistered, self.reference})
-
-    def gain_level(self, level: float) -> float:
-        """Return the level of the gains that were not preregistered."""
-        return 1 - (1 - level) / max(1, self.num_comparisons)
-
-    def gain(self, mious: Sequence[float], index: int) -> float:
-        """Return a candidate's gain over the reference; NaN if there is none."""
-        if self.reference is None or index == self.reference:
-            return math.nan
-        return mious[index] - mious[self.reference]
-
-    def gain_interval(self, scores: CandidateScores, index: int, level: float) -> Interval | None:
-        """Return the paired interval of a candidate's gain over the reference."""
-        if self.reference is None or index == self.reference:
-            return None
-        corrected = level if index == self.preregistered else self.gain_level(level)
-        return scores.difference(index, self.reference, corrected)
-
-
-def select(
-    oof: Sequence[float], examined: Sequence[float], members: Sequence[int], split: str
-) -> Selection:
-    """Choose a candidate and a reference by their scores on oof."""
-    reference, reference_on = _argmax(oof, members), OOF
-    if reference is None:
-        reference, reference_on = _argmax(examined, members), split
-    chosen = _argmax(oof, range(len(oof)))
-    return Selection(len(oof), chosen, reference, reference_on, split)
-
-
-def _argmax(scores: Sequence[float], indices: Iterable[int]) -> int | None:
-    known = [index for index in indices if not math.isnan(scores[index])]
-    return max(known, key=lambda index: scores[index], default=None)
+def _detectable(tests: JointTests, mious: Sequence[float], level: float) -> DetectableGap | None:
+    first = argmax(mious, range(len(mious)))
+    if first is None:
+        return None
+    others = [index for index in range(len(mious)) if index != first]
+    return detectable_gap(
+        tests, first, others, tests.pairs_level(level), most_freedom=tests.most_freedom
+    )
 
 
 def _check_same_images(candidates: Sequence[Candidate], split: str) -> None:

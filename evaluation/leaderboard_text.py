@@ -12,17 +12,23 @@ from evaluation.formatting import (
     note_of_shown_classes,
     shown_classes,
 )
-from evaluation.leaderboard import OOF, Leaderboard, LeaderboardRow
+from evaluation.gains import OOF
+from evaluation.leaderboard import Leaderboard, LeaderboardRow
+from evaluation.margins import MarginComparison
 from evaluation.run_metric import MASKED, metric_label
-from evaluation.significance import num_pairs
+from evaluation.significance import POWER
 
 COVERAGE = {8: (93.4, 93.6), 20: (93.5, 95.1), 92: (95.5, 96.0), 400: (95.7, 95.0)}
 """Groups -> percent of 1,000 simulated data sets whose 95 % interval held the score, and the
 difference; from benchmarks/coverage.py."""
 
-FALSE_POSITIVES = {8: 4.0, 20: 4.4, 92: 5.0, 400: 4.1}
-"""Groups -> percent of 1,000 simulated pairs without a difference that the test at 5 % found
-significant; from the same script."""
+SET_ERRORS = {
+    (24, 5): 5.5,
+    (92, 5): 1.5,
+}
+"""(Groups, candidates) -> percent of 2,000 simulated data sets in which the confidence set lacked
+any of equal candidates, the larger one of two kinds; should be 5 at most. From
+benchmarks/coverage.py."""
 
 MIN_P = 0.001
 
@@ -33,7 +39,6 @@ COST = (
     "ms: per image, for the networks of all folds, the fusion and the chain, on one core of this"
     ' machine. "front": no other candidate scores as high at less cost.'
 )
-TOO_FEW = " No gap can be significant with so few groups for so many candidates."
 ONE_GROUP = "All images are of one group, so there are no intervals."
 
 
@@ -73,7 +78,8 @@ def format_ranking(board: Leaderboard) -> str:
         ]
         for row in board.rows
     ]
-    return _format(board, head, cells, ranking_notes(board), "--csv FILE writes all")
+    text = _format(board, head, cells, ranking_notes(board), "--csv FILE writes all")
+    return text if board.margin is None else f"{text}\n\n{_margin_table(board.margin)}"
 
 
 def format_scores(document: Mapping[str, Any], *, rest: str = "--csv FILE writes all") -> str:
@@ -100,19 +106,26 @@ def score_notes(board: Leaderboard) -> list[str]:
     """Explain the choice, and the gains over the best single member."""
     notes = [*_metric(board), _choice(board), _gains(board)]
     if board.reference is not None and board.groups > 1:
-        notes.append(_levels(board))
+        notes += [_levels(board), *_confidence_set(board)]
     return [*notes, *_warnings(board)]
 
 
 def ranking_notes(board: Leaderboard) -> list[str]:
-    """Explain the choice, the tests against the first, and the costs."""
-    return [*_metric(board), _choice(board), *_tests(board), COST, *_warnings(board)]
+    """Explain the choice, the gaps to the first, which candidates may be best, and the costs."""
+    return [*_metric(board), _choice(board), *_gaps(board), COST, *_warnings(board)]
 
 
-def false_positives_with(groups: int) -> str:
-    """Describe how often the test erred in simulations with about as many groups."""
-    simulated = _simulated(groups)
-    return f"erred in {FALSE_POSITIVES[simulated]:g}% of simulations with {simulated} groups"
+def set_errors_with(groups: int, candidates: int) -> str:
+    """Describe how often the confidence set erred with about as many groups and candidates."""
+
+    def distance(cell: tuple[int, int]) -> float:
+        return abs(math.log(cell[0] / groups)) + abs(math.log(cell[1] / candidates))
+
+    nearest = min(SET_ERRORS, key=distance)
+    return (
+        f"In simulations of {nearest[0]} groups and {nearest[1]} equal candidates the set lacked"
+        f" one in {SET_ERRORS[nearest]:g}% of the data sets; it should be 5% at most."
+    )
 
 
 def coverage_with(groups: int) -> str | None:
@@ -194,32 +207,79 @@ def _gains(board: Leaderboard) -> str:
 
 def _levels(board: Leaderboard) -> str:
     level, corrected = f"{100 * board.level:g}%", f"{100 * board.gain_level:.4g}%"
-    gains = f"gains at {corrected} each ({level} for all together)"
+    gains = f"gains at {corrected} each ({level} for all together, by max-T)"
     preregistered = board.reference_on == OOF != board.split
     if preregistered and board.chosen not in (None, board.reference):
         gains = f"the chosen candidate's gain at {level}; other {gains}"
     return (
         f"Intervals: over {board.groups} groups of images; scores at {level}; {gains}."
-        ' "better": the paired interval lies above 0.'
+        ' "better": shown to be above the reference.'
     )
 
 
-def _tests(board: Leaderboard) -> list[str]:
+def _gaps(board: Leaderboard) -> list[str]:
     if board.groups < 2:
         return [ONE_GROUP]
-    level, error = f"{100 * board.level:g}%", f"{1 - board.level:.2g}"
+    level, each = f"{100 * board.level:g}%", f"{100 * board.gap_level:.4g}%"
     gaps = (
-        f"Gaps are to the first, over {board.groups} groups of images; intervals at {level} each."
-        f' "lower": p is {error} or less; "not significant": the gap may be chance.'
+        f"Gaps are to the first, over {board.groups} groups of images; intervals at {each} each"
+        f" ({level} for all pairs of candidates together, since the first was found by comparing"
+        " scores)."
     )
-    pairs = num_pairs(len(board.rows))
-    errors = false_positives_with(board.groups)
-    tests = (
-        f"p: sign-flip test (at 5%, {errors}); Holm's correction over every pair"
-        f" ({pairs}), since the first was found by comparing scores."
+    return [gaps, *_confidence_set(board)]
+
+
+def _margin_table(margin: MarginComparison) -> str:
+    """Write which candidates are not worse than a given one, or equivalent to it."""
+    level, by = f"{100 * margin.level:g}%", format_decimal(margin.margin)
+    fixed = (
+        "was fixed before the images were examined"
+        if margin.predeclared
+        else "may have been picked by these scores, so bounds hold for all pairs"
     )
-    too_few = 2.0 ** (1 - board.groups) * pairs > 1 - board.level  # the smallest possible p
-    return [gaps, tests + (TOO_FEW if too_few else "")]
+    head = ["candidate", "difference", "bounds", f"to {margin.to}"]
+    rows = [
+        [
+            row.name,
+            format_decimal(row.difference, "+"),
+            f"{format_decimal(row.low, '+')} to {format_decimal(row.high, '+')}",
+            row.statement,
+        ]
+        for row in margin.rows
+    ]
+    note = (
+        f'"not worse" than {margin.to} by more than {by}: the lower bound lies above -{by};'
+        f' "equivalent": the upper one lies below +{by}, too; "worse": by more than {by}. Lower'
+        f" bounds hold together at {level}, and so do upper ones (each at"
+        f" {100 * margin.bound_level:.4g}%, one-sided). {margin.to} {fixed}."
+    )
+    return "\n".join([*format_columns([head, *rows], left=1, rule=True), "", note])
+
+
+def _confidence_set(board: Leaderboard) -> list[str]:
+    """Say which candidates cannot be distinguished from the first, and what could be."""
+    compared = sum(not math.isnan(row.examined) for row in board.rows)
+    if compared < 2 or board.groups < 2:
+        return []
+    level, held = f"{100 * board.level:g}%", len(board.confidence_set)
+    shown = (
+        f"{held} of {compared} candidates may be best (model confidence set at {level}, p above"
+        f" {1 - board.level:.2g}): they cannot be distinguished from the first. The others are"
+        f" shown to be lower. {set_errors_with(board.groups, compared)}"
+    )
+    could = board.detectable
+    if could is None:
+        return [shown]
+    gap = (
+        f"Smallest gap to the first that these {board.groups} groups detect with power {POWER:g}"
+        f" at {100 * could.level:.4g}%: {format_decimal(could.median)}"
+    )
+    if compared > 2:
+        gap += (
+            f" (median of {compared - 1} candidates; {format_decimal(could.low)} to"
+            f" {format_decimal(could.high)})"
+        )
+    return [shown, f"{gap}."]
 
 
 def _warnings(board: Leaderboard) -> list[str]:

@@ -230,12 +230,6 @@ class CandidateScores:
         named = zip(classes.names, whole, left_out.T, strict=True)
         return {name: _share_interval(float(iou), left, level) for name, iou, left in named}
 
-    def difference(self, index: int, other: int, level: float) -> Interval | None:
-        """Return the paired interval of one candidate's score minus another's."""
-        value = float(self.mious[index] - self.mious[other])
-        left_out = self.left_out[index].miou - self.left_out[other].miou
-        return as_interval(student_ends(value, left_out, level=level, is_share=False), level)
-
 
 def _share_interval(value: float, left_out: LeftOut, level: float) -> Interval | None:
     return as_interval(student_ends(value, left_out, level=level, is_share=True), level)

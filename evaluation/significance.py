@@ -1,176 +1,205 @@
-"""Gaps of candidates to the best one: sign-flip tests, Holm's correction, and the Pareto front."""
+"""Gaps of candidates to the first, the smallest detectable gap, and the Pareto front."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Num
-from pydantic import Field
 
-from evaluation.intervals import Interval, interval_to_dict
-from evaluation.iou import Protocol
-from evaluation.scores import CandidateScores, nan_to_none
+from evaluation.intervals import Interval, interval_to_dict, student_quantile
+from evaluation.joint_tests import JointTests
+from evaluation.scores import nan_to_none
 
-Flips = Annotated[int, Field(ge=100)]
-
-FLIPS = 10_000
-FLIPS_PER_PAIR = 50
-"""So that a test's smallest p-value, times the number of pairs, can be a fiftieth."""
-
-BATCH_VALUES = 1 << 22
-"""Numbers in memory at a time (32 MB as float64)."""
-
-MAX_EXACT_GROUPS = 32
-"""With as many groups there are more exchanges than anybody asks for."""
-
-ROUNDING = 1e-12
-"""Gaps closer than this are equal: sums in another order differ in their last bits."""
-
-GroupCounts = Num[np.ndarray, "group target prediction"]
-Signs = Float[np.ndarray, "flip group"]
-PValues = Float[np.ndarray, " candidate"]
+POWER = 0.8
+"""Chance to detect a true gap of the size that is called detectable."""
 
 
 @dataclass(frozen=True)
-class GapToBest:
+class GapToFirst:
     """A candidate compared with the highest.
 
     Args:
         value: its score minus the highest: 0 or less.
-        interval: paired, of this gap alone; None if there is only one group.
-        p_alone: of the sign-flip test, as if there were no other candidates; NaN if nothing was
-            scored.
-        p: corrected for all pairs of candidates.
-        significant: whether p is at most 1 minus the level.
+        interval: paired, at a level at which the intervals of all pairs of candidates hold
+            together, since the first was found by comparing scores; None if there is only one
+            group.
+        p: of the model confidence set; NaN if the candidate is not compared.
+        may_be_best: whether the candidate is in the set, that is, p is above 1 minus the level.
     """
 
     value: float
     interval: Interval | None
-    p_alone: float
     p: float
-    significant: bool
+    may_be_best: bool
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON values; None for missing ones."""
         return {
             "value": nan_to_none(self.value),
             "interval": interval_to_dict(self.interval),
-            "p_alone": nan_to_none(self.p_alone),
             "p": nan_to_none(self.p),
-            "significant": self.significant,
+            "may_be_best": self.may_be_best,
         }
 
 
 def gaps_to_first(
-    scores: CandidateScores, *, rng: np.random.Generator, level: float
-) -> list[GapToBest | None]:
+    tests: JointTests, mious: Sequence[float], level: float
+) -> list[GapToFirst | None]:
     """Compare every candidate with the highest.
 
-    Holm's correction counts all pairs and not only those with the first, since the first was found
-    by comparing scores: in a simulation of ten equal candidates, one was significantly lower on 10
-    to 15 % of the leaderboards without it (docs/decisions/0005-intervals.md).
-
     Args:
-        scores: of the candidates.
-        rng: draws the exchanges of the tests.
-        level: of each interval; the tests err at most 1 minus this, all together.
+        tests: of the candidates.
+        mious: their scores.
+        level: at which the model confidence set holds all best candidates, and all intervals hold.
 
     Returns:
         One per candidate; None for the first, and for all if nothing was scored.
     """
-    mious = scores.mious
     if np.isnan(mious).all():
         return [None] * len(mious)
-    first = int(np.nanargmax(mious))
-    others = [index for index in range(len(mious)) if index != first]
-    pairs = num_pairs(len(mious))
-    p_values = sign_flip_test(
-        scores.sums[first],
-        [scores.sums[index] for index in others],
-        scores.scorer,
-        scores.ignore,
-        rng=rng,
-        flips=max(FLIPS, FLIPS_PER_PAIR * pairs),
-    )
-    gaps: list[GapToBest | None] = [None] * len(mious)
-    corrected = holm(p_values, tests=pairs)
-    for index, alone, p in zip(others, p_values.tolist(), corrected.tolist(), strict=True):
-        gap, interval = float(mious[index] - mious[first]), scores.difference(index, first, level)
-        gaps[index] = GapToBest(gap, interval, alone, p, significant=p <= 1 - level)
-    return gaps
+    first, pairs_level = int(np.nanargmax(mious)), tests.pairs_level(level)
+    return [
+        None
+        if index == first
+        else GapToFirst(
+            float(mious[index] - mious[first]),
+            tests.interval(index, first, pairs_level, most_freedom=tests.most_freedom),
+            p,
+            may_be_best=not p <= 1 - level and not math.isnan(mious[index]),
+        )
+        for index, p in enumerate(tests.set_p.tolist())
+    ]
 
 
-def num_pairs(candidates: int) -> int:
-    """Return the number of pairs of candidates."""
-    return candidates * (candidates - 1) // 2
+@dataclass(frozen=True)
+class DetectableGap:
+    """The smallest true gaps that an evaluation detects with the power `POWER`.
 
-
-def sign_flip_test(
-    first: GroupCounts,
-    others: Sequence[GroupCounts],
-    protocol: Protocol,
-    ignore: int | None,
-    *,
-    rng: np.random.Generator,
-    flips: Flips = FLIPS,
-) -> PValues:
-    """Test each candidate against the first by exchanging the two in random groups.
-
-    If two candidates differ by chance only, either could have got the other's labels in any group;
-    the statistic is their difference in mean IoU after such exchanges. If there are fewer possible
-    exchanges than `flips`, all of them are evaluated.
-
-    Candidates are given by their additive terms per group, of the same groups; `protocol` scores
-    sums of them. The same groups are exchanged for all candidates.
-
-    Returns:
-        Two-sided p-values: the share of exchanges that give a gap as large, the observed one
-        included; NaN where the gap is.
-
-    References:
-        Good, "Permutation, Parametric, and Bootstrap Tests of Hypotheses", 3rd edition, 2005.
-    """
-    groups, *table = first.shape
-    observed = np.array([_gap(first.sum(axis=0), o.sum(axis=0), protocol, ignore) for o in others])
-    pairs = [((first - o).reshape(groups, -1) / 2, (first + o).sum(axis=0) / 2) for o in others]
-    larger, evaluated = np.zeros(len(others)), 0
-    size = max(1, BATCH_VALUES // max(groups, math.prod(table)))
-    for signs in _signs(groups, flips, size, rng):
-        for index, (half, middle) in enumerate(pairs):
-            moved = (signs @ half).reshape(len(signs), *table)
-            gaps = _gap(middle + moved, middle - moved, protocol, ignore)
-            larger[index] += (np.abs(gaps) >= abs(observed[index]) - ROUNDING).sum()
-        evaluated += len(signs)
-    sampled = evaluated == flips
-    p_values: PValues = (larger + sampled) / (evaluated + sampled)
-    return np.where(np.isnan(observed), np.nan, p_values)
-
-
-def holm(p_values: PValues, *, tests: int) -> PValues:
-    """Correct p-values for the number of tests.
-
-    The smallest is multiplied by that number, the next by one less, and none falls below the one
-    before.
+    They follow from the errors of the differences, not from the gaps that were observed.
 
     Args:
-        p_values: NaN stay NaN.
-        tests: number of tests, `p_values` and others.
+        median: over the candidates' differences to one of them.
+        low: the smallest of them.
+        high: the largest of them.
+        level: of the interval that has to exclude 0.
+    """
+
+    median: float
+    low: float
+    high: float
+    level: float
+
+    def to_dict(self) -> dict[str, float]:
+        """Return JSON values."""
+        return {
+            "median": self.median,
+            "low": self.low,
+            "high": self.high,
+            "level": self.level,
+            "power": POWER,
+        }
+
+
+def detectable_gap(
+    tests: JointTests, index: int, others: Sequence[int], level: float, *, most_freedom: float
+) -> DetectableGap | None:
+    """Return the smallest gaps between one candidate and others that would be detected.
+
+    A gap is detected if its interval at `level` excludes 0. The smallest one is a multiple of the
+    standard error: the interval's reach, and the quantile of `POWER` beside it.
+
+    Returns:
+        None if no other candidate is compared, or none differs.
 
     References:
-        Holm, "A Simple Sequentially Rejective Multiple Test Procedure", Scandinavian Journal of
-        Statistics 6, 1979.
+        Bloom, "Minimum Detectable Effects", Evaluation Review 19, 1995.
+    """
+    gaps = []
+    for other in others:
+        error, freedom = tests.error_of(index, other, most_freedom)
+        if error > 0:
+            quantiles = student_quantile(freedom, level) + student_quantile(freedom, 2 * POWER - 1)
+            gaps.append(error * quantiles)
+    if not gaps:
+        return None
+    return DetectableGap(float(np.median(gaps)), min(gaps), max(gaps), level)
+
+
+@dataclass(frozen=True)
+class GroupsNeeded:
+    """How many groups of images would show a given gap.
+
+    Args:
+        gap: the true difference in score.
+        groups: so many detect it with the power `POWER`.
+        low: if the variance is at the lower end of its interval at 95 %.
+        high: if it is at the upper end.
+        level: of the interval that has to exclude 0.
+    """
+
+    gap: float
+    groups: int
+    low: int
+    high: int
+    level: float
+
+    def to_dict(self) -> dict[str, float]:
+        """Return JSON values."""
+        return {
+            "gap": self.gap,
+            "groups": self.groups,
+            "low": self.low,
+            "high": self.high,
+            "level": self.level,
+            "power": POWER,
+        }
+
+
+def groups_needed(
+    gap: float, *, error: float, freedom: float, groups: int, level: float
+) -> GroupsNeeded:
+    """Return how many groups would show a gap, given the paired error on some others.
+
+    The error falls with the square root of the number of groups, and the degrees of freedom grow
+    with it. The variance itself is known as well as its degrees of freedom allow, by the chi-square
+    distribution.
+
+    Args:
+        gap: the true difference in score, above 0.
+        error: standard error of the difference on the known groups.
+        freedom: degrees of freedom of the error.
+        groups: number of known groups.
+        level: of the interval that has to exclude 0.
 
     Examples:
-        >>> holm(np.array([0.01, 0.04, 0.03]), tests=3).round(2)
-        array([0.03, 0.06, 0.06])
+        >>> needed = groups_needed(0.01, error=0.01, freedom=49.0, groups=50, level=0.95)
+        >>> needed.low, needed.groups, needed.high
+        (276, 395, 612)
     """
-    order = np.argsort(p_values)  # NaN last
-    stepped = np.minimum(1, p_values[order] * (tests - np.arange(len(order))))
-    corrected = np.empty(len(order))
-    corrected[order] = np.maximum.accumulate(stepped)
-    return corrected
+    from scipy.special import chdtri  # slow to import
+
+    def number(variance: float) -> int:
+        low, high = 2, 2
+        while not _is_enough(high, gap, variance, freedom / groups, level):
+            low, high = high, 2 * high
+        while high - low > 1:
+            middle = (low + high) // 2
+            enough = _is_enough(middle, gap, variance, freedom / groups, level)
+            low, high = (low, middle) if enough else (middle, high)
+        return high
+
+    variance = groups * error**2
+    low, high = (variance * freedom / float(chdtri(freedom, tail)) for tail in (0.025, 0.975))
+    return GroupsNeeded(gap, number(variance), number(low), number(high), level)
+
+
+def _is_enough(
+    groups: int, gap: float, variance: float, freedom_per_group: float, level: float
+) -> bool:
+    freedom = max(1.0, groups * freedom_per_group)
+    quantiles = student_quantile(freedom, level) + student_quantile(freedom, 2 * POWER - 1)
+    return bool(quantiles**2 * variance <= groups * gap**2)
 
 
 def on_pareto_front(scores: Sequence[float], costs: Sequence[float]) -> list[bool]:
@@ -196,28 +225,3 @@ def on_pareto_front(scores: Sequence[float], costs: Sequence[float]) -> list[boo
 
 def _dominates(other: tuple[float, float] | None, point: tuple[float, float]) -> bool:
     return other is not None and other != point and other[0] >= point[0] and other[1] <= point[1]
-
-
-def _gap(
-    a: Num[np.ndarray, "*sets target prediction"],
-    b: Num[np.ndarray, "*sets target prediction"],
-    protocol: Protocol,
-    ignore: int | None,
-) -> Float[np.ndarray, "*sets"]:
-    return np.asarray(protocol(a, ignore).miou - protocol(b, ignore).miou)
-
-
-def _signs(groups: int, flips: int, size: int, rng: np.random.Generator) -> Iterator[Signs]:
-    """Yield batches of `size` signs: -1 where a group is exchanged.
-
-    Exchanging all groups but one is the same as exchanging that one and turns the difference
-    round; so when all exchanges are evaluated, the last group is never exchanged.
-    """
-    ways = 1 << (groups - 1) if groups < MAX_EXACT_GROUPS else flips
-    if ways < flips:
-        for start in range(0, ways, size):
-            numbers = np.arange(start, min(start + size, ways))[:, np.newaxis]
-            yield 1.0 - 2.0 * (numbers >> np.arange(groups) & 1)
-        return
-    for start in range(0, flips, size):
-        yield 1.0 - 2.0 * rng.integers(2, size=(min(size, flips - start), groups))

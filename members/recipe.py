@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from evaluation.core.classes import Classes
-from evaluation.core.errors import BadSpec, shorten
+from evaluation.core.errors import BadSpec, shorten, unknown
 from evaluation.core.ragged import Size
 from evaluation.core.safe_yaml import parse_yaml
 from evaluation.core.specs import Spec, parse_spec, split_name
@@ -23,6 +23,9 @@ SPECIALISTS = "specialists"
 PREDICTION = {"tta", "tta_merge", "tile", "overlap"}
 """Recipe keys that affect prediction only: weights are kept when they change."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+REPEATS = "repeats"
+"""Key of a member: so many trainings of its recipe, each a member of its own."""
+MAX_REPEATS = 100
 FORMER_KEYS = {"procedure": "trainer"}
 """Recipe keys by their earlier names, which are still read."""
 
@@ -219,17 +222,98 @@ def read_member(text: str, defaults: Mapping[str, Any]) -> tuple[str, Recipe]:
         >>> name, recipe.architecture, recipe.epochs
         ('small', 'unet(width=4)', 8)
     """
+    name, mapping = _read_mapping(text)
+    return name, read_recipe(name, mapping, defaults)
+
+
+def read_repeats(text: str, defaults: Mapping[str, Any]) -> dict[str, Recipe]:
+    """Read a member as `read_member` does, with its repeats.
+
+    Raises:
+        BadSpec: it cannot be read.
+    """
+    name, mapping = _read_mapping(text)
+    repeated, others = repeat_members({name: mapping}, defaults)
+    return {member: read_recipe(member, recipe, others) for member, recipe in repeated.items()}
+
+
+def _read_mapping(text: str) -> tuple[str, Any]:
     name, rest = split_name(text)
     if not rest.startswith("{"):
-        return name or parse_spec(rest).name, read_recipe(rest, {"architecture": rest}, defaults)
+        return name or parse_spec(rest).name, {"architecture": rest}
     try:
-        mapping = parse_yaml(rest)
+        return name or "member", parse_yaml(rest)
     except BadSpec as error:
         raise BadSpec(
             f"member {shorten(text)} is no YAML mapping; write NAME={{architecture: unet,"
             f" epochs: 8}}, with quotes around specs that contain commas ({error})"
         ) from None
-    return name or "member", read_recipe(name or "member", mapping, defaults)
+
+
+def repeat_members(
+    members: Mapping[str, Any], defaults: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Replace each member with `repeats: R` by R members of the same recipe.
+
+    They are named NAME-1 to NAME-R, and so are trained from other seeds, which follow from the
+    names. A strategy averages over them like over any members; `ens compare --recipes` takes them
+    as trainings of one recipe.
+
+    Args:
+        members: mapping of recipe keys per member.
+        defaults: recipe keys of all members.
+
+    Returns:
+        The members and the defaults, both without the key.
+
+    Raises:
+        BadSpec: not an integer from 1 to 100, or two members of one name.
+
+    Examples:
+        >>> repeat_members({"unet": {"epochs": 8, "repeats": 2}}, {})
+        ({'unet-1': {'epochs': 8}, 'unet-2': {'epochs': 8}}, {})
+    """
+    others = {key: value for key, value in defaults.items() if key != REPEATS}
+    repeated: dict[str, Any] = {}
+    for name, mapping in members.items():
+        number = defaults.get(REPEATS, 1)
+        recipe = mapping
+        if isinstance(mapping, Mapping):
+            number = mapping.get(REPEATS, number)
+            recipe = {key: value for key, value in mapping.items() if key != REPEATS}
+        is_whole = isinstance(number, int) and not isinstance(number, bool)
+        if not is_whole or not 1 <= number <= MAX_REPEATS:
+            raise BadSpec(
+                f"member {name!r}: 'repeats' got {shorten(number)}; expected an integer from 1 to"
+                f" {MAX_REPEATS}"
+            )
+        for copy in [name] if number == 1 else [f"{name}-{k + 1}" for k in range(number)]:
+            if copy in repeated:
+                raise BadSpec(f"member {copy!r} is given twice; repeats of {name!r} take that name")
+            repeated[copy] = recipe
+    return repeated, others
+
+
+def repeats_of(recipes: Mapping[str, Recipe], name: str) -> list[str]:
+    """Return the members that are repeats of a recipe, or the single one of that name.
+
+    Raises:
+        BadSpec: no such recipe, or members of such names whose recipes differ.
+    """
+    numbered = re.compile(re.escape(name) + r"-[1-9][0-9]*")
+    repeats = [member for member in recipes if numbered.fullmatch(member)]
+    if name in recipes and not repeats:
+        return [name]
+    if not repeats:
+        known = dict.fromkeys(re.sub(r"-[1-9][0-9]*$", "", member) for member in recipes)
+        raise BadSpec(unknown("recipe", name, known))
+    for other in repeats[1:]:
+        if recipes[other] != recipes[repeats[0]]:
+            raise BadSpec(
+                f"members {repeats[0]!r} and {other!r} have different recipes; expected repeats of"
+                f" {name!r}, trained with --repeats"
+            )
+    return repeats
 
 
 def read_recipe(name: str, mapping: object, defaults: Mapping[str, Any]) -> Recipe:
@@ -248,7 +332,7 @@ def read_recipe(name: str, mapping: object, defaults: Mapping[str, Any]) -> Reci
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
-            known = ", ".join(Recipe.model_fields)
+            known = ", ".join([*Recipe.model_fields, REPEATS])
             raise BadSpec(f"member {name!r} has no key {shorten(key)}; known: {known}") from None
         reason = first["msg"].removeprefix("Input should be ")
         raise BadSpec(

@@ -232,7 +232,7 @@ def compare(
     protocol: str | None = None,
     seed: int = 0,
 ) -> "Comparison":
-    """Rank several predictions of the same images, with paired tests of the gaps to the first.
+    """Rank several predictions of the same images: which may be best, and gaps to the first.
 
     Args:
         target: class index per pixel; 255 where unlabelled.
@@ -243,7 +243,7 @@ def compare(
         foreground: value of the foreground in masks of two values, such as 255.
         groups: the group of each image, for intervals and tests; by default each image is a group.
         protocol: definition of the score that ranks; by default as in `score`.
-        seed: random seed of the tests.
+        seed: random seed of the resamples.
 
     Returns:
         The ranking; `to_frame()` gives a pandas table with the score in column `score`.

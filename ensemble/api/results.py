@@ -133,7 +133,7 @@ class Comparison:
     """Candidates ranked on the same images, the highest score first.
 
     Args:
-        leaderboard: rows with scores, gaps to the first, their intervals and tests.
+        leaderboard: rows with scores, gaps to the first, their intervals, and which may be best.
     """
 
     leaderboard: "Leaderboard"

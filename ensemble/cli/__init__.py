@@ -25,7 +25,7 @@ COMMANDS = {
     "postprocess": "turn maps into label maps through a chain of steps",
     "tune-postproc": "search for a chain, and evaluate the search by nested cross-validation",
     "score": "score candidates with the ignored class masked",
-    "compare": "rank scored candidates: gaps to the first, tests, costs",
+    "compare": "rank scored candidates: which may be best, gaps, costs",
     "audit": "split a gain into pixels and denominator",
     "report": "write one HTML page: leaderboard, gain per stage, images",
     "overlay": "draw a candidate's labels over the images",

@@ -76,6 +76,13 @@ from evaluation.core.run_folder import RUNS, Run
     help="Maximum number of epochs; a recipe's own epochs win.",
 )
 @click.option(
+    "--repeats",
+    type=click.IntRange(1, 100),
+    metavar="R",
+    help="Train each member R times from other seeds, as NAME-1 to NAME-R; or `repeats: R` in a"
+    " recipe.",
+)
+@click.option(
     "--train-share",
     type=click.FloatRange(0, 1, min_open=True),
     metavar="S",

@@ -76,21 +76,42 @@ def plant_member(at, name, targets, sharpness, rng):
         save_file(network.state_dict(), at.model(name, fold) / "weights.safetensors")
 
 
-@pytest.fixture(scope="module")
-def planted(tmp_path_factory):
-    at, rng = Run(tmp_path_factory.mktemp("compare") / "run"), np.random.default_rng(0)
+def plant_run(at, sharpness, recipes):
+    """Write a run of members, each as sharp as it says; return its folder."""
+    rng = np.random.default_rng(0)
     images = rng.integers(0, 255, (len(IDS), 1, *SHAPE)).astype(np.uint8)
     targets = {s: rng.integers(0, 5, (len(IDS), *SHAPE)).astype(np.uint8) for s in SEEN}
     for split, target in targets.items():
         known = None if split == "test" else target
         DataSet(images, known, IDS, GROUPS, MARS).save(at.data(split))
-    for name, sharpness in (("one", 0.5), ("two", 0.6)):
-        plant_member(at, name, targets, sharpness, rng)
+    for name, sharp in sharpness.items():
+        plant_member(at, name, targets, sharp, rng)
     write_classes(at.classes, MARS)
     write_json(at.folds, {"folds": 2, "fold": FOLD.tolist()})
-    recipes = {name: {"architecture": NETWORK} for name in ("one", "two")}
     Experiment(data="sample", members=recipes).write(at.experiment)
     return at.path
+
+
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory):
+    at = Run(tmp_path_factory.mktemp("compare") / "run")
+    sharpness = {"one": 0.5, "two": 0.6}
+    return plant_run(at, sharpness, {name: {"architecture": NETWORK} for name in sharpness})
+
+
+@pytest.fixture(scope="module")
+def repeated(tmp_path_factory):
+    """A scored run with two trainings of each of two recipes, and one of a third."""
+    at = Run(tmp_path_factory.mktemp("recipes") / "run")
+    recipes = {
+        "a": {"architecture": NETWORK, "repeats": 2},
+        "b": {"architecture": NETWORK, "epochs": 3, "repeats": 2},
+        "lone": {"architecture": NETWORK},
+    }
+    sharpness = {"a-1": 0.5, "a-2": 0.52, "b-1": 0.7, "b-2": 0.72, "lone": 0.5}
+    path = plant_run(at, sharpness, recipes)
+    assert run_command(["score", "--run", str(path)]) == 0
+    return path
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +146,7 @@ class TestCompare:
         assert rows[0]["gap"] is None
         for row in rows[1:]:
             assert row["gap"]["value"] == pytest.approx(row["examined"] - scores[0])
-            assert row["gap"]["p_alone"] <= row["gap"]["p"] <= 1
+            assert 0 < row["gap"]["p"] <= 1
 
     def test_reports_the_same_scores_as_score(self, scored, capsys):
         board = compared(capsys, scored)
@@ -187,8 +208,35 @@ class TestCompare:
         lines = answer(capsys, "compare", "--run", scored).splitlines()
         assert lines[2].split()[-1] != "first"
         assert "first" in lines[2]
-        assert all("not significant" in line or "lower" in line for line in lines[3:7])
+        assert all("may be best" in line or "lower" in line for line in lines[3:7])
         assert lines[-1].startswith("next: ens submit --run ")
+
+    def test_a_margin_says_which_candidates_are_not_worse(self, scored, capsys):
+        board = compared(capsys, scored, "--margin", "0.2", "--to", CHAINED)
+        assert board["margin"]["to"] == CHAINED
+        assert {row["name"] for row in board["margin"]["candidates"]} == {
+            row["name"] for row in board["candidates"]
+        } - {CHAINED}
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            (("--margin", "-0.1"), "-0.1 is not in the range"),
+            (("--to", CHAINED), "--to needs --margin"),
+            (("--margin", "0.1", "--to", "none"), "unknown candidate 'none'"),
+        ],
+    )
+    def test_a_margin_that_cannot_be_compared_is_refused(self, scored, capsys, options, message):
+        assert run_command(["compare", "--run", str(scored), *options]) == 2
+        assert message in capsys.readouterr().err
+
+    def test_a_plan_says_how_many_groups_show_a_gap(self, scored, capsys):
+        plan = json.loads(answer(capsys, "plan", "--detect", "0.01", "--run", scored, "--json"))
+        assert plan["alone"]["low"] < plan["alone"]["groups"] < plan["alone"]["high"]
+        assert plan["alone"]["groups"] <= plan["among_all"]["groups"]
+        text = answer(capsys, "plan", "--detect", "0.01", "--run", scored)
+        assert f"between {' and '.join(plan['candidates'])} with power 0.8" in text
+        assert f"{plan['alone']['groups']} (" in text
 
     @pytest.mark.parametrize("protocol", ["keras", "per_image"])
     def test_any_protocol_can_decide(self, scored, capsys, protocol):
@@ -229,3 +277,29 @@ class TestRefuses:
         code, _, err = said(capsys, "compare", "--run", copy)
         assert code == 2
         assert f"no candidate of {copy} has current scores on 'validation'" in err
+
+
+class TestRecipes:
+    def test_the_difference_is_that_of_the_mean_scores_of_the_trainings(self, repeated, capsys):
+        rows = by_name(compared(capsys, repeated))
+        document = compared(capsys, repeated, "--recipes", "b,a")
+        means = [np.mean([rows[f"{name}-{k}_argmax"]["examined"] for k in (1, 2)]) for name in "ba"]
+        assert document["difference"] == pytest.approx(means[0] - means[1])
+        assert document["interval"]["low"] < document["difference"] < document["interval"]["high"]
+        assert document["trainings"] == [2, 2]
+        text = answer(capsys, "compare", "--run", repeated, "--recipes", "b,a")
+        assert text.startswith("b minus a, masked mIoU: +")
+        assert "such intervals held the true difference in" in text
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            (("--recipes", "a,lone"), "recipe 'lone' has one training; expected two or more"),
+            (("--recipes", "a,c"), "unknown recipe 'c'; known: a, b, lone"),
+            (("--recipes", "a,a"), "expected two names of recipes"),
+            (("--recipes", "a,b", "--margin", "0.1"), "takes neither --margin nor --csv"),
+        ],
+    )
+    def test_recipes_that_cannot_be_compared_are_refused(self, repeated, capsys, options, message):
+        assert run_command(["compare", "--run", str(repeated), *options]) == 2
+        assert message in capsys.readouterr().err

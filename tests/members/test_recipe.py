@@ -14,6 +14,9 @@ from members.recipe import (
     Recipe,
     read_member,
     read_recipe,
+    read_repeats,
+    repeat_members,
+    repeats_of,
 )
 from members.train import Fold, seed_of
 
@@ -44,6 +47,44 @@ class TestReading:
     def test_trainer_and_procedure_together_are_refused(self):
         with pytest.raises(BadSpec, match=r"'m' has no key 'procedure'; known: .*trainer"):
             read_recipe("m", {"procedure": "staged", "trainer": "staged"}, {})
+
+
+class TestRepeats:
+    def test_each_repeat_is_a_member_of_the_same_recipe_from_another_seed(self):
+        repeated = read_repeats("unet={architecture: unet, epochs: 3, repeats: 3}", {})
+        assert list(repeated) == ["unet-1", "unet-2", "unet-3"]
+        assert len({str(recipe) for recipe in repeated.values()}) == 1
+        fold = Fold(0, np.arange(3))
+        assert len({seed_of(name, fold, 0) for name in repeated}) == 3
+
+    def test_a_members_own_number_wins_over_the_default_and_one_changes_no_name(self):
+        members = {"a": {"repeats": 1}, "b": {}, "c": {"repeats": 3}}
+        repeated, defaults = repeat_members(members, {"repeats": 2, "epochs": 3})
+        assert list(repeated) == ["a", "b-1", "b-2", "c-1", "c-2", "c-3"]
+        assert defaults == {"epochs": 3}
+        assert all(recipe == {} for recipe in repeated.values())
+
+    def test_repeats_of_a_recipe_are_found_again(self):
+        recipes = {name: Recipe() for name in ("a-1", "a-2", "ab-1", "lone", "a")}
+        assert repeats_of(recipes, "a") == ["a-1", "a-2"]
+        assert repeats_of(recipes, "lone") == ["lone"]
+
+    @pytest.mark.parametrize("number", [0, 101, 1.5, True, "2", None])
+    def test_a_number_that_is_none_is_refused(self, number):
+        with pytest.raises(BadSpec, match="member 'a': 'repeats' got"):
+            repeat_members({"a": {"repeats": number}}, {})
+
+    def test_a_name_that_a_repeat_takes_is_refused(self):
+        with pytest.raises(BadSpec, match="member 'a-2' is given twice"):
+            repeat_members({"a-2": {}, "a": {"repeats": 2}}, {})
+
+    def test_members_whose_recipes_differ_are_no_repeats(self):
+        with pytest.raises(BadSpec, match="'a-1' and 'a-2' have different recipes"):
+            repeats_of({"a-1": Recipe(), "a-2": Recipe(epochs=3)}, "a")
+
+    def test_an_unknown_recipe_is_refused_with_the_known_ones(self):
+        with pytest.raises(BadSpec, match="unknown recipe 'c'; known: a, b"):
+            repeats_of({"a-1": Recipe(), "a-2": Recipe(), "b": Recipe()}, "c")
 
 
 def test_reading_a_recipe_loads_no_torch():

@@ -45,7 +45,7 @@ MEASURES: dict[By, tuple[str, str]] = {
     "softmin": ("softmin", "softmin of the probability of the mask's class, as cleanlab's, from 1"),
     "calibrated": (
         "calibrated",
-        "calibrated probability that the mask's class lacks to the highest, by softmax weights",
+        "calibrated probability that the mask's class lacks to the highest, in the worst region",
     ),
     "pixels": ("doubtful", "share of pixels confidently predicted as another class"),
 }

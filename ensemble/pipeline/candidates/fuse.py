@@ -213,18 +213,15 @@ def resolve_fusion(experiment: Experiment, run_members: RunMembers, name: str) -
     entry = experiment.fusion_entry(name)
     strategy = str(check_strategy(entry.strategy))
     _check_acyclic(experiment, name, entry.members)
-    members = entry.members or tuple(n for n in run_members.names() if _has_maps(run_members, n))
+    members = entry.members or tuple(
+        n for n in run_members.names() if run_members.splits(n, partial=True)
+    )
     if not members:
         raise BadRun(f"no member of {run_members.run.path} has maps; run `ens train-members` first")
     seed, dtype, store = experiment.seed, experiment.store_dtype, experiment.store
     learns = strategy_learns(run_members, strategy, members, seed=seed)
     metric = named_metric(experiment.metric, run_classes(run_members.run))
     return FusionSpec(name, strategy, members, seed, dtype, store, learns, metric, entry.missing)
-
-
-def _has_maps(run_members: RunMembers, member: str) -> bool:
-    splits = run_members.run.splits()
-    return any(run_members.digest(member, split, partial=True) for split in splits)
 
 
 def strategy_learns(
@@ -309,7 +306,7 @@ def _shared_splits(run_members: RunMembers, spec: FusionSpec) -> tuple[list[str]
     for split in run_members.run.splits():
         _check_covered(run_members, spec, split)
     for member in spec.members:
-        if not (spec.partial and _has_maps(run_members, member)):
+        if not (spec.partial and run_members.splits(member, partial=True)):
             run_members.check_has_maps(member)
     for split in run_members.run.splits():
         lacking = [m for m in spec.members if not run_members.digest(m, split, partial=True)]

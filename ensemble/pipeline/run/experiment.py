@@ -25,7 +25,16 @@ from evaluation.core.strict_values import StrictModel
 from evaluation.protocols import ALL_PROTOCOLS, build_protocol
 from members.data.layouts import DEFAULT_LAYOUT, LayoutOptions
 from members.object_store import EXAMPLE, check_url
-from members.recipe import SPECIALISTS, Member, Recipe, check_name, read_member, read_recipe
+from members.recipe import (
+    REPEATS,
+    SPECIALISTS,
+    Member,
+    Recipe,
+    check_name,
+    read_recipe,
+    read_repeats,
+    repeat_members,
+)
 from members.store_metadata import StoreDtype
 from postproc.chain import check_image_type, parse_chain
 from postproc.steps import STEPS
@@ -73,7 +82,7 @@ class Experiment(StrictModel):
         store_dtype: of the probability maps.
         store: a URL under which new probability maps are written; by default the run's folder.
         defaults: recipe keys for every member whose recipe does not set them.
-        members: recipe per member.
+        members: recipe per member; with the key `repeats: R`, R members of that recipe.
         fusions: spec of the strategy per fusion, or {strategy, members}.
         chains: spec per chain; every fusion is post-processed by every chain.
     """
@@ -93,6 +102,18 @@ class Experiment(StrictModel):
     members: dict[str, dict[str, Any]] = Field(default_factory=dict)
     fusions: dict[str, str | FusionEntry] = Field(default_factory=dict)
     chains: dict[str, str] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _repeat_members(cls, values: Any) -> Any:
+        """Write out the members that are repeated."""
+        if not isinstance(values, dict):
+            return values
+        members, defaults = values.get("members"), values.get("defaults", {})
+        if not (isinstance(members, dict) and isinstance(defaults, dict)):
+            return values
+        repeated, others = repeat_members(members, defaults)
+        return {**values, "members": repeated, "defaults": others}
 
     @model_validator(mode="before")
     @classmethod
@@ -286,6 +307,7 @@ def experiment_from_options(
     folds: int | None,
     drop: str | None,
     epochs: int | None,
+    repeats: int | None = None,
     train_share: float | None,
     tta: str | None,
     tta_merge: str | None,
@@ -331,15 +353,24 @@ def experiment_from_options(
     }
     changed = {key: value for key, value in recipe_options.items() if value is not None}
     defaults = {**base.defaults, **changed}
-    recipes = {}
+    if repeats is not None:
+        defaults[REPEATS] = repeats
+    recipes: dict[str, Recipe] = {}
     for text in [*members, *([f"specialists={SPECIALISTS}({specialists})"] if specialists else [])]:
-        name, recipe = read_member(text, defaults)
-        if name in recipes:
-            raise BadSpec(f"member {name!r} is given twice; write NAME=SPEC with distinct names")
-        recipes[check_name(name, "member")] = recipe
+        for name, recipe in read_repeats(text, defaults).items():
+            if name in recipes:
+                raise BadSpec(
+                    f"member {name!r} is given twice; write NAME=SPEC with distinct names"
+                )
+            recipes[check_name(name, "member")] = recipe
     if not recipes and not base.members:
-        zoo = {**ZOO_RECIPE, **defaults}
-        return base.model_copy(update={"members": ZOO, "defaults": zoo})
+        zoo, keys = repeat_members(ZOO, {**ZOO_RECIPE, **defaults})
+        return base.model_copy(update={"members": zoo, "defaults": keys})
+    if repeats is not None and not recipes:
+        raise BadSpec(
+            "--repeats is for the members that --member names; expected one or more, or"
+            " 'repeats: R' in the experiment"
+        )
     if changed and not recipes:
         retrained = {name: {**m, **changed} for name, m in base.members.items()}
         base = base.model_copy(update={"members": retrained})

@@ -1,4 +1,4 @@
-"""Rank scored candidates: the best, which differences are significant, and inference costs."""
+"""Rank scored candidates: which may be the best, gaps to the first, and inference costs."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,13 +18,21 @@ from evaluation.core.errors import BadRun
 from evaluation.core.files import atomic_file
 from evaluation.core.run_folder import Run
 from evaluation.leaderboard import Candidate, Leaderboard, compare
+from evaluation.margins import check_margin
 from evaluation.scores import read_scores
 
 Log = Callable[[str], None]
 
 
 def compare_run(
-    run: Run, *, split: str, protocol: str | None = None, csv: Path | None = None, log: Log
+    run: Run,
+    *,
+    split: str,
+    protocol: str | None = None,
+    csv: Path | None = None,
+    margin: float | None = None,
+    to: str | None = None,
+    log: Log,
 ) -> Leaderboard:
     """Compare the candidates that `ens score` has scored; nothing is made or scored here.
 
@@ -35,12 +43,15 @@ def compare_run(
         split: the split to evaluate on.
         protocol: spec of the protocol that decides; by default the run's metric.
         csv: where to write the leaderboard as a table, too.
+        margin: difference in score that does not matter; see `evaluation.leaderboard.compare`.
+        to: the candidate that others are compared with by the margin.
         log: receives a line per measurement, and per candidate that is left out.
 
     Raises:
         BadRun: no such split, or nothing scored on it.
         BadSpec: no such protocol.
-        BadData: the split lacks what the protocol measures.
+        BadData: the split lacks what the protocol measures, or has no two groups for a margin; a
+            margin not above 0, or no such candidate.
         LeakageError: the members of all that is scored were trained on the images.
     """
     run_members, experiment = RunMembers.of(run), run_experiment(run)
@@ -54,6 +65,9 @@ def compare_run(
         )
     scored = [_read_candidate_scores(run_members, name, split) for name in sources]
     scored = without_trained_on(run_members, scored, sources, split, log)
+    if margin is not None:  # before costs are measured
+        names = [candidate.name for candidate in scored]
+        check_margin(margin, to, names, len(np.unique(scored[0].examined.groups)))
     results = [Artifact("scores", candidate.name, split) for candidate in scored]
     Staleness(run_members, experiment).warn(results, log)
     meter = CostMeter(run_members, experiment, split, log)
@@ -62,7 +76,15 @@ def compare_run(
         cost = meter.measure(candidate.name)
         candidates.append(replace(candidate, members=cost.members, milliseconds=cost.milliseconds))
     rng = np.random.default_rng(experiment.seed)
-    board = compare(candidates, run_classes(run), rng=rng, split=split, protocol=protocol)
+    board = compare(
+        candidates,
+        run_classes(run),
+        rng=rng,
+        split=split,
+        protocol=protocol,
+        margin=margin,
+        to=to,
+    )
     if csv is not None:
         with atomic_file(csv) as partial:
             board.to_frame().to_csv(partial)

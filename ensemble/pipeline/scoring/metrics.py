@@ -197,7 +197,7 @@ def format_metrics(document: Document) -> str:
     lines = []
     for candidate, metrics in document["candidates"].items():
         all_names = list(dict.fromkeys(n for m in metrics.values() for n in m.get("classes", {})))
-        first = next((m["classes"] for m in metrics.values() if m.get("classes")), {})
+        first: Document = next((m["classes"] for m in metrics.values() if m.get("classes")), {})
         names = [all_names[k] for k in shown_classes([first.get(n) for n in all_names])]
         notes = note_of_shown_classes(len(all_names), "the first metric", "--json holds all")
         lines.append(f"{candidate:32}{'overall':>10}" + "".join(f"{n[:9]:>10}" for n in names))
