@@ -7,6 +7,7 @@ import argparse
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -85,7 +86,7 @@ def score(fused: np.ndarray, target: np.ndarray) -> float:
 
 def results(
     draws: int, strategies: list[str], images: list[int], objectives: list[str]
-) -> Iterator[dict[str, object]]:
+) -> Iterator[dict[str, Any]]:
     """Fit every strategy to every population; yield scores on other images of it."""
     for worth in WORTH:
         for prior in (0.0, 1.0):
@@ -100,10 +101,10 @@ def results(
 
 def _measure(
     fit: TrainingBlock, examined: TrainingBlock, strategies: list[str], objectives: list[str]
-) -> dict[str, object]:
+) -> dict[str, Any]:
     best = int(np.argmax([score(one, fit.target) for one in fit.maps]))
     mean = score(examined.maps.mean(axis=0), examined.target)
-    result: dict[str, object] = {
+    result: dict[str, Any] = {
         "mean": mean,
         "member": score(examined.maps[best], examined.target),
     }

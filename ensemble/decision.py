@@ -292,7 +292,8 @@ def _exact_bias(pixels: ScoredPixels, logits: LogScores) -> Biases:
     present = np.bincount(pixels.target, minlength=pixels.classes) > 0
     exact = FitPixels(logits, pixels.target, pixels.weight, pixels.metric)
     bias, _ = ascend(exact, np.zeros(pixels.classes), present)
-    return bias - bias[present].mean()
+    centred: Biases = bias - bias[present].mean()
+    return centred
 
 
 @dataclass(frozen=True)

@@ -160,7 +160,7 @@ class LinearModel:
     def logits(self, parameters: Parameters) -> LogScores:
         """Return the scores of the classes."""
         weights, bias = self.unpack(parameters.astype(np.float32))
-        logits = weights @ self.features
+        logits: LogScores = weights @ self.features
         logits += self.base
         logits += bias[:, None]
         return logits
@@ -202,8 +202,9 @@ def fit_soft_score(
         gradient += away * (share * np.float32(strength))
         return value, model.pull_back(gradient).astype(np.float64)
 
-    options = {"maxiter": STEPS}
-    result = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
+    result = minimize(
+        loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": STEPS}
+    )
     found: Parameters = result.x
     return found
 

@@ -250,7 +250,8 @@ class _EvidenceLearner(Learner):
     def logits(self, parameters: Evidence, rows: Pixels) -> LogScores:
         """Return weighted sums of the evidence."""
         sums = np.einsum("mkp,mk->kp", self.logs[:, :, rows], self._table(parameters))
-        return sums + parameters.bias[:, None]
+        logits: LogScores = sums + parameters.bias[:, None]
+        return logits
 
     def with_bias(self, parameters: Evidence, bias: Biases) -> Evidence:
         """Add to the biases."""
@@ -274,7 +275,8 @@ class _EvidenceModel:
     def logits(self, parameters: Parameters) -> LogScores:
         """Return the scores of the classes."""
         table = parameters[self.index].astype(np.float32)
-        return np.einsum("mkp,mk->kp", self.logs, table[:-1]) + table[-1][:, None]
+        logits: LogScores = np.einsum("mkp,mk->kp", self.logs, table[:-1])
+        return logits + table[-1][:, None]
 
     def pull_back(self, gradient: LogScores) -> Parameters:
         """Turn a gradient by the logits into one by the parameters."""

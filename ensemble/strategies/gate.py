@@ -216,7 +216,8 @@ class _GateLearner(Learner):
     def logits(self, parameters: Gate, rows: Pixels) -> LogScores:
         """Return logarithms of the scores."""
         scores = parameters(self.maps[:, rows])[:, self.prepared.scored, 0, 0].T
-        return np.log(np.maximum(scores, np.float32(SMALLEST)))
+        logits: LogScores = np.log(np.maximum(scores, np.float32(SMALLEST)))
+        return logits
 
     def with_bias(self, parameters: Gate, bias: Biases) -> Gate:
         """Multiply the factors; the ignored class gets 0."""

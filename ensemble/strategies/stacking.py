@@ -288,7 +288,8 @@ class _StackingLearner(Learner):
         flat = parameters.weights.reshape(len(parameters.bias), -1)
         weights = np.concatenate([flat, parameters.extra_weights], axis=1)
         logits = weights @ self.features[rows].T + parameters.bias[:, None]
-        return logits.astype(np.float32)
+        scores: LogScores = logits.astype(np.float32)
+        return scores
 
     def with_bias(self, parameters: Stacking, bias: Biases) -> Stacking:
         """Add to the biases."""

@@ -114,7 +114,9 @@ def stacking_conv(
                 layers = _train(
                     part, scored, classes, width=width, steps=steps, rate=rate, seed=seed
                 )
-            return StackingConv(*layers, scored, floor, int(intensity))
+            mix, mix_bias, inner, inner_bias, outer, outer_bias = layers
+            network = (mix, mix_bias, inner, inner_bias, outer, outer_bias)
+            return StackingConv(*network, scored, floor, int(intensity))
 
         if objective == "log_loss":
             return train(sample)

@@ -243,7 +243,8 @@ class _WeightsLearner(Learner):
     def logits(self, parameters: Weights, rows: Pixels) -> LogScores:
         """Return the logarithms of the weighted sums."""
         scores = np.einsum("mkp,mk->kp", self.maps[:, :, rows], self._table(parameters))
-        return np.log(np.maximum(scores, np.float32(self.floor)))
+        logits: LogScores = np.log(np.maximum(scores, np.float32(self.floor)))
+        return logits
 
     def with_bias(self, parameters: Weights, bias: Biases) -> Weights:
         """Multiply the weights of each class."""
@@ -303,11 +304,12 @@ class _Mixture:
         """Return the logarithms of the weighted sums."""
         sums = np.einsum("mkp,mk->kp", self.maps, self.table(parameters))
         self.sums, self.parameters = np.maximum(sums, self.floor, out=sums), parameters
-        return np.log(sums)
+        logits: LogScores = np.log(sums)
+        return logits
 
     def pull_back(self, gradient: LogScores) -> Parameters:
         """Turn a gradient by the logits into one by the parameters."""
-        by_table = np.einsum("mkp,kp->mk", self.maps, gradient / self.sums)
+        by_table: Table = np.einsum("mkp,kp->mk", self.maps, gradient / self.sums)
         if self.per_class:
             return by_table.ravel()
         weights, biases = np.split(self.parameters, [self.members])

@@ -38,7 +38,7 @@ class TestFuse:
     def test_learning_strategy_learns_from_held_out_maps(self, keyword):
         right = 0.8 * (TARGET[:, None] == np.arange(3)[:, None, None]) + 0.2 / 3
         held_out = {"fit_maps": [random_maps(seed=3), right], keyword: TARGET}
-        fused = ens.fuse_maps(TWO, "weighted_mean", **held_out)
+        fused = ens.fuse_maps(TWO, "weighted_mean(objective=log_loss)", **held_out)
         np.testing.assert_allclose(fused, TWO[1], atol=0.05)
 
     def test_block_size_of_training_does_not_change_the_result(self):
