@@ -153,7 +153,7 @@ def _interaction(recipe: RecipeScores) -> float:
     centred = recipe.left_out - recipe.left_out.mean(axis=1, keepdims=True)
     own = centred - centred.mean(axis=0)
     squares = float((own**2).sum())
-    return (groups - 1) / groups * squares / (trainings - 1) / trainings
+    return float((groups - 1) / groups * squares / (trainings - 1) / trainings)
 
 
 def _check(recipe: RecipeScores) -> None:
