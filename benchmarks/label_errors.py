@@ -4,7 +4,8 @@
     python -m benchmarks.label_errors --first-seed 100     # evaluates on seeds 100 to 109
 
 Each data set has 200 images of 48 x 64 pixels and five classes, of which 20 have a disc of another
-class in their mask: small (radius 2.5 to 4 px) or large (9 to 14 px). Maps follow the true labels;
+class in their mask: small (radius 2.5 to 4 px) or large (9 to 14 px), or have the mask of another
+image (whole). Maps follow the true labels;
 clean ones have soft edges and a little noise, noisy ones also smooth errors whose strength differs
 by image, and a class that is predicted too often. Printed is how many of the 20 are among the first
 20, and the paired difference to cleanlab's `softmin` and to `score` with its interval over seeds.
@@ -32,7 +33,7 @@ RADII_PX = {"small": (2.5, 4), "large": (9, 14)}
 PIXELS = 20_000
 """To calibrate on."""
 
-SETTINGS = [(region, maps) for region in RADII_PX for maps in ("clean", "noisy")]
+SETTINGS = [(region, maps) for region in (*RADII_PX, "whole") for maps in ("clean", "noisy")]
 
 
 @dataclass(frozen=True)
@@ -53,8 +54,8 @@ def draw(region: str, kind: str, seed: int) -> Planted:
 
     def field(sigma: float) -> Array:
         noise = rng.normal(size=(IMAGES, len(CLASSES), *SIZE))
-        smooth: Array = ndimage.gaussian_filter(noise, sigma, axes=(2, 3))
-        return smooth / smooth.std()
+        smooth = ndimage.gaussian_filter(noise, sigma, axes=(2, 3))
+        return np.asarray(smooth / smooth.std())
 
     true = field(6).argmax(axis=1)
     soft = np.eye(len(CLASSES))[true].transpose(0, 3, 1, 2)
@@ -68,7 +69,9 @@ def draw(region: str, kind: str, seed: int) -> Planted:
     masks = true.copy()
     wrong = rng.choice(IMAGES, PLANTED, replace=False)
     rows, cols = np.indices(SIZE)
-    for image in wrong:
+    if region == "whole":
+        masks[wrong] = true[(wrong + 1) % IMAGES]
+    for image in wrong if region in RADII_PX else ():
         radius = rng.uniform(*RADII_PX[region])
         row, col = (rng.integers(side) for side in SIZE)
         disc = np.hypot(rows - row, cols - col) <= radius

@@ -36,7 +36,7 @@ COMMANDS = {
     "fuse, mean": "fuse --strategy mean",
     "fuse, stacking": "fuse --strategy stacking",
     "postprocess": "postprocess --fusion mean --chain mode_filter|remove_small --name cleaned",
-    "score": f"score cleaned --split {OOF}",
+    "score": f"score --split {OOF}",
 }
 MADE = {"fuse": "fused", "postprocess": "labels", "score": "scores"}
 MEMBERS = ("one", "two")
@@ -85,7 +85,7 @@ def bench_many_sizes(
     with TemporaryDirectory() as name:
         runs = {kind: Run(Path(name) / kind.replace(" ", "-")) for kind in extents}
         for kind, run in runs.items():
-            _write_run(run, extents[kind])
+            write_run(run, extents[kind])
         for what, line in COMMANDS.items():
             log(f"{what}: {rounds} rounds")
             contenders = {kind: _command(line, run) for kind, run in runs.items()}
@@ -145,7 +145,7 @@ def _draw_extent(images: int, sizes: int, mean_size: Size) -> Extent:
             return extent
 
 
-def _write_run(run: Run, extent: Extent) -> None:
+def write_run(run: Run, extent: Extent) -> None:
     """Write a run of one split, its images and the maps of two members, as if imported."""
     rng = np.random.default_rng(SEED)
     classes = numbered(CLASSES, ignore=0)

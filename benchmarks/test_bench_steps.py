@@ -29,8 +29,9 @@ def images():
 
 
 SPECS = [
-    *sorted(set(STEPS) - {"class_bias"}),
+    *sorted(set(STEPS) - {"class_bias", "threshold"}),
     "class_bias(bias=['-inf', 0, 0.1, 0.2, 0.3])",
+    "threshold(at=[0.1, 0.2, 0.2, 0.2, 0.3])",
     "remove_small(refill=majority)",
     "remove_small(refill=next_best)",
 ]

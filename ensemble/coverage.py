@@ -31,15 +31,15 @@ def check_missing(missing: str, strategy: str) -> None:
         Traceback (most recent call last):
         ...
         evaluation.core.errors.BadSpec: strategy staple is defined for all of its members only, so \
-`missing` cannot be renormalise; expected skip, or one of geometric_mean, greedy, harmonic_mean, \
+images that one lacks cannot be renormalised; take one of geometric_mean, greedy, harmonic_mean, \
 log_odds, majority_vote, max, mean, median, min, per_class_vote, power_mean, simple, weighted_mean
     """
     if missing not in MISSING:
         raise BadSpec(unknown("value of `missing`", missing, MISSING))
     if missing == "renormalise" and parse_spec(strategy).name not in RENORMALISES:
         raise BadSpec(
-            f"strategy {strategy} is defined for all of its members only, so `missing` cannot be"
-            f" renormalise; expected skip, or one of {', '.join(sorted(RENORMALISES))}"
+            f"strategy {strategy} is defined for all of its members only, so images that one lacks"
+            f" cannot be renormalised; take one of {', '.join(sorted(RENORMALISES))}"
         )
 
 

@@ -68,17 +68,17 @@ def _minimise(
 ) -> tuple[Weights, Bias]:
     centre = weight @ features
     features -= centre
-    directions = _directions(features, weight, l2)
+    axes = directions(features, weight, l2)
     classes, num_features = prior.shape
     true = target == np.arange(classes)[:, None]
 
     def unpack(offset: Offset) -> tuple[Weights, Bias]:
-        return offset[:-classes].reshape(classes, num_features) @ directions.T, offset[-classes:]
+        return offset[:-classes].reshape(classes, num_features) @ axes.T, offset[-classes:]
 
     def loss(offset: Offset) -> tuple[float, Offset]:
         away, bias = unpack(offset)
         value, by_weights, by_bias = _log_loss(features, true, weight, prior + away, bias)
-        gradient = (by_weights + l2 * away) @ directions
+        gradient = (by_weights + l2 * away) @ axes
         penalty = l2 / 2 * float((away**2).sum())
         return value + penalty, np.concatenate([gradient.ravel(), by_bias])
 
@@ -93,10 +93,16 @@ def _minimise(
     return prior + away, bias - (prior + away) @ centre
 
 
-def _directions(
+def directions(
     features: Features, weight: PerPixel, l2: float
 ) -> Float[np.ndarray, "feature feature"]:
-    """Return a matrix whose columns are steps of about equal effect on the loss."""
+    """Return a matrix whose columns are steps of about equal effect on the loss.
+
+    Args:
+        features: centred.
+        weight: weight of each pixel; they sum to 1.
+        l2: strength of the penalty on the weights.
+    """
     spread = features.T @ (features * weight[:, None])
     # With two equal members the matrix would otherwise be singular.
     spread.flat[:: len(spread) + 1] += l2 + RIDGE * (1 + np.trace(spread) / len(spread))

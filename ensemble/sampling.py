@@ -5,8 +5,8 @@ not depend on how the images were cut into blocks, and memory does not grow with
 """
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 import numpy as np
@@ -28,6 +28,8 @@ Balance = Annotated[float, Field(ge=0, le=1)]
 PerPixel = Float[np.ndarray, "pixel"]
 PerLabel = Integer[np.ndarray, "label"]
 PixelTarget = Integer[np.ndarray, "pixel"]
+Rows = Integer[np.ndarray, "row"]
+PerImage = Integer[np.ndarray, "image"]
 PerPixelMaps = Float[np.ndarray, "pixel member class"]
 PerPixelFeatures = Float[np.ndarray, "pixel feature"]
 Features = Float[np.ndarray, "image feature row col"]
@@ -43,6 +45,7 @@ class PixelSample:
         weight: weight of each pixel; they sum to 1.
         counts: number of pixels of each class that could be drawn.
         extra_features: further features per pixel; no columns where none were requested.
+        group: index of the group of each pixel's image, or of the image where groups are unknown.
     """
 
     maps: PerPixelMaps
@@ -50,6 +53,7 @@ class PixelSample:
     weight: PerPixel
     counts: PerLabel
     extra_features: PerPixelFeatures
+    group: PixelTarget | None = None
 
 
 def draw_pixels(
@@ -80,8 +84,10 @@ def draw_pixels(
     quota = max(1, -(-pixels // len(scored)))
     samples = {label: _BottomK(quota, max_held=2 * quota) for label in scored}
     offered = np.zeros(classes, np.int64)
-    for block in blocks:
+    group_of = _group_of(blocks)
+    for image, block in _numbered(blocks):
         keys = generator.random(block.target.shape)
+        groups = np.broadcast_to(group_of(image)[:, None, None], keys.shape)
         features = None if extra_features is None else extra_features(block)
         for label, sample in samples.items():
             of_label = block.target == label
@@ -89,11 +95,13 @@ def draw_pixels(
             chosen = of_label & sample.accepts(keys)
             maps = np.moveaxis(block.maps, (0, 2), (-2, -1))[chosen]
             extra = maps[:, 0, :0] if features is None else np.moveaxis(features, 1, -1)[chosen]
-            sample.add(keys[chosen], maps, extra)
+            sample.add(keys[chosen], maps, extra, groups[chosen])
     check_any_scored(offered.any())
     present = [label for label in scored if offered[label]]
     shares = (offered[present] / offered.sum()) ** (1 - balance)
-    _, all_maps, all_extra = zip(*[samples[label].lowest() for label in present], strict=True)
+    _, all_maps, all_extra, all_groups = zip(
+        *[samples[label].lowest() for label in present], strict=True
+    )
     drawn = np.array([len(part) for part in all_maps])
     return PixelSample(
         np.concatenate(all_maps),
@@ -101,6 +109,50 @@ def draw_pixels(
         np.repeat(shares / shares.sum() / drawn, drawn),
         offered,
         np.concatenate(all_extra),
+        np.concatenate(all_groups),
+    )
+
+
+def thin(sample: PixelSample, pixels: int) -> PixelSample:
+    """Leave every k-th pixel of each class that has more than its share; weights are restored.
+
+    Args:
+        pixels: see `thinned_rows`.
+    """
+    rows = thinned_rows(sample.target, pixels)
+    before, after = (
+        np.bincount(target, minlength=len(sample.counts))
+        for target in (sample.target, sample.target[rows])
+    )
+    factor = (before / np.maximum(after, 1))[sample.target[rows]]
+    return replace(take(sample, rows), weight=sample.weight[rows] * factor)
+
+
+def thinned_rows(target: PixelTarget, pixels: int) -> Rows:
+    """Return the indices of about equally many pixels of each class, evenly spaced.
+
+    Args:
+        pixels: total number to take at most.
+    """
+    present, drawn = np.unique(target, return_counts=True)
+    steps = np.maximum(1, -(-drawn * len(present) // pixels))
+    return np.concatenate(
+        [np.flatnonzero(target == label)[::k] for label, k in zip(present, steps, strict=True)]
+    )
+
+
+def take(sample: PixelSample, rows: Rows) -> PixelSample:
+    """Return some of the pixels; their weights sum to 1 again."""
+    if len(rows) == len(sample.target):
+        return sample
+    weight = sample.weight[rows]
+    return PixelSample(
+        sample.maps[rows],
+        sample.target[rows],
+        weight / weight.sum(),
+        sample.counts,
+        sample.extra_features[rows],
+        None if sample.group is None else sample.group[rows],
     )
 
 
@@ -112,11 +164,13 @@ class ImageSample:
         features: float16, which is exact enough for logarithms.
         target: class index per pixel; 255 where it is not scored.
         counts: number of scored pixels of each class in all images.
+        group: index of each image's group, or of the image where groups are unknown.
     """
 
     features: Features
     target: Labels
     counts: PerLabel
+    group: PerImage | None = None
 
 
 def draw_images(
@@ -146,7 +200,8 @@ def draw_images(
     crop = _smallest_sides(blocks)
     quota = max(1, pixels // math.prod(crop))
     sample = _BottomK(quota, max_held=quota)
-    for block in blocks:
+    group_of = _group_of(blocks)
+    for image, block in _numbered(blocks):
         target = np.where(block.target == ignore, UNLABELLED, block.target).astype(np.uint8)
         counts += np.bincount(target.ravel(), minlength=UNLABELLED + 1)[:classes]
         keys = generator.random(len(target))
@@ -157,10 +212,27 @@ def draw_images(
             rows = [features(part).astype(np.float16), target[chosen]]
             if target.shape[1:] != crop:
                 rows = _crop(rows, target[chosen], crop, generator)
-            sample.add(keys[chosen], *rows)
+            sample.add(keys[chosen], *rows, group_of(image[chosen]))
     check_any_scored(sample.held)
-    _, drawn, labels = sample.lowest()
-    return ImageSample(drawn, labels, counts)
+    _, drawn, labels, group = sample.lowest()
+    return ImageSample(drawn, labels, counts, group)
+
+
+def _numbered(blocks: Blocks) -> Iterator[tuple[PerLabel, TrainingBlock]]:
+    """Yield the numbers of the images of each block with the block."""
+    first = 0
+    for block in blocks:
+        yield np.arange(first, first + len(block.target)), block
+        first += len(block.target)
+
+
+def _group_of(blocks: Blocks) -> Callable[[PerLabel], PixelTarget]:
+    """Return what tells the indices of images' groups; without groups each image is its own."""
+    groups = getattr(blocks, "groups", None)
+    if groups is None:
+        return lambda images: images
+    index = np.unique(groups, return_inverse=True)[1]
+    return lambda images: index[images]
 
 
 def _smallest_sides(blocks: Blocks) -> Size:

@@ -1,5 +1,7 @@
 """A strategy from its spec, with the options of every strategy: `calibrate=` and `calibrate_at=`.
 
+With `calibrate=`, the option `objective` of strategies that have it is `log_loss` by default.
+
 mean(calibrate=temperature)
 stacking(l2=0.1, calibrate=isotonic, calibrate_at=members)
 """
@@ -16,6 +18,7 @@ from members.maps import MapReader
 
 CALIBRATE, CALIBRATE_AT = "calibrate", "calibrate_at"
 CALIBRATION_STAGES = ("pool", "members")
+OBJECTIVE = "objective"
 CONTEXT = ("classes", "ignore", "kinds", "floor", "seed", "metric")
 
 
@@ -97,7 +100,28 @@ def build_strategy(spec: str | Spec, **context: Any) -> Fusion | LearnedFusion:
 
 def optimises(spec: str | Spec) -> bool:
     """Return whether what a spec names is fitted to score highest, so that the metric matters."""
-    return STRATEGIES.takes(_parse(spec).name, "metric")
+    spec = _parse(spec)
+    fixed = spec.options.get("weights") is not None or objective_of(spec) == "log_loss"
+    return STRATEGIES.takes(spec.name, "metric") and not fixed
+
+
+def objective_of(spec: str | Spec) -> str | None:
+    """Return what the decisions of a strategy are fitted by; None where it has no such choice.
+
+    Examples:
+        >>> objective_of("stacking"), objective_of("stacking(objective=log_loss)")
+        ('metric', 'log_loss')
+        >>> objective_of("mean")
+
+        Who asks for calibrated probabilities gets them, unless decisions are asked for, too.
+
+        >>> objective_of("stacking(calibrate=vector)")
+        'log_loss'
+    """
+    spec = _parse(spec)
+    if not STRATEGIES.takes(spec.name, OBJECTIVE) or spec.options.get("weights") is not None:
+        return None
+    return str(spec.options.get(OBJECTIVE, "log_loss" if is_calibrated(spec) else "metric"))
 
 
 def is_calibrated(spec: str | Spec) -> bool:
@@ -112,6 +136,8 @@ def _parse(spec: str | Spec) -> Spec:
 def _split_options(spec: Spec) -> tuple[Spec, Spec | None, Literal["pool", "members"]]:
     """Return the strategy's own spec, the calibrator's, and where it calibrates."""
     options = {k: v for k, v in spec.options.items() if k not in (CALIBRATE, CALIBRATE_AT)}
+    if CALIBRATE in spec.options and objective_of(spec) == "log_loss":
+        options[OBJECTIVE] = "log_loss"
     plain = Spec(spec.name, spec.arguments, options)
     calibrator, stage = spec.options.get(CALIBRATE), spec.options.get(CALIBRATE_AT, "pool")
     if stage not in CALIBRATION_STAGES:

@@ -168,7 +168,8 @@ class ProbabilityStore(MapReader):
 
     def missing_blocks(self) -> list[slice]:
         """List the blocks of images that were not written whole yet."""
-        chunks, parts = {}, {}
+        chunks: dict[int, str] = {}
+        parts: dict[int, slice] = {}
         for layout in self._layouts:
             for number, block in enumerate(blocks(layout.shape[0], layout.chunk_images)):
                 first = layout.start + block.start
@@ -279,7 +280,8 @@ def _chunks(folder: Path, metadata: StoreMetadata) -> LocalChunks | RemoteChunks
 
 def _layouts(metadata: StoreMetadata) -> list[ArrayLayout]:
     """Return the array of the images of each size."""
-    extent, layouts = metadata.extent, []
+    extent = metadata.extent
+    layouts: list[ArrayLayout] = []
     for run, size in extent.slices():
         count = run.stop - run.start
         name = "" if len(extent.runs) == 1 else f"{run.start:06d}"

@@ -153,11 +153,11 @@ def remove_regions(
             return fill_with_next_best(maps, labels, find(labels), ignore)
 
         return Step("maps", "labels", relabel)
+    fill: Callable[[Labels, Mask], Labels]
+    fill = fill_with_nearest if refill == "neighbour" else fill_with_majority
     if refill == "background":
         assert background is not None
         fill = partial(_fill_with, np.uint8(background))
-    else:
-        fill = fill_with_nearest if refill == "neighbour" else fill_with_majority
     return Step(
         "labels", "labels", lambda labels, _: fill(labels, find(labels)), when_repeated="redundant"
     )

@@ -8,6 +8,7 @@ import numpy as np
 
 from ensemble.block_fusion import TrainingBlocks
 from ensemble.calibration.scored_classes import Calibrator
+from ensemble.decision import Decided, probabilities_of
 from ensemble.fusion import (
     Blocks,
     Fusion,
@@ -65,10 +66,10 @@ def calibrated(
         if not isinstance(strategy, LearnedFusion):
             return Calibrated(strategy, calibrator(draw(_FusedBlocks(blocks, strategy))))
         held_out = calibration_split(blocks, seed)
-        partial = strategy.fit(CalibrationSplit(blocks, ~held_out))
+        partial = probabilities_of(strategy.fit(CalibrationSplit(blocks, ~held_out)))
         fused = _FusedBlocks(CalibrationSplit(blocks, held_out), partial)
         fitted_calibrator = calibrator(draw(fused))
-        return Calibrated(strategy.fit(blocks), fitted_calibrator)
+        return _calibrate(strategy.fit(blocks), fitted_calibrator)
 
     def fit_members(blocks: Blocks) -> Fusion:
         sample = draw(blocks)
@@ -79,6 +80,12 @@ def calibrated(
         if not isinstance(strategy, LearnedFusion):
             return CalibratedMembers(strategy, calibrators)
         fused = strategy.fit(_CalibratedBlocks(blocks, _PerMember(calibrators)))
+        if isinstance(fused, Decided):
+            return replace(
+                fused,
+                decision=CalibratedMembers(fused.decision, calibrators),
+                probabilities=CalibratedMembers(fused.probabilities, calibrators),
+            )
         return CalibratedMembers(fused, calibrators)
 
     return LearnedFusion(fit_pool if stage == "pool" else fit_members, needs_images(strategy))
@@ -137,6 +144,13 @@ class CalibratedMembers:
         return CalibratedMembers(some_members(self.inner, members), calibrators)
 
 
+def _calibrate(fusion: Fusion, calibrator: Fusion) -> Fusion:
+    """Calibrate a fusion's probabilities; its decisions stay."""
+    if isinstance(fusion, Decided):
+        return replace(fusion, probabilities=Calibrated(fusion.probabilities, calibrator))
+    return Calibrated(fusion, calibrator)
+
+
 def calibration_split(blocks: Blocks, seed: int) -> Kept:
     """Choose a fifth of the labelled images; where groups are known, whole groups.
 
@@ -170,6 +184,11 @@ class CalibrationSplit:
     def extent(self) -> Extent | None:
         """Number and sizes of the images, where known."""
         return getattr(self.blocks, "extent", None)
+
+    @property
+    def groups(self) -> Groups | None:
+        """The group of each image, where known."""
+        return getattr(self.blocks, "groups", None)
 
     def __iter__(self) -> Iterator[TrainingBlock]:
         start = 0
@@ -229,6 +248,11 @@ class _CalibratedBlocks:
     def extent(self) -> Extent | None:
         """Number and sizes of the images, where known."""
         return getattr(self.blocks, "extent", None)
+
+    @property
+    def groups(self) -> Groups | None:
+        """The group of each image, where known."""
+        return getattr(self.blocks, "groups", None)
 
     def __iter__(self) -> Iterator[TrainingBlock]:
         for block in self.blocks:

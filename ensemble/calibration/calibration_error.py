@@ -8,6 +8,7 @@ import numpy as np
 from ensemble.blas import one_blas_thread
 from ensemble.block_fusion import FusionPerImage, TrainingBlocks, read_members
 from ensemble.calibration.calibrated import Calibrated, CalibratedMembers
+from ensemble.decision import probabilities_of
 from ensemble.fusion import Fusion, fuse_block
 from evaluation.core.blocks import sum_blocks
 from evaluation.core.types import Groups
@@ -26,6 +27,7 @@ def error_before_after(
         blocks: maps and target of all images.
         per_fold: one fusion per fold, fitted on the other folds.
     """
+    per_fold = [probabilities_of(fusion) for fusion in per_fold]
     pools = [
         FusionPerImage(each, fold_of) for each in (per_fold, without_calibrator(per_fold)) if each
     ]

@@ -174,8 +174,8 @@ def refine_masks(
     type=click.Choice(["score", "log_loss", "softmin", "calibrated", "pixels"]),
     default="calibrated",
     show_default=True,
-    help="What ranks: the mean probability of other classes, the log-loss, cleanlab's softmin, a"
-    " softmin of calibrated margins, or the share of confidently contradicted pixels.",
+    help="What ranks: the mean probability of other classes, the log-loss, cleanlab's softmin, the"
+    " calibrated margin in the worst region, or the share of confidently contradicted pixels.",
 )
 @click.option(
     "--count",

@@ -46,6 +46,7 @@ FUSIONS = Table(
     {
         "Calibrated": "ensemble.calibration.calibrated:Calibrated",
         "CalibratedMembers": "ensemble.calibration.calibrated:CalibratedMembers",
+        "Decided": "ensemble.decision:Decided",
         "Evidence": "ensemble.strategies.evidence:Evidence",
         "Gate": "ensemble.strategies.gate:Gate",
         "GeometricMean": "ensemble.strategies.means:GeometricMean",

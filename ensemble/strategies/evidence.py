@@ -1,6 +1,6 @@
 """Log-odds of specialists added to pooled log-probabilities of members of all classes."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 import numpy as np
@@ -10,6 +10,7 @@ from scipy.optimize import minimize
 from scipy.special import logsumexp
 
 from ensemble.blas import one_blas_thread
+from ensemble.decision import INNER_PIXELS, DecisionSample, Learner, Objective, fit_decision
 from ensemble.fusion import (
     CLASS_AXIS,
     SMALLEST,
@@ -20,17 +21,25 @@ from ensemble.fusion import (
     ScoredLabels,
     scored_labels,
 )
-from ensemble.sampling import Balance, PixelSample, SamplePixels, draw_pixels
+from ensemble.sampling import Balance, PixelSample, SamplePixels, draw_pixels, take, thin
+from ensemble.soft_score import LogScores, Pixels, fit_soft_score
 from ensemble.strategies.means import MIN_LOG_ODDS_GAP
 from ensemble.strategies.votes import ONE_VS_REST
+from ensemble.strategies.weighted_mean import generalists, mean_and_members
+from evaluation.bias_search import Biases
 from evaluation.core.seeds import Seed
 from evaluation.core.types import Array, Map, Maps
+from evaluation.run_metric import SetMetric
 
 STEPS = 500
 GRADIENT_TOLERANCE = 1e-6
 
 Bias = Float[np.ndarray, "scored"]
 Weights = Float[np.ndarray, "scored member class"]
+Index = Integer[np.ndarray, "row scored"]
+Logs = Float[np.ndarray, "member _ _"]
+"""Of each pixel and scored class."""
+Table = Float[np.ndarray, "member scored"]
 Special = Bool[np.ndarray, "member"]
 Parameters = Float[np.ndarray, "parameter"]
 
@@ -39,7 +48,9 @@ def evidence(
     classes: int,
     ignore: int | None,
     kinds: tuple[str, ...],
+    metric: SetMetric | None = None,
     *,
+    objective: Objective = "metric",
     l2: Annotated[float, Field(gt=0, le=1e6)] = 1e-3,
     sample_pixels: SamplePixels = 100_000,
     balance: Balance = 0.0,
@@ -54,11 +65,17 @@ def evidence(
     same evidence twice; so all parameters are fitted together, for the lowest log-loss on held-out
     pixels. `stacking` fits more parameters, from any class to any other, and needs more pixels.
 
+    By default decisions have parameters of their own: from those of the log-loss on to the highest
+    score.
+
     The result is conditional on a pixel being scored: the ignored class gets probability 0.
 
     Args:
         ignore: the class whose pixels are left out of the fit.
         kinds: one per member: `one_vs_rest` is a set of specialists.
+        metric: what decisions are fitted by; by default the mean IoU of all classes but the ignored
+            one.
+        objective: what decisions are fitted by, `metric` or `log_loss`; see `ensemble.decision`.
         l2: half of this, times the squared distance of the parameters from those of the geometric
             mean of the generalists, is added to the mean log-loss per pixel (in nats).
         sample_pixels: number of pixels to fit on, about as many of each class.
@@ -74,20 +91,28 @@ def evidence(
         >>> general = np.full((1, 2, 1, 4), 0.5, np.float32)
         >>> special = np.where(pred[:, None] == np.arange(2)[:, None, None], 0.9, 0.1)
         >>> maps = np.stack([general, special]).astype(np.float32)
-        >>> strategy = evidence(2, None, ("probabilities", "one_vs_rest"))
+        >>> kinds = ("probabilities", "one_vs_rest")
+        >>> strategy = evidence(2, None, kinds, objective="log_loss")
         >>> strategy.fit([TrainingBlock(maps, target)])(maps)[0, :, 0, 0].round(2)
         array([0.75, 0.25], dtype=float32)
     """
-    special = np.array([kind == ONE_VS_REST for kind in kinds])
 
     def fit(blocks: Blocks) -> Fusion:
         sample = draw_pixels(
             blocks, classes=classes, ignore=ignore, pixels=sample_pixels, balance=balance, seed=seed
         )
-        scored = scored_labels(classes, ignore)
-        with one_blas_thread():
-            weights, bias = _fit(sample, scored, special, l2=l2, floor=floor)
-        return Evidence(weights, bias, scored, kinds, floor)
+
+        def learner(part: PixelSample) -> _EvidenceLearner:
+            prepared = DecisionSample.of(part, metric, ignore, generalists(kinds))
+            return _EvidenceLearner(prepared, kinds, l2, floor)
+
+        if objective == "log_loss":
+            scored = scored_labels(classes, ignore)
+            with one_blas_thread():
+                return _fit(sample, scored, kinds, l2=l2, floor=floor)
+        return fit_decision(
+            learner(sample), mean_and_members(kinds), learner(thin(sample, INNER_PIXELS))
+        )
 
     return LearnedFusion(fit)
 
@@ -137,13 +162,22 @@ def _complement(probability: Array, floor: float) -> Array:
     return complement
 
 
-def _fit(
-    sample: PixelSample, scored: ScoredLabels, special: Special, *, l2: float, floor: float
-) -> tuple[Weights, Bias]:
-    """Minimise the penalised log-loss: a convex problem."""
+def _log_evidence(
+    sample: PixelSample, scored: ScoredLabels, special: Special, floor: float
+) -> Logs:
+    """Return log-probabilities of generalists and log-odds of specialists."""
     probs = sample.maps[:, :, scored].transpose(1, 0, 2)
-    logs = np.log(np.maximum(probs, np.float32(floor)))
+    logs: Logs = np.log(np.maximum(probs, np.float32(floor)))
     logs[special] -= np.log(_complement(probs[special], floor))
+    return logs
+
+
+def _fit(
+    sample: PixelSample, scored: ScoredLabels, kinds: tuple[str, ...], *, l2: float, floor: float
+) -> Evidence:
+    """Minimise the penalised log-loss: a convex problem."""
+    special = np.array(kinds) == ONE_VS_REST
+    logs = _log_evidence(sample, scored, special, floor)
     true = sample.target[:, None] == scored
     index = _parameter_index(special, len(scored))
     prior = np.zeros(index.max() + 1)
@@ -168,10 +202,10 @@ def _fit(
     best = result.x[index]
     weights = np.zeros((len(scored), *sample.maps.shape[1:]), np.float32)
     weights[np.arange(len(scored)), :, scored] = best[:-1].T
-    return weights, best[-1].astype(np.float32)
+    return Evidence(weights, best[-1].astype(np.float32), scored, kinds, floor)
 
 
-def _parameter_index(special: Special, scored: int) -> Integer[np.ndarray, "row scored"]:
+def _parameter_index(special: Special, scored: int) -> Index:
     """Return the parameter of each weight (one row per member) and of each bias (the last row).
 
     A generalist has one for all classes, a specialist one per class.
@@ -179,3 +213,70 @@ def _parameter_index(special: Special, scored: int) -> Integer[np.ndarray, "row 
     firsts = np.cumsum([0, *np.where(special, scored, 1)])
     per_class = np.append(special, True)
     return firsts[:, None] + np.where(per_class[:, None], np.arange(scored), 0)
+
+
+class _EvidenceLearner(Learner):
+    """A fusion as parameters."""
+
+    def __init__(
+        self, prepared: DecisionSample, kinds: tuple[str, ...], l2: float, floor: float
+    ) -> None:
+        super().__init__(prepared.pixels, prepared.labels)
+        self.prepared, self.kinds, self.l2, self.floor = prepared, kinds, l2, floor
+        special = np.array(kinds) == ONE_VS_REST
+        logs = _log_evidence(prepared.sample, prepared.scored, special, floor)
+        self.logs = np.ascontiguousarray(logs.transpose(0, 2, 1))
+        self.index = _parameter_index(special, len(prepared.scored))
+
+    def start(self, rows: Pixels) -> Evidence:
+        """Return the fit by the log-loss."""
+        sample = take(self.prepared.sample, rows)
+        return _fit(sample, self.prepared.scored, self.kinds, l2=self.l2, floor=self.floor)
+
+    def improve(self, rows: Pixels, start: Evidence, anchor: Evidence, strength: float) -> Evidence:
+        """Fit the parameters by the metric."""
+        model = _EvidenceModel(self.logs[:, :, rows], self.index)
+        table = np.concatenate([self._table(start), start.bias[None]])
+        parameters = np.zeros(self.index.max() + 1)
+        parameters[self.index] = table
+        found = fit_soft_score(
+            model, self.pixels.take(rows), parameters, self.logits(anchor, rows), strength
+        )[self.index].astype(np.float32)
+        weights = np.zeros_like(start.weights)
+        scored = self.prepared.scored
+        weights[np.arange(len(scored)), :, scored] = found[:-1].T
+        return replace(start, weights=weights, bias=found[-1])
+
+    def logits(self, parameters: Evidence, rows: Pixels) -> LogScores:
+        """Return weighted sums of the evidence."""
+        sums = np.einsum("mkp,mk->kp", self.logs[:, :, rows], self._table(parameters))
+        return sums + parameters.bias[:, None]
+
+    def with_bias(self, parameters: Evidence, bias: Biases) -> Evidence:
+        """Add to the biases."""
+        return replace(parameters, bias=parameters.bias + bias.astype(np.float32))
+
+    def fusion(self, parameters: Evidence) -> Fusion:
+        """Return the parameters, which are the fusion."""
+        return parameters
+
+    def _table(self, parameters: Evidence) -> Table:
+        scored = self.prepared.scored
+        return parameters.weights[np.arange(len(scored)), :, scored].T
+
+
+class _EvidenceModel:
+    """Logits of parameters that several classes may share; see `_parameter_index`."""
+
+    def __init__(self, logs: Logs, index: Index) -> None:
+        self.logs, self.index = logs, index
+
+    def logits(self, parameters: Parameters) -> LogScores:
+        """Return the scores of the classes."""
+        table = parameters[self.index].astype(np.float32)
+        return np.einsum("mkp,mk->kp", self.logs, table[:-1]) + table[-1][:, None]
+
+    def pull_back(self, gradient: LogScores) -> Parameters:
+        """Turn a gradient by the logits into one by the parameters."""
+        by_table = [*np.einsum("mkp,kp->mk", self.logs, gradient), gradient.sum(axis=1)]
+        return np.bincount(self.index.ravel(), np.ravel(by_table))

@@ -1,7 +1,7 @@
 """Stacking: multinomial logistic regression on the log-probabilities of all members."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 import numpy as np
@@ -9,13 +9,27 @@ from jaxtyping import Float
 from pydantic import Field
 from scipy.linalg.blas import sgemm
 
+from ensemble.decision import INNER_PIXELS, DecisionSample, Learner, Objective, fit_decision
 from ensemble.fusion import Blocks, Floor, Fusion, LearnedFusion, ScoredLabels, by_pieces
 from ensemble.pixel_context import ContextFeatures
 from ensemble.regression import regression
-from ensemble.sampling import Balance, PerLabel, PixelSample, SamplePixels, draw_pixels
+from ensemble.sampling import (
+    Balance,
+    PerLabel,
+    PerPixelFeatures,
+    PixelSample,
+    SamplePixels,
+    draw_pixels,
+    take,
+    thin,
+)
+from ensemble.soft_score import LogScores, Pixels, fit_linear_change
+from ensemble.strategies.weighted_mean import mean_and_members
+from evaluation.bias_search import Biases
 from evaluation.core.errors import BadData
 from evaluation.core.seeds import Seed
 from evaluation.core.types import Array, Images, Map, Maps
+from evaluation.run_metric import SetMetric
 
 Bias = Float[np.ndarray, "scored"]
 
@@ -23,7 +37,9 @@ Bias = Float[np.ndarray, "scored"]
 def stacking(
     classes: int,
     ignore: int | None,
+    metric: SetMetric | None = None,
     *,
+    objective: Objective = "metric",
     l2: Annotated[float, Field(gt=0, le=1e6)] = 1e-3,
     neighbours: Annotated[int, Field(ge=0, le=1000)] = 0,
     intensity: bool = False,
@@ -39,11 +55,17 @@ def stacking(
     regularised towards it by `l2`: a large `l2` gives the geometric mean with a bias per class, not
     a uniform prediction.
 
+    By default decisions have weights and biases of their own: from those of the log-loss, which
+    loses rare classes, on to the highest score.
+
     Pixels of the ignored class are left out of the fit, and the result is conditional on a pixel
     being scored: the ignored class gets probability 0 everywhere.
 
     Args:
         ignore: the class whose pixels are left out of the fit.
+        metric: what decisions are fitted by; by default the mean IoU of all classes but the ignored
+            one.
+        objective: what decisions are fitted by, `metric` or `log_loss`; see `ensemble.decision`.
         l2: half of this, times the squared distance of the weights from those of the geometric
             mean, is added to the mean log-loss per pixel (in nats).
         neighbours: radius in px of the square around a pixel whose mean probabilities (over all
@@ -64,7 +86,7 @@ def stacking(
         >>> target = np.array([[[0, 1, 1, 0]]])
         >>> wrong = np.where(target[:, None] == np.arange(2)[:, None, None], 0.2, 0.8)
         >>> maps = wrong[None].astype(np.float32)
-        >>> fusion = stacking(2, None).fit([TrainingBlock(maps, target)])
+        >>> fusion = stacking(2, None, objective="log_loss").fit([TrainingBlock(maps, target)])
         >>> fusion(maps).argmax(axis=1)
         array([[[0, 1, 1, 0]]])
     """
@@ -81,7 +103,18 @@ def stacking(
             balance=balance,
             seed=seed,
         )
-        return _fit(sample, scored, context, l2)
+        if objective == "log_loss":
+            return _fit(sample, scored, context, l2)
+
+        def learner(part: PixelSample) -> Learner:
+            every = np.ones(part.maps.shape[1], bool)
+            prepared = DecisionSample.of(part, metric, ignore, every)
+            return _StackingLearner(prepared, context, l2)
+
+        members = ("probabilities",) * sample.maps.shape[1]
+        return fit_decision(
+            learner(sample), mean_and_members(members), learner(thin(sample, INNER_PIXELS))
+        )
 
     return LearnedFusion(fit, needs_images=intensity)
 
@@ -193,11 +226,10 @@ def check_all_scored_occur(counts: PerLabel, ignore: int | None, strategy: str) 
 def _fit(
     sample: PixelSample, scored: ScoredLabels, context: ContextFeatures, l2: float
 ) -> Stacking:
-    pixels, members, classes = sample.maps.shape
-    logs = np.log(np.maximum(sample.maps, context.floor), dtype=np.float64)
+    _, members, classes = sample.maps.shape
     pool = np.tile(np.eye(classes)[scored], members) / members
     weights, bias = regression(
-        np.concatenate([logs.reshape(pixels, -1), sample.extra_features], axis=1),
+        _features(sample, context.floor),
         np.searchsorted(scored, sample.target),
         sample.weight,
         prior=np.pad(pool, [(0, 0), (0, sample.extra_features.shape[1])]),
@@ -213,3 +245,55 @@ def _fit(
         context.neighbours,
         int(context.intensity),
     )
+
+
+def _features(sample: PixelSample, floor: float) -> PerPixelFeatures:
+    logs = np.log(np.maximum(sample.maps, floor), dtype=np.float64)
+    return np.concatenate([logs.reshape(len(logs), -1), sample.extra_features], axis=1)
+
+
+class _StackingLearner(Learner):
+    """A fusion as parameters."""
+
+    def __init__(self, prepared: DecisionSample, context: ContextFeatures, l2: float) -> None:
+        super().__init__(prepared.pixels, prepared.labels)
+        self.prepared, self.context, self.l2 = prepared, context, l2
+        self.features = _features(prepared.sample, context.floor)
+
+    def start(self, rows: Pixels) -> Stacking:
+        """Return the regression."""
+        sample = take(self.prepared.sample, rows)
+        return _fit(sample, self.prepared.scored, self.context, self.l2)
+
+    def improve(self, rows: Pixels, start: Stacking, anchor: Stacking, strength: float) -> Stacking:
+        """Fit weights and biases by the metric, in coordinates without correlation."""
+        weights, bias = fit_linear_change(
+            self.pixels.take(rows),
+            self.features[rows],
+            self.logits(start, rows),
+            self.logits(anchor, rows),
+            strength,
+            l2=self.l2,
+        )
+        of_members, extra = np.split(weights, [start.weights[0].size], axis=1)
+        return replace(
+            start,
+            weights=start.weights + of_members.reshape(start.weights.shape).astype(np.float32),
+            extra_weights=start.extra_weights + extra.astype(np.float32),
+            bias=start.bias + bias.astype(np.float32),
+        )
+
+    def logits(self, parameters: Stacking, rows: Pixels) -> LogScores:
+        """Return weighted sums of the features."""
+        flat = parameters.weights.reshape(len(parameters.bias), -1)
+        weights = np.concatenate([flat, parameters.extra_weights], axis=1)
+        logits = weights @ self.features[rows].T + parameters.bias[:, None]
+        return logits.astype(np.float32)
+
+    def with_bias(self, parameters: Stacking, bias: Biases) -> Stacking:
+        """Add to the biases."""
+        return replace(parameters, bias=parameters.bias + bias.astype(np.float32))
+
+    def fusion(self, parameters: Stacking) -> Fusion:
+        """Return the parameters, which are the fusion."""
+        return parameters

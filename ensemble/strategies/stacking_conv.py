@@ -1,25 +1,47 @@
 """Stacking by a small convolutional network over the maps of all members."""
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Annotated
 
 import numpy as np
 import torch
 from jaxtyping import Float
+from numpy.lib.stride_tricks import sliding_window_view
 from pydantic import Field
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 from torch.nn.functional import conv2d, cross_entropy, pad
 
+from ensemble.decision import (
+    INNER_PIXELS,
+    DecisionSample,
+    Learner,
+    Objective,
+    fit_decision,
+)
 from ensemble.fusion import Blocks, Floor, Fusion, LearnedFusion, ScoredLabels, TrainingBlock
 from ensemble.pixel_context import Grey, grey
-from ensemble.sampling import Features, ImageSample, SamplePixels, draw_images
+from ensemble.sampling import (
+    Features,
+    ImageSample,
+    PerPixelFeatures,
+    PixelSample,
+    SamplePixels,
+    draw_images,
+    take,
+    thinned_rows,
+)
+from ensemble.soft_score import LogScores, Pixels, fit_linear_change
 from ensemble.strategies.stacking import check_all_scored_occur
+from ensemble.strategies.weighted_mean import mean_and_members
+from evaluation.bias_search import Biases
+from evaluation.core.classes import UNLABELLED
 from evaluation.core.seeds import Seed
 from evaluation.core.types import Array, Images, Map, Maps
+from evaluation.run_metric import SetMetric
 
 BATCH = 4
 WARM_UP = 0.1
@@ -32,7 +54,9 @@ PerScored = Float[np.ndarray, "scored"]
 def stacking_conv(
     classes: int,
     ignore: int | None,
+    metric: SetMetric | None = None,
     *,
+    objective: Objective = "metric",
     width: Annotated[int, Field(ge=1, le=1024)] = 16,
     steps: Annotated[int, Field(ge=1, le=10_000_000)] = 600,
     rate: Annotated[float, Field(gt=0, le=1000)] = 5e-3,
@@ -47,10 +71,14 @@ def stacking_conv(
     extended by its last pixel. The output is added to the geometric mean, from which it starts. It
     is trained with masked cross-entropy on one core of the CPU.
 
-    As in `stacking`, the ignored class gets probability 0 everywhere.
+    By default decisions have a last layer of their own: from that of the log-loss on to the highest
+    score. As in `stacking`, the ignored class gets probability 0 everywhere.
 
     Args:
         ignore: the class whose pixels are left out of the fit.
+        metric: what decisions are fitted by; by default the mean IoU of all classes but the ignored
+            one.
+        objective: what decisions are fitted by, `metric` or `log_loss`; see `ensemble.decision`.
         width: channels between the layers.
         steps: number of batches of 4 images to train on.
         rate: the highest learning rate; it rises first and falls to 0 (one cycle).
@@ -65,7 +93,9 @@ def stacking_conv(
         >>> target = np.array([[[0, 1, 1, 0]]])
         >>> maps = np.where(target[:, None] == np.arange(2)[:, None, None], 0.8, 0.2)
         >>> maps = np.stack([maps, maps]).astype(np.float32)
-        >>> fusion = stacking_conv(2, None, width=2, steps=1).fit([TrainingBlock(maps, target)])
+        >>> fusion = stacking_conv(2, None, objective="log_loss", width=2, steps=1).fit(
+        ...     [TrainingBlock(maps, target)]
+        ... )
         >>> fusion(maps).argmax(axis=1)
         array([[[0, 1, 1, 0]]])
     """
@@ -78,11 +108,18 @@ def stacking_conv(
             blocks, features, classes=classes, ignore=ignore, pixels=sample_pixels, seed=seed
         )
         scored = check_all_scored_occur(sample.counts, ignore, "stacking_conv")
-        with threadpool_limits(1):
-            layers = _train(sample, scored, classes, width=width, steps=steps, rate=rate, seed=seed)
-        mix, mix_bias, inner, inner_bias, outer, outer_bias = layers
-        network = (mix, mix_bias, inner, inner_bias, outer, outer_bias)
-        return StackingConv(*network, scored, floor, int(intensity))
+
+        def train(part: ImageSample) -> StackingConv:
+            with threadpool_limits(1):
+                layers = _train(
+                    part, scored, classes, width=width, steps=steps, rate=rate, seed=seed
+                )
+            return StackingConv(*layers, scored, floor, int(intensity))
+
+        if objective == "log_loss":
+            return train(sample)
+        learner = _LastLayerLearner(sample, scored, metric, ignore, train)
+        return fit_decision(learner, mean_and_members(("probabilities",) * learner.members))
 
     return LearnedFusion(fit, needs_images=intensity)
 
@@ -143,13 +180,19 @@ def _features(maps: Maps, greys: Grey | None, floor: float) -> Features:
 
 
 def _logits(features: Tensor, layers: list[Tensor], scored: ScoredLabels, classes: int) -> Tensor:
-    mix, mix_bias, inner, inner_bias, outer, outer_bias = layers
+    outer, outer_bias = layers[4:]
     members = features.shape[1] // classes
     logs = features[:, : members * classes].reshape(-1, members, classes, *features.shape[2:])
     pooled = logs.mean(dim=1)[:, torch.from_numpy(scored)]
+    return pooled + conv2d(_hidden(features, layers[:4]), outer, outer_bias)
+
+
+def _hidden(features: Tensor, layers: list[Tensor]) -> Tensor:
+    """Return the input of the last layer, padded."""
+    mix, mix_bias, inner, inner_bias = layers
     hidden = conv2d(features, mix, mix_bias).relu()
     hidden = conv2d(_pad(hidden), inner, inner_bias).relu()
-    return pooled + conv2d(_pad(hidden), outer, outer_bias)
+    return _pad(hidden)
 
 
 def _pad(hidden: Tensor) -> Tensor:
@@ -209,3 +252,97 @@ def _initial_layers(
         torch.zeros(scored),
     ]
     return [layer.requires_grad_() for layer in layers]
+
+
+class _LastLayerLearner(Learner):
+    """A network as parameters, of which the metric fits the last layer: a regression.
+
+    Args:
+        sample: the images.
+        scored: labels of the scored classes.
+        train: fits the network by the log-loss.
+    """
+
+    def __init__(
+        self,
+        sample: ImageSample,
+        scored: ScoredLabels,
+        metric: SetMetric | None,
+        ignore: int | None,
+        train: Callable[[ImageSample], StackingConv],
+    ) -> None:
+        self.sample, self.scored, self.train = sample, scored, train
+        classes = len(sample.counts)
+        self.members = sample.features.shape[1] // classes
+        assert sample.group is not None
+        image, row, col = np.nonzero(sample.target != UNLABELLED)
+        logs = sample.features[image, : self.members * classes, row, col]
+        target = sample.target[image, row, col].astype(np.intp)
+        every = PixelSample(
+            np.exp(logs.reshape(len(logs), self.members, classes), dtype=np.float32),
+            target,
+            np.full(len(target), 1 / len(target)),
+            np.bincount(target, minlength=classes),
+            np.empty((len(target), 0)),
+            sample.group[image],
+        )
+        kept = thinned_rows(target, INNER_PIXELS)
+        self.position = image[kept], row[kept], col[kept]
+        general = np.ones(self.members, bool)
+        prepared = DecisionSample.of(take(every, kept), metric, ignore, general)
+        super().__init__(prepared.pixels, prepared.labels)
+
+    def start(self, rows: Pixels) -> StackingConv:
+        """Return the network trained on the images of the rows."""
+        images = np.unique(self.position[0][rows])
+        part = replace(
+            self.sample, features=self.sample.features[images], target=self.sample.target[images]
+        )
+        return self.train(part)
+
+    def improve(
+        self, rows: Pixels, start: StackingConv, anchor: StackingConv, strength: float
+    ) -> StackingConv:
+        """Fit the last layer by the metric."""
+        pixels, patches = self.pixels.take(rows), self._patches(start, rows)
+        weights, bias = fit_linear_change(
+            pixels, patches, self.logits(start, rows), self.logits(anchor, rows), strength
+        )
+        return replace(
+            start,
+            outer=start.outer + weights.reshape(start.outer.shape).astype(np.float32),
+            outer_bias=start.outer_bias + bias.astype(np.float32),
+        )
+
+    def logits(self, parameters: StackingConv, rows: Pixels) -> LogScores:
+        """Return the output of the network."""
+        image, row, col = (index[rows] for index in self.position)
+        members, classes = self.members, len(self.sample.counts)
+        logs = self.sample.features[image, : members * classes, row, col]
+        pooled = logs.reshape(-1, members, classes).mean(axis=1, dtype=np.float32)[:, self.scored]
+        weights = parameters.outer.reshape(len(self.scored), -1)
+        change = self._patches(parameters, rows) @ weights.T + parameters.outer_bias
+        return np.ascontiguousarray((pooled + change).T, np.float32)
+
+    def with_bias(self, parameters: StackingConv, bias: Biases) -> StackingConv:
+        """Add to the biases of the last layer."""
+        return replace(parameters, outer_bias=parameters.outer_bias + bias.astype(np.float32))
+
+    def fusion(self, parameters: StackingConv) -> Fusion:
+        """Return the parameters, which are the fusion."""
+        return parameters
+
+    def _patches(self, network: StackingConv, rows: Pixels) -> PerPixelFeatures:
+        """Return what the last layer sees of each pixel: the squares of 3 x 3 around it."""
+        image, row, col = (index[rows] for index in self.position)
+        layers = (network.mix, network.mix_bias, network.inner, network.inner_bias)
+        tensors = [torch.from_numpy(layer) for layer in layers]
+        patches = np.empty((len(rows), len(network.mix), 3, 3), np.float32)
+        with torch.inference_mode(), threadpool_limits(1, user_api="openmp"):
+            for one in np.unique(image):
+                features = torch.from_numpy(self.sample.features[one][None]).float()
+                hidden = _hidden(features, tensors)[0].numpy()
+                squares = sliding_window_view(hidden, (3, 3), axis=(1, 2))
+                here = image == one
+                patches[here] = squares[:, row[here], col[here]].swapaxes(0, 1)
+        return patches.reshape(len(rows), -1)

@@ -76,6 +76,12 @@ def specificity() -> Metric:
     References:
         `MulticlassSpecificity`, torchmetrics 1.9; Yerushalmy, "Statistical Problems in Assessing
         Methods of Medical Diagnosis", Public Health Reports 1947.
+
+    Examples:
+        >>> target = np.array([[[0, 0, 0, 1, 1]]], np.uint8)
+        >>> pred = np.array([[[0, 0, 1, 1, 0]]], np.uint8)
+        >>> specificity().measure(target, pred, classes=2).per_class.round(3)
+        array([[0.5  , 0.667]])
     """
 
     def formula(hits: PerClass, true: PerClass, predicted: PerClass) -> PerClass:
@@ -98,6 +104,12 @@ def mcc() -> Metric:
         Lysozyme", Biochimica et Biophysica Acta 1975; for several classes Gorodkin, "Comparing Two
         K-Category Assignments by a K-Category Correlation Coefficient", Computational Biology and
         Chemistry 2004; `sklearn.metrics.matthews_corrcoef`, which gives 0 for NaN.
+
+    Examples:
+        >>> target = np.array([[[0, 0, 0, 1, 1]]], np.uint8)
+        >>> pred = np.array([[[0, 0, 1, 1, 0]]], np.uint8)
+        >>> mcc().measure(target, pred, classes=2).overall.round(3)
+        array([0.167])
     """
 
     def compute(sums: Array) -> MetricValue:

@@ -61,6 +61,12 @@ def hausdorff() -> Metric:
     References:
         Huttenlocher et al., "Comparing Images Using the Hausdorff Distance", PAMI 1993; MONAI's
         `compute_hausdorff_distance(percentile=None)`.
+
+    Examples:
+        >>> target = np.array([[[0, 1, 0, 0, 0, 0]]], np.uint8)
+        >>> pred = np.array([[[0, 1, 0, 0, 1, 0]]], np.uint8)
+        >>> hausdorff().measure(target, pred, classes=2).per_class
+        array([[1., 3.]])
     """
     return _edge_metric(_larger_percentile(100), one_lacks=_diagonal)
 
@@ -91,6 +97,12 @@ def assd() -> Metric:
         Heimann et al., "Comparison and Evaluation of Methods for Liver Segmentation From CT
         Datasets", IEEE Transactions on Medical Imaging 2009; MONAI's
         `compute_average_surface_distance(symmetric=True)`.
+
+    Examples:
+        >>> target = np.array([[[0, 1, 0, 0, 0, 0]]], np.uint8)
+        >>> pred = np.array([[[0, 1, 0, 0, 1, 0]]], np.uint8)
+        >>> assd().measure(target, pred, classes=2).per_class.round(3)
+        array([[0.111, 1.   ]])
     """
 
     def mean(to_pred: Distances, to_target: Distances, _: int) -> float:
@@ -113,6 +125,13 @@ def surface_dice(classes: int, *, tolerance_px: Tolerance | list[Tolerance] = 1.
         Nikolov et al., "Clinically Applicable Segmentation of Head and Neck Anatomy for
         Radiotherapy", Journal of Medical Internet Research 2021, where each organ has a tolerance;
         with pixels for surface elements, as in MONAI's `compute_surface_dice`.
+
+    Examples:
+        >>> target = np.array([[[0, 1, 0, 0, 0, 0]]], np.uint8)
+        >>> pred = np.array([[[0, 1, 0, 0, 1, 0]]], np.uint8)
+        >>> strict_for_1 = surface_dice(2, tolerance_px=[1, 0])
+        >>> strict_for_1.measure(target, pred, classes=2).per_class.round(3)
+        array([[1.   , 0.667]])
     """
     tolerances = one_per_class("tolerance_px", tolerance_px, classes)
 

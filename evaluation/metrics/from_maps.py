@@ -136,6 +136,12 @@ def adaptive_ece(*, bins: Bins = BINS) -> Metric:
         Nguyen and O'Connor, "Posterior calibration and exploratory analysis for natural language
         processing models", EMNLP 2015; for the top class Mukhoti et al., "Calibrating Deep Neural
         Networks using Focal Loss", NeurIPS 2020 (AdaECE).
+
+    Examples:
+        >>> maps = np.array([[0.9, 0.6, 0.8, 0.7], [0.1, 0.4, 0.2, 0.3]])[None, :, None]
+        >>> target, pred = np.array([[[0, 1, 0, 0]]], np.uint8), np.zeros((1, 1, 4), np.uint8)
+        >>> adaptive_ece(bins=2).measure(target, pred, classes=2, maps=maps).overall.round(3)
+        array([0.15])
     """
 
     def accumulate(pixels: ScoredPixels) -> Array:
@@ -159,6 +165,12 @@ def max_calibration_error(*, bins: Bins = BINS) -> Metric:
     References:
         Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, equation 5; torchmetrics'
         `MulticlassCalibrationError(norm="max")`.
+
+    Examples:
+        >>> maps = np.array([[0.9, 0.6, 0.8, 0.7], [0.1, 0.4, 0.2, 0.3]])[None, :, None]
+        >>> target, pred = np.array([[[0, 1, 0, 0]]], np.uint8), np.zeros((1, 1, 4), np.uint8)
+        >>> max_calibration_error().measure(target, pred, classes=2, maps=maps).overall.round(3)
+        array([0.6])
     """
 
     def accumulate(pixels: ScoredPixels) -> Array:

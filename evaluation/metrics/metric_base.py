@@ -7,6 +7,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float
 
+from evaluation.confusion import confusion
 from evaluation.core.types import Array, Counts, Labels, Map
 from evaluation.iou import PerClass
 
@@ -72,6 +73,24 @@ class Metric:
     requires: Requires
     accumulate: Callable[[MetricInput], Array]
     compute: Callable[[Array], MetricValue]
+
+    def measure(
+        self,
+        target: Labels,
+        pred: Labels,
+        *,
+        classes: int,
+        ignore: int | None = None,
+        maps: Map | None = None,
+    ) -> MetricValue:
+        """Return the values of one set of images in memory; for the arguments see `MetricInput`.
+
+        Raises:
+            BadLabels: labels outside the classes, or shapes that differ.
+        """
+        counts = confusion(target, pred, classes=classes)
+        terms = self.accumulate(MetricInput(target, pred, counts, ignore, maps))
+        return self.compute(terms.sum(axis=0, keepdims=True))
 
 
 def mean_of_images(values: PerClass) -> Array:

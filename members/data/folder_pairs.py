@@ -227,9 +227,9 @@ def _check_pairs(
             first = ", ".join(sorted(names)[:MAX_SHOWN])
             example = next(iter(masks.values())).path
             raise BadData(
-                f"{tree.root}: {len(names)} names in {has}/ are not in {lacks}/ (first: {first});"
-                " expected pairs of equal names (or ending in _mask, _label, _L, _gt); list the"
-                f" images to read by --ids, or pair them by --images and --masks, such as"
+                f"{tree.root}: names in {has}/ that are not in {lacks}/: {len(names)} (first:"
+                f" {first}); expected pairs of equal names (or ending in _mask, _label, _L, _gt);"
+                " list the images to read by --ids, or pair them by --images and --masks, such as"
                 f" {_as_glob(example)}"
             )
 

@@ -40,7 +40,7 @@ def inspect_dataset(
 
     Returns:
         `data`, `layout` (name and reason; None for a file), `warnings`, and for each set in
-        `sets`: `images`, `channels`, `sizes`, `groups`, grey levels, `identical_images`, and of
+        `sets`: `images`, `channels`, `sizes`, `groups`, `levels` (grey), `identical_images`, and of
         labelled sets `classes` (share of pixels, images that hold it), `stored_values`,
         `unlabelled`, `shared_masks` and `warnings`.
 
@@ -177,14 +177,14 @@ def _set_lines(name: str, one_set: Description) -> Iterator[str]:
     yield f"{name}: {one_set['images']} {kind}images of {one_set['sizes']}{more}"
     levels, groups, same = one_set["levels"], one_set["groups"], one_set["identical_images"]
     yield (
-        f"  levels: mean {levels['mean']:.0f}, darkest image {levels['darkest']:.0f},"
-        f" brightest {levels['brightest']:.0f}"
+        f"  levels: mean {levels['mean']:.3g}, darkest image {levels['darkest']:.3g},"
+        f" brightest {levels['brightest']:.3g}"
     )
     sizes = groups and f"{groups['smallest']} to {groups['largest']} images each"
     yield "  groups: none" if groups is None else f"  groups: {groups['number']}, {sizes}"
     if same:
         total, first = sum(entry["images"] for entry in same), " = ".join(same[0]["ids"][:2])
-        yield f"  identical images: {total} in {len(same)} sets (first: {first})"
+        yield f"  identical images: {total} in {len(same)} clusters (first: {first})"
     else:
         yield "  identical images: none"
     if "classes" in one_set:

@@ -18,6 +18,8 @@ PixelMask = Bool[np.ndarray, "image row col"]
 SOFTMIN_TEMPERATURE = 0.1
 """Cleanlab's default: a certain contradiction weighs as much as 22,026 pixels that agree."""
 
+SHRINKING_PX = 5
+
 ROUNDING = 1e-6
 """Probabilities so far below a threshold still reach it, as in cleanlab."""
 
@@ -31,8 +33,9 @@ class Disagreement:
         log_loss: mean negative log-likelihood of the mask, in nats.
         softmin: 1 minus the probability of the mask's class, averaged with weights that make the
             strongest contradictions count almost alone, 0 to 1.
-        calibrated: the same of how far the probability of the mask's class lies below the highest,
-            both calibrated.
+        calibrated: how far the probability of the mask's class lies below the highest, both
+            calibrated, averaged over the connected contradicted region where that is most, 0 to 1;
+            a region counts as `SHRINKING_PX` larger, so that a few pixels do not lead.
         doubtful: of the scored pixels, the share of `doubtful_pixels`.
         share: of the scored pixels, those where the likeliest scored class is another one.
         pixels: how many are scored.
@@ -94,7 +97,7 @@ def disagreement(
         score=_mean(1 - mask_probs, scored),
         log_loss=_mean(-np.log(np.maximum(mask_probs, floor)), scored),
         softmin=_softmax_mean(1 - mask_probs, scored),
-        calibrated=_softmax_mean(margin, scored),
+        calibrated=_most_contradicted_region(margin, scored),
         doubtful=_mean(doubtful_pixels(maps, masks, classes, thresholds), scored),
         share=_mean(pred != target, scored),
         pixels=scored.sum(axis=(1, 2)),
@@ -113,7 +116,7 @@ def class_confidence(
     labels = np.where(scored, masks, classes.scored[0])
     probs = _of_label(scored_probabilities(maps, classes), labels)[scored]
     sums = [np.bincount(labels[scored], weights, len(classes)) for weights in (probs, None)]
-    return np.stack(sums).astype(np.float64)
+    return np.array(sums, dtype=np.float64)
 
 
 def class_thresholds(sums: Float[np.ndarray, "sum_pixels class"]) -> PerClass:
@@ -149,7 +152,8 @@ def doubtful_pixels(maps: Map, masks: Labels, classes: Classes, thresholds: PerC
     confident = maps >= (thresholds - ROUNDING).astype(maps.dtype)[:, None, None]
     likely = np.where(confident, maps, -1).argmax(axis=1)
     another = (likely != masks) & (maps.argmax(axis=1) != masks)
-    return confident.any(axis=1) & another & scored_pixels(masks, classes.ignore)
+    doubtful: PixelMask = confident.any(axis=1) & another & scored_pixels(masks, classes.ignore)
+    return doubtful
 
 
 def scored_probabilities(maps: Map, classes: Classes) -> Map:
@@ -173,13 +177,29 @@ def concat_blocks(blocks: list[Disagreement]) -> Disagreement:
 
 
 def _of_label(maps: Map, labels: Labels) -> Float[np.ndarray, "image row col"]:
-    return np.take_along_axis(maps, labels[:, None].astype(np.int64), axis=1)[:, 0]
+    probs: Float[np.ndarray, "image row col"]
+    probs = np.take_along_axis(maps, labels[:, None].astype(np.int64), axis=1)[:, 0]
+    return probs
 
 
 def _softmax_mean(values: Array, scored: Array) -> PerImage:
     """Average values from 0 to 1, each weighted by its exponential."""
     weights = np.where(scored, np.exp(values.astype(np.float64) / SOFTMIN_TEMPERATURE), 0)
     return safe_divide((weights * values).sum(axis=(1, 2)), weights.sum(axis=(1, 2)))
+
+
+def _most_contradicted_region(margin: Array, scored: PixelMask) -> PerImage:
+    """Return the largest mean over a region of positive margins; 0 where there is none."""
+    from scipy import ndimage  # slow to import
+
+    result = np.where(scored.any(axis=(1, 2)), 0.0, np.nan)
+    contradicted = scored & (margin > 0)
+    for index in np.flatnonzero(contradicted.any(axis=(1, 2))):
+        regions, _ = ndimage.label(contradicted[index])
+        areas = np.bincount(regions.ravel())
+        sums = np.bincount(regions.ravel(), margin[index].ravel())
+        result[index] = (sums[1:] / (areas[1:] + SHRINKING_PX)).max()
+    return result
 
 
 def _mean(values: Array, scored: Array) -> PerImage:

@@ -13,6 +13,7 @@ STEPS = Table(
     {
         "suppress_background": "postproc.steps.suppress_background:suppress_background",
         "class_bias": "postproc.steps.class_bias:class_bias",
+        "threshold": "postproc.steps.threshold:threshold",
         "crf": "postproc.steps.crf:crf",
         "superpixel_vote": "postproc.steps.superpixel_vote:superpixel_vote",
         "blur": "postproc.steps.filters:blur",

@@ -283,6 +283,16 @@ class TestRefusals:
         path = write_run(tmp_path / "run", {"good": 0.6, "fair": 0.5}, seen=leaky)
         assert "would rely on 3 images that 'good' was trained on" in refusal(capsys, "--run", path)
 
+    def test_a_leak_on_validation_costs_only_the_evaluation_of_the_advice(self, tmp_path, capsys):
+        path = write_run(tmp_path / "run", SHARPNESS)
+        store = ProbabilityStore(Run(path).probabilities("good", "validation"))
+        write(store.folder, store.read(slice(None)), seen=TrainingIds((frozenset(IDS[:3]),)))
+        code, out, err = invoke(capsys, "--run", path, "--json")
+        assert code == 0
+        assert json.loads(out)["advice"]["drop"] == ["noise"]
+        assert json.loads(out)["advice"]["examined"] is None
+        assert "would rely on 3 images that 'good' was trained on" in err
+
     def test_maps_of_other_images_are_refused(self, tmp_path, capsys):
         path = write_run(tmp_path / "run", {"good": 0.6, "fair": 0.5})
         store = ProbabilityStore(Run(path).probabilities("fair", "oof"))

@@ -94,7 +94,8 @@ def test_renormalised_images_are_fused_as_by_their_own_members(name, folders):
 
 @pytest.mark.parametrize("name", LEARNED)
 def test_learnt_weights_are_divided_by_the_sum_of_those_that_are_left(name):
-    whole = STRATEGIES.build(name, **CONTEXT, kinds=("probabilities",) * 3)
+    spec = "weighted_mean(objective=log_loss)" if name == "weighted_mean" else name
+    whole = STRATEGIES.build(spec, **CONTEXT, kinds=("probabilities",) * 3)
     maps = np.stack([np.stack(MAPS[member][:2]) for member in OWN])
     fusion = whole.fit([TrainingBlock(maps, np.stack(TARGET[:2]))])
     weights = np.array([0.2, 0.3, 0.5], np.float32)
@@ -108,11 +109,10 @@ def test_learnt_weights_are_divided_by_the_sum_of_those_that_are_left(name):
 
 
 def test_a_strategy_learns_where_all_members_have_maps(folders):
-    fused = ens.fuse(
-        folders, "weighted_mean", fit_maps=folders, fit_target="target", missing="renormalise"
-    )
+    spec = "weighted_mean(objective=log_loss)"
+    fused = ens.fuse(folders, spec, fit_maps=folders, fit_target="target", missing="renormalise")
     own = [[MAPS[member][1]] for member in OWN]
-    whole = ens.fuse(own, "weighted_mean", fit_maps=own, fit_target=[TARGET[1]])
+    whole = ens.fuse(own, spec, fit_maps=own, fit_target=[TARGET[1]])
     np.testing.assert_allclose(fused[1], whole[0], atol=1e-6)
 
 

@@ -37,6 +37,13 @@ def fitted(name):
     )
 
 
+def values(fusion):
+    """Yield the fields of a fusion, and of those that it is made of."""
+    for field in dataclasses.fields(fusion):
+        value = getattr(fusion, field.name)
+        yield from values(value) if dataclasses.is_dataclass(value) else [value]
+
+
 @pytest.fixture
 def saved(tmp_path):
     save_fitted(tmp_path / "fitted", "stacking(l2=0.1)", fitted("stacking(l2=0.1)"), CONTEXT)
@@ -52,10 +59,8 @@ class TestEveryStrategy:
         save_fitted(tmp_path / "fitted", name, fusion, CONTEXT)
         back = load_fitted(tmp_path / "fitted")
         assert (back.strategy, back.context) == (name, CONTEXT)
-        names = [field.name for field in dataclasses.fields(fusion)]
         assert type(back.fusion) is type(fusion)
-        for name in names:
-            one, other = getattr(fusion, name), getattr(back.fusion, name)
+        for one, other in zip(values(fusion), values(back.fusion), strict=True):
             assert type(one) is type(other)
             np.testing.assert_array_equal(one, other, strict=isinstance(one, np.ndarray))
 
@@ -65,8 +70,7 @@ class TestEveryStrategy:
         np.testing.assert_array_equal(load_fitted(tmp_path / "fitted").fusion(maps), fusion(maps))
 
     def test_depends_on_nothing_but_what_its_docstring_allows(self, name):
-        for field in dataclasses.fields(fitted(name)):
-            value = getattr(fitted(name), field.name)
+        for value in values(fitted(name)):
             parts = value if isinstance(value, tuple) else (value,)
             assert isinstance(value, np.ndarray) or {type(p) for p in parts} <= {int, float, str}
 

@@ -2,6 +2,7 @@
 
 import json
 
+import click
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -161,9 +162,11 @@ def test_globs_and_groups_are_options_of_commands(tmp_path):
     ids=" ".join,
 )
 def test_every_command_that_reads_a_data_set_takes_all_options_about_it(words):
-    command = ens
+    command: click.Command | None = ens
     for word in words:
-        command = command.get_command(None, word)
+        assert isinstance(command, click.Group)
+        command = command.get_command(click.Context(ens), word)
+    assert command is not None
     assert {*LABEL_OPTIONS, *LAYOUT_OPTIONS} <= {option.name for option in command.params}
 
 

@@ -11,6 +11,7 @@ from ensemble.fusion import TrainingBlock
 from ensemble.strategies import STRATEGIES
 from ensemble.strategies.evidence import Evidence
 from ensemble.strategies.gate import Gate
+from evaluation.core.specs import Spec, parse_spec
 
 CLASSES, IGNORE = 4, 0
 SCORED = [1, 2, 3]
@@ -44,7 +45,11 @@ def specialists(rng, target, skill, *, slope=1.0):
 def fitted(spec, members, kinds, target, **context):
     maps = np.stack(members).astype(np.float32)
     given_ = {"classes": CLASSES, "ignore": IGNORE, "kinds": tuple(kinds), "floor": 1e-6}
-    return STRATEGIES.build(spec, **given_ | context).fit([TrainingBlock(maps, target)]), maps
+    options = {"objective": "log_loss", **parse_spec(spec).options}
+    by_log_loss = Spec(parse_spec(spec).name, options=options)
+    return STRATEGIES.build(by_log_loss, **given_ | context).fit(
+        [TrainingBlock(maps, target)]
+    ), maps
 
 
 def right(fused, target):

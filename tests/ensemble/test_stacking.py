@@ -27,11 +27,15 @@ CONTEXT = {
     "kinds": ("probabilities",) * 3,
     "seed": 0,
 }
-STACKERS = ["stacking", "stacking_boosted", "stacking_conv(steps=200, width=8)"]
+STACKERS = [
+    "stacking(objective=log_loss)",
+    "stacking_boosted",
+    "stacking_conv(steps=200, width=8, objective=log_loss)",
+]
 LOOKING = [
-    "stacking(neighbours=1, intensity=True)",
+    "stacking(neighbours=1, intensity=True, objective=log_loss)",
     "stacking_boosted(rounds=2, neighbours=1, intensity=True)",
-    "stacking_conv(steps=2, width=4, intensity=True)",
+    "stacking_conv(steps=2, width=4, intensity=True, objective=log_loss)",
 ]
 
 

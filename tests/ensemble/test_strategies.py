@@ -19,6 +19,7 @@ from ensemble.strategies import (
 )
 from ensemble.strategies.votes import one_hot_votes
 from evaluation.core.errors import BadData, BadSpec
+from evaluation.core.specs import parse_spec
 
 CLASSES, IGNORE, UNLABELLED = 4, 0, 255
 SCORED = [1, 2, 3]
@@ -93,10 +94,20 @@ def in_steps(maps, steps):
     return np.moveaxis(np.diff(edges, axis=0, prepend=0) / steps, 0, CLASS_AXIS).astype(np.float32)
 
 
+def by_log_loss(spec):
+    """The laws are those of probabilities; tests of decisions are in test_decision."""
+    spec = parse_spec(spec)
+    if STRATEGIES.takes(spec.name, "objective"):
+        spec.options.setdefault("objective", "log_loss")
+    return spec
+
+
 def built(spec, members, **context):
     defaults = {"classes": CLASSES, "ignore": IGNORE, "floor": 1e-3, "seed": 0}
     kinds = ("probabilities",) * members
-    return STRATEGIES.build(QUICK.get(spec, spec), **defaults | {"kinds": kinds} | context)
+    return STRATEGIES.build(
+        by_log_loss(QUICK.get(spec, spec)), **defaults | {"kinds": kinds} | context
+    )
 
 
 def fitted(spec, maps, target, *, blocks=None, **context):

@@ -81,6 +81,12 @@ class TestEveryMetric:
         other = result(name, seen(block.target, pred, maps))
         np.testing.assert_allclose(other.overall, result(name, block).overall)
 
+    def test_arrays_are_measured_as_one_set(self, name, block):
+        metric = METRICS.build(name, classes=CLASSES)
+        maps = block.maps if metric.requires == "maps" else None
+        value = metric.measure(block.target, block.pred, classes=CLASSES, ignore=IGNORE, maps=maps)
+        np.testing.assert_array_equal(value.overall, result(name, block).overall)
+
     def test_images_alone_have_the_values_they_have_in_a_block(self, name, block):
         metric = METRICS.build(name, classes=CLASSES)
         together = metric.compute(metric.accumulate(block))

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from evaluation.bias_search import FitPixels, fit_bias
 from evaluation.confusion import confusion
 from evaluation.core.errors import (
     BadData,
@@ -21,7 +22,7 @@ from postproc.fit_chain import fit_chain
 from postproc.postprocess import OutOfFoldChain, postprocess
 from postproc.step import FitBlock
 from postproc.steps import STEPS
-from postproc.steps.class_bias import FitPixels, fit_bias, fit_pixels
+from postproc.steps.class_bias import fit_pixels
 
 FLOOR = 2.0**-25
 CLASSES = 4

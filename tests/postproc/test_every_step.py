@@ -17,6 +17,7 @@ IGNORE = 0
 SPECS = {
     "suppress_background": ["suppress_background", "suppress_background(ignore=1)"],
     "class_bias": ["class_bias", "class_bias(floor=0.01)"],
+    "threshold": ["threshold", "threshold(floor=0.01)"],
     "crf": [
         "crf(iterations=2)",
         "crf(iterations=2, backend=torch)",
@@ -50,6 +51,7 @@ SPECS = {
 LAWS = {
     "suppress_background": {"idempotent"},
     "class_bias": set(),
+    "threshold": set(),
     "crf": set(),
     "blur": set(),
     "mode_filter": set(),

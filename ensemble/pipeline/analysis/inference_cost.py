@@ -15,6 +15,7 @@ import torch
 
 from ensemble.blas import one_blas_thread
 from ensemble.block_fusion import read_members
+from ensemble.decision import Decided
 from ensemble.fitted_json import load_fitted
 from ensemble.fusion import Fusion, fuse_block
 from ensemble.pipeline.bench.timing import machine
@@ -193,6 +194,8 @@ def measure_chain(sources: RunMembers, candidate: str, split: str) -> float:
 def used_members(sources: RunMembers, plan: FusionSpec) -> tuple[str, ...]:
     """Return the members of a fitted fusion, without those of weight 0."""
     fusion: Fusion = load_fitted(sources.run.fusion(plan.name) / FITTED).fusion
+    if isinstance(fusion, Decided):
+        fusion = fusion.decision
     if not isinstance(fusion, WeightedMean):
         return plan.members
     has_weight = np.asarray(fusion.weights.reshape(len(plan.members), -1).any(axis=1))

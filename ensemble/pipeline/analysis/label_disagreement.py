@@ -11,8 +11,9 @@ from PIL import Image
 from ensemble.calibration.calibrated import SAMPLE_PIXELS
 from ensemble.calibration.calibrators import vector
 from ensemble.fusion import Fusion, TrainingBlock
+from ensemble.pipeline.candidates.probabilities import open_probabilities
 from ensemble.pipeline.data.clean import check_new
-from ensemble.pipeline.run.open_run import OOF, Reader, RunMembers
+from ensemble.pipeline.run.open_run import OOF, RunMembers
 from ensemble.sampling import draw_pixels
 from evaluation.core.arrays import argmax
 from evaluation.core.blocks import blocks, map_blocks, sum_blocks
@@ -33,7 +34,7 @@ from members.data.label_disagreement import (
     doubtful_pixels,
     scored_probabilities,
 )
-from members.maps import check_same_images
+from members.maps import MapReader, check_same_images
 
 ALL = "all"
 By = Literal["score", "log_loss", "softmin", "calibrated", "pixels"]
@@ -44,7 +45,7 @@ MEASURES: dict[By, tuple[str, str]] = {
     "softmin": ("softmin", "softmin of the probability of the mask's class, as cleanlab's, from 1"),
     "calibrated": (
         "calibrated",
-        "calibrated probability that the mask's class lacks to the highest, by softmax weights",
+        "calibrated probability that the mask's class lacks to the highest, in the worst region",
     ),
     "pixels": ("doubtful", "share of pixels confidently predicted as another class"),
 }
@@ -157,7 +158,7 @@ def format_disagreements(report: DisagreementReport) -> str:
     )
 
 
-def _open(sources: RunMembers, member: str) -> tuple[list[str], list[Reader]]:
+def _open(sources: RunMembers, member: str) -> tuple[list[str], list[MapReader]]:
     names = [member]
     if member == ALL:
         names = [name for name in sources.names() if OOF in sources.splits(name)]
@@ -165,10 +166,10 @@ def _open(sources: RunMembers, member: str) -> tuple[list[str], list[Reader]]:
         raise BadRun(
             f"no member of {sources.run.path} has out-of-fold maps; run `ens train-members` first"
         )
-    return names, [sources.open(name, OOF) for name in names]
+    return names, [open_probabilities(sources, name, OOF) for name in names]
 
 
-def _check(names: Sequence[str], readers: Sequence[Reader], data: DataSet) -> None:
+def _check(names: Sequence[str], readers: Sequence[MapReader], data: DataSet) -> None:
     hint = "expected out-of-fold maps; choose another --member"
     for name, reader in zip(names, readers, strict=True):
         check_same_images(reader.ids, data.ids, member=name, split=OOF)
@@ -182,7 +183,7 @@ def _check(names: Sequence[str], readers: Sequence[Reader], data: DataSet) -> No
             )
 
 
-def _mean_map(readers: Sequence[Reader], images: slice) -> Map:
+def _mean_map(readers: Sequence[MapReader], images: slice) -> Map:
     total = readers[0].read(images)
     for reader in readers[1:]:
         total = total + reader.read(images)
@@ -202,14 +203,14 @@ class _Compared:
             fitting it on other images.
     """
 
-    readers: Sequence[Reader]
+    readers: Sequence[MapReader]
     data: DataSet
     floor: float
     thresholds: PerClass
     calibrator: Fusion
 
     @classmethod
-    def of(cls, readers: Sequence[Reader], data: DataSet) -> "_Compared":
+    def of(cls, readers: Sequence[MapReader], data: DataSet) -> "_Compared":
         masks, classes = data.target(), data.classes
 
         def confidence(block: slice) -> Array:
@@ -250,7 +251,7 @@ class _Compared:
 class _MeanBlocks:
     """Blocks of one member, the mean of the readers."""
 
-    readers: Sequence[Reader]
+    readers: Sequence[MapReader]
     data: DataSet
 
     def __iter__(self) -> Iterator[TrainingBlock]:

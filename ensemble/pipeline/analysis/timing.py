@@ -1,5 +1,6 @@
 """Measured time of a training step, a prediction, a chain and a store, for the plan of a run."""
 
+import math
 import tempfile
 import time
 from collections.abc import Callable
@@ -195,7 +196,7 @@ def _block_images(data: DataSet) -> int:
 
 
 def _pixels(images: Array) -> int:
-    return len(images) * images.shape[-2] * images.shape[-1]
+    return math.prod((len(images), *images.shape[-2:]))
 
 
 def _first_images(data: DataSet, count: int) -> Array:

@@ -33,10 +33,11 @@ from ensemble.pipeline.run.open_run import (
     RunMembers,
     check_metric_defined,
     open_members,
+    open_split,
     run_experiment,
     run_metric,
 )
-from evaluation.core.errors import BadRun
+from evaluation.core.errors import BadRun, LeakageError
 from evaluation.core.files import atomic_file
 from evaluation.core.run_folder import Run
 from evaluation.formatting import MISSING, format_columns, format_decimal, format_interval
@@ -160,7 +161,7 @@ class WorthReport:
 
     `protocol` is the run's metric in its form for summed pixels, and `miou` the score by it of the
     mean of all. `circles` is the number of sampled permutations, None if
-    Shapley values are exact; `tolerance` the largest loss of mean IoU for which members are
+    Shapley values are exact; `tolerance` the largest loss of the score for which members are
     dropped.
     """
 
@@ -195,10 +196,11 @@ def estimate_worth(
         split: to score on; it must have target.
         circles: number of permutations that Shapley values are sampled from, if members are too
             many for all orders; see `ensemble.diversity.member_worth.sampled_estimator`.
-        tolerance: the largest loss of mean IoU that dropping members may cost.
+        tolerance: the largest loss of the score that dropping members may cost.
         log: receives a line per member that is left out.
 
     Raises:
+        BadData: the run's metric is undefined on the split.
         BadRun: no such split, one without target or scored pixels, or fewer than two members.
         BadMaps: maps of other images.
         LeakageError: maps of images that the member was trained on.
@@ -219,7 +221,7 @@ def estimate_worth(
     elimination = eliminate_members(scorer, len(everyone), tolerance=tolerance)
     advice = recommend_pruning(elimination, maps.names, [row.milliseconds for row in members])
     if split == OOF and advice.drop:
-        examined = _validate_pruning(sources, maps.names, advice.keep)
+        examined = _validate_pruning(sources, maps.names, advice.keep, log)
         advice = replace(advice, examined=examined)
     return WorthReport(
         split=split,
@@ -407,14 +409,22 @@ def _measure_pairs(maps: OpenedSplit) -> PairMeasures:
 
 
 def _validate_pruning(
-    sources: RunMembers, names: tuple[str, ...], kept: list[str]
+    sources: RunMembers, names: tuple[str, ...], kept: list[str], log: Callable[[str], None]
 ) -> ValidatedChange | None:
-    """Return the change by dropping members on validation, where they were not chosen."""
+    """Return the change by dropping members on validation, where they were not chosen.
+
+    None where there is no such split, or a member has seen its images.
+    """
     run = sources.run
     known = VALIDATION in run.splits() and all(VALIDATION in sources.splits(n) for n in names)
     if not known or DataSet.load(run.data(VALIDATION)).masks is None:
         return None
-    maps = open_members(sources, VALIDATION, lambda _: None)
+    maps = open_split(sources, VALIDATION, list(names))
+    try:
+        maps.check_no_leakage(f"the advice on {VALIDATION}", hint="the advice is not evaluated")
+    except LeakageError as error:
+        log(str(error))
+        return None
     new, old = (
         tuple(index for index, name in enumerate(maps.names) if name in chosen)
         for chosen in (kept, names)
@@ -478,8 +488,8 @@ def _pair_cells(pairs: PairMeasures) -> list[list[str]]:
     shown = known if few else [*known[:SHOWN_PAIRS], *known[-SHOWN_PAIRS:]]
     header = ["pair, most alike first", "", "correlation of errors", "Q", "disagreement"]
     header += ["both wrong", "other label"]
-    tables = (correlation, pairs.q_statistic, pairs.disagreement)
-    tables += (pairs.double_fault, pairs.label_disagreement)
+    tables = [correlation, pairs.q_statistic, pairs.disagreement]
+    tables += [pairs.double_fault, pairs.label_disagreement]
     return [
         header,
         *(

@@ -4,24 +4,29 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from ensemble.pipeline.candidates.leakage import leakage_warnings
 from ensemble.pipeline.data.prepare import split_identity
 from ensemble.pipeline.run.expected_record import ExpectedRecord
 from ensemble.pipeline.run.open_run import (
     OOF,
+    OpenedSplit,
     RunMembers,
     leave_one_fold_out,
     open_split,
     run_metric,
 )
+from evaluation.confusion import confusion
 from evaluation.core.errors import BadRun
 from evaluation.core.files import read_json, write_json
 from evaluation.core.provenance import digest, digests, verify_outputs
 from evaluation.core.run_folder import Run
-from evaluation.run_metric import metric_config
+from evaluation.protocols import build_protocol, score_images
+from evaluation.run_metric import metric_config, metric_label
 from postproc.chain import Chain
 from postproc.fit_chain import fit_chain
-from postproc.postprocess import OutOfFoldChain
+from postproc.postprocess import OutOfFoldChain, postprocess
 
 FITTED, PART = "fitted.json", "fitted"
 
@@ -68,9 +73,34 @@ def fit_on_oof(
         fit_chain(chain, maps, target, images)
         for target in leave_one_fold_out(oof.target, oof.folds)
     ]
+    result = FittedChain(fitted, OutOfFoldChain(without_fold, oof.folds))
+    if chain.optimises:
+        log(_optimism(run_members, oof, result))
     for line in leakage_warnings(run_members, [source]):
         log(line)
-    return FittedChain(fitted, OutOfFoldChain(without_fold, oof.folds))
+    return result
+
+
+def _optimism(run_members: RunMembers, oof: OpenedSplit, fitted: FittedChain) -> str:
+    """Say what was fitted, its score on what it was fitted on, and that by the other folds."""
+    metric, classes = run_metric(run_members.run), oof.data.classes
+    protocol, plain = build_protocol(metric, classes), fitted.chain.prefix(0)
+
+    def score(chain: Chain | OutOfFoldChain) -> float:
+        labelled = postprocess(oof.readers[0], chain, images=oof.data.images)
+        counts = [
+            confusion(np.asarray(oof.target[block]), labels, classes=len(classes))
+            for block, labels in labelled
+        ]
+        return float(score_images(protocol, np.concatenate(counts), classes.ignore).miou)
+
+    assert fitted.cross_fitted is not None
+    before, inside, outside = (score(c) for c in (plain, fitted.chain, fitted.cross_fitted))
+    return (
+        f"{fitted.chain}: {metric_label(metric)} {inside:.4f} on {OOF}, which it was fitted on;"
+        f" {outside:.4f} fitted without each fold, optimism {inside - outside:+.4f};"
+        f" argmax {before:.4f}"
+    )
 
 
 def fit_digests(run_members: RunMembers, source: str, chain: Chain) -> dict[str, str]:

@@ -1,7 +1,8 @@
 """Fuse the members of a run: fit on `oof` what learns, then fuse every split."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from ensemble.block_fusion import FusionPerImage, HiddenTarget, TrainingBlocks, cross_fit, fuse
 from ensemble.calibration.calibration_error import describe_calibration, error_before_after
 from ensemble.coverage import check_missing, fuse_covered
+from ensemble.decision import Decided, check_groups
 from ensemble.fitted_json import ARRAYS, STATE, save_fitted
 from ensemble.fusion import Fusion, LearnedFusion
 from ensemble.pipeline.candidates.leakage import leakage_warnings
@@ -35,6 +37,7 @@ from ensemble.strategy import (
     build_strategy,
     check_strategy,
     is_calibrated,
+    objective_of,
     optimises,
     strategy_context,
 )
@@ -43,8 +46,15 @@ from evaluation.core.files import read_json, remove_folder, write_json
 from evaluation.core.provenance import digest, digests
 from evaluation.core.run_folder import Run, run_lock
 from evaluation.core.specs import parse_spec
-from evaluation.run_metric import MASKED, metric_config, named_metric, set_metric
-from members.data.dataset import DataSet
+from evaluation.core.types import Groups
+from evaluation.run_metric import (
+    MASKED,
+    check_defined,
+    metric_config,
+    named_metric,
+    set_metric,
+)
+from members.data.dataset import DataSet, class_pixels
 from members.recipe import check_name
 from members.store import ProbabilityStore
 from members.store_metadata import StoreDtype, TrainingIds
@@ -96,6 +106,7 @@ class FusionSpec:
             "seed": self.seed,
             "dtype": self.dtype,
             **(metric_config(self.metric) if optimises(self.strategy) else {}),
+            **({"objective": "metric"} if objective_of(self.strategy) == "metric" else {}),
             **({} if self.missing == "refuse" else {"missing": self.missing}),
         }
 
@@ -202,18 +213,15 @@ def resolve_fusion(experiment: Experiment, run_members: RunMembers, name: str) -
     entry = experiment.fusion_entry(name)
     strategy = str(check_strategy(entry.strategy))
     _check_acyclic(experiment, name, entry.members)
-    members = entry.members or tuple(n for n in run_members.names() if _has_maps(run_members, n))
+    members = entry.members or tuple(
+        n for n in run_members.names() if run_members.splits(n, partial=True)
+    )
     if not members:
         raise BadRun(f"no member of {run_members.run.path} has maps; run `ens train-members` first")
     seed, dtype, store = experiment.seed, experiment.store_dtype, experiment.store
     learns = strategy_learns(run_members, strategy, members, seed=seed)
     metric = named_metric(experiment.metric, run_classes(run_members.run))
     return FusionSpec(name, strategy, members, seed, dtype, store, learns, metric, entry.missing)
-
-
-def _has_maps(run_members: RunMembers, member: str) -> bool:
-    splits = run_members.run.splits()
-    return any(run_members.digest(member, split, partial=True) for split in splits)
 
 
 def strategy_learns(
@@ -262,7 +270,8 @@ def update_fusion(run_members: RunMembers, spec: FusionSpec, log: Log) -> None:
     }
     with store_urls(run, spec.store) as new_url:
         fusion, per_fold = _fit(run_members, spec, opened[fit_on[0]], log)
-        fitted_record.write(outputs=digests(fitted_record.folder, (STATE, ARRAYS)))
+        for folder in (fitted_record.folder, *_fold_folders(run, spec.name)):
+            replace(fitted_record, folder=folder).write(outputs=digests(folder, (STATE, ARRAYS)))
         for split in stale:
             applied: Fusion | FusionPerImage = fusion
             if not spec.learns:
@@ -297,7 +306,7 @@ def _shared_splits(run_members: RunMembers, spec: FusionSpec) -> tuple[list[str]
     for split in run_members.run.splits():
         _check_covered(run_members, spec, split)
     for member in spec.members:
-        if not (spec.partial and _has_maps(run_members, member)):
+        if not (spec.partial and run_members.splits(member, partial=True)):
             run_members.check_has_maps(member)
     for split in run_members.run.splits():
         lacking = [m for m in spec.members if not run_members.digest(m, split, partial=True)]
@@ -358,6 +367,8 @@ def _fit(
     run, context = run_members.run, _context(spec, opened)
     folder, calibration_file = run.fusion(spec.name) / FITTED, run.fusion(spec.name) / CALIBRATION
     calibration_file.unlink(missing_ok=True)
+    for former in _fold_folders(run, spec.name):
+        remove_folder(former)
     metric = set_metric(spec.metric, opened.data.classes)
     built = build_strategy(spec.strategy, metric=metric, **context)
     if not isinstance(built, LearnedFusion):
@@ -367,6 +378,7 @@ def _fit(
         raise BadRun(f"{spec.strategy} learns from out-of-fold maps; a member has none")
     opened.check_no_leakage(spec.strategy, hint="or leave it out with --members")
     data, folds = opened.data, opened.folds
+    _check_learnable(spec, data, folds)
     images = data.images if built.needs_images else None
     covered, target = opened.aligned.covered, opened.target
     if covered is not None:  # what is learnt is learnt where all members have maps
@@ -375,6 +387,10 @@ def _fit(
     fusion = built.fit(blocks)
     per_fold = cross_fit(built, blocks, folds)
     save_fitted(folder, spec.strategy, fusion, context)
+    if isinstance(fusion, Decided):
+        for fold, one in enumerate(per_fold):
+            save_fitted(fold_folder(run, spec.name, fold), spec.strategy, one, context)
+        log(f"{spec.name}: {fusion.describe()}")
     if is_calibrated(spec.strategy):
         calibration = error_before_after(blocks, per_fold, folds, ignore=context["ignore"])
         write_json(calibration_file, calibration)
@@ -382,6 +398,35 @@ def _fit(
     for line in leakage_warnings(run_members, spec.members):
         log(f"{spec.name}: {line}")
     return fusion, per_fold
+
+
+def fold_folder(run: Run, name: str, fold: int) -> Path:
+    """Return where a fusion lies that was fitted without a fold, if its probabilities differ."""
+    return run.fusion(name) / f"{FITTED}-without-{fold}"
+
+
+def _fold_folders(run: Run, name: str) -> list[Path]:
+    return sorted(run.fusion(name).glob(f"{FITTED}-without-*"))
+
+
+def _check_learnable(spec: FusionSpec, data: DataSet, folds: Groups) -> None:
+    """Refuse labels, of all images or without a fold, of which a decision cannot be learned.
+
+    Raises:
+        BadData: no pixel that the metric measures, or too few groups of images.
+    """
+    if not optimises(spec.strategy):
+        return
+    pixels, groups = class_pixels(data.target(), len(data.classes)), data.group_names()
+    scored = pixels[:, list(data.classes.scored)].any(axis=1)
+    whole = np.ones(len(folds), bool)
+    parts = {OOF: whole} | {
+        f"{OOF} without fold {fold}": folds != fold for fold in range(int(folds.max()) + 1)
+    }
+    for where, part in parts.items():
+        check_defined(spec.metric, data.classes, pixels[part].sum(axis=0), f"{spec.name}: {where}")
+        if objective_of(spec.strategy) == "metric":
+            check_groups(len(np.unique(groups[part & scored])), f"{spec.name}: {where}")
 
 
 def _fuse_split(

@@ -133,8 +133,13 @@ class Staleness:
         if name in self.run_members.imported:
             return self.run_members.splits(name)
         spec = self.fusion(name) if name in self.experiment.fusions else None
-        members = [self.splits(member) for member in spec.members] if spec else []
+        members = [] if spec is None else [self._splits_of(spec, m) for m in spec.members]
         return [split for split in self.run.splits() if all(split in some for some in members)]
+
+    def _splits_of(self, spec: FusionSpec, member: str) -> list[str]:
+        if spec.partial and member in self.run_members.imported:
+            return self.run_members.splits(member, partial=True)
+        return self.splits(member)
 
     def fusion(self, name: str) -> FusionSpec | None:
         """Resolve a fusion; None where it is no longer configured, or has nothing to fuse."""
@@ -181,7 +186,7 @@ def _maps_made_of(staleness: Staleness, name: str, _: str) -> list[Artifact]:
 def _maps_match(staleness: Staleness, name: str, split: str) -> bool:
     run = staleness.run
     if name in staleness.run_members.imported:
-        exists = staleness.run_members.digest(name, split) is not None
+        exists = staleness.run_members.digest(name, split, partial=True) is not None
         return exists and is_imported(run, name, split)
     dtype = staleness.experiment.store_dtype
     return is_predicted(run, staleness.member(name), split, read_folds(run), dtype)

@@ -74,9 +74,15 @@ class RunMembers:
         names = [member.family or member.name for member in self.members]
         return list(dict.fromkeys([*names, *self.imported]))
 
-    def splits(self, name: str) -> list[str]:
-        """List the splits that a member, family or fusion has maps of all images of."""
-        return [split for split in self.run.splits() if self.digest(name, split) is not None]
+    def splits(self, name: str, *, partial: bool = False) -> list[str]:
+        """List the splits that a member, family or fusion has maps of.
+
+        Args:
+            name: of it.
+            partial: take splits that it has maps of a part of the images of, too.
+        """
+        splits = self.run.splits()
+        return [s for s in splits if self.digest(name, s, partial=partial) is not None]
 
     def lacking(self, name: str, split: str) -> int:
         """Count the images of a split that an imported member has no maps of; 0 if it has none."""

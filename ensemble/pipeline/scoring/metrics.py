@@ -10,6 +10,7 @@ from ensemble.api import classes_of_labels
 from ensemble.api.fusion import check_values
 from ensemble.api.inputs import check_same_images, open_labels, open_maps
 from ensemble.pipeline.candidates.postprocess import read_candidate, read_labels
+from ensemble.pipeline.candidates.probabilities import open_probabilities
 from ensemble.pipeline.data.prepare import run_classes
 from ensemble.pipeline.run.open_run import RunMembers
 from ensemble.pipeline.scoring.score import counts_of
@@ -69,7 +70,7 @@ def measure_run(
     for name in names:
         known = name if name in run.candidates() else f"{name}_argmax"
         source, chain = read_candidate(run, known)
-        maps = None if chain else run_members.open(source, split)
+        maps = None if chain else open_probabilities(run_members, source, split)
         pred = read_labels(run, known, split)
         results[name] = _compute(metrics, data.target(), pred, maps, classes, keys, per)
     return {"split": split, "per": per, "candidates": results}
@@ -196,7 +197,7 @@ def format_metrics(document: Document) -> str:
     lines = []
     for candidate, metrics in document["candidates"].items():
         all_names = list(dict.fromkeys(n for m in metrics.values() for n in m.get("classes", {})))
-        first = next((m["classes"] for m in metrics.values() if m.get("classes")), {})
+        first: Document = next((m["classes"] for m in metrics.values() if m.get("classes")), {})
         names = [all_names[k] for k in shown_classes([first.get(n) for n in all_names])]
         notes = note_of_shown_classes(len(all_names), "the first metric", "--json holds all")
         lines.append(f"{candidate:32}{'overall':>10}" + "".join(f"{n[:9]:>10}" for n in names))

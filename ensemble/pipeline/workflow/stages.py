@@ -177,9 +177,12 @@ def _parallel(prepared: PreparedRun, missing: int) -> int:
 def _fusion(prepared: PreparedRun, name: str) -> PlannedStage:
     """Count passes over the disk; what a strategy computes comes on top."""
     run_members, experiment = prepared.run_members, prepared.experiment
-    members = experiment.fusion_entry(name).members or run_members.names()
+    entry = experiment.fusion_entry(name)
+    members, partial = entry.members or run_members.names(), entry.missing == "renormalise"
     # Networks get maps of every split; imported members have what was imported.
-    imported = [set(run_members.splits(m)) for m in members if m in run_members.imported]
+    imported = [
+        set(run_members.splits(m, partial=partial)) for m in members if m in run_members.imported
+    ]
     splits = [split for split in prepared.run.splits() if all(split in s for s in imported)]
     missing = splits
     if any(run_members.splits(member) for member in run_members.names()):

@@ -118,7 +118,7 @@ def _results(staleness: Staleness) -> Iterator[Artifact]:
         for split in run.splits():
             yield Artifact("maps", member.name, split)
     for name in run_members.imported:
-        for split in run_members.splits(name):
+        for split in run_members.splits(name, partial=True):
             yield Artifact("maps", name, split)
     for name in staleness.experiment.fusions:
         for split in staleness.splits(name):

@@ -199,6 +199,21 @@ def test_images_with_other_channels_than_the_package_takes_are_refused(package, 
     assert "images of 3 channels; the package takes 1" in line
 
 
+def test_a_package_takes_options_about_the_data_and_refuses_other_classes(
+    trained, package, tmp_path, capsys
+):
+    images = images_of(trained)[:3]
+    (tmp_path / "in").mkdir()
+    for index, image in enumerate(images):
+        name = f"{'ab'[index % 2]}{index}.png"
+        Image.fromarray(np.asarray(image[0])).save(tmp_path / "in" / name)
+    ens("apply", package, tmp_path / "in", "--out", tmp_path / "out", "--images", "a{id}.png")
+    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["0.png", "2.png"]
+    command = ["apply", package, tmp_path / "in", "--out", tmp_path / "other", "--classes", "3"]
+    assert "the training set has 5 classes" in refusal(capsys, *command)
+    assert not (tmp_path / "other").exists()
+
+
 def test_a_fusion_of_fusions_cannot_be_frozen(trained, tmp_path, capsys):
     folder = tmp_path / "run"
     shutil.copytree(trained, folder)

@@ -65,7 +65,7 @@ def share_right(network: NormalisedNetwork, images: torch.Tensor, target: torch.
     with torch.no_grad():
         right = network.eval()(images).argmax(1) == target
     network.train()
-    return right.float().mean().item()
+    return float(right.float().mean())
 
 
 def test_the_specs_here_cover_the_table():

@@ -87,7 +87,7 @@ class TestInspect:
         assert "training: 34 grey images of 8x8" in text
         assert "groups: 2, 4 to 30 images each" in text
         assert "one mask shared by 10 images (background, soil; first: own-00012)" in text
-        assert "identical images: 2 in 1 sets (first: own-00000 = own-00001)" in text
+        assert "identical images: 2 in 1 clusters (first: own-00000 = own-00001)" in text
 
     def test_a_description_of_images_alone_has_no_masks(self, tmp_path):
         np.savez(tmp_path / "x.npz", images=np.zeros((3, 8, 8, 3), np.uint8))

@@ -33,6 +33,20 @@ def measured(maps, masks, classes=MARS, calibrated=None):
     )
 
 
+def regions(mask):
+    """Split a mask into parts whose pixels share sides, pixel by pixel."""
+    left, parts = {tuple(pixel) for pixel in np.argwhere(mask)}, []
+    while left:
+        part = todo = {left.pop()}
+        while todo:
+            near = {(r + d, c + e) for r, c in todo for d, e in ((0, 1), (1, 0), (0, -1), (-1, 0))}
+            todo = near & left
+            left, part = left - todo, part | todo
+        parts.append(np.zeros(mask.shape, bool))
+        parts[-1][tuple(zip(*part, strict=True))] = True
+    return parts
+
+
 def softmin(values):
     """Average as `softmin` of cleanlab 2.9 does, with which it was compared by hand."""
     weights = np.exp((1 - values) / 0.1)
@@ -72,6 +86,14 @@ class TestByHand:
     def test_a_probability_of_zero_costs_the_floor(self):
         assert self.one((0, 0, 1), masks=[1]).log_loss == pytest.approx([25 * np.log(2)])
 
+    def test_a_mask_that_nothing_contradicts_has_no_contradicted_region(self):
+        assert self.one((0, 0.9, 0.1), (0, 0.3, 0.7), masks=[1, 2]).calibrated == 0
+
+    def test_the_calibrated_margin_is_that_of_the_worst_region(self):
+        certain, agrees = (0, 0, 1), (0, 1, 0)
+        found = self.one(certain, agrees, certain, (0, 0.2, 0.8), masks=[1, 1, 1, 1])
+        assert found.calibrated == pytest.approx((1 + 0.6) / (2 + 5))
+
     def test_the_most_frequent_confusion_is_the_main_one(self):
         sure = [(0, 0, 1), (0, 0, 1), (0, 1, 0)]
         assert self.one(*sure, masks=[1, 1, 2]).main_confusion(0) == (1, 2)
@@ -88,8 +110,10 @@ def test_the_measures_agree_with_numpy_on_the_scored_pixels():
         assert found.score[place] == pytest.approx(1 - given.mean(), abs=1e-6)
         assert found.log_loss[place] == pytest.approx(-np.log(given).mean(), abs=1e-5)
         assert found.softmin[place] == pytest.approx(1 - softmin(given.astype(float)), abs=1e-5)
-        margin = left.max(axis=0) - given
-        assert found.calibrated[place] == pytest.approx(1 - softmin(1.0 - margin), abs=1e-5)
+        margin = np.zeros(mask.shape)
+        margin[scored] = left.max(axis=0) - given
+        expected = max(margin[region].sum() / (region.sum() + 5) for region in regions(margin > 0))
+        assert found.calibrated[place] == pytest.approx(expected, abs=1e-5)
         assert found.share[place] == pytest.approx((left.argmax(axis=0) != true).mean())
         assert found.counts[place].sum() == found.pixels[place] == scored.sum()
 
