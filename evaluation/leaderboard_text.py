@@ -29,6 +29,7 @@ SET_ERRORS = {
     (92, 5): 2.9,
     (92, 30): 1.6,
     (92, 100): 3.3,
+    (400, 5): 3.0,
     (400, 30): 1.7,
 }
 """(Groups, candidates) -> percent of 300 to 2,000 simulated data sets in which the confidence set
