@@ -95,14 +95,16 @@ def plan_detection(run: Run, gap: float) -> DetectionPlan:
     if other is None:
         raise BadData(f"{run.path}: no candidate differs from {names[chosen]!r} on {OOF}")
     error, freedom = tests.error_of(chosen, other, np.inf)
-    known = {"error": error, "groups": scores.groups}
-    least = min(freedom, tests.most_freedom)
+
+    def needed(freedom: float, level: float) -> GroupsNeeded:
+        return groups_needed(gap, error=error, freedom=freedom, groups=scores.groups, level=level)
+
     return DetectionPlan(
         candidates=(names[chosen], names[other]),
         metric=metric,
         oof_groups=scores.groups,
-        alone=groups_needed(gap, **known, freedom=freedom, level=LEVEL),
-        among_all=groups_needed(gap, **known, freedom=least, level=tests.pairs_level(LEVEL)),
+        alone=needed(freedom, LEVEL),
+        among_all=needed(min(freedom, tests.most_freedom), tests.pairs_level(LEVEL)),
         compared=len(names),
     )
 
