@@ -276,7 +276,8 @@ class _EvidenceModel:
         """Return the scores of the classes."""
         table = parameters[self.index].astype(np.float32)
         logits: LogScores = np.einsum("mkp,mk->kp", self.logs, table[:-1])
-        return logits + table[-1][:, None]
+        logits += table[-1][:, None]
+        return logits
 
     def pull_back(self, gradient: LogScores) -> Parameters:
         """Turn a gradient by the logits into one by the parameters."""
