@@ -129,7 +129,7 @@ def surface_dice(classes: int, *, tolerance_px: Tolerance | list[Tolerance] = 1.
     Examples:
         >>> target = np.array([[[0, 1, 0, 0, 0, 0]]], np.uint8)
         >>> pred = np.array([[[0, 1, 0, 0, 1, 0]]], np.uint8)
-        >>> strict_for_1 = surface_dice(2, tolerance_px=[1, 0])
+        >>> strict_for_1 = surface_dice(2, tolerance_px=[1.0, 0.0])
         >>> strict_for_1.measure(target, pred, classes=2).per_class.round(3)
         array([[1.   , 0.667]])
     """
