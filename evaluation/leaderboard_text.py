@@ -39,7 +39,7 @@ benchmarks/coverage.py."""
 MIN_P = 0.001
 
 SECOND_PROTOCOLS = ("keras", "masked")
-"""The first of these that is not the deciding protocol gets the last column."""
+"""The first of these that is not the deciding protocol gets a column of its own."""
 
 COST = (
     "ms: per image, for the networks of all folds, the fusion and the chain, on one core of this"
@@ -50,12 +50,14 @@ ONE_GROUP = "All images are of one group, so there are no intervals."
 
 def format_leaderboard(board: Leaderboard) -> str:
     """Write the leaderboard of `ens score`: choice on oof, and gains over the reference."""
-    head = ["", "candidate", OOF, board.split, _level(board), "gain", "paired interval", "verdict"]
+    chosen_elsewhere = board.split != OOF
+    head = ["", "candidate", *([OOF] * chosen_elsewhere), board.split, _level(board), "gain"]
+    head += ["paired interval", "verdict"]
     cells = [
         [
             "*" if row.chosen else "",
             row.name,
-            format_decimal(row.oof),
+            *([format_decimal(row.oof)] * chosen_elsewhere),
             format_decimal(row.examined),
             format_interval(row.interval),
             format_decimal(row.gain, "+"),
@@ -106,6 +108,11 @@ def format_scores(document: Mapping[str, Any], *, rest: str = "--csv FILE writes
         values = [result["miou"], *(result["iou"].get(n) for n in names)]
         rows.append([name, *(format_decimal(value) for value in values)])
     return "\n".join([*format_columns(rows, left=0), *notes, f"{document['images']} images"])
+
+
+def second_protocol(board: Leaderboard) -> str:
+    """Return the protocol of the column beside that of the deciding one."""
+    return next(name for name in SECOND_PROTOCOLS if name != board.protocol)
 
 
 def score_notes(board: Leaderboard) -> list[str]:
@@ -164,7 +171,7 @@ def _format(
     first = board.rows[0]
     names = [all_names[index] for index in shown_classes([first.iou.get(n) for n in all_names])]
     shown = note_of_shown_classes(len(all_names), f"IoU of {first.name}", rest)
-    second = next(name for name in SECOND_PROTOCOLS if name != board.protocol)
+    second = second_protocol(board)
     table = [[*head, *names, second]]
     for row, left in zip(board.rows, cells, strict=True):
         iou = (format_decimal(row.iou.get(name)) for name in names)

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from ensemble.pipeline.report.leaderboard import leaderboard_table
 from evaluation.core.classes import Classes
 from evaluation.core.errors import BadData, BadSpec
 from evaluation.leaderboard import Candidate, compare
@@ -53,6 +54,20 @@ def board(candidates=FOUR, **options):
 
 def rows_of(result):
     return {row.name: row for row in result.rows}
+
+
+def test_a_board_of_oof_has_its_column_once():
+    head = format_leaderboard(board(split="oof")).splitlines()[0]
+    assert head.split()[:3] == ["candidate", "oof", "95%"]
+
+
+@pytest.mark.parametrize(("protocol", "second"), [("masked", "keras"), ("keras", "masked")])
+def test_the_page_shows_another_protocol_beside_the_deciding_one(protocol, second):
+    result = board(protocol=protocol)
+    table = leaderboard_table(result)
+    column = table.heads.index(second)
+    shown = [row.cells[column].text for row in table.rows]
+    assert shown == [f"{row.others[second]:.3f}" for row in result.rows]
 
 
 class TestChoice:

@@ -5,11 +5,11 @@ import math
 from evaluation.formatting import shown_classes
 from evaluation.intervals import Interval
 from evaluation.leaderboard import Leaderboard, LeaderboardRow
+from evaluation.leaderboard_text import second_protocol
 from evaluation.report.figures import CostPoint, score_against_cost
 from evaluation.report.page import Figure, HtmlTable, TableCell, TableRow
 from evaluation.run_metric import metric_label
 
-SECOND_PROTOCOL = "keras"
 MISSING = TableCell("-")
 
 
@@ -18,11 +18,14 @@ def leaderboard_table(board: Leaderboard) -> HtmlTable:
     iou = board.rows[0].iou
     names = list(iou)
     classes = [names[index] for index in shown_classes([iou[name] for name in names])]
+    second = second_protocol(board)
     heads = [
         *("candidate", board.protocol, "interval", "gap to the first", "interval of the gap"),
-        *("p", "verdict", *classes, SECOND_PROTOCOL, "oof", "ms/image", "members", "front"),
+        *("p", "verdict", *classes, second, "oof", "ms/image", "members", "front"),
     ]
-    return HtmlTable(heads, [TableRow(_cells(row, classes), row.chosen) for row in board.rows])
+    return HtmlTable(
+        heads, [TableRow(_cells(row, classes, second), row.chosen) for row in board.rows]
+    )
 
 
 def cost_figure(board: Leaderboard) -> Figure | None:
@@ -41,7 +44,7 @@ def cost_figure(board: Leaderboard) -> Figure | None:
     return Figure("cost", score_against_cost(points, metric_label(board.protocol)), caption)
 
 
-def _cells(row: LeaderboardRow, classes: list[str]) -> list[TableCell]:
+def _cells(row: LeaderboardRow, classes: list[str], second: str) -> list[TableCell]:
     gap = row.gap
     cost = TableCell(f"{row.milliseconds:.1f}", row.milliseconds)
     return [
@@ -53,7 +56,7 @@ def _cells(row: LeaderboardRow, classes: list[str]) -> list[TableCell]:
         MISSING if gap is None else _number(gap.p),
         TableCell(row.verdict, row.verdict),
         *(_number(row.iou.get(name)) for name in classes),
-        _number(row.others.get(SECOND_PROTOCOL)),
+        _number(row.others.get(second)),
         _number(row.oof),
         MISSING if math.isnan(row.milliseconds) else cost,
         TableCell(str(len(row.members)), len(row.members)) if row.members else MISSING,
