@@ -1,6 +1,6 @@
 """The score of sampled pixels by hard counts, and a smooth surrogate with its gradient."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -37,6 +37,7 @@ class ScoredPixels:
         group: index of its image's group.
         metric: of scored classes, by their indices among them.
         classes: number of scored classes.
+        fold: whose networks predicted it; None where unknown.
     """
 
     target: Pixels
@@ -44,11 +45,16 @@ class ScoredPixels:
     group: Pixels
     metric: SetMetric
     classes: int
+    fold: Pixels | None = None
 
     def take(self, rows: Pixels) -> "ScoredPixels":
         """Return some of the pixels."""
-        return ScoredPixels(
-            self.target[rows], self.weight[rows], self.group[rows], self.metric, self.classes
+        return replace(
+            self,
+            target=self.target[rows],
+            weight=self.weight[rows],
+            group=self.group[rows],
+            fold=None if self.fold is None else self.fold[rows],
         )
 
     def tables(self, pred: Pixels, groups: int) -> Tables:
