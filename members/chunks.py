@@ -200,18 +200,21 @@ class ArrayLayout:
 
 
 class LocalChunks:
-    """The arrays of a store in the store's folder: headers and chunks by name, and markers."""
+    """The arrays of a store in the store's folder: headers and chunks by name, and markers.
+
+    `place` is the folder of the arrays.
+    """
 
     def __init__(self, folder: Path) -> None:
-        self._folder, self._arrays, self._done = folder, str(folder / ARRAY), str(folder / DONE)
+        self._folder, self.place, self._done = folder, str(folder / ARRAY), str(folder / DONE)
 
     def create(self, layouts: Sequence[ArrayLayout]) -> None:
         """Write the headers of empty arrays in place of what is there."""
-        for path in (self._arrays, self._done):
+        for path in (self.place, self._done):
             shutil.rmtree(path, ignore_errors=True)
             Path(path).mkdir()
         for name, content in _headers(layouts):
-            path = f"{self._arrays}/{name}"
+            path = f"{self.place}/{name}"
             if "/" in name:
                 os.mkdir(path.removesuffix(f"/{HEADER}"))  # noqa: PTH102
             with FileIO(path, "w") as file:
@@ -219,13 +222,13 @@ class LocalChunks:
 
     def read_header(self, name: str) -> bytes:
         """Return a header, or a byte more than it may have."""
-        with FileIO(f"{self._arrays}/{name}") as file:
+        with FileIO(f"{self.place}/{name}") as file:
             return file.read(HEADER_BYTES + 1)
 
     def size_of(self, chunk: str) -> int | None:
         """Return the size of a chunk in bytes; None where it does not exist."""
         with contextlib.suppress(FileNotFoundError):
-            return os.stat(f"{self._arrays}/{chunk}").st_size  # noqa: PTH116
+            return os.stat(f"{self.place}/{chunk}").st_size  # noqa: PTH116
         return None
 
     def missing(self, chunks: Mapping[int, str]) -> list[int]:
@@ -235,12 +238,12 @@ class LocalChunks:
 
     def discard_partial(self) -> None:
         """Remove chunks that a process was writing when it was killed."""
-        for partial in Path(self._arrays).rglob(f"*{PARTIAL}"):
+        for partial in Path(self.place).rglob(f"*{PARTIAL}"):
             partial.unlink()
 
     def write(self, chunk: str, image: int, content: Sequence[Any]) -> None:
         """Write a chunk, given in pieces, whose first image this is."""
-        path = f"{self._arrays}/{chunk}"
+        path = f"{self.place}/{chunk}"
         if "/0/" in chunk:
             Path(path).parent.mkdir(parents=True, exist_ok=True)
         partial = f"{path}.{os.getpid()}{PARTIAL}"
@@ -256,7 +259,7 @@ class LocalChunks:
             BadRun: it was never written.
             DamagedChunk: it was written and does not exist.
         """
-        path = f"{self._arrays}/{chunk}"
+        path = f"{self.place}/{chunk}"
         if not os.path.exists(f"{self._done}/{image}"):  # noqa: PTH110
             raise BadRun(f"{self._folder}: images from {image} on are missing; run again")
         try:
@@ -266,19 +269,19 @@ class LocalChunks:
 
 
 class RemoteChunks:
-    """The arrays of a store under a URL; the methods are those of `LocalChunks`.
+    """The arrays of a store under a URL, its `place`; the methods are those of `LocalChunks`.
 
     Raises:
         Unreachable: the object store does not answer, or refuses; every method may raise it.
     """
 
     def __init__(self, url: str) -> None:
-        self._url = url
+        self.place = url
 
     def create(self, layouts: Sequence[ArrayLayout]) -> None:
         """Put the headers of empty arrays."""
         for name, content in _headers(layouts):
-            write_object(f"{self._url}/{name}", content)
+            write_object(f"{self.place}/{name}", content)
 
     def read_header(self, name: str) -> bytes:
         """Return a header, or a byte more than it may have.
@@ -286,18 +289,18 @@ class RemoteChunks:
         Raises:
             DamagedChunk: there is none.
         """
-        header = read_object(f"{self._url}/{name}", HEADER_BYTES)
+        header = read_object(f"{self.place}/{name}", HEADER_BYTES)
         if header is None:
-            raise DamagedChunk(f"{self._url}/{name} is not there")
+            raise DamagedChunk(f"{self.place}/{name} is not there")
         return header
 
     def size_of(self, chunk: str) -> int | None:
         """Return the size of a chunk in bytes; None where it does not exist."""
-        return size_of(f"{self._url}/{chunk}")
+        return size_of(f"{self.place}/{chunk}")
 
     def missing(self, chunks: Mapping[int, str]) -> list[int]:
         """List those first images whose chunk, by name, was not written yet."""
-        written = sizes_under(self._url)
+        written = sizes_under(self.place)
         return [image for image, chunk in chunks.items() if chunk not in written]
 
     def discard_partial(self) -> None:
@@ -305,7 +308,7 @@ class RemoteChunks:
 
     def write(self, chunk: str, image: int, content: Sequence[Any]) -> None:
         """Put a chunk, given in pieces."""
-        write_object(f"{self._url}/{chunk}", b"".join(content))
+        write_object(f"{self.place}/{chunk}", b"".join(content))
 
     def open(self, chunk: str, image: int, size_bytes: int) -> tuple[FileIO, str]:
         """Fetch a chunk into a file without a name; return the file and the chunk's URL.
@@ -318,7 +321,7 @@ class RemoteChunks:
         Raises:
             DamagedChunk: it does not exist.
         """
-        url = f"{self._url}/{chunk}"
+        url = f"{self.place}/{chunk}"
         content = read_object(url, size_bytes)
         if content is None:
             raise DamagedChunk(f"{url} is not there")

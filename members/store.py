@@ -297,4 +297,4 @@ def _check_array(chunks: LocalChunks | RemoteChunks, layout: ArrayLayout) -> Non
     name = layout.chunk_name(0)
     size = chunks.size_of(name)
     if size is not None and size != layout.chunk_bytes:
-        raise ValueError(f"{name} is {size} bytes, expected {layout.chunk_bytes}")
+        raise ValueError(f"{chunks.place}/{name} is {size} bytes, expected {layout.chunk_bytes}")
