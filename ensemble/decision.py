@@ -153,6 +153,10 @@ class Learner(ABC):
         improved = self.improve(rows, latest, start, strength)
         return self._best_of([start, latest, improved], rows, self.pixels.take(rows))
 
+    def finish(self, rows: Pixels, latest: Any, start: Any, strength: float) -> Any:
+        """Return what comes of a fit to a part of the pixels on all of them."""
+        return self.refine(rows, latest, start, strength)
+
     def _best_of(self, fits: Sequence[Any], rows: Pixels, pixels: ScoredPixels) -> Any:
         """Return what scores highest, with the bias that scores highest."""
         scored = []
@@ -191,7 +195,7 @@ def fit_decision(
             strength = learner.strengths[index]
             fit = small.path(np.arange(len(small.pixels.target)), start)[index]
             if small is not learner:
-                fit = learner.refine(rows, fit, start, strength)
+                fit = learner.finish(rows, fit, start, strength)
             decision = learner.fusion(fit)
         elif chosen == "mean":
             decision = baselines[0]

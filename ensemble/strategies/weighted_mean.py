@@ -241,6 +241,10 @@ class _WeightsLearner(Learner):
         )
         return self._widen(model.table(found))
 
+    def finish(self, rows: Pixels, latest: Weights, start: Weights, strength: float) -> Weights:
+        """Search for the biases alone: the weights are few, and a part of the pixels gives them."""
+        return self._best_of([start, latest], rows, self.pixels.take(rows))
+
     def logits(self, parameters: Weights, rows: Pixels) -> LogScores:
         """Return the logarithms of the weighted sums."""
         scores = _weighted_sums(self.maps[:, :, rows], self._table(parameters))
