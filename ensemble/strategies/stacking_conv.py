@@ -298,8 +298,12 @@ class _LastLayerLearner(Learner):
     def start(self, rows: Pixels) -> StackingConv:
         """Return the network trained on the images of the rows."""
         images = np.unique(self.position[0][rows])
+        sample = self.sample
         part = replace(
-            self.sample, features=self.sample.features[images], target=self.sample.target[images]
+            sample,
+            features=sample.features[images],
+            target=sample.target[images],
+            group=None if sample.group is None else sample.group[images],
         )
         return self.train(part)
 

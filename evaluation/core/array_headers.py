@@ -8,6 +8,7 @@ import ast
 import io
 import math
 import struct
+import threading
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -36,6 +37,10 @@ DOCUMENT_BYTES = 1 << 26
 FREE_BYTES, RATIO = 1 << 28, 200
 """An archive may unpack to 256 MiB, and beyond that to this many times its size. Label maps shrink
 to a hundredth; DEFLATE's maximum is 1032."""
+
+PARSING = threading.Lock()
+"""Held while a header is parsed: Python up to 3.11 counts the depth of `ast.parse` over all threads
+together, so that two at once may raise SystemError (github.com/python/cpython/issues/106905)."""
 
 LENGTHS = {(1, 0): "<H", (2, 0): "<I"}
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
@@ -82,7 +87,8 @@ def read_header(start: bytes, size_bytes: int, name: str) -> Header:
         (length,) = struct.unpack(LENGTHS[version], field)
         if length > HEADER_BYTES:
             raise ValueError(f"a header of {length} bytes, expected {HEADER_BYTES} at most")
-        header = _parse_header(file.read(length).decode("latin-1"))
+        with PARSING:
+            header = _parse_header(file.read(length).decode("latin-1"))
     except (*DAMAGED, SyntaxError, TypeError, RecursionError, MemoryError) as error:
         reason = " ".join(str(error).split())
         raise BadData(

@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from evaluation.core.array_headers import HEAD_BYTES, header_of, open_npz, read_header
+from evaluation.core.array_headers import HEAD_BYTES, PARSING, header_of, open_npz, read_header
 from evaluation.core.errors import BadData, shorten
 from evaluation.core.ragged import Extent, Ragged, Stack
 from evaluation.core.types import Array
@@ -388,7 +388,8 @@ def _mapped(path: Path, name: str) -> Array:
     try:
         with path.open("rb") as file:
             read_header(file.read(HEAD_BYTES), path.stat().st_size, name)
-        mapped: Array = np.load(path, mmap_mode="r", allow_pickle=False)
+        with PARSING:
+            mapped: Array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
         raise BadData(
             f"{name} is no readable .npy array ({error}); write it again with np.save"

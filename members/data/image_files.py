@@ -73,7 +73,7 @@ BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 UNREADABLE = (OSError, ValueError, SyntaxError, struct.error, *BOMBS)
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our limit is the lower one
 
-PAGES = "pages; save channels in one page (as rasterio does) or as .npy, images as own files"
+ONE_IMAGE = "images; save channels in one (as rasterio does) or as .npy, images as own files"
 
 
 def list_files(
@@ -266,7 +266,7 @@ def _opened(file: Path) -> Iterator[ImageFile.ImageFile]:
                 _check_bmp(file, image)
             frames = getattr(image, "n_frames", 1)
             if frames > 1 and image.format != MPO:
-                raise ValueError(f"it holds {frames} {PAGES}")
+                raise ValueError(f"it holds {frames} {ONE_IMAGE}")
             yield image
     except FileNotFoundError:
         raise BadData(f"{file} is missing; expected an image") from None
@@ -396,7 +396,7 @@ def _read_tiff(file: Path) -> Array:
     try:
         with tifffile.TiffFile(file) as tiff:
             if len(tiff.pages) > 1:
-                raise ValueError(f"it holds {len(tiff.pages)} {PAGES}")
+                raise ValueError(f"it holds {len(tiff.pages)} {ONE_IMAGE}")
             page = tiff.pages.first
             if page.imagelength * page.imagewidth > MAX_PIXELS:
                 raise ValueError(

@@ -122,7 +122,8 @@ def test_colour_images_may_have_their_channels_last(files):
 
 
 def test_strategy_that_needs_images_uses_those_of_the_maps(files):
-    words = f"{FUSE} --strategy stacking(intensity=true) {FITTED} --fit-images grey.npy".split()
+    strategy = "stacking(intensity=true,objective=log_loss)"
+    words = f"{FUSE} --strategy {strategy} {FITTED} --fit-images grey.npy".split()
     assert run_command([*words, "--images", "grey.npy"]) == 0
     seen = np.load("o.npy")
     np.save("dark.npy", 0 * np.load("grey.npy"))

@@ -257,7 +257,7 @@ def test_times_are_measured_where_few_images_make_a_block(images_beyond_a_block)
     assert min(disk_seconds(images_beyond_a_block, "float16")) > 0
     assert (
         chain_seconds(
-            parse_chain("mode_filter(size=3)", images_beyond_a_block.classes),
+            parse_chain("mode_filter(size=3)", classes=3, ignore=None),
             images_beyond_a_block,
             0.0,
         )

@@ -23,6 +23,8 @@ CONTEXT = {
     "seed": 7,
 }
 
+SAVED = "stacking(l2=0.1, objective=log_loss)"
+
 
 def drawn():
     rng = np.random.default_rng(0)
@@ -46,7 +48,7 @@ def values(fusion):
 
 @pytest.fixture
 def saved(tmp_path):
-    save_fitted(tmp_path / "fitted", "stacking(l2=0.1)", fitted("stacking(l2=0.1)"), CONTEXT)
+    save_fitted(tmp_path / "fitted", SAVED, fitted(SAVED), CONTEXT)
     return tmp_path / "fitted"
 
 
@@ -91,7 +93,7 @@ def test_a_failed_save_leaves_what_was_there(saved):
 
     with pytest.raises(TypeError):
         save_fitted(saved, "strange", Strange(object()), CONTEXT)
-    assert load_fitted(saved).strategy == "stacking(l2=0.1)"
+    assert load_fitted(saved).strategy == SAVED
     assert [path.name for path in saved.parent.iterdir()] == ["fitted"]
 
 

@@ -21,7 +21,10 @@ SIZES = [(12, 20), (12, 20), (17, 9), (12, 20), (24, 24), (17, 9)]
 GROUPS = {size: [i for i, s in enumerate(SIZES) if s == size] for size in dict.fromkeys(SIZES)}
 WITH_IMAGES = ("stacking(intensity=true)", "stacking_conv(intensity=true, steps=20)")
 CALIBRATED = ("mean(calibrate=temperature)", "stacking(calibrate=isotonic)")
-OPTIONS = {"remove_small": "remove_small(min_area_px=5)"}
+OPTIONS = {
+    "remove_small": "remove_small(min_area_px=5)",
+    "threshold": "threshold(at=[0.2, 0.3, 0.5])",
+}
 CHAINS = ["", *(OPTIONS.get(name, name) for name in STEPS)]
 
 
@@ -163,7 +166,7 @@ def test_folders_of_other_images_are_not_fused(tmp_path):
         (tmp_path / folder).mkdir()
         for name, maps in zip(names, MEMBERS[0], strict=False):
             np.save(tmp_path / folder / f"{name}.npy", maps)
-    with pytest.raises(BadData, match="hold files of different names"):
+    with pytest.raises(BadMaps, match=r"a lacks 1 of the 3 images .*first: 'z'"):
         ens.fuse([tmp_path / "a", tmp_path / "b"])
 
 

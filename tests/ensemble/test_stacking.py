@@ -144,7 +144,7 @@ def test_what_neighbours_say_makes_it_better():
         right(fitted(f"stacking(neighbours={r})", learnt)(other.maps), other.target) for r in (0, 2)
     )
     assert among > alone + 0.1
-    network = fitted("stacking_conv(steps=100)", learnt)(other.maps)
+    network = fitted("stacking_conv(steps=100,objective=log_loss)", learnt)(other.maps)
     assert right(network, other.target) > alone + 0.1
 
 

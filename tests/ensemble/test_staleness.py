@@ -285,7 +285,7 @@ def records(folder):
         " ".join([stage, *_name(file.relative_to(folder))]): file.stat().st_mtime_ns
         for stage, pattern in places.items()
         for file in folder.glob(pattern)
-        if file.parent.name != "fitted"
+        if not file.parent.name.startswith("fitted")
     }
 
 

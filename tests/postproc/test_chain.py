@@ -81,7 +81,15 @@ def test_the_text_of_a_chain_is_canonical_and_reads_again(text, canonical):
     assert str(parsed(str(chain))) == canonical
 
 
-ON_MAPS = {"suppress_background", "class_bias", "crf", "superpixel_vote", "blur", "median"}
+ON_MAPS = {
+    "suppress_background",
+    "class_bias",
+    "threshold",
+    "crf",
+    "superpixel_vote",
+    "blur",
+    "median",
+}
 
 
 @settings(max_examples=25, deadline=None)

@@ -10,6 +10,9 @@ reference = pytest.importorskip(
     "pycocotools.mask", reason="pycocotools is not installed: pip install 'ens[dev]'"
 )
 
+# Its arrays know no copy= yet, which NumPy 2 asks for.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
 SIZE = (24, 31)
 RNG = np.random.default_rng(5)
 
