@@ -243,7 +243,8 @@ class _WeightsLearner(Learner):
 
     def finish(self, rows: Pixels, latest: Weights, start: Weights, strength: float) -> Weights:
         """Search for the biases alone: the weights are few, and a part of the pixels gives them."""
-        return self._best_of([start, latest], rows, self.pixels.take(rows))
+        best: Weights = self._best_of([start, latest], rows, self.pixels.take(rows))
+        return best
 
     def logits(self, parameters: Weights, rows: Pixels) -> LogScores:
         """Return the logarithms of the weighted sums."""
