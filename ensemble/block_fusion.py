@@ -223,6 +223,8 @@ class TrainingBlocks:
         size: images per block.
         images: (image, channel, row, col), for strategies that need them.
         groups: one name per image, where related images must not be split; None where unknown.
+        folds: one index per image: maps of different folds come from different networks; None where
+            unknown.
 
     Raises:
         BadMaps: members that do not agree.
@@ -235,6 +237,7 @@ class TrainingBlocks:
     size: int = BLOCK_IMAGES
     images: Stack | None = None
     groups: Groups | None = None
+    folds: Groups | None = None
 
     def __post_init__(self) -> None:
         """Check everything but the maps' values."""

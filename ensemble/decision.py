@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-from jaxtyping import Integer
+from jaxtyping import Float, Integer
 
 from ensemble.blas import one_blas_thread
 from ensemble.fusion import (
@@ -45,6 +45,7 @@ MARGIN = 0.5
 """Gains of a fit below so many standard errors do not count."""
 
 Labels = Integer[np.ndarray, "candidate pixel"]
+InnerTables = Float[np.ndarray, "inner group scored predicted"]
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,7 @@ class Learner(ABC):
     """
 
     strengths: ClassVar[Sequence[float]] = STRENGTHS
+    margin: ClassVar[float] = MARGIN
 
     def __init__(self, pixels: ScoredPixels, labels: Labels) -> None:
         self.pixels, self.labels = pixels, labels
@@ -151,6 +153,10 @@ class Learner(ABC):
         improved = self.improve(rows, latest, start, strength)
         return self._best_of([start, latest, improved], rows, self.pixels.take(rows))
 
+    def finish(self, rows: Pixels, latest: Any, start: Any, strength: float) -> Any:
+        """Return what comes of a fit to a part of the pixels on all of them."""
+        return self.refine(rows, latest, start, strength)
+
     def _best_of(self, fits: Sequence[Any], rows: Pixels, pixels: ScoredPixels) -> Any:
         """Return what scores highest, with the bias that scores highest."""
         scored = []
@@ -189,7 +195,7 @@ def fit_decision(
             strength = learner.strengths[index]
             fit = small.path(np.arange(len(small.pixels.target)), start)[index]
             if small is not learner:
-                fit = learner.refine(rows, fit, start, strength)
+                fit = learner.finish(rows, fit, start, strength)
             decision = learner.fusion(fit)
         elif chosen == "mean":
             decision = baselines[0]
@@ -206,54 +212,87 @@ def best_member(labels: Labels, pixels: ScoredPixels) -> int:
 
 
 def _choose(learner: Learner, small: Learner) -> tuple[str, int]:
-    """Return what scores highest on the inner folds, and the index of its strength."""
+    """Return what scores highest on the inner folds, and the index of its strength.
+
+    Networks of one fold tell nothing about those of another, and a fit to their maps may lose on
+    maps of these. Only the mean and the best member are compared then, which are not fitted.
+    """
     pixels = learner.pixels
     groups = int(pixels.group.max()) + 1
-    names = [("mean", 0), ("member", 0), ("log_loss", 0)]
-    names += [("metric", index) for index in range(len(learner.strengths))]
-    tables = np.zeros((len(names), groups, pixels.classes, pixels.classes + 1))
+    names = [("mean", 0), ("member", 0)]
+    if not _of_one_fold(pixels):
+        names += [("log_loss", 0), *(("metric", index) for index in range(len(learner.strengths)))]
+    member = 1 + best_member(learner.labels, pixels)
     fold_of = _inner_folds(pixels)
-    for fold in range(int(fold_of.max()) + 1):
-        rows = np.flatnonzero(fold_of[small.pixels.group] != fold)
-        held_out = np.flatnonzero(fold_of[pixels.group] == fold)
-        member = 1 + best_member(small.labels[:, rows], small.pixels.take(rows))
-        start = small.start(rows)
+    inner = int(fold_of.max()) + 1
+    tables = np.zeros((len(names), inner, groups, pixels.classes, pixels.classes + 1))
+    for fold in range(inner):
+        rows = np.flatnonzero(fold_of[_undivided(small.pixels)] != fold)
+        held_out = np.flatnonzero(fold_of[_undivided(pixels)] == fold)
         decided = [*learner.labels[[0, member]][:, held_out]]
-        decided += [
-            learner.logits(fit, held_out).argmax(axis=0)
-            for fit in (start, *small.path(rows, start))
-        ]
+        if len(names) > len(decided):
+            start = small.start(rows)
+            fits = start, *small.path(rows, start)
+            decided += [learner.logits(fit, held_out).argmax(axis=0) for fit in fits]
         examined = pixels.take(held_out)
-        for table, pred in zip(tables, decided, strict=True):
+        for table, pred in zip(tables[:, fold], decided, strict=True):
             table += examined.tables(pred, groups)
-    scores = np.nan_to_num(pixels.score(tables.sum(axis=1)))
+    scores = np.nan_to_num(pixels.score(tables.sum(axis=(1, 2))))
     best = int(scores[:2].argmax())
-    for index in (2, 3 + int(scores[3:].argmax())):
-        if _gain_is_certain(pixels, tables[index], tables[best]):
+    fitted = [2, 3 + int(scores[3:].argmax())] if len(names) > 2 else []
+    for index in fitted:
+        if _gain_is_certain(pixels, tables[index], tables[best], learner.margin):
             best = index
     return names[best]
 
 
-def _gain_is_certain(pixels: ScoredPixels, tables: Tables, over: Tables) -> bool:
-    """Tell whether the gain exceeds a share of its standard error, by the jackknife over groups."""
+def _gain_is_certain(
+    pixels: ScoredPixels,
+    tables: InnerTables,
+    over: InnerTables,
+    margin: float,
+) -> bool:
+    """Tell whether the gain exceeds a multiple of its standard error, by the jackknife.
+
+    Over groups; and over inner folds, where each was predicted by networks of its own.
+    """
+    gain, error = _gain_and_error(pixels, tables.sum(axis=0), over.sum(axis=0))
+    if pixels.fold is not None:
+        error = max(error, _gain_and_error(pixels, tables.sum(axis=1), over.sum(axis=1))[1])
+    return gain > margin * error
+
+
+def _gain_and_error(pixels: ScoredPixels, tables: Tables, over: Tables) -> tuple[float, float]:
     both = np.stack([tables, over])
     total = both.sum(axis=1, keepdims=True)
     gain = float(np.subtract(*pixels.score(total[:, 0])))
     left_out = np.subtract(*pixels.score(total - both))
-    left_out = left_out[~np.isnan(left_out)]
-    return gain > MARGIN * standard_error(left_out)
+    return gain, standard_error(left_out[~np.isnan(left_out)])
+
+
+def _undivided(pixels: ScoredPixels) -> Pixels:
+    """Return of each pixel what inner folds do not divide: its fold, with several; or its group.
+
+    A part that is held out is then predicted by networks that the fit has not seen.
+    """
+    return pixels.group if pixels.fold is None or _of_one_fold(pixels) else pixels.fold
+
+
+def _of_one_fold(pixels: ScoredPixels) -> bool:
+    return pixels.fold is not None and len(np.unique(pixels.fold)) == 1
 
 
 def _inner_folds(pixels: ScoredPixels) -> Pixels:
-    """Deal the groups to folds, so that each has about the same share of every class.
+    """Deal the groups (or folds) to inner folds, so that each has a like share of every class.
 
-    The groups with the largest share of a class come first. Groups without a pixel have no fold.
+    Those with the largest share of a class come first. Those without a pixel have no inner fold.
 
     Returns:
-        The fold of each group, or -1.
+        The inner fold of each, or -1.
     """
-    counts = np.zeros((int(pixels.group.max()) + 1, pixels.classes))
-    np.add.at(counts, (pixels.group, pixels.target), 1)
+    unit = _undivided(pixels)
+    counts = np.zeros((int(unit.max()) + 1, pixels.classes))
+    np.add.at(counts, (unit, pixels.target), 1)
     shares = counts / np.maximum(counts.sum(axis=0), 1)
     present = np.flatnonzero(counts.any(axis=1))
     folds = min(INNER_FOLDS, len(present))
@@ -333,7 +372,9 @@ class DecisionSample:
         drawn = np.bincount(sample.target, minlength=classes)
         represented = (sample.counts / np.maximum(drawn, 1))[sample.target]
         assert sample.group is not None
-        pixels = ScoredPixels(index[sample.target], represented, sample.group, over, len(scored))
+        pixels = ScoredPixels(
+            index[sample.target], represented, sample.group, over, len(scored), sample.fold
+        )
         means = sample.maps[:, general].mean(axis=1, keepdims=True)
         decided = np.concatenate([means, sample.maps], axis=1).argmax(axis=2)
         return cls(sample, scored, pixels, index[decided.T])

@@ -46,6 +46,7 @@ class PixelSample:
         counts: number of pixels of each class that could be drawn.
         extra_features: further features per pixel; no columns where none were requested.
         group: index of the group of each pixel's image, or of the image where groups are unknown.
+        fold: whose networks predicted each pixel; None where unknown.
     """
 
     maps: PerPixelMaps
@@ -54,6 +55,7 @@ class PixelSample:
     counts: PerLabel
     extra_features: PerPixelFeatures
     group: PixelTarget | None = None
+    fold: PixelTarget | None = None
 
 
 def draw_pixels(
@@ -87,7 +89,7 @@ def draw_pixels(
     group_of = _group_of(blocks)
     for image, block in _numbered(blocks):
         keys = generator.random(block.target.shape)
-        groups = np.broadcast_to(group_of(image)[:, None, None], keys.shape)
+        images = np.broadcast_to(image[:, None, None], keys.shape)
         features = None if extra_features is None else extra_features(block)
         for label, sample in samples.items():
             of_label = block.target == label
@@ -95,21 +97,22 @@ def draw_pixels(
             chosen = of_label & sample.accepts(keys)
             maps = np.moveaxis(block.maps, (0, 2), (-2, -1))[chosen]
             extra = maps[:, 0, :0] if features is None else np.moveaxis(features, 1, -1)[chosen]
-            sample.add(keys[chosen], maps, extra, groups[chosen])
+            sample.add(keys[chosen], maps, extra, images[chosen])
     check_any_scored(offered.any())
     present = [label for label in scored if offered[label]]
     shares = (offered[present] / offered.sum()) ** (1 - balance)
-    _, all_maps, all_extra, all_groups = zip(
+    _, all_maps, all_extra, all_images = zip(
         *[samples[label].lowest() for label in present], strict=True
     )
-    drawn = np.array([len(part) for part in all_maps])
+    drawn, image_of = np.array([len(part) for part in all_maps]), np.concatenate(all_images)
     return PixelSample(
         np.concatenate(all_maps),
         np.repeat(present, drawn),
         np.repeat(shares / shares.sum() / drawn, drawn),
         offered,
         np.concatenate(all_extra),
-        np.concatenate(all_groups),
+        group_of(image_of),
+        _fold_of(blocks, image_of),
     )
 
 
@@ -153,6 +156,7 @@ def take(sample: PixelSample, rows: Rows) -> PixelSample:
         sample.counts,
         sample.extra_features[rows],
         None if sample.group is None else sample.group[rows],
+        None if sample.fold is None else sample.fold[rows],
     )
 
 
@@ -165,12 +169,14 @@ class ImageSample:
         target: class index per pixel; 255 where it is not scored.
         counts: number of scored pixels of each class in all images.
         group: index of each image's group, or of the image where groups are unknown.
+        fold: whose networks predicted each image; None where unknown.
     """
 
     features: Features
     target: Labels
     counts: PerLabel
     group: PerImage | None = None
+    fold: PerImage | None = None
 
 
 def draw_images(
@@ -200,7 +206,6 @@ def draw_images(
     crop = _smallest_sides(blocks)
     quota = max(1, pixels // math.prod(crop))
     sample = _BottomK(quota, max_held=quota)
-    group_of = _group_of(blocks)
     for image, block in _numbered(blocks):
         target = np.where(block.target == ignore, UNLABELLED, block.target).astype(np.uint8)
         counts += np.bincount(target.ravel(), minlength=UNLABELLED + 1)[:classes]
@@ -212,10 +217,12 @@ def draw_images(
             rows = [features(part).astype(np.float16), target[chosen]]
             if target.shape[1:] != crop:
                 rows = _crop(rows, target[chosen], crop, generator)
-            sample.add(keys[chosen], *rows, group_of(image[chosen]))
+            sample.add(keys[chosen], *rows, image[chosen])
     check_any_scored(sample.held)
-    _, drawn, labels, group = sample.lowest()
-    return ImageSample(drawn, labels, counts, group)
+    _, drawn, labels, image_of = sample.lowest()
+    return ImageSample(
+        drawn, labels, counts, _group_of(blocks)(image_of), _fold_of(blocks, image_of)
+    )
 
 
 def _numbered(blocks: Blocks) -> Iterator[tuple[PerLabel, TrainingBlock]]:
@@ -233,6 +240,12 @@ def _group_of(blocks: Blocks) -> Callable[[PerLabel], PixelTarget]:
         return lambda images: images
     index = np.unique(groups, return_inverse=True)[1]
     return lambda images: index[images]
+
+
+def _fold_of(blocks: Blocks, images: PerLabel) -> PixelTarget | None:
+    """Return the folds of images, by their numbers; None where they are unknown."""
+    folds = getattr(blocks, "folds", None)
+    return None if folds is None else folds[images]
 
 
 def _smallest_sides(blocks: Blocks) -> Size:

@@ -1,6 +1,7 @@
 """The score of sampled pixels by hard counts, and a smooth surrogate with its gradient."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -37,6 +38,7 @@ class ScoredPixels:
         group: index of its image's group.
         metric: of scored classes, by their indices among them.
         classes: number of scored classes.
+        fold: whose networks predicted it; None where unknown.
     """
 
     target: Pixels
@@ -44,11 +46,16 @@ class ScoredPixels:
     group: Pixels
     metric: SetMetric
     classes: int
+    fold: Pixels | None = None
 
     def take(self, rows: Pixels) -> "ScoredPixels":
         """Return some of the pixels."""
-        return ScoredPixels(
-            self.target[rows], self.weight[rows], self.group[rows], self.metric, self.classes
+        return replace(
+            self,
+            target=self.target[rows],
+            weight=self.weight[rows],
+            group=self.group[rows],
+            fold=None if self.fold is None else self.fold[rows],
         )
 
     def tables(self, pred: Pixels, groups: int) -> Tables:
@@ -88,26 +95,33 @@ class ScoredPixels:
             Rahman and Wang, "Optimizing Intersection-Over-Union in Deep Neural Networks for Image
             Segmentation", ISVC 2016.
         """
-        weight, pixels = self.weight.astype(np.float32), np.arange(len(self.target))
+        weight, cells, true = self._constants
         probs = logits * np.float32(sharpness)
         probs -= np.maximum.reduce(probs)
         np.exp(probs, out=probs)
         probs /= np.add.reduce(probs)
-        true = np.bincount(self.target, self.weight, self.classes)
-        own = self.weight * probs[self.target, pixels]
-        hits, predicted = np.bincount(self.target, own, self.classes), probs @ weight
+        own = probs.ravel()[cells]
+        hits = np.bincount(self.target, self.weight * own, self.classes)
+        predicted = probs @ weight
         over = [label for label in self.metric.over if true[label]]
         if not over:  # such as a part of the images without foreground
             return 1.0, np.zeros_like(probs)
         value, by_hits, by_predicted = self._ratios(true, hits, predicted, over)
         # The gradient by the probabilities, then through the softmax.
-        gradient = np.empty_like(probs)
-        gradient[...] = by_predicted[:, None]
-        gradient[self.target, pixels] += by_hits.astype(np.float32)[self.target]
-        gradient -= np.einsum("kp,kp->p", probs, gradient)
+        of_class = by_predicted.astype(probs.dtype)
+        of_own = by_hits.astype(probs.dtype)[self.target] * own
+        gradient = of_class[:, None] - (of_class @ probs + of_own)
         gradient *= probs
+        gradient.ravel()[cells] += of_own
         gradient *= weight * np.float32(-sharpness / len(over))
         return 1 - value / len(over), gradient
+
+    @cached_property
+    def _constants(self) -> tuple[PerPixel, Pixels, PerScored]:
+        """Weights as float32, the cell of each pixel's true class, and pixels of each class."""
+        pixels = np.arange(len(self.target))
+        true = np.bincount(self.target, self.weight, self.classes)
+        return self.weight.astype(np.float32), self.target * len(pixels) + pixels, true
 
     def _ratios(
         self, true: PerScored, hits: PerScored, predicted: PerScored, over: list[int]
@@ -197,9 +211,10 @@ def fit_soft_score(
         logits = model.logits(parameters)
         value, gradient = pixels.soft_loss(logits, SHARPNESS)
         away = logits - anchor
-        away -= away.mean(axis=0)
-        value += strength / 2 * float(np.einsum("kp,kp,p->", away, away, share))
-        gradient += away * (share * np.float32(strength))
+        away -= np.add.reduce(away) * np.float32(1 / len(away))
+        pull = away * (share * np.float32(strength))
+        value += float(np.vdot(pull, away)) / 2
+        gradient += pull
         return value, model.pull_back(gradient).astype(np.float64)
 
     result = minimize(

@@ -174,11 +174,10 @@ def calibration_split(blocks: Blocks, seed: int) -> Kept:
 
 
 @dataclass(frozen=True)
-class CalibrationSplit:
-    """All blocks with the target of the selected images only."""
+class _SameImages:
+    """Blocks that are made of others, image by image; what is known of the images stays known."""
 
     blocks: Blocks
-    selected: Kept
 
     @property
     def extent(self) -> Extent | None:
@@ -189,6 +188,18 @@ class CalibrationSplit:
     def groups(self) -> Groups | None:
         """The group of each image, where known."""
         return getattr(self.blocks, "groups", None)
+
+    @property
+    def folds(self) -> Groups | None:
+        """The fold of each image, where known."""
+        return getattr(self.blocks, "folds", None)
+
+
+@dataclass(frozen=True)
+class CalibrationSplit(_SameImages):
+    """All blocks with the target of the selected images only."""
+
+    selected: Kept
 
     def __iter__(self) -> Iterator[TrainingBlock]:
         start = 0
@@ -238,21 +249,10 @@ class _PerMember:
 
 
 @dataclass(frozen=True)
-class _CalibratedBlocks:
+class _CalibratedBlocks(_SameImages):
     """Blocks of calibrated members."""
 
-    blocks: Blocks
     calibrate: _PerMember
-
-    @property
-    def extent(self) -> Extent | None:
-        """Number and sizes of the images, where known."""
-        return getattr(self.blocks, "extent", None)
-
-    @property
-    def groups(self) -> Groups | None:
-        """The group of each image, where known."""
-        return getattr(self.blocks, "groups", None)
 
     def __iter__(self) -> Iterator[TrainingBlock]:
         for block in self.blocks:

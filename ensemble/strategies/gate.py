@@ -177,9 +177,13 @@ def _platt_scaling(odds: PerPixel, true: Mask, weight: PerPixel) -> tuple[float,
 
 
 class _GateLearner(Learner):
-    """A fusion as parameters; few enough to search on hard counts."""
+    """A fusion as parameters; few enough to search on hard counts.
+
+    Nothing pulls them anywhere, so that a gain must be certain.
+    """
 
     strengths = (0.0,)
+    margin = 2.0
 
     def __init__(self, prepared: DecisionSample, kinds: tuple[str, ...], floor: float) -> None:
         super().__init__(prepared.pixels, prepared.labels)

@@ -287,6 +287,7 @@ class _LastLayerLearner(Learner):
             np.bincount(target, minlength=classes),
             np.empty((len(target), 0)),
             sample.group[image],
+            None if sample.fold is None else sample.fold[image],
         )
         kept = thinned_rows(target, INNER_PIXELS)
         self.position = image[kept], row[kept], col[kept]

@@ -25,6 +25,7 @@ Mask = Bool[np.ndarray, "member"]
 PerMember = Float[np.ndarray, "member"]
 Weights = Float[np.ndarray, "member *_"]
 Table = Float[np.ndarray, "member scored"]
+MapsOfClass = Float[np.ndarray, "scored member pixel"]
 TargetProbs = Float[np.ndarray, "pixel member"]
 
 
@@ -218,7 +219,7 @@ class _WeightsLearner(Learner):
         super().__init__(prepared.pixels, prepared.labels)
         self.prepared, self.per_class, self.floor = prepared, per_class, floor
         self.maps = np.ascontiguousarray(
-            prepared.sample.maps[:, :, prepared.scored].transpose(1, 2, 0)
+            prepared.sample.maps[:, :, prepared.scored].transpose(2, 1, 0)
         )
 
     def start(self, rows: Pixels) -> Weights:
@@ -229,7 +230,7 @@ class _WeightsLearner(Learner):
         """Fit weights and class factors by the metric, pulled to the mean."""
         maps = self.maps[:, :, rows]
         model = _Mixture(maps, self.per_class, self.floor)
-        mean = np.log(np.maximum(maps.mean(axis=0), self.floor))
+        mean = np.log(np.maximum(maps.mean(axis=1), self.floor))
         found = fit_soft_score(
             model,
             self.pixels.take(rows),
@@ -240,9 +241,14 @@ class _WeightsLearner(Learner):
         )
         return self._widen(model.table(found))
 
+    def finish(self, rows: Pixels, latest: Weights, start: Weights, strength: float) -> Weights:
+        """Search for the biases alone: the weights are few, and a part of the pixels gives them."""
+        best: Weights = self._best_of([start, latest], rows, self.pixels.take(rows))
+        return best
+
     def logits(self, parameters: Weights, rows: Pixels) -> LogScores:
         """Return the logarithms of the weighted sums."""
-        scores = np.einsum("mkp,mk->kp", self.maps[:, :, rows], self._table(parameters))
+        scores = _weighted_sums(self.maps[:, :, rows], self._table(parameters))
         logits: LogScores = np.log(np.maximum(scores, np.float32(self.floor)))
         return logits
 
@@ -268,15 +274,19 @@ class _WeightsLearner(Learner):
         return weights
 
 
+def _weighted_sums(maps: MapsOfClass, table: Table) -> LogScores:
+    """Return the sum over members, class by class: a product of matrices each."""
+    sums: LogScores = (table.T[:, None] @ maps)[:, 0]
+    return sums
+
+
 class _Mixture:
     """Logits of weighted sums: of weights per member and class, or per member with class biases."""
 
-    def __init__(
-        self, maps: Float[np.ndarray, "member scored pixel"], per_class: bool, floor: float
-    ) -> None:
+    def __init__(self, maps: MapsOfClass, per_class: bool, floor: float) -> None:
         self.maps, self.per_class, self.floor = maps, per_class, np.float32(floor)
-        self.members, self.classes = maps.shape[:2]
-        self.sums = maps[0]
+        self.classes, self.members = maps.shape[:2]
+        self.sums = maps[:, 0]
 
     @property
     def bounds(self) -> Bounds:
@@ -302,14 +312,14 @@ class _Mixture:
 
     def logits(self, parameters: Parameters) -> LogScores:
         """Return the logarithms of the weighted sums."""
-        sums = np.einsum("mkp,mk->kp", self.maps, self.table(parameters))
+        sums = _weighted_sums(self.maps, self.table(parameters))
         self.sums, self.parameters = np.maximum(sums, self.floor, out=sums), parameters
         logits: LogScores = np.log(sums)
         return logits
 
     def pull_back(self, gradient: LogScores) -> Parameters:
         """Turn a gradient by the logits into one by the parameters."""
-        by_table: Table = np.einsum("mkp,kp->mk", self.maps, gradient / self.sums)
+        by_table: Table = (self.maps @ (gradient / self.sums)[..., None])[..., 0].T
         if self.per_class:
             return by_table.ravel()
         weights, biases = np.split(self.parameters, [self.members])

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.objectives import CLASSES, WORTH, Population, score
-from ensemble.block_fusion import TrainingBlocks
+from ensemble.block_fusion import HiddenTarget, TrainingBlocks, cross_fit
+from ensemble.calibration.calibrated import CalibrationSplit
 from ensemble.decision import Decided, DecisionSample, _inner_folds, probabilities_of
 from ensemble.fitted_json import load_fitted, save_fitted
 from ensemble.fusion import TrainingBlock
@@ -160,6 +161,55 @@ def test_images_of_a_group_stay_together_in_the_inner_folds(drawn):
     pixels = DecisionSample.of(sample, None, None, np.ones(5, bool)).pixels
     assert set(pixels.group) == {0, 1, 2, 3}
     assert set(_inner_folds(pixels)) == {0, 1, 2}
+
+
+def networks(folds, seed=3):
+    """Draw maps of which each fold comes from networks with confusions of their own."""
+    parts = []
+    for fold in range(folds):
+        rng = np.random.default_rng([seed, fold])
+        population = Population(WORTH["equal"], 0.0, rng)
+        population.confusion *= 15
+        parts.append(population.draw(16))
+    maps = np.concatenate([part.maps for part in parts], axis=1)
+    target = np.concatenate([part.target for part in parts])
+    members = [ArrayMaps(f"{k}", one) for k, one in enumerate(maps)]
+    index = np.repeat(np.arange(folds), 16)
+    return TrainingBlocks(members, target), index, maps
+
+
+@pytest.mark.parametrize("folds", [2, 3])
+def test_no_fit_adapts_to_networks_that_do_not_predict_what_is_fused(folds):
+    blocks, fold_of, maps = networks(folds)
+    known = replace(blocks, folds=fold_of)
+    chosen, scores = {}, {}
+    for name, fit in {"unknown": blocks, "known": known}.items():
+        per_fold = cross_fit(built("stacking(sample_pixels=3000)"), fit, fold_of)
+        fused = [one(maps[:, fold_of == fold]) for fold, one in enumerate(per_fold)]
+        chosen[name] = {one.chosen for one in per_fold}
+        scores[name] = score(np.concatenate(fused), blocks.target)
+    assert not chosen["unknown"] <= {"mean", "member"}
+    assert chosen["known"] <= {"mean", "member"}
+    assert scores["known"] > scores["unknown"]
+
+
+@pytest.mark.parametrize("spec", DECIDING)
+def test_of_one_fold_the_mean_or_the_best_member_decides(spec, drawn):
+    members = [ArrayMaps(f"{k}", one) for k, one in enumerate(drawn[0].maps)]
+    blocks = TrainingBlocks(members, drawn[0].target, folds=np.full(8, 2))
+    assert built(spec).fit(blocks).chosen in {"mean", "member"}
+
+
+@pytest.mark.parametrize("wrap", [lambda b: CalibrationSplit(b, np.ones(64, bool)), lambda b: b])
+def test_inner_folds_are_folds_where_several_are_known(drawn, wrap):
+    blocks, fold_of, _ = networks(4)
+    blocks = wrap(replace(blocks, folds=fold_of, target=HiddenTarget(blocks.target, fold_of == 1)))
+    sample = draw_pixels(blocks, classes=CLASSES, ignore=None, pixels=2000, seed=0)
+    pixels = DecisionSample.of(sample, None, None, np.ones(5, bool)).pixels
+    np.testing.assert_array_equal(np.unique(pixels.fold), [0, 2, 3])
+    inner = _inner_folds(pixels)
+    assert sorted(inner) == [-1, 0, 1, 2]
+    assert inner[1] == -1
 
 
 def test_a_part_without_the_measured_class_teaches_nothing_and_breaks_nothing(drawn):

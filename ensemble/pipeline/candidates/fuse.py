@@ -384,13 +384,17 @@ def _fit(
     if covered is not None:  # what is learnt is learnt where all members have maps
         target = HiddenTarget(target, np.logical_not(covered.all(axis=0)))
     blocks = TrainingBlocks(opened.readers, target, images=images, groups=data.groups)
+    # New images are predicted by the networks of all folds, those of a fold by others than these.
     fusion = built.fit(blocks)
-    per_fold = cross_fit(built, blocks, folds)
+    per_fold = cross_fit(built, replace(blocks, folds=folds), folds)
     save_fitted(folder, spec.strategy, fusion, context)
     if isinstance(fusion, Decided):
         for fold, one in enumerate(per_fold):
             save_fitted(fold_folder(run, spec.name, fold), spec.strategy, one, context)
         log(f"{spec.name}: {fusion.describe()}")
+        words = [one.describe() for one in per_fold if isinstance(one, Decided)]
+        for line in dict.fromkeys(words):
+            log(f"{spec.name}: {OOF}, {words.count(line)} of {len(words)} folds: {line}")
     if is_calibrated(spec.strategy):
         calibration = error_before_after(blocks, per_fold, folds, ignore=context["ignore"])
         write_json(calibration_file, calibration)

@@ -108,6 +108,13 @@ class CvPool:
             for cell in range(len(self.outer))
         ]
 
+    def fold_of_images(self) -> Groups:
+        """Return the fold of the run that each image lies in."""
+        folds = np.empty(len(self.data), np.intp)
+        for block in self.blocks:
+            folds[block.indices] = self.outer[block.cell]
+        return folds
+
     def groups_of(self, blocks: Sequence[Block]) -> Array:
         """Return the group of each image of some blocks."""
         names: Array = np.concatenate([self.groups[block.indices] for block in blocks])

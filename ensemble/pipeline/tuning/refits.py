@@ -113,8 +113,13 @@ class NestedRefits:
         """Fit without each inner fold and, last, on all of them; the hidden fold has no target."""
         assert isinstance(self._strategy, LearnedFusion)
         target = HiddenTarget(pool.data.target(), fold_of == hidden)
-        images, groups = pool.data.images if self._strategy.needs_images else None, pool.data.groups
-        training = TrainingBlocks(self._readers, target, images=images, groups=groups)
+        training = TrainingBlocks(
+            self._readers,
+            target,
+            images=pool.data.images if self._strategy.needs_images else None,
+            groups=pool.data.groups,
+            folds=pool.fold_of_images(),
+        )
         return cross_fit(self._strategy, training, fold_of)
 
     def _fuse(self, pool: CvPool, fusion: FusionPerImage, file: Path) -> None:
