@@ -307,7 +307,8 @@ def _check_learnable(pixels: ScoredPixels) -> None:
     measured = np.bincount(pixels.target, minlength=pixels.classes)[list(pixels.metric.over)]
     if not measured.any():
         raise BadData("target to fit on has no pixel of the classes that the metric measures")
-    check_groups(len(np.unique(pixels.group)), "target to fit on")
+    if not _of_one_fold(pixels):  # else nothing fitted is compared
+        check_groups(len(np.unique(pixels.group)), "target to fit on")
 
 
 def check_groups(groups: int, where: str) -> None:

@@ -200,6 +200,15 @@ def test_of_one_fold_the_mean_or_the_best_member_decides(spec, drawn):
     assert built(spec).fit(blocks).chosen in {"mean", "member"}
 
 
+@pytest.mark.parametrize("spec", DECIDING)
+def test_a_fold_of_one_group_is_no_obstacle(spec, drawn):
+    """Two folds of three drives: what is fused without one fold learns from a single drive."""
+    members = [ArrayMaps(f"{k}", one) for k, one in enumerate(drawn[0].maps)]
+    one = {"folds": np.zeros(8, int), "groups": np.full(8, "drive")}
+    fusion = built(spec).fit(TrainingBlocks(members, drawn[0].target, **one))
+    assert fusion.chosen in {"mean", "member"}
+
+
 @pytest.mark.parametrize("wrap", [lambda b: CalibrationSplit(b, np.ones(64, bool)), lambda b: b])
 def test_inner_folds_are_folds_where_several_are_known(drawn, wrap):
     blocks, fold_of, _ = networks(4)

@@ -429,7 +429,8 @@ def _check_learnable(spec: FusionSpec, data: DataSet, folds: Groups) -> None:
     }
     for where, part in parts.items():
         check_defined(spec.metric, data.classes, pixels[part].sum(axis=0), f"{spec.name}: {where}")
-        if objective_of(spec.strategy) == "metric":
+        fitted_on_networks_of = len(np.unique(folds[part]))
+        if objective_of(spec.strategy) == "metric" and fitted_on_networks_of > 1:
             check_groups(len(np.unique(groups[part & scored])), f"{spec.name}: {where}")
 
 
