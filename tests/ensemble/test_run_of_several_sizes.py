@@ -4,6 +4,9 @@ Each size alone gives what the set of all sizes gives for it.
 """
 
 import json
+import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -18,6 +21,7 @@ from evaluation.core.run_folder import Run
 from evaluation.protocols import masked
 from members.data.dataset import DataSet
 from members.data.image_files import read_mask
+from members.store import ProbabilityStore
 
 SIZES = [(24, 32), (16, 24), (40, 20)]
 STORED = np.array([10, 20, 200], np.uint8)
@@ -139,6 +143,30 @@ def test_the_score_is_that_of_the_label_maps(mixed_run):
 def test_commands_take_images_of_several_sizes(mixed_run, words, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert run_command([*words.split(), "--run", str(mixed_run.path)]) == 0
+
+
+@pytest.mark.slow
+def test_processes_give_what_threads_give(mixed_run, tmp_path):
+    run = Run(shutil.copytree(mixed_run.path, tmp_path / "run"))
+    for line in (
+        "fuse --strategy stacking --name by_processes",
+        "postprocess --fusion by_processes --chain class_bias --name biased_there",
+        "postprocess --fusion stacking --chain class_bias --name biased_here --workers 1",
+        "score",
+    ):
+        workers = [] if "--workers" in line else ["--workers", "2"]
+        words = [*line.split(), "--run", str(run.path), *workers]
+        # The tests' checked functions cannot be sent to processes.
+        start = (
+            "import sys; from ensemble.cli import run_command; sys.exit(run_command(sys.argv[1:]))"
+        )
+        assert subprocess.run([sys.executable, "-c", start, *words], check=False).returncode == 0
+    for split in ("oof", "validation"):
+        here, there = (ProbabilityStore(run.fused(n, split)) for n in ("stacking", "by_processes"))
+        for block in here.extent.blocks():
+            np.testing.assert_array_equal(there.read(block), here.read(block))
+        here, there = (read_labels(run, n, split) for n in ("biased_here", "biased_there"))
+        assert all(np.array_equal(a, b) for a, b in zip(here, there, strict=True))
 
 
 def test_submitted_labels_have_native_sizes_and_stored_values(mixed_run, tmp_path):
