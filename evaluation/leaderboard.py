@@ -230,6 +230,9 @@ def compare(
 ) -> Leaderboard:
     """Compare candidates that were scored on the same images.
 
+    Of equal scores on oof, a member's comes before others, then the first name is chosen: decisions
+    of a fusion may be those of its best member.
+
     The chosen candidate's gain is one comparison, fixed before the split was examined; its
     interval is at `level`. The others' gains over the reference are corrected together, by max-T.
     Without a choice on oof, every gain is corrected so; with a reference that was picked on the
@@ -253,6 +256,7 @@ def compare(
         BadSpec: an unknown protocol or class.
     """
     _check_same_images(candidates, split)
+    candidates = sorted(candidates, key=lambda candidate: (not candidate.is_member, candidate.name))
     protocol = protocol or default_metric(classes)
     scorer = build_protocol(protocol, classes)
     names = [candidate.name for candidate in candidates]

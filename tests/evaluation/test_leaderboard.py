@@ -71,6 +71,12 @@ def test_the_page_shows_another_protocol_beside_the_deciding_one(protocol, secon
 
 
 class TestChoice:
+    @pytest.mark.parametrize("order", [1, -1])
+    def test_of_equals_a_member_is_chosen_in_whatever_order_they_come(self, order):
+        equal = [candidate("b", 0.5, 0.6, is_member=True), candidate("c", 0.5, 0.6, is_member=True)]
+        equal = [candidate("a", 0.5, 0.6), *equal]
+        assert board(equal[::order]).chosen == "b"
+
     def test_rows_are_sorted_by_the_examined_score(self):
         assert [row.name for row in board().rows] == ["lucky", "mean", "aspp", "unet"]
 
