@@ -1,4 +1,4 @@
-"""Synthetic probability maps of 5 x 64 x 128, in memory and as stores."""
+"""Synthetic probability maps, in memory and as stores."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from evaluation.core.classes import numbered
 from evaluation.core.ragged import Extent
-from evaluation.core.types import Map, Maps
+from evaluation.core.types import Array, Labels, Map, Maps
 from members.store import ProbabilityStore
 from members.store_metadata import StoreDtype
 
@@ -15,7 +15,7 @@ COARSE_PX = 8
 
 
 def draw_maps(rng: np.random.Generator, images: int) -> Map:
-    """Draw maps of one member that are smooth, as those of networks."""
+    """Draw maps of one member that are smooth, as those of networks: 5 x 64 x 128."""
     coarse = rng.normal(0, 3, (images, CLASSES, ROWS // COARSE_PX, COLS // COARSE_PX))
     scores = coarse.astype(np.float32).repeat(COARSE_PX, axis=2).repeat(COARSE_PX, axis=3)
     scores += rng.normal(0, 0.2, scores.shape).astype(np.float32)
@@ -40,3 +40,24 @@ def create_store(folder: Path, images: int, dtype: StoreDtype) -> ProbabilitySto
         seen=None,
         dtype=dtype,
     )
+
+
+def draw_maps_of(rng: np.random.Generator, target: Labels, classes: int) -> Map:
+    """Draw maps that are smooth, and name the right class of two thirds of the cells or so."""
+    scores = rng.normal(0, 1.5, (len(target), classes, *cell_shape(target.shape)))
+    scores = cells(scores.astype(np.float32), target.shape)
+    scores += 2 * (target[:, None] == np.arange(classes)[:, None, None])
+    np.exp(scores, out=scores)
+    maps: Map = scores / scores.sum(axis=1, keepdims=True)
+    return maps
+
+
+def cell_shape(shape: tuple[int, ...]) -> tuple[int, int]:
+    """Return the rows and columns of cells that cover an image."""
+    return -(-shape[-2] // COARSE_PX), -(-shape[-1] // COARSE_PX)
+
+
+def cells(coarse: Array, shape: tuple[int, ...]) -> Array:
+    """Repeat the value of each cell over its pixels, cut to the size of an image."""
+    fine = coarse.repeat(COARSE_PX, axis=-2).repeat(COARSE_PX, axis=-1)
+    return fine[..., : shape[-2], : shape[-1]]

@@ -8,6 +8,7 @@ from click.testing import CliRunner
 from benchmarks.command import run_command
 
 COMMANDS = {
+    "against_tree": "benchmarks.against_tree",
     "crf": "benchmarks.crf",
     "fuse": "benchmarks.fuse.__main__",
     "morphology": "benchmarks.morphology.__main__",
