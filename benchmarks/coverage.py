@@ -34,7 +34,7 @@ EVEN = np.array([[0, 0, 0, 0, 0], [0, -0.3, -0.3, 0.1, 1.266]])
 """They differ in every class, and almost not in the mean."""
 
 EXAMS, CANDIDATES = (24, 92, 400), (5, 30, 100)
-FAMILY, LIKENESS = 5, 0.9
+FAMILY, CORRELATION = 5, 0.9
 """Candidates per family, such as chains of one fusion, and the correlation of their own errors."""
 FLIPS_PER_PAIR = 50
 
@@ -90,7 +90,7 @@ def simulate_unions(groups, skills, rng, families=None):
     shared = rng.normal(0, simulated.OWN, (families[-1] + 1, groups, classes))[families]
     own = rng.normal(0, simulated.OWN, (candidates, groups, classes))
     odds = hard + skills[:, np.newaxis]
-    odds += np.sqrt(LIKENESS) * shared + np.sqrt(1 - LIKENESS) * own
+    odds += np.sqrt(CORRELATION) * shared + np.sqrt(1 - CORRELATION) * own
     hits = area / (1 + np.exp(-odds))
     missed = area - hits
     missed[..., IGNORE] = 0
@@ -113,15 +113,15 @@ def joint_tests(unions, rng):
 
 def skills_of(scenario, candidates, *, worse=1.0):
     """Return the skills of candidates, and which of them are the best."""
-    if scenario == "alike":
+    if scenario == "equal":
         return np.zeros((candidates, 5)), np.arange(candidates)
-    if scenario == "unlike":  # the classes differ from family to family
+    if scenario == "unequal classes":  # they differ from family to family
         return EVEN[families_of(candidates) % 2], np.arange(candidates)
     lower = np.zeros(candidates)
-    if scenario == "partial":  # half of them equal, the others lower, some much and some hardly
+    if scenario == "half best":  # the others are lower, some much and some hardly
         half = candidates // 2
         lower[half:] = np.random.default_rng(0).exponential(worse, candidates - half)
-    else:  # one winner
+    else:  # one best
         lower[1:] = worse
     return -lower[:, np.newaxis] * np.ones(5), np.flatnonzero(lower == 0)
 
@@ -129,8 +129,8 @@ def skills_of(scenario, candidates, *, worse=1.0):
 def errors_of(scenario, groups, candidates, data_sets):
     """Return how often tests of candidates err, by kind of test.
 
-    `all pairs`: the interval of any pair of the best excludes 0. `set lacks any`: the confidence
-    set lacks any of the best. `set lacks the first`: it lacks a given one of them. `to fixed`: any
+    `all pairs`: the interval of at least one pair of the best excludes 0. `any`: the confidence set
+    excludes at least one of the best. `one`: it excludes a given one of them. `max-T`: at least one
     other of the best is found to differ from that one by step-down max-T.
     """
     rng, errors = np.random.default_rng([groups, candidates]), defaultdict(list)
@@ -141,10 +141,10 @@ def errors_of(scenario, groups, candidates, data_sets):
         level, most = tests.pairs_level(LEVEL), tests.most_freedom
         deviates = np.stack([tests.deviates(k, most)[best] for k in best])
         errors["all pairs"].append(np.abs(deviates).max() > _deviate(level))
-        errors["set lacks any"].append(lost.any())
-        errors["set lacks the first"].append(lost[0])
+        errors["any"].append(lost.any())
+        errors["one"].append(lost[0])
         against = tests.against(best[0], range(1, candidates), level=LEVEL)
-        errors["to fixed"].append((against.p[best[1:]] <= 1 - LEVEL).any())
+        errors["max-T"].append((against.p[best[1:]] <= 1 - LEVEL).any())
     return {name: np.mean(values) for name, values in errors.items()}
 
 
@@ -192,14 +192,14 @@ def power_of(scenario, worse, groups, candidates, data_sets):
         found["Holm"].append((flips[lower] <= 1 - LEVEL).mean())
         found["set"].append((tests.set_p[lower] <= 1 - LEVEL).mean())
         fixed = tests.against(best[0], range(1, candidates), level=LEVEL)
-        found["to fixed"].append((fixed.p[lower] <= 1 - LEVEL).mean())
+        found["max-T"].append((fixed.p[lower] <= 1 - LEVEL).mean())
     return {name: np.mean(values) for name, values in found.items()}
 
 
 def recipe_coverage(trainings, groups, spread, data_sets):
     """Return how often the interval of two equal recipes holds 0, and its median half width.
 
-    Trainings of a recipe are a family: groups that suit one suit the others.
+    Trainings of a recipe are a family, with correlated errors.
 
     Args:
         trainings: number of each recipe's trainings.
@@ -245,7 +245,7 @@ def print_candidates(data_sets, exams=EXAMS, numbers=CANDIDATES):
     """Print how often tests of candidates err."""
     for groups in exams:
         for candidates in numbers:
-            for scenario in ("alike", "unlike", "partial"):
+            for scenario in ("equal", "unequal classes", "half best"):
                 _print(
                     scenario, groups, candidates, errors_of(scenario, groups, candidates, data_sets)
                 )
@@ -254,13 +254,13 @@ def print_candidates(data_sets, exams=EXAMS, numbers=CANDIDATES):
 def print_power(data_sets):
     """Print how often lower candidates are found, in settings where Holm finds some."""
     for groups, candidates, scenario, worse in (
-        (24, 30, "partial", 0.5),
-        (24, 30, "winner", 0.5),
-        (92, 30, "partial", 0.2),
-        (92, 30, "winner", 0.2),
-        (400, 30, "partial", 0.1),
-        (400, 30, "winner", 0.1),
-        (92, 60, "partial", 0.2),
+        (24, 30, "half best", 0.5),
+        (24, 30, "one best", 0.5),
+        (92, 30, "half best", 0.2),
+        (92, 30, "one best", 0.2),
+        (400, 30, "half best", 0.1),
+        (400, 30, "one best", 0.1),
+        (92, 60, "half best", 0.2),
     ):
         shares = power_of(scenario, worse, groups, candidates, data_sets)
         _print(f"{scenario} {worse:g}", groups, candidates, shares)
@@ -268,7 +268,7 @@ def print_power(data_sets):
 
 def _print(scenario, groups, candidates, shares):
     cells = "".join(f"  {name} {100 * share:.1f}" for name, share in shares.items())
-    print(f"{groups:4} groups {candidates:4} candidates  {scenario:12}{cells}", flush=True)
+    print(f"{groups:4} groups {candidates:4} candidates  {scenario:16}{cells}", flush=True)
 
 
 def main():
