@@ -14,7 +14,7 @@ import numpy as np
 from evaluation.core.classes import Classes
 from evaluation.core.errors import BadData
 from evaluation.core.types import Counts
-from evaluation.gains import OOF, Gains, argmax, select
+from evaluation.gains import OOF, Gains, Selection, argmax, select
 from evaluation.intervals import LEVEL, Interval, Level, interval_to_dict
 from evaluation.joint_tests import JointTests
 from evaluation.margins import MarginComparison, check_margin, compare_with_margin
@@ -256,57 +256,16 @@ def compare(
         BadSpec: an unknown protocol or class.
     """
     _check_same_images(candidates, split)
-    candidates = sorted(candidates, key=lambda candidate: (not candidate.is_member, candidate.name))
-    protocol = protocol or default_metric(classes)
-    scorer = build_protocol(protocol, classes)
-    names = [candidate.name for candidate in candidates]
+    scored = _Scored.of(candidates, classes, protocol or default_metric(classes), split)
     if margin is not None:
-        check_margin(margin, to, names, len(np.unique(candidates[0].examined.groups)))
-    scores = CandidateScores.of([c.examined for c in candidates], scorer, classes.ignore)
-    mious = scores.mious.tolist()
-    oof = [
-        math.nan if c.oof is None else _miou(c.oof.counts, protocol, classes) for c in candidates
-    ]
-    members = [index for index, candidate in enumerate(candidates) if candidate.is_member]
-    selection = select(oof, mious, members, split)
-    tests = JointTests.of(scores, rng=rng)
-    gaps, gains = gaps_to_first(tests, mious, level), Gains.of(selection, tests, level)
-    front = on_pareto_front(mious, [candidate.milliseconds for candidate in candidates])
-    rows = [
-        LeaderboardRow(
-            name=candidate.name,
-            is_member=candidate.is_member,
-            chosen=index == selection.chosen,
-            reference=index == selection.reference,
-            oof=oof[index],
-            examined=mious[index],
-            interval=scores.interval(index, level),
-            gain=selection.gain(mious, index),
-            gain_interval=gains.interval(index),
-            better=gains.is_better(index),
-            iou=iou_by_name(scores.whole[index], classes),
-            iou_intervals=scores.class_intervals(index, classes, level),
-            others={
-                other: _miou(candidate.examined.counts, other, classes)
-                for other in PROTOCOLS
-                if other != PROTOCOLS.canonical(protocol)
-            },
-            gap=gaps[index],
-            members=candidate.members,
-            milliseconds=candidate.milliseconds,
-            on_pareto_front=front[index],
-        )
-        for index, candidate in enumerate(candidates)
-    ]
+        check_margin(margin, to, scored.names, scored.scores.groups)
+    tests = JointTests.of(scored.scores, rng=rng)
+    gains = Gains.of(scored.selection, tests, level)
+    rows, selection = scored.rows(tests, gains, level), scored.selection
     chosen = None if selection.chosen is None else rows[selection.chosen]
-    compared_to = (
-        selection.predeclared[0] if selection.predeclared else argmax(mious, range(len(mious)))
-    )
-    if to is not None:
-        compared_to = names.index(to)
     return Leaderboard(
         split=split,
-        protocol=protocol,
+        protocol=scored.protocol,
         rows=tuple(sorted(rows, key=lambda r: math.inf if math.isnan(r.examined) else -r.examined)),
         chosen=None if chosen is None else chosen.name,
         reference=None if selection.reference is None else rows[selection.reference].name,
@@ -315,29 +274,117 @@ def compare(
         level=level,
         gain_level=gains.each_level,
         gap_level=tests.pairs_level(level),
-        detectable=_detectable(tests, mious, level),
-        groups=scores.groups,
-        margin=None
-        if margin is None or compared_to is None
-        else compare_with_margin(
-            tests,
-            names,
-            compared_to,
-            margin,
-            predeclared=compared_to in selection.predeclared,
-            level=level,
-        ),
+        detectable=scored.detectable(tests, level),
+        groups=scored.scores.groups,
+        margin=None if margin is None else scored.compare_with_margin(tests, margin, to, level),
     )
 
 
-def _detectable(tests: JointTests, mious: Sequence[float], level: float) -> DetectableGap | None:
-    first = argmax(mious, range(len(mious)))
-    if first is None:
-        return None
-    others = [index for index in range(len(mious)) if index != first]
-    return detectable_gap(
-        tests, first, others, tests.pairs_level(level), most_freedom=tests.most_freedom
-    )
+@dataclass(frozen=True, eq=False)
+class _Scored:
+    """Candidates with their scores.
+
+    Args:
+        candidates: members first, then by name.
+        classes: names, and the ignored class.
+        protocol: of the scores that are compared.
+        scores: on the examined split.
+        oof: scores on oof; NaN where there are none.
+        selection: the chosen candidate and the reference.
+    """
+
+    candidates: Sequence[Candidate]
+    classes: Classes
+    protocol: str
+    scores: CandidateScores
+    oof: Sequence[float]
+    selection: Selection
+
+    @classmethod
+    def of(
+        cls, candidates: Sequence[Candidate], classes: Classes, protocol: str, split: str
+    ) -> "_Scored":
+        candidates = sorted(candidates, key=lambda c: (not c.is_member, c.name))
+        scorer = build_protocol(protocol, classes)
+        scores = CandidateScores.of([c.examined for c in candidates], scorer, classes.ignore)
+        oof = [
+            math.nan if c.oof is None else _miou(c.oof.counts, protocol, classes)
+            for c in candidates
+        ]
+        members = [index for index, candidate in enumerate(candidates) if candidate.is_member]
+        selection = select(oof, scores.mious.tolist(), members, split)
+        return cls(candidates, classes, protocol, scores, oof, selection)
+
+    @property
+    def names(self) -> list[str]:
+        return [candidate.name for candidate in self.candidates]
+
+    @property
+    def mious(self) -> list[float]:
+        return [float(miou) for miou in self.scores.mious]
+
+    @property
+    def first(self) -> int | None:
+        """The highest on the examined split; None if nothing was scored."""
+        return argmax(self.mious, range(len(self.candidates)))
+
+    def detectable(self, tests: JointTests, level: float) -> DetectableGap | None:
+        """Return the smallest gaps to the first that are detected among all pairs."""
+        if self.first is None:
+            return None
+        others = [index for index in range(len(self.candidates)) if index != self.first]
+        each_level = tests.pairs_level(level)
+        return detectable_gap(
+            tests, self.first, others, each_level, most_freedom=tests.most_freedom
+        )
+
+    def rows(self, tests: JointTests, gains: Gains, level: float) -> list[LeaderboardRow]:
+        """Return a row per candidate, in their order."""
+        mious, selection = self.mious, self.selection
+        gaps = gaps_to_first(tests, mious, level)
+        front = on_pareto_front(mious, [candidate.milliseconds for candidate in self.candidates])
+        return [
+            LeaderboardRow(
+                name=candidate.name,
+                is_member=candidate.is_member,
+                chosen=index == selection.chosen,
+                reference=index == selection.reference,
+                oof=self.oof[index],
+                examined=mious[index],
+                interval=self.scores.interval(index, level),
+                gain=selection.gain(mious, index),
+                gain_interval=gains.interval(index),
+                better=gains.is_better(index),
+                iou=iou_by_name(self.scores.whole[index], self.classes),
+                iou_intervals=self.scores.class_intervals(index, self.classes, level),
+                others=self._other_protocols(candidate),
+                gap=gaps[index],
+                members=candidate.members,
+                milliseconds=candidate.milliseconds,
+                on_pareto_front=front[index],
+            )
+            for index, candidate in enumerate(self.candidates)
+        ]
+
+    def _other_protocols(self, candidate: Candidate) -> dict[str, float]:
+        return {
+            other: _miou(candidate.examined.counts, other, self.classes)
+            for other in PROTOCOLS
+            if other != PROTOCOLS.canonical(self.protocol)
+        }
+
+    def compare_with_margin(
+        self, tests: JointTests, margin: float, to: str | None, level: float
+    ) -> MarginComparison | None:
+        """Compare with `to`, else with the chosen candidate, else with the first."""
+        fixed = self.selection.predeclared
+        default = fixed[0] if fixed else self.first
+        index = default if to is None else self.names.index(to)
+        if index is None:
+            return None
+        return compare_with_margin(
+            tests, self.names, index, margin, predeclared=index in fixed, level=level
+        )
 
 
 def _check_same_images(candidates: Sequence[Candidate], split: str) -> None:

@@ -12,7 +12,14 @@ import numpy as np
 from jaxtyping import Float
 
 from evaluation.core.errors import BadData
-from evaluation.intervals import Interval, effective_freedom, interval_to_dict, student_quantile
+from evaluation.intervals import (
+    LEVEL,
+    Interval,
+    Level,
+    effective_freedom,
+    interval_to_dict,
+    student_quantile,
+)
 
 Scores = Float[np.ndarray, " training"]
 LeftOut = Float[np.ndarray, "training group"]
@@ -74,12 +81,12 @@ class RecipeDifference:
 
 
 def compare_recipes(
-    first: RecipeScores, second: RecipeScores, *, level: float = 0.95
+    first: RecipeScores, second: RecipeScores, *, level: Level = LEVEL
 ) -> RecipeDifference:
     """Compare two recipes by the scores of their trainings.
 
     The variance of the difference is that over trainings, plus that over groups by the jackknife,
-    less that of the interaction of both, which either holds. Its degrees of freedom match the
+    less that of their interaction, which is part of both. Its degrees of freedom match the
     variance of that sum. Trainings of equal seeds are not paired.
 
     Args:
@@ -148,7 +155,7 @@ def check_recipe(name: str, trainings: int) -> None:
 
 
 def _interaction(recipe: RecipeScores) -> float:
-    """Return the variance of a recipe's mean score by trainings that groups suit unlike others."""
+    """Return the variance of a recipe's mean score by the interaction of trainings and groups."""
     trainings, groups = recipe.left_out.shape
     centred = recipe.left_out - recipe.left_out.mean(axis=1, keepdims=True)
     own = centred - centred.mean(axis=0)

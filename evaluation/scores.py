@@ -17,7 +17,6 @@ from evaluation.core.provenance import verify_outputs
 from evaluation.core.specs import parse_spec
 from evaluation.core.types import Array, Counts, Groups
 from evaluation.intervals import (
-    GroupSums,
     Interval,
     LeftOut,
     additive_sums,
@@ -183,16 +182,12 @@ class CandidateScores:
     """Scores of candidates on one split, with and without each group of images.
 
     Args:
-        sums: each candidate's additive terms per group.
-        scorer: scores sums of them.
-        ignore: the ignored class, or None.
+        groups: number of groups of images.
         whole: the candidates' scores.
         left_out: each candidate's scores without each group.
     """
 
-    sums: GroupSums
-    scorer: Protocol
-    ignore: int | None
+    groups: int
     whole: tuple[Score, ...]
     left_out: tuple[Score, ...]
 
@@ -205,12 +200,7 @@ class CandidateScores:
         sums, scorer = additive_sums(counts, examined[0].groups, protocol, ignore)
         whole = tuple(scorer(groups.sum(axis=0), ignore) for groups in sums)
         left_out = tuple(leave_one_out(groups, scorer, ignore) for groups in sums)
-        return cls(sums, scorer, ignore, whole, left_out)
-
-    @property
-    def groups(self) -> int:
-        """Number of groups of images."""
-        return int(self.sums.shape[1])
+        return cls(sums.shape[1], whole, left_out)
 
     @property
     def mious(self) -> Float[np.ndarray, " candidate"]:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -92,13 +92,7 @@ class DetectableGap:
 
     def to_dict(self) -> dict[str, float]:
         """Return JSON values."""
-        return {
-            "median": self.median,
-            "low": self.low,
-            "high": self.high,
-            "level": self.level,
-            "power": POWER,
-        }
+        return asdict(self) | {"power": POWER}
 
 
 def detectable_gap(
@@ -107,7 +101,7 @@ def detectable_gap(
     """Return the smallest gaps between one candidate and others that would be detected.
 
     A gap is detected if its interval at `level` excludes 0. The smallest one is a multiple of the
-    standard error: the interval's reach, and the quantile of `POWER` beside it.
+    standard error: the sum of the quantiles of the interval and of `POWER`.
 
     Returns:
         None if no other candidate is compared, or none differs.
@@ -119,8 +113,7 @@ def detectable_gap(
     for other in others:
         error, freedom = tests.error_of(index, other, most_freedom)
         if error > 0:
-            quantiles = student_quantile(freedom, level) + student_quantile(freedom, 2 * POWER - 1)
-            gaps.append(error * quantiles)
+            gaps.append(error * _detected_errors(freedom, level))
     if not gaps:
         return None
     return DetectableGap(float(np.median(gaps)), min(gaps), max(gaps), level)
@@ -146,14 +139,7 @@ class GroupsNeeded:
 
     def to_dict(self) -> dict[str, float]:
         """Return JSON values."""
-        return {
-            "gap": self.gap,
-            "groups": self.groups,
-            "low": self.low,
-            "high": self.high,
-            "level": self.level,
-            "power": POWER,
-        }
+        return asdict(self) | {"power": POWER}
 
 
 def groups_needed(
@@ -198,8 +184,12 @@ def _is_enough(
     groups: int, gap: float, variance: float, freedom_per_group: float, level: float
 ) -> bool:
     freedom = max(1.0, groups * freedom_per_group)
-    quantiles = student_quantile(freedom, level) + student_quantile(freedom, 2 * POWER - 1)
-    return bool(quantiles**2 * variance <= groups * gap**2)
+    return _detected_errors(freedom, level) ** 2 * variance <= groups * gap**2
+
+
+def _detected_errors(freedom: float, level: float) -> float:
+    """Return how many standard errors a gap has that is detected with the power `POWER`."""
+    return student_quantile(freedom, level) + student_quantile(freedom, 2 * POWER - 1)
 
 
 def on_pareto_front(scores: Sequence[float], costs: Sequence[float]) -> list[bool]:

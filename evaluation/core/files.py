@@ -38,10 +38,10 @@ MARKED = re.compile(
 SYNC_THREADS = 8
 ZARR = ".zarr"
 NOT_ENTERED = (ZARR, "done")
+"""Folders with a file for each block of images; their files are opened by names of our own."""
 
 MAX_NAME_BYTES = 200
 """File systems take 255; the suffix and temporary names need some."""
-"""Folders with a file for each block of images; their files are opened by names of our own."""
 
 
 @contextlib.contextmanager

@@ -13,13 +13,12 @@ from evaluation.core.errors import BadData, BadRun
 from evaluation.core.run_folder import Run
 from evaluation.formatting import format_decimal
 from evaluation.gains import argmax
+from evaluation.intervals import LEVEL
 from evaluation.joint_tests import JointTests
 from evaluation.protocols import build_protocol
 from evaluation.run_metric import metric_label
 from evaluation.scores import CandidateScores, read_scores
 from evaluation.significance import POWER, GroupsNeeded, groups_needed
-
-LEVEL = 0.95
 
 
 @dataclass(frozen=True)
@@ -66,12 +65,7 @@ def plan_detection(run: Run, gap: float) -> DetectionPlan:
         BadData: a single group, or candidates that do not differ.
     """
     members, metric = RunMembers.of(run), run_metric(run)
-    names = [
-        name
-        for name in run.candidates()
-        if (run.scores(name) / f"{OOF}.npz").is_file()
-        and scores_record(run, name, OOF).is_current()
-    ]
+    names = [name for name in run.candidates() if scores_record(run, name, OOF).is_current()]
     if len(names) < 2:
         raise BadRun(
             f"{run.path}: {len(names)} candidates have current scores on {OOF!r}; expected two or"

@@ -67,7 +67,7 @@ def compare_recipes_of(
     candidates = {
         f"{member}_{ARGMAX}": member for repeats in trainings.values() for member in repeats
     }
-    missing = [name for name in candidates if not _is_scored(run, name, split)]
+    missing = [name for name in candidates if not scores_record(run, name, split).is_current()]
     if missing:
         raise BadRun(
             f"no current scores of {', '.join(missing)} on {split!r}; run"
@@ -85,11 +85,6 @@ def compare_recipes_of(
         for name, repeats in trainings.items()
     )
     return compare_recipes(first, second), protocol
-
-
-def _is_scored(run: Run, name: str, split: str) -> bool:
-    kept = (run.scores(name) / f"{split}.npz").is_file()
-    return kept and scores_record(run, name, split).is_current()
 
 
 def _recipe_scores(name: str, indices: list[int], scores: CandidateScores) -> RecipeScores:
