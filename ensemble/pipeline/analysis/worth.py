@@ -1,10 +1,11 @@
 """The worth of each member to the mean of all, its cost, and which members can be dropped."""
 
+from abc import ABC
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -57,33 +58,42 @@ SHOWN_PAIRS = 3
 Table = list[list[float | None]]
 
 
-@dataclass(frozen=True)
-class ScoreChange:
+@dataclass(frozen=True, kw_only=True)
+class _Change(ABC):
     """A change of the score with its paired interval; None for a single group of images."""
 
     change: float
     interval: Interval | None
     half_width: float | None
 
+    @classmethod
+    def of(cls, difference: ScoreDifference, *others: str) -> Self:
+        """Take a difference of scores; `others` are the fields that a subclass adds."""
+        return cls(
+            *others,
+            change=difference.value,
+            interval=difference.interval,
+            half_width=difference.half_width,
+        )
+
 
 @dataclass(frozen=True)
-class RemovedMember:
+class ScoreChange(_Change):
+    """A change of the score."""
+
+
+@dataclass(frozen=True)
+class RemovedMember(_Change):
     """A member that is dropped after the ones before it, and the change against all members."""
 
     dropped: str
-    change: float
-    interval: Interval | None
-    half_width: float | None
 
 
 @dataclass(frozen=True)
-class ValidatedChange:
+class ValidatedChange(_Change):
     """The change by dropping members on a split that they were not chosen on."""
 
     split: str
-    change: float
-    interval: Interval | None
-    half_width: float | None
 
 
 @dataclass(frozen=True)
@@ -232,14 +242,7 @@ def estimate_worth(
         miou=miou,
         iou=iou,
         members=sorted(members, key=lambda row: -row.shapley.value),
-        growth=[
-            EnsembleSize(
-                size.members,
-                nan_to_none(size.miou),
-                None if size.gain is None else _change(size.gain),
-            )
-            for size in size_curve(scorer, estimator.subsets)
-        ],
+        growth=_growth(scorer, estimator),
         circles=None if estimator.exact else len(estimator.weights),
         pairs=_measure_pairs(maps),
         tolerance=tolerance,
@@ -283,12 +286,16 @@ def recommend_pruning(
     times = [time for time in milliseconds if time is not None]
     saved = None if len(times) < len(names) else 1 - sum(times[m] for m in kept) / sum(times)
     refused = elimination.refused
+
+    def removed(step: Removal) -> RemovedMember:
+        return RemovedMember.of(step.change, names[step.dropped])
+
     return PruningAdvice(
         drop=[names[step.dropped] for step in elimination.steps],
         keep=[names[member] for member in kept],
         time_saved=saved,
-        steps=[_removed(step, names) for step in elimination.steps],
-        refused=None if refused is None else _removed(refused, names),
+        steps=[removed(step) for step in elimination.steps],
+        refused=None if refused is None else removed(refused),
     )
 
 
@@ -364,7 +371,7 @@ def _report_members(
             MemberReport(
                 maps.names[member],
                 *_scores_of(alone, member, maps),
-                leave_one_out=_change(gain),
+                leave_one_out=ScoreChange.of(gain),
                 shapley=ShapleyValue(value, values.intervals[member], error),
                 milliseconds=cost.milliseconds,
                 parameters=cost.parameters,
@@ -374,20 +381,22 @@ def _report_members(
     return reports
 
 
+def _growth(scorer: SubsetScorer, estimator: ShapleyEstimator) -> list[EnsembleSize]:
+    return [
+        EnsembleSize(
+            size.members,
+            nan_to_none(size.miou),
+            None if size.gain is None else ScoreChange.of(size.gain),
+        )
+        for size in size_curve(scorer, estimator.subsets)
+    ]
+
+
 def _scores_of(
     scores: Score, index: int, maps: OpenedSplit
 ) -> tuple[float | None, dict[str, float | None]]:
     score = Score(scores.iou[index], np.asarray(scores.miou[index]))
     return nan_to_none(float(score.miou)), iou_by_name(score, maps.data.classes)
-
-
-def _change(difference: ScoreDifference) -> ScoreChange:
-    return ScoreChange(difference.value, difference.interval, difference.half_width)
-
-
-def _removed(step: Removal, names: Sequence[str]) -> RemovedMember:
-    change = step.change
-    return RemovedMember(names[step.dropped], change.value, change.interval, change.half_width)
 
 
 def _measure_pairs(maps: OpenedSplit) -> PairMeasures:
@@ -430,10 +439,10 @@ def _validate_pruning(
         for chosen in (kept, names)
     )
     change = subset_scorer(sources, maps, 2).change(new, old)
-    return ValidatedChange(VALIDATION, change.value, change.interval, change.half_width)
+    return ValidatedChange.of(change, VALIDATION)
 
 
-def _signed(change: RemovedMember | ValidatedChange, decimals: int = 3) -> str:
+def _signed(change: _Change, decimals: int = 3) -> str:
     width = change.half_width
     noise = "" if width is None else f" +- {width:.{decimals}f}"
     return f"{change.change:+.{decimals}f}{noise}"

@@ -1,7 +1,7 @@
 """Compare chains on the same maps: score, speed, memory, and what each step does to the pixels."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -164,11 +164,11 @@ def bench_postproc(run: Run, config: BenchConfig, log: Log) -> BenchReport:
     """
     split = config.split
     sources, data = RunMembers.of(run), _open_labelled(run, split)
-    classes, metric = data.classes, run_metric(run)
+    metric = run_metric(run)
     check_metric_defined(run, metric, split)
     named = None if config.chains is None else read_chains(config.chains)
-    form = set_metric(metric, classes)
-    context = StepContext(len(classes), classes.ignore, FLOAT16_FLOOR, form)
+    form = set_metric(metric, data.classes)
+    context = StepContext(len(data.classes), data.classes.ignore, FLOAT16_FLOOR, form)
     # Before anything is logged; parsed again with the floor of the maps, once they are chosen.
     parse_all(named or {}, context, str(config.chains))
     source = config.fusion or best_oof_candidate(sources, log)
@@ -191,17 +191,7 @@ def bench_postproc(run: Run, config: BenchConfig, log: Log) -> BenchReport:
     boards = _leaderboards(compared, counted, data, split, metric=metric, seed=seed)
     fitted = {chain.name: chain.fitted.chain for chain in compared}
     costs = measure_costs(fitted, maps, data, config.rounds)
-    reports = [
-        ChainReport(
-            name=chain.name,
-            chain=str(chain.chain),
-            fitted=str(chain.fitted.chain) if chain.chain.learns else None,
-            protocols={name: _protocol_score(b, chain.name) for name, b in boards.items()},
-            cost=costs[chain.name],
-            ledger=_step_changes(chain.chain, counts, classes),
-        )
-        for chain, counts in zip(compared, counted, strict=True)
-    ]
+    reports = _reports(compared, counted, boards, costs, data.classes)
     board = boards[metric]
     return BenchReport(
         machine=machine(),
@@ -219,6 +209,26 @@ def bench_postproc(run: Run, config: BenchConfig, log: Log) -> BenchReport:
         plain=reports[0],
         chains=tuple(reports[1:]),
     )
+
+
+def _reports(
+    compared: Sequence[ComparedChain],
+    counted: Sequence[ChainCounts],
+    boards: Mapping[str, Leaderboard],
+    costs: Mapping[str, ChainCost],
+    classes: Classes,
+) -> list[ChainReport]:
+    return [
+        ChainReport(
+            name=chain.name,
+            chain=str(chain.chain),
+            fitted=str(chain.fitted.chain) if chain.chain.learns else None,
+            protocols={name: _protocol_score(b, chain.name) for name, b in boards.items()},
+            cost=costs[chain.name],
+            ledger=_step_changes(chain.chain, counts, classes),
+        )
+        for chain, counts in zip(compared, counted, strict=True)
+    ]
 
 
 def best_oof_candidate(sources: RunMembers, log: Callable[[str], None]) -> str:

@@ -13,6 +13,7 @@ from ensemble.pipeline.report.gallery import DISPUTED, stage_shares, top_indices
 from ensemble.pipeline.run.open_run import RunMembers
 from evaluation.confusion import scored_pixels
 from evaluation.core.arrays import evenly_spaced
+from evaluation.core.classes import Classes
 from evaluation.core.errors import BadLabels, BadRun
 from evaluation.core.ragged import Stack
 from evaluation.core.run_folder import Run
@@ -73,31 +74,43 @@ def overlay(
             run, first, split, labels=label_maps[first], data=data, pick=pick, count=count
         )
     indices = list(notes)
-    columns: dict[str, list[Array]] = {}
+    columns = {
+        name: _labels_of(name, labels, indices, classes) for name, labels in label_maps.items()
+    }
     if data.masks is not None:
-        columns["target"] = [data.masks[index] for index in indices]
-    for name, whole_split in label_maps.items():
-        labels = [whole_split[index] for index in indices]
-        highest = max(int(one.max(initial=0)) for one in labels)
-        if highest >= len(classes):
-            raise BadLabels(
-                f"{name} holds labels up to {highest}; expected 0 to {len(classes) - 1};"
-                " remove them and postprocess again"
-            )
-        columns[name] = labels
-    captions = [f"{data.ids[index]}  {note}".rstrip() for index, note in notes.items()]
-    images = [data.images[index] for index in indices]
-    marked: dict[str, list[Array]] = {}
-    for name, whole_split in wrong_maps.items():
-        targets = [np.asarray(data.target()[index]) for index in indices]
-        marked[f"errors of {name}"] = [
-            (np.asarray(whole_split[index]) != target) & scored_pixels(target, classes.ignore)
-            for index, target in zip(indices, targets, strict=True)
-        ]
+        columns = {"target": [data.masks[index] for index in indices]} | columns
     write_sheet(
-        out, images, columns, classes=classes, captions=captions, opacity=opacity, marked=marked
+        out,
+        [data.images[index] for index in indices],
+        columns,
+        classes=classes,
+        captions=[f"{data.ids[index]}  {note}".rstrip() for index, note in notes.items()],
+        opacity=opacity,
+        marked={
+            f"errors of {name}": _wrong_pixels(labels, data, indices)
+            for name, labels in wrong_maps.items()
+        },
     )
     return [data.ids[index] for index in indices]
+
+
+def _labels_of(name: str, labels: Stack, indices: Sequence[int], classes: Classes) -> list[Array]:
+    chosen = [labels[index] for index in indices]
+    highest = max(int(one.max(initial=0)) for one in chosen)
+    if highest >= len(classes):
+        raise BadLabels(
+            f"{name} holds labels up to {highest}; expected 0 to {len(classes) - 1};"
+            " remove them and postprocess again"
+        )
+    return chosen
+
+
+def _wrong_pixels(labels: Stack, data: DataSet, indices: Sequence[int]) -> list[Array]:
+    targets = [np.asarray(data.target()[index]) for index in indices]
+    return [
+        (np.asarray(labels[index]) != target) & scored_pixels(target, data.classes.ignore)
+        for index, target in zip(indices, targets, strict=True)
+    ]
 
 
 def select_images(

@@ -1,6 +1,6 @@
 """Rank scored candidates: which may be the best, gaps to the first, and inference costs."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -57,29 +57,14 @@ def compare_run(
     run_members, experiment = RunMembers.of(run), run_experiment(run)
     run_members.check_split(split)
     protocol = deciding_protocol(run, protocol, split, log)
-    sources = _scored_candidates(run_members, experiment, split, log)
-    if not sources:
-        raise BadRun(
-            f"no candidate of {run.path} has current scores on {split!r}; run"
-            f" `ens score --run {run.path} --split {split}`"
-        )
-    scored = [_read_candidate_scores(run_members, name, split) for name in sources]
-    scored = without_trained_on(run_members, scored, sources, split, log)
+    scored = _open_candidates(run_members, experiment, split, log)
     if margin is not None:  # before costs are measured
         names = [candidate.name for candidate in scored]
         check_margin(margin, to, names, len(np.unique(scored[0].examined.groups)))
-    results = [Artifact("scores", candidate.name, split) for candidate in scored]
-    Staleness(run_members, experiment).warn(results, log)
-    meter = CostMeter(run_members, experiment, split, log)
-    candidates = []
-    for candidate in scored:
-        cost = meter.measure(candidate.name)
-        candidates.append(replace(candidate, members=cost.members, milliseconds=cost.milliseconds))
-    rng = np.random.default_rng(experiment.seed)
     board = compare(
-        candidates,
+        _with_costs(scored, CostMeter(run_members, experiment, split, log)),
         run_classes(run),
-        rng=rng,
+        rng=np.random.default_rng(experiment.seed),
         split=split,
         protocol=protocol,
         margin=margin,
@@ -89,6 +74,32 @@ def compare_run(
         with atomic_file(csv) as partial:
             board.to_frame().to_csv(partial)
     return board
+
+
+def _open_candidates(
+    run_members: RunMembers, experiment: Experiment, split: str, log: Log
+) -> list[Candidate]:
+    """Open all current scores of candidates that were not trained on the split's images."""
+    path = run_members.run.path
+    sources = _scored_candidates(run_members, experiment, split, log)
+    if not sources:
+        raise BadRun(
+            f"no candidate of {path} has current scores on {split!r}; run"
+            f" `ens score --run {path} --split {split}`"
+        )
+    scored = [_read_candidate_scores(run_members, name, split) for name in sources]
+    scored = without_trained_on(run_members, scored, sources, split, log)
+    results = [Artifact("scores", candidate.name, split) for candidate in scored]
+    Staleness(run_members, experiment).warn(results, log)
+    return scored
+
+
+def _with_costs(scored: Sequence[Candidate], meter: CostMeter) -> list[Candidate]:
+    costs = [meter.measure(candidate.name) for candidate in scored]
+    return [
+        replace(candidate, members=cost.members, milliseconds=cost.milliseconds)
+        for candidate, cost in zip(scored, costs, strict=True)
+    ]
 
 
 def _scored_candidates(
