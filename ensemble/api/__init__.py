@@ -408,7 +408,7 @@ def _open_pred(source: "ArrayLike", name: str, classes: "Classes | None" = None)
     if not (opened.array.ndim == 4 and opened.array.dtype.kind == "f"):
         return opened
     from evaluation.core.arrays import argmax
-    from evaluation.core.ragged import map_stack
+    from members.external.stacks import LabelView
     from members.maps import ArrayMaps
 
     maps = ArrayMaps(opened.name, opened.array)
@@ -416,7 +416,7 @@ def _open_pred(source: "ArrayLike", name: str, classes: "Classes | None" = None)
         maps.check()
     except BadMaps as error:
         raise BadMaps(f"{error}; logits become labels by `postprocess` with `logits`") from None
-    return OpenedArrays(opened.name, map_stack(argmax, opened.array), opened.ids)
+    return OpenedArrays(opened.name, LabelView(opened.array, argmax), opened.ids)
 
 
 def _count(target: "OpenedArrays", pred: "OpenedArrays", classes: int) -> "Counts":

@@ -18,6 +18,7 @@ from PIL import ExifTags, Image, ImageFile
 
 from evaluation.core.errors import BadData, BadLabels
 from evaluation.core.files import open_array
+from evaluation.core.ragged import Size
 from evaluation.core.types import Array
 
 MASK_SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".npy")
@@ -67,6 +68,12 @@ TURNS: dict[int, Callable[[Array], Array]] = {
     8: np.rot90,
 }
 """From stored to viewed pixels, by EXIF orientation (Exif 2.32, tag 274)."""
+
+SWAPPING = (5, 6, 7, 8)
+"""Orientations that swap rows and columns; of a TIFF, Pillow gives the size as viewed."""
+
+PNG_EXIF = (b"eXIf", b"Raw profile type", b"XML:com.adobe.xmp")
+"""What a PNG that has an orientation holds, before or after its pixels."""
 
 MAX_SHOWN = 3
 BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
@@ -253,6 +260,23 @@ def exif_orientation(file: Path) -> int:
         return 1
     with _opened(file) as image:
         return _orientation(image)
+
+
+def image_size(file: Path) -> Size:
+    """Return rows and columns of an image or mask as it is viewed, from its header.
+
+    Raises:
+        BadData: missing or damaged.
+    """
+    if file.suffix.lower() == ".npy":
+        rows, cols = open_array(file).shape[:2]
+        return rows, cols
+    with _opened(file) as image:
+        rows, cols = image.height, image.width
+        if image.format == "PNG" and not any(mark in file.read_bytes() for mark in PNG_EXIF):
+            return rows, cols  # Pillow would decode all pixels to look behind them
+        turned = image.format != "TIFF" and _orientation(image) in SWAPPING
+        return (cols, rows) if turned else (rows, cols)
 
 
 @contextmanager

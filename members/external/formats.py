@@ -13,7 +13,7 @@ from evaluation.core.errors import BadLabels, BadMaps
 from evaluation.core.files import check_no_external_links
 from evaluation.core.ragged import Extent, Size
 from evaluation.core.types import Array
-from members.data.image_files import MASK_SUFFIXES, list_files, read_labels
+from members.data.image_files import MASK_SUFFIXES, image_size, list_files, read_labels
 from members.external.array_files import (
     ARRAY_SUFFIXES,
     CLASSES,
@@ -443,7 +443,7 @@ def _slice_of(opened: Array, source: ImageSource) -> Array:
 def _shape_in(source: ImageSource, key: str | None) -> tuple[int, ...]:
     """Return the shape of an image, from the file's header where it has one."""
     if suffix_of(source.file) not in ARRAY_SUFFIXES:
-        return tuple(_open_file(source.file, key).shape)
+        return image_size(source.file)
     shape = shape_of(source.file, key)
     if source.slice is not None:
         return (*shape[:-3], *shape[-2:])

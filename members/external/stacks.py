@@ -1,6 +1,7 @@
-"""Maps that are read like one array: a folder of files, and logits as probabilities."""
+"""Images, labels and maps that read like one array, decoded block by block as they are used."""
 
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -8,16 +9,48 @@ from typing import Any
 
 import numpy as np
 
-from evaluation.core.errors import BadMaps
-from evaluation.core.ragged import Extent, Stack, extent_of, join
+from evaluation.core.errors import BadData, BadMaps
+from evaluation.core.ragged import Extent, Stack, extent_of, join, map_stack, stack_images
 from evaluation.core.types import Array
 from members.external.file_names import image_names
 from members.external.formats import ExternalMaps, open_external
 from members.external.values import SOFTMAX, to_probabilities
 
 
+class LazyStack(ABC):
+    """What reads like an array of images, none of which is in memory."""
+
+    @property
+    @abstractmethod
+    def extent(self) -> Extent:
+        """Number and sizes of the images."""
+
+    @property
+    @abstractmethod
+    def channels(self) -> tuple[int, ...]:
+        """Lengths of the axes between the image and its rows."""
+
+    @property
+    def shape(self) -> tuple[Any, ...]:
+        """Length of each axis; None for rows and columns that differ."""
+        return (len(self), *self.channels, *(self.extent.one_size or (None, None)))
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes, that of the images included."""
+        return len(self.shape)
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self.extent)
+
+    @abstractmethod
+    def __getitem__(self, images: Any) -> Stack:
+        """Read an image, or some of the images."""
+
+
 @dataclass(frozen=True)
-class MapFolder:
+class MapFolder(LazyStack):
     """A folder with one file of maps or labels per image, read when it is indexed.
 
     Args:
@@ -48,24 +81,14 @@ class MapFolder:
         return self.files.extent.take(self.order)
 
     @property
-    def shape(self) -> tuple[Any, ...]:
-        """Length of each axis; None for rows and columns that differ."""
-        sides: tuple[Any, ...] = self.extent.one_size or (None, None)
-        return (len(self), *self.files.size[1:-2], *sides)
+    def channels(self) -> tuple[int, ...]:
+        """Lengths of the axes between the image and its rows."""
+        return self.files.size[1:-2]
 
     @property
     def dtype(self) -> np.dtype[Any]:
         """Type of the values."""
         return np.dtype(self.files.dtype)
-
-    @property
-    def ndim(self) -> int:
-        """Number of axes, that of the images included."""
-        return len(self.shape)
-
-    def __len__(self) -> int:
-        """Return the number of images."""
-        return self.files.size[0]
 
     def __getitem__(self, images: Any) -> Stack:
         """Read an image, or some of the images.
@@ -81,7 +104,81 @@ class MapFolder:
 
 
 @dataclass(frozen=True)
-class Softmaxed:
+class FileStack(LazyStack):
+    """One file per image, decoded whenever it is indexed: memory holds what was asked for.
+
+    Args:
+        files: of the images, in order.
+        shapes: of the images, (..., row, col), alike but for rows and columns.
+        dtype: of the values.
+        read: decodes a file.
+    """
+
+    files: tuple[Path, ...]
+    shapes: tuple[tuple[int, ...], ...]
+    dtype: np.dtype[Any]
+    read: Callable[[Path], Array]
+
+    @cached_property
+    def extent(self) -> Extent:
+        """Number and sizes of the images."""
+        return Extent.of_sizes([(shape[-2], shape[-1]) for shape in self.shapes])
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Lengths of the axes between the image and its rows."""
+        return self.shapes[0][:-2]
+
+    def __getitem__(self, images: Any) -> Stack:
+        """Read an image, or some of the images.
+
+        Raises:
+            BadData: a file that changed since it was opened.
+        """
+        if isinstance(images, int | np.integer):
+            return self._image(int(images))
+        indices = np.arange(len(self))[images]
+        if not len(indices):
+            return np.empty((0, *self.shapes[0]), self.dtype)
+        return stack_images([self._image(int(index)) for index in indices])
+
+    def _image(self, index: int) -> Array:
+        file, expected = self.files[index], self.shapes[index]
+        image = self.read(file)
+        if image.shape != expected or image.dtype != self.dtype:
+            raise BadData(
+                f"{file} holds {image.dtype} of shape {image.shape}; expected {self.dtype} of shape"
+                f" {expected}, as when it was opened: do not write to it meanwhile"
+            )
+        return image
+
+
+@dataclass(frozen=True)
+class LabelView(LazyStack):
+    """Label maps made of what is stored when they are indexed, such as the argmax of maps.
+
+    Args:
+        stored: (image, ..., row, col).
+        to_labels: returns class indices (image, row, col), uint8, of images of one size.
+    """
+
+    stored: Stack
+    to_labels: Callable[[Array], Array]
+    dtype = np.dtype(np.uint8)
+    channels = ()
+
+    @property
+    def extent(self) -> Extent:
+        """Number and sizes of the images."""
+        return extent_of(self.stored)
+
+    def __getitem__(self, images: Any) -> Stack:
+        """Read some of the images."""
+        return map_stack(lambda part: self.to_labels(np.asarray(part)), self.stored[images])
+
+
+@dataclass(frozen=True)
+class Softmaxed(LazyStack):
     """Logits that read as probabilities.
 
     Args:
@@ -109,18 +206,14 @@ class Softmaxed:
         return extent_of(self.logits)
 
     @property
-    def shape(self) -> tuple[Any, ...]:
-        """(image, class, row, col)."""
-        return tuple(self.logits.shape)
+    def channels(self) -> tuple[int, ...]:
+        """Lengths of the axes between the image and its rows."""
+        return tuple(self.logits.shape[1:-2])
 
     @property
     def dtype(self) -> np.dtype[Any]:
         """Type of the probabilities."""
         return np.dtype(np.float32)
-
-    def __len__(self) -> int:
-        """Return the number of images."""
-        return len(self.logits)
 
     def __getitem__(self, images: slice) -> Array:
         """Read images of one size.

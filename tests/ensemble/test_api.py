@@ -1,14 +1,18 @@
 """The Python API: what comes out, which inputs are alike, and what is refused."""
 
 import dataclasses
+import tracemalloc
 
 import numpy as np
 import pytest
 from PIL import Image
 
 import ensemble as ens
+from ensemble.api.inputs import open_labels
 from evaluation.confusion import confusion
+from evaluation.core.classes import Classes
 from evaluation.core.errors import BadData, BadLabels, BadMaps, BadRun, BadSpec
+from evaluation.core.memory import memory_limit
 from evaluation.intervals import interval
 from evaluation.protocols import PROTOCOLS
 from tests.members.data.png_files import write_png
@@ -154,6 +158,26 @@ class TestInputs:
             Image.fromarray(pred).save(tmp_path / "pred" / f"{index}.tif")
         result = ens.score(tmp_path / "target", tmp_path / "pred", classes=3)
         assert result.miou == ens.score(TARGET, PRED, classes=3).miou
+
+    @pytest.mark.parametrize("values", [(0, 1, 2), (0, 7, 9)], ids=["indices", "stored values"])
+    def test_memory_does_not_grow_with_the_number_of_files(self, tmp_path, values):
+        labels = np.array(values, np.uint8)[np.arange(512 * 512).reshape(512, 512) % 3]
+        known, peaks = Classes(("a", "b", "c"), values=values), {}
+        for images in (4, 16):
+            folder = as_folder(tmp_path / str(images), [labels] * images, ".png")
+            tracemalloc.start()
+            with memory_limit(1):  # one block at a time
+                assert ens.score(folder, folder, classes=known).miou == 1
+            peaks[images] = tracemalloc.get_traced_memory()[1]
+            tracemalloc.stop()
+        assert peaks[16] < 1.2 * peaks[4]
+
+    def test_a_file_that_changes_meanwhile_is_refused(self, tmp_path):
+        folder = as_folder(tmp_path / "a", TARGET, ".png")
+        opened = open_labels(folder, "target").array
+        Image.fromarray(TARGET[0, :2]).save(folder / "n00.png")
+        with pytest.raises(BadData, match=r"n00.png holds uint8 of shape \(2, 5\); expected"):
+            opened[:]
 
     def test_images_of_several_sizes_score_as_their_sum(self):
         targets, preds = [TARGET[0], TARGET[1, :3]], [PRED[0], PRED[1, :3]]

@@ -13,6 +13,7 @@ from PIL import Image
 from evaluation.core.errors import BadData, BadLabels
 from members.data import image_files
 from members.data.image_files import (
+    image_size,
     list_files,
     read_image,
     read_image_uint8,
@@ -165,6 +166,7 @@ class TestOrientation:
             stored = np.asarray(image.convert("L")) if name == "a.jpg" else SHADES
         expected = VIEWED[orientation](stored)
         np.testing.assert_array_equal(to_grey(read_image(tmp_path / name)), expected)
+        assert image_size(tmp_path / name) == expected.shape
         if name in ("a.png", "a.tif"):
             np.testing.assert_array_equal(read_labels(tmp_path / name), expected)
 
@@ -175,6 +177,15 @@ class TestOrientation:
         turned = png_chunk(*orientation_chunk(orientation))
         (tmp_path / "a.png").write_bytes(content[:33] + turned + content[33:])
         np.testing.assert_array_equal(read_image(tmp_path / "a.png"), VIEWED[orientation](SIXTEEN))
+
+    @pytest.mark.parametrize("orientation", VIEWED)
+    def test_orientation_may_follow_the_pixels_of_a_png(self, tmp_path, orientation):
+        Image.fromarray(SHADES).save(tmp_path / "a.png")
+        content = (tmp_path / "a.png").read_bytes()
+        turned = png_chunk(*orientation_chunk(orientation))
+        (tmp_path / "a.png").write_bytes(content[:-12] + turned + content[-12:])
+        assert image_size(tmp_path / "a.png") == read_labels(tmp_path / "a.png").shape
+        assert read_labels(tmp_path / "a.png").shape == VIEWED[orientation](SHADES).shape
 
     @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
     def test_damaged_exif_turns_nothing(self, tmp_path):
