@@ -25,7 +25,14 @@ from evaluation.core.progress import progress
 from evaluation.core.ragged import BLOCK_IMAGES, Extent, Stack, extent_of
 from evaluation.core.types import Groups, Images, Kept, Labels, Map, Maps
 from members.data.dataset import IMAGE_DTYPES
-from members.maps import MapReader, check_agreement, check_finite, check_target, read_checked
+from members.maps import (
+    MapReader,
+    check_agreement,
+    check_finite,
+    check_target,
+    copy_into,
+    read_checked,
+)
 
 CACHE_IMAGES = 16
 """Images per block where any number can be read, so that sums stay in the cache. Stores are read by
@@ -168,7 +175,7 @@ class _Workspace(threading.local):
 
 def _fuse_sum(members: Sequence[MapReader], fusion: SumFusion, fused: Map, block: slice) -> Map:
     """Fuse a block a few images at a time, so that sums stay in the cache."""
-    from members.chunks import PIECE_VALUES, copy_into
+    from members.chunks import PIECE_VALUES
 
     pieces = [fused[part] for part in blocks(len(fused), max(1, PIECE_VALUES // fused[0].size))]
     sums = members[0].stream(block, pieces)
@@ -207,9 +214,7 @@ def read_members(members: Sequence[MapReader], block: slice, out: Maps | None = 
     shape = (len(members), *members[0].block_shape(block))
     maps: Maps = np.empty(shape, np.float32) if out is None else out
     for target, member in zip(maps, members, strict=True):
-        read = read_checked(member, block, target)
-        if read is not target:
-            target[...] = read
+        copy_into(read_checked(member, block, target), target)
     return maps
 
 

@@ -9,12 +9,11 @@ from jaxtyping import Bool
 from ensemble.block_fusion import FusionPerImage
 from ensemble.fusion import Fusion, fuse_block, some_members
 from ensemble.strategies import MISSING, RENORMALISES, Missing
-from evaluation.core.classes import Classes
 from evaluation.core.errors import BadMaps, BadSpec, format_count, unknown
 from evaluation.core.ragged import Extent
 from evaluation.core.specs import parse_spec
 from evaluation.core.types import Groups, Images, Kept, Map, Maps
-from members.maps import MapReader, SmallBatch
+from members.maps import BlockReader, MapReader, SmallBatch, copy_into
 
 Covered = Bool[np.ndarray, "member image"]
 
@@ -43,14 +42,13 @@ log_odds, majority_vote, max, mean, median, min, per_class_vote, power_mean, sim
         )
 
 
-@dataclass(frozen=True)
-class PlacedMaps(MapReader):
+class PlacedMaps(BlockReader):
     """Maps of a member, placed among the images of a set; others read as equal probabilities.
 
     Args:
         maps: of the member.
         indices: which of its images each image is; -1 where it has none.
-        num_and_sizes: of the images.
+        extent: number and sizes of the images.
         ids: of the images.
 
     Raises:
@@ -64,15 +62,15 @@ class PlacedMaps(MapReader):
         array([0.5, 0.5, 0. , 0. ], dtype=float32)
     """
 
-    maps: MapReader
-    indices: Groups
-    num_and_sizes: Extent
     ids: tuple[str, ...]
 
-    def __post_init__(self) -> None:
-        """Check the sizes."""
-        own = self.maps.extent.sizes
-        for name, index, size in zip(self.ids, self.indices, self.extent.sizes, strict=True):
+    def __init__(
+        self, maps: MapReader, indices: Groups, extent: Extent, ids: tuple[str, ...]
+    ) -> None:
+        self.maps, self.indices, self.ids, self._extent = maps, indices, ids, extent
+        self.name, self.classes, self.kind = maps.name, maps.classes, maps.kind
+        own = maps.extent.sizes
+        for name, index, size in zip(ids, indices, extent.sizes, strict=True):
             if index >= 0 and own[index] != size:
                 (rows, cols), (others, across) = own[index], size
                 raise BadMaps(
@@ -81,24 +79,9 @@ class PlacedMaps(MapReader):
                 )
 
     @property
-    def name(self) -> str:  # type: ignore[override]
-        """What errors call the member."""
-        return self.maps.name
-
-    @property
-    def classes(self) -> Classes | None:  # type: ignore[override]
-        """What the class axis means, where known."""
-        return self.maps.classes
-
-    @property
-    def kind(self) -> str:  # type: ignore[override]
-        """What the values are."""
-        return self.maps.kind
-
-    @property
     def extent(self) -> Extent:
         """Number and sizes of the images."""
-        return self.num_and_sizes
+        return self._extent
 
     @property
     def num_classes(self) -> int:
@@ -124,17 +107,14 @@ class PlacedMaps(MapReader):
     def read(self, images: slice, out: Map | None = None) -> Map:
         """Read images as float32 probabilities."""
         maps: Map = np.empty(self.block_shape(images), np.float32) if out is None else out
-        indices = self.indices[images]
-        cuts = (np.diff(indices) != 1) | (indices[:-1] < 0)
-        for run in np.split(np.arange(len(indices)), np.flatnonzero(cuts) + 1):
-            first = indices[run[0]]
-            part = maps[run[0] : run[-1] + 1]
-            if first < 0:
+        stop = 0
+        for own, count in self._runs(images):
+            start, stop = stop, stop + count
+            part = maps[start:stop]
+            if own is None:
                 part[...] = 1 / self.num_classes
             else:
-                read = self.maps.read(slice(first, first + len(run)), part)
-                if read is not part:
-                    part[...] = read
+                copy_into(self.maps.read(own, part), part)
         return maps
 
     def stream(
@@ -145,14 +125,23 @@ class PlacedMaps(MapReader):
         accumulate_into: Iterator[SmallBatch] | None = None,
     ) -> Iterator[SmallBatch]:
         """Read images in small batches; see `MapReader.stream`."""
-        start = images.indices(len(self))[0]
-        for out in outs:
-            part = slice(start, start + len(out))
-            if accumulate_into is None:
-                yield self.read(part, out)
-            else:
-                yield np.add(next(accumulate_into), self.read(part), out=out)
-            start = part.stop
+        (own, _), *others = self._runs(images)
+        if own is None or others:
+            return super().stream(images, outs, accumulate_into=accumulate_into)
+        # A store reads each chunk once that way, not once per batch.
+        return self.maps.stream(own, outs, accumulate_into=accumulate_into)
+
+    def _runs(self, images: slice) -> list[tuple[slice | None, int]]:
+        """Return runs of images that follow each other in the member's maps, and their numbers.
+
+        A run is None where the member has no maps.
+        """
+        indices = self.indices[images]
+        cuts = (np.diff(indices) != 1) | (indices[:-1] < 0)
+        runs = np.split(indices, np.flatnonzero(cuts) + 1)
+        return [
+            (None if run[0] < 0 else slice(int(run[0]), int(run[-1]) + 1), len(run)) for run in runs
+        ]
 
 
 def place(maps: MapReader, ids: Sequence[str], extent: Extent) -> PlacedMaps:

@@ -105,12 +105,6 @@ class ChunkFile:
         self._left -= count
 
 
-def copy_into(maps: Array, out: Array) -> None:
-    """Copy maps into `out`, unless that is what they are."""
-    if maps is not out:
-        np.copyto(out, maps)
-
-
 @functools.cache
 def _read() -> Callable[..., int]:
     """Return the compiled function; see chunk_read.cpp."""

@@ -98,8 +98,33 @@ class MapReader(ABC):
         return maps
 
 
+class BlockReader(MapReader):
+    """A reader that makes the maps of any images at once; small batches are read one by one."""
+
+    @abstractmethod
+    def read(self, images: slice, out: Map | None = None) -> Map:
+        """Read images as float32 probabilities; see `MapReader.read`."""
+
+    def stream(
+        self,
+        images: slice,
+        outs: Sequence[SmallBatch],
+        *,
+        accumulate_into: Iterator[SmallBatch] | None = None,
+    ) -> Iterator[SmallBatch]:
+        """Read images in small batches; see `MapReader.stream`."""
+        start = images.indices(len(self))[0]
+        for out in outs:
+            part = slice(start, start + len(out))
+            if accumulate_into is None:
+                yield self.read(part, out)
+            else:  # `out` may hold the sum, so that it cannot take what is added
+                yield np.add(next(accumulate_into), self.read(part), out=out)
+            start = part.stop
+
+
 @dataclass(frozen=True)
-class ArrayMaps(MapReader):
+class ArrayMaps(BlockReader):
     """Maps in an array, often mapped from a file: floating point, or uint8 scaled by 255.
 
     Args:
@@ -171,24 +196,6 @@ class ArrayMaps(MapReader):
             maps *= np.float32(1 / STEPS_UINT8)
         return maps
 
-    def stream(
-        self,
-        images: slice,
-        outs: Sequence[SmallBatch],
-        *,
-        accumulate_into: Iterator[SmallBatch] | None = None,
-    ) -> Iterator[SmallBatch]:
-        """Read images in small batches; see `MapReader.stream`."""
-        start = images.indices(len(self.array))[0]
-        for out in outs:
-            stop = start + len(out)
-            if accumulate_into is None:
-                yield self.read(slice(start, stop), out)
-            else:
-                total = next(accumulate_into)
-                yield np.add(total, self.read(slice(start, stop)), out=out)
-            start = stop
-
     def check(self) -> None:
         """Check every value, block by block.
 
@@ -204,6 +211,12 @@ class ArrayMaps(MapReader):
 
         for _ in map_blocks(check_block, self.extent):
             pass
+
+
+def copy_into(maps: Map, out: Map) -> None:
+    """Copy maps into `out`, unless that is what they are."""
+    if maps is not out:
+        np.copyto(out, maps)
 
 
 def check_agreement(members: Sequence[MapReader]) -> MapReader:

@@ -26,10 +26,9 @@ from members.chunks import (
     DamagedChunk,
     LocalChunks,
     RemoteChunks,
-    copy_into,
     encode_chunk,
 )
-from members.maps import MapReader, SmallBatch
+from members.maps import MapReader, SmallBatch, copy_into
 from members.object_store import Unreachable
 from members.probabilities import QUANTUM, STEPS_UINT8, check_maps
 from members.store_metadata import META, Kind, StoreDtype, StoreMetadata, TrainingIds

@@ -3,7 +3,7 @@
 import json
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,8 +17,8 @@ from evaluation.core.blocks import blocks
 from evaluation.core.ragged import BLOCK_IMAGES, Extent
 from evaluation.core.types import Counts, Labels, Map
 from evaluation.protocols import PROTOCOLS
-from members.maps import ArrayMaps, MapReader
-from members.store import ProbabilityStore, SmallBatch
+from members.maps import ArrayMaps, BlockReader, MapReader
+from members.store import ProbabilityStore
 from members.store_metadata import StoreDtype
 from postproc.chain import parse_chain
 
@@ -27,7 +27,7 @@ RESULT = "scan.json"
 
 
 @dataclass(frozen=True)
-class RepeatedMaps(MapReader):
+class RepeatedMaps(BlockReader):
     """A `MapReader` of any number of images, in the memory of one block, which repeats.
 
     Args:
@@ -60,19 +60,10 @@ class RepeatedMaps(MapReader):
     def trained_on_mask(self) -> None:
         """Nothing is declared."""
 
-    def stream(
-        self,
-        images: slice,
-        outs: Sequence[SmallBatch],
-        *,
-        accumulate_into: Iterator[SmallBatch] | None = None,
-    ) -> Iterator[SmallBatch]:
-        """Read some images, which lie within one block, batch after batch."""
-        return self.block.stream(self._within(images), outs, accumulate_into=accumulate_into)
-
-    def _within(self, images: slice) -> slice:
+    def read(self, images: slice, out: Map | None = None) -> Map:
+        """Read some images, which lie within one block."""
         start = images.start % BLOCK_IMAGES
-        return slice(start, start + images.stop - images.start)
+        return self.block.read(slice(start, start + images.stop - images.start), out)
 
 
 def main() -> None:

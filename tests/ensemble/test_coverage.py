@@ -12,6 +12,7 @@ from ensemble.coverage import PlacedMaps, align, fuse_covered, place
 from ensemble.fusion import RenormalisableFusion, TrainingBlock
 from ensemble.pipeline.members.importing import init_run
 from ensemble.strategies import RENORMALISES, STRATEGIES
+from evaluation.core.classes import numbered
 from evaluation.core.errors import BadMaps, BadSpec
 from evaluation.core.ragged import Extent
 from evaluation.core.run_folder import Run
@@ -148,6 +149,26 @@ def test_placed_maps_stream_what_they_read():
     np.testing.assert_array_equal(np.concatenate(list(placed.stream(slice(0, 4), outs))), read)
     with pytest.raises(BadMaps, match="the map of 'y' has 4x6 pixels; expected 9x9"):
         PlacedMaps(maps, np.array([0]), Extent.uniform(1, (9, 9)), ("y",))
+
+
+def test_placed_maps_of_a_store_read_each_chunk_once(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    maps = rng.dirichlet([1, 1, 1], (100, 4, 6)).transpose(0, 3, 1, 2)
+    ids, extent = tuple(map(str, range(100))), Extent.uniform(100, (4, 6))
+    classes = numbered(3, ignore=None)
+    store = ProbabilityStore.create(
+        tmp_path / "a", ids=ids, classes=classes, extent=extent, seen=None
+    )
+    for block in store.missing_blocks():
+        store.write(block, maps[block])
+    opened, real = [], store._open_chunk
+    monkeypatch.setattr(store, "_open_chunk", lambda *args: opened.append(args) or real(*args))
+    placed = place(store, ids, extent)
+    outs = list(np.empty((8, 8, 3, 4, 6), np.float32))
+    sums = iter(np.ones((8, 8, 3, 4, 6), np.float32))
+    streamed = [part.copy() for part in placed.stream(slice(0, 64), outs, accumulate_into=sums)]
+    np.testing.assert_allclose(np.concatenate(streamed), 1 + maps[:64], atol=1e-3)
+    assert len(opened) == 1
 
 
 def test_images_without_names_cannot_be_skipped():

@@ -4,8 +4,7 @@ Its stored maps decide classes. What asks for probabilities (metrics over maps, 
 masks) reads them here: they are fused from the members' maps, by what was fitted to the log-loss.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -16,10 +15,9 @@ from ensemble.fitted_json import load_fitted
 from ensemble.fusion import Fusion, fuse_block, needs_images
 from ensemble.pipeline.candidates.fuse import FITTED, fold_folder, resolve_fusion
 from ensemble.pipeline.run.open_run import OOF, RunMembers, fold_indices, open_split, run_experiment
-from evaluation.core.classes import Classes
 from evaluation.core.ragged import Extent, Stack
 from evaluation.core.types import Kept, Map
-from members.maps import MapReader, SmallBatch
+from members.maps import BlockReader, MapReader, copy_into
 
 
 def open_probabilities(run_members: RunMembers, name: str, split: str) -> MapReader:
@@ -49,37 +47,30 @@ def open_probabilities(run_members: RunMembers, name: str, split: str) -> MapRea
         fusion = FusionPerImage([probabilities_of(one) for one in loaded], folds)
     if opened.aligned.covered is not None:
         fusion = fuse_covered(fusion, opened.aligned.covered, spec.members)
-    return FusedOnReading(name, stored, opened.readers, fusion, opened.data.images)
+    return FusedOnReading(stored, opened.readers, fusion, opened.data.images)
 
 
-@dataclass(frozen=True)
-class FusedOnReading(MapReader):
+class FusedOnReading(BlockReader):
     """Maps that are fused when they are read.
 
     Args:
-        name: of the fusion.
-        stored: its decisions, of the same images.
+        stored: the fusion's decisions, of the same images.
         members: readers of what is fused.
         fusion: fusion of their maps.
         images: of the same order.
     """
 
-    name: str
-    stored: MapReader
-    members: Sequence[MapReader]
-    fusion: Fusion | FusionPerImage
-    images: Stack
-    kind: str = "probabilities"
+    kind = "probabilities"
 
-    @property
-    def ids(self) -> tuple[str, ...] | None:  # type: ignore[override]
-        """One per image."""
-        return self.stored.ids
-
-    @property
-    def classes(self) -> Classes | None:  # type: ignore[override]
-        """What the class axis means."""
-        return self.stored.classes
+    def __init__(
+        self,
+        stored: MapReader,
+        members: Sequence[MapReader],
+        fusion: Fusion | FusionPerImage,
+        images: Stack,
+    ) -> None:
+        self.stored, self.members, self.fusion, self.images = stored, members, fusion, images
+        self.name, self.ids, self.classes = stored.name, stored.ids, stored.classes
 
     @property
     def extent(self) -> Extent:
@@ -109,22 +100,5 @@ class FusedOnReading(MapReader):
         fused = fuse_block(fusion, read_members(self.members, images), seen)
         if out is None:
             return fused
-        out[...] = fused
+        copy_into(fused, out)
         return out
-
-    def stream(
-        self,
-        images: slice,
-        outs: Sequence[SmallBatch],
-        *,
-        accumulate_into: Iterator[SmallBatch] | None = None,
-    ) -> Iterator[SmallBatch]:
-        """Read images in small batches; see `MapReader.stream`."""
-        start = images.indices(len(self))[0]
-        for out in outs:
-            part = slice(start, start + len(out))
-            if accumulate_into is None:
-                yield self.read(part, out)
-            else:
-                yield np.add(next(accumulate_into), self.read(part), out=out)
-            start += len(out)
