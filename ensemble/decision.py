@@ -88,6 +88,15 @@ class Decided:
         }
         return f"inner folds chose {words[self.chosen]} to decide"
 
+    def describe_maps(self) -> str:
+        """Return what decides, and whether fused maps are the fitted probabilities, in words."""
+        if self.decision is self.probabilities:
+            return f"{self.describe()}; the maps are its probabilities"
+        return (
+            f"{self.describe()}; the maps hold what decides, not fitted probabilities: for these"
+            " (ece, log-loss, entropy, distillation) take objective=log_loss"
+        )
+
     def __call__(self, maps: Maps, images: Images | None = None) -> Map:
         """Fuse for the decision."""
         return fuse_block(self.decision, maps, images)

@@ -22,6 +22,9 @@ BINARY = 2
 NAMED = ("dice", "precision", "recall")
 """Protocols of a set or of each image that measure something else than IoU."""
 
+FITTED = ("dice", "iou", "foreground")
+"""Protocols that strategies and steps can be fitted by, besides `masked`."""
+
 
 def default_metric(classes: Classes) -> str:
     """Return the metric where none is named: `masked`, or the IoU of a declared foreground.
@@ -126,11 +129,41 @@ class SetMetric:
         return safe_divide(1.0 * hits, union)
 
 
-def set_metric(metric: str, classes: Classes) -> SetMetric:
-    """Return a metric's form for sums of pixels; see `summed_form`.
+def fitted_form(metric: str) -> str:
+    """Return the metric that strategies and steps are fitted by in a run of another one.
 
-    `masked`, `dice`, `iou` and `foreground` have one; all other metrics take that of `masked`, and
-    options for absent classes are left out.
+    They sum hits and unions over a set: `masked`, `dice`, `iou` and `foreground` have such a form;
+    all other metrics take `masked`, and options for images and absent classes are left out.
+
+    Examples:
+        >>> fitted_form("dice(per=image)"), fitted_form("nnunet"), fitted_form("iou(of=nucleus)")
+        ('dice', 'masked', 'iou(of=nucleus)')
+    """
+    spec = parse_spec(metric)
+    if spec.name not in FITTED:
+        return MASKED
+    options = {name: value for name, value in spec.options.items() if name in CLASS_OPTIONS}
+    return str(replace(spec, options=options))
+
+
+def fitted_note(metric: str) -> str | None:
+    """Return a line for results that were fitted by another metric than the run's; else None.
+
+    Examples:
+        >>> fitted_note("dice(per=image)")
+        "fitted by Dice: the run's metric, Dice per image, cannot be fitted itself"
+    """
+    form = fitted_form(metric)
+    if form == metric:
+        return None
+    return (
+        f"fitted by {metric_label(form)}: the run's metric, {metric_label(metric)}, cannot be"
+        " fitted itself"
+    )
+
+
+def set_metric(metric: str, classes: Classes) -> SetMetric:
+    """Return the form for sums of pixels that a metric is fitted in; see `fitted_form`.
 
     Raises:
         BadSpec: an unknown class.

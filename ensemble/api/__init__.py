@@ -44,6 +44,11 @@ def fuse(
 ) -> "Stack":
     """Fuse the probability maps of several members into one map per image.
 
+    `weighted_mean`, `stacking`, `stacking_conv`, `evidence` and `gate` are fitted by the metric by
+    default: their maps hold scores that sum to 1 and whose highest is the decision, not
+    probabilities. For these (calibration error, log-loss, entropy, distillation), write
+    `objective=log_loss`, as in `stacking(objective=log_loss)`.
+
     Args:
         maps: one entry per member: floating point, or uint8 scaled by 255. Files and memory maps
             are read block by block.

@@ -32,6 +32,7 @@ from ensemble.coverage import (
     check_missing,
     fuse_covered,
 )
+from ensemble.decision import Decided
 from ensemble.fusion import Fusion, LearnedFusion, needs_images
 from ensemble.strategies import Missing
 from ensemble.strategy import build_strategy, check_strategy, is_calibrated, strategy_context
@@ -53,12 +54,14 @@ class ArrayFusion:
         fusion: what fuses them.
         images: their images; None where the fusion does not need them.
         calibration: error before and after calibration, where it was measured.
+        decision: what decides, in words, where decisions were fitted by the metric.
     """
 
     aligned: AlignedMaps
     fusion: Fusion | FusionPerImage
     images: Stack | None
     calibration: dict[str, Any] | None = None
+    decision: str | None = None
 
     @property
     def members(self) -> Sequence[MapReader]:
@@ -126,8 +129,9 @@ def fit_fusion(
     calibration = None
     if measure_calibration and is_calibrated(strategy):
         calibration = _calibration_error(built, blocks, classes.ignore)
-    fusion = _covered(built.fit(blocks), aligned)
-    return ArrayFusion(aligned, fusion, opened_images, calibration)
+    fitted = built.fit(blocks)
+    decision = fitted.describe_maps() if isinstance(fitted, Decided) else None
+    return ArrayFusion(aligned, _covered(fitted, aligned), opened_images, calibration, decision)
 
 
 def check_values(members: Sequence[MapReader]) -> None:

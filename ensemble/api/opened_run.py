@@ -8,6 +8,7 @@ import numpy as np
 from ensemble.api.results import Comparison
 from ensemble.pipeline.candidates.leakage import without_trained_on
 from ensemble.pipeline.candidates.postprocess import read_candidate, read_labels
+from ensemble.pipeline.candidates.probabilities import open_probabilities
 from ensemble.pipeline.candidates.staleness import scores_record
 from ensemble.pipeline.data.prepare import run_classes
 from ensemble.pipeline.run.open_run import OOF, RunMembers, run_experiment, run_metric
@@ -78,16 +79,19 @@ class OpenedRun:
         """Return the group of each image; its id where the data have no groups."""
         return self._data(split).group_names()
 
-    def reader(self, name: str, split: str) -> MapReader:
-        """Return a reader of a member's or fusion's maps, for sets larger than memory.
+    def reader(self, name: str, split: str, *, probabilities: bool = False) -> MapReader:
+        """Return a reader of a member's or fusion's maps, for sets larger than memory; see `maps`.
 
         Raises:
             BadRun: no such maps.
         """
-        return RunMembers.of(self._run).open(name, split)
+        opened = open_probabilities if probabilities else RunMembers.open
+        return opened(RunMembers.of(self._run), name, split)
 
-    def maps(self, name: str, split: str, images: slice = slice(None)) -> Stack:
-        """Return the probability maps of a member or fusion, (image, class, row, col).
+    def maps(
+        self, name: str, split: str, images: slice = slice(None), *, probabilities: bool = False
+    ) -> Stack:
+        """Return the maps of a member or fusion, (image, class, row, col).
 
         They have the type in which the run stores them, float16 by default, or uint8 scaled by 255:
         so the other functions know how far sums of classes may be from 1.
@@ -95,12 +99,15 @@ class OpenedRun:
         Args:
             name: of the member or fusion.
             split: name of the split.
-            images: which images to read, of one size; by default all.
+            images: which images to read; by default all.
+            probabilities: of a fusion whose decisions were fitted by the metric, give the
+                probabilities (float32, fused now), not the stored scores that decide. All other
+                maps are probabilities anyway.
 
         Raises:
             BadRun: no such maps.
         """
-        reader = self.reader(name, split)
+        reader = self.reader(name, split, probabilities=probabilities)
         start, stop, _ = images.indices(len(reader))
         dtype = getattr(reader, "dtype", "float32")
         parts = []

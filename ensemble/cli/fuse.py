@@ -120,6 +120,8 @@ def _fuse_files(
     document = fuse_files(maps, strategy, out=out, **options)
     if "missing" in document:
         log(f"{out}: {document['missing']['note']}")
+    if "decision" in document:
+        log(f"{out}: {document['decision']}")
     images, members = format_count(document["images"], "image"), format_count(len(maps), "member")
     text = f"{out}: {images}, {members} by {strategy}"
     text += _format_calibration(document.get("calibration"))

@@ -7,11 +7,14 @@ import numpy as np
 import pytest
 import yaml
 
+from ensemble.api.opened_run import OpenedRun
 from ensemble.cli import run_command
 from ensemble.fusion import TrainingBlock
 from ensemble.pipeline.candidates.fuse import resolve_fusion
 from ensemble.pipeline.candidates.postprocess import labels_record, run_chain
 from ensemble.pipeline.members.train import training_job
+from ensemble.pipeline.report import figures
+from ensemble.pipeline.report.candidate_trace import CandidateTrace
 from ensemble.pipeline.run.experiment import Experiment, read_experiment
 from ensemble.pipeline.run.open_run import IMPORTED, OOF, RunMembers, run_metric
 from ensemble.pipeline.tuning.results import is_tuned
@@ -24,6 +27,7 @@ from evaluation.core.provenance import record
 from evaluation.core.ragged import Extent
 from evaluation.core.run_folder import Run
 from evaluation.protocols import build_protocol
+from evaluation.reliability import calibration_gap
 from evaluation.run_metric import set_metric
 from members.data.dataset import DataSet, write_classes
 from members.maps import ArrayMaps
@@ -299,3 +303,83 @@ def test_commands_rank_by_any_metric(run, target, answer, metric):
         answer("audit", "one_argmax", "two_argmax", "--run", str(run.path), "--json")
     )
     assert metric in audited["protocols"]
+
+
+FILES = (
+    "fuse --maps maps.npy --maps noisy.npy --fit-maps maps.npy --fit-maps noisy.npy"
+    " --fit-target target.npy --out f.npy --json"
+)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "said"), [("stacking", True), ("stacking(objective=log_loss)", False)]
+)
+def test_files_fused_by_the_metric_say_that_they_hold_no_probabilities(
+    maps, target, tmp_path, monkeypatch, capsys, strategy, said
+):
+    monkeypatch.chdir(tmp_path)
+    noise = np.random.default_rng(5).uniform(0, 0.3, target.shape)
+    noisy = maps[:, 1] * (1 - noise) + noise / 2
+    np.save("maps.npy", maps)
+    np.save("noisy.npy", np.stack([1 - noisy, noisy], axis=1).astype(np.float32))
+    np.save("target.npy", target)
+    assert run_command([*FILES.split(), "--strategy", strategy]) == 0
+    printed = capsys.readouterr()
+    assert ("inner folds chose" in printed.err) is said
+    assert ("decision" in json.loads(printed.out)) is said
+
+
+def test_python_and_the_report_show_probabilities_where_the_metric_decides(
+    tmp_path, target, answer, monkeypatch
+):
+    """Of a good member and one of noise the geometric mean is bad: the good one decides."""
+    rng = np.random.default_rng(3)
+    good = np.clip(0.25 + 0.5 * target + rng.normal(0, 0.1, target.shape), 0.01, 0.99)
+    members = {"good": good, "noise": rng.beta(0.1, 0.1, target.shape)}
+    maps = {name: np.stack([1 - one, one], 1).astype("f4") for name, one in members.items()}
+    run = write_run(tmp_path / "run", target, maps)
+    for name, objective in (("decided", "metric"), ("expected", "log_loss")):
+        strategy = f"stacking(l2=1000000, objective={objective})"
+        answer("fuse", "--strategy", strategy, "--name", name, "--run", run.path)
+    opened = OpenedRun(run.path)
+    for split in (OOF, "validation"):
+        expected = opened.maps("expected", split)
+        given = opened.maps("decided", split, probabilities=True)
+        np.testing.assert_allclose(given, expected, atol=1e-3)
+        assert np.abs(opened.maps("decided", split) - expected).max() > 0.05
+    seen = {}
+    monkeypatch.setattr(figures, "reliability_diagram", lambda sets: seen.update(sets) or "")
+    data = DataSet.load(run.data("validation"))
+    for name in ("decided", "expected"):
+        trace = CandidateTrace(tuple(maps), None, name, (), run_chain(run, ""), data)
+        figures.reliability_figure(RunMembers.of(run), trace, "validation")
+    decided, expected = (calibration_gap(seen[name]) for name in ("decided", "expected"))
+    assert decided == pytest.approx(expected, abs=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("command", "metric", "words"),
+    [
+        (
+            "fuse --strategy greedy",
+            "nnunet",
+            "greedy: fitted by masked mIoU: the run's metric, nnun",
+        ),
+        (
+            "fuse --strategy stacking",
+            "dice(per=image)",
+            "stacking: fitted by Dice: the run's metric",
+        ),
+        ("fuse --strategy stacking", "dice", None),
+        (
+            "postprocess --fusion one --chain class_bias",
+            "keras",
+            "class_bias: fitted by masked mIoU",
+        ),
+    ],
+)
+def test_what_fits_by_another_metric_than_the_runs_says_so(run, capsys, command, metric, words):
+    set_metric_of(run, metric)
+    assert run_command([*command.split(), "--run", str(run.path)]) == 0
+    printed = capsys.readouterr().err
+    assert words in printed if words else "cannot be fitted" not in printed

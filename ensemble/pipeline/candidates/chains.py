@@ -23,7 +23,7 @@ from evaluation.core.files import read_json, write_json
 from evaluation.core.provenance import digest, digests, verify_outputs
 from evaluation.core.run_folder import Run
 from evaluation.protocols import build_protocol, score_images
-from evaluation.run_metric import metric_config, metric_label
+from evaluation.run_metric import fitted_note, metric_config, metric_label
 from postproc.chain import Chain
 from postproc.fit_chain import fit_chain
 from postproc.postprocess import OutOfFoldChain, postprocess
@@ -75,6 +75,8 @@ def fit_on_oof(
     ]
     result = FittedChain(fitted, OutOfFoldChain(without_fold, oof.folds))
     if chain.optimises:
+        if note := fitted_note(run_metric(run_members.run)):
+            log(f"{chain}: {note}")
         log(_optimism(run_members, oof, result))
     for line in leakage_warnings(run_members, [source]):
         log(line)

@@ -50,6 +50,7 @@ from evaluation.core.types import Groups
 from evaluation.run_metric import (
     MASKED,
     check_defined,
+    fitted_note,
     metric_config,
     named_metric,
     set_metric,
@@ -379,6 +380,8 @@ def _fit(
     opened.check_no_leakage(spec.strategy, hint="or leave it out with --members")
     data, folds = opened.data, opened.folds
     _check_learnable(spec, data, folds)
+    if optimises(spec.strategy) and (note := fitted_note(spec.metric)):
+        log(f"{spec.name}: {note}")
     images = data.images if built.needs_images else None
     covered, target = opened.aligned.covered, opened.target
     if covered is not None:  # what is learnt is learnt where all members have maps

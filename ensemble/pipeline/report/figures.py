@@ -8,6 +8,7 @@ import numpy as np
 from ensemble.diversity.disagreement import count_pairs, measure_pairs
 from ensemble.diversity.member_worth import subsets_without_one
 from ensemble.pipeline.analysis.worth import scored_metric, subset_scorer
+from ensemble.pipeline.candidates.probabilities import open_probabilities
 from ensemble.pipeline.data.prepare import read_folds
 from ensemble.pipeline.report.candidate_trace import CandidateTrace
 from ensemble.pipeline.run.open_run import RunMembers, open_members
@@ -30,15 +31,19 @@ from members.trainers.training_curves import TABLE
 CURVE_COLUMN = "holdout_miou"
 
 
-def reliability_figure(trace: CandidateTrace) -> Figure:
-    """Plot accuracy against confidence of the reference member and of the source."""
-    readers = {trace.source: trace.readers[-1]}
+def reliability_figure(sources: RunMembers, trace: CandidateTrace, split: str) -> Figure:
+    """Plot accuracy against confidence of the reference member and of the source.
+
+    Of a fusion whose decisions were fitted by the metric, the probabilities are taken.
+    """
+    names = [trace.source]
     if trace.reference_index is not None:
-        reference = trace.members[trace.reference_index]
-        readers = {reference: trace.readers[trace.reference_index], **readers}
+        names = [trace.members[trace.reference_index], trace.source]
+    readers = {name: open_probabilities(sources, name, split) for name in names}
     caption = (
         "Share of right pixels among those predicted with the same confidence. ECE (expected"
-        " calibration error): the mean distance from the diagonal."
+        " calibration error): the mean distance from the diagonal. Of a fusion that decides by the"
+        " metric, it shows the probabilities."
     )
     diagram = reliability_diagram({name: _reliability(trace, r) for name, r in readers.items()})
     return Figure("reliability", diagram, caption)

@@ -202,7 +202,7 @@ def _sections(
             left_out,
             figures=[class_figure(path, board, classes), *confusion_figures(path, classes)],
         ),
-        Section("trust", "Confidence", figures=[reliability_figure(trace)]),
+        Section("trust", "Confidence", figures=[reliability_figure(sources, trace, board.split)]),
         Section("members", "Members", figures=member_figures(sources, board.split, log)),
         Section("cost", "Score against cost", figures=[] if cost is None else [cost]),
         Section("training", "Training", figures=[] if curves is None else [curves]),

@@ -35,8 +35,8 @@ def fuse_files(
     """Fuse maps in files into a `.npy` of float32, or a folder of them, as `ensemble.fuse` does.
 
     Returns:
-        A summary; for a calibrated strategy with the calibration error before and after, and
-        `missing` where members lack images.
+        A summary; for a calibrated strategy with the calibration error before and after, `missing`
+        where members lack images, and `decision` where the fused maps decide by the metric.
 
     Raises:
         BadSpec: also for options that the strategy does not use.
@@ -75,6 +75,8 @@ def fuse_files(
             "lacking": fusion.aligned.lacking,
             "note": fusion.aligned.describe(),
         }
+    if fusion.decision is not None:
+        document["decision"] = fusion.decision
     if fusion.calibration is not None:
         document["calibration"] = fusion.calibration
     return document
