@@ -5,8 +5,8 @@ far the score moves without the group. Differences are divided by their jackknif
 comparable by the normal deviate of the same p-value under Student's distribution, whose degrees of
 freedom are the groups that move the difference (`evaluation.intervals.effective_groups`). The joint
 distribution of these deviates, if no candidates differ, is that of normal errors with the
-correlations of the influences. So twenty copies of one candidate cost what one costs where all are
-compared with another.
+correlations of the influences. So near-duplicates of a candidate cost no power where all are
+compared with one fixed candidate.
 """
 
 from collections.abc import Sequence
@@ -16,6 +16,7 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Bool, Float
 
+from evaluation.core.types import Array
 from evaluation.intervals import (
     RESAMPLES,
     Interval,
@@ -123,12 +124,11 @@ class JointTests:
     def most_freedom(self) -> float:
         """The median of the pairs' degrees of freedom, which none may exceed.
 
-        Of thousands of pairs, some seem to depend on many groups by chance, and these would decide
-        the largest deviate.
+        Degrees of freedom are estimates. Of thousands of pairs some are too high by chance, and
+        these would decide the largest deviate.
         """
-        above = np.triu(np.ones(self._freedom.shape, dtype=bool), k=1)
-        differ = above & (self.standard_errors > ROUNDING)
-        return float(np.median(self._freedom[differ])) if differ.any() else np.inf
+        pairs = np.triu_indices(len(self.scores), k=1)
+        return self._median_freedom(*pairs)
 
     @cached_property
     def _of_pairs(self) -> tuple[Pairs, Pairs]:
@@ -192,9 +192,10 @@ class JointTests:
             p, _each_level(maxima, level), _bound_level(one_sided, level), most_freedom
         )
 
-    def _median_freedom(self, index: int, others: Sequence[int]) -> float:
-        differ = self.standard_errors[index, others] > ROUNDING
-        return float(np.median(self._freedom[index, others][differ])) if differ.any() else np.inf
+    def _median_freedom(self, rows: int | Array, others: Sequence[int] | Array) -> float:
+        """Return the median over those pairs that differ."""
+        differ = self.standard_errors[rows, others] > ROUNDING
+        return float(np.median(self._freedom[rows, others][differ])) if differ.any() else np.inf
 
     def _largest_deviates(
         self, index: int, others: Sequence[int], *, signed: bool = False
@@ -206,8 +207,7 @@ class JointTests:
             others: indices of the others.
             signed: whether only a higher score of another counts.
         """
-        errors = self.standard_errors[index, others]
-        unequal = np.asarray(others)[errors > ROUNDING]
+        unequal = np.asarray(others)[self.standard_errors[index, others] > ROUNDING]
         maxima = np.zeros(len(self.errors))
         if not len(unequal):
             return maxima
@@ -274,10 +274,8 @@ class JointTests:
         error, freedom = self.error_of(index, other, most_freedom)
         if np.isnan(error):
             return None
-        gap, half = (
-            self.scores[index] - self.scores[other],
-            error * student_quantile(freedom, level),
-        )
+        gap = self.scores[index] - self.scores[other]
+        half = error * student_quantile(freedom, level)
         return as_interval((float(gap - half), float(gap + half)), level)
 
 
