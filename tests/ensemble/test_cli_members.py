@@ -311,7 +311,7 @@ class TestRefusals:
         assert "good: does not declare what it was trained on" in err
 
 
-STEP = RemovedMember("pan", change=-0.00123, interval=None, half_width=0.002)
+STEP = RemovedMember(change=-0.00123, interval=None, half_width=0.002, dropped="pan")
 ADVICE = PruningAdvice(["p", "b"], ["c"], 0.5, [STEP], replace(STEP, dropped="c"))
 
 
@@ -323,7 +323,7 @@ ADVICE = PruningAdvice(["p", "b"], ["c"], 0.5, [STEP], replace(STEP, dropped="c"
             replace(
                 ADVICE,
                 examined=ValidatedChange(
-                    "validation", change=0.003, interval=None, half_width=0.004
+                    change=0.003, interval=None, half_width=0.004, split="validation"
                 ),
             ),
             "drop p, b (2 of 9): oof -0.001 +- 0.002, validation +0.003 +- 0.004 and 50% less time",

@@ -1,11 +1,10 @@
 """The worth of each member to the mean of all, its cost, and which members can be dropped."""
 
-from abc import ABC
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import combinations
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
@@ -58,39 +57,24 @@ SHOWN_PAIRS = 3
 Table = list[list[float | None]]
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Change(ABC):
+@dataclass(frozen=True)
+class ScoreChange:
     """A change of the score with its paired interval; None for a single group of images."""
 
     change: float
     interval: Interval | None
     half_width: float | None
 
-    @classmethod
-    def of(cls, difference: ScoreDifference, *others: str) -> Self:
-        """Take a difference of scores; `others` are the fields that a subclass adds."""
-        return cls(
-            *others,
-            change=difference.value,
-            interval=difference.interval,
-            half_width=difference.half_width,
-        )
-
 
 @dataclass(frozen=True)
-class ScoreChange(_Change):
-    """A change of the score."""
-
-
-@dataclass(frozen=True)
-class RemovedMember(_Change):
+class RemovedMember(ScoreChange):
     """A member that is dropped after the ones before it, and the change against all members."""
 
     dropped: str
 
 
 @dataclass(frozen=True)
-class ValidatedChange(_Change):
+class ValidatedChange(ScoreChange):
     """The change by dropping members on a split that they were not chosen on."""
 
     split: str
@@ -288,7 +272,7 @@ def recommend_pruning(
     refused = elimination.refused
 
     def removed(step: Removal) -> RemovedMember:
-        return RemovedMember.of(step.change, names[step.dropped])
+        return RemovedMember(*_change(step.change), dropped=names[step.dropped])
 
     return PruningAdvice(
         drop=[names[step.dropped] for step in elimination.steps],
@@ -371,7 +355,7 @@ def _report_members(
             MemberReport(
                 maps.names[member],
                 *_scores_of(alone, member, maps),
-                leave_one_out=ScoreChange.of(gain),
+                leave_one_out=ScoreChange(*_change(gain)),
                 shapley=ShapleyValue(value, values.intervals[member], error),
                 milliseconds=cost.milliseconds,
                 parameters=cost.parameters,
@@ -386,7 +370,7 @@ def _growth(scorer: SubsetScorer, estimator: ShapleyEstimator) -> list[EnsembleS
         EnsembleSize(
             size.members,
             nan_to_none(size.miou),
-            None if size.gain is None else ScoreChange.of(size.gain),
+            None if size.gain is None else ScoreChange(*_change(size.gain)),
         )
         for size in size_curve(scorer, estimator.subsets)
     ]
@@ -439,10 +423,14 @@ def _validate_pruning(
         for chosen in (kept, names)
     )
     change = subset_scorer(sources, maps, 2).change(new, old)
-    return ValidatedChange.of(change, VALIDATION)
+    return ValidatedChange(*_change(change), split=VALIDATION)
 
 
-def _signed(change: _Change, decimals: int = 3) -> str:
+def _change(difference: ScoreDifference) -> tuple[float, Interval | None, float | None]:
+    return difference.value, difference.interval, difference.half_width
+
+
+def _signed(change: ScoreChange, decimals: int = 3) -> str:
     width = change.half_width
     noise = "" if width is None else f" +- {width:.{decimals}f}"
     return f"{change.change:+.{decimals}f}{noise}"
