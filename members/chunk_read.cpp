@@ -7,6 +7,8 @@
 #include <cstring>
 #include <vector>
 
+#include "bit_planes.h"
+
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
@@ -199,4 +201,55 @@ extern "C" __attribute__((visibility("default"))) int chunk_read(int file, int64
     }
     *checksum = ~crc;
     return 0;
+}
+
+// Continues a checksum over bytes in memory.
+extern "C" __attribute__((visibility("default"))) uint32_t chunk_checksum(uint32_t checksum,
+                                                                          const uint8_t* at,
+                                                                          int64_t count) {
+    return ~summed(~checksum, at, count);
+}
+
+// Packs `planes` maps of `rows` x `cols` bytes; `out` has room for `planes_limit` bytes. Returns the
+// bytes written.
+extern "C" __attribute__((visibility("default"))) int64_t planes_pack(const uint8_t* values,
+                                                                      int64_t planes, int64_t rows,
+                                                                      int64_t cols, uint8_t* out) {
+    uint8_t* at = out;
+    for (int64_t plane = 0; plane < planes; ++plane)
+        at += bit_planes::pack(values + plane * rows * cols, rows, cols, at);
+    return at - out;
+}
+
+extern "C" __attribute__((visibility("default"))) int64_t planes_limit(int64_t planes, int64_t rows,
+                                                                       int64_t cols) {
+    return planes * bit_planes::limit(rows * cols);
+}
+
+// Unpacks `planes` maps from the front of `size` bytes to `out`, adds them to what lies there, or
+// passes over them where `out` is null. Returns the bytes passed, or -1 where they do not suffice.
+extern "C" __attribute__((visibility("default"))) int64_t planes_unpack(
+    const uint8_t* packed, int64_t size, int64_t planes, int64_t rows, int64_t cols, int32_t add,
+    float* out) {
+    static thread_local std::vector<uint8_t> bytes;
+    const int64_t count = rows * cols;
+    bytes.resize(size_t(bit_planes::room(count)));
+    return bit_planes::each(packed, size, planes, count, [&](const uint8_t* at, int64_t plane) {
+        if (!out) return;
+        bit_planes::unpack(at, rows, cols, bytes.data());
+        add ? from_bytes<true>(bytes.data(), count, out + plane * count)
+            : from_bytes<false>(bytes.data(), count, out + plane * count);
+    });
+}
+
+// As `planes_unpack`, to the bytes that were packed.
+extern "C" __attribute__((visibility("default"))) int64_t planes_unpack_bytes(
+    const uint8_t* packed, int64_t size, int64_t planes, int64_t rows, int64_t cols, uint8_t* out) {
+    static thread_local std::vector<uint8_t> bytes;
+    const int64_t count = rows * cols;
+    bytes.resize(size_t(bit_planes::room(count)));
+    return bit_planes::each(packed, size, planes, count, [&](const uint8_t* at, int64_t plane) {
+        bit_planes::unpack(at, rows, cols, bytes.data());
+        std::memcpy(out + plane * count, bytes.data(), size_t(count));
+    });
 }

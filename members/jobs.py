@@ -30,10 +30,10 @@ from evaluation.core.files import atomic_folder, remove_folder
 from evaluation.core.function_pickle import pack
 from evaluation.core.provenance import RECORD, digest, is_current, record
 from evaluation.run_metric import MASKED
+from members.codecs import StoreDtype
 from members.data.dataset import DataSet
 from members.predict import predict_split, training_ids
 from members.recipe import Member
-from members.store_metadata import StoreDtype
 from members.train import WEIGHTS, Fold, train_fold
 
 WORKERS_PER_GPU = 4

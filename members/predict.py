@@ -8,12 +8,13 @@ import torch
 from torch import Tensor
 
 from evaluation.core.types import Array, Images, Map
+from members.codecs import StoreDtype
 from members.data.dataset import DataSet
 from members.network import NormalisedNetwork, as_tensor
 from members.recipe import Member
 from members.resizing import predict_resized
 from members.store import ProbabilityStore
-from members.store_metadata import StoreDtype, TrainingIds
+from members.store_metadata import TrainingIds
 from members.tiles import predict_by_tiles
 from members.train import Fold, load_network
 from members.tta import with_tta

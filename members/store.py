@@ -28,10 +28,12 @@ from members.chunks import (
     RemoteChunks,
     encode_chunk,
 )
+from members.codecs import StoreDtype, codec
 from members.maps import MapReader, SmallBatch, copy_into
 from members.object_store import Unreachable
-from members.probabilities import QUANTUM, STEPS_UINT8, check_maps
-from members.store_metadata import META, Kind, StoreDtype, StoreMetadata, TrainingIds
+from members.packed_chunks import PackedChunk, pack_chunk
+from members.probabilities import STEPS_UINT8, check_maps
+from members.store_metadata import META, Kind, StoreMetadata, TrainingIds
 
 
 class ProbabilityStore(MapReader):
@@ -127,8 +129,8 @@ class ProbabilityStore(MapReader):
             seen: which images the models were trained on; None is *undeclared*.
             kind: what the values are.
             label: for `one_vs_rest`, the store's one class; the class axis has length 1.
-            dtype: the type on disk. Worst rounding errors of a probability: float16 2.5e-4,
-                uint8 2e-3, float32 3e-8.
+            dtype: how values are kept; see `members.codecs`. Worst rounding errors of a
+                probability: float16 2.5e-4, uint8 and compact 2e-3, float32 3e-8.
             url: where the arrays are put, which nothing else may use; None puts it into the folder.
 
         Raises:
@@ -159,7 +161,7 @@ class ProbabilityStore(MapReader):
     @property
     def floor(self) -> float:
         """Half the type's quantum."""
-        return QUANTUM[self.dtype] / 2
+        return codec(self.dtype).floor
 
     def trained_on_mask(self) -> Kept | None:
         """Return, per image, whether a model was trained on it; None is undeclared."""
@@ -190,12 +192,13 @@ class ProbabilityStore(MapReader):
         Raises:
             BadMaps: NaN, values outside 0 to 1, sums that are not 1.
         """
-        check_maps(maps, self.dtype, kind=self.kind)
-        if self.dtype == "uint8":
-            maps = np.rint(maps * STEPS_UINT8)
         layout = self._layout(block.start)
+        check_maps(maps, layout.dtype, kind=self.kind)
+        if layout.dtype == "uint8":
+            maps = np.rint(maps * STEPS_UINT8)
         number = (block.start - layout.start) // layout.chunk_images
-        content = encode_chunk(layout, maps.astype(self.dtype))
+        values = maps.astype(layout.dtype)
+        content = pack_chunk(values) if layout.packed else encode_chunk(layout, values)
         self._chunks.write(layout.chunk_name(number), block.start, content)
 
     def stream(
@@ -215,7 +218,7 @@ class ProbabilityStore(MapReader):
         start, stop, _ = images.indices(len(self))
         layout = self._layout(start)
         position, stop, length = start - layout.start, stop - layout.start, layout.chunk_images
-        file: ChunkFile | None = None
+        file: ChunkFile | PackedChunk | None = None
         try:
             for out in outs:
                 if accumulate_into is not None:
@@ -251,11 +254,15 @@ class ProbabilityStore(MapReader):
             self._checked.add(number)
         return layout
 
-    def _open_chunk(self, layout: ArrayLayout, position: int) -> ChunkFile:
+    def _open_chunk(self, layout: ArrayLayout, position: int) -> ChunkFile | PackedChunk:
         """Open the chunk that holds an image of an array, positioned at the image."""
         number, before = divmod(position, layout.chunk_images)
         first = layout.start + position - before
         opened = self._chunks.open(layout.chunk_name(number), first, layout.chunk_bytes)
+        if layout.packed:
+            chunk = PackedChunk(*opened, layout)
+            chunk.skip(before)
+            return chunk
         file = ChunkFile(*opened, layout.dtype, layout.chunk_images * layout.image_values)
         file.skip(before * layout.image_values)
         return file
@@ -279,14 +286,14 @@ def _chunks(folder: Path, metadata: StoreMetadata) -> LocalChunks | RemoteChunks
 
 def _layouts(metadata: StoreMetadata) -> list[ArrayLayout]:
     """Return the array of the images of each size."""
-    extent = metadata.extent
+    extent, kept = metadata.extent, codec(metadata.dtype)
     layouts: list[ArrayLayout] = []
     for run, size in extent.slices():
         count = run.stop - run.start
         name = "" if len(extent.runs) == 1 else f"{run.start:06d}"
         shape = (count, metadata.num_channels, *size)
         length = min(block_images(size), count)
-        layouts.append(ArrayLayout(name, run.start, shape, length, metadata.dtype))
+        layouts.append(ArrayLayout(name, run.start, shape, length, kept.dtype, kept.packed))
     return layouts
 
 
@@ -295,5 +302,8 @@ def _check_array(chunks: LocalChunks | RemoteChunks, layout: ArrayLayout) -> Non
     layout.check_header(chunks.read_header(layout.header_name))
     name = layout.chunk_name(0)
     size = chunks.size_of(name)
-    if size is not None and size != layout.chunk_bytes:
-        raise ValueError(f"{chunks.place}/{name} is {size} bytes, expected {layout.chunk_bytes}")
+    if size is not None:
+        try:
+            layout.check_chunk_size(size)
+        except ValueError as error:
+            raise ValueError(f"{chunks.place}/{name} is {error}") from None

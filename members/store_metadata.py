@@ -13,7 +13,6 @@ from evaluation.core.ragged import Extent
 from evaluation.core.types import Kept
 from members.object_store import check_url
 
-StoreDtype = Literal["float16", "uint8", "float32"]
 Kind = Literal["probabilities", "one_vs_rest", "logits"]
 
 META = "store.json"
@@ -54,7 +53,7 @@ class StoreMetadata:
         classes: what the class axis means.
         kind: what the values are.
         label: for `one_vs_rest`, the store's one class; the class axis has length 1.
-        dtype: the type that values are stored in.
+        dtype: how values are kept, by the name of a codec.
         seen: which images the models were trained on; None is *undeclared*.
         extent: number and sizes of the images.
         url: of the arrays in an object store; None where they are in the folder.
@@ -64,7 +63,7 @@ class StoreMetadata:
     classes: Classes
     kind: Kind
     label: int | None
-    dtype: StoreDtype
+    dtype: str
     seen: TrainingIds | None
     extent: Extent
     url: str | None = None

@@ -41,7 +41,7 @@ def target():
     return np.random.default_rng(0).integers(0, CLASSES, (IMAGES, *SHAPE))
 
 
-@pytest.fixture(scope="module", params=["uint8", "float16"])
+@pytest.fixture(scope="module", params=["uint8", "float16", "compact"])
 def stores(request, target, tmp_path_factory):
     folder = tmp_path_factory.mktemp(request.param)
     return [written(folder / str(m), m + 1, target, request.param) for m in range(MEMBERS)]

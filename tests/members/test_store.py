@@ -14,7 +14,7 @@ from members.probabilities import sum_tolerance
 from members.store import ProbabilityStore
 from members.store_metadata import TrainingIds
 
-ROUNDING = {"float16": 2.5e-4, "uint8": 2e-3, "float32": 1e-7}
+ROUNDING = {"float16": 2.5e-4, "uint8": 2e-3, "float32": 1e-7, "compact": 2e-3}
 IMAGES = 70  # one whole chunk and a part
 
 

@@ -15,6 +15,7 @@ from evaluation.core.arrays import argmax
 from evaluation.core.ragged import Extent, block_images
 from evaluation.core.types import Array, Map
 from members.batches import class_shares
+from members.codecs import StoreDtype
 from members.crops import padded
 from members.data.dataset import DataSet
 from members.devices import autocast
@@ -25,7 +26,6 @@ from members.predict import predict
 from members.recipe import Member
 from members.resizing import resized_set
 from members.store import ProbabilityStore
-from members.store_metadata import StoreDtype
 from members.trainers import TRAINERS
 from members.trainers.epoch_metrics import EpochMetrics
 from members.trainers.loop import TrainingTask

@@ -33,6 +33,7 @@ from evaluation.core.run_folder import Run, run_lock
 from evaluation.run_metric import MASKED, metric_config, metric_note, named_metric
 from members.augmentations.augment import check_depth
 from members.batches import class_shares
+from members.codecs import StoreDtype
 from members.data.dataset import DataSet
 from members.data.layouts import DEFAULT_LAYOUT, LayoutOptions
 from members.data.load_dataset import load_dataset, one_set
@@ -41,7 +42,6 @@ from members.jobs import Job, PredictJob, TrainJob, run_jobs
 from members.network import check_size
 from members.recipe import Member, check_name
 from members.resizing import resized_extent
-from members.store_metadata import StoreDtype
 from members.train import Fold
 
 Log = Callable[[str], None]

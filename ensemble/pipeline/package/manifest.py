@@ -11,8 +11,8 @@ from evaluation.core.classes import Classes
 from evaluation.core.errors import BadRun
 from evaluation.core.files import check_no_external_links, read_json
 from evaluation.core.provenance import digest
+from members.codecs import StoreDtype
 from members.recipe import Member, Recipe, check_name, specialist_families
-from members.store_metadata import StoreDtype
 from members.train import WEIGHTS
 
 MANIFEST, README, FUSION = "package.json", "README.md", "fusion"

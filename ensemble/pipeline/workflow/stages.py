@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
-import numpy as np
-
 from ensemble.pipeline.analysis.timing import (
     NetworkTiming,
     chain_seconds,
@@ -25,6 +23,7 @@ from ensemble.pipeline.workflow.preflight import check_fusion
 from evaluation.core.ragged import block_images
 from evaluation.core.run_folder import Run
 from members.batches import class_shares, oversampled
+from members.codecs import codec
 from members.data.dataset import DataSet
 from members.recipe import Member
 from members.train import HOLDOUT_SHARE
@@ -85,14 +84,14 @@ class PreparedRun:
         return DataSet.load(self.run.data(split))
 
     def map_bytes(self, split: str, *, classes: int | None = None) -> int:
-        """Bytes of a split's maps in the store's type; a last, short chunk takes a whole one."""
+        """Bytes of a split's maps in a store; a last, short chunk is taken for a whole one."""
         data = self.data(split)
         pixels = 0
         for images, size in data.extent.runs:
             chunk = min(block_images(size), images)
             pixels += -(-images // chunk) * chunk * math.prod(size)
         values = pixels * (classes or len(data.classes))
-        return int(values * np.dtype(self.experiment.store_dtype).itemsize)
+        return int(values * codec(self.experiment.store_dtype).value_bytes)
 
     @cached_property
     def io_seconds(self) -> tuple[float, float]:
