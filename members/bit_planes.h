@@ -12,6 +12,10 @@
 #include <cstring>
 #include <vector>
 
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
 namespace bit_planes {
 
 constexpr int64_t kGroup = 32;     // values that share a width
@@ -87,41 +91,52 @@ inline int64_t packed_bytes(const uint8_t* at, int64_t size, int64_t count) {
     return total > size ? -1 : total;
 }
 
-// Unpacks a plane whose size `packed_bytes` gave; `out` has `room`.
-inline void unpack(const uint8_t* at, int64_t rows, int64_t cols, uint8_t* out) {
+// Puts the bit planes of a plane's groups together.
+inline void gather(const uint8_t* at, int64_t count, uint8_t* out) {
     static const Spread spread;
-    const int64_t count = rows * cols;
     const uint8_t* planes = at + width_bytes(count);
-    uint8_t* left = out;
-    for (int64_t group = 0; group < groups(count); ++group, left += kGroup) {
+    for (int64_t group = 0; group < groups(count); ++group, out += kGroup) {
         uint64_t lanes[kLanes] = {0, 0, 0, 0};
         const int width = width_of(at, group);
         for (int bit = 0; bit < width; ++bit, planes += kLanes)
             for (int64_t lane = 0; lane < kLanes; ++lane)
                 lanes[lane] |= spread.word[planes[lane]] << bit;
-        std::memcpy(left, lanes, kGroup);
+        std::memcpy(out, lanes, kGroup);
     }
+}
+
+#if defined(__x86_64__)
+__attribute__((target("avx2"))) inline void gather_avx2(const uint8_t* at, int64_t count,
+                                                        uint8_t* out) {
+    const __m256i byte_of = _mm256_setr_epi8(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 2,
+                                             2, 2, 2, 2, 2, 3, 3, 3, 3, 3, 3, 3, 3);
+    const __m256i bit_of = _mm256_set1_epi64x(int64_t(0x8040201008040201));
+    const uint8_t* planes = at + width_bytes(count);
+    for (int64_t group = 0; group < groups(count); ++group, out += kGroup) {
+        __m256i values = _mm256_setzero_si256(), place = _mm256_set1_epi8(1);
+        const int width = width_of(at, group);
+        for (int bit = 0; bit < width; ++bit, planes += kLanes) {
+            int32_t word;
+            std::memcpy(&word, planes, sizeof word);
+            const __m256i bytes = _mm256_shuffle_epi8(_mm256_set1_epi32(word), byte_of);
+            const __m256i set = _mm256_cmpeq_epi8(_mm256_and_si256(bytes, bit_of), bit_of);
+            values = _mm256_or_si256(values, _mm256_and_si256(set, place));
+            place = _mm256_add_epi8(place, place);
+        }
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), values);
+    }
+}
+#endif
+
+// Turns what was left of the row above into rows. Inlined, so that it is compiled for the instruction
+// set of its caller.
+__attribute__((always_inline)) inline void add_above(uint8_t* out, int64_t rows, int64_t cols) {
     for (int64_t k = 0; k < cols; ++k) out[k] = unfolded(out[k]);
     for (int64_t row = 1; row < rows; ++row) {
         uint8_t* here = out + row * cols;
         const uint8_t* above = here - cols;
         for (int64_t k = 0; k < cols; ++k) here[k] = uint8_t(unfolded(here[k]) + above[k]);
     }
-}
-
-// Calls `function(packed, number)` for each plane at the front of `size` bytes; returns the bytes
-// passed, or -1 where they do not suffice.
-template <typename Function>
-int64_t each(const uint8_t* packed, int64_t size, int64_t planes, int64_t count,
-             Function function) {
-    int64_t position = 0;
-    for (int64_t plane = 0; plane < planes; ++plane) {
-        const int64_t taken = packed_bytes(packed + position, size - position, count);
-        if (taken < 0) return -1;
-        function(packed + position, plane);
-        position += taken;
-    }
-    return position;
 }
 
 }  // namespace bit_planes

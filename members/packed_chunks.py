@@ -6,7 +6,6 @@ of an array only the images that exist are packed.
 
 import ctypes
 import functools
-import math
 import os
 from collections.abc import Sequence
 from io import FileIO
@@ -74,11 +73,9 @@ class PackedChunk:
         """Do nothing: the file is closed."""
 
     def _next(self, images: int, address: int | None, add: bool) -> None:
-        channels, rows, cols = self._shape
         left = self._packed
-        passed = _unpack_function()(
-            left.ctypes.data, len(left), images * channels, rows, cols, add, address
-        )
+        maps = _planes((images, *self._shape))
+        passed = _unpack_function()(left.ctypes.data, len(left), maps, add, address)
         if passed < 0:
             raise DamagedChunk(f"{self._name} is too short")
         self._packed = left[passed:]
@@ -93,9 +90,8 @@ def pack_chunk(values: Array) -> list[Any]:
 def pack_maps(values: Array) -> Array:
     """Return maps (image, class, row, col) of bytes, packed."""
     values = np.ascontiguousarray(values, np.uint8)
-    images, channels, rows, cols = values.shape
     packed = np.empty(packed_limit(values.shape), np.uint8)
-    size = _pack_function()(values.ctypes.data, images * channels, rows, cols, packed.ctypes.data)
+    size = _pack_function()(values.ctypes.data, _planes(values.shape), packed.ctypes.data)
     return packed[:size]
 
 
@@ -107,11 +103,11 @@ def unpack_maps(packed: Array, shape: Sequence[int]) -> Array:
         shape: (image, class, row, col).
     """
     values = np.zeros(shape, np.uint8)
+    unpack, maps = _unpack_bytes_function(), _planes((1, *shape[1:]))
     for image in values:
         if not len(packed):
             break
-        function = _unpack_bytes_function()
-        passed = function(packed.ctypes.data, len(packed), *image.shape, image.ctypes.data)
+        passed = unpack(packed.ctypes.data, len(packed), maps, image.ctypes.data)
         if passed < 0:
             raise ValueError("packed maps are too short")
         packed = packed[passed:]
@@ -120,7 +116,7 @@ def unpack_maps(packed: Array, shape: Sequence[int]) -> Array:
 
 def packed_limit(shape: Sequence[int]) -> int:
     """Return the bytes that maps (image, class, row, col) take at most once they are packed."""
-    return int(_limit_function()(math.prod(shape[:2]), *shape[2:]))
+    return int(_limit_function()(_planes(shape)))
 
 
 def checksum(content: Array) -> int:
@@ -128,25 +124,36 @@ def checksum(content: Array) -> int:
     return int(_checksum_function()(0, content.ctypes.data, content.size))
 
 
+class _Planes(ctypes.Structure):
+    """What chunk_read.cpp calls `Planes`."""
+
+    _fields_ = [(name, ctypes.c_int64) for name in ("planes", "rows", "cols", "paired")]
+
+
+def _planes(shape: Sequence[int]) -> Any:
+    """Describe maps (image, class, row, col); those of two classes are packed in pairs."""
+    images, channels, rows, cols = shape
+    return ctypes.byref(_Planes(images * channels, rows, cols, channels == 2))
+
+
 @functools.cache
 def _pack_function() -> Any:
-    return _function("planes_pack", INT64, POINTER, INT64, INT64, INT64, POINTER)
+    return _function("planes_pack", INT64, POINTER, POINTER, POINTER)
 
 
 @functools.cache
 def _limit_function() -> Any:
-    return _function("planes_limit", INT64, INT64, INT64, INT64)
+    return _function("planes_limit", INT64, POINTER)
 
 
 @functools.cache
 def _unpack_function() -> Any:
-    arguments = (POINTER, INT64, INT64, INT64, INT64, ctypes.c_int32, POINTER)
-    return _function("planes_unpack", INT64, *arguments)
+    return _function("planes_unpack", INT64, POINTER, INT64, POINTER, ctypes.c_int32, POINTER)
 
 
 @functools.cache
 def _unpack_bytes_function() -> Any:
-    return _function("planes_unpack_bytes", INT64, POINTER, INT64, INT64, INT64, INT64, POINTER)
+    return _function("planes_unpack_bytes", INT64, POINTER, INT64, POINTER, POINTER)
 
 
 @functools.cache

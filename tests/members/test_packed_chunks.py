@@ -48,6 +48,13 @@ def test_any_bytes_come_back(maps):
     np.testing.assert_array_equal(unpack_maps(packed, maps.shape), maps)
 
 
+def test_the_second_of_two_classes_takes_next_to_nothing():
+    first = smooth()[:, :1]
+    both = np.concatenate([first, 255 - first], axis=1)
+    assert len(pack_maps(both)) < 1.05 * len(pack_maps(first))
+    np.testing.assert_array_equal(unpack_maps(pack_maps(both), both.shape), both)
+
+
 def test_images_are_read_in_any_parts_skipped_and_added(path):
     expected = smooth() * np.float32(1 / 255)
     whole = np.empty(expected.shape, np.float32)
