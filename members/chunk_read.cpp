@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "bit_planes.h"
+#include "top_classes.h"
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -322,4 +323,22 @@ extern "C" __attribute__((visibility("default"))) int64_t planes_unpack_bytes(
     return each_plane(packed, size, *maps, out, [&](const uint8_t* bytes, int64_t plane) {
         std::memcpy(out + plane * count, bytes, size_t(count));
     });
+}
+
+// Chooses the largest classes of maps (image, class, pixel); see top_classes.h. Adds to `error`.
+extern "C" __attribute__((visibility("default"))) void top_choose(const float* maps,
+                                                                  const top_classes::Maps* shape,
+                                                                  uint8_t* out,
+                                                                  top_classes::Error* error) {
+    top_classes::choose(maps, *shape, out, error);
+}
+
+// Puts the sum over `members` of one image of bytes each to `out`, (class, pixel); of one member it
+// may be added instead.
+extern "C" __attribute__((visibility("default"))) void top_add_up(const uint8_t* const* bytes,
+                                                                  const int64_t* ks,
+                                                                  int64_t members, int64_t classes,
+                                                                  int64_t pixels, int32_t add,
+                                                                  float* out) {
+    top_classes::add_up(bytes, ks, members, classes, pixels, add, out);
 }

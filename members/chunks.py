@@ -31,9 +31,11 @@ import numpy as np
 from evaluation.core.errors import BadRun, shorten
 from evaluation.core.native import load_library
 from evaluation.core.types import Array
-from members.object_store import read_object, size_of, sizes_under, write_object
+from members.object_store import read_object, read_tail, size_of, sizes_under, write_object
 
 CHECKSUM_BYTES = 4
+NOTE_BYTES = 16
+"""What may stand behind the maps of a packed chunk; see `members.top_chunks`."""
 DTYPE_CODES = {"float16": 0, "uint8": 1, "float32": 2}
 LIBRARY = Path(__file__).with_name("chunk_read.so")
 
@@ -155,7 +157,8 @@ class ArrayLayout:
         if self.packed:
             from members.packed_chunks import packed_limit
 
-            return packed_limit((self.chunk_images, *self.shape[1:])) + CHECKSUM_BYTES
+            packed = packed_limit((self.chunk_images, *self.shape[1:]))
+            return packed + NOTE_BYTES + CHECKSUM_BYTES
         return (
             self.chunk_images * self.image_values * np.dtype(self.dtype).itemsize + CHECKSUM_BYTES
         )
@@ -254,6 +257,12 @@ class LocalChunks:
         for partial in Path(self.place).rglob(f"*{PARTIAL}"):
             partial.unlink()
 
+    def tail(self, chunk: str, size_bytes: int) -> bytes:
+        """Return the last bytes of a chunk."""
+        with FileIO(f"{self.place}/{chunk}") as file:
+            file.seek(-size_bytes, os.SEEK_END)
+            return file.read()
+
     def write(self, chunk: str, image: int, content: Sequence[Any]) -> None:
         """Write a chunk, given in pieces, whose first image this is."""
         path = f"{self.place}/{chunk}"
@@ -318,6 +327,10 @@ class RemoteChunks:
 
     def discard_partial(self) -> None:
         """Do nothing: no object exists in part."""
+
+    def tail(self, chunk: str, size_bytes: int) -> bytes:
+        """Return the last bytes of a chunk."""
+        return read_tail(f"{self.place}/{chunk}", size_bytes)
 
     def write(self, chunk: str, image: int, content: Sequence[Any]) -> None:
         """Put a chunk, given in pieces."""

@@ -1,7 +1,7 @@
 """Chunks of maps of bytes, packed by bit planes without loss; see bit_planes.h.
 
 A packed chunk is what `members/chunk_read.cpp` makes of its images, and a crc32c. Of the last chunk
-of an array only the images that exist are packed.
+of an array only the images that exist are packed. A note may stand behind them.
 """
 
 import ctypes
@@ -66,6 +66,16 @@ class PackedChunk:
         """Pass over images."""
         self._next(images, None, add=False)
 
+    def next_bytes(self, out: Array) -> None:
+        """Read the bytes of the next image, (class, row, col), as they were packed.
+
+        Raises:
+            DamagedChunk: it holds fewer images.
+        """
+        left, maps = self._packed, _planes((1, *self._shape))
+        passed = _unpack_bytes_function()(left.ctypes.data, len(left), maps, out.ctypes.data)
+        self._pass(passed)
+
     def finish(self) -> None:
         """Do nothing: the checksum was verified before the first image."""
 
@@ -76,15 +86,23 @@ class PackedChunk:
         left = self._packed
         maps = _planes((images, *self._shape))
         passed = _unpack_function()(left.ctypes.data, len(left), maps, add, address)
-        if passed < 0:
+        self._pass(passed)
+
+    def _pass(self, size: int) -> None:
+        if size < 0:
             raise DamagedChunk(f"{self._name} is too short")
-        self._packed = left[passed:]
+        self._packed = self._packed[size:]
 
 
-def pack_chunk(values: Array) -> list[Any]:
-    """Return the content of a packed chunk in pieces: values (image, class, row, col), checksum."""
-    packed = pack_maps(values)
-    return [packed, checksum(packed).to_bytes(CHECKSUM_BYTES, "little")]
+def pack_chunk(values: Array, note: bytes = b"") -> list[Any]:
+    """Return the content of a packed chunk in pieces.
+
+    Args:
+        values: (image, class, row, col).
+        note: what stands behind them, of at most `NOTE_BYTES`.
+    """
+    content = np.append(pack_maps(values), np.frombuffer(note, np.uint8))
+    return [content, checksum(content).to_bytes(CHECKSUM_BYTES, "little")]
 
 
 def pack_maps(values: Array) -> Array:
@@ -138,30 +156,33 @@ def _planes(shape: Sequence[int]) -> Any:
 
 @functools.cache
 def _pack_function() -> Any:
-    return _function("planes_pack", INT64, POINTER, POINTER, POINTER)
+    return library_function("planes_pack", INT64, POINTER, POINTER, POINTER)
 
 
 @functools.cache
 def _limit_function() -> Any:
-    return _function("planes_limit", INT64, POINTER)
+    return library_function("planes_limit", INT64, POINTER)
 
 
 @functools.cache
 def _unpack_function() -> Any:
-    return _function("planes_unpack", INT64, POINTER, INT64, POINTER, ctypes.c_int32, POINTER)
+    return library_function(
+        "planes_unpack", INT64, POINTER, INT64, POINTER, ctypes.c_int32, POINTER
+    )
 
 
 @functools.cache
 def _unpack_bytes_function() -> Any:
-    return _function("planes_unpack_bytes", INT64, POINTER, INT64, POINTER, POINTER)
+    return library_function("planes_unpack_bytes", INT64, POINTER, INT64, POINTER, POINTER)
 
 
 @functools.cache
 def _checksum_function() -> Any:
-    return _function("chunk_checksum", ctypes.c_uint32, ctypes.c_uint32, POINTER, INT64)
+    return library_function("chunk_checksum", ctypes.c_uint32, ctypes.c_uint32, POINTER, INT64)
 
 
-def _function(name: str, result: Any, *arguments: Any) -> Any:
+def library_function(name: str, result: Any, *arguments: Any) -> Any:
+    """Return a function of the compiled library, with its types."""
     function = getattr(load_library(LIBRARY), name)
     function.restype, function.argtypes = result, arguments
     return function

@@ -70,6 +70,7 @@ def predict_split(
         else:
             maps = _out_of_fold(networks, images, fold_of[block], device, member)
         store.write(block, maps)
+    store.save_error()
 
 
 def training_ids(training: DataSet, folds: Sequence[Fold], *, out_of_fold: bool) -> TrainingIds:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from members.object_store import check_url
 Kind = Literal["probabilities", "one_vs_rest", "logits"]
 
 META = "store.json"
+ERROR_KEYS = ("largest", "mean")
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,8 @@ class StoreMetadata:
         seen: which images the models were trained on; None is *undeclared*.
         extent: number and sizes of the images.
         url: of the arrays in an object store; None where they are in the folder.
+        error: largest and mean error of the probabilities that were written, where it depends on
+            them.
     """
 
     ids: tuple[str, ...]
@@ -67,6 +70,7 @@ class StoreMetadata:
     seen: TrainingIds | None
     extent: Extent
     url: str | None = None
+    error: tuple[float, float] | None = None
 
     @property
     def num_channels(self) -> int:
@@ -76,7 +80,7 @@ class StoreMetadata:
     def write(self, folder: Path) -> None:
         """Write it into the folder of a store."""
         seen = self.seen
-        document = {
+        document: dict[str, Any] = {
             "ids": list(self.ids),
             "classes": self.classes.to_dict(),
             "kind": self.kind,
@@ -89,7 +93,11 @@ class StoreMetadata:
             },
             "sizes": [[count, *size] for count, size in self.extent.runs],
         }
-        write_json(folder / META, document if self.url is None else document | {"at": self.url})
+        if self.url is not None:
+            document["at"] = self.url
+        if self.error is not None:
+            document["error"] = dict(zip(ERROR_KEYS, self.error, strict=True))
+        write_json(folder / META, document)
 
     @classmethod
     def read(cls, folder: Path) -> "StoreMetadata":
@@ -109,4 +117,5 @@ class StoreMetadata:
             ),
             Extent(tuple((count, (rows, cols)) for count, rows, cols in meta["sizes"])),
             check_url(meta["at"]) if "at" in meta else None,
+            tuple(float(meta["error"][key]) for key in ERROR_KEYS) if "error" in meta else None,
         )

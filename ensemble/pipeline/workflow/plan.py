@@ -227,7 +227,7 @@ def _check_against_data(
         alone = experiment.model_copy(update={"chains": {name: chain}})
         report.collect(partial(check_chains, alone, classes))
     for member in run_members.members:
-        report.collect(partial(check_trainable, [member], data))
+        report.collect(partial(check_trainable, [member], data, experiment.store_dtype))
     report.warnings += data_warnings(run_members.run)
     for name in experiment.fusions:
         report.collect(partial(check_fusion, run_members, experiment, name))

@@ -90,8 +90,8 @@ class PreparedRun:
         for images, size in data.extent.runs:
             chunk = min(block_images(size), images)
             pixels += -(-images // chunk) * chunk * math.prod(size)
-        values = pixels * (classes or len(data.classes))
-        return int(values * codec(self.experiment.store_dtype).value_bytes)
+        classes = classes or len(data.classes)
+        return int(pixels * classes * codec(self.experiment.store_dtype).value_bytes(classes))
 
     @cached_property
     def io_seconds(self) -> tuple[float, float]:
