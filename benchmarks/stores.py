@@ -1,9 +1,11 @@
 """Bytes per pixel of stores, and label maps per second from them, beside one `.npz` per image.
 
 .venv/bin/python -m benchmarks.stores RUN/probabilities/*/validation
+.venv/bin/python -m benchmarks.stores --drawn 150x512x683 --images 20
 """
 
 import contextlib
+import math
 import os
 import threading
 import time
@@ -16,6 +18,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import click
+import cv2
 import numpy as np
 from numcodecs import blosc
 
@@ -26,14 +29,17 @@ from ensemble.pipeline.bench.timing import compared, interleaved, machine
 from ensemble.strategies import STRATEGIES
 from evaluation.core.arrays import argmax
 from evaluation.core.blocks import blocks
+from evaluation.core.classes import Classes, numbered
 from evaluation.core.ragged import Extent
 from evaluation.core.types import Array, Labels, Map
-from members.codecs import StoreDtype
+from members.codecs import MIN_CLASSES, StoreDtype
+from members.maps import BlockReader, MapReader
 from members.packed_chunks import pack_maps, unpack_maps
 from members.probabilities import STEPS_UINT8
 from members.store import ProbabilityStore
 
 BASE: StoreDtype = "float16"
+TOPK = "topk(k=4)"
 DTYPES: tuple[StoreDtype, ...] = (BASE, "uint8", "compact")
 NPZ = "a .npz an image"
 SLOW_MB = 200
@@ -65,18 +71,96 @@ class Sources:
 
 
 @click.command("stores")
-@click.argument("members", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@click.argument("members", nargs=-1, type=click.Path(exists=True, path_type=Path))
+@click.option("--drawn", metavar="CxHxW", help="Draw the maps of 5 members instead; without .npz.")
 @click.option("--images", type=click.IntRange(1), default=101, show_default=True, help="At most.")
 @rounds_option(7)
 @json_option
-def stores(members: tuple[Path, ...], images: int, rounds: int, as_json: bool) -> None:
+def stores(
+    members: tuple[Path, ...], drawn: str | None, images: int, rounds: int, as_json: bool
+) -> None:
     """Measure stores of the maps of MEMBERS: stores of one split, whose first size is taken."""
-    document = bench_stores([ProbabilityStore(path) for path in members], images, rounds, log)
+    if bool(members) == bool(drawn):
+        raise click.UsageError("expected stores of members, or --drawn")
+    readers: Sequence[MapReader] = [ProbabilityStore(path) for path in members]
+    if drawn:
+        classes, rows, cols = map(int, drawn.split("x"))
+        readers = [DrawnMaps(str(m), m, (classes, rows, cols), images) for m in range(5)]
+    document = bench_stores(readers, images, rounds, log)
     print_result(format_stores(document), document, as_json=as_json)
 
 
+@dataclass(frozen=True)
+class DrawnMaps(BlockReader):
+    """Maps like those of a network: logits of an eighth of the size, enlarged, nearly all sure.
+
+    Args:
+        name: what errors call them.
+        member: a number; members differ in a part of their logits.
+        shape: (class, row, col).
+        count: number of images.
+    """
+
+    name: str
+    member: int
+    shape: tuple[int, int, int]
+    count: int
+    kind: str = "probabilities"
+    floor: float = 2.0**-25
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Numbers."""
+        return tuple(map(str, range(self.count)))
+
+    @property
+    def classes(self) -> Classes:
+        """Numbers."""
+        return numbered(self.shape[0], ignore=None)
+
+    @property
+    def extent(self) -> Extent:
+        """As many images as are asked for."""
+        return Extent.uniform(self.count, self.shape[1:])
+
+    @property
+    def num_classes(self) -> int:
+        """As asked for."""
+        return self.shape[0]
+
+    def trained_on_mask(self) -> None:
+        """Nothing is declared."""
+
+    def read(self, images: slice, out: Map | None = None) -> Map:
+        """Draw some images."""
+        return np.stack([self._draw(image) for image in range(images.start, images.stop)])
+
+    def _draw(self, image: int) -> Array:
+        classes, rows, cols = self.shape
+        coarse = (classes, -(-rows // 8), -(-cols // 8))
+        common = _regions(np.random.default_rng(image), coarse)
+        own = np.random.default_rng([image, self.member]).normal(0, 0.7, coarse)
+        logits = (common + own).astype(np.float32)
+        large = np.stack([cv2.resize(one, (cols, rows)) for one in logits])
+        np.exp(large - large.max(axis=0), out=large)
+        return large / large.sum(axis=0)
+
+
+def _regions(rng: np.random.Generator, shape: tuple[int, int, int]) -> Array:
+    """Draw logits of regions: in each, one class is ahead, and a few others are possible."""
+    classes, rows, cols = shape
+    seeds = rng.integers(0, (rows, cols), (30, 2))
+    row, col = np.mgrid[:rows, :cols]
+    distances = np.hypot(row[None] - seeds[:, 0, None, None], col[None] - seeds[:, 1, None, None])
+    levels = rng.normal(0, 1.5, (30, classes))
+    levels[np.arange(30), rng.integers(0, classes, 30)] += 9
+    weights = np.exp(-distances)
+    weights /= weights.sum(axis=0)
+    return np.einsum("rc,rhw->chw", levels, weights)
+
+
 def bench_stores(
-    members: Sequence[ProbabilityStore], images: int, rounds: int, log: Callable[[str], None]
+    members: Sequence[MapReader], images: int, rounds: int, log: Callable[[str], None]
 ) -> dict[str, Any]:
     """Time the mean of members to labels from copies of their maps, in turns.
 
@@ -99,8 +183,11 @@ def bench_stores(
         contenders: dict[str, Callable[[], object]] = {
             dtype: partial(label_stores, readers) for dtype, readers in sources.stores.items()
         }
-        contenders[NPZ] = partial(_label_archives, sources.archives)
+        if sources.archives:
+            contenders[NPZ] = partial(_label_archives, sources.archives)
         names = list(contenders)
+        labels = {dtype: label_stores(readers) for dtype, readers in sources.stores.items()}
+        errors = [store.error for store in sources.stores.get(TOPK, []) if store.error]
         weights = {n: sum(path.stat().st_size for path in sources.files(n)) for n in names}
         in_cache = interleaved(contenders, rounds)
         processor = interleaved(contenders, rounds, clock=time.process_time)
@@ -118,6 +205,9 @@ def bench_stores(
         "shape": [members[0].num_classes, *size],
         "bytes_per_pixel": {n: w / (count * size[0] * size[1]) for n, w in weights.items()},
         "bytes_ratio": {n: w / weights[BASE] for n, w in weights.items()},
+        "other_labels": {n: float((one != labels[BASE]).mean()) for n, one in labels.items()},
+        "topk_error": errors
+        and [max(e[0] for e in errors), float(np.mean([e[1] for e in errors]))],
         "cache": compared(in_cache, BASE),
         "cache, processor time": compared(processor, BASE),
         f"{SLOW_MB} MB/s": compared(slow, BASE),
@@ -149,12 +239,14 @@ def _label_archives(archives: Sequence[Sequence[Path]]) -> None:
         argmax((total / len(paths))[None])
 
 
-def _copies(members: Sequence[ProbabilityStore], count: int, folder: Path) -> Sources:
-    stores: dict[StoreDtype, list[ProbabilityStore]] = {dtype: [] for dtype in DTYPES}
+def _copies(members: Sequence[MapReader], count: int, folder: Path) -> Sources:
+    dtypes = (*DTYPES, *([TOPK] if members[0].num_classes >= MIN_CLASSES else []))
+    stores: dict[StoreDtype, list[ProbabilityStore]] = {dtype: [] for dtype in dtypes}
     archives: list[list[Path]] = []
     for number, member in enumerate(members):
         extent = Extent.uniform(count, member.extent.runs[0][1])
-        for dtype in DTYPES:
+        assert member.ids is not None and member.classes is not None
+        for dtype in dtypes:
             copy = ProbabilityStore.create(
                 folder / dtype / str(number),
                 ids=member.ids[:count],
@@ -167,10 +259,15 @@ def _copies(members: Sequence[ProbabilityStore], count: int, folder: Path) -> So
         archives.append([folder / f"{number}-{image}.npz" for image in range(count)])
         for block in blocks(extent):
             maps = member.read(block)
-            for dtype in DTYPES:
+            for dtype in dtypes:
                 stores[dtype][-1].write(block, maps)
-            for path, one in zip(archives[-1][block], maps, strict=True):
-                np.savez_compressed(path, probabilities=one.astype(np.float16))
+            if isinstance(member, ProbabilityStore):
+                for path, one in zip(archives[-1][block], maps, strict=True):
+                    np.savez_compressed(path, probabilities=one.astype(np.float16))
+        for dtype in dtypes:
+            stores[dtype][-1].save_error()
+    if isinstance(members[0], DrawnMaps):
+        archives = []
     return Sources(stores, archives)
 
 
@@ -234,12 +331,11 @@ def _from_disk(
     return seconds
 
 
-def _packing(
-    members: Sequence[ProbabilityStore], count: int, rounds: int
-) -> dict[str, dict[str, float]]:
+def _packing(members: Sequence[MapReader], count: int, rounds: int) -> dict[str, dict[str, float]]:
     """Compare ways to pack the bytes of one block of each member, on one thread."""
     blosc.use_threads = False
-    maps = [m.read(next(iter(blocks(count, min(count, 16))))) for m in members]
+    few = max(1, min(count, 8_000_000 // math.prod(members[0].block_shape(slice(0, 1)))))
+    maps = [member.read(slice(0, few)) for member in members]
     parts = [np.rint(one * STEPS_UINT8).astype(np.uint8) for one in maps]
     values = sum(part.size for part in parts)
     results = {BIT_PLANES: _packed_by(parts, pack_maps, unpack_maps, rounds)}
@@ -299,6 +395,11 @@ def format_stores(document: dict[str, Any]) -> str:
             figures = document[side][name]
             line += f"{images / figures['median_s']:15.1f}{1 / figures['ratio']:8.2f}x"
         lines.append(line)
+    for name, share in document["other_labels"].items():
+        lines.append(f"{name:18}{share:12.5%} of pixels have another label than from {BASE}")
+    if document["topk_error"]:
+        largest, mean = document["topk_error"]
+        lines.append(f"{TOPK}: largest error {largest:.4f}, mean error {mean:.2e}")
     lines.append(f"the disk gave {document['disk_mb_a_second']:.0f} MB/s of {BASE} at best")
     lines.append(f"{'packed by':28}{'of float16':>12}{'pack MB/s':>12}{'unpack MB/s':>12}")
     lines += [

@@ -52,7 +52,7 @@ class Codec:
         """Return half the smallest probability that is told from zero."""
         quantum = QUANTUM[self.dtype]
         if self.k is not None:
-            quantum = 1 / (STEPS_UINT8 * (classes - self.k))
+            quantum = 1 / (STEPS_UINT8 * (classes - 1))
         return quantum / 2
 
     def value_bytes(self, classes: int) -> float:

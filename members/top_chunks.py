@@ -16,6 +16,7 @@ import numpy as np
 
 from evaluation.core.types import Array, Map
 from members.chunks import ArrayLayout
+from members.maps import SmallBatch
 from members.packed_chunks import PackedChunk, library_function
 
 ERROR = struct.Struct("<dd")
@@ -69,7 +70,9 @@ def add_up(members: Sequence[Array], out: Array, *, add: bool = False) -> None:
     _add_up_function()(addresses, ks, len(members), classes, pixels, add, out.ctypes.data)
 
 
-def stream_sums(members: Sequence[Iterator[Array]], outs: Sequence[Map]) -> Iterator[Map]:
+def stream_sums(
+    members: Sequence[Iterator[Array]], outs: Sequence[SmallBatch]
+) -> Iterator[SmallBatch]:
     """Yield the sums over members of small batches of images.
 
     Args:

@@ -1,5 +1,6 @@
 // Maps of many classes by the few that are largest in each pixel: their probabilities in steps of
-// 1/255, and which classes they are. What is left to 255 is spread evenly over the other classes.
+// 1/255, and which classes they are. What is left to 255 is spread evenly over the other classes, to
+// which those of the few that are rounded to nothing belong.
 //
 // An image of bytes has 2 k planes: the k probabilities, the largest first, then the k classes.
 
@@ -26,15 +27,16 @@ struct Error {
 // The probabilities of a tile of one image, as they are read.
 struct Tile {
     std::vector<float> rest, value;  // value: (k, pixel)
+    std::vector<uint8_t> kept;       // how many classes are more than nothing
     bool present[256];               // among the classes that are stored
 
     // Takes `count` pixels of an image of bytes from `start` on.
     void take(const uint8_t* bytes, const Maps& maps, int64_t start, int64_t count) {
         rest.assign(size_t(count), float(kSteps));
+        kept.assign(size_t(count), 0);
         value.resize(size_t(maps.k * count));
         std::fill(present, present + 256, false);
         constexpr float kStep = float(1.0 / kSteps);
-        const float share = 1.0f / float(kSteps * (maps.classes - maps.k));
         for (int64_t j = 0; j < maps.k; ++j) {
             const uint8_t* steps = bytes + j * maps.pixels + start;
             const uint8_t* names = bytes + (maps.k + j) * maps.pixels + start;
@@ -42,10 +44,12 @@ struct Tile {
             for (int64_t k = 0; k < count; ++k) {
                 to[k] = float(steps[k]) * kStep;
                 rest[size_t(k)] -= float(steps[k]);
+                kept[size_t(k)] = uint8_t(kept[size_t(k)] + (steps[k] > 0));
             }
             for (int64_t k = 0; k < count; ++k) present[names[k]] = true;
         }
-        for (float& left : rest) left *= share;
+        for (int64_t k = 0; k < count; ++k)
+            rest[size_t(k)] *= kStep / float(maps.classes - kept[size_t(k)]);
     }
 
     // The probability of a class in each pixel, to `out`.
@@ -57,7 +61,7 @@ struct Tile {
             const uint8_t* names = bytes + (maps.k + j) * maps.pixels + start;
             const float* from = value.data() + j * count;
             for (int64_t k = 0; k < count; ++k)
-                out[k] = names[k] == label ? from[k] : out[k];
+                out[k] = (names[k] == label) & (from[k] > 0) ? from[k] : out[k];
         }
     }
 };
@@ -102,8 +106,8 @@ inline void add_up(const uint8_t* const* bytes, const int64_t* ks, int64_t membe
 
 // Rounds the k largest of a pixel to steps that sum to 255 at most. The largest is no smaller than
 // what is left for each other class, so that it stays the largest.
-inline void round_steps(const float* largest, int64_t k, int64_t others, uint8_t* steps) {
-    int sum = 0;
+inline void round_steps(const float* largest, int64_t k, int64_t classes, uint8_t* steps) {
+    int sum = 0, kept = 0;
     for (int64_t j = 0; j < k; ++j) {
         const float scaled = std::min(std::max(largest[j], 0.0f), 1.0f) * kSteps;
         steps[j] = uint8_t(std::nearbyint(scaled));
@@ -111,12 +115,13 @@ inline void round_steps(const float* largest, int64_t k, int64_t others, uint8_t
     }
     for (int64_t j = k - 1; sum > kSteps; j = j ? j - 1 : k - 1)
         if (steps[j]) --steps[j], --sum;
-    while (sum < kSteps && steps[0] * others < kSteps - sum) ++steps[0], ++sum;
+    for (int64_t j = 0; j < k; ++j) kept += steps[j] > 0;
+    while (sum < kSteps && steps[0] * (classes - kept) < kSteps - sum) ++steps[0], ++sum;
 }
 
 // The bytes of images from their maps, (image, class, pixel), and the error of all probabilities.
 inline void choose(const float* maps, const Maps& shape, uint8_t* out, Error* error) {
-    const int64_t k = shape.k, pixels = shape.pixels, others = shape.classes - k;
+    const int64_t k = shape.k, pixels = shape.pixels;
     std::vector<float> best(size_t(k * kTile)), sums(kTile), worst(kTile), decoded(kTile);
     Tile tile;
     for (int64_t image = 0; image < shape.images; ++image) {
@@ -142,7 +147,7 @@ inline void choose(const float* maps, const Maps& shape, uint8_t* out, Error* er
                 float largest[256];
                 uint8_t steps[256];
                 for (int64_t j = 0; j < k; ++j) largest[j] = best[size_t(j * kTile + p)];
-                round_steps(largest, k, others, steps);
+                round_steps(largest, k, shape.classes, steps);
                 for (int64_t j = 0; j < k; ++j) out[j * pixels + start + p] = steps[j];
             }
             tile.take(out, {1, k, shape.classes, pixels}, start, count);
