@@ -187,7 +187,7 @@ def bench_stores(
             contenders[NPZ] = partial(_label_archives, sources.archives)
         names = list(contenders)
         labels = {dtype: label_stores(readers) for dtype, readers in sources.stores.items()}
-        errors = [store.error for store in sources.stores.get(TOPK, []) if store.error]
+        errors = np.array([store.error for store in sources.stores.get(TOPK, [])])
         weights = {n: sum(path.stat().st_size for path in sources.files(n)) for n in names}
         in_cache = interleaved(contenders, rounds)
         processor = interleaved(contenders, rounds, clock=time.process_time)
@@ -206,8 +206,9 @@ def bench_stores(
         "bytes_per_pixel": {n: w / (count * size[0] * size[1]) for n, w in weights.items()},
         "bytes_ratio": {n: w / weights[BASE] for n, w in weights.items()},
         "other_labels": {n: float((one != labels[BASE]).mean()) for n, one in labels.items()},
-        "topk_error": errors
-        and [max(e[0] for e in errors), float(np.mean([e[1] for e in errors]))],
+        "topk_error": [float(errors[:, 0].max()), float(errors[:, 1].mean())]
+        if len(errors)
+        else [],
         "cache": compared(in_cache, BASE),
         "cache, processor time": compared(processor, BASE),
         f"{SLOW_MB} MB/s": compared(slow, BASE),
@@ -245,7 +246,8 @@ def _copies(members: Sequence[MapReader], count: int, folder: Path) -> Sources:
     archives: list[list[Path]] = []
     for number, member in enumerate(members):
         extent = Extent.uniform(count, member.extent.runs[0][1])
-        assert member.ids is not None and member.classes is not None
+        assert member.ids is not None
+        assert member.classes is not None
         for dtype in dtypes:
             copy = ProbabilityStore.create(
                 folder / dtype / str(number),
