@@ -104,6 +104,25 @@ def test_metadata_survive(filled):
     assert again.name == "unet/oof"
 
 
+def test_which_images_they_are_of_is_held_once_for_all_stores_of_a_split(tmp_path):
+    seen = TrainingIds((frozenset(["p000"]),))
+    one, other = (created(tmp_path / name, seen=seen) for name in "ab")
+    assert one.ids is other.ids
+    assert one.seen is other.seen
+    assert created(tmp_path / "c").seen is None
+
+
+def test_other_images_than_the_metadata_name_are_damage(tmp_path):
+    created(tmp_path)
+    images = tmp_path / "images.json"
+    images.write_text(images.read_text().replace("p000", "q000"))
+    described = tmp_path / "store.json"
+    digest = read_json(described)["images"]
+    described.write_text(described.read_text().replace(digest, "0" * 64))
+    with pytest.raises(BadRun, match=r"images.json is not what store.json names"):
+        ProbabilityStore(tmp_path)
+
+
 class TestDamage:
     def test_a_block_that_was_never_written_is_missing_and_cannot_be_read(self, tmp_path):
         store = created(tmp_path)
