@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from pkgutil import resolve_name
 
-from evaluation.core.errors import BadData, BadSpec, shorten
+from evaluation.core.errors import BadData, BadSpec, format_count, shorten
 from evaluation.core.files import check_no_external_links
 from evaluation.core.label_options import LabelOptions, read_colours
 from members.data.file_tree import FileTree
@@ -89,7 +89,11 @@ def _by_globs(tree: FileTree, options: LayoutOptions) -> Layout:
     images = tree.matching(options.images, "--images")
     if options.masks is None:
         items = tuple(Item(name, file) for name, file in images.items())
-        return Layout("globs", f"{len(items)} images by --images {options.images}", {TEST: items})
+        return Layout(
+            "globs",
+            f"{format_count(len(items), 'image')} by --images {options.images}",
+            {TEST: items},
+        )
     masks = tree.matching(options.masks, "--masks")
     if options.ids is None:
         for names, what in (
@@ -104,5 +108,5 @@ def _by_globs(tree: FileTree, options: LayoutOptions) -> Layout:
                     " correct the globs, or list the images to read by --ids"
                 )
     items = tuple(Item(name, file, masks.get(name)) for name, file in images.items())
-    why = f"{len(items)} images by --images {options.images}, masks by --masks {options.masks}"
-    return Layout("globs", why, {TRAINING: items})
+    by = f"by --images {options.images}, masks by --masks {options.masks}"
+    return Layout("globs", f"{format_count(len(items), 'image')} {by}", {TRAINING: items})
