@@ -396,10 +396,10 @@ def classes_of_labels(
     if known is not None and len(known) > 2:
         return known
     of_target = stored_values(open_labels(target, "target"))
-    present = set(of_target)
+    present: set[int] = set().union(*of_target)
     if labels.num_classes is None:
         for other in others:
-            present |= stored_values(_open_pred(other, "prediction"))
+            present |= set().union(*stored_values(_open_pred(other, "prediction")))
     known = known or labels.resolve(present)
     labels.check_coding(of_target, known)
     return known

@@ -251,6 +251,18 @@ class TestTwoClassesStoredAs0And255:
         with pytest.raises(BadLabels, match="0 and 255"):
             ens.postprocess(maps, "class_bias", fit_maps=maps, fit_target=self.target)
 
+    def test_masks_of_two_codings_are_scored_by_neither(self, tmp_path):
+        mixed = np.concatenate([self.target, self.target // 255])
+        folder = tmp_path / "masks"
+        folder.mkdir()
+        for index, mask in enumerate(mixed):
+            Image.fromarray(mask).save(folder / f"{index}.png")
+        pred = np.zeros_like(mixed)
+        for target in (mixed, list(mixed), folder):
+            with pytest.raises(BadLabels, match="255 without 1 is in 1 of 2 masks, 1 without 255"):
+                ens.score(target, pred if target is not folder else list(pred), classes=2)
+        assert ens.score(mixed, pred, classes=2, unlabelled=255).iou == (32 / 36, 0)
+
     def test_a_declared_foreground_is_scored_by_its_iou(self):
         pred = 255 * self.everything
         result = ens.score(self.target, pred, classes=2, foreground=255)
