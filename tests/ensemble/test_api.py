@@ -88,7 +88,8 @@ class TestFuse:
         [
             ([], "`maps` is empty; expected the probability maps of one or more members"),
             ("folder", "`maps` is one item; expected a list with the maps of each member"),
-            (TWO[0], r"maps\[0\] .*expected \(image, class, row, col\)"),
+            (TWO[0], r"`maps` has 4 axes; expected a list"),
+            ([TWO[0][0]], r"maps\[0\] .*expected \(image, class, row, col\)"),
             ([TWO[0], TWO[1][:5]], r"maps\[1\] holds 5 images"),
             ([{"a": 1}], r"maps\[0\] is of type dict; expected an array, a list of arrays"),
             ([TWO[0] * 0.9], r"maps\[0\]: .*classes sum to"),
