@@ -422,6 +422,8 @@ def _open_pred(source: "ArrayLike", name: str, classes: "Classes | None" = None)
 
     maps = open_maps(source, name, classes=None if classes is None else len(classes))
     assert isinstance(maps, ArrayMaps)
+    if classes is not None and maps.num_classes != len(classes):
+        raise BadMaps(f"{maps.name} has {maps.num_classes} classes; expected {len(classes)}")
     try:
         maps.check()
     except BadMaps as error:

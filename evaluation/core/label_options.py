@@ -209,7 +209,8 @@ class LabelOptions:
         if len(others) > 1:
             raise BadLabels(
                 f"masks hold {_shown(present)}; expected two values, foreground {foreground} and"
-                " background; for more classes leave --foreground out and give --classes"
+                " background: write the masks with one value for it, or for more classes leave"
+                " --foreground out and give --classes"
             )
         background = others.pop() if others else (0 if foreground else 1)
         names = self.names if isinstance(self.names, tuple) else BINARY_NAMES

@@ -120,9 +120,10 @@ def open_plain_maps(
         raise BadMaps(f"{path} holds label maps; expected probability maps")
     layout = find_layout(files.as_stored(), str(path), classes=classes, logits=logits)
     stored = MapFolder.of(files.with_layout(layout))
-    if stored.channels == (1,) and _takes_two(stored, classes):
-        return ArrangedMaps(stored, CLASSES_FIRST, logits), stored.ids
-    return stored, stored.ids
+    if stored.channels != (1,):
+        return stored, stored.ids
+    _check_one_channel(stored, str(path), classes)
+    return ArrangedMaps(stored, CLASSES_FIRST, logits), stored.ids
 
 
 def arrange_array(array: Stack, name: str, *, classes: int | None, logits: bool) -> Stack:
@@ -141,12 +142,14 @@ def arrange_array(array: Stack, name: str, *, classes: int | None, logits: bool)
     if array.ndim == LABEL_AXES and array.dtype.kind == "f":
         if not isinstance(array, Ragged):
             _check_foreground(array, name, classes, logits=logits)
+        _check_one_channel(array, name, classes)
         return ArrangedMaps(array, PIXELS, logits)
     if isinstance(array, Ragged) or array.ndim != MAP_AXES or 0 in array.shape:
         return array
     layout = find_layout(array, name, classes=classes, logits=logits)
-    one_channel = array.shape[1 + CLASS_AXIS[layout]] == 1
-    if layout == CLASSES_FIRST and not (one_channel and _takes_two(array, classes)):
+    if array.shape[1 + CLASS_AXIS[layout]] == 1:
+        _check_one_channel(array, name, classes)
+    elif layout == CLASSES_FIRST:
         return array
     return ArrangedMaps(array, layout, logits)
 
@@ -170,8 +173,10 @@ def arrange_list(maps: Sequence[Array], name: str, *, classes: int | None, logit
             " in each, first or last"
         )
     stack = stack_images(images)
-    one_channel = stack.ndim == MAP_AXES and stack.shape[1] == 1 and _takes_two(stack, classes)
-    return ArrangedMaps(stack, CLASSES_FIRST, logits) if one_channel else stack
+    if stack.ndim != MAP_AXES or stack.shape[1] != 1:
+        return stack
+    _check_one_channel(stack, name, classes)
+    return ArrangedMaps(stack, CLASSES_FIRST, logits)
 
 
 def find_layout(images: Iterable[Array], name: str, *, classes: int | None, logits: bool) -> Layout:
@@ -243,6 +248,10 @@ def _check_foreground(array: Array, name: str, classes: int | None, *, logits: b
         )
 
 
-def _takes_two(array: Stack, classes: int | None) -> bool:
-    """Return whether one channel may be the foreground of two classes."""
-    return array.dtype.kind == "f" and classes in (None, 2)
+def _check_one_channel(maps: Stack, name: str, classes: int | None) -> None:
+    if maps.dtype.kind != "f" or classes not in (None, 2):
+        expected = "floating point" if classes in (None, 2) else f"{classes} classes"
+        raise BadMaps(
+            f"{name} holds one channel of {maps.dtype}; expected {expected}: one channel is the"
+            " probability of the foreground, of two classes"
+        )

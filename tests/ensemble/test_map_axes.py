@@ -113,9 +113,9 @@ def test_logits_of_two_readings_are_refused_with_both(shape, words):
 @pytest.mark.parametrize(
     ("maps", "classes", "words"),
     [
-        (TWO[0][:, 1], 5, "5 classes are named; the maps have 2"),
+        (TWO[0][:, 1], 5, "one channel of float32; expected 5 classes"),
         (TWO[0][:, 1:] * 3, None, "values go from"),
-        ((TWO[0][:, 1:] * 255).astype(np.uint8), None, "has 1 class; expected 2 or more"),
+        ((TWO[0][:, 1:] * 255).astype(np.uint8), None, "one channel of uint8; expected floating"),
         (np.moveaxis(FIVE[0], 1, -1), 4, "4 classes are named; the maps have 5"),
         (np.moveaxis(FIVE[0], 1, -1) * 0.5, 5, "classes sum to 0.5"),
         (FIVE[0][0], None, "the maps of one image"),
@@ -124,6 +124,12 @@ def test_logits_of_two_readings_are_refused_with_both(shape, words):
 def test_maps_that_fit_no_reading_are_refused(maps, classes, words):
     with pytest.raises(EnsError, match=words):
         ens.fuse([maps], classes=classes)
+
+
+@pytest.mark.parametrize("maps", [TWO[0], TWO[0][:, 1], FIVE[0]])
+def test_predictions_of_another_number_of_classes_are_not_scored(maps):
+    with pytest.raises(BadMaps, match="expected 3"):
+        ens.score(TARGET, maps, classes=3)
 
 
 def test_commands_take_any_axes_and_name_their_options(tmp_path, capsys):
