@@ -158,14 +158,16 @@ def _warnings(data: DataSet, share: Array, held: Array) -> list[str]:
             f"{classes.names[ignore]!r}, {share[ignore]:.0%} of the pixels, is not scored; if it"
             " should be, give --ignore none"
         )
-    last = classes.scored[-1]
-    numbered = classes.names[last] == str(classes.values[last])
-    if numbered and _lies_between_classes(data.target(), last, share[: len(classes)]):
-        warnings.append(
-            f"class {classes.names[last]!r}, the last, covers {share[last]:.1%} and touches nearly"
-            " all other classes of an image, as pixels without a label do; if it means that, give"
-            f" --unlabelled {classes.values[last]}"
-        )
+    for label, which in ((classes.scored[0], "first"), (classes.scored[-1], "last")):
+        name, value = classes.names[label], classes.values[label]
+        if name == str(value) and _lies_between_classes(
+            data.target(), label, share[: len(classes)]
+        ):
+            warnings.append(
+                f"class {name!r}, the {which}, covers {share[label]:.1%} and touches nearly all"
+                " other classes of an image, as pixels without a label do; if it means that, give"
+                f" --unlabelled {value}"
+            )
     few = [classes.names[label] for label in classes.scored if held[label] < FEW_IMAGES]
     if few:
         warnings.append(f"in fewer than {FEW_IMAGES} images: {', '.join(few[:MAX_SHOWN])}")
@@ -247,7 +249,7 @@ def _mask_lines(one_set: Description) -> Iterator[str]:
         f"  not scored: {', '.join(ignored) or 'no class'}; unlabelled pixels"
         f" ({one_set['unlabelled']['share']:.1%}); masks store {one_set['stored_values']}"
     )
-    yield f"  background or unlabelled: {one_set['background']:.1%} of the pixels"
+    yield f"  ignored or unlabelled: {one_set['background']:.1%} of the pixels"
     width = max(len(entry["name"]) for entry in one_set["classes"])
     classes = one_set["classes"]
     yield from (

@@ -223,7 +223,7 @@ def format_refinement(document: Document) -> str:
     )
     lines = [
         f"{document['out']}: {newly_labelled['pixels']} pixels newly labelled in {changed}",
-        f"  background or unlabelled: {before:.2%} of the pixels before, {after:.2%} after",
+        f"  ignored or unlabelled: {before:.2%} of the pixels before, {after:.2%} after",
     ]
     width = max(len(name) for name in newly_labelled["classes"])
     lines += [

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from ensemble.cli import run_command
 from ensemble.pipeline.data.prepare import prepare
 from ensemble.pipeline.run.experiment import Experiment
 from evaluation.core.classes import MARS
@@ -85,6 +86,16 @@ def test_a_last_class_that_lies_between_all_others_is_told(tmp_path, images, las
     assert [w.startswith("class '4', the last, covers") for w in warnings] == [True] * told
     said = inspect_dataset(path, labels=LabelOptions(unlabelled=4))["sets"]["training"]
     assert said["warnings"] == []
+    np.savez(path, images=target, masks=(target + 1) % 5)
+    warnings = inspect_dataset(path)["sets"]["training"]["warnings"]
+    assert [w.startswith("class '0', the first, covers") for w in warnings] == [True] * told
+
+
+def test_the_next_command_repeats_what_was_said_of_the_masks(tmp_path, capsys):
+    path = tmp_path / "own.npz"
+    np.savez(path, images=np.zeros((4, 2, 2), np.uint8), masks=np.stack([255 * OUTLINE] * 4))
+    assert run_command(["data", "inspect", str(path), "--foreground", "255"]) == 0
+    assert f"next: ens train-members --data {path} --foreground 255\n" in capsys.readouterr().out
 
 
 @pytest.fixture
