@@ -161,9 +161,10 @@ def _open_members(
 ) -> list[MapReader]:
     if isinstance(maps, str | Path) or not hasattr(maps, "__iter__"):
         raise BadMaps(f"`{name}` is one item; expected a list with the maps of each member")
-    if getattr(maps, "ndim", MEMBER_AXES) != MEMBER_AXES:
+    axes = getattr(maps, "ndim", MEMBER_AXES)
+    if axes != MEMBER_AXES:
         raise BadMaps(
-            f"`{name}` has {maps.ndim} axes; expected a list with the maps of each member, (image,"
+            f"`{name}` has {axes} axes; expected a list with the maps of each member, (image,"
             " class, row, col) each"
         )
     maps = list(maps)

@@ -113,7 +113,7 @@ def _map_values(
 ) -> dict[str, DataSet]:
     labelled = [data for data in sets.values() if data.masks is not None]
     of_each = [data.stored_values() for data in labelled]
-    totals = sum(pixels_of.sum(axis=0) for pixels_of in of_each)
+    totals = np.sum([pixels_of.sum(axis=0) for pixels_of in of_each], axis=0)
     pixels = {int(value): int(totals[value]) for value in np.flatnonzero(totals)}
     known = labelled[0].known if labelled else None
     if not labelled:

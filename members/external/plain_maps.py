@@ -61,7 +61,8 @@ class ArrangedMaps(LazyStack):
     def extent(self) -> Extent:
         """Number and sizes of the images."""
         if self.layout == CLASSES_LAST:
-            return Extent.uniform(len(self.stored), self.stored.shape[1:3])
+            rows, cols = self.stored.shape[1:3]
+            return Extent.uniform(len(self.stored), (rows, cols))
         return extent_of(self.stored)
 
     @property
