@@ -9,7 +9,7 @@ import yaml
 
 from ensemble.cli import run_command
 from ensemble.pipeline.analysis.timing import chain_seconds, disk_seconds, measure_network
-from ensemble.pipeline.candidates.leakage import (
+from ensemble.pipeline.candidates.leakage_warnings import (
     OofGap,
     cross_fold_duplicates,
     leakage_warnings,

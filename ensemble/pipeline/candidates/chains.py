@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ensemble.pipeline.candidates.leakage import leakage_warnings
+from ensemble.pipeline.candidates.leakage_warnings import leakage_warnings
 from ensemble.pipeline.data.prepare import split_identity
 from ensemble.pipeline.run.expected_record import ExpectedRecord
 from ensemble.pipeline.run.open_run import (

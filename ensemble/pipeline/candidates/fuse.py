@@ -13,7 +13,7 @@ from ensemble.coverage import check_missing, fuse_covered
 from ensemble.decision import Decided, check_groups
 from ensemble.fitted_json import ARRAYS, STATE, save_fitted
 from ensemble.fusion import Fusion, LearnedFusion
-from ensemble.pipeline.candidates.leakage import leakage_warnings
+from ensemble.pipeline.candidates.leakage_warnings import leakage_warnings
 from ensemble.pipeline.data.prepare import (
     classes_identity,
     read_folds,

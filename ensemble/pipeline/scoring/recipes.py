@@ -4,12 +4,11 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ensemble.pipeline.candidates.leakage import without_trained_on
 from ensemble.pipeline.candidates.postprocess import ARGMAX
 from ensemble.pipeline.candidates.staleness import scores_record
 from ensemble.pipeline.data.prepare import run_classes
 from ensemble.pipeline.run.open_run import RunMembers, run_experiment
-from ensemble.pipeline.scoring.score import deciding_protocol
+from ensemble.pipeline.scoring.score import deciding_protocol, without_trained_on
 from evaluation.core.errors import BadRun, BadSpec, LeakageError
 from evaluation.core.run_folder import Run
 from evaluation.formatting import format_decimal, format_interval

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ensemble.pipeline.candidates.fuse import FusionSpec, resolve_fusion, update_fusion
-from ensemble.pipeline.candidates.leakage import leakage_warnings
+from ensemble.pipeline.candidates.leakage_warnings import leakage_warnings
 from ensemble.pipeline.data.prepare import run_classes
 from ensemble.pipeline.run.open_run import (
     OOF,

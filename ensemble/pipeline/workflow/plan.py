@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ensemble.block_fusion import FUSED_MAPS
-from ensemble.pipeline.candidates.leakage import leakage_warnings
+from ensemble.pipeline.candidates.leakage_warnings import leakage_warnings
 from ensemble.pipeline.data.prepare import is_prepared, prepare, run_classes
 from ensemble.pipeline.members.train import check_not_imported, check_trainable
 from ensemble.pipeline.run.experiment import Experiment, check_chains

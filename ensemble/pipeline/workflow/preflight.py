@@ -1,7 +1,7 @@
 """Checks before a long run: rare classes, near-duplicate images, fusions that would be refused."""
 
 from ensemble.pipeline.candidates.fuse import strategy_learns
-from ensemble.pipeline.candidates.leakage import cross_fold_duplicates
+from ensemble.pipeline.candidates.leakage_warnings import cross_fold_duplicates
 from ensemble.pipeline.run.experiment import Experiment
 from ensemble.pipeline.run.open_run import OOF, RunMembers, check_no_leakage
 from evaluation.core.errors import BadRun, BadSpec

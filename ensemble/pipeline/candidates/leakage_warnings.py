@@ -1,26 +1,23 @@
-"""Leakage: scores on images that a member was trained on, and signs of it that no record shows.
+"""Warnings of leakage that no record shows.
 
 Signs are members that are better on `oof` than on `validation`, and near-duplicate images in two
-folds. Maps that are known to leak are refused by `open_run.check_no_leakage`.
+folds. What records show is refused: `open_run.check_no_leakage`.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cache
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
 
 from ensemble.pipeline.data.prepare import read_folds
-from ensemble.pipeline.run.open_run import OOF, RunMembers, num_trained_on
+from ensemble.pipeline.run.open_run import OOF, RunMembers
 from evaluation.core.arrays import argmax, evenly_spaced
 from evaluation.core.blocks import blocks
 from evaluation.core.classes import UNLABELLED
-from evaluation.core.errors import LeakageError
 from evaluation.core.ragged import Extent
 from evaluation.core.run_folder import Run
 from evaluation.core.types import Array
-from evaluation.leaderboard import Candidate
 from members.data.cleaning.near_duplicates import duplicates_across
 from members.data.dataset import DataSet
 from members.maps import MapReader
@@ -105,62 +102,6 @@ def leakage_warnings(run_members: RunMembers, members: Sequence[str]) -> list[st
                 f" images, or {HELD_OUT} is harder"
             )
     return warnings
-
-
-def describe_overlap(run_members: RunMembers, source: str, split: str) -> str:
-    """Say how many images of a split the models behind a source's maps were trained on.
-
-    Empty where there are none, or where the maps are missing or undeclared.
-    """
-    if run_members.digest(source, split) is None:
-        return ""
-    maps = run_members.open(source, split)
-    count = num_trained_on(maps)
-    if not count:
-        return ""
-    return f"its members were trained on {count} of the {len(maps)} images of {split}"
-
-
-def without_trained_on(
-    run_members: RunMembers,
-    candidates: Sequence[Candidate],
-    sources: Mapping[str, str],
-    split: str,
-    log: Callable[[str], None],
-) -> list[Candidate]:
-    """Return the candidates without scores on images that their members were trained on.
-
-    Args:
-        run_members: of the run.
-        candidates: with their counts.
-        sources: the member or fusion that each candidate is made of.
-        split: the split to evaluate on.
-        log: receives a line per candidate that is left out, or loses its counts on `oof`.
-
-    Raises:
-        LeakageError: all of them are left out.
-    """
-
-    @cache
-    def overlap(source: str, part: str) -> str:
-        return describe_overlap(run_members, source, part)
-
-    kept = []
-    for candidate in candidates:
-        source = sources[candidate.name]
-        if message := overlap(source, split):
-            log(f"{candidate.name}: left out, {message}")
-        elif candidate.oof is not None and (message := overlap(source, OOF)):
-            log(f"{candidate.name}: no oof score, {message}")
-            kept.append(replace(candidate, oof=None))
-        else:
-            kept.append(candidate)
-    if candidates and not kept:
-        raise LeakageError(
-            f"every candidate's members were trained on images of {split}; train or import"
-            " members that were not, or take another --split"
-        )
-    return kept
 
 
 def oof_gaps(run_members: RunMembers, members: Sequence[str]) -> list[OofGap]:
