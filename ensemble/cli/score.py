@@ -137,7 +137,7 @@ def _score_files(
     csv: Path | None,
     labels: "LabelOptions",
 ) -> None:
-    from ensemble.pipeline.scoring.plain_files import score_files
+    from ensemble.cli.plain_files import score_files
     from evaluation.scores import write_class_table
 
     document = score_files(target, pred, protocol=protocol, labels=labels)

@@ -13,8 +13,8 @@ from ensemble.cli import run_command
 from ensemble.pipeline.candidates.chains import fit_on_oof
 from ensemble.pipeline.run.experiment import Experiment
 from ensemble.pipeline.run.open_run import IMPORTED, OOF, RunMembers
-from ensemble.pipeline.tuning import cross_validation, grid, refits, trials, tuning
-from ensemble.pipeline.tuning.cross_validation import CvPool, OuterSplit, PrefixCache
+from ensemble.pipeline.tuning import cross_fitted_counts, grid, refits, trials, tuning
+from ensemble.pipeline.tuning.cross_fitted_counts import CvPool, OuterSplit, PrefixCache
 from ensemble.pipeline.tuning.refits import copy_oof
 from ensemble.pipeline.tuning.results import TuningResult, format_tuning
 from ensemble.pipeline.tuning.selection import AblationResult, Gain, GainTest, eliminate
@@ -373,7 +373,7 @@ class TestCacheAndJournal:
         assert not (planted.path / "tuning" / "one" / "work").exists()
 
     def test_a_significantly_worse_chain_is_pruned(self, tmp_path, lottery, monkeypatch):
-        monkeypatch.setattr(cross_validation, "BLOCK_IMAGES", 3)
+        monkeypatch.setattr(cross_fitted_counts, "BLOCK_IMAGES", 3)
         rng = np.random.default_rng(0)
         target = stripes(rng)
         (tmp_path / "space.yaml").write_text("lottery: {ticket: [1]}\n")

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ensemble.block_fusion import FusionPerImage, HiddenTarget, TrainingBlocks, cross_fit, fuse
-from ensemble.calibration.calibration_error import describe_calibration, error_before_after
+from ensemble.calibration.calibrated import describe_calibration, error_before_after
 from ensemble.coverage import check_missing, fuse_covered
 from ensemble.decision import Decided, check_groups
 from ensemble.fitted_json import ARRAYS, STATE, save_fitted

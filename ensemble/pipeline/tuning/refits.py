@@ -9,7 +9,7 @@ from ensemble.fusion import Fusion, LearnedFusion
 from ensemble.pipeline.candidates.fuse import FusionSpec, resolve_fusion
 from ensemble.pipeline.data.prepare import run_classes
 from ensemble.pipeline.run.open_run import OOF, Reader, RunMembers, run_experiment
-from ensemble.pipeline.tuning.cross_validation import CvPool, NamedMaps
+from ensemble.pipeline.tuning.cross_fitted_counts import CvPool, NamedMaps
 from ensemble.strategies import ACCEPTS_ONE_VS_REST
 from ensemble.strategy import build_strategy, strategy_context
 from evaluation.core.blocks import blocks

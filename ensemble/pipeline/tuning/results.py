@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 
 from ensemble.pipeline.data.prepare import classes_identity, split_identity
 from ensemble.pipeline.run.open_run import OOF, RunMembers, run_metric
-from ensemble.pipeline.tuning.cross_validation import CvPool
+from ensemble.pipeline.tuning.cross_fitted_counts import CvPool
 from ensemble.pipeline.tuning.selection import AblationResult, Gain, GainTest
 from ensemble.pipeline.tuning.trials import read_journal
 from evaluation.core.files import atomic_file, read_json, write_json

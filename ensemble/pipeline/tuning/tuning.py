@@ -20,7 +20,7 @@ from ensemble.pipeline.run.open_run import (
     run_experiment,
     run_metric,
 )
-from ensemble.pipeline.tuning.cross_validation import CvPool, NamedMaps, OuterSplit, PrefixCache
+from ensemble.pipeline.tuning.cross_fitted_counts import CvPool, NamedMaps, OuterSplit, PrefixCache
 from ensemble.pipeline.tuning.refits import NestedRefits, check_single_learned_level, copy_oof
 from ensemble.pipeline.tuning.results import (
     FoldResult,

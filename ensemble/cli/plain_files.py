@@ -1,4 +1,4 @@
-"""Fuse, post-process, score and audit plain files: the Python API with files in and out.
+"""Plain files of `fuse`, `postprocess`, `score` and `audit`: the Python API with files in and out.
 
 Messages name the command's options: `--fit-maps` where the Python API says `fit_maps`.
 """
