@@ -16,7 +16,7 @@ from ensemble.pipeline.members.train import training_job
 from ensemble.pipeline.report import figures
 from ensemble.pipeline.report.candidate_trace import CandidateTrace
 from ensemble.pipeline.run.experiment import Experiment, read_experiment
-from ensemble.pipeline.run.open_run import IMPORTED, OOF, RunMembers, run_metric
+from ensemble.pipeline.run.open_run import IMPORTED, RunMembers, run_metric
 from ensemble.pipeline.tuning.results import is_tuned
 from ensemble.pipeline.tuning.tuning import TuningBudget, tune
 from ensemble.strategies.greedy import greedy
@@ -25,7 +25,7 @@ from evaluation.core.classes import Classes
 from evaluation.core.files import write_json
 from evaluation.core.provenance import record
 from evaluation.core.ragged import Extent
-from evaluation.core.run_folder import Run
+from evaluation.core.run_folder import OOF, Run
 from evaluation.protocols import build_protocol
 from evaluation.reliability import calibration_gap
 from evaluation.run_metric import set_metric

@@ -8,10 +8,10 @@ import pytest
 from ensemble.pipeline.candidates.fuse import fuse_members, resolve_fusion
 from ensemble.pipeline.candidates.postprocess import is_labelled, postprocess_run
 from ensemble.pipeline.run.experiment import Experiment
-from ensemble.pipeline.run.open_run import OOF, RunMembers, run_experiment
+from ensemble.pipeline.run.open_run import RunMembers, run_experiment
 from evaluation.core.files import write_json
 from evaluation.core.provenance import record
-from evaluation.core.run_folder import Run
+from evaluation.core.run_folder import OOF, Run
 from members.data.dataset import write_classes
 from tests.ensemble.test_run_refusals import CLASSES, IMAGES, add_maps, data_set
 

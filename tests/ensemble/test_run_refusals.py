@@ -5,14 +5,14 @@ import pytest
 
 from ensemble.cli import run_command
 from ensemble.pipeline.run.experiment import Experiment
-from ensemble.pipeline.run.open_run import IMPORTED, OOF, RunMembers
+from ensemble.pipeline.run.open_run import IMPORTED, RunMembers
 from ensemble.pipeline.workflow.preflight import check_fusion, data_warnings
 from evaluation.core.classes import Classes
 from evaluation.core.errors import BadRun, LeakageError
 from evaluation.core.files import write_json
 from evaluation.core.provenance import record
 from evaluation.core.ragged import Extent
-from evaluation.core.run_folder import Run
+from evaluation.core.run_folder import OOF, Run
 from members.data.dataset import DataSet, write_classes
 from members.store import ProbabilityStore
 from members.store_metadata import TrainingIds

@@ -7,11 +7,11 @@ import pytest
 
 from ensemble.cli import run_command
 from ensemble.pipeline.run.experiment import Experiment
-from ensemble.pipeline.run.open_run import IMPORTED, OOF
+from ensemble.pipeline.run.open_run import IMPORTED
 from evaluation.core.files import write_json
 from evaluation.core.provenance import record
 from evaluation.core.ragged import Extent
-from evaluation.core.run_folder import Run
+from evaluation.core.run_folder import OOF, Run
 from members.data.dataset import DataSet, write_classes
 from members.store import ProbabilityStore
 from members.store_metadata import TrainingIds

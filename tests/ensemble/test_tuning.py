@@ -12,7 +12,7 @@ import pytest
 from ensemble.cli import run_command
 from ensemble.pipeline.candidates.chains import fit_on_oof
 from ensemble.pipeline.run.experiment import Experiment
-from ensemble.pipeline.run.open_run import IMPORTED, OOF, RunMembers
+from ensemble.pipeline.run.open_run import IMPORTED, RunMembers
 from ensemble.pipeline.tuning import cross_fitted_counts, grid, refits, trials, tuning
 from ensemble.pipeline.tuning.cross_fitted_counts import CvPool, OuterSplit, PrefixCache
 from ensemble.pipeline.tuning.refits import copy_oof
@@ -24,7 +24,7 @@ from evaluation.core.errors import BadSpec
 from evaluation.core.files import write_json
 from evaluation.core.provenance import record
 from evaluation.core.ragged import Extent
-from evaluation.core.run_folder import Run
+from evaluation.core.run_folder import OOF, Run
 from evaluation.core.specs import Spec
 from evaluation.intervals import Interval
 from members.data.dataset import DataSet, write_classes

@@ -23,12 +23,13 @@ from ensemble.pipeline.candidates.fuse import FITTED, FusionSpec, resolve_fusion
 from ensemble.pipeline.candidates.postprocess import applied_chain, read_candidate
 from ensemble.pipeline.data.prepare import read_folds
 from ensemble.pipeline.run.experiment import Experiment
-from ensemble.pipeline.run.open_run import OOF, RunMembers
+from ensemble.pipeline.run.open_run import RunMembers
 from ensemble.strategies import ACCEPTS_ONE_VS_REST
 from ensemble.strategies.weighted_mean import WeightedMean
 from evaluation.core.errors import EnsError
 from evaluation.core.files import read_json, write_json
 from evaluation.core.provenance import digest_of, identity
+from evaluation.core.run_folder import OOF
 from evaluation.core.specs import parse_spec
 from evaluation.core.types import Array
 from members.data.dataset import DataSet

@@ -13,13 +13,13 @@ from ensemble.calibration.calibrators import vector
 from ensemble.fusion import Fusion, TrainingBlock
 from ensemble.pipeline.candidates.probabilities import open_probabilities
 from ensemble.pipeline.data.clean import check_new
-from ensemble.pipeline.run.open_run import OOF, RunMembers
+from ensemble.pipeline.run.open_run import RunMembers
 from ensemble.sampling import draw_pixels
 from evaluation.core.arrays import argmax
 from evaluation.core.blocks import blocks, map_blocks, sum_blocks
 from evaluation.core.errors import BadRun, BadSpec, LeakageError
 from evaluation.core.files import atomic_file, atomic_folder, check_file_names
-from evaluation.core.run_folder import Run
+from evaluation.core.run_folder import OOF, Run
 from evaluation.core.types import Array, Map
 from evaluation.formatting import format_columns
 from members.data.contact_sheet import write_sheet

@@ -28,7 +28,6 @@ from ensemble.diversity.subset_scorer import (
 from ensemble.pipeline.analysis.inference_cost import measure_member
 from ensemble.pipeline.data.prepare import run_classes
 from ensemble.pipeline.run.open_run import (
-    OOF,
     OpenedSplit,
     RunMembers,
     check_metric_defined,
@@ -39,7 +38,7 @@ from ensemble.pipeline.run.open_run import (
 )
 from evaluation.core.errors import BadRun, LeakageError
 from evaluation.core.files import atomic_file
-from evaluation.core.run_folder import Run
+from evaluation.core.run_folder import OOF, VALIDATION, Run
 from evaluation.formatting import MISSING, format_columns, format_decimal, format_interval
 from evaluation.intervals import Interval
 from evaluation.iou import Score
@@ -50,7 +49,6 @@ from evaluation.run_metric import metric_label, score_column, summed_form
 from evaluation.scores import iou_by_name, nan_to_none
 from members.data.dataset import DataSet
 
-VALIDATION = "validation"
 STRATEGY = "mean"
 SHOWN_PAIRS = 3
 

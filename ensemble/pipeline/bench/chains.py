@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from ensemble.pipeline.candidates.chains import FittedChain, fit_on_oof
-from ensemble.pipeline.run.open_run import OOF, RunMembers
+from ensemble.pipeline.run.open_run import RunMembers
 from evaluation.confusion import ChangeCounts, confusion, pixel_changes
 from evaluation.core.blocks import blocks, map_blocks
 from evaluation.core.errors import BadSpec
 from evaluation.core.progress import progress
+from evaluation.core.run_folder import OOF
 from evaluation.core.types import Array, Counts, Labels
 from members.data.dataset import DataSet
 from members.maps import MapReader

@@ -24,7 +24,6 @@ from ensemble.pipeline.candidates.chains import FittedChain
 from ensemble.pipeline.candidates.postprocess import is_labelled, read_candidate, read_labels
 from ensemble.pipeline.data.prepare import run_classes
 from ensemble.pipeline.run.open_run import (
-    OOF,
     RunMembers,
     check_metric_defined,
     run_experiment,
@@ -35,7 +34,7 @@ from evaluation.confusion import parallel_confusion
 from evaluation.core.classes import Classes
 from evaluation.core.errors import BadRun
 from evaluation.core.ragged import Stack
-from evaluation.core.run_folder import Run
+from evaluation.core.run_folder import OOF, Run
 from evaluation.core.types import Array
 from evaluation.formatting import (
     COLUMN_GAP,

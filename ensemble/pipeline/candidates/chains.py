@@ -6,22 +6,16 @@ from typing import Any
 
 import numpy as np
 
+from ensemble.block_fusion import leave_one_fold_out
 from ensemble.pipeline.candidates.leakage_warnings import leakage_warnings
 from ensemble.pipeline.data.prepare import split_identity
 from ensemble.pipeline.run.expected_record import ExpectedRecord
-from ensemble.pipeline.run.open_run import (
-    OOF,
-    OpenedSplit,
-    RunMembers,
-    leave_one_fold_out,
-    open_split,
-    run_metric,
-)
+from ensemble.pipeline.run.open_run import OpenedSplit, RunMembers, open_split, run_metric
 from evaluation.confusion import confusion
 from evaluation.core.errors import BadRun
 from evaluation.core.files import read_json, write_json
 from evaluation.core.provenance import digest, digests, verify_outputs
-from evaluation.core.run_folder import Run
+from evaluation.core.run_folder import OOF, Run
 from evaluation.protocols import build_protocol, score_images
 from evaluation.run_metric import fitted_note, metric_config, metric_label
 from postproc.chain import Chain

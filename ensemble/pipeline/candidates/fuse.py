@@ -24,7 +24,6 @@ from ensemble.pipeline.run.expected_record import ExpectedRecord
 from ensemble.pipeline.run.experiment import Experiment, FusionEntry
 from ensemble.pipeline.run.open_run import (
     LACKING,
-    OOF,
     OpenedSplit,
     RunMembers,
     fold_indices,
@@ -44,7 +43,7 @@ from ensemble.strategy import (
 from evaluation.core.errors import BadRun, BadSpec, format_count
 from evaluation.core.files import read_json, remove_folder, write_json
 from evaluation.core.provenance import digest, digests
-from evaluation.core.run_folder import Run, run_lock
+from evaluation.core.run_folder import OOF, Run, run_lock
 from evaluation.core.specs import parse_spec
 from evaluation.core.types import Groups
 from evaluation.run_metric import (

@@ -23,11 +23,11 @@ from ensemble.pipeline.members.importing import is_imported
 from ensemble.pipeline.members.train import is_predicted, is_trained
 from ensemble.pipeline.run.expected_record import ExpectedRecord
 from ensemble.pipeline.run.experiment import Experiment
-from ensemble.pipeline.run.open_run import OOF, RunMembers, run_experiment
+from ensemble.pipeline.run.open_run import RunMembers, run_experiment
 from evaluation.core.errors import BadRun, BadSpec
 from evaluation.core.files import read_json, write_json
 from evaluation.core.provenance import identity
-from evaluation.core.run_folder import Run
+from evaluation.core.run_folder import OOF, Run
 from evaluation.protocols import PROTOCOLS
 from members.recipe import Member
 

@@ -16,7 +16,7 @@ from ensemble.pipeline.data.prepare import (
     split_identity,
 )
 from ensemble.pipeline.run.experiment import Experiment, check_chains, read_experiment
-from ensemble.pipeline.run.open_run import OOF, check_metric_defined, imported_members
+from ensemble.pipeline.run.open_run import check_metric_defined, imported_members
 from ensemble.pipeline.run.store_location import UrlFactory, local_only, store_urls
 from evaluation.core.errors import BadData, BadRun, EnsError
 from evaluation.core.label_options import NOTHING_SAID, LabelOptions
@@ -29,7 +29,7 @@ from evaluation.core.provenance import (
     is_current,
     is_intact,
 )
-from evaluation.core.run_folder import Run, run_lock
+from evaluation.core.run_folder import OOF, Run, run_lock
 from evaluation.run_metric import MASKED, metric_config, metric_note, named_metric
 from members.augmentations.augment import check_depth
 from members.batches import class_shares

@@ -22,12 +22,12 @@ from ensemble.pipeline.package.manifest import (
     model_folder,
     readme,
 )
-from ensemble.pipeline.run.open_run import OOF, RunMembers, run_experiment
+from ensemble.pipeline.run.open_run import RunMembers, run_experiment
 from evaluation.core.blocks import blocks
 from evaluation.core.errors import BadRun
 from evaluation.core.files import atomic_folder, write_json
 from evaluation.core.provenance import digest, identity, verify_outputs
-from evaluation.core.run_folder import Run, run_lock
+from evaluation.core.run_folder import OOF, Run, run_lock
 from members.data.dataset import DataSet
 from members.devices import devices
 from members.recipe import Recipe

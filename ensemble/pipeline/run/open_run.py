@@ -3,14 +3,13 @@
 A family is the set of specialists that are read as one virtual member.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
-from ensemble.block_fusion import HiddenTarget
 from ensemble.coverage import AlignedMaps, PlacedMaps, place
 from ensemble.pipeline.data.prepare import read_folds, run_classes
 from ensemble.pipeline.run.experiment import Experiment, read_experiment
@@ -18,7 +17,7 @@ from evaluation.core.errors import BadRun, LeakageError, format_count
 from evaluation.core.files import check_no_external_links, read_json
 from evaluation.core.provenance import RECORD, digest_of, identity
 from evaluation.core.ragged import Stack
-from evaluation.core.run_folder import Run
+from evaluation.core.run_folder import OOF, Run
 from evaluation.core.specs import parse_spec
 from evaluation.core.types import Groups
 from evaluation.protocols import PROTOCOLS
@@ -28,9 +27,6 @@ from members.maps import MapReader, check_same_images
 from members.recipe import Member, specialist_families
 from members.specialists import OneVsRestMember
 from members.store import ProbabilityStore
-
-OOF = "oof"
-"""The split of the training images, each predicted by the fold model that did not train on it."""
 
 IMPORTED = "foreign"
 """Key of a store's record that says that its maps were imported."""
@@ -368,9 +364,3 @@ def fold_indices(run: Run) -> Groups:
         outside[fold.training] = False
         indices[outside] = fold.index
     return indices
-
-
-def leave_one_fold_out(target: Stack, folds: Groups) -> Iterator[HiddenTarget]:
-    """Yield the target once per fold, with that fold's images unlabelled: nothing learns there."""
-    for fold in range(int(folds.max()) + 1):
-        yield HiddenTarget(target, folds == fold)

@@ -11,11 +11,11 @@ from ensemble.pipeline.candidates.postprocess import read_candidate
 from ensemble.pipeline.candidates.staleness import Artifact, Staleness, scores_record
 from ensemble.pipeline.data.prepare import run_classes
 from ensemble.pipeline.run.experiment import Experiment
-from ensemble.pipeline.run.open_run import OOF, RunMembers, run_experiment
+from ensemble.pipeline.run.open_run import RunMembers, run_experiment
 from ensemble.pipeline.scoring.score import deciding_protocol, fusion_names, without_trained_on
 from evaluation.core.errors import BadRun
 from evaluation.core.files import atomic_file
-from evaluation.core.run_folder import Run
+from evaluation.core.run_folder import OOF, Run
 from evaluation.leaderboard import Candidate, Leaderboard, compare
 from evaluation.margins import check_margin
 from evaluation.scores import read_scores

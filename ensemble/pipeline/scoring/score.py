@@ -19,7 +19,6 @@ from ensemble.pipeline.data.prepare import run_classes
 from ensemble.pipeline.run.expected_record import ExpectedRecord
 from ensemble.pipeline.run.experiment import Experiment
 from ensemble.pipeline.run.open_run import (
-    OOF,
     RunMembers,
     check_metric_defined,
     check_no_leakage,
@@ -31,7 +30,7 @@ from evaluation.confusion import parallel_confusion
 from evaluation.core.errors import BadRun, LeakageError
 from evaluation.core.files import atomic_file
 from evaluation.core.provenance import digests, identity
-from evaluation.core.run_folder import Run, run_lock
+from evaluation.core.run_folder import OOF, Run, run_lock
 from evaluation.leaderboard import Candidate, Leaderboard, compare
 from evaluation.protocols import PROTOCOLS
 from evaluation.run_metric import metric_note, named_metric

@@ -8,14 +8,14 @@ import numpy as np
 
 from ensemble.pipeline.data.prepare import prepare, run_classes, split_identity
 from ensemble.pipeline.run.experiment import Experiment, read_experiment, resolve_data_path
-from ensemble.pipeline.run.open_run import OOF, check_metric_defined
+from ensemble.pipeline.run.open_run import check_metric_defined
 from evaluation.confusion import confusion
 from evaluation.core.arrays import argmax
 from evaluation.core.blocks import blocks
 from evaluation.core.classes import Classes
 from evaluation.core.label_options import NOTHING_SAID, LabelOptions
 from evaluation.core.provenance import digest
-from evaluation.core.run_folder import Run
+from evaluation.core.run_folder import OOF, Run
 from evaluation.iou import Tables
 from evaluation.protocols import build_protocol
 from evaluation.run_metric import MASKED, metric_config, named_metric, summed_form

@@ -28,7 +28,7 @@ from evaluation.core.errors import BadSpec, EnsError
 from evaluation.core.files import atomic_file, read_json, write_json
 from evaluation.core.progress import progress
 from evaluation.core.provenance import digest_of, is_current, record
-from evaluation.core.run_folder import Run, run_lock
+from evaluation.core.run_folder import OOF, Run, run_lock
 from evaluation.core.specs import Spec, parse_spec, parse_sum
 from evaluation.formatting import format_columns, format_decimal
 from evaluation.iou import Tables
@@ -224,7 +224,7 @@ class _FoldJob:
         return self.run.path / FOLDER / digest_of(self.config)[:12]
 
     def __call__(self, device: str) -> Tables:
-        data = DataSet.load(self.run.data("oof"))
+        data = DataSet.load(self.run.data(OOF))
         return held_out_counts(
             self.member, data, self.fold, seed=self.seed, device=device, metric=self.metric
         )

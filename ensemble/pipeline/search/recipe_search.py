@@ -27,7 +27,7 @@ from ensemble.pipeline.search.study import (
 from ensemble.pipeline.search.trials import ENDED, REASON, TrialJob, Trials
 from evaluation.core.errors import BadSpec, EnsError
 from evaluation.core.files import atomic_file
-from evaluation.core.run_folder import Run, run_lock
+from evaluation.core.run_folder import OOF, Run, run_lock
 from evaluation.run_metric import metric_label
 from members.devices import devices
 from members.jobs import device_slots
@@ -154,7 +154,7 @@ def search(
         with open_study(file) as opened:
 
             def job(number: int, suggested: dict[str, Any]) -> TrialJob:
-                data, seed = run.data("oof"), experiment.seed
+                data, seed = run.data(OOF), experiment.seed
                 return TrialJob(number, space, suggested, data, folds, seed, file, pruner, metric)
 
             trials = Trials(opened, space, sampler, job)

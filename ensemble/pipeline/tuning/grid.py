@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ensemble.pipeline.run.open_run import OOF, RunMembers, check_metric_defined, run_metric
+from ensemble.pipeline.run.open_run import RunMembers, check_metric_defined, run_metric
 from ensemble.pipeline.tuning.refits import open_oof
 from ensemble.pipeline.tuning.selection import GainTest
 from ensemble.pipeline.tuning.space import ChainSpace
@@ -15,7 +15,7 @@ from evaluation.confusion import confusion
 from evaluation.core.blocks import blocks
 from evaluation.core.errors import BadSpec
 from evaluation.core.ragged import Stack, empty_stack, extent_of
-from evaluation.core.run_folder import Run
+from evaluation.core.run_folder import OOF, Run
 from evaluation.core.specs import Spec, parse_spec
 from evaluation.core.types import Array
 from evaluation.run_metric import metric_label

@@ -8,7 +8,7 @@ from ensemble.block_fusion import FusionPerImage, HiddenTarget, TrainingBlocks, 
 from ensemble.fusion import Fusion, LearnedFusion
 from ensemble.pipeline.candidates.fuse import FusionSpec, resolve_fusion
 from ensemble.pipeline.data.prepare import run_classes
-from ensemble.pipeline.run.open_run import OOF, Reader, RunMembers, run_experiment
+from ensemble.pipeline.run.open_run import Reader, RunMembers, run_experiment
 from ensemble.pipeline.tuning.cross_fitted_counts import CvPool, NamedMaps
 from ensemble.strategies import ACCEPTS_ONE_VS_REST
 from ensemble.strategy import build_strategy, strategy_context
@@ -16,6 +16,7 @@ from evaluation.core.blocks import blocks
 from evaluation.core.errors import BadRun, LeakageError
 from evaluation.core.files import atomic_file, create_stack, open_stack
 from evaluation.core.ragged import Stack
+from evaluation.core.run_folder import OOF
 from evaluation.core.specs import parse_spec
 from evaluation.core.types import Array, Map
 from evaluation.run_metric import set_metric

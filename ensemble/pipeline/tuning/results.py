@@ -11,12 +11,13 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from ensemble.pipeline.data.prepare import classes_identity, split_identity
-from ensemble.pipeline.run.open_run import OOF, RunMembers, run_metric
+from ensemble.pipeline.run.open_run import RunMembers, run_metric
 from ensemble.pipeline.tuning.cross_fitted_counts import CvPool
 from ensemble.pipeline.tuning.selection import AblationResult, Gain, GainTest
 from ensemble.pipeline.tuning.trials import read_journal
 from evaluation.core.files import atomic_file, read_json, write_json
 from evaluation.core.provenance import digest, is_current, record
+from evaluation.core.run_folder import OOF
 from evaluation.core.types import Array, Counts
 from evaluation.intervals import Interval
 from evaluation.run_metric import MASKED, metric_config, metric_label

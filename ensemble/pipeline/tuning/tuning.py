@@ -13,7 +13,6 @@ from ensemble.pipeline.candidates.fuse import FusionSpec, resolve_fusion, update
 from ensemble.pipeline.candidates.leakage_warnings import leakage_warnings
 from ensemble.pipeline.data.prepare import run_classes
 from ensemble.pipeline.run.open_run import (
-    OOF,
     RunMembers,
     check_metric_defined,
     check_no_leakage,
@@ -37,7 +36,7 @@ from evaluation.core.errors import BadData
 from evaluation.core.files import read_json, write_json
 from evaluation.core.progress import progress
 from evaluation.core.provenance import is_current
-from evaluation.core.run_folder import Run, run_lock
+from evaluation.core.run_folder import OOF, Run, run_lock
 from evaluation.run_metric import metric_config, metric_label, set_metric
 from members.recipe import check_name
 from postproc.chain import StepContext
