@@ -21,13 +21,13 @@ from ensemble.cli import run_command as ens
 from ensemble.cli.options import json_option, log, print_result, rounds_option
 from ensemble.pipeline.bench.timing import compared, interleaved, machine
 from ensemble.pipeline.run.experiment import Experiment
-from ensemble.pipeline.run.open_run import IMPORTED, OOF
+from ensemble.pipeline.run.open_run import IMPORTED
 from evaluation.core.blocks import blocks
 from evaluation.core.classes import numbered
 from evaluation.core.errors import BadRun
 from evaluation.core.files import write_json
 from evaluation.core.ragged import Extent, Size, empty_stack
-from evaluation.core.run_folder import Run
+from evaluation.core.run_folder import OOF, Run
 from members.data.dataset import DataSet, write_classes
 from members.store import ProbabilityStore
 from members.store_metadata import TrainingIds
