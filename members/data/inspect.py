@@ -17,8 +17,17 @@ from members.data.layouts import DEFAULT_LAYOUT, LayoutOptions
 from members.data.load_dataset import describe_layout, load_dataset
 
 MAX_SHOWN = 5
+
 FEW_IMAGES = 3
+"""A class in fewer images cannot be in the training, the inner holdout and the held-out fold."""
+
 MUCH_IGNORED = 0.25
+"""From this share of the pixels on, an ignored class more likely is one that should be scored."""
+
+NEARLY_ALL = 0.9
+"""A last class in so many of the images of the most frequent class, but with less than an even
+share of the pixels, is likely the void drawn around objects."""
+
 VOID_NAMES = ("void", "unlabelled", "unlabeled", "ignore", "ignored", "unknown", "none", "null")
 
 Description = dict[str, Any]
@@ -147,7 +156,7 @@ def _warnings(classes: Classes, share: Array, held: Array) -> list[str]:
         )
     last = classes.scored[-1]
     numbered = classes.names[last] == str(classes.values[last])
-    if numbered and held[last] > 0.9 * held.max() and share[last] < 1 / len(classes):
+    if numbered and held[last] > NEARLY_ALL * held.max() and share[last] < 1 / len(classes):
         warnings.append(
             f"class {classes.names[last]!r}, the last, is in {held[last]} images and covers"
             f" {share[last]:.1%}; if it means that there is no label, give --unlabelled"
@@ -217,7 +226,7 @@ def _mask_lines(one_set: Description) -> Iterator[str]:
         )
     for entry in one_set["shared_masks"]:
         constant = entry["constant"]
-        assessment = "clean: one value" if constant else "outliers: no annotator repeats an outline"
+        assessment = "one value, as many have" if constant else "outliers, as drawn outlines differ"
         yield (
             f"  one mask shared by {entry['images']} images ({', '.join(entry['holds'])};"
             f" first: {entry['ids'][0]}): {assessment}"

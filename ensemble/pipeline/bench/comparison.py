@@ -24,6 +24,7 @@ from ensemble.pipeline.candidates.chains import FittedChain
 from ensemble.pipeline.candidates.postprocess import is_labelled, read_candidate, read_labels
 from ensemble.pipeline.data.prepare import run_classes
 from ensemble.pipeline.run.open_run import (
+    Reader,
     RunMembers,
     check_metric_defined,
     run_experiment,
@@ -162,28 +163,10 @@ def bench_postproc(run: Run, config: BenchConfig, log: Log) -> BenchReport:
         LeakageError: a chain would learn from images that the source was trained on.
     """
     split = config.split
-    sources, data = RunMembers.of(run), _open_labelled(run, split)
+    run_members, data = RunMembers.of(run), _open_labelled(run, split)
     metric = run_metric(run)
     check_metric_defined(run, metric, split)
-    named = None if config.chains is None else read_chains(config.chains)
-    form = set_metric(metric, data.classes)
-    context = StepContext(len(data.classes), data.classes.ignore, FLOAT16_FLOOR, form)
-    # Before anything is logged; parsed again with the floor of the maps, once they are chosen.
-    parse_all(named or {}, context, str(config.chains))
-    source = config.fusion or best_oof_candidate(sources, log)
-    maps = sources.open(source, split)
-    check_same_images(maps.ids, data.ids, member=source, split=split, error=BadRun)
-    context = replace(context, floor=maps.floor)
-    if named is None:
-        chains = usual_chains(sources, source, context, log)
-    else:
-        chains = parse_all(named, context, str(config.chains))
-    log(f"{source}: {len(chains)} chains over {len(data)} images of {split}")
-    plain = Chain((), (), context)
-    compared = [
-        ComparedChain(PLAIN, plain, FittedChain(plain)),
-        *fit_all(sources, source, chains, log),
-    ]
+    source, maps, compared = _open_compared(run_members, data, config, metric, log)
     counted = count_all(compared, maps, data, split)
     log("scoring the chains")
     seed = run_experiment(run).seed
@@ -208,6 +191,29 @@ def bench_postproc(run: Run, config: BenchConfig, log: Log) -> BenchReport:
         plain=reports[0],
         chains=tuple(reports[1:]),
     )
+
+
+def _open_compared(
+    run_members: RunMembers, data: DataSet, config: BenchConfig, metric: str, log: Log
+) -> tuple[str, Reader, list[ComparedChain]]:
+    """Return what has the maps, these, and the chains, fitted; the first does nothing."""
+    named = None if config.chains is None else read_chains(config.chains)
+    form = set_metric(metric, data.classes)
+    context = StepContext(len(data.classes), data.classes.ignore, FLOAT16_FLOOR, form)
+    # Before anything is logged; parsed again with the floor of the maps, once they are chosen.
+    parse_all(named or {}, context, str(config.chains))
+    source = config.fusion or best_oof_candidate(run_members, log)
+    maps = run_members.open(source, config.split)
+    check_same_images(maps.ids, data.ids, member=source, split=config.split, error=BadRun)
+    context = replace(context, floor=maps.floor)
+    if named is None:
+        chains = usual_chains(run_members, source, context, log)
+    else:
+        chains = parse_all(named, context, str(config.chains))
+    log(f"{source}: {len(chains)} chains over {len(data)} images of {config.split}")
+    plain = Chain((), (), context)
+    fitted = fit_all(run_members, source, chains, log)
+    return source, maps, [ComparedChain(PLAIN, plain, FittedChain(plain)), *fitted]
 
 
 def _reports(

@@ -377,15 +377,11 @@ def _fit(
     if opened.split != OOF:
         raise BadRun(f"{spec.strategy} learns from out-of-fold maps; a member has none")
     opened.check_no_leakage(spec.strategy, hint="or leave it out with --members")
-    data, folds = opened.data, opened.folds
-    _check_learnable(spec, data, folds)
+    folds = opened.folds
+    _check_learnable(spec, opened.data, folds)
     if optimises(spec.strategy) and (note := fitted_note(spec.metric)):
         log(f"{spec.name}: {note}")
-    images = data.images if built.needs_images else None
-    covered, target = opened.aligned.covered, opened.target
-    if covered is not None:  # what is learnt is learnt where all members have maps
-        target = HiddenTarget(target, np.logical_not(covered.all(axis=0)))
-    blocks = TrainingBlocks(opened.readers, target, images=images, groups=data.groups)
+    blocks = _training_blocks(opened, with_images=built.needs_images)
     # New images are predicted by the networks of all folds, those of a fold by others than these.
     fusion = built.fit(blocks)
     per_fold = cross_fit(built, replace(blocks, folds=folds), folds)
@@ -393,10 +389,7 @@ def _fit(
     if isinstance(fusion, Decided):
         for fold, one in enumerate(per_fold):
             save_fitted(fold_folder(run, spec.name, fold), spec.strategy, one, context)
-        log(f"{spec.name}: {fusion.describe()}")
-        words = [one.describe() for one in per_fold if isinstance(one, Decided)]
-        for line in dict.fromkeys(words):
-            log(f"{spec.name}: {OOF}, {words.count(line)} of {len(words)} folds: {line}")
+        _log_decisions(spec.name, fusion, per_fold, log)
     if is_calibrated(spec.strategy):
         calibration = error_before_after(blocks, per_fold, folds, ignore=context["ignore"])
         write_json(calibration_file, calibration)
@@ -404,6 +397,22 @@ def _fit(
     for line in leakage_warnings(run_members, spec.members):
         log(f"{spec.name}: {line}")
     return fusion, per_fold
+
+
+def _training_blocks(opened: OpenedSplit, *, with_images: bool) -> TrainingBlocks:
+    """Return what a fusion is fitted on: the images that all members have maps of."""
+    data, covered, target = opened.data, opened.aligned.covered, opened.target
+    if covered is not None:
+        target = HiddenTarget(target, np.logical_not(covered.all(axis=0)))
+    images = data.images if with_images else None
+    return TrainingBlocks(opened.readers, target, images=images, groups=data.groups)
+
+
+def _log_decisions(name: str, fusion: Decided, per_fold: Sequence[Fusion], log: Log) -> None:
+    log(f"{name}: {fusion.describe()}")
+    words = [one.describe() for one in per_fold if isinstance(one, Decided)]
+    for line in dict.fromkeys(words):
+        log(f"{name}: {OOF}, {words.count(line)} of {len(words)} folds: {line}")
 
 
 def fold_folder(run: Run, name: str, fold: int) -> Path:
