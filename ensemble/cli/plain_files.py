@@ -128,7 +128,7 @@ def postprocess_file(
         "out": str(path),
         "images": len(fitted.maps),
         "classes": fitted.maps.num_classes,
-        "chain": fitted.asked,
+        "chain": fitted.unfitted,
     }
     return document | ({"fitted": str(fitted.chain)} if fitted.learned else {})
 

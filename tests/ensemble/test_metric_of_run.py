@@ -78,9 +78,9 @@ def write_run(folder, target, members, **settings):
                 seen=None,
             )
             store.write(slice(0, IMAGES), maps)
-            record(store.folder, asked={IMPORTED: name}, inputs={})
+            record(store.folder, config={IMPORTED: name}, inputs={})
     write_json(run.folds, {"folds": 2, "fold": [k % 2 for k in range(IMAGES)]})
-    record(run.path / "data", asked={}, inputs={})
+    record(run.path / "data", config={}, inputs={})
     Experiment(data="sample", folds=2, **settings).write(run.experiment)
     return run
 
@@ -255,7 +255,7 @@ class TestFits:
             fold = Fold(0, np.arange(4))
             chain = run_chain(run, "class_bias")
             return [
-                training_job(run, experiment, member, fold).asked,
+                training_job(run, experiment, member, fold).config,
                 resolve_fusion(experiment, members, "greedy").config,
                 labels_record(members, "one", chain, "x", OOF).input_digests,
                 labels_record(members, "one", run_chain(run, "blur"), "x", OOF).input_digests,

@@ -42,7 +42,7 @@ def add_maps(at, name, split, seen=SEEN):
         seen=seen,
     )
     store.write(slice(0, IMAGES), np.ascontiguousarray(maps.transpose(0, 3, 1, 2)))
-    record(store.folder, asked={IMPORTED: name}, inputs={})
+    record(store.folder, config={IMPORTED: name}, inputs={})
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def at(tmp_path):
         add_maps(at, "one", split)
     add_maps(at, "two", "validation")
     write_json(at.folds, {"folds": 2, "fold": [k % 2 for k in range(IMAGES)]})
-    record(at.path / "data", asked={}, inputs={})
+    record(at.path / "data", config={}, inputs={})
     Experiment(data="sample", folds=2, fusions=FUSIONS).write(at.experiment)
     return at
 

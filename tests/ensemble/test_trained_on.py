@@ -41,7 +41,7 @@ def add_maps(at, name, split, accuracy=FAIR, trained_on=()):
         seen=seen,
     )
     store.write(slice(0, IMAGES), np.ascontiguousarray(maps.transpose(0, 3, 1, 2)))
-    record(store.folder, asked={IMPORTED: name}, inputs={})
+    record(store.folder, config={IMPORTED: name}, inputs={})
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def at(tmp_path):
         data_set(split, seed).save(at.data(split))
         add_maps(at, "fair", split)
     write_json(at.folds, {"folds": 2, "fold": [k % 2 for k in range(IMAGES)]})
-    record(at.path / "data", asked={}, inputs={})
+    record(at.path / "data", config={}, inputs={})
     Experiment(data="sample", folds=2).write(at.experiment)
     return at
 

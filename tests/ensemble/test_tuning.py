@@ -67,7 +67,7 @@ def write_run(folder, target, members, *, fusions=None, groups=None, folds=None,
     DataSet(images, target, ids, groups, CLASSES).save(at.data(OOF))
     folds = [(k // 2) % 2 for k in range(IMAGES)] if folds is None else folds
     write_json(at.folds, {"folds": 2, "fold": list(folds)})
-    record(at.path / "data", asked={}, inputs={})
+    record(at.path / "data", config={}, inputs={})
     for name, maps in members.items():
         store = ProbabilityStore.create(
             at.probabilities(name, OOF),
@@ -77,7 +77,7 @@ def write_run(folder, target, members, *, fusions=None, groups=None, folds=None,
             seen=seen,
         )
         store.write(slice(0, IMAGES), maps)
-        record(store.folder, asked={IMPORTED: name}, inputs={})
+        record(store.folder, config={IMPORTED: name}, inputs={})
     Experiment(data="sample", folds=2, fusions=fusions or {}).write(at.experiment)
     return at
 

@@ -158,15 +158,16 @@ def format_disagreements(report: DisagreementReport) -> str:
     )
 
 
-def _open(sources: RunMembers, member: str) -> tuple[list[str], list[MapReader]]:
+def _open(run_members: RunMembers, member: str) -> tuple[list[str], list[MapReader]]:
     names = [member]
     if member == ALL:
-        names = [name for name in sources.names() if OOF in sources.splits(name)]
+        names = [name for name in run_members.names() if OOF in run_members.splits(name)]
     if not names:
         raise BadRun(
-            f"no member of {sources.run.path} has out-of-fold maps; run `ens train-members` first"
+            f"no member of {run_members.run.path} has out-of-fold maps; run `ens train-members`"
+            " first"
         )
-    return names, [open_probabilities(sources, name, OOF) for name in names]
+    return names, [open_probabilities(run_members, name, OOF) for name in names]
 
 
 def _check(names: Sequence[str], readers: Sequence[MapReader], data: DataSet) -> None:

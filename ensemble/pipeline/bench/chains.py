@@ -105,7 +105,7 @@ def parse_all(named: Mapping[str, str], context: StepContext, where: str) -> dic
 
 
 def usual_chains(
-    sources: RunMembers, source: str, context: StepContext, log: Log
+    run_members: RunMembers, source: str, context: StepContext, log: Log
 ) -> dict[str, Chain]:
     """Parse the usual chains, and log which ones are left out and why."""
     chains = USUAL
@@ -113,14 +113,14 @@ def usual_chains(
         chains = {name: chain for name, chain in USUAL.items() if SUPPRESS not in chain}
         log(f"chains with {SUPPRESS} are left out: no class is ignored")
     parsed = parse_all(chains, context, "the usual chains")
-    if OOF not in sources.splits(source):
+    if OOF not in run_members.splits(source):
         parsed = {name: chain for name, chain in parsed.items() if not chain.learns}
         log(f"chains that learn are left out: {source!r} has no maps of {OOF}")
     return parsed
 
 
 def fit_all(
-    sources: RunMembers, source: str, chains: Mapping[str, Chain], log: Log
+    run_members: RunMembers, source: str, chains: Mapping[str, Chain], log: Log
 ) -> list[ComparedChain]:
     """Fit chains that learn on `oof`; each warning is logged once."""
     logged: set[str] = set()
@@ -131,7 +131,7 @@ def fit_all(
             log(line)
 
     return [
-        ComparedChain(name, chain, fit_on_oof(sources, source, chain, log_once))
+        ComparedChain(name, chain, fit_on_oof(run_members, source, chain, log_once))
         for name, chain in chains.items()
     ]
 

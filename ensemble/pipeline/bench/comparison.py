@@ -236,7 +236,7 @@ def _reports(
     ]
 
 
-def best_oof_candidate(sources: RunMembers, log: Callable[[str], None]) -> str:
+def best_oof_candidate(run_members: RunMembers, log: Callable[[str], None]) -> str:
     """Return the fusion whose plain argmax has the highest score on `oof`, by the run's metric.
 
     Only existing and current label maps count, as `ens score` leaves them; without any, it is the
@@ -245,7 +245,7 @@ def best_oof_candidate(sources: RunMembers, log: Callable[[str], None]) -> str:
     Raises:
         BadRun: no fusion.
     """
-    run = sources.run
+    run = run_members.run
     names = fusion_names(run, run_experiment(run))
     if not names:
         raise BadRun(
@@ -253,7 +253,7 @@ def best_oof_candidate(sources: RunMembers, log: Callable[[str], None]) -> str:
             " or name a member by --fusion"
         )
     target = DataSet.load(run.data(OOF)).target()
-    scores = {name: _score_argmax(sources, name, target) for name in names}
+    scores = {name: _score_argmax(run_members, name, target) for name in names}
     known = {name: score for name, score in scores.items() if not math.isnan(score)}
     if not known:
         log(f"no fusion has been scored on {OOF} (`ens score` does), so the first: {names[0]}")
@@ -287,13 +287,13 @@ def _open_labelled(run: Run, split: str) -> DataSet:
     return data
 
 
-def _score_argmax(sources: RunMembers, fusion: str, target: Stack) -> float:
+def _score_argmax(run_members: RunMembers, fusion: str, target: Stack) -> float:
     """Score the label maps that are the fusion's plain argmax on `oof`; NaN if there are none."""
-    run, classes = sources.run, run_classes(sources.run)
+    run, classes = run_members.run, run_classes(run_members.run)
     protocol = build_protocol(run_metric(run), classes)
     for name in run.candidates():
         is_plain = read_candidate(run, name) == (fusion, "")
-        if is_plain and is_labelled(sources, fusion, "", name, OOF):
+        if is_plain and is_labelled(run_members, fusion, "", name, OOF):
             labels = read_labels(run, name, OOF)
             counts = parallel_confusion(target, labels, classes=len(classes))
             return float(score_images(protocol, counts, classes.ignore).miou)

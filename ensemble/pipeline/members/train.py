@@ -279,14 +279,14 @@ def is_predicted(
 
 def weights_are_current(job: Job) -> bool:
     """Tell whether what a job writes exists, is whole, and would come out the same today."""
-    if is_current(job.folder, asked=job.asked, inputs=job.inputs):
+    if is_current(job.folder, config=job.config, inputs=job.inputs):
         return is_intact(job.folder)
     if isinstance(job, TrainJob):
         return False
     # At first the records of maps named the target with the images, as `data`.
     before = {key: value for key, value in job.inputs.items() if key != "images"}
     before["data"] = split_identity(Run(job.data.parents[1]), job.data.name)
-    return is_current(job.folder, asked=job.asked, inputs=before)
+    return is_current(job.folder, config=job.config, inputs=before)
 
 
 def training_job(run: Run, experiment: Experiment, member: Member, fold: Fold) -> TrainJob:
@@ -335,7 +335,7 @@ def _prediction_job(
         out_of_fold=split == OOF,
         folder=run.probabilities(member.name, split),
         dtype=dtype,
-        asked={**member.prediction_config(), "split": split, "dtype": dtype},
+        config={**member.prediction_config(), "split": split, "dtype": dtype},
         inputs=inputs,
     )
 

@@ -15,7 +15,7 @@ from ensemble.pipeline.data.prepare import read_folds, run_classes
 from ensemble.pipeline.run.experiment import Experiment, read_experiment
 from evaluation.core.errors import BadRun, LeakageError, format_count
 from evaluation.core.files import check_no_external_links, read_json
-from evaluation.core.provenance import RECORD, digest_of, identity
+from evaluation.core.provenance import CONFIG, RECORD, digest_of, identity
 from evaluation.core.ragged import Stack
 from evaluation.core.run_folder import OOF, Run
 from evaluation.core.specs import parse_spec
@@ -85,7 +85,7 @@ class RunMembers:
         file = self.run.probabilities(name, split) / RECORD
         if name not in self.imported or not file.is_file():
             return 0
-        return int(read_json(file)["asked"].get(LACKING, 0))
+        return int(read_json(file)[CONFIG].get(LACKING, 0))
 
     def digest(self, name: str, split: str, *, partial: bool = False) -> str | None:
         """Return the digest of the maps, from their records; None where they are not whole.
@@ -316,7 +316,7 @@ def imported_members(run: Run) -> tuple[str, ...]:
 
 
 def _is_imported(folder: Path) -> bool:
-    return (folder / RECORD).is_file() and IMPORTED in read_json(folder / RECORD)["asked"]
+    return (folder / RECORD).is_file() and IMPORTED in read_json(folder / RECORD)[CONFIG]
 
 
 def run_experiment(run: Run) -> Experiment:

@@ -56,10 +56,10 @@ def compare_recipes_of(
     """
     members, recipes = RunMembers.of(run), run_experiment(run).recipes()
     members.check_split(split)
-    asked = [name.strip() for name in names.split(",")]
-    if len(asked) != 2 or asked[0] == asked[1]:
+    pair = [name.strip() for name in names.split(",")]
+    if len(pair) != 2 or pair[0] == pair[1]:
         raise BadSpec(f"--recipes {names!r}; expected two names of recipes, such as unet,aspp")
-    trainings = {name: repeats_of(recipes, name) for name in asked}
+    trainings = {name: repeats_of(recipes, name) for name in pair}
     for name, repeats in trainings.items():
         check_recipe(name, len(repeats))
     protocol = deciding_protocol(run, protocol, split, log)

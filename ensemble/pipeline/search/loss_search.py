@@ -231,16 +231,16 @@ class _FoldJob:
 
     def saved(self) -> Tables | None:
         """Return the counts of an earlier call."""
-        asked = {**self.config, "fold": self.fold.index}
-        if not is_current(self.folder, asked=asked, inputs=self.inputs, part=self.name):
+        config = {**self.config, "fold": self.fold.index}
+        if not is_current(self.folder, config=config, inputs=self.inputs, part=self.name):
             return None
         return np.array(read_json(self.folder / f"{self.name}.json")["counts"], np.int64)
 
     def save(self, counts: Tables) -> None:
         document = {"loss": self.mixture.text, "counts": counts.tolist()}
         write_json(self.folder / f"{self.name}.json", document)
-        asked = {**self.config, "fold": self.fold.index}
-        record(self.folder, asked=asked, inputs=self.inputs, part=self.name)
+        config = {**self.config, "fold": self.fold.index}
+        record(self.folder, config=config, inputs=self.inputs, part=self.name)
 
     def add_score(self, counts: Tables, classes: Classes) -> float:
         score = score_counts(counts, self.metric, classes)

@@ -98,49 +98,49 @@ def tune(
     """
     name = check_name(name or source, "tuning")
     with run_lock(run.path):
-        sources = RunMembers.of(run)
+        run_members = RunMembers.of(run)
         metric = run_metric(run)
         check_metric_defined(run, metric, OOF)
-        plan = _check_source(sources, source, log)
-        space = _open_space(sources, source, metric, budget.space)
+        plan = _check_source(run_members, source, log)
+        space = _open_space(run_members, source, metric, budget.space)
         pool = CvPool.create(run, budget.seed)
         config = {"of": source, "space": space.to_dict(), "seed": budget.seed}
         config |= metric_config(metric)
-        inputs = tuning_inputs(sources, source)
+        inputs = tuning_inputs(run_members, source)
         folder = run.path / "tuning" / name
-        asked = {**config, "trials": budget.trials}
-        if is_current(folder, asked=asked, inputs=inputs):
+        whole_config = {**config, "trials": budget.trials}
+        if is_current(folder, config=whole_config, inputs=inputs):
             return read_result(folder)
         _start(folder, {"asked": config, "inputs": inputs}, log)
-        for line in leakage_warnings(sources, [source]):
+        for line in leakage_warnings(run_members, [source]):
             log(line)
-        splits = _outer_splits(sources, source, plan, pool, folder / WORK, log)
+        splits = _outer_splits(run_members, source, plan, pool, folder / WORK, log)
         total = budget.trials * (1 + pool.folds)
         eta = EtaReporter(total, len(space.initial_trials()), log)
         searches = [
             _search_split(split, space, metric, budget, folder, eta, log) for split in splits
         ]
         result = TuningResult.create(str(run.path), name, source, searches, pool, metric)
-        write_result(folder, result, asked=asked, inputs=inputs)
+        write_result(folder, result, config=whole_config, inputs=inputs)
         shutil.rmtree(folder / WORK)
         return result
 
 
-def _check_source(sources: RunMembers, source: str, log: Log) -> FusionSpec | None:
+def _check_source(run_members: RunMembers, source: str, log: Log) -> FusionSpec | None:
     """Check that a source can be tuned; update a fusion and return its spec."""
     plan = None
-    if source in sources.run.fusions() and source not in sources.names():
-        plan = resolve_fusion(run_experiment(sources.run), sources, source)
-        check_single_learned_level(sources, plan)
-        update_fusion(sources, plan, log)
-    maps = sources.open(source, OOF)
+    if source in run_members.run.fusions() and source not in run_members.names():
+        plan = resolve_fusion(run_experiment(run_members.run), run_members, source)
+        check_single_learned_level(run_members, plan)
+        update_fusion(run_members, plan, log)
+    maps = run_members.open(source, OOF)
     check_no_leakage("tune-postproc", source, maps, hint="or tune another fusion or member")
     return plan
 
 
-def _open_space(sources: RunMembers, source: str, metric: str, file: Path | None) -> ChainSpace:
-    maps = sources.open(source, OOF)
-    form = set_metric(metric, run_classes(sources.run))
+def _open_space(run_members: RunMembers, source: str, metric: str, file: Path | None) -> ChainSpace:
+    maps = run_members.open(source, OOF)
+    form = set_metric(metric, run_classes(run_members.run))
     context = StepContext(len(maps.classes), maps.classes.ignore, maps.floor, form)
     return default_space(context) if file is None else read_space(file, context)
 
@@ -156,12 +156,17 @@ def _start(folder: Path, started: dict[str, Any], log: Log) -> None:
 
 
 def _outer_splits(
-    sources: RunMembers, source: str, plan: FusionSpec | None, pool: CvPool, work: Path, log: Log
+    run_members: RunMembers,
+    source: str,
+    plan: FusionSpec | None,
+    pool: CvPool,
+    work: Path,
+    log: Log,
 ) -> Iterator[OuterSplit]:
     """Yield the split of the search on all images, then one without each fold."""
-    cache, maps = PrefixCache(pool), copy_oof(sources, source, pool.data, work)
+    cache, maps = PrefixCache(pool), copy_oof(run_members, source, pool.data, work)
     yield OuterSplit(pool, cache, maps)
-    refits = NestedRefits(sources, plan) if plan is not None else None
+    refits = NestedRefits(run_members, plan) if plan is not None else None
     for fold in range(pool.folds):
         fold_maps: NamedMaps = maps
         if refits is not None and refits.needed:
