@@ -24,10 +24,6 @@ FEW_IMAGES = 3
 MUCH_IGNORED = 0.25
 """From this share of the pixels on, an ignored class more likely is one that should be scored."""
 
-NEARLY_ALL = 0.9
-"""A last class in so many of the images of the most frequent class, but with less than an even
-share of the pixels, is likely the void drawn around objects."""
-
 VOID_NAMES = ("void", "unlabelled", "unlabeled", "ignore", "ignored", "unknown", "none", "null")
 
 Description = dict[str, Any]
@@ -156,7 +152,7 @@ def _warnings(classes: Classes, share: Array, held: Array) -> list[str]:
         )
     last = classes.scored[-1]
     numbered = classes.names[last] == str(classes.values[last])
-    if numbered and held[last] > NEARLY_ALL * held.max() and share[last] < 1 / len(classes):
+    if numbered and held[last] > 0.9 * held.max() and share[last] < 1 / len(classes):
         warnings.append(
             f"class {classes.names[last]!r}, the last, is in {held[last]} images and covers"
             f" {share[last]:.1%}; if it means that there is no label, give --unlabelled"
