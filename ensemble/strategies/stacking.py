@@ -8,7 +8,7 @@ from jaxtyping import Float
 from pydantic import Field
 from scipy.linalg.blas import sgemm
 
-from ensemble.decision import INNER_PIXELS, DecisionSample, Learner, Objective, fit_decision
+from ensemble.decision import DecisionSample, Learner, Objective
 from ensemble.fusion import Blocks, Floor, Fusion, LearnedFusion, ScoredLabels
 from ensemble.pixel_context import ContextFeatures, ContextFusion
 from ensemble.regression import regression
@@ -20,10 +20,9 @@ from ensemble.sampling import (
     check_all_scored_occur,
     draw_pixels,
     take,
-    thin,
 )
 from ensemble.soft_score import LogScores, Pixels, fit_linear_change
-from ensemble.strategies.weighted_mean import mean_and_members
+from ensemble.strategies.weighted_mean import fit_pixel_decision
 from evaluation.bias_search import Biases
 from evaluation.core.seeds import Seed
 from evaluation.core.types import Array, Map, Maps
@@ -104,15 +103,11 @@ def stacking(
         if objective == "log_loss":
             return _fit(sample, scored, context, l2)
 
-        def learner(part: PixelSample) -> Learner:
-            every = np.ones(part.maps.shape[1], bool)
-            prepared = DecisionSample.of(part, metric, ignore, every)
+        def learner(prepared: DecisionSample) -> Learner:
             return _StackingLearner(prepared, context, l2)
 
-        members = ("probabilities",) * sample.maps.shape[1]
-        return fit_decision(
-            learner(sample), mean_and_members(members), learner(thin(sample, INNER_PIXELS))
-        )
+        kinds = ("probabilities",) * sample.maps.shape[1]
+        return fit_pixel_decision(sample, learner, kinds, metric, ignore)
 
     return LearnedFusion(fit, needs_images=intensity)
 
