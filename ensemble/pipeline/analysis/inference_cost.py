@@ -87,11 +87,11 @@ class CostMeter:
         if source in self.run_members.names():
             return [source], []
         members, fusions = [], [source]
-        plan = resolve_fusion(self.experiment, self.run_members, source)
+        spec = resolve_fusion(self.experiment, self.run_members, source)
         try:
-            used = used_members(self.run_members, plan)
+            used = used_members(self.run_members, spec)
         except EnsError:
-            used = plan.members
+            used = spec.members
         for part in used:
             part_members, part_fusions = self._components(part)
             members += part_members
@@ -116,8 +116,8 @@ class CostMeter:
         split = self._split_of(name)
 
         def measure() -> float:
-            plan = resolve_fusion(self.experiment, self.run_members, name)
-            return measure_fusion(self.run_members, plan, split)
+            spec = resolve_fusion(self.experiment, self.run_members, name)
+            return measure_fusion(self.run_members, spec, split)
 
         return self._cached(f"fusion {name}", self.run_members.digest(name, split), measure)
 
@@ -174,12 +174,12 @@ def measure_member(run_members: RunMembers, name: str, data: DataSet) -> MemberC
     return MemberCost(milliseconds, parameters, size)
 
 
-def measure_fusion(run_members: RunMembers, plan: FusionSpec, split: str) -> float:
+def measure_fusion(run_members: RunMembers, spec: FusionSpec, split: str) -> float:
     """Return the milliseconds per image of a fitted fusion, on maps of a split."""
-    raw = parse_spec(plan.strategy).name in ACCEPTS_ONE_VS_REST
-    fusion = load_fitted(run_members.run.fusion(plan.name) / FITTED).fusion
+    raw = parse_spec(spec.strategy).name in ACCEPTS_ONE_VS_REST
+    fusion = load_fitted(run_members.run.fusion(spec.name) / FITTED).fusion
     images = _first_images(run_members, split)
-    readers = [run_members.open(member, split, one_vs_rest=raw) for member in plan.members]
+    readers = [run_members.open(member, split, one_vs_rest=raw) for member in spec.members]
     maps = read_members(readers, slice(0, len(images)))
     return _fastest_ms(lambda: fuse_block(fusion, maps, images), len(images))
 
@@ -194,15 +194,15 @@ def measure_chain(run_members: RunMembers, candidate: str, split: str) -> float:
     return _fastest_ms(lambda: steps(maps, images), len(images))
 
 
-def used_members(run_members: RunMembers, plan: FusionSpec) -> tuple[str, ...]:
+def used_members(run_members: RunMembers, spec: FusionSpec) -> tuple[str, ...]:
     """Return the members of a fitted fusion, without those of weight 0."""
-    fusion: Fusion = load_fitted(run_members.run.fusion(plan.name) / FITTED).fusion
+    fusion: Fusion = load_fitted(run_members.run.fusion(spec.name) / FITTED).fusion
     if isinstance(fusion, Decided):
         fusion = fusion.decision
     if not isinstance(fusion, WeightedMean):
-        return plan.members
-    has_weight = np.asarray(fusion.weights.reshape(len(plan.members), -1).any(axis=1))
-    return tuple(name for name, used in zip(plan.members, has_weight, strict=True) if used)
+        return spec.members
+    has_weight = np.asarray(fusion.weights.reshape(len(spec.members), -1).any(axis=1))
+    return tuple(name for name, used in zip(spec.members, has_weight, strict=True) if used)
 
 
 def _first_images(run_members: RunMembers, split: str) -> Array:

@@ -91,9 +91,9 @@ def _update_fusion(
     """Update the fusion; return its strategy and members, or None and the single member."""
     if source in run_members.names():
         return None, (source,)
-    plan = resolve_fusion(run_experiment(run_members.run), run_members, source)
-    update_fusion(run_members, plan, log)
-    return plan.strategy, plan.members
+    spec = resolve_fusion(run_experiment(run_members.run), run_members, source)
+    update_fusion(run_members, spec, log)
+    return spec.strategy, spec.members
 
 
 def _write_package(

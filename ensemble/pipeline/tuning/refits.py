@@ -49,18 +49,18 @@ def copy_oof(run_members: RunMembers, source: str, data: DataSet, folder: Path) 
     return NamedMaps(OOF, open_stack(file, reader.extent, (reader.num_classes,)))
 
 
-def check_single_learned_level(run_members: RunMembers, plan: FusionSpec) -> None:
+def check_single_learned_level(run_members: RunMembers, spec: FusionSpec) -> None:
     """Check that no fusion below this one learns, since only this one is refitted.
 
     Raises:
         LeakageError: maps below it depend on the target of the folds that evaluate it.
     """
     experiment = run_experiment(run_members.run)
-    for name in set(plan.members) - set(run_members.names()):
+    for name in set(spec.members) - set(run_members.names()):
         below = resolve_fusion(experiment, run_members, name)
         if NestedRefits(run_members, below).needed:
             raise LeakageError(
-                f"fusion {plan.name!r} is made of {name!r}, which learned from the folds that would"
+                f"fusion {spec.name!r} is made of {name!r}, which learned from the folds that would"
                 f" evaluate it; tune {name!r}, or a fusion of members alone"
             )
         check_single_learned_level(run_members, below)
@@ -69,15 +69,15 @@ def check_single_learned_level(run_members: RunMembers, plan: FusionSpec) -> Non
 class NestedRefits:
     """A fusion refitted for each outer fold, on the images outside of it."""
 
-    def __init__(self, run_members: RunMembers, plan: FusionSpec) -> None:
+    def __init__(self, run_members: RunMembers, spec: FusionSpec) -> None:
         """Open the members of a fusion of a run."""
-        raw = parse_spec(plan.strategy).name in ACCEPTS_ONE_VS_REST
-        self._readers = [run_members.open(name, OOF, one_vs_rest=raw) for name in plan.members]
-        self._dtype = plan.dtype
+        raw = parse_spec(spec.strategy).name in ACCEPTS_ONE_VS_REST
+        self._readers = [run_members.open(name, OOF, one_vs_rest=raw) for name in spec.members]
+        self._dtype = spec.dtype
         classes = self._readers[0].classes
-        context = strategy_context(self._readers, ignore=classes.ignore, seed=plan.seed)
-        metric = set_metric(plan.metric, run_classes(run_members.run))
-        self._strategy = build_strategy(plan.strategy, metric=metric, **context)
+        context = strategy_context(self._readers, ignore=classes.ignore, seed=spec.seed)
+        metric = set_metric(spec.metric, run_classes(run_members.run))
+        self._strategy = build_strategy(spec.strategy, metric=metric, **context)
 
     @property
     def needed(self) -> bool:

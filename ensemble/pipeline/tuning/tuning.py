@@ -101,7 +101,7 @@ def tune(
         run_members = RunMembers.of(run)
         metric = run_metric(run)
         check_metric_defined(run, metric, OOF)
-        plan = _check_source(run_members, source, log)
+        spec = _check_source(run_members, source, log)
         space = _open_space(run_members, source, metric, budget.space)
         pool = CvPool.create(run, budget.seed)
         config = {"of": source, "space": space.to_dict(), "seed": budget.seed}
@@ -114,7 +114,7 @@ def tune(
         _start(folder, {"asked": config, "inputs": inputs}, log)
         for line in leakage_warnings(run_members, [source]):
             log(line)
-        splits = _outer_splits(run_members, source, plan, pool, folder / WORK, log)
+        splits = _outer_splits(run_members, source, spec, pool, folder / WORK, log)
         total = budget.trials * (1 + pool.folds)
         eta = EtaReporter(total, len(space.initial_trials()), log)
         searches = [
@@ -128,14 +128,14 @@ def tune(
 
 def _check_source(run_members: RunMembers, source: str, log: Log) -> FusionSpec | None:
     """Check that a source can be tuned; update a fusion and return its spec."""
-    plan = None
+    spec = None
     if source in run_members.run.fusions() and source not in run_members.names():
-        plan = resolve_fusion(run_experiment(run_members.run), run_members, source)
-        check_single_learned_level(run_members, plan)
-        update_fusion(run_members, plan, log)
+        spec = resolve_fusion(run_experiment(run_members.run), run_members, source)
+        check_single_learned_level(run_members, spec)
+        update_fusion(run_members, spec, log)
     maps = run_members.open(source, OOF)
     check_no_leakage("tune-postproc", source, maps, hint="or tune another fusion or member")
-    return plan
+    return spec
 
 
 def _open_space(run_members: RunMembers, source: str, metric: str, file: Path | None) -> ChainSpace:
@@ -158,7 +158,7 @@ def _start(folder: Path, started: dict[str, Any], log: Log) -> None:
 def _outer_splits(
     run_members: RunMembers,
     source: str,
-    plan: FusionSpec | None,
+    spec: FusionSpec | None,
     pool: CvPool,
     work: Path,
     log: Log,
@@ -166,7 +166,7 @@ def _outer_splits(
     """Yield the split of the search on all images, then one without each fold."""
     cache, maps = PrefixCache(pool), copy_oof(run_members, source, pool.data, work)
     yield OuterSplit(pool, cache, maps)
-    refits = NestedRefits(run_members, plan) if plan is not None else None
+    refits = NestedRefits(run_members, spec) if spec is not None else None
     for fold in range(pool.folds):
         fold_maps: NamedMaps = maps
         if refits is not None and refits.needed:
