@@ -26,6 +26,7 @@ from evaluation.core.blocks import blocks
 from evaluation.core.classes import numbered
 from evaluation.core.errors import BadRun
 from evaluation.core.files import write_json
+from evaluation.core.progress import Log
 from evaluation.core.ragged import Extent, Size, empty_stack
 from evaluation.core.run_folder import OOF, Run
 from members.data.dataset import DataSet, write_classes
@@ -58,7 +59,7 @@ def many_sizes(images: int, sizes: int, rows: int, cols: int, rounds: int, as_js
 
 
 def bench_many_sizes(
-    images: int, sizes: int, mean_size: Size, rounds: int, log: Callable[[str], None]
+    images: int, sizes: int, mean_size: Size, rounds: int, log: Log
 ) -> dict[str, Any]:
     """Time whole commands in this process, on two runs in turns.
 

@@ -28,6 +28,7 @@ from ensemble.strategies import ACCEPTS_ONE_VS_REST
 from ensemble.strategies.weighted_mean import WeightedMean
 from evaluation.core.errors import EnsError
 from evaluation.core.files import read_json, write_json
+from evaluation.core.progress import Log
 from evaluation.core.provenance import digest_of, identity
 from evaluation.core.run_folder import OOF
 from evaluation.core.specs import parse_spec
@@ -69,7 +70,7 @@ class CostMeter:
     run_members: RunMembers
     experiment: Experiment
     split: str
-    log: Callable[[str], None]
+    log: Log
 
     def measure(self, candidate: str) -> InferenceCost:
         """Return the cost of an existing candidate."""

@@ -1,6 +1,6 @@
 """The worth of each member to the mean of all, its cost, and which members can be dropped."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import combinations
 from pathlib import Path
@@ -38,6 +38,7 @@ from ensemble.pipeline.run.open_run import (
 )
 from evaluation.core.errors import BadRun, LeakageError
 from evaluation.core.files import atomic_file
+from evaluation.core.progress import Log
 from evaluation.core.run_folder import OOF, VALIDATION, Run
 from evaluation.formatting import MISSING, format_columns, format_decimal, format_interval
 from evaluation.intervals import Interval
@@ -177,7 +178,7 @@ class WorthReport:
 
 
 def estimate_worth(
-    run: Run, *, split: str, circles: int, tolerance: float, log: Callable[[str], None]
+    run: Run, *, split: str, circles: int, tolerance: float, log: Log
 ) -> WorthReport:
     """Return what each member of a run is worth to the mean of all, and which ones to drop.
 
@@ -400,7 +401,7 @@ def _measure_pairs(maps: OpenedSplit) -> PairMeasures:
 
 
 def _validate_pruning(
-    run_members: RunMembers, names: tuple[str, ...], kept: list[str], log: Callable[[str], None]
+    run_members: RunMembers, names: tuple[str, ...], kept: list[str], log: Log
 ) -> ValidatedChange | None:
     """Return the change by dropping members on validation, where they were not chosen.
 

@@ -1,6 +1,6 @@
 """The chains that `ens bench postproc` compares: read or usual, fitted, and applied to a split."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -12,7 +12,7 @@ from ensemble.pipeline.run.open_run import RunMembers
 from evaluation.confusion import ChangeCounts, confusion, pixel_changes
 from evaluation.core.blocks import blocks, map_blocks
 from evaluation.core.errors import BadSpec
-from evaluation.core.progress import progress
+from evaluation.core.progress import Log, progress
 from evaluation.core.run_folder import OOF
 from evaluation.core.types import Array, Counts, Labels
 from members.data.dataset import DataSet
@@ -20,8 +20,6 @@ from members.maps import MapReader
 from members.recipe import check_name
 from postproc.chain import Chain, StepContext
 from postproc.postprocess import OutOfFoldChain
-
-Log = Callable[[str], None]
 
 SUPPRESS = "suppress_background"
 USUAL = {

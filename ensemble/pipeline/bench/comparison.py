@@ -1,7 +1,7 @@
 """Compare chains on the same maps: score, speed, memory, and what each step does to the pixels."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,6 @@ from ensemble.pipeline.bench.chain_costs import TIMED_BLOCKS, ChainCost, measure
 from ensemble.pipeline.bench.chains import (
     ChainCounts,
     ComparedChain,
-    Log,
     count_all,
     fit_all,
     parse_all,
@@ -34,6 +33,7 @@ from ensemble.pipeline.scoring.score import fusion_names
 from evaluation.confusion import parallel_confusion
 from evaluation.core.classes import Classes
 from evaluation.core.errors import BadRun
+from evaluation.core.progress import Log
 from evaluation.core.ragged import Stack
 from evaluation.core.run_folder import OOF, Run
 from evaluation.core.types import Array
@@ -236,7 +236,7 @@ def _reports(
     ]
 
 
-def best_oof_candidate(run_members: RunMembers, log: Callable[[str], None]) -> str:
+def best_oof_candidate(run_members: RunMembers, log: Log) -> str:
     """Return the fusion whose plain argmax has the highest score on `oof`, by the run's metric.
 
     Only existing and current label maps count, as `ens score` leaves them; without any, it is the

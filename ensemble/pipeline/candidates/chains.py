@@ -1,6 +1,5 @@
 """Chains whose steps learn: fitted on the out-of-fold maps of a run, saved beside the candidate."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +13,7 @@ from ensemble.pipeline.run.open_run import OpenedSplit, RunMembers, open_split, 
 from evaluation.confusion import confusion
 from evaluation.core.errors import BadRun
 from evaluation.core.files import read_json, write_json
+from evaluation.core.progress import Log
 from evaluation.core.provenance import digest, digests, verify_outputs
 from evaluation.core.run_folder import OOF, Run
 from evaluation.protocols import build_protocol, score_images
@@ -42,9 +42,7 @@ class FittedChain:
         return self.cross_fitted if split == OOF and self.cross_fitted else self.chain
 
 
-def fit_on_oof(
-    run_members: RunMembers, source: str, chain: Chain, log: Callable[[str], None]
-) -> FittedChain:
+def fit_on_oof(run_members: RunMembers, source: str, chain: Chain, log: Log) -> FittedChain:
     """Fit the steps of a chain that learn: once on all of `oof`, and once without each fold.
 
     A chain that learns nothing is returned as it is. Signs of leakage are logged.

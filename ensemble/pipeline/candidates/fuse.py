@@ -1,6 +1,6 @@
 """Fuse the members of a run: fit on `oof` what learns, then fuse every split."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,7 @@ from ensemble.strategy import (
 )
 from evaluation.core.errors import BadRun, BadSpec, format_count
 from evaluation.core.files import read_json, remove_folder, write_json
+from evaluation.core.progress import Log
 from evaluation.core.provenance import digest, digests
 from evaluation.core.run_folder import OOF, Run, run_lock
 from evaluation.core.specs import parse_spec
@@ -62,8 +63,6 @@ from postproc.chain import FLOAT16_FLOOR
 
 FITTED = "fitted"
 CALIBRATION = "calibration.json"
-
-Log = Callable[[str], None]
 
 
 @dataclass(frozen=True)

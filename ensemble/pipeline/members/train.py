@@ -1,7 +1,7 @@
 """Train what is missing or stale, then predict what is missing or stale."""
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from ensemble.pipeline.run.open_run import check_metric_defined, imported_member
 from ensemble.pipeline.run.store_location import UrlFactory, local_only, store_urls
 from evaluation.core.errors import BadData, BadRun, EnsError
 from evaluation.core.label_options import NOTHING_SAID, LabelOptions
-from evaluation.core.progress import progress
+from evaluation.core.progress import Log, progress
 from evaluation.core.provenance import (
     RECORD,
     digest,
@@ -43,8 +43,6 @@ from members.recipe import Member, check_name
 from members.resizing import resized_extent
 from members.store_metadata import StoreDtype
 from members.train import Fold
-
-Log = Callable[[str], None]
 
 
 def train_members(

@@ -1,7 +1,6 @@
 """Pack a candidate: weights, recipes, the fitted fusion and chain, class names, checksums."""
 
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -26,14 +25,13 @@ from ensemble.pipeline.run.open_run import RunMembers, run_experiment
 from evaluation.core.blocks import blocks
 from evaluation.core.errors import BadRun
 from evaluation.core.files import atomic_folder, write_json
+from evaluation.core.progress import Log
 from evaluation.core.provenance import digest, identity, verify_outputs
 from evaluation.core.run_folder import OOF, Run, run_lock
 from members.data.dataset import DataSet
 from members.devices import devices
 from members.recipe import Recipe
 from members.train import WEIGHTS
-
-Log = Callable[[str], None]
 
 
 def freeze(run: Run, candidate: str, out: Path, *, device: str, log: Log) -> Package:

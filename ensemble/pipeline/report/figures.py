@@ -1,7 +1,6 @@
 """Figures of the page that are computed from maps and training histories of a run."""
 
 import csv
-from collections.abc import Callable
 
 import numpy as np
 
@@ -14,6 +13,7 @@ from ensemble.pipeline.report.candidate_trace import CandidateTrace
 from ensemble.pipeline.run.open_run import RunMembers, open_members
 from evaluation.core.blocks import sum_blocks
 from evaluation.core.errors import BadRun
+from evaluation.core.progress import Log
 from evaluation.reliability import Reliability, reliability
 from evaluation.report.figures import (
     Curve,
@@ -80,7 +80,7 @@ def curves_figure(run_members: RunMembers) -> Figure | None:
     )
 
 
-def member_figures(run_members: RunMembers, split: str, log: Callable[[str], None]) -> list[Figure]:
+def member_figures(run_members: RunMembers, split: str, log: Log) -> list[Figure]:
     """Plot what each member adds to the mean of the others, and how errors correlate."""
     try:
         maps = open_members(run_members, split, log)

@@ -1,7 +1,7 @@
 """Write `report/index.html` of a run: leaderboard, gain per stage, figures, images."""
 
 import csv
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from ensemble.pipeline.scoring.compare import compare_run
 from evaluation.core.arrays import evenly_spaced
 from evaluation.core.errors import BadRun
 from evaluation.core.files import atomic_file
+from evaluation.core.progress import Log
 from evaluation.core.provenance import digest, is_current, record
 from evaluation.core.run_folder import Run
 from evaluation.formatting import note_of_shown_classes
@@ -44,8 +45,6 @@ from evaluation.run_metric import metric_config
 PAGE = "index"
 SPREAD = 12
 """Evenly spaced images in the gallery, besides those of the review queues."""
-
-Log = Callable[[str], None]
 
 
 @dataclass(frozen=True)

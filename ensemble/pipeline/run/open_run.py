@@ -3,7 +3,7 @@
 A family is the set of specialists that are read as one virtual member.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +15,7 @@ from ensemble.pipeline.data.prepare import read_folds, run_classes
 from ensemble.pipeline.run.experiment import Experiment, read_experiment
 from evaluation.core.errors import BadRun, LeakageError, format_count
 from evaluation.core.files import check_no_external_links, read_json
+from evaluation.core.progress import Log
 from evaluation.core.provenance import CONFIG, RECORD, digest_of, identity
 from evaluation.core.ragged import Stack
 from evaluation.core.run_folder import OOF, Run
@@ -248,7 +249,7 @@ def open_split(
     return OpenedSplit(run_members.run, split, tuple(members), tuple(readers), data)
 
 
-def open_members(run_members: RunMembers, split: str, log: Callable[[str], None]) -> OpenedSplit:
+def open_members(run_members: RunMembers, split: str, log: Log) -> OpenedSplit:
     """Open every member that has whole maps of a split, to compare members with one another.
 
     Raises:

@@ -1,6 +1,6 @@
 """Rank scored candidates: which may be the best, gaps to the first, and inference costs."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,12 +15,11 @@ from ensemble.pipeline.run.open_run import RunMembers, run_experiment
 from ensemble.pipeline.scoring.score import deciding_protocol, fusion_names, without_trained_on
 from evaluation.core.errors import BadRun
 from evaluation.core.files import atomic_file
+from evaluation.core.progress import Log
 from evaluation.core.run_folder import OOF, Run
 from evaluation.leaderboard import Candidate, Leaderboard, compare
 from evaluation.margins import check_margin
 from evaluation.scores import read_scores
-
-Log = Callable[[str], None]
 
 
 def compare_run(

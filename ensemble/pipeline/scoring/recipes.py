@@ -1,7 +1,5 @@
 """Compare two recipes of a run by the scores of their repeated trainings."""
 
-from collections.abc import Callable
-
 import numpy as np
 
 from ensemble.pipeline.candidates.postprocess import ARGMAX
@@ -10,6 +8,7 @@ from ensemble.pipeline.data.prepare import run_classes
 from ensemble.pipeline.run.open_run import RunMembers, run_experiment
 from ensemble.pipeline.scoring.score import deciding_protocol, without_trained_on
 from evaluation.core.errors import BadRun, BadSpec, LeakageError
+from evaluation.core.progress import Log
 from evaluation.core.run_folder import Run
 from evaluation.formatting import format_decimal, format_interval
 from evaluation.leaderboard import Candidate
@@ -18,8 +17,6 @@ from evaluation.recipes import RecipeDifference, RecipeScores, check_recipe, com
 from evaluation.run_metric import metric_label
 from evaluation.scores import CandidateScores, read_scores
 from members.recipe import repeats_of
-
-Log = Callable[[str], None]
 
 COVERAGE = {
     (24, 2): 97.5,

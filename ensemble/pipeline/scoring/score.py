@@ -1,6 +1,6 @@
 """Score the candidates of a run, and compare them."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -29,6 +29,7 @@ from ensemble.pipeline.run.open_run import (
 from evaluation.confusion import parallel_confusion
 from evaluation.core.errors import BadRun, LeakageError
 from evaluation.core.files import atomic_file
+from evaluation.core.progress import Log
 from evaluation.core.provenance import digests, identity
 from evaluation.core.run_folder import OOF, Run, run_lock
 from evaluation.leaderboard import Candidate, Leaderboard, compare
@@ -43,8 +44,6 @@ from evaluation.scores import (
 from members.data.dataset import DataSet
 
 LEADERBOARD = "leaderboard"
-
-Log = Callable[[str], None]
 
 
 def score_run(

@@ -1,6 +1,5 @@
 """The score of a recipe on images that its network was not trained on; the data of a search."""
 
-from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -14,6 +13,7 @@ from evaluation.core.arrays import argmax
 from evaluation.core.blocks import blocks
 from evaluation.core.classes import Classes
 from evaluation.core.label_options import NOTHING_SAID, LabelOptions
+from evaluation.core.progress import Log
 from evaluation.core.provenance import digest
 from evaluation.core.run_folder import OOF, Run
 from evaluation.iou import Tables
@@ -139,7 +139,7 @@ def searched_experiment(
 
 
 def prepare_search(
-    run: Run, experiment: Experiment, recipes: list[Recipe], log: Callable[[str], None]
+    run: Run, experiment: Experiment, recipes: list[Recipe], log: Log
 ) -> dict[str, str]:
     """Write the run's data and folds if missing, and check that the recipes fit the images.
 

@@ -5,7 +5,7 @@ import csv
 import json
 import math
 import statistics
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from math import comb
@@ -26,7 +26,7 @@ from ensemble.pipeline.search.space import NAME, apply_options
 from evaluation.core.classes import Classes
 from evaluation.core.errors import BadSpec, EnsError
 from evaluation.core.files import atomic_file, read_json, write_json
-from evaluation.core.progress import progress
+from evaluation.core.progress import Log, progress
 from evaluation.core.provenance import digest_of, is_current, record
 from evaluation.core.run_folder import OOF, Run, run_lock
 from evaluation.core.specs import Spec, parse_spec, parse_sum
@@ -43,8 +43,6 @@ from members.train import Fold
 FOLDER, TABLE = "search-loss", "results.csv"
 MAX_MIXTURES = 1000
 MIN_STEP = Fraction(1, 1000)
-
-Log = Callable[[str], None]
 
 
 @dataclass

@@ -2,7 +2,7 @@
 
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ from ensemble.pipeline.tuning.space import ChainSpace, default_space, read_space
 from ensemble.pipeline.tuning.trials import ChainSearch, rank_trials
 from evaluation.core.errors import BadData
 from evaluation.core.files import read_json, write_json
-from evaluation.core.progress import progress
+from evaluation.core.progress import Log, progress
 from evaluation.core.provenance import is_current
 from evaluation.core.run_folder import OOF, Run, run_lock
 from evaluation.run_metric import metric_config, metric_label, set_metric
@@ -45,8 +45,6 @@ STARTED, WORK = "begun.json", "work"
 
 TOP_CHAINS = 3
 """Chains of each search that go into elimination: the highest may be so by chance alone."""
-
-Log = Callable[[str], None]
 
 
 @dataclass(frozen=True)
