@@ -4,7 +4,7 @@ It is read from a YAML file or from the options of the command line, and kept in
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -355,9 +355,14 @@ def experiment_from_options(
     defaults = {**base.defaults, **changed}
     if repeats is not None:
         defaults[REPEATS] = repeats
-    if specialists:
-        members = [*members, f"specialists={SPECIALISTS}({specialists})"]
-    recipes = _recipes_of(members, defaults)
+    recipes: dict[str, Recipe] = {}
+    for text in [*members, *([f"specialists={SPECIALISTS}({specialists})"] if specialists else [])]:
+        for name, recipe in read_repeats(text, defaults).items():
+            if name in recipes:
+                raise BadSpec(
+                    f"member {name!r} is given twice; write NAME=SPEC with distinct names"
+                )
+            recipes[check_name(name, "member")] = recipe
     if not recipes and not base.members:
         zoo, keys = repeat_members(ZOO, {**ZOO_RECIPE, **defaults})
         return base.model_copy(update={"members": zoo, "defaults": keys})
@@ -370,18 +375,6 @@ def experiment_from_options(
         retrained = {name: {**m, **changed} for name, m in base.members.items()}
         base = base.model_copy(update={"members": retrained})
     return base.with_members(recipes)
-
-
-def _recipes_of(members: Sequence[str], defaults: Mapping[str, Any]) -> dict[str, Recipe]:
-    recipes: dict[str, Recipe] = {}
-    for text in members:
-        for name, recipe in read_repeats(text, defaults).items():
-            if name in recipes:
-                raise BadSpec(
-                    f"member {name!r} is given twice; write NAME=SPEC with distinct names"
-                )
-            recipes[check_name(name, "member")] = recipe
-    return recipes
 
 
 def read_size(text: str) -> tuple[int, int]:
