@@ -168,7 +168,7 @@ def test_repeated_trainings_tell_recipes_apart(train, tmp_path):
 
 def _masked(path, *members):
     """Return the masked mIoU of members on validation, from their maps."""
-    target = DataSet.load(Run(path).data("validation")).target()
+    target = np.asarray(DataSet.load(Run(path).data("validation")).target())
     run = OpenedRun(path)
     scores = []
     for name in members:
