@@ -109,7 +109,7 @@ class ProbabilityStore(MapReader):
             store = cls.create(partial, **metadata)
             yield store
             store.save_error()
-            record(partial, asked=config, inputs=input_digests, info=info)
+            record(partial, config=config, inputs=input_digests, info=info)
 
     @classmethod
     def create(
