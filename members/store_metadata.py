@@ -105,7 +105,10 @@ class StoreMetadata:
     def read(cls, folder: Path) -> "StoreMetadata":
         """Read it from the folder of a store; malformed metadata raise any exception."""
         meta = read_json(folder / META)
-        ids, seen = _read_images(_ImagesFile(folder / IMAGES, meta["images"]))
+        if "ids" in meta:  # as written before there was a file of images
+            ids, seen = _parse_images(meta)
+        else:
+            ids, seen = _read_images(_ImagesFile(folder / IMAGES, meta["images"]))
         return cls(
             ids,
             Classes.from_dict(meta["classes"]),
@@ -147,7 +150,10 @@ def _read_images(file: _ImagesFile) -> tuple[tuple[str, ...], TrainingIds | None
     content = file.path.read_bytes()
     if sha256(content).hexdigest() != file.digest:
         raise ValueError(f"{file.path.name} is not what {META} names")
-    document = json.loads(content)
+    return _parse_images(json.loads(content))
+
+
+def _parse_images(document: dict[str, Any]) -> tuple[tuple[str, ...], TrainingIds | None]:
     seen = document["seen"]
     return tuple(document["ids"]), seen and TrainingIds(
         tuple(frozenset(ids) for ids in seen["models"]),

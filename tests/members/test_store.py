@@ -1,5 +1,7 @@
 """The probability store: what is written is read back, and damaged chunks never are."""
 
+import json
+
 import numpy as np
 import pytest
 import zarr
@@ -110,6 +112,16 @@ def test_which_images_they_are_of_is_held_once_for_all_stores_of_a_split(tmp_pat
     assert one.ids is other.ids
     assert one.seen is other.seen
     assert created(tmp_path / "c").seen is None
+
+
+def test_metadata_that_name_the_images_themselves_are_read(tmp_path):
+    store = created(tmp_path, seen=TrainingIds((frozenset(["p000"]),), (0,) * IMAGES))
+    described = tmp_path / "store.json"
+    document = {**read_json(described), **read_json(tmp_path / "images.json")}
+    del document["images"]
+    described.write_text(json.dumps(document))
+    again = ProbabilityStore(tmp_path)
+    assert (again.ids, again.seen) == (store.ids, store.seen)
 
 
 def test_other_images_than_the_metadata_name_are_damage(tmp_path):
