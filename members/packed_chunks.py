@@ -42,7 +42,7 @@ class PackedChunk:
             content = np.empty(size, np.uint8)
             got = 0
             while got < size:
-                count = file.readinto(memoryview(content)[got:])
+                count = file.readinto(content.data[got:])
                 if not count:
                     raise DamagedChunk(f"{name} is too short")
                 got += count

@@ -24,7 +24,6 @@ from members.object_store import check_url
 Kind = Literal["probabilities", "one_vs_rest", "logits"]
 
 META, IMAGES = "store.json", "images.json"
-ERROR_KEYS = ("largest", "mean")
 
 
 @dataclass(frozen=True)
@@ -98,7 +97,7 @@ class StoreMetadata:
         if self.url is not None:
             document["at"] = self.url
         if self.error is not None:
-            document["error"] = dict(zip(ERROR_KEYS, self.error, strict=True))
+            document["error"] = {"largest": self.error[0], "mean": self.error[1]}
         write_json(folder / META, document)
 
     @classmethod
@@ -118,7 +117,9 @@ class StoreMetadata:
             seen,
             Extent(tuple((count, (rows, cols)) for count, rows, cols in meta["sizes"])),
             check_url(meta["at"]) if "at" in meta else None,
-            tuple(float(meta["error"][key]) for key in ERROR_KEYS) if "error" in meta else None,
+            (float(error["largest"]), float(error["mean"]))
+            if (error := meta.get("error"))
+            else None,
         )
 
 
