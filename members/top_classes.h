@@ -66,12 +66,14 @@ struct Tile {
     }
 };
 
-// The sum over members of one image: `bytes` of each, to `out`, (class, pixel).
+// The sum over members of one image: `bytes` of each, to `out`, (class, pixel). What is spread evenly
+// is added to all classes at once, what is more than that to few of them.
 inline void add_up(const uint8_t* const* bytes, const int64_t* ks, int64_t members,
                    int64_t classes, int64_t pixels, bool add, float* out) {
     static thread_local std::vector<Tile> tiles;
-    static thread_local std::vector<float> one(kTile), rests(kTile);
+    static thread_local std::vector<float> rests(kTile);
     if (int64_t(tiles.size()) < members) tiles.resize(size_t(members));
+    const bool alone = members == 1 && !add;  // then what is read is what was stored, to the bit
     for (int64_t start = 0; start < pixels; start += kTile) {
         const int64_t count = std::min(kTile, pixels - start);
         std::fill(rests.begin(), rests.end(), 0.0f);
@@ -82,23 +84,21 @@ inline void add_up(const uint8_t* const* bytes, const int64_t* ks, int64_t membe
         }
         for (int64_t label = 0; label < classes; ++label) {
             float* to = out + label * pixels + start;
-            bool present = false;
-            for (int64_t m = 0; m < members; ++m) present |= tiles[size_t(m)].present[label];
-            if (!present) {  // as for most classes
-                if (add)
-                    for (int64_t k = 0; k < count; ++k) to[k] += rests[size_t(k)];
-                else
-                    std::copy(rests.begin(), rests.begin() + count, to);
-                continue;
-            }
-            for (int64_t m = 0; m < members; ++m) {
-                const Tile& tile = tiles[size_t(m)];
-                tile.of_class(bytes[m], {1, ks[m], classes, pixels}, start, count, label,
-                              one.data());
-                if (m || add)
-                    for (int64_t k = 0; k < count; ++k) to[k] += one[size_t(k)];
-                else
-                    std::copy(one.begin(), one.begin() + count, to);
+            if (add)
+                for (int64_t k = 0; k < count; ++k) to[k] += rests[size_t(k)];
+            else
+                std::copy(rests.begin(), rests.begin() + count, to);
+        }
+        for (int64_t m = 0; m < members; ++m) {
+            const float* rest = tiles[size_t(m)].rest.data();
+            for (int64_t j = 0; j < ks[m]; ++j) {
+                const uint8_t* names = bytes[m] + (ks[m] + j) * pixels + start;
+                const float* value = tiles[size_t(m)].value.data() + j * count;
+                for (int64_t k = 0; k < count; ++k) {
+                    if (value[k] <= 0 || names[k] >= classes) continue;
+                    float& to = out[names[k] * pixels + start + k];
+                    to = alone ? value[k] : to + (value[k] - rest[k]);
+                }
             }
         }
     }

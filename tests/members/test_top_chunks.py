@@ -82,11 +82,11 @@ def test_sums_of_stores_are_the_sums_of_their_maps(tmp_path):
     expected = sum(store.read(slice(1, 5)) for store in stores)
     outs = [np.full((count, CLASSES, *SIZE), np.nan, np.float32) for count in (3, 1)]
     summed = np.concatenate([batch.copy() for batch in stream_sum(stores, slice(1, 5), outs)])
-    np.testing.assert_array_equal(summed, expected)
+    np.testing.assert_allclose(summed, expected, atol=1e-6)
     mixed = [*stores, written(tmp_path / "c" / "oof", drawn(), "float16")]
     expected = sum(store.read(slice(1, 5)) for store in mixed)
     summed = np.concatenate([batch.copy() for batch in stream_sum(mixed, slice(1, 5), outs)])
-    np.testing.assert_array_equal(summed, expected)
+    np.testing.assert_allclose(summed, expected, atol=1e-6)
 
 
 def test_what_was_read_may_be_written_again(tmp_path):
