@@ -1,0 +1,141 @@
+"""Compare an exported candidate with the run that it comes from: labels, score and time."""
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ensemble.pipeline.candidates.postprocess import read_labels
+from ensemble.pipeline.data.prepare import run_classes
+from ensemble.pipeline.package.apply import predict_labels
+from ensemble.pipeline.package.manifest import Package
+from ensemble.pipeline.package.onnx_run import OnnxCandidate
+from ensemble.pipeline.run.open_run import OOF, run_metric
+from evaluation.confusion import confusion
+from evaluation.core.blocks import blocks
+from evaluation.core.run_folder import Run
+from evaluation.formatting import format_decimal
+from evaluation.protocols import build_protocol, score_images
+from evaluation.run_metric import metric_label
+from members.data.dataset import DataSet
+
+TIMED_IMAGES = 16
+
+
+@dataclass(frozen=True)
+class OnnxExamined:
+    """How an exported candidate compares with the run's.
+
+    Args:
+        path: of the file.
+        size: of the file, in bytes.
+        stride: what rows and columns of images must be multiples of.
+        split: whose images were labelled; None where the run has labels of `oof` alone.
+        images: number of those images.
+        equal: share of the pixels whose label is the run's.
+        metric: the run's.
+        score: of the exported candidate; None without target.
+        change: that score minus the run's.
+        milliseconds: per image on one core, by onnxruntime.
+        torch_milliseconds: the same, by `ens apply`'s networks and fusion.
+    """
+
+    path: Path
+    size: int
+    stride: int
+    split: str | None = None
+    images: int = 0
+    equal: float | None = None
+    metric: str | None = None
+    score: float | None = None
+    change: float | None = None
+    milliseconds: float | None = None
+    torch_milliseconds: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON values."""
+        return {**asdict(self), "path": str(self.path)}
+
+    def describe(self) -> str:
+        """Return the comparison in words."""
+        head = (
+            f"{self.path}: {self.size / 1e6:.1f} MB; images of any rows and columns that are"
+            f" multiples of {self.stride}"
+        )
+        if self.split is None or self.equal is None:
+            return f"{head}\nnot compared: the run has labels of {OOF} only"
+        lines = [head, f"on {self.images} images of {self.split}: {self.equal:.4%} of the labels"]
+        lines[-1] += " are the run's"
+        if self.score is not None and self.change is not None and self.metric is not None:
+            score = format_decimal(self.score)
+            lines[-1] += f"; {metric_label(self.metric)} {score} ({self.change:+.5f})"
+        lines.append(
+            f"{self.milliseconds:.1f} ms per image on one core by onnxruntime,"
+            f" {self.torch_milliseconds:.1f} by torch"
+        )
+        return "\n".join(lines)
+
+
+def examine(run: Run, package: Package, path: Path) -> OnnxExamined:
+    """Label a split with an exported candidate, and compare with the run's labels and score.
+
+    Args:
+        run: the experiment folder.
+        package: what was exported.
+        path: of the ONNX file.
+    """
+    candidate, exported = package.manifest.candidate, OnnxCandidate(path)
+    result = {"path": path, "size": path.stat().st_size, "stride": exported.stride}
+    split = next((s for s in run.splits() if s != OOF and run.labels(candidate, s).is_dir()), None)
+    if split is None:
+        return OnnxExamined(**result)
+    data, theirs = DataSet.load(run.data(split)), read_labels(run, candidate, split)
+    ours = [labels for _, labels in exported.label(data)]
+    pixels = equal = 0
+    for block, labels in zip(blocks(data.extent), ours, strict=True):
+        same = labels == np.asarray(theirs[block])
+        pixels, equal = pixels + same.size, equal + int(same.sum())
+    few = data.take(slice(0, _of_first_size(data)))
+    result |= {
+        "split": split,
+        "images": len(data),
+        "equal": equal / pixels,
+        "milliseconds": _milliseconds(lambda: exported.labels(np.asarray(few.images[:])), few),
+        "torch_milliseconds": _milliseconds(lambda: list(predict_labels(package, few, "cpu")), few),
+    }
+    if data.masks is None:
+        return OnnxExamined(**result)
+    metric, classes = run_metric(run), run_classes(run)
+    protocol = build_protocol(metric, classes)
+    counts = [
+        np.concatenate(
+            [
+                confusion(np.asarray(data.masks[block]), np.asarray(labels), classes=len(classes))
+                for block, labels in zip(blocks(data.extent), maps, strict=True)
+            ]
+        )
+        for maps in (ours, [np.asarray(theirs[block]) for block in blocks(data.extent)])
+    ]
+    score, before = (float(score_images(protocol, c, classes.ignore).miou) for c in counts)
+    return OnnxExamined(**result, metric=metric, score=score, change=score - before)
+
+
+def _of_first_size(data: DataSet) -> int:
+    return min(TIMED_IMAGES, data.extent.runs[0][0])
+
+
+def _milliseconds(label: Callable[[], Any], data: DataSet) -> float:
+    """Return the time per image of the second pass, by one thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        label()
+        started = time.perf_counter()
+        label()
+        return 1e3 * (time.perf_counter() - started) / len(data)
+    finally:
+        torch.set_num_threads(threads)
