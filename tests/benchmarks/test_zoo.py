@@ -168,15 +168,16 @@ def test_repeated_trainings_tell_recipes_apart(train, tmp_path):
 
 def _masked(path, *members):
     """Return the masked mIoU of members on validation, from their maps."""
-    data, run = DataSet.load(Run(path).data("validation")), OpenedRun(path)
+    target = np.asarray(DataSet.load(Run(path).data("validation")).target())
+    run = OpenedRun(path)
     scores = []
     for name in members:
         pred = run.maps(name, "validation").argmax(axis=1)
-        scored = (data.masks != MARS.ignore) & (data.masks < len(MARS))
+        scored = (target != MARS.ignore) & (target < len(MARS))
         ious = []
         for label in range(1, len(MARS)):
-            hit = ((pred == label) & (data.masks == label) & scored).sum()
-            union = (((pred == label) | (data.masks == label)) & scored).sum()
+            hit = ((pred == label) & (target == label) & scored).sum()
+            union = (((pred == label) | (target == label)) & scored).sum()
             if union:
                 ious.append(hit / union)
         scores.append(np.mean(ious))

@@ -2,7 +2,6 @@
 
 import shutil
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -25,18 +24,17 @@ from ensemble.pipeline.package.manifest import (
 )
 from ensemble.pipeline.package.onnx_check import OnnxExamined, examine
 from ensemble.pipeline.package.onnx_export import check_onnx_installed, check_steps, write_onnx
-from ensemble.pipeline.run.open_run import OOF, RunMembers, run_experiment
+from ensemble.pipeline.run.open_run import RunMembers, run_experiment
 from evaluation.core.blocks import blocks
 from evaluation.core.errors import BadRun, BadSpec
 from evaluation.core.files import atomic_folder, write_json
+from evaluation.core.progress import Log
 from evaluation.core.provenance import digest, identity, verify_outputs
-from evaluation.core.run_folder import Run, run_lock
+from evaluation.core.run_folder import OOF, Run, run_lock
 from members.data.dataset import DataSet
 from members.devices import devices
 from members.recipe import Recipe
 from members.train import WEIGHTS
-
-Log = Callable[[str], None]
 
 
 def freeze(run: Run, candidate: str, out: Path, *, device: str, log: Log) -> Package:
@@ -59,12 +57,12 @@ def freeze(run: Run, candidate: str, out: Path, *, device: str, log: Log) -> Pac
         raise BadRun(f"{out} already exists and is not a package; choose another --out")
     device = devices(device)[0]
     with run_lock(run.path):
-        sources = RunMembers.of(run)
-        strategy, members = _update(sources, candidate, log)
+        run_members = RunMembers.of(run)
+        strategy, members = _update(run_members, candidate, log)
         with atomic_folder(out) as partial:
-            package = _write_package(sources, candidate, strategy, members, partial)
+            package = _write_package(run_members, candidate, strategy, members, partial)
             _smoke_test(run, package, device, log)
-        _record(sources, candidate, out, log)
+        _record(run_members, candidate, out, log)
     return Package(out, package.manifest)
 
 
@@ -91,61 +89,67 @@ def freeze_onnx(run: Run, candidate: str, out: Path, *, log: Log) -> OnnxExamine
     if out.suffix != ".onnx" or out.is_dir():
         raise BadSpec(f"--out {out} with --format onnx; expected a file that ends in .onnx")
     with run_lock(run.path):
-        sources = RunMembers.of(run)
+        run_members = RunMembers.of(run)
         check_steps(read_candidate(run, candidate)[1])
-        strategy, members = _update(sources, candidate, log)
+        strategy, members = _update(run_members, candidate, log)
         with tempfile.TemporaryDirectory() as folder:
-            package = _write_package(sources, candidate, strategy, members, Path(folder))
+            package = _write_package(run_members, candidate, strategy, members, Path(folder))
             write_onnx(package, out)
             examined = examine(run, package, out)
-        _record(sources, candidate, out, log)
+        _record(run_members, candidate, out, log)
     return examined
 
 
-def _update(sources: RunMembers, candidate: str, log: Log) -> tuple[str | None, tuple[str, ...]]:
+def _update(
+    run_members: RunMembers, candidate: str, log: Log
+) -> tuple[str | None, tuple[str, ...]]:
     """Update a candidate; return the strategy and the members of its fusion."""
-    source, chain = read_candidate(sources.run, candidate)
-    strategy, members = _update_fusion(sources, source, log)
-    nested = sorted(set(members) - set(sources.names()))
+    source, chain = read_candidate(run_members.run, candidate)
+    strategy, members = _update_fusion(run_members, source, log)
+    nested = sorted(set(members) - set(run_members.names()))
     if nested:
         raise BadRun(
             f"{candidate!r} fuses the fusion {nested[0]!r}, which a package cannot hold; freeze"
             " a candidate that fuses members"
         )
-    imported = sorted(set(members) & set(sources.imported))
+    imported = sorted(set(members) & set(run_members.imported))
     if imported:
         raise BadRun(
             f"{candidate!r} needs the imported maps of {', '.join(imported)}, which cannot be"
             " predicted for new images; freeze a candidate without them"
         )
-    update_candidate(sources, source, chain, name=candidate, log=log)
+    update_candidate(run_members, source, chain, name=candidate, log=log)
     return strategy, members
 
 
-def _record(sources: RunMembers, candidate: str, out: Path, log: Log) -> None:
+def _record(run_members: RunMembers, candidate: str, out: Path, log: Log) -> None:
     # Weights, fusion and chain depend on the out-of-fold labels and on no other images.
-    run = sources.run
-    splits = [OOF, *sources.splits(read_candidate(run, candidate)[0])]
+    run = run_members.run
+    splits = [OOF, *run_members.splits(read_candidate(run, candidate)[0])]
     split = next((s for s in splits if identity(run.labels(candidate, s))), OOF)
-    Staleness(sources, run_experiment(run)).warn([Artifact("labels", candidate, split)], log)
+    Staleness(run_members, run_experiment(run)).warn([Artifact("labels", candidate, split)], log)
     record_export(run, out, "package", candidate, split)
 
 
 def _update_fusion(
-    sources: RunMembers, source: str, log: Log
+    run_members: RunMembers, source: str, log: Log
 ) -> tuple[str | None, tuple[str, ...]]:
     """Update the fusion; return its strategy and members, or None and the single member."""
-    if source in sources.names():
+    if source in run_members.names():
         return None, (source,)
-    plan = resolve_fusion(run_experiment(sources.run), sources, source)
-    update_fusion(sources, plan, log)
-    return plan.strategy, plan.members
+    spec = resolve_fusion(run_experiment(run_members.run), run_members, source)
+    update_fusion(run_members, spec, log)
+    return spec.strategy, spec.members
 
 
 def _write_package(
-    sources: RunMembers, candidate: str, strategy: str | None, members: tuple[str, ...], to: Path
+    run_members: RunMembers,
+    candidate: str,
+    strategy: str | None,
+    members: tuple[str, ...],
+    to: Path,
 ) -> Package:
-    run, experiment = sources.run, run_experiment(sources.run)
+    run, experiment = run_members.run, run_experiment(run_members.run)
     source, chain = read_candidate(run, candidate)
     learned = read_fitted_chain(run, candidate)
     data = DataSet.load(run.data(OOF))

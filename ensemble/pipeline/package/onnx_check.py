@@ -14,10 +14,10 @@ from ensemble.pipeline.data.prepare import run_classes
 from ensemble.pipeline.package.apply import predict_labels
 from ensemble.pipeline.package.manifest import Package
 from ensemble.pipeline.package.onnx_run import OnnxCandidate
-from ensemble.pipeline.run.open_run import OOF, run_metric
+from ensemble.pipeline.run.open_run import run_metric
 from evaluation.confusion import confusion
 from evaluation.core.blocks import blocks
-from evaluation.core.run_folder import Run
+from evaluation.core.run_folder import OOF, Run
 from evaluation.formatting import format_decimal
 from evaluation.protocols import build_protocol, score_images
 from evaluation.run_metric import metric_label
