@@ -33,7 +33,6 @@ class OnnxExamined:
     Args:
         path: of the file.
         size: of the file, in bytes.
-        stride: what rows and columns of images must be multiples of.
         split: whose images were labelled; None where the run has labels of `oof` alone.
         images: number of those images.
         equal: share of the pixels whose label is the run's.
@@ -41,12 +40,11 @@ class OnnxExamined:
         score: of the exported candidate; None without target.
         change: that score minus the run's.
         milliseconds: per image on one core, by onnxruntime.
-        torch_milliseconds: the same, by `ens apply`'s networks and fusion.
+        torch_milliseconds: the same, by torch and `ens apply` of a package.
     """
 
     path: Path
     size: int
-    stride: int
     split: str | None = None
     images: int = 0
     equal: float | None = None
@@ -62,10 +60,7 @@ class OnnxExamined:
 
     def describe(self) -> str:
         """Return the comparison in words."""
-        head = (
-            f"{self.path}: {self.size / 1e6:.1f} MB; images of any rows and columns that are"
-            f" multiples of {self.stride}"
-        )
+        head = f"{self.path}: {self.size / 1e6:.1f} MB, for images of any size"
         if self.split is None or self.equal is None:
             return f"{head}\nnot compared: the run has labels of {OOF} only"
         lines = [head, f"on {self.images} images of {self.split}: {self.equal:.4%} of the labels"]
@@ -75,7 +70,7 @@ class OnnxExamined:
             lines[-1] += f"; {metric_label(self.metric)} {score} ({self.change:+.5f})"
         lines.append(
             f"{self.milliseconds:.1f} ms per image on one core by onnxruntime,"
-            f" {self.torch_milliseconds:.1f} by torch"
+            f" {self.torch_milliseconds:.1f} by `ens apply` of a package"
         )
         return "\n".join(lines)
 
@@ -89,7 +84,7 @@ def examine(run: Run, package: Package, path: Path) -> OnnxExamined:
         path: of the ONNX file.
     """
     candidate, exported = package.manifest.candidate, OnnxCandidate(path)
-    result = {"path": path, "size": path.stat().st_size, "stride": exported.stride}
+    result = {"path": path, "size": path.stat().st_size}
     split = next((s for s in run.splits() if s != OOF and run.labels(candidate, s).is_dir()), None)
     if split is None:
         return OnnxExamined(**result)

@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -22,6 +21,7 @@ from ensemble.torch_fusion import TorchFusion, as_shares, torch_fusion
 from evaluation.core.errors import BadRun, BadSpec
 from evaluation.core.files import atomic_file
 from evaluation.core.specs import Spec, parse_spec, split_chain
+from members.network import NormalisedNetwork
 from members.recipe import Member
 from members.train import load_network
 from members.tta import with_tta
@@ -32,10 +32,9 @@ IMAGES, PROBABILITIES, LABELS = "images", "probabilities", "labels"
 METADATA = "ens"
 """Key of the metadata that describe the candidate, as JSON."""
 
-EXAMPLE_STRIDES = (3, 4)
-"""Rows and columns of the images that the graph is traced with, in strides; not those of a test."""
+EXAMPLE_SIDES = (90, 110)
+"""Rows and columns of the images that the graph is traced with."""
 
-LARGEST_SIDE = 1 << 14
 OPSET = 20
 
 Step = Callable[[Tensor], Tensor]
@@ -57,11 +56,13 @@ class CandidateGraph(nn.Module):
         self.networks = nn.ModuleDict(
             {
                 member.name: nn.ModuleList(
-                    load_network(
-                        member,
-                        folder,
-                        channels=package.manifest.channels,
-                        classes=len(package.classes),
+                    _AnySize(
+                        load_network(
+                            member,
+                            folder,
+                            channels=package.manifest.channels,
+                            classes=len(package.classes),
+                        )
                     )
                     for folder in package.models(member)
                 )
@@ -71,12 +72,6 @@ class CandidateGraph(nn.Module):
         self.package = package
         self.fusion = _fusion_of(package)
         self.steps = [_step_of(spec, package) for spec in _chain_of(package)]
-
-    @property
-    def stride(self) -> int:
-        """What rows and columns of images must be multiples of."""
-        strides = [network.stride for folds in self.networks.values() for network in folds]
-        return int(np.lcm.reduce(strides))
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return probabilities (image, class, row, col) and class indices (image, row, col)."""
@@ -103,6 +98,24 @@ class CandidateGraph(nn.Module):
         maps = torch.cat([self._member(member, images) for member in by_label], dim=1)
         empty = maps.sum(dim=1, keepdim=True) <= 0
         return as_shares(torch.where(empty, torch.ones_like(maps), maps))
+
+
+class _AnySize(nn.Module):
+    """A network whose padding depends on the images' size in the graph, not while it is traced."""
+
+    def __init__(self, network: NormalisedNetwork) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits, as `NormalisedNetwork` does."""
+        network, (rows, cols) = self.network, images.shape[2:]
+        values = (images.float() - network.mean) / network.deviation
+        for axis, side in ((2, rows), (3, cols)):
+            padded = (side + network.stride - 1) // network.stride * network.stride
+            values = values.index_select(axis, torch.arange(padded).clamp(max=side - 1))
+        logits: Tensor = network.body(values)[:, :, :rows, :cols]
+        return logits
 
 
 def _probabilities(network: nn.Module, member: Member, images: Tensor) -> Tensor:
@@ -209,14 +222,14 @@ def _suppress(maps: Tensor, others: Tensor) -> Tensor:
 def write_onnx(package: Package, path: Path) -> dict[str, Any]:
     """Write a package as one ONNX file.
 
-    Images may have any number of rows and columns that are multiples of `stride`.
+    Images may have any number of rows and columns.
 
     Args:
         package: the frozen candidate.
         path: of the file, which is replaced whole or not at all.
 
     Returns:
-        What its metadata say: classes, stride, type of the images, provenance.
+        What its metadata say: classes, type of the images, provenance.
 
     Raises:
         BadSpec: a part that a graph cannot hold, or the extra `onnx` is not installed.
@@ -224,12 +237,11 @@ def write_onnx(package: Package, path: Path) -> dict[str, Any]:
     """
     check_onnx_installed()
     graph = CandidateGraph(package).eval()
-    description = describe(package, graph.stride)
+    description = describe(package)
     dtype = torch.uint8 if package.manifest.image_type == "uint8" else torch.float32
-    sides = [strides * graph.stride for strides in EXAMPLE_STRIDES]
-    example = torch.zeros(2, package.manifest.channels, *sides, dtype=dtype)
-    dims = [torch.export.Dim(n, min=1, max=LARGEST_SIDE // graph.stride) for n in ("h", "w")]
-    shapes = {0: torch.export.Dim("batch"), 2: graph.stride * dims[0], 3: graph.stride * dims[1]}
+    example = torch.zeros(2, package.manifest.channels, *EXAMPLE_SIDES, dtype=dtype)
+    batch, rows, cols = (torch.export.Dim(name, min=1) for name in ("images", "rows", "cols"))
+    shapes = {0: batch, 2: rows, 3: cols}
     with warnings.catch_warnings(), _quiet("torch.onnx"), torch.inference_mode():
         warnings.simplefilter("ignore")
         try:
@@ -258,7 +270,7 @@ def write_onnx(package: Package, path: Path) -> dict[str, Any]:
     return description
 
 
-def describe(package: Package, stride: int) -> dict[str, Any]:
+def describe(package: Package) -> dict[str, Any]:
     """Return what a user of the file must know, as JSON values."""
     manifest = package.manifest
     return {
@@ -266,7 +278,6 @@ def describe(package: Package, stride: int) -> dict[str, Any]:
         "classes": manifest.classes,
         "channels": manifest.channels,
         "image_type": manifest.image_type,
-        "stride": stride,
         "members": list(manifest.members),
         "strategy": manifest.strategy,
         "chain": manifest.chain,

@@ -49,7 +49,7 @@ class OnnxCandidate:
             reason = " ".join(str(error).split())
             raise BadRun(f"{path} cannot be opened by onnxruntime ({reason})") from None
         self.candidate: str = self.description["candidate"]
-        self.channels, self.stride = (int(self.description[k]) for k in ("channels", "stride"))
+        self.channels = int(self.description["channels"])
         self.image_type: str = self.description["image_type"]
         self._input_type = IMAGE_TYPES[self.session.get_inputs()[0].type]
 
@@ -60,23 +60,18 @@ class OnnxCandidate:
 
     def probabilities(self, images: Images) -> Map:
         """Return the maps of images (image, channel, row, col) of one size."""
-        rows, cols = images.shape[2:]
-        (maps,) = self.session.run([PROBABILITIES], {IMAGES: self._padded(images)})
-        return np.asarray(maps)[..., :rows, :cols]
+        return self._run(PROBABILITIES, images)
 
     def labels(self, images: Images) -> Labels:
         """Return class indices (image, row, col) of images of one size."""
-        rows, cols = images.shape[2:]
-        (labels,) = self.session.run([LABELS], {IMAGES: self._padded(images)})
-        return np.asarray(labels)[..., :rows, :cols]
+        return self._run(LABELS, images)
+
+    def _run(self, output: str, images: Images) -> Array:
+        values = images.astype(self._input_type, copy=False)
+        (result,) = self.session.run([output], {IMAGES: values})
+        return np.asarray(result)
 
     def label(self, data: DataSet) -> Iterator[tuple[slice, Labels]]:
         """Yield (block, class indices) for each block of images, in order."""
         for block in blocks(data.extent):
             yield block, self.labels(np.asarray(data.images[block]))
-
-    def _padded(self, images: Images) -> Array:
-        """Repeat the last row and column up to a multiple of the stride, as networks do."""
-        down, right = (-side % self.stride for side in images.shape[2:])
-        padded = np.pad(images, ((0, 0), (0, 0), (0, down), (0, right)), mode="edge")
-        return padded.astype(self._input_type, copy=False)
