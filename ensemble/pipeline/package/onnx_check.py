@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,6 @@ from ensemble.pipeline.package.manifest import Package
 from ensemble.pipeline.package.onnx_run import OnnxCandidate
 from ensemble.pipeline.run.open_run import run_metric
 from evaluation.confusion import confusion
-from evaluation.core.blocks import blocks
 from evaluation.core.run_folder import OOF, Run
 from evaluation.formatting import format_decimal
 from evaluation.protocols import build_protocol, score_images
@@ -83,44 +82,40 @@ def examine(run: Run, package: Package, path: Path) -> OnnxExamined:
         package: what was exported.
         path: of the ONNX file.
     """
-    candidate, exported = package.manifest.candidate, OnnxCandidate(path)
-    result = {"path": path, "size": path.stat().st_size}
-    split = next((s for s in run.splits() if s != OOF and run.labels(candidate, s).is_dir()), None)
+    examined = OnnxExamined(path, path.stat().st_size)
+    split = next(
+        (s for s in run.splits() if s != OOF and run.labels(package.candidate, s).is_dir()), None
+    )
     if split is None:
-        return OnnxExamined(**result)
-    data, theirs = DataSet.load(run.data(split)), read_labels(run, candidate, split)
-    ours = [labels for _, labels in exported.label(data)]
-    pixels = equal = 0
-    for block, labels in zip(blocks(data.extent), ours, strict=True):
-        same = labels == np.asarray(theirs[block])
-        pixels, equal = pixels + same.size, equal + int(same.sum())
-    few = data.take(slice(0, _of_first_size(data)))
-    result |= {
-        "split": split,
-        "images": len(data),
-        "equal": equal / pixels,
-        "milliseconds": _milliseconds(lambda: exported.labels(np.asarray(few.images[:])), few),
-        "torch_milliseconds": _milliseconds(lambda: list(predict_labels(package, few, "cpu")), few),
-    }
-    if data.masks is None:
-        return OnnxExamined(**result)
-    metric, classes = run_metric(run), run_classes(run)
+        return examined
+    data, theirs = DataSet.load(run.data(split)), read_labels(run, package.candidate, split)
+    exported, classes = OnnxCandidate(path), run_classes(run)
+    equal, counts = 0, []
+    for block, labels in exported.label(data):
+        before = np.asarray(theirs[block])
+        equal += int((labels == before).sum())
+        if data.masks is not None:
+            target = np.asarray(data.masks[block])
+            both = (confusion(target, pred, classes=len(classes)) for pred in (labels, before))
+            counts.append(list(both))
+    few = data.take(slice(0, min(TIMED_IMAGES, data.extent.runs[0][0])))
+    examined = replace(
+        examined,
+        split=split,
+        images=len(data),
+        equal=equal / data.extent.pixels,
+        milliseconds=_milliseconds(lambda: list(exported.label(few)), few),
+        torch_milliseconds=_milliseconds(lambda: list(predict_labels(package, few, "cpu")), few),
+    )
+    if not counts:
+        return examined
+    metric = run_metric(run)
     protocol = build_protocol(metric, classes)
-    counts = [
-        np.concatenate(
-            [
-                confusion(np.asarray(data.masks[block]), np.asarray(labels), classes=len(classes))
-                for block, labels in zip(blocks(data.extent), maps, strict=True)
-            ]
-        )
-        for maps in (ours, [np.asarray(theirs[block]) for block in blocks(data.extent)])
-    ]
-    score, before = (float(score_images(protocol, c, classes.ignore).miou) for c in counts)
-    return OnnxExamined(**result, metric=metric, score=score, change=score - before)
-
-
-def _of_first_size(data: DataSet) -> int:
-    return min(TIMED_IMAGES, data.extent.runs[0][0])
+    score, former = (
+        float(score_images(protocol, np.concatenate(tables), classes.ignore).miou)
+        for tables in zip(*counts, strict=True)
+    )
+    return replace(examined, metric=metric, score=score, change=score - former)
 
 
 def _milliseconds(label: Callable[[], Any], data: DataSet) -> float:

@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -88,7 +88,7 @@ class CandidateGraph(nn.Module):
         return fused, fused.argmax(dim=1).to(torch.uint8)
 
     def _member(self, member: Member, images: Tensor) -> Tensor:
-        folds = self.networks[member.name]
+        folds = cast("nn.ModuleList", self.networks[member.name])
         maps = [_probabilities(network, member, images) for network in folds]
         return torch.stack(maps).mean(dim=0)
 
@@ -261,10 +261,10 @@ def write_onnx(package: Package, path: Path) -> dict[str, Any]:
                 f"{package.manifest.candidate} cannot be written as a graph ({reason}); freeze it"
                 " without --format onnx"
             ) from None
+    assert program is not None  # with dynamo=True
     model = program.model_proto
-    for key, value in {METADATA: json.dumps(description)}.items():
-        entry = model.metadata_props.add()
-        entry.key, entry.value = key, value
+    entry = model.metadata_props.add()
+    entry.key, entry.value = METADATA, json.dumps(description)
     with atomic_file(path) as partial:
         partial.write_bytes(model.SerializeToString())
     return description
