@@ -66,6 +66,21 @@ class Package:
         return Classes.from_dict(self.manifest.classes)
 
     @property
+    def candidate(self) -> str:
+        """Name of the candidate in its run."""
+        return self.manifest.candidate
+
+    @property
+    def channels(self) -> int:
+        """Number of channels of the images."""
+        return self.manifest.channels
+
+    @property
+    def image_type(self) -> str:
+        """Type of the images' values."""
+        return self.manifest.image_type
+
+    @property
     def networks(self) -> list[Member]:
         """All networks; specialists one by one."""
         recipes = self.manifest.members.items()
