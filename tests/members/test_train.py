@@ -1,9 +1,7 @@
 """Training one member in one fold, and predicting with it."""
 
-import contextlib
 import csv
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +19,8 @@ from evaluation.protocols import build_protocol
 from members.architectures import ARCHITECTURES
 from members.augmentations.augment import Augment, TrainingContext
 from members.batches import BatchLoader, oversampled, read_from
-from members.data.dataset import DataSet
+from members.data.dataset import DataSet, class_pixels
+from members.devices import Precision
 from members.losses import build_loss
 from members.losses.pixel_weights import one_hot
 from members.network import NormalisedNetwork
@@ -38,7 +37,7 @@ from members.train import (
 )
 from members.trainers.adversarial import AdversarialCritic, MaskCritic, PatchGAN
 from members.trainers.epoch_metrics import EpochMetrics, batch_confusion, compute_epoch_metrics
-from members.trainers.loop import TrainingTask, _moving_average, fit
+from members.trainers.loop import MovingAverage, TrainingTask, finish, fit
 
 IMAGES = 24
 FOLDS = (Fold(0, np.arange(0, 16)), Fold(1, np.arange(8, 24)))
@@ -183,7 +182,7 @@ class TestStaged:
         network = NormalisedNetwork("double_unet(width=2, depth=1)", channels=1, classes=5)
         before = {name: value.clone() for name, value in network.named_parameters()}
         task = task_of(network, data)
-        fit(task, network.body.parts[0].parameters(), epochs=1, output=1)
+        finish(fit(task, network.body.parts[0].parameters(), epochs=1, output=1))
         moved = {n for n, v in network.named_parameters() if not torch.equal(v, before[n])}
         assert moved
         assert all(name.startswith("body.first.") for name in moved)
@@ -235,7 +234,7 @@ def task_of(network, data, **recipe):
         steps=1,
         validate=lambda _: EpochMetrics(0.0, 0.0, 0.0),
         recipe=member(**recipe).recipe,
-        autocast=contextlib.nullcontext,
+        precision=Precision("cpu", "float32"),
         classes=5,
         ignore=0,
     )
@@ -366,7 +365,7 @@ class TestLoop:
         loss = build_loss(
             "learned_weights(cross_entropy, dice)", frequencies=np.ones(5) / 5, ignore=0
         )
-        fit(replace(task_of(network, data), loss=loss), network.parameters(), epochs=1)
+        finish(fit(replace(task_of(network, data), loss=loss), network.parameters(), epochs=1))
         [weights] = loss.parameters()
         assert (weights != 0).all()
 
@@ -397,7 +396,7 @@ class TestLoop:
         task = task_of(
             network, data, monitor=monitor, optimizer="adamw(lr=0.1)", schedule="constant"
         )
-        fit(replace(task, validate=validate), network.parameters(), epochs=3)
+        finish(fit(replace(task, validate=validate), network.parameters(), epochs=3))
         assert torch.equal(network.state_dict()["body.head.weight"], states[1 + best])
         assert not torch.equal(states[0], states[1])
 
@@ -405,7 +404,7 @@ class TestLoop:
         network = NormalisedNetwork("unet(width=2, depth=1)", channels=1, classes=5)
         task = replace(task_of(network, data), validate=lambda _: EpochMetrics(*[np.nan] * 3))
         with pytest.raises(EnsError, match="the holdout score is nan after every epoch; use a sma"):
-            fit(task, network.parameters(), epochs=2)
+            finish(fit(task, network.parameters(), epochs=2))
 
     def test_an_average_of_weights_differs_from_the_weights(self, data, tmp_path):
         parameters = []
@@ -420,12 +419,12 @@ class TestLoop:
     def test_the_memory_of_the_average_grows_to_its_decay(self):
         network = torch.nn.Linear(1, 1, bias=False)
         torch.nn.init.zeros_(network.weight)
-        averaged: Any = _moving_average(network, 0.5)
+        averaged = MovingAverage(network, 0.5)
         seen = []
         for value in (1.0, 2.0, 3.0, 4.0):
             network.weight.data.fill_(value)
-            averaged.update_parameters(network)
-            seen.append(float(averaged.module.weight.detach()))
+            averaged.update(network)
+            seen.append(float(averaged.network.weight.detach()))
         # The first call copies; then weights of the past are 2/11, 3/12, 4/13.
         expected = [1.0]
         for value, kept in zip((2.0, 3.0, 4.0), (2 / 11, 3 / 12, 4 / 13), strict=True):
@@ -468,7 +467,7 @@ class TestLoop:
 def test_an_image_with_a_rare_class_is_used_more_often():
     target = np.ones((3, 10, 10), np.uint8)
     target[1, 0, 0] = 2
-    indices = oversampled(target, np.array([0, 0.997, 0.003]), ignore=0, times=4)
+    indices = oversampled(class_pixels(target, 3), ignore=0, times=4)
     assert indices.tolist() == [0, 1, 1, 1, 1, 2]
 
 
