@@ -9,10 +9,39 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from evaluation.core.errors import BadSpec
+from evaluation.core.errors import BadSpec, EnsError
 
 MAX_MEMORY_SHARE = 0.1
 """Fraction of a GPU's free memory that training images may take: several jobs share it."""
+
+
+class DeviceFailed(EnsError):
+    """A GPU that this process cannot use any more."""
+
+
+def device_error(error: RuntimeError) -> EnsError | None:
+    """Return the error to report for one of torch on a GPU; None for any other.
+
+    After a failed kernel every later call fails in the same process: `DeviceFailed`. A GPU without
+    free memory goes on working.
+
+    Examples:
+        >>> device_error(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+    """
+    if isinstance(error, torch.OutOfMemoryError):
+        torch.cuda.empty_cache()
+        return EnsError(
+            "the GPU ran out of memory; use fewer --workers, a smaller batch or tile, or"
+            " --device cpu"
+        )
+    text = " ".join(str(error.args[0] if error.args else error).split())
+    if isinstance(error, torch.AcceleratorError) or "CUDA error" in text or "cuDNN" in text:
+        reason = text.split(" CUDA kernel errors might")[0].split(" Search for")[0]
+        return DeviceFailed(
+            f"the GPU failed ({reason}); set CUDA_LAUNCH_BLOCKING=1 to see where, or use"
+            " --device cpu"
+        )
+    return None
 
 
 def devices(choice: str) -> list[str]:
