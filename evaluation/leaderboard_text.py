@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from evaluation.core.run_folder import OOF
 from evaluation.formatting import (
     MISSING,
     format_columns,
@@ -12,7 +13,6 @@ from evaluation.formatting import (
     note_of_shown_classes,
     shown_classes,
 )
-from evaluation.gains import OOF
 from evaluation.leaderboard import Leaderboard, LeaderboardRow
 from evaluation.margins import MarginComparison
 from evaluation.run_metric import MASKED, metric_label

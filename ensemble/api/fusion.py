@@ -233,7 +233,7 @@ def _calibration_error(
     built: LearnedFusion, blocks: TrainingBlocks, ignore: int | None
 ) -> dict[str, Any]:
     from ensemble.block_fusion import cross_fit
-    from ensemble.calibration.calibration_error import error_before_after
+    from ensemble.calibration.calibrated import error_before_after
 
     halves = np.arange(len(blocks.target)) % 2
     try:

@@ -39,7 +39,7 @@ class ArrayChain:
         chain: the chain; its text holds what was learned.
         classes: of the maps, with the values that label maps store for them.
         images: the images of the maps; None where there are none.
-        asked: the canonical text of the chain before it was fitted.
+        unfitted: the canonical text of the chain before it was fitted.
         learned: whether a step was fitted.
     """
 
@@ -47,7 +47,7 @@ class ArrayChain:
     chain: Chain
     classes: Classes
     images: Stack | None
-    asked: str
+    unfitted: str
     learned: bool
 
     def label(self, out: Path | None = None) -> Stack:

@@ -115,7 +115,7 @@ def command(strategy: str, as_json: bool, **options: Any) -> None:
 def _fuse_files(
     strategy: str, *, maps: tuple[Path, ...], out: Path | None, **options: Any
 ) -> tuple[str, dict[str, Any], str]:
-    from ensemble.pipeline.scoring.plain_files import fuse_files
+    from ensemble.cli.plain_files import fuse_files
 
     document = fuse_files(maps, strategy, out=out, **options)
     if "missing" in document:
@@ -155,6 +155,6 @@ def _fuse_in_run(
 def _format_calibration(calibration: dict[str, Any] | None) -> str:
     if not calibration:
         return ""
-    from ensemble.calibration.calibration_error import describe_calibration
+    from ensemble.calibration.calibrated import describe_calibration
 
     return f"; {describe_calibration(calibration)}"

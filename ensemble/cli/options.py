@@ -15,6 +15,7 @@ from click.core import ParameterSource
 from evaluation.core.errors import BadSpec, check_distinct
 
 if TYPE_CHECKING:
+    from evaluation.core.label_options import LabelOptions
     from evaluation.core.run_folder import Run
     from evaluation.leaderboard import Leaderboard
 
@@ -181,26 +182,9 @@ def label_options(command: CommandFunction) -> CommandFunction:
     """Add the options about classes and values of masks; the command gets `labels`."""
 
     @functools.wraps(command)
-    def with_labels(
-        *args: Any,
-        classes: str | None,
-        ignore: str | None,
-        unlabelled: int | None,
-        foreground: int | None,
-        colours: Path | None,
-        **options: Any,
-    ) -> Any:
-        from evaluation.core.label_options import LabelOptions, parse_classes, read_colours
-
-        labels = LabelOptions() if classes is None else parse_classes(classes)
-        if colours is not None:
-            names, table = read_colours(colours)
-            if labels.names not in (None, len(names), names):
-                raise click.UsageError(f"--classes and {colours} name different classes")
-            labels = labels.updated(LabelOptions(names, colours=table))
-        index = int(ignore) if ignore is not None and ignore.isdecimal() else ignore
-        given = LabelOptions(ignore=index, unlabelled=unlabelled, foreground=foreground)
-        return command(*args, labels=labels.updated(given), **options)
+    def with_labels(*args: Any, **options: Any) -> Any:
+        labels = _read_labels(**{name: options.pop(name) for name in LABEL_OPTIONS})
+        return command(*args, labels=labels, **options)
 
     value = click.IntRange(0, 255)
     for option in (
@@ -230,6 +214,27 @@ def label_options(command: CommandFunction) -> CommandFunction:
     ):
         with_labels = option(with_labels)
     return with_labels  # type: ignore[return-value]
+
+
+def _read_labels(
+    *,
+    classes: str | None,
+    ignore: str | None,
+    unlabelled: int | None,
+    foreground: int | None,
+    colours: Path | None,
+) -> "LabelOptions":
+    from evaluation.core.label_options import LabelOptions, parse_classes, read_colours
+
+    labels = LabelOptions() if classes is None else parse_classes(classes)
+    if colours is not None:
+        names, table = read_colours(colours)
+        if labels.names not in (None, len(names), names):
+            raise click.UsageError(f"--classes and {colours} name different classes")
+        labels = labels.updated(LabelOptions(names, colours=table))
+    index = int(ignore) if ignore is not None and ignore.isdecimal() else ignore
+    given = LabelOptions(ignore=index, unlabelled=unlabelled, foreground=foreground)
+    return labels.updated(given)
 
 
 LAYOUT_OPTIONS = ("layout", "images", "masks", "ids", "group_by", "overlap", "uncovered")

@@ -17,8 +17,13 @@ from members.data.layouts import DEFAULT_LAYOUT, LayoutOptions
 from members.data.load_dataset import describe_layout, load_dataset
 
 MAX_SHOWN = 5
+
 FEW_IMAGES = 3
+"""A class in fewer images cannot be in the training, the inner holdout and the held-out fold."""
+
 MUCH_IGNORED = 0.25
+"""From this share of the pixels on, an ignored class more likely is one that should be scored."""
+
 VOID_NAMES = ("void", "unlabelled", "unlabeled", "ignore", "ignored", "unknown", "none", "null")
 
 Description = dict[str, Any]
@@ -217,7 +222,7 @@ def _mask_lines(one_set: Description) -> Iterator[str]:
         )
     for entry in one_set["shared_masks"]:
         constant = entry["constant"]
-        assessment = "clean: one value" if constant else "outliers: no annotator repeats an outline"
+        assessment = "one value, as many have" if constant else "outliers, as drawn outlines differ"
         yield (
             f"  one mask shared by {entry['images']} images ({', '.join(entry['holds'])};"
             f" first: {entry['ids'][0]}): {assessment}"

@@ -1,4 +1,4 @@
-"""Fuse, post-process, score and audit plain files: the Python API with files in and out.
+"""Plain files of `fuse`, `postprocess`, `score` and `audit`: the Python API with files in and out.
 
 Messages name the command's options: `--fit-maps` where the Python API says `fit_maps`.
 """
@@ -128,7 +128,7 @@ def postprocess_file(
         "out": str(path),
         "images": len(fitted.maps),
         "classes": fitted.maps.num_classes,
-        "chain": fitted.asked,
+        "chain": fitted.unfitted,
     }
     return document | ({"fitted": str(fitted.chain)} if fitted.learned else {})
 
