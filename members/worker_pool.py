@@ -154,14 +154,14 @@ def _work(connection: Any, device: str) -> None:
     while True:
         while not running or connection.poll():
             number, job = connection.recv()
-            running[number] = _steps(job, device)
+            running[number] = steps_of(job, device)
         for number, steps in list(running.items()):
             try:
-                outcome = outcome_of(partial(_advance, steps))
+                outcome = outcome_of(partial(advance, steps))
             except BaseException:
                 connection.send((number, RuntimeError(traceback.format_exc()), True))
                 return
-            if outcome is _GOES_ON:
+            if not is_ended(outcome):
                 continue
             if isinstance(outcome, DeviceFailed):
                 # Nothing works on the device in this process any more, whosever fault it was.
@@ -174,7 +174,13 @@ def _work(connection: Any, device: str) -> None:
 _GOES_ON = object()
 
 
-def _advance(steps: Generator[None, None, Any]) -> Any:
+def is_ended(outcome: Any) -> bool:
+    """Tell whether what `advance` returned is an outcome."""
+    return outcome is not _GOES_ON
+
+
+def advance(steps: Generator[None, None, Any]) -> Any:
+    """Take one step; return the outcome after the last one."""
     try:
         next(steps)
     except StopIteration as end:
@@ -182,7 +188,7 @@ def _advance(steps: Generator[None, None, Any]) -> Any:
     return _GOES_ON
 
 
-def _steps(job: Any, device: str) -> Generator[None, None, Any]:
+def steps_of(job: Any, device: str) -> Generator[None, None, Any]:
     """Run a job, a step with each `next` where it has any; each in a stream of its own."""
     if device == "cpu" or not hasattr(job, "steps"):
         return job(device)
@@ -191,8 +197,8 @@ def _steps(job: Any, device: str) -> Generator[None, None, Any]:
         stream = torch.cuda.Stream()
     while True:
         with torch.cuda.device(device), torch.cuda.stream(stream):
-            outcome = _advance(steps)
-        if outcome is not _GOES_ON:
+            outcome = advance(steps)
+        if is_ended(outcome):
             return outcome
         yield
 

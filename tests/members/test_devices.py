@@ -15,6 +15,10 @@ def two_gpus(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
 
 
+def test_tests_see_no_gpu():
+    assert torch.cuda.device_count() == 0
+
+
 @pytest.mark.usefixtures("two_gpus")
 class TestTwoGpus:
     @pytest.mark.parametrize(
