@@ -27,6 +27,8 @@ TRAININGS = 8
 
 def together(setting: Setting) -> Iterator[Row]:
     """Train eight networks of two kinds one by one, and in turns."""
+    with TemporaryDirectory() as folder:  # what is done once in a process
+        _take_turns(_jobs(setting, Path(folder))[:2], setting.device, 1)
     seconds = {}
     for at_a_time in (1, TRAININGS):
         with TemporaryDirectory() as folder:
