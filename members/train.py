@@ -209,16 +209,30 @@ class HoldoutValidator:
         return compute_epoch_metrics(mean_loss, counts, self.ignore, self.protocol)
 
 
-def _train(
-    member: Member,
-    data: DataSet,
-    fold: Fold,
-    *,
-    seed: int,
-    device: str,
-    metric: str,
-    watch: EpochCallback,
-) -> Generator[None, None, tuple[NormalisedNetwork, History]]:
+@dataclass(frozen=True)
+class _Learned:
+    """What a member learns from in a fold, with its own classes in the target.
+
+    Args:
+        images: to train on.
+        target: of them.
+        holdout_images: to stop and to choose weights by.
+        holdout_target: of them.
+        classes: number of logits per pixel.
+        ignore: the ignored class, or None.
+        smallest: fewest rows and columns of all images of the set.
+    """
+
+    images: ChosenImages
+    target: ChosenImages
+    holdout_images: ChosenImages
+    holdout_target: ChosenImages
+    classes: int
+    ignore: int | None
+    smallest: Size
+
+
+def _learned(member: Member, data: DataSet, fold: Fold, seed: int, device: str) -> _Learned:
     recipe, ignore = member.recipe, data.classes.ignore
     if recipe.size is not None:
         data = resized_set(data, recipe.size, recipe.fit)
@@ -231,41 +245,60 @@ def _train(
     augment = Augment(recipe.augment)
     if not augment.is_online:
         images, target = _with_added_images(augment, images, target, data, recipe, device, seed)
-    target = ChosenImages(target, np.arange(len(target)), relabel)
-    pixels = class_pixels(target, classes)
+    return _Learned(
+        images,
+        ChosenImages(target, np.arange(len(target)), relabel),
+        ChosenImages(data.images, holdout_indices),
+        ChosenImages(data.target(), holdout_indices, relabel),
+        classes,
+        ignore,
+        data.extent.smallest,
+    )
+
+
+def _train(
+    member: Member,
+    data: DataSet,
+    fold: Fold,
+    *,
+    seed: int,
+    device: str,
+    metric: str,
+    watch: EpochCallback,
+) -> Generator[None, None, tuple[NormalisedNetwork, History]]:
+    recipe = member.recipe
+    learned = _learned(member, data, fold, seed, device)
+    classes, ignore = learned.classes, learned.ignore
+    pixels = class_pixels(learned.target, classes)
     shares = shares_of(pixels)
     _check_classes_occur(member, data, shares)
     network = NormalisedNetwork(recipe.architecture, channels=data.channels, classes=classes)
     network = network.to(device)
     network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    images = learned.images
     network.fit_normalisation(as_tensor(images[block]) for block in blocks(images.extent))
     loss = build_loss(recipe.loss, frequencies=shares, ignore=ignore).to(device)
-    crop = recipe.crop
-    if images.extent.one_size is None:
-        crop = crop or data.extent.smallest
     loader = BatchLoader(
-        _reader(images, target, crop, pixels, ignore, device),
+        _reader(learned, recipe.crop, pixels, device),
         oversampled(pixels, ignore=ignore, times=recipe.oversample),
         batch=recipe.batch,
-        augment=augment,
+        augment=Augment(recipe.augment),
         seed=seed,
         device=device,
         smallest=network.smallest_batch,
     )
     precision, protocol = Precision(device, recipe.precision), build_protocol(metric, data.classes)
-    holdout_images = ChosenImages(data.images, holdout_indices)
-    holdout_target = ChosenImages(data.target(), holdout_indices, relabel)
     task = TrainingTask(
         network=network,
         loss=loss,
         batches=loader.epoch,
         steps=loader.steps,
         validate=HoldoutValidator(
-            *_kept_on_device(holdout_images, holdout_target, device),
+            *_kept_on_device(learned.holdout_images, learned.holdout_target, device),
             loss,
             classes,
             ignore,
-            _holdout_protocol(protocol, holdout_target, classes, ignore),
+            _holdout_protocol(protocol, learned.holdout_target, classes, ignore),
             precision,
         ),
         recipe=recipe,
@@ -279,18 +312,14 @@ def _train(
     return network, history
 
 
-def _reader(
-    images: ChosenImages,
-    target: ChosenImages,
-    crop: Size | None,
-    pixels: Array,
-    ignore: int | None,
-    device: str,
-) -> Reader:
-    """Return what reads batches: crops, or whole images of one size."""
+def _reader(learned: _Learned, crop: Size | None, pixels: Array, device: str) -> Reader:
+    """Return what reads batches: crops, or whole images where they have one size."""
+    images, target = learned.images, learned.target
+    if images.extent.one_size is None:
+        crop = crop or learned.smallest
     if crop is None:
         return read_from(*_kept_on_device(images, target, device))
-    crops = RandomCrops.create(images, target, crop, pixels=pixels, ignore=ignore)
+    crops = RandomCrops.create(images, target, crop, pixels=pixels, ignore=learned.ignore)
 
     def read(indices: Array, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         cut, labels = crops(indices.tolist(), rng)

@@ -1,7 +1,9 @@
 """Parts (g) to (i): a whole run, a Dask cluster that loses a worker, and jobs that fail."""
 
+import contextlib
 import os
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -33,20 +35,26 @@ def whole_run(setting: Setting) -> Iterator[Row]:
             for k, network in enumerate(_networks(setting))
         ]
         package, labels = folder / "package", folder / "labels"
-        images = ["--images", str(folder / "tiles.npz")]
         commands = {
             "train": ["train-members", *run, "--data", str(folder / "tiles.npz"), *members],
             "fuse": ["fuse", *run, "--strategy", FUSION],
-            "postprocess": ["postprocess", *run, "--of", FUSION, "--chain", ""],
+            "postprocess": ["postprocess", *run, "--fusion", FUSION, "--chain", ""],
             "freeze": ["freeze", *run, "--candidate", f"{FUSION}_argmax", "--out", str(package)],
         }
         commands["train"] += ["--folds", str(setting.pick(2, 3)), "--device", setting.device]
+        commands["train"] += setting.pick(["--workers", "1"], [])
         for device in dict.fromkeys((setting.device, "cpu")):
             out = ["--out", f"{labels}-{device.replace(':', '')}.npy", "--device", device]
-            commands[f"apply on {device}"] = ["apply", "--package", str(package), *images, *out]
+            commands[f"apply on {device}"] = [
+                "apply",
+                str(package),
+                str(folder / "tiles.npz"),
+                *out,
+            ]
         for step, words in commands.items():
             started = time.perf_counter()
-            code = run_command(words)
+            with contextlib.redirect_stdout(sys.stderr):
+                code = run_command(words)
             yield {"step": step, "ok": code == 0, "s": time.perf_counter() - started}
             if code:
                 return
