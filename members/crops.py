@@ -93,7 +93,8 @@ class RandomCrops:
         label = rng.choice(len(weights), p=weights)
         flat = np.flatnonzero(target == label)
         position = int(flat[int(rng.integers(len(flat)))])
-        return divmod(position, target.shape[1])
+        row, col = divmod(position, target.shape[1])
+        return row, int(col)
 
 
 def padded(image: Array, target: Array, size: Size) -> tuple[Array, Array]:

@@ -98,7 +98,8 @@ class Precision:
     @contextlib.contextmanager
     def kernels(self) -> Iterator[None]:
         """Set how a GPU multiplies float32 numbers, forwards and backwards, within the context."""
-        settings = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)
+        cudnn: Any = torch.backends.cudnn
+        settings = (torch.backends.cuda.matmul, cudnn.conv)
         before = [setting.fp32_precision for setting in settings]
         for setting in settings:
             setting.fp32_precision = "ieee" if self.choice == "float32" else "tf32"

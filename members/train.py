@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Generator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -10,17 +10,16 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from evaluation.core.blocks import blocks
 from evaluation.core.errors import BadData, BadRun, BadSpec, EnsError
 from evaluation.core.files import atomic_file
 from evaluation.core.provenance import verify_outputs
-from evaluation.core.ragged import Size, extent_of
+from evaluation.core.ragged import Size
 from evaluation.core.types import Array
-from evaluation.iou import Protocol, Score, Tables
 from evaluation.protocols import build_protocol
-from evaluation.run_metric import MASKED, is_defined, metric_label, summed_form
+from evaluation.run_metric import MASKED, metric_label, summed_form
 from members.augmentations.augment import Augment, TrainingContext
 from members.batches import (
     BatchLoader,
@@ -30,20 +29,19 @@ from members.batches import (
     class_shares,
     oversampled,
     read_from,
-    read_images,
     shares_of,
 )
 from members.crops import RandomCrops
 from members.data.dataset import DataSet, class_pixels
 from members.data.folds import hold_out
-from members.devices import Precision, data_device, send
+from members.devices import Precision, data_device
+from members.holdout import HoldoutValidator, holdout_protocol
 from members.losses import build_loss
 from members.network import NormalisedNetwork, as_tensor, load_network_from
 from members.recipe import Member, Recipe
 from members.resizing import resized_set
 from members.specialists import one_vs_rest_target
 from members.trainers import TRAINERS
-from members.trainers.epoch_metrics import EpochMetrics, EpochSums, compute_epoch_metrics
 from members.trainers.loop import EpochCallback, History, TrainingTask
 from members.trainers.training_curves import write_curves
 
@@ -172,44 +170,6 @@ def load_network(member: Member, folder: Path, *, channels: int, classes: int) -
 
 
 @dataclass(frozen=True)
-class HoldoutValidator:
-    """Computes loss, accuracy and the run's metric of a network on the holdout.
-
-    Args:
-        images: (image, channel, row, col), of any sizes.
-        target: uint8 (image, row, col).
-        loss: of logits and target.
-        classes: number of logits per pixel.
-        ignore: the ignored class, or None.
-        protocol: the metric.
-        precision: of the forward passes, and on which device.
-    """
-
-    images: Images
-    target: Images
-    loss: nn.Module
-    classes: int
-    ignore: int | None
-    protocol: Protocol
-    precision: Precision
-
-    def __call__(self, network: nn.Module) -> EpochMetrics:
-        """Validate a network that is in evaluation mode."""
-        device = self.precision.device
-        sums = EpochSums(self.classes, device)
-        with torch.inference_mode(), self.precision.kernels():
-            for block in blocks(extent_of(self.images)):
-                images = send(read_images(self.images, block), device)
-                target = send(read_images(self.target, block), device)
-                with self.precision.autocast():
-                    logits = network(images).float()
-                sums.add(self.loss(logits, target), logits, target, times=len(images))
-        loss, counts = sums.read()
-        mean_loss = loss / max(1, len(self.images))
-        return compute_epoch_metrics(mean_loss, counts, self.ignore, self.protocol)
-
-
-@dataclass(frozen=True)
 class _Learned:
     """What a member learns from in a fold, with its own classes in the target.
 
@@ -298,7 +258,7 @@ def _train(
             loss,
             classes,
             ignore,
-            _holdout_protocol(protocol, learned.holdout_target, classes, ignore),
+            holdout_protocol(protocol, learned.holdout_target, classes, ignore),
             precision,
         ),
         recipe=recipe,
@@ -337,24 +297,6 @@ def _kept_on_device(
     if data_device(images.nbytes + target.nbytes, device) == "cpu":
         return images, target
     return images.on_device(device), target.on_device(device)
-
-
-def _holdout_protocol(
-    protocol: Protocol, target: ChosenImages, classes: int, ignore: int | None
-) -> Protocol:
-    """Return a protocol without a number where the holdout lacks what it measures.
-
-    There a false positive would score 0 and none nothing, so that epochs could not be compared.
-    """
-    pixels = class_pixels(target, classes).sum(axis=0)
-    if is_defined(protocol, pixels, ignore):
-        return protocol
-
-    def undefined(counts: Tables, ignore: int | None) -> Score:
-        score = protocol(counts, ignore)
-        return replace(score, miou=np.full_like(score.miou, np.nan))
-
-    return undefined
 
 
 def _train_holdout_split(data: DataSet, fold: Fold, share: float, seed: int) -> tuple[Array, Array]:

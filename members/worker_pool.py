@@ -64,7 +64,7 @@ def run_in_pool(jobs: Iterator[AnyJob], slots: Sequence[str]) -> Iterator[tuple[
             if not busy:
                 return
             for connection in wait(list(busy)):
-                ended, died = busy[connection].receive()  # type: ignore[index]
+                ended, died = busy[connection].receive()
                 yield from ended
                 suspects.extend(died)
     finally:
@@ -194,7 +194,7 @@ def steps_of(job: Any, device: str) -> Generator[None, None, Any]:
         return job(device)
     steps = job.steps(device)
     with torch.cuda.device(device):
-        stream = torch.cuda.Stream()
+        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     while True:
         with torch.cuda.device(device), torch.cuda.stream(stream):
             outcome = advance(steps)

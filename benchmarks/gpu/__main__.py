@@ -29,7 +29,7 @@ PARTS = {
     "i": ("runs:failing_jobs", 40),
     "g": ("runs:whole_run", 90),
     "f": ("trainings:dense_crf", 45),
-    "h": ("runs:on_dask", 45),
+    "h": ("runs:on_dask", 60),
     "e": ("trainings:precisions", 90),
 }
 """Module and function of each part, and its limit in seconds; in the order of their worth."""
@@ -88,8 +88,11 @@ def run_part(part: str, device: str, tiny: bool, tiles: Path | None) -> None:
     measure = getattr(importlib.import_module(f"benchmarks.gpu.{module}"), function)
     name = torch.cuda.get_device_name(device) if device != "cpu" else "cpu"
     started = time.perf_counter()
-    for row in measure(Setting(device, tiny, tiles)):
-        _print({"part": part, **row})
+    try:
+        for row in measure(Setting(device, tiny, tiles)):
+            _print({"part": part, **row})
+    except ImportError as error:
+        _print({"part": part, "error": str(error)})
     took = round(time.perf_counter() - started, 1)
     _print({"part": part, "done": True, "device": name, "torch": torch.__version__, "s": took})
 

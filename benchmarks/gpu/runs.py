@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import torch
@@ -64,19 +65,21 @@ def whole_run(setting: Setting) -> Iterator[Row]:
 
 def on_dask(setting: Setting) -> Iterator[Row]:
     """Train on two workers that declare a GPU each, and kill one of them."""
+    import dask
     from distributed import LocalCluster
 
     from evaluation.core.cluster import SETTINGS, on_cluster
 
-    import dask  # isort: skip
-
     with TemporaryDirectory() as name, dask.config.set(SETTINGS):
         jobs = _jobs(setting, Path(name))[: setting.pick(2, 8)]
-        options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": "127.0.0.1:0"}
-        with (
-            LocalCluster(**options, resources={"GPU": 1}) as local,
-            on_cluster(local.scheduler_address),
-        ):
+        options: dict[str, Any] = {
+            "n_workers": 2,
+            "threads_per_worker": 1,
+            "dashboard_address": "127.0.0.1:0",
+        }
+        if setting.has_gpu:
+            options["resources"] = {"GPU": 1}
+        with LocalCluster(**options) as local, on_cluster(local.scheduler_address):
             started, ended = time.perf_counter(), []
             for job, outcome in run_jobs(jobs, [setting.device]):
                 ended.append(outcome)

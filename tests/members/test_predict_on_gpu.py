@@ -92,3 +92,12 @@ def test_images_of_several_sizes_are_predicted(tmp_path, monkeypatch):
     assert sizes == [64, 8, 4]
     last = ProbabilityStore(tmp_path / "store").read(slice(70, 73))
     np.testing.assert_allclose(last[:, 0], 1 / (1 + np.exp(-4)), atol=1e-3)
+
+
+@pytest.mark.parametrize(("choice", "expected"), [("float32", "ieee"), ("auto", "tf32")])
+def test_the_precision_of_the_recipe_holds(choice, expected):
+    seen, network = [], Counted([], 1.0)
+    network.register_forward_hook(lambda *_: seen.append(torch.backends.cudnn.conv.fp32_precision))
+    images = np.zeros((2, 1, 4, 6), np.uint8)
+    predict.predict(network, images, "cpu", Member("m", Recipe(precision=choice)))
+    assert seen == [expected]

@@ -17,6 +17,7 @@ from evaluation.core.errors import (
 )
 from evaluation.protocols import build_protocol
 from members.architectures import ARCHITECTURES
+from members.augmentations import offline
 from members.augmentations.augment import Augment, TrainingContext
 from members.batches import BatchLoader, oversampled, read_from
 from members.data.dataset import DataSet, class_pixels
@@ -332,6 +333,36 @@ class TestGenerated:
         known = {mask.numpy().tobytes() for one in masks for mask in (one, one.flip(-1))}
         assert all(mask.numpy().tobytes() in known for mask in labels[24:])
         assert not torch.equal(labels[24:], pairs[2][1][24:])
+
+    def test_every_batch_is_sent_to_the_device_of_the_generator(self, data, context, monkeypatch):
+        sent = []
+
+        def send(tensor, device):
+            assert device == context.device
+            sent.append(tensor.clone())
+            return sent[-1]
+
+        def planes(masks, classes):
+            kept = [*sent, *made]
+            assert any(masks is one for one in kept)
+            return one_hot(masks, classes, masks != UNLABELLED)
+
+        made = []
+
+        def flips():
+            def augment(images, masks, rng):
+                made.append(masks.clone())
+                return images, made[-1]
+
+            return augment
+
+        for name, function in {"send": send, "_planes": planes, "flips": flips}.items():
+            monkeypatch.setattr(offline, name, function)
+        images, masks = torch.from_numpy(data.images), torch.from_numpy(data.target())
+        augment = Augment(["generated(share=0.5, epochs=1, width=2)"])
+        augment.extend_dataset(images, masks, context, np.random.default_rng(0))
+        assert sum(part.ndim == 4 for part in sent) == 6  # batches of four images
+        assert sum(part.ndim == 3 for part in sent) == 6 + 3
 
     @pytest.mark.slow
     def test_the_generator_learns_the_grey_value_of_each_class(self, data, context):

@@ -1,5 +1,7 @@
 """A training step: the weights of a bare loop, and nothing that waits for the device."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -146,6 +148,21 @@ def test_the_confusion_on_a_device_is_that_of_the_cpu():
     expected = batch_confusion(logits, target, 5)
     assert expected.sum() == (target != 255).sum()
     assert torch.equal(confusion_on_device(logits, target, 5), expected)
+
+
+@pytest.mark.parametrize(("choice", "expected"), [("float32", "ieee"), ("auto", "tf32")])
+def test_the_precision_holds_forwards_and_backwards(choice, expected):
+    setting, seen = torch.backends.cudnn.conv, []
+    task = replace(task_of(), precision=Precision("cpu", choice))
+
+    def note(*_):
+        seen.append(setting.fp32_precision)
+
+    head = task.network.body.head
+    head.register_forward_hook(note)
+    head.weight.register_hook(note)
+    TrainStep(task, list(task.network.parameters()))(*drawn(), rate=1.0)
+    assert seen == [expected] * 2
 
 
 class Recorded:
