@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from evaluation.core.errors import format_count
 from evaluation.core.run_folder import OOF
 from evaluation.formatting import (
     MISSING,
@@ -107,7 +108,9 @@ def format_scores(document: Mapping[str, Any], *, rest: str = "--csv FILE writes
     for name, result in document["protocols"].items():
         values = [result["miou"], *(result["iou"].get(n) for n in names)]
         rows.append([name, *(format_decimal(value) for value in values)])
-    return "\n".join([*format_columns(rows, left=0), *notes, f"{document['images']} images"])
+    return "\n".join(
+        [*format_columns(rows, left=0), *notes, format_count(document["images"], "image")]
+    )
 
 
 def second_protocol(board: Leaderboard) -> str:

@@ -72,8 +72,11 @@ def fit_array_chain(
     logits: bool = False,
 ) -> ArrayChain:
     """Parse a chain, and fit it where it learns; see `ensemble.postprocess`."""
-    reader = open_maps(maps, "maps", logits=logits)
-    fitting = None if fit_maps is None else open_maps(fit_maps, "fit_maps", logits=logits)
+    said = labels.num_classes
+    reader = open_maps(maps, "maps", classes=said, logits=logits)
+    fitting = None
+    if fit_maps is not None:
+        fitting = open_maps(fit_maps, "fit_maps", classes=said, logits=logits)
     classes = classes_of_maps(labels, reader.num_classes, fit_target)
     floor = max(each.floor for each in (reader, fitting) if each is not None)
     metric = set_metric(default_metric(classes), classes)

@@ -96,6 +96,9 @@ def command(strategy: str, as_json: bool, **options: Any) -> None:
     (out-of-fold: predicted by the fold model that did not train on the image). With --maps, one
     file per member, (image, class, row, col), floating point or uint8, or a folder with one file
     per image, the maps are fused into --out as float32. Images of several sizes need folders.
+
+    Classes may be on the last axis: probabilities show it, for logits give --classes. Of two
+    classes, one channel is the probability of the foreground.
     """
     from_files = bool(options["maps"])
     fuse = _fuse_files if from_files else _fuse_in_run

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import json
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -347,6 +348,23 @@ def options_of_source(
     given = [*of_files, *(LABEL_OPTIONS if "labels" in file_options else ())]
     refuse_given(f"goes with {file_option}; a run has its own", *given)
     return {name: options[name] for name in run_options}
+
+
+def given_options(*names: str) -> str:
+    """Return options of the running command as they were given, to repeat them in another.
+
+    Args:
+        names: of their parameters.
+    """
+    context = click.get_current_context()
+    words = [
+        word
+        for option in context.command.params
+        if option.name in names
+        and context.get_parameter_source(option.name) is ParameterSource.COMMANDLINE
+        for word in (option.opts[0], str(context.params[option.name]))
+    ]
+    return f" {shlex.join(words)}" if words else ""
 
 
 def refuse_given(reason: str, *names: str) -> None:

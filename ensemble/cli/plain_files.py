@@ -15,7 +15,9 @@ from ensemble.strategies import Missing
 from evaluation.core.errors import BadSpec, EnsError
 from evaluation.core.label_options import LabelOptions
 
-PARAMETER = re.compile(r"`(maps|fit_maps|fit_target|images|fit_images|ignore|logits|missing)`")
+PARAMETER = re.compile(
+    r"`(maps|fit_maps|fit_target|images|fit_images|classes|ignore|logits|missing)`"
+)
 
 
 def fuse_files(

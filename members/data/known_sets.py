@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from evaluation.core.classes import UNLABELLED, Classes
-from evaluation.core.errors import BadData
+from evaluation.core.errors import BadData, format_count
 from members.data import folder_pairs
 from members.data.file_tree import FileTree
 from members.data.image_files import IMAGE_SUFFIXES, MASK_SUFFIXES, id_of
@@ -197,7 +197,7 @@ def _voc_list(file: Path, images: dict[str, Path]) -> list[str]:
     missing = [name for name in names if name not in images]
     if missing:
         raise BadData(
-            f"{file} lists {len(missing)} images that JPEGImages/ lacks (first:"
+            f"{file} lists {format_count(len(missing), 'image')} that JPEGImages/ lacks (first:"
             f" {', '.join(missing[:MAX_SHOWN])}); add them or correct the list"
         )
     return names

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from pkgutil import resolve_name
 
-from evaluation.core.errors import BadData, BadSpec, shorten
+from evaluation.core.errors import BadData, BadSpec, format_count, shorten
 from evaluation.core.files import check_no_external_links
 from evaluation.core.label_options import LabelOptions, read_colours
 from members.data.file_tree import FileTree
@@ -89,7 +89,7 @@ def _layout_by_name(tree: FileTree, options: LayoutOptions) -> Layout:
 
 def _layout_by_globs(tree: FileTree, image_glob: str, options: LayoutOptions) -> Layout:
     images = tree.matching(image_glob, "--images")
-    why = f"{len(images)} images by --images {image_glob}"
+    why = f"{format_count(len(images), 'image')} by --images {image_glob}"
     if options.masks is None:
         return Layout("globs", why, {TEST: tuple(Item(*image) for image in images.items())})
     masks = tree.matching(options.masks, "--masks")

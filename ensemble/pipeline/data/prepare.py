@@ -57,7 +57,8 @@ def prepare(run: Run, experiment: Experiment, log: Log) -> None:
     divided = validation is not None
     if validation is None:
         training, validation = _hold_out_validation(training, experiment.seed)
-        log(f"validation: {len(validation.ids)} of the training images set aside, by group")
+        by_group = "" if training.groups is None else ", by group"
+        log(f"validation: {len(validation)} of the labelled images set aside{by_group}")
     check_learnable(training)  # what was dropped or set aside may have held all of a class
     check_scorable(validation, "validation")
     fold_of = split_folds(

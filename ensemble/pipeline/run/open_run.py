@@ -302,8 +302,8 @@ def check_no_leakage(what: str, member: str, maps: MapReader, *, hint: str) -> N
     """
     if count := num_trained_on(maps):
         raise LeakageError(
-            f"{what} would rely on {count} images that {member!r} was trained on; import maps of"
-            f" images that it was not trained on, {hint}"
+            f"{what} would rely on {format_count(count, 'image')} that {member!r} was trained"
+            f" on; import maps of images that it was not trained on, {hint}"
         )
 
 

@@ -113,7 +113,7 @@ def measure_files(
     opened_pred = open_labels(pred, "prediction", classes, complete=True)
     check_same_images(opened, opened_pred)
     target_labels, pred_labels = opened.array, opened_pred.array
-    reader = None if maps is None else open_maps(maps, "maps", logits=logits)
+    reader = None if maps is None else open_maps(maps, "maps", classes=len(classes), logits=logits)
     if reader is not None:
         check_same_images(opened, reader)
         _check_maps(reader, classes, extent_of(target_labels))
