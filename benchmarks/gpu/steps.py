@@ -82,7 +82,6 @@ def _tried(kind: str, name: str, work) -> Row:
 
 def _train(setting: Setting, architecture: str, **recipe) -> Row:
     task = task_of(setting, Recipe(architecture=architecture, batch=4, **recipe))
-    recorded = []
     if setting.has_gpu:
         torch.cuda.set_stream(torch.cuda.Stream(setting.device))
     if "trainer" in recipe:
@@ -91,8 +90,8 @@ def _train(setting: Setting, architecture: str, **recipe) -> Row:
     step = TrainStep(task, [*task.network.parameters(), *task.loss.parameters()])
     for images, target in task.batches(0):
         step(images, target, rate=1.0)
-        recorded.append(bool(getattr(step._run, "_recorded", None)))
-    return {"loss": step.read_metrics().loss, "recorded": recorded[-1]}
+    is_recorded = step.graphs is not None and step.graphs.is_recorded
+    return {"loss": step.read_metrics().loss, "recorded": is_recorded}
 
 
 def _augment(setting: Setting, name: str) -> Row:
@@ -127,7 +126,7 @@ def _rate(setting: Setting, batch: int, way: str, trainings: int) -> Row:
     steps = [step_of(setting, recipe) for _ in range(trainings)]
     if way == "plain":
         for step in steps:
-            step._run = step._step
+            step.graphs = None
     images, target = setting.batch(batch)
     setting.wait()
 

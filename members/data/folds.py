@@ -38,8 +38,7 @@ def split_folds(
             class that other folds have.
 
     Examples:
-        >>> from evaluation.core.blocks import blocks
-    from evaluation.core.classes import numbered
+        >>> from evaluation.core.classes import numbered
         >>> masks, groups = np.ones((6, 2, 2), np.uint8), np.array(list("aabbcc"))
         >>> fold_of = split_folds(masks, groups, 3, classes=numbered(2, ignore=0), seed=0)
         >>> bool((fold_of[::2] == fold_of[1::2]).all()), np.bincount(fold_of).tolist()

@@ -144,8 +144,8 @@ class TrainStep:
     """Trains a network batch by batch; the host waits for the device once per epoch.
 
     Weights, moments, average and sums stay where the network is. On a GPU the step is recorded and
-    repeated (`StepGraphs`). `validated` is the network to validate and save: the average of the
-    weights if the recipe asks for one.
+    repeated by `graphs`, which is None where it is not. `validated` is the network to validate and
+    save: the average of the weights if the recipe asks for one.
 
     Args:
         task: what to train.
@@ -170,10 +170,10 @@ class TrainStep:
         self.validated: nn.Module = task.network if not self._average else self._average.network
         self.learning_rate = self._full_rates[0]
         self._sums, self._num_steps = EpochSums(task.classes, device), 0
-        self._run = self._step
+        self.graphs: StepGraphs | None = None
         if device.type == "cuda" and is_recordable(task.loss, self._optimizer):
             make_recordable(self._optimizer, device)
-            self._run = StepGraphs(self._step, record_graph)
+            self.graphs = StepGraphs(record_graph)
 
     def __call__(self, images: Tensor, target: Tensor, *, rate: float) -> None:
         """Train on one batch.
@@ -189,7 +189,10 @@ class TrainStep:
                 group["lr"].fill_(full * rate)
             else:
                 group["lr"] = full * rate
-        self._run(images, target)
+        if self.graphs is None:
+            self._step(images, target)
+        else:
+            self.graphs.run(self._step, images, target)
         self._num_steps += 1
         if self._average is not None:
             self._average.update(self._task.network)

@@ -37,42 +37,52 @@ class _Recorded:
 
 
 class StepGraphs:
-    """A step that is recorded once for each shape of a batch, and repeated from then on.
+    """Records a step once for each shape of a batch, and repeats it from then on.
 
-    The batches of an epoch have at most two shapes (`BatchLoader`). If a step cannot be recorded
+    The batches of an epoch have at most two shapes (`BatchLoader`). If the step cannot be recorded
     all steps are plain ones. What the step draws on the device is drawn anew each time.
 
     Args:
-        step: works on tensors of fixed places: parameters, gradients, sums.
-        record: for tests without a GPU; see `_record`.
+        record: see `record_graph`.
     """
 
-    def __init__(self, step: Step, record: Callable[[Step, Any, Tensor, Tensor], Any]) -> None:
-        self._step, self._record = step, record
+    def __init__(self, record: Callable[[Step, Any, Tensor, Tensor], Any]) -> None:
+        self._record = record
         self._plain_steps: Counter[tuple[int, ...]] = Counter()
         self._recorded: dict[tuple[int, ...], _Recorded] = {}
         self._fails = False
 
-    def __call__(self, images: Tensor, target: Tensor) -> None:
-        """Train on a batch."""
+    @property
+    def is_recorded(self) -> bool:
+        """Whether a step has been recorded."""
+        return bool(self._recorded)
+
+    def run(self, step: Step, images: Tensor, target: Tensor) -> None:
+        """Train on a batch.
+
+        Args:
+            step: always the same; works on tensors of fixed places: weights, gradients, sums.
+            images: of the batch, on the device.
+            target: of the batch, on the device.
+        """
         shape = tuple(images.shape)
         recorded = self._recorded.get(shape)
         if recorded is None and not self._fails and self._plain_steps[shape] >= PLAIN_STEPS:
-            recorded = self._try_to_record(images, target)
+            recorded = self._try_to_record(step, images, target)
         if recorded is None:
             self._plain_steps[shape] += 1
-            self._step(images, target)
+            step(images, target)
             return
         recorded.images.copy_(images, non_blocking=True)
         recorded.target.copy_(target, non_blocking=True)
         recorded.graph.replay()
 
-    def _try_to_record(self, images: Tensor, target: Tensor) -> _Recorded | None:
+    def _try_to_record(self, step: Step, images: Tensor, target: Tensor) -> _Recorded | None:
         images, target = images.clone(), target.clone()
         others = next(iter(self._recorded.values()), None)
         pool = others.graph.pool() if others else None
         try:
-            graph = self._record(self._step, pool, images, target)
+            graph = self._record(step, pool, images, target)
         except torch.OutOfMemoryError:
             raise
         except RuntimeError:
@@ -92,7 +102,9 @@ def record_graph(step: Step, pool: Any, images: Tensor, target: Tensor) -> Any:
         target: and from here.
     """
     graph = torch.cuda.CUDAGraph()
-    stream = torch.cuda.current_stream(images.device)
+    stream: Any = torch.cuda.current_stream(images.device)
+    if stream == torch.cuda.default_stream(images.device):
+        stream = None  # nothing can be recorded there; torch takes one of its own
     mode = "thread_local"  # other threads may copy to pinned memory meanwhile
     with torch.cuda.graph(graph, pool=pool, stream=stream, capture_error_mode=mode):
         step(images, target)

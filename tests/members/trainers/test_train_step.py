@@ -1,6 +1,8 @@
 """A training step: the weights of a bare loop, and nothing that waits for the device."""
 
+import weakref
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -165,6 +167,15 @@ def test_the_precision_holds_forwards_and_backwards(choice, expected):
     assert seen == [expected] * 2
 
 
+def test_a_step_that_is_used_no_more_is_freed_at_once():
+    task = task_of(ema=0.9)
+    step = TrainStep(task, list(task.network.parameters()))
+    step(*drawn(), rate=1.0)
+    average = weakref.ref(step.validated)
+    del step
+    assert average() is None
+
+
 class Recorded:
     """What a CUDA graph is to `StepGraphs`: it repeats a step on the tensors it was given."""
 
@@ -181,7 +192,7 @@ class TestStepGraphs:
         return []
 
     def graphs(self, seen, record):
-        return StepGraphs(lambda images, target: seen.append(int(images.sum())), record)
+        return partial(StepGraphs(record).run, lambda images, _: seen.append(int(images.sum())))
 
     def test_a_step_is_recorded_once_per_shape_and_repeated_on_new_batches(self, seen):
         pools = []
