@@ -26,6 +26,7 @@ from evaluation.core.errors import EnsError
 from members.devices import DeviceFailed, device_error
 
 WORKER_DIED = "its process died, possibly out of memory"
+END_SECONDS = 10
 
 AnyJob = TypeVar("AnyJob", bound=Callable[[str], Any])
 
@@ -69,7 +70,7 @@ def run_in_pool(jobs: Iterator[AnyJob], slots: Sequence[str]) -> Iterator[tuple[
                 suspects.extend(died)
     finally:
         for worker in workers:
-            worker.kill()
+            worker.end()
 
 
 def _give_jobs(
@@ -125,8 +126,16 @@ class _Worker:
         left, self.jobs = list(self.jobs.values()), {}
         return ([(left[0], outcome)], []) if len(left) == 1 else ([], left)
 
+    def end(self) -> None:
+        """Let an idle process end by itself; kill one that has a job."""
+        if self._process is not None and not self.jobs:
+            with contextlib.suppress(BrokenPipeError):
+                self.connection.send(None)
+            self._process.join(END_SECONDS)
+        self.kill()
+
     def kill(self) -> None:
-        """End the process."""
+        """End the process at once."""
         if self._process is not None:
             self._process.kill()
             self._process.join()
@@ -153,7 +162,10 @@ def _work(connection: Any, device: str) -> None:
     running: dict[int, Generator[None, None, Any]] = {}
     while True:
         while not running or connection.poll():
-            number, job = connection.recv()
+            message = connection.recv()
+            if message is None:
+                return
+            number, job = message
             running[number] = steps_of(job, device)
         for number, steps in list(running.items()):
             try:

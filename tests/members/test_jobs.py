@@ -183,7 +183,7 @@ def test_jobs_left_by_a_process_run_again_alone(monkeypatch):
                 return [(self.bad, "died")], []
             return ([], jobs) if self.bad in jobs else ([(job, None) for job in jobs], [])
 
-        def kill(self):
+        def end(self):
             pass
 
     monkeypatch.setattr(worker_pool, "_Worker", Worker)
