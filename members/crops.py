@@ -9,6 +9,7 @@ from numpy.random import Generator
 from evaluation.core.classes import UNLABELLED
 from evaluation.core.ragged import Size
 from evaluation.core.types import Array
+from members.batches import ChosenImages
 
 RARE_SHARE = 0.5
 """Share of the crops that are placed on a class drawn for its rarity; the others are uniform."""
@@ -31,16 +32,16 @@ class RandomCrops:
             are not looked for, and for all of an image that has none of them.
     """
 
-    images: Sequence[Array]
-    target: Sequence[Array]
+    images: Sequence[Array] | ChosenImages
+    target: Sequence[Array] | ChosenImages
     size: Size
     weights: Array
 
     @classmethod
     def create(
         cls,
-        images: Sequence[Array],
-        target: Sequence[Array],
+        images: Sequence[Array] | ChosenImages,
+        target: Sequence[Array] | ChosenImages,
         size: Size,
         *,
         pixels: Array,

@@ -111,7 +111,7 @@ def _copy_to_host(maps: Tensor, dtype: StoreDtype) -> Callable[[], Map]:
         maps = maps.half()
     host = torch.empty(maps.shape, dtype=maps.dtype, pin_memory=True)
     host.copy_(maps, non_blocking=True)
-    copied = torch.cuda.Event()
+    copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
     copied.record()
 
     def wait() -> Map:

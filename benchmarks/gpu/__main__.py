@@ -17,6 +17,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -111,7 +112,7 @@ def _run_limited(part: str, words: list[str], limit: float) -> None:
         _print({"part": part, "error": f"ended with code {code}"})
 
 
-def _print(row: dict) -> None:
+def _print(row: dict[str, Any]) -> None:
     print(json.dumps(row), flush=True)
 
 

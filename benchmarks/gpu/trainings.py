@@ -96,7 +96,7 @@ def dense_crf(setting: Setting) -> Iterator[Row]:
 
 
 def _network(setting: Setting) -> str:
-    return setting.pick("unet(width=2, depth=1)", "unet(width=16)")
+    return "unet(width=2, depth=1)" if setting.is_tiny else "unet(width=16)"
 
 
 def _jobs(setting: Setting, folder: Path) -> list[TrainJob]:

@@ -118,8 +118,8 @@ class GeneratedPairs(OfflineAugmentation):
             order = torch.from_numpy(rng.permutation(len(images))).to(images.device)
             total_loss = torch.zeros((), device=context.device)
             for batch in order.tensor_split(-(-len(order) // context.batch)):
-                pair = (send(part[batch], context.device) for part in (images, masks))
-                real, labels = flips()(*pair, rng)
+                grey, labels = (send(part[batch], context.device) for part in (images, masks))
+                real, labels = flips()(grey, labels, rng)
                 condition, real = _planes(labels, context.classes), real.float() / 127.5 - 1
                 with precision.kernels():
                     with precision.autocast():

@@ -21,7 +21,7 @@ ALL = {
 class Highest(Generator):
     """Draws the upper limit instead of uniform numbers."""
 
-    def uniform(self, low, high, size):
+    def uniform(self, low, high, size):  # type: ignore[override]
         return np.broadcast_to(high, size)
 
 
