@@ -73,7 +73,8 @@ class ArrangedMaps(LazyStack):
     @property
     def dtype(self) -> np.dtype[Any]:
         """Type of the values."""
-        return np.dtype(self.stored.dtype)
+        dtype: np.dtype[Any] = np.dtype(self.stored.dtype)
+        return dtype
 
     @property
     def _stored_channels(self) -> int:
