@@ -2,6 +2,7 @@
 
 import csv
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -450,7 +451,7 @@ class TestLoop:
     def test_the_memory_of_the_average_grows_to_its_decay(self):
         network = torch.nn.Linear(1, 1, bias=False)
         torch.nn.init.zeros_(network.weight)
-        averaged = MovingAverage(network, 0.5)
+        averaged: Any = MovingAverage(network, 0.5)
         seen = []
         for value in (1.0, 2.0, 3.0, 4.0):
             network.weight.data.fill_(value)
