@@ -30,7 +30,7 @@ from evaluation.core.types import Labels
 from members.data.dataset import DataSet
 from members.data.layouts import DEFAULT_LAYOUT, LayoutOptions
 from members.data.load_dataset import load_dataset
-from members.devices import devices
+from members.devices import device_error, devices
 from members.predict import predict_split
 from members.specialists import OneVsRestMember
 from members.store import ProbabilityStore
@@ -154,7 +154,11 @@ def _predict_part(
     maps = _fuse(package, data, folder)
     classes = package.classes
     chain = parse_chain(
-        package.manifest.chain, classes=len(classes), ignore=classes.ignore, floor=maps.floor
+        package.manifest.chain,
+        classes=len(classes),
+        ignore=classes.ignore,
+        floor=maps.floor,
+        device=device,
     )
     return postprocess(maps, chain, images=data.images)
 
@@ -191,6 +195,7 @@ def _smoke_test(package: Package, device: str) -> None:
 
     Raises:
         BadRun: they do not.
+        EnsError: the GPU failed, or has too little memory.
     """
     manifest = package.manifest
     black = np.zeros((1, manifest.channels, *manifest.shape), manifest.image_type)
@@ -199,6 +204,9 @@ def _smoke_test(package: Package, device: str) -> None:
         for _ in predict_labels(package, data, device):
             pass
     except (ValueError, TypeError, LookupError, RuntimeError) as error:
+        failure = device_error(error) if isinstance(error, RuntimeError) else None
+        if failure is not None:
+            raise failure from None
         reason = " ".join(str(error).split())
         raise BadRun(
             f"{package.folder}: its parts do not fit together ({reason}); freeze it again"

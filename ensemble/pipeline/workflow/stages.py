@@ -22,9 +22,9 @@ from ensemble.pipeline.run.open_run import RunMembers
 from ensemble.pipeline.workflow.preflight import check_fusion
 from evaluation.core.ragged import block_images
 from evaluation.core.run_folder import OOF, Run
-from members.batches import class_shares, oversampled
+from members.batches import oversampled
 from members.codecs import codec
-from members.data.dataset import DataSet
+from members.data.dataset import DataSet, class_pixels
 from members.recipe import Member
 from members.train import HOLDOUT_SHARE
 from postproc.chain import FLOAT16_FLOOR
@@ -126,13 +126,12 @@ def _training(prepared: PreparedRun, member: Member, timing: NetworkTiming) -> P
     run, recipe, folds = prepared.run, member.recipe, read_folds(prepared.run)
     missing = [f for f in folds if not is_trained(run, prepared.experiment, member, f)]
     data = prepared.data(OOF)
-    target = data.target()
-    shares = class_shares(target, len(data.classes))
-    times = len(oversampled(target, shares, ignore=data.classes.ignore, times=recipe.oversample))
+    pixels = class_pixels(data.target(), len(data.classes))
+    times = len(oversampled(pixels, ignore=data.classes.ignore, times=recipe.oversample))
     seconds = 0.0
     for fold in missing:
         learned = len(fold.training) * (1 - HOLDOUT_SHARE) * recipe.train_share
-        learned *= times / len(target)
+        learned *= times / len(pixels)
         held_out = data.extent.take(fold.training).pixels * HOLDOUT_SHARE
         epoch = learned * timing.train_step_seconds + held_out * timing.predict_seconds
         seconds += recipe.epochs * epoch
