@@ -10,7 +10,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -37,6 +37,7 @@ from members.maps import BlockReader, MapReader
 from members.packed_chunks import pack_maps, unpack_maps
 from members.probabilities import STEPS_UINT8
 from members.store import ProbabilityStore
+from members.store_metadata import Kind
 
 BASE: StoreDtype = "float16"
 TOPK = "topk(k=4)"
@@ -90,7 +91,7 @@ def stores(
     print_result(format_stores(document), document, as_json=as_json)
 
 
-@dataclass(frozen=True)
+@dataclass
 class DrawnMaps(BlockReader):
     """Maps like those of a network: logits of an eighth of the size, enlarged, nearly all sure.
 
@@ -105,18 +106,15 @@ class DrawnMaps(BlockReader):
     member: int
     shape: tuple[int, int, int]
     count: int
-    kind: str = "probabilities"
+    kind: Kind = "probabilities"
     floor: float = 2.0**-25
+    ids: tuple[str, ...] = field(init=False)
+    classes: Classes = field(init=False)
 
-    @property
-    def ids(self) -> tuple[str, ...]:
-        """Numbers."""
-        return tuple(map(str, range(self.count)))
-
-    @property
-    def classes(self) -> Classes:
-        """Numbers."""
-        return numbered(self.shape[0], ignore=None)
+    def __post_init__(self) -> None:
+        """Images and classes are named by numbers."""
+        self.ids = tuple(map(str, range(self.count)))
+        self.classes = numbered(self.shape[0], ignore=None)
 
     @property
     def extent(self) -> Extent:
@@ -133,7 +131,8 @@ class DrawnMaps(BlockReader):
 
     def read(self, images: slice, out: Map | None = None) -> Map:
         """Draw some images."""
-        return np.stack([self._draw(image) for image in range(images.start, images.stop)])
+        drawn: Map = np.stack([self._draw(image) for image in range(images.start, images.stop)])
+        return drawn
 
     def _draw(self, image: int) -> Array:
         classes, rows, cols = self.shape
@@ -143,7 +142,8 @@ class DrawnMaps(BlockReader):
         logits = (common + own).astype(np.float32)
         large = np.stack([cv2.resize(one, (cols, rows)) for one in logits])
         np.exp(large - large.max(axis=0), out=large)
-        return large / large.sum(axis=0)
+        shares: Array = large / large.sum(axis=0)
+        return shares
 
 
 def _regions(rng: np.random.Generator, shape: tuple[int, int, int]) -> Array:
@@ -156,7 +156,8 @@ def _regions(rng: np.random.Generator, shape: tuple[int, int, int]) -> Array:
     levels[np.arange(30), rng.integers(0, classes, 30)] += 9
     weights = np.exp(-distances)
     weights /= weights.sum(axis=0)
-    return np.einsum("rc,rhw->chw", levels, weights)
+    logits: Array = np.einsum("rc,rhw->chw", levels, weights)
+    return logits
 
 
 def bench_stores(
