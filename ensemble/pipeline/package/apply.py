@@ -108,12 +108,12 @@ def apply_package(
         raise BadData(f"{images} has images of {data.extent}; give a folder as --out")
     if out.suffix != ".npy" and out.exists() and (out.is_file() or any(out.iterdir())):
         raise BadData(f"{out} already exists; choose a new folder, or a .npy file, as --out")
-    log(f"{package.candidate}: {format_count(len(data), 'image')} on {device}")
     if isinstance(package, OnnxCandidate):
         predicted = package.label(data)
     else:
         _smoke_test(package, device)
         predicted = predict_labels(package, data, device)
+    log(f"{package.candidate}: {format_count(len(data), 'image')} on {device}")
     if out.suffix == ".npy":
         with atomic_file(out) as partial:
             stored = ((block, classes.stored(part)) for block, part in predicted)
