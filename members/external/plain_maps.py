@@ -255,7 +255,7 @@ def _check_one_channel(maps: Stack, name: str, classes: int | None) -> None:
         expected = "floating point" if classes in (None, 2) else f"{classes} classes"
         raise BadMaps(
             f"{name} holds one channel of {maps.dtype}; expected {expected}: one channel is the"
-            " probability of the foreground, of two classes"
+            " probability of the foreground, of two classes, and label maps hold integers"
         )
     if (np.asarray(maps[:1]) == 1).all():
         raise BadMaps(

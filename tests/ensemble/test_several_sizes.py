@@ -220,7 +220,7 @@ def test_logits_are_softmaxed_on_demand():
     logits = [np.log(maps) + 3 for maps in MEMBERS[0]]
     for image, expected in zip(ens.fuse([logits], logits=True), MEMBERS[0], strict=True):
         np.testing.assert_allclose(image, expected, atol=1e-5)
-    with pytest.raises(BadMaps, match="move the classes to the second axis"):
+    with pytest.raises(BadMaps, match="nothing says which axis is that of the classes"):
         ens.fuse([np.zeros((2, 12, 20, 3), np.float32)], logits=True)
     with pytest.raises(BadMaps, match="holds probabilities, not logits"):
         ens.fuse(MEMBERS, logits=True)
