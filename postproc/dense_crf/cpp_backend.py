@@ -3,22 +3,18 @@
 import ctypes
 import functools
 from collections.abc import Callable
-from ctypes import POINTER, Structure, c_float, c_int, c_int32, c_int64, c_void_p, pointer
+from ctypes import POINTER, Structure, c_float, c_int, c_int32, c_void_p, pointer
 from pathlib import Path
 
 import numpy as np
 
 from evaluation.core.errors import BadSpec
-from evaluation.core.types import Array, Images, Kept, Map
+from evaluation.core.types import Array, Images, Map
 from postproc.dense_crf import grid
 from postproc.dense_crf.grid import Quality, lattice
 from postproc.dense_crf.model import CrfParams, Kernel
 
 LIBRARY = Path(__file__).with_name("kernel.so")
-MAX_CELLS = 8  # per pixel; with more, pydensecrf is faster
-MAX_FINE_CELLS = 64  # where precision matters more than time
-MAX_FINE_BYTES = 1 << 30
-LANES, BUFFERS = 16, 3  # floats per cell are a multiple of the lanes, in each of the buffers
 
 
 class Axis(Structure):
@@ -50,11 +46,11 @@ class Colour(Structure):
 
     _fields_ = (
         ("place", Axis),
+        ("fine", c_int32),
         ("reach", c_int32),
         ("steps", c_void_p),
         ("taps", c_void_p),
         ("scale", c_float),
-        ("most_cells", c_int64),
         ("gain", c_float),
         ("gains", c_void_p),
     )
@@ -77,19 +73,12 @@ def infer(
     images: Images | None,
     params: CrfParams,
     quality: Quality,
-    *,
-    max_cells: int | None = None,
-) -> tuple[Map, Kept]:
+) -> Map:
     """Return the mean-field maps of a block of images; other threads run meanwhile.
 
     Args:
         images: uint8 (image, channel, row, col), 1 or 3 channels; None where no kernel uses colour.
         quality: how narrow the cells of the grid are.
-        max_cells: of an image's grid; MAX_CELLS per pixel by default.
-
-    Returns:
-        The maps, and which images are done. Colour images are not done where they have so many
-        colours, for kernels so small, that the grid would need more cells.
 
     Raises:
         MemoryError: not enough memory for one image.
@@ -103,37 +92,14 @@ def infer(
         elif images is not None and images.shape[1] == 1:
             problem.grey = pointer(arguments.grey(kernel, quality))
         else:
-            most = max_cells or MAX_CELLS * rows * cols
-            problem.colour = pointer(arguments.colour(kernel, quality, most))
+            problem.colour = pointer(arguments.colour(kernel, quality))
     maps = np.ascontiguousarray(maps, np.float32)
     images = None if images is None else np.ascontiguousarray(images)
-    result, skipped = np.empty(maps.shape, np.float32), np.empty(count, np.bool_)
+    result = np.empty(maps.shape, np.float32)
     pixels = None if images is None else images.ctypes.data
-    if load_kernel()(problem, maps.ctypes.data, pixels, result.ctypes.data, skipped.ctypes.data):
+    if load_kernel()(problem, maps.ctypes.data, pixels, result.ctypes.data):
         raise MemoryError(f"not enough memory for an image of {classes} x {rows} x {cols}")
-    return result, ~skipped
-
-
-def infer_finest(
-    maps: Map, images: Images | None, params: CrfParams, quality: Quality
-) -> tuple[Map, Kept]:
-    """Return what `infer` does; for `high`, by the finest grid that fits each image.
-
-    A grid may take more cells then, up to MAX_FINE_BYTES. Where the fine one is still too large,
-    the default one is taken.
-    """
-    result, done = infer(maps, images, params, quality)
-    if quality == "default" or images is None or done.all():
-        return result, done
-    pixels, lanes = int(np.prod(maps.shape[2:])), LANES * -(-maps.shape[1] // LANES)
-    fits = MAX_FINE_BYTES // (4 * BUFFERS * lanes)
-    cells = max(MAX_CELLS * pixels, min(MAX_FINE_CELLS * pixels, fits))
-    for grid_quality in (quality, "default"):
-        left = np.flatnonzero(~done)
-        if len(left):
-            found, fit = infer(maps[left], images[left], params, grid_quality, max_cells=cells)
-            result[left], done[left] = found, fit
-    return result, done
+    return result
 
 
 @functools.cache
@@ -150,7 +116,7 @@ def load_kernel() -> Callable[..., int]:
             f"the compiled kernel cannot be loaded ({error}); run `pip install -e .` in the source"
             " folder, or write backend=pydensecrf"
         ) from None
-    function.argtypes = (POINTER(Problem), *[c_void_p] * 4)
+    function.argtypes = (POINTER(Problem), *[c_void_p] * 3)
     function.restype = c_int
     typed: Callable[..., int] = function
     return typed
@@ -172,14 +138,14 @@ class _CArguments:
         assert level is not None
         return Grey(self._axis(place), self._axis(level), *self._gains(kernel))
 
-    def colour(self, kernel: Kernel, quality: Quality, max_cells: int) -> Colour:
+    def colour(self, kernel: Kernel, quality: Quality) -> Colour:
         assert kernel.srgb is not None
         place = grid.position_axis_with_colour(kernel, quality)
         colours = lattice(kernel.srgb, quality)
         steps = self._pointer(colours.steps[:, :3].astype(np.int32))
         taps = len(colours.taps), steps, self._floats(colours.taps)
-        size = colours.scale, max_cells
-        return Colour(self._axis(place), *taps, *size, *self._gains(kernel))
+        fine = grid.block_width(kernel, quality)
+        return Colour(self._axis(place), fine, *taps, colours.scale, *self._gains(kernel))
 
     def _pointer(self, values: Array) -> int:
         self._arrays.append(np.ascontiguousarray(values))

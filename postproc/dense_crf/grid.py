@@ -112,6 +112,14 @@ def position_axis_with_colour(kernel: Kernel, quality: Quality) -> Axis:
     return _axis(kernel.sxy, POSITION_WITH_COLOUR[quality])
 
 
+BLOCKS_PER_DEVIATION = 5
+
+
+def block_width(kernel: Kernel, quality: Quality) -> int:
+    """Return the width of the blocks whose pixels count as at one place, in pixels."""
+    return max(1, int(kernel.sxy / BLOCKS_PER_DEVIATION))
+
+
 @functools.cache
 def _axis(sigma: float, width: CellWidth) -> Axis:
     step = max(1, min(width.min_step, round(sigma)), round(sigma * width.deviations))

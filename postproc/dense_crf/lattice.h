@@ -20,33 +20,37 @@ struct Simplex {
 
 // The simplex around a colour, and the colour's barycentric weights in it.
 inline Simplex simplex(const uint8_t* colour, size_t stride, float scale) {
-    const double a = colour[0] * (double)scale / sqrt(2.0), b = colour[stride] * (double)scale / sqrt(6.0);
-    const double c = colour[2 * stride] * (double)scale / sqrt(12.0);
-    const double at[4] = {c + b + a, c + b - a, c - 2 * b, -3 * c};
+    const float a = colour[0] * (scale * 0.707106781f), b = colour[stride] * (scale * 0.408248290f);
+    const float c = colour[2 * stride] * (scale * 0.288675135f);
+    const float at[4] = {c + b + a, c + b - a, c - 2 * b, -3 * c};
     int base[4], rank[4] = {}, total = 0;
-    double rest[4];
+    float rest[4];
     for (int i = 0; i < 4; ++i) {
-        const int whole = (int)floor(at[i] / 4 + 0.5);
+        const int whole = (int)floorf(at[i] / 4 + 0.5f);
         base[i] = 4 * whole;
         rest[i] = at[i] - base[i];
         total += whole;
     }
     for (int i = 0; i < 4; ++i)
-        for (int j = i + 1; j < 4; ++j) ++rank[rest[i] < rest[j] ? i : j];
-    double shares[5] = {};
+        for (int j = i + 1; j < 4; ++j) {
+            const int less = rest[i] < rest[j];
+            rank[i] += less;
+            rank[j] += 1 - less;
+        }
+    float shares[5] = {};
     for (int i = 0; i < 4; ++i) {
         rank[i] += total;
         const int turn = rank[i] < 0 ? 4 : rank[i] > 3 ? -4 : 0;
         rank[i] += turn;
         base[i] += turn;
-        const double share = (at[i] - base[i]) / 4;
+        const float share = (at[i] - base[i]) / 4;
         shares[3 - rank[i]] += share;
         shares[4 - rank[i]] -= share;
     }
     shares[0] += 1 + shares[4];
     Simplex found;
     for (int k = 0; k < CORNERS; ++k) {
-        found.weight[k] = (float)shares[k];
+        found.weight[k] = shares[k];
         for (int i = 0; i < 3; ++i) found.corner[k][i] = base[i] + (rank[i] <= 3 - k ? k : k - 4);
     }
     return found;
@@ -58,20 +62,21 @@ struct Vertices {
         int64_t key;
         int32_t number;  // plus 1; 0: empty
     };
-    Slot* slots;
-    int64_t* keys;
+    Buffer<Slot> slots;
+    Buffer<int64_t> keys;
     int32_t count, bits;
 
-    void take(Arena& arena, int most) {
-        for (bits = 4; (1 << bits) < 2 * most; ++bits) {}
-        slots = arena.take<Slot>((size_t)1 << bits);
-        keys = arena.take<int64_t>(most);
+    bool clear() { return fit(10); }
+
+    // Make room for half of 2^bits vertices, and forget all; false where memory ran out.
+    bool fit(int bits_) {
+        bits = bits_, count = 0;
+        if (!slots.reserve((size_t)1 << bits) || !keys.reserve((size_t)1 << (bits - 1))) return false;
+        memset((void*)slots.data, 0, sizeof(Slot) << bits);
+        return true;
     }
 
-    void clear() {
-        memset((void*)slots, 0, sizeof(Slot) << bits);
-        count = 0;
-    }
+    bool full() const { return count + CORNERS > 1 << (bits - 1); }
 
     // Keys of neighbours differ by the same number everywhere, so a step is a key too.
     static int64_t key(const int32_t* vertex) {
