@@ -12,8 +12,6 @@
 
 namespace {
 
-constexpr int SEGMENT = 16;  // pixels of a row that are dealt with together
-
 // A picture has settled when no probability moved by more than SETTLED, and the moves shrink so fast
 // that all later ones together come to a tenth of it.
 constexpr float SETTLED = 1e-4f, SHRINKING = 0.1f;
@@ -31,7 +29,9 @@ template <typename V, int CHUNKS> struct Field {
     // other there, some of them have their turn, and their messages wait in `out`.
     ColourBilateral<V, 1> part;
     bool in_parts;
-    float *costs, *before, *planes, *moved;
+    // Segment after segment, each class by class.
+    float *costs, *before;
+    float *planes, *moved;  // of one segment; by segment, the largest change of its last turn
     uint8_t* rest;
     V *message, *q;
 
@@ -56,10 +56,10 @@ template <typename V, int CHUNKS> struct Field {
     }
 
     void take(Arena& arena) {
-        const size_t values = (size_t)problem->rows * problem->classes * stride;
+        const size_t values = (size_t)problem->rows * stride * problem->classes;
         costs = arena.take<float>(values);
         before = arena.take<float>(values);
-        planes = arena.take<float>(chunks * LANES<V> * stride);
+        planes = arena.take<float>(chunks * LANES<V> * SEGMENT);
         message = arena.take<V>(chunks * stride);
         q = arena.take<V>(chunks * stride);
         moved = arena.take<float>((size_t)problem->rows * segments);
@@ -69,27 +69,34 @@ template <typename V, int CHUNKS> struct Field {
     }
 
     void lay_out() {
-        memset(planes, 0, chunks * LANES<V> * stride * sizeof(float));
+        memset(planes, 0, chunks * LANES<V> * SEGMENT * sizeof(float));
         if (problem->place) spatial.lay_out();
         if (problem->grey) grey.lay_out();
+    }
+
+    float* of_segment(float* values, int row, int start) const {
+        return values + ((size_t)row * stride + start) * problem->classes;
     }
 
     // False where memory ran out.
     bool prepare(const float* maps, const uint8_t* picture) {
         const int classes = problem->classes, cols = problem->cols;
-        const size_t pixels = (size_t)problem->rows * cols;
+        const size_t pixels = (size_t)problem->rows * cols, values = (size_t)problem->rows * stride * classes;
         for (int row = 0; row < problem->rows; ++row)
-            for (int c = 0; c < classes; ++c) {
-                float* to = costs + ((size_t)row * classes + c) * stride;
-                memcpy(to, maps + c * pixels + (size_t)row * cols, cols * sizeof(float));
-                for (int x = cols; x < stride; ++x) to[x] = 1;
-                for (int x = 0; x < stride; x += WIDE) {
-                    Wide value = *(Wide*)(to + x);
-                    value = value < problem->floor ? Wide{} + problem->floor : value;
-                    *(Wide*)(to + x) = Wide{} - logarithm(value);
+            for (int start = 0; start < stride; start += SEGMENT) {
+                float* to = of_segment(costs, row, start);
+                const int length = cols - start < SEGMENT ? cols - start : SEGMENT;
+                for (int c = 0; c < classes; ++c, to += SEGMENT) {
+                    memcpy(to, maps + c * pixels + (size_t)row * cols + start, length * sizeof(float));
+                    for (int x = length; x < SEGMENT; ++x) to[x] = 1;
+                    for (int x = 0; x < SEGMENT; x += WIDE) {
+                        Wide value = *(Wide*)(to + x);
+                        value = value < problem->floor ? Wide{} + problem->floor : value;
+                        *(Wide*)(to + x) = Wide{} - logarithm(value);
+                    }
                 }
             }
-        memset(before, 0, (size_t)problem->rows * classes * stride * sizeof(float));
+        memset(before, 0, values * sizeof(float));
         memset(rest, 0, (size_t)problem->rows * segments);
         memset((void*)message, 0, chunks * stride * sizeof(V));
         if (problem->place) spatial.clear();
@@ -102,13 +109,13 @@ template <typename V, int CHUNKS> struct Field {
     // the largest change. CLASSES: how many; 0: known at run time.
     template <int CLASSES> float soften(int row, int start) {
         const int classes = CLASSES ? CLASSES : problem->classes;
-        const float* cost = costs + (size_t)row * classes * stride;
-        float* old = before + (size_t)row * classes * stride;
+        const float* cost = of_segment(costs, row, start);
+        float* old = of_segment(before, row, start);
         Wide worst = {};
-        for (int x = start; x < start + SEGMENT; x += WIDE) {
+        for (int x = 0; x < SEGMENT; x += WIDE) {
             Wide scores[CLASSES ? CLASSES : MOST_CLASSES];
             for (int c = 0; c < classes; ++c)
-                scores[c] = *(Wide*)(planes + c * stride + x) - *(const Wide*)(cost + c * stride + x);
+                scores[c] = *(Wide*)(planes + c * SEGMENT + x) - *(const Wide*)(cost + c * SEGMENT + x);
             Wide top = scores[0];
             for (int c = 1; c < classes; ++c) top = scores[c] > top ? scores[c] : top;
             Wide total = {};
@@ -119,11 +126,11 @@ template <typename V, int CHUNKS> struct Field {
             total = 1.0f / total;
             for (int c = 0; c < classes; ++c) {
                 const Wide value = scores[c] * total;
-                const Wide change = value - *(Wide*)(old + c * stride + x);
+                const Wide change = value - *(Wide*)(old + c * SEGMENT + x);
                 const Wide size = change < 0.0f ? Wide{} - change : change;
                 worst = size > worst ? size : worst;
-                *(Wide*)(old + c * stride + x) = value;
-                *(Wide*)(planes + c * stride + x) = change;
+                *(Wide*)(old + c * SEGMENT + x) = value;
+                *(Wide*)(planes + c * SEGMENT + x) = change;
             }
         }
         float largest = 0;
@@ -146,14 +153,15 @@ template <typename V, int CHUNKS> struct Field {
     // Send the probabilities through the kernel on colour, into `out`.
     void filter_in_parts(float* out) {
         const int rows = problem->rows, cols = problem->cols, classes = problem->classes;
-        for (int start = 0; start < classes; start += LANES<V>) {
-            const int count = classes - start < LANES<V> ? classes - start : LANES<V>;
-            memset(planes, 0, LANES<V> * stride * sizeof(float));
+        for (int first = 0; first < classes; first += LANES<V>) {
+            const int count = classes - first < LANES<V> ? classes - first : LANES<V>;
+            memset(planes, 0, LANES<V> * SEGMENT * sizeof(float));
             part.clear();
             for (int row = 0; row < rows; ++row) {
-                const float* from = before + ((size_t)row * classes + start) * stride;
-                memcpy(planes, from, count * stride * sizeof(float));
-                transpose<LANES<V>>(planes, stride, (float*)q, LANES<V>, LANES<V>, stride);
+                for (int start = 0; start < stride; start += SEGMENT) {
+                    memcpy(planes, of_segment(before, row, start) + first * SEGMENT, count * SEGMENT * sizeof(float));
+                    transpose<LANES<V>>(planes, SEGMENT, (float*)(q + start), LANES<V>, LANES<V>, SEGMENT);
+                }
                 part.add(row, 0, cols, q);
                 part.close(row);
             }
@@ -162,42 +170,39 @@ template <typename V, int CHUNKS> struct Field {
                 memset((void*)message, 0, stride * sizeof(V));
                 part.open(row, 0);
                 part.read(row, 0, cols, message);
-                transpose<LANES<V>>((float*)message, LANES<V>, planes, stride, stride, LANES<V>);
-                for (int c = 0; c < count; ++c)
-                    memcpy(out + ((size_t)(start + c) * rows + row) * cols, planes + c * stride, cols * sizeof(float));
+                for (int c = 0; c < count; ++c) {
+                    float* to = out + ((size_t)(first + c) * rows + row) * cols;
+                    for (int x = 0; x < cols; ++x) to[x] = message[x][c];
+                }
             }
         }
-        memset((void*)message, 0, chunks * stride * sizeof(V));
-        memset(planes, 0, chunks * LANES<V> * stride * sizeof(float));
+        memset(planes, 0, chunks * LANES<V> * SEGMENT * sizeof(float));
     }
 
-    // Messages, probabilities and what they send, of pixels `start` to `end` of a row.
-    void update(int row, int start, int end, bool first, bool last, const float* out) {
+    // Messages, probabilities and what they send, of the segment of a row that begins at `start`.
+    void update(int row, int start, bool first, bool last, const float* out) {
         const int n = CHUNKS ? CHUNKS : chunks, lanes = n * LANES<V>;
-        const int stop = end < problem->cols ? end : problem->cols;
-        float *messages = (float*)(message + start * n), *sent = (float*)(q + start * n);
-        memset((void*)messages, 0, (end - start) * lanes * sizeof(float));
+        const int end = start + SEGMENT < problem->cols ? start + SEGMENT : problem->cols;
+        memset((void*)(message + start * n), 0, SEGMENT * n * sizeof(V));
         if (!first) {
-            if (problem->place) spatial.read(row, start, stop, message);
-            if (problem->grey) grey.read(row, start, stop, message);
-            if (problem->colour && !in_parts) colour.read(row, start, stop, message);
+            if (problem->place) spatial.read(row, start, end, message);
+            if (problem->grey) grey.read(row, start, end, message);
+            if (problem->colour && !in_parts) colour.read(row, start, end, message);
         }
-        transpose<LANES<V>>(messages, lanes, planes + start, stride, end - start, lanes);
+        transpose<LANES<V>>((const float*)(message + start * n), lanes, planes, SEGMENT, SEGMENT, lanes);
         if (in_parts && !first)
             for (int c = 0; c < problem->classes; ++c) {
-                const float* from = out + ((size_t)c * problem->rows + row) * problem->cols;
-                for (int x = start; x < stop; ++x) planes[c * stride + x] += from[x];
+                const float* from = out + ((size_t)c * problem->rows + row) * problem->cols + start;
+                for (int x = 0; x < end - start; ++x) planes[c * SEGMENT + x] += from[x];
             }
-        for (int x = start; x < end; x += SEGMENT) {
-            const int segment = row * segments + x / SEGMENT;
-            const float change = soften_segment(row, x);
-            rest[segment] = !first && change < RESTING && change < moved[segment] * HALF ? PAUSE : 0;
-            moved[segment] = change;
-        }
+        const int segment = row * segments + start / SEGMENT;
+        const float change = soften_segment(row, start);
+        rest[segment] = !first && change < RESTING && change < moved[segment] * HALF ? PAUSE : 0;
+        moved[segment] = change;
         if (last) return;
-        transpose<LANES<V>>(planes + start, stride, sent, lanes, lanes, end - start);
-        if (problem->grey) grey.add(row, start, stop, q);
-        if (problem->colour && !in_parts) colour.add(row, start, stop, q);
+        transpose<LANES<V>>(planes, SEGMENT, (float*)(q + start * n), lanes, lanes, SEGMENT);
+        if (problem->grey) grey.add(row, start, end, q);
+        if (problem->colour && !in_parts) colour.add(row, start, end, q);
     }
 
     // One iteration; returns the largest change of a probability.
@@ -205,27 +210,20 @@ template <typename V, int CHUNKS> struct Field {
         const int n = CHUNKS ? CHUNKS : chunks;
         float worst = 0;
         for (int row = 0; row < problem->rows; ++row) {
-            uint8_t* resting = rest + (size_t)row * segments;
             if (!first && problem->place) spatial.open(row);
             if (problem->grey) grey.open(row, first);
             if (!first && problem->colour && !in_parts) colour.open(row, problem->classes);
             bool any = false;
-            for (int start = 0; start < segments;) {
-                if (resting[start]) {
-                    --resting[start];
-                    memset((void*)(q + start * SEGMENT * n), 0, SEGMENT * n * sizeof(V));
-                    ++start;
-                    continue;
+            for (int start = 0; start < stride; start += SEGMENT) {
+                const int segment = row * segments + start / SEGMENT;
+                if (rest[segment]) {
+                    --rest[segment];
+                    memset((void*)(q + start * n), 0, SEGMENT * n * sizeof(V));
+                } else {
+                    update(row, start, first, last, out);
+                    any = true;
                 }
-                int end = start + 1;
-                while (end < segments && !resting[end]) ++end;
-                update(row, start * SEGMENT, end * SEGMENT, first, last, out);
-                any = true;
-                start = end;
-            }
-            for (int i = 0; i < segments; ++i) {
-                const float change = moved[(size_t)row * segments + i];
-                worst = change > worst ? change : worst;
+                worst = moved[segment] > worst ? moved[segment] : worst;
             }
             if (last) continue;
             if (any && problem->place) spatial.add(row, q);
@@ -250,10 +248,13 @@ template <typename V, int CHUNKS> struct Field {
             if (change <= SETTLED && change <= last * SHRINKING) break;
         }
         const int classes = problem->classes, rows = problem->rows, cols = problem->cols;
-        for (int c = 0; c < classes; ++c)
-            for (int row = 0; row < rows; ++row)
-                memcpy(out + ((size_t)c * rows + row) * cols,
-                       before + ((size_t)row * classes + c) * stride, cols * sizeof(float));
+        for (int row = 0; row < rows; ++row)
+            for (int start = 0; start < cols; start += SEGMENT) {
+                const float* from = of_segment(before, row, start);
+                const int length = cols - start < SEGMENT ? cols - start : SEGMENT;
+                for (int c = 0; c < classes; ++c)
+                    memcpy(out + ((size_t)c * rows + row) * cols + start, from + c * SEGMENT, length * sizeof(float));
+            }
         return true;
     }
 };

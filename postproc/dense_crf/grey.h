@@ -29,12 +29,13 @@ template <typename V, int CHUNKS> struct GreyBilateral {
 
     // What depends on the size alone.
     void lay_out() {
-        const int step = grey->place.step, part = cols / STREAMS;
+        const int step = grey->place.step;
         for (int x = 0; x < cols; ++x) {
             cell_x[x] = x / step;
             share_x[x] = float(x % step) / step;
             // Neighbours often share cells, and each sum would wait for the one before: go in strides.
-            spread[x] = x < STREAMS * part ? x % STREAMS * part + x / STREAMS : x;
+            const int start = x / SEGMENT * SEGMENT, i = x - start, part = SEGMENT / STREAMS;
+            spread[x] = start + SEGMENT <= cols ? start + i % STREAMS * part + i / STREAMS : x;
         }
         cells.step = ones.step = step;
         cells.rows = ones.rows = rows;
@@ -115,7 +116,7 @@ template <typename V, int CHUNKS> struct GreyBilateral {
     void add(int row, int start, int end, const V* q) {
         const int n = CHUNKS ? CHUNKS : chunks;
         for (int i = start; i < end; ++i) {
-            const int x = end - start == cols ? spread[i] : i;
+            const int x = spread[i];
             const float* w = weights[row * cols + x];
             for (int chunk = 0; chunk < n; ++chunk) {
                 const V value = q[x * n + chunk];

@@ -11,7 +11,8 @@
 
 namespace {
 
-constexpr int CORNERS = 4;  // of a simplex
+constexpr int CORNERS = 4;     // of a simplex
+constexpr int KEY_BITS = 46;  // of a vertex's key
 
 struct Simplex {
     int32_t corner[CORNERS][3];
@@ -66,21 +67,31 @@ struct Vertices {
     Buffer<int64_t> keys;
     int32_t count, bits;
 
-    bool clear() { return fit(10); }
-
-    // Make room for half of 2^bits vertices, and forget all; false where memory ran out.
-    bool fit(int bits_) {
-        bits = bits_, count = 0;
-        if (!slots.reserve((size_t)1 << bits) || !keys.reserve((size_t)1 << (bits - 1))) return false;
-        memset((void*)slots.data, 0, sizeof(Slot) << bits);
+    bool clear() {
+        count = bits = 0;
         return true;
     }
 
-    bool full() const { return count + CORNERS > 1 << (bits - 1); }
+    int64_t room() const { return bits ? (int64_t)1 << (bits - 1) : 0; }
+
+    // Make room for `more`, and as many again; false where memory ran out.
+    bool grow(int64_t more) {
+        int64_t* const old = keys.data;
+        Buffer<int64_t> kept;
+        if (count && !kept.reserve(count)) return false;
+        if (count) memcpy(kept.data, old, count * sizeof(int64_t));
+        for (bits = 4; room() < 2 * (count + more); ++bits) {}
+        if (!slots.reserve((size_t)1 << bits) || !keys.reserve(room())) return false;
+        memset((void*)slots.data, 0, sizeof(Slot) << bits);
+        const int known = count;
+        count = 0;
+        for (int i = 0; i < known; ++i) add(kept[i]);
+        return true;
+    }
 
     // Keys of neighbours differ by the same number everywhere, so a step is a key too.
     static int64_t key(const int32_t* vertex) {
-        return ((int64_t)vertex[0] * (1 << 20) + vertex[1]) * (1 << 20) + vertex[2];
+        return ((int64_t)vertex[0] * (1 << 15) + vertex[1]) * (1 << 15) + vertex[2];
     }
 
     Slot& slot(int64_t key) const {

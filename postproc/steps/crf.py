@@ -156,20 +156,7 @@ def _compiled(params: CrfParams, quality: Quality) -> Infer:
 
     cpp_backend.load_kernel()
 
-    def infer(maps: Map, images: Images | None) -> Map:
-        result, done = cpp_backend.infer_finest(maps, images, params, quality)
-        if images is not None and not done.all():
-            if quality != "default":
-                warnings.warn(
-                    f"crf(quality={quality}): {np.count_nonzero(~done)} image(s) have too many"
-                    " colours for any grid and go to pydensecrf; use backend=exact for small"
-                    " images, or a larger bilateral_sxy or bilateral_srgb",
-                    stacklevel=2,
-                )
-            result[~done] = _infer_by_pydensecrf(maps[~done], images[~done], params)
-        return result
-
-    return infer
+    return lambda maps, images: cpp_backend.infer(maps, images, params, quality)
 
 
 def _infer_by_pydensecrf(maps: Map, images: Images | None, params: CrfParams) -> Map:
