@@ -17,10 +17,15 @@
 namespace {
 
 constexpr int PATCH = 16;
+constexpr int AHEAD = 8;  // pairs whose cells are fetched before they are needed
 
 template <typename V, int CHUNKS> struct ColourBilateral {
     struct Patch {
         int32_t top, left, bottom, right, cells;  // `cells`: where its own begin
+    };
+    // A pair's first cell, and the width of the patch that it is in.
+    struct Pair {
+        int32_t cell, width;
     };
     struct Near {
         int32_t patch;
@@ -47,6 +52,8 @@ template <typename V, int CHUNKS> struct ColourBilateral {
     Buffer<V> summed, scratch;            // cells of one patch and around it
     Buffer<V> sum, value;                 // pairs of a band of blocks
     Buffer<int32_t> first_near, first_pair, pair_patch, stamps;
+    Buffer<Pair> pairs;
+    Buffer<uint8_t> used;  // blocks of a band that receive and send in this iteration
     Buffer<Near> near;
     Buffer<float[CORNERS]> weights;
     Buffer<int32_t[CORNERS]> corners;
@@ -85,16 +92,23 @@ template <typename V, int CHUNKS> struct ColourBilateral {
             int y, x;
             middle(row / colour->fine, rows, &y);
             int64_t here = 0;
-            for (int col = 0; col < cols; ++col) {
-                if (col % colour->fine == 0) {
-                    middle(col / colour->fine, cols, &x);
-                    here = area(y / PATCH, x / PATCH);
-                }
-                const size_t p = (size_t)row * cols + col;
-                const Simplex found = simplex(picture + p, pixels, colour->scale);
-                for (int k = 0; k < CORNERS; ++k) {
-                    corners[p][k] = vertices.add(Vertices::key(found.corner[k]) + here);
-                    weights[p][k] = found.weight[k];
+            for (int start = 0; start < cols; start += WIDE) {
+                const int count = cols - start < WIDE ? cols - start : WIDE;
+                Wide channels[3] = {};
+                for (int c = 0; c < 3; ++c)
+                    for (int i = 0; i < count; ++i) channels[c][i] = picture[c * pixels + (size_t)row * cols + start + i];
+                const Simplices found = simplices(channels[0], channels[1], channels[2], colour->scale);
+                for (int i = 0; i < count; ++i) {
+                    if ((start + i) % colour->fine == 0) {
+                        middle((start + i) / colour->fine, cols, &x);
+                        here = area(y / PATCH, x / PATCH);
+                    }
+                    const size_t p = (size_t)row * cols + start + i;
+                    for (int k = 0; k < CORNERS; ++k) {
+                        const auto& corner = found.corner[k];
+                        corners[p][k] = vertices.add(Vertices::key(corner[0][i], corner[1][i], corner[2][i]) + here);
+                        weights[p][k] = found.weight[k][i];
+                    }
                 }
             }
         }
@@ -105,7 +119,7 @@ template <typename V, int CHUNKS> struct ColourBilateral {
     bool find_pairs() {
         const int fine = colour->fine;
         if (!stamps.reserve(vertices.count) || !first_pair.reserve((size_t)bands * blocks + 1)) return false;
-        if (!pair_patch.reserve((size_t)CORNERS * rows * cols)) return false;
+        if (!pair_patch.reserve((size_t)CORNERS * rows * cols) || !used.reserve(blocks)) return false;
         memset(stamps.data, -1, vertices.count * sizeof(int32_t));
         int count = 0, most = 0;
         for (int band = 0; band < bands; ++band) {
@@ -156,6 +170,19 @@ template <typename V, int CHUNKS> struct ColourBilateral {
             patches[i].cells = (int)cells;
             cells += (size_t)(patches[i].bottom - patches[i].top) * (patches[i].right - patches[i].left);
         }
+        if (!pairs.reserve(first_pair[bands * blocks] + AHEAD)) return false;
+        for (int band = 0, i = 0, y, x; band < bands; ++band) {
+            middle(band, rows, &y);
+            for (int block = 0; block < blocks; ++block) {
+                middle(block, cols, &x);
+                for (; i < first_pair[band * blocks + block + 1]; ++i) {
+                    const Patch& patch = patches[pair_patch[i]];
+                    const int width = patch.right - patch.left;
+                    pairs[i] = {patch.cells + (y - patch.top) * width + x - patch.left, width};
+                }
+            }
+        }
+        memset((void*)(pairs.data + first_pair[bands * blocks]), 0, AHEAD * sizeof(Pair));
         const int side = PATCH + 1 + 2 * colour->place.reach;
         if (!gathered.reserve(cells * n()) || !blurred.reserve(cells * n() + WIDE)) return false;
         if (!summed.reserve((size_t)side * side * n() + WIDE) || !scratch.reserve((size_t)side * side * n() + WIDE)) return false;
@@ -173,7 +200,8 @@ template <typename V, int CHUNKS> struct ColourBilateral {
             for (int k = 0; k < colour->reach; ++k)
                 for (int y = -areas; y <= areas; ++y)
                     for (int x = -areas; x <= areas; ++x) {
-                        const int64_t apart = Vertices::key(colour->steps[k]) + area(y, x - 1);
+                        const int32_t* step = colour->steps[k];
+                        const int64_t apart = Vertices::key(step[0], step[1], step[2]) + area(y, x - 1);
                         const int found = vertices.find(vertices.keys[i] + apart);
                         if (found >= 0 && touch(patches[i], patches[found])) near[count++] = {found, colour->taps[k]};
                     }
@@ -190,6 +218,7 @@ template <typename V, int CHUNKS> struct ColourBilateral {
     // Divide by the root of what a map of ones receives.
     bool normalise(V* pixels) {
         for (int j = 0; j < cols * n(); ++j) pixels[j] = V{} + 1.0f;
+        memset(used.data, 1, blocks);
         for (int row = 0; row < rows; ++row) {
             add(row, 0, cols, pixels);
             close(row);
@@ -197,7 +226,7 @@ template <typename V, int CHUNKS> struct ColourBilateral {
         blur_all(1.0f);
         for (int row = 0; row < rows; ++row) {
             memset((void*)pixels, 0, cols * n() * sizeof(V));
-            open(row, 0);
+            open(row, 0, nullptr, 0);
             read(row, 0, cols, pixels);
             for (int x = 0; x < cols; ++x) {
                 const float total = pixels[x * n()][0];
@@ -255,9 +284,18 @@ template <typename V, int CHUNKS> struct ColourBilateral {
             const int length = (x1 - x0) * n(), stride = (there.right - there.left) * n();
             const V* from = gathered.data + (size_t)there.cells * n() + (y0 - there.top) * stride + (x0 - there.left) * n();
             V* to = summed.data + ((y0 - top) * width + x0 - left) * n();
-            for (int y = y0; y < y1; ++y, from += stride, to += width * n())
-                for (int j = 0; j < length; ++j) to[j] += from[j] * near[k].tap;
+            for (int y = y0; y < y1; ++y, from += stride, to += width * n()) {
+                int j = 0;
+                for (; j + 4 <= length; j += 4) add_times<4>(to + j, from + j, near[k].tap);
+                for (; j < length; ++j) add_times<1>(to + j, from + j, near[k].tap);
+            }
         }
+    }
+
+    template <int COUNT> static void add_times(V* to, const V* from, float weight) {
+        V sums[COUNT];
+        for (int k = 0; k < COUNT; ++k) sums[k] = to[k] + from[k] * weight;
+        for (int k = 0; k < COUNT; ++k) to[k] = sums[k];
     }
 
     // Blur `count` vectors between those that are `inner` apart. What is written behind them is
@@ -274,44 +312,49 @@ template <typename V, int CHUNKS> struct ColourBilateral {
         }
     }
 
-    // Let the pairs of a band of blocks receive, where a row is its first.
-    void open(int row, int classes) {
+    // Let the pairs of a band of blocks receive, where a row is its first: those in which a segment does
+    // not rest. `rest`: of the row's first segment; null: all.
+    void open(int row, int classes, const uint8_t* rest, int segments) {
         if (row % colour->fine) return;
-        const int band = row / colour->fine;
-        int y, x, i = first_pair[band * blocks];
+        const int band = row / colour->fine, height = rows - row < colour->fine ? rows - row : colour->fine;
+        int y, x;
         const float below = middle(band, rows, &y), above = 1 - below;
-        V* to = value.data;
         for (int block = 0; block < blocks; ++block) {
+            used[block] = !rest;
+            for (int k = 0; rest && k < height; ++k)
+                for (int s = block * colour->fine / SEGMENT; s <= ((block + 1) * colour->fine - 1) / SEGMENT && s < segments; ++s)
+                    used[block] |= !rest[k * segments + s];
+            if (!used[block]) continue;
             const float right = middle(block, cols, &x), left = 1 - right;
             const float a = above * left, b = above * right, c = below * left, d = below * right;
-            for (const int end = first_pair[band * blocks + block + 1]; i < end; ++i) {
-                const Patch& patch = patches[pair_patch[i]];
-                const int width = patch.right - patch.left;
-                const V* upper = blurred.data + (patch.cells + (size_t)(y - patch.top) * width + x - patch.left) * n();
-                const V* lower = upper + width * n();
+            const int start = first_pair[band * blocks + block], end = first_pair[band * blocks + block + 1];
+            V* const first = value.data + (start - first_pair[band * blocks]) * n();
+            V* to = first;
+            for (int i = start; i < end; ++i) {
+                fetch(blurred.data, pairs[i + AHEAD]);
+                const V *upper = blurred.data + (size_t)pairs[i].cell * n(), *lower = upper + pairs[i].width * n();
                 for (int k = 0; k < n(); ++k)
                     *to++ = upper[k] * a + upper[n() + k] * b + (lower[k] * c + lower[n() + k] * d);
             }
+            if (colour->gains && classes) mix((float*)first, end - start, n() * LANES<V>, classes, colour->gains);
         }
-        if (colour->gains && classes)
-            mix((float*)value.data, (int)(to - value.data) / n(), n() * LANES<V>, classes, colour->gains);
     }
 
     // Let the pairs of a band of blocks send, where a row is its last.
     void close(int row) {
         if (row % colour->fine != colour->fine - 1 && row != rows - 1) return;
         const int band = row / colour->fine;
-        int y, x, i = first_pair[band * blocks];
+        int y, x;
         const float below = middle(band, rows, &y), above = 1 - below;
-        V* from = sum.data;
         for (int block = 0; block < blocks; ++block) {
+            if (!used[block]) continue;
             const float right = middle(block, cols, &x), left = 1 - right;
             const float a = above * left, b = above * right, c = below * left, d = below * right;
-            for (const int end = first_pair[band * blocks + block + 1]; i < end; ++i) {
-                const Patch& patch = patches[pair_patch[i]];
-                const int width = patch.right - patch.left;
-                V* upper = gathered.data + (patch.cells + (size_t)(y - patch.top) * width + x - patch.left) * n();
-                V* lower = upper + width * n();
+            const int start = first_pair[band * blocks + block], end = first_pair[band * blocks + block + 1];
+            V* from = sum.data + (start - first_pair[band * blocks]) * n();
+            for (int i = start; i < end; ++i) {
+                fetch(gathered.data, pairs[i + AHEAD]);
+                V *upper = gathered.data + (size_t)pairs[i].cell * n(), *lower = upper + pairs[i].width * n();
                 for (int k = 0; k < n(); ++k) {
                     upper[k] += *from * a;
                     upper[n() + k] += *from * b;
@@ -321,6 +364,14 @@ template <typename V, int CHUNKS> struct ColourBilateral {
                 }
             }
         }
+    }
+
+    void fetch(const V* cells, const Pair& pair) const {
+        const V *upper = cells + (size_t)pair.cell * n(), *lower = upper + pair.width * n();
+        __builtin_prefetch(upper);
+        __builtin_prefetch(upper + n());
+        __builtin_prefetch(lower);
+        __builtin_prefetch(lower + n());
     }
 
     void read(int row, int start, int end, V* message) const {

@@ -168,7 +168,7 @@ template <typename V, int CHUNKS> struct Field {
             part.filter();
             for (int row = 0; row < rows; ++row) {
                 memset((void*)message, 0, stride * sizeof(V));
-                part.open(row, 0);
+                part.open(row, 0, nullptr, 0);
                 part.read(row, 0, cols, message);
                 for (int c = 0; c < count; ++c) {
                     float* to = out + ((size_t)(first + c) * rows + row) * cols;
@@ -212,7 +212,8 @@ template <typename V, int CHUNKS> struct Field {
         for (int row = 0; row < problem->rows; ++row) {
             if (!first && problem->place) spatial.open(row);
             if (problem->grey) grey.open(row, first);
-            if (!first && problem->colour && !in_parts) colour.open(row, problem->classes);
+            if (!first && problem->colour && !in_parts)
+                colour.open(row, problem->classes, rest + (size_t)row * segments, segments);
             bool any = false;
             for (int start = 0; start < stride; start += SEGMENT) {
                 const int segment = row * segments + start / SEGMENT;
