@@ -45,6 +45,7 @@ template <typename V, int CHUNKS> struct ColourBilateral {
     const Colour* colour;
     int chunks, rows, cols, bands, blocks, areas_x;
     size_t cells;
+    bool too_many;
     Vertices vertices;  // one for each patch
     Buffer<Patch> patches;
     Buffer<Ordered> order;
@@ -59,15 +60,16 @@ template <typename V, int CHUNKS> struct ColourBilateral {
     Buffer<int32_t[CORNERS]> corners;
 
     void set(const Colour* given, int chunks_, int rows_, int cols_) {
-        colour = given, chunks = chunks_, rows = rows_, cols = cols_;
+        colour = given, chunks = chunks_, rows = rows_, cols = cols_, too_many = false;
         bands = (rows + colour->fine - 1) / colour->fine, blocks = (cols + colour->fine - 1) / colour->fine;
         areas_x = ((cols - 1) / colour->place.step + 1) / PATCH + 3;  // an unused one on both sides
     }
 
     int n() const { return CHUNKS ? CHUNKS : chunks; }
 
-    // Find each pixel's pairs and weights; false where memory ran out.
+    // Find each pixel's pairs and weights; false where memory ran out, or where there are too many cells.
     bool prepare(const uint8_t* picture, V* pixels) {
+        too_many = false;
         return find_vertices(picture) && find_pairs() && find_patches() && find_neighbours() && normalise(pixels);
     }
 
@@ -170,6 +172,8 @@ template <typename V, int CHUNKS> struct ColourBilateral {
             patches[i].cells = (int)cells;
             cells += (size_t)(patches[i].bottom - patches[i].top) * (patches[i].right - patches[i].left);
         }
+        too_many = cells > (size_t)colour->most_cells;
+        if (too_many) return false;
         if (!pairs.reserve(first_pair[bands * blocks] + AHEAD)) return false;
         for (int band = 0, i = 0, y, x; band < bands; ++band) {
             middle(band, rows, &y);

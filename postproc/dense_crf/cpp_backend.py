@@ -2,19 +2,23 @@
 
 import ctypes
 import functools
+import math
 from collections.abc import Callable
-from ctypes import POINTER, Structure, c_float, c_int, c_int32, c_void_p, pointer
+from ctypes import POINTER, Structure, c_float, c_int, c_int32, c_int64, c_void_p, pointer
 from pathlib import Path
 
 import numpy as np
 
 from evaluation.core.errors import BadSpec
-from evaluation.core.types import Array, Images, Map
+from evaluation.core.types import Array, Images, Kept, Map
 from postproc.dense_crf import grid
 from postproc.dense_crf.grid import Quality, lattice
 from postproc.dense_crf.model import CrfParams, Kernel
 
 LIBRARY = Path(__file__).with_name("kernel.so")
+MAX_CELLS = 4_000_000  # 16 labels of them take 512 MB
+NO_LIMIT = 2**62
+MARGIN = 3.0  # of tiles, in standard deviations of the position
 
 
 class Axis(Structure):
@@ -51,6 +55,7 @@ class Colour(Structure):
         ("steps", c_void_p),
         ("taps", c_void_p),
         ("scale", c_float),
+        ("most_cells", c_int64),
         ("gain", c_float),
         ("gains", c_void_p),
     )
@@ -68,13 +73,11 @@ class Problem(Structure):
     )
 
 
-def infer(
-    maps: Map,
-    images: Images | None,
-    params: CrfParams,
-    quality: Quality,
-) -> Map:
+def infer(maps: Map, images: Images | None, params: CrfParams, quality: Quality) -> Map:
     """Return the mean-field maps of a block of images; other threads run meanwhile.
+
+    A colour image whose grid would need more than MAX_CELLS (very many colours, or a very small
+    kernel, on a large image) is processed in tiles that overlap.
 
     Args:
         images: uint8 (image, channel, row, col), 1 or 3 channels; None where no kernel uses colour.
@@ -82,6 +85,40 @@ def infer(
 
     Raises:
         MemoryError: not enough memory for one image.
+    """
+    result, done = infer_whole(maps, images, params, quality, max_cells=MAX_CELLS)
+    for index in np.flatnonzero(~done):
+        assert images is not None
+        block = slice(index, index + 1)
+        result[block] = _infer_halves(maps[block], images[block], params, quality)
+    return result
+
+
+def _infer_halves(maps: Map, images: Images, params: CrfParams, quality: Quality) -> Map:
+    """Return the maps of one image from two halves that overlap, and these from halves in turn."""
+    margin = math.ceil(MARGIN * max(kernel.sxy for kernel in params.kernels))
+    axis = 2 if maps.shape[2] >= maps.shape[3] else 3
+    middle, length = maps.shape[axis] // 2, maps.shape[axis]
+    if middle <= margin:
+        return infer_whole(maps, images, params, quality, max_cells=NO_LIMIT)[0]
+    halves = []
+    for start, stop in ((0, middle + margin), (middle - margin, length)):
+        part = (slice(None),) * axis + (slice(start, stop),)
+        half, done = infer_whole(maps[part], images[part], params, quality, max_cells=MAX_CELLS)
+        if not done.all():
+            half = _infer_halves(maps[part], images[part], params, quality)
+        kept = slice(0, middle) if start == 0 else slice(middle - start, length - start)
+        halves.append(half[(slice(None),) * axis + (kept,)])
+    return np.concatenate(halves, axis=axis)
+
+
+def infer_whole(
+    maps: Map, images: Images | None, params: CrfParams, quality: Quality, *, max_cells: int
+) -> tuple[Map, Kept]:
+    """Return the maps of each image as a whole, and which are done; see `infer`.
+
+    Args:
+        max_cells: of an image's grid of colours; images that need more are not done.
     """
     count, classes, rows, cols = maps.shape
     arguments = _CArguments()
@@ -92,14 +129,14 @@ def infer(
         elif images is not None and images.shape[1] == 1:
             problem.grey = pointer(arguments.grey(kernel, quality))
         else:
-            problem.colour = pointer(arguments.colour(kernel, quality))
+            problem.colour = pointer(arguments.colour(kernel, quality, max_cells))
     maps = np.ascontiguousarray(maps, np.float32)
     images = None if images is None else np.ascontiguousarray(images)
-    result = np.empty(maps.shape, np.float32)
+    result, left = np.empty(maps.shape, np.float32), np.empty(count, np.bool_)
     pixels = None if images is None else images.ctypes.data
-    if load_kernel()(problem, maps.ctypes.data, pixels, result.ctypes.data):
+    if load_kernel()(problem, maps.ctypes.data, pixels, result.ctypes.data, left.ctypes.data):
         raise MemoryError(f"not enough memory for an image of {classes} x {rows} x {cols}")
-    return result
+    return result, ~left
 
 
 @functools.cache
@@ -116,7 +153,7 @@ def load_kernel() -> Callable[..., int]:
             f"the compiled kernel cannot be loaded ({error}); run `pip install -e .` in the source"
             " folder, or write backend=pydensecrf"
         ) from None
-    function.argtypes = (POINTER(Problem), *[c_void_p] * 3)
+    function.argtypes = (POINTER(Problem), *[c_void_p] * 4)
     function.restype = c_int
     typed: Callable[..., int] = function
     return typed
@@ -138,14 +175,15 @@ class _CArguments:
         assert level is not None
         return Grey(self._axis(place), self._axis(level), *self._gains(kernel))
 
-    def colour(self, kernel: Kernel, quality: Quality) -> Colour:
+    def colour(self, kernel: Kernel, quality: Quality, max_cells: int) -> Colour:
         assert kernel.srgb is not None
         place = grid.position_axis_with_colour(kernel, quality)
         colours = lattice(kernel.srgb, quality)
         steps = self._pointer(colours.steps[:, :3].astype(np.int32))
         taps = len(colours.taps), steps, self._floats(colours.taps)
-        fine = grid.block_width(kernel, quality)
-        return Colour(self._axis(place), fine, *taps, colours.scale, *self._gains(kernel))
+        fine = grid.block_width(kernel)
+        size = colours.scale, max_cells
+        return Colour(self._axis(place), fine, *taps, *size, *self._gains(kernel))
 
     def _pointer(self, values: Array) -> int:
         self._arrays.append(np.ascontiguousarray(values))

@@ -16,7 +16,7 @@ static Infer* best() { return infer_plain; }
 #endif
 
 extern "C" __attribute__((visibility("default"))) int dense_crf(
-    const Problem* problem, const float* maps, const uint8_t* pictures, float* out) {
+    const Problem* problem, const float* maps, const uint8_t* pictures, float* out, uint8_t* left) {
     static Infer* const chosen = best();
-    return chosen(problem, maps, pictures, out);
+    return chosen(problem, maps, pictures, out, left);
 }

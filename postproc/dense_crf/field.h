@@ -78,7 +78,7 @@ template <typename V, int CHUNKS> struct Field {
         return values + ((size_t)row * stride + start) * problem->classes;
     }
 
-    // False where memory ran out.
+    // False where memory ran out, or where the picture needs too many cells.
     bool prepare(const float* maps, const uint8_t* picture) {
         const int classes = problem->classes, cols = problem->cols;
         const size_t pixels = (size_t)problem->rows * cols, values = (size_t)problem->rows * stride * classes;
@@ -235,8 +235,12 @@ template <typename V, int CHUNKS> struct Field {
     }
 
     // False where memory ran out.
-    bool run(const float* maps, const uint8_t* picture, float* out) {
-        if (!prepare(maps, picture)) return false;
+    bool run(const float* maps, const uint8_t* picture, float* out, uint8_t* left) {
+        *left = 0;
+        if (!prepare(maps, picture)) {
+            *left = colour.too_many || part.too_many;
+            return *left;
+        }
         pass(true, false, out);
         float change = 0;
         for (int iteration = 1; iteration <= problem->iterations; ++iteration) {

@@ -115,7 +115,7 @@ def position_axis_with_colour(kernel: Kernel, quality: Quality) -> Axis:
 BLOCKS_PER_DEVIATION = 3.75
 
 
-def block_width(kernel: Kernel, quality: Quality) -> int:
+def block_width(kernel: Kernel) -> int:
     """Return the width of the blocks whose pixels count as at one place, in pixels."""
     return max(1, int(kernel.sxy / BLOCKS_PER_DEVIATION))
 

@@ -15,7 +15,7 @@
 namespace {
 
 template <typename V, int CHUNKS>
-int infer(const Problem* problem, const float* maps, const uint8_t* pictures, float* out) {
+int infer(const Problem* problem, const float* maps, const uint8_t* pictures, float* out, uint8_t* left) {
     Field<V, CHUNKS> field(problem);
     Arena arena = {};
     field.take(arena);
@@ -29,7 +29,7 @@ int infer(const Problem* problem, const float* maps, const uint8_t* pictures, fl
     const size_t seen = problem->colour ? 3 * pixels : problem->grey ? pixels : 0;
     bool done = true;
     for (int i = 0; i < problem->pictures && done; ++i)
-        done = field.run(maps + i * values, pictures + i * seen, out + i * values);
+        done = field.run(maps + i * values, pictures + i * seen, out + i * values, left + i);
     free(arena.start);
     return !done;
 }
@@ -39,10 +39,10 @@ int infer(const Problem* problem, const float* maps, const uint8_t* pictures, fl
 #define JOIN(a, b) a##b
 #define NAMED(variant) JOIN(infer_, variant)
 
-int NAMED(VARIANT)(const Problem* problem, const float* maps, const uint8_t* pictures, float* out) {
-    if (problem->classes <= 4) return infer<Lanes4, 1>(problem, maps, pictures, out);
-    if (problem->classes <= 8) return infer<Lanes8, 1>(problem, maps, pictures, out);
-    if (WIDE < 16) return infer<Lanes8, 0>(problem, maps, pictures, out);
-    if (problem->classes <= 16) return infer<Lanes16, 1>(problem, maps, pictures, out);
-    return infer<Lanes16, 0>(problem, maps, pictures, out);
+int NAMED(VARIANT)(const Problem* problem, const float* maps, const uint8_t* pictures, float* out, uint8_t* left) {
+    if (problem->classes <= 4) return infer<Lanes4, 1>(problem, maps, pictures, out, left);
+    if (problem->classes <= 8) return infer<Lanes8, 1>(problem, maps, pictures, out, left);
+    if (WIDE < 16) return infer<Lanes8, 0>(problem, maps, pictures, out, left);
+    if (problem->classes <= 16) return infer<Lanes16, 1>(problem, maps, pictures, out, left);
+    return infer<Lanes16, 0>(problem, maps, pictures, out, left);
 }

@@ -34,6 +34,7 @@ struct Colour {
     const int32_t (*steps)[3];
     const float* taps;
     float scale;  // of the lattice, per level of colour
+    int64_t most_cells;
     float gain;
     const float* gains;
 };
@@ -47,8 +48,9 @@ struct Problem {
 };
 
 // Maps are float (picture, class, row, col); pictures are uint8 (picture, row, col) where grey, else
-// (picture, 3, row, col). Returns 1 where memory ran out, else 0.
-typedef int Infer(const Problem*, const float* maps, const uint8_t* pictures, float* out);
+// (picture, 3, row, col). `left` gets 1 for a picture that needs too many cells, which is not done, else
+// 0. Returns 1 where memory ran out, else 0.
+typedef int Infer(const Problem*, const float* maps, const uint8_t* pictures, float* out, uint8_t* left);
 
 Infer infer_avx512, infer_avx2, infer_plain;
 }

@@ -1,6 +1,5 @@
 """The fully connected conditional random field: labels aligned with the edges of the image."""
 
-import warnings
 from collections.abc import Callable
 from typing import Annotated, Literal
 
@@ -61,11 +60,9 @@ def crf(
         bilateral_srgb: standard deviation of the colour in it, in grey levels of 0 to 255.
         bilateral_compat: its weight.
         floor: lower bound of probabilities before the logarithm.
-        quality: of backend `ours`: `high` has finer cells, nearer to exact, and takes longer; of
-            colour images that have too many colours for the fine grid, the finest that fits, and a
-            warning where none does.
-        backend: `ours`, compiled (images with very many colours for small kernels go to
-            pydensecrf); `torch`, the same for blocks of grey images on a GPU, colour images go
+        quality: of backend `ours`: `high` has finer cells, nearer to exact, and takes longer.
+        backend: `ours`, compiled (large images with very many colours go in tiles that overlap);
+            `torch`, the same for blocks of grey images on a GPU, colour images go
             through `ours`; `pydensecrf`; `exact`, the full kernels in float64 for images of at
             most 10,000 pixels, a second or more per image.
 

@@ -17,6 +17,7 @@ from postproc.step import Step
 from postproc.steps import STEPS
 
 FLOOR = 2.0**-25
+SEGMENT, RESTING, PAUSE = 16, 3e-3, 2  # as in field.h
 REFERENCE = "reference"
 
 Filter = Callable[[Array], Array]
@@ -52,13 +53,29 @@ def _infer_image(maps: Map, image: Array | None, params: CrfParams, quality: Qua
     filters = [_filter(axes(kernel, size, image, quality)) for kernel in params.kernels]
     costs = unary(maps, params.floor)
     q = softmax(-costs)
+    moved, rest = np.zeros(_segments(q).shape), np.zeros(_segments(q).shape, int)
     for _ in range(params.iterations):
         scores = -costs
         for kernel, filtered in zip(params.kernels, filters, strict=True):
             received = filtered(q.reshape(params.classes, -1))
             scores -= (kernel.costs.astype(np.float64) @ received).reshape(q.shape)
-        q = softmax(scores)
+        turn = rest == 0
+        here = turn.repeat(SEGMENT, axis=1)[:, : size[1]]
+        before, q = q, np.where(here, softmax(scores), q)
+        change = _segments(np.abs(q - before))
+        settles = (change < RESTING) & (change < moved / 2)
+        rest = np.where(turn, np.where(settles, PAUSE, 0), rest - 1)
+        moved = np.where(turn, change, moved)
     return q
+
+
+def _segments(values: Array) -> Array:
+    """Return the largest value of each segment of a row."""
+    rows, cols = values.shape[2:]
+    wide = np.zeros((rows, -(-cols // SEGMENT) * SEGMENT))
+    wide[:, :cols] = values[0].max(axis=0)
+    largest: Array = wide.reshape(rows, -1, SEGMENT).max(axis=2)
+    return largest
 
 
 @dataclass(frozen=True)
@@ -89,15 +106,23 @@ def axes(
         return [_along(position, row), _along(position, col), _along(level, grey - grey.min())]
     position = grid.position_axis_with_colour(kernel, quality)
     colours = image.reshape(len(image), -1).T.astype(np.float64)
+    width = grid.block_width(kernel)
     return [
-        _along(position, row),
-        _along(position, col),
+        _along(position, _middles(row, width, size[0])),
+        _along(position, _middles(col, width, size[1])),
         _among(lattice(kernel.srgb, quality), colours),
     ]
 
 
+def _middles(value: Array, width: int, length: int) -> Array:
+    """Return the middle of the block that each position is in."""
+    start = value // width * width
+    middle: Array = (start + np.minimum(start + width, length) - 1) / 2
+    return middle
+
+
 def _along(axis: Axis, value: Array) -> Cells:
-    first, share = value // axis.step, value % axis.step / axis.step
+    first, share = (value // axis.step).astype(np.intp), value % axis.step / axis.step
     blur = axis.matrix(axis.cells(int(value.max()) + 1))
     return Cells(np.stack([first, first + 1]), np.stack([1 - share, share]), blur)
 
