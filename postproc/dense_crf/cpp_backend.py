@@ -67,6 +67,7 @@ class Problem(Structure):
     _fields_ = (
         *((name, c_int32) for name in ("images", "classes", "rows", "cols", "iterations")),
         ("floor", c_float),
+        ("resting", c_float),
         ("place", POINTER(PositionAxis)),
         ("grey", POINTER(Grey)),
         ("colour", POINTER(Colour)),
@@ -122,7 +123,8 @@ def infer_whole(
     """
     count, classes, rows, cols = maps.shape
     arguments = _CArguments()
-    problem = Problem(count, classes, rows, cols, params.iterations, params.floor)
+    sizes = count, classes, rows, cols
+    problem = Problem(*sizes, params.iterations, params.floor, grid.RESTING[quality])
     for kernel in params.kernels:
         if kernel.srgb is None:
             problem.place = pointer(arguments.place(kernel, quality, rows, cols))
@@ -181,7 +183,7 @@ class _CArguments:
         colours = lattice(kernel.srgb, quality)
         steps = self._pointer(colours.steps[:, :3].astype(np.int32))
         taps = len(colours.taps), steps, self._floats(colours.taps)
-        fine = grid.block_width(kernel)
+        fine = grid.block_width(kernel, quality)
         size = colours.scale, max_cells
         return Colour(self._axis(place), fine, *taps, *size, *self._gains(kernel))
 

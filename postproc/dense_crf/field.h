@@ -15,8 +15,8 @@ namespace {
 // A picture has settled when no probability moved by more than SETTLED, and the moves shrink so fast
 // that all later ones together come to a tenth of it.
 constexpr float SETTLED = 1e-4f, SHRINKING = 0.1f;
-// A segment rests for PAUSE iterations once its moves are below RESTING and half of those before.
-constexpr float RESTING = 3e-3f, HALF = 0.5f;
+// A segment rests for PAUSE iterations once its moves are small and half of those before.
+constexpr float HALF = 0.5f;
 constexpr int PAUSE = 2;
 
 template <typename V, int CHUNKS> struct Field {
@@ -197,7 +197,7 @@ template <typename V, int CHUNKS> struct Field {
             }
         const int segment = row * segments + start / SEGMENT;
         const float change = soften_segment(row, start);
-        rest[segment] = !first && change < RESTING && change < moved[segment] * HALF ? PAUSE : 0;
+        rest[segment] = !first && change < problem->resting && change < moved[segment] * HALF ? PAUSE : 0;
         moved[segment] = change;
         if (last) return;
         transpose<LANES<V>>(planes, SEGMENT, (float*)(q + start * n), lanes, lanes, SEGMENT);

@@ -112,12 +112,14 @@ def position_axis_with_colour(kernel: Kernel, quality: Quality) -> Axis:
     return _axis(kernel.sxy, POSITION_WITH_COLOUR[quality])
 
 
-BLOCKS_PER_DEVIATION = 3.75
+BLOCKS_PER_DEVIATION: dict[Quality, float] = {"default": 3.75, "high": 6.0}
+# Pixels whose probabilities moved by less, and by half of the move before, miss two iterations.
+RESTING: dict[Quality, float] = {"default": 3e-3, "high": 0.0}
 
 
-def block_width(kernel: Kernel) -> int:
+def block_width(kernel: Kernel, quality: Quality) -> int:
     """Return the width of the blocks whose pixels count as at one place, in pixels."""
-    return max(1, int(kernel.sxy / BLOCKS_PER_DEVIATION))
+    return max(1, int(kernel.sxy / BLOCKS_PER_DEVIATION[quality]))
 
 
 @functools.cache
@@ -163,7 +165,7 @@ Steps = Int[np.ndarray, "tap 4"]
 EDGES: dict[Quality, float] = {"default": 1.2, "high": 1.0}
 SHORTEST = math.sqrt(12)  # edge, in the lattice's coordinates
 UNIT = 4  # squares of distances are multiples of it
-LATTICE_REACH = 2.1  # of the blur, in standard deviations
+LATTICE_REACH: dict[Quality, float] = {"default": 2.1, "high": 2.6}  # of the blur, in deviations
 SAMPLES, MAX_DISTANCE, SEED = 6000, 3.0, 0
 
 
@@ -186,7 +188,7 @@ class Lattice:
 def lattice(srgb: float, quality: Quality) -> Lattice:
     """Return the lattice for a Gaussian of `srgb` grey levels."""
     edge = EDGES[quality]
-    squares = _lattice_taps(edge)
+    squares = _lattice_taps(edge, LATTICE_REACH[quality])
     limit = math.isqrt(UNIT * len(squares)) + 1
     values = range(-limit, limit + 1)
     steps = np.array([(*s, -sum(s)) for s in itertools.product(values, repeat=3)])
@@ -212,7 +214,7 @@ def simplices(colours: Colours, scale: float) -> tuple[Vertices, Weights]:
     return base[:, None] + np.where(rank[:, None] <= 3 - corner, corner, corner - 4), weights
 
 
-def _lattice_taps(edge: float) -> Taps:
+def _lattice_taps(edge: float, reach: float) -> Taps:
     """Fit the blur between vertices, by squares of their distance in units; see `_axis_taps`.
 
     Fitted over random pairs of colours at all distances, far ones with more weight.
@@ -226,7 +228,7 @@ def _lattice_taps(edge: float) -> Taps:
     (near, first), (far, second) = (simplices(each, scale) for each in (start, start + offset))
     squares = ((near[:, :, None] - far[:, None]) ** 2).sum(axis=-1) // UNIT
     weights = first[:, :, None] * second[:, None]
-    count = int((LATTICE_REACH * scale) ** 2 / UNIT) + 1
+    count = int((reach * scale) ** 2 / UNIT) + 1
     flat = np.arange(SAMPLES)[:, None, None] * count + squares
     inside = squares < count
     design = np.bincount(flat[inside], weights[inside], SAMPLES * count).reshape(SAMPLES, count)

@@ -17,7 +17,7 @@ from postproc.step import Step
 from postproc.steps import STEPS
 
 FLOOR = 2.0**-25
-SEGMENT, RESTING, PAUSE = 16, 3e-3, 2  # as in field.h
+SEGMENT, PAUSE = 16, 2  # as in field.h
 REFERENCE = "reference"
 
 Filter = Callable[[Array], Array]
@@ -53,7 +53,8 @@ def _infer_image(maps: Map, image: Array | None, params: CrfParams, quality: Qua
     filters = [_filter(axes(kernel, size, image, quality)) for kernel in params.kernels]
     costs = unary(maps, params.floor)
     q = softmax(-costs)
-    moved, rest = np.zeros(_segments(q).shape), np.zeros(_segments(q).shape, int)
+    moved = _segments(q)
+    rest = np.zeros(moved.shape, int)
     for _ in range(params.iterations):
         scores = -costs
         for kernel, filtered in zip(params.kernels, filters, strict=True):
@@ -63,7 +64,7 @@ def _infer_image(maps: Map, image: Array | None, params: CrfParams, quality: Qua
         here = turn.repeat(SEGMENT, axis=1)[:, : size[1]]
         before, q = q, np.where(here, softmax(scores), q)
         change = _segments(np.abs(q - before))
-        settles = (change < RESTING) & (change < moved / 2)
+        settles = (change < grid.RESTING[quality]) & (change < moved / 2)
         rest = np.where(turn, np.where(settles, PAUSE, 0), rest - 1)
         moved = np.where(turn, change, moved)
     return q
@@ -106,7 +107,7 @@ def axes(
         return [_along(position, row), _along(position, col), _along(level, grey - grey.min())]
     position = grid.position_axis_with_colour(kernel, quality)
     colours = image.reshape(len(image), -1).T.astype(np.float64)
-    width = grid.block_width(kernel)
+    width = grid.block_width(kernel, quality)
     return [
         _along(position, _middles(row, width, size[0])),
         _along(position, _middles(col, width, size[1])),
