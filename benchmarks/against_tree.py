@@ -8,7 +8,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -21,6 +20,7 @@ from benchmarks.synthetic import draw_maps_of
 from ensemble.cli.options import FILE, json_option, log, print_result, rounds_option
 from ensemble.pipeline.bench.timing import compared, machine
 from evaluation.core.errors import BadData, BadRun
+from evaluation.core.progress import Log
 from evaluation.core.types import Labels
 from members.data.load_dataset import load_dataset
 from members.data.sample import draw_sample
@@ -113,7 +113,7 @@ def read_target(images: int, data: Path | None) -> tuple[Labels, int]:
 
 
 def bench_against_tree(
-    tree: Path, target: Labels, classes: int, rounds: int, log: Callable[[str], None]
+    tree: Path, target: Labels, classes: int, rounds: int, log: Log
 ) -> dict[str, Any]:
     """Time commands on the same files, in turns, each time in a fresh process of each tree.
 

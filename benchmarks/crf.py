@@ -18,6 +18,7 @@ from ensemble.blas import one_blas_thread
 from ensemble.cli.options import json_option, log, print_result, rounds_option
 from ensemble.pipeline.bench.timing import compared, interleaved, machine
 from evaluation.core.blocks import map_blocks
+from evaluation.core.progress import Log
 from evaluation.core.types import Map
 from postproc.dense_crf.exact import MAX_PIXELS
 from postproc.dense_crf.model import RGB
@@ -64,7 +65,7 @@ def bench_crf(
     colour: BenchInputs | None,
     sweep: bool,
     torch: bool,
-    log: Callable[[str], None],
+    log: Log,
 ) -> dict[str, Any]:
     """Time the backends in turns on one core, and compare each with the exact mean field.
 

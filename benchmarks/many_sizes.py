@@ -21,13 +21,14 @@ from ensemble.cli import run_command as ens
 from ensemble.cli.options import json_option, log, print_result, rounds_option
 from ensemble.pipeline.bench.timing import compared, interleaved, machine
 from ensemble.pipeline.run.experiment import Experiment
-from ensemble.pipeline.run.open_run import IMPORTED, OOF
+from ensemble.pipeline.run.open_run import IMPORTED
 from evaluation.core.blocks import blocks
 from evaluation.core.classes import numbered
 from evaluation.core.errors import BadRun
 from evaluation.core.files import write_json
+from evaluation.core.progress import Log
 from evaluation.core.ragged import Extent, Size, empty_stack
-from evaluation.core.run_folder import Run
+from evaluation.core.run_folder import OOF, Run
 from members.data.dataset import DataSet, write_classes
 from members.store import ProbabilityStore
 from members.store_metadata import TrainingIds
@@ -58,7 +59,7 @@ def many_sizes(images: int, sizes: int, rows: int, cols: int, rounds: int, as_js
 
 
 def bench_many_sizes(
-    images: int, sizes: int, mean_size: Size, rounds: int, log: Callable[[str], None]
+    images: int, sizes: int, mean_size: Size, rounds: int, log: Log
 ) -> dict[str, Any]:
     """Time whole commands in this process, on two runs in turns.
 

@@ -1,6 +1,8 @@
 """What fitting decisions by the metric gains and costs, over drawn populations of members.
 
 .venv/bin/python -m benchmarks.objectives --draws 6
+
+--surrogate lovasz puts the Lovasz extension of the score in the place of its soft counts.
 """
 
 import argparse
@@ -10,8 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy.special import softmax
 
 from ensemble.fusion import TrainingBlock
+from ensemble.soft_score import LogScores, ScoredPixels
 from ensemble.strategy import build_strategy
 from evaluation.confusion import confusion
 from evaluation.protocols import masked
@@ -78,6 +82,31 @@ class Population:
         return TrainingBlock(drawn, target.astype(np.uint8))
 
 
+def lovasz_loss(self: ScoredPixels, logits: LogScores, sharpness: float) -> tuple[float, LogScores]:
+    """Return the Lovasz extension of 1 minus the score over the whole sample, and its gradient.
+
+    References:
+        Berman, Triki and Blaschko, "The Lovasz-Softmax Loss", CVPR 2018.
+    """
+    probs = softmax(logits * np.float32(sharpness), axis=0)
+    true = np.bincount(self.target, self.weight, self.classes)
+    over = [label for label in self.metric.over if true[label]]
+    loss, by_probs = 0.0, np.zeros_like(probs)
+    for label in over:
+        own = self.target == label
+        errors = np.where(own, 1 - probs[label], probs[label])
+        order = np.argsort(-errors)
+        missed = np.cumsum((self.weight * own)[order])
+        union = true[label] + np.cumsum((self.weight * ~own)[order])
+        hits = true[label] - missed
+        ratio = hits / union if self.metric.ratio == "iou" else 2 * hits / (hits + union)
+        steps = np.diff(1 - ratio, prepend=0.0)
+        loss += float(errors[order] @ steps) / len(over)
+        by_probs[label, order] = np.where(own[order], -steps, steps) / len(over)
+    gradient = probs * (by_probs - (probs * by_probs).sum(axis=0)) * np.float32(sharpness)
+    return loss, gradient
+
+
 def score(fused: np.ndarray, target: np.ndarray) -> float:
     """Return the mean IoU of the classes with the highest scores."""
     pred = fused.argmax(axis=1).astype(np.uint8)
@@ -134,7 +163,10 @@ def main() -> None:
     parser.add_argument("--images", type=int, nargs="+", default=[8, 40])
     parser.add_argument("--strategies", nargs="+", default=list(STRATEGIES))
     parser.add_argument("--objectives", nargs="+", default=["log_loss", "metric"])
+    parser.add_argument("--surrogate", choices=["soft", "lovasz"], default="soft")
     args = parser.parse_args()
+    if args.surrogate == "lovasz":
+        ScoredPixels.soft_loss = lovasz_loss  # type: ignore[method-assign]
     rows = list(results(args.draws, args.strategies, args.images, args.objectives))
     cases = list(dict.fromkeys((r["population"], r["prior"], r["images"]) for r in rows))
     print("gain over the better of the mean and the best member; the lowest; what was chosen")

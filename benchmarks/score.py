@@ -16,6 +16,7 @@ from ensemble.cli.options import json_option, log, print_result, rounds_option
 from ensemble.pipeline.bench.timing import compared, interleaved, machine
 from evaluation.confusion import confusion
 from evaluation.core.errors import BadRun
+from evaluation.core.progress import Log
 from evaluation.core.types import Array, Labels
 
 SQUARE_PX = 16
@@ -36,7 +37,7 @@ def score(images: int, rounds: int, as_json: bool) -> None:
     print_result(format_score(document), document, as_json=as_json)
 
 
-def bench_score(images: int, rounds: int, log: Callable[[str], None]) -> dict[str, Any]:
+def bench_score(images: int, rounds: int, log: Log) -> dict[str, Any]:
     """Time ways of counting the same label maps, in turns, each in one thread.
 
     One pass is the sum of all labels of both arrays (`target.sum()`, `pred.sum()`), which reads

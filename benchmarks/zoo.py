@@ -8,6 +8,9 @@ the network that the row is compared with. The number of epochs that fills the m
 once, by trial steps, and kept in the run's budget.json. On a CPU the minutes are the process's own,
 so that other work shortens no training; on a GPU they are wall time. The rows of a network are
 written as soon as it is trained.
+
+One training says little about its recipe. With --repeats R each network is trained R times, and a
+row tells whether its recipe differs from the other one: over trainings and over images.
 """
 
 import csv
@@ -19,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 import pandas as pd
 import torch
 
@@ -42,12 +46,13 @@ from evaluation.core.run_folder import Run, run_lock
 from evaluation.core.types import Counts
 from evaluation.intervals import Interval, interval, paired_interval
 from evaluation.protocols import PROTOCOLS
-from evaluation.scores import iou_by_name, nan_to_none
+from evaluation.recipes import RecipeScores, compare_recipes
+from evaluation.scores import CandidateScores, iou_by_name, nan_to_none
 from members.data.dataset import DataSet
 from members.devices import devices
 from members.jobs import TrainJob, run_jobs
 from members.network import NormalisedNetwork
-from members.recipe import Member
+from members.recipe import REPEATS, Member, repeat_members
 from members.train import BINARY, HOLDOUT_SHARE
 
 HERE = Path(__file__).parent
@@ -81,15 +86,32 @@ def read_rows(path: Path) -> list[Row]:
         return list(csv.DictReader(file))
 
 
+def select(
+    experiment: Experiment, rows: list[Row], networks: list[str]
+) -> tuple[Experiment, list[Row]]:
+    """Keep some networks, and the rows that are about these alone.
+
+    Raises:
+        BadSpec: no such network.
+    """
+    for name in networks:
+        if name not in experiment.members:
+            raise BadSpec(f"--only {name!r}; known are {', '.join(experiment.members)}")
+    kept = {name: recipe for name, recipe in experiment.members.items() if name in networks}
+    about = [row for row in rows if {row["network"], row["against"]} <= {*networks, ""}]
+    return experiment.model_copy(update={"members": kept}), about
+
+
 class Zoo:
     """A run in which the first fold of each network is trained.
 
     Args:
         run: the experiment folder.
         experiment: data and recipes.
-        minutes: training time per network; rows may multiply it by their `budget`.
+        minutes: of each training; rows may multiply it by their `budget`.
         rows: of the tables.
         device: `cpu` or `cuda:K`.
+        repeats: trainings of each network.
 
     Raises:
         BadRun: the run was started with other minutes or on a device of another kind.
@@ -97,9 +119,19 @@ class Zoo:
     """
 
     def __init__(
-        self, run: Run, experiment: Experiment, minutes: float, rows: list[Row], device: str
+        self,
+        run: Run,
+        experiment: Experiment,
+        minutes: float,
+        rows: list[Row],
+        device: str,
+        repeats: int = 1,
     ) -> None:
         self.run, self.config, self.rows, self.device = run, experiment, rows, device
+        self.trainings = {
+            name: list(repeat_members({name: {REPEATS: repeats}}, {})[0])
+            for name in experiment.members
+        }
         self._scores: dict[int, dict[str, Any]] = {}
         named = {name for row in rows for name in (row["network"], row["against"]) if name}
         if unpaired := sorted(named ^ set(experiment.members)):
@@ -144,7 +176,7 @@ class Zoo:
                 yield name
 
     def _missing(self, network: str) -> list[TrainJob]:
-        members = self._members(network)
+        members = [m for training in self.trainings[network] for m in self._members(training)]
         jobs = [training_job(self.run, self.experiment, member, self.fold) for member in members]
         return [job for job in jobs if not weights_are_current(job)]
 
@@ -152,7 +184,7 @@ class Zoo:
         with run_lock(self.run.path):
             predict_members(
                 self.run,
-                self._members(network),
+                [m for training in self.trainings[network] for m in self._members(training)],
                 [EVALUATED],
                 [self.device],
                 dtype=self.experiment.store_dtype,
@@ -178,12 +210,14 @@ class Zoo:
         dtype = self.experiment.store_dtype
         return not self._missing(network) and all(
             is_predicted(self.run, member, EVALUATED, (self.fold,), dtype)
-            for member in self._members(network)
+            for training in self.trainings[network]
+            for member in self._members(training)
         )
 
     def _score_row(self, row: Row) -> dict[str, Any]:
-        classes, members = run_classes(self.run), self._members(row["network"])
-        images = self._images(row["network"], row["chain"])
+        classes, members = run_classes(self.run), self._members(self.trainings[row["network"]][0])
+        trainings = self._images(row["network"], row["chain"])
+        images = trainings[0]
         table, ignore = images.counts.sum(axis=0), classes.ignore
         score = MASKED(table, ignore)
         minutes = [self._minutes(member) for member in members]
@@ -192,7 +226,7 @@ class Zoo:
             "keras": nan_to_none(float(KERAS(table, ignore).miou)),
             "masked": nan_to_none(float(score.miou)),
             **_bounds("", interval(images.counts, images.groups, MASKED, ignore)),
-            **self._gain(row["against"], images, float(score.miou)),
+            **self._gain(row, trainings, float(score.miou)),
             "as_ignored": _as_ignored(table, ignore),
             **iou_by_name(score, classes),
             "training": self._training_miou(members),
@@ -203,11 +237,13 @@ class Zoo:
             "recipe": json.dumps(self.config.defaults | self.config.members[row["network"]]),
         }
 
-    def _gain(self, against: str, images: ScoredImages, miou: float) -> dict[str, Any]:
+    def _gain(self, row: Row, trainings: list[ScoredImages], miou: float) -> dict[str, Any]:
         """Compare a row with another network, on the same images."""
-        if not against or not self._is_predicted(against):
-            return {**dict.fromkeys(GAINS), **_bounds("gain_", None)}
-        ignore, other = run_classes(self.run).ignore, self._images(against, "")
+        if not row["against"] or not self._is_predicted(row["against"]):
+            empty = {**dict.fromkeys(GAINS), **_bounds("gain_", None), "trainings": len(trainings)}
+            return {**empty, "recipe_gain": None, **_bounds("recipe_", None)}
+        ignore, others = run_classes(self.run).ignore, self._images(row["against"], "")
+        images, other = trainings[0], others[0]
         bounds = paired_interval(images.counts, other.counts, images.groups, MASKED, ignore)
         gain = miou - float(MASKED(other.counts.sum(axis=0), ignore).miou)
         keras = audit(KERAS, other.counts, images.counts, ignore)
@@ -215,13 +251,18 @@ class Zoo:
         return {
             **dict(zip(GAINS, map(nan_to_none, parts), strict=True)),
             **_bounds("gain_", bounds),
+            **_recipe_gain(trainings, others, ignore),
         }
 
-    def _images(self, network: str, chain: str) -> ScoredImages:
+    def _images(self, network: str, chain: str) -> list[ScoredImages]:
+        """Return the counts of each training of a network."""
         with run_lock(self.run.path):
-            name = update_candidate(RunMembers.of(self.run), network, chain, name=None, log=_silent)
-        (images,) = counts_of(self.run, [name], split=EVALUATED, log=_silent)
-        return images
+            run_members = RunMembers.of(self.run)
+            names = [
+                update_candidate(run_members, training, chain, name=None, log=_silent)
+                for training in self.trainings[network]
+            ]
+        return counts_of(self.run, names, split=EVALUATED, log=_silent)
 
     def _training_miou(self, members: list[Member]) -> float | None:
         """Return the masked mIoU on training images in the last epoch; None for specialists."""
@@ -234,10 +275,10 @@ class Zoo:
         path = self.run.model(member.name, self.fold.index) / SPENT
         return read_json(path) if path.is_file() else None
 
-    def _members(self, network: str) -> list[Member]:
-        """Return the network of a name, or its specialists."""
+    def _members(self, training: str) -> list[Member]:
+        """Return the member of a training, or its specialists."""
         members = self.experiment.expanded(run_classes(self.run))
-        return [member for member in members if network in (member.name, member.family)]
+        return [member for member in members if training in (member.name, member.family)]
 
     def _with_epochs(self) -> Experiment:
         """Write, and return, the experiment with epochs that fill the minutes.
@@ -256,7 +297,8 @@ class Zoo:
                 write_json(self.run.path / BUDGET, self.state)
                 click.echo(f"{key}: {seconds[key]:.1f} s an epoch")
             epochs = max(1, round(60 * self.minutes[name] / seconds[key]))
-            recipes[name] = recipe.model_copy(update={"epochs": epochs, "patience": epochs})
+            whole = recipe.model_copy(update={"epochs": epochs, "patience": epochs})
+            recipes |= dict.fromkeys(self.trainings[name], whole)
         empty = self.config.model_copy(update={"members": {}, "defaults": {}})
         experiment = empty.with_members(recipes)
         experiment.write(self.run.experiment)
@@ -276,6 +318,22 @@ def _parameters(member: Member, data: DataSet) -> int:
             member.recipe.architecture, channels=data.channels, classes=logits
         )
     return sum(parameter.numel() for parameter in network.parameters())
+
+
+def _recipe_gain(
+    trainings: list[ScoredImages], others: list[ScoredImages], ignore: int | None
+) -> dict[str, Any]:
+    """Return the gain in the mean score of a new training; None with a single training."""
+    result = {"trainings": len(trainings), "recipe_gain": None, **_bounds("recipe_", None)}
+    if len(trainings) < 2:
+        return result
+    scores = CandidateScores.of([*trainings, *others], MASKED, ignore)
+    left_out = np.stack([score.miou for score in scores.left_out])
+    parts = slice(len(trainings)), slice(len(trainings), None)
+    after, before = (RecipeScores("", scores.mious[part], left_out[part]) for part in parts)
+    difference = compare_recipes(after, before)
+    bounds = _bounds("recipe_", difference.interval)
+    return {**result, "recipe_gain": difference.value, **bounds}
 
 
 def _as_ignored(table: Counts, ignore: int | None) -> int:
@@ -303,7 +361,14 @@ def _silent(_: str) -> None:
 
 @click.command(help=__doc__.partition("\n")[0])
 @click.option("--run", "path", type=click.Path(path_type=Path), required=True)
-@click.option("--minutes", type=float, default=5, show_default=True, help="Per network.")
+@click.option("--minutes", type=float, default=5, show_default=True, help="Per training.")
+@click.option(
+    "--repeats",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Trainings of each network; with two or more, rows compare recipes.",
+)
 @click.option("--device", default="auto", show_default=True, help="A GPU if there is one.")
 @click.option(
     "--workers",
@@ -313,21 +378,26 @@ def _silent(_: str) -> None:
     help="Trainings side by side, one core each; on a GPU they slow each other down.",
 )
 @click.option("--experiment", type=click.Path(path_type=Path), default=HERE / "reports.yaml")
+@click.option("--only", help="Networks, with commas between; by default all.")
 @click.option("--rows", type=click.Path(path_type=Path), default=HERE / "reports.csv")
 @click.option("--out", type=click.Path(path_type=Path), default=RESULTS)
 def main(
     path: Path,
     minutes: float,
+    repeats: int,
     device: str,
     workers: int,
     experiment: Path,
+    only: str | None,
     rows: Path,
     out: Path,
 ) -> None:
     """Train what is missing, and write the results row by row."""
     try:
-        recipes = read_experiment(experiment)
-        zoo = Zoo(Run(path), recipes, minutes, read_rows(rows), devices(device)[0])
+        recipes, table = read_experiment(experiment), read_rows(rows)
+        if only:
+            recipes, table = select(recipes, table, only.split(","))
+        zoo = Zoo(Run(path), recipes, minutes, table, devices(device)[0], repeats)
         for name in zoo.train(workers):
             if not (results := _attempt(name, zoo.results, name)):
                 continue

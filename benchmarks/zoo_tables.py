@@ -14,7 +14,7 @@ from benchmarks.zoo import RESULTS
 ROWS = ["report", "row", "reported", "`keras`", "`masked`", "95 % interval", "as ignored"]
 STEPS = [
     *("report", "from", "to", "reported", "`keras`", "by pixels", "by the denominator"),
-    *("`masked`", "95 % interval"),
+    *("`masked`", "95 % interval", "trainings", "recipe", "95 % interval"),
 ]
 Row = dict[Any, Any]
 
@@ -66,10 +66,16 @@ def _step(row: Row, rows: list[Row]) -> list[str]:
     comparable = before["table"] == row["table"] and before["reported"] and row["reported"]
     gain = float(row["reported"]) - float(before["reported"]) if comparable else None
     parts = [_short(row[name], "+") for name in ("keras_gain", "keras_pixels")]
-    interval = f"{_short(row['gain_low'], '+')} to {_short(row['gain_high'], '+')}"
+    ends = [
+        f"{_short(row[f'{kind}_low'], '+')} to {_short(row[f'{kind}_high'], '+')}"
+        if row[f"{kind}_low"] is not None
+        else ""
+        for kind in ("gain", "recipe")
+    ]
     return [
         *(row["table"], before["row"], row["row"], _short(gain, "+"), *parts),
-        *(_short(row["keras_denominator"], "+"), _short(row["gain"], "+"), interval),
+        *(_short(row["keras_denominator"], "+"), _short(row["gain"], "+"), ends[0]),
+        *(str(row["trainings"]), _short(row["recipe_gain"], "+"), ends[1]),
     ]
 
 

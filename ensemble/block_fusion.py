@@ -271,10 +271,8 @@ class TrainingBlocks:
 
 def cross_fit(strategy: LearnedFusion, blocks: TrainingBlocks, fold_of: Groups) -> list[Fusion]:
     """Fit once per fold, on the target of the other folds."""
-    return [
-        strategy.fit(replace(blocks, target=HiddenTarget(blocks.target, fold_of == fold)))
-        for fold in range(int(fold_of.max()) + 1)
-    ]
+    targets = leave_one_fold_out(blocks.target, fold_of)
+    return [strategy.fit(replace(blocks, target=target)) for target in targets]
 
 
 @dataclass(frozen=True)
@@ -308,3 +306,9 @@ class HiddenTarget:
         labels = np.array(self.target[block], np.uint8)
         labels[self.hidden[block]] = UNLABELLED
         return labels
+
+
+def leave_one_fold_out(target: Stack, fold_of: Groups) -> Iterator[HiddenTarget]:
+    """Yield the target once per fold, with that fold's images unlabelled: nothing learns there."""
+    for fold in range(int(fold_of.max()) + 1):
+        yield HiddenTarget(target, fold_of == fold)

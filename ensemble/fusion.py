@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from typing import Annotated, NamedTuple, Protocol, cast, runtime_checkable
 
 import numpy as np
-from jaxtyping import Bool, Float, Integer
+from jaxtyping import Float, Integer
 from pydantic import Field
 
-from evaluation.core.classes import UNLABELLED
 from evaluation.core.errors import BadData, BadSpec
 from evaluation.core.types import Array, Images, Map, Maps
 
@@ -172,12 +171,6 @@ def by_pieces(maps: Maps, scores: Callable[..., Map], *features: Array) -> Map:
 def scored_labels(classes: int, ignore: int | None) -> ScoredLabels:
     """Return the labels of all classes but the ignored one."""
     return np.array([label for label in range(classes) if label != ignore])
-
-
-def scored_pixels(target: Array, ignore: int | None) -> Bool[np.ndarray, "..."]:
-    """Mark the pixels that are labelled and not of the ignored class."""
-    scored: Bool[np.ndarray, ...] = target != UNLABELLED
-    return scored if ignore is None else scored & (target != ignore)
 
 
 def check_any_scored(any_scored: object) -> None:

@@ -1,13 +1,14 @@
 """Features that a pixel's own maps do not contain: the maps around it, and its grey value."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
 
-from ensemble.fusion import TrainingBlock
+from ensemble.fusion import TrainingBlock, by_pieces
 from evaluation.core.errors import BadData
-from evaluation.core.types import Images, Maps
+from evaluation.core.types import Array, Images, Map, Maps
 
 GREY_FEATURES = 2
 
@@ -17,7 +18,7 @@ Grey = Float[np.ndarray, "image row col"]
 
 @dataclass(frozen=True)
 class ContextFeatures:
-    """Features of pixels, from the maps around them and from the image.
+    """Features of pixels, from the maps around them and from the image, in this order.
 
     Args:
         neighbours: radius in px of the square over which the members' mean is averaged; 0 adds no
@@ -59,6 +60,37 @@ class ContextFeatures:
     def compute(self, block: TrainingBlock) -> Features:
         """Compute the features of a block to fit on."""
         return self(block.maps, block.images)
+
+
+class ContextFusion(ABC):
+    """A fusion whose result at a pixel depends on that pixel's maps and its `ContextFeatures`.
+
+    A dataclass with the fields below, which are those of `ContextFeatures`.
+    """
+
+    neighbours: int
+    intensity: int
+    floor: float
+
+    @property
+    def needs_images(self) -> bool:
+        """Whether the grey value is a feature."""
+        return bool(self.intensity)
+
+    def __call__(self, maps: Maps, images: Images | None = None) -> Map:
+        """Fuse piece by piece."""
+        context = ContextFeatures(self.neighbours, self.needs_images, self.floor)
+        features = [context(maps, images)] if context.count(maps.shape[2]) else []
+        return by_pieces(maps, self._scores, *features)
+
+    @abstractmethod
+    def _scores(self, maps: Maps, *context: Array) -> Map:
+        """Return non-negative scores of the classes; see `ensemble.fusion.by_pieces`.
+
+        Args:
+            maps: a piece of the maps.
+            context: the same piece of the context features; nothing where there are none.
+        """
 
 
 def grey(images: Images | None) -> Grey:

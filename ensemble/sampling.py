@@ -13,8 +13,9 @@ import numpy as np
 from jaxtyping import Bool, Float, Integer
 from pydantic import Field
 
-from ensemble.fusion import Blocks, TrainingBlock, check_any_scored
+from ensemble.fusion import Blocks, ScoredLabels, TrainingBlock, check_any_scored
 from evaluation.core.classes import UNLABELLED
+from evaluation.core.errors import BadData
 from evaluation.core.ragged import Size
 from evaluation.core.types import Array, Labels
 
@@ -114,6 +115,22 @@ def draw_pixels(
         group_of(image_of),
         _fold_of(blocks, image_of),
     )
+
+
+def check_all_scored_occur(counts: PerLabel, ignore: int | None, strategy: str) -> ScoredLabels:
+    """Return the labels of the scored classes.
+
+    Raises:
+        BadData: one of them has no pixel to fit on.
+    """
+    scored = [label for label in range(len(counts)) if label != ignore]
+    missing = [label for label in scored if not counts[label]]
+    if missing:
+        raise BadData(
+            f"target to fit on has no pixel of class {missing[0]}; {strategy} needs some of every"
+            " scored class: add images, or choose another strategy"
+        )
+    return np.array(scored)
 
 
 def thin(sample: PixelSample, pixels: int) -> PixelSample:

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Integer
 
-from ensemble.fusion import Blocks, check_any_scored, scored_pixels
+from ensemble.fusion import Blocks, check_any_scored
+from evaluation.confusion import scored_pixels
 from evaluation.core.arrays import argmax
 
 MAX_CODE = 2**63

@@ -20,11 +20,11 @@ from evaluation.iou import (
     Tables,
     any_pixel,
     class_mean,
+    dice_of,
     iou_per_class,
     overlaps,
     precision_of,
     recall_of,
-    safe_divide,
 )
 from evaluation.protocols import PerImageProtocol, masked
 
@@ -53,9 +53,7 @@ def dice(*, per: Per = "set", absent: Absent = "skip") -> Protocol:
         >>> dice()(counts, None).iou.round(3), float(dice()(counts, None).miou.round(3))
         (array([0.889, 0.667]), 0.778)
     """
-    return _class_mean_of(
-        lambda hits, true, predicted: safe_divide(2 * hits, true + predicted), per, absent
-    )
+    return _class_mean_of(dice_of, per, absent)
 
 
 def precision(*, per: Per = "set", absent: Absent = "skip") -> Protocol:

@@ -4,11 +4,9 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from evaluation.core.run_folder import OOF
 from evaluation.intervals import Interval
 from evaluation.joint_tests import AgainstOne, JointTests
-
-OOF = "oof"
-"""Out-of-fold: the split on which candidates are chosen."""
 
 
 @dataclass(frozen=True)

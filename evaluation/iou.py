@@ -80,6 +80,11 @@ def overlaps(counts: Tables, ignore: int | None) -> tuple[PerClass, PerClass, Pe
     return hits, true, predicted
 
 
+def dice_of(hits: PerClass, true: PerClass, predicted: PerClass) -> PerClass:
+    """Return 2 hits / (true + predicted); NaN where a class is in neither."""
+    return safe_divide(2 * hits, true + predicted)
+
+
 def precision_of(hits: PerClass, true: PerClass, predicted: PerClass) -> PerClass:
     """Return hits / predicted; 0 where a class is only in the target, NaN where in neither."""
     return _share(hits, predicted, true)

@@ -13,8 +13,9 @@ import numpy as np
 
 from evaluation.core.classes import Classes
 from evaluation.core.errors import BadData
+from evaluation.core.run_folder import OOF
 from evaluation.core.types import Counts
-from evaluation.gains import OOF, Gains, Selection, argmax, select
+from evaluation.gains import Gains, Selection, argmax, select
 from evaluation.intervals import LEVEL, Interval, Level, interval_to_dict
 from evaluation.joint_tests import JointTests
 from evaluation.margins import MarginComparison, check_margin, compare_with_margin

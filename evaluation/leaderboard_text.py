@@ -4,6 +4,8 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from evaluation.core.errors import format_count
+from evaluation.core.run_folder import OOF
 from evaluation.formatting import (
     MISSING,
     format_columns,
@@ -12,7 +14,6 @@ from evaluation.formatting import (
     note_of_shown_classes,
     shown_classes,
 )
-from evaluation.gains import OOF
 from evaluation.leaderboard import Leaderboard, LeaderboardRow
 from evaluation.margins import MarginComparison
 from evaluation.run_metric import MASKED, metric_label
@@ -107,7 +108,9 @@ def format_scores(document: Mapping[str, Any], *, rest: str = "--csv FILE writes
     for name, result in document["protocols"].items():
         values = [result["miou"], *(result["iou"].get(n) for n in names)]
         rows.append([name, *(format_decimal(value) for value in values)])
-    return "\n".join([*format_columns(rows, left=0), *notes, f"{document['images']} images"])
+    return "\n".join(
+        [*format_columns(rows, left=0), *notes, format_count(document["images"], "image")]
+    )
 
 
 def second_protocol(board: Leaderboard) -> str:

@@ -53,7 +53,7 @@ class TrainJob:
     fold: Fold
     seed: int
     folder: Path
-    asked: dict[str, Any]
+    config: dict[str, Any]
     inputs: dict[str, str]
     metric: str = MASKED
 
@@ -76,7 +76,7 @@ class TrainJob:
                 metric=self.metric,
             )
             outputs = {WEIGHTS: digest(partial / WEIGHTS)}
-            record(partial, asked=self.asked, inputs=self.inputs, outputs=outputs)
+            record(partial, config=self.config, inputs=self.inputs, outputs=outputs)
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +91,7 @@ class PredictJob:
     out_of_fold: bool
     folder: Path
     dtype: StoreDtype
-    asked: dict[str, Any]
+    config: dict[str, Any]
     inputs: dict[str, str]
     at: str | None = None
 
@@ -102,9 +102,9 @@ class PredictJob:
 
     def __call__(self, device: str) -> None:
         """Write the store; blocks made from the same inputs are kept."""
-        if not is_current(self.folder, asked=self.asked, inputs=self.inputs, part=STARTED):
+        if not is_current(self.folder, config=self.config, inputs=self.inputs, part=STARTED):
             remove_folder(self.folder)
-            record(self.folder, asked=self.asked, inputs=self.inputs, part=STARTED)
+            record(self.folder, config=self.config, inputs=self.inputs, part=STARTED)
         training = DataSet.load(self.training)
         predict_split(
             self.member,
@@ -117,7 +117,7 @@ class PredictJob:
             at=self.at,
         )
         (self.folder / f"{STARTED}.{RECORD}").unlink()
-        record(self.folder, asked=self.asked, inputs=self.inputs)
+        record(self.folder, config=self.config, inputs=self.inputs)
 
 
 Job = TrainJob | PredictJob

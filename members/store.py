@@ -101,7 +101,7 @@ class ProbabilityStore(MapReader):
         """
         with atomic_folder(folder) as partial:
             yield cls.create(partial, **metadata)
-            record(partial, asked=config, inputs=input_digests, info=info)
+            record(partial, config=config, inputs=input_digests, info=info)
 
     @classmethod
     def create(

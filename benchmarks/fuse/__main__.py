@@ -1,6 +1,6 @@
 """Fusion compared with reading the same bytes and with other tools."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,6 +14,7 @@ from ensemble.blas import one_blas_thread
 from ensemble.cli.options import json_option, log, print_result, rounds_option
 from ensemble.pipeline.bench.timing import machine
 from evaluation.core.errors import BadSpec
+from evaluation.core.progress import Log
 
 REFERENCE_TOOLS = {"staple": "SimpleITK"}
 
@@ -53,9 +54,7 @@ def fuse(
     print_result(format_fuse(document), document, as_json=as_json)
 
 
-def bench_fuse(
-    workload: Workload, parts: Sequence[str], log: Callable[[str], None]
-) -> dict[str, Any]:
+def bench_fuse(workload: Workload, parts: Sequence[str], log: Log) -> dict[str, Any]:
     """Run comparisons in temporary folders, on one thread of linear algebra.
 
     Args:

@@ -20,6 +20,7 @@ from ensemble.pipeline.bench.timing import compared, interleaved, machine
 from evaluation.core.arrays import argmax
 from evaluation.core.blocks import blocks
 from evaluation.core.errors import BadSpec
+from evaluation.core.progress import Log
 from evaluation.core.types import Array, Labels
 from postproc.step import Step
 from postproc.steps import STEPS
@@ -48,7 +49,7 @@ def morphology(inputs: BenchInputs, parts: tuple[str, ...], rounds: int, as_json
 
 
 def bench_morphology(
-    inputs: BenchInputs, parts: Sequence[str], rounds: int, log: Callable[[str], None]
+    inputs: BenchInputs, parts: Sequence[str], rounds: int, log: Log
 ) -> dict[str, Any]:
     """Compare steps with libraries on the same label maps (probability maps, for steps on maps).
 

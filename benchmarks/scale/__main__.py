@@ -3,7 +3,7 @@
 import json
 import statistics
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,6 +20,7 @@ from benchmarks.synthetic import CLASSES, COLS, ROWS
 from ensemble.cli.options import json_option, log, print_result, rounds_option
 from ensemble.pipeline.bench.timing import machine
 from evaluation.core.blocks import BLOCK_IMAGES
+from evaluation.core.progress import Log
 from members.store_metadata import StoreDtype
 
 START = "from benchmarks.scale.scan import main; main()"
@@ -105,7 +106,7 @@ def scale(
     print_result(format_scale(document), document, as_json=as_json)
 
 
-def bench_scale(config: ScaleConfig, log: Callable[[str], None]) -> dict[str, Any]:
+def bench_scale(config: ScaleConfig, log: Log) -> dict[str, Any]:
     """Scan from maps to scores at each size, every scan in a fresh process.
 
     Args:
@@ -178,9 +179,7 @@ def cost_model(sides: dict[str, dict[str, Any]], members: int) -> dict[str, int 
     }
 
 
-def _prepare_inputs(
-    config: ScaleConfig, folder: Path, log: Callable[[str], None]
-) -> list[_ScanInput]:
+def _prepare_inputs(config: ScaleConfig, folder: Path, log: Log) -> list[_ScanInput]:
     inputs = [_ScanInput(SYNTHETIC, images) for images in config.drawn]
     for dtype in DTYPES:
         for images in config.stored:

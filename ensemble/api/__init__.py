@@ -1,7 +1,8 @@
 """The Python API: fuse, post-process, score and compare arrays, and read runs.
 
-Shapes are the same everywhere: probability maps (image, class, row, col), label maps (image, row,
-col), images (image, row, col) or with 1 or 3 channels second or last. Each may be an array, a
+Shapes are the same everywhere: probability maps (image, class, row, col), or with the classes last,
+or (image, row, col) of the foreground; label maps (image, row, col), images (image, row, col) or
+with 1 or 3 channels second or last. Each may be an array, a
 memory map, a list with one array per image, a `.npy` or `.npz` file, or a folder with one file per
 image.
 Nothing heavy is imported before it is needed.
@@ -35,6 +36,7 @@ def fuse(
     fit_target: "ArrayLike | None" = None,
     images: "ArrayLike | None" = None,
     fit_images: "ArrayLike | None" = None,
+    classes: int | None = None,
     ignore: int | None = None,
     logits: bool = False,
     missing: "Missing" = "refuse",
@@ -58,6 +60,7 @@ def fuse(
         fit_target: class index per pixel of the images of `fit_maps`; 255 where unlabelled.
         images: uint8 images of `maps`, for a strategy that needs them.
         fit_images: images of `fit_maps`.
+        classes: number of classes, where the maps do not say which axis is theirs (logits do not).
         ignore: index of the class that is not scored; None if every class is.
         logits: whether maps and held-out maps are logits, which the softmax makes probabilities.
         missing: of images that not all members have, by the names of files: `refuse` them, `skip`
@@ -94,7 +97,7 @@ def fuse(
         fit_target=_renamed(fit_target, fit_truth),
         images=images,
         fit_images=fit_images,
-        labels=LabelOptions(ignore=ignore),
+        labels=LabelOptions(classes, ignore=ignore),
         logits=logits,
         missing=missing,
         seed=seed,
@@ -114,6 +117,7 @@ def postprocess(
     fit_maps: "MapsLike | None" = None,
     fit_target: "ArrayLike | None" = None,
     fit_images: "ArrayLike | None" = None,
+    classes: int | None = None,
     ignore: int | None = None,
     logits: bool = False,
     out: str | PathLike[str] | None = None,
@@ -129,6 +133,7 @@ def postprocess(
         fit_maps: for steps that learn: maps of images that no member was trained on.
         fit_target: class index per pixel of the images of `fit_maps`; 255 where unlabelled.
         fit_images: images of `fit_maps`.
+        classes: number of classes, where the maps do not say which axis is theirs (logits do not).
         ignore: index of the class that is not scored; None if every class is.
         logits: whether maps and held-out maps are logits, which the softmax makes probabilities.
         out: a `.npy` file to write instead of filling memory, or a folder for one `.png` per image.
@@ -163,7 +168,7 @@ def postprocess(
         fit_maps=fit_maps,
         fit_target=_renamed(fit_target, fit_truth),
         fit_images=fit_images,
-        labels=LabelOptions(ignore=ignore),
+        labels=LabelOptions(classes, ignore=ignore),
         logits=logits,
     )
     return fitted.label(None if out is None else Path(out))
@@ -396,10 +401,10 @@ def classes_of_labels(
     if known is not None and len(known) > 2:
         return known
     of_target = stored_values(open_labels(target, "target"))
-    present = set(of_target)
+    present: set[int] = set().union(*of_target)
     if labels.num_classes is None:
         for other in others:
-            present |= stored_values(_open_pred(other, "prediction"))
+            present |= set().union(*stored_values(_open_pred(other, "prediction")))
     known = known or labels.resolve(present)
     labels.check_coding(of_target, known)
     return known
@@ -407,21 +412,23 @@ def classes_of_labels(
 
 def _open_pred(source: "ArrayLike", name: str, classes: "Classes | None" = None) -> "OpenedArrays":
     """Open label maps; of probability maps, take the argmax."""
-    from ensemble.api.inputs import OpenedArrays, open_labels
+    from ensemble.api.inputs import OpenedArrays, is_floating, open_labels, open_maps
 
-    opened = open_labels(source, name, classes, complete=True)
-    if not (opened.array.ndim == 4 and opened.array.dtype.kind == "f"):
-        return opened
+    if not is_floating(source):
+        return open_labels(source, name, classes, complete=True)
     from evaluation.core.arrays import argmax
     from members.external.stacks import LabelView
     from members.maps import ArrayMaps
 
-    maps = ArrayMaps(opened.name, opened.array)
+    maps = open_maps(source, name, classes=None if classes is None else len(classes))
+    assert isinstance(maps, ArrayMaps)
+    if classes is not None and maps.num_classes != len(classes):
+        raise BadMaps(f"{maps.name} has {maps.num_classes} classes; expected {len(classes)}")
     try:
         maps.check()
     except BadMaps as error:
         raise BadMaps(f"{error}; logits become labels by `postprocess` with `logits`") from None
-    return OpenedArrays(opened.name, LabelView(opened.array, argmax), opened.ids)
+    return OpenedArrays(maps.name, LabelView(maps.array, argmax), maps.ids)
 
 
 def _count(target: "OpenedArrays", pred: "OpenedArrays", classes: int) -> "Counts":

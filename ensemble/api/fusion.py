@@ -44,6 +44,9 @@ from evaluation.core.seeds import check_seed
 from evaluation.run_metric import default_metric, set_metric
 from members.maps import ArrayMaps, MapReader
 
+MEMBER_AXES = 5
+"""Of the maps of all members in one array."""
+
 
 @dataclass(frozen=True)
 class ArrayFusion:
@@ -106,12 +109,13 @@ def fit_fusion(
     """
     check_strategy(strategy)
     check_missing(missing, strategy)
-    opened = _open_members(maps, "maps", logits=logits)
+    given = labels.num_classes
+    opened = _open_members(maps, "maps", given, logits=logits)
     if not opened:
         raise BadMaps("`maps` is empty; expected the probability maps of one or more members")
     aligned = align(opened, missing)
     members = aligned.members
-    fitting: Sequence[MapReader] = _open_members(fit_maps, "fit_maps", logits=logits)
+    fitting: Sequence[MapReader] = _open_members(fit_maps, "fit_maps", given, logits=logits)
     if fitting:  # what is learnt is learnt where all members have maps
         fitting = align(fitting, "refuse" if missing == "refuse" else "skip").members
     classes = classes_of_maps(labels, members[0].num_classes, fit_target)
@@ -152,14 +156,23 @@ def check_values(members: Sequence[MapReader]) -> None:
                 raise BadMaps(f"{error}{hint}") from None
 
 
-def _open_members(maps: MembersLike, name: str, *, logits: bool) -> list[MapReader]:
+def _open_members(
+    maps: MembersLike, name: str, classes: int | None, *, logits: bool
+) -> list[MapReader]:
     if isinstance(maps, str | Path) or not hasattr(maps, "__iter__"):
         raise BadMaps(f"`{name}` is one item; expected a list with the maps of each member")
+    axes = getattr(maps, "ndim", MEMBER_AXES)
+    if axes != MEMBER_AXES:
+        raise BadMaps(
+            f"`{name}` has {axes} axes; expected a list with the maps of each member, (image,"
+            " class, row, col) each"
+        )
     maps = list(maps)
     files = [Path(source).resolve() for source in maps if isinstance(source, str | Path)]
     check_distinct(f"`{name}`: file", files)
     return [
-        open_maps(source, f"{name}[{index}]", logits=logits) for index, source in enumerate(maps)
+        open_maps(source, f"{name}[{index}]", classes=classes, logits=logits)
+        for index, source in enumerate(maps)
     ]
 
 
@@ -233,7 +246,7 @@ def _calibration_error(
     built: LearnedFusion, blocks: TrainingBlocks, ignore: int | None
 ) -> dict[str, Any]:
     from ensemble.block_fusion import cross_fit
-    from ensemble.calibration.calibration_error import error_before_after
+    from ensemble.calibration.calibrated import error_before_after
 
     halves = np.arange(len(blocks.target)) % 2
     try:

@@ -58,32 +58,60 @@ class OpenedArrays:
     ids: tuple[str, ...] | None = None
 
 
-def open_maps(source: MapsLike, name: str, *, logits: bool = False) -> "MapReader":
-    """Return a reader of one member's probability maps; values are not checked yet.
+def open_maps(
+    source: MapsLike, name: str, *, classes: int | None = None, logits: bool = False
+) -> "MapReader":
+    """Return a reader of one member's probability maps; not all values are checked yet.
+
+    The classes may lie on the last axis, and one channel is the foreground's; see
+    `members.external.plain_maps`.
 
     Args:
         source: an array, a list, a file, a folder (read file by file), or a reader.
         name: what errors call it.
+        classes: their number, where it is known.
         logits: the values are logits, which the softmax turns into probabilities.
 
     Raises:
-        BadMaps: not (image, class, row, col), or no probabilities by their type.
+        BadMaps: axes that could be read in two ways, or no probabilities by their type.
         BadData: a file or folder that cannot be read.
     """
-    from members.external.stacks import MapFolder, Softmaxed
+    from members.external.plain_maps import arrange_array, arrange_list, open_plain_maps
+    from members.external.stacks import Softmaxed
     from members.maps import ArrayMaps, MapReader
 
     if isinstance(source, MapReader):
         return source
-    if isinstance(source, str | PathLike) and Path(source).is_dir():
-        folder = MapFolder.open(Path(source))
-        if folder.files.is_labels:
-            raise BadMaps(f"{source} holds label maps; expected probability maps")
-        opened = OpenedArrays(str(source), folder, folder.ids)
+    ids = None
+    if isinstance(source, str | PathLike):
+        name = str(Path(source))
+        array, ids = open_plain_maps(Path(source), classes=classes, logits=logits)
+    elif isinstance(source, np.ndarray | Ragged):
+        array = arrange_array(source, name, classes=classes, logits=logits)
     else:
-        opened = _open(source, name, BadMaps, np.asarray, _no_image_file)
-    array = Softmaxed(opened.name, opened.array) if logits else opened.array
-    return ArrayMaps(opened.name, array, ids=opened.ids)
+        items = [np.asarray(item) for item in _items(source, name, BadMaps)]
+        array = arrange_list(items, name, classes=classes, logits=logits)
+    return ArrayMaps(name, Softmaxed(name, array) if logits else array, ids=ids)
+
+
+def is_floating(source: ArrayLike) -> bool:
+    """Return whether what is given holds floating point: maps, where labels may be given too."""
+    if isinstance(source, str | PathLike):
+        from members.data.image_files import list_files
+        from members.external.array_files import ARRAY_SUFFIXES, open_values, suffix_of
+        from members.external.formats import ZARR_FILES, open_external
+
+        path = Path(source)
+        files = [path]
+        if any((path / name).is_file() for name in ZARR_FILES):
+            return np.dtype(open_external([path]).dtype).kind == "f"
+        if path.is_dir():
+            files = list(list_files(path, ARRAY_SUFFIXES, check_rest=False).values())
+        is_array = files and suffix_of(files[0]) in ARRAY_SUFFIXES
+        return bool(is_array and open_values(files[0]).dtype.kind == "f")
+    if isinstance(source, list | tuple) and source:
+        source = np.asarray(source[0])
+    return bool(getattr(source, "dtype", np.dtype(np.uint8)).kind == "f")
 
 
 def open_labels(
@@ -120,21 +148,24 @@ def open_labels(
     return OpenedArrays(opened.name, LabelView(opened.array, to_indices), opened.ids)
 
 
-def stored_values(opened: OpenedArrays) -> set[int]:
-    """Return the values that occur in label maps, which are read block by block."""
-    from PIL import Image
-
+def stored_values(opened: OpenedArrays) -> list[set[int]]:
+    """Return the values that occur in each label map; maps are read block by block."""
     array = opened.array
 
-    def values(block: slice) -> set[int]:
-        stored = np.asarray(array[block])
-        if stored.dtype == np.uint8 and stored.size:  # four times as fast as `unique`
-            counts = Image.fromarray(stored.reshape(-1, stored.shape[-1])).histogram()
-            return set(np.flatnonzero(counts).tolist())
-        return set(np.unique(stored).tolist())
+    def values(block: slice) -> list[set[int]]:
+        return [_values_of(image) for image in np.asarray(array[block])]
 
     images = extent_of(array) if array.ndim > 2 else len(array)
-    return set().union(*map_blocks(values, images, pixel_bytes=VALUE_BYTES))
+    return [found for part in map_blocks(values, images, pixel_bytes=VALUE_BYTES) for found in part]
+
+
+def _values_of(image: Array) -> set[int]:
+    from PIL import Image
+
+    if image.dtype == np.uint8 and image.ndim == 2 and image.size:  # 4 times as fast as `unique`
+        counts = Image.fromarray(image).histogram()
+        return {value for value, count in enumerate(counts) if count}
+    return set(np.unique(image).tolist())
 
 
 def open_images(source: ArrayLike, name: str, maps: "MapReader") -> Stack:
@@ -187,7 +218,7 @@ def classes_of_maps(labels: LabelOptions, count: int, target: ArrayLike | None =
     if target is None or not (labels.needs_values or count == 2):
         return labels.resolve(())
     present = stored_values(open_labels(target, "fit_target"))
-    classes = labels.resolve(present)
+    classes = labels.resolve(set().union(*present))
     labels.check_coding(present, classes)
     return classes
 
@@ -303,12 +334,20 @@ def _open(
         return OpenedArrays(str(path), open_array(path))
     if isinstance(source, np.ndarray | Ragged):
         return OpenedArrays(name, source)
+    items = [arranged(item) for item in _items(source, name, error)]
+    return OpenedArrays(name, _together(name, items, error))
+
+
+def _items(source: Any, name: str, error: type[EnsError]) -> Sequence[Any]:
+    """Return the arrays of a list."""
     if not isinstance(source, list | tuple):
         raise error(
             f"{name} is of type {type(source).__name__}; expected an array, a list of arrays, or"
             " the path of a file or folder"
         )
-    return OpenedArrays(name, _together(name, [arranged(item) for item in source], error))
+    if not source:
+        raise error(f"{name} is empty; expected one array per image")
+    return source
 
 
 def _open_folder(
@@ -346,8 +385,6 @@ def _open_folder(
 
 def _together(name: str, arrays: list[Array], error: type[EnsError]) -> Stack:
     """Stack arrays; those of several sizes become `Ragged`."""
-    if not arrays:
-        raise error(f"{name} is empty; expected one array per image")
     _check_alike(name, [a.shape for a in arrays], [a.dtype for a in arrays], error)
     return stack_images(arrays)
 
@@ -378,7 +415,3 @@ def _read_mask(file: Path) -> Array:
     from members.data.image_files import read_mask
 
     return read_mask(file)
-
-
-def _no_image_file(file: Path) -> Array:
-    raise BadMaps(f"{file} is an image; expected probability maps in .npy or .npz files")

@@ -6,16 +6,16 @@ from pathlib import Path
 import numpy as np
 
 from ensemble.api.results import Comparison
-from ensemble.pipeline.candidates.leakage import without_trained_on
 from ensemble.pipeline.candidates.postprocess import read_candidate, read_labels
 from ensemble.pipeline.candidates.probabilities import open_probabilities
 from ensemble.pipeline.candidates.staleness import scores_record
 from ensemble.pipeline.data.prepare import run_classes
-from ensemble.pipeline.run.open_run import OOF, RunMembers, run_experiment, run_metric
+from ensemble.pipeline.run.open_run import RunMembers, run_experiment, run_metric
+from ensemble.pipeline.scoring.score import without_trained_on
 from evaluation.core.classes import Classes
 from evaluation.core.errors import BadRun
 from evaluation.core.ragged import Stack, join
-from evaluation.core.run_folder import Run
+from evaluation.core.run_folder import OOF, Run
 from evaluation.core.types import Groups
 from evaluation.leaderboard import Candidate, compare
 from evaluation.run_metric import named_metric

@@ -39,7 +39,7 @@ class ArrayChain:
         chain: the chain; its text holds what was learned.
         classes: of the maps, with the values that label maps store for them.
         images: the images of the maps; None where there are none.
-        asked: the canonical text of the chain before it was fitted.
+        unfitted: the canonical text of the chain before it was fitted.
         learned: whether a step was fitted.
     """
 
@@ -47,7 +47,7 @@ class ArrayChain:
     chain: Chain
     classes: Classes
     images: Stack | None
-    asked: str
+    unfitted: str
     learned: bool
 
     def label(self, out: Path | None = None) -> Stack:
@@ -72,8 +72,11 @@ def fit_array_chain(
     logits: bool = False,
 ) -> ArrayChain:
     """Parse a chain, and fit it where it learns; see `ensemble.postprocess`."""
-    reader = open_maps(maps, "maps", logits=logits)
-    fitting = None if fit_maps is None else open_maps(fit_maps, "fit_maps", logits=logits)
+    said = labels.num_classes
+    reader = open_maps(maps, "maps", classes=said, logits=logits)
+    fitting = None
+    if fit_maps is not None:
+        fitting = open_maps(fit_maps, "fit_maps", classes=said, logits=logits)
     classes = classes_of_maps(labels, reader.num_classes, fit_target)
     floor = max(each.floor for each in (reader, fitting) if each is not None)
     metric = set_metric(default_metric(classes), classes)

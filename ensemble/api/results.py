@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from evaluation.leaderboard import Leaderboard, LeaderboardRow
     from evaluation.mcnemar import McNemar
 
-LEVEL = 0.95
 PARTS = (
     "pixels: what IoUs gained over the same classes; denominator: what averaging over other classes"
     " gained; they add up to the gain"
@@ -79,6 +78,7 @@ class ScoreResult:
     @cached_property
     def interval(self) -> "Interval | None":
         """95 % confidence interval of `miou` over groups; None for a single group."""
+        from evaluation.intervals import LEVEL
         from evaluation.scores import CandidateScores, ScoredImages
 
         ids = tuple(str(index) for index in range(self.images))

@@ -24,7 +24,7 @@ COMMANDS = {
     "fuse": "combine the members' maps into one",
     "postprocess": "turn maps into label maps through a chain of steps",
     "tune-postproc": "search for a chain, and evaluate the search by nested cross-validation",
-    "score": "score candidates with the ignored class masked",
+    "score": "score candidates, or label maps in files, and compare them",
     "compare": "rank scored candidates: which may be best, gaps, costs",
     "audit": "split a gain into pixels and denominator",
     "report": "write one HTML page: leaderboard, gain per stage, images",

@@ -68,7 +68,7 @@ def command(candidates: tuple[str, ...], as_json: bool, **options: Any) -> None:
 
 
 def _audit_files(target: Path, preds: tuple[Path, Path], labels: "LabelOptions") -> dict[str, Any]:
-    from ensemble.pipeline.scoring.plain_files import audit_files
+    from ensemble.cli.plain_files import audit_files
 
     return audit_files(target, preds, labels=labels)
 

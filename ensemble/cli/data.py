@@ -7,6 +7,9 @@ import click
 
 from ensemble.cli.options import (
     FILE,
+    LABEL_OPTIONS,
+    LAYOUT_OPTIONS,
+    given_options,
     json_option,
     label_options,
     layout_options,
@@ -237,7 +240,7 @@ def inspect_data(data: Path, labels: LabelOptions, layout: LayoutOptions, as_jso
         format_inspection(document),
         document,
         as_json=as_json,
-        then=f"ens train-members --data {data}",
+        then=f"ens train-members --data {data}{given_options(*LABEL_OPTIONS, *LAYOUT_OPTIONS)}",
     )
 
 

@@ -96,6 +96,9 @@ def command(strategy: str, as_json: bool, **options: Any) -> None:
     (out-of-fold: predicted by the fold model that did not train on the image). With --maps, one
     file per member, (image, class, row, col), floating point or uint8, or a folder with one file
     per image, the maps are fused into --out as float32. Images of several sizes need folders.
+
+    Classes may be on the last axis: probabilities show it, for logits give --classes. Of two
+    classes, one channel is the probability of the foreground.
     """
     from_files = bool(options["maps"])
     fuse = _fuse_files if from_files else _fuse_in_run
@@ -115,7 +118,7 @@ def command(strategy: str, as_json: bool, **options: Any) -> None:
 def _fuse_files(
     strategy: str, *, maps: tuple[Path, ...], out: Path | None, **options: Any
 ) -> tuple[str, dict[str, Any], str]:
-    from ensemble.pipeline.scoring.plain_files import fuse_files
+    from ensemble.cli.plain_files import fuse_files
 
     document = fuse_files(maps, strategy, out=out, **options)
     if "missing" in document:
@@ -155,6 +158,6 @@ def _fuse_in_run(
 def _format_calibration(calibration: dict[str, Any] | None) -> str:
     if not calibration:
         return ""
-    from ensemble.calibration.calibration_error import describe_calibration
+    from ensemble.calibration.calibrated import describe_calibration
 
     return f"; {describe_calibration(calibration)}"

@@ -1,7 +1,7 @@
 """`ens import`: take probability maps of other networks as a member of a run."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import click
 
@@ -19,9 +19,6 @@ from evaluation.core.errors import format_count
 from evaluation.core.label_options import LabelOptions
 from evaluation.core.run_folder import Run
 from members.data.layouts import LayoutOptions
-
-if TYPE_CHECKING:
-    from ensemble.strategies import Missing
 
 
 @click.command("import")
@@ -50,10 +47,9 @@ if TYPE_CHECKING:
 @click.option("--fix", is_flag=True, help="Repair detected problems of the maps.")
 @click.option(
     "--no-checks",
-    "as_is",
     is_flag=True,
-    help="Keep the order of classes, axes and images in spite of warnings; take label 0 in missing"
-    " chunks.",
+    help="Keep the order of classes, axes and images in spite of warnings; read missing Zarr chunks"
+    " as their fill value.",
 )
 @click.option(
     "--missing",
@@ -71,15 +67,10 @@ if TYPE_CHECKING:
 @json_option
 def command(
     paths: tuple[Path, ...],
+    *,
     name: str,
     split: str,
-    trained_on: Path | None,
-    key: str | None,
     class_names: str | None,
-    normalise: bool,
-    fix: bool,
-    as_is: bool,
-    missing: "Missing",
     data: str | None,
     validation: str | None,
     store: str | None,
@@ -87,6 +78,7 @@ def command(
     layout: LayoutOptions,
     run_path: Path | None,
     as_json: bool,
+    **reading: Any,
 ) -> None:
     """Import the maps of one split from PATHS: probabilities, logits or label maps.
 
@@ -112,31 +104,26 @@ def command(
     from ensemble.pipeline.data.prepare import run_classes
     from ensemble.pipeline.members.importing import import_maps, init_run
 
-    for option, given in (("--validation", validation), ("--store", store)):
-        if given and not data:
-            raise click.UsageError(f"{option} goes with --data")
-    if layout and not data:
-        raise click.UsageError("options about the layout of images go with --data")
-    if data and run_path is None:
-        raise click.UsageError("--data creates a new run; name its folder by --run")
-    run = Run(run_path) if run_path and data else resolve_run(run_path)
-    if data:
+    _check_goes_with_data(data, run_path, validation=validation, store=store, layout=layout)
+    if run_path and data:
+        run = Run(run_path)
         init_run(run, data, validation, store, log, labels, layout)
-    elif labels:
-        labels.check_against(run_classes(run))
-    document = import_maps(
-        run,
-        name,
-        paths,
-        split=split,
-        trained_on=trained_on,
-        key=key,
-        class_names=class_names and [name.strip() for name in class_names.split(",")],
-        normalise=normalise,
-        fix=fix,
-        as_is=as_is,
-        missing=missing,
-        log=log,
-    )
+    else:
+        run = resolve_run(run_path)
+        if labels:
+            labels.check_against(run_classes(run))
+    names = class_names and [part.strip() for part in class_names.split(",")]
+    document = import_maps(run, name, paths, split=split, class_names=names, log=log, **reading)
     text = f"{run.path}: {format_count(document['images'], 'map')} of {split} imported as {name}"
     print_result(text, document, as_json=as_json, then=f"ens plan --run {run.path}")
+
+
+def _check_goes_with_data(data: str | None, run_path: Path | None, **given: object) -> None:
+    """Refuse options of a new run without its data, and data without a folder for the run."""
+    if data and run_path is None:
+        raise click.UsageError("--data creates a new run; name its folder by --run")
+    for option, value in given.items():
+        if value and not data:
+            is_layout = option == "layout"
+            shown = "options about the layout of images go" if is_layout else f"--{option} goes"
+            raise click.UsageError(f"{shown} with --data")

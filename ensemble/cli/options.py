@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import json
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from click.core import ParameterSource
 from evaluation.core.errors import BadSpec, check_distinct
 
 if TYPE_CHECKING:
+    from evaluation.core.label_options import LabelOptions
     from evaluation.core.run_folder import Run
     from evaluation.leaderboard import Leaderboard
 
@@ -181,26 +183,9 @@ def label_options(command: CommandFunction) -> CommandFunction:
     """Add the options about classes and values of masks; the command gets `labels`."""
 
     @functools.wraps(command)
-    def with_labels(
-        *args: Any,
-        classes: str | None,
-        ignore: str | None,
-        unlabelled: int | None,
-        foreground: int | None,
-        colours: Path | None,
-        **options: Any,
-    ) -> Any:
-        from evaluation.core.label_options import LabelOptions, parse_classes, read_colours
-
-        labels = LabelOptions() if classes is None else parse_classes(classes)
-        if colours is not None:
-            names, table = read_colours(colours)
-            if labels.names not in (None, len(names), names):
-                raise click.UsageError(f"--classes and {colours} name different classes")
-            labels = labels.updated(LabelOptions(names, colours=table))
-        index = int(ignore) if ignore is not None and ignore.isdecimal() else ignore
-        given = LabelOptions(ignore=index, unlabelled=unlabelled, foreground=foreground)
-        return command(*args, labels=labels.updated(given), **options)
+    def with_labels(*args: Any, **options: Any) -> Any:
+        labels = _read_labels(**{name: options.pop(name) for name in LABEL_OPTIONS})
+        return command(*args, labels=labels, **options)
 
     value = click.IntRange(0, 255)
     for option in (
@@ -230,6 +215,27 @@ def label_options(command: CommandFunction) -> CommandFunction:
     ):
         with_labels = option(with_labels)
     return with_labels  # type: ignore[return-value]
+
+
+def _read_labels(
+    *,
+    classes: str | None,
+    ignore: str | None,
+    unlabelled: int | None,
+    foreground: int | None,
+    colours: Path | None,
+) -> "LabelOptions":
+    from evaluation.core.label_options import LabelOptions, parse_classes, read_colours
+
+    labels = LabelOptions() if classes is None else parse_classes(classes)
+    if colours is not None:
+        names, table = read_colours(colours)
+        if labels.names not in (None, len(names), names):
+            raise click.UsageError(f"--classes and {colours} name different classes")
+        labels = labels.updated(LabelOptions(names, colours=table))
+    index = int(ignore) if ignore is not None and ignore.isdecimal() else ignore
+    given = LabelOptions(ignore=index, unlabelled=unlabelled, foreground=foreground)
+    return labels.updated(given)
 
 
 LAYOUT_OPTIONS = ("layout", "images", "masks", "ids", "group_by", "overlap", "uncovered")
@@ -342,6 +348,23 @@ def options_of_source(
     given = [*of_files, *(LABEL_OPTIONS if "labels" in file_options else ())]
     refuse_given(f"goes with {file_option}; a run has its own", *given)
     return {name: options[name] for name in run_options}
+
+
+def given_options(*names: str) -> str:
+    """Return options of the running command as they were given, to repeat them in another.
+
+    Args:
+        names: of their parameters.
+    """
+    context = click.get_current_context()
+    words = [
+        word
+        for option in context.command.params
+        if option.name in names
+        and context.get_parameter_source(option.name) is ParameterSource.COMMANDLINE
+        for word in (option.opts[0], str(context.params[option.name]))
+    ]
+    return f" {shlex.join(words)}" if words else ""
 
 
 def refuse_given(reason: str, *names: str) -> None:

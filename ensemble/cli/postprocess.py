@@ -70,7 +70,7 @@ def command(chain: str, as_json: bool, **options: Any) -> None:
 def _postprocess_file(
     chain: str, *, maps: Path, out: Path | None, **options: Any
 ) -> tuple[str, dict[str, Any], str]:
-    from ensemble.pipeline.scoring.plain_files import postprocess_file
+    from ensemble.cli.plain_files import postprocess_file
 
     document = postprocess_file(maps, chain, out=out, **options)
     by = document.get("fitted", document["chain"]) or "argmax"

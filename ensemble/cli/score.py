@@ -88,7 +88,7 @@ AUDIT = "ens audit --target TARGET --pred A --pred B"
 def command(
     protocol: str | None, metrics: tuple[str, ...], per: Per, as_json: bool, **options: Any
 ) -> None:
-    """Score candidates with the ignored class masked, and compare them.
+    """Score candidates, and compare them. Unlabelled pixels and an ignored class are not scored.
 
     The score is the run's metric, by default mIoU: intersection over union of prediction and
     target, averaged over classes. Of two classes with a declared foreground it is its IoU.
@@ -119,8 +119,10 @@ def command(
         run_options=RUN_OPTIONS,
     )
     if metrics:
+        source.pop("csv", None)
         _print_metrics(metrics, per, as_json, from_files=from_files, **source)
     elif from_files:
+        del source["maps"], source["logits"]
         _score_files(protocol, as_json, **source)
     else:
         _score_run(protocol, as_json, **source)
@@ -132,12 +134,10 @@ def _score_files(
     *,
     target: Path,
     pred: Path,
-    maps: None,
-    logits: bool,
     csv: Path | None,
     labels: "LabelOptions",
 ) -> None:
-    from ensemble.pipeline.scoring.plain_files import score_files
+    from ensemble.cli.plain_files import score_files
     from evaluation.scores import write_class_table
 
     document = score_files(target, pred, protocol=protocol, labels=labels)
@@ -171,9 +171,7 @@ def _print_metrics(
     from ensemble.pipeline.scoring.metrics import format_metrics, measure_files, measure_run
 
     if from_files:
-        files = source.pop("target"), source.pop("pred"), source.pop("maps")
-        source.pop("csv")
-        document = measure_files(*files, metrics, per=per, **source)
+        document = measure_files(wanted=metrics, per=per, **source)
     else:
         run = resolve_run(source["run_path"])
         candidates, split = source["candidates"], source["split"]

@@ -7,7 +7,8 @@ import numpy as np
 from jaxtyping import Float, Int64, UInt8
 
 from ensemble.blas import one_blas_thread
-from ensemble.fusion import CLASS_AXIS, scored_pixels
+from ensemble.fusion import CLASS_AXIS
+from evaluation.confusion import scored_pixels
 from evaluation.core.arrays import argmax
 from evaluation.core.blocks import blocks, sum_blocks
 from evaluation.core.ragged import Stack

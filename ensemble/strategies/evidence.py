@@ -10,7 +10,7 @@ from scipy.optimize import minimize
 from scipy.special import logsumexp
 
 from ensemble.blas import one_blas_thread
-from ensemble.decision import INNER_PIXELS, DecisionSample, Learner, Objective, fit_decision
+from ensemble.decision import DecisionSample, Learner, Objective
 from ensemble.fusion import (
     CLASS_AXIS,
     SMALLEST,
@@ -21,11 +21,11 @@ from ensemble.fusion import (
     ScoredLabels,
     scored_labels,
 )
-from ensemble.sampling import Balance, PixelSample, SamplePixels, draw_pixels, take, thin
+from ensemble.sampling import Balance, PixelSample, SamplePixels, draw_pixels, take
 from ensemble.soft_score import LogScores, Pixels, fit_soft_score
 from ensemble.strategies.means import MIN_LOG_ODDS_GAP
 from ensemble.strategies.votes import ONE_VS_REST
-from ensemble.strategies.weighted_mean import generalists, mean_and_members
+from ensemble.strategies.weighted_mean import fit_pixel_decision
 from evaluation.bias_search import Biases
 from evaluation.core.seeds import Seed
 from evaluation.core.types import Array, Map, Maps
@@ -102,17 +102,15 @@ def evidence(
             blocks, classes=classes, ignore=ignore, pixels=sample_pixels, balance=balance, seed=seed
         )
 
-        def learner(part: PixelSample) -> _EvidenceLearner:
-            prepared = DecisionSample.of(part, metric, ignore, generalists(kinds))
-            return _EvidenceLearner(prepared, kinds, l2, floor)
-
         if objective == "log_loss":
             scored = scored_labels(classes, ignore)
             with one_blas_thread():
                 return _fit(sample, scored, kinds, l2=l2, floor=floor)
-        return fit_decision(
-            learner(sample), mean_and_members(kinds), learner(thin(sample, INNER_PIXELS))
-        )
+
+        def learner(prepared: DecisionSample) -> Learner:
+            return _EvidenceLearner(prepared, kinds, l2, floor)
+
+        return fit_pixel_decision(sample, learner, kinds, metric, ignore)
 
     return LearnedFusion(fit)
 

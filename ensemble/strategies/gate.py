@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Integer
 from pydantic import Field
 from scipy.special import expit, logit
 
-from ensemble.decision import INNER_PIXELS, DecisionSample, Learner, Objective, fit_decision
+from ensemble.decision import DecisionSample, Learner, Objective
 from ensemble.fusion import (
     CLASS_AXIS,
     SMALLEST,
@@ -19,11 +19,11 @@ from ensemble.fusion import (
     PixelwiseFusion,
 )
 from ensemble.regression import regression
-from ensemble.sampling import PerPixel, PixelSample, SamplePixels, draw_pixels, take, thin
+from ensemble.sampling import PerPixel, PixelSample, SamplePixels, draw_pixels, take
 from ensemble.soft_score import LogScores, Pixels
 from ensemble.strategies.means import MIN_LOG_ODDS_GAP, sum_members
 from ensemble.strategies.votes import ONE_VS_REST
-from ensemble.strategies.weighted_mean import generalists, mean_and_members
+from ensemble.strategies.weighted_mean import fit_pixel_decision
 from evaluation.bias_search import Biases
 from evaluation.core.seeds import Seed
 from evaluation.core.types import Array, Map, Maps
@@ -90,14 +90,10 @@ def gate(
         if objective == "log_loss":
             return _fit(sample, kinds, clipped)
 
-        def learner(part: PixelSample) -> Learner:
-            return _GateLearner(
-                DecisionSample.of(part, metric, ignore, generalists(kinds)), kinds, clipped
-            )
+        def learner(prepared: DecisionSample) -> Learner:
+            return _GateLearner(prepared, kinds, clipped)
 
-        return fit_decision(
-            learner(sample), mean_and_members(kinds), learner(thin(sample, INNER_PIXELS))
-        )
+        return fit_pixel_decision(sample, learner, kinds, metric, ignore)
 
     return LearnedFusion(fit)
 

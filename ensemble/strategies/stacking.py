@@ -1,6 +1,5 @@
 """Stacking: multinomial logistic regression on the log-probabilities of all members."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Annotated
 
@@ -9,26 +8,24 @@ from jaxtyping import Float
 from pydantic import Field
 from scipy.linalg.blas import sgemm
 
-from ensemble.decision import INNER_PIXELS, DecisionSample, Learner, Objective, fit_decision
-from ensemble.fusion import Blocks, Floor, Fusion, LearnedFusion, ScoredLabels, by_pieces
-from ensemble.pixel_context import ContextFeatures
+from ensemble.decision import DecisionSample, Learner, Objective
+from ensemble.fusion import Blocks, Floor, Fusion, LearnedFusion, ScoredLabels
+from ensemble.pixel_context import ContextFeatures, ContextFusion
 from ensemble.regression import regression
 from ensemble.sampling import (
     Balance,
-    PerLabel,
     PerPixelFeatures,
     PixelSample,
     SamplePixels,
+    check_all_scored_occur,
     draw_pixels,
     take,
-    thin,
 )
 from ensemble.soft_score import LogScores, Pixels, fit_linear_change
-from ensemble.strategies.weighted_mean import mean_and_members
+from ensemble.strategies.weighted_mean import fit_pixel_decision
 from evaluation.bias_search import Biases
-from evaluation.core.errors import BadData
 from evaluation.core.seeds import Seed
-from evaluation.core.types import Array, Images, Map, Maps
+from evaluation.core.types import Array, Map, Maps
 from evaluation.run_metric import SetMetric
 
 Bias = Float[np.ndarray, "scored"]
@@ -93,39 +90,35 @@ def stacking(
     context = ContextFeatures(neighbours, intensity, floor)
 
     def fit(blocks: Blocks) -> Fusion:
-        sample, scored = draw_with_context(
+        sample = draw_pixels(
             blocks,
-            context,
-            strategy="stacking",
             classes=classes,
             ignore=ignore,
             pixels=sample_pixels,
             balance=balance,
             seed=seed,
+            extra_features=context.compute,
         )
+        scored = check_all_scored_occur(sample.counts, ignore, "stacking")
         if objective == "log_loss":
             return _fit(sample, scored, context, l2)
 
-        def learner(part: PixelSample) -> Learner:
-            every = np.ones(part.maps.shape[1], bool)
-            prepared = DecisionSample.of(part, metric, ignore, every)
+        def learner(prepared: DecisionSample) -> Learner:
             return _StackingLearner(prepared, context, l2)
 
-        members = ("probabilities",) * sample.maps.shape[1]
-        return fit_decision(
-            learner(sample), mean_and_members(members), learner(thin(sample, INNER_PIXELS))
-        )
+        kinds = ("probabilities",) * sample.maps.shape[1]
+        return fit_pixel_decision(sample, learner, kinds, metric, ignore)
 
     return LearnedFusion(fit, needs_images=intensity)
 
 
 @dataclass(frozen=True)
-class Stacking:
+class Stacking(ContextFusion):
     """A softmax over weighted log-probabilities.
 
     Args:
         weights: weight of each member's log-probability of each class, per scored class.
-        extra_weights: weight of each further feature.
+        extra_weights: weight of each of the `ContextFeatures`.
         bias: offset of each scored class.
         scored: labels of the scored classes; others get probability 0.
         floor: lower bound of probabilities.
@@ -139,21 +132,11 @@ class Stacking:
     neighbours: int
     intensity: int
 
-    @property
-    def needs_images(self) -> bool:
-        """Whether the grey value is a feature."""
-        return bool(self.intensity)
-
-    def __call__(self, maps: Maps, images: Images | None = None) -> Map:
-        """Fuse."""
-        context = ContextFeatures(self.neighbours, self.needs_images, self.floor)
-        return fuse_with_context(maps, images, context, self._scores)
-
-    def _scores(self, maps: Maps, *extra: Array) -> Map:
+    def _scores(self, maps: Maps, *context: Array) -> Map:
         images, classes, rows, cols = maps.shape[1:]
         logits = np.empty((images, len(self.bias), rows * cols), np.float32)
         logits[:] = self.bias[:, None]
-        for features in extra:
+        for features in context:
             logits += self.extra_weights @ features.reshape(images, -1, rows * cols)
         # One member's logarithms at a time stay in the cache until they are added up.
         logs = np.empty((classes, rows, cols), np.float32)
@@ -168,59 +151,6 @@ class Stacking:
         scores: Map = np.zeros((images, classes, rows, cols), np.float32)
         scores[:, self.scored] = np.exp(logits, out=logits).reshape(images, -1, rows, cols)
         return scores
-
-
-def draw_with_context(
-    blocks: Blocks,
-    context: ContextFeatures,
-    *,
-    strategy: str,
-    classes: int,
-    ignore: int | None,
-    pixels: int,
-    balance: float,
-    seed: int,
-) -> tuple[PixelSample, ScoredLabels]:
-    """Draw pixels with their context features; return them with the scored classes.
-
-    Raises:
-        BadData: no pixel of a scored class.
-    """
-    sample = draw_pixels(
-        blocks,
-        classes=classes,
-        ignore=ignore,
-        pixels=pixels,
-        balance=balance,
-        seed=seed,
-        extra_features=context.compute if context.count(classes) else None,
-    )
-    return sample, check_all_scored_occur(sample.counts, ignore, strategy)
-
-
-def fuse_with_context(
-    maps: Maps, images: Images | None, context: ContextFeatures, scores: Callable[..., Map]
-) -> Map:
-    """Fuse piece by piece, with the context features where there are any."""
-    if not context.count(maps.shape[2]):
-        return by_pieces(maps, scores)
-    return by_pieces(maps, scores, context(maps, images))
-
-
-def check_all_scored_occur(counts: PerLabel, ignore: int | None, strategy: str) -> ScoredLabels:
-    """Return the labels of the scored classes.
-
-    Raises:
-        BadData: one of them has no pixel to fit on.
-    """
-    scored = [label for label in range(len(counts)) if label != ignore]
-    missing = [label for label in scored if not counts[label]]
-    if missing:
-        raise BadData(
-            f"target to fit on has no pixel of class {missing[0]}; {strategy} needs some of every"
-            " scored class: add images, or choose another strategy"
-        )
-    return np.array(scored)
 
 
 def _fit(

@@ -13,11 +13,18 @@ from pydantic import Field
 from scipy.special import expit, logit
 
 from ensemble.fusion import Blocks, Floor, Fusion, LearnedFusion, ScoredLabels
-from ensemble.pixel_context import ContextFeatures
-from ensemble.sampling import Balance, PerPixel, PerPixelMaps, PixelSample, SamplePixels
-from ensemble.strategies.stacking import draw_with_context, fuse_with_context
+from ensemble.pixel_context import ContextFeatures, ContextFusion
+from ensemble.sampling import (
+    Balance,
+    PerPixel,
+    PerPixelMaps,
+    PixelSample,
+    SamplePixels,
+    check_all_scored_occur,
+    draw_pixels,
+)
 from evaluation.core.seeds import Seed, seed_32_bits
-from evaluation.core.types import Array, Images, Map, Maps
+from evaluation.core.types import Array, Map, Maps
 
 MAX_LEAVES = 8
 """Per tree: one bit each in a byte."""
@@ -66,7 +73,9 @@ def stacking_boosted(
         rounds: trees per class.
         leaves: maximum number of leaves per tree.
         rate: learning rate.
-        intensity: see `stacking`.
+        neighbours: radius in px of the square around a pixel whose mean probabilities (over all
+            members, as logarithms) are features too; 0 uses the pixel alone.
+        intensity: whether the image's grey value and its square are features too.
         sample_pixels: number of pixels to fit on, about as many of each class, weighted back to the
             true shares.
         balance: 0 weighs classes as often as they occur, 1 equally.
@@ -87,16 +96,16 @@ def stacking_boosted(
     context = ContextFeatures(neighbours, intensity, floor)
 
     def fit(blocks: Blocks) -> Fusion:
-        sample, scored = draw_with_context(
+        sample = draw_pixels(
             blocks,
-            context,
-            strategy="stacking_boosted",
             classes=classes,
             ignore=ignore,
             pixels=sample_pixels,
             balance=balance,
             seed=seed,
+            extra_features=context.compute,
         )
+        scored = check_all_scored_occur(sample.counts, ignore, "stacking_boosted")
         trees, start = _fit_trees(sample, rounds=rounds, leaves=leaves, rate=rate, seed=seed)
         nodes = (trees.feature, trees.threshold, trees.left, trees.value)
         return StackingBoosted(*nodes, start, scored, floor, neighbours, int(intensity))
@@ -105,11 +114,15 @@ def stacking_boosted(
 
 
 @dataclass(frozen=True)
-class StackingBoosted:
+class StackingBoosted(ContextFusion):
     """A softmax over sums of trees; the first fields are those of `Trees`.
 
+    A pixel's features are the probabilities of each member in turn, those of all classes together,
+    then its `ContextFeatures`.
+
     Args:
-        start: score of each class before the first round.
+        start: what each tree of a round starts from: the score of a scored class before the first
+            round. Of two classes there is one tree, that of the second; the first has score 0.
         scored: labels of the scored classes; others get probability 0.
         floor: see `stacking_boosted`.
     """
@@ -124,20 +137,10 @@ class StackingBoosted:
     neighbours: int
     intensity: int
 
-    @property
-    def needs_images(self) -> bool:
-        """Whether the grey value is a feature."""
-        return bool(self.intensity)
-
-    def __call__(self, maps: Maps, images: Images | None = None) -> Map:
-        """Fuse."""
-        context = ContextFeatures(self.neighbours, self.needs_images, self.floor)
-        return fuse_with_context(maps, images, context, self._scores)
-
-    def _scores(self, maps: Maps, *extra: Array) -> Map:
+    def _scores(self, maps: Maps, *context: Array) -> Map:
         _, images, classes, rows, cols = maps.shape
         parts = [maps.swapaxes(0, 1).reshape(images, -1, rows * cols)]
-        parts += [features.reshape(images, -1, rows * cols) for features in extra]
+        parts += [features.reshape(images, -1, rows * cols) for features in context]
         scores: Map = np.zeros((images, classes, rows * cols), np.float32)
         for image in range(images):
             features = np.concatenate([part[image] for part in parts])
@@ -149,7 +152,6 @@ class StackingBoosted:
     def _odds(self, features: PixelFeatures) -> Array:
         trees = Trees(self.feature, self.threshold, self.left, self.value)
         totals = trees.predict(features) + self.start[:, None]
-        # Of two classes, scikit-learn's trees score the second alone.
         first = np.zeros((len(self.scored) - len(totals), totals.shape[1]), np.float32)
         logits = np.concatenate([first, totals])
         odds: Array = np.exp(logits - logits.max(axis=0))
@@ -264,6 +266,7 @@ def _fit_trees(
     # While networks train, threads that wait for each other took ten times as long as one.
     with threadpool_limits(1):
         model.fit(np.concatenate([probs, *extra], axis=1), sample.target, sample.weight * pixels)
+    # There is no public way to the trees: the tests compare ours with `predict_proba`.
     start = model._baseline_prediction.ravel().astype(np.float32)
     return compile_trees(model._predictors, len(start)), start
 

@@ -30,12 +30,12 @@ from ensemble.sampling import (
     PerPixelFeatures,
     PixelSample,
     SamplePixels,
+    check_all_scored_occur,
     draw_images,
     take,
     thinned_rows,
 )
 from ensemble.soft_score import LogScores, Pixels, fit_linear_change
-from ensemble.strategies.stacking import check_all_scored_occur
 from ensemble.strategies.weighted_mean import mean_and_members
 from evaluation.bias_search import Biases
 from evaluation.core.classes import UNLABELLED

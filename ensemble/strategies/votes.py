@@ -17,9 +17,9 @@ from ensemble.fusion import (
     LearnedFusion,
     PixelwiseFusion,
     check_any_scored,
-    scored_pixels,
 )
 from ensemble.strategies.means import sum_members
+from evaluation.confusion import scored_pixels
 from evaluation.core.types import Map, Maps
 
 TIE_BREAK = 1 / 128

@@ -1,6 +1,6 @@
 """The weighted mean over members, with weights given or learned, for all classes or for each."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -86,15 +86,37 @@ def weighted_mean(
         if objective == "log_loss":
             return WeightedMean(_fit_log_loss(sample, per_class, floor))
 
-        def learner(part: PixelSample) -> Learner:
-            prepared = DecisionSample.of(part, metric, ignore, generalists(kinds))
+        def learner(prepared: DecisionSample) -> Learner:
             return _WeightsLearner(prepared, per_class, floor)
 
-        return fit_decision(
-            learner(sample), mean_and_members(kinds), learner(thin(sample, INNER_PIXELS))
-        )
+        return fit_pixel_decision(sample, learner, kinds, metric, ignore)
 
     return LearnedFusion(fit)
+
+
+def fit_pixel_decision(
+    sample: PixelSample,
+    learner: Callable[[DecisionSample], Learner],
+    kinds: Sequence[str],
+    metric: SetMetric | None,
+    ignore: int | None,
+) -> Fusion:
+    """Fit decisions by the metric on sampled pixels, on fewer of them in inner folds.
+
+    They are chosen among what the learner gives, the mean and each member; see `fit_decision`.
+
+    Args:
+        sample: the pixels.
+        learner: of the strategy, for some of them.
+        kinds: one per member.
+        metric: what decisions are fitted by; by default the mean IoU of all but the ignored class.
+        ignore: the class that is not scored.
+    """
+    whole, thinned = (
+        learner(DecisionSample.of(part, metric, ignore, generalists(kinds)))
+        for part in (sample, thin(sample, INNER_PIXELS))
+    )
+    return fit_decision(whole, mean_and_members(kinds), thinned)
 
 
 def generalists(kinds: Sequence[str]) -> Mask:

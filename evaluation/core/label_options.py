@@ -20,6 +20,11 @@ TWO_READINGS = (
     "masks hold {}255; pass --foreground 255 if 255 is a class, or --unlabelled 255 if it marks"
     " missing labels"
 )
+TWO_CODINGS = (
+    "255 without 1 is in {} of {} masks, 1 without 255 in {}, both in none; pass"
+    " --unlabelled 255 if 255 marks missing labels; if it is the foreground there, write the masks"
+    " with one value for it"
+)
 FILE_KEYS = ("names", "ignore", "colours", "values", "unlabelled", "foreground")
 
 
@@ -86,23 +91,29 @@ class LabelOptions:
         """Whether what the options mean depends on the values that occur."""
         return self.foreground is not None or self.unlabelled is not None
 
-    def check_coding(self, present: Collection[int], classes: Classes) -> None:
-        """Refuse masks of 0 and 255 for two classes that are stored as 0 and 1.
+    def check_coding(self, present: Sequence[Collection[int]], classes: Classes) -> None:
+        """Refuse masks of two classes, stored as 0 and 1, in which 255 may be the foreground.
 
-        The 255 may be the foreground, of which then nothing would be scored or learnt.
+        Then nothing of it would be scored or learnt. In all masks or in some: a folder may hold
+        masks of two programs, one of which writes 1 and the other 255.
 
         Args:
-            present: the values that occur in the masks of one set.
+            present: the values that occur in each mask of one set.
             classes: that they are about to be read as.
 
         Raises:
             BadLabels: the masks could mean two things.
         """
         said = UNLABELLED in (self.unlabelled, self.foreground)
-        if len(classes) == 2 and classes.stored_as_indices and not said:
-            values = set(present)
-            if UNLABELLED in values and 1 not in values:
-                raise BadLabels(TWO_READINGS.format("0 and " if 0 in values else "only "))
+        if said or len(classes) != 2 or not classes.stored_as_indices:
+            return
+        with_255 = sum(UNLABELLED in values for values in present)
+        with_1 = sum(1 in values for values in present)
+        if with_255 and not with_1:
+            zero = any(0 in values for values in present)
+            raise BadLabels(TWO_READINGS.format("0 and " if zero else "only "))
+        if with_255 and not any(1 in values and UNLABELLED in values for values in present):
+            raise BadLabels(TWO_CODINGS.format(with_255, len(present), with_1))
 
     def resolve(self, present: Collection[int], known: Classes | None = None) -> Classes:
         """Return the classes of masks.
@@ -198,7 +209,8 @@ class LabelOptions:
         if len(others) > 1:
             raise BadLabels(
                 f"masks hold {_shown(present)}; expected two values, foreground {foreground} and"
-                " background; for more classes leave --foreground out and give --classes"
+                " background: write the masks with one value for it, or for more classes leave"
+                " --foreground out and give --classes"
             )
         background = others.pop() if others else (0 if foreground else 1)
         names = self.names if isinstance(self.names, tuple) else BINARY_NAMES

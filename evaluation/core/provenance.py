@@ -21,6 +21,10 @@ from evaluation.core.errors import BadRun
 from evaluation.core.files import is_temp, read_json, sync_all, write_json
 
 RECORD = "provenance.json"
+
+CONFIG = "asked"
+"""Key of a record: what was configured."""
+
 PACKAGES = ("ens", "numpy", "torch", "zarr")
 
 PENDING_DIGEST = ("classes", "folds")
@@ -69,7 +73,7 @@ def digest_of(document: Any) -> str:
 def record(
     folder: Path,
     *,
-    asked: Mapping[str, Any],
+    config: Mapping[str, Any],
     inputs: Mapping[str, str],
     outputs: Mapping[str, str] | None = None,
     info: Mapping[str, Any] | None = None,
@@ -82,7 +86,7 @@ def record(
 
     Args:
         folder: the result.
-        asked: specs, seed and options; JSON values.
+        config: specs, seed and options; JSON values.
         inputs: identity or digest of each thing it was made from, by name.
         outputs: digests of files whose content does not follow from the two others (trained
             weights, say).
@@ -90,7 +94,7 @@ def record(
         part: name of one result, if the folder holds several: it has its own record.
     """
     document = {
-        "asked": dict(asked),
+        CONFIG: dict(config),
         "inputs": dict(inputs),
         "outputs": dict(outputs or {}),
         "noted": dict(info or {}),
@@ -114,11 +118,11 @@ def identity(folder: Path, part: str = "") -> str | None:
     if not file.is_file():
         return None
     document = read_json(file)
-    return digest_of({key: document.get(key) for key in ("asked", "inputs", "outputs")})
+    return digest_of({key: document.get(key) for key in (CONFIG, "inputs", "outputs")})
 
 
 def is_current(
-    folder: Path, *, asked: Mapping[str, Any], inputs: Mapping[str, str], part: str = ""
+    folder: Path, *, config: Mapping[str, Any], inputs: Mapping[str, str], part: str = ""
 ) -> bool:
     """Return whether a result is complete and was made with this config from these inputs."""
     if not record_file(folder, part).is_file():
@@ -127,7 +131,7 @@ def is_current(
     recorded = document.get("inputs", {})
     today = {k: v for k, v in inputs.items() if k in recorded or k not in PENDING_DIGEST}
     # Through JSON, as the record went: tuples become lists, keys become strings.
-    return bool(document.get("asked") == json.loads(json.dumps(asked)) and recorded == today)
+    return bool(document.get(CONFIG) == json.loads(json.dumps(config)) and recorded == today)
 
 
 def invalidate(folder: Path, part: str = "") -> None:

@@ -11,7 +11,11 @@ from evaluation.core.errors import BadRun
 from evaluation.core.files import check_no_external_links, remove_stale_temps_within
 
 RUNS = Path("runs")
-SPLITS = ("oof", "validation", "test")
+OOF = "oof"
+"""The split of the training images, each predicted by the fold model that did not train on it."""
+
+VALIDATION = "validation"
+SPLITS = (OOF, VALIDATION, "test")
 CANDIDATE = "candidate.json"
 LOCK = ".lock"
 

@@ -12,6 +12,7 @@ from jaxtyping import Bool
 from evaluation.core.types import Array
 from evaluation.iou import (
     PerClass,
+    dice_of,
     intersection_and_union,
     mean_over_present,
     overlaps,
@@ -40,7 +41,7 @@ def dice() -> Metric:
     References:
         Dice, "Measures of the Amount of Ecologic Association Between Species", Ecology 1945.
     """
-    return _per_class(lambda hits, true, predicted: safe_divide(2 * hits, true + predicted))
+    return _per_class(dice_of)
 
 
 def precision() -> Metric:

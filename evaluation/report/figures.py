@@ -318,36 +318,8 @@ def waterfall(title: str, stages: Sequence[ScoreStage]) -> str:
 
     def paint(axes: Axes) -> None:
         levels = [stage.miou for stage in stages] if scored else [0.0, 1.0]
-        for index, stage in enumerate(stages if scored else ()):
-            reach = min(index + 1, len(stages) - 1)
-            axes.hlines(
-                stage.miou,
-                index - WATERFALL_WIDTH / 2,
-                reach + WATERFALL_WIDTH / 2,
-                color=FAINT,
-                linewidth=1,
-            )
-            height, top = stages[max(index - 1, 0)].miou, stage.miou
-            parts = ((-0.25, stage.pixels, PIXELS), (0.25, stage.denominator, DENOMINATOR))
-            for side, gain, colour in parts:
-                axes.bar(
-                    index + side * WATERFALL_WIDTH,
-                    gain,
-                    WATERFALL_WIDTH / 2,
-                    bottom=height,
-                    color=colour,
-                )
-                height += gain
-                top = max(top, height, height - gain)
-                levels.append(height)
-            axes.annotate(
-                f"{stage.miou:.3f}",
-                (index, top),
-                xytext=(0, 4),
-                textcoords="offset points",
-                color=INK,
-                ha="center",
-            )
+        for index in range(len(stages) if scored else 0):
+            levels += _paint_stage(axes, stages, index)
         width = max(8, WATERFALL_CHARACTERS // len(stages))
         axes.set_xticks(range(len(stages)), [wrap(stage.name, width) for stage in stages])
         axes.set(title=title)
@@ -358,3 +330,26 @@ def waterfall(title: str, stages: Sequence[ScoreStage]) -> str:
         axes.figure.legend(handles=patches, loc="outside lower center", ncols=2)
 
     return render(title, paint)
+
+
+def _paint_stage(axes: Axes, stages: Sequence[ScoreStage], index: int) -> list[float]:
+    """Draw the score of a stage and the bars of its gains; return where these end."""
+    stage, half = stages[index], WATERFALL_WIDTH / 2
+    reach = min(index + 1, len(stages) - 1)
+    axes.hlines(stage.miou, index - half, reach + half, color=FAINT, linewidth=1)
+    height, top = stages[max(index - 1, 0)].miou, stage.miou
+    ends = []
+    for side, gain, colour in ((-1, stage.pixels, PIXELS), (1, stage.denominator, DENOMINATOR)):
+        axes.bar(index + side * half / 2, gain, half, bottom=height, color=colour)
+        height += gain
+        top = max(top, height, height - gain)
+        ends.append(height)
+    axes.annotate(
+        f"{stage.miou:.3f}",
+        (index, top),
+        xytext=(0, 4),
+        textcoords="offset points",
+        color=INK,
+        ha="center",
+    )
+    return ends

@@ -175,12 +175,10 @@ class StoredSet:
     groups: Array | None = None
     known: Classes | None = None
 
-    def stored_values(self) -> dict[int, int]:
-        """Return the number of pixels of each value that occurs in the masks."""
-        if self.masks is None:
-            return {}
-        pixels = class_pixels(self.masks, NUM_LABELS).sum(axis=0)
-        return {int(value): int(pixels[value]) for value in np.flatnonzero(pixels)}
+    def stored_values(self) -> Integer[np.ndarray, "image value"]:
+        """Return the number of pixels of each value, 0 to 255, in each mask."""
+        masks = np.empty((0, 1, 1), np.uint8) if self.masks is None else self.masks
+        return class_pixels(masks, NUM_LABELS)
 
     def mapped(self, classes: Classes) -> DataSet:
         """Return the set with class indices in its masks.

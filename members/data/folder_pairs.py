@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from evaluation.core.errors import BadData
+from evaluation.core.errors import BadData, format_count
 from members.data.file_tree import FileTree
 from members.data.image_files import MASK_SUFFIXES, id_of
 from members.data.layouts import MAX_SHOWN, TEST, TRAINING, VALIDATION, Item, Layout, LayoutOptions
@@ -251,7 +251,7 @@ def _images_alone(
             f" --images '**/{{id}}{files[0].path.suffix}'"
         )
     (items,) = paired.values()
-    return Layout("images", f"{len(items)} images and no masks", {TEST: items})
+    return Layout("images", f"{format_count(len(items), 'image')} and no masks", {TEST: items})
 
 
 def _check_no_other_labels(tree: FileTree, files: list[_File]) -> None:

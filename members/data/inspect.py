@@ -6,8 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from evaluation.core.classes import UNLABELLED, Classes
+from evaluation.core.arrays import evenly_spaced
+from evaluation.core.classes import UNLABELLED
+from evaluation.core.errors import format_count
 from evaluation.core.label_options import NOTHING_SAID, LabelOptions
+from evaluation.core.ragged import Stack
 from evaluation.core.types import Array
 from evaluation.formatting import MANY_CLASSES, note_of_shown_classes, shown_classes
 from members.data.cleaning.near_duplicates import duplicate_warning
@@ -17,8 +20,21 @@ from members.data.layouts import DEFAULT_LAYOUT, LayoutOptions
 from members.data.load_dataset import describe_layout, load_dataset
 
 MAX_SHOWN = 5
+
 FEW_IMAGES = 3
+"""A class in fewer images cannot be in the training, the inner holdout and the held-out fold."""
+
 MUCH_IGNORED = 0.25
+"""From this share of the pixels on, an ignored class more likely is one that should be scored."""
+
+MIN_IMAGES_OF_BORDERS, MAX_IMAGES_OF_BORDERS, MIN_CLASSES_OF_BORDERS = 20, 200, 4
+"""Images of fewer classes say nothing about which class lies between the others, and in a few
+images any class may."""
+
+BORDER_SHARE, BORDER_MARGIN = 0.85, 0.1
+"""A class without meaning lies between all others: in CamVid it touches 0.96 of an image's other
+classes, the next among the small ones (poles) 0.75."""
+
 VOID_NAMES = ("void", "unlabelled", "unlabeled", "ignore", "ignored", "unknown", "none", "null")
 
 Description = dict[str, Any]
@@ -110,7 +126,7 @@ def _describe_masks(data: DataSet) -> Description:
     names, ignore = data.classes.names, data.classes.ignore
     return {
         "stored_values": data.classes.describe_values(),
-        "warnings": _warnings(data.classes, share, held),
+        "warnings": _warnings(data, share, held),
         "classes": [
             {
                 "name": name,
@@ -130,8 +146,9 @@ def _describe_masks(data: DataSet) -> Description:
     }
 
 
-def _warnings(classes: Classes, share: Array, held: Array) -> list[str]:
+def _warnings(data: DataSet, share: Array, held: Array) -> list[str]:
     """Return what looks wrong about the classes; `share` and `held` are by label."""
+    classes = data.classes
     warnings = [
         f"class {classes.names[label]!r} is scored; if it means that there is no label, give"
         f" --ignore {classes.names[label]!r}, or leave it out of the classes and give"
@@ -145,18 +162,52 @@ def _warnings(classes: Classes, share: Array, held: Array) -> list[str]:
             f"{classes.names[ignore]!r}, {share[ignore]:.0%} of the pixels, is not scored; if it"
             " should be, give --ignore none"
         )
-    last = classes.scored[-1]
-    numbered = classes.names[last] == str(classes.values[last])
-    if numbered and held[last] > 0.9 * held.max() and share[last] < 1 / len(classes):
-        warnings.append(
-            f"class {classes.names[last]!r}, the last, is in {held[last]} images and covers"
-            f" {share[last]:.1%}; if it means that there is no label, give --unlabelled"
-            f" {classes.values[last]}"
-        )
+    for label, which in ((classes.scored[0], "first"), (classes.scored[-1], "last")):
+        name, value = classes.names[label], classes.values[label]
+        if name == str(value) and _lies_between_classes(
+            data.target(), label, share[: len(classes)]
+        ):
+            warnings.append(
+                f"class {name!r}, the {which}, covers {share[label]:.1%} and touches nearly all"
+                " other classes of an image, as pixels without a label do; if it means that, give"
+                f" --unlabelled {value}"
+            )
     few = [classes.names[label] for label in classes.scored if held[label] < FEW_IMAGES]
     if few:
         warnings.append(f"in fewer than {FEW_IMAGES} images: {', '.join(few[:MAX_SHOWN])}")
     return warnings
+
+
+def _lies_between_classes(masks: Stack, label: int, share: Array) -> bool:
+    """Return whether a small class touches nearly all others of its images, unlike small others."""
+    small = share < 1 / len(share)
+    if not small[label]:
+        return False
+    touched = np.zeros(len(share))
+    images = np.zeros(len(share), np.int64)
+    for index in evenly_spaced(len(masks), MAX_IMAGES_OF_BORDERS):
+        mask = np.asarray(masks[index])
+        neighbours = _neighbours(np.where(mask < len(share), mask, len(share)), len(share))
+        present = np.isin(np.arange(len(share)), mask)
+        if present.sum() >= MIN_CLASSES_OF_BORDERS:
+            touched[present] += neighbours[present].sum(axis=1) / (present.sum() - 1)
+            images[present] += 1
+    mean = touched / np.maximum(images, 1)
+    others = small & (np.arange(len(share)) != label)
+    highest = mean[others].max(initial=0)
+    enough = images[label] >= MIN_IMAGES_OF_BORDERS
+    return bool(enough and mean[label] >= max(BORDER_SHARE, highest + BORDER_MARGIN))
+
+
+def _neighbours(mask: Array, classes: int) -> Array:
+    """Return which classes touch which others in a mask, (class, class)."""
+    pairs = [(mask[:, 1:], mask[:, :-1]), (mask[1:], mask[:-1])]
+    cells = [(one.astype(np.int64) * (classes + 1) + other).ravel() for one, other in pairs]
+    counts = np.bincount(np.concatenate(cells), minlength=(classes + 1) ** 2)
+    table = counts.reshape(classes + 1, classes + 1)[:classes, :classes] > 0
+    touches = table | table.T
+    np.fill_diagonal(touches, val=False)
+    return touches
 
 
 def _describe_shared_mask(data: DataSet, indices: Array, constant: bool) -> Description:
@@ -174,7 +225,7 @@ def _set_lines(name: str, one_set: Description) -> Iterator[str]:
     channels = one_set["channels"]
     kind = {1: "grey ", 3: "colour "}.get(channels, "")
     more = "" if kind else f", {channels} channels"
-    yield f"{name}: {one_set['images']} {kind}images of {one_set['sizes']}{more}"
+    yield f"{name}: {format_count(one_set['images'], f'{kind}image')} of {one_set['sizes']}{more}"
     levels, groups, same = one_set["levels"], one_set["groups"], one_set["identical_images"]
     yield (
         f"  levels: mean {levels['mean']:.3g}, darkest image {levels['darkest']:.3g},"
@@ -202,7 +253,7 @@ def _mask_lines(one_set: Description) -> Iterator[str]:
         f"  not scored: {', '.join(ignored) or 'no class'}; unlabelled pixels"
         f" ({one_set['unlabelled']['share']:.1%}); masks store {one_set['stored_values']}"
     )
-    yield f"  background or unlabelled: {one_set['background']:.1%} of the pixels"
+    yield f"  ignored or unlabelled: {one_set['background']:.1%} of the pixels"
     width = max(len(entry["name"]) for entry in one_set["classes"])
     classes = one_set["classes"]
     yield from (
@@ -213,11 +264,11 @@ def _mask_lines(one_set: Description) -> Iterator[str]:
         left_out = "" if entry["scored"] else ", not scored"
         yield (
             f"  {entry['name']:{width}}  {entry['share']:6.2%} of the pixels,"
-            f" in {entry['images']} images{left_out}"
+            f" in {format_count(entry['images'], 'image')}{left_out}"
         )
     for entry in one_set["shared_masks"]:
         constant = entry["constant"]
-        assessment = "clean: one value" if constant else "outliers: no annotator repeats an outline"
+        assessment = "one value, as many have" if constant else "outliers, as drawn outlines differ"
         yield (
             f"  one mask shared by {entry['images']} images ({', '.join(entry['holds'])};"
             f" first: {entry['ids'][0]}): {assessment}"

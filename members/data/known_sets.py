@@ -5,15 +5,15 @@ Parsing), and CamVid as prepared for SegNet.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from evaluation.core.classes import UNLABELLED, Classes
-from evaluation.core.errors import BadData
+from evaluation.core.errors import BadData, format_count
 from members.data import folder_pairs
 from members.data.file_tree import FileTree
-from members.data.image_files import MASK_SUFFIXES, id_of
+from members.data.image_files import IMAGE_SUFFIXES, MASK_SUFFIXES, id_of
 from members.data.layouts import MAX_SHOWN, TEST, TRAINING, VALIDATION, Item, Layout, LayoutOptions
 
 DRIVE = re.compile(r"(0001TP|0006R0|0016E5|Seq05VD)_f?\d+(?:_\w+)?")
@@ -144,24 +144,35 @@ def pascal_voc(tree: FileTree, _: LayoutOptions) -> Layout | None:
             )
         return None
     root = tree.root / roots[0]
-    images = {
-        id_of(file): tree.root / file
-        for file in tree.images
-        if file.parent == roots[0] / "JPEGImages"
-    }
-    masks = {
-        id_of(file): tree.root / file
-        for file in tree.images
-        if file.parent == roots[0] / "SegmentationClass" and file.suffix.lower() in MASK_SUFFIXES
-    }
-    lists = {
+    images = _by_id(tree, roots[0] / "JPEGImages", IMAGE_SUFFIXES)
+    masks = _by_id(tree, roots[0] / "SegmentationClass", MASK_SUFFIXES)
+    files = {
         split: root / "ImageSets" / "Segmentation" / f"{name}.txt"
         for name, split in VOC_LISTS.items()
-        if (root / "ImageSets" / "Segmentation" / f"{name}.txt").is_file()
     }
+    lists = {split: file for split, file in files.items() if file.is_file()}
     listed = {split: _voc_list(file, images) for split, file in lists.items()}
-    if not listed:
-        listed = {TRAINING: sorted(masks)}
+    splits = _voc_splits(root, listed or {TRAINING: sorted(masks)}, images, masks)
+    by = f"by {', '.join(f.name for f in lists.values())}" if lists else "no lists, all with masks"
+    return Layout(
+        "voc",
+        f"JPEGImages/ beside SegmentationClass/ ({by}); 255 is unlabelled",
+        splits,
+        _voc_classes(root, list(masks)),
+    )
+
+
+def _by_id(tree: FileTree, folder: PurePosixPath, suffixes: Collection[str]) -> dict[str, Path]:
+    files = [file for file in tree.images if file.parent == folder]
+    return {id_of(file): tree.root / file for file in files if file.suffix.lower() in suffixes}
+
+
+def _voc_splits(
+    root: Path,
+    listed: Mapping[str, Sequence[str]],
+    images: Mapping[str, Path],
+    masks: Mapping[str, Path],
+) -> dict[str, tuple[Item, ...]]:
     splits = {}
     for split, names in listed.items():
         lacking = [name for name in names if name not in images or name not in masks]
@@ -174,13 +185,7 @@ def pascal_voc(tree: FileTree, _: LayoutOptions) -> Layout | None:
             splits[split] = tuple(Item(name, images[name], masks.get(name)) for name in names)
     if not splits:
         raise BadData(f"{root}/SegmentationClass holds no mask; expected JPEGImages' names")
-    by = f"by {', '.join(f.name for f in lists.values())}" if lists else "no lists, all with masks"
-    return Layout(
-        "voc",
-        f"JPEGImages/ beside SegmentationClass/ ({by}); 255 is unlabelled",
-        splits,
-        _voc_classes(root, list(masks)),
-    )
+    return splits
 
 
 def _voc_list(file: Path, images: dict[str, Path]) -> list[str]:
@@ -192,7 +197,7 @@ def _voc_list(file: Path, images: dict[str, Path]) -> list[str]:
     missing = [name for name in names if name not in images]
     if missing:
         raise BadData(
-            f"{file} lists {len(missing)} images that JPEGImages/ lacks (first:"
+            f"{file} lists {format_count(len(missing), 'image')} that JPEGImages/ lacks (first:"
             f" {', '.join(missing[:MAX_SHOWN])}); add them or correct the list"
         )
     return names

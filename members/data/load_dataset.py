@@ -1,6 +1,5 @@
 """Load any data set that a user has, recognised by its content."""
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -114,9 +113,8 @@ def _map_values(
 ) -> dict[str, DataSet]:
     labelled = [data for data in sets.values() if data.masks is not None]
     of_each = [data.stored_values() for data in labelled]
-    pixels: Counter[int] = Counter()
-    for values in of_each:
-        pixels.update(values)
+    totals = np.sum([pixels_of.sum(axis=0) for pixels_of in of_each], axis=0)
+    pixels = {int(value): int(totals[value]) for value in np.flatnonzero(totals)}
     known = labelled[0].known if labelled else None
     if not labelled:
         classes = contract or labels.without_data() or numbered(2, ignore=None)
@@ -127,8 +125,8 @@ def _map_values(
         labels.check_against(contract)
         if not labels and known is not None:
             _check_contract(known, contract)
-    for values in of_each:
-        labels.check_coding(values, classes)
+    for pixels_of in of_each:
+        labels.check_coding([np.flatnonzero(mask).tolist() for mask in pixels_of], classes)
     if labelled:
         _check_scorable(pixels, classes)
     return {name: data.mapped(classes) for name, data in sets.items()}

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from pkgutil import resolve_name
 
-from evaluation.core.errors import BadData, BadSpec, shorten
+from evaluation.core.errors import BadData, BadSpec, format_count, shorten
 from evaluation.core.files import check_no_external_links
 from evaluation.core.label_options import LabelOptions, read_colours
 from members.data.file_tree import FileTree
@@ -61,7 +61,10 @@ def recognise(path: Path, options: LayoutOptions = DEFAULT_LAYOUT) -> Layout:
     """
     check_no_external_links(path)
     tree = FileTree.of(path)
-    layout = _by_globs(tree, options) if options.images is not None else _by_name(tree, options)
+    if options.images is None:
+        layout = _layout_by_name(tree, options)
+    else:
+        layout = _layout_by_globs(tree, options.images, options)
     table = tree.colour_table
     if table is not None and not layout.colours:
         names, colours = read_colours(table)
@@ -69,7 +72,7 @@ def recognise(path: Path, options: LayoutOptions = DEFAULT_LAYOUT) -> Layout:
     return layout if options.ids is None else chosen_ids(layout, Path(options.ids))
 
 
-def _by_name(tree: FileTree, options: LayoutOptions) -> Layout:
+def _layout_by_name(tree: FileTree, options: LayoutOptions) -> Layout:
     wanted = options.layout
     if wanted is not None and wanted not in LAYOUTS:
         raise BadSpec(f"--layout {shorten(wanted)}; known: {', '.join(LAYOUTS)}")
@@ -84,12 +87,11 @@ def _by_name(tree: FileTree, options: LayoutOptions) -> Layout:
     raise BadData(f"{tree.root} holds {found}; expected {EXPECTED}")
 
 
-def _by_globs(tree: FileTree, options: LayoutOptions) -> Layout:
-    assert options.images is not None
-    images = tree.matching(options.images, "--images")
+def _layout_by_globs(tree: FileTree, image_glob: str, options: LayoutOptions) -> Layout:
+    images = tree.matching(image_glob, "--images")
+    why = f"{format_count(len(images), 'image')} by --images {image_glob}"
     if options.masks is None:
-        items = tuple(Item(name, file) for name, file in images.items())
-        return Layout("globs", f"{len(items)} images by --images {options.images}", {TEST: items})
+        return Layout("globs", why, {TEST: tuple(Item(*image) for image in images.items())})
     masks = tree.matching(options.masks, "--masks")
     if options.ids is None:
         for names, what in (
@@ -100,9 +102,8 @@ def _by_globs(tree: FileTree, options: LayoutOptions) -> Layout:
                 raise BadData(
                     f"{tree.root}: {len(names)} ids have no {what} (first:"
                     f" {', '.join(sorted(names)[:MAX_SHOWN])}) among {len(images)} images by"
-                    f" {options.images} and {len(masks)} masks by {options.masks}; expected pairs:"
+                    f" {image_glob} and {len(masks)} masks by {options.masks}; expected pairs:"
                     " correct the globs, or list the images to read by --ids"
                 )
     items = tuple(Item(name, file, masks.get(name)) for name, file in images.items())
-    why = f"{len(items)} images by --images {options.images}, masks by --masks {options.masks}"
-    return Layout("globs", why, {TRAINING: items})
+    return Layout("globs", f"{why}, masks by --masks {options.masks}", {TRAINING: items})

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from evaluation.core.classes import Classes
-from evaluation.core.errors import BadData, BadLabels, shorten
+from evaluation.core.errors import BadData, BadLabels, format_count, shorten
 from evaluation.core.ragged import Size
 from evaluation.core.types import Array
 from members.data.file_tree import FileTree
@@ -64,7 +64,7 @@ def recognise(tree: FileTree, options: LayoutOptions) -> Layout | None:
     missing = sorted(rows.keys() - {id_of(file) for file in tree.images})
     if missing:
         raise BadData(
-            f"{table} lists {len(missing)} images that {tree.root} lacks (first:"
+            f"{table} lists {format_count(len(missing), 'image')} that {tree.root} lacks (first:"
             f" {', '.join(missing[:MAX_SHOWN])}); add them or remove the rows"
         )
     names = NAMES if classes == [""] else (NAMES[0], *classes)

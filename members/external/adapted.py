@@ -4,7 +4,7 @@ Names of classes, one channel of a foreground, and stored values of label maps s
 mean; what only agreement can tell is left to `members.external.layout_inference`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,7 +13,7 @@ from evaluation.core.classes import NUM_VALUES, Classes
 from evaluation.core.errors import BadMaps
 from evaluation.core.ragged import Extent
 from evaluation.core.types import Array
-from members.external.formats import ExternalMaps
+from members.external.formats import ExternalMaps, Layout
 from members.external.values import ValueRange, leaves_rest, to_float32
 from members.probabilities import RANGE_TOLERANCE
 
@@ -66,6 +66,14 @@ class AdaptedMaps(ExternalMaps):
     def dtype(self) -> str:
         """The type of what `read` returns."""
         return self.given.dtype if self.channels is None else "float32"
+
+    def as_stored(self) -> Iterator[Array]:
+        """Yield the values of each image with the axes that the files have."""
+        return self.given.as_stored()
+
+    def with_layout(self, layout: Layout) -> "AdaptedMaps":
+        """Return the maps with the axes of an image said."""
+        return replace(self, given=self.given.with_layout(layout))
 
     def read(self, indices: Array) -> Array:
         """Read images."""
@@ -166,13 +174,24 @@ def _two_classes(
     foreground = 1 if classes.foreground is None else classes.foreground
 
     def split(maps: Array) -> Array:
-        other = np.zeros_like(maps) if is_logits else 1 - maps  # sigmoid(x) = softmax(0, x)
-        return np.concatenate([other, maps] if foreground else [maps, other], axis=1)
+        return two_classes(maps, foreground=foreground, logits=is_logits)
 
     sums = (values.low, values.high) if is_logits else (1.0, 1.0)
     both = ValueRange(min(0.0, values.low), max(0.0, values.high), *sums)
     note = f"one channel: taken for the probability of {classes.names[foreground]!r}"
     return AdaptedMaps(external, split, 2), both, [note]
+
+
+def two_classes(channel: Array, *, foreground: int = 1, logits: bool = False) -> Array:
+    """Return maps of background and foreground, (image, 2, row, col).
+
+    Args:
+        channel: of the foreground, (image, 1, row, col): probabilities, or `logits`.
+        foreground: its class index, 0 or 1.
+        logits: whether the result is logits: sigmoid(x) is the softmax of 0 and x.
+    """
+    other = np.zeros_like(channel) if logits else 1 - channel
+    return np.concatenate([other, channel] if foreground else [channel, other], axis=1)
 
 
 def _adapt_labels(

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -110,6 +110,14 @@ class ExternalMaps(ABC):
     def read(self, indices: Array) -> Array:
         """Read images of one size as they were given; called from several threads at once."""
 
+    @abstractmethod
+    def as_stored(self) -> Iterator[Array]:
+        """Yield the values of each image with the axes that the files have."""
+
+    @abstractmethod
+    def with_layout(self, layout: Layout) -> "ExternalMaps":
+        """Return the maps with the axes of an image said."""
+
     def missing(self, indices: Array) -> Array | None:
         """Return where values of images were never stored, as `read` returns them; None: nowhere.
 
@@ -174,12 +182,20 @@ class StackedMaps(ExternalMaps):
 
     def read(self, indices: Array) -> Array:
         """Read images."""
-        return _arranged(np.asarray(self.array[indices]), self.layout)
+        return arranged(np.asarray(self.array[indices]), self.layout)
+
+    def as_stored(self) -> Iterator[Array]:
+        """Yield the values of each image with the axes that the array has."""
+        return (np.asarray(self.array[np.array([i])])[0] for i in range(self.array.shape[0]))
+
+    def with_layout(self, layout: Layout) -> "StackedMaps":
+        """Return the maps with the axes of an image said."""
+        return replace(self, layout=layout)
 
     def missing(self, indices: Array) -> Array | None:
         """Return where values of images were never stored; None: nowhere."""
         missing = getattr(self.array, "missing", lambda _: None)(indices)
-        return None if missing is None else _arranged(missing, self.layout)
+        return None if missing is None else arranged(missing, self.layout)
 
 
 @dataclass(frozen=True)
@@ -206,6 +222,7 @@ class MapFiles(ExternalMaps):
         name: what errors call them.
         key: the array of a file that holds several; None where there is one.
         expected: what is known of the images; None takes classes first.
+        said: the axes of an image, where it is known; else the first image tells.
 
     Raises:
         BadMaps: a first file that holds no maps, or ids that repeat.
@@ -215,6 +232,7 @@ class MapFiles(ExternalMaps):
     name: str
     key: str | None = None
     expected: ExpectedMaps | None = None
+    said: Layout | None = None
 
     def __post_init__(self) -> None:
         """Check the first file and the ids before any work."""
@@ -263,14 +281,24 @@ class MapFiles(ExternalMaps):
 
     @cached_property
     def layout(self) -> Layout:
-        """The axes of the first image."""
+        """The axes of an image."""
+        if self.said is not None:
+            return self.said
         (first,) = _read_sources(self.sources[:1], self.key)
         return _layout_of(first.shape, first.dtype, self.expected)
 
     @cached_property
     def _first(self) -> Array:
         (first,) = _read_sources(self.sources[:1], self.key)
-        return _arranged(first, self.layout)
+        return arranged(first, self.layout)
+
+    def as_stored(self) -> Iterator[Array]:
+        """Yield the values of each image with the axes that its file has."""
+        return _read_sources(self.sources, self.key)
+
+    def with_layout(self, layout: Layout) -> "MapFiles":
+        """Return the maps with the axes of an image said."""
+        return replace(self, said=layout)
 
     def read(self, indices: Array) -> Array:
         """Read images.
@@ -282,7 +310,7 @@ class MapFiles(ExternalMaps):
         first, arrays = self._first, []
         for source, opened in zip(sources, _read_sources(sources, self.key), strict=True):
             same_axes = (opened.ndim == 2) == (self.layout == PIXELS)
-            array = _arranged(opened, self.layout) if same_axes else opened
+            array = arranged(opened, self.layout) if same_axes else opened
             if array.shape[:-2] != first.shape[:-2] or array.dtype != first.dtype:
                 raise BadMaps(
                     f"{source.file} holds {array.dtype} of shape {array.shape}; expected"
@@ -369,7 +397,7 @@ def _layout_of(shape: tuple[int, ...], dtype: Any, expected: ExpectedMaps | None
     return found or CLASSES_FIRST
 
 
-def _arranged(values: Array, layout: Layout) -> Array:
+def arranged(values: Array, layout: Layout) -> Array:
     """Return values (..., channel, row, col), or labels (..., row, col)."""
     if layout == CLASSES_LAST:
         return np.moveaxis(values, -1, -3)
@@ -381,7 +409,7 @@ def _arranged(values: Array, layout: Layout) -> Array:
 
 
 def _arranged_shape(shape: tuple[int, ...], layout: Layout, dtype: Any) -> tuple[int, ...]:
-    """Return the shape of what `_arranged` returns."""
+    """Return the shape of what `arranged` returns."""
     before, sides = shape[:-2], shape[-2:]
     if layout == CLASSES_LAST:
         return (*shape[:-3], shape[-1], *shape[-3:-1])

@@ -227,7 +227,7 @@ def inspect_maps(
     known: KnownMaps | None,
     names: Sequence[str] | None = None,
     normalise: bool = False,
-    as_is: bool = False,
+    no_checks: bool = False,
 ) -> InspectionReport:
     """Find all problems before anything is written.
 
@@ -239,7 +239,7 @@ def inspect_maps(
         known: what to compare with; None skips what needs it, and says so.
         names: of the external classes, in their order; None takes the file's, if any.
         normalise: divide values from 0 to 1 by their sums, however far those are from 1.
-        as_is: keep what agreement alone calls a problem, and note it; read chunks that are not
+        no_checks: keep what agreement alone calls a problem, and note it; read chunks that are not
             stored as the fill value, where a writer may have left them out for holding only that.
 
     Raises:
@@ -249,7 +249,7 @@ def inspect_maps(
     """
     given = external.extent.take(indices)
     fitting = _fitting_orientations(external, given, extent)
-    chunk_note = _check_chunks(external, indices, as_is)
+    chunk_note = _check_chunks(external, indices, no_checks)
     values = value_range(external)
     stored_dtype = external.dtype
     external, values, notes = adapt(external, values, classes, names)
@@ -261,39 +261,69 @@ def inspect_maps(
             scale, value_problem = _scale(external.name, values, channels, stored_dtype, normalise)
     candidates = LayoutCandidates(external, fitting, channels, classes, values)
     match = None if known is None else _compare(candidates, indices, extent, known)
-    orientation, layout_problem, note, ambiguous = fitting[0], "", "", False
-    order: Order = tuple(range(len(classes)))
+    chosen = _choose_layout(candidates, match, known, no_checks)
+    resized = "" if _same_sizes(given, extent) else _describe_resizing(external, given, extent)
+    labels = channels if external.is_labels else None
+    return InspectionReport(
+        problems=tuple(line for line in (value_problem, chosen.problem) if line),
+        notes=tuple(line for line in (*notes, chunk_note, resized, chosen.note) if line),
+        repair=Repair(labels, external.dtype, scale, chosen.orientation, chosen.order, rest),
+        maps=external,
+        ambiguous=chosen.ambiguous,
+    )
+
+
+@dataclass(frozen=True)
+class _ChosenLayout:
+    """The layout that maps are taken in.
+
+    Args:
+        orientation: of rows and columns.
+        order: the channel of each class.
+        problem: what has to be repaired; empty for nothing.
+        note: what else a user should know; empty for nothing.
+        ambiguous: agreement alone tells the problem.
+    """
+
+    orientation: Orientation
+    order: Order
+    problem: str = ""
+    note: str = ""
+    ambiguous: bool = False
+
+
+def _choose_layout(
+    candidates: LayoutCandidates,
+    match: LayoutMatch | None,
+    known: KnownMaps | None,
+    no_checks: bool,
+) -> _ChosenLayout:
+    """Return the layout that sizes force or agreement shows, else the plain one.
+
+    Raises:
+        BadMaps: no layout explains the labels, or the number of classes.
+    """
+    plain: Order = tuple(range(len(candidates.classes)))
+    simplest = candidates.orientations[0]
     if known is None or match is None:
         why = "there are no other members and no target" if known is None else "too few images"
         note = f"order of classes and direction of axes were not examined: {why}"
-        order, layout_problem = order_by_size(candidates)
-    elif candidates.forced or (match.certain and match.credible):
-        layout_problem = describe_match(candidates, match, known.name)
-        ambiguous = not candidates.forced
-        if ambiguous and as_is:
-            note, layout_problem = f"taken as they are: {layout_problem}", ""
-        else:
-            orientation, order = fitting[match.orientation], match.order
-    elif match.plain < match.chance:
+        order, problem = order_by_size(candidates)
+        return _ChosenLayout(simplest, order, problem, note)
+    if candidates.forced or (match.certain and match.credible):
+        problem = describe_match(candidates, match, known.name)
+        if no_checks and not candidates.forced:
+            note = f"taken as they are: {problem}"
+            return _ChosenLayout(simplest, plain, note=note, ambiguous=True)
+        orientation = candidates.orientations[match.orientation]
+        return _ChosenLayout(orientation, match.order, problem, ambiguous=not candidates.forced)
+    note = ""
+    if match.plain < match.chance:
         note = (
             f"agrees with {known.name} in {match.plain:.2f} of each class's pixels, no more than by"
             " chance: are these maps of these images, in this order?"
         )
-    resized = "" if _same_sizes(given, extent) else _describe_resizing(external, given, extent)
-    return InspectionReport(
-        problems=tuple(line for line in (value_problem, layout_problem) if line),
-        notes=tuple(line for line in (*notes, chunk_note, resized, note) if line),
-        repair=Repair(
-            channels if external.is_labels else None,
-            external.dtype,
-            scale,
-            orientation,
-            order,
-            rest,
-        ),
-        maps=external,
-        ambiguous=ambiguous,
-    )
+    return _ChosenLayout(simplest, plain, note=note)
 
 
 def check_order(report: InspectionReport, extent: Extent, known: KnownMaps | None) -> None:
@@ -366,7 +396,7 @@ def _fitting_orientations(
     return fitting or []
 
 
-def _check_chunks(external: ExternalMaps, indices: Array, as_is: bool) -> str:
+def _check_chunks(external: ExternalMaps, indices: Array, no_checks: bool) -> str:
     """Return a note on chunks that are not stored; empty where all are.
 
     Raises:
@@ -395,12 +425,12 @@ def _check_chunks(external: ExternalMaps, indices: Array, as_is: bool) -> str:
     if certain:
         raise BadMaps(f"{found}; expected every image: write or copy the array again")
     fill = getattr(getattr(external, "array", None), "fill_value", 0)
-    if as_is:
+    if no_checks:
         return f"{found}, which were read as {fill}"
     raise BadMaps(
         f"{found}: it cannot be told whether they were never written or hold only {fill}, which"
-        " Zarr leaves out by default; write the array again with write_empty_chunks, or take"
-        f" {fill} by --no-checks"
+        " Zarr leaves out by default; write the array again with write_empty_chunks, or read"
+        f" them as {fill} by --no-checks"
     )
 
 

@@ -51,16 +51,16 @@ class LazyStack(ABC):
 
 @dataclass(frozen=True)
 class MapFolder(LazyStack):
-    """A folder with one file of maps or labels per image, read when it is indexed.
+    """Files of maps or labels, read when they are indexed.
 
     Args:
         files: the files.
-        ids: the names of the images, in order.
+        ids: the names of the images, in order; None where the files name none.
         order: the index of each image among the files.
     """
 
     files: ExternalMaps
-    ids: tuple[str, ...]
+    ids: tuple[str, ...] | None
     order: Array
 
     @classmethod
@@ -70,8 +70,14 @@ class MapFolder(LazyStack):
         Raises:
             BadMaps: files that hold no maps, or no files.
         """
-        files = open_external([folder])
-        names = image_names(files.ids or [str(index) for index in range(files.size[0])])
+        return cls.of(open_external([folder]))
+
+    @classmethod
+    def of(cls, files: ExternalMaps) -> "MapFolder":
+        """Return files in the order of the images' names, where they have names."""
+        if files.ids is None:
+            return cls(files, None, np.arange(files.size[0]))
+        names = image_names(files.ids)
         order = np.array(sorted(range(len(names)), key=names.__getitem__))
         return cls(files, tuple(names[index] for index in order), order)
 
@@ -193,12 +199,6 @@ class Softmaxed(LazyStack):
         """Check the type."""
         if self.logits.dtype.kind != "f":
             raise BadMaps(f"{self.name} is {self.logits.dtype}; logits are floating point")
-        shape, extent = self.logits.shape, self.extent
-        if len(shape) == 4 and shape[1] > min(cols for _, (_, cols) in extent.runs):
-            raise BadMaps(
-                f"{self.name} has {shape[1]} classes for images of {extent} pixels; expected"
-                " (image, class, row, col): move the classes to the second axis"
-            )
 
     @property
     def extent(self) -> Extent:

@@ -2,13 +2,17 @@
 
 from collections import Counter
 
+import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
 
 from benchmarks import zoo, zoo_tables
+from ensemble.api.opened_run import OpenedRun
 from ensemble.pipeline.run.experiment import read_experiment
 from evaluation.core.classes import MARS
+from evaluation.core.run_folder import Run
+from members.data.dataset import DataSet
 from members.data.sample import draw_sample
 
 HEAD = "table,row,reported,reported_iou,network,chain,budget,against\n"
@@ -56,14 +60,14 @@ def test_reported_scores_are_in_the_range_of_the_reports(rows):
 def train(tmp_path):
     sample = draw_sample(images=60, test=2, validation=30, size=(16, 24)).save(tmp_path)
 
-    def run_zoo(*members, lines, minutes=0.001):
+    def run_zoo(*members, lines, minutes=0.001, options=()):
         recipes = "".join(f"  {m}: {{architecture: 'unet(width=2, depth=1)'}}\n" for m in members)
         head = f"data: {sample[0]}\nvalidation: {sample[1]}\nfolds: 3\nmembers:\n"
         (tmp_path / "e.yaml").write_text(head + recipes)
         (tmp_path / "r.csv").write_text(HEAD + lines)
         paths = {"--run": "run", "--experiment": "e.yaml", "--rows": "r.csv", "--out": "zoo.csv"}
         arguments = [word for k, v in paths.items() for word in (k, str(tmp_path / v))]
-        arguments += ["--device", "cpu", "--minutes", str(minutes)]
+        arguments += ["--device", "cpu", "--minutes", str(minutes), *options]
         return CliRunner().invoke(zoo.main, arguments)
 
     return run_zoo
@@ -135,3 +139,46 @@ def test_a_network_without_a_row_is_refused(train):
     refused = train("one", "two", lines=ONE)
     assert refused.exit_code == 1
     assert "network 'two' is in only one of" in refused.output
+
+
+@pytest.mark.slow
+def test_repeated_trainings_tell_recipes_apart(train, tmp_path):
+    lines = ONE + TWO + "second,three,,,three,,1,\n"
+    options = ["--repeats", "2", "--only", "one,two"]
+    done = train("one", "two", "three", lines=lines, minutes=0.002, options=options)
+    assert done.exit_code == 0, done.output
+    one, suppressed, two = pd.read_csv(tmp_path / "zoo.csv").to_dict("records")
+    assert sorted(path.name for path in (tmp_path / "run" / "members").iterdir()) == [
+        *("one-1", "one-2"),
+        *("two-1", "two-2"),
+    ]
+    assert pd.isna(one["recipe_gain"])
+    scores = _masked(tmp_path / "run", "one-1", "one-2", "two-1", "two-2")
+    expected = (scores[2] + scores[3] - scores[0] - scores[1]) / 2
+    assert two["trainings"] == suppressed["trainings"] == 2
+    assert two["recipe_gain"] == pytest.approx(expected, abs=1e-4)
+    assert two["gain"] == pytest.approx(scores[2] - scores[0], abs=2e-4)
+    assert two["recipe_low"] < two["recipe_gain"] < two["recipe_high"]
+    shown = CliRunner().invoke(zoo_tables.main, ["--results", str(tmp_path / "zoo.csv")])
+    assert " | 2 | " in shown.output.splitlines()[-3]
+
+    refused = train("one", lines=ONE, options=["--only", "four"])
+    assert "--only 'four'; known are one" in refused.output
+
+
+def _masked(path, *members):
+    """Return the masked mIoU of members on validation, from their maps."""
+    target = np.asarray(DataSet.load(Run(path).data("validation")).target())
+    run = OpenedRun(path)
+    scores = []
+    for name in members:
+        pred = run.maps(name, "validation").argmax(axis=1)
+        scored = (target != MARS.ignore) & (target < len(MARS))
+        ious = []
+        for label in range(1, len(MARS)):
+            hit = ((pred == label) & (target == label) & scored).sum()
+            union = (((pred == label) | (target == label)) & scored).sum()
+            if union:
+                ious.append(hit / union)
+        scores.append(np.mean(ious))
+    return scores

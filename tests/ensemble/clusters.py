@@ -55,9 +55,9 @@ def write_members(folder):
             )
             for block in blocks(IMAGES):
                 store.write(block, _drawn(rng, target[block]))
-            record(store.folder, asked={IMPORTED: name}, inputs={})
+            record(store.folder, config={IMPORTED: name}, inputs={})
     write_json(at.folds, {"folds": 2, "fold": [k // 4 % 2 for k in range(IMAGES)]})
-    record(at.path / "data", asked={}, inputs={})
+    record(at.path / "data", config={}, inputs={})
     Experiment(data="sample", folds=2).write(at.experiment)
     return at.path
 

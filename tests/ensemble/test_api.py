@@ -88,7 +88,8 @@ class TestFuse:
         [
             ([], "`maps` is empty; expected the probability maps of one or more members"),
             ("folder", "`maps` is one item; expected a list with the maps of each member"),
-            (TWO[0], r"maps\[0\] .*expected \(image, class, row, col\)"),
+            (TWO[0], r"`maps` has 4 axes; expected a list"),
+            ([TWO[0][0]], r"maps\[0\] .*expected \(image, class, row, col\)"),
             ([TWO[0], TWO[1][:5]], r"maps\[1\] holds 5 images"),
             ([{"a": 1}], r"maps\[0\] is of type dict; expected an array, a list of arrays"),
             ([TWO[0] * 0.9], r"maps\[0\]: .*classes sum to"),
@@ -250,6 +251,18 @@ class TestTwoClassesStoredAs0And255:
             ens.fuse([maps, maps[::-1]], learns, fit_maps=[maps, maps], fit_target=self.target)
         with pytest.raises(BadLabels, match="0 and 255"):
             ens.postprocess(maps, "class_bias", fit_maps=maps, fit_target=self.target)
+
+    def test_masks_of_two_codings_are_scored_by_neither(self, tmp_path):
+        mixed = np.concatenate([self.target, self.target // 255])
+        folder = tmp_path / "masks"
+        folder.mkdir()
+        for index, mask in enumerate(mixed):
+            Image.fromarray(mask).save(folder / f"{index}.png")
+        pred = np.zeros_like(mixed)
+        for target in (mixed, list(mixed), folder):
+            with pytest.raises(BadLabels, match="255 without 1 is in 1 of 2 masks, 1 without 255"):
+                ens.score(target, pred if target is not folder else list(pred), classes=2)
+        assert ens.score(mixed, pred, classes=2, unlabelled=255).iou == (32 / 36, 0)
 
     def test_a_declared_foreground_is_scored_by_its_iou(self):
         pred = 255 * self.everything

@@ -86,7 +86,7 @@ def at(tmp_path_factory):
         )
         for block in store.missing_blocks():
             store.write(block, maps[block])
-        record(store.folder, asked={IMPORTED: True}, inputs={})
+        record(store.folder, config={IMPORTED: True}, inputs={})
     write_classes(actual.classes, classes)
     write_json(actual.folds, {"folds": 2, "fold": [number // 20 for number in range(40)]})
     Experiment(folds=2).write(actual.experiment)

@@ -8,11 +8,10 @@ from sklearn.isotonic import IsotonicRegression
 
 from ensemble.block_fusion import TrainingBlocks
 from ensemble.calibration import CALIBRATORS
-from ensemble.calibration.calibrated import calibrated
-from ensemble.calibration.calibration_error import describe_calibration
+from ensemble.calibration.calibrated import calibrated, describe_calibration
+from ensemble.cli.plain_files import fuse_files
 from ensemble.fitted_json import load_fitted, save_fitted
 from ensemble.fusion import CLASS_AXIS, LearnedFusion, TrainingBlock
-from ensemble.pipeline.scoring.plain_files import fuse_files
 from ensemble.strategies.means import Mean
 from ensemble.strategy import build_strategy, check_strategy
 from evaluation.core.errors import BadData, BadSpec

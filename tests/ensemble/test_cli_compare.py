@@ -61,7 +61,7 @@ def write(folder, maps, seen):
         folder, ids=IDS, classes=MARS, extent=Extent.uniform(len(IDS), SHAPE), seen=seen
     )
     store.write(slice(0, len(IDS)), maps)
-    record(folder, asked={}, inputs={})
+    record(folder, config={}, inputs={})
 
 
 def plant_member(at, name, targets, sharpness, rng):

@@ -171,7 +171,7 @@ def write_run(path, *, seen, members=("good", "fair")):
         )
         for block in blocks(COUNT):
             store.write(block, maps[block])
-        record(store.folder, asked={}, inputs={})
+        record(store.folder, config={}, inputs={})
     return path
 
 

@@ -74,7 +74,7 @@ def write(folder, maps, *, ids=IDS, seen=None, label=None):
     )
     for block in blocks(len(ids)):
         store.write(block, maps[block])
-    record(folder, asked={}, inputs={})
+    record(folder, config={}, inputs={})
 
 
 def maps_of(target, sharpness, seed):

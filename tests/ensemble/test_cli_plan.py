@@ -9,7 +9,7 @@ import yaml
 
 from ensemble.cli import run_command
 from ensemble.pipeline.analysis.timing import chain_seconds, disk_seconds, measure_network
-from ensemble.pipeline.candidates.leakage import (
+from ensemble.pipeline.candidates.leakage_warnings import (
     OofGap,
     cross_fold_duplicates,
     leakage_warnings,
@@ -95,17 +95,17 @@ class TestAGoodRun:
 
     @pytest.mark.slow
     def test_has_no_leakage_warning(self, foretold):
-        sources = RunMembers.of(foretold[1])
-        assert len(oof_gaps(sources, ["net", "other"])) == 2
-        assert leakage_warnings(sources, ["net", "other"]) == []
+        run_members = RunMembers.of(foretold[1])
+        assert len(oof_gaps(run_members, ["net", "other"])) == 2
+        assert leakage_warnings(run_members, ["net", "other"]) == []
 
     @pytest.mark.slow
     def test_a_member_trained_here_is_never_said_to_leak(self, foretold, monkeypatch):
-        sources = RunMembers.of(foretold[1])
+        run_members = RunMembers.of(foretold[1])
         gaps = [OofGap(name, 0.3, 0.01, 0.3, 0.01) for name in ("net", "other")]
         monkeypatch.setattr(f"{oof_gaps.__module__}.oof_gaps", lambda *_: gaps)
-        assert leakage_warnings(sources, ["net", "other"]) == []
-        imported = replace(sources, imported=("net",))
+        assert leakage_warnings(run_members, ["net", "other"]) == []
+        imported = replace(run_members, imported=("net",))
         [warning] = leakage_warnings(imported, ["net", "other"])
         assert warning.startswith("'net' is right on oof more often than on validation by +0.300")
 

@@ -16,7 +16,7 @@ from ensemble.pipeline.members.train import training_job
 from ensemble.pipeline.report import figures
 from ensemble.pipeline.report.candidate_trace import CandidateTrace
 from ensemble.pipeline.run.experiment import Experiment, read_experiment
-from ensemble.pipeline.run.open_run import IMPORTED, OOF, RunMembers, run_metric
+from ensemble.pipeline.run.open_run import IMPORTED, RunMembers, run_metric
 from ensemble.pipeline.tuning.results import is_tuned
 from ensemble.pipeline.tuning.tuning import TuningBudget, tune
 from ensemble.strategies.greedy import greedy
@@ -25,7 +25,7 @@ from evaluation.core.classes import Classes
 from evaluation.core.files import write_json
 from evaluation.core.provenance import record
 from evaluation.core.ragged import Extent
-from evaluation.core.run_folder import Run
+from evaluation.core.run_folder import OOF, Run
 from evaluation.protocols import build_protocol
 from evaluation.reliability import calibration_gap
 from evaluation.run_metric import set_metric
@@ -78,9 +78,9 @@ def write_run(folder, target, members, **settings):
                 seen=None,
             )
             store.write(slice(0, IMAGES), maps)
-            record(store.folder, asked={IMPORTED: name}, inputs={})
+            record(store.folder, config={IMPORTED: name}, inputs={})
     write_json(run.folds, {"folds": 2, "fold": [k % 2 for k in range(IMAGES)]})
-    record(run.path / "data", asked={}, inputs={})
+    record(run.path / "data", config={}, inputs={})
     Experiment(data="sample", folds=2, **settings).write(run.experiment)
     return run
 
@@ -255,7 +255,7 @@ class TestFits:
             fold = Fold(0, np.arange(4))
             chain = run_chain(run, "class_bias")
             return [
-                training_job(run, experiment, member, fold).asked,
+                training_job(run, experiment, member, fold).config,
                 resolve_fusion(experiment, members, "greedy").config,
                 labels_record(members, "one", chain, "x", OOF).input_digests,
                 labels_record(members, "one", run_chain(run, "blur"), "x", OOF).input_digests,

@@ -12,9 +12,8 @@ from ensemble.pipeline.data.prepare import (
     run_classes,
 )
 from ensemble.pipeline.run.experiment import Experiment
-from ensemble.pipeline.run.open_run import OOF
 from evaluation.core.errors import BadData, BadRun
-from evaluation.core.run_folder import Run
+from evaluation.core.run_folder import OOF, Run
 from members.data.dataset import DataSet
 from members.data.sample import draw_sample
 

@@ -8,10 +8,10 @@ import pytest
 from ensemble.pipeline.candidates.fuse import fuse_members, resolve_fusion
 from ensemble.pipeline.candidates.postprocess import is_labelled, postprocess_run
 from ensemble.pipeline.run.experiment import Experiment
-from ensemble.pipeline.run.open_run import OOF, RunMembers, run_experiment
+from ensemble.pipeline.run.open_run import RunMembers, run_experiment
 from evaluation.core.files import write_json
 from evaluation.core.provenance import record
-from evaluation.core.run_folder import Run
+from evaluation.core.run_folder import OOF, Run
 from members.data.dataset import write_classes
 from tests.ensemble.test_run_refusals import CLASSES, IMAGES, add_maps, data_set
 
@@ -32,7 +32,7 @@ def run(tmp_path):
         for name in ("one", "two"):
             add_maps(run, name, split)
     write_json(run.folds, {"folds": 2, "fold": [k % 2 for k in range(IMAGES)]})
-    record(run.path / "data", asked={}, inputs={})
+    record(run.path / "data", config={}, inputs={})
     Experiment(data="sample", folds=2).write(run.experiment)
     return run
 
@@ -60,7 +60,7 @@ def repaint(run):
 
 def remap(run):
     for split in SPLITS:
-        record(run.probabilities("one", split), asked={"foreign": "one", "again": True}, inputs={})
+        record(run.probabilities("one", split), config={"foreign": "one", "again": True}, inputs={})
 
 
 # what is changed -> whether results that learn and results that do not go stale
@@ -98,7 +98,7 @@ def test_a_fusion_goes_stale_by_the_target_and_the_folds_only_if_it_learns(
 @pytest.mark.parametrize("strategy", ["mean", "stacking"])
 def test_a_fusion_of_one_split_depends_on_maps_of_oof_only_if_it_learns(run, strategy):
     fuse_members(run, strategy, name="f", log=silent)
-    record(run.probabilities("one", OOF), asked={"foreign": "one", "again": True}, inputs={})
+    record(run.probabilities("one", OOF), config={"foreign": "one", "again": True}, inputs={})
     run_members = RunMembers.of(run)
     spec = resolve_fusion(run_experiment(run), run_members, "f")
     assert not spec.is_current(run_members, OOF)

@@ -7,11 +7,11 @@ import pytest
 
 from ensemble.cli import run_command
 from ensemble.pipeline.run.experiment import Experiment
-from ensemble.pipeline.run.open_run import IMPORTED, OOF
+from ensemble.pipeline.run.open_run import IMPORTED
 from evaluation.core.files import write_json
 from evaluation.core.provenance import record
 from evaluation.core.ragged import Extent
-from evaluation.core.run_folder import Run
+from evaluation.core.run_folder import OOF, Run
 from members.data.dataset import DataSet, write_classes
 from members.store import ProbabilityStore
 from members.store_metadata import TrainingIds
@@ -41,7 +41,7 @@ def add_maps(at, name, split, accuracy=FAIR, trained_on=()):
         seen=seen,
     )
     store.write(slice(0, IMAGES), np.ascontiguousarray(maps.transpose(0, 3, 1, 2)))
-    record(store.folder, asked={IMPORTED: name}, inputs={})
+    record(store.folder, config={IMPORTED: name}, inputs={})
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def at(tmp_path):
         data_set(split, seed).save(at.data(split))
         add_maps(at, "fair", split)
     write_json(at.folds, {"folds": 2, "fold": [k % 2 for k in range(IMAGES)]})
-    record(at.path / "data", asked={}, inputs={})
+    record(at.path / "data", config={}, inputs={})
     Experiment(data="sample", folds=2).write(at.experiment)
     return at
 

@@ -12,9 +12,9 @@ import pytest
 from ensemble.cli import run_command
 from ensemble.pipeline.candidates.chains import fit_on_oof
 from ensemble.pipeline.run.experiment import Experiment
-from ensemble.pipeline.run.open_run import IMPORTED, OOF, RunMembers
-from ensemble.pipeline.tuning import cross_validation, grid, refits, trials, tuning
-from ensemble.pipeline.tuning.cross_validation import CvPool, OuterSplit, PrefixCache
+from ensemble.pipeline.run.open_run import IMPORTED, RunMembers
+from ensemble.pipeline.tuning import cross_fitted_counts, grid, refits, trials, tuning
+from ensemble.pipeline.tuning.cross_fitted_counts import CvPool, OuterSplit, PrefixCache
 from ensemble.pipeline.tuning.refits import copy_oof
 from ensemble.pipeline.tuning.results import TuningResult, format_tuning
 from ensemble.pipeline.tuning.selection import AblationResult, Gain, GainTest, eliminate
@@ -24,7 +24,7 @@ from evaluation.core.errors import BadSpec
 from evaluation.core.files import write_json
 from evaluation.core.provenance import record
 from evaluation.core.ragged import Extent
-from evaluation.core.run_folder import Run
+from evaluation.core.run_folder import OOF, Run
 from evaluation.core.specs import Spec
 from evaluation.intervals import Interval
 from members.data.dataset import DataSet, write_classes
@@ -67,7 +67,7 @@ def write_run(folder, target, members, *, fusions=None, groups=None, folds=None,
     DataSet(images, target, ids, groups, CLASSES).save(at.data(OOF))
     folds = [(k // 2) % 2 for k in range(IMAGES)] if folds is None else folds
     write_json(at.folds, {"folds": 2, "fold": list(folds)})
-    record(at.path / "data", asked={}, inputs={})
+    record(at.path / "data", config={}, inputs={})
     for name, maps in members.items():
         store = ProbabilityStore.create(
             at.probabilities(name, OOF),
@@ -77,7 +77,7 @@ def write_run(folder, target, members, *, fusions=None, groups=None, folds=None,
             seen=seen,
         )
         store.write(slice(0, IMAGES), maps)
-        record(store.folder, asked={IMPORTED: name}, inputs={})
+        record(store.folder, config={IMPORTED: name}, inputs={})
     Experiment(data="sample", folds=2, fusions=fusions or {}).write(at.experiment)
     return at
 
@@ -373,7 +373,7 @@ class TestCacheAndJournal:
         assert not (planted.path / "tuning" / "one" / "work").exists()
 
     def test_a_significantly_worse_chain_is_pruned(self, tmp_path, lottery, monkeypatch):
-        monkeypatch.setattr(cross_validation, "BLOCK_IMAGES", 3)
+        monkeypatch.setattr(cross_fitted_counts, "BLOCK_IMAGES", 3)
         rng = np.random.default_rng(0)
         target = stripes(rng)
         (tmp_path / "space.yaml").write_text("lottery: {ticket: [1]}\n")

@@ -19,15 +19,15 @@ from members.jobs import TrainJob
 @dataclass(frozen=True, eq=False)
 class ScriptedJob(TrainJob):
     def __call__(self, device):
-        if self.asked["what"] == "die":
+        if self.config["what"] == "die":
             os._exit(9)
-        if self.asked["what"] == "refuse":
+        if self.config["what"] == "refuse":
             raise EnsError("no")
-        if self.asked["what"] == "fill":
+        if self.config["what"] == "fill":
             import torch
 
             raise torch.OutOfMemoryError("CUDA out of memory")
-        (self.folder / self.asked["name"]).write_text(device)
+        (self.folder / self.config["name"]).write_text(device)
 """
 
 
@@ -50,7 +50,7 @@ def scripted(tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_a_job_that_kills_its_process_stops_no_other(scripted, tmp_path):
     jobs = [scripted(f"j{k}", "die" if k == 1 else "refuse" if k == 3 else "do") for k in range(6)]
-    ended = {job.asked["name"]: error for job, error in run_jobs(jobs, ["cpu"], workers=2)}
+    ended = {job.config["name"]: error for job, error in run_jobs(jobs, ["cpu"], workers=2)}
     assert sorted(ended) == ["j0", "j1", "j2", "j3", "j4", "j5"]
     assert "its process died" in str(ended["j1"])
     assert str(ended["j3"]) == "no"

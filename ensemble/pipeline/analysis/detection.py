@@ -8,9 +8,9 @@ import numpy as np
 from ensemble.pipeline.candidates.postprocess import read_candidate
 from ensemble.pipeline.candidates.staleness import scores_record
 from ensemble.pipeline.data.prepare import run_classes
-from ensemble.pipeline.run.open_run import OOF, RunMembers, run_experiment, run_metric
+from ensemble.pipeline.run.open_run import RunMembers, run_experiment, run_metric
 from evaluation.core.errors import BadData, BadRun
-from evaluation.core.run_folder import Run
+from evaluation.core.run_folder import OOF, Run
 from evaluation.formatting import format_decimal
 from evaluation.gains import argmax
 from evaluation.intervals import LEVEL

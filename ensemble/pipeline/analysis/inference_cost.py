@@ -23,12 +23,14 @@ from ensemble.pipeline.candidates.fuse import FITTED, FusionSpec, resolve_fusion
 from ensemble.pipeline.candidates.postprocess import applied_chain, read_candidate
 from ensemble.pipeline.data.prepare import read_folds
 from ensemble.pipeline.run.experiment import Experiment
-from ensemble.pipeline.run.open_run import OOF, RunMembers
+from ensemble.pipeline.run.open_run import RunMembers
 from ensemble.strategies import ACCEPTS_ONE_VS_REST
 from ensemble.strategies.weighted_mean import WeightedMean
 from evaluation.core.errors import EnsError
 from evaluation.core.files import read_json, write_json
+from evaluation.core.progress import Log
 from evaluation.core.provenance import digest_of, identity
+from evaluation.core.run_folder import OOF
 from evaluation.core.specs import parse_spec
 from evaluation.core.types import Array
 from members.data.dataset import DataSet
@@ -65,14 +67,14 @@ class CostMeter:
     `split` are used if there are none of `oof`; `log` receives a line per measurement.
     """
 
-    sources: RunMembers
+    run_members: RunMembers
     experiment: Experiment
     split: str
-    log: Callable[[str], None]
+    log: Log
 
     def measure(self, candidate: str) -> InferenceCost:
         """Return the cost of an existing candidate."""
-        source, _ = read_candidate(self.sources.run, candidate)
+        source, _ = read_candidate(self.run_members.run, candidate)
         members, fusions = self._components(source)
         parts = [
             *(self._measure_member(name) for name in members),
@@ -83,14 +85,14 @@ class CostMeter:
 
     def _components(self, source: str) -> tuple[list[str], list[str]]:
         """List the members and the fusions that a source is made of, each once."""
-        if source in self.sources.names():
+        if source in self.run_members.names():
             return [source], []
         members, fusions = [], [source]
-        plan = resolve_fusion(self.experiment, self.sources, source)
+        spec = resolve_fusion(self.experiment, self.run_members, source)
         try:
-            used = used_members(self.sources, plan)
+            used = used_members(self.run_members, spec)
         except EnsError:
-            used = plan.members
+            used = spec.members
         for part in used:
             part_members, part_fusions = self._components(part)
             members += part_members
@@ -99,39 +101,41 @@ class CostMeter:
 
     def _split_of(self, source: str) -> str:
         """A number is valid for every split, so it is measured on the one that all have."""
-        return OOF if OOF in self.sources.splits(source) else self.split
+        return OOF if OOF in self.run_members.splits(source) else self.split
 
     def _measure_member(self, name: str) -> float:
         split = self._split_of(name)
 
         def measure() -> float | None:
-            data = DataSet.load(self.sources.run.data(split))
-            cost = measure_member(self.sources, name, data).milliseconds
-            return None if cost is None else cost * len(read_folds(self.sources.run))
+            data = DataSet.load(self.run_members.run.data(split))
+            cost = measure_member(self.run_members, name, data).milliseconds
+            return None if cost is None else cost * len(read_folds(self.run_members.run))
 
-        return self._cached(f"member {name}", self.sources.digest(name, split), measure)
+        return self._cached(f"member {name}", self.run_members.digest(name, split), measure)
 
     def _measure_fusion(self, name: str) -> float:
         split = self._split_of(name)
 
         def measure() -> float:
-            plan = resolve_fusion(self.experiment, self.sources, name)
-            return measure_fusion(self.sources, plan, split)
+            spec = resolve_fusion(self.experiment, self.run_members, name)
+            return measure_fusion(self.run_members, spec, split)
 
-        return self._cached(f"fusion {name}", self.sources.digest(name, split), measure)
+        return self._cached(f"fusion {name}", self.run_members.digest(name, split), measure)
 
     def _measure_chain(self, candidate: str) -> float:
-        split = self._split_of(read_candidate(self.sources.run, candidate)[0])
-        labels = identity(self.sources.run.labels(candidate, split))
+        split = self._split_of(read_candidate(self.run_members.run, candidate)[0])
+        labels = identity(self.run_members.run.labels(candidate, split))
         return self._cached(
-            f"chain of {candidate}", labels, lambda: measure_chain(self.sources, candidate, split)
+            f"chain of {candidate}",
+            labels,
+            lambda: measure_chain(self.run_members, candidate, split),
         )
 
     def _cached(
         self, part: str, artifact: str | None, measure: Callable[[], float | None]
     ) -> float:
         """Return the milliseconds of a part, measured if unknown; NaN if that is impossible."""
-        file = self.sources.run.path / COSTS
+        file = self.run_members.run.path / COSTS
         costs = read_json(file) if file.is_file() else {}
         key = digest_of([artifact, machine()["processor"]])
         if costs.get(part, {}).get("of") != key:
@@ -148,11 +152,11 @@ class CostMeter:
         return math.nan if cost is None else float(cost)
 
 
-def measure_member(sources: RunMembers, name: str, data: DataSet) -> MemberCost:
+def measure_member(run_members: RunMembers, name: str, data: DataSet) -> MemberCost:
     """Measure a member on some images of a data set; a family as the sum of its specialists."""
-    run = sources.run
-    alone = [member for member in sources.members if member.name == name]
-    parts = specialist_families(sources.members).get(name, alone)
+    run = run_members.run
+    alone = [member for member in run_members.members if member.name == name]
+    parts = specialist_families(run_members.members).get(name, alone)
     folders = [run.path / "probabilities" / part for part in [m.name for m in parts] or [name]]
     size = sum(
         path.stat().st_size for folder in folders for path in folder.rglob("*") if path.is_file()
@@ -171,39 +175,39 @@ def measure_member(sources: RunMembers, name: str, data: DataSet) -> MemberCost:
     return MemberCost(milliseconds, parameters, size)
 
 
-def measure_fusion(sources: RunMembers, plan: FusionSpec, split: str) -> float:
+def measure_fusion(run_members: RunMembers, spec: FusionSpec, split: str) -> float:
     """Return the milliseconds per image of a fitted fusion, on maps of a split."""
-    raw = parse_spec(plan.strategy).name in ACCEPTS_ONE_VS_REST
-    fusion = load_fitted(sources.run.fusion(plan.name) / FITTED).fusion
-    images = _first_images(sources, split)
-    readers = [sources.open(member, split, one_vs_rest=raw) for member in plan.members]
+    raw = parse_spec(spec.strategy).name in ACCEPTS_ONE_VS_REST
+    fusion = load_fitted(run_members.run.fusion(spec.name) / FITTED).fusion
+    images = _first_images(run_members, split)
+    readers = [run_members.open(member, split, one_vs_rest=raw) for member in spec.members]
     maps = read_members(readers, slice(0, len(images)))
     return _fastest_ms(lambda: fuse_block(fusion, maps, images), len(images))
 
 
-def measure_chain(sources: RunMembers, candidate: str, split: str) -> float:
+def measure_chain(run_members: RunMembers, candidate: str, split: str) -> float:
     """Return the milliseconds per image of a candidate's fitted chain, or of the plain argmax."""
-    source, _ = read_candidate(sources.run, candidate)
-    reader = sources.open(source, split)
-    steps = applied_chain(sources.run, candidate, floor=reader.floor)
-    images = _first_images(sources, split)
+    source, _ = read_candidate(run_members.run, candidate)
+    reader = run_members.open(source, split)
+    steps = applied_chain(run_members.run, candidate, floor=reader.floor)
+    images = _first_images(run_members, split)
     maps = reader.read(slice(0, len(images)))
     return _fastest_ms(lambda: steps(maps, images), len(images))
 
 
-def used_members(sources: RunMembers, plan: FusionSpec) -> tuple[str, ...]:
+def used_members(run_members: RunMembers, spec: FusionSpec) -> tuple[str, ...]:
     """Return the members of a fitted fusion, without those of weight 0."""
-    fusion: Fusion = load_fitted(sources.run.fusion(plan.name) / FITTED).fusion
+    fusion: Fusion = load_fitted(run_members.run.fusion(spec.name) / FITTED).fusion
     if isinstance(fusion, Decided):
         fusion = fusion.decision
     if not isinstance(fusion, WeightedMean):
-        return plan.members
-    has_weight = np.asarray(fusion.weights.reshape(len(plan.members), -1).any(axis=1))
-    return tuple(name for name, used in zip(plan.members, has_weight, strict=True) if used)
+        return spec.members
+    has_weight = np.asarray(fusion.weights.reshape(len(spec.members), -1).any(axis=1))
+    return tuple(name for name, used in zip(spec.members, has_weight, strict=True) if used)
 
 
-def _first_images(sources: RunMembers, split: str) -> Array:
-    data = DataSet.load(sources.run.data(split))
+def _first_images(run_members: RunMembers, split: str) -> Array:
+    data = DataSet.load(run_members.run.data(split))
     return np.array(data.images[: min(IMAGES, data.extent.runs[0][0])])
 
 

@@ -13,13 +13,13 @@ from ensemble.calibration.calibrators import vector
 from ensemble.fusion import Fusion, TrainingBlock
 from ensemble.pipeline.candidates.probabilities import open_probabilities
 from ensemble.pipeline.data.clean import check_new
-from ensemble.pipeline.run.open_run import OOF, RunMembers
+from ensemble.pipeline.run.open_run import RunMembers
 from ensemble.sampling import draw_pixels
 from evaluation.core.arrays import argmax
 from evaluation.core.blocks import blocks, map_blocks, sum_blocks
 from evaluation.core.errors import BadRun, BadSpec, LeakageError
 from evaluation.core.files import atomic_file, atomic_folder, check_file_names
-from evaluation.core.run_folder import Run
+from evaluation.core.run_folder import OOF, Run
 from evaluation.core.types import Array, Map
 from evaluation.formatting import format_columns
 from members.data.contact_sheet import write_sheet
@@ -158,15 +158,16 @@ def format_disagreements(report: DisagreementReport) -> str:
     )
 
 
-def _open(sources: RunMembers, member: str) -> tuple[list[str], list[MapReader]]:
+def _open(run_members: RunMembers, member: str) -> tuple[list[str], list[MapReader]]:
     names = [member]
     if member == ALL:
-        names = [name for name in sources.names() if OOF in sources.splits(name)]
+        names = [name for name in run_members.names() if OOF in run_members.splits(name)]
     if not names:
         raise BadRun(
-            f"no member of {sources.run.path} has out-of-fold maps; run `ens train-members` first"
+            f"no member of {run_members.run.path} has out-of-fold maps; run `ens train-members`"
+            " first"
         )
-    return names, [open_probabilities(sources, name, OOF) for name in names]
+    return names, [open_probabilities(run_members, name, OOF) for name in names]
 
 
 def _check(names: Sequence[str], readers: Sequence[MapReader], data: DataSet) -> None:

@@ -1,7 +1,7 @@
 """Rank the images of a run by how uncertain the mean of its members is, and draw the first."""
 
 import csv
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -21,7 +21,7 @@ from evaluation.core.blocks import blocks, map_blocks
 from evaluation.core.classes import UNLABELLED, Classes
 from evaluation.core.errors import BadSpec
 from evaluation.core.files import atomic_folder
-from evaluation.core.progress import progress
+from evaluation.core.progress import Log, progress
 from evaluation.core.ragged import Size
 from evaluation.core.run_folder import Run
 from evaluation.core.types import Array
@@ -99,7 +99,7 @@ def rank_images(
     out: Path,
     by: Literal["entropy", "mutual_information"],
     count: int,
-    log: Callable[[str], None],
+    log: Log,
 ) -> UncertaintyReport:
     """Write a folder with `ranking.csv` and `top.png`, the most uncertain images first.
 

@@ -1,6 +1,6 @@
 """The worth of each member to the mean of all, its cost, and which members can be dropped."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import combinations
 from pathlib import Path
@@ -28,7 +28,6 @@ from ensemble.diversity.subset_scorer import (
 from ensemble.pipeline.analysis.inference_cost import measure_member
 from ensemble.pipeline.data.prepare import run_classes
 from ensemble.pipeline.run.open_run import (
-    OOF,
     OpenedSplit,
     RunMembers,
     check_metric_defined,
@@ -39,7 +38,8 @@ from ensemble.pipeline.run.open_run import (
 )
 from evaluation.core.errors import BadRun, LeakageError
 from evaluation.core.files import atomic_file
-from evaluation.core.run_folder import Run
+from evaluation.core.progress import Log
+from evaluation.core.run_folder import OOF, VALIDATION, Run
 from evaluation.formatting import MISSING, format_columns, format_decimal, format_interval
 from evaluation.intervals import Interval
 from evaluation.iou import Score
@@ -50,7 +50,6 @@ from evaluation.run_metric import metric_label, score_column, summed_form
 from evaluation.scores import iou_by_name, nan_to_none
 from members.data.dataset import DataSet
 
-VALIDATION = "validation"
 STRATEGY = "mean"
 SHOWN_PAIRS = 3
 
@@ -179,7 +178,7 @@ class WorthReport:
 
 
 def estimate_worth(
-    run: Run, *, split: str, circles: int, tolerance: float, log: Callable[[str], None]
+    run: Run, *, split: str, circles: int, tolerance: float, log: Log
 ) -> WorthReport:
     """Return what each member of a run is worth to the mean of all, and which ones to drop.
 
@@ -199,28 +198,28 @@ def estimate_worth(
         BadMaps: maps of other images.
         LeakageError: maps of images that the member was trained on.
     """
-    sources, rng = RunMembers.of(run), np.random.default_rng(run_experiment(run).seed)
-    _check_metric(sources, split)
-    maps = open_members(sources, split, log)
+    run_members, rng = RunMembers.of(run), np.random.default_rng(run_experiment(run).seed)
+    _check_metric(run_members, split)
+    maps = open_members(run_members, split, log)
     everyone = tuple(range(len(maps.names)))
     estimator = shapley_estimator(len(everyone), permutations=circles, rng=rng)
     singles = [(member,) for member in everyone]
     subsets = [*estimator.subsets, *singles, *subsets_without_one(everyone), everyone]
-    scorer = subset_scorer(sources, maps, len(subsets))
+    scorer = subset_scorer(run_members, maps, len(subsets))
     scorer.counts.of(subsets)  # counted in one pass over the maps; all that follows is cached
     miou, iou = _scores_of(scorer.score([everyone]), 0, maps)
     if miou is None:
         raise BadRun(f"split {split!r} of {run.path} has no scored pixel; take another --split")
-    members = _report_members(sources, maps, scorer, estimator)
+    members = _report_members(run_members, maps, scorer, estimator)
     elimination = eliminate_members(scorer, len(everyone), tolerance=tolerance)
     advice = recommend_pruning(elimination, maps.names, [row.milliseconds for row in members])
     if split == OOF and advice.drop:
-        examined = _validate_pruning(sources, maps.names, advice.keep, log)
+        examined = _validate_pruning(run_members, maps.names, advice.keep, log)
         advice = replace(advice, examined=examined)
     return WorthReport(
         split=split,
         strategy=STRATEGY,
-        protocol=scored_metric(sources),
+        protocol=scored_metric(run_members),
         images=len(maps.data),
         groups=scorer.counts.groups,
         miou=miou,
@@ -234,32 +233,32 @@ def estimate_worth(
     )
 
 
-def subset_scorer(sources: RunMembers, maps: OpenedSplit, subsets: int) -> SubsetScorer:
+def subset_scorer(run_members: RunMembers, maps: OpenedSplit, subsets: int) -> SubsetScorer:
     """Return what scores means of subsets of a run's members; so many will be scored.
 
     Raises:
         BadRun: the split has no target.
     """
-    data, seed = maps.data, run_experiment(sources.run).seed
+    data, seed = maps.data, run_experiment(run_members.run).seed
     if data.masks is None:
         raise BadRun(f"split {maps.split!r} has no target to score by; take another --split")
     rng = np.random.default_rng(seed)
     groups = group_indices(data.group_names(), subsets=subsets, classes=len(data.classes), rng=rng)
     counts = SubsetCounts(maps.readers, data.target(), groups)
-    protocol = build_protocol(scored_metric(sources), data.classes)
+    protocol = build_protocol(scored_metric(run_members), data.classes)
     return SubsetScorer(counts, protocol, data.classes.ignore, seed)
 
 
-def scored_metric(sources: RunMembers) -> str:
+def scored_metric(run_members: RunMembers) -> str:
     """Return the run's metric in its form for the summed pixels of a group of images."""
-    return summed_form(run_metric(sources.run), run_classes(sources.run))
+    return summed_form(run_metric(run_members.run), run_classes(run_members.run))
 
 
-def _check_metric(sources: RunMembers, split: str) -> None:
+def _check_metric(run_members: RunMembers, split: str) -> None:
     """Check that the split, if there is one with target, holds what the metric measures."""
-    run = sources.run
+    run = run_members.run
     if split in run.splits() and DataSet.load(run.data(split)).masks is not None:
-        check_metric_defined(run, scored_metric(sources), split)
+        check_metric_defined(run, scored_metric(run_members), split)
 
 
 def recommend_pruning(
@@ -341,7 +340,7 @@ def draw_growth(report: WorthReport, file: Path) -> None:
 
 
 def _report_members(
-    sources: RunMembers, maps: OpenedSplit, scorer: SubsetScorer, estimator: ShapleyEstimator
+    run_members: RunMembers, maps: OpenedSplit, scorer: SubsetScorer, estimator: ShapleyEstimator
 ) -> list[MemberReport]:
     everyone = tuple(range(len(maps.names)))
     alone = scorer.score((member,) for member in everyone)
@@ -349,7 +348,7 @@ def _report_members(
     reports = []
     for member, others in zip(everyone, subsets_without_one(everyone), strict=True):
         gain = scorer.change(everyone, others)
-        cost = measure_member(sources, maps.names[member], maps.data)
+        cost = measure_member(run_members, maps.names[member], maps.data)
         value, error = float(values.value[member]), float(values.errors[member])
         reports.append(
             MemberReport(
@@ -402,17 +401,17 @@ def _measure_pairs(maps: OpenedSplit) -> PairMeasures:
 
 
 def _validate_pruning(
-    sources: RunMembers, names: tuple[str, ...], kept: list[str], log: Callable[[str], None]
+    run_members: RunMembers, names: tuple[str, ...], kept: list[str], log: Log
 ) -> ValidatedChange | None:
     """Return the change by dropping members on validation, where they were not chosen.
 
     None where there is no such split, or a member has seen its images.
     """
-    run = sources.run
-    known = VALIDATION in run.splits() and all(VALIDATION in sources.splits(n) for n in names)
+    run = run_members.run
+    known = VALIDATION in run.splits() and all(VALIDATION in run_members.splits(n) for n in names)
     if not known or DataSet.load(run.data(VALIDATION)).masks is None:
         return None
-    maps = open_split(sources, VALIDATION, list(names))
+    maps = open_split(run_members, VALIDATION, list(names))
     try:
         maps.check_no_leakage(f"the advice on {VALIDATION}", hint="the advice is not evaluated")
     except LeakageError as error:
@@ -422,7 +421,7 @@ def _validate_pruning(
         tuple(index for index, name in enumerate(maps.names) if name in chosen)
         for chosen in (kept, names)
     )
-    change = subset_scorer(sources, maps, 2).change(new, old)
+    change = subset_scorer(run_members, maps, 2).change(new, old)
     return ValidatedChange(*_change(change), split=VALIDATION)
 
 

@@ -1,6 +1,6 @@
 """The chains that `ens bench postproc` compares: read or usual, fitted, and applied to a split."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -8,19 +8,18 @@ from pathlib import Path
 import numpy as np
 
 from ensemble.pipeline.candidates.chains import FittedChain, fit_on_oof
-from ensemble.pipeline.run.open_run import OOF, RunMembers
+from ensemble.pipeline.run.open_run import RunMembers
 from evaluation.confusion import ChangeCounts, confusion, pixel_changes
 from evaluation.core.blocks import blocks, map_blocks
 from evaluation.core.errors import BadSpec
-from evaluation.core.progress import progress
+from evaluation.core.progress import Log, progress
+from evaluation.core.run_folder import OOF
 from evaluation.core.types import Array, Counts, Labels
 from members.data.dataset import DataSet
 from members.maps import MapReader
 from members.recipe import check_name
 from postproc.chain import Chain, StepContext
 from postproc.postprocess import OutOfFoldChain
-
-Log = Callable[[str], None]
 
 SUPPRESS = "suppress_background"
 USUAL = {
@@ -104,7 +103,7 @@ def parse_all(named: Mapping[str, str], context: StepContext, where: str) -> dic
 
 
 def usual_chains(
-    sources: RunMembers, source: str, context: StepContext, log: Log
+    run_members: RunMembers, source: str, context: StepContext, log: Log
 ) -> dict[str, Chain]:
     """Parse the usual chains, and log which ones are left out and why."""
     chains = USUAL
@@ -112,14 +111,14 @@ def usual_chains(
         chains = {name: chain for name, chain in USUAL.items() if SUPPRESS not in chain}
         log(f"chains with {SUPPRESS} are left out: no class is ignored")
     parsed = parse_all(chains, context, "the usual chains")
-    if OOF not in sources.splits(source):
+    if OOF not in run_members.splits(source):
         parsed = {name: chain for name, chain in parsed.items() if not chain.learns}
         log(f"chains that learn are left out: {source!r} has no maps of {OOF}")
     return parsed
 
 
 def fit_all(
-    sources: RunMembers, source: str, chains: Mapping[str, Chain], log: Log
+    run_members: RunMembers, source: str, chains: Mapping[str, Chain], log: Log
 ) -> list[ComparedChain]:
     """Fit chains that learn on `oof`; each warning is logged once."""
     logged: set[str] = set()
@@ -130,7 +129,7 @@ def fit_all(
             log(line)
 
     return [
-        ComparedChain(name, chain, fit_on_oof(sources, source, chain, log_once))
+        ComparedChain(name, chain, fit_on_oof(run_members, source, chain, log_once))
         for name, chain in chains.items()
     ]
 

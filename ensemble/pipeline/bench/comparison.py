@@ -1,7 +1,7 @@
 """Compare chains on the same maps: score, speed, memory, and what each step does to the pixels."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,6 @@ from ensemble.pipeline.bench.chain_costs import TIMED_BLOCKS, ChainCost, measure
 from ensemble.pipeline.bench.chains import (
     ChainCounts,
     ComparedChain,
-    Log,
     count_all,
     fit_all,
     parse_all,
@@ -24,7 +23,7 @@ from ensemble.pipeline.candidates.chains import FittedChain
 from ensemble.pipeline.candidates.postprocess import is_labelled, read_candidate, read_labels
 from ensemble.pipeline.data.prepare import run_classes
 from ensemble.pipeline.run.open_run import (
-    OOF,
+    Reader,
     RunMembers,
     check_metric_defined,
     run_experiment,
@@ -34,8 +33,9 @@ from ensemble.pipeline.scoring.score import fusion_names
 from evaluation.confusion import parallel_confusion
 from evaluation.core.classes import Classes
 from evaluation.core.errors import BadRun
+from evaluation.core.progress import Log
 from evaluation.core.ragged import Stack
-from evaluation.core.run_folder import Run
+from evaluation.core.run_folder import OOF, Run
 from evaluation.core.types import Array
 from evaluation.formatting import (
     COLUMN_GAP,
@@ -163,28 +163,10 @@ def bench_postproc(run: Run, config: BenchConfig, log: Log) -> BenchReport:
         LeakageError: a chain would learn from images that the source was trained on.
     """
     split = config.split
-    sources, data = RunMembers.of(run), _open_labelled(run, split)
+    run_members, data = RunMembers.of(run), _open_labelled(run, split)
     metric = run_metric(run)
     check_metric_defined(run, metric, split)
-    named = None if config.chains is None else read_chains(config.chains)
-    form = set_metric(metric, data.classes)
-    context = StepContext(len(data.classes), data.classes.ignore, FLOAT16_FLOOR, form)
-    # Before anything is logged; parsed again with the floor of the maps, once they are chosen.
-    parse_all(named or {}, context, str(config.chains))
-    source = config.fusion or best_oof_candidate(sources, log)
-    maps = sources.open(source, split)
-    check_same_images(maps.ids, data.ids, member=source, split=split, error=BadRun)
-    context = replace(context, floor=maps.floor)
-    if named is None:
-        chains = usual_chains(sources, source, context, log)
-    else:
-        chains = parse_all(named, context, str(config.chains))
-    log(f"{source}: {len(chains)} chains over {len(data)} images of {split}")
-    plain = Chain((), (), context)
-    compared = [
-        ComparedChain(PLAIN, plain, FittedChain(plain)),
-        *fit_all(sources, source, chains, log),
-    ]
+    source, maps, compared = _open_compared(run_members, data, config, metric, log)
     counted = count_all(compared, maps, data, split)
     log("scoring the chains")
     seed = run_experiment(run).seed
@@ -211,6 +193,29 @@ def bench_postproc(run: Run, config: BenchConfig, log: Log) -> BenchReport:
     )
 
 
+def _open_compared(
+    run_members: RunMembers, data: DataSet, config: BenchConfig, metric: str, log: Log
+) -> tuple[str, Reader, list[ComparedChain]]:
+    """Return what has the maps, these, and the chains, fitted; the first does nothing."""
+    named = None if config.chains is None else read_chains(config.chains)
+    form = set_metric(metric, data.classes)
+    context = StepContext(len(data.classes), data.classes.ignore, FLOAT16_FLOOR, form)
+    # Before anything is logged; parsed again with the floor of the maps, once they are chosen.
+    parse_all(named or {}, context, str(config.chains))
+    source = config.fusion or best_oof_candidate(run_members, log)
+    maps = run_members.open(source, config.split)
+    check_same_images(maps.ids, data.ids, member=source, split=config.split, error=BadRun)
+    context = replace(context, floor=maps.floor)
+    if named is None:
+        chains = usual_chains(run_members, source, context, log)
+    else:
+        chains = parse_all(named, context, str(config.chains))
+    log(f"{source}: {len(chains)} chains over {len(data)} images of {config.split}")
+    plain = Chain((), (), context)
+    fitted = fit_all(run_members, source, chains, log)
+    return source, maps, [ComparedChain(PLAIN, plain, FittedChain(plain)), *fitted]
+
+
 def _reports(
     compared: Sequence[ComparedChain],
     counted: Sequence[ChainCounts],
@@ -231,7 +236,7 @@ def _reports(
     ]
 
 
-def best_oof_candidate(sources: RunMembers, log: Callable[[str], None]) -> str:
+def best_oof_candidate(run_members: RunMembers, log: Log) -> str:
     """Return the fusion whose plain argmax has the highest score on `oof`, by the run's metric.
 
     Only existing and current label maps count, as `ens score` leaves them; without any, it is the
@@ -240,7 +245,7 @@ def best_oof_candidate(sources: RunMembers, log: Callable[[str], None]) -> str:
     Raises:
         BadRun: no fusion.
     """
-    run = sources.run
+    run = run_members.run
     names = fusion_names(run, run_experiment(run))
     if not names:
         raise BadRun(
@@ -248,7 +253,7 @@ def best_oof_candidate(sources: RunMembers, log: Callable[[str], None]) -> str:
             " or name a member by --fusion"
         )
     target = DataSet.load(run.data(OOF)).target()
-    scores = {name: _score_argmax(sources, name, target) for name in names}
+    scores = {name: _score_argmax(run_members, name, target) for name in names}
     known = {name: score for name, score in scores.items() if not math.isnan(score)}
     if not known:
         log(f"no fusion has been scored on {OOF} (`ens score` does), so the first: {names[0]}")
@@ -282,13 +287,13 @@ def _open_labelled(run: Run, split: str) -> DataSet:
     return data
 
 
-def _score_argmax(sources: RunMembers, fusion: str, target: Stack) -> float:
+def _score_argmax(run_members: RunMembers, fusion: str, target: Stack) -> float:
     """Score the label maps that are the fusion's plain argmax on `oof`; NaN if there are none."""
-    run, classes = sources.run, run_classes(sources.run)
+    run, classes = run_members.run, run_classes(run_members.run)
     protocol = build_protocol(run_metric(run), classes)
     for name in run.candidates():
         is_plain = read_candidate(run, name) == (fusion, "")
-        if is_plain and is_labelled(sources, fusion, "", name, OOF):
+        if is_plain and is_labelled(run_members, fusion, "", name, OOF):
             labels = read_labels(run, name, OOF)
             counts = parallel_confusion(target, labels, classes=len(classes))
             return float(score_images(protocol, counts, classes.ignore).miou)

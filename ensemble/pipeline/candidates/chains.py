@@ -1,27 +1,21 @@
 """Chains whose steps learn: fitted on the out-of-fold maps of a run, saved beside the candidate."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from ensemble.pipeline.candidates.leakage import leakage_warnings
+from ensemble.block_fusion import leave_one_fold_out
+from ensemble.pipeline.candidates.leakage_warnings import leakage_warnings
 from ensemble.pipeline.data.prepare import split_identity
 from ensemble.pipeline.run.expected_record import ExpectedRecord
-from ensemble.pipeline.run.open_run import (
-    OOF,
-    OpenedSplit,
-    RunMembers,
-    leave_one_fold_out,
-    open_split,
-    run_metric,
-)
+from ensemble.pipeline.run.open_run import OpenedSplit, RunMembers, open_split, run_metric
 from evaluation.confusion import confusion
 from evaluation.core.errors import BadRun
 from evaluation.core.files import read_json, write_json
+from evaluation.core.progress import Log
 from evaluation.core.provenance import digest, digests, verify_outputs
-from evaluation.core.run_folder import Run
+from evaluation.core.run_folder import OOF, Run
 from evaluation.protocols import build_protocol, score_images
 from evaluation.run_metric import fitted_note, metric_config, metric_label
 from postproc.chain import Chain
@@ -48,9 +42,7 @@ class FittedChain:
         return self.cross_fitted if split == OOF and self.cross_fitted else self.chain
 
 
-def fit_on_oof(
-    run_members: RunMembers, source: str, chain: Chain, log: Callable[[str], None]
-) -> FittedChain:
+def fit_on_oof(run_members: RunMembers, source: str, chain: Chain, log: Log) -> FittedChain:
     """Fit the steps of a chain that learn: once on all of `oof`, and once without each fold.
 
     A chain that learns nothing is returned as it is. Signs of leakage are logged.

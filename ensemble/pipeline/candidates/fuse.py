@@ -1,6 +1,6 @@
 """Fuse the members of a run: fit on `oof` what learns, then fuse every split."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from ensemble.block_fusion import FusionPerImage, HiddenTarget, TrainingBlocks, cross_fit, fuse
-from ensemble.calibration.calibration_error import describe_calibration, error_before_after
+from ensemble.calibration.calibrated import describe_calibration, error_before_after
 from ensemble.coverage import check_missing, fuse_covered
 from ensemble.decision import Decided, check_groups
 from ensemble.fitted_json import ARRAYS, STATE, save_fitted
 from ensemble.fusion import Fusion, LearnedFusion
-from ensemble.pipeline.candidates.leakage import leakage_warnings
+from ensemble.pipeline.candidates.leakage_warnings import leakage_warnings
 from ensemble.pipeline.data.prepare import (
     classes_identity,
     read_folds,
@@ -24,7 +24,6 @@ from ensemble.pipeline.run.expected_record import ExpectedRecord
 from ensemble.pipeline.run.experiment import Experiment, FusionEntry
 from ensemble.pipeline.run.open_run import (
     LACKING,
-    OOF,
     OpenedSplit,
     RunMembers,
     fold_indices,
@@ -43,8 +42,9 @@ from ensemble.strategy import (
 )
 from evaluation.core.errors import BadRun, BadSpec, format_count
 from evaluation.core.files import read_json, remove_folder, write_json
+from evaluation.core.progress import Log
 from evaluation.core.provenance import digest, digests
-from evaluation.core.run_folder import Run, run_lock
+from evaluation.core.run_folder import OOF, Run, run_lock
 from evaluation.core.specs import parse_spec
 from evaluation.core.types import Groups
 from evaluation.run_metric import (
@@ -63,8 +63,6 @@ from postproc.chain import FLOAT16_FLOOR
 
 FITTED = "fitted"
 CALIBRATION = "calibration.json"
-
-Log = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -378,15 +376,11 @@ def _fit(
     if opened.split != OOF:
         raise BadRun(f"{spec.strategy} learns from out-of-fold maps; a member has none")
     opened.check_no_leakage(spec.strategy, hint="or leave it out with --members")
-    data, folds = opened.data, opened.folds
-    _check_learnable(spec, data, folds)
+    folds = opened.folds
+    _check_learnable(spec, opened.data, folds)
     if optimises(spec.strategy) and (note := fitted_note(spec.metric)):
         log(f"{spec.name}: {note}")
-    images = data.images if built.needs_images else None
-    covered, target = opened.aligned.covered, opened.target
-    if covered is not None:  # what is learnt is learnt where all members have maps
-        target = HiddenTarget(target, np.logical_not(covered.all(axis=0)))
-    blocks = TrainingBlocks(opened.readers, target, images=images, groups=data.groups)
+    blocks = _training_blocks(opened, with_images=built.needs_images)
     # New images are predicted by the networks of all folds, those of a fold by others than these.
     fusion = built.fit(blocks)
     per_fold = cross_fit(built, replace(blocks, folds=folds), folds)
@@ -394,10 +388,7 @@ def _fit(
     if isinstance(fusion, Decided):
         for fold, one in enumerate(per_fold):
             save_fitted(fold_folder(run, spec.name, fold), spec.strategy, one, context)
-        log(f"{spec.name}: {fusion.describe()}")
-        words = [one.describe() for one in per_fold if isinstance(one, Decided)]
-        for line in dict.fromkeys(words):
-            log(f"{spec.name}: {OOF}, {words.count(line)} of {len(words)} folds: {line}")
+        _log_decisions(spec.name, fusion, per_fold, log)
     if is_calibrated(spec.strategy):
         calibration = error_before_after(blocks, per_fold, folds, ignore=context["ignore"])
         write_json(calibration_file, calibration)
@@ -405,6 +396,22 @@ def _fit(
     for line in leakage_warnings(run_members, spec.members):
         log(f"{spec.name}: {line}")
     return fusion, per_fold
+
+
+def _training_blocks(opened: OpenedSplit, *, with_images: bool) -> TrainingBlocks:
+    """Return what a fusion is fitted on: the images that all members have maps of."""
+    data, covered, target = opened.data, opened.aligned.covered, opened.target
+    if covered is not None:
+        target = HiddenTarget(target, np.logical_not(covered.all(axis=0)))
+    images = data.images if with_images else None
+    return TrainingBlocks(opened.readers, target, images=images, groups=data.groups)
+
+
+def _log_decisions(name: str, fusion: Decided, per_fold: Sequence[Fusion], log: Log) -> None:
+    log(f"{name}: {fusion.describe()}")
+    words = [one.describe() for one in per_fold if isinstance(one, Decided)]
+    for line in dict.fromkeys(words):
+        log(f"{name}: {OOF}, {words.count(line)} of {len(words)} folds: {line}")
 
 
 def fold_folder(run: Run, name: str, fold: int) -> Path:

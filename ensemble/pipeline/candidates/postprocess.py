@@ -1,6 +1,6 @@
 """Candidates of a run: a member or fusion through a chain, as label maps of every split."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +26,7 @@ from evaluation.core.files import (
     read_json,
     write_json,
 )
-from evaluation.core.progress import progress
+from evaluation.core.progress import Log, progress
 from evaluation.core.provenance import digests, verify_outputs
 from evaluation.core.ragged import Extent, Stack, extent_of
 from evaluation.core.run_folder import CANDIDATE, Run, run_lock
@@ -39,8 +39,6 @@ from postproc.postprocess import postprocess
 
 ARGMAX = "argmax"
 LABELS = "labels.npy"
-
-Log = Callable[[str], None]
 
 
 def postprocess_run(run: Run, source: str, chain: str, *, name: str | None = None, log: Log) -> str:

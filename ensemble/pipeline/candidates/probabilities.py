@@ -14,8 +14,9 @@ from ensemble.decision import Decided, probabilities_of
 from ensemble.fitted_json import load_fitted
 from ensemble.fusion import Fusion, fuse_block, needs_images
 from ensemble.pipeline.candidates.fuse import FITTED, fold_folder, resolve_fusion
-from ensemble.pipeline.run.open_run import OOF, RunMembers, fold_indices, open_split, run_experiment
+from ensemble.pipeline.run.open_run import RunMembers, fold_indices, open_split, run_experiment
 from evaluation.core.ragged import Extent, Stack
+from evaluation.core.run_folder import OOF
 from evaluation.core.types import Kept, Map
 from members.maps import BlockReader, MapReader, copy_into
 

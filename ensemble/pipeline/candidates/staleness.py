@@ -23,11 +23,12 @@ from ensemble.pipeline.members.importing import is_imported
 from ensemble.pipeline.members.train import is_predicted, is_trained
 from ensemble.pipeline.run.expected_record import ExpectedRecord
 from ensemble.pipeline.run.experiment import Experiment
-from ensemble.pipeline.run.open_run import OOF, RunMembers, run_experiment
+from ensemble.pipeline.run.open_run import RunMembers, run_experiment
 from evaluation.core.errors import BadRun, BadSpec
 from evaluation.core.files import read_json, write_json
+from evaluation.core.progress import Log
 from evaluation.core.provenance import identity
-from evaluation.core.run_folder import Run
+from evaluation.core.run_folder import OOF, Run
 from evaluation.protocols import PROTOCOLS
 from members.recipe import Member
 
@@ -108,7 +109,7 @@ class Staleness:
             self.known[result] = list(dict.fromkeys(stale))
         return self.known[result]
 
-    def warn(self, results: Iterable[Artifact], log: Callable[[str], None]) -> None:
+    def warn(self, results: Iterable[Artifact], log: Log) -> None:
         """Log what is stale behind results, in one line, if anything is."""
         stale = [str(first) for result in results for first in self.stale_inputs(result)]
         names = list(dict.fromkeys(stale))

@@ -172,13 +172,7 @@ def refine_file(
     check_new(path, "--out", out, ".npz")
     if preview is not None:
         check_new(path, "--preview", preview, ".png")
-    sets = load_dataset(path, labels=labels, layout=layout)
-    if "training" not in sets:
-        raise BadData(f"{path} holds no masks; expected labelled images")
-    data = sets["training"]
-    check_one_size(data)
-    if data.images.dtype != np.uint8:
-        raise BadData(f"{path} has images of {data.images.dtype}; masks grow on images of 8 bits")
+    data = _load_for_growing(path, labels, layout)
     masks = data.target()
     refined, kept = refine(
         data.images,
@@ -204,6 +198,22 @@ def refine_file(
     }
 
 
+def _load_for_growing(path: Path, labels: LabelOptions, layout: LayoutOptions) -> DataSet:
+    """Load labelled images of one size and 8 bits.
+
+    Raises:
+        BadData: others.
+    """
+    sets = load_dataset(path, labels=labels, layout=layout)
+    if "training" not in sets:
+        raise BadData(f"{path} holds no masks; expected labelled images")
+    data = sets["training"]
+    check_one_size(data)
+    if data.images.dtype != np.uint8:
+        raise BadData(f"{path} has images of {data.images.dtype}; masks grow on images of 8 bits")
+    return data
+
+
 def format_refinement(document: Document) -> str:
     """Format the result of `refine_file` as text."""
     before, after = document["background"]["before"], document["background"]["after"]
@@ -213,7 +223,7 @@ def format_refinement(document: Document) -> str:
     )
     lines = [
         f"{document['out']}: {newly_labelled['pixels']} pixels newly labelled in {changed}",
-        f"  background or unlabelled: {before:.2%} of the pixels before, {after:.2%} after",
+        f"  ignored or unlabelled: {before:.2%} of the pixels before, {after:.2%} after",
     ]
     width = max(len(name) for name in newly_labelled["classes"])
     lines += [

@@ -3,7 +3,6 @@
 Also sets of images that join a run later: their ids, and whether the run has them already.
 """
 
-from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from evaluation.core.blocks import blocks
 from evaluation.core.classes import Classes
 from evaluation.core.errors import BadData, BadRun
 from evaluation.core.files import read_json, remove_folder, write_json
+from evaluation.core.progress import Log
 from evaluation.core.provenance import RECORD, cached_digest, digest_of
 from evaluation.core.ragged import Stack, extent_of
 from evaluation.core.run_folder import Run
@@ -37,7 +37,7 @@ VALIDATION_SHARE = 0.15
 SAMPLE = "sample"
 
 
-def prepare(run: Run, experiment: Experiment, log: Callable[[str], None]) -> None:
+def prepare(run: Run, experiment: Experiment, log: Log) -> None:
     """Write the run's images, target, classes and folds, unless they exist and are current.
 
     Raises:
@@ -57,7 +57,8 @@ def prepare(run: Run, experiment: Experiment, log: Callable[[str], None]) -> Non
     divided = validation is not None
     if validation is None:
         training, validation = _hold_out_validation(training, experiment.seed)
-        log(f"validation: {len(validation.ids)} of the training images set aside, by group")
+        by_group = "" if training.groups is None else ", by group"
+        log(f"validation: {len(validation)} of the labelled images set aside{by_group}")
     check_learnable(training)  # what was dropped or set aside may have held all of a class
     check_scorable(validation, "validation")
     fold_of = split_folds(
@@ -234,7 +235,7 @@ def _equal(old: Stack, new: Stack) -> bool:
     )
 
 
-def _load(experiment: Experiment, log: Callable[[str], None]) -> dict[str, DataSet]:
+def _load(experiment: Experiment, log: Log) -> dict[str, DataSet]:
     if experiment.data == SAMPLE:
         return draw_sample(seed=experiment.seed).sets()
     path, layout = Path(experiment.data), experiment.layout_options()
@@ -318,7 +319,7 @@ def _content_digest(path: Path) -> str:
     return digest_of({str(file.relative_to(path)): cached_digest(file) for file in files})
 
 
-def _without_listed(training: DataSet, path: Path, log: Callable[[str], None]) -> DataSet:
+def _without_listed(training: DataSet, path: Path, log: Log) -> DataSet:
     kept = read_drop_list(path, training.ids)
     dropped = np.flatnonzero(~kept)
     check_no_class_lost(
@@ -328,7 +329,7 @@ def _without_listed(training: DataSet, path: Path, log: Callable[[str], None]) -
     return training.take(kept)
 
 
-def _without_outliers(training: DataSet, log: Callable[[str], None]) -> DataSet:
+def _without_outliers(training: DataSet, log: Log) -> DataSet:
     kept = drop_shared_masks(training.target())
     if not kept.all():
         log(

@@ -1,6 +1,7 @@
 """Import anybody's probability maps as a member of a run."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,9 @@ from evaluation.core.types import Array
 from members.data.cleaning.id_lists import read_ids
 from members.data.dataset import DataSet
 from members.data.layouts import DEFAULT_LAYOUT, LayoutOptions
-from members.external.formats import ExpectedMaps, open_external
+from members.external.formats import ExpectedMaps, ExternalMaps, open_external
 from members.external.inspection import (
+    ImageMatch,
     InspectionReport,
     KnownMaps,
     check_order,
@@ -53,7 +55,7 @@ def import_maps(
     class_names: Sequence[str] | None = None,
     normalise: bool = False,
     fix: bool = False,
-    as_is: bool = False,
+    no_checks: bool = False,
     missing: Missing = "refuse",
     log: Log,
 ) -> Document:
@@ -70,8 +72,8 @@ def import_maps(
         class_names: of the maps' classes, in their order; None takes the file's, if any.
         normalise: divide values from 0 to 1 by their sums, however far those are from 1.
         fix: repair detected problems.
-        as_is: take classes and axes as they are although they look wrong, and the fill value of
-            chunks that a writer may have left out.
+        no_checks: keep the order of classes, axes and images although they look wrong, and read
+            chunks that a writer may have left out as their fill value.
         missing: images without maps: `refuse` them, or `skip` them, so that only fusions that
             renormalise take the member.
         log: receives a line per repair, and per check that could not be made.
@@ -95,39 +97,24 @@ def import_maps(
         training_ids, declared = _read_training_ids(trained_on, run, data)
         try:
             expected = ExpectedMaps(data.ids, len(data.classes), data.extent)
-            maps = open_external(paths, expected, key=key)
-            kept = covered_images(maps, data.ids) if missing == "skip" else np.arange(len(data))
-            lacking = len(data) - len(kept)
-            data = data.take(kept) if lacking else data
-            match = match_by_id(maps, data.ids)
-            reference = _reference(run_members, name, split, data, kept)
+            matched = _match(open_external(paths, expected, key=key), data, missing)
+            reference = _reference(run_members, name, split, matched)
             inspection = inspect_maps(
-                maps,
-                match.indices,
+                matched.maps,
+                matched.match.indices,
                 classes=data.classes,
-                extent=data.extent,
+                extent=matched.data.extent,
                 known=reference,
                 names=class_names,
                 normalise=normalise,
-                as_is=as_is,
+                no_checks=no_checks,
             )
+            problems = _problems(matched, inspection, fix=fix)
+            if matched.maps.ids is None and not no_checks:
+                check_order(inspection, matched.data.extent, reference)
         except BadMaps as error:
             raise BadMaps(f"member {name!r}: {error}") from None
-        problems = [line for line in (match.problem, *inspection.problems) if line]
-        if problems and not fix:
-            hint = _hint(inspection, match.problem)
-            raise BadMaps(f"member {name!r}: {'; '.join(problems)}; {hint}")
-        if maps.ids is None and not as_is:
-            try:
-                check_order(inspection, data.extent, reference)
-            except BadMaps as error:
-                raise BadMaps(f"member {name!r}: {error}") from None
-        notes = [line for line in (match.note, *inspection.notes, *declared) if line]
-        if lacking:
-            notes.append(
-                f"{format_count(lacking, 'image')} of {split} without maps: the member takes part"
-                " in fusions by `ens fuse --missing renormalise` alone"
-            )
+        notes = [*_notes(matched, inspection, split), *declared]
         for line in [*(f"fixed: {problem}" for problem in problems), *notes]:
             log(f"{name}: {line}")
         config: Document = {
@@ -140,21 +127,78 @@ def import_maps(
             "class_names": None if class_names is None else list(class_names),
             "normalise": normalise,
             "trained_on": None if training_ids is None else sorted(training_ids.models[0]),
-            **({LACKING: lacking} if lacking else {}),
+            **({LACKING: matched.lacking} if matched.lacking else {}),
         }
         inputs = {**_run_digests(run, split), "maps": _digest(paths)}
         record = ExpectedRecord(run.probabilities(name, split), config, inputs)
         with store_urls(run, experiment.store) as new_url:
-            _write_store(record, inspection, match.indices, data, training_ids, paths, new_url)
+            _write_store(record, inspection, matched, training_ids, paths, new_url)
     return {
         "run": str(run.path),
         "member": name,
         "split": split,
-        "images": len(data),
+        "images": len(matched.data),
         "fixed": problems,
         "notes": notes,
         "declared": training_ids is not None,
     }
+
+
+@dataclass(frozen=True)
+class _MatchedMaps:
+    """External maps, and the images of a split that they are of.
+
+    Args:
+        maps: as they were given.
+        data: the images that have maps.
+        kept: the index of each of them in the split.
+        match: the external index of each of them.
+        lacking: number of images of the split without maps.
+    """
+
+    maps: ExternalMaps
+    data: DataSet
+    kept: Array
+    match: ImageMatch
+    lacking: int
+
+
+def _match(maps: ExternalMaps, data: DataSet, missing: Missing) -> _MatchedMaps:
+    """Find the images of a split that maps are of.
+
+    Raises:
+        BadMaps: images without maps, unless they are to be skipped.
+    """
+    kept = covered_images(maps, data.ids) if missing == "skip" else np.arange(len(data))
+    lacking = len(data) - len(kept)
+    data = data.take(kept) if lacking else data
+    return _MatchedMaps(maps, data, kept, match_by_id(maps, data.ids), lacking)
+
+
+def _problems(matched: _MatchedMaps, inspection: InspectionReport, *, fix: bool) -> list[str]:
+    """Return the problems that are repaired.
+
+    Raises:
+        BadMaps: there are some, and they are not to be repaired.
+    """
+    unmatched = matched.match.problem
+    problems = [line for line in (unmatched, *inspection.problems) if line]
+    if problems and not fix:
+        alone = inspection.ambiguous and len(inspection.problems) == 1 and not unmatched
+        hint = "repair it by --fix" + (", or take the maps by --no-checks" if alone else "")
+        raise BadMaps(f"{'; '.join(problems)}; {hint}")
+    return problems
+
+
+def _notes(matched: _MatchedMaps, inspection: InspectionReport, split: str) -> list[str]:
+    """Return what else a user should know of the maps."""
+    notes = [line for line in (matched.match.note, *inspection.notes) if line]
+    if matched.lacking:
+        notes.append(
+            f"{format_count(matched.lacking, 'image')} of {split} without maps: the member takes"
+            " part in fusions by `ens fuse --missing renormalise` alone"
+        )
+    return notes
 
 
 def init_run(
@@ -234,12 +278,10 @@ def _read_training_ids(
 
 
 def _reference(
-    run_members: RunMembers, name: str, split: str, data: DataSet, kept: Array
+    run_members: RunMembers, name: str, split: str, matched: _MatchedMaps
 ) -> KnownMaps | None:
-    """Return labels to compare the maps with: the target, else the mean of the other members.
-
-    `data` are the images `kept` of the split.
-    """
+    """Return labels to compare the maps with: the target, else the mean of the other members."""
+    data, kept = matched.data, matched.kept
     if data.masks is not None:
         target, ignore = data.target(), data.classes.ignore
 
@@ -264,21 +306,15 @@ def _reference(
     return KnownMaps(f"the mean of {', '.join(others)}", mean_labels)
 
 
-def _hint(inspection: InspectionReport, unmatched: str) -> str:
-    alone = inspection.ambiguous and len(inspection.problems) == 1 and not unmatched
-    return "repair it by --fix" + (", or take the maps by --no-checks" if alone else "")
-
-
 def _write_store(
     expected: ExpectedRecord,
     inspection: InspectionReport,
-    indices: Array,
-    data: DataSet,
+    matched: _MatchedMaps,
     training_ids: TrainingIds | None,
     paths: Sequence[Path],
     new_url: UrlFactory,
 ) -> None:
-    config = expected.config
+    config, data, indices = expected.config, matched.data, matched.match.indices
     with ProbabilityStore.writing(
         expected.folder,
         config=config,

@@ -1,7 +1,7 @@
 """Train what is missing or stale, then predict what is missing or stale."""
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,11 +16,11 @@ from ensemble.pipeline.data.prepare import (
     split_identity,
 )
 from ensemble.pipeline.run.experiment import Experiment, check_chains, read_experiment
-from ensemble.pipeline.run.open_run import OOF, check_metric_defined, imported_members
+from ensemble.pipeline.run.open_run import check_metric_defined, imported_members
 from ensemble.pipeline.run.store_location import UrlFactory, local_only, store_urls
 from evaluation.core.errors import BadData, BadRun, EnsError
 from evaluation.core.label_options import NOTHING_SAID, LabelOptions
-from evaluation.core.progress import progress
+from evaluation.core.progress import Log, progress
 from evaluation.core.provenance import (
     RECORD,
     digest,
@@ -29,7 +29,7 @@ from evaluation.core.provenance import (
     is_current,
     is_intact,
 )
-from evaluation.core.run_folder import Run, run_lock
+from evaluation.core.run_folder import OOF, Run, run_lock
 from evaluation.run_metric import MASKED, metric_config, metric_note, named_metric
 from members.augmentations.augment import check_depth
 from members.batches import class_shares
@@ -43,8 +43,6 @@ from members.recipe import Member, check_name
 from members.resizing import resized_extent
 from members.store_metadata import StoreDtype
 from members.train import Fold
-
-Log = Callable[[str], None]
 
 
 def train_members(
@@ -279,14 +277,14 @@ def is_predicted(
 
 def weights_are_current(job: Job) -> bool:
     """Tell whether what a job writes exists, is whole, and would come out the same today."""
-    if is_current(job.folder, asked=job.asked, inputs=job.inputs):
+    if is_current(job.folder, config=job.config, inputs=job.inputs):
         return is_intact(job.folder)
     if isinstance(job, TrainJob):
         return False
     # At first the records of maps named the target with the images, as `data`.
     before = {key: value for key, value in job.inputs.items() if key != "images"}
     before["data"] = split_identity(Run(job.data.parents[1]), job.data.name)
-    return is_current(job.folder, asked=job.asked, inputs=before)
+    return is_current(job.folder, config=job.config, inputs=before)
 
 
 def training_job(run: Run, experiment: Experiment, member: Member, fold: Fold) -> TrainJob:
@@ -335,7 +333,7 @@ def _prediction_job(
         out_of_fold=split == OOF,
         folder=run.probabilities(member.name, split),
         dtype=dtype,
-        asked={**member.prediction_config(), "split": split, "dtype": dtype},
+        config={**member.prediction_config(), "split": split, "dtype": dtype},
         inputs=inputs,
     )
 

@@ -5,7 +5,7 @@ in the run; images are processed in parts, so that the folder stays small.
 """
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from evaluation.core.blocks import blocks
 from evaluation.core.errors import BadData, BadRun, format_count
 from evaluation.core.files import atomic_file, atomic_folder
 from evaluation.core.label_options import NOTHING_SAID, LabelOptions
+from evaluation.core.progress import Log
 from evaluation.core.ragged import BLOCK_IMAGES
 from evaluation.core.specs import parse_spec
 from evaluation.core.types import Labels
@@ -69,7 +70,7 @@ def apply_package(
     device: str,
     labels: LabelOptions = NOTHING_SAID,
     layout: LayoutOptions = DEFAULT_LAYOUT,
-    log: Callable[[str], None],
+    log: Log,
 ) -> ApplyResult:
     """Label images.
 

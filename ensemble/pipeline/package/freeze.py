@@ -1,7 +1,6 @@
 """Pack a candidate: weights, recipes, the fitted fusion and chain, class names, checksums."""
 
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -22,18 +21,17 @@ from ensemble.pipeline.package.manifest import (
     model_folder,
     readme,
 )
-from ensemble.pipeline.run.open_run import OOF, RunMembers, run_experiment
+from ensemble.pipeline.run.open_run import RunMembers, run_experiment
 from evaluation.core.blocks import blocks
 from evaluation.core.errors import BadRun
 from evaluation.core.files import atomic_folder, write_json
+from evaluation.core.progress import Log
 from evaluation.core.provenance import digest, identity, verify_outputs
-from evaluation.core.run_folder import Run, run_lock
+from evaluation.core.run_folder import OOF, Run, run_lock
 from members.data.dataset import DataSet
 from members.devices import devices
 from members.recipe import Recipe
 from members.train import WEIGHTS
-
-Log = Callable[[str], None]
 
 
 def freeze(run: Run, candidate: str, out: Path, *, device: str, log: Log) -> Package:
@@ -56,48 +54,54 @@ def freeze(run: Run, candidate: str, out: Path, *, device: str, log: Log) -> Pac
         raise BadRun(f"{out} already exists and is not a package; choose another --out")
     device = devices(device)[0]
     with run_lock(run.path):
-        sources = RunMembers.of(run)
+        run_members = RunMembers.of(run)
         source, chain = read_candidate(run, candidate)
-        strategy, members = _update_fusion(sources, source, log)
-        nested = sorted(set(members) - set(sources.names()))
+        strategy, members = _update_fusion(run_members, source, log)
+        nested = sorted(set(members) - set(run_members.names()))
         if nested:
             raise BadRun(
                 f"{candidate!r} fuses the fusion {nested[0]!r}, which a package cannot hold; freeze"
                 " a candidate that fuses members"
             )
-        imported = sorted(set(members) & set(sources.imported))
+        imported = sorted(set(members) & set(run_members.imported))
         if imported:
             raise BadRun(
                 f"{candidate!r} needs the imported maps of {', '.join(imported)}, which cannot be"
                 " predicted for new images; freeze a candidate without them"
             )
-        update_candidate(sources, source, chain, name=candidate, log=log)
+        update_candidate(run_members, source, chain, name=candidate, log=log)
         with atomic_folder(out) as partial:
-            package = _write_package(sources, candidate, strategy, members, partial)
+            package = _write_package(run_members, candidate, strategy, members, partial)
             _smoke_test(run, package, device, log)
         # Weights, fusion and chain depend on the out-of-fold labels and on no other images.
-        splits = [OOF, *sources.splits(source)]
+        splits = [OOF, *run_members.splits(source)]
         split = next((s for s in splits if identity(run.labels(candidate, s))), OOF)
-        Staleness(sources, run_experiment(run)).warn([Artifact("labels", candidate, split)], log)
+        Staleness(run_members, run_experiment(run)).warn(
+            [Artifact("labels", candidate, split)], log
+        )
         record_export(run, out, "package", candidate, split)
     return Package(out, package.manifest)
 
 
 def _update_fusion(
-    sources: RunMembers, source: str, log: Log
+    run_members: RunMembers, source: str, log: Log
 ) -> tuple[str | None, tuple[str, ...]]:
     """Update the fusion; return its strategy and members, or None and the single member."""
-    if source in sources.names():
+    if source in run_members.names():
         return None, (source,)
-    plan = resolve_fusion(run_experiment(sources.run), sources, source)
-    update_fusion(sources, plan, log)
-    return plan.strategy, plan.members
+    spec = resolve_fusion(run_experiment(run_members.run), run_members, source)
+    update_fusion(run_members, spec, log)
+    return spec.strategy, spec.members
 
 
 def _write_package(
-    sources: RunMembers, candidate: str, strategy: str | None, members: tuple[str, ...], to: Path
+    run_members: RunMembers,
+    candidate: str,
+    strategy: str | None,
+    members: tuple[str, ...],
+    to: Path,
 ) -> Package:
-    run, experiment = sources.run, run_experiment(sources.run)
+    run, experiment = run_members.run, run_experiment(run_members.run)
     source, chain = read_candidate(run, candidate)
     learned = read_fitted_chain(run, candidate)
     data = DataSet.load(run.data(OOF))

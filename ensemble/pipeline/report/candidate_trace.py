@@ -39,15 +39,15 @@ class CandidateTrace:
 
     @classmethod
     def open(
-        cls, sources: RunMembers, candidate: str, split: str, reference: str | None
+        cls, run_members: RunMembers, candidate: str, split: str, reference: str | None
     ) -> "CandidateTrace":
         """Open the maps of a candidate of a run, which must exist."""
-        run = sources.run
+        run = run_members.run
         source, _ = read_candidate(run, candidate)
         members: tuple[str, ...] = (source,)
-        if source not in sources.names():
-            members = resolve_fusion(run_experiment(run), sources, source).members
-        readers = tuple(sources.open(name, split) for name in dict.fromkeys([*members, source]))
+        if source not in run_members.names():
+            members = resolve_fusion(run_experiment(run), run_members, source).members
+        readers = tuple(run_members.open(name, split) for name in dict.fromkeys([*members, source]))
         chain = applied_chain(run, candidate, floor=readers[-1].floor)
         return cls(members, reference, source, readers, chain, DataSet.load(run.data(split)))
 

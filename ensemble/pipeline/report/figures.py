@@ -1,7 +1,6 @@
 """Figures of the page that are computed from maps and training histories of a run."""
 
 import csv
-from collections.abc import Callable
 
 import numpy as np
 
@@ -14,6 +13,7 @@ from ensemble.pipeline.report.candidate_trace import CandidateTrace
 from ensemble.pipeline.run.open_run import RunMembers, open_members
 from evaluation.core.blocks import sum_blocks
 from evaluation.core.errors import BadRun
+from evaluation.core.progress import Log
 from evaluation.reliability import Reliability, reliability
 from evaluation.report.figures import (
     Curve,
@@ -31,7 +31,7 @@ from members.trainers.training_curves import TABLE
 CURVE_COLUMN = "holdout_miou"
 
 
-def reliability_figure(sources: RunMembers, trace: CandidateTrace, split: str) -> Figure:
+def reliability_figure(run_members: RunMembers, trace: CandidateTrace, split: str) -> Figure:
     """Plot accuracy against confidence of the reference member and of the source.
 
     Of a fusion whose decisions were fitted by the metric, the probabilities are taken.
@@ -39,7 +39,7 @@ def reliability_figure(sources: RunMembers, trace: CandidateTrace, split: str) -
     names = [trace.source]
     if trace.reference_index is not None:
         names = [trace.members[trace.reference_index], trace.source]
-    readers = {name: open_probabilities(sources, name, split) for name in names}
+    readers = {name: open_probabilities(run_members, name, split) for name in names}
     caption = (
         "Share of right pixels among those predicted with the same confidence. ECE (expected"
         " calibration error): the mean distance from the diagonal. Of a fusion that decides by the"
@@ -58,12 +58,12 @@ def _reliability(trace: CandidateTrace, reader: MapReader) -> Reliability:
     return sum_blocks(count, trace.data.extent)
 
 
-def curves_figure(sources: RunMembers) -> Figure | None:
+def curves_figure(run_members: RunMembers) -> Figure | None:
     """Plot the training curves of the run's networks; None if it has none."""
-    run = sources.run
-    metric = scored_metric(sources)
+    run = run_members.run
+    metric = scored_metric(run_members)
     curves: dict[str, list[Curve]] = {}
-    for member in sources.members:
+    for member in run_members.members:
         for fold in read_folds(run):
             file = run.model(member.name, fold.index) / TABLE
             if not file.is_file():
@@ -80,10 +80,10 @@ def curves_figure(sources: RunMembers) -> Figure | None:
     )
 
 
-def member_figures(sources: RunMembers, split: str, log: Callable[[str], None]) -> list[Figure]:
+def member_figures(run_members: RunMembers, split: str, log: Log) -> list[Figure]:
     """Plot what each member adds to the mean of the others, and how errors correlate."""
     try:
-        maps = open_members(sources, split, log)
+        maps = open_members(run_members, split, log)
     except BadRun:
         return []  # fewer than two members
     data = maps.data
@@ -91,7 +91,7 @@ def member_figures(sources: RunMembers, split: str, log: Callable[[str], None]) 
     if not pairs.pixels:
         return []  # no scored pixel
     everyone = tuple(range(len(maps.names)))
-    scorer = subset_scorer(sources, maps, len(everyone) + 1)
+    scorer = subset_scorer(run_members, maps, len(everyone) + 1)
     scorer.counts.of([everyone, *subsets_without_one(everyone)])
     worth = []
     for name, others in zip(maps.names, subsets_without_one(everyone), strict=True):
@@ -103,7 +103,7 @@ def member_figures(sources: RunMembers, split: str, log: Callable[[str], None]) 
     return [
         Figure(
             "member-worth",
-            member_worth(worth, metric_label(scored_metric(sources))),
+            member_worth(worth, metric_label(scored_metric(run_members))),
             "Gain of the mean of all members by each of them, with intervals.",
         ),
         Figure(

@@ -1,7 +1,7 @@
 """Write `report/index.html` of a run: leaderboard, gain per stage, figures, images."""
 
 import csv
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from ensemble.pipeline.scoring.compare import compare_run
 from evaluation.core.arrays import evenly_spaced
 from evaluation.core.errors import BadRun
 from evaluation.core.files import atomic_file
+from evaluation.core.progress import Log
 from evaluation.core.provenance import digest, is_current, record
 from evaluation.core.run_folder import Run
 from evaluation.formatting import note_of_shown_classes
@@ -44,8 +45,6 @@ from evaluation.run_metric import metric_config
 PAGE = "index"
 SPREAD = 12
 """Evenly spaced images in the gallery, besides those of the review queues."""
-
-Log = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -93,19 +92,19 @@ def report(
     explained = candidate or board.chosen or names[0]
     if explained not in names:
         raise BadRun(f"no candidate {explained!r} is scored on {split}; known: {', '.join(names)}")
-    sources = RunMembers.of(run)
+    run_members = RunMembers.of(run)
     reference = None if board.reference is None else read_candidate(run, board.reference)[0]
-    trace = CandidateTrace.open(sources, explained, split, reference)
+    trace = CandidateTrace.open(run_members, explained, split, reference)
     review = review_images(trace, read_labels(run, explained, split))
     path = out or page_path(run)
-    tables = class_tables(stages(sources, board, explained), trace.data.classes)
+    tables = class_tables(stages(run_members, board, explained), trace.data.classes)
     page = Page(
         title=f"{run.path.resolve().name}: {explained}",
         subtitle=(
             f"{len(board.rows)} candidates evaluated on {board.split}: {len(trace.data):,} images"
             f" in {board.groups} groups"
         ),
-        sections=_sections(sources, board, trace, explained, list(tables), log),
+        sections=_sections(run_members, board, trace, explained, list(tables), log),
         gallery=_gallery(trace, review),
         queues=review.queues(trace.data.ids),
         classes=trace.data.classes,
@@ -119,7 +118,7 @@ def report(
         ):
             csv.writer(file).writerows(rows)
     if out is None:
-        record_page(sources, split, explained)
+        record_page(run_members, split, explained)
     all_figures = [figure for section in page.sections for figure in section.figures]
     files = [] if figures is None else write_figures(figures, all_figures)
     return ReportResult(path, explained, files)
@@ -130,23 +129,28 @@ def page_path(run: Run) -> Path:
     return run.path / "report" / f"{PAGE}.html"
 
 
-def record_page(sources: RunMembers, split: str, candidate: str) -> None:
+def record_page(run_members: RunMembers, split: str, candidate: str) -> None:
     """Record what the run's own page was made from.
 
     Args:
-        sources: of the run.
+        run_members: of the run.
         split: split that the page evaluates.
         candidate: the candidate that the page explains.
     """
-    asked = _asked(sources, split, candidate)
-    record(page_path(sources.run).parent, asked=asked, inputs=_inputs(sources, split), part=PAGE)
+    config = _config(run_members, split, candidate)
+    record(
+        page_path(run_members.run).parent,
+        config=config,
+        inputs=_inputs(run_members, split),
+        part=PAGE,
+    )
 
 
-def page_is_current(sources: RunMembers, split: str, candidate: str) -> bool:
+def page_is_current(run_members: RunMembers, split: str, candidate: str) -> bool:
     """Tell whether the run's own page would be the same if written now."""
-    asked = _asked(sources, split, candidate)
-    inputs = _inputs(sources, split)
-    return is_current(page_path(sources.run).parent, asked=asked, inputs=inputs, part=PAGE)
+    config = _config(run_members, split, candidate)
+    inputs = _inputs(run_members, split)
+    return is_current(page_path(run_members.run).parent, config=config, inputs=inputs, part=PAGE)
 
 
 def scored_candidates(run: Run, split: str) -> list[str]:
@@ -154,24 +158,24 @@ def scored_candidates(run: Run, split: str) -> list[str]:
     return [name for name in run.candidates() if (run.scores(name) / f"{split}.npz").is_file()]
 
 
-def _asked(sources: RunMembers, split: str, candidate: str) -> dict[str, str]:
-    metric = metric_config(run_metric(sources.run))
+def _config(run_members: RunMembers, split: str, candidate: str) -> dict[str, str]:
+    metric = metric_config(run_metric(run_members.run))
     return {"split": split, "candidate": candidate, **metric}
 
 
-def _inputs(sources: RunMembers, split: str) -> dict[str, str]:
+def _inputs(run_members: RunMembers, split: str) -> dict[str, str]:
     """Return the digests of all scores on the leaderboard, of all maps, and of the classes."""
-    run = sources.run
+    run = run_members.run
     maps = {
-        f"{name}/{split}": str(sources.digest(name, split))
-        for name in [*sources.names(), *run.fusions()]
+        f"{name}/{split}": str(run_members.digest(name, split))
+        for name in [*run_members.names(), *run.fusions()]
     }
     colours = {"colours": digest(run.classes)}
     return {**score_digests(run, scored_candidates(run, split), split), **maps, **colours}
 
 
 def _sections(
-    sources: RunMembers,
+    run_members: RunMembers,
     board: Leaderboard,
     trace: CandidateTrace,
     candidate: str,
@@ -179,8 +183,8 @@ def _sections(
     log: Log,
 ) -> list[Section]:
     classes = trace.data.classes
-    path = stages(sources, board, candidate)
-    cost, curves = cost_figure(board), curves_figure(sources)
+    path = stages(run_members, board, candidate)
+    cost, curves = cost_figure(board), curves_figure(run_members)
     fused = f"{', '.join(trace.members)} fused by {trace.source}" if trace.fused else trace.source
     composition = f"{candidate}: {fused}, then {str(trace.chain) or ARGMAX}."
     files = f"{', '.join(f'{name}.csv' for name in tables)} beside this page hold all"
@@ -202,8 +206,10 @@ def _sections(
             left_out,
             figures=[class_figure(path, board, classes), *confusion_figures(path, classes)],
         ),
-        Section("trust", "Confidence", figures=[reliability_figure(sources, trace, board.split)]),
-        Section("members", "Members", figures=member_figures(sources, board.split, log)),
+        Section(
+            "trust", "Confidence", figures=[reliability_figure(run_members, trace, board.split)]
+        ),
+        Section("members", "Members", figures=member_figures(run_members, board.split, log)),
         Section("cost", "Score against cost", figures=[] if cost is None else [cost]),
         Section("training", "Training", figures=[] if curves is None else [curves]),
     ]

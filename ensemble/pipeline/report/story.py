@@ -42,13 +42,13 @@ class ScoredStage:
     counts: Counts
 
 
-def stages(sources: RunMembers, board: Leaderboard, candidate: str) -> list[ScoredStage]:
+def stages(run_members: RunMembers, board: Leaderboard, candidate: str) -> list[ScoredStage]:
     """Return the reference member, the candidate's fusion without steps, and the candidate."""
-    source, _ = read_candidate(sources.run, candidate)
+    source, _ = read_candidate(run_members.run, candidate)
     scored = {row.name for row in board.rows}
     names = dict.fromkeys([board.reference, f"{source}_{ARGMAX}", candidate])
     return [
-        ScoredStage(name, read_scores(sources.run.scores(name), board.split)[1].counts)
+        ScoredStage(name, read_scores(run_members.run.scores(name), board.split)[1].counts)
         for name in names
         if name is not None and name in scored
     ]

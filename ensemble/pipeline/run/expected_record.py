@@ -26,7 +26,9 @@ class ExpectedRecord:
 
     def is_current(self) -> bool:
         """Tell whether the result exists, whole, and was made of just this."""
-        return is_current(self.folder, asked=self.config, inputs=self.input_digests, part=self.part)
+        return is_current(
+            self.folder, config=self.config, inputs=self.input_digests, part=self.part
+        )
 
     def invalidate(self) -> None:
         """Declare the result unfinished, before its files are written again."""
@@ -48,7 +50,7 @@ class ExpectedRecord:
         """
         record(
             folder or self.folder,
-            asked=self.config,
+            config=self.config,
             inputs=self.input_digests,
             outputs=outputs,
             info=info,

@@ -352,17 +352,26 @@ def experiment_from_options(
         "fit": fit,
     }
     changed = {key: value for key, value in recipe_options.items() if value is not None}
-    defaults = {**base.defaults, **changed}
-    if repeats is not None:
-        defaults[REPEATS] = repeats
-    recipes: dict[str, Recipe] = {}
-    for text in [*members, *([f"specialists={SPECIALISTS}({specialists})"] if specialists else [])]:
-        for name, recipe in read_repeats(text, defaults).items():
-            if name in recipes:
-                raise BadSpec(
-                    f"member {name!r} is given twice; write NAME=SPEC with distinct names"
-                )
-            recipes[check_name(name, "member")] = recipe
+    specs = [*members, *([f"specialists={SPECIALISTS}({specialists})"] if specialists else [])]
+    return _with_members(base, specs, changed, repeats)
+
+
+def _with_members(
+    base: Experiment, specs: Sequence[str], changed: dict[str, Any], repeats: int | None
+) -> Experiment:
+    """Return an experiment with the members that are named, else its own, else the zoo.
+
+    Args:
+        base: the experiment.
+        specs: of members, `NAME=SPEC`.
+        changed: values of recipes that are given for all of them.
+        repeats: trainings of each member that is named, with seeds of their own.
+
+    Raises:
+        BadSpec: a member given twice, or repeats without members.
+    """
+    defaults = {**base.defaults, **changed, **({} if repeats is None else {REPEATS: repeats})}
+    recipes = _read_recipes(specs, defaults)
     if not recipes and not base.members:
         zoo, keys = repeat_members(ZOO, {**ZOO_RECIPE, **defaults})
         return base.model_copy(update={"members": zoo, "defaults": keys})
@@ -375,6 +384,18 @@ def experiment_from_options(
         retrained = {name: {**m, **changed} for name, m in base.members.items()}
         base = base.model_copy(update={"members": retrained})
     return base.with_members(recipes)
+
+
+def _read_recipes(specs: Sequence[str], defaults: dict[str, Any]) -> dict[str, Recipe]:
+    recipes: dict[str, Recipe] = {}
+    for text in specs:
+        for name, recipe in read_repeats(text, defaults).items():
+            if name in recipes:
+                raise BadSpec(
+                    f"member {name!r} is given twice; write NAME=SPEC with distinct names"
+                )
+            recipes[check_name(name, "member")] = recipe
+    return recipes
 
 
 def read_size(text: str) -> tuple[int, int]:

@@ -3,22 +3,22 @@
 A family is the set of specialists that are read as one virtual member.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
-from ensemble.block_fusion import HiddenTarget
 from ensemble.coverage import AlignedMaps, PlacedMaps, place
 from ensemble.pipeline.data.prepare import read_folds, run_classes
 from ensemble.pipeline.run.experiment import Experiment, read_experiment
 from evaluation.core.errors import BadRun, LeakageError, format_count
 from evaluation.core.files import check_no_external_links, read_json
-from evaluation.core.provenance import RECORD, digest_of, identity
+from evaluation.core.progress import Log
+from evaluation.core.provenance import CONFIG, RECORD, digest_of, identity
 from evaluation.core.ragged import Stack
-from evaluation.core.run_folder import Run
+from evaluation.core.run_folder import OOF, Run
 from evaluation.core.specs import parse_spec
 from evaluation.core.types import Groups
 from evaluation.protocols import PROTOCOLS
@@ -28,9 +28,6 @@ from members.maps import MapReader, check_same_images
 from members.recipe import Member, specialist_families
 from members.specialists import OneVsRestMember
 from members.store import ProbabilityStore
-
-OOF = "oof"
-"""The split of the training images, each predicted by the fold model that did not train on it."""
 
 IMPORTED = "foreign"
 """Key of a store's record that says that its maps were imported."""
@@ -89,7 +86,7 @@ class RunMembers:
         file = self.run.probabilities(name, split) / RECORD
         if name not in self.imported or not file.is_file():
             return 0
-        return int(read_json(file)["asked"].get(LACKING, 0))
+        return int(read_json(file)[CONFIG].get(LACKING, 0))
 
     def digest(self, name: str, split: str, *, partial: bool = False) -> str | None:
         """Return the digest of the maps, from their records; None where they are not whole.
@@ -252,7 +249,7 @@ def open_split(
     return OpenedSplit(run_members.run, split, tuple(members), tuple(readers), data)
 
 
-def open_members(run_members: RunMembers, split: str, log: Callable[[str], None]) -> OpenedSplit:
+def open_members(run_members: RunMembers, split: str, log: Log) -> OpenedSplit:
     """Open every member that has whole maps of a split, to compare members with one another.
 
     Raises:
@@ -305,8 +302,8 @@ def check_no_leakage(what: str, member: str, maps: MapReader, *, hint: str) -> N
     """
     if count := num_trained_on(maps):
         raise LeakageError(
-            f"{what} would rely on {count} images that {member!r} was trained on; import maps of"
-            f" images that it was not trained on, {hint}"
+            f"{what} would rely on {format_count(count, 'image')} that {member!r} was trained"
+            f" on; import maps of images that it was not trained on, {hint}"
         )
 
 
@@ -320,7 +317,7 @@ def imported_members(run: Run) -> tuple[str, ...]:
 
 
 def _is_imported(folder: Path) -> bool:
-    return (folder / RECORD).is_file() and IMPORTED in read_json(folder / RECORD)["asked"]
+    return (folder / RECORD).is_file() and IMPORTED in read_json(folder / RECORD)[CONFIG]
 
 
 def run_experiment(run: Run) -> Experiment:
@@ -368,9 +365,3 @@ def fold_indices(run: Run) -> Groups:
         outside[fold.training] = False
         indices[outside] = fold.index
     return indices
-
-
-def leave_one_fold_out(target: Stack, folds: Groups) -> Iterator[HiddenTarget]:
-    """Yield the target once per fold, with that fold's images unlabelled: nothing learns there."""
-    for fold in range(int(folds.max()) + 1):
-        yield HiddenTarget(target, folds == fold)

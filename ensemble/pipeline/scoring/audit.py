@@ -1,6 +1,5 @@
 """Compare two candidates under every protocol, and split the gain into its parts."""
 
-from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -10,6 +9,7 @@ from ensemble.pipeline.run.open_run import run_metric
 from ensemble.pipeline.scoring.score import counts_of
 from evaluation.audit import GainDecomposition, audit
 from evaluation.core.classes import Classes
+from evaluation.core.progress import Log
 from evaluation.core.run_folder import Run
 from evaluation.core.types import Counts
 from evaluation.mcnemar import count_discordant, mcnemar
@@ -21,9 +21,7 @@ from members.data.dataset import DataSet
 Document = dict[str, Any]
 
 
-def audit_run(
-    run: Run, names: tuple[str, str], *, split: str, log: Callable[[str], None]
-) -> Document:
+def audit_run(run: Run, names: tuple[str, str], *, split: str, log: Log) -> Document:
     """Audit the gain of the second candidate over the first; what is stale is made again before.
 
     Raises:

@@ -1,27 +1,25 @@
 """Rank scored candidates: which may be the best, gaps to the first, and inference costs."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from ensemble.pipeline.analysis.inference_cost import CostMeter
-from ensemble.pipeline.candidates.leakage import without_trained_on
 from ensemble.pipeline.candidates.postprocess import read_candidate
 from ensemble.pipeline.candidates.staleness import Artifact, Staleness, scores_record
 from ensemble.pipeline.data.prepare import run_classes
 from ensemble.pipeline.run.experiment import Experiment
-from ensemble.pipeline.run.open_run import OOF, RunMembers, run_experiment
-from ensemble.pipeline.scoring.score import deciding_protocol, fusion_names
+from ensemble.pipeline.run.open_run import RunMembers, run_experiment
+from ensemble.pipeline.scoring.score import deciding_protocol, fusion_names, without_trained_on
 from evaluation.core.errors import BadRun
 from evaluation.core.files import atomic_file
-from evaluation.core.run_folder import Run
+from evaluation.core.progress import Log
+from evaluation.core.run_folder import OOF, Run
 from evaluation.leaderboard import Candidate, Leaderboard, compare
 from evaluation.margins import check_margin
 from evaluation.scores import read_scores
-
-Log = Callable[[str], None]
 
 
 def compare_run(

@@ -1,6 +1,6 @@
 """Compute metrics of candidates of a run, or of files."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from evaluation.core.blocks import blocks
 from evaluation.core.classes import Classes
 from evaluation.core.errors import BadLabels, BadMaps, BadSpec
 from evaluation.core.label_options import LabelOptions
+from evaluation.core.progress import Log
 from evaluation.core.ragged import Extent, extent_of
 from evaluation.core.run_folder import Run
 from evaluation.core.types import Array
@@ -41,7 +42,7 @@ def measure_run(
     *,
     split: str,
     per: Per,
-    log: Callable[[str], None],
+    log: Log,
 ) -> Document:
     """Compute metrics of candidates of a run; what is missing or stale is made again first.
 
@@ -112,7 +113,7 @@ def measure_files(
     opened_pred = open_labels(pred, "prediction", classes, complete=True)
     check_same_images(opened, opened_pred)
     target_labels, pred_labels = opened.array, opened_pred.array
-    reader = None if maps is None else open_maps(maps, "maps", logits=logits)
+    reader = None if maps is None else open_maps(maps, "maps", classes=len(classes), logits=logits)
     if reader is not None:
         check_same_images(opened, reader)
         _check_maps(reader, classes, extent_of(target_labels))

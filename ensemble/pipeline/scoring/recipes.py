@@ -1,16 +1,14 @@
 """Compare two recipes of a run by the scores of their repeated trainings."""
 
-from collections.abc import Callable
-
 import numpy as np
 
-from ensemble.pipeline.candidates.leakage import without_trained_on
 from ensemble.pipeline.candidates.postprocess import ARGMAX
 from ensemble.pipeline.candidates.staleness import scores_record
 from ensemble.pipeline.data.prepare import run_classes
 from ensemble.pipeline.run.open_run import RunMembers, run_experiment
-from ensemble.pipeline.scoring.score import deciding_protocol
+from ensemble.pipeline.scoring.score import deciding_protocol, without_trained_on
 from evaluation.core.errors import BadRun, BadSpec, LeakageError
+from evaluation.core.progress import Log
 from evaluation.core.run_folder import Run
 from evaluation.formatting import format_decimal, format_interval
 from evaluation.leaderboard import Candidate
@@ -19,8 +17,6 @@ from evaluation.recipes import RecipeDifference, RecipeScores, check_recipe, com
 from evaluation.run_metric import metric_label
 from evaluation.scores import CandidateScores, read_scores
 from members.recipe import repeats_of
-
-Log = Callable[[str], None]
 
 COVERAGE = {
     (24, 2): 97.5,
@@ -57,10 +53,10 @@ def compare_recipes_of(
     """
     members, recipes = RunMembers.of(run), run_experiment(run).recipes()
     members.check_split(split)
-    asked = [name.strip() for name in names.split(",")]
-    if len(asked) != 2 or asked[0] == asked[1]:
+    pair = [name.strip() for name in names.split(",")]
+    if len(pair) != 2 or pair[0] == pair[1]:
         raise BadSpec(f"--recipes {names!r}; expected two names of recipes, such as unet,aspp")
-    trainings = {name: repeats_of(recipes, name) for name in asked}
+    trainings = {name: repeats_of(recipes, name) for name in pair}
     for name, repeats in trainings.items():
         check_recipe(name, len(repeats))
     protocol = deciding_protocol(run, protocol, split, log)

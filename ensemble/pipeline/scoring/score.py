@@ -1,12 +1,13 @@
 """Score the candidates of a run, and compare them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import numpy as np
 
 from ensemble.pipeline.candidates.fuse import resolve_fusion, update_fusion
-from ensemble.pipeline.candidates.leakage import describe_overlap, without_trained_on
 from ensemble.pipeline.candidates.postprocess import read_candidate, read_labels, update_candidate
 from ensemble.pipeline.candidates.staleness import (
     Artifact,
@@ -18,18 +19,19 @@ from ensemble.pipeline.data.prepare import run_classes
 from ensemble.pipeline.run.expected_record import ExpectedRecord
 from ensemble.pipeline.run.experiment import Experiment
 from ensemble.pipeline.run.open_run import (
-    OOF,
     RunMembers,
     check_metric_defined,
     check_no_leakage,
+    num_trained_on,
     run_experiment,
     run_metric,
 )
 from evaluation.confusion import parallel_confusion
-from evaluation.core.errors import BadRun
+from evaluation.core.errors import BadRun, LeakageError
 from evaluation.core.files import atomic_file
+from evaluation.core.progress import Log
 from evaluation.core.provenance import digests, identity
-from evaluation.core.run_folder import Run, run_lock
+from evaluation.core.run_folder import OOF, Run, run_lock
 from evaluation.leaderboard import Candidate, Leaderboard, compare
 from evaluation.protocols import PROTOCOLS
 from evaluation.run_metric import metric_note, named_metric
@@ -42,8 +44,6 @@ from evaluation.scores import (
 from members.data.dataset import DataSet
 
 LEADERBOARD = "leaderboard"
-
-Log = Callable[[str], None]
 
 
 def score_run(
@@ -122,6 +122,62 @@ def deciding_protocol(run: Run, protocol: str | None, split: str, log: Log) -> s
     return metric
 
 
+def _describe_overlap(run_members: RunMembers, source: str, split: str) -> str:
+    """Say how many images of a split the models behind a source's maps were trained on.
+
+    Empty where there are none, or where the maps are missing or undeclared.
+    """
+    if run_members.digest(source, split) is None:
+        return ""
+    maps = run_members.open(source, split)
+    count = num_trained_on(maps)
+    if not count:
+        return ""
+    return f"its members were trained on {count} of the {len(maps)} images of {split}"
+
+
+def without_trained_on(
+    run_members: RunMembers,
+    candidates: Sequence[Candidate],
+    sources: Mapping[str, str],
+    split: str,
+    log: Log,
+) -> list[Candidate]:
+    """Return the candidates without scores on images that their members were trained on.
+
+    Args:
+        run_members: of the run.
+        candidates: with their counts.
+        sources: the member or fusion that each candidate is made of.
+        split: the split to evaluate on.
+        log: receives a line per candidate that is left out, or loses its counts on `oof`.
+
+    Raises:
+        LeakageError: all of them are left out.
+    """
+
+    @cache
+    def overlap(source: str, part: str) -> str:
+        return _describe_overlap(run_members, source, part)
+
+    kept = []
+    for candidate in candidates:
+        source = sources[candidate.name]
+        if message := overlap(source, split):
+            log(f"{candidate.name}: left out, {message}")
+        elif candidate.oof is not None and (message := overlap(source, OOF)):
+            log(f"{candidate.name}: no oof score, {message}")
+            kept.append(replace(candidate, oof=None))
+        else:
+            kept.append(candidate)
+    if candidates and not kept:
+        raise LeakageError(
+            f"every candidate's members were trained on images of {split}; train or import"
+            " members that were not, or take another --split"
+        )
+    return kept
+
+
 def leaderboard_record(run: Run, config: dict[str, Any]) -> ExpectedRecord:
     """Return what the record of a leaderboard of a split, protocol and candidates would say."""
     inputs = score_digests(run, config["candidates"], config["split"])
@@ -144,7 +200,7 @@ def counts_of(run: Run, names: Sequence[str], *, split: str, log: Log) -> list[S
             counts = _counts(run_members, _update_candidate(run_members, name, log), split, log)
             if counts is None:
                 raise BadRun(f"{name!r} has no maps of {split}; run `ens predict`")
-            if overlap := describe_overlap(run_members, _made_from(run_members, name)[0], split):
+            if overlap := _describe_overlap(run_members, _made_from(run_members, name)[0], split):
                 log(f"{name}: warning: {overlap}")
             results.append(counts)
         return results

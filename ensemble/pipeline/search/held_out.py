@@ -1,6 +1,5 @@
 """The score of a recipe on images that its network was not trained on; the data of a search."""
 
-from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -8,14 +7,15 @@ import numpy as np
 
 from ensemble.pipeline.data.prepare import prepare, run_classes, split_identity
 from ensemble.pipeline.run.experiment import Experiment, read_experiment, resolve_data_path
-from ensemble.pipeline.run.open_run import OOF, check_metric_defined
+from ensemble.pipeline.run.open_run import check_metric_defined
 from evaluation.confusion import confusion
 from evaluation.core.arrays import argmax
 from evaluation.core.blocks import blocks
 from evaluation.core.classes import Classes
 from evaluation.core.label_options import NOTHING_SAID, LabelOptions
+from evaluation.core.progress import Log
 from evaluation.core.provenance import digest
-from evaluation.core.run_folder import Run
+from evaluation.core.run_folder import OOF, Run
 from evaluation.iou import Tables
 from evaluation.protocols import build_protocol
 from evaluation.run_metric import MASKED, metric_config, named_metric, summed_form
@@ -139,7 +139,7 @@ def searched_experiment(
 
 
 def prepare_search(
-    run: Run, experiment: Experiment, recipes: list[Recipe], log: Callable[[str], None]
+    run: Run, experiment: Experiment, recipes: list[Recipe], log: Log
 ) -> dict[str, str]:
     """Write the run's data and folds if missing, and check that the recipes fit the images.
 

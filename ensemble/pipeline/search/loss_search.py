@@ -5,7 +5,7 @@ import csv
 import json
 import math
 import statistics
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from math import comb
@@ -26,9 +26,9 @@ from ensemble.pipeline.search.space import NAME, apply_options
 from evaluation.core.classes import Classes
 from evaluation.core.errors import BadSpec, EnsError
 from evaluation.core.files import atomic_file, read_json, write_json
-from evaluation.core.progress import progress
+from evaluation.core.progress import Log, progress
 from evaluation.core.provenance import digest_of, is_current, record
-from evaluation.core.run_folder import Run, run_lock
+from evaluation.core.run_folder import OOF, Run, run_lock
 from evaluation.core.specs import Spec, parse_spec, parse_sum
 from evaluation.formatting import format_columns, format_decimal
 from evaluation.iou import Tables
@@ -43,8 +43,6 @@ from members.train import Fold
 FOLDER, TABLE = "search-loss", "results.csv"
 MAX_MIXTURES = 1000
 MIN_STEP = Fraction(1, 1000)
-
-Log = Callable[[str], None]
 
 
 @dataclass
@@ -224,23 +222,23 @@ class _FoldJob:
         return self.run.path / FOLDER / digest_of(self.config)[:12]
 
     def __call__(self, device: str) -> Tables:
-        data = DataSet.load(self.run.data("oof"))
+        data = DataSet.load(self.run.data(OOF))
         return held_out_counts(
             self.member, data, self.fold, seed=self.seed, device=device, metric=self.metric
         )
 
     def saved(self) -> Tables | None:
         """Return the counts of an earlier call."""
-        asked = {**self.config, "fold": self.fold.index}
-        if not is_current(self.folder, asked=asked, inputs=self.inputs, part=self.name):
+        config = {**self.config, "fold": self.fold.index}
+        if not is_current(self.folder, config=config, inputs=self.inputs, part=self.name):
             return None
         return np.array(read_json(self.folder / f"{self.name}.json")["counts"], np.int64)
 
     def save(self, counts: Tables) -> None:
         document = {"loss": self.mixture.text, "counts": counts.tolist()}
         write_json(self.folder / f"{self.name}.json", document)
-        asked = {**self.config, "fold": self.fold.index}
-        record(self.folder, asked=asked, inputs=self.inputs, part=self.name)
+        config = {**self.config, "fold": self.fold.index}
+        record(self.folder, config=config, inputs=self.inputs, part=self.name)
 
     def add_score(self, counts: Tables, classes: Classes) -> float:
         score = score_counts(counts, self.metric, classes)

@@ -1,7 +1,6 @@
 """Search a recipe's options with Optuna; resumes an interrupted search, and survives bad trials."""
 
 import csv
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,8 @@ from ensemble.pipeline.search.study import (
 from ensemble.pipeline.search.trials import ENDED, REASON, TrialJob, Trials
 from evaluation.core.errors import BadSpec, EnsError
 from evaluation.core.files import atomic_file
-from evaluation.core.run_folder import Run, run_lock
+from evaluation.core.progress import Log
+from evaluation.core.run_folder import OOF, Run, run_lock
 from evaluation.run_metric import metric_label
 from members.devices import devices
 from members.jobs import device_slots
@@ -118,7 +118,7 @@ def search(
     space: Space,
     budget: SearchBudget,
     *,
-    log: Callable[[str], None],
+    log: Log,
     pruner: BasePruner | None = None,
 ) -> SearchResult:
     """Search the recipe that scores highest on held-out images.
@@ -154,7 +154,7 @@ def search(
         with open_study(file) as opened:
 
             def job(number: int, suggested: dict[str, Any]) -> TrialJob:
-                data, seed = run.data("oof"), experiment.seed
+                data, seed = run.data(OOF), experiment.seed
                 return TrialJob(number, space, suggested, data, folds, seed, file, pruner, metric)
 
             trials = Trials(opened, space, sampler, job)
@@ -188,7 +188,7 @@ def format_search(result: SearchResult) -> str:
     return "\n".join(lines)
 
 
-def _default_pruner(space: Space, log: Callable[[str], None]) -> BasePruner:
+def _default_pruner(space: Space, log: Log) -> BasePruner:
     """Stop trials below the median, if the scores of epochs are comparable."""
     by_loss = space.recipe.monitor == "loss" and any(p.startswith("loss") for p in space.options)
     if by_loss or "monitor" in space.options:

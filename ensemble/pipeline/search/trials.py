@@ -15,7 +15,7 @@ from ensemble.pipeline.search.held_out import held_out_counts, score_counts
 from ensemble.pipeline.search.space import NAME, Space, apply_options
 from ensemble.pipeline.search.study import OpenStudy, TrialSampler, open_study, quiet
 from evaluation.core.errors import EnsError
-from evaluation.core.progress import progress
+from evaluation.core.progress import Log, progress
 from evaluation.iou import Tables
 from evaluation.run_metric import MASKED
 from members.data.dataset import DataSet
@@ -119,7 +119,7 @@ class Trials:
         total: int,
         slots: Sequence[str],
         timeout_seconds: float | None,
-        log: Callable[[str], None],
+        log: Log,
     ) -> None:
         """Train until the study has so many trials, and record the result of each.
 

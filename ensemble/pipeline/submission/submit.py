@@ -16,6 +16,7 @@ from evaluation.core.blocks import blocks
 from evaluation.core.classes import Classes
 from evaluation.core.errors import BadLabels, BadRun, BadSpec
 from evaluation.core.files import atomic_file, atomic_folder
+from evaluation.core.progress import Log
 from evaluation.core.ragged import Stack, extent_of
 from evaluation.core.run_folder import Run, run_lock
 from evaluation.core.types import Array
@@ -44,7 +45,7 @@ def submit(
     out: Path,
     file_format: Format = "csv",
     *,
-    log: Callable[[str], None],
+    log: Log,
 ) -> SubmitResult:
     """Write a candidate's label maps of a split, and compare what is read back with them.
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ensemble.pipeline.run.open_run import OOF, RunMembers, check_metric_defined, run_metric
+from ensemble.pipeline.run.open_run import RunMembers, check_metric_defined, run_metric
 from ensemble.pipeline.tuning.refits import open_oof
 from ensemble.pipeline.tuning.selection import GainTest
 from ensemble.pipeline.tuning.space import ChainSpace
@@ -15,7 +15,7 @@ from evaluation.confusion import confusion
 from evaluation.core.blocks import blocks
 from evaluation.core.errors import BadSpec
 from evaluation.core.ragged import Stack, empty_stack, extent_of
-from evaluation.core.run_folder import Run
+from evaluation.core.run_folder import OOF, Run
 from evaluation.core.specs import Spec, parse_spec
 from evaluation.core.types import Array
 from evaluation.run_metric import metric_label
@@ -99,14 +99,7 @@ def draw_grid(
         raise BadSpec(f"chain {chains[0][0]} learns; write the values it learned, or leave it out")
     named = indices_of(images, data.ids, OOF)
     plain = _label(space.chain([]), maps, data)
-    changed = np.zeros(len(data), np.int64)
-    scores: list[list[float]] = []
-    for line in chains:
-        scores.append([])
-        for cell in line:
-            labels = _label(cell, maps, data)
-            scores[-1].append(_score(labels, data, metric))
-            changed += changed_pixels(labels, plain)
+    scores, changed = _score_cells(chains, plain, maps, data, metric)
     shown = named or _typical_changes(changed)
     names = [data.ids[index] for index in shown]
     cells = len(rows.values) * len(cols.values)
@@ -117,6 +110,21 @@ def draw_grid(
     panels = {"target": data.target(), f"argmax {result.plain:.3f}": plain}
     _write(out, (rows, cols), chains, result, panels, maps, data, shown)
     return result
+
+
+def _score_cells(
+    chains: Sequence[Sequence[Chain]], plain: Stack, maps: MapReader, data: DataSet, metric: str
+) -> tuple[list[list[float]], Array]:
+    """Return the score of each chain, and per image how many pixels they change, summed."""
+    changed = np.zeros(len(data), np.int64)
+    scores: list[list[float]] = []
+    for line in chains:
+        scores.append([])
+        for cell in line:
+            labels = _label(cell, maps, data)
+            scores[-1].append(_score(labels, data, metric))
+            changed += changed_pixels(labels, plain)
+    return scores, changed
 
 
 def changed_pixels(labels: Stack, plain: Stack) -> Array:

@@ -8,14 +8,15 @@ from ensemble.block_fusion import FusionPerImage, HiddenTarget, TrainingBlocks, 
 from ensemble.fusion import Fusion, LearnedFusion
 from ensemble.pipeline.candidates.fuse import FusionSpec, resolve_fusion
 from ensemble.pipeline.data.prepare import run_classes
-from ensemble.pipeline.run.open_run import OOF, Reader, RunMembers, run_experiment
-from ensemble.pipeline.tuning.cross_validation import CvPool, NamedMaps
+from ensemble.pipeline.run.open_run import Reader, RunMembers, run_experiment
+from ensemble.pipeline.tuning.cross_fitted_counts import CvPool, NamedMaps
 from ensemble.strategies import ACCEPTS_ONE_VS_REST
 from ensemble.strategy import build_strategy, strategy_context
 from evaluation.core.blocks import blocks
 from evaluation.core.errors import BadRun, LeakageError
 from evaluation.core.files import atomic_file, create_stack, open_stack
 from evaluation.core.ragged import Stack
+from evaluation.core.run_folder import OOF
 from evaluation.core.specs import parse_spec
 from evaluation.core.types import Array, Map
 from evaluation.run_metric import set_metric
@@ -24,20 +25,20 @@ from members.maps import MapReader, check_same_images
 from members.store import ProbabilityStore
 
 
-def open_oof(sources: RunMembers, source: str, data: DataSet) -> Reader:
+def open_oof(run_members: RunMembers, source: str, data: DataSet) -> Reader:
     """Open the out-of-fold maps of a fusion or member.
 
     Raises:
         BadRun: no such maps, or maps of other images.
     """
-    maps = sources.open(source, OOF)
+    maps = run_members.open(source, OOF)
     check_same_images(maps.ids, data.ids, member=source, split=OOF, error=BadRun)
     return maps
 
 
-def copy_oof(sources: RunMembers, source: str, data: DataSet, folder: Path) -> NamedMaps:
+def copy_oof(run_members: RunMembers, source: str, data: DataSet, folder: Path) -> NamedMaps:
     """Copy the out-of-fold maps of a member or fusion to a file with fast random access."""
-    reader, file = open_oof(sources, source, data), folder / "oof.npy"
+    reader, file = open_oof(run_members, source, data), folder / "oof.npy"
     if not file.is_file():
         dtype = reader.dtype if isinstance(reader, ProbabilityStore) else "float32"
         with atomic_file(file) as partial:
@@ -48,35 +49,35 @@ def copy_oof(sources: RunMembers, source: str, data: DataSet, folder: Path) -> N
     return NamedMaps(OOF, open_stack(file, reader.extent, (reader.num_classes,)))
 
 
-def check_single_learned_level(sources: RunMembers, plan: FusionSpec) -> None:
+def check_single_learned_level(run_members: RunMembers, spec: FusionSpec) -> None:
     """Check that no fusion below this one learns, since only this one is refitted.
 
     Raises:
         LeakageError: maps below it depend on the target of the folds that evaluate it.
     """
-    experiment = run_experiment(sources.run)
-    for name in set(plan.members) - set(sources.names()):
-        below = resolve_fusion(experiment, sources, name)
-        if NestedRefits(sources, below).needed:
+    experiment = run_experiment(run_members.run)
+    for name in set(spec.members) - set(run_members.names()):
+        below = resolve_fusion(experiment, run_members, name)
+        if NestedRefits(run_members, below).needed:
             raise LeakageError(
-                f"fusion {plan.name!r} is made of {name!r}, which learned from the folds that would"
+                f"fusion {spec.name!r} is made of {name!r}, which learned from the folds that would"
                 f" evaluate it; tune {name!r}, or a fusion of members alone"
             )
-        check_single_learned_level(sources, below)
+        check_single_learned_level(run_members, below)
 
 
 class NestedRefits:
     """A fusion refitted for each outer fold, on the images outside of it."""
 
-    def __init__(self, sources: RunMembers, plan: FusionSpec) -> None:
+    def __init__(self, run_members: RunMembers, spec: FusionSpec) -> None:
         """Open the members of a fusion of a run."""
-        raw = parse_spec(plan.strategy).name in ACCEPTS_ONE_VS_REST
-        self._readers = [sources.open(name, OOF, one_vs_rest=raw) for name in plan.members]
-        self._dtype = plan.dtype
+        raw = parse_spec(spec.strategy).name in ACCEPTS_ONE_VS_REST
+        self._readers = [run_members.open(name, OOF, one_vs_rest=raw) for name in spec.members]
+        self._dtype = spec.dtype
         classes = self._readers[0].classes
-        context = strategy_context(self._readers, ignore=classes.ignore, seed=plan.seed)
-        metric = set_metric(plan.metric, run_classes(sources.run))
-        self._strategy = build_strategy(plan.strategy, metric=metric, **context)
+        context = strategy_context(self._readers, ignore=classes.ignore, seed=spec.seed)
+        metric = set_metric(spec.metric, run_classes(run_members.run))
+        self._strategy = build_strategy(spec.strategy, metric=metric, **context)
 
     @property
     def needed(self) -> bool:

@@ -11,12 +11,13 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from ensemble.pipeline.data.prepare import classes_identity, split_identity
-from ensemble.pipeline.run.open_run import OOF, RunMembers, run_metric
-from ensemble.pipeline.tuning.cross_validation import CvPool
+from ensemble.pipeline.run.open_run import RunMembers, run_metric
+from ensemble.pipeline.tuning.cross_fitted_counts import CvPool
 from ensemble.pipeline.tuning.selection import AblationResult, Gain, GainTest
 from ensemble.pipeline.tuning.trials import read_journal
 from evaluation.core.files import atomic_file, read_json, write_json
 from evaluation.core.provenance import digest, is_current, record
+from evaluation.core.run_folder import OOF
 from evaluation.core.types import Array, Counts
 from evaluation.intervals import Interval
 from evaluation.run_metric import MASKED, metric_config, metric_label
@@ -122,7 +123,7 @@ class TuningResult:
 
 
 def write_result(
-    folder: Path, result: TuningResult, *, asked: Mapping[str, Any], inputs: Mapping[str, str]
+    folder: Path, result: TuningResult, *, config: Mapping[str, Any], inputs: Mapping[str, str]
 ) -> None:
     """Write `trials.csv`, `result.json` and the record that makes the folder valid."""
     with (
@@ -132,12 +133,12 @@ def write_result(
         table = csv.writer(file)
         table.writerow(["search", "number", "state", "score", "seconds", "chain", "reason"])
         for journal in sorted(folder.glob("*.jsonl")):
-            for t in read_journal(journal)[: asked["trials"]]:
+            for t in read_journal(journal)[: config["trials"]]:
                 score = "" if t.score is None else f"{t.score:.6f}"
                 row = [journal.stem, t.number, t.state, score, t.seconds, t.chain, t.reason]
                 table.writerow(row)
     write_json(folder / RESULT, result.to_dict())
-    record(folder, asked=asked, inputs=inputs)
+    record(folder, config=config, inputs=inputs)
 
 
 def read_result(folder: Path) -> TuningResult:
@@ -145,22 +146,22 @@ def read_result(folder: Path) -> TuningResult:
     return TypeAdapter(TuningResult).validate_python(read_json(folder / RESULT))
 
 
-def tuning_inputs(sources: RunMembers, source: str) -> dict[str, str]:
+def tuning_inputs(run_members: RunMembers, source: str) -> dict[str, str]:
     """Return the digests of everything that a tuning of a fusion or member learns from."""
     return {
-        "maps": str(sources.digest(source, OOF)),
-        "data": split_identity(sources.run, OOF),
-        "folds": digest(sources.run.folds),
-        "classes": classes_identity(sources.run),
+        "maps": str(run_members.digest(source, OOF)),
+        "data": split_identity(run_members.run, OOF),
+        "folds": digest(run_members.run.folds),
+        "classes": classes_identity(run_members.run),
     }
 
 
-def is_tuned(sources: RunMembers, name: str, asked: dict[str, object]) -> bool:
+def is_tuned(run_members: RunMembers, name: str, recorded: dict[str, object]) -> bool:
     """Tell whether a finished tuning is current: same maps, target, folds and metric today."""
-    folder = sources.run.path / "tuning" / name
-    others = {key: value for key, value in asked.items() if key != "metric"}
-    asked = {**others, **metric_config(run_metric(sources.run))}
-    return is_current(folder, asked=asked, inputs=tuning_inputs(sources, str(asked["of"])))
+    folder = run_members.run.path / "tuning" / name
+    config = {key: value for key, value in recorded.items() if key != "metric"}
+    config |= metric_config(run_metric(run_members.run))
+    return is_current(folder, config=config, inputs=tuning_inputs(run_members, str(config["of"])))
 
 
 def format_tuning(result: TuningResult) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from ensemble.pipeline.tuning.cross_validation import OuterSplit
+from ensemble.pipeline.tuning.cross_fitted_counts import OuterSplit
 from evaluation.core.classes import Classes
 from evaluation.core.types import Array, Counts
 from evaluation.intervals import LEVEL, Interval, paired_interval

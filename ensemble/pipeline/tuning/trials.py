@@ -19,7 +19,7 @@ from optuna.samplers import BaseSampler, PartialFixedSampler, RandomSampler
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from ensemble.pipeline.search.study import make_sampler, quiet
-from ensemble.pipeline.tuning.cross_validation import OuterSplit
+from ensemble.pipeline.tuning.cross_fitted_counts import OuterSplit
 from ensemble.pipeline.tuning.selection import GainTest
 from ensemble.pipeline.tuning.space import ChainSpace
 from evaluation.core.errors import BadSpec

@@ -2,7 +2,7 @@
 
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,17 +10,16 @@ from typing import Any
 import numpy as np
 
 from ensemble.pipeline.candidates.fuse import FusionSpec, resolve_fusion, update_fusion
-from ensemble.pipeline.candidates.leakage import leakage_warnings
+from ensemble.pipeline.candidates.leakage_warnings import leakage_warnings
 from ensemble.pipeline.data.prepare import run_classes
 from ensemble.pipeline.run.open_run import (
-    OOF,
     RunMembers,
     check_metric_defined,
     check_no_leakage,
     run_experiment,
     run_metric,
 )
-from ensemble.pipeline.tuning.cross_validation import CvPool, NamedMaps, OuterSplit, PrefixCache
+from ensemble.pipeline.tuning.cross_fitted_counts import CvPool, NamedMaps, OuterSplit, PrefixCache
 from ensemble.pipeline.tuning.refits import NestedRefits, check_single_learned_level, copy_oof
 from ensemble.pipeline.tuning.results import (
     FoldResult,
@@ -35,9 +34,9 @@ from ensemble.pipeline.tuning.space import ChainSpace, default_space, read_space
 from ensemble.pipeline.tuning.trials import ChainSearch, rank_trials
 from evaluation.core.errors import BadData
 from evaluation.core.files import read_json, write_json
-from evaluation.core.progress import progress
+from evaluation.core.progress import Log, progress
 from evaluation.core.provenance import is_current
-from evaluation.core.run_folder import Run, run_lock
+from evaluation.core.run_folder import OOF, Run, run_lock
 from evaluation.run_metric import metric_config, metric_label, set_metric
 from members.recipe import check_name
 from postproc.chain import StepContext
@@ -46,8 +45,6 @@ STARTED, WORK = "begun.json", "work"
 
 TOP_CHAINS = 3
 """Chains of each search that go into elimination: the highest may be so by chance alone."""
-
-Log = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -99,49 +96,49 @@ def tune(
     """
     name = check_name(name or source, "tuning")
     with run_lock(run.path):
-        sources = RunMembers.of(run)
+        run_members = RunMembers.of(run)
         metric = run_metric(run)
         check_metric_defined(run, metric, OOF)
-        plan = _check_source(sources, source, log)
-        space = _open_space(sources, source, metric, budget.space)
+        spec = _check_source(run_members, source, log)
+        space = _open_space(run_members, source, metric, budget.space)
         pool = CvPool.create(run, budget.seed)
         config = {"of": source, "space": space.to_dict(), "seed": budget.seed}
         config |= metric_config(metric)
-        inputs = tuning_inputs(sources, source)
+        inputs = tuning_inputs(run_members, source)
         folder = run.path / "tuning" / name
-        asked = {**config, "trials": budget.trials}
-        if is_current(folder, asked=asked, inputs=inputs):
+        whole_config = {**config, "trials": budget.trials}
+        if is_current(folder, config=whole_config, inputs=inputs):
             return read_result(folder)
         _start(folder, {"asked": config, "inputs": inputs}, log)
-        for line in leakage_warnings(sources, [source]):
+        for line in leakage_warnings(run_members, [source]):
             log(line)
-        splits = _outer_splits(sources, source, plan, pool, folder / WORK, log)
+        splits = _outer_splits(run_members, source, spec, pool, folder / WORK, log)
         total = budget.trials * (1 + pool.folds)
         eta = EtaReporter(total, len(space.initial_trials()), log)
         searches = [
             _search_split(split, space, metric, budget, folder, eta, log) for split in splits
         ]
         result = TuningResult.create(str(run.path), name, source, searches, pool, metric)
-        write_result(folder, result, asked=asked, inputs=inputs)
+        write_result(folder, result, config=whole_config, inputs=inputs)
         shutil.rmtree(folder / WORK)
         return result
 
 
-def _check_source(sources: RunMembers, source: str, log: Log) -> FusionSpec | None:
+def _check_source(run_members: RunMembers, source: str, log: Log) -> FusionSpec | None:
     """Check that a source can be tuned; update a fusion and return its spec."""
-    plan = None
-    if source in sources.run.fusions() and source not in sources.names():
-        plan = resolve_fusion(run_experiment(sources.run), sources, source)
-        check_single_learned_level(sources, plan)
-        update_fusion(sources, plan, log)
-    maps = sources.open(source, OOF)
+    spec = None
+    if source in run_members.run.fusions() and source not in run_members.names():
+        spec = resolve_fusion(run_experiment(run_members.run), run_members, source)
+        check_single_learned_level(run_members, spec)
+        update_fusion(run_members, spec, log)
+    maps = run_members.open(source, OOF)
     check_no_leakage("tune-postproc", source, maps, hint="or tune another fusion or member")
-    return plan
+    return spec
 
 
-def _open_space(sources: RunMembers, source: str, metric: str, file: Path | None) -> ChainSpace:
-    maps = sources.open(source, OOF)
-    form = set_metric(metric, run_classes(sources.run))
+def _open_space(run_members: RunMembers, source: str, metric: str, file: Path | None) -> ChainSpace:
+    maps = run_members.open(source, OOF)
+    form = set_metric(metric, run_classes(run_members.run))
     context = StepContext(len(maps.classes), maps.classes.ignore, maps.floor, form)
     return default_space(context) if file is None else read_space(file, context)
 
@@ -157,12 +154,17 @@ def _start(folder: Path, started: dict[str, Any], log: Log) -> None:
 
 
 def _outer_splits(
-    sources: RunMembers, source: str, plan: FusionSpec | None, pool: CvPool, work: Path, log: Log
+    run_members: RunMembers,
+    source: str,
+    spec: FusionSpec | None,
+    pool: CvPool,
+    work: Path,
+    log: Log,
 ) -> Iterator[OuterSplit]:
     """Yield the split of the search on all images, then one without each fold."""
-    cache, maps = PrefixCache(pool), copy_oof(sources, source, pool.data, work)
+    cache, maps = PrefixCache(pool), copy_oof(run_members, source, pool.data, work)
     yield OuterSplit(pool, cache, maps)
-    refits = NestedRefits(sources, plan) if plan is not None else None
+    refits = NestedRefits(run_members, spec) if spec is not None else None
     for fold in range(pool.folds):
         fold_maps: NamedMaps = maps
         if refits is not None and refits.needed:

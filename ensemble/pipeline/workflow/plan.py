@@ -9,18 +9,18 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ensemble.block_fusion import FUSED_MAPS
-from ensemble.pipeline.candidates.leakage import leakage_warnings
+from ensemble.pipeline.candidates.leakage_warnings import leakage_warnings
 from ensemble.pipeline.data.prepare import is_prepared, prepare, run_classes
 from ensemble.pipeline.members.train import check_not_imported, check_trainable
 from ensemble.pipeline.run.experiment import Experiment, check_chains
-from ensemble.pipeline.run.open_run import OOF, RunMembers, imported_members
+from ensemble.pipeline.run.open_run import RunMembers, imported_members
 from ensemble.pipeline.workflow.preflight import check_fusion, data_warnings
 from ensemble.pipeline.workflow.run_all import check_candidates, check_specs
 from ensemble.pipeline.workflow.stages import PlannedStage, PreparedRun, planned_stages
 from evaluation.core.classes import Classes, numbered
 from evaluation.core.errors import EnsError
 from evaluation.core.memory import blocks_at_a_time, free_bytes
-from evaluation.core.run_folder import Run
+from evaluation.core.run_folder import OOF, Run
 from members.data.dataset import DataSet
 from members.devices import devices
 from members.jobs import device_slots

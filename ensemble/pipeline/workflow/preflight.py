@@ -1,11 +1,11 @@
 """Checks before a long run: rare classes, near-duplicate images, fusions that would be refused."""
 
 from ensemble.pipeline.candidates.fuse import strategy_learns
-from ensemble.pipeline.candidates.leakage import cross_fold_duplicates
+from ensemble.pipeline.candidates.leakage_warnings import cross_fold_duplicates
 from ensemble.pipeline.run.experiment import Experiment
-from ensemble.pipeline.run.open_run import OOF, RunMembers, check_no_leakage
+from ensemble.pipeline.run.open_run import RunMembers, check_no_leakage
 from evaluation.core.errors import BadRun, BadSpec
-from evaluation.core.run_folder import Run
+from evaluation.core.run_folder import OOF, Run
 from members.batches import class_shares
 from members.data.cleaning.near_duplicates import describe_duplicates, shared_groups
 from members.data.dataset import DataSet

@@ -1,7 +1,5 @@
 """Run a whole experiment; only what is missing or stale is done."""
 
-from collections.abc import Callable
-
 from ensemble.pipeline.candidates.fuse import resolve_fusion, update_fusion
 from ensemble.pipeline.candidates.postprocess import ARGMAX, update_candidate
 from ensemble.pipeline.candidates.staleness import requested_candidates
@@ -11,10 +9,9 @@ from ensemble.pipeline.run.open_run import RunMembers
 from ensemble.pipeline.scoring.score import score_run
 from ensemble.strategy import check_strategy
 from evaluation.core.errors import BadSpec
+from evaluation.core.progress import Log
 from evaluation.core.run_folder import Run, run_lock
 from evaluation.leaderboard import Leaderboard
-
-Log = Callable[[str], None]
 
 
 def run_experiment(

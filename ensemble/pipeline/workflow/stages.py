@@ -20,10 +20,10 @@ from ensemble.pipeline.candidates.staleness import requested_candidates
 from ensemble.pipeline.data.prepare import read_folds
 from ensemble.pipeline.members.train import is_predicted, is_trained
 from ensemble.pipeline.run.experiment import Experiment
-from ensemble.pipeline.run.open_run import OOF, RunMembers
+from ensemble.pipeline.run.open_run import RunMembers
 from ensemble.pipeline.workflow.preflight import check_fusion
 from evaluation.core.ragged import block_images
-from evaluation.core.run_folder import Run
+from evaluation.core.run_folder import OOF, Run
 from members.batches import class_shares, oversampled
 from members.data.dataset import DataSet
 from members.recipe import Member

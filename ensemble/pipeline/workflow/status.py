@@ -16,12 +16,12 @@ from ensemble.pipeline.candidates.staleness import (
 )
 from ensemble.pipeline.data.prepare import read_folds, run_classes
 from ensemble.pipeline.report.report import PAGE, page_is_current, page_path, scored_candidates
-from ensemble.pipeline.run.open_run import OOF, RunMembers, run_experiment
+from ensemble.pipeline.run.open_run import RunMembers, run_experiment
 from ensemble.pipeline.scoring.score import LEADERBOARD, leaderboard_record
 from ensemble.pipeline.tuning.results import is_tuned
 from evaluation.core.files import read_json
-from evaluation.core.provenance import RECORD, identity
-from evaluation.core.run_folder import Run
+from evaluation.core.provenance import CONFIG, RECORD, identity
+from evaluation.core.run_folder import OOF, Run
 
 CURRENT, STALE, MISSING = "current", "stale", "missing"
 
@@ -152,7 +152,7 @@ def _config(run: Run, stage: str, name: str = "") -> dict[str, Any]:
     }
     if not files[stage].is_file():
         return {"split": "", "candidate": ""}
-    return dict(read_json(files[stage])["asked"])
+    return dict(read_json(files[stage])[CONFIG])
 
 
 def _scores_made_of(run: Run, names: list[str], split: str) -> list[Artifact]:

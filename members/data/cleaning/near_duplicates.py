@@ -11,6 +11,7 @@ from jaxtyping import Float, Integer, UInt8
 from PIL import Image
 
 from evaluation.core.arrays import view_image
+from evaluation.core.errors import format_count
 from evaluation.core.progress import progress
 from evaluation.core.ragged import Stack
 from evaluation.core.types import Array
@@ -166,9 +167,9 @@ def shared_groups(sets: Sequence[DataSet]) -> str:
     if not shared:
         return ""
     return (
-        f"{len(shared)} images that are held out belong to groups of training images (first:"
-        f" {shared[0]}), so scores are too high: give the training images alone as --data, so that"
-        " groups are set aside whole"
+        f"held-out images of groups of training images: {len(shared)} (first group: {shared[0]}),"
+        " so scores are too high: give the training images alone as --data, so that groups are set"
+        " aside whole"
     )
 
 
@@ -180,9 +181,9 @@ def describe_duplicates(
     group = f"--group-by '{expression}'" if expression else "--group-by FILE.csv:COLUMN"
     own = ", with the training images alone as --data, so that groups are set aside whole"
     return (
-        f"{len(pairs)} images are near-duplicates of one {where} (first: {pairs[0][0]} and"
-        f" {pairs[0][1]}), so scores are too high: group them by {group}{own * divided}, or"
-        " drop them by `ens data clean`"
+        f"near-duplicates of one {where}: {format_count(len(pairs), 'image')} (first:"
+        f" {pairs[0][0]} and {pairs[0][1]}), so scores are too high: group them by {group}"
+        f"{own * divided}, or drop them by `ens data clean`"
     )
 
 

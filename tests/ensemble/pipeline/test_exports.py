@@ -406,8 +406,8 @@ def test_an_overlay_of_the_worst_ranks_by_wrong_pixels_of_the_first_candidate(
 def test_an_overlay_of_the_disputed_needs_no_labels(trained, tmp_path, capsys):
     words = ["--candidate", MIXED, "--split", "test", "--pick", "disputed", "--count", "3"]
     chosen = overlay_ids(trained, tmp_path, capsys, *words)
-    sources = RunMembers.of(Run(Path(trained)))
-    maps = [sources.open(name, "test").read(slice(0, 70)) for name in sources.names()]
+    run_members = RunMembers.of(Run(Path(trained)))
+    maps = [run_members.open(name, "test").read(slice(0, 70)) for name in run_members.names()]
     one, other = (m.argmax(axis=1) for m in maps)
     order = np.argsort(-(one != other).mean(axis=(1, 2)), kind="stable")
     assert chosen == [ids_of(trained)[index] for index in order[:3]]

@@ -266,7 +266,7 @@ class TestAfterAPowerCut:
     def test_what_a_record_declares_is_on_the_disk_before_it(self, tmp_path, done):
         (tmp_path / "deep").mkdir()
         (tmp_path / "deep" / "one").write_text("1")
-        record(tmp_path, asked={}, inputs={})
+        record(tmp_path, config={}, inputs={})
         named = done.index(("named", tmp_path / "provenance.json"))
         assert {("synced", tmp_path / "deep"), ("synced", tmp_path / "deep" / "one")} <= set(
             done[:named]

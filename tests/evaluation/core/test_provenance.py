@@ -24,7 +24,7 @@ law = settings(
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
-ASKED = {"strategy": "stacking(l2=0.1)", "seed": 0}
+CONFIG = {"strategy": "stacking(l2=0.1)", "seed": 0}
 INPUTS = {"unet": "aa", "aspp": "bb"}
 words = st.dictionaries(st.text(max_size=3), st.integers() | st.text(max_size=3), max_size=4)
 
@@ -37,58 +37,58 @@ class TestLaws:
         assert digest_of(document) == digest_of(turned)
 
     @law
-    @given(asked=words, inputs=st.dictionaries(st.text(max_size=3), st.text(max_size=3)))
-    def test_a_result_is_current_only_for_its_config_and_inputs(self, tmp_path, asked, inputs):
-        record(tmp_path, asked=asked, inputs=inputs)
-        assert is_current(tmp_path, asked=asked, inputs=inputs)
-        assert not is_current(tmp_path, asked=asked | {"more": 1}, inputs=inputs)
-        assert not is_current(tmp_path, asked=asked, inputs=inputs | {"more": "x"})
+    @given(config=words, inputs=st.dictionaries(st.text(max_size=3), st.text(max_size=3)))
+    def test_a_result_is_current_only_for_its_config_and_inputs(self, tmp_path, config, inputs):
+        record(tmp_path, config=config, inputs=inputs)
+        assert is_current(tmp_path, config=config, inputs=inputs)
+        assert not is_current(tmp_path, config=config | {"more": 1}, inputs=inputs)
+        assert not is_current(tmp_path, config=config, inputs=inputs | {"more": "x"})
 
 
 def test_a_folder_without_its_record_is_not_complete(tmp_path):
     assert identity(tmp_path) is None
-    assert not is_current(tmp_path, asked=ASKED, inputs=INPUTS)
+    assert not is_current(tmp_path, config=CONFIG, inputs=INPUTS)
 
 
 def test_tuples_go_through_json_and_stay_current(tmp_path):
-    record(tmp_path, asked={"size": (64, 128)}, inputs={})
-    assert is_current(tmp_path, asked={"size": (64, 128)}, inputs={})
+    record(tmp_path, config={"size": (64, 128)}, inputs={})
+    assert is_current(tmp_path, config={"size": (64, 128)}, inputs={})
 
 
 class TestIdentity:
     def test_time_and_machine_are_not_part_of_the_identity(self, tmp_path, monkeypatch):
-        record(tmp_path / "a", asked=ASKED, inputs=INPUTS)
+        record(tmp_path / "a", config=CONFIG, inputs=INPUTS)
         monkeypatch.setattr(time, "strftime", lambda *_: "another day")
         monkeypatch.setattr("sys.argv", ["another", "command"])
-        record(tmp_path / "b", asked=ASKED, inputs=INPUTS)
+        record(tmp_path / "b", config=CONFIG, inputs=INPUTS)
         assert identity(tmp_path / "a") == identity(tmp_path / "b")
 
     @pytest.mark.parametrize(
         "change",
         [
-            {"asked": ASKED | {"seed": 1}},
+            {"config": CONFIG | {"seed": 1}},
             {"inputs": INPUTS | {"unet": "cc"}},
             {"outputs": {"weights": "dd"}},
         ],
     )
     def test_config_inputs_and_outputs_are_part_of_the_identity(self, tmp_path, change):
-        record(tmp_path / "a", asked=ASKED, inputs=INPUTS)
-        record(tmp_path / "b", **({"asked": ASKED, "inputs": INPUTS} | change))
+        record(tmp_path / "a", config=CONFIG, inputs=INPUTS)
+        record(tmp_path / "b", **({"config": CONFIG, "inputs": INPUTS} | change))
         assert identity(tmp_path / "a") != identity(tmp_path / "b")
 
 
 def test_each_part_of_a_folder_is_current_by_itself(tmp_path):
-    record(tmp_path, asked=ASKED, inputs=INPUTS, part="oof")
-    assert is_current(tmp_path, asked=ASKED, inputs=INPUTS, part="oof")
-    assert not is_current(tmp_path, asked=ASKED, inputs=INPUTS, part="validation")
-    assert not is_current(tmp_path, asked=ASKED, inputs=INPUTS)
+    record(tmp_path, config=CONFIG, inputs=INPUTS, part="oof")
+    assert is_current(tmp_path, config=CONFIG, inputs=INPUTS, part="oof")
+    assert not is_current(tmp_path, config=CONFIG, inputs=INPUTS, part="validation")
+    assert not is_current(tmp_path, config=CONFIG, inputs=INPUTS)
 
 
 def test_the_record_says_how_the_result_was_made(tmp_path, monkeypatch):
     monkeypatch.setattr("sys.argv", ["ens", "fuse"])
-    record(tmp_path, asked=ASKED, inputs=INPUTS, outputs={"weights": "dd"})
+    record(tmp_path, config=CONFIG, inputs=INPUTS, outputs={"weights": "dd"})
     document = json.loads((tmp_path / RECORD).read_text())
-    assert document["asked"] == ASKED
+    assert document["asked"] == CONFIG
     assert document["inputs"] == INPUTS
     assert document["outputs"] == {"weights": "dd"}
     assert document["command"] == "ens fuse"
@@ -104,22 +104,24 @@ def test_a_file_has_the_digest_of_its_bytes(tmp_path):
 
 def test_an_input_that_early_records_lack_is_not_required(tmp_path):
     today = INPUTS | {"classes": "cc", "folds": "dd"}
-    record(tmp_path, asked=ASKED, inputs=INPUTS)
-    assert is_current(tmp_path, asked=ASKED, inputs=today)
-    record(tmp_path, asked=ASKED, inputs=today)
-    assert not is_current(tmp_path, asked=ASKED, inputs=today | {"classes": "other"})
+    record(tmp_path, config=CONFIG, inputs=INPUTS)
+    assert is_current(tmp_path, config=CONFIG, inputs=today)
+    record(tmp_path, config=CONFIG, inputs=today)
+    assert not is_current(tmp_path, config=CONFIG, inputs=today | {"classes": "other"})
 
 
 def test_info_is_not_part_of_the_identity(tmp_path):
-    record(tmp_path / "a", asked=ASKED, inputs=INPUTS, info={"paths": ["here"]})
-    record(tmp_path / "b", asked=ASKED, inputs=INPUTS)
+    record(tmp_path / "a", config=CONFIG, inputs=INPUTS, info={"paths": ["here"]})
+    record(tmp_path / "b", config=CONFIG, inputs=INPUTS)
     assert identity(tmp_path / "a") == identity(tmp_path / "b")
 
 
 def test_a_folder_is_intact_while_its_outputs_are_unchanged(tmp_path):
     assert not is_intact(tmp_path)
     (tmp_path / "weights").write_bytes(b"one")
-    record(tmp_path, asked=ASKED, inputs=INPUTS, outputs={"weights": digest(tmp_path / "weights")})
+    record(
+        tmp_path, config=CONFIG, inputs=INPUTS, outputs={"weights": digest(tmp_path / "weights")}
+    )
     assert is_intact(tmp_path)
     (tmp_path / "weights").write_bytes(b"two")
     assert not is_intact(tmp_path)

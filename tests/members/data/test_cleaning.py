@@ -302,5 +302,5 @@ def test_groups_of_training_that_are_held_out_are_told():
 
     assert shared_groups([data("a", "b"), data("c"), data("d")]) == ""
     warning = shared_groups([data("a", "b"), data("c", "b"), data("b")])
-    assert warning.startswith("2 images that are held out belong to groups of training images (fir")
+    assert warning.startswith("held-out images of groups of training images: 2 (fir")
     assert "give the training images alone as --data" in warning

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from ensemble.cli import run_command
 from ensemble.pipeline.data.prepare import prepare
 from ensemble.pipeline.run.experiment import Experiment
 from evaluation.core.classes import MARS
@@ -46,6 +47,55 @@ class TestSharedMasks:
 
 def test_identical_arrays_are_grouped():
     assert identical(np.array([[1, 2], [3, 4], [1, 2], [1, 3]])) == [[0, 2]]
+
+
+def quarters(images, *, last):
+    """Masks of five classes, four of them quarters that move; `last` draws where the fifth is."""
+    rng = np.random.default_rng(3)
+    drawn = np.zeros((images, 24, 24), np.uint8)
+    for mask in drawn:
+        row, col = rng.integers(8, 16, 2)
+        mask[:row, col:], mask[row:, :col], mask[row:, col:] = 1, 2, 3
+        last(mask, row, col)
+    return drawn
+
+
+def border(mask, row, col):
+    mask[row], mask[:, col] = 4, 4
+
+
+def spot(mask, row, col):
+    mask[row + 3 : row + 5, col + 3 : col + 5] = 4
+
+
+def anywhere(mask, row, col):
+    mask[:] = (
+        np.random.default_rng(row).permutation(np.arange(24 * 24) % 11 // 2 % 5).reshape(24, 24)
+    )
+
+
+@pytest.mark.parametrize(
+    ("images", "last", "told"),
+    [(30, border, True), (19, border, False), (30, spot, False), (30, anywhere, False)],
+)
+def test_a_last_class_that_lies_between_all_others_is_told(tmp_path, images, last, told):
+    target = quarters(images, last=last)
+    path = tmp_path / "own.npz"
+    np.savez(path, images=target, masks=target)
+    warnings = inspect_dataset(path)["sets"]["training"]["warnings"]
+    assert [w.startswith("class '4', the last, covers") for w in warnings] == [True] * told
+    said = inspect_dataset(path, labels=LabelOptions(unlabelled=4))["sets"]["training"]
+    assert said["warnings"] == []
+    np.savez(path, images=target, masks=(target + 1) % 5)
+    warnings = inspect_dataset(path)["sets"]["training"]["warnings"]
+    assert [w.startswith("class '0', the first, covers") for w in warnings] == [True] * told
+
+
+def test_the_next_command_repeats_what_was_said_of_the_masks(tmp_path, capsys):
+    path = tmp_path / "own.npz"
+    np.savez(path, images=np.zeros((4, 2, 2), np.uint8), masks=np.stack([255 * OUTLINE] * 4))
+    assert run_command(["data", "inspect", str(path), "--foreground", "255"]) == 0
+    assert f"next: ens train-members --data {path} --foreground 255\n" in capsys.readouterr().out
 
 
 @pytest.fixture

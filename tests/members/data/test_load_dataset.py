@@ -221,6 +221,29 @@ class TestStoredValues:
         said = load_dataset(path, labels=LabelOptions(unlabelled=255), contract=contract)
         assert set(np.unique(said["training"].target())) == {0, 255}
 
+    @pytest.mark.parametrize("known", [{}, {"classes": np.array(["ground", "cell"])}])
+    @pytest.mark.parametrize("labels", [LabelOptions(), LabelOptions(2), LabelOptions(("a", "b"))])
+    def test_a_foreground_of_1_in_some_masks_and_255_in_others_is_asked_about(
+        self, tmp_path, labels, known
+    ):
+        masks = (MASKS > 2).astype(np.uint8)
+        masks[:2] *= 255
+        held = [int((mask == value).any()) for value in (255, 1) for mask in masks]
+        words = f"255 without 1 is in {sum(held[:6])} of 6 masks, 1 without 255 in {sum(held[6:])}"
+        path = written(tmp_path, images=IMAGES, masks=masks, **known)
+        for contract in (None, numbered(2, ignore=None)):
+            if contract is None or not (labels or known):
+                with pytest.raises(BadLabels, match=words):
+                    load_dataset(path, labels=labels, contract=contract)
+        said = load_dataset(path, labels=labels.updated(LabelOptions(unlabelled=255)))
+        assert set(np.unique(said["training"].target())) == {0, 1, 255}
+
+    def test_masks_of_0_and_1_with_255_beside_them_are_not_asked_about(self, tmp_path):
+        masks = (MASKS > 2).astype(np.uint8)
+        masks[0, 0, :2] = 1, 255
+        masks[1] = np.where(masks[1] == 1, 255, 0)
+        assert training(tmp_path, images=IMAGES, masks=masks).classes.unlabelled == (255,)
+
     def test_masks_of_unlabelled_pixels_alone_are_refused(self, tmp_path):
         path = written(tmp_path, images=IMAGES, masks=np.full_like(MASKS, 255))
         with pytest.raises(BadLabels, match=r"no pixel of the masks is scored: they hold 255"):

@@ -158,7 +158,7 @@ class TestRunTables:
         ("rows", "error", "words"),
         [
             ("a.png,1 2\n", BadData, r"b\.png has no row in train\.csv"),
-            ("a.png,1 2\nb.png,\nz.png,1 1\n", BadData, r"lists 1 images that .* lacks \(first: z"),
+            ("a.png,1 2\nb.png,\nz.png,1 1\n", BadData, r"lists 1 image that .* lacks \(first: z"),
             ("a.png,24 2\nb.png,\n", BadLabels, "run 24 2 leaves the image of 24 pixels"),
             ("a.png,0 2\nb.png,\n", BadLabels, "run 0 2 leaves"),
             ("a.png,1 2 3\nb.png,\n", BadLabels, "expected pairs of first pixel and length"),

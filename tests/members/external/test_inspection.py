@@ -158,7 +158,7 @@ class TestProblems:
             classes=MARS,
             extent=Extent.uniform(len(maps), target.shape[1:]),
             known=known(target),
-            as_is=True,
+            no_checks=True,
         )
         assert report.problems == ()
         assert report.notes[0].startswith("taken as they are: a permuted class order")

@@ -141,8 +141,8 @@ def inspected(path, chunks, fill, written, packed, **options):
 class TestMissingChunks:
     @pytest.mark.parametrize("fill", [0, 0.25])
     @pytest.mark.parametrize("packed", [{}, SOME_SHARDS, PACKED["version 2, zlib"]])
-    @pytest.mark.parametrize("as_is", [False, True])
-    def test_maps_that_lack_images_are_refused_by_name(self, tmp_path, fill, packed, as_is):
+    @pytest.mark.parametrize("no_checks", [False, True])
+    def test_maps_that_lack_images_are_refused_by_name(self, tmp_path, fill, packed, no_checks):
         words = r"a\.zarr lacks chunks of 2 of 6 images \(first: 'c', 'd'\); expected every"
         with pytest.raises(BadMaps, match=words):
             inspected(
@@ -151,7 +151,7 @@ class TestMissingChunks:
                 fill,
                 [np.s_[:2], np.s_[2:4, :, :2], np.s_[4:]],
                 packed,
-                as_is=as_is,
+                no_checks=no_checks,
             )
 
     @pytest.mark.parametrize("packed", [{}, PACKED["version 2, zlib"]])
@@ -163,7 +163,7 @@ class TestMissingChunks:
             words = r"2 of 6 images .*'c', 'd'.* cannot be told .* hold only 0.* by --no-checks"
             with pytest.raises(BadMaps, match=words):
                 inspected(tmp_path / name, chunks, 0, written, packed)
-            taken = {"as_is": True, "normalise": True}
+            taken = {"no_checks": True, "normalise": True}
             report = inspected(tmp_path / f"as-{name}", chunks, 0, written, packed, **taken)
             assert "lacks chunks of 2 of 6 images" in report.notes[0]
 

@@ -1,31 +1,26 @@
-"""Leakage: scores on images that a member was trained on, and signs of it that no record shows.
+"""Warnings of leakage that no record shows.
 
 Signs are members that are better on `oof` than on `validation`, and near-duplicate images in two
-folds. Maps that are known to leak are refused by `open_run.check_no_leakage`.
+folds. What records show is refused: `open_run.check_no_leakage`.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cache
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
 
 from ensemble.pipeline.data.prepare import read_folds
-from ensemble.pipeline.run.open_run import OOF, RunMembers, num_trained_on
+from ensemble.pipeline.run.open_run import RunMembers
 from evaluation.core.arrays import argmax, evenly_spaced
 from evaluation.core.blocks import blocks
 from evaluation.core.classes import UNLABELLED
-from evaluation.core.errors import LeakageError
 from evaluation.core.ragged import Extent
-from evaluation.core.run_folder import Run
+from evaluation.core.run_folder import OOF, VALIDATION, Run
 from evaluation.core.types import Array
-from evaluation.leaderboard import Candidate
 from members.data.cleaning.near_duplicates import duplicates_across
 from members.data.dataset import DataSet
 from members.maps import MapReader
-
-HELD_OUT = "validation"
 
 ACCURACY_MARGIN, CONFIDENCE_MARGIN = 0.05, 0.1
 """Gaps above these are suspicious. Where `validation` gets the mean of K models, it is a little
@@ -69,11 +64,11 @@ class OofGap:
         signs = []
         if right:
             signs.append(
-                f"right on {OOF} more often than on {HELD_OUT} by {self.accuracy_gap:+.3f}"
+                f"right on {OOF} more often than on {VALIDATION} by {self.accuracy_gap:+.3f}"
                 f" (standard error {self.accuracy_error:.3f})"
             )
         if sure and self.accuracy_gap > 0:
-            than = "" if right else f" on {OOF} than on {HELD_OUT}"
+            than = "" if right else f" on {OOF} than on {VALIDATION}"
             signs.append(
                 f"more confident{than} by {self.confidence_gap:+.3f}"
                 f" (standard error {self.confidence_error:.3f})"
@@ -102,79 +97,23 @@ def leakage_warnings(run_members: RunMembers, members: Sequence[str]) -> list[st
             context = f"; the others' accuracy by {np.median(others):+.3f}" if others else ""
             warnings.append(
                 f"{gap.member!r} is {' and '.join(signs)}{context}: either it was trained on those"
-                f" images, or {HELD_OUT} is harder"
+                f" images, or {VALIDATION} is harder"
             )
     return warnings
-
-
-def describe_overlap(run_members: RunMembers, source: str, split: str) -> str:
-    """Say how many images of a split the models behind a source's maps were trained on.
-
-    Empty where there are none, or where the maps are missing or undeclared.
-    """
-    if run_members.digest(source, split) is None:
-        return ""
-    maps = run_members.open(source, split)
-    count = num_trained_on(maps)
-    if not count:
-        return ""
-    return f"its members were trained on {count} of the {len(maps)} images of {split}"
-
-
-def without_trained_on(
-    run_members: RunMembers,
-    candidates: Sequence[Candidate],
-    sources: Mapping[str, str],
-    split: str,
-    log: Callable[[str], None],
-) -> list[Candidate]:
-    """Return the candidates without scores on images that their members were trained on.
-
-    Args:
-        run_members: of the run.
-        candidates: with their counts.
-        sources: the member or fusion that each candidate is made of.
-        split: the split to evaluate on.
-        log: receives a line per candidate that is left out, or loses its counts on `oof`.
-
-    Raises:
-        LeakageError: all of them are left out.
-    """
-
-    @cache
-    def overlap(source: str, part: str) -> str:
-        return describe_overlap(run_members, source, part)
-
-    kept = []
-    for candidate in candidates:
-        source = sources[candidate.name]
-        if message := overlap(source, split):
-            log(f"{candidate.name}: left out, {message}")
-        elif candidate.oof is not None and (message := overlap(source, OOF)):
-            log(f"{candidate.name}: no oof score, {message}")
-            kept.append(replace(candidate, oof=None))
-        else:
-            kept.append(candidate)
-    if candidates and not kept:
-        raise LeakageError(
-            f"every candidate's members were trained on images of {split}; train or import"
-            " members that were not, or take another --split"
-        )
-    return kept
 
 
 def oof_gaps(run_members: RunMembers, members: Sequence[str]) -> list[OofGap]:
     """Compare members between `oof` and `validation`, where they have maps and target of both."""
     run = run_members.run
-    if not {OOF, HELD_OUT} <= set(run.splits()):
+    if not {OOF, VALIDATION} <= set(run.splits()):
         return []
-    sets = {split: DataSet.load(run.data(split)) for split in (OOF, HELD_OUT)}
+    sets = {split: DataSet.load(run.data(split)) for split in (OOF, VALIDATION)}
     if any(data.masks is None for data in sets.values()):
         return []
     return [
         _gap(name, *(_group_sums(run_members.open(name, s), data) for s, data in sets.items()))
         for name in members
-        if {OOF, HELD_OUT} <= set(run_members.splits(name))
+        if {OOF, VALIDATION} <= set(run_members.splits(name))
     ]
 
 
@@ -187,7 +126,7 @@ def cross_fold_duplicates(run: Run) -> list[tuple[str, str]]:
     fold_of = np.full(len(oof), -1)
     for fold in read_folds(run):
         fold_of[fold.held_out(len(oof))] = fold.index
-    sets = [oof, *([DataSet.load(run.data(HELD_OUT))] if HELD_OUT in run.splits() else [])]
+    sets = [oof, *([DataSet.load(run.data(VALIDATION))] if VALIDATION in run.splits() else [])]
     parts = np.concatenate([fold_of, np.full(sum(map(len, sets)) - len(oof), -1)])
     return duplicates_across([(data.images, data.ids) for data in sets], parts)
 

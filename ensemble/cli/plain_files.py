@@ -1,4 +1,4 @@
-"""Fuse, post-process, score and audit plain files: the Python API with files in and out.
+"""Plain files of `fuse`, `postprocess`, `score` and `audit`: the Python API with files in and out.
 
 Messages name the command's options: `--fit-maps` where the Python API says `fit_maps`.
 """
@@ -15,7 +15,9 @@ from ensemble.strategies import Missing
 from evaluation.core.errors import BadSpec, EnsError
 from evaluation.core.label_options import LabelOptions
 
-PARAMETER = re.compile(r"`(maps|fit_maps|fit_target|images|fit_images|ignore|logits|missing)`")
+PARAMETER = re.compile(
+    r"`(maps|fit_maps|fit_target|images|fit_images|classes|ignore|logits|missing)`"
+)
 
 
 def fuse_files(
@@ -128,7 +130,7 @@ def postprocess_file(
         "out": str(path),
         "images": len(fitted.maps),
         "classes": fitted.maps.num_classes,
-        "chain": fitted.asked,
+        "chain": fitted.unfitted,
     }
     return document | ({"fitted": str(fitted.chain)} if fitted.learned else {})
 

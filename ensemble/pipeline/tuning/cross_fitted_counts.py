@@ -9,14 +9,14 @@ from uuid import uuid4
 
 import numpy as np
 
-from ensemble.pipeline.run.open_run import OOF, fold_indices
+from ensemble.pipeline.run.open_run import fold_indices
 from evaluation.confusion import confusion
 from evaluation.core.arrays import argmax
 from evaluation.core.blocks import blocks, map_blocks
 from evaluation.core.classes import Classes
 from evaluation.core.errors import BadData, LeakageError
 from evaluation.core.ragged import Size, Stack, block_images
-from evaluation.core.run_folder import Run
+from evaluation.core.run_folder import OOF, Run
 from evaluation.core.types import Array, Counts, Groups
 from members.data.dataset import DataSet
 from members.data.folds import hold_out
