@@ -100,7 +100,7 @@ def _infer_halves(maps: Map, images: Images, params: CrfParams, quality: Quality
     margin = math.ceil(MARGIN * max(kernel.sxy for kernel in params.kernels))
     axis = 2 if maps.shape[2] >= maps.shape[3] else 3
     middle, length = maps.shape[axis] // 2, maps.shape[axis]
-    if middle <= margin:
+    if middle < 2 * margin:  # halves would hardly be smaller
         return infer_whole(maps, images, params, quality, max_cells=NO_LIMIT)[0]
     halves = []
     for start, stop in ((0, middle + margin), (middle - margin, length)):

@@ -149,7 +149,7 @@ def test_blocks_equal_their_images_one_by_one(quality):
     np.testing.assert_array_equal(np.concatenate(alone), step.apply(maps, images))
 
 
-def many_colours(size=(64, 64)):
+def many_colours(size):
     """Smooth colours with noise: most pixels have a colour of their own."""
     rng = np.random.default_rng(0)
     smooth = ndimage.gaussian_filter(rng.normal(size=(3, *size)), (0, 6, 6))
@@ -157,10 +157,10 @@ def many_colours(size=(64, 64)):
     return colours.clip(0, 255).astype(np.uint8)[None]
 
 
-@pytest.mark.parametrize("options", ["5, 13", "10, 5", "10, 13", "30, 5", "30, 13"])
-def test_no_kernel_is_farther_from_exact_than_pydensecrf(options):
-    maps, _ = scene(10, 4, (64, 64), images=3)
-    images = np.repeat(many_colours(), 3, axis=0)
+@pytest.mark.parametrize("options", ["5, 13", "10, 5"])
+def test_no_small_kernel_is_farther_from_exact_than_pydensecrf(options):
+    maps, _ = scene(10, 4, (40, 48), images=3)
+    images = np.repeat(many_colours((40, 48)), 3, axis=0)
     sxy, srgb = options.split(", ")
     full, library, default, high = (
         build_crf(f"crf(bilateral_sxy={sxy}, bilateral_srgb={srgb}, {how})", 4).apply(maps, images)
