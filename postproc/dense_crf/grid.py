@@ -55,7 +55,7 @@ WIDTHS: dict[Quality, tuple[CellWidth, CellWidth, CellWidth]] = {
     "high": (CellWidth(2 / 3), CellWidth(1 / 2, min_step=3), CellWidth(1 / 2, min_step=2)),
 }
 POSITION_WITH_COLOUR: dict[Quality, CellWidth] = {
-    "default": CellWidth(1.0),
+    "default": CellWidth(0.8),
     "high": CellWidth(2 / 3),
 }
 
@@ -112,7 +112,7 @@ def position_axis_with_colour(kernel: Kernel, quality: Quality) -> Axis:
     return _axis(kernel.sxy, POSITION_WITH_COLOUR[quality])
 
 
-BLOCKS_PER_DEVIATION: dict[Quality, float] = {"default": 3.75, "high": 6.0}
+BLOCKS_PER_DEVIATION: dict[Quality, float] = {"default": 5.0, "high": 6.0}
 # Pixels whose probabilities moved by less, and by half of the move before, miss two iterations.
 RESTING: dict[Quality, float] = {"default": 3e-3, "high": 0.0}
 
@@ -162,10 +162,10 @@ Taps = Float[np.ndarray, "tap"]
 Steps = Int[np.ndarray, "tap 4"]
 
 # The shortest edge of the lattice, in standard deviations.
-EDGES: dict[Quality, float] = {"default": 1.2, "high": 1.0}
+EDGES: dict[Quality, float] = {"default": 1.1, "high": 1.0}
 SHORTEST = math.sqrt(12)  # edge, in the lattice's coordinates
 UNIT = 4  # squares of distances are multiples of it
-LATTICE_REACH: dict[Quality, float] = {"default": 2.1, "high": 2.6}  # of the blur, in deviations
+LATTICE_REACH: dict[Quality, float] = {"default": 2.6, "high": 2.6}  # of the blur, in deviations
 SAMPLES, MAX_DISTANCE, SEED = 6000, 3.0, 0
 
 

@@ -77,10 +77,10 @@ def test_images_of_too_many_cells_are_processed_in_tiles(classes, monkeypatch):
     images[1] = np.random.default_rng(5).integers(0, 256, images[1].shape)
     step = build_crf("crf(bilateral_sxy=4, bilateral_srgb=12)", classes)
     whole = step.apply(maps, images)
-    monkeypatch.setattr(cpp_backend, "MAX_CELLS", 15_000)
+    monkeypatch.setattr(cpp_backend, "MAX_CELLS", 25_000)
     kernel = Kernel(4.0, -10 * np.eye(classes, dtype=np.float32), srgb=12.0)
     params = CrfParams(classes, (kernel,), 2, FLOOR)
-    _, done = cpp_backend.infer_whole(maps, images, params, "default", max_cells=15_000)
+    _, done = cpp_backend.infer_whole(maps, images, params, "default", max_cells=25_000)
     assert done.tolist() == [True, False]
     tiles = step.apply(maps, images)
     np.testing.assert_array_equal(tiles[0], whole[0])
@@ -149,25 +149,42 @@ def test_blocks_equal_their_images_one_by_one(quality):
     np.testing.assert_array_equal(np.concatenate(alone), step.apply(maps, images))
 
 
-def many_colours(size):
+def many_colours(size, seed=0):
     """Smooth colours with noise: most pixels have a colour of their own."""
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     smooth = ndimage.gaussian_filter(rng.normal(size=(3, *size)), (0, 6, 6))
     colours = 20 + 200 * (smooth - smooth.min()) / np.ptp(smooth) + rng.normal(0, 6, smooth.shape)
     return colours.clip(0, 255).astype(np.uint8)[None]
 
 
-@pytest.mark.parametrize("options", ["5, 13", "10, 5"])
-def test_no_small_kernel_is_farther_from_exact_than_pydensecrf(options):
-    maps, _ = scene(10, 4, (40, 48), images=3)
-    images = np.repeat(many_colours((40, 48)), 3, axis=0)
-    sxy, srgb = options.split(", ")
-    full, library, default, high = (
-        build_crf(f"crf(bilateral_sxy={sxy}, bilateral_srgb={srgb}, {how})", 4).apply(maps, images)
-        for how in ("backend=exact", "backend=pydensecrf", "quality=default", "quality=high")
-    )
-    assert np.abs(default - full).mean() < np.abs(library - full).mean()
-    assert np.abs(high - full).mean() < np.abs(default - full).mean()
+@pytest.fixture(scope="module")
+def errors_of_kernels():
+    """Mean distances from exact, by kernel, on colours of noise: most pixels have one alone.
+
+    Of several images, since in one a few regions decide that may fall to either class.
+    """
+    maps, _ = scene(10, 4, (48, 48), images=6)
+    images = np.concatenate([many_colours((48, 48), seed) for seed in range(6)])
+    errors = {}
+    for sxy, srgb in ((5, 13), (10, 5), (10, 13), (15, 13), (30, 5), (30, 13)):
+        kernel = f"bilateral_sxy={sxy}, bilateral_srgb={srgb}"
+        full = build_crf(f"crf({kernel}, backend=exact)", 4).apply(maps, images)
+        errors[sxy, srgb] = [
+            float(np.abs(build_crf(f"crf({kernel}, {how})", 4).apply(maps, images) - full).mean())
+            for how in ("backend=pydensecrf", "quality=default", "quality=high")
+        ]
+    return errors
+
+
+def test_no_kernel_is_farther_from_exact_than_pydensecrf(errors_of_kernels):
+    for kernel, (library, default, high) in errors_of_kernels.items():
+        assert default < library, kernel
+        assert high < 0.8 * library, kernel
+
+
+def test_high_quality_is_nearer_to_exact_than_the_default(errors_of_kernels):
+    library, default, high = np.mean(list(errors_of_kernels.values()), axis=0)
+    assert high < 0.7 * default < 0.7 * library
 
 
 def test_threads_do_not_change_the_result():
