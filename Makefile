@@ -64,7 +64,7 @@ bench-libraries: .venv/installed-dev
 	.venv/bin/python -m benchmarks.score --images 256 --rounds 3
 	.venv/bin/python -m benchmarks.scale --members 4 --images 1000 --stored 1000 --rounds 2 --on-workers 512
 
-KERNEL = hatch_build.py $(wildcard evaluation/*.cpp members/*.cpp postproc/dense_crf/*.cpp postproc/dense_crf/*.h)
+KERNEL = hatch_build.py $(wildcard evaluation/*.cpp members/*.cpp members/*.h postproc/dense_crf/*.cpp postproc/dense_crf/*.h)
 
 .venv/installed: pyproject.toml constraints.txt $(KERNEL)
 	$(PYTHON) -m venv .venv

@@ -7,8 +7,8 @@ import numpy as np
 from evaluation.core.classes import numbered
 from evaluation.core.ragged import Extent
 from evaluation.core.types import Array, Labels, Map, Maps
+from members.codecs import StoreDtype
 from members.store import ProbabilityStore
-from members.store_metadata import StoreDtype
 
 CLASSES, ROWS, COLS = 5, 64, 128
 COARSE_PX = 8

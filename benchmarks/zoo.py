@@ -292,7 +292,7 @@ class Zoo:
             key = f"{recipe.trainer} {recipe.architecture}"
             if key not in seconds:
                 members = Member.expand(name, recipe, self.data.classes)
-                check_trainable(members, self.data)
+                check_trainable(members, self.data, self.config.store_dtype)
                 seconds[key] = sum(self._epoch_seconds(member) for member in members)
                 write_json(self.run.path / BUDGET, self.state)
                 click.echo(f"{key}: {seconds[key]:.1f} s an epoch")

@@ -176,11 +176,10 @@ class _Workspace(threading.local):
 def _fuse_sum(members: Sequence[MapReader], fusion: SumFusion, fused: Map, block: slice) -> Map:
     """Fuse a block a few images at a time, so that sums stay in the cache."""
     from members.chunks import PIECE_VALUES
+    from members.store import stream_sum
 
     pieces = [fused[part] for part in blocks(len(fused), max(1, PIECE_VALUES // fused[0].size))]
-    sums = members[0].stream(block, pieces)
-    for member in members[1:]:
-        sums = member.stream(block, pieces, accumulate_into=sums)
+    sums = stream_sum(members, block, pieces)
     for piece in pieces:
         copy_into(next(sums), piece)
         fusion.from_sum(piece)

@@ -7,6 +7,9 @@
 #include <cstring>
 #include <vector>
 
+#include "bit_planes.h"
+#include "top_classes.h"
+
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
@@ -144,9 +147,31 @@ void from_halves(const uint8_t* at, int64_t count, float* out) {
 }
 
 template <bool kAdd>
-void from_bytes(const uint8_t* at, int64_t count, float* out) {
+__attribute__((always_inline)) inline void bytes_one_by_one(const uint8_t* at, int64_t count,
+                                                            float* out) {
     constexpr float kStep = float(1.0 / 255);
     for (int64_t k = 0; k < count; ++k) put<kAdd>(float(at[k]) * kStep, out + k);
+}
+
+#if defined(__x86_64__)
+bool has_avx2() {
+    static const bool able = (__builtin_cpu_init(), __builtin_cpu_supports("avx2"));
+    return able;
+}
+
+// The same, compiled for wider vectors.
+template <bool kAdd>
+__attribute__((target("avx2"))) void bytes_avx2(const uint8_t* at, int64_t count, float* out) {
+    bytes_one_by_one<kAdd>(at, count, out);
+}
+#endif
+
+template <bool kAdd>
+void from_bytes(const uint8_t* at, int64_t count, float* out) {
+#if defined(__x86_64__)
+    if (has_avx2()) return bytes_avx2<kAdd>(at, count, out);
+#endif
+    bytes_one_by_one<kAdd>(at, count, out);
 }
 
 template <bool kAdd>
@@ -163,6 +188,55 @@ void converted(Kind kind, const uint8_t* at, int64_t count, float* out) {
     if (kind == kHalf) from_halves<kAdd>(at, count, out);
     else if (kind == kBytes) from_bytes<kAdd>(at, count, out);
     else from_floats<kAdd>(at, count, out);
+}
+
+// --- packed planes ---------------------------------------------------------------------------
+
+#if defined(__x86_64__)
+__attribute__((target("avx2"))) void unpacked_avx2(const uint8_t* at, int64_t rows, int64_t cols,
+                                                   uint8_t* out) {
+    bit_planes::gather_avx2(at, rows * cols, out);
+    bit_planes::add_above(out, rows, cols);
+}
+#endif
+
+// Unpacks one plane to bytes; there is room for its groups.
+void unpacked(const uint8_t* at, int64_t rows, int64_t cols, uint8_t* out) {
+#if defined(__x86_64__)
+    if (has_avx2()) return unpacked_avx2(at, rows, cols, out);
+#endif
+    bit_planes::gather(at, rows * cols, out);
+    bit_planes::add_above(out, rows, cols);
+}
+
+// Maps that the functions at the end pack or unpack: `planes` of `rows` x `cols`. Where `paired`, two make
+// an image, and the second is nearly what the first lacks to 255: what it has more is packed instead.
+struct Planes {
+    int64_t planes, rows, cols, paired;
+};
+
+// Calls `function(bytes, number)` for each of the maps, if `wanted`; see `planes_unpack`.
+template <typename Function>
+int64_t each_plane(const uint8_t* packed, int64_t size, const Planes& maps, const void* wanted,
+                   Function function) {
+    static thread_local std::vector<uint8_t> bytes, first;
+    const int64_t count = maps.rows * maps.cols;
+    bytes.resize(size_t(bit_planes::room(count)));
+    int64_t position = 0;
+    for (int64_t plane = 0; plane < maps.planes; ++plane) {
+        const uint8_t* at = packed + position;
+        const int64_t taken = bit_planes::packed_bytes(at, size - position, count);
+        if (taken < 0) return -1;
+        position += taken;
+        if (!wanted) continue;
+        unpacked(at, maps.rows, maps.cols, bytes.data());
+        if (maps.paired && plane % 2)
+            for (int64_t k = 0; k < count; ++k)
+                bytes[size_t(k)] = uint8_t(bytes[size_t(k)] - first[size_t(k)] - 1);
+        function(bytes.data(), plane);
+        if (maps.paired) first.swap(bytes), bytes.resize(first.size());
+    }
+    return position;
 }
 
 bool filled(int file, uint8_t* at, int64_t count) {
@@ -199,4 +273,72 @@ extern "C" __attribute__((visibility("default"))) int chunk_read(int file, int64
     }
     *checksum = ~crc;
     return 0;
+}
+
+// Continues a checksum over bytes in memory.
+extern "C" __attribute__((visibility("default"))) uint32_t chunk_checksum(uint32_t checksum,
+                                                                          const uint8_t* at,
+                                                                          int64_t count) {
+    return ~summed(~checksum, at, count);
+}
+
+// Packs maps of bytes; `out` has room for `planes_limit` bytes. Returns the bytes written.
+extern "C" __attribute__((visibility("default"))) int64_t planes_pack(const uint8_t* values,
+                                                                      const Planes* maps,
+                                                                      uint8_t* out) {
+    static thread_local std::vector<uint8_t> more;
+    const int64_t count = maps->rows * maps->cols;
+    more.resize(size_t(count));
+    uint8_t* at = out;
+    for (int64_t plane = 0; plane < maps->planes; ++plane, values += count) {
+        const bool second = maps->paired && plane % 2;
+        for (int64_t k = 0; second && k < count; ++k)
+            more[size_t(k)] = uint8_t(values[k] + values[k - count] + 1);
+        at += bit_planes::pack(second ? more.data() : values, maps->rows, maps->cols, at);
+    }
+    return at - out;
+}
+
+extern "C" __attribute__((visibility("default"))) int64_t planes_limit(const Planes* maps) {
+    return maps->planes * bit_planes::limit(maps->rows * maps->cols);
+}
+
+// Unpacks maps from the front of `size` bytes, to float32 at `out`, adds them to what lies there, or
+// passes over them where `out` is null. Returns the bytes passed, or -1 where they do not suffice.
+extern "C" __attribute__((visibility("default"))) int64_t planes_unpack(const uint8_t* packed,
+                                                                        int64_t size,
+                                                                        const Planes* maps,
+                                                                        int32_t add, float* out) {
+    const int64_t count = maps->rows * maps->cols;
+    return each_plane(packed, size, *maps, out, [&](const uint8_t* bytes, int64_t plane) {
+        add ? from_bytes<true>(bytes, count, out + plane * count)
+            : from_bytes<false>(bytes, count, out + plane * count);
+    });
+}
+
+// As `planes_unpack`, to the bytes that were packed.
+extern "C" __attribute__((visibility("default"))) int64_t planes_unpack_bytes(
+    const uint8_t* packed, int64_t size, const Planes* maps, uint8_t* out) {
+    const int64_t count = maps->rows * maps->cols;
+    return each_plane(packed, size, *maps, out, [&](const uint8_t* bytes, int64_t plane) {
+        std::memcpy(out + plane * count, bytes, size_t(count));
+    });
+}
+
+// Chooses the largest classes of maps (image, class, pixel); see top_classes.h. Adds to `error`.
+extern "C" __attribute__((visibility("default"))) void top_choose(const float* maps,
+                                                                  const top_classes::Maps* shape,
+                                                                  uint8_t* out,
+                                                                  top_classes::Error* error) {
+    top_classes::choose(maps, *shape, out, error);
+}
+
+// Puts the sum over `members` of one image of bytes each to `out`, (class, pixel); of one member it
+// may be added instead.
+extern "C" __attribute__((visibility("default"))) void top_add_up(const uint8_t* const* bytes,
+                                                                  const int64_t* ks,
+                                                                  int64_t members, int64_t classes,
+                                                                  int64_t pixels, int32_t add,
+                                                                  float* out) {
+    top_classes::add_up(bytes, ks, members, classes, pixels, add, out);
 }

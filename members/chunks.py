@@ -1,9 +1,9 @@
-"""Zarr arrays that are neither sharded nor compressed, in files or in an object store.
+"""Zarr arrays that are not sharded, in files or in an object store.
 
-A chunk is its values, little-endian, and their crc32c. Zarr's own code, made for any codec, takes
-milliseconds to open an array, and new memory at each step; a store may hold an array for each of
-hundreds of sizes. Here a chunk goes through the cache in small batches, from its file to float32 in
-the memory where it is wanted, without Python's lock.
+A chunk is its values, little-endian, and their crc32c; for packed ones see `members.packed_chunks`.
+Zarr's own code, made for any codec, takes milliseconds to open an array, and new memory at each
+step; a store may hold an array for each of hundreds of sizes. Here a chunk goes through the cache
+in small batches, from its file to float32 in the memory where it is wanted, without Python's lock.
 
 In a folder, a marker file says that a chunk was written whole, since Zarr reads a missing chunk as
 zeros. An object exists whole or not at all, so it needs no marker; it is fetched by one request and
@@ -31,9 +31,11 @@ import numpy as np
 from evaluation.core.errors import BadRun, shorten
 from evaluation.core.native import load_library
 from evaluation.core.types import Array
-from members.object_store import read_object, size_of, sizes_under, write_object
+from members.object_store import read_object, read_tail, size_of, sizes_under, write_object
 
 CHECKSUM_BYTES = 4
+NOTE_BYTES = 16
+"""What may stand behind the maps of a packed chunk; see `members.top_chunks`."""
 DTYPE_CODES = {"float16": 0, "uint8": 1, "float32": 2}
 LIBRARY = Path(__file__).with_name("chunk_read.so")
 
@@ -44,6 +46,9 @@ level of the cache."""
 ARRAY, DONE, PARTIAL = "maps.zarr", "done", ".partial"
 HEADER, HEADER_BYTES = "zarr.json", 1 << 20
 SHAPE, CHUNK = "SHAPE", "CHUNK"
+
+BIT_PLANES = "ens.bit_planes"
+"""What Zarr calls the codec of packed chunks; `members.zarr_codec` gives it to Zarr."""
 
 
 class DamagedChunk(Exception):
@@ -131,6 +136,7 @@ class ArrayLayout:
         shape: (image, class, row, col).
         chunk_images: images per chunk.
         dtype: of the values.
+        packed: whether chunks are packed; see `members.packed_chunks`.
     """
 
     name: str
@@ -138,6 +144,7 @@ class ArrayLayout:
     shape: tuple[int, int, int, int]
     chunk_images: int
     dtype: str
+    packed: bool = False
 
     @property
     def image_values(self) -> int:
@@ -146,10 +153,25 @@ class ArrayLayout:
 
     @property
     def chunk_bytes(self) -> int:
-        """Size of a chunk, checksum included."""
+        """Size of a chunk, checksum included; of a packed one, the most that it takes."""
+        if self.packed:
+            from members.packed_chunks import packed_limit
+
+            packed = packed_limit((self.chunk_images, *self.shape[1:]))
+            return packed + NOTE_BYTES + CHECKSUM_BYTES
         return (
             self.chunk_images * self.image_values * np.dtype(self.dtype).itemsize + CHECKSUM_BYTES
         )
+
+    def check_chunk_size(self, size: int) -> None:
+        """Check the size of a chunk's file in bytes.
+
+        Raises:
+            ValueError: no chunk of the array has it.
+        """
+        if size > self.chunk_bytes or (size < self.chunk_bytes and not self.packed):
+            most = "at most " if self.packed else ""
+            raise ValueError(f"{size} bytes, expected {most}{self.chunk_bytes}")
 
     @property
     def header_name(self) -> str:
@@ -165,7 +187,7 @@ class ArrayLayout:
 
     def header(self) -> bytes:
         """Return the array's metadata, as Zarr writes them."""
-        text = _header_text(self.dtype, "." if self.name else "/")
+        text = _header_text(self.dtype, self.packed, "." if self.name else "/")
         for mark, lengths in ((SHAPE, self.shape), (CHUNK, (self.chunk_images, *self.shape[1:]))):
             text = text.replace(f'"{mark}"', str(list(lengths)))
         return text.encode()
@@ -235,6 +257,12 @@ class LocalChunks:
         for partial in Path(self.place).rglob(f"*{PARTIAL}"):
             partial.unlink()
 
+    def tail(self, chunk: str, size_bytes: int) -> bytes:
+        """Return the last bytes of a chunk."""
+        with FileIO(f"{self.place}/{chunk}") as file:
+            file.seek(-size_bytes, os.SEEK_END)
+            return file.read()
+
     def write(self, chunk: str, image: int, content: Sequence[Any]) -> None:
         """Write a chunk, given in pieces, whose first image this is."""
         path = f"{self.place}/{chunk}"
@@ -300,6 +328,10 @@ class RemoteChunks:
     def discard_partial(self) -> None:
         """Do nothing: no object exists in part."""
 
+    def tail(self, chunk: str, size_bytes: int) -> bytes:
+        """Return the last bytes of a chunk."""
+        return read_tail(f"{self.place}/{chunk}", size_bytes)
+
     def write(self, chunk: str, image: int, content: Sequence[Any]) -> None:
         """Put a chunk, given in pieces."""
         write_object(f"{self.place}/{chunk}", b"".join(content))
@@ -354,16 +386,17 @@ def _headers(layouts: Sequence[ArrayLayout]) -> list[tuple[str, bytes]]:
 
 
 @functools.cache
-def _header_text(dtype: str, separator: str) -> str:
+def _header_text(dtype: str, packed: bool, separator: str) -> str:
     """Return an array's header with marks in place of its shape and that of its chunks."""
     endian = {} if dtype == "uint8" else {"configuration": {"endian": "little"}}
+    content = {"name": BIT_PLANES} if packed else {"name": "bytes", **endian}
     document = {
         "shape": SHAPE,
         "data_type": dtype,
         "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": CHUNK}},
         "chunk_key_encoding": {"name": "default", "configuration": {"separator": separator}},
         "fill_value": 0 if dtype == "uint8" else 0.0,
-        "codecs": [{"name": "bytes", **endian}, {"name": "crc32c"}],
+        "codecs": [content, {"name": "crc32c"}],
         "attributes": {},
         "dimension_names": ["image", "class", "row", "col"],
         "zarr_format": 3,

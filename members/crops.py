@@ -4,14 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.random import Generator
-from torch import Tensor
-from torch.nn import functional
 
 from evaluation.core.classes import UNLABELLED
 from evaluation.core.ragged import Size
 from evaluation.core.types import Array
+from members.batches import ChosenImages
 
 RARE_SHARE = 0.5
 """Share of the crops that are placed on a class drawn for its rarity; the others are uniform."""
@@ -34,37 +32,45 @@ class RandomCrops:
             are not looked for, and for all of an image that has none of them.
     """
 
-    images: Sequence[Tensor]
-    target: Sequence[Tensor]
+    images: Sequence[Array] | ChosenImages
+    target: Sequence[Array] | ChosenImages
     size: Size
     weights: Array
 
     @classmethod
     def create(
         cls,
-        images: Sequence[Tensor],
-        target: Sequence[Tensor],
+        images: Sequence[Array] | ChosenImages,
+        target: Sequence[Array] | ChosenImages,
         size: Size,
         *,
-        shares: Sequence[float],
+        pixels: Array,
         ignore: int | None,
     ) -> "RandomCrops":
-        """Return the crops of images whose classes have these shares of the pixels."""
-        wanted = np.array([share**-0.5 if share > 0 else 0.0 for share in shares])
+        """Return the crops of images.
+
+        Args:
+            images: (channel, row, col) each; may be read when asked for.
+            target: (row, col) each.
+            size: rows and columns of a crop, in pixels.
+            pixels: of each class in each image, (image, class).
+            ignore: the ignored class, or None.
+        """
+        shares = pixels.sum(axis=0) / max(1, pixels.sum())
+        wanted = np.array([share**-0.5 if share > 0 else 0.0 for share in shares.tolist()])
         if ignore is not None:
             wanted[ignore] = 0
-        held = [torch.bincount(one.flatten(), minlength=UNLABELLED + 1) > 0 for one in target]
-        weights = torch.stack(held)[:, : len(shares)].cpu().numpy() * wanted
+        weights = (pixels > 0) * wanted
         total = weights.sum(axis=1, keepdims=True)
         return cls(images, target, size, weights / np.where(total > 0, total, 1))
 
-    def __call__(self, indices: Sequence[int], rng: Generator) -> tuple[Tensor, Tensor]:
+    def __call__(self, indices: Sequence[int], rng: Generator) -> tuple[Array, Array]:
         """Return a crop of each of these images, stacked."""
         pairs = [self._crop(index, rng) for index in indices]
         images, target = zip(*pairs, strict=True)
-        return torch.stack(images), torch.stack(target)
+        return np.stack(images), np.stack(target)
 
-    def _crop(self, index: int, rng: Generator) -> tuple[Tensor, Tensor]:
+    def _crop(self, index: int, rng: Generator) -> tuple[Array, Array]:
         image, target = padded(self.images[index], self.target[index], self.size)
         limits = [length - side for length, side in zip(target.shape, self.size, strict=True)]
         top, left = (int(rng.integers(limit + 1)) for limit in limits)
@@ -80,22 +86,22 @@ class RandomCrops:
         return image[(slice(None), *window)], target[window]
 
     def _pixel_of_rare_class(
-        self, index: int, target: Tensor, rng: Generator
+        self, index: int, target: Array, rng: Generator
     ) -> tuple[int, int] | None:
         weights = self.weights[index]
         if not weights.any():
             return None
         label = rng.choice(len(weights), p=weights)
-        flat = torch.nonzero(target.flatten() == int(label)).flatten()
+        flat = np.flatnonzero(target == label)
         position = int(flat[int(rng.integers(len(flat)))])
-        return divmod(position, target.shape[1])
+        row, col = divmod(position, target.shape[1])
+        return row, int(col)
 
 
-def padded(image: Tensor, target: Tensor, size: Size) -> tuple[Tensor, Tensor]:
+def padded(image: Array, target: Array, size: Size) -> tuple[Array, Array]:
     """Extend an image below and to the right to at least a size."""
-    down, right = (max(0, side - n) for side, n in zip(size, target.shape, strict=True))
-    if not down and not right:
+    margins = [(0, max(0, side - n)) for side, n in zip(size, target.shape, strict=True)]
+    if not any(after for _, after in margins):
         return image, target
-    values = image[None] if image.is_floating_point() else image[None].float()
-    repeated = functional.pad(values, (0, right, 0, down), mode="replicate")[0].to(image.dtype)
-    return repeated, functional.pad(target, (0, right, 0, down), value=UNLABELLED)
+    labels = np.pad(target, margins, constant_values=UNLABELLED)
+    return np.pad(image, [(0, 0), *margins], mode="edge"), labels

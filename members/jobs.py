@@ -2,46 +2,38 @@
 
 A job is a picklable callable that takes the name of its device. `run_parallel` yields each job with
 its outcome: what it returned, or the `EnsError` that ended it. One that kills its process does not
-stop the others.
-
-What `concurrent.futures` and Dask do not give, and is therefore here: a device per process; jobs
-that are created only when a process is free; a job that kills its process is identified; processes
-end with their parent, also if that is killed, and are not interrupted by Ctrl-C before it.
+stop the others (`members.worker_pool`).
 """
 
-import contextlib
 import functools
-import multiprocessing
 import os
-import signal
+import sys
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 
 from evaluation.core.cluster import Cluster, ClusterTask, WorkerDied, current_cluster
-from evaluation.core.errors import EnsError
 from evaluation.core.files import atomic_folder, remove_folder
 from evaluation.core.function_pickle import pack
 from evaluation.core.provenance import RECORD, digest, is_current, record
 from evaluation.run_metric import MASKED
+from members.codecs import StoreDtype
 from members.data.dataset import DataSet
+from members.devices import DeviceFailed
 from members.predict import predict_split, training_ids
 from members.recipe import Member
-from members.store_metadata import StoreDtype
-from members.train import WEIGHTS, Fold, train_fold
+from members.train import WEIGHTS, Fold, training_of_fold
+from members.worker_pool import AnyJob, outcome_of, run_in_pool
 
-WORKERS_PER_GPU = 4
-WORKER_DIED = "its process died, possibly out of memory"
+JOBS_PER_GPU = 4
+"""Trainings that take turns on a GPU by default."""
+
 STARTED = "begun"
 """Part of a store's record while it is written: the inputs of the blocks that exist already."""
-
-AnyJob = TypeVar("AnyJob", bound=Callable[[str], Any])
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,9 +56,14 @@ class TrainJob:
 
     def __call__(self, device: str) -> None:
         """Write the fold's folder."""
+        for _ in self.steps(device):
+            pass
+
+    def steps(self, device: str) -> Generator[None, None, None]:
+        """Write the fold's folder, training by a step with each `next`."""
         data = DataSet.load(self.data)
         with atomic_folder(self.folder) as partial:
-            train_fold(
+            yield from training_of_fold(
                 self.member,
                 data,
                 self.fold,
@@ -148,50 +145,31 @@ def run_parallel(jobs: Iterator[AnyJob], slots: Sequence[str]) -> Iterator[tuple
 
     Args:
         jobs: may depend on what was yielded before: the next is taken only when a process is free.
-        slots: the device of each process; with one, the jobs run in this process.
+        slots: a device per job at a time; with one, on the CPU, the jobs run in this process.
     """
     if (cluster := current_cluster()) is not None:
         yield from run_on_cluster(jobs, cluster)
-    elif len(slots) == 1:
+    elif list(slots) == ["cpu"]:
         yield from one_by_one(jobs, slots[0])
     else:
-        while suspects := (yield from _run_in_pool(jobs, slots)):
-            # Alone, so that the one that kills its process is known, and the others are not lost.
-            for suspect in suspects:
-                if (yield from _run_in_pool(iter([suspect]), slots[:1])):
-                    yield suspect, WorkerDied(WORKER_DIED)
+        yield from run_in_pool(jobs, slots)
 
 
 def device_slots(devices: Sequence[str], workers: int | None, jobs: int) -> list[str]:
-    """Return the device of each process, alternating between devices: 1 to `jobs` of them.
+    """Return the device of each job at a time, alternating between devices: 1 to `jobs` of them.
 
-    On the CPU each job has one core: two small networks on a core each train faster (1.2 to 1.5
-    times, width 8 to 16) than one after the other on both, and results do not depend on the number
-    of cores. On a GPU small networks mostly wait for kernel launches, so several processes share it
-    (docs/decisions/0008).
+    On the CPU each job has a process with one core: two small networks on a core each train faster
+    (1.2 to 1.5 times, width 8 to 16) than one after the other on both, and results do not depend on
+    the number of cores. On a GPU the trainings take turns in one process (docs/decisions/0023).
 
     Args:
         devices: `cpu`, or GPUs.
-        workers: processes per device; by default the number of cores on the CPU, and on a GPU four
-            if there are as many cores for each.
+        workers: jobs at a time per device; by default the number of cores on the CPU, and four on a
+            GPU.
         jobs: how many there are to run.
     """
-    cores = os.cpu_count() or 1
-    if list(devices) != ["cpu"]:
-        cores = max(1, min(WORKERS_PER_GPU, cores // len(devices)))
-    return (list(devices) * (workers or cores))[: max(1, jobs)]
-
-
-def outcome_of(work: Callable[[], Any]) -> Any:
-    """Call a function; return what it returned, or the `EnsError` that ended it."""
-    try:
-        return work()
-    except EnsError as error:
-        return error
-    except BrokenProcessPool:
-        return WorkerDied(WORKER_DIED)
-    except torch.OutOfMemoryError:
-        return EnsError("the GPU ran out of memory; use fewer --workers or a smaller batch")
+    each = (os.cpu_count() or 1) if list(devices) == ["cpu"] else JOBS_PER_GPU
+    return (list(devices) * (workers or each))[: max(1, jobs)]
 
 
 def one_by_one(jobs: Iterable[AnyJob], device: str) -> Iterator[tuple[AnyJob, Any]]:
@@ -215,15 +193,21 @@ def run_on_cluster(
         cluster: where to run them.
         at_a_time: jobs to submit at a time; by default as many as the cluster has GPUs, or cores.
     """
+    pending, suspects = iter(jobs), []
     tasks: dict[ClusterTask, AnyJob] = {}
     try:
-        suspects = yield from _run(
-            iter(jobs),
-            tasks,
-            submit=functools.partial(submit_job, cluster),
-            ended=cluster.ended,
-            capacity=lambda _: at_a_time or max(1, cluster.gpus or cluster.width),
-        )
+        while True:
+            capacity = at_a_time or max(1, cluster.gpus or cluster.width)
+            while len(tasks) < capacity and (job := next(pending, None)) is not None:
+                tasks[submit_job(cluster, job)] = job
+            if not tasks:
+                break
+            for task in cluster.ended(list(tasks)):
+                job, outcome = tasks.pop(task), job_outcome(task)
+                if isinstance(outcome, WorkerDied):
+                    suspects.append(job)
+                else:
+                    yield job, outcome
     finally:
         for task in tasks:
             task.cancel()
@@ -248,119 +232,13 @@ _TRAINING_LOCK = threading.Lock()
 
 
 def _run_serialised(job: Callable[[str], Any], device: str) -> Any:
-    with (
-        _TRAINING_LOCK
-    ):  # seeds belong to a process, so its threads must not train at the same time
+    # Seeds belong to a process, so its threads must not train at the same time.
+    with _TRAINING_LOCK:
         torch.set_num_threads(1)
-        return outcome_of(functools.partial(job, device))
-
-
-def _run_in_pool(
-    jobs: Iterator[AnyJob], slots: Sequence[str]
-) -> Generator[tuple[AnyJob, Any], None, list[AnyJob]]:
-    """Run jobs in a pool of processes; if one dies, return the jobs that were running."""
-    with worker_pool(slots) as pool:
-        suspects = yield from _run(
-            jobs,
-            {},
-            submit=functools.partial(submit, pool),
-            ended=lambda futures: wait(futures, return_when=FIRST_COMPLETED).done,
-            capacity=lambda suspects: 0 if suspects else len(slots),  # the whole pool has ended
-        )
-    return suspects
-
-
-def _run(
-    jobs: Iterator[AnyJob],
-    tasks: dict[Any, AnyJob],
-    *,
-    submit: Callable[[AnyJob], Any],
-    ended: Callable[[list[Any]], Iterable[Any]],
-    capacity: Callable[[list[AnyJob]], int],
-) -> Generator[tuple[AnyJob, Any], None, list[AnyJob]]:
-    """Run jobs, and yield each with its outcome; return those whose process died.
-
-    Args:
-        jobs: the next is taken when fewer than `capacity` are running.
-        tasks: the running jobs by task, kept up to date.
-        submit: begins a job and returns its task, which has `result()`.
-        ended: waits until some tasks have ended and returns them.
-        capacity: number of jobs that may run, given those whose process died.
-    """
-    suspects: list[AnyJob] = []
-    while True:
-        while len(tasks) < capacity(suspects) and (job := next(jobs, None)) is not None:
-            tasks[submit(job)] = job
-        if not tasks:
-            return suspects
-        for task in ended(list(tasks)):
-            job, outcome = tasks.pop(task), outcome_of(task.result)
-            if isinstance(outcome, WorkerDied):
-                suspects.append(job)
-            else:
-                yield job, outcome
-
-
-@contextlib.contextmanager
-def worker_pool(slots: Sequence[str]) -> Iterator[ProcessPoolExecutor]:
-    """Start a pool of processes, each with one device, for `submit`; they end with this process.
-
-    If an error leaves the context the processes are killed: an interrupt does not wait for the end
-    of a training.
-
-    Args:
-        slots: the device of each process.
-    """
-    context = multiprocessing.get_context("spawn")
-    queue = context.Queue()
-    for slot in slots:
-        queue.put(slot)
-    others = set(multiprocessing.active_children())
-    with ProcessPoolExecutor(len(slots), context, _init_worker, (queue,)) as pool:
-        try:
-            yield pool
-        except BaseException:
-            for worker in set(multiprocessing.active_children()) - others:
-                worker.kill()
-            raise
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-
-
-def submit(pool: ProcessPoolExecutor, job: Callable[[str], Any]) -> Future[Any]:
-    """Begin a job in a `worker_pool`; it is called with the device of its process.
-
-    A process started by this ignores Ctrl-C, which the terminal sends to all processes.
-    """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        return pool.submit(_call, job)
-    except BrokenProcessPool as error:  # a process has died since the last result
-        future: Future[Any] = Future()
-        future.set_exception(error)
-        return future
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-_device = "cpu"
-
-
-def _init_worker(queue: Any) -> None:
-    """Take a device for the life of a worker process."""
-    global _device
-    _device = queue.get()
-    torch.set_num_threads(1)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """End when the parent was killed: its work may be running elsewhere by now."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
-
-
-def _call(job: Callable[[str], Any]) -> Any:
-    return job(_device)
+        outcome = outcome_of(functools.partial(job, device))
+    if isinstance(outcome, DeviceFailed):
+        # No later job can use the device in this process; the cluster retries it elsewhere.
+        sys.stderr.write(f"ens: {outcome}\n")
+        sys.stderr.flush()
+        os._exit(1)
+    return outcome

@@ -1,7 +1,7 @@
 """Networks with normalisation and padding, and loading their weights from untrusted files."""
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -53,21 +53,30 @@ class NormalisedNetwork(nn.Module):
         own = (type(module) for module in self.body.modules())
         return 2 if any(kind in (nn.BatchNorm2d, nn.SyncBatchNorm) for kind in own) else 1
 
-    def fit_normalisation(self, images: Sequence[Tensor]) -> None:
-        """Set mean and deviation of each channel to those of images (N, channel, H, W) each.
+    def fit_normalisation(self, parts: Iterable[Tensor]) -> None:
+        """Set mean and deviation of each channel to those of images.
 
         The deviation is at least 1 for images of 8 bits, so that constant ones are not blown up.
+
+        Args:
+            parts: (N, channel, H, W) each, such as blocks that are read one by one; sums are kept
+                in float64.
+
+        References:
+            Chan, Golub and LeVeque, "Algorithms for Computing the Sample Variance", 1983, for the
+            sums of squares of parts.
         """
-        if len(images) == 1:
-            values = images[0].float()
-            mean, deviation = values.mean(dim=(0, 2, 3)), values.std(dim=(0, 2, 3))
-        else:
-            flat = [part.transpose(0, 1).flatten(1).double() for part in images]
-            count = sum(part.shape[1] for part in flat)
-            mean = torch.stack([part.sum(dim=1) for part in flat]).sum(dim=0) / count
-            squares = [((part - mean[:, None]) ** 2).sum(dim=1) for part in flat]
-            deviation = (torch.stack(squares).sum(dim=0) / max(1, count - 1)).sqrt()
-        smallest = 1.0 if images[0].dtype == torch.uint8 else 1e-6
+        count, mean, squares, smallest = 0, torch.zeros(()), torch.zeros(()), 1e-6
+        for images in parts:
+            values = images.transpose(0, 1).flatten(1).double()
+            added, own_mean = values.shape[1], values.mean(dim=1)
+            shift = own_mean - mean
+            total = count + added
+            squares = squares + ((values - own_mean[:, None]) ** 2).sum(dim=1)
+            squares = squares + shift**2 * (count * added / total)
+            mean, count = mean + shift * (added / total), total
+            smallest = 1.0 if images.dtype == torch.uint8 else 1e-6
+        deviation = (squares / max(1, count - 1)).sqrt()
         self.mean.copy_(mean[:, None, None])
         self.deviation.copy_(deviation.clamp_min(smallest)[:, None, None])
 

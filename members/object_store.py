@@ -56,6 +56,13 @@ def read_object(url: str, limit: int) -> bytes | None:
         return content
 
 
+def read_tail(url: str, size_bytes: int) -> bytes:
+    """Return the last bytes of an object."""
+    with _filesystem(url, "read") as files:
+        content: bytes = files.cat_file(url, start=-size_bytes)
+        return content
+
+
 def write_object(url: str, content: bytes) -> None:
     """Put an object in place of whatever has its name, whole or not at all."""
     with _filesystem(url, "written") as files:

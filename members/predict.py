@@ -1,24 +1,30 @@
 """Predict the probability maps of one member for one split, with its fold models."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from evaluation.core.ragged import Extent
 from evaluation.core.types import Array, Images, Map
+from members.codecs import StoreDtype
 from members.data.dataset import DataSet
+from members.devices import Precision, send
 from members.network import NormalisedNetwork, as_tensor
 from members.recipe import Member
 from members.resizing import predict_resized
 from members.store import ProbabilityStore
-from members.store_metadata import StoreDtype, TrainingIds
+from members.store_metadata import TrainingIds
 from members.tiles import predict_by_tiles
 from members.train import Fold, load_network
 from members.tta import with_tta
 
-BATCH_SIZE = 32  # images per forward pass: enough to use a GPU, few enough for a CPU's cache
+BATCH_SIZE = 32  # images per forward pass on the CPU: few enough for its cache
+GPU_BATCH_SIZE, GPU_BATCH_PIXELS = 256, 2**21
+"""Most images per forward pass on a GPU, and most pixels if there are several images."""
 
 
 def predict_split(
@@ -62,13 +68,65 @@ def predict_split(
         for model in models
     ]
     fold_of = np.array(seen.model) if seen is not None and seen.model is not None else None
-    for block in store.missing_blocks():
-        images = np.array(data.images[block])
+    written: Callable[[], None] | None = None
+    for blocks in _groups(store.missing_blocks(), data.extent, device, len(models)):
+        chosen = slice(blocks[0].start, blocks[-1].stop)
+        images = np.array(data.images[chosen])
         if fold_of is None:
             maps = _mean(networks, images, device, member)
         else:
-            maps = _out_of_fold(networks, images, fold_of[block], device, member)
-        store.write(block, maps)
+            maps = _out_of_fold(networks, images, fold_of[chosen], device, member)
+        copied = _copy_to_host(maps, dtype)
+        if written is not None:
+            written()
+        written = partial(_write, store, blocks, copied)  # while the next images are predicted
+    if written is not None:
+        written()
+    store.save_error()
+
+
+def _groups(
+    missing: Sequence[slice], extent: Extent, device: str, models: int
+) -> Iterator[list[slice]]:
+    """Join blocks that are neighbours, so that each model has full passes on a GPU."""
+    group: list[slice] = []
+    for block in missing:
+        size = extent.size_of(block.start)
+        if group and (
+            not _is_gpu(device)
+            or block.start != group[-1].stop
+            or size != extent.size_of(group[0].start)
+            or block.stop - group[0].start > models * _pass_images(device, size)
+        ):
+            yield group
+            group = []
+        group.append(block)
+    if group:
+        yield group
+
+
+def _copy_to_host(maps: Tensor, dtype: StoreDtype) -> Callable[[], Map]:
+    """Begin a copy; return what waits for it and returns the maps in float32."""
+    if not maps.is_cuda:
+        return maps.numpy
+    if dtype == "float16":
+        maps = maps.half()
+    host = torch.empty(maps.shape, dtype=maps.dtype, pin_memory=True)
+    host.copy_(maps, non_blocking=True)
+    copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
+    copied.record()
+
+    def wait() -> Map:
+        copied.synchronize()
+        return host.numpy().astype(np.float32, copy=False)
+
+    return wait
+
+
+def _write(store: ProbabilityStore, blocks: Sequence[slice], copied: Callable[[], Map]) -> None:
+    maps, first = copied(), blocks[0].start
+    for block in blocks:
+        store.write(block, maps[block.start - first : block.stop - first])
 
 
 def training_ids(training: DataSet, folds: Sequence[Fold], *, out_of_fold: bool) -> TrainingIds:
@@ -88,20 +146,27 @@ def training_ids(training: DataSet, folds: Sequence[Fold], *, out_of_fold: bool)
 
 def predict(network: NormalisedNetwork, images: Images, device: str, member: Member) -> Map:
     """Return the maps of images (image, channel, row, col); one class for a specialist."""
+    maps: Map = _predict(network, images, device, member).cpu().numpy()
+    return maps
+
+
+def _predict(network: NormalisedNetwork, images: Images, device: str, member: Member) -> Tensor:
+    """Return the maps, on the device unless they are resized."""
     recipe = member.recipe
     if recipe.size is None:
         return _predict_as_given(network, images, device, member)
-    return predict_resized(
-        lambda resized: _predict_as_given(network, resized, device, member),
+    maps = predict_resized(
+        lambda resized: _predict_as_given(network, resized, device, member).cpu().numpy(),
         images,
         recipe.size,
         recipe.fit,
     )
+    return torch.from_numpy(maps)
 
 
 def _predict_as_given(
     network: NormalisedNetwork, images: Images, device: str, member: Member
-) -> Map:
+) -> Tensor:
     recipe = member.recipe
     whole = with_tta(
         lambda batch: network(batch).float().softmax(dim=1), recipe.tta, recipe.tta_merge
@@ -113,20 +178,41 @@ def _predict_as_given(
         return predict_by_tiles(whole, batch, recipe.tile, recipe.overlap)
 
     parts = []
-    with torch.inference_mode():
-        for start in range(0, len(images), BATCH_SIZE):
-            batch = as_tensor(images[start : start + BATCH_SIZE]).to(device)
-            maps = probabilities(batch)
-            parts.append((maps if member.label is None else maps[:, 1:]).cpu().numpy())
-    return np.concatenate(parts)
+    step = _pass_images(device, images.shape[2:])
+    with torch.inference_mode(), Precision(device, recipe.precision).kernels():
+        for start in range(0, len(images), step):
+            batch = send(as_tensor(images[start : start + step]), device)
+            count = len(batch)
+            if _is_gpu(device):
+                batch = _padded(batch, step)
+            maps = probabilities(batch)[:count]
+            parts.append(maps if member.label is None else maps[:, 1:])
+    return torch.cat(parts)
+
+
+def _is_gpu(device: str) -> bool:
+    return device != "cpu"
+
+
+def _pass_images(device: str, size: Sequence[int]) -> int:
+    """Return the most images per forward pass."""
+    if not _is_gpu(device):
+        return BATCH_SIZE
+    return max(1, min(GPU_BATCH_SIZE, GPU_BATCH_PIXELS // (size[0] * size[1])))
+
+
+def _padded(batch: Tensor, most: int) -> Tensor:
+    """Repeat the last image up to a power of two: for each number a GPU plans its work anew."""
+    length = min(most, 1 << (len(batch) - 1).bit_length())
+    return torch.cat([batch, batch[-1:].expand(length - len(batch), -1, -1, -1)])
 
 
 def _mean(
     networks: Sequence[NormalisedNetwork], images: Images, device: str, member: Member
-) -> Map:
-    total = predict(networks[0], images, device, member)
+) -> Tensor:
+    total = _predict(networks[0], images, device, member)
     for network in networks[1:]:
-        total += predict(network, images, device, member)
+        total += _predict(network, images, device, member)
     total /= len(networks)
     return total
 
@@ -137,16 +223,12 @@ def _out_of_fold(
     fold_of: Array,
     device: str,
     member: Member,
-) -> Map:
-    predicted = {
-        index: predict(networks[index], images[fold_of == index], device, member)
-        for index in np.unique(fold_of)
-    }
-    first = next(iter(predicted.values()))
-    maps: Map = np.empty((len(images), *first.shape[1:]), dtype=np.float32)
-    for index, part in predicted.items():
-        maps[fold_of == index] = part
-    return maps
+) -> Tensor:
+    folds = np.unique(fold_of)
+    parts = [_predict(networks[k], images[fold_of == k], device, member) for k in folds]
+    order = np.concatenate([np.flatnonzero(fold_of == k) for k in folds])
+    maps = torch.cat(parts)
+    return maps[send(torch.from_numpy(np.argsort(order)), maps.device)]
 
 
 def _fold_of(images: int, folds: Sequence[Fold]) -> Array:

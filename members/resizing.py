@@ -1,11 +1,14 @@
 """Resize images for a network, and bring its maps back to the images' own size."""
 
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Literal, TypeAlias
 
 import numpy as np
 
 from evaluation.core.classes import UNLABELLED
+from evaluation.core.files import create_stack
 from evaluation.core.ragged import Extent, Size
 from evaluation.core.types import Array, Images, Map
 from members.data.dataset import DataSet, resize_image, resize_mask
@@ -41,7 +44,7 @@ def resized_extent(extent: Extent, size: Size | None) -> Extent:
 
 
 def resized_set(data: DataSet, size: Size, fit: Fit) -> DataSet:
-    """Return a labelled set whose images have one size, to train on.
+    """Return a labelled set whose images have one size, to train on, in unnamed temporary files.
 
     Pixels of images are means of areas, those of masks the nearest ones. What `pad` adds is
     unlabelled.
@@ -51,11 +54,18 @@ def resized_set(data: DataSet, size: Size, fit: Fit) -> DataSet:
         size: rows and columns.
         fit: see `Fit`.
     """
-    pairs = [
-        _fitted(image, mask, size, fit)
-        for image, mask in zip(data.images, data.target(), strict=True)
-    ]
-    images, masks = (np.stack(part) for part in zip(*pairs, strict=True))
+    extent = Extent.uniform(len(data), size)
+    with tempfile.TemporaryDirectory() as name:
+        images, masks = (
+            create_stack(Path(name) / file, dtype=dtype, extent=extent, channels=channels)
+            for file, dtype, channels in (
+                ("images.npy", data.images.dtype, (data.channels,)),
+                ("target.npy", np.uint8, ()),
+            )
+        )
+    # The maps keep the files alive after their names are gone.
+    for index, (image, mask) in enumerate(zip(data.images, data.target(), strict=True)):
+        images[index], masks[index] = _fitted(image, mask, size, fit)
     return DataSet(images, masks, data.ids, data.groups, data.classes)
 
 

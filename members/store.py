@@ -8,6 +8,7 @@ each. Each chunk has a crc32c and one writer. `members.chunks` reads and writes 
 import bisect
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,9 @@ from evaluation.core.errors import BadMaps, BadRun
 from evaluation.core.files import atomic_folder
 from evaluation.core.provenance import record
 from evaluation.core.ragged import Extent, block_images
-from evaluation.core.types import Kept, Map
+from evaluation.core.types import Array, Kept, Map
 from members.chunks import (
+    CHECKSUM_BYTES,
     ArrayLayout,
     ChunkFile,
     DamagedChunk,
@@ -28,10 +30,13 @@ from members.chunks import (
     RemoteChunks,
     encode_chunk,
 )
+from members.codecs import StoreDtype, codec
 from members.maps import MapReader, SmallBatch, copy_into
 from members.object_store import Unreachable
-from members.probabilities import QUANTUM, STEPS_UINT8, check_maps
-from members.store_metadata import META, Kind, StoreDtype, StoreMetadata, TrainingIds
+from members.packed_chunks import PackedChunk, pack_chunk
+from members.probabilities import STEPS_UINT8, check_maps
+from members.store_metadata import META, Kind, StoreMetadata, TrainingIds
+from members.top_chunks import ERROR, TopChunk, choose_top, stream_sums
 
 
 class ProbabilityStore(MapReader):
@@ -61,6 +66,7 @@ class ProbabilityStore(MapReader):
         self.ids, self.classes = metadata.ids, metadata.classes
         self.kind, self.label = metadata.kind, metadata.label
         self.dtype, self.seen = metadata.dtype, metadata.seen
+        self._codec = codec(metadata.dtype)
         self._layout(0)
 
     @classmethod
@@ -100,7 +106,9 @@ class ProbabilityStore(MapReader):
             1
         """
         with atomic_folder(folder) as partial:
-            yield cls.create(partial, **metadata)
+            store = cls.create(partial, **metadata)
+            yield store
+            store.save_error()
             record(partial, config=config, inputs=input_digests, info=info)
 
     @classmethod
@@ -127,16 +135,19 @@ class ProbabilityStore(MapReader):
             seen: which images the models were trained on; None is *undeclared*.
             kind: what the values are.
             label: for `one_vs_rest`, the store's one class; the class axis has length 1.
-            dtype: the type on disk. Worst rounding errors of a probability: float16 2.5e-4,
-                uint8 2e-3, float32 3e-8.
+            dtype: how values are kept; see `members.codecs`. Worst rounding errors of a
+                probability: float16 2.5e-4, uint8 and compact 2e-3, float32 3e-8; of topk, see
+                `error`.
             url: where the arrays are put, which nothing else may use; None puts it into the folder.
 
         Raises:
             BadMaps: ids repeat.
+            BadSpec: maps of so few classes cannot be kept like that.
             Unreachable: the object store does not answer, or refuses.
         """
         if len(set(ids)) < len(ids):
             raise BadMaps(f"{folder.name}: ids repeat; expected distinct ids")
+        codec(dtype).check_classes(len(classes) if label is None else 1)
         folder.mkdir(parents=True, exist_ok=True)
         metadata = StoreMetadata(tuple(ids), classes, kind, label, dtype, seen, extent, url)
         _chunks(folder, metadata).create(_layouts(metadata))
@@ -159,7 +170,7 @@ class ProbabilityStore(MapReader):
     @property
     def floor(self) -> float:
         """Half the type's quantum."""
-        return QUANTUM[self.dtype] / 2
+        return self._codec.floor(self.num_classes)
 
     def trained_on_mask(self) -> Kept | None:
         """Return, per image, whether a model was trained on it; None is undeclared."""
@@ -190,12 +201,16 @@ class ProbabilityStore(MapReader):
         Raises:
             BadMaps: NaN, values outside 0 to 1, sums that are not 1.
         """
-        check_maps(maps, self.dtype, kind=self.kind)
-        if self.dtype == "uint8":
-            maps = np.rint(maps * STEPS_UINT8)
         layout = self._layout(block.start)
+        check_maps(maps, layout.dtype, kind=self.kind)
         number = (block.start - layout.start) // layout.chunk_images
-        content = encode_chunk(layout, maps.astype(self.dtype))
+        if self._codec.k is not None:
+            content = pack_chunk(*choose_top(maps, self._codec.k))
+        else:
+            if layout.dtype == "uint8":
+                maps = np.rint(maps * STEPS_UINT8)
+            values = maps.astype(layout.dtype)
+            content = pack_chunk(values) if layout.packed else encode_chunk(layout, values)
         self._chunks.write(layout.chunk_name(number), block.start, content)
 
     def stream(
@@ -215,7 +230,7 @@ class ProbabilityStore(MapReader):
         start, stop, _ = images.indices(len(self))
         layout = self._layout(start)
         position, stop, length = start - layout.start, stop - layout.start, layout.chunk_images
-        file: ChunkFile | None = None
+        file: ChunkFile | PackedChunk | None = None
         try:
             for out in outs:
                 if accumulate_into is not None:
@@ -232,14 +247,60 @@ class ProbabilityStore(MapReader):
                     position += len(now)
                 yield out
         except (DamagedChunk, OSError) as error:
-            first = layout.start + position - position % length
-            raise BadRun(
-                f"{self.folder}: images from {first} on are damaged ({error});"
-                " remove the folder and make it again"
-            ) from None
+            raise self._damaged(layout, position, error) from None
         finally:
             if file:
                 file.close()
+
+    def stream_top(self, images: slice) -> Iterator[Array]:
+        """Read the stored bytes of images that are kept by their largest classes.
+
+        The memory of an image is used again for the next.
+        """
+        start, stop, _ = images.indices(len(self))
+        layout = self._layout(start)
+        file: ChunkFile | PackedChunk | None = None
+        out = np.empty(layout.shape[1:], np.uint8)
+        for position in range(start - layout.start, stop - layout.start):
+            try:
+                if file is None or not position % layout.chunk_images:
+                    file = self._open_chunk(layout, position)
+                assert isinstance(file, PackedChunk)
+                file.next_bytes(out)
+            except (DamagedChunk, OSError) as error:
+                raise self._damaged(layout, position, error) from None
+            yield out
+
+    @property
+    def keeps_top_classes(self) -> bool:
+        """Whether a pixel's largest classes alone are kept."""
+        return self._codec.k is not None
+
+    def save_error(self) -> None:
+        """Write the error of what was written into the metadata, where it depends on the maps."""
+        if not self.keeps_top_classes:
+            return
+        largest, total, values = 0.0, 0.0, 0
+        for layout in self._layouts:
+            for number, block in enumerate(blocks(layout.shape[0], layout.chunk_images)):
+                tail = self._chunks.tail(layout.chunk_name(number), ERROR.size + CHECKSUM_BYTES)
+                worst, mean = ERROR.unpack(tail[: ERROR.size])
+                pixels = (block.stop - block.start) * layout.shape[2] * layout.shape[3]
+                largest, total, values = max(largest, worst), total + mean * pixels, values + pixels
+        self._metadata = replace(self._metadata, error=(largest, total / values))
+        self._metadata.write(self.folder)
+
+    @property
+    def error(self) -> tuple[float, float] | None:
+        """Largest and mean error of the probabilities, where it depends on the maps."""
+        return self._metadata.error
+
+    def _damaged(self, layout: ArrayLayout, position: int, error: Exception) -> BadRun:
+        first = layout.start + position - position % layout.chunk_images
+        return BadRun(
+            f"{self.folder}: images from {first} on are damaged ({error});"
+            " remove the folder and make it again"
+        )
 
     def _layout(self, image: int) -> ArrayLayout:
         """Return the array that holds an image; what is there is checked when first needed."""
@@ -251,11 +312,15 @@ class ProbabilityStore(MapReader):
             self._checked.add(number)
         return layout
 
-    def _open_chunk(self, layout: ArrayLayout, position: int) -> ChunkFile:
+    def _open_chunk(self, layout: ArrayLayout, position: int) -> ChunkFile | PackedChunk:
         """Open the chunk that holds an image of an array, positioned at the image."""
         number, before = divmod(position, layout.chunk_images)
         first = layout.start + position - before
         opened = self._chunks.open(layout.chunk_name(number), first, layout.chunk_bytes)
+        if layout.packed:
+            chunk = (PackedChunk if self._codec.k is None else TopChunk)(*opened, layout)
+            chunk.skip(before)
+            return chunk
         file = ChunkFile(*opened, layout.dtype, layout.chunk_images * layout.image_values)
         file.skip(before * layout.image_values)
         return file
@@ -273,20 +338,33 @@ class ProbabilityStore(MapReader):
             ) from None
 
 
+def stream_sum(
+    members: Sequence[MapReader], images: slice, outs: Sequence[SmallBatch]
+) -> Iterator[SmallBatch]:
+    """Read the sums over members in small batches; see `MapReader.stream`."""
+    stores = [one for one in members if isinstance(one, ProbabilityStore) and one.keeps_top_classes]
+    if len(stores) == len(members):
+        return stream_sums([store.stream_top(images) for store in stores], outs)
+    sums = members[0].stream(images, outs)
+    for member in members[1:]:
+        sums = member.stream(images, outs, accumulate_into=sums)
+    return sums
+
+
 def _chunks(folder: Path, metadata: StoreMetadata) -> LocalChunks | RemoteChunks:
     return LocalChunks(folder) if metadata.url is None else RemoteChunks(metadata.url)
 
 
 def _layouts(metadata: StoreMetadata) -> list[ArrayLayout]:
     """Return the array of the images of each size."""
-    extent = metadata.extent
+    extent, kept = metadata.extent, codec(metadata.dtype)
     layouts: list[ArrayLayout] = []
     for run, size in extent.slices():
         count = run.stop - run.start
         name = "" if len(extent.runs) == 1 else f"{run.start:06d}"
-        shape = (count, metadata.num_channels, *size)
+        shape = (count, kept.channels(metadata.num_channels), *size)
         length = min(block_images(size), count)
-        layouts.append(ArrayLayout(name, run.start, shape, length, metadata.dtype))
+        layouts.append(ArrayLayout(name, run.start, shape, length, kept.dtype, kept.packed))
     return layouts
 
 
@@ -295,5 +373,8 @@ def _check_array(chunks: LocalChunks | RemoteChunks, layout: ArrayLayout) -> Non
     layout.check_header(chunks.read_header(layout.header_name))
     name = layout.chunk_name(0)
     size = chunks.size_of(name)
-    if size is not None and size != layout.chunk_bytes:
-        raise ValueError(f"{chunks.place}/{name} is {size} bytes, expected {layout.chunk_bytes}")
+    if size is not None:
+        try:
+            layout.check_chunk_size(size)
+        except ValueError as error:
+            raise ValueError(f"{chunks.place}/{name} is {error}") from None

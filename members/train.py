@@ -1,39 +1,47 @@
 """Train one member in one fold: training images in, a folder with weights and history out."""
 
 import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Generator
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from evaluation.core.blocks import blocks
 from evaluation.core.errors import BadData, BadRun, BadSpec, EnsError
 from evaluation.core.files import atomic_file
 from evaluation.core.provenance import verify_outputs
-from evaluation.core.ragged import Ragged, Size, Stack, block_images, join
+from evaluation.core.ragged import Size
 from evaluation.core.types import Array
-from evaluation.iou import Protocol, Score, Tables
 from evaluation.protocols import build_protocol
-from evaluation.run_metric import MASKED, is_defined, metric_label, summed_form
+from evaluation.run_metric import MASKED, metric_label, summed_form
 from members.augmentations.augment import Augment, TrainingContext
-from members.batches import BatchLoader, Reader, class_shares, oversampled, read_from
+from members.batches import (
+    BatchLoader,
+    ChosenImages,
+    Images,
+    Reader,
+    class_shares,
+    oversampled,
+    read_from,
+    shares_of,
+)
 from members.crops import RandomCrops
 from members.data.dataset import DataSet, class_pixels
 from members.data.folds import hold_out
-from members.devices import autocast, data_device
+from members.devices import Precision, data_device
+from members.holdout import HoldoutValidator, holdout_protocol
 from members.losses import build_loss
 from members.network import NormalisedNetwork, as_tensor, load_network_from
 from members.recipe import Member, Recipe
 from members.resizing import resized_set
 from members.specialists import one_vs_rest_target
 from members.trainers import TRAINERS
-from members.trainers.epoch_metrics import EpochMetrics, batch_confusion, compute_epoch_metrics
 from members.trainers.loop import EpochCallback, History, TrainingTask
 from members.trainers.training_curves import write_curves
 
@@ -70,12 +78,38 @@ def train_fold(
     metric: str = MASKED,
     watch: EpochCallback = lambda _, __: None,
 ) -> None:
-    """Train a member on the images outside one fold.
+    """Train a member on the images outside one fold; see `training_of_fold`."""
+    for _ in training_of_fold(
+        member,
+        data,
+        fold,
+        seed=seed,
+        device=device,
+        folder=folder,
+        metric=metric,
+        watch=watch,
+    ):
+        pass
+
+
+def training_of_fold(
+    member: Member,
+    data: DataSet,
+    fold: Fold,
+    *,
+    seed: int,
+    device: str,
+    folder: Path,
+    metric: str = MASKED,
+    watch: EpochCallback = lambda _, __: None,
+) -> Generator[None, None, None]:
+    """Train a member on the images outside one fold, a step with each `next`.
 
     On one machine's CPU the weights are determined by the arguments, except that the last digits of
     float32 products may depend on memory alignment (seen in discriminators). A tenth of the groups
     is held out of the training images for early stopping (of the images, where they are one
-    group); nothing else is chosen by score.
+    group); nothing else is chosen by score. Images are read batch by batch, so memory does not grow
+    with their number, except for augmentations that add images.
 
     Args:
         member: what to train.
@@ -98,7 +132,7 @@ def train_fold(
     try:
         with torch.random.fork_rng(devices=[device] if device != "cpu" else []):
             torch.manual_seed(seed)
-            network, history = _train(
+            network, history = yield from _train(
                 member, data, fold, seed=seed, device=device, metric=metric, watch=watch
             )
     except EnsError as error:
@@ -136,44 +170,50 @@ def load_network(member: Member, folder: Path, *, channels: int, classes: int) -
 
 
 @dataclass(frozen=True)
-class HoldoutValidator:
-    """Computes loss, accuracy and the run's metric of a network on the holdout.
+class _Learned:
+    """What a member learns from in a fold, with its own classes in the target.
 
     Args:
-        images: (image, channel, row, col) of each size.
-        target: uint8 (image, row, col) of each size, on the same device.
-        loss: of logits and target.
+        images: to train on.
+        target: of them.
+        holdout_images: to stop and to choose weights by.
+        holdout_target: of them.
         classes: number of logits per pixel.
         ignore: the ignored class, or None.
-        protocol: the metric.
-        device: where to compute.
-        autocast: returns the context of a forward pass.
+        smallest: fewest rows and columns of all images of the set.
     """
 
-    images: Sequence[Tensor]
-    target: Sequence[Tensor]
-    loss: nn.Module
+    images: ChosenImages
+    target: ChosenImages
+    holdout_images: ChosenImages
+    holdout_target: ChosenImages
     classes: int
     ignore: int | None
-    protocol: Protocol
-    device: str
-    autocast: Callable[[], Any]
+    smallest: Size
 
-    def __call__(self, network: nn.Module) -> EpochMetrics:
-        """Validate a network that is in evaluation mode."""
-        total_loss, counts = 0.0, torch.zeros(self.classes, self.classes, dtype=torch.int64)
-        for all_images, all_target in zip(self.images, self.target, strict=True):
-            rows, cols = all_target.shape[1:]
-            for block in blocks(len(all_target), block_images((rows, cols))):
-                images = all_images[block].to(self.device)
-                target = all_target[block].to(self.device)
-                with torch.inference_mode(), self.autocast():
-                    logits = network(images).float()
-                with torch.inference_mode():
-                    total_loss += float(self.loss(logits, target)) * len(images)
-                    counts += batch_confusion(logits, target, self.classes).cpu()
-        loss = total_loss / max(1, sum(map(len, self.images)))
-        return compute_epoch_metrics(loss, counts, self.ignore, self.protocol)
+
+def _learned(member: Member, data: DataSet, fold: Fold, seed: int, device: str) -> _Learned:
+    recipe, ignore = member.recipe, data.classes.ignore
+    if recipe.size is not None:
+        data = resized_set(data, recipe.size, recipe.fit)
+    train_indices, holdout_indices = _train_holdout_split(data, fold, recipe.train_share, seed)
+    classes, relabel = len(data.classes), None
+    if member.label is not None:
+        relabel = partial(one_vs_rest_target, label=member.label, ignore=ignore)
+        classes, ignore = BINARY, None
+    images, target = (ChosenImages(stack, train_indices) for stack in (data.images, data.target()))
+    augment = Augment(recipe.augment)
+    if not augment.is_online:
+        images, target = _with_added_images(augment, images, target, data, recipe, device, seed)
+    return _Learned(
+        images,
+        ChosenImages(target, np.arange(len(target)), relabel),
+        ChosenImages(data.images, holdout_indices),
+        ChosenImages(data.target(), holdout_indices, relabel),
+        classes,
+        ignore,
+        data.extent.smallest,
+    )
 
 
 def _train(
@@ -185,88 +225,78 @@ def _train(
     device: str,
     metric: str,
     watch: EpochCallback,
-) -> tuple[NormalisedNetwork, History]:
-    recipe, classes, ignore = member.recipe, len(data.classes), data.classes.ignore
-    if recipe.size is not None:
-        data = resized_set(data, recipe.size, recipe.fit)
-    train_indices, holdout_indices = _train_holdout_split(data, fold, recipe.train_share, seed)
-    augment = Augment(recipe.augment)
-    images, target = _load_tensors(data, train_indices, device)
-    crop = recipe.crop
-    if len(images) > 1:
-        crop = crop or data.extent.smallest
-    if not augment.is_online:
-        images, target = _with_added_images(augment, images, target, recipe, classes, device, seed)
-    holdout_images, holdout_target = _load_tensors(data, holdout_indices, device)
-    if member.label is not None:
-        target, holdout_target = (
-            [_one_vs_rest(labels, member.label, ignore) for labels in parts]
-            for parts in (target, holdout_target)
-        )
-        classes, ignore = BINARY, None
-    labels, holdout_labels = _joined(target), _joined(holdout_target)
-    shares = class_shares(labels, classes)
+) -> Generator[None, None, tuple[NormalisedNetwork, History]]:
+    recipe = member.recipe
+    learned = _learned(member, data, fold, seed, device)
+    classes, ignore = learned.classes, learned.ignore
+    pixels = class_pixels(learned.target, classes)
+    shares = shares_of(pixels)
     _check_classes_occur(member, data, shares)
     network = NormalisedNetwork(recipe.architecture, channels=data.channels, classes=classes)
     network = network.to(device)
     network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    network.fit_normalisation(images)
+    images = learned.images
+    network.fit_normalisation(as_tensor(images[block]) for block in blocks(images.extent))
     loss = build_loss(recipe.loss, frequencies=shares, ignore=ignore).to(device)
-    read = read_from(images[0], target[0])
-    if crop is not None:
-        read = _crop_reader(images, target, crop, shares, ignore)
     loader = BatchLoader(
-        read,
-        oversampled(labels, shares, ignore=ignore, times=recipe.oversample),
+        _reader(learned, recipe.crop, pixels, device),
+        oversampled(pixels, ignore=ignore, times=recipe.oversample),
         batch=recipe.batch,
-        augment=augment,
+        augment=Augment(recipe.augment),
         seed=seed,
         device=device,
         smallest=network.smallest_batch,
     )
-    context = autocast(device, recipe.precision)
-    protocol = build_protocol(metric, data.classes)
+    precision, protocol = Precision(device, recipe.precision), build_protocol(metric, data.classes)
     task = TrainingTask(
         network=network,
         loss=loss,
         batches=loader.epoch,
         steps=loader.steps,
         validate=HoldoutValidator(
-            holdout_images,
-            holdout_target,
+            *_kept_on_device(learned.holdout_images, learned.holdout_target, device),
             loss,
             classes,
             ignore,
-            _holdout_protocol(protocol, holdout_labels, classes, ignore),
-            device,
-            context,
+            holdout_protocol(protocol, learned.holdout_target, classes, ignore),
+            precision,
         ),
         recipe=recipe,
-        autocast=context,
+        precision=precision,
         classes=classes,
         ignore=ignore,
         protocol=protocol,
         watch=watch,
     )
-    return network, TRAINERS.build(recipe.trainer)(task)
+    history = yield from TRAINERS.build(recipe.trainer)(task)
+    return network, history
 
 
-def _holdout_protocol(
-    protocol: Protocol, target: Stack, classes: int, ignore: int | None
-) -> Protocol:
-    """Return a protocol without a number where the holdout lacks what it measures.
+def _reader(learned: _Learned, crop: Size | None, pixels: Array, device: str) -> Reader:
+    """Return what reads batches: crops, or whole images where they have one size."""
+    images, target = learned.images, learned.target
+    if images.extent.one_size is None:
+        crop = crop or learned.smallest
+    if crop is None:
+        return read_from(*_kept_on_device(images, target, device))
+    crops = RandomCrops.create(images, target, crop, pixels=pixels, ignore=learned.ignore)
 
-    There a false positive would score 0 and none nothing, so that epochs could not be compared.
-    """
-    pixels = class_pixels(target, classes).sum(axis=0)
-    if is_defined(protocol, pixels, ignore):
-        return protocol
+    def read(indices: Array, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        cut, labels = crops(indices.tolist(), rng)
+        return as_tensor(cut), as_tensor(labels)
 
-    def undefined(counts: Tables, ignore: int | None) -> Score:
-        score = protocol(counts, ignore)
-        return replace(score, miou=np.full_like(score.miou, np.nan))
+    return read
 
-    return undefined
+
+def _kept_on_device(
+    images: ChosenImages, target: ChosenImages, device: str
+) -> tuple[Images, Images]:
+    """Return images of one size on a GPU if they fit, else as they are, in a memory map."""
+    if device == "cpu" or images.extent.one_size is None:
+        return images, target
+    if data_device(images.nbytes + target.nbytes, device) == "cpu":
+        return images, target
+    return images.on_device(device), target.on_device(device)
 
 
 def _train_holdout_split(data: DataSet, fold: Fold, share: float, seed: int) -> tuple[Array, Array]:
@@ -282,66 +312,38 @@ def _hold_out(data: DataSet, indices: Array, share: float, seed: int) -> Array:
     groups = None if data.groups is None else data.groups[indices]
     if groups is not None and len(np.unique(groups)) == 1:
         groups = None  # a single drive, say: only its own images can tell when to stop
-    return hold_out(data.target()[indices], groups, share=share, seed=seed)
-
-
-def _load_tensors(data: DataSet, indices: Array, device: str) -> tuple[list[Tensor], list[Tensor]]:
-    """Return images and target of each size; images of 16 bits become float32."""
-    images, target = data.images[indices], data.target()[indices]
-    kept_on = data_device(images.nbytes + target.nbytes, device)
-
-    def tensors(stack: Stack) -> list[Tensor]:
-        parts = stack.parts if isinstance(stack, Ragged) else [stack]
-        return [as_tensor(np.asarray(part)).to(kept_on) for part in parts]
-
-    return tensors(images), tensors(target)
-
-
-def _joined(parts: Sequence[Tensor]) -> Stack:
-    return join([part.cpu().numpy() for part in parts])
-
-
-def _crop_reader(
-    images: Sequence[Tensor],
-    target: Sequence[Tensor],
-    crop: Size,
-    shares: Array,
-    ignore: int | None,
-) -> Reader:
-    each_image = [image for part in images for image in part]
-    each_target = [labels for part in target for labels in part]
-    crops = RandomCrops.create(each_image, each_target, crop, shares=shares.tolist(), ignore=ignore)
-    return lambda indices, rng: crops(indices.tolist(), rng)
+    return hold_out(ChosenImages(data.target(), indices), groups, share=share, seed=seed)
 
 
 def _with_added_images(
     augment: Augment,
-    images: list[Tensor],
-    target: list[Tensor],
+    images: ChosenImages,
+    target: ChosenImages,
+    data: DataSet,
     recipe: Recipe,
-    classes: int,
     device: str,
     seed: int,
-) -> tuple[list[Tensor], list[Tensor]]:
-    """Add what augmentations make once, before training.
+) -> tuple[ChosenImages, ChosenImages]:
+    """Add what augmentations make once, before training; all of it is in memory then.
 
     Raises:
         BadSpec: the images have several sizes.
     """
-    if len(images) > 1:
+    if images.extent.one_size is None:
         raise BadSpec(
             f"augmentations {', '.join(recipe.augment)} add images of one size, and the training"
             " images have several; leave those out that add images, or give --size"
         )
-    context = TrainingContext(classes, device, recipe.batch)
-    rng = np.random.default_rng(seed)
-    extended = augment.extend_dataset(images[0], target[0], context, rng)
-    return [extended[0]], [extended[1]]
-
-
-def _one_vs_rest(target: Tensor, label: int, ignore: int | None) -> Tensor:
-    labels = one_vs_rest_target(target.cpu().numpy(), label, ignore=ignore)
-    return torch.from_numpy(labels).to(target.device)
+    context = TrainingContext(len(data.classes), device, recipe.batch)
+    everything = slice(None)
+    pair = augment.extend_dataset(
+        as_tensor(images[everything]),
+        as_tensor(target[everything]),
+        context,
+        np.random.default_rng(seed),
+    )
+    all_images, all_target = (ChosenImages(part.numpy(), np.arange(len(part))) for part in pair)
+    return all_images, all_target
 
 
 def _check_classes_occur(member: Member, data: DataSet, shares: Array) -> None:

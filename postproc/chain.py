@@ -28,6 +28,7 @@ def parse_chain(
     ignore: int | None,
     floor: float = FLOAT16_FLOOR,
     metric: SetMetric | None = None,
+    device: str = "auto",
 ) -> "Chain":
     """Parse and check a chain of steps; empty text gives the plain argmax.
 
@@ -36,6 +37,7 @@ def parse_chain(
         floor: lower bound of probabilities for steps that take logarithms: half the quantum of the
             maps' type on disk; float16's by default.
         metric: what steps that learn optimise; the masked mean IoU by default.
+        device: where steps compute that can use a GPU; see `members.devices.devices`.
 
     Raises:
         BadSpec: an unknown step or option, a value out of range, a step on maps after one that
@@ -48,7 +50,7 @@ def parse_chain(
         >>> chain(maps.T[None, :, None])
         array([[[2, 1]]], dtype=uint8)
     """
-    return StepContext(classes, ignore, floor, metric).parse(text)
+    return StepContext(classes, ignore, floor, metric, device).parse(text)
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,7 @@ class StepContext:
     ignore: int | None
     floor: float
     metric: SetMetric | None = None
+    device: str = "auto"
 
     def parse(self, text: str) -> "Chain":
         """Parse and check a chain; see `parse_chain`."""
@@ -79,6 +82,7 @@ class StepContext:
             ignore=self.ignore,
             floor=self.floor,
             metric=self.metric,
+            device=self.device,
         )
         return step
 

@@ -18,9 +18,9 @@ from ensemble.strategy import build_strategy
 from evaluation.core.arrays import argmax
 from evaluation.core.blocks import blocks, map_blocks
 from evaluation.core.types import Array, Labels, Map
+from members.codecs import StoreDtype
 from members.maps import ArrayMaps, MapReader
 from members.store import ProbabilityStore
-from members.store_metadata import StoreDtype
 
 MEMORY_IMAGES, STAPLE_IMAGES, STRATEGY_IMAGES, FIT_IMAGES = 256, 24, 64, 4
 

@@ -21,7 +21,7 @@ from ensemble.cli.options import json_option, log, print_result, rounds_option
 from ensemble.pipeline.bench.timing import machine
 from evaluation.core.blocks import BLOCK_IMAGES
 from evaluation.core.progress import Log
-from members.store_metadata import StoreDtype
+from members.codecs import StoreDtype
 
 START = "from benchmarks.scale.scan import main; main()"
 SYNTHETIC = "drawn"

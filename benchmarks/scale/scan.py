@@ -17,9 +17,9 @@ from evaluation.core.blocks import blocks
 from evaluation.core.ragged import BLOCK_IMAGES, Extent
 from evaluation.core.types import Counts, Labels, Map
 from evaluation.protocols import PROTOCOLS
+from members.codecs import StoreDtype
 from members.maps import ArrayMaps, BlockReader, MapReader
 from members.store import ProbabilityStore
-from members.store_metadata import StoreDtype
 from postproc.chain import parse_chain
 
 CHAIN, IGNORE = "suppress_background", 0

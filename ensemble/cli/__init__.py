@@ -125,12 +125,26 @@ def run_command(arguments: list[str]) -> int:
         return 0
     except MemoryError as error:
         return _refuse(f"out of memory ({error}); use smaller images, files or networks")
+    except RuntimeError as error:
+        failure = _device_error(error)
+        if failure is None:
+            raise
+        return _refuse(str(failure))
     except OSError as error:
         reason = describe(error)
         if reason is None:
             raise
         return _refuse(reason)
     return 0
+
+
+def _device_error(error: RuntimeError) -> EnsError | None:
+    """Return what to report if a GPU failed; commands that use none need not import torch."""
+    if "torch" not in sys.modules:
+        return None
+    from members.devices import device_error
+
+    return device_error(error)
 
 
 def _refuse(reason: str) -> int:

@@ -18,7 +18,7 @@ from members.data.layouts import LayoutOptions
 
 
 @click.command("apply")
-@click.argument("package", type=FILE, metavar="DIR")
+@click.argument("package", type=FILE, metavar="PACKAGE")
 @click.argument("source", type=FILE, metavar="IMAGES")
 @click.option("--out", required=True, type=FILE, metavar="F", help="A .npy file, or a new folder.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:K.")
@@ -35,7 +35,7 @@ def command(
     layout: LayoutOptions,
     as_json: bool,
 ) -> None:
-    """Label IMAGES with the candidate frozen in DIR.
+    """Label IMAGES with the candidate frozen in PACKAGE, a folder or an .onnx file.
 
     IMAGES is a folder of images (.png, .jpg, .webp, .bmp, .tif or .npy, turned by their EXIF
     orientation), a .npy or a .npz. A folder as --out gets one PNG per image; a .npy gets all label

@@ -96,7 +96,7 @@ def device_options(command: CommandFunction) -> CommandFunction:
     device = click.option(
         "--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:K."
     )
-    text = "Processes per device; by default one per CPU core, four per GPU."
+    text = "Jobs at a time per device; by default one per CPU core, four per GPU."
     return device(click.option("--workers", type=click.IntRange(1), help=text)(command))
 
 

@@ -128,8 +128,9 @@ from evaluation.core.run_folder import RUNS, Run
 )
 @click.option(
     "--store-dtype",
-    type=click.Choice(["float16", "uint8", "float32"]),
-    help="Type of the maps on disk; by default float16.",
+    metavar="float16|uint8|float32|compact|topk(k=4)",
+    help="How maps are kept on disk; by default float16. uint8 and compact round to 1/255; compact"
+    " packs as well; topk packs the k largest classes of a pixel and spreads the rest evenly.",
 )
 @click.option(
     "--store", metavar="URL", help="Write maps into an object store, such as s3://bucket/runs."

@@ -43,6 +43,34 @@ class BatchNorm(nn.BatchNorm2d):
         return normalised
 
 
+class DepthwiseConv(nn.Conv2d):
+    """A convolution of each channel by itself, in float32 on a GPU.
+
+    There, kernels for bfloat16 want a multiple of 8 channels, which parts of a width rarely are.
+
+    Args:
+        channels: of input and output.
+        kernel_size: odd.
+        stride: in pixels.
+        bias: whether to add one per channel.
+    """
+
+    def __init__(
+        self, channels: int, kernel_size: int, *, stride: int = 1, bias: bool = True
+    ) -> None:
+        padding = kernel_size // 2
+        super().__init__(
+            channels, channels, kernel_size, stride, padding, groups=channels, bias=bias
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return the features of each channel."""
+        if not features.is_cuda:
+            return super().forward(features)
+        with torch.autocast("cuda", enabled=False):
+            return super().forward(features.float())
+
+
 class ConvBlock(nn.Sequential):
     """Convolutions, each with batch normalisation and activation; keeps the size.
 

@@ -11,6 +11,7 @@ from members.architectures.blocks import (
     MAX_WIDTH,
     BatchNorm,
     ConvBlock,
+    DepthwiseConv,
     Dropout,
     PointwiseConv,
     SqueezeExcitation,
@@ -38,9 +39,7 @@ class Ghost(nn.Module):
         self.primary = nn.Sequential(
             nn.Conv2d(channels, width - cheap, 1, bias=False), BatchNorm(width - cheap)
         )
-        self.cheap = nn.Sequential(
-            nn.Conv2d(cheap, cheap, 3, padding=1, groups=cheap, bias=False), BatchNorm(cheap)
-        )
+        self.cheap = nn.Sequential(DepthwiseConv(cheap, 3, bias=False), BatchNorm(cheap))
 
     def forward(self, features: Tensor) -> Tensor:
         """Return the primary and the ghost features, concatenated."""
@@ -61,7 +60,7 @@ class MixedDepthwise(nn.Module):
         super().__init__()
         self.widths = [len(range(start, width, len(KERNELS))) for start in range(len(KERNELS))]
         self.kernels = nn.ModuleList(
-            nn.Conv2d(part, part, size, stride=stride, padding=size // 2, groups=part, bias=False)
+            DepthwiseConv(part, size, stride=stride, bias=False)
             for part, size in zip(self.widths, KERNELS, strict=True)
         )
 

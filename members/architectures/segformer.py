@@ -7,7 +7,14 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from members.architectures.blocks import Dropout, PointwiseConv, Width, he_initialise, resized
+from members.architectures.blocks import (
+    DepthwiseConv,
+    Dropout,
+    PointwiseConv,
+    Width,
+    he_initialise,
+    resized,
+)
 from members.architectures.transformer import Attention, as_map, as_tokens
 
 WIDTHS = (1, 2, 4, 6)  # channels of each level, times `width`; also its heads
@@ -62,7 +69,7 @@ class MixFFN(nn.Module):
         super().__init__()
         wide = EXPANSION * width
         self.widen = nn.Linear(width, wide)
-        self.mix = nn.Conv2d(wide, wide, 3, padding=1, groups=wide)
+        self.mix = DepthwiseConv(wide, 3)
         self.narrow = nn.Linear(wide, width)
 
     def forward(self, features: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from torch import Tensor
 from evaluation.core.errors import BadData
 from evaluation.core.specs import Spec, parse_spec
 from members.augmentations import AUGMENTATIONS, EIGHT_BITS
+from members.devices import send
 
 Pair = tuple[Tensor, Tensor]
 """Images, uint8 (image, channel, row, col), and their masks, uint8 (image, row, col)."""
@@ -126,4 +127,4 @@ class Augment:
 
 def bernoulli_mask(probability: float, images: Tensor, rng: Generator) -> Tensor:
     """Sample which images are changed: one bool per image, on the images' device."""
-    return torch.from_numpy(rng.random(len(images)) < probability).to(images.device)
+    return send(torch.from_numpy(rng.random(len(images)) < probability), images.device)

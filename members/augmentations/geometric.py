@@ -1,18 +1,18 @@
 """Augmentations that move pixels; those from outside the image are black and unlabelled."""
 
-from typing import Annotated
+import functools
+from typing import Annotated, Any
 
-import albumentations
-import cv2
 import numpy as np
 import torch
 from numpy.random import Generator
 from pydantic import Field
 from torch import Tensor
-from torch.nn import functional
 
 from evaluation.core.classes import UNLABELLED
+from members.augmentations import on_device
 from members.augmentations.augment import Augmentation, Pair, Probability, bernoulli_mask
+from members.augmentations.on_device import by_device
 
 
 def flips(*, horizontal: bool = True, vertical: bool = False) -> Augmentation:
@@ -111,27 +111,29 @@ def elastic(
         Simard, Steinkraus and Platt, "Best Practices for Convolutional Neural Networks Applied to
         Visual Document Analysis", 2003.
     """
-    transform = albumentations.ElasticTransform(
+    on_cpu = per_image(
+        "ElasticTransform",
         alpha=alpha,
         sigma=sigma,
         noise_distribution="uniform",  # the paper's; Gaussian noise is divided by its maximum here
         p=probability,
         **INTERPOLATION,
     )
-    return per_image(transform)
+    return by_device(on_cpu, on_device.elastic(alpha, sigma, probability))
 
 
 INTERPOLATION = {
-    "interpolation": cv2.INTER_LINEAR,
-    "mask_interpolation": cv2.INTER_NEAREST,
-    "border_mode": cv2.BORDER_CONSTANT,
+    "interpolation": 1,  # cv2.INTER_LINEAR
+    "mask_interpolation": 0,  # cv2.INTER_NEAREST
+    "border_mode": 0,  # cv2.BORDER_CONSTANT
     "fill": 0,
     "fill_mask": UNLABELLED,
 }
 
 
 def _affine(shift: float, zoom: float, degrees: float, probability: float) -> Augmentation:
-    transform = albumentations.Affine(
+    on_cpu = per_image(
+        "Affine",
         translate_percent=(-shift, shift),
         scale=(1 - zoom, 1 + zoom),
         rotate=(-degrees, degrees),
@@ -139,14 +141,25 @@ def _affine(shift: float, zoom: float, degrees: float, probability: float) -> Au
         p=probability,
         **INTERPOLATION,
     )
-    return per_image(transform)
+    return by_device(on_cpu, on_device.affine(shift, zoom, degrees, probability))
 
 
-def per_image(transform: albumentations.BasicTransform) -> Augmentation:
-    """Make an augmentation of an Albumentations transform, which takes one image at a time."""
-    compose = albumentations.Compose([transform], seed=0)
+def per_image(transform: str, **options: Any) -> Augmentation:
+    """Make an augmentation of an Albumentations transform, which takes one image at a time.
+
+    Args:
+        transform: its name; imported with the first batch, since batches on a GPU do without.
+        options: of it.
+    """
+
+    @functools.cache
+    def composed() -> Any:
+        import albumentations
+
+        return albumentations.Compose([getattr(albumentations, transform)(**options)], seed=0)
 
     def augment(images: Tensor, masks: Tensor, rng: Generator) -> Pair:
+        compose = composed()
         compose.set_random_seed(int(rng.integers(2**31)))
         channels_last = np.ascontiguousarray(images.cpu().numpy().transpose(0, 2, 3, 1))
         pairs = [
@@ -163,34 +176,3 @@ def per_image(transform: albumentations.BasicTransform) -> Augmentation:
         )  # type: ignore[return-value]
 
     return augment
-
-
-def warp(images: Tensor, masks: Tensor, matrices: Tensor, shifts: Tensor) -> Pair:
-    """Transform each image and its mask by a matrix and a shift, all at once on their device.
-
-    Args:
-        images: uint8, (image, channel, row, col); interpolated linearly.
-        masks: uint8, (image, row, col); interpolated by nearest neighbour.
-        matrices: (image, 2, 2); the pixel at (x, y) from the centre comes from matrix (x, y).
-        shifts: (image, 2); added to that, (x, y) in pixels.
-    """
-    grid = _grid(matrices.float(), shifts.float(), *masks.shape[1:])
-    moved = functional.grid_sample(images.float(), grid, align_corners=True)
-    # The sampler pads with 0; labels are inverted so that 0 means unlabelled.
-    labels = functional.grid_sample(
-        (UNLABELLED - masks).float()[:, None], grid, mode="nearest", align_corners=True
-    )
-    return moved.round().to(images.dtype), UNLABELLED - labels[:, 0].to(masks.dtype)
-
-
-def _grid(matrices: Tensor, shifts: Tensor, rows: int, cols: int) -> Tensor:
-    """Return the source of each pixel, (image, row, col, 2), as (x, y) from -1 to 1."""
-    x = torch.arange(cols, device=shifts.device) - (cols - 1) / 2
-    y = torch.arange(rows, device=shifts.device)[:, None] - (rows - 1) / 2
-    to_x, to_y = matrices[..., None, None].unbind(1)
-    shift_x, shift_y = shifts[..., None, None].unbind(1)
-    # Written out: a matrix product takes several times as long for 2 x 2 matrices.
-    from_x = to_x[:, 0] * x + (to_x[:, 1] * y + shift_x)
-    from_y = to_y[:, 0] * x + (to_y[:, 1] * y + shift_y)
-    ends = from_x * (2 / max(cols - 1, 1)), from_y * (2 / max(rows - 1, 1))
-    return torch.stack(ends, dim=1).movedim(1, -1)

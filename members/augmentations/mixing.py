@@ -12,6 +12,7 @@ from evaluation.core.classes import UNLABELLED
 from evaluation.core.errors import BadSpec
 from evaluation.core.types import Array
 from members.augmentations.augment import Augmentation, Pair, Probability, bernoulli_mask
+from members.devices import send
 
 
 def cut_mix(
@@ -43,7 +44,7 @@ def cut_mix(
         side *= rng.random(len(masks)) < probability
         heights, widths = (np.rint(side * length).astype(int) for length in masks.shape[1:])
         pasted = _rectangles(masks, heights, widths, rng)
-        sources = torch.from_numpy(_other_indices(len(masks), rng)).to(masks.device)
+        sources = send(torch.from_numpy(_other_indices(len(masks), rng)), masks.device)
         return (
             torch.where(pasted[:, None], images[sources], images),
             torch.where(pasted, masks[sources], masks),
@@ -122,7 +123,7 @@ def mask_dropout(
     def augment(images: Tensor, masks: Tensor, rng: Generator) -> Pair:
         present = torch.zeros(len(masks), UNLABELLED + 1, dtype=torch.bool, device=masks.device)
         present = present.scatter_(1, masks.flatten(1).long(), True)[:, :UNLABELLED]
-        priorities = torch.from_numpy(rng.random((len(masks), UNLABELLED))).to(masks.device)
+        priorities = send(torch.from_numpy(rng.random((len(masks), UNLABELLED))), masks.device)
         erased = (priorities * present).argmax(dim=1)
         if label is not None:
             erased = torch.full_like(erased, label)
@@ -154,8 +155,8 @@ def _rectangles(masks: Tensor, heights: Array, widths: Array, rng: Generator) ->
         True inside, (image, row, col).
     """
     rows, cols = masks.shape[1:]
-    inside_rows = _intervals(rows, heights, rng).to(masks.device)
-    inside_cols = _intervals(cols, widths, rng).to(masks.device)
+    inside_rows = send(_intervals(rows, heights, rng), masks.device)
+    inside_cols = send(_intervals(cols, widths, rng), masks.device)
     return inside_rows[:, :, None] & inside_cols[:, None, :]
 
 

@@ -15,7 +15,7 @@ from members.architectures.blocks import Width
 from members.augmentations.augment import Augment, OfflineAugmentation, Pair, TrainingContext
 from members.augmentations.geometric import flips
 from members.data.cleaning.rules import identical
-from members.devices import autocast
+from members.devices import Precision, send
 from members.losses.pixel_weights import one_hot
 from members.network import NormalisedNetwork
 from members.trainers.adversarial import BETAS, LEARNING_RATE, AdversarialCritic, PatchGAN
@@ -92,13 +92,14 @@ class GeneratedPairs(OfflineAugmentation):
         generator = self._train(images, masks, context, rng)
         chosen = rng.choice(len(masks), max(1, round(self._share * len(masks))), replace=False)
         _, conditions = flips()(images[chosen], masks[chosen], rng)
+        precision, generated = Precision(context.device), []
         # Batch statistics and dropout stay on, as in the paper.
-        with torch.no_grad(), autocast(context.device, "auto")():
-            generated = [
-                generator(_with_noise(_planes(batch, context.classes))).sigmoid().mul(255).round()
-                for batch in torch.split(conditions, context.batch)
-            ]
-        return torch.cat(generated).to(torch.uint8), conditions
+        with torch.no_grad(), precision.kernels(), precision.autocast():
+            for batch in torch.split(conditions, context.batch):
+                planes = _planes(send(batch, context.device), context.classes)
+                grey = generator(_with_noise(planes)).sigmoid().mul(255).round()
+                generated.append(grey.to(torch.uint8).to(images.device))
+        return torch.cat(generated), conditions
 
     def _train(
         self, images: Tensor, masks: Tensor, context: TrainingContext, rng: Generator
@@ -112,21 +113,26 @@ class GeneratedPairs(OfflineAugmentation):
         discriminator = PatchGAN(context.classes + channels, self._width).to(context.device)
         critic = AdversarialCritic(discriminator)
         optimizer = torch.optim.Adam(generator.parameters(), lr=LEARNING_RATE, betas=BETAS)
+        precision = Precision(context.device)
         for _ in range(self._epochs):
             order = torch.from_numpy(rng.permutation(len(images))).to(images.device)
+            total_loss = torch.zeros((), device=context.device)
             for batch in order.tensor_split(-(-len(order) // context.batch)):
-                real, labels = flips()(images[batch], masks[batch], rng)
+                grey, labels = (send(part[batch], context.device) for part in (images, masks))
+                real, labels = flips()(grey, labels, rng)
                 condition, real = _planes(labels, context.classes), real.float() / 127.5 - 1
-                with autocast(context.device, "auto")():
-                    logits = generator(_with_noise(condition))
-                fake = 2 * logits.float().sigmoid() - 1
-                loss = DISTANCE_WEIGHT * functional.l1_loss(fake, real)
-                loss = loss + critic(condition, real, fake)
-                if not torch.isfinite(loss):
-                    raise EnsError("the loss of augmentation 'generated' became NaN or infinite")
-                optimizer.zero_grad(set_to_none=True)
-                loss.backward()  # type: ignore[no-untyped-call]
-                optimizer.step()
+                with precision.kernels():
+                    with precision.autocast():
+                        logits = generator(_with_noise(condition))
+                    fake = 2 * logits.float().sigmoid() - 1
+                    loss = DISTANCE_WEIGHT * functional.l1_loss(fake, real)
+                    loss = loss + critic(condition, real, fake)
+                    optimizer.zero_grad(set_to_none=True)
+                    loss.backward()  # type: ignore[no-untyped-call]
+                    optimizer.step()
+                total_loss += loss.detach()
+            if not torch.isfinite(total_loss):
+                raise EnsError("the loss of augmentation 'generated' became NaN or infinite")
         return generator
 
 

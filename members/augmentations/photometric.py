@@ -8,15 +8,16 @@ AutoAugment took them, except that here image borders are sharpened too.
 
 from typing import Annotated
 
-import albumentations
 import torch
 from numpy.random import Generator
 from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
+from members.augmentations import on_device
 from members.augmentations.augment import Augmentation, Pair, Probability, bernoulli_mask
 from members.augmentations.geometric import per_image
+from members.augmentations.on_device import by_device
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
@@ -51,10 +52,13 @@ def brightness_contrast(
         contrast: factors lie between 1 - contrast and 1 + contrast.
         probability: fraction of the images that are changed.
     """
-    transform = albumentations.RandomBrightnessContrast(
-        brightness_limit=brightness, contrast_limit=contrast, p=probability
+    on_cpu = per_image(
+        "RandomBrightnessContrast",
+        brightness_limit=brightness,
+        contrast_limit=contrast,
+        p=probability,
     )
-    return per_image(transform)
+    return by_device(on_cpu, on_device.brightness_contrast(brightness, contrast, probability))
 
 
 def noise(*, spread: Fraction = 0.05, probability: Probability = 0.5) -> Augmentation:
@@ -64,7 +68,8 @@ def noise(*, spread: Fraction = 0.05, probability: Probability = 0.5) -> Augment
         spread: maximum standard deviation, as a fraction of white.
         probability: fraction of the images that are changed.
     """
-    return per_image(albumentations.GaussNoise(std_range=(0, spread), p=probability))
+    on_cpu = per_image("GaussNoise", std_range=(0, spread), p=probability)
+    return by_device(on_cpu, on_device.noise(spread, probability))
 
 
 def blur(
@@ -76,7 +81,8 @@ def blur(
         sigma_px: maximum standard deviation in pixels.
         probability: fraction of the images that are changed.
     """
-    return per_image(albumentations.GaussianBlur(sigma_limit=(0, sigma_px), p=probability))
+    on_cpu = per_image("GaussianBlur", sigma_limit=(0, sigma_px), p=probability)
+    return by_device(on_cpu, on_device.blur(sigma_px, probability))
 
 
 MAX_BLEND = 0.9  # brightness, contrast and sharpness are scaled by 1 - 0.9 to 1 + 0.9

@@ -11,7 +11,8 @@ from torch import Tensor
 from evaluation.core.types import Array
 from members.augmentations import photometric
 from members.augmentations.augment import Augmentation, Pair
-from members.augmentations.geometric import warp
+from members.augmentations.sampling import warp
+from members.devices import send
 
 PHOTOMETRIC = (
     photometric.autocontrast,
@@ -54,7 +55,7 @@ def rand_augment(
             # 0 is identity, then the photometric operations, then the geometric ones.
             chosen = rng.integers(1 + len(PHOTOMETRIC) + len(GEOMETRIC), size=len(images))
             signed = magnitude / MAX_MAGNITUDE * rng.choice((-1.0, 1.0), size=len(images))
-            strengths = torch.from_numpy(signed).float().to(images.device)
+            strengths = send(torch.from_numpy(signed).float(), images.device)
             for number, operation in enumerate(PHOTOMETRIC, start=1):
                 indices = _indices(chosen == number, images)
                 if len(indices):
@@ -74,14 +75,14 @@ def rand_augment(
 
 
 def _indices(chosen: Array, images: Tensor) -> Tensor:
-    return torch.from_numpy(np.flatnonzero(chosen)).to(images.device)
+    return send(torch.from_numpy(np.flatnonzero(chosen)), images.device)
 
 
 def _affine_maps(operations: Array, strengths: Tensor, rows: int, cols: int) -> Pair:
     """Return the matrices and the shifts of geometric operations, as `warp` takes them."""
     one_hot = torch.from_numpy(operations[:, None] == np.arange(len(GEOMETRIC)))
     rotate, shear_x, shear_y, shift_x, shift_y = (
-        strengths[:, None] * one_hot.to(strengths.device)
+        strengths[:, None] * send(one_hot, strengths.device)
     ).T
     angle = torch.deg2rad(MAX_DEGREES * rotate)
     matrices = torch.stack(

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Float, Integer
 
+from evaluation.core.blocks import blocks
 from evaluation.core.classes import UNLABELLED, Classes
 from evaluation.core.errors import BadData, format_count
-from evaluation.core.ragged import Stack
+from evaluation.core.ragged import Stack, extent_of
 from evaluation.core.types import Groups, Kept
 from members.data.dataset import class_pixels
 
@@ -99,7 +100,7 @@ def _assign_groups(
 ) -> FoldIndices:
     names = np.arange(len(masks)) if groups is None else groups
     _, group_of = np.unique(names, return_inverse=True)
-    content = _group_shares(class_pixels(masks, UNLABELLED) > 0, group_of)
+    content = _group_shares(_classes_held(masks), group_of)
     if len(content) < len(shares):
         nouns = ("image",) if groups is None else ("group of images", "groups of images")
         found, wanted = format_count(len(content), *nouns), format_count(len(shares), "part")
@@ -108,6 +109,14 @@ def _assign_groups(
         )
     parts = _balance(content, np.array(shares), np.random.default_rng(seed))
     return np.asarray(parts[group_of])
+
+
+def _classes_held(masks: Stack) -> Bool[np.ndarray, "image class"]:
+    """Tell which classes each image has a pixel of; counts of all images would take 2 KB each."""
+    held = np.zeros((len(masks), UNLABELLED), np.bool_)
+    for block in blocks(extent_of(masks)):
+        held[block] = class_pixels(masks[block], UNLABELLED) > 0
+    return held
 
 
 def _group_shares(held: Bool[np.ndarray, "image class"], group_of: FoldIndices) -> GroupShares:

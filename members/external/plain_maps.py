@@ -229,7 +229,7 @@ def find_layout(images: Iterable[Array], name: str, *, classes: int | None, logi
 
 
 def _sums_to_one(image: Array, axis: int) -> bool:
-    if image.shape[axis] < 2:
+    if image.shape[axis] < 2 or image.dtype.kind == "c":
         return False
     sums = to_float32(image, str(image.dtype)).sum(axis=axis)
     tolerance = sum_tolerance(str(image.dtype), image.shape[axis])
@@ -256,4 +256,9 @@ def _check_one_channel(maps: Stack, name: str, classes: int | None) -> None:
         raise BadMaps(
             f"{name} holds one channel of {maps.dtype}; expected {expected}: one channel is the"
             " probability of the foreground, of two classes"
+        )
+    if (np.asarray(maps[:1]) == 1).all():
+        raise BadMaps(
+            f"{name} has 1 class, of probability 1 in its whole first image, as a softmax over one"
+            " class gives; expected 2 or more classes, or the probability of the foreground"
         )

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import zarr
-from numcodecs.abc import Codec  # type: ignore[import-untyped]
+from numcodecs.abc import Codec
 from zarr.abc.codec import BytesBytesCodec
 from zarr.codecs import ShardingCodec
 

@@ -2,7 +2,6 @@
 
 import math
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -14,7 +13,12 @@ from members.losses.pixel_weights import IgnoredWeight, PixelWeights, mean_or_ze
 
 
 class Boundary(nn.Module):
-    """Mean over pixels and classes of signed distance times (probability - target), in pixels."""
+    """Mean over pixels and classes of signed distance times (probability - target), in pixels.
+
+    OpenCV computes the distances, so a step with this loss is not recorded on a GPU.
+    """
+
+    works_on_host = True
 
     def __init__(self, pixel_weights: PixelWeights) -> None:
         super().__init__()
@@ -55,6 +59,8 @@ def signed_distances(target: Labels, classes: int) -> Map:
 
 
 def _distance_to(mask: Array) -> Array:
+    import cv2  # the other losses do not need it
+
     return cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
 
 

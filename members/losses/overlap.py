@@ -99,7 +99,13 @@ def _sums(logits: Tensor, labels: Tensor, weights: Tensor) -> tuple[Tensor, Tens
 
 
 class LovaszSoftmax(nn.Module):
-    """Lovász extension of the Jaccard loss of the pixels' errors, over the whole batch."""
+    """Lovász extension of the Jaccard loss of the pixels' errors, over the whole batch.
+
+    Only classes that occur are sorted: with many classes the others would take most of the time. So
+    the host waits for their number, and a step with this loss is not recorded on a GPU.
+    """
+
+    works_on_host = True
 
     def __init__(self, pixel_weights: PixelWeights) -> None:
         super().__init__()

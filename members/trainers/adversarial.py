@@ -10,7 +10,7 @@ from torch.nn import functional
 from evaluation.core.errors import BadData
 from members.architectures.blocks import Width
 from members.losses.pixel_weights import one_hot, valid_mask
-from members.trainers.loop import History, Trainer, TrainingTask, fit
+from members.trainers.loop import Trainer, Training, TrainingTask, fit
 
 NEGATIVE_SLOPE = 0.2
 MIN_SIZE_PX = 12
@@ -69,8 +69,9 @@ class AdversarialCritic:
 
     def __init__(self, discriminator: nn.Module) -> None:
         self._discriminator = discriminator
+        parameters = list(discriminator.parameters())
         self._optimizer = torch.optim.Adam(
-            discriminator.parameters(), lr=LEARNING_RATE, betas=BETAS
+            parameters, lr=LEARNING_RATE, betas=BETAS, capturable=parameters[0].is_cuda
         )
 
     def __call__(self, condition: Tensor, real: Tensor, fake: Tensor) -> Tensor:
@@ -126,7 +127,7 @@ def adversarial(
         Isola et al., "Image-to-Image Translation with Conditional Adversarial Networks", 2017.
     """
 
-    def train(task: TrainingTask) -> History:
+    def train(task: TrainingTask) -> Training:
         channels = task.network.mean.shape[0] + task.classes
         discriminator = PatchGAN(channels, width).to(task.network.mean.device)
         critic = MaskCritic(AdversarialCritic(discriminator), ignore=task.ignore, weight=weight)

@@ -2,25 +2,26 @@
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
+from copy import deepcopy
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 
 from evaluation.core.errors import EnsError
 from evaluation.iou import Protocol
+from members.devices import Precision
 from members.network import NormalisedNetwork
 from members.optimizers import OPTIMIZERS, SCHEDULES
 from members.recipe import Recipe
 from members.trainers.epoch_metrics import (
     MASKED,
     EpochMetrics,
-    batch_confusion,
+    EpochSums,
     compute_epoch_metrics,
 )
+from members.trainers.step_graphs import StepGraphs, is_recordable, make_recordable, record_graph
 
 Batches = Callable[[int], Iterator[tuple[Tensor, Tensor]]]
 """From an epoch's number to its batches: images and target, on the device."""
@@ -38,6 +39,9 @@ raising, it stops the training."""
 History = list[dict[str, int | float]]
 """One row per epoch."""
 
+Training = Generator[None, None, History]
+"""A training that goes on by a step with each `next`, so that several can share a GPU."""
+
 
 @dataclass(frozen=True)
 class TrainingTask:
@@ -50,7 +54,7 @@ class TrainingTask:
         steps: batches per epoch.
         validate: scores a network on the holdout.
         recipe: epochs, optimiser, schedule, patience.
-        autocast: returns the context of the forward pass.
+        precision: of the network's device.
         classes: number of logits per pixel.
         ignore: the ignored class, or None.
         protocol: the run's metric, of the batches during training; `validate` has its own.
@@ -63,14 +67,14 @@ class TrainingTask:
     steps: int
     validate: Validate
     recipe: Recipe
-    autocast: Callable[[], Any]
+    precision: Precision
     classes: int
     ignore: int | None
     protocol: Protocol = MASKED
     watch: EpochCallback = lambda _, __: None
 
 
-Trainer = Callable[[TrainingTask], History]
+Trainer = Callable[[TrainingTask], Training]
 
 
 def fit(
@@ -81,7 +85,7 @@ def fit(
     first_epoch: int = 0,
     output: int | None = None,
     aux_loss: AuxLoss | None = None,
-) -> History:
+) -> Training:
     """Train until epochs or patience are used up; the network ends with its best weights.
 
     Args:
@@ -97,18 +101,23 @@ def fit(
         EnsError: the loss became NaN or infinite, or the holdout score is so after every epoch.
     """
     recipe = task.recipe
-    learner = _Learner(task, [*parameters, *task.loss.parameters()], epochs, output, aux_loss)
+    step = TrainStep(task, [*parameters, *task.loss.parameters()], output, aux_loss)
+    rate_at = SCHEDULES.build(recipe.schedule, epochs=epochs)
     history: History = []
     scores: list[float] = []
-    best, best_epoch, best_score = _copy_state(learner.validated), 0, -math.inf
+    best, best_epoch, best_score = _copy_state(step.validated), 0, -math.inf
     for epoch in range(epochs):
         started = time.perf_counter()
-        training = learner.train_epoch(task.batches(first_epoch + epoch), epoch, scores)
-        holdout = task.validate(learner.validated.eval())
+        task.network.train()
+        for number, (images, target) in enumerate(task.batches(first_epoch + epoch)):
+            step(images, target, rate=rate_at(epoch + number / task.steps, scores))
+            yield
+        training = step.read_metrics()
+        holdout = task.validate(step.validated.eval())
         history.append(
             {
                 "epoch": first_epoch + epoch + 1,
-                "learning_rate": learner.learning_rate,
+                "learning_rate": step.learning_rate,
                 **{f"training_{name}": value for name, value in asdict(training).items()},
                 **{f"holdout_{name}": value for name, value in asdict(holdout).items()},
                 "seconds": time.perf_counter() - started,
@@ -118,7 +127,7 @@ def fit(
         task.watch(first_epoch + epoch + 1, scores[-1])
         # A first score that is NaN beats the untrained weights all the same.
         if epoch == 0 or scores[-1] > best_score or output is not None:
-            best, best_epoch = _copy_state(learner.validated), epoch
+            best, best_epoch = _copy_state(step.validated), epoch
         best_score = max(best_score, scores[-1])  # unchanged by NaN, which is greater than nothing
         if epoch - best_epoch >= recipe.patience:
             break
@@ -131,92 +140,135 @@ def fit(
     return history
 
 
-class _Learner:
-    """A network with its optimiser, schedule and moving average, trained epoch by epoch.
+class TrainStep:
+    """Trains a network batch by batch; the host waits for the device once per epoch.
 
-    `validated` is the network to validate and save: the average if the recipe asks for one.
+    Weights, moments, average and sums stay where the network is. On a GPU the step is recorded and
+    repeated by `graphs`, which is None where it is not. `validated` is the network to validate and
+    save: the average of the weights if the recipe asks for one.
+
+    Args:
+        task: what to train.
+        parameters: what the optimiser changes.
+        output: index of the only output that is trained; None for all of them.
+        aux_loss: added to the recipe's loss.
     """
 
     def __init__(
         self,
         task: TrainingTask,
         parameters: list[nn.Parameter],
-        epochs: int,
-        output: int | None,
-        aux_loss: AuxLoss | None,
+        output: int | None = None,
+        aux_loss: AuxLoss | None = None,
     ) -> None:
-        recipe = task.recipe
+        recipe, device = task.recipe, task.network.mean.device
         self._task, self._parameters = task, parameters
         self._output, self._aux_loss = output, aux_loss
         self._optimizer = OPTIMIZERS.build(recipe.optimizer, parameters=parameters)
-        self._schedule = SCHEDULES.build(recipe.schedule, epochs=epochs)
-        self._full_rates = [group["lr"] for group in self._optimizer.param_groups]
-        self._averaged = _moving_average(task.network, recipe.ema) if recipe.ema else None
-        self.validated: nn.Module = task.network if not self._averaged else self._averaged.module
+        self._full_rates = [float(group["lr"]) for group in self._optimizer.param_groups]
+        self._average = MovingAverage(task.network, recipe.ema) if recipe.ema else None
+        self.validated: nn.Module = task.network if not self._average else self._average.network
+        self.learning_rate = self._full_rates[0]
+        self._sums, self._num_steps = EpochSums(task.classes, device), 0
+        self.graphs: StepGraphs | None = None
+        if device.type == "cuda" and is_recordable(task.loss, self._optimizer):
+            make_recordable(self._optimizer, device)
+            self.graphs = StepGraphs(record_graph)
 
-    @property
-    def learning_rate(self) -> float:
-        """Of the latest step."""
-        return float(self._optimizer.param_groups[0]["lr"])
+    def __call__(self, images: Tensor, target: Tensor, *, rate: float) -> None:
+        """Train on one batch.
 
-    def train_epoch(
-        self, batches: Iterator[tuple[Tensor, Tensor]], epochs_done: int, scores: list[float]
-    ) -> EpochMetrics:
-        """Train for one epoch; return the metrics of the batches during training."""
+        Args:
+            images: (image, channel, row, col), on the network's device.
+            target: uint8 (image, row, col), there too.
+            rate: fraction of the full learning rate.
+        """
+        self.learning_rate = self._full_rates[0] * rate
+        for group, full in zip(self._optimizer.param_groups, self._full_rates, strict=True):
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(full * rate)
+            else:
+                group["lr"] = full * rate
+        if self.graphs is None:
+            self._step(images, target)
+        else:
+            self.graphs.run(self._step, images, target)
+        self._num_steps += 1
+        if self._average is not None:
+            self._average.update(self._task.network)
+
+    def read_metrics(self) -> EpochMetrics:
+        """Return the metrics of the batches since the last call, as they were in training.
+
+        Raises:
+            EnsError: the loss became NaN or infinite.
+        """
         task = self._task
-        task.network.train()
-        total_loss = 0.0
-        counts = torch.zeros(task.classes, task.classes, dtype=torch.int64)
-        for step, (images, target) in enumerate(batches):
-            fraction = self._schedule(epochs_done + step / task.steps, scores)
-            for group, rate in zip(self._optimizer.param_groups, self._full_rates, strict=True):
-                group["lr"] = rate * fraction
-            loss, logits = self._step(images, target)
-            total_loss += loss
-            counts += batch_confusion(logits, target, task.classes).cpu()
-            if self._averaged is not None:
-                self._averaged.update_parameters(task.network)
-        return compute_epoch_metrics(total_loss / task.steps, counts, task.ignore, task.protocol)
-
-    def _step(self, images: Tensor, target: Tensor) -> tuple[float, Tensor]:
-        """Train on one batch; return its loss and its main logits."""
-        task = self._task
-        with task.autocast():
-            outputs = task.network(images)
-        # Deep supervision: each output has a loss of its own.
-        outputs = outputs if isinstance(outputs, tuple) else (outputs,)
-        trained = outputs if self._output is None else [outputs[self._output]]
-        loss: Tensor = torch.stack([task.loss(logits.float(), target) for logits in trained]).mean()
-        if self._aux_loss is not None:
-            loss = loss + self._aux_loss(images, outputs[0].float(), target)
-        value = float(loss.detach())
-        if not math.isfinite(value):
+        loss, counts = self._sums.read()
+        if not math.isfinite(loss):
             raise EnsError(
-                f"the loss became {value}; use a smaller learning rate than {task.recipe.optimizer}"
+                f"the loss became {loss}; use a smaller learning rate than {task.recipe.optimizer}"
             )
-        self._optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self._parameters, task.recipe.clip)
-        self._optimizer.step()
-        return value, outputs[0].detach()
+        steps, self._num_steps = self._num_steps, 0
+        return compute_epoch_metrics(loss / max(1, steps), counts, task.ignore, task.protocol)
+
+    def _step(self, images: Tensor, target: Tensor) -> None:
+        task = self._task
+        with task.precision.kernels():
+            with task.precision.autocast():
+                outputs = task.network(images)
+            # Deep supervision: each output has a loss of its own.
+            outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+            trained = outputs if self._output is None else [outputs[self._output]]
+            losses = [task.loss(logits.float(), target) for logits in trained]
+            loss: Tensor = torch.stack(losses).mean()
+            if self._aux_loss is not None:
+                loss = loss + self._aux_loss(images, outputs[0].float(), target)
+            self._optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            nn.utils.clip_grad_norm_(self._parameters, task.recipe.clip)
+            self._optimizer.step()
+        self._sums.add(loss, outputs[0].float(), target)
+
+
+class MovingAverage:
+    """An exponential moving average of a network's weights and statistics; counters are copied.
+
+    Its first update copies the network. Its memory is shorter at first, so that the initial weights
+    are forgotten quickly.
+
+    Args:
+        network: the average is one of the same kind.
+        decay: of the weights of the past, from 0 to 1.
+    """
+
+    def __init__(self, network: nn.Module, decay: float) -> None:
+        self.network = deepcopy(network)
+        self._decay, self._updates = decay, 0
+
+    @torch.no_grad()
+    def update(self, network: nn.Module) -> None:
+        """Move towards a network."""
+        kept = min(self._decay, (1 + self._updates) / (10 + self._updates))
+        own, others = ([*net.parameters(), *net.buffers()] for net in (self.network, network))
+        pairs = list(zip(own, others, strict=True))
+        averaged = [pair for pair in pairs if self._updates and pair[0].is_floating_point()]
+        copied = [pair for pair in pairs if not self._updates or not pair[0].is_floating_point()]
+        if averaged:
+            torch._foreach_lerp_([a for a, _ in averaged], [b for _, b in averaged], 1 - kept)
+        if copied:
+            torch._foreach_copy_([a for a, _ in copied], [b for _, b in copied])
+        self._updates += 1
+
+
+def finish(training: Training) -> History:
+    """Train to the end; return the history."""
+    while True:
+        try:
+            next(training)
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]
 
 
 def _copy_state(network: nn.Module) -> dict[str, Tensor]:
     return {name: value.detach().clone() for name, value in network.state_dict().items()}
-
-
-Tensors = tuple[Tensor, ...] | list[Tensor]
-
-
-def _moving_average(network: nn.Module, decay: float) -> AveragedModel:
-    """Return an exponential moving average of the network's weights and statistics."""
-
-    def average(averaged: Tensors, current: Tensors, steps: Tensor | int) -> None:
-        # A shorter memory at first, so that the initial weights are forgotten quickly.
-        kept = min(decay, (1 + int(steps)) / (10 + int(steps)))
-        if averaged[0].is_floating_point():
-            torch._foreach_lerp_(averaged, current, 1 - kept)
-        else:
-            torch._foreach_copy_(averaged, current)  # counters of batches
-
-    return AveragedModel(network, multi_avg_fn=average, use_buffers=True)

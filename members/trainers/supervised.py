@@ -1,7 +1,7 @@
 """Supervised training: of the whole network at once, or of the parts of a cascade in stages."""
 
 from evaluation.core.errors import BadSpec
-from members.trainers.loop import History, Trainer, TrainingTask, fit
+from members.trainers.loop import History, Trainer, Training, TrainingTask, fit
 
 
 def supervised() -> Trainer:
@@ -19,7 +19,7 @@ def staged() -> Trainer:
     return _train_in_stages
 
 
-def _train_in_stages(task: TrainingTask) -> History:
+def _train_in_stages(task: TrainingTask) -> Training:
     parts = getattr(task.network.body, "parts", None)
     if parts is None:
         raise BadSpec(
@@ -29,7 +29,7 @@ def _train_in_stages(task: TrainingTask) -> History:
     epochs_per_part = max(1, task.recipe.epochs // (len(parts) + 1))
     history: History = []
     for index, part in enumerate(parts):
-        history += fit(
+        history += yield from fit(
             task,
             part.parameters(),
             epochs=epochs_per_part,
@@ -37,6 +37,7 @@ def _train_in_stages(task: TrainingTask) -> History:
             output=len(parts) - 1 - index,
         )
     remaining = max(1, task.recipe.epochs - len(history))
-    return history + fit(
+    history += yield from fit(
         task, task.network.parameters(), epochs=remaining, first_epoch=len(history)
     )
+    return history

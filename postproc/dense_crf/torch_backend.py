@@ -1,5 +1,6 @@
 """The grey grid of `cpp_backend` in torch: a block of images at once, for a GPU."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -8,7 +9,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from evaluation.core.types import Array, Images, Map
+from evaluation.core.ragged import Size
+from evaluation.core.types import Images, Map
 from members.devices import devices
 from postproc.dense_crf import grid
 from postproc.dense_crf.grid import Quality
@@ -21,24 +23,24 @@ Flat = Float[Tensor, "image _ pixel"]
 TINY = 1e-20
 
 
-def infer(maps: Map, greys: Images | None, params: CrfParams, quality: Quality) -> Map:
+def infer(
+    maps: Map, greys: Images | None, params: CrfParams, quality: Quality, device: str = "auto"
+) -> Map:
     """Return the mean-field maps of a block of grey images, all iterations, in float32.
 
-    It runs on the first GPU that torch sees, else on the CPU, where `cpp_backend` is faster.
+    On the CPU `cpp_backend` is faster.
 
     Args:
         greys: uint8 (image, 1, row, col); None where no kernel uses colour.
         quality: how narrow the cells of the grid are.
+        device: see `members.devices.devices`; of several, the first.
     """
-    device = devices("auto")[0]
+    device = devices(device)[0]
+    size = maps.shape[2], maps.shape[3]
     with torch.inference_mode():
-        logs = (
-            torch.tensor(np.ascontiguousarray(maps), device=device)
-            .flatten(2)
-            .clamp(min=params.floor)
-            .log()
-        )
-        grids = [_build_grid(kernel, maps, greys, quality, device) for kernel in params.kernels]
+        logs = torch.from_numpy(np.ascontiguousarray(maps)).to(device)
+        logs = logs.flatten(2).clamp(min=params.floor).log()
+        grids = [_build_grid(kernel, size, greys, quality, device) for kernel in params.kernels]
         costs = [torch.tensor(kernel.costs, device=device) for kernel in params.kernels]
         q = logs.softmax(1)
         for _ in range(params.iterations):
@@ -69,7 +71,7 @@ class _Grid:
     def smooth(self, q: Flat) -> Flat:
         """Splat to the cells, blur, and slice."""
         counts = [len(blur) for blur in self.blurs]
-        cells = q.new_zeros(*q.shape[:2], int(np.prod(counts)))
+        cells = q.new_zeros(*q.shape[:2], math.prod(counts))
         corners = [
             (index[:, None].expand(*q.shape), weight[:, None])
             for index, weight in zip(self.index.unbind(1), self.weight.unbind(1), strict=True)
@@ -84,30 +86,36 @@ class _Grid:
 
 
 def _build_grid(
-    kernel: Kernel, maps: Map, greys: Images | None, quality: Quality, device: str
+    kernel: Kernel, size: Size, greys: Images | None, quality: Quality, device: str
 ) -> _Grid:
     position, level = grid.axes(kernel, quality)
-    axes = [(position, each) for each in np.indices(maps.shape[2:]).reshape(2, 1, -1)]
+    rows, cols = (torch.arange(side, device=device) for side in size)
+    axes = [
+        (position, rows.repeat_interleave(size[1])[None], size[0]),
+        (position, cols.repeat(size[0])[None], size[1]),
+    ]
     if level is not None and greys is not None:
-        grey = greys.reshape(len(greys), -1).astype(np.intp)
-        axes.append((level, grey - grey.min(axis=1, keepdims=True)))
-    index, weight = np.zeros((1, 1, 1), np.intp), np.ones((1, 1, 1))
-    for axis, value in axes:
-        cell, share = value // axis.step, value % axis.step / axis.step
-        count = axis.cells(int(value.max()) + 1)
-        index = _outer(np.add, index * count, np.stack([cell, cell + 1], axis=1))
-        weight = _outer(np.multiply, weight, np.stack([1 - share, share], axis=1))
-    weights = torch.tensor(weight, dtype=torch.float32, device=device)
+        flat = greys.reshape(len(greys), -1)
+        spread = int(np.ptp(flat, axis=1).max())  # on the host, which need not wait then
+        grey = torch.from_numpy(np.ascontiguousarray(flat)).to(device).long()
+        axes.append((level, grey - grey.amin(dim=1, keepdim=True), spread + 1))
+    index = torch.zeros(1, 1, 1, dtype=torch.int64, device=device)
+    weight = torch.ones(1, 1, 1, dtype=torch.float64, device=device)
+    for axis, value, length in axes:
+        cell, share = value // axis.step, (value % axis.step).double() / axis.step
+        index = _outer(torch.add, index * axis.cells(length), torch.stack([cell, cell + 1], dim=1))
+        weight = _outer(torch.mul, weight, torch.stack([1 - share, share], dim=1))
     blurs = tuple(
-        torch.tensor(axis.matrix(axis.cells(int(value.max()) + 1)), dtype=torch.float32).to(device)
-        for axis, value in axes
+        torch.from_numpy(axis.matrix(axis.cells(length))).float().to(device)
+        for axis, _, length in axes
     )
-    unscaled = _Grid(torch.tensor(index, device=device), weights, blurs)
+    weights = weight.float()
+    unscaled = _Grid(index, weights, blurs)
     ones = unscaled.smooth(weights.new_ones(len(index), 1, index.shape[2]))
     return replace(unscaled, scale=ones.clamp(min=TINY).rsqrt())
 
 
-def _outer(combine: Callable[[Array, Array], Array], left: Array, right: Array) -> Array:
+def _outer(combine: Callable[[Tensor, Tensor], Tensor], left: Tensor, right: Tensor) -> Tensor:
     """Combine each corner so far with each of another axis: (image, corner, pixel)."""
     corners = combine(left[:, :, None], right[:, None])
     return corners.reshape(len(corners), -1, corners.shape[-1])

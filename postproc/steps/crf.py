@@ -30,6 +30,7 @@ SMALLEST_NORMAL = 2.0**-126
 
 def crf(
     classes: int,
+    device: str = "auto",
     *,
     iterations: Annotated[int, Field(ge=1, le=10_000)] = 10,
     gaussian_sxy: Sigma = 3.0,
@@ -88,7 +89,7 @@ def crf(
     )
     used = tuple(kernel for kernel in kernels if kernel.costs.any())
     params = CrfParams(classes, used, iterations, max(floor, SMALLEST_NORMAL))
-    infer = _backend(backend, params, quality)
+    infer = _backend(backend, params, quality, device)
     needs_images = bool(bilateral.any())
 
     def apply(maps: Map, images: Images | None) -> Map:
@@ -110,7 +111,7 @@ def _costs(option: str, compat: Compat, classes: int) -> Costs:
     return costs
 
 
-def _backend(name: Backend, params: CrfParams, quality: Quality) -> Infer:
+def _backend(name: Backend, params: CrfParams, quality: Quality, device: str) -> Infer:
     """Return the inference of a backend; what it needs is imported here."""
     if name == "exact":
         from postproc.dense_crf import exact
@@ -123,7 +124,8 @@ def _backend(name: Backend, params: CrfParams, quality: Quality) -> Infer:
         from postproc.dense_crf import torch_backend
 
         return _grey_apart(
-            lambda maps, images: torch_backend.infer(maps, images, params, quality), in_colour
+            lambda maps, images: torch_backend.infer(maps, images, params, quality, device),
+            in_colour,
         )
     return _grey_apart(in_colour, in_colour)
 

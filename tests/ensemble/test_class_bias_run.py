@@ -1,6 +1,7 @@
 """A chain that learns, in a run and on files: cross-fitted by fold, stale when it should be."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from ensemble.pipeline.workflow.status import status
 from evaluation.core.run_folder import Run
 from members.data.dataset import DataSet
 from members.data.sample import draw_sample
+from members.store_metadata import StoreMetadata, TrainingIds
 
 TINY = "unet(width=2, depth=1)"
 FUSION, CHAIN = "one", "class_bias"
@@ -119,16 +121,13 @@ class TestARun:
         data = DataSet.load(trained.data("oof"))
         saw = frozenset(data.ids[:5])
         folder = trained.probabilities(FUSION, "oof")
-        described = folder / "store.json"
-        before = described.read_text()
-        document = json.loads(before)
-        document["seen"] = {"models": [sorted(saw)], "model": None}
-        described.write_text(json.dumps(document))
+        before = StoreMetadata.read(folder)
+        replace(before, seen=TrainingIds((saw,))).write(folder)
         try:
             arguments = ["--fusion", FUSION, "--chain", "blur|class_bias", "--name", "leaky"]
             said = called(capsys, "postprocess", "--run", trained.path, *arguments, code=2).err
         finally:
-            described.write_text(before)
+            before.write(folder)
         assert "ens: chain blur|class_bias would rely on 5 images that 'one' was" in said
         assert len(said.splitlines()) == 1
         assert "leaky" not in trained.candidates()

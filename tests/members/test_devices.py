@@ -7,12 +7,16 @@ import torch
 
 from evaluation.core.errors import BadSpec
 from members import devices as there
-from members.devices import autocast, data_device, devices
+from members.devices import Precision, data_device, devices
 
 
 @pytest.fixture
 def two_gpus(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+
+
+def test_tests_see_no_gpu():
+    assert torch.cuda.device_count() == 0
 
 
 @pytest.mark.usefixtures("two_gpus")
@@ -45,16 +49,16 @@ def test_without_a_gpu_the_cpu_is_taken_and_cuda_refused(monkeypatch):
 class TestPrecision:
     def test_float32_is_left_alone(self, device, monkeypatch):
         able(monkeypatch, device, True)
-        assert autocast(device, "float32") is contextlib.nullcontext
+        assert isinstance(Precision(device, "float32").autocast(), contextlib.nullcontext)
 
     def test_bfloat16_is_not_emulated(self, device, monkeypatch):
         able(monkeypatch, device, False)
-        assert autocast(device, "bfloat16") is contextlib.nullcontext
+        assert isinstance(Precision(device).autocast(), contextlib.nullcontext)
 
 
 def test_bfloat16_is_taken_where_it_pays(monkeypatch):
     able(monkeypatch, "cpu", True)
-    with autocast("cpu", "bfloat16")():
+    with Precision("cpu").autocast():
         product = torch.ones(2, 2) @ torch.ones(2, 2)
     assert product.dtype == torch.bfloat16
 
@@ -70,3 +74,12 @@ def test_images_stay_on_the_cpu_if_they_need_much_gpu_memory(monkeypatch):
     assert data_device(99, "cuda:0") == "cuda:0"
     assert data_device(100, "cuda:0") == "cpu"
     assert data_device(10**12, "cpu") == "cpu"
+
+
+@pytest.mark.parametrize(("choice", "expected"), [("float32", "ieee"), ("auto", "tf32")])
+def test_float32_products_of_a_gpu_are_exact_only_where_that_is_chosen(choice, expected):
+    settings = (torch.backends.cuda.matmul, torch.backends.cudnn.conv)
+    before = [setting.fp32_precision for setting in settings]
+    with Precision("cuda:0", choice).kernels():
+        assert [setting.fp32_precision for setting in settings] == [expected] * 2
+    assert [setting.fp32_precision for setting in settings] == before

@@ -1,5 +1,7 @@
 """The probability store: what is written is read back, and damaged chunks never are."""
 
+import json
+
 import numpy as np
 import pytest
 import zarr
@@ -14,7 +16,7 @@ from members.probabilities import sum_tolerance
 from members.store import ProbabilityStore
 from members.store_metadata import TrainingIds
 
-ROUNDING = {"float16": 2.5e-4, "uint8": 2e-3, "float32": 1e-7}
+ROUNDING = {"float16": 2.5e-4, "uint8": 2e-3, "float32": 1e-7, "compact": 2e-3}
 IMAGES = 70  # one whole chunk and a part
 
 
@@ -102,6 +104,35 @@ def test_metadata_survive(filled):
     )
     assert (again.extent, again.num_classes) == (Extent.uniform(IMAGES, (2, 3)), 5)
     assert again.name == "unet/oof"
+
+
+def test_which_images_they_are_of_is_held_once_for_all_stores_of_a_split(tmp_path):
+    seen = TrainingIds((frozenset(["p000"]),))
+    one, other = (created(tmp_path / name, seen=seen) for name in "ab")
+    assert one.ids is other.ids
+    assert one.seen is other.seen
+    assert created(tmp_path / "c").seen is None
+
+
+def test_metadata_that_name_the_images_themselves_are_read(tmp_path):
+    store = created(tmp_path, seen=TrainingIds((frozenset(["p000"]),), (0,) * IMAGES))
+    described = tmp_path / "store.json"
+    document = {**read_json(described), **read_json(tmp_path / "images.json")}
+    del document["images"]
+    described.write_text(json.dumps(document))
+    again = ProbabilityStore(tmp_path)
+    assert (again.ids, again.seen) == (store.ids, store.seen)
+
+
+def test_other_images_than_the_metadata_name_are_damage(tmp_path):
+    created(tmp_path)
+    images = tmp_path / "images.json"
+    images.write_text(images.read_text().replace("p000", "q000"))
+    described = tmp_path / "store.json"
+    digest = read_json(described)["images"]
+    described.write_text(described.read_text().replace(digest, "0" * 64))
+    with pytest.raises(BadRun, match=r"images.json is not what store.json names"):
+        ProbabilityStore(tmp_path)
 
 
 class TestDamage:

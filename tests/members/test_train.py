@@ -1,6 +1,5 @@
 """Training one member in one fold, and predicting with it."""
 
-import contextlib
 import csv
 from dataclasses import replace
 from typing import Any
@@ -19,9 +18,11 @@ from evaluation.core.errors import (
 )
 from evaluation.protocols import build_protocol
 from members.architectures import ARCHITECTURES
+from members.augmentations import offline
 from members.augmentations.augment import Augment, TrainingContext
 from members.batches import BatchLoader, oversampled, read_from
-from members.data.dataset import DataSet
+from members.data.dataset import DataSet, class_pixels
+from members.devices import Precision
 from members.losses import build_loss
 from members.losses.pixel_weights import one_hot
 from members.network import NormalisedNetwork
@@ -38,7 +39,7 @@ from members.train import (
 )
 from members.trainers.adversarial import AdversarialCritic, MaskCritic, PatchGAN
 from members.trainers.epoch_metrics import EpochMetrics, batch_confusion, compute_epoch_metrics
-from members.trainers.loop import TrainingTask, _moving_average, fit
+from members.trainers.loop import MovingAverage, TrainingTask, finish, fit
 
 IMAGES = 24
 FOLDS = (Fold(0, np.arange(0, 16)), Fold(1, np.arange(8, 24)))
@@ -183,7 +184,7 @@ class TestStaged:
         network = NormalisedNetwork("double_unet(width=2, depth=1)", channels=1, classes=5)
         before = {name: value.clone() for name, value in network.named_parameters()}
         task = task_of(network, data)
-        fit(task, network.body.parts[0].parameters(), epochs=1, output=1)
+        finish(fit(task, network.body.parts[0].parameters(), epochs=1, output=1))
         moved = {n for n, v in network.named_parameters() if not torch.equal(v, before[n])}
         assert moved
         assert all(name.startswith("body.first.") for name in moved)
@@ -235,7 +236,7 @@ def task_of(network, data, **recipe):
         steps=1,
         validate=lambda _: EpochMetrics(0.0, 0.0, 0.0),
         recipe=member(**recipe).recipe,
-        autocast=contextlib.nullcontext,
+        precision=Precision("cpu", "float32"),
         classes=5,
         ignore=0,
     )
@@ -334,6 +335,36 @@ class TestGenerated:
         assert all(mask.numpy().tobytes() in known for mask in labels[24:])
         assert not torch.equal(labels[24:], pairs[2][1][24:])
 
+    def test_every_batch_is_sent_to_the_device_of_the_generator(self, data, context, monkeypatch):
+        sent = []
+
+        def send(tensor, device):
+            assert device == context.device
+            sent.append(tensor.clone())
+            return sent[-1]
+
+        def planes(masks, classes):
+            kept = [*sent, *made]
+            assert any(masks is one for one in kept)
+            return one_hot(masks, classes, masks != UNLABELLED)
+
+        made = []
+
+        def flips():
+            def augment(images, masks, rng):
+                made.append(masks.clone())
+                return images, made[-1]
+
+            return augment
+
+        for name, function in {"send": send, "_planes": planes, "flips": flips}.items():
+            monkeypatch.setattr(offline, name, function)
+        images, masks = torch.from_numpy(data.images), torch.from_numpy(data.target())
+        augment = Augment(["generated(share=0.5, epochs=1, width=2)"])
+        augment.extend_dataset(images, masks, context, np.random.default_rng(0))
+        assert sum(part.ndim == 4 for part in sent) == 6  # batches of four images
+        assert sum(part.ndim == 3 for part in sent) == 6 + 3
+
     @pytest.mark.slow
     def test_the_generator_learns_the_grey_value_of_each_class(self, data, context):
         images, masks = torch.from_numpy(data.images), torch.from_numpy(data.target())
@@ -366,7 +397,7 @@ class TestLoop:
         loss = build_loss(
             "learned_weights(cross_entropy, dice)", frequencies=np.ones(5) / 5, ignore=0
         )
-        fit(replace(task_of(network, data), loss=loss), network.parameters(), epochs=1)
+        finish(fit(replace(task_of(network, data), loss=loss), network.parameters(), epochs=1))
         [weights] = loss.parameters()
         assert (weights != 0).all()
 
@@ -397,7 +428,7 @@ class TestLoop:
         task = task_of(
             network, data, monitor=monitor, optimizer="adamw(lr=0.1)", schedule="constant"
         )
-        fit(replace(task, validate=validate), network.parameters(), epochs=3)
+        finish(fit(replace(task, validate=validate), network.parameters(), epochs=3))
         assert torch.equal(network.state_dict()["body.head.weight"], states[1 + best])
         assert not torch.equal(states[0], states[1])
 
@@ -405,7 +436,7 @@ class TestLoop:
         network = NormalisedNetwork("unet(width=2, depth=1)", channels=1, classes=5)
         task = replace(task_of(network, data), validate=lambda _: EpochMetrics(*[np.nan] * 3))
         with pytest.raises(EnsError, match="the holdout score is nan after every epoch; use a sma"):
-            fit(task, network.parameters(), epochs=2)
+            finish(fit(task, network.parameters(), epochs=2))
 
     def test_an_average_of_weights_differs_from_the_weights(self, data, tmp_path):
         parameters = []
@@ -420,12 +451,12 @@ class TestLoop:
     def test_the_memory_of_the_average_grows_to_its_decay(self):
         network = torch.nn.Linear(1, 1, bias=False)
         torch.nn.init.zeros_(network.weight)
-        averaged: Any = _moving_average(network, 0.5)
+        averaged: Any = MovingAverage(network, 0.5)
         seen = []
         for value in (1.0, 2.0, 3.0, 4.0):
             network.weight.data.fill_(value)
-            averaged.update_parameters(network)
-            seen.append(float(averaged.module.weight.detach()))
+            averaged.update(network)
+            seen.append(float(averaged.network.weight.detach()))
         # The first call copies; then weights of the past are 2/11, 3/12, 4/13.
         expected = [1.0]
         for value, kept in zip((2.0, 3.0, 4.0), (2 / 11, 3 / 12, 4 / 13), strict=True):
@@ -468,7 +499,7 @@ class TestLoop:
 def test_an_image_with_a_rare_class_is_used_more_often():
     target = np.ones((3, 10, 10), np.uint8)
     target[1, 0, 0] = 2
-    indices = oversampled(target, np.array([0, 0.997, 0.003]), ignore=0, times=4)
+    indices = oversampled(class_pixels(target, 3), ignore=0, times=4)
     assert indices.tolist() == [0, 1, 1, 1, 1, 2]
 
 

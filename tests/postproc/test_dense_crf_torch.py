@@ -2,7 +2,12 @@
 
 import numpy as np
 import pytest
+import torch
 
+from evaluation.core.errors import BadSpec
+from postproc.chain import parse_chain
+from postproc.dense_crf import torch_backend
+from postproc.dense_crf.model import Kernel
 from tests.postproc.crf_reference import build_crf
 
 
@@ -63,3 +68,20 @@ def test_images_in_colour_go_through_the_compiled_kernel():
         build_crf(f"crf(backend={backend})", 3).apply(maps, images) for backend in ("torch", "ours")
     )
     np.testing.assert_array_equal(found, ours)
+
+
+def test_it_computes_on_the_device_that_is_chosen(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    maps, greys = scene(5, 3, (9, 12), 2)
+    labels = parse_chain("crf(backend=torch)", classes=3, ignore=None, device="cpu")(maps, greys)
+    assert labels.shape == (2, 9, 12)
+    chain = parse_chain("crf(backend=torch)", classes=3, ignore=None, device="cuda:7")
+    with pytest.raises(BadSpec, match="unknown device 'cuda:7'; here: auto, cpu, cuda:0, cuda:1"):
+        chain(maps, greys)
+
+
+def test_the_grid_is_built_on_the_device():
+    kernel = Kernel(30.0, np.eye(3, dtype=np.float32), srgb=13.0)
+    _, greys = scene(6, 3, (9, 12), 2)
+    built = torch_backend._build_grid(kernel, (9, 12), greys, "default", "meta")
+    assert {part.device.type for part in (built.index, built.weight, built.scale)} == {"meta"}

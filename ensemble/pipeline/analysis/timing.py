@@ -15,9 +15,10 @@ from evaluation.core.arrays import argmax
 from evaluation.core.ragged import Extent, block_images
 from evaluation.core.types import Array, Map
 from members.batches import class_shares
+from members.codecs import StoreDtype
 from members.crops import padded
 from members.data.dataset import DataSet
-from members.devices import autocast
+from members.devices import Precision
 from members.losses import build_loss
 from members.maps import ArrayMaps
 from members.network import NormalisedNetwork, as_tensor
@@ -25,10 +26,9 @@ from members.predict import predict
 from members.recipe import Member
 from members.resizing import resized_set
 from members.store import ProbabilityStore
-from members.store_metadata import StoreDtype
 from members.trainers import TRAINERS
 from members.trainers.epoch_metrics import EpochMetrics
-from members.trainers.loop import TrainingTask
+from members.trainers.loop import TrainingTask, finish
 from postproc.chain import Chain
 from postproc.fit_chain import fit_chain
 
@@ -157,9 +157,10 @@ def _train_step_seconds(
     size = member.recipe.crop or data.extent.smallest
     labels = np.random.default_rng(0).integers(0, classes, (batch, *size)).astype(np.uint8)
     target = torch.from_numpy(labels).to(device)
-    image = as_tensor(_first_images(data, 1))[0]
-    cropped, _ = padded(image, torch.zeros(image.shape[1:]), size)
-    images = cropped[:, : size[0], : size[1]].expand(batch, -1, -1, -1).contiguous().to(device)
+    image = _first_images(data, 1)[0]
+    cropped, _ = padded(image, np.zeros(image.shape[1:], np.uint8), size)
+    crop = as_tensor(cropped[:, : size[0], : size[1]])
+    images = crop.expand(batch, -1, -1, -1).contiguous().to(device)
     shares = class_shares(labels, classes)
     task = TrainingTask(
         network=network,
@@ -168,14 +169,14 @@ def _train_step_seconds(
         steps=1,
         validate=lambda _: EpochMetrics(0.0, 0.0, 0.0),
         recipe=member.recipe.model_copy(update={"epochs": 1}),
-        autocast=autocast(device, member.recipe.precision),
+        precision=Precision(device, member.recipe.precision),
         classes=classes,
         ignore=ignore,
     )
     train = TRAINERS.build(member.recipe.trainer)
     clock = _clock(device)
     start = clock()
-    epochs = len(train(task))
+    epochs = len(finish(train(task)))
     return (clock() - start) / epochs
 
 

@@ -55,10 +55,11 @@ from evaluation.run_metric import (
     named_metric,
     set_metric,
 )
+from members.codecs import StoreDtype
 from members.data.dataset import DataSet, class_pixels
 from members.recipe import check_name
 from members.store import ProbabilityStore
-from members.store_metadata import StoreDtype, TrainingIds
+from members.store_metadata import TrainingIds
 from postproc.chain import FLOAT16_FLOOR
 
 FITTED = "fitted"

@@ -67,13 +67,19 @@ def postprocess_run(run: Run, source: str, chain: str, *, name: str | None = Non
 
 
 def update_candidate(
-    run_members: RunMembers, source: str, chain: str, *, name: str | None, log: Log
+    run_members: RunMembers,
+    source: str,
+    chain: str,
+    *,
+    name: str | None,
+    log: Log,
+    device: str = "auto",
 ) -> str:
     """Write a candidate's label maps where they are missing or stale; see `postprocess_run`."""
     run = run_members.run
     run_members.check_has_maps(source)
     splits = run_members.splits(source)
-    steps = run_chain(run, chain, floor=run_members.open(source, splits[0]).floor)
+    steps = run_chain(run, chain, floor=run_members.open(source, splits[0]).floor, device=device)
     images = DataSet.load(run.data(splits[0])).images
     check_image_type(images, steps.first_step_needing_images)  # before anything is written
     name = check_name(name or candidate_name(source, steps), "candidate")
@@ -95,12 +101,17 @@ def update_candidate(
     return name
 
 
-def run_chain(run: Run, chain: str, *, floor: float = FLOAT16_FLOOR) -> Chain:
+def run_chain(run: Run, chain: str, *, floor: float = FLOAT16_FLOOR, device: str = "auto") -> Chain:
     """Read a chain for the classes of a run; see `parse_chain`."""
     classes = run_classes(run)
     metric = set_metric(run_metric(run), classes)
     return parse_chain(
-        chain, classes=len(classes), ignore=classes.ignore, floor=floor, metric=metric
+        chain,
+        classes=len(classes),
+        ignore=classes.ignore,
+        floor=floor,
+        metric=metric,
+        device=device,
     )
 
 

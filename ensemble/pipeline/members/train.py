@@ -33,6 +33,7 @@ from evaluation.core.run_folder import OOF, Run, run_lock
 from evaluation.run_metric import MASKED, metric_config, metric_note, named_metric
 from members.augmentations.augment import check_depth
 from members.batches import class_shares
+from members.codecs import StoreDtype, codec
 from members.data.dataset import DataSet
 from members.data.layouts import DEFAULT_LAYOUT, LayoutOptions
 from members.data.load_dataset import load_dataset, one_set
@@ -41,7 +42,6 @@ from members.jobs import Job, PredictJob, TrainJob, run_jobs
 from members.network import check_size
 from members.recipe import Member, check_name
 from members.resizing import resized_extent
-from members.store_metadata import StoreDtype
 from members.train import Fold
 
 
@@ -112,7 +112,7 @@ def _prepare_members(
     decisions += _check_metric(run, experiment)
     members = _select(experiment.expanded(classes), only)
     check_not_imported(run, members)
-    check_trainable(members, training)
+    check_trainable(members, training, experiment.store_dtype)
     for line in decisions:
         log(line)
     experiment.resolved().write(run.experiment)
@@ -242,14 +242,21 @@ def check_not_imported(run: Run, members: Sequence[Member]) -> None:
         )
 
 
-def check_trainable(members: Sequence[Member], training: DataSet) -> None:
+def check_trainable(members: Sequence[Member], training: DataSet, dtype: StoreDtype) -> None:
     """Refuse what would fail after hours: images too small or of another type, absent classes.
+
+    Args:
+        members: to be trained.
+        training: the images.
+        dtype: how their maps will be kept.
 
     Raises:
         BadData: the first of them.
+        BadSpec: maps that cannot be kept like that.
     """
     shares = class_shares(training.target(), len(training.classes))
     for member in members:
+        codec(dtype).check_classes(1 if member.label is not None else len(training.classes))
         extent = resized_extent(training.extent, member.recipe.size)
         check_size(member.recipe.architecture, extent)
         check_depth(member.recipe.augment, str(training.images.dtype))

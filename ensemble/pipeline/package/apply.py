@@ -16,6 +16,7 @@ from ensemble.block_fusion import fuse
 from ensemble.fitted_json import load_fitted
 from ensemble.pipeline.candidates.postprocess import write_labels
 from ensemble.pipeline.package.manifest import FUSION, Package, read_package
+from ensemble.pipeline.package.onnx_run import OnnxCandidate
 from ensemble.pipeline.submission.formats import write_pngs
 from ensemble.strategies import ACCEPTS_ONE_VS_REST
 from evaluation.core.blocks import blocks
@@ -29,7 +30,7 @@ from evaluation.core.types import Labels
 from members.data.dataset import DataSet
 from members.data.layouts import DEFAULT_LAYOUT, LayoutOptions
 from members.data.load_dataset import load_dataset
-from members.devices import devices
+from members.devices import device_error, devices
 from members.predict import predict_split
 from members.specialists import OneVsRestMember
 from members.store import ProbabilityStore
@@ -75,7 +76,7 @@ def apply_package(
     """Label images.
 
     Args:
-        folder: the package.
+        folder: the package, or the `.onnx` file of a candidate.
         images: file or folder, see `members.data.load_dataset`; its masks are left out.
         out: a `.npy`, (image, row, col) uint8, in the order of the images' names; or a folder,
             which gets `ID.png` in the classes' colours. Both hold the values that the training
@@ -90,26 +91,29 @@ def apply_package(
         BadRun: no package, or a damaged one.
         BadData: images with another number of channels, or a folder that is not empty.
     """
-    package, device = read_package(folder), devices(device)[0]
-    manifest, classes = package.manifest, package.classes
+    device = devices(device)[0]
+    package = OnnxCandidate(folder) if folder.suffix == ".onnx" else read_package(folder)
+    classes = package.classes
     labels.check_against(classes)
     data = load_dataset(images, contract=classes, use_masks=False, layout=layout)["test"]
-    if data.channels != manifest.channels:
+    if data.channels != package.channels:
         raise BadData(
-            f"{images} has images of {data.channels} channels; the package takes"
-            f" {manifest.channels}"
+            f"{images} has images of {data.channels} channels; the package takes {package.channels}"
         )
-    if data.images.dtype != manifest.image_type:
+    if data.images.dtype != package.image_type:
         raise BadData(
-            f"{images} has images of {data.images.dtype}; the package takes {manifest.image_type}"
+            f"{images} has images of {data.images.dtype}; the package takes {package.image_type}"
         )
     if out.suffix == ".npy" and data.extent.one_size is None:
         raise BadData(f"{images} has images of {data.extent}; give a folder as --out")
     if out.suffix != ".npy" and out.exists() and (out.is_file() or any(out.iterdir())):
         raise BadData(f"{out} already exists; choose a new folder, or a .npy file, as --out")
-    _smoke_test(package, device)
-    log(f"{manifest.candidate}: {format_count(len(data), 'image')} on {device}")
-    predicted = predict_labels(package, data, device)  # class indices
+    if isinstance(package, OnnxCandidate):
+        predicted = package.label(data)
+    else:
+        _smoke_test(package, device)
+        predicted = predict_labels(package, data, device)
+    log(f"{package.candidate}: {format_count(len(data), 'image')} on {device}")
     if out.suffix == ".npy":
         with atomic_file(out) as partial:
             stored = ((block, classes.stored(part)) for block, part in predicted)
@@ -150,7 +154,11 @@ def _predict_part(
     maps = _fuse(package, data, folder)
     classes = package.classes
     chain = parse_chain(
-        package.manifest.chain, classes=len(classes), ignore=classes.ignore, floor=maps.floor
+        package.manifest.chain,
+        classes=len(classes),
+        ignore=classes.ignore,
+        floor=maps.floor,
+        device=device,
     )
     return postprocess(maps, chain, images=data.images)
 
@@ -187,6 +195,7 @@ def _smoke_test(package: Package, device: str) -> None:
 
     Raises:
         BadRun: they do not.
+        EnsError: the GPU failed, or has too little memory.
     """
     manifest = package.manifest
     black = np.zeros((1, manifest.channels, *manifest.shape), manifest.image_type)
@@ -195,6 +204,9 @@ def _smoke_test(package: Package, device: str) -> None:
         for _ in predict_labels(package, data, device):
             pass
     except (ValueError, TypeError, LookupError, RuntimeError) as error:
+        failure = device_error(error) if isinstance(error, RuntimeError) else None
+        if failure is not None:
+            raise failure from None
         reason = " ".join(str(error).split())
         raise BadRun(
             f"{package.folder}: its parts do not fit together ({reason}); freeze it again"

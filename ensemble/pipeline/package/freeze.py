@@ -1,6 +1,7 @@
 """Pack a candidate: weights, recipes, the fitted fusion and chain, class names, checksums."""
 
 import shutil
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +22,11 @@ from ensemble.pipeline.package.manifest import (
     model_folder,
     readme,
 )
+from ensemble.pipeline.package.onnx_check import OnnxExamined, examine
+from ensemble.pipeline.package.onnx_export import check_onnx_installed, check_steps, write_onnx
 from ensemble.pipeline.run.open_run import RunMembers, run_experiment
 from evaluation.core.blocks import blocks
-from evaluation.core.errors import BadRun
+from evaluation.core.errors import BadRun, BadSpec
 from evaluation.core.files import atomic_folder, write_json
 from evaluation.core.progress import Log
 from evaluation.core.provenance import digest, identity, verify_outputs
@@ -55,32 +58,77 @@ def freeze(run: Run, candidate: str, out: Path, *, device: str, log: Log) -> Pac
     device = devices(device)[0]
     with run_lock(run.path):
         run_members = RunMembers.of(run)
-        source, chain = read_candidate(run, candidate)
-        strategy, members = _update_fusion(run_members, source, log)
-        nested = sorted(set(members) - set(run_members.names()))
-        if nested:
-            raise BadRun(
-                f"{candidate!r} fuses the fusion {nested[0]!r}, which a package cannot hold; freeze"
-                " a candidate that fuses members"
-            )
-        imported = sorted(set(members) & set(run_members.imported))
-        if imported:
-            raise BadRun(
-                f"{candidate!r} needs the imported maps of {', '.join(imported)}, which cannot be"
-                " predicted for new images; freeze a candidate without them"
-            )
-        update_candidate(run_members, source, chain, name=candidate, log=log)
+        strategy, members = _update(run_members, candidate, log)
         with atomic_folder(out) as partial:
             package = _write_package(run_members, candidate, strategy, members, partial)
             _smoke_test(run, package, device, log)
-        # Weights, fusion and chain depend on the out-of-fold labels and on no other images.
-        splits = [OOF, *run_members.splits(source)]
-        split = next((s for s in splits if identity(run.labels(candidate, s))), OOF)
-        Staleness(run_members, run_experiment(run)).warn(
-            [Artifact("labels", candidate, split)], log
-        )
-        record_export(run, out, "package", candidate, split)
+        _record(run_members, candidate, out, log)
     return Package(out, package.manifest)
+
+
+def freeze_onnx(run: Run, candidate: str, out: Path, *, log: Log) -> OnnxExamined:
+    """Write a candidate as one ONNX file, and compare it with the run's labels and scores.
+
+    The candidate's fusion and labels are updated first if they are stale.
+
+    Args:
+        run: the experiment folder.
+        candidate: name of the candidate.
+        out: the file, which is replaced.
+        log: receives a line for whatever was done.
+
+    Returns:
+        What the comparison gave.
+
+    Raises:
+        BadRun: no such candidate, one of imported maps or of a fusion of fusions, or a network that
+            cannot be traced.
+        BadSpec: a part that a graph cannot hold, or the extra `onnx` is not installed.
+    """
+    check_onnx_installed()
+    if out.suffix != ".onnx" or out.is_dir():
+        raise BadSpec(f"--out {out} with --format onnx; expected a file that ends in .onnx")
+    with run_lock(run.path):
+        run_members = RunMembers.of(run)
+        check_steps(read_candidate(run, candidate)[1])
+        strategy, members = _update(run_members, candidate, log)
+        with tempfile.TemporaryDirectory() as folder:
+            package = _write_package(run_members, candidate, strategy, members, Path(folder))
+            write_onnx(package, out)
+            examined = examine(run, package, out)
+        _record(run_members, candidate, out, log)
+    return examined
+
+
+def _update(
+    run_members: RunMembers, candidate: str, log: Log
+) -> tuple[str | None, tuple[str, ...]]:
+    """Update a candidate; return the strategy and the members of its fusion."""
+    source, chain = read_candidate(run_members.run, candidate)
+    strategy, members = _update_fusion(run_members, source, log)
+    nested = sorted(set(members) - set(run_members.names()))
+    if nested:
+        raise BadRun(
+            f"{candidate!r} fuses the fusion {nested[0]!r}, which a package cannot hold; freeze"
+            " a candidate that fuses members"
+        )
+    imported = sorted(set(members) & set(run_members.imported))
+    if imported:
+        raise BadRun(
+            f"{candidate!r} needs the imported maps of {', '.join(imported)}, which cannot be"
+            " predicted for new images; freeze a candidate without them"
+        )
+    update_candidate(run_members, source, chain, name=candidate, log=log)
+    return strategy, members
+
+
+def _record(run_members: RunMembers, candidate: str, out: Path, log: Log) -> None:
+    # Weights, fusion and chain depend on the out-of-fold labels and on no other images.
+    run = run_members.run
+    splits = [OOF, *run_members.splits(read_candidate(run, candidate)[0])]
+    split = next((s for s in splits if identity(run.labels(candidate, s))), OOF)
+    Staleness(run_members, run_experiment(run)).warn([Artifact("labels", candidate, split)], log)
+    record_export(run, out, "package", candidate, split)
 
 
 def _update_fusion(

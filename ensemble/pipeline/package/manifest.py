@@ -11,8 +11,8 @@ from evaluation.core.classes import Classes
 from evaluation.core.errors import BadRun
 from evaluation.core.files import check_no_external_links, read_json
 from evaluation.core.provenance import digest
+from members.codecs import StoreDtype
 from members.recipe import Member, Recipe, check_name, specialist_families
-from members.store_metadata import StoreDtype
 from members.train import WEIGHTS
 
 MANIFEST, README, FUSION = "package.json", "README.md", "fusion"
@@ -64,6 +64,21 @@ class Package:
     def classes(self) -> Classes:
         """Names and colours of the labels."""
         return Classes.from_dict(self.manifest.classes)
+
+    @property
+    def candidate(self) -> str:
+        """Name of the candidate in its run."""
+        return self.manifest.candidate
+
+    @property
+    def channels(self) -> int:
+        """Number of channels of the images."""
+        return self.manifest.channels
+
+    @property
+    def image_type(self) -> str:
+        """Type of the images' values."""
+        return self.manifest.image_type
 
     @property
     def networks(self) -> list[Member]:

@@ -23,6 +23,7 @@ from evaluation.core.seeds import Seed
 from evaluation.core.specs import split_chain
 from evaluation.core.strict_values import StrictModel
 from evaluation.protocols import ALL_PROTOCOLS, build_protocol
+from members.codecs import StoreDtype, codec
 from members.data.layouts import DEFAULT_LAYOUT, LayoutOptions
 from members.object_store import EXAMPLE, check_url
 from members.recipe import (
@@ -35,7 +36,6 @@ from members.recipe import (
     read_repeats,
     repeat_members,
 )
-from members.store_metadata import StoreDtype
 from postproc.chain import check_image_type, parse_chain
 from postproc.steps import STEPS
 
@@ -79,7 +79,7 @@ class Experiment(StrictModel):
             `masked`, or of two classes with a declared foreground its IoU.
         folds: how many.
         seed: of folds, training and strategies.
-        store_dtype: of the probability maps.
+        store_dtype: how probability maps are kept, see `members.codecs`.
         store: a URL under which new probability maps are written; by default the run's folder.
         defaults: recipe keys for every member whose recipe does not set them.
         members: recipe per member; with the key `repeats: R`, R members of that recipe.
@@ -337,7 +337,7 @@ def experiment_from_options(
         "seed": seed,
         "metric": objective_metric,
         "drop_outliers": drop_outliers or None,
-        "store_dtype": store_dtype,
+        "store_dtype": store_dtype and codec(store_dtype).name,
         "store": store and check_url(store),
     }
     base = base.model_copy(update={key: v for key, v in given.items() if v is not None})

@@ -134,6 +134,6 @@ class NestedRefits:
 
 
 def _create_maps(file: Path, like: MapReader, dtype: str) -> Stack:
-    """Create a file of maps; uint8 would need a scale, so it becomes float16, which is finer."""
-    dtype = "float16" if dtype == "uint8" else dtype
+    """Create a file of maps as fine as a store of `dtype`, and no coarser than float16."""
+    dtype = "float32" if dtype == "float32" else "float16"
     return create_stack(file, dtype=dtype, extent=like.extent, channels=(like.num_classes,))

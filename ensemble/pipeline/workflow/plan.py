@@ -227,7 +227,7 @@ def _check_against_data(
         alone = experiment.model_copy(update={"chains": {name: chain}})
         report.collect(partial(check_chains, alone, classes))
     for member in run_members.members:
-        report.collect(partial(check_trainable, [member], data))
+        report.collect(partial(check_trainable, [member], data, experiment.store_dtype))
     report.warnings += data_warnings(run_members.run)
     for name in experiment.fusions:
         report.collect(partial(check_fusion, run_members, experiment, name))
@@ -246,7 +246,7 @@ def _estimate(report: PlanReport, run: Run, prepared: PreparedRun) -> None:
     if needed > report.free_bytes:
         report.blockers.append(
             f"{needed / 1e9:.1f} GB would be written and {report.free_bytes / 1e9:.1f} GB are free"
-            f" at {existing}; take another --run, store_dtype uint8 or fewer members"
+            f" at {existing}; take another --run, store_dtype compact or fewer members"
         )
     names = len(run_members.names())
     data = prepared.data(OOF)

@@ -29,7 +29,7 @@ def run_experiment(
         for name in experiment.fusions:
             update_fusion(run_members, resolve_fusion(experiment, run_members, name), log)
         for name, (fusion, chain) in requested_candidates(experiment).items():
-            update_candidate(run_members, fusion, chain, name=name, log=log)
+            update_candidate(run_members, fusion, chain, name=name, log=log, device=device)
     return score_run(run, split="validation", log=log)
 
 

@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
-import numpy as np
-
 from ensemble.pipeline.analysis.timing import (
     NetworkTiming,
     chain_seconds,
@@ -24,8 +22,9 @@ from ensemble.pipeline.run.open_run import RunMembers
 from ensemble.pipeline.workflow.preflight import check_fusion
 from evaluation.core.ragged import block_images
 from evaluation.core.run_folder import OOF, Run
-from members.batches import class_shares, oversampled
-from members.data.dataset import DataSet
+from members.batches import oversampled
+from members.codecs import codec
+from members.data.dataset import DataSet, class_pixels
 from members.recipe import Member
 from members.train import HOLDOUT_SHARE
 from postproc.chain import FLOAT16_FLOOR
@@ -85,14 +84,14 @@ class PreparedRun:
         return DataSet.load(self.run.data(split))
 
     def map_bytes(self, split: str, *, classes: int | None = None) -> int:
-        """Bytes of a split's maps in the store's type; a last, short chunk takes a whole one."""
+        """Bytes of a split's maps in a store; a last, short chunk is taken for a whole one."""
         data = self.data(split)
         pixels = 0
         for images, size in data.extent.runs:
             chunk = min(block_images(size), images)
             pixels += -(-images // chunk) * chunk * math.prod(size)
-        values = pixels * (classes or len(data.classes))
-        return int(values * np.dtype(self.experiment.store_dtype).itemsize)
+        classes = classes or len(data.classes)
+        return int(pixels * classes * codec(self.experiment.store_dtype).value_bytes(classes))
 
     @cached_property
     def io_seconds(self) -> tuple[float, float]:
@@ -127,13 +126,12 @@ def _training(prepared: PreparedRun, member: Member, timing: NetworkTiming) -> P
     run, recipe, folds = prepared.run, member.recipe, read_folds(prepared.run)
     missing = [f for f in folds if not is_trained(run, prepared.experiment, member, f)]
     data = prepared.data(OOF)
-    target = data.target()
-    shares = class_shares(target, len(data.classes))
-    times = len(oversampled(target, shares, ignore=data.classes.ignore, times=recipe.oversample))
+    pixels = class_pixels(data.target(), len(data.classes))
+    times = len(oversampled(pixels, ignore=data.classes.ignore, times=recipe.oversample))
     seconds = 0.0
     for fold in missing:
         learned = len(fold.training) * (1 - HOLDOUT_SHARE) * recipe.train_share
-        learned *= times / len(target)
+        learned *= times / len(pixels)
         held_out = data.extent.take(fold.training).pixels * HOLDOUT_SHARE
         epoch = learned * timing.train_step_seconds + held_out * timing.predict_seconds
         seconds += recipe.epochs * epoch

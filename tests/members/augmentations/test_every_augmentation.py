@@ -10,7 +10,7 @@ from evaluation.core.classes import UNLABELLED
 from evaluation.core.errors import BadSpec
 from members.augmentations import AUGMENTATIONS, photometric
 from members.augmentations.augment import Augment, TrainingContext
-from members.augmentations.geometric import warp
+from members.augmentations.sampling import warp
 
 OFFLINE = {"generated", "offline"}
 ONLINE = sorted(set(AUGMENTATIONS) - OFFLINE)

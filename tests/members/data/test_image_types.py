@@ -129,7 +129,7 @@ def test_augmentations_of_grey_levels_refuse_other_types_before_training(spec):
     recipe = Recipe(architecture="unet(width=2, depth=2)", augment=("flips", spec))
     member = Member("a", recipe)
     with pytest.raises(BadData, match="needs images of 8 bits, these are uint16"):
-        check_trainable([member], data_of(np.uint16, 3))
+        check_trainable([member], data_of(np.uint16, 3), "float16")
     check_depth(recipe.augment, "uint8")
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import zarr
-from numcodecs import LZ4, Blosc, GZip, Shuffle, Zlib, Zstd  # type: ignore[import-untyped]
+from numcodecs import LZ4, Blosc, GZip, Shuffle, Zlib, Zstd
 from zarr.codecs import BloscCodec, Crc32cCodec, GzipCodec, TransposeCodec, ZstdCodec
 
 from evaluation.core.classes import numbered

@@ -123,7 +123,7 @@ MAPS = [
     Bad("integers.npy", written(saved(maps().astype(np.int64))), "is int64; expected floating"),
     Bad("three-axes.npy", written(saved(maps()[0])), "expected (image, class, row, col)"),
     Bad("no-images.npy", written(saved(maps()[:0])), "has shape (0, 5, 16, 24)"),
-    Bad("one-class.npy", written(saved(maps(klass=1))), "has 1 class; expected 2 or more"),
+    Bad("one-class.npy", written(saved(maps(klass=1))), "has 1 class, of probability 1"),
     Bad("nan.npy", written(saved(with_value(maps(), np.nan))), "nan.npy: 24 values are NaN or infinite"),
     Bad("infinite.npy", written(saved(with_value(maps(), np.inf))), "predict again, in float32"),
     Bad("too-large.npy", written(saved(with_value(maps(np.float64), 1e300))), "too-large.npy: 24 values are NaN or infinite"),

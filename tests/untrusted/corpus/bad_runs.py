@@ -26,8 +26,9 @@ STORE = "probabilities/two/validation"
 ARRAY = f"{STORE}/maps.zarr/zarr.json"
 RUNS = [
     Bad("no-classes", changed("run", "data/classes.json", lambda _: b"[]"), "classes lack names"),
-    Bad("meta", document("run", f"{STORE}/store.json", ids=3), "is damaged"),
-    Bad("ids", document("run", f"{STORE}/store.json", ids=["a"]), "is damaged"),
+    Bad("meta", document("run", f"{STORE}/store.json", images=3), "is damaged"),
+    Bad("ids", document("run", f"{STORE}/store.json", images="0" * 64), "is damaged"),
+    Bad("sizes", document("run", f"{STORE}/store.json", sizes=[[1, 2, 3]]), "is damaged"),
     Bad("kind", changed("run", f"{STORE}/store.json", lambda _: b"[]"), "is damaged"),
     Bad("shape", document("run", ARRAY, shape=[6, 5, 1 << 40, 1 << 40]), "is damaged"),
     Bad("chunks", document("run", ARRAY, chunk_grid={"name": "regular", "configuration": {"chunk_shape": [6, 5, 1 << 30, 24]}}), "is damaged"),

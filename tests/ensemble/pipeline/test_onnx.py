@@ -1,0 +1,120 @@
+"""A candidate as one ONNX file gives the run's labels, with onnxruntime alone."""
+
+import contextlib
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ensemble.api.opened_run import OpenedRun
+from ensemble.cli import run_command
+from ensemble.pipeline.package.onnx_check import OnnxExamined
+from members.data.sample import draw_sample
+
+NETWORK = "unet(width=2, depth=2)"
+CANDIDATE = "geometric_mean_suppressed"
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """One fold of a member with flips, and another; images are no multiple of the stride."""
+    sample = draw_sample(images=40, test=5, validation=20, size=(18, 26))
+    data, validation = sample.save(tmp_path_factory.mktemp("sample"))
+    folder = str(tmp_path_factory.mktemp("runs") / "tiny")
+    sets = ["--data", str(data), "--validation", str(validation), "--folds", "2"]
+    recipe = f"one={{architecture: '{NETWORK}', tta: flips}}"
+    training = ["--epochs", "1", "--workers", "1", "--member", recipe, "--member", f"two={NETWORK}"]
+    chain = "class_bias|suppress_background"
+    for words in (
+        ["train-members", *sets, *training],
+        ["fuse", "--strategy", "geometric_mean"],
+        ["fuse", "--strategy", "majority_vote"],
+        ["postprocess", "--fusion", "geometric_mean", "--chain", chain, "--name", CANDIDATE],
+        ["postprocess", "--fusion", "geometric_mean", "--chain", "crf(iterations=1)"],
+        ["postprocess", "--fusion", "majority_vote", "--chain", ""],
+    ):
+        assert run_command([*words, "--run", folder]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def freezing(run, tmp_path_factory):
+    """The file, and what freezing prints; once, since tracing takes many seconds."""
+    out = tmp_path_factory.mktemp("onnx") / "candidate.onnx"
+    words = ["freeze", "--run", run, "--candidate", CANDIDATE, "--out", str(out)]
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        assert run_command([*words, "--format", "onnx", "--json"]) == 0
+    return out, json.loads(printed.getvalue())
+
+
+@pytest.fixture
+def exported(freezing):
+    return freezing[0]
+
+
+def test_the_graph_gives_labels_and_probabilities_of_any_size(run, exported):
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(exported, providers=["CPUExecutionProvider"])
+    metadata = json.loads(session.get_modelmeta().custom_metadata_map["ens"])
+    assert metadata["candidate"] == CANDIDATE
+    assert metadata["classes"]["ignore"] == 0
+    for shape in ((1, 1, 4, 8), (3, 1, 21, 30)):
+        images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+        maps, labels = session.run(["probabilities", "labels"], {"images": images})
+        assert maps.shape == (shape[0], 5, *shape[2:])
+        np.testing.assert_allclose(maps.sum(axis=1), 1, atol=1e-5)
+        assert maps[:, 0].max() == 0  # suppressed
+        np.testing.assert_array_equal(labels, maps.argmax(axis=1))
+
+
+def test_ens_applies_the_file_as_it_applies_a_package(run, exported, tmp_path):
+    images = np.asarray(OpenedRun(Path(run)).images("validation"))
+    np.save(tmp_path / "new.npy", images)
+    out = tmp_path / "labels.npy"
+    words = ["apply", str(exported), str(tmp_path / "new.npy"), "--out", str(out)]
+    assert run_command(words) == 0
+    package = str(tmp_path / "package")
+    assert run_command(["freeze", "--run", run, "--candidate", CANDIDATE, "--out", package]) == 0
+    same = tmp_path / "same.npy"
+    assert run_command(["apply", package, str(tmp_path / "new.npy"), "--out", str(same)]) == 0
+    # A package rounds maps to float16 between the stages.
+    assert (np.load(out) == np.load(same)).mean() > 0.999
+
+
+def test_freezing_says_how_the_file_compares_with_the_run(freezing):
+    path, document = freezing
+    assert document["split"] == "validation"
+    assert document["images"] == 20
+    assert document["equal"] > 0.999
+    assert abs(document["change"]) < 1e-3
+    assert document["milliseconds"] > 0
+    examined = OnnxExamined(**{**document, "path": path})
+    assert f"on 20 images of validation: {examined.equal:.4%}" in examined.describe()
+
+
+@pytest.mark.parametrize(
+    ("candidate", "out", "words"),
+    [
+        ("geometric_mean_crf", "a.onnx", "step crf cannot be part of a graph"),
+        ("majority_vote_argmax", "a.onnx", "fusion majority_vote: MajorityVote has no form as"),
+        (CANDIDATE, "folder", "expected a file that ends in .onnx"),
+    ],
+)
+def test_what_a_graph_cannot_hold_is_refused(run, tmp_path, refusal, candidate, out, words):
+    options = ["--candidate", candidate, "--out", str(tmp_path / out), "--format", "onnx"]
+    assert words in refusal("freeze", "--run", run, *options)
+    assert not (tmp_path / out).exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"no graph"])
+def test_a_file_that_is_no_candidate_is_refused(tmp_path, refusal, content):
+    (tmp_path / "a.onnx").write_bytes(content)
+    np.save(tmp_path / "new.npy", np.zeros((1, 1, 4, 4), np.uint8))
+    words = ["apply", tmp_path / "a.onnx", tmp_path / "new.npy", "--out", tmp_path / "l.npy"]
+    assert "cannot be opened by onnxruntime" in refusal(*map(str, words))
