@@ -54,7 +54,6 @@ template <typename V, int CHUNKS> struct ColourBilateral {
     Buffer<V> sum, value;                 // pairs of a band of blocks
     Buffer<int32_t> first_near, first_pair, pair_patch, stamps;
     Buffer<Pair> pairs;
-    Buffer<uint8_t> used;  // blocks of a band that receive and send in this iteration
     Buffer<Near> near;
     Buffer<float[CORNERS]> weights;
     Buffer<int32_t[CORNERS]> corners;
@@ -121,7 +120,7 @@ template <typename V, int CHUNKS> struct ColourBilateral {
     bool find_pairs() {
         const int fine = colour->fine;
         if (!stamps.reserve(vertices.count) || !first_pair.reserve((size_t)bands * blocks + 1)) return false;
-        if (!pair_patch.reserve((size_t)CORNERS * rows * cols) || !used.reserve(blocks)) return false;
+        if (!pair_patch.reserve((size_t)CORNERS * rows * cols)) return false;
         memset(stamps.data, -1, vertices.count * sizeof(int32_t));
         int count = 0, most = 0;
         for (int band = 0; band < bands; ++band) {
@@ -222,7 +221,6 @@ template <typename V, int CHUNKS> struct ColourBilateral {
     // Divide by the root of what a map of ones receives.
     bool normalise(V* pixels) {
         for (int j = 0; j < cols * n(); ++j) pixels[j] = V{} + 1.0f;
-        memset(used.data, 1, blocks);
         for (int row = 0; row < rows; ++row) {
             add(row, 0, cols, pixels);
             close(row);
@@ -230,7 +228,7 @@ template <typename V, int CHUNKS> struct ColourBilateral {
         blur_all(1.0f);
         for (int row = 0; row < rows; ++row) {
             memset((void*)pixels, 0, cols * n() * sizeof(V));
-            open(row, 0, nullptr, 0);
+            open(row, 0);
             read(row, 0, cols, pixels);
             for (int x = 0; x < cols; ++x) {
                 const float total = pixels[x * n()][0];
@@ -316,19 +314,13 @@ template <typename V, int CHUNKS> struct ColourBilateral {
         }
     }
 
-    // Let the pairs of a band of blocks receive, where a row is its first: those in which a segment does
-    // not rest. `rest`: of the row's first segment; null: all.
-    void open(int row, int classes, const uint8_t* rest, int segments) {
+    // Let the pairs of a band of blocks receive, where a row is its first.
+    void open(int row, int classes) {
         if (row % colour->fine) return;
-        const int band = row / colour->fine, height = rows - row < colour->fine ? rows - row : colour->fine;
+        const int band = row / colour->fine;
         int y, x;
         const float below = middle(band, rows, &y), above = 1 - below;
         for (int block = 0; block < blocks; ++block) {
-            used[block] = !rest;
-            for (int k = 0; rest && k < height; ++k)
-                for (int s = block * colour->fine / SEGMENT; s <= ((block + 1) * colour->fine - 1) / SEGMENT && s < segments; ++s)
-                    used[block] |= !rest[k * segments + s];
-            if (!used[block]) continue;
             const float right = middle(block, cols, &x), left = 1 - right;
             const float a = above * left, b = above * right, c = below * left, d = below * right;
             const int start = first_pair[band * blocks + block], end = first_pair[band * blocks + block + 1];
@@ -351,7 +343,6 @@ template <typename V, int CHUNKS> struct ColourBilateral {
         int y, x;
         const float below = middle(band, rows, &y), above = 1 - below;
         for (int block = 0; block < blocks; ++block) {
-            if (!used[block]) continue;
             const float right = middle(block, cols, &x), left = 1 - right;
             const float a = above * left, b = above * right, c = below * left, d = below * right;
             const int start = first_pair[band * blocks + block], end = first_pair[band * blocks + block + 1];

@@ -67,7 +67,6 @@ class Problem(Structure):
     _fields_ = (
         *((name, c_int32) for name in ("images", "classes", "rows", "cols", "iterations")),
         ("floor", c_float),
-        ("resting", c_float),
         ("place", POINTER(PositionAxis)),
         ("grey", POINTER(Grey)),
         ("colour", POINTER(Colour)),
@@ -124,7 +123,7 @@ def infer_whole(
     count, classes, rows, cols = maps.shape
     arguments = _CArguments()
     sizes = count, classes, rows, cols
-    problem = Problem(*sizes, params.iterations, params.floor, grid.RESTING[quality])
+    problem = Problem(*sizes, params.iterations, params.floor)
     for kernel in params.kernels:
         if kernel.srgb is None:
             problem.place = pointer(arguments.place(kernel, quality, rows, cols))

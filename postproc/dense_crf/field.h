@@ -15,13 +15,10 @@ namespace {
 // A picture has settled when no probability moved by more than SETTLED, and the moves shrink so fast
 // that all later ones together come to a tenth of it.
 constexpr float SETTLED = 1e-4f, SHRINKING = 0.1f;
-// A segment rests for PAUSE iterations once its moves are small and half of those before.
-constexpr float HALF = 0.5f;
-constexpr int PAUSE = 2;
 
 template <typename V, int CHUNKS> struct Field {
     const Problem* problem;
-    int chunks, stride, segments;
+    int chunks, stride;
     Spatial<V, CHUNKS> spatial;
     GreyBilateral<V, CHUNKS> grey;
     ColourBilateral<V, CHUNKS> colour;
@@ -31,13 +28,11 @@ template <typename V, int CHUNKS> struct Field {
     bool in_parts;
     // Segment after segment, each class by class.
     float *costs, *before;
-    float *planes, *moved;  // of one segment; by segment, the largest change of its last turn
-    uint8_t* rest;
+    float* planes;  // of one segment
     V *message, *q;
 
     explicit Field(const Problem* p) : problem(p), chunks((p->classes + LANES<V> - 1) / LANES<V>) {
         stride = round_up(p->cols, SEGMENT);
-        segments = stride / SEGMENT;
         if (p->place) {
             const int step = p->place->axis.step;
             const int y = (p->rows - 1) / step + 2, x = (p->cols - 1) / step + 2;
@@ -62,8 +57,6 @@ template <typename V, int CHUNKS> struct Field {
         planes = arena.take<float>(chunks * LANES<V> * SEGMENT);
         message = arena.take<V>(chunks * stride);
         q = arena.take<V>(chunks * stride);
-        moved = arena.take<float>((size_t)problem->rows * segments);
-        rest = arena.take<uint8_t>((size_t)problem->rows * segments);
         if (problem->place) spatial.take(arena);
         if (problem->grey) grey.take(arena);
     }
@@ -97,7 +90,6 @@ template <typename V, int CHUNKS> struct Field {
                 }
             }
         memset(before, 0, values * sizeof(float));
-        memset(rest, 0, (size_t)problem->rows * segments);
         memset((void*)message, 0, chunks * stride * sizeof(V));
         if (problem->place) spatial.clear();
         if (problem->grey) grey.prepare(picture);
@@ -168,7 +160,7 @@ template <typename V, int CHUNKS> struct Field {
             part.filter();
             for (int row = 0; row < rows; ++row) {
                 memset((void*)message, 0, stride * sizeof(V));
-                part.open(row, 0, nullptr, 0);
+                part.open(row, 0);
                 part.read(row, 0, cols, message);
                 for (int c = 0; c < count; ++c) {
                     float* to = out + ((size_t)(first + c) * rows + row) * cols;
@@ -179,8 +171,9 @@ template <typename V, int CHUNKS> struct Field {
         memset(planes, 0, chunks * LANES<V> * SEGMENT * sizeof(float));
     }
 
-    // Messages, probabilities and what they send, of the segment of a row that begins at `start`.
-    void update(int row, int start, bool first, bool last, const float* out) {
+    // Messages, probabilities and what they send, of the segment of a row that begins at `start`; returns
+    // the largest change of a probability.
+    float update(int row, int start, bool first, bool last, const float* out) {
         const int n = CHUNKS ? CHUNKS : chunks, lanes = n * LANES<V>;
         const int end = start + SEGMENT < problem->cols ? start + SEGMENT : problem->cols;
         memset((void*)(message + start * n), 0, SEGMENT * n * sizeof(V));
@@ -195,39 +188,28 @@ template <typename V, int CHUNKS> struct Field {
                 const float* from = out + ((size_t)c * problem->rows + row) * problem->cols + start;
                 for (int x = 0; x < end - start; ++x) planes[c * SEGMENT + x] += from[x];
             }
-        const int segment = row * segments + start / SEGMENT;
         const float change = soften_segment(row, start);
-        rest[segment] = !first && change < problem->resting && change < moved[segment] * HALF ? PAUSE : 0;
-        moved[segment] = change;
-        if (last) return;
+        if (last) return change;
         transpose<LANES<V>>(planes, SEGMENT, (float*)(q + start * n), lanes, lanes, SEGMENT);
         if (problem->grey) grey.add(row, start, end, q);
         if (problem->colour && !in_parts) colour.add(row, start, end, q);
+        return change;
     }
 
     // One iteration; returns the largest change of a probability.
     float pass(bool first, bool last, const float* out) {
-        const int n = CHUNKS ? CHUNKS : chunks;
         float worst = 0;
         for (int row = 0; row < problem->rows; ++row) {
             if (!first && problem->place) spatial.open(row);
             if (problem->grey) grey.open(row, first);
             if (!first && problem->colour && !in_parts)
-                colour.open(row, problem->classes, rest + (size_t)row * segments, segments);
-            bool any = false;
+                colour.open(row, problem->classes);
             for (int start = 0; start < stride; start += SEGMENT) {
-                const int segment = row * segments + start / SEGMENT;
-                if (rest[segment]) {
-                    --rest[segment];
-                    memset((void*)(q + start * n), 0, SEGMENT * n * sizeof(V));
-                } else {
-                    update(row, start, first, last, out);
-                    any = true;
-                }
-                worst = moved[segment] > worst ? moved[segment] : worst;
+                const float change = update(row, start, first, last, out);
+                worst = change > worst ? change : worst;
             }
             if (last) continue;
-            if (any && problem->place) spatial.add(row, q);
+            if (problem->place) spatial.add(row, q);
             if (problem->grey) grey.close(row);
             if (problem->colour && !in_parts) colour.close(row);
         }

@@ -113,8 +113,6 @@ def position_axis_with_colour(kernel: Kernel, quality: Quality) -> Axis:
 
 
 BLOCKS_PER_DEVIATION: dict[Quality, float] = {"default": 5.0, "high": 6.0}
-# Pixels whose probabilities moved by less, and by half of the move before, miss two iterations.
-RESTING: dict[Quality, float] = {"default": 3e-3, "high": 0.0}
 
 
 def block_width(kernel: Kernel, quality: Quality) -> int:

@@ -41,7 +41,7 @@ struct Colour {
 
 struct Problem {
     int32_t pictures, classes, rows, cols, iterations;
-    float floor, resting;  // `resting`: moves of probabilities below which pixels miss iterations
+    float floor;
     const Place* place;    // null: no such kernel
     const Grey* grey;      // null: no such kernel
     const Colour* colour;  // null: no such kernel

@@ -17,7 +17,6 @@ from postproc.step import Step
 from postproc.steps import STEPS
 
 FLOOR = 2.0**-25
-SEGMENT, PAUSE = 16, 2  # as in field.h
 REFERENCE = "reference"
 
 Filter = Callable[[Array], Array]
@@ -53,30 +52,13 @@ def _infer_image(maps: Map, image: Array | None, params: CrfParams, quality: Qua
     filters = [_filter(axes(kernel, size, image, quality)) for kernel in params.kernels]
     costs = unary(maps, params.floor)
     q = softmax(-costs)
-    moved = _segments(q)
-    rest = np.zeros(moved.shape, int)
     for _ in range(params.iterations):
         scores = -costs
         for kernel, filtered in zip(params.kernels, filters, strict=True):
             received = filtered(q.reshape(params.classes, -1))
             scores -= (kernel.costs.astype(np.float64) @ received).reshape(q.shape)
-        turn = rest == 0
-        here = turn.repeat(SEGMENT, axis=1)[:, : size[1]]
-        before, q = q, np.where(here, softmax(scores), q)
-        change = _segments(np.abs(q - before))
-        settles = (change < grid.RESTING[quality]) & (change < moved / 2)
-        rest = np.where(turn, np.where(settles, PAUSE, 0), rest - 1)
-        moved = np.where(turn, change, moved)
+        q = softmax(scores)
     return q
-
-
-def _segments(values: Array) -> Array:
-    """Return the largest value of each segment of a row."""
-    rows, cols = values.shape[2:]
-    wide = np.zeros((rows, -(-cols // SEGMENT) * SEGMENT))
-    wide[:, :cols] = values[0].max(axis=0)
-    largest: Array = wide.reshape(rows, -1, SEGMENT).max(axis=2)
-    return largest
 
 
 @dataclass(frozen=True)
