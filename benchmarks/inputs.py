@@ -50,7 +50,9 @@ class BenchInputs:
         return BenchInputs(self.maps[chosen], self.images[chosen], ids, self.floor, self.about)
 
 
-def run_inputs(run: Run, fusion: str | None, split: str, count: int) -> BenchInputs:
+def run_inputs(
+    run: Run, fusion: str | None, split: str, count: int, *, colour: bool = False
+) -> BenchInputs:
     """Take evenly spaced images of a split, and their maps.
 
     Args:
@@ -58,6 +60,7 @@ def run_inputs(run: Run, fusion: str | None, split: str, count: int) -> BenchInp
         fusion: fusion or member; by default the first member.
         split: split of the images.
         count: maximum number of images.
+        colour: leave out images whose channels are equal, such as grey ones among colour ones.
 
     Raises:
         BadRun: no such maps, or maps of other images.
@@ -66,7 +69,10 @@ def run_inputs(run: Run, fusion: str | None, split: str, count: int) -> BenchInp
     name = fusion or sources.names()[0]
     maps, data = sources.open(name, split), DataSet.load(run.data(split))
     check_same_images(maps.ids, data.ids, member=name, split=split, error=BadRun)
-    chosen = evenly_spaced(len(data), count)
+    usable = np.arange(len(data))
+    if colour:
+        usable = np.array([i for i in usable if np.ptp(data.images[i : i + 1], axis=1).any()])
+    chosen = usable[evenly_spaced(len(usable), count)]
     return BenchInputs(
         np.concatenate([maps.read(slice(index, index + 1)) for index in chosen]),
         np.asarray(data.images[chosen]),
@@ -150,6 +156,7 @@ def inputs_options(images: int) -> Callable[[CommandFunction], CommandFunction]:
             "--fusion", metavar="N", help="Fusion or member; by default the first member."
         ),
         click.option("--split", default="validation", show_default=True, help="Split to use."),
+        click.option("--only-colour", is_flag=True, help="Leave out the run's grey images."),
         click.option(
             "--images",
             type=click.IntRange(1),
@@ -167,6 +174,7 @@ def inputs_options(images: int) -> Callable[[CommandFunction], CommandFunction]:
             fusion: str | None,
             split: str,
             images: int,
+            only_colour: bool,
             **others: Any,
         ) -> Any:
             if run_path is None and fusion is not None:
@@ -174,7 +182,7 @@ def inputs_options(images: int) -> Callable[[CommandFunction], CommandFunction]:
             if run_path is None:
                 inputs = synthetic_inputs(images)
             else:
-                inputs = run_inputs(Run(run_path), fusion, split, images)
+                inputs = run_inputs(Run(run_path), fusion, split, images, colour=only_colour)
             return command(*args, inputs=inputs, **others)
 
         return functools.reduce(lambda f, option: option(f), reversed(options), with_inputs)  # type: ignore[return-value]

@@ -8,6 +8,7 @@
 namespace {
 
 constexpr int MOST_REACH = 8, MOST_CLASSES = 256;
+constexpr int SEGMENT = 16;      // pixels of a row that are dealt with together
 constexpr float TINY = 1e-20f;  // less is not divided by
 
 // Blur along one axis: `outer` blocks of `length` cells, each cell of `inner` values.

@@ -2,6 +2,7 @@
 
 import ctypes
 import functools
+import math
 from collections.abc import Callable
 from ctypes import POINTER, Structure, c_float, c_int, c_int32, c_int64, c_void_p, pointer
 from pathlib import Path
@@ -15,10 +16,9 @@ from postproc.dense_crf.grid import Quality, lattice
 from postproc.dense_crf.model import CrfParams, Kernel
 
 LIBRARY = Path(__file__).with_name("kernel.so")
-MAX_CELLS = 8  # per pixel; with more, pydensecrf is faster
-MAX_FINE_CELLS = 64  # where precision matters more than time
-MAX_FINE_BYTES = 1 << 30
-LANES, BUFFERS = 16, 3  # floats per cell are a multiple of the lanes, in each of the buffers
+MAX_CELLS = 4_000_000  # 16 labels of them take 512 MB
+NO_LIMIT = 2**62
+MARGIN = 3.0  # of tiles, in standard deviations of the position
 
 
 class Axis(Structure):
@@ -50,6 +50,7 @@ class Colour(Structure):
 
     _fields_ = (
         ("place", Axis),
+        ("fine", c_int32),
         ("reach", c_int32),
         ("steps", c_void_p),
         ("taps", c_void_p),
@@ -72,68 +73,71 @@ class Problem(Structure):
     )
 
 
-def infer(
-    maps: Map,
-    images: Images | None,
-    params: CrfParams,
-    quality: Quality,
-    *,
-    max_cells: int | None = None,
-) -> tuple[Map, Kept]:
+def infer(maps: Map, images: Images | None, params: CrfParams, quality: Quality) -> Map:
     """Return the mean-field maps of a block of images; other threads run meanwhile.
+
+    A colour image whose grid would need more than MAX_CELLS (very many colours, or a very small
+    kernel, on a large image) is processed in tiles that overlap.
 
     Args:
         images: uint8 (image, channel, row, col), 1 or 3 channels; None where no kernel uses colour.
         quality: how narrow the cells of the grid are.
-        max_cells: of an image's grid; MAX_CELLS per pixel by default.
-
-    Returns:
-        The maps, and which images are done. Colour images are not done where they have so many
-        colours, for kernels so small, that the grid would need more cells.
 
     Raises:
         MemoryError: not enough memory for one image.
     """
+    result, done = infer_whole(maps, images, params, quality, max_cells=MAX_CELLS)
+    for index in np.flatnonzero(~done):
+        assert images is not None
+        block = slice(index, index + 1)
+        result[block] = _infer_halves(maps[block], images[block], params, quality)
+    return result
+
+
+def _infer_halves(maps: Map, images: Images, params: CrfParams, quality: Quality) -> Map:
+    """Return the maps of one image from two halves that overlap, and these from halves in turn."""
+    margin = math.ceil(MARGIN * max(kernel.sxy for kernel in params.kernels))
+    axis = 2 if maps.shape[2] >= maps.shape[3] else 3
+    middle, length = maps.shape[axis] // 2, maps.shape[axis]
+    if middle < 2 * margin:  # halves would hardly be smaller
+        return infer_whole(maps, images, params, quality, max_cells=NO_LIMIT)[0]
+    halves = []
+    for start, stop in ((0, middle + margin), (middle - margin, length)):
+        part = (slice(None),) * axis + (slice(start, stop),)
+        half, done = infer_whole(maps[part], images[part], params, quality, max_cells=MAX_CELLS)
+        if not done.all():
+            half = _infer_halves(maps[part], images[part], params, quality)
+        kept = slice(0, middle) if start == 0 else slice(middle - start, length - start)
+        halves.append(half[(slice(None),) * axis + (kept,)])
+    return np.concatenate(halves, axis=axis)
+
+
+def infer_whole(
+    maps: Map, images: Images | None, params: CrfParams, quality: Quality, *, max_cells: int
+) -> tuple[Map, Kept]:
+    """Return the maps of each image as a whole, and which are done; see `infer`.
+
+    Args:
+        max_cells: of an image's grid of colours; images that need more are not done.
+    """
     count, classes, rows, cols = maps.shape
     arguments = _CArguments()
-    problem = Problem(count, classes, rows, cols, params.iterations, params.floor)
+    sizes = count, classes, rows, cols
+    problem = Problem(*sizes, params.iterations, params.floor)
     for kernel in params.kernels:
         if kernel.srgb is None:
             problem.place = pointer(arguments.place(kernel, quality, rows, cols))
         elif images is not None and images.shape[1] == 1:
             problem.grey = pointer(arguments.grey(kernel, quality))
         else:
-            most = max_cells or MAX_CELLS * rows * cols
-            problem.colour = pointer(arguments.colour(kernel, quality, most))
+            problem.colour = pointer(arguments.colour(kernel, quality, max_cells))
     maps = np.ascontiguousarray(maps, np.float32)
     images = None if images is None else np.ascontiguousarray(images)
-    result, skipped = np.empty(maps.shape, np.float32), np.empty(count, np.bool_)
+    result, left = np.empty(maps.shape, np.float32), np.empty(count, np.bool_)
     pixels = None if images is None else images.ctypes.data
-    if load_kernel()(problem, maps.ctypes.data, pixels, result.ctypes.data, skipped.ctypes.data):
+    if load_kernel()(problem, maps.ctypes.data, pixels, result.ctypes.data, left.ctypes.data):
         raise MemoryError(f"not enough memory for an image of {classes} x {rows} x {cols}")
-    return result, ~skipped
-
-
-def infer_finest(
-    maps: Map, images: Images | None, params: CrfParams, quality: Quality
-) -> tuple[Map, Kept]:
-    """Return what `infer` does; for `high`, by the finest grid that fits each image.
-
-    A grid may take more cells then, up to MAX_FINE_BYTES. Where the fine one is still too large,
-    the default one is taken.
-    """
-    result, done = infer(maps, images, params, quality)
-    if quality == "default" or images is None or done.all():
-        return result, done
-    pixels, lanes = int(np.prod(maps.shape[2:])), LANES * -(-maps.shape[1] // LANES)
-    fits = MAX_FINE_BYTES // (4 * BUFFERS * lanes)
-    cells = max(MAX_CELLS * pixels, min(MAX_FINE_CELLS * pixels, fits))
-    for grid_quality in (quality, "default"):
-        left = np.flatnonzero(~done)
-        if len(left):
-            found, fit = infer(maps[left], images[left], params, grid_quality, max_cells=cells)
-            result[left], done[left] = found, fit
-    return result, done
+    return result, ~left
 
 
 @functools.cache
@@ -178,8 +182,9 @@ class _CArguments:
         colours = lattice(kernel.srgb, quality)
         steps = self._pointer(colours.steps[:, :3].astype(np.int32))
         taps = len(colours.taps), steps, self._floats(colours.taps)
+        fine = grid.block_width(kernel, quality)
         size = colours.scale, max_cells
-        return Colour(self._axis(place), *taps, *size, *self._gains(kernel))
+        return Colour(self._axis(place), fine, *taps, *size, *self._gains(kernel))
 
     def _pointer(self, values: Array) -> int:
         self._arrays.append(np.ascontiguousarray(values))

@@ -8,10 +8,10 @@ namespace {
 
 constexpr int STREAMS = 4;
 
-template <int CHUNKS> struct GreyBilateral {
+template <typename V, int CHUNKS> struct GreyBilateral {
     const Grey* grey;
     int chunks, rows, cols, cells_y, cells_x, levels;
-    Cells<Lanes> cells;
+    Cells<V> cells;
     Cells<float> ones;
     float *share_x, (*weights)[4];
     int32_t *cell_x, *cell_of, *spread;
@@ -29,12 +29,13 @@ template <int CHUNKS> struct GreyBilateral {
 
     // What depends on the size alone.
     void lay_out() {
-        const int step = grey->place.step, part = cols / STREAMS;
+        const int step = grey->place.step;
         for (int x = 0; x < cols; ++x) {
             cell_x[x] = x / step;
             share_x[x] = float(x % step) / step;
             // Neighbours often share cells, and each sum would wait for the one before: go in strides.
-            spread[x] = x < STREAMS * part ? x % STREAMS * part + x / STREAMS : x;
+            const int start = x / SEGMENT * SEGMENT, i = x - start, part = SEGMENT / STREAMS;
+            spread[x] = start + SEGMENT <= cols ? start + i % STREAMS * part + i / STREAMS : x;
         }
         cells.step = ones.step = step;
         cells.rows = ones.rows = rows;
@@ -90,42 +91,46 @@ template <int CHUNKS> struct GreyBilateral {
         const int n = CHUNKS ? CHUNKS : chunks;
         cells.filter(cells_y, cells_x, n, *grey, grey->gain);
         if (grey->gains)
-            mix((float*)cells.blurred, cells_y * cells.width / n, n * LANES, classes, grey->gains);
-        cells.clear(cells_y);
+            mix((float*)cells.blurred, cells_y * cells.width / n, n * LANES<V>, classes, grey->gains);
     }
 
-    void read(int row, Lanes* message) {
+    // Before a row is read and added.
+    void open(int row, bool first) {
+        if (!first) cells.slide(row);
+        cells.open(row);
+    }
+
+    void read(int row, int start, int end, V* message) const {
         const int n = CHUNKS ? CHUNKS : chunks;
-        cells.slide(row);
-        for (int x = 0; x < cols; ++x) {
+        for (int x = start; x < end; ++x) {
             const float* w = weights[row * cols + x];
             for (int chunk = 0; chunk < n; ++chunk) {
-                const Lanes* left = cells.line + cell_of[row * cols + x] + chunk;
-                const Lanes* right = left + levels;
+                const V* left = cells.line + cell_of[row * cols + x] + chunk;
+                const V* right = left + levels;
                 message[x * n + chunk] +=
                     left[0] * w[0] + left[n] * w[1] + (right[0] * w[2] + right[n] * w[3]);
             }
         }
     }
 
-    void add(int row, const Lanes* q) {
+    void add(int row, int start, int end, const V* q) {
         const int n = CHUNKS ? CHUNKS : chunks;
-        cells.open(row);
-        for (int i = 0; i < cols; ++i) {
+        for (int i = start; i < end; ++i) {
             const int x = spread[i];
             const float* w = weights[row * cols + x];
             for (int chunk = 0; chunk < n; ++chunk) {
-                const Lanes value = q[x * n + chunk];
-                Lanes* left = cells.sum + cell_of[row * cols + x] + chunk;
-                Lanes* right = left + levels;
+                const V value = q[x * n + chunk];
+                V* left = cells.sum + cell_of[row * cols + x] + chunk;
+                V* right = left + levels;
                 left[0] += value * w[0];
                 left[n] += value * w[1];
                 right[0] += value * w[2];
                 right[n] += value * w[3];
             }
         }
-        cells.close(row);
     }
+
+    void close(int row) { cells.close(row); }
 };
 
 }  // namespace

@@ -25,9 +25,9 @@ template <typename V> struct Cells {
 
     void filter(int cells_y, int cells_x, int n, const Grey& grey, float gain) {
         const int levels = width / cells_x;
-        blur(gathered, scratch, cells_y * cells_x, levels / n, n, grey.level, 1.0f);
-        blur(scratch, gathered, cells_y, cells_x, levels, grey.place, 1.0f);
-        blur(gathered, blurred, 1, cells_y, width, grey.place, gain);
+        blur(gathered, blurred, cells_y * cells_x, levels / n, n, grey.level, 1.0f);
+        blur(blurred, scratch, cells_y, cells_x, levels, grey.place, 1.0f);
+        blur(scratch, blurred, 1, cells_y, width, grey.place, gain);
     }
 
     // Let `line` hold what this row reads.

@@ -112,6 +112,14 @@ def position_axis_with_colour(kernel: Kernel, quality: Quality) -> Axis:
     return _axis(kernel.sxy, POSITION_WITH_COLOUR[quality])
 
 
+BLOCKS_PER_DEVIATION: dict[Quality, float] = {"default": 5.0, "high": 6.0}
+
+
+def block_width(kernel: Kernel, quality: Quality) -> int:
+    """Return the width of the blocks whose pixels count as at one place, in pixels."""
+    return max(1, int(kernel.sxy / BLOCKS_PER_DEVIATION[quality]))
+
+
 @functools.cache
 def _axis(sigma: float, width: CellWidth) -> Axis:
     step = max(1, min(width.min_step, round(sigma)), round(sigma * width.deviations))
@@ -155,7 +163,7 @@ Steps = Int[np.ndarray, "tap 4"]
 EDGES: dict[Quality, float] = {"default": 1.1, "high": 1.0}
 SHORTEST = math.sqrt(12)  # edge, in the lattice's coordinates
 UNIT = 4  # squares of distances are multiples of it
-LATTICE_REACH = 2.6  # of the blur, in standard deviations
+LATTICE_REACH: dict[Quality, float] = {"default": 2.6, "high": 2.6}  # of the blur, in deviations
 SAMPLES, MAX_DISTANCE, SEED = 6000, 3.0, 0
 
 
@@ -178,7 +186,7 @@ class Lattice:
 def lattice(srgb: float, quality: Quality) -> Lattice:
     """Return the lattice for a Gaussian of `srgb` grey levels."""
     edge = EDGES[quality]
-    squares = _lattice_taps(edge)
+    squares = _lattice_taps(edge, LATTICE_REACH[quality])
     limit = math.isqrt(UNIT * len(squares)) + 1
     values = range(-limit, limit + 1)
     steps = np.array([(*s, -sum(s)) for s in itertools.product(values, repeat=3)])
@@ -204,7 +212,7 @@ def simplices(colours: Colours, scale: float) -> tuple[Vertices, Weights]:
     return base[:, None] + np.where(rank[:, None] <= 3 - corner, corner, corner - 4), weights
 
 
-def _lattice_taps(edge: float) -> Taps:
+def _lattice_taps(edge: float, reach: float) -> Taps:
     """Fit the blur between vertices, by squares of their distance in units; see `_axis_taps`.
 
     Fitted over random pairs of colours at all distances, far ones with more weight.
@@ -218,7 +226,7 @@ def _lattice_taps(edge: float) -> Taps:
     (near, first), (far, second) = (simplices(each, scale) for each in (start, start + offset))
     squares = ((near[:, :, None] - far[:, None]) ** 2).sum(axis=-1) // UNIT
     weights = first[:, :, None] * second[:, None]
-    count = int((LATTICE_REACH * scale) ** 2 / UNIT) + 1
+    count = int((reach * scale) ** 2 / UNIT) + 1
     flat = np.arange(SAMPLES)[:, None, None] * count + squares
     inside = squares < count
     design = np.bincount(flat[inside], weights[inside], SAMPLES * count).reshape(SAMPLES, count)

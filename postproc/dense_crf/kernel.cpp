@@ -12,13 +12,11 @@
 
 #include "field.h"
 
-#include <cstdlib>
-
 namespace {
 
-template <int CHUNKS>
+template <typename V, int CHUNKS>
 int infer(const Problem* problem, const float* maps, const uint8_t* pictures, float* out, uint8_t* left) {
-    Field<CHUNKS> field(problem);
+    Field<V, CHUNKS> field(problem);
     Arena arena = {};
     field.take(arena);
     arena.size = arena.used;
@@ -29,10 +27,11 @@ int infer(const Problem* problem, const float* maps, const uint8_t* pictures, fl
     field.lay_out();
     const size_t pixels = (size_t)problem->rows * problem->cols, values = pixels * problem->classes;
     const size_t seen = problem->colour ? 3 * pixels : problem->grey ? pixels : 0;
-    for (int i = 0; i < problem->pictures; ++i)
-        left[i] = !field.run(maps + i * values, pictures + i * seen, out + i * values);
+    bool done = true;
+    for (int i = 0; i < problem->pictures && done; ++i)
+        done = field.run(maps + i * values, pictures + i * seen, out + i * values, left + i);
     free(arena.start);
-    return 0;
+    return !done;
 }
 
 }  // namespace
@@ -40,8 +39,10 @@ int infer(const Problem* problem, const float* maps, const uint8_t* pictures, fl
 #define JOIN(a, b) a##b
 #define NAMED(variant) JOIN(infer_, variant)
 
-int NAMED(VARIANT)(
-    const Problem* problem, const float* maps, const uint8_t* pictures, float* out, uint8_t* left) {
-    if (problem->classes <= LANES) return infer<1>(problem, maps, pictures, out, left);
-    return infer<0>(problem, maps, pictures, out, left);
+int NAMED(VARIANT)(const Problem* problem, const float* maps, const uint8_t* pictures, float* out, uint8_t* left) {
+    if (problem->classes <= 4) return infer<Lanes4, 1>(problem, maps, pictures, out, left);
+    if (problem->classes <= 8) return infer<Lanes8, 1>(problem, maps, pictures, out, left);
+    if (WIDE < 16) return infer<Lanes8, 0>(problem, maps, pictures, out, left);
+    if (problem->classes <= 16) return infer<Lanes16, 1>(problem, maps, pictures, out, left);
+    return infer<Lanes16, 0>(problem, maps, pictures, out, left);
 }

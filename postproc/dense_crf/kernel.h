@@ -29,6 +29,7 @@ struct Grey {
 // The kernel on place and colour: a lattice whose vertices receive from others `steps` away.
 struct Colour {
     Axis place;
+    int32_t fine;  // pixels along an edge of a block whose pixels count as at one place
     int32_t reach;  // how many steps
     const int32_t (*steps)[3];
     const float* taps;
@@ -47,8 +48,8 @@ struct Problem {
 };
 
 // Maps are float (picture, class, row, col); pictures are uint8 (picture, row, col) where grey, else
-// (picture, 3, row, col). `left` gets 1 for a picture of too many colours, which is not done, else 0.
-// Returns 1 where memory ran out, else 0.
+// (picture, 3, row, col). `left` gets 1 for a picture that needs too many cells, which is not done, else
+// 0. Returns 1 where memory ran out, else 0.
 typedef int Infer(const Problem*, const float* maps, const uint8_t* pictures, float* out, uint8_t* left);
 
 Infer infer_avx512, infer_avx2, infer_plain;

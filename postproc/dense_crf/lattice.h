@@ -11,43 +11,53 @@
 
 namespace {
 
-constexpr int CORNERS = 4;  // of a simplex
+constexpr int CORNERS = 4;     // of a simplex
+constexpr int KEY_BITS = 46;  // of a vertex's key
 
-struct Simplex {
-    int32_t corner[CORNERS][3];
-    float weight[CORNERS];
+// The tetrahedra around `WIDE` colours, and the barycentric weights of the colours in them.
+struct Simplices {
+    WideInt corner[CORNERS][3];
+    Wide weight[CORNERS];
 };
 
-// The simplex around a colour, and the colour's barycentric weights in it.
-inline Simplex simplex(const uint8_t* colour, size_t stride, float scale) {
-    const double a = colour[0] * (double)scale / sqrt(2.0), b = colour[stride] * (double)scale / sqrt(6.0);
-    const double c = colour[2 * stride] * (double)scale / sqrt(12.0);
-    const double at[4] = {c + b + a, c + b - a, c - 2 * b, -3 * c};
-    int base[4], rank[4] = {}, total = 0;
-    double rest[4];
+inline Simplices simplices(Wide red, Wide green, Wide blue, float scale) {
+    const Wide a = red * (scale * 0.707106781f), b = green * (scale * 0.408248290f);
+    const Wide c = blue * (scale * 0.288675135f);
+    const Wide at[4] = {c + b + a, c + b - a, c - 2.0f * b, -3.0f * c};
+    const float magic = 12582912.0f;  // 1.5 * 2^23: adding it rounds to a whole number
+    Wide rest[4];
+    WideInt base[4], rank[4] = {}, total = {};
     for (int i = 0; i < 4; ++i) {
-        const int whole = (int)floor(at[i] / 4 + 0.5);
-        base[i] = 4 * whole;
-        rest[i] = at[i] - base[i];
-        total += whole;
+        const Wide whole = (at[i] * 0.25f + magic) - magic;
+        base[i] = __builtin_convertvector(whole, WideInt);
+        total += base[i];
+        base[i] *= 4;
+        rest[i] = at[i] - whole * 4.0f;
     }
     for (int i = 0; i < 4; ++i)
-        for (int j = i + 1; j < 4; ++j) ++rank[rest[i] < rest[j] ? i : j];
-    double shares[5] = {};
+        for (int j = i + 1; j < 4; ++j) {
+            const WideInt less = rest[i] < rest[j];  // -1 where true
+            rank[i] -= less;
+            rank[j] += less + 1;
+        }
+    Simplices found = {};
+    Wide shares[5] = {};
     for (int i = 0; i < 4; ++i) {
         rank[i] += total;
-        const int turn = rank[i] < 0 ? 4 : rank[i] > 3 ? -4 : 0;
+        const WideInt turn = ((rank[i] > 3) & -4) + ((rank[i] < 0) & 4);
         rank[i] += turn;
         base[i] += turn;
-        const double share = (at[i] - base[i]) / 4;
-        shares[3 - rank[i]] += share;
-        shares[4 - rank[i]] -= share;
+        const Wide share = (rest[i] - __builtin_convertvector(turn, Wide)) * 0.25f;
+        for (int k = 0; k < 4; ++k) {
+            const Wide here = (Wide)((WideInt)(rank[i] == k) & (WideInt)share);
+            shares[3 - k] += here;
+            shares[4 - k] -= here;
+        }
     }
-    shares[0] += 1 + shares[4];
-    Simplex found;
+    shares[0] += 1.0f + shares[4];
     for (int k = 0; k < CORNERS; ++k) {
-        found.weight[k] = (float)shares[k];
-        for (int i = 0; i < 3; ++i) found.corner[k][i] = base[i] + (rank[i] <= 3 - k ? k : k - 4);
+        found.weight[k] = shares[k];
+        for (int i = 0; i < 3; ++i) found.corner[k][i] = base[i] + k + ((rank[i] > 3 - k) & -4);
     }
     return found;
 }
@@ -58,24 +68,35 @@ struct Vertices {
         int64_t key;
         int32_t number;  // plus 1; 0: empty
     };
-    Slot* slots;
-    int64_t* keys;
+    Buffer<Slot> slots;
+    Buffer<int64_t> keys;
     int32_t count, bits;
 
-    void take(Arena& arena, int most) {
-        for (bits = 4; (1 << bits) < 2 * most; ++bits) {}
-        slots = arena.take<Slot>((size_t)1 << bits);
-        keys = arena.take<int64_t>(most);
+    bool clear() {
+        count = bits = 0;
+        return true;
     }
 
-    void clear() {
-        memset((void*)slots, 0, sizeof(Slot) << bits);
+    int64_t room() const { return bits ? (int64_t)1 << (bits - 1) : 0; }
+
+    // Make room for `more`, and as many again; false where memory ran out.
+    bool grow(int64_t more) {
+        int64_t* const old = keys.data;
+        Buffer<int64_t> kept;
+        if (count && !kept.reserve(count)) return false;
+        if (count) memcpy(kept.data, old, count * sizeof(int64_t));
+        for (bits = 4; room() < 2 * (count + more); ++bits) {}
+        if (!slots.reserve((size_t)1 << bits) || !keys.reserve(room())) return false;
+        memset((void*)slots.data, 0, sizeof(Slot) << bits);
+        const int known = count;
         count = 0;
+        for (int i = 0; i < known; ++i) add(kept[i]);
+        return true;
     }
 
     // Keys of neighbours differ by the same number everywhere, so a step is a key too.
-    static int64_t key(const int32_t* vertex) {
-        return ((int64_t)vertex[0] * (1 << 20) + vertex[1]) * (1 << 20) + vertex[2];
+    static int64_t key(int32_t a, int32_t b, int32_t c) {
+        return ((int64_t)a * (1 << 15) + b) * (1 << 15) + c;
     }
 
     Slot& slot(int64_t key) const {

@@ -1,6 +1,5 @@
 """The fully connected conditional random field: labels aligned with the edges of the image."""
 
-import warnings
 from collections.abc import Callable
 from typing import Annotated, Literal
 
@@ -62,11 +61,9 @@ def crf(
         bilateral_srgb: standard deviation of the colour in it, in grey levels of 0 to 255.
         bilateral_compat: its weight.
         floor: lower bound of probabilities before the logarithm.
-        quality: of backend `ours`: `high` has finer cells, nearer to exact, and takes longer; of
-            colour images that have too many colours for the fine grid, the finest that fits, and a
-            warning where none does.
-        backend: `ours`, compiled (images with very many colours for small kernels go to
-            pydensecrf); `torch`, the same for blocks of grey images on a GPU, colour images go
+        quality: of backend `ours`: `high` has finer cells, nearer to exact, and takes longer.
+        backend: `ours`, compiled (large images with very many colours go in tiles that overlap);
+            `torch`, the same for blocks of grey images on a GPU, colour images go
             through `ours`; `pydensecrf`; `exact`, the full kernels in float64 for images of at
             most 10,000 pixels, a second or more per image.
 
@@ -158,20 +155,7 @@ def _compiled(params: CrfParams, quality: Quality) -> Infer:
 
     cpp_backend.load_kernel()
 
-    def infer(maps: Map, images: Images | None) -> Map:
-        result, done = cpp_backend.infer_finest(maps, images, params, quality)
-        if images is not None and not done.all():
-            if quality != "default":
-                warnings.warn(
-                    f"crf(quality={quality}): {np.count_nonzero(~done)} image(s) have too many"
-                    " colours for any grid and go to pydensecrf; use backend=exact for small"
-                    " images, or a larger bilateral_sxy or bilateral_srgb",
-                    stacklevel=2,
-                )
-            result[~done] = _infer_by_pydensecrf(maps[~done], images[~done], params)
-        return result
-
-    return infer
+    return lambda maps, images: cpp_backend.infer(maps, images, params, quality)
 
 
 def _infer_by_pydensecrf(maps: Map, images: Images | None, params: CrfParams) -> Map:

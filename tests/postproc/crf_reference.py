@@ -89,15 +89,23 @@ def axes(
         return [_along(position, row), _along(position, col), _along(level, grey - grey.min())]
     position = grid.position_axis_with_colour(kernel, quality)
     colours = image.reshape(len(image), -1).T.astype(np.float64)
+    width = grid.block_width(kernel, quality)
     return [
-        _along(position, row),
-        _along(position, col),
+        _along(position, _middles(row, width, size[0])),
+        _along(position, _middles(col, width, size[1])),
         _among(lattice(kernel.srgb, quality), colours),
     ]
 
 
+def _middles(value: Array, width: int, length: int) -> Array:
+    """Return the middle of the block that each position is in."""
+    start = value // width * width
+    middle: Array = (start + np.minimum(start + width, length) - 1) / 2
+    return middle
+
+
 def _along(axis: Axis, value: Array) -> Cells:
-    first, share = value // axis.step, value % axis.step / axis.step
+    first, share = (value // axis.step).astype(np.intp), value % axis.step / axis.step
     blur = axis.matrix(axis.cells(int(value.max()) + 1))
     return Cells(np.stack([first, first + 1]), np.stack([1 - share, share]), blur)
 

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
+from evaluation.core.blocks import map_blocks
 from postproc.dense_crf import cpp_backend, grid
 from postproc.dense_crf.grid import EDGES, lattice, simplices
 from postproc.dense_crf.model import CrfParams, Kernel
@@ -33,10 +34,7 @@ def scene(seed, classes, size, images=1):
     [(2, (1, 1)), (3, (1, 7)), (5, (13, 21)), (8, (9, 33)), (9, (12, 17)), (255, (5, 6))],
 )
 @pytest.mark.parametrize("options", ["", "gaussian_compat=0, bilateral_sxy=60", WIDE])
-def test_the_compiled_kernel_equals_the_numpy_reference(
-    options, classes, size, quality, monkeypatch
-):
-    monkeypatch.setattr(cpp_backend, "MAX_CELLS", 1000)
+def test_the_compiled_kernel_equals_the_numpy_reference(options, classes, size, quality):
     maps, images = scene(1, classes, size, 2)
     ours, reference = (
         build_crf(f"crf(quality={quality}, backend={backend}, {options})", classes).apply(
@@ -47,8 +45,7 @@ def test_the_compiled_kernel_equals_the_numpy_reference(
     np.testing.assert_allclose(ours, reference, atol=1e-4)
 
 
-def test_ours_is_nearer_to_exact_than_pydensecrf_is(monkeypatch):
-    monkeypatch.setattr(cpp_backend, "MAX_CELLS", 1000)
+def test_ours_is_nearer_to_exact_than_pydensecrf_is():
     maps, _ = scene(2, 5, (32, 48), images=2)
     rng = np.random.default_rng(2)
     drawn = ndimage.gaussian_filter(rng.normal(0, 1, (2, 3, 32, 48)), 5, axes=(2, 3))
@@ -59,7 +56,7 @@ def test_ours_is_nearer_to_exact_than_pydensecrf_is(monkeypatch):
         spec: np.abs(build_crf(f"crf({spec})", 5).apply(maps, images) - full).mean()
         for spec in ("backend=pydensecrf", "quality=default", "quality=high")
     }
-    assert off["quality=default"] < 0.8 * off["backend=pydensecrf"]
+    assert off["quality=default"] < 0.7 * off["backend=pydensecrf"]
     assert off["quality=high"] < 0.4 * off["backend=pydensecrf"]
 
 
@@ -74,17 +71,20 @@ def test_grey_and_colour_images_of_a_block_are_processed_apart():
     np.testing.assert_array_equal(together[1:2], build_crf("crf", 3).apply(maps[1:2], images[1:2]))
 
 
-def test_images_of_too_many_colours_go_to_pydensecrf():
-    maps, images = scene(4, 3, (24, 30), 2)
+@pytest.mark.parametrize("classes", [3, 17])
+def test_images_of_too_many_cells_are_processed_in_tiles(classes, monkeypatch):
+    maps, images = scene(4, classes, (40, 70), 2)
     images[1] = np.random.default_rng(5).integers(0, 256, images[1].shape)
-    few = "bilateral_sxy=8, bilateral_srgb=12"
-    kernel = Kernel(8.0, -10 * np.eye(3, dtype=np.float32), srgb=12.0)
-    _, done = cpp_backend.infer(maps, images, CrfParams(3, (kernel,), 2, FLOOR), "default")
+    step = build_crf("crf(bilateral_sxy=4, bilateral_srgb=12)", classes)
+    whole = step.apply(maps, images)
+    monkeypatch.setattr(cpp_backend, "MAX_CELLS", 25_000)
+    kernel = Kernel(4.0, -10 * np.eye(classes, dtype=np.float32), srgb=12.0)
+    params = CrfParams(classes, (kernel,), 2, FLOOR)
+    _, done = cpp_backend.infer_whole(maps, images, params, "default", max_cells=25_000)
     assert done.tolist() == [True, False]
-    ours = build_crf(f"crf({few})", 3).apply(maps, images)
-    library = build_crf(f"crf({few}, backend=pydensecrf)", 3).apply(maps, images)
-    np.testing.assert_array_equal(ours[1], library[1])
-    assert np.abs(ours[0] - library[0]).max() > 0
+    tiles = step.apply(maps, images)
+    np.testing.assert_array_equal(tiles[0], whole[0])
+    assert 0 < np.abs(tiles[1] - whole[1]).mean() < 5e-3
 
 
 def test_a_matrix_is_read_as_the_reference_reads_it():
@@ -149,31 +149,46 @@ def test_blocks_equal_their_images_one_by_one(quality):
     np.testing.assert_array_equal(np.concatenate(alone), step.apply(maps, images))
 
 
-def many_colours(size=(64, 64)):
+def many_colours(size, seed=0):
     """Smooth colours with noise: most pixels have a colour of their own."""
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     smooth = ndimage.gaussian_filter(rng.normal(size=(3, *size)), (0, 6, 6))
     colours = 20 + 200 * (smooth - smooth.min()) / np.ptp(smooth) + rng.normal(0, 6, smooth.shape)
     return colours.clip(0, 255).astype(np.uint8)[None]
 
 
-@pytest.mark.parametrize("options", ["10, 13", "15, 13", "30, 5", "30, 13"])
-def test_high_quality_is_nearer_to_exact_where_the_default_goes_to_pydensecrf_too(options):
-    maps, _ = scene(10, 4, (64, 64))
-    sxy, srgb = options.split(", ")
-    full, default, high = (
-        build_crf(f"crf(bilateral_sxy={sxy}, bilateral_srgb={srgb}, {how})", 4).apply(
-            maps, many_colours()
-        )
-        for how in ("backend=exact", "quality=default", "quality=high")
-    )
-    assert np.abs(high - full).mean() < 0.7 * np.abs(default - full).mean()
+@pytest.fixture(scope="module")
+def errors_of_kernels():
+    """Mean distances from exact, by kernel, on colours of noise: most pixels have one alone.
+
+    Of several images, since in one a few regions decide that may fall to either class.
+    """
+    maps, _ = scene(10, 4, (48, 48), images=6)
+    images = np.concatenate([many_colours((48, 48), seed) for seed in range(6)])
+    errors = {}
+    for sxy, srgb in ((5, 13), (10, 5), (10, 13), (15, 13), (30, 5), (30, 13)):
+        kernel = f"bilateral_sxy={sxy}, bilateral_srgb={srgb}"
+        full = build_crf(f"crf({kernel}, backend=exact)", 4).apply(maps, images)
+        errors[sxy, srgb] = [
+            float(np.abs(build_crf(f"crf({kernel}, {how})", 4).apply(maps, images) - full).mean())
+            for how in ("backend=pydensecrf", "quality=default", "quality=high")
+        ]
+    return errors
 
 
-def test_high_quality_says_where_no_grid_fits():
-    maps, _ = scene(10, 4, (64, 64))
-    step = build_crf("crf(bilateral_sxy=2, bilateral_srgb=5, quality=high)", 4)
-    with pytest.warns(UserWarning, match=r"1 image\(s\) have too many colours .* go to pydensecrf"):
-        high = step.apply(maps, many_colours())
-    library = build_crf("crf(bilateral_sxy=2, bilateral_srgb=5, backend=pydensecrf)", 4)
-    np.testing.assert_array_equal(high, library.apply(maps, many_colours()))
+def test_no_kernel_is_farther_from_exact_than_pydensecrf(errors_of_kernels):
+    for kernel, (library, default, high) in errors_of_kernels.items():
+        assert default < library, kernel
+        assert high < 0.8 * library, kernel
+
+
+def test_high_quality_is_nearer_to_exact_than_the_default(errors_of_kernels):
+    library, default, high = np.mean(list(errors_of_kernels.values()), axis=0)
+    assert high < 0.7 * default < 0.7 * library
+
+
+def test_threads_do_not_change_the_result():
+    maps, images = scene(11, 3, (20, 37), 4)
+    step = build_crf("crf", 3)
+    parts = map_blocks(lambda b: step.apply(maps[b], images[b]), 4, size=1, threads=3)
+    np.testing.assert_array_equal(np.concatenate(list(parts)), step.apply(maps, images))
