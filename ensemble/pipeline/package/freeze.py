@@ -23,7 +23,7 @@ from ensemble.pipeline.package.manifest import (
     readme,
 )
 from ensemble.pipeline.package.onnx_check import OnnxExamined, examine
-from ensemble.pipeline.package.onnx_export import check_onnx_installed, check_steps, write_onnx
+from ensemble.pipeline.package.onnx_export import check_installed, check_steps, write_onnx
 from ensemble.pipeline.run.open_run import RunMembers, run_experiment
 from evaluation.core.blocks import blocks
 from evaluation.core.errors import BadRun, BadSpec
@@ -85,7 +85,7 @@ def freeze_onnx(run: Run, candidate: str, out: Path, *, log: Log) -> OnnxExamine
             cannot be traced.
         BadSpec: a part that a graph cannot hold, or the extra `onnx` is not installed.
     """
-    check_onnx_installed()
+    check_installed()
     if out.suffix != ".onnx" or out.is_dir():
         raise BadSpec(f"--out {out} with --format onnx; expected a file that ends in .onnx")
     with run_lock(run.path):

@@ -9,6 +9,7 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
 
@@ -235,7 +236,7 @@ def write_onnx(package: Package, path: Path) -> dict[str, Any]:
         BadSpec: a part that a graph cannot hold, or the extra `onnx` is not installed.
         BadRun: weights that cannot be read, or a network that cannot be traced.
     """
-    check_onnx_installed()
+    check_installed()
     graph = CandidateGraph(package).eval()
     description = describe(package)
     dtype = torch.uint8 if package.manifest.image_type == "uint8" else torch.float32
@@ -285,18 +286,17 @@ def describe(package: Package) -> dict[str, Any]:
     }
 
 
-def check_onnx_installed() -> None:
-    """Check that the packages of the extra `onnx` are there.
+def check_installed(*packages: str) -> None:
+    """Check that packages of the extra `onnx` are there, by default all.
 
     Raises:
-        BadSpec: they are not.
+        BadSpec: one is not.
     """
-    try:
-        import onnx  # noqa: F401
-        import onnxruntime  # noqa: F401
-        import onnxscript  # noqa: F401
-    except ImportError as error:
-        raise BadSpec(f"ONNX needs {error.name}; run `pip install 'ens[onnx]'`") from None
+    for package in packages or ("onnx", "onnxruntime", "onnxscript"):
+        if find_spec(package) is None:
+            raise BadSpec(
+                f"ONNX needs {package}; run `pip install -e '.[onnx]'` in the source folder"
+            )
 
 
 @contextmanager

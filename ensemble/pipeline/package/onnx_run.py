@@ -8,7 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from ensemble.pipeline.package.onnx_export import IMAGES, LABELS, METADATA, PROBABILITIES
+from ensemble.pipeline.package.onnx_export import (
+    IMAGES,
+    LABELS,
+    METADATA,
+    PROBABILITIES,
+    check_installed,
+)
 from evaluation.core.blocks import blocks
 from evaluation.core.classes import Classes
 from evaluation.core.errors import BadRun
@@ -25,10 +31,12 @@ class OnnxCandidate:
         path: of the file.
 
     Raises:
+        BadSpec: onnxruntime is not installed.
         BadRun: no such file, damaged, or not written by `ens`.
     """
 
     def __init__(self, path: Path) -> None:
+        check_installed("onnxruntime")
         import onnxruntime
 
         options = onnxruntime.SessionOptions()

@@ -10,6 +10,7 @@ import pytest
 
 from ensemble.api.opened_run import OpenedRun
 from ensemble.cli import run_command
+from ensemble.pipeline.package import onnx_export
 from ensemble.pipeline.package.onnx_check import OnnxExamined
 from members.data.sample import draw_sample
 
@@ -118,3 +119,10 @@ def test_a_file_that_is_no_candidate_is_refused(tmp_path, refusal, content):
     np.save(tmp_path / "new.npy", np.zeros((1, 1, 4, 4), np.uint8))
     words = ["apply", tmp_path / "a.onnx", tmp_path / "new.npy", "--out", tmp_path / "l.npy"]
     assert "cannot be opened by onnxruntime" in refusal(*map(str, words))
+
+
+def test_without_onnxruntime_the_extra_is_named(tmp_path, refusal, monkeypatch):
+    monkeypatch.setattr(onnx_export, "find_spec", lambda name: None)
+    (tmp_path / "a.onnx").write_bytes(b"graph")
+    words = ["apply", tmp_path / "a.onnx", tmp_path, "--out", tmp_path / "l.npy"]
+    assert "ONNX needs onnxruntime; run `pip install -e '.[onnx]'`" in refusal(*map(str, words))
