@@ -32,6 +32,7 @@ SET_ERRORS = {
     (92, 100): 1.8,
     (400, 5): 3.0,
     (400, 30): 1.9,
+    (400, 100): 1.9,
 }
 """(Groups, candidates) -> percent of 2,000 simulated data sets in which the confidence set
 lacked any of equal candidates, the larger one of two kinds; should be 5 at most. From
