@@ -2,6 +2,7 @@
 
 import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,7 @@ from ensemble.pipeline.package.onnx_export import check_installed, check_steps, 
 from ensemble.pipeline.run.open_run import RunMembers, run_experiment
 from evaluation.core.blocks import blocks
 from evaluation.core.errors import BadRun, BadSpec
-from evaluation.core.files import atomic_folder, write_json
+from evaluation.core.files import atomic_file, atomic_folder, write_json
 from evaluation.core.progress import Log
 from evaluation.core.provenance import digest, identity, verify_outputs
 from evaluation.core.run_folder import OOF, Run, run_lock
@@ -94,10 +95,13 @@ def freeze_onnx(run: Run, candidate: str, out: Path, *, log: Log) -> OnnxExamine
         strategy, members = _update(run_members, candidate, log)
         with tempfile.TemporaryDirectory() as folder:
             package = _write_package(run_members, candidate, strategy, members, Path(folder))
-            write_onnx(package, out)
-            examined = examine(run, package, out)
+            written = Path(folder) / "candidate.onnx"
+            write_onnx(package, written)
+            examined = examine(run, package, written)
+            with atomic_file(out) as partial:  # only what has labelled images leaves the run
+                shutil.copyfile(written, partial)
         _record(run_members, candidate, out, log)
-    return examined
+    return replace(examined, path=out)
 
 
 def _update(

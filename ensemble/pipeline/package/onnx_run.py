@@ -67,7 +67,11 @@ class OnnxCandidate:
         return Classes.from_dict(self.description["classes"])
 
     def probabilities(self, images: Images) -> Map:
-        """Return the maps of images (image, channel, row, col) of one size."""
+        """Return the maps of images (image, channel, row, col) of one size.
+
+        Raises:
+            BadRun: the graph does not take images of that size.
+        """
         return self._run(PROBABILITIES, images)
 
     def labels(self, images: Images) -> Labels:
@@ -76,7 +80,15 @@ class OnnxCandidate:
 
     def _run(self, output: str, images: Images) -> Array:
         values = images.astype(self._input_type, copy=False)
-        (result,) = self.session.run([output], {IMAGES: values})
+        try:
+            (result,) = self.session.run([output], {IMAGES: values})
+        except Exception as error:  # onnxruntime has no common class of errors
+            reason = " ".join(str(error).split())[:200]
+            rows, cols = images.shape[2:]
+            raise BadRun(
+                f"the graph of {self.candidate} fails on images of {rows} x {cols} pixels"
+                f" ({reason}); freeze the candidate as a package, without --format onnx"
+            ) from None
         return np.asarray(result)
 
     def label(self, data: DataSet) -> Iterator[tuple[slice, Labels]]:

@@ -6,10 +6,12 @@ import json
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from ensemble.api.opened_run import OpenedRun
 from ensemble.cli import run_command
+from ensemble.pipeline.package import freeze as freeze_module
 from ensemble.pipeline.package import onnx_export
 from ensemble.pipeline.package.onnx_check import OnnxExamined
 from members.data.sample import draw_sample
@@ -126,3 +128,26 @@ def test_without_onnxruntime_the_extra_is_named(tmp_path, refusal, monkeypatch):
     (tmp_path / "a.onnx").write_bytes(b"graph")
     words = ["apply", tmp_path / "a.onnx", tmp_path, "--out", tmp_path / "l.npy"]
     assert "ONNX needs onnxruntime; run `pip install -e '.[onnx]'`" in refusal(*map(str, words))
+
+
+def test_a_graph_that_fails_on_the_images_is_not_written(run, tmp_path, refusal, monkeypatch):
+    def write(package, path):
+        fixed = onnx.helper.make_tensor_value_info
+        graph = onnx.helper.make_graph(
+            [onnx.helper.make_node("Identity", ["images"], ["labels"])],
+            "of one size",
+            [fixed("images", onnx.TensorProto.UINT8, (1, 1, 4, 4))],
+            [fixed("labels", onnx.TensorProto.UINT8, (1, 1, 4, 4))],
+        )
+        versions = [onnx.helper.make_opsetid("", onnx_export.OPSET)]
+        model = onnx.helper.make_model(graph, opset_imports=versions, ir_version=10)
+        entry = model.metadata_props.add()
+        entry.key, entry.value = onnx_export.METADATA, json.dumps(onnx_export.describe(package))
+        onnx.save(model, path)
+
+    monkeypatch.setattr(freeze_module, "write_onnx", write)
+    out = tmp_path / "a.onnx"
+    words = ["--candidate", CANDIDATE, "--out", str(out), "--format", "onnx"]
+    line = refusal("freeze", "--run", run, *words, after_work=True)
+    assert "the graph of geometric_mean_suppressed fails on images of 18 x 26 pixels" in line
+    assert not out.exists()
