@@ -202,7 +202,7 @@ def _pass_images(device: str, size: Sequence[int]) -> int:
 
 
 def _padded(batch: Tensor, most: int) -> Tensor:
-    """Repeat the last image up to a power of two: for each number a GPU plans its work anew."""
+    """Repeat the last image up to a power of two: cuDNN plans each number of images once."""
     length = min(most, 1 << (len(batch) - 1).bit_length())
     return torch.cat([batch, batch[-1:].expand(length - len(batch), -1, -1, -1)])
 

@@ -26,8 +26,8 @@ class BitPlanes(ArrayBytesCodec):  # type: ignore[type-arg, unused-ignore]
         return {"name": BIT_PLANES}
 
     def compute_encoded_size(self, input_byte_length: int, chunk_spec: Any) -> int:
-        """Raise: the size depends on the values."""
-        raise NotImplementedError
+        """Raise: Zarr asks for the size of shards, which packed chunks cannot be part of."""
+        raise NotImplementedError("the size of packed maps depends on their values")
 
     async def _decode_single(self, chunk_bytes: Any, chunk_spec: Any) -> Any:
         packed = np.asarray(chunk_bytes.as_array_like()).view(np.uint8)

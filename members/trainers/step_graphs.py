@@ -40,7 +40,7 @@ class StepGraphs:
     """Records a step once for each shape of a batch, and repeats it from then on.
 
     The batches of an epoch have at most two shapes (`BatchLoader`). If the step cannot be recorded
-    all steps are plain ones. What the step draws on the device is drawn anew each time.
+    all steps are plain ones. Random numbers that the step draws on the device differ in each step.
 
     Args:
         record: see `record_graph`.
