@@ -34,7 +34,7 @@ def project_to_rgb(images: Images) -> UInt8[np.ndarray, "image rgb row col"]:
     return np.stack([_project(image) for image in images])
 
 
-def _project(image: np.ndarray) -> np.ndarray:
+def _project(image: UInt8[np.ndarray, "channel row col"]) -> UInt8[np.ndarray, "rgb row col"]:
     channels = image.shape[0]
     pixels = image.reshape(channels, -1).T.astype(np.float32)
     centre = pixels.mean(axis=0)
@@ -42,7 +42,8 @@ def _project(image: np.ndarray) -> np.ndarray:
     parts = (pixels - centre) @ directions.T.astype(np.float32)
     scale = np.float32(np.sqrt(RGB / channels))
     rgb = centre.mean() + scale * parts @ AXES[: len(directions)].astype(np.float32)
-    return np.rint(rgb).clip(0, 255).astype(np.uint8).T.reshape(RGB, *image.shape[1:])
+    levels: UInt8[np.ndarray, "pixel rgb"] = np.rint(rgb).clip(0, 255).astype(np.uint8)
+    return levels.T.reshape(RGB, *image.shape[1:])
 
 
 def _directions(
@@ -51,4 +52,6 @@ def _directions(
     """Return the principal directions, the largest variance first, turned towards brighter."""
     _, vectors = np.linalg.eigh(covariance)
     directions = vectors.T[::-1][:RGB]
-    return directions * np.where(directions.sum(axis=1, keepdims=True) < 0, -1, 1)
+    signs = np.where(directions.sum(axis=1, keepdims=True) < 0, -1, 1)
+    turned: Float[np.ndarray, "direction channel"] = directions * signs
+    return turned

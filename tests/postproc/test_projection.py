@@ -1,5 +1,7 @@
 """Images of any number of channels for kernels on colour."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
@@ -9,7 +11,7 @@ from postproc.chain import parse_chain
 from postproc.projection import project_to_rgb
 
 
-def _image_of_three_factors(channels: int, seed: int) -> np.ndarray:
+def _image_of_three_factors(channels: int, seed: int) -> Any:
     """Draw an image (1, channel, row, col) of channels that mix three factors."""
     rng = np.random.default_rng(seed)
     factors = rng.normal(0, 12, (3, 8, 9))
@@ -17,7 +19,7 @@ def _image_of_three_factors(channels: int, seed: int) -> np.ndarray:
     return (128 + mixed).clip(0, 255).round().astype(np.uint8)[None]
 
 
-def _distances(image: np.ndarray) -> np.ndarray:
+def _distances(image: Any) -> Any:
     pixels = image[0].reshape(image.shape[1], -1).T.astype(float)
     return np.linalg.norm(pixels[:, None] - pixels, axis=2)
 
