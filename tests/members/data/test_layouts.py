@@ -205,7 +205,7 @@ class TestGroups:
             ("a_", "no group in parentheses"),
             ("(a", "no regular expression"),
             ("(a)_", r"no group for 1 of 2 images \(first: b_2\)"),
-            ("t.csv:patient", "cannot be read"),
+            ("t.csv:patient", r"t\.csv is missing; expected a CSV table"),
         ],
     )
     def test_groups_that_cannot_be_told_are_refused(self, spec, words):
