@@ -242,3 +242,37 @@ class TestCoveredImages:
     def test_maps_of_no_image_are_refused(self, ids, words):
         with pytest.raises(BadMaps, match=words):
             covered_images(StackedMaps("m.npz", MAPS[:2], ids), IDS)
+
+
+class TestNames:
+    CLASSES = numbered(3, ignore=None)
+
+    @pytest.mark.parametrize(
+        ("maps", "names", "words"),
+        [
+            (MAPS, ("0", "1"), "holds 3 classes; 2 are named"),
+            (MAPS, ("0", "1", "1"), "names class '1' twice; expected distinct names"),
+            (MAPS, ("0", "1", "x"), "names class 'x'; expected 0, 1, 2"),
+            (LABELS, ("0", "1"), "holds labels up to 2; 2 are named"),
+        ],
+    )
+    def test_names_that_do_not_fit_are_refused(self, maps, names, words):
+        with pytest.raises(BadMaps, match=rf"^m\.npy:? {words}"):
+            self.inspected(maps, names)
+
+    @pytest.mark.parametrize("maps", [MAPS, LABELS])
+    def test_names_in_the_order_of_the_run_change_nothing(self, maps):
+        stack, report = self.inspected(maps, ("0", "1", "2"))
+        assert report.maps is stack
+
+    def inspected(self, maps, names):
+        stack = StackedMaps("m.npy", maps, IDS)
+        report = inspect_maps(
+            stack,
+            np.arange(4),
+            classes=self.CLASSES,
+            extent=EXPECTED.extent,
+            known=None,
+            names=names,
+        )
+        return stack, report
