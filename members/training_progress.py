@@ -6,7 +6,6 @@ wherever the first runs.
 
 import json
 import math
-import os
 import sys
 import time
 from collections.abc import Generator, Iterator, Sequence
@@ -90,7 +89,7 @@ class ProgressFile:
         best = max((score for score in scores if not math.isnan(score)), default=math.nan)
         partial = self.path.with_suffix(".partial")
         partial.write_text(json.dumps(asdict(replace(report, best=best))), encoding="utf-8")
-        os.replace(partial, self.path)
+        partial.replace(self.path)
 
     def read(self) -> EpochReport | None:
         """Return the last report; None before the first, and after the training."""
