@@ -22,7 +22,7 @@ from members.data.folder_pairs import split_of
 from members.data.image_files import id_of
 from members.data.layouts import SPLITS, TRAINING, Item, Layout, LayoutOptions
 
-ENTRIES = {
+ENTRIES: dict[str, dict[str, tuple[type, ...]]] = {
     "images": {"id": (int, str), "file_name": (str,)},
     "categories": {"id": (int,), "name": (str,)},
     "annotations": {"image_id": (int, str), "category_id": (int,)},
@@ -124,7 +124,8 @@ def _check_entries(path: PurePosixPath, document: Document) -> None:
 
 def _categories(documents: Mapping[str, tuple[PurePosixPath, Document]]) -> dict[int, str]:
     """Return names by category id, in the order of the ids; the same in all files."""
-    first, names = next(iter(documents.values()))[0], {}
+    first = next(iter(documents.values()))[0]
+    names: dict[int, str] = {}
     for path, document in documents.values():
         found = {category["id"]: category["name"] for category in document["categories"]}
         names = names or dict(sorted(found.items()))
