@@ -2,6 +2,7 @@
 
 import sys
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ IMAGE = np.zeros((4, 6, 3), np.uint8)
 MASK = np.eye(4, 6, dtype=int)
 
 
-class Rows(list):
+class Rows(list[dict[str, Any]]):
     """Rows with columns, of which one column can be had alone."""
 
     @property
@@ -25,7 +26,7 @@ class Rows(list):
         return [row[key] for row in self] if isinstance(key, str) else super().__getitem__(key)
 
 
-class Undecodable(dict):
+class Undecodable(dict[str, Any]):
     def __getitem__(self, key):
         raise OSError("cannot identify image file")
 
