@@ -110,6 +110,19 @@ def test_what_cannot_be_read_in_one_way_is_refused_in_one_line(tmp_path, names, 
     assert "\n" not in str(refusal.value)
 
 
+def test_a_broken_link_among_the_images_is_refused(tmp_path):
+    (write(tmp_path, "images/a.png") / "images" / "b.png").symlink_to(tmp_path / "gone.png")
+    with pytest.raises(BadData, match=r"b\.png is a broken link or no regular file"):
+        load_dataset(tmp_path)
+
+
+def test_a_folder_of_masks_that_holds_none_is_refused(tmp_path):
+    root = write(tmp_path, "images/a.png")
+    (root / "masks").mkdir()
+    with pytest.raises(BadData, match=r"masks holds no mask for images/a\.png; expected pairs"):
+        load_dataset(root)
+
+
 def test_masks_that_are_jpeg_are_refused_with_the_reason(tmp_path):
     with pytest.raises(BadLabels, match="lossy compression, which changes class indices"):
         load_dataset(write(tmp_path, "images/a.jpg", "masks/a.jpg"))
@@ -293,6 +306,21 @@ class TestGroups:
         with pytest.raises(BadSpec, match=words):
             group_names(["a_1", "b_2"], spec)
 
+    @pytest.mark.parametrize(
+        ("table", "words"),
+        [
+            ("name,patient\na_1,P\n", r"t\.csv has no column 'site'; known: name, patient"),
+            ("", r"t\.csv has no column 'site'; known: "),
+            ("name,site\na_1,P\na_1.png,Q\nb_2,P\n", r"gives 'a_1' two groups in column 'site'"),
+            ("name,site\na_1,P, Q\n", "line 2: 3 fields; expected 2"),
+            ("name,site\na_1,P\nb_2,\n", r"no group for 1 of 2 images \(first: b_2\)"),
+        ],
+    )
+    def test_tables_that_give_no_group_are_refused(self, tmp_path, table, words):
+        (tmp_path / "t.csv").write_text(table)
+        with pytest.raises(BadSpec, match=words):
+            group_names(["a_1", "b_2"], f"{tmp_path}/t.csv:site")
+
     def test_files_of_arrays_are_grouped_by_their_ids(self, tmp_path):
         source = np.array(["a_1", "a_2", "b_1"])
         images = np.zeros((3, 4, 6), np.uint8)
@@ -409,6 +437,12 @@ class TestColourMasks:
             load_dataset(root)
         (root / "class_dict.csv").write_text(self.TABLE.replace("car,255", "car,254"))
         with pytest.raises(BadLabels, match=r"a\.png holds #ff0000 in 8 pixels; expected one of"):
+            load_dataset(root)
+
+    def test_a_table_that_gives_a_colour_to_two_classes_is_refused(self, tmp_path):
+        root = self.folder(tmp_path)
+        (root / "class_dict.csv").write_text(self.TABLE.replace("car,255", "car,0"))
+        with pytest.raises(BadLabels, match="colour #000000 stands for two classes; expected dist"):
             load_dataset(root)
 
     def test_masks_of_indices_and_of_colours_in_one_set_are_refused(self, tmp_path):
