@@ -1,0 +1,516 @@
+"""Find out how a network from elsewhere is run, and what its output means, on some images.
+
+What its file says is read, what images show is inferred and told, and what is left open stops with
+the readings that are possible. Output is inspected as imported maps are.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from evaluation.core.arrays import evenly_spaced
+from evaluation.core.classes import UNLABELLED, Classes
+from evaluation.core.errors import BadMaps, BadNetwork, BadSpec, EnsError, unknown
+from evaluation.core.ragged import Size, Stack, stack_images
+from evaluation.core.types import Array
+from members.data.dataset import DataSet
+from members.external.array_files import MAPS_KEYS
+from members.external.inspection import KnownMaps
+from members.external.layout_inference import Orientation, agreement_tables, infer_layout
+from members.external_networks.description import NetworkDescription
+from members.external_networks.meaning import Meaning, SampledOutputs, meaning_of
+from members.external_networks.network import (
+    MODEL,
+    ExternalNetwork,
+    NetworkReading,
+    OutputLayout,
+    runtime_of,
+)
+from members.external_networks.runtimes import Runtime
+from members.network import as_tensor
+from members.resizing import resized_set
+
+MOST_IMAGES, FEWEST_IMAGES = 64, 8
+MOST_VALUES = 1 << 26
+"""Of the outputs that are held while they are inspected."""
+
+TRIED_IMAGES = 16
+"""Images that possible readings of the input are compared on."""
+
+MULTIPLES = (1, 2, 4, 8, 16, 32, 64, 128)
+ORDER_GAIN = 0.02
+"""Of the agreement with the masks, by which the other order of colours must be higher to be asked
+for."""
+
+LARGEST = {"uint8": 255, "uint16": 65535}
+COLOURS = 3
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+"""Mean and standard deviation of torchvision's, timm's and most others' weights."""
+
+
+@dataclass(frozen=True)
+class Examined:
+    """A network whose reading is known.
+
+    Args:
+        network: ready to predict.
+        notes: what was inferred, and what it does on one image.
+    """
+
+    network: ExternalNetwork
+    notes: tuple[str, ...]
+
+
+def examine(
+    name: str,
+    description: NetworkDescription,
+    data: DataSet,
+    *,
+    trained_on: tuple[str, ...] | None = None,
+) -> Examined:
+    """Open a network and find out how it is run and read.
+
+    Args:
+        name: of the member.
+        description: its file, and what is said about it.
+        data: images of the run, with masks where there are any.
+        trained_on: ids of the images that it was trained on, None if undeclared.
+
+    Raises:
+        BadNetwork: it cannot be run on the images, its output is no maps of the run's classes, or
+            more than one reading is possible; names the member.
+        BadSpec: what is said does not fit the network or the images.
+    """
+    try:
+        return _Examination(name, description, _sample(data, description), trained_on).result()
+    except EnsError as error:
+        kind = BadNetwork if isinstance(error, BadMaps) else type(error)
+        raise kind(f"network {name!r}: {error}") from None
+
+
+def _sample(data: DataSet, description: NetworkDescription) -> DataSet:
+    """Return some of the images, as the network is given them: resized, or one tile of each."""
+    largest = max(rows * cols for _, (rows, cols) in data.extent.runs)
+    count = MOST_VALUES // (largest * len(data.classes))
+    count = min(MOST_IMAGES, max(FEWEST_IMAGES, count), len(data))
+    sample = data.take(np.array(evenly_spaced(len(data), count)))
+    if description.size is not None:
+        if sample.masks is None:
+            raise BadSpec("'size' of a network is examined on labelled images; the set has none")
+        sample = resized_set(sample, description.size, description.fit)
+    if description.tile is not None:
+        sample = _first_tiles(sample, description.tile)
+    return sample
+
+
+def _first_tiles(data: DataSet, tile: Size) -> DataSet:
+    def cut(stack: Stack) -> Stack:
+        return stack_images([np.asarray(image)[..., : tile[0], : tile[1]] for image in stack])
+
+    return replace(
+        data, images=cut(data.images), masks=None if data.masks is None else cut(data.masks)
+    )
+
+
+@dataclass(frozen=True)
+class _Input:
+    """A way to give pixels to a network.
+
+    Args:
+        words: the keys that say it.
+        divisor: of pixels.
+        mean: per channel.
+        std: per channel.
+        order: of the channels.
+    """
+
+    words: str
+    divisor: float
+    mean: tuple[float, ...] | None
+    std: tuple[float, ...] | None
+    order: tuple[int, ...]
+
+    def apply(self, reading: NetworkReading) -> NetworkReading:
+        return reading.model_copy(
+            update={
+                "divisor": self.divisor,
+                "mean": self.mean,
+                "std": self.std,
+                "channel_order": self.order,
+            }
+        )
+
+
+@dataclass(frozen=True)
+class _Examination:
+    name: str
+    said: NetworkDescription
+    data: DataSet
+    trained_on: tuple[str, ...] | None
+
+    @property
+    def classes(self) -> Classes:
+        return self.data.classes
+
+    @cached_property
+    def runtime(self) -> Runtime:
+        if self.said.path.suffix.lower() == ".safetensors" and self.said.architecture is None:
+            raise BadSpec(f"{self.said.file} holds weights alone; say its 'architecture'")
+        return runtime_of(
+            self.said.path,
+            self.said.architecture,
+            channels=len(self.said.channel_order or range(self.data.channels)),
+            classes=len(self.classes),
+        )
+
+    def result(self) -> Examined:
+        """Return the network with its reading."""
+        inputs = self._inputs()
+        reading = self._with_shapes(inputs[0].apply(self._frame()))
+        chosen = self._choose_input(inputs, reading)
+        reading = chosen.apply(reading)
+        outputs = self._outputs(reading, range(len(self.data)))
+        meaning = meaning_of(outputs, self.said, self.classes, self._known())
+        update = {name: getattr(meaning, name) for name in ("values", "order", "foreground")}
+        network = self._network(reading.model_copy(update=update))
+        notes = self._notes(network.reading, chosen, meaning)
+        return Examined(network, (*notes, self._shown(network)))
+
+    def _frame(self) -> NetworkReading:
+        """Return what the file says about its input."""
+        sides = self.runtime.input.sides
+        last = self._channels_last
+        fixed = (sides[1], sides[2]) if last else (sides[2], sides[3])
+        if None in fixed and any(fixed):
+            raise BadNetwork(
+                f"takes images of {_shape_text(sides)}; expected rows and columns free"
+            )
+        if fixed[0] is not None and fixed[1] is not None:
+            self._check_fixed((fixed[0], fixed[1]))
+        return NetworkReading(
+            file=f"{MODEL}{self.said.path.suffix.lower()}",
+            architecture=self.said.architecture,
+            channel_order=tuple(range(self._num_channels)),
+            channels_last=last,
+            fixed=None if fixed[0] is None else fixed,
+            batch=sides[0],
+            trained_on=self.trained_on,
+        )
+
+    @property
+    def _channels_last(self) -> bool:
+        """Whether the network takes (image, row, col, channel)."""
+        sides, own = self.runtime.input.sides, self.data.channels
+        if sides[1] == own or sides[1] in (1, COLOURS):
+            return False
+        return sides[3] == own or sides[3] in (1, COLOURS)
+
+    @property
+    def _num_channels(self) -> int:
+        """Number of channels that the network takes; the images' where it does not say."""
+        said = self.said.channel_order
+        takes = self.runtime.input.sides[3 if self._channels_last else 1]
+        own = self.data.channels
+        if said is None:
+            if takes is not None and takes != own:
+                raise BadNetwork(
+                    f"takes images of {takes} channels; the run's have {own}: say channel_order,"
+                    f" such as {[min(c, own - 1) for c in range(takes)]}, the image's channel of"
+                    " each"
+                )
+            return own
+        if takes is not None and takes != len(said):
+            raise BadNetwork(f"takes images of {takes} channels; channel_order names {len(said)}")
+        if max(said) >= own:
+            raise BadSpec(f"channel_order names channel {max(said)}; the images have {own}")
+        return len(said)
+
+    def _check_fixed(self, fixed: Size) -> None:
+        """Refuse to guess what becomes of images that are larger or smaller than the network's.
+
+        Raises:
+            BadNetwork: there are such images, and nothing is said.
+        """
+        sizes = {size for _, size in self.data.extent.runs}
+        if sizes == {fixed} or self.said.tile == fixed:
+            return
+        text = f"{fixed[0]}x{fixed[1]}"
+        rows, cols = next(size for size in sizes if size != fixed)
+        raise BadNetwork(
+            f"takes images of {fixed[0]} x {fixed[1]} pixels alone, and the run has {rows} x"
+            f" {cols}: say 'tile: {text}' to cut and pad them, or 'size: {text}' to resize them"
+        )
+
+    def _inputs(self) -> list[_Input]:
+        """Return the ways to give pixels that are possible; one where it is said.
+
+        Raises:
+            BadSpec: what is said does not fit the images.
+        """
+        said, kind, channels = self.said, str(self.data.images.dtype), self._num_channels
+        order = said.channel_order or tuple(range(channels))
+        mean, std = said.values("mean", channels), said.values("std", channels)
+        if std is not None and min(std) <= 0:
+            raise BadSpec(f"std holds {min(std)}; expected numbers above 0")
+        if said.input_range is not None:
+            divisor = self._divisor(said.input_range)
+            return [_Input(f"input_range: {said.input_range}", divisor, mean, std, order)]
+        takes_bytes = self.runtime.input.dtype == "uint8"
+        if mean is None and std is None and (said.architecture or takes_bytes):
+            return [_Input("input_range: stored", 1.0, None, None, order)]
+        possible = ["0..255", "0..1"] if kind == "uint8" else ["stored"]
+        if kind == "uint16":
+            possible += ["0..255", "0..1"]
+        inputs = [_Input(f"input_range: {r}", self._divisor(r), mean, std, order) for r in possible]
+        if mean is not None or std is not None or kind not in LARGEST:
+            return inputs
+        usual = [((0.5,) * channels, (0.5,) * channels)]
+        if channels == COLOURS:
+            usual.append(IMAGENET)
+        return inputs + [
+            _Input(
+                f"input_range: 0..1, mean: {list(m)}, std: {list(s)}",
+                self._divisor("0..1"),
+                m,
+                s,
+                order,
+            )
+            for m, s in usual
+        ]
+
+    def _divisor(self, input_range: str) -> float:
+        kind = str(self.data.images.dtype)
+        if input_range == "stored":
+            return 1.0
+        if kind not in LARGEST:
+            raise BadSpec(
+                f"input_range {input_range} needs images of 8 or 16 bits; they are {kind}: say"
+                " 'stored', and mean and std"
+            )
+        return LARGEST[kind] / (255 if input_range == "0..255" else 1)
+
+    def _choose_input(self, inputs: Sequence[_Input], reading: NetworkReading) -> _Input:
+        """Return the way that is said; stop where there are several.
+
+        Raises:
+            BadNetwork: several ways, with how well each agrees with the masks.
+        """
+        asked = self.said.channel_order is not None or len(inputs[0].order) != COLOURS
+        turned = [] if asked or self.said.architecture else [_swapped(one) for one in inputs]
+        if len(inputs) == 1 and not turned:
+            return inputs[0]
+        scores = {one.words: self._agreement(one.apply(reading)) for one in [*inputs, *turned]}
+        if len(inputs) == 1:
+            own, other = (scores[one.words] for one in (inputs[0], turned[0]))
+            if own is None or other is None or other <= own + ORDER_GAIN:
+                return inputs[0]
+            raise BadNetwork(
+                f"colours in the order bgr agree with the masks in {other:.2f} of each class's"
+                f" pixels, in the order rgb in {own:.2f}: say channel_order, rgb or bgr"
+            )
+        best = sorted(scores, key=lambda words: -(scores[words] or 0))
+        shown = [
+            f"'{words}'" + ("" if scores[words] is None else f" ({scores[words]:.2f})")
+            for words in best
+        ]
+        how = "" if scores[best[0]] is None else ", with the agreement with each class's pixels"
+        raise BadNetwork(
+            f"its file does not say how pixels are scaled; say one of{how}: {', '.join(shown)}"
+        )
+
+    def _agreement(self, reading: NetworkReading) -> float | None:
+        """Return the mean share of each class's pixels that the network labels so; None unknown."""
+        known = self._known()
+        if known is None:
+            return None
+        chosen = evenly_spaced(len(self.data), TRIED_IMAGES)
+        try:
+            outputs = self._outputs(reading, chosen)
+        except EnsError:
+            return None
+        labels = [_labels(image) for image in outputs.images]
+        if max(int(image.max()) for image in labels) >= len(self.classes):
+            return None
+        tables = agreement_tables(
+            lambda of: np.stack([labels[i] for i in of]),
+            lambda of: known.labels(np.array(chosen)[of]),
+            [Orientation()],
+            images=len(labels),
+            one_size=False,
+            channels=len(self.classes),
+            classes=len(self.classes),
+        )
+        match = infer_layout(tables)
+        return None if match is None else match.accuracy
+
+    def _known(self) -> KnownMaps | None:
+        if self.data.masks is None:
+            return None
+        target, ignore = self.data.target(), self.classes.ignore
+
+        def labels(indices: Array) -> Array:
+            found = np.asarray(target[np.asarray(indices)])
+            return found if ignore is None else np.where(found == ignore, UNLABELLED, found)
+
+        return KnownMaps("the masks", labels)
+
+    def _network(self, reading: NetworkReading) -> ExternalNetwork:
+        return ExternalNetwork(self.runtime, reading, f"member {self.name!r}").eval()
+
+    def _batch(self, index: int) -> Tensor:
+        """Return one image."""
+        return as_tensor(np.asarray(self.data.images[index])[None])
+
+    def _with_shapes(self, reading: NetworkReading) -> NetworkReading:
+        """Add what running an image of each size shows: the multiple, the output, its axes.
+
+        Raises:
+            BadNetwork: the network does not run on one, or its output is no maps of the classes.
+        """
+        firsts = {size: index for index, size in reversed(list(enumerate(self.data.extent.sizes)))}
+        if self.said.multiple is not None:
+            reading = reading.model_copy(update={"multiple": self.said.multiple})
+        for index in firsts.values():
+            reading = self._fitted(reading, index)
+        return reading
+
+    def _fitted(self, reading: NetworkReading, index: int) -> NetworkReading:
+        image, size = self._batch(index), self.data.extent.size_of(index)
+        is_open = self.said.multiple is None and reading.fixed is None
+        problem: EnsError | None = None
+        for multiple in [m for m in MULTIPLES if m >= reading.multiple or not is_open]:
+            if is_open:
+                reading = reading.model_copy(update={"multiple": multiple})
+            network = self._network(reading)
+            values = network.padded(network.normalised(image))
+            try:
+                with torch.inference_mode():
+                    results = network.results(values)
+                name, layout = self._choose_output(results, (values.shape[2], values.shape[3]))
+            except BadNetwork as error:
+                problem = problem or error
+                if not is_open:
+                    break
+                continue
+            return reading.model_copy(update={"output": name, "layout": layout})
+        assert problem is not None, size
+        raise problem
+
+    def _choose_output(self, results: dict[str, Tensor], size: Size) -> tuple[str, OutputLayout]:
+        """Return the output that holds the maps, and its axes."""
+        shown = ", ".join(f"{n} {tuple(r.shape)}" for n, r in results.items()) or "nothing"
+        if self.said.key is not None:
+            if self.said.key not in results:
+                raise BadNetwork(unknown("output", self.said.key, results))
+            results = {self.said.key: results[self.said.key]}
+        layouts = {name: self._layout(result, size) for name, result in results.items()}
+        fitting = {name: layout for name, layout in layouts.items() if layout is not None}
+        maps = [name for name, layout in fitting.items() if layout != "row col"]
+        listed = maps or list(fitting)
+        named = [name for name in listed if name in MAPS_KEYS]
+        if len(listed) == 1 or len(named) == 1:
+            name = listed[0] if len(listed) == 1 else named[0]
+            return name, fitting[name]  # type: ignore[return-value]
+        if listed:
+            raise BadNetwork(f"outputs {shown}; say which holds the maps, such as key: {listed[0]}")
+        raise BadNetwork(
+            f"outputs {shown} for an image of {size[0]} x {size[1]} pixels; expected maps (1,"
+            f" {len(self.classes)}, row, col) of the run's {len(self.classes)} classes"
+        )
+
+    def _layout(self, result: Tensor, size: Size) -> OutputLayout | None:
+        classes, shape = len(self.classes), tuple(result.shape)
+        counts = {classes, classes - 1}
+        if not result.is_floating_point():
+            sides = shape[1:] if len(shape) == 3 else shape[2:] if shape[1:2] == (1,) else ()
+            return "row col" if _fits(sides, size) else None
+        if len(shape) == 3:
+            return "class row col" if classes == 2 and _fits(shape[1:], size) else None
+        if len(shape) != 4:
+            return None
+        if shape[1] in counts and _fits(shape[2:], size):
+            return "class row col"
+        return "row col class" if shape[3] in counts and _fits(shape[1:3], size) else None
+
+    def _outputs(self, reading: NetworkReading, indices: Sequence[int]) -> SampledOutputs:
+        network, images = self._network(reading), []
+        for index in indices:
+            with torch.inference_mode():
+                found = network.outputs(self._batch(index))[0].numpy()
+            images.append(found.astype(np.int32) if reading.layout == "row col" else found)
+        return SampledOutputs(tuple(images), tuple(self.data.ids[i] for i in indices))
+
+    def _notes(self, reading: NetworkReading, chosen: _Input, meaning: Meaning) -> tuple[str, ...]:
+        """Return what was read and inferred, in words."""
+        count, names = self.runtime.parameters, self.classes.names
+        kind = self.said.path.suffix.lower().removeprefix(".")
+        takes = [chosen.words, f"channels {list(reading.channel_order)} of the image"]
+        if reading.mean is not None or reading.std is not None:
+            takes.append("mean and std as said")
+        if reading.fixed is not None:
+            takes.append(f"{reading.fixed[0]} x {reading.fixed[1]} pixels alone")
+        elif reading.multiple > 1:
+            takes.append(f"sides padded to a multiple of {reading.multiple}")
+        if reading.channels_last:
+            takes.append("channels last")
+        low, high = meaning.range.low, meaning.range.high
+        gives = f"output {reading.output!r}: {reading.values}, from {low:.3g} to {high:.3g}"
+        if reading.foreground is not None:
+            gives += f", of {names[reading.foreground]!r}"
+        else:
+            order = ", ".join("the rest" if c is None else str(c) for c in reading.order)
+            gives += f"; {', '.join(names)} are channels {order}"
+        undeclared = "undeclared: it is not known which images it was trained on (trained_on)"
+        size = "" if count is None else f", {count / 1e6:.2f} M parameters"
+        return (
+            f"{kind}{size}: takes {', '.join(takes)}",
+            gives,
+            *meaning.notes,
+            *([undeclared] if reading.trained_on is None else []),
+        )
+
+    def _shown(self, network: ExternalNetwork) -> str:
+        """Return what the network says of the image whose mask holds the most classes."""
+        known, index = self._known(), 0
+        if known is not None:
+            masks = [known.labels(np.array([i]))[0] for i in range(len(self.data))]
+            index = max(range(len(masks)), key=lambda i: len(np.unique(masks[i])))
+        with torch.inference_mode():
+            labels = network(self._batch(index)).argmax(dim=1)[0].numpy()
+        shares = np.bincount(labels.ravel(), minlength=len(self.classes)) / labels.size
+        most = sorted(range(len(shares)), key=lambda label: -shares[label])[:COLOURS]
+        parts = [f"{self.classes.names[label]} {shares[label]:.0%}" for label in most]
+        text = f"image {self.data.ids[index]!r}: {', '.join(parts)}"
+        if known is None or not (masks[index] != UNLABELLED).any():
+            return text
+        right = (labels == masks[index])[masks[index] != UNLABELLED].mean()
+        return f"{text}; {right:.2f} of its labelled pixels as in the mask"
+
+
+def _swapped(one: _Input) -> _Input:
+    return replace(one, words=f"{one.words}, channel_order: bgr", order=one.order[::-1])
+
+
+def _fits(sides: Sequence[int], size: Size) -> bool:
+    """Return whether an output's sides are the image's, divided by one whole number."""
+    if len(sides) != 2 or 0 in sides:
+        return False
+    factors = {own / given for given, own in zip(sides, size, strict=True)}
+    return len(factors) == 1 and min(factors) == int(min(factors))
+
+
+def _labels(image: Array) -> Array:
+    """Return labels of an image's output, whatever its values are."""
+    if image.ndim == 2:
+        return image
+    if len(image) > 1:
+        return image.argmax(axis=0)
+    return (image[0] > (0 if image.min() < 0 else 0.5)).astype(np.int64)
+
+
+def _shape_text(sides: Sequence[int | None]) -> str:
+    return f"({', '.join('any' if side is None else str(side) for side in sides)})"
