@@ -36,7 +36,7 @@ def recognise(tree: FileTree, options: LayoutOptions) -> Layout | None:
     if not (tree.root / DATASET).is_file() or not tree.has_folder("imagesTr"):
         return None
     document = read_json(tree.root / DATASET)
-    known = _classes(tree.root / DATASET, document)
+    known = classes_of(tree.root / DATASET, document)
     ending = str(document.get("file_ending") or _ending(tree))
     splits = {}
     for split, (images, masks) in FOLDERS.items():
@@ -57,7 +57,12 @@ def _ending(tree: FileTree) -> str:
     return ".nii.gz" if first.name.endswith(".nii.gz") else first.suffix
 
 
-def _classes(path: Path, document: Any) -> Classes:
+def classes_of(path: Path, document: Any) -> Classes:
+    """Return the classes that nnU-Net's `dataset.json` names, in the order of their numbers.
+
+    Raises:
+        BadData: no labels, or regions that overlap.
+    """
     labels = document.get("labels") if isinstance(document, dict) else None
     if not isinstance(labels, dict) or not labels:
         raise BadData(f"{path} has no labels; expected names and numbers of the classes")
@@ -107,7 +112,7 @@ def _items(
 
 
 def _slices(case: str, images: tuple[Path, ...], mask: Path | None) -> Iterator[Item]:
-    shape = _volume(images[0]).shape
+    shape = open_volume(images[0]).shape
     for index in range(shape[2]):
         drawn = None if mask is None else partial(_mask_slice, mask, index)
         name = case if shape[2] == 1 else f"{case}_{index:04d}"
@@ -115,7 +120,7 @@ def _slices(case: str, images: tuple[Path, ...], mask: Path | None) -> Iterator[
 
 
 def _image_slice(files: tuple[Path, ...], index: int) -> Array:
-    slices = [np.asarray(_volume(file).dataobj[:, :, index], np.float32) for file in files]
+    slices = [np.asarray(open_volume(file).dataobj[:, :, index], np.float32) for file in files]
     if len({part.shape for part in slices}) > 1:
         raise BadData(f"{files[0]} and its other channels differ in shape; expected one")
     return slices[0] if len(slices) == 1 else np.stack(slices, axis=-1)
@@ -123,14 +128,35 @@ def _image_slice(files: tuple[Path, ...], index: int) -> Array:
 
 def _mask_slice(file: Path, index: int, size: Size) -> Array:
     del size  # compared by the caller
-    values = np.asarray(_volume(file).dataobj[:, :, index])
+    values = np.asarray(open_volume(file).dataobj[:, :, index])
     labels = values.round()
     if (values != labels).any() or labels.min(initial=0) < 0 or labels.max(initial=0) > UNLABELLED:
         raise BadLabels(f"{file} holds other than whole numbers 0 to 255; expected class values")
     return labels.astype(np.uint8)
 
 
-def _volume(file: Path) -> Any:
+def source_volume(root: Path, case: str) -> Path:
+    """Return the first channel of a case, whose geometry its labels have.
+
+    Raises:
+        BadData: it is missing, or no NIfTI.
+    """
+    ending = str(read_json(root / DATASET).get("file_ending", ".nii.gz"))
+    if ending not in NIFTI:
+        raise BadData(f"{root} holds {ending} images; expected NIfTI, whose geometry labels have")
+    for images, _ in FOLDERS.values():
+        file = root / images / f"{case}_0000{ending}"
+        if file.is_file():
+            return file
+    raise BadData(f"{root} has no image {case}_0000{ending}; restore it")
+
+
+def open_volume(file: Path) -> Any:
+    """Open a NIfTI volume of three axes; one of two gets a third of length 1.
+
+    Raises:
+        BadData: nibabel is not installed, or no such volume.
+    """
     try:
         import nibabel
     except ImportError:

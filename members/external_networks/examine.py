@@ -20,9 +20,19 @@ from evaluation.core.types import Array
 from members.data.dataset import DataSet
 from members.external.array_files import MAPS_KEYS
 from members.external.inspection import KnownMaps
-from members.external.layout_inference import Orientation, agreement_tables, infer_layout
+from members.external.layout_inference import (
+    LayoutMatch,
+    Orientation,
+    agreement_tables,
+    infer_layout,
+)
 from members.external_networks.description import NetworkDescription
-from members.external_networks.meaning import Meaning, SampledOutputs, meaning_of
+from members.external_networks.meaning import (
+    Meaning,
+    SampledOutputs,
+    meaning_of,
+    named_foreground,
+)
 from members.external_networks.network import (
     MODEL,
     ExternalNetwork,
@@ -42,6 +52,9 @@ TRIED_IMAGES = 16
 """Images that possible readings of the input are compared on."""
 
 MULTIPLES = (1, 2, 4, 8, 16, 32, 64, 128)
+MOST_REDUCED = 16
+"""By how much an output may be smaller than its image: one value per image is no map."""
+
 ORDER_GAIN = 0.02
 """Of the agreement with the masks, by which the other order of colours must be higher to be asked
 for."""
@@ -303,15 +316,18 @@ class _Examination:
         turned = [] if asked or self.said.architecture else [_swapped(one) for one in inputs]
         if len(inputs) == 1 and not turned:
             return inputs[0]
-        scores = {one.words: self._agreement(one.apply(reading)) for one in [*inputs, *turned]}
+        matches = {one.words: self._agreement(one.apply(reading)) for one in [*inputs, *turned]}
         if len(inputs) == 1:
-            own, other = (scores[one.words] for one in (inputs[0], turned[0]))
+            # In the order of classes that is said: another one may look like other colours.
+            pair = [matches[one.words] for one in (inputs[0], turned[0])]
+            own, other = (None if match is None else match.plain for match in pair)
             if own is None or other is None or other <= own + ORDER_GAIN:
                 return inputs[0]
             raise BadNetwork(
                 f"colours in the order bgr agree with the masks in {other:.2f} of each class's"
                 f" pixels, in the order rgb in {own:.2f}: say channel_order, rgb or bgr"
             )
+        scores = {w: None if match is None else match.accuracy for w, match in matches.items()}
         best = sorted(scores, key=lambda words: -(scores[words] or 0))
         shown = [
             f"'{words}'" + ("" if scores[words] is None else f" ({scores[words]:.2f})")
@@ -322,8 +338,8 @@ class _Examination:
             f"its file does not say how pixels are scaled; say one of{how}: {', '.join(shown)}"
         )
 
-    def _agreement(self, reading: NetworkReading) -> float | None:
-        """Return the mean share of each class's pixels that the network labels so; None unknown."""
+    def _agreement(self, reading: NetworkReading) -> LayoutMatch | None:
+        """Return how well the network's labels agree with the masks; None where nothing tells."""
         known = self._known()
         if known is None:
             return None
@@ -332,7 +348,15 @@ class _Examination:
             outputs = self._outputs(reading, chosen)
         except EnsError:
             return None
+        own, names = self.classes.names, self.said.class_names or self.classes.names
+        table = np.array([own.index(name) if name in own else len(own) for name in names])
+        if outputs.size[1:-2] == (1,):
+            foreground = named_foreground(self.said.class_names, self.classes)
+            table = np.array([1 - foreground, foreground])
         labels = [_labels(image) for image in outputs.images]
+        if max(int(image.max()) for image in labels) >= len(table):
+            return None
+        labels = [table[image] for image in labels]
         if max(int(image.max()) for image in labels) >= len(self.classes):
             return None
         tables = agreement_tables(
@@ -344,8 +368,7 @@ class _Examination:
             channels=len(self.classes),
             classes=len(self.classes),
         )
-        match = infer_layout(tables)
-        return None if match is None else match.accuracy
+        return infer_layout(tables)
 
     def _known(self) -> KnownMaps | None:
         if self.data.masks is None:
@@ -500,7 +523,7 @@ def _fits(sides: Sequence[int], size: Size) -> bool:
     if len(sides) != 2 or 0 in sides:
         return False
     factors = {own / given for given, own in zip(sides, size, strict=True)}
-    return len(factors) == 1 and min(factors) == int(min(factors))
+    return len(factors) == 1 and min(factors) in range(1, MOST_REDUCED + 1)
 
 
 def _labels(image: Array) -> Array:

@@ -134,7 +134,7 @@ def meaning_of(
     channels = outputs.size[1]
     values = _values(found, channels, said, classes)
     if channels == 1 and len(classes) == 2:
-        foreground, is_logits = _foreground(names, classes), values == "logits"
+        foreground, is_logits = named_foreground(names, classes), values == "logits"
         outputs = outputs.change(lambda x: two_classes(x, foreground=foreground, logits=is_logits))
         probabilities = outputs.change(lambda x: _probabilities(x, values))
         return Meaning(values, (0, 1), foreground, found, checked(probabilities, foreground))
@@ -183,7 +183,12 @@ def _values(
     return "logits" if scale == SOFTMAX else "probabilities"
 
 
-def _foreground(names: Sequence[str] | None, classes: Classes) -> int:
+def named_foreground(names: Sequence[str] | None, classes: Classes) -> int:
+    """Return the class that one channel alone is of: the one that is named, else the foreground.
+
+    Raises:
+        BadSpec: another name.
+    """
     if names is not None:
         if len(names) != 1 or names[0] not in classes.names:
             known = ", ".join(classes.names)

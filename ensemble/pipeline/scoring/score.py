@@ -37,6 +37,7 @@ from evaluation.protocols import PROTOCOLS
 from evaluation.run_metric import metric_note, named_metric
 from evaluation.scores import (
     ScoredImages,
+    by_group,
     read_scores,
     score,
     write_scores,
@@ -52,6 +53,7 @@ def score_run(
     *,
     split: str,
     protocol: str | None = None,
+    per_group: bool = False,
     log: Log,
 ) -> Leaderboard:
     """Score candidates on `oof` and on a split, and compare them.
@@ -66,6 +68,8 @@ def score_run(
         candidates: names; by default all.
         split: the split to evaluate on.
         protocol: spec of the protocol that decides; by default the run's metric.
+        per_group: score each group (case, drive) as one image, which protocols that average over
+            images tell apart.
         log: receives a line per result.
 
     Raises:
@@ -97,11 +101,18 @@ def score_run(
         scored = without_trained_on(run_members, scored, sources, split, log)
         results = [Artifact("scores", candidate.name, split) for candidate in scored]
         Staleness(RunMembers.of(run), experiment).warn(results, log)
+        if per_group:
+            scored = [
+                replace(c, examined=by_group(c.examined), oof=c.oof and by_group(c.oof))
+                for c in scored
+            ]
         rng = np.random.default_rng(experiment.seed)
         board = compare(scored, run_classes(run), rng=rng, split=split, protocol=protocol)
         with atomic_file(run.path / "scores" / f"{LEADERBOARD}.csv") as partial:
             board.to_frame().to_csv(partial)
         config = {"split": split, "protocol": protocol, "candidates": [c.name for c in scored]}
+        if per_group:
+            config["per"] = "group"
         leaderboard_record(run, config).write()
         return board
 
