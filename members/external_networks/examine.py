@@ -14,11 +14,10 @@ from torch import Tensor
 
 from evaluation.core.arrays import evenly_spaced
 from evaluation.core.classes import UNLABELLED, Classes
-from evaluation.core.errors import BadMaps, BadNetwork, BadSpec, EnsError, unknown
+from evaluation.core.errors import BadMaps, BadNetwork, BadSpec, EnsError
 from evaluation.core.ragged import Size, Stack, stack_images
 from evaluation.core.types import Array
 from members.data.dataset import DataSet
-from members.external.array_files import MAPS_KEYS
 from members.external.inspection import KnownMaps
 from members.external.layout_inference import (
     LayoutMatch,
@@ -27,9 +26,16 @@ from members.external.layout_inference import (
     infer_layout,
 )
 from members.external_networks.description import NetworkDescription
+from members.external_networks.input_readings import (
+    COLOURS,
+    InputReading,
+    possible_inputs,
+    swapped,
+)
 from members.external_networks.meaning import (
     Meaning,
     SampledOutputs,
+    choose_output,
     meaning_of,
     named_foreground,
 )
@@ -37,7 +43,6 @@ from members.external_networks.network import (
     MODEL,
     ExternalNetwork,
     NetworkReading,
-    OutputLayout,
     runtime_of,
 )
 from members.external_networks.runtimes import Runtime
@@ -52,17 +57,9 @@ TRIED_IMAGES = 16
 """Images that possible readings of the input are compared on."""
 
 MULTIPLES = (1, 2, 4, 8, 16, 32, 64, 128)
-MOST_REDUCED = 16
-"""By how much an output may be smaller than its image: one value per image is no map."""
-
 ORDER_GAIN = 0.02
 """Of the agreement with the masks, by which the other order of colours must be higher to be asked
 for."""
-
-LARGEST = {"uint8": 255, "uint16": 65535}
-COLOURS = 3
-IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-"""Mean and standard deviation of torchvision's, timm's and most others' weights."""
 
 
 @dataclass(frozen=True)
@@ -130,35 +127,6 @@ def _first_tiles(data: DataSet, tile: Size) -> DataSet:
 
 
 @dataclass(frozen=True)
-class _Input:
-    """A way to give pixels to a network.
-
-    Args:
-        words: the keys that say it.
-        divisor: of pixels.
-        mean: per channel.
-        std: per channel.
-        order: of the channels.
-    """
-
-    words: str
-    divisor: float
-    mean: tuple[float, ...] | None
-    std: tuple[float, ...] | None
-    order: tuple[int, ...]
-
-    def apply(self, reading: NetworkReading) -> NetworkReading:
-        return reading.model_copy(
-            update={
-                "divisor": self.divisor,
-                "mean": self.mean,
-                "std": self.std,
-                "channel_order": self.order,
-            }
-        )
-
-
-@dataclass(frozen=True)
 class _Examination:
     name: str
     said: NetworkDescription
@@ -182,7 +150,12 @@ class _Examination:
 
     def result(self) -> Examined:
         """Return the network with its reading."""
-        inputs = self._inputs()
+        inputs = possible_inputs(
+            self.said,
+            str(self.data.images.dtype),
+            self._num_channels,
+            takes_bytes=self.runtime.input.dtype == "uint8",
+        )
         reading = self._with_shapes(inputs[0].apply(self._frame()))
         chosen = self._choose_input(inputs, reading)
         reading = chosen.apply(reading)
@@ -258,62 +231,16 @@ class _Examination:
             f" {cols}: say 'tile: {text}' to cut and pad them, or 'size: {text}' to resize them"
         )
 
-    def _inputs(self) -> list[_Input]:
-        """Return the ways to give pixels that are possible; one where it is said.
-
-        Raises:
-            BadSpec: what is said does not fit the images.
-        """
-        said, kind, channels = self.said, str(self.data.images.dtype), self._num_channels
-        order = said.channel_order or tuple(range(channels))
-        mean, std = said.values("mean", channels), said.values("std", channels)
-        if std is not None and min(std) <= 0:
-            raise BadSpec(f"std holds {min(std)}; expected numbers above 0")
-        if said.input_range is not None:
-            divisor = self._divisor(said.input_range)
-            return [_Input(f"input_range: {said.input_range}", divisor, mean, std, order)]
-        takes_bytes = self.runtime.input.dtype == "uint8"
-        if mean is None and std is None and (said.architecture or takes_bytes):
-            return [_Input("input_range: stored", 1.0, None, None, order)]
-        possible = ["0..255", "0..1"] if kind == "uint8" else ["stored"]
-        if kind == "uint16":
-            possible += ["0..255", "0..1"]
-        inputs = [_Input(f"input_range: {r}", self._divisor(r), mean, std, order) for r in possible]
-        if mean is not None or std is not None or kind not in LARGEST:
-            return inputs
-        usual = [((0.5,) * channels, (0.5,) * channels)]
-        if channels == COLOURS:
-            usual.append(IMAGENET)
-        return inputs + [
-            _Input(
-                f"input_range: 0..1, mean: {list(m)}, std: {list(s)}",
-                self._divisor("0..1"),
-                m,
-                s,
-                order,
-            )
-            for m, s in usual
-        ]
-
-    def _divisor(self, input_range: str) -> float:
-        kind = str(self.data.images.dtype)
-        if input_range == "stored":
-            return 1.0
-        if kind not in LARGEST:
-            raise BadSpec(
-                f"input_range {input_range} needs images of 8 or 16 bits; they are {kind}: say"
-                " 'stored', and mean and std"
-            )
-        return LARGEST[kind] / (255 if input_range == "0..255" else 1)
-
-    def _choose_input(self, inputs: Sequence[_Input], reading: NetworkReading) -> _Input:
+    def _choose_input(
+        self, inputs: Sequence[InputReading], reading: NetworkReading
+    ) -> InputReading:
         """Return the way that is said; stop where there are several.
 
         Raises:
             BadNetwork: several ways, with how well each agrees with the masks.
         """
         asked = self.said.channel_order is not None or len(inputs[0].order) != COLOURS
-        turned = [] if asked or self.said.architecture else [_swapped(one) for one in inputs]
+        turned = [] if asked or self.said.architecture else [swapped(one) for one in inputs]
         if len(inputs) == 1 and not turned:
             return inputs[0]
         matches = {one.words: self._agreement(one.apply(reading)) for one in [*inputs, *turned]}
@@ -402,7 +329,7 @@ class _Examination:
         return reading
 
     def _fitted(self, reading: NetworkReading, index: int) -> NetworkReading:
-        image, size = self._batch(index), self.data.extent.size_of(index)
+        image = self._batch(index)
         is_open = self.said.multiple is None and reading.fixed is None
         problem: EnsError | None = None
         for multiple in [m for m in MULTIPLES if m >= reading.multiple or not is_open]:
@@ -413,51 +340,16 @@ class _Examination:
             try:
                 with torch.inference_mode():
                     results = network.results(values)
-                name, layout = self._choose_output(results, (values.shape[2], values.shape[3]))
+                size = (values.shape[2], values.shape[3])
+                name, layout = choose_output(results, self.said, size, len(self.classes))
             except BadNetwork as error:
                 problem = problem or error
                 if not is_open:
                     break
                 continue
             return reading.model_copy(update={"output": name, "layout": layout})
-        assert problem is not None, size
+        assert problem is not None
         raise problem
-
-    def _choose_output(self, results: dict[str, Tensor], size: Size) -> tuple[str, OutputLayout]:
-        """Return the output that holds the maps, and its axes."""
-        shown = ", ".join(f"{n} {tuple(r.shape)}" for n, r in results.items()) or "nothing"
-        if self.said.key is not None:
-            if self.said.key not in results:
-                raise BadNetwork(unknown("output", self.said.key, results))
-            results = {self.said.key: results[self.said.key]}
-        layouts = {name: self._layout(result, size) for name, result in results.items()}
-        fitting = {name: layout for name, layout in layouts.items() if layout is not None}
-        maps = [name for name, layout in fitting.items() if layout != "row col"]
-        listed = maps or list(fitting)
-        named = [name for name in listed if name in MAPS_KEYS]
-        if len(listed) == 1 or len(named) == 1:
-            name = listed[0] if len(listed) == 1 else named[0]
-            return name, fitting[name]  # type: ignore[return-value]
-        if listed:
-            raise BadNetwork(f"outputs {shown}; say which holds the maps, such as key: {listed[0]}")
-        raise BadNetwork(
-            f"outputs {shown} for an image of {size[0]} x {size[1]} pixels; expected maps (1,"
-            f" {len(self.classes)}, row, col) of the run's {len(self.classes)} classes"
-        )
-
-    def _layout(self, result: Tensor, size: Size) -> OutputLayout | None:
-        classes, shape = len(self.classes), tuple(result.shape)
-        counts = {classes, classes - 1}
-        if not result.is_floating_point():
-            sides = shape[1:] if len(shape) == 3 else shape[2:] if shape[1:2] == (1,) else ()
-            return "row col" if _fits(sides, size) else None
-        if len(shape) == 3:
-            return "class row col" if classes == 2 and _fits(shape[1:], size) else None
-        if len(shape) != 4:
-            return None
-        if shape[1] in counts and _fits(shape[2:], size):
-            return "class row col"
-        return "row col class" if shape[3] in counts and _fits(shape[1:3], size) else None
 
     def _outputs(self, reading: NetworkReading, indices: Sequence[int]) -> SampledOutputs:
         network, images = self._network(reading), []
@@ -467,7 +359,9 @@ class _Examination:
             images.append(found.astype(np.int32) if reading.layout == "row col" else found)
         return SampledOutputs(tuple(images), tuple(self.data.ids[i] for i in indices))
 
-    def _notes(self, reading: NetworkReading, chosen: _Input, meaning: Meaning) -> tuple[str, ...]:
+    def _notes(
+        self, reading: NetworkReading, chosen: InputReading, meaning: Meaning
+    ) -> tuple[str, ...]:
         """Return what was read and inferred, in words."""
         count, names = self.runtime.parameters, self.classes.names
         kind = self.said.path.suffix.lower().removeprefix(".")
@@ -512,18 +406,6 @@ class _Examination:
             return text
         right = (labels == masks[index])[masks[index] != UNLABELLED].mean()
         return f"{text}; {right:.2f} of its labelled pixels as in the mask"
-
-
-def _swapped(one: _Input) -> _Input:
-    return replace(one, words=f"{one.words}, channel_order: bgr", order=one.order[::-1])
-
-
-def _fits(sides: Sequence[int], size: Size) -> bool:
-    """Return whether an output's sides are the image's, divided by one whole number."""
-    if len(sides) != 2 or 0 in sides:
-        return False
-    factors = {own / given for given, own in zip(sides, size, strict=True)}
-    return len(factors) == 1 and min(factors) in range(1, MOST_REDUCED + 1)
 
 
 def _labels(image: Array) -> Array:

@@ -1,16 +1,18 @@
 """What the output of a network from elsewhere means: values, and channels of which classes."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
+from torch import Tensor
 
 from evaluation.core.classes import UNLABELLED, Classes
-from evaluation.core.errors import BadMaps, BadNetwork, BadSpec
-from evaluation.core.ragged import Extent
+from evaluation.core.errors import BadMaps, BadNetwork, BadSpec, unknown
+from evaluation.core.ragged import Extent, Size
 from evaluation.core.types import Array
 from members.external.adapted import two_classes
+from members.external.array_files import MAPS_KEYS
 from members.external.formats import ExternalMaps, Layout
 from members.external.inspection import InspectionReport, KnownMaps, inspect_maps
 from members.external.values import (
@@ -23,7 +25,10 @@ from members.external.values import (
     value_range,
 )
 from members.external_networks.description import NetworkDescription
-from members.external_networks.network import Values
+from members.external_networks.network import OutputLayout, Values
+
+MOST_REDUCED = 16
+"""By how much an output may be smaller than its image: one value per image is no map."""
 
 Order = tuple[int | None, ...]
 """The channel of each class; None for the class that has what the others leave to 1."""
@@ -254,3 +259,61 @@ def _with_rest(values: Array) -> Array:
 
 def _probabilities(values: Array, kind: Values) -> Array:
     return to_probabilities(values, SOFTMAX if kind == "logits" else AS_THEY_ARE)
+
+
+def choose_output(
+    results: Mapping[str, Tensor], said: NetworkDescription, size: Size, classes: int
+) -> tuple[str, OutputLayout]:
+    """Return the output that holds the maps, and its axes.
+
+    Args:
+        results: all outputs for one image, by name.
+        said: of the network.
+        size: of the image.
+        classes: of the run.
+
+    Raises:
+        BadNetwork: none of them, or several.
+    """
+    shown = ", ".join(f"{n} {tuple(r.shape)}" for n, r in results.items()) or "nothing"
+    if said.key is not None:
+        if said.key not in results:
+            raise BadNetwork(unknown("output", said.key, results))
+        results = {said.key: results[said.key]}
+    layouts = {name: _layout_of(result, size, classes) for name, result in results.items()}
+    fitting = {name: layout for name, layout in layouts.items() if layout is not None}
+    maps = [name for name, layout in fitting.items() if layout != "row col"]
+    listed = maps or list(fitting)
+    named = [name for name in listed if name in MAPS_KEYS]
+    if len(listed) == 1 or len(named) == 1:
+        name = listed[0] if len(listed) == 1 else named[0]
+        return name, fitting[name]
+    if listed:
+        raise BadNetwork(f"outputs {shown}; say which holds the maps, such as key: {listed[0]}")
+    raise BadNetwork(
+        f"outputs {shown} for an image of {size[0]} x {size[1]} pixels; expected maps (1,"
+        f" {classes}, row, col) of the run's {classes} classes"
+    )
+
+
+def _layout_of(result: Tensor, size: Size, classes: int) -> OutputLayout | None:
+    shape = tuple(result.shape)
+    counts = {classes, classes - 1}
+    if not result.is_floating_point():
+        sides = shape[1:] if len(shape) == 3 else shape[2:] if shape[1:2] == (1,) else ()
+        return "row col" if _fits(sides, size) else None
+    if len(shape) == 3:
+        return "class row col" if classes == 2 and _fits(shape[1:], size) else None
+    if len(shape) != 4:
+        return None
+    if shape[1] in counts and _fits(shape[2:], size):
+        return "class row col"
+    return "row col class" if shape[3] in counts and _fits(shape[1:3], size) else None
+
+
+def _fits(sides: Sequence[int], size: Size) -> bool:
+    """Return whether an output's sides are the image's, divided by one whole number."""
+    if len(sides) != 2 or 0 in sides:
+        return False
+    factors = {own / given for given, own in zip(sides, size, strict=True)}
+    return len(factors) == 1 and min(factors) in range(1, MOST_REDUCED + 1)

@@ -66,8 +66,8 @@ def test_it_is_predicted_fused_scored_costed_frozen_and_applied(place, answer, c
     run = ["--run", place / "run"]
     answer("fuse", "--strategy", "mean", "--members", "own,two", "--name", "both", *run)
     answer("postprocess", "--fusion", "both", "--chain", "suppress_background", *run)
-    rows = json.loads(answer("compare", "--a", "both_argmax", "--b", "own_argmax", "--json", *run))
-    assert rows
+    board = json.loads(answer("score", "--json", *run))["candidates"]
+    assert {"own_argmax", "both_argmax"} <= {row["name"] for row in board}
     parts = json.loads(answer("status", "--json", *run))["parts"]
     assert {p["state"] for p in parts if p["name"] in ("own", "both")} == {"current"}
     worth = json.loads(answer("members", "worth", "--json", *run))["members"]

@@ -44,7 +44,7 @@ def data_of(root):
 
 
 def test_every_image_has_the_map_of_the_fold_that_did_not_see_it(place):
-    root, masks, flat = place
+    root, _, flat = place
     data = data_of(root)
     assert len(data) == len(CASES) * (1 if flat else 3)
     assert list(dict.fromkeys(data.group_names())) == list(CASES)

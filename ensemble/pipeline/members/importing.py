@@ -1,9 +1,8 @@
 """Import anybody's probability maps as a member of a run."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -124,7 +123,7 @@ class GivenMaps:
     training_ids: TrainingIds | None
     notes: Sequence[str] = ()
     key: str | None = None
-    source: Mapping[str, Any] = MappingProxyType({})
+    source: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Folders in nnU-Net's own format: a raw data set, and what training with `--npz` leaves.
 
-As `nnunetv2` writes them: `probabilities` (class, slice, row, col) in the axes of SimpleITK, float16
+As `nnunetv2` writes them: `probabilities` (class, slice, row, col), the axes of SimpleITK, float16
 or float32, zeros outside of the box that was predicted; properties pickled beside; labels in the
 source's format.
 """
