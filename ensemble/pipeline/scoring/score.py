@@ -27,7 +27,7 @@ from ensemble.pipeline.run.open_run import (
     run_metric,
 )
 from evaluation.confusion import parallel_confusion
-from evaluation.core.errors import BadRun, LeakageError
+from evaluation.core.errors import BadRun, LeakageError, format_count
 from evaluation.core.files import atomic_file
 from evaluation.core.progress import Log
 from evaluation.core.provenance import digests, identity
@@ -102,6 +102,8 @@ def score_run(
         results = [Artifact("scores", candidate.name, split) for candidate in scored]
         Staleness(RunMembers.of(run), experiment).warn(results, log)
         if per_group:
+            groups = len(np.unique(scored[0].examined.groups))
+            log(f"each of {format_count(groups, 'group')} is scored as one image")
             scored = [
                 replace(c, examined=by_group(c.examined), oof=c.oof and by_group(c.oof))
                 for c in scored
