@@ -29,6 +29,7 @@ from members.predict import predict_split, training_ids
 from members.recipe import Member
 from members.store_metadata import TrainingIds
 from members.train import WEIGHTS, Fold, training_of_fold
+from members.training_progress import ProgressFile
 from members.worker_pool import AnyJob, outcome_of, run_in_pool
 
 JOBS_PER_GPU = 4
@@ -64,7 +65,10 @@ class TrainJob:
     def steps(self, device: str) -> Generator[None, None, None]:
         """Write the fold's folder, training by a step with each `next`."""
         data = DataSet.load(self.data)
-        with atomic_folder(self.folder) as partial:
+        with (
+            atomic_folder(self.folder) as partial,
+            ProgressFile(self.folder).writing() as progress,
+        ):
             yield from training_of_fold(
                 self.member,
                 data,
@@ -73,6 +77,7 @@ class TrainJob:
                 device=device,
                 folder=partial,
                 metric=self.metric,
+                watch=progress.write,
             )
             outputs = {WEIGHTS: digest(partial / WEIGHTS)}
             record(partial, config=self.config, inputs=self.inputs, outputs=outputs)
