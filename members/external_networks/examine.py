@@ -4,6 +4,7 @@ What its file says is read, what images show is inferred and told, and what is l
 the readings that are possible. Output is inspected as imported maps are.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -11,6 +12,7 @@ from functools import cached_property
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from evaluation.core.arrays import evenly_spaced
 from evaluation.core.classes import UNLABELLED, Classes
@@ -43,6 +45,7 @@ from members.external_networks.network import (
     MODEL,
     ExternalNetwork,
     NetworkReading,
+    arranged,
     runtime_of,
 )
 from members.external_networks.runtimes import Runtime
@@ -347,9 +350,35 @@ class _Examination:
                 if not is_open:
                     break
                 continue
-            return reading.model_copy(update={"output": name, "layout": layout})
+            sides = arranged(results[name], layout).shape[-2:]
+            update = {"output": name, "layout": layout, "reduction": size[0] // sides[0]}
+            reading = reading.model_copy(update=update)
+            self._check_follows(reading, values)
+            return reading
         assert problem is not None
         raise problem
+
+    def _check_follows(self, reading: NetworkReading, values: Tensor) -> None:
+        """Refuse an output that keeps its size while the image grows.
+
+        A traced network may cut its output to the size of its example, which then looks like an
+        output at half the scale.
+
+        Raises:
+            BadNetwork: it does.
+        """
+        if reading.fixed is not None or reading.reduction == 1:
+            return
+        more = math.lcm(reading.multiple, reading.reduction)
+        larger = functional.pad(values, (0, more, 0, more), mode="replicate")
+        with torch.inference_mode():
+            results = self._network(reading).results(larger)[str(reading.output)]
+        sides = arranged(results, reading.layout).shape[-2:]
+        if tuple(side * reading.reduction for side in sides) != tuple(larger.shape[2:]):
+            raise BadNetwork(
+                f"outputs {sides[0]} x {sides[1]} pixels whatever the image's size; export it with"
+                " rows and columns free, or say 'tile' or 'size' of its example"
+            )
 
     def _outputs(self, reading: NetworkReading, indices: Sequence[int]) -> SampledOutputs:
         network, images = self._network(reading), []

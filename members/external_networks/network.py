@@ -13,7 +13,6 @@ from evaluation.core.errors import BadNetwork
 from evaluation.core.files import read_json
 from evaluation.core.ragged import Size
 from evaluation.core.strict_values import StrictModel
-from members.external.resize import is_scaled
 from members.external_networks.runtimes import InputShape, Runtime, open_runtime
 from members.network import NormalisedNetwork, load_network_from
 
@@ -38,6 +37,7 @@ class NetworkReading(StrictModel):
         fixed: rows and columns that the network takes, where it takes no others.
         batch: images that it takes at a time, where it takes no other number.
         multiple: rows and columns are padded to a multiple of it, by repeating the edge.
+        reduction: by how much the output's sides are smaller than the image's.
         output: name of the output that holds the maps.
         layout: axes of the output of one image.
         values: what the output holds.
@@ -56,6 +56,7 @@ class NetworkReading(StrictModel):
     fixed: Size | None = None
     batch: Annotated[int, Field(ge=1)] | None = None
     multiple: Annotated[int, Field(ge=1, le=1024)] = 1
+    reduction: Annotated[int, Field(ge=1)] = 1
     output: str | None = None
     layout: OutputLayout = "class row col"
     values: Values = "logits"
@@ -135,7 +136,18 @@ class ExternalNetwork(nn.Module):
                 f"{self.name}: outputs hold NaN or infinite values; expected numbers: export it in"
                 " float32, and check the input scaling"
             )
+        self._check_output(results, padded)
         return _resized(results, padded)[..., :rows, :cols]
+
+    def _check_output(self, results: Tensor, size: Size) -> None:
+        """Refuse an output of another size: a traced network may keep that of its example."""
+        given, reduction = (results.shape[-2], results.shape[-1]), self.reading.reduction
+        if (given[0] * reduction, given[1] * reduction) != size:
+            raise BadNetwork(
+                f"{self.name}: outputs {given[0]} x {given[1]} pixels for an image of {size[0]} x"
+                f" {size[1]}; expected {size[0] // reduction} x {size[1] // reduction}: export it"
+                " with rows and columns free, or say tile or size"
+            )
 
     def results(self, values: Tensor) -> dict[str, Tensor]:
         """Return all outputs of normalised images (N, channel, H, W), by name.
@@ -245,11 +257,6 @@ def _resized(values: Tensor, size: Size) -> Tensor:
     given = (values.shape[-2], values.shape[-1])
     if given == size:
         return values
-    if not is_scaled(given, size):
-        raise BadNetwork(
-            f"outputs are {given[0]} x {given[1]} pixels for images of {size[0]} x {size[1]};"
-            " expected these, at one scale: say 'multiple', of which the sides must be one"
-        )
     if values.dim() == 3:
         return functional.interpolate(values[:, None].float(), size, mode="nearest-exact")[
             :, 0

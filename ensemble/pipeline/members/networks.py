@@ -28,6 +28,9 @@ from members.external_networks.network import READING
 from members.external_networks.runtimes import external_files, format_of
 from members.recipe import Member
 
+FILE, IDS = "file", "trained_on"
+"""Inputs of a registered network's record; weights beside the file are called as they lie there."""
+
 
 def register_networks(
     run: Run, experiment: Experiment, log: Log, *, only: Sequence[str] = ()
@@ -91,9 +94,10 @@ def is_registered(run: Run, member: Member) -> bool:
     if not is_intact(folder):
         return False
     document = read_json(folder / RECORD)
-    today = _file_digests(description)
+    today = {name: _input_path(description, name) for name in document["inputs"]}
     return bool(document[CONFIG] == _config(description)) and all(
-        digest_today == document["inputs"].get(name) for name, digest_today in today.items()
+        not path.is_file() or cached_digest(path) == document["inputs"][name]
+        for name, path in today.items()
     )
 
 
@@ -108,14 +112,11 @@ def _config(description: NetworkDescription) -> dict[str, Any]:
     return {"network": description.model_dump(mode="json")}
 
 
-def _file_digests(description: NetworkDescription) -> dict[str, str]:
-    """Return the digest of each file that is there today: network, weights beside it, ids."""
-    files = {"file": description.path}
-    if isinstance(description.trained_on, str):
-        files["trained_on"] = Path(description.trained_on)
-    if description.path.is_file() and format_of(description.path) == "onnx":
-        files |= {str(f): description.path.parent / f for f in external_files(description.path)}
-    return {name: cached_digest(path) for name, path in files.items() if path.is_file()}
+def _input_path(description: NetworkDescription, name: str) -> Path:
+    """Return a file that a network was registered from: its own, its ids, or weights beside it."""
+    if name == FILE:
+        return description.path
+    return Path(str(description.trained_on)) if name == IDS else description.path.parent / name
 
 
 def declared_ids(run: Run, description: NetworkDescription) -> tuple[str, ...] | None:
@@ -143,13 +144,14 @@ def declared_ids(run: Run, description: NetworkDescription) -> tuple[str, ...] |
 def _write(run: Run, member: Member, found: Examined) -> None:
     description, reading = external_description(member), found.network.reading
     beside = external_files(description.path) if format_of(description.path) == "onnx" else []
-    inputs = _file_digests(description)
+    names = [FILE, *map(str, beside)]
+    names += [IDS] if isinstance(description.trained_on, str) else []
+    inputs = {name: cached_digest(_input_path(description, name)) for name in names}
     with atomic_folder(run.network(member.name)) as partial:
         shutil.copyfile(description.path, partial / reading.file)
         for file in beside:
             (partial / file).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(description.path.parent / file, partial / file)
         write_json(partial / READING, reading.model_dump(mode="json"))
-        names = [READING, reading.file, *map(str, beside)]
-        outputs = digests(partial, names)
+        outputs = digests(partial, [READING, reading.file, *map(str, beside)])
         record(partial, config=_config(description), inputs=inputs, outputs=outputs)

@@ -105,6 +105,31 @@ def test_a_multiple_that_the_network_needs_is_found_by_padding(tmp_path):
     assert labels_of(found, data).shape == data.masks.shape
 
 
+@pytest.mark.parametrize("side", [4, 8])
+def test_an_output_of_the_size_of_an_example_is_no_smaller_map(tmp_path, side):
+    """Traced networks may cut their output, which looks like half or a quarter of the scale."""
+
+    class Cut(Brightness):
+        def forward(self, images):
+            return super().forward(images)[:, :, :side, :side]
+
+    data, path = images_of(size=(16, 16)), save_torchscript(Cut(), tmp_path / "net.pt")
+    with pytest.raises(BadNetwork, match=f"outputs {side} x {side} pixels whatever the image's"):
+        examined(path, data, **STORED)
+
+
+def test_an_image_of_another_size_is_not_stretched_to_fit(tmp_path):
+    class Cut(Brightness):
+        def forward(self, images):
+            return super().forward(images)[:, :, :12, :16]
+
+    data, path = images_of(size=(12, 16)), save_torchscript(Cut(), tmp_path / "net.pt")
+    found = examined(path, data, **STORED)
+    assert accuracy(found, data) > 0.99
+    with pytest.raises(BadNetwork, match="outputs 12 x 16 pixels for an image of 24 x 32"):
+        found.network(torch.zeros(1, 1, 24, 32))
+
+
 @pytest.mark.parametrize("sign", [1, -1])
 def test_one_channel_is_the_foreground_of_two_classes(tmp_path, sign):
     data = images_of(names=NAMES[:2])
