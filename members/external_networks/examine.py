@@ -53,8 +53,11 @@ from members.network import as_tensor
 from members.resizing import resized_set
 
 MOST_IMAGES, FEWEST_IMAGES = 64, 8
+MOST_PIXELS = 1 << 24
+"""Of the images that a network is examined on, unless these are the fewest."""
+
 MOST_VALUES = 1 << 26
-"""Of the outputs that are held while they are inspected."""
+"""Of the outputs that are held while they are inspected: every few rows and columns of them."""
 
 TRIED_IMAGES = 16
 """Images that possible readings of the input are compared on."""
@@ -108,8 +111,7 @@ def examine(
 def _sample(data: DataSet, description: NetworkDescription) -> DataSet:
     """Return some of the images, as the network is given them: resized, or one tile of each."""
     largest = max(rows * cols for _, (rows, cols) in data.extent.runs)
-    count = MOST_VALUES // (largest * len(data.classes))
-    count = min(MOST_IMAGES, max(FEWEST_IMAGES, count), len(data))
+    count = min(MOST_IMAGES, max(FEWEST_IMAGES, MOST_PIXELS // largest), len(data))
     sample = data.take(np.array(evenly_spaced(len(data), count)))
     if description.size is not None:
         if sample.masks is None:
@@ -139,6 +141,12 @@ class _Examination:
     @property
     def classes(self) -> Classes:
         return self.data.classes
+
+    @cached_property
+    def step(self) -> int:
+        """Of the rows and columns that are compared."""
+        values = self.data.extent.pixels * len(self.classes)
+        return math.ceil(math.sqrt(max(1.0, values / MOST_VALUES)))
 
     @cached_property
     def runtime(self) -> Runtime:
@@ -306,7 +314,7 @@ class _Examination:
         target, ignore = self.data.target(), self.classes.ignore
 
         def labels(indices: Array) -> Array:
-            found = np.asarray(target[np.asarray(indices)])
+            found = np.asarray(target[np.asarray(indices)])[:, :: self.step, :: self.step]
             return found if ignore is None else np.where(found == ignore, UNLABELLED, found)
 
         return KnownMaps("the masks", labels)
@@ -385,6 +393,7 @@ class _Examination:
         for index in indices:
             with torch.inference_mode():
                 found = network.outputs(self._batch(index))[0].numpy()
+            found = np.array(found[..., :: self.step, :: self.step])
             images.append(found.astype(np.int32) if reading.layout == "row col" else found)
         return SampledOutputs(tuple(images), tuple(self.data.ids[i] for i in indices))
 
@@ -427,6 +436,7 @@ class _Examination:
             index = max(range(len(masks)), key=lambda i: len(np.unique(masks[i])))
         with torch.inference_mode():
             labels = network(self._batch(index)).argmax(dim=1)[0].numpy()
+        labels = labels[:: self.step, :: self.step]
         shares = np.bincount(labels.ravel(), minlength=len(self.classes)) / labels.size
         most = sorted(range(len(shares)), key=lambda label: -shares[label])[:COLOURS]
         parts = [f"{self.classes.names[label]} {shares[label]:.0%}" for label in most]

@@ -75,6 +75,15 @@ def test_what_the_output_and_input_are_is_found_out(tmp_path, written, said, val
     assert accuracy(found, data) > 0.99
 
 
+def test_large_images_are_compared_at_every_few_pixels(tmp_path, monkeypatch):
+    monkeypatch.setattr("members.external_networks.examine.MOST_VALUES", 1 << 10)
+    data, path = images_of(), save_onnx(tmp_path / "net.onnx", order=(2, 0, 1))
+    with pytest.raises(BadNetwork, match=r"say class_names: \[tree, ground, water\]"):
+        examined(path, data, **STORED)
+    found = examined(path, data, class_names=("tree", "ground", "water"), **STORED)
+    assert accuracy(found, data) > 0.99
+
+
 def test_probabilities_come_back_as_they_are(tmp_path):
     data = images_of()
     path = save_onnx(tmp_path / "net.onnx", nodes=[("Softmax", {"axis": 1})])
