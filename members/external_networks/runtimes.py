@@ -301,7 +301,7 @@ def _check_pt2(path: Path) -> None:
                     _check_payloads(path, json.loads(_read_limited(archive, name)))
                 elif part.endswith((".pt", ".pkl")):
                     raise BadNetwork(f"{path} holds pickled {part}, which was not read; {EXPORT}")
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, LookupError, TypeError, zipfile.BadZipFile) as error:
         raise BadNetwork(f"{path} is no readable .pt2 ({one_line(error)}); copy it again") from None
 
 
