@@ -452,8 +452,8 @@ def _labels(image: Array) -> Array:
     if image.ndim == 2:
         return image
     if len(image) > 1:
-        return image.argmax(axis=0)
-    return (image[0] > (0 if image.min() < 0 else 0.5)).astype(np.int64)
+        return np.asarray(image.argmax(axis=0))
+    return np.asarray(image[0] > (0 if image.min() < 0 else 0.5), np.int64)
 
 
 def _shape_text(sides: Sequence[int | None]) -> str:

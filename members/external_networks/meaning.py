@@ -250,7 +250,7 @@ def _relabelled(labels: Array, order: Sequence[int | None]) -> Array:
     for label, channel in enumerate(order):
         if channel is not None:
             table[channel] = label
-    return table[labels]
+    return np.asarray(table[labels])
 
 
 def _with_rest(values: Array) -> Array:

@@ -94,7 +94,7 @@ class ExternalNetwork(nn.Module):
         return self.runtime.parameters
 
     def _apply(self, change: Any, recurse: bool = True) -> "ExternalNetwork":
-        super()._apply(change, recurse)
+        super()._apply(change, recurse)  # type: ignore[no-untyped-call]
         self.runtime.to(self.mean.device)
         return self
 

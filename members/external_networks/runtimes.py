@@ -256,7 +256,7 @@ def _open_torchscript(path: Path) -> Runtime:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            module = torch.jit.load(path, map_location="cpu").eval()
+            module = torch.jit.load(path, map_location="cpu").eval()  # type: ignore[no-untyped-call]
     except Exception as error:  # torch has many kinds for damaged files
         raise BadNetwork(
             f"{path} cannot be opened as TorchScript ({one_line(error)}); export it with torch's"
