@@ -18,7 +18,7 @@ from evaluation.core.provenance import CONFIG, RECORD
 from evaluation.core.ragged import Stack
 from evaluation.core.types import Array
 from members.data.dataset import DataSet
-from members.data.nnunet_folder import DATASET, open_volume, source_volume
+from members.data.nnunet_folder import DATASET, open_volume, source_volume, volume_shape
 
 FUSED = "fused.json"
 """What was fused, beside the volumes."""
@@ -39,30 +39,31 @@ def write_volumes(
     Raises:
         BadData: other data, or a case of which slices are missing.
     """
-    import nibabel
-
     root = source_root(run_members)
     for case, indices in _cases(data):
-        source = open_volume(source_volume(root, case))
-        if len(indices) != source.shape[2]:
+        file = source_volume(root, case)
+        source, shape = open_volume(file), volume_shape(file)
+        if len(indices) != shape[2]:
             raise BadData(
-                f"case {case!r} has {source.shape[2]} slices; the run has {len(indices)} of them"
+                f"case {case!r} has {shape[2]} slices; the run has {len(indices)} of them"
             )
         slices = [classes.stored(np.asarray(labels[int(index)])) for index in indices]
         volume = np.stack(slices, axis=-1).astype(np.uint8)
-        if volume.shape != source.shape:
-            raise BadData(f"case {case!r} is {source.shape}; its labels are {volume.shape}")
+        if volume.shape != shape:
+            raise BadData(f"case {case!r} is {shape}; its labels are {volume.shape}")
         header = source.header.copy()
         header.set_data_dtype(np.uint8)
         header.set_slope_inter(1, 0)
         header["cal_max"] = header["cal_min"] = 0  # of the image's grey values
-        nibabel.save(type(source)(volume, source.affine, header), folder / f"{case}.nii.gz")
+        written = type(source)(volume.reshape(source.shape), source.affine, header)
+        written.to_filename(folder / f"{case}.nii.gz")
 
 
 def read_volumes(folder: Path, data: DataSet, classes: Classes) -> Iterator[tuple[str, Array]]:
     """Yield (id, labels) per image."""
     for case, indices in _cases(data):
-        volume = np.asarray(open_volume(folder / f"{case}.nii.gz").dataobj)
+        file = folder / f"{case}.nii.gz"
+        volume = np.asarray(open_volume(file).dataobj).reshape(volume_shape(file))
         for position, index in enumerate(indices):
             stored = np.ascontiguousarray(volume[:, :, position]).astype(np.uint8)
             yield data.ids[int(index)], classes.indices(stored)
