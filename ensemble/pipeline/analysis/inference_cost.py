@@ -21,7 +21,7 @@ from ensemble.fusion import Fusion, fuse_block
 from ensemble.pipeline.bench.timing import machine
 from ensemble.pipeline.candidates.fuse import FITTED, FusionSpec, resolve_fusion
 from ensemble.pipeline.candidates.postprocess import applied_chain, read_candidate
-from ensemble.pipeline.data.prepare import read_folds
+from ensemble.pipeline.members.teaching import network_folds
 from ensemble.pipeline.run.experiment import Experiment
 from ensemble.pipeline.run.open_run import RunMembers
 from ensemble.strategies import ACCEPTS_ONE_VS_REST
@@ -109,7 +109,10 @@ class CostMeter:
         def measure() -> float | None:
             data = DataSet.load(self.run_members.run.data(split))
             cost = measure_member(self.run_members, name, data).milliseconds
-            return None if cost is None else cost * len(read_folds(self.run_members.run))
+            run_members = self.run_members
+            parts = [m for m in run_members.members if name in (m.name, m.family)]
+            models = len(network_folds(run_members.run, parts[0])) if parts else 1
+            return None if cost is None else cost * models
 
         return self._cached(f"member {name}", self.run_members.digest(name, split), measure)
 

@@ -173,7 +173,7 @@ def _write_package(
     )
     package = Package(to, manifest)
     for network in package.networks:
-        for fold in range(manifest.folds):
+        for fold in range(package.num_models(network)):
             verify_outputs(run.model(network.name, fold))
             folder = to / model_folder(network.name, fold)
             folder.mkdir(parents=True)

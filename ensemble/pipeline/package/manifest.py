@@ -30,7 +30,7 @@ class Manifest(BaseModel):
         image_type: of the images' values.
         shape: rows and columns of the first training image, in pixels; others may differ.
         store_dtype: type that maps are rounded to between the stages, as in the run.
-        folds: number of models per member.
+        folds: number of models per member; one whose recipe says `single` has one.
         members: recipe of each, in the order in which they are fused.
         strategy: fusion of the members; None for a single member.
         chain: post-processing steps, fitted.
@@ -93,14 +93,19 @@ class Package:
 
     def models(self, network: Member) -> list[Path]:
         """Return the folder of each fold's weights."""
-        return [self.folder / model_folder(network.name, k) for k in range(self.manifest.folds)]
+        folds = range(self.num_models(network))
+        return [self.folder / model_folder(network.name, fold) for fold in folds]
+
+    def num_models(self, network: Member) -> int:
+        """Return the number of a network's models: one per fold, or one of all folds."""
+        return 1 if network.recipe.single else self.manifest.folds
 
     def expected_files(self) -> list[str]:
         """Return the files that must exist besides the manifest, as paths in the package."""
         weights = [
             f"{model_folder(network.name, fold)}/{WEIGHTS}"
             for network in self.networks
-            for fold in range(self.manifest.folds)
+            for fold in range(self.num_models(network))
         ]
         fusion = [f"{FUSION}/{name}" for name in ("fitted.json", "fitted.npz")]
         return [*weights, *(fusion if self.manifest.strategy else []), README]
@@ -155,7 +160,7 @@ the values of this table, those of the training masks.
 |---|---|---|
 {classes}
 
-Members, each the mean of {folds} models: {members}.
+Members, with the number of models whose mean each is: {members}.
 Fusion: {strategy}. Post-processing: {chain}.
 
 `package.json` holds the same in machine-readable form, with the SHA-256 of every file.
@@ -177,8 +182,10 @@ def readme(manifest: Manifest) -> str:
         cols=manifest.shape[1],
         channels=manifest.channels,
         classes="\n".join(rows),
-        folds=manifest.folds,
-        members=", ".join(f"{name} (`{r.architecture}`)" for name, r in manifest.members.items()),
+        members=", ".join(
+            f"{name} (`{r.architecture}`, {1 if r.single else manifest.folds})"
+            for name, r in manifest.members.items()
+        ),
         strategy=f"`{manifest.strategy}`" if manifest.strategy else "none, there is one member",
         chain=f"`{manifest.chain}`" if manifest.chain else "none, labels are the plain argmax",
     )
