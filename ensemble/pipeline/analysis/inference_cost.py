@@ -34,8 +34,9 @@ from evaluation.core.run_folder import OOF
 from evaluation.core.specs import parse_spec
 from evaluation.core.types import Array
 from members.data.dataset import DataSet
+from members.network import NormalisedNetwork
 from members.predict import BATCH_SIZE, predict
-from members.recipe import specialist_families
+from members.recipe import Member, Recipe, specialist_families
 from members.train import WEIGHTS, load_network
 
 IMAGES, PASSES = 16, 3
@@ -176,6 +177,16 @@ def measure_member(run_members: RunMembers, name: str, data: DataSet) -> MemberC
         milliseconds += _fastest_ms(partial(predict, network, images, "cpu", member), len(images))
         parameters += sum(parameter.numel() for parameter in network.parameters())
     return MemberCost(milliseconds, parameters, size)
+
+
+def network_milliseconds(recipe: Recipe, data: DataSet) -> float:
+    """Return the milliseconds per image of an untrained network on a data set's first images."""
+    images = np.array(data.images[: min(BATCH_SIZE, data.extent.runs[0][0])])
+    network = NormalisedNetwork(
+        recipe.architecture, channels=data.channels, classes=len(data.classes)
+    )
+    member = Member("network", recipe)
+    return _fastest_ms(partial(predict, network.eval(), images, "cpu", member), len(images))
 
 
 def measure_fusion(run_members: RunMembers, spec: FusionSpec, split: str) -> float:
