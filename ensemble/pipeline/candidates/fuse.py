@@ -200,7 +200,8 @@ def calibration_of(run: Run, name: str) -> dict[str, Any] | None:
 def resolve_fusion(experiment: Experiment, run_members: RunMembers, name: str) -> FusionSpec:
     """Resolve a fusion of an experiment; without members it takes all that have maps.
 
-    Students are taken where they are named alone: what teaches them would else be made of them.
+    Only where they are named, it takes students, since what teaches them would else be made of
+    them, and networks of all folds, which have no out-of-fold maps.
 
     Raises:
         BadSpec: no such strategy or option, or one that does not fit the members.
@@ -215,11 +216,15 @@ def resolve_fusion(experiment: Experiment, run_members: RunMembers, name: str) -
     entry = experiment.fusion_entry(name)
     strategy = str(check_strategy(entry.strategy))
     _check_acyclic(experiment, name, entry.members)
-    students = {member.name for member in run_members.members if is_student(member.recipe)}
+    apart = {
+        member.family or member.name
+        for member in run_members.members
+        if is_student(member.recipe) or member.recipe.single
+    }
     members = entry.members or tuple(
         name
         for name in run_members.names()
-        if name not in students and run_members.splits(name, partial=True)
+        if name not in apart and run_members.splits(name, partial=True)
     )
     if not members:
         raise BadRun(f"no member of {run_members.run.path} has maps; run `ens train-members` first")

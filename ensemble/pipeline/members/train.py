@@ -1,7 +1,6 @@
 """Train what is missing or stale, then predict what is missing or stale."""
 
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -40,6 +39,7 @@ from ensemble.pipeline.run.open_run import (
 )
 from ensemble.pipeline.run.store_location import UrlFactory, local_only, store_urls
 from evaluation.core.errors import BadData, BadRun, EnsError
+from evaluation.core.files import partial_name
 from evaluation.core.label_options import NOTHING_SAID, LabelOptions
 from evaluation.core.progress import Log, progress
 from evaluation.core.provenance import (
@@ -147,7 +147,9 @@ def _train_and_predict(
             log(f"{corruption}; {job.name} is trained again")
     with store_urls(run, experiment.store) as new_url, ExitStack() as stack:
         if teachers_of is not None and stale:
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=run.path)))
+            folder = partial_name(run.path / "soft_targets")  # the next run removes what is left
+            stack.callback(shutil.rmtree, folder, ignore_errors=True)
+            folder.mkdir()
             stale = _with_soft_targets(stale, teachers_of, folder)
         failed = _run_jobs(stale, work.devices, work.workers, "training", log)
         predict_members(
