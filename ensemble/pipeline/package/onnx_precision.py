@@ -1,4 +1,4 @@
-"""Lower the precision of an exported candidate: half floats, or 8-bit integers after calibration."""
+"""Lower the precision of an exported candidate: half floats, or calibrated 8-bit integers."""
 
 import warnings
 from collections.abc import Iterator
@@ -39,8 +39,8 @@ def lower_precision(
         BadRun: onnxruntime cannot convert the graph.
 
     References:
-        Jacob et al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-
-        Only Inference", CVPR 2018.
+        Jacob et al., "Quantization and Training of Neural Networks for Efficient
+        Integer-Arithmetic-Only Inference", CVPR 2018.
     """
     if precision == "float32":
         return

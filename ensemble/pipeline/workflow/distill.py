@@ -254,9 +254,9 @@ def distill_run(
     train_members(run, experiment, only=names, device=device, workers=workers, log=log)
     roles = {
         recipes.name: "student",
-        recipes.alone_name: "without a teacher",
         source: "teacher",
         **({} if best == source else {best: "best member"}),
+        recipes.alone_name: "without a teacher",
     }
     return _compare(run, roles, chain, margin=margin, split=split, log=log)
 
