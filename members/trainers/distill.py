@@ -13,6 +13,7 @@ from evaluation.core.errors import BadSpec
 from evaluation.core.specs import Spec, parse_spec
 from members.losses.pixel_weights import mean_or_zero
 from members.losses.weighted_sum import WeightedSum
+from members.trainers import TRAINERS
 from members.trainers.loop import History, Training, TrainingTask, fit
 
 if TYPE_CHECKING:
@@ -159,7 +160,10 @@ def distillation_of(recipe: "Recipe") -> Distillation | None:
     """Return the options of a student's recipe; None for other trainers."""
     from members.recipe import is_student
 
-    return distill(**parse_spec(recipe.trainer).options) if is_student(recipe) else None
+    if not is_student(recipe):
+        return None
+    options: Distillation = TRAINERS.build(recipe.trainer)
+    return options
 
 
 def check_student(recipe: "Recipe", architecture: Spec) -> None:
