@@ -125,6 +125,10 @@ class TestWhereAStudentIsLeftOut:
         assert rows["inner_argmax"]["oof"] is not None
         assert board["chosen"] != "plain_argmax"
 
+    def test_members_are_compared_without_it(self, trained, answer):
+        worth = json.loads(answer("members", "--run", trained.path, "--json"))
+        assert {row["name"] for row in worth["members"]} == {"one", "two", "inner"}
+
     def test_a_fusion_of_all_members_is_without_students(self, trained):
         fitted = json.loads((trained.fused("mean", OOF) / "provenance.json").read_text())
         assert fitted[CONFIG]["members"] == ["one", "two"]
