@@ -153,7 +153,7 @@ def tempered(maps: Map, temperature: float) -> Map:
         Hinton, Vinyals and Dean, "Distilling the Knowledge in a Neural Network", 2015.
 
     Examples:
-        >>> tempered(np.array([0.8, 0.2], np.float32).reshape(1, 2, 1, 1), 2).ravel().round(3)
+        >>> tempered(np.array([0.8, 0.2], np.float32).reshape(1, 2, 1, 1), 2.0).ravel().round(3)
         array([0.667, 0.333], dtype=float32)
     """
     powers = maps ** np.float32(1 / temperature)

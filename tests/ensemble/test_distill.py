@@ -242,13 +242,14 @@ def test_a_student_that_cannot_be_taught_is_refused(experiment, tmp_path, member
     assert not (tmp_path / "run" / "members").exists()
 
 
-class TestCommand:
-    @pytest.fixture(scope="class")
-    def distilled(self, trained, tmp_path_factory):
-        folder = tmp_path_factory.mktemp("distilled") / "run"
-        shutil.copytree(trained.path, folder)
-        return Run(folder)
+@pytest.fixture(scope="module")
+def distilled(trained, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("distilled") / "run"
+    shutil.copytree(trained.path, folder)
+    return Run(folder)
 
+
+class TestCommand:
     def words(self, run, *more):
         member = f"small={{architecture: '{NETWORK}', epochs: 2}}"
         words = ["distill", "--run", run.path, "--candidate", "mean", "--budget-ms", "1000"]
