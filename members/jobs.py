@@ -29,6 +29,7 @@ from members.recipe import Member
 from members.soft_targets import SoftTargets
 from members.store_metadata import TrainingIds
 from members.train import WEIGHTS, Fold, training_of_fold
+from members.training_progress import ProgressFile
 from members.worker_pool import AnyJob, outcome_of, run_in_pool
 
 JOBS_PER_GPU = 4
@@ -70,7 +71,10 @@ class TrainJob:
         if self.soft_targets is not None:
             others = None if self.unlabelled is None else DataSet.load(self.unlabelled)
             soft_targets = SoftTargets.open(self.soft_targets, data, others)
-        with atomic_folder(self.folder) as partial:
+        with (
+            atomic_folder(self.folder) as partial,
+            ProgressFile(self.folder).writing() as progress,
+        ):
             yield from training_of_fold(
                 self.member,
                 data,
@@ -80,6 +84,7 @@ class TrainJob:
                 folder=partial,
                 metric=self.metric,
                 soft_targets=soft_targets,
+                watch=progress.write,
             )
             outputs = {WEIGHTS: digest(partial / WEIGHTS)}
             record(partial, config=self.config, inputs=self.inputs, outputs=outputs)

@@ -78,7 +78,7 @@ def train_fold(
     device: str,
     folder: Path,
     metric: str = MASKED,
-    watch: EpochCallback = lambda _, __: None,
+    watch: EpochCallback = lambda _: None,
 ) -> None:
     """Train a member on the images outside one fold; see `training_of_fold`."""
     for _ in training_of_fold(
@@ -104,7 +104,7 @@ def training_of_fold(
     folder: Path,
     metric: str = MASKED,
     soft_targets: SoftTargets | None = None,
-    watch: EpochCallback = lambda _, __: None,
+    watch: EpochCallback = lambda _: None,
 ) -> Generator[None, None, None]:
     """Train a member on the images outside one fold, a step with each `next`.
 
@@ -125,8 +125,7 @@ def training_of_fold(
             pixels of the holdout (`summed_form`). Where that lacks what it measures, the loss
             decides. A specialist takes the mean IoU of its class and the rest.
         soft_targets: what the teacher of a student says of all images of `data`, and of others.
-        watch: called with number and monitored score of each epoch; if it raises, the training
-            stops and nothing is written.
+        watch: called after each epoch; if it raises, the training stops and nothing is written.
 
     Raises:
         EnsError: the training fails; names member and fold.

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ensemble.cli.completion import complete_candidate
 from ensemble.cli.options import (
     FILE,
     json_option,
@@ -22,7 +23,11 @@ if TYPE_CHECKING:
 
 @click.command("freeze")
 @click.option(
-    "--candidate", required=True, metavar="C", help="Candidate to pack; `ens status` lists all."
+    "--candidate",
+    required=True,
+    metavar="C",
+    help="Candidate to pack; `ens status` lists all.",
+    shell_complete=complete_candidate,
 )
 @click.option(
     "--out",

@@ -65,6 +65,7 @@ from members.recipe import Member, check_name, is_student
 from members.resizing import resized_extent
 from members.train import Fold
 from members.trainers.distill import distillation_of
+from members.training_progress import show_trainings
 
 
 def train_members(
@@ -518,7 +519,9 @@ def _run_jobs(
     """Run jobs; return the error of each member that failed, by name."""
     failed: dict[str, str] = {}
     ended = run_jobs(jobs, device_names, workers=workers)
-    for job, error in progress(ended, what, total=len(jobs)):
+    trainings = [job for job in jobs if isinstance(job, TrainJob)]
+    shown = show_trainings(ended, trainings) if trainings else progress(ended, what, len(jobs))
+    for job, error in shown:
         if error is None:
             log(f"{what}: {job.name} done")
         else:

@@ -31,7 +31,7 @@ from evaluation.core.provenance import digest, is_current, record
 from evaluation.core.run_folder import Run
 from evaluation.formatting import note_of_shown_classes
 from evaluation.leaderboard import Leaderboard
-from evaluation.leaderboard_text import ranking_notes
+from evaluation.leaderboard_notes import ranking_notes
 from evaluation.report.gallery import Gallery
 from evaluation.report.page import (
     Page,
