@@ -15,6 +15,7 @@ from ensemble.pipeline.members.teaching import transductive_students
 from ensemble.pipeline.members.train import train_members
 from ensemble.pipeline.run.experiment import Experiment, read_experiment
 from ensemble.pipeline.run.open_run import RunMembers, run_experiment
+from ensemble.pipeline.workflow.distill import student_recipes
 from evaluation.core.errors import BadSpec, EnsError, LeakageError
 from evaluation.core.provenance import CONFIG
 from evaluation.core.run_folder import OOF, Run
@@ -242,6 +243,15 @@ def test_a_student_that_cannot_be_taught_is_refused(experiment, tmp_path, member
     assert not (tmp_path / "run" / "members").exists()
 
 
+def test_the_network_alone_takes_as_many_steps_as_the_student(trained):
+    training = DataSet.load(trained.data(OOF))
+    given = ("x=unet", {"epochs": 10, "patience": 4}, {"teacher": "mean"}, training)
+    recipes = student_recipes(*given, len(training))
+    assert (recipes.student.epochs, recipes.alone.epochs) == (10, 20)
+    assert recipes.alone.patience == 8
+    assert student_recipes(*given, 0).alone.epochs == 10
+
+
 @pytest.fixture(scope="module")
 def distilled(trained, tmp_path_factory):
     folder = tmp_path_factory.mktemp("distilled") / "run"
@@ -271,7 +281,7 @@ class TestCommand:
         assert result["transductive"] == ["test"]
         recipes = read_experiment(distilled.experiment).recipes()
         assert recipes["small"].trainer == "distill(teacher=mean, rounds=2)"
-        assert recipes["small-alone"].epochs > recipes["small"].epochs
+        assert recipes["small-alone"].trainer == "supervised"
 
     def test_the_same_command_trains_nothing_again(self, distilled, answer, capsys):
         folder = distilled.model("small", 0)

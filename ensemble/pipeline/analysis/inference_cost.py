@@ -1,6 +1,7 @@
 """Inference time of members, fusions and chains per image on one core; kept in the run.
 
-Each is the fastest of a few passes, since other work on the machine only ever adds time.
+Each is the fastest of a few passes of one thread, in processor time: other work on the machine only
+ever adds time, and by the clock it would add all that the thread waits.
 """
 
 import math
@@ -230,9 +231,9 @@ def _fastest_ms(work: Callable[[], object], images: int) -> float:
         work()  # warms code and caches
         seconds = []
         for _ in range(PASSES):
-            start = time.perf_counter()
+            start = time.process_time()
             work()
-            seconds.append(time.perf_counter() - start)
+            seconds.append(time.process_time() - start)
     return 1000 * min(seconds) / images
 
 
