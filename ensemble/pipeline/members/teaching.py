@@ -8,6 +8,7 @@ trained again without that fold, in a run of their own.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,7 @@ from evaluation.core.errors import BadRun, BadSpec, LeakageError, format_count
 from evaluation.core.files import remove_folder, write_json
 from evaluation.core.provenance import digest
 from evaluation.core.run_folder import OOF, VALIDATION, Run
+from evaluation.core.types import Array
 from members.data.dataset import DataSet, write_classes
 from members.data.load_dataset import load_dataset, one_set
 from members.jobs import Taught
@@ -284,14 +286,12 @@ def prepare_unlabelled(run: Run, experiment: Experiment) -> None:
 
 def num_common(images: DataSet, others: DataSet) -> int:
     """Count the images that another set holds too, pixel by pixel."""
-    known = {hash_of(image) for image in others.images}
-    return sum(hash_of(image) in known for image in images.images)
+    known = {_image_digest(image) for image in others.images}
+    return sum(_image_digest(image) in known for image in images.images)
 
 
-def hash_of(image: object) -> tuple[tuple[int, ...], bytes]:
-    """Return shape and content of an image, to find the same one again."""
-    array = np.ascontiguousarray(image)
-    return array.shape, array.tobytes()
+def _image_digest(image: Array) -> tuple[tuple[int, ...], bytes]:
+    return image.shape, sha256(np.ascontiguousarray(image).tobytes()).digest()
 
 
 def transductive_students(run_members: RunMembers, name: str, split: str) -> list[str]:
