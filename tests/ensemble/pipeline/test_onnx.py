@@ -104,7 +104,7 @@ def test_freezing_says_how_the_file_compares_with_the_run(freezing):
     assert document["equal"] > 0.999
     assert abs(document["change"]) < 1e-3
     assert document["milliseconds"] > 0
-    examined = OnnxExamined(**{**document, "path": path})
+    examined = OnnxExamined(**{**document, "path": path, "interval": None})
     assert f"on 20 images of validation: {examined.equal:.4%}" in examined.describe()
 
 
