@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     default=0.01,
     show_default=True,
     metavar="X",
-    help="With a lower --precision: refuse if it may cost more of the score than this.",
+    help="With a lower --precision: refuse if it costs more of the score than this.",
 )
 @click.option(
     "--device",

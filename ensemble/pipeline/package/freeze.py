@@ -90,8 +90,7 @@ def freeze_onnx(
         out: the file, which is replaced.
         precision: of the graph; below `float32`, the score that it costs is logged before the file
             is handed over.
-        margin: most that a lower precision may cost: the lower end of the paired interval of the
-            change of the score lies above minus this.
+        margin: most of the score that a lower precision may cost.
         log: receives a line for whatever was done.
 
     Returns:
@@ -126,7 +125,7 @@ def freeze_onnx(
 
 
 def _check_loss(examined: OnnxExamined, margin: float) -> None:
-    """Refuse a lower precision whose loss is above the margin, or may be.
+    """Refuse a lower precision whose loss is above the margin.
 
     Raises:
         BadRun: it is, or the run has no labelled images to measure it on.
@@ -137,11 +136,10 @@ def _check_loss(examined: OnnxExamined, margin: float) -> None:
             f"the run has labels of no split with target besides {OOF}, so what {precision} costs"
             " cannot be measured; freeze with --precision float32"
         )
-    lowest = examined.change if examined.interval is None else examined.interval.low
-    if not lowest >= -margin:
+    if not examined.change >= -margin:
         raise BadRun(
-            f"{examined.describe_loss()}; expected a loss of {margin:g} at most, with certainty:"
-            " take a higher --precision or a larger --margin"
+            f"{examined.describe_loss()}; expected a loss of {margin:g} at most: take a higher"
+            " --precision or a larger --margin"
         )
 
 

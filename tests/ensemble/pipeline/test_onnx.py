@@ -3,8 +3,8 @@
 import contextlib
 import io
 import json
-import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,7 @@ from ensemble.pipeline.package.onnx_precision import lower_precision
 from ensemble.pipeline.package.onnx_run import OnnxCandidate
 from evaluation.core.errors import BadRun
 from evaluation.core.run_folder import Run
+from evaluation.intervals import Interval
 from members.data.dataset import DataSet
 from members.data.sample import draw_sample
 
@@ -189,9 +190,13 @@ def test_what_a_lower_precision_costs_is_said_and_refused_above_the_margin(
     out = tmp_path / "a.onnx"
     words = ["freeze", "--run", run, "--candidate", CANDIDATE, "--out", str(out)]
     words += ["--format", "onnx", "--precision", "int8"]
-    line = refusal(*words, "--margin", "1e-9", after_work=True)
-    assert re.search(r"int8: the score changes by [+-]0\.\d+ \(95% .* to .*\) on validation", line)
-    assert "expected a loss of 1e-09 at most" in line
+    lost = OnnxExamined(out, 1, "validation", change=-0.02, precision="int8")
+    lost = replace(lost, interval=Interval(-0.03, -0.01, 0.95))
+    with monkeypatch.context() as patched:
+        patched.setattr(freeze_module, "examine", lambda *_: lost)
+        line = refusal(*words, after_work=True)
+    assert "int8: the score changes by -0.02000 (95% -.030 to -.010) on validation" in line
+    assert "expected a loss of 0.01 at most" in line
     assert not out.exists()
     printed, said = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(said):
