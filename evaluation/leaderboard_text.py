@@ -190,7 +190,7 @@ def _format(
         columns, left_out = _fitting(columns, view.width)
         lines = [*([] if "class" in left_out else some), *_left_out_note(left_out, view.width)]
     table = [[column.heading for column in columns]]
-    table += zip(*(column.cells for column in columns), strict=True)
+    table += map(list, zip(*(column.cells for column in columns), strict=True))
     text = format_columns(table, left=2, rule=True, styles=["", *styles] if view.colour else None)
     explained = notes if view.explain else [*brief_notes(board), EXPLAIN]
     return "\n".join([*text, "", *lines, *explained])
@@ -220,7 +220,8 @@ def _fitting(columns: list[_Column], width: int | None) -> tuple[list[_Column], 
 
     Of the classes the last goes first; all classes are named as one kind.
     """
-    kept, left_out = list(columns), []
+    kept = list(columns)
+    left_out: list[str] = []
     for kind in GIVE_WAY:
         for column in reversed([column for column in kept if column.gives_way == kind]):
             if width is None or sum(c.width + len(COLUMN_GAP) for c in kept) <= width + 2:

@@ -54,7 +54,7 @@ def format_seconds(seconds: float) -> str:
     """Write a duration for reading.
 
     Examples:
-        >>> [format_seconds(s) for s in (41.2, 200, 8000)]
+        >>> [format_seconds(s) for s in (41.2, 200.0, 8000.0)]
         ['41 s', '3 min', '2.2 h']
     """
     if seconds < 100:

@@ -4,6 +4,7 @@ import io
 import math
 import sys
 import time
+from typing import Any
 
 import pytest
 
@@ -60,7 +61,7 @@ def test_a_log_has_a_line_per_training_in_progress(tmp_path, monkeypatch, capsys
         time.sleep(0.2)
         yield "done"
 
-    jobs = [Job(tmp_path / "fold-1"), Job(tmp_path / "fold-2")]
+    jobs: list[Any] = [Job(tmp_path / "fold-1"), Job(tmp_path / "fold-2")]
     assert list(show_trainings(ended(), jobs)) == ["done"]
     lines = set(capsys.readouterr().err.splitlines())
     assert lines == {
@@ -84,7 +85,8 @@ def test_a_terminal_shows_a_table(tmp_path, monkeypatch):
         time.sleep(0.7)
         yield "done"
 
-    assert list(show_trainings(ended(), [Job(tmp_path / "fold-1")])) == ["done"]
+    jobs: list[Any] = [Job(tmp_path / "fold-1")]
+    assert list(show_trainings(ended(), jobs)) == ["done"]
     text = sys.stderr.getvalue()
     for cell in ("unet", "2/5", "0.250", ".500", "60 s", "0 of 1 training done"):
         assert cell in text
