@@ -6,7 +6,7 @@ them counts as trained on fold k. With `nested: true` the teachers of each fold'
 trained again without that fold, in a run of their own.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -391,7 +391,7 @@ def _with_members(run_members: RunMembers, experiment: Experiment, name: str) ->
 def _fits(
     experiment: Experiment,
     name: str,
-    members: dict[str, object],
+    members: Mapping[str, object],
     fusions: dict[str, str | FusionEntry],
 ) -> bool:
     """Tell whether a fusion is made of these members and of such fusions."""

@@ -129,9 +129,11 @@ def examine(run: Run, package: Package, path: Path, precision: str = "float32") 
         return examined
     metric = run_metric(run)
     protocol = build_protocol(metric, classes)
-    tables = [np.concatenate(parts) for parts in zip(*counts, strict=True)]
-    score, former = (float(score_images(protocol, table, classes.ignore).miou) for table in tables)
-    change = paired_interval(*tables, data.group_names(), protocol, classes.ignore)
+    own, runs = (np.concatenate(tables) for tables in zip(*counts, strict=True))
+    score, former = (
+        float(score_images(protocol, table, classes.ignore).miou) for table in (own, runs)
+    )
+    change = paired_interval(own, runs, data.group_names(), protocol, classes.ignore)
     return replace(examined, metric=metric, score=score, change=score - former, interval=change)
 
 
