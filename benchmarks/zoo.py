@@ -209,7 +209,7 @@ class Zoo:
         """Tell whether a network's maps exist and are current."""
         dtype = self.experiment.store_dtype
         return not self._missing(network) and all(
-            is_predicted(self.run, member, EVALUATED, (self.fold,), dtype)
+            is_predicted(self.run, member, EVALUATED, dtype, (self.fold,))
             for training in self.trainings[network]
             for member in self._members(training)
         )

@@ -27,6 +27,7 @@ from members.devices import DeviceFailed
 from members.external_networks.network import read_reading
 from members.predict import predict_split, training_ids
 from members.recipe import Member
+from members.soft_targets import SoftTargets
 from members.store_metadata import TrainingIds
 from members.train import WEIGHTS, Fold, training_of_fold
 from members.training_progress import ProgressFile
@@ -51,6 +52,8 @@ class TrainJob:
     config: dict[str, Any]
     inputs: dict[str, str]
     metric: str = MASKED
+    soft_targets: Path | None = None
+    unlabelled: Path | None = None
 
     @property
     def name(self) -> str:
@@ -65,6 +68,10 @@ class TrainJob:
     def steps(self, device: str) -> Generator[None, None, None]:
         """Write the fold's folder, training by a step with each `next`."""
         data = DataSet.load(self.data)
+        soft_targets = None
+        if self.soft_targets is not None:
+            others = None if self.unlabelled is None else DataSet.load(self.unlabelled)
+            soft_targets = SoftTargets.open(self.soft_targets, data, others)
         with (
             atomic_folder(self.folder) as partial,
             ProgressFile(self.folder).writing() as progress,
@@ -77,10 +84,36 @@ class TrainJob:
                 device=device,
                 folder=partial,
                 metric=self.metric,
+                soft_targets=soft_targets,
                 watch=progress.write,
             )
             outputs = {WEIGHTS: digest(partial / WEIGHTS)}
             record(partial, config=self.config, inputs=self.inputs, outputs=outputs)
+
+
+@dataclass(frozen=True)
+class Taught:
+    """The images that the teachers of a student were trained on.
+
+    Args:
+        ids: of them, for the student of each fold.
+        declared: whether every teacher says what it was trained on.
+    """
+
+    ids: tuple[frozenset[str], ...]
+    declared: bool
+
+    def seen(self, own: TrainingIds, training: DataSet, *, out_of_fold: bool) -> TrainingIds | None:
+        """Return the images behind a student's maps: its own, and all that its teachers saw.
+
+        Teachers that do not declare them may have seen any: the student counts as trained on all
+        training images, and is undeclared on others.
+        """
+        if not self.declared and not out_of_fold:
+            return None
+        everything = frozenset() if self.declared else frozenset(training.ids)
+        models = (a | b | everything for a, b in zip(own.models, self.ids, strict=True))
+        return TrainingIds(tuple(models), own.model)
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,6 +131,7 @@ class PredictJob:
     config: dict[str, Any]
     inputs: dict[str, str]
     at: str | None = None
+    taught_by: "Taught | None" = None
 
     @property
     def name(self) -> str:
@@ -125,7 +159,10 @@ class PredictJob:
     def _trained_on(self) -> TrainingIds | None:
         if self.member.network is None:
             training = DataSet.load(self.training)
-            return training_ids(training, self.folds, out_of_fold=self.out_of_fold)
+            own = training_ids(training, self.folds, out_of_fold=self.out_of_fold)
+            if self.taught_by is None or own is None:
+                return own
+            return self.taught_by.seen(own, training, out_of_fold=self.out_of_fold)
         declared = read_reading(self.models[0]).trained_on
         return None if declared is None else TrainingIds((frozenset(declared),))
 

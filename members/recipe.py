@@ -66,6 +66,8 @@ class Recipe(StrictModel):
         tile: rows and columns of tiles to predict by; by default images are predicted whole.
         overlap: of neighbouring tiles, as a share of their side; their maps are blended.
         precision: `auto` uses bfloat16 where the hardware supports it, `float32` never does.
+        single: train one network on the training images of all folds, instead of one per fold. It
+            has no out-of-fold maps, so that nothing is fitted or chosen by it.
 
     Examples:
         >>> Recipe(architecture="unet(width=8)", trainer="staged").trainer
@@ -94,6 +96,7 @@ class Recipe(StrictModel):
     tile: Annotated[Size | None, BeforeValidator(read_sides)] = None
     overlap: Annotated[float, Field(ge=0, lt=1)] = 0.25
     precision: Literal["auto", "float32"] = "auto"
+    single: bool = False
 
     @model_validator(mode="before")
     @classmethod
@@ -108,6 +111,7 @@ class Recipe(StrictModel):
         """
         # They need torch, which reading a recipe does not.
         from members.augmentations.augment import Augment
+        from members.trainers.distill import check_student
         from members.tta import check_tta
 
         if self.fit != "stretch" and self.size is None:
@@ -118,6 +122,7 @@ class Recipe(StrictModel):
         OPTIMIZERS.check(self.optimizer, "parameters")
         SCHEDULES.check(self.schedule, "epochs")
         TRAINERS.check(self.trainer)
+        check_student(self, parse_spec(self.architecture))
         check_tta(self.tta)
 
 
@@ -142,8 +147,10 @@ class Member:
 
     def training_config(self) -> dict[str, Any]:
         """Return what the weights depend on, as JSON values."""
-        resizing = {"size", "fit"} if self.recipe.size is None else set()
-        recipe = self.recipe.model_dump(mode="json", exclude=PREDICTION | resizing)
+        # Keys that came later are left out at their defaults, so that older weights stay current.
+        later = {"size", "fit"} if self.recipe.size is None else set()
+        later |= set() if self.recipe.single else {"single"}
+        recipe = self.recipe.model_dump(mode="json", exclude=PREDICTION | later)
         return {"recipe": recipe, "label": self.label}
 
     def prediction_config(self) -> dict[str, Any]:
@@ -363,6 +370,11 @@ def architecture_of(spec: str | Spec) -> str:
     if len(spec.arguments) != 1 or spec.options:
         raise BadSpec(f"write specialists(ARCHITECTURE), not {shorten(str(spec))}")
     return str(spec.arguments[0])
+
+
+def is_student(recipe: Recipe) -> bool:
+    """Tell whether a network learns from the maps of others."""
+    return parse_spec(recipe.trainer).name == "distill"
 
 
 def _with_current_keys(mapping: Mapping[str, Any]) -> dict[str, Any]:

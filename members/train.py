@@ -40,8 +40,10 @@ from members.losses import build_loss
 from members.network import NormalisedNetwork, as_tensor, load_network_from
 from members.recipe import Member, Recipe
 from members.resizing import resized_set
+from members.soft_targets import SoftTargets
 from members.specialists import one_vs_rest_target
 from members.trainers import TRAINERS
+from members.trainers.distill import distillation_of
 from members.trainers.loop import EpochCallback, History, TrainingTask
 from members.trainers.training_curves import write_curves
 
@@ -101,6 +103,7 @@ def training_of_fold(
     device: str,
     folder: Path,
     metric: str = MASKED,
+    soft_targets: SoftTargets | None = None,
     watch: EpochCallback = lambda _: None,
 ) -> Generator[None, None, None]:
     """Train a member on the images outside one fold, a step with each `next`.
@@ -121,18 +124,31 @@ def training_of_fold(
         metric: the protocol that decides when to stop and which weights are best, on the summed
             pixels of the holdout (`summed_form`). Where that lacks what it measures, the loss
             decides. A specialist takes the mean IoU of its class and the rest.
+        soft_targets: what the teacher of a student says of all images of `data`, and of others.
         watch: called after each epoch; if it raises, the training stops and nothing is written.
 
     Raises:
         EnsError: the training fails; names member and fold.
     """
+    if (soft_targets is None) != (distillation_of(member.recipe) is None):
+        raise BadSpec(
+            f"member {member.name!r}: trainer distill needs the maps of its teacher, which"
+            " `ens train-members` and `ens distill` have; take trainer supervised here"
+        )
     seed = seed_of(member.name, fold, seed)
     metric = MASKED if member.label is not None else summed_form(metric, data.classes)
     try:
         with torch.random.fork_rng(devices=[device] if device != "cpu" else []):
             torch.manual_seed(seed)
             network, history = yield from _train(
-                member, data, fold, seed=seed, device=device, metric=metric, watch=watch
+                member,
+                data,
+                fold,
+                seed=seed,
+                device=device,
+                metric=metric,
+                soft_targets=soft_targets,
+                watch=watch,
             )
     except EnsError as error:
         raise type(error)(f"member {member.name!r}, fold {fold.index}: {error}") from None
@@ -173,7 +189,7 @@ class _Learned:
     """What a member learns from in a fold, with its own classes in the target.
 
     Args:
-        images: to train on.
+        images: to train on; a student's have soft targets behind their own channels.
         target: of them.
         holdout_images: to stop and to choose weights by.
         holdout_target: of them.
@@ -191,7 +207,14 @@ class _Learned:
     smallest: Size
 
 
-def _learned(member: Member, data: DataSet, fold: Fold, seed: int, device: str) -> _Learned:
+def _learned(
+    member: Member,
+    data: DataSet,
+    fold: Fold,
+    seed: int,
+    device: str,
+    soft_targets: SoftTargets | None,
+) -> _Learned:
     recipe, ignore = member.recipe, data.classes.ignore
     if recipe.size is not None:
         data = resized_set(data, recipe.size, recipe.fit)
@@ -200,7 +223,12 @@ def _learned(member: Member, data: DataSet, fold: Fold, seed: int, device: str) 
     if member.label is not None:
         relabel = partial(one_vs_rest_target, label=member.label, ignore=ignore)
         classes, ignore = BINARY, None
-    images, target = (ChosenImages(stack, train_indices) for stack in (data.images, data.target()))
+    stacks = (data.images, data.target())
+    if soft_targets is not None:
+        stacks = soft_targets.with_unlabelled(*stacks)
+        added = len(data) + np.arange(soft_targets.num_unlabelled)
+        train_indices = np.concatenate([train_indices, added])
+    images, target = (ChosenImages(stack, train_indices) for stack in stacks)
     augment = Augment(recipe.augment)
     if not augment.is_online:
         images, target = _with_added_images(augment, images, target, data, recipe, device, seed)
@@ -223,10 +251,11 @@ def _train(
     seed: int,
     device: str,
     metric: str,
+    soft_targets: SoftTargets | None,
     watch: EpochCallback,
 ) -> Generator[None, None, tuple[NormalisedNetwork, History]]:
     recipe = member.recipe
-    learned = _learned(member, data, fold, seed, device)
+    learned = _learned(member, data, fold, seed, device, soft_targets)
     classes, ignore = learned.classes, learned.ignore
     pixels = class_pixels(learned.target, classes)
     shares = shares_of(pixels)
@@ -235,13 +264,14 @@ def _train(
     network = network.to(device)
     network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     images = learned.images
-    network.fit_normalisation(as_tensor(images[block]) for block in blocks(images.extent))
+    own = slice(0, data.channels)
+    network.fit_normalisation(as_tensor(images[block][:, own]) for block in blocks(images.extent))
     loss = build_loss(recipe.loss, frequencies=shares, ignore=ignore).to(device)
     loader = BatchLoader(
         _reader(learned, recipe.crop, pixels, device),
         oversampled(pixels, ignore=ignore, times=recipe.oversample),
         batch=recipe.batch,
-        augment=Augment(recipe.augment),
+        augment=Augment(recipe.augment, data.channels),
         seed=seed,
         device=device,
         smallest=network.smallest_batch,

@@ -33,8 +33,9 @@ def every_entry(setting: Setting) -> Iterator[Row]:
         yield _tried("loss", name, lambda name=name: _train(setting, _small(setting), loss=name))
     for name in TRAINERS:
         network = f"double_unet{width}" if name == "staged" else _small(setting)
+        spec = f"{name}(teacher=mean)" if name == "distill" else name
         yield _tried(
-            "trainer", name, lambda n=name, a=network: _train(setting, a, trainer=n, epochs=1)
+            "trainer", name, lambda n=spec, a=network: _train(setting, a, trainer=n, epochs=1)
         )
     for name in AUGMENTATIONS:
         yield _tried("augmentation", name, lambda name=name: _augment(setting, name))

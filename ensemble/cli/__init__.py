@@ -32,6 +32,7 @@ COMMANDS = {
     "overlay": "draw a candidate's labels over the images",
     "submit": "write label maps as CSV, run lengths or PNG",
     "freeze": "pack a candidate with all it needs into one folder",
+    "distill": "train one network that learns from a candidate's maps",
     "apply": "label new images with a frozen candidate",
     "run": "do everything an experiment file describes",
     "status": "what a run holds: current, stale or missing, and its size",

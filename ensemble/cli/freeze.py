@@ -1,6 +1,7 @@
 """`ens freeze`: pack a candidate with all that it needs into one folder."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -10,10 +11,14 @@ from ensemble.cli.options import (
     json_option,
     log,
     print_result,
+    refuse_given,
     resolve_run,
     run_option,
 )
 from evaluation.core.errors import format_count
+
+if TYPE_CHECKING:
+    from ensemble.pipeline.package.onnx_precision import Precision
 
 
 @click.command("freeze")
@@ -40,6 +45,21 @@ from evaluation.core.errors import format_count
     help="A folder for `ens apply`, or one ONNX file, which onnxruntime runs without ens.",
 )
 @click.option(
+    "--precision",
+    type=click.Choice(["float32", "float16", "int8"]),
+    default="float32",
+    show_default=True,
+    help="With --format onnx: type of weights and values; int8 is calibrated on oof images.",
+)
+@click.option(
+    "--margin",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=0.01,
+    show_default=True,
+    metavar="X",
+    help="With a lower --precision: refuse if it costs more of the score than this.",
+)
+@click.option(
     "--device",
     default="auto",
     show_default=True,
@@ -48,7 +68,14 @@ from evaluation.core.errors import format_count
 @run_option
 @json_option
 def command(
-    candidate: str, out: Path, form: str, device: str, run_path: Path | None, as_json: bool
+    candidate: str,
+    out: Path,
+    form: str,
+    precision: "Precision",
+    margin: float,
+    device: str,
+    run_path: Path | None,
+    as_json: bool,
 ) -> None:
     """Pack a candidate into a folder from which `ens apply` labels new images, without the run.
 
@@ -59,12 +86,18 @@ def command(
 
     --format onnx writes one graph: images in, probabilities and labels out, with normalisation,
     the networks of all folds, the fusion, suppress_background and class_bias. It is run on such a
-    split, and labels, score and time are compared with the run's.
+    split, and labels, score and time are compared with the run's. With a lower --precision the
+    score that it costs, with its paired interval, is printed before the file is handed over.
     """
     from ensemble.pipeline.package.freeze import freeze, freeze_onnx
 
+    if form != "onnx":
+        refuse_given("goes with --format onnx", "precision", "margin")
     if form == "onnx":
-        examined = freeze_onnx(resolve_run(run_path), candidate, out, log=log)
+        if precision == "float32":
+            refuse_given("goes with --precision float16 or int8", "margin")
+        run = resolve_run(run_path)
+        examined = freeze_onnx(run, candidate, out, precision=precision, margin=margin, log=log)
         then = f"ens apply {out} IMAGES --out LABELS.npy"
         print_result(examined.describe(), examined.to_dict(), as_json=as_json, then=then)
         return

@@ -14,6 +14,9 @@ os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
 EIGHT_BITS = ("negative", "brightness_contrast", "noise", "blur", "rand_augment", "generated")
 """Those that work on grey values from 0 to 255; the others take any."""
 
+PHOTOMETRIC = ("negative", "brightness_contrast", "noise", "blur")
+"""Those that change grey values and move no pixel."""
+
 AUGMENTATIONS = Table(
     "augmentation",
     {

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from evaluation.core.errors import BadData
 from evaluation.core.specs import Spec, parse_spec
-from members.augmentations import AUGMENTATIONS, EIGHT_BITS
+from members.augmentations import AUGMENTATIONS, EIGHT_BITS, PHOTOMETRIC
 from members.devices import send
 
 Pair = tuple[Tensor, Tensor]
@@ -84,6 +84,7 @@ class Augment:
 
     Args:
         specs: one per augmentation.
+        channels: of an image, where more lie behind them that are no grey values; None for all.
 
     Raises:
         BadSpec: an unknown name or option, or an invalid option value.
@@ -96,12 +97,16 @@ class Augment:
         tensor([255], dtype=torch.uint8)
     """
 
-    def __init__(self, specs: Sequence[str | Spec]) -> None:
+    def __init__(self, specs: Sequence[str | Spec], channels: int | None = None) -> None:
         self._offline: list[OfflineAugmentation] = []
         self._online: list[Augmentation] = []
-        for augmentation in [AUGMENTATIONS.build(spec) for spec in specs]:
+        for spec in specs:
+            augmentation = AUGMENTATIONS.build(spec)
+            name = parse_spec(spec).name if isinstance(spec, str) else spec.name
             if isinstance(augmentation, OfflineAugmentation):
                 self._offline.append(augmentation)
+            elif channels is not None and name in PHOTOMETRIC:
+                self._online.append(_of_first_channels(augmentation, channels))
             else:
                 self._online.append(augmentation)
 
@@ -123,6 +128,14 @@ class Augment:
         added = [each.sample(images, masks, context, rng) for each in self._offline]
         all_images, all_masks = zip((images, masks), *added, strict=True)
         return torch.cat(all_images), torch.cat(all_masks)
+
+
+def _of_first_channels(augmentation: Augmentation, channels: int) -> Augmentation:
+    def augment(images: Tensor, masks: Tensor, rng: Generator) -> Pair:
+        changed, masks = augmentation(images[:, :channels], masks, rng)
+        return torch.cat([changed, images[:, channels:]], dim=1), masks
+
+    return augment
 
 
 def bernoulli_mask(probability: float, images: Tensor, rng: Generator) -> Tensor:

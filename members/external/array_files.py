@@ -191,7 +191,7 @@ def _read_nifti(file: Path) -> Array:
         ) from None
     _check_is_file(file)
     try:
-        image = nibabel.load(file)
+        image: Any = nibabel.load(file)
         claimed = math.prod(image.shape) * image.get_data_dtype().itemsize
         if claimed > max(FREE_BYTES, RATIO * file.stat().st_size):
             raise ValueError(f"it would unpack to {claimed} bytes")

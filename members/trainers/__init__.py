@@ -8,5 +8,6 @@ TRAINERS = Table(
         "supervised": "members.trainers.supervised:supervised",
         "adversarial": "members.trainers.adversarial:adversarial",
         "staged": "members.trainers.supervised:staged",
+        "distill": "members.trainers.distill:distill",
     },
 )

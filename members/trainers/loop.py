@@ -226,7 +226,8 @@ class TrainStep:
         task = self._task
         with task.precision.kernels():
             with task.precision.autocast():
-                outputs = task.network(images)
+                # Soft targets are channels behind the image's own.
+                outputs = task.network(images[:, : len(task.network.mean)])
             # Deep supervision: each output has a loss of its own.
             outputs = outputs if isinstance(outputs, tuple) else (outputs,)
             trained = outputs if self._output is None else [outputs[self._output]]

@@ -147,7 +147,7 @@ class TestExpanding:
             ({"augment": ["flip"]}, "unknown augmentation 'flip'; known: "),
             ({"optimizer": "adamw(lr=0)"}, "option 'lr' got 0; expected greater than 0"),
             ({"schedule": "stairs"}, "unknown schedule 'stairs'; known: constant, cosine"),
-            ({"trainer": "magic"}, "unknown trainer 'magic'; known: adversarial, staged"),
+            ({"trainer": "magic"}, "unknown trainer 'magic'; known: adversarial, distill, staged"),
         ],
     )
     def test_specs_that_name_something_unknown_are_refused(self, changed, words):

@@ -1,6 +1,7 @@
 """Inference time of members, fusions and chains per image on one core; kept in the run.
 
-Each is the fastest of a few passes, since other work on the machine only ever adds time.
+Each is the fastest of a few passes of one thread, in processor time: other work on the machine only
+ever adds time, and by the clock it would add all that the thread waits.
 """
 
 import math
@@ -21,7 +22,7 @@ from ensemble.fusion import Fusion, fuse_block
 from ensemble.pipeline.bench.timing import machine
 from ensemble.pipeline.candidates.fuse import FITTED, FusionSpec, resolve_fusion
 from ensemble.pipeline.candidates.postprocess import applied_chain, read_candidate
-from ensemble.pipeline.data.prepare import read_folds
+from ensemble.pipeline.members.teaching import network_folds
 from ensemble.pipeline.run.experiment import Experiment
 from ensemble.pipeline.run.open_run import RunMembers
 from ensemble.strategies import ACCEPTS_ONE_VS_REST
@@ -34,8 +35,9 @@ from evaluation.core.run_folder import OOF
 from evaluation.core.specs import parse_spec
 from evaluation.core.types import Array
 from members.data.dataset import DataSet
+from members.network import NormalisedNetwork
 from members.predict import BATCH_SIZE, num_parameters, open_network, predict
-from members.recipe import specialist_families
+from members.recipe import Member, Recipe, specialist_families
 
 IMAGES, PASSES = 16, 3
 COSTS = "costs.json"
@@ -108,9 +110,12 @@ class CostMeter:
         def measure() -> float | None:
             data = DataSet.load(self.run_members.run.data(split))
             cost = measure_member(self.run_members, name, data).milliseconds
-            is_one = any(member.name == name for member in self.run_members.networks)
-            folds = 1 if is_one else len(read_folds(self.run_members.run))
-            return None if cost is None else cost * folds
+            run_members = self.run_members
+            if any(member.name == name for member in run_members.networks):
+                return cost  # a network from elsewhere has no folds
+            parts = [m for m in run_members.members if name in (m.name, m.family)]
+            models = len(network_folds(run_members.run, parts[0])) if parts else 1
+            return None if cost is None else cost * models
 
         return self._cached(f"member {name}", self.run_members.digest(name, split), measure)
 
@@ -179,6 +184,16 @@ def measure_member(run_members: RunMembers, name: str, data: DataSet) -> MemberC
     return MemberCost(milliseconds, parameters, size)
 
 
+def network_milliseconds(recipe: Recipe, data: DataSet) -> float:
+    """Return the milliseconds per image of an untrained network on a data set's first images."""
+    images = np.array(data.images[: min(BATCH_SIZE, data.extent.runs[0][0])])
+    network = NormalisedNetwork(
+        recipe.architecture, channels=data.channels, classes=len(data.classes)
+    )
+    member = Member("network", recipe)
+    return _fastest_ms(partial(predict, network.eval(), images, "cpu", member), len(images))
+
+
 def measure_fusion(run_members: RunMembers, spec: FusionSpec, split: str) -> float:
     """Return the milliseconds per image of a fitted fusion, on maps of a split."""
     raw = parse_spec(spec.strategy).name in ACCEPTS_ONE_VS_REST
@@ -220,9 +235,9 @@ def _fastest_ms(work: Callable[[], object], images: int) -> float:
         work()  # warms code and caches
         seconds = []
         for _ in range(PASSES):
-            start = time.perf_counter()
+            start = time.process_time()
             work()
-            seconds.append(time.perf_counter() - start)
+            seconds.append(time.process_time() - start)
     return 1000 * min(seconds) / images
 
 

@@ -57,7 +57,7 @@ from evaluation.run_metric import (
 )
 from members.codecs import StoreDtype
 from members.data.dataset import DataSet, class_pixels
-from members.recipe import check_name
+from members.recipe import check_name, is_student
 from members.store import ProbabilityStore
 from members.store_metadata import TrainingIds
 from postproc.chain import FLOAT16_FLOOR
@@ -200,6 +200,9 @@ def calibration_of(run: Run, name: str) -> dict[str, Any] | None:
 def resolve_fusion(experiment: Experiment, run_members: RunMembers, name: str) -> FusionSpec:
     """Resolve a fusion of an experiment; without members it takes all that have maps.
 
+    Only where they are named, it takes students, since what teaches them would else be made of
+    them, and networks of all folds, which have no out-of-fold maps.
+
     Raises:
         BadSpec: no such strategy or option, or one that does not fit the members.
         BadRun: no such fusion, a name that a member has, or no member with maps.
@@ -213,8 +216,15 @@ def resolve_fusion(experiment: Experiment, run_members: RunMembers, name: str) -
     entry = experiment.fusion_entry(name)
     strategy = str(check_strategy(entry.strategy))
     _check_acyclic(experiment, name, entry.members)
+    apart = {
+        member.family or member.name
+        for member in run_members.members
+        if is_student(member.recipe) or member.recipe.single
+    }
     members = entry.members or tuple(
-        n for n in run_members.names() if run_members.splits(n, partial=True)
+        name
+        for name in run_members.names()
+        if name not in apart and run_members.splits(name, partial=True)
     )
     if not members:
         raise BadRun(f"no member of {run_members.run.path} has maps; run `ens train-members` first")

@@ -15,12 +15,12 @@ from ensemble.pipeline.candidates.fuse import FusionSpec, resolve_fusion
 from ensemble.pipeline.candidates.postprocess import is_labelled, read_candidate, run_chain
 from ensemble.pipeline.data.prepare import (
     matches_prepared_data,
-    read_folds,
     run_classes,
     split_identity,
 )
 from ensemble.pipeline.members.importing import is_imported
 from ensemble.pipeline.members.networks import is_registered
+from ensemble.pipeline.members.teaching import network_folds, unlabelled_split
 from ensemble.pipeline.members.train import is_predicted, is_trained
 from ensemble.pipeline.run.expected_record import ExpectedRecord
 from ensemble.pipeline.run.experiment import Experiment
@@ -32,6 +32,7 @@ from evaluation.core.provenance import identity
 from evaluation.core.run_folder import OOF, Run
 from evaluation.protocols import PROTOCOLS
 from members.recipe import Member
+from members.trainers.distill import distillation_of
 
 MAX_NAMED = 4
 """Stale results that a warning names."""
@@ -136,6 +137,8 @@ class Staleness:
             return self.run_members.splits(name)
         spec = self.fusion(name) if name in self.experiment.fusions else None
         members = [] if spec is None else [self._splits_of(spec, m) for m in spec.members]
+        if any(m.recipe.single for m in self.run_members.members if name in (m.name, m.family)):
+            return [split for split in self.run.splits() if split != OOF]
         return [split for split in self.run.splits() if all(split in some for some in members)]
 
     def _splits_of(self, spec: FusionSpec, member: str) -> list[str]:
@@ -176,8 +179,19 @@ def requested_candidates(experiment: Experiment) -> dict[str, tuple[str, str]]:
 
 def _member_matches(staleness: Staleness, name: str, fold: str) -> bool:
     run = staleness.run
-    (its_fold,) = (f for f in read_folds(run) if str(f.index) == fold)
-    return is_trained(run, staleness.experiment, staleness.member(name), its_fold)
+    member = staleness.member(name)
+    (its_fold,) = (f for f in network_folds(run, member) if str(f.index) == fold)
+    return is_trained(run, staleness.experiment, member, its_fold)
+
+
+def _member_made_of(staleness: Staleness, name: str, _: str) -> list[Artifact]:
+    """Return the data, and the maps that teach a student; nested teachers are in other runs."""
+    options = distillation_of(staleness.member(name).recipe)
+    if options is None or options.nested:
+        return [DATA]
+    unlabelled = unlabelled_split(staleness.run, staleness.experiment)
+    splits = [OOF, *([unlabelled] if unlabelled else [])]
+    return [DATA, *(maps for split in splits for maps in staleness.maps(options.teacher, split))]
 
 
 def _network_matches(staleness: Staleness, name: str, _: str) -> bool:
@@ -188,7 +202,7 @@ def _maps_made_of(staleness: Staleness, name: str, _: str) -> list[Artifact]:
     if name in [member.name for member in staleness.run_members.networks]:
         return [DATA, Artifact("network", name, "")]
     imported = name in staleness.run_members.imported
-    folds = [] if imported else read_folds(staleness.run)
+    folds = () if imported else network_folds(staleness.run, staleness.member(name))
     return [DATA, *(Artifact("member", name, str(fold.index)) for fold in folds)]
 
 
@@ -198,7 +212,7 @@ def _maps_match(staleness: Staleness, name: str, split: str) -> bool:
         exists = staleness.run_members.digest(name, split, partial=True) is not None
         return exists and is_imported(run, name, split)
     dtype = staleness.experiment.store_dtype
-    return is_predicted(run, staleness.member(name), split, read_folds(run), dtype)
+    return is_predicted(run, staleness.member(name), split, dtype)
 
 
 def _fusion_made_of(staleness: Staleness, name: str, split: str) -> list[Artifact]:
@@ -234,7 +248,7 @@ STAGES: dict[str, Stage] = {
     ),
     "member": Stage(
         path=lambda run, name, fold: run.model(name, int(fold)),
-        made_of=lambda _, __, ___: [DATA],
+        made_of=_member_made_of,
         record_matches=_member_matches,
     ),
     "network": Stage(

@@ -2,26 +2,46 @@
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
+import numpy as np
+
+from ensemble.pipeline.candidates.fuse import resolve_fusion, update_fusion
 from ensemble.pipeline.data.prepare import (
     check_same_kind,
     check_same_split,
     classes_identity,
     make_ids_unique,
     prepare,
-    read_folds,
     run_classes,
     split_identity,
 )
 from ensemble.pipeline.members.networks import register_networks
+from ensemble.pipeline.members.teaching import (
+    Teacher,
+    base_members,
+    check_students,
+    in_order,
+    network_folds,
+    predicted_splits,
+    prepare_nested,
+    prepare_unlabelled,
+    taught_by,
+    teachers,
+)
 from ensemble.pipeline.run.experiment import Experiment, check_chains, read_experiment
-from ensemble.pipeline.run.open_run import check_metric_defined, imported_members
+from ensemble.pipeline.run.open_run import (
+    RunMembers,
+    check_metric_defined,
+    imported_members,
+    run_experiment,
+)
 from ensemble.pipeline.run.store_location import UrlFactory, local_only, store_urls
 from evaluation.core.errors import BadData, BadRun, EnsError
-from evaluation.core.files import remove_folder
+from evaluation.core.files import partial_name, remove_folder
 from evaluation.core.label_options import NOTHING_SAID, LabelOptions
 from evaluation.core.progress import Log, progress
 from evaluation.core.provenance import (
@@ -44,9 +64,10 @@ from members.devices import devices
 from members.external_networks.description import NetworkDescription
 from members.jobs import Job, PredictJob, TrainJob, run_jobs
 from members.network import check_size
-from members.recipe import Member, check_name
+from members.recipe import Member, check_name, is_student
 from members.resizing import resized_extent
 from members.train import Fold
+from members.trainers.distill import distillation_of
 from members.training_progress import show_trainings
 
 NO_NETWORKS: Mapping[str, NetworkDescription] = MappingProxyType({})
@@ -85,28 +106,149 @@ def train_members(
     with run_lock(run.path):
         members = _prepare_members(run, experiment, only, log)
         networks = register_networks(run, experiment, log, only=only)
-        jobs = [training_job(run, experiment, m, fold) for m in members for fold in read_folds(run)]
-        stale = [job for job in jobs if not weights_are_current(job)]
-        for job in stale:
-            if (corruption := find_corruption(job.folder)) is not None:
-                log(f"{corruption}; {job.name} is trained again")
-        with store_urls(run, experiment.store) as new_url:
-            failed = _run_jobs(stale, device_names, workers, "training", log)
-            predict_members(
-                run,
-                [*(member for member in members if member.name not in failed), *networks],
-                run.splits(),
-                device_names,
-                dtype=experiment.store_dtype,
-                new_url=new_url,
-                workers=workers,
-                log=log,
-            )
+        work = _Work(device_names, workers, log)
+        base = [member for member in members if not is_student(member.recipe)]
+        _train_and_predict(run, experiment, base, work, networks=networks)
+        students = [member for member in members if is_student(member.recipe)]
+        for student in in_order(experiment, students):
+            _teach(run, experiment, student, work)
+    return [*members, *networks]
+
+
+@dataclass(frozen=True)
+class _Work:
+    """Where jobs run, and who is told."""
+
+    devices: Sequence[str]
+    workers: int | None
+    log: Log
+
+
+def _train_and_predict(
+    run: Run,
+    experiment: Experiment,
+    members: Sequence[Member],
+    work: _Work,
+    teachers_of: Mapping[int, Teacher] | None = None,
+    networks: Sequence[Member] = (),
+) -> None:
+    """Train members and predict all splits, as far as that is missing or stale.
+
+    Args:
+        run: the experiment folder.
+        experiment: of it.
+        members: all of them students, or none.
+        work: where it is done.
+        teachers_of: the teacher of the student of each fold.
+        networks: from elsewhere, which are only to predict.
+
+    Raises:
+        EnsError: the members that failed, after the others ended.
+    """
+    log = work.log
+    jobs = [
+        training_job(run, experiment, m, fold) for m in members for fold in network_folds(run, m)
+    ]
+    stale = [job for job in jobs if not weights_are_current(job)]
+    for job in stale:
+        if (corruption := find_corruption(job.folder)) is not None:
+            log(f"{corruption}; {job.name} is trained again")
+    with store_urls(run, experiment.store) as new_url, ExitStack() as stack:
+        if teachers_of is not None and stale:
+            folder = partial_name(run.path / "soft_targets")  # the next run removes what is left
+            stack.callback(shutil.rmtree, folder, ignore_errors=True)
+            folder.mkdir()
+            stale = _with_soft_targets(stale, teachers_of, folder)
+        failed = _run_jobs(stale, work.devices, work.workers, "training", log)
+        predict_members(
+            run,
+            [*(member for member in members if member.name not in failed), *networks],
+            run.splits(),
+            work.devices,
+            dtype=experiment.store_dtype,
+            new_url=new_url,
+            workers=work.workers,
+            log=log,
+        )
     if failed:
         names = ",".join(sorted(failed))
         first = next(iter(failed.values()))
         raise EnsError(f"{first}; the others are done; retry with --only {names}")
-    return [*members, *networks]
+
+
+def _teach(run: Run, experiment: Experiment, student: Member, work: _Work) -> None:
+    """Bring the teachers of a student up to date, then train it."""
+    options = distillation_of(student.recipe)
+    assert options is not None  # it is a student
+    prepare_unlabelled(run, experiment)
+    folds = network_folds(run, student)
+    if options.nested:
+        for fold in folds:
+            inner, nested, networks = prepare_nested(run, experiment, options, fold)
+            work.log(f"{student.name}: its teachers are trained without fold {fold.index}")
+            _train_and_predict(inner, nested, networks, work)
+            _update_teacher(inner, nested, options.teacher, work)
+    else:
+        _update_teacher(run, experiment, options.teacher, work)
+    taught = teachers(run, experiment, student, folds)
+    by_fold = {fold.index: teacher for fold, teacher in zip(folds, taught, strict=True)}
+    _train_and_predict(run, experiment, [student], work, by_fold)
+
+
+def _update_teacher(run: Run, experiment: Experiment, teacher: str, work: _Work) -> None:
+    """Predict what a teacher lacks of the run's splits, and fuse it."""
+    run_members = RunMembers.of(run)
+    base = base_members(run_members, teacher)
+    known = [*run_members.members, *run_members.networks]
+    networks = [m for m in known if (m.family or m.name) in base]
+    with store_urls(run, experiment.store) as new_url:
+        predict_members(
+            run,
+            networks,
+            run.splits(),
+            work.devices,
+            dtype=experiment.store_dtype,
+            new_url=new_url,
+            workers=work.workers,
+            log=work.log,
+        )
+    _fuse(run, experiment, teacher, work.log)
+
+
+def _fuse(run: Run, experiment: Experiment, name: str, log: Log) -> None:
+    """Bring a fusion up to date, after the fusions that it is made of."""
+    run_members = RunMembers.of(run)
+    if name in run_members.names():
+        return
+    spec = resolve_fusion(experiment, run_members, name)
+    for member in spec.members:
+        _fuse(run, experiment, member, log)
+    update_fusion(RunMembers.of(run), spec, log)
+
+
+def _with_soft_targets(
+    jobs: Sequence[TrainJob], teachers_of: Mapping[int, Teacher], folder: Path
+) -> list[TrainJob]:
+    """Write the soft targets that students learn from, once for each teacher."""
+    written: dict[Teacher, Path] = {}
+    taught = []
+    for job in jobs:
+        teacher = teachers_of[job.fold.index]
+        if teacher not in written:
+            written[teacher] = folder / str(len(written))
+            written[teacher].mkdir()
+            teacher.write(written[teacher])
+        job = replace(
+            job,
+            soft_targets=written[teacher],
+            unlabelled=None if teacher.unlabelled is None else teacher.run.data(teacher.unlabelled),
+        )
+        if teacher.options.nested:  # its run holds the images outside the fold alone
+            everything = np.arange(len(job.fold.training))
+            fold = Fold(job.fold.index, everything)
+            job = replace(job, data=teacher.run.data(OOF), fold=fold)
+        taught.append(job)
+    return taught
 
 
 def _prepare_members(
@@ -121,6 +263,7 @@ def _prepare_members(
     members = _select(experiment.expanded(classes), only, list(experiment.networks))
     check_not_imported(run, members)
     check_trainable(members, training, experiment.store_dtype)
+    check_students(run, experiment, members)
     for line in decisions:
         log(line)
     experiment.resolved().write(run.experiment)
@@ -183,7 +326,9 @@ def predict_data(
         images = make_ids_unique(images, known, split)
         experiment = read_experiment(run.experiment)
         experiment = experiment.with_networks(networks)
-        trained = [m for m in experiment.expanded(classes) if _is_complete(run, m, read_folds(run))]
+        trained = [
+            m for m in experiment.expanded(classes) if _is_complete(run, m, network_folds(run, m))
+        ]
         if not trained and not experiment.networks:
             raise BadRun(f"no member of {run.path} is trained; run `ens train-members` first")
         trained += register_networks(run, experiment, log)
@@ -272,21 +417,27 @@ def predict_members(
 ) -> None:
     """Write the maps of trained members that are missing or stale.
 
-    The models of all folds predict, or of those given; `oof` needs them all.
+    The models of all folds predict, or of those given; `oof` needs them all, and networks of all
+    folds have none of it.
 
     Raises:
         EnsError: what could not be predicted.
     """
-    folds = tuple(folds or read_folds(run))
     jobs: list[Job] = []
     for member in members:
+        own_folds = tuple(folds or network_folds(run, member))
         for split in splits:
-            job = _prediction_job(run, member, split, folds, dtype)
+            if split not in predicted_splits(run, member):
+                continue
+            job = _prediction_job(run, member, split, own_folds, dtype)
             if weights_are_current(job):
                 continue
             if (job.folder / RECORD).exists():
                 log(f"{member.name} {split}: its maps are stale and are made again")
                 shutil.rmtree(job.folder)
+            if is_student(member.recipe):
+                taught = taught_by(run, run_experiment(run), member, own_folds)
+                job = replace(job, taught_by=taught)
             jobs.append(replace(job, at=new_url(f"{member.name}-{split}")))
     failed = _run_jobs(jobs, device_names, workers, "predicting", log)
     if failed:
@@ -339,9 +490,14 @@ def is_trained(run: Run, experiment: Experiment, member: Member, fold: Fold) -> 
 
 
 def is_predicted(
-    run: Run, member: Member, split: str, folds: tuple[Fold, ...], dtype: StoreDtype
+    run: Run,
+    member: Member,
+    split: str,
+    dtype: StoreDtype,
+    folds: tuple[Fold, ...] | None = None,
 ) -> bool:
-    """Tell whether a member's maps exist and would come out the same today."""
+    """Tell whether a member's maps exist, by the models of these folds, and are current."""
+    folds = folds or network_folds(run, member)
     if not _is_complete(run, member, folds):
         return False
     return weights_are_current(_prediction_job(run, member, split, folds, dtype))
@@ -366,6 +522,9 @@ def training_job(run: Run, experiment: Experiment, member: Member, fold: Fold) -
         "folds": digest(run.folds),
         "classes": classes_identity(run, names=False),
     }
+    if is_student(member.recipe):
+        (teacher,) = teachers(run, experiment, member, [fold])
+        inputs |= teacher.input_digests()
     folder = run.model(member.name, fold.index)
     # A specialist is stopped by the mean IoU of its class and the rest, whatever the metric.
     metric = MASKED

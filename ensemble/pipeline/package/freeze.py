@@ -27,6 +27,7 @@ from ensemble.pipeline.package.manifest import (
 )
 from ensemble.pipeline.package.onnx_check import OnnxExamined, examine
 from ensemble.pipeline.package.onnx_export import check_installed, check_steps, write_onnx
+from ensemble.pipeline.package.onnx_precision import Precision, lower_precision
 from ensemble.pipeline.run.open_run import RunMembers, run_experiment
 from evaluation.core.blocks import blocks
 from evaluation.core.errors import BadRun, BadSpec
@@ -38,6 +39,9 @@ from members.data.dataset import DataSet
 from members.devices import devices
 from members.recipe import Recipe
 from members.train import WEIGHTS
+
+MARGIN = 0.01
+"""Most that a lower precision may cost by default, in units of the run's metric."""
 
 
 def freeze(run: Run, candidate: str, out: Path, *, device: str, log: Log) -> Package:
@@ -69,7 +73,15 @@ def freeze(run: Run, candidate: str, out: Path, *, device: str, log: Log) -> Pac
     return Package(out, package.manifest)
 
 
-def freeze_onnx(run: Run, candidate: str, out: Path, *, log: Log) -> OnnxExamined:
+def freeze_onnx(
+    run: Run,
+    candidate: str,
+    out: Path,
+    *,
+    precision: Precision = "float32",
+    margin: float = MARGIN,
+    log: Log,
+) -> OnnxExamined:
     """Write a candidate as one ONNX file, and compare it with the run's labels and scores.
 
     The candidate's fusion and labels are updated first if they are stale.
@@ -78,14 +90,17 @@ def freeze_onnx(run: Run, candidate: str, out: Path, *, log: Log) -> OnnxExamine
         run: the experiment folder.
         candidate: name of the candidate.
         out: the file, which is replaced.
+        precision: of the graph; below `float32`, the score that it costs is logged before the file
+            is handed over.
+        margin: most of the score that a lower precision may cost.
         log: receives a line for whatever was done.
 
     Returns:
         What the comparison gave.
 
     Raises:
-        BadRun: no such candidate, one of imported maps or of a fusion of fusions, or a network that
-            cannot be traced.
+        BadRun: no such candidate, one of imported maps or of a fusion of fusions, a network that
+            cannot be traced, or a lower precision that costs too much or cannot be measured.
         BadSpec: a part that a graph cannot hold, or the extra `onnx` is not installed.
     """
     check_installed()
@@ -99,11 +114,35 @@ def freeze_onnx(run: Run, candidate: str, out: Path, *, log: Log) -> OnnxExamine
             package = _write_package(run_members, candidate, strategy, members, Path(folder))
             written = Path(folder) / "candidate.onnx"
             write_onnx(package, written)
-            examined = examine(run, package, written)
+            rng = np.random.default_rng(run_experiment(run).seed)
+            lower_precision(written, precision, DataSet.load(run.data(OOF)), rng=rng)
+            examined = examine(run, package, written, precision)
+            if precision != "float32":
+                log(examined.describe_loss())
+                _check_loss(examined, margin)
             with atomic_file(out) as partial:  # only what has labelled images leaves the run
                 shutil.copyfile(written, partial)
         _record(run_members, candidate, out, log)
     return replace(examined, path=out)
+
+
+def _check_loss(examined: OnnxExamined, margin: float) -> None:
+    """Refuse a lower precision whose loss is above the margin.
+
+    Raises:
+        BadRun: it is, or the run has no labelled images to measure it on.
+    """
+    precision = examined.precision
+    if examined.change is None:
+        raise BadRun(
+            f"the run has labels of no split with target besides {OOF}, so what {precision} costs"
+            " cannot be measured; freeze with --precision float32"
+        )
+    if not examined.change >= -margin:
+        raise BadRun(
+            f"{examined.describe_loss()}; expected a loss of {margin:g} at most: take a higher"
+            " --precision or a larger --margin"
+        )
 
 
 def _update(
@@ -187,7 +226,7 @@ def _write_package(
         if network.network is not None:
             _copy_network(run.network(network.name), to / network_folder(network.name))
             continue
-        for fold in range(manifest.folds):
+        for fold in range(package.num_models(network)):
             verify_outputs(run.model(network.name, fold))
             folder = to / model_folder(network.name, fold)
             folder.mkdir(parents=True)

@@ -32,7 +32,8 @@ class Manifest(BaseModel):
         image_type: of the images' values.
         shape: rows and columns of the first training image, in pixels; others may differ.
         store_dtype: type that maps are rounded to between the stages, as in the run.
-        folds: number of models per member; a network from elsewhere is one.
+        folds: number of models per member; one whose recipe says `single`, or a network from
+            elsewhere, has one.
         members: recipe of each, or the description of a network from elsewhere, in the order in
             which they are fused.
         strategy: fusion of the members; None for a single member.
@@ -103,7 +104,12 @@ class Package:
         """Return the folder of each fold's weights, or of the one network from elsewhere."""
         if network.network is not None:
             return [self.folder / network_folder(network.name)]
-        return [self.folder / model_folder(network.name, k) for k in range(self.manifest.folds)]
+        folds = range(self.num_models(network))
+        return [self.folder / model_folder(network.name, fold) for fold in folds]
+
+    def num_models(self, network: Member) -> int:
+        """Return the number of a network's models: one per fold, or one of all folds."""
+        return 1 if network.recipe.single or network.network is not None else self.manifest.folds
 
     def expected_files(self) -> list[str]:
         """Return the files that must exist besides the manifest, as paths in the package."""
@@ -111,7 +117,7 @@ class Package:
             f"{model_folder(network.name, fold)}/{WEIGHTS}"
             for network in self.networks
             if network.network is None
-            for fold in range(self.manifest.folds)
+            for fold in range(self.num_models(network))
         ]
         for network in self.networks:
             if network.network is not None:
@@ -176,7 +182,7 @@ the values of this table, those of the training masks.
 |---|---|---|
 {classes}
 
-Members, each the mean of {folds} models, or one network from elsewhere: {members}.
+Members, with the number of models whose mean each is: {members}.
 Fusion: {strategy}. Post-processing: {chain}.
 
 `package.json` holds the same in machine-readable form, with the SHA-256 of every file.
@@ -198,11 +204,17 @@ def readme(manifest: Manifest) -> str:
         cols=manifest.shape[1],
         channels=manifest.channels,
         classes="\n".join(rows),
-        folds=manifest.folds,
-        members=", ".join(f"{name} (`{_kind(m)}`)" for name, m in manifest.members.items()),
+        members=", ".join(
+            f"{name} (`{_kind(m)}`, {_num_models(m, manifest)})"
+            for name, m in manifest.members.items()
+        ),
         strategy=f"`{manifest.strategy}`" if manifest.strategy else "none, there is one member",
         chain=f"`{manifest.chain}`" if manifest.chain else "none, labels are the plain argmax",
     )
+
+
+def _num_models(member: NetworkDescription | Recipe, manifest: Manifest) -> int:
+    return manifest.folds if isinstance(member, Recipe) and not member.single else 1
 
 
 def _kind(member: NetworkDescription | Recipe) -> str:

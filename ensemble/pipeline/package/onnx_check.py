@@ -17,7 +17,8 @@ from ensemble.pipeline.package.onnx_run import OnnxCandidate
 from ensemble.pipeline.run.open_run import run_metric
 from evaluation.confusion import confusion
 from evaluation.core.run_folder import OOF, Run
-from evaluation.formatting import format_decimal
+from evaluation.formatting import format_decimal, format_interval
+from evaluation.intervals import Interval, interval_to_dict, paired_interval
 from evaluation.protocols import build_protocol, score_images
 from evaluation.run_metric import metric_label
 from members.data.dataset import DataSet
@@ -40,6 +41,8 @@ class OnnxExamined:
         change: that score minus the run's.
         milliseconds: per image on one core, by onnxruntime.
         torch_milliseconds: the same, by torch and `ens apply` of a package.
+        precision: of the graph.
+        interval: paired, of the change; None without target or with one group of images.
     """
 
     path: Path
@@ -52,14 +55,28 @@ class OnnxExamined:
     change: float | None = None
     milliseconds: float | None = None
     torch_milliseconds: float | None = None
+    precision: str = "float32"
+    interval: Interval | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON values."""
-        return {**asdict(self), "path": str(self.path)}
+        ends = interval_to_dict(self.interval)
+        return {**asdict(self), "path": str(self.path), "interval": ends}
+
+    def describe_loss(self) -> str:
+        """Return the score that the precision costs, with its paired interval, in words."""
+        if self.change is None:
+            return f"{self.precision}: the score lost is unknown"
+        words = "no interval: one group of images"
+        if self.interval is not None:
+            words = f"{self.interval.level:.0%} {format_interval(self.interval)}"
+        return (
+            f"{self.precision}: the score changes by {self.change:+.5f} ({words}) on {self.split}"
+        )
 
     def describe(self) -> str:
         """Return the comparison in words."""
-        head = f"{self.path}: {self.size / 1e6:.1f} MB, for images of any size"
+        head = f"{self.path}: {self.precision}, {self.size / 1e6:.1f} MB, for images of any size"
         if self.split is None or self.equal is None:
             return f"{head}\nnot compared: the run has labels of {OOF} only"
         lines = [head, f"on {self.images} images of {self.split}: {self.equal:.4%} of the labels"]
@@ -74,15 +91,16 @@ class OnnxExamined:
         return "\n".join(lines)
 
 
-def examine(run: Run, package: Package, path: Path) -> OnnxExamined:
+def examine(run: Run, package: Package, path: Path, precision: str = "float32") -> OnnxExamined:
     """Label a split with an exported candidate, and compare with the run's labels and score.
 
     Args:
         run: the experiment folder.
         package: what was exported.
         path: of the ONNX file.
+        precision: of its graph.
     """
-    examined = OnnxExamined(path, path.stat().st_size)
+    examined = OnnxExamined(path, path.stat().st_size, precision=precision)
     split = next(
         (s for s in run.splits() if s != OOF and run.labels(package.candidate, s).is_dir()), None
     )
@@ -111,11 +129,12 @@ def examine(run: Run, package: Package, path: Path) -> OnnxExamined:
         return examined
     metric = run_metric(run)
     protocol = build_protocol(metric, classes)
+    own, runs = (np.concatenate(tables) for tables in zip(*counts, strict=True))
     score, former = (
-        float(score_images(protocol, np.concatenate(tables), classes.ignore).miou)
-        for tables in zip(*counts, strict=True)
+        float(score_images(protocol, table, classes.ignore).miou) for table in (own, runs)
     )
-    return replace(examined, metric=metric, score=score, change=score - former)
+    change = paired_interval(own, runs, data.group_names(), protocol, classes.ignore)
+    return replace(examined, metric=metric, score=score, change=score - former, interval=change)
 
 
 def _milliseconds(label: Callable[[], Any], data: DataSet) -> float:

@@ -249,7 +249,7 @@ def write_onnx(package: Package, path: Path) -> dict[str, Any]:
     example = torch.zeros(2, package.manifest.channels, *EXAMPLE_SIDES, dtype=dtype)
     batch, rows, cols = (torch.export.Dim(name, min=1) for name in ("images", "rows", "cols"))
     shapes = {0: batch, 2: rows, 3: cols}
-    with warnings.catch_warnings(), _quiet("torch.onnx"), torch.inference_mode():
+    with warnings.catch_warnings(), quiet("torch.onnx"), torch.inference_mode():
         warnings.simplefilter("ignore")
         try:
             program = torch.onnx.export(
@@ -306,8 +306,8 @@ def check_installed(*packages: str) -> None:
 
 
 @contextmanager
-def _quiet(name: str) -> Iterator[None]:
-    """Keep a logger silent below errors."""
+def quiet(name: str) -> Iterator[None]:
+    """Keep a logger silent below errors; an empty name is the root's."""
     logger = logging.getLogger(name)
     level = logger.level
     logger.setLevel(logging.ERROR)

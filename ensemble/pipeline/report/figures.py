@@ -8,7 +8,7 @@ from ensemble.diversity.disagreement import count_pairs, measure_pairs
 from ensemble.diversity.member_worth import subsets_without_one
 from ensemble.pipeline.analysis.worth import scored_metric, subset_scorer
 from ensemble.pipeline.candidates.probabilities import open_probabilities
-from ensemble.pipeline.data.prepare import read_folds
+from ensemble.pipeline.members.teaching import network_folds
 from ensemble.pipeline.report.candidate_trace import CandidateTrace
 from ensemble.pipeline.run.open_run import RunMembers, open_members
 from evaluation.core.blocks import sum_blocks
@@ -64,7 +64,7 @@ def curves_figure(run_members: RunMembers) -> Figure | None:
     metric = scored_metric(run_members)
     curves: dict[str, list[Curve]] = {}
     for member in run_members.members:
-        for fold in read_folds(run):
+        for fold in network_folds(run, member):
             file = run.model(member.name, fold.index) / TABLE
             if not file.is_file():
                 continue

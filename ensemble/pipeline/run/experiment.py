@@ -4,6 +4,7 @@ It is read from a YAML file or from the options of the command line, and kept in
 """
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
@@ -76,6 +77,8 @@ class Experiment(StrictModel):
         layout: how the data lie on disk, see `members.data.layouts.LayoutOptions`.
         drop_outliers: leave out images that share one non-constant mask with nine others or more.
         drop: a text file with ids of training images to leave out, one per line.
+        unlabelled: images without labels that teach students (trainer `distill`): the name of a
+            split, such as `test`, or a path, which has a slash or a dot.
         metric: the protocol that stops training, is fitted, selected and ranked by; by default
             `masked`, or of two classes with a declared foreground its IoU.
         folds: how many.
@@ -96,6 +99,7 @@ class Experiment(StrictModel):
     layout: Annotated[LayoutOptions | None, BeforeValidator(_layout_options)] = None
     drop_outliers: bool = False
     drop: str | None = None
+    unlabelled: str | None = None
     metric: str | None = None
     folds: Annotated[int, Field(ge=2, le=100)] = 3
     seed: Seed = 0
@@ -228,6 +232,8 @@ def read_experiment(path: Path) -> Experiment:
         for name in getattr(experiment, kind):
             check_name(name, kind.removesuffix("s"))
     given = {key: value for key in PATHS if (value := getattr(experiment, key)) is not None}
+    if experiment.unlabelled is not None and not is_split_name(experiment.unlabelled):
+        given["unlabelled"] = experiment.unlabelled
     folder = path.resolve().parent
     paths: dict[str, Any] = {k: resolve_data_path(v, folder) for k, v in given.items()}
     try:
@@ -282,6 +288,11 @@ def check_metric(experiment: Experiment) -> None:
 def resolve_data_path(data: str, folder: Path = Path()) -> str:
     """Return a data set's absolute path, relative to a folder; `sample` is the built-in set."""
     return data if data == "sample" else os.path.normpath(folder.resolve() / data)
+
+
+def is_split_name(text: str) -> bool:
+    """Tell whether images are named by a split of the run, not by a path."""
+    return re.fullmatch(r"[A-Za-z0-9_-]+", text) is not None
 
 
 def resolve_layout_paths(layout: LayoutOptions, folder: Path = Path()) -> LayoutOptions:

@@ -25,7 +25,7 @@ from evaluation.protocols import PROTOCOLS
 from evaluation.run_metric import check_defined, named_metric
 from members.data.dataset import DataSet, class_pixels
 from members.maps import MapReader, check_same_images
-from members.recipe import Member, specialist_families
+from members.recipe import Member, is_student, specialist_families
 from members.specialists import OneVsRestMember
 from members.store import ProbabilityStore
 
@@ -257,6 +257,8 @@ def open_split(
 def open_members(run_members: RunMembers, split: str, log: Log) -> OpenedSplit:
     """Open every member that has whole maps of a split, to compare members with one another.
 
+    Students whose teachers were trained on its images are left out.
+
     Raises:
         BadRun: no such split, or fewer than two members with maps.
         BadMaps: maps of other images.
@@ -264,6 +266,11 @@ def open_members(run_members: RunMembers, split: str, log: Log) -> OpenedSplit:
     """
     run_members.check_split(split)
     names = [name for name in run_members.names() if split in run_members.splits(name)]
+    students = {member.name for member in run_members.members if is_student(member.recipe)}
+    for name in [name for name in names if name in students]:
+        if num_trained_on(run_members.open(name, split)):
+            log(f"{name}: left out, its teachers were trained on images of {split}")
+            names.remove(name)
     if len(names) < 2:
         path = run_members.run.path
         raise BadRun(
@@ -273,7 +280,7 @@ def open_members(run_members: RunMembers, split: str, log: Log) -> OpenedSplit:
     opened = open_split(run_members, split, names)
     opened.check_no_leakage(f"a comparison on {split}", hint="or take another --split")
     for name in run_members.names():
-        if name not in names:
+        if split not in run_members.splits(name):
             log(f"{name}: left out, no maps of {split}")
     for name, reader in zip(opened.names, opened.readers, strict=True):
         if split == OOF and reader.trained_on_mask() is None:

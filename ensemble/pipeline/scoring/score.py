@@ -16,6 +16,7 @@ from ensemble.pipeline.candidates.staleness import (
     scores_record,
 )
 from ensemble.pipeline.data.prepare import run_classes
+from ensemble.pipeline.members.teaching import transductive_note
 from ensemble.pipeline.run.expected_record import ExpectedRecord
 from ensemble.pipeline.run.experiment import Experiment
 from ensemble.pipeline.run.open_run import (
@@ -176,6 +177,8 @@ def without_trained_on(
     kept = []
     for candidate in candidates:
         source = sources[candidate.name]
+        if note := transductive_note(run_members, source, split):
+            log(note)
         if message := overlap(source, split):
             log(f"{candidate.name}: left out, {message}")
         elif candidate.oof is not None and (message := overlap(source, OOF)):

@@ -8,9 +8,10 @@ from typing import Literal
 
 import numpy as np
 
-from ensemble.pipeline.candidates.postprocess import read_labels
+from ensemble.pipeline.candidates.postprocess import read_candidate, read_labels
 from ensemble.pipeline.candidates.staleness import Artifact, record_export, staleness_of
 from ensemble.pipeline.data.prepare import run_classes
+from ensemble.pipeline.members.teaching import transductive_note
 from ensemble.pipeline.run.open_run import RunMembers
 from ensemble.pipeline.submission import formats, nifti
 from evaluation.core.blocks import blocks
@@ -58,7 +59,7 @@ def submit(
         file_format: `csv`, one column per pixel; `runs`, run lengths as CSV; `png`, one palette
             PNG per image; `nifti`, a volume per case with the geometry of its source. All but
             `runs` hold the values that masks store for the classes.
-        log: receives a line if the labels are stale.
+        log: receives a line if the labels are stale, or of a student that learnt from the images.
 
     Raises:
         BadRun: label maps are missing or incomplete, or another process writes into the run.
@@ -94,7 +95,9 @@ def submit(
                 _write(partial, data, labels, classes, file_format)
             _compare(partial, _read(partial, data, classes, file_format), data, labels)
         record_export(run, out, "submission", candidate, split)
-    for line in stale:
+        source = read_candidate(run, candidate)[0]
+        note = transductive_note(RunMembers.of(run), source, split)
+    for line in [*stale, *([note] if note else [])]:
         log(line)
     return SubmitResult(len(labels), ignored / data.extent.pixels)
 

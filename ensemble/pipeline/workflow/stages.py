@@ -20,6 +20,7 @@ from ensemble.pipeline.candidates.postprocess import ARGMAX, labels_record, run_
 from ensemble.pipeline.candidates.staleness import requested_candidates
 from ensemble.pipeline.data.prepare import read_folds
 from ensemble.pipeline.members.networks import examine_network
+from ensemble.pipeline.members.teaching import network_folds, predicted_splits
 from ensemble.pipeline.members.train import is_predicted, is_trained
 from ensemble.pipeline.run.experiment import Experiment
 from ensemble.pipeline.run.open_run import RunMembers
@@ -130,7 +131,7 @@ def _data(prepared: PreparedRun) -> PlannedStage:
 
 
 def _training(prepared: PreparedRun, member: Member, timing: NetworkTiming) -> PlannedStage:
-    run, recipe, folds = prepared.run, member.recipe, read_folds(prepared.run)
+    run, recipe, folds = prepared.run, member.recipe, network_folds(prepared.run, member)
     missing = [f for f in folds if not is_trained(run, prepared.experiment, member, f)]
     data = prepared.data(OOF)
     pixels = class_pixels(data.target(), len(data.classes))
@@ -160,9 +161,9 @@ def _training(prepared: PreparedRun, member: Member, timing: NetworkTiming) -> P
 
 def _prediction(prepared: PreparedRun, member: Member, timing: NetworkTiming) -> PlannedStage:
     run = prepared.run
-    folds, splits = read_folds(run), run.splits()
+    folds, splits = network_folds(run, member), predicted_splits(run, member)
     dtype = prepared.experiment.store_dtype
-    missing = [s for s in splits if not is_predicted(run, member, s, folds, dtype)]
+    missing = [s for s in splits if not is_predicted(run, member, s, dtype)]
     seconds = 0.0
     for split in missing:
         models = 1 if split == OOF else len(folds)

@@ -14,7 +14,8 @@ from ensemble.pipeline.candidates.staleness import (
     exports_of,
     requested_candidates,
 )
-from ensemble.pipeline.data.prepare import read_folds, run_classes
+from ensemble.pipeline.data.prepare import run_classes
+from ensemble.pipeline.members.teaching import network_folds, predicted_splits
 from ensemble.pipeline.report.report import PAGE, page_is_current, page_path, scored_candidates
 from ensemble.pipeline.run.open_run import RunMembers, run_experiment
 from ensemble.pipeline.scoring.score import LEADERBOARD, leaderboard_record
@@ -113,9 +114,9 @@ def _results(staleness: Staleness) -> Iterator[Artifact]:
     run_members, run = staleness.run_members, staleness.run
     yield DATA
     for member in run_members.members:
-        for fold in read_folds(run):
+        for fold in network_folds(run, member):
             yield Artifact("member", member.name, str(fold.index))
-        for split in run.splits():
+        for split in predicted_splits(run, member):
             yield Artifact("maps", member.name, split)
     for member in run_members.networks:
         yield Artifact("network", member.name, "")

@@ -3,6 +3,8 @@
 import contextlib
 import io
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,12 @@ from ensemble.cli import run_command
 from ensemble.pipeline.package import freeze as freeze_module
 from ensemble.pipeline.package import onnx_export
 from ensemble.pipeline.package.onnx_check import OnnxExamined
+from ensemble.pipeline.package.onnx_precision import lower_precision
+from ensemble.pipeline.package.onnx_run import OnnxCandidate
+from evaluation.core.errors import BadRun
+from evaluation.core.run_folder import Run
+from evaluation.intervals import Interval
+from members.data.dataset import DataSet
 from members.data.sample import draw_sample
 
 NETWORK = "unet(width=2, depth=2)"
@@ -97,7 +105,7 @@ def test_freezing_says_how_the_file_compares_with_the_run(freezing):
     assert document["equal"] > 0.999
     assert abs(document["change"]) < 1e-3
     assert document["milliseconds"] > 0
-    examined = OnnxExamined(**{**document, "path": path})
+    examined = OnnxExamined(**{**document, "path": path, "interval": None})
     assert f"on 20 images of validation: {examined.equal:.4%}" in examined.describe()
 
 
@@ -151,3 +159,60 @@ def test_a_graph_that_fails_on_the_images_is_not_written(run, tmp_path, refusal,
     line = refusal("freeze", "--run", run, *words, after_work=True)
     assert "the graph of geometric_mean_suppressed fails on images of 18 x 26 pixels" in line
     assert not out.exists()
+
+
+@pytest.mark.parametrize(("precision", "equal"), [("float16", 0.98), ("int8", 0.7)])
+def test_a_lower_precision_keeps_inputs_metadata_and_most_labels(
+    run, exported, tmp_path, precision, equal
+):
+    path = tmp_path / "lower.onnx"
+    shutil.copyfile(exported, path)
+    opened = OpenedRun(Path(run))
+    training = DataSet.load(Run(Path(run)).data("oof"))
+    lower_precision(path, precision, training, rng=np.random.default_rng(0))
+    before, after = OnnxCandidate(exported), OnnxCandidate(path)
+    assert after.description == before.description
+    images = np.asarray(opened.images("validation"))
+    maps = after.probabilities(images)
+    assert maps.dtype == np.float32
+    np.testing.assert_allclose(maps.sum(axis=1), 1, atol=0.01)
+    assert not np.array_equal(maps, before.probabilities(images))
+    assert (after.labels(images) == before.labels(images)).mean() > equal
+
+
+def test_what_a_lower_precision_costs_is_said_and_refused_above_the_margin(
+    run, freezing, tmp_path, refusal, monkeypatch
+):
+    # Tracing takes long: the graph is the one that was written before.
+    monkeypatch.setattr(
+        freeze_module, "write_onnx", lambda package, path: shutil.copyfile(freezing[0], path)
+    )
+    out = tmp_path / "a.onnx"
+    words = ["freeze", "--run", run, "--candidate", CANDIDATE, "--out", str(out)]
+    words += ["--format", "onnx", "--precision", "int8"]
+    lost = OnnxExamined(out, 1, "validation", change=-0.02, precision="int8")
+    lost = replace(lost, interval=Interval(-0.03, -0.01, 0.95))
+    with monkeypatch.context() as patched:
+        patched.setattr(freeze_module, "examine", lambda *_: lost)
+        line = refusal(*words, after_work=True)
+    assert "int8: the score changes by -0.02000 (95% -.030 to -.010) on validation" in line
+    assert "expected a loss of 0.01 at most" in line
+    assert not out.exists()
+    printed, said = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(said):
+        assert run_command([*words, "--margin", "0.99", "--json"]) == 0
+    assert "int8: the score changes by" in said.getvalue()
+    document = json.loads(printed.getvalue())
+    assert document["precision"] == "int8"
+    assert document["interval"]["low"] <= document["change"] <= document["interval"]["high"]
+
+
+def test_the_loss_is_refused_where_it_cannot_be_measured():
+    with pytest.raises(BadRun, match="cannot be measured; freeze with --precision float32"):
+        freeze_module._check_loss(OnnxExamined(Path("a"), 1, precision="int8"), 0.01)
+
+
+@pytest.mark.parametrize("options", [("--precision", "int8"), ("--margin", "0.1")])
+def test_options_of_a_graph_are_refused_for_a_package(run, tmp_path, refusal, options):
+    words = ["freeze", "--run", run, "--candidate", CANDIDATE, "--out", str(tmp_path / "p")]
+    assert f"{options[0]} goes with --format onnx" in refusal(*words, *options)
