@@ -1,0 +1,315 @@
+"""What each class gains or loses from the best single member to the candidate, and to whom."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ensemble.pipeline.report.leaderboard import FOREST_PX, estimate
+from ensemble.pipeline.report.story import ScoredStage
+from evaluation.class_gains import ClassGain, class_gains
+from evaluation.core.classes import Classes
+from evaluation.core.specs import parse_spec
+from evaluation.core.types import Array
+from evaluation.formatting import (
+    MANY_CLASSES,
+    MISSING,
+    format_decimal,
+    format_interval,
+    shown_classes,
+)
+from evaluation.iou import safe_divide
+from evaluation.leaderboard import Leaderboard
+from evaluation.protocols import build_protocol
+from evaluation.report.figures import (
+    Table,
+    axis_cell,
+    dot_rows,
+    estimates_scale,
+    interval_cell,
+    matrix,
+)
+from evaluation.report.page import Figure, HtmlTable, TableCell, TableColumn, TableRow
+from evaluation.run_metric import NAMED
+from evaluation.scores import ScoredImages
+
+AXES = ("target", "predicted")
+
+SMALLEST_MOVE = 0.0005
+"""Smaller shares of a class's pixels that go to another class are not told."""
+
+GAIN_NOTE = (
+    "gain: the class's score for the candidate minus that for the best single member; intervals are"
+    " paired over groups of images, and those of all classes together hold at 95 %."
+)
+GOES_TO_NOTE = (
+    "goes to: the class to which most of a class's pixels went that were predicted otherwise"
+    " before, as a share of its pixels; that class is what it pays for."
+)
+NOTES = (GAIN_NOTE, GOES_TO_NOTE)
+
+
+@dataclass(frozen=True)
+class ClassChange:
+    """What happened to a scored class from the best single member to the candidate.
+
+    Args:
+        name: of the class.
+        share: of the scored pixels, 0 to 1.
+        gain: in its score.
+        goes_to: the class to which most of its pixels went, and their share; None if none did.
+    """
+
+    name: str
+    share: float
+    gain: ClassGain
+    goes_to: tuple[str, float] | None
+
+
+def class_score(metric: str) -> str:
+    """Return what is measured of a class: IoU, or Dice, precision or recall."""
+    name = parse_spec(metric).name
+    return name.capitalize() if name in NAMED else "IoU"
+
+
+def shares_of_targets(counts: Array) -> Array:
+    """Return the share of each target class's pixels that is predicted as each class."""
+    return safe_divide(1.0 * counts, counts.sum(axis=1, keepdims=True))
+
+
+def class_changes(
+    before: ScoredImages,
+    after: ScoredImages,
+    board: Leaderboard,
+    classes: Classes,
+    rng: np.random.Generator,
+) -> list[ClassChange]:
+    """Compare two candidates class by class; only scored classes are returned."""
+    protocol = build_protocol(board.protocol, classes)
+    gains = class_gains(before, after, protocol, classes.ignore, rng=rng, level=board.level)
+    moved = moved_shares(before, after)
+    pixels = after.counts.sum(axis=(0, 2))[list(classes.scored)]
+    result = []
+    for label, share in zip(classes.scored, pixels / max(1, pixels.sum()), strict=True):
+        others = np.nan_to_num(np.delete(moved[label], label))
+        other = int(np.argmax(others))
+        largest, other = float(others[other]), other + (other >= label)
+        goes_to = (classes.names[other], largest) if largest > SMALLEST_MOVE else None
+        result.append(ClassChange(classes.names[label], float(share), gains[label], goes_to))
+    return result
+
+
+def moved_shares(before: ScoredImages, after: ScoredImages) -> Array:
+    """Return the change in the share of each target class's pixels predicted as each class."""
+    first, last = (shares_of_targets(one.counts.sum(axis=0)) for one in (before, after))
+    return last - first
+
+
+def class_table(
+    changes: Sequence[ClassChange], path: Sequence[ScoredStage], board: Leaderboard
+) -> HtmlTable:
+    """Return a row per scored class: its score at both ends of the path, its gain, whom it pays."""
+    score = class_score(board.protocol)
+    gains = [estimate(change.gain.gain, change.gain.interval) for change in changes]
+    scale = estimates_scale(gains, *FOREST_PX, zero=True)
+    columns = [
+        TableColumn("class", "a scored class"),
+        TableColumn("pixels", "share of the scored pixels"),
+        TableColumn(path[0].name, f"{score} of the best single member"),
+        TableColumn(path[-1].name, f"{score} of the candidate"),
+        TableColumn(
+            "gain", "with its interval; all hold together", True, "columns", axis_cell(scale)
+        ),
+        TableColumn("goes to", "where most of its pixels went that were elsewhere before"),
+    ]
+    rows = []
+    for change, gain in zip(changes, gains, strict=True):
+        drawn = interval_cell(gain, scale, reference=0.0, filled=gain.shown)
+        interval = change.gain.interval
+        ends = "" if interval is None else f" ({format_interval(interval, '+')})"
+        text = f"{format_decimal(gain.value, '+')}{ends}"
+        name, share = change.goes_to or (MISSING, 0.0)
+        cells = [
+            TableCell(change.name, change.name),
+            TableCell(f"{change.share:.1%}", change.share),
+            _number(change.gain.before),
+            _number(change.gain.after),
+            TableCell(text, "" if np.isnan(gain.value) else gain.value, drawn),
+            TableCell(f"{name} {share:.1%}" if share else name, share or ""),
+        ]
+        rows.append(TableRow(cells, tags=_tags(change.gain)))
+    filters = (("loses", "lose"), ("gains", "gain"), ("shown", "shown"))
+    return HtmlTable("classes", columns, rows, filters)
+
+
+def _number(value: float) -> TableCell:
+    return TableCell(format_decimal(value), "" if np.isnan(value) else value)
+
+
+def _tags(gain: ClassGain) -> tuple[str, ...]:
+    tags = {"loses": gain.gain < 0, "gains": gain.gain > 0, "shown": gain.shown}
+    return tuple(tag for tag, has in tags.items() if has)
+
+
+def gains_figure(changes: Sequence[ClassChange], path: Sequence[ScoredStage]) -> Figure:
+    """Plot the gain of each class with its interval; of many the extremes."""
+    ordered = sorted(changes, key=lambda change: -np.nan_to_num(change.gain.gain))
+    known = [change for change in ordered if not np.isnan(change.gain.gain)]
+    losers = [change.name for change in known if change.gain.gain < 0]
+    shown = [change for change in known if change.gain.shown]
+    title = f"{len(known) - len(losers)} of {len(known)} classes gain"
+    if losers:
+        title += f", {losers[-1]} loses most"
+    title += f"; {len(shown)} changes are shown" if len(shown) != 1 else "; 1 change is shown"
+    values = [change.gain.gain for change in ordered]
+    picked = sorted(shown_classes(values)) if len(ordered) > MANY_CLASSES else range(len(ordered))
+    drawn = [ordered[k] for k in picked]
+    gains = [estimate(change.gain.gain, change.gain.interval) for change in drawn]
+    axis = f"{path[-1].name} minus {path[0].name}"
+    drawing = dot_rows(
+        "gain of each class",
+        [change.name for change in drawn],
+        {"gain": gains},
+        what="class",
+        axis=axis,
+        signed=True,
+    )
+    of_many = f" (of {len(ordered)} the extremes)" if len(drawn) < len(ordered) else ""
+    caption = f"A filled dot is shown: its interval excludes 0{of_many}."
+    table: Table = [["class", "gain", "low", "high"]]
+    table += [[c.name, *estimate(c.gain.gain, c.gain.interval)] for c in ordered]
+    return Figure("class-gains", title, caption, drawing, table)
+
+
+def scores_figure(path: Sequence[ScoredStage], board: Leaderboard, classes: Classes) -> Figure:
+    """Plot the score of each scored class at each stage, with intervals; of many the extremes."""
+    rows = {row.name: row for row in board.rows}
+    names = [classes.names[label] for label in classes.scored]
+    columns = {
+        stage.name: [
+            estimate(_or_nan(rows[stage.name].iou.get(n)), rows[stage.name].iou_intervals.get(n))
+            for n in names
+        ]
+        for stage in path
+    }
+    last = columns[path[-1].name]
+    shown = shown_classes([one.value for one in last])
+    score = class_score(board.protocol)
+    drawing = dot_rows(
+        f"{score} of each class",
+        [names[k] for k in shown],
+        {stage: [values[k] for k in shown] for stage, values in columns.items()},
+        what="class",
+        axis=score,
+    )
+    known = [k for k, one in enumerate(last) if not np.isnan(one.value)]
+    title = f"{score} of each class"
+    if known:
+        low, high = (pick(known, key=lambda k: last[k].value) for pick in (min, max))
+        title = (
+            f"{names[low]} is hardest ({format_decimal(last[low].value)}), {names[high]} easiest"
+            f" ({format_decimal(last[high].value)})"
+        )
+    of_many = f"; of {len(names)} classes the lowest and highest" if len(shown) < len(names) else ""
+    caption = (
+        f"Lines are intervals at {100 * board.level:g} %, over {board.groups} groups{of_many}."
+    )
+    heads = [f"{stage} {part}".strip() for stage in columns for part in ("", "low", "high")]
+    table: Table = [["class", *heads]]
+    table += [[n, *(v for c in columns.values() for v in c[k])] for k, n in enumerate(names)]
+    return Figure("classes", title, caption, drawing, table)
+
+
+def _or_nan(value: float | None) -> float:
+    return float("nan") if value is None else value
+
+
+def confusion_figures(path: Sequence[ScoredStage], classes: Classes) -> list[Figure]:
+    """Plot the confusion matrix of the last stage, and how it differs from the first one's."""
+    shown = _ShownClasses.of(path[-1].images, classes)
+    shares = shown.shares(path[-1].images)
+    wrong = shown.off_diagonal(shares)
+    row, column = np.unravel_index(np.argmax(wrong), wrong.shape)
+    title = (
+        f"{shown.rows[row]} is most often taken for {shown.columns[column]}"
+        f" ({wrong[row, column]:.0%})"
+    )
+    caption = "Share of each target class's pixels by the class that is predicted; a row adds to 1."
+    name = f"confusion of {path[-1].name}"
+    drawing = matrix(name, shown.rows, shown.columns, shares, axes=AXES, strongest=1)
+    counts = _counts_table(path[-1].images, classes)
+    figures = [Figure("confusion", title, caption, drawing, counts)]
+    if len(path) > 1:
+        figures.append(_change_figure(path, shown, shares - shown.shares(path[0].images)))
+    return figures
+
+
+def _change_figure(path: Sequence[ScoredStage], shown: "_ShownClasses", change: Array) -> Figure:
+    moved = shown.off_diagonal(change)
+    row, column = np.unravel_index(np.argmax(moved), moved.shape)
+    title = "No class gives pixels to another"
+    if moved[row, column] > SMALLEST_MOVE:
+        title = (
+            f"{shown.rows[row]} pays for {shown.columns[column]}: {moved[row, column]:.1%} of its"
+            " pixels"
+        )
+    caption = (
+        f"Change from {path[0].name} to {path[-1].name} in the share of each target class's pixels:"
+        " blue on the diagonal is a gain, blue elsewhere is what the class of the row pays to that"
+        " of the column."
+    )
+    name = "change of the confusion"
+    drawing = matrix(name, shown.rows, shown.columns, change, axes=AXES, signed=True)
+    return Figure("confusion-change", title, caption, drawing)
+
+
+def _counts_table(images: ScoredImages, classes: Classes) -> Table:
+    rows = images.counts.sum(axis=0).tolist()
+    body = [[name, *row] for name, row in zip(classes.names, rows, strict=True)]
+    return [["target \\ predicted, pixels", *classes.names], *body]
+
+
+@dataclass(frozen=True)
+class _ShownClasses:
+    """The classes of a matrix: all, or of many the extremes, and all others as one.
+
+    Args:
+        columns: names.
+        groups: the classes of each column.
+        kept: indices of the columns that are rows too: all but the ignored class.
+        ignore: the ignored class, or None.
+    """
+
+    columns: tuple[str, ...]
+    groups: tuple[tuple[int, ...], ...]
+    kept: tuple[int, ...]
+    ignore: int | None
+
+    @classmethod
+    def of(cls, images: ScoredImages, classes: Classes) -> "_ShownClasses":
+        shown, others = list(range(len(classes))), []
+        if len(classes) > MANY_CLASSES:
+            recall = np.diagonal(shares_of_targets(images.counts.sum(axis=0)))
+            shown = [k for k in shown_classes(recall.tolist()) if k != classes.ignore]
+            others = [label for label in range(len(classes)) if label not in shown]
+        names = [classes.names[label] for label in shown] + [f"{len(others)} others"] * bool(others)
+        groups = [(label,) for label in shown] + [tuple(others)] * bool(others)
+        kept = [k for k, group in enumerate(groups) if group != (classes.ignore,)]
+        return cls(tuple(names), tuple(groups), tuple(kept), classes.ignore)
+
+    @property
+    def rows(self) -> tuple[str, ...]:
+        return tuple(self.columns[k] for k in self.kept)
+
+    def shares(self, images: ScoredImages) -> Array:
+        """Return the share of each row's scored pixels that is predicted as each column."""
+        counts = images.counts.sum(axis=0)
+        if self.ignore is not None:
+            counts[self.ignore] = 0
+        rows = np.stack([counts[list(self.groups[k])].sum(axis=0) for k in self.kept])
+        columns = [rows[:, list(group)].sum(axis=1) for group in self.groups]
+        return shares_of_targets(np.stack(columns, axis=1))
+
+    def off_diagonal(self, shares: Array) -> Array:
+        """Return shares without what stays in its class; NaN is 0."""
+        return np.nan_to_num(shares) * (1 - np.eye(len(self.columns))[list(self.kept)])
