@@ -283,7 +283,9 @@ def training_curves(members: Mapping[str, Sequence[Training]], metric: str) -> D
         x = Scale.around([*epochs, 1], left + 6, left + width - 8)
         y = Scale.around(scores, above + PANEL_PX, above, at_least=SMALLEST_RANGE)
         parts.append(_panel_axes(x, y, first=index % PANELS == 0))
-        parts.append(row_label(left + width, above - 12, name, width - 4))
+        parts.append(
+            label(x.start, above - 12, shorten_middle(name, int(width / CHARACTER_PX) - 1))
+        )
         parts += [_training(name, one, x, y, series(folds.index(one.fold))) for one in trainings]
     rows = -(-len(members) // PANELS)
     height = top + pitch * rows + 4
@@ -392,12 +394,11 @@ def matrix(
         signed: whether the values are differences: blue above 0, orange below.
         strongest: the value of the strongest tint; by default the largest one.
     """
-    left = label_width(rows, 0.32)
-    needed = left + CELL_PX * len(columns) + 10
-    cell = max(CELL_PX, (WIDTH - left - 10) / len(columns)) if len(columns) > 4 else 2 * CELL_PX
-    width = max(WIDTH, needed)
+    left, turned = label_width(rows, 0.32), TURNED * label_width(columns, 0.32)
     longest = int(label_width(columns, 0.32) / CHARACTER_PX)
-    above = 30 + TURNED * label_width(columns, 0.32)
+    right = max(10.0, TURNED * CHARACTER_PX * min(len(columns[-1]), longest) - CELL_PX / 2)
+    cell = min(2 * CELL_PX, max(CELL_PX, (WIDTH - left - right) / len(columns)))
+    width, above = max(WIDTH, left + cell * len(columns) + right), 30 + turned
     largest = float(np.nanmax(np.abs(values), initial=0))
     strongest = max(strongest or largest, 1e-9)
     parts = [label(left - 8, above - 10, axes[0], anchor="end", class_="soft")]

@@ -9,6 +9,7 @@ from ensemble.pipeline.report.leaderboard import FOREST_PX, estimate
 from ensemble.pipeline.report.story import ScoredStage
 from evaluation.class_gains import ClassGain, class_gains
 from evaluation.core.classes import Classes
+from evaluation.core.errors import format_count
 from evaluation.core.specs import parse_spec
 from evaluation.core.types import Array
 from evaluation.formatting import (
@@ -42,11 +43,11 @@ GAIN_NOTE = (
     "gain: the class's score for the candidate minus that for the best single member; intervals are"
     " paired over groups of images, and those of all classes together hold at 95 %."
 )
-GOES_TO_NOTE = (
-    "goes to: the class to which most of a class's pixels went that were predicted otherwise"
-    " before, as a share of its pixels; that class is what it pays for."
+PAYS_NOTE = (
+    "pays for: of the pixels that a class lost (right for the best single member, no longer for the"
+    " candidate, in sum), the class that most went to, and their share of the class's pixels."
 )
-NOTES = (GAIN_NOTE, GOES_TO_NOTE)
+NOTES = (GAIN_NOTE, PAYS_NOTE)
 
 
 @dataclass(frozen=True)
@@ -57,13 +58,14 @@ class ClassChange:
         name: of the class.
         share: of the scored pixels, 0 to 1.
         gain: in its score.
-        goes_to: the class to which most of its pixels went, and their share; None if none did.
+        pays_for: the class that most of the pixels went to that it lost, and their share of its
+            pixels; None if it lost none.
     """
 
     name: str
     share: float
     gain: ClassGain
-    goes_to: tuple[str, float] | None
+    pays_for: tuple[str, float] | None
 
 
 def class_score(metric: str) -> str:
@@ -91,11 +93,9 @@ def class_changes(
     pixels = after.counts.sum(axis=(0, 2))[list(classes.scored)]
     result = []
     for label, share in zip(classes.scored, pixels / max(1, pixels.sum()), strict=True):
-        others = np.nan_to_num(np.delete(moved[label], label))
-        other = int(np.argmax(others))
-        largest, other = float(others[other]), other + (other >= label)
-        goes_to = (classes.names[other], largest) if largest > SMALLEST_MOVE else None
-        result.append(ClassChange(classes.names[label], float(share), gains[label], goes_to))
+        other, lost = payment(moved[label], label)
+        pays_for = (classes.names[other], lost) if lost > SMALLEST_MOVE else None
+        result.append(ClassChange(classes.names[label], float(share), gains[label], pays_for))
     return result
 
 
@@ -103,6 +103,25 @@ def moved_shares(before: ScoredImages, after: ScoredImages) -> Array:
     """Return the change in the share of each target class's pixels predicted as each class."""
     first, last = (shares_of_targets(one.counts.sum(axis=0)) for one in (before, after))
     return last - first
+
+
+def payment(moved: Array, own: int) -> tuple[int, float]:
+    """Return the class that most of a class's pixels went to that it lost, and their share.
+
+    What moved from one wrong class to another is not lost.
+
+    Args:
+        moved: change in the share of the class's pixels that is predicted as each class.
+        own: index of the class itself.
+
+    Examples:
+        >>> payment(np.array([0.05, -0.04, -0.01]), own=1)
+        (0, 0.04)
+    """
+    others = np.nan_to_num(moved).copy()
+    lost, others[own] = max(0.0, -float(others[own])), 0
+    other = int(np.argmax(others))
+    return other, min(lost, float(others[other]))
 
 
 def class_table(
@@ -120,7 +139,7 @@ def class_table(
         TableColumn(
             "gain", "with its interval; all hold together", True, "columns", axis_cell(scale)
         ),
-        TableColumn("goes to", "where most of its pixels went that were elsewhere before"),
+        TableColumn("pays for", "the class that most of the pixels went to that it lost"),
     ]
     rows = []
     for change, gain in zip(changes, gains, strict=True):
@@ -128,7 +147,7 @@ def class_table(
         interval = change.gain.interval
         ends = "" if interval is None else f" ({format_interval(interval, '+')})"
         text = f"{format_decimal(gain.value, '+')}{ends}"
-        name, share = change.goes_to or (MISSING, 0.0)
+        name, share = change.pays_for or (MISSING, 0.0)
         cells = [
             TableCell(change.name, change.name),
             TableCell(f"{change.share:.1%}", change.share),
@@ -160,7 +179,8 @@ def gains_figure(changes: Sequence[ClassChange], path: Sequence[ScoredStage]) ->
     title = f"{len(known) - len(losers)} of {len(known)} classes gain"
     if losers:
         title += f", {losers[-1]} loses most"
-    title += f"; {len(shown)} changes are shown" if len(shown) != 1 else "; 1 change is shown"
+    if any(change.gain.interval for change in known):
+        title += f"; {format_count(len(shown), 'change')} shown"
     values = [change.gain.gain for change in ordered]
     picked = sorted(shown_classes(values)) if len(ordered) > MANY_CLASSES else range(len(ordered))
     drawn = [ordered[k] for k in picked]
@@ -175,7 +195,7 @@ def gains_figure(changes: Sequence[ClassChange], path: Sequence[ScoredStage]) ->
         signed=True,
     )
     of_many = f" (of {len(ordered)} the extremes)" if len(drawn) < len(ordered) else ""
-    caption = f"A filled dot is shown: its interval excludes 0{of_many}."
+    caption = f"A filled dot is a change that is shown: its interval excludes 0{of_many}."
     table: Table = [["class", "gain", "low", "high"]]
     table += [[c.name, *estimate(c.gain.gain, c.gain.interval)] for c in ordered]
     return Figure("class-gains", title, caption, drawing, table)
@@ -211,9 +231,10 @@ def scores_figure(path: Sequence[ScoredStage], board: Leaderboard, classes: Clas
             f" ({format_decimal(last[high].value)})"
         )
     of_many = f"; of {len(names)} classes the lowest and highest" if len(shown) < len(names) else ""
-    caption = (
-        f"Lines are intervals at {100 * board.level:g} %, over {board.groups} groups{of_many}."
-    )
+    groups = format_count(board.groups, "group")
+    caption = f"Lines are intervals at {100 * board.level:g} %, over {groups}{of_many}."
+    if board.groups < 2:
+        caption = f"All images are of one group, so there are no intervals{of_many}."
     heads = [f"{stage} {part}".strip() for stage in columns for part in ("", "low", "high")]
     table: Table = [["class", *heads]]
     table += [[n, *(v for c in columns.values() for v in c[k])] for k, n in enumerate(names)]
@@ -245,18 +266,14 @@ def confusion_figures(path: Sequence[ScoredStage], classes: Classes) -> list[Fig
 
 
 def _change_figure(path: Sequence[ScoredStage], shown: "_ShownClasses", change: Array) -> Figure:
-    moved = shown.off_diagonal(change)
-    row, column = np.unravel_index(np.argmax(moved), moved.shape)
-    title = "No class gives pixels to another"
-    if moved[row, column] > SMALLEST_MOVE:
-        title = (
-            f"{shown.rows[row]} pays for {shown.columns[column]}: {moved[row, column]:.1%} of its"
-            " pixels"
-        )
+    payments = [(*payment(change[k], own)[::-1], own) for k, own in enumerate(shown.kept)]
+    lost, other, own = max(payments)
+    title = "No class loses pixels to another"
+    if lost > SMALLEST_MOVE:
+        title = f"{shown.columns[own]} pays for {shown.columns[other]}: {lost:.1%} of its pixels"
     caption = (
         f"Change from {path[0].name} to {path[-1].name} in the share of each target class's pixels:"
-        " blue on the diagonal is a gain, blue elsewhere is what the class of the row pays to that"
-        " of the column."
+        " blue on the diagonal is a gain, blue elsewhere went from the row's class to the column's."
     )
     name = "change of the confusion"
     drawing = matrix(name, shown.rows, shown.columns, change, axes=AXES, signed=True)

@@ -157,8 +157,9 @@ def member_figures(run_members: RunMembers, split: str, log: Log) -> list[Figure
 def _worth_figure(worth: Mapping[str, Estimate], metric: str) -> Figure:
     ordered = sorted(worth, key=lambda name: -worth[name].value)
     best, added = ordered[0], [name for name in ordered if worth[name].low > 0]
-    count = f"{len(added)} of {len(ordered)} members are shown to add something"
-    title = f"{best} adds most ({format_decimal(worth[best].value, '+')}); {count}"
+    title = f"{best} adds most, {format_decimal(worth[best].value, '+')}"
+    if not math.isnan(worth[best].low):
+        title += f"; {len(added)} of {len(ordered)} members are shown to add something"
     caption = "What the mean of all members would lose without each; a filled dot is shown."
     drawing = dot_rows(
         "worth of the members",

@@ -73,20 +73,21 @@ def _gain(board: Leaderboard, row: LeaderboardRow) -> Fact:
     if row.reference:
         return Fact(head, "none", f"{row.name} is the best single member itself.")
     value = format_decimal(row.gain, "+")
+    over = f"{board.reference}, the highest member on {board.reference_on}"
     if row.gain_interval is None:
-        words = f"Over {board.reference}; all images are of one group, so it has no interval."
+        words = f"Over {over}; all images are of one group, so it has no interval."
         return Fact(head, value, words)
     interval = format_interval(row.gain_interval, "+")
-    if row.better:
-        words = f"The gain over {board.reference} is shown: its interval, {interval}, excludes 0."
-        if row.gain_interval.low <= 0:
-            words = f"The gain over {board.reference} ({interval}) is shown by a step-down test."
-        return Fact(head, f"{value}, shown", words)
-    if row.gain_interval.high < 0:
-        words = f"It is shown to be worse than {board.reference}: {interval}."
-        return Fact(head, f"{value}, a loss", words)
-    words = f"A gain over {board.reference} is not shown: its interval, {interval}, holds 0."
-    return Fact(head, f"{value}, not shown", words)
+    if row.better and row.gain_interval.low > 0:
+        words = f"The gain over {over}, is shown: its interval, {interval}, excludes 0."
+    elif row.better:
+        words = f"The gain over {over}, is shown by a step-down test ({interval})."
+    elif row.gain_interval.high < 0:
+        words = f"A loss against {over}, is shown: its interval, {interval}, excludes 0."
+    else:
+        words = f"A gain over {over}, is not shown: its interval, {interval}, holds 0."
+    shown = row.better or row.gain_interval.high < 0
+    return Fact(head, f"{value}, {'shown' if shown else 'not shown'}", words)
 
 
 def _set(board: Leaderboard) -> Fact:

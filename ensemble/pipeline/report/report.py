@@ -212,14 +212,12 @@ def _sections(
         ),
         Section(
             "members",
-            "Members",
+            "Members and confidence",
             figures=[
+                reliability_figure(run_members, trace, board.split),
                 *member_figures(run_members, board.split, log),
                 *([] if curves is None else [curves]),
             ],
-        ),
-        Section(
-            "trust", "Confidence", figures=[reliability_figure(run_members, trace, board.split)]
         ),
     ]
     return [section for section in sections if section.figures or section.table]
