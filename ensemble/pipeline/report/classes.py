@@ -23,6 +23,7 @@ from evaluation.iou import safe_divide
 from evaluation.leaderboard import Leaderboard
 from evaluation.protocols import build_protocol
 from evaluation.report.figures import (
+    Drawing,
     Table,
     axis_cell,
     dot_rows,
@@ -35,6 +36,9 @@ from evaluation.run_metric import NAMED
 from evaluation.scores import ScoredImages
 
 AXES = ("target", "predicted")
+
+SHOWN_OF_MANY = 12
+"""Classes in a matrix, where there are more than `MANY_CLASSES`."""
 
 SMALLEST_MOVE = 0.0005
 """Smaller shares of a class's pixels that go to another class are not told."""
@@ -247,86 +251,80 @@ def _or_nan(value: float | None) -> float:
 
 def confusion_figures(path: Sequence[ScoredStage], classes: Classes) -> list[Figure]:
     """Plot the confusion matrix of the last stage, and how it differs from the first one's."""
-    shown = _ShownClasses.of(path[-1].images, classes)
-    shares = shown.shares(path[-1].images)
-    wrong = shown.off_diagonal(shares)
-    row, column = np.unravel_index(np.argmax(wrong), wrong.shape)
-    title = (
-        f"{shown.rows[row]} is most often taken for {shown.columns[column]}"
-        f" ({wrong[row, column]:.0%})"
-    )
-    caption = "Share of each target class's pixels by the class that is predicted; a row adds to 1."
-    name = f"confusion of {path[-1].name}"
-    drawing = matrix(name, shown.rows, shown.columns, shares, axes=AXES, strongest=1)
-    counts = _counts_table(path[-1].images, classes)
-    figures = [Figure("confusion", title, caption, drawing, counts)]
+    first, last = (_scored_shares(stage.images, classes) for stage in (path[0], path[-1]))
+    figures = [_confusion_figure(path[-1], last, classes)]
     if len(path) > 1:
-        figures.append(_change_figure(path, shown, shares - shown.shares(path[0].images)))
+        figures.append(_change_figure(path, last - first, classes))
     return figures
 
 
-def _change_figure(path: Sequence[ScoredStage], shown: "_ShownClasses", change: Array) -> Figure:
-    payments = [(*payment(change[k], own)[::-1], own) for k, own in enumerate(shown.kept)]
-    lost, other, own = max(payments)
-    title = "No class loses pixels to another"
+def _scored_shares(images: ScoredImages, classes: Classes) -> Array:
+    """Return the shares of each target class's pixels; those of the ignored class are NaN."""
+    counts = images.counts.sum(axis=0)
+    if classes.ignore is not None:
+        counts[classes.ignore] = 0
+    return shares_of_targets(counts)
+
+
+def _confusion_figure(stage: ScoredStage, shares: Array, classes: Classes) -> Figure:
+    wrong = np.nan_to_num(shares) * (1 - np.eye(len(shares)))
+    target, pred = np.unravel_index(np.argmax(wrong), wrong.shape)
+    names, share = classes.names, wrong[target, pred]
+    title = f"{names[target]} is most often taken for {names[pred]} ({share:.0%})"
+    caption = "Share of each target class's pixels by the class that is predicted; a row adds to 1"
+    drawing, left_out = _matrix(f"confusion of {stage.name}", shares, wrong, classes, strongest=1)
+    body = [
+        [name, *row] for name, row in zip(names, stage.images.counts.sum(0).tolist(), strict=True)
+    ]
+    table: Table = [["target \\ predicted, pixels", *names], *body]
+    return Figure("confusion", title, f"{caption}{left_out}.", drawing, table)
+
+
+def _change_figure(path: Sequence[ScoredStage], change: Array, classes: Classes) -> Figure:
+    paid = np.zeros(change.shape)
+    for own in classes.scored:
+        other, lost = payment(change[own], own)
+        paid[own, other] = lost
+    target, pred = np.unravel_index(np.argmax(paid), paid.shape)
+    names, lost, title = classes.names, paid[target, pred], "No class loses pixels to another"
     if lost > SMALLEST_MOVE:
-        title = f"{shown.columns[own]} pays for {shown.columns[other]}: {lost:.1%} of its pixels"
+        title = f"{names[target]} pays for {names[pred]}: {lost:.1%} of its pixels"
     caption = (
         f"Change from {path[0].name} to {path[-1].name} in the share of each target class's pixels:"
-        " blue on the diagonal is a gain, blue elsewhere went from the row's class to the column's."
+        " blue on the diagonal is a gain, blue elsewhere went from the row's class to the column's"
     )
-    name = "change of the confusion"
-    drawing = matrix(name, shown.rows, shown.columns, change, axes=AXES, signed=True)
-    return Figure("confusion-change", title, caption, drawing)
+    largest = paid if lost > 0 else np.abs(np.nan_to_num(change))
+    drawing, left_out = _matrix("change of the confusion", change, largest, classes, signed=True)
+    body = [[name, *row] for name, row in zip(names, change.tolist(), strict=True)]
+    table: Table = [["target \\ predicted, change in share", *names], *body]
+    return Figure("confusion-change", title, f"{caption}{left_out}.", drawing, table)
 
 
-def _counts_table(images: ScoredImages, classes: Classes) -> Table:
-    rows = images.counts.sum(axis=0).tolist()
-    body = [[name, *row] for name, row in zip(classes.names, rows, strict=True)]
-    return [["target \\ predicted, pixels", *classes.names], *body]
-
-
-@dataclass(frozen=True)
-class _ShownClasses:
-    """The classes of a matrix: all, or of many the extremes, and all others as one.
-
-    Args:
-        columns: names.
-        groups: the classes of each column.
-        kept: indices of the columns that are rows too: all but the ignored class.
-        ignore: the ignored class, or None.
-    """
-
-    columns: tuple[str, ...]
-    groups: tuple[tuple[int, ...], ...]
-    kept: tuple[int, ...]
-    ignore: int | None
-
-    @classmethod
-    def of(cls, images: ScoredImages, classes: Classes) -> "_ShownClasses":
-        shown, others = list(range(len(classes))), []
-        if len(classes) > MANY_CLASSES:
-            recall = np.diagonal(shares_of_targets(images.counts.sum(axis=0)))
-            shown = [k for k in shown_classes(recall.tolist()) if k != classes.ignore]
-            others = [label for label in range(len(classes)) if label not in shown]
-        names = [classes.names[label] for label in shown] + [f"{len(others)} others"] * bool(others)
-        groups = [(label,) for label in shown] + [tuple(others)] * bool(others)
-        kept = [k for k, group in enumerate(groups) if group != (classes.ignore,)]
-        return cls(tuple(names), tuple(groups), tuple(kept), classes.ignore)
-
-    @property
-    def rows(self) -> tuple[str, ...]:
-        return tuple(self.columns[k] for k in self.kept)
-
-    def shares(self, images: ScoredImages) -> Array:
-        """Return the share of each row's scored pixels that is predicted as each column."""
-        counts = images.counts.sum(axis=0)
-        if self.ignore is not None:
-            counts[self.ignore] = 0
-        rows = np.stack([counts[list(self.groups[k])].sum(axis=0) for k in self.kept])
-        columns = [rows[:, list(group)].sum(axis=1) for group in self.groups]
-        return shares_of_targets(np.stack(columns, axis=1))
-
-    def off_diagonal(self, shares: Array) -> Array:
-        """Return shares without what stays in its class; NaN is 0."""
-        return np.nan_to_num(shares) * (1 - np.eye(len(self.columns))[list(self.kept)])
+def _matrix(
+    name: str,
+    shares: Array,
+    importance: Array,
+    classes: Classes,
+    *,
+    signed: bool = False,
+    strongest: float | None = None,
+) -> tuple[Drawing, str]:
+    """Draw a matrix of classes: of many, those of the pairs that are most important."""
+    shown, left_out = list(range(len(classes))), ""
+    if len(classes) > MANY_CLASSES:
+        order = np.argsort(-importance, axis=None)[: MANY_CLASSES * MANY_CLASSES]
+        pairs = zip(*np.unravel_index(order, importance.shape), strict=True)
+        first = dict.fromkeys(int(label) for pair in pairs for label in pair)
+        shown = sorted(list(first)[:SHOWN_OF_MANY])
+        left_out = f" (of {len(classes)} classes those that are confused most)"
+    rows = [label for label in shown if label != classes.ignore]
+    drawing = matrix(
+        name,
+        [classes.names[label] for label in rows],
+        [classes.names[label] for label in shown],
+        shares[np.ix_(rows, shown)],
+        axes=AXES,
+        signed=signed,
+        strongest=strongest,
+    )
+    return drawing, left_out

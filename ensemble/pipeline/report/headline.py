@@ -98,15 +98,15 @@ def _set(board: Leaderboard) -> Fact:
     if board.groups < 2:
         words = f"{first.name} is the highest, and one group of images tells no candidates apart."
         return Fact("May be best", first.name, words)
-    others = len(board.rows) - len(names)
-    words = (
-        f"{first.name} is the highest here, and {others} of the others are shown to be lower."
-        if others
-        else f"{first.name} is the highest here, but none of the others is shown to be lower."
-    )
-    return Fact(
-        "May be best", f"{len(names)} of {format_count(len(board.rows), 'candidate')}", words
-    )
+    lower = sum(row.verdict == "lower" for row in board.rows)
+    told = f"{lower} others are" if lower > 1 else "1 other is"
+    words = f"{first.name} is the highest here"
+    if len(names) > 1:
+        words += ", and the others in the set cannot be told from it"
+    if lower:
+        words += f"; {told} shown to be lower"
+    count = format_count(len(board.rows), "candidate")
+    return Fact("May be best", f"{len(names)} of {count}", f"{words}.")
 
 
 def _classes(changes: Sequence[ClassChange], board: Leaderboard) -> Fact:
