@@ -51,6 +51,12 @@ HIDDEN_BELOW = 0.005
 """Shares that would be written as 0 are left out of a matrix."""
 
 PANELS, PANEL_PX = 3, 110
+BROAD_PX = 1.25 * WIDTH
+"""Figures that are wider take a whole row of the page."""
+
+MOST_NUMBERED = 10
+"""Candidates of the front that have a number and a name below the figure."""
+
 TIPS = 25
 """Points of a line that show their numbers."""
 
@@ -215,7 +221,7 @@ class CostPoint(NamedTuple):
 
 
 def score_against_cost(points: Sequence[CostPoint], metric: str) -> Drawing:
-    """Draw scores against costs; candidates on the Pareto front are joined, numbered and named.
+    """Draw scores against costs; candidates on the Pareto front are joined, up to ten named.
 
     Args:
         points: one per candidate.
@@ -224,17 +230,19 @@ def score_against_cost(points: Sequence[CostPoint], metric: str) -> Drawing:
     x = Scale.around([p.cost_ms for p in points], 44, WIDTH - 14, log=True)
     y = Scale.around([p.score for p in points], 220, 28, margin=0.1, at_least=SMALLEST_RANGE)
     front = sorted((p for p in points if p.on_front), key=lambda p: p.cost_ms)
+    spread = evenly_spaced(len(front), MOST_NUMBERED)
+    numbered = [p for k, p in enumerate(front) if k in spread or p.chosen]
     parts = [Plot(x, y).axes("ms per image", metric)]
     steps = [(x(front[0].cost_ms), y(front[0].score))] if front else []
     for before, after in pairwise(front):
         steps += [(x(after.cost_ms), y(before.score)), (x(after.cost_ms), y(after.score))]
     parts.append(path(steps, class_="s0", stroke_width=1.5))
-    for point in sorted(points, key=lambda p: p.on_front):
+    for point in sorted(points, key=lambda p: p in numbered):
         tip = f"{point.name}: {format_decimal(point.score)}, {point.cost_ms:.3g} ms"
-        number = front.index(point) + 1 if point.on_front else None
+        number = numbered.index(point) + 1 if point in numbered else None
         parts.append(_cost_mark(point, x(point.cost_ms), y(point.score), number, tip))
     names_top = 220 + LOWER_PX + 8
-    for number, point in enumerate(front, start=1):
+    for number, point in enumerate(numbered, start=1):
         words = f"{number}  {point.name}{', chosen' if point.chosen else ''}"
         value = f"{format_decimal(point.score)}, {point.cost_ms:.3g} ms"
         row = names_top + 18 * number - 12
@@ -243,12 +251,12 @@ def score_against_cost(points: Sequence[CostPoint], metric: str) -> Drawing:
         parts.append(label(WIDTH - 14, row, value, anchor="end", class_="soft"))
     data: Table = [["candidate", "ms per image", metric, "on the front", "chosen"]]
     data += [[p.name, p.cost_ms, p.score, int(p.on_front), int(p.chosen)] for p in points]
-    return Drawing(figure("score against cost", names_top + 18 * len(front), *parts), data)
+    return Drawing(figure("score against cost", names_top + 18 * len(numbered), *parts), data)
 
 
 def _cost_mark(point: CostPoint, x: float, y: float, number: int | None, tip: str) -> str:
     if number is None:
-        style = "s1" if point.chosen else "faint"
+        style = "s1" if point.chosen else "s0" if point.on_front else "faint"
         return element("circle", cx=x, cy=y, r=4, fill="var(--paper)", class_=style, tip=tip)
     circle = element("circle", cx=x, cy=y, r=8, fill="var(--paper)", stroke_width=1.5)
     digits = label(x, y, str(number), anchor="middle", class_="small bold")
@@ -418,7 +426,7 @@ def matrix(
     data: Table = [[f"{axes[0]} \\ {axes[1]}", *columns]]
     data += [[row, *map(float, values[r])] for r, row in enumerate(rows)]
     svg = figure(name, above + CELL_PX * len(rows) + 8, *parts, width=width)
-    return Drawing(svg, data, broad=width > WIDTH)
+    return Drawing(svg, data, broad=width > BROAD_PX)
 
 
 def _tinted(

@@ -140,5 +140,25 @@ if (gallery) {
     const stop = () => frame.removeEventListener("pointermove", drag);
     for (const end of ["pointerup", "pointercancel"]) frame.addEventListener(end, stop, { once: true });
   });
+
+  // The pointer names the class of its pixel, read from the drawn label maps by its colour.
+  const pixel = Object.assign(document.createElement("canvas"), { width: 1, height: 1 }).getContext("2d", { willReadFrequently: true });
+  const classAt = (src, fx, fy) => {
+    const map = Object.assign(new Image(), { src });
+    if (!map.complete || !map.naturalWidth) return "";
+    pixel.clearRect(0, 0, 1, 1);
+    pixel.drawImage(map, Math.floor(fx * map.naturalWidth), Math.floor(fy * map.naturalHeight), 1, 1, 0, 0, 1, 1);
+    const [red, green, blue, alpha] = pixel.getImageData(0, 0, 1, 1).data;
+    const colour = `#${[red, green, blue].map((value) => value.toString(16).padStart(2, "0")).join("")}`;
+    return alpha ? gallery.classes.filter(([, own]) => own.toLowerCase() === colour).map(([name]) => name).join(" or ") : "unlabelled";
+  };
+  panels.addEventListener("pointermove", (event) => {
+    const frame = event.target.closest(".frame");
+    if (!frame) return;
+    event.stopPropagation();
+    const [fx, fy] = shares(event, frame).map((share, axis) => (share - [state.x, state.y][axis] / 100) / state.zoom);
+    const image = current(), labels = image.stages[state.stage].labels;
+    showTip(`target ${classAt(image.target, fx, fy)}, ${gallery.stages[state.stage]} ${classAt(labels, fx, fy)}`, event);
+  });
   setFilter(0);
 }

@@ -182,6 +182,7 @@ class Gallery:
         return {
             "stages": [layer.name for layer in self.layers],
             "source": self.source,
+            "classes": [list(pair) for pair in zip(classes.names, classes.colours, strict=True)],
             "images": entries,
             "filters": [
                 {"name": one.name, "text": one.text, "images": shown}

@@ -84,7 +84,7 @@ def figure(name: str, height: float, *children: str, width: float = WIDTH) -> st
         role="img",
         aria_label=name,
         viewBox=f"0 0 {_number(float(width))} {_number(float(height))}",
-        style=f"min-width: {width:g}px" if width > WIDTH else None,
+        style=f"min-width: {width:g}px; max-width: {1.25 * width:g}px" if width > WIDTH else None,
     )
 
 

@@ -273,9 +273,8 @@ def _confusion_figure(stage: ScoredStage, shares: Array, classes: Classes) -> Fi
     title = f"{names[target]} is most often taken for {names[pred]} ({share:.0%})"
     caption = "Share of each target class's pixels by the class that is predicted; a row adds to 1"
     drawing, left_out = _matrix(f"confusion of {stage.name}", shares, wrong, classes, strongest=1)
-    body = [
-        [name, *row] for name, row in zip(names, stage.images.counts.sum(0).tolist(), strict=True)
-    ]
+    counts = stage.images.counts.sum(axis=0).tolist()
+    body = [[name, *row] for name, row in zip(names, counts, strict=True)]
     table: Table = [["target \\ predicted, pixels", *names], *body]
     return Figure("confusion", title, f"{caption}{left_out}.", drawing, table)
 
