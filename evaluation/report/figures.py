@@ -15,6 +15,7 @@ from evaluation.report.svg import (
     CHARACTER_PX,
     TINT,
     WIDTH,
+    Number,
     Plot,
     Scale,
     axis_name,
@@ -32,7 +33,7 @@ from evaluation.report.svg import (
     shorten_middle,
 )
 
-Cell: TypeAlias = str | float | int | None
+Cell: TypeAlias = str | Number | None
 Table: TypeAlias = list[list[Cell]]
 """Rows of a table, the first of which holds the headings; NaN where a number is missing."""
 
@@ -72,9 +73,9 @@ class Drawing(NamedTuple):
 class Estimate(NamedTuple):
     """A number with the ends of its interval, NaN where it has none."""
 
-    value: float
-    low: float = math.nan
-    high: float = math.nan
+    value: Number
+    low: Number = math.nan
+    high: Number = math.nan
 
     @property
     def shown(self) -> bool:
@@ -90,7 +91,7 @@ class Estimate(NamedTuple):
 
 
 def estimates_scale(
-    estimates: Sequence[Estimate], start: float, end: float, *, zero: bool = False
+    estimates: Sequence[Estimate], start: Number, end: Number, *, zero: bool = False
 ) -> Scale:
     """Return a scale that holds numbers and their intervals, and 0 if asked for.
 
@@ -104,7 +105,7 @@ def estimates_scale(
     return Scale.around(values, start, end, at_least=SMALLEST_RANGE)
 
 
-def interval_cell(estimate: Estimate, scale: Scale, *, reference: float, filled: bool) -> str:
+def interval_cell(estimate: Estimate, scale: Scale, *, reference: Number, filled: bool) -> str:
     """Draw an interval for a cell of a table; `reference` is where a line crosses all rows."""
     width, height = scale.start + scale.end, 22.0
     parts = [line(scale(reference), 0, scale(reference), height, class_="axis")]
@@ -115,7 +116,7 @@ def interval_cell(estimate: Estimate, scale: Scale, *, reference: float, filled:
     )
 
 
-def _inside(estimate: Estimate, scale: Scale, y: float, filled: bool) -> str:
+def _inside(estimate: Estimate, scale: Scale, y: Number, filled: bool) -> str:
     """Draw what lies on the scale; an arrow for a number that lies left of it."""
     value, low, high = (max(scale.low, end) for end in estimate)
     if estimate.value >= scale.low:
@@ -139,7 +140,7 @@ def axis_cell(scale: Scale) -> str:
 def _mark(
     estimate: Estimate,
     x: Scale,
-    y: float,
+    y: Number,
     filled: bool,
     style: Mapping[str, object],
     tip: str | None = None,
@@ -202,7 +203,7 @@ def dot_rows(
     return Drawing(figure(name, bottom + LOWER_PX, *parts), [[what, *heads], *body])
 
 
-def _vertical_grid(x: Scale, bottom: float, top: float, axis: str) -> str:
+def _vertical_grid(x: Scale, bottom: Number, top: Number, axis: str) -> str:
     parts = []
     for value, words in x.ticks():
         parts.append(line(x(value), top, x(value), bottom, class_="grid"))
@@ -214,8 +215,8 @@ class CostPoint(NamedTuple):
     """A candidate of the cost figure; `cost_ms` is per image."""
 
     name: str
-    cost_ms: float
-    score: float
+    cost_ms: Number
+    score: Number
     on_front: bool
     chosen: bool
 
@@ -254,7 +255,7 @@ def score_against_cost(points: Sequence[CostPoint], metric: str) -> Drawing:
     return Drawing(figure("score against cost", names_top + 18 * len(numbered), *parts), data)
 
 
-def _cost_mark(point: CostPoint, x: float, y: float, number: int | None, tip: str) -> str:
+def _cost_mark(point: CostPoint, x: Number, y: Number, number: int | None, tip: str) -> str:
     if number is None:
         style = "s1" if point.chosen else "s0" if point.on_front else "faint"
         return element("circle", cx=x, cy=y, r=4, fill="var(--paper)", class_=style, tip=tip)
@@ -267,9 +268,9 @@ class Training(NamedTuple):
     """The holdout's score after each epoch of one fold; `kept` is the epoch of the weights."""
 
     fold: int
-    epochs: Sequence[float]
-    scores: Sequence[float]
-    kept: float | None
+    epochs: Sequence[Number]
+    scores: Sequence[Number]
+    kept: Number | None
 
 
 def training_curves(members: Mapping[str, Sequence[Training]], metric: str) -> Drawing:
@@ -389,7 +390,7 @@ def matrix(
     *,
     axes: tuple[str, str],
     signed: bool = False,
-    strongest: float | None = None,
+    strongest: Number | None = None,
 ) -> Drawing:
     """Draw a table of shares as tinted cells with their numbers.
 
@@ -430,7 +431,11 @@ def matrix(
 
 
 def _tinted(
-    value: float, strongest: float, box: tuple[float, float, float, float], signed: bool, tip: str
+    value: Number,
+    strongest: Number,
+    box: tuple[Number, Number, Number, Number],
+    signed: bool,
+    tip: str,
 ) -> str:
     x, y, width, height = box
     tint = TINT * min(1.0, abs(value) / strongest)
@@ -448,9 +453,9 @@ class ScoreStage(NamedTuple):
     """The score after one stage, and the gains by pixels and by denominator that led to it."""
 
     name: str
-    score: float
-    pixels: float = 0.0
-    denominator: float = 0.0
+    score: Number
+    pixels: Number = 0.0
+    denominator: Number = 0.0
 
 
 def waterfall(title: str, stages: Sequence[ScoreStage]) -> Drawing:
@@ -494,7 +499,7 @@ def waterfall(title: str, stages: Sequence[ScoreStage]) -> Drawing:
     return Drawing(figure(title, bottom + LOWER_PX, *parts), data)
 
 
-def _levels(stages: Sequence[ScoreStage], index: int) -> tuple[float, float, float]:
+def _levels(stages: Sequence[ScoreStage], index: int) -> tuple[Number, Number, Number]:
     """Return the scores before a stage, after its better pixels, and after it."""
     stage = stages[index]
     before = stages[max(index - 1, 0)].score
@@ -505,9 +510,9 @@ class GrowthPoint(NamedTuple):
     """Average score of the mean of `members`, with the ends of the last gain's interval."""
 
     members: int
-    score: float
-    low: float
-    high: float
+    score: Number
+    low: Number
+    high: Number
 
 
 def member_growth(sizes: Sequence[GrowthPoint], metric: str) -> Drawing:

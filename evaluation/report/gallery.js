@@ -143,9 +143,11 @@ if (gallery) {
 
   // The pointer names the class of its pixel, read from the drawn label maps by its colour.
   const pixel = Object.assign(document.createElement("canvas"), { width: 1, height: 1 }).getContext("2d", { willReadFrequently: true });
+  const maps = new Map();
   const classAt = (src, fx, fy) => {
-    const map = Object.assign(new Image(), { src });
-    if (!map.complete || !map.naturalWidth) return "";
+    if (!maps.has(src)) maps.set(src, Object.assign(new Image(), { src }));
+    const map = maps.get(src);
+    if (!map.naturalWidth) return "...";  // not decoded yet
     pixel.clearRect(0, 0, 1, 1);
     pixel.drawImage(map, Math.floor(fx * map.naturalWidth), Math.floor(fy * map.naturalHeight), 1, 1, 0, 0, 1, 1);
     const [red, green, blue, alpha] = pixel.getImageData(0, 0, 1, 1).data;

@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from html import escape
 from importlib.resources import files
 from itertools import count
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from evaluation.formatting import format_decimal
+
+Number: TypeAlias = int | float
 
 WIDTH = 480
 """Width of a figure in its own pixels; a page stretches it to its column."""
@@ -23,6 +25,9 @@ CHARACTER_PX = 7.4
 
 TICK_PX = {"across": 64, "up": 42}
 """Least distance of two ticks."""
+
+SMALLEST_RATIO = 3.0
+"""Of the ends of a logarithmic scale: there is always a 1, 2 or 5 with zeros between them."""
 
 SERIES = 8
 """Colours of lines and dots, `s0` to `s7`; further ones repeat them with another dash."""
@@ -58,23 +63,23 @@ def _number(value: object) -> object:
     return f"{value:.2f}".rstrip("0").rstrip(".") if isinstance(value, float) else value
 
 
-def label(x: float, y: float, words: str, *, anchor: str = "start", **attributes: object) -> str:
+def label(x: Number, y: Number, words: str, *, anchor: str = "start", **attributes: object) -> str:
     """Return a line of text whose middle is at `y`."""
     return element("text", text(words), x=x, y=y + 0.35 * TEXT_PX, text_anchor=anchor, **attributes)
 
 
-def line(x1: float, y1: float, x2: float, y2: float, **attributes: object) -> str:
+def line(x1: Number, y1: Number, x2: Number, y2: Number, **attributes: object) -> str:
     """Return a line."""
     return element("line", x1=x1, y1=y1, x2=x2, y2=y2, **attributes)
 
 
-def path(points: Sequence[tuple[float, float]], **attributes: object) -> str:
+def path(points: Sequence[tuple[Number, Number]], **attributes: object) -> str:
     """Return a line through points."""
     steps = " ".join(f"{_number(float(x))},{_number(float(y))}" for x, y in points)
     return element("polyline", points=steps, fill="none", **attributes)
 
 
-def figure(name: str, height: float, *children: str, width: float = WIDTH) -> str:
+def figure(name: str, height: Number, *children: str, width: Number = WIDTH) -> str:
     """Return an SVG element with a name that readers of the screen hear."""
     return element(
         "svg",
@@ -132,22 +137,22 @@ def shorten_middle(words: str, characters: int) -> str:
 class Scale:
     """A linear or logarithmic way from values to pixels."""
 
-    low: float
-    high: float
-    start: float
-    end: float
+    low: Number
+    high: Number
+    start: Number
+    end: Number
     log: bool = False
 
     @classmethod
     def around(
         cls,
-        values: Sequence[float],
-        start: float,
-        end: float,
+        values: Sequence[Number],
+        start: Number,
+        end: Number,
         *,
         log: bool = False,
-        margin: float = 0.06,
-        at_least: float = 0.0,
+        margin: Number = 0.06,
+        at_least: Number = 0.0,
     ) -> "Scale":
         """Return a scale that holds all values that are known; 0 to 1 if there are none.
 
@@ -162,21 +167,21 @@ class Scale:
         known = [v for v in values if math.isfinite(v)] or [0.0, 1.0]
         low, high = min(known), max(known)
         if log:
-            factor = max(high / low, 1.5) ** margin
-            return cls(low / factor, high * factor, start, end, log=True)
+            wider = max(1.0, SMALLEST_RATIO * low / high) ** 0.5 * (high / low) ** margin
+            return cls(low / wider, high * wider, start, end, log=True)
         room = max(high - low, at_least, 1e-9)
         middle = (low + high) / 2
         low, high = min(low, middle - room / 2), max(high, middle + room / 2)
         return cls(low - margin * room, high + margin * room, start, end)
 
-    def __call__(self, value: float) -> float:
+    def __call__(self, value: Number) -> Number:
         """Return the pixel of a value."""
         low, high = self.low, self.high
         if self.log:
             value, low, high = math.log(value), math.log(low), math.log(high)
         return self.start + (value - low) / (high - low) * (self.end - self.start)
 
-    def ticks(self) -> list[tuple[float, str]]:
+    def ticks(self) -> list[tuple[Number, str]]:
         """Return round values, and how they are written."""
         direction = "across" if self.start < self.end else "up"
         most = max(2, int(abs(self.end - self.start) / TICK_PX[direction]) + 1)
@@ -188,11 +193,11 @@ class Scale:
         places = max(0, -math.floor(math.log10(step) + 1e-9))
         return [(v, _tick_words(v, places)) for v in self._multiples(step)]
 
-    def _multiples(self, step: float) -> list[float]:
+    def _multiples(self, step: Number) -> list[Number]:
         first, last = math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9)
         return [k * step for k in range(first, last + 1)]
 
-    def _log_ticks(self, most: int) -> list[tuple[float, str]]:
+    def _log_ticks(self, most: int) -> list[tuple[Number, str]]:
         decades = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
         for digits in ((1, 2, 5), (1, 3), (1,)):
             values = [d * 10.0**k for k in decades for d in digits]
@@ -202,7 +207,7 @@ class Scale:
         return [(v, f"{v:g}") for v in inside]
 
 
-def _tick_words(value: float, places: int) -> str:
+def _tick_words(value: Number, places: int) -> str:
     return "0" if value == 0 else format_decimal(value, places=places)
 
 
@@ -228,13 +233,13 @@ class Plot(NamedTuple):
         return "".join(parts)
 
 
-def axis_name(x: Scale, bottom: float, words: str) -> str:
+def axis_name(x: Scale, bottom: Number, words: str) -> str:
     """Return the name of a horizontal axis, below its tick labels."""
     middle = (x.start + x.end) / 2
     return label(middle, bottom + 27, words, anchor="middle", class_="soft") if words else ""
 
 
-def legend(names: Sequence[str], top: float, *, left: float = 8, width: float = WIDTH) -> str:
+def legend(names: Sequence[str], top: Number, *, left: Number = 8, width: Number = WIDTH) -> str:
     """Return a line or more that says which series has which colour."""
     return "".join(
         element("circle", cx=x + 4, cy=y, r=4, fill="currentColor", **series(index))
@@ -245,15 +250,15 @@ def legend(names: Sequence[str], top: float, *, left: float = 8, width: float = 
     )
 
 
-def legend_height(names: Sequence[str], *, left: float = 8, width: float = WIDTH) -> float:
+def legend_height(names: Sequence[str], *, left: Number = 8, width: Number = WIDTH) -> Number:
     """Return how high a legend is."""
     places = _legend_places(names, 0, left, width)
     return places[-1][1] + 12 if places else 0
 
 
 def _legend_places(
-    names: Sequence[str], top: float, left: float, width: float
-) -> list[tuple[float, float]]:
+    names: Sequence[str], top: Number, left: Number, width: Number
+) -> list[tuple[Number, Number]]:
     places, x, y = [], left, top
     for name in names:
         needed = 13 + CHARACTER_PX * min(len(name), 44) + 16
@@ -264,18 +269,18 @@ def _legend_places(
     return places
 
 
-def label_width(names: Sequence[str], share: float = 0.4) -> float:
+def label_width(names: Sequence[str], share: Number = 0.4) -> Number:
     """Return the pixels that row labels get: what the longest needs, up to a share of the width."""
     longest = max((len(name) for name in names), default=0)
     return min(CHARACTER_PX * longest + 10, share * WIDTH)
 
 
-def row_label(x: float, y: float, name: str, width: float) -> str:
+def row_label(x: Number, y: Number, name: str, width: Number) -> str:
     """Return the label of a row, right of which `x` is; shortened, if it does not fit."""
     shown = shorten_middle(name, int((width - 10) / CHARACTER_PX + 1e-9))
     return label(x - 8, y, shown, anchor="end", tip=None if shown == name else name)
 
 
-def rows_from(top: float, height: float, number: int) -> list[float]:
+def rows_from(top: Number, height: Number, number: int) -> list[Number]:
     """Return the middle of each of so many rows."""
     return [top + (k + 0.5) * height for k, _ in zip(count(), range(number), strict=False)]

@@ -80,7 +80,8 @@ def class_score(metric: str) -> str:
 
 def shares_of_targets(counts: Array) -> Array:
     """Return the share of each target class's pixels that is predicted as each class."""
-    return safe_divide(1.0 * counts, counts.sum(axis=1, keepdims=True))
+    totals = np.broadcast_to(counts.sum(axis=1, keepdims=True), counts.shape)
+    return np.asarray(safe_divide(1.0 * counts, totals))
 
 
 def class_changes(
