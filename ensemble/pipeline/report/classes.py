@@ -273,7 +273,7 @@ def _confusion_figure(stage: ScoredStage, shares: Array, classes: Classes) -> Fi
     names, share = classes.names, wrong[target, pred]
     title = f"{names[target]} is most often taken for {names[pred]} ({share:.0%})"
     caption = "Share of each target class's pixels by the class that is predicted; a row adds to 1"
-    drawing, left_out = _matrix(f"confusion of {stage.name}", shares, wrong, classes, strongest=1)
+    drawing, left_out = _matrix(f"confusion of {stage.name}", shares, wrong, classes, strongest=1.0)
     counts = stage.images.counts.sum(axis=0).tolist()
     body = [[name, *row] for name, row in zip(names, counts, strict=True)]
     table: Table = [["target \\ predicted, pixels", *names], *body]

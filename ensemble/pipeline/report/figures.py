@@ -186,7 +186,12 @@ def _diversity_figure(names: tuple[str, ...], correlation: Array) -> Figure:
         "Correlation of being correct for each pair of members: 1 if they err on one set of pixels."
     )
     drawing = matrix(
-        "correlation of errors", names[1:], names[:-1], values[1:, :-1], axes=("", ""), strongest=1
+        "correlation of errors",
+        names[1:],
+        names[:-1],
+        values[1:, :-1],
+        axes=("", ""),
+        strongest=1.0,
     )
     return Figure("error-correlation", title, caption, drawing)
 
