@@ -9,12 +9,16 @@ export PYTHONDONTWRITEBYTECODE =
 # Files come in the order of tests/conftest.py.
 PARALLEL = -n auto --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test coverage faults mutants check bench bench-libraries
+.PHONY: demo test docs coverage faults mutants check bench bench-libraries
 demo: .venv/installed
 	.venv/bin/ens demo
 
 test: .venv/installed-dev
 	.venv/bin/pytest -q $(PARALLEL)
+
+# The documentation as a site of static pages, in site/.
+docs: .venv/installed-dev
+	.venv/bin/sphinx-build -W --keep-going -q docs site
 
 # Lines and branches that the tests reach, and whether they are enough; 1.5 times as slow as `make test`.
 coverage: .venv/installed-dev

@@ -1,6 +1,7 @@
 """Images and probability maps to measure steps on: of a run, synthetic, or of photographs."""
 
 import functools
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,7 +54,7 @@ class BenchInputs:
 def run_inputs(
     run: Run, fusion: str | None, split: str, count: int, *, colour: bool = False
 ) -> BenchInputs:
-    """Take evenly spaced images of a split, and their maps.
+    """Take evenly spaced images of a split, of its commonest size, and their maps.
 
     Args:
         run: the experiment folder.
@@ -72,13 +73,16 @@ def run_inputs(
     usable = np.arange(len(data))
     if colour:
         usable = np.array([i for i in usable if np.ptp(data.images[i : i + 1], axis=1).any()])
+    sizes = [data.extent.size_of(int(index)) for index in usable]
+    (rows, cols), _ = Counter(sizes).most_common(1)[0]
+    usable = usable[[size == (rows, cols) for size in sizes]]
     chosen = usable[evenly_spaced(len(usable), count)]
     return BenchInputs(
         np.concatenate([maps.read(slice(index, index + 1)) for index in chosen]),
         np.asarray(data.images[chosen]),
         tuple(data.ids[index] for index in chosen),
         maps.floor,
-        f"maps of {name!r} over {split!r} of {run.path}",
+        f"maps of {name!r} over {split!r} of {run.path}, {rows} x {cols}",
     )
 
 

@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 from evaluation.intervals import Interval
 
@@ -86,16 +87,23 @@ def format_interval(interval: Interval | Mapping[str, float] | None, sign: str =
     return f"{format_decimal(low, sign)} to {format_decimal(high, sign)}"
 
 
-def format_columns(cells: Sequence[Sequence[str]], *, left: int, rule: bool = False) -> list[str]:
+def format_columns(
+    cells: Sequence[Sequence[str]],
+    *,
+    left: int,
+    rule: bool = False,
+    styles: Sequence[str] | None = None,
+) -> list[str]:
     r"""Return the lines of a table.
 
     The width follows the content and not the terminal, so that nothing is wrapped or cut in a pipe
-    or a file; there are no colours.
+    or a file.
 
     Args:
         cells: rows of equally many cells; the first row holds the headings.
         left: number of columns, from the first, that are aligned left; others are aligned right.
         rule: whether to draw a line below the headings.
+        styles: of each row, such as `green`, for a terminal; by default no colours.
 
     Examples:
         >>> print("\n".join(format_columns([["name", "x"], ["a", "12"]], left=1, rule=True)))
@@ -110,11 +118,13 @@ def format_columns(cells: Sequence[Sequence[str]], *, left: int, rule: bool = Fa
     table = Table(box=None, show_header=False, padding=(0, len(COLUMN_GAP), 0, 0), pad_edge=False)
     for index in range(len(cells[0])):
         table.add_column(justify="left" if index < left else "right", no_wrap=True)
-    for row in cells:
-        table.add_row(*(Text(cell) for cell in row))
-    width = sum(max(map(len, column)) + len(COLUMN_GAP) for column in zip(*cells, strict=True))
-    console = Console(width=2 * width + 1, color_system=None, force_terminal=False)
+    for row, style in zip(cells, styles or [""] * len(cells), strict=True):
+        table.add_row(*(Text(cell) for cell in row), style=style)
+    widths = [max(map(len, column)) + len(COLUMN_GAP) for column in zip(*cells, strict=True)]
+    colours: Literal["standard"] | None = None if styles is None else "standard"
+    console = Console(width=2 * sum(widths) + 1, color_system=colours, force_terminal=True)
     with console.capture() as capture:
         console.print(table, soft_wrap=True)
     lines = [line.rstrip() for line in capture.get().splitlines()]
-    return [lines[0], "-" * max(map(len, lines)), *lines[1:]] if rule else lines
+    drawn = "-" * (sum(widths) - len(COLUMN_GAP))
+    return [lines[0], drawn, *lines[1:]] if rule else lines

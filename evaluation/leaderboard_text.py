@@ -1,12 +1,14 @@
 """The leaderboards of `ens score` and `ens compare` as text: a table, and notes below it."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from evaluation.core.errors import format_count
+from evaluation.core.errors import BadSpec, format_count, unknown
 from evaluation.core.run_folder import OOF
 from evaluation.formatting import (
+    COLUMN_GAP,
     MISSING,
     format_columns,
     format_decimal,
@@ -15,81 +17,122 @@ from evaluation.formatting import (
     shown_classes,
 )
 from evaluation.leaderboard import Leaderboard, LeaderboardRow
+from evaluation.leaderboard_notes import brief_notes, ranking_notes, score_notes
 from evaluation.margins import MarginComparison
-from evaluation.run_metric import MASKED, metric_label
-from evaluation.significance import POWER
-
-COVERAGE = {8: (93.4, 93.6), 20: (93.5, 95.1), 92: (95.5, 96.0), 400: (95.7, 95.0)}
-"""Groups -> percent of 1,000 simulated data sets whose 95 % interval held the score, and the
-difference; from benchmarks/coverage.py."""
-
-SET_ERRORS = {
-    (24, 5): 5.5,
-    (24, 30): 5.5,
-    (24, 100): 9.2,
-    (92, 5): 2.9,
-    (92, 30): 1.6,
-    (92, 100): 1.8,
-    (400, 5): 3.0,
-    (400, 30): 1.9,
-    (400, 100): 1.9,
-}
-"""(Groups, candidates) -> percent of 2,000 simulated data sets in which the confidence set
-lacked any of equal candidates, the larger one of two kinds; should be 5 at most. From
-benchmarks/coverage.py."""
 
 MIN_P = 0.001
 
 SECOND_PROTOCOLS = ("keras", "masked")
 """The first of these that is not the deciding protocol gets a column of its own."""
 
-COST = (
-    "ms: per image, for the networks of all folds, the fusion and the chain, on one core of this"
-    ' machine. "front": no other candidate scores as high at less cost.'
+
+Cells = list[str]
+
+
+@dataclass(frozen=True)
+class TableView:
+    """Which part of a leaderboard is written.
+
+    Args:
+        width: in characters; columns that do not fit are left out in the order of `GIVE_WAY`. None
+            for any width.
+        columns: names of columns to write, whatever the width; by default all.
+        explain: whether all notes follow, or the two lines of `brief_notes`.
+        colour: whether better candidates are green and lower ones red.
+    """
+
+    width: int | None = None
+    columns: tuple[str, ...] = ()
+    explain: bool = True
+    colour: bool = False
+
+
+EVERYTHING = TableView()
+
+EXPLAIN = "--explain says what the columns and intervals mean."
+
+GIVE_WAY = (
+    *("protocol", "class", "members", "front", "ms", "p", "interval", OOF),
+    *("verdict", "gain_interval", "gap_interval", "gain", "gap"),
 )
-ONE_GROUP = "All images are of one group, so there are no intervals."
+"""Columns of a leaderboard that is too wide, in the order in which they are left out."""
 
 
-def format_leaderboard(board: Leaderboard) -> str:
+@dataclass(frozen=True)
+class _Column:
+    """A column by its name for `--columns`; `gives_way` is its place in `GIVE_WAY`, if any."""
+
+    name: str
+    heading: str
+    cells: Cells
+    gives_way: str | None = None
+
+    @property
+    def width(self) -> int:
+        return max(map(len, [self.heading, *self.cells]))
+
+
+def format_leaderboard(board: Leaderboard, view: TableView = EVERYTHING) -> str:
     """Write the leaderboard of `ens score`: choice on oof, and gains over the reference."""
-    chosen_elsewhere = board.split != OOF
-    head = ["", "candidate", *([OOF] * chosen_elsewhere), board.split, _level(board), "gain"]
-    head += ["paired interval", "verdict"]
-    cells = [
-        [
-            "*" if row.chosen else "",
-            row.name,
-            *([format_decimal(row.oof)] * chosen_elsewhere),
-            format_decimal(row.examined),
-            format_interval(row.interval),
-            format_decimal(row.gain, "+"),
-            format_interval(row.gain_interval, "+"),
-            "reference" if row.reference else "better" if row.better else "",
-        ]
-        for row in board.rows
+    rows = board.rows
+    columns = [
+        *_first_columns(board, with_oof=board.split != OOF),
+        _column("gain", [format_decimal(row.gain, "+") for row in rows]),
+        _column(
+            "gain_interval",
+            [format_interval(row.gain_interval, "+") for row in rows],
+            heading="paired interval",
+        ),
+        _column(
+            "verdict",
+            ["reference" if r.reference else "better" if r.better else "" for r in rows],
+        ),
     ]
-    return _format(board, head, cells, score_notes(board), "all: scores/leaderboard.csv in the run")
+    styles = ["green" if row.better else "red" if _is_worse(row) else "" for row in rows]
+    rest = "all: scores/leaderboard.csv in the run"
+    return _format(board, columns, view, styles, score_notes(board), rest)
 
 
-def format_ranking(board: Leaderboard) -> str:
+def format_ranking(board: Leaderboard, view: TableView = EVERYTHING) -> str:
     """Write the leaderboard of `ens compare`: gaps to the first, and costs."""
-    head = ["", "candidate", board.split, _level(board), "gap", "paired interval", "p", ""]
-    head += ["ms", "members", ""]
-    cells = [
-        [
-            "*" if row.chosen else "",
-            row.name,
-            format_decimal(row.examined),
-            format_interval(row.interval),
-            *_gap_cells(row),
-            MISSING if math.isnan(row.milliseconds) else f"{row.milliseconds:.1f}",
-            str(len(row.members)) if row.members else MISSING,
-            "front" if row.on_pareto_front else "",
-        ]
-        for row in board.rows
+    rows = board.rows
+    gaps = [_gap_cells(row) for row in rows]
+    columns = [
+        *_first_columns(board, with_oof=False),
+        _column("gap", [gap for gap, _, _ in gaps]),
+        _column("gap_interval", [ends for _, ends, _ in gaps], heading="paired interval"),
+        _column("p", [p for _, _, p in gaps]),
+        _column("verdict", [row.verdict for row in rows], heading=""),
+        _column(
+            "ms",
+            [MISSING if math.isnan(r.milliseconds) else f"{r.milliseconds:.1f}" for r in rows],
+        ),
+        _column("members", [str(len(row.members)) if row.members else MISSING for row in rows]),
+        _column("front", ["front" if row.on_pareto_front else "" for row in rows], heading=""),
     ]
-    text = _format(board, head, cells, ranking_notes(board), "--csv FILE writes all")
+    styles = ["red" if row.verdict == "lower" else "" for row in rows]
+    text = _format(board, columns, view, styles, ranking_notes(board), "--csv FILE writes all")
     return text if board.margin is None else f"{text}\n\n{_margin_table(board.margin)}"
+
+
+def _first_columns(board: Leaderboard, *, with_oof: bool) -> list[_Column]:
+    rows = board.rows
+    oof = [_column(OOF, [format_decimal(row.oof) for row in rows])]
+    return [
+        _Column("chosen", "", ["*" if row.chosen else "" for row in rows]),
+        _Column("candidate", "candidate", [row.name for row in rows]),
+        *(oof if with_oof else []),
+        _Column("score", board.split, [format_decimal(row.examined) for row in rows]),
+        _column(
+            "interval",
+            [format_interval(row.interval) for row in rows],
+            heading=f"{100 * board.level:g}% interval",
+        ),
+    ]
+
+
+def _column(name: str, cells: Cells, heading: str | None = None) -> _Column:
+    return _Column(name, name if heading is None else heading, cells, name)
 
 
 def format_scores(document: Mapping[str, Any], *, rest: str = "--csv FILE writes all") -> str:
@@ -119,131 +162,90 @@ def second_protocol(board: Leaderboard) -> str:
     return next(name for name in SECOND_PROTOCOLS if name != board.protocol)
 
 
-def score_notes(board: Leaderboard) -> list[str]:
-    """Explain the choice, and the gains over the best single member."""
-    notes = [*_metric(board), _choice(board), _gains(board)]
-    if board.reference is not None and board.groups > 1:
-        notes += [_levels(board), *_confidence_set(board)]
-    return [*notes, *_warnings(board)]
-
-
-def ranking_notes(board: Leaderboard) -> list[str]:
-    """Explain the choice, the gaps to the first, which candidates may be best, and the costs."""
-    return [*_metric(board), _choice(board), *_gaps(board), COST, *_warnings(board)]
-
-
-def set_errors_with(groups: int, candidates: int) -> str:
-    """Describe how often the confidence set erred with about as many groups and candidates."""
-
-    def distance(cell: tuple[int, int]) -> float:
-        return abs(math.log(cell[0] / groups)) + abs(math.log(cell[1] / candidates))
-
-    nearest = min(SET_ERRORS, key=distance)
-    return (
-        f"In simulations of {nearest[0]} groups and {nearest[1]} equal candidates the set lacked"
-        f" one in {SET_ERRORS[nearest]:g}% of the data sets; it should be 5% at most."
-    )
-
-
-def coverage_with(groups: int) -> str | None:
-    """Describe the intervals' coverage with about as many groups; None with many groups."""
-    if groups >= max(COVERAGE):
-        return None
-    simulated = _simulated(groups)
-    score, difference = COVERAGE[simulated]
-    note = (
-        f"{groups} groups: in simulations with {simulated}, such 95% intervals held the true score"
-        f" in {score:g}% and the true difference in {difference:g}% of the data sets"
-    )
-    return f"{note}; with fewer, trust them less." if groups < simulated else f"{note}."
-
-
-def _simulated(groups: int) -> int:
-    """Return the largest simulated number of groups that is not above; the smallest, if none."""
-    return max((number for number in COVERAGE if number <= groups), default=min(COVERAGE))
-
-
-def _level(board: Leaderboard) -> str:
-    return f"{100 * board.level:g}% interval"
-
-
 def _format(
-    board: Leaderboard, head: list[str], cells: list[list[str]], notes: Iterable[str], rest: str
+    board: Leaderboard,
+    columns: list[_Column],
+    view: TableView,
+    styles: list[str],
+    notes: list[str],
+    rest: str,
 ) -> str:
-    """Add the columns of the classes and of a second protocol; put the notes below the table."""
-    all_names = list(dict.fromkeys(name for row in board.rows for name in row.iou))
-    first = board.rows[0]
-    names = [all_names[index] for index in shown_classes([first.iou.get(n) for n in all_names])]
-    shown = note_of_shown_classes(len(all_names), f"IoU of {first.name}", rest)
-    second = second_protocol(board)
-    table = [[*head, *names, second]]
-    for row, left in zip(board.rows, cells, strict=True):
-        iou = (format_decimal(row.iou.get(name)) for name in names)
-        table.append([*left, *iou, format_decimal(row.others[second])])
-    return "\n".join([*format_columns(table, left=2, rule=True), "", *shown, *notes])
+    """Add columns of the classes and of a second protocol; choose columns, and add the notes."""
+    rows, second = board.rows, second_protocol(board)
+    all_names = list(dict.fromkeys(name for row in rows for name in row.iou))
+    wanted = set(view.columns)
+    shown = [all_names[i] for i in shown_classes([rows[0].iou.get(n) for n in all_names])]
+    if view.columns:
+        shown = [name for name in all_names if {name, "classes"} & wanted]
+    for name in shown:
+        cells = [format_decimal(row.iou.get(name)) for row in rows]
+        columns.append(_Column(name, name, cells, "class"))
+    others = [format_decimal(row.others[second]) for row in rows]
+    columns.append(_Column(second, second, others, "protocol"))
+    lines = []
+    if view.columns:
+        columns = _chosen_columns(columns, view.columns, all_names)
+    else:
+        some = note_of_shown_classes(len(all_names), f"IoU of {rows[0].name}", rest)
+        columns, left_out = _fitting(columns, view.width)
+        lines = [*([] if "class" in left_out else some), *_left_out_note(left_out, view.width)]
+    table = [[column.heading for column in columns]]
+    table += map(list, zip(*(column.cells for column in columns), strict=True))
+    text = format_columns(table, left=2, rule=True, styles=["", *styles] if view.colour else None)
+    explained = notes if view.explain else [*brief_notes(board), EXPLAIN]
+    return "\n".join([*text, "", *lines, *explained])
 
 
-def _gap_cells(row: LeaderboardRow) -> list[str]:
+def _chosen_columns(
+    columns: list[_Column], wanted: tuple[str, ...], classes: list[str]
+) -> list[_Column]:
+    """Return the candidates' names and the columns that are asked for.
+
+    Raises:
+        BadSpec: there is no such column.
+    """
+    known = [column.name for column in columns if column.gives_way != "class"][2:]
+    for name in wanted:
+        if name not in (*known, *classes, "classes"):
+            raise BadSpec(unknown("column", name, [*known, "classes", *classes]))
+    return columns[:2] + [
+        column
+        for column in columns[2:]
+        if column.name in wanted or (column.gives_way == "class" and "classes" in wanted)
+    ]
+
+
+def _fitting(columns: list[_Column], width: int | None) -> tuple[list[_Column], list[str]]:
+    """Return the columns that fit a width, and the kinds of those that are left out.
+
+    Of the classes the last goes first; all classes are named as one kind.
+    """
+    kept = list(columns)
+    left_out: list[str] = []
+    for kind in GIVE_WAY:
+        for column in reversed([column for column in kept if column.gives_way == kind]):
+            if width is None or sum(c.width + len(COLUMN_GAP) for c in kept) <= width + 2:
+                return kept, left_out
+            kept.remove(column)
+            left_out = list(dict.fromkeys([*left_out, kind]))
+    return kept, left_out
+
+
+def _left_out_note(kinds: list[str], width: int | None) -> list[str]:
+    names = {"protocol": "a second protocol", "class": "classes"}
+    parts = ", ".join(names.get(kind, kind) for kind in kinds)
+    return [f"Left out to fit {width} columns: {parts} (--wide shows all)."] if kinds else []
+
+
+def _is_worse(row: LeaderboardRow) -> bool:
+    return row.gain_interval is not None and row.gain_interval.high < 0
+
+
+def _gap_cells(row: LeaderboardRow) -> tuple[str, str, str]:
     if row.gap is None:
-        return [MISSING, MISSING, MISSING, row.verdict]
+        return MISSING, MISSING, MISSING
     p = f"<{MIN_P}".replace("0.", ".") if row.gap.p < MIN_P else format_decimal(row.gap.p)
-    gap, interval = format_decimal(row.gap.value, "+"), format_interval(row.gap.interval, "+")
-    return [gap, interval, p, row.verdict]
-
-
-def _metric(board: Leaderboard) -> list[str]:
-    return [] if board.protocol == MASKED else [f"Scores are {metric_label(board.protocol)}."]
-
-
-def _choice(board: Leaderboard) -> str:
-    if board.chosen is None:
-        return (
-            "No candidate has oof scores, so none is chosen: the first line is the highest on"
-            f" {board.split}, and its score is optimistic because it was picked there."
-        )
-    row = next(row for row in board.rows if row.chosen)
-    if board.split == OOF:
-        return (
-            f"* chosen, the highest on oof: {row.name}; examined on the same images, so its score"
-            " is optimistic."
-        )
-    return (
-        f"* chosen, the highest on oof: {row.name}, oof {format_decimal(row.oof)}, {board.split}"
-        f" {format_decimal(row.examined)}, optimism {format_decimal(board.optimism, '+')}."
-    )
-
-
-def _gains(board: Leaderboard) -> str:
-    if board.reference is None:
-        return "No single member is among the candidates, so there are no gains."
-    reference = (
-        f"Gains are over {board.reference}, the highest single member on {board.reference_on}."
-    )
-    return reference if board.groups > 1 else f"{reference} {ONE_GROUP}"
-
-
-def _levels(board: Leaderboard) -> str:
-    level, corrected = f"{100 * board.level:g}%", f"{100 * board.gain_level:.4g}%"
-    gains = f"gains at {corrected} each ({level} for all together, by max-T)"
-    preregistered = board.reference_on == OOF != board.split
-    if preregistered and board.chosen not in (None, board.reference):
-        gains = f"the chosen candidate's gain at {level}; other {gains}"
-    return (
-        f"Intervals: over {board.groups} groups of images; scores at {level}; {gains}."
-        ' "better": shown to be above the reference.'
-    )
-
-
-def _gaps(board: Leaderboard) -> list[str]:
-    if board.groups < 2:
-        return [ONE_GROUP]
-    level, each = f"{100 * board.level:g}%", f"{100 * board.gap_level:.4g}%"
-    gaps = (
-        f"Gaps are to the first, over {board.groups} groups of images; intervals at {each} each"
-        f" ({level} for all pairs of candidates together, since the first was found by comparing"
-        " scores)."
-    )
-    return [gaps, *_confidence_set(board)]
+    return format_decimal(row.gap.value, "+"), format_interval(row.gap.interval, "+"), p
 
 
 def _margin_table(margin: MarginComparison) -> str:
@@ -271,36 +273,3 @@ def _margin_table(margin: MarginComparison) -> str:
         f" {100 * margin.bound_level:.4g}%, one-sided). {margin.to} {fixed}."
     )
     return "\n".join([*format_columns([head, *rows], left=1, rule=True), "", note])
-
-
-def _confidence_set(board: Leaderboard) -> list[str]:
-    """Say which candidates cannot be distinguished from the first, and what could be."""
-    compared = sum(not math.isnan(row.examined) for row in board.rows)
-    if compared < 2 or board.groups < 2:
-        return []
-    level, held = f"{100 * board.level:g}%", len(board.confidence_set)
-    shown = (
-        f"{held} of {compared} candidates may be best (model confidence set at {level}, p above"
-        f" {1 - board.level:.2g}): they cannot be distinguished from the first. The others are"
-        f" shown to be lower. {set_errors_with(board.groups, compared)}"
-    )
-    could = board.detectable
-    if could is None:
-        return [shown]
-    gap = (
-        f"Smallest gap to the first that these {board.groups} groups detect with power {POWER:g}"
-        f" at {100 * could.level:.4g}%: {format_decimal(could.median)}"
-    )
-    if compared > 2:
-        gap += (
-            f" (median of {compared - 1} candidates; {format_decimal(could.low)} to"
-            f" {format_decimal(could.high)})"
-        )
-    return [shown, f"{gap}."]
-
-
-def _warnings(board: Leaderboard) -> list[str]:
-    if all(math.isnan(row.examined) for row in board.rows):
-        return [f"No pixel of {board.split} can be scored, so there are no scores."]
-    coverage = coverage_with(board.groups) if board.groups > 1 else None
-    return [] if coverage is None else [coverage]

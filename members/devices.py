@@ -117,7 +117,7 @@ def send(tensor: Tensor, device: str | torch.device) -> Tensor:
     """
     if torch.device(device).type == "cpu" or tensor.is_cuda:
         return tensor.to(device)
-    return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.pin_memory().to(device, non_blocking=True)  # pragma: no cover  # needs a GPU
 
 
 def data_device(size_bytes: int, device: str) -> str:
@@ -134,4 +134,6 @@ def _cpu_computes_bfloat16() -> bool:
 
 
 def _gpu_computes_bfloat16() -> bool:
-    return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return bool(  # pragma: no cover  # needs a GPU
+        torch.cuda.is_bf16_supported(including_emulation=False)
+    )

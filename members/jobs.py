@@ -27,6 +27,7 @@ from members.devices import DeviceFailed
 from members.predict import predict_split, training_ids
 from members.recipe import Member
 from members.train import WEIGHTS, Fold, training_of_fold
+from members.training_progress import ProgressFile
 from members.worker_pool import AnyJob, outcome_of, run_in_pool
 
 JOBS_PER_GPU = 4
@@ -62,7 +63,10 @@ class TrainJob:
     def steps(self, device: str) -> Generator[None, None, None]:
         """Write the fold's folder, training by a step with each `next`."""
         data = DataSet.load(self.data)
-        with atomic_folder(self.folder) as partial:
+        with (
+            atomic_folder(self.folder) as partial,
+            ProgressFile(self.folder).writing() as progress,
+        ):
             yield from training_of_fold(
                 self.member,
                 data,
@@ -71,6 +75,7 @@ class TrainJob:
                 device=device,
                 folder=partial,
                 metric=self.metric,
+                watch=progress.write,
             )
             outputs = {WEIGHTS: digest(partial / WEIGHTS)}
             record(partial, config=self.config, inputs=self.inputs, outputs=outputs)

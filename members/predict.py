@@ -107,8 +107,12 @@ def _groups(
 
 def _copy_to_host(maps: Tensor, dtype: StoreDtype) -> Callable[[], Map]:
     """Begin a copy; return what waits for it and returns the maps in float32."""
-    if not maps.is_cuda:
-        return maps.numpy
+    return _copy_from_gpu(maps, dtype) if maps.is_cuda else maps.numpy
+
+
+def _copy_from_gpu(  # pragma: no cover  # needs a GPU: pinned memory and events
+    maps: Tensor, dtype: StoreDtype
+) -> Callable[[], Map]:
     if dtype == "float16":
         maps = maps.half()
     host = torch.empty(maps.shape, dtype=maps.dtype, pin_memory=True)

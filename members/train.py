@@ -76,7 +76,7 @@ def train_fold(
     device: str,
     folder: Path,
     metric: str = MASKED,
-    watch: EpochCallback = lambda _, __: None,
+    watch: EpochCallback = lambda _: None,
 ) -> None:
     """Train a member on the images outside one fold; see `training_of_fold`."""
     for _ in training_of_fold(
@@ -101,7 +101,7 @@ def training_of_fold(
     device: str,
     folder: Path,
     metric: str = MASKED,
-    watch: EpochCallback = lambda _, __: None,
+    watch: EpochCallback = lambda _: None,
 ) -> Generator[None, None, None]:
     """Train a member on the images outside one fold, a step with each `next`.
 
@@ -121,8 +121,7 @@ def training_of_fold(
         metric: the protocol that decides when to stop and which weights are best, on the summed
             pixels of the holdout (`summed_form`). Where that lacks what it measures, the loss
             decides. A specialist takes the mean IoU of its class and the rest.
-        watch: called with number and monitored score of each epoch; if it raises, the training
-            stops and nothing is written.
+        watch: called after each epoch; if it raises, the training stops and nothing is written.
 
     Raises:
         EnsError: the training fails; names member and fold.

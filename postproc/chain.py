@@ -10,7 +10,7 @@ from evaluation.core.ragged import Extent, Stack, extent_of
 from evaluation.core.specs import Spec, parse_spec, split_chain
 from evaluation.core.types import Array, Labels
 from evaluation.run_metric import SetMetric
-from postproc.step import LearnedStep, Step
+from postproc.step import ImageNeed, LearnedStep, Step
 from postproc.steps import STEPS
 
 CLASS_AXIS, MAP_AXES = 1, 4
@@ -108,13 +108,14 @@ class Chain:
     @property
     def needs_images(self) -> bool:
         """Whether a step reads the images."""
-        return self.first_step_needing_images is not None
+        return self.image_need is not None
 
     @property
-    def first_step_needing_images(self) -> str | None:
-        """The name of the first step that reads the images; None where none does."""
+    def image_need(self) -> ImageNeed | None:
+        """The first step that reads images of 1 or 3 channels, else of any; None without any."""
         pairs = zip(self.specs, self.steps, strict=True)
-        return next((spec.name for spec, step in pairs if step.needs_images), None)
+        needs = [ImageNeed(spec.name, s.any_channels) for spec, s in pairs if s.needs_images]
+        return min(needs, key=lambda need: need.any_channels, default=None)
 
     @property
     def classes(self) -> int:
@@ -153,8 +154,8 @@ class Chain:
 
         Args:
             maps: float32 probabilities (image, class, row, col).
-            images: uint8 (image, channel, row, col) of the same images, 1 or 3 channels; may be
-                None unless `needs_images`.
+            images: uint8 (image, channel, row, col) of the same images, with the channels of
+                `image_need`; may be None unless `needs_images`.
 
         Returns:
             Labels (image, row, col), uint8.
@@ -173,8 +174,7 @@ class Chain:
         if maps.ndim != MAP_AXES or maps.shape[CLASS_AXIS] != self.classes:
             expected = f"(images, {self.classes} classes, rows, cols)"
             raise BadMaps(f"maps of shape {maps.shape}; expected {expected}")
-        needed_by = self.first_step_needing_images
-        check_images(images, extent_of(maps), needed_by=needed_by)
+        check_images(images, extent_of(maps), needed_by=self.image_need)
         values = maps
         for spec, step in zip(self.specs, self.steps, strict=True):
             if isinstance(step, LearnedStep):
@@ -201,19 +201,23 @@ def run_step(spec: Spec, step: Step, values: Array, images: Array | None) -> Arr
     return result
 
 
-def check_image_type(images: Stack, needed_by: str | None) -> None:
+def check_image_type(images: Stack, needed_by: ImageNeed | None) -> None:
     """Check type and channels of images for the step that needs them; None needs none.
 
     Raises:
         BadData: the step cannot read them.
     """
-    if images.ndim != 4 or (
-        needed_by and (images.shape[1] not in CHANNELS or images.dtype != np.uint8)
-    ):
-        expected = "uint8 (images, 1 or 3 channels, rows, cols)"
-        step = f" for step {needed_by!r}; leave it out, or convert the images" if needed_by else ""
+    channels, advice = "any number of", ""
+    if needed_by is not None:
+        channels = "any number of" if needed_by.any_channels else "1 or 3"
+        advice = f" for step {needed_by.step!r}; leave it out, or convert the images"
+        if STEPS.takes(needed_by.step, "projection"):
+            advice += f", or write {needed_by.step}(projection=pca) for three principal components"
+    fits = channels != "1 or 3" or (images.ndim == 4 and images.shape[1] in CHANNELS)
+    if images.ndim != 4 or (needed_by is not None and not (fits and images.dtype == np.uint8)):
+        expected = f"uint8 (images, {channels} channels, rows, cols)"
         raise BadData(
-            f"images are {images.dtype} of shape {images.shape}; expected {expected}{step}"
+            f"images are {images.dtype} of shape {images.shape}; expected {expected}{advice}"
         )
 
 
@@ -221,7 +225,7 @@ def check_images(
     images: Stack | None,
     extent: Extent,
     *,
-    needed_by: str | None,
+    needed_by: ImageNeed | None,
     option: str = "--images",
 ) -> None:
     """Check that images are there where a step needs them, and fit the maps.
@@ -237,7 +241,7 @@ def check_images(
     """
     if images is None:
         if needed_by:
-            raise BadData(f"step {needed_by!r} needs images; give them with {option}")
+            raise BadData(f"step {needed_by.step!r} needs images; give them with {option}")
         return
     check_image_type(images, needed_by)
     if len(images) != len(extent):

@@ -31,7 +31,7 @@ def fit_chain(chain: Chain, maps: MapReader, target: Stack, images: Stack | None
         BadData: no scored pixel, or images that are missing or do not fit.
     """
     check_target(target, maps)
-    needed_by = chain.before_learning.first_step_needing_images
+    needed_by = chain.before_learning.image_need
     check_images(images, maps.extent, needed_by=needed_by, option="--fit-images")
     for index, step in enumerate(chain.steps):
         if isinstance(step, LearnedStep):

@@ -10,6 +10,7 @@ from evaluation.core.ragged import Stack
 from evaluation.core.types import Array, Groups, Labels, Map
 from members.maps import MapReader, read_checked
 from postproc.chain import STEP_MAPS, Chain, check_images
+from postproc.step import ImageNeed
 
 
 @dataclass(frozen=True)
@@ -24,9 +25,9 @@ class OutOfFoldChain:
     fold_of: Groups
 
     @property
-    def first_step_needing_images(self) -> str | None:
-        """The name of the first step that reads the images; None where none does."""
-        return self.chains[0].first_step_needing_images
+    def image_need(self) -> ImageNeed | None:
+        """What the chains need of images; see `Chain`."""
+        return self.chains[0].image_need
 
     def for_block(self, block: slice) -> Callable[[Map, Array | None], Labels]:
         """Return the function that labels a block of images."""
@@ -77,7 +78,7 @@ def postprocess(
         ...     maps, parse_chain("", classes=2, ignore=None))]
         [(2, 1, 3)]
     """
-    needed_by = chain.first_step_needing_images
+    needed_by = chain.image_need
     check_images(images, maps.extent, needed_by=needed_by)
     if needed_by is None:
         images = None

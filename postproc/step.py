@@ -28,6 +28,7 @@ class Step:
         apply: the operation on (maps or labels, images). It treats every image of the block
             independently, does not modify its input, and may run in several threads.
         needs_images: whether it reads the images; otherwise they may be None.
+        any_channels: whether these may have any number of channels, not 1 or 3 alone.
         when_repeated: the step right after itself is `allowed`; `redundant`, since the second
             changes nothing; or `mergeable`, since one step with other options does the work of
             both. Chains refuse the last two.
@@ -37,11 +38,19 @@ class Step:
     output: Kind
     apply: Callable[[Any, Images | None], Any]
     needs_images: bool = False
+    any_channels: bool = False
     when_repeated: WhenRepeated = "allowed"
 
     def __post_init__(self) -> None:
         """Check that labels are not turned back into maps."""
         assert (self.input, self.output) != ("labels", "maps")
+
+
+class ImageNeed(NamedTuple):
+    """The step that needs images most: with 1 or 3 channels, or with any number."""
+
+    step: str
+    any_channels: bool
 
 
 # The image axis has no name here, since the last block may be shorter.
@@ -72,6 +81,7 @@ class LearnedStep:
     fit: Callable[[Iterable[FitBlock]], Spec]
     input: Kind = "maps"
     needs_images: bool = False
+    any_channels: bool = False
     when_repeated: WhenRepeated = "allowed"
 
 

@@ -5,6 +5,7 @@ import sys
 from importlib import import_module
 
 import click
+from click.shell_completion import CompletionItem
 
 from ensemble.cli.options import current_name
 from evaluation.core.errors import EnsError
@@ -34,6 +35,7 @@ COMMANDS = {
     "apply": "label new images with a frozen candidate",
     "run": "do everything an experiment file describes",
     "status": "what a run holds: current, stale or missing, and its size",
+    "docs": "explain a term, such as out-of-fold",
     "bench": "measure speed, memory and gains of chains on this machine",
 }
 
@@ -56,6 +58,13 @@ class LazyGroup(click.Group):
         module = import_module(f"ensemble.cli.{name}")
         command: click.Command = module.command
         return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Offer the commands without importing them."""
+        if not incomplete or incomplete[0].isalnum():
+            items = COMMANDS.items()
+            return [CompletionItem(n, help=text) for n, text in items if n.startswith(incomplete)]
+        return super().shell_complete(ctx, incomplete)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands without importing them."""

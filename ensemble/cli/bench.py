@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from ensemble.cli.completion import complete_source
 from ensemble.cli.options import (
     FILE,
     json_option,
@@ -25,6 +26,7 @@ def command() -> None:
 @run_option
 @click.option(
     "--fusion",
+    shell_complete=complete_source,
     metavar="N",
     help="Fusion or member; by default the fusion with the highest out-of-fold score.",
 )

@@ -1,6 +1,7 @@
 """`ens compare`: rank scored candidates, with gaps to the first and costs."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,8 +15,12 @@ from ensemble.cli.options import (
     print_result,
     resolve_run,
     run_option,
+    table_options,
 )
 from evaluation.core.run_folder import Run
+
+if TYPE_CHECKING:
+    from evaluation.leaderboard_text import TableView
 
 
 @click.command(
@@ -41,6 +46,7 @@ from evaluation.core.run_folder import Run
     help="Instead, the difference between two recipes that were trained with --repeats.",
 )
 @click.option("--csv", type=FILE, metavar="F", help="Also write the table to this file.")
+@table_options
 @memory_option
 @json_option
 def command(
@@ -52,6 +58,7 @@ def command(
     recipes: str | None,
     csv: Path | None,
     as_json: bool,
+    view: "TableView",
 ) -> None:
     """Rank the scored candidates: which may be best, gaps to the first, and the cost.
 
@@ -72,7 +79,7 @@ def command(
         return
     board = compare_run(run, split=split, protocol=protocol, csv=csv, margin=margin, to=to, log=log)
     then = next_command(run, board)
-    print_result(format_ranking(board), board.to_dict(), as_json=as_json, then=then)
+    print_result(format_ranking(board, view), board.to_dict(), as_json=as_json, then=then)
 
 
 def print_recipes(

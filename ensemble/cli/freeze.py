@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from ensemble.cli.completion import complete_candidate
 from ensemble.cli.options import (
     FILE,
     json_option,
@@ -17,7 +18,11 @@ from evaluation.core.errors import format_count
 
 @click.command("freeze")
 @click.option(
-    "--candidate", required=True, metavar="C", help="Candidate to pack; `ens status` lists all."
+    "--candidate",
+    required=True,
+    metavar="C",
+    help="Candidate to pack; `ens status` lists all.",
+    shell_complete=complete_candidate,
 )
 @click.option(
     "--out",

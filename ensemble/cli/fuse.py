@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ensemble.cli.completion import complete_spec
 from ensemble.cli.options import (
     FILE,
     SEED,
@@ -48,7 +49,11 @@ FILE_OPTIONS = (
     },
 )
 @click.option(
-    "--strategy", required=True, metavar="SPEC", help="Such as mean or 'stacking(l2=0.1)'."
+    "--strategy",
+    required=True,
+    metavar="SPEC",
+    help="Such as mean or 'stacking(l2=0.1)'.",
+    shell_complete=complete_spec("ensemble.strategies:STRATEGIES"),
 )
 @click.option("--name", metavar="N", help="Name of the fusion; by default the strategy's.")
 @click.option("--members", metavar="A,B,...", help="Members to fuse; by default all.")

@@ -3,7 +3,9 @@
 import contextlib
 import functools
 import json
+import os
 import shlex
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -13,12 +15,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from click.core import ParameterSource
 
+from ensemble.cli.completion import complete_run
 from evaluation.core.errors import BadSpec, check_distinct
 
 if TYPE_CHECKING:
     from evaluation.core.label_options import LabelOptions
     from evaluation.core.run_folder import Run
     from evaluation.leaderboard import Leaderboard
+    from evaluation.leaderboard_text import TableView
 
 CommandFunction = TypeVar("CommandFunction", bound=Callable[..., Any])
 
@@ -82,7 +86,9 @@ def distinct(
 def run_option(command: CommandFunction) -> CommandFunction:
     """Add `--run`."""
     text = "Run folder; by default the newest under runs/."
-    return click.option("--run", "run_path", type=FILE, metavar="RUN", help=text)(command)
+    return click.option(
+        "--run", "run_path", type=FILE, metavar="RUN", help=text, shell_complete=complete_run
+    )(command)
 
 
 def json_option(command: CommandFunction) -> CommandFunction:
@@ -408,11 +414,48 @@ def print_result(text: str, document: Any, *, as_json: bool, then: str | None = 
         click.echo(f"next: {then}")
 
 
+def table_options(command: CommandFunction) -> CommandFunction:
+    """Add `--columns`, `--wide` and `--explain` as the keyword `view`, a `TableView`."""
+    options = [
+        click.option(
+            "--columns",
+            metavar="NAMES",
+            help="Columns of the table, with commas between; classes for all, or their names.",
+        ),
+        click.option(
+            "--wide", is_flag=True, help="All columns, however wide the terminal; as in a pipe."
+        ),
+        click.option("--explain", is_flag=True, help="Say what the columns and intervals mean."),
+    ]
+
+    @functools.wraps(command)
+    def with_view(*args: Any, columns: str | None, wide: bool, explain: bool, **others: Any) -> Any:
+        return command(*args, view=_table_view(columns, wide, explain), **others)
+
+    return functools.reduce(lambda f, option: option(f), reversed(options), with_view)  # type: ignore[return-value]
+
+
+def _table_view(
+    columns: str | None = None, wide: bool = False, explain: bool = False
+) -> "TableView":
+    from evaluation.leaderboard_text import TableView
+
+    names = tuple(name.strip() for name in columns.split(",")) if columns else ()
+    is_terminal = sys.stdout.isatty()
+    width = shutil.get_terminal_size().columns if is_terminal and not wide else None
+    return TableView(width, names, explain, colour=is_terminal and "NO_COLOR" not in os.environ)
+
+
 def print_leaderboard(
-    board: "Leaderboard", *, as_json: bool, then: str | None = None, more: str = ""
+    board: "Leaderboard",
+    *,
+    as_json: bool,
+    then: str | None = None,
+    more: str = "",
+    view: "TableView | None" = None,
 ) -> None:
-    """Print a leaderboard as text or JSON."""
+    """Print a leaderboard as text, as wide as the terminal by default, or JSON."""
     from evaluation.leaderboard_text import format_leaderboard
 
-    text = format_leaderboard(board) + (f"\n{more}" if more else "")
+    text = format_leaderboard(board, view or _table_view()) + (f"\n{more}" if more else "")
     print_result(text, board.to_dict(), as_json=as_json, then=then)

@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from ensemble.cli.completion import complete_candidate
 from ensemble.cli.options import (
     FILE,
     distinct,
@@ -20,6 +21,7 @@ from evaluation.core.errors import format_count
 @click.option(
     "--candidate",
     "candidates",
+    shell_complete=complete_candidate,
     required=True,
     multiple=True,
     callback=distinct,

@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from ensemble.cli.completion import complete_source, complete_spec
 from ensemble.cli.options import (
     FILE,
     SpecCommand,
@@ -24,9 +25,15 @@ FILE_OPTIONS = ("maps", "out", "images", "fit_maps", "fit_target", "fit_images",
 
 
 @click.command("postprocess", cls=SpecCommand, tables={"steps": "postproc.steps:STEPS"})
-@click.option("--fusion", metavar="N", help="Fusion or member to post-process.")
+@click.option(
+    "--fusion",
+    metavar="N",
+    help="Fusion or member to post-process.",
+    shell_complete=complete_source,
+)
 @click.option(
     "--chain",
+    shell_complete=complete_spec("postproc.steps:STEPS"),
     required=True,
     metavar="SPEC",
     help="Such as 'suppress_background|crf(iterations=5)'; empty for the plain argmax"

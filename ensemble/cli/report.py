@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from ensemble.cli.completion import complete_candidate
 from ensemble.cli.options import (
     FILE,
     json_option,
@@ -20,6 +21,7 @@ from ensemble.cli.options import (
 @run_option
 @click.option(
     "--candidate",
+    shell_complete=complete_candidate,
     metavar="C",
     help="Candidate that the report explains; by default the one chosen on oof (out-of-fold).",
 )

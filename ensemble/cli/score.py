@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from ensemble.cli.completion import complete_candidate, complete_spec
 from ensemble.cli.options import (
     FILE,
     SpecCommand,
@@ -20,12 +21,14 @@ from ensemble.cli.options import (
     refuse_given,
     resolve_run,
     run_option,
+    table_options,
     workers_options,
 )
 from evaluation.leaderboard_text import format_scores
 
 if TYPE_CHECKING:
     from evaluation.core.label_options import LabelOptions
+    from evaluation.leaderboard_text import TableView
 
 Per = Literal["set", "group", "image"]
 
@@ -45,6 +48,7 @@ AUDIT = "ens audit --target TARGET --pred A --pred B"
 @click.option(
     "--candidate",
     "candidates",
+    shell_complete=complete_candidate,
     multiple=True,
     callback=distinct,
     metavar="C",
@@ -53,12 +57,14 @@ AUDIT = "ens audit --target TARGET --pred A --pred B"
 @click.option("--split", default="validation", show_default=True, help="Split to evaluate on.")
 @click.option(
     "--protocol",
+    shell_complete=complete_spec("evaluation.protocols:ALL_PROTOCOLS"),
     metavar="SPEC",
     help="Definition of the score that ranks, by default the run's metric; with files all.",
 )
 @click.option(
     "--metric",
     "metrics",
+    shell_complete=complete_spec("evaluation.metrics:METRICS"),
     multiple=True,
     callback=distinct,
     metavar="SPEC",
@@ -84,9 +90,15 @@ AUDIT = "ens audit --target TARGET --pred A --pred B"
 @label_options
 @workers_options
 @memory_option
+@table_options
 @json_option
 def command(
-    protocol: str | None, metrics: tuple[str, ...], per: Per, as_json: bool, **options: Any
+    protocol: str | None,
+    metrics: tuple[str, ...],
+    per: Per,
+    as_json: bool,
+    view: "TableView",
+    **options: Any,
 ) -> None:
     """Score candidates, and compare them. Unlabelled pixels and an ignored class are not scored.
 
@@ -111,6 +123,8 @@ def command(
     from_files = bool(options["target"] or options["pred"] or options["maps"])
     if from_files and not (options["target"] and options["pred"]):
         raise click.UsageError("--target and --pred belong together; give both")
+    if from_files or metrics:
+        refuse_given("is of a run's leaderboard", "columns", "wide", "explain")
     source = options_of_source(
         options,
         from_files=from_files,
@@ -125,7 +139,7 @@ def command(
         del source["maps"], source["logits"]
         _score_files(protocol, as_json, **source)
     else:
-        _score_run(protocol, as_json, **source)
+        _score_run(protocol, as_json, view, **source)
 
 
 def _score_files(
@@ -153,6 +167,7 @@ def _score_files(
 def _score_run(
     protocol: str | None,
     as_json: bool,
+    view: "TableView",
     *,
     run_path: Path | None,
     candidates: tuple[str, ...],
@@ -162,7 +177,7 @@ def _score_run(
 
     run = resolve_run(run_path)
     board = score_run(run, candidates, split=split, protocol=protocol, log=log)
-    print_leaderboard(board, as_json=as_json, then=next_command(run, board))
+    print_leaderboard(board, as_json=as_json, then=next_command(run, board), view=view)
 
 
 def _print_metrics(

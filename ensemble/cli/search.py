@@ -67,8 +67,8 @@ def command(
     """Search the options of a recipe for the highest score on held-out images, by the run's metric.
 
     SPACE.yaml holds a `recipe` and a `space`, which gives options such as architecture.width a list
-    of choices or a range; see docs/search.md. Trials below the median are stopped early. The same
-    command resumes an interrupted one.
+    of choices or a range; see docs/recipe-search.md. Trials below the median are stopped early. The
+    same command resumes an interrupted one.
     """
     from ensemble.pipeline.search.held_out import searched_experiment
     from ensemble.pipeline.search.recipe_search import SearchBudget, format_search, search

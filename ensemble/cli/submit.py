@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from ensemble.cli.completion import complete_candidate
 from ensemble.cli.options import (
     FILE,
     json_option,
@@ -20,6 +21,7 @@ from evaluation.core.errors import format_count
 @click.command("submit")
 @click.option(
     "--candidate",
+    shell_complete=complete_candidate,
     required=True,
     metavar="C",
     help="Candidate whose label maps are written; `ens status` lists all.",

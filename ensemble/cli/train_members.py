@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from ensemble.cli.completion import complete_spec
 from ensemble.cli.options import (
     FILE,
     SEED,
@@ -55,6 +56,7 @@ from evaluation.core.run_folder import RUNS, Run
 @click.option(
     "--member",
     "members",
+    shell_complete=complete_spec("members.architectures:ARCHITECTURES"),
     multiple=True,
     metavar="MEMBER",
     help="SPEC of an architecture, such as 'unet(width=16)', NAME=SPEC, or a recipe,"

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from ensemble.cli.completion import complete_source
 from ensemble.cli.options import (
     FILE,
     SEED,
@@ -25,7 +26,13 @@ SEARCH_OPTIONS = ("trials", "seed", "space", "name")
 
 
 @click.command("tune-postproc", cls=SpecCommand, tables={"steps": "postproc.steps:STEPS"})
-@click.option("--fusion", required=True, metavar="N", help="Fusion or member to tune for.")
+@click.option(
+    "--fusion",
+    required=True,
+    metavar="N",
+    help="Fusion or member to tune for.",
+    shell_complete=complete_source,
+)
 @run_option
 @click.option(
     "--trials",

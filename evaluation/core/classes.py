@@ -117,7 +117,8 @@ class Classes:
         if bad_names:
             raise BadData(f"class name {shorten(bad_names[0])}; expected a word")
         if len(set(self.names)) < count:
-            raise BadData(f"class names {', '.join(self.names)} repeat; expected distinct names")
+            repeated = next(name for name in self.names if self.names.count(name) > 1)
+            raise BadData(f"class name {repeated!r} is given twice; expected distinct names")
         for what, index in (("ignored class", self.ignore), ("foreground", self.foreground)):
             if index is not None and not 0 <= index < count:
                 raise BadData(f"{what} {index}; expected 0 to {count - 1}")

@@ -12,6 +12,7 @@ from typing import Any
 
 from evaluation.core.classes import NUM_VALUES, UNLABELLED, Classes
 from evaluation.core.errors import BadLabels, BadSpec, shorten
+from evaluation.core.text_files import read_lines
 
 NONE = "none"
 BINARY_NAMES = ("background", "foreground")
@@ -342,10 +343,7 @@ def read_colours(path: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
     Raises:
         BadSpec: the file is missing, or a line is something else.
     """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, ValueError) as error:
-        raise BadSpec(f"{path} cannot be read ({error}); expected a colour table") from None
+    lines = read_lines(path, "a colour table", BadSpec)
     names, colours = [], []
     for number, line in enumerate(lines, 1):
         heading = number == 1 and not any(c.isdecimal() or c == "#" for c in line)
@@ -379,10 +377,7 @@ def _read_file(path: Path) -> LabelOptions:
         from evaluation.core.safe_yaml import read_yaml
 
         return options_from_dict(read_yaml(path, "a file of class names"), str(path))
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, ValueError) as error:
-        raise BadSpec(f"{path} cannot be read ({error}); expected one class name a line") from None
+    lines = read_lines(path, "one class name per line", BadSpec)
     return LabelOptions(tuple(line.strip() for line in lines if line.strip()))
 
 

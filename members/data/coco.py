@@ -4,6 +4,7 @@ A pixel belongs to a polygon if its centre lies inside, by the even-odd rule; th
 pycocotools may differ by pixels on the outline, since it draws on a grid of a fifth of a pixel.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import PurePosixPath
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from evaluation.core.classes import UNLABELLED, Classes
-from evaluation.core.errors import BadData, BadLabels
+from evaluation.core.errors import BadData, BadLabels, shorten
 from evaluation.core.files import read_json
 from evaluation.core.ragged import Size
 from evaluation.core.types import Array
@@ -21,11 +22,21 @@ from members.data.folder_pairs import split_of
 from members.data.image_files import id_of
 from members.data.layouts import SPLITS, TRAINING, Item, Layout, LayoutOptions
 
-KEYS = {"images", "annotations", "categories"}
+ENTRIES: dict[str, dict[str, tuple[type, ...]]] = {
+    "images": {"id": (int, str), "file_name": (str,)},
+    "categories": {"id": (int,), "name": (str,)},
+    "annotations": {"image_id": (int, str), "category_id": (int,)},
+}
+"""What entries are known by, and its types."""
+
 UNCOVERED, FIRST_CLASS = 0, 1
 MAX_CATEGORIES = UNLABELLED - FIRST_CLASS
 MAX_FILES = 100
 """Folders of more JSON files have one per image, which COCO has not."""
+
+MAX_COORDINATE = 1e9
+MAX_SHIFT = 60
+"""Bits of a compressed run's length; none that fits an image has as many."""
 
 REFUSE, SMALLEST = "refuse", "smallest"
 
@@ -44,18 +55,18 @@ def recognise(tree: FileTree, options: LayoutOptions) -> Layout | None:
     documents = _documents(tree)
     if not documents:
         return None
+    for file, document in documents.values():
+        _check_entries(file, document)
     names = _categories(documents)
     if options.uncovered is None:
         raise BadData(
             f"{tree.root} holds COCO objects of {len(names)} classes; say what pixels without an"
             " object are: --uncovered background, or --uncovered unlabelled"
         )
-    splits = {}
-    for split, (file, document) in documents.items():
-        try:
-            splits[split] = _items(tree, file, document, list(names), options.overlap or REFUSE)
-        except (KeyError, TypeError, AttributeError) as error:
-            raise BadData(f"{tree.root / file} is malformed ({error!r}); export it again") from None
+    splits = {
+        split: _items(tree, file, document, list(names), options.overlap or REFUSE)
+        for split, (file, document) in documents.items()
+    }
     values = tuple(range(FIRST_CLASS, FIRST_CLASS + len(names)))
     if options.uncovered == "background":
         known = Classes(("background", *names.values()))
@@ -76,7 +87,7 @@ def _documents(tree: FileTree) -> dict[str, tuple[PurePosixPath, Document]]:
             document = read_json(tree.root / file)
         except BadData:
             continue
-        if not isinstance(document, dict) or not document.keys() >= KEYS:
+        if not isinstance(document, dict) or not document.keys() >= ENTRIES.keys():
             continue
         split = split_of(file) or TRAINING
         if split in documents:
@@ -88,24 +99,47 @@ def _documents(tree: FileTree) -> dict[str, tuple[PurePosixPath, Document]]:
     return documents
 
 
+def _check_entries(path: PurePosixPath, document: Document) -> None:
+    """Refuse lists whose entries lack what they are known by, or have it twice."""
+    for key, needed in ENTRIES.items():
+        entries = document[key]
+        if not isinstance(entries, list):
+            raise BadData(f"{path}: {key} is {shorten(entries)}; expected a list of objects")
+        for entry in entries:
+            lacking = [
+                name
+                for name, kind in needed.items()
+                if not isinstance(entry, dict) or type(entry.get(name)) not in kind
+            ]
+            if lacking:
+                raise BadData(
+                    f"{path}: {key} holds {shorten(entry, 100)}; expected"
+                    f" {' and '.join(needed)} in each: {lacking[0]} is missing or of another type"
+                )
+        ids = [entry["id"] for entry in entries] if "id" in needed else []
+        repeated = next((name for name, count in Counter(ids).items() if count > 1), None)
+        if repeated is not None:
+            raise BadData(f"{path}: {key} has id {repeated} twice; expected distinct ids")
+
+
 def _categories(documents: Mapping[str, tuple[PurePosixPath, Document]]) -> dict[int, str]:
     """Return names by category id, in the order of the ids; the same in all files."""
-    found: list[tuple[PurePosixPath, dict[int, str]]] = []
+    first = next(iter(documents.values()))[0]
+    names: dict[int, str] = {}
     for path, document in documents.values():
-        try:
-            names = {int(c["id"]): str(c["name"]) for c in document["categories"]}
-        except (KeyError, TypeError, ValueError):
-            raise BadData(f"{path}: categories lack ids or names; expected both") from None
-        found.append((path, dict(sorted(names.items()))))
-        if found[0][1] != found[-1][1]:
-            raise BadData(f"{path} has other categories than {found[0][0]}; expected the same")
-    path, names = found[0]
-    used = {a.get("category_id") for _, d in documents.values() for a in d["annotations"]}
-    unknown = sorted(str(category) for category in used - names.keys())
-    if unknown:
-        raise BadData(f"{path}: objects of category {unknown[0]}, which categories lack; add it")
+        found = {category["id"]: category["name"] for category in document["categories"]}
+        names = names or dict(sorted(found.items()))
+        if found != names:
+            raise BadData(f"{path} has other categories than {first}; expected the same")
+        for annotation in document["annotations"]:
+            if annotation["category_id"] not in names:
+                raise BadData(
+                    f"{path}: object {annotation.get('id')} is of category"
+                    f" {annotation['category_id']}, which `categories` lacks; add the category or"
+                    " remove the object"
+                )
     if len(names) > MAX_CATEGORIES:
-        raise BadData(f"{path} has {len(names)} categories; expected at most {MAX_CATEGORIES}")
+        raise BadData(f"{first} has {len(names)} categories; expected at most {MAX_CATEGORIES}")
     return names
 
 
@@ -116,6 +150,8 @@ def _items(
     categories: Sequence[int],
     overlap: str,
 ) -> tuple[Item, ...]:
+    if not document["images"]:
+        raise BadData(f"{path} lists no images; expected one at least")
     objects: dict[Any, list[Document]] = {image["id"]: [] for image in document["images"]}
     for annotation in document["annotations"]:
         if not annotation.get("segmentation"):
@@ -124,7 +160,10 @@ def _items(
                 " expected `segmentation` for every object"
             )
         if annotation["image_id"] not in objects:
-            raise BadData(f"{path}: object {annotation.get('id')} is of no image; remove it")
+            raise BadData(
+                f"{path}: object {annotation.get('id')} is of image {annotation['image_id']}, which"
+                " `images` lacks; add the image or remove the object"
+            )
         objects[annotation["image_id"]].append(annotation)
     files: dict[str, list[PurePosixPath]] = {}
     for file in tree.images:
@@ -195,19 +234,22 @@ def _area(segmentation: Any, size: Size, where: str) -> Array:
     """Return the pixels of an object, bool (row, col)."""
     try:
         if isinstance(segmentation, dict):
-            if tuple(segmentation["size"]) != size:
-                raise BadLabels(f"{where}: runs of {segmentation['size']}; its image is {size}")
-            counts = segmentation["counts"]
+            given = segmentation.get("size")
+            if given != list(size):
+                raise BadLabels(f"{where}: runs of {shorten(given)}; its image is {size}")
+            counts = segmentation.get("counts")
             return from_runs(decode(counts) if isinstance(counts, str) else counts, size)
         area = np.zeros(size, bool)
         for polygon in segmentation:
+            if not isinstance(polygon, list) or len(polygon) % 2:
+                raise ValueError(f"expected x and y in turn, found {shorten(polygon, 60)}")
             corners = np.array(polygon, np.float64).reshape(-1, 2)
-            if not np.isfinite(corners).all():
-                raise ValueError("corners that are not finite")
+            if not (np.abs(corners) <= MAX_COORDINATE).all():  # nor are they of NaN
+                raise ValueError("corners far outside of any image")
             if len(corners) > 2:
                 area |= fill(corners, size)
         return area
-    except (KeyError, TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise BadLabels(f"{where}: an outline cannot be drawn ({error}); correct it") from None
 
 
@@ -229,21 +271,25 @@ def fill(corners: Array, size: Size) -> Array:
     return np.asarray(toggles[:, :cols].cumsum(axis=1) % 2 == 1)
 
 
-def from_runs(counts: Sequence[int], size: Size) -> Array:
+def from_runs(counts: Any, size: Size) -> Array:
     """Return pixels from lengths of runs, off and on in turn, column by column; bool (row, col).
 
     Raises:
         ValueError: runs that do not fill the image.
     """
-    lengths = np.asarray(counts, np.int64)
-    if lengths.sum() != size[0] * size[1] or (lengths < 0).any():
-        raise ValueError(f"runs of {lengths.sum()} pixels in an image of {size[0] * size[1]}")
-    flat = np.repeat(np.arange(len(lengths)) % 2 == 1, lengths)
+    if any(type(length) is not int or length < 0 for length in counts):
+        raise ValueError("lengths of runs that are no whole numbers from 0")
+    if sum(counts) != size[0] * size[1]:  # of Python's numbers, which do not overflow
+        raise ValueError(f"runs of {sum(counts)} pixels in an image of {size[0] * size[1]}")
+    flat = np.repeat(np.arange(len(counts)) % 2 == 1, counts)
     return flat.reshape(size, order="F")
 
 
 def decode(text: str) -> list[int]:
     """Decode pycocotools' compressed runs: 5 bits per character, differences from the third on.
+
+    Raises:
+        ValueError: characters or lengths that no encoder writes.
 
     Examples:
         >>> decode("52203")
@@ -253,6 +299,8 @@ def decode(text: str) -> list[int]:
     value = shift = 0
     for character in text:
         code = ord(character) - 48
+        if not 0 <= code < 64 or shift > MAX_SHIFT:
+            raise ValueError("counts that are no compressed runs")
         value |= (code & 0x1F) << shift
         shift += 5
         if not code & 0x20:

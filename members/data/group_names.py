@@ -1,6 +1,5 @@
 """Groups of images, told by their names or by a table."""
 
-import csv
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from evaluation.core.errors import BadSpec, shorten
+from evaluation.core.text_files import read_table
 from evaluation.core.types import Array
 from members.data.image_files import id_of
 
@@ -64,20 +64,15 @@ def group_table(spec: str) -> tuple[Path, str] | None:
 
 
 def _csv_groups(path: Path, column: str) -> dict[str, str]:
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, ValueError, csv.Error) as error:
-        raise BadSpec(f"--group-by {path} cannot be read ({error}); expected a table") from None
-    columns = list(rows[0]) if rows else []
-    if column not in columns:
+    rows = read_table(path, BadSpec)
+    first, *others = list(rows[0]) if rows else [""]
+    if column not in (first, *others):
         raise BadSpec(
-            f"--group-by: {path} has no column {column!r}; known: {', '.join(map(str, columns))}"
+            f"--group-by: {path} has no column {column!r}; known: {', '.join((first, *others))}"
         )
-    first = columns[0]
     groups: dict[str, str] = {}
     for row in rows:
-        name, group = id_of(Path(row[first] or "")), row[column] or ""
+        name, group = id_of(Path(row[first])), row[column]
         if groups.setdefault(name, group) != group:
             raise BadSpec(f"--group-by: {path} gives {name!r} two groups in column {column!r}")
     return {name: group for name, group in groups.items() if group}

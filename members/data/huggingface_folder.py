@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from evaluation.core.classes import UNLABELLED
 from evaluation.core.errors import BadData, BadLabels
 from evaluation.core.ragged import Size
 from evaluation.core.types import Array
@@ -36,7 +37,12 @@ def recognise(tree: FileTree, options: LayoutOptions) -> Layout | None:
             f"{tree.root} was saved by Hugging Face datasets, which is not installed; install it by"
             " `pip install 'ens[huggingface]'`"
         ) from None
-    opened = datasets.load_from_disk(str(tree.root))
+    try:
+        opened = datasets.load_from_disk(str(tree.root))
+    except Exception as error:  # datasets and pyarrow have their own kinds
+        raise BadData(
+            f"{tree.root} cannot be read by Hugging Face datasets ({error}); save it again"
+        ) from None
     splits: dict[str, tuple[Item, ...]] = {}
     for name, rows in opened.items() if divided else [("train", opened)]:
         split = SPLIT_FOLDERS.get(name)
@@ -70,8 +76,15 @@ def _items(rows: Any, split: str) -> Iterator[Item]:
         yield Item(name, partial(_image, rows, index, images[0]), mask)
 
 
+def _cell(rows: Any, index: int, column: str) -> Any:
+    try:
+        return rows[index][column]
+    except Exception as error:  # of datasets, pyarrow and Pillow
+        raise BadData(f"{column} {index} cannot be decoded ({error}); save it again") from None
+
+
 def _image(rows: Any, index: int, column: str) -> Array:
-    stored = rows[index][column]
+    stored = _cell(rows, index, column)
     if getattr(stored, "mode", "L") not in ("L", "RGB", "I;16", "F"):
         raise BadData(f"{column} {index} has mode {stored.mode}; expected grey or RGB")
     pixels = np.asarray(stored)
@@ -85,7 +98,7 @@ def _image(rows: Any, index: int, column: str) -> Array:
 
 def _mask(rows: Any, index: int, column: str, size: Size) -> Array:
     del size  # compared by the caller
-    stored = rows[index][column]
+    stored = _cell(rows, index, column)
     if getattr(stored, "format", None) in ("JPEG", "WEBP"):
         raise BadLabels(f"{column} {index} is stored with loss ({stored.format}); expected PNG")
     labels = np.asarray(stored)
@@ -94,6 +107,7 @@ def _mask(rows: Any, index: int, column: str, size: Size) -> Array:
             f"{column} {index} is {labels.dtype} of shape {labels.shape}; expected class indices,"
             " one per pixel"
         )
-    if labels.size and (labels.min() < 0 or labels.max() > 255):
-        raise BadLabels(f"{column} {index} holds {labels.max()}; expected values from 0 to 255")
+    outside = labels[(labels < 0) | (labels > UNLABELLED)]
+    if len(outside):
+        raise BadLabels(f"{column} {index} holds {outside[0]}; expected values from 0 to 255")
     return labels.astype(np.uint8)

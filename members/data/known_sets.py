@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from evaluation.core.classes import UNLABELLED, Classes
 from evaluation.core.errors import BadData, format_count
+from evaluation.core.text_files import read_lines
 from members.data import folder_pairs
 from members.data.file_tree import FileTree
 from members.data.image_files import IMAGE_SUFFIXES, MASK_SUFFIXES, id_of
@@ -87,7 +88,8 @@ def cityscapes(tree: FileTree, _: LayoutOptions) -> Layout | None:
         split = {"train": TRAINING, "val": VALIDATION, "test": TEST}.get(folder)
         if split is None:
             raise BadData(
-                f"{tree.root / file}: expected leftImg8bit/train, val or test; move {folder} away"
+                f"{tree.root / file}: expected leftImg8bit/SPLIT/CITY, where SPLIT is train, val or"
+                " test; move it, or leave it out by --ids"
             )
         name = file.stem.removesuffix("_leftImg8bit")
         mask = None
@@ -102,7 +104,8 @@ def cityscapes(tree: FileTree, _: LayoutOptions) -> Layout | None:
         splits.setdefault(split, []).append(Item(name, tree.root / file, mask, group))
     if not splits:
         return None
-    why = f"leftImg8bit/ beside gtFine/, masks of {kind}; 19 classes, the rest unlabelled"
+    found = f"beside gtFine/, masks of {kind}" if kind else "without masks"
+    why = f"leftImg8bit/ {found}; 19 classes, the rest unlabelled"
     known = _cityscapes_classes(kind or kinds[0])
     return Layout("cityscapes", why, {s: tuple(items) for s, items in splits.items()}, known)
 
@@ -152,6 +155,7 @@ def pascal_voc(tree: FileTree, _: LayoutOptions) -> Layout | None:
     }
     lists = {split: file for split, file in files.items() if file.is_file()}
     listed = {split: _voc_list(file, images) for split, file in lists.items()}
+    _check_disjoint(lists, listed)
     splits = _voc_splits(root, listed or {TRAINING: sorted(masks)}, images, masks)
     by = f"by {', '.join(f.name for f in lists.values())}" if lists else "no lists, all with masks"
     return Layout(
@@ -184,16 +188,29 @@ def _voc_splits(
         if names:
             splits[split] = tuple(Item(name, images[name], masks.get(name)) for name in names)
     if not splits:
-        raise BadData(f"{root}/SegmentationClass holds no mask; expected JPEGImages' names")
+        raise BadData(
+            f"{root}: no image is listed in ImageSets/Segmentation/, or has a mask of its name in"
+            " SegmentationClass/; expected one at least"
+        )
     return splits
 
 
+def _check_disjoint(lists: Mapping[str, Path], listed: Mapping[str, Sequence[str]]) -> None:
+    """Refuse an image of two splits: scores on it would be those of an image trained on."""
+    split_of: dict[str, str] = {}
+    for split, names in listed.items():
+        for name in names:
+            other = split_of.setdefault(name, split)
+            if other != split:
+                raise BadData(
+                    f"{lists[split]} lists {name!r}, and so does {lists[other].name}; expected each"
+                    " image in one of them"
+                )
+
+
 def _voc_list(file: Path, images: dict[str, Path]) -> list[str]:
-    names = [
-        line.split()[0]
-        for line in file.read_text(encoding="utf-8-sig").splitlines()
-        if line.strip()
-    ]
+    lines = read_lines(file, "one image per line")
+    names = [line.split()[0] for line in lines if line.strip()]
     missing = [name for name in names if name not in images]
     if missing:
         raise BadData(
@@ -206,7 +223,7 @@ def _voc_list(file: Path, images: dict[str, Path]) -> list[str]:
 def _voc_classes(root: Path, ids: Sequence[str]) -> Classes | None:
     own = root / "class_names.txt"
     if own.is_file():
-        lines = [line.strip() for line in own.read_text(encoding="utf-8-sig").splitlines()]
+        lines = [line.strip() for line in read_lines(own, "one class name per line")]
         return Classes(tuple(line for line in lines if line and line != "__ignore__"))
     if not all(VOC_ID.fullmatch(name) for name in ids):
         return None
@@ -227,7 +244,7 @@ def ade20k(tree: FileTree, options: LayoutOptions) -> Layout | None:
     names = [str(value) for value in range(1, ADE20K_CLASSES + 1)]
     table = next((tree.root / f for f in tree.files if f.name == "objectInfo150.txt"), None)
     if table is not None:
-        rows = [line.split("\t") for line in table.read_text(encoding="utf-8-sig").splitlines()]
+        rows = [line.split("\t") for line in read_lines(table, "ADE20K's table of classes")]
         listed = [row[-1].split(",")[0].strip() for row in rows if row[0].strip().isdecimal()]
         if len(listed) == ADE20K_CLASSES:
             taken: set[str] = set()
@@ -259,8 +276,9 @@ def camvid(tree: FileTree, options: LayoutOptions) -> Layout | None:
     known: Classes | None = CAMVID
     says = "11 classes as prepared for SegNet, 11 is void; --classes says otherwise"
     if codes.is_file():
-        names = codes.read_text(encoding="utf-8-sig").split()
-        known, says = Classes(tuple(names)), "classes of codes.txt"
+        lines = read_lines(codes, "one class name per line")
+        names = tuple(line.strip() for line in lines if line.strip())
+        known, says = Classes(names), "classes of codes.txt"
     elif tree.colour_table is not None:
         known, says = None, "classes of its table of colours"
     why = f"{layout.why}; names of CamVid's drives, which are the groups; {says}"

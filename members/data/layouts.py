@@ -15,6 +15,7 @@ from evaluation.core.classes import Classes
 from evaluation.core.errors import BadData, BadLabels, BadSpec, shorten
 from evaluation.core.label_options import NOTHING_SAID, LabelOptions
 from evaluation.core.ragged import Size, stack_images
+from evaluation.core.text_files import read_lines
 from evaluation.core.types import Array
 from members.data.colour_masks import read_mask_or_colours
 from members.data.dataset import StoredSet
@@ -199,10 +200,7 @@ def chosen_ids(layout: Layout, path: Path) -> Layout:
     Raises:
         BadData: the file cannot be read, is empty, or lists what the layout lacks.
     """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, ValueError) as error:
-        raise BadData(f"{path} cannot be read ({error}); expected one id per line") from None
+    lines = read_lines(path, "a text file with one id per line")
     wanted = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
     if not wanted:
         raise BadData(f"{path} lists no ids; expected one per line")

@@ -22,6 +22,7 @@ from members.data.layouts import TEST, TRAINING, Item, Layout, LayoutOptions
 
 DATASET, IGNORED = "dataset.json", "ignore"
 FOLDERS = {TRAINING: ("imagesTr", "labelsTr"), TEST: ("imagesTs", "labelsTs")}
+WHOLE = re.compile(r"(\d{1,9})(\.0)?")
 CHANNEL = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})")
 NIFTI = (".nii", ".nii.gz")
 
@@ -66,17 +67,19 @@ def _classes(path: Path, document: Any) -> Classes:
             f"{path}: labels are regions that overlap; expected one number per class, since a pixel"
             " has one class here"
         )
-    if all(str(key).isdecimal() for key in labels):  # nnU-Net 1: number to name
-        labels = {name: key for key, name in labels.items()}
-    try:
-        values = {str(name): int(value) for name, value in labels.items()}
-    except (TypeError, ValueError):
-        raise BadData(f"{path}: labels are no whole numbers; expected one per class") from None
-    ignored = values.pop(IGNORED, None)
-    ordered = dict(sorted(values.items(), key=lambda entry: entry[1]))
-    left_out = (UNLABELLED,) if ignored is None else (ignored, UNLABELLED)
-    unlabelled = tuple(value for value in dict.fromkeys(left_out) if value not in values.values())
-    return Classes(tuple(ordered), values=tuple(ordered.values()), unlabelled=unlabelled)
+    pairs = list(labels.items())
+    if all(name.isdecimal() for name in labels):  # nnU-Net 1: number to name
+        pairs = [(name, value) for value, name in pairs]
+    whole = [(name, int(m[1])) for name, value in pairs if (m := WHOLE.fullmatch(str(value)))]
+    if len(whole) < len(pairs):
+        raise BadData(f"{path}: labels are no whole numbers from 0; expected one per class")
+    ignored = [value for name, value in whole if name == IGNORED]
+    classes = sorted((value, str(name)) for name, value in whole if name != IGNORED)
+    values, names = [value for value, _ in classes], tuple(name for _, name in classes)
+    if set(ignored) & set(values):
+        raise BadData(f"{path}: {IGNORED!r} has the label of a class; expected one of its own")
+    unlabelled = {*ignored, UNLABELLED} - set(values)
+    return Classes(names, values=tuple(values), unlabelled=tuple(sorted(unlabelled)))
 
 
 def _items(
@@ -107,7 +110,13 @@ def _items(
 
 
 def _slices(case: str, images: tuple[Path, ...], mask: Path | None) -> Iterator[Item]:
-    shape = _volume(images[0]).shape
+    shape, *others = (_shape(file) for file in (*images, *([] if mask is None else [mask])))
+    for file, other in zip((*images[1:], mask), others, strict=False):
+        if other != shape:
+            raise BadData(
+                f"{file} has shape {other}; expected {shape}, as {images[0]}: the files of a case"
+                " show the same slices"
+            )
     for index in range(shape[2]):
         drawn = None if mask is None else partial(_mask_slice, mask, index)
         name = case if shape[2] == 1 else f"{case}_{index:04d}"
@@ -115,19 +124,36 @@ def _slices(case: str, images: tuple[Path, ...], mask: Path | None) -> Iterator[
 
 
 def _image_slice(files: tuple[Path, ...], index: int) -> Array:
-    slices = [np.asarray(_volume(file).dataobj[:, :, index], np.float32) for file in files]
-    if len({part.shape for part in slices}) > 1:
-        raise BadData(f"{files[0]} and its other channels differ in shape; expected one")
+    slices = [_slice(file, index).astype(np.float32, copy=False) for file in files]
     return slices[0] if len(slices) == 1 else np.stack(slices, axis=-1)
 
 
 def _mask_slice(file: Path, index: int, size: Size) -> Array:
-    del size  # compared by the caller
-    values = np.asarray(_volume(file).dataobj[:, :, index])
+    del size  # compared when the case was listed
+    values = _slice(file, index)
     labels = values.round()
     if (values != labels).any() or labels.min(initial=0) < 0 or labels.max(initial=0) > UNLABELLED:
         raise BadLabels(f"{file} holds other than whole numbers 0 to 255; expected class values")
     return labels.astype(np.uint8)
+
+
+def _shape(file: Path) -> tuple[int, int, int]:
+    """Return rows, columns and slices of a volume; one slice for an image of two axes."""
+    shape = _volume(file).shape
+    if len(shape) not in (2, 3):
+        raise BadData(f"{file} has shape {shape}; expected two or three axes")
+    return (*shape, 1)[:3]
+
+
+def _slice(file: Path, index: int) -> Array:
+    volume = _volume(file)
+    try:
+        values = np.asarray(volume.dataobj[(slice(None), slice(None), index)[: len(volume.shape)]])
+    except Exception as error:  # nibabel and gzip have their own kinds
+        raise BadData(f"{file} is no readable NIfTI file ({error}); restore it") from None
+    if values.dtype.kind not in "iuf":
+        raise BadData(f"{file} holds {values.dtype}; expected numbers, one per voxel")
+    return values
 
 
 def _volume(file: Path) -> Any:
@@ -138,11 +164,6 @@ def _volume(file: Path) -> Any:
             f"{file} is NIfTI, which needs nibabel; install it by `pip install 'ens[nifti]'`"
         ) from None
     try:
-        volume: Any = nibabel.load(file)
+        return nibabel.load(file)
     except Exception as error:  # nibabel raises many kinds for damaged files
         raise BadData(f"{file} is no readable NIfTI file ({error}); restore it") from None
-    if len(volume.shape) == 2:
-        volume = volume.slicer[:, :, None]
-    if len(volume.shape) != 3:
-        raise BadData(f"{file} has shape {volume.shape}; expected two or three axes")
-    return volume

@@ -4,7 +4,6 @@ A run is a first pixel, counted from 1 and column by column, and a length. A tab
 whether its runs go by rows; Kaggle's go by columns.
 """
 
-import csv
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 from evaluation.core.classes import Classes
 from evaluation.core.errors import BadData, BadLabels, format_count, shorten
 from evaluation.core.ragged import Size
+from evaluation.core.text_files import read_heading, read_table
 from evaluation.core.types import Array
 from members.data.file_tree import FileTree
 from members.data.folder_pairs import split_of
@@ -67,6 +67,10 @@ def recognise(tree: FileTree, options: LayoutOptions) -> Layout | None:
             f"{table} lists {format_count(len(missing), 'image')} that {tree.root} lacks (first:"
             f" {', '.join(missing[:MAX_SHOWN])}); add them or remove the rows"
         )
+    if not classes:
+        raise BadData(f"{table} holds no runs; expected one object in one image at least")
+    if "" in classes and len(classes) > 1:
+        raise BadData(f"{table} holds runs without a class; expected one in each row, or in none")
     names = NAMES if classes == [""] else (NAMES[0], *classes)
     known = Classes(names, foreground=1 if len(names) == len(NAMES) else None)
     why = f"runs in {table}, column by column from 1; pixels without a run are background"
@@ -74,27 +78,24 @@ def recognise(tree: FileTree, options: LayoutOptions) -> Layout | None:
 
 
 def _read(path: Path) -> Rows | None:
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            columns = {name.strip().lower(): name for name in reader.fieldnames or () if name}
-            runs = next((columns[key] for key in RUNS_COLUMNS if key in columns), None)
-            ids = next((columns[key] for key in ID_COLUMNS if key in columns), None)
-            if runs is None or ids is None:
-                return None
-            by_class = next((columns[key] for key in CLASS_COLUMNS if key in columns), None)
-            combined = ids.strip().lower() in COMBINED_COLUMNS
-            rows: Rows = {}
-            for row in reader:
-                name, label = (row[ids] or ""), (row[by_class] or "") if by_class else ""
-                if combined:
-                    name, _, label = name.rpartition("_")
-                by_label = rows.setdefault(id_of(Path(name)), {})
-                if (row[runs] or "").strip().lower() not in EMPTY:
-                    by_label.setdefault(label, []).append(row[runs])
-            return rows
-    except (OSError, ValueError, csv.Error) as error:
-        raise BadData(f"{path} cannot be read ({error}); expected a table") from None
+    """Return the runs of a table; None of any other, which need not even be text."""
+    columns = {name.strip().lower(): name for name in read_heading(path)}
+    runs, ids, by_class = (
+        next((columns[key] for key in keys if key in columns), None)
+        for keys in (RUNS_COLUMNS, ID_COLUMNS, CLASS_COLUMNS)
+    )
+    if runs is None or ids is None:
+        return None
+    combined = ids.strip().lower() in COMBINED_COLUMNS
+    rows: Rows = {}
+    for row in read_table(path):
+        name, label = row[ids], row[by_class] if by_class else ""
+        if combined:
+            name, _, label = name.rpartition("_")
+        by_label = rows.setdefault(id_of(Path(name)), {})
+        if row[runs].strip().lower() not in EMPTY:
+            by_label.setdefault(label, []).append(row[runs])
+    return rows
 
 
 def _by_number(name: str) -> tuple[int, str]:
@@ -117,7 +118,7 @@ def draw(runs: dict[str, list[str]], classes: Sequence[str], where: str, size: S
         for text in runs.get(name, []):
             try:
                 numbers = np.array(text.split(), np.int64).reshape(-1, 2)
-            except ValueError:
+            except (ValueError, OverflowError):
                 raise BadLabels(
                     f"{where}: runs {shorten(text)}; expected pairs of first pixel and length"
                 ) from None

@@ -4,7 +4,7 @@ Names of classes, one channel of a foreground, and stored values of label maps s
 mean; what only agreement can tell is left to `members.external.layout_inference`.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,7 +13,7 @@ from evaluation.core.classes import NUM_VALUES, Classes
 from evaluation.core.errors import BadMaps
 from evaluation.core.ragged import Extent
 from evaluation.core.types import Array
-from members.external.formats import ExternalMaps, Layout
+from members.external.formats import ExternalMaps, ReadableMaps
 from members.external.values import ValueRange, leaves_rest, to_float32
 from members.probabilities import RANGE_TOLERANCE
 
@@ -21,7 +21,7 @@ MAX_SHOWN = 5
 
 
 @dataclass(frozen=True)
-class AdaptedMaps(ExternalMaps):
+class AdaptedMaps(ReadableMaps):
     """Maps with other channels or labels than the file's.
 
     Args:
@@ -38,16 +38,6 @@ class AdaptedMaps(ExternalMaps):
     def name(self) -> str:  # type: ignore[override]
         """What errors call them."""
         return self.given.name
-
-    @property
-    def ids(self) -> tuple[str, ...] | None:  # type: ignore[override]
-        """One per image, where known."""
-        return self.given.ids
-
-    @property
-    def class_names(self) -> None:  # type: ignore[override]
-        """None: the channels are the run's classes."""
-        return None
 
     @property
     def size(self) -> tuple[int, ...]:
@@ -67,32 +57,15 @@ class AdaptedMaps(ExternalMaps):
         """The type of what `read` returns."""
         return self.given.dtype if self.channels is None else "float32"
 
-    def as_stored(self) -> Iterator[Array]:
-        """Yield the values of each image with the axes that the files have."""
-        return self.given.as_stored()
-
-    def with_layout(self, layout: Layout) -> "AdaptedMaps":
-        """Return the maps with the axes of an image said."""
-        return replace(self, given=self.given.with_layout(layout))
-
     def read(self, indices: Array) -> Array:
         """Read images."""
         values = self.given.read(indices)
         return self.adapt(values if self.channels is None else to_float32(values, self.given.dtype))
 
-    def missing(self, indices: Array) -> Array | None:
-        """Return where values were never stored, of any channel."""
-        missing = self.given.missing(indices)
-        if missing is None or self.channels is None:
-            return missing
-        images, _, rows, cols = missing.shape
-        lacking = np.asarray(missing.any(axis=1))[:, None]
-        return np.broadcast_to(lacking, (images, self.channels, rows, cols))
-
 
 def adapt(
     external: ExternalMaps, values: ValueRange, classes: Classes, names: Sequence[str] | None
-) -> tuple[ExternalMaps, ValueRange, list[str]]:
+) -> tuple[ReadableMaps, ValueRange, list[str]]:
     """Return the maps with the run's classes, as far as the file or the user says, and notes.
 
     Args:
@@ -147,7 +120,8 @@ def _channels_by_name(
 
 def _check_names(external: ExternalMaps, classes: Classes, names: Sequence[str]) -> None:
     if len(set(names)) < len(names):
-        raise BadMaps(f"{external.name}: class names {', '.join(names)} repeat")
+        repeated = next(name for name in names if names.count(name) > 1)
+        raise BadMaps(f"{external.name} names class {repeated!r} twice; expected distinct names")
     unknown = [name for name in names if name not in classes.names]
     if unknown:
         raise BadMaps(
@@ -157,7 +131,7 @@ def _check_names(external: ExternalMaps, classes: Classes, names: Sequence[str])
 
 def _two_classes(
     external: ExternalMaps, values: ValueRange, classes: Classes
-) -> tuple[ExternalMaps, ValueRange, list[str]]:
+) -> tuple[ReadableMaps, ValueRange, list[str]]:
     """Return the maps of background and foreground, from one channel of the foreground."""
     if len(classes) != 2 or external.dtype == "uint8":
         expected = f"{len(classes)} classes" if len(classes) != 2 else "floating point, 0 to 1"
@@ -196,7 +170,7 @@ def two_classes(channel: Array, *, foreground: int = 1, logits: bool = False) ->
 
 def _adapt_labels(
     external: ExternalMaps, values: ValueRange, classes: Classes, names: Sequence[str] | None
-) -> tuple[ExternalMaps, ValueRange, list[str]]:
+) -> tuple[ReadableMaps, ValueRange, list[str]]:
     """Return class indices: of names, or of the values that the run's masks store."""
     if names is not None:
         _check_names(external, classes, names)

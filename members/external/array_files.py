@@ -44,19 +44,21 @@ def words_of(file: Path, key: str) -> tuple[str, ...] | None:
     Raises:
         BadData: something else under that name.
     """
-    suffix = suffix_of(file)
-    if suffix == ".npz":
-        if key not in array_names(file):
-            return None
-        from members.data.npz_files import as_names
+    from members.data.npz_files import as_names
 
-        words = open_array(file, key)
-        return tuple(as_names(f"{file}: {key}", words, len(words)).tolist())
-    if suffix not in TORCH:
+    suffix = suffix_of(file)
+    if suffix not in (".npz", *TORCH) or key not in (_names(file) or ()):
         return None
-    saved = _read_torch(file)
-    listed = saved.get(key) if isinstance(saved, Mapping) else None
-    return None if listed is None else tuple(map(str, listed))
+    if suffix == ".npz":
+        words = open_array(file, key)
+    else:
+        try:
+            words = np.asarray(_read_torch(file)[key])
+        except (ValueError, TypeError, RuntimeError):  # lists of lists of several lengths
+            words = np.empty(())
+    if words.ndim != 1:
+        raise BadData(f"{file}: {key} is no list; expected strings or whole numbers, one for each")
+    return tuple(as_names(f"{file}: {key}", words, len(words)).tolist())
 
 
 def key_of(file: Path, key: str | None) -> str | None:
@@ -128,7 +130,7 @@ def _names(file: Path) -> list[str] | None:
         return list(_opened_safetensors(file).keys())
     if suffix in TORCH:
         saved = _read_torch(file)
-        return list(map(str, saved)) if isinstance(saved, Mapping) else None
+        return list(saved) if isinstance(saved, Mapping) else None
     return None
 
 
@@ -137,12 +139,13 @@ def _read_torch(file: Path) -> Any:
 
     _check_is_file(file)
     try:
-        return torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+        saved = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # pickle, zip and torch each have their own kinds
         raise BadData(
             f"{file} is no tensor or dict of tensors that can be read without running its code"
             f" ({_one_line(error)}); save a tensor by torch.save, or give .npy"
         ) from None
+    return {str(k): value for k, value in saved.items()} if isinstance(saved, Mapping) else saved
 
 
 def _opened_safetensors(file: Path) -> Any:
@@ -152,20 +155,26 @@ def _opened_safetensors(file: Path) -> Any:
     try:
         return safe_open(file, framework="pt")
     except (SafetensorError, OSError, ValueError) as error:
-        raise BadData(f"{file} is no readable .safetensors ({_one_line(error)})") from None
+        raise BadData(
+            f"{file} is no readable .safetensors ({_one_line(error)}); write it again"
+        ) from None
 
 
 def _to_numpy(tensor: Any, file: Path) -> Array:
     import torch
 
     if not isinstance(tensor, torch.Tensor) or tensor.layout != torch.strided:
-        raise BadMaps(f"{file} holds a {type(tensor).__name__}; expected a dense tensor")
+        layout = f" of layout {tensor.layout}" if isinstance(tensor, torch.Tensor) else ""
+        raise BadMaps(f"{file} holds a {type(tensor).__name__}{layout}; expected a dense tensor")
     if tensor.dtype == torch.bfloat16:
         tensor = tensor.float()
     try:
         return np.asarray(tensor.detach().numpy())
     except (TypeError, RuntimeError) as error:
-        raise BadMaps(f"{file} holds a {tensor.dtype} tensor ({_one_line(error)})") from None
+        raise BadMaps(
+            f"{file} holds a {tensor.dtype} tensor ({_one_line(error)}); expected floating point of"
+            " 16 bits or more, or integers"
+        ) from None
 
 
 def _read_nifti(file: Path) -> Array:
@@ -188,7 +197,9 @@ def _read_nifti(file: Path) -> Array:
             raise ValueError(f"it would unpack to {claimed} bytes")
         return np.asarray(image.dataobj).T
     except Exception as error:  # nibabel and gzip have their own kinds
-        raise BadData(f"{file} is no readable NIfTI volume ({_one_line(error)})") from None
+        raise BadData(
+            f"{file} is no readable NIfTI volume ({_one_line(error)}); write it again"
+        ) from None
 
 
 def _check_is_file(file: Path) -> None:

@@ -73,18 +73,14 @@ class ExpectedMaps:
         return None
 
 
-class ExternalMaps(ABC):
-    """Maps as they were given, read by indices of images.
+class ReadableMaps(ABC):
+    """Maps or labels that are read by indices of images.
 
     Attributes:
         name: what errors call them: the file or folder.
-        ids: one per image; None where nothing says which images these are.
-        class_names: of the channels, where the files name them.
     """
 
     name: str
-    ids: tuple[str, ...] | None
-    class_names: tuple[str, ...] | None
 
     @property
     @abstractmethod
@@ -99,7 +95,7 @@ class ExternalMaps(ABC):
     @property
     @abstractmethod
     def dtype(self) -> str:
-        """The type of the values on disk."""
+        """The type of the values."""
 
     @property
     def is_labels(self) -> bool:
@@ -108,7 +104,19 @@ class ExternalMaps(ABC):
 
     @abstractmethod
     def read(self, indices: Array) -> Array:
-        """Read images of one size as they were given; called from several threads at once."""
+        """Read images of one size; called from several threads at once."""
+
+
+class ExternalMaps(ReadableMaps):
+    """Maps as they were given.
+
+    Attributes:
+        ids: one per image; None where nothing says which images these are.
+        class_names: of the channels, where the files name them.
+    """
+
+    ids: tuple[str, ...] | None
+    class_names: tuple[str, ...] | None
 
     @abstractmethod
     def as_stored(self) -> Iterator[Array]:
@@ -265,10 +273,23 @@ class MapFiles(ExternalMaps):
         sizes: dict[Path, Size] = {}
         for source in self.sources:
             if source.file not in sizes:
-                shape = _shape_in(source, self.key)
-                *_, rows, cols = _arranged_shape(shape, self.layout, self._dtype)
-                sizes[source.file] = (rows, cols)
+                sizes[source.file] = self._size_in(source)
         return Extent.of_sizes([sizes[source.file] for source in self.sources])
+
+    def _size_in(self, source: ImageSource) -> Size:
+        shape = _shape_in(source, self.key)
+        if len(shape) not in (2, 3):
+            raise BadMaps(
+                f"{source.file} has shape {shape}; expected one as in {self.sources[0].file},"
+                f" {self._first.shape}"
+            )
+        if self._has_layout(shape):
+            shape = _arranged_shape(shape, self.layout, self._dtype)
+        return shape[-2], shape[-1]
+
+    def _has_layout(self, shape: tuple[int, ...]) -> bool:
+        """Return whether an image has the axes of the first one."""
+        return (len(shape) == 2) == (self.layout == PIXELS)
 
     @property
     def dtype(self) -> str:
@@ -309,8 +330,7 @@ class MapFiles(ExternalMaps):
         sources = [self.sources[index] for index in indices]
         first, arrays = self._first, []
         for source, opened in zip(sources, _read_sources(sources, self.key), strict=True):
-            same_axes = (opened.ndim == 2) == (self.layout == PIXELS)
-            array = arranged(opened, self.layout) if same_axes else opened
+            array = arranged(opened, self.layout) if self._has_layout(opened.shape) else opened
             if array.shape[:-2] != first.shape[:-2] or array.dtype != first.dtype:
                 raise BadMaps(
                     f"{source.file} holds {array.dtype} of shape {array.shape}; expected"
@@ -447,6 +467,8 @@ def _sources(file: Path, key: str | None) -> Iterator[ImageSource]:
     slices = shape[-3] if len(shape) == MAP_AXES and shape[0] > 1 else None
     if suffix in NIFTI and len(shape) == LABEL_AXES:
         slices = shape[0]
+    if slices == 0:
+        raise BadMaps(f"{file} has shape {shape}, without a slice; expected one at least")
     if slices is None or slices == 1:
         yield ImageSource(name, file, None if slices is None else 0)
     else:

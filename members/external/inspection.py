@@ -14,7 +14,7 @@ from evaluation.core.ragged import Extent, Size
 from evaluation.core.types import Array, Map
 from members.external.adapted import adapt
 from members.external.file_names import image_names
-from members.external.formats import ExternalMaps
+from members.external.formats import ExternalMaps, ReadableMaps
 from members.external.layout_inference import (
     LayoutCandidates,
     LayoutMatch,
@@ -214,7 +214,7 @@ class InspectionReport:
     problems: tuple[str, ...]
     notes: tuple[str, ...]
     repair: Repair
-    maps: ExternalMaps
+    maps: ReadableMaps
     ambiguous: bool
 
 
@@ -251,24 +251,23 @@ def inspect_maps(
     fitting = _fitting_orientations(external, given, extent)
     chunk_note = _check_chunks(external, indices, no_checks)
     values = value_range(external)
-    stored_dtype = external.dtype
-    external, values, notes = adapt(external, values, classes, names)
-    channels = _num_channels(external, values, len(classes))
+    maps, values, notes = adapt(external, values, classes, names)
+    channels = _num_channels(maps, values, len(classes))
     scale, value_problem, rest = AS_THEY_ARE, "", False
-    if not external.is_labels:
-        rest = channels == len(classes) - 1 and leaves_rest(values, stored_dtype, channels)
+    if not maps.is_labels:
+        rest = channels == len(classes) - 1 and leaves_rest(values, external.dtype, channels)
         if not rest:
-            scale, value_problem = _scale(external.name, values, channels, stored_dtype, normalise)
-    candidates = LayoutCandidates(external, fitting, channels, classes, values)
+            scale, value_problem = _scale(maps.name, values, channels, external.dtype, normalise)
+    candidates = LayoutCandidates(maps, fitting, channels, classes, values)
     match = None if known is None else _compare(candidates, indices, extent, known)
     chosen = _choose_layout(candidates, match, known, no_checks)
-    resized = "" if _same_sizes(given, extent) else _describe_resizing(external, given, extent)
-    labels = channels if external.is_labels else None
+    resized = "" if _same_sizes(given, extent) else _describe_resizing(maps, given, extent)
+    labels = channels if maps.is_labels else None
     return InspectionReport(
         problems=tuple(line for line in (value_problem, chosen.problem) if line),
         notes=tuple(line for line in (*notes, chunk_note, resized, chosen.note) if line),
-        repair=Repair(labels, external.dtype, scale, chosen.orientation, chosen.order, rest),
-        maps=external,
+        repair=Repair(labels, maps.dtype, scale, chosen.orientation, chosen.order, rest),
+        maps=maps,
         ambiguous=chosen.ambiguous,
     )
 
@@ -373,7 +372,7 @@ def _same_sizes(given: Extent, expected: Extent) -> bool:
     return all(sorted(one) == sorted(other) for one, other in pairs)
 
 
-def _describe_resizing(external: ExternalMaps, given: Extent, expected: Extent) -> str:
+def _describe_resizing(external: ReadableMaps, given: Extent, expected: Extent) -> str:
     how = "nearest" if external.is_labels else CONVENTION
     return f"maps of {given} pixels are resized to the images' {expected} ({how})"
 
@@ -434,7 +433,7 @@ def _check_chunks(external: ExternalMaps, indices: Array, no_checks: bool) -> st
     )
 
 
-def _num_channels(external: ExternalMaps, values: ValueRange, count: int) -> int:
+def _num_channels(external: ReadableMaps, values: ValueRange, count: int) -> int:
     """Return how many channels the maps have; labels have as many as they name."""
     if not external.is_labels:
         channels = external.size[1]

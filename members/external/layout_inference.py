@@ -15,7 +15,7 @@ from evaluation.core.arrays import evenly_spaced
 from evaluation.core.classes import UNLABELLED, Classes
 from evaluation.core.errors import BadMaps
 from evaluation.core.types import Array
-from members.external.formats import ExternalMaps
+from members.external.formats import ReadableMaps
 from members.external.resize import is_scaled, nearest
 from members.external.values import ValueRange
 
@@ -343,7 +343,7 @@ class LayoutCandidates:
         values: range of the maps' values.
     """
 
-    external: ExternalMaps
+    external: ReadableMaps
     orientations: Sequence[Orientation]
     channels: int
     classes: Classes

@@ -22,6 +22,7 @@ from members.trainers.epoch_metrics import (
     compute_epoch_metrics,
 )
 from members.trainers.step_graphs import StepGraphs, is_recordable, make_recordable, record_graph
+from members.training_progress import EpochReport
 
 Batches = Callable[[int], Iterator[tuple[Tensor, Tensor]]]
 """From an epoch's number to its batches: images and target, on the device."""
@@ -32,9 +33,8 @@ Validate = Callable[[nn.Module], EpochMetrics]
 AuxLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
 """From images, main logits and target to a loss that is added to the recipe's."""
 
-EpochCallback = Callable[[int, float], None]
-"""Called with the number of each epoch, from 1, and its monitored score (higher is better); by
-raising, it stops the training."""
+EpochCallback = Callable[[EpochReport], None]
+"""Called after each epoch; by raising, it stops the training."""
 
 History = list[dict[str, int | float]]
 """One row per epoch."""
@@ -71,7 +71,7 @@ class TrainingTask:
     classes: int
     ignore: int | None
     protocol: Protocol = MASKED
-    watch: EpochCallback = lambda _, __: None
+    watch: EpochCallback = lambda _: None
 
 
 Trainer = Callable[[TrainingTask], Training]
@@ -107,9 +107,10 @@ def fit(
     scores: list[float] = []
     best, best_epoch, best_score = _copy_state(step.validated), 0, -math.inf
     for epoch in range(epochs):
-        started = time.perf_counter()
+        started, num_images = time.perf_counter(), 0
         task.network.train()
         for number, (images, target) in enumerate(task.batches(first_epoch + epoch)):
+            num_images += len(images)
             step(images, target, rate=rate_at(epoch + number / task.steps, scores))
             yield
         training = step.read_metrics()
@@ -124,7 +125,16 @@ def fit(
             }
         )
         scores.append(holdout.monitored(recipe.monitor))
-        task.watch(first_epoch + epoch + 1, scores[-1])
+        task.watch(
+            EpochReport(
+                epoch=first_epoch + epoch + 1,
+                epochs=first_epoch + epochs,
+                score=scores[-1],
+                loss=training.loss,
+                images=num_images,
+                seconds=time.perf_counter() - started,
+            )
+        )
         # A first score that is NaN beats the untrained weights all the same.
         if epoch == 0 or scores[-1] > best_score or output is not None:
             best, best_epoch = _copy_state(step.validated), epoch

@@ -11,6 +11,7 @@ from evaluation.core.errors import BadSpec
 from evaluation.core.types import Images, Kept, Map
 from postproc.dense_crf.grid import Quality
 from postproc.dense_crf.model import RGB, CrfParams, Kernel
+from postproc.projection import project_to_rgb
 from postproc.step import Step
 
 MAX_SIGMA, MAX_COST = 10_000, 1e6
@@ -40,6 +41,7 @@ def crf(
     bilateral_compat: Compat = 10.0,
     floor: Annotated[float, Field(gt=0, lt=1)] = 2.0**-25,
     quality: Quality = "default",
+    projection: Literal["pca"] | None = None,
     backend: Backend = "ours",
 ) -> Step:
     """Align labels with the edges of the image: near pixels of similar colour prefer one label.
@@ -62,6 +64,8 @@ def crf(
         bilateral_compat: its weight.
         floor: lower bound of probabilities before the logarithm.
         quality: of backend `ours`: `high` has finer cells, nearer to exact, and takes longer.
+        projection: of images of neither 1 nor 3 channels, which are refused otherwise: `pca`, each
+            image's three principal components, see `postproc.projection`.
         backend: `ours`, compiled (large images with very many colours go in tiles that overlap);
             `torch`, the same for blocks of grey images on a GPU, colour images go
             through `ours`; `pydensecrf`; `exact`, the full kernels in float64 for images of at
@@ -93,9 +97,15 @@ def crf(
     needs_images = bool(bilateral.any())
 
     def apply(maps: Map, images: Images | None) -> Map:
-        return infer(maps, images if needs_images else None)
+        if not needs_images or images is None:
+            return infer(maps, None)
+        if images.shape[1] not in (1, RGB):
+            images = project_to_rgb(images)
+        return infer(maps, images)
 
-    return Step("maps", "maps", apply, needs_images=needs_images)
+    return Step(
+        "maps", "maps", apply, needs_images=needs_images, any_channels=projection is not None
+    )
 
 
 def _costs(option: str, compat: Compat, classes: int) -> Costs:

@@ -388,5 +388,5 @@ class TestUsualChains:
 
 def test_a_chain_file_that_is_not_text_is_refused(tmp_path):
     (tmp_path / "chains").write_bytes(b"\xff\xfe\xfa")
-    with pytest.raises(BadSpec, match=r"chains cannot be read \(.*\); expected one chain per line"):
+    with pytest.raises(BadSpec, match=r"chains cannot be read \(.*\); expected a file with one"):
         read_chains(tmp_path / "chains")

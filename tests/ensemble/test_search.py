@@ -48,6 +48,7 @@ from evaluation.core.run_folder import Run
 from members.data.sample import draw_sample
 from members.jobs import run_parallel
 from members.recipe import Recipe
+from members.training_progress import EpochReport
 
 TINY = "unet(width=2, depth=1)"
 SPACE = f"""
@@ -100,13 +101,13 @@ def fake(monkeypatch):
     """Put a score that the width decides in place of training: width 2 gives .2, and so on."""
     trained = []
 
-    def counts(member, data, fold, *, seed, device, metric, watch=lambda _, __: None):
+    def counts(member, data, fold, *, seed, device, metric, watch=lambda _: None):
         width = int(member.recipe.architecture.split("width=")[1][0])
         trained.append((fold.index, width))
         if width == 6:
             raise EnsError("the loss became nan")
         for epoch in (1, 2):
-            watch(epoch, width / 10)
+            watch(EpochReport(epoch, 2, width / 10, 0.5, 8, 1.0))
         table = np.zeros((CLASSES, CLASSES), np.int64)
         table[1, 1], table[1, 0] = width, 10 - width
         return table
@@ -463,7 +464,7 @@ class TestTrials:
         def interrupted(*arguments, **options):
             calls.append(1)
             if len(calls) == 3:
-                options["watch"](1, 0.9)
+                options["watch"](EpochReport(1, 2, 0.9, 0.5, 8, 1.0))
                 raise KeyboardInterrupt
             return real(*arguments, **options)
 

@@ -1,13 +1,16 @@
 """Choice of devices and precision, with simulated GPUs."""
 
 import contextlib
+import re
+from functools import partial
 
 import pytest
 import torch
 
 from evaluation.core.errors import BadSpec
 from members import devices as there
-from members.devices import Precision, data_device, devices
+from members.devices import DeviceFailed, Precision, data_device, device_error, devices
+from members.worker_pool import outcome_of
 
 
 @pytest.fixture
@@ -17,6 +20,32 @@ def two_gpus(monkeypatch):
 
 def test_tests_see_no_gpu():
     assert torch.cuda.device_count() == 0
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory"), "ran out of memory; use fewer --workers"),
+        (
+            RuntimeError("CUDA error: an illegal\naccess CUDA kernel errors might be asynchronous"),
+            r"^the GPU failed \(CUDA error: an illegal access\); set CUDA_LAUNCH_BLOCKING=1",
+        ),
+        (RuntimeError("cuDNN error: BAD_PARAM"), r"the GPU failed \(cuDNN error: BAD_PARAM\)"),
+    ],
+)
+def test_failures_of_a_gpu_are_told_in_one_line(error, words):
+    assert re.search(words, str(device_error(error)))
+
+
+def test_other_failures_are_not_those_of_a_gpu():
+    assert device_error(RuntimeError()) is None
+    with pytest.raises(RuntimeError, match="shapes"):
+        outcome_of(partial(fail, RuntimeError("shapes")))
+    assert isinstance(outcome_of(partial(fail, RuntimeError("CUDA error: x"))), DeviceFailed)
+
+
+def fail(error):
+    raise error
 
 
 @pytest.mark.usefixtures("two_gpus")

@@ -14,6 +14,7 @@ from evaluation.core.blocks import blocks, map_blocks
 from evaluation.core.errors import BadSpec
 from evaluation.core.progress import Log, progress
 from evaluation.core.run_folder import OOF
+from evaluation.core.text_files import read_lines
 from evaluation.core.types import Array, Counts, Labels
 from members.data.dataset import DataSet
 from members.maps import MapReader
@@ -72,12 +73,7 @@ def read_chains(path: Path) -> dict[str, str]:
     Raises:
         BadSpec: no such file, no chain in it, or a duplicated name.
     """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except FileNotFoundError:
-        raise BadSpec(f"{path} is missing; expected a file with one chain per line") from None
-    except (OSError, ValueError) as error:
-        raise BadSpec(f"{path} cannot be read ({error}); expected one chain per line") from None
+    lines = read_lines(path, "a file with one chain per line", BadSpec)
     chains: dict[str, str] = {}
     for number, line in enumerate(lines, start=1):
         if not line.strip() or line.lstrip().startswith("#"):

@@ -81,7 +81,7 @@ def update_candidate(
     splits = run_members.splits(source)
     steps = run_chain(run, chain, floor=run_members.open(source, splits[0]).floor, device=device)
     images = DataSet.load(run.data(splits[0])).images
-    check_image_type(images, steps.first_step_needing_images)  # before anything is written
+    check_image_type(images, steps.image_need)  # before anything is written
     name = check_name(name or candidate_name(source, steps), "candidate")
     expected = {split: labels_record(run_members, source, steps, name, split) for split in splits}
     stale = [split for split in splits if not expected[split].is_current()]

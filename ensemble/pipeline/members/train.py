@@ -43,6 +43,7 @@ from members.network import check_size
 from members.recipe import Member, check_name
 from members.resizing import resized_extent
 from members.train import Fold
+from members.training_progress import show_trainings
 
 
 def train_members(
@@ -360,7 +361,9 @@ def _run_jobs(
     """Run jobs; return the error of each member that failed, by name."""
     failed: dict[str, str] = {}
     ended = run_jobs(jobs, device_names, workers=workers)
-    for job, error in progress(ended, what, total=len(jobs)):
+    trainings = [job for job in jobs if isinstance(job, TrainJob)]
+    shown = show_trainings(ended, trainings) if trainings else progress(ended, what, len(jobs))
+    for job, error in shown:
         if error is None:
             log(f"{what}: {job.name} done")
         else:

@@ -7,7 +7,8 @@ from evaluation.core.run_folder import OOF
 from evaluation.formatting import MISSING, format_decimal, format_interval
 from evaluation.intervals import Interval
 from evaluation.leaderboard import Leaderboard, LeaderboardRow
-from evaluation.leaderboard_text import MIN_P, ranking_notes, second_protocol
+from evaluation.leaderboard_notes import ranking_notes
+from evaluation.leaderboard_text import MIN_P, second_protocol
 from evaluation.report.figures import (
     CostPoint,
     Estimate,

@@ -232,7 +232,7 @@ def check_chains(
         if classes is not None:
             chain = parse_chain(text, classes=len(classes), ignore=classes.ignore)
             if images is not None:
-                check_image_type(images, chain.first_step_needing_images)
+                check_image_type(images, chain.image_need)
             continue
         for step in split_chain(text):
             STEPS.check(step, "classes", "ignore", "floor")

@@ -37,7 +37,7 @@ def held_out_counts(
     seed: int,
     device: str,
     metric: str = MASKED,
-    watch: EpochCallback = lambda _, __: None,
+    watch: EpochCallback = lambda _: None,
 ) -> Tables:
     """Train in one fold and count the pixels of its held-out images.
 

@@ -23,6 +23,7 @@ from members.jobs import run_parallel
 from members.recipe import Member
 from members.train import Fold
 from members.trainers.loop import EpochCallback
+from members.training_progress import EpochReport
 
 REASON = "reason"
 """Attribute of a failed trial: why it failed."""
@@ -65,9 +66,9 @@ class TrialJob:
         with open_study(self.study, self.pruner) as opened:
             trial = opened.trial(self.number)
 
-            def watch(epoch: int, score: float) -> None:
+            def watch(report: EpochReport) -> None:
                 with quiet():
-                    trial.report(score, epoch)
+                    trial.report(report.score, report.epoch)
                     if trial.should_prune():
                         raise TrialPruned
 
@@ -88,7 +89,7 @@ class TrialJob:
         data: DataSet,
         fold: Fold,
         device: str,
-        watch: EpochCallback = lambda _, __: None,
+        watch: EpochCallback = lambda _: None,
     ) -> Tables:
         return held_out_counts(
             member,

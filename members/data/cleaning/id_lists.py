@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from evaluation.core.errors import BadData
+from evaluation.core.text_files import read_lines
 from evaluation.core.types import Kept
 
 COMMENT = "#"
@@ -40,7 +41,8 @@ def read_ids(path: Path, known_ids: Sequence[str], *, of: str = "the data set") 
         BadData: no such file, no text, or an id that matches none of them, or several.
     """
     known = frozenset(known_ids)
-    names = [name for line in _read_lines(path) if (name := _parse_line(line, known))]
+    lines = read_lines(path, "a text file with one id per line")
+    names = [name for line in lines if (name := _parse_line(line, known))]
     found = dict(zip(names, find_ids(names, known_ids), strict=True))
     for name, meant in found.items():
         _check_not_ambiguous(name, meant, f"{path} names")
@@ -116,16 +118,6 @@ def _parts(name: str) -> list[str]:
         plain = plain[1:-1].strip()
     *folders, last = FOLDERS.split(plain)
     return [*folders, SUFFIX.sub("", last)]
-
-
-def _read_lines(path: Path) -> list[str]:
-    try:
-        # utf-8-sig: some editors put a byte order mark before the first id.
-        return path.read_text(encoding="utf-8-sig").splitlines()
-    except FileNotFoundError:
-        raise BadData(f"{path} is missing; expected a text file with one id per line") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadData(f"{path} cannot be read ({error}); expected one id per line") from None
 
 
 def _parse_line(line: str, known: frozenset[str]) -> str:

@@ -33,7 +33,7 @@ def test_no_class_has_the_label_of_unlabelled_pixels():
     [
         (("a",), None, (), "1 classes named; expected 2 to 255"),
         (tuple(map(str, range(256))), None, (), "256 classes named; expected 2 to 255"),
-        (("a", "b", "a"), None, (), "class names a, b, a repeat; expected distinct names"),
+        (("a", "b", "a"), None, (), "class name 'a' is given twice; expected distinct names"),
         (("a", "b"), 2, (), "ignored class 2; expected 0 to 1"),
         (("a", "b"), -1, (), "ignored class -1; expected 0 to 1"),
         (("a", "b"), 0, ("#000000",), "1 colours for 2 classes; expected one per class"),

@@ -8,12 +8,15 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from evaluation.core.errors import BadData, BadLabels
 from members.data import image_files
 from members.data.image_files import (
+    exif_orientation,
     image_size,
+    is_in_colours,
     list_files,
     read_image,
     read_image_uint8,
@@ -355,3 +358,75 @@ class TestListing:
             (tmp_path / name).touch()
         with pytest.raises(BadData, match="remove one"):
             list_files(tmp_path)
+
+
+class TestTiffsOfManyChannels:
+    BANDS = np.random.default_rng(3).integers(0, 65536, (ROWS, COLS, 6)).astype(np.uint16)
+
+    def write(self, file, stored, channels, planar="contig"):
+        tifffile.imwrite(
+            file,
+            stored,
+            photometric="minisblack",
+            planarconfig=planar,
+            extrasamples=["unspecified"] * (channels - 1),
+            append=file.exists(),
+        )
+
+    @pytest.mark.parametrize("planar", ["contig", "separate"])
+    @pytest.mark.parametrize("channels", [2, 4, 6])
+    def test_every_channel_is_read_and_none_is_taken_for_alpha(self, tmp_path, planar, channels):
+        bands = self.BANDS[..., :channels]
+        stored = np.moveaxis(bands, -1, 0) if planar == "separate" else bands
+        self.write(tmp_path / "a.tif", np.ascontiguousarray(stored), channels, planar)
+        np.testing.assert_array_equal(read_image(tmp_path / "a.tif"), bands)
+
+    @pytest.mark.parametrize(
+        ("change", "words"),
+        [
+            ("pages", "it holds 2 images; save channels in one"),
+            ("pixels", "11 x 5 pixels; cut it into tiles"),
+            ("cut", r"a\.tif is no readable image \(.*\); restore it or remove it"),
+            ("channels", r"a\.tif is uint16 of shape \(5, 11, 36\); expected .* up to 32 channels"),
+        ],
+    )
+    def test_what_is_no_image_is_refused(self, tmp_path, monkeypatch, change, words):
+        file = tmp_path / "a.tif"
+        stored = np.tile(self.BANDS, 6) if change == "channels" else self.BANDS
+        for _ in range(2 if change == "pages" else 1):
+            self.write(file, stored, stored.shape[-1])
+        if change == "cut":
+            file.write_bytes(file.read_bytes()[:-200])
+        if change == "pixels":
+            monkeypatch.setattr(image_files, "MAX_PIXELS", 47)
+        with pytest.raises(BadData, match=words):
+            read_image(file)
+
+
+class TestArrays:
+    def test_an_array_has_no_colours_no_orientation_and_the_size_of_its_axes(self, tmp_path):
+        np.save(tmp_path / "a.npy", COLOURS)
+        assert not is_in_colours(tmp_path / "a.npy")
+        assert exif_orientation(tmp_path / "a.npy") == 1
+        assert image_size(tmp_path / "a.npy") == (ROWS, COLS)
+
+    def test_one_channel_on_an_axis_of_its_own_is_grey(self, tmp_path):
+        np.save(tmp_path / "a.npy", SHADES[..., None])
+        np.testing.assert_array_equal(read_image(tmp_path / "a.npy"), SHADES)
+
+
+def test_exif_that_is_none_turns_nothing(tmp_path):
+    Image.fromarray(SHADES).save(tmp_path / "a.png", exif=b"Exif\0\0not of a TIFF")
+    assert exif_orientation(tmp_path / "a.png") == 1
+
+
+def test_16_bits_that_the_decoder_gives_up_are_refused(tmp_path, monkeypatch):
+    cv2.imwrite(str(tmp_path / "a.png"), SIXTEEN)
+
+    def give_up(*_):
+        raise cv2.error("too deep")
+
+    for decode, words in ((give_up, "too deep"), (lambda *_: None, "that cannot be decoded")):
+        monkeypatch.setattr(cv2, "imdecode", decode)
+        with pytest.raises(BadData, match=rf"a\.png is no readable image \(.*{words}"):
+            read_image(tmp_path / "a.png")

@@ -1,5 +1,7 @@
 """Layouts on disk: each is read as it lies, and what has two readings is refused with both."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -108,6 +110,19 @@ def test_what_cannot_be_read_in_one_way_is_refused_in_one_line(tmp_path, names, 
     assert "\n" not in str(refusal.value)
 
 
+def test_a_broken_link_among_the_images_is_refused(tmp_path):
+    (write(tmp_path, "images/a.png") / "images" / "b.png").symlink_to(tmp_path / "gone.png")
+    with pytest.raises(BadData, match=r"b\.png is a broken link or no regular file"):
+        load_dataset(tmp_path)
+
+
+def test_a_folder_of_masks_that_holds_none_is_refused(tmp_path):
+    root = write(tmp_path, "images/a.png")
+    (root / "masks").mkdir()
+    with pytest.raises(BadData, match=r"masks holds no mask for images/a\.png; expected pairs"):
+        load_dataset(root)
+
+
 def test_masks_that_are_jpeg_are_refused_with_the_reason(tmp_path):
     with pytest.raises(BadLabels, match="lossy compression, which changes class indices"):
         load_dataset(write(tmp_path, "images/a.jpg", "masks/a.jpg"))
@@ -174,6 +189,7 @@ class TestIdLists:
         [
             ("a\nzz\n", "lists 'zz', which the data lack; expected ids such as"),
             ("", "lists no ids"),
+            (None, r"train\.txt is missing; expected a text file with one id per line"),
             ("a\nc\n", r"1 of 2 training images have no mask \(first: c\)"),
             ("s\n", r"lists 's', which 2 images are called; write 'x/s' or 'y/s'"),
         ],
@@ -181,9 +197,87 @@ class TestIdLists:
     def test_a_list_that_does_not_fit_is_refused(self, tmp_path, lines, words):
         root = write(tmp_path / "d", "images/a.png", "images/c.png", "masks/a.png",
                      "images/x/s.png", "images/y/s.png")  # fmt: skip
-        (tmp_path / "train.txt").write_text(lines)
+        if lines is not None:
+            (tmp_path / "train.txt").write_text(lines)
         with pytest.raises(BadData, match=words):
             ids_of(root, ids=str(tmp_path / "train.txt"))
+
+
+class TestOptions:
+    @pytest.mark.parametrize(
+        ("options", "words"),
+        [
+            ({"overlap": "first"}, "--overlap 'first'; known: refuse, smallest, last"),
+            ({"uncovered": "void"}, "--uncovered 'void'; known: background, unlabelled"),
+            ({"masks": "m/{id}.png"}, "--masks goes with --images"),
+            ({"layuot": "voc"}, "unknown key 'layuot'; known: layout, images"),
+            ({"layout": 7}, "layout is 7; expected text"),
+        ],
+    )
+    def test_options_of_an_experiment_are_checked_with_their_place(self, options, words):
+        with pytest.raises(BadSpec, match=f"^'layout': {words}"):
+            LayoutOptions.from_dict(options, "'layout'")
+
+    def test_newer_options_replace_those_that_they_say(self):
+        older = LayoutOptions.from_dict({"group_by": "t.csv:patient", "layout": None}, "'layout'")
+        newer = older.updated(LayoutOptions(layout="pairs"))
+        assert newer == LayoutOptions(layout="pairs", group_by="t.csv:patient")
+        assert newer.group_table == (Path("t.csv"), "patient")
+        assert LayoutOptions(group_by="^(.)").group_table is LayoutOptions().group_table is None
+        assert bool(newer)
+        assert not LayoutOptions()
+
+
+class TestKinds:
+    RGB = np.stack([MASK, MASK + 1, MASK + 2], axis=-1)
+
+    @pytest.mark.parametrize(
+        ("second", "words"),
+        [
+            (RGB, r"the folder holds grey and RGB images \(a, b\); expected one kind"),
+            (MASK.astype(np.uint16), "images differ in type: a uint8, b uint16; expected one kind"),
+            (np.dstack([RGB, MASK + 3, MASK + 4]), "images differ in channels: a 1, b 5; expected"),
+        ],
+    )
+    def test_images_of_two_kinds_are_refused(self, tmp_path, second, words):
+        for name, pixels in (("a", MASK), ("b", second)):
+            np.save(tmp_path / f"{name}.npy", pixels)
+        with pytest.raises(BadData, match=words):
+            load_dataset(tmp_path)
+
+    def test_grey_images_stored_as_colours_are_grey_beside_grey_ones(self, tmp_path):
+        np.save(tmp_path / "a.npy", MASK)
+        np.save(tmp_path / "b.npy", np.stack([MASK] * 3, axis=-1))
+        images = load_dataset(tmp_path)["test"].images
+        np.testing.assert_array_equal(images, np.stack([MASK, MASK])[:, None])
+
+    @pytest.mark.parametrize("image", ["a.npy", "a.png"])
+    def test_a_mask_of_another_size_is_refused(self, tmp_path, image):
+        write(tmp_path, "images/x.png", "masks/a.png", mask=MASK.T.copy())
+        (tmp_path / "images" / "x.png").rename(tmp_path / "images" / "a.png")
+        if image == "a.npy":
+            (tmp_path / "images" / "a.png").unlink()
+            np.save(tmp_path / "images" / image, MASK)
+        with pytest.raises(BadLabels, match=r"mask of 'a' is \(6, 4\), its image \(4, 6\); exp"):
+            load_dataset(tmp_path)
+
+    def test_an_image_turned_by_exif_says_so_where_its_mask_does_not_fit(self, tmp_path):
+        write(tmp_path, "masks/a.png")
+        (tmp_path / "images").mkdir()
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        Image.fromarray(MASK).save(tmp_path / "images" / "a.png", exif=exif)
+        with pytest.raises(BadLabels, match=r"\(6, 4\) after turning by its EXIF orientation 6"):
+            load_dataset(tmp_path)
+
+    def test_files_of_one_image_must_be_alike(self, tmp_path):
+        files = {"0000": MASK, "0001": MASK[:2]}
+        for channel, pixels in files.items():
+            write(tmp_path, f"imagesTr/a_{channel}.png", "labelsTr/a.png")
+            Image.fromarray(pixels).save(tmp_path / f"imagesTr/a_{channel}.png")
+        (tmp_path / "dataset.json").write_text('{"labels": {"a": 0, "b": 1, "c": 2}}')
+        with pytest.raises(BadData, match="the files of 'a' differ in size or type; expected one"):
+            load_dataset(tmp_path)
 
 
 class TestGroups:
@@ -205,12 +299,27 @@ class TestGroups:
             ("a_", "no group in parentheses"),
             ("(a", "no regular expression"),
             ("(a)_", r"no group for 1 of 2 images \(first: b_2\)"),
-            ("t.csv:patient", "cannot be read"),
+            ("t.csv:patient", r"t\.csv is missing; expected a CSV table"),
         ],
     )
     def test_groups_that_cannot_be_told_are_refused(self, spec, words):
         with pytest.raises(BadSpec, match=words):
             group_names(["a_1", "b_2"], spec)
+
+    @pytest.mark.parametrize(
+        ("table", "words"),
+        [
+            ("name,patient\na_1,P\n", r"t\.csv has no column 'site'; known: name, patient"),
+            ("", r"t\.csv has no column 'site'; known: "),
+            ("name,site\na_1,P\na_1.png,Q\nb_2,P\n", r"gives 'a_1' two groups in column 'site'"),
+            ("name,site\na_1,P, Q\n", "line 2: 3 fields; expected 2"),
+            ("name,site\na_1,P\nb_2,\n", r"no group for 1 of 2 images \(first: b_2\)"),
+        ],
+    )
+    def test_tables_that_give_no_group_are_refused(self, tmp_path, table, words):
+        (tmp_path / "t.csv").write_text(table)
+        with pytest.raises(BadSpec, match=words):
+            group_names(["a_1", "b_2"], f"{tmp_path}/t.csv:site")
 
     def test_files_of_arrays_are_grouped_by_their_ids(self, tmp_path):
         source = np.array(["a_1", "a_2", "b_1"])
@@ -328,6 +437,12 @@ class TestColourMasks:
             load_dataset(root)
         (root / "class_dict.csv").write_text(self.TABLE.replace("car,255", "car,254"))
         with pytest.raises(BadLabels, match=r"a\.png holds #ff0000 in 8 pixels; expected one of"):
+            load_dataset(root)
+
+    def test_a_table_that_gives_a_colour_to_two_classes_is_refused(self, tmp_path):
+        root = self.folder(tmp_path)
+        (root / "class_dict.csv").write_text(self.TABLE.replace("car,255", "car,0"))
+        with pytest.raises(BadLabels, match="colour #000000 stands for two classes; expected dist"):
             load_dataset(root)
 
     def test_masks_of_indices_and_of_colours_in_one_set_are_refused(self, tmp_path):

@@ -1,8 +1,6 @@
-"""Layouts without mask files: COCO, tables of runs, nnU-Net and Hugging Face."""
+"""Layouts without mask files: COCO and tables of runs."""
 
 import json
-import sys
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -82,13 +80,93 @@ class TestCoco:
              r"runs of \[4, 5\]; its image is \(4, 6\)"),
             ([(3, [["x"]], {})], {"uncovered": "background"}, BadLabels, "cannot be drawn"),
             ([(3, [[0, 0, float("inf"), 1, float("nan"), 3]], {})], {"uncovered": "background"},
-             BadLabels, "corners that are not finite"),
+             BadLabels, "corners far outside of any image"),
         ],
     )  # fmt: skip
     def test_what_cannot_be_drawn_is_refused(self, tmp_path, objects, options, error, words):
         with pytest.raises(error, match=words) as refusal:
             load_dataset(coco_folder(tmp_path, objects), layout=LayoutOptions(**options))
         assert "\n" not in str(refusal.value)
+
+    @pytest.mark.parametrize(
+        ("outline", "words"),
+        [
+            ({"size": [4, 6], "counts": [1.9, 22.1]}, "lengths of runs that are no whole numbers"),
+            ({"size": [4, 6], "counts": [25, -1]}, "lengths of runs that are no whole numbers"),
+            ({"size": [4, 6], "counts": [5]}, "runs of 5 pixels in an image of 24"),
+            ({"size": [4, 6], "counts": [2**70, 24]}, "runs of 1180591620717411303448 pixels in"),
+            # The sum is 24 in numbers of 64 bits.
+            ({"size": [4, 6], "counts": [2**62] * 4 + [24]}, "runs of 18446744073709551640 pixels"),
+            ({"size": [4, 6], "counts": "z" * 40}, "counts that are no compressed runs"),
+            ({"size": [4, 6], "counts": "P" * 40}, "counts that are no compressed runs"),
+            ({"size": [4, 6]}, "an outline cannot be drawn"),
+            ({"counts": [24]}, r"runs of None; its image is \(4, 6\)"),
+            (SQUARE[0], "expected x and y in turn, found 1"),
+            ([[1, 2, 3]], r"expected x and y in turn, found \[1, 2, 3\]"),
+            ("x", "expected x and y in turn, found 'x'"),
+            (5, "an outline cannot be drawn"),
+            ([[1e300, 0, -1e300, 5, 1, 9]], "corners far outside of any image"),
+            ([[10**400, 0, 1, 5, 1, 9]], "an outline cannot be drawn"),
+        ],
+    )
+    def test_an_outline_that_is_none_is_refused(self, outline, words):
+        objects = [{"segmentation": outline, "category_id": 3}]
+        with pytest.raises(BadLabels, match=f"^a: .*{words}"):
+            coco.draw(objects, [3], "refuse", "a", SIZE)
+
+    @pytest.mark.parametrize(
+        ("changes", "words"),
+        [
+            ({"annotations": None}, "annotations is None; expected a list of objects"),
+            ({"annotations": ["x"]}, "annotations holds 'x'; expected image_id and category_id"),
+            ({"annotations": [{"image_id": 0}]}, "category_id is missing or of another type"),
+            ({"annotations": [{"image_id": 0, "category_id": [3]}]}, "category_id is missing or"),
+            ({"annotations": [{"image_id": 0, "category_id": "3"}]}, "category_id is missing or"),
+            ({"annotations": [{"id": 1, "image_id": 9, "category_id": 3, "segmentation": SQUARE}]},
+             "object 1 is of image 9, which `images` lacks"),
+            ({"categories": {"3": "cat"}}, r"categories is \{'3': 'cat'\}; expected a list"),
+            ({"categories": [{"id": 3.7, "name": "cat"}]}, "id is missing or of another type"),
+            ({"categories": [{"id": 3, "name": "a"}, {"id": 3, "name": "b"}]},
+             "categories has id 3 twice; expected distinct ids"),
+            ({"categories": [{"id": i, "name": str(i)} for i in range(300)]},
+             "has 300 categories; expected at most 254"),
+            ({"images": [], "annotations": []}, "lists no images; expected one at least"),
+            ({"images": "x"}, "images is 'x'; expected a list of objects"),
+            ({"images": [{"id": 0}]}, "file_name is missing or of another type"),
+            ({"images": [{"id": 0, "file_name": "a.png"}] * 2}, "images has id 0 twice"),
+        ],
+    )  # fmt: skip
+    def test_a_malformed_file_is_refused(self, tmp_path, changes, words):
+        root = coco_folder(tmp_path, [(3, SQUARE, {})])
+        path = root / "annotations" / "instances_train2017.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+        with pytest.raises(BadData, match=rf"instances_train2017\.json:? .*{words}") as refusal:
+            load_dataset(root, layout=LayoutOptions(uncovered="background"))
+        assert "\n" not in str(refusal.value)
+
+    def test_files_of_one_split_or_of_other_categories_are_refused(self, tmp_path):
+        root = coco_folder(tmp_path, [(3, SQUARE, {})])
+        path = root / "annotations" / "instances_train2017.json"
+        document = json.loads(path.read_text())
+        second = path.with_name("instances_val2017.json")
+        second.write_text(json.dumps(document | {"categories": [{"id": 3, "name": "cow"}]}))
+        with pytest.raises(BadData, match=r"val2017\.json has other categories than .*train2017"):
+            load_dataset(root, layout=LayoutOptions(uncovered="background"))
+        second.rename(path.with_name("more_train.json"))
+        with pytest.raises(BadData, match=r"holds COCO files .* of training; keep one"):
+            load_dataset(root, layout=LayoutOptions(uncovered="background"))
+
+    def test_other_json_files_are_passed_over(self, tmp_path):
+        root = coco_folder(tmp_path, [(3, SQUARE, {}), (9, [[4, 3, 6, 3, 6, 4, 4, 4]], {})])
+        (root / "notes.json").write_text("{")
+        (root / "list.json").write_text("[]")
+        assert "training" in load_dataset(root, layout=LayoutOptions(uncovered="background"))
+
+    def test_a_file_for_each_image_is_no_coco(self, tmp_path):
+        image(tmp_path, "images/a.png")
+        for index in range(coco.MAX_FILES + 1):
+            (tmp_path / f"{index}.json").write_text("{}")
+        assert load_dataset(tmp_path)["test"].ids == ("a",)
 
     def test_files_tell_their_split_and_images_may_be_missing(self, tmp_path):
         root = coco_folder(tmp_path, [(3, SQUARE, {}), (9, [[4, 3, 6, 3, 6, 4, 4, 4]], {})])
@@ -162,90 +240,39 @@ class TestRunTables:
             ("a.png,24 2\nb.png,\n", BadLabels, "run 24 2 leaves the image of 24 pixels"),
             ("a.png,0 2\nb.png,\n", BadLabels, "run 0 2 leaves"),
             ("a.png,1 2 3\nb.png,\n", BadLabels, "expected pairs of first pixel and length"),
+            (f"a.png,{9**30} 2\nb.png,\n", BadLabels, "expected pairs of first pixel and length"),
+            ("a.png,1 2,5 1\nb.png,\n", BadData, r"train\.csv, line 2: 3 fields; expected 2"),
+            ("a.png,1 2\nb.png\n", BadData, r"train\.csv, line 3: 1 field; expected 2"),
+            ("a.png,\nb.png,nan\n", BadData, "holds no runs; expected one object in one image"),
         ],
     )
     def test_tables_that_do_not_fit_the_images_are_refused(self, tmp_path, rows, error, words):
         with pytest.raises(error, match=words):
             load_dataset(self.folder(tmp_path, f"ImageId,EncodedPixels\n{rows}"))
 
-
-class TestNnunet:
-    def folder(self, root, labels, names=("p1_0000", "p1_0001", "p2_0000", "p2_0001")):
-        for index, name in enumerate(names):
-            image(root, f"imagesTr/{name}.png", index)
-        for case in ("p1", "p2"):
-            image(root, f"labelsTr/{case}.png", 0)
-            Image.fromarray(np.eye(4, 6, dtype=np.uint8)).save(root / f"labelsTr/{case}.png")
-        document = {"labels": labels, "file_ending": ".png"}
-        (root / "dataset.json").write_text(json.dumps(document))
-        return root
-
     @pytest.mark.parametrize(
-        "labels", [{"background": 0, "tumour": 1, "ignore": 2}, {"0": "background", "1": "tumour"}]
+        ("rows", "error", "words"),
+        [
+            ("a.png,1,1 2\na.png,2,2 1\nb.png,1,\n", BadLabels, "runs of two classes overlap"),
+            ("a.png,1,1 2\na.png,,4 1\nb.png,1,\n", BadData, "runs without a class; expected one"),
+        ],
     )
-    def test_channels_are_stacked_and_cases_are_groups(self, tmp_path, labels):
-        data = load_dataset(self.folder(tmp_path, labels))["training"]
-        assert data.ids == ("p1", "p2")
-        assert data.images[:, :, 0, 0].tolist() == [[0, 1], [2, 3]]
-        assert data.classes.names == ("background", "tumour")
-        assert (2 in data.classes.unlabelled) == ("ignore" in labels)
+    def test_classes_of_runs_must_be_said_and_distinct(self, tmp_path, rows, error, words):
+        with pytest.raises(error, match=words):
+            load_dataset(self.folder(tmp_path, f"ImageId,ClassId,EncodedPixels\n{rows}"))
 
-    def test_missing_channels_and_regions_are_refused(self, tmp_path):
-        root = self.folder(tmp_path, {"a": 0, "b": 1})
-        (root / "imagesTr" / "p2_0001.png").unlink()
-        with pytest.raises(BadData, match="'p2' has channels 0000; expected 0000, 0001"):
-            load_dataset(root)
-        self.folder(root, {"a": 0, "b": [1, 2]})
-        with pytest.raises(BadData, match="regions that overlap"):
+    def test_two_tables_are_refused(self, tmp_path):
+        table = "ImageId,EncodedPixels\na.png,1 2\nb.png,\n"
+        root = self.folder(tmp_path, table)
+        (root / "more.csv").write_text(table)
+        with pytest.raises(BadData, match=r"tables of runs more\.csv and train\.csv; keep the one"):
             load_dataset(root)
 
-    def nifti(self, root):
-        for name in ("imagesTr/p1_0000", "labelsTr/p1"):
-            (root / name).parent.mkdir(parents=True)
-            (root / f"{name}.nii.gz").write_bytes(b"x")
-        (root / "dataset.json").write_text('{"labels": {"a": 0, "b": 1}}')
-        return root
-
-    def test_volumes_are_read_slice_by_slice(self, tmp_path, monkeypatch):
-        """By a stand-in: nibabel is an extra, which the tests do not install."""
-        volume = np.arange(24.0).reshape(2, 4, 3) % 2
-        opened = SimpleNamespace(shape=volume.shape, dataobj=volume)
-        monkeypatch.setitem(sys.modules, "nibabel", SimpleNamespace(load=lambda _: opened))
-        data = load_dataset(self.nifti(tmp_path))["training"]
-        assert data.ids == ("p1_0000", "p1_0001", "p1_0002")
-        assert data.groups.tolist() == ["p1"] * 3
-        assert data.images.dtype == np.float32
-        np.testing.assert_array_equal(data.target()[1], volume[..., 1])
-
-    def test_nifti_without_nibabel_names_the_extra(self, tmp_path, monkeypatch):
-        monkeypatch.setitem(sys.modules, "nibabel", None)
-        with pytest.raises(BadData, match=r"needs nibabel; install it by `pip install 'ens\[nifti"):
-            load_dataset(self.nifti(tmp_path))
-
-
-class TestHuggingFace:
-    class Rows(list[dict[str, np.ndarray]]):
-        column_names: tuple[str, ...] = ()
-
-    def rows(self, *, masks=True):
-        row = {"image": np.zeros((4, 6, 3), np.uint8), "annotation": np.eye(4, 6, dtype=int)}
-        rows = self.Rows([row, row])
-        rows.column_names = ("image", "annotation") if masks else ("image",)
-        return rows
-
-    def test_saved_splits_are_read(self, tmp_path, monkeypatch):
-        """By a stand-in: the library is an extra, which the tests do not install."""
-        (tmp_path / "dataset_dict.json").write_text("{}")
-        opened = {"train": self.rows(), "test": self.rows(masks=False)}
-        stand_in = SimpleNamespace(load_from_disk=lambda _: opened)
-        monkeypatch.setitem(sys.modules, "datasets", stand_in)
-        sets = load_dataset(tmp_path)
-        assert sets["training"].ids == ("train-00000", "train-00001")
-        assert sets["training"].images.shape == (2, 3, 4, 6)
-        assert sets["test"].masks is None
-
-    def test_without_the_library_the_extra_is_named(self, tmp_path, monkeypatch):
-        (tmp_path / "dataset_dict.json").write_text("{}")
-        monkeypatch.setitem(sys.modules, "datasets", None)
-        with pytest.raises(BadData, match=r"pip install 'ens\[huggingface\]'"):
-            load_dataset(tmp_path)
+    @pytest.mark.parametrize("name", ["notes.csv", "sample_submission.csv"])
+    def test_other_tables_are_passed_over_whatever_they_hold(self, tmp_path, name):
+        root = self.folder(tmp_path, "ImageId,EncodedPixels\na.png,1 2\nb.png,\n")
+        if name == "notes.csv":
+            (root / name).write_bytes(b"Ort,H\xf6he\nM\xfcnchen\n")
+        else:
+            (root / name).write_text("ImageId,EncodedPixels\nc.png,1 1\n")
+        assert sorted(load_dataset(root)) == ["test", "training"]

@@ -249,7 +249,7 @@ class TestChannels:
         [
             (("a", *NAMES[1:]), "names class 'a'; expected background"),
             (NAMES[:4], "holds 5 classes; 4 are named"),
-            ((NAMES[0], *NAMES[:4]), "repeat"),
+            ((NAMES[0], *NAMES[:4]), "names class .* twice; expected distinct"),
         ],
     )
     def test_other_names_are_refused(self, names, words):

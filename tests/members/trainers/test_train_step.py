@@ -7,6 +7,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -19,7 +20,12 @@ from members.trainers import epoch_metrics
 from members.trainers.adversarial import AdversarialCritic, MaskCritic, PatchGAN
 from members.trainers.epoch_metrics import EpochMetrics, batch_confusion, confusion_on_device
 from members.trainers.loop import TrainingTask, TrainStep
-from members.trainers.step_graphs import PLAIN_STEPS, StepGraphs
+from members.trainers.step_graphs import (
+    PLAIN_STEPS,
+    StepGraphs,
+    is_recordable,
+    make_recordable,
+)
 
 WAITING = ("_local_scalar_dense", "nonzero", "masked_select", "bincount", "is_nonzero")
 """Operations that return a number to the host, or whose results have sizes that it must ask for."""
@@ -176,6 +182,10 @@ def test_a_step_that_is_used_no_more_is_freed_at_once():
     assert average() is None
 
 
+class WorksOnHost(nn.Module):
+    works_on_host = True
+
+
 class Recorded:
     """What a CUDA graph is to `StepGraphs`: it repeats a step on the tensors it was given."""
 
@@ -184,6 +194,30 @@ class Recorded:
 
     def pool(self):
         return "pool"
+
+
+@pytest.mark.parametrize(
+    ("loss", "optimizer", "expected"),
+    [
+        (nn.CrossEntropyLoss(), torch.optim.AdamW, True),
+        (nn.CrossEntropyLoss(), torch.optim.SGD, False),
+        (WorksOnHost(), torch.optim.AdamW, False),
+        (nn.Sequential(nn.CrossEntropyLoss(), WorksOnHost()), torch.optim.AdamW, False),
+    ],
+)
+def test_steps_are_recorded_where_loss_and_optimiser_stay_on_the_device(loss, optimizer, expected):
+    weights = torch.ones(2, requires_grad=True)
+    assert is_recordable(loss, optimizer([weights], lr=0.1)) is expected
+
+
+def test_a_recordable_optimiser_keeps_its_learning_rate_where_graphs_read_it():
+    optimizer = torch.optim.AdamW([torch.ones(2, requires_grad=True)], lr=0.1)
+    make_recordable(optimizer, torch.device("cpu"))
+    (group,) = optimizer.param_groups
+    assert group["capturable"]
+    assert group["lr"].item() == pytest.approx(0.1)
+    group["lr"].fill_(0.2)
+    assert optimizer.param_groups[0]["lr"] is group["lr"]
 
 
 class TestStepGraphs:
