@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from evaluation.core.run_folder import OOF
 from evaluation.formatting import MISSING, format_decimal, format_interval
+from evaluation.glossary import explain
 from evaluation.intervals import Interval
 from evaluation.leaderboard import Leaderboard, LeaderboardRow
 from evaluation.leaderboard_notes import ranking_notes
@@ -22,6 +23,9 @@ from evaluation.run_metric import metric_label, score_column
 
 FOREST_PX = (6, 170)
 """Where the scale of a forest plot starts and ends."""
+
+TERMS = ("out-of-fold", "interval", "model confidence set", "optimism", "front")
+"""Explained below the table, in the words of `ens docs`."""
 
 IN_SET, FRONT, MEMBER = "may-be-best", "front", "member"
 FILTERS = (
@@ -76,7 +80,8 @@ def table_notes(board: Leaderboard) -> list[str]:
     )
     if board.chosen is None or board.split == OOF:
         to_chosen = f"Intervals of gaps hold for all pairs of candidates together at {level}."
-    return [marks, to_chosen, *ranking_notes(board)]
+    terms = [f"{term.name}: {' '.join(term.text.split())}" for term in map(explain, TERMS)]
+    return [marks, to_chosen, *ranking_notes(board), *terms]
 
 
 def gap_of(board: Leaderboard, row: LeaderboardRow) -> tuple[float, Interval | None]:
