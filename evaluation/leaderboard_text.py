@@ -188,7 +188,7 @@ def _format(
     else:
         some = note_of_shown_classes(len(all_names), f"IoU of {rows[0].name}", rest)
         columns, left_out = _fitting(columns, view.width)
-        lines = [*([] if "class" in left_out else some), *_left_out_note(left_out, view.width)]
+        lines = [*([] if "class" in left_out else some), *_left_out_note(columns, left_out, view)]
     table = [[column.heading for column in columns]]
     table += map(list, zip(*(column.cells for column in columns), strict=True))
     text = format_columns(table, left=2, rule=True, styles=["", *styles] if view.colour else None)
@@ -231,10 +231,11 @@ def _fitting(columns: list[_Column], width: int | None) -> tuple[list[_Column], 
     return kept, left_out
 
 
-def _left_out_note(kinds: list[str], width: int | None) -> list[str]:
-    names = {"protocol": "a second protocol", "class": "classes"}
+def _left_out_note(kept: list[_Column], kinds: list[str], view: TableView) -> list[str]:
+    some = "some classes" if any(column.gives_way == "class" for column in kept) else "classes"
+    names = {"protocol": "a second protocol", "class": some}
     parts = ", ".join(names.get(kind, kind) for kind in kinds)
-    return [f"Left out to fit {width} columns: {parts} (--wide shows all)."] if kinds else []
+    return [f"Left out to fit {view.width} columns: {parts} (--wide shows all)."] if kinds else []
 
 
 def _is_worse(row: LeaderboardRow) -> bool:

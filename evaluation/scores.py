@@ -53,6 +53,21 @@ class ScoredImages:
                 raise BadData(f"{length} {name} for {images} scored images; expected one each")
 
 
+def by_group(scored: ScoredImages) -> ScoredImages:
+    """Return the counts of each group as of one image: of a case of many slices, say.
+
+    Examples:
+        >>> counts = np.array([[[1, 0], [0, 1]], [[2, 0], [0, 0]], [[0, 3], [0, 0]]])
+        >>> groups = np.array(["b", "a", "b"])
+        >>> by_group(ScoredImages(counts, ("x", "y", "z"), groups)).counts[:, 0].tolist()
+        [[2, 0], [1, 3]]
+    """
+    names, number = np.unique(scored.groups, return_inverse=True)
+    counts = np.zeros((len(names), *scored.counts.shape[1:]), scored.counts.dtype)
+    np.add.at(counts, number, scored.counts)
+    return ScoredImages(counts, tuple(map(str, names)), names)
+
+
 def score(counts: Counts, protocols: Iterable[str], classes: Classes) -> dict[str, Any]:
     """Score a set of images; return JSON values.
 

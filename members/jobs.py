@@ -24,8 +24,10 @@ from evaluation.run_metric import MASKED
 from members.codecs import StoreDtype
 from members.data.dataset import DataSet
 from members.devices import DeviceFailed
+from members.external_networks.network import read_reading
 from members.predict import predict_split, training_ids
 from members.recipe import Member
+from members.store_metadata import TrainingIds
 from members.train import WEIGHTS, Fold, training_of_fold
 from members.training_progress import ProgressFile
 from members.worker_pool import AnyJob, outcome_of, run_in_pool
@@ -107,12 +109,11 @@ class PredictJob:
         if not is_current(self.folder, config=self.config, inputs=self.inputs, part=STARTED):
             remove_folder(self.folder)
             record(self.folder, config=self.config, inputs=self.inputs, part=STARTED)
-        training = DataSet.load(self.training)
         predict_split(
             self.member,
             DataSet.load(self.data),
             self.models,
-            seen=training_ids(training, self.folds, out_of_fold=self.out_of_fold),
+            seen=self._trained_on(),
             device=device,
             folder=self.folder,
             dtype=self.dtype,
@@ -120,6 +121,13 @@ class PredictJob:
         )
         (self.folder / f"{STARTED}.{RECORD}").unlink()
         record(self.folder, config=self.config, inputs=self.inputs)
+
+    def _trained_on(self) -> TrainingIds | None:
+        if self.member.network is None:
+            training = DataSet.load(self.training)
+            return training_ids(training, self.folds, out_of_fold=self.out_of_fold)
+        declared = read_reading(self.models[0]).trained_on
+        return None if declared is None else TrainingIds((frozenset(declared),))
 
 
 Job = TrainJob | PredictJob

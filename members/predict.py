@@ -6,14 +6,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from evaluation.core.provenance import verify_outputs
 from evaluation.core.ragged import Extent
 from evaluation.core.types import Array, Images, Map
 from members.codecs import StoreDtype
 from members.data.dataset import DataSet
 from members.devices import Precision, send
-from members.network import NormalisedNetwork, as_tensor
+from members.external_networks.network import ExternalNetwork, load_registered
+from members.network import as_tensor
 from members.recipe import Member
 from members.resizing import predict_resized
 from members.store import ProbabilityStore
@@ -43,7 +45,7 @@ def predict_split(
     Args:
         member: whose networks predict.
         data: the images to predict.
-        models: folder of each fold's weights.
+        models: folder of each fold's weights, or of the one network from elsewhere.
         seen: what each model was trained on (see `training_ids`), None if unknown. If it names a
             model per image, that one predicts the image (out-of-fold), else the mean of all models.
         device: `cpu` or `cuda:K`.
@@ -64,7 +66,7 @@ def predict_split(
     )
     channels, classes = data.channels, len(data.classes)
     networks = [
-        load_network(member, model, channels=channels, classes=classes).to(device)
+        open_network(member, model, channels=channels, classes=classes).to(device)
         for model in models
     ]
     fold_of = np.array(seen.model) if seen is not None and seen.model is not None else None
@@ -133,6 +135,32 @@ def _write(store: ProbabilityStore, blocks: Sequence[slice], copied: Callable[[]
         store.write(block, maps[block.start - first : block.stop - first])
 
 
+def open_network(member: Member, folder: Path, *, channels: int, classes: int) -> nn.Module:
+    """Open a network that a member predicts with: one fold's, or the one from elsewhere.
+
+    Args:
+        member: whose network.
+        folder: of the fold, or of the registered network.
+        channels: of the images.
+        classes: of the data set.
+
+    Raises:
+        BadRun: damaged, modified, or of another network.
+        BadNetwork: the same, of a network from elsewhere.
+    """
+    if member.network is None:
+        return load_network(member, folder, channels=channels, classes=classes)
+    verify_outputs(folder)
+    return load_registered(folder, name=member.name, classes=classes)
+
+
+def num_parameters(network: nn.Module) -> int | None:
+    """Return the number of a network's trained values; None where its file does not tell."""
+    if isinstance(network, ExternalNetwork):
+        return network.num_parameters
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
 def training_ids(training: DataSet, folds: Sequence[Fold], *, out_of_fold: bool) -> TrainingIds:
     """Return which images each fold's model was trained on.
 
@@ -148,13 +176,13 @@ def training_ids(training: DataSet, folds: Sequence[Fold], *, out_of_fold: bool)
     return TrainingIds(models, tuple(int(k) for k in _fold_of(len(training.ids), folds)))
 
 
-def predict(network: NormalisedNetwork, images: Images, device: str, member: Member) -> Map:
+def predict(network: nn.Module, images: Images, device: str, member: Member) -> Map:
     """Return the maps of images (image, channel, row, col); one class for a specialist."""
     maps: Map = _predict(network, images, device, member).cpu().numpy()
     return maps
 
 
-def _predict(network: NormalisedNetwork, images: Images, device: str, member: Member) -> Tensor:
+def _predict(network: nn.Module, images: Images, device: str, member: Member) -> Tensor:
     """Return the maps, on the device unless they are resized."""
     recipe = member.recipe
     if recipe.size is None:
@@ -168,9 +196,7 @@ def _predict(network: NormalisedNetwork, images: Images, device: str, member: Me
     return torch.from_numpy(maps)
 
 
-def _predict_as_given(
-    network: NormalisedNetwork, images: Images, device: str, member: Member
-) -> Tensor:
+def _predict_as_given(network: nn.Module, images: Images, device: str, member: Member) -> Tensor:
     recipe = member.recipe
     whole = with_tta(
         lambda batch: network(batch).float().softmax(dim=1), recipe.tta, recipe.tta_merge
@@ -211,9 +237,7 @@ def _padded(batch: Tensor, most: int) -> Tensor:
     return torch.cat([batch, batch[-1:].expand(length - len(batch), -1, -1, -1)])
 
 
-def _mean(
-    networks: Sequence[NormalisedNetwork], images: Images, device: str, member: Member
-) -> Tensor:
+def _mean(networks: Sequence[nn.Module], images: Images, device: str, member: Member) -> Tensor:
     total = _predict(networks[0], images, device, member)
     for network in networks[1:]:
         total += _predict(network, images, device, member)
@@ -222,7 +246,7 @@ def _mean(
 
 
 def _out_of_fold(
-    networks: Sequence[NormalisedNetwork],
+    networks: Sequence[nn.Module],
     images: Images,
     fold_of: Array,
     device: str,

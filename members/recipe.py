@@ -6,15 +6,15 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
-from pydantic_core import PydanticCustomError
 
 from evaluation.core.classes import Classes
 from evaluation.core.errors import BadSpec, shorten, unknown
 from evaluation.core.ragged import Size
 from evaluation.core.safe_yaml import parse_yaml
 from evaluation.core.specs import Spec, parse_spec, split_name
-from evaluation.core.strict_values import StrictModel
+from evaluation.core.strict_values import StrictModel, read_sides
 from members.architectures import ARCHITECTURES
+from members.external_networks.description import NetworkDescription
 from members.losses import check_loss
 from members.optimizers import OPTIMIZERS, SCHEDULES
 from members.trainers import TRAINERS
@@ -31,18 +31,6 @@ FORMER_KEYS = {"procedure": "trainer"}
 
 Monitor = Literal["miou", "loss"]
 Merge = Literal["mean", "geometric_mean", "max"]
-
-
-def _read_size(value: Any) -> Any:
-    """Read `256x256`, `256` or a list of rows and columns."""
-    if isinstance(value, str | int) and not isinstance(value, bool):
-        sides = str(value).lower().split("x")
-        if not all(side.isdecimal() for side in sides) or len(sides) > 2:
-            raise PydanticCustomError("size", "rows and columns, such as 256x256")
-        value = [int(sides[0]), int(sides[-1])]
-    if value is not None and min(value, default=0) < 1:
-        raise PydanticCustomError("size", "rows and columns of at least 1, such as 256x256")
-    return value
 
 
 class Recipe(StrictModel):
@@ -100,10 +88,10 @@ class Recipe(StrictModel):
     train_share: Annotated[float, Field(gt=0, le=1)] = 1.0
     tta: str | None = None
     tta_merge: Merge = "mean"
-    size: Annotated[Size | None, BeforeValidator(_read_size)] = None
+    size: Annotated[Size | None, BeforeValidator(read_sides)] = None
     fit: Literal["stretch", "pad", "crop"] = "stretch"
-    crop: Annotated[Size | None, BeforeValidator(_read_size)] = None
-    tile: Annotated[Size | None, BeforeValidator(_read_size)] = None
+    crop: Annotated[Size | None, BeforeValidator(read_sides)] = None
+    tile: Annotated[Size | None, BeforeValidator(read_sides)] = None
     overlap: Annotated[float, Field(ge=0, lt=1)] = 0.25
     precision: Literal["auto", "float32"] = "auto"
 
@@ -142,12 +130,15 @@ class Member:
         recipe: how it is trained.
         label: for a specialist, its positive class.
         family: for a specialist, the name of the group of specialists it belongs to.
+        network: for a network that was trained elsewhere, what is said about it; of the recipe only
+            what concerns prediction applies.
     """
 
     name: str
     recipe: Recipe
     label: int | None = None
     family: str | None = None
+    network: NetworkDescription | None = None
 
     def training_config(self) -> dict[str, Any]:
         """Return what the weights depend on, as JSON values."""
@@ -157,7 +148,8 @@ class Member:
 
     def prediction_config(self) -> dict[str, Any]:
         """Return what the maps depend on besides the weights, as JSON values."""
-        return {"member": self.name, **self.recipe.model_dump(mode="json", include=PREDICTION)}
+        keys = PREDICTION if self.network is None else PREDICTION | {"size", "fit"}
+        return {"member": self.name, **self.recipe.model_dump(mode="json", include=keys)}
 
     def __post_init__(self) -> None:
         check_name(self.name, "member")
@@ -165,6 +157,16 @@ class Member:
             self.recipe.check()
         except BadSpec as error:
             raise BadSpec(f"member {self.name!r}: {error}") from None
+
+    @classmethod
+    def external(cls, name: str, network: NetworkDescription) -> "Member":
+        """Return the member of a network that was trained elsewhere.
+
+        Raises:
+            BadSpec: a test-time augmentation that is unknown, or a name that cannot be a folder's.
+        """
+        keys = {key: getattr(network, key) for key in network.PREDICTION}
+        return cls(name, Recipe(**keys), network=network)
 
     @classmethod
     def expand(cls, name: str, recipe: Recipe, classes: Classes) -> "list[Member]":

@@ -1,5 +1,6 @@
 """`ens import`: take probability maps of other networks as a member of a run."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from ensemble.cli.options import (
     layout_options,
     log,
     print_result,
+    refuse_given,
     resolve_run,
     run_option,
 )
@@ -20,13 +22,19 @@ from evaluation.core.label_options import LabelOptions
 from evaluation.core.run_folder import Run
 from members.data.layouts import LayoutOptions
 
+SAID_BY_NNUNET = ("split", "trained_on", "key", "validation")
+
 
 @click.command("import")
 @click.argument("paths", type=FILE, nargs=-1, required=True, metavar="PATHS...")
-@click.option("--name", required=True, metavar="N", help="Name of the member.")
 @click.option(
-    "--split", required=True, metavar="S", help="Split of the images: oof, validation, test."
+    "--nnunet",
+    is_flag=True,
+    help="PATHS are folders that nnU-Net trained; the maps of their cross-validation become members"
+    " named by their configurations.",
 )
+@click.option("--name", metavar="N", help="Name of the member.")
+@click.option("--split", metavar="S", help="Split of the images: oof, validation, test.")
 @click.option(
     "--trained-on",
     type=FILE,
@@ -68,8 +76,9 @@ from members.data.layouts import LayoutOptions
 def command(
     paths: tuple[Path, ...],
     *,
-    name: str,
-    split: str,
+    nnunet: bool,
+    name: str | None,
+    split: str | None,
     class_names: str | None,
     data: str | None,
     validation: str | None,
@@ -97,6 +106,10 @@ def command(
     Problems are refused with the evidence, and repaired by --fix: logits, sums that are not 1, a
     permuted or shifted class order, flipped axes, images that the split lacks.
 
+    --nnunet reads dataset.json, plans.json and fold_K/validation/*.npz (training with --npz). Each
+    image was predicted by the fold that did not train on its case, and the member says so. With
+    --data, nnU-Net's raw data set, a new run takes over the folds.
+
     --trained-on lists the images of the run that the networks were trained on; the file is empty
     if all maps are held out. What learns from maps refuses those images, and warns where nothing
     is declared.
@@ -105,6 +118,16 @@ def command(
     from ensemble.pipeline.members.importing import import_maps, init_run
 
     _check_goes_with_data(data, run_path, validation=validation, store=store, layout=layout)
+    names = class_names and [part.strip() for part in class_names.split(",")]
+    if nnunet:
+        refuse_given("is said by nnU-Net's folders; leave it out", *SAID_BY_NNUNET)
+        if labels or layout:
+            raise click.UsageError("dataset.json says classes and layout; leave those options out")
+        run = Run(run_path) if run_path and data else resolve_run(run_path)
+        _import_nnunet(run, paths, name, names, data, store, as_json=as_json, **reading)
+        return
+    if name is None or split is None:
+        raise click.UsageError("give --name and --split, or --nnunet")
     if run_path and data:
         run = Run(run_path)
         init_run(run, data, validation, store, log, labels, layout)
@@ -112,7 +135,6 @@ def command(
         run = resolve_run(run_path)
         if labels:
             labels.check_against(run_classes(run))
-    names = class_names and [part.strip() for part in class_names.split(",")]
     document = import_maps(run, name, paths, split=split, class_names=names, log=log, **reading)
     text = f"{run.path}: {format_count(document['images'], 'map')} of {split} imported as {name}"
     print_result(text, document, as_json=as_json, then=f"ens plan --run {run.path}")
@@ -127,3 +149,31 @@ def _check_goes_with_data(data: str | None, run_path: Path | None, **given: obje
             is_layout = option == "layout"
             shown = "options about the layout of images go" if is_layout else f"--{option} goes"
             raise click.UsageError(f"{shown} with --data")
+
+
+def _import_nnunet(
+    run: Run,
+    paths: tuple[Path, ...],
+    name: str | None,
+    names: Sequence[str] | None,
+    data: str | None,
+    store: str | None,
+    *,
+    as_json: bool,
+    **reading: Any,
+) -> None:
+    from ensemble.pipeline.members.importing import ImportOptions
+    from ensemble.pipeline.members.nnunet import import_nnunet
+
+    keys = ("normalise", "fix", "no_checks", "missing")
+    options = ImportOptions(names, **{key: reading[key] for key in keys})
+    documents = import_nnunet(
+        run, paths, name=name, data=data, store=store, options=options, log=log
+    )
+    parts = [
+        f"{format_count(part['images'], 'map')} of {part['split']} as {part['member']}"
+        for part in documents
+    ]
+    text = f"{run.path}: imported {', '.join(parts)}"
+    then = f"ens fuse --run {run.path} --strategy weighted_mean"
+    print_result(text, {"imported": documents}, as_json=as_json, then=then)

@@ -75,7 +75,8 @@ AUDIT = "ens audit --target TARGET --pred A --pred B"
     type=click.Choice(["set", "group", "image"]),
     default="set",
     show_default=True,
-    help="With --metric: values of the whole set, per group or per image.",
+    help="With --metric: values of the whole set, per group or per image. Without: group scores"
+    " each group (case, drive) as one image, as nnU-Net does.",
 )
 @run_option
 @click.option("--target", type=FILE, help="With files: target label maps, a file or a folder.")
@@ -116,11 +117,11 @@ def command(
         raise click.UsageError("--maps are for metrics of probabilities; give --metric with them")
     if options["logits"] and not options["maps"]:
         raise click.UsageError("--logits goes with --maps; logits become labels by ens postprocess")
-    if not metrics:
-        refuse_given("goes with --metric", "per")
-    else:
+    if metrics:
         refuse_given("is of mIoU and the like; --metric has --json", "csv")
     from_files = bool(options["target"] or options["pred"] or options["maps"])
+    if not metrics and (per == "image" or from_files):
+        refuse_given("goes with --metric; --per group with a run too", "per")
     if from_files and not (options["target"] and options["pred"]):
         raise click.UsageError("--target and --pred belong together; give both")
     if from_files or metrics:
@@ -139,7 +140,7 @@ def command(
         del source["maps"], source["logits"]
         _score_files(protocol, as_json, **source)
     else:
-        _score_run(protocol, as_json, view, **source)
+        _score_run(protocol, as_json, view, per_group=per == "group", **source)
 
 
 def _score_files(
@@ -172,11 +173,12 @@ def _score_run(
     run_path: Path | None,
     candidates: tuple[str, ...],
     split: str,
+    per_group: bool,
 ) -> None:
     from ensemble.pipeline.scoring.score import score_run
 
     run = resolve_run(run_path)
-    board = score_run(run, candidates, split=split, protocol=protocol, log=log)
+    board = score_run(run, candidates, split=split, protocol=protocol, per_group=per_group, log=log)
     print_leaderboard(board, as_json=as_json, then=next_command(run, board), view=view)
 
 

@@ -1,4 +1,4 @@
-"""`ens submit`: write a candidate's label maps as CSV, run lengths or PNG."""
+"""`ens submit`: write a candidate's label maps as CSV, run lengths, PNG or NIfTI."""
 
 from pathlib import Path
 from typing import Any
@@ -28,15 +28,20 @@ from evaluation.core.errors import format_count
 )
 @click.option("--split", default="test", show_default=True, help="Split to use.")
 @click.option(
-    "--out", required=True, type=FILE, metavar="F", help="The CSV file; for png a new folder."
+    "--out",
+    required=True,
+    type=FILE,
+    metavar="F",
+    help="The CSV file; for png and nifti a new folder.",
 )
 @click.option(
     "--format",
     "file_format",
-    type=click.Choice(["csv", "runs", "png"]),
+    type=click.Choice(["csv", "runs", "png", "nifti"]),
     default="csv",
     show_default=True,
-    help="csv: a column per pixel. runs: run lengths. png: indices with a palette.",
+    help="csv: a column per pixel. runs: run lengths. png: indices with a palette. nifti: a volume"
+    " per case, with its source's geometry, and fused.json.",
 )
 @run_option
 @memory_option

@@ -28,6 +28,10 @@ class BadRun(EnsError):
     """An experiment folder that lacks something, or holds something unexpected."""
 
 
+class BadNetwork(EnsError):
+    """A network from elsewhere that cannot be opened or run, or whose outputs are no maps."""
+
+
 class LeakageError(EnsError):
     """A fit on maps of images that a member was trained on."""
 

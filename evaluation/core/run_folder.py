@@ -54,6 +54,10 @@ class Run:
         """Weights and history of a member in a fold."""
         return self.path / "members" / member / f"fold-{fold}"
 
+    def network(self, member: str) -> Path:
+        """A member's network from elsewhere, and how it is read."""
+        return self.path / "members" / member / "network"
+
     def probabilities(self, member: str, split: str) -> Path:
         """A member's store of probability maps."""
         return self.path / "probabilities" / member / split

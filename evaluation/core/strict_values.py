@@ -53,3 +53,20 @@ class StrictModel(BaseModel):
         read = validate(given)
         check_kind(given, read)
         return read
+
+
+def read_sides(value: Any) -> Any:
+    """Read `256x256`, `256` or a list of rows and columns; for a field before its validation.
+
+    Examples:
+        >>> read_sides("64x128"), read_sides(256)
+        ([64, 128], [256, 256])
+    """
+    if isinstance(value, str | int) and not isinstance(value, bool):
+        sides = str(value).lower().split("x")
+        if not all(side.isdecimal() for side in sides) or len(sides) > 2:
+            raise PydanticCustomError("size", "rows and columns, such as 256x256")
+        value = [int(sides[0]), int(sides[-1])]
+    if value is not None and min(value, default=0) < 1:
+        raise PydanticCustomError("size", "rows and columns of at least 1, such as 256x256")
+    return value

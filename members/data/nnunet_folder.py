@@ -37,7 +37,7 @@ def recognise(tree: FileTree, options: LayoutOptions) -> Layout | None:
     if not (tree.root / DATASET).is_file() or not tree.has_folder("imagesTr"):
         return None
     document = read_json(tree.root / DATASET)
-    known = _classes(tree.root / DATASET, document)
+    known = classes_of(tree.root / DATASET, document)
     ending = str(document.get("file_ending") or _ending(tree))
     splits = {}
     for split, (images, masks) in FOLDERS.items():
@@ -58,7 +58,12 @@ def _ending(tree: FileTree) -> str:
     return ".nii.gz" if first.name.endswith(".nii.gz") else first.suffix
 
 
-def _classes(path: Path, document: Any) -> Classes:
+def classes_of(path: Path, document: Any) -> Classes:
+    """Return the classes that nnU-Net's `dataset.json` names, in the order of their numbers.
+
+    Raises:
+        BadData: no labels, or regions that overlap.
+    """
     labels = document.get("labels") if isinstance(document, dict) else None
     if not isinstance(labels, dict) or not labels:
         raise BadData(f"{path} has no labels; expected names and numbers of the classes")
@@ -110,7 +115,7 @@ def _items(
 
 
 def _slices(case: str, images: tuple[Path, ...], mask: Path | None) -> Iterator[Item]:
-    shape, *others = (_shape(file) for file in (*images, *([] if mask is None else [mask])))
+    shape, *others = (volume_shape(file) for file in (*images, *([] if mask is None else [mask])))
     for file, other in zip((*images[1:], mask), others, strict=False):
         if other != shape:
             raise BadData(
@@ -137,16 +142,32 @@ def _mask_slice(file: Path, index: int, size: Size) -> Array:
     return labels.astype(np.uint8)
 
 
-def _shape(file: Path) -> tuple[int, int, int]:
+def source_volume(root: Path, case: str) -> Path:
+    """Return the first channel of a case, whose geometry its labels have.
+
+    Raises:
+        BadData: it is missing, or no NIfTI.
+    """
+    ending = str(read_json(root / DATASET).get("file_ending", ".nii.gz"))
+    if ending not in NIFTI:
+        raise BadData(f"{root} holds {ending} images; expected NIfTI, whose geometry labels have")
+    for images, _ in FOLDERS.values():
+        file = root / images / f"{case}_0000{ending}"
+        if file.is_file():
+            return file
+    raise BadData(f"{root} has no image {case}_0000{ending}; restore it")
+
+
+def volume_shape(file: Path) -> tuple[int, int, int]:
     """Return rows, columns and slices of a volume; one slice for an image of two axes."""
-    shape = _volume(file).shape
+    shape = open_volume(file).shape
     if len(shape) not in (2, 3):
         raise BadData(f"{file} has shape {shape}; expected two or three axes")
     return (*shape, 1)[:3]
 
 
 def _slice(file: Path, index: int) -> Array:
-    volume = _volume(file)
+    volume = open_volume(file)
     try:
         values = np.asarray(volume.dataobj[(slice(None), slice(None), index)[: len(volume.shape)]])
     except Exception as error:  # nibabel and gzip have their own kinds
@@ -156,7 +177,12 @@ def _slice(file: Path, index: int) -> Array:
     return values
 
 
-def _volume(file: Path) -> Any:
+def open_volume(file: Path) -> Any:
+    """Open a NIfTI volume.
+
+    Raises:
+        BadData: nibabel is not installed, or no such volume.
+    """
     try:
         import nibabel
     except ImportError:

@@ -34,9 +34,8 @@ from evaluation.core.run_folder import OOF
 from evaluation.core.specs import parse_spec
 from evaluation.core.types import Array
 from members.data.dataset import DataSet
-from members.predict import BATCH_SIZE, predict
+from members.predict import BATCH_SIZE, num_parameters, open_network, predict
 from members.recipe import specialist_families
-from members.train import WEIGHTS, load_network
 
 IMAGES, PASSES = 16, 3
 COSTS = "costs.json"
@@ -109,7 +108,9 @@ class CostMeter:
         def measure() -> float | None:
             data = DataSet.load(self.run_members.run.data(split))
             cost = measure_member(self.run_members, name, data).milliseconds
-            return None if cost is None else cost * len(read_folds(self.run_members.run))
+            is_one = any(member.name == name for member in self.run_members.networks)
+            folds = 1 if is_one else len(read_folds(self.run_members.run))
+            return None if cost is None else cost * folds
 
         return self._cached(f"member {name}", self.run_members.digest(name, split), measure)
 
@@ -155,23 +156,26 @@ class CostMeter:
 def measure_member(run_members: RunMembers, name: str, data: DataSet) -> MemberCost:
     """Measure a member on some images of a data set; a family as the sum of its specialists."""
     run = run_members.run
-    alone = [member for member in run_members.members if member.name == name]
+    everything = (*run_members.members, *run_members.networks)
+    alone = [member for member in everything if member.name == name]
     parts = specialist_families(run_members.members).get(name, alone)
     folders = [run.path / "probabilities" / part for part in [m.name for m in parts] or [name]]
     size = sum(
         path.stat().st_size for folder in folders for path in folder.rglob("*") if path.is_file()
     )
-    trained = [(run.model(member.name, 0) / WEIGHTS).is_file() for member in parts]
-    if not parts or not all(trained):
+    networks = [run.model(m.name, 0) if m.network is None else run.network(m.name) for m in parts]
+    if not parts or not all(identity(folder) for folder in networks):
         return MemberCost(None, None, size)
     images = np.array(data.images[: min(BATCH_SIZE, data.extent.runs[0][0])])
     channels, classes = data.channels, len(data.classes)
-    milliseconds, parameters = 0.0, 0
-    for member in parts:
-        folder = run.model(member.name, 0)
-        network = load_network(member, folder, channels=channels, classes=classes)
+    milliseconds: float = 0.0
+    parameters: int | None = 0
+    for member, folder in zip(parts, networks, strict=True):
+        with _single_thread():  # a network of onnxruntime keeps the threads that it is opened with
+            network = open_network(member, folder, channels=channels, classes=classes)
         milliseconds += _fastest_ms(partial(predict, network, images, "cpu", member), len(images))
-        parameters += sum(parameter.numel() for parameter in network.parameters())
+        count = num_parameters(network)
+        parameters = None if count is None or parameters is None else parameters + count
     return MemberCost(milliseconds, parameters, size)
 
 

@@ -79,17 +79,18 @@ class OofGap:
 def leakage_warnings(run_members: RunMembers, members: Sequence[str]) -> list[str]:
     """List the members that do not declare their training images, or seem trained on `oof`.
 
-    Members that were trained in the run predicted `oof` out of fold; only imported maps, and
-    fusions in a run that has some, are examined for signs.
+    Members that were trained in the run predicted `oof` out of fold; only imported maps, those of
+    networks from elsewhere, and fusions in a run that has some, are examined for signs.
     """
     warnings = [
         f"{name!r} does not declare what it was trained on; if it was trained on images of {OOF},"
-        " what learns from its maps trusts it too much (`ens import --trained-on`)"
+        f" what learns from its maps trusts it too much ({_where_declared(run_members, name)})"
         for name in members
         if OOF in run_members.splits(name) and run_members.open(name, OOF).trained_on_mask() is None
     ]
-    trained = set(run_members.names()) - set(run_members.imported)
-    examined = [name for name in members if run_members.imported and name not in trained]
+    elsewhere = {*run_members.imported, *(member.name for member in run_members.networks)}
+    trained = set(run_members.names()) - elsewhere
+    examined = [name for name in members if elsewhere and name not in trained]
     gaps = oof_gaps(run_members, members) if examined else []
     for gap in gaps:
         if gap.member in examined and (signs := gap.signs()):
@@ -100,6 +101,11 @@ def leakage_warnings(run_members: RunMembers, members: Sequence[str]) -> list[st
                 f" images, or {VALIDATION} is harder"
             )
     return warnings
+
+
+def _where_declared(run_members: RunMembers, name: str) -> str:
+    is_network = name in [member.name for member in run_members.networks]
+    return "trained_on, in its description" if is_network else "`ens import --trained-on`"
 
 
 def oof_gaps(run_members: RunMembers, members: Sequence[str]) -> list[OofGap]:

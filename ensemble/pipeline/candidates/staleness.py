@@ -20,6 +20,7 @@ from ensemble.pipeline.data.prepare import (
     split_identity,
 )
 from ensemble.pipeline.members.importing import is_imported
+from ensemble.pipeline.members.networks import is_registered
 from ensemble.pipeline.members.train import is_predicted, is_trained
 from ensemble.pipeline.run.expected_record import ExpectedRecord
 from ensemble.pipeline.run.experiment import Experiment
@@ -151,7 +152,8 @@ class Staleness:
 
     def member(self, name: str) -> Member:
         """Return a network by name."""
-        return next(member for member in self.run_members.members if member.name == name)
+        members = (*self.run_members.members, *self.run_members.networks)
+        return next(member for member in members if member.name == name)
 
     def candidate(self, name: str) -> tuple[str, str]:
         """Return a candidate's source and chain: as configured, else as it was made."""
@@ -178,7 +180,13 @@ def _member_matches(staleness: Staleness, name: str, fold: str) -> bool:
     return is_trained(run, staleness.experiment, staleness.member(name), its_fold)
 
 
+def _network_matches(staleness: Staleness, name: str, _: str) -> bool:
+    return is_registered(staleness.run, staleness.member(name))
+
+
 def _maps_made_of(staleness: Staleness, name: str, _: str) -> list[Artifact]:
+    if name in [member.name for member in staleness.run_members.networks]:
+        return [DATA, Artifact("network", name, "")]
     imported = name in staleness.run_members.imported
     folds = [] if imported else read_folds(staleness.run)
     return [DATA, *(Artifact("member", name, str(fold.index)) for fold in folds)]
@@ -228,6 +236,11 @@ STAGES: dict[str, Stage] = {
         path=lambda run, name, fold: run.model(name, int(fold)),
         made_of=lambda _, __, ___: [DATA],
         record_matches=_member_matches,
+    ),
+    "network": Stage(
+        path=lambda run, name, _: run.network(name),
+        made_of=lambda _, __, ___: [],
+        record_matches=_network_matches,
     ),
     "maps": Stage(
         path=lambda run, name, split: run.probabilities(name, split),

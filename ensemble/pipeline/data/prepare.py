@@ -3,6 +3,7 @@
 Also sets of images that join a run later: their ids, and whether the run has them already.
 """
 
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -80,6 +81,49 @@ def prepare(run: Run, experiment: Experiment, log: Log) -> None:
         check_same_kind(data, training, split)
         data.save(run.data(split))
     write_json(run.folds, {"folds": experiment.folds, "fold": [int(fold) for fold in fold_of]})
+    expected.write()
+
+
+def prepare_folds(
+    run: Run, experiment: Experiment, fold_of: Callable[[str], int | None], log: Log
+) -> None:
+    """Write a run's data with the folds of networks that were trained elsewhere.
+
+    All labelled images are out-of-fold images: none is set aside, since each was predicted by a
+    model that did not train on it.
+
+    Args:
+        run: the experiment folder.
+        experiment: its data.
+        fold_of: returns the fold of an image by its id; None leaves it out.
+        log: receives what is left out.
+
+    Raises:
+        BadData: the data cannot be used, or none of the images has a fold.
+        BadRun: the run holds other data already.
+    """
+    if is_prepared(run, experiment):
+        return
+    expected = data_record(run, experiment)
+    sets = _load(experiment, log)
+    training = sets.pop("training")
+    folds = [fold_of(name) for name in training.ids]
+    kept = np.array([fold is not None for fold in folds])
+    if not kept.any():
+        raise BadData(f"no image of {experiment.data} is in a fold (first: {training.ids[0]!r})")
+    if not kept.all():
+        log(f"{(~kept).sum()} of {len(kept)} labelled images are in no fold, and are left out")
+        training = training.take(kept)
+    check_learnable(training)
+    remove_folder(expected.folder)
+    write_classes(run.classes, training.classes)
+    named = {"validation": sets.pop("validation", None), **sets}
+    for split, data in {"oof": training, **named}.items():
+        if data is not None:
+            check_same_kind(data, training, split)
+            data.save(run.data(split))
+    document = {"folds": experiment.folds, "fold": [f for f in folds if f is not None]}
+    write_json(run.folds, document)
     expected.write()
 
 

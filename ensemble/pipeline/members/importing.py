@@ -1,7 +1,7 @@
 """Import anybody's probability maps as a member of a run."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -90,49 +90,119 @@ def import_maps(
     if not run.experiment.is_file():
         raise BadRun(f"{run.path} holds no images; create it with --data, the labelled set")
     with run_lock(run.path):
-        run_members, experiment = RunMembers.of(run), run_experiment(run)
-        _check_not_taken(run_members, name)
+        run_members = RunMembers.of(run)
+        check_name_is_free(run_members, name)
         run_members.check_split(split)
         data = DataSet.load(run.data(split))
         training_ids, declared = _read_training_ids(trained_on, run, data)
         try:
             expected = ExpectedMaps(data.ids, len(data.classes), data.extent)
-            matched = _match(open_external(paths, expected, key=key), data, missing)
-            reference = _reference(run_members, name, split, matched)
-            inspection = inspect_maps(
-                matched.maps,
-                matched.match.indices,
-                classes=data.classes,
-                extent=matched.data.extent,
-                known=reference,
-                names=class_names,
-                normalise=normalise,
-                no_checks=no_checks,
-            )
-            problems = _problems(matched, inspection, fix=fix)
-            if matched.maps.ids is None and not no_checks:
-                check_order(inspection, matched.data.extent, reference)
+            external = open_external(paths, expected, key=key)
         except BadMaps as error:
             raise BadMaps(f"member {name!r}: {error}") from None
-        notes = [*_notes(matched, inspection, split), *declared]
-        for line in [*(f"fixed: {problem}" for problem in problems), *notes]:
-            log(f"{name}: {line}")
-        config: Document = {
-            IMPORTED: True,
-            "member": name,
-            "split": split,
-            "dtype": experiment.store_dtype,
-            "repair": inspection.repair.to_dict(),
-            "key": key,
-            "class_names": None if class_names is None else list(class_names),
-            "normalise": normalise,
-            "trained_on": None if training_ids is None else sorted(training_ids.models[0]),
-            **({LACKING: matched.lacking} if matched.lacking else {}),
-        }
-        inputs = {**_run_digests(run, split), "maps": _digest(paths)}
-        record = ExpectedRecord(run.probabilities(name, split), config, inputs)
-        with store_urls(run, experiment.store) as new_url:
-            _write_store(record, inspection, matched, training_ids, paths, new_url)
+        given = GivenMaps(external, paths, training_ids, declared, key=key)
+        options = ImportOptions(class_names, normalise, fix, no_checks, missing)
+        return import_given(run_members, name, split, given, options, log)
+
+
+@dataclass(frozen=True)
+class GivenMaps:
+    """External maps, opened.
+
+    Args:
+        maps: as they were given.
+        paths: of their files.
+        training_ids: what their models were trained on, where that is declared.
+        notes: on that.
+        key: the array of files that hold several.
+        source: what else their record says of where they come from.
+    """
+
+    maps: ExternalMaps
+    paths: Sequence[Path]
+    training_ids: TrainingIds | None
+    notes: Sequence[str] = ()
+    key: str | None = None
+    source: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ImportOptions:
+    """How external maps are taken; see `import_maps`."""
+
+    class_names: Sequence[str] | None = None
+    normalise: bool = False
+    fix: bool = False
+    no_checks: bool = False
+    missing: Missing = "refuse"
+
+
+def import_given(
+    run_members: RunMembers,
+    name: str,
+    split: str,
+    given: GivenMaps,
+    options: ImportOptions,
+    log: Log,
+) -> Document:
+    """Inspect opened maps of one split and write them as a member's store.
+
+    Args:
+        run_members: of the run, whose lock is held.
+        name: of the member.
+        split: whose images they are of.
+        given: the maps.
+        options: how they are taken.
+        log: receives a line per repair, and per check that could not be made.
+
+    Returns:
+        A JSON document: what was detected and written.
+
+    Raises:
+        BadMaps: detected problems, or what cannot be repaired; names the member.
+    """
+    run, experiment = run_members.run, run_experiment(run_members.run)
+    data = DataSet.load(run.data(split))
+    try:
+        matched = _match(given.maps, data, options.missing)
+        reference = _reference(run_members, name, split, matched)
+        inspection = inspect_maps(
+            matched.maps,
+            matched.match.indices,
+            classes=data.classes,
+            extent=matched.data.extent,
+            known=reference,
+            names=options.class_names,
+            normalise=options.normalise,
+            no_checks=options.no_checks,
+        )
+        problems = _problems(matched, inspection, fix=options.fix)
+        if matched.maps.ids is None and not options.no_checks:
+            check_order(inspection, matched.data.extent, reference)
+    except BadMaps as error:
+        raise BadMaps(f"member {name!r}: {error}") from None
+    notes = [*_notes(matched, inspection, split), *given.notes]
+    for line in [*(f"fixed: {problem}" for problem in problems), *notes]:
+        log(f"{name}: {line}")
+    seen = given.training_ids
+    alone = None if seen is None or seen.model is not None else sorted(seen.models[0])
+    config: Document = {
+        IMPORTED: True,
+        "member": name,
+        "split": split,
+        "dtype": experiment.store_dtype,
+        "repair": inspection.repair.to_dict(),
+        "key": given.key,
+        "class_names": None if options.class_names is None else list(options.class_names),
+        "normalise": options.normalise,
+        "trained_on": alone,
+        **given.source,
+        **({LACKING: matched.lacking} if matched.lacking else {}),
+    }
+    inputs = {**_run_digests(run, split), "maps": _digest(given.paths)}
+    record = ExpectedRecord(run.probabilities(name, split), config, inputs)
+    with store_urls(run, experiment.store) as new_url:
+        _write_store(record, inspection, matched, seen, given.paths, new_url)
     return {
         "run": str(run.path),
         "member": name,
@@ -140,7 +210,7 @@ def import_maps(
         "images": len(matched.data),
         "fixed": problems,
         "notes": notes,
-        "declared": training_ids is not None,
+        "declared": seen is not None,
     }
 
 
@@ -256,9 +326,15 @@ def _run_digests(run: Run, split: str) -> dict[str, str]:
     return {"data": split_identity(run, split), "classes": classes_identity(run)}
 
 
-def _check_not_taken(run_members: RunMembers, name: str) -> None:
+def check_name_is_free(run_members: RunMembers, name: str) -> None:
+    """Refuse the name of a member that predicts by itself, or of a fusion, for imported maps.
+
+    Raises:
+        BadRun: it is taken.
+    """
     run = run_members.run
-    if name in {member.name for member in run_members.members} | set(run_members.families):
+    own = {member.name for member in (*run_members.members, *run_members.networks)}
+    if name in own | set(run_members.families):
         raise BadRun(f"{name!r} is a trained member of {run.path}; choose another --name")
     if name in run.fusions():
         raise BadRun(f"{name!r} is a fusion of {run.path}; choose another --name")

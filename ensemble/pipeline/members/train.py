@@ -1,9 +1,10 @@
 """Train what is missing or stale, then predict what is missing or stale."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 
 from ensemble.pipeline.data.prepare import (
     check_same_kind,
@@ -15,10 +16,12 @@ from ensemble.pipeline.data.prepare import (
     run_classes,
     split_identity,
 )
+from ensemble.pipeline.members.networks import register_networks
 from ensemble.pipeline.run.experiment import Experiment, check_chains, read_experiment
 from ensemble.pipeline.run.open_run import check_metric_defined, imported_members
 from ensemble.pipeline.run.store_location import UrlFactory, local_only, store_urls
 from evaluation.core.errors import BadData, BadRun, EnsError
+from evaluation.core.files import remove_folder
 from evaluation.core.label_options import NOTHING_SAID, LabelOptions
 from evaluation.core.progress import Log, progress
 from evaluation.core.provenance import (
@@ -38,12 +41,15 @@ from members.data.dataset import DataSet
 from members.data.layouts import DEFAULT_LAYOUT, LayoutOptions
 from members.data.load_dataset import load_dataset, one_set
 from members.devices import devices
+from members.external_networks.description import NetworkDescription
 from members.jobs import Job, PredictJob, TrainJob, run_jobs
 from members.network import check_size
 from members.recipe import Member, check_name
 from members.resizing import resized_extent
 from members.train import Fold
 from members.training_progress import show_trainings
+
+NO_NETWORKS: Mapping[str, NetworkDescription] = MappingProxyType({})
 
 
 def train_members(
@@ -78,6 +84,7 @@ def train_members(
         recipe.check()
     with run_lock(run.path):
         members = _prepare_members(run, experiment, only, log)
+        networks = register_networks(run, experiment, log, only=only)
         jobs = [training_job(run, experiment, m, fold) for m in members for fold in read_folds(run)]
         stale = [job for job in jobs if not weights_are_current(job)]
         for job in stale:
@@ -87,7 +94,7 @@ def train_members(
             failed = _run_jobs(stale, device_names, workers, "training", log)
             predict_members(
                 run,
-                [member for member in members if member.name not in failed],
+                [*(member for member in members if member.name not in failed), *networks],
                 run.splits(),
                 device_names,
                 dtype=experiment.store_dtype,
@@ -99,7 +106,7 @@ def train_members(
         names = ",".join(sorted(failed))
         first = next(iter(failed.values()))
         raise EnsError(f"{first}; the others are done; retry with --only {names}")
-    return members
+    return [*members, *networks]
 
 
 def _prepare_members(
@@ -111,7 +118,7 @@ def _prepare_members(
     classes, training = run_classes(run), DataSet.load(run.data(OOF))
     check_chains(experiment, classes, training.images)
     decisions += _check_metric(run, experiment)
-    members = _select(experiment.expanded(classes), only)
+    members = _select(experiment.expanded(classes), only, list(experiment.networks))
     check_not_imported(run, members)
     check_trainable(members, training, experiment.store_dtype)
     for line in decisions:
@@ -140,6 +147,7 @@ def predict_data(
     data: Path,
     split: str,
     *,
+    networks: Mapping[str, NetworkDescription] = NO_NETWORKS,
     labels: LabelOptions = NOTHING_SAID,
     layout: LayoutOptions = DEFAULT_LAYOUT,
     device: str,
@@ -152,6 +160,7 @@ def predict_data(
         run: the experiment folder.
         data: file or folder of the images; masks are kept where there are any.
         split: name of the set.
+        networks: that were trained elsewhere, to be added to the run; they predict every split.
         labels: what is said about classes and values of masks; must agree with the run's.
         layout: what is said about how the data lie on disk.
         device: see `members.devices.devices`.
@@ -173,13 +182,16 @@ def predict_data(
         check_same_kind(images, known, str(data))
         images = make_ids_unique(images, known, split)
         experiment = read_experiment(run.experiment)
+        experiment = experiment.with_networks(networks)
         trained = [m for m in experiment.expanded(classes) if _is_complete(run, m, read_folds(run))]
-        if not trained:
+        if not trained and not experiment.networks:
             raise BadRun(f"no member of {run.path} is trained; run `ens train-members` first")
+        trained += register_networks(run, experiment, log)
         if run.data(split).exists():
             check_same_split(DataSet.load(run.data(split)), images, split)
         else:
             images.save(run.data(split))
+        experiment.write(run.experiment)
         with store_urls(run, experiment.store) as new_url:
             predict_members(
                 run,
@@ -192,6 +204,58 @@ def predict_data(
                 log=log,
             )
     return [member.name for member in trained]
+
+
+def predict_networks(
+    run: Run,
+    networks: Mapping[str, NetworkDescription],
+    *,
+    device: str,
+    workers: int | None,
+    log: Log,
+) -> list[str]:
+    """Add networks that were trained elsewhere to a run, and write their maps of every split.
+
+    Args:
+        run: the experiment folder, which holds its images.
+        networks: what is said about each, by the name of its member.
+        device: see `members.devices.devices`.
+        workers: processes on each device.
+        log: receives what was read and inferred, and a line per job that ended.
+
+    Returns:
+        The names of the networks.
+
+    Raises:
+        BadNetwork: one that cannot be used, or whose description leaves readings open.
+        BadRun: the run holds no images, or has a member of that name.
+    """
+    device_names = devices(device)
+    if not run.experiment.is_file():
+        raise BadRun(f"{run.path} holds no experiment; start with `ens train-members`")
+    with run_lock(run.path):
+        experiment = read_experiment(run.experiment).with_networks(networks)
+        new = [name for name in networks if not run.network(name).exists()]
+        members = register_networks(run, experiment, log, only=list(networks))
+        try:
+            with store_urls(run, experiment.store) as new_url:
+                predict_members(
+                    run,
+                    members,
+                    run.splits(),
+                    device_names,
+                    dtype=experiment.store_dtype,
+                    new_url=new_url,
+                    workers=workers,
+                    log=log,
+                )
+        except EnsError:  # on an image that was not examined
+            for name in new:
+                remove_folder(run.network(name).parent)
+                remove_folder(run.path / "probabilities" / name)
+            raise
+        experiment.write(run.experiment)
+    return [member.name for member in members]
 
 
 def predict_members(
@@ -319,19 +383,19 @@ def training_job(run: Run, experiment: Experiment, member: Member, fold: Fold) -
 def _prediction_job(
     run: Run, member: Member, split: str, folds: tuple[Fold, ...], dtype: StoreDtype
 ) -> PredictJob:
-    models = tuple(run.model(member.name, fold.index) for fold in folds)
+    models = _models_of(run, member, folds)
     inputs = {
         "images": split_identity(run, split, target=False),
         "classes": classes_identity(run),
     }
-    for fold, model in zip(folds, models, strict=True):
+    for model in models:
         weights = identity(model)
         if weights is None:
             raise BadRun(
-                f"member {member.name!r} lacks fold {fold.index};"
+                f"member {member.name!r} lacks {model.name};"
                 f" run `ens train-members --run {run.path} --only {member.name}`"
             )
-        inputs[f"fold-{fold.index}"] = weights
+        inputs[model.name] = weights
     return PredictJob(
         member,
         data=run.data(split),
@@ -346,9 +410,16 @@ def _prediction_job(
     )
 
 
+def _models_of(run: Run, member: Member, folds: Sequence[Fold]) -> tuple[Path, ...]:
+    """Return the folder of each fold's weights, or of the one network from elsewhere."""
+    if member.network is not None:
+        return (run.network(member.name),)
+    return tuple(run.model(member.name, fold.index) for fold in folds)
+
+
 def _is_complete(run: Run, member: Member, folds: Sequence[Fold]) -> bool:
     """Tell whether a member has weights of every fold."""
-    return all(identity(run.model(member.name, fold.index)) for fold in folds)
+    return all(identity(model) for model in _models_of(run, member, folds))
 
 
 def _run_jobs(
@@ -372,8 +443,9 @@ def _run_jobs(
     return failed
 
 
-def _select(members: list[Member], only: Sequence[str]) -> list[Member]:
+def _select(members: list[Member], only: Sequence[str], networks: Sequence[str]) -> list[Member]:
     known = {member.name for member in members} | {m.family for m in members if m.family}
+    known |= set(networks)
     for name in only:
         if name not in known:
             raise BadRun(f"no member {name!r}; known: {', '.join(sorted(known))}")

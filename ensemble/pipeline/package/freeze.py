@@ -13,6 +13,7 @@ from ensemble.pipeline.candidates.fuse import FITTED, resolve_fusion, update_fus
 from ensemble.pipeline.candidates.postprocess import read_candidate, read_labels, update_candidate
 from ensemble.pipeline.candidates.staleness import Artifact, Staleness, record_export
 from ensemble.pipeline.data.prepare import read_folds, run_classes
+from ensemble.pipeline.members.networks import external_description
 from ensemble.pipeline.package.apply import predict_labels
 from ensemble.pipeline.package.manifest import (
     FUSION,
@@ -21,6 +22,7 @@ from ensemble.pipeline.package.manifest import (
     Manifest,
     Package,
     model_folder,
+    network_folder,
     readme,
 )
 from ensemble.pipeline.package.onnx_check import OnnxExamined, examine
@@ -30,7 +32,7 @@ from evaluation.core.blocks import blocks
 from evaluation.core.errors import BadRun, BadSpec
 from evaluation.core.files import atomic_file, atomic_folder, write_json
 from evaluation.core.progress import Log
-from evaluation.core.provenance import digest, identity, verify_outputs
+from evaluation.core.provenance import RECORD, digest, identity, verify_outputs
 from evaluation.core.run_folder import OOF, Run, run_lock
 from members.data.dataset import DataSet
 from members.devices import devices
@@ -158,6 +160,12 @@ def _write_package(
     learned = read_fitted_chain(run, candidate)
     data = DataSet.load(run.data(OOF))
     recipes = experiment.recipes()
+    # The file lies in the package, and network.json holds what it was trained on.
+    networks = {
+        member.name: said.model_copy(update={"file": said.path.name, "trained_on": None})
+        for member in run_members.networks
+        for said in [external_description(member)]
+    }
     manifest = Manifest(
         candidate=candidate,
         classes=run_classes(run).to_dict(),
@@ -166,13 +174,19 @@ def _write_package(
         shape=data.extent.runs[0][1],
         store_dtype=experiment.store_dtype,
         folds=len(read_folds(run)),
-        members={name: Recipe(**recipes[name].model_dump()) for name in members},
+        members={
+            name: networks[name] if name in networks else Recipe(**recipes[name].model_dump())
+            for name in members
+        },
         strategy=strategy,
         chain=learned["chain"] if learned else chain,
         files={},
     )
     package = Package(to, manifest)
     for network in package.networks:
+        if network.network is not None:
+            _copy_network(run.network(network.name), to / network_folder(network.name))
+            continue
         for fold in range(manifest.folds):
             verify_outputs(run.model(network.name, fold))
             folder = to / model_folder(network.name, fold)
@@ -185,9 +199,19 @@ def _write_package(
             shutil.copyfile(run.fusion(source) / FITTED / name, to / FUSION / name)
     (to / README).write_text(readme(manifest), encoding="utf-8")
     files = {path: digest(to / path) for path in package.expected_files()}
+    for network in package.networks:
+        folder = to / network_folder(network.name)
+        copied = sorted(file for file in folder.rglob("*") if file.is_file())
+        files |= {file.relative_to(to).as_posix(): digest(file) for file in copied}
     package = Package(to, manifest.model_copy(update={"files": files}))
     write_json(to / MANIFEST, package.manifest.model_dump(mode="json"))
     return package
+
+
+def _copy_network(registered: Path, to: Path) -> None:
+    """Copy a network from elsewhere with all that was registered of it, but its record."""
+    verify_outputs(registered)
+    shutil.copytree(registered, to, ignore=shutil.ignore_patterns(RECORD))
 
 
 def _smoke_test(run: Run, package: Package, device: str, log: Log) -> None:

@@ -12,6 +12,8 @@ from evaluation.core.errors import BadRun
 from evaluation.core.files import check_no_external_links, read_json
 from evaluation.core.provenance import digest
 from members.codecs import StoreDtype
+from members.external_networks.description import NetworkDescription
+from members.external_networks.network import READING
 from members.recipe import Member, Recipe, check_name, specialist_families
 from members.train import WEIGHTS
 
@@ -30,8 +32,9 @@ class Manifest(BaseModel):
         image_type: of the images' values.
         shape: rows and columns of the first training image, in pixels; others may differ.
         store_dtype: type that maps are rounded to between the stages, as in the run.
-        folds: number of models per member.
-        members: recipe of each, in the order in which they are fused.
+        folds: number of models per member; a network from elsewhere is one.
+        members: recipe of each, or the description of a network from elsewhere, in the order in
+            which they are fused.
         strategy: fusion of the members; None for a single member.
         chain: post-processing steps, fitted.
         files: SHA-256 of every other file, by its path in the package.
@@ -47,7 +50,7 @@ class Manifest(BaseModel):
     shape: tuple[Side, Side]
     store_dtype: StoreDtype
     folds: Annotated[int, Field(ge=1, le=100)]
-    members: dict[str, Recipe]
+    members: dict[str, NetworkDescription | Recipe]
     strategy: str | None
     chain: str
     files: dict[str, str]
@@ -83,8 +86,13 @@ class Package:
     @property
     def networks(self) -> list[Member]:
         """All networks; specialists one by one."""
-        recipes = self.manifest.members.items()
-        return [m for name, recipe in recipes for m in Member.expand(name, recipe, self.classes)]
+        networks: list[Member] = []
+        for name, member in self.manifest.members.items():
+            if isinstance(member, NetworkDescription):
+                networks.append(Member.external(name, member))
+            else:
+                networks += Member.expand(name, member, self.classes)
+        return networks
 
     @property
     def specialists(self) -> dict[str, list[Member]]:
@@ -92,7 +100,9 @@ class Package:
         return specialist_families(self.networks)
 
     def models(self, network: Member) -> list[Path]:
-        """Return the folder of each fold's weights."""
+        """Return the folder of each fold's weights, or of the one network from elsewhere."""
+        if network.network is not None:
+            return [self.folder / network_folder(network.name)]
         return [self.folder / model_folder(network.name, k) for k in range(self.manifest.folds)]
 
     def expected_files(self) -> list[str]:
@@ -100,8 +110,14 @@ class Package:
         weights = [
             f"{model_folder(network.name, fold)}/{WEIGHTS}"
             for network in self.networks
+            if network.network is None
             for fold in range(self.manifest.folds)
         ]
+        for network in self.networks:
+            if network.network is not None:
+                folder = network_folder(network.name)
+                others = [file for file in self.manifest.files if file.startswith(f"{folder}/")]
+                weights += dict.fromkeys([f"{folder}/{READING}", *others])
         fusion = [f"{FUSION}/{name}" for name in ("fitted.json", "fitted.npz")]
         return [*weights, *(fusion if self.manifest.strategy else []), README]
 
@@ -109,6 +125,11 @@ class Package:
 def model_folder(member: str, fold: int) -> str:
     """Return the folder of a model's weights in a package."""
     return f"weights/{member}/fold-{fold}"
+
+
+def network_folder(member: str) -> str:
+    """Return the folder of a network from elsewhere in a package."""
+    return f"networks/{member}"
 
 
 def read_package(folder: Path) -> Package:
@@ -155,7 +176,7 @@ the values of this table, those of the training masks.
 |---|---|---|
 {classes}
 
-Members, each the mean of {folds} models: {members}.
+Members, each the mean of {folds} models, or one network from elsewhere: {members}.
 Fusion: {strategy}. Post-processing: {chain}.
 
 `package.json` holds the same in machine-readable form, with the SHA-256 of every file.
@@ -178,7 +199,12 @@ def readme(manifest: Manifest) -> str:
         channels=manifest.channels,
         classes="\n".join(rows),
         folds=manifest.folds,
-        members=", ".join(f"{name} (`{r.architecture}`)" for name, r in manifest.members.items()),
+        members=", ".join(f"{name} (`{_kind(m)}`)" for name, m in manifest.members.items()),
         strategy=f"`{manifest.strategy}`" if manifest.strategy else "none, there is one member",
         chain=f"`{manifest.chain}`" if manifest.chain else "none, labels are the plain argmax",
     )
+
+
+def _kind(member: NetworkDescription | Recipe) -> str:
+    """Return a member's architecture, or the file of a network from elsewhere."""
+    return member.architecture if isinstance(member, Recipe) else member.path.name

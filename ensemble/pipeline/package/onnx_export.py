@@ -22,6 +22,7 @@ from ensemble.torch_fusion import TorchFusion, as_shares, torch_fusion
 from evaluation.core.errors import BadRun, BadSpec
 from evaluation.core.files import atomic_file
 from evaluation.core.specs import Spec, parse_spec, split_chain
+from members.external_networks.description import NetworkDescription
 from members.network import NormalisedNetwork
 from members.recipe import Member
 from members.train import load_network
@@ -140,6 +141,11 @@ def check_exportable(package: Package) -> None:
         BadSpec: the first part that it cannot hold, by name, and what to do.
     """
     for name, recipe in package.manifest.members.items():
+        if isinstance(recipe, NetworkDescription):
+            raise BadSpec(
+                f"member {name!r} is a network from elsewhere ({recipe.path.name}), which is not"
+                " traced again; freeze without --format onnx"
+            )
         if recipe.size is not None or recipe.tile is not None:
             option = "size" if recipe.size is not None else "tile"
             raise BadSpec(

@@ -4,7 +4,7 @@ It is read from a YAML file or from the options of the command line, and kept in
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -25,6 +25,7 @@ from evaluation.core.strict_values import StrictModel
 from evaluation.protocols import ALL_PROTOCOLS, build_protocol
 from members.codecs import StoreDtype, codec
 from members.data.layouts import DEFAULT_LAYOUT, LayoutOptions
+from members.external_networks.description import NetworkDescription, read_network
 from members.object_store import EXAMPLE, check_url
 from members.recipe import (
     REPEATS,
@@ -83,6 +84,8 @@ class Experiment(StrictModel):
         store: a URL under which new probability maps are written; by default the run's folder.
         defaults: recipe keys for every member whose recipe does not set them.
         members: recipe per member; with the key `repeats: R`, R members of that recipe.
+        networks: networks that were trained elsewhere, by the name of their member: the file, or
+            the keys of `members.external_networks.description.NetworkDescription`.
         fusions: spec of the strategy per fusion, or {strategy, members}.
         chains: spec per chain; every fusion is post-processed by every chain.
     """
@@ -100,6 +103,7 @@ class Experiment(StrictModel):
     store: Annotated[str, AfterValidator(_url)] | None = None
     defaults: dict[str, Any] = Field(default_factory=dict)
     members: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    networks: dict[str, Any] = Field(default_factory=dict)
     fusions: dict[str, str | FusionEntry] = Field(default_factory=dict)
     chains: dict[str, str] = Field(default_factory=dict)
 
@@ -155,6 +159,22 @@ class Experiment(StrictModel):
         recipes = self.recipes().items()
         return [m for name, recipe in recipes for m in Member.expand(name, recipe, classes)]
 
+    def external_members(self) -> list[Member]:
+        """Return the members whose networks were trained elsewhere.
+
+        Raises:
+            BadSpec: a description that cannot be read, or the name of another member.
+        """
+        taken = set(self.networks) & set(self.members)
+        if taken:
+            raise BadSpec(f"network {min(taken)!r} has the name of a member; choose another")
+        return [Member.external(name, read_network(name, n)) for name, n in self.networks.items()]
+
+    def with_networks(self, networks: Mapping[str, NetworkDescription]) -> "Experiment":
+        """Return the experiment with networks added or replaced."""
+        added = {name: network.model_dump(mode="json") for name, network in networks.items()}
+        return self.model_copy(update={"networks": {**self.networks, **added}})
+
     def fusion_entry(self, name: str) -> FusionEntry:
         """Return the strategy and the members of a fusion; no members where it takes all.
 
@@ -204,12 +224,17 @@ def read_experiment(path: Path) -> Experiment:
         raise BadSpec(f"{path}: {error}") from None
     except (ValidationError, TypeError) as error:
         raise BadSpec(f"{path}: {_reason(error)}") from None
-    for kind in ("members", "fusions", "chains"):
+    for kind in ("members", "networks", "fusions", "chains"):
         for name in getattr(experiment, kind):
             check_name(name, kind.removesuffix("s"))
     given = {key: value for key in PATHS if (value := getattr(experiment, key)) is not None}
     folder = path.resolve().parent
     paths: dict[str, Any] = {k: resolve_data_path(v, folder) for k, v in given.items()}
+    try:
+        read = {name: read_network(name, n, folder) for name, n in experiment.networks.items()}
+    except BadSpec as error:
+        raise BadSpec(f"{path}: {error}") from None
+    experiment = experiment.with_networks(read)
     if experiment.layout is not None:
         paths["layout"] = resolve_layout_paths(experiment.layout, folder)
     return experiment.model_copy(update=paths)
@@ -372,7 +397,7 @@ def _with_members(
     """
     defaults = {**base.defaults, **changed, **({} if repeats is None else {REPEATS: repeats})}
     recipes = _read_recipes(specs, defaults)
-    if not recipes and not base.members:
+    if not recipes and not base.members and not base.networks:
         zoo, keys = repeat_members(ZOO, {**ZOO_RECIPE, **defaults})
         return base.model_copy(update={"members": zoo, "defaults": keys})
     if repeats is not None and not recipes:

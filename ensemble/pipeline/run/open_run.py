@@ -46,17 +46,20 @@ class RunMembers:
         run: the experiment folder.
         members: every network, specialists one by one.
         imported: names of the members whose maps were imported.
+        networks: members whose networks were trained elsewhere.
     """
 
     run: Run
     members: tuple[Member, ...]
     imported: tuple[str, ...] = ()
+    networks: tuple[Member, ...] = ()
 
     @classmethod
     def of(cls, run: Run) -> "RunMembers":
         """Read what the run holds."""
-        members = tuple(run_experiment(run).expanded(run_classes(run)))
-        return cls(run, members, imported_members(run))
+        experiment = run_experiment(run)
+        members = tuple(experiment.expanded(run_classes(run)))
+        return cls(run, members, imported_members(run), tuple(experiment.external_members()))
 
     @cached_property
     def families(self) -> dict[str, list[Member]]:
@@ -68,7 +71,7 @@ class RunMembers:
 
         A family counts as one member.
         """
-        names = [member.family or member.name for member in self.members]
+        names = [member.family or member.name for member in (*self.members, *self.networks)]
         return list(dict.fromkeys([*names, *self.imported]))
 
     def splits(self, name: str, *, partial: bool = False) -> list[str]:
@@ -165,6 +168,8 @@ class RunMembers:
     def _hint(self, name: str, split: str) -> str:
         if name in self.imported:
             return f"run `ens import --run {self.run.path} --name {name} --split {split} PATHS`"
+        if name in [member.name for member in self.networks]:
+            return f"run `ens predict --run {self.run.path} --network {name}=FILE`"
         if name in self.names():
             return f"run `ens train-members --run {self.run.path} --only {name}`"
         return f"run `ens fuse --run {self.run.path} --name {name}` again"

@@ -27,7 +27,7 @@ from ensemble.pipeline.run.open_run import (
     run_metric,
 )
 from evaluation.confusion import parallel_confusion
-from evaluation.core.errors import BadRun, LeakageError
+from evaluation.core.errors import BadRun, LeakageError, format_count
 from evaluation.core.files import atomic_file
 from evaluation.core.progress import Log
 from evaluation.core.provenance import digests, identity
@@ -37,6 +37,7 @@ from evaluation.protocols import PROTOCOLS
 from evaluation.run_metric import metric_note, named_metric
 from evaluation.scores import (
     ScoredImages,
+    by_group,
     read_scores,
     score,
     write_scores,
@@ -52,6 +53,7 @@ def score_run(
     *,
     split: str,
     protocol: str | None = None,
+    per_group: bool = False,
     log: Log,
 ) -> Leaderboard:
     """Score candidates on `oof` and on a split, and compare them.
@@ -66,6 +68,8 @@ def score_run(
         candidates: names; by default all.
         split: the split to evaluate on.
         protocol: spec of the protocol that decides; by default the run's metric.
+        per_group: score each group (case, drive) as one image, which protocols that average over
+            images tell apart.
         log: receives a line per result.
 
     Raises:
@@ -97,11 +101,20 @@ def score_run(
         scored = without_trained_on(run_members, scored, sources, split, log)
         results = [Artifact("scores", candidate.name, split) for candidate in scored]
         Staleness(RunMembers.of(run), experiment).warn(results, log)
+        if per_group:
+            groups = len(np.unique(scored[0].examined.groups))
+            log(f"each of {format_count(groups, 'group')} is scored as one image")
+            scored = [
+                replace(c, examined=by_group(c.examined), oof=c.oof and by_group(c.oof))
+                for c in scored
+            ]
         rng = np.random.default_rng(experiment.seed)
         board = compare(scored, run_classes(run), rng=rng, split=split, protocol=protocol)
         with atomic_file(run.path / "scores" / f"{LEADERBOARD}.csv") as partial:
             board.to_frame().to_csv(partial)
         config = {"split": split, "protocol": protocol, "candidates": [c.name for c in scored]}
+        if per_group:
+            config["per"] = "group"
         leaderboard_record(run, config).write()
         return board
 

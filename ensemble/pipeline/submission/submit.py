@@ -11,7 +11,8 @@ import numpy as np
 from ensemble.pipeline.candidates.postprocess import read_labels
 from ensemble.pipeline.candidates.staleness import Artifact, record_export, staleness_of
 from ensemble.pipeline.data.prepare import run_classes
-from ensemble.pipeline.submission import formats
+from ensemble.pipeline.run.open_run import RunMembers
+from ensemble.pipeline.submission import formats, nifti
 from evaluation.core.blocks import blocks
 from evaluation.core.classes import Classes
 from evaluation.core.errors import BadLabels, BadRun, BadSpec
@@ -22,7 +23,7 @@ from evaluation.core.run_folder import Run, run_lock
 from evaluation.core.types import Array
 from members.data.dataset import DataSet
 
-Format = Literal["csv", "runs", "png"]
+Format = Literal["csv", "runs", "png", "nifti"]
 
 
 @dataclass(frozen=True)
@@ -55,32 +56,42 @@ def submit(
         split: split of the images.
         out: the CSV, or the folder of PNGs, which must be new or empty.
         file_format: `csv`, one column per pixel; `runs`, run lengths as CSV; `png`, one palette
-            PNG per image. CSV and PNG hold the values that masks store for the classes.
+            PNG per image; `nifti`, a volume per case with the geometry of its source. All but
+            `runs` hold the values that masks store for the classes.
         log: receives a line if the labels are stale.
 
     Raises:
         BadRun: label maps are missing or incomplete, or another process writes into the run.
         BadLabels: values outside the classes.
         BadSpec: a column per pixel of images that have several sizes.
+        BadData: volumes of data that are not nnU-Net's raw set of NIfTI volumes.
     """
     if split not in run.splits():
         raise BadRun(f"no split {split!r} in {run.path}; known: {', '.join(run.splits())}")
-    if file_format == "png" and out.exists() and (out.is_file() or any(out.iterdir())):
+    is_folder = file_format in ("png", "nifti")
+    if is_folder and out.exists() and (out.is_file() or any(out.iterdir())):
         raise BadRun(f"{out} already exists; choose a new folder as --out")
     labels, data = read_labels(run, candidate, split), DataSet.load(run.data(split))
     if file_format == "csv" and data.extent.one_size is None:
         raise BadSpec(f"{split} has images of {data.extent}; write them by --format png or runs")
+    if file_format == "nifti":
+        nifti.source_root(RunMembers.of(run))
     classes = run_classes(run)
     ignored = _count_ignored(labels, classes, candidate)
     atomic: Callable[[Path], AbstractContextManager[Path]] = (
-        atomic_folder if file_format == "png" else atomic_file
+        atomic_folder if is_folder else atomic_file
     )
     with run_lock(run.path):
         stale: list[str] = []
         # Before anything is written, since a run that cannot be read is refused.
         staleness_of(run).warn([Artifact("labels", candidate, split)], stale.append)
         with atomic(out) as partial:
-            _write(partial, data, labels, classes, file_format)
+            if file_format == "nifti":
+                run_members = RunMembers.of(run)
+                nifti.write_volumes(partial, run_members, data, labels, classes)
+                nifti.write_fused(partial / nifti.FUSED, run_members, candidate, split)
+            else:
+                _write(partial, data, labels, classes, file_format)
             _compare(partial, _read(partial, data, classes, file_format), data, labels)
         record_export(run, out, "submission", candidate, split)
     for line in stale:
@@ -115,6 +126,8 @@ def _write(path: Path, data: DataSet, labels: Stack, classes: Classes, file_form
 def _read(
     path: Path, data: DataSet, classes: Classes, file_format: Format
 ) -> Iterator[tuple[str, Array]]:
+    if file_format == "nifti":
+        return nifti.read_volumes(path, data, classes)
     if file_format == "png":
         return formats.read_label_pngs(path, data.ids, classes)
     if file_format == "runs":

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from ensemble.block_fusion import FUSED_MAPS
 from ensemble.pipeline.candidates.leakage_warnings import leakage_warnings
 from ensemble.pipeline.data.prepare import is_prepared, prepare, run_classes
+from ensemble.pipeline.members.networks import examine_network, is_registered
 from ensemble.pipeline.members.train import check_not_imported, check_trainable
 from ensemble.pipeline.run.experiment import Experiment, check_chains
 from ensemble.pipeline.run.open_run import RunMembers, imported_members
@@ -153,11 +154,14 @@ def plan_run(run: Run, experiment: Experiment, *, device: str, workers: int | No
         named = experiment.named_classes() or numbered(2, ignore=None)
         classes = run_classes(prepared) if prepared else named
         members = _check_members(report, run, experiment, classes)
-        known = [*(m.family or m.name for m in members), *imported_members(run)]
+        networks = report.collect(experiment.external_members) or []
+        known = [*(m.family or m.name for m in (*members, *networks)), *imported_members(run)]
         _check_fusion_members(report, experiment, list(dict.fromkeys(known)))
         if prepared is None:
             return report
-        run_members = RunMembers(prepared, tuple(members), imported_members(prepared))
+        run_members = RunMembers(
+            prepared, tuple(members), imported_members(prepared), tuple(networks)
+        )
         _check_against_data(report, run_members, experiment, classes)
         if not report.blockers:
             slots = len(device_slots(device_names, workers, MAX_JOBS))
@@ -199,9 +203,9 @@ def _check_members(
 
         members += report.collect(networks) or []
     report.collect(lambda: check_not_imported(run, members))
-    if not members and not imported_members(run):
+    if not members and not experiment.networks and not imported_members(run):
         report.blockers.append(
-            "there is no member: name some under 'members', or `ens import` maps"
+            "there is no member: name some under 'members' or 'networks', or `ens import` maps"
         )
     return members
 
@@ -228,6 +232,9 @@ def _check_against_data(
         report.collect(partial(check_chains, alone, classes))
     for member in run_members.members:
         report.collect(partial(check_trainable, [member], data, experiment.store_dtype))
+    for network in run_members.networks:
+        if not is_registered(run_members.run, network):
+            report.collect(partial(examine_network, run_members.run, network))
     report.warnings += data_warnings(run_members.run)
     for name in experiment.fusions:
         report.collect(partial(check_fusion, run_members, experiment, name))

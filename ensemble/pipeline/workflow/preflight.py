@@ -2,13 +2,15 @@
 
 from ensemble.pipeline.candidates.fuse import strategy_learns
 from ensemble.pipeline.candidates.leakage_warnings import cross_fold_duplicates
+from ensemble.pipeline.members.networks import declared_ids, external_description
 from ensemble.pipeline.run.experiment import Experiment
 from ensemble.pipeline.run.open_run import RunMembers, check_no_leakage
-from evaluation.core.errors import BadRun, BadSpec
+from evaluation.core.errors import BadRun, BadSpec, LeakageError, format_count
 from evaluation.core.run_folder import OOF, Run
 from members.batches import class_shares
 from members.data.cleaning.near_duplicates import describe_duplicates, shared_groups
 from members.data.dataset import DataSet
+from members.recipe import Member
 
 RARE_SHARE = 1e-3
 
@@ -67,4 +69,22 @@ def check_fusion(run_members: RunMembers, experiment: Experiment, name: str) -> 
             )
         maps = run_members.open(member, OOF, partial=partial)
         check_no_leakage(f"fusion {name!r}", member, maps, hint="or name other members")
+    for network in run_members.networks:
+        if learns and network.name in members:
+            _check_declared(run_members, name, network)
     return learns
+
+
+def _check_declared(run_members: RunMembers, fusion: str, network: Member) -> None:
+    """Refuse to learn from a network that declares to be trained on the images of `oof`.
+
+    Raises:
+        LeakageError: it does.
+    """
+    declared = declared_ids(run_members.run, external_description(network)) or ()
+    leaked = set(declared) & set(DataSet.load(run_members.run.data(OOF)).ids)
+    if leaked:
+        raise LeakageError(
+            f"fusion {fusion!r} would rely on {format_count(len(leaked), 'image')} that"
+            f" {network.name!r} was trained on; name other members"
+        )

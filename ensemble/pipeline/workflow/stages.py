@@ -6,16 +6,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
+
 from ensemble.pipeline.analysis.timing import (
     NetworkTiming,
     chain_seconds,
     disk_seconds,
     measure_network,
+    timed,
 )
 from ensemble.pipeline.candidates.fuse import resolve_fusion
 from ensemble.pipeline.candidates.postprocess import ARGMAX, labels_record, run_chain
 from ensemble.pipeline.candidates.staleness import requested_candidates
 from ensemble.pipeline.data.prepare import read_folds
+from ensemble.pipeline.members.networks import examine_network
 from ensemble.pipeline.members.train import is_predicted, is_trained
 from ensemble.pipeline.run.experiment import Experiment
 from ensemble.pipeline.run.open_run import RunMembers
@@ -25,6 +29,7 @@ from evaluation.core.run_folder import OOF, Run
 from members.batches import oversampled
 from members.codecs import codec
 from members.data.dataset import DataSet, class_pixels
+from members.predict import predict
 from members.recipe import Member
 from members.train import HOLDOUT_SHARE
 from postproc.chain import FLOAT16_FLOOR
@@ -104,12 +109,14 @@ def planned_stages(prepared: PreparedRun) -> list[PlannedStage]:
     timings: dict[str, NetworkTiming] = {}
     trained: list[PlannedStage] = []
     predicted: list[PlannedStage] = []
-    for member in prepared.run_members.members:
+    run_members = prepared.run_members
+    for member in run_members.members:
         key = str((member.recipe.model_dump(), member.label is None))
         if key not in timings:
             timings[key] = measure_network(member, prepared.data(OOF), prepared.devices[0])
         trained.append(_training(prepared, member, timings[key]))
         predicted.append(_prediction(prepared, member, timings[key]))
+    predicted += [_external_prediction(prepared, member) for member in run_members.networks]
     fused = [_fusion(prepared, name) for name in prepared.experiment.fusions]
     data = [_data(prepared)] if prepared.new else []
     return [*data, *trained, *predicted, *fused, *_labels(prepared)]
@@ -164,6 +171,20 @@ def _prediction(prepared: PreparedRun, member: Member, timing: NetworkTiming) ->
     classes = None if member.label is None else 1
     size = sum(prepared.map_bytes(split, classes=classes) for split in missing)
     seconds /= _parallel(prepared, len(missing))
+    return PlannedStage("predict", member.name, len(splits), len(missing), seconds, size)
+
+
+def _external_prediction(prepared: PreparedRun, member: Member) -> PlannedStage:
+    """Time a network from elsewhere on the images that it is examined on."""
+    run, splits, dtype = prepared.run, prepared.run.splits(), prepared.experiment.store_dtype
+    missing = [s for s in splits if not is_predicted(run, member, s, (), dtype)]
+    seconds, size = 0.0, sum(prepared.map_bytes(split) for split in missing)
+    if missing:
+        data = prepared.data(OOF)
+        network, images = examine_network(run, member).network, np.asarray(data.images[:1])
+        per_pixel = timed(lambda: predict(network, images, "cpu", member)) / images[0, 0].size
+        pixels = sum(prepared.data(split).extent.pixels for split in missing)
+        seconds = pixels * (per_pixel + prepared.io_seconds[1])
     return PlannedStage("predict", member.name, len(splits), len(missing), seconds, size)
 
 

@@ -117,6 +117,10 @@ def _results(staleness: Staleness) -> Iterator[Artifact]:
             yield Artifact("member", member.name, str(fold.index))
         for split in run.splits():
             yield Artifact("maps", member.name, split)
+    for member in run_members.networks:
+        yield Artifact("network", member.name, "")
+        for split in run.splits():
+            yield Artifact("maps", member.name, split)
     for name in run_members.imported:
         for split in run_members.splits(name, partial=True):
             yield Artifact("maps", name, split)
