@@ -1,4 +1,4 @@
-"""Which candidate is chosen, which is the reference, and the gains over it."""
+"""Which candidate is chosen, which is the reference, and differences to both."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -101,6 +101,49 @@ class Gains:
             return interval.low > 0
         stepped = bool(self.corrected.p[index] <= 1 - self.level)
         return stepped and bool(self.tests.scores[index] > self.tests.scores[reference])
+
+
+@dataclass(frozen=True)
+class DifferencesToChosen:
+    """Differences of the candidates' scores to the chosen one's, with their intervals.
+
+    Args:
+        selection: the chosen candidate.
+        tests: of all candidates.
+        each_level: of each interval, so that all together hold at the level that was asked for.
+        most_freedom: limit of the degrees of freedom.
+    """
+
+    selection: Selection
+    tests: JointTests
+    each_level: float
+    most_freedom: float
+
+    @classmethod
+    def of(cls, selection: Selection, tests: JointTests, level: float) -> "DifferencesToChosen":
+        """Compare candidates with the chosen one.
+
+        If it was fixed before the images were examined, only these comparisons are corrected for,
+        else those of all pairs.
+        """
+        chosen = selection.chosen
+        if chosen is None or chosen not in selection.predeclared:
+            return cls(selection, tests, tests.pairs_level(level), tests.most_freedom)
+        others = [index for index in range(selection.candidates) if index != chosen]
+        against = tests.against(chosen, others, level=level)
+        return cls(selection, tests, against.each_level, against.most_freedom)
+
+    def value(self, mious: Sequence[float], index: int) -> float:
+        """Return a candidate's score minus the chosen one's; NaN for itself, or if none is."""
+        chosen = self.selection.chosen
+        return math.nan if chosen in (None, index) else mious[index] - mious[chosen]
+
+    def interval(self, index: int) -> Interval | None:
+        """Return the paired interval of this difference; None for the chosen candidate."""
+        chosen = self.selection.chosen
+        if chosen is None or index == chosen:
+            return None
+        return self.tests.interval(index, chosen, self.each_level, most_freedom=self.most_freedom)
 
 
 def select(

@@ -15,7 +15,7 @@ from evaluation.core.classes import Classes
 from evaluation.core.errors import BadData
 from evaluation.core.run_folder import OOF
 from evaluation.core.types import Counts
-from evaluation.gains import Gains, Selection, argmax, select
+from evaluation.gains import DifferencesToChosen, Gains, Selection, argmax, select
 from evaluation.intervals import LEVEL, Interval, Level, interval_to_dict
 from evaluation.joint_tests import JointTests
 from evaluation.margins import MarginComparison, check_margin, compare_with_margin
@@ -71,6 +71,8 @@ class LeaderboardRow:
         iou_intervals: of each of them, by name; None as above.
         others: examined score under the other protocols, by name.
         gap: to the highest; None for the highest itself.
+        to_chosen: examined score minus the chosen one's; NaN for itself, and if none is chosen.
+        to_chosen_interval: paired, of this difference; None as above, and with only one group.
         members: the members whose maps it needs.
         milliseconds: cost per image; NaN if unknown.
         on_pareto_front: whether no other candidate scores as high at less cost.
@@ -90,6 +92,8 @@ class LeaderboardRow:
     iou_intervals: Mapping[str, Interval | None]
     others: Mapping[str, float]
     gap: GapToFirst | None
+    to_chosen: float
+    to_chosen_interval: Interval | None
     members: tuple[str, ...]
     milliseconds: float
     on_pareto_front: bool
@@ -120,6 +124,8 @@ class LeaderboardRow:
             "iou_intervals": {n: interval_to_dict(i) for n, i in self.iou_intervals.items()},
             "others": {name: nan_to_none(value) for name, value in self.others.items()},
             "gap": None if self.gap is None else self.gap.to_dict(),
+            "to_chosen": nan_to_none(self.to_chosen),
+            "to_chosen_interval": interval_to_dict(self.to_chosen_interval),
             "members": list(self.members),
             "milliseconds": nan_to_none(self.milliseconds),
             "front": self.on_pareto_front,
@@ -141,6 +147,8 @@ class Leaderboard:
         level: of the intervals of scores and of the chosen candidate's gain.
         gain_level: of the other candidates' gains, so that all of them together hold at `level`.
         gap_level: of the gaps to the first, so that those of all pairs together hold at `level`.
+        to_chosen_level: of the differences to the chosen candidate, so that all of them together
+            hold at `level`.
         detectable: the smallest gaps to the first that the images could show; None if none could.
         margin: the candidates compared with one of them with a margin, if that was asked for.
     """
@@ -155,6 +163,7 @@ class Leaderboard:
     level: float
     gain_level: float
     gap_level: float
+    to_chosen_level: float
     detectable: DetectableGap | None
     groups: int
     margin: MarginComparison | None = None
@@ -262,7 +271,8 @@ def compare(
         check_margin(margin, to, scored.names, scored.scores.groups)
     tests = JointTests.of(scored.scores, rng=rng)
     gains = Gains.of(scored.selection, tests, level)
-    rows, selection = scored.rows(tests, gains, level), scored.selection
+    to_chosen = DifferencesToChosen.of(scored.selection, tests, level)
+    rows, selection = scored.rows(tests, gains, to_chosen, level), scored.selection
     chosen = None if selection.chosen is None else rows[selection.chosen]
     return Leaderboard(
         split=split,
@@ -275,6 +285,7 @@ def compare(
         level=level,
         gain_level=gains.each_level,
         gap_level=tests.pairs_level(level),
+        to_chosen_level=to_chosen.each_level,
         detectable=scored.detectable(tests, level),
         groups=scored.scores.groups,
         margin=None if margin is None else scored.compare_with_margin(tests, margin, to, level),
@@ -339,7 +350,9 @@ class _Scored:
             tests, self.first, others, each_level, most_freedom=tests.most_freedom
         )
 
-    def rows(self, tests: JointTests, gains: Gains, level: float) -> list[LeaderboardRow]:
+    def rows(
+        self, tests: JointTests, gains: Gains, to_chosen: DifferencesToChosen, level: float
+    ) -> list[LeaderboardRow]:
         """Return a row per candidate, in their order."""
         mious, selection = self.mious, self.selection
         gaps = gaps_to_first(tests, mious, level)
@@ -360,6 +373,8 @@ class _Scored:
                 iou_intervals=self.scores.class_intervals(index, self.classes, level),
                 others=self._other_protocols(candidate),
                 gap=gaps[index],
+                to_chosen=to_chosen.value(mious, index),
+                to_chosen_interval=to_chosen.interval(index),
                 members=candidate.members,
                 milliseconds=candidate.milliseconds,
                 on_pareto_front=front[index],

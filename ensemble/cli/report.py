@@ -29,7 +29,9 @@ from ensemble.cli.options import (
 @click.option(
     "--out", type=FILE, metavar="F.html", help="The page; by default RUN/report/index.html."
 )
-@click.option("--figures", type=FILE, metavar="DIR", help="Also write each figure to DIR, as SVG.")
+@click.option(
+    "--figures", type=FILE, metavar="DIR", help="Also write each figure to DIR, as SVG and CSV."
+)
 @memory_option
 @json_option
 def command(
@@ -42,8 +44,8 @@ def command(
 ) -> None:
     """Write one HTML page about the scored candidates; it opens from disk, without network.
 
-    Leaderboard, gain of each stage (pixels against denominator), classes, confidence, members,
-    cost, training, a gallery, and images that deserve a second look.
+    First what was compared, chosen and gained, and what it costs; then the leaderboard as a forest
+    plot, classes, cost, members, training, and the images that deserve a look.
     """
     from ensemble.pipeline.report.report import report
 
@@ -54,7 +56,7 @@ def command(
     text = f"{page}: {page.stat().st_size / 1e6:.1f} MB, explains {chosen}"
     if figures is not None:
         document["figures"] = [str(file) for file in result.figures]
-        text += f"\n{figures}: {len(result.figures)} figures"
+        text += f"\n{figures}: {len(result.figures) // 2} figures, as SVG and CSV"
     print_result(
         text,
         document,

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from evaluation.core.errors import BadData, BadLabels, shorten
@@ -31,6 +32,50 @@ usually ignored; then, each in turn, the colour that is farthest from all before
 two of the 40 lie 26 or more apart."""
 
 
+@cache
+def distinct_colours(count: int) -> tuple[str, ...]:
+    """Return so many different colours, up to 255: those of `PALETTE`, then others likewise.
+
+    Each further one is the colour, of 5,832 evenly spaced ones, that is farthest in CIELAB from all
+    before it. Any two of 150 lie 17 or more apart, of 255 13 or more; about 2 can just be seen.
+    """
+    if count <= len(PALETTE):
+        return PALETTE[:count]
+    import numpy as np
+
+    grid = np.stack(np.meshgrid(*[np.arange(0, 256, 15)] * 3, indexing="ij"), axis=-1).reshape(
+        -1, 3
+    )
+    known = np.array([[int(c[k : k + 2], 16) for k in (1, 3, 5)] for c in PALETTE])
+    places, colours = _cielab(grid), list(PALETTE)
+    nearest = np.min([np.linalg.norm(places - one, axis=1) for one in _cielab(known)], axis=0)
+    while len(colours) < count:
+        farthest = int(np.argmax(nearest))
+        colours.append("#{:02X}{:02X}{:02X}".format(*grid[farthest]))
+        nearest = np.minimum(nearest, np.linalg.norm(places - places[farthest], axis=1))
+    return tuple(colours)
+
+
+def _cielab(colours: "Array") -> "Array":
+    """Return colours of sRGB, 0 to 255, as CIELAB under the white point D65.
+
+    References:
+        IEC 61966-2-1, sRGB; CIE 15, "Colorimetry": the uniform colour space CIELAB.
+    """
+    import numpy as np
+
+    share = np.asarray(colours) / 255
+    linear = np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4)
+    to_xyz = np.array(
+        [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]
+    )
+    xyz = linear @ to_xyz.T / to_xyz.sum(axis=1)
+    cut = 6 / 29
+    root = np.where(xyz > cut**3, np.cbrt(xyz), xyz / (3 * cut**2) + 4 / 29)
+    x, y, z = root.T
+    return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], axis=1)
+
+
 @dataclass(frozen=True)
 class Classes:
     """Names and colours of the classes 0, 1, 2, ..., and the values that masks store for them.
@@ -38,7 +83,7 @@ class Classes:
     Args:
         names: one per class, in the order of the class indices; 2 to 255 of them.
         ignore: index of the class that is labelled but not scored; None if every class is scored.
-        colours: one `#rrggbb` per class; by default a palette for colour-blind readers, repeated.
+        colours: one `#rrggbb` per class; by default those of `distinct_colours`.
         values: the value, 0 to 255, that masks store for each class; by default its index.
         unlabelled: stored values of pixels that annotators left out. A value that no class has
             and that is not named here is an error in a mask.
@@ -78,8 +123,7 @@ class Classes:
             if index is not None and not 0 <= index < count:
                 raise BadData(f"{what} {index}; expected 0 to {count - 1}")
         if not self.colours:
-            colours = tuple(PALETTE[index % len(PALETTE)] for index in range(count))
-            object.__setattr__(self, "colours", colours)
+            object.__setattr__(self, "colours", distinct_colours(count))
         if len(self.colours) != count:
             raise BadData(
                 f"{len(self.colours)} colours for {count} classes; expected one per class"

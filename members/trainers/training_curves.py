@@ -25,7 +25,7 @@ def write_curves(folder: Path, history: History, metric: str = "masked mIoU") ->
         writer = csv.DictWriter(file, list(history[0]))
         writer.writeheader()
         writer.writerows({k: round(v, 6) for k, v in row.items()} for row in history)
-    from evaluation.report.figure_base import literal_text  # slow to import
+    from evaluation.core.literal_text import literal_text
 
     with literal_text():
         _plot(folder / IMAGE, history, metric)

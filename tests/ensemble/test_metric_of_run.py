@@ -28,6 +28,7 @@ from evaluation.core.ragged import Extent
 from evaluation.core.run_folder import OOF, Run
 from evaluation.protocols import build_protocol
 from evaluation.reliability import calibration_gap
+from evaluation.report.figures import Drawing
 from evaluation.run_metric import set_metric
 from members.data.dataset import DataSet, write_classes
 from members.maps import ArrayMaps
@@ -348,7 +349,9 @@ def test_python_and_the_report_show_probabilities_where_the_metric_decides(
         np.testing.assert_allclose(given, expected, atol=1e-3)
         assert np.abs(opened.maps("decided", split) - expected).max() > 0.05
     seen = {}
-    monkeypatch.setattr(figures, "reliability_diagram", lambda sets: seen.update(sets) or "")
+    monkeypatch.setattr(
+        figures, "reliability_diagram", lambda sets: seen.update(sets) or Drawing("", [])
+    )
     data = DataSet.load(run.data("validation"))
     for name in ("decided", "expected"):
         trace = CandidateTrace(tuple(maps), None, name, (), run_chain(run, ""), data)

@@ -14,7 +14,7 @@ from optuna.distributions import FloatDistribution
 from ensemble.pipeline.analysis.uncertainty import SheetRow, draw_sheet
 from ensemble.pipeline.search.plots import draw_importance
 from evaluation.core.classes import Classes
-from evaluation.report.figure_base import render
+from evaluation.report.svg import figure, label
 from members.data.contact_sheet import write_sheet
 
 ODD = ["$x^$", "a$b", "$$", r"\$\frac{$", "$\\badcommand$", "日本語", "{}%_&"]
@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.parametrize("name", ODD)
 class TestFigures:
     def test_of_the_page_show_a_name_as_it_is(self, name):
-        shown = render("figure", lambda axes: axes.set_title(name))
+        shown = figure("figure", 20, label(0, 10, name))
         assert name.replace("&", "&amp;") in shown
 
     def test_of_uncertain_images_are_drawn(self, name, tmp_path):

@@ -10,6 +10,7 @@ import pytest
 from ensemble.pipeline.report.leaderboard import leaderboard_table
 from evaluation.core.classes import Classes
 from evaluation.core.errors import BadData, BadSpec
+from evaluation.formatting import format_decimal
 from evaluation.leaderboard import Candidate, compare
 from evaluation.leaderboard_text import (
     format_leaderboard,
@@ -65,9 +66,9 @@ def test_a_board_of_oof_has_its_column_once():
 def test_the_page_shows_another_protocol_beside_the_deciding_one(protocol, second):
     result = board(protocol=protocol)
     table = leaderboard_table(result)
-    column = table.heads.index(second)
+    column = [one.head for one in table.columns].index(second)
     shown = [row.cells[column].text for row in table.rows]
-    assert shown == [f"{row.others[second]:.3f}" for row in result.rows]
+    assert shown == [format_decimal(row.others[second]) for row in result.rows]
 
 
 class TestChoice:

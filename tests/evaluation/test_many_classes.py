@@ -5,12 +5,13 @@ import csv
 import numpy as np
 import pytest
 
-from ensemble.pipeline.report.story import ScoredStage, class_tables, confusion_figures
+from ensemble.pipeline.report.classes import confusion_figures
+from ensemble.pipeline.report.story import ScoredStage
 from evaluation.core.classes import Classes, numbered
 from evaluation.formatting import shown_classes
 from evaluation.iou import iou_per_class
 from evaluation.leaderboard_text import format_scores
-from evaluation.scores import score, write_class_table
+from evaluation.scores import ScoredImages, score, write_class_table
 
 CLASSES = Classes(tuple(f"class{index:03}" for index in range(150)))
 
@@ -45,11 +46,25 @@ def test_scores_of_many_classes_fit_a_line_and_the_file_has_all(counts, tmp_path
     np.testing.assert_allclose([float(row[1]) for row in rows], expected)
 
 
-def test_a_confusion_matrix_of_many_classes_sums_the_others(counts):
-    (figure,) = confusion_figures([ScoredStage("one", counts)], CLASSES)
-    assert "140 others" in figure.svg
-    tables = class_tables([ScoredStage("one", counts)], CLASSES)
-    assert set(tables) == {"classes", "confusion-one"}
-    np.testing.assert_array_equal([row[1:] for row in tables["confusion-one"][1:]], counts.sum(0))
-    few = numbered(3, ignore=None)
-    assert class_tables([ScoredStage("one", counts[:, :3, :3])], few) == {}
+def test_a_matrix_of_many_classes_shows_those_confused_most_and_its_numbers_are_of_all(counts):
+    images = ScoredImages(counts, ("a", "b", "c"), np.arange(3))
+    (figure,) = confusion_figures([ScoredStage("one", images)], CLASSES)
+    assert figure.title == "class000 is most often taken for class001 (100%)"
+    assert "class000" in figure.drawing.svg
+    assert "class149" not in figure.drawing.svg
+    assert len(figure.drawing.data) == 13
+    np.testing.assert_array_equal([row[1:] for row in figure.table[1:]], counts.sum(axis=0))
+
+
+def test_the_matrix_leaves_out_the_row_of_the_ignored_class_only():
+    classes = numbered(3, ignore=0)
+    counts = np.array([[[0, 0, 90], [2, 6, 2], [0, 5, 5]]])
+    stages = [
+        ScoredStage(name, ScoredImages(table, ("a",), np.arange(1)))
+        for name, table in (("one", counts), ("two", counts + np.diag([0, 0, 5])))
+    ]
+    confusion, change = confusion_figures(stages, classes)
+    assert [row[0] for row in confusion.drawing.data[1:]] == ["1", "2"]
+    assert confusion.drawing.data[0][1:] == ["0", "1", "2"]
+    assert confusion.title == "2 is most often taken for 1 (33%)"
+    assert change.title == "No class loses pixels to another"

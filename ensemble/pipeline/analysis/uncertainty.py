@@ -21,12 +21,12 @@ from evaluation.core.blocks import blocks, map_blocks
 from evaluation.core.classes import UNLABELLED, Classes
 from evaluation.core.errors import BadSpec
 from evaluation.core.files import atomic_folder
+from evaluation.core.literal_text import literal_text
 from evaluation.core.progress import Log, progress
 from evaluation.core.ragged import Size
 from evaluation.core.run_folder import Run
 from evaluation.core.types import Array
 from evaluation.formatting import MISSING, format_columns
-from evaluation.report.figure_base import literal_text
 from evaluation.scores import nan_to_none
 
 RANKING, SHEET = "ranking.csv", "top.png"

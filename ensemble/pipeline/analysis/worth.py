@@ -44,8 +44,8 @@ from evaluation.formatting import MISSING, format_columns, format_decimal, forma
 from evaluation.intervals import Interval
 from evaluation.iou import Score
 from evaluation.protocols import build_protocol
-from evaluation.report.figure_base import standalone
 from evaluation.report.figures import GrowthPoint, member_growth
+from evaluation.report.svg import standalone
 from evaluation.run_metric import metric_label, score_column, summed_form
 from evaluation.scores import iou_by_name, nan_to_none
 from members.data.dataset import DataSet
@@ -335,8 +335,8 @@ def draw_growth(report: WorthReport, file: Path) -> None:
             high = points[-1].miou + size.gain.interval.high
         points.append(GrowthPoint(size.members, size.miou, low, high))
     with atomic_file(file) as partial:
-        figure = member_growth(points, metric_label(report.protocol))
-        partial.write_text(standalone(figure), encoding="utf-8")
+        growth = member_growth(points, metric_label(report.protocol))
+        partial.write_text(standalone(growth.svg), encoding="utf-8")
 
 
 def _report_members(

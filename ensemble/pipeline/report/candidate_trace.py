@@ -1,15 +1,19 @@
 """The label maps of a candidate's stages: its members, their fusion, each step of its chain."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from ensemble.diversity.disagreement import entropy
 from ensemble.pipeline.candidates.fuse import resolve_fusion
 from ensemble.pipeline.candidates.postprocess import applied_chain, read_candidate
+from ensemble.pipeline.candidates.probabilities import open_probabilities
 from ensemble.pipeline.run.open_run import RunMembers, run_experiment
 from evaluation.core.arrays import argmax
 from evaluation.core.blocks import blocks, map_blocks
+from evaluation.core.ragged import Stack
 from evaluation.core.types import Array
 from evaluation.report.gallery import Layer
 from members.data.dataset import DataSet
@@ -83,6 +87,12 @@ class CandidateTrace:
         lengths = range(1, len(self.chain.specs) + 1)
         after_steps = [self.chain.prefix(length)(maps[-1], image)[0] for length in lengths]
         return [*(argmax(one)[0] for one in maps), *after_steps]
+
+    def uncertainty(self, run_members: RunMembers, split: str, indices: Sequence[int]) -> Stack:
+        """Return the entropy of the source's probabilities for some images, 0 to 1 per pixel."""
+        reader = open_probabilities(run_members, self.source, split)
+        highest = math.log(len(self.data.classes))
+        return [entropy(reader.read(slice(k, k + 1)))[0] / highest for k in indices]
 
     def predictions(self) -> Iterator[tuple[slice, Array]]:
         """Yield (block, labels) of all members, then the fusion: (reader, image, row, col)."""

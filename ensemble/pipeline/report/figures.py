@@ -1,6 +1,8 @@
 """Figures of the page that are computed from maps and training histories of a run."""
 
 import csv
+import math
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -10,25 +12,33 @@ from ensemble.pipeline.analysis.worth import scored_metric, subset_scorer
 from ensemble.pipeline.candidates.probabilities import open_probabilities
 from ensemble.pipeline.members.teaching import network_folds
 from ensemble.pipeline.report.candidate_trace import CandidateTrace
+from ensemble.pipeline.report.leaderboard import estimate
 from ensemble.pipeline.run.open_run import RunMembers, open_members
 from evaluation.core.blocks import sum_blocks
 from evaluation.core.errors import BadRun
 from evaluation.core.progress import Log
-from evaluation.reliability import Reliability, reliability
+from evaluation.core.run_folder import Run
+from evaluation.core.specs import parse_spec
+from evaluation.core.types import Array
+from evaluation.formatting import format_decimal
+from evaluation.reliability import Reliability, expected_calibration_error, reliability
 from evaluation.report.figures import (
-    Curve,
-    MemberWorth,
-    error_correlation,
-    member_worth,
+    Estimate,
+    Training,
+    dot_rows,
+    matrix,
     reliability_diagram,
     training_curves,
 )
 from evaluation.report.page import Figure
 from evaluation.run_metric import metric_label
 from members.maps import MapReader
+from members.recipe import Recipe
 from members.trainers.training_curves import TABLE
 
-CURVE_COLUMN = "holdout_miou"
+CURVE_COLUMN, LOSS_COLUMN = "holdout_miou", "holdout_loss"
+BEST_IS_KEPT = ("supervised", "adversarial")
+"""Trainers that keep the weights of the epoch with the best holdout score of all."""
 
 
 def reliability_figure(run_members: RunMembers, trace: CandidateTrace, split: str) -> Figure:
@@ -38,15 +48,23 @@ def reliability_figure(run_members: RunMembers, trace: CandidateTrace, split: st
     """
     names = [trace.source]
     if trace.reference_index is not None:
-        names = [trace.members[trace.reference_index], trace.source]
+        names = list(dict.fromkeys([trace.members[trace.reference_index], trace.source]))
     readers = {name: open_probabilities(run_members, name, split) for name in names}
+    sums = {name: _reliability(trace, reader) for name, reader in readers.items()}
+    pixels, confidence, correct = sums[trace.source].sum(axis=1)
+    title = f"{trace.source} has no scored pixel"
+    if pixels:
+        over = float((confidence - correct) / pixels)
+        sure = "over-confident" if over > 0 else "under-confident"
+        errors = [f"{expected_calibration_error(one):.3f} ({n})" for n, one in sums.items()]
+        title = (
+            f"{trace.source} is {sure} by {abs(over):.1%}; calibration error {', '.join(errors)}"
+        )
     caption = (
-        "Share of right pixels among those predicted with the same confidence. ECE (expected"
-        " calibration error): the mean distance from the diagonal. Of a fusion that decides by the"
-        " metric, it shows the probabilities."
+        "Below the diagonal, pixels are predicted with more confidence than they are correct; the"
+        " expected calibration error is the mean distance from it."
     )
-    diagram = reliability_diagram({name: _reliability(trace, r) for name, r in readers.items()})
-    return Figure("reliability", diagram, caption)
+    return Figure("reliability", title, caption, reliability_diagram(sums))
 
 
 def _reliability(trace: CandidateTrace, reader: MapReader) -> Reliability:
@@ -61,22 +79,53 @@ def _reliability(trace: CandidateTrace, reader: MapReader) -> Reliability:
 def curves_figure(run_members: RunMembers) -> Figure | None:
     """Plot the training curves of the run's networks; None if it has none."""
     run = run_members.run
-    metric = scored_metric(run_members)
-    curves: dict[str, list[Curve]] = {}
+    members: dict[str, list[Training]] = {}
     for member in run_members.members:
         for fold in network_folds(run, member):
-            file = run.model(member.name, fold.index) / TABLE
-            if not file.is_file():
-                continue
-            with file.open(newline="", encoding="utf-8") as text:
-                points = [
-                    (float(row["epoch"]), float(row[CURVE_COLUMN])) for row in csv.DictReader(text)
-                ]
-            curves.setdefault(member.name, []).append(points)
-    if not curves:
+            training = _read_training(run, member.name, fold.index, member.recipe)
+            if training is not None:
+                members.setdefault(member.name, []).append(training)
+    if not members:
         return None
-    return Figure(
-        "training", training_curves(curves, metric_label(metric)), "One line per fold of a member."
+    metric = f"{metric_label(scored_metric(run_members))} of the holdout"
+    title = _curves_title(members)
+    caption = (
+        f"{metric[0].upper()}{metric[1:]} after each epoch, a line per fold; the large dot is the"
+        " epoch whose weights were kept."
+    )
+    return Figure("training", title, caption, training_curves(members, metric))
+
+
+def _read_training(run: Run, member: str, fold: int, recipe: Recipe) -> Training | None:
+    file = run.model(member, fold) / TABLE
+    if not file.is_file():
+        return None
+    with file.open(newline="", encoding="utf-8") as text:
+        rows = list(csv.DictReader(text))
+    epochs, scores, losses = (
+        [float(row[column]) for row in rows] for column in ("epoch", CURVE_COLUMN, LOSS_COLUMN)
+    )
+    kept = None
+    if parse_spec(recipe.trainer).name in BEST_IS_KEPT and rows:
+        by_loss = recipe.monitor == "loss"
+        watched = [
+            -math.inf if math.isnan(loss) else -loss if by_loss or math.isnan(score) else score
+            for score, loss in zip(scores, losses, strict=True)
+        ]
+        kept = epochs[watched.index(max(watched))]
+    return Training(fold, epochs, scores, kept)
+
+
+def _curves_title(members: Mapping[str, list[Training]]) -> str:
+    """Say how many trainings were best in their last epoch, and so might gain by more of them."""
+    trainings = [one for folds in members.values() for one in folds if one.kept is not None]
+    if not trainings:
+        return "Training curves of all members"
+    last = [one for one in trainings if one.kept == one.epochs[-1]]
+    kept = [one.kept for one in trainings if one.kept is not None]
+    return (
+        f"Kept epochs are {min(kept):g} to {max(kept):g}; {len(last)} of {len(trainings)} trainings"
+        " were best in their last epoch"
     )
 
 
@@ -93,22 +142,59 @@ def member_figures(run_members: RunMembers, split: str, log: Log) -> list[Figure
     everyone = tuple(range(len(maps.names)))
     scorer = subset_scorer(run_members, maps, len(everyone) + 1)
     scorer.counts.of([everyone, *subsets_without_one(everyone)])
-    worth = []
-    for name, others in zip(maps.names, subsets_without_one(everyone), strict=True):
-        change = scorer.change(everyone, others)
-        interval = change.interval
-        low, high = (change.value,) * 2 if interval is None else (interval.low, interval.high)
-        worth.append(MemberWorth(name, change.value, low, high))
-    correlation = measure_pairs(pairs).correlation
+    changes = [scorer.change(everyone, others) for others in subsets_without_one(everyone)]
+    worth = {
+        name: estimate(change.value, change.interval)
+        for name, change in zip(maps.names, changes, strict=True)
+    }
+    metric = metric_label(scored_metric(run_members))
     return [
-        Figure(
-            "member-worth",
-            member_worth(worth, metric_label(scored_metric(run_members))),
-            "Gain of the mean of all members by each of them, with intervals.",
-        ),
-        Figure(
-            "error-correlation",
-            error_correlation(maps.names, correlation),
-            "Correlation of the errors of each pair of members.",
-        ),
+        _worth_figure(worth, metric),
+        _diversity_figure(maps.names, measure_pairs(pairs).correlation),
     ]
+
+
+def _worth_figure(worth: Mapping[str, Estimate], metric: str) -> Figure:
+    ordered = sorted(worth, key=lambda name: -worth[name].value)
+    best, added = ordered[0], [name for name in ordered if worth[name].low > 0]
+    title = f"{best} adds most, {format_decimal(worth[best].value, '+')}"
+    if not math.isnan(worth[best].low):
+        title += f"; {len(added)} of {len(ordered)} members are shown to add something"
+    caption = "What the mean of all members would lose without each; a filled dot is shown."
+    drawing = dot_rows(
+        "worth of the members",
+        ordered,
+        {"gain": [worth[name] for name in ordered]},
+        what="member",
+        axis=f"{metric} of the mean, with the member minus without",
+        signed=True,
+    )
+    return Figure("member-worth", title, caption, drawing)
+
+
+def _diversity_figure(names: tuple[str, ...], correlation: Array) -> Figure:
+    below = np.tril(np.ones(correlation.shape, bool), k=-1)
+    values = np.where(below, correlation, np.nan)
+    title = "Members make the same errors or none"
+    if not np.isnan(values).all():
+        alike = np.unravel_index(np.nanargmax(values), values.shape)
+        apart = np.unravel_index(np.nanargmin(values), values.shape)
+        title = f"{_pair(names, alike)} err most alike ({values[alike]:.2f})"
+        if alike != apart:
+            title += f", {_pair(names, apart)} least ({values[apart]:.2f})"
+    caption = (
+        "Correlation of being correct for each pair of members: 1 if they err on one set of pixels."
+    )
+    drawing = matrix(
+        "correlation of errors",
+        names[1:],
+        names[:-1],
+        values[1:, :-1],
+        axes=("", ""),
+        strongest=1.0,
+    )
+    return Figure("error-correlation", title, caption, drawing)
+
+
+def _pair(names: tuple[str, ...], place: tuple[np.intp, ...]) -> str:
+    return " and ".join(names[int(k)] for k in sorted(place))

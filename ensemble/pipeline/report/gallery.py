@@ -1,86 +1,152 @@
-"""Which images deserve a look: worst, likely label errors, disputed, broken by the fusion."""
+"""Which images deserve a look: worst, improved, broken, disputed, likely label errors, a class."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
 
 from ensemble.pipeline.report.candidate_trace import CandidateTrace
+from evaluation.core.arrays import evenly_spaced
 from evaluation.core.blocks import blocks
-from evaluation.core.classes import UNLABELLED
+from evaluation.core.classes import UNLABELLED, Classes
 from evaluation.core.ragged import Stack
-from evaluation.core.types import Array
-from evaluation.report.page import ReviewItem, ReviewQueue
+from evaluation.core.types import Array, Counts
+from evaluation.report.gallery import ImageFilter
 from members.data.dataset import DataSet
 
-QUEUE_LENGTH = 12
+FILTER_LENGTH, CLASS_LENGTH = 12, 3
+"""Images that a filter shows, and those that each class adds to the page."""
+
+SPREAD = 12
+"""Evenly spaced images on the page, whatever is wrong with them."""
+
+MANY_FILTERS = 40
+"""Up to so many classes, each adds images of its own."""
+
 WORST, LABEL = "Worst", "Likely label errors"
-DISPUTED, BROKEN = "Disputed", "Broken by the fusion"
+IMPROVED, BROKEN_BY_CHAIN = "Most improved", "Most broken by post-processing"
+DISPUTED, BROKEN = "Most disputed", "Broken by the fusion"
+EVERY, OF_CLASS = "Evenly spaced", "Class {}"
 TEXTS = {
-    WORST: "Images with the largest share of wrong pixels, after the candidate's chain.",
-    LABEL: "All members predict the same class, and the label says another.",
+    WORST: "The largest share of wrong pixels, after the candidate's post-processing.",
+    IMPROVED: "Wrong for the best single member, and right for the candidate.",
+    BROKEN_BY_CHAIN: "Right before the candidate's post-processing, and wrong after it.",
     DISPUTED: "Members disagree most: votes for other classes than the most frequent one.",
-    BROKEN: "The best member is right, and the fusion is wrong.",
+    LABEL: "All members predict the same class, and the label says another.",
+    BROKEN: "The best single member is right, and the fusion is wrong.",
+}
+NOTES = {
+    WORST: "wrong",
+    IMPROVED: "improved",
+    BROKEN_BY_CHAIN: "broken",
+    DISPUTED: "disputed",
+    LABEL: "contradicted",
+    BROKEN: "broken",
 }
 
 PerImage = Float[np.ndarray, "image"]
+Shares = Mapping[str, PerImage]
+"""By the name of a filter, the share of each image's pixels that meet its criterion.
+
+Only scored pixels count, and the share is of all pixels of the image, so that an image with few
+scored pixels ranks low however wrong it is.
+"""
 
 
 @dataclass(frozen=True)
 class ImageReview:
-    """Shares of each image's pixels that meet the criterion of each queue.
-
-    Only scored pixels count, and the share is of all pixels of the image, so that an image with
-    few scored pixels ranks low however wrong it is.
+    """The images of the page, and in which order each filter shows them.
 
     Args:
-        shares: by the title of the queue.
+        indices: of the images in the split, the first of each filter first, none twice.
+        filters: by the number of an image among `indices`.
     """
 
-    shares: dict[str, PerImage]
+    indices: tuple[int, ...]
+    filters: tuple[ImageFilter, ...]
 
-    def indices(self) -> list[int]:
-        """Return the images of all queues, the first of each queue first, none twice."""
-        ranks = [self._top(title) for title in self.shares]
-        longest = max((len(rank) for rank in ranks), default=0)
-        mixed = [rank[k] for k in range(longest) for rank in ranks if k < len(rank)]
-        return list(dict.fromkeys(mixed))
 
-    def queues(self, ids: tuple[str, ...]) -> list[ReviewQueue]:
-        """Return the lists of the page."""
-        return [
-            ReviewQueue(
-                title,
-                TEXTS[title],
-                [ReviewItem(ids[index], f"{share[index]:.0%}") for index in self._top(title)],
-            )
-            for title, share in self.shares.items()
-        ]
+def arrange(shares: Shares, class_shares: Shares, images: int) -> ImageReview:
+    """Choose the images of the page, and arrange them by filter.
 
-    def note(self, index: int) -> str:
-        """Return the queues that an image is in, with its shares, as text."""
-        return "; ".join(
-            f"{title.lower()}: {share[index]:.0%} of its pixels"
-            for title, share in self.shares.items()
-            if index in self._top(title)
+    Args:
+        shares: of the filters that add their first images.
+        class_shares: the share of each image's pixels that are wrong about a class, by its name.
+        images: number of images of the split.
+    """
+    tops = [top_indices(share, FILTER_LENGTH) for share in shares.values()]
+    if len(class_shares) <= MANY_FILTERS:
+        tops += [top_indices(share, CLASS_LENGTH) for share in class_shares.values()]
+    tops.append(evenly_spaced(images, SPREAD))
+    longest = max(map(len, tops))
+    mixed = [top[k] for k in range(longest) for top in tops if k < len(top)]
+    indices = tuple(dict.fromkeys(mixed))
+    filters = [
+        _filter(name, TEXTS[name], NOTES[name], share, top_indices(share, FILTER_LENGTH), indices)
+        for name, share in shares.items()
+    ]
+    filters += [
+        _filter(
+            OF_CLASS.format(name),
+            f"Of the images on this page, those with most pixels wrongly {name} or wrongly not.",
+            f"wrong about {name}",
+            share,
+            [k for k in top_indices(share, images) if k in indices],
+            indices,
         )
+        for name, share in class_shares.items()
+    ]
+    spread = [(indices.index(k), "") for k in evenly_spaced(images, SPREAD)]
+    filters.append(ImageFilter(EVERY, "Whatever is right or wrong with them.", spread))
+    return ImageReview(indices, tuple(one for one in filters if one.images))
 
-    def _top(self, title: str) -> list[int]:
-        return top_indices(self.shares[title], QUEUE_LENGTH)
+
+def _filter(
+    name: str, text: str, note: str, share: PerImage, top: Sequence[int], indices: Sequence[int]
+) -> ImageFilter:
+    shown = [(indices.index(k), f"{share[k]:.1%} of its pixels {note}") for k in top]
+    return ImageFilter(name, text, shown)
 
 
-def review_images(trace: CandidateTrace, labels: Stack) -> ImageReview:
-    """Measure every image by all criteria; those that need two members only if there are two.
+def review_images(trace: CandidateTrace, labels: Stack, counts: Counts) -> ImageReview:
+    """Measure every image by all criteria that apply to the candidate.
 
     Args:
         trace: the candidate's stages.
         labels: of the candidate, (image, row, col).
+        counts: of the candidate.
     """
-    titles = [LABEL, DISPUTED] if len(trace.members) > 1 else []
+    names = []
+    if trace.reference_index is not None and len(trace.readers) + len(trace.chain.specs) > 1:
+        names.append(IMPROVED)
+    if trace.chain.specs:
+        names.append(BROKEN_BY_CHAIN)
+    if len(trace.members) > 1:
+        names += [DISPUTED, LABEL]
     if trace.fused and trace.reference_index is not None:
-        titles.append(BROKEN)
-    return ImageReview({WORST: wrong_shares(labels, trace.data), **stage_shares(trace, titles)})
+        names.append(BROKEN)
+    shares = {WORST: wrong_shares(labels, trace.data), **stage_shares(trace, names, labels)}
+    wrong = class_shares(counts, trace.data)
+    return arrange(shares, wrong, len(trace.data))
+
+
+def class_shares(counts: Counts, data: DataSet) -> dict[str, PerImage]:
+    """Return the share of each image's pixels that are wrongly of a class, or wrongly not.
+
+    Args:
+        counts: of the candidate, of the images of `data`.
+        data: the images.
+    """
+    classes: Classes = data.classes
+    scored = counts[:, list(classes.scored)]
+    pixels = np.array([np.prod(np.shape(target)) for target in data.target()])
+    shares = {}
+    for row, label in enumerate(classes.scored):
+        right = scored[:, row, label]
+        wrong = scored[:, row].sum(axis=1) + scored[:, :, label].sum(axis=1) - 2 * right
+        shares[classes.names[label]] = wrong / pixels
+    return shares
 
 
 def wrong_shares(labels: Stack, data: DataSet) -> PerImage:
@@ -97,19 +163,23 @@ def wrong_shares(labels: Stack, data: DataSet) -> PerImage:
     return shares
 
 
-def stage_shares(trace: CandidateTrace, titles: Sequence[str]) -> dict[str, PerImage]:
-    """Measure every image by the predictions of members and fusion, for some queues.
+def stage_shares(
+    trace: CandidateTrace, names: Sequence[str], final: Stack | None = None
+) -> dict[str, PerImage]:
+    """Measure every image by the predictions of members, fusion and candidate, for some filters.
 
     Args:
         trace: the candidate's stages.
-        titles: of the queues; only DISPUTED works without targets.
+        names: of the filters; only DISPUTED works without targets.
+        final: labels of the candidate; IMPROVED and BROKEN_BY_CHAIN need them.
     """
-    shares = {title: np.zeros(len(trace.data)) for title in titles}
-    if titles:
+    shares = {name: np.zeros(len(trace.data)) for name in names}
+    if names:
         for block, labels in trace.predictions():
-            for title in titles:
-                marked = _criterion(title, trace, labels, block)
-                shares[title][block] = _scored_share(marked, trace.data, block)
+            last = labels[-1] if final is None else np.asarray(final[block])
+            for name in names:
+                marked = _criterion(name, trace, labels, last, block)
+                shares[name][block] = _scored_share(marked, trace.data, block)
     return shares
 
 
@@ -119,21 +189,27 @@ def top_indices(shares: PerImage, count: int) -> list[int]:
     return [int(index) for index in order if shares[index] > 0]
 
 
-def _criterion(title: str, trace: CandidateTrace, labels: Array, block: slice) -> Array:
+def _criterion(name: str, trace: CandidateTrace, labels: Array, last: Array, block: slice) -> Array:
     """Return a number from 0 to 1 for each pixel."""
     members = labels[: len(trace.members)]
-    if title == DISPUTED:
+    if name == DISPUTED:
         votes = [(members == label).sum(axis=0) for label in range(len(trace.data.classes))]
         minority: Array = 1 - np.max(votes, axis=0) / len(members)
         return minority
     target = np.asarray(trace.data.target()[block])
-    if title == LABEL:
+    if name == LABEL:
         contradicted: Array = (members == members[0]).all(axis=0)
         contradicted &= (members[0] != target) & (members[0] != trace.data.classes.ignore)
         return contradicted
+    if name == BROKEN_BY_CHAIN:
+        broken: Array = (labels[-1] == target) & (last != target)
+        return broken
     reference = members[trace.members.index(str(trace.reference))]
-    broken: Array = (reference == target) & (labels[-1] != target)
-    return broken
+    if name == IMPROVED:
+        improved: Array = (reference != target) & (last == target)
+        return improved
+    lost: Array = (reference == target) & (labels[-1] != target)
+    return lost
 
 
 def _scored_share(marked: Array, data: DataSet, block: slice) -> PerImage:

@@ -1,76 +1,216 @@
-"""The leaderboard as the page's table, and score against cost as a figure."""
+"""The leaderboard as a forest plot in a table, and score against cost as a figure."""
 
 import math
+from collections.abc import Sequence
 
-from evaluation.formatting import shown_classes
+from evaluation.core.run_folder import OOF
+from evaluation.formatting import MISSING, format_decimal, format_interval
+from evaluation.glossary import explain
 from evaluation.intervals import Interval
 from evaluation.leaderboard import Leaderboard, LeaderboardRow
-from evaluation.leaderboard_text import second_protocol
-from evaluation.report.figures import CostPoint, score_against_cost
-from evaluation.report.page import Figure, HtmlTable, TableCell, TableRow
-from evaluation.run_metric import metric_label
+from evaluation.leaderboard_notes import ranking_notes
+from evaluation.leaderboard_text import MIN_P, second_protocol
+from evaluation.report.figures import (
+    CostPoint,
+    Estimate,
+    axis_cell,
+    estimates_scale,
+    interval_cell,
+    score_against_cost,
+)
+from evaluation.report.page import Figure, HtmlTable, TableCell, TableColumn, TableRow
+from evaluation.run_metric import metric_label, score_column
 
-MISSING = TableCell("-")
+FOREST_PX = (6, 170)
+"""Where the scale of a forest plot starts and ends."""
+
+TERMS = ("out-of-fold", "interval", "model confidence set", "optimism", "front")
+"""Explained below the table, in the words of `ens docs`."""
+
+IN_SET, FRONT, MEMBER = "may-be-best", "front", "member"
+FILTERS = (
+    (IN_SET, "may be best"),
+    (FRONT, "on the cost front"),
+    (MEMBER, "single members"),
+)
 
 
 def leaderboard_table(board: Leaderboard) -> HtmlTable:
-    """Return one row per candidate, highest score first."""
-    iou = board.rows[0].iou
-    names = list(iou)
-    classes = [names[index] for index in shown_classes([iou[name] for name in names])]
-    second = second_protocol(board)
-    heads = [
-        *("candidate", board.protocol, "interval", "gap to the first", "interval of the gap"),
-        *("p", "verdict", *classes, second, "oof", "ms/image", "members", "front"),
+    """Return one row per candidate, highest score first; classes are columns not shown at first."""
+    scores = [estimate(row.examined, row.interval) for row in board.rows]
+    gaps = [estimate(*gap_of(board, row)) for row in board.rows]
+    score_scale = estimates_scale(scores, *FOREST_PX)
+    gap_scale = estimates_scale(gaps, *FOREST_PX, zero=True)
+    chosen = next((row for row in board.rows if row.chosen), board.rows[0])
+    rows = [
+        TableRow(
+            _cells(
+                board,
+                row,
+                interval_cell(
+                    score,
+                    score_scale,
+                    reference=chosen.examined,
+                    filled=row.verdict != "lower",
+                ),
+                interval_cell(gap, gap_scale, reference=0.0, filled=row.verdict != "lower"),
+            ),
+            row.chosen,
+            _tags(row),
+        )
+        for row, score, gap in zip(board.rows, scores, gaps, strict=True)
     ]
-    return HtmlTable(
-        heads, [TableRow(_cells(row, classes, second), row.chosen) for row in board.rows]
+    columns = _columns(board, axis_cell(score_scale), axis_cell(gap_scale))
+    return HtmlTable("leaderboard", columns, rows, FILTERS)
+
+
+def table_notes(board: Leaderboard) -> list[str]:
+    """Explain the marks and columns of the table, then what the leaderboard as text explains."""
+    level = f"{100 * board.level:g} %"
+    marks = (
+        f"Each dot is a score with its interval at {level}. A filled dot may be the best: it is in"
+        " the model confidence set, which holds the truly best candidates in"
+        f" {level} of all data sets. The vertical line is the"
+        f" {'first' if board.chosen is None else 'chosen'} candidate."
     )
+    to_chosen = (
+        "Gaps in the table are to the chosen candidate, which was fixed before the images were"
+        f" examined; their intervals hold together at {level} ({100 * board.to_chosen_level:.4g} %"
+        " each)."
+    )
+    if board.chosen is None or board.split == OOF:
+        to_chosen = f"Intervals of gaps hold for all pairs of candidates together at {level}."
+    terms = [f"{term.name}: {' '.join(term.text.split())}" for term in map(explain, TERMS)]
+    return [marks, to_chosen, *ranking_notes(board), *terms]
+
+
+def gap_of(board: Leaderboard, row: LeaderboardRow) -> tuple[float, Interval | None]:
+    """Return the gap to the chosen candidate, or to the first if none is chosen."""
+    if board.chosen is not None:
+        return row.to_chosen, row.to_chosen_interval
+    return (math.nan, None) if row.gap is None else (row.gap.value, row.gap.interval)
+
+
+def estimate(value: float, interval: Interval | None) -> Estimate:
+    """Return a number and its interval as they are drawn."""
+    return Estimate(value) if interval is None else Estimate(value, interval.low, interval.high)
 
 
 def cost_figure(board: Leaderboard) -> Figure | None:
     """Plot score against cost; None if no cost is known."""
     points = [
-        CostPoint(row.name, row.milliseconds, row.examined, row.on_pareto_front)
+        CostPoint(row.name, row.milliseconds, row.examined, row.on_pareto_front, row.chosen)
         for row in board.rows
-        if not (math.isnan(row.milliseconds) or math.isnan(row.examined))
+        if row.milliseconds > 0 and not math.isnan(row.examined)
     ]
     if not points:
         return None
     caption = (
-        "Named candidates are on the Pareto front: no other scores as high at less cost. Cost is"
-        " measured on one core, networks included."
+        "Each numbered candidate is on the front: no other scores as high at less cost, which is"
+        " measured on one core, networks of all folds included."
     )
-    return Figure("cost", score_against_cost(points, metric_label(board.protocol)), caption)
+    drawing = score_against_cost(points, metric_label(board.protocol))
+    return Figure("cost", _cost_title(points), caption, drawing)
 
 
-def _cells(row: LeaderboardRow, classes: list[str], second: str) -> list[TableCell]:
-    gap = row.gap
-    cost = TableCell(f"{row.milliseconds:.1f}", row.milliseconds)
+def _cost_title(points: Sequence[CostPoint]) -> str:
+    """Say what the highest score costs, compared with the best at half its cost or less."""
+    best = max((p for p in points if p.on_front), key=lambda p: p.score)
+    cheaper = [p for p in points if p.cost_ms <= best.cost_ms / 2]
+    if not cheaper:
+        return f"{best.name} scores highest, and no other candidate costs half as much or less"
+    other = max(cheaper, key=lambda p: p.score)
+    return (
+        f"{best.name} scores highest; {other.name}, {format_decimal(best.score - other.score)}"
+        f" lower, costs {best.cost_ms / other.cost_ms:.2g} times less"
+    )
+
+
+def _columns(board: Leaderboard, score_axis: str, gap_axis: str) -> list[TableColumn]:
+    score = score_column(board.protocol)
+    level, group = f"{100 * board.level:g} %", "columns"
+    to = "the first" if board.chosen is None else "the chosen"
+    each = board.gap_level if board.chosen is None else board.to_chosen_level
+    second = second_protocol(board)
+    classes = [
+        TableColumn(name, f"score of class {name}", shown=False, group="classes")
+        for name in _class_names(board)
+    ]
     return [
-        TableCell(row.name, row.name),
-        _number(row.examined),
-        _interval(row.interval),
-        MISSING if gap is None else _number(gap.value, "+"),
-        MISSING if gap is None else _interval(gap.interval, "+"),
-        MISSING if gap is None else _number(gap.p),
-        TableCell(row.verdict, row.verdict),
-        *(_number(row.iou.get(name)) for name in classes),
-        _number(row.others.get(second)),
-        _number(row.oof),
-        MISSING if math.isnan(row.milliseconds) else cost,
-        TableCell(str(len(row.members)), len(row.members)) if row.members else MISSING,
-        TableCell("front", 1) if row.on_pareto_front else TableCell(""),
+        TableColumn("candidate", "a member or fusion, and its post-processing"),
+        TableColumn(score, f"score on {board.split}, interval at {level}", True, group, score_axis),
+        TableColumn(
+            f"gap to {to}",
+            f"score minus that of {to}, paired interval at {100 * each:.4g} % ({level} together)",
+            True,
+            group,
+            gap_axis,
+        ),
+        TableColumn("may be best", "in the model confidence set, with its p-value"),
+        TableColumn(
+            "ms/image",
+            "on one core, networks of all folds included; front: no other scores as high at less",
+        ),
+        TableColumn("members", "networks that it needs"),
+        TableColumn("oof", "score on the out-of-fold images, where candidates are chosen", False),
+        TableColumn("gain", f"score minus that of {board.reference or 'no member'}", False),
+        TableColumn(second, f"score under {second}", False),
+        *classes,
     ]
 
 
-def _number(value: float | None, sign: str = "") -> TableCell:
+def _class_names(board: Leaderboard) -> list[str]:
+    return list(dict.fromkeys(name for row in board.rows for name in row.iou))
+
+
+def _cells(
+    board: Leaderboard, row: LeaderboardRow, score_svg: str, gap_svg: str
+) -> list[TableCell]:
+    gap, gap_interval = gap_of(board, row)
+    badges = [name for name in ("chosen", "reference") if getattr(row, name)]
+    cost, front = row.milliseconds, ("front",) if row.on_pareto_front else ()
+    return [
+        TableCell(row.name, row.name, badges=tuple(badges)),
+        _interval(row.examined, row.interval, score_svg),
+        _interval(gap, gap_interval, gap_svg, "+") if not math.isnan(gap) else TableCell(""),
+        _set_cell(row),
+        TableCell(MISSING) if math.isnan(cost) else TableCell(f"{cost:.1f}", cost, "", front),
+        TableCell(str(len(row.members)), len(row.members)) if row.members else TableCell(MISSING),
+        _number(row.oof),
+        _interval(row.gain, row.gain_interval, "", "+"),
+        _number(row.others.get(second_protocol(board))),
+        *(_number(row.iou.get(name)) for name in _class_names(board)),
+    ]
+
+
+def _set_cell(row: LeaderboardRow) -> TableCell:
+    """Say whether a candidate is in the model confidence set; sorted by its p-value."""
+    p = 1.0 if row.verdict == "first" else math.nan if row.gap is None else row.gap.p
+    if math.isnan(p):
+        return TableCell(row.verdict)
+    written = f"<{format_decimal(MIN_P)}" if p < MIN_P else format_decimal(p)
+    words = {"first": "● first", "may be best": f"● p {written}"}
+    return TableCell(words.get(row.verdict, f"○ p {written}"), p)
+
+
+def _tags(row: LeaderboardRow) -> tuple[str, ...]:
+    tags = {
+        IN_SET: row.verdict in ("first", "may be best"),
+        FRONT: row.on_pareto_front,
+        MEMBER: row.is_member,
+    }
+    return tuple(tag for tag, has in tags.items() if has)
+
+
+def _number(value: float | None) -> TableCell:
     if value is None or math.isnan(value):
-        return MISSING
-    return TableCell(f"{value:{sign}.3f}", value)
+        return TableCell(MISSING)
+    return TableCell(format_decimal(value), value)
 
 
-def _interval(interval: Interval | None, sign: str = "") -> TableCell:
-    if interval is None:
-        return MISSING
-    return TableCell(f"{interval.low:{sign}.3f} to {interval.high:{sign}.3f}", interval.low)
+def _interval(value: float, interval: Interval | None, svg: str, sign: str = "") -> TableCell:
+    if math.isnan(value):
+        return TableCell(MISSING)
+    number = format_decimal(value, sign)
+    ends = "" if interval is None else f" ({format_interval(interval, sign)})"
+    return TableCell(number + ends, value, svg)

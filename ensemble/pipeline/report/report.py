@@ -1,6 +1,5 @@
-"""Write `report/index.html` of a run: leaderboard, gain per stage, figures, images."""
+"""Write `report/index.html` of a run: first screen, leaderboard, figures, images."""
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,28 +9,28 @@ import numpy as np
 from ensemble.pipeline.candidates.postprocess import ARGMAX, read_candidate, read_labels
 from ensemble.pipeline.candidates.staleness import score_digests
 from ensemble.pipeline.report.candidate_trace import CandidateTrace
+from ensemble.pipeline.report.classes import (
+    NOTES,
+    ClassChange,
+    class_changes,
+    class_table,
+    confusion_figures,
+    gains_figure,
+    scores_figure,
+)
 from ensemble.pipeline.report.figures import curves_figure, member_figures, reliability_figure
 from ensemble.pipeline.report.gallery import ImageReview, review_images
-from ensemble.pipeline.report.leaderboard import cost_figure, leaderboard_table
-from ensemble.pipeline.report.story import (
-    class_figure,
-    class_tables,
-    confusion_figures,
-    stages,
-    summary_sentence,
-    waterfalls,
-)
-from ensemble.pipeline.run.open_run import RunMembers, run_metric
+from ensemble.pipeline.report.headline import headline
+from ensemble.pipeline.report.leaderboard import cost_figure, leaderboard_table, table_notes
+from ensemble.pipeline.report.story import ScoredStage, stages, summary_sentence, waterfalls
+from ensemble.pipeline.run.open_run import RunMembers, run_experiment, run_metric
 from ensemble.pipeline.scoring.compare import compare_run
-from evaluation.core.arrays import evenly_spaced
+from evaluation.core.classes import Classes
 from evaluation.core.errors import BadRun
-from evaluation.core.files import atomic_file
 from evaluation.core.progress import Log
 from evaluation.core.provenance import digest, is_current, record
 from evaluation.core.run_folder import Run
-from evaluation.formatting import note_of_shown_classes
 from evaluation.leaderboard import Leaderboard
-from evaluation.leaderboard_notes import ranking_notes
 from evaluation.report.gallery import Gallery
 from evaluation.report.page import (
     Page,
@@ -41,10 +40,9 @@ from evaluation.report.page import (
     write_page,
 )
 from evaluation.run_metric import metric_config
+from evaluation.scores import read_scores
 
 PAGE = "index"
-SPREAD = 12
-"""Evenly spaced images in the gallery, besides those of the review queues."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +52,7 @@ class ReportResult:
     Args:
         page: the HTML file.
         candidate: the candidate that the report explains.
-        figures: one SVG file each.
+        figures: files of figures, an SVG and a CSV each.
     """
 
     page: Path
@@ -95,28 +93,21 @@ def report(
     run_members = RunMembers.of(run)
     reference = None if board.reference is None else read_candidate(run, board.reference)[0]
     trace = CandidateTrace.open(run_members, explained, split, reference)
-    review = review_images(trace, read_labels(run, explained, split))
+    counts = read_scores(run.scores(explained), split)[1].counts
+    review = review_images(trace, read_labels(run, explained, split), counts)
     path = out or page_path(run)
-    tables = class_tables(stages(run_members, board, explained), trace.data.classes)
+    way, classes = stages(run_members, board, explained), trace.data.classes
+    changes = _changes(run, board, way, classes)
+    row = next(row for row in board.rows if row.name == explained)
     page = Page(
         title=f"{run.path.resolve().name}: {explained}",
-        subtitle=(
-            f"{len(board.rows)} candidates evaluated on {board.split}: {len(trace.data):,} images"
-            f" in {board.groups} groups"
-        ),
-        sections=_sections(run_members, board, trace, explained, list(tables), log),
-        gallery=_gallery(trace, review),
-        queues=review.queues(trace.data.ids),
-        classes=trace.data.classes,
+        facts=headline(board, row, classes, len(trace.data), changes),
+        sections=_sections(run_members, board, trace, way, changes, log),
+        gallery=_gallery(run_members, trace, split, review),
+        classes=classes,
         footer=f"Written by ens from {run.path}.",
     )
     write_page(path, page)
-    for name, rows in tables.items():
-        with (
-            atomic_file(path.parent / f"{name}.csv") as partial,
-            partial.open("w", newline="", encoding="utf-8") as file,
-        ):
-            csv.writer(file).writerows(rows)
     if out is None:
         record_page(run_members, split, explained)
     all_figures = [figure for section in page.sections for figure in section.figures]
@@ -174,55 +165,74 @@ def _inputs(run_members: RunMembers, split: str) -> dict[str, str]:
     return {**score_digests(run, scored_candidates(run, split), split), **maps, **colours}
 
 
+def _changes(
+    run: Run, board: Leaderboard, way: Sequence[ScoredStage], classes: Classes
+) -> list[ClassChange]:
+    """Compare the candidate with the best single member, class by class; none if it is that."""
+    if len(way) < 2 or way[0].name != board.reference:
+        return []
+    rng = np.random.default_rng(run_experiment(run).seed)
+    return class_changes(way[0].images, way[-1].images, board, classes, rng)
+
+
 def _sections(
     run_members: RunMembers,
     board: Leaderboard,
     trace: CandidateTrace,
-    candidate: str,
-    tables: Sequence[str],
+    way: Sequence[ScoredStage],
+    changes: Sequence[ClassChange],
     log: Log,
 ) -> list[Section]:
-    classes = trace.data.classes
-    path = stages(run_members, board, candidate)
+    classes, candidate = trace.data.classes, way[-1].name
     cost, curves = cost_figure(board), curves_figure(run_members)
     fused = f"{', '.join(trace.members)} fused by {trace.source}" if trace.fused else trace.source
     composition = f"{candidate}: {fused}, then {str(trace.chain) or ARGMAX}."
-    files = f"{', '.join(f'{name}.csv' for name in tables)} beside this page hold all"
-    left_out = note_of_shown_classes(len(classes.scored), f"IoU of {candidate}", files)
-    of_first = note_of_shown_classes(len(classes.scored), f"IoU of {board.rows[0].name}", files)
+    of_classes = [
+        *([gains_figure(changes, way)] if changes else []),
+        *confusion_figures(way, classes),
+        scores_figure(way, board, classes),
+    ]
     sections = [
-        Section(
-            "board", "Leaderboard", [*of_first, *ranking_notes(board)], leaderboard_table(board)
-        ),
-        Section(
-            "story",
-            "Gain per stage",
-            [composition, summary_sentence(path, board.protocol, classes)],
-            figures=waterfalls(path, board.protocol, classes),
-        ),
+        Section("board", "Leaderboard", leaderboard_table(board), notes=table_notes(board)),
         Section(
             "classes",
             "Classes",
-            left_out,
-            figures=[class_figure(path, board, classes), *confusion_figures(path, classes)],
+            class_table(changes, way, board) if changes else None,
+            of_classes,
+            NOTES if changes else (),
         ),
         Section(
-            "trust", "Confidence", figures=[reliability_figure(run_members, trace, board.split)]
+            "cost",
+            "Cost and gain per stage",
+            figures=[
+                *([] if cost is None else [cost]),
+                *waterfalls(way, board.protocol, classes),
+            ],
+            notes=[composition, summary_sentence(way, board.protocol, classes)],
         ),
-        Section("members", "Members", figures=member_figures(run_members, board.split, log)),
-        Section("cost", "Score against cost", figures=[] if cost is None else [cost]),
-        Section("training", "Training", figures=[] if curves is None else [curves]),
+        Section(
+            "members",
+            "Members and confidence",
+            figures=[
+                reliability_figure(run_members, trace, board.split),
+                *member_figures(run_members, board.split, log),
+                *([] if curves is None else [curves]),
+            ],
+        ),
     ]
     return [section for section in sections if section.figures or section.table]
 
 
-def _gallery(trace: CandidateTrace, review: ImageReview) -> Gallery:
-    spread = evenly_spaced(len(trace.data), SPREAD)
-    indices = list(dict.fromkeys([*review.indices(), *spread]))
+def _gallery(
+    run_members: RunMembers, trace: CandidateTrace, split: str, review: ImageReview
+) -> Gallery:
+    indices = review.indices
     return Gallery(
         ids=[trace.data.ids[index] for index in indices],
-        notes=[review.note(index) for index in indices],
         images=[np.asarray(trace.data.images[index]) for index in indices],
         target=[np.asarray(trace.data.target()[index]) for index in indices],
         layers=trace.layers(indices),
+        source=trace.source,
+        uncertainty=trace.uncertainty(run_members, split, indices),
+        filters=review.filters,
     )

@@ -11,7 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from ensemble.pipeline.search.study import quiet
 from evaluation.core.files import atomic_file
-from evaluation.report.figure_base import literal_text
+from evaluation.core.literal_text import literal_text
 
 DPI = 100
 

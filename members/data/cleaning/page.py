@@ -179,7 +179,7 @@ def embedding_plot(report: CleaningReport, ringed: list[int], *, seed: int = 0) 
         kept = np.union1d(chosen, np.array(ringed, np.int64))
     shown: Indices = np.union1d(kept, np.flatnonzero(~report.kept))
     points = _embed(report.features[shown], seed)
-    from evaluation.report.figure_base import literal_text  # slow to import
+    from evaluation.core.literal_text import literal_text
 
     with literal_text():
         return _draw_plot(report, shown, points, ringed)

@@ -9,9 +9,23 @@ import pytest
 
 from ensemble.cli import run_command
 from ensemble.pipeline.report.candidate_trace import CandidateTrace
-from ensemble.pipeline.report.gallery import BROKEN, DISPUTED, LABEL, WORST, review_images
+from ensemble.pipeline.report.gallery import (
+    BROKEN,
+    BROKEN_BY_CHAIN,
+    DISPUTED,
+    IMPROVED,
+    LABEL,
+    WORST,
+    arrange,
+    class_shares,
+    review_images,
+    stage_shares,
+    wrong_shares,
+)
 from ensemble.pipeline.run.open_run import RunMembers
 from evaluation.core.run_folder import Run
+from evaluation.formatting import format_decimal
+from evaluation.scores import read_scores
 from members.data.sample import draw_sample
 from tests.evaluation.test_report import SVG, Reader
 
@@ -19,8 +33,8 @@ TINY = "unet(width=2, depth=1)"
 CHAIN = "suppress_background|mode_filter(size=3)"
 NAME = "greedy_suppress_background.mode_filter"
 FIGURES = (
-    *("story-masked", "story-keras", "classes", "confusion-start", "confusion-candidate"),
-    *("reliability", "member-worth", "error-correlation", "cost", "training"),
+    *("class-gains", "confusion", "confusion-change", "classes", "cost", "story-masked"),
+    *("story-keras", "reliability", "member-worth", "error-correlation", "training"),
 )
 
 
@@ -64,6 +78,10 @@ def labels_of(scored):
     return np.load(f"{scored}/labels/{NAME}/validation/labels.npy")
 
 
+def counts_of(scored):
+    return read_scores(Path(scored, "scores", NAME), "validation")[1].counts
+
+
 def trace_of(scored, candidate):
     return CandidateTrace.open(RunMembers.of(Run(Path(scored))), candidate, "validation", "one")
 
@@ -75,7 +93,7 @@ def trace(scored):
 
 @pytest.fixture
 def review(scored, trace):
-    return review_images(trace, labels_of(scored))
+    return review_images(trace, labels_of(scored), counts_of(scored))
 
 
 @pytest.mark.parametrize(
@@ -86,8 +104,9 @@ def review(scored, trace):
     ],
 )
 def test_the_page_shows_members_fusion_and_each_step(pages, candidate, stages):
-    gallery = json.loads(Reader(pages("--candidate", candidate)[0]).scripts[0])
-    assert [layer["name"] for layer in gallery[0]["layers"]] == stages
+    gallery = json.loads(Reader(pages("--candidate", candidate)[0]).scripts[1])
+    assert gallery["stages"] == stages
+    assert all(len(image["stages"]) == len(stages) for image in gallery["images"])
 
 
 def test_the_page_says_how_labels_are_made_without_a_chain(pages):
@@ -101,7 +120,7 @@ def test_the_page_names_every_candidate_with_its_score(scored, pages, capsys):
     assert run_command(["compare", "--run", scored, "--json"]) == 0
     for row in json.loads(capsys.readouterr().out)["candidates"]:
         assert row["name"] in text
-        assert f"{row['examined']:.3f}" in text
+        assert format_decimal(row["examined"]) in text
 
 
 def test_images_without_a_scored_pixel_do_not_join_a_run(scored, tmp_path, capsys):
@@ -125,8 +144,8 @@ def figures_of(scored, folder, *words):
 
 def test_every_figure_of_the_page_is_written_as_a_file(scored, tmp_path, capsys):
     page, files = figures_of(scored, tmp_path, "--candidate", NAME, "--json")
-    assert set(files) == {f"{name}.svg" for name in FIGURES}
-    assert page.count("<svg") == len(files)
+    assert set(files) == {f"{name}.{suffix}" for name in FIGURES for suffix in ("svg", "csv")}
+    assert page.count("<figure data-figure") == len(FIGURES)
     document = json.loads(capsys.readouterr().out)
     assert sorted(document["figures"]) == sorted(str(tmp_path / name) for name in files)
 
@@ -135,14 +154,13 @@ def test_figure_files_work_without_the_page_and_are_reproducible(pages, scored, 
     candidate = ("--candidate", NAME)
     first, second = pages(*candidate)[1], figures_of(scored, tmp_path, *candidate)[1]
     assert first == second
-    for file in first.values():
-        assert ET.fromstring(file).tag == f"{SVG}svg"
-        assert b"var(" not in file
+    for name, file in first.items():
+        assert name.endswith(".csv") or ET.fromstring(file).tag == f"{SVG}svg"
 
 
-def test_only_the_best_member_alone_has_no_confusion_matrix_to_start_from(pages):
+def test_only_the_best_member_alone_has_nothing_to_be_compared_with(pages):
     alone = [
-        "confusion-start.svg" not in pages("--candidate", name)[1]
+        "confusion-change.svg" not in pages("--candidate", name)[1]
         for name in ("one_argmax", "two_argmax")
     ]
     assert sorted(alone) == [False, True]
@@ -170,9 +188,10 @@ def test_the_fusion_is_compared_with_the_reference_and_each_step_with_the_one_be
     assert [layer.before for layer in trace.layers([0])] == [None, None, 0, 2, 3]
 
 
-def test_review_shares_are_those_of_their_definition(scored, trace, review):
-    shares, labels = review.shares, labels_of(scored)
-    target = np.asarray(trace.data.target())
+def test_shares_of_images_are_those_of_their_definition(scored, trace):
+    labels, target = labels_of(scored), np.asarray(trace.data.target())
+    names = [IMPROVED, BROKEN_BY_CHAIN, DISPUTED, LABEL, BROKEN]
+    shares = stage_shares(trace, names, labels)
     one, two, fused = np.concatenate([preds for _, preds in trace.predictions()], axis=1)
     counts = (target != 0) & (target != 255)
 
@@ -180,27 +199,48 @@ def test_review_shares_are_those_of_their_definition(scored, trace, review):
         return (pixels & counts).mean(axis=(1, 2))
 
     contradicted = (one == two) & (one != target) & (one != 0)
-    np.testing.assert_allclose(shares[WORST], share(labels != target))
+    np.testing.assert_allclose(wrong_shares(labels, trace.data), share(labels != target))
     np.testing.assert_allclose(shares[LABEL], share(contradicted))
     np.testing.assert_allclose(shares[DISPUTED], share(one != two) / 2)
     np.testing.assert_allclose(shares[BROKEN], share((one == target) & (fused != target)))
+    improved = share((one != target) & (labels == target))
+    np.testing.assert_allclose(shares[IMPROVED], improved)
+    broken = share((fused == target) & (labels != target))
+    np.testing.assert_allclose(shares[BROKEN_BY_CHAIN], broken)
 
 
-def test_wrong_pixels_of_the_review_are_those_of_the_scores(scored, trace, review):
-    with np.load(f"{scored}/scores/{NAME}/validation.npz") as archive:
-        counts = archive["counts"][:, 1:]
-    pixels = trace.data.target()[0].size
-    right, total = np.trace(counts, offset=1, axis1=1, axis2=2), counts.sum(axis=(1, 2))
-    np.testing.assert_allclose(review.shares[WORST] * pixels, total - right)
+def test_wrong_pixels_of_images_and_classes_are_those_of_the_scores(scored, trace):
+    counts, labels = counts_of(scored), labels_of(scored)
+    target = np.asarray(trace.data.target())
+    pixels, rows = target[0].size, counts[:, 1:]
+    right, total = np.trace(rows, offset=1, axis1=1, axis2=2), rows.sum(axis=(1, 2))
+    np.testing.assert_allclose(wrong_shares(labels, trace.data) * pixels, total - right)
+    of_scored = (target != 0) & (target != 255)
+    for label, name in enumerate(trace.data.classes.names[1:], start=1):
+        wrong = ((target == label) != (labels == label)) & of_scored
+        shares = class_shares(counts, trace.data)[name]
+        np.testing.assert_allclose(shares, wrong.mean(axis=(1, 2)))
 
 
-def test_a_single_member_is_reviewed_by_wrong_pixels_only(scored):
-    review = review_images(trace_of(scored, "one_argmax"), labels_of(scored))
-    assert list(review.shares) == [WORST]
+def test_a_single_member_has_no_filters_by_fusion_or_chain(scored):
+    review = review_images(trace_of(scored, "one_argmax"), labels_of(scored), counts_of(scored))
+    names = [one.name for one in review.filters]
+    assert names[0] == WORST
+    assert not {BROKEN, BROKEN_BY_CHAIN, DISPUTED, LABEL, IMPROVED} & set(names)
 
 
-def test_queues_list_the_worst_first_and_nothing_without_errors(trace, review):
-    for queue in review.queues(trace.data.ids):
-        shares = [int(item.note.rstrip("%")) for item in queue.items]
+def test_filters_list_the_worst_first_and_only_images_of_the_page(review):
+    for one in review.filters:
+        assert all(0 <= index < len(review.indices) for index, _ in one.images)
+        shares = [float(note.split("%")[0]) for _, note in one.images if note]
         assert shares == sorted(shares, reverse=True)
-        assert len(shares) <= 12
+    assert len(set(review.indices)) == len(review.indices)
+
+
+def test_the_first_image_of_each_filter_comes_before_the_second_of_any():
+    first, second = np.array([0.0, 0.5, 0.2, 0.0]), np.array([0.1, 0.0, 0.0, 0.9])
+    review = arrange({WORST: first, LABEL: second}, {"rock": np.zeros(4)}, 4)
+    assert review.indices[:3] == (1, 3, 0)
+    assert [one.name for one in review.filters] == [WORST, LABEL, "Evenly spaced"]
+    assert [index for index, _ in review.filters[0].images] == [0, 3]
+    assert review.filters[0].images[0][1] == "50.0% of its pixels wrong"

@@ -20,7 +20,7 @@ def test_the_scored_classes_are_all_but_the_ignored_one():
 @pytest.mark.parametrize("count", [2, len(PALETTE) + 1, 255])
 def test_any_number_of_classes_gets_a_colour_each(count):
     classes = numbered(count, ignore=None)
-    assert len(classes) == len(classes.colours) == count
+    assert len(classes) == len(set(classes.colours)) == len(classes.colours) == count
     assert classes.names[-1] == str(count - 1)
 
 
