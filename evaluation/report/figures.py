@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from jaxtyping import Float
@@ -142,7 +142,7 @@ def _mark(
     x: Scale,
     y: Number,
     filled: bool,
-    style: Mapping[str, object],
+    style: Mapping[str, Any],
     tip: str | None = None,
 ) -> str:
     """Draw a dot with its interval."""
@@ -321,7 +321,7 @@ def _panel_axes(x: Scale, y: Scale, *, first: bool) -> str:
     return "".join(parts)
 
 
-def _training(name: str, one: Training, x: Scale, y: Scale, style: Mapping[str, object]) -> str:
+def _training(name: str, one: Training, x: Scale, y: Scale, style: Mapping[str, Any]) -> str:
     points = [
         (epoch, x(epoch), y(score), score)
         for epoch, score in zip(one.epochs, one.scores, strict=True)
@@ -440,7 +440,7 @@ def _tinted(
     x, y, width, height = box
     tint = TINT * min(1.0, abs(value) / strongest)
     colour = "s1" if value < 0 else "s0"
-    fill = {"fill": "currentColor", "fill_opacity": tint}
+    fill: dict[str, Any] = {"fill": "currentColor", "fill_opacity": tint}
     square = element("rect", x=x, y=y, width=width, height=height, **fill)
     words = ""
     if abs(value) >= HIDDEN_BELOW:
@@ -495,7 +495,7 @@ def waterfall(title: str, stages: Sequence[ScoreStage]) -> Drawing:
         reach = y + (height if k + 1 < len(stages) else 10)
         parts.append(line(x(after), y - 10, x(after), reach, class_="axis"))
         parts.append(label(max(x(before), x(middle), x(after)) + 6, y, format_decimal(after)))
-    data: Table = [["stage", title, *names], *([*stage] for stage in stages)]
+    data: Table = [["stage", title, *names], *(list[Cell](stage) for stage in stages)]
     return Drawing(figure(title, bottom + LOWER_PX, *parts), data)
 
 
@@ -528,5 +528,5 @@ def member_growth(sizes: Sequence[GrowthPoint], metric: str) -> Drawing:
         tip = f"{size.members}: {format_decimal(size.score)}"
         marks.append(element("circle", cx=at, cy=y(size.score), r=4, fill="currentColor", tip=tip))
     parts.append(element("g", *marks, class_="s0"))
-    data: Table = [["members", metric, "low", "high"], *([*size] for size in sizes)]
+    data: Table = [["members", metric, "low", "high"], *(list[Cell](size) for size in sizes)]
     return Drawing(figure("score by number of members", 220 + LOWER_PX, *parts), data)

@@ -82,7 +82,7 @@ class HtmlTable:
 
     def data(self) -> Table:
         """Return the values of all cells, with headings."""
-        body = [[cell.value for cell in row.cells] for row in self.rows]
+        body: Table = [[cell.value for cell in row.cells] for row in self.rows]
         return [[column.head for column in self.columns], *body]
 
 

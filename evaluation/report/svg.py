@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from html import escape
 from importlib.resources import files
 from itertools import count
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from evaluation.formatting import format_decimal
 
@@ -63,17 +63,17 @@ def _number(value: object) -> object:
     return f"{value:.2f}".rstrip("0").rstrip(".") if isinstance(value, float) else value
 
 
-def label(x: Number, y: Number, words: str, *, anchor: str = "start", **attributes: object) -> str:
+def label(x: Number, y: Number, words: str, *, anchor: str = "start", **attributes: Any) -> str:
     """Return a line of text whose middle is at `y`."""
     return element("text", text(words), x=x, y=y + 0.35 * TEXT_PX, text_anchor=anchor, **attributes)
 
 
-def line(x1: Number, y1: Number, x2: Number, y2: Number, **attributes: object) -> str:
+def line(x1: Number, y1: Number, x2: Number, y2: Number, **attributes: Any) -> str:
     """Return a line."""
     return element("line", x1=x1, y1=y1, x2=x2, y2=y2, **attributes)
 
 
-def path(points: Sequence[tuple[Number, Number]], **attributes: object) -> str:
+def path(points: Sequence[tuple[Number, Number]], **attributes: Any) -> str:
     """Return a line through points."""
     steps = " ".join(f"{_number(float(x))},{_number(float(y))}" for x, y in points)
     return element("polyline", points=steps, fill="none", **attributes)
@@ -108,7 +108,7 @@ def standalone(svg: str) -> str:
     )
 
 
-def series(index: int) -> dict[str, object]:
+def series(index: int) -> dict[str, Any]:
     """Return the attributes of the line or dot with a number: a colour, then a dash as well.
 
     Examples:

@@ -331,8 +331,8 @@ def draw_growth(report: WorthReport, file: Path) -> None:
         assert size.miou is not None
         low = high = size.miou
         if points and size.gain is not None and size.gain.interval is not None:
-            low = points[-1].miou + size.gain.interval.low
-            high = points[-1].miou + size.gain.interval.high
+            low = points[-1].score + size.gain.interval.low
+            high = points[-1].score + size.gain.interval.high
         points.append(GrowthPoint(size.members, size.miou, low, high))
     with atomic_file(file) as partial:
         growth = member_growth(points, metric_label(report.protocol))

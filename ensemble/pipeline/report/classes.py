@@ -107,7 +107,8 @@ def class_changes(
 def moved_shares(before: ScoredImages, after: ScoredImages) -> Array:
     """Return the change in the share of each target class's pixels predicted as each class."""
     first, last = (shares_of_targets(one.counts.sum(axis=0)) for one in (before, after))
-    return last - first
+    moved: Array = last - first
+    return moved
 
 
 def payment(moved: Array, own: int) -> tuple[int, float]:

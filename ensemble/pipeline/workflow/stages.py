@@ -178,7 +178,7 @@ def _prediction(prepared: PreparedRun, member: Member, timing: NetworkTiming) ->
 def _external_prediction(prepared: PreparedRun, member: Member) -> PlannedStage:
     """Time a network from elsewhere on the images that it is examined on."""
     run, splits, dtype = prepared.run, prepared.run.splits(), prepared.experiment.store_dtype
-    missing = [s for s in splits if not is_predicted(run, member, s, (), dtype)]
+    missing = [s for s in splits if not is_predicted(run, member, s, dtype)]
     seconds, size = 0.0, sum(prepared.map_bytes(split) for split in missing)
     if missing:
         data = prepared.data(OOF)
