@@ -7,7 +7,7 @@ step in docs/python.md. They are imported when they are first used.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ensemble.api import audit, compare, fuse, fuse_maps, open_run, postprocess, score
+    from ensemble.api import audit, compare, fuse, fuse_maps, gallery, open_run, postprocess, score
     from ensemble.api.opened_run import OpenedRun
     from ensemble.api.results import AuditResult, Comparison, ScoreResult
 
@@ -20,6 +20,7 @@ __all__ = [
     "compare",
     "fuse",
     "fuse_maps",
+    "gallery",
     "open_run",
     "postprocess",
     "score",

@@ -17,6 +17,7 @@ from evaluation.core.errors import BadData, BadLabels, BadMaps, BadRun, BadSpec
 
 if TYPE_CHECKING:
     from ensemble.api.inputs import ArrayLike, MapsLike, MembersLike, OpenedArrays
+    from ensemble.api.notebook import Gallery
     from ensemble.api.opened_run import OpenedRun
     from ensemble.api.results import AuditResult, Comparison, ScoreResult
     from ensemble.strategies import Missing
@@ -373,6 +374,30 @@ def open_run(path: str | PathLike[str]) -> "OpenedRun":
     if not (folder / "experiment.yaml").is_file():
         raise BadRun(f"{folder} is no run folder; expected one with experiment.yaml")
     return OpenedRun(folder)
+
+
+def gallery(
+    run: "OpenedRun | str | PathLike[str]", candidate: str | None = None, split: str = "validation"
+) -> "Gallery":
+    """Return the images of a run's candidate for a notebook: stages, errors, filters.
+
+    Args:
+        run: an opened run, or its folder.
+        candidate: by default the chosen one, or the first of the leaderboard.
+        split: split of the images.
+
+    Raises:
+        BadRun: no run there, no such split or candidate, or it is not scored there.
+
+    Examples:
+        >>> import ensemble as ens
+        >>> ens.gallery("nowhere")
+        Traceback (most recent call last):
+        ...
+        evaluation.core.errors.BadRun: nowhere is no run folder; expected one with experiment.yaml
+    """
+    opened = open_run(run) if isinstance(run, str | PathLike) else run
+    return opened.gallery(candidate, split)
 
 
 def _renamed(value: "ArrayLike | None", old: "ArrayLike | None") -> "ArrayLike | None":

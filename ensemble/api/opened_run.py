@@ -1,10 +1,12 @@
 """A run folder opened for reading from Python."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from ensemble.api.notebook import Gallery, Picture, draw_gallery, draw_overlay
 from ensemble.api.results import Comparison
 from ensemble.pipeline.candidates.postprocess import read_candidate, read_labels
 from ensemble.pipeline.candidates.probabilities import open_probabilities
@@ -161,6 +163,44 @@ class OpenedRun:
         return Comparison(
             compare(candidates, run_classes(run), rng=rng, split=split, protocol=protocol)
         )
+
+    def overlay(
+        self,
+        *candidates: str,
+        split: str = "validation",
+        ids: Sequence[str] = (),
+        count: int = 4,
+    ) -> Picture:
+        """Draw labels of candidates over images, with the errors of the last; a notebook shows it.
+
+        Args:
+            candidates: by default the first of the leaderboard.
+            split: split of the images, with labels.
+            ids: images to draw; without them, `count` evenly spaced ones.
+            count: how many.
+
+        Raises:
+            BadRun: no such split or candidate, or no labels to find errors by.
+            BadData: no such image.
+        """
+        names = candidates or (self._first(split),)
+        return draw_overlay(self.path, names, split, tuple(ids), count)
+
+    def gallery(self, candidate: str | None = None, split: str = "validation") -> Gallery:
+        """Return a candidate's images with stages, errors and filters; a notebook shows them.
+
+        Args:
+            candidate: by default the chosen one, or the first of the leaderboard.
+            split: split of the images.
+
+        Raises:
+            BadRun: no such split or candidate, or it is not scored there.
+        """
+        return draw_gallery(self.path, candidate or self._first(split), split)
+
+    def _first(self, split: str) -> str:
+        board = self.leaderboard(split).leaderboard
+        return board.chosen or board.rows[0].name
 
     def _candidate(self, members: RunMembers, name: str, split: str) -> Candidate:
         run = self._run

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from ensemble.api.notebook import confusion_plot, forest_plot
 from evaluation.core.classes import Classes
 from evaluation.core.types import Array, Counts, Groups
 from evaluation.protocols import build_protocol, score_images
@@ -125,7 +126,8 @@ class ScoreResult:
         ends = self.interval
         between = "" if ends is None else f" ({ends.low:.3f} to {ends.high:.3f})"
         name = metric_label(self.protocol)
-        return f"<p>{name} {self.miou:.3f}{between}</p>{_html(self.to_frame())}"
+        head = f"<p>{name} {self.miou:.3f}{between}</p>"
+        return head + _html(self.to_frame()) + confusion_plot(self.confusion, self.classes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,7 +161,7 @@ class Comparison:
     def _repr_html_(self) -> str:
         frame = self.to_frame()
         columns = [self.leaderboard.split, "low", "high", "gap", "gap_low", "gap_high", "p"]
-        return _html(frame[columns])
+        return forest_plot(self.leaderboard) + _html(frame[columns])
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ WIDTH = 480
 """Width of a figure in its own pixels; a page stretches it to its column."""
 
 TEXT_PX = 12
-CHARACTER_PX = 7.4
+CHARACTER_PX = 8.0
 """About the width of a character of text."""
 
 TICK_PX = {"across": 64, "up": 42}

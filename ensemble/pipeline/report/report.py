@@ -115,6 +115,24 @@ def report(
     return ReportResult(path, explained, files)
 
 
+def gallery_page(run: Run, split: str, candidate: str) -> Page:
+    """Return a page with the images of a candidate alone; it is not written.
+
+    Raises:
+        BadRun: no such split or candidate, or it is not scored there.
+    """
+    if candidate not in (known := scored_candidates(run, split)):
+        raise BadRun(
+            f"no candidate {candidate!r} is scored on {split}; known: {', '.join(known) or 'none'}"
+        )
+    run_members = RunMembers.of(run)
+    trace = CandidateTrace.open(run_members, candidate, split, None)
+    counts = read_scores(run.scores(candidate), split)[1].counts
+    review = review_images(trace, read_labels(run, candidate, split), counts)
+    title, gallery = f"{candidate}, {split}", _gallery(run_members, trace, split, review)
+    return Page(title, [], [], gallery, trace.data.classes, f"Made by ens from {run.path}.")
+
+
 def page_path(run: Run) -> Path:
     """Return the file of a run's own page."""
     return run.path / "report" / f"{PAGE}.html"

@@ -1,12 +1,17 @@
 """`ens report` on a run: what the page shows is what the run holds."""
 
+import base64
+import html
+import io
 import json
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
+import ensemble as ens
 from ensemble.cli import run_command
 from ensemble.pipeline.report.candidate_trace import CandidateTrace
 from ensemble.pipeline.report.gallery import (
@@ -23,6 +28,7 @@ from ensemble.pipeline.report.gallery import (
     wrong_shares,
 )
 from ensemble.pipeline.run.open_run import RunMembers
+from evaluation.core.errors import BadRun
 from evaluation.core.run_folder import Run
 from evaluation.formatting import format_decimal
 from evaluation.scores import read_scores
@@ -244,3 +250,42 @@ def test_the_first_image_of_each_filter_comes_before_the_second_of_any():
     assert [one.name for one in review.filters] == [WORST, LABEL, "Evenly spaced"]
     assert [index for index, _ in review.filters[0].images] == [0, 3]
     assert review.filters[0].images[0][1] == "50.0% of its pixels wrong"
+
+
+class TestNotebook:
+    def test_a_comparison_shows_a_row_per_candidate(self, scored):
+        shown = ens.open_run(scored).leaderboard()._repr_html_()
+        drawing = base64.b64decode(shown.split("base64,")[1].split('"')[0]).decode()
+        ET.fromstring(drawing)
+        for name in ens.open_run(scored).leaderboard().names:
+            assert name in drawing
+            assert name in shown
+
+    def test_a_score_shows_its_confusion_matrix(self, scored):
+        run = ens.open_run(scored)
+        labels = run.labels(NAME, "validation")
+        shown = ens.score(run.target("validation"), labels, classes=run.classes)._repr_html_()
+        drawing = base64.b64decode(shown.split("base64,")[1].split('"')[0]).decode()
+        for name in run.classes.names[1:]:
+            assert f">{name}</text>" in drawing
+
+    def test_an_overlay_is_a_png_of_the_images_that_are_asked_for(self, scored, tmp_path):
+        run = ens.open_run(scored)
+        whole, one = (run.overlay("one_argmax", count=count) for count in (3, 1))
+        one.save(tmp_path / "one.png")
+        assert one._repr_png_() == (tmp_path / "one.png").read_bytes()
+        heights = [Image.open(io.BytesIO(picture.png)).height for picture in (one, whole)]
+        assert heights[0] < heights[1]
+
+    def test_a_gallery_is_a_page_of_images_alone_inside_a_frame(self, scored, tmp_path):
+        gallery = ens.gallery(scored, NAME)
+        gallery.save(tmp_path / "gallery.html")
+        assert 'id="gallery"' in gallery.page
+        assert 'id="board"' not in gallery.page
+        inside = html.unescape(
+            gallery._repr_html_().split('srcdoc="')[1].removesuffix('"></iframe>')
+        )
+        assert inside == gallery.page
+        assert ens.gallery(ens.open_run(scored)).page
+        with pytest.raises(BadRun, match="no candidate 'x' is scored on validation; known: greedy"):
+            ens.gallery(scored, "x")
