@@ -2,10 +2,14 @@
 
 import ast
 import re
+import shlex
 from importlib import import_module
 from pathlib import Path
 
+import click
 import pytest
+
+from ensemble.cli import ens
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("members", "ensemble", "postproc", "evaluation")
@@ -26,7 +30,10 @@ def test_what_a_page_imports_exists(page, block):
             assert not [name.name for name in node.names if not hasattr(module, name.name)], page
 
 
-@pytest.mark.parametrize("page", sorted({*(ROOT / "docs").rglob("*.md"), ROOT / "README.md"}))
+PAGES = sorted({*(ROOT / "docs").rglob("*.md"), ROOT / "README.md"})
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_links_of_a_page_lead_to_files_and_headings(page):
     for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
         if "://" in target:
@@ -54,3 +61,28 @@ def test_python_tutorial_runs_and_its_gain_is_significant(capsys):
     gap = names["board"].rows[1].gap
     assert names["board"].names == ("stacked, filtered", "mean")
     assert gap.interval.high < 0
+
+
+def _commands(page):
+    """Return the `ens` commands of a page's code, without comments."""
+    lines = page.read_text(encoding="utf-8").replace("\\\n", " ").splitlines()
+    marked = [line.strip().removeprefix("$ ") for line in lines if line.startswith(("    ", "$ "))]
+    code = [part.strip() for line in marked for part in line.split("&&")]
+    return [shlex.split(line, comments=True)[1:] for line in code if line.startswith("ens ")]
+
+
+@pytest.mark.parametrize(
+    ("page", "words"),
+    [(page, words) for page in PAGES for words in _commands(page)],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else value.stem,
+)
+def test_commands_of_a_page_have_options_that_exist(page, words):
+    command, context, rest = ens, click.Context(ens, info_name="ens"), list(words)
+    while isinstance(command, click.Group):
+        # A group without a subcommand has a default one.
+        if not rest or command.get_command(context, rest[0]) is None:
+            break
+        command = command.get_command(context, rest.pop(0))
+        context = click.Context(command, info_name=words[0], parent=context)
+    if not (isinstance(command, click.Group) and rest == ["..."]):
+        command.parse_args(context, rest)
