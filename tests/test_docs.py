@@ -5,6 +5,7 @@ import re
 import shlex
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -36,7 +37,7 @@ PAGES = sorted({*(ROOT / "docs").rglob("*.md"), ROOT / "README.md"})
 @pytest.mark.parametrize("page", PAGES)
 def test_links_of_a_page_lead_to_files_and_headings(page):
     for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
-        if "://" in target:
+        if "://" in target or target.startswith("made/"):  # the site's test checks the latter
             continue
         name, _, anchor = target.partition("#")
         file = (page.parent / name).resolve() if name else page
@@ -77,7 +78,8 @@ def _commands(page):
     ids=lambda value: " ".join(value) if isinstance(value, list) else value.stem,
 )
 def test_commands_of_a_page_have_options_that_exist(page, words):
-    command, context, rest = ens, click.Context(ens, info_name="ens"), list(words)
+    command: Any = ens
+    context, rest = click.Context(ens, info_name="ens"), list(words)
     while isinstance(command, click.Group):
         # A group without a subcommand has a default one.
         if not rest or command.get_command(context, rest[0]) is None:
