@@ -206,7 +206,7 @@ def _chosen_columns(
     """
     known = [column.name for column in columns if column.gives_way != "class"][2:]
     for name in wanted:
-        if name not in (*known, *classes, "classes"):
+        if name not in (*known, *classes, "classes", "candidate"):
             raise BadSpec(unknown("column", name, [*known, "classes", *classes]))
     return columns[:2] + [
         column

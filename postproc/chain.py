@@ -211,7 +211,7 @@ def check_image_type(images: Stack, needed_by: ImageNeed | None) -> None:
     if needed_by is not None:
         channels = "any number of" if needed_by.any_channels else "1 or 3"
         advice = f" for step {needed_by.step!r}; leave it out, or convert the images"
-        if STEPS.takes(needed_by.step, "projection"):
+        if images.dtype == np.uint8 and STEPS.takes(needed_by.step, "projection"):
             advice += f", or write {needed_by.step}(projection=pca) for three principal components"
     fits = channels != "1 or 3" or (images.ndim == 4 and images.shape[1] in CHANNELS)
     if images.ndim != 4 or (needed_by is not None and not (fits and images.dtype == np.uint8)):

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from evaluation.core.errors import BadSpec
+from evaluation.core.files import atomic_file
 from evaluation.core.types import Array
 
 if TYPE_CHECKING:
@@ -34,8 +36,13 @@ class Picture:
         return self.png
 
     def save(self, path: str | Path) -> None:
-        """Write it to a file."""
-        Path(path).write_bytes(self.png)
+        """Write it to a new PNG file.
+
+        Raises:
+            BadSpec: another ending.
+        """
+        with atomic_file(_ending_in(".png", path)) as partial:
+            partial.write_bytes(self.png)
 
 
 @dataclass(frozen=True)
@@ -55,8 +62,13 @@ class Gallery:
         )
 
     def save(self, path: str | Path) -> None:
-        """Write it as a page that opens from disk."""
-        Path(path).write_text(self.page, encoding="utf-8")
+        """Write it as an HTML page that opens from disk.
+
+        Raises:
+            BadSpec: another ending.
+        """
+        with atomic_file(_ending_in(".html", path)) as partial:
+            partial.write_text(self.page, encoding="utf-8")
 
 
 def forest_plot(board: "Leaderboard") -> str:
@@ -114,6 +126,12 @@ def draw_gallery(path: Path, candidate: str, split: str) -> Gallery:
         file = Path(folder) / "gallery.html"
         write_page(file, gallery_page(Run(path), split, candidate))
         return Gallery(file.read_text(encoding="utf-8"))
+
+
+def _ending_in(ending: str, path: str | Path) -> Path:
+    if Path(path).suffix != ending:
+        raise BadSpec(f"{path} does not end in {ending}, which is what is written")
+    return Path(path)
 
 
 def _as_html(drawing: "Drawing", alt: str) -> str:

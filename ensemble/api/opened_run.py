@@ -15,7 +15,7 @@ from ensemble.pipeline.data.prepare import run_classes
 from ensemble.pipeline.run.open_run import RunMembers, run_experiment, run_metric
 from ensemble.pipeline.scoring.score import without_trained_on
 from evaluation.core.classes import Classes
-from evaluation.core.errors import BadRun
+from evaluation.core.errors import BadRun, BadSpec
 from evaluation.core.ragged import Stack, join
 from evaluation.core.run_folder import OOF, Run
 from evaluation.core.types import Groups
@@ -24,6 +24,9 @@ from evaluation.run_metric import named_metric
 from evaluation.scores import read_scores
 from members.data.dataset import DataSet
 from members.maps import MapReader
+
+MOST_DRAWN = 200
+"""Images of an overlay."""
 
 
 @dataclass(frozen=True)
@@ -182,7 +185,10 @@ class OpenedRun:
         Raises:
             BadRun: no such split or candidate, or no labels to find errors by.
             BadData: no such image.
+            BadSpec: a count that cannot be drawn.
         """
+        if not 1 <= count <= MOST_DRAWN:
+            raise BadSpec(f"count={count}; expected 1 to {MOST_DRAWN}")
         names = candidates or (self._first(split),)
         return draw_overlay(self.path, names, split, tuple(ids), count)
 

@@ -217,4 +217,21 @@ def _files(folder: Path) -> Iterator[tuple[int, Path]]:
     for path in sorted(folder.iterdir()):
         match = FOLD.fullmatch(path.name)
         if match is not None:
-            yield from ((int(match[1]), file) for file in sorted(path.glob("validation/*.npz")))
+            cases = sorted(path.glob("validation/*.npz"))
+            _check_complete(path / "validation", {file.stem for file in cases})
+            yield from ((int(match[1]), file) for file in cases)
+
+
+def _check_complete(folder: Path, cases: set[str]) -> None:
+    """Refuse a validation folder that holds a predicted case without its maps.
+
+    Raises:
+        BadMaps: there is one.
+    """
+    kept = [f for f in folder.glob("[!.]*") if f.suffix not in (".json", ".npz") and f.is_file()]
+    others = {Path(file.name.removesuffix(".gz")).stem for file in kept}
+    if cases and (lacking := sorted(others - cases)):
+        raise BadMaps(
+            f"{folder} holds case {lacking[0]!r} without {lacking[0]}.npz; export all of them by"
+            " `nnUNetv2_train ... --val --npz`, or take the case's other files away"
+        )

@@ -165,7 +165,8 @@ def _values(
         if said == "logits" or not leaves_rest(found, "float32", channels):
             raise BadNetwork(
                 f"outputs {channels} channels, and {text}; expected {len(classes)}, or"
-                " probabilities that leave one class the rest"
+                " probabilities that leave one class the rest: export it with a constant channel"
+                " of low logits, such as -20, for a class that it does not know"
             )
         return "probabilities"
     sums = f"their sums from {found.low_sum:.4g} to {found.high_sum:.4g}"

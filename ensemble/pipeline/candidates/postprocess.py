@@ -129,7 +129,10 @@ def read_candidate(run: Run, name: str) -> tuple[str, str]:
     file = run.path / "labels" / name / CANDIDATE
     if not file.is_file():
         known = ", ".join(run.candidates()) or "none yet"
-        raise BadRun(f"no candidate {name!r}; known: {known}; `ens postprocess` makes one")
+        raise BadRun(
+            f"no candidate {name!r}; known: {known}; `ens score` makes those"
+            " without steps, `ens postprocess` others"
+        )
     about = read_json(file)
     return about["of"], about["chain"]
 
