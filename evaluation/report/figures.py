@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any, NamedTuple, TypeAlias
 
@@ -518,6 +519,7 @@ class GrowthPoint(NamedTuple):
 def member_growth(sizes: Sequence[GrowthPoint], metric: str) -> Drawing:
     """Draw the score by the number of members, which ascends; `metric` is words for the score."""
     x = Scale.around([size.members for size in sizes], 44, WIDTH - 14, at_least=1.0)
+    x = replace(x, whole=True)
     levels = [level for size in sizes for level in size[1:]]
     y = Scale.around(levels, 220, 28, at_least=SMALLEST_RANGE)
     parts = [Plot(x, y).axes("number of members", f"{metric} of their mean")]

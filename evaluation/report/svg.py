@@ -135,13 +135,14 @@ def shorten_middle(words: str, characters: int) -> str:
 
 @dataclass(frozen=True)
 class Scale:
-    """A linear or logarithmic way from values to pixels."""
+    """A linear or logarithmic way from values to pixels; `whole` has whole numbers as ticks."""
 
     low: Number
     high: Number
     start: Number
     end: Number
     log: bool = False
+    whole: bool = False
 
     @classmethod
     def around(
@@ -190,6 +191,8 @@ class Scale:
         power = 10.0 ** math.floor(math.log10((self.high - self.low) / most))
         steps = [m * power for m in (1, 2, 5, 10, 20)]
         step = next(s for s in steps if len(self._multiples(s)) <= most)
+        if self.whole:
+            step = max(1.0, step)
         places = max(0, -math.floor(math.log10(step) + 1e-9))
         return [(v, _tick_words(v, places)) for v in self._multiples(step)]
 

@@ -261,7 +261,7 @@ def test_a_candidate_of_a_removed_fusion_is_left_out_of_the_leaderboard(at, caps
     said = capsys.readouterr()
     left_out = "mean_suppress_background: left out, the experiment no longer names what it was made"
     assert left_out in said.err
-    assert "mean" not in said.out
+    assert "mean_suppress_background" not in said.out
 
 
 def test_the_best_on_the_images_it_was_selected_by_is_called_optimistic(at, capsys):

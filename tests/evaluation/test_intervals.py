@@ -26,7 +26,7 @@ from evaluation.intervals import (
     standard_error,
     student_ends,
 )
-from evaluation.leaderboard_text import COVERAGE, coverage_with
+from evaluation.leaderboard_notes import COVERAGE, coverage_with
 from evaluation.protocols import PROTOCOLS
 from tests.evaluation.simulated import IGNORE, simulate
 

@@ -38,6 +38,7 @@ from members.data.dataset import DataSet
 from members.network import NormalisedNetwork
 from members.predict import BATCH_SIZE, num_parameters, open_network, predict
 from members.recipe import Member, Recipe, specialist_families
+from members.train import WEIGHTS
 
 IMAGES, PASSES = 16, 3
 COSTS = "costs.json"
@@ -169,7 +170,8 @@ def measure_member(run_members: RunMembers, name: str, data: DataSet) -> MemberC
         path.stat().st_size for folder in folders for path in folder.rglob("*") if path.is_file()
     )
     networks = [run.model(m.name, 0) if m.network is None else run.network(m.name) for m in parts]
-    if not parts or not all(identity(folder) for folder in networks):
+    files = [f / WEIGHTS if m.network is None else f for m, f in zip(parts, networks, strict=True)]
+    if not parts or not all(file.exists() for file in files):
         return MemberCost(None, None, size)
     images = np.array(data.images[: min(BATCH_SIZE, data.extent.runs[0][0])])
     channels, classes = data.channels, len(data.classes)

@@ -59,5 +59,5 @@ IMPORT = "import {bad} --name m --split validation --run {run}"
 TRAINED = "import {maps} --name m --split validation --run {run} --trained-on {bad}"
 CASES: list[Case] = [
     *through([*NPY, *NPZ[::3], *STACKS, *ZARR, *FOLDERS], IMPORT),
-    *through([Bad("ids.txt", written(b"\xff\xfe\x00"), "expected one id per line")], TRAINED),
+    *through([Bad("ids.txt", written(b"\xff\xfe\x00"), "expected a text file with one id per line")], TRAINED),
 ]  # fmt: skip
