@@ -12,6 +12,7 @@ The interval of an effect holds over trainings, by what the effects do not expla
 groups of images, by the jackknife.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -30,8 +31,9 @@ from ensemble.pipeline.run.experiment import Experiment, resolve_data_path
 from evaluation.confusion import confusion
 from evaluation.core.arrays import argmax
 from evaluation.core.blocks import blocks
-from evaluation.core.errors import BadSpec, EnsError
+from evaluation.core.errors import BadRun, BadSpec, EnsError
 from evaluation.core.files import atomic_file
+from evaluation.core.provenance import digest_of
 from evaluation.core.run_folder import OOF, Run, run_lock
 from evaluation.core.safe_yaml import read_yaml
 from evaluation.intervals import LEVEL, effective_freedom, student_quantile
@@ -48,6 +50,8 @@ VIEWS = {"plain": None, "flips": "flips"}
 """Test-time augmentations, by column of the stored counts."""
 GENERATORS = ((1, 2, 3), (0, 2, 3), (0, 1, 2), (0, 1, 3))
 """The last four changes go with the product of these of the first four."""
+FIXED = ("patience", "tta")
+"""Keys that a change cannot have: trainings end with their last epoch, and views are columns."""
 TRAININGS, CHANGES = 16, 4 + len(GENERATORS)
 MASKED = masked()
 
@@ -147,6 +151,13 @@ def read_ablations(path: Path) -> Ablations:
     config = Ablations(**content)
     if not 1 <= len(config.changes) <= CHANGES:
         raise BadSpec(f"{path} holds {len(config.changes)} changes; expected 1 to {CHANGES}")
+    keys = Counter(key for change in config.changes.values() for key in change if key != "augment")
+    for key, times in keys.items():
+        if times > 1 or key in FIXED:
+            raise BadSpec(
+                f"{path}: {key!r} is changed {times} times; expected once at most, and never"
+                f" {' or '.join(FIXED)}, which every training has alike"
+            )
     near = {key: resolve_data_path(str(path.parent / getattr(config, key)))
             for key in ("data", "validation") if getattr(config, key)}  # fmt: skip
     return config.model_copy(update=near)
@@ -155,6 +166,8 @@ def read_ablations(path: Path) -> Ablations:
 def trainings(run: Run, config: Ablations, rounds: int) -> list[Training]:
     """Return the trainings of all rounds, in the order in which they are made."""
     folds, result = read_folds(run), []
+    if rounds > len(folds):
+        raise BadSpec(f"--rounds {rounds}; expected at most {len(folds)}, one per fold")
     (run.path / "counts").mkdir(exist_ok=True)
     for turn in range(rounds):
         for number, row in enumerate(design(len(config.changes))):
@@ -162,10 +175,11 @@ def trainings(run: Run, config: Ablations, rounds: int) -> list[Training]:
                 name for name, on in zip(config.changes, row, strict=True) if on
             ).model_copy(update={"patience": 1000})
             index = turn * TRAININGS + number
-            out = run.path / "counts" / f"{index}.npy"
-            fold = folds[turn % len(folds)]
+            fold, seed = folds[turn], config.seed + turn
             member = Member(f"training-{index}", recipe)
-            result.append(Training(index, member, run.data(OOF), fold, config.seed + turn, out))
+            made_of = digest_of([recipe.model_dump(mode="json"), seed, fold.index])
+            out = run.path / "counts" / f"{index}-{made_of[:12]}.npy"
+            result.append(Training(index, member, run.data(OOF), fold, seed, out))
     return result
 
 
@@ -173,19 +187,21 @@ def effects(run: Run, config: Ablations, rounds: int) -> list[dict[str, Any]]:
     """Return the effect of each change and of flips, in mIoU, over rounds that are complete."""
     data, folds = DataSet.load(run.data(OOF)), read_folds(run)
     chosen = design(len(config.changes))
-    signs = np.column_stack([np.where(chosen, 1, -1)]) * 2 / TRAININGS  # of half the trainings
+    signs = np.where(chosen, 1, -1) * 2 / TRAININGS  # of half the trainings
+    made = trainings(run, config, rounds)
+    if missing := [one.member.name for one in made if not one.out.is_file()]:
+        raise BadRun(f"{len(missing)} of {len(made)} trainings failed, the first is {missing[0]}")
     scores, left_out = [], []
     for turn in range(rounds):
-        held_out = folds[turn % len(folds)].held_out(len(data))
+        held_out = folds[turn].held_out(len(data))
         groups = held_out if data.groups is None else data.groups[held_out]
         counts = [
-            np.load(run.path / "counts" / f"{turn * TRAININGS + number}.npy")
-            for number in range(TRAININGS)
+            np.load(training.out) for training in made[turn * TRAININGS : (turn + 1) * TRAININGS]
         ]
         examined = [
             ScoredImages(table, tuple(data.ids[index] for index in held_out), groups)
-            for training in counts
-            for table in training
+            for views in counts
+            for table in views
         ]
         scored = CandidateScores.of(examined, MASKED, data.classes.ignore)
         shape = (TRAININGS, len(VIEWS))

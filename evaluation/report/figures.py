@@ -92,14 +92,20 @@ class Estimate(NamedTuple):
 
 
 def estimates_scale(
-    estimates: Sequence[Estimate], start: Number, end: Number, *, zero: bool = False
+    estimates: Sequence[Estimate],
+    start: Number,
+    end: Number,
+    *,
+    zero: bool = False,
+    far: bool = False,
 ) -> Scale:
     """Return a scale that holds numbers and their intervals, and 0 if asked for.
 
-    Numbers far below the others are left out, since they would leave no room for the others.
+    Numbers far below the others are left out unless `far`, since they would leave no room for the
+    others.
     """
     known = [one for one in estimates if math.isfinite(one.value)]
-    if len(known) > FEW:
+    if len(known) > FEW and not far:
         low, high = np.quantile([one.value for one in known], [0.25, 0.75])
         known = [one for one in known if one.value >= low - FAR * max(high - low, SMALLEST_RANGE)]
     values = [value for one in known for value in one] + ([0.0] if zero else [])
@@ -180,7 +186,7 @@ def dot_rows(
     height = max(ROW_PX, DOT_PX * len(columns) + 8)
     left = label_width(rows)
     everything = [one for column in columns.values() for one in column]
-    x = estimates_scale(everything, left + 4, WIDTH - 14, zero=signed)
+    x = estimates_scale(everything, left + 4, WIDTH - 14, zero=signed, far=True)
     bottom = top + height * len(rows)
     parts = [legend(names, 10), _vertical_grid(x, bottom, top, axis)]
     if signed:

@@ -190,7 +190,7 @@ def _inside_script(document: Any) -> str:
 def _without_nan(document: Any) -> Any:
     if isinstance(document, dict):
         return {key: _without_nan(value) for key, value in document.items()}
-    if isinstance(document, list):
+    if isinstance(document, list | tuple):
         return [_without_nan(value) for value in document]
     return None if isinstance(document, float) and not math.isfinite(document) else document
 

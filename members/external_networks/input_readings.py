@@ -60,6 +60,8 @@ def possible_inputs(
     mean, std = said.values("mean", channels), said.values("std", channels)
     if std is not None and min(std) <= 0:
         raise BadSpec(f"std holds {min(std)}; expected numbers above 0")
+    if takes_bytes:
+        _check_bytes(said, kind)
     if said.input_range is not None:
         divisor = _divisor(said.input_range, kind)
         return [InputReading(f"input_range: {said.input_range}", divisor, mean, std, order)]
@@ -86,6 +88,22 @@ def possible_inputs(
         )
         for m, s in usual
     ]
+
+
+def _check_bytes(said: NetworkDescription, kind: str) -> None:
+    """Refuse what would be cut or wrapped when it becomes 8 bits.
+
+    Raises:
+        BadSpec: mean, std or a range of fractions, or images of another type.
+    """
+    scaled = [key for key in ("mean", "std") if getattr(said, key) is not None]
+    scaled += ["input_range 0..1"] if said.input_range == "0..1" else []
+    if scaled:
+        raise BadSpec(
+            f"{scaled[0]} is said, but the network takes integers of 8 bits: leave it out"
+        )
+    if kind != "uint8":
+        raise BadSpec(f"the network takes 8 bits, and the images are {kind}: convert them")
 
 
 def _divisor(input_range: str, kind: str) -> float:

@@ -280,6 +280,12 @@ def prepare_unlabelled(run: Run, experiment: Experiment) -> None:
                 f"unlabelled: {given} holds {format_count(common, 'image')} of {VALIDATION}, which"
                 " nothing may learn from; leave them out"
             )
+    trained = num_common(images, DataSet.load(run.data(OOF)))
+    if trained:
+        raise LeakageError(
+            f"unlabelled: {given} holds {format_count(trained, 'image')} of the training images,"
+            " which a student must not learn from outside its fold; leave them out"
+        )
     if not run.data(split).exists():
         images.save(run.data(split))
 

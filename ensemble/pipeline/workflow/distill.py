@@ -41,7 +41,7 @@ from evaluation.scores import CandidateScores, ScoredImages, read_scores
 from members.batches import oversampled
 from members.data.dataset import DataSet, class_pixels
 from members.recipe import Recipe, read_member
-from members.train import WEIGHTS
+from members.train import HOLDOUT_SHARE, WEIGHTS
 
 WIDTHS = (32, 24, 16, 12, 8, 6, 4, 3, 2)
 """Of the U-Nets that are tried for a budget, where no network is named."""
@@ -293,7 +293,8 @@ def student_recipes(
     student = recipe.model_copy(update={"trainer": trainer, "single": True})
     student.check()
     pixels = class_pixels(training.target(), len(training.classes))
-    labelled = len(oversampled(pixels, ignore=training.classes.ignore, times=recipe.oversample))
+    drawn = len(oversampled(pixels, ignore=training.classes.ignore, times=recipe.oversample))
+    labelled = drawn * recipe.train_share * (1 - HOLDOUT_SHARE)
     ratio = (labelled + unlabelled) / labelled
     longer = {key: round(getattr(recipe, key) * ratio) for key in ("epochs", "patience")}
     return StudentRecipes(name, student, recipe.model_copy(update={**longer, "single": True}))
