@@ -49,7 +49,7 @@ class Codec:
         return classes if self.k is None else 2 * self.k
 
     def floor(self, classes: int) -> float:
-        """Return half the smallest probability that is told from zero."""
+        """Return half the smallest probability that differs from zero."""
         quantum = QUANTUM[self.dtype]
         if self.k is not None:
             quantum = 1 / (STEPS_UINT8 * (classes - 1))

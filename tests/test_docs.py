@@ -11,6 +11,7 @@ import click
 import pytest
 
 from ensemble.cli import ens
+from ensemble.cli.members import DEFAULT, MembersGroup
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("members", "ensemble", "postproc", "evaluation")
@@ -80,11 +81,14 @@ def _commands(page):
 def test_commands_of_a_page_have_options_that_exist(page, words):
     command: Any = ens
     context, rest = click.Context(ens, info_name="ens"), list(words)
-    while isinstance(command, click.Group):
-        # A group without a subcommand has a default one.
-        if not rest or command.get_command(context, rest[0]) is None:
-            break
-        command = command.get_command(context, rest.pop(0))
+    while isinstance(command, click.Group) and rest != ["..."]:
+        if isinstance(command, MembersGroup) and rest[0].startswith("--"):
+            rest.insert(0, DEFAULT)
+        inside = command.get_command(context, rest[0])
+        assert inside is not None, rest[0]
+        command, rest = inside, rest[1:]
         context = click.Context(command, info_name=words[0], parent=context)
-    if not (isinstance(command, click.Group) and rest == ["..."]):
+    if rest != ["..."]:
         command.parse_args(context, rest)
+        given = {word.partition("=")[0] for word in rest if word.startswith("--")}
+        assert given <= {option for one in command.params for option in one.opts} | {"--help"}

@@ -121,7 +121,7 @@ def series(index: int) -> dict[str, Any]:
 
 
 def shorten_middle(words: str, characters: int) -> str:
-    """Leave out the middle of a text that is too long, so that its end can be told apart.
+    """Leave out the middle of a text that is too long, so that its end stays readable.
 
     Examples:
         >>> shorten_middle("per_class_vote_suppressed", 15)

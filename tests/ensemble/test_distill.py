@@ -177,17 +177,23 @@ class TestUnlabelledImages:
         with pytest.raises(error, match=match):
             train_members(run, experiment, only=["new"], workers=1, log=silent)
         after = set(run.path.rglob("*")) - set(before)
-        assert not {path for path in after if "new" in path.parts}
+        return not {path for path in after if "new" in path.parts}
 
     def test_those_of_validation_teach_nothing(self, run):
-        self.refused(run, "validation", LeakageError, "would teach by images that evaluate")
+        words = "would teach by images that evaluate"
+        assert self.refused(run, "validation", LeakageError, words)
 
-    def test_nor_do_the_same_images_from_elsewhere(self, run, tmp_path):
-        np.save(tmp_path / "x.npy", np.asarray(DataSet.load(run.data("validation")).images)[3:5])
-        self.refused(run, str(tmp_path / "x.npy"), LeakageError, "2 images of validation")
+    @pytest.mark.parametrize(
+        ("split", "words"),
+        [("validation", "2 images of validation"), ("oof", "2 images of the training images")],
+    )
+    def test_nor_do_the_same_images_from_elsewhere(self, run, tmp_path, split, words):
+        np.save(tmp_path / "x.npy", np.asarray(DataSet.load(run.data(split)).images)[3:5])
+        assert self.refused(run, str(tmp_path / "x.npy"), LeakageError, words)
 
     def test_an_unknown_split_is_refused(self, run):
-        self.refused(run, "more", EnsError, "no split 'more'.*write ./more for a path")
+        words = "no split 'more'.*write ./more for a path"
+        assert self.refused(run, "more", EnsError, words)
 
     def test_labels_of_images_that_taught_are_transductive(self, run, tmp_path, capsys):
         run_members = RunMembers.of(run)

@@ -1,4 +1,4 @@
-"""What each class gains or loses from the best single member to the candidate, and to whom."""
+"""What each class gains or loses against the best single member, and to which class."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -133,7 +133,7 @@ def payment(moved: Array, own: int) -> tuple[int, float]:
 def class_table(
     changes: Sequence[ClassChange], path: Sequence[ScoredStage], board: Leaderboard
 ) -> HtmlTable:
-    """Return a row per scored class: its score at both ends of the path, its gain, whom it pays."""
+    """Return a row per scored class: both scores, the gain, and where its pixels went."""
     score = class_score(board.protocol)
     gains = [estimate(change.gain.gain, change.gain.interval) for change in changes]
     scale = estimates_scale(gains, *FOREST_PX, zero=True)

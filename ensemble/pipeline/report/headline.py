@@ -102,7 +102,7 @@ def _set(board: Leaderboard) -> Fact:
     told = f"{lower} others are" if lower > 1 else "1 other is"
     words = f"{first.name} is the highest here"
     if len(names) > 1:
-        words += ", and the others in the set cannot be told from it"
+        words += ", and the others in the set cannot be distinguished from it"
     if lower:
         words += f"; {told} shown to be lower"
     count = format_count(len(board.rows), "candidate")

@@ -9,6 +9,7 @@ import numpy as np
 from ensemble.pipeline.analysis.inference_cost import CostMeter, network_milliseconds
 from ensemble.pipeline.candidates.chains import read_fitted_chain
 from ensemble.pipeline.candidates.postprocess import read_candidate, run_chain, update_candidate
+from ensemble.pipeline.candidates.staleness import scores_record
 from ensemble.pipeline.data.prepare import run_classes
 from ensemble.pipeline.members.teaching import (
     base_members,
@@ -338,7 +339,7 @@ def _best_member(run_members: RunMembers, experiment: Experiment, teacher: str) 
     recipes = experiment.recipes()
     scores: dict[str, float] = {}
     for name in base_members(run_members, teacher):
-        if name in recipes and (run.scores(f"{name}_argmax") / f"{OOF}.npz").is_file():
+        if name in recipes and scores_record(run, f"{name}_argmax", OOF).is_current():
             counts = read_scores(run.scores(f"{name}_argmax"), OOF)[1].counts
             scores[name] = float(protocol(counts.sum(axis=0), classes.ignore).miou)
     scores = {name: score for name, score in scores.items() if not np.isnan(score)}
