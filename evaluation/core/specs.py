@@ -13,7 +13,7 @@ from importlib import import_module
 from keyword import iskeyword
 from typing import Any, TypeVar, get_type_hints
 
-from pydantic import ConfigDict, PydanticSchemaGenerationError, TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic_core import PydanticCustomError
 
 from evaluation.core.errors import BadSpec, shorten, unknown
@@ -265,8 +265,6 @@ def _checked(value: Value, hint: Any, where: str) -> Value:
         read = adapter.validate_python(value)
         check_kind(value, read)
         return read
-    except PydanticSchemaGenerationError:
-        return value
     except (ValidationError, PydanticCustomError) as error:
         found = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error.message()
         reason = found.removeprefix("Input should be ")

@@ -67,10 +67,13 @@ def test_a_class_may_be_called_no(written):
         "{epochs: 1.5}",
         "{batch: 4, batch: 8}",
         "{clip: no}",
+        "{size: 64x64x3}",
+        "{size: 64xwide}",
+        "{tile: [0, 64]}",
     ],
 )
 def test_a_member_refuses_values_of_another_kind(recipe):
-    with pytest.raises(BadSpec, match=r"expected a valid|given twice"):
+    with pytest.raises(BadSpec, match=r"expected (a valid|rows and columns)|given twice"):
         read_member(f"m={recipe}", {})
 
 

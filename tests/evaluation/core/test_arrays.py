@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evaluation.core.arrays import argmax, evenly_spaced
+from evaluation.core.arrays import argmax, evenly_spaced, view_image
 
 
 @given(seed=st.integers(0, 2**32 - 1), classes=st.integers(1, 7), axis=st.integers(0, 3))
@@ -56,3 +56,15 @@ def test_evenly_spaced_indices_are_distinct(length):
     assert result == sorted(result)
     assert result[0] == 0
     assert result[-1] == length - 1
+
+
+def test_pixels_of_more_than_8_bits_are_stretched_between_two_percentiles_to_be_seen():
+    image = np.arange(101, dtype=np.uint16).reshape(1, 1, 101) * 600
+    shown = view_image(image)
+    assert shown.shape == (1, 101, 3)
+    assert (shown[..., 0] == shown[..., 2]).all()
+    grey = shown[0, :, 0].astype(int)
+    assert (grey[:3] == 0).all()
+    assert (grey[98:] == 255).all()
+    np.testing.assert_array_equal(grey[2:99], np.round(255 * np.arange(97) / 96))
+    assert (view_image(np.full((4, 2, 2), 0.5, np.float32)) == 0).all()

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from evaluation.core.array_headers import DIRECTORY_BYTES
 from evaluation.core.errors import BadData
 from evaluation.core.files import (
     array_names,
@@ -21,6 +22,7 @@ from evaluation.core.files import (
     open_array,
     read_json,
     remove_folder,
+    remove_stale_temps,
     write_json,
 )
 from evaluation.core.provenance import record
@@ -161,6 +163,42 @@ class TestWhole:
         assert [p.name for p in path.iterdir()] == ["old"]
         assert [p.name for p in tmp_path.iterdir()] == ["result"]
 
+    def test_the_old_folder_comes_back_if_the_new_one_cannot_get_its_name(
+        self, tmp_path, monkeypatch
+    ):
+        path, rename = tmp_path / "result", Path.rename
+        path.mkdir()
+        (path / "old").touch()
+
+        def refused(source, target):
+            if target == path and (source / "new").exists():
+                raise PermissionError("the folder is in use")
+            return rename(source, target)
+
+        def write():
+            with atomic_folder(path) as partial:
+                (partial / "new").touch()
+
+        monkeypatch.setattr(Path, "rename", refused)
+        with pytest.raises(PermissionError, match="in use"):
+            write()
+        assert [p.name for p in path.iterdir()] == ["old"]
+        assert [p.name for p in tmp_path.iterdir()] == ["result"]
+
+    @pytest.mark.parametrize("error", [ProcessLookupError, PermissionError])
+    def test_what_a_process_of_another_user_is_writing_is_left_alone(
+        self, tmp_path, monkeypatch, error
+    ):
+        def kill(pid, signal):
+            raise error
+
+        with atomic_file(tmp_path / "a.txt") as partial:
+            partial.touch()
+            monkeypatch.setattr(os, "kill", kill)
+            remove_stale_temps(tmp_path / "a.txt")
+            assert partial.exists() == (error is PermissionError)
+            partial.touch()
+
     def test_nan_is_refused_as_json_and_leaves_the_old_document(self, tmp_path):
         write_json(tmp_path / "a.json", 1)
         with pytest.raises(ValueError, match="not JSON compliant"):
@@ -169,6 +207,37 @@ class TestWhole:
 
 
 class TestRefuses:
+    @pytest.mark.parametrize(
+        ("text", "words"),
+        [
+            (
+                "{'descr': '|u1', 'shape': (3,)}",
+                "its header names no descr, fortran_order and shape",
+            ),
+            ("{'descr': '|u1', 'fortran_order': False, 'shape': (-3,)}", r"its shape is \(-3,\)"),
+            ("{'descr': '|u1', 'fortran_order': False, 'shape': 3}", "its shape is 3"),
+        ],
+    )
+    def test_a_header_of_something_else_is_refused(self, tmp_path, text, words):
+        header = f"{text}\n".encode()
+        (tmp_path / "a.npy").write_bytes(
+            b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + b"abc"
+        )
+        with pytest.raises(BadData, match=words):
+            open_array(tmp_path / "a.npy")
+
+    def test_an_archive_that_claims_a_huge_list_of_contents_is_not_read(self, tmp_path):
+        np.savez(tmp_path / "a.npz", x=np.arange(3))
+        written = bytearray((tmp_path / "a.npz").read_bytes() + bytes(DIRECTORY_BYTES + 100))
+        end = bytes(written).rindex(b"PK\x05\x06")
+        del written[end + 22 :]
+        written[0:0] = bytes(DIRECTORY_BYTES + 100)
+        end += DIRECTORY_BYTES + 100
+        written[end + 12 : end + 16] = (DIRECTORY_BYTES + 50).to_bytes(4, "little")
+        (tmp_path / "a.npz").write_bytes(written)
+        with pytest.raises(BadData, match="its list of contents claims"):
+            array_names(tmp_path / "a.npz")
+
     @pytest.mark.parametrize("name", ["a.npy", "a.npz"])
     def test_a_missing_file_is_refused(self, tmp_path, name):
         with pytest.raises(BadData, match=f"{name} is missing; expected a .npy or .npz file"):

@@ -84,6 +84,13 @@ def test_a_malformed_entry_is_refused(options, words):
         options_from_dict(options, "classes.yaml")
 
 
+def test_a_file_of_classes_that_holds_a_list_is_refused(tmp_path):
+    file = tmp_path / "classes.yaml"
+    file.write_text("[sky, road]")
+    with pytest.raises(BadSpec, match=r"classes.yaml is list; expected keys such as names, ignore"):
+        parse_classes(str(file))
+
+
 def test_classes_come_from_a_file_of_names(tmp_path):
     (tmp_path / "names.txt").write_text("\ufeffsky\nroad\n\nbig tree\n", encoding="utf-8")
     assert parse_classes(str(tmp_path / "names.txt")).names == ("sky", "road", "big tree")
@@ -109,6 +116,8 @@ def test_a_colour_table_has_names_and_colours_in_any_order(tmp_path):
         ("Animal", "Big tree", "road"),
         ("#408040", "#010203", "#0a0B0c"),
     )
+    file.write_text("road:128,64,128::\nsky:0,0,255:part:action\n")  # as CVAT writes it
+    assert read_colours(file) == (("road", "sky"), ("#804080", "#0000ff"))
     file.write_text("road 1 2\n")
     with pytest.raises(BadSpec, match="line 1 holds 'road 1 2'; expected a class name and a"):
         read_colours(file)

@@ -44,3 +44,10 @@ def test_blocks_at_a_time_fit_into_the_budget(budget, size, expected, monkeypatc
     monkeypatch.setattr("os.cpu_count", lambda: 8)
     with memory_limit(budget):
         assert blocks_at_a_time(Extent.uniform(1000, size), 100) == expected
+
+
+def test_without_a_list_of_memory_the_free_pages_are_counted(monkeypatch, tmp_path):
+    monkeypatch.setattr(memory, "MEMINFO", tmp_path / "none")
+    pages = {"SC_AVPHYS_PAGES": 7, "SC_PAGE_SIZE": 4096}
+    monkeypatch.setattr("os.sysconf", pages.__getitem__)
+    assert memory.free_bytes() == 7 * 4096

@@ -8,6 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from evaluation.core import provenance
+from evaluation.core.errors import BadRun
 from evaluation.core.provenance import (
     RECORD,
     cached_digest,
@@ -17,6 +19,7 @@ from evaluation.core.provenance import (
     is_current,
     is_intact,
     record,
+    verify_outputs,
 )
 
 law = settings(
@@ -96,6 +99,13 @@ def test_the_record_says_how_the_result_was_made(tmp_path, monkeypatch):
     assert document["made"].endswith("Z")
 
 
+def test_the_record_has_no_version_of_what_is_not_installed(tmp_path, monkeypatch):
+    monkeypatch.setattr(provenance, "PACKAGES", ("numpy", "no-such-package"))
+    monkeypatch.setattr(provenance, "_versions", provenance._versions.__wrapped__)
+    record(tmp_path, config=CONFIG, inputs=INPUTS)
+    assert json.loads((tmp_path / RECORD).read_text())["versions"].keys() == {"python", "numpy"}
+
+
 def test_a_file_has_the_digest_of_its_bytes(tmp_path):
     (tmp_path / "empty").touch()
     # The SHA-256 of nothing, as in FIPS 180's test vectors.
@@ -125,8 +135,12 @@ def test_a_folder_is_intact_while_its_outputs_are_unchanged(tmp_path):
     assert is_intact(tmp_path)
     (tmp_path / "weights").write_bytes(b"two")
     assert not is_intact(tmp_path)
+    with pytest.raises(BadRun, match=r"weights is not what was written.*; remove .* and run"):
+        verify_outputs(tmp_path)
     (tmp_path / "weights").unlink()
     assert not is_intact(tmp_path)
+    with pytest.raises(BadRun, match=r"weights is missing; remove .* and run again"):
+        verify_outputs(tmp_path)
 
 
 class TestAKnownDigest:
