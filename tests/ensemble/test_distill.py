@@ -12,13 +12,15 @@ from ensemble.cli import run_command
 from ensemble.pipeline.analysis.inference_cost import CostMeter
 from ensemble.pipeline.data.prepare import prepare, read_folds
 from ensemble.pipeline.members.teaching import transductive_students
-from ensemble.pipeline.members.train import train_members
+from ensemble.pipeline.members.train import train_members, training_job, weights_are_current
 from ensemble.pipeline.run.experiment import Experiment, read_experiment
 from ensemble.pipeline.run.open_run import RunMembers, run_experiment
+from ensemble.pipeline.workflow import distill as distill_command
 from ensemble.pipeline.workflow.distill import student_recipes
 from evaluation.core.errors import BadSpec, EnsError, LeakageError
+from evaluation.core.files import write_json
 from evaluation.core.provenance import CONFIG
-from evaluation.core.run_folder import OOF, Run
+from evaluation.core.run_folder import CANDIDATE, OOF, Run
 from members.data.dataset import DataSet
 from members.data.sample import draw_sample
 from members.jobs import Taught
@@ -54,9 +56,9 @@ def experiment(files):
             "one": recipe(),
             "two": recipe(loss="dice"),
             "plain": recipe(trainer="distill(teacher=mean, rounds=2)"),
-            "inner": recipe(trainer="distill(teacher=one, nested=true)"),
+            "inner": recipe(trainer="distill(teacher=first, nested=true)"),
         },
-        fusions={"mean": "mean"},
+        fusions={"mean": "mean", "first": {"strategy": "mean", "members": ["one"]}},
         chains={"argmax": ""},
     )
 
@@ -168,6 +170,34 @@ def test_the_labels_of_a_fold_reach_its_student_unless_its_teachers_are_nested(
     assert same == nested
 
 
+class TestNestedTeachers:
+    def test_what_is_current_is_not_trained_again(self, run, experiment):
+        folder = run.model("inner", 0)
+        before = (folder / WEIGHTS).stat().st_mtime_ns
+        train_members(run, experiment, only=["inner"], workers=1, log=silent)
+        assert (folder / WEIGHTS).stat().st_mtime_ns == before
+
+    def test_without_their_runs_a_student_is_stale(self, run, experiment):
+        (member,) = [m for m in RunMembers.of(run).members if m.name == "inner"]
+        (fold, *_) = read_folds(run)
+        assert weights_are_current(training_job(run, experiment, member, fold))
+        shutil.rmtree(run.path / "nested")
+        assert not weights_are_current(training_job(run, experiment, member, fold))
+
+    def test_imported_maps_are_refused_before_any_training(self, run, tmp_path):
+        maps = open_maps(run, "one", OOF)
+        np.savez(tmp_path / "x.npz", probs=maps.read(slice(0, len(maps))), ids=maps.ids)
+        words = ["import", "--run", str(run.path), "--name", "bought", "--split", "oof"]
+        assert run_command([*words, str(tmp_path / "x.npz"), "--no-checks"]) == 0
+        base = run_experiment(run)
+        new = recipe(trainer="distill(teacher=mean, nested=true)")
+        more = base.model_copy(update={"members": {**base.members, "new": new, "next": recipe()}})
+        words = "needs the maps of bought, whose networks cannot be trained without a fold"
+        with pytest.raises(BadSpec, match=words):
+            train_members(run, more, workers=1, log=silent)
+        assert not run.model("next", 0).exists()
+
+
 class TestUnlabelledImages:
     def refused(self, run, unlabelled, error, match):
         base, new = run_experiment(run), recipe(trainer="distill(teacher=mean)")
@@ -224,7 +254,25 @@ class TestUnlabelledImages:
         ({"s": recipe(trainer="distill(teacher=best)")}, {}, "teacher 'best'; known: one, s, mean"),
         ({"s": recipe(trainer="distill(teacher=s)")}, {}, "made of the student 's' itself"),
         ({"s": recipe(trainer="distill(teacher=mix)")}, {}, "made of the student 's' itself"),
+        (
+            {
+                "s": recipe(trainer="distill(teacher=t)"),
+                "t": recipe(trainer="distill(teacher=u)"),
+                "u": recipe(trainer="distill(teacher=t)"),
+            },
+            {},
+            "made of the student 't' itself",
+        ),
+        (
+            {
+                "t": recipe(trainer="distill(teacher=one)"),
+                "s": recipe(trainer="distill(teacher=t, nested=true)"),
+            },
+            {},
+            "teacher 't' is made of students; leave out nested",
+        ),
         ({"s": recipe(trainer="distill(teacher=mean, rounds=2)")}, {}, "no unlabelled images"),
+        ({"s": recipe(trainer="distill(teacher=one)")}, {"unlabelled": "x"}, "no split 'x'"),
         ({"s": recipe(trainer="distill(teacher=one, nested=true)")}, {"folds": 2}, "3 folds or"),
         (
             {"s": recipe(trainer="distill(teacher=one, nested=true)", single=True)},
@@ -244,7 +292,7 @@ def test_a_student_that_cannot_be_taught_is_refused(experiment, tmp_path, member
         "fusions": fusions,
         **changes,
     }
-    with pytest.raises(BadSpec, match=re.escape(words)):
+    with pytest.raises(EnsError, match=re.escape(words)):
         train_members(Run(tmp_path / "run"), Experiment(**given), workers=1, log=silent)
     assert not (tmp_path / "run" / "members").exists()
 
@@ -319,6 +367,7 @@ class TestCommand:
             (["--member", "one=unet(width=4)"], "has 'one' already, made in another way"),
             (["--member", "x={trainer: staged}"], "leave out both, which `ens distill` sets"),
             (["--split", "oof"], "the student's teachers saw all of it"),
+            (["--split", "test"], "split 'test' has no target to score by; take another --split"),
             (["--unlabelled", "validation"], "would teach by images that evaluate"),
             (["--candidate", "nothing"], "nothing"),
         ],
@@ -328,3 +377,37 @@ class TestCommand:
         assert words in refusal(*self.words(run), *more)
         assert run.experiment.read_text() == before
         assert not run.model("small", 0).exists()
+
+    def test_a_chain_that_learns_cannot_be_taught(self, run, refusal):
+        (run.path / "labels" / "biased").mkdir()
+        write_json(run.path / "labels/biased" / CANDIDATE, {"of": "mean", "chain": "class_bias"})
+        said = refusal(*self.words(run), "--candidate", "biased")
+        assert "has a chain that learns from out-of-fold maps; expected one that does not" in said
+
+    def test_the_best_member_is_chosen_by_scores_that_exist(self, run, refusal):
+        for name in ("one", "two"):
+            shutil.rmtree(run.scores(f"{name}_argmax"))
+        said = refusal(*self.words(run))
+        assert f"no member behind 'mean' is scored on oof; run `ens score --run {run.path}`" in said
+
+    @pytest.mark.parametrize(("budget", "width"), [(100.0, 32), (16.5, 16), (0.5, None)])
+    def test_without_a_network_the_widest_within_the_budget_is_trained(
+        self, run, monkeypatch, budget, width
+    ):
+        given = {"options": {}, "margin": 0.01, "split": "validation", "log": silent}
+
+        class Chosen(Exception):
+            """What would be trained."""
+
+        def cost(recipe, _):
+            return float(re.search(r"width=(\d+)", recipe.architecture)[1])
+
+        def train(run, experiment, **_):
+            raise Chosen(experiment.recipes()["student"].architecture)
+
+        monkeypatch.setattr(distill_command, "network_milliseconds", cost)
+        monkeypatch.setattr(distill_command, "train_members", train)
+        expected = Chosen if width else BadSpec
+        words = f"width={width}" if width else "takes more than 0.5 ms per image; expected a larger"
+        with pytest.raises(expected, match=words):
+            distill_command.distill_run(run, "mean", budget_ms=budget, **given)

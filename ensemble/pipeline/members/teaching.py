@@ -24,7 +24,13 @@ from ensemble.pipeline.data.prepare import (
 )
 from ensemble.pipeline.run.expected_record import ExpectedRecord
 from ensemble.pipeline.run.experiment import Experiment, FusionEntry, is_split_name
-from ensemble.pipeline.run.open_run import OpenedSplit, RunMembers, open_split, run_experiment
+from ensemble.pipeline.run.open_run import (
+    OpenedSplit,
+    RunMembers,
+    imported_members,
+    open_split,
+    run_experiment,
+)
 from evaluation.core.errors import BadRun, BadSpec, LeakageError, format_count
 from evaluation.core.files import remove_folder, write_json
 from evaluation.core.provenance import digest
@@ -33,7 +39,7 @@ from evaluation.core.types import Array
 from members.data.dataset import DataSet, write_classes
 from members.data.load_dataset import load_dataset, one_set
 from members.jobs import Taught
-from members.recipe import Member
+from members.recipe import Member, is_student
 from members.soft_targets import write_soft_targets
 from members.store import ProbabilityStore
 from members.train import Fold
@@ -182,7 +188,7 @@ def check_students(run: Run, experiment: Experiment, members: Sequence[Member]) 
                 f"student {member.name!r} has teacher {options.teacher!r}; known:"
                 f" {', '.join(dict.fromkeys(known))}"
             )
-        if _is_made_of(experiment, options.teacher, member.name):
+        if member.name in _parts(experiment, options.teacher):
             raise BadSpec(
                 f"teacher {options.teacher!r} is made of the student {member.name!r} itself; name"
                 " other members of the fusion"
@@ -202,33 +208,64 @@ def check_students(run: Run, experiment: Experiment, members: Sequence[Member]) 
                 f"student {member.name!r} has nested teachers; expected {LEAST_NESTED_FOLDS} folds"
                 f" or more, the run has {len(read_folds(run))}"
             )
+        if options.nested:
+            _check_nested(run, experiment, options.teacher)
 
 
-def _is_made_of(experiment: Experiment, name: str, student: str) -> bool:
-    if name == student:
-        return True
-    parts = list(experiment.fusion_entry(name).members) if name in experiment.fusions else []
-    if name in experiment.members:
-        options = distillation_of(experiment.recipes()[name])
-        parts = [] if options is None else [options.teacher]
-    return any(_is_made_of(experiment, part, student) for part in parts)
+def _check_nested(run: Run, experiment: Experiment, teacher: str) -> None:
+    """Refuse a teacher whose networks cannot be trained once more without a fold.
+
+    Raises:
+        BadSpec: it needs networks from elsewhere, imported maps or students.
+    """
+    own = [n for n, r in experiment.recipes().items() if not (is_student(r) or r.single)]
+    by_default = (*own, *experiment.networks, *imported_members(run))
+    parts = _parts(experiment, teacher, by_default)
+    if fixed := [p for p in parts if p not in {*experiment.members, *experiment.fusions}]:
+        raise BadSpec(
+            f"teacher {teacher!r} needs the maps of {', '.join(fixed)}, whose networks cannot be"
+            " trained without a fold; leave out nested"
+        )
+    if any(is_student(recipe) for name, recipe in experiment.recipes().items() if name in parts):
+        raise BadSpec(f"teacher {teacher!r} is made of students; leave out nested")
+
+
+def _parts(experiment: Experiment, name: str, by_default: Sequence[str] = ()) -> list[str]:
+    """List what a member or fusion is made of: itself, fused members, and teachers of students.
+
+    Args:
+        experiment: of the run.
+        name: of the member or fusion.
+        by_default: the members of a fusion that names none.
+    """
+    recipes, pending = experiment.recipes(), [name]
+    parts: dict[str, None] = {}
+    while pending:
+        name = pending.pop()
+        if name in parts:
+            continue
+        parts[name] = None
+        if name in experiment.fusions:
+            pending += experiment.fusion_entry(name).members or by_default
+        elif name in recipes and (options := distillation_of(recipes[name])) is not None:
+            pending.append(options.teacher)
+    return list(parts)
 
 
 def in_order(experiment: Experiment, students: Sequence[Member]) -> Iterator[Member]:
-    """Yield students after those that their teachers are made of."""
+    """Yield students after those that their teachers are made of; none is made of itself."""
     remaining = list(students)
     while remaining:
         ready = [
             student
             for student in remaining
             if not any(
-                _is_made_of(experiment, options.teacher, other.name)
+                other.name in _parts(experiment, options.teacher)
                 for other in remaining
                 if other is not student and (options := distillation_of(student.recipe))
             )
         ]
-        if not ready:
-            raise BadSpec(f"students {', '.join(s.name for s in remaining)} teach each other")
+        assert ready, f"students {', '.join(s.name for s in remaining)} teach each other"
         yield from ready
         remaining = [student for student in remaining if student not in ready]
 
@@ -342,20 +379,10 @@ def prepare_nested(
 
     Returns:
         That run, its experiment, and the networks that its teacher needs.
-
-    Raises:
-        BadSpec: a teacher of imported maps, or of students.
     """
     run_members, inner = RunMembers.of(run), nested_run(run, fold)
     base = base_members(run_members, options.teacher)
     networks = [m for m in run_members.members if (m.family or m.name) in base]
-    if imported := sorted(set(base) & set(run_members.imported)):
-        raise BadSpec(
-            f"teacher {options.teacher!r} needs the imported maps of {', '.join(imported)}, whose"
-            " networks cannot be trained without a fold; leave out nested"
-        )
-    if any(distillation_of(member.recipe) for member in networks):
-        raise BadSpec(f"teacher {options.teacher!r} is made of students; leave out nested")
     data, unlabelled = DataSet.load(run.data(OOF)), unlabelled_split(run, experiment)
     inputs = {"data": split_identity(run, OOF), "folds": digest(run.folds)}
     if unlabelled is not None:

@@ -180,7 +180,6 @@ def _teach(run: Run, experiment: Experiment, student: Member, work: _Work) -> No
     """Bring the teachers of a student up to date, then train it."""
     options = distillation_of(student.recipe)
     assert options is not None  # it is a student
-    prepare_unlabelled(run, experiment)
     folds = network_folds(run, student)
     if options.nested:
         for fold in folds:
@@ -264,6 +263,8 @@ def _prepare_members(
     check_not_imported(run, members)
     check_trainable(members, training, experiment.store_dtype)
     check_students(run, experiment, members)
+    if any(is_student(member.recipe) for member in members):
+        prepare_unlabelled(run, experiment)
     for line in decisions:
         log(line)
     experiment.resolved().write(run.experiment)
