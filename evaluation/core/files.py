@@ -328,8 +328,11 @@ def create_stack(
     Raises:
         OSError: not enough disk space.
     """
-    array = create_npy(path, dtype=dtype, shape=_stored_shape(extent, channels))
-    return array if len(extent.runs) == 1 else _as_images(array, extent, channels)
+    if len(extent.runs) == 1:
+        shape = (len(extent), *channels, *extent.runs[0][1])
+        return create_npy(path, dtype=dtype, shape=shape)
+    values = extent.pixels * math.prod(channels)
+    return _as_images(create_npy(path, dtype=dtype, shape=(values,)), extent, channels)
 
 
 def open_stack(path: Path, extent: Extent, channels: tuple[int, ...] = ()) -> Stack:
@@ -338,16 +341,13 @@ def open_stack(path: Path, extent: Extent, channels: tuple[int, ...] = ()) -> St
     Raises:
         BadData: missing or damaged, or not of this extent.
     """
-    array, expected = open_array(path), _stored_shape(extent, channels)
-    if array.shape != expected:
-        raise BadData(f"{path} has shape {array.shape}; expected {expected}; write it again")
-    return array if len(extent.runs) == 1 else _as_images(array, extent, channels)
-
-
-def _stored_shape(extent: Extent, channels: tuple[int, ...]) -> tuple[int, ...]:
+    array = open_array(path)
     if len(extent.runs) == 1:
-        return (len(extent), *channels, *extent.runs[0][1])
-    return (extent.pixels * math.prod(channels),)
+        return array
+    expected = extent.pixels * math.prod(channels)
+    if array.shape != (expected,):
+        raise BadData(f"{path} has shape {array.shape}; expected ({expected},); write it again")
+    return _as_images(array, extent, channels)
 
 
 def _as_images(flat: Array, extent: Extent, channels: tuple[int, ...]) -> Ragged:

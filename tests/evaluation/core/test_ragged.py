@@ -68,9 +68,8 @@ def test_a_stack_on_disk_gives_what_was_flushed_and_refuses_another_extent(tmp_p
     read = open_stack(file, extent, (2,))
     for image in range(len(sizes)):
         np.testing.assert_array_equal(read[image], IMAGES[image])
-    for other in (Extent.of_sizes([*sizes, (3, 3)]), Extent.uniform(2, (9, 9))):
-        with pytest.raises(BadData, match=r"has shape \(.*\); expected \(.*\); write it again"):
-            open_stack(file, other, (2,))
+    with pytest.raises(BadData, match=r"has shape \(.*\); expected \(.*,\); write it again"):
+        open_stack(file, Extent.of_sizes([*sizes, (3, 3)]), (2,))
 
 
 def test_arrays_in_memory_have_nothing_to_flush():
