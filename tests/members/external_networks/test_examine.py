@@ -1,5 +1,7 @@
 """What a network from elsewhere is found to be, and what stops because it could be several."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -188,6 +190,97 @@ def test_colours_in_the_other_order_are_found_by_agreement(tmp_path):
     assert accuracy(found, data) > 0.99
 
 
+def test_colours_in_the_order_of_the_images_are_taken_as_they_are(tmp_path):
+    data, path = images_of(channels=3), save_onnx(tmp_path / "net.onnx", channels=3)
+    found = examined(path, data, mean=0.0, std=1.0, **STORED)
+    assert found.network.reading.channel_order == (0, 1, 2)
+    assert accuracy(found, data) > 0.99
+    assert "mean and std as said" in found.notes[0]
+
+
+def test_a_network_of_one_size_is_examined_on_resized_images(tmp_path):
+    data = images_of()
+    path = save_onnx(tmp_path / "net.onnx", shape=("n", None, 24, 32))
+    found = examined(path, data, size=(24, 32), **STORED)
+    assert found.network.reading.fixed == (24, 32)
+    assert "24 x 32 pixels alone" in found.notes[0]
+    with pytest.raises(BadSpec, match="'size' of a network is examined on labelled images"):
+        examined(path, replace(data, masks=None), size=(24, 32), **STORED)
+
+
+@pytest.mark.parametrize("multiple", [2, 4])
+def test_a_multiple_that_is_said_is_not_searched(tmp_path, multiple):
+    pool = [("AveragePool", {"kernel_shape": [4, 4], "strides": [4, 4]})]
+    data = images_of(size=(12, 16))
+    data = replace(data, images=data.images[:, :, :10, :14], masks=data.masks[:, :10, :14])
+    path = save_onnx(tmp_path / "net.onnx", nodes=pool)
+    if multiple == 4:
+        assert examined(path, data, multiple=4, **STORED).network.reading.multiple == 4
+        return
+    with pytest.raises(BadNetwork, match=r"outputs logits .* for an image of 10 x 14 pixels"):
+        examined(path, data, multiple=2, **STORED)
+
+
+class TestWithoutMasks:
+    """Nothing tells the order of classes or colours, which is said."""
+
+    def test_what_is_said_is_taken_and_the_notes_say_what_was_not_examined(self, tmp_path):
+        data = images_of(channels=3)
+        path = save_onnx(tmp_path / "net.onnx", channels=3)
+        found = examined(path, replace(data, masks=None), **STORED)
+        assert accuracy(found, data) > 0.99
+        assert any("order of classes" in note and "not examined" in note for note in found.notes)
+        assert found.notes[-1].startswith("image 'image-00': ")
+        assert "as in the mask" not in found.notes[-1]
+
+    def test_possible_scalings_are_listed_without_agreement(self, tmp_path):
+        path = save_onnx(tmp_path / "net.onnx", scale=1.0)
+        first = "say one of: 'input_range: 0..255', 'input_range: 0..1', 'input_range: 0..1, mean"
+        with pytest.raises(BadNetwork, match=first):
+            examined(path, replace(images_of(), masks=None))
+
+    def test_masks_that_label_nothing_count_as_none(self, tmp_path):
+        data = images_of()
+        data = replace(data, masks=np.full_like(data.masks, 255))
+        found = examined(save_onnx(tmp_path / "net.onnx"), data, **STORED)
+        assert "as in the mask" not in found.notes[-1]
+
+
+class Sigmoid(torch.nn.Module):
+    """One channel, for pixels of 0 to 1."""
+
+    def forward(self, images):
+        return torch.sigmoid(40 * (images.float() - 80 / 255))
+
+
+class Strange(torch.nn.Module):
+    """Labels for pixels of 0 to 1; others are NaN, or a label that there is not."""
+
+    def __init__(self, high):
+        super().__init__()
+        self.inner, self.high = Brightness(scale=1.0), high
+
+    def forward(self, images):
+        images, logits = images.float(), self.inner(images)
+        if self.high == "nan":
+            return torch.where(images > 1, torch.full_like(logits, torch.nan), logits)
+        return torch.where(images[:, 0] > 1, 9, logits.argmax(dim=1))
+
+
+@pytest.mark.parametrize(
+    ("network", "names"),
+    [(Sigmoid(), NAMES[:2]), (Strange("nan"), NAMES), (Strange("label"), NAMES)],
+    ids=["foreground", "nan", "labels"],
+)
+def test_the_scaling_that_agrees_best_is_listed_first_whatever_the_output(tmp_path, network, names):
+    data, path = images_of(names=names), save_torchscript(network, tmp_path / "net.pt")
+    with pytest.raises(BadNetwork, match=r"say one of, .*: 'input_range: 0..1' \(1.00\)") as caught:
+        examined(path, data)
+    others = str(caught.value).partition("'input_range: 0..255'")[2].partition(",")[0]
+    assert (others == "") == isinstance(network, Strange)  # nothing to compare
+    assert accuracy(examined(path, data, input_range="0..1"), data) > 0.99
+
+
 class TestWhatIsOpen:
     def test_scaling_stops_with_the_readings_and_their_agreement(self, tmp_path):
         path = save_onnx(tmp_path / "net.onnx", scale=1.0)
@@ -223,6 +316,16 @@ class TestWhatIsOpen:
                 r"outputs logits \(1, 5, 12, 16\) .*the run's 3 classes",
             ),
             ({"order": (0,)}, {}, r"outputs logits \(1, 1, 12, 16\)"),
+            (
+                {"shape": ("n", None, 12, "w")},
+                {},
+                r"\(any, 1, 12, any\); expected rows and columns",
+            ),
+            (
+                {"channels": 3},
+                {"channel_order": (0, 0)},
+                "takes images of 3 channels; channel_order names 2",
+            ),
         ],
     )
     def test_stops_with_what_to_say(self, tmp_path, written, said, words):
@@ -239,12 +342,17 @@ class TestWhatIsOpen:
             ({"mean": (1.0, 2.0)}, "mean has 2 values; expected 1 or 1"),
             ({"std": 0.0}, "std holds 0.0; expected numbers above 0"),
             ({"channel_order": (1,)}, "channel_order names channel 1; the images have 1"),
+            ({"input_range": None, "mean": 0.5, "std": -1.0}, "std holds -1.0; expected numbers"),
         ],
     )
     def test_what_contradicts_is_refused(self, tmp_path, said, words):
         path = save_onnx(tmp_path / "net.onnx")
         with pytest.raises(BadSpec, match=words):
             examined(path, **{**STORED, **said})
+
+    def test_weights_alone_need_their_architecture(self, tmp_path):
+        with pytest.raises(BadSpec, match=r"weights alone; say its 'architecture'"):
+            examined(tmp_path / "net.safetensors", **STORED)
 
     def test_grey_images_may_be_repeated(self, tmp_path):
         data = images_of()
