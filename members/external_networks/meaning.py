@@ -39,14 +39,9 @@ class SampledOutputs(ExternalMaps):
     """What a network gave for some images, as external maps."""
 
     images: tuple[Array, ...]
-    names: tuple[str, ...]
+    ids: tuple[str, ...] | None
     name: str = "its output"
     class_names = None
-
-    @property
-    def ids(self) -> tuple[str, ...]:  # type: ignore[override]
-        """One per image."""
-        return self.names
 
     @property
     def size(self) -> tuple[int, ...]:
