@@ -98,10 +98,13 @@ class NormalisedNetwork(nn.Module):
 
 
 def as_tensor(images: Array) -> Tensor:
-    """Return an array as a tensor; 16 bits become float32, which holds them exactly."""
+    """Return an array as a tensor; 16 bits become float32, which holds them exactly.
+
+    What is read-only, as images of a file are, is copied: torch has no such tensors.
+    """
     if images.dtype == np.uint16:
         images = images.astype(np.float32)
-    return torch.from_numpy(np.ascontiguousarray(images))
+    return torch.from_numpy(np.require(images, requirements=("C", "W")))
 
 
 def check_size(architecture: str | Spec, extent: Extent) -> None:

@@ -14,6 +14,8 @@ from ensemble.pipeline.run.experiment import read_experiment
 from evaluation.core.errors import BadSpec
 from evaluation.core.run_folder import Run
 from members.data.dataset import DataSet
+from members.external_networks.description import read_named_networks
+from members.external_networks.network import load_registered
 from members.recipe import Member, Recipe
 from members.store import ProbabilityStore
 from members.train import load_network
@@ -155,9 +157,129 @@ class TestDescriptions:
             read_experiment(tmp_path / "experiment.yaml")
         assert words in str(caught.value)
 
+    def test_an_option_names_the_network_and_gives_its_file_or_keys(self, tmp_path):
+        read = read_named_networks(["a=a.onnx", "b={file: b.pt, mean: [1, 2], channel_order: bgr}"])
+        assert {name: one.path.name for name, one in read.items()} == {"a": "a.onnx", "b": "b.pt"}
+        assert (read["b"].mean, read["b"].channel_order) == ((1, 2), (2, 1, 0))
+
+    @pytest.mark.parametrize(
+        ("texts", "words"),
+        [
+            (["a.onnx"], "--network 'a.onnx'; expected NAME=FILE"),
+            (["a={file: [}"], "--network 'a={file: [}': "),
+            (["a=x.onnx", "a=y.onnx"], "--network a is given twice; name each once"),
+        ],
+    )
+    def test_an_option_that_cannot_be_read_is_shown(self, texts, words):
+        with pytest.raises(BadSpec) as caught:
+            read_named_networks(texts)
+        assert words in str(caught.value)
+
+    @pytest.mark.parametrize(
+        ("beside", "words"),
+        [
+            ({".json": "{}", ".yaml": "{}"}, "both describe a.onnx; remove one"),
+            ({".yml": "[mean]"}, "a.onnx.yml holds ['mean']; expected keys such as input_range"),
+        ],
+    )
+    def test_files_beside_it_that_cannot_be_read_are_named(self, tmp_path, beside, words):
+        for suffix, text in beside.items():
+            (tmp_path / f"a.onnx{suffix}").write_text(text)
+        with pytest.raises(BadSpec) as caught:
+            read_named_networks([f"a={tmp_path / 'a.onnx'}"])
+        assert words in str(caught.value)
+
+    def test_a_run_is_needed_that_has_images(self, place, refusal):
+        words = ["predict", "--network", own(place), "--run", place / "new"]
+        assert "holds no experiment; start with `ens train-members`" in refusal(*words)
+        said = refusal("predict", "--split", "new", "--run", place / "run")
+        assert "give --data with --split, or --network NAME=FILE" in said
+
     def test_the_name_of_a_member_is_taken(self, place, refusal):
         words = ["predict", "--run", place / "run", "--network", own(place).replace("own=", "two=")]
         assert "network 'two' has the name of a member" in refusal(*words)
+
+
+def test_weights_beside_an_onnx_file_are_copied_with_it(place):
+    """The run still predicts when the files of the network have gone."""
+    said = broken("beside", place)
+    predicted(place, f"beside={json.dumps(said)}")
+    for file in ("bad.onnx", "bad.data"):
+        (place / file).unlink()
+    folder = Run(place / "run").network("beside")
+    assert {file.name for file in folder.iterdir()} >= {"network.onnx", "bad.data"}
+    network = load_registered(folder, name="beside", classes=5)
+    image = torch.full((1, 1, 4, 4), 2.0)
+    with torch.inference_mode():
+        logits = network(image)[0, :, 0, 0]
+    torch.testing.assert_close(logits, 2 * torch.linspace(-1, 1, 5))
+
+
+def test_a_network_that_fails_on_an_image_beyond_the_examined_ones_leaves_nothing(
+    place, refusal, monkeypatch
+):
+    for name in ("MOST_IMAGES", "FEWEST_IMAGES"):
+        monkeypatch.setattr(f"members.external_networks.examine.{name}", 2)
+    run = Run(place / "run")
+    images = np.load(run.data("oof") / "images.npy")
+    limit = float(images[[0, -1]].mean(axis=(1, 2, 3)).max()) + 1e-3
+    assert (images.mean(axis=(1, 2, 3)) > limit).any()
+
+    class Dark(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scores = torch.nn.Conv2d(1, 5, 1)
+
+        def forward(self, images):
+            bright = images.float().mean(dim=(1, 2, 3), keepdim=True) > limit
+            return torch.where(bright, torch.nan, self.scores(images.float()))
+
+    save_torchscript(Dark(), place / "dark.pt")
+    said = {"file": str(place / "dark.pt"), "input_range": "stored"}
+    words = [
+        "predict",
+        "--run",
+        run.path,
+        "--workers",
+        "1",
+        "--network",
+        f"dark={json.dumps(said)}",
+    ]
+    assert "outputs hold NaN or infinite values" in refusal(*words, after_work=True)
+    assert not run.network("dark").parent.exists()
+    assert not (run.path / "probabilities/dark").exists()
+
+
+class TestPlan:
+    def experiment(self, place, **said):
+        data = read_experiment(place / "run/experiment.yaml")
+        text = {
+            "data": data.data,
+            "validation": data.validation,
+            "folds": 2,
+            "networks": {"own": {"file": "own.pt", "input_range": "stored", **said}},
+            "fusions": {"stacked": {"strategy": "stacking", "members": ["own"]}},
+        }
+        (place / "plan.yaml").write_text(json.dumps(text))
+        return ["plan", place / "plan.yaml", "--run", place / "new", "--workers", "1", "--json"]
+
+    def test_it_is_timed_and_its_maps_are_counted(self, place, answer):
+        stages = json.loads(answer(*self.experiment(place)))["steps"]
+        (stage,) = [one for one in stages if (one["step"], one["name"]) == ("predict", "own")]
+        assert stage["seconds"] > 0
+        pixels = sum(
+            DataSet.load(Run(place / "run").data(split)).extent.pixels
+            for split in ("oof", "validation", "test")
+        )
+        assert stage["bytes_to_write"] == pytest.approx(pixels * 5 * 2, rel=0.2)
+
+    def test_it_may_not_have_seen_what_is_learnt_from(self, place, capsys):
+        ids = list(DataSet.load(Run(place / "run").data("oof")).ids[:7])
+        words = [str(word) for word in self.experiment(place, trained_on=ids)]
+        capsys.readouterr()
+        assert run_command(words) == 2
+        (reason,) = json.loads(capsys.readouterr().out)["fails"]
+        assert "fusion 'stacked' would rely on 7 images that 'own' was trained on" in reason
 
 
 @pytest.mark.slow
@@ -229,7 +351,7 @@ def broken(kind, place):
             opset_imports=[helper.make_opsetid("", 18), helper.make_opsetid("my.operators", 1)],
             ir_version=9,
         )
-        external = kind == "external"
+        external = kind in ("external", "beside")
         onnx.save(
             model,
             path,
@@ -237,7 +359,8 @@ def broken(kind, place):
             location="bad.data" if external else None,
             size_threshold=0,
         )
-        (place / "bad.data").unlink(missing_ok=True)
+        if kind == "external":
+            (place / "bad.data").unlink()
     return {"file": str(path), **said}
 
 

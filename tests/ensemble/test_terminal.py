@@ -1,13 +1,16 @@
 """What a terminal shows: columns that fit, two lines of notes, completion, explanations."""
 
+import io
 import itertools
 import re
 import subprocess
 import sys
 
 import pytest
+from click.shell_completion import BashComplete
 
-from ensemble.cli import COMMANDS, run_command
+from ensemble.cli import COMMANDS, ens, run_command
+from evaluation.core.progress import progress
 from evaluation.glossary import LINES, explain, terms
 from evaluation.leaderboard_text import (
     EXPLAIN,
@@ -100,34 +103,73 @@ class TestGlossary:
         assert "unknown term 'nothing'; known: " in capsys.readouterr().err
 
 
+@pytest.fixture
+def in_a_folder_of_runs(tmp_path, monkeypatch):
+    run = tmp_path / "runs" / "mars"
+    for path in ("labels/mean_argmax/candidate.json", "fused/mean/fusion.json", "data/x"):
+        (run / path).parent.mkdir(parents=True)
+        (run / path).write_text("{}", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
 @pytest.mark.parametrize(
     ("words", "offered"),
     [
         ("ens fu", "fuse"),
+        ("ens --ver", "--version"),
         ("ens fuse --strategy stacking_c", "stacking_conv"),
         ("ens postprocess --chain crf|remove_s", "crf|remove_small"),
         ("ens score --metric boundary", "boundary_iou"),
         ("ens score --run runs/m", "runs/mars"),
+        ("ens score --run elsewhere/m", "elsewhere/m"),
         ("ens submit --run runs/mars --candidate mean_", "mean_argmax"),
         ("ens postprocess --fusion me", "mean"),
         ("ens score --run nowhere --candidate x", ""),
     ],
 )
-def test_the_shell_completes(words, offered, tmp_path):
-    run = tmp_path / "runs" / "mars"
-    for path in ("labels/mean_argmax/candidate.json", "fused/mean/fusion.json", "data/x"):
-        (run / path).parent.mkdir(parents=True)
-        (run / path).write_text("{}", encoding="utf-8")
+def test_the_shell_completes(words, offered, in_a_folder_of_runs):
+    _, *given, incomplete = words.split()
+    shell = BashComplete(ens, {}, "ens", "_ENS_COMPLETE")
+    items = shell.get_completions(given, incomplete)
+    assert [item.value for item in items] == ([offered] if offered else [])
+
+
+def test_the_command_answers_the_shell_alone(in_a_folder_of_runs):
     script = "import ensemble.cli; ensemble.cli.main()"
-    environment = {"_ENS_COMPLETE": "bash_complete", "COMP_WORDS": words}
-    environment["COMP_CWORD"] = str(len(words.split()) - 1)
+    environment = {"_ENS_COMPLETE": "bash_complete", "COMP_WORDS": "ens fu", "COMP_CWORD": "1"}
     environment["PYTHONPATH"] = ":".join(path or "." for path in sys.path)
     result = subprocess.run(
         [sys.executable, "-c", script],
         env=environment,
-        cwd=tmp_path,
+        cwd=in_a_folder_of_runs,
         text=True,
         capture_output=True,
     )
-    assert result.stdout.split() == ([f"plain,{offered}"] if offered else [])
-    assert result.stderr == ""
+    assert (result.stdout.split(), result.stderr) == (["plain,fuse"], "")
+
+
+class Terminal(io.StringIO):
+    """A stream that is one."""
+
+    def isatty(self):
+        return True
+
+
+def test_long_work_shows_a_bar_on_a_terminal_and_leaves_nothing(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TERM", "xterm")
+    assert list(progress(iter("abc"), "chains", 3)) == list("abc")
+    shown = sys.stderr.getvalue()
+    assert "chains" in shown
+    assert "3/3" in shown
+    assert shown.rstrip().endswith("\x1b[2K")  # the line is erased
+
+
+def test_long_work_writes_lines_elsewhere(monkeypatch):
+    times = iter(range(0, 1000, 20))
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    monkeypatch.setattr("time.monotonic", lambda: next(times))
+    assert list(progress(iter("abcde"), "chains", 5)) == list("abcde")
+    assert sys.stderr.getvalue() == "chains: 2 of 5, 60 s left\nchains: 4 of 5, 20 s left\n"

@@ -124,7 +124,8 @@ def _classes(changes: Sequence[ClassChange], board: Leaderboard) -> Fact:
         shown = "shown" if worst.gain.shown else "not shown"
         count = f"one of {len(losers)} that lose" if len(losers) > 1 else "the only one that loses"
         words = f"{worst.name} changes by {format_decimal(worst.gain.gain, '+')} ({shown}), {count}"
-    best_words = f"{best.name} gains most, {format_decimal(best.gain.gain, '+')}"
+    most = "gains most" if best.gain.gain >= 0 else "loses least"
+    best_words = f"{best.name} {most}, {format_decimal(best.gain.gain, '+')}"
     return Fact(f"Classes, against {board.reference}", value, f"{words}; {best_words}.")
 
 

@@ -103,7 +103,9 @@ class TestValues:
         left = softmax(RIGHT, axis=1)[:, :2]
         assert meaning(left, **named).order == (0, 1, None)
         for values, said in ((RIGHT[:, :2], {}), (left, {"output": "logits"})):
-            with pytest.raises(BadNetwork, match="outputs 2 channels, .*; expected 3, or probabil"):
+            with pytest.raises(
+                BadNetwork, match=r"outputs 2 channels, .*; expected 3, or probabil"
+            ):
                 meaning(values, **named, **said)
 
     def test_labels_beyond_the_classes_are_refused(self):
@@ -118,7 +120,7 @@ class TestValues:
 
 
 def test_maps_that_are_turned_are_refused_with_how_to_export_them():
-    with pytest.raises(BadNetwork, match="upside down.*export it with rows before columns"):
+    with pytest.raises(BadNetwork, match=r"upside down.*export it with rows before columns"):
         meaning(np.ascontiguousarray(RIGHT[:, :, ::-1]))
 
 
